@@ -1,7 +1,7 @@
 """What a sampler asks for: expected clean latents, from a v-prediction transformer with guidance.
 
-Classifier-free guidance: Ho and Salimans 2022. Rescale: Lin et al. 2023, "Common Diffusion Noise Schedules and
-Sample Steps are Flawed", section 3.4. v prediction: Salimans and Ho 2022, framed as k-diffusion's `VDenoiser`.
+Guidance: Ho and Salimans 2022. Rescale: Lin et al. 2023, "Common Diffusion Noise Schedules and Sample
+Steps are Flawed", section 3.4. v prediction: Salimans and Ho 2022, framed as k-diffusion's `VDenoiser`.
 """
 
 import math
@@ -21,7 +21,7 @@ class GuidedDenoiser:
     unconditional + scale * (conditional - unconditional). `rescale` (0 to 1) pulls its spread in each frame
     back to the conditional one's. `negative` is the unconditional branch's text; without it, zeros are.
 
-    The transformer's own `cfg_scale` gives the same numbers but waits for a device value each step: it stays 1.
+    The transformer's own `cfg_scale` gives the same numbers but waits for the device each step: it stays 1.
     """
 
     def __init__(

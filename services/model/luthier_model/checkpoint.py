@@ -1,0 +1,111 @@
+"""Checkpoints: safetensors files, compared with their configuration before a tensor is allocated.
+
+*Unwrapped* is a model's own state (`model.`, `conditioner.`, `pretransform.`): what is published and served. *Wrapped*
+is what a training wrapper saves: the same below `diffusion.`, perhaps with a moving average of the transformer below
+`diffusion_ema.ema_model.`, optimizer state and losses. Both are read; only the unwrapped is written.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from luthier_model.configuration import Configuration
+from luthier_model.errors import CheckpointError, CheckpointMismatch
+from luthier_model.skeleton import shapes
+
+WRAPPER = "diffusion."
+MOVING_AVERAGE = "diffusion_ema.ema_model."
+TRANSFORMER = "model."
+MAX_HEADER_BYTES = 100 << 20
+"""The format's own bound."""
+MAX_TENSORS = 100_000
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Which tensors of a file make the model: `names` maps the model's own name to the file's."""
+
+    wrapped: bool
+    moving_average: bool
+    names: dict[str, str]
+
+
+def header(path: Path) -> dict[str, tuple[int, ...]]:
+    """Name -> shape of each tensor in a safetensors file; CheckpointError when it is something else."""
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            length = struct.unpack("<Q", file.read(8))[0] if size >= 8 else 0
+            if not 2 <= length <= min(MAX_HEADER_BYTES, size - 8):
+                raise CheckpointError(
+                    "the weights are not a safetensors file (other formats are never opened)"
+                )
+            entries = json.loads(file.read(length))
+        found = {name: tuple(entry["shape"]) for name, entry in entries.items() if name != "__metadata__"}
+        with safe_open(path, "pt"):  # the library's own check: offsets, sizes, dtypes
+            pass
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, SafetensorError) as e:
+        raise CheckpointError(f"the weights are not a readable safetensors file: {e}"[:300]) from None
+    if len(found) > MAX_TENSORS:
+        raise CheckpointError(f"the weights hold {len(found)} tensors, at most {MAX_TENSORS} are read")
+    return found
+
+
+def layout(names: list[str]) -> Layout:
+    """Wrapped or not, and where each of the model's own tensors is; a moving average is preferred where there
+    is one.
+    """
+    wrapped = {name[len(WRAPPER) :]: name for name in names if name.startswith(WRAPPER)}
+    if not wrapped:
+        return Layout(False, False, {name: name for name in names})
+    averaged = {
+        TRANSFORMER + name[len(MOVING_AVERAGE) :]: name for name in names if name.startswith(MOVING_AVERAGE)
+    }
+    return Layout(True, bool(averaged), {**wrapped, **averaged})
+
+
+def verify(path: Path, configuration: Configuration) -> Layout:
+    """The file's layout when its tensors are exactly the configuration's; else CheckpointMismatch. Reads the
+    header only.
+    """
+    found, wanted = header(path), shapes(configuration)
+    placed = layout(list(found))
+    missing = sorted(set(wanted) - set(placed.names))
+    unexpected = sorted(set(placed.names) - set(wanted))
+    wrong = [
+        (name, found[placed.names[name]], shape)
+        for name, shape in sorted(wanted.items())
+        if name in placed.names and found[placed.names[name]] != shape
+    ]
+    if missing or unexpected or wrong:
+        raise CheckpointMismatch(missing, unexpected, wrong)
+    return placed
+
+
+def read(path: Path, placed: Layout, device: str = "cpu") -> dict[str, torch.Tensor]:
+    """The model's own tensors, mapped from the file."""
+    with safe_open(path, "pt", device=device) as file:
+        return {name: file.get_tensor(stored) for name, stored in placed.names.items()}
+
+
+def write(path: Path, state: dict[str, torch.Tensor], note: dict[str, str] | None = None) -> None:
+    """Writes tensors as safetensors, `note` in its metadata."""
+    save_file(
+        {name: tensor.detach().contiguous().cpu() for name, tensor in state.items()}, path, metadata=note
+    )
+
+
+def unwrap(source: Path, configuration: Configuration, target: Path) -> Layout:
+    """Writes the unwrapped checkpoint of a wrapped (or unwrapped) one and says what it was."""
+    placed = verify(source, configuration)
+    write(
+        target, read(source, placed), {"format": "pt", "moving_average": str(placed.moving_average).lower()}
+    )
+    return placed
