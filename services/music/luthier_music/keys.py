@@ -19,9 +19,8 @@ import numpy as np
 Mode = Literal["major", "minor"]
 MODES: tuple[Mode, Mode] = ("major", "minor")
 
-# The spelling with the fewest accidentals in the key signature, F# before Gb.
-MAJOR_TONICS = ("C", "Db", "D", "Eb", "E", "F", "F#", "G", "Ab", "A", "Bb", "B")
-MINOR_TONICS = ("C", "C#", "D", "Eb", "E", "F", "F#", "G", "G#", "A", "Bb", "B")
+# One spelling per pitch class for both modes, as `luthier.common.v1.KeyFact` writes them.
+TONICS = ("C", "C#", "D", "Eb", "E", "F", "F#", "G", "Ab", "A", "Bb", "B")
 
 _LETTERS = {"c": 0, "d": 2, "e": 4, "f": 5, "g": 7, "a": 9, "b": 11}
 _ACCIDENTALS = {"": 0, "#": 1, "♯": 1, "b": -1, "♭": -1}
@@ -54,7 +53,7 @@ WEIGHTED_CHANCE = (1.0 + 0.5 + 0.3 + 0.2) / 24  # a key drawn evenly from the 24
 
 @dataclass(frozen=True)
 class Key:
-    """A tonic pitch class 0..11 and a mode. `str(key)` is its conventional name."""
+    """A tonic pitch class 0..11 and a mode. `str(key)` is its name."""
 
     tonic: int
     mode: Mode
@@ -67,7 +66,7 @@ class Key:
 
     @property
     def tonic_name(self) -> str:
-        return (MAJOR_TONICS if self.mode == "major" else MINOR_TONICS)[self.tonic]
+        return TONICS[self.tonic]
 
     def __str__(self) -> str:
         return f"{self.tonic_name} {self.mode}"

@@ -1,0 +1,82 @@
+"""The names of instruments: the one place in Luthier that knows the General MIDI 1 sound set.
+
+A program is 0..127 as it stands in the file (listings for people count from 1). Programs come in sixteen
+families of eight, in this order. Drums are not a program: whatever sounds on a percussion channel is "Drums".
+Source: General MIDI System Level 1, MMA RP-003, tables 2 and 3.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+DRUMS: Final = "Drums"
+
+_FAMILIES: Final[dict[str, str]] = {
+    "Piano": "Acoustic Grand Piano, Bright Acoustic Piano, Electric Grand Piano, Honky-tonk Piano, "
+    "Electric Piano 1, Electric Piano 2, Harpsichord, Clavinet",
+    "Chromatic Percussion": "Celesta, Glockenspiel, Music Box, Vibraphone, Marimba, Xylophone, Tubular Bells, Dulcimer",
+    "Organ": "Drawbar Organ, Percussive Organ, Rock Organ, Church Organ, Reed Organ, Accordion, "
+    "Harmonica, Tango Accordion",
+    "Guitar": "Acoustic Guitar (nylon), Acoustic Guitar (steel), Electric Guitar (jazz), "
+    "Electric Guitar (clean), Electric Guitar (muted), Overdriven Guitar, Distortion Guitar, Guitar Harmonics",
+    "Bass": "Acoustic Bass, Electric Bass (finger), Electric Bass (pick), Fretless Bass, Slap Bass 1, "
+    "Slap Bass 2, Synth Bass 1, Synth Bass 2",
+    "Strings": "Violin, Viola, Cello, Contrabass, Tremolo Strings, Pizzicato Strings, Orchestral Harp, Timpani",
+    "Ensemble": "String Ensemble 1, String Ensemble 2, Synth Strings 1, Synth Strings 2, Choir Aahs, "
+    "Voice Oohs, Synth Voice, Orchestra Hit",
+    "Brass": "Trumpet, Trombone, Tuba, Muted Trumpet, French Horn, Brass Section, Synth Brass 1, Synth Brass 2",
+    "Reed": "Soprano Sax, Alto Sax, Tenor Sax, Baritone Sax, Oboe, English Horn, Bassoon, Clarinet",
+    "Pipe": "Piccolo, Flute, Recorder, Pan Flute, Blown Bottle, Shakuhachi, Whistle, Ocarina",
+    "Synth Lead": "Lead 1 (square), Lead 2 (sawtooth), Lead 3 (calliope), Lead 4 (chiff), Lead 5 (charang), "
+    "Lead 6 (voice), Lead 7 (fifths), Lead 8 (bass + lead)",
+    "Synth Pad": "Pad 1 (new age), Pad 2 (warm), Pad 3 (polysynth), Pad 4 (choir), Pad 5 (bowed), "
+    "Pad 6 (metallic), Pad 7 (halo), Pad 8 (sweep)",
+    "Synth Effects": "FX 1 (rain), FX 2 (soundtrack), FX 3 (crystal), FX 4 (atmosphere), FX 5 (brightness), "
+    "FX 6 (goblins), FX 7 (echoes), FX 8 (sci-fi)",
+    "Ethnic": "Sitar, Banjo, Shamisen, Koto, Kalimba, Bagpipe, Fiddle, Shanai",
+    "Percussive": "Tinkle Bell, Agogo, Steel Drums, Woodblock, Taiko Drum, Melodic Tom, Synth Drum, Reverse Cymbal",
+    "Sound Effects": "Guitar Fret Noise, Breath Noise, Seashore, Bird Tweet, Telephone Ring, Helicopter, "
+    "Applause, Gunshot",
+}
+
+FAMILIES: Final[tuple[str, ...]] = tuple(_FAMILIES)
+"""The sixteen families in program order: family of program p is FAMILIES[p // 8]."""
+
+PROGRAM_NAMES: Final[tuple[str, ...]] = tuple(name.strip() for names in _FAMILIES.values() for name in names.split(","))
+"""The 128 program names, index = program."""
+
+
+@dataclass(frozen=True, order=True)
+class Instrument:
+    """What sounds: a General MIDI program (0..127), its name and family; or the drums (`is_drum`).
+
+    For drums `program` is the kit (0 = standard) and name and family are "Drums" for every kit.
+    """
+
+    program: int
+    name: str
+    family: str
+    is_drum: bool = False
+
+
+def instrument(program: int, *, is_drum: bool = False) -> Instrument:
+    """The instrument of a program 0..127. ValueError outside."""
+    if not 0 <= program <= 127:
+        raise ValueError(f"a MIDI program is 0..127, got {program}")
+    if is_drum:
+        return Instrument(program, DRUMS, DRUMS, is_drum=True)
+    return Instrument(program, PROGRAM_NAMES[program], FAMILIES[program // 8])
+
+
+def program_of(name: str) -> int:
+    """The program of a General MIDI name, any case. KeyError when it is none (drums are not a program)."""
+    return _BY_NAME[name.strip().casefold()]
+
+
+def family_of(name: str) -> str:
+    """The family of an instrument's name, any case; "Drums" for drums. KeyError when unknown."""
+    if name.strip().casefold() == DRUMS.casefold():
+        return DRUMS
+    return FAMILIES[program_of(name) // 8]
+
+
+_BY_NAME: Final = {name.casefold(): program for program, name in enumerate(PROGRAM_NAMES)}

@@ -1,0 +1,76 @@
+"""Loudness against the test signals of EBU Tech 3341 (table 1) and the calibration of BS.1770-4."""
+
+import numpy as np
+import pytest
+
+from luthier_music.loudness import gated_loudness_lufs, hop_energies, integrated_loudness_lufs
+
+RATES = (44_100, 48_000, 22_050)
+
+
+def sine(level_dbfs: float, seconds: float, rate: int = 48_000, hz: float = 1000.0) -> np.ndarray:
+    """A stereo sine whose peaks are at `level_dbfs`, equal in both channels [frames, 2]."""
+    tone = 10 ** (level_dbfs / 20) * np.sin(2 * np.pi * hz * np.arange(round(seconds * rate)) / rate)
+    return np.stack([tone, tone], axis=1).astype(np.float32)
+
+
+@pytest.mark.parametrize("rate", RATES)
+@pytest.mark.parametrize("level", [-23.0, -33.0])
+def test_tech_3341_cases_1_and_2_a_steady_sine_reads_its_level(level: float, rate: int) -> None:
+    assert integrated_loudness_lufs(sine(level, 20.0, rate), rate) == pytest.approx(level, abs=0.1)
+
+
+def test_tech_3341_case_3_the_relative_gate_leaves_quiet_parts_out() -> None:
+    signal = np.concatenate([sine(-36, 10), sine(-23, 60), sine(-36, 10)])
+    assert integrated_loudness_lufs(signal, 48_000) == pytest.approx(-23.0, abs=0.1)
+
+
+def test_tech_3341_case_4_the_absolute_gate_leaves_silence_out() -> None:
+    levels = [(-72, 10), (-36, 10), (-23, 60), (-36, 10), (-72, 10)]
+    signal = np.concatenate([sine(level, seconds) for level, seconds in levels])
+    assert integrated_loudness_lufs(signal, 48_000) == pytest.approx(-23.0, abs=0.1)
+
+
+def test_tech_3341_case_5_what_is_near_the_mean_counts() -> None:
+    signal = np.concatenate([sine(-26, 20), sine(-20, 20.1), sine(-26, 20)])
+    assert integrated_loudness_lufs(signal, 48_000) == pytest.approx(-23.0, abs=0.1)
+
+
+def test_a_full_scale_997_hz_sine_in_one_channel_reads_minus_3_01() -> None:
+    tone = sine(0.0, 20.0, hz=997.0)
+    tone[:, 1] = 0.0
+    assert integrated_loudness_lufs(tone, 48_000) == pytest.approx(-3.01, abs=0.02)
+
+
+def test_silence_is_minus_infinity_not_nan() -> None:
+    assert integrated_loudness_lufs(np.zeros((48_000, 2), np.float32), 48_000) == -np.inf
+    assert integrated_loudness_lufs(np.zeros((0, 2), np.float32), 48_000) == -np.inf
+
+
+def test_a_sound_shorter_than_a_block_is_measured_over_its_length() -> None:
+    assert integrated_loudness_lufs(sine(-23, 0.2), 48_000) == pytest.approx(-23.0, abs=0.5)
+
+
+def test_a_gain_moves_loudness_by_as_many_units() -> None:
+    noise = np.random.default_rng(1).normal(0, 0.05, (44_100 * 6, 2))
+    before = integrated_loudness_lufs(noise, 44_100)
+    assert integrated_loudness_lufs(noise * 10 ** (6 / 20), 44_100) == pytest.approx(before + 6.0, abs=1e-6)
+
+
+def test_energies_of_stretches_join_to_the_loudness_of_the_whole() -> None:
+    parts = [hop_energies(sine(level, 10), 48_000) for level in (-23, -20)]
+    whole = integrated_loudness_lufs(np.concatenate([sine(-23, 10), sine(-20, 10)]), 48_000)
+    assert gated_loudness_lufs(np.concatenate(parts)) == pytest.approx(whole, abs=0.05)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_nan_and_infinity_are_refused(bad: float) -> None:
+    signal = sine(-23, 2)
+    signal[5000] = bad
+    with pytest.raises(ValueError, match="NaN"):
+        integrated_loudness_lufs(signal, 48_000)
+
+
+def test_more_than_two_channels_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"1\.\.2"):
+        integrated_loudness_lufs(np.zeros((48_000, 3)), 48_000)
