@@ -15,7 +15,7 @@ PROFILES = {
     "major": (6.35, 2.23, 3.48, 2.33, 4.38, 4.09, 2.52, 5.19, 2.39, 3.66, 2.29, 2.88),
     "minor": (6.33, 2.68, 3.52, 5.38, 2.60, 3.53, 2.54, 4.75, 3.98, 2.69, 3.34, 3.17),
 }
-TONICS = ("C", "Db", "D", "Eb", "E", "F", "F#", "G", "Ab", "A", "Bb", "B")
+TONICS = ("C", "C#", "D", "Eb", "E", "F", "F#", "G", "Ab", "A", "Bb", "B")
 
 
 @pytest.fixture(scope="module")
@@ -108,9 +108,7 @@ def test_tempos_are_as_told_section_by_section(book):
     for song in songs:
         told = [song.sections[0].tempo_bpm]
         told += [b.tempo_bpm for a, b in pairwise(song.sections) if a.tempo_bpm != b.tempo_bpm]
-        tempos = [
-            round(mido.tempo2bpm(m.tempo)) for m in mido.MidiFile(folder / song.path) if m.type == "set_tempo"
-        ]
+        tempos = [round(mido.tempo2bpm(m.tempo)) for m in mido.MidiFile(folder / song.path) if m.type == "set_tempo"]
         assert tempos == told
         assert song.tempo_changes == (len(told) > 1)
     assert sum(song.tempo_changes for song in songs) == 1
@@ -140,9 +138,7 @@ def test_the_notes_are_in_the_key_that_is_told(book):
 def test_the_instruments_told_are_those_that_play(book):
     folder, songs = book
     for song in songs:
-        programs = {
-            m.channel: m.program for m in mido.MidiFile(folder / song.path) if m.type == "program_change"
-        }
+        programs = {m.channel: m.program for m in mido.MidiFile(folder / song.path) if m.type == "program_change"}
         playing = {channel for *_, channel in notes(folder / song.path)}
         heard = {-1 if channel == 9 else programs[channel] for channel in playing}
         assert heard == {instrument.program for instrument in song.instruments}

@@ -46,18 +46,14 @@ def _tracks(song: SongPlan, dice: random.Random) -> list[Track]:
         for number, (letter, section) in enumerate(zip(FORM, sections, strict=True)):
             if number in part.where:
                 notes += play(part, letter, section, song.key, random.Random(seeds[letter]))
-        tracks.append(
-            Track(next(channels), part.program, part.name, part.volume, part.pan, notes + ending(part, last))
-        )
+        tracks.append(Track(next(channels), part.program, part.name, part.volume, part.pan, notes + ending(part, last)))
     return [*tracks, Track(DRUM_CHANNEL, 0, "Drums", 100, 64, _drum_track(song, sections, last, dice))]
 
 
 def _drum_track(song: SongPlan, sections: list[Section], last: Bar, dice: random.Random) -> list[Note]:
     notes = [Note(last.start, 1, pitch, 100) for pitch in (KICK, CRASH)]
     for number, (letter, section) in enumerate(zip(FORM, sections, strict=True)):
-        notes += drums(
-            song.drums_a if letter == "A" else song.drums_b, section, opening=number > 0, dice=dice
-        )
+        notes += drums(song.drums_a if letter == "A" else song.drums_b, section, opening=number > 0, dice=dice)
     return notes
 
 

@@ -11,7 +11,7 @@ PITCH_CLASSES = {
     "C": 0, "C#": 1, "Db": 1, "D": 2, "Eb": 3, "D#": 3, "E": 4, "F": 5, "F#": 6, "Gb": 6,
     "G": 7, "Ab": 8, "G#": 8, "A": 9, "Bb": 10, "A#": 10, "B": 11,
 }  # fmt: skip
-TONICS = ("C", "Db", "D", "Eb", "E", "F", "F#", "G", "Ab", "A", "Bb", "B")
+TONICS = ("C", "C#", "D", "Eb", "E", "F", "F#", "G", "Ab", "A", "Bb", "B")
 SCALES = {"major": (0, 2, 4, 5, 7, 9, 11), "minor": (0, 2, 3, 5, 7, 8, 10)}
 DEGREES = {"I": 0, "II": 1, "III": 2, "IV": 3, "V": 4, "VI": 5, "VII": 6}
 
@@ -31,9 +31,8 @@ class Key:
         return Key(TONICS[(PITCH_CLASSES[self.tonic] + semitones) % 12], self.mode)
 
     def midi_name(self) -> str:
-        """The key as a MIDI key signature spells it, e.g. "F#m"; Db and Ab minor have no signature there."""
-        spelled = {"Db": "C#", "Ab": "G#"}.get(self.tonic, self.tonic) if self.mode == "minor" else self.tonic
-        return spelled + ("m" if self.mode == "minor" else "")
+        """The key as a MIDI key signature spells it, e.g. "F#m"."""
+        return self.tonic + ("m" if self.mode == "minor" else "")
 
 
 @dataclass(frozen=True)

@@ -85,9 +85,7 @@ def _instruments(song: SongPlan) -> tuple[TruthInstrument, ...]:
 def _sections(song: SongPlan) -> tuple[TruthSection, ...]:
     sections, start = [], 0.0
     for number, letter in enumerate(FORM):
-        count = len((song.a if letter == "A" else song.b).split()) + (
-            number == len(FORM) - 1
-        )  # + the closing bar
+        count = len((song.a if letter == "A" else song.b).split()) + (number == len(FORM) - 1)  # + the closing bar
         tempo = song.section_tempo_bpm(number)
         end = start + count * song.beats_per_bar * 60 / tempo
         sections.append(TruthSection(letter, round(start, 6), round(end, 6), float(tempo)))
@@ -108,9 +106,7 @@ def read_truth(path: Path) -> list[SongTruth]:
         instruments = tuple(TruthInstrument(**each) for each in row.pop("instruments"))
         sections = tuple(TruthSection(**each) for each in row.pop("sections"))
         songs.append(
-            SongTruth(
-                **row | {"moods": tuple(row["moods"]), "instruments": instruments, "sections": sections}
-            )
+            SongTruth(**row | {"moods": tuple(row["moods"]), "instruments": instruments, "sections": sections})
         )
     return songs
 
