@@ -42,14 +42,14 @@ class Blobs:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
             size_bytes = file.seek(0, os.SEEK_END)
         ext = path.suffix.lstrip(".").lower() or "bin"
-        return self._put(kind, lambda: path.open("rb"), sha256, size_bytes, ext, media_type)
+        ref = self._named(blob_key(kind, sha256, ext), sha256, size_bytes, media_type)
+        return self._put(lambda: path.open("rb"), ref)
 
-    def put_bytes(
-        self, kind: str, data: bytes, ext: str, media_type: str = "application/octet-stream"
-    ) -> ArtifactRef:
+    def put_bytes(self, kind: str, data: bytes, ext: str, media_type: str = "application/octet-stream") -> ArtifactRef:
         """Store bytes under their digest."""
         sha256 = hashlib.sha256(data).hexdigest()
-        return self._put(kind, lambda: io.BytesIO(data), sha256, len(data), ext, media_type)
+        ref = self._named(blob_key(kind, sha256, ext), sha256, len(data), media_type)
+        return self._put(lambda: io.BytesIO(data), ref)
 
     def fetch(self, ref: ArtifactRef, directory: Path) -> Path:
         """Copy a blob to `<directory>/<sha256>.<ext>`, verified; a verified copy that is there already is kept.
@@ -78,9 +78,7 @@ class Blobs:
             raise _missing(ref)
         if size_bytes > max_bytes:
             text = f"must be at most {max_bytes} bytes long, {ref.key} has {size_bytes}"
-            raise InvalidRequest(
-                f"artifact {text}", reason="ARTIFACT_TOO_LARGE", violations=[("size_bytes", text)]
-            )
+            raise InvalidRequest(f"artifact {text}", reason="ARTIFACT_TOO_LARGE", violations=[("size_bytes", text)])
         buffers: list[io.BytesIO] = []
 
         def fresh() -> BinaryIO:
@@ -91,28 +89,19 @@ class Blobs:
         return buffers[-1].getvalue()
 
     def exists(self, ref: ArtifactRef) -> bool:
-        """True when the blob is stored with the size that the reference states; its bytes are not read."""
+        """True when the blob is stored with the size that the reference states (0 = any); its bytes are not read."""
         size_bytes = self._checked(ref).size_bytes(ref.key)
-        return size_bytes is not None and size_bytes == ref.size_bytes
+        return size_bytes is not None and ref.size_bytes in {0, size_bytes}
 
-    def _put(
-        self,
-        kind: str,
-        source: Callable[[], BinaryIO],
-        sha256: str,
-        size_bytes: int,
-        ext: str,
-        media_type: str,
-    ) -> ArtifactRef:
-        key = blob_key(kind, sha256, ext)
-
+    def _put(self, source: Callable[[], BinaryIO], ref: ArtifactRef) -> ArtifactRef:
         def verified() -> BinaryIO:
-            return io.BufferedReader(VerifiedReader(source(), sha256, size_bytes), CHUNK_BYTES)
+            return io.BufferedReader(VerifiedReader(source(), ref.sha256, ref.size_bytes), CHUNK_BYTES)
 
-        self.objects.put(key, verified, size_bytes, media_type)
-        return ArtifactRef(
-            bucket=self.bucket, key=key, sha256=sha256, size_bytes=size_bytes, media_type=media_type
-        )
+        self.objects.put(ref.key, verified, ref.size_bytes, ref.media_type)
+        return ref
+
+    def _named(self, key: str, sha256: str, size_bytes: int, media_type: str) -> ArtifactRef:
+        return ArtifactRef(bucket=self.bucket, key=key, sha256=sha256, size_bytes=size_bytes, media_type=media_type)
 
     def _checked(self, ref: ArtifactRef) -> ObjectStore:
         check_ref(ref, self.bucket, self._allowed)
@@ -163,9 +152,7 @@ def _copy(objects: ObjectStore, ref: ArtifactRef, file: _Sink) -> tuple[str, int
 
 
 def _missing(ref: ArtifactRef) -> NotFound:
-    return NotFound(
-        f"no artifact {ref.key} in bucket {ref.bucket or 'of this service'}", reason="ARTIFACT_NOT_FOUND"
-    )
+    return NotFound(f"no artifact {ref.key} in bucket {ref.bucket or 'of this service'}", reason="ARTIFACT_NOT_FOUND")
 
 
 def _file_sha256(path: Path) -> str:

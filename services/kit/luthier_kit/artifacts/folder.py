@@ -38,9 +38,7 @@ class FolderStore(ObjectStore):
                 (self._folder / _TEMPORARY).mkdir(parents=True, exist_ok=True)
                 self._sweep()
             if not self._folder.is_dir():
-                raise Unavailable(
-                    f"bucket folder {self._folder} does not exist", reason="STORE_BUCKET_MISSING"
-                )
+                raise Unavailable(f"bucket folder {self._folder} does not exist", reason="STORE_BUCKET_MISSING")
 
     def create(self, key: str, data: bytes) -> bool:
         path = self._path(key)
@@ -51,9 +49,7 @@ class FolderStore(ObjectStore):
             try:
                 os.link(temporary, path)
             except FileExistsError:
-                return path.samefile(
-                    temporary
-                )  # a network file system may repeat a link whose reply was lost
+                return path.samefile(temporary)  # a network file system may repeat a link whose reply was lost
             _sync_folder(path.parent)
             return True
 

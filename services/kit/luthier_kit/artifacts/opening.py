@@ -38,9 +38,7 @@ def _endpoint(settings: StoreSettings) -> Endpoint:
         if not value
     ]
     if "/" in settings.s3_endpoint:
-        faults.append(
-            "LUTHIER_S3_ENDPOINT must be host:port without a scheme or path (TLS: LUTHIER_S3_SECURE=1)"
-        )
+        faults.append("LUTHIER_S3_ENDPOINT must be host:port without a scheme or path (TLS: LUTHIER_S3_SECURE=1)")
     if faults:
         raise SettingsError("\n".join(faults))
     return Endpoint(

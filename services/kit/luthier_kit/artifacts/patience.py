@@ -98,9 +98,7 @@ def meaning(error: Exception, endpoint: str) -> LuthierError:
     code = error.code if isinstance(error, S3Error) else ""
     where = f"object store at {endpoint}"
     if code in _CREDENTIALS:
-        text = (
-            f"{where} refused this service's credentials ({code}); check LUTHIER_S3_ACCESS_KEY and its secret"
-        )
+        text = f"{where} refused this service's credentials ({code}); check LUTHIER_S3_ACCESS_KEY and its secret"
         return Unavailable(text, reason="STORE_CREDENTIALS_REFUSED")
     if code == "RequestTimeTooSkewed":
         return Unavailable(f"{where}: the clocks differ by more than 15 minutes", reason="STORE_CLOCK_SKEW")

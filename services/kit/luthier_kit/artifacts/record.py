@@ -84,7 +84,7 @@ def of_result(action: Action, generation: int, commit: str, result: Message) -> 
 def of_refusal(action: Action, generation: int, commit: str, error: LuthierError) -> bytes:
     """The record of a permanent refusal."""
     refusal = {
-        "error": type(error).__name__,
+        "error": BY_CODE[error.code].__name__,
         "reason": error.reason,
         "message": str(error),
         "violations": [list(v) for v in getattr(error, "violations", ())],
@@ -98,7 +98,7 @@ def is_permanent(error: LuthierError) -> bool:
 
     What the store says about a reference (`ARTIFACT_…`) is not: another caller may name the same bytes correctly.
     """
-    return type(error).__name__ in _REFUSALS and not error.reason.startswith(("ARTIFACT_", "STORE_"))
+    return error.permanent and not error.reason.startswith(("ARTIFACT_", "STORE_"))
 
 
 def artifacts_in(message: Message) -> Iterator[ArtifactRef]:

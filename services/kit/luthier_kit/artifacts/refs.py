@@ -43,9 +43,7 @@ def check_ref(ref: ArtifactRef, bucket: str, allowed: frozenset[str]) -> None:
         violations.append(("size_bytes", f"must be at least 0, got {ref.size_bytes}"))
     if violations:
         text = "; ".join(f"{field} {what}" for field, what in violations)
-        raise InvalidRequest(
-            f"artifact reference: {text}", reason="ARTIFACT_REF_INVALID", violations=violations
-        )
+        raise InvalidRequest(f"artifact reference: {text}", reason="ARTIFACT_REF_INVALID", violations=violations)
     if (ref.bucket or bucket) != bucket and ref.bucket not in allowed:
         text = f"bucket {ref.bucket[:80]!r} is not on this service's allow list"
         raise PermissionDenied(text, reason="BUCKET_NOT_ALLOWED")

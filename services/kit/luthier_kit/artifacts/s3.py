@@ -1,8 +1,8 @@
 """Objects in any S3, through the `minio` client.
 
-`put_object` of that client cannot send `If-None-Match`, so a conditional create is a presigned PUT sent with the header.
-Presigned URLs live minutes and are kept out of logs. minio-py's own retries are off: they would hide a lost reply, and
-its default timeouts stall for half an hour on a black hole.
+`put_object` of that client cannot send `If-None-Match`, so a conditional create is a presigned PUT sent with the
+header. Presigned URLs live minutes and are kept out of logs. minio-py's own retries are off: they would hide a lost
+reply, and its default timeouts stall for half an hour on a black hole.
 """
 
 from __future__ import annotations
@@ -52,9 +52,7 @@ class S3Store(ObjectStore):
         self.endpoint, self.bucket = endpoint, bucket
         _keep_presigned_urls_out_of_logs()
         self._http = urllib3.PoolManager(
-            timeout=urllib3.Timeout(
-                connect=min(_CONNECT_S, endpoint.patience_s / 2), read=endpoint.patience_s / 2
-            ),
+            timeout=urllib3.Timeout(connect=min(_CONNECT_S, endpoint.patience_s / 2), read=endpoint.patience_s / 2),
             retries=False,
             maxsize=16,
             ca_certs=os.environ.get("SSL_CERT_FILE") or certifi.where(),
@@ -143,9 +141,7 @@ class S3Store(ObjectStore):
 
     def move(self, key: str, to: str) -> None:
         def attempt() -> None:
-            self._client.compose_object(
-                self.bucket, check_key(to), [ComposeSource(self.bucket, check_key(key))]
-            )
+            self._client.compose_object(self.bucket, check_key(to), [ComposeSource(self.bucket, check_key(key))])
             self._client.remove_object(self.bucket, key)
 
         if self.size_bytes(key) is not None:

@@ -25,9 +25,12 @@ class Series:
 
     objects: ObjectStore
 
-    def append(self, name: str, document: Document) -> int:
-        """Add a document behind the newest, whatever others add meanwhile; returns its number."""
-        number = self._newest(name) + 1
+    def append(self, name: str, document: Document, after: int = 0) -> int:
+        """Add a document behind the newest, whatever others add meanwhile; returns its number.
+
+        `after` is a number known to exist: it saves the search for the newest.
+        """
+        number = (after or self._newest(name)) + 1
         while not self.append_at(name, number, document):
             number += 1
         return number

@@ -73,9 +73,7 @@ class Artifacts(Blobs, Series):
             return False
         missing = [ref.key for ref in found.blobs if not self.exists(ref)]
         if missing:
-            log.warning(
-                "record %s is void: %d blobs missing or cut, first %s", found.key, len(missing), missing[0]
-            )
+            log.warning("record %s is void: %d blobs missing or cut, first %s", found.key, len(missing), missing[0])
         return not missing
 
     def _outcome(self, action: Action, compute: Callable[[], M]) -> Callable[[int, str], bytes]:
