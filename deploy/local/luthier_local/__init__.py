@@ -1,0 +1,1 @@
+"""Every Luthier service on one machine, kept alive by supervisord."""

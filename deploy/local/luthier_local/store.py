@@ -1,0 +1,62 @@
+"""Which artifact store the services use: a folder (the embedded default), or a MinIO server of our own.
+
+MinIO's credentials are drawn once and kept in files that only their owner can read. The programs get the
+files' paths; the secret itself is in no configuration, on no command line and in no log.
+"""
+
+import os
+import secrets
+import shutil
+from pathlib import Path
+
+from luthier_local.home import Home
+
+BUCKET = "luthier"
+ACCESS_KEY_BYTES = 10
+SECRET_KEY_BYTES = 20
+KINDS = ("folder", "minio")
+
+
+def environment(kind: str, home: Home, address: str = "") -> dict[str, str]:
+    """The settings by which a service, or the `luthier` command, opens the store."""
+    if kind == "folder":
+        return {"LUTHIER_STORE": "folder", "LUTHIER_STORE_FOLDER": str(home.store), "LUTHIER_BUCKET": BUCKET}
+    return {
+        "LUTHIER_STORE": "s3",
+        "LUTHIER_BUCKET": BUCKET,
+        "LUTHIER_S3_ENDPOINT": address,
+        "LUTHIER_S3_SECURE": "false",
+        "LUTHIER_S3_ACCESS_KEY": _secret(home.minio / "access-key", ACCESS_KEY_BYTES),
+        "LUTHIER_S3_SECRET_KEY_FILE": str(home.minio / "secret-key"),
+    }
+
+
+def prepare_minio(home: Home) -> dict[str, str]:
+    """Draw the credentials and create the bucket where they are missing; the server's own environment."""
+    _secret(home.minio / "access-key", ACCESS_KEY_BYTES)
+    _secret(home.minio / "secret-key", SECRET_KEY_BYTES)
+    (home.minio / "data" / BUCKET).mkdir(parents=True, exist_ok=True)  # a folder of the drive is a bucket
+    return {
+        "MINIO_ROOT_USER_FILE": str(home.minio / "access-key"),
+        "MINIO_ROOT_PASSWORD_FILE": str(home.minio / "secret-key"),
+        "MINIO_BROWSER": "off",
+        "MINIO_UPDATE": "off",
+    }
+
+
+def minio_binary(root: Path, environ: dict[str, str]) -> Path:
+    """$LUTHIER_MINIO, else `minio` on the PATH, else the one that make put into .tools/bin."""
+    named = environ.get("LUTHIER_MINIO")
+    found = named or shutil.which("minio", path=environ.get("PATH")) or str(root / ".tools" / "bin" / "minio")
+    if not os.access(found, os.X_OK):
+        raise SystemExit(f"STORE=minio: no MinIO server at {found}; name it in LUTHIER_MINIO or install it")
+    return Path(found)
+
+
+def _secret(path: Path, size_bytes: int) -> str:
+    """The secret kept in `path`; drawn now, readable by its owner only, when there is none."""
+    if not path.exists():
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(secrets.token_hex(size_bytes))
+    return path.read_text().strip()

@@ -1,0 +1,56 @@
+"""A checkout of tiny services, driven by the command line that the Makefile calls."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+@dataclass
+class Installation:
+    """A fake checkout, and the command line as the Makefile calls it."""
+
+    root: Path
+    extra: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def home(self) -> Path:
+        return self.root / ".luthier"
+
+    def run(self, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+        kept = ("PATH", "HOME", "LANG", "LUTHIER_MINIO")
+        clean = {key: value for key, value in os.environ.items() if key in kept}
+        command = [sys.executable, "-m", "luthier_local", "--root", str(self.root), *arguments]
+        return subprocess.run(
+            command,
+            env={**clean, **self.extra, **environ},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    def up(self, **environ: str) -> subprocess.CompletedProcess[str]:
+        """`up` of two services, which is quicker than all."""
+        return self.run("up", "--only", "rendering", "analysis", **environ)
+
+    def services(self) -> dict[str, dict[str, object]]:
+        return json.loads((self.home / "services.json").read_text())
+
+    def ps(self) -> dict[str, dict[str, object]]:
+        return json.loads(self.run("ps", "--json").stdout)
+
+
+def eventually(claim: Callable[[], bool], within_s: float) -> float:
+    """Seconds until `claim` is true; fails when it is not within `within_s`."""
+    begin = time.monotonic()
+    while not claim():
+        assert time.monotonic() - begin < within_s, f"not true within {within_s} s"
+        time.sleep(0.05)
+    return time.monotonic() - begin

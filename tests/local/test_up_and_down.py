@@ -1,0 +1,199 @@
+"""`make up` and `make down`, with real processes: tiny servers in the place of the services."""
+
+import os
+import signal
+import socket
+import stat
+from pathlib import Path
+
+import pytest
+from checkout import REPOSITORY, Installation, eventually
+
+from luthier_local import health, leftovers
+from luthier_local.catalogue import SERVICES
+
+
+def test_up_brings_every_service_to_serving_and_prints_a_line_each(installation: Installation) -> None:
+    done = installation.run("up")
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    for service in SERVICES:
+        row = installation.services()[service.name]
+        assert health.serving(str(row["address"]))
+        line = next(line for line in done.stdout.splitlines() if line.startswith(service.name))
+        assert str(row["address"]) in line
+        assert str(row["metrics"]) in line
+        assert str(row["pid"]) in line
+    assert "web" in installation.services()["curation"]
+    assert "use the CPU" in done.stdout
+
+
+def test_a_second_up_says_already_up_and_changes_nothing(installation: Installation) -> None:
+    installation.up()
+    before = installation.services()
+
+    again = installation.up()
+
+    assert again.returncode == 0
+    assert "already up" in again.stdout
+    assert installation.services() == before
+
+
+def test_down_stops_gracefully_keeps_state_and_up_returns_to_the_same_addresses(
+    installation: Installation,
+) -> None:
+    installation.up()
+    before = installation.services()
+    for name in before:
+        (installation.home / "scratch" / name / "slow").touch()
+
+    done = installation.run("down")
+
+    assert done.returncode == 0
+    assert leftovers.find(installation.home) == []
+    for name in before:
+        assert "stopped gracefully" in (installation.home / "logs" / f"{name}.log").read_text()
+    assert installation.up().returncode == 0
+    assert {k: v["address"] for k, v in installation.services().items()} == {k: v["address"] for k, v in before.items()}
+
+
+def test_down_with_nothing_up_is_no_error(installation: Installation) -> None:
+    done = installation.run("down")
+    assert (done.returncode, done.stdout) == (0, "nothing is up\n")
+
+
+def test_a_killed_service_is_back_at_the_same_address_within_seconds(installation: Installation) -> None:
+    installation.up()
+    row = installation.services()["rendering"]
+
+    os.kill(int(str(row["pid"])), signal.SIGKILL)
+
+    eventually(lambda: not health.serving(str(row["address"])), 1)
+    assert eventually(lambda: health.serving(str(row["address"])), 5) < 3
+    assert installation.ps()["rendering"]["pid"] != row["pid"]
+
+
+def test_services_of_a_killed_supervisor_are_replaced(installation: Installation) -> None:
+    installation.up()
+    before = installation.services()
+    supervisor = int((installation.home / "supervisord.pid").read_text())
+    os.kill(supervisor, signal.SIGKILL)
+
+    done = installation.up()
+
+    assert done.returncode == 0, done.stderr
+    assert "left by an earlier start" in done.stdout
+    after = installation.services()
+    assert {k: v["address"] for k, v in after.items()} == {k: v["address"] for k, v in before.items()}
+    assert sorted(int(str(row["pid"])) for row in after.values()) == leftovers.find(installation.home)
+
+
+def test_a_stopped_service_is_started_again_and_the_others_are_left_alone(installation: Installation) -> None:
+    wrong = installation.home / "scratch" / "analysis" / "wrong"
+    wrong.parent.mkdir(parents=True)
+    wrong.touch()
+    assert installation.up().returncode == 1
+    before = installation.ps()
+    wrong.unlink()
+
+    done = installation.up()
+
+    assert done.returncode == 0, done.stderr
+    assert "already up" not in done.stdout
+    after = installation.services()
+    assert after["rendering"]["pid"] == before["rendering"]["pid"]
+    assert health.serving(str(after["analysis"]["address"]))
+
+
+def test_a_service_that_cannot_start_fails_up_with_the_end_of_its_log(installation: Installation) -> None:
+    wrong = installation.home / "scratch" / "analysis" / "wrong"
+    wrong.parent.mkdir(parents=True)
+    wrong.touch()
+
+    done = installation.up()
+
+    assert done.returncode == 1
+    assert "analysis cannot start: it ended 3 times" in done.stderr
+    assert "LUTHIER_SOUNDFONT: no such file: /nowhere.sf2" in done.stderr
+
+
+def test_a_taken_port_gets_another_one_and_it_is_said(installation: Installation) -> None:
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            other.bind(("127.0.0.1", 7101))
+            other.listen()
+        except OSError:
+            pass  # taken by somebody else: as good
+
+        done = installation.up()
+
+        assert "rendering: port 7101 (address) is taken by another program, using" in done.stdout
+        assert health.serving(str(installation.services()["rendering"]["address"]))
+
+
+def test_an_unknown_store_or_device_is_refused(installation: Installation) -> None:
+    assert "STORE must be one of folder, minio" in installation.run("up", STORE="tape").stderr
+    assert "DEVICE must be cpu or cuda" in installation.run("up", DEVICE="tpu").stderr
+
+
+def test_a_missing_environment_is_named_before_anything_starts(installation: Installation) -> None:
+    (installation.root / "services" / "training" / ".venv" / "bin" / "python").unlink()
+
+    done = installation.run("up")
+
+    assert done.returncode == 1
+    assert "for training" in done.stderr
+    assert not (installation.home / "supervisord.pid").exists()
+
+
+def test_a_home_with_a_long_path_works(installation: Installation) -> None:
+    installation.extra["LUTHIER_HOME"] = str(installation.root / ("deep" * 30))
+
+    assert installation.run("up", "--only", "rendering").returncode == 0
+    assert installation.run("ps").returncode == 0
+    assert installation.run("down").returncode == 0
+
+
+def test_a_changed_setting_restarts_only_the_services_it_concerns(installation: Installation) -> None:
+    installation.run("up")
+    before = installation.services()
+
+    installation.run("up", DEVICE="cuda")
+
+    changed = {name for name, row in installation.services().items() if row["pid"] != before[name]["pid"]}
+    assert changed == {"training", "inference"}
+
+
+@pytest.fixture
+def minio() -> str:
+    from luthier_local.store import minio_binary
+
+    try:
+        return str(minio_binary(REPOSITORY, dict(os.environ)))
+    except SystemExit as missing:
+        pytest.skip(str(missing))
+
+
+def test_minio_starts_first_with_credentials_nobody_else_sees(installation: Installation, minio: str) -> None:
+    done = installation.up(STORE="minio", LUTHIER_MINIO=minio)
+
+    assert done.returncode == 0, done.stderr
+    folder = installation.home / "minio"
+    secret = (folder / "secret-key").read_text()
+    assert stat.S_IMODE((folder / "secret-key").stat().st_mode) == 0o600
+    assert "'LUTHIER_STORE': 's3'" in (installation.home / "logs" / "rendering.log").read_text()
+    everywhere = done.stdout + (installation.home / "supervisord.conf").read_text()
+    everywhere += "".join(path.read_text() for path in (installation.home / "logs").iterdir())
+    for pid in leftovers.find(installation.home):
+        everywhere += Path(f"/proc/{pid}/cmdline").read_text()
+    assert secret not in everywhere
+
+
+def test_switching_the_store_while_up_is_refused(installation: Installation, minio: str) -> None:
+    installation.up()
+
+    done = installation.up(STORE="minio", LUTHIER_MINIO=minio)
+
+    assert done.returncode == 1
+    assert "the services are up with STORE=folder; `make down` first, then `make up STORE=minio`" in done.stderr
