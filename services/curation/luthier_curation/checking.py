@@ -1,0 +1,187 @@
+"""What is refused before the database or the store is touched: each fault with its field and bound."""
+
+import math
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import Message
+
+from luthier.curation.v1 import curation_pb2 as pb
+from luthier_curation.listing import ClipFilter
+from luthier_curation.reviews import Decision, Edit
+from luthier_curation.splits import Fractions
+from luthier_curation.tables import VERDICTS
+from luthier_kit.checks import Checks
+from luthier_music.instruments import family_of
+
+MAX_CLIPS, MAX_PROMPTS, MAX_PROMPT_CHARS, MAX_REMARK_CHARS, MAX_REVIEWER_CHARS = 500, 16, 2000, 2000, 100
+MAX_TAGS, MAX_INSTRUMENTS, MAX_NAME_CHARS, MAX_TEXT_CHARS, MAX_QUERY_CHARS = 256, 64, 200, 10_000, 200
+MAX_SONG_S = 86_400.0
+MAX_AUDIO_BYTES = 4 << 30
+TEMPO_BPM = (20.0, 400.0)
+TONICS = ("C", "C#", "D", "Eb", "E", "F", "F#", "G", "Ab", "A", "Bb", "B")
+MODES = ("MODE_MAJOR", "MODE_MINOR")
+INSTRUMENT_BOUND = "must be a General MIDI program name, or Drums"
+_FINGERPRINT = re.compile(r"[0-9a-f]{64}")
+
+
+def check_upsert(request: pb.UpsertClipsRequest) -> None:
+    """The collection's name, the number of clips, and every clip."""
+    checks = Checks()
+    checks.name("collection", request.collection)
+    checks.count("clips", request.clips, 1, MAX_CLIPS)
+    checks.done()
+    for index, clip in enumerate(request.clips):
+        checks.prefix = f"clips[{index}]."
+        _check_new_clip(checks, clip)
+        for path, value in leaves(clip):
+            _check_leaf(checks, path, value)
+    checks.done()
+
+
+def _check_new_clip(checks: Checks, clip: pb.NewClip) -> None:
+    source = clip.source
+    print_ok = _FINGERPRINT.fullmatch(source.song_fingerprint) is not None
+    checks.that(print_ok, "source.song_fingerprint", "must be 64 lowercase hexadecimal digits")
+    checks.within("source.span.start_s", source.span.start_s, 0, MAX_SONG_S)
+    checks.above("source.span.end_s", source.span.end_s, source.span.start_s, MAX_SONG_S)
+    checks.text("source.song.artist", source.song.artist, max_chars=MAX_NAME_CHARS)
+    checks.text("source.song.title", source.song.title, max_chars=MAX_NAME_CHARS)
+    checks.artifact("audio", clip.audio, max_bytes=MAX_AUDIO_BYTES)
+    checks.above("facts.duration_s", clip.facts.duration_s, 0, MAX_SONG_S)
+    checks.count("facts.instruments", clip.facts.instruments, 0, MAX_INSTRUMENTS)
+    checks.count("tags", clip.tags, 0, MAX_TAGS)
+    checks.count("prompts", clip.prompts, 0, MAX_PROMPTS)
+    for index, prompt in enumerate(clip.prompts):
+        checks.text(f"prompts[{index}].text", prompt.text, max_chars=MAX_PROMPT_CHARS, blank=False)
+
+
+def _check_leaf(checks: Checks, path: str, value: Any) -> None:
+    """Numbers are finite, texts are bounded and hold no NUL (databases refuse it)."""
+    if isinstance(value, float):
+        checks.that(math.isfinite(value), path, f"must be a finite number, got {value}")
+    elif isinstance(value, str):
+        checks.that(len(value) <= MAX_TEXT_CHARS, path, f"must have at most {MAX_TEXT_CHARS} characters")
+        clean(checks, path, value)
+
+
+def clean(checks: Checks, field: str, value: str) -> bool:
+    """Whether a text can be stored: no NUL, no lone surrogate (JSON can spell both)."""
+    ok = "\x00" not in value and not any("\ud800" <= char <= "\udfff" for char in value)
+    return checks.that(ok, field, "must be Unicode text without NUL characters")
+
+
+def check_filter(which: ClipFilter, prefix: str = "filter.") -> None:
+    """Bounds of a filter."""
+    checks = Checks(prefix)
+    checks.that(len(which.collection) <= 64, "collection", "must have at most 64 characters")
+    checks.text("text", which.text, max_chars=MAX_QUERY_CHARS)
+    checks.text("instrument", which.instrument, max_chars=64)
+    checks.text("song_fingerprint", which.song_fingerprint, max_chars=64)
+    for name in ("collection", "text", "instrument", "song_fingerprint"):
+        clean(checks, name, getattr(which, name))
+    for name in ("min_tempo_bpm", "max_tempo_bpm"):
+        if (value := getattr(which, name)) is not None:
+            checks.finite(name, value)
+    checks.done()
+
+
+def check_reviewer(checks: Checks, field: str, reviewer: str) -> None:
+    """Who it was is always recorded."""
+    checks.text(field, reviewer, max_chars=MAX_REVIEWER_CHARS, blank=False)
+    clean(checks, field, reviewer)
+
+
+def check_edit(edit: Edit, expected_revision: int, reviewer: str) -> None:
+    """Bounds of a person's edit."""
+    checks = Checks()
+    check_reviewer(checks, "reviewer", reviewer)
+    checks.that(expected_revision >= 1, "expected_revision", f"must be 1 or more, got {expected_revision}")
+    if edit.prompts is not None:
+        checks.count("prompts", edit.prompts, 1, MAX_PROMPTS)
+        for index, text in enumerate(edit.prompts):
+            checks.text(f"prompts[{index}]", text, max_chars=MAX_PROMPT_CHARS, blank=False)
+            clean(checks, f"prompts[{index}]", text)
+    if edit.instruments is not None:
+        _check_instruments(checks, edit.instruments)
+    if edit.tempo is not None and (tempo := edit.tempo.get("tempo_bpm", 0.0)):
+        checks.within("tempo.tempo_bpm", tempo, *TEMPO_BPM)
+    if edit.key is not None and edit.key.get("tonic"):
+        checks.one_of("key.tonic", edit.key["tonic"], TONICS)
+        checks.one_of("key.mode", edit.key.get("mode", ""), MODES)
+    if edit.remark is not None:
+        checks.text("remark", edit.remark, max_chars=MAX_REMARK_CHARS)
+        clean(checks, "remark", edit.remark)
+    checks.done()
+
+
+def _check_instruments(checks: Checks, instruments: list[dict[str, Any]]) -> None:
+    checks.count("instruments", instruments, 0, MAX_INSTRUMENTS)
+    for index, fact in enumerate(instruments):
+        field = f"instruments[{index}]"
+        checks.text(f"{field}.instrument", fact.get("instrument", ""), max_chars=64, blank=False)
+        checks.that(is_instrument(fact.get("instrument", "")), f"{field}.instrument", INSTRUMENT_BOUND)
+        checks.within(f"{field}.share", fact.get("share", 0.0), 0, 1)
+    names = [fact.get("instrument", "").lower() for fact in instruments]
+    checks.that(len(set(names)) == len(names), "instruments", "must name each instrument once")
+
+
+def is_instrument(name: str) -> bool:
+    """Whether it is a General MIDI program name or Drums, any case."""
+    try:
+        return bool(family_of(name))
+    except KeyError:
+        return False
+
+
+def check_decision(decision: Decision) -> None:
+    """Bounds of a verdict."""
+    checks = Checks()
+    checks.one_of("verdict", decision.verdict, VERDICTS)
+    check_reviewer(checks, "reviewer", decision.reviewer)
+    checks.text("remark", decision.remark, max_chars=MAX_REMARK_CHARS)
+    clean(checks, "remark", decision.remark)
+    checks.done()
+
+
+def check_undo(batch_id: str, reviewer: str) -> None:
+    """Bounds of an undo."""
+    checks = Checks()
+    checks.text("batch_id", batch_id, max_chars=32, blank=False)
+    clean(checks, "batch_id", batch_id)
+    check_reviewer(checks, "reviewer", reviewer)
+    checks.done()
+
+
+def check_export(collection: str, name: str, fractions: Fractions, exported_by: str) -> None:
+    """Names, shares and the exporter of a data set."""
+    checks = Checks()
+    checks.name("collection", collection)
+    checks.name("name", name)
+    checks.within("validation_share", fractions.validation, 0, 0.5)
+    checks.within("test_share", fractions.test, 0, 0.5)
+    checks.that(fractions.train > 0, "validation_share", "must leave songs to train on beside test_share")
+    check_reviewer(checks, "exported_by", exported_by)
+    checks.done()
+
+
+def leaves(message: Message, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Every number and text of a message with its path, e.g. `facts.instruments[2].share`."""
+    for field, value in message.ListFields():
+        name = f"{path}{field.name}"
+        if field.message_type is not None and field.message_type.GetOptions().map_entry:
+            yield from ((f"{name}[{key}]", text) for key, item in value.items() for text in (key, item))
+        else:
+            for place, item in _items(name, value):
+                if field.type == FieldDescriptor.TYPE_MESSAGE:
+                    yield from leaves(item, f"{place}.")
+                else:
+                    yield place, item
+
+
+def _items(name: str, value: Any) -> Iterable[tuple[str, Any]]:
+    if isinstance(value, Message | str | bytes | int | float):
+        return [(name, value)]
+    return [(f"{name}[{index}]", item) for index, item in enumerate(value)]

@@ -1,0 +1,78 @@
+"""What curation can do, for the gRPC service and the page alike: input is checked, transactions are whole."""
+
+from collections import Counter
+
+from luthier_curation import checking, datasets, exports, listing, reviews, upserts
+from luthier_curation.content import Json, NewClip
+from luthier_curation.exports import Export
+from luthier_curation.listing import ClipFilter, Page
+from luthier_curation.refs import to_ref
+from luthier_curation.repository import Repository
+from luthier_curation.reviews import Decision, Edit, Reviewed
+from luthier_curation.splits import Fractions
+from luthier_curation.tables import ChangeRow, ClipRow
+from luthier_kit.artifacts import Artifacts
+from luthier_kit.errors import InvalidRequest, NotFound
+
+
+class Curation:
+    """Collections of clips over one database and one store. Threads may share it."""
+
+    def __init__(self, repository: Repository, store: Artifacts) -> None:
+        self.repository = repository
+        self.store = store
+
+    def upsert(self, collection: str, clips: list[NewClip]) -> tuple[list[str], Counter[str]]:
+        """See `upserts.upsert`. NotFound when the audio of a clip is not in the store."""
+        for index, clip in enumerate(clips):
+            if not self.store.exists(to_ref(clip.audio)):
+                text = f"clips[{index}].audio: {clip.audio['key']} is not in the store with that size"
+                raise NotFound(text, reason="ARTIFACT_NOT_FOUND", key=clip.audio["key"])
+        return self.repository.write(lambda session: upserts.upsert(session, collection, clips))
+
+    def page(self, which: ClipFilter, size: int, token: str = "") -> Page:
+        """See `listing.page`."""
+        checking.check_filter(which)
+        return self.repository.read(lambda session: listing.page(session, which, size, token))
+
+    def clip(self, clip_id: str) -> ClipRow:
+        """One clip. NotFound."""
+        return self.repository.read(lambda session: listing.get(session, clip_id))
+
+    def history(self, clip_id: str) -> list[ChangeRow]:
+        """Every change of a clip, newest first. NotFound."""
+        return self.repository.read(lambda session: list(listing.history(session, clip_id)))
+
+    def edit(self, clip_id: str, expected_revision: int, reviewer: str, edit: Edit) -> tuple[ClipRow, str]:
+        """See `reviews.edit`."""
+        checking.check_edit(edit, expected_revision, reviewer)
+        return self.repository.write(lambda session: reviews.edit(session, clip_id, expected_revision, reviewer, edit))
+
+    def review(self, clips: dict[str, int], decision: Decision) -> Reviewed:
+        """See `reviews.review`."""
+        checking.check_decision(decision)
+        return self.repository.write(lambda session: reviews.review(session, clips, decision))
+
+    def review_all(self, which: ClipFilter, decision: Decision) -> Reviewed:
+        """See `reviews.review_all`. The filter must name a collection: nobody means every clip there is."""
+        checking.check_filter(which)
+        checking.check_decision(decision)
+        if not which.collection:
+            raise InvalidRequest(violations=[("filter.collection", "must name a collection")])
+        return self.repository.write(lambda session: reviews.review_all(session, which, decision))
+
+    def undo(self, batch_id: str, reviewer: str) -> Reviewed:
+        """See `reviews.undo`."""
+        checking.check_undo(batch_id, reviewer)
+        return self.repository.write(lambda session: reviews.undo(session, batch_id, reviewer))
+
+    def export(self, collection: str, name: str, fractions: Fractions, exported_by: str) -> Export:
+        """Freeze and register; see `datasets.freeze` and `exports.publish`. An empty name is the collection's."""
+        name = name or collection
+        checking.check_export(collection, name, fractions, exported_by)
+        frozen = self.repository.read(lambda session: datasets.freeze(session, collection, name, fractions))
+        return exports.publish(self.store, frozen, exported_by)
+
+    def dataset_rows(self, name: str, version: int) -> list[Json]:
+        """The rows of a registered data set. NotFound."""
+        return exports.rows_of(self.store, exports.find(self.store, name, version))

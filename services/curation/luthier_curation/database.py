@@ -1,0 +1,81 @@
+"""The curation database: an engine for SQLite (embedded default) or PostgreSQL, and its migrations.
+
+SQLite runs in WAL mode, so readers never wait for the writer, with a busy timeout for the writer's turn; every
+transaction that will write begins IMMEDIATE, because a deferred one that upgrades fails at once instead of waiting.
+"""
+
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from sqlalchemy import Engine, create_engine, event, make_url, text
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import SQLAlchemyError
+
+SQLITE_BUSY_TIMEOUT_S = 20.0
+MIGRATION_LOCK = 0x4C757468  # PostgreSQL advisory lock: "Luth"
+MIGRATIONS = Path(__file__).parent / "migrations"
+
+
+def is_sqlite(url: str) -> bool:
+    """Whether this database URL is the embedded one."""
+    return make_url(url).get_backend_name() == "sqlite"
+
+
+def open_engine(url: str) -> Engine:
+    """An engine with the pragmas and pool that the service relies on. Nothing is created but SQLite's folder."""
+    if not is_sqlite(url):
+        return create_engine(url, pool_pre_ping=True, pool_size=8, max_overflow=16, pool_timeout=20)
+    path = make_url(url).database
+    if path and path != ":memory:":
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+    engine = create_engine(url, connect_args={"timeout": SQLITE_BUSY_TIMEOUT_S}, pool_size=8, max_overflow=16)
+    event.listen(engine, "connect", _configure_sqlite)
+    event.listen(engine, "begin", _begin_immediate)
+    return engine
+
+
+def _configure_sqlite(connection: object, _record: object) -> None:
+    connection.isolation_level = None  # type: ignore[attr-defined]  # SQLAlchemy begins, not the driver
+    cursor = connection.cursor()  # type: ignore[attr-defined]
+    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin_immediate(connection: Connection) -> None:
+    writes = not connection.get_execution_options().get("read_only", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    return config
+
+
+def head_revision() -> str | None:
+    """The migration that this version of the code needs."""
+    return ScriptDirectory.from_config(_config()).get_current_head()
+
+
+def migrate(engine: Engine) -> None:
+    """Bring the schema to the newest revision; replicas that start together take turns."""
+    config = _config()
+    with engine.begin() as connection:
+        if connection.dialect.name == "postgresql":
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+
+
+def schema_revision(engine: Engine) -> str | None:
+    """The migration the database is at; None for an empty one. Errors of the connection pass through."""
+    try:
+        with engine.connect().execution_options(read_only=True) as connection:
+            return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+    except SQLAlchemyError:
+        with engine.connect().execution_options(read_only=True) as connection:
+            connection.execute(text("SELECT 1"))  # is it the table that is missing, or the database?
+        return None

@@ -1,0 +1,1 @@
+"""Alembic migrations of the curation database, run at start-up when LUTHIER_MIGRATE says so."""

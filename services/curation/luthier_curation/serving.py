@@ -1,0 +1,64 @@
+"""Puts the service together: database, store, gRPC service, page."""
+
+import logging
+import sys
+
+from sqlalchemy import Engine
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+
+from luthier.curation.v1.curation_pb2_grpc import add_CurationServiceServicer_to_server
+from luthier_curation.curation import Curation
+from luthier_curation.database import head_revision, is_sqlite, migrate, open_engine, schema_revision
+from luthier_curation.repository import Repository
+from luthier_curation.service import CurationService
+from luthier_curation.settings import AUTOMATIC, CurationSettings
+from luthier_kit.artifacts import open_artifacts
+from luthier_kit.errors import LuthierError
+from luthier_kit.server import Service, serve
+from luthier_kit.settings import SettingsError, load
+
+log = logging.getLogger(__name__)
+
+
+def open_database(settings: CurationSettings) -> Engine:
+    """The engine of the configured database with its schema as this version needs it. SettingsError otherwise."""
+    try:
+        engine = open_engine(settings.database_url)
+        wanted = is_sqlite(settings.database_url) if settings.migrate == AUTOMATIC else settings.migrate == "1"
+        if wanted:
+            migrate(engine)
+        found = schema_revision(engine)
+    except (ArgumentError, NoSuchModuleError) as error:
+        raise SettingsError("LUTHIER_DATABASE_URL must be a sqlite or postgresql+psycopg URL") from error
+    except (SQLAlchemyError, OSError) as error:
+        raise SettingsError(f"LUTHIER_DATABASE_URL: the database cannot be used: {_cause(error)}") from error
+    if found != head_revision():
+        text = f"the database schema is at {found or 'nothing'}, this version needs {head_revision()}"
+        raise SettingsError(f"{text}: start once with LUTHIER_MIGRATE=1")
+    return engine
+
+
+def _cause(error: Exception) -> str:
+    return str(getattr(error, "orig", None) or error).strip().splitlines()[0]
+
+
+def service_of(curation: Curation, **hooks: object) -> Service:
+    """The gRPC service. Reading and a single edit never wait behind bulk work."""
+    return Service(
+        domain="curation",
+        name="luthier.curation.v1.CurationService",
+        register=lambda server: add_CurationServiceServicer_to_server(CurationService(curation), server),
+        light={"ListClips", "UpdateClip"},
+        **hooks,  # type: ignore[arg-type]
+    )
+
+
+def main() -> None:
+    """Serves until SIGTERM. Exits with 2 when it cannot start as it is set."""
+    try:
+        settings = load(CurationSettings)
+        curation = Curation(Repository(open_database(settings)), open_artifacts(settings))
+    except (SettingsError, LuthierError) as error:
+        print(f"cannot start: {error}", file=sys.stderr)
+        sys.exit(2)
+    serve(service_of(curation), settings)

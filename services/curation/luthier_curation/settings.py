@@ -1,0 +1,39 @@
+"""Settings of the curation service."""
+
+from dataclasses import dataclass
+
+from luthier_kit.ports import WEB_PORT
+from luthier_kit.settings import ServiceSettings, setting
+
+AUTOMATIC = "auto"
+
+
+@dataclass(frozen=True)
+class CurationSettings(ServiceSettings):
+    """What every service understands, the database, and the page's own address."""
+
+    database_url: str = setting(
+        "LUTHIER_DATABASE_URL",
+        default="sqlite:///.luthier/curation.sqlite3",
+        secret=True,
+        help="SQLAlchemy URL: sqlite:///path or postgresql+psycopg://user:password@host/name",
+    )
+    migrate: str = setting(
+        "LUTHIER_MIGRATE",
+        default=AUTOMATIC,
+        choices=("0", "1", AUTOMATIC),
+        help="1 = migrate at start, 0 = refuse an old schema, auto = 1 for SQLite and 0 otherwise",
+    )
+    web_address: str = setting(
+        "LUTHIER_WEB_ADDRESS", default=f"127.0.0.1:{WEB_PORT}", help="host:port of the page; `off` = none"
+    )
+    web_origins: tuple[str, ...] = setting(
+        "LUTHIER_WEB_ORIGINS", default=(), help="origins that the page is reached by behind a proxy, comma-separated"
+    )
+    audio_cache_bytes: int = setting(
+        "LUTHIER_AUDIO_CACHE_BYTES",
+        default=2 << 30,
+        low=1 << 20,
+        high=1 << 45,
+        help="most bytes of audio that the page keeps on disk below LUTHIER_SCRATCH",
+    )
