@@ -14,7 +14,8 @@ MAX_TAG_CHARS: Final = 64
 KINDS: Final = ("genre", "mood", "era", "instrument", "other")
 
 _GENRES: Final = """
-rock: rock music, rock and roll, rock n roll, rock 'n' roll, rock'n'roll | alternative rock < rock: alternative, alt rock
+rock: rock music, rock and roll, rock n roll, rock 'n' roll, rock'n'roll
+alternative rock < rock: alternative, alt rock
 indie rock < rock | hard rock < rock | punk < rock: punk rock | pop punk < punk | post rock < rock: postrock
 progressive rock < rock: prog rock, prog | psychedelic rock < rock: psych rock | garage rock < rock | grunge < rock
 surf rock < rock: surf | folk rock < rock, folk | soft rock < rock | blues rock < rock, blues | classic rock < rock
@@ -27,7 +28,8 @@ jazz fusion < jazz: fusion | acid jazz < jazz | latin jazz < jazz, latin | big b
 ragtime < jazz | blues: bluesy, rhythm and blues music | delta blues < blues | boogie woogie < blues: boogie
 soul | neo soul < soul | motown < soul | r&b: rnb, r and b, r'n'b, rhythm and blues | funk: funky | disco
 gospel | reggae | dub < reggae | ska: ska punk | dancehall < reggae | reggaeton < latin
-hip hop: hiphop, rap, hip hop music | trap < hip hop | boom bap < hip hop | lo fi < : lofi, lo fi hip hop, lofi hip hop
+hip hop: hiphop, rap, hip hop music | trap < hip hop | boom bap < hip hop
+lo fi < : lofi, lo fi hip hop, lofi hip hop
 instrumental hip hop < hip hop | trip hop < electronic: triphop
 electronic: electronica, electro music, electronic music | house < electronic: house music | deep house < house
 tech house < house | progressive house < house | acid house < house | techno < electronic | trance < electronic
@@ -61,13 +63,16 @@ ominous: sinister, menacing, threatening | eerie: spooky, creepy, haunting
 mysterious: mystery | gloomy: bleak, somber, sombre
 melancholic: melancholy, melancholia, wistful
 sad: sorrowful, mournful
-nostalgic: nostalgia | bittersweet | emotional: heartfelt, moving, touching | romantic: romance | sensual: sexy, seductive
+nostalgic: nostalgia | bittersweet | emotional: heartfelt, moving, touching | romantic: romance
+sensual: sexy, seductive
 passionate | tender: intimate | gentle: soft, delicate | warm | mellow | calm: calming, tranquil, serene, placid
 peaceful: peace | relaxed: relaxing, relax, laid back, laidback, easygoing, chilled, chill, mellowed | soothing
 meditative: meditation, contemplative, reflective, pensive, introspective | dreamy: dreamlike, ethereal, otherworldly
 atmospheric: atmosphere | spacious: expansive, airy | hypnotic: trancelike, mesmerizing, mesmerising
-floating: drifting | happy: cheerful, joyful, joyous, merry, jolly | upbeat: feel good, feelgood | uplifting: inspiring
-optimistic: hopeful | bright: sparkling, shimmering | sunny: summery, summer | playful: whimsical, quirky, humorous, funny
+floating: drifting | happy: cheerful, joyful, joyous, merry, jolly | upbeat: feel good, feelgood
+uplifting: inspiring
+optimistic: hopeful | bright: sparkling, shimmering | sunny: summery, summer
+playful: whimsical, quirky, humorous, funny
 catchy: infectious | fun: party | danceable: dance, dancing, dancy | groovy: groove | soulful | smooth: silky
 elegant: graceful, sophisticated | gritty: raw, rough | frantic: frenetic, chaotic, hectic | exciting: thrilling
 adventurous: adventure | rebellious | confident | sentimental | lonely: lonesome, desolate | cold: icy, frosty
@@ -77,56 +82,13 @@ futuristic: sci fi, space, spacey | psychedelic: trippy, psych | retro: vintage,
 exotic: tropical | rustic: pastoral | lively: vibrant, spirited, bouncy, jaunty | swinging | moody: brooding
 """
 
-_NOISE: Final = frozenset(
-    tag.strip()
-    for tag in [
-        "seen live",
-        " favorites",
-        " favourites",
-        " favorite",
-        " favourite",
-        " favorite songs",
-        " favourite songs",
-        " my music",
-        " awesome",
-        " love",
-        " loved",
-        " love it",
-        " best",
-        " cool",
-        " good",
-        " great",
-        " beautiful",
-        " amazing",
-        " under 2000 listeners",
-        " spotify",
-        " check out",
-        " all",
-        " music",
-        " songs",
-        " song",
-        " track",
-        " tracks",
-        " album",
-        " albums i own",
-        " own it",
-        " owned",
-        " on cd",
-        " vinyl",
-        " mp3",
-        " midi",
-        " unknown",
-        " various",
-        " various artists",
-        " misc",
-        " other",
-        " test",
-        " todo",
-        " wishlist",
-        " guilty pleasures",
-        " 5 stars",
-    ]
-)
+_NOISE_TAGS: Final = """
+seen live, favorites, favourites, favorite, favourite, favorite songs, favourite songs, my music, awesome, love,
+loved, love it, best, cool, good, great, beautiful, amazing, under 2000 listeners, spotify, check out, all, music,
+songs, song, track, tracks, album, albums i own, own it, owned, on cd, vinyl, mp3, midi, unknown, various,
+various artists, misc, other, test, todo, wishlist, guilty pleasures, 5 stars
+"""
+_NOISE: Final = frozenset(re.split(r",\s*", _NOISE_TAGS.strip()))
 
 _VOCAL: Final = re.compile(
     r"\b(vocals?|vocalists?|vocali[sz]ation|vox|voices?|voiced|sing(?:s|ing|ers?)?|sung|lyric(?:s|al|ist)?|"
