@@ -1,0 +1,1 @@
+"""The command `luthier`: drives every service, resumably."""

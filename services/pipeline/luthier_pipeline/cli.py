@@ -1,0 +1,74 @@
+"""The command `luthier`.
+
+Exit codes: 0 = done, failures of single songs included in the summary; 1 = the command itself could not be done;
+2 = wrong usage; 130 = interrupted (run it again, it goes on).
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable
+
+from luthier_kit import telemetry
+from luthier_kit.errors import InvalidRequest, LuthierError
+from luthier_kit.settings import SettingsError
+from luthier_pipeline import demo
+from luthier_pipeline.arguments import parser
+from luthier_pipeline.commands import corpus, curate, judge, models
+from luthier_pipeline.commands.context import Context, UsageError
+from luthier_pipeline.place import Place
+
+COMMANDS: dict[str, Callable[[Context], None]] = {
+    "inspect": corpus.inspect,
+    "ingest": corpus.ingest,
+    "run": corpus.run,
+    "status": corpus.status,
+    "review": curate.review,
+    "export": curate.export,
+    "register": models.register,
+    "models": models.models,
+    "train": models.train,
+    "generate": models.generate,
+    "evaluate": judge.evaluate,
+    "promote": judge.promote,
+    "demo": demo.demo,
+}
+
+
+def main() -> None:
+    """Runs a command and exits with a code that means something."""
+    arguments = parser().parse_args()
+    telemetry.configure_logging("WARNING")
+    context = Context(arguments, Place())
+    code = _run(context)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # calls that were abandoned in threads must not hold the command back
+
+
+def _run(context: Context) -> int:
+    try:
+        COMMANDS[context.arguments.command](context)
+    except KeyboardInterrupt:
+        print("interrupted; run it again, it goes on where it stands", file=sys.stderr)
+        return 130
+    except UsageError as error:
+        print(f"luthier: {error}", file=sys.stderr)
+        return 2
+    except LuthierError as error:
+        return _failed(context.arguments, error)
+    except SettingsError as error:
+        print(f"luthier: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _failed(arguments: argparse.Namespace, error: LuthierError) -> int:
+    print(f"luthier: {error.reason}: {error}", file=sys.stderr)
+    if isinstance(error, InvalidRequest):
+        for field, bound in (violation for violation in error.violations if violation[1] not in str(error)):
+            print(f"  {field}: {bound}", file=sys.stderr)
+    if arguments.json:
+        print(json.dumps({"error": {"code": error.code.name, "reason": error.reason, "message": str(error)}}))
+    return 1

@@ -1,0 +1,1 @@
+"""The commands of `luthier`, one file for each stage of the way."""
