@@ -1,0 +1,15 @@
+"""What operators watch, beside the kit's calls, work in flight and work waiting."""
+
+from prometheus_client import Counter, Gauge, Histogram
+
+STEPS = Counter("luthier_inference_steps", "Denoising steps done", ("model",))
+STEP_SECONDS = Histogram(
+    "luthier_inference_step_seconds",
+    "Seconds per denoising step",
+    ("model",),
+    buckets=(0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
+)
+AUDIO_SECONDS = Counter("luthier_inference_audio_seconds", "Seconds of audio generated", ("model",))
+REUSED = Counter("luthier_inference_reused", "Requests answered from an earlier generation")
+CANCELLED = Counter("luthier_inference_cancelled", "Generations whose caller went away")
+MODELS_LOADED = Gauge("luthier_inference_models_loaded", "Models in memory")

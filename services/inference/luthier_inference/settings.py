@@ -1,0 +1,27 @@
+"""What the inference service reads from its environment at start."""
+
+from dataclasses import dataclass
+
+from luthier_kit.settings import ServiceSettings, setting
+
+
+@dataclass(frozen=True)
+class InferenceSettings(ServiceSettings):
+    """Beside what every service understands."""
+
+    device: str = setting("DEVICE", choices=("cuda", "cpu"), help="cuda or cpu; cuda refuses to start without one")
+    slots: int = setting("LUTHIER_SLOTS", default=1, low=1, high=16, help="generations at a time; as many wait")
+    precision: str = setting(
+        "LUTHIER_PRECISION", default="float32", choices=("float32", "bfloat16"), help="bfloat16 needs DEVICE=cuda"
+    )
+    models: tuple[str, ...] = setting(
+        "LUTHIER_MODELS", default=(), help="names to load at start and keep current; empty = any, loaded on demand"
+    )
+    default_model: str = setting("LUTHIER_DEFAULT_MODEL", default="", help="answers requests that name no model")
+    models_loaded: int = setting("LUTHIER_MODELS_LOADED", default=2, low=1, high=64, help="models kept in memory")
+    watch_every_s: float = setting(
+        "LUTHIER_WATCH_EVERY_S", default=10.0, low=0.05, high=3600, help="how often newer versions are looked for"
+    )
+    text_encoder: str = setting(
+        "LUTHIER_TEXT_ENCODER", default="", help="folder of the T5 encoder that registered weights without one get"
+    )

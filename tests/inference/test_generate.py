@@ -1,0 +1,217 @@
+"""`Generate` over real gRPC with a tiny model of random weights."""
+
+import io
+
+import grpc
+import numpy as np
+import pytest
+import soundfile
+
+from luthier.inference.v1 import inference_pb2 as pb
+
+PROMPT = "calm piano in D minor at 90 BPM"
+
+
+def request(**fields: object) -> pb.GenerateRequest:
+    return pb.GenerateRequest(**{"prompt": PROMPT, "seconds_total": 1.5, "steps": 4, "seed": 7, **fields})
+
+
+def audio_of(served, response) -> tuple[np.ndarray, int]:
+    return soundfile.read(io.BytesIO(served.store.read(response.audio)), dtype="float32", always_2d=True)
+
+
+def test_audio_has_exactly_the_length_asked_for(served):
+    response = served.stub.Generate(request(seconds_total=1.23456))
+
+    samples, rate_hz = audio_of(served, response)
+    assert (rate_hz, samples.shape) == (response.sample_rate_hz, (response.samples, response.channels))
+    assert response.samples == round(1.23456 * rate_hz)
+
+
+def test_every_value_that_took_effect_is_told(served):
+    response = served.stub.Generate(pb.GenerateRequest(prompt=PROMPT, steps=2, request_id="one"))
+
+    assert response.sampler == "dpmpp-3m-sde"
+    assert (response.sigma_min, response.sigma_max) == (pytest.approx(0.3), 500)
+    assert (response.guidance_scale, response.guidance_rescale) == (7, 0)
+    assert response.model == "tiny@1"
+    assert response.model_digest.startswith("sha256:")
+    assert response.request_id == "one"
+    assert response.output_format == pb.OUTPUT_FORMAT_FLAC
+    assert response.audio.key.startswith("generated/")
+    assert response.action.lineage.seed == response.seed
+
+
+def test_the_same_request_is_the_same_artifact_and_computed_once(served):
+    first = served.stub.Generate(request(seed=100))
+    again = served.stub.Generate(request(seed=100, request_id="another"))
+
+    assert (first.action.reused, again.action.reused) == (False, True)
+    assert again.audio == first.audio
+    assert again.request_id == "another"
+
+
+def test_an_absent_seed_comes_from_the_request_id(served):
+    one, same, other = (
+        served.stub.Generate(pb.GenerateRequest(prompt=PROMPT, seconds_total=0.5, steps=2, request_id=name))
+        for name in ("a", "a", "b")
+    )
+
+    assert one.seed == same.seed != other.seed
+    assert one.audio == same.audio != other.audio
+
+
+@pytest.mark.parametrize("sampler", ["dpmpp-3m-sde", "dpmpp-2m-sde", "dpmpp-2m", "k-heun", "k-euler"])
+def test_each_sampler_makes_sound(served, sampler):
+    samples, _ = audio_of(served, served.stub.Generate(request(sampler=sampler)))
+
+    assert np.isfinite(samples).all()
+    assert np.abs(samples).max() > 0
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seed": 8},
+        {"prompt": "loud drums and bass"},
+        {"negative_prompt": "loud drums"},
+        {"seconds_total": 1.6},
+        {"seconds_start": 3.0},
+        {"guidance_scale": 1.0},
+        {"guidance_rescale": 0.7},
+        {"steps": 5},
+        {"sigma_max": 80.0},
+    ],
+)
+def test_each_parameter_changes_the_sound(served, change):
+    plain = audio_of(served, served.stub.Generate(request()))[0]
+    changed = audio_of(served, served.stub.Generate(request(**change)))[0]
+
+    assert not np.array_equal(plain, changed[: len(plain)])
+
+
+@pytest.mark.parametrize(
+    ("number", "container", "subtype"),
+    [
+        (pb.OUTPUT_FORMAT_FLAC, "FLAC", "PCM_16"),
+        (pb.OUTPUT_FORMAT_WAV, "WAV", "PCM_16"),
+        (pb.OUTPUT_FORMAT_WAV_FLOAT, "WAV", "FLOAT"),
+    ],
+)
+def test_the_format_asked_for_is_the_one_stored(served, number, container, subtype):
+    response = served.stub.Generate(request(output_format=number))
+
+    info = soundfile.info(io.BytesIO(served.store.read(response.audio)))
+    assert (info.format, info.subtype, response.output_format) == (container, subtype, number)
+
+
+def test_float_and_integer_formats_differ_only_by_clipping_and_rounding(served):
+    whole, rounded = (
+        audio_of(served, served.stub.Generate(request(output_format=kind)))[0]
+        for kind in (pb.OUTPUT_FORMAT_WAV_FLOAT, pb.OUTPUT_FORMAT_FLAC)
+    )
+
+    np.testing.assert_allclose(whole.clip(-1, 1), rounded, atol=2**-14)
+
+
+def test_small_audio_comes_inline(served):
+    response = served.stub.Generate(request(inline_audio=True))
+
+    assert response.inline_audio == served.store.read(response.audio)
+
+
+def test_a_model_is_named_by_name_number_or_digest(served):
+    digest = served.stub.Generate(request()).model_digest
+
+    answers = {served.stub.Generate(request(model=name)).model for name in ("", "tiny", "tiny@1", digest)}
+
+    assert answers == {"tiny@1"}
+
+
+def test_init_audio_shapes_the_result_the_more_the_less_noise_is_added(served):
+    rate_hz = served.stub.Generate(request()).sample_rate_hz
+    tone = 0.5 * np.sin(2 * np.pi * 220 * np.arange(rate_hz * 2) / rate_hz)
+    file = io.BytesIO()
+    soundfile.write(file, tone, rate_hz, format="WAV")
+    ref = served.store.put_bytes("uploads", file.getvalue(), "wav", "audio/wav")
+
+    loud, quiet = (
+        served.stub.Generate(request(init_audio=ref, init_noise_level=level, output_format=pb.OUTPUT_FORMAT_WAV_FLOAT))
+        for level in (100.0, 0.4)
+    )
+
+    assert (loud.init_noise_level, quiet.init_noise_level) == (pytest.approx(100), pytest.approx(0.4))
+    assert loud.audio != quiet.audio
+    assert list(loud.action.lineage.inputs)[1] == ref.sha256
+
+
+def test_prompts_beyond_what_the_model_reads_are_told(served):
+    response = served.stub.Generate(request(prompt="piano " * 300))
+
+    assert any("tokens" in note for note in response.notes)
+
+
+def code_of(call) -> tuple[grpc.StatusCode, str]:
+    with pytest.raises(grpc.RpcError) as refused:
+        call()
+    return refused.value.code(), refused.value.details()
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "bound"),
+    [
+        ("seconds_total", 1e9, "between 0.1 and"),
+        ("seconds_total", float("nan"), "between 0.1 and"),
+        ("seconds_total", 0.0, "between 0.1 and"),
+        ("seconds_start", -1.0, "between 0 and"),
+        ("steps", 0, "between 1 and 1000"),
+        ("steps", 1001, "between 1 and 1000"),
+        ("prompt", "  ", "must not be empty"),
+        ("prompt", "p" * 2001, "at most 2000 characters"),
+        ("negative_prompt", "p" * 2001, "at most 2000 characters"),
+        ("sampler", "magic", "must be one of"),
+        ("sigma_min", 0.0, "above 0 and below sigma_max"),
+        ("sigma_max", float("inf"), "at most 10000"),
+        ("guidance_scale", float("nan"), "between 0 and 50"),
+        ("guidance_rescale", 1.5, "between 0 and 1"),
+        ("init_noise_level", 1.0, "needs init_audio"),
+        ("output_format", 99, "must be one of"),
+        ("request_id", "i" * 129, "at most 128 characters"),
+    ],
+)
+@pytest.mark.parametrize("model", ["", "nobody"])
+def test_what_is_beyond_a_bound_is_refused_by_name(served, field, value, bound, model):
+    code, details = code_of(lambda: served.stub.Generate(request(**{field: value, "model": model})))
+
+    assert code == grpc.StatusCode.INVALID_ARGUMENT
+    assert field in details
+    assert bound in details
+
+
+def test_all_violations_are_named_at_once(served):
+    _, details = code_of(lambda: served.stub.Generate(request(prompt="", steps=0, seconds_total=1e9)))
+
+    assert all(field in details for field in ("prompt", "steps", "seconds_total"))
+
+
+def test_a_bad_request_is_refused_in_a_stream_too(served):
+    bad = pb.StreamGenerateRequest(request=request(steps=0))
+    code, details = code_of(lambda: list(served.stub.StreamGenerate(bad)))
+
+    assert code == grpc.StatusCode.INVALID_ARGUMENT
+    assert "steps" in details
+
+
+def test_an_unknown_model_is_not_found_and_the_known_are_named(served):
+    code, details = code_of(lambda: served.stub.Generate(request(model="nobody")))
+
+    assert code == grpc.StatusCode.NOT_FOUND
+    assert "tiny" in details
+
+
+def test_init_audio_that_is_no_audio_is_refused(served):
+    ref = served.store.put_bytes("uploads", b"no audio", "wav", "audio/wav")
+    code, details = code_of(lambda: served.stub.Generate(request(init_audio=ref)))
+
+    assert code == grpc.StatusCode.FAILED_PRECONDITION
+    assert "init_audio" in details
