@@ -1,0 +1,102 @@
+"""SoundFont 2 synthesis by TinySoundFont: every General MIDI program, drums from bank 128.
+
+Without a configured file it plays TimGM6mb.sf2 (GPL-2), which comes inside the pretty_midi package: no download.
+"""
+
+import hashlib
+import importlib.util
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from tinysoundfont._tinysoundfont import OutputMode, SoundFont
+
+from luthier_music.audio import SAMPLE_RATE_HZ, Samples
+from luthier_rendering import smf
+from luthier_rendering.backends.base import BackendConfig, BackendError, Playable
+from luthier_rendering.performance import Performance
+
+_STEP_FRAMES: Final = 64  # the synthesiser's own control period: 1.45 ms, events are placed on it
+_MAX_VOICES: Final = 256
+_DRUM_BANK: Final = 128
+
+
+class SoundFontBackend:
+    """Plays a performance with one SoundFont."""
+
+    def __init__(self, path: Path) -> None:
+        """Load the file (once: performances clone it). BackendError when it is no SoundFont."""
+        try:
+            data = path.read_bytes()
+            self._font = SoundFont(data)
+        except (OSError, RuntimeError) as error:
+            raise BackendError(f"the SoundFont {path.name} cannot be loaded: {error}") from error
+        self._name, self._digest = path.name, hashlib.sha256(data).hexdigest()
+
+    def render(self, performance: Performance, frames: int) -> tuple[Samples, str]:
+        synth = self._synth(performance)
+        out = np.zeros((frames, 2), dtype=np.float32)
+        done = 0
+        for seconds, kind, first, second in performance.messages:
+            at = min(int(seconds * SAMPLE_RATE_HZ / _STEP_FRAMES + 0.5) * _STEP_FRAMES, frames)
+            if at > done:
+                synth.render(out[done:at])
+                done = at
+            _send(synth, kind, first, second)
+        if done < frames:
+            synth.render(out[done:])
+        return out, "soundfont"
+
+    def _synth(self, performance: Performance) -> SoundFont:
+        synth = SoundFont(self._font)
+        synth.set_output(OutputMode.StereoInterleaved, SAMPLE_RATE_HZ, 0.0)
+        synth.set_max_voices(_MAX_VOICES)
+        who = performance.instrument
+        synth.channel_set_bank(0, _DRUM_BANK if who.is_drum else 0)
+        try:
+            synth.channel_set_preset_number(0, who.program, who.is_drum)
+        except RuntimeError as error:
+            raise BackendError(f"{self._name} has no preset for {who.name} ({who.program})") from error
+        return synth
+
+    def playables(self) -> list[Playable]:
+        banks = ((0, False), (_DRUM_BANK, True))
+        found = [
+            (bank, program, drum, self._font.get_preset_name(bank, program))
+            for bank, drum in banks
+            for program in range(128)
+            if self._font.get_preset_index(bank, program) >= 0
+        ]
+        return [Playable("soundfont", program, drum, name, self._digest) for _, program, drum, name in found]
+
+    def digests(self) -> dict[str, str]:
+        return {"soundfont": self._digest}
+
+    def faults(self) -> list[str]:
+        return []
+
+
+def _send(synth: SoundFont, kind: int, first: int, second: int) -> None:
+    if kind == smf.NOTE_ON:
+        synth.channel_note_on(0, first, second / 127.0)
+    elif kind == smf.NOTE_OFF:
+        synth.channel_note_off(0, first)
+    elif kind == smf.BEND:
+        synth.channel_set_pitch_wheel(0, first | second << 7)
+    elif kind == smf.CONTROL:
+        synth.channel_midi_control(0, first, second)
+
+
+@cache
+def open_backend(config: BackendConfig) -> SoundFontBackend:
+    """The back end of the configured or the packaged SoundFont."""
+    return SoundFontBackend(Path(config.soundfont) if config.soundfont else packaged_soundfont())
+
+
+def packaged_soundfont() -> Path:
+    """TimGM6mb.sf2 inside pretty_midi, found without importing it. BackendError when it is not installed."""
+    spec = importlib.util.find_spec("pretty_midi")
+    if spec is None or spec.origin is None:
+        raise BackendError("pretty_midi, whose package holds the default SoundFont, is not installed")
+    return Path(spec.origin).parent / "TimGM6mb.sf2"

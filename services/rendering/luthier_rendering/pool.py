@@ -1,0 +1,177 @@
+"""Supervised render workers: one song each at a time, a deadline per song, replaced when they crash, hang or age.
+
+`ProcessPoolExecutor` is unusable after one crash; here a crash costs the one song that was playing. Workers are
+ordinary subprocesses (never forks: the parent speaks gRPC), spoken to in JSON lines.
+"""
+
+import json
+import os
+import queue
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import IO, Any
+
+from luthier_kit.errors import Cancelled, DeadlineExceeded, InvalidRequest, Unavailable
+from luthier_rendering.backends.base import BackendConfig
+from luthier_rendering.job import RenderJob, RenderResult, to_json
+from luthier_rendering.limits import MidiLimits
+
+_POLL_S = 0.25
+_START_DEADLINE_S = 60.0
+_STDERR_KEPT = 2000
+
+
+class Worker:
+    """One child process."""
+
+    def __init__(self, config: BackendConfig) -> None:
+        self.songs = 0
+        self._noise: IO[bytes] = tempfile.TemporaryFile("a+b")  # noqa: SIM115 - lives as long as the child
+        reading, writing = os.pipe()
+        command = [sys.executable, "-m", "luthier_rendering.worker", json.dumps(asdict(config)), str(writing)]
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=self._noise,
+            pass_fds=(writing,),
+            start_new_session=True,  # a stop signal for the group is ours to handle: songs in progress are finished
+        )
+        os.close(writing)
+        self._replies, self._pending = reading, b""
+        self._playing = "starting"
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def render(
+        self, job: RenderJob, limits: MidiLimits, deadline_s: float, cancelled: Callable[[], bool]
+    ) -> RenderResult:
+        """Render one song. Unavailable, DeadlineExceeded and Cancelled leave the worker unusable: stop it."""
+        if self.songs == 0:
+            self._await(("ready",), _START_DEADLINE_S, cancelled)
+        self.songs += 1
+        self._noise.truncate(0)
+        order = {"job": to_json(job), "limits": asdict(limits), "deadline_s": int(deadline_s) + 5}
+        self._send(json.dumps(order))
+        kind, answer = self._await(("result", "refused", "failed"), deadline_s, cancelled)
+        if kind == "refused":
+            raise InvalidRequest(answer["message"], reason=answer["reason"], violations=[("midi", answer["message"])])
+        if kind == "failed":
+            raise Unavailable(answer["message"], reason=answer["reason"], retry_after_s=5.0)
+        return RenderResult.from_json(answer)
+
+    def stop(self) -> None:
+        """End the process now and free everything."""
+        self._process.kill()
+        self._process.wait()
+        if self._process.stdin:
+            self._process.stdin.close()
+        os.close(self._replies)
+        self._noise.close()
+
+    def _send(self, line: str) -> None:
+        try:
+            assert self._process.stdin is not None
+            self._process.stdin.write(line.encode() + b"\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            self._died()
+
+    def _await(self, kinds: tuple[str, ...], deadline_s: float, cancelled: Callable[[], bool]) -> tuple[str, Any]:
+        """The first message of one of `kinds`."""
+        end = time.monotonic() + deadline_s
+        for message in self._messages(end, cancelled):
+            self._playing = message.get("playing", self._playing)
+            kind = next((kind for kind in message if kind in kinds), None)
+            if kind:
+                return kind, message[kind]
+        raise DeadlineExceeded(
+            f"rendering took more than {deadline_s:g} s and was ended while playing {self._playing}",
+            reason="RENDER_TOO_SLOW",
+        )
+
+    def _messages(self, end: float, cancelled: Callable[[], bool]) -> Iterator[dict[str, Any]]:
+        """Messages as they come, until `end`."""
+        poller = select.poll()
+        poller.register(self._replies, select.POLLIN)
+        while time.monotonic() < end:
+            while b"\n" in self._pending:
+                line, _, self._pending = self._pending.partition(b"\n")
+                yield json.loads(line)
+            if cancelled():
+                raise Cancelled("the caller went away while the song was rendered")
+            if poller.poll(_POLL_S * 1000):
+                data = os.read(self._replies, 1 << 16)
+                if not data:
+                    self._died()
+                self._pending += data
+
+    def _died(self) -> None:
+        code = self._process.wait()
+        how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        self._noise.seek(max(0, os.fstat(self._noise.fileno()).st_size - _STDERR_KEPT))
+        last = self._noise.read().decode(errors="replace").strip().splitlines()[-1:]
+        raise Unavailable(
+            f"the render worker ended with {how} while playing {self._playing}",
+            reason="RENDER_WORKER_DIED",
+            retry_after_s=1.0,
+            stderr="".join(last)[:200],
+        )
+
+
+class RenderPool:
+    """As many workers as songs may be rendered at once, started when first needed and then kept."""
+
+    def __init__(
+        self, config: BackendConfig, *, workers: int, deadline_s: float, songs_per_worker: int, limits: MidiLimits
+    ) -> None:
+        self._config, self._limits = config, limits
+        self._deadline_s, self._songs_per_worker = deadline_s, songs_per_worker
+        self._idle: queue.LifoQueue[Worker | None] = queue.LifoQueue()
+        for _ in range(workers):
+            self._idle.put(None)
+
+    def render(
+        self, job: RenderJob, *, deadline_s: float | None = None, cancelled: Callable[[], bool] = lambda: False
+    ) -> RenderResult:
+        """Render one song in a worker, waiting for a free one.
+
+        InvalidRequest: the file is refused. Unavailable: an instrument failed or the worker died
+        (INSTRUMENT_FAILED, RENDER_WORKER_DIED). DeadlineExceeded: it took too long. Cancelled: the caller went.
+        """
+        bound_s = min(self._deadline_s, deadline_s if deadline_s is not None else self._deadline_s)
+        with self._worker() as worker:
+            return worker.render(job, self._limits, bound_s, cancelled)
+
+    def close(self) -> None:
+        """Stop all idle workers; those at work end with this process."""
+        while not self._idle.empty():
+            worker = self._idle.get_nowait()
+            if worker:
+                worker.stop()
+
+    @contextmanager
+    def _worker(self) -> Iterator[Worker]:
+        """A worker that goes back to the idle ones, or is stopped and replaced when it failed or is old."""
+        kept = self._idle.get()
+        worker = kept or Worker(self._config)
+        usable = False
+        try:
+            yield worker
+            usable = worker.songs < self._songs_per_worker
+        except InvalidRequest:
+            usable = worker.songs < self._songs_per_worker
+            raise
+        finally:
+            if not usable:
+                worker.stop()
+            self._idle.put(worker if usable else None)
