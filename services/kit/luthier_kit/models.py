@@ -82,8 +82,10 @@ def resolve(store: Artifacts, model: str) -> ModelVersion:
     if model.startswith("sha256:"):
         found = _by_digest(store, model.removeprefix("sha256:"))
     else:
-        name, _, number = model.partition("@")
-        found = _by_number(store, name, number) if _NAME.fullmatch(name) else None
+        name, at, number = model.partition("@")
+        found = None
+        if _NAME.fullmatch(name):
+            found = _numbered(store, name, number) if at else _current(store, name)
     if found is None:
         known = ", ".join(_known(store)) or "none is registered"
         raise NotFound(f"no model {model[:128]!r}; known models: {known}", reason="MODEL_NOT_FOUND")
@@ -102,10 +104,12 @@ def names(store: Artifacts) -> list[str]:
     return store.names("models/")
 
 
-def _by_number(store: Artifacts, name: str, number: str) -> ModelVersion | None:
-    if not number:
-        number_and_document = store.latest(_series(name))
-        return _from_document(name, *number_and_document) if number_and_document else None
+def _current(store: Artifacts, name: str) -> ModelVersion | None:
+    newest = store.latest(_series(name))
+    return _from_document(name, *newest) if newest else None
+
+
+def _numbered(store: Artifacts, name: str, number: str) -> ModelVersion | None:
     if not re.fullmatch(r"[1-9][0-9]{0,8}", number):
         return None
     document = store.entry(_series(name), int(number))
@@ -118,8 +122,8 @@ def _by_digest(store: Artifacts, digest: str) -> ModelVersion | None:
 
 
 def _known(store: Artifacts) -> list[str]:
-    latest = ((name, store.latest(_series(name))) for name in names(store))
-    return [f"{name} (@1 to @{newest[0]})" for name, newest in latest if newest]
+    current = (_current(store, name) for name in names(store))
+    return [f"{version.name} (@1 to @{version.n})" for version in current if version]
 
 
 def _check_blobs(store: Artifacts, version: ModelVersion) -> None:

@@ -24,8 +24,9 @@ TROUBLE = (HTTPError, InvalidResponseError, S3Error, ServerError, OSError)
 ABSENT = frozenset({"NoSuchKey", "NoSuchObject", "ResourceNotFound"})
 _TRANSIENT = frozenset(
     {
-        "ConditionalRequestConflict", "InternalError", "OperationAborted", "RequestTimeout", "ServerNotInitialized",
-        "ServiceUnavailable", "SlowDown", "SlowDownRead", "SlowDownWrite", "Throttling", "XMinioServerNotInitialized",
+        "ConditionalRequestConflict", "InternalError", "NoSuchUpload", "OperationAborted", "RequestTimeout",
+        "ServerNotInitialized", "ServiceUnavailable", "SlowDown", "SlowDownRead", "SlowDownWrite", "Throttling",
+        "XMinioServerNotInitialized",
     }
 )  # fmt: skip
 _CREDENTIALS = frozenset(

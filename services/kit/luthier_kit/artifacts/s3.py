@@ -25,7 +25,7 @@ from luthier_kit.artifacts.patience import ABSENT, TROUBLE, Patience, patiently
 from luthier_kit.errors import DataLoss, NotFound, Unavailable
 
 T = TypeVar("T")
-PART_BYTES = 16 << 20  # at most 10,000 parts: objects of up to 160 GB with 16 MiB in memory
+PART_BYTES = 8 << 20  # at most 10,000 parts: objects of up to 80 GB, about three parts in memory
 _CONNECT_S = 3.0
 _PRESIGNED_FOR = timedelta(minutes=15)
 
@@ -86,7 +86,7 @@ class S3Store(ObjectStore):
 
     def create(self, key: str, data: bytes) -> bool:
         check_key(key)
-        return self._try(lambda: self._put_if_absent(key, data)) or self.get(key, len(data)) == data
+        return self._try(lambda: self._put_if_absent(key, data)) or self._holds(key, data)
 
     def put(self, key: str, source: OpenSource, size_bytes: int, media_type: str) -> None:
         def attempt() -> None:
@@ -171,6 +171,10 @@ class S3Store(ObjectStore):
         if response.status in {200, 412}:
             return response.status == 200
         raise _error_of(response)
+
+    def _holds(self, key: str, data: bytes) -> bool:
+        """After a 412: is the object that is there the one we sent in an attempt whose reply was lost?"""
+        return self.size_bytes(key) == len(data) and self.get(key, len(data)) == data
 
     def _download(self, key: str, offset: int) -> Iterator[bytes]:
         response = self._client.get_object(self.bucket, key, offset=offset)

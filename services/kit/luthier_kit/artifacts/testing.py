@@ -1,0 +1,132 @@
+"""For tests: a real MinIO on loopback, and a proxy before it that loses what it is told to lose."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+
+from luthier_kit.artifacts.s3 import Endpoint
+from luthier_kit.testing import require_tool
+
+_READY_S = 30.0
+
+
+def free_port() -> int:
+    """A port of loopback that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def unused_endpoint(patience_s: float = 15.0) -> Endpoint:
+    """Where a server could be started: a free port, credentials of its own."""
+    return Endpoint(f"127.0.0.1:{free_port()}", "luthier-tests", os.urandom(12).hex(), patience_s=patience_s)
+
+
+@contextmanager
+def minio_server(folder: Path, at: Endpoint | None = None) -> Iterator[Endpoint]:
+    """Runs MinIO over `folder` until the block ends; skips the test where there is no MinIO (fails in CI)."""
+    endpoint = at or unused_endpoint()
+    environment = {
+        **os.environ,
+        "MINIO_ROOT_USER": endpoint.access_key,
+        "MINIO_ROOT_PASSWORD": endpoint.secret_key,
+        "MINIO_UPDATE": "off",
+        "MINIO_BROWSER": "off",
+    }
+    command = [require_tool("minio"), "server", "--quiet", "--address", endpoint.host, folder]
+    with (folder / "minio.log").open("ab") as log:
+        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+    try:
+        _wait_ready(endpoint.host, process)
+        yield endpoint
+    finally:
+        process.terminate()
+        process.wait(timeout=10)
+
+
+class LossyProxy:
+    """A TCP proxy before an S3 server: what it loses is set by its attributes, each a number of requests still to spoil.
+
+    `lose_replies`: PUTs reach the server, their reply never comes back. `cut_uploads`: only the beginning of a PUT's
+    body reaches the server. `cut_downloads`: the connection breaks inside the reply to a GET.
+    """
+
+    def __init__(self, upstream: Endpoint) -> None:
+        self.lose_replies = self.cut_uploads = self.cut_downloads = 0
+        self._upstream = upstream
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.endpoint = replace(upstream, host="127.0.0.1:%d" % self._listener.getsockname()[1])
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._listener.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                host, port = self._upstream.host.split(":")
+                server = socket.create_connection((host, int(port)))
+                _Connection(self, client, server).start()
+
+
+class _Connection:
+    """Both directions of one connection."""
+
+    def __init__(self, proxy: LossyProxy, client: socket.socket, server: socket.socket) -> None:
+        self._proxy, self._client, self._server = proxy, client, server
+        self._lose_reply = self._cut_reply = False
+
+    def start(self) -> None:
+        threading.Thread(target=self._up, daemon=True).start()
+        threading.Thread(target=self._down, daemon=True).start()
+
+    def _up(self) -> None:
+        with suppress(OSError):
+            while data := self._client.recv(1 << 16):
+                if data.startswith(b"PUT ") and self._proxy.lose_replies:
+                    self._proxy.lose_replies -= 1
+                    self._lose_reply = True
+                if data.startswith(b"PUT ") and self._proxy.cut_uploads:
+                    self._proxy.cut_uploads -= 1
+                    self._server.sendall(data + self._client.recv(1 << 16)[:1000])
+                    break
+                if data.startswith(b"GET ") and self._proxy.cut_downloads:
+                    self._proxy.cut_downloads -= 1
+                    self._cut_reply = True
+                self._server.sendall(data)
+        self._close()
+
+    def _down(self) -> None:
+        with suppress(OSError):
+            while (data := self._server.recv(1 << 16)) and not self._lose_reply:
+                self._client.sendall(data)
+                if self._cut_reply:
+                    break
+        self._close()
+
+    def _close(self) -> None:
+        for end in (self._client, self._server):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+
+def _wait_ready(host: str, process: subprocess.Popen[bytes]) -> None:
+    until = time.monotonic() + _READY_S
+    while time.monotonic() < until and process.poll() is None:
+        with suppress(urllib.error.URLError, OSError), urllib.request.urlopen(f"http://{host}/minio/health/ready"):
+            return
+        time.sleep(0.05)
+    raise RuntimeError(f"MinIO at {host} did not become ready (exit status {process.poll()})")
