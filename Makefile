@@ -1,0 +1,83 @@
+# Luthier: `make help` tells what there is. `make demo` and `make test` install what they need.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+export STORE DEVICE LUTHIER_HOME
+
+SERVICES := rendering analysis enrichment prompting curation training inference evaluation
+LIBRARIES := kit music model
+PROJECTS := $(LIBRARIES:%=services/%) $(SERVICES:%=services/%) services/pipeline deploy/local tests
+SUITES := $(LIBRARIES) $(SERVICES) pipeline local
+PROTOS := $(shell find protos -name '*.proto') protos/pyproject.toml protos/build_stubs.py
+
+TOOLS := $(CURDIR)/.tools
+UV := $(or $(shell command -v uv),$(TOOLS)/bin/uv)
+MINIO_VERSION := v0.0.0-20260212201848-7aac2a2c5b7c
+UV_VERSION := 0.13.9
+MINIO := $(or $(LUTHIER_MINIO),$(shell command -v minio),$(TOOLS)/bin/minio)
+PYTEST := .venv/bin/python -m pytest --rootdir tests -c tests/pyproject.toml
+LOCAL := deploy/local/.venv/bin/python -m luthier_local
+
+.PHONY: help demo test test-slow lint proto-check format up down ps install clean bench system minio
+
+help:  ## Show what there is
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+demo: up  ## Songbook from MIDI to a promoted model and a report in demo/ (STORE=minio: on MinIO)
+	@services/pipeline/.venv/bin/luthier demo
+	@echo "the services are still up: make down stops them"
+
+up: install $(if $(filter minio,$(STORE)),minio)  ## Start every service on loopback and wait until all serve
+	@$(LOCAL) up
+
+down:  ## Stop them gracefully; their state stays in .luthier/
+	@if [ -x deploy/local/.venv/bin/python ]; then $(LOCAL) down; else echo "nothing is up"; fi
+
+ps:  ## Show each service
+	@$(LOCAL) ps
+
+test: install system minio  ## All tests but the slow ones
+	@tests/all.sh $(SUITES)
+
+test-slow: install system minio  ## The tests that take minutes: full-size model, the demo, faults on real songs
+	@PYTEST_ADDOPTS="-m slow" tests/all.sh $(SUITES)
+
+lint: install proto-check  ## ruff, mypy, locks, contracts
+	tests/.venv/bin/ruff format --check .
+	tests/.venv/bin/ruff check .
+	@for project in $(PROJECTS); do (cd $$project && $(UV) lock --check --quiet) || exit 1; done
+	@tests/types.sh $(LIBRARIES:%=services/%) $(SERVICES:%=services/%) services/pipeline deploy/local
+
+proto-check: tests/.venv/.synced  ## Contracts: buf lint, and breaking changes against the last release
+	@tests/protos.sh
+
+format:  ## Format all code
+	tests/.venv/bin/ruff format .
+	tests/.venv/bin/ruff check --fix .
+
+bench: install  ## CPU seconds per audio minute by stage, seconds per denoising step
+	@for file in tests/bench/*/*.py; do project=services/$$(basename $$(dirname $$file)); $$project/.venv/bin/python $$file; done
+
+install: $(PROJECTS:%=%/.venv/.synced)  ## Bring every environment up to date with its lock
+
+%/.venv/.synced: %/pyproject.toml %/uv.lock $(PROTOS) | $(UV)
+	@echo "installing $*"
+	@cd $* && $(UV) sync --frozen --quiet && touch .venv/.synced
+
+$(TOOLS)/bin/uv:
+	@echo "installing uv"
+	@python3 -m venv $(TOOLS)/uv && $(TOOLS)/uv/bin/pip install --quiet uv==$(UV_VERSION)
+	@mkdir -p $(TOOLS)/bin && ln -sf $(TOOLS)/uv/bin/uv $@
+
+minio: $(MINIO)
+
+$(TOOLS)/bin/minio:
+	@if command -v go >/dev/null; then echo "building MinIO (two minutes, once)"; \
+	  mkdir -p $(TOOLS)/bin && GOBIN=$(TOOLS)/bin go install github.com/minio/minio@$(MINIO_VERSION); \
+	else echo "MinIO cannot be brought without Go: its tests are skipped (set LUTHIER_MINIO to a minio program)"; fi
+
+system:
+	@tests/system.sh
+
+clean: down  ## Remove environments, tools and state (.luthier, demo)
+	rm -rf $(PROJECTS:%=%/.venv) .tools .luthier demo
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
