@@ -160,7 +160,7 @@ def test_an_endpoint_that_comes_back_is_found_again(tmp_path: Path) -> None:
 
 def test_a_black_hole_is_given_up_within_bounds() -> None:
     with socket.create_server(("127.0.0.1", 0), backlog=16) as hole:
-        endpoint = replace(unused_endpoint(patience_s=2), host="127.0.0.1:%d" % hole.getsockname()[1])
+        endpoint = replace(unused_endpoint(patience_s=2), host=f"127.0.0.1:{hole.getsockname()[1]}")
         store = Artifacts(S3Store(endpoint, BUCKET))
         for operation in (lambda: store.put_bytes("mixes", b"x" * 5_000_000, "flac"), lambda: store.latest("runs/x")):
             began = time.monotonic()

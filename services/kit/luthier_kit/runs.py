@@ -1,8 +1,5 @@
 """Runs (training, evaluation): append-only series `runs/<id>/<seq>.json` in which the newest entry is the state.
 
-    QUEUED -> RUNNING -> SUCCEEDED | FAILED | CANCELLED
-    QUEUED -> CANCELLED | FAILED;  RUNNING -> QUEUED when its runner died and another may take over
-
 The id is a digest of the request id, so a repeated request is the same run. Each change is written only behind the
 entry it was based on: of two writers one is refused and looks again. A restarted service loses nothing.
 """
@@ -13,51 +10,32 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 from luthier_kit.artifacts import Artifacts
 from luthier_kit.errors import Aborted, FailedPrecondition, InvalidRequest, NotFound
 from luthier_kit.heartbeat import Heartbeat
+from luthier_kit.run_state import (
+    CANCELLED,
+    ENDED,
+    FAILED,
+    QUEUED,
+    RUNNING,
+    SUCCEEDED,
+    Run,
+    from_document,
+    moved,
+    to_document,
+)
 
-QUEUED, RUNNING = "QUEUED", "RUNNING"
-SUCCEEDED, FAILED, CANCELLED = "SUCCEEDED", "FAILED", "CANCELLED"
-ENDED = frozenset({SUCCEEDED, FAILED, CANCELLED})
-_NEXT = {
-    QUEUED: frozenset({RUNNING, FAILED, CANCELLED}),
-    RUNNING: frozenset({QUEUED, SUCCEEDED, FAILED, CANCELLED}),
-}
+__all__ = [
+    "CANCELLED", "ENDED", "FAILED", "QUEUED", "RUNNING", "SUCCEEDED", "Run", "RunLog", "list_runs", "run_id_of",
+    "run_ids",
+]  # fmt: skip
+
 MAX_REQUEST_ID_CHARS = 128
-
-
-@dataclass(frozen=True)
-class Run:
-    """A run as of one event.
-
-    `request` is what was asked, `progress` what it is doing, `result` what it made, `error` why it failed
-    (`{"reason", "message"}`): JSON objects of the domain. `runner` is who works on it, `attempts` how often one began.
-    """
-
-    id: str
-    kind: str
-    request: Mapping[str, Any]
-    state: str = QUEUED
-    event: str = "created"
-    progress: Mapping[str, Any] = field(default_factory=dict)
-    result: Mapping[str, Any] = field(default_factory=dict)
-    error: Mapping[str, str] | None = None
-    cancel: Mapping[str, str] | None = None
-    runner: str = ""
-    attempts: int = 0
-    created_at: str = ""
-    updated_at: str = ""
-    seq: int = 0
-
-    @property
-    def ended(self) -> bool:
-        return self.state in ENDED
-
 
 Change = Callable[[Run], Run | None]
 """What an event makes of the newest state; None when there is nothing to write."""
@@ -89,7 +67,7 @@ class RunLog:
         asked = json.loads(json.dumps(request))
         run = Run(id=run_id, kind=kind, request=asked, created_at=now, updated_at=now)
         log = cls(store, run_id)
-        if not store.append_at(_series(run_id), 1, _document(run)):
+        if not store.append_at(_series(run_id), 1, to_document(run)):
             first = store.entry(_series(run_id), 1) or {}
             if first.get("request") != asked:
                 text = f"request id {request_id!r} began another {kind} run; use a new one"
@@ -101,7 +79,7 @@ class RunLog:
         after = self._known.seq if self._known else 0
         newer = self._store.series(_series(self.id), after) if after else self._newest()
         if newer:
-            self._known = _run(*newer[-1])
+            self._known = from_document(*newer[-1])
         if self._known is None:
             raise NotFound(f"no run {self.id[:128]!r}", reason="RUN_NOT_FOUND")
         return self._known
@@ -113,7 +91,7 @@ class RunLog:
             if run.state == RUNNING and run.runner != self.runner and self._beats(run):
                 raise Aborted(f"run {self.id} is worked on by {run.runner}", reason="RUN_TAKEN")
             base = replace(run, state=QUEUED) if run.state == RUNNING else run
-            return replace(_moved(base, RUNNING), event="started", runner=self.runner, attempts=run.attempts + 1)
+            return replace(moved(base, RUNNING), event="started", runner=self.runner, attempts=run.attempts + 1)
 
         self.heartbeat.beat()
         return self._append(change, own=False)
@@ -124,18 +102,16 @@ class RunLog:
 
     def succeed(self, **result: Any) -> Run:
         """End well."""
-        return self._append(lambda run: replace(_moved(run, SUCCEEDED), event="succeeded", result=result))
+        return self._append(lambda run: replace(moved(run, SUCCEEDED), event="succeeded", result=result))
 
     def fail(self, reason: str, message: str) -> Run:
         """End with an error; an ended run stays as it is."""
         error = {"reason": reason, "message": message}
-        return self._append(
-            lambda run: None if run.ended else replace(_moved(run, FAILED), event="failed", error=error)
-        )
+        return self._append(lambda run: None if run.ended else replace(moved(run, FAILED), event="failed", error=error))
 
     def cancelled(self) -> Run:
         """The runner stopped because it was asked to."""
-        return self._append(lambda run: None if run.ended else replace(_moved(run, CANCELLED), event="cancelled"))
+        return self._append(lambda run: None if run.ended else replace(moved(run, CANCELLED), event="cancelled"))
 
     def requeue(self) -> Run:
         """Give a run back whose runner died; nothing happens while its heart beats or when it does not run."""
@@ -143,7 +119,7 @@ class RunLog:
         def change(run: Run) -> Run | None:
             if run.state != RUNNING or self._beats(run):
                 return None
-            return replace(_moved(run, QUEUED), event="requeued", runner="")
+            return replace(moved(run, QUEUED), event="requeued", runner="")
 
         return self._append(change, own=False)
 
@@ -170,7 +146,7 @@ class RunLog:
         ended = run.ended and run.seq <= after_seq
         while going() and not ended:
             for number, document in self._store.series(_series(self.id), after_seq):
-                run = _run(number, document)
+                run = from_document(number, document)
                 yield run
                 after_seq, ended = number, run.ended
             if not ended:
@@ -193,7 +169,7 @@ class RunLog:
             if changed is None:
                 return run
             changed = replace(changed, updated_at=_now(), seq=run.seq + 1)
-            if self._store.append_at(_series(self.id), changed.seq, _document(changed)):
+            if self._store.append_at(_series(self.id), changed.seq, to_document(changed)):
                 self._known = changed
                 return changed
 
@@ -214,30 +190,12 @@ def list_runs(store: Artifacts, kind: str) -> list[Run]:
     return sorted(found, key=lambda run: (run.created_at, run.id), reverse=True)
 
 
-def _moved(run: Run, state: str) -> Run:
-    if state not in _NEXT.get(run.state, frozenset()):
-        text = f"run {run.id} is {run.state} and cannot become {state}"
-        raise FailedPrecondition(text, reason="RUN_STATE")
-    return replace(run, state=state)
-
-
 def _is_id(run_id: str) -> bool:
     return len(run_id) <= MAX_REQUEST_ID_CHARS and run_id.replace("-", "").isalnum() and run_id.isascii()
 
 
 def _series(run_id: str) -> str:
     return f"runs/{run_id}"
-
-
-def _document(run: Run) -> dict[str, Any]:
-    document = asdict(run)
-    del document["seq"]
-    return document
-
-
-def _run(seq: int, document: Mapping[str, Any]) -> Run:
-    known = {key: value for key, value in document.items() if key in Run.__dataclass_fields__}
-    return Run(**{**known, "seq": seq})
 
 
 def _now() -> str:

@@ -35,5 +35,5 @@ def test_what_json_cannot_say_is_refused(parameters: dict) -> None:
     ("stage", "inputs"), [("", []), ("Render", []), ("a/b", []), ("render", "abc"), ("render", [""])]
 )
 def test_bad_names_are_refused(stage: str, inputs: list[str]) -> None:
-    with pytest.raises(ValueError, match="render|stage"):
+    with pytest.raises(ValueError, match=r"render|stage"):
         Action(stage, inputs)

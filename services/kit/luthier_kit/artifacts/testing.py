@@ -44,7 +44,7 @@ def minio_server(folder: Path, at: Endpoint | None = None) -> Iterator[Endpoint]
         "MINIO_UPDATE": "off",
         "MINIO_BROWSER": "off",
     }
-    command = [require_tool("minio"), "server", "--quiet", "--address", endpoint.host, folder]
+    command = [str(require_tool("minio")), "server", "--quiet", "--address", endpoint.host, str(folder)]
     with (folder / "minio.log").open("ab") as log:
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
     try:
@@ -56,7 +56,7 @@ def minio_server(folder: Path, at: Endpoint | None = None) -> Iterator[Endpoint]
 
 
 class LossyProxy:
-    """A TCP proxy before an S3 server: what it loses is set by its attributes, each a number of requests still to spoil.
+    """A TCP proxy before an S3 server. Its attributes say what to lose, each a number of requests still to spoil.
 
     `lose_replies`: PUTs reach the server, their reply never comes back. `cut_uploads`: only the beginning of a PUT's
     body reaches the server. `cut_downloads`: the connection breaks inside the reply to a GET.
@@ -66,7 +66,7 @@ class LossyProxy:
         self.lose_replies = self.cut_uploads = self.cut_downloads = 0
         self._upstream = upstream
         self._listener = socket.create_server(("127.0.0.1", 0))
-        self.endpoint = replace(upstream, host="127.0.0.1:%d" % self._listener.getsockname()[1])
+        self.endpoint = replace(upstream, host=f"127.0.0.1:{self._listener.getsockname()[1]}")
         threading.Thread(target=self._accept, daemon=True).start()
 
     def close(self) -> None:
