@@ -1,0 +1,54 @@
+"""The service in this process with a store in a folder, and sound to send to it."""
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from synth import RATE_HZ, stereo
+
+from luthier.analysis.v1.analysis_pb2_grpc import AnalysisServiceStub
+from luthier.common.v1.common_pb2 import ArtifactRef
+from luthier_analysis.service import service
+from luthier_analysis.settings import AnalysisSettings
+from luthier_kit.artifacts import Artifacts, open_artifacts
+from luthier_kit.client import Client
+from luthier_kit.testing import running
+from luthier_music.audio import write_audio
+
+
+@pytest.fixture(scope="session")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> AnalysisSettings:
+    folder = tmp_path_factory.mktemp("analysis")
+    (folder / "scratch").mkdir()
+    return AnalysisSettings(
+        address="127.0.0.1:0", store_folder=folder / "store", scratch=folder / "scratch", slots=2, grace_s=1
+    )
+
+
+@pytest.fixture(scope="session")
+def store(settings: AnalysisSettings) -> Artifacts:
+    return open_artifacts(settings)
+
+
+@pytest.fixture(scope="session")
+def client(settings: AnalysisSettings) -> Iterator[Client]:
+    with running(service(settings), settings) as address:
+        client = Client(address, AnalysisServiceStub)
+        yield client
+        client.close()
+
+
+@pytest.fixture
+def put(store: Artifacts, tmp_path: Path) -> Callable[[np.ndarray], ArtifactRef]:
+    """Stores mono samples as a stereo FLAC file."""
+
+    def putter(mono: np.ndarray, rate_hz: int = RATE_HZ) -> ArtifactRef:
+        write_audio(tmp_path / "sound.flac", stereo(mono), rate_hz)
+        return store.put_file("mixes", tmp_path / "sound.flac", "audio/flac")
+
+    return putter

@@ -1,0 +1,268 @@
+"""The service over gRPC: what it answers, what it refuses, what it remembers."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from synth import RATE_HZ, aba, chords, stereo
+
+from luthier.analysis.v1 import analysis_pb2 as pb
+from luthier.common.v1 import common_pb2 as common
+from luthier_kit.artifacts import Artifacts
+from luthier_kit.client import Client
+from luthier_kit.errors import DataLoss, InvalidRequest, LuthierError, NotFound, PermissionDenied
+
+Put = Callable[..., common.ArtifactRef]
+
+
+def analyze(client: Client, ref: common.ArtifactRef, *features: int, **fields: object) -> pb.AnalyzeAudioResponse:
+    request = pb.AnalyzeAudioRequest(audio=ref, features=features or [pb.FEATURE_LOUDNESS], **fields)
+    return client.call("AnalyzeAudio", request, timeout_s=60, patience_s=20)
+
+
+def cut(client: Client, ref: common.ArtifactRef, **fields: object) -> pb.CutClipsResponse:
+    return client.call("CutClips", pb.CutClipsRequest(mix=ref, **fields), timeout_s=60, patience_s=20)
+
+
+def a_timeline(duration_s: float) -> common.Timeline:
+    """4/4 at 120 BPM, C major, a harpsichord throughout."""
+    weights = [3, 0, 1, 0, 2, 1, 0, 2.5, 0, 1, 0, 0.7]
+    bars = [
+        common.Bar(span=common.Span(start_s=at, end_s=at + 2), pitch_class_weights=weights, onsets=9, onsets_on_grid=9)
+        for at in np.arange(0, duration_s - 1, 2)
+    ]
+    harpsichord = common.InstrumentActivity(
+        instrument="Harpsichord", family="Piano", program=6, notes=99, spans=[common.Span(start_s=0, end_s=duration_s)]
+    )
+    return common.Timeline(
+        duration_s=duration_s,
+        tempos=[common.TempoChange(tempo_bpm=120)],
+        meters=[common.MeterChange(numerator=4, denominator=4)],
+        bars=bars,
+        instruments=[harpsichord],
+    )
+
+
+def test_only_what_is_asked_for_is_answered(client: Client, put: Put) -> None:
+    response = analyze(client, put(chords(0, "major", 4)), pb.FEATURE_KEY)
+
+    assert (response.key.tonic, response.key.mode, response.key.source) == (
+        "C", common.MODE_MAJOR, common.FACT_SOURCE_AUDIO,
+    )  # fmt: skip
+    assert not response.HasField("tempo")
+    assert not response.HasField("loudness_lufs")
+    assert not response.sections
+    assert not response.descriptors
+
+
+def test_everything_at_once(client: Client, put: Put) -> None:
+    response = analyze(client, put(aba()), *pb.Feature.values()[1:])
+
+    assert response.tempo.tempo_bpm == pytest.approx(120, rel=0.02)
+    assert response.tempo.estimator.startswith("essentia/")
+    assert -40 < response.loudness_lufs < -10
+    assert [section.label for section in response.sections] == ["A", "B", "A"]
+    assert {one.name for one in response.descriptors} == {
+        "spectral_centroid_hz", "onset_rate_hz", "dynamic_range_db", "danceability",
+    }  # fmt: skip
+    assert (response.sample_rate_hz, response.channels) == (RATE_HZ, 2)
+
+
+def test_a_span_is_looked_at_alone(client: Client, put: Put) -> None:
+    mono = np.concatenate([chords(0, "major", 4), chords(6, "minor", 4)])
+
+    response = analyze(client, put(mono), pb.FEATURE_KEY, span=common.Span(start_s=8, end_s=16))
+
+    assert (response.key.tonic, response.key.mode) == ("F#", common.MODE_MINOR)
+    assert response.duration_s == pytest.approx(8)
+
+
+def test_silence_is_unknown_not_wrong(client: Client, put: Put) -> None:
+    response = analyze(client, put(np.zeros(5 * RATE_HZ)), *pb.Feature.values()[1:])
+
+    assert response.tempo == common.TempoFact()
+    assert response.key == common.KeyFact()
+    assert not response.HasField("loudness_lufs")
+
+
+def test_deeprhythm_without_weights_says_who_spoke_instead(client: Client, put: Put) -> None:
+    response = analyze(client, put(chords(0, "major", 6)), pb.FEATURE_TEMPO, tempo_estimator="deeprhythm")
+
+    assert response.tempo.estimator.startswith("essentia/")
+    assert response.notes == ["deeprhythm did not speak: no weights are configured; essentia did"]
+
+
+def test_the_same_question_is_answered_from_the_record(client: Client, put: Put) -> None:
+    ref = put(chords(2, "minor", 4))
+
+    first, second = analyze(client, ref), analyze(client, ref)
+
+    assert (first.action.reused, second.action.reused) == (False, True)
+    assert first.loudness_lufs == second.loudness_lufs
+    assert list(second.action.lineage.inputs) == [ref.sha256]
+
+
+def test_clips_carry_the_facts_of_their_span(client: Client, put: Put, store: Artifacts, tmp_path: Path) -> None:
+    response = cut(client, put(aba()), timeline=a_timeline(48), target_s=16, min_s=10, max_s=20)
+
+    assert [(clip.span.start_s, clip.span.end_s) for clip in response.clips] == [(0, 16), (16, 32), (32, 48)]
+    for clip in response.clips:
+        assert clip.on_bar_lines
+        assert clip.facts.tempo == common.TempoFact(tempo_bpm=120, source=common.FACT_SOURCE_TEMPO_MAP)
+        assert clip.facts.key.source == common.FACT_SOURCE_NOTES
+        assert clip.facts.estimated_key.source == common.FACT_SOURCE_AUDIO
+        assert [one.instrument for one in clip.facts.instruments] == ["Harpsichord"]
+        audio = soundfile.info(str(store.fetch(clip.audio, tmp_path)))
+        assert (audio.format, audio.frames, audio.samplerate, audio.channels) == ("FLAC", 16 * RATE_HZ, RATE_HZ, 2)
+    assert response.cpu_s > 0
+
+
+def test_cutting_again_gives_the_same_bytes(client: Client, put: Put) -> None:
+    mono = chords(4, "minor", 12)
+
+    by_record, again = (cut(client, put(mono), target_s=12, min_s=8, max_clips=most) for most in (5, 6))
+
+    assert not again.action.reused
+    assert [clip.audio.sha256 for clip in by_record.clips] == [clip.audio.sha256 for clip in again.clips]
+
+
+@pytest.mark.parametrize(
+    ("fields", "violated"),
+    [
+        ({"target_s": 1.0}, "target_s"),
+        ({"target_s": float("nan")}, "target_s"),
+        ({"target_s": 30.0, "min_s": 31.0}, "min_s"),
+        ({"target_s": 30.0, "max_s": 29.0}, "max_s"),
+        ({"max_clips": 0}, "max_clips"),
+        ({"timeline": common.Timeline(duration_s=8)}, "timeline.tempos"),
+        ({"timeline": common.Timeline(duration_s=float("nan"))}, "timeline.duration_s"),
+        ({"timeline": a_timeline(40)}, "timeline.duration_s"),
+    ],
+)
+def test_what_is_out_of_bounds_is_named(client: Client, put: Put, fields: dict, violated: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        cut(client, put(chords(0, "major", 4)), **fields)
+
+    assert violated in [field for field, _ in refused.value.violations]
+
+
+@pytest.mark.parametrize(
+    ("broken", "violated"),
+    [
+        (lambda line: line.bars[1].pitch_class_weights.pop(), "timeline.bars"),
+        (lambda line: setattr(line.bars[0], "onsets_on_grid", 99), "timeline.bars"),
+        (lambda line: setattr(line.bars[2].span, "start_s", -1), "timeline.bars"),
+        (lambda line: setattr(line.tempos[0], "tempo_bpm", float("inf")), "timeline.tempos"),
+        (lambda line: setattr(line.meters[0], "start_s", float("nan")), "timeline.meters"),
+        (lambda line: setattr(line.instruments[0].spans[0], "end_s", 0), "timeline.instruments"),
+    ],
+)
+def test_a_hostile_timeline_is_refused(
+    client: Client, put: Put, broken: Callable[[common.Timeline], None], violated: str
+) -> None:
+    line = a_timeline(8)
+    broken(line)
+
+    with pytest.raises(InvalidRequest) as refused:
+        cut(client, put(chords(0, "major", 4)), timeline=line)
+
+    assert {field for field, _ in refused.value.violations} == {violated}
+
+
+@pytest.mark.parametrize(
+    ("fields", "violated"),
+    [
+        ({"features": []}, "features"),
+        ({"features": [pb.FEATURE_UNSPECIFIED]}, "features"),
+        ({"features": [99]}, "features"),
+        ({"features": [pb.FEATURE_KEY], "tempo_estimator": "ears"}, "tempo_estimator"),
+        ({"features": [pb.FEATURE_KEY], "span": common.Span(start_s=2, end_s=1)}, "span.end_s"),
+        ({"features": [pb.FEATURE_KEY], "span": common.Span(start_s=0, end_s=99)}, "span.end_s"),
+    ],
+)
+def test_a_question_that_makes_no_sense_is_refused(client: Client, put: Put, fields: dict, violated: str) -> None:
+    request = pb.AnalyzeAudioRequest(audio=put(chords(0, "major", 2)), **fields)
+
+    with pytest.raises(InvalidRequest) as refused:
+        client.call("AnalyzeAudio", request, timeout_s=30, patience_s=5)
+
+    assert violated in [field for field, _ in refused.value.violations]
+
+
+def flac(path: Path) -> bytes:
+    soundfile.write(path, stereo(chords(0, "major", 4)), RATE_HZ)
+    return path.read_bytes()
+
+
+def eternal(path: Path) -> bytes:
+    """A FLAC file whose header promises 2^36 - 1 frames, eighteen days."""
+    data = bytearray(flac(path))
+    data[21] |= 0x0F
+    data[22:26] = b"\xff" * 4
+    return bytes(data)
+
+
+def with_nan(path: Path) -> bytes:
+    soundfile.write(path, np.full((RATE_HZ, 2), np.nan, np.float32), RATE_HZ, format="WAV", subtype="FLOAT")
+    return path.read_bytes()
+
+
+def of_shape(path: Path, channels: int, rate_hz: int) -> bytes:
+    soundfile.write(path, np.zeros((rate_hz, channels)), rate_hz, format="WAV")
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda path: b"", "no audio"),
+        (lambda path: b"RIFF" + bytes(40), "no audio"),
+        (lambda path: flac(path)[:30_000], "audio"),
+        (eternal, "its header says"),
+        (with_nan, "NaN"),
+        (lambda path: of_shape(path, 6, 44_100), "1 or 2 channels, got 6"),
+        (lambda path: of_shape(path, 2, 4_000), "8000 to 192000 Hz, got 4000"),
+    ],
+    ids=["empty", "header-only", "truncated", "endless", "nan", "six-channels", "4-kHz"],
+)
+def test_audio_that_is_none(client: Client, store: Artifacts, tmp_path: Path, make: Callable, says: str) -> None:
+    ref = store.put_bytes(
+        "uploads", make(tmp_path / "made.wav" if make is with_nan else tmp_path / "made.flac"), "flac"
+    )
+
+    with pytest.raises(InvalidRequest, match=says) as refused:
+        analyze(client, ref)
+
+    assert refused.value.reason == "INVALID_AUDIO"
+    assert [field for field, _ in refused.value.violations] == ["audio"]
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        ({"key": f"mixes/{'0' * 64}.flac", "sha256": "0" * 64}, NotFound),
+        ({"bucket": "someone-elses"}, PermissionDenied),
+        ({"sha256": "1" * 64}, LuthierError),
+        ({"key": ""}, InvalidRequest),
+    ],
+)
+def test_a_reference_that_does_not_hold(client: Client, put: Put, change: dict, error: type[LuthierError]) -> None:
+    ref = put(chords(0, "major", 3))
+    analyze(client, ref)
+    for field, value in change.items():
+        setattr(ref, field, value)
+
+    with pytest.raises(error):
+        analyze(client, ref)
+
+
+def test_corrupt_bytes_in_the_store(client: Client, put: Put, settings: object, store: Artifacts) -> None:
+    ref = put(chords(1, "major", 3))
+    (stored,) = Path(settings.store_folder).rglob(Path(ref.key).name)  # type: ignore[attr-defined]
+    stored.chmod(0o644)
+    stored.write_bytes(stored.read_bytes()[:-1] + b"x")
+
+    with pytest.raises(DataLoss):
+        analyze(client, ref)

@@ -1,0 +1,85 @@
+"""What the notes prove about a span, and what they do not."""
+
+import pytest
+from synth import timeline
+
+from luthier_analysis.facts import Source
+from luthier_analysis.timeline import Activity, Span
+from luthier_music.keys import Key
+
+C_MAJOR = (3.0, 0.0, 1.0, 0.0, 2.0, 1.0, 0.0, 2.5, 0.0, 1.0, 0.0, 0.7)
+
+
+def tempo_in(tempos: tuple[tuple[float, float], ...], span: Span) -> tuple[float, bool]:
+    found = timeline(120, tempos=tempos).tempo_in(span)
+    assert found is not None
+    assert found.source is Source.TEMPO_MAP
+    return found.tempo_bpm, found.changes
+
+
+def test_a_steady_tempo_has_its_value() -> None:
+    assert tempo_in(((0.0, 97.0),), (30, 60)) == (97.0, False)
+
+
+def test_the_tempo_is_that_of_the_span_not_of_the_song() -> None:
+    assert tempo_in(((0.0, 80.0), (60.0, 140.0)), (60, 90)) == (140.0, False)
+
+
+def test_a_tempo_that_changes_inside_says_so() -> None:
+    assert tempo_in(((0.0, 80.0), (60.0, 140.0)), (50, 70)) == (110.0, True)
+
+
+def test_tempo_noise_is_steady() -> None:
+    assert tempo_in(((0.0, 120.0), (5.0, 121.0), (10.0, 119.5), (15.0, 120.0)), (0, 20)) == (120.0, False)
+
+
+def test_a_map_that_no_onset_follows_is_not_believed() -> None:
+    played_freely = timeline(60, on_grid=0.25)
+
+    assert played_freely.tempo_in((0, 30)) is None
+    assert played_freely.meter_in((0, 30)) is None
+
+
+def test_trust_is_of_the_span() -> None:
+    free, strict = timeline(30, on_grid=0.25).bars, timeline(60).bars[15:]
+    mixed = timeline(60)
+    mixed = type(mixed)(60.0, mixed.tempos, mixed.meters, free + strict, ())
+
+    assert mixed.tempo_in((0, 30)) is None
+    assert mixed.tempo_in((30, 60)) is not None
+
+
+def test_key_of_the_notes_in_the_span() -> None:
+    found = timeline(60, weights=C_MAJOR).key_in((10, 40))
+
+    assert found is not None
+    assert (found.key, found.source) == (Key(0, "major"), Source.NOTES)
+
+
+def test_drums_alone_have_no_key() -> None:
+    assert timeline(60).key_in((0, 30)) is None
+
+
+def test_instruments_by_share_of_the_span_and_one_note_is_none() -> None:
+    band = timeline(
+        60,
+        activities=(
+            Activity("Church Organ", "Organ", ((29.5, 31.5),)),  # 2 s of 30: one note
+            Activity("Acoustic Guitar (nylon)", "Guitar", ((30, 36), (40, 46))),
+            Activity("Drums", "Drums", ((0, 60),)),
+            Activity("Flute", "Pipe", ((0, 29),)),  # elsewhere
+        ),
+    )
+
+    found = [(one.instrument, round(one.share, 3)) for one in band.instruments_in((30, 60))]
+
+    assert found == [("Drums", 1.0), ("Acoustic Guitar (nylon)", 0.4)]
+
+
+def test_two_tracks_of_one_instrument_are_one_and_overlap_counts_once() -> None:
+    piano = ("Acoustic Grand Piano", "Piano")
+    twice = timeline(60, activities=(Activity(*piano, ((0, 20),)), Activity(*piano, ((10, 25),))))
+
+    (found,) = twice.instruments_in((0, 50))
+
+    assert found.share == pytest.approx(0.5)
