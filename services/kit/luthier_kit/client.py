@@ -17,7 +17,7 @@ from typing import Any
 import grpc
 
 from luthier_kit import statuses, telemetry
-from luthier_kit.errors import DeadlineExceeded, LuthierError, Unavailable
+from luthier_kit.errors import Cancelled, DeadlineExceeded, LuthierError, Unavailable
 from luthier_kit.guard import SLOTS_KEY
 
 log = logging.getLogger(__name__)
@@ -62,6 +62,7 @@ class Client:
         self._endpoints: dict[str, Endpoint] = {}
         self._change = threading.Condition()
         self._resolve_at = 0.0
+        self._closed = False
 
     def call(self, method: str, request: Any, *, timeout_s: float = 60.0, patience_s: float = 60.0) -> Any:
         """One unary call. Raises the LuthierError that the server meant.
@@ -89,8 +90,10 @@ class Client:
             call.cancel()
 
     def close(self) -> None:
-        """Closes all channels."""
+        """Closes all channels: calls that run or wait end as Cancelled."""
         with self._change:
+            self._closed = True
+            self._change.notify_all()
             for endpoint in self._endpoints.values():
                 endpoint.channel.close()
             self._endpoints.clear()
@@ -123,6 +126,8 @@ class Client:
         """The endpoint with the most room, waiting until there is one."""
         with self._change:
             while True:
+                if self._closed:
+                    raise Cancelled("the client was closed", reason="CLIENT_CLOSED")
                 self._resolve()
                 now = time.monotonic()
                 free = [e for e in self._endpoints.values() if e.in_flight < 2 * e.slots and e.rest_until <= now]
