@@ -1,0 +1,170 @@
+"""From MIDI to a promoted model through real processes; the songbook's truth is what facts are held against.
+
+The tests build on each other in the order of the way of the data; the fixtures are the stages.
+"""
+
+import json
+import math
+
+import pytest
+import soundfile
+
+from luthier.curation.v1 import curation_pb2 as curation
+from luthier.curation.v1.curation_pb2_grpc import CurationServiceStub
+from tests.system import songbook
+
+SONGS = 4
+
+
+@pytest.fixture(scope="session")
+def folder(system):
+    return songbook(system.folder / "songs", keep=SONGS)
+
+
+@pytest.fixture(scope="session")
+def ran(system, folder):
+    return system.luthier("run", str(folder), "--collection", "way", "--licence", "Apache-2.0")
+
+
+@pytest.fixture(scope="session")
+def clips(system, ran):
+    stub = CurationServiceStub(system.channel("curation"))
+    request = curation.ListClipsRequest(filter=curation.ClipFilter(collection="way"), page_size=500)
+    return list(stub.ListClips(request).clips)
+
+
+@pytest.fixture(scope="session")
+def exported(system, clips):
+    system.luthier("review", "--collection", "way", "--accept", "checked", "--as", "test")
+    shares = ("--validation-share", "0.25", "--test-share", "0")
+    return system.luthier("export", "--collection", "way", "--out", str(system.folder / "dataset"), *shares)
+
+
+@pytest.fixture(scope="session")
+def base(system, exported):
+    return system.luthier("train", "--tiny-base", "--dataset", "way", "--name", "base", "--steps", "8")
+
+
+@pytest.fixture(scope="session")
+def tuned(system, base):
+    more = ("--steps", "6", "--batch-size", "2", "--validate-every", "3", "--learning-rate", "0.001")
+    return system.luthier("train", "--base", base["model"], "--dataset", "way", "--name", "tuned", *more)
+
+
+@pytest.fixture(scope="session")
+def judged(system, base, tuned):
+    return system.luthier(
+        "evaluate", "--model", tuned["model"], "--baseline", base["model"], "--max-rows", "2", "--steps", "2",
+        "--seconds", "4", "--report", str(system.folder / "report.html"),
+    )  # fmt: skip
+
+
+def test_the_run_accounts_for_every_file(ran):
+    assert (ran["files"], ran["songs"], ran["rendered"], ran["failures"]) == (SONGS, SONGS, SONGS, [])
+    assert ran["clips"] >= SONGS
+
+
+def test_a_second_run_computes_nothing(system, folder, ran):
+    again = system.luthier("run", str(folder), "--collection", "way", "--licence", "Apache-2.0")
+    assert again["computed"] == 0
+    assert again["reused"] == ran["computed"] + ran["reused"]
+
+
+def test_tempo_and_instruments_of_clips_are_those_that_were_composed(folder, clips):
+    truth = {song["path"]: song for song in json.loads((folder / "truth.json").read_text())["songs"]}
+    by_title = {song["title"].lower(): song for song in truth.values()}
+    for clip in clips:
+        song = by_title[clip.source.song.title.lower()]
+        played = {instrument["name"] for instrument in song["instruments"]}
+        assert {fact.instrument for fact in clip.facts.instruments} <= played
+        if not song["tempo_changes"]:
+            assert math.isclose(clip.facts.tempo.tempo_bpm, song["tempo_bpm"], rel_tol=0.01)
+
+
+def test_every_prompt_passed_its_check(clips):
+    assert all(prompt.check.passed for clip in clips for prompt in clip.prompts)
+    assert all(len(clip.prompts) >= 1 for clip in clips)
+
+
+def test_every_clip_can_be_walked_back_to_its_midi_file(folder, clips):
+    import hashlib
+
+    files = {hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.rglob("*.mid")}
+    assert {clip.source.midi_sha256 for clip in clips} == files
+    assert all(clip.source.midi_sha256 in clip.lineage.inputs for clip in clips)
+    assert all("Apache-2.0" in clip.lineage.licences for clip in clips)
+
+
+def test_the_export_is_an_audio_folder_without_leaks(system, exported):
+    songs = {}
+    for split in ("train", "validation"):
+        lines = (system.folder / "dataset" / split / "metadata.jsonl").read_text().splitlines()
+        rows = [json.loads(line) for line in lines]
+        assert rows
+        for row in rows:
+            info = soundfile.info(system.folder / "dataset" / split / row["file_name"])
+            assert (info.samplerate, info.channels) == (44100, 2)
+        songs[split] = {row["song_fingerprint"] for row in rows}
+    assert not songs["train"] & songs["validation"]
+
+
+def test_exporting_again_changes_nothing(system, exported):
+    shares = ("--validation-share", "0.25", "--test-share", "0")
+    again = system.luthier("export", "--collection", "way", *shares)
+    assert again["dataset"] == exported["dataset"]
+    assert again["manifest"]["sha256"] == exported["manifest"]["sha256"]
+
+
+def test_training_measures_the_base_before_its_first_step(tuned):
+    assert tuned["validation"][0].get("step", 0) == 0
+    assert tuned["validation"][-1]["step"] == 6
+
+
+def test_the_same_training_is_the_same_run(system, base, tuned):
+    more = ("--steps", "6", "--batch-size", "2", "--validate-every", "3", "--learning-rate", "0.001")
+    again = system.luthier("train", "--base", base["model"], "--dataset", "way", "--name", "tuned", *more)
+    assert (again["run"], again["model"]) == (tuned["run"], tuned["model"])
+
+
+def test_generated_audio_has_the_length_asked_for_and_repeats(system, tuned):
+    arguments = ("generate", "A rock song at 120 BPM", "--seconds", "3", "--steps", "3", "--seed", "5")
+    made = [
+        system.luthier(*arguments, "--model", tuned["model"], "--out", str(system.folder / name))
+        for name in ("first.wav", "second.wav")
+    ]
+    info = soundfile.info(system.folder / "first.wav")
+    assert math.isclose(info.duration, 3.0, abs_tol=1 / info.samplerate)
+    assert made[0]["audio"]["sha256"] == made[1]["audio"]["sha256"]
+    assert made[0]["model_digest"] == tuned["model_digest"]
+
+
+def test_the_evaluation_measures_both_models_on_the_same_rows(system, judged, base, tuned):
+    scores = {(score["metric"], score["model"]): score for score in judged["scores"]}
+    for model in (base["model"], tuned["model"]):
+        assert scores["tempo_accuracy_1", model]["n"] >= 1
+    assert (system.folder / "report.html").read_text().lstrip().lower().startswith("<!doctype html")
+
+
+def test_a_promoted_model_is_served_under_its_new_name(system, judged, tuned):
+    promoted = system.luthier(
+        "promote",
+        "served",
+        "--model",
+        tuned["model"],
+        "--evaluation",
+        judged["evaluation"],
+        "--reason",
+        "test",
+        "--force",
+    )
+    assert promoted["model_digest"] == tuned["model_digest"]
+    arguments = ("generate", "A rock song", "--seconds", "1", "--steps", "2", "--seed", "1", "--model", "served")
+    made = system.luthier(*arguments, "--out", str(system.folder / "served.wav"))
+    assert made["model_digest"] == tuned["model_digest"]
+
+
+def test_status_knows_all_of_it(system, tuned, judged):
+    status = system.luthier("status")
+    assert status["runs"]["way"]["state"] == "DONE"
+    assert any(run["run_id"] == tuned["run"] for run in status["trainings"])
+    assert any(found["evaluation_id"] == judged["evaluation"] for found in status["evaluations"])
