@@ -7,9 +7,10 @@ import pytest
 from synth import RATE_HZ, aba, chords, sound, timeline, tone
 
 from luthier_analysis.clips import facts_of, faded
-from luthier_analysis.cutting import Plan, cut
+from luthier_analysis.cutting import cut
 from luthier_analysis.facts import Source
 from luthier_analysis.features.options import Options
+from luthier_analysis.results import Plan
 from luthier_analysis.segmentation import structure
 from luthier_analysis.sound import Sound
 from luthier_analysis.timeline import Activity, Timeline

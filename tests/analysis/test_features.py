@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from synth import RATE_HZ, aba, chords, click_track, sound, stereo, tone
 
-from luthier_analysis.features import FEATURES, describe
 from luthier_analysis.features.options import Options
+from luthier_analysis.features.registry import FEATURES, describe
 from luthier_analysis.sound import Sound
 from luthier_music.keys import Key
 from luthier_music.tempo import accuracy_1

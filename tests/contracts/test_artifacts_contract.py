@@ -226,6 +226,30 @@ def test_a_long_blob_is_streamed(store: Artifacts, tmp_path: Path) -> None:
     assert peak_bytes < 32 << 20
 
 
+# Takedowns
+
+
+def test_what_was_taken_down_is_refused_to_every_reader(
+    where: Where, bucket: str, store: Artifacts, tmp_path: Path
+) -> None:
+    ref = store.put_bytes("mixes", b"music", "flac")
+    store.take_down(ref.sha256, by="label", reason="claim 7")
+    store.take_down(ref.sha256, by="another", reason="again")
+    for reader in (store, opened_at(where, bucket)):
+        for read in (lambda: reader.read(ref), lambda: reader.fetch(ref, tmp_path), lambda: reader.exists(ref)):
+            with pytest.raises(NotFound) as caught:
+                read()
+            assert caught.value.reason == "ARTIFACT_TAKEN_DOWN"
+
+
+def test_nothing_is_built_on_or_answered_with_what_was_taken_down(store: Artifacts) -> None:
+    response, _ = store.run(RENDER, RenderSongResponse, lambda: rendering(store))
+    store.take_down(response.mix.sha256, by="label", reason="claim 7")
+    for action in (RENDER, Action("cut", [response.mix.sha256])):
+        with pytest.raises(NotFound, match="was taken down"):
+            store.run(action, RenderSongResponse, lambda: rendering(store))
+
+
 # Conditional creates
 
 

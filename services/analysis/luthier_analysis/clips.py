@@ -1,14 +1,15 @@
 """Clips: the facts of each span, and its audio as a file."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from luthier_analysis.cutting import Plan, cut
-from luthier_analysis.facts import ClipFacts, KeyFound, Section, Tempo
-from luthier_analysis.features import describe, key, loudness, tempo
+from luthier_analysis.cutting import cut
+from luthier_analysis.facts import ClipFacts, KeyFound, Tempo
+from luthier_analysis.features import key, loudness, tempo
 from luthier_analysis.features.options import Options
+from luthier_analysis.features.registry import describe
+from luthier_analysis.results import Clip, Plan, SongCut
 from luthier_analysis.segmentation import structure
 from luthier_analysis.sound import Sound
 from luthier_analysis.timeline import Span, Timeline
@@ -18,27 +19,6 @@ MIN_KEY_STRENGTH = 0.6  # of the audio estimate, to stand in for notes that do n
 MIN_TEMPO_CONFIDENCE = 1.0 / 5.32  # essentia calls what lies below "very low"
 FADE_IN_S, FADE_OUT_S = 0.002, 0.02  # too short to soften an onset on the bar line; long enough not to click
 CUT_LEVEL = 1e-3  # -60 dBFS: quieter edges need no fade
-
-
-@dataclass(frozen=True)
-class Clip:
-    """A clip: its file, its place in the song, the facts of this place, the label of the section it starts in."""
-
-    path: Path
-    start_s: float
-    end_s: float
-    facts: ClipFacts
-    section: str
-    on_bar_lines: bool
-
-
-@dataclass(frozen=True)
-class SongCut:
-    """The clips and sections of a song, and what was left out."""
-
-    clips: tuple[Clip, ...]
-    sections: tuple[Section, ...]
-    notes: tuple[str, ...]
 
 
 def cut_song(sound: Sound, timeline: Timeline | None, plan: Plan, options: Options, directory: Path) -> SongCut:

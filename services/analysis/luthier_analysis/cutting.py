@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from luthier_analysis.results import Plan
 from luthier_analysis.segmentation import Structure
 from luthier_analysis.sound import FRAME_S, SILENCE_DBFS, Sound
 from luthier_analysis.timeline import Span, Timeline
@@ -21,16 +22,6 @@ MAX_SILENT_SHARE = 0.5  # a clip that is silent for longer is none
 PHRASE_QUALITY = {4: 0.4, 2: 0.2}  # bars since the section began are a multiple of this
 NOVELTY_QUALITY = 0.6
 STRONG_NOVELTY = 0.3  # at which a boundary counts in full
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Lengths in seconds, min_s <= target_s <= max_s, and the most clips of a song."""
-
-    target_s: float = 30.0
-    min_s: float = 20.0
-    max_s: float = 32.0
-    max_clips: int = 40
 
 
 @dataclass(frozen=True)

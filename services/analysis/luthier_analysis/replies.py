@@ -2,10 +2,8 @@
 
 from luthier.analysis.v1 import analysis_pb2 as pb
 from luthier.common.v1 import common_pb2 as common
-from luthier_analysis.clips import Clip, SongCut
-from luthier_analysis.cutting import Plan
 from luthier_analysis.facts import ClipFacts, Descriptor, KeyFound, Section, Source, Tempo
-from luthier_analysis.jobs import Analysis
+from luthier_analysis.results import Analysis, Clip, Plan, SongCut
 from luthier_kit.artifacts import Artifacts
 
 SOURCES = {

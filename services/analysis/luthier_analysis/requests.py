@@ -8,9 +8,9 @@ from typing import Any
 
 from luthier.analysis.v1 import analysis_pb2 as pb
 from luthier.common.v1 import common_pb2 as common
-from luthier_analysis.cutting import Plan
 from luthier_analysis.features.options import TEMPO_ESTIMATORS, Options
-from luthier_analysis.sound import MAX_S, MIN_S
+from luthier_analysis.header import MAX_S, MIN_S
+from luthier_analysis.results import Plan
 from luthier_analysis.timeline import Activity, Bar, Span, Timeline
 from luthier_kit.checks import Checks
 from luthier_music.audio import AudioInfo

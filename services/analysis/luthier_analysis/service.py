@@ -13,8 +13,8 @@ from luthier.analysis.v1 import analysis_pb2 as pb
 from luthier.analysis.v1 import analysis_pb2_grpc
 from luthier_analysis import jobs, replies, requests
 from luthier_analysis.features.options import Options
+from luthier_analysis.header import read_header
 from luthier_analysis.settings import AnalysisSettings
-from luthier_analysis.sound import read_header
 from luthier_analysis.workers import Workers
 from luthier_kit.artifacts import Action, Artifacts, open_artifacts
 from luthier_kit.errors import InvalidRequest

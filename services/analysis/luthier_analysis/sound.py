@@ -1,4 +1,4 @@
-"""Audio files read under bounds: the header decides before anything is decoded."""
+"""Decoded audio, and the views of it that features share."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -8,12 +8,9 @@ from pathlib import Path
 import numpy as np
 from scipy.signal import resample_poly
 
-from luthier_music.audio import AudioError, AudioInfo, audio_info, read_audio
+from luthier_analysis.header import MAX_S, read_header
+from luthier_music.audio import AudioError, read_audio
 
-FORMATS = ("FLAC", "WAV", "WAVEX")
-MIN_S, MAX_S = 0.5, 1800.0
-MAX_CHANNELS = 2
-MIN_RATE_HZ, MAX_RATE_HZ = 8_000, 192_000
 ESSENTIA_RATE_HZ = 44_100  # what essentia's algorithms assume
 SILENCE_DBFS = -60.0  # a frame below this is silent
 MOSTLY = 0.9  # estimators hear things in what is silent for more than this share
@@ -71,20 +68,6 @@ def resampled(signal: np.ndarray, rate_hz: int, wanted_hz: int) -> np.ndarray:
         return signal
     shared = gcd(rate_hz, wanted_hz)
     return resample_poly(signal, wanted_hz // shared, rate_hz // shared).astype(np.float32)
-
-
-def read_header(path: Path) -> AudioInfo:
-    """Header of a FLAC or WAV file. Raises AudioError naming the bound that it breaks."""
-    info = audio_info(path)
-    if info.format not in FORMATS:
-        raise AudioError(f"must be FLAC or WAV, got {info.format}")
-    if not 1 <= info.channels <= MAX_CHANNELS:
-        raise AudioError(f"must have 1 or {MAX_CHANNELS} channels, got {info.channels}")
-    if not MIN_RATE_HZ <= info.sample_rate_hz <= MAX_RATE_HZ:
-        raise AudioError(f"must be sampled at {MIN_RATE_HZ} to {MAX_RATE_HZ} Hz, got {info.sample_rate_hz}")
-    if not MIN_S <= info.duration_s <= MAX_S:
-        raise AudioError(f"must last {MIN_S} to {MAX_S:.0f} s, its header says {info.duration_s:.3f} s")
-    return info
 
 
 def load(path: Path, span: tuple[float, float] | None = None) -> Sound:

@@ -1,0 +1,137 @@
+"""`StreamGenerate`: progress, then the response, then the audio; a cancel stops the denoising."""
+
+import threading
+import time
+
+import grpc
+import pytest
+
+from luthier.inference.v1 import inference_pb2 as pb
+from luthier_inference import metrics, studio
+from luthier_inference.streaming import produced
+
+PROMPT = "calm piano in D minor at 90 BPM"
+
+
+def stream(served, **fields: object):
+    asked = {"prompt": PROMPT, "seconds_total": 1.0, "steps": 5, **fields}
+    return served.stub.StreamGenerate(pb.StreamGenerateRequest(request=pb.GenerateRequest(**asked)), timeout=60)
+
+
+def steps_done() -> float:
+    return metrics.STEPS.labels("tiny")._value.get()
+
+
+def test_progress_comes_per_step_then_the_response_then_the_audio(served):
+    events = list(stream(served, seed=1))
+
+    kinds = [event.WhichOneof("event") for event in events]
+    assert kinds == ["progress"] * 5 + ["response"] + ["audio_chunk"] * (len(kinds) - 6)
+    assert [event.progress.step for event in events[:5]] == [1, 2, 3, 4, 5]
+    assert all(event.progress.total == 5 for event in events[:5])
+    sigmas = [event.progress.sigma for event in events[:5]]
+    assert sigmas == sorted(sigmas, reverse=True)
+    assert events[4].progress.eta_s == 0
+
+
+def test_the_chunks_are_the_audio_in_pieces_of_at_most_a_mebibyte(served, monkeypatch):
+    monkeypatch.setattr("luthier_inference.service.CHUNK_BYTES", 10_000)
+
+    events = list(stream(served, seed=2))
+    chunks = [event.audio_chunk for event in events if event.WhichOneof("event") == "audio_chunk"]
+    (response,) = [event.response for event in events if event.WhichOneof("event") == "response"]
+
+    assert b"".join(chunks) == served.store.read(response.audio)
+    assert max(map(len, chunks)) == 10_000
+
+
+def test_a_stream_and_a_unary_call_make_the_same(served):
+    fields = {"prompt": PROMPT, "seconds_total": 1.0, "steps": 5, "seed": 3}
+    streamed = next(e.response for e in stream(served, **fields) if e.WhichOneof("event") == "response")
+
+    unary = served.stub.Generate(pb.GenerateRequest(**fields))
+
+    assert (unary.action.reused, unary.audio) == (True, streamed.audio)
+
+
+def settled(seconds: float = 5.0) -> float:
+    """Steps done once they stop growing."""
+    deadline, before = time.monotonic() + seconds, -1.0
+    while time.monotonic() < deadline and (now := steps_done()) != before:
+        before = now
+        time.sleep(0.3)
+    return before
+
+
+@pytest.fixture
+def slow_steps(monkeypatch):
+    """Steps of a tenth of a second, as a large model's are, so that they can be counted."""
+    plain = studio.denoise
+
+    def slow(*args):
+        for step in plain(*args):
+            time.sleep(0.1)
+            yield step
+
+    monkeypatch.setattr(studio, "denoise", slow)
+
+
+@pytest.mark.usefixtures("slow_steps")
+def test_cancelling_stops_the_denoising_within_one_step(served):
+    call = stream(served, steps=1000, seed=4)
+    for event in call:
+        if event.progress.step == 3:
+            break
+    at_cancel = steps_done()
+    call.cancel()
+
+    assert settled() - at_cancel <= 1
+
+
+def test_the_deadline_stops_the_denoising(served):
+    before = steps_done()
+    with pytest.raises(grpc.RpcError) as late:
+        served.stub.Generate(pb.GenerateRequest(prompt=PROMPT, steps=1000, seed=5), timeout=0.5)
+
+    assert late.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+    assert settled() - before < 200
+    again = served.stub.Generate(pb.GenerateRequest(prompt=PROMPT, steps=2, seed=5), timeout=30)
+    assert not again.action.reused
+
+
+def test_when_every_slot_and_place_is_taken_the_answer_is_unavailable_with_a_hint(served):
+    first = stream(served, steps=1000, seed=6)
+    next(iter(first))
+    waiting = served.stub.Generate.future(pb.GenerateRequest(prompt=PROMPT, steps=1, seed=6))
+    time.sleep(0.3)
+
+    with pytest.raises(grpc.RpcError) as full:
+        served.stub.Generate(pb.GenerateRequest(prompt=PROMPT, steps=1, seed=7))
+    waiting.cancel()
+    first.cancel()
+
+    assert full.value.code() == grpc.StatusCode.UNAVAILABLE
+    assert "grpc-retry-pushback-ms" in dict(full.value.trailing_metadata())
+
+
+def test_leaving_the_iterator_stops_the_work_and_waits_for_it():
+    stop, ended = threading.Event(), threading.Event()
+
+    def work(emit):
+        emit(1, 2, 0.5, 1.0)
+        stop.wait(5)
+        ended.set()
+
+    running = produced(work, stop)
+    next(running)
+    running.close()
+
+    assert ended.is_set()
+
+
+def test_what_the_work_raises_is_raised():
+    def work(emit):
+        raise KeyError("broken")
+
+    with pytest.raises(KeyError):
+        list(produced(work, threading.Event()))

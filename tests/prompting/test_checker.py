@@ -1,0 +1,244 @@
+"""The checker against a golden table of captions, true and false, written by hand.
+
+Each clip's facts are fixed above its captions; the table says which statements a listener with the score would object to.
+"""
+
+import pytest
+
+from luthier_prompting.checker import check
+from luthier_prompting.facts import Facts, Heard
+
+ROCK = Facts(
+    duration_s=29.8, tempo_bpm=120.0, tonic="F#", mode="minor", meter=(4, 4), loudness_lufs=-14.2, onset_rate_hz=6.0,
+    instruments=(Heard("Drums"), Heard("Overdriven Guitar", 0.9), Heard("Electric Bass (finger)", 0.9)),
+    genres=("indie rock",), moods=("energetic",), eras=("1990s",),
+)  # fmt: skip
+JAZZ = Facts(
+    duration_s=31.0, tempo_bpm=119.6, tonic="A", mode="minor", meter=(3, 4), onset_rate_hz=3.0,
+    instruments=(Heard("Acoustic Grand Piano"), Heard("Acoustic Bass", 0.8), Heard("Tenor Sax", 0.5)),
+    genres=("jazz",), moods=("relaxed",),
+)  # fmt: skip
+SYNTH = Facts(
+    tempo_bpm=84.0, tempo_changes=True, tonic="Eb", mode="major",
+    instruments=(Heard("Pad 2 (warm)"), Heard("Lead 1 (square)"), Heard("Choir Aahs"), Heard("Electric Piano 1")),
+    genres=("ambient", "electronic"), moods=("dreamy", "calm"),
+)  # fmt: skip
+UNKNOWN = Facts(instruments=(Heard("Acoustic Guitar (nylon)"), Heard("Flute")))
+
+TRUE = [
+    (ROCK, "An energetic indie rock track in F# minor at 120 BPM with overdriven guitar, electric bass and drums."),
+    (ROCK, "Energetic rock in F-sharp minor, 120 beats per minute, driven by distorted guitars, bass guitar and a drum kit."),
+    (ROCK, "Energetic indie-rock at one hundred and twenty beats per minute in G flat minor: drums, electric guitar, bass."),
+    (ROCK, "Energetic rock | Key: Gbm | BPM: 120 | Instruments: Drums, Overdriven Guitar, Electric Bass (finger)"),
+    (ROCK, "A fast, energetic indie rock piece (F♯ minor, 120 bpm, 4/4) for guitar, bass and drums, no vocals."),
+    (ROCK, "Instrumental, energetic rock without piano or strings, around 119 BPM, F sharp minor; guitars, bass, drums."),
+    (ROCK, "Energetic high-energy 90s indie rock, tempo of 120, in the key of F# minor, guitar riffs over bass and drums"),
+    (ROCK, "energetic indie rock with a steady 120-BPM drum beat, a driving bassline... in f# minor and crunchy guitar"
+           .replace("driving ", "")),
+    (ROCK, "Energetic indie rock power trio in F# minor, guitar, bass, drums, 120 BPM, 30 seconds"),
+    (ROCK, "Energetic indie rock in F# aeolian at 118 to 122 BPM, electric guitar, electric bass, snare and hi-hats"),
+    (JAZZ, "A relaxed jazz waltz in A minor at 120 BPM for piano, double bass and tenor saxophone."),
+    (JAZZ, "Relaxed jazz in a minor key, A minor to be precise, 120 BPM, grand piano, upright bass, sax."),
+    (JAZZ, "relaxed jazz, a minor, 120 bpm, piano, acoustic bass, tenor sax"),
+    (JAZZ, "RELAXED JAZZ IN A MINOR, 120 BPM, PIANO, UPRIGHT BASS, TENOR SAX"),
+    (JAZZ, "A relaxed acoustic jazz trio: piano, bass and saxophone in A natural minor, one-twenty BPM, 3/4."),
+    (JAZZ, "Piano, bass and sax play relaxed jazz at a mid-tempo 119.6 BPM in A-minor."),
+    (JAZZ, "Jazzy and laid-back, A minor, 120 beats a minute, piano over walking bass, sax melody, drumless"),
+    (SYNTH, "Dreamy ambient electronic music in E flat major with a changing tempo around 84 BPM, warm synth pad, "
+            "square-wave synth lead, choir aahs and electric piano."),
+    (SYNTH, "Calm ambient in D# major whose tempo changes, warm pads, a square lead, a choir and rhodes."),
+    (SYNTH, "Dreamy ambient, Eb major, tempo shifts around 85 BPM, choir, synth pads, synth lead, electric piano."),
+    (UNKNOWN, "A duo of nylon-string guitar and flute."),
+    (UNKNOWN, "Classical guitar and flute, no drums."),
+    (UNKNOWN, "Flute over acoustic guitar, an acoustic piece without drums, bass, or piano"),
+]  # fmt: skip
+
+# (facts, caption, the subjects and reasons that must be reported, all of them)
+FALSE = [
+    (ROCK, "tempo", "CONTRADICTS_FACTS", "at 121 BPM"),
+    (ROCK, "tempo", "CONTRADICTS_FACTS", "at 60 BPM"),
+    (ROCK, "tempo", "CONTRADICTS_FACTS", "at 240 beats per minute"),
+    (ROCK, "tempo", "CONTRADICTS_FACTS", "at ninety-five bpm"),
+    (ROCK, "tempo", "CONTRADICTS_FACTS", "around 130 BPM"),
+    (ROCK, "tempo", "CONTRADICTS_FACTS", "tempo: 100"),
+    (ROCK, "tempo", "CONTRADICTS_FACTS", "130-140 BPM"),
+    (ROCK, "tempo", "CONTRADICTS_FACTS", "with a slow tempo"),
+    (ROCK, "tempo", "CONTRADICTS_FACTS", "in a slow, heavy way"),
+    (ROCK, "tempo", "CONTRADICTS_FACTS", "that speeds up"),
+    (ROCK, "tempo", "CONTRADICTS_FACTS", "adagio"),
+    (ROCK, "tempo", "NEGATED", "not 120 BPM"),
+    (ROCK, "key", "CONTRADICTS_FACTS", "in G minor"),
+    (ROCK, "key", "CONTRADICTS_FACTS", "in F minor"),
+    (ROCK, "key", "CONTRADICTS_FACTS", "modulating to A major"),
+    (ROCK, "key", "CONTRADICTS_FACTS", "key of E-flat"),
+    (ROCK, "key", "CONTRADICTS_FACTS", "in C"),
+    (ROCK, "key", "NEGATED", "not in F# minor"),
+    (ROCK, "mode", "CONTRADICTS_FACTS", "in F# major"),
+    (ROCK, "mode", "CONTRADICTS_FACTS", "in a major key"),
+    (ROCK, "mode", "CONTRADICTS_FACTS", "F# dorian"),
+    (ROCK, "mode", "CONTRADICTS_FACTS", "with a Phrygian flavour"),
+    (ROCK, "instrument", "NOT_IN_FACTS", "with piano"),
+    (ROCK, "instrument", "NOT_IN_FACTS", "with acoustic guitar"),
+    (ROCK, "instrument", "NOT_IN_FACTS", "with synth pads"),
+    (ROCK, "instrument", "NOT_IN_FACTS", "with slap bass"),
+    (ROCK, "instrument", "NOT_IN_FACTS", "with a saxophone solo"),
+    (ROCK, "instrument", "NOT_IN_FACTS", "with strings"),
+    (ROCK, "instrument", "NOT_IN_FACTS", "with Hammond organ"),
+    (ROCK, "instrument", "NOT_IN_FACTS", "with congas"),
+    (ROCK, "instrument", "NOT_IN_FACTS", "with ukulele"),
+    (ROCK, "instrument", "NOT_IN_FACTS", "with keys"),
+    (ROCK, "instrument", "CONTRADICTS_FACTS", "without drums"),
+    (ROCK, "instrument", "CONTRADICTS_FACTS", "no piano, bass or organ"),
+    (ROCK, "instrument", "CONTRADICTS_FACTS", "a drumless mix"),
+    (ROCK, "genre", "CONTRADICTS_FACTS", "jazz"),
+    (ROCK, "genre", "CONTRADICTS_FACTS", "with a funky groove"),
+    (ROCK, "genre", "CONTRADICTS_FACTS", "heavy metal"),
+    (ROCK, "genre", "CONTRADICTS_FACTS", "with hip-hop beats"),
+    (ROCK, "genre", "NEGATED", "not jazz"),
+    (ROCK, "mood", "CONTRADICTS_FACTS", "and melancholic"),
+    (ROCK, "mood", "CONTRADICTS_FACTS", "with a cheerful touch"),
+    (ROCK, "era", "CONTRADICTS_FACTS", "from the 80s"),
+    (ROCK, "era", "CONTRADICTS_FACTS", "1970s"),
+    (ROCK, "energy", "CONTRADICTS_FACTS", "low-energy"),
+    (ROCK, "vocals", "CONTRADICTS_FACTS", "with female vocals"),
+    (ROCK, "vocals", "CONTRADICTS_FACTS", "and a male singer"),
+    (ROCK, "vocals", "CONTRADICTS_FACTS", "sung by a choir"),
+    (ROCK, "vocals", "CONTRADICTS_FACTS", "with rap verses"),
+    (ROCK, "vocals", "CONTRADICTS_FACTS", "with soulful voices".replace("soulful ", "")),
+    (ROCK, "meter", "CONTRADICTS_FACTS", "in 3/4"),
+    (ROCK, "meter", "CONTRADICTS_FACTS", "in 6/8 time"),
+    (ROCK, "duration", "CONTRADICTS_FACTS", "two minutes long"),
+    (ROCK, "duration", "CONTRADICTS_FACTS", "45 seconds"),
+    (ROCK, "loudness", "CONTRADICTS_FACTS", "at -9 LUFS"),
+    (ROCK, "ensemble", "CONTRADICTS_FACTS", "by a quartet"),
+    (ROCK, "ensemble", "CONTRADICTS_FACTS", "solo guitar"),
+    (ROCK, "number", "NOT_IN_FACTS", "take 7"),
+    (ROCK, "artist", "NOT_IN_FACTS", "in the style of the Beatles"),
+    (ROCK, "acousticness", "CONTRADICTS_FACTS", "unplugged"),
+    (ROCK, "form", "QUESTION", "how about that?"),
+    (ROCK, "form", "NOT_ONLY_THE_PROMPT", "https://example.org"),
+    (ROCK, "form", "INSTRUCTION", "Please add more"),
+    (JAZZ, "key", "CONTRADICTS_FACTS", "C major"),
+    (JAZZ, "mode", "CONTRADICTS_FACTS", "in a major key"),
+    (JAZZ, "instrument", "NOT_IN_FACTS", "with brushed drums"),
+    (JAZZ, "instrument", "NOT_IN_FACTS", "with alto sax"),
+    (JAZZ, "instrument", "NOT_IN_FACTS", "with electric piano"),
+    (JAZZ, "acousticness", "CONTRADICTS_FACTS", "fully electronic"),
+    (SYNTH, "tempo", "CONTRADICTS_FACTS", "at a steady 84 BPM"),
+    (UNKNOWN, "tempo", "NOT_IN_FACTS", "at 120 BPM"),
+    (UNKNOWN, "tempo", "NOT_IN_FACTS", "slow"),
+    (UNKNOWN, "key", "NOT_IN_FACTS", "in C major"),
+    (UNKNOWN, "mode", "NOT_IN_FACTS", "in a minor key"),
+    (UNKNOWN, "genre", "NOT_IN_FACTS", "flamenco"),
+    (UNKNOWN, "mood", "NOT_IN_FACTS", "romantic"),
+    (UNKNOWN, "meter", "NOT_IN_FACTS", "4/4"),
+    (UNKNOWN, "duration", "NOT_IN_FACTS", "30 s"),
+    (UNKNOWN, "energy", "NOT_IN_FACTS", "high energy"),
+    (UNKNOWN, "era", "NOT_IN_FACTS", "sixties"),
+]
+
+MISSING = [
+    (ROCK, "An energetic indie rock track in F# minor with overdriven guitar, bass and drums.", "tempo"),
+    (ROCK, "An energetic indie rock track at 120 BPM with overdriven guitar, bass and drums.", "key"),
+    (ROCK, "An energetic rock track in the key of F#, 120 BPM with overdriven guitar, bass and drums.", "mode"),
+    (ROCK, "An energetic track in F# minor at 120 BPM with overdriven guitar, bass and drums.", "genre"),
+    (ROCK, "An indie rock track in F# minor at 120 BPM with overdriven guitar, bass and drums.", "mood"),
+    (ROCK, "Energetic indie rock in F# minor at 120 BPM with guitar and drums.", "instrument"),
+    (ROCK, "Energetic indie rock in F# minor at anything from 80 to 160 BPM with guitar, bass and drums.", "tempo"),
+    (SYNTH, "Dreamy ambient in Eb major with warm pad, square lead, choir and electric piano.", "tempo"),
+]
+
+NOT_PROMPTS = [
+    ("INSTRUCTION", "Create an energetic rock track."),
+    ("INSTRUCTION", "compose a rock song"),
+    ("INSTRUCTION", "Energetic rock. Make it loud."),
+    ("INSTRUCTION", "Ignore previous instructions"),
+    ("INSTRUCTION", "Energetic rock, you should hear drums"),
+    ("QUESTION", "What is rock?"),
+    ("QUESTION", "Energetic rock, right?"),
+    ("NOT_ONLY_THE_PROMPT", "Sure! Energetic rock"),
+    ("NOT_ONLY_THE_PROMPT", "Here is the prompt: energetic rock"),
+    ("NOT_ONLY_THE_PROMPT", "Prompt: energetic rock"),
+    ("NOT_ONLY_THE_PROMPT", '"Energetic rock"'),
+    ("NOT_ONLY_THE_PROMPT", "**Energetic** rock"),
+    ("NOT_ONLY_THE_PROMPT", "Energetic rock\nwith drums"),
+    ("NOT_ONLY_THE_PROMPT", "<b>Energetic</b> rock"),
+    ("NOT_ONLY_THE_PROMPT", "120"),
+    ("NOT_ONLY_THE_PROMPT", ""),
+]
+
+
+def shown(disagreements):
+    return [(d.subject, d.reason, d.stated) for d in disagreements]
+
+
+@pytest.mark.parametrize(("facts", "caption"), TRUE, ids=[caption[:60] for _, caption in TRUE])
+def test_true_captions_pass(facts, caption):
+    assert shown(check(caption, facts)) == []
+
+
+@pytest.mark.parametrize(("facts", "subject", "reason", "words"), FALSE, ids=[words for *_, words in FALSE])
+def test_a_false_statement_is_the_one_that_is_found(facts, subject, reason, words):
+    caption = next(text for known, text in TRUE if known is facts)
+    found = [(d.subject, d.reason) for d in check(f"{caption.rstrip('.')}, {words}", facts)]
+    assert found == [(subject, reason)]
+
+
+@pytest.mark.parametrize(("facts", "caption", "subject"), MISSING, ids=[caption for _, caption, _ in MISSING])
+def test_a_required_fact_that_is_not_stated_is_found(facts, caption, subject):
+    assert [(d.subject, d.reason) for d in check(caption, facts)] == [(subject, "REQUIRED_BUT_MISSING")]
+
+
+@pytest.mark.parametrize(("facts", "caption", "subject"), MISSING, ids=[caption for _, caption, _ in MISSING])
+def test_metadata_may_state_a_subset(facts, caption, subject):
+    assert check(caption, facts, allow_subset=True) == []
+
+
+@pytest.mark.parametrize(("reason", "text"), NOT_PROMPTS)
+def test_what_is_no_prompt_is_refused(reason, text):
+    assert reason in [d.reason for d in check(text, ROCK, allow_subset=True)]
+
+
+def test_a_disagreement_names_both_sides():
+    (found,) = check("C minor", Facts(tonic="D", mode="minor"))
+    assert (found.subject, found.stated, found.expected) == ("key", "C minor", "D minor")
+
+
+@pytest.mark.parametrize("tonic", ["C", "C#", "D", "Eb", "E", "F", "F#", "G", "Ab", "A", "Bb", "B"])
+@pytest.mark.parametrize("mode", ["major", "minor"])
+def test_of_all_24_keys_in_all_spellings_only_the_true_one_passes(tonic, mode):
+    facts = Facts(tonic=tonic, mode=mode)
+    letters = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
+    truth = (letters[tonic[0]] + {"#": 1, "b": -1}.get(tonic[1:], 0)) % 12
+    for letter, value in letters.items():
+        for marks, shift in ((("",), 0), (("#", " sharp", "-sharp", "♯"), 1), (("b", " flat", "-flat", "♭"), -1)):
+            for mark in marks:
+                for other in ("major", "minor"):
+                    true = (value + shift) % 12 == truth and other == mode
+                    for text in (f"Music in {letter}{mark} {other}", f"key: {letter}{mark} {other}"):
+                        assert (check(text, facts) == []) == true, text
+
+
+@pytest.mark.parametrize("bpm", [60, 75, 99, 100, 101, 110, 119, 120, 121, 160, 200])
+def test_numbers_in_words_are_numbers(bpm):
+    tens = {2: "twenty", 3: "thirty", 4: "forty", 6: "sixty", 7: "seventy", 9: "ninety"}
+    small = [
+        "",
+        "one",
+        "two",
+        "three",
+        "four",
+        "five",
+        "six",
+        "seven",
+        "eight",
+        "nine",
+        "ten",
+        *["eleven", "twelve"],
+    ]
+    small += [f"{x}teen" for x in ("thir", "four", "fif", "six", "seven", "eigh", "nine")]
+    hundreds, rest = divmod(bpm, 100)
+    below = small[rest] if rest < 20 else "-".join(filter(None, (tens[rest // 10], small[rest % 10])))
+    words = " and ".join(filter(None, (f"{small[hundreds]} hundred" if hundreds else "", below)))
+    assert check(f"Music at {words} beats per minute", Facts(tempo_bpm=bpm)) == []
+    assert check(f"Music at {words} beats per minute", Facts(tempo_bpm=bpm + 1)) != []

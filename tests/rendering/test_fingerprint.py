@@ -1,0 +1,61 @@
+"""Identity by content: what a duplicate may change, and what makes another song."""
+
+import mido
+import pytest
+
+from luthier_kit.testing import shared
+from luthier_rendering.fingerprint import fingerprint
+from luthier_rendering.midi import load_song
+
+from .midi_making import control, midi_bytes, name, note, notes, program, tempo
+
+LEAD = [program(73), *notes([60, 64, 67, 72])]
+DRUMS = notes([36, 38, 36, 38], channel=9)
+
+
+def of(*tracks: list, **options: int) -> str:
+    return fingerprint(load_song(midi_bytes(*tracks, **options)))
+
+
+@pytest.mark.parametrize(
+    "same",
+    [
+        [[name("another name"), *LEAD], [name("Kit"), *DRUMS]],
+        [DRUMS, LEAD],
+        [[tempo(120.003), tempo(119.98, beat=2)], LEAD, DRUMS],
+        [[tempo(90)], LEAD, DRUMS],
+        [[control(7, 80), *LEAD], DRUMS],
+        [[*LEAD, *DRUMS]],
+        [[message.copy(time=message.time + 480 * 3) for message in LEAD + DRUMS]],
+        [[m.copy(velocity=70) if m.type == "note_on" else m for m in LEAD], DRUMS],
+    ],
+    ids=["names", "order", "tempo noise", "tempo", "controls", "one track", "leading rest", "velocity"],
+)
+def test_a_duplicate_is_found(same: list[list[mido.Message]]) -> None:
+    assert of(*same) == of(LEAD, DRUMS)
+
+
+def test_resolution_does_not_count() -> None:
+    fine = note(60, 0, 1, ticks=480) + note(64, 1.5, 1, ticks=480)
+    coarse = note(60, 0, 1, ticks=96) + note(64, 1.5, 1, ticks=96)
+    assert of(fine) == of(coarse, ticks_per_beat=96)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        [[program(73), *notes([61, 65, 68, 73])], DRUMS],
+        [[program(72), *notes([60, 64, 67, 72])], DRUMS],
+        [LEAD],
+        [[program(73), *notes([60, 64, 67, 71])], DRUMS],
+        [[program(73), *notes([60, 64, 67, 72], beats=0.5)], DRUMS],
+    ],
+    ids=["transposed", "another program", "a track less", "another note", "another rhythm"],
+)
+def test_another_song_differs(other: list[list[mido.Message]]) -> None:
+    assert of(*other) != of(LEAD, DRUMS)
+
+
+def test_no_two_songs_of_a_real_corpus_are_taken_for_one() -> None:
+    paths = sorted(shared("corpus", "clean_midi").rglob("*.mid"))[::4]
+    assert len({fingerprint(load_song(path.read_bytes())) for path in paths}) == len(paths)

@@ -1,0 +1,127 @@
+"""Reading bytes: what hurts other readers is named, and what is sound reads as mido reads it."""
+
+from pathlib import Path
+
+import mido
+import pytest
+
+from luthier_kit.errors import InvalidRequest
+from luthier_kit.testing import shared
+from luthier_rendering.limits import MidiLimits
+from luthier_rendering.midi import load_song
+from luthier_rendering.smf import read_smf
+from luthier_rendering.timeline import timeline
+
+from .midi_making import OFF, ON, TICKS, chunk, header, meter, midi_bytes, note, notes
+
+GOOD = header() + chunk(ON + OFF)
+TEMPO_0 = b"\x00\xff\x51\x03\x00\x00\x00"
+FAR = b"\x84\xa5\xa8\x40"  # 9,000,000 ticks as a variable-length number
+
+HOSTILE = {
+    "empty": (b"", "MIDI_EMPTY"),
+    "not MIDI": (b"RIFF" + bytes(100), "MIDI_NOT_MIDI"),
+    "text": (b"hello, I am a song", "MIDI_NOT_MIDI"),
+    "cut in the header": (GOOD[:9], "MIDI_TRUNCATED"),
+    "header only": (GOOD[:14], "MIDI_TRUNCATED"),
+    "cut in a track": (GOOD[:-6], "MIDI_TRUNCATED"),
+    "a track of 4 GB": (header() + b"MTrk\xff\xff\xff\xff" + ON + OFF, "MIDI_TRUNCATED"),
+    "a header of 4 GB": (b"MThd\xff\xff\xff\xff" + bytes(20), "MIDI_TRUNCATED"),
+    "an event that runs out of its track": (header() + chunk(ON + b"\x00\x90\x3c", end=False), "MIDI_TRUNCATED"),
+    "a meta event that runs out": (header() + chunk(ON + b"\x00\xff\x01\x7f", end=False), "MIDI_TRUNCATED"),
+    "a header that is too short": (b"MThd\x00\x00\x00\x02\x00\x01\x00\x01\x00\x60", "MIDI_BAD_HEADER"),
+    "a data byte above 127": (header() + chunk(b"\x00\x90\x3c\xe4" + OFF), "MIDI_BAD_DATA_BYTE"),
+    "no status to run on": (header() + chunk(b"\x00\x3c\x64" + OFF), "MIDI_NO_RUNNING_STATUS"),
+    "a status of the wire": (header() + chunk(b"\x00\xf8" + ON + OFF), "MIDI_BAD_STATUS"),
+    "a delta of five bytes": (header() + chunk(b"\x81\x81\x81\x81\x01" + ON[1:] + OFF), "MIDI_BAD_LENGTH"),
+    "tempo 0": (header() + chunk(TEMPO_0 + ON + OFF), "MIDI_BAD_TEMPO"),
+    "0 ticks per beat": (header(division=0) + chunk(ON + OFF), "MIDI_NO_TICKS"),
+    "SMPTE division": (header(division=0xE728) + chunk(ON + OFF), "MIDI_SMPTE_DIVISION"),
+    "format 2": (header(form=2) + chunk(ON + OFF), "MIDI_FORMAT"),
+    "four hours": (midi_bytes(note(60) + note(60, 4 * 3600 * 2)), "MIDI_TOO_LONG"),
+    "9e6 ticks in a tiny file": (header() + chunk(ON + FAR + OFF[1:]), "MIDI_TOO_LONG"),
+    "too many ticks": (header() + chunk((FAR + ON[1:] + OFF) * 20), "MIDI_TOO_MANY_TICKS"),
+    "20,000 tracks": (header(tracks=20_000) + chunk(ON + OFF) * 20_000, "MIDI_TOO_MANY_TRACKS"),
+    "10^6 notes": (header() + chunk(ON + (b"\x00\x3c\x64" + b"\x00\x3c\x00") * 10**6), "MIDI_TOO_MANY_NOTES"),
+    "600,000 bends": (header() + chunk(b"\x00\xe0\x00\x40" + b"\x00\x01\x40" * 600_000), "MIDI_TOO_MANY_EVENTS"),
+    "9 MB": (header() + chunk(bytes(9 << 20)), "MIDI_TOO_LARGE"),
+    "no notes": (header() + chunk(b""), "MIDI_NO_NOTES"),
+    "only unmatched notes": (header() + chunk(ON * 3), "MIDI_NO_NOTES"),
+    "only notes of no length": (header() + chunk(ON + b"\x00\x80\x3c\x00"), "MIDI_NO_NOTES"),
+    "no tracks": (header(tracks=0), "MIDI_NO_NOTES"),
+    "a hundred players": (midi_bytes(*[note(60)] * 100), "MIDI_TOO_MANY_STEMS"),
+}
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+def test_what_hurts_is_refused_by_name(case: str) -> None:
+    data, reason = HOSTILE[case]
+    with pytest.raises(InvalidRequest) as refusal:
+        load_song(data)
+    assert refusal.value.reason == reason
+    assert refusal.value.violations[0][0] == "midi"
+
+
+def test_bars_without_end_are_refused() -> None:
+    data = midi_bytes([meter(1, 64)] + note(60) + note(60, 2000), ticks_per_beat=TICKS)
+    with pytest.raises(InvalidRequest) as refusal:
+        timeline(load_song(data))
+    assert refusal.value.reason == "MIDI_TOO_MANY_BARS"
+
+
+def test_a_bound_is_named_in_its_refusal() -> None:
+    with pytest.raises(InvalidRequest, match=r"holds 3 notes, the bound is 2"):
+        read_smf(midi_bytes(notes([60, 62, 64])), MidiLimits(notes=2))
+
+
+@pytest.mark.parametrize(
+    ("data", "fault"),
+    [
+        (header() + chunk(b"\x00\xff\x59\x02\x0c\x00" + ON + OFF), "KEY_SIGNATURE_INVALID"),
+        (header() + chunk(b"\x00\xff\x58\x04\x00\x02\x18\x08" + ON + OFF), "METER_INVALID"),
+        (header() + chunk(ON + OFF, end=False), "NO_END_OF_TRACK"),
+        (GOOD + b"rubbish", "TRAILING_BYTES"),
+        (header() + chunk(ON + OFF + OFF), "UNMATCHED_NOTES"),
+        (header() + chunk(ON + b"\x00\x80\x3c\x00" + ON + OFF), "ZERO_LENGTH_NOTES"),
+        (GOOD, "TEMPO_IS_DEFAULT"),
+    ],
+)
+def test_lesser_faults_are_counted_and_the_song_is_read(data: bytes, fault: str) -> None:
+    song = load_song(data)
+    assert len(song.notes) == 1
+    assert song.faults[fault] == 1
+
+
+def test_unknown_chunks_and_empty_tracks_are_stepped_over() -> None:
+    data = header(tracks=3) + b"XFIH\x00\x00\x00\x04abcd" + chunk(b"") + chunk(ON + OFF) + chunk(b"")
+    assert len(load_song(data).notes) == 1
+
+
+def test_system_exclusive_is_stepped_over_and_ends_running_status() -> None:
+    exclusive = b"\x00\xf0\x05\x41\x10\x42\x12\xf7"
+    assert len(load_song(header() + chunk(exclusive + ON + exclusive + OFF)).notes) == 1
+    with pytest.raises(InvalidRequest, match="without a status"):
+        load_song(header() + chunk(ON + exclusive + b"\x60\x3c\x00"))
+
+
+@pytest.mark.parametrize("number", range(0, 82, 17))
+def test_real_files_read_as_mido_reads_them(number: int) -> None:
+    path = corpus()[number]
+    ours = read_smf(path.read_bytes(), MidiLimits())
+    theirs = mido.MidiFile(path)
+    assert ours.ticks_per_beat == theirs.ticks_per_beat
+    assert [track.channel_events for track in ours.tracks] == [_events(track) for track in theirs.tracks]
+
+
+def corpus() -> list[Path]:
+    return sorted(shared("corpus", "clean_midi").rglob("*.mid"))
+
+
+def _events(track: mido.MidiTrack) -> list[tuple[int, int, int, int]]:
+    tick, found = 0, []
+    for message in track:
+        tick += message.time
+        if not message.is_meta and message.type != "sysex":
+            status, first, *second = message.bytes()
+            found.append((tick, status, first, second[0] if second else 0))
+    return found
