@@ -1,7 +1,9 @@
 """The checker against a golden table of captions, true and false, written by hand.
 
-Each clip's facts are fixed above its captions; the table says which statements a listener with the score would object to.
+Each clip's facts stand above its captions; the table says what a listener with the score would object to.
 """
+
+# ruff: noqa: E501 - a table: one caption is one line
 
 import pytest
 
@@ -102,7 +104,7 @@ FALSE = [
     (ROCK, "energy", "CONTRADICTS_FACTS", "low-energy"),
     (ROCK, "vocals", "CONTRADICTS_FACTS", "with female vocals"),
     (ROCK, "vocals", "CONTRADICTS_FACTS", "and a male singer"),
-    (ROCK, "vocals", "CONTRADICTS_FACTS", "sung by a choir"),
+    (ROCK, "vocals", "CONTRADICTS_FACTS", "by a choir"),
     (ROCK, "vocals", "CONTRADICTS_FACTS", "with rap verses"),
     (ROCK, "vocals", "CONTRADICTS_FACTS", "with soulful voices".replace("soulful ", "")),
     (ROCK, "meter", "CONTRADICTS_FACTS", "in 3/4"),

@@ -1,0 +1,1 @@
+"""Prompting: facts of a clip become captions, and captions are held against the facts."""

@@ -1,0 +1,53 @@
+"""Holds a prompt against the facts of its clip.
+
+Every statement that it can read must be in the facts, and every required fact must be stated: tempo, key, mode, the
+main instruments, one genre and one mood, as far as they are known. Readers go from the specific to the general, and
+each blanks out the words it has understood, so that "jazz guitar" or "120 BPM" are not read twice. English only;
+words outside the vocabularies ("shimmering", "wall of sound") state nothing that a fact could prove, and pass.
+"""
+
+from luthier_prompting.checker import form, instruments, key, measures, tempo, vocals, words
+from luthier_prompting.checker.draft import Draft
+from luthier_prompting.checker.report import REQUIRED_BUT_MISSING, Disagreement, Report
+from luthier_prompting.facts import Facts
+
+VERSION = "luthier-checker/1"
+
+__all__ = ["VERSION", "Disagreement", "check", "required"]
+
+
+def check(prompt: str, facts: Facts, *, allow_subset: bool = False) -> list[Disagreement]:
+    """All disagreements between the prompt and the facts, none when it passes. prompt: at most 2000 characters.
+
+    `allow_subset`: required facts may stay unstated (metadata style).
+    """
+    draft, report = Draft(prompt), Report()
+    form.check(draft, report)
+    measures.check(draft, facts, report)
+    for reader in (tempo, key, instruments, vocals, words):
+        reader.check(draft, facts, report)
+    measures.leftovers(draft, report)
+    if not allow_subset:
+        _missing(facts, report)
+    return report.disagreements
+
+
+def required(facts: Facts) -> dict[str, str]:
+    """What a full caption must state: subject to the fact in words. Instruments are apart."""
+    tempo_fact = tempo.say(facts)
+    wanted = {"tempo": tempo_fact, "key": key.say(facts) if facts.tonic else "", "mode": facts.mode}
+    wanted |= {"genre": ", ".join(facts.genres), "mood": ", ".join(facts.moods)}
+    return {subject: fact for subject, fact in wanted.items() if fact}
+
+
+def _missing(facts: Facts, report: Report) -> None:
+    wrong = {found.subject for found in report.disagreements}
+    if "key" in wrong:
+        wrong.add("mode")  # a wrong key was not read for its mode
+    if facts.tonic and "key" not in report.stated:
+        wrong.add("mode")  # a missing key is one fault, not two
+    for subject, fact in required(facts).items():
+        if subject not in report.stated | wrong:
+            report.differs(subject, REQUIRED_BUT_MISSING, "", fact)
+    for name in instruments.missing(facts, report):
+        report.differs("instrument", REQUIRED_BUT_MISSING, "", name)

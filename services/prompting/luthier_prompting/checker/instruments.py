@@ -1,0 +1,105 @@
+"""Instruments: every phrase that names one must be true of something that sounds; "no drums" must be true as well."""
+
+import re
+from collections.abc import Iterable
+
+from luthier_prompting.checker.draft import Draft
+from luthier_prompting.checker.report import CONTRADICTS_FACTS, NOT_IN_FACTS, Report
+from luthier_prompting.facts import ACOUSTIC, SYNTHETIC, VOICES, Facts, name_of
+from luthier_prompting.instrument_words import PHRASES, UNKNOWN, WHERE_TRUE
+
+
+def phrases(words: Iterable[str]) -> re.Pattern[str]:
+    """One pattern for many phrases, longest first; blanks and hyphens are equal, a plural s may follow."""
+    ordered = sorted(words, key=len, reverse=True)
+    alternatives = "|".join(re.escape(word).replace(r"\ ", "[ -]?").replace(r"\-", "[ -]?") for word in ordered)
+    return re.compile(rf"(?<![\w&])(?:the )?(?P<phrase>{alternatives})(?:e?s)?(?![\w&])", re.I)
+
+
+def squeezed(text: str) -> str:
+    """A phrase without blanks and hyphens, lower case: how spellings are compared."""
+    return re.sub(r"[ -]", "", text.lower())
+
+
+# "keys" of a tonality and "synth pop" name no instrument; "bass drum" is in the table, "bass-heavy" claims a bass.
+_NO_INSTRUMENT = re.compile(
+    r"\b(?:(?:major|minor|relative|parallel|different|distant|of) keys?\b|keys? (?:of|change|signature|cent)|"
+    r"synth[ -](?:pop|wave|punk)|(?:steel|brass) city|strings? of|key\b|organic\w*|winds? (?:up|down)|horn of)",
+    re.I,
+)
+_KNOWN, _TRUE, _UNKNOWN = phrases(PHRASES), phrases(WHERE_TRUE), phrases(UNKNOWN)
+_PROGRAMS = {squeezed(phrase): programs for phrase, programs in PHRASES.items()}
+_TRUE_PROGRAMS = {squeezed(phrase): programs for phrase, programs in WHERE_TRUE.items()}
+_ACOUSTIC = re.compile(
+    r"\b(?:(?:fully|purely|mostly|largely|all|entirely|partly|semi)[ -])?(?:acoustic|unplugged)\b", re.I
+)
+_SYNTHETIC = re.compile(
+    r"\b(?:fully|purely|mostly|largely|all|entirely)[ -](?:electronic|synthetic|synthesized)\b", re.I
+)
+_SOLO = re.compile(r"\b(?:solo|unaccompanied)[ -](?=\x00)", re.I)
+_GROUP = re.compile(r"\b(duo|duet|trio|quartet|quintet|sextet)\b", re.I)
+_SIZES = {"duo": 2, "duet": 2, "trio": 3, "quartet": 4, "quintet": 5, "sextet": 6}
+
+
+def check(draft: Draft, facts: Facts, report: Report) -> None:
+    """Reads every instrument and holds it against what sounds."""
+    for match in draft.take(_UNKNOWN):
+        if not draft.denied(match.start()):
+            report.differs("instrument", NOT_IN_FACTS, match["phrase"], _say(facts))
+    for match in _TRUE.finditer(draft.left):
+        programs = _TRUE_PROGRAMS[squeezed(match["phrase"])] & facts.programs()
+        if programs and not draft.denied(match.start()):
+            draft.hide(match)
+            report.programs |= programs
+    hidden = [match.span() for match in _NO_INSTRUMENT.finditer(draft.left)]
+    for match in _KNOWN.finditer(draft.left):
+        if not any(low < match.end() and match.start() < high for low, high in hidden):
+            _hold(draft, match, facts, report)
+    _acousticness(draft, facts, report)
+    _size(draft, facts, report)
+
+
+def _hold(draft: Draft, match: re.Match[str], facts: Facts, report: Report) -> None:
+    programs = _PROGRAMS[squeezed(match["phrase"])]
+    true_of = programs & facts.programs()
+    if programs <= VOICES and not true_of:
+        return  # left to the reader of voices
+    draft.hide(match)
+    if draft.denied(match.start()):
+        if true_of:
+            report.differs("instrument", CONTRADICTS_FACTS, f"no {match['phrase']}", _say(facts))
+    elif true_of:
+        report.programs |= true_of
+    else:
+        report.differs("instrument", NOT_IN_FACTS, match["phrase"], _say(facts))
+
+
+def _acousticness(draft: Draft, facts: Facts, report: Report) -> None:
+    """The word acoustic needs a majority of acoustic instruments, "fully acoustic" all; so for electronic."""
+    for pattern, kind in ((_ACOUSTIC, ACOUSTIC), (_SYNTHETIC, SYNTHETIC)):
+        for match in draft.take(pattern):
+            if draft.denied(match.start()):
+                continue
+            pitched = facts.pitched()
+            share = len(pitched & kind) / len(pitched) if pitched else 0.0
+            needed = 1.0 if re.match(r"fully|purely|all|entirely", match[0], re.I) else 0.5
+            if share < needed or not pitched:
+                report.against("acousticness", match[0], _say(facts))
+
+
+def _size(draft: Draft, facts: Facts, report: Report) -> None:
+    count = len(facts.instruments)
+    sizes = [(match, 1) for match in draft.take(_SOLO)]
+    sizes += [(match, _SIZES[match[1].lower()]) for match in draft.take(_GROUP)]
+    for match, size in sizes:
+        if size != count:
+            report.against("ensemble", match[0], f"{count} instruments" if count else "")
+
+
+def missing(facts: Facts, report: Report) -> list[str]:
+    """The names of required instruments that no phrase covered."""
+    return [heard.name for heard in facts.required_instruments() if heard.program not in report.programs]
+
+
+def _say(facts: Facts) -> str:
+    return ", ".join(name_of(program) for program in sorted(facts.programs()))

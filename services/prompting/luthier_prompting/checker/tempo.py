@@ -1,0 +1,119 @@
+"""Tempo: numbers with BPM, ranges, "changes tempo", and words of pace.
+
+A whole number must be the fact rounded; with "around" it may lie 2 % off (Accuracy 1 of Gouyon 2006).
+"""
+
+import re
+
+from luthier_prompting.checker.draft import Draft
+from luthier_prompting.checker.report import CONTRADICTS_FACTS, NEGATED, Report
+from luthier_prompting.facts import Facts
+
+HEDGED_SHARE = 0.02
+WIDEST_RANGE = 0.1  # a wider range is true but says too little
+
+_N = r"(?P<low>\d{1,4}(?:\.\d+)?)(?:\s?(?:-|to|and|/)\s?(?P<high>\d{1,4}(?:\.\d+)?))?"
+_UNIT = r"(?:b\.?\s?p\.?\s?m\b\.?|beats?[ -](?:per|a|/)[ -]?min(?:ute)?s?|(?:quarter[ -]notes?|crotchets) per minute)"
+_FILLER = (
+    r"(?:\s|:|=|-|\b(?:is|of|at|around|about|approximately|approx\.?|roughly|exactly|set|near|a|steady|just|under)\b)*"
+)
+NUMBERS = (
+    re.compile(rf"(?<![\w.]){_N}\s?-?\s?{_UNIT}", re.I),
+    re.compile(rf"\b{_UNIT}{_FILLER}{_N}(?![\w/.])", re.I),
+    re.compile(rf"\b(?:tempos?|metronome(?: marking)?|pace){_FILLER}{_N}(?!\w|/|\.\d)", re.I),
+    re.compile(rf"(?<![\w.]){_N}[ -]tempo\b", re.I),
+    re.compile(
+        rf"\bat (?:a |an |around |about |roughly |exactly )*{_N}(?=[\s,.;|]|$)(?![ -](?:s|sec|min|Hz|%|dB|LUFS))", re.I
+    ),
+    re.compile(rf"[♩]\s?=\s?{_N}", re.I),
+)
+_HEDGE = re.compile(
+    r"\b(?:around|about|approximately|approx\.?|roughly|near|nearly|almost|circa|some|averag\w+|mean|between)\b|~", re.I
+)
+_STEADY = re.compile(r"\b(?:steady|constant|unchanging|fixed)(?= (?:tempo|pace|\d))", re.I)
+_CHANGING = re.compile(
+    r"\b(?:chang\w+|vary\w*|variable|shift\w+|fluctuat\w+|unsteady|accelerating) (?:its )?tempos?\b|"
+    r"\btempos?[ -](?:(?:that|which|is|map) )*(?:chang|shift|vari|vary|fluctuat)\w*|"
+    r"\b(?:speeds?|slow(?:s|ing)) (?:up|down)\b|"
+    r"\baccelerand[oi]\b|\britardand[oi]\b|\brallentando\b|\brubato\b|\bpick(?:s|ing) up speed\b|"
+    r"\b(?:gets?|grow(?:s|ing)|becom(?:es|ing)) (?:faster|slower)\b",
+    re.I,
+)
+_NOUN = (
+    r"(?! (?:attack|decay|release|build|fade|sweep|swell|vibrato|bend|arpeggi|runs?\b|lick|fill|pick|strum|burn)\w*)"
+)
+_PACE = (
+    (
+        re.compile(rf"\b(?:slow(?:-paced| paced|-tempo| tempo)?|sluggish|leisurely|unhurried)\b(?!-){_NOUN}", re.I),
+        0,
+        100,
+    ),
+    (re.compile(rf"\b(?:fast(?:-paced| paced|-tempo| tempo)?|rapid|quick|breakneck)\b(?!-){_NOUN}", re.I), 112, 999),
+    (re.compile(r"\b(?:up-?tempo|up tempo|brisk)\b", re.I), 104, 999),
+    (re.compile(r"\b(?:(?:mid|medium|moderate)[ -]?tempo|moderate(?:ly)? pace[d]?|mid-?paced)\b", re.I), 80, 136),
+    (re.compile(r"\b(?:largo|grave|lento)\b", re.I), 0, 72),
+    (re.compile(r"\badagio\b", re.I), 50, 85),
+    (re.compile(r"\bandante\b", re.I), 60, 112),
+    (re.compile(r"\bmoderato\b", re.I), 80, 126),
+    (re.compile(r"\ballegretto\b", re.I), 92, 136),
+    (re.compile(r"\ballegro\b", re.I), 108, 180),
+    (re.compile(r"\bvivace\b", re.I), 126, 999),
+    (re.compile(r"\b(?:presto|prestissimo)\b", re.I), 150, 999),
+)
+
+
+def check(draft: Draft, facts: Facts, report: Report) -> None:
+    """Reads every statement about tempo and holds it against the facts."""
+    changing = list(draft.take(_CHANGING))
+    for match in changing:
+        if draft.denied(match.start()) == facts.tempo_changes:
+            report.differs("tempo", CONTRADICTS_FACTS, match[0], say(facts) or "no tempo change is known")
+        elif facts.tempo_changes:
+            report.stated.add("tempo")
+    for match in draft.take(_STEADY):
+        if facts.tempo_changes and not draft.denied(match.start()):
+            report.differs("tempo", CONTRADICTS_FACTS, match[0], say(facts))
+    for pattern in NUMBERS:
+        for match in draft.take(pattern):
+            _number(draft, match, facts, report, told_changing=bool(changing))
+    for pattern, low, high in _PACE:
+        for match in draft.take(pattern):
+            _pace(draft, match, (low, high), facts, report)
+
+
+def _number(draft: Draft, match: re.Match[str], facts: Facts, report: Report, *, told_changing: bool) -> None:
+    low, high = float(match["low"]), float(match["high"] or match["low"])
+    hedged = bool(_HEDGE.search(match[0]) or _HEDGE.search(draft.text[max(0, match.start() - 24) : match.start()]))
+    if draft.denied(match.start()):
+        report.differs("tempo", NEGATED, match[0], say(facts))
+    elif facts.tempo_bpm is None:
+        report.against("tempo", match[0], "")
+    elif not _holds(match, low, high, facts, hedged or told_changing):
+        report.against("tempo", match[0], say(facts))
+    elif high - low <= WIDEST_RANGE * facts.tempo_bpm and (told_changing or not facts.tempo_changes):
+        report.stated.add("tempo")
+    elif facts.tempo_changes:
+        report.differs("tempo", CONTRADICTS_FACTS, match[0], say(facts))
+
+
+def _holds(match: re.Match[str], low: float, high: float, facts: Facts, hedged: bool) -> bool:
+    """Whether the number, or the range, is the tempo of the facts."""
+    truth = facts.tempo_bpm or 0.0
+    decimals = len(match["low"].partition(".")[2])
+    margin = HEDGED_SHARE * truth if hedged else 0.5 * 10**-decimals
+    return low - margin - 1e-6 <= truth <= high + margin + 1e-6
+
+
+def _pace(draft: Draft, match: re.Match[str], bounds: tuple[int, int], facts: Facts, report: Report) -> None:
+    """Words of pace must not be wrong; they do not state the tempo that a caption must state."""
+    if draft.denied(match.start()):
+        report.differs("tempo", NEGATED, match[0], say(facts))
+    elif facts.tempo_bpm is None or not bounds[0] <= facts.tempo_bpm <= bounds[1]:
+        report.against("tempo", match[0], say(facts) if facts.tempo_bpm else "")
+
+
+def say(facts: Facts) -> str:
+    """The tempo in words; empty = unknown."""
+    if facts.tempo_bpm is None:
+        return "changing tempo" if facts.tempo_changes else ""
+    return f"changing tempo around {facts.tempo_bpm:.0f} BPM" if facts.tempo_changes else f"{facts.tempo_bpm:.4g} BPM"

@@ -1,0 +1,70 @@
+"""Genres, moods, eras and energy: words of the vocabulary that a prompt may use only when tags or facts carry them."""
+
+import re
+
+from luthier_music.vocabulary import GENRE_WORDS, MOOD_WORDS, era, implied_genres
+from luthier_prompting.checker.draft import Draft
+from luthier_prompting.checker.instruments import phrases, squeezed
+from luthier_prompting.checker.report import Report
+from luthier_prompting.facts import Facts
+
+# Words that say something about a song only as tags; in a sentence they mostly mean something else.
+_ONLY_TAGS = {
+    "alternative", "bop", "breaks", "children's music", "drone", "electro", "kids", "march", "marching", "military",
+    "minimalist", "musical", "noise", "world", "prog", "moving", "touching", "space", "power", "grand", "rich", "raw",
+    "party", "summer", "dance", "dancing", "groove", "heavy", "atmosphere", "tension", "romance", "rough",
+    "minimal", "drifting", "floating", "relax", "peace", "mystery", "darkness", "adventure", "soft", "fusion", "cold",
+    "spirited", "confident", "funny", "sacred",
+}  # fmt: skip
+
+_GENRES = phrases(set(GENRE_WORDS) - _ONLY_TAGS)
+_MOODS = phrases(set(MOOD_WORDS) - _ONLY_TAGS)
+_GENRE_OF = {squeezed(word): genre for word, genre in GENRE_WORDS.items()}
+_MOOD_OF = {squeezed(word): mood for word, mood in MOOD_WORDS.items()}
+_ERA = re.compile(r"\b(?:(?:19|20)\d\ds?|'?\d0'?s|(?:twen|thir|for|fif|six|seven|eigh|nine)ties|noughties)(?!\w)", re.I)
+_ENERGY = re.compile(
+    r"\b(?P<level>low|high|medium|moderate)[ -](?:in )?energy\b|\benergy:? (?P<label>low|high|medium|moderate)\b", re.I
+)
+_VERBS = re.compile(
+    r"\b(?:swing(?:s|ing)? (?:into|back)|rock(?:s|ing|ed)\b|pop(?:s|ping|ped)\b|houses\b|trapped\b)", re.I
+)
+
+
+def check(draft: Draft, facts: Facts, report: Report) -> None:
+    """Reads every genre, mood, era and word of energy."""
+    for _ in draft.take(_VERBS):
+        pass
+    _energy(draft, facts, report)
+    _eras(draft, facts, report)
+    true_genres = frozenset[str]().union(*(implied_genres(genre) for genre in facts.genres))
+    for match in draft.take(_GENRES):
+        genre, denied = _GENRE_OF[squeezed(match["phrase"])], draft.denied(match.start())
+        if not denied and genre not in true_genres and _heard(genre, facts):
+            continue  # true, but it is not the genre that a caption must state
+        report.hold(
+            "genre", match["phrase"], true=genre in true_genres, expected=", ".join(facts.genres), denied=denied
+        )
+    for match in draft.take(_MOODS):
+        true = _MOOD_OF[squeezed(match["phrase"])] in facts.moods
+        denied = draft.denied(match.start())
+        report.hold("mood", match["phrase"], true=true, expected=", ".join(facts.moods), denied=denied)
+
+
+def _heard(genre: str, facts: Facts) -> bool:
+    """Whether the facts alone prove the word: a waltz by its meter, "electronic" by its instruments."""
+    if genre == "waltz":
+        return facts.meter is not None and facts.meter[0] == 3
+    return genre == "electronic" and facts.acousticness() == "electronic"
+
+
+def _energy(draft: Draft, facts: Facts, report: Report) -> None:
+    for match in draft.take(_ENERGY):
+        level = (match["level"] or match["label"]).lower().replace("medium", "moderate")
+        true = level == facts.energy() or (level == "high" and "energetic" in facts.moods)
+        report.hold("energy", match[0], true=true, expected=facts.energy(), denied=draft.denied(match.start()))
+
+
+def _eras(draft: Draft, facts: Facts, report: Report) -> None:
+    for match in draft.take(_ERA):
+        if era(match[0]) not in facts.eras:
+            report.against("era", match[0], ", ".join(facts.eras))
