@@ -10,9 +10,7 @@ TICKS = 480  # per beat
 BEAT_S = 0.5  # at 120 BPM, the default
 
 
-def midi_bytes(
-    *tracks: Sequence[mido.Message | mido.MetaMessage], ticks_per_beat: int = TICKS, form: int = 1
-) -> bytes:
+def midi_bytes(*tracks: Sequence[mido.Message | mido.MetaMessage], ticks_per_beat: int = TICKS, form: int = 1) -> bytes:
     """A file of tracks whose messages carry absolute ticks in `time`."""
     file = mido.MidiFile(type=form, ticks_per_beat=ticks_per_beat)
     for messages in tracks:
@@ -60,9 +58,7 @@ def tempo(bpm: float, beat: float = 0.0) -> mido.MetaMessage:
 
 
 def meter(numerator: int, denominator: int, beat: float = 0.0) -> mido.MetaMessage:
-    return mido.MetaMessage(
-        "time_signature", numerator=numerator, denominator=denominator, time=round(beat * TICKS)
-    )
+    return mido.MetaMessage("time_signature", numerator=numerator, denominator=denominator, time=round(beat * TICKS))
 
 
 def name(text: str) -> mido.MetaMessage:

@@ -63,7 +63,7 @@ def test_what_hurts_is_refused_by_name(case: str) -> None:
 
 
 def test_bars_without_end_are_refused() -> None:
-    data = midi_bytes([meter(1, 64)] + note(60) + note(60, 2000), ticks_per_beat=TICKS)
+    data = midi_bytes([meter(1, 64), *note(60), *note(60, 2000)], ticks_per_beat=TICKS)
     with pytest.raises(InvalidRequest) as refusal:
         timeline(load_song(data))
     assert refusal.value.reason == "MIDI_TOO_MANY_BARS"

@@ -68,9 +68,9 @@ def render_song(
 
 
 def _in_order(song: Song) -> list[int]:
-    """Part indices by first note."""
+    """Part indices by first note, those that start together as they stand in the file."""
     parts, first = np.unique(song.notes.part, return_index=True)
-    return parts[np.argsort(first, kind="stable")].tolist()
+    return parts[np.argsort(song.notes.start_tick[first], kind="stable")].tolist()
 
 
 def _stem(
