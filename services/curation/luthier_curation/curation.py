@@ -3,7 +3,7 @@
 from collections import Counter
 
 from luthier_curation import checking, datasets, exports, listing, reviews, upserts
-from luthier_curation.content import Json, NewClip
+from luthier_curation.content import NewClip
 from luthier_curation.exports import Export
 from luthier_curation.listing import ClipFilter, Page
 from luthier_curation.refs import to_ref
@@ -61,7 +61,7 @@ class Curation:
             raise InvalidRequest(violations=[("filter.collection", "must name a collection")])
         return self.repository.write(lambda session: reviews.review_all(session, which, decision))
 
-    def undo(self, batch_id: str, reviewer: str) -> Reviewed:
+    def undo(self, batch_id: str, reviewer: str) -> tuple[Reviewed, list[str]]:
         """See `reviews.undo`."""
         checking.check_undo(batch_id, reviewer)
         return self.repository.write(lambda session: reviews.undo(session, batch_id, reviewer))
@@ -73,6 +73,10 @@ class Curation:
         frozen = self.repository.read(lambda session: datasets.freeze(session, collection, name, fractions))
         return exports.publish(self.store, frozen, exported_by)
 
-    def dataset_rows(self, name: str, version: int) -> list[Json]:
-        """The rows of a registered data set. NotFound."""
-        return exports.rows_of(self.store, exports.find(self.store, name, version))
+    def collections(self) -> list[str]:
+        """Names of the collections."""
+        return self.repository.read(listing.collections)
+
+    def verdict_counts(self, which: ClipFilter) -> dict[str, int]:
+        """See `listing.verdict_counts`."""
+        return self.repository.read(lambda session: listing.verdict_counts(session, which))

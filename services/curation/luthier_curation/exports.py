@@ -5,7 +5,6 @@ import time
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from luthier.common.v1.common_pb2 import ArtifactRef
 from luthier_curation.content import Json
 from luthier_curation.datasets import Dataset, SplitSummary, audio_folder_metadata, summaries
 from luthier_curation.refs import ref_to_dict, to_ref
@@ -69,14 +68,14 @@ def newest(store: Artifacts) -> list[tuple[Export, dict[str, Any]]]:
     return found
 
 
-def rows_of(store: Artifacts, export: Export) -> list[Json]:
-    """The rows of a registered manifest."""
-    return json.loads(store.read(manifest_ref(export), max_bytes=MAX_MANIFEST_BYTES))["rows"]
+def manifest_bytes(store: Artifacts, export: Export) -> bytes:
+    """The manifest of a registered version, verified."""
+    return store.read(to_ref(export.manifest), max_bytes=MAX_MANIFEST_BYTES)
 
 
-def manifest_ref(export: Export) -> ArtifactRef:
-    """Reference to the manifest."""
-    return to_ref(export.manifest)
+def rows(manifest: bytes) -> list[Json]:
+    """The rows of a manifest."""
+    return json.loads(manifest)["rows"]
 
 
 def _series(name: str) -> str:

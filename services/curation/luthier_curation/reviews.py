@@ -16,7 +16,7 @@ from luthier_kit.errors import Aborted, FailedPrecondition, NotFound
 
 CHUNK = 500
 """clips held in memory at once while a filter's worth of clips is reviewed."""
-EDITS, UNDOABLE = (changes.EDITED,), (changes.EDITED, changes.REVIEWED, changes.UNDONE)
+UNDOABLE = (changes.EDITED, changes.REVIEWED, changes.UNDONE)
 
 
 @dataclass(frozen=True)
@@ -137,8 +137,10 @@ def _decide(session: Session, row: ClipRow, decision: Decision, author: Author) 
     return changes.apply(session, row, values, author)
 
 
-def undo(session: Session, batch_id: str, reviewer: str) -> Reviewed:
+def undo(session: Session, batch_id: str, reviewer: str) -> tuple[Reviewed, list[str]]:
     """Take back a batch of edits or verdicts; clips that were changed since stay, and count as unchanged.
+
+    Returns the ids of those taken back, too.
 
     NotFound for an unknown batch; FailedPrecondition for the pipeline's own changes.
     """
@@ -148,9 +150,9 @@ def undo(session: Session, batch_id: str, reviewer: str) -> Reviewed:
         raise NotFound("there is no such change to undo", reason="BATCH_NOT_FOUND", batch_id=batch_id)
     if done[0].kind not in UNDOABLE:
         raise FailedPrecondition("only edits and verdicts can be undone", reason="NOT_UNDOABLE")
-    author, taken_back = Author(changes.UNDONE, reviewer), 0
+    author, taken_back = Author(changes.UNDONE, reviewer), list[str]()
     for change in done:
         row = listing.get(session, change.clip_id, lock=True)
-        if row.revision == change.revision:
-            taken_back += changes.apply(session, row, change.before, author)
-    return Reviewed(taken_back, len(done) - taken_back, author.batch_id)
+        if row.revision == change.revision and changes.apply(session, row, change.before, author):
+            taken_back.append(row.clip_id)
+    return Reviewed(len(taken_back), len(done) - len(taken_back), author.batch_id), taken_back

@@ -1,7 +1,7 @@
 """Puts the service together: database, store, gRPC service, page."""
 
-import logging
 import sys
+from collections.abc import Callable
 
 from sqlalchemy import Engine
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
@@ -12,12 +12,15 @@ from luthier_curation.database import head_revision, is_sqlite, migrate, open_en
 from luthier_curation.repository import Repository
 from luthier_curation.service import CurationService
 from luthier_curation.settings import AUTOMATIC, CurationSettings
+from luthier_curation.web.app import create_app
+from luthier_curation.web.server import WebServer
 from luthier_kit.artifacts import open_artifacts
 from luthier_kit.errors import LuthierError
 from luthier_kit.server import Service, serve
 from luthier_kit.settings import SettingsError, load
 
-log = logging.getLogger(__name__)
+Hook = Callable[[], None] | None
+OFF = "off"
 
 
 def open_database(settings: CurationSettings) -> Engine:
@@ -42,14 +45,15 @@ def _cause(error: Exception) -> str:
     return str(getattr(error, "orig", None) or error).strip().splitlines()[0]
 
 
-def service_of(curation: Curation, **hooks: object) -> Service:
+def service_of(curation: Curation, prepare: Hook = None, close: Hook = None) -> Service:
     """The gRPC service. Reading and a single edit never wait behind bulk work."""
     return Service(
         domain="curation",
         name="luthier.curation.v1.CurationService",
         register=lambda server: add_CurationServiceServicer_to_server(CurationService(curation), server),
         light={"ListClips", "UpdateClip"},
-        **hooks,  # type: ignore[arg-type]
+        prepare=prepare,
+        close=close,
     )
 
 
@@ -58,7 +62,14 @@ def main() -> None:
     try:
         settings = load(CurationSettings)
         curation = Curation(Repository(open_database(settings)), open_artifacts(settings))
+        web = _page(curation, settings)
     except (SettingsError, LuthierError) as error:
         print(f"cannot start: {error}", file=sys.stderr)
         sys.exit(2)
-    serve(service_of(curation), settings)
+    serve(service_of(curation, prepare=web and web.start, close=web and web.stop), settings)
+
+
+def _page(curation: Curation, settings: CurationSettings) -> WebServer | None:
+    if settings.web_address == OFF:
+        return None
+    return WebServer(create_app(curation, settings), settings.web_address)

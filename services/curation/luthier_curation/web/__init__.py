@@ -1,0 +1,1 @@
+"""The page: people listen, correct, decide, undo and export, with the keyboard or without."""

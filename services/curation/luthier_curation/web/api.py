@@ -1,0 +1,137 @@
+"""What the page's buttons do: JSON in, JSON out; a changed clip comes back as its card."""
+
+from dataclasses import asdict
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter
+from pydantic import BaseModel, ConfigDict, Field
+
+from luthier_curation.content import by_person, person_instruments
+from luthier_curation.curation import Curation
+from luthier_curation.reviews import Decision, Edit, Reviewed
+from luthier_curation.splits import Fractions
+from luthier_curation.tables import ClipRow
+from luthier_curation.web.query import PageQuery
+from luthier_curation.web.templating import fragment
+from luthier_curation.web.views import clip_view
+
+SHOWN = 100
+"""ids of undone clips that the page may have on display: it shows fewer at a time."""
+Verdict = Literal["open", "accepted", "rejected"]
+
+
+class Body(BaseModel):
+    """A body of known fields only, and who sends it."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    reviewer: str
+
+
+class InstrumentBody(BaseModel):
+    """An instrument of an edited list; `share` 0 to 1."""
+
+    model_config = ConfigDict(extra="forbid")
+    name: str
+    share: float = 0.0
+
+
+class EditBody(Body):
+    """New values of a clip; what is absent stays."""
+
+    expected_revision: int
+    prompts: list[str] | None = None
+    instruments: list[InstrumentBody] | None = None
+    tempo_bpm: Annotated[float, Field(strict=False, allow_inf_nan=False)] | None = None
+    tonic: str | None = None
+    mode: str = ""
+    remark: str | None = None
+
+    def edit(self) -> Edit:
+        """The same as the domain has it; a tempo of 0 and a key without a tonic say that it is unknown."""
+        named = [(item.name, item.share) for item in self.instruments or []]
+        mode = {"mode": self.mode} if self.tonic and self.mode else {}
+        tempo = {"tempo_bpm": self.tempo_bpm} if self.tempo_bpm else {}
+        return Edit(
+            prompts=self.prompts,
+            instruments=None if self.instruments is None else person_instruments(named),
+            tempo=None if self.tempo_bpm is None else by_person(tempo),
+            key=None if self.tonic is None else by_person({"tonic": self.tonic, **mode} if self.tonic else {}),
+            remark=self.remark,
+        )
+
+
+class VerdictBody(Body):
+    """A verdict about one clip as the reviewer saw it."""
+
+    verdict: Verdict
+    expected_revision: int
+
+
+class ReviewBody(Body):
+    """A verdict about every clip that matches."""
+
+    verdict: Verdict
+    filter: PageQuery
+
+
+class UndoBody(Body):
+    """Which batch to take back."""
+
+    batch_id: str
+
+
+class ExportBody(Body):
+    """What to freeze; shares 0 to 0.5."""
+
+    collection: str
+    name: str = ""
+    validation_share: Annotated[float, Field(strict=False)] = 0.1
+    test_share: Annotated[float, Field(strict=False)] = 0.1
+
+
+def routes(curation: Curation) -> APIRouter:
+    """The JSON routes."""
+    router = APIRouter(prefix="/api")
+
+    @router.post("/clips/{clip_id}")
+    def edit(clip_id: str, body: EditBody) -> dict[str, Any]:
+        row, batch_id = curation.edit(clip_id, body.expected_revision, body.reviewer, body.edit())
+        return {"html": _card(row), "batch_id": batch_id}
+
+    @router.post("/clips/{clip_id}/verdict")
+    def verdict(clip_id: str, body: VerdictBody) -> dict[str, Any]:
+        done = curation.review({clip_id: body.expected_revision}, Decision(body.verdict, body.reviewer))
+        return {"html": _card(curation.clip(clip_id)), **_reviewed(done)}
+
+    @router.post("/review")
+    def review(body: ReviewBody) -> dict[str, Any]:
+        return _reviewed(curation.review_all(body.filter.filter(), Decision(body.verdict, body.reviewer)))
+
+    @router.post("/undo")
+    def undo(body: UndoBody) -> dict[str, Any]:
+        done, clip_ids = curation.undo(body.batch_id, body.reviewer)
+        return {**_reviewed(done), "clip_ids": clip_ids[:SHOWN]}
+
+    @router.post("/export")
+    def export(body: ExportBody) -> dict[str, Any]:
+        fractions = Fractions.holding_out(body.validation_share, body.test_share)
+        done = curation.export(body.collection, body.name, fractions, body.reviewer)
+        return {
+            "name": done.name,
+            "version": done.version,
+            "unchanged": done.unchanged,
+            "download_path": done.download_path,
+            "manifest_path": done.download_path.removesuffix(".zip") + ".json",
+            "manifest_sha256": done.manifest["sha256"],
+            "splits": [asdict(summary) for summary in done.splits],
+        }
+
+    return router
+
+
+def _card(row: ClipRow) -> str:
+    return fragment("clip.html", clip=clip_view(row))
+
+
+def _reviewed(done: Reviewed) -> dict[str, Any]:
+    return {"changed": done.changed, "unchanged": done.unchanged, "batch_id": done.batch_id if done.changed else ""}

@@ -1,0 +1,193 @@
+// The page: which clip is the current one, what buttons and keys do, and undo.
+
+import { closeEditor, openEditor } from "./editor.js";
+import { openExport } from "./export.js";
+import * as player from "./player.js";
+import { getHtml, post } from "./server.js";
+import { $, $$, askReviewer, confirmed, reviewer, showReviewer, toast } from "./ui.js";
+import { watch } from "./waves.js";
+
+const DONE = { accepted: "Accepted", rejected: "Rejected", open: "Reopened" };
+const UNDO = "luthier-undo"; // batches of this tab, the newest last
+const filter = Object.fromEntries(new FormData($(".filters")));
+
+/* the current clip */
+const clips = () => $$(".clip");
+const current = () => $('.clip[aria-current="true"]') || clips()[0];
+
+function choose(clip, { scroll = true } = {}) {
+  if (!clip) return;
+  clips().forEach((other) => other.setAttribute("aria-current", String(other === clip)));
+  clip.focus({ preventScroll: true });
+  if (scroll) clip.scrollIntoView({ block: "nearest" });
+}
+
+const move = (step) => choose(clips()[Math.min(clips().length - 1, Math.max(0, clips().indexOf(current()) + step))]);
+
+/** Put the server's card in place of the one that is shown. */
+function replace(id, html) {
+  const old = document.getElementById(id);
+  if (!old) return;
+  const fresh = new DOMParser().parseFromString(html, "text/html").body.firstElementChild; // escaped by the server
+  fresh.setAttribute("aria-current", old.getAttribute("aria-current"));
+  old.replaceWith(fresh);
+  watch(fresh);
+  player.mark();
+  if (fresh.getAttribute("aria-current") === "true") fresh.focus({ preventScroll: true });
+}
+
+async function refresh(id) {
+  if (document.getElementById(id)) replace(id, await getHtml(`/clips/${id}`));
+}
+
+/* undo */
+const undone = () => JSON.parse(sessionStorage.getItem(UNDO) || "[]");
+function remember(batch) {
+  if (batch) sessionStorage.setItem(UNDO, JSON.stringify([...undone(), batch].slice(-200)));
+}
+
+async function undo() {
+  const batches = undone();
+  const batch = batches.pop();
+  if (!batch) return toast("Nothing to undo.");
+  const who = await reviewer();
+  if (!who) return;
+  const done = await post("/api/undo", { batch_id: batch, reviewer: who });
+  sessionStorage.setItem(UNDO, JSON.stringify(batches));
+  const kept = done.unchanged ? ` ${done.unchanged} changed since and stay as they are.` : "";
+  toast(`Undone for ${done.changed} clip${done.changed === 1 ? "" : "s"}.${kept}`, { fault: !done.changed });
+  await Promise.all(done.clip_ids.map(refresh));
+  const shown = done.clip_ids.length === 1 && document.getElementById(done.clip_ids[0]);
+  if (shown) choose(shown);
+}
+
+/* verdicts */
+async function decide(clip, verdict) {
+  const who = await reviewer();
+  if (!who) return;
+  const goOn = player.isPlaying() && player.playingId() === clip.id;
+  const body = { verdict, reviewer: who, expected_revision: Number(clip.dataset.revision) };
+  try {
+    const done = await post(`/api/clips/${clip.id}/verdict`, body);
+    const next = clips()[clips().indexOf(clip) + 1];
+    replace(clip.id, done.html);
+    remember(done.batch_id);
+    toast(`${DONE[verdict]}: ${clip.dataset.title}`, { label: "Undo", act: guarded(undo) });
+    if (verdict !== "open" && next) {
+      choose(next);
+      if (goOn) player.play(next);
+    }
+  } catch (error) {
+    if (error.status !== 409) throw error;
+    await refresh(clip.id);
+    toast("Someone changed this clip first. Look at it again: nothing of yours was saved.", { fault: true });
+  }
+}
+
+async function bulk(verdict) {
+  const total = $("#total").textContent;
+  const word = { accepted: "Accept", rejected: "Reject", open: "Reopen" }[verdict];
+  const text = "Every clip that matches the filter now, on all pages. It can be undone.";
+  if (!(await confirmed(`${word} all ${total} clips?`, text, `${word} all`))) return;
+  const who = await reviewer();
+  if (!who) return;
+  const { page: _, ...matching } = filter;
+  const number = (value) => (value ? Number(value) : null);
+  const body = { ...matching, min_tempo_bpm: number(filter.min_tempo_bpm), max_tempo_bpm: number(filter.max_tempo_bpm) };
+  const done = await post("/api/review", { verdict, reviewer: who, filter: body });
+  remember(done.batch_id);
+  sessionStorage.setItem("luthier-toast", `${DONE[verdict]}: ${done.changed} clips.${done.unchanged ? ` ${done.unchanged} were already.` : ""}`);
+  location.reload();
+}
+
+async function history(clip) {
+  $("#history").innerHTML = await getHtml(`/clips/${clip.id}/history`); // made and escaped by the server
+  $("#history-dialog").showModal();
+}
+
+function edit(clip) {
+  choose(clip);
+  openEditor(clip, (answer) => {
+    closeEditor(clip);
+    replace(clip.id, answer.html);
+    remember(answer.batch_id);
+    if (answer.batch_id) toast("Saved.", { label: "Undo", act: guarded(undo) });
+  });
+}
+
+/** Run it; a refusal is told, never swallowed. */
+const guarded = (act) => async (...given) => {
+  try {
+    await act(...given);
+  } catch (error) {
+    toast(error.message, { fault: true });
+  }
+};
+
+/* buttons */
+const place = (event) => Math.min(1, Math.max(0, event.offsetX / event.target.clientWidth));
+const onClip = {
+  play: (clip) => player.toggle(clip),
+  seek: (clip, event) => player.play(clip, place(event)),
+  accepted: (clip) => decide(clip, "accepted"),
+  rejected: (clip) => decide(clip, "rejected"),
+  open: (clip) => decide(clip, "open"),
+  edit,
+  history,
+};
+const onPage = {
+  bulk: (button) => bulk(button.dataset.verdict),
+  reviewer: askReviewer,
+  help: () => $("#help-dialog").showModal(),
+  export: openExport,
+  toggle: () => player.toggleCurrent(),
+  "seek-player": (_, event) => player.seekBig(place(event)),
+  close: (button) => button.closest("dialog").close(),
+};
+
+document.addEventListener("click", guarded(async (event) => {
+  const clip = event.target.closest(".clip");
+  if (clip && !event.target.closest(".editor")) choose(clip, { scroll: false });
+  const button = event.target.closest("[data-do]");
+  if (!button) return;
+  if (clip) await onClip[button.dataset.do]?.(clip, event);
+  else await onPage[button.dataset.do]?.(button, event);
+}));
+
+/* keys */
+const keys = {
+  " ": () => player.toggle(current()),
+  ArrowDown: () => move(1), j: () => move(1),
+  ArrowUp: () => move(-1), k: () => move(-1),
+  ArrowLeft: () => player.skip(-5), ArrowRight: () => player.skip(5),
+  1: () => decide(current(), "accepted"), a: () => decide(current(), "accepted"),
+  2: () => decide(current(), "rejected"), r: () => decide(current(), "rejected"),
+  0: () => decide(current(), "open"),
+  e: () => edit(current()),
+  h: () => history(current()),
+  "/": () => $('.filters [name="text"]').focus(),
+  "?": () => $("#help-dialog").showModal(),
+};
+
+document.addEventListener("keydown", guarded(async (event) => {
+  if ($("dialog[open]") || event.target.matches("input, textarea, select")) return;
+  const command = event.ctrlKey || event.metaKey;
+  if (command && event.key.toLowerCase() === "z" && !event.shiftKey) {
+    event.preventDefault();
+    await undo();
+    return;
+  }
+  if (command || event.altKey || !(event.key in keys)) return;
+  if (event.key === " " && event.target.matches("button, a")) return; // Space presses what has the focus
+  event.preventDefault();
+  if (current() || event.key === "?" || event.key === "/") await keys[event.key]();
+}));
+
+/* start */
+clips().forEach(watch);
+showReviewer();
+choose(clips()[0], { scroll: false });
+const told = sessionStorage.getItem("luthier-toast");
+sessionStorage.removeItem("luthier-toast");
+if (told) toast(told, { label: "Undo", act: guarded(undo) });
+document.documentElement.dataset.ready = "true";

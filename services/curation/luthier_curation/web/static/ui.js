@@ -1,0 +1,62 @@
+// Toasts, dialogs, and the reviewer's name.
+
+export const $ = (selector, root = document) => root.querySelector(selector);
+export const $$ = (selector, root = document) => [...root.querySelectorAll(selector)];
+
+/** An element with text and children; text is never parsed as HTML. */
+export function element(name, { text, children = [], ...properties } = {}) {
+  const made = Object.assign(document.createElement(name), properties);
+  if (text !== undefined) made.textContent = text;
+  made.append(...children);
+  return made;
+}
+
+/** Tell what happened, with an action to take (label, function) if there is one. */
+export function toast(text, { fault = false, label, act } = {}) {
+  const box = element("div", { className: fault ? "toast toast-fault" : "toast", children: [element("span", { text })] });
+  if (label) {
+    const button = element("button", { type: "button", text: label });
+    button.addEventListener("click", () => { box.remove(); act(); });
+    box.append(button);
+  }
+  const toasts = $(".toasts");
+  toasts.append(box);
+  while (toasts.children.length > 3) toasts.firstChild.remove();
+  setTimeout(() => box.remove(), fault ? 9000 : 5000);
+}
+
+/** Show a dialog with a form; true when it was submitted. */
+export function asked(dialog) {
+  return new Promise((resolve) => {
+    dialog.returnValue = "";
+    dialog.addEventListener("close", () => resolve(dialog.returnValue === "ok"), { once: true });
+    dialog.showModal();
+  });
+}
+
+export async function confirmed(title, text, ok) {
+  $("#confirm-title").textContent = title;
+  $("#confirm-text").textContent = text;
+  $("#confirm-ok").textContent = ok;
+  return asked($("#confirm-dialog"));
+}
+
+const NAME = "luthier-reviewer";
+
+export function showReviewer() {
+  $("#reviewer").textContent = localStorage.getItem(NAME) || "not set";
+}
+
+export async function askReviewer() {
+  const input = $("#reviewer-input");
+  input.value = localStorage.getItem(NAME) || "";
+  if (!(await asked($("#reviewer-dialog"))) || !input.value.trim()) return "";
+  localStorage.setItem(NAME, input.value.trim());
+  showReviewer();
+  return input.value.trim();
+}
+
+/** The reviewer's name, asked for once; "" when it was not given. */
+export async function reviewer() {
+  return localStorage.getItem(NAME) || askReviewer();
+}
