@@ -26,7 +26,7 @@ def environment(kind: str, home: Home, address: str = "") -> dict[str, str]:
         "LUTHIER_BUCKET": BUCKET,
         "LUTHIER_S3_ENDPOINT": address,
         "LUTHIER_S3_SECURE": "false",
-        "LUTHIER_S3_ACCESS_KEY": _secret(home.minio / "access-key", ACCESS_KEY_BYTES),
+        "LUTHIER_S3_ACCESS_KEY_FILE": str(home.minio / "access-key"),
         "LUTHIER_S3_SECRET_KEY_FILE": str(home.minio / "secret-key"),
     }
 

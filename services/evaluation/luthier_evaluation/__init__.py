@@ -1,0 +1,1 @@
+"""Measures model versions on frozen suites, compares them, and promotes them."""

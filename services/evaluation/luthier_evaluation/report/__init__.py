@@ -1,0 +1,1 @@
+"""The report: one HTML file without references to anything outside it."""

@@ -1,0 +1,149 @@
+"""Small inference and analysis services that speak the contracts, with truth known: clicks on the left, a triad's root
+and third on the right. What inference makes of a prompt is a table; analysis measures the file itself.
+"""
+
+import io
+import re
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import grpc
+import numpy as np
+import soundfile
+
+from luthier.analysis.v1 import analysis_pb2, analysis_pb2_grpc
+from luthier.common.v1.common_pb2 import FACT_SOURCE_AUDIO, TempoFact
+from luthier.inference.v1 import inference_pb2, inference_pb2_grpc
+from luthier_evaluation.facts import key_fact
+from luthier_kit import models
+from luthier_kit.artifacts import Artifacts
+from luthier_kit.errors import InvalidRequest
+from luthier_kit.server import Service
+from luthier_music.keys import Key, parse_key
+
+RATE = 8000
+C4_HZ = 261.6256
+STATED = re.compile(r"(?:in ([A-G][#b]? (?:major|minor)))?[^0-9]*(?:at (\d+) BPM)?\.?$")
+
+
+@dataclass(frozen=True)
+class Music:
+    """What to make: None = nothing of the kind. `extra_s` is added to the length asked for."""
+
+    tempo_bpm: float | None = 120.0
+    key: Key | None = Key(0, "major")
+    gain: float = 0.5
+    extra_s: float = 0.0
+
+
+Make = Callable[[inference_pb2.GenerateRequest, int], Music]
+"""From a request and the number of its row in the quick suite (its seed less 9000) to music."""
+
+
+def obeys(request: inference_pb2.GenerateRequest, row: int) -> Music:
+    """Exactly what the prompt states."""
+    key, tempo = re.search(r"in ([A-G][#b]? \w+)", request.prompt), re.search(r"at (\d+) BPM", request.prompt)
+    return Music(float(tempo[1]) if tempo else None, parse_key(key[1]) if key else None)
+
+
+def deaf(request: inference_pb2.GenerateRequest, row: int) -> Music:
+    """The same for every prompt: 120 BPM, C major."""
+    return Music()
+
+
+def samples(music: Music, seconds: float) -> np.ndarray:
+    """[frames, 2] at RATE: clicks at the beats, sines of root and third."""
+    frames = round((seconds + music.extra_s) * RATE)
+    out = np.zeros((frames, 2), dtype=np.float32)
+    if music.tempo_bpm:
+        beats = np.rint(np.arange(0, frames, 60 / music.tempo_bpm * RATE)).astype(int)
+        out[beats[beats < frames], 0] = music.gain
+    if music.key:
+        time_s = np.arange(frames) / RATE
+        third = 4 if music.key.mode == "major" else 3
+        for semitones in (music.key.tonic, music.key.tonic + third):
+            out[:, 1] += music.gain / 2.5 * np.sin(2 * np.pi * C4_HZ * 2 ** (semitones / 12) * time_s)
+    return out
+
+
+@dataclass
+class Inference(inference_pb2_grpc.InferenceServiceServicer):
+    """Answers with what `makes` says for the model's name. `calls` counts; `hold` makes calls wait."""
+
+    store: Artifacts
+    makes: dict[str, Make]
+    calls: list[tuple[str, int]] = field(default_factory=list)
+    hold: threading.Event | None = None
+    refuse: Callable[[str, int], bool] = lambda model, row: False
+
+    def Generate(
+        self, request: inference_pb2.GenerateRequest, context: grpc.ServicerContext
+    ) -> inference_pb2.GenerateResponse:
+        row = request.seed - 9000
+        while self.hold and not self.hold.is_set() and context.is_active():
+            time.sleep(0.02)
+        self.calls.append((request.model, row))
+        if self.refuse(request.model, row):
+            raise InvalidRequest(violations=[("seconds_total", "must be between 0.1 and 5.9, got 10")])
+        version = models.resolve(self.store, request.model)
+        out = io.BytesIO()
+        soundfile.write(
+            out, samples(self.makes[version.name](request, row), request.seconds_total), RATE, format="FLAC"
+        )
+        return inference_pb2.GenerateResponse(
+            audio=self.store.put_bytes("generated", out.getvalue(), "flac", "audio/flac"),
+            model=version.label,
+            model_digest=f"sha256:{version.digest}",
+        )
+
+
+@dataclass
+class Analysis(analysis_pb2_grpc.AnalysisServiceServicer):
+    """Measures what Inference makes, exactly."""
+
+    store: Artifacts
+    folder: Path
+
+    def AnalyzeAudio(
+        self, request: analysis_pb2.AnalyzeAudioRequest, context: grpc.ServicerContext
+    ) -> analysis_pb2.AnalyzeAudioResponse:
+        data, rate = soundfile.read(self.store.fetch(request.audio, self.folder))
+        response = analysis_pb2.AnalyzeAudioResponse(duration_s=len(data) / rate)
+        clicks = np.flatnonzero(data[:, 0] > 0.01)
+        if len(clicks) > 1:
+            tempo = 60 * rate * (len(clicks) - 1) / (clicks[-1] - clicks[0])
+            response.tempo.CopyFrom(TempoFact(tempo_bpm=tempo, source=FACT_SOURCE_AUDIO, estimator="clicks/1"))
+        if data[:, 1].any():
+            response.key.CopyFrom(key_fact(_key(data[:, 1], rate)))
+            response.key.estimator = "peaks/1"
+        if data.any():
+            response.loudness_lufs = -20.0
+        return response
+
+
+def _key(samples: np.ndarray, rate: int) -> Key:
+    """Root and third are the two strongest peaks."""
+    spectrum = np.abs(np.fft.rfft(samples * np.hanning(len(samples))))
+    pitch = np.rint(12 * np.log2(np.fft.rfftfreq(len(samples), 1 / rate)[1:] / C4_HZ)).astype(int)
+    strength = {int(p): float(spectrum[1:][pitch == p].max()) for p in range(0, 24)}
+    root, third = sorted(sorted(strength, key=lambda p: strength[p])[-2:])
+    return Key(root % 12, "major" if third - root == 4 else "minor")
+
+
+def inference_service(servicer: Inference) -> Service:
+    return Service(
+        "inference",
+        "luthier.inference.v1.InferenceService",
+        lambda server: inference_pb2_grpc.add_InferenceServiceServicer_to_server(servicer, server),
+    )
+
+
+def analysis_service(servicer: Analysis) -> Service:
+    return Service(
+        "analysis",
+        "luthier.analysis.v1.AnalysisService",
+        lambda server: analysis_pb2_grpc.add_AnalysisServiceServicer_to_server(servicer, server),
+    )
