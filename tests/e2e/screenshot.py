@@ -1,4 +1,4 @@
-"""A picture of a running page, for a README: `screenshot.py URL OUT.png [--width 1280] [--height 860] [--play] [--dark]`.
+"""A picture of a running page, for a README: `screenshot.py URL OUT.png`.
 
 Run it with the environment of services/curation, which has Playwright; the browser is Debian's `chromium`.
 """

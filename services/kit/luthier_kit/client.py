@@ -16,7 +16,7 @@ from typing import Any
 
 import grpc
 
-from luthier_kit import statuses, telemetry
+from luthier_kit import statuses, telemetry, tracing
 from luthier_kit.errors import Cancelled, DeadlineExceeded, LuthierError, Unavailable
 from luthier_kit.guard import SLOTS_KEY
 
@@ -146,7 +146,7 @@ class Client:
         self._resolve_at = time.monotonic() + RESOLVE_EVERY_S
         addresses = _addresses(self.target)
         for address in addresses - self._endpoints.keys():
-            channel = grpc.insecure_channel(address, options=OPTIONS)
+            channel = tracing.traced(grpc.insecure_channel(address, options=OPTIONS))
             self._endpoints[address] = Endpoint(channel, self._stub(channel), self._slots_hint)
         for address in [a for a, e in self._endpoints.items() if a not in addresses and not e.in_flight]:
             self._endpoints.pop(address).channel.close()

@@ -12,7 +12,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from luthier_kit import telemetry
+from luthier_kit import telemetry, tracing
 from luthier_kit.admission import Admission
 from luthier_kit.guard import CallGuard
 from luthier_kit.ports import METRICS_OFFSET, PORTS
@@ -51,7 +51,7 @@ class Server:
         self.guard = CallGuard(service.name, service.domain, admission, service.light, service.watch)
         self.grpc = grpc.server(
             ThreadPoolExecutor(admission.threads, thread_name_prefix="call"),
-            interceptors=[self.guard],
+            interceptors=[*tracing.server_interceptors(), self.guard],
             options=_options(settings),
         )
         service.register(self.grpc)
@@ -105,6 +105,7 @@ def _options(settings: ServiceSettings) -> list[tuple[str, int]]:
 def serve(service: Service, settings: ServiceSettings) -> None:
     """Serves until SIGTERM or SIGINT, then stops gracefully. Exits with 2 when it cannot start as it is set."""
     telemetry.configure_logging(settings.log_level)
+    traces = tracing.start(service.domain)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
@@ -120,3 +121,5 @@ def serve(service: Service, settings: ServiceSettings) -> None:
     stop.wait()
     log.info("stopping")
     server.stop()
+    if traces:
+        traces.shutdown()

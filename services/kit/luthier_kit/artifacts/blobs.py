@@ -13,7 +13,8 @@ from typing import BinaryIO, Protocol
 
 from luthier.common.v1.common_pb2 import ArtifactRef
 from luthier_kit.artifacts.objects import CHUNK_BYTES, ObjectStore
-from luthier_kit.artifacts.refs import blob_key, check_ref
+from luthier_kit.artifacts.refs import blob_key, check_ref, check_sha256
+from luthier_kit.artifacts.tombstones import Tombstones
 from luthier_kit.artifacts.verified import VerifiedReader
 from luthier_kit.errors import DataLoss, FailedPrecondition, InvalidRequest, NotFound
 
@@ -32,6 +33,7 @@ class Blobs:
         self.objects, self.bucket = objects, objects.bucket
         self._allowed = allowed_buckets | {objects.bucket}
         self._siblings: dict[str, ObjectStore] = {}
+        self._tombstones = Tombstones()
 
     def put_file(self, kind: str, path: Path, media_type: str = "application/octet-stream") -> ArtifactRef:
         """Store a file under its digest; the key's extension is the file's last suffix (`bin` when it has none).
@@ -93,6 +95,11 @@ class Blobs:
         size_bytes = self._checked(ref).size_bytes(ref.key)
         return size_bytes is not None and ref.size_bytes in {0, size_bytes}
 
+    def take_down(self, sha256: str, *, by: str, reason: str) -> None:
+        """Refuse these bytes to every reader from now on (elsewhere within half a minute), as NotFound."""
+        check_sha256(sha256)
+        self._tombstones.raise_over(self.objects, sha256, by=by, reason=reason)
+
     def _put(self, source: Callable[[], BinaryIO], ref: ArtifactRef) -> ArtifactRef:
         def verified() -> BinaryIO:
             return io.BufferedReader(VerifiedReader(source(), ref.sha256, ref.size_bytes), CHUNK_BYTES)
@@ -105,10 +112,13 @@ class Blobs:
 
     def _checked(self, ref: ArtifactRef) -> ObjectStore:
         check_ref(ref, self.bucket, self._allowed)
-        name = ref.bucket or self.bucket
-        if name == self.bucket:
-            return self.objects
-        return self._siblings.setdefault(name, self.objects.sibling(name))
+        objects = self.objects
+        if ref.bucket and ref.bucket != self.bucket:
+            objects = self._siblings.get(ref.bucket) or self._siblings.setdefault(
+                ref.bucket, objects.sibling(ref.bucket)
+            )
+        self._tombstones.check(objects, ref.sha256)
+        return objects
 
     def _download(self, objects: ObjectStore, ref: ArtifactRef, sink: Callable[[], BinaryIO]) -> None:
         for _ in range(_READS):

@@ -11,7 +11,8 @@ from luthier_kit.errors import FailedPrecondition, InvalidRequest, PermissionDen
 _KIND = r"[a-z][a-z0-9_-]{0,62}(?:/[a-z0-9][a-z0-9_-]{0,62}){0,2}"
 _KEY = re.compile(rf"(?P<kind>{_KIND})/(?P<sha256>[0-9a-f]{{64}})\.(?P<ext>[a-z0-9]{{1,16}})")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_NOT_KINDS = frozenset({"actions", "heartbeats", "models", "proofs", "quarantine", "runs"})
+_SHA256_RULE = "must be 64 lowercase hexadecimal digits"
+_NOT_KINDS = frozenset({"actions", "heartbeats", "models", "proofs", "quarantine", "runs", "tombstones"})
 
 
 def blob_key(kind: str, sha256: str, ext: str) -> str:
@@ -28,6 +29,12 @@ def is_blob_key(key: str) -> bool:
     return bool(found) and key.split("/", 1)[0] not in _NOT_KINDS
 
 
+def check_sha256(sha256: str) -> None:
+    """InvalidRequest unless this is a digest as we write them."""
+    if not _SHA256.fullmatch(sha256):
+        raise InvalidRequest(reason="DIGEST_INVALID", violations=[("sha256", _SHA256_RULE)])
+
+
 def check_ref(ref: ArtifactRef, bucket: str, allowed: frozenset[str]) -> None:
     """Refuse a reference that is malformed, contradicts itself or points outside the allowed buckets.
 
@@ -38,7 +45,7 @@ def check_ref(ref: ArtifactRef, bucket: str, allowed: frozenset[str]) -> None:
     if len(ref.key) > MAX_KEY_CHARS or not is_blob_key(ref.key):
         violations.append(("key", f"must be <kind>/<sha256>.<ext>, got {ref.key[:80]!r}"))
     if not _SHA256.fullmatch(ref.sha256):
-        violations.append(("sha256", f"must be 64 lowercase hexadecimal digits, got {ref.sha256[:80]!r}"))
+        violations.append(("sha256", f"{_SHA256_RULE}, got {ref.sha256[:80]!r}"))
     if ref.size_bytes < 0:
         violations.append(("size_bytes", f"must be at least 0, got {ref.size_bytes}"))
     if violations:

@@ -40,8 +40,10 @@ class Artifacts(Blobs, Series):
         The newest record answers when its blobs are stored with the right sizes and it is not older than `max_age_s`;
         otherwise `compute` runs and the next generation is committed, last and only if absent; a racing winner's is
         adopted. A permanent refusal (InvalidRequest, FailedPrecondition) is recorded and raised again; other failures
-        leave nothing behind. The same action runs once at a time in this process.
+        leave nothing behind. The same action runs once at a time in this process. What was taken down is NotFound.
         """
+        for digest in action.inputs:
+            self._tombstones.check(self.objects, digest)
         with self._locks.holding(action.digest):
             found, generation = self._newest_record(action)
             if found and self._holds(found, max_age_s):

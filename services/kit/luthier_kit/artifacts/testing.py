@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import socket
 import subprocess
@@ -10,11 +11,18 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from multiprocessing.queues import Queue
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
+from typing import Protocol
 
-from luthier_kit.artifacts.s3 import Endpoint
+from luthier_kit.artifacts.folder import FolderStore
+from luthier_kit.artifacts.objects import ObjectStore
+from luthier_kit.artifacts.s3 import Endpoint, S3Store
+from luthier_kit.artifacts.store import Artifacts
 from luthier_kit.testing import require_tool
 
 _READY_S = 30.0
@@ -53,6 +61,36 @@ def minio_server(folder: Path, at: Endpoint | None = None) -> Iterator[Endpoint]
     finally:
         process.terminate()
         process.wait(timeout=10)
+
+
+class OpenStore(Protocol):
+    """Opens a bucket of a store as another process would."""
+
+    def __call__(self, bucket: str, allowed: frozenset[str] = frozenset()) -> Artifacts: ...
+
+
+def open_store_at(where: Endpoint | Path, bucket: str, allowed: frozenset[str] = frozenset()) -> Artifacts:
+    """A bucket of an S3 endpoint or of a folder, unproven."""
+    objects: ObjectStore = S3Store(where, bucket) if isinstance(where, Endpoint) else FolderStore(where, bucket)
+    return Artifacts(objects, allowed)
+
+
+def damage(store: Artifacts, key: str, data: bytes) -> None:
+    """Replace an object's bytes behind the store's back."""
+    store.objects.put(key, lambda: io.BytesIO(data), len(data), "application/octet-stream")
+
+
+def race_to_create(where: Endpoint | Path, bucket: str, key: str, start: Barrier, results: Queue) -> None:
+    """In a process of its own: four threads create `key` when all processes are at `start`; reports who won."""
+    store = open_store_at(where, bucket)
+    ready = threading.Barrier(4, action=start.wait)
+
+    def create(racer: int) -> bool:
+        ready.wait()
+        return store.objects.create(key, f"{os.getpid()} {racer}".encode())
+
+    with ThreadPoolExecutor(4) as pool:
+        results.put(list(pool.map(create, range(4))))
 
 
 class LossyProxy:

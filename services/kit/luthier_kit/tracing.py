@@ -1,0 +1,43 @@
+"""OpenTelemetry traces: off until OTEL_EXPORTER_OTLP_ENDPOINT is set, then every call is a span, by the semantic conventions.
+
+Sampling, headers and resource attributes follow OpenTelemetry's own OTEL_… variables.
+"""
+
+import os
+
+import grpc
+from opentelemetry import trace
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.instrumentation.grpc import client_interceptor, server_interceptor
+from opentelemetry.instrumentation.grpc.grpcext import intercept_channel
+from opentelemetry.sdk.resources import SERVICE_NAME, Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
+
+
+def enabled() -> bool:
+    """True when an endpoint is set."""
+    return bool(os.environ.get(ENDPOINT))
+
+
+def start(domain: str) -> TracerProvider | None:
+    """Sends the spans of this process to the collector under the service name `luthier-<domain>`."""
+    if not enabled():
+        return None
+    resource = Resource.create({SERVICE_NAME: os.environ.get("OTEL_SERVICE_NAME", f"luthier-{domain}")})
+    provider = TracerProvider(resource=resource)
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    trace.set_tracer_provider(provider)
+    return provider
+
+
+def server_interceptors() -> list[grpc.ServerInterceptor]:
+    """A span for each call that is served."""
+    return [server_interceptor()] if enabled() else []
+
+
+def traced(channel: grpc.Channel) -> grpc.Channel:
+    """A span for each call that is made, handed on to the server."""
+    return intercept_channel(channel, client_interceptor()) if enabled() else channel

@@ -1,0 +1,65 @@
+"""Spans reach a collector over OTLP when an endpoint is set; without one nothing is traced."""
+
+import os
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from luthier_kit import tracing
+
+PROGRAM = """
+from luthier.analysis.v1 import analysis_pb2 as pb, analysis_pb2_grpc as rpc
+from luthier_kit import tracing
+from luthier_kit.client import Client
+from luthier_kit.server import Server, Service
+from luthier_kit.settings import ServiceSettings
+
+class Listener(rpc.AnalysisServiceServicer):
+    def AnalyzeAudio(self, request, context):
+        return pb.AnalyzeAudioResponse(duration_s=1)
+
+provider = tracing.start("analysis")
+register = lambda server: rpc.add_AnalysisServiceServicer_to_server(Listener(), server)
+server = Server(Service("analysis", "luthier.analysis.v1.AnalysisService", register), ServiceSettings(address="127.0.0.1:0"))
+server.start()
+assert Client(server.address, rpc.AnalysisServiceStub).call("AnalyzeAudio", pb.AnalyzeAudioRequest()).duration_s == 1
+server.stop(grace_s=1)
+provider.shutdown()
+"""
+
+
+def test_a_call_is_one_trace_of_a_client_and_a_server_span():
+    got = []
+
+    class Collector(BaseHTTPRequestHandler):
+        def do_POST(self):
+            got.append(ExportTraceServiceRequest.FromString(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    collector = HTTPServer(("127.0.0.1", 0), Collector)
+    threading.Thread(target=collector.serve_forever, daemon=True).start()
+    endpoint = {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{collector.server_port}",
+        "OTEL_EXPORTER_OTLP_COMPRESSION": "none",
+    }
+    subprocess.run([sys.executable, "-c", PROGRAM], check=True, env={**os.environ, **endpoint}, timeout=60)
+    collector.shutdown()
+    spans = [s for request in got for r in request.resource_spans for scope in r.scope_spans for s in scope.spans]
+    names = {resource.value.string_value for request in got for r in request.resource_spans
+             for resource in r.resource.attributes if resource.key == "service.name"}  # fmt: skip
+    assert names == {"luthier-analysis"}
+    assert len(spans) == 2
+    assert len({span.trace_id for span in spans}) == 1
+
+
+def test_without_an_endpoint_nothing_is_traced(monkeypatch):
+    monkeypatch.delenv(tracing.ENDPOINT, raising=False)
+    assert tracing.start("analysis") is None
+    assert tracing.server_interceptors() == []
