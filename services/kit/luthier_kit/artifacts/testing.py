@@ -83,7 +83,11 @@ def damage(store: Artifacts, key: str, data: bytes) -> None:
 def race_to_create(where: Endpoint | Path, bucket: str, key: str, start: Barrier, results: Queue) -> None:
     """In a process of its own: four threads create `key` when all processes are at `start`; reports who won."""
     store = open_store_at(where, bucket)
-    ready = threading.Barrier(4, action=start.wait)
+
+    def all_here() -> None:
+        start.wait()
+
+    ready = threading.Barrier(4, action=all_here)
 
     def create(racer: int) -> bool:
         ready.wait()

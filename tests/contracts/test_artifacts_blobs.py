@@ -1,0 +1,178 @@
+"""Blobs, the same from a folder and from S3: verified both ways, refused when misnamed, streamed."""
+
+import io
+import tracemalloc
+from pathlib import Path
+
+import pytest
+
+from luthier.common.v1.common_pb2 import ArtifactRef
+from luthier_kit.artifacts import Artifacts
+from luthier_kit.artifacts.testing import OpenStore, damage
+from luthier_kit.errors import DataLoss, FailedPrecondition, InvalidRequest, LuthierError, NotFound, PermissionDenied
+
+
+def test_a_blob_is_named_by_its_digest_and_comes_back_as_it_went(store: Artifacts, tmp_path: Path) -> None:
+    source = tmp_path / "mix.flac"
+    source.write_bytes(b"music" * 1000)
+
+    ref = store.put_file("mixes", source, "audio/flac")
+
+    assert ref.key == f"mixes/{ref.sha256}.flac"
+    assert ref.size_bytes == 5000
+    assert store.read(ref) == source.read_bytes()
+    assert store.fetch(ref, tmp_path / "out").read_bytes() == source.read_bytes()
+    assert store.exists(ref)
+
+
+def test_an_empty_blob_is_a_blob(store: Artifacts, tmp_path: Path) -> None:
+    ref = store.put_bytes("manifests", b"", "json", "application/json")
+    assert store.read(ref) == b""
+    assert store.fetch(ref, tmp_path).read_bytes() == b""
+
+
+def test_a_source_that_changes_while_it_is_written_stores_nothing(store: Artifacts, tmp_path: Path) -> None:
+    source = tmp_path / "mix.flac"
+    source.write_bytes(b"one")
+    put = store.objects.put
+
+    def put_later(key: str, *arguments: object) -> None:
+        source.write_bytes(b"two")
+        put(key, *arguments)  # type: ignore[arg-type]
+
+    store.objects.put = put_later  # type: ignore[method-assign]
+    with pytest.raises(DataLoss) as caught:
+        store.put_file("mixes", source, "audio/flac")
+    assert caught.value.reason == "ARTIFACT_SOURCE_CHANGED"
+    assert list(store.objects.keys("mixes/")) == []
+
+
+@pytest.mark.parametrize("change", [b"", b"on", b"one and more"])
+def test_a_source_of_another_length_stores_nothing(store: Artifacts, change: bytes) -> None:
+    data = b"one"
+
+    class Changing(io.BytesIO):
+        def __init__(self) -> None:
+            super().__init__(change)
+
+    ref = store._named("mixes/" + "0" * 64 + ".flac", "0" * 64, len(data), "audio/flac")
+    with pytest.raises(DataLoss):
+        store._put(Changing, ref)
+    assert list(store.objects.keys("mixes/")) == []
+
+
+def test_corrupt_bytes_are_data_loss_and_are_set_aside(store: Artifacts, tmp_path: Path) -> None:
+    ref = store.put_bytes("mixes", b"music", "flac")
+    damage(store, ref.key, b"noise")
+
+    with pytest.raises(DataLoss):
+        store.fetch(ref, tmp_path)
+    assert list(tmp_path.iterdir()) in ([], [tmp_path / "objects"])
+    assert not store.exists(ref)
+    assert list(store.objects.keys("quarantine/")) == [f"quarantine/{ref.key}"]
+
+
+def test_a_truncated_object_is_data_loss(store: Artifacts) -> None:
+    ref = store.put_bytes("mixes", b"music", "flac")
+    damage(store, ref.key, b"mus")
+    assert not store.exists(ref)
+    with pytest.raises(DataLoss):
+        store.read(ref)
+
+
+def test_a_digest_that_is_wrong_only_once_is_not_corruption(store: Artifacts) -> None:
+    ref = store.put_bytes("mixes", b"music", "flac")
+    chunks, damaged = store.objects.chunks, [b"noise"]
+    store.objects.chunks = lambda key: iter([damaged.pop()]) if damaged else chunks(key)  # type: ignore[method-assign]
+    assert store.read(ref) == b"music"
+    assert store.exists(ref)
+
+
+def test_a_missing_object_is_not_found(store: Artifacts, tmp_path: Path) -> None:
+    ref = ArtifactRef(key=f"mixes/{'0' * 64}.flac", sha256="0" * 64)
+    for read in (lambda: store.read(ref), lambda: store.fetch(ref, tmp_path)):
+        with pytest.raises(NotFound) as caught:
+            read()
+        assert caught.value.reason == "ARTIFACT_NOT_FOUND"
+    assert not store.exists(ref)
+
+
+def test_a_local_copy_is_kept_only_while_it_is_right(store: Artifacts, tmp_path: Path) -> None:
+    ref = store.put_bytes("mixes", b"music", "flac")
+    path = store.fetch(ref, tmp_path)
+    path.write_bytes(b"noise")
+    assert store.fetch(ref, tmp_path).read_bytes() == b"music"
+
+
+def test_more_than_the_bound_is_refused_before_it_is_read(store: Artifacts) -> None:
+    ref = store.put_bytes("mixes", b"x" * 100, "flac")
+    with pytest.raises(InvalidRequest, match="at most 99 bytes"):
+        store.read(ref, max_bytes=99)
+
+
+def test_a_wrong_size_in_the_reference_is_refused(store: Artifacts) -> None:
+    ref = store.put_bytes("mixes", b"music", "flac")
+    ref.size_bytes = 6
+    with pytest.raises(FailedPrecondition) as caught:
+        store.read(ref)
+    assert caught.value.reason == "ARTIFACT_SIZE_MISMATCH"
+
+
+@pytest.mark.parametrize(
+    ("change", "kind", "reason"),
+    [
+        ({"key": "../etc/passwd"}, InvalidRequest, "ARTIFACT_REF_INVALID"),
+        ({"key": "mixes/../../x"}, InvalidRequest, "ARTIFACT_REF_INVALID"),
+        ({"key": f"actions/{'0' * 64}.json"}, InvalidRequest, "ARTIFACT_REF_INVALID"),
+        ({"key": ""}, InvalidRequest, "ARTIFACT_REF_INVALID"),
+        ({"key": "m" * 600}, InvalidRequest, "ARTIFACT_REF_INVALID"),
+        ({"sha256": "xyz"}, InvalidRequest, "ARTIFACT_REF_INVALID"),
+        ({"size_bytes": -1}, InvalidRequest, "ARTIFACT_REF_INVALID"),
+        ({"sha256": "0" * 64}, FailedPrecondition, "ARTIFACT_DIGEST_MISMATCH"),
+        ({"bucket": "other"}, PermissionDenied, "BUCKET_NOT_ALLOWED"),
+    ],
+)
+def test_a_bad_reference_is_refused(
+    store: Artifacts, tmp_path: Path, change: dict, kind: type[LuthierError], reason: str
+) -> None:
+    ref = store.put_bytes("mixes", b"music", "flac")
+    ref.MergeFrom(ArtifactRef(**change))
+    if "key" in change:
+        ref.key = change["key"]
+    for read in (lambda: store.read(ref), lambda: store.fetch(ref, tmp_path), lambda: store.exists(ref)):
+        with pytest.raises(kind) as caught:
+            read()
+        assert caught.value.reason == reason
+
+
+def test_an_allowed_bucket_is_read(open_store: OpenStore, bucket: str, store: Artifacts) -> None:
+    ref = store.put_bytes("mixes", b"music", "flac")
+    reader = open_store(f"{bucket}-reader", allowed=frozenset({bucket}))
+    assert reader.read(ref) == b"music"
+
+
+def test_a_long_blob_is_streamed(store: Artifacts, tmp_path: Path) -> None:
+    source = tmp_path / "weights.safetensors"
+    with source.open("wb") as file:
+        file.truncate(48 << 20)
+    tracemalloc.start()
+    try:
+        ref = store.put_file("checkpoints", source)
+        store.fetch(ref, tmp_path / "out")
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak_bytes < 32 << 20
+
+
+def test_what_was_taken_down_is_refused_to_every_reader(
+    open_store: OpenStore, bucket: str, store: Artifacts, tmp_path: Path
+) -> None:
+    ref = store.put_bytes("mixes", b"music", "flac")
+    store.take_down(ref.sha256, by="label", reason="claim 7")
+    store.take_down(ref.sha256, by="another", reason="again")
+    another = open_store(bucket)
+    for read in (store.read, another.read, another.exists, lambda ref: another.fetch(ref, tmp_path)):
+        with pytest.raises(NotFound) as caught:
+            read(ref)
+        assert caught.value.reason == "ARTIFACT_TAKEN_DOWN"

@@ -1,0 +1,80 @@
+"""Conditional creates and series, the same in a folder and in S3: of racing writers one wins."""
+
+import multiprocessing
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from luthier_kit.artifacts import Artifacts, Endpoint
+from luthier_kit.artifacts.testing import OpenStore, race_to_create
+from luthier_kit.errors import Unavailable
+
+
+def test_of_sixteen_racing_threads_one_wins(store: Artifacts) -> None:
+    start = threading.Barrier(16)
+
+    def create(racer: int) -> bool:
+        start.wait()
+        return store.objects.create("actions/race/x.json", b"%d" % racer)
+
+    with ThreadPoolExecutor(16) as pool:
+        for _ in range(3):
+            won = list(pool.map(create, range(16)))
+            assert sum(won) == 1
+            assert store.objects.get("actions/race/x.json", 10) == b"%d" % won.index(True)
+            store.objects.delete("actions/race/x.json")
+
+
+def test_of_sixteen_racing_writers_in_four_processes_one_wins(
+    where: Endpoint | Path, bucket: str, store: Artifacts
+) -> None:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["luthier_kit.artifacts.testing"])
+    start, results = context.Barrier(4), context.Queue()
+    arguments = (where, bucket, "actions/race/x.json", start, results)
+    racers = [context.Process(target=race_to_create, args=arguments) for _ in range(4)]
+    for racer in racers:
+        racer.start()
+    won = [wins for _ in racers for wins in results.get(timeout=60)]
+    for racer in racers:
+        racer.join()
+    assert len(won) == 16
+    assert sum(won) == 1
+
+
+def test_the_start_up_proof_passes_and_leaves_nothing(store: Artifacts) -> None:
+    store.prove(create_bucket=False)
+    assert list(store.objects.keys("proofs/")) == []
+
+
+def test_a_missing_bucket_is_created_only_when_asked(open_store: OpenStore, bucket: str) -> None:
+    store = open_store(f"{bucket}-new")
+    with pytest.raises(Unavailable) as caught:
+        store.prove(create_bucket=False)
+    assert caught.value.reason == "STORE_BUCKET_MISSING"
+    store.prove(create_bucket=True)
+    store.prove(create_bucket=True)
+
+
+def test_a_series_is_numbered_from_one_and_its_newest_is_the_state(store: Artifacts) -> None:
+    assert store.latest("runs/a") is None
+    assert [store.append("runs/a", {"step": step}) for step in range(11)] == list(range(1, 12))
+    assert store.latest("runs/a") == (11, {"step": 10})
+    assert store.series("runs/a", after=9) == [(10, {"step": 9}), (11, {"step": 10})]
+    assert store.names("runs/") == ["a"]
+    assert store.names("models/") == []
+
+
+def test_racing_appends_all_find_a_place(store: Artifacts) -> None:
+    with ThreadPoolExecutor(16) as pool:
+        numbers = list(pool.map(lambda racer: store.append("runs/a", {"racer": racer}), range(16)))
+    assert sorted(numbers) == list(range(1, 17))
+    assert sorted(document["racer"] for _, document in store.series("runs/a")) == list(range(16))
+
+
+def test_an_entry_is_never_overwritten(store: Artifacts) -> None:
+    assert store.append_at("runs/a", 1, {"by": "one"})
+    assert not store.append_at("runs/a", 1, {"by": "two"})
+    assert store.entry("runs/a", 1) == {"by": "one"}
