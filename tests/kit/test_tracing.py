@@ -23,7 +23,8 @@ class Listener(rpc.AnalysisServiceServicer):
 
 provider = tracing.start("analysis")
 register = lambda server: rpc.add_AnalysisServiceServicer_to_server(Listener(), server)
-server = Server(Service("analysis", "luthier.analysis.v1.AnalysisService", register), ServiceSettings(address="127.0.0.1:0"))
+service = Service("analysis", "luthier.analysis.v1.AnalysisService", register)
+server = Server(service, ServiceSettings(address="127.0.0.1:0"))
 server.start()
 assert Client(server.address, rpc.AnalysisServiceStub).call("AnalyzeAudio", pb.AnalyzeAudioRequest()).duration_s == 1
 server.stop(grace_s=1)
