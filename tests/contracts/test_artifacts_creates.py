@@ -64,6 +64,7 @@ def test_a_series_is_numbered_from_one_and_its_newest_is_the_state(store: Artifa
     assert store.latest("runs/a") == (11, {"step": 10})
     assert store.series("runs/a", after=9) == [(10, {"step": 9}), (11, {"step": 10})]
     assert store.names("runs/") == ["a"]
+    assert store.names("runs/b") == []
     assert store.names("models/") == []
 
 

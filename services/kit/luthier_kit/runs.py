@@ -181,7 +181,7 @@ def run_id_of(kind: str, request_id: str) -> str:
 
 def run_ids(store: Artifacts, kind: str) -> list[str]:
     """Ids of all runs of a kind, in no particular order."""
-    return [name for name in store.names("runs/") if name.startswith(f"{kind}-")]
+    return store.names(f"runs/{kind}-")
 
 
 def list_runs(store: Artifacts, kind: str) -> list[Run]:

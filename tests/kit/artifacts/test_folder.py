@@ -1,11 +1,14 @@
 """What only a folder can do wrong."""
 
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
+from luthier.common.v1.common_pb2 import ArtifactRef
 from luthier_kit.artifacts import Artifacts, FolderStore
 from luthier_kit.errors import Unavailable
 
@@ -46,3 +49,32 @@ def test_a_key_never_leaves_the_folder(tmp_path: Path, key: str) -> None:
     for call in (store.objects.size_bytes, store.objects.delete, lambda k: store.objects.create(k, b"x")):
         with pytest.raises(ValueError, match="not an object key"):
             call(key)
+
+
+_WRITER = """
+import sys
+from pathlib import Path
+from luthier_kit.artifacts import Artifacts, FolderStore
+store = Artifacts(FolderStore(Path(sys.argv[1]), "luthier"))
+for n in range(10**6):
+    store.put_bytes("mixes", b"%09d" % n * 100_000, "flac")
+    store.append("runs/a", {"n": n}, after=n)
+    print(n, flush=True)
+"""
+
+
+def test_a_killed_writer_leaves_nothing_half_written(tmp_path: Path) -> None:
+    writer = subprocess.Popen([sys.executable, "-c", _WRITER, tmp_path], stdout=subprocess.PIPE)
+    assert writer.stdout
+    for _ in range(3):
+        writer.stdout.readline()
+    writer.kill()
+    writer.wait()
+
+    store = opened(tmp_path)
+    blobs = list((tmp_path / "luthier/mixes").iterdir())
+    assert len(blobs) >= 3
+    for blob in blobs:
+        store.read(ArtifactRef(key=f"mixes/{blob.name}", sha256=blob.stem))
+    assert [document["n"] for _, document in store.series("runs/a")] == list(range(len(store.series("runs/a"))))
+    store.append("runs/a", {"n": -1})

@@ -24,7 +24,8 @@ TROUBLE = (HTTPError, InvalidResponseError, S3Error, ServerError, OSError)
 ABSENT = frozenset({"NoSuchKey", "NoSuchObject", "ResourceNotFound"})
 _TRANSIENT = frozenset(
     {
-        "ConditionalRequestConflict", "InternalError", "NoSuchUpload", "OperationAborted", "RequestTimeout",
+        "BadDigest", "ConditionalRequestConflict", "IncompleteBody", "InternalError", "NoSuchUpload",
+        "OperationAborted", "RequestTimeout", "XAmzContentSHA256Mismatch",
         "ServerNotInitialized", "ServiceUnavailable", "SlowDown", "SlowDownRead", "SlowDownWrite", "Throttling",
         "XMinioServerNotInitialized",
     }

@@ -61,9 +61,11 @@ class Series:
 
     def latest(self, name: str) -> tuple[int, Document] | None:
         """The newest entry with its number, None for a series that nobody began."""
-        number = self._newest(name)
-        document = self.entry(name, number) if number else None
-        return (number, document) if document is not None else None
+        while number := self._newest(name):
+            document = self.entry(name, number)
+            if document is not None:  # else: a heartbeat, swept since the listing
+                return number, document
+        return None
 
     def series(self, name: str, after: int = 0) -> list[tuple[int, Document]]:
         """All entries behind number `after`, in order. Nothing new costs one request."""
@@ -73,8 +75,9 @@ class Series:
         return found
 
     def names(self, prefix: str) -> list[str]:
-        """Names directly below `prefix`, e.g. `models/`."""
-        return self.objects.children(prefix)
+        """Names directly below a folder that begin as `prefix` says, e.g. `models/` or `runs/training-`."""
+        folder, slash, start = prefix.rpartition("/")
+        return [name for name in self.objects.children(folder + slash) if name.startswith(start)]
 
     def _newest(self, name: str) -> int:
         keys = (key.rsplit("/", 1) for key in self.objects.keys(f"{name}/"))
