@@ -12,7 +12,6 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.signal import sosfilt
 
 ABSOLUTE_GATE_LUFS: Final = -70.0
 RELATIVE_GATE_LU: Final = -10.0
@@ -72,6 +71,8 @@ def _chunk_energies(
     frames: NDArray[np.floating], edges: NDArray[np.int64], sos: NDArray[np.float64]
 ) -> Iterable[NDArray[np.float64]]:
     """Filter chunk after chunk, carrying the filter's state; silence after silence costs nothing."""
+    from scipy.signal import sosfilt
+
     state = np.zeros((sos.shape[0], frames.shape[1], 2))
     for first in range(0, edges.size - 1, _CHUNK_HOPS):
         bounds = edges[first : first + _CHUNK_HOPS + 1]

@@ -51,7 +51,7 @@ orchestral: orchestra, symphonic | chamber music < classical | opera < classical
 soundtrack: film score, film music, movie score, ost | video game music < soundtrack: game music, vgm
 musical: musical theatre, show tunes | experimental | avant garde: avantgarde | noise | math rock < rock
 shoegaze < rock: shoe gaze | new wave < pop, rock | post punk < punk: postpunk | emo < punk | hardcore < punk
-singer songwriter | christmas: xmas | children's music: kids | military | marching
+singer songwriter | christmas: xmas | children's music: kids
 """
 
 _MOODS: Final = """

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from typing import IO, Any
 
-from luthier_kit.errors import Cancelled, DeadlineExceeded, InvalidRequest, Unavailable
+from luthier_kit.errors import Cancelled, DeadlineExceeded, FailedPrecondition, InvalidRequest, Unavailable
 from luthier_rendering.backends.base import BackendConfig
 from luthier_rendering.job import RenderJob, RenderResult, to_json
 from luthier_rendering.limits import MidiLimits
@@ -66,7 +66,8 @@ class Worker:
         if kind == "refused":
             raise InvalidRequest(answer["message"], reason=answer["reason"], violations=[("midi", answer["message"])])
         if kind == "failed":
-            raise Unavailable(answer["message"], reason=answer["reason"], retry_after_s=5.0)
+            lasting = answer["reason"] == "INSTRUMENT_FAILED"
+            raise (FailedPrecondition if lasting else Unavailable)(answer["message"], reason=answer["reason"])
         return RenderResult.from_json(answer)
 
     def stop(self) -> None:

@@ -37,7 +37,7 @@ class Vst3Backend:
         self._choices = [choice for choice in choices if (folder / choice.bundle).exists()]
         absent = sorted({choice.bundle for choice in choices} - {choice.bundle for choice in self._choices})
         self._faults = [f"{bundle} is in the plugin map but not in the plugin folder" for bundle in absent]
-        self._plugins: dict[tuple[str, str], object] = {}
+        self._plugins: dict[int, object] = {}
         self._digests = {choice.bundle: bundle_digest(folder / choice.bundle) for choice in self._choices}
 
     def render(self, performance: Performance, frames: int) -> tuple[Samples, str]:
@@ -54,7 +54,7 @@ class Vst3Backend:
         return channel_strip(samples, performance.messages), name
 
     def _plugin(self, choice: PluginChoice) -> object:
-        key = (choice.bundle, choice.plugin)
+        key = self._choices.index(choice)  # the same plugin with other parameters is another instrument
         if key not in self._plugins:
             self._plugins[key] = _load(self._folder / choice.bundle, choice)
         return self._plugins[key]

@@ -1,0 +1,184 @@
+"""VST3 instruments in the real plugin host: played by the map, isolated, reproducible, and replaced when they fail."""
+
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from luthier_kit.errors import DeadlineExceeded, FailedPrecondition, Unavailable
+from luthier_kit.testing import require_tool, shared
+from luthier_music.audio import read_audio
+from luthier_rendering.backends.base import BackendConfig, BackendError
+from luthier_rendering.backends.vst3 import open_backend
+from luthier_rendering.channel_strip import channel_strip
+from luthier_rendering.job import RenderJob
+from luthier_rendering.limits import MidiLimits
+from luthier_rendering.plugin_map import DEFAULT_MAP, read_map
+from luthier_rendering.pool import RenderPool
+from luthier_rendering.smf import CONTROL
+
+from .midi_making import control, midi_bytes, notes, program
+
+SONG = midi_bytes([program(0), *notes([60, 64, 67])], notes([36, 38, 36], channel=9), [program(73), *notes([72] * 3)])
+CRASHER = """
+#include <stdlib.h>
+#include <unistd.h>
+int ModuleEntry(void *handle) { (void)handle; %s; return 1; }
+int ModuleExit(void) { return 1; }
+void *GetPluginFactory(void) { %s; return 0; }
+"""
+
+
+@pytest.fixture(scope="module")
+def real() -> Iterator[RenderPool]:
+    """One worker with the real plugins and the packaged map."""
+    config = BackendConfig(vst3_path=str(shared("vst3")))
+    pool = RenderPool(config, workers=1, deadline_s=120, songs_per_worker=50, limits=MidiLimits())
+    yield pool
+    pool.close()
+
+
+def job(folder: Path, data: bytes) -> RenderJob:
+    folder.mkdir(exist_ok=True)
+    (folder / "song.mid").write_bytes(data)
+    return RenderJob(str(folder / "song.mid"), str(folder), "vst3", 1)
+
+
+def test_the_map_decides_who_plays_and_drums_stay_with_the_soundfont(real: RenderPool, tmp_path: Path) -> None:
+    result = real.render(job(tmp_path / "a", SONG))
+    assert {stem.part: stem.source for stem in result.stems} == {0: "mda Piano", 1: "soundfont", 2: "soundfont"}
+    for stem in result.stems:
+        samples, _ = read_audio(tmp_path / "a" / stem.file)
+        assert np.abs(samples[: 44_100 // 2]).max() > 0.01
+
+
+def test_nothing_leaks_from_one_song_to_the_next(real: RenderPool, tmp_path: Path) -> None:
+    loud = midi_bytes([program(0), control(1, 127), *notes([30, 31, 90, 91] * 4)])
+    real.render(job(tmp_path / "a", SONG))
+    real.render(job(tmp_path / "b", loud))
+    real.render(job(tmp_path / "c", SONG))
+    assert (tmp_path / "a/mix.flac").read_bytes() == (tmp_path / "c/mix.flac").read_bytes()
+
+
+def test_a_plugin_with_two_thousand_controller_parameters_loads_in_seconds(real: RenderPool, tmp_path: Path) -> None:
+    result = real.render(job(tmp_path / "bass", midi_bytes([program(38), *notes([36, 40])])), deadline_s=20)
+    assert result.stems[0].source == "Nekobi.vst3"
+
+
+def test_a_mono_instrument_sounds_on_both_sides(real: RenderPool, tmp_path: Path) -> None:
+    result = real.render(job(tmp_path / "guitar", midi_bytes([program(24), *notes([60, 64])])))
+    samples, _ = read_audio(tmp_path / "guitar" / result.stems[0].file)
+    assert result.stems[0].source == "Kars.vst3"
+    assert np.array_equal(samples[:, 0], samples[:, 1])
+
+
+def test_parameters_of_the_map_are_heard(tmp_path: Path) -> None:
+    piano = {"bundle": "mda-vst3.vst3", "plugin": "mda Piano"}
+    entries = [{**piano, "programs": [n], "parameters": {"envelope_decay": float(n)}} for n in (0, 1)]
+    pool = _pool(shared("vst3"), entries)
+    mixes = []
+    for number in (0, 1, 0):
+        pool.render(job(tmp_path / "a", midi_bytes([program(number), *notes([60, 64])])))
+        mixes.append((tmp_path / "a/mix.flac").read_bytes())
+    pool.close()
+    assert mixes[0] == mixes[2] != mixes[1]
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({"bundle": "mda-vst3.vst3", "plugin": "mda Leslie", "programs": [0]}, "an effect, not an instrument"),
+        ({"bundle": "mda-vst3.vst3", "plugin": "no such", "programs": [0]}, "no such cannot be loaded"),
+        (
+            {"bundle": "mda-vst3.vst3", "plugin": "mda Piano", "programs": [0], "parameters": {"nope": 0.5}},
+            "no parameter nope",
+        ),
+    ],
+)
+def test_a_plugin_that_cannot_play_is_named(entry: dict, message: str, tmp_path: Path) -> None:
+    pool = _pool(shared("vst3"), [entry])
+    with pytest.raises(FailedPrecondition, match=message) as failure:
+        pool.render(job(tmp_path / "a", SONG))
+    pool.close()
+    assert failure.value.reason == "INSTRUMENT_FAILED"
+
+
+@pytest.mark.parametrize(("code", "how"), [("*(volatile int *)0 = 1", "signal SIGSEGV"), ("_exit(3)", "exit code 3")])
+def test_a_plugin_that_crashes_fails_its_song_and_is_named(code: str, how: str, tmp_path: Path) -> None:
+    pool = _pool(_bundle(tmp_path, code), [EVIL])
+    with pytest.raises(Unavailable, match=f"{how} while playing Acoustic Grand Piano") as failure:
+        pool.render(job(tmp_path / "a", SONG))
+    pool.close()
+    assert failure.value.reason == "RENDER_WORKER_DIED"
+
+
+def test_a_plugin_that_hangs_and_floods_costs_one_song_and_the_next_plays(tmp_path: Path) -> None:
+    pool = _pool(_bundle(tmp_path, 'for (;;) (void)!write(1, "noise\\n", 6)'), [EVIL])
+    with pytest.raises(DeadlineExceeded, match="while playing Acoustic Grand Piano") as failure:
+        pool.render(job(tmp_path / "a", SONG), deadline_s=3.0)
+    assert failure.value.reason == "RENDER_TOO_SLOW"
+    assert pool.render(job(tmp_path / "b", midi_bytes([program(73), *notes([72])]))).mix == "mix.flac"
+    pool.close()
+
+
+def test_an_absent_bundle_is_said_and_its_programs_fall_back(tmp_path: Path) -> None:
+    backend = open_backend(BackendConfig(vst3_path=str(tmp_path)))
+    assert backend.faults() == [f"{name} is in the plugin map but not in the plugin folder" for name in BUNDLES]
+    assert backend.playables() == []
+
+
+def test_a_folder_that_does_not_exist_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BackendError, match="does not exist"):
+        open_backend(BackendConfig(vst3_path=str(tmp_path / "absent")))
+
+
+BUNDLES = sorted({choice.bundle for choice in read_map(DEFAULT_MAP.read_text())})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "not json",
+        "[]",
+        '{"instruments": [{"bundle": "../../evil.vst3", "programs": [0]}]}',
+        '{"instruments": [{"bundle": "a.vst3", "programs": [128]}]}',
+        '{"instruments": [{"bundle": "a.vst3", "families": ["Keys"]}]}',
+        '{"instruments": [{"bundle": "a.vst3", "parameters": {"x": 2}}]}',
+        '{"instruments": [{"bundle": "a.vst3", "program": 3}]}',
+    ],
+)
+def test_a_map_that_makes_no_sense_is_refused(text: str) -> None:
+    with pytest.raises(BackendError, match="plugin map"):
+        read_map(text)
+
+
+def test_the_channel_strip_plays_volume_expression_and_pan() -> None:
+    ones = np.ones((44_100, 2), np.float32)
+    moves = [(0.25, CONTROL, 7, 50), (0.5, CONTROL, 10, 127), (0.75, CONTROL, 11, 0)]
+    gains = channel_strip(ones, moves)
+    assert gains[5000] == pytest.approx([1, 1], abs=0.02)
+    assert gains[20_000] == pytest.approx([0.25, 0.25], abs=0.01)
+    assert gains[30_000] == pytest.approx([0, 0.25 * 2**0.5], abs=0.01)
+    assert gains[40_000] == pytest.approx([0, 0], abs=1e-6)
+    assert np.abs(np.diff(gains, axis=0)).max() < 0.02
+
+
+def _bundle(folder: Path, code: str) -> Path:
+    """A real shared library that misbehaves as soon as the host enters it."""
+    compiler = require_tool("cc")
+    inside = folder / "plugins" / "Evil.vst3" / "Contents" / "x86_64-linux"
+    inside.mkdir(parents=True)
+    (folder / "evil.c").write_text(CRASHER % (code, code))
+    subprocess.run([compiler, "-shared", "-fPIC", "-w", "-o", inside / "Evil.so", folder / "evil.c"], check=True)
+    return folder / "plugins"
+
+
+EVIL = {"bundle": "Evil.vst3", "programs": [0]}
+
+
+def _pool(plugins: Path, entries: list[dict]) -> RenderPool:
+    config = BackendConfig(vst3_path=str(plugins), vst3_map=json.dumps({"instruments": entries}))
+    return RenderPool(config, workers=1, deadline_s=60, songs_per_worker=50, limits=MidiLimits())
