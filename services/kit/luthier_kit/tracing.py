@@ -1,6 +1,7 @@
 """OpenTelemetry traces: off until OTEL_EXPORTER_OTLP_ENDPOINT is set, then every call is a span.
 
-Names follow the semantic conventions. Sampling, headers and resource attributes follow OpenTelemetry's own OTEL_… variables.
+Names follow the semantic conventions. Sampling, headers and resource
+attributes follow OpenTelemetry's own OTEL_… variables.
 """
 
 import os
