@@ -88,7 +88,7 @@ class Served:
 def served(parts: Parts, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """Serves `tiny` (one version), loaded on demand."""
     folder = tmp_path_factory.mktemp("served")
-    settings = settings_for(folder)
+    settings = settings_for(folder, default_model="tiny")
     with temp_store(folder / "store") as store:
         register(store, version_of(store, parts, "tiny"))
         with running(build(settings, store), settings) as address, grpc.insecure_channel(address) as channel:

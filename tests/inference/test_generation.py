@@ -11,6 +11,7 @@ from stable_audio_tools.inference.generation import generate_diffusion_cond
 
 from luthier_inference import studio as studio_module
 from luthier_inference.catalogue import Profile
+from luthier_inference.devices import arithmetic, keep_times_exact
 from luthier_inference.generation import MARGIN_LATENTS, Model, decode, denoise, encode
 from luthier_inference.order import Order
 from luthier_inference.shelf import Shelf
@@ -157,6 +158,17 @@ def test_bfloat16_stays_close_to_float32(model):
 
     assert rough.dtype == torch.float32
     assert float((rough - exact).std() / exact.std()) < 0.05
+
+
+def test_bfloat16_leaves_the_noise_level_exact(parts):
+    network = load(parts.configuration, parts.weights, parts.text)
+    keep_times_exact(network)
+    t = torch.tensor([[0.9987]])
+
+    with arithmetic(CPU, "bfloat16"):
+        features = network.model.model.timestep_features(t)
+
+    assert torch.equal(features, network.model.model.timestep_features(t))
 
 
 @pytest.mark.parametrize("at", [1, 3])

@@ -226,6 +226,26 @@ def test_a_newer_version_that_cannot_be_loaded_leaves_the_older_in_service(parts
     assert answer.model == "tiny@1"
 
 
+def test_without_a_default_a_request_must_name_one_of_several_models(parts, tmp_path):
+    settings = settings_for(tmp_path)
+    with (
+        temp_store(tmp_path / "store") as store,
+        running(build(settings, store), settings) as address,
+        grpc.insecure_channel(address) as channel,
+    ):
+        stub = inference_pb2_grpc.InferenceServiceStub(channel)
+        ask = pb.GenerateRequest(prompt=PROMPT, steps=1, seconds_total=0.5)
+        with_none = code_of(lambda: stub.Generate(ask))
+        register(store, version_of(store, parts, "one"))
+        with_one = stub.Generate(ask).model
+        register(store, version_of(store, parts, "two"))
+        with_two = code_of(lambda: stub.Generate(ask))
+
+    assert with_none[0] == grpc.StatusCode.NOT_FOUND
+    assert with_one == "one@1"
+    assert with_two == (grpc.StatusCode.INVALID_ARGUMENT, "model: must be named: one of one, two")
+
+
 def test_a_name_that_is_not_served_here_is_not_found(parts, tmp_path):
     settings = settings_for(tmp_path, models=("tiny",))
     with temp_store(tmp_path / "store") as store:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
@@ -14,14 +15,31 @@ def chosen(device: str, precision: str) -> torch.device:
         raise SettingsError("DEVICE is cuda, but no CUDA device is found here; DEVICE=cpu is slower and a choice")
     if device == "cpu" and precision == "bfloat16":
         raise SettingsError("LUTHIER_PRECISION=bfloat16 needs DEVICE=cuda")
+    torch.backends.cudnn.allow_tf32 = False  # the autoencoder's convolutions are heard: 10 bits are too few
     return torch.device(device)
 
 
 @contextmanager
 def arithmetic(device: torch.device, precision: str) -> Iterator[None]:
-    """bfloat16 for matrix products and convolutions where it is asked for; weights and latents stay float32."""
+    """bfloat16 for the transformer's products where it is asked for; weights and latents stay float32."""
     with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
         yield
+
+
+def keep_times_exact(network: Any) -> None:
+    """Takes the embedding of the noise level out of `arithmetic`.
+
+    Near noise alone the levels differ by less than bfloat16's step below 1 (0.004): sigma 500 would be taken for
+    infinity or for 160.
+    """
+    features = network.model.model.timestep_features
+    plain = features.forward
+
+    def exact(t: torch.Tensor) -> torch.Tensor:
+        with torch.autocast(t.device.type, enabled=False):
+            return plain(t.float())
+
+    features.forward = exact
 
 
 class Pace:
@@ -38,7 +56,7 @@ class Pace:
         """Call after each step is queued: waits until the one before it is done."""
         if not self._cuda:
             return
-        done = torch.cuda.Event()
+        done = torch.cuda.Event()  # type: ignore[no-untyped-call]
         done.record()
         if self._before:
             self._before.synchronize()

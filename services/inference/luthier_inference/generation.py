@@ -51,9 +51,10 @@ def denoise(model: Model, order: Order, init_audio: Tensor | None = None) -> Ite
     noise = SeededNoise(order.seed, (1, c.latent_channels, c.window_latents), model.device)
     sigmas = polyexponential(order.steps, order.sigma_min, order.sigma_start)
     with arithmetic(model.device, model.precision):
-        ask, x = _denoiser(model, order), noise() * sigmas[0]
-        if init_audio is not None:
-            x = x + encode(model, init_audio)
+        ask = _denoiser(model, order)
+    x = noise() * sigmas[0]
+    if init_audio is not None:
+        x = x + encode(model, init_audio)
     pace, steps = Pace(model.device), iter(SAMPLERS[order.sampler](ask, x, sigmas, noise))
     for number, sigma in enumerate(sigmas[1:], 1):
         with arithmetic(model.device, model.precision):
@@ -71,8 +72,7 @@ def decode(model: Model, order: Order, latents: Tensor) -> Samples:
     c = model.configuration
     samples = min(samples_of(order.seconds_total, c.sample_rate_hz), c.window_samples)
     taken = latents[:, :, : math.ceil(samples / c.downsampling_ratio) + MARGIN_LATENTS]
-    with arithmetic(model.device, model.precision):
-        sound = model.network.pretransform.decode(taken)
+    sound = model.network.pretransform.decode(taken.float())  # never in bfloat16: its 8 bits are audible
     audio = sound[0, :, :samples].T.float().cpu().numpy()
     if not np.isfinite(audio).all():
         text = "the model's output is not finite with these parameters: try a lower guidance_scale or sigma_max"

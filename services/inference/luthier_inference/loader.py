@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from luthier_inference.catalogue import Profile
+from luthier_inference.devices import keep_times_exact
 from luthier_inference.generation import Model
 from luthier_kit.artifacts import Artifacts
 from luthier_kit.errors import DataLoss, FailedPrecondition
@@ -45,6 +46,7 @@ class Loader:
                 raise NotUsable(f"model {version.label}: {error}", reason="TEXT_ENCODER_UNUSABLE") from None
             except CheckpointError as error:
                 raise DataLoss(f"model {version.label}: {error}", reason="CHECKPOINT_CORRUPT") from None
+        keep_times_exact(network)
         return Model(network, profile.configuration, self.device, self.precision)
 
 

@@ -1,6 +1,7 @@
 """Between protobuf messages and the domain's own types."""
 
 from datetime import datetime
+from typing import TypeVar
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -25,6 +26,7 @@ from luthier_kit.telemetry import new_request_id
 from luthier_model.sampler import DEFAULT_SAMPLER
 from luthier_model.schedules import SIGMA_MAX, SIGMA_MIN
 
+T = TypeVar("T", int, float)
 FORMATS = {
     pb.OUTPUT_FORMAT_UNSPECIFIED: FLAC,
     pb.OUTPUT_FORMAT_FLAC: FLAC,
@@ -130,5 +132,5 @@ def _has_init(request: pb.GenerateRequest) -> bool:
     return request.HasField("init_audio")
 
 
-def _or(request: pb.GenerateRequest, field: str, default: float) -> float:
+def _or(request: pb.GenerateRequest, field: str, default: T) -> T:
     return getattr(request, field) if request.HasField(field) else default

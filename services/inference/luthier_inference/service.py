@@ -151,7 +151,7 @@ def service(servicer: InferenceServicer, watcher: Watcher) -> Service:
     return Service(
         domain="inference",
         name="luthier.inference.v1.InferenceService",
-        register=lambda server: pb_grpc.add_InferenceServiceServicer_to_server(servicer, server),
+        register=lambda server: pb_grpc.add_InferenceServiceServicer_to_server(servicer, server),  # type: ignore[no-untyped-call]
         light={"ListModels", "RegisterModel"},
         prepare=watcher.start,
         close=watcher.stop,

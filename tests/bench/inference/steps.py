@@ -1,0 +1,92 @@
+"""Seconds per denoising step and realtime factor: `steps.py [--config FILE] [--device cuda] [--steps N] [...]`.
+
+Random weights of a configuration's shape (speed does not depend on the values): the tiny model, or `--config full` for
+Stable Audio Open's own shape, for which `--text-encoder` may name a folder with t5-base. A line each, then JSON.
+"""
+
+import argparse
+import json
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from luthier_inference.devices import chosen, keep_times_exact
+from luthier_inference.generation import Model, decode, denoise
+from luthier_inference.order import Order
+from luthier_model import configuration, tiny
+from luthier_model.configuration import Configuration
+from luthier_model.loading import load
+
+PROMPT = "calm piano in D minor at 90 BPM"
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--config", default="tiny", help="tiny, full, or a model_config.json")
+    parser.add_argument("--text-encoder", type=Path, help="folder of the T5 encoder; default = a random small one")
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--precision", default="float32", choices=("float32", "bfloat16"))
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--sampler", default="dpmpp-3m-sde")
+    parser.add_argument("--seconds", type=float, default=None, help="length; default = the whole window")
+    return parser.parse_args()
+
+
+def known(name: str) -> Configuration:
+    if name == "tiny":
+        return tiny.configuration()
+    return configuration.packaged() if name == "full" else configuration.read_file(Path(name))
+
+
+def random_model(asked: argparse.Namespace) -> Model:
+    config = known(asked.config)
+    device = chosen(asked.device, asked.precision)
+    with tempfile.TemporaryDirectory() as folder:
+        weights, text = tiny.write_random(config, [PROMPT], Path(folder), seed=1)
+        network = load(config, weights, asked.text_encoder or text, asked.device)
+    keep_times_exact(network)
+    return Model(network, config, device, asked.precision)
+
+
+def measured(model: Model, order: Order) -> dict[str, Any]:
+    """Seconds of one order, by part."""
+    wait = torch.cuda.synchronize if model.device.type == "cuda" else lambda: None
+    begun = time.perf_counter()
+    last = list(denoise(model, order))[-1]
+    wait()
+    denoised = time.perf_counter()
+    decode(model, order, last.latents)
+    done = time.perf_counter()
+    return {
+        "guidance_scale": order.guidance_scale,
+        "steps": order.steps,
+        "seconds_total": order.seconds_total,
+        "seconds_per_step": (denoised - begun) / order.steps,
+        "decode_s": done - denoised,
+        "realtime_factor": order.seconds_total / (done - begun),
+    }
+
+
+def main() -> None:
+    asked = arguments()
+    model = random_model(asked)
+    seconds = asked.seconds or model.configuration.window_s
+    rows = []
+    for scale in (1.0, 7.0):
+        order = Order(PROMPT, 1, seconds, steps=asked.steps, sampler=asked.sampler, guidance_scale=scale)
+        measured(model, Order(PROMPT, 1, seconds, steps=2, sampler=asked.sampler, guidance_scale=scale))  # warms up
+        rows.append(measured(model, order))
+        row = rows[-1]
+        print(
+            f"guidance {scale:g}: {row['seconds_per_step'] * 1000:.1f} ms a step, decode {row['decode_s']:.2f} s, "
+            f"{row['realtime_factor']:.1f} times realtime for {seconds:.1f} s at {asked.steps} steps"
+        )
+    where = torch.cuda.get_device_name() if asked.device == "cuda" else f"cpu, {torch.get_num_threads()} threads"
+    print(json.dumps({"config": asked.config, "device": where, "precision": asked.precision, "measured": rows}))
+
+
+if __name__ == "__main__":
+    main()
