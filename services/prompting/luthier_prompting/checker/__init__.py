@@ -24,6 +24,7 @@ def check(prompt: str, facts: Facts, *, allow_subset: bool = False) -> list[Disa
     draft, report = Draft(prompt), Report()
     form.check(draft, report)
     measures.check(draft, facts, report)
+    words.compounds(draft, facts, report)
     for reader in (tempo, key, instruments, vocals, words):
         reader.check(draft, facts, report)
     measures.leftovers(draft, report)

@@ -7,12 +7,14 @@ from luthier_prompting.checker.report import INSTRUCTION, NOT_ONLY_THE_PROMPT, Q
 
 MAX_CHARS = 2000
 
-_VERBS = """add|aim for|arrange|avoid|begin with|blend|bring|build|capture|combine|compose|craft|create|deliver|
-describe|design|develop|do not|don't|draw|employ|end with|ensure|evoke|experience|explore|feature|finish with|generate|give|have|
-ignore|imagine|include|incorporate|introduce|keep|layer|let|let's|listen|make|merge|mix|output|perform|picture|play|
+_VERBS = """add|aim for|arrange|avoid|begin with|blend|bring|build|capture|combine|compose|craft|create|deliver|describe
+design|develop|do not|don't|draw|employ|end with|ensure|evoke|experience|explore|feature|finish with|generate|give|have
+ignore|imagine|include|incorporate|introduce|keep|layer|let|let's|listen|make|merge|mix|output|perform|picture|play
 prepare|produce|provide|record|render|repeat|return|sing|start with|take|tell|think of|try|turn|use|write"""
 # "Mix of rock and jazz", "Blend of …", "Play of light" are nouns.
-_ORDER = re.compile(rf"(?:^|[.!?;:]\s+|\n\s*|\bplease,? )(?:{_VERBS.replace(chr(10), '')})\b(?! of\b| between\b)", re.I)
+_ORDER = re.compile(
+    rf"(?:^|[.!?;:]\s+|\n\s*|\bplease,? )(?:{_VERBS.replace(chr(10), '|')})\b(?! of\b| between\b)", re.I
+)
 _WISH = re.compile(
     r"\b(?:please|i want|i need|i would like|i'd like|we want|we need|you should|you must|you are|you're|make sure|"
     r"be sure to|should (?:be|have|feel|sound|include)|must (?:be|have|include)|needs? to (?:be|have)|system prompt|"

@@ -9,8 +9,8 @@ from luthier_prompting.facts import VOICES, Facts
 _INSTRUMENTAL = re.compile(r"\b(?:instrumentals?|non-vocal)\b", re.I)
 _VOICE = re.compile(
     r"\b(?:[a-z]+ )?(?:vocals?|vocalists?|vocali[sz]\w+|vox|voices?|voiced|singers?|sings?|singing|sung|lyrics?|"
-    r"choirs?|choral|chorale|chants?|chanting|rap(?:per|pers|ping|ped|s)?|mcs?|a cappella|acapella|humming|hums|beatbox\w*|"
-    r"spoken word|speech|narrat\w+|screams?|screaming|growls?|growled|falsetto|crooning|croon\w*|"
+    r"choirs?|choral|chorale|chants?|chanting|rap(?:per|pers|ping|ped|s)?|mcs?|a cappella|acapella|humming|hums|"
+    r"beatbox\w*|spoken word|speech|narrat\w+|screams?|screaming|growls?|growled|falsetto|crooning|croon\w*|"
     r"sopranos?|altos?|tenors?|baritones?|backup singers?|frontman|frontwoman|yodel\w*|scat)\b",
     re.I,
 )

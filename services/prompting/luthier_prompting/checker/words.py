@@ -8,17 +8,21 @@ from luthier_prompting.checker.instruments import phrases, squeezed
 from luthier_prompting.checker.report import Report
 from luthier_prompting.facts import Facts
 
-# Words that say something about a song only as tags; in a sentence they mostly mean something else.
-_ONLY_TAGS = {
-    "alternative", "bop", "breaks", "children's music", "drone", "electro", "kids", "march", "marching", "military",
+# Words that in a sentence mostly mean something else: they count where they are true, and are no claim elsewhere.
+_AMBIGUOUS = {
+    "alternative", "bop", "breaks", "children's music", "drone", "electro", "kids", "march",
     "minimalist", "musical", "noise", "world", "prog", "moving", "touching", "space", "power", "grand", "rich", "raw",
     "party", "summer", "dance", "dancing", "groove", "heavy", "atmosphere", "tension", "romance", "rough",
     "minimal", "drifting", "floating", "relax", "peace", "mystery", "darkness", "adventure", "soft", "fusion", "cold",
     "spirited", "confident", "funny", "sacred",
 }  # fmt: skip
 
-_GENRES = phrases(set(GENRE_WORDS) - _ONLY_TAGS)
-_MOODS = phrases(set(MOOD_WORDS) - _ONLY_TAGS)
+_GENRES = phrases(set(GENRE_WORDS) - _AMBIGUOUS)
+_COMPOUND_GENRES = phrases(
+    {"drum and bass", "drum n bass", "drum & bass", "drum'n'bass", "big band", "singer songwriter"}
+)
+_AMBIGUOUS_WORDS = phrases(_AMBIGUOUS)
+_MOODS = phrases(set(MOOD_WORDS) - _AMBIGUOUS)
 _GENRE_OF = {squeezed(word): genre for word, genre in GENRE_WORDS.items()}
 _MOOD_OF = {squeezed(word): mood for word, mood in MOOD_WORDS.items()}
 _ERA = re.compile(r"\b(?:(?:19|20)\d\ds?|'?\d0'?s|(?:twen|thir|for|fif|six|seven|eigh|nine)ties|noughties)(?!\w)", re.I)
@@ -34,20 +38,42 @@ def check(draft: Draft, facts: Facts, report: Report) -> None:
     """Reads every genre, mood, era and word of energy."""
     for _ in draft.take(_VERBS):
         pass
+    _ambiguous(draft, facts, report)
     _energy(draft, facts, report)
     _eras(draft, facts, report)
+    _genres(draft, facts, report, _GENRES)
+    for match in draft.take(_MOODS):
+        true = _MOOD_OF[squeezed(match["phrase"])] in facts.moods
+        denied = draft.denied(match.start())
+        report.hold("mood", match["phrase"], true=true, expected=", ".join(facts.moods), denied=denied)
+
+
+def compounds(draft: Draft, facts: Facts, report: Report) -> None:
+    """Reads the genres whose names hold names of instruments; goes before the reader of instruments."""
+    _genres(draft, facts, report, _COMPOUND_GENRES)
+
+
+def _genres(draft: Draft, facts: Facts, report: Report, pattern: re.Pattern[str]) -> None:
     true_genres = frozenset[str]().union(*(implied_genres(genre) for genre in facts.genres))
-    for match in draft.take(_GENRES):
+    for match in draft.take(pattern):
         genre, denied = _GENRE_OF[squeezed(match["phrase"])], draft.denied(match.start())
         if not denied and genre not in true_genres and _heard(genre, facts):
             continue  # true, but it is not the genre that a caption must state
         report.hold(
             "genre", match["phrase"], true=genre in true_genres, expected=", ".join(facts.genres), denied=denied
         )
-    for match in draft.take(_MOODS):
-        true = _MOOD_OF[squeezed(match["phrase"])] in facts.moods
-        denied = draft.denied(match.start())
-        report.hold("mood", match["phrase"], true=true, expected=", ".join(facts.moods), denied=denied)
+
+
+def _ambiguous(draft: Draft, facts: Facts, report: Report) -> None:
+    true_genres = frozenset[str]().union(*(implied_genres(genre) for genre in facts.genres))
+    for match in _AMBIGUOUS_WORDS.finditer(draft.left):
+        word = squeezed(match["phrase"])
+        if draft.denied(match.start()):
+            continue
+        if _GENRE_OF.get(word) in true_genres:
+            report.stated.add("genre")
+        if _MOOD_OF.get(word) in facts.moods:
+            report.stated.add("mood")
 
 
 def _heard(genre: str, facts: Facts) -> bool:

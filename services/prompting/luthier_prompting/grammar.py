@@ -1,0 +1,180 @@
+"""The grammar composer: sentences and metadata made from the facts alone, decided by the dice.
+
+Attributes come in shuffled order, in wordings drawn at random; what is unknown is left out. The metadata style
+follows Stable Audio's training: a random subset, half the time with type names and bars, half without and with
+commas, in shuffled order and case.
+"""
+
+import random
+import re
+from typing import Final
+
+from luthier_prompting.facts import Facts
+from luthier_prompting.instrument_words import spoken
+
+VERSION: Final = "1"
+
+_NOUNS: Final = ("piece", "track", "tune", "instrumental", "composition")
+_GENRE_SPELLINGS: Final = {
+    "lo fi": "lo-fi",
+    "r&b": "R&B",
+    "k pop": "K-pop",
+    "j pop": "J-pop",
+    "idm": "IDM",
+    "edm": "EDM",
+}
+KEEP_SHARE: Final = 0.75  # of the metadata fields
+EXTRA_SHARE: Final = 0.3  # of sentences that state an optional fact
+
+
+class Grammar:
+    """The default composer of sentences; needs no model and answers at once."""
+
+    name = "grammar"
+    version = VERSION
+
+    def draft(self, facts: Facts, seed: str) -> str:
+        """One sentence or two that state every required fact, decided by the facts and the seed."""
+        return _sentence(facts, random.Random(seed))
+
+
+class Metadata:
+    """The composer of Stable Audio's metadata style."""
+
+    name = "grammar"
+    version = f"metadata/{VERSION}"
+
+    def draft(self, facts: Facts, seed: str) -> str:
+        """A subset of the facts, decided by the facts and the seed."""
+        return _metadata(facts, random.Random(seed))
+
+
+def _sentence(facts: Facts, dice: random.Random) -> str:
+    clauses = [clause for clause in (_key(facts, dice), _tempo(facts, dice), _players(facts, dice)) if clause]
+    dice.shuffle(clauses)
+    shape = dice.choice((_plain, _plain, _led, _told))
+    text = shape(_head(facts, dice), clauses, _extras(facts, dice))
+    return text[0].upper() + text[1:] + "."
+
+
+def _plain(head: str, clauses: list[str], extras: list[str]) -> str:
+    """ "An energetic rock track in A minor, at 120 BPM, with guitar and drums." """
+    return _article(head) + " " + ", ".join([" ".join([head, *clauses[:1]]), *clauses[1:], *extras])
+
+
+def _led(head: str, clauses: list[str], extras: list[str]) -> str:
+    """ "In A minor, at 120 BPM, an energetic rock track with guitar and drums." """
+    before, after = clauses[:-1], clauses[-1:]
+    return ", ".join([*before, " ".join([_article(head), head, *after]), *extras])
+
+
+def _told(head: str, clauses: list[str], extras: list[str]) -> str:
+    """ "Energetic rock track. In A minor, at 120 BPM, with guitar and drums." """
+    return ". ".join(part for part in (head, _capital(", ".join([*clauses, *extras]))) if part)
+
+
+def _head(facts: Facts, dice: random.Random) -> str:
+    moods = dice.sample(facts.moods, min(len(facts.moods), dice.choice((1, 2, 2))))
+    era = list(facts.eras[:1]) if dice.random() < EXTRA_SHARE else []
+    genre = [_genre(dice.choice(facts.genres))] if facts.genres else []
+    joined = dice.choice((", ", " and ")) if len(moods) == 2 else ""
+    return " ".join([part for part in (joined.join(moods), *era, *genre) if part] + [dice.choice(_NOUNS)])
+
+
+def _extras(facts: Facts, dice: random.Random) -> list[str]:
+    """Optional facts: meter, energy, acousticness."""
+    extras = []
+    if facts.meter and dice.random() < (1.0 if facts.meter != (4, 4) else EXTRA_SHARE):
+        extras.append(f"in {facts.meter[0]}/{facts.meter[1]} time")
+    if facts.energy() and dice.random() < EXTRA_SHARE:
+        extras.append(f"{facts.energy()} energy")
+    if facts.acousticness() and dice.random() < EXTRA_SHARE:
+        extras.append(f"fully {facts.acousticness()}")
+    return extras
+
+
+def _key(facts: Facts, dice: random.Random) -> str:
+    if not facts.tonic:
+        return f"in a {facts.mode} key" if facts.mode else ""
+    named = " ".join(part for part in (_note(facts.tonic, dice), facts.mode) if part)
+    return f"{dice.choice(('in', 'in', 'in the key of'))} {named}" if facts.mode else f"in the key of {named}"
+
+
+def _note(tonic: str, dice: random.Random) -> str:
+    words = {"#": ("#", " sharp", "-sharp"), "b": ("b", " flat", "-flat")}
+    return tonic[0] + dice.choice(words[tonic[1]]) if len(tonic) > 1 else tonic
+
+
+def _tempo(facts: Facts, dice: random.Random) -> str:
+    if facts.tempo_bpm is None:
+        return "with a changing tempo" if facts.tempo_changes else ""
+    number = f"{facts.tempo_bpm:.0f} {dice.choice(('BPM', 'BPM', 'beats per minute'))}"
+    if facts.tempo_changes:
+        return f"with a changing tempo around {number}"
+    word = _pace(facts.tempo_bpm) if dice.random() < EXTRA_SHARE else ""
+    return dice.choice((f"at {number}", f"at a {word} tempo of {number}".replace("  ", " ")))
+
+
+def _pace(tempo_bpm: float) -> str:
+    """A word that nobody would dispute, else none."""
+    if tempo_bpm <= 84:
+        return "slow"
+    return "fast" if tempo_bpm >= 132 else "moderate" if 96 <= tempo_bpm <= 118 else ""
+
+
+def _players(facts: Facts, dice: random.Random) -> str:
+    names = _names(facts, dice)
+    if not names:
+        return ""
+    listed = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+    return f"{dice.choice(('with', 'with', 'featuring', 'played on', 'built on'))} {listed}"
+
+
+def _names(facts: Facts, dice: random.Random) -> list[str]:
+    programs = [heard.program for heard in facts.required_instruments() if heard.program is not None]
+    names = list(dict.fromkeys(spoken(program) for program in programs))
+    dice.shuffle(names)
+    return names
+
+
+def _metadata(facts: Facts, dice: random.Random) -> str:
+    fields = _fields(facts, dice)
+    kept = [field for field in fields if dice.random() < KEEP_SHARE] or [dice.choice(fields)]
+    dice.shuffle(kept)
+    if dice.random() < 0.5:
+        text = dice.choice(("|", " | ")).join(f"{name}: {value.removesuffix(' energy')}" for name, value in kept)
+    else:
+        text = ", ".join(value for _, value in kept)
+    return dice.choice((str, str.lower, str.upper, _title))(text)
+
+
+def _fields(facts: Facts, dice: random.Random) -> list[tuple[str, str]]:
+    tempo = f"{facts.tempo_bpm:.0f} BPM" if facts.tempo_bpm is not None else ""
+    changing = f"changing tempo around {tempo}" if tempo else "changing tempo"
+    key = " ".join(part for part in (facts.tonic, facts.mode) if part) if facts.tonic else f"{facts.mode or ''}"
+    fields = [
+        ("Genre", ", ".join(_genre(genre) for genre in facts.genres)),
+        ("Moods", ", ".join(dice.sample(facts.moods, len(facts.moods)))),
+        ("Instruments", ", ".join(_names(facts, dice))),
+        ("Tempo", changing if facts.tempo_changes else tempo),
+        ("Key", key if facts.tonic else f"{key} key" if key else ""),
+        ("Era", ", ".join(facts.eras)),
+        ("Energy", f"{facts.energy()} energy" if facts.energy() else ""),
+    ]
+    return [(name, value) for name, value in fields if value]
+
+
+def _title(text: str) -> str:
+    return re.sub(r"\b[a-z]", lambda first: first[0].upper(), text)
+
+
+def _genre(genre: str) -> str:
+    return _GENRE_SPELLINGS.get(genre, genre)
+
+
+def _article(head: str) -> str:
+    return "an" if head[0].lower() in "aeiou" or head.startswith("R&B") else "a"
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]

@@ -1,0 +1,118 @@
+"""The grammar composer: deterministic, varied, and true by the checker for every instrument, key, genre and mood."""
+
+import random
+
+import pytest
+
+from luthier_music.instruments import DRUMS, PROGRAM_NAMES
+from luthier_music.vocabulary import GENRE_PARENTS, MOOD_WORDS
+from luthier_prompting.checker import check
+from luthier_prompting.compose import compose
+from luthier_prompting.facts import Facts, Heard
+from luthier_prompting.grammar import Grammar, Metadata
+
+FULL = Facts(
+    duration_s=30.0, tempo_bpm=96.0, tonic="D", mode="major", meter=(4, 4), onset_rate_hz=4.0,
+    instruments=(Heard("Fiddle"), Heard("Banjo"), Heard(DRUMS)), genres=("country",), moods=("warm", "gentle"),
+)  # fmt: skip
+
+
+def composed(facts, count, metadata, seed):
+    composer = Metadata() if metadata else Grammar()
+    return compose(composer, facts, count=count, seed=seed, allow_subset=metadata)
+
+
+def texts(facts, count=16, metadata=False, seed=1):
+    return [p.text for p in composed(facts, count, metadata, seed).prompts]
+
+
+def test_the_seed_decides():
+    assert texts(FULL) == texts(FULL)
+    assert texts(FULL) != texts(FULL, seed=2)
+
+
+@pytest.mark.parametrize("metadata", [False, True])
+def test_prompts_are_distinct(metadata):
+    assert len(set(texts(FULL, metadata=metadata))) == 16
+
+
+def test_sentences_read_as_sentences():
+    for text in texts(FULL):
+        assert text.endswith(".")
+        assert text[0].isupper()
+        assert "  " not in text
+
+
+def test_metadata_comes_with_and_without_type_names():
+    many = [t for seed in range(20) for t in texts(FULL, metadata=True, seed=seed)]
+    assert any("genre:" in text.lower() and "|" in text for text in many)
+    assert any("|" not in text and ":" not in text for text in many)
+    assert any(text.isupper() for text in many)
+    assert any(text.islower() for text in many)
+
+
+def test_attributes_change_places():
+    positions = {text.lower().find("d major") < text.lower().find("fiddle") for text in texts(FULL)}
+    assert positions == {True, False}
+
+
+def test_the_unknown_is_left_out():
+    for text in texts(Facts(instruments=(Heard("Flute"),))):
+        assert not any(word in text for word in ("BPM", "minor", "major", "tempo", "None", "0"))
+
+
+@pytest.mark.parametrize("name", [*PROGRAM_NAMES, DRUMS])
+def test_every_instrument_is_named_so_that_the_checker_knows_it(name):
+    facts = Facts(instruments=(Heard(name),))
+    for metadata in (False, True):
+        made = composed(facts, 4, metadata, 3)
+        assert [p.disagreements for p in made.prompts] == [()] * 4
+        assert made.rejected_drafts == 0
+
+
+@pytest.mark.parametrize("genre", GENRE_PARENTS)
+def test_every_genre_is_true_of_itself(genre):
+    assert check(f"A {genre} piece", Facts(genres=(genre,))) == []
+
+
+@pytest.mark.parametrize("mood", sorted(set(MOOD_WORDS.values())))
+def test_every_mood_is_true_of_itself(mood):
+    assert check(f"A {mood} piece", Facts(moods=(mood,))) == []
+
+
+def test_drafts_of_random_facts_are_all_true():
+    dice = random.Random(7)
+    for _ in range(150):
+        facts = random_facts(dice)
+        for metadata in (False, True):
+            made = composed(facts, 3, metadata, dice.randrange(2**32))
+            assert made.rejected_drafts == 0, [p for p in made.prompts if p.disagreements] or made
+            assert not any(p.disagreements for p in made.prompts), (facts, made.prompts)
+
+
+def test_of_other_facts_the_same_sentences_are_false():
+    dice = random.Random(8)
+    for _ in range(100):
+        facts = random_facts(dice)
+        (text,) = texts(facts, count=1)
+        other = Facts(tempo_bpm=facts.tempo_bpm + 1 if facts.tempo_bpm else None, instruments=(Heard("Agogo"),))
+        assert check(text, other, allow_subset=True)
+
+
+def random_facts(dice):
+    tempo = dice.choice([None, float(dice.randint(40, 220)), round(dice.uniform(40, 220), 2)])
+    tonic = dice.choice([None, *["C", "C#", "D", "Eb", "E", "F", "F#", "G", "Ab", "A", "Bb", "B"]])
+    names = dice.sample([*PROGRAM_NAMES, DRUMS], dice.randint(1, 7))
+    return Facts(
+        duration_s=30.0,
+        tempo_bpm=tempo,
+        tempo_changes=tempo is not None and dice.random() < 0.2,
+        tonic=tonic,
+        mode=dice.choice(["major", "minor"]) if tonic else None,
+        instruments=tuple(Heard(name, dice.random()) for name in names),
+        meter=dice.choice([None, (4, 4), (3, 4), (6, 8), (7, 8)]),
+        onset_rate_hz=dice.choice([None, 1.0, 4.0, 8.0]),
+        genres=tuple(dice.sample(sorted(GENRE_PARENTS), dice.randint(0, 2))),
+        moods=tuple(dice.sample(sorted(set(MOOD_WORDS.values())), dice.randint(0, 3))),
+        eras=dice.choice([(), ("1980s",), ("1960s",)]),
+    )

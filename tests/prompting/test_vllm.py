@@ -1,0 +1,134 @@
+"""The vLLM composer against a real HTTP server on loopback that speaks the chat-completions API."""
+
+import json
+import re
+import socket
+import time
+
+import pytest
+
+from luthier_kit.errors import Unavailable
+from luthier_prompting.checker import check
+from luthier_prompting.compose import ATTEMPTS, compose
+from luthier_prompting.examples import EXAMPLES
+from luthier_prompting.facts import Facts, Heard
+from luthier_prompting.vllm import Endpoint, Vllm
+
+FACTS = Facts(
+    tempo_bpm=120.0, tonic="F#", mode="minor", genres=("rock",), moods=("driving",),
+    instruments=(Heard("Overdriven Guitar"), Heard("Drums")),
+)  # fmt: skip
+TRUE = "Driving rock in F# minor at 120 BPM with overdriven guitar and drums."
+
+
+def vllm(url, **options):
+    return Vllm(Endpoint(url, "test-model", **{"timeout_s": 5.0, "retries": 0} | options))
+
+
+def worded(body):
+    """What a model bound by the expression would say: the attributes in their order, free words between."""
+    lines = body["messages"][-1]["content"].split("\n")[1:-1]
+    return "Here " + " and then ".join(line.partition(": ")[2] for line in lines) + "."
+
+
+def test_the_expression_of_each_request_makes_the_facts_right(chat):
+    texts = []
+
+    def answer(body):
+        text = "Music " + worded(body)[5:]
+        assert re.fullmatch(body["structured_outputs"]["regex"], text), body["structured_outputs"]["regex"]
+        texts.append(text)
+        return 200, text
+
+    chat.answer = answer
+    composed = compose(vllm(chat.url), FACTS, count=4, seed=1)
+    assert [p.disagreements for p in composed.prompts] == [()] * 4
+    assert [p.text for p in composed.prompts] == texts
+
+
+def test_attributes_are_shuffled_and_fenced_and_examples_go_before(chat):
+    chat.answer = lambda _: (200, TRUE)
+    composer = vllm(chat.url)
+    for number in range(6):
+        composer.draft(FACTS, f"{number}")
+    asked = [body["messages"] for _, body in chat.requests]
+    assert [m["role"] for m in asked[0]] == ["system", *["user", "assistant"] * len(EXAMPLES), "user"]
+    last = [messages[-1]["content"] for messages in asked]
+    assert all(text.startswith("<attributes>\n") and text.endswith("\n</attributes>") for text in last)
+    assert len(set(last)) > 1
+    assert len({tuple(sorted(text.split("\n"))) for text in last}) == 1
+
+
+@pytest.mark.parametrize(("facts", "caption"), EXAMPLES)
+def test_the_examples_are_true(facts, caption):
+    assert check(caption, facts) == []
+
+
+def test_json_schema_is_the_other_structure(chat):
+    chat.answer = lambda _: (200, json.dumps({"caption": TRUE}))
+    assert vllm(chat.url, structure="json_schema").draft(FACTS, "1") == TRUE
+    assert chat.requests[0][1]["response_format"]["type"] == "json_schema"
+
+
+def test_an_untrue_draft_is_drafted_again(chat):
+    answers = iter(["Jazz piano in C major at 90 BPM.", "Create a rock track!", TRUE])
+    chat.answer = lambda _: (200, next(answers))
+    composed = compose(vllm(chat.url), FACTS, count=1, seed=1)
+    assert composed.prompts[0].text == TRUE
+    assert composed.rejected_drafts == 2
+
+
+def test_a_prompt_that_stays_untrue_says_so(chat):
+    chat.answer = lambda _: (200, "Driving rock in G minor at 120 BPM with overdriven guitar and drums.")
+    (prompt,) = compose(vllm(chat.url), FACTS, count=1, seed=1).prompts
+    assert [(d.subject, d.stated, d.expected) for d in prompt.disagreements] == [("key", "G minor", "F# minor")]
+    assert len(chat.requests) == ATTEMPTS
+
+
+@pytest.mark.parametrize("answer", ["", "{", "null", "x" * 100_000])
+def test_nonsense_is_bounded_and_refused(chat, answer):
+    chat.answer = lambda _: (200, answer)
+    (prompt,) = compose(vllm(chat.url, structure="json_schema"), FACTS, count=1, seed=1).prompts
+    assert prompt.disagreements
+    assert len(prompt.text) <= 600
+
+
+@pytest.mark.parametrize(("status", "reason"), [(500, "VLLM_REFUSED"), (429, "VLLM_REFUSED"), (404, "VLLM_REFUSED")])
+def test_an_error_of_the_server_is_unavailable(chat, status, reason):
+    chat.answer = lambda _: (status, "secret details")
+    with pytest.raises(Unavailable) as caught:
+        vllm(chat.url).draft(FACTS, "1")
+    assert caught.value.reason == reason
+    assert "secret" not in str(caught.value)
+
+
+def test_a_busy_server_is_asked_again(chat):
+    answers = iter([(503, "busy"), (200, TRUE)])
+    chat.answer = lambda _: next(answers)
+    assert vllm(chat.url, retries=1).draft(FACTS, "1") == TRUE
+
+
+def test_a_server_that_is_down_is_unavailable():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with pytest.raises(Unavailable) as caught:
+        vllm(f"http://127.0.0.1:{port}/v1").draft(FACTS, "1")
+    assert caught.value.reason == "VLLM_UNREACHABLE"
+
+
+def test_a_server_that_does_not_answer_is_given_up(chat):
+    chat.answer = lambda _: (time.sleep(2), (200, TRUE))[1]
+    started = time.monotonic()
+    with pytest.raises(Unavailable) as caught:
+        vllm(chat.url, timeout_s=0.3).draft(FACTS, "1")
+    assert caught.value.reason == "VLLM_TIMEOUT"
+    assert time.monotonic() - started < 1.5
+
+
+def test_the_key_is_sent_and_not_shown(chat):
+    chat.answer = lambda _: (200, TRUE)
+    composer = vllm(chat.url, api_key="s3cret-key")
+    composer.draft(FACTS, "1")
+    assert chat.requests[0][0]["authorization"] == "Bearer s3cret-key"
+    assert "s3cret-key" not in f"{composer.version}{composer!r}"
