@@ -125,6 +125,16 @@ def test_without_notes_the_audio_is_asked() -> None:
     assert facts.instruments == ()
 
 
+def test_notes_that_do_not_tell_are_not_overruled_by_the_ear() -> None:
+    white_keys = (1.0, 0.0, 1.0, 0.0, 1.3, 1.0, 0.0, 1.0, 0.0, 1.5, 0.0, 1.0)  # A minor, but only just
+    heard_as_c_major = sound(chords(0, "major", 8))
+
+    facts = facts_of(heard_as_c_major, timeline(16, weights=white_keys), (0, 16), Options())
+
+    assert str(facts.estimated_key.key) == "C major"
+    assert facts.key is None
+
+
 def test_where_nobody_knows_the_fact_is_unknown() -> None:
     drone = facts_of(sound(0.1 * tone(220, 10, 0, 1)), timeline(10, on_grid=0.25), (0, 10), Options())
 

@@ -50,14 +50,15 @@ def test_trust_is_of_the_span() -> None:
 
 
 def test_key_of_the_notes_in_the_span() -> None:
-    found = timeline(60, weights=C_MAJOR).key_in((10, 40))
+    found = timeline(60, weights=C_MAJOR).key_fit((10, 40))
 
     assert found is not None
-    assert (found.key, found.source) == (Key(0, "major"), Source.NOTES)
+    assert found.sure()
+    assert found.key == Key(0, "major")
 
 
 def test_drums_alone_have_no_key() -> None:
-    assert timeline(60).key_in((0, 30)) is None
+    assert timeline(60).key_fit((0, 30)) is None
 
 
 def test_instruments_by_share_of_the_span_and_one_note_is_none() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from luthier_analysis.cutting import cut
-from luthier_analysis.facts import ClipFacts, KeyFound, Tempo
+from luthier_analysis.facts import ClipFacts, KeyFound, Source, Tempo
 from luthier_analysis.features import key, loudness, tempo
 from luthier_analysis.features.options import Options
 from luthier_analysis.features.registry import describe
@@ -14,7 +14,9 @@ from luthier_analysis.segmentation import structure
 from luthier_analysis.sound import Sound
 from luthier_analysis.timeline import Span, Timeline
 from luthier_music.audio import write_audio
+from luthier_music.keys import KeyFit
 
+NOTE_KEY_ESTIMATOR = "profile/krumhansl-temperley-albrecht"
 MIN_KEY_STRENGTH = 0.6  # of the audio estimate, to stand in for notes that do not tell
 MIN_TEMPO_CONFIDENCE = 1.0 / 5.32  # essentia calls what lies below "very low"
 FADE_IN_S, FADE_OUT_S = 0.002, 0.02  # too short to soften an onset on the bar line; long enough not to click
@@ -45,7 +47,7 @@ def facts_of(part: Sound, timeline: Timeline | None, span: Span, options: Option
         duration_s=part.duration_s,
         tempo=(timeline and timeline.tempo_in(span)) or _sure_tempo(heard_tempo),
         estimated_tempo=heard_tempo,
-        key=(timeline and timeline.key_in(span)) or _sure_key(heard_key),
+        key=_key(timeline.key_fit(span) if timeline else None, heard_key),
         estimated_key=heard_key,
         instruments=timeline.instruments_in(span) if timeline else (),
         loudness=loudness.measure(part, options),
@@ -73,5 +75,13 @@ def _sure_tempo(heard: Tempo | None) -> Tempo | None:
     return heard if heard and heard.confidence >= MIN_TEMPO_CONFIDENCE else None
 
 
-def _sure_key(heard: KeyFound | None) -> KeyFound | None:
-    return heard if heard and heard.strength >= MIN_KEY_STRENGTH else None
+def _key(fit: KeyFit | None, heard: KeyFound | None) -> KeyFound | None:
+    """The notes' key when they are sure; else the audio's, when it is and the notes do not contradict it.
+
+    Without the last condition a song in E minor whose notes lead by 0.09 is called G major with a strength of 0.84.
+    """
+    if fit and fit.sure():
+        return KeyFound(fit.key, min(1.0, fit.margin), Source.NOTES, NOTE_KEY_ESTIMATOR)
+    if heard is None or heard.strength < MIN_KEY_STRENGTH:
+        return None
+    return heard if fit is None or fit.key == heard.key else None

@@ -17,11 +17,12 @@ from luthier_analysis.timeline import Span, Timeline
 LENGTH_COST = 4.0  # times the squared relative distance from the wanted length
 CUT_COST = 0.5  # for each end of a clip, times 1 - quality
 SILENCE_COST = 1.0  # times the clip's silent share
-SKIP_COST = 1.5  # per wanted length of sounding music that is left out
+SKIP_COST = 4.0  # per wanted length of sounding music that is left out
 MAX_SILENT_SHARE = 0.5  # a clip that is silent for longer is none
-PHRASE_QUALITY = {4: 0.4, 2: 0.2}  # bars since the section began are a multiple of this
+PHRASE_QUALITY = {8: 0.2, 4: 0.15, 2: 0.05}  # added up for a bar line that begins a phrase of so many bars
 NOVELTY_QUALITY = 0.6
-STRONG_NOVELTY = 0.3  # at which a boundary counts in full
+STRONG_NOVELTY = 0.3  # the song's strongest boundary counts in full, unless it is weaker than this
+LATE_PHRASE = 1.25  # how much more must be new elsewhere before phrases are said not to begin with the first bar
 
 
 @dataclass(frozen=True)
@@ -61,13 +62,20 @@ def _whole(sound: Sound, plan: Plan) -> Cuts:
 
 def _bar_lines(sound: Sound, shape: Structure, timeline: Timeline) -> _Moments:
     times = np.unique(np.minimum(timeline.bar_lines(), sound.duration_s))
-    starts = [int(np.argmin(np.abs(times - section.start_s))) for section in shape.sections]
-    quality = np.empty(len(times))
-    for i, time in enumerate(times):
-        since = i - max((start for start in starts if start <= i), default=0)
-        phrase = next((gain for bars, gain in PHRASE_QUALITY.items() if since % bars == 0), 0.0)
-        quality[i] = phrase + _novelty_quality(shape, float(time))
+    novelty = np.array([_novelty_quality(shape, float(time)) for time in times])
+    quality = novelty + _phrases(novelty)
+    quality[[0, -1]] = 1.0
     return _Moments(times, quality)
+
+
+def _phrases(novelty: np.ndarray) -> np.ndarray:
+    """Quality of each bar line as the beginning of a phrase: phrases begin where, on average, most is new."""
+    quality = np.zeros(len(novelty))
+    for bars, gain in PHRASE_QUALITY.items():
+        new = [novelty[first::bars].mean() for first in range(min(bars, len(novelty)))]
+        newest = int(np.argmax(new))
+        quality[newest if new[newest] > LATE_PHRASE * new[0] else 0 :: bars] += gain
+    return quality
 
 
 def _quiet_moments(sound: Sound, shape: Structure) -> _Moments:
@@ -86,7 +94,7 @@ def _quiet_moments(sound: Sound, shape: Structure) -> _Moments:
 
 
 def _novelty_quality(shape: Structure, time_s: float) -> float:
-    return NOVELTY_QUALITY * min(1.0, shape.novelty_near(time_s) / STRONG_NOVELTY)
+    return NOVELTY_QUALITY * shape.novelty_near(time_s) / max(STRONG_NOVELTY, float(shape.novelty.max(initial=0.0)))
 
 
 def _shortest_path(moments: _Moments, sound: Sound, plan: Plan) -> list[Span]:

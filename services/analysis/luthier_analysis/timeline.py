@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from luthier_analysis.facts import InstrumentShare, KeyFound, Source, Tempo
-from luthier_music.keys import MIN_MARGIN, KeyFit, find_key
+from luthier_analysis.facts import InstrumentShare, Source, Tempo
+from luthier_music.keys import KeyFit, fit_key
 
 MIN_ONSETS = 8  # fewer prove nothing about a grid
 MIN_ON_GRID = 0.6  # share of the onsets on the grid from which on the map is trusted; by chance 0.25 are
@@ -18,7 +18,6 @@ STEADY_WITHIN = 0.02  # of the span's median tempo, the tolerance of Accuracy 1
 STEADY_SHARE = 0.98  # of the span's time within that
 MIN_INSTRUMENT_SHARE = 0.1  # of the span, and at least ...
 MIN_INSTRUMENT_S = 1.0  # ... this long: one note is not an instrument of the clip
-NOTE_KEY_ESTIMATOR = "profile/krumhansl-temperley-albrecht"
 
 Span = tuple[float, float]
 
@@ -84,16 +83,13 @@ class Timeline:
         changes = bool(steady < STEADY_SHARE)
         return Tempo(mean if changes else median, Source.TEMPO_MAP, changes=changes)
 
-    def key_in(self, span: Span) -> KeyFound | None:
-        """Key of the span's notes; None where the lead over the second best key is too small."""
+    def key_fit(self, span: Span) -> KeyFit | None:
+        """The key that fits the span's notes best, sure or not; None where no notes tell."""
         weights = np.zeros(12)
         for bar in self._bars_in(span):
             share = _overlap(span, (bar.start_s, bar.end_s)) / (bar.end_s - bar.start_s)
             weights += share * np.asarray(bar.pitch_class_weights)
-        fit: KeyFit | None = find_key(weights.tolist(), MIN_MARGIN)
-        if fit is None:
-            return None
-        return KeyFound(fit.key, min(1.0, fit.margin), Source.NOTES, NOTE_KEY_ESTIMATOR)
+        return fit_key(weights.tolist())
 
     def instruments_in(self, span: Span) -> tuple[InstrumentShare, ...]:
         """Instruments that sound long enough in the span, by share, highest first; same names are joined."""
