@@ -33,7 +33,7 @@ def test_a_candidate_worse_than_its_baseline_is_refused_with_numbers(platform) -
     platform.inference.makes |= {"base": obeys, "tuned": deaf}
     evaluation = platform.done()
 
-    with pytest.raises(FailedPrecondition, match="tempo_accuracy_1 is worse than the baseline's by 0.875") as error:
+    with pytest.raises(FailedPrecondition, match=r"tempo_accuracy_1 is worse than the baseline's by 0\.875") as error:
         platform.promote(evaluation_id=evaluation.evaluation_id)
 
     assert error.value.reason == "PROMOTION_REFUSED"
@@ -105,3 +105,10 @@ def test_who_and_why_must_be_said(platform, fields: dict, field: str) -> None:
     with pytest.raises(InvalidRequest) as error:
         platform.promote(**fields)
     assert [name for name, _ in error.value.violations] == [field]
+
+
+def test_a_few_rows_are_no_proof_that_a_model_is_worse(platform) -> None:
+    platform.inference.makes |= {"base": obeys, "tuned": deaf}
+    evaluation = platform.done(max_rows=2)
+
+    assert platform.promote(evaluation_id=evaluation.evaluation_id).model == "current@1"

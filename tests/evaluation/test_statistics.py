@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from luthier_evaluation.statistics import deaf_level, interval
+from luthier_evaluation.statistics import deaf_level, interval, sign_flip_p
 
 
 def test_the_interval_of_a_proportion_is_near_the_normal_one_when_rows_are_many() -> None:
@@ -59,3 +59,15 @@ def test_the_deaf_level_of_thousands_of_rows_is_found_in_bounded_time() -> None:
     level = deaf_level(references, references[::-1], lambda a, b: float(a == b))
 
     assert level == pytest.approx(1 / 24, abs=0.01)
+
+
+def test_the_sign_flip_test_is_exact_for_few_rows() -> None:
+    assert sign_flip_p([1.0] * 7 + [0.0]) == 2 / 2**7  # only all plus and all minus are as far
+    assert sign_flip_p([1.0, 1.0, 1.0, -1.0]) == 10 / 16  # |sum| >= 2: four and four, one and one
+    assert sign_flip_p([0.0, 0.0]) == 1.0
+    assert sign_flip_p([1.0]) == 1.0  # one row proves nothing
+
+
+def test_the_sign_flip_test_of_many_rows_follows_the_normal_distribution() -> None:
+    # 60 of 100 rows better: z = 2, two-sided p = 0.0455, and a little more for the steps of the binomial.
+    assert sign_flip_p([1.0] * 60 + [-1.0] * 40) == pytest.approx(0.057, abs=0.01)

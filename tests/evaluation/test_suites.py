@@ -7,7 +7,11 @@ import pytest
 from luthier_evaluation import suite as suites
 from luthier_music.keys import ALL_KEYS
 
-FROZEN = {"paper-key": (192, "28605458c5140dc0b0b1dd2680adc9df18d05ca846103a75ee877e0dbde399fc"), "paper-tempo": (172, "807544107e7a5629559228e75f1ccfe455c691d6ed3d0e4e777eaefa891077d3"), "quick": (8, "e6dc6c8e1b39c19e88d787b3d4d2cf09edc1245ce5cc238f22754946e9b5ed2a")}
+FROZEN = {
+    "paper-key": (192, "28605458c5140dc0b0b1dd2680adc9df18d05ca846103a75ee877e0dbde399fc"),
+    "paper-tempo": (172, "807544107e7a5629559228e75f1ccfe455c691d6ed3d0e4e777eaefa891077d3"),
+    "quick": (8, "e6dc6c8e1b39c19e88d787b3d4d2cf09edc1245ce5cc238f22754946e9b5ed2a"),
+}
 
 
 def test_the_shipped_suites_are_these() -> None:

@@ -61,7 +61,8 @@ def _request(run: Run, plan: Plan, with_suite: bool) -> evaluation_pb2.CreateEva
 
 
 def _score(score: Mapping[str, Any]) -> evaluation_pb2.Score:
-    return evaluation_pb2.Score(**{key: value for key, value in score.items() if value is not None})
+    fields = evaluation_pb2.Score.DESCRIPTOR.fields_by_name
+    return evaluation_pb2.Score(**{key: value for key, value in score.items() if value is not None and key in fields})
 
 
 def _timestamp(text: str) -> Timestamp:

@@ -1,7 +1,7 @@
 """Promotion: a model version becomes the current one of a name, because an evaluation speaks for it.
 
 Gates: the evaluation has succeeded and covers this very digest, few of its rows failed, and against its baseline no
-gate metric is worse beyond chance (the upper end of the paired difference's 95 % interval is not below 0). With
+gate metric is worse beyond chance (one-sided sign-flip test over paired rows, 5 % over all gate metrics together). With
 `force` a person overrules them; which gates failed, and the reason, stay in the version. Promoting an older digest is
 a rollback: the evaluation recorded when it was promoted under this name speaks for it again.
 """
@@ -19,6 +19,7 @@ from luthier_kit.errors import FailedPrecondition, NotFound
 from luthier_kit.models import ModelVersion
 from luthier_kit.runs import SUCCEEDED, Run, RunLog
 
+SIGNIFICANT = 0.05  # over all gate metrics together, shared evenly among them (Bonferroni)
 MOST_FAILED = 0.1  # share of rows; beyond it the scores speak of too little
 
 
@@ -88,10 +89,10 @@ def _worse(scores: Sequence[Mapping[str, Any]], difference: str) -> list[str]:
     gates = {metric.name for metric in METRICS if metric.gate}
     return [
         f"{score['metric']} is worse than the baseline's by {-score['value']:.3f} "
-        f"(95 % interval of the difference {score['low']:+.3f} to {score['high']:+.3f})"
+        f"(95 % interval of the difference {score['low']:+.3f} to {score['high']:+.3f}, p = {score['p'] / 2:.2g})"
         for score in scores
         if difference and score["model"] == difference and score["metric"] in gates
-        if score["high"] is not None and score["high"] < 0
+        if score["p"] is not None and score["value"] < 0 and score["p"] / 2 < SIGNIFICANT / len(gates)
     ]
 
 

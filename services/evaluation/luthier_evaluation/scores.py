@@ -1,12 +1,14 @@
 """The table of scores: every metric for every model, with n, chance level and interval, and the paired difference."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from luthier_evaluation.measurement import Measurement
 from luthier_evaluation.metrics import ABSENT, METRICS, Metric, Pairs
 from luthier_evaluation.plan import Plan
-from luthier_evaluation.statistics import Interval, interval
+from luthier_evaluation.statistics import Interval, interval, sign_flip_p
+
+FEW_ROWS = 20
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,8 @@ class Score:
     low: float | None = None
     high: float | None = None
     note: str = ""
+    p: float | None = None
+    """Of a paired difference: two-sided p of the sign-flip test."""
 
 
 def table(plan: Plan, measurements: Sequence[Measurement]) -> list[Score]:
@@ -52,7 +56,7 @@ def _score(metric: Metric, model: str, pairs: Pairs) -> Score:
     if found is None:
         return Score(metric.name, model, note="not computed: no row to which it applies")
     chance = metric.chance(pairs) if metric.chance else None
-    notes = [_caution(found), chance.note if chance else ""]
+    notes = [caution(found.n, found.low, found.high), chance.note if chance else ""]
     return _filled(metric.name, model, found, "; ".join(filter(None, notes)), chance.value if chance else None)
 
 
@@ -60,17 +64,21 @@ def _difference(metric: Metric, name: str, baseline: Pairs, candidate: Pairs) ->
     before = {made.row: metric.of(row, made) for row, made in baseline}
     after = {made.row: metric.of(row, made) for row, made in candidate}
     both = [(before[row], after[row]) for row in sorted(before.keys() & after.keys())]
-    found = interval([new - old for old, new in both if old is not None and new is not None])
+    differences = [new - old for old, new in both if old is not None and new is not None]
+    found = interval(differences)
     if found is None:
         return Score(metric.name, name, note="not computed: no row that both models have")
-    return _filled(metric.name, name, found, "; ".join(filter(None, ["paired by row", _caution(found)])), None)
+    p = sign_flip_p(differences)
+    notes = [f"paired by row, sign-flip p = {p:.3g}", caution(found.n, found.low, found.high)]
+    return replace(_filled(metric.name, name, found, "; ".join(filter(None, notes)), None), p=p)
 
 
 def _filled(metric: str, model: str, found: Interval, note: str, chance: float | None) -> Score:
     return Score(metric, model, found.mean, found.n, chance, found.low, found.high, note)
 
 
-def _caution(found: Interval) -> str:
-    if found.low == found.high:
-        return f"all {found.n} rows alike: the interval cannot show how sure this is"
-    return f"only {found.n} rows: the interval is rough" if found.n < 20 else ""
+def caution(n: int, low: float | None, high: float | None) -> str:
+    """What to mind about an interval over `n` rows; empty = nothing."""
+    if low == high:
+        return "all rows alike: the interval cannot show how sure this is"
+    return f"fewer than {FEW_ROWS} rows: the interval is rough" if n < FEW_ROWS else ""

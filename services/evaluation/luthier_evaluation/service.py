@@ -1,7 +1,5 @@
 """Translates EvaluationService's messages to the domain and back."""
 
-# ruff: noqa: ARG002
-
 from collections.abc import Iterator
 
 import grpc

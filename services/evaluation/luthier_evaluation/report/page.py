@@ -10,7 +10,7 @@ from luthier_evaluation.measurement import Measurement
 from luthier_evaluation.metrics import ABSENT, METRICS
 from luthier_evaluation.plan import Plan
 from luthier_evaluation.report import listening, plots, wording
-from luthier_evaluation.scores import Score, difference_name
+from luthier_evaluation.scores import Score, caution, difference_name
 from luthier_kit.artifacts import Artifacts
 from luthier_music.tempo import accuracy_1, accuracy_2
 
@@ -69,7 +69,7 @@ def _score_rows(plan: Plan, table: Sequence[Score]) -> list[dict[str, Any]]:
                 "scores": found,
                 "difference": difference,
                 "plot": Markup(plots.intervals(marks, low, high)) if marks else "",  # noqa: S704  our own SVG, escaped
-                "notes": sorted({note for s in found for note in s.note.split("; ") if note}),
+                "notes": sorted({caution(s.n, s.low, s.high) for s in found if s.value is not None} - {""}),
             }
         )
     return rows

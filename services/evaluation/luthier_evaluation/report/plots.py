@@ -6,7 +6,7 @@ from html import escape
 
 BASELINE, CANDIDATE = "#8a94a6", "#0b7a75"
 INK, FAINT, LINE = "#1d2433", "#667085", "#d9dee7"
-WIDTH, HEIGHT, MARGIN = 460, 400, 46
+WIDTH, HEIGHT, MARGIN, RIGHT = 480, 400, 46, 52
 Scale = Callable[[float], float]
 
 
@@ -36,13 +36,13 @@ def scatter(series: Sequence[tuple[str, str, Sequence[Point]]]) -> str:
     points = [point for _, _, found in series for point in found]
     low, high = _range([value for point in points for value in (point.asked, point.made)])
     asked_low, asked_high = _range([point.asked for point in points])
-    x = _scale(asked_low, asked_high, MARGIN, WIDTH - 14)
+    x = _scale(asked_low, asked_high, MARGIN, WIDTH - RIGHT)
     y = _scale(low, high, HEIGHT - MARGIN, 14)
     parts = [_frame("Tempo asked for (BPM)", "Tempo measured (BPM)")]
     parts += [_tick_x(x(v), v) for v in _ticks(asked_low, asked_high)] + [_tick_y(y(v), v) for v in _ticks(low, high)]
     parts += [
         _line(factor, name, (asked_low, asked_high), (low, high), x, y)
-        for factor, name in ((1, "= asked"), (2, "× 2"), (0.5, "× ½"))
+        for factor, name in ((1, "as asked"), (2, "× 2"), (0.5, "× ½"))
     ]
     for index, (_, colour, found) in enumerate(series):
         parts += [_dot(x(p.asked), y(p.made), colour, p.label, hollow=len(series) > 1 and index == 0) for p in found]
@@ -116,8 +116,8 @@ def _ticks(low: float, high: float) -> list[int]:
 
 def _frame(x_title: str, y_title: str) -> str:
     return (
-        f'<rect x="{MARGIN}" y="14" width="{WIDTH - MARGIN - 14}" height="{HEIGHT - MARGIN - 14}" fill="#fff" '
-        f'stroke="{LINE}"/><text x="{(WIDTH + MARGIN) / 2}" y="{HEIGHT - 8}" class="axis" text-anchor="middle">'
+        f'<rect x="{MARGIN}" y="14" width="{WIDTH - MARGIN - RIGHT}" height="{HEIGHT - MARGIN - 14}" fill="#fff" '
+        f'stroke="{LINE}"/><text x="{(WIDTH + MARGIN - RIGHT) / 2}" y="{HEIGHT - 8}" class="axis" text-anchor="middle">'
         f'{x_title}</text><text transform="translate(12 {HEIGHT / 2 - 10}) rotate(-90)" class="axis" '
         f'text-anchor="middle">{y_title}</text>'
     )
@@ -133,7 +133,7 @@ def _tick_x(x: float, value: float) -> str:
 
 def _tick_y(y: float, value: float) -> str:
     return (
-        f'<line x1="{MARGIN}" y1="{y:.1f}" x2="{WIDTH - 14}" y2="{y:.1f}" stroke="#eef1f5"/>'
+        f'<line x1="{MARGIN}" y1="{y:.1f}" x2="{WIDTH - RIGHT}" y2="{y:.1f}" stroke="#eef1f5"/>'
         f'<text x="{MARGIN - 5}" y="{y + 3.5:.1f}" class="tick" text-anchor="end">{value:g}</text>'
     )
 
@@ -146,8 +146,8 @@ def _line(factor: float, name: str, asked: tuple[float, float], made: tuple[floa
     dash = "" if factor == 1 else ' stroke-dasharray="4 4"'
     return (
         f'<line x1="{x(start):.1f}" y1="{y(start * factor):.1f}" x2="{x(end):.1f}" y2="{y(end * factor):.1f}" '
-        f'stroke="{FAINT}" stroke-width="1"{dash}/><text x="{x(end) - 4:.1f}" y="{y(end * factor) + 13:.1f}" '
-        f'class="tick" text-anchor="end">{name}</text>'
+        f'stroke="{FAINT}" stroke-width="1"{dash}/><text x="{x(end) + 5:.1f}" y="{y(end * factor) + 4:.1f}" '
+        f'class="tick">{name}</text>'
     )
 
 

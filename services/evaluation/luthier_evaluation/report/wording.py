@@ -11,14 +11,17 @@ from luthier_music.keys import Key, weighted_score
 
 RELATIONS = {1.0: "exact", 0.5: "a fifth above", 0.3: "relative", 0.2: "parallel", 0.0: "other"}
 
+SIGNIFICANT = 0.05
+
 
 def number(value: float | None, unit: str, *, signed: bool = False) -> str:
-    """`62.5 %` for shares, else two decimals and the unit; a dash for None."""
+    """`62.5 %` for shares, `−14.2 LUFS`, else two decimals and the unit; a dash for None. Spaces do not break."""
     if value is None:
         return "–"
     sign = "+" if signed else ""
-    text = f"{100 * value:{sign}.1f} %" if unit == "share" else f"{value:{sign}.2f} {unit}"
-    return text.replace("-", "−")
+    digits = 1 if unit in ("share", "LUFS") else 2
+    text = f"{100 * value:{sign}.1f} %" if unit == "share" else f"{value:{sign}.{digits}f} {unit}"
+    return text.replace("-", "−").replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def with_interval(score: Score, unit: str, *, signed: bool = False) -> str:
@@ -37,7 +40,7 @@ def summary(plan: Plan, table: Sequence[Score]) -> list[str]:
         score = cells[metric.name, plan.candidate.label]
         if not metric.gate or score.value is None:
             continue
-        text = f"{metric.title}: {plan.candidate.label} reaches {number(score.value, metric.unit)} of {score.n} rows"
+        text = f"{metric.title}: {plan.candidate.label} scores {number(score.value, metric.unit)} on {score.n} rows"
         if score.chance is not None:
             text += f", chance {number(score.chance, metric.unit)}{_beats_chance(score)}"
         difference = cells.get((metric.name, difference_name(plan)))
@@ -72,7 +75,7 @@ def _beats_chance(score: Score) -> str:
 
 
 def _conclusion(difference: Score) -> str:
-    assert difference.low is not None and difference.high is not None  # noqa: PT018
-    if difference.low > 0:
-        return "better beyond chance"
-    return "worse beyond chance" if difference.high < 0 else "not told apart by these rows"
+    assert difference.p is not None and difference.value is not None  # noqa: PT018
+    if difference.p >= SIGNIFICANT:
+        return f"not told apart by these rows (p = {difference.p:.2g})"
+    return f"{'better' if difference.value > 0 else 'worse'} beyond chance (p = {difference.p:.2g})"

@@ -1,0 +1,74 @@
+"""`python -m luthier_evaluation`, killed with -9 in the middle: the next process finishes, and repeats no row."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+from loopback import Analysis, Inference, analysis_service, deaf, inference_service, obeys
+
+from luthier.evaluation.v1 import evaluation_pb2 as pb
+from luthier.evaluation.v1.evaluation_pb2_grpc import EvaluationServiceStub
+from luthier_kit.client import Client
+from luthier_kit.testing import running
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def process(environ: dict[str, str]) -> Iterator[subprocess.Popen]:
+    started = subprocess.Popen([sys.executable, "-m", "luthier_evaluation"], env={**os.environ, **environ})
+    try:
+        yield started
+    finally:
+        started.terminate()
+        started.wait(timeout=30)
+
+
+@pytest.mark.slow
+def test_a_killed_service_is_followed_by_one_that_finishes(store, tmp_path: Path) -> None:
+    def slowly(request: object, row: int) -> object:
+        time.sleep(0.5)
+        return obeys(request, row)
+
+    inference = Inference(store, {"base": deaf, "tuned": slowly})
+    with ExitStack() as stack:
+        port = free_port()
+        environ = {
+            "LUTHIER_ADDRESS": f"127.0.0.1:{port}",
+            "LUTHIER_METRICS_ADDRESS": "127.0.0.1:0",
+            "LUTHIER_STORE_FOLDER": str(tmp_path / "store"),
+            "LUTHIER_INFERENCE_ADDRESS": stack.enter_context(running(inference_service(inference))),
+            "LUTHIER_ANALYSIS_ADDRESS": stack.enter_context(running(analysis_service(Analysis(store, tmp_path)))),
+            "LUTHIER_ROWS_IN_FLIGHT": "1",
+        }
+        client = Client(f"127.0.0.1:{port}", EvaluationServiceStub)
+        stack.callback(client.close)
+        request = pb.CreateEvaluationRequest(
+            request_id="r", candidate_model="tuned", suite_name="quick", seconds_total=4
+        )
+        with process(environ) as first:
+            created = client.call("CreateEvaluation", request, patience_s=30).evaluation
+            while len(inference.calls) < 3:
+                time.sleep(0.05)
+            first.send_signal(signal.SIGKILL)
+            first.wait()
+        before = list(inference.calls)
+
+        with process(environ):
+            watch = pb.WatchEvaluationRequest(evaluation_id=created.evaluation_id)
+            *_, last = client.stream("WatchEvaluation", watch, timeout_s=120, patience_s=30)
+
+        assert last.evaluation.state == pb.EVALUATION_STATE_SUCCEEDED
+        assert len(inference.calls) <= len(before) + 8 - 2  # at most the row in work is done twice
+        assert {row for _, row in inference.calls} == set(range(8))
