@@ -1,5 +1,6 @@
 """What rendering tests share."""
 
+import socket
 from pathlib import Path
 
 import numpy as np
@@ -27,3 +28,11 @@ def scratch(tmp_path: Path) -> Path:
 def _no_numpy_surprises() -> None:
     """A division by zero or an invalid number is an error in tests."""
     np.seterr(divide="raise", invalid="raise")
+
+
+@pytest.fixture
+def unused_port() -> int:
+    """A loopback port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

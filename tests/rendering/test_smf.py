@@ -1,5 +1,6 @@
 """Reading bytes: what hurts other readers is named, and what is sound reads as mido reads it."""
 
+import random
 from pathlib import Path
 
 import mido
@@ -12,7 +13,7 @@ from luthier_rendering.midi import load_song
 from luthier_rendering.smf import read_smf
 from luthier_rendering.timeline import timeline
 
-from .midi_making import OFF, ON, TICKS, chunk, header, meter, midi_bytes, note, notes
+from .midi_making import OFF, ON, TICKS, chunk, header, meter, midi_bytes, note, notes, tempo
 
 GOOD = header() + chunk(ON + OFF)
 TEMPO_0 = b"\x00\xff\x51\x03\x00\x00\x00"
@@ -125,3 +126,27 @@ def _events(track: mido.MidiTrack) -> list[tuple[int, int, int, int]]:
             status, first, *second = message.bytes()
             found.append((tick, status, first, second[0] if second else 0))
     return found
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_damaged_file_is_read_or_refused_and_nothing_else(seed: int) -> None:
+    damage = random.Random(seed)
+    whole = midi_bytes([meter(3, 4), tempo(97), *notes([60, 64, 67, 72] * 6)], notes([36, 38] * 8, channel=9))
+    reasons = {_outcome(_damaged(whole, damage)) for _ in range(250)}
+    assert all(reason.startswith("MIDI_") for reason in reasons - {"read"})
+    assert len(reasons) > 3
+
+
+def _damaged(whole: bytes, damage: random.Random) -> bytes:
+    data = bytearray(whole)
+    for _ in range(damage.randint(1, 6)):
+        data[damage.randrange(len(data))] = damage.randrange(256)
+    return bytes(data[: damage.randint(0, len(data))] if damage.random() < 0.3 else data)
+
+
+def _outcome(data: bytes) -> str:
+    try:
+        timeline(load_song(data))
+    except InvalidRequest as refusal:
+        return refusal.reason
+    return "read"

@@ -1,0 +1,159 @@
+"""The service over real gRPC: what is asked is done once, and what is wrong is answered as the table says."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from luthier.common.v1.common_pb2 import ArtifactRef
+from luthier.rendering.v1 import rendering_pb2 as pb
+from luthier.rendering.v1.rendering_pb2_grpc import RenderingServiceStub
+from luthier_kit.artifacts import Artifacts, open_artifacts
+from luthier_kit.client import Client
+from luthier_kit.errors import FailedPrecondition, InvalidRequest, LuthierError, NotFound, PermissionDenied
+from luthier_kit.settings import SettingsError, load
+from luthier_kit.testing import running
+from luthier_music.audio import audio_info
+from luthier_rendering.__main__ import build
+from luthier_rendering.settings import RenderingSettings
+
+from .midi_making import control, midi_bytes, name, notes, program
+
+SONG = midi_bytes([name("Lead"), program(73), *notes([60, 64, 67])], notes([36, 38, 36], channel=9))
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> RenderingSettings:
+    folder = tmp_path_factory.mktemp("rendering")
+    return RenderingSettings(address="127.0.0.1:0", slots=1, store_folder=folder / "store", scratch=folder)
+
+
+@pytest.fixture(scope="module")
+def client(settings: RenderingSettings) -> Iterator[Client]:
+    with running(build(settings), settings) as address:
+        client = Client(address, RenderingServiceStub)
+        yield client
+        client.close()
+
+
+@pytest.fixture(scope="module")
+def store(settings: RenderingSettings) -> Artifacts:
+    return open_artifacts(settings)
+
+
+def render(client: Client, midi: ArtifactRef, **options: object) -> pb.RenderSongResponse:
+    return client.call("RenderSong", pb.RenderSongRequest(midi=midi, **options), timeout_s=120)
+
+
+def test_a_song_is_rendered_once(client: Client, store: Artifacts, tmp_path: Path) -> None:
+    midi = store.put_bytes("midi", SONG, "mid", "audio/midi")
+    first, second = render(client, midi), render(client, midi)
+    assert (first.action.reused, second.action.reused) == (False, True)
+    assert second.mix == first.mix
+    assert audio_info(store.fetch(first.mix, tmp_path)).duration_s == pytest.approx(first.timeline.duration_s, abs=1e-4)
+    assert [(s.name, s.activity.instrument) for s in first.stems] == [("Lead", "Flute"), ("", "Drums")]
+    assert first.mix_peak_dbfs <= -1.0 + 1e-6
+    assert (first.backend, first.sample_rate_hz, first.stem_loudness_lufs, first.stem_jitter_db) == (
+        "soundfont", 44_100, -24.0, 3.0,
+    )  # fmt: skip
+
+
+def test_lineage_leads_back_to_file_and_soundfont(client: Client, store: Artifacts) -> None:
+    midi = store.put_bytes("midi", SONG, "mid", "audio/midi")
+    lineage = render(client, midi).action.lineage
+    assert list(lineage.inputs) == [midi.sha256]
+    assert len(lineage.versions["soundfont"]) == 64
+    assert lineage.seed == render(client, midi).seed == int(midi.sha256[:13], 16)
+
+
+def test_another_seed_or_level_is_another_action(client: Client, store: Artifacts) -> None:
+    midi = store.put_bytes("midi", SONG, "mid", "audio/midi")
+    usual, other = render(client, midi), render(client, midi, seed=7, mix_loudness_lufs=-23.0, mix_only=True)
+    assert other.seed == 7
+    assert other.mix_loudness_lufs == pytest.approx(-23.0, abs=0.05)
+    assert other.action.action_key != usual.action.action_key
+    assert not other.stems
+
+
+def test_inspection_tells_facts_faults_and_the_same_fingerprint(client: Client, store: Artifacts) -> None:
+    midi = store.put_bytes("midi", SONG, "mid", "audio/midi")
+    found = client.call("InspectMidi", pb.InspectMidiRequest(midi=midi), timeout_s=30)
+    assert (found.tracks, found.notes, found.format, found.ticks_per_beat) == (2, 6, 1, 480)
+    assert found.duration_s == pytest.approx(1.5)
+    assert [fault.reason for fault in found.faults] == ["TEMPO_IS_DEFAULT"]
+    assert found.fingerprint == render(client, midi).fingerprint
+    assert found.timeline == render(client, midi).timeline
+
+
+def test_instruments_are_listed_with_digests(client: Client) -> None:
+    listed = client.call("ListInstruments", pb.ListInstrumentsRequest(), timeout_s=30)
+    assert {one.program for one in listed.instruments if not one.is_drum} == set(range(128))
+    assert any(one.is_drum and one.instrument == "Drums" for one in listed.instruments)
+    assert not listed.unavailable
+
+
+@pytest.mark.parametrize(
+    ("options", "field", "bound"),
+    [
+        ({"backend": "kazoo"}, "backend", "soundfont, vst3"),
+        ({"mix_loudness_lufs": 0.0}, "mix_loudness_lufs", "between -40 and -6"),
+        ({"mix_loudness_lufs": float("nan")}, "mix_loudness_lufs", "between -40 and -6"),
+        ({"stem_loudness_lufs": -51.0}, "stem_loudness_lufs", "between -50 and -10"),
+        ({"stem_jitter_db": 13.0}, "stem_jitter_db", "between 0 and 12"),
+    ],
+)
+def test_a_value_beyond_its_bound_is_refused(
+    client: Client, store: Artifacts, options: dict, field: str, bound: str
+) -> None:
+    with pytest.raises(InvalidRequest) as refusal:
+        render(client, store.put_bytes("midi", SONG, "mid"), **options)
+    (violation,) = refusal.value.violations
+    assert violation[0] == field
+    assert bound in violation[1]
+
+
+def test_hostile_files_are_refused_and_silent_ones_are_remembered(client: Client, store: Artifacts) -> None:
+    silent = midi_bytes([control(7, 0), *notes([60])])
+    for data, reason in ((b"", "MIDI_EMPTY"), (SONG[:40], "MIDI_TRUNCATED"), (silent, "MIDI_SILENT")):
+        for _ in range(2):
+            with pytest.raises(InvalidRequest) as refusal:
+                render(client, store.put_bytes("midi", data, "mid"))
+            assert refusal.value.reason == reason
+
+
+def test_a_plugin_back_end_that_is_not_configured_is_said(client: Client, store: Artifacts) -> None:
+    with pytest.raises(FailedPrecondition) as refusal:
+        render(client, store.put_bytes("midi", SONG, "mid"), backend="vst3")
+    assert refusal.value.reason == "BACKEND_NOT_CONFIGURED"
+
+
+def test_references_that_are_wrong_are_answered_as_the_table_says(client: Client, store: Artifacts) -> None:
+    good = store.put_bytes("midi", SONG, "mid")
+    render(client, good)
+    unknown = ArtifactRef(bucket=good.bucket, key=f"midi/{'0' * 64}.mid", sha256="0" * 64)
+    elsewhere = ArtifactRef(bucket="private", key=good.key, sha256=good.sha256)
+    digest = ArtifactRef(bucket=good.bucket, key=good.key, sha256="0" * 64)
+    huge = store.put_bytes("midi", bytes(9 << 20), "mid")
+    cases: list[tuple[ArtifactRef, type[LuthierError], str]] = [
+        (ArtifactRef(), InvalidRequest, "INVALID_REQUEST"),
+        (unknown, NotFound, "ARTIFACT_NOT_FOUND"),
+        (elsewhere, PermissionDenied, "BUCKET_NOT_ALLOWED"),
+        (digest, FailedPrecondition, "ARTIFACT_DIGEST_MISMATCH"),
+        (huge, InvalidRequest, "ARTIFACT_TOO_LARGE"),
+    ]
+    for midi, kind, reason in cases:
+        with pytest.raises(kind) as refusal:
+            render(client, midi)
+        assert refusal.value.reason == reason
+
+
+def test_no_scratch_is_left_behind(client: Client, settings: RenderingSettings, store: Artifacts) -> None:
+    render(client, store.put_bytes("midi", SONG, "mid"))
+    assert [path.name for path in settings.scratch.iterdir()] == ["store"]
+
+
+def test_settings_that_are_wrong_are_all_named() -> None:
+    with pytest.raises(SettingsError) as fault:
+        load(RenderingSettings, {"LUTHIER_BACKEND": "kazoo", "LUTHIER_RENDER_TIMEOUT_S": "0"})
+    assert "LUTHIER_BACKEND" in str(fault.value)
+    assert "LUTHIER_RENDER_TIMEOUT_S" in str(fault.value)
