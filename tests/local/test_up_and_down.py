@@ -20,7 +20,7 @@ def test_up_brings_every_service_to_serving_and_prints_a_line_each(installation:
     for service in SERVICES:
         row = installation.services()[service.name]
         assert health.serving(str(row["address"]))
-        line = next(line for line in done.stdout.splitlines() if line.startswith(service.name))
+        line = next(line for line in done.stdout.splitlines() if line.startswith(f"{service.name} "))
         assert str(row["address"]) in line
         assert str(row["metrics"]) in line
         assert str(row["pid"]) in line
@@ -70,7 +70,9 @@ def test_a_killed_service_is_back_at_the_same_address_within_seconds(installatio
 
     eventually(lambda: not health.serving(str(row["address"])), 1)
     assert eventually(lambda: health.serving(str(row["address"])), 5) < 3
-    assert installation.ps()["rendering"]["pid"] != row["pid"]
+    now = installation.ps()["rendering"]["pid"]
+    assert now != row["pid"]
+    eventually(lambda: installation.services()["rendering"]["pid"] == now, 5)
 
 
 def test_services_of_a_killed_supervisor_are_replaced(installation: Installation) -> None:

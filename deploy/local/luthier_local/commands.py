@@ -8,7 +8,7 @@ from typing import Any
 
 from luthier_local import health, leftovers, ports, programs, store
 from luthier_local.catalogue import SERVICES, Program
-from luthier_local.home import Home, read_json, write_json
+from luthier_local.home import Home, amended, read_json, write_json
 from luthier_local.supervisor import Supervisor
 from luthier_local.waiting import until_serving
 
@@ -159,7 +159,9 @@ def _record(
     home: Home, supervisor: Supervisor, addresses: dict[str, dict[str, str]], remembered: dict[str, Any]
 ) -> None:
     """services.json: what runs now. Ports of services left out this time are kept for the next."""
-    states = supervisor.states()
-    now = {name: {**kinds, "pid": states[name].pid} for name, kinds in addresses.items()}
-    rest = {name: {**old, "pid": 0} for name, old in remembered.items() if name not in now and name != "minio"}
-    write_json(home.services_file, {**now, **rest})
+    with amended(home.services_file) as services:
+        states = supervisor.states()
+        now = {name: {**kinds, "pid": states[name].pid} for name, kinds in addresses.items()}
+        rest = {name: {**old, "pid": 0} for name, old in remembered.items() if name not in now and name != "minio"}
+        services.clear()
+        services.update({**now, **rest})

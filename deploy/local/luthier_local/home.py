@@ -92,6 +92,16 @@ def read_json(path: Path) -> dict[str, Any]:
     return document if isinstance(document, dict) else {}
 
 
+@contextmanager
+def amended(path: Path) -> Iterator[dict[str, Any]]:
+    """The document in `path`, to be changed in place; written back at the end. One at a time."""
+    with path.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        document = read_json(path)
+        yield document
+        write_json(path, document)
+
+
 def write_json(path: Path, document: dict[str, Any]) -> None:
     """Replace `path` in one step, so that a reader sees the old or the new document, never a half."""
     part = path.with_name(f"{path.name}.{os.getpid()}.part")

@@ -3,6 +3,7 @@
 import os
 import pwd
 import shlex
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,6 +16,7 @@ GRACE_S = 20  # how long a service may finish its calls after SIGTERM, unless LU
 STOP_MARGIN_S = 10  # supervisord waits this much longer than the grace before it kills
 START_S = 1  # who lives this long has started; who dies earlier is retried, each time a second later
 START_RETRIES = 15
+RECORDER = "recorder"  # keeps the pids in services.json true
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,7 @@ def render(entries: list[Entry], home: Home, grace_s: float) -> str:
     ]
     for entry in entries:
         text += _program(entry, home, grace_s)
+    text += _recorder(home)
     return "\n".join(text) + "\n"
 
 
@@ -110,6 +113,17 @@ def _program(entry: Entry, home: Home, grace_s: float) -> list[str]:
         "stdout_logfile_maxbytes=10MB",
         "stdout_logfile_backups=3",
         "priority=1" if entry.name == "minio" else "priority=10",
+    ]
+
+
+def _recorder(home: Home) -> list[str]:
+    command = [sys.executable, "-m", "luthier_local.recorder", str(home.services_file)]
+    return [
+        f"[eventlistener:{RECORDER}]",
+        f"command={_plain(shlex.join(command), quotes=True)}",
+        "events=PROCESS_STATE_RUNNING",
+        f"stderr_logfile={_plain(str(home.logs / (RECORDER + '.log')))}",
+        "autorestart=true",
     ]
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from supervisor.xmlrpc import SupervisorTransport
 
 from luthier_local.home import Home
+from luthier_local.programs import RECORDER
 
 START_TIMEOUT_S = 20
 DROPPED = ("VIRTUAL_ENV", "PYTHONPATH", "PYTHONHOME")  # each service has an environment of its own
@@ -62,8 +63,12 @@ class Supervisor:
         return list(changed)
 
     def states(self) -> dict[str, State]:
-        """{program: state}."""
-        return {info["name"]: State(info["statename"], info["pid"]) for info in self._call("getAllProcessInfo")}
+        """{program: state}, the recorder left out."""
+        return {
+            info["name"]: State(info["statename"], info["pid"])
+            for info in self._call("getAllProcessInfo")
+            if info["name"] != RECORDER
+        }
 
     def start_program(self, name: str) -> None:
         """Start `name` unless it runs. One that waits for its next try is tried at once."""
