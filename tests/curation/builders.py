@@ -2,6 +2,7 @@
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 from luthier.common.v1 import common_pb2 as common
 from luthier.curation.v1 import curation_pb2 as pb
@@ -62,6 +63,6 @@ def message(
     )
 
 
-def clip(store: Artifacts, audio: Path | bytes = b"fLaC 1", **changes: object) -> NewClip:
+def clip(store: Artifacts, audio: Path | bytes = b"fLaC 1", **changes: Any) -> NewClip:
     """The same as the domain has it."""
-    return to_new_clip(message(store, audio, **changes))  # type: ignore[arg-type]
+    return to_new_clip(message(store, audio, **changes))

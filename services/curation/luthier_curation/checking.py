@@ -77,6 +77,7 @@ def check_filter(which: ClipFilter, prefix: str = "filter.") -> None:
     """Bounds of a filter."""
     checks = Checks(prefix)
     checks.that(len(which.collection) <= 64, "collection", "must have at most 64 characters")
+    checks.that(which.verdict in ("", *VERDICTS), "verdict", "must be a known verdict")
     checks.text("text", which.text, max_chars=MAX_QUERY_CHARS)
     checks.text("instrument", which.instrument, max_chars=64)
     checks.text("song_fingerprint", which.song_fingerprint, max_chars=64)

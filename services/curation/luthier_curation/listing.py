@@ -1,7 +1,6 @@
 """Finding clips: filters, pages by key (stable while others edit), counts, names of collections, history."""
 
 import base64
-import binascii
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -63,7 +62,7 @@ def token_of(sort_key: str, *, backward: bool = False) -> str:
 def _place(token: str) -> tuple[bool, str]:
     try:
         place = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True).decode()
-    except (binascii.Error, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise _bad_token() from error
     if place[:1] not in ("<", ">") or "\x00" in place:
         raise _bad_token()
@@ -120,4 +119,4 @@ def verdict_counts(session: Session, which: ClipFilter) -> dict[str, int]:
     """How many clips have each verdict among those that match the rest of the filter."""
     conditions = ClipFilter(**{**which.__dict__, "verdict": ""}).conditions()
     query = select(ClipRow.verdict, func.count()).where(*conditions).group_by(ClipRow.verdict)
-    return dict(session.execute(query).tuples().all())
+    return {row[0]: row[1] for row in session.execute(query)}

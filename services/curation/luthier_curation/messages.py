@@ -46,7 +46,7 @@ def to_filter(message: pb.ClipFilter) -> ClipFilter:
     """A filter of a request."""
     return ClipFilter(
         collection=message.collection,
-        verdict=VERDICTS[message.verdict],
+        verdict=VERDICTS.get(message.verdict, str(message.verdict)),
         checked=message.checked if message.HasField("checked") else None,
         text=message.text,
         instrument=message.instrument,

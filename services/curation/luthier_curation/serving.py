@@ -50,7 +50,7 @@ def service_of(curation: Curation, prepare: Hook = None, close: Hook = None) -> 
     return Service(
         domain="curation",
         name="luthier.curation.v1.CurationService",
-        register=lambda server: add_CurationServiceServicer_to_server(CurationService(curation), server),
+        register=lambda server: add_CurationServiceServicer_to_server(CurationService(curation), server),  # type: ignore[no-untyped-call]
         light={"ListClips", "UpdateClip"},
         prepare=prepare,
         close=close,
@@ -62,14 +62,9 @@ def main() -> None:
     try:
         settings = load(CurationSettings)
         curation = Curation(Repository(open_database(settings)), open_artifacts(settings))
-        web = _page(curation, settings)
+        web = None if settings.web_address == OFF else WebServer(create_app(curation, settings), settings.web_address)
     except (SettingsError, LuthierError) as error:
         print(f"cannot start: {error}", file=sys.stderr)
         sys.exit(2)
-    serve(service_of(curation, prepare=web and web.start, close=web and web.stop), settings)
-
-
-def _page(curation: Curation, settings: CurationSettings) -> WebServer | None:
-    if settings.web_address == OFF:
-        return None
-    return WebServer(create_app(curation, settings), settings.web_address)
+    service = service_of(curation, web.start, web.stop) if web else service_of(curation)
+    serve(service, settings)

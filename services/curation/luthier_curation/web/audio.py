@@ -72,5 +72,5 @@ class AudioCache:
 
 
 def _used(path: Path) -> None:
-    """Remember when it was used. The time of change is the same everywhere: ETags are made of it, and ranges of them."""
-    os.utime(path, (time.time(), 0))
+    """Remember when it was used; the file system itself may not."""
+    os.utime(path, (time.time(), path.stat().st_mtime))

@@ -53,7 +53,7 @@ def routes(curation: Curation, cache: AudioCache, scratch: Path) -> APIRouter:
 def _caching(ref: Json, version: str) -> dict[str, str]:
     """An address that names the digest of what it gives may be kept; a clip gets other audio by a new render."""
     named = version and ref["sha256"].startswith(version)
-    return {"cache-control": IMMUTABLE if named else "no-store"}
+    return {"cache-control": IMMUTABLE if named else "no-store", "etag": f'"{ref["sha256"]}"'}
 
 
 def _named(file_name: str) -> dict[str, str]:

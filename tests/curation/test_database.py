@@ -1,0 +1,81 @@
+"""The database: migrations and tables agree, SQLite is set up for many threads, failures are clear."""
+
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import Engine, text
+
+from luthier_curation.curation import Curation
+from luthier_curation.database import head_revision, migrate, open_engine, schema_revision
+from luthier_curation.repository import Repository
+from luthier_curation.serving import open_database
+from luthier_curation.settings import CurationSettings
+from luthier_curation.tables import Base
+from luthier_kit.artifacts import Artifacts
+from luthier_kit.errors import Unavailable
+from luthier_kit.settings import SettingsError
+
+from .builders import clip
+from .conftest import POSTGRES
+
+SQLITE = pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
+
+
+def test_the_migrations_make_the_tables_that_the_code_has(engine: Engine) -> None:
+    with engine.connect() as connection:
+        differences = compare_metadata(MigrationContext.configure(connection), Base.metadata)
+    assert differences == []
+
+
+def test_migrating_again_changes_nothing(engine: Engine) -> None:
+    migrate(engine)
+    assert schema_revision(engine) == head_revision()
+
+
+def test_postgresql_is_tested_where_there_is_a_server() -> None:
+    if not POSTGRES:
+        pytest.skip("LUTHIER_TEST_POSTGRES_URL names no PostgreSQL server: only SQLite was tested")
+
+
+@SQLITE
+def test_readers_do_not_wait_for_the_writer(curation: Curation, engine: Engine) -> None:
+    with engine.begin() as writer:
+        writer.execute(text("UPDATE clips SET remark = 'being written'"))
+        assert curation.collections() == []
+        assert writer.execute(text("PRAGMA journal_mode")).scalar() == "wal"
+
+
+@SQLITE
+def test_what_was_written_survives_a_restart(curation: Curation, engine: Engine, store: Artifacts) -> None:
+    ids, _ = curation.upsert("demo", [clip(store)])
+    engine.dispose()
+    again = Curation(Repository(open_engine(str(engine.url))), store)
+    assert again.clip(ids[0]).revision == 1
+
+
+def test_a_database_that_is_away_is_unavailable(store: Artifacts) -> None:
+    away = open_engine("postgresql+psycopg://nobody:secret@127.0.0.1:1/none")
+    with pytest.raises(Unavailable) as refused:
+        Curation(Repository(away), store).collections()
+    assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize("url", ["nonsense", "mongodb://host/name", "postgresql+psycopg://u:secret@127.0.0.1:1/none"])
+def test_a_start_that_cannot_work_says_why_and_keeps_the_password(url: str) -> None:
+    with pytest.raises(SettingsError, match="LUTHIER_DATABASE_URL") as refused:
+        open_database(CurationSettings(database_url=url))
+    assert "secret" not in str(refused.value)
+
+
+def test_an_old_schema_is_refused_where_migrating_is_off(tmp_path: Path) -> None:
+    settings = CurationSettings(database_url=f"sqlite:///{tmp_path}/new.sqlite3", migrate="0")
+    with pytest.raises(SettingsError, match="LUTHIER_MIGRATE=1"):
+        open_database(settings)
+    assert "secret" not in repr(CurationSettings(database_url="postgresql+psycopg://u:secret@host/name"))
+
+
+def test_the_embedded_database_makes_itself(tmp_path: Path) -> None:
+    engine = open_database(CurationSettings(database_url=f"sqlite:///{tmp_path}/a/b/new.sqlite3"))
+    assert schema_revision(engine) == head_revision()

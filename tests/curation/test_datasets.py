@@ -1,0 +1,157 @@
+"""Data sets: frozen, canonical, leak-free, numbered."""
+
+import json
+
+import pytest
+
+from luthier_curation.curation import Curation
+from luthier_curation.exports import Export
+from luthier_curation.listing import ClipFilter
+from luthier_curation.refs import to_ref
+from luthier_curation.reviews import Decision, Edit
+from luthier_curation.splits import Fractions
+from luthier_curation.tables import ACCEPTED, OPEN, REJECTED
+from luthier_kit.errors import FailedPrecondition, InvalidRequest, NotFound
+
+from .builders import PROMPT, clip, fingerprint
+
+TENTHS = Fractions(0.8, 0.1, 0.1)
+DEMO = ClipFilter(collection="demo")
+
+
+@pytest.fixture
+def ids(curation: Curation) -> list[str]:
+    """Five songs of three clips each, all accepted."""
+    clips = [clip(curation.store, song=song, start_s=start) for song in range(5) for start in (0.0, 30.0, 60.0)]
+    found, _ = curation.upsert("demo", clips)
+    curation.review_all(DEMO, Decision(ACCEPTED, "Ada"))
+    return found
+
+
+def export(curation: Curation, name: str = "") -> Export:
+    return curation.export("demo", name, TENTHS, "Ada")
+
+
+def manifest(curation: Curation, done: Export) -> dict:
+    return json.loads(curation.store.read(to_ref(done.manifest)))
+
+
+def test_every_clip_of_a_song_is_in_one_split(curation: Curation, ids: list[str]) -> None:
+    splits: dict[str, set[str]] = {}
+    for row in manifest(curation, export(curation))["rows"]:
+        splits.setdefault(row["song_fingerprint"], set()).add(row["split"])
+    assert len(splits) == 5
+    assert all(len(found) == 1 for found in splits.values())
+
+
+def test_a_row_says_what_training_needs(curation: Curation, ids: list[str]) -> None:
+    rows = {row["clip_id"]: row for row in manifest(curation, export(curation))["rows"]}
+    row, sent = rows[ids[0]], clip(curation.store, song=0)
+    assert row["audio"] == sent.audio
+    assert row["prompts"] == [PROMPT]
+    assert row["facts"] == sent.facts
+    assert row["song_fingerprint"] == fingerprint(0)
+    assert row["licences"] == ["CC0-1.0", "MIT"]
+    assert row["lineage"]["seed"] == 2**63
+    assert row["split"] in ("train", "validation", "test")
+
+
+def test_an_unchanged_collection_is_the_same_manifest_and_no_new_number(curation: Curation, ids: list[str]) -> None:
+    first, again = export(curation), export(curation)
+    assert again.manifest == first.manifest
+    assert (again.version, again.unchanged, first.unchanged) == (1, True, False)
+
+
+def test_a_changed_collection_is_the_next_number_and_the_old_one_stays(curation: Curation, ids: list[str]) -> None:
+    first = export(curation)
+    curation.edit(ids[0], 2, "Ada", Edit(prompts=["By hand"]))
+    second = export(curation)
+    assert second.version == 2
+    assert curation.store.entry("datasets/demo", 1)["manifest"] == first.manifest
+    assert {PROMPT} == {row["prompts"][0] for row in manifest(curation, first)["rows"]}
+
+
+def test_back_as_it_was_the_manifest_is_as_it_was(curation: Curation, ids: list[str]) -> None:
+    first = export(curation)
+    _, batch = curation.edit(ids[0], 2, "Ada", Edit(prompts=["By hand"]))
+    curation.undo(batch, "Ada")
+    assert export(curation).manifest == first.manifest
+
+
+def test_only_accepted_clips_leave(curation: Curation, ids: list[str]) -> None:
+    curation.review({ids[0]: 2}, Decision(REJECTED, "Ada"))
+    curation.review({ids[1]: 2}, Decision(OPEN, "Ada"))
+    left = {row["clip_id"] for row in manifest(curation, export(curation))["rows"]}
+    assert left == set(ids[2:])
+
+
+def test_a_rejected_clip_does_not_move_the_songs_others(curation: Curation, ids: list[str]) -> None:
+    before = {row["clip_id"]: row["split"] for row in manifest(curation, export(curation))["rows"]}
+    curation.review({ids[0]: 2}, Decision(REJECTED, "Ada"))
+    after = {row["clip_id"]: row["split"] for row in manifest(curation, export(curation))["rows"]}
+    assert all(before[name] == split for name, split in after.items())
+
+
+def test_the_metadata_is_an_audio_folders(curation: Curation, ids: list[str]) -> None:
+    done = export(curation)
+    lines = []
+    for split in done.splits:
+        data = curation.store.read(to_ref(split.metadata)).decode().splitlines()
+        assert len(data) == split.clips
+        lines += [json.loads(line) for line in data]
+    assert {line["file_name"] for line in lines} == {f"{name}.flac" for name in ids}
+    assert {line["text"] for line in lines} == {PROMPT}
+
+
+def test_splits_are_summed_up(curation: Curation, ids: list[str]) -> None:
+    splits = export(curation).splits
+    assert [split.split for split in splits] == ["train", "validation", "test"]
+    assert sum(split.songs for split in splits) == 5
+    assert sum(split.clips for split in splits) == 15
+    assert sum(split.duration_s for split in splits) == 30.0
+    assert splits[0].clips > 0
+    assert splits[1].clips > 0
+
+
+def test_nothing_accepted_is_nothing_to_export(curation: Curation) -> None:
+    curation.upsert("demo", [clip(curation.store)])
+    with pytest.raises(FailedPrecondition) as refused:
+        export(curation)
+    assert refused.value.reason == "NOTHING_ACCEPTED"
+
+
+def test_a_clip_without_a_prompt_cannot_leave(curation: Curation) -> None:
+    curation.upsert("demo", [clip(curation.store, prompts=())])
+    curation.review_all(DEMO, Decision(ACCEPTED, "Ada"))
+    with pytest.raises(FailedPrecondition) as refused:
+        export(curation)
+    assert refused.value.reason == "PROMPT_MISSING"
+
+
+@pytest.mark.parametrize(
+    ("name", "fractions", "who", "field"),
+    [
+        ("../up", TENTHS, "Ada", "name"),
+        ("Upper", TENTHS, "Ada", "name"),
+        ("", Fractions.holding_out(0.6, 0.1), "Ada", "validation_share"),
+        ("", Fractions.holding_out(0.1, -0.1), "Ada", "test_share"),
+        ("", Fractions.holding_out(0.5, 0.5), "Ada", "validation_share"),
+        ("", Fractions.holding_out(float("nan"), 0.1), "Ada", "validation_share"),
+        ("", TENTHS, "", "exported_by"),
+    ],
+)
+def test_a_bad_export_is_refused_by_field(
+    curation: Curation, name: str, fractions: Fractions, who: str, field: str
+) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        curation.export("demo", name, fractions, who)
+    assert field in [where for where, _ in refused.value.violations]
+
+
+def test_an_unknown_version_is_not_found(curation: Curation, ids: list[str]) -> None:
+    from luthier_curation import exports
+
+    export(curation)
+    for version in (0, -1, 2):
+        with pytest.raises(NotFound):
+            exports.find(curation.store, "demo", version)

@@ -1,0 +1,119 @@
+"""Lists: filters, pages that stay right, counts."""
+
+import pytest
+
+from luthier_curation.curation import Curation
+from luthier_curation.listing import ClipFilter
+from luthier_curation.reviews import Decision
+from luthier_curation.tables import ACCEPTED, REJECTED, ClipRow
+from luthier_kit.errors import InvalidRequest, NotFound
+
+from .builders import clip
+
+
+def titles(rows: list[ClipRow]) -> list[str]:
+    return [row.source["song"]["title"] for row in rows]
+
+
+def found(curation: Curation, **which: object) -> list[str]:
+    return titles(list(curation.page(ClipFilter(**which), 100).clips))  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def filled(curation: Curation) -> Curation:
+    """Three clips that differ in everything that can be asked for."""
+    rock = clip(curation.store, song=1, title="Alpha", genre="rock", tempo_bpm=140.0)
+    tango = clip(
+        curation.store, song=2, title="Beta", artist="100%_Vidal", genre="tango", tempo_bpm=118.0, passed=False,
+        instruments=("Accordion",),
+    )  # fmt: skip
+    unknown = clip(curation.store, song=3, title="Gamma", genre="ambient", tempo_bpm=0.0)
+    curation.upsert("demo", [unknown, tango, rock])
+    curation.upsert("other", [clip(curation.store, song=9, title="Other")])
+    return curation
+
+
+@pytest.mark.parametrize(
+    ("which", "expected"),
+    [
+        ({}, ["Alpha", "Beta", "Gamma", "Other"]),
+        ({"collection": "other"}, ["Other"]),
+        ({"text": "TANGO"}, ["Beta"]),
+        ({"text": "accordion beta"}, ["Beta"]),
+        ({"text": "accordion alpha"}, []),
+        ({"text": "100%_"}, ["Beta"]),
+        ({"text": "1%_"}, []),
+        ({"checked": True, "collection": "demo"}, ["Alpha", "Gamma"]),
+        ({"checked": False}, ["Beta"]),
+        ({"instrument": "accordion"}, ["Beta"]),
+        ({"instrument": "Piano", "collection": "demo"}, ["Alpha", "Gamma"]),
+        ({"instrument": "Pian"}, []),
+        ({"min_tempo_bpm": 120.0, "collection": "demo"}, ["Alpha"]),
+        ({"max_tempo_bpm": 119.0}, ["Beta"]),
+    ],
+)
+def test_a_filter_finds(filled: Curation, which: dict[str, object], expected: list[str]) -> None:
+    assert sorted(found(filled, **which)) == expected
+
+
+def test_verdicts_are_counted_for_the_rest_of_the_filter(filled: Curation) -> None:
+    filled.review_all(ClipFilter(collection="demo", text="tango"), Decision(REJECTED, "Ada"))
+    filled.review_all(ClipFilter(collection="demo", text="alpha"), Decision(ACCEPTED, "Ada"))
+    counts = filled.verdict_counts(ClipFilter(collection="demo", verdict=ACCEPTED))
+    assert counts == {"open": 1, "accepted": 1, "rejected": 1}
+    assert found(filled, collection="demo", verdict=REJECTED) == ["Beta"]
+
+
+def test_pages_cover_everything_once_in_order_of_artist_title_and_time(curation: Curation) -> None:
+    clips = [
+        clip(curation.store, song=song, artist=artist, title=title, start_s=start)
+        for song, (artist, title) in enumerate([("B", "x"), ("a", "z"), ("a", "Y")])
+        for start in (100.0, 20.0)
+    ]
+    curation.upsert("demo", clips)
+    seen, token = [], ""
+    while True:
+        page = curation.page(ClipFilter(), 4, token)
+        seen += [(row.source["song"]["artist"], row.source["song"]["title"], row.start_ms) for row in page.clips]
+        token = page.next_token
+        if not token:
+            break
+    order = [("a", "Y", 20_000), ("a", "Y", 100_000), ("a", "z", 20_000), ("a", "z", 100_000)]
+    assert seen == [*order, ("B", "x", 20_000), ("B", "x", 100_000)]
+    assert page.total == 6
+
+
+def test_the_next_page_misses_nothing_when_the_first_is_decided(curation: Curation) -> None:
+    curation.upsert("demo", [clip(curation.store, song=song, title=f"{song}") for song in range(6)])
+    todo = ClipFilter(collection="demo", verdict="open")
+    first = curation.page(todo, 3)
+    curation.review({row.clip_id: 1 for row in first.clips}, Decision(ACCEPTED, "Ada"))
+    second = curation.page(todo, 3, first.next_token)
+    assert titles(list(second.clips)) == ["3", "4", "5"]
+
+
+def test_one_can_page_back(curation: Curation) -> None:
+    curation.upsert("demo", [clip(curation.store, song=song, title=f"{song}") for song in range(5)])
+    first = curation.page(ClipFilter(), 2)
+    second = curation.page(ClipFilter(), 2, first.next_token)
+    third = curation.page(ClipFilter(), 2, second.next_token)
+    back = curation.page(ClipFilter(), 2, third.previous_token)
+    assert [titles(list(page.clips)) for page in (first, second, third, back)] == [
+        ["0", "1"],
+        ["2", "3"],
+        ["4"],
+        ["2", "3"],
+    ]
+    assert (first.previous_token, third.next_token) == ("", "")
+
+
+@pytest.mark.parametrize("token", ["zzz", "é", "AAAA", "PgBh"])
+def test_a_token_that_is_not_ours_is_refused(curation: Curation, token: str) -> None:
+    with pytest.raises(InvalidRequest, match="page token"):
+        curation.page(ClipFilter(), 10, token)
+
+
+def test_an_unknown_clip_is_not_found(curation: Curation) -> None:
+    with pytest.raises(NotFound) as missing:
+        curation.clip("clip-unknown")
+    assert missing.value.reason == "CLIP_NOT_FOUND"

@@ -1,0 +1,62 @@
+"""Peaks: what a waveform shows of a signal that is known."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from luthier_curation.peaks import peaks_of
+from luthier_kit.errors import DataLoss
+
+
+def written(folder: Path, signal: np.ndarray, rate: int = 44_100) -> Path:
+    path = folder / "signal.flac"
+    soundfile.write(path, signal, rate, subtype="PCM_16")
+    return path
+
+
+def pairs(found: dict[str, object]) -> np.ndarray:
+    return np.asarray(found["peaks"]).reshape(-1, 2)
+
+
+def test_a_sine_reaches_both_ends_of_its_amplitude(tmp_path: Path) -> None:
+    sine = 0.5 * np.sin(2 * np.pi * 441 * np.arange(44_100) / 44_100)
+    found = peaks_of(written(tmp_path, sine), columns=100)
+    assert (found["duration_s"], found["sample_rate_hz"], found["columns"]) == (1.0, 44_100, 100)
+    lows, highs = pairs(found).T
+    assert np.abs(lows + 64).max() <= 1
+    assert np.abs(highs - 63).max() <= 1
+
+
+def test_a_click_is_seen_where_it_is_and_nowhere_else(tmp_path: Path) -> None:
+    signal = np.zeros(100_000)
+    signal[73_500] = 1.0
+    highs = pairs(peaks_of(written(tmp_path, signal), columns=100))[:, 1]
+    assert np.flatnonzero(highs > 0).tolist() == [73]
+
+
+def test_channels_are_averaged(tmp_path: Path) -> None:
+    opposite = np.stack([np.full(1000, 0.9), np.full(1000, -0.9)], axis=1)
+    assert np.abs(pairs(peaks_of(written(tmp_path, opposite), columns=10))).max() <= 1
+
+
+def test_a_file_longer_than_a_block_is_one_waveform(tmp_path: Path) -> None:
+    ramp = np.linspace(0, 0.99, 1_000_000)
+    highs = pairs(peaks_of(written(tmp_path, ramp), columns=800))[:, 1]
+    assert len(highs) == 800
+    assert (np.diff(highs) >= 0).all()
+    assert highs[-1] == 126
+
+
+def test_a_clip_of_fewer_samples_than_columns_has_one_each(tmp_path: Path) -> None:
+    assert peaks_of(written(tmp_path, np.full(7, 0.5)), columns=800)["columns"] == 7
+
+
+@pytest.mark.parametrize("data", [b"", b"not audio", b"fLaC" + bytes(100)])
+def test_what_is_no_audio_is_data_loss(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "broken.flac"
+    path.write_bytes(data)
+    with pytest.raises(DataLoss) as refused:
+        peaks_of(path)
+    assert refused.value.reason == "AUDIO_UNREADABLE"

@@ -1,0 +1,187 @@
+"""The RPCs over real gRPC: what comes back, and which status answers what."""
+
+from collections.abc import Iterator
+
+import pytest
+from sqlalchemy import Engine
+
+from luthier.common.v1 import common_pb2 as common
+from luthier.curation.v1 import curation_pb2 as pb
+from luthier.curation.v1.curation_pb2_grpc import CurationServiceStub
+from luthier_curation.curation import Curation
+from luthier_curation.serving import service_of
+from luthier_kit.artifacts import Artifacts
+from luthier_kit.client import Client
+from luthier_kit.errors import (
+    Aborted,
+    FailedPrecondition,
+    InvalidRequest,
+    LuthierError,
+    NotFound,
+    PermissionDenied,
+)
+from luthier_kit.testing import running
+
+from .builders import PROMPT, message
+
+
+@pytest.fixture
+def client(curation: Curation) -> Iterator[Client]:
+    """A client of a running service."""
+    with running(service_of(curation)) as address:
+        client = Client(address, CurationServiceStub)
+        yield client
+        client.close()
+
+
+def upsert(client: Client, *clips: pb.NewClip, collection: str = "demo") -> pb.UpsertClipsResponse:
+    return client.call("UpsertClips", pb.UpsertClipsRequest(collection=collection, clips=clips))
+
+
+def listed(client: Client, **request: object) -> pb.ListClipsResponse:
+    return client.call("ListClips", pb.ListClipsRequest(**request))  # type: ignore[arg-type]
+
+
+def test_what_was_sent_is_what_is_listed(client: Client, store: Artifacts) -> None:
+    sent = message(store, b"fLaC")
+    sent.prompts[0].check.disagreements.add(subject="tempo", reason="NOT_IN_FACTS", stated="90 BPM")
+    answer = upsert(client, sent)
+    assert (answer.created, answer.revised, answer.unchanged) == (1, 0, 0)
+    page = listed(client)
+    [clip] = page.clips
+    assert (clip.clip_id, clip.collection, page.total) == (answer.clip_ids[0], "demo", 1)
+    for field in ("source", "audio", "facts"):
+        assert getattr(clip, field) == getattr(sent, field)
+    assert list(clip.prompts) == list(sent.prompts)
+    assert list(clip.tags) == list(sent.tags)
+    assert (clip.verdict, clip.revision) == (pb.VERDICT_OPEN, 1)
+    assert clip.updated_at.seconds > 1_700_000_000
+
+
+def test_the_whole_way_from_upsert_to_data_set(client: Client, store: Artifacts) -> None:
+    upsert(client, *(message(store, b"fLaC", song=song, passed=song != 3) for song in range(4)))
+    checked = pb.ClipFilter(collection="demo", checked=True)
+    review = pb.ReviewClipsRequest(
+        filter=checked, verdict=pb.VERDICT_ACCEPTED, reviewer="accept checked", automatic=True
+    )
+    assert client.call("ReviewClips", review).changed == 3
+    accepted = listed(client, filter=pb.ClipFilter(verdict=pb.VERDICT_ACCEPTED))
+    assert {(clip.reviewer, clip.automatic) for clip in accepted.clips} == {("accept checked", True)}
+    done = client.call("ExportDataset", pb.ExportDatasetRequest(collection="demo", exported_by="Ada"))
+    assert (done.name, done.version, done.download_path) == ("demo", 1, "/datasets/demo/1.zip")
+    assert sum(split.clips for split in done.splits) == 3
+    assert store.exists(done.manifest)
+    again = client.call("ExportDataset", pb.ExportDatasetRequest(collection="demo", exported_by="Bob"))
+    assert (again.manifest, again.unchanged) == (done.manifest, True)
+
+
+def test_an_edit_comes_back_and_its_facts_are_a_persons(client: Client, store: Artifacts) -> None:
+    [name] = upsert(client, message(store, b"fLaC")).clip_ids
+    edit = pb.UpdateClipRequest(
+        clip_id=name,
+        expected_revision=1,
+        reviewer="Ada",
+        prompts=["By hand", PROMPT],
+        instruments=pb.InstrumentsEdit(instruments=[common.InstrumentFact(instrument="cello", share=0.5)]),
+        tempo=common.TempoFact(tempo_bpm=61, estimator="essentia"),
+        remark="lovely",
+    )
+    clip = client.call("UpdateClip", edit).clip
+    assert [prompt.text for prompt in clip.prompts] == ["By hand", PROMPT]
+    assert [(fact.instrument, fact.family) for fact in clip.facts.instruments] == [("Cello", "Strings")]
+    assert clip.facts.tempo == common.TempoFact(tempo_bpm=61, source=common.FACT_SOURCE_PERSON)
+    assert (clip.revision, clip.remark) == (2, "lovely")
+    assert list(clip.edited_fields) == ["facts.instruments", "facts.tempo", "prompts"]
+    with pytest.raises(Aborted) as stale:
+        client.call("UpdateClip", edit)
+    assert stale.value.reason == "REVISION_MISMATCH"
+
+
+def test_long_prompts_make_shorter_pages_and_lose_nothing(client: Client, store: Artifacts) -> None:
+    long = tuple(f"{index} " + "é" * 1990 for index in range(16))
+    for first in range(0, 60, 30):
+        clips = [message(store, b"fLaC", song=song, prompts=long) for song in range(first, first + 30)]
+        upsert(client, *clips)
+    seen, token = set(), ""
+    while True:
+        page = listed(client, page_size=500, page_token=token)
+        assert page.ByteSize() < 4 << 20
+        seen |= {clip.clip_id for clip in page.clips}
+        token = page.next_page_token
+        if not token:
+            break
+    assert len(seen) == page.total == 60
+
+
+def new(store: Artifacts, **changes: object) -> pb.NewClip:
+    clip = message(store, b"fLaC")
+    for path, value in changes.items():
+        *parents, field = path.split("__")
+        target = clip
+        for parent in parents:
+            target = getattr(target, parent)
+        setattr(target, field, value)
+    return clip
+
+
+BAD_CLIPS = [
+    ({"source__song_fingerprint": "../../etc"}, InvalidRequest, "clips[0].source.song_fingerprint"),
+    ({"source__span__start_s": -1.0}, InvalidRequest, "clips[0].source.span.start_s"),
+    ({"source__span__end_s": 0.0}, InvalidRequest, "clips[0].source.span.end_s"),
+    ({"source__span__end_s": float("inf")}, InvalidRequest, "clips[0].source.span.end_s"),
+    ({"source__song__title": "x" * 201}, InvalidRequest, "clips[0].source.song.title"),
+    ({"source__song__artist": "nul\0"}, InvalidRequest, "clips[0].source.song.artist"),
+    ({"facts__duration_s": float("nan")}, InvalidRequest, "clips[0].facts.duration_s"),
+    ({"facts__loudness_lufs": float("-inf")}, InvalidRequest, "clips[0].facts.loudness_lufs"),
+    ({"audio__key": ""}, InvalidRequest, "clips[0].audio"),
+    ({"audio__key": "clips/../secret"}, InvalidRequest, "key"),
+    ({"audio__bucket": "somebody-elses"}, PermissionDenied, ""),
+    ({"audio__sha256": "0" * 64}, FailedPrecondition, ""),
+]
+
+
+@pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
+@pytest.mark.parametrize(("changes", "kind", "field"), BAD_CLIPS)
+def test_a_bad_clip_is_refused_by_field(
+    client: Client, store: Artifacts, changes: dict[str, object], kind: type[LuthierError], field: str
+) -> None:
+    with pytest.raises(kind) as refused:
+        upsert(client, new(store, **changes))
+    if field:
+        assert field in [name for name, _ in refused.value.violations]
+    assert listed(client).total == 0
+
+
+BAD_REQUESTS = [
+    ("UpsertClips", pb.UpsertClipsRequest(collection="demo"), InvalidRequest),
+    ("UpsertClips", pb.UpsertClipsRequest(collection="No Name", clips=[pb.NewClip()]), InvalidRequest),
+    ("ListClips", pb.ListClipsRequest(page_size=0), InvalidRequest),
+    ("ListClips", pb.ListClipsRequest(page_size=501), InvalidRequest),
+    ("ListClips", pb.ListClipsRequest(page_token="!"), InvalidRequest),
+    ("ListClips", pb.ListClipsRequest(filter=pb.ClipFilter(text="x" * 201)), InvalidRequest),
+    ("ListClips", pb.ListClipsRequest(filter=pb.ClipFilter(min_tempo_bpm=float("nan"))), InvalidRequest),
+    ("ListClips", pb.ListClipsRequest(filter=pb.ClipFilter(verdict=77)), InvalidRequest),
+    ("UpdateClip", pb.UpdateClipRequest(clip_id="x", expected_revision=1, reviewer="Ada"), NotFound),
+    ("UpdateClip", pb.UpdateClipRequest(clip_id="x", reviewer="Ada"), InvalidRequest),
+    ("ReviewClips", pb.ReviewClipsRequest(verdict=pb.VERDICT_ACCEPTED, reviewer="Ada"), InvalidRequest),
+    (
+        "ReviewClips",
+        pb.ReviewClipsRequest(clips=[pb.ClipRevision(clip_id="x")], verdict=pb.VERDICT_ACCEPTED, reviewer="Ada"),
+        NotFound,
+    ),
+    (
+        "ReviewClips",
+        pb.ReviewClipsRequest(clips=[pb.ClipRevision(clip_id="x")], reviewer="Ada"),
+        InvalidRequest,
+    ),
+    ("ExportDataset", pb.ExportDatasetRequest(collection="demo", exported_by="Ada"), FailedPrecondition),
+    ("ExportDataset", pb.ExportDatasetRequest(collection="demo"), InvalidRequest),
+]
+
+
+@pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
+def test_each_bad_request_gets_its_status(client: Client, engine: Engine) -> None:
+    for method, request, kind in BAD_REQUESTS:
+        with pytest.raises(LuthierError) as refused:
+            client.call(method, request)
+        assert type(refused.value) is kind, f"{method} {request}: {refused.value!r}"
