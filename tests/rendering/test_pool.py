@@ -63,6 +63,14 @@ def test_a_killed_worker_costs_its_song_and_the_next_one_plays(pool: RenderPool,
     assert children() != [pid]
 
 
+def test_a_worker_that_died_while_idle_costs_nothing(pool: RenderPool, tmp_path: Path) -> None:
+    pool.render(job(tmp_path / "a", SHORT))
+    (pid,) = children()
+    os.kill(pid, signal.SIGKILL)
+    time.sleep(0.2)
+    assert pool.render(job(tmp_path / "b", SHORT)).mix == "mix.flac"
+
+
 def test_a_frozen_worker_is_ended_at_the_deadline(pool: RenderPool, tmp_path: Path) -> None:
     pool.render(job(tmp_path / "warm", SHORT))
     (pid,) = children()
@@ -93,7 +101,7 @@ def test_a_refused_file_leaves_the_worker_as_it_was(pool: RenderPool, tmp_path: 
     assert children() == before
 
 
-def test_an_instrument_that_cannot_play_is_named_and_the_worker_lives(tmp_path: Path) -> None:
+def test_an_instrument_that_cannot_play_is_named(tmp_path: Path) -> None:
     (tmp_path / "broken.sf2").write_bytes(b"no soundfont")
     config = BackendConfig(soundfont=str(tmp_path / "broken.sf2"))
     pool = RenderPool(config, workers=1, deadline_s=60, songs_per_worker=5, limits=MidiLimits())

@@ -1,5 +1,6 @@
 """`python -m luthier_rendering`: serve until SIGTERM."""
 
+import logging
 import os
 import sys
 
@@ -18,7 +19,8 @@ from luthier_rendering.settings import RenderingSettings
 def build(settings: RenderingSettings) -> Service:
     """The service as its settings say. SettingsError, BackendError or OSError when it cannot work like that."""
     config = settings.backends
-    BACKENDS[settings.backend](config)
+    for fault in BACKENDS[settings.backend](config).faults():
+        logging.getLogger(__name__).warning(fault)
     pool = RenderPool(
         config,
         workers=settings.slots,

@@ -5,6 +5,7 @@ ordinary subprocesses (never forks: the parent speaks gRPC), spoken to in JSON l
 """
 
 import json
+import logging
 import os
 import queue
 import select
@@ -23,9 +24,11 @@ from luthier_rendering.backends.base import BackendConfig
 from luthier_rendering.job import RenderJob, RenderResult, to_json
 from luthier_rendering.limits import MidiLimits
 
+log = logging.getLogger(__name__)
 _POLL_S = 0.25
 _START_DEADLINE_S = 60.0
-_STDERR_KEPT = 2000
+_NOISE_BYTES = 1 << 20  # what a plugin may print before it is thrown away
+_NOISE_LOGGED = 2000
 
 
 class Worker:
@@ -49,8 +52,8 @@ class Worker:
         self._playing = "starting"
 
     @property
-    def pid(self) -> int:
-        return self._process.pid
+    def alive(self) -> bool:
+        return self._process.poll() is None
 
     def render(
         self, job: RenderJob, limits: MidiLimits, deadline_s: float, cancelled: Callable[[], bool]
@@ -59,6 +62,7 @@ class Worker:
         if self.songs == 0:
             self._await(("ready",), _START_DEADLINE_S, cancelled)
         self.songs += 1
+        self._playing = "nothing yet"
         self._noise.truncate(0)
         order = {"job": to_json(job), "limits": asdict(limits), "deadline_s": int(deadline_s) + 5}
         self._send(json.dumps(order))
@@ -110,6 +114,8 @@ class Worker:
                 yield json.loads(line)
             if cancelled():
                 raise Cancelled("the caller went away while the song was rendered")
+            if os.fstat(self._noise.fileno()).st_size > _NOISE_BYTES:
+                self._noise.truncate(0)
             if poller.poll(_POLL_S * 1000):
                 data = os.read(self._replies, 1 << 16)
                 if not data:
@@ -117,16 +123,16 @@ class Worker:
                 self._pending += data
 
     def _died(self) -> None:
-        code = self._process.wait()
+        try:
+            code = self._process.wait(_POLL_S)
+        except subprocess.TimeoutExpired:  # it lives, but a plugin closed its descriptors
+            self._process.kill()
+            code = self._process.wait()
         how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-        self._noise.seek(max(0, os.fstat(self._noise.fileno()).st_size - _STDERR_KEPT))
-        last = self._noise.read().decode(errors="replace").strip().splitlines()[-1:]
-        raise Unavailable(
-            f"the render worker ended with {how} while playing {self._playing}",
-            reason="RENDER_WORKER_DIED",
-            retry_after_s=1.0,
-            stderr="".join(last)[:200],
-        )
+        self._noise.seek(max(0, os.fstat(self._noise.fileno()).st_size - _NOISE_LOGGED))
+        message = f"the render worker ended with {how} while playing {self._playing}"
+        log.error("%s; its last words: %s", message, self._noise.read().decode(errors="replace").strip())
+        raise Unavailable(message, reason="RENDER_WORKER_DIED", retry_after_s=1.0)
 
 
 class RenderPool:
@@ -164,6 +170,9 @@ class RenderPool:
     def _worker(self) -> Iterator[Worker]:
         """A worker that goes back to the idle ones, or is stopped and replaced when it failed or is old."""
         kept = self._idle.get()
+        if kept and not kept.alive:
+            kept.stop()
+            kept = None
         worker = kept or Worker(self._config)
         usable = False
         try:

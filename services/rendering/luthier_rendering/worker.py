@@ -8,6 +8,7 @@ When the parent goes, so does it; when a job's time is over, the kernel ends it,
 
 import json
 import os
+import resource
 import signal
 import sys
 import threading
@@ -68,5 +69,6 @@ def _end_with_parent() -> None:
 
 
 if __name__ == "__main__":
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a plugin's crash is no reason to fill the disk
     _end_with_parent()
     main(sys.argv[1], int(sys.argv[2]))

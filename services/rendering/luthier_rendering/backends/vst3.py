@@ -10,7 +10,7 @@ import hashlib
 import re
 from functools import cache
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -37,7 +37,7 @@ class Vst3Backend:
         self._choices = [choice for choice in choices if (folder / choice.bundle).exists()]
         absent = sorted({choice.bundle for choice in choices} - {choice.bundle for choice in self._choices})
         self._faults = [f"{bundle} is in the plugin map but not in the plugin folder" for bundle in absent]
-        self._plugins: dict[int, object] = {}
+        self._plugins: dict[int, Any] = {}
         self._digests = {choice.bundle: bundle_digest(folder / choice.bundle) for choice in self._choices}
 
     def render(self, performance: Performance, frames: int) -> tuple[Samples, str]:
@@ -53,7 +53,7 @@ class Vst3Backend:
             raise BackendError(f"the plugin {name} played silence for {performance.instrument.name}")
         return channel_strip(samples, performance.messages), name
 
-    def _plugin(self, choice: PluginChoice) -> object:
+    def _plugin(self, choice: PluginChoice) -> Any:
         key = self._choices.index(choice)  # the same plugin with other parameters is another instrument
         if key not in self._plugins:
             self._plugins[key] = _load(self._folder / choice.bundle, choice)
@@ -76,13 +76,13 @@ class Vst3Backend:
         return self._faults
 
 
-def _load(path: Path, choice: PluginChoice) -> object:
+def _load(path: Path, choice: PluginChoice) -> Any:
     """Load one plugin and set its parameters, reading each back."""
     from pedalboard import VST3Plugin, _pedalboard
 
     _pedalboard.PARAMETER_NAME_REGEXES_TO_IGNORE.add(_CONTROLLER_PARAMETERS)
     try:
-        plugin = VST3Plugin(
+        plugin: Any = VST3Plugin(  # its parameters are attributes made at run time
             str(path), plugin_name=choice.plugin or None, initialization_timeout=_INITIALIZATION_TIMEOUT_S
         )
     except (ImportError, ValueError, RuntimeError) as error:
@@ -98,12 +98,12 @@ def _load(path: Path, choice: PluginChoice) -> object:
     return plugin
 
 
-def _play(plugin: object, name: str, messages: list[Message], frames: int) -> Samples:
+def _play(plugin: Any, name: str, messages: list[Message], frames: int) -> Samples:
     """Samples [frames, 2]; a mono instrument sounds on both sides."""
     events = [(_bytes(kind, first, second), seconds) for seconds, kind, first, second in messages]
     for channels in (2, 1):
         try:
-            played = plugin(  # type: ignore[operator]
+            played = plugin(
                 events,
                 duration=frames / SAMPLE_RATE_HZ,
                 sample_rate=SAMPLE_RATE_HZ,
