@@ -1,0 +1,145 @@
+"""luthier.enrichment.v1.EnrichmentService: messages to domain calls and back."""
+
+from collections.abc import Mapping
+
+import grpc
+
+from luthier.common.v1 import common_pb2
+from luthier.enrichment.v1 import enrichment_pb2, enrichment_pb2_grpc
+from luthier_enrichment.enrich import Enriched, cleaned, enrich
+from luthier_enrichment.findings import Finding, State
+from luthier_enrichment.names import Name
+from luthier_enrichment.providers.base import Provider
+from luthier_enrichment.providers.file import FileProvider
+from luthier_enrichment.sheet import MAX_BYTES, read
+from luthier_kit.artifacts import Action, Artifacts
+from luthier_kit.checks import Checks
+from luthier_music.vocabulary import clean
+
+STAGE_VERSION = "1"
+MAX_PATH_CHARS, MAX_NAME_CHARS = 1024, 200
+
+
+class _IncompleteError(Exception):
+    """Carries an answer that must not be remembered, past the store."""
+
+    def __init__(self, response: enrichment_pb2.EnrichSongResponse) -> None:
+        super().__init__("a provider failed for now")
+        self.response = response
+
+
+class EnrichmentServicer(enrichment_pb2_grpc.EnrichmentServiceServicer):
+    """Serves the providers of this server over a store that remembers complete answers."""
+
+    def __init__(self, store: Artifacts, providers: Mapping[str, Provider], min_score: float, max_age_s: float) -> None:
+        self._store, self._providers = store, providers
+        self._min_score, self._max_age_s = min_score, max_age_s
+
+    def EnrichSong(
+        self, request: enrichment_pb2.EnrichSongRequest, _: grpc.ServicerContext
+    ) -> enrichment_pb2.EnrichSongResponse:
+        self._check(request)
+        song = Name(request.song.artist, request.song.title)
+        asked = self._asked(request)
+        remote = any(p.is_remote and not p.off_because() for p in asked.values())
+        try:
+            response, _reused = self._store.run(
+                self._action(request, cleaned(song, request.path), asked),
+                enrichment_pb2.EnrichSongResponse,
+                lambda: _complete(enrich(song, request.path, asked), asked),
+                max_age_s=self._max_age_s if remote else None,
+            )
+        except _IncompleteError as incomplete:
+            return incomplete.response
+        return response
+
+    def ListProviders(
+        self, _request: enrichment_pb2.ListProvidersRequest, _: grpc.ServicerContext
+    ) -> enrichment_pb2.ListProvidersResponse:
+        return enrichment_pb2.ListProvidersResponse(
+            providers=[
+                enrichment_pb2.ProviderStatus(
+                    provider=name,
+                    state=enrichment_pb2.PROVIDER_STATE_OFF if (reason := provider.off_because()) else 0,
+                    message=reason,
+                    licence=provider.licence,
+                )
+                for name, provider in self._providers.items()
+            ]
+        )
+
+    def _check(self, request: enrichment_pb2.EnrichSongRequest) -> None:
+        checks = Checks()
+        checks.text("song.artist", request.song.artist, max_chars=MAX_NAME_CHARS)
+        checks.text("song.title", request.song.title, max_chars=MAX_NAME_CHARS)
+        checks.text("path", request.path, max_chars=MAX_PATH_CHARS)
+        named = cleaned(Name(request.song.artist, request.song.title), request.path)
+        checks.that(bool(named.title), "song.title", "must name a song, here or by path")
+        for number, name in enumerate(request.providers):
+            checks.one_of(f"providers[{number}]", name, self._providers)
+        if request.HasField("sheet"):
+            checks.artifact("sheet", request.sheet, max_bytes=MAX_BYTES)
+        checks.done()
+
+    def _asked(self, request: enrichment_pb2.EnrichSongRequest) -> dict[str, Provider]:
+        """The providers of this request, with its own sheet where it brings one."""
+        asked = {name: p for name, p in self._providers.items() if not request.providers or name in request.providers}
+        if request.HasField("sheet") and "file" in asked:
+            data = self._store.read(request.sheet, max_bytes=MAX_BYTES)
+            asked["file"] = FileProvider(read(data), request.sheet.sha256, self._min_score)
+        return asked
+
+    def _action(self, request: enrichment_pb2.EnrichSongRequest, song: Name, asked: Mapping[str, Provider]) -> Action:
+        return Action(
+            stage="enrich",
+            inputs=[request.sheet.sha256] if request.HasField("sheet") else [],
+            parameters={"artist": song.artist, "title": song.title, "path": request.path, "min_score": self._min_score},
+            version=STAGE_VERSION,
+            tools={name: f"off: {why}" if (why := p.off_because()) else p.version for name, p in asked.items()},
+        )
+
+
+def _complete(enriched: Enriched, asked: Mapping[str, Provider]) -> enrichment_pb2.EnrichSongResponse:
+    response = _response(enriched, asked)
+    if not enriched.is_complete:
+        raise _IncompleteError(response)
+    return response
+
+
+def _response(enriched: Enriched, asked: Mapping[str, Provider]) -> enrichment_pb2.EnrichSongResponse:
+    tags = [
+        common_pb2.Tag(text=t.text, kind=t.kind, weight=t.weight, source=t.source, licence=t.licence)
+        for t in enriched.merged.tags
+    ]
+    facts = [
+        enrichment_pb2.ReleaseFact(name=f.name, value=f.value, source=f.source, licence=f.licence)
+        for f in enriched.facts
+    ]
+    return enrichment_pb2.EnrichSongResponse(
+        tags=tags,
+        facts=facts,
+        providers=[_status(name, finding, asked[name].licence) for name, finding in enriched.findings.items()],
+        dropped_vocal_tags=enriched.merged.dropped_vocal_tags,
+        song=_name(enriched.song),
+    )
+
+
+def _status(provider: str, finding: Finding, licence: str) -> enrichment_pb2.ProviderStatus:
+    states = {
+        State.MATCHED: enrichment_pb2.PROVIDER_STATE_MATCHED,
+        State.NO_MATCH: enrichment_pb2.PROVIDER_STATE_NO_MATCH,
+        State.OFF: enrichment_pb2.PROVIDER_STATE_OFF,
+        State.FAILED: enrichment_pb2.PROVIDER_STATE_FAILED,
+    }
+    return enrichment_pb2.ProviderStatus(
+        provider=provider,
+        state=states[finding.state],
+        message=finding.message,
+        match_score=finding.score,
+        matched=_name(finding.matched),
+        licence=licence,
+    )
+
+
+def _name(name: Name) -> common_pb2.SongName:
+    return common_pb2.SongName(artist=clean(name.artist, MAX_NAME_CHARS), title=clean(name.title, MAX_NAME_CHARS))

@@ -1,0 +1,35 @@
+"""Settings of the enrichment service. Keys come from the environment or from files, and are never logged."""
+
+from dataclasses import dataclass
+
+from luthier_enrichment.providers import lastfm, spotify
+from luthier_kit.settings import ServiceSettings, setting
+
+DAY_S = 86400.0
+
+
+@dataclass(frozen=True)
+class EnrichmentSettings(ServiceSettings):
+    """What every service understands, and the providers."""
+
+    sheet: str = setting("LUTHIER_ENRICHMENT_SHEET", default="", help="path of a CSV or JSON sheet of tags")
+    min_score: float = setting(
+        "LUTHIER_ENRICHMENT_MIN_SCORE", default=0.85, low=0.5, high=1.0, help="a match below this is not accepted"
+    )
+    max_age_s: float = setting(
+        "LUTHIER_ENRICHMENT_MAX_AGE_S",
+        default=30 * DAY_S,
+        low=0,
+        high=3650 * DAY_S,
+        help="answers of remote providers age",
+    )
+    lastfm_api_key: str = setting("LUTHIER_LASTFM_API_KEY", default="", secret=True)
+    lastfm_host: str = setting("LUTHIER_LASTFM_HOST", default=lastfm.HOST, help="host[:port], spoken to by HTTPS")
+    lastfm_rate_hz: float = setting(
+        "LUTHIER_LASTFM_RATE_HZ", default=lastfm.RATE_HZ, low=0.1, high=50, help="calls per second"
+    )
+    spotify_enabled: bool = setting("LUTHIER_SPOTIFY_ENABLED", default=False, help=spotify.OFF)
+    spotify_client_id: str = setting("LUTHIER_SPOTIFY_CLIENT_ID", default="", secret=True)
+    spotify_client_secret: str = setting("LUTHIER_SPOTIFY_CLIENT_SECRET", default="", secret=True)
+    spotify_api_url: str = setting("LUTHIER_SPOTIFY_API_URL", default=spotify.API_URL, help="with /v1/ at its end")
+    spotify_token_url: str = setting("LUTHIER_SPOTIFY_TOKEN_URL", default=spotify.TOKEN_URL, help="of the login")

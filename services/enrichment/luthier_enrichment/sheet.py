@@ -1,0 +1,123 @@
+"""Sheets of tags: CSV or JSON, one tag per row.
+
+Columns: artist, title, tag; and if wanted kind (genre, mood, era, instrument, other), weight (0 to 100, absent = 100),
+source, licence. JSON: a list of such objects, or {"rows": [...]}.
+"""
+
+import csv
+import io
+import json
+import math
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from rapidfuzz import process
+
+from luthier_enrichment.findings import RawTag
+from luthier_enrichment.names import Name, fold, score
+from luthier_kit.errors import InvalidRequest
+from luthier_music.vocabulary import clean
+
+MAX_BYTES: Final = 16 << 20
+MAX_ROWS: Final = 500_000
+MAX_CELL_CHARS: Final = 1000
+NEEDED: Final = ("artist", "title", "tag")
+CANDIDATES: Final = 20  # artists looked at for a near match
+
+
+@dataclass
+class Sheet:
+    """Tags by folded artist and title."""
+
+    songs: dict[str, dict[str, tuple[Name, list[RawTag]]]] = field(default_factory=lambda: defaultdict(dict))
+
+    def best(self, asked: Name) -> tuple[Name, float, list[RawTag]]:
+        """The song that matches best, its score, and its tags; an empty name when the sheet has none alike."""
+        artist, title = fold(asked.artist), fold(asked.title)
+        if title in self.songs.get(artist, {}):
+            name, tags = self.songs[artist][title]
+            return name, score(asked, name), tags
+        near = process.extract(artist, list(self.songs), limit=CANDIDATES, score_cutoff=60) if artist else []
+        entries = [entry for key, *_ in near for entry in self.songs[key].values()]
+        found = max(entries, key=lambda entry: score(asked, entry[0]), default=(Name(), []))
+        return found[0], score(asked, found[0]), found[1]
+
+
+def read(data: bytes) -> Sheet:
+    """A sheet from bytes. Raises InvalidRequest naming the line and what is wrong with it."""
+    if len(data) > MAX_BYTES:
+        raise _refused(f"must have at most {MAX_BYTES} bytes, got {len(data)}")
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise _refused(f"must be UTF-8, byte {error.start} is not") from None
+    sheet = Sheet()
+    rows = _json_rows(text) if text.lstrip()[:1] in ("[", "{") else _csv_rows(text)
+    for line, row in rows:
+        if line > MAX_ROWS:
+            raise _refused(f"must have at most {MAX_ROWS} rows")
+        _put(sheet, line, row)
+    return sheet
+
+
+def _csv_rows(text: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    try:
+        missing = [column for column in NEEDED if column not in (reader.fieldnames or ())]
+        if missing:
+            raise _refused(f"must have the columns {', '.join(NEEDED)}; {', '.join(missing)} missing")
+        for row in reader:
+            yield reader.line_num, row
+    except csv.Error as error:
+        raise _refused(f"line {reader.line_num} is not CSV: {error}") from None
+
+
+def _json_rows(text: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError):
+        raise _refused("is neither CSV nor JSON") from None
+    rows = document.get("rows") if isinstance(document, dict) else document
+    if not isinstance(rows, list):
+        raise _refused('must be a list of rows, or an object with "rows"')
+    for number, row in enumerate(rows, start=1):
+        if not isinstance(row, dict):
+            raise _refused(f"row {number} must be an object")
+        yield number, row
+
+
+def _put(sheet: Sheet, line: int, row: dict[str, Any]) -> None:
+    cells = {column: _cell(line, column, row.get(column)) for column in (*NEEDED, "kind", "source", "licence")}
+    for column in NEEDED:
+        if not cells[column].strip():
+            raise _refused(f"line {line}: {column} must not be empty")
+    name = Name(clean(cells["artist"], 200), clean(cells["title"], 200))
+    tag = RawTag(cells["tag"], _weight(line, row.get("weight")), cells["kind"], cells["source"], cells["licence"])
+    _, tags = sheet.songs[fold(name.artist)].setdefault(fold(name.title), (name, []))
+    tags.append(tag)
+
+
+def _cell(line: int, column: str, value: Any) -> str:
+    if value is None:
+        return ""
+    if not isinstance(value, str) or len(value) > MAX_CELL_CHARS:
+        raise _refused(f"line {line}: {column} must be a text of at most {MAX_CELL_CHARS} characters")
+    return value
+
+
+def _weight(line: int, value: Any) -> float:
+    if value in (None, ""):
+        return 1.0
+    try:
+        weight = float(value)
+    except (TypeError, ValueError):
+        weight = math.nan
+    if not 0 <= weight <= 100:
+        raise _refused(f"line {line}: weight must be between 0 and 100, got {str(value)[:40]!r}")
+    return weight / 100
+
+
+def _refused(bound: str) -> InvalidRequest:
+    return InvalidRequest(violations=[("sheet", bound)], reason="BAD_SHEET")

@@ -1,0 +1,145 @@
+"""The service over real gRPC, its store a folder."""
+
+import pytest
+
+from luthier.common.v1 import common_pb2
+from luthier.enrichment.v1 import enrichment_pb2 as pb
+from luthier.enrichment.v1.enrichment_pb2_grpc import EnrichmentServiceStub
+from luthier_enrichment.__main__ import build
+from luthier_enrichment.settings import EnrichmentSettings
+from luthier_kit.artifacts import open_artifacts
+from luthier_kit.client import Client
+from luthier_kit.errors import InvalidRequest, NotFound
+from luthier_kit.settings import SettingsError
+from luthier_kit.testing import running
+
+SHEET = """artist,title,tag,kind,weight,source,licence
+Korp,Indigo,Hip-Hop,genre,100,book,CC0-1.0
+Korp,Indigo,female vocalists,,90,book,CC0-1.0
+Korp,Indigo,rap,,90,book,CC0-1.0
+Korp,Indigo,seen live,,80,book,CC0-1.0
+Korp,Indigo,chill,,70,,
+Korp,Indigo,<b>ro\x01ck</b>,,60,,
+"""
+
+
+def settings(folder, **more):
+    return EnrichmentSettings(address="127.0.0.1:0", store_folder=folder / "store", create_bucket=True, **more)
+
+
+@pytest.fixture
+def serve(tmp_path):
+    """Starts the service with further settings; returns its call."""
+    open_contexts = []
+
+    def start(**more):
+        own = settings(tmp_path, **more)
+        context = running(build(own), own)
+        client = Client(context.__enter__(), EnrichmentServiceStub)
+        open_contexts.append((context, client))
+        return lambda method, request: client.call(method, request, timeout_s=20, patience_s=0)
+
+    yield start
+    for context, client in open_contexts:
+        client.close()
+        context.__exit__(None, None, None)
+
+
+def sheet_ref(tmp_path, text=SHEET):
+    return open_artifacts(settings(tmp_path)).put_bytes("sheets", text.encode(), "csv", "text/csv")
+
+
+def test_tags_come_normalised_with_source_and_licence_and_voices_are_counted(serve, tmp_path):
+    call = serve()
+    response = call("EnrichSong", pb.EnrichSongRequest(path="Korp/Indigo.1.mid", sheet=sheet_ref(tmp_path)))
+    assert [(t.text, t.kind, t.source) for t in response.tags] == [
+        ("hip hop", "genre", "file:book"), ("relaxed", "mood", "file"), ("b rock b", "other", "file"),
+    ]  # fmt: skip
+    assert response.tags[0].licence == "CC0-1.0"
+    assert response.tags[1].licence.startswith("unstated")
+    assert response.dropped_vocal_tags == 2
+    assert (response.song.artist, response.song.title) == ("Korp", "Indigo")
+
+
+def test_every_provider_says_what_it_did(serve, tmp_path):
+    call = serve()
+    response = call("EnrichSong", pb.EnrichSongRequest(path="Korp/Indigo.mid", sheet=sheet_ref(tmp_path)))
+    states = {p.provider: p.state for p in response.providers}
+    assert states == {
+        "path": pb.PROVIDER_STATE_MATCHED, "file": pb.PROVIDER_STATE_MATCHED,
+        "lastfm": pb.PROVIDER_STATE_OFF, "spotify": pb.PROVIDER_STATE_OFF,
+    }  # fmt: skip
+    assert all(p.licence for p in response.providers)
+
+
+def test_the_same_question_is_answered_from_the_record(serve, tmp_path):
+    call, request = serve(), pb.EnrichSongRequest(path="Korp/Indigo.mid", sheet=sheet_ref(tmp_path))
+    assert not call("EnrichSong", request).action.reused
+    assert call("EnrichSong", request).action.reused
+
+
+def test_the_servers_own_sheet_is_the_default(serve, tmp_path):
+    (tmp_path / "tags.csv").write_text(SHEET)
+    call = serve(sheet=str(tmp_path / "tags.csv"))
+    response = call("EnrichSong", pb.EnrichSongRequest(song=common_pb2.SongName(artist="korp", title="indigo")))
+    assert response.tags[0].text == "hip hop"
+
+
+def test_a_failure_of_lastfm_is_told_and_not_remembered(serve, lastfm):
+    call = serve(lastfm_api_key="good-key", lastfm_host=lastfm.host, lastfm_rate_hz=50.0)
+    request = pb.EnrichSongRequest(path="Korp/Indigo.mid", providers=["lastfm"])
+    speak, lastfm.answer = lastfm.answer, lambda *_: lastfm.error(11)
+    assert call("EnrichSong", request).providers[0].state == pb.PROVIDER_STATE_FAILED
+    lastfm.answer, lastfm.tracks = speak, {("Korp", "Indigo"): [("electronic", 100), ("vocal", 20)]}
+    response = call("EnrichSong", request)
+    assert [(t.text, t.source) for t in response.tags] == [("electronic", "lastfm")]
+    assert response.providers[0].match_score == 1.0
+    assert "non-commercial" in response.tags[0].licence
+
+
+def test_spotify_is_off_with_the_reason(serve):
+    listed = {p.provider: p for p in serve()("ListProviders", pb.ListProvidersRequest()).providers}
+    assert listed["spotify"].state == pb.PROVIDER_STATE_OFF
+    assert "forbids training" in listed["spotify"].message
+    assert set(listed) == {"path", "file", "lastfm", "spotify"}
+
+
+@pytest.mark.parametrize(
+    ("request_", "field"),
+    [
+        (pb.EnrichSongRequest(), "song.title"),
+        (pb.EnrichSongRequest(song=common_pb2.SongName(artist="A")), "song.title"),
+        (pb.EnrichSongRequest(path="x" * 1025), "path"),
+        (pb.EnrichSongRequest(song=common_pb2.SongName(title="x" * 201)), "song.title"),
+        (pb.EnrichSongRequest(path="a/b.mid", providers=["myspace"]), "providers[0]"),
+        (pb.EnrichSongRequest(path="a/b.mid", sheet=common_pb2.ArtifactRef()), "sheet"),
+    ],
+)
+def test_a_bad_request_is_told_the_field(serve, request_, field):
+    with pytest.raises(InvalidRequest) as caught:
+        serve()("EnrichSong", request_)
+    assert field in [name for name, _ in caught.value.violations]
+
+
+def test_a_bad_sheet_is_refused_with_its_line(serve, tmp_path):
+    bad = sheet_ref(tmp_path, "artist,title,tag\nA,,x\n")
+    with pytest.raises(InvalidRequest, match="line 2"):
+        serve()("EnrichSong", pb.EnrichSongRequest(path="a/b.mid", sheet=bad))
+
+
+def test_a_sheet_that_is_not_there_is_not_found(serve, tmp_path):
+    ref = sheet_ref(tmp_path)
+    next((tmp_path / "store").rglob(ref.sha256 + "*")).unlink()
+    with pytest.raises(NotFound):
+        serve()("EnrichSong", pb.EnrichSongRequest(path="a/b.mid", sheet=ref))
+
+
+def test_the_server_does_not_start_with_a_sheet_it_cannot_read(tmp_path):
+    with pytest.raises(SettingsError, match="LUTHIER_ENRICHMENT_SHEET"):
+        build(settings(tmp_path, sheet=str(tmp_path / "none.csv")))
+
+
+def test_keys_are_not_shown():
+    own = EnrichmentSettings(lastfm_api_key="k3y", spotify_client_secret="s3cret")
+    assert "k3y" not in repr(own)
+    assert "s3cret" not in repr(own)

@@ -1,0 +1,82 @@
+"""Sheets of tags: read, matched, refused with line and reason."""
+
+import json
+
+import pytest
+
+from luthier_enrichment.findings import State
+from luthier_enrichment.names import Name
+from luthier_enrichment.providers.file import FileProvider
+from luthier_enrichment.sheet import read
+from luthier_kit.errors import InvalidRequest
+
+CSV = """artist,title,tag,kind,weight,source,licence
+The Copper Keys,Switchyard,funk,genre,100,songbook,Apache-2.0
+The Copper Keys,Switchyard,groovy,mood,80,songbook,Apache-2.0
+"Beatles, The",Help!,pop,,,,
+"""
+
+
+def find(artist, title, data=None):
+    return FileProvider(read(data or CSV.encode()), "d", 0.85).find(Name(artist, title), "")
+
+
+def test_a_song_is_found_with_its_tags_source_and_licence():
+    found = find("copper keys", "SWITCHYARD")
+    assert (found.state, found.score, found.matched) == (State.MATCHED, 1.0, Name("The Copper Keys", "Switchyard"))
+    assert [(t.text, t.weight, t.source, t.licence) for t in found.tags] == [
+        ("funk", 1.0, "songbook", "Apache-2.0"), ("groovy", 0.8, "songbook", "Apache-2.0"),
+    ]  # fmt: skip
+
+
+def test_a_near_name_is_accepted_with_its_score():
+    found = find("The Coper Keys", "Switchyards")
+    assert found.state is State.MATCHED
+    assert 0.85 <= found.score < 1
+
+
+def test_a_bad_match_is_not_accepted_but_its_score_is_kept():
+    found = find("The Copper Pots", "Backyard")
+    assert (found.state, found.tags) == (State.NO_MATCH, ())
+    assert 0 < found.score < 0.85
+
+
+def test_a_title_without_artist_is_not_accepted():
+    assert find("", "Switchyard").state is State.NO_MATCH
+
+
+def test_json_says_the_same():
+    rows = [{"artist": "A", "title": "B", "tag": "rock", "weight": 50}]
+    for document in (rows, {"rows": rows}):
+        (tag,) = find("A", "B", json.dumps(document).encode()).tags
+        assert (tag.text, tag.weight) == ("rock", 0.5)
+
+
+def test_without_a_sheet_it_is_off_and_says_why():
+    provider = FileProvider(None, "", 0.85)
+    assert "LUTHIER_ENRICHMENT_SHEET" in provider.off_because()
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"", "columns artist, title, tag"),
+        (b"artist,title\nA,B\n", "tag missing"),
+        (b"artist,title,tag\nA,,rock\n", "line 2: title must not be empty"),
+        (b"artist,title,tag,weight\nA,B,rock,101\n", "line 2: weight must be between 0 and 100"),
+        (b"artist,title,tag,weight\nA,B,rock,nan\n", "line 2: weight"),
+        (b"artist,title,tag\nA,B," + b"x" * 1001 + b"\n", "line 2: tag must be a text of at most 1000"),
+        (b"artist,title,tag\nA,B,\xff\n", "UTF-8"),
+        (b'artist,title,tag\nA,B,"rock\n', "not CSV"),
+        (b"[", "neither CSV nor JSON"),
+        (b"[" * 100_000, "neither CSV nor JSON"),
+        (b'{"rows": 3}', "list of rows"),
+        (b"[3]", "row 1 must be an object"),
+        (b'[{"artist": 3, "title": "B", "tag": "c"}]', "artist must be a text"),
+        (b"x" * ((16 << 20) + 1), "at most"),
+    ],
+)
+def test_a_bad_sheet_is_refused_with_the_reason(data, words):
+    with pytest.raises(InvalidRequest, match=words) as caught:
+        read(data)
+    assert caught.value.reason == "BAD_SHEET"
