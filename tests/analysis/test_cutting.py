@@ -135,6 +135,14 @@ def test_notes_that_do_not_tell_are_not_overruled_by_the_ear() -> None:
     assert facts.key is None
 
 
+def test_power_chords_have_no_mode() -> None:
+    fifths = (0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 2.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+    facts = facts_of(sound(chords(6, "major", 8)), timeline(16, weights=fifths), (0, 16), Options())
+
+    assert facts.estimated_key is not None
+    assert facts.key is None
+
+
 def test_where_nobody_knows_the_fact_is_unknown() -> None:
     drone = facts_of(sound(0.1 * tone(220, 10, 0, 1)), timeline(10, on_grid=0.25), (0, 10), Options())
 

@@ -14,10 +14,10 @@ from luthier_analysis.segmentation import structure
 from luthier_analysis.sound import Sound
 from luthier_analysis.timeline import Span, Timeline
 from luthier_music.audio import write_audio
-from luthier_music.keys import KeyFit
 
 NOTE_KEY_ESTIMATOR = "profile/krumhansl-temperley-albrecht"
-MIN_KEY_STRENGTH = 0.6  # of the audio estimate, to stand in for notes that do not tell
+LEANING_MARGIN = 0.03  # of notes that are not sure, but agree with what is heard
+MIN_KEY_STRENGTH = 0.6  # of what is heard
 MIN_TEMPO_CONFIDENCE = 1.0 / 5.32  # essentia calls what lies below "very low"
 FADE_IN_S, FADE_OUT_S = 0.002, 0.02  # too short to soften an onset on the bar line; long enough not to click
 CUT_LEVEL = 1e-3  # -60 dBFS: quieter edges need no fade
@@ -47,7 +47,7 @@ def facts_of(part: Sound, timeline: Timeline | None, span: Span, options: Option
         duration_s=part.duration_s,
         tempo=(timeline and timeline.tempo_in(span)) or _sure_tempo(heard_tempo),
         estimated_tempo=heard_tempo,
-        key=_key(timeline.key_fit(span) if timeline else None, heard_key),
+        key=_key(timeline, span, heard_key),
         estimated_key=heard_key,
         instruments=timeline.instruments_in(span) if timeline else (),
         loudness=loudness.measure(part, options),
@@ -75,13 +75,16 @@ def _sure_tempo(heard: Tempo | None) -> Tempo | None:
     return heard if heard and heard.confidence >= MIN_TEMPO_CONFIDENCE else None
 
 
-def _key(fit: KeyFit | None, heard: KeyFound | None) -> KeyFound | None:
-    """The notes' key when they are sure; else the audio's, when it is and the notes do not contradict it.
+def _key(timeline: Timeline | None, span: Span, heard: KeyFound | None) -> KeyFound | None:
+    """The notes' key when they are sure, or when they lean to what is heard; what is heard alone without notes.
 
-    Without the last condition a song in E minor whose notes lead by 0.09 is called G major with a strength of 0.84.
+    Ears alone call E minor, whose notes lead by 0.06, G major with a strength of 0.84, and hear a major third in the
+    overtones of power chords.
     """
+    fit = timeline.key_fit(span) if timeline else None
     if fit and fit.sure():
         return KeyFound(fit.key, min(1.0, fit.margin), Source.NOTES, NOTE_KEY_ESTIMATOR)
     if heard is None or heard.strength < MIN_KEY_STRENGTH:
         return None
-    return heard if fit is None or fit.key == heard.key else None
+    agreed = fit is not None and fit.key == heard.key and fit.margin >= LEANING_MARGIN
+    return heard if agreed or timeline is None else None
