@@ -69,7 +69,12 @@ telephone ring: 124 | helicopter: 125 | applause: 126 | gunshot: 127
 drum, drum kit, drum set, drumkit, drumset, drum beat, drumbeat, drum pattern, drumming, backbeat: drums
 drum machine, electronic drum, 808 drum, 909 drum, 808, 909: drums 118 | percussion: drums 112-119 47
 percussive: drums 112-119 47 8-15 | kick, kick drum, bass drum, snare, snare drum, rimshot: drums | tom, tom tom: drums
-hi hat, hihat, cymbal, ride cymbal, crash cymbal, four on the floor: drums
+hi hat, hihat, cymbal, ride cymbal, crash cymbal, four on the floor: drums | drummer: drums
+percussionist: drums 112-119 47 8-15 | pianist: 0-5 | guitarist: 24-31 | bassist: 32-39 43 | violinist: 40 110
+cellist: 42 | harpist: 46 | flutist, flautist: 73 | clarinetist, clarinettist: 71 | oboist: 68 | trumpeter: 56 59
+saxophonist: 64-67 | trombonist: 57 | organist: 16-20 | keyboardist: 0-7 16-20 80-103 | accordionist: 21 23
+fiddler: 40 110 | stratocaster, telecaster, les paul: 26-31 | steinway: 0 | fender rhodes: 4
+moog, minimoog, juno synth: 38 39 80 81 89 90 62 63 | tr 808, tr 909, linndrum: drums 118
 """
 
 # True readings of words that also mean something else: they count as instruments only where they are true.

@@ -19,6 +19,11 @@ _TONIC = (
     r"(?<![\w#])(?P<letter>[A-Ga-g])(?P<accidental>[ -]?(?:double[ -])?(?:sharps?|flats?)\b| ?##?|bb?(?![a-ln-z])|)"
 )
 _KEY_NOUN = r"[ -](?:key|keyed|mode|tonality|scale|feel|sound|harmon\w+)\b"
+_NO_KEY = re.compile(
+    r"\ba (?:major|minor) (?:role|part|hit|step|change|tweak|influence|shift|force|difference|player|presence|"
+    r"component|element|factor|detail|interval|second|third|sixth|seventh)\b",
+    re.I,
+)
 _CHORD = r"(?![ -]?(?:chords?|triads?|thirds?|seconds?|sixths?|sevenths?|ninths?|7|9|6)\b)"
 
 _SCALE = r"(?:(?:natural|harmonic|melodic|blues|pentatonic)[ -])?"
@@ -45,6 +50,8 @@ _FIELD_MODE = re.compile(r"\b(?P<mode>major|minor)\b", re.I)
 
 def check(draft: Draft, facts: Facts, report: Report) -> None:
     """Reads every statement about key and mode and holds it against the facts."""
+    for _ in draft.take(_NO_KEY):
+        pass
     for match in _FULL.finditer(draft.left):
         reading = _article(draft, match)
         draft.hide(match)

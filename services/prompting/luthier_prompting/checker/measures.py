@@ -11,8 +11,11 @@ _METER = re.compile(
 )
 _METER_WORDS = (
     (re.compile(r"\bcommon time\b", re.I), 4),
-    (re.compile(r"\b(?:waltz time|triple (?:meter|metre|time)|three-four|three four time|in three\b)", re.I), 3),
-    (re.compile(r"\b(?:four-four|four four time)\b", re.I), 4),
+    (re.compile(r"\b(?:waltz time|triple (?:meter|metre|time)|three[ -]four|in three\b)", re.I), 3),
+    (re.compile(r"\bfour[ -]four\b", re.I), 4),
+    (re.compile(r"\bfive[ -](?:four|eight)\b", re.I), 5),
+    (re.compile(r"\bsix[ -]eight\b", re.I), 6),
+    (re.compile(r"\bseven[ -](?:four|eight)\b", re.I), 7),
     (re.compile(r"\b(?:duple (?:meter|metre|time)|cut time)\b", re.I), 2),
 )
 _SMALL = {"one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "eight": 8, "ten": 10, "fifteen": 15}
@@ -27,6 +30,7 @@ _SOMEONE = re.compile(
     r"covers? of|composed by|performed by|written by|produced by|recorded by|music by|remix)\b[^,.;|]*",
     re.I,
 )
+_AFTER_SOMEONE = re.compile(r"\b(?:by|like|from) (?:the |The )?[A-Z][a-z]+(?: [A-Z][a-z]+)*")
 _NUMBER = re.compile(r"(?<![\w.])\d+(?:[.,]\d+)?(?![\w])|(?<![\w.])\d+(?:st|nd|rd|th|-\w+)\b")
 
 
@@ -52,7 +56,9 @@ def check(draft: Draft, facts: Facts, report: Report) -> None:
 
 
 def leftovers(draft: Draft, report: Report) -> None:
-    """Reports every number that no other reader understood."""
+    """Reports every name after "by" and "like" and every number that no other reader understood."""
+    for match in draft.take(_AFTER_SOMEONE):
+        report.differs("artist", NOT_IN_FACTS, match[0])
     for match in draft.take(_NUMBER):
         report.differs("number", NOT_IN_FACTS, match[0])
 

@@ -10,7 +10,7 @@ from luthier_prompting.checker.report import CONTRADICTS_FACTS, NEGATED, Report
 from luthier_prompting.facts import Facts
 
 HEDGED_SHARE = 0.02
-WIDEST_RANGE = 0.1  # a wider range is true but says too little
+WIDEST_RANGE = 0.1  # of the tempo; a wider range tells of another piece
 
 _N = r"(?P<low>\d{1,4}(?:\.\d+)?)(?:\s?(?:-|to|and|/)\s?(?P<high>\d{1,4}(?:\.\d+)?))?"
 _UNIT = r"(?:b\.?\s?p\.?\s?m\b\.?|beats?[ -](?:per|a|/)[ -]?min(?:ute)?s?|(?:quarter[ -]notes?|crotchets) per minute)"
@@ -88,11 +88,11 @@ def _number(draft: Draft, match: re.Match[str], facts: Facts, report: Report, *,
         report.differs("tempo", NEGATED, match[0], say(facts))
     elif facts.tempo_bpm is None:
         report.against("tempo", match[0], "")
-    elif not _holds(match, low, high, facts, hedged or told_changing):
+    elif not _holds(match, low, high, facts, hedged or told_changing) or high - low > WIDEST_RANGE * facts.tempo_bpm:
         report.against("tempo", match[0], say(facts))
-    elif high - low <= WIDEST_RANGE * facts.tempo_bpm and (told_changing or not facts.tempo_changes):
+    elif told_changing or not facts.tempo_changes:
         report.stated.add("tempo")
-    elif facts.tempo_changes:
+    else:
         report.differs("tempo", CONTRADICTS_FACTS, match[0], say(facts))
 
 

@@ -11,6 +11,7 @@ _VOICE = re.compile(
     r"\b(?:[a-z]+ )?(?:vocals?|vocalists?|vocali[sz]\w+|vox|voices?|voiced|singers?|sings?|singing|sung|lyrics?|"
     r"choirs?|choral|chorale|chants?|chanting|rap(?:per|pers|ping|ped|s)?|mcs?|a cappella|acapella|humming|hums|"
     r"beatbox\w*|spoken word|speech|narrat\w+|screams?|screaming|growls?|growled|falsetto|crooning|croon\w*|"
+    r"whisper\w*|vocoder|vocoded|talk ?box|"
     r"sopranos?|altos?|tenors?|baritones?|backup singers?|frontman|frontwoman|yodel\w*|scat)\b",
     re.I,
 )
