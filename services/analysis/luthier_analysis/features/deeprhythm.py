@@ -17,6 +17,7 @@ from luthier_analysis.sound import Sound, resampled
 ESTIMATOR = "deeprhythm/0.0.13"
 RATE_HZ = 22_050
 WINDOW_S = 8  # it hears whole windows of this length
+SLOWEST_BPM = 30.0  # its 256 classes are one BPM wide
 MAX_WEIGHTS_BYTES = 64 << 20  # the published file has 5.5 MB
 
 
@@ -35,13 +36,12 @@ def estimate(sound: Sound, weights: Weights | None) -> Tempo:
     count = len(signal) // (WINDOW_S * RATE_HZ)
     windows = torch.from_numpy(np.ascontiguousarray(signal[: count * WINDOW_S * RATE_HZ])).reshape(count, -1)
     from deeprhythm.audio_proc.hcqm import compute_hcqm
-    from deeprhythm.utils import class_to_bpm
 
     with torch.inference_mode():
         features = compute_hcqm(windows, *kernels).permute(0, 3, 1, 2)  # (windows, 6, 240, 8)
         likely = torch.softmax(model(features), dim=1).mean(dim=0)  # (256,)
     confidence, best = torch.max(likely, 0)
-    return Tempo(float(class_to_bpm(int(best))), Source.AUDIO, ESTIMATOR, float(confidence))
+    return Tempo(SLOWEST_BPM + int(best), Source.AUDIO, ESTIMATOR, float(confidence))
 
 
 @lru_cache(maxsize=1)
