@@ -10,6 +10,7 @@ from loopback import Music
 from luthier.evaluation.v1 import evaluation_pb2 as pb
 from luthier.evaluation.v1.evaluation_pb2_grpc import EvaluationServiceStub
 from luthier_evaluation.service import service
+from luthier_evaluation.settings import EvaluationSettings
 from luthier_kit.client import Client
 from luthier_kit.errors import FailedPrecondition, InvalidRequest, NotFound
 from luthier_kit.testing import running
@@ -246,3 +247,17 @@ def test_an_unknown_model_or_evaluation_is_not_found(platform) -> None:
         platform.get("training-1234")
     with pytest.raises(NotFound):
         platform.get("evaluation-1234")
+
+
+def test_a_backend_that_stays_down_ends_the_evaluation_and_says_so(store) -> None:
+    settings = EvaluationSettings(address="127.0.0.1:0", inference_address="127.0.0.1:1", patience_s=0.5)
+    with running(service(store, settings), settings) as address:
+        client = Client(address, EvaluationServiceStub)
+        request = pb.CreateEvaluationRequest(request_id="r", candidate_model="tuned", suite_name="quick")
+        created = client.call("CreateEvaluation", request).evaluation
+        watch = pb.WatchEvaluationRequest(evaluation_id=created.evaluation_id)
+        *_, last = client.stream("WatchEvaluation", watch, timeout_s=60)
+        client.close()
+
+    assert last.evaluation.state == pb.EVALUATION_STATE_FAILED
+    assert "127.0.0.1:1" in last.evaluation.error.message

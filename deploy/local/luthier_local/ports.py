@@ -4,7 +4,7 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
-from luthier_local.catalogue import FIRST_METRICS_PORT, FIRST_PORT, MINIO_PORT, WEB_PORT, Program
+from luthier_local.catalogue import FIRST_METRICS_PORT, FIRST_PORT, MINIO_PORT, SERVICES, WEB_PORT, Program
 
 HOST = "127.0.0.1"
 LAST_PORT = 7999  # where the search for a free one ends
@@ -24,7 +24,8 @@ def is_free(port: int) -> bool:
 def wanted(services: tuple[Program, ...], *, minio: bool) -> list[tuple[str, str, int]]:
     """(name, kind, default port) of every port to choose."""
     ports = []
-    for index, service in enumerate(services):
+    for service in services:
+        index = SERVICES.index(service)
         ports.append((service.name, "address", FIRST_PORT + index))
         ports.append((service.name, "metrics", FIRST_METRICS_PORT + index))
         if service.web:

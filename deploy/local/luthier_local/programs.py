@@ -15,7 +15,7 @@ MARK = "LUTHIER_LOCAL_HOME"  # in the environment of all that we start; by it le
 GRACE_S = 20  # how long a service may finish its calls after SIGTERM, unless LUTHIER_GRACE_S says otherwise
 STOP_MARGIN_S = 10  # supervisord waits this much longer than the grace before it kills
 START_S = 1  # who lives this long has started; who dies earlier is retried, each time a second later
-START_RETRIES = 15
+START_RETRIES = 30  # for eight minutes in all: a store that is away may come back
 RECORDER = "recorder"  # keeps the pids in services.json true
 
 
@@ -122,6 +122,7 @@ def _recorder(home: Home) -> list[str]:
         f"[eventlistener:{RECORDER}]",
         f"command={_plain(shlex.join(command), quotes=True)}",
         "events=PROCESS_STATE_RUNNING",
+        "stdout_logfile=NONE",
         f"stderr_logfile={_plain(str(home.logs / (RECORDER + '.log')))}",
         "autorestart=true",
     ]

@@ -39,6 +39,7 @@ def render(
         scores=_score_rows(plan, table),
         absent=ABSENT,
         scatter=_scatter(plan, made),
+        asks_tempo=any(row.tempo_bpm for row in plan.suite.rows),
         key_rows=wording.key_outcomes(plan, made),
         listening=_listening(plan, made, store),
         rows=_rows(plan, made)[:MOST_LISTED],
