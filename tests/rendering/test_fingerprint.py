@@ -1,6 +1,9 @@
 """Identity by content: what a duplicate may change, and what makes another song."""
 
+import io
+
 import mido
+import pretty_midi
 import pytest
 
 from luthier_kit.testing import shared
@@ -54,6 +57,19 @@ def test_resolution_does_not_count() -> None:
 )
 def test_another_song_differs(other: list[list[mido.Message]]) -> None:
     assert of(*other) != of(LEAD, DRUMS)
+
+
+@pytest.mark.parametrize("number", [3, 19, 35])
+def test_a_real_song_that_another_library_wrote_anew_is_found(number: int) -> None:
+    path = sorted(shared("corpus", "clean_midi").rglob("*.mid"))[number]
+    again = io.BytesIO()
+    pretty_midi.PrettyMIDI(str(path)).write(again)
+    assert again.getvalue() != path.read_bytes()
+    assert fingerprint(load_song(again.getvalue())) == fingerprint(load_song(path.read_bytes()))
+
+
+def test_the_same_notes_backwards_are_another_song() -> None:
+    assert of([program(73), *notes([72, 67, 64, 60])], DRUMS) != of(LEAD, DRUMS)
 
 
 def test_no_two_songs_of_a_real_corpus_are_taken_for_one() -> None:

@@ -24,8 +24,8 @@ from luthier_rendering.mix import Levels
 from luthier_rendering.pool import RenderPool
 from luthier_rendering.timeline import part_activity, timeline
 
-INSPECT_VERSION = "1"
-RENDER_VERSION = "1"  # raise it whenever the same song would sound or be measured differently
+INSPECT_VERSION = "2"
+RENDER_VERSION = "2"  # raise it whenever the same song would sound or be measured differently
 _FLAC = "audio/flac"
 _PACKAGED_LICENCE = "TimGM6mb SoundFont: GPL-2.0-only"
 

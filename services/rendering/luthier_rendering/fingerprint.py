@@ -1,26 +1,45 @@
 """A song's identity by content, so that duplicates are found and all its renders stay in one split.
 
-What counts: which notes start when, in beats, per program or drums. What does not: names, texts, track order, the
-split into tracks, resolution (ticks per beat), silence before the first note, velocities and note lengths, and the
-whole tempo map. A transposition or another song differs.
+Per program, and drums: how often each key is struck; and in beats from the first note, where the strokes lie: their
+mean, their spread, and how pitch moves with time. These are averages, so that a tick more or less, as another
+sequencer's tempo map or resolution leaves it, moves them by next to nothing, where a digest of quantised onsets would
+fall apart at the first note near a quantisation boundary.
+
+What does not count: names, texts, track order, the split into tracks, resolution (ticks per beat), silence before the
+first note, velocities, note lengths and the whole tempo map. A transposition, another rhythm or another song differs.
 """
 
 import hashlib
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from luthier_rendering.midi import Song
 
-_STEPS_PER_BEAT: Final = 12  # holds sixteenths (3) and eighth triplets (4)
+_STEP: Final = 0.25  # of the averages, in beats (and beats times semitones)
+_OFFSET: Final = 0.3178  # keeps the simple fractions that music is made of away from the rounding's boundaries
+_DRUMS: Final = 128
 _VERSION: Final = b"luthier-fingerprint-1"
 
 
 def fingerprint(song: Song) -> str:
     """64 lowercase hexadecimal digits."""
-    notes, per_beat = song.notes, song.tempo.ticks_per_beat
-    first = notes.start_tick.min()
-    steps = (2 * (notes.start_tick - first) * _STEPS_PER_BEAT + per_beat) // (2 * per_beat)
-    voices = np.array([128 if p.instrument.is_drum else p.instrument.program for p in song.parts])[notes.part]
-    rows = np.unique(np.stack([steps, voices, notes.pitch], axis=1), axis=0)
-    return hashlib.sha256(_VERSION + rows.astype("<i8").tobytes()).hexdigest()
+    notes = song.notes
+    beats = (notes.start_tick - notes.start_tick.min()) / song.tempo.ticks_per_beat
+    voices = np.array([_DRUMS if p.instrument.is_drum else p.instrument.program for p in song.parts])[notes.part]
+    order = np.lexsort((notes.pitch, beats, voices))
+    beats, voices, pitches = beats[order], voices[order], notes.pitch[order]
+    digest = hashlib.sha256(_VERSION)
+    for voice in np.unique(voices).tolist():
+        mine = voices == voice
+        digest.update(_digits(voice, pitches[mine], beats[mine]).astype("<i8").tobytes())
+    return digest.hexdigest()
+
+
+def _digits(voice: int, pitches: NDArray[np.int64], beats: NDArray[np.float64]) -> NDArray[np.int64]:
+    """What is hashed of one voice: its program, strokes per key [128], and the three averages in steps."""
+    centred = beats - beats.mean()
+    averages = [beats.mean(), np.sqrt(np.mean(centred**2)), np.mean(centred * (pitches - pitches.mean()))]
+    steps = np.floor(np.array(averages) / _STEP + _OFFSET)
+    return np.concatenate([[voice], np.bincount(pitches, minlength=128), steps]).astype(np.int64)

@@ -37,4 +37,4 @@ def refuse(reason: str, message: str) -> NoReturn:
 def within(reason: str, what: str, value: float, bound: float) -> None:
     """Refuse a value above its bound, naming both."""
     if value > bound:
-        refuse(reason, f"the file holds {value:g} {what}, the bound is {bound:g}")
+        refuse(reason, f"the file holds {value:.10g} {what}, the bound is {bound:.10g}")
