@@ -1,13 +1,17 @@
 """A checkout of tiny services, driven by the command line that the Makefile calls."""
 
+import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from luthier_local import leftovers
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -39,6 +43,14 @@ class Installation:
     def up(self, **environ: str) -> subprocess.CompletedProcess[str]:
         """`up` of two services, which is quicker than all."""
         return self.run("up", "--only", "rendering", "analysis", **environ)
+
+    def kill(self) -> None:
+        """End supervisord and all it started at once: quicker than `down`, which has tests of its own."""
+        home = Path(self.extra.get("LUTHIER_HOME", self.home))
+        if (home / "supervisord.pid").exists():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int((home / "supervisord.pid").read_text()), signal.SIGKILL)
+        leftovers.end(home, grace_s=0)
 
     def services(self) -> dict[str, dict[str, object]]:
         return json.loads((self.home / "services.json").read_text())

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from luthier_local import leftovers
 from luthier_local.catalogue import SERVICES
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -25,5 +24,4 @@ def installation(tmp_path: Path) -> Iterator[Installation]:
         python.chmod(0o755)
     made = Installation(root)
     yield made
-    made.run("down")
-    assert leftovers.find(made.home) == []
+    made.kill()
