@@ -1,7 +1,6 @@
 # Luthier: `make help` tells what there is. `make demo` and `make test` install what they need.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-export STORE DEVICE LUTHIER_HOME
 
 SERVICES := rendering analysis enrichment prompting curation training inference evaluation
 LIBRARIES := kit music model

@@ -1,13 +1,12 @@
 """evaluate and promote."""
 
-import hashlib
-import json
 from pathlib import Path
 
 from luthier.evaluation.v1 import evaluation_pb2 as evaluation
 from luthier_kit.errors import Cancelled
 from luthier_kit.statuses import from_proto
 from luthier_pipeline.commands.context import PATIENCE_S, Context
+from luthier_pipeline.commands.identity import begin
 from luthier_pipeline.commands.watching import watch
 from luthier_pipeline.resources import plain, save, table
 
@@ -26,9 +25,14 @@ def evaluate(context: Context) -> None:
             setattr(request, field, value)
     if arguments.seconds is not None:
         request.seconds_total = arguments.seconds
-    request.request_id = arguments.request_id or _identity(request, context)
-    client = context.place["evaluation"]
-    created = client.call("CreateEvaluation", request, patience_s=PATIENCE_S).evaluation
+    request.request_id = arguments.request_id
+    client, store = context.place["evaluation"], context.place.store
+    created = begin(
+        request,
+        store,
+        [arguments.model, arguments.baseline],
+        lambda asked: client.call("CreateEvaluation", asked, patience_s=PATIENCE_S).evaluation,
+    )
     ended = watch(client, "Evaluation", "evaluation", created, lambda e: ("evaluated rows", e.done, e.total, ""))
     if ended.state != evaluation.EVALUATION_STATE_SUCCEEDED:
         raise from_proto(ended.error) if ended.HasField("error") else Cancelled("the evaluation was cancelled")
@@ -51,17 +55,6 @@ def promote(context: Context) -> None:
     answer = context.place["evaluation"].call("PromoteModel", request, patience_s=PATIENCE_S)
     same = " (it already was)" if answer.unchanged else ""
     context.answer(plain(answer), f"{arguments.name} is now {answer.model} {answer.model_digest}{same}")
-
-
-def _identity(request: evaluation.CreateEvaluationRequest, context: Context) -> str:
-    """A digest of the request and of the model versions that its names stand for now."""
-    found = {}
-    for name in (request.candidate_model, request.baseline_model):
-        base, _, number = name.partition("@")
-        newest = context.place.store.latest(f"models/{base}") if base and not number else None
-        found[name] = newest[0] if newest else number
-    text = json.dumps([plain(request), found], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _told(ended: evaluation.Evaluation) -> str:

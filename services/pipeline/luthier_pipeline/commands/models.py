@@ -1,7 +1,5 @@
 """register, models, train, generate: from a data set to audio."""
 
-import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +8,7 @@ from luthier.training.v1 import training_pb2 as training
 from luthier_kit.errors import Cancelled, InvalidRequest
 from luthier_kit.statuses import from_proto
 from luthier_pipeline.commands.context import PATIENCE_S, Context
+from luthier_pipeline.commands.identity import begin
 from luthier_pipeline.commands.watching import watch
 from luthier_pipeline.progress import Progress, clock
 from luthier_pipeline.resources import dataset, plain, put, save, table
@@ -62,9 +61,14 @@ def train(context: Context) -> None:
     if arguments.seed is not None:
         request.seed = arguments.seed
     _recipe(request, context)
-    request.request_id = arguments.request_id or _identity(request)
-    client = context.place["training"]
-    run = client.call("CreateTrainingRun", request, patience_s=PATIENCE_S).run
+    request.request_id = arguments.request_id
+    client, store = context.place["training"], context.place.store
+    run = begin(
+        request,
+        store,
+        [arguments.base],
+        lambda asked: client.call("CreateTrainingRun", asked, patience_s=PATIENCE_S).run,
+    )
     context.say(f"training run {run.run_id[:12]}: {arguments.name} on {version}")
     try:
         run = watch(client, "Training", "run", run, _shown)
@@ -146,11 +150,6 @@ def _recipe(request: training.CreateTrainingRunRequest, context: Context) -> Non
     for field, value in given.items():
         if value is not None:
             setattr(chosen, field, value)
-
-
-def _identity(request: Any) -> str:
-    """A request id that is the digest of the request: asking again finds the same run."""
-    return hashlib.sha256(json.dumps(plain(request), sort_keys=True).encode()).hexdigest()
 
 
 def _shown(run: training.TrainingRun) -> tuple[str, int, int, str]:

@@ -25,7 +25,7 @@ def watch(
     messages = importlib.import_module(f"luthier.{package}.v1.{package}_pb2")
     method = "WatchTrainingRun" if kind == "Training" else "WatchEvaluation"
     view, give_up = _View(shown), time.monotonic() + PATIENCE_S
-    while not _ended(resource):
+    while not state_of(resource).endswith(ENDED):
         request = getattr(messages, f"{method}Request")(**{f"{field}_id": getattr(resource, f"{field}_id")})
         try:
             for answer in client.stream(method, request, timeout_s=86400, patience_s=PATIENCE_S):
@@ -40,9 +40,9 @@ def watch(
     return resource
 
 
-def _ended(resource: Any) -> bool:
-    name = resource.DESCRIPTOR.fields_by_name["state"].enum_type.values_by_number[resource.state].name
-    return str(name).endswith(ENDED)
+def state_of(resource: Any) -> str:
+    """Name of a run's state, e.g. `RUN_STATE_RUNNING`."""
+    return str(resource.DESCRIPTOR.fields_by_name["state"].enum_type.values_by_number[resource.state].name)
 
 
 class _View:

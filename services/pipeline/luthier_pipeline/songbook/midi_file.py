@@ -38,10 +38,10 @@ def _conductor(song: SongPlan) -> mido.MidiTrack:
     track.append(mido.MetaMessage("time_signature", numerator=song.beats_per_bar, denominator=4))
     track.append(mido.MetaMessage("key_signature", key=song.key.midi_name()))
     track.append(mido.MetaMessage("set_tempo", tempo=mido.bpm2tempo(song.tempo_bpm)))
-    if song.b_tempo_bpm:
-        bars_before = len(song.a.split()) * FORM.index("B")
+    if song.last_tempo_bpm:
+        bars_before = sum(len((song.a if letter == "A" else song.b).split()) for letter in FORM[:-1])
         ticks = bars_before * song.beats_per_bar * TICKS_PER_BEAT
-        track.append(mido.MetaMessage("set_tempo", tempo=mido.bpm2tempo(song.b_tempo_bpm), time=ticks))
+        track.append(mido.MetaMessage("set_tempo", tempo=mido.bpm2tempo(song.last_tempo_bpm), time=ticks))
     return track
 
 

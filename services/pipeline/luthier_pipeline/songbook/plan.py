@@ -44,12 +44,12 @@ class SongPlan:
     drums_b: str
     parts: tuple[Part, ...]
     beats_per_bar: int = 4
-    b_tempo_bpm: int = 0
+    last_tempo_bpm: int = 0
     tags: tuple[str, ...] = ()
 
     def section_tempo_bpm(self, section: int) -> int:
-        """The tempo of a section of FORM; it may change once, at B, and stays."""
-        return self.b_tempo_bpm if self.b_tempo_bpm and section >= FORM.index("B") else self.tempo_bpm
+        """The tempo of a section of FORM; it may change once, at the last."""
+        return self.last_tempo_bpm if self.last_tempo_bpm and section == len(FORM) - 1 else self.tempo_bpm
 
     def variation(self, number: int) -> "SongPlan":
         """A further song after this plan, in another key and tempo. number: 1, 2, ..."""
@@ -59,5 +59,5 @@ class SongPlan:
             title=f"{self.title} No. {number + 1}",
             key=self.key.transposed(5 * number),
             tempo_bpm=tempo,
-            b_tempo_bpm=tempo + 14 if self.b_tempo_bpm else 0,
+            last_tempo_bpm=tempo + 14 if self.last_tempo_bpm else 0,
         )

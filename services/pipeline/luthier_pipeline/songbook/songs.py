@@ -8,7 +8,7 @@ from luthier_pipeline.songbook.theory import Key
 SONGS = (
     SongPlan(
         "Granite Avenue", "Northbound Line", "rock", ("driving", "energetic"), Key("E", "minor"), 138,
-        "i i VI VII i III VI VII", "VI VII i i iv iv V V", "rock", "rock ride",
+        "i i VI VII i i iv V", "VI VII i i iv iv V V", "rock", "rock ride",
         (
             Part("chords", 29, "Overdriven Guitar", ("x-xx-xx-x-xx-xx-",), ("x-------x-------",), 52, 84, 40, 88),
             Part("bass", 34, "Electric Bass (pick)", ("r-r-r-r-r-r-r-5-",), ("r---r---8---5-a-",), 36, 96),
@@ -116,13 +116,13 @@ SONGS = (
             Part("arpeggio", 5, "Electric Piano 2", ("0---2---1---3---",), ("0-1-2-3-4-3-2-1-",), 60, 66, 84, 92),
             Part("bass", 39, "Synth Bass 2", ("r---------------",), ("r-------5-------",), 36, 82),
             Part("melody", 79, "Ocarina", ("x-------s---x---", "x---------------"), ("x---s---x---s---",), 74, 74, 44, 92, (1, 2, 3)),
-        ), b_tempo_bpm=92, tags=("atmospheric", "chillout", "electronic"),
+        ), last_tempo_bpm=92, tags=("atmospheric", "chillout", "electronic"),
     ),
     SongPlan(
         "Eight Bit Bakery", "Last Lap", "chiptune", ("playful", "fast"), Key("F#", "minor"), 160,
         "i i VI VII i i iv V", "VI VII i i iv iv V V", "chip", "chip half",
         (
-            Part("arpeggio", 80, "Lead 1 (square)", ("0120120120120120",), ("0-2-1-2-0-2-1-2-",), 60, 62, 40, 70),
+            Part("arpeggio", 80, "Lead 1 (square)", ("0121012101210121",), ("0-2-1-2-0-2-1-2-",), 60, 62, 40, 70),
             Part("bass", 38, "Synth Bass 1", ("r-8-r-8-r-8-r-8-",), ("r---r---5---a---",), 36, 96),
             Part("melody", 81, "Lead 2 (sawtooth)", ("x-s-x-s-x---s-s-", "x-s-s-x-x-------"), ("x---s---x-s-s---",), 78, 84, 84, 84),
             Part("chords", 62, "Synth Brass 1", ("x.......x.......",), ("x-------x-------",), 62, 60, 64, 74, (1, 2, 3)),

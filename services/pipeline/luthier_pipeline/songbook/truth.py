@@ -64,7 +64,7 @@ def truth_of(song: SongPlan, path: Path) -> SongTruth:
         genre=song.genre,
         moods=song.moods,
         tempo_bpm=float(song.tempo_bpm),
-        tempo_changes=bool(song.b_tempo_bpm),
+        tempo_changes=bool(song.last_tempo_bpm),
         tonic=song.key.tonic,
         mode=song.key.mode,
         beats_per_bar=song.beats_per_bar,
