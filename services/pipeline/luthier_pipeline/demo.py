@@ -53,7 +53,9 @@ def demo(context: Context) -> None:
     if ran["failures"]:
         raise Internal(f"songs of the songbook failed: {ran['failures']}", reason="DEMO_FAILED")
     _do(context, curate.review, f"review --collection {COLLECTION} --accept checked --as demo")
-    exported = _do(context, curate.export, f"export --collection {COLLECTION} --as demo --out {_q(out / 'dataset')}")
+    exported = _do(
+        context, curate.export, f"export --collection {COLLECTION} --as demo {SPLIT} --out {_q(out / 'dataset')}"
+    )
     base = _do(context, models.train, f"train --tiny-base --dataset {exported['dataset']} --name {BASE} --as demo")
     tuned = _do(
         context,
@@ -72,7 +74,7 @@ def demo(context: Context) -> None:
     promoted = _do(
         context,
         judge.promote,
-        f"promote {SERVED} --model {tuned['model']} --evaluation {judged['evaluation']} --as demo --force"
+        f"promote {SERVED} --model {tuned['model']} --evaluation {judged['evaluation']} --as demo"
         " --reason 'the demo proves the way, not the music'",
     )
     learnt = _learnt(tuned, out / "audio/stops.wav")
@@ -94,6 +96,7 @@ def demo(context: Context) -> None:
     context.answer(result, _told(result, context))
 
 
+SPLIT = "--validation-share 0.25 --test-share 0"
 FINE_TUNE = (
     "--steps 600 --batch-size 8 --learning-rate 0.001 --min-excerpt 2 --validate-every 150 --checkpoint-every 150"
 )

@@ -1,4 +1,4 @@
-"""Request ids of long runs: the same arguments are the same run, unless that run failed; then it is the next attempt."""
+"""Request ids of long runs: the same arguments are the same run, unless that failed; then it is the next attempt."""
 
 import hashlib
 import json
