@@ -59,6 +59,7 @@ def test_another_song_differs(other: list[list[mido.Message]]) -> None:
     assert of(*other) != of(LEAD, DRUMS)
 
 
+@pytest.mark.filterwarnings("ignore:Tempo, Key:RuntimeWarning")
 @pytest.mark.parametrize("number", [3, 19, 35])
 def test_a_real_song_that_another_library_wrote_anew_is_found(number: int) -> None:
     path = sorted(shared("corpus", "clean_midi").rglob("*.mid"))[number]
