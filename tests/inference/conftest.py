@@ -8,8 +8,6 @@ from pathlib import Path
 
 import grpc
 import pytest
-import torch
-from safetensors.torch import load_file, save_file
 
 from luthier.inference.v1 import inference_pb2_grpc
 from luthier_inference.app import build
@@ -50,6 +48,9 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> Parts:
 
 def awaken(weights: Path) -> None:
     """Fills the branches that begin at zero, or an untrained model would hear neither prompt nor seconds."""
+    import torch  # not before luthier_inference, which says how its threads wait
+    from safetensors.torch import load_file, save_file
+
     generator, state = torch.Generator().manual_seed(2), load_file(weights)
     for name, tensor in state.items():
         if name.startswith("model.") and tensor.dim() > 1 and not tensor.any():

@@ -8,10 +8,9 @@ import argparse
 import json
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from luthier_inference.devices import chosen, keep_times_exact
 from luthier_inference.generation import Model, decode, denoise
@@ -51,9 +50,18 @@ def random_model(asked: argparse.Namespace) -> Model:
     return Model(network, config, device, asked.precision)
 
 
+def device_of(model: Model) -> tuple[str, Callable[[], None]]:
+    """The device in words, and what waits for its queue."""
+    import torch  # not before luthier_inference, which says how its threads wait
+
+    if model.device.type == "cuda":
+        return torch.cuda.get_device_name(), torch.cuda.synchronize
+    return f"cpu, {torch.get_num_threads()} threads", lambda: None
+
+
 def measured(model: Model, order: Order) -> dict[str, Any]:
     """Seconds of one order, by part."""
-    wait = torch.cuda.synchronize if model.device.type == "cuda" else lambda: None
+    _, wait = device_of(model)
     begun = time.perf_counter()
     last = list(denoise(model, order))[-1]
     wait()
@@ -84,7 +92,7 @@ def main() -> None:
             f"guidance {scale:g}: {row['seconds_per_step'] * 1000:.1f} ms a step, decode {row['decode_s']:.2f} s, "
             f"{row['realtime_factor']:.1f} times realtime for {seconds:.1f} s at {asked.steps} steps"
         )
-    where = torch.cuda.get_device_name() if asked.device == "cuda" else f"cpu, {torch.get_num_threads()} threads"
+    where, _ = device_of(model)
     print(json.dumps({"config": asked.config, "device": where, "precision": asked.precision, "measured": rows}))
 
 
