@@ -13,7 +13,7 @@ from sqlalchemy import Engine, create_engine, event, make_url, text
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
-SQLITE_BUSY_TIMEOUT_S = 20.0
+SQLITE_BUSY_TIMEOUT_S = 30.0
 MIGRATION_LOCK = 0x4C757468  # PostgreSQL advisory lock: "Luth"
 MIGRATIONS = Path(__file__).parent / "migrations"
 

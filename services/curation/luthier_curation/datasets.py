@@ -21,6 +21,12 @@ FORMAT = "luthier.dataset.v1"
 SPLITS = (TRAIN, VALIDATION, TEST)
 
 
+FROZEN = (
+    ClipRow.clip_id, ClipRow.song_fingerprint, ClipRow.audio, ClipRow.prompts, ClipRow.facts, ClipRow.tags,
+    ClipRow.source, ClipRow.lineage, ClipRow.reviewer, ClipRow.automatic,
+)  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Dataset:
     """A manifest as data: what it is of, how it was split, and its rows."""
@@ -71,8 +77,8 @@ def freeze(session: Session, collection: str, name: str, fractions: Fractions) -
 
     FailedPrecondition when there are none, or one has no prompt.
     """
-    query = select(ClipRow).where(ClipRow.collection == collection, ClipRow.verdict == ACCEPTED)
-    rows = session.scalars(query.order_by(ClipRow.clip_id)).all()
+    query = select(*FROZEN).where(ClipRow.collection == collection, ClipRow.verdict == ACCEPTED)
+    rows = session.execute(query.order_by(ClipRow.clip_id)).all()
     if not rows:
         text = f"collection {collection!r} has no accepted clip to export"
         raise FailedPrecondition(text, reason="NOTHING_ACCEPTED", collection=collection)
@@ -84,7 +90,7 @@ def freeze(session: Session, collection: str, name: str, fractions: Fractions) -
     return Dataset(name, collection, fractions, sorted(assignment.moved), frozen)
 
 
-def _row(row: ClipRow, split: str) -> Json:
+def _row(row: Any, split: str) -> Json:
     licences = {*row.lineage.get("licences", []), *(tag.get("licence", "") for tag in row.tags)} - {""}
     return {
         "clip_id": row.clip_id,

@@ -138,21 +138,36 @@ def _decide(session: Session, row: ClipRow, decision: Decision, author: Author) 
 
 
 def undo(session: Session, batch_id: str, reviewer: str) -> tuple[Reviewed, list[str]]:
-    """Take back a batch of edits or verdicts; clips that were changed since stay, and count as unchanged.
+    """Take back a batch of edits or verdicts: what became of it, and the ids of the clips taken back.
 
-    Returns the ids of those taken back, too.
-
-    NotFound for an unknown batch; FailedPrecondition for the pipeline's own changes.
+    Clips that were changed since stay as they are, and count as unchanged. NotFound for an unknown batch;
+    FailedPrecondition for the pipeline's own changes.
     """
-    wanted = select(ChangeRow).where(ChangeRow.batch_id == batch_id).order_by(ChangeRow.clip_id)
-    done = list(session.scalars(wanted))
-    if not done:
+    author, found, taken_back = Author(changes.UNDONE, reviewer), 0, list[str]()
+    for batch in _batch(session, batch_id):
+        found += len(batch)
+        taken_back += [
+            row.clip_id
+            for change, row in batch
+            if row.revision == change.revision and changes.apply(session, row, change.before, author)
+        ]
+        session.flush()
+        session.expunge_all()
+    if not found:
         raise NotFound("there is no such change to undo", reason="BATCH_NOT_FOUND", batch_id=batch_id)
-    if done[0].kind not in UNDOABLE:
-        raise FailedPrecondition("only edits and verdicts can be undone", reason="NOT_UNDOABLE")
-    author, taken_back = Author(changes.UNDONE, reviewer), list[str]()
-    for change in done:
-        row = listing.get(session, change.clip_id, lock=True)
-        if row.revision == change.revision and changes.apply(session, row, change.before, author):
-            taken_back.append(row.clip_id)
-    return Reviewed(len(taken_back), len(done) - len(taken_back), author.batch_id), taken_back
+    return Reviewed(len(taken_back), found - len(taken_back), author.batch_id), taken_back
+
+
+def _batch(session: Session, batch_id: str) -> Iterator[list[tuple[ChangeRow, ClipRow]]]:
+    """The changes of a batch with their clips, locked, by clip. FailedPrecondition for what cannot be undone."""
+    last = ""
+    while True:
+        query = select(ChangeRow, ClipRow).join(ClipRow, ClipRow.clip_id == ChangeRow.clip_id)
+        query = query.where(ChangeRow.batch_id == batch_id, ChangeRow.clip_id > last).order_by(ChangeRow.clip_id)
+        rows = [(row[0], row[1]) for row in session.execute(query.limit(CHUNK).with_for_update(of=ClipRow))]
+        if not rows:
+            return
+        if rows[0][0].kind not in UNDOABLE:
+            raise FailedPrecondition("only edits and verdicts can be undone", reason="NOT_UNDOABLE")
+        last = rows[-1][1].clip_id
+        yield rows

@@ -12,6 +12,7 @@ from luthier_curation import peaks
 from luthier_curation.content import Json
 from luthier_curation.refs import to_ref
 from luthier_kit.artifacts import Action, Artifacts
+from luthier_kit.settings import SettingsError
 
 log = logging.getLogger(__name__)
 IN_USE_S = 600.0
@@ -28,6 +29,7 @@ class AudioCache:
         self.folder = folder
         self.max_bytes = max_bytes
         self._sweeping = threading.Lock()
+        _own(folder)
         self._decoding = threading.BoundedSemaphore(PEAK_WORKERS)
 
     def path(self, audio: Json) -> Path:
@@ -69,6 +71,13 @@ class AudioCache:
             log.debug("a copy went away while sweeping")
         finally:
             self._sweeping.release()
+
+
+def _own(folder: Path) -> None:
+    """Make the folder ours alone: what lies in it is served without looking at its digest again."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if folder.stat().st_uid != os.getuid():
+        raise SettingsError(f"LUTHIER_SCRATCH: {folder} belongs to somebody else")
 
 
 def _used(path: Path) -> None:

@@ -30,10 +30,17 @@ function replace(id, html) {
   if (!old) return;
   const fresh = new DOMParser().parseFromString(html, "text/html").body.firstElementChild; // escaped by the server
   fresh.setAttribute("aria-current", old.getAttribute("aria-current"));
+  count(old.dataset.verdict, -1);
+  count(fresh.dataset.verdict, 1);
   old.replaceWith(fresh);
   watch(fresh);
   player.mark();
   if (fresh.getAttribute("aria-current") === "true") fresh.focus({ preventScroll: true });
+}
+
+function count(verdict, step) {
+  const shown = $(`.tabs [data-verdict="${verdict}"] .count`);
+  shown.textContent = Number(shown.textContent) + step;
 }
 
 async function refresh(id) {

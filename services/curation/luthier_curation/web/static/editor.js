@@ -18,7 +18,7 @@ export function openEditor(clip, saved) {
   $(".instrument-input", form).addEventListener("change", (event) => addTyped(form, event.target));
   clip.append(form);
   $("textarea", form).focus();
-  return form;
+  form.scrollIntoView({ block: "nearest" });
 }
 
 export const closeEditor = (clip) => { $(".editor", clip)?.remove(); clip.focus({ preventScroll: true }); };

@@ -20,9 +20,12 @@ export function openExport() {
   list();
 }
 
+const many = (number, word) => `${number} ${word}${number === 1 ? "" : "s"}`;
+
 function said(done) {
   const splits = done.splits.map(({ split, clips, songs, duration_s: seconds }) =>
-    `${split}: ${clips} clips of ${songs} songs, ${(seconds / 60).toFixed(1)} min`);
+    `${split}: ${many(clips, "clip")} of ${many(songs, "song")}, ${(seconds / 60).toFixed(1)} min`);
+  const hollow = done.splits.filter(({ split, clips }) => split !== "test" && !clips).map(({ split }) => split);
   return element("div", { className: "exported", children: [
     element("strong", { text: `${done.name} no. ${done.version}${done.unchanged ? " (unchanged)" : ""}` }),
     element("span", { text: splits.join(" · ") }),
@@ -30,6 +33,7 @@ function said(done) {
       element("a", { href: done.download_path, download: "", text: "Download as ZIP (AudioFolder)" }), " · ",
       element("a", { href: done.manifest_path, download: "", text: "Manifest" }),
     ] }),
+    ...(hollow.length ? [element("p", { className: "fault", text: `Nothing in ${hollow.join(" and ")}: accept clips of at least three songs to train on it.` })] : []),
     element("code", { text: `sha256 ${done.manifest_sha256}` }),
   ] });
 }

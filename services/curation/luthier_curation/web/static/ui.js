@@ -19,9 +19,7 @@ export function toast(text, { fault = false, label, act } = {}) {
     button.addEventListener("click", () => { box.remove(); act(); });
     box.append(button);
   }
-  const toasts = $(".toasts");
-  toasts.append(box);
-  while (toasts.children.length > 3) toasts.firstChild.remove();
+  $(".toasts").replaceChildren(box); // only the newest: its Undo is the one that Ctrl+Z does
   setTimeout(() => box.remove(), fault ? 9000 : 5000);
 }
 
