@@ -7,6 +7,7 @@ is what a training wrapper saves: the same below `diffusion.`, perhaps with a mo
 
 from __future__ import annotations
 
+import hashlib
 import json
 import struct
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from luthier_model.skeleton import shapes
 WRAPPER = "diffusion."
 MOVING_AVERAGE = "diffusion_ema.ema_model."
 TRANSFORMER = "model."
+AUTOENCODER = "pretransform."
 MAX_HEADER_BYTES = 100 << 20
 """The format's own bound."""
 MAX_TENSORS = 100_000
@@ -44,9 +46,7 @@ def header(path: Path) -> dict[str, tuple[int, ...]]:
         with path.open("rb") as file:
             length = struct.unpack("<Q", file.read(8))[0] if size >= 8 else 0
             if not 2 <= length <= min(MAX_HEADER_BYTES, size - 8):
-                raise CheckpointError(
-                    "the weights are not a safetensors file (other formats are never opened)"
-                )
+                raise CheckpointError("the weights are not a safetensors file (other formats are never opened)")
             entries = json.loads(file.read(length))
         found = {name: tuple(entry["shape"]) for name, entry in entries.items() if name != "__metadata__"}
         with safe_open(path, "pt"):  # the library's own check: offsets, sizes, dtypes
@@ -65,9 +65,7 @@ def layout(names: list[str]) -> Layout:
     wrapped = {name[len(WRAPPER) :]: name for name in names if name.startswith(WRAPPER)}
     if not wrapped:
         return Layout(False, False, {name: name for name in names})
-    averaged = {
-        TRANSFORMER + name[len(MOVING_AVERAGE) :]: name for name in names if name.startswith(MOVING_AVERAGE)
-    }
+    averaged = {TRANSFORMER + name[len(MOVING_AVERAGE) :]: name for name in names if name.startswith(MOVING_AVERAGE)}
     return Layout(True, bool(averaged), {**wrapped, **averaged})
 
 
@@ -97,15 +95,22 @@ def read(path: Path, placed: Layout, device: str = "cpu") -> dict[str, torch.Ten
 
 def write(path: Path, state: dict[str, torch.Tensor], note: dict[str, str] | None = None) -> None:
     """Writes tensors as safetensors, `note` in its metadata."""
-    save_file(
-        {name: tensor.detach().contiguous().cpu() for name, tensor in state.items()}, path, metadata=note
-    )
+    save_file({name: tensor.detach().contiguous().cpu() for name, tensor in state.items()}, path, metadata=note)
 
 
 def unwrap(source: Path, configuration: Configuration, target: Path) -> Layout:
     """Writes the unwrapped checkpoint of a wrapped (or unwrapped) one and says what it was."""
     placed = verify(source, configuration)
-    write(
-        target, read(source, placed), {"format": "pt", "moving_average": str(placed.moving_average).lower()}
-    )
+    write(target, read(source, placed), {"format": "pt", "moving_average": str(placed.moving_average).lower()})
     return placed
+
+
+def autoencoder_digest(path: Path, placed: Layout, configuration: Configuration) -> str:
+    """sha256 over the autoencoder's tensors and its part of the configuration: names what is encoded with it."""
+    whole = hashlib.sha256(json.dumps(configuration.document["model"]["pretransform"], sort_keys=True).encode())
+    with safe_open(path, "pt") as file:
+        for name in sorted(name for name in placed.names if name.startswith(AUTOENCODER)):
+            tensor = file.get_tensor(placed.names[name]).contiguous()
+            whole.update(f"\n{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
+            whole.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return whole.hexdigest()

@@ -1,0 +1,1 @@
+"""Training: frozen data sets become model versions."""

@@ -1,0 +1,10 @@
+"""What a run can do. A new recipe is a module, a field of the request's `recipe` and a line here."""
+
+from collections.abc import Callable
+
+from luthier_kit.models import ModelVersion
+from luthier_training.job import Job
+from luthier_training.recipes import fine_tune, tiny_base
+
+RECIPES: dict[str, Callable[[Job], ModelVersion]] = {"fine_tune": fine_tune.run, "tiny_base": tiny_base.run}
+"""Recipe -> what makes the version that is then registered."""

@@ -1,0 +1,95 @@
+"""How a runner tells what it does, and hears that it should stop."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from typing import Any
+
+from luthier_kit.errors import LuthierError
+from luthier_kit.heartbeat import EXPIRY_S
+from luthier_kit.runs import RunLog
+
+log = logging.getLogger(__name__)
+BEAT_S = EXPIRY_S / 4
+POLL_S = 1.0
+SHORTEST_PAUSE_S, SHARE_OF_ELAPSED = 1.0, 0.01
+"""Events come at most once a second, and ever more rarely in long runs: some hundreds in all."""
+
+
+class Stopped(Exception):
+    """Someone cancelled the run, or this process was told to go."""
+
+
+class Reporter:
+    """Progress of one run. `going` is False once it should stop; `cancelled` tells why."""
+
+    def __init__(self, own: RunLog, watched: RunLog) -> None:
+        self._log, self._watched = own, watched
+        self._began = self._stage_began = time.monotonic()
+        self._due, self._done_at_stage = 0.0, 0
+        self._facts: dict[str, Any] = {}
+        self._stop, self.cancelled = threading.Event(), False
+        self.last_checkpoint: dict[str, Any] | None = dict(own.read().progress.get("checkpoint") or {}) or None
+        self._thread = threading.Thread(target=self._attend, daemon=True, name="heartbeat")
+        self._thread.start()
+
+    @property
+    def going(self) -> bool:
+        return not self._stop.is_set()
+
+    def stop(self) -> None:
+        """Ask the run to stop after its next checkpoint (SIGTERM)."""
+        self._stop.set()
+
+    def check(self) -> None:
+        """Raises Stopped when it should stop."""
+        if not self.going:
+            raise Stopped
+
+    def stage(self, name: str, total: int = 0, done: int = 0) -> None:
+        """A new stage begins, `done` of `total` already there."""
+        self._stage_began, self._done_at_stage, self._due = time.monotonic(), done, 0.0
+        self.tell(stage=name, done=done, total=total, eta_s=None)
+        self.check()
+
+    def advance(self, done: int, total: int, **facts: Any) -> None:
+        """Progress within a stage; written when an event is due."""
+        self._facts.update(facts, done=done, total=total, eta_s=self._eta_s(done, total))
+        if time.monotonic() >= self._due or done == total:
+            self.tell()
+
+    def tell(self, **facts: Any) -> None:
+        """Write an event now."""
+        self._facts.update(facts)
+        told, self._facts = self._facts, {}
+        self._log.progress(**told)
+        now = time.monotonic()
+        self._due = now + max(SHORTEST_PAUSE_S, SHARE_OF_ELAPSED * (now - self._began))
+
+    def checkpoint(self, ref: dict[str, Any], step: int) -> None:
+        """A checkpoint is stored: write it down now."""
+        self.tell(checkpoint=ref, checkpoint_step=step)
+        self.last_checkpoint = ref
+
+    def _eta_s(self, done: int, total: int) -> float | None:
+        fresh = done - self._done_at_stage
+        if fresh <= 0:
+            return None
+        return round((time.monotonic() - self._stage_began) / fresh * (total - done), 1)
+
+    def _attend(self) -> None:
+        """Beats, and looks for a cancel event or another runner. A store that is away is tried again."""
+        beat_due = 0.0
+        while not self._stop.wait(POLL_S):
+            try:
+                if time.monotonic() >= beat_due:
+                    self._watched.heartbeat.beat()
+                    beat_due = time.monotonic() + BEAT_S
+                run = self._watched.read()
+                if run.cancel or run.ended or run.runner != self._watched.runner:
+                    self.cancelled = bool(run.cancel)
+                    self._stop.set()
+            except LuthierError as e:
+                log.warning("the store does not answer: %s", e)

@@ -1,0 +1,96 @@
+"""A data set of three short synthetic songs and a model small enough to train in seconds."""
+
+import copy
+import json
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: tensors this small gain nothing from threads
+
+import numpy as np
+import pytest
+import soundfile
+
+from luthier_kit.artifacts import open_artifacts
+from luthier_kit.models import ModelVersion, register
+from luthier_kit.settings import StoreSettings
+from luthier_model import text_encoder, tiny
+from luthier_model.configuration import check, packaged
+
+SECONDS = (2.0, 1.6, 2.4)
+SPLITS = ("train", "train", "validation")
+PROMPTS = ["A slow jazz ballad with piano", "Driving techno with synth bass", "Folk with guitar"]
+
+
+@pytest.fixture
+def store(tmp_path):
+    return open_artifacts(StoreSettings(store="folder", store_folder=tmp_path / "store"))
+
+
+def tone(seconds: float, hz: float, rate_hz: int = 44100) -> np.ndarray:
+    time = np.arange(round(seconds * rate_hz)) / rate_hz
+    left = 0.4 * np.sin(2 * np.pi * hz * time) * (1 + np.sign(np.sin(2 * np.pi * 2 * time))) / 2
+    return np.stack([left, 0.5 * left], axis=1)
+
+
+def manifest(store, folder, **changes) -> bytes:
+    rows = []
+    for index, (seconds, split, prompt) in enumerate(zip(SECONDS, SPLITS, PROMPTS, strict=True)):
+        path = folder / f"clip{index}.flac"
+        soundfile.write(path, tone(seconds, 220 * (index + 1)), 44100)
+        ref = store.put_file("clips", path, "audio/flac")
+        audio = {"bucket": "", "key": ref.key, "sha256": ref.sha256, "size_bytes": ref.size_bytes}
+        rows.append(
+            {
+                "clip_id": f"c{index}",
+                "split": split,
+                "audio": audio,
+                "prompts": [prompt, prompt.upper()],
+                "song_fingerprint": f"song{index}",
+            }
+        )
+    document = {"format": "luthier.dataset.v1", "name": "three", "licences": ["CC0-1.0"], "rows": rows}
+    return json.dumps({**document, **changes}).encode()
+
+
+@pytest.fixture
+def dataset_ref(store, tmp_path):
+    return store.put_bytes("manifests", manifest(store, tmp_path), "json", "application/json")
+
+
+@pytest.fixture(scope="session")
+def known():
+    """The tiny configuration with a window of 4.1 s and one layer."""
+    document = copy.deepcopy(dict(packaged("tiny").document))
+    document["sample_size"] = 32 * 2048
+    document["model"]["diffusion"]["config"].update(depth=1, embed_dim=32, num_heads=1, cond_token_dim=32)
+    document["model"]["diffusion"]["config"]["global_cond_dim"] = 64
+    document["model"]["conditioning"]["cond_dim"] = 32
+    for side in ("encoder", "decoder"):
+        document["model"]["pretransform"]["config"][side]["config"]["channels"] = 2
+    return check(document)
+
+
+@pytest.fixture(scope="session")
+def base_files(known, tmp_path_factory):
+    return tiny.write_random(known, PROMPTS, tmp_path_factory.mktemp("base"), seed=5)
+
+
+@pytest.fixture
+def base(store, known, base_files):
+    """A registered base model of random weights."""
+    return register_base(store, known, base_files)
+
+
+def register_base(store, known, files, name="base"):
+    weights, text = files
+    configuration = json.dumps(known.document).encode()
+    return register(
+        store,
+        ModelVersion(
+            name=name,
+            checkpoint=store.put_file("checkpoints", weights),
+            configuration=store.put_bytes("configurations", configuration, "json", "application/json"),
+            text_encoder=tuple((p.name, store.put_file("text_encoders", p)) for p in text_encoder.files(text)),
+            notes={"tiny": True},
+        ),
+    )
