@@ -2,7 +2,7 @@
 
 import copy
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -94,3 +94,10 @@ def served(parts: Parts, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
         register(store, version_of(store, parts, "tiny"))
         with running(build(settings, store), settings) as address, grpc.insecure_channel(address) as channel:
             yield Served(store, inference_pb2_grpc.InferenceServiceStub(channel), address)
+
+
+def refusal(call: Callable[[], object]) -> tuple[grpc.StatusCode, str]:
+    """Status and message of a call that is refused."""
+    with pytest.raises(grpc.RpcError) as refused:
+        call()
+    return refused.value.code(), refused.value.details()

@@ -11,12 +11,12 @@ from stable_audio_tools.inference.generation import generate_diffusion_cond
 
 from luthier_inference import studio as studio_module
 from luthier_inference.catalogue import Profile
-from luthier_inference.devices import arithmetic, keep_times_exact
+from luthier_inference.devices import arithmetic, keep_times_exact, memory_bounded
 from luthier_inference.generation import MARGIN_LATENTS, Model, decode, denoise, encode
 from luthier_inference.order import Order
 from luthier_inference.shelf import Shelf
 from luthier_inference.studio import Job, Studio
-from luthier_kit.errors import Cancelled, FailedPrecondition
+from luthier_kit.errors import Cancelled, FailedPrecondition, Unavailable
 from luthier_kit.testing import temp_store
 from luthier_model.loading import load
 
@@ -196,3 +196,8 @@ def test_no_step_begins_after_the_stop(model, parts, tmp_path, at, monkeypatch):
 
     assert asked == list(range(1, at + 1))
     assert not list(tmp_path.glob("take-*"))
+
+
+def test_a_device_without_memory_left_is_unavailable():
+    with pytest.raises(Unavailable, match="memory"), memory_bounded():
+        raise torch.OutOfMemoryError

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from luthier_kit.errors import Unavailable
 from luthier_kit.settings import SettingsError
 
 
@@ -24,6 +25,17 @@ def arithmetic(device: torch.device, precision: str) -> Iterator[None]:
     """bfloat16 for the transformer's products where it is asked for; weights and latents stay float32."""
     with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
         yield
+
+
+@contextmanager
+def memory_bounded() -> Iterator[None]:
+    """A device that has no memory left is busy, not broken: Unavailable, so that another server is asked."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        torch.cuda.empty_cache()
+        text = "the device has not enough free memory for this now"
+        raise Unavailable(text, reason="DEVICE_OUT_OF_MEMORY", retry_after_s=10.0) from None
 
 
 def keep_times_exact(network: Any) -> None:

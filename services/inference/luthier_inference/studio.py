@@ -12,6 +12,7 @@ from pathlib import Path
 from luthier.common.v1.common_pb2 import ArtifactRef
 from luthier_inference import metrics, sound
 from luthier_inference.catalogue import Profile
+from luthier_inference.devices import memory_bounded
 from luthier_inference.generation import Model, Step, decode, denoise, prompt_tokens
 from luthier_inference.order import Order
 from luthier_inference.shelf import Shelf
@@ -64,7 +65,7 @@ class Studio:
     def make(self, job: Job, on_step: OnStep, stop: threading.Event) -> Take:
         """Denoises, decodes and stores. Raises Cancelled within one step of `stop`."""
         order, label = job.order, job.profile.version.name
-        with self.shelf.lent(job.profile) as model, self._folder() as folder:
+        with memory_bounded(), self.shelf.lent(job.profile) as model, self._folder() as folder:
             started = time.perf_counter()
             latents = self._denoised(job, model, folder, on_step, stop).latents
             samples = decode(model, order, latents)

@@ -1,0 +1,74 @@
+"""What `Generate` refuses, by name and bound."""
+
+import grpc
+import pytest
+
+from luthier.inference.v1 import inference_pb2 as pb
+
+from .conftest import refusal
+
+PROMPT = "calm piano in D minor at 90 BPM"
+
+
+def request(**fields: object) -> pb.GenerateRequest:
+    return pb.GenerateRequest(**{"prompt": PROMPT, "seconds_total": 1.5, "steps": 4, "seed": 7, **fields})
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "bound"),
+    [
+        ("seconds_total", 1e9, "between 0.1 and"),
+        ("seconds_total", float("nan"), "between 0.1 and"),
+        ("seconds_total", 0.0, "between 0.1 and"),
+        ("seconds_start", -1.0, "between 0 and"),
+        ("steps", 0, "between 1 and 1000"),
+        ("steps", 1001, "between 1 and 1000"),
+        ("prompt", "  ", "must not be empty"),
+        ("prompt", "p" * 2001, "at most 2000 characters"),
+        ("negative_prompt", "p" * 2001, "at most 2000 characters"),
+        ("sampler", "magic", "must be one of"),
+        ("sigma_min", 0.0, "above 0 and below sigma_max"),
+        ("sigma_max", float("inf"), "at most 10000"),
+        ("guidance_scale", float("nan"), "between 0 and 50"),
+        ("guidance_rescale", 1.5, "between 0 and 1"),
+        ("init_noise_level", 1.0, "needs init_audio"),
+        ("output_format", 99, "must be one of"),
+        ("request_id", "i" * 129, "at most 128 characters"),
+    ],
+)
+@pytest.mark.parametrize("model", ["", "nobody"])
+def test_what_is_beyond_a_bound_is_refused_by_name(served, field, value, bound, model):
+    code, details = refusal(lambda: served.stub.Generate(request(**{field: value, "model": model})))
+
+    assert code == grpc.StatusCode.INVALID_ARGUMENT
+    assert field in details
+    assert bound in details
+
+
+def test_all_violations_are_named_at_once(served):
+    _, details = refusal(lambda: served.stub.Generate(request(prompt="", steps=0, seconds_total=1e9)))
+
+    assert all(field in details for field in ("prompt", "steps", "seconds_total"))
+
+
+def test_a_bad_request_is_refused_in_a_stream_too(served):
+    bad = pb.StreamGenerateRequest(request=request(steps=0))
+    code, details = refusal(lambda: list(served.stub.StreamGenerate(bad)))
+
+    assert code == grpc.StatusCode.INVALID_ARGUMENT
+    assert "steps" in details
+
+
+def test_an_unknown_model_is_not_found_and_the_known_are_named(served):
+    code, details = refusal(lambda: served.stub.Generate(request(model="nobody")))
+
+    assert code == grpc.StatusCode.NOT_FOUND
+    assert "tiny" in details
+
+
+def test_init_audio_that_is_no_audio_is_refused(served):
+    ref = served.store.put_bytes("uploads", b"no audio", "wav", "audio/wav")
+    code, details = refusal(lambda: served.stub.Generate(request(init_audio=ref)))
+
+    assert code == grpc.StatusCode.FAILED_PRECONDITION
+    assert "init_audio" in details
