@@ -5,6 +5,8 @@ Each clip's facts stand above its captions; the table says what a listener with 
 
 # ruff: noqa: E501 - a table: one caption is one line
 
+import time
+
 import pytest
 
 from luthier_prompting.checker import check
@@ -233,6 +235,18 @@ def test_of_all_24_keys_in_all_spellings_only_the_true_one_passes(tonic, mode):
                     true = (value + shift) % 12 == truth and other == mode
                     for text in (f"Music in {letter}{mark} {other}", f"key: {letter}{mark} {other}"):
                         assert (check(text, facts) == []) == true, text
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a" * 2000, "no " * 666, "one " * 500, "twenty-" * 285, "1-1-" * 500, "tempo : = " * 200, "a minor " * 250,
+     "no a, " * 333, "C# " * 666, "by A" * 500, "drum and " * 222, "in the style of " * 125, "\x00" * 2000, "\n" * 2000],
+    ids=lambda text: text[:12],
+)  # fmt: skip
+def test_a_hostile_text_is_read_in_bounded_time(text):
+    started = time.process_time()
+    assert check(text, ROCK)
+    assert time.process_time() - started < 1
 
 
 @pytest.mark.parametrize("bpm", [60, 75, 99, 100, 101, 110, 119, 120, 121, 160, 200])

@@ -1,10 +1,12 @@
 """The vLLM composer against a real HTTP server on loopback that speaks the chat-completions API."""
 
 import json
+import random
 import re
 import socket
 import time
 
+import outlines_core
 import pytest
 
 from luthier_kit.errors import Unavailable
@@ -44,6 +46,25 @@ def test_the_expression_of_each_request_makes_the_facts_right(chat):
     composed = compose(vllm(chat.url), FACTS, count=4, seed=1)
     assert [p.disagreements for p in composed.prompts] == [()] * 4
     assert [p.text for p in composed.prompts] == texts
+
+
+def test_even_a_random_model_bound_by_the_expression_states_the_facts(chat):
+    chat.answer = lambda body: (200, random_walk(body["structured_outputs"]["regex"], body["seed"]))
+    for number in range(3):
+        text = vllm(chat.url).draft(FACTS, f"{number}")
+        assert check(text, FACTS) == [], text
+
+
+def random_walk(expression, seed):
+    """What a model of random weights says under the engine that binds a real one: any allowed character next."""
+    end = 127
+    index = outlines_core.Index(expression, outlines_core.Vocabulary(end, {chr(c): [c] for c in range(32, end)}))
+    guide, dice, text = outlines_core.Guide(index), random.Random(seed), ""
+    while not guide.is_finished():
+        token = dice.choice([token for token in guide.get_tokens() if token != end])
+        guide.advance(token)
+        text += chr(token)
+    return text
 
 
 def test_attributes_are_shuffled_and_fenced_and_examples_go_before(chat):
