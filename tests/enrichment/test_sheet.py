@@ -7,7 +7,7 @@ import pytest
 from luthier_enrichment.findings import State
 from luthier_enrichment.names import Name
 from luthier_enrichment.providers.file import FileProvider
-from luthier_enrichment.sheet import read
+from luthier_enrichment.sheet import SheetCache, read
 from luthier_kit.errors import InvalidRequest
 
 CSV = """artist,title,tag,kind,weight,source,licence
@@ -80,3 +80,13 @@ def test_a_bad_sheet_is_refused_with_the_reason(data, words):
     with pytest.raises(InvalidRequest, match=words) as caught:
         read(data)
     assert caught.value.reason == "BAD_SHEET"
+
+
+def test_a_sheet_is_read_once_for_many_songs():
+    cache, reads = SheetCache(size=2), []
+    load = lambda: reads.append(1) or CSV.encode()  # noqa: E731
+    assert cache.get("a", load) is cache.get("a", load)
+    cache.get("b", load)
+    cache.get("c", load)
+    cache.get("a", load)
+    assert len(reads) == 4

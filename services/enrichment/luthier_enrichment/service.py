@@ -11,7 +11,7 @@ from luthier_enrichment.findings import Finding, State
 from luthier_enrichment.names import Name
 from luthier_enrichment.providers.base import Provider
 from luthier_enrichment.providers.file import FileProvider
-from luthier_enrichment.sheet import MAX_BYTES, read
+from luthier_enrichment.sheet import MAX_BYTES, SheetCache
 from luthier_kit.artifacts import Action, Artifacts
 from luthier_kit.checks import Checks
 from luthier_music.vocabulary import clean
@@ -34,6 +34,7 @@ class EnrichmentServicer(enrichment_pb2_grpc.EnrichmentServiceServicer):
     def __init__(self, store: Artifacts, providers: Mapping[str, Provider], min_score: float, max_age_s: float) -> None:
         self._store, self._providers = store, providers
         self._min_score, self._max_age_s = min_score, max_age_s
+        self._sheets = SheetCache()
 
     def EnrichSong(
         self, request: enrichment_pb2.EnrichSongRequest, _: grpc.ServicerContext
@@ -85,8 +86,9 @@ class EnrichmentServicer(enrichment_pb2_grpc.EnrichmentServiceServicer):
         """The providers of this request, with its own sheet where it brings one."""
         asked = {name: p for name, p in self._providers.items() if not request.providers or name in request.providers}
         if request.HasField("sheet") and "file" in asked:
-            data = self._store.read(request.sheet, max_bytes=MAX_BYTES)
-            asked["file"] = FileProvider(read(data), request.sheet.sha256, self._min_score)
+            digest = request.sheet.sha256
+            sheet = self._sheets.get(digest, lambda: self._store.read(request.sheet, max_bytes=MAX_BYTES))
+            asked["file"] = FileProvider(sheet, digest, self._min_score)
         return asked
 
     def _action(self, request: enrichment_pb2.EnrichSongRequest, song: Name, asked: Mapping[str, Provider]) -> Action:

@@ -8,8 +8,9 @@ import csv
 import io
 import json
 import math
-from collections import defaultdict
-from collections.abc import Iterator
+import threading
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -43,6 +44,23 @@ class Sheet:
         entries = [entry for key, *_ in near for entry in self.songs[key].values()]
         found = max(entries, key=lambda entry: score(asked, entry[0]), default=(Name(), []))
         return found[0], score(asked, found[0]), found[1]
+
+
+class SheetCache:
+    """The sheets used last, by digest: a corpus asks with the same one for every song. Threads may share it."""
+
+    def __init__(self, size: int = 2) -> None:
+        self._size, self._lock = size, threading.Lock()
+        self._sheets: OrderedDict[str, Sheet] = OrderedDict()
+
+    def get(self, digest: str, load: Callable[[], bytes]) -> Sheet:
+        """The sheet of this digest, read by `load` where it is not held. Raises what `read` and `load` raise."""
+        with self._lock:
+            sheet = self._sheets.pop(digest, None) or read(load())
+            self._sheets[digest] = sheet
+            while len(self._sheets) > self._size:
+                self._sheets.popitem(last=False)
+            return sheet
 
 
 def read(data: bytes) -> Sheet:
