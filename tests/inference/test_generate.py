@@ -27,6 +27,14 @@ def test_audio_has_exactly_the_length_asked_for(served):
     assert response.samples == round(1.23456 * rate_hz)
 
 
+def test_untrimmed_audio_is_the_whole_window_and_begins_the_same(served, parts):
+    cut, whole = (served.stub.Generate(request(untrimmed=untrimmed)) for untrimmed in (False, True))
+
+    assert whole.samples == parts.configuration.window_samples
+    assert whole.seconds_total == cut.seconds_total
+    np.testing.assert_allclose(audio_of(served, cut)[0], audio_of(served, whole)[0][: cut.samples], atol=2**-14)
+
+
 def test_every_value_that_took_effect_is_told(served):
     response = served.stub.Generate(pb.GenerateRequest(prompt=PROMPT, steps=2, request_id="one"))
 

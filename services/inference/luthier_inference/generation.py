@@ -65,12 +65,15 @@ def denoise(model: Model, order: Order, init_audio: Tensor | None = None) -> Ite
 
 @torch.inference_mode()
 def decode(model: Model, order: Order, latents: Tensor) -> Samples:
-    """(samples, channels), exactly as many as `seconds_total` asks for; only the latents that it takes are decoded.
+    """(samples, channels): as many as `seconds_total` asks for, or the whole window for an untrimmed order.
+
+    Only the latents that this takes are decoded.
 
     FailedPrecondition OUTPUT_NOT_FINITE when the model went out of bounds with these parameters.
     """
     c = model.configuration
-    samples = min(samples_of(order.seconds_total, c.sample_rate_hz), c.window_samples)
+    asked = c.window_samples if order.untrimmed else samples_of(order.seconds_total, c.sample_rate_hz)
+    samples = min(asked, c.window_samples)
     taken = latents[:, :, : math.ceil(samples / c.downsampling_ratio) + MARGIN_LATENTS]
     sound = model.network.pretransform.decode(taken.float())  # never in bfloat16: its 8 bits are audible
     audio = sound[0, :, :samples].T.float().cpu().numpy()

@@ -62,6 +62,7 @@ def order_of(request: pb.GenerateRequest, bounds: Bounds) -> Order:
         seed=_or(request, "seed", derived_seed(request.request_id)),
         init_noise_level=_or(request, "init_noise_level", INIT_NOISE_LEVEL) if _has_init(request) else 0.0,
         output_format=FORMATS.get(request.output_format, str(request.output_format)),
+        untrimmed=request.untrimmed,
     )
     checks = Checks()
     check(order, bounds, checks)

@@ -47,6 +47,7 @@ class Order:
     guidance_rescale: float = 0.0
     init_noise_level: float = 0.0
     output_format: str = FLAC
+    untrimmed: bool = False  # the whole window is stored, to hear how well the model stops
 
     @property
     def sigma_start(self) -> float:
