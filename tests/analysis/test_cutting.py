@@ -1,5 +1,6 @@
 """Where songs are cut."""
 
+import functools
 import itertools
 
 import numpy as np
@@ -15,9 +16,11 @@ from luthier_analysis.segmentation import structure
 from luthier_analysis.sound import Sound
 from luthier_analysis.timeline import Activity, Timeline
 
+shape_of = functools.lru_cache(structure)
+
 
 def spans(audio: Sound, line: Timeline | None, plan: Plan | None = None) -> list[tuple[float, float]]:
-    return list(cut(audio, structure(audio), line, plan or Plan()).spans)
+    return list(cut(audio, shape_of(audio), line, plan or Plan()).spans)
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +65,7 @@ def test_no_clip_is_mostly_silent() -> None:
     music = chords(0, "major", 20)
     audio = sound(np.concatenate([music, np.zeros(60 * RATE_HZ, np.float32), music]))
 
-    result = cut(audio, structure(audio), timeline(140), Plan())
+    result = cut(audio, shape_of(audio), timeline(140), Plan())
 
     assert result.spans
     assert all(audio.part(*span).silent_share() < 0.5 for span in result.spans)
@@ -72,7 +75,7 @@ def test_no_clip_is_mostly_silent() -> None:
 def test_a_silent_song_has_no_clips_and_says_so() -> None:
     audio = sound(np.zeros(60 * RATE_HZ))
 
-    result = cut(audio, structure(audio), None, Plan())
+    result = cut(audio, shape_of(audio), None, Plan())
 
     assert result.spans == ()
     assert result.notes == ("0.00-60.00 s left out: mostly silent",)
@@ -81,14 +84,14 @@ def test_a_silent_song_has_no_clips_and_says_so() -> None:
 def test_a_short_song_is_one_clip_and_says_so() -> None:
     audio = sound(chords(0, "major", 4))
 
-    result = cut(audio, structure(audio), None, Plan())
+    result = cut(audio, shape_of(audio), None, Plan())
 
     assert result.spans == ((0.0, 8.0),)
     assert "less than the shortest clip of 20 s" in result.notes[0]
 
 
 def test_no_more_clips_than_asked_for(song: Sound) -> None:
-    result = cut(song, structure(song), timeline(150), Plan(max_clips=2))
+    result = cut(song, shape_of(song), timeline(150), Plan(max_clips=2))
 
     assert len(result.spans) == 2
     assert "at most 2 wanted" in result.notes[-1]
