@@ -51,7 +51,7 @@ orchestral: orchestra, symphonic | chamber music < classical | opera < classical
 soundtrack: film score, film music, movie score, ost | video game music < soundtrack: game music, vgm
 musical: musical theatre, show tunes | experimental | avant garde: avantgarde | noise | math rock < rock
 shoegaze < rock: shoe gaze | new wave < pop, rock | post punk < punk: postpunk | emo < punk | hardcore < punk
-singer songwriter | christmas: xmas | children's music: kids
+christmas: xmas | children's music: kids
 """
 
 _MOODS: Final = """
@@ -96,9 +96,7 @@ _VOCAL: Final = re.compile(
     r"scream(?:s|ing|o)?|growl(?:s|ing)?|yodel(?:ing|ling)?|karaoke|duets?|baritone vocals?|opera|speech|"
     r"girl groups?|boy bands?|frontm[ae]n|frontwom[ae]n)\b"
 )
-_NOT_VOCAL: Final = re.compile(
-    r"\b(instrumentals?|no vocals?|non vocal|without vocals?|singer songwriter|vocal free)\b"
-)
+_NOT_VOCAL: Final = re.compile(r"\b(instrumentals?|no vocals?|non vocal|without vocals?|vocal free)\b")
 _ERA: Final = re.compile(r"(?:the )?(?:(19[0-9]|20[0-2])0'?s|([2-9])0'?s|(19[0-9]|20[0-2])\d)")
 _DECADES: Final = {
     "sixties": "1960s", "seventies": "1970s", "eighties": "1980s", "nineties": "1990s", "fifties": "1950s",

@@ -27,6 +27,11 @@ KEEP_SHARE: Final = 0.75  # of the metadata fields
 EXTRA_SHARE: Final = 0.3  # of sentences that state an optional fact
 
 
+def dice_of(facts: Facts, seed: str) -> random.Random:
+    """Dice that clips of other facts do not share, though their seeds be equal: else all would read alike."""
+    return random.Random(f"{seed}/{facts}")
+
+
 class Grammar:
     """The default composer of sentences; needs no model and answers at once."""
 
@@ -35,7 +40,7 @@ class Grammar:
 
     def draft(self, facts: Facts, seed: str) -> str:
         """One sentence or two that state every required fact, decided by the facts and the seed."""
-        return _sentence(facts, random.Random(seed))
+        return _sentence(facts, dice_of(facts, seed))
 
 
 class Metadata:
@@ -46,7 +51,7 @@ class Metadata:
 
     def draft(self, facts: Facts, seed: str) -> str:
         """A subset of the facts, decided by the facts and the seed."""
-        return _metadata(facts, random.Random(seed))
+        return _metadata(facts, dice_of(facts, seed))
 
 
 def _sentence(facts: Facts, dice: random.Random) -> str:
@@ -76,7 +81,7 @@ def _told(head: str, clauses: list[str], extras: list[str]) -> str:
 def _head(facts: Facts, dice: random.Random) -> str:
     moods = dice.sample(facts.moods, min(len(facts.moods), dice.choice((1, 2, 2))))
     era = list(facts.eras[:1]) if dice.random() < EXTRA_SHARE else []
-    genre = [_genre(dice.choice(facts.genres))] if facts.genres else []
+    genre = [_genre(dice.choice((facts.genres[0], *facts.genres[:3])))] if facts.genres else []
     joined = dice.choice((", ", " and ")) if len(moods) == 2 else ""
     return " ".join([part for part in (joined.join(moods), *era, *genre) if part] + [dice.choice(_NOUNS)])
 

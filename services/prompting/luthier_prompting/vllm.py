@@ -17,6 +17,7 @@ import openai
 from luthier_kit.errors import Unavailable
 from luthier_prompting.examples import EXAMPLES
 from luthier_prompting.facts import Facts
+from luthier_prompting.grammar import dice_of
 from luthier_prompting.instrument_words import spoken
 
 STRUCTURES: Final = ("regex", "json_schema", "none")
@@ -69,7 +70,7 @@ class Vllm:
 
     def draft(self, facts: Facts, seed: str) -> str:
         """One caption. Raises Unavailable when the server is down, slow, or refuses."""
-        dice = random.Random(seed)
+        dice = dice_of(facts, seed)
         attributes = _attributes(facts, dice)
         try:
             answer = self._client.chat.completions.create(

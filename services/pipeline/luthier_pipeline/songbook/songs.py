@@ -119,7 +119,7 @@ SONGS = (
         ), last_tempo_bpm=92, tags=("atmospheric", "chillout", "electronic"),
     ),
     SongPlan(
-        "Eight Bit Bakery", "Last Lap", "chiptune", ("playful", "fast"), Key("F#", "minor"), 160,
+        "Eight Bit Bakery", "Last Lap", "chiptune", ("playful", "lively"), Key("F#", "minor"), 160,
         "i i VI VII i i iv V", "VI VII i i iv iv V V", "chip", "chip half",
         (
             Part("arpeggio", 80, "Lead 1 (square)", ("0121012101210121",), ("0-2-1-2-0-2-1-2-",), 60, 62, 40, 70),

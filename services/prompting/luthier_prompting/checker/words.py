@@ -18,9 +18,7 @@ _AMBIGUOUS = {
 }  # fmt: skip
 
 _GENRES = phrases(set(GENRE_WORDS) - _AMBIGUOUS)
-_COMPOUND_GENRES = phrases(
-    {"drum and bass", "drum n bass", "drum & bass", "drum'n'bass", "big band", "singer songwriter"}
-)
+_COMPOUND_GENRES = phrases({"drum and bass", "drum n bass", "drum & bass", "drum'n'bass", "big band"})
 _AMBIGUOUS_WORDS = phrases(_AMBIGUOUS)
 _MOODS = phrases(set(MOOD_WORDS) - _AMBIGUOUS)
 _GENRE_OF = {squeezed(word): genre for word, genre in GENRE_WORDS.items()}
