@@ -100,6 +100,14 @@ def test_variations_are_those_of_stable_audio_tools_but_for_the_encoders_own_noi
     torch.testing.assert_close(got, expected, rtol=2e-4, atol=2e-4 * float(expected.std()))
 
 
+def test_encoding_gives_the_mean_of_the_librarys_encoder(model, monkeypatch):
+    audio = 0.3 * torch.randn(1, 2, model.configuration.window_samples, generator=torch.Generator().manual_seed(1))
+    monkeypatch.setattr(torch, "randn_like", torch.zeros_like)  # what it would add to the mean
+
+    with torch.inference_mode():
+        torch.testing.assert_close(encode(model, audio), model.network.pretransform.encode(audio))
+
+
 def test_the_noise_is_untouched_by_other_draws(model):
     wanted = order(sampler="dpmpp-3m-sde")
     first = ours(model, wanted)

@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from luthier.inference.v1 import inference_pb2 as pb
+from luthier_kit import models
 from luthier_model import text_encoder
 
 from .conftest import refusal, version_of
@@ -44,6 +45,14 @@ def test_registered_weights_generate(served, parts):
 
     assert (response.model, response.model_digest) == (f"mine@{model.version}", model.digest)
     assert model.window_s == pytest.approx(parts.configuration.window_s)
+
+
+def test_a_registered_version_knows_its_autoencoder_and_brings_its_text_encoder(served, parts):
+    served.stub.RegisterModel(registration(served.store, parts, name="whole"))
+
+    version = models.resolve(served.store, "whole")
+    assert len(version.autoencoder_digest) == 64
+    assert "model.safetensors" in dict(version.text_encoder)
 
 
 def test_registering_the_same_again_changes_nothing(served, parts):

@@ -50,9 +50,7 @@ def denoise(model: Model, order: Order, init_audio: Tensor | None = None) -> Ite
     c = model.configuration
     noise = SeededNoise(order.seed, (1, c.latent_channels, c.window_latents), model.device)
     sigmas = polyexponential(order.steps, order.sigma_min, order.sigma_start)
-    with arithmetic(model.device, model.precision):
-        ask = _denoiser(model, order)
-    x = noise() * sigmas[0]
+    ask, x = _denoiser(model, order), noise() * sigmas[0]
     if init_audio is not None:
         x = x + encode(model, init_audio)
     pace, steps = Pace(model.device), iter(SAMPLERS[order.sampler](ask, x, sigmas, noise))

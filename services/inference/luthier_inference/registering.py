@@ -1,7 +1,9 @@
 """Registers an operator's weights, after everything about them was compared with their configuration."""
 
 import tempfile
+import threading
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from luthier.common.v1.common_pb2 import ArtifactRef
@@ -22,21 +24,22 @@ class Registrar:
 
     def __init__(self, store: Artifacts, own_text_encoder: Path | None, scratch: Path) -> None:
         self.store, self.own_text_encoder, self.scratch = store, own_text_encoder, scratch
+        self._one_at_a_time = threading.Lock()  # a checkpoint may take gigabytes of scratch
 
     def register(self, version: ModelVersion) -> Profile:
         """The registered version.
 
         InvalidRequest for an unknown configuration or weights that are no safetensors file, FailedPrecondition
-        CHECKPOINT_MISMATCH or TEXT_ENCODER_MISMATCH when the parts do not fit each other. Reads the checkpoint's
-        header and no more of its tensors than the digest takes.
+        CHECKPOINT_MISMATCH or TEXT_ENCODER_MISMATCH when the parts do not fit each other. The header is compared
+        before a tensor is read, and only the autoencoder's are, for their digest.
         """
         known = self._configuration(version.configuration)
-        with tempfile.TemporaryDirectory(dir=self.scratch, prefix="register-") as name:
+        with self._one_at_a_time, tempfile.TemporaryDirectory(dir=self.scratch, prefix="register-") as name:
             folder = Path(name)
             text = self._text_encoder(dict(version.text_encoder), known, folder)
-            self._check_weights(self.store.fetch(version.checkpoint, folder), known)
-        files = {**version.__dict__, "text_encoder": tuple(sorted(text.items()))}
-        return Profile(models.register(self.store, ModelVersion(**files)), known)
+            codec = self._checked_weights(self.store.fetch(version.checkpoint, folder), known)
+        complete = replace(version, text_encoder=tuple(sorted(text.items())), autoencoder_digest=codec)
+        return Profile(models.register(self.store, complete), known)
 
     def _configuration(self, ref: ArtifactRef) -> Configuration:
         try:
@@ -45,9 +48,10 @@ class Registrar:
             violations = [(f"configuration.{field}", what) for field, what in error.violations]
             raise InvalidRequest(reason="CONFIGURATION_INVALID", violations=violations) from None
 
-    def _check_weights(self, path: Path, known: Configuration) -> None:
+    def _checked_weights(self, path: Path, known: Configuration) -> str:
+        """Digest of the weights' autoencoder, after all of them were compared with the configuration."""
         try:
-            checkpoint.verify(path, known)
+            return checkpoint.autoencoder_digest(path, checkpoint.verify(path, known), known)
         except CheckpointMismatch as error:
             raise FailedPrecondition(str(error), reason="CHECKPOINT_MISMATCH") from None
         except CheckpointError as error:
