@@ -132,9 +132,7 @@ def test_latents_come_after_every_step(name):
         asked.append(sigma)
         return gaussian(x, sigma)
 
-    running = SAMPLERS[name](
-        denoise, torch.ones(1, 2, 3), polyexponential(7, 0.3, 500), lambda: torch.ones(1, 2, 3)
-    )
+    running = SAMPLERS[name](denoise, torch.ones(1, 2, 3), polyexponential(7, 0.3, 500), lambda: torch.ones(1, 2, 3))
     next(running)
     asked_in_one_step = len(asked)
 

@@ -24,9 +24,7 @@ Noise = Callable[[], Tensor]  # the next standard normal draw, shape and device 
 class Sampler(Protocol):
     """Denoises `x` (batch, channels, latents) along `sigmas`; yields it len(sigmas) - 1 times."""
 
-    def __call__(
-        self, denoise: Denoiser, x: Tensor, sigmas: Sequence[float], noise: Noise
-    ) -> Iterator[Tensor]: ...
+    def __call__(self, denoise: Denoiser, x: Tensor, sigmas: Sequence[float], noise: Noise) -> Iterator[Tensor]: ...
 
 
 class SeededNoise:

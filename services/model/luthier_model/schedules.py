@@ -18,9 +18,7 @@ def polyexponential(steps: int, sigma_min: float, sigma_max: float, rho: float =
     ValueError unless 0 < sigma_min < sigma_max and steps >= 1.
     """
     if steps < 1 or not 0 < sigma_min < sigma_max < math.inf:
-        raise ValueError(
-            f"need steps >= 1 and 0 < sigma_min < sigma_max, got {steps}, {sigma_min}, {sigma_max}"
-        )
+        raise ValueError(f"need steps >= 1 and 0 < sigma_min < sigma_max, got {steps}, {sigma_min}, {sigma_max}")
     low, high = math.log(sigma_min), math.log(sigma_max)
     ramp = [1.0 - step / max(steps - 1, 1) for step in range(steps)]
     return [math.exp(low + at**rho * (high - low)) for at in ramp] + [0.0]
