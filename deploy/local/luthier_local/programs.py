@@ -52,6 +52,7 @@ def services(
         }
         if service.torch:
             values["DEVICE"] = environ.get("DEVICE", "cpu")
+            values["OMP_WAIT_POLICY"] = "passive"  # threads that spin for each other starve the other services
         if service.web:
             values["LUTHIER_WEB_ADDRESS"] = addresses[service.name]["web"]
             values["LUTHIER_DATABASE_URL"] = environ.get(

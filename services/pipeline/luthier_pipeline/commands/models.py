@@ -7,12 +7,13 @@ from luthier.inference.v1 import inference_pb2 as inference
 from luthier.training.v1 import training_pb2 as training
 from luthier_kit.errors import Cancelled, InvalidRequest
 from luthier_kit.statuses import from_proto
-from luthier_pipeline.commands.context import PATIENCE_S, Context
+from luthier_pipeline.commands.context import PATIENCE_S, Context, UsageError
 from luthier_pipeline.commands.identity import begin
 from luthier_pipeline.commands.watching import watch
 from luthier_pipeline.progress import Progress, clock
 from luthier_pipeline.resources import dataset, plain, put, save, table
 
+TEXT_ENCODER_ENDINGS = (".json", ".model", ".safetensors")
 FORMATS = {".flac": inference.OUTPUT_FORMAT_FLAC, ".wav": inference.OUTPUT_FORMAT_WAV}
 
 
@@ -29,16 +30,24 @@ def register(context: Context) -> None:
         registered_by=arguments.reviewer,
         reason=arguments.reason,
     )
-    for path in sorted(Path(arguments.text_encoder).iterdir()) if arguments.text_encoder else ():
-        if path.is_file():
-            file = put(store, "text-encoders", path, "application/octet-stream")
-            request.text_encoder.add(name=path.name, file=file)
+    for path in _text_encoder(arguments.text_encoder):
+        file = put(store, "text-encoders", path, "application/octet-stream")
+        request.text_encoder.add(name=path.name, file=file)
     answer = context.place["inference"].call("RegisterModel", request, timeout_s=600, patience_s=PATIENCE_S)
     model = answer.model
     context.answer(
         {"model": f"{model.name}@{model.version}", "digest": model.digest, **plain(answer)},
         f"registered {model.name}@{model.version} {model.digest}",
     )
+
+
+def _text_encoder(folder: str) -> list[Path]:
+    """What a text encoder is loaded from; a hub folder also holds pickles and other frameworks' weights."""
+    if not folder:
+        return []
+    if not Path(folder).is_dir():
+        raise UsageError(f"--text-encoder must be a folder, got {folder}")
+    return sorted(path for path in Path(folder).iterdir() if path.suffix in TEXT_ENCODER_ENDINGS and path.is_file())
 
 
 def models(context: Context) -> None:
