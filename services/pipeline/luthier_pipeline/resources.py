@@ -57,7 +57,9 @@ def save(store: Artifacts, ref: ArtifactRef, target: Path) -> None:
     scratch = target.parent / f".{target.name}.part"
     scratch.mkdir(exist_ok=True)
     try:
-        store.fetch(ref, scratch).replace(target)
+        fetched = store.fetch(ref, scratch)
+        fetched.chmod(0o644)  # the store keeps its files to itself; this copy is the user's
+        fetched.replace(target)
     finally:
         for left in scratch.iterdir():
             left.unlink()
