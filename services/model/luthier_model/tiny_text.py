@@ -57,7 +57,7 @@ def _tokenizer(prompts: Sequence[str]) -> PreTrainedTokenizerFast:
     )
     tokenizer.train_from_iterator(sorted(set(prompts)), trainer)
     tokenizer.post_processor = processors.TemplateProcessing(single=f"$A {END}", special_tokens=[(END, 1)])
-    return PreTrainedTokenizerFast(
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=tokenizer,
         pad_token=PAD,
         eos_token=END,

@@ -25,7 +25,7 @@ def service(settings: TrainingSettings) -> Service:
     servicer = TrainingServicer(store, scheduler)
 
     def register(server: grpc.Server) -> None:
-        add_TrainingServiceServicer_to_server(servicer, server)
+        add_TrainingServiceServicer_to_server(servicer, server)  # type: ignore[no-untyped-call]
 
     name = "luthier.training.v1.TrainingService"
     return Service(

@@ -47,7 +47,7 @@ def train(
     for step in range(1, steps + 1):
         loss = _loss(model, distance, crops(clips, batch_size, generator))
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         rate.step()
@@ -104,7 +104,7 @@ def start(model: AudioAutoencoder, audio: torch.Tensor) -> None:
         to_latents.weight_g[half:] *= 0.1
         to_latents.bias[half:] = math.log(math.expm1(START_DEVIATION))
         last = [m for m in model.decoder.modules() if isinstance(m, nn.Conv1d)][-1]
-        last.weight_g.mul_(OUTPUT_LEVEL)
+        last.weight_g.mul_(OUTPUT_LEVEL)  # type: ignore[operator]
 
 
 def _unit_variance(layer: nn.Module, _inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:

@@ -15,10 +15,10 @@ from luthier_kit.errors import FailedPrecondition
 from luthier_kit.models import ModelVersion
 from luthier_model import checkpoint, text_encoder
 from luthier_model.configuration import MAX_DOCUMENT_BYTES, Configuration, read
-from luthier_model.errors import CheckpointError, CheckpointMismatch, ConfigurationError, TextEncoderError
+from luthier_model.errors import CheckpointError, CheckpointMismatch, ConfigurationError, ModelError, TextEncoderError
 from luthier_model.loading import load
 
-REASONS = {
+REASONS: dict[type[ModelError], str] = {
     ConfigurationError: "MODEL_CONFIGURATION_INVALID",
     CheckpointError: "CHECKPOINT_UNREADABLE",
     CheckpointMismatch: "CHECKPOINT_MISMATCH",
@@ -43,7 +43,7 @@ def refusals(version: ModelVersion) -> Iterator[None]:
     """What is wrong with a model becomes FailedPrecondition with the reason of its kind."""
     try:
         yield
-    except tuple(REASONS) as e:
+    except ModelError as e:
         raise FailedPrecondition(f"model {version.label}: {e}", reason=REASONS[type(e)]) from None
 
 

@@ -48,7 +48,8 @@ class Fit(lightning.Callback):
     ) -> None:
         self.tuning, self.train, self.held_out = tuning, train, held_out
         self.listener, self.scratch = listener, scratch
-        self.progress, self.resume_from, self.stopped = Progress(), None, False
+        self.progress, self.stopped = Progress(), False
+        self.resume_from: Path | None = None
         self._micro: list[float] = []
 
     def run(self, device: str, resume_from: Path | None = None) -> bool:
@@ -92,7 +93,7 @@ class Fit(lightning.Callback):
             checkpoints.restore(self.resume_from, self.tuning, trainer.optimizers[0])
         if not self.progress.validation:
             self._validate()
-        pl_module.diffusion.model.train()
+        self.tuning.diffusion.model.train()
 
     def on_train_batch_end(
         self, trainer: lightning.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int

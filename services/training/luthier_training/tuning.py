@@ -56,7 +56,8 @@ class Tuning(DiffusionCondTrainingWrapper):
         latents, rows, number = batch
         own = seed_of(self.seed, "step", number)
         torch.manual_seed(own)
-        self.rng = torch.quasirandom.SobolEngine(1, scramble=True, seed=own % (1 << 31))
+        engine = torch.quasirandom.SobolEngine
+        self.rng = engine(1, scramble=True, seed=own % (1 << 31))  # type: ignore[no-untyped-call]
         scale = getattr(self.diffusion.pretransform, "scale", 1.0)
         return super().training_step((latents * scale, rows), batch_idx)  # which divides by it again
 
