@@ -118,6 +118,7 @@ def test_refusals_name_what_is_wrong(process, client, store, base, dataset_ref):
     assert not listed.runs
 
 
+@pytest.mark.slow
 def test_a_wrong_checkpoint_and_a_cancel_end_their_runs(process, client, store, known, base_files, base, dataset_ref):
     from luthier_model.configuration import packaged
 

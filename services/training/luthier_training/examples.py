@@ -16,7 +16,7 @@ import torch
 from luthier_training.dataset import Clip
 from luthier_training.latents import Latents, Stretch
 
-EXCERPTS_PER_CLIP = 3
+EXCERPTS_PER_CLIP = 8
 """Random excerpts of each training clip beside the whole, where excerpts are asked for."""
 GRID_S = 0.01
 """Excerpts begin and end on this grid, so that their actions have short names."""
