@@ -94,6 +94,8 @@ def _models(add, who) -> None:  # type: ignore[no-untyped-def]
     train.add_argument("--batch-size", type=_positive, metavar="CLIPS")
     train.add_argument("--learning-rate", type=float)
     train.add_argument("--min-excerpt", type=float, metavar="SECONDS", help="offer random excerpts this long or longer")
+    train.add_argument("--warmup", type=int, metavar="STEPS", help="linear warm-up of the learning rate (0)")
+    train.add_argument("--ema-decay", type=float, help="decay of the moving average of the weights, 0 = off (0)")
     train.add_argument("--validate-every", type=_positive, metavar="STEPS")
     train.add_argument("--checkpoint-every", type=_positive, metavar="STEPS")
     train.add_argument("--seed", type=int)

@@ -24,7 +24,8 @@ from luthier_pipeline.songbook import compose
 COLLECTION = "songbook"
 BASE, TUNED, SERVED = "tiny-base", "tiny", "demo"
 STEPS = "50"  # denoising steps; enough for the tiny model
-STOP_S = 10.0  # seconds_total of the clip that shows how the model stops
+STOP_S = 16.0  # seconds_total of the clip that shows how the model stops
+GUIDANCE = "1"  # off: what guidance exaggerates is little in a model this small
 QUIETER_DB = 20.0
 EXAMPLES = {
     "stops": "A calm piano piece in C major at 90 BPM",
@@ -69,7 +70,7 @@ def demo(context: Context) -> None:
         context,
         judge.evaluate,
         f"evaluate --model {tuned['model']} --baseline {base['model']} --suite quick --max-rows 8 --seconds {STOP_S:g}"
-        f" --steps {STEPS} --as demo --report {_q(report)}",
+        f" --steps {STEPS} --guidance-scale {GUIDANCE} --as demo --report {_q(report)}",
     )
     promoted = _do(
         context,
@@ -98,7 +99,8 @@ def demo(context: Context) -> None:
 
 SPLIT = "--validation-share 0.25 --test-share 0"
 FINE_TUNE = (
-    "--steps 600 --batch-size 8 --learning-rate 0.001 --min-excerpt 2 --validate-every 150 --checkpoint-every 150"
+    "--steps 500 --batch-size 12 --learning-rate 0.0015 --warmup 20 --ema-decay 0.99 --min-excerpt 3"
+    " --validate-every 100 --checkpoint-every 100"
 )
 
 
@@ -128,6 +130,7 @@ def _examples(context: Context, model: str, folder: Path) -> list[dict[str, Any]
     for name, prompt in EXAMPLES.items():
         more = "--untrimmed" if name == "stops" else ""
         line = f"generate {shlex.quote(prompt)} --seconds {STOP_S:g} --steps {STEPS} --seed 7 --model {model} {more}"
+        line += f" --guidance-scale {GUIDANCE}"
         document = _do(context, models.generate, f"{line} --out {_q(folder / f'{name}.wav')}")
         made.append({"file": document["file"], "prompt": prompt, "audio": document["audio"]})
     return made

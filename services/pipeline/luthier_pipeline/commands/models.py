@@ -153,6 +153,8 @@ def _recipe(request: training.CreateTrainingRunRequest, context: Context) -> Non
             "batch_size": arguments.batch_size,
             "learning_rate": arguments.learning_rate,
             "min_excerpt_s": arguments.min_excerpt,
+            "warmup_steps": arguments.warmup,
+            "ema_decay": arguments.ema_decay,
             "validate_every": arguments.validate_every,
             "checkpoint_every": arguments.checkpoint_every,
         }
