@@ -53,18 +53,12 @@ def _condition(condition: Any) -> list[tuple[str, str]]:
 
 def _fields(config: dict[str, Any], required: set[str], optional: set[str]) -> list[tuple[str, str]]:
     missing = [(f".config.{name}", "is missing") for name in sorted(required - set(config))]
-    return missing + [
-        (f".config.{name}", "is not a known field") for name in sorted(set(config) - required - optional)
-    ]
+    return missing + [(f".config.{name}", "is not a known field") for name in sorted(set(config) - required - optional)]
 
 
 def _t5(config: dict[str, Any]) -> list[tuple[str, str]]:
     name = config.get("t5_model_name", "")
-    found = (
-        []
-        if isinstance(name, str) and 0 < len(name) <= 200
-        else [(".config.t5_model_name", "must be a name")]
-    )
+    found = [] if isinstance(name, str) and 0 < len(name) <= 200 else [(".config.t5_model_name", "must be a name")]
     problem = Whole(1, 512).problem(config.get("max_length", 128))
     project = config.get("project_out", False)
     found += [] if isinstance(project, bool) else [(".config.project_out", "must be true or false")]
@@ -72,9 +66,7 @@ def _t5(config: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _number(config: dict[str, Any]) -> list[tuple[str, str]]:
-    found = [
-        (f".config.{name}", Real(0, 1e6).problem(config.get(name, 0))) for name in ("min_val", "max_val")
-    ]
+    found = [(f".config.{name}", Real(0, 1e6).problem(config.get(name, 0))) for name in ("min_val", "max_val")]
     problems = [(at, what) for at, what in found if what]
     if not problems and not config.get("min_val", 0) < config.get("max_val", 0):
         problems.append((".config.max_val", "must be above min_val"))

@@ -72,9 +72,7 @@ class Configuration:
         entry = next(c for c in self._conditions if c["type"] == "t5")
         config = entry["config"]
         project = bool(config.get("project_out", False))
-        return TextCondition(
-            entry["id"], config["t5_model_name"], int(config.get("max_length", 128)), project
-        )
+        return TextCondition(entry["id"], config["t5_model_name"], int(config.get("max_length", 128)), project)
 
     @property
     def seconds_max(self) -> float:
@@ -117,9 +115,7 @@ def check(document: Any) -> Configuration:
 def read(data: bytes) -> Configuration:
     """The configuration in a JSON file's bytes; ConfigurationError when it is no JSON or not a known one."""
     if len(data) > MAX_DOCUMENT_BYTES:
-        raise ConfigurationError(
-            [("(document)", f"must be at most {MAX_DOCUMENT_BYTES} bytes, got {len(data)}")]
-        )
+        raise ConfigurationError([("(document)", f"must be at most {MAX_DOCUMENT_BYTES} bytes, got {len(data)}")])
     try:
         return check(json.loads(data))
     except (ValueError, RecursionError) as e:

@@ -24,9 +24,7 @@ class ConfigurationError(ModelError):
 
     def __init__(self, violations: Sequence[tuple[str, str]]) -> None:
         self.violations = list(violations)
-        super().__init__(
-            "model configuration: " + "; ".join(f"{field} {what}" for field, what in self.violations)
-        )
+        super().__init__("model configuration: " + "; ".join(f"{field} {what}" for field, what in self.violations))
 
 
 class CheckpointError(ModelError):
@@ -37,7 +35,7 @@ class TextEncoderError(ModelError):
     """The text encoder is absent, incomplete, or of another width than the configuration says."""
 
 
-class CheckpointMismatch(ModelError):  # noqa: N818 - the name of its status reason
+class CheckpointMismatch(ModelError):
     """The tensors of a checkpoint are not those of its configuration.
 
     `wrong_shape` holds (name, shape in the file, shape in the configuration).

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from stable_audio_tools.models.diffusion import ConditionedDiffusionModelWrapper
+from stable_audio_tools.models.transformer import ScaledSinusoidalEmbedding
 
 from luthier_model import checkpoint, text_encoder
 from luthier_model.configuration import Configuration, check
@@ -32,9 +33,7 @@ def load(
     return finish(model, device)
 
 
-def add_text_encoder(
-    model: ConditionedDiffusionModelWrapper, known: Configuration, text: Path | None
-) -> None:
+def add_text_encoder(model: ConditionedDiffusionModelWrapper, known: Configuration, text: Path | None) -> None:
     """Puts the T5 conditioner in the place of the skeleton's, keeping its projection."""
     holder = model.conditioner.conditioners
     encoder = text_encoder.conditioner(text, known)
@@ -44,7 +43,17 @@ def add_text_encoder(
 
 def finish(model: ConditionedDiffusionModelWrapper, device: str) -> ConditionedDiffusionModelWrapper:
     """Eval mode, no gradients, every tensor real and on `device`."""
+    _fill_constants(model)
     left = [name for name, tensor in (*model.named_parameters(), *model.named_buffers()) if tensor.is_meta]
     if left:
         raise RuntimeError(f"tensors without data after loading: {left[:5]}")
     return model.to(torch.device(device)).eval().requires_grad_(False)
+
+
+def _fill_constants(model: ConditionedDiffusionModelWrapper) -> None:
+    """Gives the constants that the library leaves out of checkpoints their values, where they are still
+    without.
+    """
+    for module in model.modules():
+        if isinstance(module, ScaledSinusoidalEmbedding) and module.inv_freq.is_meta:
+            module.inv_freq = ScaledSinusoidalEmbedding(2 * module.inv_freq.shape[0]).inv_freq

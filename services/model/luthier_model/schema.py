@@ -67,9 +67,7 @@ class Wholes:
         each = Whole(self.low, self.high)
         if isinstance(value, list) and 0 < len(value) <= self.longest and not any(map(each.problem, value)):
             return None
-        return f"must be 1 to {self.longest} whole numbers between {self.low} and {self.high}, got {value!r}"[
-            :200
-        ]
+        return f"must be 1 to {self.longest} whole numbers between {self.low} and {self.high}, got {value!r}"[:200]
 
 
 Rule = Whole | Real | Choice | Wholes

@@ -58,9 +58,7 @@ def check(folder: Path | None, configuration: Configuration) -> Path:
     """The folder, when it holds an encoder as wide as the configuration says."""
     name, want = configuration.text.encoder, text_width(configuration)
     if folder is None:
-        raise TextEncoderError(
-            f"this model needs the text encoder {name!r} as a folder of files; none was given"
-        )
+        raise TextEncoderError(f"this model needs the text encoder {name!r} as a folder of files; none was given")
     files(folder)
     try:
         width = json.loads((folder / CONFIG).read_text())["d_model"]

@@ -76,17 +76,13 @@ def attempt(store: Artifacts, settings: TrainingSettings, own: RunLog) -> int:
 
 def _work(store: Artifacts, settings: TrainingSettings, run: Run, own: RunLog, reporter: Reporter) -> None:
     reporter.stage("start")
-    import torch  # seconds, so after the first word to whoever watches
-
-    from luthier_training.job import Job
+    from luthier_training.job import Job  # torch takes seconds, so after the first word to whoever watches
     from luthier_training.recipes import RECIPES
 
-    if settings.threads:
-        torch.set_num_threads(settings.threads)
     request = ParseDict(dict(run.request), CreateTrainingRunRequest(), ignore_unknown_fields=True)
     settings.scratch.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="training-", dir=settings.scratch) as scratch:
-        job = Job(run, request, store, reporter, settings.device, Path(scratch))
+        job = Job(run, request, store, reporter, settings.device, Path(scratch), settings.threads)
         version = RECIPES[str(request.WhichOneof("recipe"))](job)
         reporter.check()
         registered = register(store, version)

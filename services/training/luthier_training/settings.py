@@ -10,7 +10,9 @@ class TrainingSettings(ServiceSettings):
     """What the environment says. `device` has no default: the CPU is a choice, never a silent fallback."""
 
     device: str = setting("DEVICE", choices=("cuda", "cpu"), help="cuda or cpu: where training computes")
-    threads: int = setting("LUTHIER_TRAINING_THREADS", default=0, low=0, high=256, help="torch threads; 0 = its own")
+    threads: int = setting(
+        "LUTHIER_TRAINING_THREADS", default=0, low=0, high=256, help="torch threads; 0 = by the size of the model"
+    )
     launcher: str = setting("LUTHIER_TRAINING_LAUNCHER", default="local", choices=("local",), help="who starts runners")
     runners: int = setting("LUTHIER_TRAINING_RUNNERS", default=1, low=1, high=64, help="runs at a time")
 

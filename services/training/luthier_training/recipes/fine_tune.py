@@ -30,6 +30,7 @@ def run(job: Job) -> ModelVersion:
     dataset = job.dataset()
     version = resolve(job.store, job.request.fine_tune.base_model)
     base = open_base(job.store, version, job.device, job.folder("base"))
+    job.choose_threads(sum(parameter.numel() for parameter in base.model.parameters()))
     train, held_out = _encode(job, base, dataset)
     tuning = Tuning(base.model, job.request.fine_tune, job.request.seed)
     fit = Fit(tuning, train, held_out, _Listener(job, job.request.fine_tune), job.folder("fit"))

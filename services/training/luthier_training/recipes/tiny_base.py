@@ -34,6 +34,7 @@ def run(job: Job) -> ModelVersion:
     dataset, known = job.dataset(), tiny.configuration()
     clips = _clips(job, dataset, known)
     model = random_model(known, seed_of(job.request.seed, "weights"))
+    job.choose_threads(sum(parameter.numel() for parameter in model.parameters()))
     _train_autoencoder(job, model.pretransform.model, clips)
     job.reporter.stage("export")
     scale = autoencoder.latent_scale(model.pretransform.model, clips, known.downsampling_ratio)
