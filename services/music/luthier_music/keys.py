@@ -60,9 +60,7 @@ class Key:
 
     def __post_init__(self) -> None:
         if not 0 <= self.tonic <= 11 or self.mode not in MODES:
-            raise ValueError(
-                f"no such key: tonic {self.tonic} (0 to 11), mode {self.mode!r} (major or minor)"
-            )
+            raise ValueError(f"no such key: tonic {self.tonic} (0 to 11), mode {self.mode!r} (major or minor)")
 
     @property
     def tonic_name(self) -> str:

@@ -66,14 +66,14 @@ def _corpus(add) -> None:  # type: ignore[no-untyped-def]
 
 def _curation(add, who) -> None:  # type: ignore[no-untyped-def]
     review = add("review", "accept every open clip whose prompts passed the check, recorded as automatic", who)
+    review.add_argument("--collection", default="", help="default: every collection")
     review.add_argument("--accept", choices=["checked"], required=True, help="the rule")
     export = add("export", "freeze the accepted clips into a data set with leak-free splits", who)
+    export.add_argument("--collection", default="", help="default: the only one that has accepted clips")
     export.add_argument("--name", default="", help="data set name (default: the collection's)")
     export.add_argument("--out", default="", metavar="FOLDER", help="also write a Hugging Face AudioFolder")
     export.add_argument("--validation-share", type=float, default=0.1, help="share of songs (default: %(default)s)")
     export.add_argument("--test-share", type=float, default=0.1, help="share of songs (default: %(default)s)")
-    for command in (review, export):
-        command.add_argument("--collection", required=True)
 
 
 def _models(add, who) -> None:  # type: ignore[no-untyped-def]
@@ -106,7 +106,11 @@ def _models(add, who) -> None:  # type: ignore[no-untyped-def]
     generate.add_argument("--seconds", type=float, help="length (default: the model's window)")
     generate.add_argument("--steps", type=int, default=100, help="denoising steps (default: %(default)s)")
     generate.add_argument("--seed", type=int, help="default: drawn from the request id")
-    generate.add_argument("--model", default="", help="name, name@n or sha256:… (default: the server's)")
+    generate.add_argument(
+        "--model",
+        default="",
+        help="name, name@n or sha256:… (default: the server's, else what was promoted last, else the newest)",
+    )
     generate.add_argument("--negative-prompt", default="", metavar="TEXT")
     generate.add_argument("--guidance-scale", type=float)
     generate.add_argument("--sampler", default="")

@@ -123,7 +123,7 @@ def generate_request(context: Context, output_format: Any) -> inference.Generate
     request = inference.GenerateRequest(
         prompt=arguments.prompt,
         negative_prompt=arguments.negative_prompt,
-        model=arguments.model,
+        model=arguments.model or _default_model(context),
         sampler=arguments.sampler,
         output_format=output_format,
         steps=arguments.steps,
@@ -137,6 +137,15 @@ def generate_request(context: Context, output_format: Any) -> inference.Generate
         if value is not None:
             setattr(request, field, value)
     return request
+
+
+def _default_model(context: Context) -> str:
+    """What to ask for when no model is named: empty where the server has a default of its own or no model at all."""
+    answer = context.place["inference"].call("ListModels", inference.ListModelsRequest(), patience_s=PATIENCE_S)
+    if answer.default_model or not answer.models:
+        return ""
+    newest = max(answer.models, key=lambda m: (bool(m.evaluation_id), m.created_at.ToNanoseconds()))
+    return f"{newest.name}@{newest.version}"
 
 
 def _recipe(request: training.CreateTrainingRunRequest, context: Context) -> None:
