@@ -53,7 +53,7 @@ class FolderStore(ObjectStore):
             _sync_folder(path.parent)
             return True
 
-    def put(self, key: str, source: OpenSource, size_bytes: int, media_type: str) -> None:  # noqa: ARG002
+    def put(self, key: str, source: OpenSource, size_bytes: int, media_type: str) -> None:
         path = self._path(key)
         with _file_errors(path), self._incoming() as (temporary, file), source() as reader:
             left = size_bytes
