@@ -84,6 +84,7 @@ def test_workers_end_when_the_service_is_killed(
     [
         ("LUTHIER_SOUNDFONT", "/no/such.sf2", "such.sf2 cannot be loaded"),
         ("LUTHIER_VST3_MAP", "/no/such.json", "No such file"),
+        ("LUTHIER_STORE_FOLDER", "/dev/null/store", "cannot start: the artifact folder failed"),
         ("LUTHIER_MAX_SONG_S", "many", "LUTHIER_MAX_SONG_S must be a number"),
     ],
 )

@@ -6,6 +6,7 @@ import sys
 
 from luthier.rendering.v1.rendering_pb2_grpc import add_RenderingServiceServicer_to_server
 from luthier_kit.artifacts import open_artifacts
+from luthier_kit.errors import LuthierError
 from luthier_kit.server import Service, serve
 from luthier_kit.settings import SettingsError, load
 from luthier_rendering.backends import BACKENDS
@@ -17,7 +18,7 @@ from luthier_rendering.settings import RenderingSettings
 
 
 def build(settings: RenderingSettings) -> Service:
-    """The service as its settings say. SettingsError, BackendError or OSError when it cannot work like that."""
+    """The service as its settings say. SettingsError, BackendError, LuthierError (the store) or OSError otherwise."""
     config = settings.backends
     for fault in BACKENDS[settings.backend](config).faults():
         logging.getLogger(__name__).warning(fault)
@@ -43,7 +44,7 @@ def main() -> None:
     try:
         settings = load(RenderingSettings, os.environ)
         service = build(settings)
-    except (SettingsError, BackendError, OSError) as error:
+    except (SettingsError, BackendError, LuthierError, OSError) as error:
         print(f"cannot start: {error}", file=sys.stderr)
         sys.exit(2)
     serve(service, settings)
