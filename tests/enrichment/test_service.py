@@ -9,7 +9,7 @@ from luthier_enrichment.__main__ import build
 from luthier_enrichment.settings import EnrichmentSettings
 from luthier_kit.artifacts import open_artifacts
 from luthier_kit.client import Client
-from luthier_kit.errors import InvalidRequest, NotFound
+from luthier_kit.errors import FailedPrecondition, InvalidRequest, NotFound, PermissionDenied
 from luthier_kit.settings import SettingsError
 from luthier_kit.testing import running
 
@@ -132,6 +132,19 @@ def test_a_sheet_that_is_not_there_is_not_found(serve, tmp_path):
     next((tmp_path / "store").rglob(ref.sha256 + "*")).unlink()
     with pytest.raises(NotFound):
         serve()("EnrichSong", pb.EnrichSongRequest(path="a/b.mid", sheet=ref))
+
+
+def test_a_bad_reference_to_a_sheet_that_is_held_is_refused(serve, tmp_path):
+    call, ref = serve(), sheet_ref(tmp_path)
+    call("EnrichSong", pb.EnrichSongRequest(path="a/b.mid", sheet=ref))
+    elsewhere, other = common_pb2.ArtifactRef(), common_pb2.ArtifactRef()
+    elsewhere.MergeFrom(ref)
+    elsewhere.bucket = "somebody-elses"
+    other.MergeFrom(ref)
+    other.key = f"sheets/{'0' * 64}.csv"
+    for bad, refusal in ((elsewhere, PermissionDenied), (other, FailedPrecondition)):
+        with pytest.raises(refusal):
+            call("EnrichSong", pb.EnrichSongRequest(path="a/b.mid", sheet=bad))
 
 
 def test_the_server_does_not_start_with_a_sheet_it_cannot_read(tmp_path):

@@ -2,6 +2,7 @@
 
 import io
 
+import grpc
 import numpy as np
 import pytest
 import soundfile
@@ -150,6 +151,10 @@ def test_init_audio_shapes_the_result_the_more_the_less_noise_is_added(served):
     assert (loud.init_noise_level, quiet.init_noise_level) == (pytest.approx(100), pytest.approx(0.4))
     assert loud.audio != quiet.audio
     assert list(loud.action.lineage.inputs)[1] == ref.sha256
+    ref.bucket = "somebody-elses"  # refused, although this audio is made already
+    with pytest.raises(grpc.RpcError) as refused:
+        served.stub.Generate(request(init_audio=ref, init_noise_level=100.0, output_format=pb.OUTPUT_FORMAT_WAV_FLOAT))
+    assert refused.value.code() == grpc.StatusCode.PERMISSION_DENIED
 
 
 def test_prompts_beyond_what_the_model_reads_are_told(served):

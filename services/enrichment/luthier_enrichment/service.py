@@ -87,6 +87,7 @@ class EnrichmentServicer(enrichment_pb2_grpc.EnrichmentServiceServicer):
         asked = {name: p for name, p in self._providers.items() if not request.providers or name in request.providers}
         if request.HasField("sheet") and "file" in asked:
             digest = request.sheet.sha256
+            self._store.exists(request.sheet)  # refuses a bad reference, also to a sheet that is held already
             sheet = self._sheets.get(digest, lambda: self._store.read(request.sheet, max_bytes=MAX_BYTES))
             asked["file"] = FileProvider(sheet, digest, self._min_score)
         return asked

@@ -109,6 +109,8 @@ class InferenceServicer(pb_grpc.InferenceServiceServicer):
     def _answer(
         self, request: pb.GenerateRequest, job: Job, on_step: OnStep, stop: threading.Event
     ) -> pb.GenerateResponse:
+        if job.init_audio:
+            self.store.exists(job.init_audio)  # refuses a bad reference, also where the audio is made already
         response, reused = self.store.run(
             self.studio.action(job),
             pb.GenerateResponse,

@@ -60,7 +60,8 @@ class Studio:
         inputs = [digest, job.init_audio.sha256] if job.init_audio else [digest]
         tools = {"stable-audio-tools": installed("stable-audio-tools")}
         parameters = values | {"precision": self.precision}
-        return Action(STAGE, inputs, parameters, seed=seed, version=STAGE_VERSION, tools=tools)
+        licences = job.profile.version.notes.get("licences", ())
+        return Action(STAGE, inputs, parameters, seed, STAGE_VERSION, tools, licences)
 
     def make(self, job: Job, on_step: OnStep, stop: threading.Event) -> Take:
         """Denoises, decodes and stores. Raises Cancelled within one step of `stop`."""
