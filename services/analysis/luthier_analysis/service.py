@@ -22,7 +22,6 @@ from luthier_kit.server import Service
 from luthier_music.audio import AudioError
 
 VERSION = "1"  # of the stages; raised whenever the same input would give another answer
-LICENCES = ("AGPL-3.0-only",)
 
 
 class Analysis(analysis_pb2_grpc.AnalysisServiceServicer):
@@ -67,7 +66,7 @@ class Analysis(analysis_pb2_grpc.AnalysisServiceServicer):
         tools = {"essentia": version("essentia")}
         if options.tempo_estimator == "deeprhythm":
             tools["deeprhythm"] = options.deeprhythm.sha256 if options.deeprhythm else "absent"
-        return Action(stage, inputs, parameters, version=VERSION, tools=tools, licences=LICENCES)
+        return Action(stage, inputs, parameters, version=VERSION, tools=tools)
 
     @contextmanager
     def _fetched(self, ref: object, field: str) -> Iterator[tuple[Path, Path]]:

@@ -85,7 +85,7 @@ class SongWay:
         song = stage("render", "rendering", "RenderSong", self._render(entry))
         cut = stage("cut", "analysis", "CutClips", self._cut(song))
         known = stage("enrich", "enrichment", "EnrichSong", self._enrich(entry))
-        clips = [self._clip(entry, song, clip, known, stage) for clip in cut.clips]
+        clips = [self._clip(entry, song, cut, known, clip, stage) for clip in cut.clips]
         if clips:
             upserted = stage("curate", "curation", "UpsertClips", self._upsert(clips))
             made.count(reused=not upserted.created + upserted.revised)
@@ -108,7 +108,13 @@ class SongWay:
         return enrichment.EnrichSongRequest(song=name, path=entry.path[:1024], sheet=self.options.sheet)
 
     def _clip(
-        self, entry: Entry, song: rendering.RenderSongResponse, clip: analysis.Clip, known: Any, stage: Any
+        self,
+        entry: Entry,
+        song: rendering.RenderSongResponse,
+        cut: analysis.CutClipsResponse,
+        known: enrichment.EnrichSongResponse,
+        clip: analysis.Clip,
+        stage: Any,
     ) -> curation.NewClip:
         request = prompting.ComposePromptsRequest(facts=clip.facts, tags=known.tags)
         if self.options.prompts:
@@ -122,7 +128,7 @@ class SongWay:
             facts=clip.facts,
             tags=known.tags,
             prompts=composed.prompts,
-            lineage=self._lineage(entry, song, known, composed),
+            lineage=self._lineage(entry, song, cut, known, composed),
         )
 
     def _lineage(self, entry: Entry, *parts: Any) -> common.Lineage:
