@@ -2,17 +2,20 @@
 
 import threading
 import time
+import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 import pytest
 from google.rpc import error_details_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from grpc_status import rpc_status
 
 from luthier.analysis.v1 import analysis_pb2 as pb
 from luthier.analysis.v1 import analysis_pb2_grpc as rpc
 from luthier_kit import errors, telemetry
+from luthier_kit.admission import Admission
 from luthier_kit.client import Client
 from luthier_kit.server import Server, Service
 from luthier_kit.settings import ServiceSettings
@@ -185,6 +188,32 @@ def test_no_server_is_a_clear_error_within_the_patience():
     with pytest.raises(errors.Unavailable):
         Client("127.0.0.1:1", rpc.AnalysisServiceStub).call("AnalyzeAudio", pb.AnalyzeAudioRequest(), patience_s=1)
     assert time.monotonic() - started < 5
+
+
+def test_watchers_and_quick_calls_get_through_where_no_work_does():
+    admission = Admission("test", slots=1)
+    with admission._place(admission._queue), admission._place(admission._queue):
+        with pytest.raises(errors.Busy), admission.work(None):
+            pass
+        with admission.watch(), admission.light():
+            pass
+
+
+def test_reflection_names_the_service(server):
+    with grpc.insecure_channel(server.address) as channel:
+        ask = reflection_pb2.ServerReflectionRequest(list_services="")
+        answer = next(reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo(iter([ask])))
+    assert NAME in {service.name for service in answer.list_services_response.service}
+
+
+def test_metrics_count_calls_by_method_and_status(client):
+    client.call("AnalyzeAudio", pb.AnalyzeAudioRequest())
+    port = telemetry.serve_metrics("127.0.0.1:0")
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as page:
+        text = page.read().decode()
+    labels = f'rpc_grpc_status_code="OK",rpc_method="AnalyzeAudio",rpc_service="{NAME}"'
+    assert f"rpc_server_duration_seconds_count{{{labels}}}" in text
+    assert "luthier_work_waiting" in text
 
 
 def test_health_says_serving_and_not_serving_before_the_stop(server):
