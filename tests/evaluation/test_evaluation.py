@@ -4,6 +4,7 @@ import json
 import threading
 import time
 
+import grpc
 import pytest
 from loopback import Music
 
@@ -261,3 +262,4 @@ def test_a_backend_that_stays_down_ends_the_evaluation_and_says_so(store) -> Non
 
     assert last.evaluation.state == pb.EVALUATION_STATE_FAILED
     assert "127.0.0.1:1" in last.evaluation.error.message
+    assert last.evaluation.error.code == grpc.StatusCode.UNAVAILABLE.value[0]

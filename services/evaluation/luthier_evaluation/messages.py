@@ -12,7 +12,7 @@ from luthier.evaluation.v1 import evaluation_pb2
 from luthier_evaluation import plan as plans
 from luthier_evaluation.plan import Plan
 from luthier_kit import statuses
-from luthier_kit.errors import FailedPrecondition
+from luthier_kit.errors import Internal
 from luthier_kit.runs import Run
 
 
@@ -43,8 +43,9 @@ def evaluation(run: Run, *, with_suite: bool = True) -> evaluation_pb2.Evaluatio
     if run.progress.get("eta_s") is not None and not run.ended:
         message.eta_s = run.progress["eta_s"]
     if run.error:
-        error = FailedPrecondition(run.error["message"], reason=run.error["reason"])
+        error = Internal(run.error["message"], reason=run.error["reason"])
         message.error.CopyFrom(statuses.to_proto(error, "evaluation"))
+        message.error.code = run.progress.get("error_code", message.error.code)
     if run.result:
         message.scores.extend(_score(score) for score in run.result["scores"])
         for name in ("report", "results"):

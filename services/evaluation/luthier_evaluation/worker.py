@@ -10,7 +10,7 @@ from luthier_evaluation.runner import CancelRequestedError, Runner
 from luthier_evaluation.settings import EvaluationSettings
 from luthier_kit import runs
 from luthier_kit.artifacts import Artifacts
-from luthier_kit.errors import Aborted, LuthierError
+from luthier_kit.errors import Aborted, Internal, LuthierError
 from luthier_kit.runs import RunLog
 
 log = logging.getLogger(__name__)
@@ -103,10 +103,10 @@ class Worker:
             log.warning("%s: %s", run_log.id, error)
         except LuthierError as error:
             if not self._stop.is_set():
-                run_log.fail(error.reason, str(error))
+                _fail(run_log, error)
         except Exception:
             log.exception("%s failed", run_log.id)
-            run_log.fail("INTERNAL", "internal error; the trace is in the service's log")
+            _fail(run_log, Internal("internal error; the trace is in the service's log"))
 
     def _beat(self, run_log: RunLog, done: threading.Event) -> None:
         while not done.is_set():
@@ -115,3 +115,8 @@ class Worker:
             except LuthierError as error:
                 log.warning("no heartbeat: %s", error)
             done.wait(BEAT_EVERY_S)
+
+
+def _fail(run_log: RunLog, error: LuthierError) -> None:
+    run_log.progress(error_code=error.code.value[0])
+    run_log.fail(error.reason, str(error))

@@ -152,8 +152,8 @@ class RenderPool:
     ) -> RenderResult:
         """Render one song in a worker, waiting for a free one.
 
-        InvalidRequest: the file is refused. Unavailable: an instrument failed or the worker died
-        (INSTRUMENT_FAILED, RENDER_WORKER_DIED). DeadlineExceeded: it took too long. Cancelled: the caller went.
+        InvalidRequest: the file is refused. FailedPrecondition INSTRUMENT_FAILED. Unavailable RENDER_WORKER_DIED.
+        DeadlineExceeded: it took too long. Cancelled: the caller went.
         """
         bound_s = min(self._deadline_s, deadline_s if deadline_s is not None else self._deadline_s)
         with self._worker() as worker:
