@@ -58,7 +58,8 @@ def _text(item: dataclasses.Field, environ: Mapping[str, str]) -> str | None:
 
 
 def _parse(item: dataclasses.Field, text: str) -> Any:
-    kind, low, high = item.type, item.metadata["low"], item.metadata["high"]
+    kind: Any = item.type
+    low, high = item.metadata["low"], item.metadata["high"]
     if kind is bool:
         if text.lower() not in ("0", "1", "true", "false", "yes", "no"):
             raise ValueError(f"must be 1 or 0, got {text!r}")

@@ -36,9 +36,11 @@ def start(domain: str) -> TracerProvider | None:
 
 def server_interceptors() -> list[grpc.ServerInterceptor]:
     """A span for each call that is served."""
-    return [server_interceptor()] if enabled() else []
+    return [server_interceptor()] if enabled() else []  # type: ignore[no-untyped-call]
 
 
 def traced(channel: grpc.Channel) -> grpc.Channel:
     """A span for each call that is made, handed on to the server."""
-    return intercept_channel(channel, client_interceptor()) if enabled() else channel
+    if not enabled():
+        return channel
+    return intercept_channel(channel, client_interceptor())  # type: ignore[no-untyped-call]
