@@ -61,7 +61,9 @@ class EnrichmentServicer(enrichment_pb2_grpc.EnrichmentServiceServicer):
             providers=[
                 enrichment_pb2.ProviderStatus(
                     provider=name,
-                    state=enrichment_pb2.PROVIDER_STATE_OFF if (reason := provider.off_because()) else 0,
+                    state=enrichment_pb2.PROVIDER_STATE_OFF
+                    if (reason := provider.off_because())
+                    else enrichment_pb2.PROVIDER_STATE_UNSPECIFIED,
                     message=reason,
                     licence=provider.licence,
                 )
