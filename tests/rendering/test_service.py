@@ -1,13 +1,16 @@
 """The service over real gRPC: what is asked is done once, and what is wrong is answered as the table says."""
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
+import grpc
 import pytest
 
 from luthier.common.v1.common_pb2 import ArtifactRef
 from luthier.rendering.v1 import rendering_pb2 as pb
 from luthier.rendering.v1.rendering_pb2_grpc import RenderingServiceStub
+from luthier_kit import statuses
 from luthier_kit.artifacts import Artifacts, open_artifacts
 from luthier_kit.client import Client
 from luthier_kit.errors import FailedPrecondition, InvalidRequest, LuthierError, NotFound, PermissionDenied
@@ -145,6 +148,23 @@ def test_references_that_are_wrong_are_answered_as_the_table_says(client: Client
         with pytest.raises(kind) as refusal:
             render(client, midi)
         assert refusal.value.reason == reason
+
+
+def test_a_store_that_is_down_is_unavailable_with_a_hint_and_work_goes_on_when_it_is_back(tmp_path: Path) -> None:
+    own = RenderingSettings(address="127.0.0.1:0", slots=1, store_folder=tmp_path / "store", scratch=tmp_path)
+    midi, away = open_artifacts(own).put_bytes("midi", SONG, "mid"), tmp_path / "away"
+    with running(build(own), own) as address, grpc.insecure_channel(address) as channel:
+        ask = partial(RenderingServiceStub(channel).InspectMidi, pb.InspectMidiRequest(midi=midi))
+        own.store_folder.rename(away)
+        own.store_folder.write_text("a file where the folder was")
+        with pytest.raises(grpc.RpcError) as refused:
+            ask()
+        own.store_folder.unlink()
+        away.rename(own.store_folder)
+        assert ask().notes == 6
+    status = statuses.from_call(refused.value)
+    assert (status.code, status.reason) == (grpc.StatusCode.UNAVAILABLE, "STORE_BUCKET_MISSING")
+    assert "grpc-retry-pushback-ms" in dict(refused.value.trailing_metadata())
 
 
 def test_no_scratch_is_left_behind(client: Client, settings: RenderingSettings, store: Artifacts) -> None:

@@ -43,6 +43,25 @@ def test_a_folder_that_cannot_be_written_is_a_store_that_is_down(tmp_path: Path)
         opened(tmp_path)
 
 
+def test_a_folder_that_went_away_is_a_store_that_is_down_and_is_not_made_anew(tmp_path: Path) -> None:
+    store = opened(tmp_path / "store")
+    ref = store.put_bytes("notes", b"here", "txt")
+    (tmp_path / "store").rename(tmp_path / "elsewhere")
+    for ask in (
+        lambda: store.read(ref),
+        lambda: store.exists(ref),
+        lambda: store.latest("runs/one"),
+        lambda: store.names("models/"),
+        lambda: store.put_bytes("notes", b"more", "txt"),
+        lambda: store.append("runs/one", {}),
+    ):
+        with pytest.raises(Unavailable):
+            ask()
+    assert not (tmp_path / "store").exists()
+    (tmp_path / "elsewhere").rename(tmp_path / "store")
+    assert store.read(ref) == b"here"
+
+
 @pytest.mark.parametrize("key", ["/etc/passwd", "a/../b", ".incoming/x", "a//b", "", "a/", "a\0b", "a" * 600])
 def test_a_key_never_leaves_the_folder(tmp_path: Path, key: str) -> None:
     store = opened(tmp_path)
@@ -56,6 +75,7 @@ import sys
 from pathlib import Path
 from luthier_kit.artifacts import Artifacts, FolderStore
 store = Artifacts(FolderStore(Path(sys.argv[1]), "luthier"))
+store.objects.ensure_bucket(create=True)
 for n in range(10**6):
     store.put_bytes("mixes", b"%09d" % n * 100_000, "flac")
     store.append("runs/a", {"n": n}, after=n)

@@ -13,7 +13,9 @@ from luthier_kit.models import ModelVersion, names, register, resolve, versions
 
 @pytest.fixture
 def store(tmp_path: Path) -> Artifacts:
-    return Artifacts(FolderStore(tmp_path, "luthier"))
+    store = Artifacts(FolderStore(tmp_path, "luthier"))
+    store.objects.ensure_bucket(create=True)
+    return store
 
 
 def version(store: Artifacts, weights: bytes, name: str = "tiny", **facts: object) -> ModelVersion:

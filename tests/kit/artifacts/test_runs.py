@@ -13,7 +13,9 @@ from luthier_kit.runs import CANCELLED, FAILED, QUEUED, RUNNING, SUCCEEDED, RunL
 
 @pytest.fixture
 def store(tmp_path: Path) -> Artifacts:
-    return Artifacts(FolderStore(tmp_path, "luthier"))
+    store = Artifacts(FolderStore(tmp_path, "luthier"))
+    store.objects.ensure_bucket(create=True)
+    return store
 
 
 def created(store: Artifacts, request_id: str = "once") -> RunLog:

@@ -37,8 +37,7 @@ class FolderStore(ObjectStore):
             if create:
                 (self._folder / _TEMPORARY).mkdir(parents=True, exist_ok=True)
                 self._sweep()
-            if not self._folder.is_dir():
-                raise Unavailable(f"bucket folder {self._folder} does not exist", reason="STORE_BUCKET_MISSING")
+            self._require_bucket()
 
     def create(self, key: str, data: bytes) -> bool:
         path = self._path(key)
@@ -73,6 +72,7 @@ class FolderStore(ObjectStore):
             try:
                 return path.stat().st_size
             except (FileNotFoundError, NotADirectoryError):
+                self._require_bucket()
                 return None
 
     def chunks(self, key: str) -> Iterator[bytes]:
@@ -81,6 +81,7 @@ class FolderStore(ObjectStore):
             try:
                 file = path.open("rb")
             except (FileNotFoundError, NotADirectoryError):
+                self._require_bucket()
                 raise NotFound(f"no object {key}", reason="OBJECT_NOT_FOUND") from None
             with file:
                 while chunk := file.read(CHUNK_BYTES):
@@ -93,6 +94,7 @@ class FolderStore(ObjectStore):
                 with path.open("rb") as file:
                     data = file.read(max_bytes + 1)
             except (FileNotFoundError, NotADirectoryError):
+                self._require_bucket()
                 return None
         if len(data) > max_bytes:
             raise DataLoss(f"{key} is longer than {max_bytes} bytes", reason="OBJECT_TOO_LONG")
@@ -101,6 +103,7 @@ class FolderStore(ObjectStore):
     def keys(self, prefix: str) -> Iterator[str]:
         below = self._folder / prefix
         with _file_errors(below):
+            self._require_bucket()
             for folder, _, names in os.walk(below):
                 for name in names:
                     yield (Path(folder) / name).relative_to(self._folder).as_posix()
@@ -111,6 +114,7 @@ class FolderStore(ObjectStore):
             try:
                 return sorted(e.name for e in os.scandir(below) if e.is_dir() and e.name != _TEMPORARY)
             except FileNotFoundError:
+                self._require_bucket()
                 return []
 
     def move(self, key: str, to: str) -> None:
@@ -128,13 +132,18 @@ class FolderStore(ObjectStore):
     def sibling(self, bucket: str) -> FolderStore:
         return FolderStore(self.root, bucket)
 
+    def _require_bucket(self) -> None:
+        """What is absent because the whole folder is (a lost mount) is not absent: the store is down."""
+        if not self._folder.is_dir():
+            raise Unavailable(f"bucket folder {self._folder} does not exist", reason="STORE_BUCKET_MISSING")
+
     def _path(self, key: str) -> Path:
         return self._folder / check_key(key)
 
     @contextmanager
     def _incoming(self) -> Iterator[tuple[Path, BinaryIO]]:
         temporary = self._folder / _TEMPORARY / uuid.uuid4().hex
-        temporary.parent.mkdir(parents=True, exist_ok=True)
+        temporary.parent.mkdir(exist_ok=True)  # never the bucket's own folder: it may be a mount that is lost
         try:
             with temporary.open("xb") as file:
                 yield temporary, file
