@@ -99,7 +99,7 @@ def demo(context: Context) -> None:
 
 SPLIT = "--validation-share 0.25 --test-share 0"
 FINE_TUNE = (
-    "--steps 500 --batch-size 12 --learning-rate 0.0015 --warmup 20 --ema-decay 0.99 --min-excerpt 3"
+    "--steps 700 --batch-size 8 --learning-rate 0.001 --warmup 20 --min-excerpt 3"
     " --validate-every 100 --checkpoint-every 100"
 )
 
