@@ -54,7 +54,11 @@ format:  ## Format all code
 	tests/.venv/bin/ruff check --fix .
 
 bench: install  ## CPU seconds per audio minute by stage, seconds per denoising step
-	@for file in tests/bench/*/*.py; do project=services/$$(basename $$(dirname $$file)); $$project/.venv/bin/python $$file; done
+	@services/inference/.venv/bin/python tests/bench/inference/steps.py
+	@songs=$$(mktemp -d) && services/pipeline/.venv/bin/python -m luthier_pipeline.songbook $$songs && \
+	  find $$songs -name '*.mid' -print0 | xargs -0 services/rendering/.venv/bin/python tests/bench/rendering.py; rm -rf $$songs
+	@if [ -d demo/dataset ]; then find demo/dataset -name '*.flac' -print0 | xargs -0 services/analysis/.venv/bin/python tests/bench/analysis.py; \
+	  else echo "analysis: make demo first, it measures the demo's clips"; fi
 
 install: $(PROJECTS:%=%/.venv/.synced)  ## Bring every environment up to date with its lock
 

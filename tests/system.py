@@ -17,10 +17,8 @@ from luthier_kit.settings import StoreSettings, load
 
 ROOT = Path(__file__).parents[1]
 LUTHIER = ROOT / "services/pipeline/.venv/bin/luthier"
+SONGS = 4  # of the songbook that the end-to-end tests take
 LOCAL = ROOT / "deploy/local/.venv/bin/python"
-COMPOSE = (
-    "from luthier_pipeline.songbook import compose; from pathlib import Path; import sys; compose(Path(sys.argv[1]))"
-)
 
 
 @dataclass
@@ -79,19 +77,26 @@ class System:
 def songbook(folder: Path, keep: int | None = None) -> Path:
     """The songbook in a folder; only the first `keep` songs when a number is given."""
     python = LUTHIER.with_name("python")
-    subprocess.run([str(python), "-c", COMPOSE, str(folder)], check=True)
+    subprocess.run([str(python), "-m", "luthier_pipeline.songbook", str(folder)], check=True)
     for song in sorted(folder.rglob("*.mid"))[keep:] if keep else ():
         song.unlink()
     return folder
 
 
 @contextmanager
-def started(folder: Path, **more: str) -> Iterator[System]:
-    """Starts every service and stops them afterwards."""
+def started(folder: Path, *only: str, **more: str) -> Iterator[System]:
+    """Starts every service, or only some, and stops them afterwards."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith("LUTHIER_") or key == "LUTHIER_MINIO"}
     environ = {**kept, "LUTHIER_HOME": str(folder / "home"), "DEVICE": "cpu", **more}
     local = [str(LOCAL), "-m", "luthier_local"]
-    up = subprocess.run([*local, "up"], env=environ, cwd=folder, capture_output=True, text=True, check=False)
+    up = subprocess.run(
+        [*local, "up", *(["--only", *only] if only else [])],
+        env=environ,
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     try:
         assert up.returncode == 0, f"the services did not start:\n{up.stdout}\n{up.stderr}"
         yield System(folder, environ)

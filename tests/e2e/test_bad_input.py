@@ -1,11 +1,13 @@
 """Bad input to real services: the status of the table, a stable reason, and the field and bound by name."""
 
 import hashlib
+import json
 import math
 import struct
 
 import grpc
 import pytest
+from google.protobuf.json_format import ParseDict
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
@@ -105,6 +107,19 @@ def test_generate_names_the_field_and_the_bound(generator, field, value):
 def test_an_unknown_model_is_not_found(generator):
     request = inference.GenerateRequest(prompt="a song", model="no-such-model")
     assert refusal(lambda: generator.Generate(request))[0] == "NOT_FOUND"
+
+
+def test_a_checkpoint_of_the_wrong_shape_is_refused_before_it_is_registered(system, base):
+    name, _, version = base["model"].partition("@")
+    models = [m for m in system.luthier("models")["models"] if m["name"] == name and str(m["version"]) == version]
+    configuration = ParseDict(models[0]["configuration"], ArtifactRef(), ignore_unknown_fields=True)
+    config, weights = system.folder / "model_config.json", system.folder / "wrong.safetensors"
+    config.write_bytes(system.store.read(configuration, max_bytes=1 << 20))
+    header = json.dumps({"model.weight": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}).encode()
+    weights.write_bytes(struct.pack("<Q", len(header)) + header + bytes(8))
+    refused = system.luthier("register", "wrong", "--weights", str(weights), "--config", str(config), code=1)
+    assert (refused["error"]["code"], refused["error"]["reason"]) == ("FAILED_PRECONDITION", "CHECKPOINT_MISMATCH")
+    assert "wrong" not in {model["name"] for model in system.luthier("models")["models"]}
 
 
 def test_a_run_of_a_folder_that_is_not_there_is_wrong_usage(system):

@@ -10,6 +10,7 @@ from luthier.training.v1 import training_pb2 as pb
 from luthier.training.v1.training_pb2_grpc import TrainingServiceServicer
 from luthier_kit.artifacts import Artifacts
 from luthier_kit.checks import Checks
+from luthier_kit.errors import NotFound
 from luthier_kit.models import resolve
 from luthier_kit.runs import RunLog, list_runs
 from luthier_training import dataset, recipe
@@ -74,7 +75,6 @@ class TrainingServicer(TrainingServiceServicer):
             yield pb.WatchTrainingRunResponse(run=to_message(run))
 
     def _record(self, run_id: str) -> RunLog:
-        checks = Checks()
-        checks.that(run_id.startswith(f"{KIND}-"), "run_id", "must be the id of a training run")
-        checks.done()
+        if not run_id.startswith(f"{KIND}-"):
+            raise NotFound(f"no training run {run_id[:80]!r}", reason="RUN_NOT_FOUND")
         return RunLog(self._store, run_id)

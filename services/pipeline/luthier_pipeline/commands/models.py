@@ -1,12 +1,14 @@
 """register, models, train, generate: from a data set to audio."""
 
+import time
 from pathlib import Path
 from typing import Any
 
 from luthier.inference.v1 import inference_pb2 as inference
 from luthier.training.v1 import training_pb2 as training
-from luthier_kit.errors import Cancelled, InvalidRequest
+from luthier_kit.errors import Cancelled, InvalidRequest, Unavailable
 from luthier_kit.statuses import from_proto
+from luthier_kit.telemetry import new_request_id
 from luthier_pipeline.commands.context import PATIENCE_S, Context, UsageError
 from luthier_pipeline.commands.identity import begin
 from luthier_pipeline.commands.watching import watch
@@ -99,16 +101,8 @@ def generate(context: Context) -> None:
         bound = f"must end in {' or '.join(FORMATS)}, got {arguments.out}"
         raise InvalidRequest(reason="OUTPUT_FORMAT", violations=[("--out", bound)])
     request = generate_request(context, FORMATS[target.suffix.lower()])
-    progress, response = Progress("steps", request.steps), inference.GenerateResponse()
-    stream = inference.StreamGenerateRequest(request=request)
-    for message in context.place["inference"].stream("StreamGenerate", stream, patience_s=PATIENCE_S):
-        if message.HasField("progress"):
-            progress.advance()
-        elif message.HasField("response"):
-            response = message.response
-            break
-    if progress.done:
-        progress.finish()
+    request.request_id = request.request_id or new_request_id()  # a retry is then the same request
+    response = _streamed(context, request)
     save(context.place.store, response.audio, target)
     seconds = response.samples / response.sample_rate_hz
     context.answer(
@@ -146,6 +140,24 @@ def _default_model(context: Context) -> str:
         return ""
     newest = max(answer.models, key=lambda m: (bool(m.evaluation_id), m.created_at.ToNanoseconds()))
     return f"{newest.name}@{newest.version}"
+
+
+def _streamed(context: Context, request: inference.GenerateRequest) -> inference.GenerateResponse:
+    """The response, with progress on the way; a server that dies in the middle is asked again."""
+    stream, give_up = inference.StreamGenerateRequest(request=request), time.monotonic() + PATIENCE_S
+    while True:
+        progress = Progress("steps", request.steps)
+        try:
+            for message in context.place["inference"].stream("StreamGenerate", stream, patience_s=PATIENCE_S):
+                if message.HasField("response"):
+                    if progress.done:
+                        progress.finish()
+                    return message.response
+                progress.advance()
+        except Unavailable:
+            if time.monotonic() > give_up:
+                raise
+            time.sleep(0.5)
 
 
 def _recipe(request: training.CreateTrainingRunRequest, context: Context) -> None:

@@ -1,0 +1,21 @@
+"""The demo as a newcomer runs it, on MinIO; the second time it does nothing but say so."""
+
+import time
+
+import pytest
+
+from luthier_kit.testing import require_tool
+from tests.system import started
+
+
+@pytest.mark.slow
+def test_the_demo_goes_all_the_way_on_minio_and_a_second_one_recomputes_nothing(tmp_path):
+    require_tool("minio")
+    with started(tmp_path, STORE="minio") as system:
+        first = system.luthier("demo")
+        assert first["tuned_loss"] < first["base_loss"]
+        assert first["quieter_after_end_db"] >= 20
+        begun = time.monotonic()
+        second = system.luthier("demo")
+        assert time.monotonic() - begun < 30
+        assert (second["computed"], second["model"]) == (0, first["model"])

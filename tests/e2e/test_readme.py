@@ -1,0 +1,19 @@
+"""The README's Python client, as another project would copy it: only grpcio and the stubs."""
+
+import re
+import subprocess
+import sys
+
+from tests.system import ROOT
+
+
+def test_the_client_of_the_readme_works_by_copy_and_paste(system, judged, tuned):
+    system.luthier("promote", "demo", "--model", tuned["model"], "--reason", "README", "--force")
+    program = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S).group(1)
+    program = program.replace("127.0.0.1:7107", system.services["inference"]["address"])
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=system.folder, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("4.0 s by demo@")
+    assert (system.folder / "jazz.flac").read_bytes()[:4] == b"fLaC"
