@@ -24,7 +24,7 @@ from luthier_pipeline.songbook import compose
 COLLECTION = "songbook"
 BASE, TUNED, SERVED = "tiny-base", "tiny", "demo"
 STEPS = "50"  # denoising steps; enough for the tiny model
-STOP_S = 16.0  # seconds_total of the clip that shows how the model stops
+STOP_S = 12.0  # seconds_total of the clip that shows how the model stops
 GUIDANCE = "1"  # off: what guidance exaggerates is little in a model this small
 QUIETER_DB = 20.0
 EXAMPLES = {
@@ -99,7 +99,7 @@ def demo(context: Context) -> None:
 
 SPLIT = "--validation-share 0.25 --test-share 0"
 FINE_TUNE = (
-    "--steps 700 --batch-size 8 --learning-rate 0.001 --warmup 20 --min-excerpt 3"
+    "--steps 1000 --batch-size 8 --learning-rate 0.001 --warmup 20 --min-excerpt 3"
     " --validate-every 100 --checkpoint-every 100"
 )
 
