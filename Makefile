@@ -37,7 +37,7 @@ ps:  ## Show each service
 test: install system minio  ## All tests but the slow ones
 	@tests/all.sh $(SUITES)
 
-test-slow: install system minio  ## The tests that take minutes: full-size model, the demo, faults on real songs
+test-slow: install system minio  ## The tests that take minutes: one step of the full-size model, the demo twice on MinIO, kills
 	@PYTEST_ADDOPTS="-m slow" tests/all.sh $(SUITES)
 
 lint: install proto-check  ## ruff, mypy, locks, contracts

@@ -7,7 +7,6 @@ import struct
 
 import grpc
 import pytest
-from google.protobuf.json_format import ParseDict
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
@@ -16,6 +15,7 @@ from luthier.inference.v1 import inference_pb2 as inference
 from luthier.inference.v1.inference_pb2_grpc import InferenceServiceStub
 from luthier.rendering.v1 import rendering_pb2 as rendering
 from luthier.rendering.v1.rendering_pb2_grpc import RenderingServiceStub
+from luthier_kit.models import resolve
 
 
 def refusal(call) -> tuple[str, str, dict[str, str]]:
@@ -110,14 +110,23 @@ def test_an_unknown_model_is_not_found(generator):
 
 
 def test_a_checkpoint_of_the_wrong_shape_is_refused_before_it_is_registered(system, base):
-    name, _, version = base["model"].partition("@")
-    models = [m for m in system.luthier("models")["models"] if m["name"] == name and str(m["version"]) == version]
-    configuration = ParseDict(models[0]["configuration"], ArtifactRef(), ignore_unknown_fields=True)
-    config, weights = system.folder / "model_config.json", system.folder / "wrong.safetensors"
-    config.write_bytes(system.store.read(configuration, max_bytes=1 << 20))
+    known, folder = resolve(system.store, base["model"]), system.folder / "operator"
+    for name, ref in (("model_config.json", known.configuration), *known.text_encoder):
+        target = folder / ("" if name == "model_config.json" else "t5") / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(system.store.read(ref, max_bytes=64 << 20))
     header = json.dumps({"model.weight": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}).encode()
+    weights = folder / "wrong.safetensors"
     weights.write_bytes(struct.pack("<Q", len(header)) + header + bytes(8))
-    refused = system.luthier("register", "wrong", "--weights", str(weights), "--config", str(config), code=1)
+    files = (
+        "--weights",
+        str(weights),
+        "--config",
+        str(folder / "model_config.json"),
+        "--text-encoder",
+        str(folder / "t5"),
+    )
+    refused = system.luthier("register", "wrong", *files, code=1)
     assert (refused["error"]["code"], refused["error"]["reason"]) == ("FAILED_PRECONDITION", "CHECKPOINT_MISMATCH")
     assert "wrong" not in {model["name"] for model in system.luthier("models")["models"]}
 
