@@ -3,11 +3,15 @@
 The tests build on each other in the order of the way of the data; the fixtures are the stages.
 """
 
+import hashlib
 import json
 import math
 
 import soundfile
+from google.protobuf.json_format import ParseDict
 
+from luthier.common.v1.common_pb2 import ArtifactRef
+from luthier_kit.models import resolve
 from tests.system import SONGS
 
 
@@ -23,8 +27,7 @@ def test_a_second_run_computes_nothing(system, folder, ran):
 
 
 def test_tempo_and_instruments_of_clips_are_those_that_were_composed(folder, clips):
-    truth = {song["path"]: song for song in json.loads((folder / "truth.json").read_text())["songs"]}
-    by_title = {song["title"].lower(): song for song in truth.values()}
+    by_title = {song["title"].lower(): song for song in json.loads((folder / "truth.json").read_text())}
     for clip in clips:
         song = by_title[clip.source.song.title.lower()]
         played = {instrument["name"] for instrument in song["instruments"]}
@@ -38,13 +41,19 @@ def test_every_prompt_passed_its_check(clips):
     assert all(len(clip.prompts) >= 1 for clip in clips)
 
 
-def test_every_clip_can_be_walked_back_to_its_midi_file(folder, clips):
-    import hashlib
-
+def test_every_row_of_the_data_set_can_be_walked_back_to_its_midi_file(system, folder, exported):
     files = {hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.rglob("*.mid")}
-    assert {clip.source.midi_sha256 for clip in clips} == files
-    assert all(clip.source.midi_sha256 in clip.lineage.inputs for clip in clips)
-    assert all("Apache-2.0" in clip.lineage.licences for clip in clips)
+    manifest = ParseDict(exported["manifest"], ArtifactRef(), ignore_unknown_fields=True)
+    rows = json.loads(system.store.read(manifest, max_bytes=1 << 24))["rows"]
+    assert {row["source"]["midi_sha256"] for row in rows} == files
+    assert all(row["source"]["midi_sha256"] in row["lineage"]["inputs"] for row in rows)
+    assert all("Apache-2.0" in row["licences"] for row in rows)
+
+
+def test_a_model_can_be_walked_back_to_its_data_set_and_its_base(system, exported, base, tuned):
+    model = resolve(system.store, tuned["model"])
+    assert model.dataset.sha256 == exported["manifest"]["sha256"]
+    assert model.notes["base"] == base["model"]
 
 
 def test_the_export_is_an_audio_folder_without_leaks(system, exported):

@@ -97,7 +97,7 @@ def test_a_run_survives_the_death_of_its_runner_and_of_the_service(process, clie
     assert pb.RunState.Name(last.state) == "RUN_STATE_SUCCEEDED"
     assert last.attempts == 2
     assert [point.step for point in last.validation] == [0, 15, 30]
-    assert resolve(store, last.model).digest == last.model_digest
+    assert f"sha256:{resolve(store, last.model).digest}" == last.model_digest
 
 
 def test_refusals_name_what_is_wrong(process, client, store, base, dataset_ref):

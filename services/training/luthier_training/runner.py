@@ -86,7 +86,7 @@ def _work(store: Artifacts, settings: TrainingSettings, run: Run, own: RunLog, r
         version = RECIPES[str(request.WhichOneof("recipe"))](job)
         reporter.check()
         registered = register(store, version)
-    own.succeed(model=registered.label, model_digest=registered.digest)
+    own.succeed(model=registered.label, model_digest=f"sha256:{registered.digest}")
 
 
 def _fail(own: RunLog, error: LuthierError) -> None:
