@@ -42,7 +42,7 @@ class Service:
 
 
 class Server:
-    """A running server. `address` is where it listens."""
+    """A running server. `address` is where it listens, `health_address` where it tells its health alone (or "")."""
 
     def __init__(self, service: Service, settings: ServiceSettings) -> None:
         self.service = service
@@ -59,16 +59,15 @@ class Server:
         health_pb2_grpc.add_HealthServicer_to_server(self.health, self.grpc)
         reflection.enable_server_reflection((service.name, health.SERVICE_NAME, reflection.SERVICE_NAME), self.grpc)
         self._set_health(NOT_SERVING)
-        self.address = self._bind(settings.address or f"127.0.0.1:{PORTS[service.domain]}")
+        address = settings.address or f"127.0.0.1:{PORTS[service.domain]}"
+        self.address = _bind(address, self.grpc.add_insecure_port, "LUTHIER_ADDRESS")
+        self.probed, self.health_address = self._health_port(settings.health_address)
 
-    def _bind(self, address: str) -> str:
-        try:
-            port = self.grpc.add_insecure_port(address)
-        except RuntimeError:
-            port = 0
-        if not port:
-            raise SettingsError(f"LUTHIER_ADDRESS {address} cannot be bound: is the port taken?")
-        return f"{address.rpartition(':')[0]}:{port}"
+    def _health_port(self, address: str) -> tuple[grpc.Server, str]:
+        """The same health without TLS or credentials, for probes that speak neither."""
+        server = grpc.server(ThreadPoolExecutor(4, thread_name_prefix="health"), options=[("grpc.so_reuseport", 0)])
+        health_pb2_grpc.add_HealthServicer_to_server(self.health, server)
+        return server, _bind(address, server.add_insecure_port, "LUTHIER_HEALTH_ADDRESS") if address else ""
 
     def _set_health(self, status: int) -> None:
         for name in ("", self.service.name):
@@ -76,6 +75,7 @@ class Server:
 
     def start(self) -> None:
         """Listens, prepares, then says SERVING."""
+        self.probed.start()
         self.grpc.start()
         if self.service.prepare:
             self.service.prepare()
@@ -87,8 +87,19 @@ class Server:
         self.health.enter_graceful_shutdown()
         threading.Event().wait(self.settings.drain_s)
         self.grpc.stop(self.settings.grace_s if grace_s is None else grace_s).wait()
+        self.probed.stop(None).wait()
         if self.service.close:
             self.service.close()
+
+
+def _bind(address: str, add_port: Callable[[str], int], env: str) -> str:
+    try:
+        port = add_port(address)
+    except RuntimeError:
+        port = 0
+    if not port:
+        raise SettingsError(f"{env} {address} cannot be bound: is the port taken?")
+    return f"{address.rpartition(':')[0]}:{port}"
 
 
 def _options(settings: ServiceSettings) -> list[tuple[str, int]]:

@@ -103,6 +103,9 @@ class ServiceSettings(StoreSettings):
 
     address: str = setting("LUTHIER_ADDRESS", default="", help="host:port; empty = loopback and the usual port")
     metrics_address: str = setting("LUTHIER_METRICS_ADDRESS", default="", help="host:port of /metrics")
+    health_address: str = setting(
+        "LUTHIER_HEALTH_ADDRESS", default="", help="host:port of plaintext health checks only; empty = none"
+    )
     slots: int = setting("LUTHIER_SLOTS", default=2, low=1, high=256, help="calls of work at a time; as many wait")
     grace_s: float = setting("LUTHIER_GRACE_S", default=30.0, low=0, high=86400, help="time to finish calls at stop")
     drain_s: float = setting("LUTHIER_DRAIN_S", default=0.0, low=0, high=600, help="NOT_SERVING before the stop")
