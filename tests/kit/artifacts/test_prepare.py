@@ -1,0 +1,69 @@
+"""The Job that runs before the first service, as its own process against a real MinIO."""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from functools import partial
+
+import pytest
+
+from luthier_kit.artifacts import Endpoint
+from luthier_kit.artifacts.testing import minio_server, open_store_at, unused_endpoint
+from luthier_kit.errors import Unavailable
+from luthier_kit.prepare import PrepareSettings, prepare
+from luthier_kit.settings import SettingsError, load
+
+
+def environment(endpoint, **more: str) -> dict[str, str]:
+    return {
+        **os.environ,
+        "LUTHIER_STORE": "s3",
+        "LUTHIER_S3_ENDPOINT": endpoint.host,
+        "LUTHIER_S3_ACCESS_KEY": endpoint.access_key,
+        "LUTHIER_S3_SECRET_KEY": endpoint.secret_key,
+        "LUTHIER_BUCKET": "songs",
+        **more,
+    }
+
+
+def run(environ: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "luthier_kit.prepare"]
+    return subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_a_store_that_comes_up_late_is_waited_for_gets_its_bucket_and_the_second_run_changes_nothing(tmp_path):
+    endpoint, first = unused_endpoint(), []
+    starting = threading.Thread(target=lambda: first.append(run(environment(endpoint))))
+    starting.start()
+    time.sleep(1)
+    with minio_server(tmp_path, endpoint):
+        starting.join()
+        open_store_at(endpoint, "songs").objects.create("kept.json", b"{}")
+        assert first[0].returncode == 0, first[0].stderr
+        prepare(load(PrepareSettings, environment(endpoint)))
+        assert list(open_store_at(endpoint, "songs").objects.keys("")) == ["kept.json"]
+        with pytest.raises(Unavailable) as refused:
+            prepare(load(PrepareSettings, environment(endpoint, LUTHIER_S3_SECRET_KEY="hush-hush")))
+    assert refused.value.reason == "STORE_CREDENTIALS_REFUSED"  # at once: waiting brings no other credentials
+    assert endpoint.secret_key not in first[0].stderr + first[0].stdout
+
+
+def test_each_attempt_is_logged_until_patience_ends(monkeypatch, caplog):
+    monkeypatch.setattr("luthier_kit.artifacts.opening.Endpoint", partial(Endpoint, patience_s=0.2))
+    monkeypatch.setattr("luthier_kit.prepare.PAUSE_S", 0.1)
+    endpoint = unused_endpoint()
+    settings = load(PrepareSettings, environment(endpoint, LUTHIER_PREPARE_PATIENCE_S="1"))
+    caplog.set_level("INFO", "luthier_kit.prepare")
+    with pytest.raises(Unavailable, match="does not answer"):
+        prepare(settings)
+    assert caplog.messages.count("waiting for the store") >= 1
+
+
+def test_wrong_settings_are_exit_code_2():
+    done = run({**os.environ, "LUTHIER_STORE": "s3", "LUTHIER_S3_ACCESS_KEY": "", "LUTHIER_PREPARE_PATIENCE_S": "1"})
+    assert done.returncode == 2
+    assert "LUTHIER_S3_SECRET_KEY is missing" in done.stderr
+    with pytest.raises(SettingsError, match="LUTHIER_PREPARE_PATIENCE_S must be between 0 and 86400"):
+        load(PrepareSettings, {"LUTHIER_PREPARE_PATIENCE_S": "-1"})
