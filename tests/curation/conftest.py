@@ -2,14 +2,13 @@
 
 import os
 import shutil
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
-from sqlalchemy import Engine, make_url, text
+from sqlalchemy import Engine, make_url
 
 from luthier_curation.curation import Curation
 from luthier_curation.database import migrate, open_engine
@@ -20,7 +19,27 @@ from luthier_curation.web.server import WebServer
 from luthier_kit.artifacts import Artifacts
 from luthier_kit.testing import temp_store
 
-POSTGRES = os.environ.get("LUTHIER_TEST_POSTGRES_URL", "")
+from .postgres import own_database, running_postgres
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """URL of a PostgreSQL server: LUTHIER_TEST_POSTGRES_URL, else one that lives as long as the tests."""
+    if given := os.environ.get("LUTHIER_TEST_POSTGRES_URL"):
+        yield given
+        return
+    with running_postgres() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def template(postgres: str) -> Iterator[str]:
+    """Name of a migrated PostgreSQL database with nothing in it, to be copied."""
+    with own_database(postgres) as url:
+        engine = open_engine(url)
+        migrate(engine)
+        engine.dispose()
+        yield str(make_url(url).database)
 
 
 @pytest.fixture(scope="session")
@@ -33,25 +52,19 @@ def blank(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(params=["sqlite", *(["postgresql"] if POSTGRES else [])])
+@pytest.fixture(params=["sqlite", "postgresql"])
 def engine(request: pytest.FixtureRequest, tmp_path: Path, blank: Path) -> Iterator[Engine]:
-    """A migrated database of its own; PostgreSQL where LUTHIER_TEST_POSTGRES_URL names a server."""
+    """A migrated database of its own."""
     if request.param == "sqlite":
         engine = open_engine(f"sqlite:///{shutil.copy(blank, tmp_path)}")
         yield engine
         engine.dispose()
         return
-    name = f"curation_{uuid.uuid4().hex}"
-    admin = open_engine(POSTGRES).execution_options(isolation_level="AUTOCOMMIT")
-    with admin.connect() as connection:
-        connection.execute(text(f"CREATE DATABASE {name}"))
-    engine = open_engine(make_url(POSTGRES).set(database=name).render_as_string(hide_password=False))
-    migrate(engine)
-    yield engine
-    engine.dispose()
-    with admin.connect() as connection:
-        connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
-    admin.dispose()
+    template = request.getfixturevalue("template")
+    with own_database(request.getfixturevalue("postgres"), template) as url:
+        engine = open_engine(url)
+        yield engine
+        engine.dispose()
 
 
 @pytest.fixture

@@ -18,7 +18,6 @@ from luthier_kit.errors import Unavailable
 from luthier_kit.settings import SettingsError
 
 from .builders import clip
-from .conftest import POSTGRES
 
 SQLITE = pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
 
@@ -32,11 +31,6 @@ def test_the_migrations_make_the_tables_that_the_code_has(engine: Engine) -> Non
 def test_migrating_again_changes_nothing(engine: Engine) -> None:
     migrate(engine)
     assert schema_revision(engine) == head_revision()
-
-
-def test_postgresql_is_tested_where_there_is_a_server() -> None:
-    if not POSTGRES:
-        pytest.skip("LUTHIER_TEST_POSTGRES_URL names no PostgreSQL server: only SQLite was tested")
 
 
 @SQLITE

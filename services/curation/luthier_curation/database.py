@@ -9,11 +9,15 @@ from pathlib import Path
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
-from sqlalchemy import Engine, create_engine, event, make_url, text
+from sqlalchemy import URL, Engine, create_engine, event, make_url, text
 from sqlalchemy.engine import Connection
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+
+from luthier_kit.settings import SettingsError
 
 SQLITE_BUSY_TIMEOUT_S = 30.0
+CONNECT_TIMEOUT_S = 10
+DRIVER = "postgresql+psycopg"
 MIGRATION_LOCK = 0x4C757468  # PostgreSQL advisory lock: "Luth"
 MIGRATIONS = Path(__file__).parent / "migrations"
 
@@ -26,7 +30,7 @@ def is_sqlite(url: str) -> bool:
 def open_engine(url: str) -> Engine:
     """An engine with the pragmas and pool that the service relies on. Nothing is created but SQLite's folder."""
     if not is_sqlite(url):
-        return create_engine(url, pool_pre_ping=True, pool_size=8, max_overflow=16, pool_timeout=20)
+        return create_engine(_postgresql(url), pool_pre_ping=True, pool_size=8, max_overflow=16, pool_timeout=20)
     path = make_url(url).database
     if path and path != ":memory:":
         Path(path).parent.mkdir(parents=True, exist_ok=True)
@@ -34,6 +38,28 @@ def open_engine(url: str) -> Engine:
     event.listen(engine, "connect", _configure_sqlite)
     event.listen(engine, "begin", _begin_immediate)
     return engine
+
+
+def _postgresql(text: str) -> URL:
+    """The URL with our driver, where it names none, and a bound on connecting, where it has none."""
+    url = make_url(text)
+    driver = {"postgres": DRIVER, "postgresql": DRIVER}.get(url.drivername, url.drivername)
+    return url.set(drivername=driver, query={"connect_timeout": str(CONNECT_TIMEOUT_S), **url.query})
+
+
+def open_configured(url: str) -> Engine:
+    """`open_engine` of what the operator wrote; SettingsError, without the password, when it cannot be a database."""
+    try:
+        return open_engine(url)
+    except (ArgumentError, NoSuchModuleError) as error:
+        raise SettingsError("LUTHIER_DATABASE_URL must be a sqlite or postgresql+psycopg URL") from error
+    except OSError as error:
+        raise SettingsError(f"LUTHIER_DATABASE_URL: the database cannot be used: {cause(error)}") from error
+
+
+def cause(error: Exception) -> str:
+    """What the driver said, in one line."""
+    return str(getattr(error, "orig", None) or error).strip().splitlines()[0]
 
 
 def _configure_sqlite(connection: object, _record: object) -> None:

@@ -4,11 +4,11 @@ import sys
 from collections.abc import Callable
 
 from sqlalchemy import Engine
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 
 from luthier.curation.v1.curation_pb2_grpc import add_CurationServiceServicer_to_server
 from luthier_curation.curation import Curation
-from luthier_curation.database import head_revision, is_sqlite, migrate, open_engine, schema_revision
+from luthier_curation.database import cause, head_revision, is_sqlite, migrate, open_configured, schema_revision
 from luthier_curation.repository import Repository
 from luthier_curation.service import CurationService
 from luthier_curation.settings import AUTOMATIC, CurationSettings
@@ -25,24 +25,18 @@ OFF = "off"
 
 def open_database(settings: CurationSettings) -> Engine:
     """The engine of the configured database with its schema as this version needs it. SettingsError otherwise."""
+    engine = open_configured(settings.database_url)
     try:
-        engine = open_engine(settings.database_url)
         wanted = is_sqlite(settings.database_url) if settings.migrate == AUTOMATIC else settings.migrate == "1"
         if wanted:
             migrate(engine)
         found = schema_revision(engine)
-    except (ArgumentError, NoSuchModuleError) as error:
-        raise SettingsError("LUTHIER_DATABASE_URL must be a sqlite or postgresql+psycopg URL") from error
     except (SQLAlchemyError, OSError) as error:
-        raise SettingsError(f"LUTHIER_DATABASE_URL: the database cannot be used: {_cause(error)}") from error
+        raise SettingsError(f"LUTHIER_DATABASE_URL: the database cannot be used: {cause(error)}") from error
     if found != head_revision():
         text = f"the database schema is at {found or 'nothing'}, this version needs {head_revision()}"
-        raise SettingsError(f"{text}: start once with LUTHIER_MIGRATE=1")
+        raise SettingsError(f"{text}: run python -m luthier_curation.migrate, or start once with LUTHIER_MIGRATE=1")
     return engine
-
-
-def _cause(error: Exception) -> str:
-    return str(getattr(error, "orig", None) or error).strip().splitlines()[0]
 
 
 def service_of(curation: Curation, prepare: Hook = None, close: Hook = None) -> Service:

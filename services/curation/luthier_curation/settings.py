@@ -9,8 +9,8 @@ AUTOMATIC = "auto"
 
 
 @dataclass(frozen=True)
-class CurationSettings(ServiceSettings):
-    """What every service understands, the database, and the page's own address."""
+class DatabaseSettings:
+    """Where the database is."""
 
     database_url: str = setting(
         "LUTHIER_DATABASE_URL",
@@ -18,6 +18,12 @@ class CurationSettings(ServiceSettings):
         secret=True,
         help="SQLAlchemy URL: sqlite:///path or postgresql+psycopg://user:password@host/name",
     )
+
+
+@dataclass(frozen=True)
+class CurationSettings(DatabaseSettings, ServiceSettings):
+    """What every service understands, the database, and the page's own address."""
+
     migrate: str = setting(
         "LUTHIER_MIGRATE",
         default=AUTOMATIC,
