@@ -164,7 +164,7 @@ def test_the_request_id_travels_through_the_call(client, listener):
 
 def test_the_client_learns_how_much_the_server_takes(client):
     client.call("AnalyzeAudio", pb.AnalyzeAudioRequest())
-    assert [endpoint.slots for endpoint in client._endpoints.values()] == [2]
+    assert [endpoint.slots for endpoint in client._endpoints._known.values()] == [2]
 
 
 def test_the_client_waits_for_a_server_that_comes_back(listener):

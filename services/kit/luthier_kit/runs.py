@@ -123,6 +123,16 @@ class RunLog:
 
         return self._append(change, own=False)
 
+    def waiting(self, why: str) -> Run:
+        """Say what a queued run waits for, as its stage; nothing happens once it runs, or when that is known."""
+
+        def change(run: Run) -> Run | None:
+            if run.state != QUEUED or run.progress.get("stage") == why:
+                return None
+            return replace(run, event="waiting", progress={**run.progress, "stage": why, "eta_s": None})
+
+        return self._append(change, own=False)
+
     def cancel(self, by: str = "", reason: str = "") -> Run:
         """Ask to stop: a queued run ends at once, a running one when its runner sees it; an ended one stays."""
         asked = {"by": by, "reason": reason}

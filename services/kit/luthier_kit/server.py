@@ -12,8 +12,9 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from luthier_kit import telemetry, tracing
+from luthier_kit import telemetry, tls, tracing
 from luthier_kit.admission import Admission
+from luthier_kit.callers import Callers
 from luthier_kit.guard import CallGuard
 from luthier_kit.ports import METRICS_OFFSET, PORTS
 from luthier_kit.settings import ServiceSettings, SettingsError
@@ -21,7 +22,6 @@ from luthier_kit.settings import ServiceSettings, SettingsError
 log = logging.getLogger(__name__)
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
-CONNECTION_AGE_S = 600  # clients then resolve again, so that new Pods get traffic
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,10 @@ class Server:
         self.service = service
         self.settings = settings
         admission = Admission(service.name, settings.slots)
-        self.guard = CallGuard(service.name, service.domain, admission, service.light, service.watch)
+        self.guard = CallGuard(
+            service.name, service.domain, admission, service.light, service.watch,
+            callers=Callers(settings), caller_in_flight=settings.caller_in_flight,
+        )  # fmt: skip
         self.grpc = grpc.server(
             ThreadPoolExecutor(admission.threads, thread_name_prefix="call"),
             interceptors=[*tracing.server_interceptors(), self.guard],
@@ -60,8 +63,14 @@ class Server:
         reflection.enable_server_reflection((service.name, health.SERVICE_NAME, reflection.SERVICE_NAME), self.grpc)
         self._set_health(NOT_SERVING)
         address = settings.address or f"127.0.0.1:{PORTS[service.domain]}"
-        self.address = _bind(address, self.grpc.add_insecure_port, "LUTHIER_ADDRESS")
+        self.address = _bind(address, self._add_port(), "LUTHIER_ADDRESS")
         self.probed, self.health_address = self._health_port(settings.health_address)
+
+    def _add_port(self) -> Callable[[str], int]:
+        secret = tls.server_credentials(self.settings.tls_cert, self.settings.tls_key, self.settings.tls_client_ca)
+        if secret is None:
+            return self.grpc.add_insecure_port
+        return lambda address: self.grpc.add_secure_port(address, secret)
 
     def _health_port(self, address: str) -> tuple[grpc.Server, str]:
         """The same health without TLS or credentials, for probes that speak neither."""
@@ -105,7 +114,7 @@ def _bind(address: str, add_port: Callable[[str], int], env: str) -> str:
 def _options(settings: ServiceSettings) -> list[tuple[str, int]]:
     return [
         ("grpc.so_reuseport", 0),
-        ("grpc.max_connection_age_ms", CONNECTION_AGE_S * 1000),
+        ("grpc.max_connection_age_ms", int(settings.connection_age_s * 1000)),  # clients then look for new Pods
         ("grpc.max_connection_age_grace_ms", int(settings.grace_s * 1000) + 3_600_000),
         ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
         ("grpc.keepalive_permit_without_calls", 1),

@@ -106,6 +106,21 @@ class ServiceSettings(StoreSettings):
     health_address: str = setting(
         "LUTHIER_HEALTH_ADDRESS", default="", help="host:port of plaintext health checks only; empty = none"
     )
+    tls_cert: str = setting("LUTHIER_TLS_CERT", default="", help="path of the server's certificate, with the key: TLS")
+    tls_key: str = setting("LUTHIER_TLS_KEY", default="", help="path of its key")
+    tls_client_ca: str = setting(
+        "LUTHIER_TLS_CLIENT_CA", default="", help="path of the authority whose certificates callers must show"
+    )
+    callers: str = setting("LUTHIER_CALLERS", default="", help="folder with a file of token digests for each caller")
+    callers_allowed: tuple[str, ...] = setting(
+        "LUTHIER_CALLERS_ALLOWED", default=(), help="callers that may call, comma-separated; empty = all known"
+    )
+    caller_in_flight: int = setting(
+        "LUTHIER_CALLER_IN_FLIGHT", default=0, low=0, high=512, help="calls of work one caller may have here; 0 = any"
+    )
+    connection_age_s: float = setting(
+        "LUTHIER_CONNECTION_AGE_S", default=600.0, low=1, high=86400, help="connections older than this are renewed"
+    )
     slots: int = setting("LUTHIER_SLOTS", default=2, low=1, high=256, help="calls of work at a time; as many wait")
     grace_s: float = setting("LUTHIER_GRACE_S", default=30.0, low=0, high=86400, help="time to finish calls at stop")
     drain_s: float = setting("LUTHIER_DRAIN_S", default=0.0, low=0, high=600, help="NOT_SERVING before the stop")

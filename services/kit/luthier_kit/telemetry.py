@@ -1,7 +1,7 @@
 """JSON logs with the request id, and Prometheus metrics by the semantic conventions' names.
 
 The request id travels in the metadata `x-request-id`: a server takes it from the call, or makes one; the client
-hands it on. `LOGGED` names what a log line may carry beside the message.
+hands it on. Lines that a call writes carry it, and the caller's name where callers are asked for one.
 """
 
 import contextvars
@@ -15,6 +15,7 @@ from prometheus_client import Counter, Gauge, Histogram, start_http_server
 
 REQUEST_ID_KEY = "x-request-id"
 request_id: contextvars.ContextVar[str] = contextvars.ContextVar("request_id", default="")
+caller: contextvars.ContextVar[str] = contextvars.ContextVar("caller", default="")  # who calls; "" = nobody was asked
 
 SECONDS = (0.005, 0.02, 0.1, 0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600, 1800)
 CALL_SECONDS = Histogram(
@@ -27,10 +28,13 @@ IN_FLIGHT = Gauge("luthier_work_in_flight", "Calls of work that hold a slot", ("
 WAITING = Gauge("luthier_work_waiting", "Calls of work that wait for a slot", ("service",))
 SLOTS = Gauge("luthier_work_slots", "Calls of work that may run at once", ("service",))
 REFUSED = Counter("luthier_work_refused", "Calls refused because the queue was full", ("service",))
+REFUSED_BY_CALLER_LIMIT = Counter(
+    "luthier_calls_refused_by_caller_limit", "Calls refused because their caller had too many in flight", ("service",)
+)
 
 
 class JsonLines(logging.Formatter):
-    """One JSON object a line: time, level, logger, message, request id, further fields, trace."""
+    """One JSON object a line: time, level, logger, message, request id, caller, further fields, trace."""
 
     def format(self, record: logging.LogRecord) -> str:
         line = {
@@ -41,6 +45,8 @@ class JsonLines(logging.Formatter):
         }
         if identity := request_id.get():
             line["request_id"] = identity
+        if name := caller.get():
+            line["caller"] = name
         line |= getattr(record, "fields", {})
         if record.exc_info:
             line["trace"] = self.formatException(record.exc_info)

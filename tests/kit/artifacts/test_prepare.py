@@ -12,8 +12,8 @@ import pytest
 from luthier_kit.artifacts import Endpoint
 from luthier_kit.artifacts.testing import minio_server, open_store_at, unused_endpoint
 from luthier_kit.errors import Unavailable
-from luthier_kit.prepare import PrepareSettings, prepare
-from luthier_kit.settings import SettingsError, load
+from luthier_kit.prepare import PrepareSettings, main, prepare
+from luthier_kit.settings import load
 
 
 def environment(endpoint, **more: str) -> dict[str, str]:
@@ -61,9 +61,9 @@ def test_each_attempt_is_logged_until_patience_ends(monkeypatch, caplog):
     assert caplog.messages.count("waiting for the store") >= 1
 
 
-def test_wrong_settings_are_exit_code_2():
-    done = run({**os.environ, "LUTHIER_STORE": "s3", "LUTHIER_S3_ACCESS_KEY": "", "LUTHIER_PREPARE_PATIENCE_S": "1"})
-    assert done.returncode == 2
-    assert "LUTHIER_S3_SECRET_KEY is missing" in done.stderr
-    with pytest.raises(SettingsError, match="LUTHIER_PREPARE_PATIENCE_S must be between 0 and 86400"):
-        load(PrepareSettings, {"LUTHIER_PREPARE_PATIENCE_S": "-1"})
+def test_wrong_settings_are_exit_code_2_and_named(monkeypatch, caplog):
+    monkeypatch.setattr("luthier_kit.telemetry.configure_logging", lambda level: None)
+    assert main({"LUTHIER_STORE": "s3", "LUTHIER_S3_ACCESS_KEY": "someone"}) == 2
+    assert "LUTHIER_S3_SECRET_KEY is missing" in caplog.text
+    assert main({"LUTHIER_PREPARE_PATIENCE_S": "-1"}) == 2
+    assert "LUTHIER_PREPARE_PATIENCE_S must be between 0 and 86400" in caplog.text
