@@ -3,8 +3,6 @@
 import argparse
 import getpass
 
-from luthier_pipeline.run import default_in_flight
-
 GUIDE = """\
 the way:   run FOLDER -> review -> export -> train -> generate -> evaluate -> promote
 start the services first (make up), or name them by LUTHIER_<SERVICE>_ADDRESS
@@ -49,19 +47,34 @@ def _corpus(add) -> None:  # type: ignore[no-untyped-def]
     inspect = add("inspect", "show what the MIDI files of a folder say, without rendering")
     inspect.add_argument("folder", metavar="FOLDER")
     ingest = add("ingest", "write the corpus manifest of a folder: digests, fingerprints, duplicates")
-    ingest.add_argument("folder", metavar="FOLDER")
-    run = add("run", "take a folder or a manifest all the way into curation; resumable")
-    run.add_argument("source", metavar="FOLDER|MANIFEST")
-    run.add_argument("--collection", default="", help="collection in curation (default: the folder's name)")
-    run.add_argument("--in-flight", type=_positive, default=default_in_flight(), metavar="N", help="songs at a time")
-    run.add_argument("--backend", default="", help="soundfont or vst3 (default: the renderer's)")
-    run.add_argument("--clip-seconds", type=_seconds, default=0.0, help="length of clips aimed for, 3 to 560 (30)")
-    run.add_argument("--prompts", type=_positive, default=0, metavar="N", help="prompts of a clip, 1 to 16 (3)")
-    run.add_argument("--tags", default="", metavar="FILE", help="sheet of tags, CSV or JSON (default: FOLDER/tags.csv)")
-    run.add_argument("--mix-only", action="store_true", help="keep no stems")
+    ingest.add_argument("folder", metavar="FOLDER", nargs="?", default="")
+    ingest.add_argument("--songbook", action="store_true", help="the songs that the project composes itself, no FOLDER")
+    ingest.add_argument("--songs", type=_positive, default=12, metavar="N", help="songs of the songbook (12)")
+    ingest.add_argument("--collection", default="", metavar="NAME", help="announce the manifest as corpora/NAME")
+    run = add("run", "take a folder or a corpus, or one shard of it, all the way into curation; resumable")
+    run.add_argument("source", metavar="FOLDER|corpora/NAME|MANIFEST")
+    run.add_argument("--collection", default="", help="collection in curation (default: the source's name)")
+    _song_options(run)
+    run.add_argument("--shard", default="", metavar="I/N", help="only the songs of shard I of N, counted from 0")
+    run.add_argument("--shards", type=_positive, default=0, metavar="N", help="shard JOB_COMPLETION_INDEX of N")
+    run.add_argument(
+        "--wait", type=float, default=6 * 3600.0, metavar="SECONDS", help="how long to wait for the manifest (6 h)"
+    )
     for command in (ingest, run):
+        command.add_argument("--tags", default="", metavar="FILE", help="sheet of tags, CSV or JSON (FOLDER/tags.csv)")
         command.add_argument("--licence", default="unknown", help="licence of the songs, recorded in every lineage")
-    add("status", "show runs, clips, data sets, trainings, evaluations and models")
+        command.add_argument("--submission", default="", metavar="ID", help="name of the run (set by luthier submit)")
+    status = add("status", "show runs, clips, data sets, trainings, evaluations and models")
+    status.add_argument("--collection", default="", metavar="NAME", help="only this collection's run, shard by shard")
+
+
+def _song_options(command: argparse.ArgumentParser) -> None:
+    """How songs are made into clips."""
+    command.add_argument("--in-flight", type=_positive, metavar="N", help="songs at a time (2 x cores; of a shard 16)")
+    command.add_argument("--backend", default="", help="soundfont or vst3 (default: the renderer's)")
+    command.add_argument("--clip-seconds", type=_seconds, default=0.0, help="length of clips aimed for, 3 to 560 (30)")
+    command.add_argument("--prompts", type=_positive, default=0, metavar="N", help="prompts of a clip, 1 to 16 (3)")
+    command.add_argument("--mix-only", action="store_true", help="keep no stems")
 
 
 def _curation(add, who) -> None:  # type: ignore[no-untyped-def]

@@ -1,12 +1,13 @@
 """The command `luthier`.
 
 Exit codes: 0 = done, failures of single songs included in the summary; 1 = the command itself could not be done;
-2 = wrong usage; 130 = interrupted (run it again, it goes on).
+2 = wrong usage; 130 = interrupted, 143 = terminated (run it again, it goes on).
 """
 
 import argparse
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable
 
@@ -15,15 +16,15 @@ from luthier_kit.errors import InvalidRequest, LuthierError
 from luthier_kit.settings import SettingsError
 from luthier_pipeline import demo
 from luthier_pipeline.arguments import parser
-from luthier_pipeline.commands import corpus, curate, judge, models
+from luthier_pipeline.commands import corpus, curate, judge, models, run, status
 from luthier_pipeline.commands.context import Context, UsageError
 from luthier_pipeline.place import Place
 
 COMMANDS: dict[str, Callable[[Context], None]] = {
     "inspect": corpus.inspect,
     "ingest": corpus.ingest,
-    "run": corpus.run,
-    "status": corpus.status,
+    "run": run.run,
+    "status": status.status,
     "review": curate.review,
     "export": curate.export,
     "register": models.register,
@@ -36,9 +37,14 @@ COMMANDS: dict[str, Callable[[Context], None]] = {
 }
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: the Pod is evicted. The command ends as after Ctrl-C, so that the Job's next Pod goes on."""
+
+
 def main() -> None:
     """Runs a command and exits with a code that means something."""
     arguments = parser().parse_args()
+    signal.signal(signal.SIGTERM, _terminate)
     telemetry.configure_logging("WARNING")
     context = Context(arguments, Place())
     code = _run(context)
@@ -50,9 +56,9 @@ def main() -> None:
 def _run(context: Context) -> int:
     try:
         COMMANDS[context.arguments.command](context)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         print("interrupted; run it again, it goes on where it stands", file=sys.stderr)
-        return 130
+        return 143 if isinstance(interrupt, Terminated) else 130
     except UsageError as error:
         print(f"luthier: {error}", file=sys.stderr)
         return 2
@@ -62,6 +68,11 @@ def _run(context: Context) -> int:
         print(f"luthier: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _terminate(_number: int, _frame: object) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it is on its way out
+    raise Terminated
 
 
 def _failed(arguments: argparse.Namespace, error: LuthierError) -> int:

@@ -16,9 +16,11 @@ from luthier_kit.artifacts import Artifacts
 from luthier_kit.client import Client
 from luthier_kit.errors import InvalidRequest, LuthierError
 from luthier_pipeline.failure import Failure, fatal
+from luthier_pipeline.workers import leaving_at_once
 
 MAX_MIDI_BYTES = 8 << 20  # as InspectMidiRequest says
 MANIFEST_VERSION = 1
+INSPECTED_AT_ONCE = 4
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,12 @@ class Corpus:
         """Why files cannot be used."""
         return [entry.failure for entry in self.entries if entry.failure]
 
+    @property
+    def counts(self) -> dict[str, int]:
+        """files = songs + duplicates + failed."""
+        counts = {"songs": len(self.songs), "duplicates": len(self.duplicates), "failed": len(self.failures)}
+        return {"files": len(self.entries), **counts}
+
     def to_json(self) -> bytes:
         """The manifest; the same corpus gives the same bytes."""
         rows = [{k: v for k, v in asdict(entry).items() if k != "computed"} for entry in self.entries]
@@ -100,7 +108,7 @@ def ingest(
         tick()
         return entry
 
-    with ThreadPoolExecutor(4) as pool:
+    with leaving_at_once(ThreadPoolExecutor(INSPECTED_AT_ONCE, thread_name_prefix="file"), renderer.close) as pool:
         return Corpus(_resolve_duplicates(pool.map(one, midi_files(folder))), licence)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from luthier.inference.v1 import inference_pb2 as inference
 from luthier_kit.errors import Internal
 from luthier_pipeline.arguments import parser
-from luthier_pipeline.commands import corpus, curate, judge, models
+from luthier_pipeline.commands import curate, judge, models, run
 from luthier_pipeline.commands.context import PATIENCE_S, Context
 from luthier_pipeline.loudness import level_dbfs
 from luthier_pipeline.progress import clock
@@ -50,7 +50,7 @@ def demo(context: Context) -> None:
     """Takes the songbook from MIDI to a report."""
     begun, out = time.monotonic(), Path(context.arguments.out)
     compose(out / "songbook")
-    ran = _do(context, corpus.run, f"run {_q(out / 'songbook')} --collection {COLLECTION} --licence Apache-2.0")
+    ran = _do(context, run.run, f"run {_q(out / 'songbook')} --collection {COLLECTION} --licence Apache-2.0")
     if ran["failures"]:
         raise Internal(f"songs of the songbook failed: {ran['failures']}", reason="DEMO_FAILED")
     _do(context, curate.review, f"review --collection {COLLECTION} --accept checked --as demo")

@@ -12,6 +12,7 @@ from google.protobuf.json_format import MessageToDict, ParseDict
 from luthier.common.v1.common_pb2 import ArtifactRef
 from luthier.curation.v1.curation_pb2 import ExportDatasetResponse
 from luthier_kit.artifacts import Artifacts
+from luthier_kit.checks import Checks
 from luthier_kit.errors import InvalidRequest, NotFound
 
 MAX_MANIFEST_BYTES = 1 << 30
@@ -79,6 +80,14 @@ def as_name(text: str) -> str:
     """A collection or model name from any text: lower case, safe characters, at most 64."""
     cleaned = re.sub(r"[^a-z0-9._-]+", "-", text.lower()).strip("-._") or "collection"
     return cleaned[:64]
+
+
+def as_collection(name: str) -> str:
+    """The name, when it is one that curation takes. Raises InvalidRequest."""
+    checks = Checks()
+    checks.name("collection", name)
+    checks.done()
+    return name
 
 
 def ago(seconds_since_epoch: float) -> str:

@@ -1,27 +1,24 @@
 """A whole corpus: a bounded number of songs in flight, progress, one summary.
 
 There is no state of its own: a stage that is done is found by its action record, so a run that was interrupted, killed
-or repeated goes on where the work stands. Progress is also appended to the series `runs/pipeline-<collection>`, which
-`luthier status` reads.
+or repeated goes on where the work stands. How far it is goes into its diary.
 """
 
 import os
-import threading
-import time
-import uuid
-from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
+from typing import Any
 
-from luthier_kit.artifacts import Artifacts
-from luthier_pipeline.corpus import Corpus, Entry
+from luthier_pipeline.corpus import Entry
+from luthier_pipeline.diary import Diary
 from luthier_pipeline.failure import Failure, StageError, fatal
 from luthier_pipeline.progress import Progress
 from luthier_pipeline.song import Made, SongWay
+from luthier_pipeline.workers import leaving_at_once
 
-NOTE_EVERY_S = 10.0
+MAX_FAILURES_TOLD = 500  # of a shard, in its diary; the numbers are complete
+SHARD_IN_FLIGHT = 16  # a shard only calls: the work is done by workers elsewhere, as many as there are
 
 
 @dataclass
@@ -59,51 +56,52 @@ class Summary:
         return asdict(self)
 
 
-class Diary:
-    """Appends how far a run is, every few seconds, for `luthier status`."""
+@dataclass
+class Flight:
+    """Songs that are under way, and which of them still need a render worker."""
 
-    def __init__(self, store: Artifacts, collection: str) -> None:
-        self.store = store
-        self.series = f"runs/pipeline-{collection}"
-        self.run = uuid.uuid4().hex[:12]
-        self._noted_at = 0.0
-        self._lock = threading.Lock()
+    songs: int
+    running: dict[Future[Made], Entry] = field(default_factory=dict)
+    stages: dict[str, str] = field(default_factory=dict)
+    settled: int = 0
 
-    def note(self, state: str, summary: Summary, eta_s: float | None = None, *, always: bool = False) -> None:
-        """Appends an event when the last one is old enough."""
-        with self._lock:
-            if not always and time.monotonic() - self._noted_at < NOTE_EVERY_S:
-                return
-            self._noted_at = time.monotonic()
-        event = {"run": self.run, "state": state, "at": time.time(), "eta_s": eta_s, **summary.document()}
-        self.store.append(self.series, event)
+    def facts(self, summary: Summary, eta_s: float | None) -> dict[str, Any]:
+        """What the diary says."""
+        waiting = self.songs - self.settled - len(self.running)
+        rendering = sum(self.stages.get(entry.path, "render") == "render" for entry in self.running.values())
+        failed = self.settled - summary.rendered
+        told = summary.document() | {"failures": [asdict(f) for f in summary.failures[-MAX_FAILURES_TOLD:]]}
+        counts = {"waiting": waiting, "in_flight": len(self.running), "failed": failed}
+        return {**told, **counts, "songs": self.songs, "need_render": waiting + rendering, "eta_s": eta_s}
 
 
-def run_songs(corpus: Corpus, way: SongWay, summary: Summary, in_flight: int, diary: Diary) -> None:
-    """Takes every song of a corpus along the way and fills the summary.
+def run_songs(songs: list[Entry], way: SongWay, summary: Summary, in_flight: int, diary: Diary) -> Flight:
+    """Takes songs along the way and fills the summary.
 
     Raises the error of a service that stays away; a song that fails is a row of the summary. On KeyboardInterrupt the
     songs in flight are abandoned where they stand.
     """
-    songs = corpus.songs
     progress = Progress("songs", len(songs), sum(song.duration_s for song in songs))
-    with _workers(in_flight, way) as pool:
-        waiting, running = iter(songs), dict[Future[Made], Entry]()
+    flight, waiting = Flight(len(songs)), iter(songs)
+    pool = ThreadPoolExecutor(in_flight, thread_name_prefix="song")
+    with leaving_at_once(pool, way.place.close):
         while True:
-            while len(running) < in_flight and (entry := next(waiting, None)) is not None:
-                running[pool.submit(way.make, entry, partial(_show, progress, entry))] = entry
-            if not running:
+            while len(flight.running) < in_flight and (entry := next(waiting, None)) is not None:
+                flight.running[pool.submit(way.make, entry, partial(_show, progress, flight, entry))] = entry
+            if not flight.running:
                 break
-            done, _ = wait(running, timeout=1.0, return_when=FIRST_COMPLETED)
-            for future in done:
-                entry = running.pop(future)
+            diary.tell(**flight.facts(summary, progress.eta_s))
+            for future in wait(flight.running, timeout=1.0, return_when=FIRST_COMPLETED).done:
+                entry = flight.running.pop(future)
+                flight.settled += 1
                 _settle(future, entry, summary)
                 progress.advance(entry.duration_s, f"{summary.clips} clips, {len(summary.failures)} failures")
-            diary.note("RUNNING", summary, progress.eta_s)
     progress.finish(f"{summary.clips} clips, {len(summary.failures)} failures")
+    return flight
 
 
-def _show(progress: Progress, entry: Entry, stage: str) -> None:
+def _show(progress: Progress, flight: Flight, entry: Entry, stage: str) -> None:
+    flight.stages[entry.path] = stage
     progress.show(f"{stage}: {entry.path}")
 
 
@@ -114,19 +112,6 @@ def _settle(future: Future[Made], entry: Entry, summary: Summary) -> None:
         if fatal(failed.error):
             raise failed.error from None
         summary.failures.append(Failure(entry.path, failed.stage, failed.error.reason, str(failed.error)))
-
-
-@contextmanager
-def _workers(in_flight: int, way: SongWay) -> Iterator[ThreadPoolExecutor]:
-    """A pool that is left at once when the run ends early: the clients close, so that nothing waits for calls."""
-    pool = ThreadPoolExecutor(in_flight, thread_name_prefix="song")
-    try:
-        yield pool
-    except BaseException:
-        pool.shutdown(wait=False, cancel_futures=True)
-        way.place.close()
-        raise
-    pool.shutdown()
 
 
 def default_in_flight() -> int:

@@ -1,5 +1,6 @@
 """The way of one song: render, cut, enrich, prompt, into curation. Every stage is idempotent, so a rerun goes on."""
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,9 +12,9 @@ from luthier.enrichment.v1 import enrichment_pb2 as enrichment
 from luthier.prompting.v1 import prompting_pb2 as prompting
 from luthier.rendering.v1 import rendering_pb2 as rendering
 from luthier_kit import telemetry
-from luthier_kit.errors import DataLoss, LuthierError, NotFound
+from luthier_kit.errors import DataLoss, LuthierError, NotFound, Unavailable
 from luthier_pipeline.corpus import Entry
-from luthier_pipeline.failure import StageError
+from luthier_pipeline.failure import CRASHES, StageError
 from luthier_pipeline.place import Place
 
 TIMEOUT_S = {"render": 1800.0, "cut": 900.0, "enrich": 120.0, "prompt": 300.0, "curate": 120.0}
@@ -55,6 +56,7 @@ class SongWay:
     def __init__(self, place: Place, options: Options) -> None:
         self.place = place
         self.options = options
+        self._answered: dict[str, float] = {}  # when each service last did anything, on the monotonic clock
 
     def make(self, entry: Entry, on_stage: Callable[[str], None]) -> Made:
         """Takes one song all the way. Raises StageError when it cannot go on.
@@ -75,7 +77,7 @@ class SongWay:
 
         def stage(name: str, service: str, method: str, request: Any) -> Any:
             on_stage(name)
-            response = _call(self.place, name, service, method, request, self.options.patience_s)
+            response = self._call(name, service, method, request)
             if hasattr(response, "action"):
                 made.count(response.action.reused)
                 if not response.action.reused and hasattr(response, "cpu_s"):
@@ -92,6 +94,23 @@ class SongWay:
         made.clips = len(clips)
         made.audio_s = song.timeline.duration_s
         return made
+
+    def _call(self, stage: str, service: str, method: str, request: Any) -> Any:
+        """One stage's call. Patience is with the service, not with the call: while other songs get through a crowded
+        service, this one goes on waiting for its turn."""
+        patience_s = self.options.patience_s
+        while True:
+            try:
+                response = self.place[service].call(method, request, timeout_s=TIMEOUT_S[stage], patience_s=patience_s)
+            except Unavailable as error:
+                idle_s = time.monotonic() - self._answered.get(service, -patience_s)
+                if error.reason in CRASHES or idle_s >= patience_s:
+                    raise StageError(stage, error) from error
+            except LuthierError as error:
+                raise StageError(stage, error) from error
+            else:
+                self._answered[service] = time.monotonic()
+                return response
 
     def _render(self, entry: Entry) -> rendering.RenderSongRequest:
         options = self.options
@@ -144,10 +163,3 @@ class SongWay:
 
     def _upsert(self, clips: list[curation.NewClip]) -> curation.UpsertClipsRequest:
         return curation.UpsertClipsRequest(collection=self.options.collection, clips=clips)
-
-
-def _call(place: Place, stage: str, service: str, method: str, request: Any, patience_s: float) -> Any:
-    try:
-        return place[service].call(method, request, timeout_s=TIMEOUT_S[stage], patience_s=patience_s)
-    except LuthierError as error:
-        raise StageError(stage, error) from error
