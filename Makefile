@@ -8,6 +8,10 @@ PROJECTS := $(LIBRARIES:%=services/%) $(SERVICES:%=services/%) services/pipeline
 SUITES := $(LIBRARIES) $(SERVICES) pipeline local
 PROTOS := $(shell find protos -name '*.proto') protos/pyproject.toml protos/build_stubs.py
 
+REGISTRY ?= luthier.local
+TAG ?= $(or $(shell sed -nE 's/^appVersion: *"?([^" ]+)"?.*/\1/p' charts/luthier/Chart.yaml 2>/dev/null),0.1.0)
+IMAGES ?= $(SERVICES) pipeline minio postgresql
+
 TOOLS := $(CURDIR)/.tools
 UV := $(or $(shell command -v uv),$(TOOLS)/bin/uv)
 MINIO_VERSION := v0.0.0-20260212201848-7aac2a2c5b7c
@@ -16,7 +20,7 @@ MINIO := $(or $(LUTHIER_MINIO),$(shell command -v minio),$(TOOLS)/bin/minio)
 PYTEST := .venv/bin/python -m pytest --rootdir tests -c tests/pyproject.toml
 LOCAL := deploy/local/.venv/bin/python -m luthier_local
 
-.PHONY: help demo test test-slow lint proto-check format up down ps install clean bench system minio
+.PHONY: help demo test test-slow lint proto-check format up down ps install clean bench system minio images
 
 help:  ## Show what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -77,6 +81,9 @@ $(TOOLS)/bin/minio:
 	@if command -v go >/dev/null; then echo "building MinIO (two minutes, once)"; \
 	  mkdir -p $(TOOLS)/bin && GOBIN=$(TOOLS)/bin go install github.com/minio/minio@$(MINIO_VERSION); \
 	else echo "MinIO cannot be brought without Go: its tests are skipped (set LUTHIER_MINIO to a minio program)"; fi
+
+images:  ## Build every image with docker or buildah (REGISTRY, TAG, IMAGES, IMAGE_BUILD_ARGS; PUSH=1: push them)
+	@python3 deploy/images/build.py --registry $(REGISTRY) --tag $(TAG) $(if $(PUSH),--push) $(IMAGES)
 
 system:
 	@tests/system.sh

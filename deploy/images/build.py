@@ -1,0 +1,98 @@
+"""Builds the images of Luthier with docker or buildah and tells what they weigh; `make images` calls it.
+
+    python3 deploy/images/build.py --registry registry.example/luthier --tag 0.1.0 --push rendering pipeline
+
+BUILDER names the program (otherwise docker where its engine answers, else buildah), IMAGE_BUILD_ARGS are further
+arguments of its build command: a proxy, a certificate, another runtime, whatever the machine needs.
+"""
+
+import argparse
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from sizes import table
+
+ROOT = Path(__file__).parents[2]
+BUILDERS = ("docker", "buildah")
+OWN = ("minio", "postgresql")  # programs of others, each with a Dockerfile in a folder of its own; for trying out
+LABEL = "org.opencontainers.image"
+
+
+def main() -> None:
+    """Builds the named images; exit code 1 when one cannot be built, pushed or named so."""
+    options = _options()
+    builder = _builder(os.environ)
+    extra = shlex.split(os.environ.get("IMAGE_BUILD_ARGS", ""))
+    labelled = labels(options)
+    images = [f"{options.registry}/{name}:{options.tag}" for name in options.names]
+    for name, image in zip(options.names, images, strict=True):
+        started = time.monotonic()
+        _run([*command(builder, name), *labelled, *extra, "-t", image, str(ROOT)])
+        print(f"{image}: {time.monotonic() - started:.0f} s", flush=True)
+        if options.push:
+            _run([builder, "push", image])
+    print(table(builder, images))
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("names", nargs="+", help=f"services, pipeline, {', '.join(OWN)}")
+    parser.add_argument("--registry", required=True)
+    parser.add_argument("--tag", required=True)
+    parser.add_argument("--push", action="store_true", help="push each image once it is built")
+    parser.add_argument("--deeprhythm", action="store_true", help="analysis with its extra, which brings torch")
+    return parser.parse_args()
+
+
+def _builder(environ: "os._Environ[str]") -> str:
+    named = environ.get("BUILDER")
+    if named and named not in BUILDERS:
+        sys.exit(f"BUILDER must be one of {', '.join(BUILDERS)}, got {named!r}")
+    found = next((program for program in ([named] if named else BUILDERS) if _works(program)), None)
+    return found or sys.exit(f"images are built by {named or ' or '.join(BUILDERS)}, which does not work here")
+
+
+def _works(program: str) -> bool:
+    """Whether it is installed and, where it needs one, its engine answers."""
+    return (
+        bool(shutil.which(program))
+        and not subprocess.run([program, "info"], capture_output=True, check=False).returncode
+    )
+
+
+def command(builder: str, name: str) -> list[str]:
+    """The build command of an image, up to its tag. buildah is told the file of exclusions that docker finds itself."""
+    file = ROOT / "deploy" / (f"{name}/Dockerfile" if name in OWN else "Dockerfile")
+    start = ["docker", "build"] if builder == "docker" else ["buildah", "build", "--layers"]
+    ignored = [] if builder == "docker" else [f"--ignorefile={file}.dockerignore"]
+    arguments = [] if name in OWN else [f"--build-arg=SERVICE={name}"]
+    return [*start, f"--file={file}", *ignored, *arguments]
+
+
+def labels(options: argparse.Namespace) -> list[str]:
+    """What only the build knows: version, revision, and where the source is, without credentials."""
+    facts = {"version": options.tag, "revision": _git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")}
+    if source := _git("remote", "get-url", "origin"):
+        facts["source"] = re.sub(r"//[^/@]*@", "//", source)
+    return [f"--label={LABEL}.{key}={value}" for key, value in facts.items() if value]
+
+
+def _git(*arguments: str) -> str:
+    """What git says, or nothing outside a repository."""
+    said = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+    return said.stdout.strip()
+
+
+def _run(arguments: list[str]) -> None:
+    if code := subprocess.run(arguments, check=False).returncode:
+        sys.exit(f"failed with {code}: {shlex.join(arguments)}")
+
+
+if __name__ == "__main__":
+    main()
