@@ -28,6 +28,7 @@ def parser() -> argparse.ArgumentParser:
         return commands.add_parser(name, parents=[common, *more], help=text, description=text)
 
     _corpus(add)
+    _cluster(add)
     _curation(add, who)
     _models(add, who)
     _judgement(add, who)
@@ -66,6 +67,10 @@ def _corpus(add) -> None:  # type: ignore[no-untyped-def]
         command.add_argument("--submission", default="", metavar="ID", help="name of the run (set by luthier submit)")
     status = add("status", "show runs, clips, data sets, trainings, evaluations and models")
     status.add_argument("--collection", default="", metavar="NAME", help="only this collection's run, shard by shard")
+
+
+def _cluster(add) -> None:  # type: ignore[no-untyped-def]
+    add("monitor", "serve what live runs publish as Prometheus metrics (LUTHIER_METRICS_ADDRESS)")
 
 
 def _song_options(command: argparse.ArgumentParser) -> None:

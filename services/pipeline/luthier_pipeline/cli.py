@@ -16,7 +16,7 @@ from luthier_kit.errors import InvalidRequest, LuthierError
 from luthier_kit.settings import SettingsError
 from luthier_pipeline import demo
 from luthier_pipeline.arguments import parser
-from luthier_pipeline.commands import corpus, curate, judge, models, run, status
+from luthier_pipeline.commands import corpus, curate, judge, models, monitor, run, status
 from luthier_pipeline.commands.context import Context, UsageError
 from luthier_pipeline.place import Place
 
@@ -25,6 +25,7 @@ COMMANDS: dict[str, Callable[[Context], None]] = {
     "ingest": corpus.ingest,
     "run": run.run,
     "status": status.status,
+    "monitor": monitor.monitor,
     "review": curate.review,
     "export": curate.export,
     "register": models.register,

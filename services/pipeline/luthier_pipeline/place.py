@@ -63,8 +63,13 @@ class Place:
     @cached_property
     def store(self) -> Artifacts:
         """The store that the services use."""
+        return open_artifacts(load(StoreSettings, self.store_environ))
+
+    @property
+    def store_environ(self) -> dict[str, str]:
+        """The settings of the store, where nothing names one as `make up` wrote them."""
         written = {} if "LUTHIER_STORE" in self.environ else _read(self.home / "store.json")
-        return open_artifacts(load(StoreSettings, {**self.environ, **written}))
+        return {**self.environ, **written}
 
     def close(self) -> None:
         """Closes all channels; calls that run are cancelled."""
