@@ -1,0 +1,138 @@
+{{- /* What a container of ours is told. All take (dict "root" $ "component" name "workload" {calls, needs, serves, env, …} "server" bool).
+       Secrets are files: only their paths are told. */ -}}
+
+{{- define "luthier.env" -}}
+{{- $env := dict "HOME" "/tmp" "LUTHIER_SCRATCH" "/scratch" "LUTHIER_LOG_LEVEL" .root.Values.logLevel }}
+{{- $told := list (include "luthier.serverEnv" .) (include "luthier.storeEnv" .) (include "luthier.neededEnv" .) (include "luthier.callsEnv" .) (include "luthier.telemetryEnv" .) }}
+{{- range $told }}
+{{- $env = merge (fromYaml .) $env }}
+{{- end }}
+{{- range $name, $ref := .workload.secretFiles }}
+{{- $_ := set $env (printf "%s_FILE" $name) (printf "/etc/luthier/secrets/%s/%s" $ref.secret $ref.key) }}
+{{- end }}
+{{- range $name, $value := .workload.env }}
+{{- $_ := set $env $name (include "luthier.text" $value) }}
+{{- end }}
+{{- range $name, $value := $env }}
+- {name: {{ $name }}, value: {{ $value | toString | quote }}}
+{{- end }}
+{{- end }}
+
+{{- define "luthier.serverEnv" -}}
+{{- if .server }}
+LUTHIER_METRICS_ADDRESS: 0.0.0.0:7200
+{{- if has "grpc" .workload.serves }}
+LUTHIER_ADDRESS: 0.0.0.0:7100
+LUTHIER_HEALTH_ADDRESS: 0.0.0.0:7110
+LUTHIER_GRACE_S: {{ int .workload.graceSeconds | quote }}
+LUTHIER_DRAIN_S: {{ int .workload.drainSeconds | quote }}
+{{- with .root.Values.tls.secret }}
+LUTHIER_TLS_CERT: /etc/luthier/tls/tls.crt
+LUTHIER_TLS_KEY: /etc/luthier/tls/tls.key
+{{- end }}
+{{- if eq .root.Values.tls.clientAuth "mutual" }}
+LUTHIER_TLS_CLIENT_CA: /etc/luthier/tls/ca.crt
+{{- end }}
+{{- if .root.Values.auth.callersSecret }}
+LUTHIER_CALLERS: /etc/luthier/callers
+{{- end }}
+LUTHIER_CALLER_IN_FLIGHT: {{ int .root.Values.auth.callerInFlight | quote }}
+{{- end }}
+{{- if has "web" .workload.serves }}
+LUTHIER_WEB_ADDRESS: 0.0.0.0:7300
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "luthier.storeEnv" -}}
+{{- if has "store" .workload.needs }}
+{{- $s3 := .root.Values.store.s3 }}
+LUTHIER_STORE: s3
+LUTHIER_S3_ENDPOINT: {{ include "luthier.s3Endpoint" .root }}
+LUTHIER_S3_REGION: {{ $s3.region }}
+LUTHIER_S3_SECURE: {{ ternary "0" "1" (or .root.Values.tryout.minio.enabled (not $s3.secure)) | quote }}
+LUTHIER_BUCKET: {{ $s3.bucket }}
+LUTHIER_BUCKETS_ALLOWED: {{ join "," $s3.bucketsAllowed | quote }}
+LUTHIER_S3_ACCESS_KEY_FILE: /etc/luthier/s3/access-key
+LUTHIER_S3_SECRET_KEY_FILE: /etc/luthier/s3/secret-key
+{{- /* On a fresh try-out nobody has to wait for the preparing Job. */}}
+LUTHIER_CREATE_BUCKET: {{ ternary "1" "0" (or .root.Values.tryout.minio.enabled (and (eq .component "prepare-store") $s3.createBucket)) | quote }}
+{{- end }}
+{{- end }}
+
+{{- define "luthier.s3Endpoint" -}}
+{{- if .Values.tryout.minio.enabled -}}
+{{ include "luthier.host" (dict "root" . "component" "minio") }}:9000
+{{- else -}}
+{{ required "store.s3.endpoint is missing: host:port of an S3, or tryout.minio.enabled=true" .Values.store.s3.endpoint }}
+{{- end }}
+{{- end }}
+
+{{- define "luthier.neededEnv" -}}
+{{- if has "kubernetes" .workload.needs }}
+LUTHIER_TRAINING_LAUNCHER: kubernetes
+LUTHIER_JOB_TEMPLATE: /etc/luthier/jobs/training-run.yaml
+{{- end }}
+{{- if has "database" .workload.needs }}
+{{- if .root.Values.database.existingSecret }}
+LUTHIER_DATABASE_URL_FILE: /etc/luthier/database/url
+LUTHIER_MIGRATE: "0"
+{{- else }}
+LUTHIER_DATABASE_URL: sqlite:////data/curation.sqlite3
+LUTHIER_MIGRATE: "1"
+{{- end }}
+{{- end }}
+{{- if and (has "llm" .workload.needs) (include "luthier.llmUrl" .root) }}
+LUTHIER_PROMPTING_BACKEND: vllm
+LUTHIER_VLLM_URL: {{ include "luthier.llmUrl" .root }}
+LUTHIER_VLLM_MODEL: {{ include "luthier.llmModel" .root | quote }}
+{{- if .root.Values.llm.external.existingSecret }}
+LUTHIER_VLLM_API_KEY_FILE: /etc/luthier/llm/api-key
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "luthier.llmUrl" -}}
+{{- if and .Values.llm.vllm.enabled .Values.llm.external.url }}
+{{- fail "llm.vllm.enabled and llm.external.url exclude each other" }}
+{{- end -}}
+{{- if .Values.llm.vllm.enabled -}}
+http://{{ include "luthier.host" (dict "root" . "component" "vllm") }}:8000/v1
+{{- else -}}
+{{ .Values.llm.external.url }}
+{{- end }}
+{{- end }}
+
+{{- define "luthier.llmModel" -}}
+{{- if .Values.llm.vllm.enabled }}
+{{- required "llm.vllm.model.name is missing: the name that prompting asks for" .Values.llm.vllm.model.name }}
+{{- else }}
+{{- required "llm.external.model is missing: the name that the server serves" .Values.llm.external.model }}
+{{- end }}
+{{- end }}
+
+{{- define "luthier.callsEnv" -}}
+{{- $root := .root }}
+{{- range .workload.calls }}
+LUTHIER_{{ upper . }}_ADDRESS: {{ include "luthier.host" (dict "root" $root "component" .) }}:7100
+{{- end }}
+{{- if .workload.calls }}
+{{- if .root.Values.auth.tokenSecret }}
+LUTHIER_TOKEN_FILE: /etc/luthier/token/token
+{{- end }}
+{{- if .root.Values.tls.secret }}
+LUTHIER_TLS_CA: /etc/luthier/tls/ca.crt
+{{- end }}
+{{- if eq .root.Values.tls.clientAuth "mutual" }}
+LUTHIER_TLS_CLIENT_CERT: /etc/luthier/tls/tls.crt
+LUTHIER_TLS_CLIENT_KEY: /etc/luthier/tls/tls.key
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "luthier.telemetryEnv" -}}
+{{- with .root.Values.telemetry.otlpEndpoint }}
+OTEL_EXPORTER_OTLP_ENDPOINT: {{ . }}
+OTEL_RESOURCE_ATTRIBUTES: {{ printf "k8s.namespace.name=%s,service.namespace=%s" $.root.Release.Namespace $.root.Release.Name }}
+{{- end }}
+{{- end }}

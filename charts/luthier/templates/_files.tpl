@@ -1,0 +1,68 @@
+{{- /* Volumes and where they are mounted, told once. Takes what luthier.env takes.
+       Each: name, mount (path), and source (a volume source). */ -}}
+
+{{- define "luthier.files" -}}
+{{- $values := .root.Values }}
+{{- $serves := and .server (has "grpc" .workload.serves) }}
+- {name: tmp, mount: /tmp, source: {emptyDir: {sizeLimit: {{ .workload.tmp }}}}}
+- {name: scratch, mount: /scratch, source: {emptyDir: {sizeLimit: {{ .workload.scratch }}}}}
+{{- if .workload.sharedMemory }}
+- {name: shm, mount: /dev/shm, source: {emptyDir: {medium: Memory, sizeLimit: {{ .workload.sharedMemory }}}}}
+{{- end }}
+{{- if has "store" .workload.needs }}
+{{- $name := required "store.s3.existingSecret is missing: a Secret with the keys access-key and secret-key" $values.store.s3.existingSecret }}
+- {name: s3, mount: /etc/luthier/s3, source: {{ include "luthier.secretFiles" (dict "secret" $name "keys" (list "access-key" "secret-key")) }}}
+{{- end }}
+{{- if has "database" .workload.needs }}
+{{- if $values.database.existingSecret }}
+- {name: database, mount: /etc/luthier/database, source: {{ include "luthier.secretFiles" (dict "secret" $values.database.existingSecret "keys" (list "url")) }}}
+{{- else }}
+- {name: data, mount: /data, source: {persistentVolumeClaim: {claimName: {{ include "luthier.fullname" . }}}}}
+{{- end }}
+{{- end }}
+{{- if and (has "llm" .workload.needs) $values.llm.external.existingSecret }}
+- {name: llm, mount: /etc/luthier/llm, source: {{ include "luthier.secretFiles" (dict "secret" $values.llm.external.existingSecret "keys" (list "api-key")) }}}
+{{- end }}
+{{- if has "kubernetes" .workload.needs }}
+- {name: jobs, mount: /etc/luthier/jobs, source: {configMap: {name: {{ include "luthier.fullname" (dict "root" .root "component" "jobs") }}}}}
+{{- end }}
+{{- if and $serves $values.auth.callersSecret }}
+- {name: callers, mount: /etc/luthier/callers, source: {secret: {secretName: {{ $values.auth.callersSecret }}, defaultMode: 0440}}}
+{{- end }}
+{{- if and .workload.calls $values.auth.tokenSecret }}
+- {name: token, mount: /etc/luthier/token, source: {secret: {secretName: {{ $values.auth.tokenSecret }}, defaultMode: 0440, items: [{key: {{ .component }}, path: token}]}}}
+{{- end }}
+{{- if and (or $serves .workload.calls) $values.tls.secret }}
+- {name: tls, mount: /etc/luthier/tls, source: {secret: {secretName: {{ $values.tls.secret }}, defaultMode: 0440}}}
+{{- end }}
+{{- $secrets := dict }}
+{{- range $ref := .workload.secretFiles }}
+{{- $_ := set $secrets $ref.secret (append (get $secrets $ref.secret | default list) $ref.key) }}
+{{- end }}
+{{- range $secret, $keys := $secrets }}
+- {name: secret-{{ $secret }}, mount: /etc/luthier/secrets/{{ $secret }}, source: {{ include "luthier.secretFiles" (dict "secret" $secret "keys" (uniq $keys)) }}}
+{{- end }}
+{{- end }}
+
+{{- define "luthier.secretFiles" -}}
+{secret: {secretName: {{ .secret }}, defaultMode: 0440, items: [{{ range $i, $key := .keys }}{{ if $i }}, {{ end }}{key: {{ $key }}, path: {{ $key }}}{{ end }}]}}
+{{- end }}
+
+{{- define "luthier.volumes" -}}
+{{- range include "luthier.files" . | fromYamlArray }}
+- name: {{ .name }}
+  {{- toYaml .source | nindent 2 }}
+{{- end }}
+{{- with .workload.volumes }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{- define "luthier.volumeMounts" -}}
+{{- range include "luthier.files" . | fromYamlArray }}
+- {name: {{ .name }}, mountPath: {{ .mount }}{{ if not (has .name (list "tmp" "scratch" "shm" "data")) }}, readOnly: true{{ end }}}
+{{- end }}
+{{- with .workload.volumeMounts }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}

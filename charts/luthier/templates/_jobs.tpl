@@ -1,0 +1,68 @@
+{{- /* Pods that run to their end: Jobs of the jobs ConfigMap, preparing Jobs, the test. */ -}}
+
+{{- /* A Pod's template: (dict "root" "component" "workload" "pool" "image" "command" "args"). */ -}}
+{{- define "luthier.jobPod" -}}
+metadata:
+  labels: {{- include "luthier.labels" . | trim | nindent 4 }}
+spec:
+  serviceAccountName: {{ include "luthier.fullname" . }}
+  restartPolicy: Never
+  {{- include "luthier.podSecurity" . | trim | nindent 2 }}
+  {{- include "luthier.placement" . | trim | nindent 2 }}
+  terminationGracePeriodSeconds: {{ add (int .workload.graceSeconds) 30 }}
+  containers:
+    - name: {{ .component }}
+      image: {{ include "luthier.image" . }}
+      imagePullPolicy: {{ .root.Values.image.pullPolicy }}
+      {{- with .command }}
+      command: {{- toYaml . | nindent 8 }}
+      {{- end }}
+      args: {{- toYaml .args | nindent 8 }}
+      env: {{- include "luthier.env" . | trim | nindent 8 }}
+      securityContext: {{- include "luthier.containerSecurity" . | trim | nindent 8 }}
+      resources: {{- include "luthier.resources" (merge (dict "resources" .workload.resources) .) | trim | nindent 8 }}
+      volumeMounts: {{- include "luthier.volumeMounts" . | trim | nindent 8 }}
+  volumes: {{- include "luthier.volumes" . | trim | nindent 4 }}
+{{- end }}
+
+{{- /* A complete Job whose name, args, size and (ingest) corpus the one who creates it sets. "name": its prefix. Dead nodes' Pods
+       are replaced at once: no podFailurePolicy. */ -}}
+{{- define "luthier.job" -}}
+apiVersion: batch/v1
+kind: Job
+metadata:
+  name: {{ .root.Release.Name }}-{{ .name }}
+  namespace: {{ .root.Release.Namespace }}
+  labels: {{- include "luthier.labels" . | trim | nindent 4 }}
+    {{- with .workload.queue }}
+    kueue.x-k8s.io/queue-name: {{ . }}
+    {{- end }}
+spec:
+  {{- if .workload.queue }}
+  suspend: true # Kueue admits it
+  {{- end }}
+  {{- if .indexed }}
+  completionMode: Indexed
+  completions: 1
+  parallelism: 1
+  backoffLimitPerIndex: {{ int .workload.backoffLimit }}
+  {{- else }}
+  backoffLimit: {{ int .workload.backoffLimit }}
+  {{- end }}
+  podReplacementPolicy: TerminatingOrFailed
+  ttlSecondsAfterFinished: {{ int .workload.ttlSeconds }}
+  template: {{- include "luthier.jobPod" . | trim | nindent 4 }}
+{{- end }}
+
+{{- define "luthier.jobs" -}}
+{{- $pipeline := .Values.pipeline }}
+{{- $ingest := mergeOverwrite (deepCopy $pipeline) (dict "needs" (list "store") "calls" (list "rendering")) }}
+{{- $shards := mergeOverwrite (deepCopy $pipeline) (dict "needs" (list "store")) }}
+{{- $run := mergeOverwrite (deepCopy .Values.training) (dict "needs" (list "store") "calls" list) }}
+ingest.yaml: |
+  {{- include "luthier.job" (dict "root" . "component" "ingest" "name" "ingest" "workload" $ingest "pool" $pipeline.nodePool "image" "pipeline" "args" (list "ingest")) | trim | nindent 2 }}
+shards.yaml: |
+  {{- include "luthier.job" (dict "root" . "component" "pipeline" "name" "run" "workload" $shards "pool" $pipeline.nodePool "image" "pipeline" "args" (list "run") "indexed" true) | trim | nindent 2 }}
+training-run.yaml: |
+  {{- include "luthier.job" (dict "root" . "component" "training-run" "name" "train" "workload" $run "pool" .Values.training.nodePool "image" "training" "command" (list "python") "args" (list "-m" "luthier_training.runner")) | trim | nindent 2 }}
+{{- end }}

@@ -1,0 +1,79 @@
+{{- /* The node pool that a Pod goes to: (dict "root" $ "pool" name). */ -}}
+
+{{- define "luthier.pool" -}}
+{{- $pools := .root.Values.nodePools -}}
+{{- if not (hasKey $pools .pool) }}
+{{- fail (printf "nodePool %q is not one of nodePools: %s" .pool (keys $pools | sortAlpha | join ", ")) }}
+{{- end -}}
+{{- merge (deepCopy (index $pools .pool | default dict)) (dict "selector" dict "tolerations" list "gpus" 0 "runtimeClass" "") | toYaml }}
+{{- end }}
+
+{{- define "luthier.gpus" -}}
+{{- (include "luthier.pool" . | fromYaml).gpus | int }}
+{{- end }}
+
+{{- define "luthier.placement" -}}
+{{- $pool := include "luthier.pool" . | fromYaml }}
+{{- with $pool.selector }}
+nodeSelector: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- if not ($pool.gpus | int) }}
+{{- include "luthier.awayFromGpus" . }}
+{{- end }}
+tolerations:
+  {{- with $pool.tolerations }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+  - {key: node.kubernetes.io/unreachable, operator: Exists, effect: NoExecute, tolerationSeconds: {{ int .root.Values.unreachableSeconds }}}
+  - {key: node.kubernetes.io/not-ready, operator: Exists, effect: NoExecute, tolerationSeconds: {{ int .root.Values.unreachableSeconds }}}
+{{- with $pool.runtimeClass }}
+runtimeClassName: {{ . }}
+{{- end }}
+{{- end }}
+
+{{- /* A node is of a pool when it has all labels of its selector, so being of no GPU pool is an AND (of pools) of ORs (of labels);
+       nodeSelectorTerms are an OR of ANDs: multiply out. */ -}}
+{{- define "luthier.awayFromGpus" -}}
+{{- $terms := list list }}
+{{- range $name, $pool := .root.Values.nodePools }}
+{{- if $pool }}{{ if $pool.gpus | int }}
+  {{- $longer := list }}
+  {{- range $term := $terms }}
+    {{- range $key, $value := $pool.selector }}
+      {{- $longer = append $longer (append $term (dict "key" $key "operator" "NotIn" "values" (list $value))) }}
+    {{- end }}
+  {{- end }}
+  {{- $terms = $longer }}
+{{- end }}{{ end }}
+{{- end }}
+{{- if first $terms }}
+affinity:
+  nodeAffinity:
+    requiredDuringSchedulingIgnoredDuringExecution:
+      nodeSelectorTerms:
+        {{- range $terms }}
+        - matchExpressions: {{- toYaml . | nindent 12 }}
+        {{- end }}
+{{- end }}
+{{- end }}
+
+{{- /* Resources with the pool's GPUs: (dict "root" $ "pool" name "resources" …). */ -}}
+{{- define "luthier.resources" -}}
+{{- $resources := deepCopy .resources -}}
+{{- $gpus := include "luthier.gpus" . -}}
+{{- if ne $gpus "0" }}
+{{- $_ := set $resources "limits" (merge (dict "nvidia.com/gpu" $gpus) (default dict $resources.limits)) }}
+{{- end -}}
+{{- toYaml $resources }}
+{{- end }}
+
+{{- define "luthier.spread" -}}
+{{- range $key := list "kubernetes.io/hostname" "topology.kubernetes.io/zone" }}
+- maxSkew: 1
+  topologyKey: {{ $key }}
+  whenUnsatisfiable: ScheduleAnyway
+  labelSelector:
+    matchLabels: {{- include "luthier.selector" $ | trim | nindent 6 }}
+  matchLabelKeys: [pod-template-hash]
+{{- end }}
+{{- end }}
