@@ -9,13 +9,15 @@ import numpy as np
 import pytest
 
 from luthier_kit.errors import DeadlineExceeded, FailedPrecondition, Unavailable
-from luthier_kit.testing import require_tool, shared
+from luthier_kit.testing import require_tool, shared, temp_store
 from luthier_music.audio import read_audio
 from luthier_rendering.backends.base import BackendConfig, BackendError
 from luthier_rendering.backends.vst3 import open_backend
 from luthier_rendering.channel_strip import channel_strip
+from luthier_rendering.engine import Engine, Patience, RenderOrder
 from luthier_rendering.job import RenderJob
 from luthier_rendering.limits import MidiLimits
+from luthier_rendering.mix import Levels
 from luthier_rendering.plugin_map import DEFAULT_MAP, read_map
 from luthier_rendering.pool import RenderPool
 from luthier_rendering.smf import CONTROL
@@ -24,6 +26,7 @@ from .midi_making import control, midi_bytes, notes, program
 
 SONG = midi_bytes([program(0), *notes([60, 64, 67])], notes([36, 38, 36], channel=9), [program(73), *notes([72] * 3)])
 CRASHER = """
+#include <fcntl.h>
 #include <stdlib.h>
 #include <unistd.h>
 int ModuleEntry(void *handle) { (void)handle; %s; return 1; }
@@ -115,6 +118,37 @@ def test_a_plugin_that_crashes_fails_its_song_and_is_named(code: str, how: str, 
     assert failure.value.reason == "RENDER_WORKER_DIED"
 
 
+def test_a_song_that_kills_one_worker_after_another_is_refused_for_good(tmp_path: Path) -> None:
+    plugins = _bundle(tmp_path, "_exit(3)")
+    pool = _pool(plugins, [EVIL])
+    with temp_store(tmp_path / "store") as store:
+        engine = Engine(store, pool, _config(plugins, [EVIL]), MidiLimits(), tmp_path)
+        midi, order = store.put_bytes("midi", SONG, "mid"), RenderOrder("vst3", Levels(), 1, mix_only=True)
+        with pytest.raises(FailedPrecondition, match=r"3 render workers in a row .* exit code 3") as refused:
+            engine.render(midi, order, Patience())
+        assert refused.value.reason == "RENDERER_CRASHED"
+        pool.close()
+        with pytest.raises(FailedPrecondition) as remembered:  # by the record: no worker could be asked any more
+            Engine(store, None, _config(plugins, [EVIL]), MidiLimits(), tmp_path).render(midi, order, Patience())
+        assert str(remembered.value) == str(refused.value)
+
+
+def test_a_worker_that_died_once_costs_a_second_try_and_no_verdict(tmp_path: Path) -> None:
+    died = tmp_path / "died"
+    plugins = _bundle(tmp_path, f'if (access("{died}", 0)) {{ close(creat("{died}", 0600)); abort(); }}')
+    pool = _pool(plugins, [EVIL])
+    with temp_store(tmp_path / "store") as store:
+        engine = Engine(store, pool, _config(plugins, [EVIL]), MidiLimits(), tmp_path)
+        order = RenderOrder("vst3", Levels(), 1, mix_only=True)
+        with pytest.raises(
+            FailedPrecondition
+        ) as failure:  # a bundle without a factory: what is played is not the claim
+            engine.render(store.put_bytes("midi", SONG, "mid"), order, Patience())
+    pool.close()
+    assert died.exists()
+    assert failure.value.reason == "INSTRUMENT_FAILED"
+
+
 def test_a_plugin_that_hangs_and_floods_costs_one_song_and_the_next_plays(tmp_path: Path) -> None:
     pool = _pool(_bundle(tmp_path, 'for (;;) (void)!write(1, "noise\\n", 6)'), [EVIL])
     with pytest.raises(DeadlineExceeded, match="while playing Acoustic Grand Piano") as failure:
@@ -179,6 +213,9 @@ def _bundle(folder: Path, code: str) -> Path:
 EVIL = {"bundle": "Evil.vst3", "programs": [0]}
 
 
+def _config(plugins: Path, entries: list[dict]) -> BackendConfig:
+    return BackendConfig(vst3_path=str(plugins), vst3_map=json.dumps({"instruments": entries}))
+
+
 def _pool(plugins: Path, entries: list[dict]) -> RenderPool:
-    config = BackendConfig(vst3_path=str(plugins), vst3_map=json.dumps({"instruments": entries}))
-    return RenderPool(config, workers=1, deadline_s=60, songs_per_worker=50, limits=MidiLimits())
+    return RenderPool(_config(plugins, entries), workers=1, deadline_s=60, songs_per_worker=50, limits=MidiLimits())

@@ -25,6 +25,7 @@ from luthier_rendering.job import RenderJob, RenderResult, to_json
 from luthier_rendering.limits import MidiLimits
 
 log = logging.getLogger(__name__)
+WORKER_DIED = "RENDER_WORKER_DIED"
 _POLL_S = 0.25
 _START_DEADLINE_S = 60.0
 _NOISE_BYTES = 1 << 20  # what a plugin may print before it is thrown away
@@ -132,7 +133,7 @@ class Worker:
         self._noise.seek(max(0, os.fstat(self._noise.fileno()).st_size - _NOISE_LOGGED))
         message = f"the render worker ended with {how} while playing {self._playing}"
         log.error("%s; its last words: %s", message, self._noise.read().decode(errors="replace").strip())
-        raise Unavailable(message, reason="RENDER_WORKER_DIED", retry_after_s=1.0)
+        raise Unavailable(message, reason=WORKER_DIED, retry_after_s=1.0)
 
 
 class RenderPool:
