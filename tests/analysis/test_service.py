@@ -117,6 +117,7 @@ def test_clips_carry_the_facts_of_their_span(client: Client, put: Put, store: Ar
         audio = soundfile.info(str(store.fetch(clip.audio, tmp_path)))
         assert (audio.format, audio.frames, audio.samplerate, audio.channels) == ("FLAC", 16 * RATE_HZ, RATE_HZ, 2)
     assert response.cpu_s > 0
+    assert (response.target_s, response.min_s, response.max_s, response.max_clips) == (16, 10, 20, 40)
 
 
 def test_cutting_again_gives_the_same_bytes(client: Client, put: Put) -> None:
@@ -125,6 +126,7 @@ def test_cutting_again_gives_the_same_bytes(client: Client, put: Put) -> None:
     by_record, again = (cut(client, put(mono), target_s=12, min_s=8, max_clips=most) for most in (5, 6))
 
     assert not again.action.reused
+    assert (by_record.max_clips, again.max_clips) == (5, 6)
     assert [clip.audio.sha256 for clip in by_record.clips] == [clip.audio.sha256 for clip in again.clips]
 
 

@@ -73,6 +73,10 @@ def test_the_whole_way_from_upsert_to_data_set(client: Client, store: Artifacts)
     assert store.exists(done.manifest)
     again = client.call("ExportDataset", pb.ExportDatasetRequest(collection="demo", exported_by="Bob"))
     assert (again.manifest, again.unchanged) == (done.manifest, True)
+    assert (again.validation_share, again.test_share) == (0.1, 0.1)
+    other = pb.ExportDatasetRequest(collection="demo", exported_by="Ada", validation_share=0.25, test_share=0)
+    shares = client.call("ExportDataset", other)
+    assert (shares.validation_share, shares.test_share, shares.version) == (0.25, 0, 2)
 
 
 def test_an_edit_comes_back_and_its_facts_are_a_persons(client: Client, store: Artifacts) -> None:

@@ -59,6 +59,7 @@ def test_a_song_is_rendered_once(client: Client, store: Artifacts, tmp_path: Pat
     assert (first.backend, first.sample_rate_hz, first.stem_loudness_lufs, first.stem_jitter_db) == (
         "soundfont", 44_100, -24.0, 3.0,
     )  # fmt: skip
+    assert (second.mix_loudness_target_lufs, second.mix_only) == (-16.0, False)
 
 
 def test_lineage_leads_back_to_file_and_soundfont(client: Client, store: Artifacts) -> None:
@@ -74,6 +75,7 @@ def test_another_seed_or_level_is_another_action(client: Client, store: Artifact
     usual, other = render(client, midi), render(client, midi, seed=7, mix_loudness_lufs=-23.0, mix_only=True)
     assert other.seed == 7
     assert other.mix_loudness_lufs == pytest.approx(-23.0, abs=0.05)
+    assert (other.mix_loudness_target_lufs, other.mix_only) == (-23.0, True)
     assert other.action.action_key != usual.action.action_key
     assert not other.stems
 

@@ -60,7 +60,9 @@ class Analysis(analysis_pb2_grpc.AnalysisServiceServicer):
 
         self._store.exists(request.mix)
         action = self._action("cut", asked.inputs, asked.parameters(self._options), self._options)
-        return self._store.run(action, pb.CutClipsResponse, compute)[0]
+        response, _ = self._store.run(action, pb.CutClipsResponse, compute)
+        response.max_clips = asked.plan.max_clips  # not from the record: older ones do not say it
+        return response
 
     def _action(self, stage: str, inputs: list[str], parameters: dict, options: Options) -> Action:
         tools = {"essentia": version("essentia")}

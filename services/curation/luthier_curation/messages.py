@@ -98,8 +98,8 @@ def to_curated_clip(row: ClipRow) -> pb.CuratedClip:
     return clip
 
 
-def to_export_response(export: Export) -> pb.ExportDatasetResponse:
-    """A data set for a response."""
+def to_export_response(export: Export, fractions: Fractions) -> pb.ExportDatasetResponse:
+    """A data set for a response, with the shares that took effect."""
     return pb.ExportDatasetResponse(
         manifest=to_ref(export.manifest),
         name=export.name,
@@ -116,4 +116,6 @@ def to_export_response(export: Export) -> pb.ExportDatasetResponse:
         ],
         download_path=export.download_path,
         unchanged=export.unchanged,
+        validation_share=fractions.validation,
+        test_share=fractions.test,
     )

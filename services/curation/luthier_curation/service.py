@@ -84,5 +84,6 @@ class CurationService(CurationServiceServicer):
         self, request: pb.ExportDatasetRequest, _context: grpc.ServicerContext
     ) -> pb.ExportDatasetResponse:
         """Freezes the accepted clips."""
-        export = self.curation.export(request.collection, request.name, to_fractions(request), request.exported_by)
-        return to_export_response(export)
+        fractions = to_fractions(request)
+        export = self.curation.export(request.collection, request.name, fractions, request.exported_by)
+        return to_export_response(export, fractions)
