@@ -53,6 +53,7 @@ def test_every_row_of_the_data_set_can_be_walked_back_to_its_midi_file(system, f
 def test_a_model_can_be_walked_back_to_its_data_set_and_its_base(system, exported, base, tuned):
     model = resolve(system.store, tuned["model"])
     assert model.dataset.sha256 == exported["manifest"]["sha256"]
+    assert model.dataset_name == exported["dataset"]
     assert model.notes["base"] == base["model"]
 
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from luthier_kit.errors import InvalidRequest
-from luthier_training.dataset import parse
+from luthier_training.dataset import parse, registered_as
 
 from .conftest import PROMPTS, manifest
 
@@ -20,6 +20,15 @@ def test_clips_come_with_their_split_and_prompts(document):
     assert [clip.split for clip in dataset.clips] == ["train", "train", "validation"]
     assert dataset.split("validation")[0].prompts == (PROMPTS[2], PROMPTS[2].upper())
     assert dataset.licences == ("CC0-1.0",)
+
+
+def test_a_data_set_is_known_by_the_first_number_it_was_registered_under(store):
+    for digest in ("a", "b", "a"):
+        store.append("datasets/three", {"manifest": {"sha256": digest}})
+    assert registered_as(store, "three", "a") == "three@1"
+    assert registered_as(store, "three", "b") == "three@2"
+    assert registered_as(store, "three", "c") == "three"
+    assert registered_as(store, "../nobody", "a") == "../nobody"
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,8 @@ def order_of(request: pb.GenerateRequest, bounds: Bounds) -> Order:
     checks.text("request_id", request.request_id, max_chars=MAX_REQUEST_ID_CHARS)
     if _has_init(request):
         checks.artifact("init_audio", request.init_audio, max_bytes=MAX_INIT_AUDIO_BYTES)
-        checks.within("init_noise_level", order.init_noise_level, order.sigma_min, order.sigma_max)
+        above = f"must be above sigma_min ({order.sigma_min:g}), got 0"
+        checks.that(order.init_noise_level != 0, "init_noise_level", above)  # `check` takes 0 for no init_audio
     else:
         checks.that(not request.HasField("init_noise_level"), "init_noise_level", "needs init_audio")
     checks.done()
@@ -101,6 +102,7 @@ def response_of(job: Job, take: Take) -> pb.GenerateResponse:
         compute_s=take.compute_s,
         notes=take.notes,
         init_noise_level=order.init_noise_level,
+        untrimmed=order.untrimmed,
     )
 
 

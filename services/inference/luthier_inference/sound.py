@@ -9,7 +9,7 @@ import torch
 import torchaudio
 from numpy.typing import NDArray
 
-from luthier_kit.errors import FailedPrecondition
+from luthier_kit.errors import InvalidRequest
 from luthier_music.audio import AudioError, read_audio
 
 Samples = NDArray[np.float32]  # (samples, channels), full scale 1.0
@@ -52,12 +52,13 @@ def write(folder: Path, samples: Samples, sample_rate_hz: int, kind: str) -> Pat
 def read(path: Path, sample_rate_hz: int, channels: int, length: int) -> torch.Tensor:
     """The first `length` samples as (1, channels, length) at the rate asked for, padded with silence.
 
-    FailedPrecondition INIT_AUDIO_UNREADABLE when it is no audio.
+    InvalidRequest INIT_AUDIO_UNREADABLE when it is no audio.
     """
     try:
         found, rate_hz = read_audio(path, duration_s=length / sample_rate_hz)
     except AudioError as error:
-        raise FailedPrecondition(f"init_audio: {error}", reason="INIT_AUDIO_UNREADABLE") from None
+        violations = [("init_audio", str(error))]
+        raise InvalidRequest(reason="INIT_AUDIO_UNREADABLE", violations=violations) from None
     sound = torch.from_numpy(found.T.copy())  # (channels, samples)
     sound = sound.mean(0, keepdim=True).expand(channels, -1) if sound.shape[0] != channels else sound
     if rate_hz != sample_rate_hz:

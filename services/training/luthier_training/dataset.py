@@ -12,6 +12,7 @@ from typing import Any
 from google.protobuf.json_format import ParseDict, ParseError
 
 from luthier.common.v1.common_pb2 import ArtifactRef
+from luthier_kit.artifacts import Artifacts
 from luthier_kit.errors import InvalidRequest
 
 FORMAT = "luthier.dataset.v1"
@@ -35,7 +36,7 @@ class Clip:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set. `licences` bind what is made from it."""
+    """A data set. `name` may carry its version, `name@n`; `licences` bind what is made from it."""
 
     name: str
     clips: tuple[Clip, ...]
@@ -65,6 +66,15 @@ def parse(data: bytes) -> Dataset:
     dataset = Dataset(str(document.get("name", "")), clips, tuple(map(str, document.get("licences") or ())))
     _check_splits(dataset)
     return dataset
+
+
+def registered_as(store: Artifacts, name: str, sha256: str) -> str:
+    """`name@n`, n being the first version with this manifest; the name alone when curation registered no such one."""
+    if name not in store.names("datasets/"):
+        return name
+    versions = (n for n, document in store.series(f"datasets/{name}") if document["manifest"]["sha256"] == sha256)
+    first = next(versions, None)
+    return f"{name}@{first}" if first else name
 
 
 def _clip(index: int, row: Any) -> Clip:
