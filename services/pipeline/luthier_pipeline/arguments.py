@@ -3,6 +3,8 @@
 import argparse
 import getpass
 
+from luthier_pipeline.songbook.compose import MAX_SONGS
+
 GUIDE = """\
 the way:   run FOLDER -> review -> export -> train -> generate -> evaluate -> promote
 start the services first (make up), or name them by LUTHIER_<SERVICE>_ADDRESS
@@ -49,8 +51,7 @@ def _corpus(add) -> None:  # type: ignore[no-untyped-def]
     inspect.add_argument("folder", metavar="FOLDER")
     ingest = add("ingest", "write the corpus manifest of a folder: digests, fingerprints, duplicates")
     ingest.add_argument("folder", metavar="FOLDER", nargs="?", default="")
-    ingest.add_argument("--songbook", action="store_true", help="the songs that the project composes itself, no FOLDER")
-    ingest.add_argument("--songs", type=_positive, default=12, metavar="N", help="songs of the songbook (12)")
+    _songbook(ingest)
     ingest.add_argument("--collection", default="", metavar="NAME", help="announce the manifest as corpora/NAME")
     run = add("run", "take a folder or a corpus, or one shard of it, all the way into curation; resumable")
     run.add_argument("source", metavar="FOLDER|corpora/NAME|MANIFEST")
@@ -70,7 +71,24 @@ def _corpus(add) -> None:  # type: ignore[no-untyped-def]
 
 
 def _cluster(add) -> None:  # type: ignore[no-untyped-def]
+    submit = add("submit", "run a corpus as Jobs on Kubernetes: one that ingests, one with a Pod for each shard")
+    submit.add_argument("--collection", required=True, metavar="NAME")
+    submit.add_argument("--claim", default="", metavar="PVC[:SUBPATH]", help="volume and folder of the MIDI files")
+    _songbook(submit)
+    submit.add_argument("--shards", type=_positive, required=True, metavar="N", help="into how many the songs go")
+    submit.add_argument("--parallelism", type=_positive, metavar="P", help="shards at a time (default: all)")
+    _song_options(submit)
+    submit.add_argument("--licence", default="unknown", help="licence of the songs, recorded in every lineage")
+    submit.add_argument("--release", default="luthier", help="Helm release (default: %(default)s)")
+    submit.add_argument("--namespace", default="", metavar="NS", help="default: the context's")
+    submit.add_argument("--again", action="store_true", help="also when the same was submitted before")
+    submit.add_argument("--wait", action="store_true", help="until all shards are done")
     add("monitor", "serve what live runs publish as Prometheus metrics (LUTHIER_METRICS_ADDRESS)")
+
+
+def _songbook(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--songbook", action="store_true", help="take the songs that the project composes itself")
+    command.add_argument("--songs", type=_songs, default=12, metavar="N", help="songs of the songbook, 1 to 1000 (12)")
 
 
 def _song_options(command: argparse.ArgumentParser) -> None:
@@ -158,6 +176,13 @@ def _positive(text: str) -> int:
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"must be 1 or more, got {value}")
+    return value
+
+
+def _songs(text: str) -> int:
+    value = int(text)
+    if not 1 <= value <= MAX_SONGS:
+        raise argparse.ArgumentTypeError(f"must be between 1 and {MAX_SONGS}, got {value}")
     return value
 
 

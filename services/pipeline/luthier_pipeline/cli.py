@@ -16,7 +16,7 @@ from luthier_kit.errors import InvalidRequest, LuthierError
 from luthier_kit.settings import SettingsError
 from luthier_pipeline import demo
 from luthier_pipeline.arguments import parser
-from luthier_pipeline.commands import corpus, curate, judge, models, monitor, run, status
+from luthier_pipeline.commands import corpus, curate, judge, models, monitor, run, status, submit
 from luthier_pipeline.commands.context import Context, UsageError
 from luthier_pipeline.place import Place
 
@@ -26,6 +26,7 @@ COMMANDS: dict[str, Callable[[Context], None]] = {
     "run": run.run,
     "status": status.status,
     "monitor": monitor.monitor,
+    "submit": submit.submit,
     "review": curate.review,
     "export": curate.export,
     "register": models.register,

@@ -19,9 +19,7 @@ def monitor(context: Context) -> None:
     except (OSError, ValueError) as error:
         raise UsageError(f"LUTHIER_METRICS_ADDRESS {settings.metrics_address!r} cannot be served: {error}") from None
     follower.start()
-    context.say(
-        f"monitor: http://{server.server_address[0]}:{server.server_port}/metrics, every {settings.every_s:g} s"
-    )
+    context.say(f"/metrics and /healthz on port {server.server_port}; reads every {settings.every_s:g} s")
     try:
         server.serve_forever()
     except KeyboardInterrupt:
