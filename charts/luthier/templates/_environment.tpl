@@ -55,8 +55,9 @@ LUTHIER_BUCKET: {{ $s3.bucket }}
 LUTHIER_BUCKETS_ALLOWED: {{ join "," $s3.bucketsAllowed | quote }}
 LUTHIER_S3_ACCESS_KEY_FILE: /etc/luthier/s3/access-key
 LUTHIER_S3_SECRET_KEY_FILE: /etc/luthier/s3/secret-key
-{{- /* On a fresh try-out nobody has to wait for the preparing Job. */}}
-LUTHIER_CREATE_BUCKET: {{ ternary "1" "0" (or .root.Values.tryout.minio.enabled (and (eq .component "prepare-store") $s3.createBucket)) | quote }}
+{{- if .root.Values.tryout.minio.enabled }}
+LUTHIER_CREATE_BUCKET: "1" # nobody has to be restarted until the preparing Job has made it
+{{- end }}
 {{- end }}
 {{- end }}
 
