@@ -4,11 +4,12 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
 from luthier_analysis.workers import Workers
-from luthier_kit.errors import Cancelled, DeadlineExceeded, Unavailable
+from luthier_kit.errors import Cancelled, DeadlineExceeded, FailedPrecondition
 
 
 class Call:
@@ -34,12 +35,21 @@ def workers() -> Iterator[Workers]:
     workers.close()
 
 
-def test_a_child_that_is_killed_is_replaced(workers: Workers) -> None:
-    with pytest.raises(Unavailable, match="died") as died:
+def test_a_job_that_kills_one_child_after_another_is_refused_and_the_next_is_done(workers: Workers) -> None:
+    with pytest.raises(FailedPrecondition, match="3 worker processes in a row died") as died:
         workers.run(Call(), signal.raise_signal, signal.SIGKILL)
 
-    assert died.value.reason == "WORKER_DIED"
+    assert died.value.reason == "ANALYSIS_CRASHED"
     assert workers.run(Call(), max, 1, 2) == 2
+
+
+def test_a_child_that_is_killed_once_costs_its_job_a_second_try(workers: Workers, tmp_path: Path) -> None:
+    dies_once = f"import os, pathlib; mark = pathlib.Path({str(tmp_path / 'mark')!r})\n"
+    dies_once += "if not mark.exists(): mark.touch(); os.abort()"
+
+    workers.run(Call(), exec, dies_once)
+
+    assert (tmp_path / "mark").exists()
 
 
 def test_a_job_stops_at_the_deadline_of_its_call(workers: Workers) -> None:

@@ -1,7 +1,7 @@
 """Child processes that do the work.
 
 essentia holds the GIL for seconds at a time: in threads two calls take as long as one after the other, and health
-checks wait. So each slot has a process. One that dies or overruns is replaced, and only its own call fails.
+checks wait. So each slot has a process. One that dies or overruns is replaced, and no other call fails.
 """
 
 import ctypes
@@ -16,9 +16,10 @@ import grpc
 from pebble import ProcessExpired, ProcessPool
 
 from luthier_analysis import jobs
-from luthier_kit.errors import Cancelled, DeadlineExceeded, Unavailable
+from luthier_kit.errors import Cancelled, DeadlineExceeded, FailedPrecondition
 
 MAX_JOB_S = 1800.0  # the longest audio at real time, a hundred times slower than it should be
+MAX_DEATHS = 3  # of children on one job, one after another: then it is the audio, and it is not tried again
 JOBS_PER_CHILD = 500  # then a fresh process, so that no leak grows for days
 _PR_SET_PDEATHSIG = 1
 
@@ -44,8 +45,18 @@ class Workers:
     def run(self, context: grpc.ServicerContext, job: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Do a job in a child within the call's deadline; the child is stopped when the caller goes away.
 
-        Raises what the job raises, Unavailable when the child died, Cancelled or DeadlineExceeded.
+        Raises what the job raises, Cancelled, DeadlineExceeded, or FailedPrecondition ANALYSIS_CRASHED when one child
+        after another died of it.
         """
+        for _ in range(MAX_DEATHS):
+            try:
+                return self._once(context, job, *args, **kwargs)
+            except ProcessExpired as error:
+                exitcode = error.exitcode
+        text = f"{MAX_DEATHS} worker processes in a row died of this audio, the last with exit code {exitcode}"
+        raise FailedPrecondition(text, reason="ANALYSIS_CRASHED")
+
+    def _once(self, context: grpc.ServicerContext, job: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         left_s = context.time_remaining()
         timeout_s = MAX_JOB_S if left_s is None else min(left_s, MAX_JOB_S)
         future = self._pool.schedule(job, args=args, kwargs=kwargs, timeout=timeout_s)
@@ -57,9 +68,6 @@ class Workers:
             raise Cancelled("the caller went away") from error
         except TimeoutError as error:
             raise DeadlineExceeded(f"not done within {timeout_s:.0f} s", reason="DEADLINE_EXCEEDED") from error
-        except ProcessExpired as error:
-            text = f"the worker process died with exit code {error.exitcode}; it has been replaced"
-            raise Unavailable(text, reason="WORKER_DIED") from error
 
     def close(self) -> None:
         """Stop all processes."""
