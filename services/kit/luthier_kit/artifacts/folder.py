@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from luthier_kit.artifacts.objects import CHUNK_BYTES, ObjectStore, OpenSource, check_key
+from luthier_kit.artifacts.objects import CHUNK_BYTES, ObjectStore, OpenSource, Stored, check_key
 from luthier_kit.errors import DataLoss, NotFound, Unavailable
 
 _TEMPORARY = ".incoming"
@@ -107,6 +107,14 @@ class FolderStore(ObjectStore):
             for folder, _, names in os.walk(below):
                 for name in names:
                     yield (Path(folder) / name).relative_to(self._folder).as_posix()
+
+    def stored(self, prefix: str) -> Iterator[Stored]:
+        for key in self.keys(prefix):
+            if key.startswith(f"{_TEMPORARY}/"):
+                continue
+            with contextlib.suppress(FileNotFoundError):  # deleted since it was listed
+                found = (self._folder / key).stat()
+                yield Stored(key, found.st_size, found.st_mtime)
 
     def children(self, prefix: str) -> list[str]:
         below = self._folder / prefix

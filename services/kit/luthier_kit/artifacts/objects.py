@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import BinaryIO
 
 CHUNK_BYTES = 1 << 20
@@ -24,6 +25,15 @@ def check_key(key: str) -> str:
     if len(key) > MAX_KEY_CHARS or not _KEY.fullmatch(key):
         raise ValueError(f"not an object key: {key[:80]!r}")
     return key
+
+
+@dataclass(frozen=True)
+class Stored:
+    """An object as a listing shows it: `written_at` in seconds since the epoch, by the store's clock."""
+
+    key: str
+    size_bytes: int
+    written_at: float
 
 
 class ObjectStore(ABC):
@@ -62,6 +72,10 @@ class ObjectStore(ABC):
     @abstractmethod
     def keys(self, prefix: str) -> Iterator[str]:
         """Keys of all objects below `prefix` (which ends in `/`), in no promised order."""
+
+    @abstractmethod
+    def stored(self, prefix: str) -> Iterator[Stored]:
+        """What `keys` names, each with its size and when it was written; in no particular order."""
 
     @abstractmethod
     def children(self, prefix: str) -> list[str]:

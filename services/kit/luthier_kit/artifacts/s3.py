@@ -20,7 +20,7 @@ from minio import Minio
 from minio.commonconfig import ComposeSource
 from minio.error import S3Error, ServerError
 
-from luthier_kit.artifacts.objects import CHUNK_BYTES, ObjectStore, OpenSource, check_key
+from luthier_kit.artifacts.objects import CHUNK_BYTES, ObjectStore, OpenSource, Stored, check_key
 from luthier_kit.artifacts.patience import ABSENT, TROUBLE, Patience, patiently
 from luthier_kit.errors import DataLoss, NotFound, Unavailable
 
@@ -134,6 +134,11 @@ class S3Store(ObjectStore):
 
     def keys(self, prefix: str) -> Iterator[str]:
         return iter([o.object_name for o in self._list(prefix, recursive=True) if o.object_name])
+
+    def stored(self, prefix: str) -> Iterator[Stored]:
+        for found in self._list(prefix, recursive=True):
+            if found.object_name and found.last_modified:
+                yield Stored(found.object_name, found.size or 0, found.last_modified.timestamp())
 
     def children(self, prefix: str) -> list[str]:
         listed = self._list(prefix, recursive=False)

@@ -1,0 +1,208 @@
+"""Who may call, by token; how much each may have in flight; and that no token is ever written down."""
+
+import hashlib
+import json
+import logging
+from concurrent.futures import ThreadPoolExecutor
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
+from luthier.analysis.v1 import analysis_pb2 as pb
+from luthier.analysis.v1 import analysis_pb2_grpc as rpc
+from luthier_kit import errors, reread, telemetry
+from luthier_kit.credentials import Credentials
+from luthier_kit.server import Server
+from luthier_kit.settings import ServiceSettings, SettingsError
+from tests.kit.listener import NAME, Listener, ask, calling, service, serving
+from tests.kit.test_server import wait_until
+
+ALICE, BOB, STALE = "alice-token-0123456789", "bob-token-0123456789", "stale-token-0123456789"
+
+
+@pytest.fixture(autouse=True)
+def look_at_once(monkeypatch):
+    monkeypatch.setattr(reread, "LOOK_EVERY_S", 0.0)
+
+
+@pytest.fixture
+def callers(tmp_path):
+    folder = tmp_path / "callers"
+    folder.mkdir()
+    (folder / "alice").write_text(f"# since May\n{line(ALICE)}\n\n")
+    (folder / "bob").write_text(line(BOB))
+    (folder / ".hidden").write_text("not a digest")
+    return folder
+
+
+def line(token: str) -> str:
+    return f"sha256:{hashlib.sha256(token.encode()).hexdigest()}"
+
+
+def reason(client, **options) -> str:
+    with pytest.raises(errors.LuthierError) as caught:
+        ask(client, **options)
+    return caught.value.reason
+
+
+def test_a_token_names_the_caller(callers):
+    listener = Listener()
+    with serving(listener, callers=str(callers)) as server:
+        for token in (ALICE, BOB):
+            with calling(server, LUTHIER_TOKEN=token) as client:
+                ask(client)
+    assert listener.callers == ["alice", "bob"]
+
+
+def test_no_token_and_a_wrong_one_are_refused_each_with_its_reason(callers):
+    listener = Listener()
+    with serving(listener, callers=str(callers)) as server:
+        with calling(server) as client:
+            assert reason(client) == "NO_CREDENTIALS"
+        for wrong in (STALE, line(ALICE), ALICE[:-1]):
+            with calling(server, LUTHIER_TOKEN=wrong) as client:
+                assert reason(client) == "BAD_CREDENTIALS"
+        for header in (f"Basic {ALICE}", ALICE, "Bearer "):
+            with grpc.insecure_channel(server.address) as channel, pytest.raises(grpc.RpcError) as caught:
+                rpc.AnalysisServiceStub(channel).AnalyzeAudio(
+                    pb.AnalyzeAudioRequest(), metadata=[("authorization", header)]
+                )
+            assert caught.value.code() == grpc.StatusCode.UNAUTHENTICATED
+    assert listener.callers == []
+
+
+def test_where_nobody_is_asked_a_token_does_no_harm():
+    listener = Listener()
+    with serving(listener) as server, calling(server, LUTHIER_TOKEN=ALICE) as client:
+        ask(client)
+    assert listener.callers == [""]
+
+
+def test_only_callers_on_the_list_may_call(callers):
+    with serving(Listener(), callers=str(callers), callers_allowed=("alice",)) as server:
+        with calling(server, LUTHIER_TOKEN=ALICE) as client:
+            assert ask(client) == 1
+        with calling(server, LUTHIER_TOKEN=BOB) as client, pytest.raises(errors.PermissionDenied) as caught:
+            ask(client)
+    assert (caught.value.reason, str(caught.value)) == (
+        "CALLER_NOT_ALLOWED", "the caller 'bob' may not call this service",
+    )  # fmt: skip
+
+
+def test_a_token_is_rotated_on_both_sides_without_a_restart_and_the_old_one_ends(callers, tmp_path):
+    mine, fresh = tmp_path / "token", "alice-token-rotated"
+    mine.write_text(ALICE + "\n")
+    with serving(Listener(), callers=str(callers)) as server, calling(server, LUTHIER_TOKEN_FILE=str(mine)) as client:
+        assert ask(client) == 1
+        (callers / "alice").write_text(f"{line(ALICE)}\n{line(fresh)}\n")  # both are good
+        assert ask(client) == 1
+        mine.write_text(fresh)
+        assert ask(client) == 1
+        (callers / "alice").write_text(line(fresh))
+        assert ask(client) == 1
+        with calling(server, LUTHIER_TOKEN=ALICE) as old:
+            assert reason(old) == "BAD_CREDENTIALS"
+        (callers / "alice").unlink()
+        assert reason(client) == "BAD_CREDENTIALS"
+
+
+def test_a_line_that_becomes_wrong_is_logged_and_counts_for_nothing(callers, caplog):
+    with serving(Listener(), callers=str(callers)) as server, calling(server, LUTHIER_TOKEN=ALICE) as client:
+        (callers / "alice").write_text(f"{ALICE}\n")
+        assert reason(client) == "BAD_CREDENTIALS"
+        with calling(server, LUTHIER_TOKEN=BOB) as other:
+            assert ask(other) == 1
+    assert "alice, line 1: must be sha256:" in caplog.text
+    assert ALICE not in caplog.text
+
+
+def test_health_is_for_everybody_and_reflection_for_callers(callers):
+    listed = reflection_pb2.ServerReflectionRequest(list_services="")
+    with serving(Listener(), callers=str(callers)) as server, grpc.insecure_channel(server.address) as channel:
+        assert health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(service=NAME)).status == 1
+        reflect = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo
+        with pytest.raises(grpc.RpcError) as caught:
+            next(reflect(iter([listed])))
+        assert caught.value.code() == grpc.StatusCode.UNAUTHENTICATED
+        answer = next(reflect(iter([listed]), metadata=[("authorization", f"Bearer {ALICE}")]))
+        assert NAME in {found.name for found in answer.list_services_response.service}
+
+
+def test_a_caller_beyond_its_bound_is_refused_at_once_while_another_passes(callers):
+    listener = Listener()
+    with serving(listener, callers=str(callers), slots=2, caller_in_flight=2) as server:
+        with (
+            calling(server, LUTHIER_TOKEN=ALICE) as alice,
+            calling(server, LUTHIER_TOKEN=ALICE) as alice_again,
+            calling(server, LUTHIER_TOKEN=BOB) as bob,
+            ThreadPoolExecutor(3) as pool,
+        ):
+            held = [pool.submit(alice.call, "CutClips", pb.CutClipsRequest()) for _ in range(2)]
+            wait_until(lambda: listener.running == 2)
+            with pytest.raises(errors.QuotaExceeded, match="alice has 2 calls of work in flight") as caught:
+                alice_again.call("CutClips", pb.CutClipsRequest())
+            assert caught.value.reason == "CALLER_IN_FLIGHT"
+            assert ask(alice_again) == 1  # quick calls are no work
+            held.append(pool.submit(bob.call, "CutClips", pb.CutClipsRequest()))
+            wait_until(lambda: server.guard.admission._queue._value == 1)  # bob waits in the queue: 4 places, 3 taken
+            listener.release.set()
+            assert all(call.result() is not None for call in held)
+            assert alice_again.call("CutClips", pb.CutClipsRequest()) is not None
+        assert server.guard.limit._held == {}
+    assert telemetry.REFUSED_BY_CALLER_LIMIT.labels(NAME)._value.get() >= 1
+
+
+def test_without_names_the_bound_goes_by_the_host():
+    listener = Listener()
+    with (
+        serving(listener, slots=2, caller_in_flight=1) as server,
+        calling(server) as one,
+        calling(server) as other,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        held = pool.submit(one.call, "CutClips", pb.CutClipsRequest())
+        wait_until(lambda: listener.running == 1)
+        with pytest.raises(errors.QuotaExceeded, match=r"127\.0\.0\.1 has 1 calls"):
+            other.call("CutClips", pb.CutClipsRequest())
+        listener.release.set()
+        assert held.result() is not None
+
+
+def test_the_log_names_the_caller_and_the_refused_one_s_reason_and_host_but_no_token(callers, capsys):
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    telemetry.configure_logging("DEBUG")
+    try:
+        with serving(Listener(), callers=str(callers)) as server:
+            with calling(server, LUTHIER_TOKEN=ALICE) as client:
+                ask(client)
+            with calling(server, LUTHIER_TOKEN=STALE) as client:
+                reason(client)
+    finally:
+        root.handlers[:], root.level = handlers, level
+    text = capsys.readouterr().err
+    calls = [found for found in map(json.loads, text.splitlines()) if found["message"] == "call"]
+    assert [(found.get("caller"), found["code"], found.get("reason"), found.get("peer")) for found in calls] == [
+        ("alice", "OK", None, None),
+        (None, "UNAUTHENTICATED", "BAD_CREDENTIALS", "127.0.0.1"),
+    ]
+    assert not [token for token in (ALICE, STALE) if token in text]
+
+
+def test_what_cannot_work_is_named_at_the_start_without_the_line(callers, tmp_path):
+    (callers / "carol").write_text(f"{line(BOB)}\n{ALICE}\n")
+    for settings, says in [
+        ({"callers": str(tmp_path / "gone")}, "LUTHIER_CALLERS .*gone is not a folder"),
+        ({"callers": str(callers)}, "LUTHIER_CALLERS carol, line 2: must be sha256:"),
+        ({"callers_allowed": ("alice",)}, "LUTHIER_CALLERS_ALLOWED needs LUTHIER_CALLERS"),
+    ]:
+        with pytest.raises(SettingsError, match=says) as caught:
+            Server(service(Listener()), ServiceSettings(address="127.0.0.1:0", **settings))
+        assert ALICE not in str(caught.value)
+    (tmp_path / "token").write_text("two words")
+    for environ in ({"LUTHIER_TOKEN_FILE": str(tmp_path / "token")}, {"LUTHIER_TOKEN_FILE": str(tmp_path / "gone")}):
+        with pytest.raises(SettingsError, match="LUTHIER_TOKEN") as caught:
+            Credentials(environ)
+        assert "two words" not in str(caught.value)
