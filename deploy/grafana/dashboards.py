@@ -17,7 +17,7 @@ RENDERING = 'service="luthier.rendering.v1.RenderingService"'
 INFERENCE = 'service="luthier.inference.v1.InferenceService"'
 CALLS = "rpc_server_duration_seconds"
 GENERATE = f'rpc_service="luthier.inference.v1.InferenceService", rpc_method=~"Generate|StreamGenerate", {HERE}'
-SONGS = f'luthier_pipeline_songs{{collection=~"$collection", {HERE}'  # the state and the brace follow
+COLLECTION = f'collection=~"$collection", {HERE}'
 
 
 def rate(series: str) -> str:
@@ -113,11 +113,25 @@ PIPELINE = Dashboard(
     "How far the corpora are, what waits for render workers, and what the workers do.",
     (
         Panel("Songs by state", "short", (
-            Query(f"sum by (collection, state) ({SONGS}}})", "{{collection}} {{state}}"),
+            Query(f"sum by (collection, state) (luthier_pipeline_songs{{{COLLECTION}}})", "{{collection}} {{state}}"),
         ), "What the pipeline's Pods have published in the store.", stacked=True),
         Panel("Songs done", "short", (
-            Query(f'60 * sum by (collection) (clamp_min(deriv({SONGS}, state="done"}}[10m]), 0))', "{{collection}}"),
+            Query(
+                "60 * sum by (collection) (clamp_min("
+                f'deriv(luthier_pipeline_songs{{{COLLECTION}, state="done"}}[10m]), 0))',
+                "{{collection}}",
+            ),
         ), "Per minute, over ten minutes."),
+        Panel("Time to go", "s", (
+            Query(
+                f"max by (collection) (luthier_pipeline_run_eta_seconds{{{COLLECTION}}})"
+                f" or 0 * sum by (collection) (luthier_pipeline_songs{{{COLLECTION}}})",
+                "{{collection}}",
+            ),
+        ), "Of the slowest shard; 0 where nothing runs."),
+        Panel("Clips", "short", (
+            Query(f"sum by (collection) (luthier_pipeline_clips{{{COLLECTION}}})", "{{collection}}"),
+        ), "Made by runs of which something was heard within the hour."),
         Panel("Work waiting for render workers", "short", (
             Query(f'sum(luthier_pipeline_work_waiting{{stage="rendering", {HERE}}})', "songs"),
         ), "What KEDA scales render workers on. No line: the monitor cannot read the store."),
@@ -134,11 +148,10 @@ PIPELINE = Dashboard(
             for method in ("RenderSong", "CutClips", "UpsertClips")
         ), "Calls per minute that ended well."),
         Panel("Shards by state", "short", (
-            Query(f'sum by (collection, state) (luthier_pipeline_shards{{collection=~"$collection", {HERE}}})',
-                  "{{collection}} {{state}}"),
-        ), "Indexes of the pipeline's Job.", stacked=True),
+            Query(f"sum by (collection, state) (luthier_pipeline_shards{{{COLLECTION}}})", "{{collection}} {{state}}"),
+        ), "Indexes of the pipeline's Job. Silent: a Pod that has said nothing for a minute.", stacked=True),
         Panel("Songs that failed", "short", (
-            Query(f'sum by (collection) ({SONGS}, state="failed"}})', "{{collection}}"),
+            Query(f'sum by (collection) (luthier_pipeline_songs{{{COLLECTION}, state="failed"}})', "{{collection}}"),
         ), "`luthier status` names them with their reasons."),
         Panel("Refused by rendering", "reqps", (
             Query(f"sum({rate(f'luthier_work_refused_total{{{RENDERING}, {HERE}}}')}) or vector(0)", "refused"),

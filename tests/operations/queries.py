@@ -45,8 +45,8 @@ def panel_queries(window: str) -> Iterator[tuple[str, str]]:
 def queries(window: str = "5m") -> Iterator[tuple[str, str]]:
     """(where, PromQL) of all dashboards, and of all alerts without their comparison: each must answer with a series.
 
-    They do on an installation that is scraped for a window (`5m`, or what rates need), has run a collection and
-    generated once; render workers may be at zero.
+    They do on an installation that has been scraped for a window, has run a collection within the hour and generated
+    within the window (a rate needs two scrapes); render workers may be at zero.
     """
     yield from panel_queries(window)
     for rule in alert_rules():

@@ -33,7 +33,8 @@ def quiet() -> list[dict[str, str]]:
     found = [*call(INFERENCE, "Generate"), *call(ANALYSIS, "CutClips")]
     for past in call(RENDERING, "RenderSong"):
         found.append(past | {"values": "0+1x15 _x15"})
-    for job in ("inference", "analysis", "monitor"):
+    found.append(series("up", "1x30", job="luthier-monitor", instance="monitor"))
+    for job in ("inference", "analysis"):
         found.append(series("up", "1x30", job=f"luthier-{job}", instance=job))
         for name in ("process_cpu_seconds_total", "process_resident_memory_bytes", "process_start_time_seconds"):
             found.append(series(name, "9x30", job=f"luthier-{job}", instance=job))
@@ -47,8 +48,10 @@ def quiet() -> list[dict[str, str]]:
         series(f"luthier_inference_{name}", "0x30") for name in ("reused_total", "cancelled_total", "models_loaded")
     ]
     found.append(series("luthier_pipeline_work_waiting", "0x30", stage="rendering"))
+    found.append(series("luthier_pipeline_clips", "9x30", collection="c"))
     for state in ("waiting", "in_flight", "done", "failed"):
         found.append(series("luthier_pipeline_songs", "1x30", collection="c", state=state))
+    for state in ("running", "done", "failed", "interrupted", "silent", "waiting"):
         found.append(series("luthier_pipeline_shards", "1x30", collection="c", state=state))
     return found
 

@@ -1,0 +1,48 @@
+output "kubeconfig" {
+  description = "The command that adds the cluster to your kubeconfig."
+  value       = "aws eks update-kubeconfig --region ${var.region} --name ${aws_eks_cluster.this.name}"
+}
+
+output "store_user" {
+  description = "The user whose access key the services take: README.md, step 2."
+  value       = aws_iam_user.store.name
+}
+
+output "database_host" {
+  description = "Host of PostgreSQL; empty without one."
+  value       = try(aws_db_instance.this[0].address, "")
+}
+
+output "database_secret" {
+  description = "Where Secrets Manager keeps the database's password; empty without a database."
+  value       = try(aws_db_instance.this[0].master_user_secret[0].secret_arn, "")
+}
+
+output "node_pools" {
+  description = "Labels and taints of the node groups."
+  value       = { for name, pool in local.pools : name => { labels = pool.labels, taints = pool.taints, gpus = pool.gpus } }
+}
+
+output "values" {
+  description = "What the chart has to know: `terraform output -raw values > eks.yaml`, then `helm … -f values-production.yaml -f eks.yaml`."
+  value       = yamlencode(local.values)
+}
+
+locals {
+  values = {
+    nodePools = {
+      for name, pool in local.pools : (name == "cpu" ? "default" : name) => {
+        selector    = pool.labels
+        tolerations = [for taint in pool.taints : { key = taint.key, operator = "Exists", effect = taint.effect }]
+        gpus        = pool.gpus
+      }
+    }
+    store = { s3 = {
+      endpoint     = "s3.${var.region}.amazonaws.com:443"
+      region       = var.region
+      bucket       = local.bucket
+      secure       = true
+      createBucket = false
+    } }
+  }
+}

@@ -1,0 +1,123 @@
+variable "name" {
+  description = "Name of the cluster, and the beginning of every other name."
+  type        = string
+  default     = "luthier"
+
+  validation {
+    condition     = can(regex("^[a-z][a-z0-9-]{1,29}$", var.name))
+    error_message = "name must be 2 to 30 lower-case letters, digits and dashes, a letter first."
+  }
+}
+
+variable "region" {
+  description = "AWS region; the GPU instance types below must be offered there."
+  type        = string
+  default     = "eu-central-1"
+}
+
+variable "availability_zones" {
+  description = "Two or more zones of the region."
+  type        = list(string)
+  default     = ["eu-central-1a", "eu-central-1b"]
+
+  validation {
+    condition     = length(var.availability_zones) >= 2 && length(var.availability_zones) <= 4
+    error_message = "availability_zones must name 2 to 4 zones: EKS and RDS ask for two."
+  }
+}
+
+variable "kubernetes_version" {
+  description = "The chart asks for 1.30 or later."
+  type        = string
+  default     = "1.33"
+}
+
+variable "network" {
+  description = "Range of the VPC, a /16."
+  type        = string
+  default     = "10.80.0.0/16"
+
+  validation {
+    condition     = can(cidrhost(var.network, 0)) && endswith(var.network, "/16")
+    error_message = "network must be a /16 like 10.80.0.0/16."
+  }
+}
+
+variable "api_access_from" {
+  description = "Ranges from which the cluster's API may be reached over the internet; empty = only from inside the VPC."
+  type        = list(string)
+  default     = []
+
+  validation {
+    condition     = !contains(var.api_access_from, "0.0.0.0/0")
+    error_message = "api_access_from must not open the API to everybody; name your own ranges."
+  }
+}
+
+variable "pools" {
+  description = <<-TEXT
+    Node groups by the name of the chart's node pool. `gpus` of one node; 0 = none: no taint, and the ordinary image. `min` 0
+    lets the autoscaler give every node back. `disk_gib` holds images (torch alone is 6 GB) and scratch space.
+  TEXT
+  type = map(object({
+    instance_types = list(string)
+    gpus           = number
+    min            = number
+    max            = number
+    disk_gib       = number
+    spot           = optional(bool, false)
+  }))
+  default = {
+    # Services, jobs of the pipeline, and what the cluster itself needs.
+    cpu = { instance_types = ["m7i.xlarge", "m6i.xlarge"], gpus = 0, min = 2, max = 6, disk_gib = 100 }
+    # Render workers: songs survive a lost worker, so spot capacity will do.
+    render        = { instance_types = ["c7i.2xlarge", "c6i.2xlarge", "c6a.2xlarge"], gpus = 0, min = 0, max = 20, disk_gib = 100, spot = true }
+    gpu-inference = { instance_types = ["g6.2xlarge"], gpus = 1, min = 1, max = 4, disk_gib = 200 }
+    gpu-training  = { instance_types = ["g6.12xlarge"], gpus = 4, min = 0, max = 2, disk_gib = 400 }
+  }
+
+  validation {
+    condition     = alltrue([for name in ["cpu", "render", "gpu-inference", "gpu-training"] : contains(keys(var.pools), name)])
+    error_message = "pools must have cpu, render, gpu-inference and gpu-training: the chart's values name them."
+  }
+
+  validation {
+    condition     = alltrue([for pool in var.pools : pool.min >= 0 && pool.max >= max(pool.min, 1) && pool.gpus >= 0])
+    error_message = "of every pool min must be 0 or more, max at least 1 and at least min, gpus 0 or more."
+  }
+}
+
+variable "bucket" {
+  description = "Name of the bucket; empty = the cluster's name, the account and the region."
+  type        = string
+  default     = ""
+}
+
+variable "generated_days" {
+  description = "Days after which generated audio is deleted; 0 = never. Nothing else in the bucket ever expires."
+  type        = number
+  default     = 30
+
+  validation {
+    condition     = var.generated_days >= 0 && var.generated_days <= 3650
+    error_message = "generated_days must be between 0 and 3650."
+  }
+}
+
+variable "database" {
+  description = "true = a PostgreSQL on RDS for curation; false = you have one."
+  type        = bool
+  default     = false
+}
+
+variable "database_class" {
+  description = "Instance class of the database."
+  type        = string
+  default     = "db.t4g.small"
+}
+
+variable "tags" {
+  description = "Further tags of every resource."
+  type        = map(string)
+  default     = {}
+}
