@@ -33,7 +33,7 @@ def test_a_folder_that_is_not_there_is_wrong_usage(tmp_path):
 def test_the_help_names_every_command():
     text = luthier("--help").stdout
     for command in ("inspect", "ingest", "run", "status", "review", "export", "register", "models", "train", "generate",
-                    "evaluate", "promote", "demo"):  # fmt: skip
+                    "evaluate", "promote", "demo", "submit", "monitor"):  # fmt: skip
         assert f"    {command} " in text
 
 

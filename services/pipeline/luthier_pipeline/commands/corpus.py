@@ -71,9 +71,10 @@ def ingest_collection(context: Context, folder: Path, collection: str, submissio
     """
     store, run = context.place.store, submission or uuid.uuid4().hex[:12]
     sweep(store, collection, keep=run)
-    with Diary(store, collection, run, INGEST, submitted=bool(submission)) as diary:
+    files = len(corpora.midi_files(folder))
+    with Diary(store, collection, run, INGEST, submitted=bool(submission), **_facts(files, 0)) as diary:
         try:
-            found = _inspected(context, folder, lambda files, done: _tell(diary, files, done))
+            found = _inspected(context, folder, lambda done: diary.tell(**_facts(files, done)))
             sheet = sheet_of(context, folder)
         except (UsageError, LuthierError) as error:
             refused = error if isinstance(error, LuthierError) else InvalidRequest(str(error), reason="FOLDER_MISSING")
@@ -95,8 +96,9 @@ def sheet_of(context: Context, folder: Path | None) -> ArtifactRef | None:
     return put(context.place.store, "sheets", path, media_type) if path else None
 
 
-def _tell(diary: Diary, files: int, inspected: int) -> None:
-    diary.tell(files=files, inspected=inspected, need_render=files - inspected)
+def _facts(files: int, inspected: int) -> dict[str, int]:
+    """What the diary says: a file that is not inspected needs a renderer as a song does."""
+    return {"files": files, "inspected": inspected, "need_render": files - inspected}
 
 
 @contextmanager
@@ -115,18 +117,17 @@ def _source(context: Context) -> Iterator[Path]:
         yield Path(folder)
 
 
-def _inspected(context: Context, folder: Path, tell: Callable[[int, int], None] = lambda _files, _done: None) -> Corpus:
+def _inspected(context: Context, folder: Path, tell: Callable[[int], None] = lambda _done: None) -> Corpus:
     if not folder.is_dir():
         raise UsageError(f"FOLDER must be a folder, got {folder}")
     total = len(corpora.midi_files(folder))
     if not total:
         raise InvalidRequest(reason="FOLDER_EMPTY", violations=[("FOLDER", f"has no .mid or .midi file: {folder}")])
     progress = Progress("inspected", total)
-    tell(total, 0)
 
     def tick() -> None:
         progress.advance()
-        tell(total, progress.done)
+        tell(progress.done)
 
     found = corpora.ingest(
         folder,

@@ -83,13 +83,15 @@ def connect(namespace: str) -> Cluster:
 
     client, config = kubernetes.client, cast(Any, kubernetes.config)  # which has no types
     settings = client.Configuration()
+    settings.retries = 0
     try:
         if "KUBERNETES_SERVICE_HOST" in os.environ and "KUBECONFIG" not in os.environ:
             config.load_incluster_config(client_configuration=settings)
             own = (SERVICE_ACCOUNT / "namespace").read_text().strip()
         else:
-            config.load_kube_config(client_configuration=settings)
-            own = config.list_kube_config_contexts()[1]["context"].get("namespace", "")
+            file = os.environ.get("KUBECONFIG")  # the client reads it when it is imported, not when it is asked
+            config.load_kube_config(config_file=file, client_configuration=settings)
+            own = config.list_kube_config_contexts(config_file=file)[1]["context"].get("namespace", "")
     except (config.ConfigException, OSError) as error:
         raise SettingsError(f"no way to a cluster: set KUBECONFIG, or run in a Pod with a token ({error})") from None
     return Cluster(client.ApiClient(settings), namespace or own or "default")

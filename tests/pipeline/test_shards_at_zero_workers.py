@@ -1,0 +1,153 @@
+"""Real shard processes, a real store, and nobody who renders: what the store, the status and the monitor say."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from contextlib import contextmanager
+
+import pytest
+
+from luthier_kit.artifacts import open_artifacts
+from luthier_kit.settings import StoreSettings, load
+from luthier_pipeline import catalogue
+from luthier_pipeline.board import Board
+from luthier_pipeline.corpus import Corpus, Entry
+
+MAIN = "from luthier_pipeline.cli import main; main()"
+SONGS = 10
+
+
+@pytest.fixture
+def place(tmp_path):
+    """Settings under which no service is there: the ports of loopback address 127.0.0.9 are closed."""
+    services = ("RENDERING", "ANALYSIS", "ENRICHMENT", "PROMPTING", "CURATION")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("LUTHIER_", "KUBE"))}
+    nobody = {f"LUTHIER_{service}_ADDRESS": "127.0.0.9:9" for service in services}
+    return {**kept, **nobody, "LUTHIER_STORE": "folder", "LUTHIER_STORE_FOLDER": str(tmp_path / "store")}
+
+
+@pytest.fixture
+def store(place):
+    return open_artifacts(load(StoreSettings, place))
+
+
+@pytest.fixture
+def corpus(store):
+    entries = tuple(Entry(f"{n}.mid", key="midi/0.mid", sha256="0", fingerprint=str(n)) for n in range(SONGS))
+    catalogue.publish(store, "book", "r1", Corpus(entries), None)
+    return entries
+
+
+@contextmanager
+def luthier(place, *arguments, **more):
+    process = subprocess.Popen(
+        [sys.executable, "-c", MAIN, *arguments],
+        env={**place, **more},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def until(condition, seconds=20.0):
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < deadline, "it did not come to it"
+        time.sleep(0.05)
+    return found
+
+
+def shards(store):
+    return {shard["shard"]: shard for run in Board(store).runs("book") for shard in run.shards}
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def metrics(port) -> dict[str, float]:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+            lines = answer.read().decode().splitlines()
+    except OSError:
+        return {}
+    return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines if line[0] != "#")}
+
+
+@pytest.fixture
+def monitor(place):
+    port = free_port()
+    more = {"LUTHIER_METRICS_ADDRESS": f"127.0.0.1:{port}", "LUTHIER_MONITOR_EVERY_S": "0.1"}
+    with luthier(place, "monitor", **more) as process:
+        yield port, process
+
+
+WAITING = 'luthier_pipeline_work_waiting{stage="rendering"}'
+
+
+def test_sigterm_notes_that_the_shard_was_interrupted_and_another_pod_goes_on(place, store, corpus, monitor):
+    port, _ = monitor
+    until(lambda: metrics(port).get(WAITING) == 0)
+    run = ("run", "corpora/book", "--shards", "2", "--in-flight", "2", "--json")
+    with luthier(place, *run, JOB_COMPLETION_INDEX="0") as first:
+        mine = until(lambda: shards(store).get(0))
+        assert (mine["state"], mine["need_render"]) == ("RUNNING", mine["songs"])
+        # the other shard has not begun, but where one is alive the others come: all songs need a renderer
+        until(lambda: metrics(port).get(WAITING) == SONGS)
+        assert metrics(port)['luthier_pipeline_shards{collection="book",state="waiting"}'] == 1
+        first.send_signal(signal.SIGTERM)
+        assert first.wait(timeout=10) == 143
+    assert shards(store)[0]["state"] == "INTERRUPTED"
+    until(lambda: metrics(port).get(WAITING) == 0)  # nobody asks for a renderer now
+    with luthier(place, *run, JOB_COMPLETION_INDEX="0"), luthier(place, *run, JOB_COMPLETION_INDEX="1"):
+        until(lambda: [shard["state"] for shard in shards(store).values()] == ["RUNNING"] * 2)
+        assert sum(shard["songs"] for shard in shards(store).values()) == SONGS
+        until(lambda: metrics(port).get(WAITING) == SONGS)
+
+
+def test_a_store_that_is_down_is_unknown_and_never_zero(place, store, corpus, monitor):
+    port, process = monitor
+    until(lambda: metrics(port).get(WAITING) == 0)
+    store.objects._folder.rename(store.objects._folder.with_name("gone"))
+    down = until(lambda: (found := metrics(port)).get("luthier_monitor_store_up") == 0 and found)
+    assert list(down) == ["luthier_monitor_store_up"]
+    store.objects._folder.with_name("gone").rename(store.objects._folder)
+    until(lambda: metrics(port).get(WAITING) == 0)
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=5) as answer:
+        assert answer.status == 200
+    process.terminate()
+    assert process.wait(timeout=10) == 0
+
+
+def test_files_that_wait_for_their_inspection_count(place, store, monitor, tmp_path):
+    port, _ = monitor
+    for number in range(3):
+        (tmp_path / f"{number}.mid").write_bytes(b"MThd")
+    with luthier(place, "ingest", str(tmp_path), "--collection", "book") as ingest:
+        until(lambda: metrics(port).get(WAITING) == 3)
+        ingest.send_signal(signal.SIGTERM)
+        assert ingest.wait(timeout=10) == 143
+    until(lambda: metrics(port).get(WAITING) == 0)
+
+
+def test_a_shard_that_waits_for_its_manifest_stops_when_ingest_cannot_write_it(place, store, tmp_path):
+    with luthier(place, "run", "corpora/book", "--shard", "0/2", "--submission", "s", "--json") as shard:
+        (tmp_path / "empty").mkdir()
+        with luthier(place, "ingest", str(tmp_path / "empty"), "--collection", "book", "--submission", "s") as ingest:
+            assert ingest.wait(timeout=20) == 1
+        out, err = shard.communicate(timeout=20)
+    assert shard.returncode == 1
+    assert json.loads(out)["error"]["reason"] == "CORPUS_FAILED"
+    assert "FOLDER_EMPTY" in err

@@ -1,0 +1,154 @@
+"""`luthier submit`: the Jobs that it creates, through the real client, at a server that speaks the API's endpoints."""
+
+import json
+
+import pytest
+import yaml
+
+from luthier_kit.errors import FailedPrecondition, NotFound, PermissionDenied
+from luthier_kit.settings import SettingsError
+from luthier_pipeline.arguments import parser
+from luthier_pipeline.commands.context import Context, UsageError
+from luthier_pipeline.commands.submit import submit
+from tests.pipeline.kube_api import KubeApi
+
+JOBS = "/apis/batch/v1/namespaces/music/jobs"
+MAPS = "/api/v1/namespaces/music/configmaps"
+CLAIMS = "/api/v1/namespaces/music/persistentvolumeclaims"
+
+
+def template(name: str) -> str:
+    container = {
+        "name": "pipeline",
+        "image": "registry.example/pipeline:0.1.0",
+        "args": ["run"],
+        "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],
+    }
+    pod = {
+        "metadata": {"labels": {"app.kubernetes.io/component": "pipeline"}},
+        "spec": {"containers": [container], "volumes": [{"name": "tmp", "emptyDir": {}}], "restartPolicy": "Never"},
+    }
+    job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": f"luthier-{name}", "labels": {"queue": "q"}}}
+    return yaml.safe_dump({**job, "spec": {"suspend": True, "template": pod}})
+
+
+@pytest.fixture
+def api(tmp_path, monkeypatch):
+    api = KubeApi()
+    (tmp_path / "config").write_text(api.kubeconfig("music"))
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "config"))
+    data = {"ingest.yaml": template("ingest"), "shards.yaml": template("run")}
+    api.objects[f"{MAPS}/luthier-jobs"] = {"metadata": {"name": "luthier-jobs"}, "data": data}
+    api.objects[f"{CLAIMS}/songs"] = {"metadata": {"name": "songs"}}
+    yield api
+    api.shutdown()
+
+
+@pytest.fixture
+def submitted(capsys):
+    def run(line: str) -> dict:
+        submit(Context(parser().parse_args(["submit", *line.split(), "--json"]), {}))
+        return json.loads(capsys.readouterr().out)
+
+    return run
+
+
+def arguments(job: dict) -> list[str]:
+    return job["spec"]["template"]["spec"]["containers"][0]["args"]
+
+
+def test_the_two_jobs_of_the_songbook(api, submitted):
+    answer = submitted("--collection book --songbook --songs 4 --shards 3 --parallelism 2 --mix-only --in-flight 8")
+    ingest, run = api.jobs()[answer["ingest"]], api.jobs()[answer["run"]]
+    name = run["metadata"]["annotations"]["luthier/run"]
+    common = ["--collection", "book", "--submission", name, "--json"]
+    assert arguments(ingest) == ["ingest", "--songbook", "--songs", "4", *common, "--licence", "Apache-2.0"]
+    assert arguments(run) == ["run", "corpora/book", "--shards", "3", *common, "--in-flight", "8", "--mix-only"]
+    spec = run["spec"]
+    assert (spec["completionMode"], spec["completions"], spec["parallelism"], spec["suspend"]) == (
+        "Indexed",
+        3,
+        2,
+        True,
+    )
+    assert "completionMode" not in ingest["spec"]
+    assert run["metadata"]["labels"] == {"queue": "q", "luthier/submission": answer["id"]}
+    assert run["spec"]["template"]["metadata"]["labels"]["app.kubernetes.io/component"] == "pipeline"
+    parser().parse_args(arguments(ingest))  # the command in the Pod understands them
+    parser().parse_args(arguments(run))
+
+
+def test_a_claim_is_mounted_read_only_where_ingest_looks(api, submitted):
+    answer = submitted("--collection mine --claim songs:clean/midi --shards 1")
+    ingest = api.jobs()[answer["ingest"]]
+    pod = ingest["spec"]["template"]["spec"]
+    assert pod["volumes"][-1] == {"name": "corpus", "persistentVolumeClaim": {"claimName": "songs", "readOnly": True}}
+    mount = {"name": "corpus", "mountPath": "/corpus", "readOnly": True, "subPath": "clean/midi"}
+    assert pod["containers"][0]["volumeMounts"][-1] == mount
+    assert arguments(ingest)[:2] == ["ingest", "/corpus"]
+    assert all(v["name"] != "corpus" for v in api.jobs()[answer["run"]]["spec"]["template"]["spec"]["volumes"])
+
+
+def test_the_same_again_is_the_same_and_something_else_is_not(api, submitted):
+    line = "--collection book --songbook --shards 2"
+    first, second = submitted(line), submitted(line)
+    assert (first["created"], second["created"], first["run"]) == (True, False, second["run"])
+    assert len(api.jobs()) == 2
+    assert submitted(f"{line} --mix-only")["run"] != first["run"]
+    assert submitted(f"{line} --again")["run"] != first["run"]
+
+
+def test_a_submitter_that_died_between_the_jobs_is_completed_under_the_same_run(api, submitted):
+    line = "--collection book --songbook --shards 2"
+    first = submitted(line)
+    name = api.jobs()[first["ingest"]]["metadata"]["annotations"]["luthier/run"]
+    del api.objects[f"{JOBS}/{first['run']}"]
+    second = submitted(line)
+    assert (second["created"], second["run"]) == (True, first["run"])
+    assert name in arguments(api.jobs()[second["run"]])
+
+
+def test_wait_ends_with_the_job(api, submitted):
+    line = "--collection book --songbook --shards 2"
+    run = f"{JOBS}/{submitted(line)['run']}"
+    api.objects[run]["status"] = {"succeeded": 2, "conditions": [{"type": "Complete", "status": "True"}]}
+    assert submitted(f"{line} --wait")["state"] == "COMPLETE"
+    failed = {"type": "Failed", "status": "True", "reason": "BackoffLimitExceeded", "message": "index 1"}
+    api.objects[run]["status"] = {"conditions": [failed]}
+    with pytest.raises(FailedPrecondition, match="BackoffLimitExceeded: index 1"):
+        submitted(f"{line} --wait")
+
+
+@pytest.mark.parametrize(
+    ("line", "error", "text"),
+    [
+        ("--songbook --shards 1 --release other", NotFound, "no release other in namespace music"),
+        ("--claim nothing --shards 1", NotFound, "no PersistentVolumeClaim nothing in namespace music"),
+        ("--songbook --claim songs --shards 1", UsageError, "--claim PVC"),
+        ("--shards 1", UsageError, "--claim PVC"),
+    ],
+)
+def test_what_is_not_there_is_named(api, submitted, line, error, text):
+    with pytest.raises(error, match=text):
+        submitted(f"--collection book {line}")
+    assert api.jobs() == {}
+
+
+@pytest.mark.parametrize("path", [JOBS, MAPS])
+def test_who_may_not_is_told_what(api, submitted, path):
+    api.refusing[path] = 403
+    with pytest.raises(PermissionDenied, match="in namespace music: the test refuses this"):
+        submitted("--collection book --songbook --shards 1")
+
+
+def test_a_template_that_is_no_job_is_refused(api, submitted):
+    api.objects[f"{MAPS}/luthier-jobs"]["data"]["shards.yaml"] = "kind: Pod"
+    with pytest.raises(FailedPrecondition, match=r"ConfigMap luthier-jobs has no usable shards\.yaml"):
+        submitted("--collection book --songbook --shards 1")
+    assert api.jobs() == {}
+
+
+def test_without_a_kubeconfig_it_says_so(tmp_path, monkeypatch, submitted):
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
+    with pytest.raises(SettingsError, match="set KUBECONFIG"):
+        submitted("--collection book --songbook --shards 1")
