@@ -1,6 +1,7 @@
 """Blobs, the same from a folder and from S3: verified both ways, refused when misnamed, streamed."""
 
 import io
+import time
 import tracemalloc
 from pathlib import Path
 
@@ -29,6 +30,19 @@ def test_an_empty_blob_is_a_blob(store: Artifacts, tmp_path: Path) -> None:
     ref = store.put_bytes("manifests", b"", "json", "application/json")
     assert store.read(ref) == b""
     assert store.fetch(ref, tmp_path).read_bytes() == b""
+
+
+def test_a_listing_says_size_and_time_and_a_blob_that_is_put_again_is_young_again(store: Artifacts) -> None:
+    ref = store.put_bytes("clips", b"sound", "flac", "audio/flac")
+    store.put_bytes("mixes", b"other", "flac", "audio/flac")
+    [first] = store.objects.stored("clips/")
+    time.sleep(1.1)
+    store.put_bytes("clips", b"sound", "flac", "audio/flac")
+    [again] = store.objects.stored("clips/")
+    assert (first.key, first.size_bytes) == (ref.key, 5)
+    assert abs(first.written_at - time.time()) < 60
+    assert again.written_at > first.written_at
+    assert {found.key for found in store.objects.stored("")} > {ref.key}
 
 
 def test_a_source_that_changes_while_it_is_written_stores_nothing(store: Artifacts, tmp_path: Path) -> None:
