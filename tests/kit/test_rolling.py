@@ -172,3 +172,13 @@ def test_a_stop_finishes_what_runs_and_what_waits_and_refuses_what_comes_after(p
         assert all(call.result() is not None for call in held)
         assert listener.running == 4
         stopping.result()
+
+
+def test_a_server_that_dies_late_in_a_call_leaves_the_whole_patience(pods, client):
+    pods.start(1).work_s = 20
+    with ThreadPoolExecutor(1) as pool:
+        held = pool.submit(client.call, "CutClips", pb.CutClipsRequest(), patience_s=1)
+        time.sleep(1.2)
+        pods.start(2)
+        pods.stop(1, grace_s=0)
+        assert held.result() is not None

@@ -45,7 +45,8 @@ class Client:
     def call(self, method: str, request: Any, *, timeout_s: float = 60.0, patience_s: float = 60.0) -> Any:
         """One unary call. Raises the LuthierError that the server meant.
 
-        `timeout_s` bounds one attempt; UNAVAILABLE is tried again, elsewhere if possible, for `patience_s`.
+        `timeout_s` bounds one attempt; UNAVAILABLE is tried again, elsewhere if possible, for `patience_s` from the
+        first time on: a server that dies after minutes of work leaves as long as one that was never there.
         """
         return self._attempts(lambda endpoint: self._unary(endpoint, method, request, timeout_s), patience_s)
 
@@ -80,13 +81,14 @@ class Client:
         return response
 
     def _attempts(self, attempt: Callable[[Endpoint], Any], patience_s: float) -> Any:
-        give_up, pause = time.monotonic() + patience_s, 0.1
+        give_up, pause, failed = time.monotonic() + patience_s, 0.1, False
         while True:
             endpoint, rest_s = self._endpoints.take(give_up), 0.0
             try:
                 return attempt(endpoint)
             except grpc.RpcError as raw:
                 error = _error(raw)
+                give_up, failed = give_up if failed else time.monotonic() + patience_s, True
                 if not isinstance(error, Unavailable) or time.monotonic() + pause > give_up:
                     raise error from None
                 rest_s = pause = min(MAX_PAUSE_S, max(2 * pause, min(error.retry_after_s, MAX_PAUSE_S)))
