@@ -9,12 +9,15 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: tensors this smal
 import numpy as np
 import pytest
 import soundfile
+import yaml
 
 from luthier_kit.artifacts import open_artifacts
 from luthier_kit.models import ModelVersion, register
 from luthier_kit.settings import StoreSettings
 from luthier_model import text_encoder, tiny
 from luthier_model.configuration import check, packaged
+
+from .kubernetes_api import NAMESPACE, TEMPLATE, Api, kubeconfig
 
 SECONDS = (2.0, 1.6, 2.4)
 SPLITS = ("train", "train", "validation")
@@ -94,3 +97,28 @@ def register_base(store, known, files, name="base"):
             notes={"tiny": True},
         ),
     )
+
+
+@pytest.fixture
+def template(tmp_path):
+    """A file with the Job of a run, changed as asked."""
+
+    def write(document=TEMPLATE):
+        path = tmp_path / "job.yaml"
+        path.write_text(document if isinstance(document, str) else yaml.safe_dump(document))
+        return path
+
+    return write
+
+
+@pytest.fixture
+def api(tmp_path, monkeypatch, template):
+    """The Job endpoints on loopback, and the environment that leads there."""
+    found = Api()
+    monkeypatch.setenv("KUBECONFIG", str(kubeconfig(found.url, tmp_path / "kubeconfig")))
+    monkeypatch.setenv("LUTHIER_NAMESPACE", NAMESPACE)
+    monkeypatch.setenv("LUTHIER_TRAINING_LAUNCHER", "kubernetes")
+    monkeypatch.setenv("LUTHIER_JOB_TEMPLATE", str(template()))
+    monkeypatch.setenv("DEVICE", "cpu")
+    yield found
+    found.close()

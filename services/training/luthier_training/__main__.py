@@ -21,7 +21,7 @@ METHODS = {"GetTrainingRun", "ListTrainingRuns", "CancelTrainingRun", "CreateTra
 def service(settings: TrainingSettings) -> Service:
     """The service over its store; the scheduler looks after runs while it serves."""
     store = open_artifacts(settings)
-    scheduler = Scheduler(store, LAUNCHERS[settings.launcher](), settings.runners)
+    scheduler = Scheduler(store, LAUNCHERS[settings.launcher](settings))
     servicer = TrainingServicer(store, scheduler)
 
     def register(server: grpc.Server) -> None:
@@ -43,7 +43,7 @@ def main() -> None:
     """Exits with 2 when the settings cannot work."""
     try:
         settings = load(TrainingSettings, os.environ)
-        if settings.device == "cuda":
+        if settings.launcher == "local":  # a Job's Pods look for their own
             check_device(settings.device)
         serve(service(settings), settings)
     except (SettingsError, LuthierError) as e:

@@ -5,7 +5,6 @@ All of it follows from (seed, batch number), so a run that was killed goes on as
 
 from __future__ import annotations
 
-import hashlib
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ import torch
 
 from luthier_training.dataset import Clip
 from luthier_training.latents import Latents, Stretch
+from luthier_training.seeds import seed_of
 
 EXCERPTS_PER_CLIP = 8
 """Random excerpts of each training clip beside the whole, where excerpts are asked for."""
@@ -50,12 +50,6 @@ def excerpts(clip: Clip, duration_s: float, shortest_s: float, seed: int) -> lis
         start_s, length_s = (round(value, 2) for value in on_grid)
         found.append(Stretch(clip, start_s, length_s))
     return found
-
-
-def seed_of(*parts: object) -> int:
-    """A 63-bit seed from anything that has a text."""
-    digest = hashlib.sha256(" ".join(map(str, parts)).encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1
 
 
 def draw_batch(examples: Sequence[Example], number: int, batch_size: int, seed: int) -> Batch:

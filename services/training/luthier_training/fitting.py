@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import pytorch_lightning as lightning
 import torch
+from lightning_fabric.plugins.environments import LightningEnvironment  # type: ignore[attr-defined]
 
 from luthier_kit.errors import FailedPrecondition
 from luthier_training import checkpoints
@@ -46,6 +47,7 @@ class Fit(lightning.Callback):
     def __init__(
         self, tuning: Tuning, train: Sequence[Example], held_out: Sequence[Example], listener: Listener, scratch: Path
     ) -> None:
+        self.ranks = tuning.ranks
         self.tuning, self.train, self.held_out = tuning, train, held_out
         self.listener, self.scratch = listener, scratch
         self.progress, self.stopped = Progress(), False
@@ -71,10 +73,11 @@ class Fit(lightning.Callback):
         return lightning.Trainer(
             max_steps=steps,
             accelerator="gpu" if device == "cuda" else "cpu",
-            devices=1,
+            devices=[torch.cuda.current_device()] if device == "cuda" else 1,
             precision="bf16-mixed" if device == "cuda" else "32-true",
             accumulate_grad_batches=accumulate,
             gradient_clip_val=CLIP_GRADIENT,
+            plugins=[LightningEnvironment()],  # ranks are ours: to Lightning each is alone
             logger=False,
             enable_checkpointing=False,
             enable_progress_bar=False,
@@ -84,9 +87,14 @@ class Fit(lightning.Callback):
 
     def _batches(self) -> Iterator[Any]:
         recipe, number = self.tuning.recipe, self.progress.step * self.tuning.recipe.accumulate
+        rows = self.ranks.rows(recipe.batch_size)
         while True:
-            yield numbered(draw_batch(self.train, number, recipe.batch_size, self.tuning.seed), number)
+            latents, conditions = draw_batch(self.train, number, recipe.batch_size, self.tuning.seed)
+            yield numbered((latents[rows], conditions[rows]), number)
             number += 1
+
+    def on_before_optimizer_step(self, *_: Any) -> None:
+        self.ranks.average_gradients(self.tuning.diffusion.parameters())
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         if self.resume_from:
@@ -103,7 +111,7 @@ class Fit(lightning.Callback):
             return
         progress, recipe = self.progress, self.tuning.recipe
         progress.step += 1
-        loss, self._micro = math.fsum(self._micro) / len(self._micro), []
+        [loss], self._micro = self.ranks.means([math.fsum(self._micro) / len(self._micro)]), []
         if not math.isfinite(loss):
             text = f"the loss is {loss} at step {progress.step}; a lower learning rate may help"
             raise FailedPrecondition(text, reason="TRAINING_DIVERGED")
@@ -111,7 +119,8 @@ class Fit(lightning.Callback):
         last = progress.step == recipe.steps
         if last or progress.step % recipe.validate_every == 0:
             self._validate()
-        going = self.listener.stepped(progress)
+        [stops] = self.ranks.means([not self.listener.stepped(progress)])
+        going = not stops  # all stop at the same step
         if last or not going or progress.step % recipe.checkpoint_every == 0:
             self._save(trainer.optimizers[0])
         if not going:
@@ -124,12 +133,14 @@ class Fit(lightning.Callback):
         if average is not None and self.progress.step:
             model.model = average.ema_model
         try:
-            loss = validation_loss(model, self.held_out, self.tuning.seed, str(self.tuning.device))
+            loss = validation_loss(model, self.held_out, self.tuning.seed, str(self.tuning.device), self.ranks)
         finally:
             model.model = trained
         self.progress.validation.append((self.progress.step, loss))
 
     def _save(self, optimizer: torch.optim.Optimizer) -> None:
+        if not self.ranks.leads:
+            return
         path = self.scratch / f"step-{self.progress.step}.safetensors"
         checkpoints.save(path, self.tuning, optimizer, self.progress)
         self.listener.checkpoint(path, self.progress)

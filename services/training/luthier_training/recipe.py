@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from luthier.training.v1.training_pb2 import CreateTrainingRunRequest, FineTune, TinyBase
 from luthier_kit.checks import Checks
-from luthier_training.examples import seed_of
+from luthier_training.seeds import seed_of
 
 MAX_STEPS, MAX_BATCH = 1_000_000, 256
 DEFAULT_STEPS, DEFAULT_BATCH, DEFAULT_RATE, DEFAULT_DROPOUT = 4000, 16, 5e-5, 0.1

@@ -19,7 +19,17 @@ SHORTEST_PAUSE_S, SHARE_OF_ELAPSED = 1.0, 0.01
 
 
 class Stopped(Exception):
-    """Someone cancelled the run, or this process was told to go."""
+    """Someone cancelled the run, this process was told to go, or it has followed to the end."""
+
+
+class RankLost(Exception):
+    """Another rank of the run died; torchrun ends this one soon."""
+
+
+def fail(record: RunLog, error: LuthierError) -> None:
+    """Ends a run with an error and its status code."""
+    record.progress(error_code=error.code.value[0])
+    record.fail(error.reason, str(error))
 
 
 class Reporter:
@@ -93,3 +103,29 @@ class Reporter:
                     self._stop.set()
             except LuthierError as e:
                 log.warning("the store does not answer: %s", e)
+
+
+class Follower:
+    """What a rank that does not lead has for a Reporter: it says nothing, and hears SIGTERM only."""
+
+    last_checkpoint: dict[str, Any] | None = None
+
+    def __init__(self) -> None:
+        self.going = True
+
+    def stop(self) -> None:
+        self.going = False
+
+    def check(self) -> None:
+        """Raises Stopped when it should stop."""
+        if not self.going:
+            raise Stopped
+
+    def stage(self, name: str, total: int = 0, done: int = 0) -> None:
+        self.check()
+
+    def advance(self, done: int, total: int, **facts: Any) -> None:
+        """Rank 0 tells."""
+
+    def checkpoint(self, ref: dict[str, Any], step: int) -> None:
+        """Rank 0 has it."""

@@ -63,6 +63,7 @@ class TrainingServicer(TrainingServiceServicer):
         checks.text("reason", request.reason, max_chars=500)
         checks.done()
         run = self._record(request.run_id).cancel(reason=request.reason)
+        self._scheduler.wake()
         return pb.CancelTrainingRunResponse(run=to_message(run))
 
     def WatchTrainingRun(

@@ -17,7 +17,9 @@ from stable_audio_tools.models.diffusion import ConditionedDiffusionModelWrapper
 from stable_audio_tools.training.diffusion import DiffusionCondTrainingWrapper
 
 from luthier.training.v1.training_pb2 import FineTune
-from luthier_training.examples import Batch, seed_of
+from luthier_training.examples import Batch
+from luthier_training.ranks import ALONE, CutDraws, Ranks
+from luthier_training.seeds import seed_of
 
 WEIGHT_DECAY, BETAS = 1e-3, (0.9, 0.999)
 """As Stable Audio Open was trained (Evans 2024)."""
@@ -30,7 +32,9 @@ CHECKPOINTED_PARAMETERS = 10_000_000
 class Tuning(DiffusionCondTrainingWrapper):
     """The library's wrapper, made repeatable. `first_step` is where a resumed run goes on."""
 
-    def __init__(self, model: ConditionedDiffusionModelWrapper, recipe: FineTune, seed: int) -> None:
+    def __init__(
+        self, model: ConditionedDiffusionModelWrapper, recipe: FineTune, seed: int, ranks: Ranks = ALONE
+    ) -> None:
         super().__init__(
             model,
             lr=recipe.learning_rate,
@@ -38,7 +42,7 @@ class Tuning(DiffusionCondTrainingWrapper):
             pre_encoded=True,
             cfg_dropout_prob=recipe.conditioning_dropout,
         )
-        self.recipe, self.seed, self.first_step = recipe, seed, 0
+        self.recipe, self.seed, self.ranks, self.first_step = recipe, seed, ranks, 0
         if recipe.ema_decay:
             self.diffusion_ema = EMA(
                 model.model,
@@ -59,7 +63,11 @@ class Tuning(DiffusionCondTrainingWrapper):
         engine = torch.quasirandom.SobolEngine
         self.rng = engine(1, scramble=True, seed=own % (1 << 31))  # type: ignore[no-untyped-call]
         scale = getattr(self.diffusion.pretransform, "scale", 1.0)
-        return super().training_step((latents * scale, rows), batch_idx)  # which divides by it again
+        if self.ranks.count == 1:
+            return super().training_step((latents * scale, rows), batch_idx)  # which divides by it again
+        self.rng.fast_forward(self.ranks.rank * len(rows))  # type: ignore[no-untyped-call]
+        with CutDraws(self.ranks):
+            return super().training_step((latents * scale, rows), batch_idx)
 
     def log_dict(self, *_args: Any, **_kwargs: Any) -> None:
         """The library logs to Lightning's loggers; a run's progress goes to its series instead."""

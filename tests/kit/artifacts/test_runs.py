@@ -131,6 +131,14 @@ def test_a_dead_runners_run_is_queued_again(store: Artifacts) -> None:
     assert created(store).requeue().seq == 3
 
 
+def test_a_queued_run_says_once_what_it_waits_for(store: Artifacts) -> None:
+    log = created(store)
+    assert log.waiting("no node").progress["stage"] == "no node"
+    assert log.waiting("no node").seq == 2
+    runner(store).start()
+    assert log.waiting("no node").event == "started"
+
+
 def test_of_two_racing_runners_one_starts(store: Artifacts) -> None:
     logs = [runner(store, f"runner-{n}") for n in range(8)]
     ready = threading.Barrier(8)

@@ -25,16 +25,17 @@ from luthier_training.tuning import Tuning
 
 
 def run(job: Job) -> ModelVersion:
-    """The version to register."""
+    """The version to register. Raises Stopped, too, when another rank registers it."""
+    job.ranks.rows(job.request.fine_tune.batch_size)
     job.reporter.stage("fetch")
     dataset = job.dataset()
     version = resolve(job.store, job.request.fine_tune.base_model)
     base = open_base(job.store, version, job.device, job.folder("base"))
     job.choose_threads(sum(parameter.numel() for parameter in base.model.parameters()))
     train, held_out = _encode(job, base, dataset)
-    tuning = Tuning(base.model, job.request.fine_tune, job.request.seed)
+    tuning = Tuning(base.model, job.request.fine_tune, job.request.seed, job.ranks)
     fit = Fit(tuning, train, held_out, _Listener(job, job.request.fine_tune), job.folder("fit"))
-    if not _fit(job, fit):
+    if not _fit(job, fit) or not job.ranks.leads:
         raise Stopped
     job.reporter.stage("export")
     return _export(job, base, dataset, tuning, fit.progress)
@@ -45,18 +46,22 @@ def _encode(job: Job, base: Base, dataset: Dataset) -> tuple[list[Example], list
     folder, device = job.folder("encode"), job.device
     encoder = Encoder(job.store, base.model, base.configuration, base.autoencoder_digest, device, folder)
     clips = [*dataset.split(TRAIN), *dataset.split(VALIDATION)]
-    examples: dict[str, list[Example]] = {TRAIN: [], VALIDATION: []}
+    found: dict[int, list[Example]] = {}
     job.reporter.stage("encode", len(clips))
-    for number, clip in enumerate(clips, 1):
+    for index in job.ranks.own_first(len(clips)):
+        clip = clips[index]
         whole, _ = encoder(Stretch(clip))
         parts = [whole]
         shortest_s = job.request.fine_tune.min_excerpt_s
         if clip.split == TRAIN and shortest_s:
-            found = excerpts(clip, whole.seconds_total, shortest_s, job.request.seed)
-            parts += [encoder(stretch)[0] for stretch in found]
-        examples[clip.split] += [Example(latents, clip.prompts) for latents in parts]
-        job.reporter.advance(number, len(clips))
+            stretches = excerpts(clip, whole.seconds_total, shortest_s, job.request.seed)
+            parts += [encoder(stretch)[0] for stretch in stretches]
+        found[index] = [Example(latents, clip.prompts) for latents in parts]
+        job.reporter.advance(len(found), len(clips))
         job.reporter.check()
+    examples: dict[str, list[Example]] = {TRAIN: [], VALIDATION: []}
+    for index, clip in enumerate(clips):
+        examples[clip.split] += found[index]
     _know_prompts(job, base, clips_prompts(examples), folder)
     return examples[TRAIN], examples[VALIDATION]
 

@@ -20,9 +20,9 @@ from luthier_model.random_weights import random_model
 from luthier_model.tiny_text import make_text_encoder
 from luthier_training import audio, autoencoder
 from luthier_training.dataset import TRAIN, Dataset
-from luthier_training.examples import seed_of
 from luthier_training.job import Job
 from luthier_training.reporting import Stopped
+from luthier_training.seeds import seed_of
 
 MAX_CLIPS = 100
 """Clips that the autoencoder hears; they are held in memory, 4 MB a clip of 30 s."""
@@ -30,6 +30,8 @@ MAX_CLIPS = 100
 
 def run(job: Job) -> ModelVersion:
     """The version to register."""
+    if not job.ranks.leads:  # too small to share
+        raise Stopped
     job.reporter.stage("fetch")
     dataset, known = job.dataset(), tiny.configuration()
     clips = _clips(job, dataset, known)

@@ -1,0 +1,13 @@
+"""Who starts runners; another way is a file with one more line here."""
+
+from collections.abc import Callable
+
+from luthier_training.launchers.kubernetes_jobs import KubernetesLauncher
+from luthier_training.launchers.launcher import Launcher
+from luthier_training.launchers.local import LocalLauncher
+from luthier_training.settings import TrainingSettings
+
+LAUNCHERS: dict[str, Callable[[TrainingSettings], Launcher]] = {
+    "local": LocalLauncher,
+    "kubernetes": KubernetesLauncher,
+}

@@ -1,0 +1,147 @@
+"""A small server on loopback that speaks the API's Job endpoints: for the real client and the real protocol, without
+a cluster. What a controller would do (Pods start, Jobs end, Kueue suspends) is done by the test through `jobs`, `pods`.
+"""
+
+import json
+import re
+import threading
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs, urlsplit
+
+import yaml
+
+NAMESPACE = "studio"
+JOBS = re.compile(rf"/apis/batch/v1/namespaces/{NAMESPACE}/jobs(?:/([^/]+))?")
+PODS = f"/api/v1/namespaces/{NAMESPACE}/pods"
+TEMPLATE = {
+    "apiVersion": "batch/v1",
+    "kind": "Job",
+    "metadata": {"name": "lute-train", "labels": {"app.kubernetes.io/instance": "lute"}},
+    "spec": {
+        "backoffLimit": 6,
+        "template": {
+            "spec": {
+                "restartPolicy": "Never",
+                "containers": [{"name": "runner", "image": "luthier.local/training:1", "command": ["python"]}],
+            }
+        },
+    },
+}
+
+
+class Api:
+    """Jobs and Pods by name; `refusals` maps (verb, resource) to (status, message); `asked` is what was called."""
+
+    def __init__(self):
+        self.jobs, self.pods, self.refusals, self.asked = {}, {}, {}, []
+        self.suspends = False
+        api = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def log_message(self, *_):
+                pass
+
+            def do_GET(self):
+                query = parse_qs(urlsplit(self.path).query)
+                if urlsplit(self.path).path == PODS:
+                    self.answer("list", "pods", lambda: listed("PodList", api.pods, query))
+                else:
+                    self.answer("list", "jobs", lambda: listed("JobList", api.jobs, query))
+
+            def do_POST(self):
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                self.answer("create", "jobs", lambda: api.create(body, "dryRun=All" in self.path))
+
+            def do_DELETE(self):
+                self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                name, query = JOBS.fullmatch(urlsplit(self.path).path)[1], parse_qs(urlsplit(self.path).query)
+                self.answer("delete", "jobs", lambda: api.delete(name, query))
+
+            def answer(self, verb, resource, act):
+                api.asked.append((verb, resource))
+                status, document = refusal(*api.refusals[verb, resource]) if (verb, resource) in api.refusals else act()
+                data = json.dumps(document).encode()
+                self.send_response(status)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
+
+    @property
+    def url(self):
+        return f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    def close(self):
+        self._server.shutdown()
+        self._server.server_close()
+
+    def create(self, job, dry):
+        name = job["metadata"]["name"]
+        if name in self.jobs:
+            return refusal(409, f'jobs.batch "{name}" already exists')
+        if not job["spec"]["template"]["spec"]["containers"][0].get("image"):
+            return refusal(
+                422, f'Job.batch "{name}" is invalid: spec.template.spec.containers[0].image: Required value'
+            )
+        job["metadata"]["creationTimestamp"] = now()
+        job["spec"]["suspend"] = self.suspends
+        job["status"] = {}
+        if not dry:
+            self.jobs[name] = job
+        return 201, job
+
+    def delete(self, name, query):
+        if name not in self.jobs:
+            return refusal(404, f'jobs.batch "{name}" not found')
+        if "dryRun" not in query:
+            assert query["propagationPolicy"] == ["Background"]
+            del self.jobs[name]
+        return 200, {"kind": "Status", "apiVersion": "v1", "status": "Success"}
+
+    def pod_runs(self, name):
+        self.jobs[name]["spec"]["suspend"] = False
+        self.jobs[name]["status"] = {"active": 1, "ready": 1}
+
+    def ends(self, name, condition="Failed", reason="BackoffLimitExceeded"):
+        met = {"type": condition, "status": "True", "reason": reason}
+        self.jobs[name]["status"] = {"failed": 7, "conditions": [met]}
+
+    def pod(self, job, **status):
+        name = f"{job}-{len(self.pods):05}"
+        labels = self.jobs[job]["spec"]["template"]["metadata"]["labels"]
+        metadata = {"name": name, "labels": labels, "creationTimestamp": now()}
+        self.pods[name] = {"metadata": metadata, "spec": {"containers": []}, "status": status}
+
+
+def kubeconfig(url, path):
+    """A configuration file that leads to `url`."""
+    cluster, user = {"name": "c", "cluster": {"server": url}}, {"name": "u", "user": {"token": "t"}}
+    context = {"name": "x", "context": {"cluster": "c", "user": "u"}}
+    document = {"apiVersion": "v1", "kind": "Config", "current-context": "x"}
+    path.write_text(yaml.safe_dump({**document, "clusters": [cluster], "users": [user], "contexts": [context]}))
+    return path
+
+
+def listed(kind, items, query):
+    name, _, value = query["labelSelector"][0].partition("=")
+    found = [
+        item
+        for item in items.values()
+        if name in item["metadata"]["labels"] and value in ("", item["metadata"]["labels"][name])
+    ]
+    version = "v1" if kind == "PodList" else "batch/v1"
+    return 200, {"kind": kind, "apiVersion": version, "metadata": {}, "items": found}
+
+
+def refusal(code, message):
+    return code, {"kind": "Status", "apiVersion": "v1", "status": "Failure", "message": message, "code": code}
+
+
+def now():
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

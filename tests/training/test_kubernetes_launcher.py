@@ -1,0 +1,127 @@
+"""The Job that a run becomes, and what a service says that cannot make Jobs."""
+
+import copy
+
+import pytest
+
+from luthier_kit.runs import Run
+from luthier_kit.settings import SettingsError, load
+from luthier_training.launchers.job_template import read_template
+from luthier_training.launchers.kubernetes_jobs import KubernetesLauncher
+from luthier_training.settings import TrainingSettings
+
+from .kubernetes_api import TEMPLATE
+
+RUN = Run(id="training-" + "0123456789abcdef" * 2, kind="training", request={"request_id": "r", "model_name": "m"})
+
+
+def changed(**container):
+    document = copy.deepcopy(TEMPLATE)
+    document["spec"]["template"]["spec"]["containers"][0].update(container)
+    return document
+
+
+def with_gpus(count):
+    return changed(resources={"limits": {"nvidia.com/gpu": count}})
+
+
+def test_a_job_is_the_template_with_name_labels_and_arguments(api):
+    KubernetesLauncher(load(TrainingSettings)).launch(RUN)
+    job = api.jobs["lute-train-0123456789abcdef"]
+    assert job["metadata"]["labels"] == {"app.kubernetes.io/instance": "lute", "luthier/run": RUN.id}
+    assert job["metadata"]["annotations"] == {"luthier/request-id": "r", "luthier/model": "m"}
+    assert job["spec"]["template"]["metadata"]["labels"] == {"luthier/run": RUN.id}
+    container = job["spec"]["template"]["spec"]["containers"][0]
+    assert container["command"] == ["python"]
+    assert container["args"] == ["-m", "luthier_training.runner", RUN.id]
+    assert job["spec"]["backoffLimit"] == 6
+
+
+@pytest.mark.parametrize(("asked", "ranks"), [(1, None), ("1", None), ("4", "4")])
+def test_several_gpus_are_several_processes(template, asked, ranks):
+    job = read_template(str(template(with_gpus(asked)))).job(RUN, processes=1)
+    arguments = job["spec"]["template"]["spec"]["containers"][0]["args"]
+    assert arguments[-3:] == ["-m", "luthier_training.runner", RUN.id]
+    assert (arguments[arguments.index("--nproc-per-node") + 1] if ranks else None) == ranks
+
+
+def test_launching_twice_is_launching_once(api):
+    launcher = KubernetesLauncher(load(TrainingSettings))
+    launcher.launch(RUN)
+    launcher.launch(RUN)
+    assert len(api.jobs) == 1
+
+
+def test_starting_makes_nothing(api):
+    KubernetesLauncher(load(TrainingSettings))
+    assert api.jobs == {}
+    assert set(api.asked) == {("list", "jobs"), ("create", "jobs"), ("delete", "jobs")}
+
+
+def test_jobs_of_others_are_not_its_own(api):
+    launcher = KubernetesLauncher(load(TrainingSettings))
+    launcher.launch(RUN)
+    job = copy.deepcopy(api.jobs["lute-train-0123456789abcdef"])
+    job["metadata"].update(name="other-train-0123456789abcdef", labels={"luthier/run": "training-" + "1" * 32})
+    api.jobs[job["metadata"]["name"]] = job
+    assert list(launcher.look()) == [RUN.id]
+
+
+def test_stopping_what_is_gone_is_fine(api):
+    KubernetesLauncher(load(TrainingSettings)).stop(RUN.id)
+
+
+@pytest.mark.parametrize("verb", ["list", "create", "delete"])
+def test_a_missing_permission_is_said_at_the_start(api, verb):
+    api.refusals[verb, "jobs"] = 403, f'jobs.batch is forbidden: cannot {verb} resource "jobs"'
+    with pytest.raises(SettingsError, match=f"cannot {verb} resource"):
+        KubernetesLauncher(load(TrainingSettings))
+
+
+def test_a_job_that_the_server_refuses_is_said_at_the_start(api, template):
+    template(changed(image=""))
+    with pytest.raises(SettingsError, match=r"containers\[0\].image: Required"):
+        KubernetesLauncher(load(TrainingSettings))
+
+
+def test_a_cluster_that_is_away_at_the_start_is_asked_later(api):
+    api.refusals["list", "jobs"] = api.refusals["create", "jobs"] = api.refusals["delete", "jobs"] = 503, "starting"
+    launcher = KubernetesLauncher(load(TrainingSettings))
+    api.refusals.clear()
+    assert launcher.look() == {}
+
+
+@pytest.mark.parametrize(
+    ("document", "text"),
+    [
+        ("a: [", "cannot be read"),
+        ("- 1", "must be one batch/v1 Job"),
+        ({**TEMPLATE, "kind": "Pod"}, "must be one batch/v1 Job"),
+        ({**TEMPLATE, "metadata": {}}, "metadata.name is missing"),
+        ({**TEMPLATE, "metadata": {"name": "x" * 47}}, "at most 46"),
+        ({**TEMPLATE, "metadata": {"name": "Lute"}}, "DNS label"),
+        ({**TEMPLATE, "spec": {"template": {"spec": {"containers": []}}}}, "no container"),
+        ({**TEMPLATE, "spec": {"template": 3}}, "spec.template.spec.containers is missing"),
+        (with_gpus("many"), "nvidia.com/gpu must be a whole number"),
+    ],
+)
+def test_a_bad_template_is_refused_by_what_is_wrong(template, document, text):
+    with pytest.raises(SettingsError, match=text):
+        read_template(str(template(document)))
+
+
+def test_without_a_template_it_does_not_start():
+    with pytest.raises(SettingsError, match="LUTHIER_JOB_TEMPLATE is missing"):
+        KubernetesLauncher(load(TrainingSettings, {"DEVICE": "cpu"}))
+
+
+def test_outside_of_a_pod_the_namespace_must_be_named(api, monkeypatch):
+    monkeypatch.delenv("LUTHIER_NAMESPACE")
+    with pytest.raises(SettingsError, match="LUTHIER_NAMESPACE is missing"):
+        KubernetesLauncher(load(TrainingSettings))
+
+
+def test_without_a_cluster_it_does_not_start(api, monkeypatch, tmp_path):
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "nowhere"))
+    with pytest.raises(SettingsError, match="neither a Pod's ServiceAccount nor KUBECONFIG"):
+        KubernetesLauncher(load(TrainingSettings))

@@ -1,0 +1,79 @@
+"""Two processes train as one would, and a run of theirs ends as one."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from luthier.training.v1.training_pb2 import CreateTrainingRunRequest, FineTune
+from luthier_kit.errors import InvalidRequest
+from luthier_kit.models import resolve
+from luthier_kit.runs import RunLog
+from luthier_training import recipe
+from luthier_training.launchers.launcher import arguments
+from luthier_training.messages import to_document
+from luthier_training.ranks import CutDraws, Ranks
+
+TUNE = {"base_model": "base", "steps": 8, "batch_size": 4, "learning_rate": 3e-3, "validate_every": 4}
+
+
+def queued(store, dataset_ref, request_id, **changes):
+    asked = FineTune(**{**TUNE, "checkpoint_every": 8, **changes})
+    request = CreateTrainingRunRequest(request_id=request_id, dataset=dataset_ref, model_name="tuned", fine_tune=asked)
+    request.seed = 4
+    return RunLog.create(store, "training", request_id, to_document(recipe.settle(request)))
+
+
+def run(store, tmp_path, record, processes, **environment):
+    """Works on a run in as many processes; returns (exit code, its end)."""
+    told = {"DEVICE": "cpu", "LUTHIER_STORE_FOLDER": str(tmp_path / "store"), "LUTHIER_SCRATCH": str(tmp_path)}
+    command = [sys.executable, *arguments(record.id, processes)]
+    done = subprocess.run(command, env={**os.environ, **told, **environment}, timeout=300, check=False)
+    return done.returncode, record.read()
+
+
+def weights(store, tmp_path, end):
+    return load_file(store.fetch(resolve(store, end.result["model"]).checkpoint, tmp_path))
+
+
+def test_two_processes_train_as_one(store, base, dataset_ref, tmp_path):
+    changes = {"accumulate": 2, "ema_decay": 0.9}
+    ends = []
+    for processes in (1, 2):
+        code, end = run(store, tmp_path, queued(store, dataset_ref, f"by-{processes}", **changes), processes)
+        assert (code, end.state) == (0, "SUCCEEDED"), json.dumps(end.error)
+        ends.append(end)
+    for name in ("training", "validation"):
+        alone, together = ([loss for _, loss in end.progress[name]] for end in ends)
+        assert together == pytest.approx(alone, rel=1e-4)
+        assert len(alone) == (8 if name == "training" else 3)
+    one, two = (weights(store, tmp_path, end) for end in ends)
+    torch.testing.assert_close(two, one, rtol=1e-3, atol=1e-4)
+    assert [end.attempts for end in ends] == [1, 1]
+
+
+def test_draws_of_the_parts_are_the_draws_of_the_whole():
+    def draws(rows):
+        torch.manual_seed(3)
+        return torch.randn_like(torch.zeros(rows, 2, 5)), torch.bernoulli(torch.full((rows, 1, 1), 0.5))
+
+    whole, parts = draws(6), []
+    for rank in range(3):
+        with CutDraws(Ranks(rank, 3)):
+            parts.append(draws(2))
+    for place in range(2):
+        assert torch.equal(torch.cat([part[place] for part in parts]), whole[place])
+
+
+def test_a_batch_that_cannot_be_shared_is_refused():
+    with pytest.raises(InvalidRequest, match=r"fine_tune.batch_size: must be a multiple of the 3 processes"):
+        Ranks(0, 3).rows(4)
+
+
+def test_each_rank_does_its_own_share_first():
+    assert Ranks(1, 3).own_first(7) == [1, 4, 0, 2, 3, 5, 6]
+    assert Ranks().own_first(3) == [0, 1, 2]
