@@ -1,12 +1,17 @@
 """The way of one song, with services that answer from a script."""
 
+import pytest
+
 from luthier.analysis.v1 import analysis_pb2 as analysis
 from luthier.common.v1 import common_pb2 as common
 from luthier.curation.v1 import curation_pb2 as curation
 from luthier.enrichment.v1 import enrichment_pb2 as enrichment
 from luthier.prompting.v1 import prompting_pb2 as prompting
 from luthier.rendering.v1 import rendering_pb2 as rendering
+from luthier_kit.errors import Cancelled, Unavailable
+from luthier_pipeline import song as songs
 from luthier_pipeline.corpus import Entry
+from luthier_pipeline.failure import StageError
 from luthier_pipeline.song import Options, SongWay
 
 
@@ -41,3 +46,49 @@ def test_a_clips_lineage_names_the_midi_file_and_the_record_and_version_of_every
     assert sorted(lineage.versions) == sorted(stages)
     assert list(lineage.licences) == ["CC0-1.0", "GPL-2.0-only"]
     assert (lineage.seed, made.clips, made.computed) == (7, 1, 5)
+
+
+class Crowded:
+    """Raises the errors of a script, then gives its answer."""
+
+    def __init__(self, answer, *errors):
+        self.answer, self.errors = answer, list(errors)
+
+    def call(self, _method, _request, **_):
+        if self.errors:
+            raise self.errors.pop(0)
+        return self.answer
+
+
+ANSWERS = {
+    "analysis": Service(analysis.CutClipsResponse(action=action("cut"))),
+    "enrichment": Service(enrichment.EnrichSongResponse(action=action("enrich"))),
+}
+BUSY = Unavailable("every slot works", reason="BUSY")
+RENDERED = rendering.RenderSongResponse(action=action("render"))
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch):
+    monkeypatch.setattr(songs, "AGAIN_S", 0.0)
+
+
+def test_a_call_that_a_stopping_worker_cancelled_is_made_again():
+    renderer = Crowded(RENDERED, Cancelled("the server stopped"), Cancelled("the server stopped"))
+    SongWay({**ANSWERS, "rendering": renderer}, Options("book")).make(Entry("a.mid"), lambda _: None)
+    assert renderer.errors == []
+
+
+def test_patience_ends_with_the_service_not_with_the_song():
+    way = SongWay({**ANSWERS, "rendering": Crowded(RENDERED, BUSY)}, Options("book", patience_s=0.0))
+    with pytest.raises(StageError, match="every slot works"):
+        way.make(Entry("a.mid"), lambda _: None)
+    way = SongWay({**ANSWERS, "rendering": Crowded(RENDERED, BUSY)}, Options("book", patience_s=60.0))
+    way.make(Entry("a.mid"), lambda _: None)
+
+
+def test_the_end_of_the_command_ends_its_songs():
+    closed = Cancelled("the client was closed", reason="CLIENT_CLOSED")
+    way = SongWay({"rendering": Crowded(RENDERED, closed)}, Options("book"))
+    with pytest.raises(StageError, match="closed"):
+        way.make(Entry("a.mid"), lambda _: None)

@@ -12,12 +12,13 @@ from luthier.enrichment.v1 import enrichment_pb2 as enrichment
 from luthier.prompting.v1 import prompting_pb2 as prompting
 from luthier.rendering.v1 import rendering_pb2 as rendering
 from luthier_kit import telemetry
-from luthier_kit.errors import DataLoss, LuthierError, NotFound, Unavailable
+from luthier_kit.errors import Cancelled, DataLoss, LuthierError, NotFound, Unavailable
 from luthier_pipeline.corpus import Entry
 from luthier_pipeline.failure import CRASHES, StageError
 from luthier_pipeline.place import Place
 
 TIMEOUT_S = {"render": 1800.0, "cut": 900.0, "enrich": 120.0, "prompt": 300.0, "curate": 120.0}
+AGAIN_S = 0.5
 
 
 @dataclass(frozen=True)
@@ -97,15 +98,17 @@ class SongWay:
 
     def _call(self, stage: str, service: str, method: str, request: Any) -> Any:
         """One stage's call. Patience is with the service, not with the call: while other songs get through a crowded
-        service, this one goes on waiting for its turn."""
-        patience_s = self.options.patience_s
+        service, this one goes on waiting for its turn. A worker that is stopped in the middle cancels its calls: they
+        are made again, elsewhere."""
+        begun, patience_s = time.monotonic(), self.options.patience_s
         while True:
             try:
                 response = self.place[service].call(method, request, timeout_s=TIMEOUT_S[stage], patience_s=patience_s)
-            except Unavailable as error:
-                idle_s = time.monotonic() - self._answered.get(service, -patience_s)
-                if error.reason in CRASHES or idle_s >= patience_s:
+            except (Unavailable, Cancelled) as error:
+                idle_s = time.monotonic() - self._answered.get(service, begun)
+                if error.reason in (*CRASHES, "CLIENT_CLOSED") or min(idle_s, time.monotonic() - begun) >= patience_s:
                     raise StageError(stage, error) from error
+                time.sleep(AGAIN_S)
             except LuthierError as error:
                 raise StageError(stage, error) from error
             else:
