@@ -34,6 +34,7 @@ def parser() -> argparse.ArgumentParser:
     _curation(add, who)
     _models(add, who)
     _judgement(add, who)
+    _custody(add, who)
     demo = add("demo", "compose the songbook and take it all the way to a report", who)
     demo.add_argument("--out", default="demo", metavar="FOLDER", help="where the results go (default: %(default)s)")
     return top
@@ -170,6 +171,28 @@ def _judgement(add, who) -> None:  # type: ignore[no-untyped-def]
     promote.add_argument("--evaluation", default="", metavar="ID")
     promote.add_argument("--reason", required=True)
     promote.add_argument("--force", action="store_true", help="without an evaluation or against its scores")
+
+
+def _custody(add, who) -> None:  # type: ignore[no-untyped-def]
+    gc = add("gc", "sweep blobs that no manifest, model, run, record or curation clip reaches; safe beside work")
+    gc.add_argument("--dry-run", action="store_true", help="only tell what would go")
+    gc.add_argument("--older-than", type=_hours, default=24.0, metavar="HOURS", help="grace of unreached blobs (24)")
+    gc.add_argument(
+        "--generated-older-than", type=_hours, default=168.0, metavar="HOURS", help="life of generated audio (168)"
+    )
+    takedown = add("takedown", "refuse a MIDI file or blob, and the audio made from it, to every reader", who)
+    takedown.add_argument("ref", metavar="REF", help="key, sha256, file, or path in a corpus")
+    takedown.add_argument("--reason", required=True, metavar="TEXT", help="kept in the tombstones")
+    takedown.add_argument("--dry-run", action="store_true", help="only tell what comes from it")
+    lineage = add("lineage", "walk back from a file to every MIDI file, plugin, prompt, data set and model behind it")
+    lineage.add_argument("ref", metavar="REF|FILE", help="key, sha256, name@n, or a file that Luthier made")
+
+
+def _hours(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 10 * 8766:
+        raise argparse.ArgumentTypeError(f"must be between 0 and 87660 hours, got {text}")
+    return value
 
 
 def _positive(text: str) -> int:

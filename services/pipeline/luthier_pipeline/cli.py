@@ -16,7 +16,7 @@ from luthier_kit.errors import InvalidRequest, LuthierError
 from luthier_kit.settings import SettingsError
 from luthier_pipeline import demo
 from luthier_pipeline.arguments import parser
-from luthier_pipeline.commands import corpus, curate, judge, models, monitor, run, status, submit
+from luthier_pipeline.commands import corpus, curate, custody, judge, models, monitor, run, status, submit
 from luthier_pipeline.commands.context import Context, UsageError
 from luthier_pipeline.place import Place
 
@@ -35,6 +35,9 @@ COMMANDS: dict[str, Callable[[Context], None]] = {
     "generate": models.generate,
     "evaluate": judge.evaluate,
     "promote": judge.promote,
+    "gc": custody.gc,
+    "takedown": custody.takedown,
+    "lineage": custody.lineage,
     "demo": demo.demo,
 }
 
