@@ -35,14 +35,15 @@ locals {
         selector    = pool.labels
         tolerations = [for taint in pool.taints : { key = taint.key, operator = "Exists", effect = taint.effect }]
         gpus        = pool.gpus
+        # The image of EKS for GPUs runs every container with NVIDIA's runtime and brings no RuntimeClass.
+        runtimeClass = ""
       }
     }
     store = { s3 = {
-      endpoint     = "s3.${var.region}.amazonaws.com:443"
-      region       = var.region
-      bucket       = local.bucket
-      secure       = true
-      createBucket = false
+      endpoint = "s3.${var.region}.amazonaws.com:443"
+      region   = var.region
+      bucket   = local.bucket
+      secure   = true
     } }
   }
 }

@@ -58,12 +58,13 @@ run "pools" {
 
   assert {
     condition = alltrue([
-      for name, pool in yamldecode(file("values-production.yaml")).nodePools :
-      tomap(local.values.nodePools[name].selector) == tomap(pool.selector) && (pool.gpus > 0) == (local.values.nodePools[name].gpus > 0)
-      && length(setsubtract(
-        [for taint in local.pools[name == "default" ? "cpu" : name].taints : "${taint.key}:${taint.effect}"],
-        [for toleration in try(pool.tolerations, []) : "${toleration.key}:${toleration.effect}"],
-      )) == 0
+      for name, pool in yamldecode(file("values-production.yaml")).nodePools : pool == null ? true : (
+        tomap(local.values.nodePools[name].selector) == tomap(pool.selector) && local.values.nodePools[name].gpus == try(pool.gpus, 0)
+        && length(setsubtract(
+          [for taint in local.pools[name == "default" ? "cpu" : name].taints : "${taint.key}:${taint.effect}"],
+          [for toleration in try(pool.tolerations, []) : "${toleration.key}:${toleration.effect}"],
+        )) == 0
+      )
     ])
     error_message = "the chart's values-production.yaml must find its node pools here"
   }

@@ -41,6 +41,7 @@ def quiet() -> list[dict[str, str]]:
     for service in (INFERENCE, ANALYSIS):
         for name, value in (("in_flight", "0"), ("waiting", "0"), ("slots", "1"), ("refused_total", "0")):
             found.append(series(f"luthier_work_{name}", f"{value}x30", service=service))
+        found.append(series("luthier_calls_refused_by_caller_limit_total", "0x30", service=service))
     for name in ("steps_total", "audio_seconds_total", "step_seconds_count"):
         found.append(series(f"luthier_inference_{name}", "0+1x30", model="m"))
     found += [series("luthier_inference_step_seconds_bucket", "0+1x30", model="m", le=le) for le in ("1", "+Inf")]

@@ -1,0 +1,73 @@
+"""The operators' page: its commands, names and values are those of the code and the chart."""
+
+import re
+import shlex
+
+import pytest
+import yaml
+
+from luthier_pipeline.arguments import parser
+from tests.operations.queries import ROOT
+
+PAGE = (ROOT / "docs/operations.md").read_text()
+VALUES = yaml.safe_load((ROOT / "charts/luthier/values.yaml").read_text())
+JOBS = {"ingest", "pipeline", "training-run"}  # Pods of Jobs are components too
+BLOCKS = "\n".join(re.findall(r"^```\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE))
+COMMANDS = re.findall(r"(?:-- |^)luthier (\w.*?)(?:\s+#.*)?$", BLOCKS, re.MULTILINE)
+MENTIONED = re.findall(r"`luthier (\w[^`]*)`", PAGE)
+
+
+def value(path: str) -> object:
+    """The value at a dotted path of values.yaml; SERVICE stands for any."""
+    found: object = VALUES
+    for key in path.replace("SERVICE", "inference").split("."):
+        found = found[key] if key in found else VALUES["defaults"][key]
+    return found
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_of_luthier_parses(command):
+    words = [re.sub(r"^[A-Z]$", "1", word) for word in shlex.split(command)]
+
+    assert parser().parse_args(words)
+
+
+@pytest.mark.parametrize("command", MENTIONED)
+def test_a_command_that_is_mentioned_has_these_options(command, capsys):
+    name, *rest = command.split()
+    with pytest.raises(SystemExit):
+        parser().parse_args([name, "--help"])
+
+    described = capsys.readouterr().out
+    assert all(option in described for option in rest if option.startswith("--"))
+
+
+def test_workloads_are_the_chart_s():
+    named = set(re.findall(r"(?:deployment/|scaledobject )luthier-([a-z-]+)", PAGE))
+
+    assert {"rendering", "curation", "monitor"} <= named <= set(VALUES["services"])
+
+
+def test_components_are_the_chart_s():
+    single = set(re.findall(r"component=([a-z-]+)", PAGE))
+    several = {name for names in re.findall(r"component in \(([^)]*)\)", PAGE) for name in names.split(",")}
+
+    assert single | several <= set(VALUES["services"]) | JOBS
+
+
+@pytest.mark.parametrize(
+    "path", sorted(set(re.findall(r"`((?:services|prometheus|dashboards|auth|autoscaling)(?:\.\w+)+)`", PAGE)))
+)
+def test_a_value_is_one_of_the_chart(path):
+    if path.startswith("autoscaling."):
+        path = f"services.rendering.{path}"
+
+    assert value(path) is not None
+
+
+def test_secrets_are_those_of_the_production_values():
+    production = (ROOT / "charts/luthier/values-production.yaml").read_text()
+    named = set(re.findall(r"secret(?: generic)? (luthier-[a-z0-9-]+)", PAGE))
+
+    assert len(named) >= 4
+    assert all(name in production for name in named)
