@@ -1,0 +1,266 @@
+"""gc, takedown and lineage over a store as the services leave it, in a folder and in MinIO."""
+
+import hashlib
+import json
+
+import pytest
+
+from luthier.analysis.v1.analysis_pb2 import CutClipsResponse
+from luthier.curation.v1 import curation_pb2 as curation
+from luthier.evaluation.v1.evaluation_pb2 import RowResult
+from luthier.inference.v1.inference_pb2 import GenerateResponse
+from luthier.rendering.v1.rendering_pb2 import RenderSongResponse
+from luthier_kit.artifacts import Action, Artifacts
+from luthier_kit.artifacts.testing import minio_server, open_store_at
+from luthier_kit.errors import NotFound
+from luthier_kit.models import ModelVersion, register
+from luthier_kit.testing import temp_store
+from luthier_pipeline.arguments import parser
+from luthier_pipeline.commands.context import Context
+from luthier_pipeline.commands.custody import gc, lineage, takedown
+from luthier_pipeline.custody.ancestry import trace
+from luthier_pipeline.custody.ledger import Ledger
+from luthier_pipeline.custody.sweep import Rule, sweep
+from luthier_pipeline.custody.takedown import reach
+from luthier_pipeline.resources import plain
+
+EVERYTHING_IS_OLD = Rule(grace_s=-60, generated_s=-60)
+ALL_IS_YOUNG = Rule(grace_s=3600, generated_s=3600)
+
+
+@pytest.fixture(scope="module")
+def minio(tmp_path_factory):
+    with minio_server(tmp_path_factory.mktemp("minio")) as endpoint:
+        yield endpoint
+
+
+@pytest.fixture(params=["folder", "minio"])
+def store(request, tmp_path) -> Artifacts:
+    where = tmp_path if request.param == "folder" else request.getfixturevalue("minio")
+    store = open_store_at(where, f"b{abs(hash(request.node.nodeid)):x}"[:30])
+    store.objects.ensure_bucket(create=True)
+    return store
+
+
+@pytest.fixture
+def folder_store(tmp_path):
+    with temp_store(tmp_path / "store") as store:
+        yield store
+
+
+class Way:
+    """Two songs rendered, cut, frozen into a data set, a base and a tuned model, audio generated and evaluated."""
+
+    def __init__(self, store: Artifacts) -> None:
+        self.store = store
+        self.midi = [self.blob("midi", f"song {n}", "mid") for n in range(2)]
+        files = [{"path": f"Artist/Song {n}.mid", "sha256": ref.sha256} for n, ref in enumerate(self.midi)]
+        corpus = self.blob("manifests", json.dumps({"licence": "CC0-1.0", "files": files}), "json")
+        store.append("corpora/way", {"manifest": plain(corpus)})
+        self.mixes = [self.render(ref) for ref in self.midi]
+        self.clips = [self.cut(ref) for ref in self.mixes]
+        self.dataset = self.freeze()
+        self.base = self.model("base", {})
+        self.tuned = self.model("tuned", {"base": "base@1", "base_digest": self.base.digest}, dataset=self.dataset)
+        self.audio = self.generate("A rock song")
+        self.judged = self.generate("A row of the suite")
+        row = Action("evaluation-row", [self.tuned.digest, hashlib.sha256(b"row").hexdigest()])
+        store.run(row, RowResult, lambda: RowResult(audio=self.judged))
+
+    def blob(self, kind, text, ext="flac"):
+        return self.store.put_bytes(kind, text.encode(), ext)
+
+    def render(self, midi):
+        mix = self.blob("mixes", f"mix of {midi.key}")
+        action = Action("render", [midi.sha256], tools={"soundfont": "5f" * 32})
+        self.store.run(action, RenderSongResponse, lambda: RenderSongResponse(mix=mix))
+        return mix
+
+    def cut(self, mix):
+        clip = self.blob("clips", f"clip of {mix.key}")
+        response = CutClipsResponse()
+        response.clips.add(audio=clip)
+        timeline = hashlib.sha256(b"a timeline").hexdigest()
+        self.store.run(Action("cut", [mix.sha256, timeline]), CutClipsResponse, lambda: response)
+        return clip
+
+    def freeze(self):
+        rows = [
+            {
+                "clip_id": f"clip-{n}",
+                "audio": plain(clip),
+                "prompts": [f"prompt {n}"],
+                "source": {"midi_sha256": midi.sha256},
+                "lineage": {"inputs": [midi.sha256, "actions/prompt/x.json"]},
+                "licences": ["CC0-1.0"],
+            }
+            for n, (clip, midi) in enumerate(zip(self.clips, self.midi, strict=True))
+        ]
+        manifest = self.blob("manifests", json.dumps({"format": "luthier.dataset.v1", "rows": rows}), "json")
+        self.store.append("datasets/way", {"manifest": plain(manifest), "splits": [{"metadata": {}}]})
+        return manifest
+
+    def model(self, name, notes, dataset=None):
+        version = ModelVersion(
+            name=name,
+            checkpoint=self.blob("checkpoints", f"weights of {name}", "safetensors"),
+            configuration=self.blob("configurations", "{}", "json"),
+            dataset=dataset,
+            dataset_name="way@1" if dataset else "",
+            notes=notes,
+        )
+        return register(self.store, version)
+
+    def generate(self, prompt):
+        audio = self.blob("generated", prompt)
+        action = Action("generate", [self.tuned.digest], {"prompt": prompt}, seed=5)
+        self.store.run(action, GenerateResponse, lambda: GenerateResponse(audio=audio))
+        return audio
+
+
+def keys(store):
+    return {found.key for found in store.objects.stored("") if "/" in found.key}
+
+
+def test_gc_sweeps_what_nothing_reaches_and_keeps_the_rest(store):
+    way = Way(store)
+    crashed = way.blob("mixes", "a worker died before its record")
+    in_curation = way.blob("clips", "only curation knows it")
+    before = keys(store)
+    assert sweep(store, ALL_IS_YOUNG, [in_curation.sha256]).blobs == 0
+    told = sweep(store, EVERYTHING_IS_OLD, [in_curation.sha256], dry_run=True)
+    assert keys(store) == before
+    swept = sweep(store, EVERYTHING_IS_OLD, [in_curation.sha256])
+    assert before - keys(store) == {crashed.key, way.audio.key}
+    assert swept.went == told.went
+    assert swept.went["unreferenced"] == {"mixes": [1, crashed.size_bytes]}
+    assert swept.went["expired"] == {"generated": [1, way.audio.size_bytes]}  # way.judged is held by its evaluation
+    assert (swept.blobs, swept.size_bytes) == (2, crashed.size_bytes + way.audio.size_bytes)
+    assert sweep(store, EVERYTHING_IS_OLD, [in_curation.sha256]).blobs == 0
+
+
+def test_expired_audio_is_made_again_when_it_is_asked_for_again(folder_store):
+    way = Way(folder_store)
+    sweep(folder_store, EVERYTHING_IS_OLD)
+    assert not folder_store.exists(way.audio)
+    way.generate("A rock song")
+    assert folder_store.exists(way.audio)
+
+
+def test_gc_keeps_what_is_written_again_or_recorded_while_it_looks(folder_store, monkeypatch):
+    late = folder_store.put_bytes("mixes", b"late", "flac")
+    documents = folder_store.objects.keys
+    looks = []
+
+    def keys_then_a_record(prefix):
+        found = list(documents(prefix))
+        if prefix == "" and not looks:
+            looks.append(1)
+            folder_store.append("models/late", {"checkpoint": late.sha256})
+        return iter(found)
+
+    monkeypatch.setattr(folder_store.objects, "keys", keys_then_a_record)
+    sweep(folder_store, EVERYTHING_IS_OLD)
+    assert folder_store.exists(late)
+
+
+def test_a_takedown_reaches_what_was_made_of_the_song_and_names_what_learned_from_it(store):
+    way = Way(store)
+    found = reach(Ledger(store), way.midi[0].sha256)
+    assert set(found.derived.values()) == {way.midi[0].key, way.mixes[0].key, way.clips[0].key}
+    assert (found.datasets, found.models) == (["way@1"], ["tuned@1"])
+    assert set(found.generated) == {way.audio.key, way.judged.key}
+
+
+def test_lineage_walks_back_from_audio_to_midi_soundfont_prompts_data_set_and_models(store):
+    way = Way(store)
+    document = trace(Ledger(store), way.audio.sha256).document()
+    assert {(song["sha256"], song["path"]) for song in document["midi"]} == {
+        (ref.sha256, f"Artist/Song {n}.mid") for n, ref in enumerate(way.midi)
+    }
+    assert document["tools"] == {"soundfont": "5f" * 32}
+    assert set(document["prompts"]) == {"A rock song", "prompt 0", "prompt 1"}
+    assert document["datasets"] == ["way@1"]
+    assert set(document["models"]) == {"tuned@1", "base@1"}
+    assert document["licences"] == ["CC0-1.0"]
+
+
+class Curation:
+    """Lists two pages of clips and keeps the reviews."""
+
+    def __init__(self, way: Way) -> None:
+        self.way, self.reviews = way, []
+
+    def call(self, method, request, **_):
+        if method == "ReviewClips":
+            kept = curation.ReviewClipsRequest()
+            kept.CopyFrom(request)
+            self.reviews.append(kept)
+            return curation.ReviewClipsResponse()
+        page = int(request.page_token or 0)
+        answer = curation.ListClipsResponse(next_page_token="" if page else "1")
+        answer.clips.add(clip_id=f"clip-{page}", audio=self.way.clips[page])
+        return answer
+
+
+class Place(dict):
+    """Services by name, and a store."""
+
+    def __init__(self, store, service):
+        super().__init__(curation=service)
+        self.store = store
+
+
+def asked(line, store, service):
+    return Context(parser().parse_args(line), Place(store, service))
+
+
+def test_the_command_takes_down_and_readers_say_why(folder_store, tmp_path, capsys):
+    way = Way(folder_store)
+    service = Curation(way)
+    line = ["takedown", "Artist/Song 1.mid", "--reason", "the composer asked", "--as", "ann", "--json"]
+    takedown(asked([*line, "--dry-run"], folder_store, service))
+    assert folder_store.read(way.clips[1])
+    takedown(asked(line, folder_store, service))
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["clips"] == ["clip-1"]
+    with temp_store(tmp_path / "store") as elsewhere:
+        for gone in (way.midi[1], way.mixes[1], way.clips[1]):
+            with pytest.raises(NotFound, match="taken down") as refused:
+                elsewhere.read(gone)
+            assert refused.value.reason == "ARTIFACT_TAKEN_DOWN"
+        with pytest.raises(NotFound, match="taken down"):  # nor is it rendered anew
+            elsewhere.run(Action("render", [way.midi[1].sha256]), RenderSongResponse, RenderSongResponse)
+        assert elsewhere.read(way.clips[0])
+    [review] = service.reviews
+    assert ([clip.clip_id for clip in review.clips], review.verdict) == (["clip-1"], curation.VERDICT_REJECTED)
+    gc(asked(["gc", "--json"], folder_store, service))
+    assert json.loads(capsys.readouterr().out)["went"]["taken down"] == {
+        kind: [1, ref.size_bytes]
+        for kind, ref in (("midi", way.midi[1]), ("mixes", way.mixes[1]), ("clips", way.clips[1]))
+    }
+
+
+@pytest.mark.parametrize("name", ["key", "digest", "sha256:digest", "file"])
+def test_a_file_is_known_by_its_key_its_digest_or_its_bytes(folder_store, tmp_path, capsys, name):
+    way = Way(folder_store)
+    copy = tmp_path / "copy.flac"
+    copy.write_bytes(folder_store.read(way.audio))
+    digest = way.audio.sha256
+    names = {"key": way.audio.key, "digest": digest, "sha256:digest": f"sha256:{digest}", "file": str(copy)}
+    lineage(asked(["lineage", names[name], "--json"], folder_store, None))
+    assert json.loads(capsys.readouterr().out)["sha256"] == digest
+
+
+def test_the_tree_is_for_people(folder_store, capsys):
+    way = Way(folder_store)
+    lineage(asked(["lineage", "tuned@1"], folder_store, None))
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.strip().startswith("model  tuned@1") for line in lines)
+    assert any(line.strip() == f"{way.midi[0].key}  Artist/Song 0.mid  CC0-1.0" for line in lines)
+    assert any(f"{way.clips[0].key}" in line and '"prompt 0"' in line for line in lines)
+
+
+@pytest.mark.parametrize("name", ["nobody@1", "0" * 64, __file__])
+def test_what_the_store_does_not_know_is_said(folder_store, name):
+    with pytest.raises(NotFound):
+        lineage(asked(["lineage", name], folder_store, None))
