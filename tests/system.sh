@@ -1,6 +1,19 @@
 #!/usr/bin/env bash
 # System packages that tests need: brought by apt when root, else named.
 set -u
+tools=$(cd "$(dirname "$0")/.." && pwd)/.tools/bin
+prometheus() {  # unpacked and not installed: Debian's package would start a server of its own
+  local folder
+  folder=$(mktemp -d) && cd "$folder" || return 1
+  { [ "$(id -u)" -ne 0 ] || apt-get update -qq; } && apt-get download -qq prometheus && dpkg-deb -x prometheus_*.deb . \
+    && mkdir -p "$tools" && cp usr/bin/prometheus usr/bin/promtool "$tools"
+  rm -rf "$folder"
+  [ -x "$tools/promtool" ]
+}
+if ! command -v promtool >/dev/null && [ ! -x "$tools/promtool" ] && command -v apt-get >/dev/null; then
+  echo "bringing promtool"
+  (prometheus >/dev/null 2>&1) || echo "missing: promtool; the tests of alerts and dashboards are skipped (it comes with Prometheus)"
+fi
 missing=()
 command -v chromium >/dev/null || missing+=(chromium)
 ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null || missing+=(postgresql)

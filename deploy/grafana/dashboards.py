@@ -82,7 +82,9 @@ PLATFORM = Dashboard(
             Query(f"sum by (service) ({rate(f'luthier_work_refused_total{{{HERE}}}')})", "{{service}}"),
         ), "Callers come back after the hint that they got."),
         Panel("Refused: a caller's limit", "reqps", (
-            Query(f"sum by (service) ({rate(f'luthier_calls_refused_by_caller_limit_total{{{HERE}}}')})", "{{service}}"),
+            Query(
+                f"sum by (service) ({rate(f'luthier_calls_refused_by_caller_limit_total{{{HERE}}}')})", "{{service}}"
+            ),
         ), "auth.callerInFlight; the log lines of the calls name the caller."),
         Panel("Latency, 95th percentile", "s", (
             Query(quantile(0.95, f"{CALLS}_bucket{{{HERE}}}", "rpc_service", "rpc_method"), "{{rpc_method}}"),
