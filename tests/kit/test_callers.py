@@ -154,6 +154,14 @@ def test_a_caller_beyond_its_bound_is_refused_at_once_while_another_passes(calle
     assert telemetry.REFUSED_BY_CALLER_LIMIT.labels(NAME)._value.get() >= 1
 
 
+def test_a_client_is_told_of_no_more_room_than_its_caller_has():
+    with serving(Listener(work_s=0.01), slots=8, caller_in_flight=4) as server, calling(server) as client:
+        ask(client)
+        with ThreadPoolExecutor(12) as pool:
+            calls = [pool.submit(client.call, "CutClips", pb.CutClipsRequest()) for _ in range(40)]
+        assert all(call.result() is not None for call in calls)
+
+
 def test_without_names_the_bound_goes_by_the_host():
     listener = Listener()
     with (
@@ -173,11 +181,11 @@ def test_without_names_the_bound_goes_by_the_host():
 def test_the_log_names_the_caller_and_the_refused_one_s_reason_and_host_but_no_token(callers, capsys):
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
-    telemetry.configure_logging("DEBUG")
+    telemetry.configure_logging("INFO")
     try:
-        with serving(Listener(), callers=str(callers)) as server:
+        with serving(Listener(work_s=0), callers=str(callers)) as server:
             with calling(server, LUTHIER_TOKEN=ALICE) as client:
-                ask(client)
+                client.call("CutClips", pb.CutClipsRequest())
             with calling(server, LUTHIER_TOKEN=STALE) as client:
                 reason(client)
     finally:

@@ -14,10 +14,11 @@ from luthier_kit.callers import CallerLimit, Callers, Metadata, host
 from luthier_kit.errors import LuthierError, Unavailable
 
 log = logging.getLogger(__name__)
-SLOTS_KEY = "luthier-slots"  # trailing metadata: what this server can take at once
+SLOTS_KEY = "luthier-slots"  # trailing metadata: what this server can take at once from this caller
 
 
 REFLECTION = "grpc.reflection."
+STRANGERS = {"UNAUTHENTICATED", "PERMISSION_DENIED"}  # calls that an operator wants to see, however quick
 
 
 class CallGuard(grpc.ServerInterceptor):
@@ -34,6 +35,8 @@ class CallGuard(grpc.ServerInterceptor):
         self.watch = watch
         self.callers = callers
         self.limit = CallerLimit(name, caller_in_flight)
+        bound = caller_in_flight // 2 or 1  # a client sends two calls for each slot that it is told of
+        self.slots = str(min(admission.slots, bound) if caller_in_flight else admission.slots)
         self.ready = False
 
     def intercept_service(
@@ -87,7 +90,7 @@ class CallGuard(grpc.ServerInterceptor):
         identity = dict(metadata).get(telemetry.REQUEST_ID_KEY) or telemetry.new_request_id()
         telemetry.request_id.set(str(identity)[:128])
         started, code, refused = time.perf_counter(), "OK", {}
-        context.set_trailing_metadata(((SLOTS_KEY, str(self.admission.slots)),))
+        context.set_trailing_metadata(((SLOTS_KEY, self.slots),))
         try:
             caller = self.callers.name(metadata, context)
             telemetry.caller.set(caller)
@@ -105,7 +108,7 @@ class CallGuard(grpc.ServerInterceptor):
             else:
                 log.exception("%s failed", method)
             status = statuses.to_grpc(error, self.domain)
-            trailing = (*status.trailing_metadata, (SLOTS_KEY, str(self.admission.slots)))
+            trailing = (*status.trailing_metadata, (SLOTS_KEY, self.slots))
             context.abort_with_status(status._replace(trailing_metadata=trailing))
         finally:
             self._account(method, code, time.perf_counter() - started, refused)
@@ -115,4 +118,5 @@ class CallGuard(grpc.ServerInterceptor):
     def _account(self, method: str, code: str, seconds: float, refused: dict[str, str]) -> None:
         telemetry.CALL_SECONDS.labels(self.name, method, code).observe(seconds)
         fields = {"method": method, "code": code, "seconds": round(seconds, 3), **refused}
-        log.log(logging.DEBUG if method in self.light else logging.INFO, "call", extra={"fields": fields})
+        quiet = method in self.light and code not in STRANGERS
+        log.log(logging.DEBUG if quiet else logging.INFO, "call", extra={"fields": fields})

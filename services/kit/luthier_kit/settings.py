@@ -116,7 +116,7 @@ class ServiceSettings(StoreSettings):
         "LUTHIER_CALLERS_ALLOWED", default=(), help="callers that may call, comma-separated; empty = all known"
     )
     caller_in_flight: int = setting(
-        "LUTHIER_CALLER_IN_FLIGHT", default=0, low=0, high=512, help="calls of work one caller may have here; 0 = any"
+        "LUTHIER_CALLER_IN_FLIGHT", default=0, low=0, high=100_000, help="calls of work one caller may have; 0 = any"
     )
     connection_age_s: float = setting(
         "LUTHIER_CONNECTION_AGE_S", default=600.0, low=1, high=86400, help="connections older than this are renewed"
