@@ -40,15 +40,21 @@ def follow(cluster: Cluster, ingest: str, run: str, patience_s: float) -> Any:
         if shards is None:
             raise NotFound(f"Job {run} was deleted", reason="JOB_GONE")
         progress.total, progress.done = shards.spec.completions, shards.status.succeeded or 0
-        note = f"ingest {state_of(first).lower() if first else 'over'}, shards {state_of(shards).lower()}"
+        note = f"ingest {_told(first) if first else 'over'}, shards {_told(shards)}"
         if state_of(shards) == COMPLETE:
             progress.finish(note)
             return shards
         for job in (first, shards):
             if job and state_of(job) == FAILED:
                 raise FailedPrecondition(f"Job {job.metadata.name} failed: {_why(job)}", reason="JOB_FAILED")
-        progress.show(f"{note}, {shards.status.active or 0} active, {shards.status.failed or 0} failed Pods")
+        progress.show(note)
         time.sleep(LOOK_EVERY_S)
+
+
+def _told(job: Any) -> str:
+    """Failed Pods are told at once: a Job tries for half an hour before it fails."""
+    failed = f" ({job.status.failed} Pods failed)" if job.status.failed else ""
+    return f"{state_of(job).lower()}{failed}"
 
 
 def _why(job: Any) -> str:
