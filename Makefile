@@ -16,11 +16,15 @@ TOOLS := $(CURDIR)/.tools
 UV := $(or $(shell command -v uv),$(TOOLS)/bin/uv)
 MINIO_VERSION := v0.0.0-20260212201848-7aac2a2c5b7c
 UV_VERSION := 0.13.9
+HELM_VERSION := v4.3.1
+KUBECONFORM_VERSION := v0.8.0
 MINIO := $(or $(LUTHIER_MINIO),$(shell command -v minio),$(TOOLS)/bin/minio)
+HELM := $(or $(LUTHIER_HELM),$(shell command -v helm),$(TOOLS)/bin/helm)
+KUBECONFORM := $(or $(LUTHIER_KUBECONFORM),$(shell command -v kubeconform),$(TOOLS)/bin/kubeconform)
 PYTEST := .venv/bin/python -m pytest --rootdir tests -c tests/pyproject.toml
 LOCAL := deploy/local/.venv/bin/python -m luthier_local
 
-.PHONY: help demo test test-slow lint proto-check format up down ps install clean bench system minio images
+.PHONY: help demo test test-slow lint proto-check format up down ps install clean bench system minio images chart-check chart-tools
 
 help:  ## Show what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -38,7 +42,7 @@ down:  ## Stop them gracefully; their state stays in .luthier/
 ps:  ## Show each service
 	@$(LOCAL) ps
 
-test: install system minio  ## All tests but the slow ones
+test: install system minio chart-tools  ## All tests but the slow ones
 	@tests/all.sh $(SUITES)
 
 test-slow: install system minio  ## The tests that take minutes: one step of the full-size model, the demo twice on MinIO, kills
@@ -52,6 +56,9 @@ lint: install proto-check  ## ruff, mypy, locks, contracts
 
 proto-check: tests/.venv/.synced  ## Contracts: buf lint, and breaking changes against the last release
 	@tests/protos.sh
+
+chart-check: tests/.venv/.synced chart-tools  ## The chart: lint, schemas, Pod Security, policies, placement, both profiles and each switch
+	@tests/.venv/bin/python -m pytest --rootdir tests -c tests/pyproject.toml -q tests/chart
 
 format:  ## Format all code
 	tests/.venv/bin/ruff format .
@@ -84,6 +91,15 @@ $(TOOLS)/bin/minio:
 
 images:  ## Build every image with docker or buildah (REGISTRY, TAG, IMAGES, IMAGE_BUILD_ARGS; PUSH=1: push them)
 	@python3 deploy/images/build.py --registry $(REGISTRY) --tag $(TAG) $(if $(PUSH),--push) $(IMAGES)
+
+chart-tools: $(HELM) $(KUBECONFORM)
+
+$(TOOLS)/bin/helm: PACKAGE := helm.sh/helm/v4/cmd/helm@$(HELM_VERSION)
+$(TOOLS)/bin/kubeconform: PACKAGE := github.com/yannh/kubeconform/cmd/kubeconform@$(KUBECONFORM_VERSION)
+$(TOOLS)/bin/helm $(TOOLS)/bin/kubeconform:
+	@if command -v go >/dev/null; then echo "building $(@F) (helm: three minutes, once)"; \
+	  mkdir -p $(TOOLS)/bin && GOBIN=$(TOOLS)/bin go install $(PACKAGE); \
+	else echo "$(@F) cannot be brought without Go: its tests are skipped (set LUTHIER_$(shell echo $(@F) | tr a-z A-Z) to the program)"; fi
 
 system:
 	@tests/system.sh

@@ -1,0 +1,32 @@
+"""Helm, and manifests rendered once."""
+
+import pytest
+
+from luthier_kit.testing import require_tool
+from tests.chart.rendering import Helm, Manifest
+from tests.chart.variants import VARIANTS
+
+
+@pytest.fixture(scope="session")
+def helm() -> Helm:
+    """Helm from LUTHIER_HELM, .tools/bin or PATH."""
+    return Helm(require_tool("helm"))
+
+
+@pytest.fixture(scope="session", params=VARIANTS)
+def variant(request: pytest.FixtureRequest, helm: Helm) -> list[Manifest]:
+    """The manifests of each profile and of each switch."""
+    profile, values = VARIANTS[request.param]
+    return helm.render(profile, values)
+
+
+@pytest.fixture(scope="session")
+def trying(helm: Helm) -> list[Manifest]:
+    """The manifests of values-try.yaml."""
+    return helm.render("try")
+
+
+@pytest.fixture(scope="session")
+def production(helm: Helm) -> list[Manifest]:
+    """The manifests of values-production.yaml."""
+    return helm.render("production")

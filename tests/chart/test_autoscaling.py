@@ -1,0 +1,72 @@
+"""KEDA scales on work that waits or is at work; an absent series is never read as no work where work may wait."""
+
+from typing import Any
+
+from tests.chart.rendering import Helm, Manifest, named
+from tests.chart.variants import PROMETHEUS, SCALED, SWITCHES
+
+RENDERING = "luthier.rendering.v1.RenderingService"
+
+
+def triggers(manifests: list[Manifest], name: str) -> dict[str, dict[str, Any]]:
+    return {t["name"]: t["metadata"] for t in named(manifests, "ScaledObject")[name]["spec"]["triggers"]}
+
+
+def scaled(helm: Helm, service: str, **more: Any) -> list[Manifest]:
+    scaling = {"autoscaling": {"enabled": True, **more}}
+    return helm.render("try", {"services": {service: scaling}, "prometheus": PROMETHEUS})
+
+
+def test_nothing_is_scaled_unless_asked_for(trying: list[Manifest]) -> None:
+    assert not named(trying, "ScaledObject")
+
+
+def test_who_is_scaled_has_no_number_of_replicas(variant: list[Manifest]) -> None:
+    for name, deployment in named(variant, "Deployment").items():
+        assert ("replicas" in deployment["spec"]) == (name not in named(variant, "ScaledObject")), name
+
+
+def test_nothing_scales_on_cpu(variant: list[Manifest]) -> None:
+    assert not named(variant, "HorizontalPodAutoscaler")
+    for scaled_object in named(variant, "ScaledObject").values():
+        assert {trigger["type"] for trigger in scaled_object["spec"]["triggers"]} == {"prometheus"}
+
+
+def test_rendering_wakes_from_zero_on_what_the_pipeline_says_is_waiting(helm: Helm) -> None:
+    manifests = scaled(helm, "rendering")
+    assert named(manifests, "ScaledObject")["rendering"]["spec"]["minReplicaCount"] == 0
+    waiting = triggers(manifests, "rendering")["waiting"]
+    assert waiting["query"] == 'luthier_pipeline_work_waiting{stage="rendering",namespace="music"}'
+    assert waiting["ignoreNullValues"] == "false"
+
+
+def test_rendering_stays_while_its_workers_are_at_work(helm: Helm) -> None:
+    at_work = triggers(scaled(helm, "rendering"), "rendering")["at-work"]
+    for series in ("luthier_work_in_flight", "luthier_work_waiting"):
+        assert f'sum({series}{{service="{RENDERING}",namespace="music"}})' in at_work["query"]
+    assert at_work["ignoreNullValues"] == "true", "at zero workers nobody tells"
+
+
+def test_inference_keeps_one(helm: Helm) -> None:
+    manifests = scaled(helm, "inference")
+    assert named(manifests, "ScaledObject")["inference"]["spec"]["minReplicaCount"] == 1
+    assert triggers(manifests, "inference")["at-work"]["ignoreNullValues"] == "false"
+
+
+def test_the_language_model_scales_on_requests_that_wait(helm: Helm) -> None:
+    manifests = helm.render("try", SWITCHES["scaled-vllm"])
+    assert triggers(manifests, "vllm")["waiting"]["query"] == 'sum(vllm:num_requests_waiting{namespace="music"})'
+
+
+def test_bounds_and_pace_are_values(helm: Helm) -> None:
+    pace = {"maxReplicas": 3, "pollingSeconds": 5, "cooldownSeconds": 20, "scaleDownSeconds": 15}
+    spec = named(scaled(helm, "rendering", **pace), "ScaledObject")["rendering"]["spec"]
+    assert (spec["maxReplicaCount"], spec["pollingInterval"], spec["cooldownPeriod"]) == (3, 5, 20)
+    behaviour = spec["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]
+    assert behaviour["scaleDown"]["stabilizationWindowSeconds"] == 15
+
+
+def test_without_matchers_the_queries_are_still_promql(helm: Helm) -> None:
+    values = {"services": {"rendering": SCALED}, "prometheus": {"address": "http://p:9090"}}
+    waiting = triggers(helm.render("try", values), "rendering")["waiting"]["query"]
+    assert waiting == 'luthier_pipeline_work_waiting{stage="rendering",}', "PromQL allows a comma at the end"

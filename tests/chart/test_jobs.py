@@ -1,0 +1,74 @@
+"""The Jobs that others make from the chart's templates."""
+
+import pytest
+
+from tests.chart.rendering import Helm, Manifest, env, jobs
+
+ADDRESSES = {
+    f"LUTHIER_{name}_ADDRESS"
+    for name in ("RENDERING", "ANALYSIS", "ENRICHMENT", "PROMPTING", "CURATION", "TRAINING", "INFERENCE", "EVALUATION")
+}
+
+
+@pytest.fixture(scope="module")
+def queued(helm: Helm) -> dict[str, Manifest]:
+    return jobs(helm.render("try", {"pipeline": {"queue": "cpu"}, "training": {"queue": "gpu", "nodePool": "gpu"}}))
+
+
+def test_there_are_three_complete_jobs(variant: list[Manifest]) -> None:
+    found = jobs(variant)
+    assert set(found) == {"ingest.yaml", "shards.yaml", "training-run.yaml"}
+    assert {job["kind"] for job in found.values()} == {"Job"}
+
+
+def test_a_dead_nodes_pods_are_replaced_soon(variant: list[Manifest]) -> None:
+    for key, job in jobs(variant).items():
+        assert "podFailurePolicy" not in job["spec"], key
+        spec = job["spec"]["template"]["spec"]
+        seconds = {t["key"]: t["tolerationSeconds"] for t in spec["tolerations"] if "tolerationSeconds" in t}
+        assert seconds == {"node.kubernetes.io/unreachable": 30, "node.kubernetes.io/not-ready": 30}, key
+
+
+def test_jobs_end_and_are_swept(variant: list[Manifest]) -> None:
+    for key, job in jobs(variant).items():
+        assert job["spec"]["ttlSecondsAfterFinished"] > 0, key
+        assert job["spec"]["template"]["spec"]["restartPolicy"] == "Never", key
+
+
+def test_shards_are_indexed(trying: list[Manifest]) -> None:
+    spec = jobs(trying)["shards.yaml"]["spec"]
+    assert spec["completionMode"] == "Indexed"
+    assert spec["backoffLimitPerIndex"] >= 3, "one shard's bad luck is not another's"
+
+
+def test_the_pipeline_is_told_every_address_and_the_store(trying: list[Manifest]) -> None:
+    container = jobs(trying)["shards.yaml"]["spec"]["template"]["spec"]["containers"][0]
+    told = env(container)
+    assert told.keys() >= ADDRESSES
+    assert told["LUTHIER_RENDERING_ADDRESS"] == "lt-rendering.music.svc.cluster.local:7100"
+    assert told["LUTHIER_S3_ENDPOINT"] == "lt-minio.music.svc.cluster.local:9000"
+    assert told["LUTHIER_S3_ACCESS_KEY_FILE"] == "/etc/luthier/s3/access-key"
+
+
+def test_kueue_admits_what_has_a_queue(queued: dict[str, Manifest], trying: list[Manifest]) -> None:
+    queues = {key: job["metadata"]["labels"].get("kueue.x-k8s.io/queue-name") for key, job in queued.items()}
+    assert queues == {"ingest.yaml": "cpu", "shards.yaml": "cpu", "training-run.yaml": "gpu"}
+    assert all(job["spec"]["suspend"] for job in queued.values())
+    assert not any("suspend" in job["spec"] for job in jobs(trying).values())
+
+
+def test_training_runs_on_its_pool(queued: dict[str, Manifest]) -> None:
+    spec = queued["training-run.yaml"]["spec"]["template"]["spec"]
+    assert spec["nodeSelector"] == {"pool": "gpu"}
+    assert spec["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "1"
+    assert spec["containers"][0]["command"] == ["python"]
+    assert {"name": "shm", "mountPath": "/dev/shm"} in spec["containers"][0]["volumeMounts"]
+
+
+def test_the_launcher_reads_its_template(trying: list[Manifest]) -> None:
+    deployment = next(m for m in trying if m["kind"] == "Deployment" and m["metadata"]["name"] == "lt-training")
+    spec = deployment["spec"]["template"]["spec"]
+    told = env(spec["containers"][0])
+    assert told["LUTHIER_TRAINING_LAUNCHER"] == "kubernetes"
+    assert told["LUTHIER_JOB_TEMPLATE"] == "/etc/luthier/jobs/training-run.yaml"
+    assert {"name": "jobs", "configMap": {"name": "lt-jobs"}} in spec["volumes"]

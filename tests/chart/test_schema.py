@@ -1,0 +1,77 @@
+"""Values that are misspelt, of a wrong type or cannot work are refused, and the answer says where."""
+
+from typing import Any
+
+import pytest
+
+from tests.chart.rendering import Helm, HelmError
+
+WRONG = [
+    ("/services/rendering", "'replica'", {"services": {"rendering": {"replica": 2}}}),
+    ("/image", "'repository'", {"image": {"repository": "x"}}),
+    ("''", "'servces'", {"servces": {}}),
+    ("/store/s3", "'accessKey'", {"store": {"s3": {"accessKey": "x"}}}),
+    ("/llm/vllm/model", "'folder'", {"llm": {"vllm": {"model": {"folder": "x"}}}}),
+    ("/services/inference/autoscaling", "'max'", {"services": {"inference": {"autoscaling": {"max": 2}}}}),
+    ("/services/rendering/replicas", "integer", {"services": {"rendering": {"replicas": "two"}}}),
+    ("/services/rendering/env/LUTHIER_SLOTS", "want", {"services": {"rendering": {"env": {"LUTHIER_SLOTS": [2]}}}}),
+    ("/services/rendering/needs/0", "one of", {"services": {"rendering": {"needs": ["disk"]}}}),
+    ("/defaults/drainSeconds", "600", {"defaults": {"drainSeconds": 601}}),
+    ("/defaults/scratch", "pattern", {"defaults": {"scratch": "4GB"}}),
+    ("/nodePools/gpu/gpus", "integer", {"nodePools": {"gpu": {"gpus": "one"}}}),
+    ("/nodePools/bare", "selector", {"nodePools": {"bare": {"gpus": 1}}}),
+    ("/store/s3/endpoint", "pattern", {"store": {"s3": {"endpoint": "https://s3.example.org"}}}),
+    ("/tls/clientAuth", "one of", {"tls": {"clientAuth": "always"}}),
+    ("/tls/secret", "minLength", {"tls": {"clientAuth": "mutual"}}),
+    ("/auth/callerInFlight", "integer", {"auth": {"callerInFlight": "four"}}),
+    ("/tryout/minio/enabled", "boolean", {"tryout": {"minio": {"enabled": "yes"}}}),
+    ("/networkPolicy/dns/0", "'namespace'", {"networkPolicy": {"dns": [{"namespace": "kube-system"}]}}),
+    ("/pipeline", "'queueName'", {"pipeline": {"queueName": "cpu"}}),
+]
+
+IMPOSSIBLE: list[tuple[str, str, dict[str, Any]]] = [
+    ("try", 'nodePool "a100" is not one of nodePools: default, gpu', {"services": {"inference": {"nodePool": "a100"}}}),
+    ("try", 'nodePool "a100" is not one of nodePools: default, gpu', {"training": {"nodePool": "a100"}}),
+    ("", "store.s3.existingSecret is missing", {}),
+    ("", "store.s3.endpoint is missing", {"store": {"s3": {"existingSecret": "s3"}}}),
+    ("try", "services.curation.replicas must be 1 with the embedded database",
+     {"services": {"curation": {"replicas": 2}}, "database": {"existingSecret": ""},
+      "tryout": {"postgresql": {"enabled": False}}}),
+    ("try", "tryout.postgresql needs database.existingSecret", {"database": {"existingSecret": ""}}),
+    ("try", "prometheus.address is missing", {"services": {"rendering": {"autoscaling": {"enabled": True}}}}),
+    ("try", "exclude each other", {"llm": {"vllm": {"enabled": True}, "external": {"url": "http://a/v1"}}}),
+    ("try", "llm.external.model is missing", {"llm": {"external": {"url": "http://a/v1"}}}),
+    ("try", "llm.vllm.model.name is missing", {"llm": {"vllm": {"enabled": True}}}),
+    ("try", "llm.vllm.nodePool must be a pool with gpus",
+     {"llm": {"vllm": {"enabled": True, "nodePool": "default", "model": {"name": "a"}}}}),
+    ("try", "services.curation.ingress.host is missing", {"services": {"curation": {"ingress": {"enabled": True}}}}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("path", "what", "values"), WRONG, ids=lambda v: v if isinstance(v, str) else "")
+def test_wrong_values_are_refused_with_their_path(helm: Helm, path: str, what: str, values: dict[str, Any]) -> None:
+    with pytest.raises(HelmError) as refused:
+        helm.text("try", values)
+    line = next(line for line in str(refused.value).splitlines() if path in line)
+    assert what in line
+
+
+@pytest.mark.parametrize(("profile", "why", "values"), IMPOSSIBLE, ids=lambda v: v if isinstance(v, str) else "")
+def test_what_cannot_work_is_refused_with_the_reason(
+    helm: Helm, profile: str, why: str, values: dict[str, Any]
+) -> None:
+    with pytest.raises(HelmError) as refused:
+        helm.text(profile, values)
+    assert why in str(refused.value)
+
+
+def test_a_release_name_too_long_for_jobs_is_refused(helm: Helm) -> None:
+    with pytest.raises(HelmError) as refused:
+        helm.text("try", release="a" * 31)
+    assert "at most 30 characters" in str(refused.value)
+
+
+def test_another_profile_is_refused_like_that_too(helm: Helm) -> None:
+    with pytest.raises(HelmError) as refused:
+        helm.text("production", {"services": {"inference": {"allowedCaller": []}}})
+    assert "at '/services/inference': additional properties 'allowedCaller' not allowed" in str(refused.value)

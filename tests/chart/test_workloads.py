@@ -1,0 +1,174 @@
+"""What every workload is given: probes, time to stop, budgets, identity, its environment."""
+
+import re
+from functools import cache
+
+import pytest
+
+from tests.chart.rendering import CHART, Helm, Manifest, env, jobs, named, pods
+
+ROOT = CHART.parents[1]
+SERVERS = {"rendering", "analysis", "enrichment", "prompting", "curation", "training", "inference", "evaluation"}
+LIBRARY_NAMES = {"HOME", "DEVICE", "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_RESOURCE_ATTRIBUTES", "PROMPT", "USER"}
+
+
+def test_every_service_is_a_deployment_with_all_that_belongs_to_it(variant: list[Manifest]) -> None:
+    for kind in ("Deployment", "Service", "ServiceAccount", "PodDisruptionBudget"):
+        assert set(named(variant, kind)) >= SERVERS | {"monitor"}, kind
+
+
+def test_services_are_headless_and_lead_to_their_pods(variant: list[Manifest]) -> None:
+    found = {pod.component: pod for pod in pods(variant)}
+    for name, service in named(variant, "Service").items():
+        assert service["spec"].get("clusterIP") == (None if name == "vllm" else "None")
+        assert service["spec"]["selector"].items() <= found[name].labels.items()
+        for port in service["spec"]["ports"]:
+            assert found[name].ports[port["targetPort"]] == port["port"]
+
+
+def test_health_is_asked_on_its_own_port(variant: list[Manifest]) -> None:
+    for name, deployment in named(variant, "Deployment").items():
+        container = deployment["spec"]["template"]["spec"]["containers"][0]
+        for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+            if name in SERVERS:
+                assert container[probe]["grpc"] == {"port": 7110}
+            else:
+                assert container[probe]["httpGet"]["path"] in ("/healthz", "/health")
+        if name in SERVERS:
+            assert env(container)["LUTHIER_HEALTH_ADDRESS"] == "0.0.0.0:7110"
+
+
+def test_a_pod_is_given_longer_than_its_server_needs_to_stop(variant: list[Manifest]) -> None:
+    for name, deployment in named(variant, "Deployment").items():
+        spec = deployment["spec"]["template"]["spec"]
+        container = spec["containers"][0]
+        told = env(container)
+        hook = container.get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
+        needed = hook + float(told.get("LUTHIER_DRAIN_S", 0)) + float(told.get("LUTHIER_GRACE_S", 0))
+        assert spec["terminationGracePeriodSeconds"] > needed, name
+        assert (name in SERVERS) == ("LUTHIER_GRACE_S" in told)
+
+
+def test_the_longest_call_fits_into_the_grace(trying: list[Manifest]) -> None:
+    """Defaults of the services' own limits, from their settings and the pipeline's deadlines."""
+    longest = {
+        "rendering": default("rendering", "LUTHIER_RENDER_TIMEOUT_S"),
+        "inference": default("evaluation", "LUTHIER_GENERATE_TIMEOUT_S"),
+        "analysis": 900.0,
+        "prompting": 300.0,
+    }
+    for name, seconds in longest.items():
+        told = env(named(trying, "Deployment")[name]["spec"]["template"]["spec"]["containers"][0])
+        assert float(told["LUTHIER_GRACE_S"]) >= seconds, name
+
+
+def default(service: str, variable: str) -> float:
+    """The default of a setting, read from the service's settings."""
+    text = (ROOT / f"services/{service}/luthier_{service}/settings.py").read_text()
+    found = re.search(rf'"{variable}",\s*default=([0-9.]+)', text)
+    assert found, variable
+    return float(found[1])
+
+
+def test_a_budget_leaves_one_that_serves(variant: list[Manifest]) -> None:
+    deployments = named(variant, "Deployment")
+    for name, budget in named(variant, "PodDisruptionBudget").items():
+        spec, deployment = budget["spec"], deployments[name]["spec"]
+        assert spec["selector"] == deployment["selector"]
+        assert spec["maxUnavailable"] == 1
+        assert "minAvailable" not in spec
+        replicas = deployment.get("replicas")
+        assert replicas is None or replicas <= 1 or replicas - spec["maxUnavailable"] >= 1
+
+
+def test_production_can_lose_a_pod_of_what_others_call(production: list[Manifest]) -> None:
+    deployments, scaled = named(production, "Deployment"), named(production, "ScaledObject")
+    for name in ("inference", "curation", "prompting", "analysis"):
+        least = scaled[name]["spec"]["minReplicaCount"] if name in scaled else deployments[name]["spec"]["replicas"]
+        assert least >= 2, name
+
+
+def test_pods_spread_over_nodes(variant: list[Manifest]) -> None:
+    for name, deployment in named(variant, "Deployment").items():
+        spec = deployment["spec"]["template"]["spec"]
+        keys = [c["topologyKey"] for c in spec["topologySpreadConstraints"]]
+        assert "kubernetes.io/hostname" in keys, name
+        for constraint in spec["topologySpreadConstraints"]:
+            assert constraint["labelSelector"] == deployment["spec"]["selector"]
+
+
+def test_an_update_never_takes_the_last_pod_away(production: list[Manifest]) -> None:
+    for name, deployment in named(production, "Deployment").items():
+        assert deployment["spec"]["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}, name
+
+
+def test_the_embedded_database_has_one_writer(helm: Helm) -> None:
+    values = {"database": {"existingSecret": ""}, "tryout": {"postgresql": {"enabled": False}}}
+    manifests = helm.render("try", values)
+    spec = named(manifests, "Deployment")["curation"]["spec"]
+    assert (spec["replicas"], spec["strategy"]) == (1, {"type": "Recreate"})
+    claim = named(manifests, "PersistentVolumeClaim")["curation"]
+    assert claim["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
+    assert not [name for name in named(manifests, "Job") if name.startswith("migrate")]
+
+
+def test_every_variable_is_one_that_somebody_reads(variant: list[Manifest]) -> None:
+    """A misspelt name would be ignored in silence."""
+    for pod in pods(variant):
+        if pod.component in ("vllm", "minio", "postgresql"):
+            continue
+        for container in pod.containers:
+            unknown = {name for name in env(container) if not known(name)}
+            assert not unknown, pod.component
+
+
+def known(name: str) -> bool:
+    text = sources()
+    address = re.fullmatch(r"LUTHIER_([A-Z]+)_ADDRESS", name)
+    return (
+        name in LIBRARY_NAMES
+        or f'"{name}"' in text
+        or (name.endswith("_FILE") and f'"{name.removesuffix("_FILE")}"' in text)
+        or bool(address and address[1].lower() in SERVERS)
+    )
+
+
+@cache
+def sources() -> str:
+    """All of the services' code."""
+    files = (ROOT / "services").glob("*/luthier_*/**/*.py")
+    return "\n".join(path.read_text() for path in files)
+
+
+def test_a_changed_job_template_restarts_the_launcher(helm: Helm, trying: list[Manifest]) -> None:
+    changed = helm.render("try", {"training": {"env": {"LUTHIER_TRAINING_THREADS": 2}}})
+    assert checksum(changed) != checksum(trying)
+
+
+def checksum(manifests: list[Manifest]) -> str:
+    metadata = named(manifests, "Deployment")["training"]["spec"]["template"]["metadata"]
+    return str(metadata["annotations"]["checksum/jobs"])
+
+
+def test_what_is_retained_outlives_the_release(trying: list[Manifest]) -> None:
+    for name, node in named(trying, "StatefulSet").items():
+        retention = node["spec"]["persistentVolumeClaimRetentionPolicy"]
+        assert retention == {"whenDeleted": "Retain", "whenScaled": "Retain"}, name
+
+
+@pytest.mark.parametrize("name", ["prepare-store-1", "migrate-1"])
+def test_preparing_runs_again_with_every_revision(trying: list[Manifest], name: str) -> None:
+    job = named(trying, "Job")[name]
+    assert job["spec"]["backoffLimit"] >= 10
+    assert "helm.sh/hook" not in job["metadata"].get("annotations", {}), (
+        "a hook would wait for the store that waits for it"
+    )
+
+
+def test_names_fit_where_a_release_name_is_long(helm: Helm) -> None:
+    release = "a" * 30
+    manifests = helm.text("try", release=release)
+    names = re.findall(rf"name: ({release}[a-z0-9-]*)", manifests)
+    assert max(len(name) for name in names) <= 52
+    longest_job = max(len(job["metadata"]["name"]) for job in jobs(helm.render("try")).values())
+    assert longest_job - len("lt") + len(release) + len("-0123456789abcdef-") + len("99999-abcde") <= 63 + 11

@@ -1,0 +1,69 @@
+"""What is rendered: both profiles, and each switch of the values on its own."""
+
+from typing import Any
+
+GPU = {"selector": {"pool": "gpu"}, "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists"}], "gpus": 1}
+MODEL = {"claim": "models", "path": "/models/qwen", "name": "qwen"}
+SCALED = {"autoscaling": {"enabled": True}}
+PROMETHEUS = {"address": "http://prometheus.monitoring.svc:9090", "matchers": 'namespace="music"'}
+
+SWITCHES: dict[str, dict[str, Any]] = {
+    "sqlite": {"database": {"existingSecret": ""}, "tryout": {"postgresql": {"enabled": False}}},
+    "external-store": {"tryout": {"minio": {"enabled": False}}, "store": {"s3": {"endpoint": "s3.example.org"}}},
+    "scaled-rendering": {"services": {"rendering": SCALED}, "prometheus": PROMETHEUS},
+    "scaled-inference": {"services": {"inference": SCALED}, "prometheus": PROMETHEUS},
+    "vllm": {"llm": {"vllm": {"enabled": True, "model": MODEL}}},
+    "scaled-vllm": {"llm": {"vllm": {"enabled": True, "model": MODEL, **SCALED}}, "prometheus": PROMETHEUS},
+    "external-llm": {
+        "llm": {"external": {"url": "https://llm.example.org/v1", "model": "qwen", "existingSecret": "llm"}}
+    },
+    "callers": {"auth": {"callersSecret": "callers", "tokenSecret": "tokens", "callerInFlight": 4}},
+    "tls": {"tls": {"secret": "tls"}},
+    "mutual-tls": {"tls": {"secret": "tls", "clientAuth": "mutual"}},
+    "telemetry": {"telemetry": {"otlpEndpoint": "http://collector.monitoring.svc:4318"}},
+    "monitored": {
+        "prometheus": {
+            "scrapers": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}],
+            "serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
+            "rules": {"enabled": True, "labels": {"release": "prometheus"}},
+        },
+        "llm": {"vllm": {"enabled": True, "model": MODEL}},
+        "dashboards": {"enabled": True},
+    },
+    "ways-in": {
+        "services": {
+            "inference": {
+                "ingress": {"enabled": True, "className": "nginx", "host": "generate.example.org", "tlsSecret": "tls"},
+                "grpcRoute": {"enabled": True, "parentRefs": [{"name": "gate"}], "hostnames": ["g.example.org"]},
+            },
+            "curation": {
+                "ingress": {"enabled": True, "host": "page.example.org"},
+                "grpcRoute": {"enabled": True, "parentRefs": [{"name": "gate"}]},
+            },
+        }
+    },
+    "queues": {"pipeline": {"queue": "cpu"}, "training": {"queue": "gpu", "nodePool": "gpu"}},
+    "gpu-pool": {
+        "nodePools": {"gpu": {**GPU, "gpus": 2, "runtimeClass": "nvidia"}},
+        "services": {"inference": {"nodePool": "gpu"}},
+    },
+    "no-policies": {"networkPolicy": {"enabled": False}},
+    "private-registry": {"image": {"registry": "r.example.org", "tag": "1.2", "pullSecrets": ["registry"]}},
+    "own-files": {
+        "services": {
+            "enrichment": {"secretFiles": {"LUTHIER_LASTFM_API_KEY": {"secret": "lastfm", "key": "api-key"}}},
+            "rendering": {
+                "volumes": [{"name": "fonts", "persistentVolumeClaim": {"claimName": "fonts", "readOnly": True}}],
+                "volumeMounts": [{"name": "fonts", "mountPath": "/fonts", "readOnly": True}],
+                "env": {"LUTHIER_SOUNDFONT": "/fonts/a.sf2", "LUTHIER_SLOTS": 4},
+                "podAnnotations": {"example.org/why": "fonts"},
+            },
+        }
+    },
+}
+
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "try": ("try", {}),
+    "production": ("production", {}),
+    **{name: ("try", values) for name, values in SWITCHES.items()},
+}
