@@ -12,12 +12,15 @@ import pytest
 
 from luthier.analysis.v1 import analysis_pb2 as pb
 from luthier.analysis.v1 import analysis_pb2_grpc as rpc
+from luthier.training.v1 import training_pb2 as training
+from luthier.training.v1 import training_pb2_grpc as training_rpc
 from luthier_kit import endpoints, errors
 from luthier_kit.artifacts.testing import free_port
 from luthier_kit.client import Client
 from luthier_kit.credentials import Credentials
-from luthier_kit.server import Server
+from luthier_kit.server import Server, Service
 from luthier_kit.settings import ServiceSettings
+from luthier_kit.testing import running
 from tests.kit.listener import Listener, ask, calling, service
 from tests.kit.test_server import wait_until
 
@@ -144,6 +147,30 @@ def test_an_address_without_a_name_gets_no_new_call_while_its_last_one_finishes(
         old.release.set()
         assert held.result() is not None
     assert client._endpoints._leaving == []
+
+
+class Watched(training_rpc.TrainingServiceServicer):
+    """Tells the state of a run a few times."""
+
+    def WatchTrainingRun(self, request, context):
+        for _ in range(4):
+            yield training.WatchTrainingRunResponse()
+            time.sleep(0.1)
+
+
+def test_a_stream_goes_on_when_its_address_leaves_the_name(monkeypatch):
+    register = lambda server: training_rpc.add_TrainingServiceServicer_to_server(Watched(), server)  # noqa: E731
+    name = "luthier.training.v1.TrainingService"
+    with running(Service("training", name, register, watch={"WatchTrainingRun"})) as address:
+        client = Client(address, training_rpc.TrainingServiceStub, credentials=Credentials({}))
+        watching = client.stream("WatchTrainingRun", training.WatchTrainingRunRequest())
+        next(watching)
+        monkeypatch.setattr(endpoints, "_addresses", lambda target: set())
+        client._endpoints._resolve_at = 0.0
+        with pytest.raises(errors.Unavailable):
+            client.call("ListTrainingRuns", training.ListTrainingRunsRequest(), patience_s=0)
+        assert len(list(watching)) == 3
+        assert client._endpoints._leaving == []
 
 
 def test_a_name_server_that_is_down_does_not_take_the_known_addresses_away(pods, client):

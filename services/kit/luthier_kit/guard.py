@@ -15,8 +15,6 @@ from luthier_kit.errors import LuthierError, Unavailable
 
 log = logging.getLogger(__name__)
 SLOTS_KEY = "luthier-slots"  # trailing metadata: what this server can take at once from this caller
-
-
 REFLECTION = "grpc.reflection."
 STRANGERS = {"UNAUTHENTICATED", "PERMISSION_DENIED"}  # calls that an operator wants to see, however quick
 
