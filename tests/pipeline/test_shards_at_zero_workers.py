@@ -59,7 +59,7 @@ def luthier(place, *arguments, **more):
         process.communicate()
 
 
-def until(condition, seconds=20.0):
+def until(condition, seconds=60.0):
     deadline = time.monotonic() + seconds
     while not (found := condition()):
         assert time.monotonic() < deadline, "it did not come to it"
@@ -108,7 +108,7 @@ def test_sigterm_notes_that_the_shard_was_interrupted_and_another_pod_goes_on(pl
         until(lambda: metrics(port).get(WAITING) == SONGS)
         assert metrics(port)['luthier_pipeline_shards{collection="book",state="waiting"}'] == 1
         first.send_signal(signal.SIGTERM)
-        assert first.wait(timeout=10) == 143
+        assert first.wait(timeout=30) == 143
     assert shards(store)[0]["state"] == "INTERRUPTED"
     until(lambda: metrics(port).get(WAITING) == 0)  # nobody asks for a renderer now
     with luthier(place, *run, JOB_COMPLETION_INDEX="0"), luthier(place, *run, JOB_COMPLETION_INDEX="1"):
@@ -128,7 +128,7 @@ def test_a_store_that_is_down_is_unknown_and_never_zero(place, store, corpus, mo
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=5) as answer:
         assert answer.status == 200
     process.terminate()
-    assert process.wait(timeout=10) == 0
+    assert process.wait(timeout=30) == 0
 
 
 def test_files_that_wait_for_their_inspection_count(place, store, monitor, tmp_path):
@@ -138,7 +138,7 @@ def test_files_that_wait_for_their_inspection_count(place, store, monitor, tmp_p
     with luthier(place, "ingest", str(tmp_path), "--collection", "book") as ingest:
         until(lambda: metrics(port).get(WAITING) == 3)
         ingest.send_signal(signal.SIGTERM)
-        assert ingest.wait(timeout=10) == 143
+        assert ingest.wait(timeout=30) == 143
     until(lambda: metrics(port).get(WAITING) == 0)
 
 
@@ -146,8 +146,8 @@ def test_a_shard_that_waits_for_its_manifest_stops_when_ingest_cannot_write_it(p
     with luthier(place, "run", "corpora/book", "--shard", "0/2", "--submission", "s", "--json") as shard:
         (tmp_path / "empty").mkdir()
         with luthier(place, "ingest", str(tmp_path / "empty"), "--collection", "book", "--submission", "s") as ingest:
-            assert ingest.wait(timeout=20) == 1
-        out, err = shard.communicate(timeout=20)
+            assert ingest.wait(timeout=60) == 1
+        out, err = shard.communicate(timeout=60)
     assert shard.returncode == 1
     assert json.loads(out)["error"]["reason"] == "CORPUS_FAILED"
     assert "FOLDER_EMPTY" in err

@@ -20,7 +20,7 @@ from luthier_pipeline.workers import leaving_at_once
 
 MAX_MIDI_BYTES = 8 << 20  # as InspectMidiRequest says
 MANIFEST_VERSION = 1
-INSPECTED_AT_ONCE = 4
+INSPECTED_AT_ONCE = 8
 
 
 @dataclass(frozen=True)
