@@ -68,6 +68,11 @@ class Ranks:
         for gradient in gradients:
             gradient.div_(self.count)
 
+    def part(self) -> None:
+        """The work in common is done; rank 0 may store and register for a long time."""
+        if self.count > 1:
+            distributed.destroy_process_group()
+
     def _sum(self, tensors: Sequence[torch.Tensor]) -> None:
         try:
             for work in [distributed.all_reduce(tensor, async_op=True) for tensor in tensors]:

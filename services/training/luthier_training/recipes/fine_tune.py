@@ -35,7 +35,9 @@ def run(job: Job) -> ModelVersion:
     train, held_out = _encode(job, base, dataset)
     tuning = Tuning(base.model, job.request.fine_tune, job.request.seed, job.ranks)
     fit = Fit(tuning, train, held_out, _Listener(job, job.request.fine_tune), job.folder("fit"))
-    if not _fit(job, fit) or not job.ranks.leads:
+    done = _fit(job, fit)
+    job.ranks.part()
+    if not done or not job.ranks.leads:
         raise Stopped
     job.reporter.stage("export")
     return _export(job, base, dataset, tuning, fit.progress)
