@@ -19,7 +19,7 @@ UV_VERSION := 0.13.9
 HELM_VERSION := v4.3.1
 KUBECONFORM_VERSION := v0.8.0
 MINIO := $(or $(LUTHIER_MINIO),$(shell command -v minio),$(TOOLS)/bin/minio)
-HELM := $(or $(LUTHIER_HELM),$(shell command -v helm),$(TOOLS)/bin/helm)
+HELM := $(or $(LUTHIER_HELM),$(TOOLS)/bin/helm)
 KUBECONFORM := $(or $(LUTHIER_KUBECONFORM),$(shell command -v kubeconform),$(TOOLS)/bin/kubeconform)
 PYTEST := .venv/bin/python -m pytest --rootdir tests -c tests/pyproject.toml
 LOCAL := deploy/local/.venv/bin/python -m luthier_local
@@ -86,10 +86,10 @@ minio: $(MINIO)
 
 $(TOOLS)/bin/minio:
 	@if command -v go >/dev/null; then echo "building MinIO (two minutes, once)"; \
-	  mkdir -p $(TOOLS)/bin && GOBIN=$(TOOLS)/bin go install github.com/minio/minio@$(MINIO_VERSION); \
+	  mkdir -p $(TOOLS)/bin && GOBIN=$(TOOLS)/bin CGO_ENABLED=0 go install github.com/minio/minio@$(MINIO_VERSION); \
 	else echo "MinIO cannot be brought without Go: its tests are skipped (set LUTHIER_MINIO to a minio program)"; fi
 
-images:  ## Build every image with docker or buildah (REGISTRY, TAG, IMAGES, IMAGE_BUILD_ARGS; PUSH=1: push them)
+images: $(and $(filter minio,$(IMAGES)),$(shell command -v go),$(TOOLS)/bin/minio)  ## Build every image with docker or buildah (REGISTRY, TAG, IMAGES, IMAGE_BUILD_ARGS; PUSH=1: push them)
 	@python3 deploy/images/build.py --registry $(REGISTRY) --tag $(TAG) $(if $(PUSH),--push) $(IMAGES)
 
 chart-tools: $(HELM) $(KUBECONFORM)
