@@ -21,9 +21,24 @@ def test_nothing_is_scaled_unless_asked_for(trying: list[Manifest]) -> None:
     assert not named(trying, "ScaledObject")
 
 
-def test_who_is_scaled_has_no_number_of_replicas(variant: list[Manifest]) -> None:
-    for name, deployment in named(variant, "Deployment").items():
-        assert ("replicas" in deployment["spec"]) == (name not in named(variant, "ScaledObject")), name
+def test_who_is_scaled_has_no_number_of_replicas(helm: Helm) -> None:
+    for enabled in (False, True):
+        values = {
+            "services": {"rendering": {"replicas": 3, "autoscaling": {"enabled": enabled}}},
+            "prometheus": PROMETHEUS,
+        }
+        spec = named(helm.render("try", values), "Deployment")["rendering"]["spec"]
+        assert spec.get("replicas") == (None if enabled else 3)
+
+
+def test_a_number_that_nobody_said_is_left_to_kubectl_scale(trying: list[Manifest]) -> None:
+    """Helm would take it back at the next upgrade, or refuse to."""
+    assert not [name for name, deployment in named(trying, "Deployment").items() if "replicas" in deployment["spec"]]
+
+
+def test_switching_it_off_does_not_leave_none(helm: Helm) -> None:
+    spec = named(scaled(helm, "rendering"), "ScaledObject")["rendering"]["spec"]
+    assert spec["advanced"]["restoreToOriginalReplicaCount"] is True
 
 
 def test_nothing_scales_on_cpu(variant: list[Manifest]) -> None:
