@@ -90,7 +90,7 @@ $(TOOLS)/bin/minio:
 	else echo "MinIO cannot be brought without Go: its tests are skipped (set LUTHIER_MINIO to a minio program)"; fi
 
 images: $(and $(filter minio,$(IMAGES)),$(shell command -v go),$(TOOLS)/bin/minio)  ## Build every image with docker or buildah (REGISTRY, TAG, IMAGES, IMAGE_BUILD_ARGS; PUSH=1: push them)
-	@python3 deploy/images/build.py --registry $(REGISTRY) --tag $(TAG) $(if $(PUSH),--push) $(IMAGES)
+	@python3 -m deploy.images.build --registry $(REGISTRY) --tag $(TAG) $(if $(PUSH),--push) $(IMAGES)
 
 chart-tools: $(HELM) $(KUBECONFORM)
 

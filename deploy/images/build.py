@@ -1,6 +1,6 @@
 """Builds the images of Luthier with docker or buildah and tells what they weigh; `make images` calls it.
 
-    python3 deploy/images/build.py --registry registry.example/luthier --tag 0.1.0 --push rendering pipeline
+    python3 -m deploy.images.build --registry registry.example/luthier --tag 0.1.0 --push rendering pipeline
 
 BUILDER names the program (otherwise docker where its engine answers, else buildah), IMAGE_BUILD_ARGS are further
 arguments of its build command: a proxy, a certificate, another runtime, whatever the machine needs.
@@ -16,7 +16,7 @@ import sys
 import time
 from pathlib import Path
 
-from sizes import table
+from deploy.images.sizes import table
 
 ROOT = Path(__file__).parents[2]
 BUILDERS = ("docker", "buildah")
@@ -88,6 +88,8 @@ def labels(options: argparse.Namespace) -> list[str]:
 
 def _git(*arguments: str) -> str:
     """What git says, or nothing outside a repository."""
+    if not shutil.which("git"):
+        return ""
     said = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
     return said.stdout.strip()
 

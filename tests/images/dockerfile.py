@@ -1,0 +1,51 @@
+"""Reads deploy/Dockerfile: its stages, what each starts from and does."""
+
+import re
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+FROM = re.compile(r"(?P<parent>\S+)(?:\s+AS\s+(?P<name>\S+))?")
+
+
+@dataclass
+class Stage:
+    """A stage: the image or stage it starts from, and its instructions in order as (word, rest)."""
+
+    name: str
+    parent: str
+    steps: list[tuple[str, str]] = field(default_factory=list)
+
+    def said(self, word: str) -> list[str]:
+        """What follows `word` in each of its instructions."""
+        return [rest for step, rest in self.steps if step == word]
+
+
+@cache
+def stages() -> dict[str, Stage]:
+    """All stages by name, in the order of the file."""
+    found: dict[str, Stage] = {}
+    for word, rest in _instructions((ROOT / "deploy/Dockerfile").read_text()):
+        if word == "FROM" and (match := FROM.fullmatch(rest)):
+            found[match["name"]] = Stage(match["name"], match["parent"])
+        elif found:
+            list(found.values())[-1].steps.append((word, rest))
+    return found
+
+
+def services(*parents: str) -> list[str]:
+    """The stages of services that start from one of `parents`, without those of an extra (`analysis-deeprhythm`)."""
+    return [name for name in starts(*parents) if "-" not in name]
+
+
+def starts(*parents: str) -> list[str]:
+    """The stages with an entry point that start from one of `parents`."""
+    return [stage.name for stage in stages().values() if stage.parent in parents and stage.said("ENTRYPOINT")]
+
+
+def _instructions(text: str) -> list[tuple[str, str]]:
+    text = re.sub(r"^#.*\n", "", text, flags=re.MULTILINE)
+    lines = re.sub(r"\\\n\s*", "", text).splitlines()
+    pairs = [line.split(None, 1) for line in lines if line.strip()]
+    return [(word, rest.strip()) for word, rest in pairs]

@@ -1,0 +1,55 @@
+"""The program behind `make images`: what it asks of docker and of buildah, and its table."""
+
+import subprocess
+import sys
+from argparse import Namespace
+
+import pytest
+
+from deploy.images import build, sizes
+from tests.images.dockerfile import ROOT
+
+
+def test_the_table_tells_unique_from_shared():
+    layers = {"a:1": {"base": 200_000_000, "x": 1_500_000}, "b:1": {"base": 200_000_000, "y": 20_000_000}}
+    rows = [line.split() for line in sizes.text(layers).splitlines()]
+    assert rows[1:3] == [["a:1", "201.5", "1.5", "200.0"], ["b:1", "220.0", "20.0", "200.0"]]
+    assert rows[3] == ["all", "together", "221.5"]
+
+
+def test_a_layer_of_an_image_counts_once():
+    assert sizes.text({"a:1": {"base": 1_000_000}}).splitlines()[1].split() == ["a:1", "1.0", "1.0", "0.0"]
+
+
+@pytest.mark.parametrize("builder", build.BUILDERS)
+def test_one_dockerfile_with_the_service_as_argument(builder):
+    command = build.command(builder, "rendering")
+    assert command[0] == builder
+    assert f"--file={ROOT}/deploy/Dockerfile" in command
+    assert "--build-arg=SERVICE=rendering" in command
+
+
+def test_buildah_is_told_what_docker_finds_itself():
+    assert f"--ignorefile={ROOT}/deploy/Dockerfile.dockerignore" in build.command("buildah", "pipeline")
+    assert not [each for each in build.command("docker", "pipeline") if "ignore" in each]
+
+
+def test_the_label_of_the_source_has_no_credentials(monkeypatch):
+    monkeypatch.setattr(
+        build, "_git", lambda *command: "https://me:secret@git.example/x.git" if "remote" in command else ""
+    )
+    assert build.labels(Namespace(tag="1")) == [
+        "--label=org.opencontainers.image.version=1",
+        "--label=org.opencontainers.image.source=https://git.example/x.git",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("builder", "said"), [("kaniko", "BUILDER must be one of docker, buildah"), ("", "does not work here")]
+)
+def test_without_a_builder_it_says_so(builder, said, tmp_path):
+    command = [sys.executable, "-m", "deploy.images.build", "--registry", "r", "--tag", "1", "pipeline"]
+    environment = {"PATH": str(tmp_path), "BUILDER": builder}
+    ended = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    assert said in ended.stderr

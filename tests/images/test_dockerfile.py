@@ -1,0 +1,86 @@
+"""What deploy/Dockerfile must hold, without building it."""
+
+import json
+import re
+import tomllib
+
+import pytest
+
+from tests.images.dockerfile import ROOT, services, stages, starts
+
+FORBIDDEN = re.compile(r"\b(gcc|g\+\+|clang|build-essential|make|cmake|-dev|git|curl|wget|pytest)\b")
+ALL = services("base", "torch")
+
+
+def variable(name: str) -> str:
+    """A variable of the Makefile."""
+    match = re.search(rf"^{name} :?= (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert match
+    return match[1]
+
+
+def project(service: str) -> dict[str, str]:
+    """The [project] of a service."""
+    return tomllib.loads((ROOT / f"services/{service}/pyproject.toml").read_text())["project"]
+
+
+def test_its_services_are_those_of_the_makefile():
+    assert sorted(ALL) == sorted([*variable("SERVICES").split(), "pipeline"])
+
+
+def test_versions_of_tools_are_those_of_the_makefile():
+    assert stages()["tools"].said("ARG") == [f"UV_VERSION={variable('UV_VERSION')}"]
+    assert f"ARG MINIO_VERSION={variable('MINIO_VERSION')}\n" in (ROOT / "deploy/minio/Dockerfile").read_text()
+
+
+@pytest.mark.parametrize("name", starts("base", "torch"))
+def test_a_service_starts_as_its_module(name):
+    service = name.partition("-")[0]
+    expected = ["luthier"] if service == "pipeline" else ["python", "-m", f"luthier_{service}"]
+    assert [json.loads(said) for said in stages()[name].said("ENTRYPOINT")] == [expected]
+
+
+@pytest.mark.parametrize("name", starts("base", "torch"))
+def test_the_licence_is_the_projects(name):
+    labels = stages()["base"].said("LABEL") + stages()[name].said("LABEL")
+    assert labels[-1] == f"org.opencontainers.image.licenses={project(name.partition('-')[0])['license']}"
+
+
+def test_only_who_depends_on_torch_starts_from_it():
+    needing = {name for name in ALL if any(each.startswith("torch==") for each in project(name)["dependencies"])}
+    assert set(services("torch")) == needing
+
+
+def test_an_extras_stage_belongs_to_an_extra():
+    for name in set(starts("base", "torch")) - set(ALL):
+        service, _, extra = name.partition("-")
+        assert extra in project(service)["optional-dependencies"]
+
+
+def test_nobody_is_root_and_nothing_is_written_as_the_user():
+    steps = stages()["image"].steps
+    assert stages()["image"].said("USER") == ["10001:10001"]
+    assert {word for word, _ in steps[steps.index(("USER", "10001:10001")) + 1 :]} <= {"LABEL", "ARG"}
+
+
+def test_an_image_has_no_compiler_and_no_uv():
+    shipped = [stages()[name] for name in ("base", "torch", "image", *starts("base", "torch"))]
+    commands = [re.sub(r"--mount=\S+", "", said) for stage in shipped for said in stage.said("RUN")]
+    assert not [command for command in commands if FORBIDDEN.search(command) or "pip" in command]
+    copied = [said for stage in shipped for said in stage.said("COPY")]
+    assert not [said for said in copied if "--from=tools" in said]
+
+
+def test_our_own_code_is_the_last_layer():
+    words = [(word, rest) for word, rest in stages()["image"].steps if word in ("RUN", "COPY", "ADD")]
+    (_, lock), (_, third_party), (_, own) = words
+    assert lock.split()[1:-1] == ["services/${SERVICE}/pyproject.toml", "services/${SERVICE}/uv.lock"]
+    assert "--no-install-local" in third_party
+    assert own == "--from=code /app/.venv .venv"
+
+
+def test_what_is_not_tracked_stays_outside():
+    lines = (ROOT / "deploy/Dockerfile.dockerignore").read_text().splitlines()
+    rules = [line for line in lines if not line.startswith("#")]
+    assert rules[0] == "*"
+    assert {"**/.venv", "**/__pycache__"} <= set(rules)
