@@ -19,4 +19,4 @@ if [ ! -d "$data" ]; then
   mv "$data.new" "$data"
 fi
 chmod 0700 "$data" # a cluster opens a volume's folders to their group, which the server refuses
-exec postgres -D "$data" -c listen_addresses='*' -c unix_socket_directories=/var/run/postgresql "$@"
+exec postgres -D "$data" -c listen_addresses='*' -c unix_socket_directories=/tmp "$@"
