@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from luthier_kit.runs import Run
 from luthier_training.launchers.launcher import DEAD, WORKING, Work, arguments
 from luthier_training.settings import TrainingSettings
 
+log = logging.getLogger(__name__)
 STOP_PATIENCE_S = 20.0
 MAX_ATTEMPTS = 10
 """Attempts at a run before it fails: restarts of the service count, too."""
@@ -20,6 +22,7 @@ class LocalLauncher:
     """A process per run, in a session of its own, with the service's environment.
 
     A service that stops tells its runners to go after their next checkpoint; one that was killed leaves them working.
+    So they write to a log of their own: what the service inherited is a pipe that may end with it.
     """
 
     attempts: int | None = MAX_ATTEMPTS
@@ -28,6 +31,7 @@ class LocalLauncher:
     def __init__(self, settings: TrainingSettings) -> None:
         self.places: int | None = settings.runners
         self._ranks = settings.processes
+        self._logs = settings.scratch / "luthier-runners"
         self._started: dict[str, tuple[str, subprocess.Popen[bytes]]] = {}
 
     def look(self) -> dict[str, Work]:
@@ -44,7 +48,12 @@ class LocalLauncher:
         command = [sys.executable, *arguments(run.id, self._ranks, runner)]
         # idle OpenMP threads that spin take the cores of whoever shares the machine
         environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, "PYTHONUNBUFFERED": "1"}
-        self._started[run.id] = runner, subprocess.Popen(command, env=environment, start_new_session=True)
+        self._logs.mkdir(parents=True, exist_ok=True)
+        path = self._logs / f"{run.id}.log"
+        with path.open("ab") as file:
+            process = subprocess.Popen(command, env=environment, stdout=file, stderr=file, start_new_session=True)
+        self._started[run.id] = runner, process
+        log.info("the runner of %s writes to %s", run.id, path)
 
     def stop(self, run_id: str) -> None:
         if run_id in self._started:
