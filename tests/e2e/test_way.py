@@ -100,6 +100,29 @@ def test_generated_audio_has_the_length_asked_for_and_repeats(system, tuned):
     assert made[0]["model_digest"] == tuned["model_digest"]
 
 
+def test_generated_audio_is_walked_back_to_every_midi_file_soundfont_prompt_data_set_and_model(
+    system, folder, exported, base, tuned
+):
+    audio = system.folder / "walked.wav"
+    arguments = ("generate", "A walked song", "--seconds", "1", "--steps", "1", "--seed", "6")
+    system.luthier(*arguments, "--model", tuned["model"], "--out", str(audio))
+    found = system.luthier("lineage", str(audio))
+    songs = {hashlib.sha256(path.read_bytes()).hexdigest(): path.relative_to(folder) for path in folder.rglob("*.mid")}
+    assert {song["sha256"]: song["path"] for song in found["midi"]} == {k: str(path) for k, path in songs.items()}
+    assert len(found["tools"]["soundfont"]) == 64
+    assert "A walked song" in found["prompts"]
+    assert found["datasets"] == [exported["dataset"]]
+    assert {base["model"], tuned["model"]} <= set(found["models"])
+    assert "Apache-2.0" in found["licences"]
+
+
+def test_gc_finds_nothing_to_sweep_that_the_way_still_needs(system, folder, ran, tuned):
+    swept = system.luthier("gc", "--older-than", "0")
+    assert swept["kept"] > 0
+    again = system.luthier("run", str(folder), "--collection", "way", "--licence", "Apache-2.0")
+    assert (again["computed"], again["failures"]) == (0, [])
+
+
 def test_the_evaluation_measures_both_models_on_the_same_rows(system, judged, base, tuned):
     scores = {(score["metric"], score["model"]): score for score in judged["scores"]}
     for model in (base["model"], tuned["model"]):

@@ -1,17 +1,24 @@
-"""Real processes die at bad moments; nothing is lost and nothing is done twice."""
+"""Real processes die at bad moments; nothing is lost and nothing is done twice.
 
+The songs of each test are transposed, so that nothing is found done; the model is that of the end-to-end tests.
+"""
+
+import json
 import os
 import signal
 import time
+import urllib.request
 from pathlib import Path
 
+import mido
 import pytest
 
+from luthier_kit.runs import RUNNING, RunLog, run_id_of
 from tests.system import songbook
 
 
 def test_a_service_that_is_killed_in_the_middle_is_waited_for(system):
-    folder = songbook(system.folder / "killed-services", keep=4)
+    folder = transposed(system.folder / "killed-services", keep=4, by=3)
     run = system.begin("run", str(folder), "--collection", "killed-services", "--mix-only")
     died = {}
     for service in ("rendering", "analysis", "enrichment", "prompting", "curation"):
@@ -21,8 +28,6 @@ def test_a_service_that_is_killed_in_the_middle_is_waited_for(system):
     out, err = run.communicate(timeout=300)
     assert run.returncode == 0, err
     assert died
-    import json
-
     summary = json.loads(out.splitlines()[-1])
     assert (summary["rendered"], summary["failures"]) == (4, [])
     after = system.services
@@ -30,9 +35,7 @@ def test_a_service_that_is_killed_in_the_middle_is_waited_for(system):
 
 
 def test_a_run_that_is_killed_goes_on_where_it_stood(system):
-    folder = songbook(system.folder / "killed-run", keep=5)
-    for song in folder.rglob("*.mid"):  # songs of its own: transposed, so that nothing is found done
-        _transpose(song)
+    folder = transposed(system.folder / "killed-run", keep=5, by=1)
     run = system.begin("run", str(folder), "--collection", "killed-run", "--mix-only", "--in-flight", "1")
     deadline = time.monotonic() + 120
     while not _records(system, "render", newer_than=run_started(run)) and time.monotonic() < deadline:
@@ -46,14 +49,68 @@ def test_a_run_that_is_killed_goes_on_where_it_stood(system):
 
 @pytest.mark.parametrize("number", [signal.SIGINT])
 def test_ctrl_c_ends_with_130_and_leaves_the_services_well(system, number):
-    folder = songbook(system.folder / "interrupted", keep=4)
-    for song in folder.rglob("*.mid"):
-        _transpose(song, by=2)
+    folder = transposed(system.folder / "interrupted", keep=4, by=2)
     run = system.begin("run", str(folder), "--collection", "interrupted", "--mix-only")
     time.sleep(3)
     os.kill(run.pid, number)
     assert run.wait(timeout=20) == 130
     assert all(row["serving"] for row in system.services.values())
+
+
+def test_inference_that_is_killed_while_it_generates_is_asked_again(system, tuned):
+    arguments = ("A rock song", "--model", tuned["model"], "--seconds", "2", "--steps", "600", "--seed", "11")
+    asked = system.begin("generate", *arguments, "--out", str(system.folder / "killed.wav"))
+    wait_for(lambda: in_flight(system, "inference"))
+    died = system.kill("inference")
+    out, err = asked.communicate(timeout=120)
+    assert asked.returncode == 0, err
+    assert json.loads(out.splitlines()[-1])["model_digest"] == tuned["model_digest"]
+    assert (system.folder / "killed.wav").read_bytes()[:4] == b"RIFF"
+    assert system.services["inference"]["pid"] != died
+
+
+@pytest.mark.slow
+def test_training_that_is_killed_is_followed_to_its_end(system, tuned):
+    more = ("--steps", "8", "--batch-size", "2", "--checkpoint-every", "2", "--request-id", "killed-training")
+    asked = system.begin("train", "--base", "base", "--dataset", "way", "--name", "killed", *more)
+    run = RunLog(system.store, run_id_of("training", "killed-training"))
+    wait_for(lambda: system.store.latest(f"runs/{run.id}") and run.read().state == RUNNING)
+    died = system.kill("training")
+    out, err = asked.communicate(timeout=200)
+    assert asked.returncode == 0, err
+    assert json.loads(out.splitlines()[-1])["model"].startswith("killed@")
+    assert system.services["training"]["pid"] != died
+
+
+def test_an_evaluation_whose_service_is_killed_goes_on_with_the_rows_that_are_left(system, tuned):
+    more = ("--max-rows", "5", "--steps", "60", "--seconds", "4", "--request-id", "killed-evaluation")
+    begun = time.time()
+    asked = system.begin("evaluate", "--model", tuned["model"], *more)
+    run = RunLog(system.store, run_id_of("evaluation", "killed-evaluation"))
+    wait_for(lambda: _records(system, "evaluation-row", newer_than=begun))
+    died = system.kill("evaluation")
+    out, err = asked.communicate(timeout=200)
+    assert asked.returncode == 0, err
+    ended = json.loads(out.splitlines()[-1])
+    assert (ended["done"], ended.get("failed_rows", 0)) == (5, 0)
+    assert run.read().attempts == 2
+    assert system.services["evaluation"]["pid"] != died
+
+
+def wait_for(reached, timeout_s: float = 60) -> None:
+    """Returns when `reached()` is true."""
+    deadline = time.monotonic() + timeout_s
+    while not reached():
+        assert time.monotonic() < deadline, "it was not reached in time"
+        time.sleep(0.05)
+
+
+def in_flight(system, service: str) -> bool:
+    """Whether the service does work now, as its metrics say."""
+    address = system.services[service]["metrics"]
+    with urllib.request.urlopen(f"http://{address}/metrics") as answer:
+        lines = answer.read().decode().splitlines()
+    return any(line.startswith("luthier_work_in_flight{") and float(line.split()[-1]) > 0 for line in lines)
 
 
 def run_started(run) -> float:
@@ -70,12 +127,13 @@ def _records(system, stage: str, newer_than: float) -> int:
     return sum(path.stat().st_mtime > newer_than for path in folder.rglob(f"actions/{stage}/*.json"))
 
 
-def _transpose(path, by: int = 1) -> None:
-    import mido
-
-    song = mido.MidiFile(path)
-    for track in song.tracks:
-        for message in track:
-            if message.type in ("note_on", "note_off") and message.channel != 9:
-                message.note = min(127, message.note + by)
-    song.save(path)
+def transposed(folder: Path, keep: int, by: int) -> Path:
+    """Songs of the songbook, `by` semitones higher."""
+    for path in songbook(folder, keep).rglob("*.mid"):
+        song = mido.MidiFile(path)
+        for track in song.tracks:
+            for message in track:
+                if message.type in ("note_on", "note_off") and message.channel != 9:
+                    message.note = min(127, message.note + by)
+        song.save(path)
+    return folder
