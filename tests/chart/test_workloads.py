@@ -172,3 +172,17 @@ def test_names_fit_where_a_release_name_is_long(helm: Helm) -> None:
     assert max(len(name) for name in names) <= 52
     longest_job = max(len(job["metadata"]["name"]) for job in jobs(helm.render("try")).values())
     assert longest_job - len("lt") + len(release) + len("-0123456789abcdef-") + len("99999-abcde") <= 63 + 11
+
+
+def test_parts_of_a_pod_refer_to_each_other(variant: list[Manifest]) -> None:
+    """What the API server checks beyond the schema."""
+    for pod in pods(variant):
+        volumes = [volume["name"] for volume in pod.spec["volumes"]]
+        assert len(volumes) == len(set(volumes)), pod.component
+        claims = [c["metadata"]["name"] for c in pod.owner["spec"].get("volumeClaimTemplates", [])]
+        for container in pod.containers:
+            mounts = [mount["mountPath"] for mount in container["volumeMounts"]]
+            assert len(mounts) == len(set(mounts)), pod.component
+            assert {mount["name"] for mount in container["volumeMounts"]} <= {*volumes, *claims}, pod.component
+            names = [item["name"] for item in container.get("env", [])]
+            assert len(names) == len(set(names)), pod.component
