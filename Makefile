@@ -12,6 +12,9 @@ REGISTRY ?= luthier.local
 TAG ?= $(or $(shell sed -nE 's/^appVersion: *"?([^" ]+)"?.*/\1/p' charts/luthier/Chart.yaml 2>/dev/null),0.1.0)
 IMAGES ?= $(SERVICES) pipeline minio postgresql
 
+# compiled modules are kept, or every process compiles torch anew: 20 s of CPU each
+unexport PYTHONDONTWRITEBYTECODE
+
 TOOLS := $(CURDIR)/.tools
 UV := $(or $(shell command -v uv),$(TOOLS)/bin/uv)
 MINIO_VERSION := v0.0.0-20260212201848-7aac2a2c5b7c

@@ -14,6 +14,7 @@ spec:
     - name: {{ .component }}
       image: {{ include "luthier.image" . }}
       imagePullPolicy: {{ .root.Values.image.pullPolicy }}
+      terminationMessagePolicy: FallbackToLogsOnError
       {{- with .command }}
       command: {{- toYaml . | nindent 8 }}
       {{- end }}

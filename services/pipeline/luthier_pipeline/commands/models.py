@@ -146,18 +146,21 @@ def _streamed(context: Context, request: inference.GenerateRequest) -> inference
     """The response, with progress on the way; a server that dies in the middle is asked again."""
     stream, give_up = inference.StreamGenerateRequest(request=request), time.monotonic() + PATIENCE_S
     while True:
-        progress = Progress("steps", request.steps)
+        progress, response = Progress("steps", request.steps), None
         try:
             for message in context.place["inference"].stream("StreamGenerate", stream, patience_s=PATIENCE_S):
                 if message.HasField("response"):
-                    if progress.done:
-                        progress.finish()
-                    return message.response
-                progress.advance()
+                    response = message.response  # the audio follows: a stream left before its end counts as cancelled
+                elif response is None:
+                    progress.advance()
         except Unavailable:
-            if time.monotonic() > give_up:
+            if response is None and time.monotonic() > give_up:
                 raise
-            time.sleep(0.5)
+            time.sleep(0 if response else 0.5)
+        if response is not None:
+            if progress.done:
+                progress.finish()
+            return response
 
 
 def _recipe(request: training.CreateTrainingRunRequest, context: Context) -> None:

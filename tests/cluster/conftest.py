@@ -1,0 +1,140 @@
+"""One release on the cluster for all tests: installed first, removed last; tests run in the order of files."""
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cluster import settings as told
+from tests.cluster.kube import Kube, run
+from tests.cluster.monitoring import Prometheus
+from tests.cluster.release import Release, gone, namespace, scripts
+from tests.cluster.settings import SERVICES, STORES, Settings
+
+FIGURES: dict[str, Any] = {}
+HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if HERE in item.path.parents:
+            item.add_marker(pytest.mark.cluster)
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    if FIGURES:
+        terminalreporter.write_sep("-", "figures of this cluster")
+        for name, value in FIGURES.items():
+            terminalreporter.write_line(f"{name}: {value}")
+
+
+@pytest.fixture(scope="session")
+def figures() -> dict[str, Any]:
+    """What was measured; printed at the end."""
+    return FIGURES
+
+
+@pytest.fixture(scope="session")
+def settings() -> Settings:
+    return told.read()
+
+
+@pytest.fixture(scope="session")
+def images(settings: Settings) -> None:
+    """Makes the images known to the cluster."""
+    if settings.image_load:
+        names = (*SERVICES, "pipeline", *STORES)
+        run(*settings.image_load, *map(settings.image, names), timeout_s=3600)
+
+
+@pytest.fixture(scope="session")
+def crds(settings: Settings) -> set[str]:
+    """Names of the custom resources that the cluster knows."""
+    found = run("kubectl", "get", "crd", "-o", "name")
+    return {line.removeprefix("customresourcedefinition.apiextensions.k8s.io/") for line in found.split()}
+
+
+@pytest.fixture(scope="session")
+def gpu_nodes(settings: Settings) -> list[dict[str, Any]]:
+    """Nodes that offer nvidia.com/gpu."""
+    nodes = json.loads(run("kubectl", "get", "nodes", "-o", "json"))["items"]
+    return [node for node in nodes if int(node["status"]["allocatable"].get("nvidia.com/gpu", 0))]
+
+
+@pytest.fixture(scope="session")
+def prometheus(settings: Settings, images: None) -> Iterator[Prometheus]:
+    """A Prometheus of its own in a namespace of its own, scraping the release."""
+    found = Prometheus(
+        Kube("luthier-monitoring"), settings.prometheus, target_namespace="luthier-test", release="luthier"
+    )
+    found.install(settings.image_load)
+    yield found
+    if not os.environ.get("KEEP"):
+        gone("luthier-monitoring")
+
+
+@pytest.fixture(scope="session")
+def release(
+    settings: Settings, images: None, gpu_nodes: list[dict[str, Any]], prometheus: Prometheus
+) -> Iterator[Release]:
+    """The release, not yet installed: its namespaces and secrets are there."""
+    for name in ("luthier-test", "luthier-callers", "luthier-strangers"):
+        if not os.environ.get("REUSE"):
+            gone(name)
+        namespace(name, **{"luthier-test-role": name.removeprefix("luthier-")})
+        Kube(name).apply(scripts())
+    made = Release("luthier", Kube("luthier-test"), settings)
+    made.values = overlay(settings, gpu_nodes, prometheus)
+    yield made
+    if not os.environ.get("KEEP"):
+        for name in ("luthier-test", "luthier-callers", "luthier-strangers"):
+            gone(name)
+
+
+def cpu_nodes() -> list[str]:
+    """Names of the nodes that offer no GPU."""
+    nodes = json.loads(run("kubectl", "get", "nodes", "-o", "json"))["items"]
+    return [n["metadata"]["name"] for n in nodes if not int(n["status"]["allocatable"].get("nvidia.com/gpu", 0))]
+
+
+def overlay(settings: Settings, gpu_nodes: list[dict[str, Any]], prometheus: Prometheus) -> dict[str, Any]:
+    """What this cluster has, as values: its image registry, its GPU pool, KEDA and Kueue."""
+    callers = [{"namespaceSelector": {"matchLabels": {"luthier-test-role": "callers"}}}]
+    scrapers = [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": prometheus.kube.namespace}}}]
+    state = {"kubernetes.io/hostname": cpu_nodes()[0]}  # the try-out store and database together: one node may die
+    values: dict[str, Any] = {
+        "nodePools": {"state": {"selector": state}},
+        "tryout": {"nodePool": "state"},
+        "image": {"registry": settings.registry, "tag": settings.tag},
+        "services": {"inference": {"allowedCallers": callers}},
+        "prometheus": {"address": prometheus.address, "scrapers": scrapers},
+    }
+    if gpu_nodes:
+        labels, taints = gpu_nodes[0]["metadata"]["labels"], gpu_nodes[0]["spec"].get("taints", [])
+        selector = {key: labels[key] for key in ("pool", "nvidia.com/gpu.present") if key in labels}
+        tolerations = [{"key": t["key"], "operator": "Exists", "effect": t["effect"]} for t in taints]
+        values["nodePools"]["gpu"] = {"selector": selector, "tolerations": tolerations, "gpus": 1}
+        values["services"]["inference"]["nodePool"] = "gpu"
+        values["training"] = {"nodePool": "gpu"}
+    return values
+
+
+@pytest.fixture(scope="session")
+def secret_texts(release: Release) -> list[str]:
+    """The secrets that the platform engineer created, as texts that must not appear anywhere else."""
+    return release.secrets()
+
+
+@pytest.fixture(scope="session")
+def installed(release: Release, secret_texts: list[str], figures: dict[str, Any]) -> Release:
+    """The release with every Pod ready."""
+    begun = time.monotonic()
+    release.helm("upgrade", "--install")
+    for service in (*SERVICES, "monitor"):
+        release.kube("rollout", "status", f"deploy/{release.name}-{service}", "--timeout=420s", timeout_s=430)
+    figures["seconds from helm install to every service ready"] = round(time.monotonic() - begun)
+    return release

@@ -1,0 +1,46 @@
+"""What the cluster's tests are told by the environment; a missing setting skips what needs it, with the reason."""
+
+import os
+import shlex
+import shutil
+from dataclasses import dataclass
+
+import pytest
+
+SERVICES = ("rendering", "analysis", "enrichment", "prompting", "curation", "training", "inference", "evaluation")
+STORES = ("minio", "postgresql")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """`image_load`, `node_fail`, `node_heal` are commands as lists of words; empty = not set."""
+
+    registry: str
+    tag: str
+    image_load: tuple[str, ...]
+    node_fail: tuple[str, ...]
+    node_heal: tuple[str, ...]
+    prometheus: str
+
+    def image(self, name: str) -> str:
+        """The full name of an image of the project."""
+        return f"{self.registry}/{name}:{self.tag}"
+
+
+def read() -> Settings:
+    """The settings. Skips everything where there is no cluster."""
+    if not os.environ.get("KUBECONFIG"):
+        pytest.skip("KUBECONFIG is not set: no cluster to test on")
+    for program in ("kubectl", "helm"):
+        if not shutil.which(program):
+            pytest.skip(f"{program} is not on the PATH")
+    words = {name: tuple(shlex.split(os.environ.get(name, ""))) for name in ("IMAGE_LOAD", "NODE_FAIL", "NODE_HEAL")}
+    registry = os.environ.get("REGISTRY", "luthier.local")
+    return Settings(
+        registry,
+        os.environ.get("TAG", "0.1.0"),
+        words["IMAGE_LOAD"],
+        words["NODE_FAIL"],
+        words["NODE_HEAL"],
+        os.environ.get("PROMETHEUS_IMAGE", f"{registry}/prometheus-for-tests:1"),
+    )

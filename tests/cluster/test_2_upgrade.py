@@ -1,0 +1,56 @@
+"""Rolling upgrades under load: no call fails, and connections move to the new Pods."""
+
+import time
+from typing import Any
+
+from tests.cluster import work
+from tests.cluster.kube import name_of
+from tests.cluster.release import Release
+
+RATE = 2.0  # calls per second
+
+
+def roll(release: Release, service: str, stamp: str) -> set[str]:
+    """Upgrades one service; answers with the names of its new Pods."""
+    before = {name_of(pod) for pod in release.kube.pods(release.selector(service))}
+    release.helm("upgrade", values={"services": {service: {"podAnnotations": {"luthier.dev/test": stamp}}}})
+    release.kube("rollout", "status", f"deploy/{release.name}-{service}", "--timeout=300s", timeout_s=310)
+    after = {name_of(pod) for pod in release.kube.pods(release.selector(service))}
+    assert after
+    assert not after & before
+    return after
+
+
+def answered(release: Release, pod: str, method: str) -> int:
+    """Calls that a Pod's log says it answered."""
+    return sum(
+        f'"method": "{method}"' in line and '"code": "OK"' in line for line in release.kube.logs(pod).splitlines()
+    )
+
+
+def test_generate_under_load_survives_a_rolling_upgrade(installed: Release, figures: dict[str, Any]) -> None:
+    load = work.generate_load(installed, "tuned", 900, RATE)
+    pods = roll(installed, "inference", "generate")
+    time.sleep(15)
+    count = load.stop()
+    figures["Generate during a rolling upgrade (calls, failed, slowest s)"] = (
+        count["calls"],
+        count["failed"],
+        count["slowest_s"],
+    )
+    assert count["failed"] == 0, count["lines"]
+    assert all(answered(installed, pod, "Generate") for pod in pods)
+
+
+def test_render_song_under_load_survives_a_rolling_upgrade(installed: Release, figures: dict[str, Any]) -> None:
+    load = work.render_load(installed, 900, RATE)
+    pods = roll(installed, "rendering", "render")
+    time.sleep(15)
+    count = load.stop()
+    figures["RenderSong during a rolling upgrade (calls, failed, slowest s)"] = (
+        count["calls"],
+        count["failed"],
+        count["slowest_s"],
+    )
+    assert count["failed"] == 0, count["lines"]
+    assert all(answered(installed, pod, "RenderSong") for pod in pods)

@@ -1,0 +1,107 @@
+"""A node loses its power in the middle of work: nothing is lost, nothing is done twice, work flows again by itself."""
+
+import time
+from typing import Any
+
+import pytest
+
+from tests.cluster import work
+from tests.cluster.kube import node_of, run, wait_until
+from tests.cluster.release import Release
+
+SONGS = 12
+
+
+@pytest.fixture
+def power(installed: Release) -> Any:
+    """Cuts the power of nodes and gives it back, whatever happens."""
+    settings = installed.settings
+    if not (settings.node_fail and settings.node_heal):
+        pytest.skip("NODE_FAIL and NODE_HEAL are not set: no node's power can be cut")
+    cut: list[str] = []
+
+    def off(node: str) -> None:
+        cut.append(node)
+        run(*settings.node_fail, node)
+
+    def on(node: str) -> None:
+        cut.remove(node)
+        run(*settings.node_heal, node)
+        run("kubectl", "wait", "--for=condition=Ready", f"node/{node}", "--timeout=120s")
+
+    off.on = on  # type: ignore[attr-defined]
+    yield off
+    for node in list(cut):
+        on(node)
+
+
+def stateful_nodes(release: Release) -> set[str]:
+    """Nodes of the try-out store and database, which have no second place."""
+    return {node_of(pod) for part in ("minio", "postgresql") for pod in release.kube.pods(release.selector(part))}
+
+
+def test_no_song_is_lost_when_a_node_with_a_shard_dies(installed: Release, power: Any, figures: dict[str, Any]) -> None:
+    claim = work.corpus_claim(installed, "transposed", semitones=1)
+    submitted = work.submit(installed, "--collection", "power", "--claim", claim, "--shards", "2")
+    selector = f"job-name={submitted['run']}"
+
+    def victims() -> list[str]:
+        state = work.run_of(installed, "power")
+        if not 2 <= state["rendered"] < SONGS - 2:
+            return []
+        nodes = [node_of(pod) for pod in installed.kube.pods(selector, phase="Running")]
+        return [node for node in nodes if node and node not in stateful_nodes(installed)]
+
+    found = wait_until("a shard runs on a node without the store", victims, 400)
+    before = work.run_of(installed, "power")["rendered"]
+    power(found[0])
+    begun = time.monotonic()
+    wait_until("songs are rendered again", lambda: work.run_of(installed, "power")["rendered"] > before + 1, 400)
+    figures["seconds from a node's power cut to songs rendered again"] = round(time.monotonic() - begun)
+    installed.kube.wait_job(submitted["run"], 700)
+    figures["seconds from the power cut to the end of the run"] = round(time.monotonic() - begun)
+    run_now = work.run_of(installed, "power")
+    assert (run_now["songs"], run_now["rendered"], run_now["failures"]) == (SONGS, SONGS, [])
+    again = work.submit(installed, "--collection", "power", "--claim", claim, "--shards", "2", "--again")
+    power.on(found[0])
+    installed.kube.wait_job(again["run"], 400)
+    second = work.run_of(installed, "power")
+    assert (second["rendered"], second["clips"]) == (SONGS, run_now["clips"])
+    assert sum(shard["computed"] for shard in second["shards"]) == 0
+
+
+def test_training_resumes_after_its_node_died(
+    installed: Release, power: Any, gpu_nodes: list[dict[str, Any]], figures: dict[str, Any]
+) -> None:
+    if not gpu_nodes:
+        pytest.skip("no GPU pool: the training Pod could be on the store's node")
+    request = ("--base", "base", "--dataset", "songbook", "--name", "cut", "--steps", "300", "--batch-size", "4")
+    process = installed.begin("train", *request, "--validate-every", "300", "--checkpoint-every", "20")
+    run_id = wait_until("the run is there", lambda: _run(installed, "cut"), 120)["run_id"]
+    wait_until("checkpoints were written", lambda: _run(installed, "cut").get("done", 0) >= 60, 400)
+    before = _run(installed, "cut")
+    pods = installed.kube.pods(installed.selector("training-run"), phase="Running")
+    node = node_of(pods[-1])
+    power(node)
+    begun = time.monotonic()
+    time.sleep(20)
+    power.on(node)
+    after = wait_until("the run goes on", lambda: _goes_on(installed, before), 400)
+    figures["seconds from the power cut of the training node (20 s without power) to the next step"] = round(
+        time.monotonic() - begun
+    )
+    assert after["run_id"] == run_id
+    process.wait(900)
+    ended = _run(installed, "cut")
+    assert ended["state"] == "RUN_STATE_SUCCEEDED"
+    assert ended["attempts"] >= 2
+
+
+def _run(release: Release, model: str) -> dict[str, Any]:
+    trainings = release.luthier("status")["trainings"]
+    return next((run for run in trainings if run["model_name"] == model), {})
+
+
+def _goes_on(release: Release, before: dict[str, Any]) -> dict[str, Any] | None:
+    now = _run(release, "cut")
+    return now if now.get("attempts", 0) > before.get("attempts", 0) and now.get("done", 0) > 0 else None

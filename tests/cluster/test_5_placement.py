@@ -1,0 +1,92 @@
+"""GPU Pods land on the GPU pool and nowhere else, others never there; what does not fit waits in Kueue."""
+
+import time
+from typing import Any
+
+import pytest
+
+from tests.cluster.kube import node_of, wait_until
+from tests.cluster.release import Release
+
+ON_GPU = {"training-run", "inference"}
+
+
+def test_every_pod_is_where_its_pool_is(installed: Release, gpu_nodes: list[dict[str, Any]]) -> None:
+    if not gpu_nodes:
+        pytest.skip("the cluster has no GPU pool")
+    names = {node["metadata"]["name"] for node in gpu_nodes}
+    for pod in installed.kube.items("pods"):
+        component = pod["metadata"]["labels"].get("app.kubernetes.io/component")
+        if component and node_of(pod):
+            assert (node_of(pod) in names) == (component in ON_GPU), pod["metadata"]["name"]
+
+
+def test_the_third_of_three_runs_waits_in_kueue(
+    installed: Release, crds: set[str], gpu_nodes: list[dict[str, Any]], figures: dict[str, Any]
+) -> None:
+    if "clusterqueues.kueue.x-k8s.io" not in crds or not gpu_nodes:
+        pytest.skip("the cluster has no Kueue or no GPU pool")
+    queue(installed, gpus=2)
+    installed.helm("upgrade", values={"training": {"queue": "training"}})
+    installed.kube("rollout", "status", f"deploy/{installed.name}-training", "--timeout=200s")
+    runs = [installed.begin("train", *request(number)) for number in range(3)]
+    try:
+        wait_until("two run, one waits", lambda: sorted(admitted(installed)) == [False, True, True], 200)
+        begun = time.monotonic()
+        time.sleep(10)
+        assert sorted(admitted(installed)) == [False, True, True]
+        waiting = [t for t in installed.luthier("status")["trainings"] if t["model_name"].startswith("queued-")]
+        assert sorted(t["state"] for t in waiting).count("RUN_STATE_QUEUED") == 1
+        wait_until("the third runs", lambda: not pending(installed), 600)
+        figures["seconds that the third training run waited in Kueue"] = round(time.monotonic() - begun)
+        for process in runs:
+            assert process.wait(900) == 0, process.stderr.read()
+    finally:
+        for process in runs:
+            process.kill()
+        installed.helm("upgrade")
+
+
+def request(number: int) -> tuple[str, ...]:
+    steps = ("--steps", "60", "--batch-size", "4", "--validate-every", "60", "--checkpoint-every", "30")
+    return ("--base", "base", "--dataset", "songbook", "--name", f"queued-{number}", *steps)
+
+
+def workloads(release: Release) -> list[dict[str, Any]]:
+    return release.kube.items("workloads.kueue.x-k8s.io")
+
+
+def admitted(release: Release) -> list[bool]:
+    """For each run that has not ended: whether Kueue let it in."""
+    return [
+        any(c["type"] == "Admitted" and c["status"] == "True" for c in item["status"].get("conditions", []))
+        for item in workloads(release)
+        if not any(c["type"] == "Finished" for c in item["status"].get("conditions", []))
+    ]
+
+
+def pending(release: Release) -> bool:
+    return False in admitted(release)
+
+
+def queue(release: Release, gpus: int) -> None:
+    """A ClusterQueue with so many GPUs, and the namespace's LocalQueue `training`."""
+    covered = ["cpu", "memory", "nvidia.com/gpu", "ephemeral-storage"]
+    quotas = {"cpu": "64", "memory": "256Gi", "nvidia.com/gpu": str(gpus), "ephemeral-storage": "1Ti"}
+    flavor = {"name": "gpu", "resources": [{"name": name, "nominalQuota": quotas[name]} for name in covered]}
+    api = "kueue.x-k8s.io/v1beta1"
+    release.kube.apply(
+        {"apiVersion": api, "kind": "ResourceFlavor", "metadata": {"name": "gpu"}},
+        {
+            "apiVersion": api,
+            "kind": "ClusterQueue",
+            "metadata": {"name": "training"},
+            "spec": {"namespaceSelector": {}, "resourceGroups": [{"coveredResources": covered, "flavors": [flavor]}]},
+        },
+        {
+            "apiVersion": api,
+            "kind": "LocalQueue",
+            "metadata": {"name": "training", "namespace": release.kube.namespace},
+            "spec": {"clusterQueue": "training"},
+        },
+    )

@@ -1,0 +1,104 @@
+"""Work that the tests give to a release: corpora, submissions, load."""
+
+import json
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from tests.cluster.kube import Kube, KubeError, wait_until
+from tests.cluster.release import Release, caller_pod
+from tests.cluster.transposed import transposed
+from tests.system import LUTHIER
+
+
+def submit(release: Release, *arguments: str, code: int = 0) -> dict[str, Any]:
+    """`luthier submit …` as the platform engineer types it, with the KUBECONFIG of the tests."""
+    command = [
+        str(LUTHIER), "submit", *arguments, "--release", release.name, "--namespace", release.kube.namespace, "--json",
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=900)
+    if done.returncode != code:
+        raise KubeError(f"luthier submit ended with {done.returncode}: {done.stderr}{done.stdout}")
+    return dict(json.loads(done.stdout.strip().splitlines()[-1])) if done.stdout.strip() else {}
+
+
+def run_of(release: Release, collection: str) -> dict[str, Any]:
+    """What `luthier status` says of a collection."""
+    return dict(release.luthier("status", "--collection", collection)["runs"].get(collection, {"rendered": 0}))
+
+
+class Load:
+    """load.py in a Pod, from READY until stopped."""
+
+    def __init__(self, kube: Kube, pod: dict[str, Any]) -> None:
+        self.kube, self.name = kube, pod["metadata"]["name"]
+        kube("delete", "pod", self.name, "--ignore-not-found", "--wait=true")
+        kube.apply(pod)
+        wait_until("the load runs", lambda: "READY" in kube.logs(self.name), 240)
+
+    def stop(self) -> dict[str, Any]:
+        """Ends the load and answers with its count; `lines` are the failed calls."""
+        self.kube("exec", self.name, "--", "python", "-c", "import os; os.kill(1, 15)", check=False)
+        wait_until("the load has ended", self._ended, 200)
+        lines = self.kube.logs(self.name).strip().splitlines()
+        return {**json.loads(lines[-1]), "lines": [line for line in lines if " failed after " in line]}
+
+    def _ended(self) -> bool:
+        return bool(self.kube.get("pod", self.name)["status"]["phase"] in ("Succeeded", "Failed"))
+
+
+def generate_load(release: Release, model: str, seconds: float, rate: float) -> Load:
+    """Another team's service calls Generate from its own namespace."""
+    command = ["python", "/scripts/load.py", "generate", release.address("inference"), model, str(seconds), str(rate)]
+    image = release.settings.image("pipeline")
+    return Load(Kube("luthier-callers"), caller_pod("generate-load", image, command))
+
+
+def render_load(release: Release, seconds: float, rate: float) -> Load:
+    """The pipeline calls RenderSong."""
+    command = ["python", "/scripts/load.py", "render", release.address("rendering"), "-", str(seconds), str(rate)]
+    return Load(release.kube, release.pipeline_pod("render-load", command))
+
+
+def ask_once(release: Release, namespace: str, model: str) -> str:
+    """One Generate from a Pod of a namespace; its output, READY when it was answered."""
+    kube, name = Kube(namespace), "ask-once"
+    kube("delete", "pod", name, "--ignore-not-found", "--wait=true")
+    command = ["timeout", "40", "python", "/scripts/load.py", "generate", release.address("inference"), model, "0", "1"]
+    kube.apply(caller_pod(name, release.settings.image("pipeline"), command))
+    wait_until("the caller ended", lambda: kube.get("pod", name)["status"]["phase"] in ("Succeeded", "Failed"), 240)
+    return kube.logs(name)
+
+
+def corpus_claim(release: Release, name: str, semitones: int, keep: int | None = None) -> str:
+    """A claim with songs that no run has seen: the songbook, transposed. Answers with the claim's name."""
+    with tempfile.TemporaryDirectory() as folder:
+        transposed(Path(folder), semitones, keep)
+        claim = {
+            "apiVersion": "v1",
+            "kind": "PersistentVolumeClaim",
+            "metadata": {"name": name},
+            "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "100Mi"}}},
+        }
+        pod = release.pipeline_pod(f"fill-{name}", ["sleep", "600"])
+        pod["spec"]["volumes"].append({"name": "songs", "persistentVolumeClaim": {"claimName": name}})
+        pod["spec"]["containers"][0]["volumeMounts"].append({"name": "songs", "mountPath": "/songs"})
+        release.kube.apply(claim, pod)
+        release.kube("wait", "--for=condition=Ready", f"pod/fill-{name}", "--timeout=180s")
+        tar = subprocess.Popen(["tar", "-C", folder, "-cf", "-", "."], stdout=subprocess.PIPE)
+        into = [
+            "exec",
+            "-i",
+            f"fill-{name}",
+            "--",
+            "tar",
+            "-C",
+            "/songs",
+            "--no-same-owner",
+            "--no-overwrite-dir",
+            "-xf-",
+        ]
+        subprocess.run(["kubectl", "-n", release.kube.namespace, *into], stdin=tar.stdout, check=True)
+        release.kube("delete", "pod", f"fill-{name}", "--grace-period=1")
+    return name
