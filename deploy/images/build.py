@@ -20,7 +20,11 @@ from deploy.images.sizes import table
 
 ROOT = Path(__file__).parents[2]
 BUILDERS = ("docker", "buildah")
-OWN = ("minio", "postgresql")  # programs of others, each with a Dockerfile in a folder of its own; for trying out
+OWN = (
+    "minio",
+    "postgresql",
+    "prometheus",
+)  # programs of others, a Dockerfile each: for trying out and for tests/cluster
 HOST_MINIO = ROOT / ".tools/bin/minio"  # by make minio, where there is Go
 LABEL = "org.opencontainers.image"
 
@@ -43,11 +47,10 @@ def main() -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("names", nargs="+", help=f"services, pipeline, {', '.join(OWN)}")
+    parser.add_argument("names", nargs="+", help=f"services, pipeline, analysis-deeprhythm, {', '.join(OWN)}")
     parser.add_argument("--registry", required=True)
     parser.add_argument("--tag", required=True)
     parser.add_argument("--push", action="store_true", help="push each image once it is built")
-    parser.add_argument("--deeprhythm", action="store_true", help="analysis with its extra, which brings torch")
     return parser.parse_args()
 
 
@@ -72,7 +75,8 @@ def command(builder: str, name: str) -> list[str]:
     file = ROOT / "deploy" / (f"{name}/Dockerfile" if name in OWN else "Dockerfile")
     start = ["docker", "build"] if builder == "docker" else ["buildah", "build", "--layers"]
     ignored = [] if builder == "docker" else [f"--ignorefile={file}.dockerignore"]
-    arguments = [] if name in OWN else [f"--build-arg=SERVICE={name}"]
+    service, _, extra = name.partition("-")
+    arguments = [] if name in OWN else [f"--build-arg=SERVICE={service}", f"--build-arg=EXTRA={extra}"]
     if name == "minio" and HOST_MINIO.exists():
         arguments = ["--build-arg=MINIO=host"]  # two minutes and an image of Go are saved
     return [*start, f"--file={file}", *ignored, *arguments]

@@ -29,6 +29,13 @@ def test_one_dockerfile_with_the_service_as_argument(builder):
     assert "--build-arg=SERVICE=rendering" in command
 
 
+def test_an_extra_is_part_of_the_name():
+    assert build.command("buildah", "analysis-deeprhythm")[-2:] == [
+        "--build-arg=SERVICE=analysis",
+        "--build-arg=EXTRA=deeprhythm",
+    ]
+
+
 def test_buildah_is_told_what_docker_finds_itself():
     assert f"--ignorefile={ROOT}/deploy/Dockerfile.dockerignore" in build.command("buildah", "pipeline")
     assert not [each for each in build.command("docker", "pipeline") if "ignore" in each]
