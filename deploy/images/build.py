@@ -47,7 +47,9 @@ def main() -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("names", nargs="+", help=f"services, pipeline, analysis-deeprhythm, {', '.join(OWN)}")
+    parser.add_argument(
+        "names", nargs="+", help="services, pipeline, analysis-deeprhythm, folders of deploy/ with a Dockerfile"
+    )
     parser.add_argument("--registry", required=True)
     parser.add_argument("--tag", required=True)
     parser.add_argument("--push", action="store_true", help="push each image once it is built")
@@ -71,12 +73,16 @@ def _works(program: str) -> bool:
 
 
 def command(builder: str, name: str) -> list[str]:
-    """The build command of an image, up to its tag. buildah is told the file of exclusions that docker finds itself."""
-    file = ROOT / "deploy" / (f"{name}/Dockerfile" if name in OWN else "Dockerfile")
+    """The build command of an image, up to its tag: a service, or another's program with a Dockerfile in a folder of its own.
+
+    buildah is told the file of exclusions that docker finds itself.
+    """
+    other = (ROOT / "deploy" / name / "Dockerfile").exists()
+    file = ROOT / "deploy" / (f"{name}/Dockerfile" if other else "Dockerfile")
     start = ["docker", "build"] if builder == "docker" else ["buildah", "build", "--layers"]
     ignored = [] if builder == "docker" else [f"--ignorefile={file}.dockerignore"]
     service, _, extra = name.partition("-")
-    arguments = [] if name in OWN else [f"--build-arg=SERVICE={service}", f"--build-arg=EXTRA={extra}"]
+    arguments = [] if other else [f"--build-arg=SERVICE={service}", f"--build-arg=EXTRA={extra}"]
     if name == "minio" and HOST_MINIO.exists():
         arguments = ["--build-arg=MINIO=host"]  # two minutes and an image of Go are saved
     return [*start, f"--file={file}", *ignored, *arguments]
