@@ -73,7 +73,7 @@ def _works(program: str) -> bool:
 
 
 def command(builder: str, name: str) -> list[str]:
-    """The build command of an image, up to its tag: a service, or another's program with a Dockerfile in a folder of its own.
+    """The build command of an image, up to its tag: a service, or another's program with its own folder and Dockerfile.
 
     buildah is told the file of exclusions that docker finds itself.
     """
@@ -89,10 +89,10 @@ def command(builder: str, name: str) -> list[str]:
 
 
 def labels(options: argparse.Namespace) -> list[str]:
-    """What only the build knows: version, revision, and where the source is, without credentials."""
+    """What only the build knows: version, revision, and the public address of the source, without credentials."""
     facts = {"version": options.tag, "revision": _git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")}
-    if source := _git("remote", "get-url", "origin"):
-        facts["source"] = re.sub(r"//[^/@]*@", "//", source)
+    if source := re.fullmatch(r"(https?://)(?:[^/@]*@)?(.+)", _git("remote", "get-url", "origin")):
+        facts["source"] = source[1] + source[2]
     return [f"--label={LABEL}.{key}={value}" for key, value in facts.items() if value]
 
 

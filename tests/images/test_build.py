@@ -41,14 +41,14 @@ def test_buildah_is_told_what_docker_finds_itself():
     assert not [each for each in build.command("docker", "pipeline") if "ignore" in each]
 
 
-def test_the_label_of_the_source_has_no_credentials(monkeypatch):
-    monkeypatch.setattr(
-        build, "_git", lambda *command: "https://me:secret@git.example/x.git" if "remote" in command else ""
-    )
-    assert build.labels(Namespace(tag="1")) == [
-        "--label=org.opencontainers.image.version=1",
-        "--label=org.opencontainers.image.source=https://git.example/x.git",
-    ]
+@pytest.mark.parametrize(
+    ("origin", "labelled"),
+    [("https://me:secret@git.example/x.git", ["https://git.example/x.git"]), ("/home/me/x", []), ("", [])],
+)
+def test_the_label_of_the_source_is_an_address_without_credentials(origin, labelled, monkeypatch):
+    monkeypatch.setattr(build, "_git", lambda *command: origin if "remote" in command else "")
+    source = [f"--label=org.opencontainers.image.source={each}" for each in labelled]
+    assert build.labels(Namespace(tag="1")) == ["--label=org.opencontainers.image.version=1", *source]
 
 
 @pytest.mark.parametrize(
