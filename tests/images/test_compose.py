@@ -1,0 +1,67 @@
+"""deploy/compose.yaml: every service, contained, and no secret in sight."""
+
+import re
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.images.dockerfile import ROOT, services
+
+TEXT = (ROOT / "deploy/compose.yaml").read_text()
+COMPOSE: dict[str, Any] = yaml.safe_load(TEXT)
+CONTAINERS: dict[str, Any] = COMPOSE["services"]
+SERVING = [name for name in services("base", "torch") if name != "pipeline"]
+
+
+def chart_version() -> str:
+    """The version that images have unless told otherwise."""
+    return str(yaml.safe_load((ROOT / "charts/luthier/Chart.yaml").read_text())["appVersion"])
+
+
+def test_every_service_is_there():
+    assert set(SERVING) < CONTAINERS.keys()
+    assert CONTAINERS["luthier"]["depends_on"].keys() == set(SERVING)
+
+
+@pytest.mark.parametrize("name", CONTAINERS)
+def test_a_container_can_write_nowhere_and_has_no_rights(name):
+    container = CONTAINERS[name]
+    assert container["read_only"] is True
+    assert container["cap_drop"] == ["ALL"]
+    assert container["security_opt"] == ["no-new-privileges:true"]
+    assert container["tmpfs"] == ["/tmp"]
+    assert "user" not in container  # the image's own: 10001
+
+
+@pytest.mark.parametrize("name", CONTAINERS)
+def test_images_are_those_that_make_builds(name):
+    image = re.fullmatch(r"\$\{REGISTRY:-luthier\.local\}/(\w+):\$\{TAG:-(.+)\}", CONTAINERS[name]["image"])
+    assert image
+    assert image[1] in {*services("base", "torch"), "minio", "postgresql"}
+    assert image[2] == chart_version()
+
+
+@pytest.mark.parametrize("name", CONTAINERS)
+def test_secrets_are_files(name):
+    for variable, value in CONTAINERS[name].get("environment", {}).items():
+        assert not re.search(r"KEY|PASSWORD|TOKEN|SECRET|ROOT_USER|DATABASE_URL", variable) or (
+            variable.endswith("_FILE") and value.startswith("/etc/luthier/")
+        )
+
+
+def test_only_loopback_of_the_laptop_is_opened():
+    ports = [port for container in CONTAINERS.values() for port in container.get("ports", [])]
+    assert len(ports) == 2
+    assert all(port.startswith("127.0.0.1:") for port in ports)
+
+
+def test_addresses_name_containers_at_their_port():
+    told = {
+        variable: value
+        for container in CONTAINERS.values()
+        for variable, value in container.get("environment", {}).items()
+        if re.fullmatch(r"LUTHIER_[A-Z]+_ADDRESS", variable) and value.partition(":")[0] != "0.0.0.0"
+    }
+    assert {variable: f"{variable.split('_')[1].lower()}:7100" for variable in told} == told
+    assert {f"LUTHIER_{name.upper()}_ADDRESS" for name in SERVING} == told.keys()
