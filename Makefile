@@ -10,7 +10,7 @@ PROTOS := $(shell find protos -name '*.proto') protos/pyproject.toml protos/buil
 
 REGISTRY ?= luthier.local
 TAG ?= $(or $(shell sed -nE 's/^appVersion: *"?([^" ]+)"?.*/\1/p' charts/luthier/Chart.yaml 2>/dev/null),0.1.0)
-IMAGES ?= $(SERVICES) pipeline minio postgresql
+IMAGES ?= $(SERVICES) pipeline minio postgresql prometheus
 
 # compiled modules are kept, or every process compiles torch anew: 20 s of CPU each
 unexport PYTHONDONTWRITEBYTECODE
@@ -27,7 +27,7 @@ KUBECONFORM := $(or $(LUTHIER_KUBECONFORM),$(shell command -v kubeconform),$(TOO
 PYTEST := .venv/bin/python -m pytest --rootdir tests -c tests/pyproject.toml
 LOCAL := deploy/local/.venv/bin/python -m luthier_local
 
-.PHONY: help demo test test-slow lint proto-check format up down ps install clean bench system minio images chart-check chart-tools
+.PHONY: help demo test test-slow test-cluster lint proto-check format up down ps install clean bench system minio images chart-check chart-tools
 
 help:  ## Show what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -50,6 +50,9 @@ test: install system minio chart-tools  ## All tests but the slow ones
 
 test-slow: install system minio  ## The tests that take minutes: one step of the full-size model, the demo twice on MinIO, kills
 	@PYTEST_ADDOPTS="-m slow" tests/all.sh $(SUITES)
+
+test-cluster: install  ## On a real Kubernetes: install, upgrade, power cuts, scaling (KUBECONFIG, IMAGE_LOAD, NODE_FAIL, NODE_HEAL)
+	@tests/.venv/bin/python -m pytest --rootdir tests -c tests/pyproject.toml -v -m cluster tests/cluster
 
 lint: install proto-check  ## ruff, mypy, locks, contracts
 	tests/.venv/bin/ruff format --check .

@@ -13,7 +13,7 @@ from tests.cluster import settings as told
 from tests.cluster.kube import Kube, run
 from tests.cluster.monitoring import Prometheus
 from tests.cluster.release import Release, gone, namespace, scripts
-from tests.cluster.settings import SERVICES, STORES, Settings
+from tests.cluster.settings import OTHERS, SERVICES, Settings
 
 FIGURES: dict[str, Any] = {}
 HERE = Path(__file__).parent
@@ -47,7 +47,7 @@ def settings() -> Settings:
 def images(settings: Settings) -> None:
     """Makes the images known to the cluster."""
     if settings.image_load:
-        names = (*SERVICES, "pipeline", *STORES)
+        names = (*SERVICES, "pipeline", *OTHERS)
         run(*settings.image_load, *map(settings.image, names), timeout_s=3600)
 
 
@@ -69,9 +69,9 @@ def gpu_nodes(settings: Settings) -> list[dict[str, Any]]:
 def prometheus(settings: Settings, images: None) -> Iterator[Prometheus]:
     """A Prometheus of its own in a namespace of its own, scraping the release."""
     found = Prometheus(
-        Kube("luthier-monitoring"), settings.prometheus, target_namespace="luthier-test", release="luthier"
+        Kube("luthier-monitoring"), settings.image("prometheus"), target_namespace="luthier-test", release="luthier"
     )
-    found.install(settings.image_load)
+    found.install()
     yield found
     if not os.environ.get("KEEP"):
         gone("luthier-monitoring")

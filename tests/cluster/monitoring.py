@@ -26,10 +26,8 @@ class Prometheus:
         """URL, as KEDA needs it."""
         return f"http://prometheus.{self.kube.namespace}.svc:{PORT}"
 
-    def install(self, image_load: tuple[str, ...]) -> None:
+    def install(self) -> None:
         """Starts it and waits until it answers."""
-        if image_load:
-            run(*image_load, self.image, timeout_s=600)
         namespace(self.kube.namespace)
         self.kube.apply(self._configuration(), self._pod(), self._service())
         wait_until("Prometheus answers", lambda: self.query("vector(1)"), 120)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pytest
 
 SERVICES = ("rendering", "analysis", "enrichment", "prompting", "curation", "training", "inference", "evaluation")
-STORES = ("minio", "postgresql")
+OTHERS = ("minio", "postgresql", "prometheus")
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,6 @@ class Settings:
     image_load: tuple[str, ...]
     node_fail: tuple[str, ...]
     node_heal: tuple[str, ...]
-    prometheus: str
 
     def image(self, name: str) -> str:
         """The full name of an image of the project."""
@@ -35,12 +34,10 @@ def read() -> Settings:
         if not shutil.which(program):
             pytest.skip(f"{program} is not on the PATH")
     words = {name: tuple(shlex.split(os.environ.get(name, ""))) for name in ("IMAGE_LOAD", "NODE_FAIL", "NODE_HEAL")}
-    registry = os.environ.get("REGISTRY", "luthier.local")
     return Settings(
-        registry,
+        os.environ.get("REGISTRY", "luthier.local"),
         os.environ.get("TAG", "0.1.0"),
         words["IMAGE_LOAD"],
         words["NODE_FAIL"],
         words["NODE_HEAL"],
-        os.environ.get("PROMETHEUS_IMAGE", f"{registry}/prometheus-for-tests:1"),
     )
