@@ -92,7 +92,7 @@ minio: $(MINIO)
 
 $(TOOLS)/bin/minio:
 	@if command -v go >/dev/null; then echo "building MinIO (two minutes, once)"; \
-	  mkdir -p $(TOOLS)/bin && GOBIN=$(TOOLS)/bin CGO_ENABLED=0 go install github.com/minio/minio@$(MINIO_VERSION); \
+	  mkdir -p $(TOOLS)/bin && GOBIN=$(TOOLS)/bin CGO_ENABLED=0 go install -ldflags "-s -w" github.com/minio/minio@$(MINIO_VERSION); \
 	else echo "MinIO cannot be brought without Go: its tests are skipped (set LUTHIER_MINIO to a minio program)"; fi
 
 images: $(and $(filter minio,$(IMAGES)),$(shell command -v go),$(TOOLS)/bin/minio)  ## Build every image with docker or buildah (REGISTRY, TAG, IMAGES, IMAGE_BUILD_ARGS; PUSH=1: push them)
