@@ -1,6 +1,6 @@
 """Runs in a Pod: calls one RPC at a steady rate until SIGTERM or the end; the last line tells what came of every call.
 
-    python load.py generate ADDRESS MODEL SECONDS RATE
+    python load.py generate ADDRESS MODEL SECONDS RATE      (SECONDS 0: one call, with a deadline of 20 s)
     python load.py render ADDRESS - SECONDS RATE
 
 `generate` is another team's service: only grpcio and the stubs. `render` is the pipeline: the kit's client.
@@ -34,7 +34,7 @@ WAYS = {
 }
 
 
-def generate(address, model):
+def generate(address, model, deadline_s):
     """One Generate of a second each time it is called."""
     from luthier.inference.v1 import inference_pb2 as pb
     from luthier.inference.v1.inference_pb2_grpc import InferenceServiceStub
@@ -45,12 +45,12 @@ def generate(address, model):
     def call(number):
         request = pb.GenerateRequest(prompt="piano", seconds_total=1, steps=2, seed=number, model=model)
         request.request_id = f"load-{time.time()}-{number}"
-        return stub.Generate(request, timeout=120).model
+        return stub.Generate(request, timeout=deadline_s).model
 
     return call
 
 
-def render(address, _):
+def render(address, _, deadline_s):
     """Renders one short song with another seed each time, so that each call is work."""
     import io
 
@@ -77,7 +77,10 @@ def render(address, _):
 
     def call(number):
         client.call(
-            "RenderSong", pb.RenderSongRequest(midi=ref, seed=begun * 100_000 + number), timeout_s=120, patience_s=120
+            "RenderSong",
+            pb.RenderSongRequest(midi=ref, seed=begun * 100_000 + number),
+            timeout_s=deadline_s,
+            patience_s=deadline_s,
         )
 
     return call
@@ -85,7 +88,10 @@ def render(address, _):
 
 def main(kind, address, model, seconds, rate):
     """Calls until the time is over; prints {calls, ok, failed, slowest_s} as its last line."""
-    call, stop = {"generate": generate, "render": render}[kind](address, model), threading.Event()
+    call, stop = (
+        {"generate": generate, "render": render}[kind](address, model, 120 if float(seconds) else 20),
+        threading.Event(),
+    )
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     failures, took, lock = Counter(), [], threading.Lock()
 
@@ -103,7 +109,8 @@ def main(kind, address, model, seconds, rate):
             failures[failure] += bool(failure)
 
     one(0)
-    print("READY", flush=True)
+    if not failures.total():
+        print("READY", flush=True)
     begun, number = time.monotonic(), 0
     with ThreadPoolExecutor(8) as pool:
         while not stop.is_set() and time.monotonic() - begun < float(seconds):

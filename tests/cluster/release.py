@@ -1,5 +1,6 @@
 """A release of the chart on the cluster, as a platform engineer would install it for a try."""
 
+import base64
 import copy
 import json
 import secrets
@@ -45,15 +46,17 @@ class Release:
         return f"app.kubernetes.io/instance={self.name},app.kubernetes.io/component={component}"
 
     def secrets(self) -> list[str]:
-        """Creates what the platform engineer brings; answers with the secret texts, to look for them elsewhere."""
-        store_key, store_secret, password = (secrets.token_hex(16) for _ in range(3))
-        host = f"{self.name}-postgresql.{self.kube.namespace}.svc:5432"
-        url = f"postgresql+psycopg://luthier:{password}@{host}/luthier"
-        self.kube.apply(
-            _secret("luthier-s3", {"access-key": store_key, "secret-key": store_secret}),
-            _secret("luthier-database", {"url": url, "password": password}),
-        )
-        return [store_key, store_secret, password]
+        """Creates what the platform engineer brings, or finds it; the secret texts, to look for them elsewhere."""
+        if "luthier-s3" not in map(name_of, self.kube.items("secrets")):
+            store_key, store_secret, password = (secrets.token_hex(16) for _ in range(3))
+            host = f"{self.name}-postgresql.{self.kube.namespace}.svc:5432"
+            url = f"postgresql+psycopg://luthier:{password}@{host}/luthier"
+            self.kube.apply(
+                _secret("luthier-s3", {"access-key": store_key, "secret-key": store_secret}),
+                _secret("luthier-database", {"url": url, "password": password}),
+            )
+        found = {**self.kube.get("secret", "luthier-s3")["data"], **self.kube.get("secret", "luthier-database")["data"]}
+        return [base64.b64decode(found[key]).decode() for key in ("access-key", "secret-key", "password")]
 
     def helm(self, action: str, *more: str, values: dict[str, Any] | None = None, timeout_s: float = 600) -> str:
         """`helm install|upgrade|template …` with values-try.yaml and the values of this release."""
