@@ -4,17 +4,17 @@ import time
 from typing import Any
 
 from tests.cluster import work
-from tests.cluster.kube import name_of
+from tests.cluster.kube import name_of, wait_until
 from tests.cluster.release import Release
 
 GENERATE_RATE = 0.5  # calls per second: what one slot bears on a CPU that others use, too
 RENDER_RATE = 2.0
 
 
-def roll(release: Release, service: str, stamp: str) -> set[str]:
+def roll(release: Release, service: str) -> set[str]:
     """Upgrades one service; answers with the names of its new Pods."""
     before = {name_of(pod) for pod in release.kube.pods(release.selector(service))}
-    release.helm("upgrade", values={"services": {service: {"podAnnotations": {"luthier.dev/test": stamp}}}})
+    release.helm("upgrade", values={"services": {service: {"podAnnotations": {"luthier.io/test": str(time.time())}}}})
     release.kube("rollout", "status", f"deploy/{release.name}-{service}", "--timeout=300s", timeout_s=310)
     after = {name_of(pod) for pod in release.kube.pods(release.selector(service))}
     assert after
@@ -31,8 +31,8 @@ def answered(release: Release, pod: str, method: str) -> int:
 
 def test_generate_under_load_survives_a_rolling_upgrade(installed: Release, figures: dict[str, Any]) -> None:
     load = work.generate_load(installed, "tuned", 900, GENERATE_RATE)
-    pods = roll(installed, "inference", "generate")
-    time.sleep(15)
+    pods = roll(installed, "inference")
+    wait_until("the new Pods answer", lambda: all(answered(installed, pod, "Generate") for pod in pods), 120)
     count = load.stop()
     figures["Generate during a rolling upgrade (calls, failed, slowest s)"] = (
         count["calls"],
@@ -40,13 +40,12 @@ def test_generate_under_load_survives_a_rolling_upgrade(installed: Release, figu
         count["slowest_s"],
     )
     assert count["failed"] == 0, count["lines"]
-    assert all(answered(installed, pod, "Generate") for pod in pods)
 
 
 def test_render_song_under_load_survives_a_rolling_upgrade(installed: Release, figures: dict[str, Any]) -> None:
     load = work.render_load(installed, 900, RENDER_RATE)
-    pods = roll(installed, "rendering", "render")
-    time.sleep(15)
+    pods = roll(installed, "rendering")
+    wait_until("the new Pods answer", lambda: all(answered(installed, pod, "RenderSong") for pod in pods), 120)
     count = load.stop()
     figures["RenderSong during a rolling upgrade (calls, failed, slowest s)"] = (
         count["calls"],
@@ -54,4 +53,3 @@ def test_render_song_under_load_survives_a_rolling_upgrade(installed: Release, f
         count["slowest_s"],
     )
     assert count["failed"] == 0, count["lines"]
-    assert all(answered(installed, pod, "RenderSong") for pod in pods)

@@ -35,7 +35,9 @@ def test_the_third_of_three_runs_waits_in_kueue(
         begun = time.monotonic()
         time.sleep(10)
         assert sorted(admitted(installed)) == [False, True, True]
-        waiting = [t for t in installed.luthier("status")["trainings"] if t["model_name"].startswith("queued-")]
+        waiting = [
+            t for t in installed.luthier("status")["trainings"] if t["request"]["model_name"].startswith("queued-")
+        ]
         assert sorted(t["state"] for t in waiting).count("RUN_STATE_QUEUED") == 1
         wait_until("the third runs", lambda: not pending(installed), 600)
         figures["seconds that the third training run waited in Kueue"] = round(time.monotonic() - begun)

@@ -84,9 +84,11 @@ def corpus_claim(release: Release, name: str, semitones: int, keep: int | None =
         pod = release.pipeline_pod(f"fill-{name}", ["sleep", "600"])
         pod["spec"]["volumes"].append({"name": "songs", "persistentVolumeClaim": {"claimName": name}})
         pod["spec"]["containers"][0]["volumeMounts"].append({"name": "songs", "mountPath": "/songs"})
+        release.kube("delete", "pod", f"fill-{name}", "--ignore-not-found", "--grace-period=1")
         release.kube.apply(claim, pod)
         release.kube("wait", "--for=condition=Ready", f"pod/fill-{name}", "--timeout=180s")
-        tar = subprocess.Popen(["tar", "-C", folder, "-cf", "-", "."], stdout=subprocess.PIPE)
+        songs = sorted(path.name for path in Path(folder).iterdir())  # not the folder itself: its mode is the volume's
+        tar = subprocess.Popen(["tar", "-C", folder, "-cf", "-", *songs], stdout=subprocess.PIPE)
         into = [
             "exec",
             "-i",
