@@ -4,6 +4,7 @@ import os
 import signal
 import socket
 import stat
+import time
 from pathlib import Path
 
 import pytest
@@ -119,14 +120,22 @@ def test_a_service_that_cannot_start_fails_up_with_the_end_of_its_log(installati
     assert "LUTHIER_SOUNDFONT: no such file: /nowhere.sf2" in done.stderr
 
 
+def hold(other: socket.socket, port: int, patience_s: float = 20) -> None:
+    """Takes the port, waiting for one who is leaving it; taken by somebody who stays is as good."""
+    begun = time.monotonic()
+    while time.monotonic() - begun < patience_s:
+        try:
+            other.bind(("127.0.0.1", port))
+            other.listen()
+            return
+        except OSError:
+            time.sleep(0.2)
+
+
 def test_a_taken_port_gets_another_one_and_it_is_said(installation: Installation) -> None:
     with socket.socket() as other:
         other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            other.bind(("127.0.0.1", 7101))
-            other.listen()
-        except OSError:
-            pass  # taken by somebody else: as good
+        hold(other, 7101)
 
         done = installation.up()
 

@@ -50,10 +50,11 @@ def choose(
         port_of(old[kind]) for old in remembered.values() for kind in ("address", "metrics", "web") if kind in old
     }
     chosen: dict[str, dict[str, str]] = {}
+    used: set[int] = set()  # by names before this one, who may have been moved onto its default once
     for name, kind, default in ports:
         old = remembered.get(name, {}).get(kind)
         first = port_of(old) if old else default
-        if (old and name in running) or is_free(first):
+        if first not in used and ((old and name in running) or is_free(first)):
             port = first
         else:
             port = next((p for p in range(default, LAST_PORT + 1) if p not in reserved and is_free(p)), 0)
@@ -61,5 +62,6 @@ def choose(
                 raise SystemExit(f"{name}: no free port between {default} and {LAST_PORT} for its {kind}")
             say(f"{name}: port {first} ({kind}) is taken by another program, using {port}")
         reserved.add(port)
+        used.add(port)
         chosen.setdefault(name, {})[kind] = f"{HOST}:{port}"
     return chosen

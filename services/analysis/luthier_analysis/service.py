@@ -21,7 +21,7 @@ from luthier_kit.errors import InvalidRequest
 from luthier_kit.server import Service
 from luthier_music.audio import AudioError
 
-VERSION = "1"  # of the stages; raised whenever the same input would give another answer
+VERSION = "2"  # of the stages; raised whenever the same input would give another answer
 
 
 class Analysis(analysis_pb2_grpc.AnalysisServiceServicer):

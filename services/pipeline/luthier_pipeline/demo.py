@@ -23,6 +23,7 @@ from luthier_pipeline.songbook import compose
 
 COLLECTION = "songbook"
 BASE, TUNED, SERVED = "tiny-base", "tiny", "demo"
+SEED = "1"  # of both trainings: the same demo on every machine
 STEPS = "50"  # denoising steps; enough for the tiny model
 STOP_S = 12.0  # seconds_total of the clip that shows how the model stops
 GUIDANCE = "1"  # off: what guidance exaggerates is little in a model this small
@@ -57,7 +58,11 @@ def demo(context: Context) -> None:
     exported = _do(
         context, curate.export, f"export --collection {COLLECTION} --as demo {SPLIT} --out {_q(out / 'dataset')}"
     )
-    base = _do(context, models.train, f"train --tiny-base --dataset {exported['dataset']} --name {BASE} --as demo")
+    base = _do(
+        context,
+        models.train,
+        f"train --tiny-base --dataset {exported['dataset']} --name {BASE} --seed {SEED} --as demo",
+    )
     tuned = _do(
         context,
         models.train,
@@ -100,7 +105,7 @@ def demo(context: Context) -> None:
 SPLIT = "--validation-share 0.25 --test-share 0"
 FINE_TUNE = (
     "--steps 1000 --batch-size 8 --learning-rate 0.001 --warmup 20 --min-excerpt 3"
-    " --validate-every 100 --checkpoint-every 100"
+    f" --validate-every 100 --checkpoint-every 100 --ema-decay 0.99 --seed {SEED}"
 )
 
 

@@ -17,6 +17,7 @@ ESTIMATOR = "essentia/RhythmExtractor2013-multifeature/beat-line"
 MIN_S = 2.0  # below this there are too few beats to speak of a tempo
 MIN_BEATS = 4
 MAX_CONFIDENCE = 5.32  # of the multifeature method, as its documentation says
+DECIMALS = 3  # of a tempo in BPM: the rest differs between processors, and with it the digest of all that follows
 MAX_CORRECTION = 0.05  # a line that departs further from the histogram went through beats that slip
 
 
@@ -44,5 +45,5 @@ def _essentia(sound: Sound, note: str = "") -> Tempo | None:
     if bpm <= 0 or len(beats_s) < MIN_BEATS:
         return None
     line_bpm = beat_line_bpm(beats_s.astype(np.float64))
-    tempo_bpm = line_bpm if abs(line_bpm / bpm - 1) <= MAX_CORRECTION else float(bpm)
+    tempo_bpm = round(line_bpm if abs(line_bpm / bpm - 1) <= MAX_CORRECTION else float(bpm), DECIMALS)
     return Tempo(tempo_bpm, Source.AUDIO, ESTIMATOR, min(1.0, float(confidence) / MAX_CONFIDENCE), note=note)
