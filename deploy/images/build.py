@@ -1,6 +1,6 @@
 """Builds the images of Luthier with docker or buildah and tells what they weigh; `make images` calls it.
 
-    python3 -m deploy.images.build --registry registry.example/luthier --tag 0.1.0 --push rendering pipeline
+    python3 -m deploy.images.build --registry my-registry/luthier --tag 0.1.0 --push rendering pipeline
 
 BUILDER names the program (otherwise docker where its engine answers, else buildah), IMAGE_BUILD_ARGS are further
 arguments of its build command: a proxy, a certificate, another runtime, whatever the machine needs.

@@ -29,27 +29,20 @@ def answered(release: Release, pod: str, method: str) -> int:
     )
 
 
+def upgrade_under(load: work.Load, release: Release, service: str, method: str, figures: dict[str, Any]) -> None:
+    """Rolls a service until its new Pods answer the load; no call of it may fail."""
+    pods = roll(release, service)
+    wait_until("the new Pods answer", lambda: all(answered(release, pod, method) for pod in pods), 120)
+    count = load.stop()
+    told = (count["calls"], count["failed"], count["slowest_s"])
+    figures[f"{method} during a rolling upgrade (calls, failed, slowest s)"] = told
+    assert count["failed"] == 0, count["lines"]
+
+
 def test_generate_under_load_survives_a_rolling_upgrade(installed: Release, figures: dict[str, Any]) -> None:
     load = work.generate_load(installed, "tuned", 900, GENERATE_RATE)
-    pods = roll(installed, "inference")
-    wait_until("the new Pods answer", lambda: all(answered(installed, pod, "Generate") for pod in pods), 120)
-    count = load.stop()
-    figures["Generate during a rolling upgrade (calls, failed, slowest s)"] = (
-        count["calls"],
-        count["failed"],
-        count["slowest_s"],
-    )
-    assert count["failed"] == 0, count["lines"]
+    upgrade_under(load, installed, "inference", "Generate", figures)
 
 
 def test_render_song_under_load_survives_a_rolling_upgrade(installed: Release, figures: dict[str, Any]) -> None:
-    load = work.render_load(installed, 900, RENDER_RATE)
-    pods = roll(installed, "rendering")
-    wait_until("the new Pods answer", lambda: all(answered(installed, pod, "RenderSong") for pod in pods), 120)
-    count = load.stop()
-    figures["RenderSong during a rolling upgrade (calls, failed, slowest s)"] = (
-        count["calls"],
-        count["failed"],
-        count["slowest_s"],
-    )
-    assert count["failed"] == 0, count["lines"]
+    upgrade_under(work.render_load(installed, 900, RENDER_RATE), installed, "rendering", "RenderSong", figures)
