@@ -20,6 +20,9 @@ from luthier_training.settings import TrainingSettings
 
 PORT = 17116
 TUNE = pb.FineTune(base_model="base", steps=30, batch_size=2, learning_rate=1e-3, checkpoint_every=2, validate_every=15)
+LONG = pb.FineTune(  # seconds of steps after the first checkpoint, however quick the machine: time to kill it in
+    base_model="base", steps=400, batch_size=2, learning_rate=1e-3, checkpoint_every=20, validate_every=200
+)
 RUNNER = "luthier_training.runner"
 
 
@@ -80,7 +83,8 @@ def runner_of(run_id: str) -> int:
 
 def test_a_run_survives_the_death_of_its_runner_and_of_the_service(process, client, store, base, dataset_ref):
     service = process()
-    run = create(client, dataset_ref)
+    kind = {"fine_tune": LONG}
+    run = create(client, dataset_ref, **kind)
     for seen in watch(client, run.run_id):
         if seen.HasField("checkpoint"):
             break
@@ -91,12 +95,12 @@ def test_a_run_survives_the_death_of_its_runner_and_of_the_service(process, clie
     for key in list(store.objects.keys(f"heartbeats/{run.run_id}/")):
         store.objects.delete(key)  # as if the expiry had passed
     process()
-    again = create(client, dataset_ref)
+    again = create(client, dataset_ref, **kind)
     assert again.run_id == run.run_id
     last = list(watch(client, run.run_id))[-1]
     assert pb.RunState.Name(last.state) == "RUN_STATE_SUCCEEDED"
     assert last.attempts == 2
-    assert [point.step for point in last.validation] == [0, 15, 30]
+    assert [point.step for point in last.validation] == [0, 200, 400]
     assert f"sha256:{resolve(store, last.model).digest}" == last.model_digest
 
 
