@@ -76,6 +76,7 @@ def test_training_may_make_jobs_in_its_namespace_and_nothing_else(variant: list[
     assert roles["training"]["rules"] == [
         {"apiGroups": ["batch"], "resources": ["jobs"], "verbs": ["get", "list", "watch", "create", "delete"]},
         {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch"]},
+        {"apiGroups": [""], "resources": ["configmaps"], "resourceNames": ["lt-jobs"], "verbs": ["get"]},
     ]
     assert list(roles) == list(bindings) == ["training"]
     assert bindings["training"]["subjects"] == [{"kind": "ServiceAccount", "name": "lt-training", "namespace": "music"}]

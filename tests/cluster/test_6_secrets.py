@@ -11,6 +11,7 @@ RESOURCES = (
     "pods",
     "secrets",
     "configmaps",
+    "configmaps/{release}-jobs",
     "services",
     "jobs.batch",
     "deployments.apps",
@@ -20,6 +21,7 @@ RESOURCES = (
 MEANT = {
     ("training", "jobs.batch"): {"get", "list", "watch", "create", "delete"},
     ("training", "pods"): {"get", "list", "watch"},
+    ("training", "configmaps/{release}-jobs"): {"get"},
 }
 
 
@@ -48,7 +50,7 @@ def test_service_accounts_may_do_what_is_meant(installed: Release, figures: dict
         name = name_of(account)
         component = name.removeprefix(f"{installed.name}-")
         for resource in RESOURCES:
-            allowed = {verb for verb in VERBS if may(installed, name, verb, resource)}
+            allowed = {verb for verb in VERBS if may(installed, name, verb, resource.format(release=installed.name))}
             if allowed:
                 table[f"{component} {resource}"] = sorted(allowed)
             assert allowed == MEANT.get((component, resource), set()), (component, resource)

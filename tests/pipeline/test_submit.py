@@ -10,17 +10,13 @@ from luthier_kit.settings import SettingsError
 from luthier_pipeline.arguments import parser
 from luthier_pipeline.commands.context import Context, UsageError
 from luthier_pipeline.commands.submit import submit
-from tests.pipeline.kube_api import KubeApi
-
-JOBS = "/apis/batch/v1/namespaces/music/jobs"
-MAPS = "/api/v1/namespaces/music/configmaps"
-CLAIMS = "/api/v1/namespaces/music/persistentvolumeclaims"
+from tests.kubernetes_api import Api, kubeconfig
 
 
 def template(name: str) -> str:
     container = {
         "name": "pipeline",
-        "image": "registry.example/pipeline:0.1.0",
+        "image": "my-registry/luthier/pipeline:0.1.0",
         "args": ["run"],
         "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],
     }
@@ -34,14 +30,12 @@ def template(name: str) -> str:
 
 @pytest.fixture
 def api(tmp_path, monkeypatch):
-    api = KubeApi()
-    (tmp_path / "config").write_text(api.kubeconfig("music"))
-    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "config"))
-    data = {"ingest.yaml": template("ingest"), "shards.yaml": template("run")}
-    api.objects[f"{MAPS}/luthier-jobs"] = {"metadata": {"name": "luthier-jobs"}, "data": data}
-    api.objects[f"{CLAIMS}/songs"] = {"metadata": {"name": "songs"}}
+    api = Api()
+    monkeypatch.setenv("KUBECONFIG", str(kubeconfig(api.url, tmp_path / "config")))
+    api.config_map("luthier-jobs", {"ingest.yaml": template("ingest"), "shards.yaml": template("run")})
+    api.claims["songs"] = {"metadata": {"name": "songs"}}
     yield api
-    api.shutdown()
+    api.close()
 
 
 @pytest.fixture
@@ -59,7 +53,7 @@ def arguments(job: dict) -> list[str]:
 
 def test_the_two_jobs_of_the_songbook(api, submitted):
     answer = submitted("--collection book --songbook --songs 4 --shards 3 --parallelism 2 --mix-only --in-flight 8")
-    ingest, run = api.jobs()[answer["ingest"]], api.jobs()[answer["run"]]
+    ingest, run = api.jobs[answer["ingest"]], api.jobs[answer["run"]]
     name = run["metadata"]["annotations"]["luthier/run"]
     common = ["--collection", "book", "--submission", name, "--json"]
     assert arguments(ingest) == ["ingest", "--songbook", "--songs", "4", *common, "--licence", "Apache-2.0"]
@@ -72,6 +66,9 @@ def test_the_two_jobs_of_the_songbook(api, submitted):
         True,
     )
     assert "completionMode" not in ingest["spec"]
+    for job in (ingest, run):
+        [owner] = job["metadata"]["ownerReferences"]
+        assert (owner["kind"], owner["name"], owner["uid"]) == ("ConfigMap", "luthier-jobs", "uid-of-luthier-jobs")
     assert run["metadata"]["labels"] == {"queue": "q", "luthier/submission": answer["id"]}
     assert run["spec"]["template"]["metadata"]["labels"]["app.kubernetes.io/component"] == "pipeline"
     parser().parse_args(arguments(ingest))  # the command in the Pod understands them
@@ -80,20 +77,20 @@ def test_the_two_jobs_of_the_songbook(api, submitted):
 
 def test_a_claim_is_mounted_read_only_where_ingest_looks(api, submitted):
     answer = submitted("--collection mine --claim songs:clean/midi --shards 1")
-    ingest = api.jobs()[answer["ingest"]]
+    ingest = api.jobs[answer["ingest"]]
     pod = ingest["spec"]["template"]["spec"]
     assert pod["volumes"][-1] == {"name": "corpus", "persistentVolumeClaim": {"claimName": "songs", "readOnly": True}}
     mount = {"name": "corpus", "mountPath": "/corpus", "readOnly": True, "subPath": "clean/midi"}
     assert pod["containers"][0]["volumeMounts"][-1] == mount
     assert arguments(ingest)[:2] == ["ingest", "/corpus"]
-    assert all(v["name"] != "corpus" for v in api.jobs()[answer["run"]]["spec"]["template"]["spec"]["volumes"])
+    assert all(v["name"] != "corpus" for v in api.jobs[answer["run"]]["spec"]["template"]["spec"]["volumes"])
 
 
 def test_the_same_again_is_the_same_and_something_else_is_not(api, submitted):
     line = "--collection book --songbook --shards 2"
     first, second = submitted(line), submitted(line)
     assert (first["created"], second["created"], first["run"]) == (True, False, second["run"])
-    assert len(api.jobs()) == 2
+    assert len(api.jobs) == 2
     assert submitted(f"{line} --mix-only")["run"] != first["run"]
     assert submitted(f"{line} --again")["run"] != first["run"]
 
@@ -101,20 +98,20 @@ def test_the_same_again_is_the_same_and_something_else_is_not(api, submitted):
 def test_a_submitter_that_died_between_the_jobs_is_completed_under_the_same_run(api, submitted):
     line = "--collection book --songbook --shards 2"
     first = submitted(line)
-    name = api.jobs()[first["ingest"]]["metadata"]["annotations"]["luthier/run"]
-    del api.objects[f"{JOBS}/{first['run']}"]
+    name = api.jobs[first["ingest"]]["metadata"]["annotations"]["luthier/run"]
+    del api.jobs[first["run"]]
     second = submitted(line)
     assert (second["created"], second["run"]) == (True, first["run"])
-    assert name in arguments(api.jobs()[second["run"]])
+    assert name in arguments(api.jobs[second["run"]])
 
 
 def test_wait_ends_with_the_job(api, submitted):
     line = "--collection book --songbook --shards 2"
-    run = f"{JOBS}/{submitted(line)['run']}"
-    api.objects[run]["status"] = {"succeeded": 2, "conditions": [{"type": "Complete", "status": "True"}]}
+    run = submitted(line)["run"]
+    api.jobs[run]["status"] = {"succeeded": 2, "conditions": [{"type": "Complete", "status": "True"}]}
     assert submitted(f"{line} --wait")["state"] == "COMPLETE"
     failed = {"type": "Failed", "status": "True", "reason": "BackoffLimitExceeded", "message": "index 1"}
-    api.objects[run]["status"] = {"conditions": [failed]}
+    api.jobs[run]["status"] = {"conditions": [failed]}
     with pytest.raises(FailedPrecondition, match="BackoffLimitExceeded: index 1"):
         submitted(f"{line} --wait")
 
@@ -122,8 +119,8 @@ def test_wait_ends_with_the_job(api, submitted):
 @pytest.mark.parametrize(
     ("line", "error", "text"),
     [
-        ("--songbook --shards 1 --release other", NotFound, "no release other in namespace music"),
-        ("--claim nothing --shards 1", NotFound, "no PersistentVolumeClaim nothing in namespace music"),
+        ("--songbook --shards 1 --release other", NotFound, "no release other in namespace studio"),
+        ("--claim nothing --shards 1", NotFound, "no PersistentVolumeClaim nothing in namespace studio"),
         ("--songbook --claim songs --shards 1", UsageError, "--claim PVC"),
         ("--shards 1", UsageError, "--claim PVC"),
     ],
@@ -131,21 +128,21 @@ def test_wait_ends_with_the_job(api, submitted):
 def test_what_is_not_there_is_named(api, submitted, line, error, text):
     with pytest.raises(error, match=text):
         submitted(f"--collection book {line}")
-    assert api.jobs() == {}
+    assert api.jobs == {}
 
 
-@pytest.mark.parametrize("path", [JOBS, MAPS])
-def test_who_may_not_is_told_what(api, submitted, path):
-    api.refusing[path] = 403
-    with pytest.raises(PermissionDenied, match="in namespace music: the test refuses this"):
+@pytest.mark.parametrize("what", [("get", "jobs"), ("create", "jobs"), ("get", "configmaps")])
+def test_who_may_not_is_told_what(api, submitted, what):
+    api.refusals[what] = 403, "the test refuses this"
+    with pytest.raises(PermissionDenied, match="in namespace studio: the test refuses this"):
         submitted("--collection book --songbook --shards 1")
 
 
 def test_a_template_that_is_no_job_is_refused(api, submitted):
-    api.objects[f"{MAPS}/luthier-jobs"]["data"]["shards.yaml"] = "kind: Pod"
+    api.config_maps["luthier-jobs"]["data"]["shards.yaml"] = "kind: Pod"
     with pytest.raises(FailedPrecondition, match=r"ConfigMap luthier-jobs has no usable shards\.yaml"):
         submitted("--collection book --songbook --shards 1")
-    assert api.jobs() == {}
+    assert api.jobs == {}
 
 
 def test_without_a_kubeconfig_it_says_so(tmp_path, monkeypatch, submitted):

@@ -17,7 +17,7 @@ from luthier_kit.settings import StoreSettings
 from luthier_model import text_encoder, tiny
 from luthier_model.configuration import check, packaged
 
-from .kubernetes_api import NAMESPACE, TEMPLATE, Api, kubeconfig
+from tests.kubernetes_api import TEMPLATE, Api, kubeconfig
 
 SECONDS = (2.0, 1.6, 2.4)
 SPLITS = ("train", "train", "validation")
@@ -116,7 +116,6 @@ def api(tmp_path, monkeypatch, template):
     """The Job endpoints on loopback, and the environment that leads there."""
     found = Api()
     monkeypatch.setenv("KUBECONFIG", str(kubeconfig(found.url, tmp_path / "kubeconfig")))
-    monkeypatch.setenv("LUTHIER_NAMESPACE", NAMESPACE)
     monkeypatch.setenv("LUTHIER_TRAINING_LAUNCHER", "kubernetes")
     monkeypatch.setenv("LUTHIER_JOB_TEMPLATE", str(template()))
     monkeypatch.setenv("DEVICE", "cpu")

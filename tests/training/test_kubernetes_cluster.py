@@ -16,7 +16,7 @@ from luthier_training.launchers.launcher import WAITING
 from luthier_training.scheduler import KIND, Scheduler
 from luthier_training.settings import TrainingSettings
 
-from .kubernetes_api import TEMPLATE
+from tests.kubernetes_api import TEMPLATE
 
 NEEDED = ("KUBECONFIG", "LUTHIER_TEST_NAMESPACE")
 pytestmark = [

@@ -4,13 +4,14 @@ import copy
 
 import pytest
 
+from luthier_kit.errors import Unavailable
 from luthier_kit.runs import Run
 from luthier_kit.settings import SettingsError, load
 from luthier_training.launchers.job_template import read_template
 from luthier_training.launchers.kubernetes_jobs import KubernetesLauncher
 from luthier_training.settings import TrainingSettings
 
-from .kubernetes_api import TEMPLATE
+from tests.kubernetes_api import TEMPLATE
 
 RUN = Run(id="training-" + "0123456789abcdef" * 2, kind="training", request={"request_id": "r", "model_name": "m"})
 
@@ -43,6 +44,17 @@ def test_several_gpus_are_several_processes(template, asked, ranks):
     arguments = job["spec"]["template"]["spec"]["containers"][0]["args"]
     assert arguments[-3:] == ["-m", "luthier_training.runner", RUN.id]
     assert (arguments[arguments.index("--nproc-per-node") + 1] if ranks else None) == ranks
+
+
+def test_a_job_goes_with_its_owner(api, monkeypatch):
+    monkeypatch.setenv("LUTHIER_JOB_OWNER", "lute-jobs")
+    launcher = KubernetesLauncher(load(TrainingSettings))  # the release may be on its way
+    with pytest.raises(Unavailable, match="no ConfigMap lute-jobs"):
+        launcher.launch(RUN)
+    api.config_map("lute-jobs", {})
+    launcher.launch(RUN)
+    [owner] = api.jobs["lute-train-0123456789abcdef"]["metadata"]["ownerReferences"]
+    assert owner == {"apiVersion": "v1", "kind": "ConfigMap", "name": "lute-jobs", "uid": "uid-of-lute-jobs"}
 
 
 def test_launching_twice_is_launching_once(api):
@@ -115,13 +127,7 @@ def test_without_a_template_it_does_not_start():
         KubernetesLauncher(load(TrainingSettings, {"DEVICE": "cpu"}))
 
 
-def test_outside_of_a_pod_the_namespace_must_be_named(api, monkeypatch):
-    monkeypatch.delenv("LUTHIER_NAMESPACE")
-    with pytest.raises(SettingsError, match="LUTHIER_NAMESPACE is missing"):
-        KubernetesLauncher(load(TrainingSettings))
-
-
 def test_without_a_cluster_it_does_not_start(api, monkeypatch, tmp_path):
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "nowhere"))
-    with pytest.raises(SettingsError, match="neither a Pod's ServiceAccount nor KUBECONFIG"):
+    with pytest.raises(SettingsError, match="no way to a cluster: set KUBECONFIG"):
         KubernetesLauncher(load(TrainingSettings))

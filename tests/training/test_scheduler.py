@@ -260,14 +260,14 @@ def test_a_job_whose_pods_may_not_be_read_fails_its_run_all_the_same(store, api,
     assert "BackoffLimitExceeded" in RunLog(store, run).read().error["message"]
 
 
-@pytest.mark.parametrize("status", [403, 422])
-def test_a_refused_job_fails_its_run(store, api, cluster_scheduler, status):
+@pytest.mark.parametrize(("status", "reason"), [(403, "KUBERNETES_FORBIDDEN"), (422, "JOB_REFUSED")])
+def test_a_refused_job_fails_its_run(store, api, cluster_scheduler, status, reason):
     run = queued(store, "a")
     scheduler = cluster_scheduler()
     api.refusals["create", "jobs"] = status, "no such thing here"
     scheduler.look()
     ended = RunLog(store, run).read()
-    assert (ended.state, ended.error["reason"]) == ("FAILED", "JOB_REFUSED")
+    assert (ended.state, ended.error["reason"]) == ("FAILED", reason)
     assert "no such thing here" in ended.error["message"]
 
 

@@ -73,6 +73,7 @@ LUTHIER_CREATE_BUCKET: "1" # nobody has to be restarted until the preparing Job 
 {{- if has "kubernetes" .workload.needs }}
 LUTHIER_TRAINING_LAUNCHER: kubernetes
 LUTHIER_JOB_TEMPLATE: /etc/luthier/jobs/training-run.yaml
+LUTHIER_JOB_OWNER: {{ include "luthier.fullname" (dict "root" .root "component" "jobs") }}
 {{- end }}
 {{- if has "database" .workload.needs }}
 {{- if .root.Values.database.existingSecret }}

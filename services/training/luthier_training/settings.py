@@ -21,7 +21,10 @@ class TrainingSettings(ServiceSettings):
         "LUTHIER_TRAINING_PROCESSES", default=1, low=1, high=64, help="of a run; a Job with GPUs has one for each"
     )
     job_template: str = setting("LUTHIER_JOB_TEMPLATE", default="", help="file with the Job of a run")
-    namespace: str = setting("LUTHIER_NAMESPACE", default="", help="of Jobs; empty = the Pod's own")
+    job_owner: str = setting(
+        "LUTHIER_JOB_OWNER", default="", help="ConfigMap that Jobs are deleted with; empty = they stay"
+    )
+    namespace: str = setting("LUTHIER_NAMESPACE", default="", help="of Jobs; empty = the Pod's own, or the context's")
 
 
 def check_device(device: str) -> None:

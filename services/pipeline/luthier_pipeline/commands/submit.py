@@ -4,12 +4,12 @@ import secrets
 from argparse import Namespace
 
 from luthier_kit.checks import Checks
+from luthier_kit.cluster import Cluster, connect, owned_by
 from luthier_kit.errors import FailedPrecondition, NotFound
 from luthier_pipeline.commands.context import PATIENCE_S, Context, UsageError
 from luthier_pipeline.commands.corpus import SONGBOOK_LICENCE
 from luthier_pipeline.resources import as_collection
 from luthier_pipeline.shard import MAX_SHARDS
-from luthier_pipeline.submission.cluster import Cluster, connect
 from luthier_pipeline.submission.following import FAILED, follow, state_of
 from luthier_pipeline.submission.jobs import RUN_ANNOTATION, Submission, ingest_job, read_templates, shards_job
 
@@ -69,21 +69,24 @@ def _options(arguments: Namespace) -> tuple[str, ...]:
 
 
 def _create(cluster: Cluster, arguments: Namespace, asked: Submission, identity: str, names: tuple[str, str]) -> object:
-    """Ingest first. If a submitter died between the two, the next one takes the run's name from the ingest Job."""
+    """Ingest first; both go when the release is uninstalled.
+
+    If a submitter died between the two, the next one takes the run's name from the ingest Job.
+    """
     where = f"ConfigMap {arguments.release}-jobs"
-    data = cluster.config_map(f"{arguments.release}-jobs")
-    if data is None:
+    owner = cluster.config_map(f"{arguments.release}-jobs")
+    if owner is None:
         text = f"no release {arguments.release} in namespace {cluster.namespace}: {where} is not there"
         raise NotFound(f"{text} (--release, --namespace)", reason="RELEASE_NOT_FOUND")
     if asked.claim and not cluster.has_claim(asked.claim):
         text = f"no PersistentVolumeClaim {asked.claim} in namespace {cluster.namespace} (--claim)"
         raise NotFound(text, reason="CLAIM_NOT_FOUND")
-    first, second = read_templates(data, where)
+    first, second = read_templates(owner.data or {}, where)
     run = f"{identity}-{secrets.token_hex(3)}"
-    ingest = cluster.create(ingest_job(first, asked, names[0], identity, run))
+    ingest = cluster.create(owned_by(ingest_job(first, asked, names[0], identity, run), owner))
     run = (ingest.metadata.annotations or {}).get(RUN_ANNOTATION, "")
     if not run:
         text = f"Job {names[0]} was not made by luthier submit: it has no annotation {RUN_ANNOTATION}"
         raise FailedPrecondition(text, reason="JOB_FOREIGN")
     parallelism = arguments.parallelism or asked.shards
-    return cluster.create(shards_job(second, asked, names[1], identity, run, parallelism))
+    return cluster.create(owned_by(shards_job(second, asked, names[1], identity, run, parallelism), owner))

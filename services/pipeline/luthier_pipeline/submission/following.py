@@ -3,9 +3,9 @@
 import time
 from typing import Any
 
+from luthier_kit.cluster import Cluster
 from luthier_kit.errors import FailedPrecondition, NotFound, Unavailable
 from luthier_pipeline.progress import Progress
-from luthier_pipeline.submission.cluster import Cluster
 
 LOOK_EVERY_S = 2.0
 COMPLETE, FAILED, QUEUED, RUNNING, WAITING = "COMPLETE", "FAILED", "QUEUED", "RUNNING", "WAITING"

@@ -11,10 +11,11 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
+from luthier_kit.cluster import connect, owned_by
 from luthier_kit.errors import LuthierError, Unavailable
 from luthier_kit.runs import Run
 from luthier_kit.settings import SettingsError
-from luthier_training.launchers import cluster, pods
+from luthier_training.launchers import pods
 from luthier_training.launchers.job_template import RUN_LABEL, read_template
 from luthier_training.launchers.launcher import GAVE_UP, WAITING, WORKING, Work
 from luthier_training.settings import TrainingSettings
@@ -33,7 +34,7 @@ class KubernetesLauncher:
 
     def __init__(self, settings: TrainingSettings) -> None:
         self._template, self._processes = read_template(settings.job_template), settings.processes
-        self._api = cluster.connect(settings.namespace)
+        self._api, self._owner = connect(settings.namespace), settings.job_owner
         self._jobs: Mapping[str, Any] = {}
         self._prove()
 
@@ -57,7 +58,7 @@ class KubernetesLauncher:
         return f"its Job ended ({reason}); {story}"
 
     def launch(self, run: Run) -> None:
-        self._api.create(self._template.job(run, self._processes))
+        self._create(run)
 
     def stop(self, run_id: str) -> None:
         if run_id not in self._jobs or not self._jobs[run_id].metadata.deletion_timestamp:
@@ -73,12 +74,22 @@ class KubernetesLauncher:
         except LuthierError as e:
             return f"its Pods cannot be listed: {e}"
 
+    def _create(self, run: Run, *, dry: bool = False) -> None:
+        job = self._template.job(run, self._processes)
+        if self._owner:
+            owner = self._api.config_map(self._owner)
+            if owner is None:
+                # uninstalling: the run waits in the store for the release to come back
+                raise Unavailable(f"there is no ConfigMap {self._owner} to own the run's Job", reason="JOB_OWNER_GONE")
+            job = owned_by(job, owner)
+        self._api.create(job, dry=dry)
+
     def _prove(self) -> None:
         """Asks the API server whether it would do what is needed, and does nothing; an absent one is asked later."""
         name = self._template.name_of(NOBODY.id)
         steps: list[Any] = [
             lambda: self._api.jobs(RUN_LABEL),
-            lambda: self._api.create(self._template.job(NOBODY, self._processes), dry=True),
+            lambda: self._create(NOBODY, dry=True),
             lambda: self._api.delete(name, dry=True),
         ]
         for step in steps:

@@ -1,5 +1,6 @@
 """A small server on loopback that speaks the API's Job endpoints: for the real client and the real protocol, without
-a cluster. What a controller would do (Pods start, Jobs end, Kueue suspends) is done by the test through `jobs`, `pods`.
+a cluster. What a controller would do (Pods start, Jobs end, Kueue suspends) is done by the test through `jobs`, `pods`,
+and what others made is in `config_maps`, `claims`.
 """
 
 import json
@@ -12,8 +13,8 @@ from urllib.parse import parse_qs, urlsplit
 import yaml
 
 NAMESPACE = "studio"
-JOBS = re.compile(rf"/apis/batch/v1/namespaces/{NAMESPACE}/jobs(?:/([^/]+))?")
-PODS = f"/api/v1/namespaces/{NAMESPACE}/pods"
+PATH = re.compile(rf"/(?:api|apis/batch)/v1/namespaces/{NAMESPACE}/(\w+)(?:/([^/]+))?")
+KINDS = {"pods": ("v1", "PodList"), "jobs": ("batch/v1", "JobList")}
 TEMPLATE = {
     "apiVersion": "batch/v1",
     "kind": "Job",
@@ -31,10 +32,11 @@ TEMPLATE = {
 
 
 class Api:
-    """Jobs and Pods by name; `refusals` maps (verb, resource) to (status, message); `asked` is what was called."""
+    """Objects by name; `refusals` maps (verb, resource) to (status, message); `asked` is what was called."""
 
     def __init__(self):
-        self.jobs, self.pods, self.refusals, self.asked = {}, {}, {}, []
+        self.jobs, self.pods, self.config_maps, self.claims = {}, {}, {}, {}
+        self.refusals, self.asked = {}, []
         self.suspends = False
         api = self
 
@@ -45,20 +47,24 @@ class Api:
                 pass
 
             def do_GET(self):
-                query = parse_qs(urlsplit(self.path).query)
-                if urlsplit(self.path).path == PODS:
-                    self.answer("list", "pods", lambda: listed("PodList", api.pods, query))
+                resource, name, query = self.asked()
+                if name:
+                    self.answer("get", resource, lambda: api.get(resource, name))
                 else:
-                    self.answer("list", "jobs", lambda: listed("JobList", api.jobs, query))
+                    self.answer("list", resource, lambda: api.listed(resource, query))
 
             def do_POST(self):
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                self.answer("create", "jobs", lambda: api.create(body, "dryRun=All" in self.path))
+                self.answer("create", "jobs", lambda: api.create(body, "dryRun" in self.asked()[2]))
 
             def do_DELETE(self):
                 self.rfile.read(int(self.headers.get("Content-Length") or 0))
-                name, query = JOBS.fullmatch(urlsplit(self.path).path)[1], parse_qs(urlsplit(self.path).query)
-                self.answer("delete", "jobs", lambda: api.delete(name, query))
+                resource, name, query = self.asked()
+                self.answer("delete", resource, lambda: api.delete(name, query))
+
+            def asked(self):
+                parts = urlsplit(self.path)
+                return *PATH.fullmatch(parts.path).groups(), parse_qs(parts.query)
 
             def answer(self, verb, resource, act):
                 api.asked.append((verb, resource))
@@ -81,6 +87,19 @@ class Api:
         self._server.shutdown()
         self._server.server_close()
 
+    def listed(self, resource, query):
+        name, _, value = query["labelSelector"][0].partition("=")
+        found = [item for item in getattr(self, resource).values() if labelled(item, name, value)]
+        version, kind = KINDS[resource]
+        return 200, {"kind": kind, "apiVersion": version, "metadata": {}, "items": found}
+
+    def get(self, resource, name):
+        found = {"jobs": self.jobs, "configmaps": self.config_maps, "persistentvolumeclaims": self.claims}[resource]
+        return (200, found[name]) if name in found else refusal(404, f'{resource} "{name}" not found')
+
+    def config_map(self, name, data):
+        self.config_maps[name] = {"metadata": {"name": name, "uid": f"uid-of-{name}"}, "data": data}
+
     def create(self, job, dry):
         name = job["metadata"]["name"]
         if name in self.jobs:
@@ -90,7 +109,7 @@ class Api:
                 422, f'Job.batch "{name}" is invalid: spec.template.spec.containers[0].image: Required value'
             )
         job["metadata"]["creationTimestamp"] = now()
-        job["spec"]["suspend"] = self.suspends
+        job["spec"].setdefault("suspend", self.suspends)
         job["status"] = {}
         if not dry:
             self.jobs[name] = job
@@ -122,21 +141,15 @@ class Api:
 def kubeconfig(url, path):
     """A configuration file that leads to `url`."""
     cluster, user = {"name": "c", "cluster": {"server": url}}, {"name": "u", "user": {"token": "t"}}
-    context = {"name": "x", "context": {"cluster": "c", "user": "u"}}
+    context = {"name": "x", "context": {"cluster": "c", "user": "u", "namespace": NAMESPACE}}
     document = {"apiVersion": "v1", "kind": "Config", "current-context": "x"}
     path.write_text(yaml.safe_dump({**document, "clusters": [cluster], "users": [user], "contexts": [context]}))
     return path
 
 
-def listed(kind, items, query):
-    name, _, value = query["labelSelector"][0].partition("=")
-    found = [
-        item
-        for item in items.values()
-        if name in item["metadata"]["labels"] and value in ("", item["metadata"]["labels"][name])
-    ]
-    version = "v1" if kind == "PodList" else "batch/v1"
-    return 200, {"kind": kind, "apiVersion": version, "metadata": {}, "items": found}
+def labelled(item, name, value):
+    labels = item["metadata"]["labels"]
+    return name in labels and value in ("", labels[name])
 
 
 def refusal(code, message):

@@ -1,0 +1,1 @@
+"""A package, or a dependency that installs a `tests` of its own would shadow it."""
