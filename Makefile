@@ -10,7 +10,7 @@ PROTOS := $(shell find protos -name '*.proto') protos/pyproject.toml protos/buil
 
 REGISTRY ?= luthier.local
 TAG ?= $(or $(shell sed -nE 's/^appVersion: *"?([^" ]+)"?.*/\1/p' charts/luthier/Chart.yaml 2>/dev/null),0.1.0)
-IMAGES ?= $(SERVICES) pipeline minio postgresql prometheus
+IMAGES ?= $(SERVICES) pipeline minio postgresql prometheus collector
 
 # compiled modules are kept, or every process compiles torch anew: 20 s of CPU each
 unexport PYTHONDONTWRITEBYTECODE
@@ -21,6 +21,7 @@ MINIO_VERSION := v0.0.0-20260212201848-7aac2a2c5b7c
 UV_VERSION := 0.13.9
 HELM_VERSION := v4.3.1
 KUBECONFORM_VERSION := v0.8.0
+COLLECTOR_VERSION := v0.162.0
 MINIO := $(or $(LUTHIER_MINIO),$(shell command -v minio),$(TOOLS)/bin/minio)
 HELM := $(or $(LUTHIER_HELM),$(TOOLS)/bin/helm)
 KUBECONFORM := $(or $(LUTHIER_KUBECONFORM),$(shell command -v kubeconform),$(TOOLS)/bin/kubeconform)
@@ -95,7 +96,15 @@ $(TOOLS)/bin/minio:
 	  mkdir -p $(TOOLS)/bin && GOBIN=$(TOOLS)/bin CGO_ENABLED=0 go install -ldflags "-s -w" github.com/minio/minio@$(MINIO_VERSION); \
 	else echo "MinIO cannot be brought without Go: its tests are skipped (set LUTHIER_MINIO to a minio program)"; fi
 
-images: $(and $(filter minio,$(IMAGES)),$(shell command -v go),$(TOOLS)/bin/minio)  ## Build every image with docker or buildah (REGISTRY, TAG, IMAGES, IMAGE_BUILD_ARGS; PUSH=1: push them)
+$(TOOLS)/bin/otelcol: deploy/collector/builder.yaml
+	@echo "building OpenTelemetry's collector (two minutes, once)"
+	@work=$$(mktemp -d) && mkdir -p $(TOOLS)/bin && export CGO_ENABLED=0 && \
+	  GOBIN=$$work go install go.opentelemetry.io/collector/cmd/builder@$(COLLECTOR_VERSION) && \
+	  cp $< $$work && (cd $$work && ./builder --config builder.yaml >$$work/log 2>&1 || { cat $$work/log; exit 1; }) && \
+	  mv $$work/build/otelcol $@ && rm -rf $$work
+
+BROUGHT := $(if $(shell command -v go),$(if $(filter minio,$(IMAGES)),$(TOOLS)/bin/minio) $(if $(filter collector,$(IMAGES)),$(TOOLS)/bin/otelcol))
+images: $(BROUGHT)  ## Build every image with docker or buildah (REGISTRY, TAG, IMAGES, IMAGE_BUILD_ARGS; PUSH=1: push them)
 	@python3 -m deploy.images.build --registry $(REGISTRY) --tag $(TAG) $(if $(PUSH),--push) $(IMAGES)
 
 chart-tools: $(HELM) $(KUBECONFORM)

@@ -20,12 +20,8 @@ from deploy.images.sizes import table
 
 ROOT = Path(__file__).parents[2]
 BUILDERS = ("docker", "buildah")
-OWN = (
-    "minio",
-    "postgresql",
-    "prometheus",
-)  # programs of others, a Dockerfile each: for trying out and for tests/cluster
-HOST_MINIO = ROOT / ".tools/bin/minio"  # by make minio, where there is Go
+BROUGHT = {"minio": ROOT / ".tools/bin/minio", "collector": ROOT / ".tools/bin/otelcol"}
+"""Programs of others that make builds where there is Go: an image takes one over."""
 LABEL = "org.opencontainers.image"
 
 
@@ -83,8 +79,8 @@ def command(builder: str, name: str) -> list[str]:
     ignored = [] if builder == "docker" else [f"--ignorefile={file}.dockerignore"]
     service, _, extra = name.partition("-")
     arguments = [] if other else [f"--build-arg=SERVICE={service}", f"--build-arg=EXTRA={extra}"]
-    if name == "minio" and HOST_MINIO.exists():
-        arguments = ["--build-arg=MINIO=host"]  # two minutes and an image of Go are saved
+    if name in BROUGHT and BROUGHT[name].exists():
+        arguments = ["--build-arg=PROGRAM=host"]  # two minutes and an image of Go are saved
     return [*start, f"--file={file}", *ignored, *arguments]
 
 

@@ -16,7 +16,7 @@ from tests.cluster.kube import Kube, KubeError, name_of, run
 from tests.cluster.settings import Settings
 
 CHART = Path(__file__).parents[2] / "charts/luthier"
-SCRIPTS = {"load.py": Path(__file__).with_name("load.py").read_text()}
+SCRIPTS = {name: Path(__file__).with_name(name).read_text() for name in ("load.py", "ask.py")}
 PORT = 7100
 RESTRICTED = {
     "allowPrivilegeEscalation": False,
@@ -52,8 +52,8 @@ class Release:
             host = f"{self.name}-postgresql.{self.kube.namespace}.svc:5432"
             url = f"postgresql+psycopg://luthier:{password}@{host}/luthier"
             self.kube.apply(
-                _secret("luthier-s3", {"access-key": store_key, "secret-key": store_secret}),
-                _secret("luthier-database", {"url": url, "password": password}),
+                secret("luthier-s3", {"access-key": store_key, "secret-key": store_secret}),
+                secret("luthier-database", {"url": url, "password": password}),
             )
         found = {**self.kube.get("secret", "luthier-s3")["data"], **self.kube.get("secret", "luthier-database")["data"]}
         return [base64.b64decode(found[key]).decode() for key in ("access-key", "secret-key", "password")]
@@ -158,5 +158,6 @@ def everything(kube: Kube) -> Iterator[str]:
                 continue  # an API that cannot be listed without more arguments
 
 
-def _secret(name: str, data: dict[str, str]) -> dict[str, Any]:
+def secret(name: str, data: dict[str, str]) -> dict[str, Any]:
+    """A Secret of these texts."""
     return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": data}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pytest
 
 SERVICES = ("rendering", "analysis", "enrichment", "prompting", "curation", "training", "inference", "evaluation")
-OTHERS = ("minio", "postgresql", "prometheus")
+OTHERS = ("minio", "postgresql", "prometheus", "collector")
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,9 @@ KEPT = (
     "configmaps/kube-root-ca.crt",
     "secrets/luthier-s3",
     "secrets/luthier-database",
+    "secrets/luthier-tls",
+    "secrets/luthier-callers",
+    "secrets/luthier-tokens",
     "serviceaccounts/default",
 )
 DATA = "persistentvolumeclaims/"

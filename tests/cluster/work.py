@@ -71,6 +71,20 @@ def ask_once(release: Release, namespace: str, model: str) -> str:
     return kube.logs(name)
 
 
+def asking_pod(release: Release, name: str, model: str, count: int) -> dict[str, Any]:
+    """A Pod of another team that calls `count` Generates at once, with the credentials in the Secret of its name."""
+    command = ["python", "/scripts/ask.py", release.address("inference"), model, str(count)]
+    pod = caller_pod(name, release.settings.image("pipeline"), command)
+    pod["spec"]["volumes"].append({"name": "credentials", "secret": {"secretName": name}})
+    pod["spec"]["containers"][0]["volumeMounts"].append({"name": "credentials", "mountPath": "/credentials"})
+    return pod
+
+
+def answers(kube: Kube, name: str) -> list[tuple[str, str]]:
+    """Status and details of every call of such a Pod."""
+    return [(code, details) for code, details in json.loads(kube.logs(name).strip().splitlines()[-1])]
+
+
 def corpus_claim(release: Release, name: str, semitones: int, keep: int | None = None) -> str:
     """A claim with songs that no run has seen: the songbook, transposed. Answers with the claim's name."""
     with tempfile.TemporaryDirectory() as folder:

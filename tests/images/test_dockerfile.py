@@ -31,6 +31,9 @@ def test_its_services_are_those_of_the_makefile():
 def test_versions_of_tools_are_those_of_the_makefile():
     assert stages()["tools"].said("ARG") == [f"UV_VERSION={variable('UV_VERSION')}"]
     assert f"ARG MINIO_VERSION={variable('MINIO_VERSION')}\n" in (ROOT / "deploy/minio/Dockerfile").read_text()
+    version = variable("COLLECTOR_VERSION")
+    assert f"ARG COLLECTOR_VERSION={version}\n" in (ROOT / "deploy/collector/Dockerfile").read_text()
+    assert (ROOT / "deploy/collector/builder.yaml").read_text().count(version) == 2
 
 
 @pytest.mark.parametrize("name", starts("base", "torch"))

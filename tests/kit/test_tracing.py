@@ -26,13 +26,15 @@ register = lambda server: rpc.add_AnalysisServiceServicer_to_server(Listener(), 
 service = Service("analysis", "luthier.analysis.v1.AnalysisService", register)
 server = Server(service, ServiceSettings(address="127.0.0.1:0"))
 server.start()
-assert Client(server.address, rpc.AnalysisServiceStub).call("AnalyzeAudio", pb.AnalyzeAudioRequest()).duration_s == 1
+with tracing.span("song", **{"luthier.path": "a.mid"}):
+    client = Client(server.address, rpc.AnalysisServiceStub)
+    assert client.call("AnalyzeAudio", pb.AnalyzeAudioRequest()).duration_s == 1
 server.stop(grace_s=1)
 provider.shutdown()
 """
 
 
-def test_a_call_is_one_trace_of_a_client_and_a_server_span():
+def test_a_song_is_one_trace_of_its_client_and_server_spans():
     got = []
 
     class Collector(BaseHTTPRequestHandler):
@@ -56,7 +58,8 @@ def test_a_call_is_one_trace_of_a_client_and_a_server_span():
     names = {resource.value.string_value for request in got for r in request.resource_spans
              for resource in r.resource.attributes if resource.key == "service.name"}  # fmt: skip
     assert names == {"luthier-analysis"}
-    assert len(spans) == 2
+    assert len(spans) == 3
+    assert [s.attributes[0].value.string_value for s in spans if s.name == "song"] == ["a.mid"]
     assert len({span.trace_id for span in spans}) == 1
 
 

@@ -16,7 +16,6 @@ from luthier_kit.models import ModelVersion, register
 from luthier_kit.settings import StoreSettings
 from luthier_model import text_encoder, tiny
 from luthier_model.configuration import check, packaged
-
 from tests.kubernetes_api import TEMPLATE, Api, kubeconfig
 
 SECONDS = (2.0, 1.6, 2.4)

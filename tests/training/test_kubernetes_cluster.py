@@ -15,7 +15,6 @@ from luthier_training.launchers.kubernetes_jobs import KubernetesLauncher
 from luthier_training.launchers.launcher import WAITING
 from luthier_training.scheduler import KIND, Scheduler
 from luthier_training.settings import TrainingSettings
-
 from tests.kubernetes_api import TEMPLATE
 
 NEEDED = ("KUBECONFIG", "LUTHIER_TEST_NAMESPACE")

@@ -10,7 +10,6 @@ from luthier_kit.settings import SettingsError, load
 from luthier_training.launchers.job_template import read_template
 from luthier_training.launchers.kubernetes_jobs import KubernetesLauncher
 from luthier_training.settings import TrainingSettings
-
 from tests.kubernetes_api import TEMPLATE
 
 RUN = Run(id="training-" + "0123456789abcdef" * 2, kind="training", request={"request_id": "r", "model_name": "m"})

@@ -5,6 +5,7 @@ attributes follow OpenTelemetry's own OTEL_… variables.
 """
 
 import os
+from contextlib import AbstractContextManager
 
 import grpc
 from opentelemetry import trace
@@ -32,6 +33,11 @@ def start(domain: str) -> TracerProvider | None:
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     trace.set_tracer_provider(provider)
     return provider
+
+
+def span(name: str, **attributes: str) -> AbstractContextManager[trace.Span]:
+    """Calls made within are one trace, which begins here. Costs next to nothing while no endpoint is set."""
+    return trace.get_tracer(__name__).start_as_current_span(name, attributes=attributes)
 
 
 def server_interceptors() -> list[grpc.ServerInterceptor]:

@@ -11,7 +11,7 @@ import signal
 import sys
 from collections.abc import Callable
 
-from luthier_kit import telemetry
+from luthier_kit import telemetry, tracing
 from luthier_kit.errors import InvalidRequest, LuthierError
 from luthier_kit.settings import SettingsError
 from luthier_pipeline import demo
@@ -20,6 +20,7 @@ from luthier_pipeline.commands import corpus, curate, custody, judge, models, mo
 from luthier_pipeline.commands.context import Context, UsageError
 from luthier_pipeline.place import Place
 
+LAST_SPANS_MS = 3000  # a collector that is away must not hold the command back
 COMMANDS: dict[str, Callable[[Context], None]] = {
     "inspect": corpus.inspect,
     "ingest": corpus.ingest,
@@ -51,8 +52,11 @@ def main() -> None:
     arguments = parser().parse_args()
     signal.signal(signal.SIGTERM, _terminate)
     telemetry.configure_logging("WARNING")
+    traces = tracing.start("pipeline")
     context = Context(arguments, Place())
     code = _run(context)
+    if traces:
+        traces.force_flush(LAST_SPANS_MS)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)  # calls that were abandoned in threads must not hold the command back

@@ -11,7 +11,7 @@ from luthier.curation.v1 import curation_pb2 as curation
 from luthier.enrichment.v1 import enrichment_pb2 as enrichment
 from luthier.prompting.v1 import prompting_pb2 as prompting
 from luthier.rendering.v1 import rendering_pb2 as rendering
-from luthier_kit import telemetry
+from luthier_kit import telemetry, tracing
 from luthier_kit.errors import Cancelled, DataLoss, LuthierError, NotFound, Unavailable
 from luthier_pipeline.corpus import Entry
 from luthier_pipeline.failure import CRASHES, StageError
@@ -66,12 +66,13 @@ class SongWay:
         what was lost is made again.
         """
         telemetry.request_id.set(f"song-{entry.sha256[:12]}")
-        try:
-            return self._once(entry, on_stage)
-        except StageError as error:
-            if not isinstance(error.error, DataLoss | NotFound):
-                raise
-            return self._once(entry, on_stage)
+        with tracing.span("song", **{"luthier.path": entry.path, "luthier.collection": self.options.collection}):
+            try:
+                return self._once(entry, on_stage)
+            except StageError as error:
+                if not isinstance(error.error, DataLoss | NotFound):
+                    raise
+                return self._once(entry, on_stage)
 
     def _once(self, entry: Entry, on_stage: Callable[[str], None]) -> Made:
         made = Made()

@@ -1,0 +1,49 @@
+"""Runs in a Pod of another team, with only grpcio and the stubs: COUNT Generates at once, all of them work.
+
+    python ask.py ADDRESS MODEL COUNT      credentials, where there are any: /credentials/ca.crt, /credentials/token
+
+The last line is a JSON list of [status, details], one for each call.
+"""
+
+import json
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import grpc
+
+from luthier.inference.v1 import inference_pb2 as pb
+from luthier.inference.v1.inference_pb2_grpc import InferenceServiceStub
+
+HELD = Path("/credentials")
+
+
+def channel(address):
+    """Over TLS where there is an authority to trust."""
+    authority = HELD / "ca.crt"
+    if not authority.exists():
+        return grpc.insecure_channel(address)
+    return grpc.secure_channel(address, grpc.ssl_channel_credentials(authority.read_bytes()))
+
+
+def main(address, model, count):
+    """Calls and prints."""
+    token = HELD / "token"
+    metadata = [("authorization", f"Bearer {token.read_text()}")] if token.exists() else []
+    stub, begun = InferenceServiceStub(channel(address)), int(time.time())
+
+    def call(number):
+        request = pb.GenerateRequest(prompt="piano", seconds_total=2, steps=40, seed=begun * 100 + number, model=model)
+        try:
+            stub.Generate(request, timeout=60, metadata=metadata)
+        except grpc.RpcError as error:
+            return error.code().name, error.details()
+        return "OK", ""
+
+    with ThreadPoolExecutor(int(count)) as pool:
+        print(json.dumps(list(pool.map(call, range(int(count))))), flush=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,153 @@
+"""TLS, callers known by tokens, a limit for each of them, and traces: switched on together, as production has them."""
+
+import hashlib
+import secrets
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.cluster import work
+from tests.cluster.collector import Collector
+from tests.cluster.kube import Kube, KubeError, wait_until
+from tests.cluster.monitoring import Prometheus
+from tests.cluster.release import Release, secret
+from tests.cluster.settings import SERVICES
+from tests.kit.certificates import authority, issued
+
+OURS = ("evaluation", "pipeline", "ingest", "monitor", "test")
+STUDIO = "studio"  # another team
+Answers = list[tuple[str, str]]
+
+
+@pytest.fixture(scope="module")
+def collector(prometheus: Prometheus, release: Release) -> Collector:
+    """Beside Prometheus."""
+    found = Collector(prometheus.kube, release.settings.image("collector"))
+    found.install()
+    return found
+
+
+@pytest.fixture(scope="module")
+def trusted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """ca.crt, tls.crt and tls.key for the release's names."""
+    folder = tmp_path_factory.mktemp("tls")
+    root = authority(folder, "luthier-tests")
+    pair = issued(root, folder, "server", san="DNS:*.luthier-test.svc.cluster.local,DNS:*.luthier-test.svc")
+    found = {"ca.crt": root.cert, "tls.crt": pair.cert, "tls.key": pair.key}
+    return {name: path.read_text() for name, path in found.items()}
+
+
+@pytest.fixture(scope="module")
+def tokens() -> dict[str, str]:
+    """The token of every caller."""
+    return {name: secrets.token_urlsafe(32) for name in (*OURS, STUDIO)}
+
+
+@pytest.fixture(scope="module")
+def guarded(
+    installed: Release, collector: Collector, trusted: dict[str, str], tokens: dict[str, str], figures: dict[str, Any]
+) -> Iterator[Release]:
+    """The release with all of it on; off again at the end."""
+    kube = installed.kube
+    kube.apply(
+        secret("luthier-tls", trusted),
+        secret("luthier-callers", {name: digest(token) for name, token in tokens.items()}),
+        secret("luthier-tokens", {name: tokens[name] for name in OURS}),
+    )
+    values = {
+        "tls": {"secret": "luthier-tls"},
+        "auth": {"callersSecret": "luthier-callers", "tokenSecret": "luthier-tokens", "callerInFlight": 1},
+        "telemetry": {"otlpEndpoint": collector.url},
+    }
+    begun = time.monotonic()
+    installed.helm("upgrade", values=values)
+    for service in (*SERVICES, "monitor"):
+        kube("rollout", "status", f"deploy/{installed.name}-{service}", "--timeout=300s", timeout_s=310)
+    figures["seconds to switch on TLS, tokens and traces"] = round(time.monotonic() - begun)
+    yield installed
+    installed.helm("upgrade")
+
+
+def digest(token: str) -> str:
+    """A line of the callers' Secret."""
+    return f"sha256:{hashlib.sha256(token.encode()).hexdigest()}\n"
+
+
+def ask(release: Release, credentials: dict[str, str], count: int = 1, name: str = "asks") -> Answers:
+    """What `count` Generates at once are answered, from a Pod of another team with these credentials."""
+    kube = Kube("luthier-callers")
+    kube("delete", "pod", name, "--ignore-not-found", "--wait=true")
+    kube("delete", "secret", name, "--ignore-not-found")
+    kube.apply(secret(name, credentials), work.asking_pod(release, name, "tuned", count))
+    wait_until("the caller ended", lambda: kube.get("pod", name)["status"]["phase"] in ("Succeeded", "Failed"), 180)
+    return work.answers(kube, name)
+
+
+def test_a_known_caller_is_served_over_tls(guarded: Release, trusted: dict[str, str], tokens: dict[str, str]) -> None:
+    assert ask(guarded, {"ca.crt": trusted["ca.crt"], "token": tokens[STUDIO]}) == [("OK", "")]
+
+
+@pytest.mark.parametrize(
+    ("held", "code", "says"),
+    [
+        (("ca.crt",), "UNAUTHENTICATED", "no credentials"),
+        (("ca.crt", "token"), "UNAUTHENTICATED", "nobody's"),
+        ((), "UNAVAILABLE", ""),
+    ],
+)
+def test_others_are_not(guarded: Release, trusted: dict[str, str], held: tuple[str, ...], code: str, says: str) -> None:
+    given = {**trusted, "token": secrets.token_urlsafe(32)}
+    [(answered, text)] = ask(guarded, {name: given[name] for name in held})
+    assert answered == code
+    assert says in text
+
+
+def test_a_caller_has_no_more_calls_in_flight_than_its_limit(
+    guarded: Release, trusted: dict[str, str], tokens: dict[str, str]
+) -> None:
+    answers = ask(guarded, {"ca.crt": trusted["ca.crt"], "token": tokens[STUDIO]}, count=4)
+    codes = [code for code, _ in answers]
+    assert codes.count("OK") >= 1
+    assert codes.count("RESOURCE_EXHAUSTED") >= 1
+    assert set(codes) == {"OK", "RESOURCE_EXHAUSTED"}
+    assert all("as many as a caller may have" in text for code, text in answers if code != "OK")
+
+
+def test_our_own_way_goes_on(guarded: Release, collector: Collector) -> None:
+    """Every service calls every other with its own token, and a song's way is one trace through all of them."""
+    guarded.helm_test()
+    claim = work.corpus_claim(guarded, "guarded", semitones=9, keep=2)
+    submitted = work.submit(guarded, "--collection", "guarded", "--claim", claim, "--shards", "1")
+    guarded.kube.wait_job(submitted["run"], 300)
+    run = work.run_of(guarded, "guarded")
+    assert (run["songs"], run["rendered"], run["failures"]) == (2, 2, [])
+    through = {f"luthier-{name}" for name in ("pipeline", "rendering", "analysis", "prompting", "curation")}
+
+    def whole() -> bool:
+        spans = collector.spans()
+        songs = {span.trace for span in spans if span.name == "song"}
+        return len(songs) >= 2 and all(through <= {s.service for s in spans if s.trace == song} for song in songs)
+
+    wait_until("two songs are two traces", whole, 60)
+
+
+def test_a_new_token_counts_without_a_restart(
+    guarded: Release, trusted: dict[str, str], tokens: dict[str, str], figures: dict[str, Any]
+) -> None:
+    """Two lines while both are good; the kubelet brings the changed Secret to the Pods."""
+    fresh = secrets.token_urlsafe(32)
+    known = {name: digest(token) for name, token in tokens.items()}
+    begun = time.monotonic()
+    guarded.kube.apply(secret("luthier-callers", {**known, STUDIO: digest(tokens[STUDIO]) + digest(fresh)}))
+
+    def accepted() -> bool:
+        answers = ask(guarded, {"ca.crt": trusted["ca.crt"], "token": fresh})
+        if answers[0][0] not in ("OK", "UNAUTHENTICATED"):
+            raise KubeError(str(answers))
+        return answers[0][0] == "OK"
+
+    wait_until("the new token is good", accepted, 180)
+    figures["seconds until a rotated token is accepted"] = round(time.monotonic() - begun)
+    assert ask(guarded, {"ca.crt": trusted["ca.crt"], "token": tokens[STUDIO]}) == [("OK", "")]
