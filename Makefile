@@ -52,8 +52,8 @@ test: install system minio chart-tools  ## All tests but the slow ones
 test-slow: install system minio  ## The tests that take minutes: one step of the full-size model, the demo twice on MinIO, kills
 	@PYTEST_ADDOPTS="-m slow" tests/all.sh $(SUITES)
 
-test-cluster: install  ## On a real Kubernetes: install, upgrade, power cuts, scaling (KUBECONFIG, IMAGE_LOAD, NODE_FAIL, NODE_HEAL)
-	@tests/.venv/bin/python -m pytest --rootdir tests -c tests/pyproject.toml -v -m cluster tests/cluster
+test-cluster: install $(HELM)  ## On a real Kubernetes: install, upgrade, power cuts, scaling (KUBECONFIG, IMAGE_LOAD, NODE_FAIL, NODE_HEAL)
+	@PATH="$$PATH:$(dir $(HELM))" tests/.venv/bin/python -m pytest --rootdir tests -c tests/pyproject.toml -v -m cluster tests/cluster
 
 lint: install proto-check  ## ruff, mypy, locks, contracts
 	tests/.venv/bin/ruff format --check .

@@ -32,9 +32,9 @@ locals {
   values = {
     nodePools = {
       for name, pool in local.pools : (name == "cpu" ? "default" : name) => {
-        selector    = pool.labels
+        selector    = { (local.pool_label) = pool.labels[local.pool_label] }
         tolerations = [for taint in pool.taints : { key = taint.key, operator = "Exists", effect = taint.effect }]
-        gpus        = pool.gpus
+        gpus        = coalesce(pool.gpus_per_pod, pool.gpus)
         # The image of EKS for GPUs runs every container with NVIDIA's runtime and brings no RuntimeClass.
         runtimeClass = ""
       }

@@ -3,11 +3,12 @@
 
 locals {
   pool_label = "luthier.io/pool"
+  gpu_label  = "nvidia.com/gpu.present" # NVIDIA's device plugin looks for it
   gpu_taint  = { key = "nvidia.com/gpu", value = "present", effect = "NoSchedule" }
 
   pools = {
     for name, pool in var.pools : name => merge(pool, {
-      labels = { (local.pool_label) = name }
+      labels = merge({ (local.pool_label) = name }, pool.gpus > 0 ? { (local.gpu_label) = "true" } : {})
       taints = pool.gpus > 0 ? [local.gpu_taint] : []
     })
   }

@@ -56,12 +56,14 @@ variable "api_access_from" {
 
 variable "pools" {
   description = <<-TEXT
-    Node groups by the name of the chart's node pool. `gpus` of one node; 0 = none: no taint, and the ordinary image. `min` 0
-    lets the autoscaler give every node back. `disk_gib` holds images (torch alone is 6 GB) and scratch space.
+    Node groups by the name of the chart's node pool. `gpus` of one node; 0 = none: no taint, and the ordinary image.
+    `gpus_per_pod` of the chart's pool, all of the node's unless it is said. `min` 0 lets the autoscaler give every node back.
+    `disk_gib` holds images (torch alone is 6 GB) and scratch space.
   TEXT
   type = map(object({
     instance_types = list(string)
     gpus           = number
+    gpus_per_pod   = optional(number)
     min            = number
     max            = number
     disk_gib       = number
@@ -72,7 +74,7 @@ variable "pools" {
     cpu = { instance_types = ["m7i.xlarge", "m6i.xlarge"], gpus = 0, min = 2, max = 6, disk_gib = 100 }
     # Render workers: songs survive a lost worker, so spot capacity will do.
     render        = { instance_types = ["c7i.2xlarge", "c6i.2xlarge", "c6a.2xlarge"], gpus = 0, min = 0, max = 20, disk_gib = 100, spot = true }
-    gpu-inference = { instance_types = ["g6.2xlarge"], gpus = 1, min = 1, max = 4, disk_gib = 200 }
+    gpu-inference = { instance_types = ["g6.2xlarge"], gpus = 1, min = 1, max = 9, disk_gib = 200 }
     gpu-training  = { instance_types = ["g6.12xlarge"], gpus = 4, min = 0, max = 2, disk_gib = 400 }
   }
 

@@ -51,7 +51,7 @@ def test_rendering_wakes_from_zero_on_what_the_pipeline_says_is_waiting(helm: He
     manifests = scaled(helm, "rendering")
     assert named(manifests, "ScaledObject")["rendering"]["spec"]["minReplicaCount"] == 0
     waiting = triggers(manifests, "rendering")["waiting"]
-    assert waiting["query"] == 'luthier_pipeline_work_waiting{stage="rendering",namespace="music"}'
+    assert waiting["query"] == 'max(luthier_pipeline_work_waiting{stage="rendering",namespace="music"})'
     assert waiting["ignoreNullValues"] == "false"
 
 
@@ -84,4 +84,4 @@ def test_bounds_and_pace_are_values(helm: Helm) -> None:
 def test_without_matchers_the_queries_are_still_promql(helm: Helm) -> None:
     values = {"services": {"rendering": SCALED}, "prometheus": {"address": "http://p:9090"}}
     waiting = triggers(helm.render("try", values), "rendering")["waiting"]["query"]
-    assert waiting == 'luthier_pipeline_work_waiting{stage="rendering",}', "PromQL allows a comma at the end"
+    assert waiting == 'max(luthier_pipeline_work_waiting{stage="rendering",})', "PromQL allows a comma at the end"

@@ -6,7 +6,6 @@ import pytest
 
 from tests.chart.rendering import Helm, Manifest, Pod, env, pods
 
-BESIDE_INFERENCE = "test"  # `helm test` runs where inference's image is, and takes no GPU from it
 Node = tuple[dict[str, str], list[dict[str, str]]]  # labels, taints
 
 PLAIN: Node = ({"kubernetes.io/hostname": "a"}, [])
@@ -59,7 +58,7 @@ def with_gpus(helm: Helm) -> list[Manifest]:
 def test_gpu_pods_land_on_gpu_nodes_alone(with_gpus: list[Manifest]) -> None:
     assert on_gpus(with_gpus) == {"inference", "training-run"}
     for pod in pods(with_gpus):
-        meant = bool(pod.gpus) or pod.component == BESIDE_INFERENCE
+        meant = bool(pod.gpus)
         assert fits(pod, GPU) == meant, pod.component
         assert fits(pod, PLAIN) == (not meant), pod.component
         assert fits(pod, GPU_WITHOUT_TAINT) == meant, pod.component
@@ -78,9 +77,7 @@ def test_a_node_is_of_a_pool_when_it_has_all_its_labels(helm: Helm) -> None:
             "big": fits(pod, ({"cloud": "here", "pool": "big", "size": "8"}, [])),
             "big but small": fits(pod, ({"cloud": "here", "pool": "big", "size": "2"}, [])),
         }
-        wanted = {"inference": {"gpu"}, BESIDE_INFERENCE: {"gpu"}, "training-run": {"big"}}.get(
-            pod.component, {"cpu", "big but small"}
-        )
+        wanted = {"inference": {"gpu"}, "training-run": {"big"}}.get(pod.component, {"cpu", "big but small"})
         assert {name for name, fit in there.items() if fit} == wanted, pod.component
 
 
@@ -106,6 +103,6 @@ def test_only_the_try_out_computes_on_cpus(helm: Helm) -> None:
 
 def test_production_uses_the_pools_that_terraform_makes(production: list[Manifest]) -> None:
     pools = {pod.component: pod.spec.get("nodeSelector", {}).get("luthier.io/pool") for pod in pods(production)}
-    own = {"rendering": "render", "inference": "gpu-inference", BESIDE_INFERENCE: "gpu-inference"}
+    own = {"rendering": "render", "inference": "gpu-inference"}
     own["training-run"] = "gpu-training"
     assert pools == {component: own.get(component, "cpu") for component in pools}

@@ -20,11 +20,11 @@ def leaves(node: dict[str, Any], path: str) -> Iterator[str]:
     free = node.get("additionalProperties")
     if path in AS_ELSEWHERE or kind in WHOLE:
         yield path
+    elif isinstance(free, dict) and path in ("services", "nodePools"):
+        yield from leaves(free, f"{path}.<{path.removeprefix('node').lower().removesuffix('s')}>")
     elif "properties" in node:
         for name, child in node["properties"].items():
             yield from leaves(child, f"{path}.{name}" if path else name)
-    elif isinstance(free, dict) and path in ("services", "nodePools"):
-        yield from leaves(free, f"{path}.<{path.removeprefix('node').lower().removesuffix('s')}>")
     elif path != "global":
         yield path
 

@@ -27,6 +27,32 @@ WRONG = [
     ("/tryout/minio/enabled", "boolean", {"tryout": {"minio": {"enabled": "yes"}}}),
     ("/networkPolicy/dns/0", "'namespace'", {"networkPolicy": {"dns": [{"namespace": "kube-system"}]}}),
     ("/pipeline", "'queueName'", {"pipeline": {"queueName": "cpu"}}),
+    ("/training", "'calls'", {"training": {"calls": ["inference"]}}),
+    ("/services/infrence", "'image'", {"services": {"infrence": {"replicas": 2}}}),
+    (
+        "/services/inference/autoscaling/minReplicas",
+        "want 1",
+        {"services": {"inference": {"autoscaling": {"minReplicas": 0}}}},
+    ),
+    ("/llm/vllm/autoscaling/minReplicas", "want 1", {"llm": {"vllm": {"autoscaling": {"minReplicas": 0}}}}),
+    ("/services/analysis/autoscaling", "'triggers'", {"services": {"analysis": {"autoscaling": {"enabled": True}}}}),
+    (
+        "/services/prompting/ingress",
+        "'port'",
+        {"services": {"prompting": {"ingress": {"enabled": True, "host": "a.b"}}}},
+    ),
+    ("/services/curation/ingress/host", "minLength", {"services": {"curation": {"ingress": {"enabled": True}}}}),
+    (
+        "/services/inference/grpcRoute/parentRefs",
+        "minItems",
+        {"services": {"inference": {"grpcRoute": {"enabled": True}}}},
+    ),
+    ("/defaults/replicas", "false schema", {"defaults": {"replicas": 2}}),
+    (
+        "/services/rendering/resources/limits/cpu",
+        "want",
+        {"services": {"rendering": {"resources": {"limits": {"cpu": [1]}}}}},
+    ),
 ]
 
 IMPOSSIBLE: list[tuple[str, str, dict[str, Any]]] = [
@@ -44,7 +70,13 @@ IMPOSSIBLE: list[tuple[str, str, dict[str, Any]]] = [
     ("try", "llm.vllm.model.name is missing", {"llm": {"vllm": {"enabled": True}}}),
     ("try", "llm.vllm.nodePool must be a pool with gpus",
      {"llm": {"vllm": {"enabled": True, "nodePool": "default", "model": {"name": "a"}}}}),
-    ("try", "services.curation.ingress.host is missing", {"services": {"curation": {"ingress": {"enabled": True}}}}),
+    ("try", 'services.evaluation.calls: "inferense" is none of services',
+     {"services": {"evaluation": {"calls": ["inferense"]}}}),
+    ("try", 'services.inference.ingress.port must be one of services.inference.serves, got "web"',
+     {"services": {"inference": {"ingress": {"enabled": True, "host": "a.b", "port": "web"}}}}),
+    ("try", "autoscaling of rendering: minReplicas 9 is more than maxReplicas 8",
+     {"services": {"rendering": {"autoscaling": {"enabled": True, "minReplicas": 9, "maxReplicas": 8}}}}),
+    ("try", "auth.callersSecret needs auth.tokenSecret", {"auth": {"callersSecret": "callers"}}),
 ]  # fmt: skip
 
 

@@ -156,13 +156,18 @@ def test_what_is_retained_outlives_the_release(trying: list[Manifest]) -> None:
         assert retention == {"whenDeleted": "Retain", "whenScaled": "Retain"}, name
 
 
-@pytest.mark.parametrize("name", ["prepare-store-1", "migrate-1"])
-def test_preparing_runs_again_with_every_revision(trying: list[Manifest], name: str) -> None:
-    job = named(trying, "Job")[name]
+@pytest.mark.parametrize("what", ["prepare-store", "migrate"])
+def test_preparing_runs_again_when_anything_changed(helm: Helm, trying: list[Manifest], what: str) -> None:
+    def named_so(manifests: list[Manifest]) -> tuple[str, Manifest]:
+        (found,) = [(name, job) for name, job in named(manifests, "Job").items() if name.startswith(f"{what}-")]
+        return found
+
+    name, job = named_so(trying)
     assert job["spec"]["backoffLimit"] >= 10
     assert "helm.sh/hook" not in job["metadata"].get("annotations", {}), (
         "a hook would wait for the store that waits for it"
     )
+    assert named_so(helm.render("try", {"image": {"tag": "9.9.9"}}))[0] != name, "a Job's Pod cannot be changed"
 
 
 def test_names_fit_where_a_release_name_is_long(helm: Helm) -> None:

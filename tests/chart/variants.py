@@ -48,7 +48,7 @@ SWITCHES: dict[str, dict[str, Any]] = {
         "services": {"inference": {"nodePool": "gpu"}},
     },
     "no-policies": {"networkPolicy": {"enabled": False}},
-    "private-registry": {"image": {"registry": "r.example.org", "tag": "1.2", "pullSecrets": ["registry"]}},
+    "private-registry": {"image": {"registry": "my-registry/luthier", "tag": "1.2", "pullSecrets": ["registry"]}},
     "own-files": {
         "services": {
             "enrichment": {"secretFiles": {"LUTHIER_LASTFM_API_KEY": {"secret": "lastfm", "key": "api-key"}}},

@@ -14,6 +14,7 @@ KEPT = (
     "secrets/luthier-callers",
     "secrets/luthier-tokens",
     "serviceaccounts/default",
+    "localqueues.kueue.x-k8s.io/training",
 )
 DATA = "persistentvolumeclaims/"
 

@@ -31,8 +31,10 @@ run "pools" {
   command = plan
 
   assert {
-    condition     = alltrue([for name, group in aws_eks_node_group.pool : group.labels == tomap({ "luthier.io/pool" = name })])
-    error_message = "every node must carry its pool's name"
+    condition = alltrue([for name, group in aws_eks_node_group.pool : group.labels == tomap(merge(
+      { "luthier.io/pool" = name }, var.pools[name].gpus > 0 ? { "nvidia.com/gpu.present" = "true" } : {}
+    ))])
+    error_message = "every node must carry its pool's name, and one with GPUs the label that NVIDIA's device plugin looks for"
   }
 
   assert {
@@ -50,7 +52,7 @@ run "pools" {
   }
 
   assert {
-    condition = alltrue([for key in ["label/luthier.io/pool", "taint/nvidia.com/gpu", "resources/nvidia.com/gpu"] : contains(
+    condition = alltrue([for key in ["label/luthier.io/pool", "label/nvidia.com/gpu.present", "taint/nvidia.com/gpu", "resources/nvidia.com/gpu"] : contains(
       [for tag in aws_autoscaling_group_tag.pool : tag.tag[0].key], "k8s.io/cluster-autoscaler/node-template/${key}"
     )])
     error_message = "the autoscaler must know what a node of an empty group would carry"

@@ -1,16 +1,30 @@
 {{- /* Who speaks to whom: component -> {calls, needs}. */ -}}
 {{- define "luthier.actors" -}}
 {{- range $component, $entry := .Values.services }}
+{{- range $entry.calls }}
+{{- if not (hasKey $.Values.services .) }}
+{{- fail (printf "services.%s.calls: %q is none of services: %s" $component . (keys $.Values.services | sortAlpha | join ", ")) }}
+{{- end }}
+{{- end }}
 {{ $component }}: {calls: {{ default list $entry.calls | toJson }}, needs: {{ default list $entry.needs | toJson }}}
 {{- end }}
 ingest: {calls: [rendering], needs: [store]}
-pipeline: {calls: {{ .Values.pipeline.calls | toJson }}, needs: [store]}
+pipeline: {calls: {{ include "luthier.pipelineCalls" . }}, needs: [store]}
 training-run: {calls: [], needs: [store]}
 prepare-store: {calls: [], needs: [store]}
 {{- if .Values.database.existingSecret }}
 migrate: {calls: [], needs: [database]}
 {{- end }}
 test: {calls: [inference], needs: [store]}
+{{- end }}
+
+{{- /* The pipeline calls whatever serves gRPC. */ -}}
+{{- define "luthier.pipelineCalls" -}}
+{{- $calls := list }}
+{{- range $component, $entry := .Values.services }}
+{{- if has "grpc" (dig "serves" (list "grpc") $entry) }}{{ $calls = append $calls $component }}{{ end }}
+{{- end }}
+{{- toJson $calls }}
 {{- end }}
 
 {{- /* Peers that are all Pods of this release whose actor lists .what in .list ("calls" or "needs"). */ -}}

@@ -115,6 +115,10 @@ http://{{ include "luthier.host" (dict "root" . "component" "vllm") }}:8000/v1
 
 {{- define "luthier.callsEnv" -}}
 {{- $root := .root }}
+{{- $auth := $root.Values.auth }}
+{{- if and $auth.callersSecret (not $auth.tokenSecret) (ne $root.Values.tls.clientAuth "mutual") }}
+{{- fail "auth.callersSecret needs auth.tokenSecret (or tls.clientAuth: mutual): else our own callers have nothing to show" }}
+{{- end }}
 {{- range .workload.calls }}
 LUTHIER_{{ upper . }}_ADDRESS: {{ include "luthier.host" (dict "root" $root "component" .) }}:7100
 {{- end }}

@@ -33,14 +33,17 @@
 - {name: token, mount: /etc/luthier/token, source: {secret: {secretName: {{ $values.auth.tokenSecret }}, defaultMode: 0440, items: [{key: {{ .component }}, path: token}]}}}
 {{- end }}
 {{- if and (or $serves .workload.calls) $values.tls.secret }}
-- {name: tls, mount: /etc/luthier/tls, source: {secret: {secretName: {{ $values.tls.secret }}, defaultMode: 0440}}}
+{{- /* Who only calls has no use for the key that all serve with, unless it must show it. */}}
+{{- $key := or $serves (eq $values.tls.clientAuth "mutual") }}
+- {name: tls, mount: /etc/luthier/tls, source: {secret: {secretName: {{ $values.tls.secret }}, defaultMode: 0440{{ if not $key }}, items: [{key: ca.crt, path: ca.crt}]{{ end }}}}}
 {{- end }}
 {{- $secrets := dict }}
 {{- range $ref := .workload.secretFiles }}
 {{- $_ := set $secrets $ref.secret (append (get $secrets $ref.secret | default list) $ref.key) }}
 {{- end }}
-{{- range $secret, $keys := $secrets }}
-- {name: secret-{{ $secret }}, mount: /etc/luthier/secrets/{{ $secret }}, source: {{ include "luthier.secretFiles" (dict "secret" $secret "keys" (uniq $keys)) }}}
+{{- range $i, $secret := keys $secrets | sortAlpha }}
+{{- $keys := get $secrets $secret }}
+- {name: secret-{{ $i }}, mount: /etc/luthier/secrets/{{ $secret }}, source: {{ include "luthier.secretFiles" (dict "secret" $secret "keys" (uniq $keys)) }}}
 {{- end }}
 {{- end }}
 

@@ -58,7 +58,7 @@ spec:
 {{- define "luthier.jobs" -}}
 {{- $pipeline := .Values.pipeline }}
 {{- $ingest := mergeOverwrite (deepCopy $pipeline) (dict "needs" (list "store") "calls" (list "rendering")) }}
-{{- $shards := mergeOverwrite (deepCopy $pipeline) (dict "needs" (list "store")) }}
+{{- $shards := mergeOverwrite (deepCopy $pipeline) (dict "needs" (list "store") "calls" (include "luthier.pipelineCalls" . | fromJsonArray)) }}
 {{- $run := mergeOverwrite (deepCopy .Values.training) (dict "needs" (list "store") "calls" list) }}
 ingest.yaml: |
   {{- include "luthier.job" (dict "root" . "component" "ingest" "name" "ingest" "workload" $ingest "pool" $pipeline.nodePool "image" "pipeline" "args" (list "ingest")) | trim | nindent 2 }}

@@ -1,4 +1,4 @@
-{{- /* The node pool that a Pod goes to: (dict "root" $ "pool" name). */ -}}
+{{- /* The node pool that a Pod goes to: (dict "root" $ "pool" name), and "near": a component whose node it had rather share. */ -}}
 
 {{- define "luthier.pool" -}}
 {{- $pools := .root.Values.nodePools -}}
@@ -17,8 +17,15 @@
 {{- with $pool.selector }}
 nodeSelector: {{- toYaml . | nindent 2 }}
 {{- end }}
+{{- $affinity := dict }}
 {{- if not ($pool.gpus | int) }}
-{{- include "luthier.awayFromGpus" . }}
+{{- with include "luthier.awayFromGpus" . | fromYaml }}{{ $_ := set $affinity "nodeAffinity" . }}{{ end }}
+{{- end }}
+{{- if .near }}
+{{- $_ := set $affinity "podAffinity" (include "luthier.nearTo" . | fromYaml) }}
+{{- end }}
+{{- with $affinity }}
+affinity: {{- toYaml . | nindent 2 }}
 {{- end }}
 tolerations:
   {{- with $pool.tolerations }}
@@ -47,14 +54,21 @@ runtimeClassName: {{ . }}
 {{- end }}{{ end }}
 {{- end }}
 {{- if first $terms }}
-affinity:
-  nodeAffinity:
-    requiredDuringSchedulingIgnoredDuringExecution:
-      nodeSelectorTerms:
-        {{- range $terms }}
-        - matchExpressions: {{- toYaml . | nindent 12 }}
-        {{- end }}
+requiredDuringSchedulingIgnoredDuringExecution:
+  nodeSelectorTerms:
+    {{- range $terms }}
+    - matchExpressions: {{- toYaml . | nindent 8 }}
+    {{- end }}
 {{- end }}
+{{- end }}
+
+{{- define "luthier.nearTo" -}}
+preferredDuringSchedulingIgnoredDuringExecution:
+  - weight: 100
+    podAffinityTerm:
+      topologyKey: kubernetes.io/hostname
+      labelSelector:
+        matchLabels: {{- include "luthier.selector" (dict "root" .root "component" .near) | trim | nindent 10 }}
 {{- end }}
 
 {{- /* Resources with the pool's GPUs: (dict "root" $ "pool" name "resources" …). */ -}}
