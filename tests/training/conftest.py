@@ -11,11 +11,15 @@ import pytest
 import soundfile
 import yaml
 
+from luthier.training.v1.training_pb2 import CreateTrainingRunRequest, FineTune
 from luthier_kit.artifacts import open_artifacts
 from luthier_kit.models import ModelVersion, register
+from luthier_kit.runs import RunLog
 from luthier_kit.settings import StoreSettings
 from luthier_model import text_encoder, tiny
 from luthier_model.configuration import check, packaged
+from luthier_training import recipe
+from luthier_training.messages import to_document
 from tests.kubernetes_api import TEMPLATE, Api, kubeconfig
 
 SECONDS = (2.0, 1.6, 2.4)
@@ -96,6 +100,15 @@ def register_base(store, known, files, name="base"):
             notes={"tiny": True},
         ),
     )
+
+
+def queued_tuning(store, dataset_ref, request_id, **changes):
+    """The log of a queued run of eight steps."""
+    asked = {"base_model": "base", "steps": 8, "batch_size": 4, "learning_rate": 3e-3, "validate_every": 4}
+    tune = FineTune(**{**asked, "checkpoint_every": 8, **changes})
+    request = CreateTrainingRunRequest(request_id=request_id, dataset=dataset_ref, model_name="tuned", fine_tune=tune)
+    request.seed = 4
+    return RunLog.create(store, "training", request_id, to_document(recipe.settle(request)))
 
 
 @pytest.fixture

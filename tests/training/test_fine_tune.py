@@ -1,6 +1,7 @@
 """Fine-tuning falls below the base, is repeatable, resumes exactly, and registers what it made."""
 
 import hashlib
+import statistics
 import threading
 
 import pytest
@@ -19,6 +20,7 @@ from luthier_training.messages import to_document
 from luthier_training.recipes import RECIPES
 from luthier_training.recipes import fine_tune as recipes_fine_tune
 from luthier_training.reporting import Reporter, Stopped
+from luthier_training.tuning import Tuning
 
 from .conftest import register_base
 
@@ -81,6 +83,21 @@ def test_a_stopped_run_resumes_to_the_same_weights(store, base, dataset_ref, tmp
     # memory lies elsewhere after a resume, and vectorised sums may then round differently in the last bit
     torch.testing.assert_close(resumed, wanted, rtol=1e-4, atol=1e-5)
     assert [step for step, _ in own.read().progress["training"]] == list(range(1, 9))
+
+
+def test_a_steps_loss_is_the_mean_over_what_it_accumulates(store, base, dataset_ref, tmp_path, monkeypatch):
+    losses, training_step = [], Tuning.training_step
+
+    def noted(self, batch, batch_idx):
+        loss = training_step(self, batch, batch_idx)
+        losses.append(float(loss))
+        return loss
+
+    monkeypatch.setattr(Tuning, "training_step", noted)
+    asked, own = job(store, dataset_ref, tmp_path / "a", fine_tune=FineTune(steps=4, accumulate=2, **TUNE))
+    RECIPES["fine_tune"](asked)
+    means = [statistics.fmean(pair) for pair in zip(losses[::2], losses[1::2], strict=True)]
+    assert [loss for _, loss in own.read().progress["training"]] == pytest.approx(means)
 
 
 def test_only_the_newest_checkpoint_is_kept(store, base, dataset_ref, tmp_path):

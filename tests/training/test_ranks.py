@@ -11,23 +11,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from luthier.training.v1.training_pb2 import CreateTrainingRunRequest, FineTune
 from luthier_kit.errors import InvalidRequest
 from luthier_kit.models import resolve
-from luthier_kit.runs import RunLog
-from luthier_training import recipe, runner
+from luthier_training import runner
 from luthier_training.launchers.launcher import arguments
-from luthier_training.messages import to_document
 from luthier_training.ranks import CutDraws, Ranks
 
-TUNE = {"base_model": "base", "steps": 8, "batch_size": 4, "learning_rate": 3e-3, "validate_every": 4}
-
-
-def queued(store, dataset_ref, request_id, **changes):
-    asked = FineTune(**{**TUNE, "checkpoint_every": 8, **changes})
-    request = CreateTrainingRunRequest(request_id=request_id, dataset=dataset_ref, model_name="tuned", fine_tune=asked)
-    request.seed = 4
-    return RunLog.create(store, "training", request_id, to_document(recipe.settle(request)))
+from .conftest import queued_tuning
 
 
 def torchrun(run_id, processes, environment):
@@ -69,7 +59,7 @@ def test_two_processes_train_as_one(store, base, dataset_ref, tmp_path, work):
     environment = {"DEVICE": "cpu", "LUTHIER_STORE_FOLDER": str(tmp_path / "store"), "LUTHIER_SCRATCH": str(tmp_path)}
     ends = []
     for processes in (1, 2):
-        record = queued(store, dataset_ref, f"by-{processes}", accumulate=2, ema_decay=0.9)
+        record = queued_tuning(store, dataset_ref, f"by-{processes}", accumulate=2, ema_decay=0.9)
         code = work(record.id, processes, environment)
         end = record.read()
         assert (code, end.state) == (0, "SUCCEEDED"), json.dumps(end.error)

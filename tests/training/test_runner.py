@@ -1,7 +1,9 @@
 """A runner's exit code tells whether its run has ended: Kubernetes starts another one until it has."""
 
+import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 
@@ -10,12 +12,16 @@ import pytest
 from luthier_kit.heartbeat import Heartbeat
 from luthier_kit.runs import RunLog
 from luthier_training import runner
+from luthier_training.tuning import Tuning
+
+from .conftest import queued_tuning
 
 
 @pytest.fixture
 def run(store, tmp_path, monkeypatch):
     monkeypatch.setenv("DEVICE", "cpu")
     monkeypatch.setenv("LUTHIER_STORE_FOLDER", str(tmp_path / "store"))
+    monkeypatch.setenv("LUTHIER_SCRATCH", str(tmp_path))
     monkeypatch.setattr(runner, "ASK_AGAIN_S", 0.05)
     before = signal.getsignal(signal.SIGTERM)
     yield RunLog.create(store, "training", "r", {"tiny_base": {}})
@@ -67,6 +73,29 @@ def test_told_to_go_while_it_waits_it_says_that_the_run_has_not_ended(store, run
         runner.main(run.id)
     assert left.value.code == runner.UNFINISHED
     assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize(("accumulate", "step"), [(1, 5), (2, 3)])
+def test_told_to_go_in_a_step_it_stores_a_checkpoint_first(
+    store, run, base, dataset_ref, monkeypatch, accumulate, step
+):
+    training_step = Tuning.training_step
+
+    def told_in_the_fifth_batch(self, batch, batch_idx):
+        if batch_idx == 4:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return training_step(self, batch, batch_idx)
+
+    monkeypatch.setattr(Tuning, "training_step", told_in_the_fifth_batch)
+    record = queued_tuning(store, dataset_ref, "told", accumulate=accumulate)
+    # forked: nothing is imported again
+    process = multiprocessing.get_context("fork").Process(target=lambda: sys.exit(runner.main(record.id, "own")))
+    process.start()
+    process.join(60)
+    left = record.read()
+    assert process.exitcode == runner.UNFINISHED
+    assert (left.state, left.progress["checkpoint_step"]) == ("RUNNING", step)
+    assert not Heartbeat(store, record.id, "own").alive()
 
 
 def test_a_run_that_was_taken_away_has_not_ended(store, run, monkeypatch):

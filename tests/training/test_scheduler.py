@@ -271,7 +271,9 @@ def test_a_refused_job_fails_its_run(store, api, cluster_scheduler, status, reas
     assert "no such thing here" in ended.error["message"]
 
 
-@pytest.mark.parametrize(("status", "message"), [(500, "webhook is away"), (403, "exceeded quota: count/jobs")])
+@pytest.mark.parametrize(
+    ("status", "message"), [(500, "webhook is away"), (401, "Unauthorized"), (403, "exceeded quota: count/jobs")]
+)
 def test_a_cluster_that_cannot_take_it_now_is_asked_again(store, api, cluster_scheduler, status, message):
     run = queued(store, "a")
     scheduler = cluster_scheduler()

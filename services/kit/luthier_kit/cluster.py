@@ -23,7 +23,7 @@ class Cluster:
     """Objects are the client library's; its types say that every field may be absent, so they are not of use.
 
     Raises PermissionDenied, NotFound for the namespace, FailedPrecondition for a manifest that the server refuses,
-    Unavailable while the server is away or a quota is used up.
+    Unavailable while the server is away, a quota is used up or the token has expired (401: it is renewed).
     """
 
     def __init__(self, client: Any, namespace: str) -> None:
@@ -116,7 +116,7 @@ def _dry(dry: bool) -> dict[str, str]:
 
 
 def _error(text: str, status: int) -> LuthierError:
-    if status in (401, 403) and "exceeded quota" not in text:
+    if status == 403 and "exceeded quota" not in text:
         return PermissionDenied(text, reason="KUBERNETES_FORBIDDEN")
     if status == 404:
         return NotFound(text, reason="NAMESPACE_NOT_FOUND")

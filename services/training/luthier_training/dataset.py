@@ -5,7 +5,7 @@ leaks.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,10 +45,10 @@ class Dataset:
     def split(self, name: str) -> list[Clip]:
         return [clip for clip in self.clips if clip.split == name]
 
-    @property
-    def prompts(self) -> list[str]:
-        """Every different prompt, in order of text."""
-        return sorted({prompt for clip in self.clips for prompt in clip.prompts})
+
+def prompts_of(clips: Iterable[Clip]) -> list[str]:
+    """Every different prompt, in order of text."""
+    return sorted({prompt for clip in clips for prompt in clip.prompts})
 
 
 def parse(data: bytes) -> Dataset:

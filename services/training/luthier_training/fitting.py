@@ -70,7 +70,7 @@ class Fit(lightning.Callback):
     def _trainer(self, device: str, steps: int, accumulate: int) -> lightning.Trainer:
         logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
         warnings.filterwarnings("ignore", module="pytorch_lightning")
-        return lightning.Trainer(
+        trainer = lightning.Trainer(
             max_steps=steps,
             accelerator="gpu" if device == "cuda" else "cpu",
             devices=[torch.cuda.current_device()] if device == "cuda" else 1,
@@ -84,6 +84,9 @@ class Fit(lightning.Callback):
             enable_model_summary=False,
             callbacks=[self],
         )
+        # theirs would leave with exit code 0, before the checkpoint: what a SIGTERM means is the runner's to say
+        trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
+        return trainer
 
     def _batches(self) -> Iterator[Any]:
         recipe, number = self.tuning.recipe, self.progress.step * self.tuning.recipe.accumulate
@@ -106,12 +109,12 @@ class Fit(lightning.Callback):
     def on_train_batch_end(
         self, trainer: lightning.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        self._micro.append(float(outputs["loss"]))
+        self._micro.append(float(outputs["loss"]))  # Lightning has divided it by `accumulate`
         if (batch_idx + 1) % trainer.accumulate_grad_batches:
             return
         progress, recipe = self.progress, self.tuning.recipe
         progress.step += 1
-        [loss], self._micro = self.ranks.means([math.fsum(self._micro) / len(self._micro)]), []
+        [loss], self._micro = self.ranks.means([math.fsum(self._micro)]), []
         if not math.isfinite(loss):
             text = f"the loss is {loss} at step {progress.step}; a lower learning rate may help"
             raise FailedPrecondition(text, reason="TRAINING_DIVERGED")

@@ -48,7 +48,7 @@ class Ranks:
         return slice(self.rank * share, (self.rank + 1) * share)
 
     def own_first(self, count: int) -> list[int]:
-        """Indices of work that all need and each may do: its own share first, so that all is done once."""
+        """Indices of work that all need and each may do: its own share first, so that little is done twice."""
         return sorted(range(count), key=lambda index: index % self.count != self.rank)
 
     def means(self, values: Sequence[float]) -> list[float]:

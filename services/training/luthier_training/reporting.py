@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from typing import Any
@@ -14,6 +15,10 @@ from luthier_kit.runs import RunLog
 log = logging.getLogger(__name__)
 BEAT_S = EXPIRY_S / 4
 POLL_S = 1.0
+LEAVE_S = 600.0
+"""How long the heart beats on once the run should stop: a step, a validation and the storing of a large checkpoint take
+less, and a runner that hangs must not keep a cancelled run for ever.
+"""
 SHORTEST_PAUSE_S, SHARE_OF_ELAPSED = 1.0, 0.01
 """Events come at most once a second, and ever more rarely in long runs: some hundreds in all."""
 
@@ -40,18 +45,23 @@ class Reporter:
         self._began = self._stage_began = time.monotonic()
         self._due, self._done_at_stage = 0.0, 0
         self._facts: dict[str, Any] = {}
-        self._stop, self.cancelled = threading.Event(), False
+        self._leave_by, self._closed, self.cancelled = math.inf, threading.Event(), False
         self.last_checkpoint: dict[str, Any] | None = dict(own.read().progress.get("checkpoint") or {}) or None
         self._thread = threading.Thread(target=self._attend, daemon=True, name="heartbeat")
         self._thread.start()
 
     @property
     def going(self) -> bool:
-        return not self._stop.is_set()
+        return self._leave_by == math.inf
 
     def stop(self) -> None:
-        """Ask the run to stop after its next checkpoint (SIGTERM)."""
-        self._stop.set()
+        """Ask the run to stop after its next checkpoint (SIGTERM). The heart beats on until that is stored."""
+        self._leave_by = min(self._leave_by, time.monotonic() + LEAVE_S)
+
+    def close(self) -> None:
+        """The attempt is over: no beat comes after this."""
+        self._closed.set()
+        self._thread.join()
 
     def check(self) -> None:
         """Raises Stopped when it should stop."""
@@ -92,7 +102,7 @@ class Reporter:
     def _attend(self) -> None:
         """Beats, and looks for a cancel event or another runner. A store that is away is tried again."""
         beat_due = 0.0
-        while not self._stop.wait(POLL_S):
+        while time.monotonic() < self._leave_by and not self._closed.wait(POLL_S):
             try:
                 if time.monotonic() >= beat_due:
                     self._watched.heartbeat.beat()
@@ -100,7 +110,7 @@ class Reporter:
                 run = self._watched.read()
                 if run.cancel or run.ended or run.runner != self._watched.runner:
                     self.cancelled = bool(run.cancel)
-                    self._stop.set()
+                    self.stop()
             except LuthierError as e:
                 log.warning("the store does not answer: %s", e)
 

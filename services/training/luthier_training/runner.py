@@ -110,7 +110,7 @@ def attempt(store: Artifacts, settings: TrainingSettings, own: RunLog, run: Run)
         log.exception("the run failed by a bug")
         fail(own, Internal("internal error; the trace is in the runner's log"))
     finally:
-        reporter.stop()
+        reporter.close()
         own.heartbeat.stop()
     # ranks that wait for this one would wait for ever: torchrun ends them when it sees a failure
     return ENDED if int(os.environ.get("WORLD_SIZE", "1")) == 1 else UNFINISHED

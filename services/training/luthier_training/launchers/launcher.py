@@ -43,7 +43,7 @@ class Launcher(Protocol):
         """
 
     def stop(self, run_id: str) -> None:
-        """Takes away what was launched for a run that has ended or was cancelled."""
+        """Takes away what was launched for a run that has ended or was cancelled. Called again while it is there."""
 
     def close(self) -> None:
         """The service stops."""

@@ -6,6 +6,7 @@ import logging
 import os
 import subprocess
 import sys
+import time
 import uuid
 
 from luthier_kit.runs import Run
@@ -14,6 +15,8 @@ from luthier_training.settings import TrainingSettings
 
 log = logging.getLogger(__name__)
 STOP_PATIENCE_S = 20.0
+KILL_AFTER_S = 120.0
+"""From `stop` on a runner may take this long to store its checkpoint, as a Job's Pod may."""
 MAX_ATTEMPTS = 10
 """Attempts at a run before it fails: restarts of the service count, too."""
 
@@ -33,6 +36,7 @@ class LocalLauncher:
         self._ranks = settings.processes
         self._logs = settings.scratch / "luthier-runners"
         self._started: dict[str, tuple[str, subprocess.Popen[bytes]]] = {}
+        self._told_at: dict[str, float] = {}
 
     def look(self) -> dict[str, Work]:
         return {
@@ -56,8 +60,14 @@ class LocalLauncher:
         log.info("the runner of %s writes to %s", run.id, path)
 
     def stop(self, run_id: str) -> None:
-        if run_id in self._started:
-            self._started[run_id][1].terminate()
+        if run_id not in self._started:
+            return
+        process, now = self._started[run_id][1], time.monotonic()
+        if run_id not in self._told_at:
+            self._told_at[run_id] = now
+            process.terminate()
+        elif now - self._told_at[run_id] >= KILL_AFTER_S:
+            process.kill()
 
     def close(self) -> None:
         living = [process for _, process in self._started.values() if process.poll() is None]

@@ -14,7 +14,7 @@ from luthier_kit.models import ModelVersion, resolve
 from luthier_model import checkpoint
 from luthier_training.base import Base, open_base, refusals
 from luthier_training.checkpoints import Progress
-from luthier_training.dataset import TRAIN, VALIDATION, Dataset
+from luthier_training.dataset import TRAIN, VALIDATION, Dataset, prompts_of
 from luthier_training.examples import Example, excerpts
 from luthier_training.fitting import Fit
 from luthier_training.job import Job
@@ -64,13 +64,9 @@ def _encode(job: Job, base: Base, dataset: Dataset) -> tuple[list[Example], list
     examples: dict[str, list[Example]] = {TRAIN: [], VALIDATION: []}
     for index, clip in enumerate(clips):
         examples[clip.split] += found[index]
-    _know_prompts(job, base, clips_prompts(examples), folder)
+    prompts = prompts_of(clips)
+    _know_prompts(job, base, [prompts[index] for index in job.ranks.own_first(len(prompts))], folder)
     return examples[TRAIN], examples[VALIDATION]
-
-
-def clips_prompts(examples: dict[str, list[Example]]) -> list[str]:
-    """Every different prompt, in order of text."""
-    return sorted({prompt for part in examples.values() for example in part for prompt in example.prompts})
 
 
 def _know_prompts(job: Job, base: Base, prompts: Sequence[str], folder: Path) -> None:

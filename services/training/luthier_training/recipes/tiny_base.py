@@ -19,7 +19,7 @@ from luthier_model.configuration import Configuration
 from luthier_model.random_weights import random_model
 from luthier_model.tiny_text import make_text_encoder
 from luthier_training import audio, autoencoder
-from luthier_training.dataset import TRAIN, Dataset
+from luthier_training.dataset import TRAIN, Dataset, prompts_of
 from luthier_training.job import Job
 from luthier_training.reporting import Stopped
 from luthier_training.seeds import seed_of
@@ -78,7 +78,7 @@ def _export(job: Job, dataset: Dataset, known: Configuration, state: dict[str, t
     weights, text = folder / "tiny.safetensors", folder / "text_encoder"
     checkpoint.write(weights, state, {"format": "pt", "moving_average": "false"})
     placed = checkpoint.verify(weights, known)
-    prompts = sorted({prompt for clip in dataset.split(TRAIN) for prompt in clip.prompts})
+    prompts = prompts_of(dataset.split(TRAIN))
     make_text_encoder(prompts, known.cond_dim, text, seed_of(job.request.seed, "text") % (1 << 31))
     return ModelVersion(
         name=job.request.model_name,
