@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from luthier_analysis.workers import Workers
-from luthier_kit.errors import Cancelled, DeadlineExceeded, FailedPrecondition
+from luthier_kit.errors import Cancelled, DeadlineExceeded, FailedPrecondition, QuotaExceeded
 
 
 class Call:
@@ -37,10 +37,17 @@ def workers() -> Iterator[Workers]:
 
 def test_a_job_that_kills_one_child_after_another_is_refused_and_the_next_is_done(workers: Workers) -> None:
     with pytest.raises(FailedPrecondition, match="3 worker processes in a row died") as died:
+        workers.run(Call(), signal.raise_signal, signal.SIGSEGV)
+
+    assert (died.value.reason, died.value.permanent) == ("ANALYSIS_CRASHED", True)
+    assert workers.run(Call(), max, 1, 2) == 2
+
+
+def test_a_job_whose_children_are_killed_is_not_refused_for_good(workers: Workers) -> None:
+    with pytest.raises(QuotaExceeded, match="signal SIGKILL") as killed:
         workers.run(Call(), signal.raise_signal, signal.SIGKILL)
 
-    assert died.value.reason == "ANALYSIS_CRASHED"
-    assert workers.run(Call(), max, 1, 2) == 2
+    assert (killed.value.reason, killed.value.permanent) == ("ANALYSIS_KILLED", False)
 
 
 def test_a_child_that_is_killed_once_costs_its_job_a_second_try(workers: Workers, tmp_path: Path) -> None:

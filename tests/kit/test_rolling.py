@@ -16,7 +16,7 @@ from luthier.training.v1 import training_pb2 as training
 from luthier.training.v1 import training_pb2_grpc as training_rpc
 from luthier_kit import endpoints, errors
 from luthier_kit.artifacts.testing import free_port
-from luthier_kit.client import Client
+from luthier_kit.client import MAX_LOST, Client
 from luthier_kit.credentials import Credentials
 from luthier_kit.server import Server, Service
 from luthier_kit.settings import ServiceSettings
@@ -209,3 +209,18 @@ def test_a_server_that_dies_late_in_a_call_leaves_the_whole_patience(pods, clien
         pods.start(2)
         pods.stop(1, grace_s=0)
         assert held.result() is not None
+
+
+def test_a_call_that_takes_every_server_with_it_does_not_take_them_all(pods, client, monkeypatch):
+    monkeypatch.setattr("luthier_kit.client.BEGUN_S", 0.1)
+    with ThreadPoolExecutor(1) as pool:
+        call = pool.submit(client.call, "CutClips", pb.CutClipsRequest(), patience_s=60)
+        for number in range(1, MAX_LOST + 1):
+            listener = pods.start(number)
+            listener.work_s = 20
+            wait_until(lambda listener=listener: listener.running)
+            time.sleep(0.2)
+            pods.stop(number, grace_s=0)
+        with pytest.raises(errors.QuotaExceeded, match=f"{MAX_LOST} servers went away") as lost:
+            call.result(20)
+    assert lost.value.reason == "CALL_LOST"

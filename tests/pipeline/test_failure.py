@@ -2,7 +2,7 @@
 
 import pytest
 
-from luthier_kit.errors import DataLoss, InvalidRequest, PermissionDenied, Unavailable
+from luthier_kit.errors import DataLoss, InvalidRequest, PermissionDenied, QuotaExceeded, Unavailable
 from luthier_pipeline.failure import fatal
 
 
@@ -13,8 +13,7 @@ from luthier_pipeline.failure import fatal
         (PermissionDenied("no"), True),
         (InvalidRequest("not MIDI", reason="MIDI_NOT_MIDI"), False),
         (DataLoss("corrupt"), False),
-        (Unavailable("this song kills its worker", reason="RENDER_WORKER_DIED"), False),
-        (Unavailable("this mix kills its worker", reason="WORKER_DIED"), False),
+        (QuotaExceeded("this song takes every worker with it", reason="CALL_LOST"), False),
     ],
 )
 def test_only_what_no_song_can_survive_ends_the_run(error, ends):

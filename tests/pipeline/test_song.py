@@ -8,7 +8,7 @@ from luthier.curation.v1 import curation_pb2 as curation
 from luthier.enrichment.v1 import enrichment_pb2 as enrichment
 from luthier.prompting.v1 import prompting_pb2 as prompting
 from luthier.rendering.v1 import rendering_pb2 as rendering
-from luthier_kit.errors import Cancelled, Unavailable
+from luthier_kit.errors import Cancelled, QuotaExceeded, Unavailable
 from luthier_pipeline import song as songs
 from luthier_pipeline.corpus import Entry
 from luthier_pipeline.failure import StageError
@@ -77,6 +77,20 @@ def test_a_call_that_a_stopping_worker_cancelled_is_made_again():
     renderer = Crowded(RENDERED, Cancelled("the server stopped"), Cancelled("the server stopped"))
     SongWay({**ANSWERS, "rendering": renderer}, Options("book")).make(Entry("a.mid"), lambda _: None)
     assert renderer.errors == []
+
+
+def test_a_caller_with_all_the_calls_that_it_may_have_waits_for_its_turn():
+    full = QuotaExceeded("pipeline has 4 calls of work in flight", reason="CALLER_IN_FLIGHT")
+    renderer = Crowded(RENDERED, full, full)
+    SongWay({**ANSWERS, "rendering": renderer}, Options("book")).make(Entry("a.mid"), lambda _: None)
+    assert renderer.errors == []
+
+
+def test_a_song_that_takes_every_worker_with_it_is_not_tried_for_ever():
+    lost = QuotaExceeded("5 servers went away in the middle of this call", reason="CALL_LOST")
+    way = SongWay({"rendering": Crowded(RENDERED, lost)}, Options("book"))
+    with pytest.raises(StageError, match="5 servers went away"):
+        way.make(Entry("a.mid"), lambda _: None)
 
 
 def test_patience_ends_with_the_service_not_with_the_song():

@@ -54,7 +54,7 @@ def arguments(job: dict) -> list[str]:
 def test_the_two_jobs_of_the_songbook(api, submitted):
     answer = submitted("--collection book --songbook --songs 4 --shards 3 --parallelism 2 --mix-only --in-flight 8")
     ingest, run = api.jobs[answer["ingest"]], api.jobs[answer["run"]]
-    name = run["metadata"]["annotations"]["luthier/run"]
+    name = run["metadata"]["annotations"]["luthier/pipeline-run"]
     common = ["--collection", "book", "--submission", name, "--json"]
     assert arguments(ingest) == ["ingest", "--songbook", "--songs", "4", *common, "--licence", "Apache-2.0"]
     assert arguments(run) == ["run", "corpora/book", "--shards", "3", *common, "--in-flight", "8", "--mix-only"]
@@ -98,7 +98,7 @@ def test_the_same_again_is_the_same_and_something_else_is_not(api, submitted):
 def test_a_submitter_that_died_between_the_jobs_is_completed_under_the_same_run(api, submitted):
     line = "--collection book --songbook --shards 2"
     first = submitted(line)
-    name = api.jobs[first["ingest"]]["metadata"]["annotations"]["luthier/run"]
+    name = api.jobs[first["ingest"]]["metadata"]["annotations"]["luthier/pipeline-run"]
     del api.jobs[first["run"]]
     second = submitted(line)
     assert (second["created"], second["run"]) == (True, first["run"])

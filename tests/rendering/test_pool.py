@@ -6,11 +6,12 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from luthier_kit.errors import Cancelled, DeadlineExceeded, FailedPrecondition, InvalidRequest, Unavailable
+from luthier_kit.errors import Cancelled, DeadlineExceeded, FailedPrecondition, Internal, InvalidRequest, Unavailable
 from luthier_rendering.backends.base import BackendConfig
 from luthier_rendering.job import RenderJob, RenderResult
 from luthier_rendering.limits import MidiLimits
@@ -61,6 +62,21 @@ def test_a_killed_worker_costs_its_song_and_the_next_one_plays(pool: RenderPool,
     assert lost.value.reason == "RENDER_WORKER_DIED"
     assert pool.render(job(tmp_path / "next", SHORT)).mix == "mix.flac"
     assert children() != [pid]
+
+
+def test_a_fault_of_our_own_is_internal_and_no_songs_fault(pool: RenderPool, tmp_path: Path) -> None:
+    with pytest.raises(Internal, match="exit code 70"):
+        pool.render(replace(job(tmp_path / "a", SHORT), backend="no such"))
+    assert pool.render(job(tmp_path / "b", SHORT)).mix == "mix.flac"
+
+
+def test_a_worker_that_cannot_start_is_no_songs_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.executable", "/bin/false")
+    pool = RenderPool(BackendConfig(), workers=1, deadline_s=60, songs_per_worker=5, limits=MidiLimits())
+    with pytest.raises(Unavailable) as refused:
+        pool.render(job(tmp_path / "a", SHORT))
+    assert refused.value.reason == "RENDER_WORKER_NOT_STARTED"
+    pool.close()
 
 
 def test_a_worker_that_died_while_idle_costs_nothing(pool: RenderPool, tmp_path: Path) -> None:

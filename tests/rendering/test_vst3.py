@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from luthier_kit.errors import DeadlineExceeded, FailedPrecondition, Unavailable
+from luthier_kit.errors import DeadlineExceeded, FailedPrecondition, QuotaExceeded, Unavailable
 from luthier_kit.testing import require_tool, shared, temp_store
 from luthier_music.audio import read_audio
 from luthier_rendering.backends.base import BackendConfig, BackendError
@@ -131,6 +131,19 @@ def test_a_song_that_kills_one_worker_after_another_is_refused_for_good(tmp_path
         with pytest.raises(FailedPrecondition) as remembered:  # by the record: no worker could be asked any more
             Engine(store, None, _config(plugins, [EVIL]), MidiLimits(), tmp_path).render(midi, order, Patience())
         assert str(remembered.value) == str(refused.value)
+
+
+def test_a_song_whose_workers_are_killed_may_be_asked_for_again(tmp_path: Path) -> None:
+    plugins = _bundle(tmp_path, "kill(getpid(), 9)")
+    pool = _pool(plugins, [EVIL])
+    with temp_store(tmp_path / "store") as store:
+        engine = Engine(store, pool, _config(plugins, [EVIL]), MidiLimits(), tmp_path)
+        midi, order = store.put_bytes("midi", SONG, "mid"), RenderOrder("vst3", Levels(), 1, mix_only=True)
+        with pytest.raises(QuotaExceeded, match=r"3 render workers in a row .* signal SIGKILL") as killed:
+            engine.render(midi, order, Patience())
+        assert killed.value.reason == "RENDERER_KILLED"
+        assert not list(store.objects.keys("actions/"))
+    pool.close()
 
 
 def test_a_worker_that_died_once_costs_a_second_try_and_no_verdict(tmp_path: Path) -> None:

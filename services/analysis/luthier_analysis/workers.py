@@ -16,10 +16,11 @@ import grpc
 from pebble import ProcessExpired, ProcessPool
 
 from luthier_analysis import jobs
-from luthier_kit.errors import Cancelled, DeadlineExceeded, FailedPrecondition
+from luthier_kit import exits
+from luthier_kit.errors import Cancelled, DeadlineExceeded, FailedPrecondition, QuotaExceeded
 
 MAX_JOB_S = 1800.0  # the longest audio at real time, a hundred times slower than it should be
-MAX_DEATHS = 3  # of children on one job, one after another: then it is the audio, and it is not tried again
+MAX_DEATHS = 3  # of children on one job, one after another: then it is the audio
 JOBS_PER_CHILD = 500  # then a fresh process, so that no leak grows for days
 _PR_SET_PDEATHSIG = 1
 
@@ -45,16 +46,20 @@ class Workers:
     def run(self, context: grpc.ServicerContext, job: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Do a job in a child within the call's deadline; the child is stopped when the caller goes away.
 
-        Raises what the job raises, Cancelled, DeadlineExceeded, or FailedPrecondition ANALYSIS_CRASHED when one child
-        after another died of it.
+        Raises what the job raises, Cancelled, DeadlineExceeded. When one child after another died of it:
+        FailedPrecondition ANALYSIS_CRASHED, which is remembered, if all crashed; QuotaExceeded ANALYSIS_KILLED, which
+        is not, if any was killed: for memory, most likely.
         """
-        for _ in range(MAX_DEATHS):
+        codes: list[int] = []
+        while len(codes) < MAX_DEATHS:
             try:
                 return self._once(context, job, *args, **kwargs)
             except ProcessExpired as error:
-                exitcode = error.exitcode
-        text = f"{MAX_DEATHS} worker processes in a row died of this audio, the last with exit code {exitcode}"
-        raise FailedPrecondition(text, reason="ANALYSIS_CRASHED")
+                codes.append(error.exitcode)
+        text = f"{MAX_DEATHS} worker processes in a row died of this audio, the last with {exits.told(codes[-1])}"
+        if all(map(exits.crashed, codes)):
+            raise FailedPrecondition(text, reason="ANALYSIS_CRASHED")
+        raise QuotaExceeded(text, reason="ANALYSIS_KILLED")
 
     def _once(self, context: grpc.ServicerContext, job: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         left_s = context.time_remaining()

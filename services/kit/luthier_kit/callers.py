@@ -14,6 +14,7 @@ from luthier_kit.tokens import Tokens
 
 TOKEN_KEY = "authorization"  # noqa: S105
 SCHEME = "bearer"
+CALLER_IN_FLIGHT = "CALLER_IN_FLIGHT"
 Metadata = Sequence[tuple[str, str | bytes]]
 
 
@@ -82,12 +83,12 @@ class CallerLimit:
 
     @contextmanager
     def place(self, who: str) -> Iterator[None]:
-        """For one call. Raises QuotaExceeded CALLER_IN_FLIGHT."""
+        """For one call. Raises QuotaExceeded CALLER_IN_FLIGHT: later there is room again."""
         with self._lock:
             if self.bound and self._held[who] >= self.bound:
                 self._refused.inc()
                 text = f"{who} has {self.bound} calls of work in flight at this server, as many as a caller may have"
-                raise QuotaExceeded(text, reason="CALLER_IN_FLIGHT", bound=str(self.bound))
+                raise QuotaExceeded(text, reason=CALLER_IN_FLIGHT, bound=str(self.bound))
             self._held[who] += 1
         try:
             yield

@@ -1,8 +1,8 @@
 """Calls a service: a channel per address, the least loaded first, within what each server says it can take.
 
 A target `host:port` may resolve to many addresses (a headless Service); they are resolved again every few seconds. A
-call goes to the address with the most room, moves on when a server is full or gone, and gives up after `patience_s`.
-Calls must be idempotent, as all of Luthier's are.
+call goes to the address with the most room, moves on when a server is full or gone or we have all that one caller may
+have there, and gives up after `patience_s`. Calls must be idempotent, as all of Luthier's are.
 """
 
 import logging
@@ -14,13 +14,17 @@ from typing import Any
 import grpc
 
 from luthier_kit import statuses, telemetry
+from luthier_kit.callers import CALLER_IN_FLIGHT
 from luthier_kit.credentials import Credentials
 from luthier_kit.endpoints import Endpoint, Endpoints
-from luthier_kit.errors import DeadlineExceeded, LuthierError, Unavailable
+from luthier_kit.errors import DeadlineExceeded, LuthierError, QuotaExceeded, Unavailable
 from luthier_kit.guard import SLOTS_KEY
+from luthier_kit.statuses import UNREACHABLE
 
 log = logging.getLogger(__name__)
 MAX_PAUSE_S = 5.0
+MAX_LOST = 5  # calls of one kind of work that a server began and went away with: then it is the work, perhaps
+BEGUN_S = 2.0  # a connection that breaks later than this had a call in it that had begun
 
 
 class Client:
@@ -46,7 +50,8 @@ class Client:
         """One unary call. Raises the LuthierError that the server meant.
 
         `timeout_s` bounds one attempt; UNAVAILABLE is tried again, elsewhere if possible, for `patience_s` from the
-        first time on: a server that dies after minutes of work leaves as long as one that was never there.
+        first time on: a server that dies after minutes of work leaves as long as one that was never there. A call with
+        which server after server goes away in the middle ends as QuotaExceeded CALL_LOST before it takes them all.
         """
         return self._attempts(lambda endpoint: self._unary(endpoint, method, request, timeout_s), patience_s)
 
@@ -81,17 +86,23 @@ class Client:
         return response
 
     def _attempts(self, attempt: Callable[[Endpoint], Any], patience_s: float) -> Any:
-        give_up, pause, failed = time.monotonic() + patience_s, 0.1, False
+        give_up, pause, failed, lost = time.monotonic() + patience_s, 0.1, False, 0
         while True:
             endpoint, rest_s = self._endpoints.take(give_up), 0.0
+            begun = time.monotonic()
             try:
                 return attempt(endpoint)
             except grpc.RpcError as raw:
                 error = _error(raw)
                 give_up, failed = give_up if failed else time.monotonic() + patience_s, True
-                if not isinstance(error, Unavailable) or time.monotonic() + pause > give_up:
+                if not _passes(error) or time.monotonic() + pause > give_up:
                     raise error from None
-                rest_s = pause = min(MAX_PAUSE_S, max(2 * pause, min(error.retry_after_s, MAX_PAUSE_S)))
+                lost += _was_lost(error, time.monotonic() - begun)
+                if lost >= MAX_LOST:
+                    text = f"{lost} servers went away in the middle of this call, the last: {error}"
+                    raise QuotaExceeded(text, reason="CALL_LOST") from None
+                retry_after_s = getattr(error, "retry_after_s", 1.0)
+                rest_s = pause = min(MAX_PAUSE_S, max(2 * pause, min(retry_after_s, MAX_PAUSE_S)))
                 log.debug("%s: %s; again in %.1f s", self.target, error, pause)
             finally:
                 self._endpoints.release(endpoint, rest_s=rest_s)
@@ -99,6 +110,16 @@ class Client:
     def _metadata(self) -> tuple[tuple[str, str], ...]:
         identity = telemetry.request_id.get() or telemetry.new_request_id()
         return ((telemetry.REQUEST_ID_KEY, identity), *self._credentials.metadata())
+
+
+def _was_lost(error: LuthierError, after_s: float) -> bool:
+    """Whether a server began the call and went away. gRPC says by its text alone that there was no connection yet."""
+    return error.reason == UNREACHABLE and after_s > BEGUN_S and "failed to connect" not in str(error)
+
+
+def _passes(error: LuthierError) -> bool:
+    """Whether the same call may be answered later."""
+    return isinstance(error, Unavailable) or error.reason == CALLER_IN_FLIGHT
 
 
 def _error(error: grpc.RpcError) -> LuthierError:

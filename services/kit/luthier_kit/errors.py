@@ -10,7 +10,7 @@
   - Unauthenticated      UNAUTHENTICATED      no or bad credentials
   - Unavailable          UNAVAILABLE          a dependency is down; retry after the hint
     - Busy               UNAVAILABLE          the queue is full; retry after the hint
-  - QuotaExceeded        RESOURCE_EXHAUSTED   a caller's quota, or gRPC's message limit
+  - QuotaExceeded        RESOURCE_EXHAUSTED   a caller's quota, gRPC's message limit, a worker's memory or disk
   - Cancelled            CANCELLED            the caller went away
   - DeadlineExceeded     DEADLINE_EXCEEDED    the caller's time ran out
   - Unimplemented        UNIMPLEMENTED        not built yet
@@ -117,7 +117,7 @@ class Busy(Unavailable):
 
 
 class QuotaExceeded(LuthierError):
-    """A caller's quota, or gRPC's message limit."""
+    """A caller's quota, gRPC's message limit, or a piece of work that wants more memory or disk than a worker has."""
 
     code = grpc.StatusCode.RESOURCE_EXHAUSTED
     reason = "QUOTA_EXCEEDED"

@@ -14,6 +14,7 @@ MAX_VIOLATIONS = 20  # statuses travel in HTTP/2 headers, which end at 8 KiB
 MAX_MESSAGE = 1000
 DETAILS_KEY = "grpc-status-details-bin"
 PUSHBACK_KEY = "grpc-retry-pushback-ms"
+UNREACHABLE = "UNREACHABLE"
 
 
 class GrpcStatus(namedtuple("GrpcStatus", ("code", "details", "trailing_metadata")), grpc.Status):
@@ -91,5 +92,5 @@ def from_call(error: grpc.RpcError) -> LuthierError:
         grpc.StatusCode.UNAVAILABLE,
     )
     if code in transport:
-        return Unavailable(text or "connection lost", reason="UNREACHABLE")
+        return Unavailable(text or "connection lost", reason=UNREACHABLE)
     return errors.BY_CODE.get(code, errors.Internal)(text)

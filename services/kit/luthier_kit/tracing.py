@@ -5,6 +5,7 @@ attributes follow OpenTelemetry's own OTEL_… variables.
 """
 
 import os
+import threading
 from contextlib import AbstractContextManager
 
 import grpc
@@ -33,6 +34,13 @@ def start(domain: str) -> TracerProvider | None:
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     trace.set_tracer_provider(provider)
     return provider
+
+
+def flush(provider: TracerProvider, within_s: float) -> None:
+    """Sends what is not sent yet; the exporter's own time-outs may be longer than anybody wants to wait."""
+    sender = threading.Thread(target=provider.force_flush, daemon=True)
+    sender.start()
+    sender.join(within_s)
 
 
 def span(name: str, **attributes: str) -> AbstractContextManager[trace.Span]:

@@ -114,7 +114,10 @@ class Board:
 
     def _of(self, folder: str) -> Iterable[Run]:
         parts: dict[str, list[Document]] = defaultdict(list)
-        for series, number in self._newest(folder).items():
+        newest = self._newest(folder)
+        for series in [known for known in self._known if known.startswith(f"{folder}/") and known not in newest]:
+            del self._known[series]  # swept
+        for series, number in newest.items():
             if document := self._read(series, number):
                 parts[document["run"]].append(document)
         for name, documents in parts.items():

@@ -14,14 +14,14 @@ from google.protobuf.json_format import ParseDict
 from luthier.common.v1.common_pb2 import ArtifactRef
 from luthier_kit.artifacts import Artifacts
 from luthier_kit.errors import DeadlineExceeded, FailedPrecondition, LuthierError, Unavailable
+from luthier_pipeline.board import LONG_DEAD_S, silent_s
 from luthier_pipeline.corpus import Corpus
 from luthier_pipeline.diary import DONE, FAILED, INGEST, RUNNING, series_of
-from luthier_pipeline.resources import plain
+from luthier_pipeline.resources import MAX_MANIFEST_BYTES, plain
 
 ROOT = "corpora/"
 LOOK_EVERY_S = 2.0
-ANOTHER_TRY_S = 180.0  # how long a failed ingest has to begin anew: the Job's next Pod waits 10, 20, 40 … s
-MAX_MANIFEST_BYTES = 1 << 30
+ANOTHER_TRY_S = 420.0  # how long a failed ingest has to begin anew: the Job's next Pod waits 10, 20, 40 … 360 s
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,11 @@ def _look(
         return done, ""
     going = store.latest(series_of(collection, run, INGEST)) if run else None
     if going and going[1]["state"] == RUNNING:
-        return None, f"{going[1].get('inspected', 0)} of {going[1].get('files', '?')} files inspected"
+        if (quiet_s := silent_s(going[1], time.time())) > LONG_DEAD_S:
+            text = f"corpora/{collection} was not written: its ingest has said nothing for {quiet_s / 3600:.1f} h"
+            raise FailedPrecondition(text, reason="CORPUS_FAILED")
+        quiet = f", silent for {quiet_s:.0f} s" if quiet_s else ""
+        return None, f"{going[1].get('inspected', 0)} of {going[1].get('files', '?')} files inspected{quiet}"
     if own and (own[-1]["permanent"] or time.time() - own[-1]["at"] > ANOTHER_TRY_S):
         text = f"corpora/{collection} could not be written: {own[-1]['reason']}: {own[-1]['message']}"
         raise FailedPrecondition(text, reason="CORPUS_FAILED")

@@ -20,7 +20,7 @@ from luthier_pipeline.commands import corpus, curate, custody, judge, models, mo
 from luthier_pipeline.commands.context import Context, UsageError
 from luthier_pipeline.place import Place
 
-LAST_SPANS_MS = 3000  # a collector that is away must not hold the command back
+LAST_SPANS_S = 3.0  # a collector that is away must not hold the command back
 COMMANDS: dict[str, Callable[[Context], None]] = {
     "inspect": corpus.inspect,
     "ingest": corpus.ingest,
@@ -56,7 +56,7 @@ def main() -> None:
     context = Context(arguments, Place())
     code = _run(context)
     if traces:
-        traces.force_flush(LAST_SPANS_MS)
+        tracing.flush(traces, LAST_SPANS_S)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)  # calls that were abandoned in threads must not hold the command back

@@ -24,11 +24,6 @@ class StageError(Exception):
         self.error = error
 
 
-CRASHES = ("RENDER_WORKER_DIED", "WORKER_DIED")  # of a process that does one song: that song's end, not the run's
-
-
 def fatal(error: LuthierError) -> bool:
     """True when no song can go on: a service or the store stays away, or lets nobody in."""
-    if error.reason in CRASHES:
-        return False
     return isinstance(error, Unavailable | Unauthenticated | PermissionDenied | Unimplemented)

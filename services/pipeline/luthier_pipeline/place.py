@@ -6,6 +6,7 @@ In order: `LUTHIER_<NAME>_ADDRESS` and `LUTHIER_STORE…` in the environment; wh
 
 import json
 import os
+import threading
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -43,12 +44,14 @@ class Place:
         self.environ = environ
         self.home = _home(environ)
         self._clients: dict[str, Client] = {}
+        self._lock = threading.Lock()
 
     def __getitem__(self, service: str) -> Client:
         """The client of a service."""
-        if service not in self._clients:
-            self._clients[service] = Client(self.address(service), STUBS[service])
-        return self._clients[service]
+        with self._lock:
+            if service not in self._clients:
+                self._clients[service] = Client(self.address(service), STUBS[service])
+            return self._clients[service]
 
     def address(self, service: str) -> str:
         """host:port of a service."""
@@ -73,7 +76,9 @@ class Place:
 
     def close(self) -> None:
         """Closes all channels; calls that run are cancelled."""
-        for client in self._clients.values():
+        with self._lock:
+            clients = list(self._clients.values())
+        for client in clients:
             client.close()
 
 

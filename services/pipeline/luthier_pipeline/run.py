@@ -51,6 +51,10 @@ class Summary:
         for stage, seconds in made.cpu_s.items():
             self.cpu_s[stage] = self.cpu_s.get(stage, 0.0) + seconds
 
+    def counts(self) -> dict[str, object]:
+        """Plain JSON of all but the failures, of which there may be very many."""
+        return {name: value for name, value in vars(self).items() if name != "failures"}
+
     def document(self) -> dict[str, object]:
         """Plain JSON."""
         return asdict(self)
@@ -70,7 +74,7 @@ class Flight:
         waiting = self.songs - self.settled - len(self.running)
         rendering = sum(self.stages.get(entry.path, "render") == "render" for entry in self.running.values())
         failed = self.settled - summary.rendered
-        told = summary.document() | {"failures": [asdict(f) for f in summary.failures[-MAX_FAILURES_TOLD:]]}
+        told = summary.counts() | {"failures": [asdict(f) for f in summary.failures[-MAX_FAILURES_TOLD:]]}
         counts = {"waiting": waiting, "in_flight": len(self.running), "failed": failed}
         return {**told, **counts, "songs": self.songs, "need_render": waiting + rendering, "eta_s": eta_s}
 

@@ -12,9 +12,10 @@ from luthier.enrichment.v1 import enrichment_pb2 as enrichment
 from luthier.prompting.v1 import prompting_pb2 as prompting
 from luthier.rendering.v1 import rendering_pb2 as rendering
 from luthier_kit import telemetry, tracing
+from luthier_kit.callers import CALLER_IN_FLIGHT
 from luthier_kit.errors import Cancelled, DataLoss, LuthierError, NotFound, Unavailable
 from luthier_pipeline.corpus import Entry
-from luthier_pipeline.failure import CRASHES, StageError
+from luthier_pipeline.failure import StageError
 from luthier_pipeline.place import Place
 
 TIMEOUT_S = {"render": 1800.0, "cut": 900.0, "enrich": 120.0, "prompt": 300.0, "curate": 120.0}
@@ -100,18 +101,17 @@ class SongWay:
     def _call(self, stage: str, service: str, method: str, request: Any) -> Any:
         """One stage's call. Patience is with the service, not with the call: while other songs get through a crowded
         service, this one goes on waiting for its turn. A worker that is stopped in the middle cancels its calls: they
-        are made again, elsewhere."""
+        are made again, elsewhere. A call that takes every server with it (CALL_LOST) ends its song."""
         begun, patience_s = time.monotonic(), self.options.patience_s
         while True:
             try:
                 response = self.place[service].call(method, request, timeout_s=TIMEOUT_S[stage], patience_s=patience_s)
-            except (Unavailable, Cancelled) as error:
-                idle_s = time.monotonic() - self._answered.get(service, begun)
-                if error.reason in (*CRASHES, "CLIENT_CLOSED") or min(idle_s, time.monotonic() - begun) >= patience_s:
+            except LuthierError as error:
+                now = time.monotonic()
+                idle_s = min(now - self._answered.get(service, begun), now - begun)
+                if not _passes(error) or idle_s >= patience_s:
                     raise StageError(stage, error) from error
                 time.sleep(AGAIN_S)
-            except LuthierError as error:
-                raise StageError(stage, error) from error
             else:
                 self._answered[service] = time.monotonic()
                 return response
@@ -167,3 +167,9 @@ class SongWay:
 
     def _upsert(self, clips: list[curation.NewClip]) -> curation.UpsertClipsRequest:
         return curation.UpsertClipsRequest(collection=self.options.collection, clips=clips)
+
+
+def _passes(error: LuthierError) -> bool:
+    """Whether the same call may be answered later."""
+    waits = isinstance(error, Unavailable | Cancelled) or error.reason == CALLER_IN_FLIGHT
+    return waits and error.reason != "CLIENT_CLOSED"

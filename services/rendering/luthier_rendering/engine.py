@@ -11,7 +11,7 @@ from pathlib import Path
 from luthier.common.v1.common_pb2 import ArtifactRef
 from luthier.rendering.v1 import rendering_pb2
 from luthier_kit.artifacts import Action, Artifacts
-from luthier_kit.errors import FailedPrecondition, Unavailable
+from luthier_kit.errors import FailedPrecondition, QuotaExceeded
 from luthier_music.audio import SAMPLE_RATE_HZ
 from luthier_rendering import messages
 from luthier_rendering.backends import BACKENDS
@@ -21,12 +21,12 @@ from luthier_rendering.job import RenderJob, RenderResult
 from luthier_rendering.limits import MidiLimits
 from luthier_rendering.midi import Song, load_song
 from luthier_rendering.mix import Levels
-from luthier_rendering.pool import WORKER_DIED, RenderPool
+from luthier_rendering.pool import RenderPool, WorkerDied
 from luthier_rendering.timeline import part_activity, timeline
 
 INSPECT_VERSION = "2"
 RENDER_VERSION = "2"  # raise it whenever the same song would sound or be measured differently
-MAX_DEATHS = 3  # of workers on one song, one after another: then it is the song, and it is not tried again
+MAX_DEATHS = 3  # of workers on one song, one after another: then it is the song
 _FLAC = "audio/flac"
 _PACKAGED_LICENCE = "TimGM6mb SoundFont: GPL-2.0-only"
 
@@ -145,17 +145,23 @@ class Engine:
         return response
 
     def _play(self, job: RenderJob, patience: Patience) -> RenderResult:
-        """The song from a worker. FailedPrecondition RENDERER_CRASHED when one worker after another died of it."""
+        """The song from a worker.
+
+        When one worker after another died of it: FailedPrecondition RENDERER_CRASHED, which is remembered, if all
+        crashed; QuotaExceeded RENDERER_KILLED, which is not, if any was killed: for memory, most likely.
+        """
         end = None if patience.deadline_s is None else time.monotonic() + patience.deadline_s
-        for death in range(1, MAX_DEATHS + 1):
+        deaths: list[WorkerDied] = []
+        while len(deaths) < MAX_DEATHS:
             left_s = None if end is None else max(0.0, end - time.monotonic())
             try:
                 return self._pool.render(job, deadline_s=left_s, cancelled=patience.gone)
-            except Unavailable as error:
-                if error.reason != WORKER_DIED:
-                    raise
-                last = f"{death} render workers in a row died of this song, the last: {error}"
-        raise FailedPrecondition(last, reason="RENDERER_CRASHED")
+            except WorkerDied as death:
+                deaths.append(death)
+        text = f"{MAX_DEATHS} render workers in a row died of this song, the last: {deaths[-1]}"
+        if all(death.crashed for death in deaths):
+            raise FailedPrecondition(text, reason="RENDERER_CRASHED")
+        raise QuotaExceeded(text, reason="RENDERER_KILLED")
 
     def _keep(self, response: rendering_pb2.RenderSongResponse, song: Song, result: RenderResult, out: Path) -> None:
         """Put the files into the store and what is known about them into the response."""

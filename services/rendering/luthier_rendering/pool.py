@@ -9,7 +9,6 @@ import logging
 import os
 import queue
 import select
-import signal
 import subprocess
 import sys
 import tempfile
@@ -19,17 +18,37 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from typing import IO, Any
 
-from luthier_kit.errors import Cancelled, DeadlineExceeded, FailedPrecondition, InvalidRequest, Unavailable
+from luthier_kit import exits
+from luthier_kit.errors import (
+    Cancelled,
+    DeadlineExceeded,
+    FailedPrecondition,
+    Internal,
+    InvalidRequest,
+    QuotaExceeded,
+    Unavailable,
+)
 from luthier_rendering.backends.base import BackendConfig
 from luthier_rendering.job import RenderJob, RenderResult, to_json
 from luthier_rendering.limits import MidiLimits
+from luthier_rendering.worker import EXIT_BUG
 
 log = logging.getLogger(__name__)
-WORKER_DIED = "RENDER_WORKER_DIED"
 _POLL_S = 0.25
 _START_DEADLINE_S = 60.0
 _NOISE_BYTES = 1 << 20  # what a plugin may print before it is thrown away
 _NOISE_LOGGED = 2000
+_FAILURES = {"INSTRUMENT_FAILED": FailedPrecondition, "SCRATCH_FULL": QuotaExceeded}
+
+
+class WorkerDied(Unavailable):
+    """The child ended while a song played. `crashed`: by its own doing; else it was killed, for memory perhaps."""
+
+    reason = "RENDER_WORKER_DIED"
+
+    def __init__(self, message: str, crashed: bool) -> None:
+        super().__init__(message)
+        self.crashed = crashed
 
 
 class Worker:
@@ -71,8 +90,7 @@ class Worker:
         if kind == "refused":
             raise InvalidRequest(answer["message"], reason=answer["reason"], violations=[("midi", answer["message"])])
         if kind == "failed":
-            lasting = answer["reason"] == "INSTRUMENT_FAILED"
-            raise (FailedPrecondition if lasting else Unavailable)(answer["message"], reason=answer["reason"])
+            raise _FAILURES.get(answer["reason"], Unavailable)(answer["message"], reason=answer["reason"])
         return RenderResult.from_json(answer)
 
     def stop(self) -> None:
@@ -129,11 +147,14 @@ class Worker:
         except subprocess.TimeoutExpired:  # it lives, but a plugin closed its descriptors
             self._process.kill()
             code = self._process.wait()
-        how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
         self._noise.seek(max(0, os.fstat(self._noise.fileno()).st_size - _NOISE_LOGGED))
-        message = f"the render worker ended with {how} while playing {self._playing}"
+        message = f"the render worker ended with {exits.told(code)} while playing {self._playing}"
         log.error("%s; its last words: %s", message, self._noise.read().decode(errors="replace").strip())
-        raise Unavailable(message, reason=WORKER_DIED, retry_after_s=1.0)
+        if self.songs == 0:
+            raise Unavailable(message, reason="RENDER_WORKER_NOT_STARTED")  # whatever the song: nobody looked at it
+        if code == EXIT_BUG:
+            raise Internal(message)
+        raise WorkerDied(message, exits.crashed(code))
 
 
 class RenderPool:
@@ -153,7 +174,7 @@ class RenderPool:
     ) -> RenderResult:
         """Render one song in a worker, waiting for a free one.
 
-        InvalidRequest: the file is refused. FailedPrecondition INSTRUMENT_FAILED. Unavailable RENDER_WORKER_DIED.
+        InvalidRequest: the file is refused. FailedPrecondition INSTRUMENT_FAILED. WorkerDied.
         DeadlineExceeded: it took too long. Cancelled: the caller went.
         """
         bound_s = min(self._deadline_s, deadline_s if deadline_s is not None else self._deadline_s)

@@ -6,6 +6,7 @@ as plugins demand. Whatever plugins print goes where the parent sent standard ou
 When the parent goes, so does it; when a job's time is over, the kernel ends it, however stuck a plugin is.
 """
 
+import errno
 import json
 import os
 import resource
@@ -13,6 +14,7 @@ import signal
 import sys
 import threading
 from pathlib import Path
+from types import TracebackType
 from typing import Any, TextIO
 
 from luthier_kit.errors import InvalidRequest
@@ -22,6 +24,8 @@ from luthier_rendering.job import RenderJob, to_json
 from luthier_rendering.limits import MidiLimits
 from luthier_rendering.midi import load_song
 from luthier_rendering.render import render_song
+
+EXIT_BUG = 70  # EX_SOFTWARE: our own code failed, not the song and not a plugin
 
 
 def main(config_json: str, reply_fd: int) -> None:
@@ -47,13 +51,20 @@ def _answer(order: dict[str, Any], config: BackendConfig, reply: TextIO) -> dict
     except BackendError as error:
         return {"failed": {"reason": "INSTRUMENT_FAILED", "message": str(error)}}
     except OSError as error:
-        return {"failed": {"reason": "SCRATCH_FAILED", "message": f"{error.strerror}: {error.filename}"}}
+        reason = "SCRATCH_FULL" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "SCRATCH_FAILED"
+        return {"failed": {"reason": reason, "message": f"{error.strerror}: {error.filename}"}}
     return {"result": to_json(result)}
 
 
 def _say(reply: TextIO, **message: Any) -> None:
     reply.write(json.dumps(message) + "\n")
     reply.flush()
+
+
+def _bug(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    sys.__excepthook__(kind, error, trace)
+    sys.stderr.flush()
+    os._exit(EXIT_BUG)
 
 
 def _end_with_parent() -> None:
@@ -69,6 +80,7 @@ def _end_with_parent() -> None:
 
 
 if __name__ == "__main__":
+    sys.excepthook = _bug
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a plugin's crash is no reason to fill the disk
     _end_with_parent()
     main(sys.argv[1], int(sys.argv[2]))

@@ -13,7 +13,7 @@ from luthier_pipeline.commands.corpus import ingest_collection, sheet_of
 from luthier_pipeline.corpus import Corpus
 from luthier_pipeline.diary import Diary
 from luthier_pipeline.progress import clock
-from luthier_pipeline.resources import as_collection, as_name, plain
+from luthier_pipeline.resources import MAX_MANIFEST_BYTES, as_collection, as_name, plain
 from luthier_pipeline.run import SHARD_IN_FLIGHT, Flight, Summary, default_in_flight, run_songs
 from luthier_pipeline.shard import Shard, parse
 from luthier_pipeline.song import Options, SongWay
@@ -71,7 +71,7 @@ def _written(context: Context, collection: str) -> Written:
         manifest = ArtifactRef(key=text, sha256=source.stem)
     else:
         raise UsageError(f"must be a folder, corpora/NAME, a manifest file or a manifests/… key, got {text}")
-    corpus = Corpus.from_json(store.read(manifest, max_bytes=catalogue.MAX_MANIFEST_BYTES))
+    corpus = Corpus.from_json(store.read(manifest, max_bytes=MAX_MANIFEST_BYTES))
     return Written(f"manifest-{manifest.sha256[:12]}", corpus, manifest)
 
 

@@ -17,7 +17,7 @@ from luthier_kit.errors import FailedPrecondition
 Manifest = dict[str, Any]
 CORPUS = "corpus"
 CORPUS_MOUNT = "/corpus"
-RUN_ANNOTATION = "luthier/run"
+RUN_ANNOTATION = "luthier/pipeline-run"
 COLLECTION_ANNOTATION = "luthier/collection"
 ID_LABEL = "luthier/submission"
 ID_DIGITS = 10
