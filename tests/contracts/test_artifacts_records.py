@@ -187,3 +187,13 @@ def test_nothing_is_built_on_or_answered_with_what_was_taken_down(store: Artifac
     for action in (RENDER, Action("cut", [response.mix.sha256])):
         with pytest.raises(NotFound, match="was taken down"):
             store.run(action, RenderSongResponse, lambda: rendering(store))
+
+
+def test_what_is_taken_down_while_it_is_worked_on_gets_no_record(store: Artifacts) -> None:
+    def compute() -> RenderSongResponse:
+        store.take_down(RENDER.inputs[0], by="label", reason="claim 7")
+        return rendering(store)
+
+    with pytest.raises(NotFound, match="was taken down"):
+        store.run(RENDER, RenderSongResponse, compute)
+    assert not list(store.objects.keys("actions/render/"))

@@ -1,7 +1,9 @@
 """gc, takedown and lineage over a store as the services leave it, in a folder and in MinIO."""
 
+import dataclasses
 import hashlib
 import json
+import os
 
 import pytest
 
@@ -12,16 +14,18 @@ from luthier.inference.v1.inference_pb2 import GenerateResponse
 from luthier.rendering.v1.rendering_pb2 import RenderSongResponse
 from luthier_kit.artifacts import Action, Artifacts
 from luthier_kit.artifacts.testing import minio_server, open_store_at
-from luthier_kit.errors import NotFound
+from luthier_kit.errors import FailedPrecondition, NotFound, Unavailable
 from luthier_kit.models import ModelVersion, register
 from luthier_kit.testing import temp_store
 from luthier_pipeline.arguments import parser
 from luthier_pipeline.commands.context import Context
 from luthier_pipeline.commands.custody import gc, lineage, takedown
+from luthier_pipeline.custody import sweep as sweeping
+from luthier_pipeline.custody import takedown as taking_down
 from luthier_pipeline.custody.ancestry import trace
 from luthier_pipeline.custody.ledger import Ledger
 from luthier_pipeline.custody.sweep import Rule, sweep
-from luthier_pipeline.custody.takedown import reach
+from luthier_pipeline.custody.takedown import reach, take_down
 from luthier_pipeline.resources import plain
 
 EVERYTHING_IS_OLD = Rule(grace_s=-60, generated_s=-60)
@@ -46,6 +50,11 @@ def store(request, tmp_path) -> Artifacts:
 def folder_store(tmp_path):
     with temp_store(tmp_path / "store") as store:
         yield store
+
+
+@pytest.fixture(autouse=True)
+def nothing_in_flight(monkeypatch):
+    monkeypatch.setattr(taking_down, "SETTLED_S", 0)
 
 
 class Way:
@@ -164,12 +173,129 @@ def test_gc_keeps_what_is_written_again_or_recorded_while_it_looks(folder_store,
     assert folder_store.exists(late)
 
 
+def after_each_delete(store, monkeypatch, happens):
+    delete = store.objects.delete
+
+    def deleted(key):
+        delete(key)
+        happens(key)
+
+    monkeypatch.setattr(store.objects, "delete", deleted)
+    monkeypatch.setattr(sweeping, "DELETES_AT_A_LOOK", 1)
+
+
+def test_gc_keeps_what_is_written_again_while_it_deletes(folder_store, monkeypatch):
+    refs = [folder_store.put_bytes("mixes", b"%d" % n, "flac") for n in range(2)]
+    for ref in refs:
+        os.utime(folder_store.objects._path(ref.key), (0, 0))
+    after_each_delete(
+        folder_store, monkeypatch, lambda _: [folder_store.put_bytes("mixes", b"%d" % n, "flac") for n in range(2)]
+    )
+    assert sweep(folder_store, ALL_IS_YOUNG).blobs == 1
+    assert all(folder_store.exists(ref) for ref in refs)
+
+
+def test_gc_keeps_what_is_recorded_while_it_deletes(folder_store, monkeypatch):
+    refs = {ref.key: ref for ref in (folder_store.put_bytes("mixes", b"%d" % n, "flac") for n in range(3))}
+
+    def recorded(gone):
+        for key, ref in refs.items():
+            if key != gone:
+                folder_store.append("models/late", {"checkpoint": ref.sha256})
+
+    after_each_delete(folder_store, monkeypatch, recorded)
+    assert sweep(folder_store, EVERYTHING_IS_OLD).blobs == 1
+
+
+@pytest.mark.parametrize("option", ["--older-than", "--generated-older-than"])
+@pytest.mark.parametrize("hours", ["0", "0.9", "nan"])
+def test_gc_has_a_grace_of_an_hour_at_least(capsys, option, hours):
+    with pytest.raises(SystemExit):
+        parser().parse_args(["gc", option, hours])
+    assert f"{option}: must be between 1 and 87660 hours, got {hours}" in capsys.readouterr().err
+
+
 def test_a_takedown_reaches_what_was_made_of_the_song_and_names_what_learned_from_it(store):
     way = Way(store)
     found = reach(Ledger(store), way.midi[0].sha256)
     assert set(found.derived.values()) == {way.midi[0].key, way.mixes[0].key, way.clips[0].key}
     assert (found.datasets, found.models) == (["way@1"], ["tuned@1"])
     assert set(found.generated) == {way.audio.key, way.judged.key}
+
+
+def test_a_model_goes_with_its_checkpoint(store):
+    way = Way(store)
+    promoted = register(store, dataclasses.replace(way.tuned, name="served"))
+    found = take_down(store, reach(Ledger(store), way.tuned.checkpoint.sha256), by="ann", reason="claim 7")
+    assert found.unserved == ["served@1", "tuned@1"]
+    assert set(found.generated) == {way.audio.key, way.judged.key}
+    for refused in (lambda: store.read(promoted.checkpoint), lambda: way.generate("Another song")):
+        with pytest.raises(NotFound, match="taken down"):
+            refused()
+    assert store.read(way.audio)
+
+
+def test_a_takedown_names_the_models_tuned_from_a_checkpoint_and_the_data_set_of_a_manifest(folder_store):
+    way = Way(folder_store)
+    ledger = Ledger(folder_store)
+    base = reach(ledger, way.base.checkpoint.sha256)
+    assert (base.unserved, base.models) == (["base@1"], ["tuned@1"])
+    manifest = reach(ledger, way.dataset.sha256)
+    assert (manifest.datasets, manifest.models) == (["way@1"], ["tuned@1"])
+
+
+def test_what_another_song_also_made_is_left_and_told_with_what_came_of_it(folder_store):
+    way = Way(folder_store)
+    silence = way.blob("stems", "silence")
+    for mix in way.mixes:
+        response = RenderSongResponse(mix=silence)
+        folder_store.run(Action("separate", [mix.sha256]), RenderSongResponse, lambda r=response: r)
+    clip = way.cut(silence)
+    found = reach(Ledger(folder_store), way.midi[0].sha256)
+    assert found.shared == [silence.key]
+    assert set(found.derived.values()) == {way.midi[0].key, way.mixes[0].key, way.clips[0].key}
+    take_down(folder_store, found, by="ann", reason="claim 7")
+    assert folder_store.read(silence)
+    assert folder_store.read(clip)
+    _, reused = folder_store.run(Action("separate", [way.mixes[1].sha256]), RenderSongResponse, RenderSongResponse)
+    assert reused
+
+
+def test_bytes_that_come_of_themselves_again_are_no_other_songs(folder_store):
+    way = Way(folder_store)
+    [mix, _] = way.mixes
+    folder_store.run(Action("trim", [mix.sha256]), RenderSongResponse, lambda: RenderSongResponse(mix=mix))
+    assert mix.sha256 in reach(Ledger(folder_store), way.midi[0].sha256).derived
+
+
+def test_a_takedown_begins_with_the_file_itself_and_finds_what_was_in_flight(folder_store, monkeypatch):
+    way = Way(folder_store)
+    late = []
+
+    def commit_in_flight(_):
+        if not late:
+            with temp_store(folder_store.objects.root) as elsewhere:
+                monkeypatch.setattr(elsewhere._tombstones, "check", lambda *_: None)  # it looked before the takedown
+                late.append(elsewhere.put_bytes("latents", b"late", "safetensors"))
+                response = RenderSongResponse(mix=late[0])
+                elsewhere.run(Action("encode", [way.clips[0].sha256]), RenderSongResponse, lambda: response)
+
+    monkeypatch.setattr(taking_down.time, "sleep", commit_in_flight)
+    found = take_down(folder_store, reach(Ledger(folder_store), way.midi[0].sha256), by="ann", reason="claim 7")
+    assert next(iter(found.derived)) == way.midi[0].sha256
+    assert found.derived[late[0].sha256] == late[0].key
+    with pytest.raises(NotFound, match="taken down"):
+        folder_store.read(late[0])
+
+
+def test_a_takedown_that_work_outruns_says_so(folder_store, monkeypatch):
+    way = Way(folder_store)
+    found = reach(Ledger(folder_store), way.midi[0].sha256)
+    endless = iter(hashlib.sha256(b"%d" % n).hexdigest() for n in range(100))
+    more = lambda *_: dataclasses.replace(found, derived={next(endless): "mixes/new"})  # noqa: E731
+    monkeypatch.setattr(taking_down, "reach", more)
+    with pytest.raises(Unavailable, match="running work"):
+        take_down(folder_store, found, by="ann", reason="claim 7")
 
 
 def test_lineage_walks_back_from_audio_to_midi_soundfont_prompts_data_set_and_models(store):
@@ -238,6 +364,44 @@ def test_the_command_takes_down_and_readers_say_why(folder_store, tmp_path, caps
         kind: [1, ref.size_bytes]
         for kind, ref in (("midi", way.midi[1]), ("mixes", way.mixes[1]), ("clips", way.clips[1]))
     }
+
+
+@pytest.mark.parametrize("name", ["tuned@1", "version", "way@1", "record"])
+def test_a_takedown_of_a_name_is_refused_with_the_files_to_give(folder_store, name):
+    way = Way(folder_store)
+    record = next(step.name for step in Ledger(folder_store).steps if step.outputs == (way.mixes[0].sha256,))
+    names = {"version": f"sha256:{way.tuned.digest}", "record": record}
+    keys = {"way@1": way.dataset.key, "record": way.mixes[0].key}
+    with pytest.raises(FailedPrecondition, match=keys.get(name, way.tuned.checkpoint.key)):
+        takedown(asked(["takedown", names.get(name, name), "--reason", "claim 7"], folder_store, Curation(way)))
+    assert not list(folder_store.objects.keys("tombstones/"))
+
+
+def test_a_path_that_means_two_files_is_refused_with_their_digests_and_collections(folder_store):
+    way = Way(folder_store)
+    files = [
+        {"path": "Artist/Song 0.mid", "sha256": way.midi[1].sha256},
+        {"path": "Other/Song 0.mid", "sha256": way.midi[0].sha256},
+    ]
+    other = way.blob("manifests", json.dumps({"licence": "", "files": files}), "json")
+    folder_store.append("corpora/other", {"state": "failed"})
+    folder_store.append("corpora/other", {"manifest": plain(other)})
+    with pytest.raises(FailedPrecondition) as refused:
+        takedown(asked(["takedown", "Artist/Song 0.mid", "--reason", "claim 7"], folder_store, Curation(way)))
+    assert f"{way.midi[0].sha256} (corpora/way@1)" in str(refused.value)
+    assert f"{way.midi[1].sha256} (corpora/other@2)" in str(refused.value)
+    assert not list(folder_store.objects.keys("tombstones/"))
+
+
+def test_a_store_that_is_down_is_not_taken_for_one_without_data_sets(folder_store, monkeypatch):
+    Way(folder_store)
+
+    def down(*_, **__):
+        raise Unavailable("the store does not answer")
+
+    monkeypatch.setattr(folder_store, "read", down)
+    with pytest.raises(Unavailable):
+        Ledger(folder_store)
 
 
 @pytest.mark.parametrize("name", ["key", "digest", "sha256:digest", "file"])

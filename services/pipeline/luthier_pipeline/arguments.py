@@ -174,14 +174,24 @@ def _judgement(add, who) -> None:  # type: ignore[no-untyped-def]
 
 
 def _custody(add, who) -> None:  # type: ignore[no-untyped-def]
-    gc = add("gc", "sweep blobs that no manifest, model, run, record or curation clip reaches; safe beside work")
+    gc = add(
+        "gc",
+        "sweep blobs that no manifest, model, run, record or curation clip reaches; safe beside work, but not for a "
+        "bucket whose blobs the documents of another one name (LUTHIER_BUCKETS_ALLOWED): only its own are read",
+    )
     gc.add_argument("--dry-run", action="store_true", help="only tell what would go")
-    gc.add_argument("--older-than", type=_hours, default=24.0, metavar="HOURS", help="grace of unreached blobs (24)")
     gc.add_argument(
-        "--generated-older-than", type=_hours, default=168.0, metavar="HOURS", help="life of generated audio (168)"
+        "--older-than", type=_hours, default=24.0, metavar="HOURS", help="grace of unreached blobs, 1 or more (24)"
+    )
+    gc.add_argument(
+        "--generated-older-than",
+        type=_hours,
+        default=168.0,
+        metavar="HOURS",
+        help="life of generated audio, 1 or more (168)",
     )
     takedown = add("takedown", "refuse a MIDI file or blob, and the audio made from it, to every reader", who)
-    takedown.add_argument("ref", metavar="REF", help="key, sha256, file, or path in a corpus")
+    takedown.add_argument("ref", metavar="REF", help="key, sha256, file, or path in a corpus; no name@n")
     takedown.add_argument("--reason", required=True, metavar="TEXT", help="kept in the tombstones")
     takedown.add_argument("--dry-run", action="store_true", help="only tell what comes from it")
     lineage = add("lineage", "walk back from a file to every MIDI file, plugin, prompt, data set and model behind it")
@@ -189,9 +199,10 @@ def _custody(add, who) -> None:  # type: ignore[no-untyped-def]
 
 
 def _hours(text: str) -> float:
+    """Ages at which gc may take a blob: within an hour of its writing, work in flight has recorded it."""
     value = float(text)
-    if not 0 <= value <= 10 * 8766:
-        raise argparse.ArgumentTypeError(f"must be between 0 and 87660 hours, got {text}")
+    if not 1 <= value <= 10 * 8766:
+        raise argparse.ArgumentTypeError(f"must be between 1 and 87660 hours, got {text}")
     return value
 
 

@@ -34,11 +34,12 @@ class AudioCache:
 
     def path(self, audio: Json) -> Path:
         """A verified local copy. NotFound, DataLoss, Unavailable as the store says."""
+        ref = to_ref(audio)
         known = self.folder / audio["key"].rsplit("/", 1)[-1]
-        if known.is_file() and known.stat().st_size == audio["size_bytes"]:
+        if known.is_file() and known.stat().st_size == audio["size_bytes"] and self.store.exists(ref):
             _used(known)
             return known
-        path = self.store.fetch(to_ref(audio), self.folder)
+        path = self.store.fetch(ref, self.folder)
         _used(path)
         self._sweep()
         return path

@@ -66,14 +66,15 @@ class FolderStore(ObjectStore):
             temporary.replace(path)
             _sync_folder(path.parent)
 
-    def size_bytes(self, key: str) -> int | None:
+    def stat(self, key: str) -> Stored | None:
         path = self._path(key)
         with _file_errors(path):
             try:
-                return path.stat().st_size
+                found = path.stat()
             except (FileNotFoundError, NotADirectoryError):
                 self._require_bucket()
                 return None
+            return Stored(key, found.st_size, found.st_mtime)
 
     def chunks(self, key: str) -> Iterator[bytes]:
         path = self._path(key)

@@ -58,8 +58,13 @@ class ObjectStore(ABC):
         """Write `size_bytes` bytes under `key`: all of them become visible, or none."""
 
     @abstractmethod
+    def stat(self, key: str) -> Stored | None:
+        """The object as a listing would show it now, None when there is none."""
+
     def size_bytes(self, key: str) -> int | None:
         """Length of the object, None when there is none."""
+        found = self.stat(key)
+        return found.size_bytes if found else None
 
     @abstractmethod
     def chunks(self, key: str) -> Iterator[bytes]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -98,11 +99,13 @@ class S3Store(ObjectStore):
 
         self._try(attempt)
 
-    def size_bytes(self, key: str) -> int | None:
+    def stat(self, key: str) -> Stored | None:
         try:
-            return self._try(lambda: self._client.stat_object(self.bucket, check_key(key)).size, absent=True)
+            found = self._try(lambda: self._client.stat_object(self.bucket, check_key(key)), absent=True)
         except NotFound:
             return None
+        written_at = found.last_modified.timestamp() if found.last_modified else time.time()  # unsaid: taken for young
+        return Stored(key, found.size or 0, written_at)
 
     def chunks(self, key: str) -> Iterator[bytes]:
         """Resumes at the byte reached when the connection breaks: objects are immutable, and readers check digests."""

@@ -42,19 +42,23 @@ class Artifacts(Blobs, Series):
         adopted. A permanent refusal (InvalidRequest, FailedPrecondition) is recorded and raised again; other failures
         leave nothing behind. The same action runs once at a time in this process. What was taken down is NotFound.
         """
-        for digest in action.inputs:
-            self._tombstones.check(self.objects, digest)
+        self._check_inputs(action)
         with self._locks.holding(action.digest):
             found, generation = self._newest_record(action)
             if found and self._holds(found, max_age_s):
                 return found.response(kind, reused=True), True
             encode = self._outcome(action, compute)
+            self._check_inputs(action)  # a takedown may have come while it was computed
             return self._commit(action, kind, generation + 1, encode)
 
     def record(self, action: Action) -> Record | None:
         """The newest valid record of an action, None when it must be computed."""
         found, _ = self._newest_record(action)
         return found if found and self._holds(found, None) else None
+
+    def _check_inputs(self, action: Action) -> None:
+        for digest in action.inputs:
+            self._tombstones.check(self.objects, digest)
 
     def _newest_record(self, action: Action) -> tuple[Record | None, int]:
         """The newest record (None when void) and the number of generations."""

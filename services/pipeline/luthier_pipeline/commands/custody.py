@@ -1,7 +1,7 @@
 """gc, takedown, lineage: what may go, what must go, and where a file came from."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from luthier.curation.v1 import curation_pb2 as curation
@@ -10,7 +10,7 @@ from luthier_pipeline.commands.context import PATIENCE_S, Context
 from luthier_pipeline.custody.ancestry import trace
 from luthier_pipeline.custody.ledger import Ledger
 from luthier_pipeline.custody.sweep import Rule, Swept, sweep
-from luthier_pipeline.custody.takedown import Reach, reach
+from luthier_pipeline.custody.takedown import SETTLED_S, Reach, reach, take_down
 from luthier_pipeline.resources import table
 
 HOUR_S = 3600.0
@@ -31,15 +31,16 @@ def takedown(context: Context) -> None:
     """Writes tombstones over a file and what was made from it alone, and rejects its clips in curation."""
     arguments, store = context.arguments, context.place.store
     ledger = Ledger(store)
-    found = reach(ledger, _digest(ledger, arguments.ref))
+    found = reach(ledger, _digest(arguments.ref, ledger.file))
+    if not arguments.dry_run:
+        context.say(f"looking every {SETTLED_S:.0f} s for what running work still makes of it, until nothing is new")
+        found = take_down(store, found, by=arguments.reviewer, reason=arguments.reason)
     clips = [
         clip
         for clip in _clips(context)
         if clip.audio.sha256 in found.derived or clip.source.midi_sha256 == found.digest
     ]
     if not arguments.dry_run:
-        for digest in found.derived:
-            store.take_down(digest, by=arguments.reviewer, reason=arguments.reason)
         _reject(context, clips)
     document = {**found.document(), "clips": [clip.clip_id for clip in clips], "dry_run": arguments.dry_run}
     context.answer(document, _reached(found, len(clips), dry_run=arguments.dry_run))
@@ -48,19 +49,19 @@ def takedown(context: Context) -> None:
 def lineage(context: Context) -> None:
     """Shows everything behind a file."""
     ledger = Ledger(context.place.store)
-    found = trace(ledger, _digest(ledger, context.arguments.ref))
+    found = trace(ledger, _digest(context.arguments.ref, ledger.digest))
     context.answer(found.document(), found.tree())
 
 
-def _digest(ledger: Ledger, name: str) -> str:
-    """The digest of a file here, or of what is so named in the store."""
+def _digest(name: str, known: Callable[[str], str]) -> str:
+    """The digest of a file here, or of what is so `known` in the store."""
     path = Path(name)
     if not path.is_file():
-        return ledger.digest(name)
+        return known(name)
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     try:
-        return ledger.digest(digest)
+        return known(digest)
     except NotFound:
         raise NotFound(f"the store knows no file with the bytes of {name}", reason="ARTIFACT_NOT_FOUND") from None
 
@@ -101,8 +102,10 @@ def _told(swept: Swept, *, dry_run: bool) -> str:
 
 def _reached(found: Reach, clips: int, *, dry_run: bool) -> str:
     said = "would be taken down" if dry_run else "taken down"
-    lines = [f"{said}: {len(found.derived)} blobs; {clips} clips in curation {'to reject' if dry_run else 'rejected'}"]
+    lines = [f"{said}: {len(found.derived)} files; {clips} clips in curation {'to reject' if dry_run else 'rejected'}"]
     lines += [f"  {key}" for key in sorted(found.derived.values())]
+    lines += [f"model that goes with its checkpoint: {name}" for name in found.unserved]
+    lines += [f"left, for it was also made without it (luthier lineage shows of what): {key}" for key in found.shared]
     left = {"data set": found.datasets, "model": found.models, "run": found.runs, "generated": found.generated}
     lines += [f"{kind} that it is in or behind: {name}" for kind, names in left.items() for name in names]
     if any(left.values()):

@@ -1,7 +1,6 @@
 """Every step that the store knows of, from digests to digests: action records, data sets, model versions, runs."""
 
 import json
-import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -12,13 +11,12 @@ from luthier.common.v1.common_pb2 import ArtifactRef
 from luthier_kit.artifacts import Artifacts
 from luthier_kit.artifacts.record import MAX_RECORD_BYTES
 from luthier_kit.artifacts.refs import is_blob_key
-from luthier_kit.errors import LuthierError, NotFound
-from luthier_pipeline.custody.sweep import READS_AT_ONCE, digest_of
+from luthier_kit.errors import FailedPrecondition, Internal, LuthierError, NotFound, Unavailable
+from luthier_pipeline.custody.sweep import READS_AT_ONCE, digest_of, digests_in
 from luthier_pipeline.resources import MAX_MANIFEST_BYTES
 
 ACTION, DATASET, MODEL, RUN = "action", "dataset", "model", "run"
 RUNS = ("runs/training-", "runs/evaluation-")
-_DIGEST = re.compile(r"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
 
 
 @dataclass(frozen=True)
@@ -34,10 +32,14 @@ class Step:
 
 @dataclass(frozen=True)
 class Song:
-    """Where a MIDI file lay in a corpus, and the licence that its operator stated."""
+    """Where a MIDI file lay in a corpus, and the licence that its operator stated.
+
+    `corpus` is `corpora/<collection>@n`, or the manifest's key where it was never announced.
+    """
 
     path: str
     licence: str
+    corpus: str
 
 
 class Ledger:
@@ -47,7 +49,8 @@ class Ledger:
         self.store = store
         keys = list(store.objects.keys(""))
         self.blobs = {digest_of(key): key for key in keys if is_blob_key(key)}
-        self.songs = dict(self._songs([key for key in keys if key.startswith("manifests/")]))
+        self._listed = list(self._songs([key for key in keys if key.startswith("manifests/")]))
+        self.songs = dict(self._listed)
         actions = [key for key in keys if key.startswith("actions/")]
         with ThreadPoolExecutor(READS_AT_ONCE) as pool:
             self.steps = [step for step in pool.map(self._action, actions) if step]
@@ -61,29 +64,52 @@ class Ledger:
                 self.users[digest].append(step)
 
     def digest(self, name: str) -> str:
-        """The digest that a key, a digest, `sha256:…`, `name@n` or a path in a corpus means. NotFound."""
+        """The digest that a key, a digest, `sha256:…`, `name@n` or a path in a corpus means.
+
+        NotFound; FailedPrecondition NAME_AMBIGUOUS when it means several.
+        """
         text = name.removeprefix("sha256:")
         if is_blob_key(text):
             text = digest_of(text)
         if text in self.blobs or text in self.makers or text in self.users:
             return text
-        named = [step for step in self.steps if step.name == name and step.outputs]
-        songs = [digest for digest, song in self.songs.items() if song.path == name]
-        if found := [*(step.outputs[0] for step in named), *songs]:
-            return found[0]
-        raise NotFound(f"nothing in the store is or names {name[:200]!r}", reason="ARTIFACT_NOT_FOUND")
+        named = [(step.outputs[0], step.kind) for step in self.steps if step.name == name and step.outputs]
+        songs = [(digest, song.corpus) for digest, song in self._listed if song.path == name]
+        found: dict[str, list[str]] = defaultdict(list)
+        for digest, place in (*named, *songs):
+            found[digest].append(place)
+        if not found:
+            raise NotFound(f"nothing in the store is or names {name[:200]!r}", reason="ARTIFACT_NOT_FOUND")
+        if len(found) > 1:
+            which = "; ".join(f"{digest} ({', '.join(places)})" for digest, places in found.items())
+            raise FailedPrecondition(f"{name[:200]!r} means several, give a digest: {which}", reason="NAME_AMBIGUOUS")
+        return next(iter(found))
+
+    def file(self, name: str) -> str:
+        """As `digest`, of a file only. FailedPrecondition NOT_A_FILE names the files of a step or a model's version."""
+        digest = name.removeprefix("sha256:")
+        for step in self.steps:
+            if step.name == name or (step.kind == MODEL and step.outputs[0] == digest):
+                files = ", ".join(self.blobs[one] for one in step.outputs if one in self.blobs) or "none is stored"
+                text = f"{name} is no file but {step.kind} {step.name}; its files: {files}"
+                raise FailedPrecondition(text, reason="NOT_A_FILE")
+        return self.digest(name)
 
     def _songs(self, manifests: list[str]) -> Iterator[tuple[str, Song]]:
+        entries = [(f"corpora/{name}@{n}", entry.get("manifest")) for name, n, entry in self._entries("corpora/")]
+        announced = {manifest["key"]: corpus for corpus, manifest in entries if manifest}
         for key in manifests:
             document = self._json(ArtifactRef(key=key, sha256=digest_of(key)))
             for row in document.get("files", ()):
                 if row.get("sha256"):
-                    yield row["sha256"], Song(row["path"], document.get("licence", ""))
+                    yield row["sha256"], Song(row["path"], document.get("licence", ""), announced.get(key, key))
 
     def _json(self, ref: ArtifactRef) -> dict[str, Any]:
-        """A JSON blob; empty when it is gone, taken down, corrupt or something else."""
+        """A JSON blob; empty when it is gone, taken down, corrupt or something else. Unavailable, Internal."""
         try:
             document = json.loads(self.store.read(ref, max_bytes=MAX_MANIFEST_BYTES))
+        except (Unavailable, Internal):  # the store's trouble, not the document's
+            raise
         except (LuthierError, ValueError):
             return {}
         return document if isinstance(document, dict) else {}
@@ -124,8 +150,8 @@ class Ledger:
             for run_id in self.store.names(prefix):
                 newest = self.store.latest(f"runs/{run_id}")
                 document = newest[1] if newest else {}
-                inputs = dict.fromkeys(_DIGEST.findall(json.dumps(document.get("request", {}))))
-                outputs = dict.fromkeys(_DIGEST.findall(json.dumps(document.get("result", {}))))
+                inputs = dict.fromkeys(digests_in(json.dumps(document.get("request", {})).encode()))
+                outputs = dict.fromkeys(digests_in(json.dumps(document.get("result", {})).encode()))
                 made = tuple(digest for digest in outputs if digest not in inputs)
                 yield Step(RUN, run_id, tuple(inputs), made, {"state": document.get("state", "")})
 

@@ -1,9 +1,12 @@
 """Sweeps blobs that nothing reaches.
 
 A blob is reached when a document names its digest: an action record, an entry of a series (models, data sets, runs,
-corpora), a manifest that is reached itself, or a clip in curation. Running work is safe: what is younger than the grace
-stays, and a blob that is written again is young again. Generated audio is held by what was made of it (an evaluation),
-not by the record of its making, which is void without it: asked again, it is made again.
+corpora), a manifest that is reached itself, or a clip in curation. Documents of other buckets are not read.
+
+Running work is safe: what is younger than the grace stays, and a blob that is written again is young again. Each age is
+read just before the blob goes, and what is reached is looked at again before each batch. Generated audio is held by
+what was made of it (an evaluation), not by the record of its making, which is void without it: asked again, it is made
+again.
 """
 
 import re
@@ -22,6 +25,7 @@ MAKING = "actions/generate/"
 MANIFESTS = ("manifests/", "evaluations/")  # blobs that name other blobs
 NO_DOCUMENTS = ("heartbeats/", "proofs/", "quarantine/", "tombstones/")
 READS_AT_ONCE = 16
+DELETES_AT_A_LOOK = 1000  # some seconds of deletes
 DIGEST_CHARS = 64
 _DIGEST = re.compile(rb"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
 
@@ -89,11 +93,16 @@ class Reached:
         try:
             for chunk in self.store.objects.chunks(key):
                 text = rest + chunk
-                found.update(match.decode() for match in _DIGEST.findall(text))
+                found.update(digests_in(text))
                 rest = text[-DIGEST_CHARS - 1 :]
         except NotFound:  # swept or moved since it was listed
             return set()
         return found
+
+
+def digests_in(text: bytes) -> list[str]:
+    """Every digest that a document names."""
+    return [match.decode() for match in _DIGEST.findall(text)]
 
 
 def digest_of(key: str) -> str:
@@ -103,27 +112,36 @@ def digest_of(key: str) -> str:
 
 def sweep(store: Artifacts, rule: Rule, clips: Iterable[str] = (), *, dry_run: bool = False) -> Swept:
     """Delete what nothing reaches and what was taken down. `clips` are digests that curation holds."""
-    blobs = _blobs(store)
+    blobs = [found for found in store.objects.stored("") if is_blob_key(found.key)]
     reached = Reached(store, clips)
     reached.look()
     down = {digest_of(key) for key in store.objects.keys("tombstones/")}
-    doomed = [key for key, blob in blobs.items() if _reason(blob, rule, reached, down)]
+    doomed = [(reason, blob) for blob in blobs if (reason := _reason(blob, rule, reached, down))]
     swept = Swept(kept=len(blobs))
-    if not doomed:
-        return swept
-    reached.look()  # what was written while the rest was read
-    now = _blobs(store)
-    for blob in (now[key] for key in doomed if key in now):
-        if reason := _reason(blob, rule, reached, down):
-            if not dry_run:
-                store.objects.delete(blob.key)
+    for first in range(0, len(doomed), DELETES_AT_A_LOOK):
+        batch = doomed[first : first + DELETES_AT_A_LOOK]
+        for reason, blob in batch if dry_run else _deleted(store, rule, reached, down, [blob.key for _, blob in batch]):
             swept.count(reason, blob)
     swept.kept -= swept.blobs
     return swept
 
 
-def _blobs(store: Artifacts) -> dict[str, Stored]:
-    return {found.key: found for found in store.objects.stored("") if is_blob_key(found.key)}
+def _deleted(
+    store: Artifacts, rule: Rule, reached: Reached, down: set[str], keys: list[str]
+) -> list[tuple[str, Stored]]:
+    """Look again, delete those of a batch that may still go, and say why each went."""
+    reached.look()
+
+    def deleted(key: str) -> tuple[str, Stored] | None:
+        blob = store.objects.stat(key)
+        reason = _reason(blob, rule, reached, down) if blob else ""
+        if not blob or not reason:
+            return None
+        store.objects.delete(key)
+        return reason, blob
+
+    with ThreadPoolExecutor(READS_AT_ONCE) as pool:
+        return [gone for gone in pool.map(deleted, keys) if gone]
 
 
 def _reason(blob: Stored, rule: Rule, reached: Reached, down: set[str]) -> str:
