@@ -6,6 +6,8 @@ The tests build on each other in the order of the way of the data; the fixtures 
 import hashlib
 import json
 import math
+import os
+import time
 
 import soundfile
 from google.protobuf.json_format import ParseDict
@@ -117,7 +119,10 @@ def test_generated_audio_is_walked_back_to_every_midi_file_soundfont_prompt_data
 
 
 def test_gc_finds_nothing_to_sweep_that_the_way_still_needs(system, folder, ran, tuned):
-    swept = system.luthier("gc", "--older-than", "0")
+    old = time.time() - 7200
+    for path in (system.home / "store").rglob("*"):
+        os.utime(path, (old, old))
+    swept = system.luthier("gc", "--older-than", "1")
     assert swept["kept"] > 0
     again = system.luthier("run", str(folder), "--collection", "way", "--licence", "Apache-2.0")
     assert (again["computed"], again["failures"]) == (0, [])

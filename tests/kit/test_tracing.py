@@ -67,3 +67,42 @@ def test_without_an_endpoint_nothing_is_traced(monkeypatch):
     monkeypatch.delenv(tracing.ENDPOINT, raising=False)
     assert tracing.start("analysis") is None
     assert tracing.server_interceptors() == []
+
+
+STREAM = """
+import threading
+
+from luthier.training.v1 import training_pb2 as pb, training_pb2_grpc as rpc
+from luthier_kit import tracing
+from luthier_kit.client import Client
+from luthier_kit.server import Server, Service
+from luthier_kit.settings import ServiceSettings
+
+gone = threading.Event()
+
+class Endless(rpc.TrainingServiceServicer):
+    def WatchTrainingRun(self, request, context):
+        context.add_callback(gone.set)
+        while not gone.wait(0.05):
+            yield pb.WatchTrainingRunResponse()
+
+tracing.start("training")
+register = lambda server: rpc.add_TrainingServiceServicer_to_server(Endless(), server)
+service = Service("training", "luthier.training.v1.TrainingService", register, watch={"WatchTrainingRun"})
+server = Server(service, ServiceSettings(address="127.0.0.1:0"))
+server.start()
+client = Client(server.address, rpc.TrainingServiceStub)
+watching = client.stream("WatchTrainingRun", pb.WatchTrainingRunRequest())
+assert next(watching) is not None and next(watching) is not None
+watching.close()
+assert gone.wait(5), "the server was not told that its caller went"
+server.stop(grace_s=0)
+"""
+
+
+def test_a_traced_stream_is_read_and_cancelled_like_any_other():
+    endpoint = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9", "OTEL_BSP_EXPORT_TIMEOUT": "100"}
+    done = subprocess.run(
+        [sys.executable, "-c", STREAM], env={**os.environ, **endpoint}, timeout=60, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr

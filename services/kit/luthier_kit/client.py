@@ -69,7 +69,7 @@ class Client:
                 return call, first
 
             call, first = self._attempts(begin, patience_s)
-            held.callback(call.cancel)
+            held.callback(getattr(call, "cancel", None) or call.close)  # a traced call is a plain generator
             try:
                 yield from first
                 yield from call
