@@ -102,7 +102,6 @@ server.stop(grace_s=0)
 
 def test_a_traced_stream_is_read_and_cancelled_like_any_other():
     endpoint = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9", "OTEL_BSP_EXPORT_TIMEOUT": "100"}
-    done = subprocess.run(
-        [sys.executable, "-c", STREAM], check=False, env={**os.environ, **endpoint}, timeout=60, capture_output=True, text=True
-    )
+    command, environment = [sys.executable, "-c", STREAM], {**os.environ, **endpoint}
+    done = subprocess.run(command, check=False, env=environment, timeout=60, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
