@@ -47,7 +47,8 @@ class System:
         return grpc.insecure_channel(self.services[service]["address"])
 
     def begin(self, *arguments: str) -> subprocess.Popen:
-        """`luthier …` in the background, in a process group of its own."""
+        """`luthier …` in the background, in a process group of its own; Ctrl-C reaches it however the tests began."""
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job inherits "ignored"
         return subprocess.Popen(
             [str(LUTHIER), *arguments, "--json"],
             env=self.environ,

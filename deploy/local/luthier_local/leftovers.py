@@ -7,6 +7,9 @@ from pathlib import Path
 
 from luthier_local.programs import MARK
 
+KILLED_S = 10.0
+"""For the kernel to take away what a killed process held."""
+
 
 def find(home: Path) -> list[int]:
     """The pids of this user's processes that carry the mark of `home`."""
@@ -24,14 +27,32 @@ def find(home: Path) -> list[int]:
 
 
 def end(home: Path, grace_s: float) -> list[int]:
-    """Ask what `find` names to stop, kill what is left after `grace_s`; returns the pids there were."""
+    """Ask what `find` names to stop, kill what is left after `grace_s`; returns the pids there were.
+
+    When it returns, their ports are free.
+    """
     first = find(home)
     _signal(first, signal.SIGTERM)
-    deadline = time.monotonic() + grace_s
-    while (left := find(home)) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    _signal(left, signal.SIGKILL)
+    if left := _left(home, first, grace_s):
+        _signal(left, signal.SIGKILL)
+        _left(home, left, KILLED_S)
     return first
+
+
+def _left(home: Path, pids: list[int], within_s: float) -> list[int]:
+    """What has not ended in time."""
+    deadline = time.monotonic() + within_s
+    while (left := sorted({*find(home), *filter(_holds, pids)})) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return left
+
+
+def _holds(pid: int) -> bool:
+    """Whether a process may still hold its ports. Its memory, and with it its environment, goes before its sockets."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
 
 
 def _signal(pids: list[int], number: signal.Signals) -> None:
