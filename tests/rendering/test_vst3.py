@@ -2,12 +2,13 @@
 
 import json
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from luthier.common.v1.common_pb2 import ArtifactRef
 from luthier_kit.errors import DeadlineExceeded, FailedPrecondition, QuotaExceeded, Unavailable
 from luthier_kit.testing import require_tool, shared, temp_store
 from luthier_music.audio import read_audio
@@ -118,46 +119,50 @@ def test_a_plugin_that_crashes_fails_its_song_and_is_named(code: str, how: str, 
     assert failure.value.reason == "RENDER_WORKER_DIED"
 
 
-def test_a_song_that_kills_one_worker_after_another_is_refused_for_good(tmp_path: Path) -> None:
-    plugins = _bundle(tmp_path, "_exit(3)")
-    pool = _pool(plugins, [EVIL])
+@pytest.fixture
+def misbehaving(tmp_path: Path) -> Iterator[Callable[[str], tuple[Engine, ArtifactRef]]]:
+    """An engine whose one plugin runs the given code, and a song for it."""
+    pools: list[RenderPool] = []
     with temp_store(tmp_path / "store") as store:
-        engine = Engine(store, pool, _config(plugins, [EVIL]), MidiLimits(), tmp_path)
-        midi, order = store.put_bytes("midi", SONG, "mid"), RenderOrder("vst3", Levels(), 1, mix_only=True)
-        with pytest.raises(FailedPrecondition, match=r"3 render workers in a row .* exit code 3") as refused:
-            engine.render(midi, order, Patience())
-        assert refused.value.reason == "RENDERER_CRASHED"
+
+        def make(code: str) -> tuple[Engine, ArtifactRef]:
+            plugins = _bundle(tmp_path, code)
+            pools.append(_pool(plugins, [EVIL]))
+            engine = Engine(store, pools[0], _config(plugins, [EVIL]), MidiLimits(), tmp_path)
+            return engine, store.put_bytes("midi", SONG, "mid")
+
+        yield make
+    for pool in pools:
         pool.close()
-        with pytest.raises(FailedPrecondition) as remembered:  # by the record: no worker could be asked any more
-            Engine(store, None, _config(plugins, [EVIL]), MidiLimits(), tmp_path).render(midi, order, Patience())
-        assert str(remembered.value) == str(refused.value)
 
 
-def test_a_song_whose_workers_are_killed_may_be_asked_for_again(tmp_path: Path) -> None:
-    plugins = _bundle(tmp_path, "kill(getpid(), 9)")
-    pool = _pool(plugins, [EVIL])
-    with temp_store(tmp_path / "store") as store:
-        engine = Engine(store, pool, _config(plugins, [EVIL]), MidiLimits(), tmp_path)
-        midi, order = store.put_bytes("midi", SONG, "mid"), RenderOrder("vst3", Levels(), 1, mix_only=True)
-        with pytest.raises(QuotaExceeded, match=r"3 render workers in a row .* signal SIGKILL") as killed:
-            engine.render(midi, order, Patience())
-        assert killed.value.reason == "RENDERER_KILLED"
-        assert not list(store.objects.keys("actions/"))
-    pool.close()
+ORDER = RenderOrder("vst3", Levels(), 1, mix_only=True)
 
 
-def test_a_worker_that_died_once_costs_a_second_try_and_no_verdict(tmp_path: Path) -> None:
+def test_a_song_that_kills_one_worker_after_another_is_refused_for_good(misbehaving) -> None:
+    engine, midi = misbehaving("_exit(3)")
+    with pytest.raises(FailedPrecondition, match=r"3 render workers in a row .* exit code 3") as refused:
+        engine.render(midi, ORDER, Patience())
+    assert refused.value.reason == "RENDERER_CRASHED"
+    engine._pool = None  # by the record: no worker can be asked any more
+    with pytest.raises(FailedPrecondition) as remembered:
+        engine.render(midi, ORDER, Patience())
+    assert str(remembered.value) == str(refused.value)
+
+
+def test_a_song_whose_workers_are_killed_may_be_asked_for_again(misbehaving) -> None:
+    engine, midi = misbehaving("kill(getpid(), 9)")
+    with pytest.raises(QuotaExceeded, match=r"3 render workers in a row .* signal SIGKILL") as killed:
+        engine.render(midi, ORDER, Patience())
+    assert killed.value.reason == "RENDERER_KILLED"
+    assert not list(engine._store.objects.keys("actions/"))
+
+
+def test_a_worker_that_died_once_costs_a_second_try_and_no_verdict(misbehaving, tmp_path: Path) -> None:
     died = tmp_path / "died"
-    plugins = _bundle(tmp_path, f'if (access("{died}", 0)) {{ close(creat("{died}", 0600)); abort(); }}')
-    pool = _pool(plugins, [EVIL])
-    with temp_store(tmp_path / "store") as store:
-        engine = Engine(store, pool, _config(plugins, [EVIL]), MidiLimits(), tmp_path)
-        order = RenderOrder("vst3", Levels(), 1, mix_only=True)
-        with pytest.raises(
-            FailedPrecondition
-        ) as failure:  # a bundle without a factory: what is played is not the claim
-            engine.render(store.put_bytes("midi", SONG, "mid"), order, Patience())
-    pool.close()
+    engine, midi = misbehaving(f'if (access("{died}", 0)) {{ close(creat("{died}", 0600)); abort(); }}')
+    with pytest.raises(FailedPrecondition) as failure:  # a bundle without a factory: what is played is not the claim
+        engine.render(midi, ORDER, Patience())
     assert died.exists()
     assert failure.value.reason == "INSTRUMENT_FAILED"
 
