@@ -23,7 +23,7 @@ from luthier_kit.statuses import UNREACHABLE
 
 log = logging.getLogger(__name__)
 MAX_PAUSE_S = 5.0
-MAX_LOST = 5  # calls of one kind of work that a server began and went away with: then it is the work, perhaps
+MAX_LOST = 5  # servers that went away in the middle of one call: then it is the call, most likely
 BEGUN_S = 2.0  # a connection that breaks later than this had a call in it that had begun
 
 
@@ -95,7 +95,7 @@ class Client:
             except grpc.RpcError as raw:
                 error = _error(raw)
                 give_up, failed = give_up if failed else time.monotonic() + patience_s, True
-                if not _passes(error) or time.monotonic() + pause > give_up:
+                if not passes(error) or time.monotonic() + pause > give_up:
                     raise error from None
                 lost += _was_lost(error, time.monotonic() - begun)
                 if lost >= MAX_LOST:
@@ -117,7 +117,7 @@ def _was_lost(error: LuthierError, after_s: float) -> bool:
     return error.reason == UNREACHABLE and after_s > BEGUN_S and "failed to connect" not in str(error)
 
 
-def _passes(error: LuthierError) -> bool:
+def passes(error: LuthierError) -> bool:
     """Whether the same call may be answered later."""
     return isinstance(error, Unavailable) or error.reason == CALLER_IN_FLIGHT
 

@@ -12,8 +12,8 @@ from luthier.enrichment.v1 import enrichment_pb2 as enrichment
 from luthier.prompting.v1 import prompting_pb2 as prompting
 from luthier.rendering.v1 import rendering_pb2 as rendering
 from luthier_kit import telemetry, tracing
-from luthier_kit.callers import CALLER_IN_FLIGHT
-from luthier_kit.errors import Cancelled, DataLoss, LuthierError, NotFound, Unavailable
+from luthier_kit.client import passes
+from luthier_kit.errors import Cancelled, DataLoss, LuthierError, NotFound
 from luthier_pipeline.corpus import Entry
 from luthier_pipeline.failure import StageError
 from luthier_pipeline.place import Place
@@ -109,7 +109,7 @@ class SongWay:
             except LuthierError as error:
                 now = time.monotonic()
                 idle_s = min(now - self._answered.get(service, begun), now - begun)
-                if not _passes(error) or idle_s >= patience_s:
+                if not (passes(error) or _was_stopped(error)) or idle_s >= patience_s:
                     raise StageError(stage, error) from error
                 time.sleep(AGAIN_S)
             else:
@@ -169,7 +169,6 @@ class SongWay:
         return curation.UpsertClipsRequest(collection=self.options.collection, clips=clips)
 
 
-def _passes(error: LuthierError) -> bool:
-    """Whether the same call may be answered later."""
-    waits = isinstance(error, Unavailable | Cancelled) or error.reason == CALLER_IN_FLIGHT
-    return waits and error.reason != "CLIENT_CLOSED"
+def _was_stopped(error: LuthierError) -> bool:
+    """Whether the worker ended the call, not this command."""
+    return isinstance(error, Cancelled) and error.reason != "CLIENT_CLOSED"
