@@ -338,12 +338,13 @@ def _old_run(kind: RunKind[Any, Any, Any], run_id: str, value: Mapping[str, Any]
     message = registry_pb2.Run(
         run_id=run_id,
         kind=value["kind"],
-        state=RunState.Value(f"RUN_STATE_{value['state']}"),
+        state=f"RUN_STATE_{value['state']}",
         event=value["event"],
         runner=value["runner"],
         attempts=value["attempts"],
         created_at=timestamp(datetime.fromisoformat(value["created_at"])),
         updated_at=timestamp(datetime.fromisoformat(value["updated_at"])),
+        waiting_for=value["progress"].get("stage", "") if value["event"] == "waiting" else "",
     )
     parts = (
         (message.request, value["request"], kind.request, kind.old_request),

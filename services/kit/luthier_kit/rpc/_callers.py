@@ -125,7 +125,7 @@ class Callers:
 def _by_certificate(context: grpc.ServicerContext) -> str:
     """The common name, else the first DNS name, of the certificate that TLS has verified."""
     known = context.auth_context()
-    names = [*known.get("x509_common_name", ()), *known.get("peer_dns", ())]  # type: ignore[misc]
+    names = [*known.get("x509_common_name", ()), *known.get("peer_dns", ())]
     return next((name.decode(errors="replace") for name in names if name), "")
 
 

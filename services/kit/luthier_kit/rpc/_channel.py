@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import grpc
 
@@ -39,11 +39,13 @@ from luthier_kit.rpc._guard import SLOTS_KEY
 from luthier_kit.rpc._retry import RetryBudget, retry_policy
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 DEFAULT_TIMEOUT_S: Final = 60.0
 DEFAULT_STREAM_TIMEOUT_S: Final = 3600.0
 DEFAULT_RETRY_BUDGET_S: Final = 60.0
 MAX_LOST: Final = 5  # servers that went away in the middle of one call: then it is the call, most likely
 BEGUN_S: Final = 2.0  # a connection that breaks later than this had a call in it that had begun
+FIRST_REST_S: Final = 1.0  # of an address that found nobody or no room; servers' hints are mostly as long
 RESOLVE_EVERY_S: Final = 10.0
 RESOLVE_IN_NEED_S: Final = 1.0
 OPTIONS: Final = [
@@ -151,35 +153,43 @@ class Channel(grpc.Channel):
 
     # --- attempts
 
-    def attempts(self, attempt: Callable[[Address], Any]) -> Any:
+    def attempts(self, attempt: Callable[[Address], T]) -> T:
         """Calls `attempt` with an address until it answers, fails for good, or the retry budget is spent."""
         budget = RetryBudget(self.retry_budget_s)
         first_by = time.monotonic() + self.retry_budget_s
-        lost = 0
         address: Address | None = None
+        failure: LuthierError | None = None
+        lost = 0
 
-        def once() -> Any:
-            nonlocal address, lost
-            address = self._take(first_by if address is None else budget.ends_at)
+        def once() -> T:
+            nonlocal address, failure, lost
+            try:
+                address = self._take(budget.ends_at if failure else first_by)
+            except _NoRoom:
+                if failure:
+                    raise failure from None  # says more than that there is no room now
+                raise
             began = time.monotonic()
             try:
                 return attempt(address)
             except grpc.RpcError as raw:
-                error = _error(raw)
-                lost += _was_lost(error, time.monotonic() - began)
+                failure = _error(raw)
+                lost += _was_lost(failure, time.monotonic() - began)
                 if lost >= MAX_LOST:
-                    text = f"{lost} servers went away in the middle of this call, the last: {error}"
+                    text = f"{lost} servers went away in the middle of this call, the last: {failure}"
                     raise QuotaExceeded(text, reason="CALL_LOST") from None
-                raise error from None
+                raise failure from None
             finally:
                 self._release(address)
 
         def rest(pause_s: float) -> None:
             """The address rests; the call goes on at once where another one has room."""
-            if address is not None:
-                self._rest(address, pause_s)
+            log.debug("%s: %s; its address rests for %.1f s", self.target, failure, pause_s)
+            if address:
+                self._rest(address, min(time.monotonic() + pause_s, budget.ends_at))
 
-        return retry_policy(budget, _may_pass, sleep=rest)(once)
+        retrying = retry_policy(budget, _may_pass, first_s=FIRST_REST_S, sleep=rest)
+        return retrying(once)
 
     def metadata(self) -> tuple[tuple[str, str], ...]:
         """What goes with each call: the request id and what the credentials add."""
@@ -215,10 +225,10 @@ class Channel(grpc.Channel):
             self._close_idle()
             self._change.notify_all()
 
-    def _rest(self, address: Address, pause_s: float) -> None:
+    def _rest(self, address: Address, until: float) -> None:
         """An address found nobody or no room: it gets no call for a while, and others are looked for."""
         with self._change:
-            address.rest_until = time.monotonic() + pause_s
+            address.rest_until = until
             self._resolve_at = 0.0
             self._change.notify_all()
 

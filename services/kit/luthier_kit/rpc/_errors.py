@@ -238,7 +238,7 @@ def error_of_call(error: grpc.RpcError) -> LuthierError:
     A Luthier server always attaches an ErrorInfo; a failure without one comes from the transport (connection refused
     or reset, server killed), which is UNAVAILABLE whatever gRPC calls it. Deadlines and size limits keep their names.
     """
-    status = rpc_status.from_call(error)
+    status = rpc_status.from_call(error)  # type: ignore[arg-type]  # a failed call is its own error
     if status is not None and any(d.Is(error_details_pb2.ErrorInfo.DESCRIPTOR) for d in status.details):
         return error_of(status)
     code, text = error.code(), error.details() or ""

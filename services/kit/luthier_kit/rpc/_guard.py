@@ -19,7 +19,7 @@ REFLECTION = "grpc.reflection."
 REFUSED_CALLERS = {"UNAUTHENTICATED", "PERMISSION_DENIED"}  # calls that an operator wants to see, however quick
 
 
-class CallGuard(grpc.ServerInterceptor):
+class CallGuard(grpc.ServerInterceptor):  # type: ignore[type-arg]  # generic for mypy, not at run time
     """Guards the calls of one service. Reflection is for those who may call it; health passes by, for probes."""
 
     def __init__(

@@ -52,6 +52,11 @@ class Service:
     prepare: Callable[[], None] | None = None
     close: Callable[[], None] | None = None
 
+    def __post_init__(self) -> None:
+        for method in (*self.light, *self.watch):
+            if method.__name__ not in self.contract.methods_by_name:
+                raise ValueError(f"{self.name} has no method {method.__name__}")
+
     @property
     def name(self) -> str:
         """`luthier.rendering.v1.RenderingService`."""
@@ -188,19 +193,19 @@ def _refuse(error: Exception, code: int) -> int:
 
 def _checked_settings(settings_type: type[S], environ: Mapping[str, str]) -> S:
     """The settings, once the files that they name were read, before anything is built. SettingsError has all faults."""
-    faults = []
+    faults: list[str] = []
 
     def check(read: Callable[[], T]) -> T | None:
         try:
             return read()
         except SettingsError as error:
-            faults.append(str(error))
+            faults.extend(line for line in str(error).splitlines() if line not in faults)
             return None
 
     settings = check(lambda: load(settings_type, environ))
     check(lambda: Credentials(environ))
-    if settings is not None:
-        known = settings
+    known = check(lambda: load(ServiceSettings, environ))  # that part may be fine where the whole is not
+    if known is not None:
         check(lambda: tls.server_credentials(known.tls_cert, known.tls_key, known.tls_client_ca))
         check(lambda: Callers(known))
     if settings is None or faults:
