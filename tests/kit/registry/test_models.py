@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from luthier_kit.registry import ModelVersion, names, register, resolve, versions
+from luthier_kit.registry import ModelVersion, model_names, register, resolve, versions
 from luthier_kit.rpc import InvalidRequest, NotFound
 from luthier_kit.store import FolderStore, Store
 
@@ -36,7 +36,7 @@ def test_the_newest_version_is_current(store: Store) -> None:
     assert resolve(store, "tiny@1") == first
     assert resolve(store, f"sha256:{first.digest}") == first
     assert versions(store, "tiny") == [first, second]
-    assert names(store) == ["tiny"]
+    assert model_names(store) == ["tiny"]
     assert resolve(store, "tiny@1").notes == {"tiny": True}
 
 

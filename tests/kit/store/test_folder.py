@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from luthier.common.v1.common_pb2 import ArtifactRef
+from luthier.registry.v1.registry_pb2 import Cancellation
 from luthier_kit.rpc import Unavailable
 from luthier_kit.store import FolderStore, Store
 
@@ -22,7 +23,7 @@ def opened(folder: Path) -> Store:
 def test_no_temporary_file_stays(tmp_path: Path) -> None:
     store = opened(tmp_path)
     store.blobs.put_bytes("mixes", b"music", "flac")
-    store.append("runs/a", {})
+    store.series(Cancellation, "runs/a").append(Cancellation())
     store.objects.create("runs/a/1.json", b"late")
     assert list((tmp_path / "luthier/.incoming").iterdir()) == []
 
@@ -50,10 +51,10 @@ def test_a_folder_that_went_away_is_a_store_that_is_down_and_is_not_made_anew(tm
     for ask in (
         lambda: store.blobs.read(ref),
         lambda: store.blobs.exists(ref),
-        lambda: store.latest("runs/one"),
+        lambda: store.series(Cancellation, "runs/one").latest(),
         lambda: store.names("models/"),
         lambda: store.blobs.put_bytes("notes", b"more", "txt"),
-        lambda: store.append("runs/one", {}),
+        lambda: store.series(Cancellation, "runs/one").append(Cancellation()),
     ):
         with pytest.raises(Unavailable):
             ask()
@@ -73,11 +74,13 @@ def test_a_key_never_leaves_the_folder(tmp_path: Path, key: str) -> None:
 _WRITER = """
 import sys
 from pathlib import Path
+from luthier.common.v1.common_pb2 import ArtifactRef
+from luthier_kit.store import FolderStore, Store
 store = Store(FolderStore(Path(sys.argv[1]), "luthier"))
 store.objects.ensure_bucket(create=True)
 for n in range(10**6):
     store.blobs.put_bytes("mixes", b"%09d" % n * 100_000, "flac")
-    store.append("runs/a", {"n": n}, after=n)
+    store.series(ArtifactRef, "runs/a").append(ArtifactRef(size_bytes=n), after=n)
     print(n, flush=True)
 """
 
@@ -95,5 +98,7 @@ def test_a_killed_writer_leaves_nothing_half_written(tmp_path: Path) -> None:
     assert len(blobs) >= 3
     for blob in blobs:
         store.blobs.read(ArtifactRef(key=f"mixes/{blob.name}", sha256=blob.stem))
-    assert [document["n"] for _, document in store.series("runs/a")] == list(range(len(store.series("runs/a"))))
-    store.append("runs/a", {"n": -1})
+    series = store.series(ArtifactRef, "runs/a")
+    written = [document.size_bytes for _, document in series.entries()]
+    assert written == list(range(len(written)))
+    assert series.append(ArtifactRef()) == len(written) + 1

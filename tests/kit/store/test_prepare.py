@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -15,7 +16,7 @@ from luthier_kit.store import Endpoint
 from tests.support.stores import minio_server, open_store_at, unused_endpoint
 
 
-def environment(endpoint, **more: str) -> dict[str, str]:
+def environment(endpoint: Endpoint, **more: str) -> dict[str, str]:
     return {
         **os.environ,
         "LUTHIER_STORE": "s3",
@@ -32,8 +33,11 @@ def run(environ: dict[str, str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60, check=False)
 
 
-def test_a_store_that_comes_up_late_is_waited_for_gets_its_bucket_and_the_second_run_changes_nothing(tmp_path):
-    endpoint, first = unused_endpoint(), []
+def test_a_store_that_comes_up_late_is_waited_for_gets_its_bucket_and_the_second_run_changes_nothing(
+    tmp_path: Path,
+) -> None:
+    endpoint = unused_endpoint()
+    first: list[subprocess.CompletedProcess[str]] = []
     starting = threading.Thread(target=lambda: first.append(run(environment(endpoint))))
     starting.start()
     time.sleep(1)
@@ -49,20 +53,35 @@ def test_a_store_that_comes_up_late_is_waited_for_gets_its_bucket_and_the_second
     assert endpoint.secret_key not in first[0].stderr + first[0].stdout
 
 
-def test_each_attempt_is_logged_until_patience_ends(monkeypatch, caplog):
-    monkeypatch.setattr("luthier_kit.artifacts.opening.Endpoint", partial(Endpoint, patience_s=0.2))
+def test_each_attempt_is_logged_until_the_budget_is_spent(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("luthier_kit.store._store.Endpoint", partial(Endpoint, retry_budget_s=0.2))
     monkeypatch.setattr("luthier_kit.prepare.PAUSE_S", 0.1)
     endpoint = unused_endpoint()
     settings = load(PrepareSettings, environment(endpoint, LUTHIER_PREPARE_PATIENCE_S="1"))
     caplog.set_level("INFO", "luthier_kit.prepare")
     with pytest.raises(Unavailable, match="does not answer"):
         prepare(settings)
-    assert caplog.messages.count("waiting for the store") >= 1
+    assert sum("STORE_UNAVAILABLE: " in message and "next attempt in" in message for message in caplog.messages) >= 1
 
 
-def test_wrong_settings_are_exit_code_2_and_named(monkeypatch, caplog):
-    monkeypatch.setattr("luthier_kit.telemetry.configure_logging", lambda level: None)
+def test_wrong_settings_are_exit_code_2_and_named(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("luthier_kit.prepare.configure_logging", lambda level: None)
     assert main({"LUTHIER_STORE": "s3", "LUTHIER_S3_ACCESS_KEY": "someone"}) == 2
     assert "LUTHIER_S3_SECRET_KEY is missing" in caplog.text
     assert main({"LUTHIER_PREPARE_PATIENCE_S": "-1"}) == 2
     assert "LUTHIER_PREPARE_PATIENCE_S must be between 0 and 86400" in caplog.text
+
+
+def test_each_exit_code_is_what_the_readme_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("luthier_kit.prepare.configure_logging", lambda level: None)
+    folder = {"LUTHIER_STORE_FOLDER": str(tmp_path / "store"), "LUTHIER_PREPARE_PATIENCE_S": "0"}
+    assert main(folder) == 0
+    assert main(folder) == 0
+    (tmp_path / "file").write_text("")
+    assert main({**folder, "LUTHIER_STORE_FOLDER": str(tmp_path / "file")}) == 1
+    monkeypatch.setattr("luthier_kit.store._folder.FolderStore.create", lambda self, key, data: True)
+    assert main(folder) == 3
