@@ -44,9 +44,14 @@ def test_a_record_says_everything_behind_its_result(store: Store) -> None:
 
     assert document["result"]["mix"]["sha256"] == response.mix.sha256
     assert [blob["key"] for blob in document["blobs"]] == [response.mix.key]
-    assert document["inputs"] == ["ab" * 32]
-    assert document["parameters"] == {"gain_db": -3.5}
-    assert (document["seed"], document["version"], document["generation"]) == (7, "2", 1)
+    assert (document["stage"], document["digest"], document["generation"]) == ("render", RENDER.digest, "1")
+    assert document["lineage"] == {
+        "inputs": ["ab" * 32],
+        "parameters_json": '{"gain_db":-3.5}',
+        "seed": "7",
+        "versions": {"render": "2", "soundfont": "cd" * 32},
+        "licences": ["MIT"],
+    }
     assert response.action.lineage.versions == {"render": "2", "soundfont": "cd" * 32}
     assert response.action.lineage.licences == ["MIT"]
     assert response.action.lineage.parameters_json == '{"gain_db":-3.5}'
@@ -157,7 +162,7 @@ def test_of_two_racing_workers_one_commits_and_the_other_adopts(
             both_compute.wait(timeout=30)
             return rendering(workers[seed], b"audio %d" % seed, seed)
 
-        return workers[seed].run(RENDER, RenderSongResponse, compute)
+        return workers[seed].actions.run(RENDER, RenderSongResponse, compute)
 
     with ThreadPoolExecutor(2) as pool:
         (one, one_reused), (two, two_reused) = pool.map(work, range(2))

@@ -3,13 +3,16 @@
 import io
 import time
 import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from luthier.common.v1.common_pb2 import ArtifactRef
 from luthier_kit.rpc import DataLoss, FailedPrecondition, InvalidRequest, LuthierError, NotFound, PermissionDenied
 from luthier_kit.store import Store
+from luthier_kit.store._objects import OpenSource
 from tests.support.stores import OpenStore, damage
 
 
@@ -39,23 +42,27 @@ def test_a_listing_says_size_and_time_and_a_blob_that_is_put_again_is_young_agai
     time.sleep(1.1)
     store.blobs.put_bytes("clips", b"sound", "flac", "audio/flac")
     [again] = store.objects.stored("clips/")
-    assert store.objects.stat(ref.key).written_at == pytest.approx(again.written_at, abs=1)  # S3 tells whole seconds
+    found = store.objects.stat(ref.key)
+    assert found
+    assert found.written_at == pytest.approx(again.written_at, abs=1)  # S3 tells whole seconds
     assert (first.key, first.size_bytes) == (ref.key, 5)
     assert abs(first.written_at - time.time()) < 60
     assert again.written_at > first.written_at
     assert {found.key for found in store.objects.stored("")} > {ref.key}
 
 
-def test_a_source_that_changes_while_it_is_written_stores_nothing(store: Store, tmp_path: Path) -> None:
+def test_a_source_that_changes_while_it_is_written_stores_nothing(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     source = tmp_path / "mix.flac"
     source.write_bytes(b"one")
     put = store.objects.put
 
-    def put_later(key: str, *arguments: object) -> None:
+    def put_later(key: str, source_of: OpenSource, size_bytes: int, media_type: str) -> None:
         source.write_bytes(b"two")
-        put(key, *arguments)  # type: ignore[arg-type]
+        put(key, source_of, size_bytes, media_type)
 
-    store.objects.put = put_later  # type: ignore[method-assign]
+    monkeypatch.setattr(store.objects, "put", put_later)
     with pytest.raises(DataLoss) as caught:
         store.blobs.put_file("mixes", source, "audio/flac")
     assert caught.value.reason == "ARTIFACT_SOURCE_CHANGED"
@@ -70,9 +77,9 @@ def test_a_source_of_another_length_stores_nothing(store: Store, change: bytes) 
         def __init__(self) -> None:
             super().__init__(change)
 
-    ref = store._named("mixes/" + "0" * 64 + ".flac", "0" * 64, len(data), "audio/flac")
+    ref = store.blobs._named("mixes/" + "0" * 64 + ".flac", "0" * 64, len(data), "audio/flac")
     with pytest.raises(DataLoss):
-        store._put(Changing, ref)
+        store.blobs._put(Changing, ref)
     assert list(store.objects.keys("mixes/")) == []
 
 
@@ -148,7 +155,7 @@ def test_a_wrong_size_in_the_reference_is_refused(store: Store) -> None:
     ],
 )
 def test_a_bad_reference_is_refused(
-    store: Store, tmp_path: Path, change: dict, kind: type[LuthierError], reason: str
+    store: Store, tmp_path: Path, change: dict[str, Any], kind: type[LuthierError], reason: str
 ) -> None:
     ref = store.blobs.put_bytes("mixes", b"music", "flac")
     ref.MergeFrom(ArtifactRef(**change))
@@ -167,7 +174,7 @@ def test_a_bad_reference_is_refused(
 def test_an_allowed_bucket_is_read(open_store: OpenStore, bucket: str, store: Store) -> None:
     ref = store.blobs.put_bytes("mixes", b"music", "flac")
     reader = open_store(f"{bucket}-reader", allowed=frozenset({bucket}))
-    assert reader.read(ref) == b"music"
+    assert reader.blobs.read(ref) == b"music"
 
 
 def test_a_long_blob_is_streamed(store: Store, tmp_path: Path) -> None:
@@ -191,7 +198,13 @@ def test_what_was_taken_down_is_refused_to_every_reader(
     store.blobs.take_down(ref.sha256, by="label", reason="claim 7")
     store.blobs.take_down(ref.sha256, by="another", reason="again")
     another = open_store(bucket)
-    for read in (store.read, another.read, another.exists, lambda ref: another.fetch(ref, tmp_path)):
+    readers: list[Callable[[ArtifactRef], object]] = [
+        store.blobs.read,
+        another.blobs.read,
+        another.blobs.exists,
+        lambda ref: another.blobs.fetch(ref, tmp_path),
+    ]
+    for read in readers:
         with pytest.raises(NotFound) as caught:
             read(ref)
         assert caught.value.reason == "ARTIFACT_TAKEN_DOWN"

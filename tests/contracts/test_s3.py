@@ -4,12 +4,13 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from luthier.common.v1.common_pb2 import ArtifactRef
 from luthier.rendering.v1.rendering_pb2 import RenderSongResponse
 from luthier_kit.rpc import Unavailable
 from luthier_kit.store import Action, Endpoint, S3Store, Store, prove_conditional_create
@@ -70,7 +71,9 @@ def test_a_run_whose_commit_loses_its_reply_commits_once(proxy: LossyProxy) -> N
 def test_an_upload_that_is_cut_leaves_nothing_to_see(minio: Endpoint, proxy: LossyProxy) -> None:
     proxy.cut_uploads = 1000
     with pytest.raises(Unavailable):
-        Store(S3Store(replace(proxy.endpoint, retry_budget_s=1), BUCKET)).put_bytes("mixes", b"cut" * 500_000, "flac")
+        Store(S3Store(replace(proxy.endpoint, retry_budget_s=1), BUCKET)).blobs.put_bytes(
+            "mixes", b"cut" * 500_000, "flac"
+        )
     assert not [key for key in S3Store(minio, BUCKET).keys("mixes/") if "cut" in key]
     assert list(S3Store(minio, BUCKET).keys("mixes/")) == []
 
@@ -99,7 +102,7 @@ def test_a_download_that_is_cut_goes_on_where_it_stopped(proxy: LossyProxy, tmp_
 def test_wrong_credentials_are_said_at_once_and_without_the_secret(minio: Endpoint, wrong: dict[str, str]) -> None:
     endpoint = replace(minio, **wrong)  # type: ignore[arg-type]
     objects, began = S3Store(endpoint, BUCKET), time.monotonic()
-    operations = [
+    operations: list[Callable[[], object]] = [
         lambda: objects.create("actions/tests/x.json", b"x"),
         lambda: objects.get("actions/tests/x.json", 10),
         lambda: objects.size_bytes("actions/tests/x.json"),
@@ -159,7 +162,7 @@ def test_a_black_hole_is_given_up_within_bounds() -> None:
         store = Store(S3Store(endpoint, BUCKET))
         for operation in (
             lambda: store.blobs.put_bytes("mixes", b"x" * 5_000_000, "flac"),
-            lambda: store.latest("runs/x"),
+            lambda: store.series(ArtifactRef, "runs/x").latest(),
         ):
             began = time.monotonic()
             with pytest.raises(Unavailable, match=f"object store at {endpoint.host} does not answer"):
@@ -167,5 +170,5 @@ def test_a_black_hole_is_given_up_within_bounds() -> None:
             assert time.monotonic() - began < 3.5
 
 
-def test_patience_is_fifteen_seconds_by_default() -> None:
+def test_the_budget_is_fifteen_seconds_by_default() -> None:
     assert Endpoint("127.0.0.1:9000", "a", "b").retry_budget_s == 15

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import pytest
 
-from luthier_kit.rpc import FailedPrecondition, SettingsError, Unavailable
+from luthier_kit.rpc import FailedPrecondition, SettingsError, Unavailable, load
 from luthier_kit.store import Endpoint, S3Store, StoreSettings, open_store, prove_conditional_create
 from tests.support.stores import unused_endpoint
 
@@ -67,10 +67,14 @@ def test_a_server_that_ignores_conditions_is_refused(careless: Endpoint) -> None
     assert caught.value.reason == "STORE_WITHOUT_CONDITIONAL_CREATE"
 
 
-def test_a_conflict_means_try_again(careless: Endpoint) -> None:
+def test_a_conflict_means_try_again_and_is_named_in_the_log(
+    careless: Endpoint, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "luthier_kit.store")
     _Careless.conflicts = 2
     assert S3Store(careless, BUCKET).create("actions/tests/conflict.json", b"mine")
     assert _Careless.conflicts == 0
+    assert [line.split("; ")[0] for line in caplog.messages] == ["S3 error ConditionalRequestConflict"] * 2
 
 
 def settings_of(endpoint: Endpoint, bucket: str, *, create_bucket: bool) -> StoreSettings:
@@ -93,4 +97,4 @@ def test_settings_open_a_proven_store(minio: Endpoint) -> None:
 
 def test_missing_settings_are_named_all_at_once() -> None:
     with pytest.raises(SettingsError, match=r"(?s)LUTHIER_S3_ACCESS_KEY.*LUTHIER_S3_SECRET_KEY.*host:port"):
-        open_store(StoreSettings(store="s3", s3_endpoint="http://minio:9000"))
+        load(StoreSettings, {"LUTHIER_STORE": "s3", "LUTHIER_S3_ENDPOINT": "http://minio:9000"})
