@@ -1,5 +1,8 @@
 """The service over real gRPC, its store a folder."""
 
+from luthier_kit.rpc import Channel, FailedPrecondition, InvalidRequest, NotFound, PermissionDenied, SettingsError
+from luthier_kit.store import open_store
+from tests.support.services import running
 import pytest
 
 from luthier.common.v1 import common_pb2
@@ -7,11 +10,6 @@ from luthier.enrichment.v1 import enrichment_pb2 as pb
 from luthier.enrichment.v1.enrichment_pb2_grpc import EnrichmentServiceStub
 from luthier_enrichment.__main__ import build
 from luthier_enrichment.settings import EnrichmentSettings
-from luthier_kit.artifacts import open_artifacts
-from luthier_kit.client import Client
-from luthier_kit.errors import FailedPrecondition, InvalidRequest, NotFound, PermissionDenied
-from luthier_kit.settings import SettingsError
-from luthier_kit.testing import running
 
 SHEET = """artist,title,tag,kind,weight,source,licence
 Korp,Indigo,Hip-Hop,genre,100,book,CC0-1.0
@@ -35,7 +33,7 @@ def serve(tmp_path):
     def start(**more):
         own = settings(tmp_path, **more)
         context = running(build(own), own)
-        client = Client(context.__enter__(), EnrichmentServiceStub)
+        client = Channel(context.__enter__(), EnrichmentServiceStub)
         open_contexts.append((context, client))
         return lambda method, request: client.call(method, request, timeout_s=20, patience_s=0)
 
@@ -46,7 +44,7 @@ def serve(tmp_path):
 
 
 def sheet_ref(tmp_path, text=SHEET):
-    return open_artifacts(settings(tmp_path)).put_bytes("sheets", text.encode(), "csv", "text/csv")
+    return open_store(settings(tmp_path)).put_bytes("sheets", text.encode(), "csv", "text/csv")
 
 
 def test_tags_come_normalised_with_source_and_licence_and_voices_are_counted(serve, tmp_path):

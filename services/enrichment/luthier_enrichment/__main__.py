@@ -1,5 +1,7 @@
-"""`python -m luthier_enrichment`: serve until SIGTERM."""
+"""`python -m luthier_enrichment`: main until SIGTERM."""
 
+from luthier_kit.rpc import LuthierError, Service, SettingsError, load, main
+from luthier_kit.store import open_store
 import os
 import sys
 
@@ -7,16 +9,12 @@ from luthier.enrichment.v1.enrichment_pb2_grpc import add_EnrichmentServiceServi
 from luthier_enrichment.registry import build as build_providers
 from luthier_enrichment.service import EnrichmentServicer
 from luthier_enrichment.settings import EnrichmentSettings
-from luthier_kit.artifacts import open_artifacts
-from luthier_kit.errors import LuthierError
-from luthier_kit.server import Service, serve
-from luthier_kit.settings import SettingsError, load
 
 
 def build(settings: EnrichmentSettings) -> Service:
     """The service as its settings say. SettingsError or LuthierError when it cannot work like that."""
     providers = build_providers(settings)
-    servicer = EnrichmentServicer(open_artifacts(settings), providers, settings.min_score, settings.max_age_s)
+    servicer = EnrichmentServicer(open_store(settings), providers, settings.min_score, settings.max_age_s)
     return Service(
         domain="enrichment",
         name="luthier.enrichment.v1.EnrichmentService",
@@ -32,7 +30,7 @@ def main() -> None:
     except (SettingsError, LuthierError) as error:
         print(f"cannot start: {error}", file=sys.stderr)
         sys.exit(2)
-    serve(service, settings)
+    main(service, settings)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """The providers of this server, in the order in which they are asked."""
 
+from luthier_kit.rpc import InvalidRequest, SettingsError
 import hashlib
 from pathlib import Path
 
@@ -10,8 +11,6 @@ from luthier_enrichment.providers.path import PathProvider
 from luthier_enrichment.providers.spotify import SpotifyProvider
 from luthier_enrichment.settings import EnrichmentSettings
 from luthier_enrichment.sheet import MAX_BYTES, read
-from luthier_kit.errors import InvalidRequest
-from luthier_kit.settings import SettingsError
 
 
 def build(settings: EnrichmentSettings) -> dict[str, Provider]:

@@ -1,9 +1,9 @@
 """Settings of the enrichment service. Keys come from the environment or from files, and are never logged."""
 
+from luthier_kit.rpc import ServiceSettings, setting
 from dataclasses import dataclass
 
 from luthier_enrichment.providers import lastfm, spotify
-from luthier_kit.settings import ServiceSettings, setting
 
 DAY_S = 86400.0
 
