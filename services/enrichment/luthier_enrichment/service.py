@@ -1,7 +1,5 @@
 """luthier.enrichment.v1.EnrichmentService: messages to domain calls and back."""
 
-from luthier_kit.rpc import Checks
-from luthier_kit.store import Action, Store
 from collections.abc import Mapping
 
 import grpc
@@ -14,6 +12,8 @@ from luthier_enrichment.names import Name
 from luthier_enrichment.providers.base import Provider
 from luthier_enrichment.providers.file import FileProvider
 from luthier_enrichment.sheet import MAX_BYTES, SheetCache
+from luthier_kit.rpc import Checks
+from luthier_kit.store import Action, Store
 from luthier_music.vocabulary import clean
 
 STAGE_VERSION = "1"

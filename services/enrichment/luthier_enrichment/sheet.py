@@ -4,7 +4,6 @@ Columns: artist, title, tag; and if wanted kind (genre, mood, era, instrument, o
 source, licence. JSON: a list of such objects, or {"rows": [...]}.
 """
 
-from luthier_kit.rpc import InvalidRequest
 import csv
 import io
 import json
@@ -19,6 +18,7 @@ from rapidfuzz import process
 
 from luthier_enrichment.findings import RawTag
 from luthier_enrichment.names import Name, fold, score
+from luthier_kit.rpc import InvalidRequest
 from luthier_music.vocabulary import clean
 
 MAX_BYTES: Final = 16 << 20
