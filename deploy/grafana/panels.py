@@ -1,11 +1,12 @@
 """Converts tables of panels to Grafana's dashboard JSON (schema 39, Grafana 10 and later).
 
-A dashboard has panels, a panel a title, a unit and queries. Common to all: data source and namespace are variables, no id
-belongs to one Grafana's database, and two panels are side by side.
+A dashboard has panels, a panel a title, a unit and queries. Common to all: data source and namespace are variables, no
+id belongs to one Grafana's database, and two panels are side by side.
 """
 
 import json
 from dataclasses import dataclass
+from string import ascii_uppercase
 from typing import Any
 
 Json = dict[str, Any]
@@ -115,7 +116,9 @@ def _panel(panel: Panel, index: int) -> Json:
         "datasource": SOURCE,
         "fieldConfig": {"defaults": defaults, "overrides": []},
         "options": _heatmap_options(panel.unit) if panel.heatmap else _TIMESERIES_OPTIONS,
-        "targets": [_target(query, "ABC"[number], panel.heatmap) for number, query in enumerate(panel.queries)],
+        "targets": [
+            _target(query, letter, panel.heatmap) for query, letter in zip(panel.queries, ascii_uppercase, strict=False)
+        ],
         "gridPos": {"x": column * WIDTH, "y": row * HEIGHT, "w": WIDTH, "h": HEIGHT},
     }
 

@@ -1,4 +1,4 @@
-"""The program behind `make images`: what it asks of docker and of buildah, and its table."""
+"""The program behind `make images`: its commands for docker and buildah, and its table of sizes."""
 
 import subprocess
 import sys
@@ -10,7 +10,7 @@ from deploy.images import build, sizes
 from tests.images.dockerfile import ROOT
 
 
-def test_the_table_tells_unique_from_shared():
+def test_the_table_separates_unique_from_shared_layers():
     layers = {"a:1": {"base": 200_000_000, "x": 1_500_000}, "b:1": {"base": 200_000_000, "y": 20_000_000}}
     rows = [line.split() for line in sizes.text(layers).splitlines()]
     assert rows[1:3] == [["a:1", "201.5", "1.5", "200.0"], ["b:1", "220.0", "20.0", "200.0"]]
@@ -36,7 +36,7 @@ def test_an_extra_is_part_of_the_name():
     ]
 
 
-def test_buildah_is_told_what_docker_finds_itself():
+def test_buildah_gets_the_ignore_file_that_docker_finds_itself():
     assert f"--ignorefile={ROOT}/deploy/Dockerfile.dockerignore" in build.command("buildah", "pipeline")
     assert not [each for each in build.command("docker", "pipeline") if "ignore" in each]
 
@@ -52,11 +52,11 @@ def test_the_label_of_the_source_is_an_address_without_credentials(origin, label
 
 
 @pytest.mark.parametrize(
-    ("builder", "said"), [("kaniko", "BUILDER must be one of docker, buildah"), ("", "does not work here")]
+    ("builder", "message"), [("kaniko", "BUILDER must be one of docker, buildah"), ("", "does not work here")]
 )
-def test_without_a_builder_it_says_so(builder, said, tmp_path):
+def test_a_missing_builder_is_reported(builder, message, tmp_path):
     command = [sys.executable, "-m", "deploy.images.build", "--registry", "r", "--tag", "1", "pipeline"]
     environment = {"PATH": str(tmp_path), "BUILDER": builder}
     ended = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert ended.returncode == 1
-    assert said in ended.stderr
+    assert message in ended.stderr
