@@ -2,9 +2,9 @@
 
 import pytest
 
-from luthier_kit.testing import require_tool
 from tests.chart.rendering import Helm, Manifest
 from tests.chart.variants import VARIANTS
+from tests.support.services import require_tool
 
 
 @pytest.fixture(scope="session")

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from luthier_kit.testing import require_tool
 from tests.chart import kubernetes_schemas
 from tests.chart.rendering import CHART, NAMESPACE, Helm, jobs
 from tests.chart.variants import VARIANTS
+from tests.support.services import require_tool
 
 KINDS = {
     "configmap-v1", "deployment-apps-v1", "ingress-networking-v1", "job-batch-v1", "networkpolicy-networking-v1",
