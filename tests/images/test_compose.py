@@ -19,13 +19,13 @@ def chart_version() -> str:
     return str(yaml.safe_load((ROOT / "charts/luthier/Chart.yaml").read_text())["appVersion"])
 
 
-def test_every_service_is_there():
+def test_every_service_is_there() -> None:
     assert set(SERVING) < CONTAINERS.keys()
     assert CONTAINERS["luthier"]["depends_on"].keys() == set(SERVING)
 
 
 @pytest.mark.parametrize("name", CONTAINERS)
-def test_a_container_has_a_read_only_root_and_no_capabilities(name):
+def test_a_container_has_a_read_only_root_and_no_capabilities(name: str) -> None:
     container = CONTAINERS[name]
     assert container["read_only"] is True
     assert container["cap_drop"] == ["ALL"]
@@ -35,7 +35,7 @@ def test_a_container_has_a_read_only_root_and_no_capabilities(name):
 
 
 @pytest.mark.parametrize("name", CONTAINERS)
-def test_images_are_those_of_make_images(name):
+def test_images_are_those_of_make_images(name: str) -> None:
     image = re.fullmatch(r"\$\{REGISTRY:-luthier\.local\}/(\w+):\$\{TAG:-(.+)\}", CONTAINERS[name]["image"])
     assert image
     assert image[1] in {*services("base", "torch"), "minio", "postgresql"}
@@ -43,20 +43,20 @@ def test_images_are_those_of_make_images(name):
 
 
 @pytest.mark.parametrize("name", CONTAINERS)
-def test_secrets_are_files(name):
+def test_secrets_are_files(name: str) -> None:
     for variable, value in CONTAINERS[name].get("environment", {}).items():
         assert not re.search(r"KEY|PASSWORD|TOKEN|SECRET|ROOT_USER|DATABASE_URL", variable) or (
             variable.endswith("_FILE") and value.startswith("/etc/luthier/")
         )
 
 
-def test_ports_are_published_on_loopback_only():
+def test_ports_are_published_on_loopback_only() -> None:
     ports = [port for container in CONTAINERS.values() for port in container.get("ports", [])]
     assert len(ports) == 2
     assert all(port.startswith("127.0.0.1:") for port in ports)
 
 
-def test_addresses_are_containers_at_their_port():
+def test_addresses_are_containers_at_their_port() -> None:
     addresses = {
         variable: value
         for container in CONTAINERS.values()

@@ -17,7 +17,7 @@ def versions(project: str) -> dict[str, set[str]]:
 
 
 @pytest.mark.parametrize("name", entry_points("torch"))
-def test_a_lock_agrees_with_the_torch_layer(name):
+def test_a_lock_agrees_with_the_torch_layer(name: str) -> None:
     layer, lock = versions("model"), versions(name.partition("-")[0])
     shared = layer.keys() & lock.keys()
     assert {"torch", "numpy"} <= shared

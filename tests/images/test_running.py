@@ -80,19 +80,19 @@ def serves(address: str, timeout_s: float) -> bool:
 
 
 @pytest.mark.parametrize("service", [name for name in ALL if name != "pipeline"])
-def test_an_image_serves_and_stops(service):
+def test_an_image_serves_and_stops(service: str) -> None:
     with started(service) as name:
         assert serves(engine("port", name, "7110"), READY_S), engine("logs", name)
         engine("stop", "--time=60", name)
         assert engine("inspect", "--format={{.State.ExitCode}}", name) == "0"
 
 
-def test_the_pipelines_image_is_the_command():
+def test_the_pipelines_image_is_the_command() -> None:
     assert "usage: luthier" in output(image("pipeline"), "--help").lower()
 
 
 @pytest.mark.parametrize("service", ALL)
-def test_an_image_has_a_user_and_no_tools(service):
+def test_an_image_has_a_user_and_no_tools(service: str) -> None:
     script = (
         f"id -u; for tool in {TOOLS}; do command -v $tool; done; touch /app/file 2>/dev/null && echo writable; true"
     )
