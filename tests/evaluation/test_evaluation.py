@@ -1,6 +1,5 @@
 """An evaluation over real gRPC, with music of known tempo and key: the scores that must come out are known."""
 
-import json
 import threading
 import time
 
@@ -12,9 +11,8 @@ from luthier.evaluation.v1 import evaluation_pb2 as pb
 from luthier.evaluation.v1.evaluation_pb2_grpc import EvaluationServiceStub
 from luthier_evaluation.service import service
 from luthier_evaluation.settings import EvaluationSettings
-from luthier_kit.client import Client
-from luthier_kit.errors import FailedPrecondition, InvalidRequest, NotFound
-from luthier_kit.testing import running
+from luthier_kit.rpc import Channel, FailedPrecondition, InvalidRequest, NotFound
+from tests.support.services import running
 
 SUCCEEDED = pb.EVALUATION_STATE_SUCCEEDED
 
@@ -23,7 +21,7 @@ def scores(evaluation: pb.Evaluation, model: str) -> dict[str, pb.Score]:
     return {score.metric: score for score in evaluation.scores if score.model == model}
 
 
-def test_a_model_that_obeys_scores_one_and_a_deaf_one_what_the_suite_gives_it(platform) -> None:
+def test_a_model_that_follows_prompts_scores_one_and_one_that_ignores_them_what_the_suite_gives_it(platform) -> None:
     evaluation = platform.done()
 
     assert evaluation.state == SUCCEEDED
@@ -49,7 +47,7 @@ def test_chance_is_what_the_same_music_scores_for_other_prompts(platform) -> Non
     evaluation = platform.done()
 
     tuned, base = scores(evaluation, "tuned@1"), scores(evaluation, "base@1")
-    # Eight different tempi: an obeying model's music never fits another row; always 120 fits one of eight rows.
+    # Eight different tempi: music as asked never fits another row; always 120 fits one of eight rows.
     assert tuned["tempo_accuracy_1"].chance == 0
     assert base["tempo_accuracy_1"].chance == pytest.approx(1 / 8)
     assert base["key_exact"].chance == pytest.approx(1 / 8)
@@ -96,10 +94,9 @@ def test_rows_that_fail_are_counted_and_left_out_of_the_scores(platform) -> None
     assert evaluation.failed_rows == 2
     assert scores(evaluation, "tuned@1")["tempo_accuracy_1"].n == 6
     assert scores(evaluation, "tuned@1 - base@1")["tempo_accuracy_1"].n == 6
-    results = json.loads(platform.store.read(evaluation.results))
-    assert [row["error"] for row in results["rows"] if row["error"]] == [
-        "seconds_total: must be between 0.1 and 5.9, got 10"
-    ] * 2
+    results = platform.store.get(pb.EvaluationResults, evaluation.results)
+    errors = [row.error.message for row in results.rows if row.HasField("error")]
+    assert errors == ["seconds_total: must be between 0.1 and 5.9, got 10"] * 2
 
 
 def test_an_evaluation_in_which_every_row_of_a_model_fails_says_why(platform) -> None:
@@ -154,10 +151,11 @@ def test_a_restarted_service_goes_on_where_the_last_one_was(platform) -> None:
     platform.inference.hold = threading.Event()
     evaluation_id = ""
     with running(service(platform.store, platform.settings), platform.settings) as address:
-        client = Client(address, EvaluationServiceStub)
+        channel = Channel(address)
+        client = EvaluationServiceStub(channel)
         request = pb.CreateEvaluationRequest(request_id="r2", candidate_model="tuned", suite_name="quick")
-        evaluation_id = client.call("CreateEvaluation", request).evaluation.evaluation_id
-        client.close()
+        evaluation_id = client.CreateEvaluation(request).evaluation.evaluation_id
+        channel.close()
         time.sleep(0.3)
     platform.inference.hold.set()
 
@@ -173,7 +171,7 @@ def test_a_cancelled_evaluation_stops(platform) -> None:
     time.sleep(0.3)
 
     request = pb.CancelEvaluationRequest(evaluation_id=created.evaluation_id, reason="wrong suite")
-    platform.evaluation.call("CancelEvaluation", request)
+    platform.evaluation.CancelEvaluation(request)
     platform.inference.hold.set()
 
     assert platform.wait(created.evaluation_id).state == pb.EVALUATION_STATE_CANCELLED
@@ -184,7 +182,7 @@ def test_watch_shows_progress_and_ends(platform) -> None:
     created = platform.create()
 
     request = pb.WatchEvaluationRequest(evaluation_id=created.evaluation_id)
-    seen = [message.evaluation for message in platform.evaluation.stream("WatchEvaluation", request, timeout_s=60)]
+    seen = [message.evaluation for message in platform.evaluation.WatchEvaluation(request, timeout=60)]
 
     assert [e.sequence for e in seen] == sorted({e.sequence for e in seen})
     assert seen[-1].state == SUCCEEDED
@@ -194,12 +192,19 @@ def test_watch_shows_progress_and_ends(platform) -> None:
 def test_list_pages_newest_first(platform) -> None:
     ids = [platform.done(f"r{i}", max_rows=1, baseline_model=None).evaluation_id for i in range(3)]
 
-    first = platform.evaluation.call("ListEvaluations", pb.ListEvaluationsRequest(page_size=2))
+    first = platform.evaluation.ListEvaluations(pb.ListEvaluationsRequest(page_size=2))
     request = pb.ListEvaluationsRequest(page_size=2, page_token=first.next_page_token)
-    second = platform.evaluation.call("ListEvaluations", request)
+    second = platform.evaluation.ListEvaluations(request)
 
     assert [e.evaluation_id for e in [*first.evaluations, *second.evaluations]] == ids[::-1]
     assert second.next_page_token == ""
+
+
+def test_a_page_token_of_nobody_is_refused(platform) -> None:
+    with pytest.raises(InvalidRequest) as error:
+        platform.evaluation.ListEvaluations(pb.ListEvaluationsRequest(page_token="2"))
+
+    assert error.value.reason == "PAGE_TOKEN_INVALID"
 
 
 def test_a_suite_of_the_callers_own_is_used_as_it_is(platform) -> None:
@@ -250,15 +255,16 @@ def test_an_unknown_model_or_evaluation_is_not_found(platform) -> None:
         platform.get("evaluation-1234")
 
 
-def test_a_backend_that_stays_down_ends_the_evaluation_and_says_so(store) -> None:
-    settings = EvaluationSettings(address="127.0.0.1:0", inference_address="127.0.0.1:1", patience_s=0.5)
+def test_a_service_that_stays_down_ends_the_evaluation_and_says_so(store) -> None:
+    settings = EvaluationSettings(address="127.0.0.1:0", inference_address="127.0.0.1:1", retry_budget_s=0.5)
     with running(service(store, settings), settings) as address:
-        client = Client(address, EvaluationServiceStub)
+        channel = Channel(address)
+        client = EvaluationServiceStub(channel)
         request = pb.CreateEvaluationRequest(request_id="r", candidate_model="tuned", suite_name="quick")
-        created = client.call("CreateEvaluation", request).evaluation
+        created = client.CreateEvaluation(request).evaluation
         watch = pb.WatchEvaluationRequest(evaluation_id=created.evaluation_id)
-        *_, last = client.stream("WatchEvaluation", watch, timeout_s=60)
-        client.close()
+        *_, last = client.WatchEvaluation(watch, timeout=60)
+        channel.close()
 
     assert last.evaluation.state == pb.EVALUATION_STATE_FAILED
     assert "127.0.0.1:1" in last.evaluation.error.message

@@ -11,12 +11,12 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
-from loopback import Analysis, Inference, analysis_service, deaf, inference_service, obeys
+from loopback import Analysis, Inference, analysis_service, follows_prompt, ignores_prompt, inference_service
 
 from luthier.evaluation.v1 import evaluation_pb2 as pb
 from luthier.evaluation.v1.evaluation_pb2_grpc import EvaluationServiceStub
-from luthier_kit.client import Client
-from luthier_kit.testing import running
+from luthier_kit.rpc import Channel
+from tests.support.services import running
 
 
 def free_port() -> int:
@@ -39,9 +39,9 @@ def process(environ: dict[str, str]) -> Iterator[subprocess.Popen]:
 def test_a_killed_service_is_followed_by_one_that_finishes(store, tmp_path: Path) -> None:
     def slowly(request: object, row: int) -> object:
         time.sleep(0.5)
-        return obeys(request, row)
+        return follows_prompt(request, row)
 
-    inference = Inference(store, {"base": deaf, "tuned": slowly})
+    inference = Inference(store, {"base": ignores_prompt, "tuned": slowly})
     with ExitStack() as stack:
         port = free_port()
         environ = {
@@ -52,13 +52,12 @@ def test_a_killed_service_is_followed_by_one_that_finishes(store, tmp_path: Path
             "LUTHIER_ANALYSIS_ADDRESS": stack.enter_context(running(analysis_service(Analysis(store, tmp_path)))),
             "LUTHIER_ROWS_IN_FLIGHT": "1",
         }
-        client = Client(f"127.0.0.1:{port}", EvaluationServiceStub)
-        stack.callback(client.close)
+        client = EvaluationServiceStub(stack.enter_context(Channel(f"127.0.0.1:{port}")))
         request = pb.CreateEvaluationRequest(
             request_id="r", candidate_model="tuned", suite_name="quick", seconds_total=4
         )
         with process(environ) as first:
-            created = client.call("CreateEvaluation", request, patience_s=30).evaluation
+            created = client.CreateEvaluation(request).evaluation
             while len(inference.calls) < 3:
                 time.sleep(0.05)
             first.send_signal(signal.SIGKILL)
@@ -67,7 +66,7 @@ def test_a_killed_service_is_followed_by_one_that_finishes(store, tmp_path: Path
 
         with process(environ):
             watch = pb.WatchEvaluationRequest(evaluation_id=created.evaluation_id)
-            *_, last = client.stream("WatchEvaluation", watch, timeout_s=120, patience_s=30)
+            *_, last = client.WatchEvaluation(watch, timeout=120)
 
         assert last.evaluation.state == pb.EVALUATION_STATE_SUCCEEDED
         assert len(inference.calls) <= len(before) + 8 - 2  # at most the row in work is done twice

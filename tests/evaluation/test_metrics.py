@@ -20,7 +20,9 @@ def suite_row(tempo: float | None = None, key: str = "", seconds: float = 10.0) 
     return pb.SuiteRow(prompt="a prompt", seconds_total=seconds, seed=1, tempo_bpm=tempo, key=fact)
 
 
-def result(tempo: float | None = None, key: str = "", row: int = 0, model: str = "m@1", **fields: object) -> pb.RowResult:
+def result(
+    tempo: float | None = None, key: str = "", row: int = 0, model: str = "m@1", **fields: object
+) -> pb.RowResult:
     return pb.RowResult(
         row=row,
         model=model,

@@ -38,8 +38,8 @@ class Chance:
 class Metric:
     """A number for each row.
 
-    `of` gives None for a row to which the metric does not apply. `unit` is "share" (0 to 1, shown in per cent), LUFS or s.
-    A `gate` metric must not get worse at a promotion.
+    `of` gives None for a row to which the metric does not apply. `unit` is "share" (0 to 1, shown in per cent), LUFS
+    or s. A `gate` metric must not get worse at a promotion.
     """
 
     name: str
@@ -124,9 +124,7 @@ def _key_metric(name: str, title: str, about: str, score: Callable[[Key, Key], f
 
 
 METRICS: Final[tuple[Metric, ...]] = (
-    _tempo_metric(
-        1, "Tempo accuracy 1", "measured tempo within 2 % of the prompt's", tempo.accuracy_1, tempo.chance_1
-    ),
+    _tempo_metric(1, "Tempo accuracy 1", "measured tempo within 2 % of the prompt's", tempo.accuracy_1, tempo.chance_1),
     _tempo_metric(2, "Tempo accuracy 2", "the same, with 2, 1/2, 3 and 1/3 times it", tempo.accuracy_2, tempo.chance_2),
     _key_metric("key_exact", "Key, exact", "same tonic and same mode as the prompt states", Key.__eq__),
     _key_metric("key_mirex", "Key, MIREX weighted", "near misses count in part", key_score),

@@ -1,22 +1,30 @@
 """What an evaluation does: a suite of prompts for one or two models, as an `EvaluationPlan`, fixed when it is created.
 
-A suite is a frozen list of rows: a prompt, a length, a seed, and the tempo and key that the prompt states. It is named by
-the digest of its rows, so that two evaluations with one digest asked for exactly the same. The shipped ones lie in
+A suite is a frozen list of rows: a prompt, a length, a seed, and the tempo and key that the prompt states. It is named
+by the digest of its rows, so that two evaluations with one digest asked for exactly the same. The shipped ones lie in
 `suites/` as JSON.
+
+The plan is kept as the request of the evaluation's run.
 """
 
-import hashlib
 import json
+from collections.abc import Iterable, Mapping
 from importlib import resources
+from typing import Any, Final
+
+from google.protobuf.json_format import ParseDict
 
 from luthier.common.v1.common_pb2 import MODE_MAJOR, MODE_MINOR, KeyFact
 from luthier.evaluation.v1 import evaluation_pb2 as pb
-from luthier_kit.artifacts.action import canonical_json
-from luthier_music.keys import Key, Mode, parse_key, parse_pitch_class
+from luthier_kit.registry import RunKind, RunLog
+from luthier_kit.rpc import NotFound
+from luthier_kit.store import Store, digest_of
+from luthier_music.keys import Key, parse_key, parse_pitch_class
 
-DEFAULT_STEPS = 100
-DEFAULT_GUIDANCE_SCALE = 7.0
-MODES: dict[int, Mode] = {MODE_MAJOR: "major", MODE_MINOR: "minor"}
+DEFAULT_STEPS: Final = 100
+DEFAULT_GUIDANCE_SCALE: Final = 7.0
+
+Evaluation = RunLog[pb.EvaluationPlan, pb.EvaluationProgress, pb.EvaluationOutcome]
 
 
 def candidate(plan: pb.EvaluationPlan) -> pb.EvaluatedModel:
@@ -29,7 +37,7 @@ def baseline(plan: pb.EvaluationPlan) -> pb.EvaluatedModel | None:
     return plan.models[0] if len(plan.models) > 1 else None
 
 
-def total(plan: pb.EvaluationPlan) -> int:
+def total_rows(plan: pb.EvaluationPlan) -> int:
     """Rows over all models."""
     return len(plan.suite.rows) * len(plan.models)
 
@@ -45,17 +53,12 @@ def shipped_suite(name: str) -> pb.Suite:
     if name not in shipped_names():
         raise KeyError(name)
     document = json.loads((resources.files("luthier_evaluation") / "suites" / f"{name}.json").read_text())
-    suite = pb.Suite(name=name, description=document["description"])
-    for row in document["rows"]:
-        key = key_fact(parse_key(row.pop("key"))) if row.get("key") else None
-        suite.rows.append(pb.SuiteRow(**row, key=key))
-    return suite
+    return pb.Suite(name=name, description=document["description"], rows=_rows_from_json(document["rows"]))
 
 
 def effective_suite(suite: pb.Suite, max_rows: int | None = None, seconds_total: float | None = None) -> pb.Suite:
     """The suite that takes effect: only the first `max_rows`, each `seconds_total` long."""
-    rows = suite.rows[:max_rows]
-    taken = pb.Suite(name=suite.name, description=suite.description, rows=rows)
+    taken = pb.Suite(name=suite.name, description=suite.description, rows=suite.rows[:max_rows])
     for row in taken.rows:
         row.seconds_total = row.seconds_total if seconds_total is None else seconds_total
     return taken
@@ -63,11 +66,11 @@ def effective_suite(suite: pb.Suite, max_rows: int | None = None, seconds_total:
 
 def suite_sha256(suite: pb.Suite) -> str:
     """Digest of a suite's rows alone."""
-    return hashlib.sha256(canonical_json([row_json(row) for row in suite.rows])).hexdigest()
+    return digest_of([row_json(row) for row in suite.rows])
 
 
 def row_json(row: pb.SuiteRow) -> dict[str, str | float | None]:
-    """The row in the form over which digests are taken: a change here would rename every suite."""
+    """The form over which digests are taken: another one would rename every suite and repeat every row."""
     key = key_of(row.key)
     return {
         "prompt": row.prompt,
@@ -80,10 +83,43 @@ def row_json(row: pb.SuiteRow) -> dict[str, str | float | None]:
 
 def key_of(fact: KeyFact) -> Key | None:
     """The key, None when tonic or mode is unknown. ValueError for a tonic that is no pitch class."""
-    mode = MODES.get(fact.mode)
-    return Key(parse_pitch_class(fact.tonic), mode) if fact.tonic and mode else None
+    if not fact.tonic or fact.mode not in (MODE_MAJOR, MODE_MINOR):
+        return None
+    return Key(parse_pitch_class(fact.tonic), "major" if fact.mode == MODE_MAJOR else "minor")
 
 
 def key_fact(key: Key) -> KeyFact:
     """The fact without a source."""
     return KeyFact(tonic=key.tonic_name, mode=MODE_MAJOR if key.mode == "major" else MODE_MINOR)
+
+
+def evaluation_log(store: Store, evaluation_id: str) -> Evaluation:
+    """The run of an evaluation. NotFound for an id of another kind; reading says whether it is there."""
+    if not evaluation_id.startswith(f"{EVALUATIONS.name}-"):
+        raise NotFound(f"no evaluation {evaluation_id[:128]!r}", reason="RUN_NOT_FOUND")
+    return RunLog(store, EVALUATIONS, evaluation_id)
+
+
+def _rows_from_json(rows: Iterable[Mapping[str, Any]]) -> list[pb.SuiteRow]:
+    return [pb.SuiteRow(**{**row, "key": key_fact(parse_key(row["key"])) if row.get("key") else None}) for row in rows]
+
+
+def _old_plan(value: Mapping[str, Any]) -> pb.EvaluationPlan:
+    """Luthier 0.1: the request, and the plan as an object of its own."""
+    plan = value["plan"]
+    suite = plan["suite"]
+    return pb.EvaluationPlan(
+        request=ParseDict(value["asked"], pb.CreateEvaluationRequest(), ignore_unknown_fields=True),
+        suite=pb.Suite(name=suite["name"], description=suite["description"], rows=_rows_from_json(suite["rows"])),
+        models=[
+            pb.EvaluatedModel(model=model["label"], model_digest=model["digest"], dataset_name=model["dataset"])
+            for model in plan["models"]
+        ],
+        steps=plan["steps"],
+        guidance_scale=plan["guidance_scale"],
+    )
+
+
+EVALUATIONS: Final = RunKind(
+    "evaluation", pb.EvaluationPlan, pb.EvaluationProgress, pb.EvaluationOutcome, old_request=_old_plan
+)

@@ -32,8 +32,8 @@ class Interval:
 def interval(values: Sequence[float]) -> Interval | None:
     """Mean over rows with its percentile bootstrap interval (Efron 1979); None without rows.
 
-    Not BCa, scipy's default: it has no value where all rows are alike, as scores of few rows often are, and covers shares
-    of 8 to 172 rows no better. One row, or rows that are all alike, have an interval without width.
+    Not BCa, scipy's default: it has no value where all rows are alike, as scores of few rows often are, and covers
+    shares of 8 to 172 rows no better. One row, or rows that are all alike, have an interval without width.
     """
     data = np.asarray(values, dtype=np.float64)
     if data.size < 2:  # scipy refuses
@@ -55,8 +55,9 @@ def sign_flip_p(differences: Sequence[float]) -> float:
     if data.size < 2:  # scipy refuses; both signs of one row are equally far
         return 1.0
 
-    # One-sided on the distance from 0: less noise than scipy's two-sided p, twice the smaller tail. Rounded, because scipy
-    # takes sums as equal within a share of what was observed, and near 0 a share is less than what adding 0.2 and 0.3 loses.
+    # One-sided on the distance from 0: less noise than scipy's two-sided p, twice the smaller tail. Rounded, because
+    # scipy takes sums as equal within a share of what was observed, and near 0 a share is less than what adding 0.2
+    # and 0.3 loses.
     def distance(flipped: np.ndarray, axis: int) -> np.ndarray:
         return np.abs(flipped.sum(axis=axis)).round(9)
 

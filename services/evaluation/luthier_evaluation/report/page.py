@@ -17,13 +17,14 @@ from luthier_evaluation.plan import baseline, candidate, key_of
 from luthier_evaluation.report import plots
 from luthier_evaluation.report.listening import Sound, rows_to_hear, sound
 from luthier_evaluation.scores import caution, difference_name
-from luthier_kit.artifacts import Artifacts
+from luthier_kit.store import Store
 from luthier_music.keys import Key
 from luthier_music.tempo import accuracy_1, accuracy_2
 
 MAX_LISTED: Final = 500  # rows in the table of all rows; the results file has every one
 SIGNIFICANT: Final = 0.05
-RELATIONS: Final = {1.0: "exact", 0.5: "a fifth above", 0.3: "relative", 0.2: "parallel", 0.0: "other"}  # by MIREX score
+RELATIONS: Final = {1.0: "exact", 0.5: "a fifth above", 0.3: "relative", 0.2: "parallel", 0.0: "other"}
+"""How keys stand to each other, by their MIREX score."""
 NO_KEY: Final = "no key found"
 
 Results = Mapping[tuple[str, int], pb.RowResult]
@@ -43,7 +44,10 @@ class ScoreRow:
 
 @dataclass(frozen=True)
 class Cell:
-    """What one model did with one row; `tempo` and `key` are `right`, `octave`, `near`, `wrong`, or empty = not asked."""
+    """What one model did with one row.
+
+    `tempo` and `key` are `right`, `octave`, `near` or `wrong`; empty = none was asked for.
+    """
 
     result: pb.RowResult
     tempo: str
@@ -60,7 +64,7 @@ class Cell:
         return key_of(self.result.key)
 
 
-def render(results: pb.EvaluationResults, store: Artifacts) -> str:
+def render(results: pb.EvaluationResults, store: Store) -> str:
     """The page of an evaluation; `store` has the audio."""
     plan = results.plan
     rows = [(index, row, key_of(row.key)) for index, row in enumerate(plan.suite.rows)]

@@ -1,4 +1,4 @@
-"""The report's plots: a scatter of tempi, scores with their intervals, a waveform. matplotlib draws, as SVG elements inside the page.
+"""The report's plots, drawn by matplotlib as SVG elements of the page: tempi, scores with their intervals, waveforms.
 
 Text stays text, in the page's font. Every plot has a name for screen readers (`aria-label`), and every row's mark a
 `<title>`, which browsers show when the pointer rests on it. Figures are made without pyplot, which keeps them all in a
@@ -82,7 +82,9 @@ def scatter(series: Sequence[tuple[str, Sequence[Point]]]) -> Markup:
                 x = np.array([left, right])
                 dashes = "-" if factor == 1 else (0, (4, 4))
                 axes.plot(x, x * factor, color=FAINT, linewidth=1, linestyle=dashes)
-                axes.annotate(name, (right, right * factor), (5, 0), textcoords="offset points", va="center", color=FAINT)
+                axes.annotate(
+                    name, (right, right * factor), (5, 0), textcoords="offset points", va="center", color=FAINT
+                )
         titles = {}
         for index, (colour, points) in enumerate(series):
             ring = len(series) > 1 and index == 0
@@ -110,9 +112,7 @@ def intervals(marks: Sequence[Mark], low: float, high: float) -> Markup:
             axes.plot([low, high], [y, y], color=LINE, linewidth=1)
             if mark.chance is not None:
                 axes.plot([mark.chance] * 2, [y - 0.375, y + 0.375], color=INK, linewidth=1, linestyle=(0, (2, 2)))
-            axes.plot(
-                [mark.low, mark.high], [y, y], color=mark.colour, linewidth=4, alpha=0.45, solid_capstyle="round"
-            )
+            axes.plot([mark.low, mark.high], [y, y], color=mark.colour, linewidth=4, alpha=0.45, solid_capstyle="round")
             axes.plot([mark.value], [y], "o", color=mark.colour, markersize=8, markeredgewidth=0, gid=f"mark-{index}")
             titles[f"mark-{index}"] = [mark.title]
         return _svg(figure, "; ".join(mark.title for mark in marks), titles)
@@ -155,8 +155,8 @@ def _range(values: Sequence[float]) -> tuple[float, float]:
 def _svg(figure: Figure, name: str, titles: Mapping[str, Sequence[str]]) -> Markup:
     """The figure as one <svg>. `titles`: for a line's gid what each of its markers shows under the pointer.
 
-    What matplotlib writes for a file of its own and a page cannot use is taken out: the metadata, a style sheet that would
-    hold for the whole page, ids that repeat from figure to figure.
+    What matplotlib writes for a file of its own and a page cannot use is taken out: the metadata, a style sheet that
+    would hold for the whole page, ids that repeat from figure to figure.
     """
     for artist in figure.findobj():
         artist.set_clip_on(False)  # every mark lies in its axes; clip paths are found by id in the whole page
