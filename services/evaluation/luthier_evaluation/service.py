@@ -40,7 +40,7 @@ from luthier_kit.rpc import (
     page_position,
     page_token,
 )
-from luthier_kit.store import Store, open_store
+from luthier_kit.store import Store
 
 MAX_ROWS: Final = 5000
 MAX_MODEL_CHARS: Final = 200
@@ -226,11 +226,6 @@ def evaluation_message(run: EvaluationRun, *, with_suite: bool = True) -> pb.Eva
 def _position(run: EvaluationRun) -> str:
     """Sorts as lists are: by when a run was created, then by its id."""
     return f"{run.created_at.astimezone(UTC).isoformat(timespec='microseconds')} {run.id}"
-
-
-def build(settings: EvaluationSettings) -> Service:
-    """The service over the store that the settings name."""
-    return service(open_store(settings), settings)
 
 
 def service(store: Store, settings: EvaluationSettings) -> Service:

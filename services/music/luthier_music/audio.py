@@ -15,10 +15,8 @@ import soundfile
 from numpy.typing import NDArray
 
 SAMPLE_RATE_HZ: Final = 44_100
-CHANNELS: Final = 2
 MAX_DURATION_S: Final = 7200.0
-_BLOCK_FRAMES: Final = 1 << 17  # 3 s at 44.1 kHz
-_SUBTYPES: Final = {16: "PCM_16", 24: "PCM_24"}
+_BLOCK_FRAMES: Final = 1 << 17  # written at a time: 3 s at 44.1 kHz
 
 Samples = NDArray[np.float32]
 
@@ -73,31 +71,22 @@ def read_audio(
     return samples, rate
 
 
-def stream_audio(path: Path, *, block_frames: int = _BLOCK_FRAMES) -> Iterator[Samples]:
-    """The file's samples in blocks [<= block_frames, channels]: for work on songs of any length."""
-    with _opened(path) as file:
-        yield from file.blocks(blocksize=block_frames, dtype="float32", always_2d=True)
-
-
 def write_audio(
     path: Path,
     samples: NDArray[np.floating],
     sample_rate_hz: int = SAMPLE_RATE_HZ,
     *,
-    bits: int = 16,
-    compression: float = 0.0,
     gain: float = 1.0,
 ) -> None:
-    """Write samples [frames] or [frames, channels], times `gain`, as the path's ending says (.flac or .wav).
+    """Write samples [frames] or [frames, channels], times `gain`, in 16 bit as the path's ending says (.flac or .wav).
 
-    `compression` 0..1 is FLAC's: 0 costs least time and 3 to 5 % more bytes. AudioError for NaN, infinity or
-    samples that would clip: a level is the caller's decision, never cut off here.
+    AudioError for NaN, infinity or samples that would clip: a level is the caller's decision, never cut off here.
     """
     frames = samples[:, np.newaxis] if samples.ndim == 1 else samples
     flac = path.suffix.lower() == ".flac"
-    options = {"compression_level": compression} if flac else {}
+    options = {"compression_level": 0.0} if flac else {}  # costs least time, and 3 to 5 % more bytes
     with soundfile.SoundFile(
-        path, "w", sample_rate_hz, frames.shape[1], _SUBTYPES[bits], format="FLAC" if flac else "WAV", **options
+        path, "w", sample_rate_hz, frames.shape[1], "PCM_16", format="FLAC" if flac else "WAV", **options
     ) as file:
         for first in range(0, frames.shape[0], _BLOCK_FRAMES):
             block = (frames[first : first + _BLOCK_FRAMES] * gain).astype(np.float32, copy=False)

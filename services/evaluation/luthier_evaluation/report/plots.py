@@ -8,7 +8,7 @@ global list. Lengths are CSS pixels.
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 from xml.etree import ElementTree
 
 import matplotlib
@@ -21,7 +21,7 @@ from matplotlib.ticker import MaxNLocator
 BASELINE, CANDIDATE = "#8a94a6", "#0b7a75"
 INK, FAINT, LINE = "#1d2433", "#667085", "#d9dee7"
 PIXELS_PER_INCH: Final = 72  # matplotlib's SVG has one user unit to the point
-STYLE: Final = {
+STYLE: Final[dict[Any, Any]] = {
     "svg.fonttype": "none",  # <text>, not outlines
     "svg.hashsalt": "luthier",  # ids without chance: the same results give the same bytes
     "path.simplify": False,  # a waveform keeps its peaks
@@ -88,9 +88,17 @@ def scatter(series: Sequence[tuple[str, Sequence[Point]]]) -> Markup:
         titles = {}
         for index, (colour, points) in enumerate(series):
             ring = len(series) > 1 and index == 0
-            x, y = [point.asked for point in points], [point.measured for point in points]
-            look = {"markerfacecolor": "none", "markeredgewidth": 2} if ring else {"markeredgewidth": 0, "alpha": 0.75}
-            axes.plot(x, y, "o", color=colour, markersize=9, gid=f"model-{index}", **look)
+            axes.plot(
+                [point.asked for point in points],
+                [point.measured for point in points],
+                "o",
+                color=colour,
+                markersize=9,
+                markerfacecolor="none" if ring else colour,
+                markeredgewidth=2 if ring else 0,
+                alpha=1 if ring else 0.75,
+                gid=f"model-{index}",
+            )
             titles[f"model-{index}"] = [point.title for point in points]
         return _svg(figure, "Tempo asked for against tempo measured", titles)
 
@@ -164,8 +172,9 @@ def _svg(figure: Figure, name: str, titles: Mapping[str, Sequence[str]]) -> Mark
     figure.savefig(out, format="svg", metadata={"Date": None})
     svg = ElementTree.fromstring(out.getvalue())  # noqa: S314  matplotlib wrote it, a line above
     for group in svg.iter(f"{SVG}g"):
-        for use, title in zip(group.iter(f"{SVG}use"), titles.get(group.attrib.pop("id", ""), ()), strict=False):
-            ElementTree.SubElement(use, f"{SVG}title").text = title
+        if of_markers := titles.get(group.attrib.pop("id", "")):
+            for use, title in zip(list(group.iter(f"{SVG}use")), of_markers, strict=True):
+                ElementTree.SubElement(use, f"{SVG}title").text = title
     for parent in list(svg.iter()):
         for child in list(parent):
             if child.tag == f"{SVG}metadata" or (child.tag == f"{SVG}defs" and child.find(f"{SVG}style") is not None):

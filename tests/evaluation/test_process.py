@@ -1,4 +1,4 @@
-"""`python -m luthier_evaluation`, killed with -9 in the middle: the next process finishes, and repeats no row."""
+"""`python -m luthier_evaluation`: wrong settings, and a kill -9 in the middle of an evaluation."""
 
 import os
 import signal
@@ -35,8 +35,21 @@ def process(environ: dict[str, str]) -> Iterator[subprocess.Popen]:
         started.wait(timeout=30)
 
 
+def test_all_wrong_settings_are_named_at_once_with_variable_and_path() -> None:
+    environ = {**os.environ, "LUTHIER_TLS_CA": "/nope.pem", "LUTHIER_ROWS_IN_FLIGHT": "0"}
+
+    done = subprocess.run(
+        [sys.executable, "-m", "luthier_evaluation"], check=False, env=environ, capture_output=True, text=True
+    )
+
+    assert done.returncode == 2
+    assert "LUTHIER_TLS_CA=/nope.pem cannot be read" in done.stderr
+    assert "LUTHIER_ROWS_IN_FLIGHT must be between 1 and 256, got 0" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.slow
-def test_a_killed_service_is_followed_by_one_that_finishes(store, tmp_path: Path) -> None:
+def test_a_killed_service_is_followed_by_one_that_finishes_and_repeats_no_row(store, tmp_path: Path) -> None:
     def slowly(request: object, row: int) -> object:
         time.sleep(0.5)
         return follows_prompt(request, row)
