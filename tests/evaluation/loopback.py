@@ -1,4 +1,4 @@
-"""Small inference and analysis services that speak the contracts, with truth known: clicks on the left, a triad's root
+"""Small inference and analysis services that keep the contracts, with known truth: clicks on the left, a triad's root
 and third on the right. What inference makes of a prompt is a table; analysis measures the file itself.
 """
 

@@ -82,9 +82,9 @@ def test_it_shows_scores_plots_failures_and_where_all_comes_from(page: str) -> N
         assert expected in page
 
 
-def test_rows_to_hear_are_spread_over_the_suite() -> None:
-    assert listening.rows_to_hear(3) == [0, 1, 2]
-    assert listening.rows_to_hear(192, most=4) == [0, 64, 127, 191]
+def test_rows_to_play_are_spread_over_the_suite() -> None:
+    assert listening.rows_to_play(3) == [0, 1, 2]
+    assert listening.rows_to_play(192, most=4) == [0, 64, 127, 191]
 
 
 def test_a_sampling_rate_that_mp3_lacks_becomes_flac() -> None:

@@ -33,7 +33,7 @@ def suite() -> pb.Suite:
     return pb.Suite(name="mine", rows=[row, pb.SuiteRow(prompt="Noise.", seconds_total=2, seed=9001)])
 
 
-def test_a_finished_evaluation_is_told_as_it_was(platform) -> None:
+def test_a_finished_evaluation_is_read_as_it_was(platform) -> None:
     evaluation = platform.get(FINISHED)
 
     assert evaluation.state == pb.EVALUATION_STATE_SUCCEEDED

@@ -122,7 +122,7 @@ def _all_rows(
                     done=len(results), failed_rows=sum(result.HasField("error") for result in results)
                 )
                 known = log.read().progress
-                if (progress.done, progress.failed_rows) != (known.done, known.failed_rows):
+                if results and (progress.done, progress.failed_rows) != (known.done, known.failed_rows):
                     seconds_per_row = (time.monotonic() - began) / len(results)
                     progress.eta_s = round(seconds_per_row * (total_rows(plan) - len(results)), 1)
                     log.progress(progress)
@@ -145,7 +145,7 @@ def row_result(
 ) -> pb.RowResult:
     """What `model` does with row `index`: an action, so that a restarted evaluation does not do it again.
 
-    The action is of this evaluation only: another one measures again, with the estimators of its own day. A row that
+    The action is of this evaluation only: another one measures again, as the estimators may have changed. A row that
     fails is a result with its error. Raises Unavailable when a service stays down, and Cancelled when this one stops:
     neither says anything about the row.
     """

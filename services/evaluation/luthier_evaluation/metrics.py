@@ -145,7 +145,7 @@ METRICS: Final[tuple[Metric, ...]] = (
     ),
 )
 
-_WEIGHTS = "its weights are not on this machine and are never downloaded silently; this version has no loader for them"
+_WEIGHTS = "its weights are not on this machine and are never downloaded; this version has no loader for them"
 ABSENT: Final = (
     Absent("fd_openl3", "FD OpenL3", f"not computed: OpenL3 (mel256, env music): {_WEIGHTS}"),
     Absent("kl_passt", "KL PaSST", f"not computed: PaSST: {_WEIGHTS}"),

@@ -1,4 +1,4 @@
-"""EvaluationService: what may be asked, and how runs are told."""
+"""EvaluationService: the bounds of its requests, and runs as its messages."""
 
 from collections.abc import Iterator
 from datetime import UTC

@@ -3,8 +3,8 @@
 Accuracy 1 and 2 after Gouyon et al. 2006, IEEE TASLP 14(5). Tempi are beats per minute, > 0. The tolerance
 is a share of the reference: 2 % here, as in text-to-music papers.
 
-`mir_eval.tempo.detection` scores another task, MIREX's: two tempi of one song, 8 %, no Accuracy 2. Told to compare one
-tempo, it gives Accuracy 1, except at the edge of the tolerance, where floating point decides: 122.4 BPM is wrong for
+`mir_eval.tempo.detection` scores another task, MIREX's: two tempi of one song, 8 %, no Accuracy 2. Given one tempo
+twice, it is Accuracy 1, except at the edge of the tolerance, where floating point decides: 122.4 BPM is wrong for
 120.
 """
 

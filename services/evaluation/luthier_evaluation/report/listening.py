@@ -31,7 +31,7 @@ class Sound:
     cut: bool
 
 
-def rows_to_hear(count: int, most: int = MAX_ROWS) -> list[int]:
+def rows_to_play(count: int, most: int = MAX_ROWS) -> list[int]:
     """Up to `most` row numbers, evenly spread over `count` rows."""
     if count <= most:
         return list(range(count))

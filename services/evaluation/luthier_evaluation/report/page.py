@@ -15,7 +15,7 @@ from luthier.evaluation.v1 import evaluation_pb2 as pb
 from luthier_evaluation.metrics import ABSENT, METRICS, Metric, key_score, tempo_of
 from luthier_evaluation.plan import baseline, candidate, key_of
 from luthier_evaluation.report import plots
-from luthier_evaluation.report.listening import Sound, rows_to_hear, sound
+from luthier_evaluation.report.listening import Sound, rows_to_play, sound
 from luthier_evaluation.scores import caution, difference_name
 from luthier_kit.store import Store
 from luthier_music.keys import Key
@@ -70,14 +70,14 @@ def render(results: pb.EvaluationResults, store: Store) -> str:
     rows = [(index, row, key_of(row.key)) for index, row in enumerate(plan.suite.rows)]
     by_row = {(result.model, result.row): result for result in results.rows}
     colours = [plots.BASELINE, plots.CANDIDATE][-len(plan.models) :]
-    heard = []
-    for index in rows_to_hear(len(rows)):
+    listening = []
+    for index in rows_to_play(len(rows)):
         cells = []
         for model, colour in zip(plan.models, colours, strict=True):
             result = by_row[model.model, index]
             audio = sound(store, result.audio) if result.HasField("audio") else None
             cells.append(_cell(plan, result, audio, plots.waveform(audio.peaks, colour) if audio else None))
-        heard.append((*rows[index], cells))
+        listening.append((*rows[index], cells))
     templates = Environment(
         loader=PackageLoader("luthier_evaluation", "report"), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
@@ -95,7 +95,7 @@ def render(results: pb.EvaluationResults, store: Store) -> str:
         scatter=_scatter(plan, by_row, colours),
         asks_tempo=any(row.HasField("tempo_bpm") for row in plan.suite.rows),
         key_rows=_key_outcomes(plan, by_row),
-        listening=heard,
+        listening=listening,
         rows=[(*row, [_cell(plan, by_row[m.model, row[0]]) for m in plan.models]) for row in rows[:MAX_LISTED]],
         failures=[result for result in results.rows if result.HasField("error")],
     )
@@ -134,7 +134,7 @@ def summary(plan: pb.EvaluationPlan, table: Sequence[pb.Score]) -> list[str]:
         if difference and difference.HasField("value") and other:
             text += f"; against {other.model} {with_interval(difference, metric.unit, signed=True)}, "
             if difference.p >= SIGNIFICANT:
-                text += f"not told apart by these rows (p = {difference.p:.2g})"
+                text += f"no difference shown by these rows (p = {difference.p:.2g})"
             else:
                 text += f"{'better' if difference.value > 0 else 'worse'} beyond chance (p = {difference.p:.2g})"
         sentences.append(text + ".")
