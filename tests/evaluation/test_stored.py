@@ -51,7 +51,8 @@ def test_its_scores_are_the_numbers_of_today(platform) -> None:
     stored = platform.get(FINISHED).scores
     assert len(stored) == len(again.scores) == 27
     for old, new in zip(stored, again.scores, strict=True):
-        assert (old.metric, old.model, old.n, old.note) == (new.metric, new.model, new.n, new.note)
+        assert (old.metric, old.model, old.n) == (new.metric, new.model, new.n)
+        assert old.note == new.note or not new.HasField("value")  # why it was not computed may be said in other words
         for field in ("value", "chance", "low", "high", "p"):
             assert old.HasField(field) == new.HasField(field)
             assert getattr(old, field) == pytest.approx(getattr(new, field), abs=1e-12)
