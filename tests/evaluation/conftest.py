@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,7 +20,7 @@ from tests.support.services import running, temp_store
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from loopback import Analysis, Inference, analysis_service, follows_prompt, ignores_prompt, inference_service
+from loopback import Inference, analysis_service, follows_prompt, ignores_prompt, inference_service, loopback_inference
 
 
 @pytest.fixture
@@ -47,10 +48,12 @@ class Platform:
     evaluation: EvaluationServiceStub
 
     def create(self, request_id: str = "r1", **fields: object) -> pb.Evaluation:
-        given = {"candidate_model": "tuned", "baseline_model": "base", "suite_name": "quick", "seconds_total": 4.0}
-        given |= fields
+        given: dict[str, Any] = {
+            "candidate_model": "tuned", "baseline_model": "base", "suite_name": "quick", "seconds_total": 4.0, **fields,
+        }  # fmt: skip
         request = pb.CreateEvaluationRequest(request_id=request_id, **{k: v for k, v in given.items() if v is not None})
-        return self.evaluation.CreateEvaluation(request).evaluation
+        created: pb.CreateEvaluationResponse = self.evaluation.CreateEvaluation(request)
+        return created.evaluation
 
     def wait(self, evaluation_id: str) -> pb.Evaluation:
         request = pb.WatchEvaluationRequest(evaluation_id=evaluation_id)
@@ -59,24 +62,32 @@ class Platform:
 
     def get(self, evaluation_id: str) -> pb.Evaluation:
         request = pb.GetEvaluationRequest(evaluation_id=evaluation_id)
-        return self.evaluation.GetEvaluation(request).evaluation
+        found: pb.GetEvaluationResponse = self.evaluation.GetEvaluation(request)
+        return found.evaluation
 
     def done(self, request_id: str = "r1", **fields: object) -> pb.Evaluation:
         return self.wait(self.create(request_id, **fields).evaluation_id)
 
     def promote(self, **fields: object) -> pb.PromoteModelResponse:
-        given = {"name": "current", "model": "tuned", "promoted_by": "ada", "reason": "it follows the prompt", **fields}
-        return self.evaluation.PromoteModel(pb.PromoteModelRequest(**given))
+        given: dict[str, Any] = {
+            "name": "current",
+            "model": "tuned",
+            "promoted_by": "ada",
+            "reason": "it follows the prompt",
+            **fields,
+        }
+        promoted: pb.PromoteModelResponse = self.evaluation.PromoteModel(pb.PromoteModelRequest(**given))
+        return promoted
 
 
 @pytest.fixture
 def platform(store: Store, tmp_path: Path) -> Iterator[Platform]:
-    inference = Inference(store, {"base": ignores_prompt, "tuned": follows_prompt})
+    inference = loopback_inference(store, base=ignores_prompt, tuned=follows_prompt)
     with ExitStack() as stack:
         settings = EvaluationSettings(
             address="127.0.0.1:0",
             inference_address=stack.enter_context(running(inference_service(inference))),
-            analysis_address=stack.enter_context(running(analysis_service(Analysis(store, tmp_path)))),
+            analysis_address=stack.enter_context(running(analysis_service(store, tmp_path))),
             retry_budget_s=3.0,
         )
         address = stack.enter_context(running(service(store, settings), settings))

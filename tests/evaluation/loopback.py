@@ -131,6 +131,11 @@ def _key(samples: np.ndarray, rate: int) -> Key:
     return Key(root % 12, "major" if third - root == 4 else "minor")
 
 
+def loopback_inference(store: Store, **makes: Make) -> Inference:
+    """An Inference without the RPCs that an evaluation does not call."""
+    return Inference(store, makes)  # type: ignore[abstract]
+
+
 def inference_service(servicer: Inference) -> Service:
     return Service(
         contract=inference_pb2.DESCRIPTOR.services_by_name["InferenceService"],
@@ -139,9 +144,9 @@ def inference_service(servicer: Inference) -> Service:
     )
 
 
-def analysis_service(servicer: Analysis) -> Service:
+def analysis_service(store: Store, folder: Path) -> Service:
     return Service(
         contract=analysis_pb2.DESCRIPTOR.services_by_name["AnalysisService"],
         add=analysis_pb2_grpc.add_AnalysisServiceServicer_to_server,
-        servicer=servicer,
+        servicer=Analysis(store, folder),  # type: ignore[abstract]
     )

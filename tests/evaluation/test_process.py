@@ -11,11 +11,20 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
-from loopback import Analysis, Inference, analysis_service, follows_prompt, ignores_prompt, inference_service
+from loopback import (
+    Music,
+    analysis_service,
+    follows_prompt,
+    ignores_prompt,
+    inference_service,
+    loopback_inference,
+)
 
 from luthier.evaluation.v1 import evaluation_pb2 as pb
 from luthier.evaluation.v1.evaluation_pb2_grpc import EvaluationServiceStub
+from luthier.inference.v1.inference_pb2 import GenerateRequest
 from luthier_kit.rpc import Channel
+from luthier_kit.store import Store
 from tests.support.services import running
 
 
@@ -26,7 +35,7 @@ def free_port() -> int:
 
 
 @contextmanager
-def process(environ: dict[str, str]) -> Iterator[subprocess.Popen]:
+def process(environ: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
     started = subprocess.Popen([sys.executable, "-m", "luthier_evaluation"], env={**os.environ, **environ})
     try:
         yield started
@@ -49,12 +58,12 @@ def test_all_wrong_settings_are_named_at_once_with_variable_and_path() -> None:
 
 
 @pytest.mark.slow
-def test_a_killed_service_is_followed_by_one_that_finishes_and_repeats_no_row(store, tmp_path: Path) -> None:
-    def slowly(request: object, row: int) -> object:
+def test_a_killed_service_is_followed_by_one_that_finishes_and_repeats_no_row(store: Store, tmp_path: Path) -> None:
+    def slowly(request: GenerateRequest, row: int) -> Music:
         time.sleep(0.5)
         return follows_prompt(request, row)
 
-    inference = Inference(store, {"base": ignores_prompt, "tuned": slowly})
+    inference = loopback_inference(store, base=ignores_prompt, tuned=slowly)
     with ExitStack() as stack:
         port = free_port()
         environ = {
@@ -62,7 +71,7 @@ def test_a_killed_service_is_followed_by_one_that_finishes_and_repeats_no_row(st
             "LUTHIER_METRICS_ADDRESS": "127.0.0.1:0",
             "LUTHIER_STORE_FOLDER": str(tmp_path / "store"),
             "LUTHIER_INFERENCE_ADDRESS": stack.enter_context(running(inference_service(inference))),
-            "LUTHIER_ANALYSIS_ADDRESS": stack.enter_context(running(analysis_service(Analysis(store, tmp_path)))),
+            "LUTHIER_ANALYSIS_ADDRESS": stack.enter_context(running(analysis_service(store, tmp_path))),
             "LUTHIER_ROWS_IN_FLIGHT": "1",
         }
         client = EvaluationServiceStub(stack.enter_context(Channel(f"127.0.0.1:{port}")))

@@ -1,14 +1,14 @@
 """A model becomes the current one of a name because an evaluation supports it, or because a person insists."""
 
 import pytest
-from conftest import add_model
+from conftest import Platform, add_model
 from loopback import follows_prompt, ignores_prompt
 
 from luthier_kit.registry import resolve, versions
 from luthier_kit.rpc import FailedPrecondition, InvalidRequest, NotFound
 
 
-def test_a_model_with_a_good_evaluation_becomes_the_next_version_of_the_name(platform) -> None:
+def test_a_model_with_a_good_evaluation_becomes_the_next_version_of_the_name(platform: Platform) -> None:
     evaluation = platform.done()
 
     done = platform.promote(evaluation_id=evaluation.evaluation_id)
@@ -24,7 +24,7 @@ def test_a_model_with_a_good_evaluation_becomes_the_next_version_of_the_name(pla
     assert current.notes["promoted_from"] == "tuned@1"
 
 
-def test_promoting_what_is_current_changes_nothing(platform) -> None:
+def test_promoting_what_is_current_changes_nothing(platform: Platform) -> None:
     evaluation = platform.done()
     platform.promote(evaluation_id=evaluation.evaluation_id)
 
@@ -33,7 +33,7 @@ def test_promoting_what_is_current_changes_nothing(platform) -> None:
     assert (again.model, again.unchanged) == ("current@1", True)
 
 
-def test_a_candidate_worse_than_its_baseline_is_refused_with_numbers(platform) -> None:
+def test_a_candidate_worse_than_its_baseline_is_refused_with_numbers(platform: Platform) -> None:
     platform.inference.makes |= {"base": follows_prompt, "tuned": ignores_prompt}
     evaluation = platform.done()
 
@@ -44,7 +44,7 @@ def test_a_candidate_worse_than_its_baseline_is_refused_with_numbers(platform) -
     assert versions(platform.store, "current") == []
 
 
-def test_a_forced_promotion_records_what_it_overruled(platform) -> None:
+def test_a_forced_promotion_records_what_it_overruled(platform: Platform) -> None:
     platform.inference.makes |= {"base": follows_prompt, "tuned": ignores_prompt}
     evaluation = platform.done()
 
@@ -55,7 +55,7 @@ def test_a_forced_promotion_records_what_it_overruled(platform) -> None:
     assert current.reason == "the demo is at noon"
 
 
-def test_an_evaluation_of_another_model_does_not_support_this_one(platform) -> None:
+def test_an_evaluation_of_another_model_does_not_support_this_one(platform: Platform) -> None:
     evaluation = platform.done()
     add_model(platform.store, "other")
 
@@ -65,14 +65,14 @@ def test_an_evaluation_of_another_model_does_not_support_this_one(platform) -> N
         platform.promote(model="base", evaluation_id=evaluation.evaluation_id)
 
 
-def test_without_an_evaluation_nothing_is_promoted(platform) -> None:
+def test_without_an_evaluation_nothing_is_promoted(platform: Platform) -> None:
     with pytest.raises(FailedPrecondition, match="no evaluation is named"):
         platform.promote()
     with pytest.raises(NotFound):
         platform.promote(evaluation_id="evaluation-0000")
 
 
-def test_an_evaluation_that_failed_supports_nothing(platform) -> None:
+def test_an_evaluation_that_failed_supports_nothing(platform: Platform) -> None:
     platform.inference.refuse = lambda model, row: model == "tuned@1"
     evaluation = platform.done()
 
@@ -80,7 +80,7 @@ def test_an_evaluation_that_failed_supports_nothing(platform) -> None:
         platform.promote(evaluation_id=evaluation.evaluation_id)
 
 
-def test_too_many_failed_rows_are_a_reason_to_refuse(platform) -> None:
+def test_too_many_failed_rows_are_a_reason_to_refuse(platform: Platform) -> None:
     platform.inference.refuse = lambda model, row: row in (0, 1)
     evaluation = platform.done()
 
@@ -88,7 +88,7 @@ def test_too_many_failed_rows_are_a_reason_to_refuse(platform) -> None:
         platform.promote(evaluation_id=evaluation.evaluation_id)
 
 
-def test_promoting_an_older_digest_is_a_rollback_by_its_old_evaluation(platform) -> None:
+def test_promoting_an_older_digest_is_a_rollback_by_its_old_evaluation(platform: Platform) -> None:
     first = platform.done("r1")
     platform.promote(evaluation_id=first.evaluation_id)
     add_model(platform.store, "tuned", "second weights")
@@ -105,13 +105,13 @@ def test_promoting_an_older_digest_is_a_rollback_by_its_old_evaluation(platform)
     ("fields", "field"),
     [({"name": "No Spaces"}, "name"), ({"promoted_by": ""}, "promoted_by"), ({"reason": " "}, "reason")],
 )
-def test_who_and_why_must_be_said(platform, fields: dict, field: str) -> None:
+def test_who_and_why_must_be_said(platform: Platform, fields: dict[str, object], field: str) -> None:
     with pytest.raises(InvalidRequest) as error:
         platform.promote(**fields)
     assert [name for name, _ in error.value.violations] == [field]
 
 
-def test_a_few_rows_are_no_proof_that_a_model_is_worse(platform) -> None:
+def test_a_few_rows_are_no_proof_that_a_model_is_worse(platform: Platform) -> None:
     platform.inference.makes |= {"base": follows_prompt, "tuned": ignores_prompt}
     evaluation = platform.done(max_rows=2)
 

@@ -6,15 +6,17 @@ import re
 
 import pytest
 import soundfile
+from conftest import Platform
 
+from luthier.common.v1.common_pb2 import MODE_MAJOR
 from luthier.evaluation.v1 import evaluation_pb2 as pb
 from luthier_evaluation.report import listening
 
 
 @pytest.fixture
-def page(platform) -> str:
+def page(platform: Platform) -> str:
     row = pb.SuiteRow(prompt="<script>alert(1)</script> at 100 BPM", seconds_total=3, seed=9000, tempo_bpm=100)
-    row.key.tonic, row.key.mode = "A", 1
+    row.key.tonic, row.key.mode = "A", MODE_MAJOR
     other = pb.SuiteRow(prompt="A song in C minor at 90 BPM.", seconds_total=3, seed=9001, tempo_bpm=90)
     platform.inference.refuse = lambda model, index: model == "base@1" and index == 1
     suite = pb.Suite(name="mine", rows=[row, other])

@@ -7,14 +7,20 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from luthier_evaluation.statistics import interval, permutation_baseline, sign_flip_p
+from luthier_evaluation.statistics import Interval, interval, permutation_baseline, sign_flip_p
+
+
+def interval_of(*values: float) -> Interval:
+    found = interval(values)
+    assert found is not None
+    return found
 
 
 def test_the_interval_of_a_proportion_is_near_the_normal_one_when_rows_are_many() -> None:
     values = [1.0] * 300 + [0.0] * 700
     half = 1.96 * math.sqrt(0.3 * 0.7 / 1000)
 
-    found = interval(values)
+    found = interval_of(*values)
 
     assert found.mean == pytest.approx(0.3)
     assert (found.low, found.high) == pytest.approx((0.3 - half, 0.3 + half), abs=0.003)
@@ -23,7 +29,7 @@ def test_the_interval_of_a_proportion_is_near_the_normal_one_when_rows_are_many(
 
 def test_the_interval_of_few_rows_follows_the_binomial() -> None:
     # Resampling one hit of two: the mean is 0, 1/2, 1 with 1/4, 1/2, 1/4, so the middle 95 % is 0 to 1.
-    found = interval([0.0, 1.0])
+    found = interval_of(0.0, 1.0)
     assert (found.low, found.high) == (0.0, 1.0)
 
 
@@ -37,8 +43,8 @@ def test_no_rows_no_interval() -> None:
 
 
 def test_one_row_and_rows_all_alike_have_an_interval_without_width() -> None:
-    assert (interval([0.3]).low, interval([0.3]).high) == (0.3, 0.3)
-    assert (interval([1.0] * 5).low, interval([1.0] * 5).high) == (1.0, 1.0)
+    assert (interval_of(0.3).low, interval_of(0.3).high) == (0.3, 0.3)
+    assert (interval_of(1.0, 1.0, 1.0).low, interval_of(1.0, 1.0, 1.0).high) == (1.0, 1.0)
 
 
 def test_scipys_default_interval_has_no_value_for_rows_all_alike() -> None:
@@ -52,7 +58,7 @@ def test_the_interval_covers_the_truth_about_95_times_in_100() -> None:
     generator = np.random.default_rng(1)
     inside = 0
     for _ in range(200):
-        found = interval(generator.normal(0.0, 1.0, 60))
+        found = interval_of(*generator.normal(0.0, 1.0, 60))
         inside += found.low <= 0.0 <= found.high
     assert 178 <= inside <= 200
 

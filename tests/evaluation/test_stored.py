@@ -9,7 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from conftest import Platform
 
+from luthier.common.v1.common_pb2 import MODE_MINOR
 from luthier.evaluation.v1 import evaluation_pb2 as pb
 from luthier_kit.registry import resolve
 from luthier_kit.store import Store
@@ -29,11 +31,11 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 def suite() -> pb.Suite:
     row = pb.SuiteRow(prompt="A song in A minor at 100 BPM.", seconds_total=2, seed=9000, tempo_bpm=100)
-    row.key.tonic, row.key.mode = "A", 2
+    row.key.tonic, row.key.mode = "A", MODE_MINOR
     return pb.Suite(name="mine", rows=[row, pb.SuiteRow(prompt="Noise.", seconds_total=2, seed=9001)])
 
 
-def test_a_finished_evaluation_is_read_as_it_was(platform) -> None:
+def test_a_finished_evaluation_is_read_as_it_was(platform: Platform) -> None:
     evaluation = platform.get(FINISHED)
 
     assert evaluation.state == pb.EVALUATION_STATE_SUCCEEDED
@@ -45,7 +47,7 @@ def test_a_finished_evaluation_is_read_as_it_was(platform) -> None:
     assert evaluation.created_at.ToJsonString().startswith("2026-11-28T23:18:")
 
 
-def test_its_scores_are_the_numbers_of_today(platform) -> None:
+def test_its_scores_are_the_numbers_of_today(platform: Platform) -> None:
     again = platform.done("again", suite_name=None, suite=suite(), seconds_total=None)
 
     stored = platform.get(FINISHED).scores
@@ -58,7 +60,7 @@ def test_its_scores_are_the_numbers_of_today(platform) -> None:
             assert getattr(old, field) == pytest.approx(getattr(new, field), abs=1e-12)
 
 
-def test_a_failed_one_says_why(platform) -> None:
+def test_a_failed_one_says_why(platform: Platform) -> None:
     evaluation = platform.get(FAILED)
 
     assert evaluation.state == pb.EVALUATION_STATE_FAILED
@@ -66,21 +68,21 @@ def test_a_failed_one_says_why(platform) -> None:
     assert "every row of tuned@1 failed" in evaluation.error.message
 
 
-def test_one_that_was_begun_goes_on_without_doing_its_rows_again(platform) -> None:
+def test_one_that_was_begun_goes_on_without_doing_its_rows_again(platform: Platform) -> None:
     evaluation = platform.wait(CREATED)
 
     assert (evaluation.state, evaluation.done) == (pb.EVALUATION_STATE_SUCCEEDED, 1)
     assert platform.inference.calls == []
 
 
-def test_a_repeated_request_is_the_stored_evaluation(platform) -> None:
+def test_a_repeated_request_is_the_stored_evaluation(platform: Platform) -> None:
     again = platform.create("finished", suite_name=None, suite=suite(), seconds_total=None, created_by="ada")
 
     assert again.evaluation_id == FINISHED
     assert platform.inference.calls == []
 
 
-def test_it_supports_a_promotion(platform) -> None:
+def test_it_supports_a_promotion(platform: Platform) -> None:
     platform.promote(evaluation_id=FINISHED)
 
     assert resolve(platform.store, "current").evaluation == FINISHED

@@ -29,7 +29,8 @@ Evaluation = RunLog[pb.EvaluationPlan, pb.EvaluationProgress, pb.EvaluationOutco
 
 def candidate(plan: pb.EvaluationPlan) -> pb.EvaluatedModel:
     """The model that is measured."""
-    return plan.models[-1]
+    last: pb.EvaluatedModel = plan.models[-1]
+    return last
 
 
 def baseline(plan: pb.EvaluationPlan) -> pb.EvaluatedModel | None:

@@ -59,7 +59,8 @@ def sign_flip_p(differences: Sequence[float]) -> float:
     # scipy takes sums as equal within a share of what was observed, and near 0 a share is less than what adding 0.2
     # and 0.3 loses.
     def distance(flipped: np.ndarray, axis: int) -> np.ndarray:
-        return np.abs(flipped.sum(axis=axis)).round(9)
+        distances: np.ndarray = np.abs(flipped.sum(axis=axis)).round(9)
+        return distances
 
     found = stats.permutation_test(
         (data,), distance, permutation_type="samples", vectorized=True, n_resamples=SIGN_FLIPS, batch=BATCH,

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 Mode = Literal["major", "minor"]
 MODES: tuple[Mode, Mode] = ("major", "minor")
@@ -117,7 +118,8 @@ def fit_key(weights: Sequence[float]) -> KeyFit | None:
     return KeyFit(ALL_KEYS[best], float(scores[best]), float(scores[best] - scores[second]))
 
 
-def _standard(rows: np.ndarray) -> np.ndarray:
+def _standard(rows: NDArray[np.float64]) -> NDArray[np.float64]:
     """Each row with mean 0 and standard deviation 1."""
     centred = rows - rows.mean(axis=1, keepdims=True)
-    return centred / centred.std(axis=1, keepdims=True)
+    standard: NDArray[np.float64] = centred / centred.std(axis=1, keepdims=True)
+    return standard
