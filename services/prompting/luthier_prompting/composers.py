@@ -1,10 +1,18 @@
-"""Composes prompts with any composer and holds each against the facts before it is returned."""
+"""The composers that this server has, and how a prompt is composed: drafted, held against the facts, returned.
 
+A new composer is a class with `name`, `version` and `draft`, a line in BACKENDS and a test.
+"""
+
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from luthier_kit.rpc import FailedPrecondition
 from luthier_prompting.checker import Disagreement, check
 from luthier_prompting.facts import Facts
+from luthier_prompting.grammar import Grammar
+from luthier_prompting.settings import PromptingSettings
+from luthier_prompting.vllm import Endpoint, Vllm
 
 ATTEMPTS = 5  # drafts per prompt
 DEFAULT_COUNT, MAX_COUNT = 3, 16
@@ -19,6 +27,35 @@ class Composer(Protocol):
     def draft(self, facts: Facts, seed: str) -> str:
         """One prompt of the facts; another seed gives another wording. Raises Unavailable when a model is down."""
         ...
+
+
+def _vllm(settings: PromptingSettings) -> Composer | None:
+    if not settings.vllm_url:
+        return None
+    return Vllm(
+        Endpoint(
+            settings.vllm_url, settings.vllm_model, settings.vllm_api_key, settings.vllm_timeout_s,
+            settings.vllm_retries, settings.vllm_structure,
+        )
+    )  # fmt: skip
+
+
+BACKENDS: dict[str, Callable[[PromptingSettings], Composer | None]] = {"grammar": lambda _: Grammar(), "vllm": _vllm}
+
+
+class Composers:
+    """The composers by name; those that are not set up are known and refuse."""
+
+    def __init__(self, settings: PromptingSettings) -> None:
+        self._found = {name: build(settings) for name, build in BACKENDS.items()}
+        self.default = settings.backend
+
+    def get(self, name: str) -> Composer:
+        """The composer of this name; empty = the default. FailedPrecondition when this server has none set up."""
+        composer = self._found[name or self.default]
+        if composer is None:
+            raise FailedPrecondition(f"this server has no {name} set up", reason="BACKEND_NOT_CONFIGURED", backend=name)
+        return composer
 
 
 @dataclass(frozen=True)
