@@ -30,8 +30,8 @@ def page_position(request: Message) -> str:
         digest, data = raw[:_DIGEST_BYTES], raw[_DIGEST_BYTES:]
         if data and digest == _digest(request, data):
             return data.decode()
-    except ValueError:
-        pass  # neither base64 nor text: refused below
+    except ValueError:  # not base64, or not text
+        pass
     bound = "must be the next_page_token of an earlier response to the same request"
     raise InvalidRequest(reason="PAGE_TOKEN_INVALID", violations=[("page_token", bound)])
 
