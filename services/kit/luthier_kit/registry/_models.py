@@ -78,7 +78,7 @@ def register(store: Store, version: ModelVersion) -> ModelVersion:
 
 
 def resolve(store: Store, model: str) -> ModelVersion:
-    """The version that `name`, `name@n` or `sha256:<digest>` names; NotFound says what there is."""
+    """The version that `name`, `name@n` or `sha256:<digest>` names; NotFound lists the known ones."""
     if model.startswith("sha256:"):
         digest = model.removeprefix("sha256:")
         matching = (v for name in model_names(store) for v in reversed(versions(store, name)) if v.digest == digest)

@@ -33,7 +33,7 @@ class CallGuard(grpc.ServerInterceptor):  # type: ignore[type-arg]  # generic fo
         self.watch = watch
         self.callers = callers
         self.limit = CallerLimit(name, caller_in_flight)
-        bound = caller_in_flight // 2 or 1  # a client sends two calls for each slot that it is told of
+        bound = caller_in_flight // 2 or 1  # a client sends twice as many calls as the slots in this header
         self.slots = str(min(admission.slots, bound) if caller_in_flight else admission.slots)
         self.ready = False
 

@@ -18,9 +18,9 @@ JITTER = 0.25  # share of a pause that is drawn on top: callers that failed toge
 
 
 class RetryBudget:
-    """The seconds that one operation may go on after its first failure. One object serves one operation.
+    """The seconds for which one operation is tried again, counted from its first failure. One object per operation.
 
-    The first attempt is not counted: a server that dies after minutes of work leaves as much as one that was never
+    The first attempt is not counted: when a server dies after minutes of work, as much is left as when it was never
     there.
     """
 
@@ -29,7 +29,7 @@ class RetryBudget:
         self.ends_at = float("inf")
 
     def left_s(self) -> float:
-        """What is left, asked after each failure; 0 or less = stop."""
+        """Seconds left; 0 or less = stop. Ask after each failure: the first question starts the clock."""
         if self.ends_at == float("inf"):
             self.ends_at = time.monotonic() + self.budget_s
         return self.ends_at - time.monotonic()

@@ -1,7 +1,7 @@
 """JSON logs with the request id, and Prometheus metrics by the semantic conventions' names.
 
 The request id travels in the metadata `x-request-id`: a server takes it from the call, or makes one; the client
-hands it on. Lines that a call writes carry it, and the caller's name where callers are asked for one.
+sends it with its own calls. Lines that a call writes carry it, and the caller's name where callers must give one.
 """
 
 import contextvars
@@ -17,7 +17,7 @@ from luthier_kit.rpc._settings import SettingsError
 
 REQUEST_ID_KEY = "x-request-id"
 request_id: contextvars.ContextVar[str] = contextvars.ContextVar("request_id", default="")
-current_caller: contextvars.ContextVar[str] = contextvars.ContextVar("caller", default="")  # "" = nobody was asked
+current_caller: contextvars.ContextVar[str] = contextvars.ContextVar("caller", default="")  # "" = unknown
 
 SECONDS = (0.005, 0.02, 0.1, 0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600, 1800)
 CALL_SECONDS = Histogram(

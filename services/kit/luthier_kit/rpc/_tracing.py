@@ -54,7 +54,7 @@ def server_interceptors() -> "list[grpc.ServerInterceptor[Any, Any]]":
 
 
 def traced(channel: grpc.Channel) -> grpc.Channel:
-    """A span for each call that is made, handed on to the server."""
+    """A span for each call that is made; the server's spans continue its trace."""
     if not tracing_enabled():
         return channel
     spans: grpc.Channel = intercept_channel(channel, client_interceptor())  # type: ignore[no-untyped-call]
