@@ -13,6 +13,7 @@ import pytest
 from luthier_kit.prepare import PrepareSettings, main, prepare
 from luthier_kit.rpc import Unavailable, load
 from luthier_kit.store import Endpoint
+from tests.support.services import require_tool
 from tests.support.stores import minio_server, open_store_at, unused_endpoint
 
 
@@ -36,6 +37,7 @@ def run(environ: dict[str, str]) -> subprocess.CompletedProcess[str]:
 def test_a_store_that_comes_up_late_is_waited_for_gets_its_bucket_and_the_second_run_changes_nothing(
     tmp_path: Path,
 ) -> None:
+    require_tool("minio")
     endpoint = unused_endpoint()
     first: list[subprocess.CompletedProcess[str]] = []
     starting = threading.Thread(target=lambda: first.append(run(environment(endpoint))))
