@@ -35,7 +35,7 @@ def environment(folder: Path, environ: Mapping[str, str]) -> dict[str, str]:
 def ended(folder: Path, environ: Mapping[str, str]) -> tuple[int, str]:
     """The exit code of a program that must end by itself, and what it wrote to standard error."""
     done = subprocess.run(
-        COMMAND, env=environment(folder, environ), cwd=ROOT, capture_output=True, text=True, timeout=30, check=False
+        COMMAND, env=environment(folder, environ), cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
     )
     assert done.stdout == ""
     return done.returncode, done.stderr
@@ -74,14 +74,14 @@ def test_asked_to_stop_it_ends_with_0(tmp_path: Path, number: signal.Signals) ->
         with grpc.insecure_channel(address) as channel:
             assert analyze(channel) == 1
         process.send_signal(number)
-        assert process.wait(10) == 0
+        assert process.wait(30) == 0
 
 
 def test_asked_to_stop_it_finishes_the_call_that_runs(tmp_path: Path) -> None:
     with serving(tmp_path) as (process, address), grpc.insecure_channel(address) as channel:
         threading.Timer(0.2, process.terminate).start()
         assert cut(channel) is not None  # works for half a second
-        assert process.wait(10) == 0
+        assert process.wait(30) == 0
 
 
 def test_a_store_that_is_a_file_is_1(tmp_path: Path) -> None:
