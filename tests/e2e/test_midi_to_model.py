@@ -1,6 +1,6 @@
-"""From MIDI to a promoted model through real processes; the songbook's truth is what facts are held against.
+"""From MIDI to a promoted model through real processes; facts are compared with what the songbook composed.
 
-The tests build on each other in the order of the way of the data; the fixtures are the stages.
+The tests build on each other in the order in which a song passes through the services; the fixtures are the stages.
 """
 
 import hashlib
@@ -8,27 +8,31 @@ import json
 import math
 import os
 import time
+from pathlib import Path
 
 import soundfile
 from google.protobuf.json_format import ParseDict
 
 from luthier.common.v1.common_pb2 import ArtifactRef
-from luthier_kit.models import resolve
-from tests.system import SONGS
+from luthier.curation.v1.curation_pb2 import CuratedClip
+from luthier.curation.v1.dataset_pb2 import DatasetManifest
+from luthier_kit.registry import resolve
+from tests.conftest import Answer
+from tests.system import SONGS, System
 
 
-def test_the_run_accounts_for_every_file(ran):
+def test_the_run_accounts_for_every_file(ran: Answer) -> None:
     assert (ran["files"], ran["songs"], ran["rendered"], ran["failures"]) == (SONGS, SONGS, SONGS, [])
     assert ran["clips"] >= SONGS
 
 
-def test_a_second_run_computes_nothing(system, folder, ran):
+def test_a_second_run_computes_nothing(system: System, folder: Path, ran: Answer) -> None:
     again = system.luthier("run", str(folder), "--collection", "way", "--licence", "Apache-2.0")
     assert again["computed"] == 0
     assert again["reused"] == ran["computed"] + ran["reused"]
 
 
-def test_tempo_and_instruments_of_clips_are_those_that_were_composed(folder, clips):
+def test_tempo_and_instruments_of_clips_are_those_that_were_composed(folder: Path, clips: list[CuratedClip]) -> None:
     by_title = {song["title"].lower(): song for song in json.loads((folder / "truth.json").read_text())}
     for clip in clips:
         song = by_title[clip.source.song.title.lower()]
@@ -38,28 +42,33 @@ def test_tempo_and_instruments_of_clips_are_those_that_were_composed(folder, cli
             assert math.isclose(clip.facts.tempo.tempo_bpm, song["tempo_bpm"], rel_tol=0.01)
 
 
-def test_every_prompt_passed_its_check(clips):
+def test_every_prompt_passed_its_check(clips: list[CuratedClip]) -> None:
     assert all(prompt.check.passed for clip in clips for prompt in clip.prompts)
     assert all(len(clip.prompts) >= 1 for clip in clips)
 
 
-def test_every_row_of_the_data_set_can_be_walked_back_to_its_midi_file(system, folder, exported):
+def test_every_row_of_the_data_set_is_traced_back_to_its_midi_file(
+    system: System, folder: Path, exported: Answer
+) -> None:
     files = {hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.rglob("*.mid")}
     manifest = ParseDict(exported["manifest"], ArtifactRef(), ignore_unknown_fields=True)
-    rows = json.loads(system.store.read(manifest, max_bytes=1 << 24))["rows"]
-    assert {row["source"]["midi_sha256"] for row in rows} == files
-    assert all(row["source"]["midi_sha256"] in row["lineage"]["inputs"] for row in rows)
-    assert all("Apache-2.0" in row["licences"] for row in rows)
+    rows = system.store.get(DatasetManifest, manifest).rows
+    assert {row.source.midi_sha256 for row in rows} == files
+    assert all(row.source.midi_sha256 in row.lineage.inputs for row in rows)
+    assert all("Apache-2.0" in row.licences for row in rows)
 
 
-def test_a_model_can_be_walked_back_to_its_data_set_and_its_base(system, exported, base, tuned):
+def test_a_model_is_traced_back_to_its_data_set_and_its_base(
+    system: System, exported: Answer, base: Answer, tuned: Answer
+) -> None:
     model = resolve(system.store, tuned["model"])
+    assert model.dataset
     assert model.dataset.sha256 == exported["manifest"]["sha256"]
     assert model.dataset_name == exported["dataset"]
     assert model.notes["base"] == base["model"]
 
 
-def test_the_export_is_an_audio_folder_without_leaks(system, exported):
+def test_the_export_is_an_audio_folder_without_leaks(system: System, exported: Answer) -> None:
     songs = {}
     for split in ("train", "validation"):
         lines = (system.folder / "dataset" / split / "metadata.jsonl").read_text().splitlines()
@@ -72,25 +81,25 @@ def test_the_export_is_an_audio_folder_without_leaks(system, exported):
     assert not songs["train"] & songs["validation"]
 
 
-def test_exporting_again_changes_nothing(system, exported):
+def test_exporting_again_changes_nothing(system: System, exported: Answer) -> None:
     shares = ("--validation-share", "0.25", "--test-share", "0")
     again = system.luthier("export", "--collection", "way", *shares)
     assert again["dataset"] == exported["dataset"]
     assert again["manifest"]["sha256"] == exported["manifest"]["sha256"]
 
 
-def test_training_measures_the_base_before_its_first_step(tuned):
+def test_training_measures_the_base_before_its_first_step(tuned: Answer) -> None:
     assert tuned["validation"][0].get("step", 0) == 0
     assert tuned["validation"][-1]["step"] == 6
 
 
-def test_the_same_training_is_the_same_run(system, base, tuned):
+def test_the_same_training_is_the_same_run(system: System, base: Answer, tuned: Answer) -> None:
     more = ("--steps", "6", "--batch-size", "2", "--validate-every", "3", "--learning-rate", "0.001")
     again = system.luthier("train", "--base", base["model"], "--dataset", "way", "--name", "tuned", *more)
     assert (again["run"], again["model"]) == (tuned["run"], tuned["model"])
 
 
-def test_generated_audio_has_the_length_asked_for_and_repeats(system, tuned):
+def test_generated_audio_has_the_length_asked_for_and_repeats(system: System, tuned: Answer) -> None:
     arguments = ("generate", "A rock song at 120 BPM", "--seconds", "3", "--steps", "3", "--seed", "5")
     made = [
         system.luthier(*arguments, "--model", tuned["model"], "--out", str(system.folder / name))
@@ -102,40 +111,42 @@ def test_generated_audio_has_the_length_asked_for_and_repeats(system, tuned):
     assert made[0]["model_digest"] == tuned["model_digest"]
 
 
-def test_generated_audio_is_walked_back_to_every_midi_file_soundfont_prompt_data_set_and_model(
-    system, folder, exported, base, tuned
-):
-    audio = system.folder / "walked.wav"
-    arguments = ("generate", "A walked song", "--seconds", "1", "--steps", "1", "--seed", "6")
+def test_generated_audio_is_traced_back_to_every_midi_file_soundfont_prompt_data_set_and_model(
+    system: System, folder: Path, exported: Answer, base: Answer, tuned: Answer
+) -> None:
+    audio = system.folder / "traced.wav"
+    arguments = ("generate", "A traced song", "--seconds", "1", "--steps", "1", "--seed", "6")
     system.luthier(*arguments, "--model", tuned["model"], "--out", str(audio))
     found = system.luthier("lineage", str(audio))
     songs = {hashlib.sha256(path.read_bytes()).hexdigest(): path.relative_to(folder) for path in folder.rglob("*.mid")}
     assert {song["sha256"]: song["path"] for song in found["midi"]} == {k: str(path) for k, path in songs.items()}
     assert len(found["tools"]["soundfont"]) == 64
-    assert "A walked song" in found["prompts"]
+    assert "A traced song" in found["prompts"]
     assert found["datasets"] == [exported["dataset"]]
     assert {base["model"], tuned["model"]} <= set(found["models"])
     assert "Apache-2.0" in found["licences"]
 
 
-def test_gc_finds_nothing_to_sweep_that_the_way_still_needs(system, folder, ran, tuned):
+def test_gc_deletes_nothing_that_is_still_needed(system: System, folder: Path, ran: Answer, tuned: Answer) -> None:
     old = time.time() - 7200
     for path in (system.home / "store").rglob("*"):
         os.utime(path, (old, old))
-    swept = system.luthier("gc", "--older-than", "1")
-    assert swept["kept"] > 0
+    collected = system.luthier("gc", "--older-than", "1")
+    assert collected["kept"] > 0
     again = system.luthier("run", str(folder), "--collection", "way", "--licence", "Apache-2.0")
     assert (again["computed"], again["failures"]) == (0, [])
 
 
-def test_the_evaluation_measures_both_models_on_the_same_rows(system, judged, base, tuned):
+def test_the_evaluation_measures_both_models_on_the_same_rows(
+    system: System, judged: Answer, base: Answer, tuned: Answer
+) -> None:
     scores = {(score["metric"], score["model"]): score for score in judged["scores"]}
     for model in (base["model"], tuned["model"]):
         assert scores["tempo_accuracy_1", model]["n"] >= 1
     assert (system.folder / "report.html").read_text().lstrip().lower().startswith("<!doctype html")
 
 
-def test_a_promoted_model_is_served_under_its_new_name(system, judged, tuned):
+def test_a_promoted_model_is_served_under_its_new_name(system: System, judged: Answer, tuned: Answer) -> None:
     promoted = system.luthier(
         "promote",
         "served",
@@ -153,7 +164,7 @@ def test_a_promoted_model_is_served_under_its_new_name(system, judged, tuned):
     assert made["model_digest"] == tuned["model_digest"]
 
 
-def test_status_knows_all_of_it(system, tuned, judged):
+def test_status_knows_all_of_it(system: System, tuned: Answer, judged: Answer) -> None:
     status = system.luthier("status")
     assert status["runs"]["way"]["state"] == "DONE"
     assert any(run["run_id"] == tuned["run"] for run in status["trainings"])
