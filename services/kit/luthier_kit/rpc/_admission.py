@@ -21,7 +21,7 @@ WATCHERS = 64
 REFLECTIONS = 16
 OPENING_CALLS = 1024
 """Calls of all connections whose message has not arrived: they cost memory, and no thread."""
-OPENING_CALLS_PER_CONNECTION = 64
+OPENING_CALLS_PER_CONNECTION = 128
 OPENING_S = 10.0
 """How long a call may go without its message."""
 
@@ -57,9 +57,9 @@ class Admission:
         self._refused = telemetry.REFUSED.labels(service)
         self._in_flight = telemetry.IN_FLIGHT.labels(service)
         self._waiting = telemetry.WAITING.labels(service)
-        self._opening = Limit(OPENING_CALLS, self._busy, telemetry.OPENING.labels(service))
+        self.opening_calls = Limit(OPENING_CALLS, self._busy, telemetry.OPENING.labels(service))
         self._opening_of: Counter[str] = Counter()
-        self._queue = Limit(2 * slots, self._busy)
+        self.queue = Limit(2 * slots, self._busy)
         self.light = Limit(LIGHT_CALLS, self._busy)
         self.watch = Limit(WATCHERS, self._busy)
         self.reflection = Limit(REFLECTIONS, self._busy)
@@ -78,8 +78,8 @@ class Admission:
         if self._opening_of[connection] >= OPENING_CALLS_PER_CONNECTION:
             telemetry.OPENING_REFUSED.labels(self._service, "connection").inc()
             text = f"{OPENING_CALLS_PER_CONNECTION} calls of this connection have sent no message yet"
-            raise QuotaExceeded(text, reason="TOO_MANY_OPENING_CALLS", bound=str(OPENING_CALLS_PER_CONNECTION))
-        release = self._opening.take()
+            raise Busy(text, reason="TOO_MANY_OPENING_CALLS", retry_after_s=1.0)
+        release = self.opening_calls.take()
         self._opening_of[connection] += 1
         try:
             yield
@@ -93,7 +93,7 @@ class Admission:
         """For work: a place in the queue at once, or Busy; then a slot. Cancelling the wait gives both back."""
         held = [self._callers.take(caller)]
         try:
-            held.append(self._queue.take())
+            held.append(self.queue.take())
             with self._waiting.track_inprogress():
                 await self._running.acquire()
         except BaseException:

@@ -130,7 +130,7 @@ class Method:
         return cls(name, getattr(servicer, name), request, light=name in light, watch=name in watch)
 
 
-class Dispatcher(grpc.GenericRpcHandler):
+class Dispatcher(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic for mypy, not at run time
     """Takes the calls of one service."""
 
     def __init__(

@@ -14,7 +14,7 @@
   - Cancelled            CANCELLED            the caller went away
   - DeadlineExceeded     DEADLINE_EXCEEDED    the caller's time ran out
   - Unimplemented        UNIMPLEMENTED        not built yet
-  - Internal             INTERNAL             a bug; says nothing more
+  - Internal             INTERNAL             a bug; callers get no details
 """
 
 from collections import namedtuple
@@ -116,7 +116,7 @@ class Unauthenticated(LuthierError):
 
 
 class Unavailable(LuthierError):
-    """A dependency is down for now; `retry_after_s` says when to come back."""
+    """A dependency is down for now; `retry_after_s` is the number of seconds after which to try again."""
 
     code = grpc.StatusCode.UNAVAILABLE
     reason = "UNAVAILABLE"
@@ -183,7 +183,7 @@ class GrpcStatus(namedtuple("GrpcStatus", ("code", "details", "trailing_metadata
 
 
 def status_of(error: BaseException, domain: str) -> status_pb2.Status:
-    """The status of an error; a bug says `internal error` and nothing more.
+    """The status of an error. A bug becomes `internal error` without details.
 
     It is cut to what a peer takes: violations and long texts go before the ErrorInfo does.
     """
