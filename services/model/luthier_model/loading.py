@@ -1,59 +1,162 @@
-"""From a configuration, weights and a text encoder to a model that can denoise."""
+"""From files, or from a registered version, to a model that can denoise.
 
-from __future__ import annotations
+The one module of this library that knows the platform: training and inference open the same registered versions, and
+what is wrong with one must have the same status in both. The rest of the library knows local files only.
+"""
 
-from collections.abc import Mapping
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Final
 
 import torch
 from stable_audio_tools.models.diffusion import ConditionedDiffusionModelWrapper
 from stable_audio_tools.models.transformer import ScaledSinusoidalEmbedding
 
+from luthier.common.v1.common_pb2 import ArtifactRef
+from luthier_kit.artifacts import Artifacts
+from luthier_kit.errors import DataLoss, FailedPrecondition, InvalidRequest, LuthierError
+from luthier_kit.models import ModelVersion
 from luthier_model import checkpoint, text_encoder
-from luthier_model.configuration import Configuration, check
-from luthier_model.skeleton import skeleton
+from luthier_model.configuration import MAX_DOCUMENT_BYTES, Configuration
+from luthier_model.configuration import read as read_configuration
+from luthier_model.errors import (
+    CheckpointError,
+    CheckpointMismatch,
+    ConfigurationError,
+    ModelError,
+    OutputNotFinite,
+    TextEncoderError,
+    TextEncoderMismatch,
+)
+from luthier_model.network import skeleton
+
+MAX_FILE_NAME_CHARS: Final = 100
 
 
 def load(
-    configuration: Configuration | Mapping[str, Any], weights: Path, text: Path | None, device: str = "cpu"
+    configuration: Configuration, weights: Path, text: Path | None, device: str = "cpu"
 ) -> ConditionedDiffusionModelWrapper:
-    """The model in eval mode on `device`, float32 as in the file.
+    """stable-audio-tools' own model in eval mode on `device`, float32 as in the file.
 
-    `weights` is safetensors, wrapped or not; `text` the folder of the T5 encoder. Everything is compared with
-    the configuration first (ConfigurationError, CheckpointError, CheckpointMismatch, TextEncoderError), then
-    the file's tensors become the parameters without a second copy.
+    `weights` is safetensors, wrapped or not; `text` the folder of the T5 encoder. Everything is compared with the
+    configuration first (CheckpointError, CheckpointMismatch, TextEncoderError, TextEncoderMismatch), then the file's
+    tensors become the parameters without a second copy.
     """
-    known = configuration if isinstance(configuration, Configuration) else check(dict(configuration))
-    placed = checkpoint.verify(weights, known)
-    text_encoder.check(text, known)
-    model = skeleton(known)
+    placed = checkpoint.verify(weights, configuration)
+    text_encoder.check(text, configuration)
+    model = skeleton(configuration)
     model.load_state_dict(checkpoint.read(weights, placed, device), strict=True, assign=True)
-    add_text_encoder(model, known, text)
-    return finish(model, device)
+    return complete(model, configuration, text, device)
 
 
-def add_text_encoder(model: ConditionedDiffusionModelWrapper, known: Configuration, text: Path | None) -> None:
-    """Puts the T5 conditioner in the place of the skeleton's, keeping its projection."""
-    holder = model.conditioner.conditioners
-    encoder = text_encoder.conditioner(text, known)
-    encoder.proj_out = holder[known.text.id].proj_out
-    holder[known.text.id] = encoder
-
-
-def finish(model: ConditionedDiffusionModelWrapper, device: str) -> ConditionedDiffusionModelWrapper:
-    """Eval mode, no gradients, every tensor real and on `device`."""
-    _fill_constants(model)
+def complete(
+    model: ConditionedDiffusionModelWrapper, configuration: Configuration, text: Path | None, device: str = "cpu"
+) -> ConditionedDiffusionModelWrapper:
+    """A skeleton with weights becomes a model: its T5 encoder, the constants that no checkpoint holds, eval mode, no
+    gradients, every tensor on `device`.
+    """
+    conditioners, prompt = model.conditioner.conditioners, configuration.text.id
+    encoder = text_encoder.conditioner(text, configuration)
+    encoder.proj_out = conditioners[prompt].proj_out  # the projection is part of the checkpoint
+    conditioners[prompt] = encoder
+    for module in model.modules():
+        if isinstance(module, ScaledSinusoidalEmbedding) and module.inv_freq.is_meta:
+            module.inv_freq = ScaledSinusoidalEmbedding(2 * module.inv_freq.shape[0]).inv_freq
     left = [name for name, tensor in (*model.named_parameters(), *model.named_buffers()) if tensor.is_meta]
     if left:
         raise RuntimeError(f"tensors without data after loading: {left[:5]}")
     return model.to(torch.device(device)).eval().requires_grad_(False)
 
 
-def _fill_constants(model: ConditionedDiffusionModelWrapper) -> None:
-    """Gives the constants that the library leaves out of checkpoints their values, where they are still
-    without.
+@dataclass(frozen=True)
+class VersionFiles:
+    """A registered version on this machine. `text_encoder` is a folder, None when the version brings none."""
+
+    configuration: Configuration
+    weights: Path
+    text_encoder: Path | None
+
+
+def fetch_version(store: Artifacts, version: ModelVersion, folder: Path) -> VersionFiles:
+    """Copies a version's files below `folder`, verified. Use inside `statuses(version)`."""
+    return VersionFiles(
+        read_configuration(store.read(version.configuration, max_bytes=MAX_DOCUMENT_BYTES)),
+        store.fetch(version.checkpoint, folder),
+        fetch_text_encoder(store, version.text_encoder, folder),
+    )
+
+
+def fetch_text_encoder(store: Artifacts, files: Iterable[tuple[str, ArtifactRef]], folder: Path) -> Path | None:
+    """The text encoder's files under their own names in `<folder>/text_encoder`; None when there are no files.
+
+    TextEncoderError when a name is not a plain file name.
     """
-    for module in model.modules():
-        if isinstance(module, ScaledSinusoidalEmbedding) and module.inv_freq.is_meta:
-            module.inv_freq = ScaledSinusoidalEmbedding(2 * module.inv_freq.shape[0]).inv_freq
+    target = folder / "text_encoder"
+    for name, ref in files:
+        if Path(name).name != name or len(name) > MAX_FILE_NAME_CHARS:
+            raise TextEncoderError(f"the text encoder has a file with a bad name: {name[:80]!r}")
+        target.mkdir(parents=True, exist_ok=True)
+        shutil.move(store.fetch(ref, folder), target / name)
+    return target if target.exists() else None
+
+
+class VersionNotUsable(FailedPrecondition):
+    """A registered version that this server cannot load as it is set up. Never recorded: another server may."""
+
+    permanent = False
+
+
+@contextmanager
+def statuses(version: ModelVersion | None = None) -> Iterator[None]:
+    """A ModelError in the block becomes the platform's error: the one place that says which.
+
+    | | brought by the caller (no `version`) | of a registered `version` |
+    |---|---|---|
+    | ConfigurationError | INVALID_ARGUMENT CONFIGURATION_INVALID, each field | DATA_LOSS CONFIGURATION_INVALID |
+    | CheckpointError | INVALID_ARGUMENT CHECKPOINT_NOT_SAFETENSORS | DATA_LOSS CHECKPOINT_CORRUPT |
+    | CheckpointMismatch | FAILED_PRECONDITION CHECKPOINT_MISMATCH | the same |
+    | TextEncoderError | INVALID_ARGUMENT TEXT_ENCODER_UNREADABLE | DATA_LOSS TEXT_ENCODER_CORRUPT |
+    | TextEncoderMismatch | FAILED_PRECONDITION TEXT_ENCODER_MISMATCH | FAILED_PRECONDITION TEXT_ENCODER_UNUSABLE |
+    | OutputNotFinite | | FAILED_PRECONDITION OUTPUT_NOT_FINITE |
+    """
+    try:
+        yield
+    except ModelError as error:
+        raise (_of_version(error, version) if version else _of_caller(error)) from None
+
+
+def _of_caller(error: ModelError) -> LuthierError:
+    match error:
+        case ConfigurationError():
+            violations = [(f"configuration.{field}", what) for field, what in error.violations]
+            return InvalidRequest(reason="CONFIGURATION_INVALID", violations=violations)
+        case CheckpointError():
+            return InvalidRequest(reason="CHECKPOINT_NOT_SAFETENSORS", violations=[("checkpoint", str(error))])
+        case TextEncoderError():
+            return InvalidRequest(reason="TEXT_ENCODER_UNREADABLE", violations=[("text_encoder", str(error))])
+        case CheckpointMismatch():
+            return FailedPrecondition(str(error), reason="CHECKPOINT_MISMATCH")
+        case TextEncoderMismatch():
+            return FailedPrecondition(str(error), reason="TEXT_ENCODER_MISMATCH")
+    raise error
+
+
+def _of_version(error: ModelError, version: ModelVersion) -> LuthierError:
+    text = f"model {version.label}: {error}"
+    match error:
+        case ConfigurationError():
+            return DataLoss(text, reason="CONFIGURATION_INVALID")
+        case CheckpointError():
+            return DataLoss(text, reason="CHECKPOINT_CORRUPT")
+        case TextEncoderError():
+            return DataLoss(text, reason="TEXT_ENCODER_CORRUPT")
+        case CheckpointMismatch():
+            return VersionNotUsable(text, reason="CHECKPOINT_MISMATCH")
+        case TextEncoderMismatch():
+            return VersionNotUsable(text, reason="TEXT_ENCODER_UNUSABLE")
+        case OutputNotFinite():
+            return FailedPrecondition(str(error), reason="OUTPUT_NOT_FINITE")
+    raise error
