@@ -17,7 +17,7 @@ def request(**fields: object) -> pb.GenerateRequest:
 
 
 def audio_of(served, response) -> tuple[np.ndarray, int]:
-    return soundfile.read(io.BytesIO(served.store.read(response.audio)), dtype="float32", always_2d=True)
+    return soundfile.read(io.BytesIO(served.store.blobs.read(response.audio)), dtype="float32", always_2d=True)
 
 
 def test_audio_has_exactly_the_length_asked_for(served):
@@ -28,10 +28,10 @@ def test_audio_has_exactly_the_length_asked_for(served):
     assert response.samples == round(1.23456 * rate_hz)
 
 
-def test_untrimmed_audio_is_the_whole_window_and_begins_the_same(served, parts):
+def test_untrimmed_audio_is_the_whole_window_and_begins_the_same(served, model_files):
     cut, whole = (served.stub.Generate(request(untrimmed=untrimmed)) for untrimmed in (False, True))
 
-    assert whole.samples == parts.configuration.window_samples
+    assert whole.samples == model_files.configuration.window_samples
     assert whole.seconds_total == cut.seconds_total
     np.testing.assert_allclose(audio_of(served, cut)[0], audio_of(served, whole)[0][: cut.samples], atol=2**-14)
 
@@ -109,7 +109,7 @@ def test_each_parameter_changes_the_sound(served, change):
 def test_the_format_asked_for_is_the_one_stored(served, number, container, subtype):
     response = served.stub.Generate(request(output_format=number))
 
-    info = soundfile.info(io.BytesIO(served.store.read(response.audio)))
+    info = soundfile.info(io.BytesIO(served.store.blobs.read(response.audio)))
     assert (info.format, info.subtype, response.output_format) == (container, subtype, number)
 
 
@@ -125,7 +125,7 @@ def test_float_and_integer_formats_differ_only_by_clipping_and_rounding(served):
 def test_small_audio_comes_inline(served):
     response = served.stub.Generate(request(inline_audio=True))
 
-    assert response.inline_audio == served.store.read(response.audio)
+    assert response.inline_audio == served.store.blobs.read(response.audio)
 
 
 def test_a_model_is_named_by_name_number_or_digest(served):
@@ -141,7 +141,7 @@ def test_init_audio_shapes_the_result_the_more_the_less_noise_is_added(served):
     tone = 0.5 * np.sin(2 * np.pi * 220 * np.arange(rate_hz * 2) / rate_hz)
     file = io.BytesIO()
     soundfile.write(file, tone, rate_hz, format="WAV")
-    ref = served.store.put_bytes("uploads", file.getvalue(), "wav", "audio/wav")
+    ref = served.store.blobs.put_bytes("uploads", file.getvalue(), "wav", "audio/wav")
 
     loud, quiet = (
         served.stub.Generate(request(init_audio=ref, init_noise_level=level, output_format=pb.OUTPUT_FORMAT_WAV_FLOAT))

@@ -67,7 +67,7 @@ def test_an_unknown_model_is_not_found_and_the_known_are_named(served):
 
 
 def test_init_audio_that_is_no_audio_is_refused(served):
-    ref = served.store.put_bytes("uploads", b"no audio", "wav", "audio/wav")
+    ref = served.store.blobs.put_bytes("uploads", b"no audio", "wav", "audio/wav")
     code, details = refusal(lambda: served.stub.Generate(request(init_audio=ref)))
 
     assert code == grpc.StatusCode.INVALID_ARGUMENT
@@ -76,7 +76,7 @@ def test_init_audio_that_is_no_audio_is_refused(served):
 
 @pytest.mark.parametrize("level", [0.0, 0.3, 501.0, float("nan")])
 def test_a_noise_level_that_is_not_between_the_sigmas_is_refused(served, level):
-    ref = served.store.put_bytes("uploads", b"any audio", "wav", "audio/wav")
+    ref = served.store.blobs.put_bytes("uploads", b"any audio", "wav", "audio/wav")
     asked = request(init_audio=ref, init_noise_level=level, sigma_min=0.3, sigma_max=500.0)
     code, details = refusal(lambda: served.stub.Generate(asked))
 

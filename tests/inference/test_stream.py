@@ -7,8 +7,8 @@ import grpc
 import pytest
 
 from luthier.inference.v1 import inference_pb2 as pb
-from luthier_inference import metrics, studio
-from luthier_inference.streaming import produced
+from luthier_inference import generator, metrics
+from luthier_inference.service import events_of
 
 PROMPT = "calm piano in D minor at 90 BPM"
 
@@ -41,7 +41,7 @@ def test_the_chunks_are_the_audio_in_pieces_of_at_most_a_mebibyte(served, monkey
     chunks = [event.audio_chunk for event in events if event.WhichOneof("event") == "audio_chunk"]
     (response,) = [event.response for event in events if event.WhichOneof("event") == "response"]
 
-    assert b"".join(chunks) == served.store.read(response.audio)
+    assert b"".join(chunks) == served.store.blobs.read(response.audio)
     assert max(map(len, chunks)) == 10_000
 
 
@@ -66,14 +66,14 @@ def settled(seconds: float = 5.0) -> float:
 @pytest.fixture
 def slow_steps(monkeypatch):
     """Steps of a tenth of a second, as a large model's are, so that they can be counted."""
-    plain = studio.denoise
+    plain = generator.denoise
 
     def slow(*args):
         for step in plain(*args):
             time.sleep(0.1)
             yield step
 
-    monkeypatch.setattr(studio, "denoise", slow)
+    monkeypatch.setattr(generator, "denoise", slow)
 
 
 @pytest.mark.usefixtures("slow_steps")
@@ -118,11 +118,11 @@ def test_leaving_the_iterator_stops_the_work_and_waits_for_it():
     stop, ended = threading.Event(), threading.Event()
 
     def work(emit):
-        emit(1, 2, 0.5, 1.0)
+        emit("step")
         stop.wait(5)
         ended.set()
 
-    running = produced(work, stop)
+    running = events_of(work, stop)
     next(running)
     running.close()
 
@@ -134,4 +134,4 @@ def test_what_the_work_raises_is_raised():
         raise KeyError("broken")
 
     with pytest.raises(KeyError):
-        list(produced(work, threading.Event()))
+        list(events_of(work, threading.Event()))

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from luthier_model import checkpoint
 from luthier_model.configuration import packaged
 from luthier_model.errors import CheckpointError, CheckpointMismatch
-from luthier_model.skeleton import shapes
+from luthier_model.network import shapes
 
 
 def test_full_size_has_the_published_number_of_parameters():

@@ -9,7 +9,7 @@ import soundfile
 import torch
 import torchaudio
 
-from luthier_kit.errors import InvalidRequest
+from luthier_kit.rpc import InvalidRequest
 from luthier_model.generation import Samples
 from luthier_music.audio import AudioError, read_audio
 

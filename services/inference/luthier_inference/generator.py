@@ -17,8 +17,8 @@ from luthier.inference.v1 import inference_pb2 as pb
 from luthier_inference import audio, metrics
 from luthier_inference.model_cache import ModelCache
 from luthier_inference.request import GenerationJob
-from luthier_kit.artifacts import Action, Artifacts
-from luthier_kit.errors import Cancelled, Unavailable
+from luthier_kit.rpc import Cancelled, Unavailable
+from luthier_kit.store import Action, Store
 from luthier_model.generation import LoadedModel, decode, denoise, prompt_tokens
 from luthier_model.loading import statuses
 
@@ -43,7 +43,7 @@ class GenerationResult:
 class Generator:
     """Runs jobs. `precision` changes the audio a little, so it is part of an action's name."""
 
-    def __init__(self, store: Artifacts, cache: ModelCache, precision: str, scratch: Path) -> None:
+    def __init__(self, store: Store, cache: ModelCache, precision: str, scratch: Path) -> None:
         self.store, self.cache, self.precision, self.scratch = store, cache, precision, scratch
 
     def action(self, job: GenerationJob) -> Action:
@@ -72,7 +72,7 @@ class Generator:
             c, started = model.configuration, time.perf_counter()
             init_audio = None
             if job.init_audio:
-                path = self.store.fetch(job.init_audio, Path(folder))
+                path = self.store.blobs.fetch(job.init_audio, Path(folder))
                 init_audio = audio.read(path, c.sample_rate_hz, c.channels, c.window_samples)
             _raise_if(stop)
             begun = before = time.perf_counter()
@@ -87,7 +87,7 @@ class Generator:
             samples = decode(model, job.parameters, step.latents)  # (samples, channels)
             compute_s = time.perf_counter() - started
             path = audio.write(Path(folder), samples, c.sample_rate_hz, job.output_format)
-            ref = self.store.put_file(KIND, path, media_type=audio.FORMATS[job.output_format].media_type)
+            ref = self.store.blobs.put_file(KIND, path, media_type=audio.FORMATS[job.output_format].media_type)
             metrics.AUDIO_SECONDS.labels(name).inc(len(samples) / c.sample_rate_hz)
             peak_dbfs = audio.peak_dbfs(samples)
             return GenerationResult(ref, len(samples), peak_dbfs, compute_s, _notes(model, job, peak_dbfs))

@@ -13,9 +13,9 @@ import torch
 
 from luthier_inference.metrics import MODELS_LOADED
 from luthier_inference.served_models import ServedModels, ServedVersion
-from luthier_kit import models
-from luthier_kit.artifacts import Artifacts
-from luthier_kit.errors import LuthierError, NotFound, Unavailable
+from luthier_kit.registry import resolve
+from luthier_kit.rpc import LuthierError, NotFound, Unavailable
+from luthier_kit.store import Store
 from luthier_model.generation import LoadedModel, prepare
 from luthier_model.loading import fetch_version, load, statuses
 
@@ -29,7 +29,7 @@ class Loader:
     `text_encoder` is the folder for versions that bring none.
     """
 
-    store: Artifacts
+    store: Store
     device: torch.device
     precision: str
     text_encoder: Path | None
@@ -168,7 +168,7 @@ class Watcher:
 
     def _refresh(self, name: str) -> None:
         try:
-            newest = models.resolve(self._served.store, name)
+            newest = resolve(self._served.store, name)
         except NotFound:
             log.warning("model %s is to be served, but no version of it is registered yet", name)
             return

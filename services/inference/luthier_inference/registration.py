@@ -6,18 +6,16 @@ from dataclasses import replace
 from pathlib import Path
 
 from luthier_inference.served_models import ServedVersion
-from luthier_kit import models
-from luthier_kit.artifacts import Artifacts
-from luthier_kit.models import ModelVersion
-from luthier_model import checkpoint, configuration, text_encoder
-from luthier_model.configuration import MAX_DOCUMENT_BYTES
-from luthier_model.loading import fetch_text_encoder, statuses
+from luthier_kit.registry import ModelVersion, register
+from luthier_kit.store import Store
+from luthier_model import checkpoint, text_encoder
+from luthier_model.loading import fetch_configuration, fetch_text_encoder, statuses
 
 
 class Registrar:
     """Writes model versions. `own_text_encoder` is what weights without a text encoder get."""
 
-    def __init__(self, store: Artifacts, own_text_encoder: Path | None, scratch: Path) -> None:
+    def __init__(self, store: Store, own_text_encoder: Path | None, scratch: Path) -> None:
         self.store, self.own_text_encoder, self.scratch = store, own_text_encoder, scratch
         self._one_at_a_time = threading.Lock()  # a checkpoint may take gigabytes of scratch
 
@@ -29,14 +27,16 @@ class Registrar:
         a tensor is read, and only the autoencoder's are, for their digest.
         """
         with statuses():
-            known = configuration.read(self.store.read(version.configuration, max_bytes=MAX_DOCUMENT_BYTES))
+            configuration = fetch_configuration(self.store, version.configuration)
             with self._one_at_a_time, tempfile.TemporaryDirectory(dir=self.scratch, prefix="register-") as folder:
                 given = fetch_text_encoder(self.store, version.text_encoder, Path(folder))
-                encoder = text_encoder.check(given or self.own_text_encoder, known)
-                weights = self.store.fetch(version.checkpoint, Path(folder))
-                digest = checkpoint.autoencoder_digest(weights, checkpoint.verify(weights, known), known)
+                encoder = text_encoder.check(given or self.own_text_encoder, configuration)
+                weights = self.store.blobs.fetch(version.checkpoint, Path(folder))
+                layout = checkpoint.verify(weights, configuration)
+                autoencoder_digest = checkpoint.autoencoder_digest(weights, layout, configuration)
         files = version.text_encoder
         if not files:
-            files = [(file.name, self.store.put_file("text-encoders", file)) for file in text_encoder.files(encoder)]
-        complete = replace(version, text_encoder=tuple(sorted(files)), autoencoder_digest=digest)
-        return ServedVersion(models.register(self.store, complete), known)
+            paths = text_encoder.files(encoder)
+            files = [(path.name, self.store.blobs.put_file("text-encoders", path)) for path in paths]
+        complete = replace(version, text_encoder=tuple(sorted(files)), autoencoder_digest=autoencoder_digest)
+        return ServedVersion(register(self.store, complete), configuration)

@@ -8,13 +8,11 @@ from luthier.common.v1.common_pb2 import ArtifactRef
 from luthier.inference.v1 import inference_pb2 as pb
 from luthier_inference.audio import FLAC, FORMATS, WAV, WAV_FLOAT
 from luthier_inference.served_models import ServedModels, ServedVersion
-from luthier_kit.checks import Checks
-from luthier_kit.errors import LuthierError
+from luthier_kit.registry import MAX_REQUEST_ID_CHARS
+from luthier_kit.rpc import MAX_PROMPT_CHARS, Checks, LuthierError
 from luthier_model.generation import GUIDANCE_SCALE, INIT_NOISE_LEVEL, STEPS, GenerationParameters
 from luthier_model.sampling import DEFAULT_SAMPLER, SAMPLERS, SIGMA_MAX, SIGMA_MIN
 
-MAX_PROMPT_CHARS: Final = 2000
-MAX_REQUEST_ID_CHARS: Final = 128
 MAX_STEPS: Final = 1000
 MAX_SIGMA: Final = 10_000.0
 MAX_GUIDANCE_SCALE: Final = 50.0

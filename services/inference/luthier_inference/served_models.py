@@ -4,13 +4,11 @@ import threading
 from dataclasses import dataclass
 from typing import Final
 
-from luthier_kit import models
-from luthier_kit.artifacts import Artifacts
-from luthier_kit.errors import InvalidRequest, NotFound
-from luthier_kit.models import ModelVersion
-from luthier_model import configuration
-from luthier_model.configuration import MAX_DOCUMENT_BYTES, Configuration
-from luthier_model.loading import statuses
+from luthier_kit.registry import ModelVersion, model_names, resolve
+from luthier_kit.rpc import InvalidRequest, NotFound
+from luthier_kit.store import Store
+from luthier_model.configuration import Configuration
+from luthier_model.loading import fetch_configuration, statuses
 
 MAX_MODEL_CHARS: Final = 128
 CONFIGURATIONS_KEPT: Final = 256
@@ -36,7 +34,7 @@ class ServedModels:
     version until the next `switch`, whatever is registered meanwhile: callers get a newer version when it is loaded.
     """
 
-    def __init__(self, store: Artifacts, names: tuple[str, ...] = (), default: str = "") -> None:
+    def __init__(self, store: Store, names: tuple[str, ...] = (), default: str = "") -> None:
         self.store, self.names = store, names
         self._default = default or (names[0] if names else "")
         self._current: dict[str, ModelVersion] = {}
@@ -52,7 +50,7 @@ class ServedModels:
             if registered := self.registered():
                 raise InvalidRequest(violations=[("model", f"must be named: one of {', '.join(registered[:20])}")])
             raise NotFound("no model is registered: register one with RegisterModel", reason="MODEL_NOT_FOUND")
-        version = self._current.get(model) or models.resolve(self.store, model)
+        version = self._current.get(model) or resolve(self.store, model)
         if self.names and version.name not in self.names:
             text = f"model {model!r} is not served here; served: {', '.join(self.names)}"
             raise NotFound(text, reason="MODEL_NOT_FOUND")
@@ -64,7 +62,7 @@ class ServedModels:
         known = self._configurations.get(sha256)
         if known is None:
             with statuses(version):
-                known = configuration.read(self.store.read(version.configuration, max_bytes=MAX_DOCUMENT_BYTES))
+                known = fetch_configuration(self.store, version.configuration)
             with self._lock:
                 if len(self._configurations) >= CONFIGURATIONS_KEPT:
                     self._configurations.clear()
@@ -73,7 +71,7 @@ class ServedModels:
 
     def registered(self) -> list[str]:
         """The names that may be asked for: registered, and served here."""
-        return [name for name in models.names(self.store) if not self.names or name in self.names]
+        return [name for name in model_names(self.store) if not self.names or name in self.names]
 
     def default_name(self) -> str:
         """The name that an empty one stands for; empty when it must be given."""

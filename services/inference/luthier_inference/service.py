@@ -4,7 +4,6 @@ import contextvars
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from datetime import datetime
 from pathlib import Path
 from queue import SimpleQueue
 from tempfile import TemporaryDirectory
@@ -16,17 +15,13 @@ from luthier.inference.v1 import inference_pb2 as pb
 from luthier.inference.v1 import inference_pb2_grpc as pb_grpc
 from luthier_inference import metrics
 from luthier_inference.generator import GenerationResult, Generator, OnStep
-from luthier_inference.model_cache import ModelCache, Watcher
+from luthier_inference.model_cache import ModelCache
 from luthier_inference.registration import Registrar
 from luthier_inference.request import OUTPUT_FORMATS, GenerationJob, job_of
 from luthier_inference.served_models import ServedModels, ServedVersion
-from luthier_kit import models
-from luthier_kit.artifacts import Artifacts
-from luthier_kit.checks import Checks
-from luthier_kit.errors import LuthierError
-from luthier_kit.models import ModelVersion
-from luthier_kit.server import Service
-from luthier_kit.telemetry import new_request_id
+from luthier_kit.registry import ModelVersion, versions
+from luthier_kit.rpc import Checks, LuthierError, new_request_id
+from luthier_kit.store import Store
 from luthier_model import text_encoder
 
 MAX_INLINE_BYTES: Final = 3 << 20
@@ -45,7 +40,7 @@ class InferenceServicer(pb_grpc.InferenceServiceServicer):
     """The four methods."""
 
     def __init__(
-        self, store: Artifacts, models: ServedModels, cache: ModelCache, generator: Generator, registrar: Registrar
+        self, store: Store, models: ServedModels, cache: ModelCache, generator: Generator, registrar: Registrar
     ) -> None:
         self.store, self.models, self.cache = store, models, cache
         self.generator, self.registrar = generator, registrar
@@ -77,7 +72,7 @@ class InferenceServicer(pb_grpc.InferenceServiceServicer):
         for name in self.models.registered():
             if request.name not in ("", name):
                 continue
-            for version in reversed(models.versions(self.store, name)):
+            for version in reversed(versions(self.store, name)):
                 try:
                     served = self.models.configured(version)
                 except LuthierError:
@@ -117,8 +112,8 @@ class InferenceServicer(pb_grpc.InferenceServiceServicer):
     ) -> pb.GenerateResponse:
         """The response of a job, from an earlier generation where there is one."""
         if job.init_audio:
-            self.store.exists(job.init_audio)  # refuses a bad reference, also where the audio is made already
-        response, reused = self.store.run(
+            self.store.blobs.exists(job.init_audio)  # refuses a bad reference, also where the audio is made already
+        response, reused = self.store.actions.run(
             self.generator.action(job),
             pb.GenerateResponse,
             lambda: response_message(job, self.generator.generate(job, on_step, stop)),
@@ -128,7 +123,7 @@ class InferenceServicer(pb_grpc.InferenceServiceServicer):
         if request.inline_audio:
             size = response.audio.size_bytes
             if size <= MAX_INLINE_BYTES:
-                response.inline_audio = self.store.read(response.audio, max_bytes=MAX_INLINE_BYTES)
+                response.inline_audio = self.store.blobs.read(response.audio, max_bytes=MAX_INLINE_BYTES)
             else:
                 response.notes.append(
                     f"inline_audio: the audio has {size} bytes, at most {MAX_INLINE_BYTES} are inlined; "
@@ -139,22 +134,10 @@ class InferenceServicer(pb_grpc.InferenceServiceServicer):
     def _chunks(self, response: pb.GenerateResponse) -> Iterator[pb.StreamGenerateResponse]:
         with (
             TemporaryDirectory(dir=self.generator.scratch) as folder,
-            self.store.fetch(response.audio, Path(folder)).open("rb") as file,
+            self.store.blobs.fetch(response.audio, Path(folder)).open("rb") as file,
         ):
             while chunk := file.read(CHUNK_BYTES):
                 yield pb.StreamGenerateResponse(audio_chunk=chunk)
-
-
-def service(servicer: InferenceServicer, watcher: Watcher) -> Service:
-    """What the kit serves: SERVING means that the named models are loaded."""
-    return Service(
-        domain="inference",
-        name="luthier.inference.v1.InferenceService",
-        register=lambda server: pb_grpc.add_InferenceServiceServicer_to_server(servicer, server),  # type: ignore[no-untyped-call]
-        light={"ListModels", "RegisterModel"},
-        prepare=watcher.start,
-        close=watcher.stop,
-    )
 
 
 def events_of(work: Callable[[Callable[[E], None]], R], stop: threading.Event) -> Iterator[E | R]:
@@ -218,7 +201,7 @@ def model_message(version: ModelVersion, served: ServedVersion | None, *, loaded
         configuration=version.configuration,
     )
     if version.created_at:
-        model.created_at.FromDatetime(datetime.fromisoformat(version.created_at))
+        model.created_at.FromDatetime(version.created_at)
     if served:
         model.window_s = served.window_s
         model.sample_rate_hz = served.configuration.sample_rate_hz

@@ -20,7 +20,7 @@ from typing import Any, Final
 from luthier_model.errors import ConfigurationError
 
 STABLE_AUDIO_OPEN: Final = "stable-audio-open-1.0"
-MAX_DOCUMENT_BYTES: Final = 1 << 20
+MAX_CONFIGURATION_BYTES: Final = 1 << 20
 MIN_HEAD_WIDTH: Final = 32  # narrower attention heads break the library's rotary embedding
 MAX_WINDOW_LATENTS: Final = 1 << 15
 MAX_CONDITIONS: Final = 16
@@ -108,8 +108,8 @@ class Configuration:
 
 def read(data: bytes) -> Configuration:
     """The configuration in a JSON file's bytes; ConfigurationError when it is no JSON or not a known one."""
-    if len(data) > MAX_DOCUMENT_BYTES:
-        raise ConfigurationError([("(document)", f"must be at most {MAX_DOCUMENT_BYTES} bytes, got {len(data)}")])
+    if len(data) > MAX_CONFIGURATION_BYTES:
+        raise ConfigurationError([("(document)", f"must be at most {MAX_CONFIGURATION_BYTES} bytes, got {len(data)}")])
     try:
         return check(json.loads(data))
     except (ValueError, RecursionError) as error:
@@ -119,7 +119,7 @@ def read(data: bytes) -> Configuration:
 def read_file(path: Path) -> Configuration:
     """`read` of a file."""
     with path.open("rb") as file:
-        return read(file.read(MAX_DOCUMENT_BYTES + 1))
+        return read(file.read(MAX_CONFIGURATION_BYTES + 1))
 
 
 def packaged(name: str = STABLE_AUDIO_OPEN) -> Configuration:

@@ -89,7 +89,8 @@ def prepare(network: Any, configuration: Configuration, device: torch.device, pr
 
     def exact(t: Tensor) -> Tensor:
         with torch.autocast(t.device.type, enabled=False):
-            return in_autocast(t.float())
+            embedding: Tensor = in_autocast(t.float())
+            return embedding
 
     features.forward = exact
     return LoadedModel(network, configuration, device, precision)

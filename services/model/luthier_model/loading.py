@@ -16,11 +16,11 @@ from stable_audio_tools.models.diffusion import ConditionedDiffusionModelWrapper
 from stable_audio_tools.models.transformer import ScaledSinusoidalEmbedding
 
 from luthier.common.v1.common_pb2 import ArtifactRef
-from luthier_kit.artifacts import Artifacts
-from luthier_kit.errors import DataLoss, FailedPrecondition, InvalidRequest, LuthierError
-from luthier_kit.models import ModelVersion
+from luthier_kit.registry import ModelVersion
+from luthier_kit.rpc import DataLoss, FailedPrecondition, InvalidRequest, LuthierError
+from luthier_kit.store import Store
 from luthier_model import checkpoint, text_encoder
-from luthier_model.configuration import MAX_DOCUMENT_BYTES, Configuration
+from luthier_model.configuration import MAX_CONFIGURATION_BYTES, Configuration
 from luthier_model.configuration import read as read_configuration
 from luthier_model.errors import (
     CheckpointError,
@@ -80,16 +80,21 @@ class VersionFiles:
     text_encoder: Path | None
 
 
-def fetch_version(store: Artifacts, version: ModelVersion, folder: Path) -> VersionFiles:
+def fetch_version(store: Store, version: ModelVersion, folder: Path) -> VersionFiles:
     """Copies a version's files below `folder`, verified. Use inside `statuses(version)`."""
     return VersionFiles(
-        read_configuration(store.read(version.configuration, max_bytes=MAX_DOCUMENT_BYTES)),
-        store.fetch(version.checkpoint, folder),
+        fetch_configuration(store, version.configuration),
+        store.blobs.fetch(version.checkpoint, folder),
         fetch_text_encoder(store, version.text_encoder, folder),
     )
 
 
-def fetch_text_encoder(store: Artifacts, files: Iterable[tuple[str, ArtifactRef]], folder: Path) -> Path | None:
+def fetch_configuration(store: Store, ref: ArtifactRef) -> Configuration:
+    """The configuration in a blob; ConfigurationError when it is not a known one."""
+    return read_configuration(store.blobs.read(ref, max_bytes=MAX_CONFIGURATION_BYTES))
+
+
+def fetch_text_encoder(store: Store, files: Iterable[tuple[str, ArtifactRef]], folder: Path) -> Path | None:
     """The text encoder's files under their own names in `<folder>/text_encoder`; None when there are no files.
 
     TextEncoderError when a name is not a plain file name.
@@ -99,7 +104,7 @@ def fetch_text_encoder(store: Artifacts, files: Iterable[tuple[str, ArtifactRef]
         if Path(name).name != name or len(name) > MAX_FILE_NAME_CHARS:
             raise TextEncoderError(f"the text encoder has a file with a bad name: {name[:80]!r}")
         target.mkdir(parents=True, exist_ok=True)
-        shutil.move(store.fetch(ref, folder), target / name)
+        shutil.move(store.blobs.fetch(ref, folder), target / name)
     return target if target.exists() else None
 
 

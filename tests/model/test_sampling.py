@@ -1,4 +1,4 @@
-"""The samplers against k-diffusion's own, and against the distribution whose denoiser is known exactly."""
+"""Noise levels and samplers against k-diffusion's own, and against the distribution whose denoiser is known exactly."""
 
 import math
 
@@ -6,8 +6,7 @@ import k_diffusion
 import pytest
 import torch
 
-from luthier_model.sampler import SAMPLERS, SeededNoise, dpmpp_2m_sde, dpmpp_3m_sde
-from luthier_model.schedules import polyexponential
+from luthier_model.sampling import SAMPLERS, SeededNoise, dpmpp_2m_sde, dpmpp_3m_sde, polyexponential
 
 MEAN, SPREAD = 0.7, 1.3
 NO_NOISE = torch.zeros(1).double
@@ -46,6 +45,22 @@ THEIRS = {
     "k-heun": k_diffusion.sampling.sample_heun,
     "k-euler": k_diffusion.sampling.sample_euler,
 }
+
+
+@pytest.mark.parametrize(("steps", "rho"), [(1, 1.0), (2, 1.0), (100, 1.0), (25, 2.5)])
+def test_levels_are_those_of_k_diffusion(steps, rho):
+    ours = torch.tensor(polyexponential(steps, 0.3, 500, rho))
+    theirs = k_diffusion.sampling.get_sigmas_polyexponential(steps, 0.3, 500, rho)
+
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "wrong", [(0, 0.3, 500), (10, 0, 500), (10, 500, 0.3), (10, 0.3, float("inf")), (1, float("nan"), 1)]
+)
+def test_levels_that_make_no_sense_are_refused(wrong):
+    with pytest.raises(ValueError, match="sigma_min"):
+        polyexponential(*wrong)
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
