@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -35,7 +36,7 @@ def version_of(store: Store, files: ModelFiles, name: str) -> ModelVersion:
     )
 
 
-def settings_for(folder: Path, **more: object) -> InferenceSettings:
+def settings_for(folder: Path, **more: Any) -> InferenceSettings:
     return InferenceSettings(
         device="cpu", address="127.0.0.1:0", store_folder=folder / "store", scratch=folder / "scratch", **more
     )
@@ -65,4 +66,4 @@ def refusal(call: Callable[[], object]) -> tuple[grpc.StatusCode, str]:
     """Status and message of a call that is refused."""
     with pytest.raises(grpc.RpcError) as refused:
         call()
-    return refused.value.code(), refused.value.details()
+    return refused.value.code(), refused.value.details() or ""

@@ -7,17 +7,17 @@ from importlib.metadata import distributions
 from pathlib import Path
 
 INFERENCE = Path(__file__).parents[2] / "services/inference"
-TOOLS_OF_TESTS = {"pytest", "pluggy", "iniconfig", "pygments"}
+TOOLS_OF_TESTS = {"grpc-stubs", "iniconfig", "pluggy", "pygments", "pytest", "types-protobuf"}
 
 
-def test_at_most_eighty_distributions_are_installed():
+def test_at_most_eighty_distributions_are_installed() -> None:
     """With stable-audio-tools' own list they are 211 (5.4 GB): trainers, samplers, plots, a web interface."""
     installed = {found.name.lower() for found in distributions()} - TOOLS_OF_TESTS
 
     assert len(installed) <= 80
 
 
-def test_the_service_starts_without_what_is_left_out(tmp_path):
+def test_the_service_starts_without_what_is_left_out(tmp_path: Path) -> None:
     """In an interpreter where whatever the project overrides away cannot be imported, even where a machine has it."""
     overrides = tomllib.loads((INFERENCE / "pyproject.toml").read_text())["tool"]["uv"]["override-dependencies"]
     modules = [entry.split(";")[0].strip().replace("-", "_") for entry in overrides]

@@ -11,14 +11,15 @@ from luthier.inference.v1 import inference_pb2 as pb
 from luthier.inference.v1 import inference_pb2_grpc
 from luthier_inference.app import build_service
 from luthier_kit.registry import register
+from tests.model.small import ModelFiles
 from tests.support.services import running, temp_store
 
-from .conftest import refusal, settings_for, version_of
+from .conftest import Served, refusal, settings_for, version_of
 
 PROMPT = "calm piano"
 
 
-def test_models_are_listed_newest_first_with_what_is_loaded(served):
+def test_models_are_listed_newest_first_with_what_is_loaded(served: Served) -> None:
     served.stub.Generate(pb.GenerateRequest(prompt=PROMPT, steps=1, seconds_total=0.5, model="tiny"))
 
     (model,) = served.stub.ListModels(pb.ListModelsRequest(name="tiny")).models
@@ -32,7 +33,7 @@ def corrupt(folder: Path, key: str) -> None:
     path.write_bytes(path.read_bytes()[:-1] + b"!")
 
 
-def test_a_corrupt_checkpoint_is_data_loss_and_other_models_go_on(model_files, tmp_path):
+def test_a_corrupt_checkpoint_is_data_loss_and_other_models_go_on(model_files: ModelFiles, tmp_path: Path) -> None:
     settings = settings_for(tmp_path)
     with temp_store(tmp_path / "store") as store:
         broken = register(store, version_of(store, model_files, "broken"))
@@ -48,7 +49,7 @@ def test_a_corrupt_checkpoint_is_data_loss_and_other_models_go_on(model_files, t
     assert mended.model == "broken@1"
 
 
-def trained_on(model_files, folder: Path) -> Path:
+def trained_on(model_files: ModelFiles, folder: Path) -> Path:
     """Other weights of the same shape."""
     state = {name: tensor * 1.01 for name, tensor in load_file(model_files.weights).items()}
     path = folder / "newer.safetensors"
@@ -56,7 +57,7 @@ def trained_on(model_files, folder: Path) -> Path:
     return path
 
 
-def test_a_served_name_moves_to_its_newer_version_without_a_gap(model_files, tmp_path):
+def test_a_served_name_moves_to_its_newer_version_without_a_gap(model_files: ModelFiles, tmp_path: Path) -> None:
     settings = settings_for(tmp_path, models=("tiny",), models_loaded=1, watch_every_s=0.1)
     with temp_store(tmp_path / "store") as store:
         first = register(store, version_of(store, model_files, "tiny"))
@@ -66,7 +67,7 @@ def test_a_served_name_moves_to_its_newer_version_without_a_gap(model_files, tmp
             newer = version_of(store, model_files, "tiny")
             newer = replace(newer, checkpoint=store.blobs.put_file("checkpoints", trained_on(model_files, tmp_path)))
             register(store, newer)
-            answers = []
+            answers: list[str] = []
             while (not answers or answers[-1] != "tiny@2") and len(answers) < 200:
                 answer = stub.Generate(pb.GenerateRequest(prompt=PROMPT, steps=1, seconds_total=0.5, seed=len(answers)))
                 answers.append(answer.model)
@@ -78,7 +79,9 @@ def test_a_served_name_moves_to_its_newer_version_without_a_gap(model_files, tmp
     assert loaded == [2]
 
 
-def test_a_newer_version_that_cannot_be_loaded_leaves_the_older_in_service(model_files, tmp_path):
+def test_a_newer_version_that_cannot_be_loaded_leaves_the_older_in_service(
+    model_files: ModelFiles, tmp_path: Path
+) -> None:
     settings = settings_for(tmp_path, models=("tiny",), watch_every_s=0.1)
     with temp_store(tmp_path / "store") as store:
         register(store, version_of(store, model_files, "tiny"))
@@ -93,7 +96,7 @@ def test_a_newer_version_that_cannot_be_loaded_leaves_the_older_in_service(model
     assert answer.model == "tiny@1"
 
 
-def test_without_a_default_a_request_must_name_one_of_several_models(model_files, tmp_path):
+def test_without_a_default_a_request_must_name_one_of_several_models(model_files: ModelFiles, tmp_path: Path) -> None:
     settings = settings_for(tmp_path)
     with (
         temp_store(tmp_path / "store") as store,
@@ -113,7 +116,7 @@ def test_without_a_default_a_request_must_name_one_of_several_models(model_files
     assert with_two == (grpc.StatusCode.INVALID_ARGUMENT, "model: must be named: one of one, two")
 
 
-def test_a_name_that_is_not_served_here_is_not_found(model_files, tmp_path):
+def test_a_name_that_is_not_served_here_is_not_found(model_files: ModelFiles, tmp_path: Path) -> None:
     settings = settings_for(tmp_path, models=("tiny",))
     with temp_store(tmp_path / "store") as store:
         register(store, version_of(store, model_files, "other"))
@@ -125,7 +128,7 @@ def test_a_name_that_is_not_served_here_is_not_found(model_files, tmp_path):
     assert "served: tiny" in details
 
 
-def test_registered_bytes_that_are_no_checkpoint_are_data_loss(model_files, tmp_path):
+def test_registered_bytes_that_are_no_checkpoint_are_data_loss(model_files: ModelFiles, tmp_path: Path) -> None:
     settings = settings_for(tmp_path)
     with temp_store(tmp_path / "store") as store:
         nothing = store.blobs.put_bytes("checkpoints", b"nothing", "safetensors")

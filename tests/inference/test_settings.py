@@ -1,6 +1,7 @@
 """Settings that cannot work are named before anything is loaded."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -22,12 +23,12 @@ from .conftest import settings_for
         ({"DEVICE": "cpu", "LUTHIER_TEXT_ENCODER": "/no/such/folder"}, "LUTHIER_TEXT_ENCODER.*/no/such/folder"),
     ],
 )
-def test_settings_that_cannot_work_are_named(environ, said):
+def test_settings_that_cannot_work_are_named(environ: dict[str, str], said: str) -> None:
     with pytest.raises(SettingsError, match=said):
         load(InferenceSettings, environ)
 
 
-def test_a_missing_device_stops_the_start(tmp_path, monkeypatch):
+def test_a_missing_device_stops_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
 
     with temp_store(tmp_path / "store") as store, pytest.raises(SettingsError, match="no CUDA device"):

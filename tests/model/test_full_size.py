@@ -15,7 +15,7 @@ PROMPT = "calm piano in D minor at 90 BPM"
 
 
 @pytest.mark.slow
-def test_a_denoising_step_at_full_size(tmp_path: Path):
+def test_a_denoising_step_at_full_size(tmp_path: Path) -> None:
     """35 s of two cores and 5 GB of memory; the text encoder is small, as wide as t5-base's embeddings."""
     known = configuration.packaged()
     write_text_encoder([PROMPT], text_width(known), tmp_path, seed=1)

@@ -20,7 +20,7 @@ from luthier_inference.request import GenerationJob
 from luthier_kit.rpc import Cancelled, Unavailable
 from luthier_kit.store import Action, Store
 from luthier_model.generation import LoadedModel, decode, denoise, prompt_tokens
-from luthier_model.loading import statuses
+from luthier_model.registered import statuses
 
 STAGE: Final = "generate"
 STAGE_VERSION: Final = "1"

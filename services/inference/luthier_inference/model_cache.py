@@ -17,7 +17,8 @@ from luthier_kit.registry import resolve
 from luthier_kit.rpc import LuthierError, NotFound, Unavailable
 from luthier_kit.store import Store
 from luthier_model.generation import LoadedModel, prepare
-from luthier_model.loading import fetch_version, load, statuses
+from luthier_model.loading import load
+from luthier_model.registered import fetch_version, statuses
 
 log = logging.getLogger(__name__)
 

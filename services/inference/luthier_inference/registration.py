@@ -9,7 +9,7 @@ from luthier_inference.served_models import ServedVersion
 from luthier_kit.registry import ModelVersion, register
 from luthier_kit.store import Store
 from luthier_model import checkpoint, text_encoder
-from luthier_model.loading import fetch_configuration, fetch_text_encoder, statuses
+from luthier_model.registered import fetch_configuration, fetch_text_encoder, statuses
 
 
 class Registrar:

@@ -8,7 +8,7 @@ from luthier_kit.registry import ModelVersion, model_names, resolve
 from luthier_kit.rpc import InvalidRequest, NotFound
 from luthier_kit.store import Store
 from luthier_model.configuration import Configuration
-from luthier_model.loading import fetch_configuration, statuses
+from luthier_model.registered import fetch_configuration, statuses
 
 MAX_MODEL_CHARS: Final = 128
 CONFIGURATIONS_KEPT: Final = 256

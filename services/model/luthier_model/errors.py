@@ -8,7 +8,7 @@ ModelError
 ├── TextEncoderMismatch   the text encoder is absent, incomplete or does not fit the configuration
 └── OutputNotFinite       these parameters drive the model out of bounds
 
-`loading.statuses` gives each its gRPC status.
+`registered.statuses` gives each its gRPC status.
 """
 
 from collections.abc import Sequence

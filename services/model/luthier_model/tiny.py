@@ -1,14 +1,10 @@
 """The tiny model: stable-audio-tools' own classes and checkpoint layout with 0.6 million parameters.
 
-For machines without a GPU or the gated weights. It shows that every part works, and makes no music. `python -m
-luthier_model.tiny FOLDER` writes an untrained one in seconds: enough to see that an installation stores, registers,
-loads and generates.
+For machines without a GPU or the gated weights. It shows that every part works, and makes no music.
 """
 
 import copy
-import json
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -22,7 +18,6 @@ from luthier_model.configuration import Configuration, check, packaged
 from luthier_model.network import random_model
 
 TINY: Final = "tiny"
-PROMPTS: Final = ["calm piano in D minor at 90 BPM", "loud drums and bass, funk, 120 BPM"]
 VOCABULARY: Final = 512
 PAD, END, UNKNOWN = "<pad>", "</s>", "<unk>"  # T5's special tokens, at T5's ids 0, 1, 2
 HEAD_WIDTH: Final = 32
@@ -83,15 +78,3 @@ def write_text_encoder(prompts: Sequence[str], width: int, folder: Path, seed: i
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         T5EncoderModel(config).save_pretrained(folder)
-
-
-def write_untrained(folder: Path) -> None:
-    """Writes `weights.safetensors`, `config.json` and `text_encoder/` of a model; the same bytes each time."""
-    folder.mkdir(parents=True, exist_ok=True)
-    tiny = configuration()
-    write_random(tiny, PROMPTS, folder, seed=1)
-    (folder / "config.json").write_text(json.dumps(dict(tiny.document), indent=1))
-
-
-if __name__ == "__main__":
-    write_untrained(Path(sys.argv[1]))

@@ -4,12 +4,12 @@ import json
 from pathlib import Path
 
 from luthier_model import checkpoint, configuration, text_encoder
-from luthier_model.tiny import write_untrained
+from luthier_model.untrained import write
 
 
 def test_its_parts_fit_each_other_and_are_the_same_each_time(tmp_path: Path) -> None:
-    write_untrained(tmp_path / "a")
-    write_untrained(tmp_path / "b")
+    write(tmp_path / "a")
+    write(tmp_path / "b")
     known = configuration.read((tmp_path / "a/config.json").read_bytes())
     checkpoint.verify(tmp_path / "a/weights.safetensors", known)
     text_encoder.check(tmp_path / "a/text_encoder", known)
