@@ -18,9 +18,9 @@ from luthier_training import recipe
 from luthier_training.job import Job
 from luthier_training.messages import to_document
 from luthier_training.recipes import RECIPES
-from luthier_training.recipes import fine_tune as recipes_fine_tune
+
 from luthier_training.reporting import Reporter, Stopped
-from luthier_training.tuning import Tuning
+
 
 from .conftest import register_base
 
