@@ -12,14 +12,12 @@ import soundfile
 import yaml
 
 from luthier.training.v1.training_pb2 import CreateTrainingRunRequest, FineTune
-from luthier_kit.artifacts import open_artifacts
-from luthier_kit.models import ModelVersion, register
-from luthier_kit.runs import RunLog
-from luthier_kit.settings import StoreSettings
+from luthier_kit.registry import ModelVersion, RunLog, register
+from luthier_kit.store import StoreSettings, open_store
 from luthier_model import text_encoder, tiny
 from luthier_model.configuration import check, packaged
-from luthier_training import recipe
-from luthier_training.messages import to_document
+from luthier_training.requests import settle
+from luthier_training.runs import KIND
 from tests.kubernetes_api import TEMPLATE, Api, kubeconfig
 
 SECONDS = (2.0, 1.6, 2.4)
@@ -29,7 +27,7 @@ PROMPTS = ["A slow jazz ballad with piano", "Driving techno with synth bass", "F
 
 @pytest.fixture
 def store(tmp_path):
-    return open_artifacts(StoreSettings(store="folder", store_folder=tmp_path / "store"))
+    return open_store(StoreSettings(store="folder", store_folder=tmp_path / "store"))
 
 
 def tone(seconds: float, hz: float, rate_hz: int = 44100) -> np.ndarray:
@@ -43,7 +41,7 @@ def manifest(store, folder, **changes) -> bytes:
     for index, (seconds, split, prompt) in enumerate(zip(SECONDS, SPLITS, PROMPTS, strict=True)):
         path = folder / f"clip{index}.flac"
         soundfile.write(path, tone(seconds, 220 * (index + 1)), 44100)
-        ref = store.put_file("clips", path, "audio/flac")
+        ref = store.blobs.put_file("clips", path, "audio/flac")
         audio = {"bucket": "", "key": ref.key, "sha256": ref.sha256, "size_bytes": ref.size_bytes}
         rows.append(
             {
@@ -60,7 +58,7 @@ def manifest(store, folder, **changes) -> bytes:
 
 @pytest.fixture
 def dataset_ref(store, tmp_path):
-    return store.put_bytes("manifests", manifest(store, tmp_path), "json", "application/json")
+    return store.blobs.put_bytes("manifests", manifest(store, tmp_path), "json", "application/json")
 
 
 @pytest.fixture(scope="session")
@@ -94,9 +92,9 @@ def register_base(store, known, files, name="base"):
         store,
         ModelVersion(
             name=name,
-            checkpoint=store.put_file("checkpoints", weights),
-            configuration=store.put_bytes("configurations", configuration, "json", "application/json"),
-            text_encoder=tuple((p.name, store.put_file("text_encoders", p)) for p in text_encoder.files(text)),
+            checkpoint=store.blobs.put_file("checkpoints", weights),
+            configuration=store.blobs.put_bytes("configurations", configuration, "json", "application/json"),
+            text_encoder=tuple((p.name, store.blobs.put_file("text_encoders", p)) for p in text_encoder.files(text)),
             notes={"tiny": True},
         ),
     )
@@ -108,7 +106,7 @@ def queued_tuning(store, dataset_ref, request_id, **changes):
     tune = FineTune(**{**asked, "checkpoint_every": 8, **changes})
     request = CreateTrainingRunRequest(request_id=request_id, dataset=dataset_ref, model_name="tuned", fine_tune=tune)
     request.seed = 4
-    return RunLog.create(store, "training", request_id, to_document(recipe.settle(request)))
+    return RunLog.create(store, KIND, request_id, settle(request))
 
 
 @pytest.fixture

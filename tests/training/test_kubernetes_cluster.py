@@ -9,11 +9,13 @@ import time
 import pytest
 import yaml
 
-from luthier_kit.runs import RunLog
-from luthier_kit.settings import load
+from luthier.training.v1.training_pb2 import CreateTrainingRunRequest
+from luthier_kit.registry import RUN_STATE_CANCELLED, RunLog
+from luthier_kit.rpc import load
 from luthier_training.launchers.kubernetes_jobs import KubernetesLauncher
-from luthier_training.launchers.launcher import WAITING
-from luthier_training.scheduler import KIND, Scheduler
+from luthier_training.launchers.launcher import WorkState
+from luthier_training.runs import KIND
+from luthier_training.scheduler import Scheduler
 from luthier_training.settings import TrainingSettings
 from tests.kubernetes_api import TEMPLATE
 
@@ -35,15 +37,15 @@ def launcher(template, monkeypatch):
 
 
 def test_a_run_waits_is_found_again_and_is_cancelled(store, launcher):
-    run = RunLog.create(store, KIND, f"cluster-{time.time()}", {"request_id": "r", "model_name": "m"})
+    run = RunLog.create(store, KIND, f"cluster-{time.time()}", CreateTrainingRunRequest(request_id="r", model_name="m"))
     for _ in range(3):  # each as if the service had started just now
-        Scheduler(store, launcher).look()
-    assert launcher.look()[run.id].state == WAITING
-    assert run.read().progress["stage"] == "its Job is suspended"
+        Scheduler(store, launcher).reconcile()
+    assert launcher.list_work()[run.id].state == WorkState.WAITING
+    assert run.read().waiting_for == "its Job is suspended"
     run.cancel("me", "enough")
-    Scheduler(store, launcher).look()
+    Scheduler(store, launcher).reconcile()
     deadline = time.monotonic() + 30
-    while run.id in launcher.look():
+    while run.id in launcher.list_work():
         assert time.monotonic() < deadline
         time.sleep(0.5)
-    assert run.read().state == "CANCELLED"
+    assert run.read().state == RUN_STATE_CANCELLED

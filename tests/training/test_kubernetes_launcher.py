@@ -1,18 +1,20 @@
 """The Job that a run becomes, and what a service says that cannot make Jobs."""
 
 import copy
+from datetime import UTC, datetime
 
 import pytest
 
-from luthier_kit.errors import Unavailable
-from luthier_kit.runs import Run
-from luthier_kit.settings import SettingsError, load
-from luthier_training.launchers.job_template import read_template
-from luthier_training.launchers.kubernetes_jobs import KubernetesLauncher
+from luthier.training.v1.training_pb2 import CreateTrainingRunRequest, TrainingProgress, TrainingResult
+from luthier_kit.registry import Run
+from luthier_kit.rpc import SettingsError, Unavailable, load
+from luthier_training.launchers.kubernetes_jobs import JobTemplate, KubernetesLauncher
 from luthier_training.settings import TrainingSettings
 from tests.kubernetes_api import TEMPLATE
 
-RUN = Run(id="training-" + "0123456789abcdef" * 2, kind="training", request={"request_id": "r", "model_name": "m"})
+REQUEST = CreateTrainingRunRequest(request_id="r", model_name="m")
+NOW = datetime(2026, 11, 1, tzinfo=UTC)
+RUN = Run("training-" + "0123456789abcdef" * 2, "training", REQUEST, TrainingProgress(), TrainingResult(), NOW, NOW)
 
 
 def changed(**container):
@@ -39,7 +41,7 @@ def test_a_job_is_the_template_with_name_labels_and_arguments(api):
 
 @pytest.mark.parametrize(("asked", "ranks"), [(1, None), ("1", None), ("4", "4")])
 def test_several_gpus_are_several_processes(template, asked, ranks):
-    job = read_template(str(template(with_gpus(asked)))).job(RUN, processes=1)
+    job = JobTemplate.read(template(with_gpus(asked))).job(RUN.id, REQUEST, processes=1)
     arguments = job["spec"]["template"]["spec"]["containers"][0]["args"]
     assert arguments[-3:] == ["-m", "luthier_training.runner", RUN.id]
     assert (arguments[arguments.index("--nproc-per-node") + 1] if ranks else None) == ranks
@@ -75,7 +77,7 @@ def test_jobs_of_others_are_not_its_own(api):
     job = copy.deepcopy(api.jobs["lute-train-0123456789abcdef"])
     job["metadata"].update(name="other-train-0123456789abcdef", labels={"luthier/run": "training-" + "1" * 32})
     api.jobs[job["metadata"]["name"]] = job
-    assert list(launcher.look()) == [RUN.id]
+    assert list(launcher.list_work()) == [RUN.id]
 
 
 def test_stopping_what_is_gone_is_fine(api):
@@ -99,7 +101,7 @@ def test_a_cluster_that_is_away_at_the_start_is_asked_later(api):
     api.refusals["list", "jobs"] = api.refusals["create", "jobs"] = api.refusals["delete", "jobs"] = 503, "starting"
     launcher = KubernetesLauncher(load(TrainingSettings))
     api.refusals.clear()
-    assert launcher.look() == {}
+    assert launcher.list_work() == {}
 
 
 @pytest.mark.parametrize(
@@ -118,12 +120,12 @@ def test_a_cluster_that_is_away_at_the_start_is_asked_later(api):
 )
 def test_a_bad_template_is_refused_by_what_is_wrong(template, document, text):
     with pytest.raises(SettingsError, match=text):
-        read_template(str(template(document)))
+        JobTemplate.read(template(document))
 
 
 def test_without_a_template_it_does_not_start():
     with pytest.raises(SettingsError, match="LUTHIER_JOB_TEMPLATE is missing"):
-        KubernetesLauncher(load(TrainingSettings, {"DEVICE": "cpu"}))
+        load(TrainingSettings, {"DEVICE": "cpu", "LUTHIER_TRAINING_LAUNCHER": "kubernetes"})
 
 
 def test_without_a_cluster_it_does_not_start(api, monkeypatch, tmp_path):

@@ -1,6 +1,5 @@
 """Two processes train as one would, and a run of theirs ends as one."""
 
-import json
 import os
 import socket
 import subprocess
@@ -11,18 +10,18 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from luthier_kit.errors import InvalidRequest
-from luthier_kit.models import resolve
+from luthier_kit.registry import RUN_STATE_SUCCEEDED, resolve
+from luthier_kit.rpc import InvalidRequest
 from luthier_training import runner
-from luthier_training.launchers.launcher import arguments
-from luthier_training.ranks import CutDraws, Ranks
+from luthier_training.launchers.launcher import runner_arguments
+from luthier_training.ranks import RankLost, Ranks
 
 from .conftest import queued_tuning
 
 
 def torchrun(run_id, processes, environment):
     """Works on a run as a Job's Pod does; returns the exit code."""
-    command = [sys.executable, *arguments(run_id, processes)]
+    command = [sys.executable, *runner_arguments(run_id, processes)]
     return subprocess.run(command, env={**os.environ, **environment}, timeout=300, check=False).returncode
 
 
@@ -51,7 +50,7 @@ def free_port():
 
 
 def weights(store, tmp_path, end):
-    return load_file(store.fetch(resolve(store, end.result["model"]).checkpoint, tmp_path))
+    return load_file(store.blobs.fetch(resolve(store, end.result.model).checkpoint, tmp_path))
 
 
 @pytest.mark.parametrize("work", [forked, pytest.param(torchrun, marks=pytest.mark.slow)])
@@ -62,10 +61,10 @@ def test_two_processes_train_as_one(store, base, dataset_ref, tmp_path, work):
         record = queued_tuning(store, dataset_ref, f"by-{processes}", accumulate=2, ema_decay=0.9)
         code = work(record.id, processes, environment)
         end = record.read()
-        assert (code, end.state) == (0, "SUCCEEDED"), json.dumps(end.error)
+        assert (code, end.state) == (0, RUN_STATE_SUCCEEDED), end.error
         ends.append(end)
     for name in ("training", "validation"):
-        alone, together = ([loss for _, loss in end.progress[name]] for end in ends)
+        alone, together = ([point.loss for point in getattr(end.progress, name)] for end in ends)
         assert together == pytest.approx(alone, rel=1e-4)
         assert len(alone) == (8 if name == "training" else 3)
     one, two = (weights(store, tmp_path, end) for end in ends)
@@ -73,17 +72,17 @@ def test_two_processes_train_as_one(store, base, dataset_ref, tmp_path, work):
     assert [end.attempts for end in ends] == [1, 1]
 
 
-def test_draws_of_the_parts_are_the_draws_of_the_whole():
-    def draws(rows):
-        torch.manual_seed(3)
-        return torch.randn_like(torch.zeros(rows, 2, 5)), torch.bernoulli(torch.full((rows, 1, 1), 0.5))
+def test_the_mean_of_one_rank_is_its_own_value():
+    assert Ranks().mean(3.5) == 3.5
 
-    whole, parts = draws(6), []
-    for rank in range(3):
-        with CutDraws(Ranks(rank, 3)):
-            parts.append(draws(2))
-    for place in range(2):
-        assert torch.equal(torch.cat([part[place] for part in parts]), whole[place])
+
+def test_a_rank_that_does_not_answer_is_lost(monkeypatch):
+    def broken(_):
+        raise RuntimeError("Connection closed by peer")
+
+    monkeypatch.setattr("torch.distributed.all_reduce", broken)
+    with pytest.raises(RankLost, match="Connection closed by peer"):
+        Ranks(0, 2).average(torch.zeros(3))
 
 
 def test_a_batch_that_cannot_be_shared_is_refused():

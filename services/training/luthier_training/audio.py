@@ -7,7 +7,7 @@ import soundfile
 import torch
 from torchaudio.functional import resample
 
-from luthier_kit.errors import InvalidRequest
+from luthier_kit.rpc import InvalidRequest
 from luthier_model.configuration import Configuration
 
 REASON = "AUDIO_INVALID"
@@ -33,4 +33,5 @@ def read(path: Path, configuration: Configuration) -> torch.Tensor:
     audio = torch.from_numpy(samples.T.copy())  # (channels, frames)
     if audio.shape[0] != configuration.channels:
         audio = audio.mean(0, keepdim=True).expand(configuration.channels, -1)
-    return resample(audio, rate_hz, configuration.sample_rate_hz)
+    resampled: torch.Tensor = resample(audio, rate_hz, configuration.sample_rate_hz)
+    return resampled

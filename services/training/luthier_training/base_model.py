@@ -18,16 +18,16 @@ from stable_audio_tools.models.conditioners import Conditioner, T5Conditioner
 from stable_audio_tools.models.diffusion import ConditionedDiffusionModelWrapper
 
 from luthier.common.v1.common_pb2 import ArtifactRef
-from luthier_kit.artifacts import Action, Artifacts
-from luthier_kit.errors import FailedPrecondition
-from luthier_kit.models import ModelVersion
+from luthier.curation.v1.dataset_pb2 import DatasetRow
+from luthier_kit.registry import ModelVersion
+from luthier_kit.rpc import FailedPrecondition
+from luthier_kit.store import Action, Store
 from luthier_model import checkpoint, loading, text_encoder
 from luthier_model.conditions import PROMPT
 from luthier_model.configuration import MAX_DOCUMENT_BYTES, Configuration
 from luthier_model.configuration import read as read_configuration
 from luthier_model.errors import CheckpointError, CheckpointMismatch, ConfigurationError, ModelError, TextEncoderError
 from luthier_training import audio
-from luthier_training.dataset import Clip
 
 REASONS: dict[type[ModelError], str] = {
     ConfigurationError: "MODEL_CONFIGURATION_INVALID",
@@ -46,7 +46,7 @@ LATENTS_STAGE, TEXT_STAGE, VERSION = "latents", "text-states", "1"
 class Excerpt:
     """A part of a clip offered as a clip of its own, in seconds; `length_s` 0 = the whole clip."""
 
-    clip: Clip
+    clip: DatasetRow
     start_s: float = 0.0
     length_s: float = 0.0
 
@@ -55,9 +55,8 @@ class Excerpt:
 class Latents:
     """The autoencoder's posterior for a clip padded with silence to the window.
 
-    `mean`, `deviation`: (latent channels, window latents), scaled as the transformer takes them. `seconds_total`: length
-    of the clip, seconds. The deviation is kept so that each epoch draws its own sample; the library's pre-encoding
-    freezes one.
+    `mean`, `deviation`: (latent channels, window latents), scaled as the transformer takes them; `seconds_total`: the
+    clip's length. With the deviation each epoch draws its own sample; the library's pre-encoding freezes one.
     """
 
     mean: torch.Tensor
@@ -99,7 +98,7 @@ def refusals(version: ModelVersion) -> Iterator[None]:
 class BaseModel:
     """A base model on `device`: its registration, its configuration, and the digests that name what it encodes."""
 
-    store: Artifacts
+    store: Store
     version: ModelVersion
     configuration: Configuration
     model: ConditionedDiffusionModelWrapper
@@ -108,18 +107,18 @@ class BaseModel:
     device: str
 
     @classmethod
-    def open(cls, store: Artifacts, version: ModelVersion, device: str, scratch: Path) -> "BaseModel":
+    def open(cls, store: Store, version: ModelVersion, device: str, scratch: Path) -> "BaseModel":
         """Fetches a version and loads it. FailedPrecondition (CHECKPOINT_MISMATCH, …) before anything is allocated."""
         with refusals(version):
-            configuration = read_configuration(store.read(version.configuration, max_bytes=MAX_DOCUMENT_BYTES))
-            weights = store.fetch(version.checkpoint, scratch)
+            configuration = read_configuration(store.blobs.read(version.configuration, max_bytes=MAX_DOCUMENT_BYTES))
+            weights = store.blobs.fetch(version.checkpoint, scratch)
             placed = checkpoint.verify(weights, configuration)
             text_folder = scratch / "text_encoder"
             text_folder.mkdir(parents=True, exist_ok=True)
             for name, ref in version.text_encoder:
                 if Path(name).name != name or len(name) > MAX_FILE_NAME_CHARS:
                     raise TextEncoderError(f"the text encoder has a file with a bad name: {name[:80]!r}")
-                shutil.move(store.fetch(ref, text_folder), text_folder / name)
+                shutil.move(store.blobs.fetch(ref, text_folder), text_folder / name)
             model = loading.load(configuration, weights, text_folder, device)
             codec = checkpoint.autoencoder_digest(weights, placed, configuration)
         return cls(store, version, configuration, model, codec, text_encoder.digest(text_folder), device)
@@ -129,7 +128,7 @@ class BaseModel:
         known, clip = self.configuration, excerpt.clip
 
         def encode() -> dict[str, torch.Tensor]:
-            source = self.store.fetch(clip.audio, scratch)
+            source = self.store.blobs.fetch(clip.audio, scratch)
             samples = audio.read(source, known)
             if excerpt.length_s:
                 first, count = (round(s * known.sample_rate_hz) for s in (excerpt.start_s, excerpt.length_s))
@@ -194,13 +193,13 @@ class BaseModel:
         """The tensors of an action, as a safetensors blob in the store."""
 
         def compute() -> ArtifactRef:
-            return self.store.put_bytes(action.stage, save(encode()), "safetensors")
+            return self.store.blobs.put_bytes(action.stage, save(encode()), "safetensors")
 
-        ref, _ = self.store.run(action, ArtifactRef, compute)
-        return load(self.store.read(ref, max_bytes=MAX_TENSORS_BYTES))
+        ref, _ = self.store.actions.run(action, ArtifactRef, compute)
+        return load(self.store.blobs.read(ref, max_bytes=MAX_TENSORS_BYTES))
 
 
-class CachedPrompts(Conditioner):
+class CachedPrompts(Conditioner):  # type: ignore[misc]
     """Stands for the T5 conditioner with the embeddings of every prompt of the data set.
 
     The same numbers, without the encoder in memory and in each step. `proj_out` is the model's own and is trained.

@@ -5,7 +5,7 @@ in the file's metadata. The frozen autoencoder and text encoder are not in it; t
 """
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -14,26 +14,32 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from stable_audio_tools.models.diffusion import ConditionedDiffusionModelWrapper
 
+from luthier.training.v1.training_pb2 import LossPoint
+
 FROZEN = "pretransform."
 WEIGHTS, AVERAGE, OPTIMIZER = "weights.", "average.", "optimizer."
 
 
 @dataclass
 class Progress:
-    """The numbers of a run: optimiser steps done and what was measured, as (step, loss)."""
+    """The numbers of a run: optimiser steps done, and the losses on the way."""
 
     step: int = 0
-    training: list[tuple[int, float]] = field(default_factory=list)
-    validation: list[tuple[int, float]] = field(default_factory=list)
+    training: list[LossPoint] = field(default_factory=list)
+    validation: list[LossPoint] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class Trained:
-    """What training changes; `average` is the moving average of the transformer, None without one."""
+    """What training changes; `average` is the moving average of the transformer, None without one.
+
+    `gradient` holds every parameter's gradient as a view, so that ranks exchange one message without a copy of it.
+    """
 
     model: ConditionedDiffusionModelWrapper
     average: EMA | None
     optimizer: torch.optim.Optimizer
+    gradient: torch.Tensor
 
     def save(self, path: Path, progress: Progress) -> None:
         """Writes a checkpoint."""
@@ -42,8 +48,10 @@ class Trained:
             state |= {f"{AVERAGE}{name}": tensor for name, tensor in self.average.state_dict().items()}
         for index, moments in self.optimizer.state_dict()["state"].items():
             state |= {f"{OPTIMIZER}{index}.{name}": torch.as_tensor(value) for name, value in moments.items()}
+        losses = {"training": progress.training, "validation": progress.validation}
+        pairs = {name: [(point.step, point.loss) for point in points] for name, points in losses.items()}
         tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}
-        save_file(tensors, path, metadata={"format": "pt", "progress": json.dumps(asdict(progress))})
+        save_file(tensors, path, metadata={"format": "pt", "progress": json.dumps({"step": progress.step, **pairs})})
 
     def restore(self, path: Path) -> Progress:
         """Puts weights, moving average and moments back where they were; returns the numbers of the checkpoint."""
@@ -62,11 +70,11 @@ class Trained:
         for name, tensor in below(OPTIMIZER).items():
             index, moment = name.split(".", 1)
             moments.setdefault(int(index), {})[moment] = tensor
-        self.optimizer.load_state_dict(
-            {"state": moments, "param_groups": self.optimizer.state_dict()["param_groups"]}
+        self.optimizer.load_state_dict({"state": moments, "param_groups": self.optimizer.state_dict()["param_groups"]})
+        training, validation = (
+            [LossPoint(step=step, loss=loss) for step, loss in numbers[name]] for name in ("training", "validation")
         )
-        points = {name: [(int(step), float(loss)) for step, loss in numbers[name]] for name in ("training", "validation")}
-        return Progress(int(numbers["step"]), **points)
+        return Progress(int(numbers["step"]), training, validation)
 
     def exported(self) -> dict[str, torch.Tensor]:
         """The unwrapped state, with the moving average of the transformer where there is one."""

@@ -1,7 +1,7 @@
 """What a training step takes: which clips, which prompt and latents of each, noise, timesteps, dropped conditions.
 
-All of it follows from (seed, batch number) and is drawn for the whole batch on the CPU, so a run that was killed goes on
-as if nothing had happened, and its course depends neither on the device nor on how many processes share a batch.
+All of it follows from (seed, batch number) and is drawn for the whole batch on the CPU. So a run that was killed goes
+on as if nothing had happened, and its course depends neither on the device nor on how many processes share a batch.
 """
 
 import functools
@@ -12,8 +12,8 @@ from typing import TypedDict
 
 import torch
 
+from luthier.curation.v1.dataset_pb2 import DatasetRow
 from luthier_training.base_model import Excerpt, Latents
-from luthier_training.dataset import Clip
 from luthier_training.seeds import seed_of
 
 EXCERPTS_PER_CLIP = 8
@@ -62,7 +62,7 @@ class Batch:
         return Batch(latents, self.conditions[rows], noise, timesteps, dropped)
 
 
-def excerpts(clip: Clip, duration_s: float, shortest_s: float, seed: int) -> list[Excerpt]:
+def excerpts(clip: DatasetRow, duration_s: float, shortest_s: float, seed: int) -> list[Excerpt]:
     """Random excerpts of `shortest_s` to nearly the whole; none when the clip is no longer than that."""
     draw = random.Random(f"{seed} {clip.audio.sha256}")
     found = []
@@ -98,5 +98,5 @@ def draw_batch(examples: Sequence[Example], number: int, batch_size: int, dropou
     dropped = torch.bernoulli(torch.full((batch_size,), dropout), generator=generator).bool()
     # a scrambled Sobol sequence covers the timesteps evenly within a batch, as in the library's training
     sobol = torch.quasirandom.SobolEngine(1, scramble=True, seed=step_seed % (1 << 31))  # type: ignore[no-untyped-call]
-    timesteps = sobol.draw(batch_size)[:, 0]  # type: ignore[no-untyped-call]
+    timesteps = sobol.draw(batch_size)[:, 0]
     return Batch(torch.stack(latents), conditions, noise, timesteps, dropped)

@@ -11,7 +11,7 @@ from datetime import timedelta
 import torch
 from torch import distributed
 
-from luthier_kit.errors import InvalidRequest
+from luthier_kit.rpc import InvalidRequest
 from luthier_training.reporting import RankLost
 
 TIMEOUT = timedelta(days=1)

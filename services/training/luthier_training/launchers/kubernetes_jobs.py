@@ -1,7 +1,8 @@
 """Runners as Kubernetes Jobs, one for each run, in the namespace that the service runs in.
 
-The Job's manifest is a file with one `batch/v1` Job, which the chart renders: image, security, volumes, environment, node
-pool, queue and back-off are the file's; a run sets the name, labels, annotations and the first container's arguments.
+The Job's manifest is a file with one `batch/v1` Job, which the chart renders. Image, security, volumes, environment,
+node pool, queue and back-off are the file's; a run sets the name, labels, annotations and the first container's
+arguments.
 
 Kubernetes makes a Job's Pods anew when a node dies, a Pod is evicted or Kueue preempts; the Job's back-off limit says
 how often. So a Job that exists and has not finished is work that goes on, whichever of its Pods is alive; and what is
@@ -18,11 +19,11 @@ from typing import Any
 
 import yaml  # type: ignore[import-untyped]
 
-from luthier_kit.cluster import connect, owned_by
-from luthier_kit.errors import LuthierError, Unavailable
-from luthier_kit.runs import Run
-from luthier_kit.settings import SettingsError
+from luthier.training.v1.training_pb2 import CreateTrainingRunRequest
+from luthier_kit.kubernetes import connect, owned_by
+from luthier_kit.rpc import LuthierError, SettingsError, Unavailable
 from luthier_training.launchers.launcher import Work, WorkState, runner_arguments
+from luthier_training.runs import TrainingRun
 from luthier_training.settings import TrainingSettings
 
 log = logging.getLogger(__name__)
@@ -37,7 +38,7 @@ MAX_DESCRIPTION_CHARS = 500
 SETTING = "LUTHIER_JOB_TEMPLATE"
 Manifest = dict[str, Any]
 """A Kubernetes object as YAML has it: the one form that an arbitrary Job template has."""
-PROBE = Run(id="training-" + "0" * 32, kind="training", request={})
+PROBE_ID = "training-" + "0" * 32
 """A run that nobody created: at the start the API server is asked whether it would take its Job."""
 
 
@@ -50,25 +51,23 @@ class JobTemplate:
     gpus: int
 
     @classmethod
-    def read(cls, place: str) -> "JobTemplate":
-        """The template in the file `place`; SettingsError names what is wrong with it."""
-        if not place:
-            raise SettingsError(f"{SETTING} is missing: the file with the Job of a training run")
-        at = f"{SETTING} {place}"
+    def read(cls, path: Path) -> "JobTemplate":
+        """The template in a file; SettingsError names what is wrong with it."""
+        at = f"{SETTING} {path}"
         try:
-            manifest = yaml.safe_load(Path(place).read_text())
+            manifest = yaml.safe_load(path.read_text())
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             raise SettingsError(f"{at} cannot be read: {error}") from None
         kind = (manifest.get("apiVersion"), manifest.get("kind")) if isinstance(manifest, dict) else None
         if kind != ("batch/v1", "Job"):
             raise SettingsError(f"{at} must be one batch/v1 Job")
 
-        def field(path: str, kind: type) -> Any:
+        def field(place: str, kind: type) -> Any:
             found: Any = manifest
-            for part in path.split("."):
+            for part in place.split("."):
                 found = found.get(part) if isinstance(found, dict) else None
             if not isinstance(found, kind):
-                raise SettingsError(f"{at}: {path} is missing or of a wrong type")
+                raise SettingsError(f"{at}: {place} is missing or of a wrong type")
             return found
 
         name = field("metadata.name", str)
@@ -86,19 +85,19 @@ class JobTemplate:
         """The one name of a run's Job, so that launching twice is launching once."""
         return f"{self.name}-{run_id.rpartition('-')[2][:DIGITS]}"
 
-    def job(self, run: Run, processes: int) -> Manifest:
+    def job(self, run_id: str, request: CreateTrainingRunRequest, processes: int) -> Manifest:
         """The Job of a run, with one process for each GPU; `processes` counts where there are none."""
         job = copy.deepcopy(self.manifest)
         pod = job["spec"]["template"]
-        job["metadata"]["name"] = self.job_name(run.id)
+        job["metadata"]["name"] = self.job_name(run_id)
         for metadata in (job["metadata"], pod.setdefault("metadata", {})):
-            metadata["labels"] = {**(metadata.get("labels") or {}), RUN_LABEL: run.id}
-        known = {REQUEST_ANNOTATION: run.request.get("request_id"), MODEL_ANNOTATION: run.request.get("model_name")}
+            metadata["labels"] = {**(metadata.get("labels") or {}), RUN_LABEL: run_id}
+        known = {REQUEST_ANNOTATION: request.request_id, MODEL_ANNOTATION: request.model_name}
         annotations = job["metadata"].get("annotations") or {}
-        job["metadata"]["annotations"] = {**annotations, **{name: str(value) for name, value in known.items() if value}}
+        job["metadata"]["annotations"] = {**annotations, **{name: value for name, value in known.items() if value}}
         container = pod["spec"]["containers"][0]
         container.setdefault("command", ["python"])
-        container["args"] = runner_arguments(run.id, self.gpus or processes)
+        container["args"] = runner_arguments(run_id, self.gpus or processes)
         return job
 
 
@@ -110,14 +109,15 @@ class KubernetesLauncher:
     poll_interval_s = 3.0
 
     def __init__(self, settings: TrainingSettings) -> None:
-        self._template, self._processes = JobTemplate.read(settings.job_template), settings.processes
+        self._template = JobTemplate.read(Path(settings.job_template))
+        self._processes = settings.processes
         self._api, self._owner = connect(settings.namespace), settings.job_owner
         self._jobs: Mapping[str, Any] = {}
         # ask the API server whether it would do what is needed, without doing it; one that is away is asked later
         checks: list[Callable[[], object]] = [
             lambda: self._api.jobs(RUN_LABEL),
-            lambda: self._create(PROBE, dry=True),
-            lambda: self._api.delete(self._template.job_name(PROBE.id), dry=True),
+            lambda: self._create(PROBE_ID, CreateTrainingRunRequest(), dry=True),
+            lambda: self._api.delete(self._template.job_name(PROBE_ID), dry=True),
         ]
         for check in checks:
             try:
@@ -149,8 +149,8 @@ class KubernetesLauncher:
         reason = ends["Failed"].reason if "Failed" in ends else "complete, but not the run"
         return f"its Job ended ({reason}); {pods}"
 
-    def launch(self, run: Run) -> None:
-        self._create(run, dry=False)
+    def launch(self, run: TrainingRun) -> None:
+        self._create(run.id, run.request, dry=False)
 
     def stop(self, run_id: str) -> None:
         if run_id not in self._jobs or not self._jobs[run_id].metadata.deletion_timestamp:
@@ -161,8 +161,8 @@ class KubernetesLauncher:
     def close(self) -> None:
         """Jobs go on without the service."""
 
-    def _create(self, run: Run, *, dry: bool) -> None:
-        job = self._template.job(run, self._processes)
+    def _create(self, run_id: str, request: CreateTrainingRunRequest, *, dry: bool) -> None:
+        job = self._template.job(run_id, request, self._processes)
         if self._owner:
             owner = self._api.config_map(self._owner)
             if owner is None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-from luthier_kit.runs import Run
+from luthier_training.runs import TrainingRun
 
 RUNNER_MODULE = "luthier_training.runner"
 
@@ -46,7 +46,7 @@ class Launcher(Protocol):
     def describe(self, run_id: str) -> str:
         """Why a run's work waits, or how it ended, for people."""
 
-    def launch(self, run: Run) -> None:
+    def launch(self, run: TrainingRun) -> None:
         """Starts work on a run; nothing happens when it was started before.
 
         Raises Unavailable when that cannot be now, another LuthierError when it never can.

@@ -8,8 +8,8 @@ import time
 import uuid
 from dataclasses import dataclass
 
-from luthier_kit.runs import Run
 from luthier_training.launchers.launcher import Work, WorkState, runner_arguments
+from luthier_training.runs import TrainingRun
 from luthier_training.settings import TrainingSettings
 
 log = logging.getLogger(__name__)
@@ -32,8 +32,8 @@ class _Runner:
 class LocalLauncher:
     """A process per run, in a session of its own, with the service's environment.
 
-    A service that stops terminates its runners, which store a checkpoint first; one that was killed leaves them working.
-    So they write to a log of their own: what the service inherited is a pipe that may end with it.
+    A service that stops terminates its runners, which store a checkpoint first; one that was killed leaves them
+    working. So they write to a log of their own: what the service inherited is a pipe that may end with it.
     """
 
     max_attempts: int | None = MAX_ATTEMPTS
@@ -54,7 +54,7 @@ class LocalLauncher:
     def describe(self, run_id: str) -> str:
         return ""
 
-    def launch(self, run: Run) -> None:
+    def launch(self, run: TrainingRun) -> None:
         name = uuid.uuid4().hex
         command = [sys.executable, *runner_arguments(run.id, self._processes, name)]
         # idle OpenMP threads that spin take the cores of whoever shares the machine

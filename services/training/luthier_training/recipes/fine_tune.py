@@ -1,9 +1,8 @@
 """Fine-tunes a base model version on a frozen data set: fetch, encode, train, export.
 
-The objective is Stable Audio Open's (Evans 2024): the transformer predicts `v` (Salimans 2022) of noised latents, the
-conditions of some clips are dropped for classifier-free guidance, and the loss covers the silence behind a clip, which is
-how the model learns to stop. Transformer, seconds embedders and projections are trained; the autoencoder and the text
-encoder are frozen.
+The objective is Stable Audio Open's (Evans 2024): the transformer predicts `v` (Salimans 2022) of noised latents, and
+some clips are trained without their conditions, for classifier-free guidance. The loss covers the silence behind a
+clip: that is how the model learns to stop.
 """
 
 import functools
@@ -14,17 +13,17 @@ from pathlib import Path
 
 import torch
 from ema_pytorch import EMA
-from google.protobuf.json_format import MessageToDict, ParseDict
 from stable_audio_tools.models.diffusion import ConditionedDiffusionModelWrapper
 
-from luthier.common.v1.common_pb2 import ArtifactRef
-from luthier_kit.errors import FailedPrecondition
-from luthier_kit.models import ModelVersion, resolve
+from luthier.curation.v1.dataset_pb2 import DatasetManifest
+from luthier.training.v1.training_pb2 import FineTune, LossPoint
+from luthier_kit.registry import ModelVersion, resolve
+from luthier_kit.rpc import TRAIN, VALIDATION, FailedPrecondition
 from luthier_model import checkpoint
 from luthier_training.base_model import BaseModel, Excerpt, refusals
 from luthier_training.checkpoints import Progress, Trained
-from luthier_training.dataset import TRAIN, VALIDATION, Dataset, prompts_of
-from luthier_training.examples import Example, draw_batch, excerpts
+from luthier_training.dataset import prompts_of, read_manifest, registered_name, rows_of
+from luthier_training.examples import Batch, Example, draw_batch, excerpts
 from luthier_training.job import Job
 from luthier_training.ranks import ALONE, Ranks
 from luthier_training.reporting import Stopped
@@ -51,7 +50,7 @@ def run(job: Job) -> ModelVersion:
     """The version to register. Raises Stopped, too, when another rank registers it."""
     job.ranks.rows(job.request.fine_tune.batch_size)  # refuses before the work
     job.reporter.stage("fetch")
-    dataset = job.dataset()
+    dataset = read_manifest(job.store, job.request.dataset)
     version = resolve(job.store, job.request.fine_tune.base_model)
     base = BaseModel.open(job.store, version, job.device, job.folder("base"))
     job.choose_threads(sum(parameter.numel() for parameter in base.model.parameters()))
@@ -66,9 +65,9 @@ def run(job: Job) -> ModelVersion:
     return export(job, base, dataset, trained, progress)
 
 
-def encode(job: Job, base: BaseModel, dataset: Dataset) -> tuple[list[Example], list[Example]]:
+def encode(job: Job, base: BaseModel, dataset: DatasetManifest) -> tuple[list[Example], list[Example]]:
     """Examples for training and for validation; the prompts' embeddings replace the text encoder in the model."""
-    clips = [*dataset.split(TRAIN), *dataset.split(VALIDATION)]
+    clips = [*rows_of(dataset, TRAIN), *rows_of(dataset, VALIDATION)]
     shortest_s = job.request.fine_tune.min_excerpt_s
     found: dict[int, list[Example]] = {}
     job.reporter.stage("encode", len(clips))
@@ -79,16 +78,32 @@ def encode(job: Job, base: BaseModel, dataset: Dataset) -> tuple[list[Example], 
             if clip.split == TRAIN and shortest_s:
                 parts = excerpts(clip, latents[0].seconds_total, shortest_s, job.request.seed)
                 latents += [base.latents(part, Path(scratch)) for part in parts]
-        found[index] = [Example(each, clip.prompts) for each in latents]
+        found[index] = [Example(each, tuple(clip.prompts)) for each in latents]
         job.reporter.advance(len(found), len(clips))
         job.reporter.check()
     prompts = prompts_of(clips)
     base.cache_prompts([prompts[index] for index in job.ranks.own_first(len(prompts))])
-    train = len(dataset.split(TRAIN))
+    train = len(rows_of(dataset, TRAIN))
     return (
         [example for index in range(train) for example in found[index]],
         [example for index in range(train, len(clips)) for example in found[index]],
     )
+
+
+def prepare(model: ConditionedDiffusionModelWrapper, recipe: FineTune) -> Trained:
+    """What is trained and how: transformer and conditioners (seconds embedders, projections), not the autoencoder."""
+    model.train().requires_grad_(True)
+    model.pretransform.eval().requires_grad_(False)
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(parameters, lr=recipe.learning_rate, betas=BETAS, weight_decay=WEIGHT_DECAY)
+    average = None
+    if recipe.ema_decay:
+        options = {"beta": recipe.ema_decay, "power": AVERAGE_POWER, "update_every": 1, "update_after_step": 1}
+        average = EMA(model.model, include_online_model=False, **options)
+    gradient = torch.zeros(sum(parameter.numel() for parameter in parameters), device=parameters[0].device)
+    for parameter, part in zip(parameters, torch.split(gradient, [p.numel() for p in parameters]), strict=True):
+        parameter.grad = part.view_as(parameter)
+    return Trained(model, average, optimizer, gradient)
 
 
 def fit(
@@ -102,72 +117,65 @@ def fit(
     recipe, seed, ranks, reporter, device = job.request.fine_tune, job.request.seed, job.ranks, job.reporter, job.device
     rows = ranks.rows(recipe.batch_size)
 
-    model.train().requires_grad_(True)
-    model.pretransform.eval().requires_grad_(False)
-    recompute = sum(parameter.numel() for parameter in model.model.parameters()) > RECOMPUTED_PARAMETERS
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=recipe.learning_rate, betas=BETAS, weight_decay=WEIGHT_DECAY)
-    average = None
-    if recipe.ema_decay:
-        options = {"beta": recipe.ema_decay, "power": AVERAGE_POWER, "update_every": 1, "update_after_step": 1}
-        average = EMA(model.model, include_online_model=False, **options)
-    trained, progress = Trained(model, average, optimizer), Progress()
-    if saved := job.run.progress.get("checkpoint"):
-        ref = ParseDict(saved, ArtifactRef(), ignore_unknown_fields=True)
-        progress = trained.restore(job.store.fetch(ref, job.folder("resume")))
+    trained, progress = prepare(model, recipe), Progress()
+    if reporter.progress.HasField("checkpoint"):
+        saved = job.store.blobs.fetch(reporter.progress.checkpoint, job.folder("resume"))
+        progress = trained.restore(saved)
+        saved.unlink()
 
-    # every gradient is a view into one buffer, so that ranks exchange one message without a copy of it
-    gradient = torch.zeros(sum(parameter.numel() for parameter in parameters), device=device)
-    for parameter, part in zip(parameters, gradient.split([p.numel() for p in parameters]), strict=True):
-        parameter.grad = part.view_as(parameter)
+    recompute = sum(parameter.numel() for parameter in model.model.parameters()) > RECOMPUTED_PARAMETERS
 
     def validate() -> None:
         """Measures what would be exported now."""
-        network = average.ema_model if average is not None and progress.step else model.model
+        network = trained.average.ema_model if trained.average is not None and progress.step else model.model
         loss = validation_loss(model, network, held_out, seed, device, ranks)
-        progress.validation.append((progress.step, loss))
+        progress.validation.append(LossPoint(step=progress.step, loss=loss))
 
     reporter.stage("train", recipe.steps, done=progress.step)
     if not progress.validation:
         validate()
     while progress.step < recipe.steps:
-        if average is not None:
-            average.update()  # as in stable-audio-tools before the step, so the average lacks the newest one
-        for group in optimizer.param_groups:
+        if trained.average is not None:
+            trained.average.update()  # as in stable-audio-tools before the step, so the average lacks the newest one
+        for group in trained.optimizer.param_groups:
             group["lr"] = recipe.learning_rate * rate(progress.step, recipe.steps, recipe.warmup_steps)
-        gradient.zero_()
+        trained.gradient.zero_()
         loss = 0.0
         for number in range(progress.step * recipe.accumulate, (progress.step + 1) * recipe.accumulate):
             batch = draw_batch(train, number, recipe.batch_size, recipe.conditioning_dropout, seed).part(rows, device)
             with torch.autocast("cuda", torch.bfloat16, enabled=device == "cuda"):
-                inputs = model.get_conditioning_inputs(model.conditioner(batch.conditions, device))
-                tokens = inputs["cross_attn_cond"]  # (rows, tokens, width): the prompt's and the seconds'
-                inputs["cross_attn_cond"] = torch.where(batch.dropped[:, None, None], torch.zeros_like(tokens), tokens)
-                predict = functools.partial(model.model, **inputs, use_checkpointing=recompute)
-                share = v_loss(predict, batch.latents, batch.noise, batch.timesteps) / recipe.accumulate
-            share.backward()
-            loss += float(share.detach())
+                part = batch_loss(model, batch, recompute=recompute) / recipe.accumulate
+            part.backward()  # type: ignore[no-untyped-call]
+            loss += float(part.detach())
         loss = ranks.mean(loss)
         if not math.isfinite(loss):
             text = f"the loss is {loss} at step {progress.step + 1}; a lower learning rate may help"
             raise FailedPrecondition(text, reason="TRAINING_DIVERGED")
-        ranks.average(gradient)
-        torch.nn.utils.clip_grad_norm_(parameters, MAX_GRADIENT_NORM)
-        optimizer.step()
+        ranks.average(trained.gradient)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), MAX_GRADIENT_NORM)
+        trained.optimizer.step()
 
         progress.step += 1
-        progress.training = thinned([*progress.training, (progress.step, loss)])
+        progress.training = thinned([*progress.training, LossPoint(step=progress.step, loss=loss)])
         last = progress.step == recipe.steps
         if last or progress.step % recipe.validate_every == 0:
             validate()
-        losses = {"training": progress.training, "validation": progress.validation}
-        reporter.advance(progress.step, recipe.steps, loss=loss, **losses)
+        reporter.advance(progress.step, recipe.steps, loss, progress.training, progress.validation)
         stop = ranks.mean(not reporter.going) > 0  # all ranks stop at the same step
         if not ranks.rank and (last or stop or progress.step % recipe.checkpoint_every == 0):
             store_checkpoint(job, trained, progress)
         if stop:
             raise Stopped
     return trained, progress
+
+
+def batch_loss(model: ConditionedDiffusionModelWrapper, batch: Batch, *, recompute: bool) -> torch.Tensor:
+    """The loss of a batch on the model's device; `recompute` spares the memory of activations."""
+    inputs = model.get_conditioning_inputs(model.conditioner(batch.conditions, batch.latents.device))
+    tokens = inputs["cross_attn_cond"]  # (batch, tokens, width): the prompt's and the seconds'
+    inputs["cross_attn_cond"] = torch.where(batch.dropped[:, None, None], torch.zeros_like(tokens), tokens)
+    predict = functools.partial(model.model, **inputs, use_checkpointing=recompute)
+    return v_loss(predict, batch.latents, batch.noise, batch.timesteps)
 
 
 def v_loss(
@@ -222,7 +230,7 @@ def rate(step: int, steps: int, warmup_steps: int) -> float:
     return warm * (FINAL_RATE + (1 - FINAL_RATE) * 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps))))
 
 
-def thinned(points: list[tuple[int, float]]) -> list[tuple[int, float]]:
+def thinned(points: list[LossPoint]) -> list[LossPoint]:
     """The same course in at most MAX_POINTS points: when full, every other one goes, the newest never."""
     return points if len(points) <= MAX_POINTS else points[-1::-2][::-1]
 
@@ -231,14 +239,14 @@ def store_checkpoint(job: Job, trained: Trained, progress: Progress) -> None:
     """Stores a checkpoint below the run's own kind, points the run to it, then removes the one before."""
     path = job.folder("fit") / f"step-{progress.step}.safetensors"
     trained.save(path, progress)
-    before, ref = job.reporter.last_checkpoint, job.store.put_file(f"checkpoints/{job.run.id}", path)
+    before, ref = job.reporter.progress.checkpoint.key, job.store.blobs.put_file(f"checkpoints/{job.run_id}", path)
     path.unlink()
-    job.reporter.checkpoint(MessageToDict(ref, preserving_proto_field_name=True), progress.step)
-    if before and before["key"] != ref.key:
-        job.store.objects.delete(before["key"])
+    job.reporter.checkpoint(ref, progress.step)
+    if before and before != ref.key:
+        job.store.objects.delete(before)
 
 
-def export(job: Job, base: BaseModel, dataset: Dataset, trained: Trained, progress: Progress) -> ModelVersion:
+def export(job: Job, base: BaseModel, dataset: DatasetManifest, trained: Trained, progress: Progress) -> ModelVersion:
     """The version of what was trained, its checkpoint stored; `notes` say what it was made from."""
     averaged = trained.average is not None
     weights = job.folder("export") / "tuned.safetensors"
@@ -247,23 +255,23 @@ def export(job: Job, base: BaseModel, dataset: Dataset, trained: Trained, progre
         checkpoint.verify(weights, base.configuration)
     return ModelVersion(
         name=job.request.model_name,
-        checkpoint=job.store.put_file("checkpoints", weights),
+        checkpoint=job.store.blobs.put_file("checkpoints", weights),
         configuration=base.version.configuration,
         text_encoder=base.version.text_encoder,
         autoencoder_digest=base.autoencoder_digest,
         dataset=job.request.dataset,
-        dataset_name=dataset.name,
+        dataset_name=registered_name(job.store, dataset.name, job.request.dataset.sha256),
         notes={
             "tiny": bool(base.version.notes.get("tiny")),
             "moving_average": averaged,
             "base": base.version.label,
             "base_digest": base.version.digest,
-            "run": job.run.id,
+            "run": job.run_id,
             "seed": str(job.request.seed),
             "steps": progress.step,
-            "validation": [list(point) for point in progress.validation],
+            "validation": [[point.step, point.loss] for point in progress.validation],
             "licences": sorted({*dataset.licences, *base.version.notes.get("licences", ())}),
         },
         created_by=job.request.created_by,
-        reason=f"fine-tuned from {base.version.label} by {job.run.id}",
+        reason=f"fine-tuned from {base.version.label} by {job.run_id}",
     )

@@ -2,9 +2,9 @@
 their prompts; text encoder and transformer stay random, for fine-tuning to start from.
 
 The autoencoder learns by the multi-resolution STFT distance (Yamamoto 2020, as stable-audio-tools ships it) and the
-absolute error of samples, with a small Kullback-Leibler term (Kingma 2013). No discriminator: a few hundred steps on a CPU
-do not feed one. The layers start with unit variance on a first batch (Salimans 2016, data-dependent initialisation for
-weight normalisation); without it the output stays inaudible for the first hundred steps.
+absolute error of samples, with a small Kullback-Leibler term (Kingma 2013). There is no discriminator: a few hundred
+steps on a CPU are too few for one. The layers start with unit variance on a first batch (Salimans 2016, data-dependent
+initialisation for weight normalisation); without it the output stays inaudible for the first hundred steps.
 
 An attempt takes minutes and starts over when it was killed; the same request gives the same weights.
 """
@@ -19,14 +19,17 @@ from stable_audio_tools.models.autoencoders import AudioAutoencoder
 from stable_audio_tools.training.losses.auraloss import MultiResolutionSTFTLoss
 from torch import nn
 
-from luthier_kit.models import ModelVersion
+from luthier.curation.v1.dataset_pb2 import DatasetManifest
+from luthier.training.v1.training_pb2 import LossPoint
+from luthier_kit.registry import ModelVersion
+from luthier_kit.rpc import TRAIN
 from luthier_model import checkpoint, text_encoder, tiny
 from luthier_model.configuration import Configuration
 from luthier_model.random_weights import random_model
 from luthier_model.tiny_text import make_text_encoder
 from luthier_training import audio
 from luthier_training.base_model import posterior_of
-from luthier_training.dataset import TRAIN, Dataset, prompts_of
+from luthier_training.dataset import prompts_of, read_manifest, registered_name, rows_of
 from luthier_training.job import Job
 from luthier_training.reporting import Stopped
 from luthier_training.seeds import seed_of
@@ -54,12 +57,12 @@ def run(job: Job) -> ModelVersion:
         raise Stopped
     asked, seed, reporter = job.request.tiny_base, job.request.seed, job.reporter
     reporter.stage("fetch")
-    dataset, known = job.dataset(), tiny.configuration()
-    chosen = dataset.split(TRAIN)
+    dataset, known = read_manifest(job.store, job.request.dataset), tiny.configuration()
+    chosen = rows_of(dataset, TRAIN)
     random.Random(seed).shuffle(chosen)
     chosen, clips = chosen[:MAX_CLIPS], []
     for number, clip in enumerate(chosen, 1):
-        path = job.store.fetch(clip.audio, job.folder("audio"))
+        path = job.store.blobs.fetch(clip.audio, job.folder("audio"))
         clips.append(audio.read(path, known))
         path.unlink()
         reporter.advance(number, len(chosen))
@@ -68,12 +71,12 @@ def run(job: Job) -> ModelVersion:
     model = random_model(known, seed_of(seed, "weights"))
     job.choose_threads(sum(parameter.numel() for parameter in model.parameters()))
     reporter.stage("train", asked.autoencoder_steps)
-    points: list[tuple[int, float]] = []
+    points: list[LossPoint] = []
 
     def report(step: int, loss: float) -> bool:
         if step % max(1, asked.autoencoder_steps // MAX_POINTS) == 0:
-            points.append((step, loss))
-        reporter.advance(step, asked.autoencoder_steps, loss=loss, training=points)
+            points.append(LossPoint(step=step, loss=loss))
+        reporter.advance(step, asked.autoencoder_steps, loss, points)
         return reporter.going
 
     autoencoder, torch_seed = model.pretransform.model, seed_of(seed, "autoencoder") % (1 << 31)
@@ -163,9 +166,9 @@ def _unit_variance(layer: nn.Module, _inputs: tuple[torch.Tensor, ...], output: 
     spread = output.std() if whole else output.std(dim=(0, 2))
     spread = spread.clamp_min(1e-4)
     mean = output.mean(dim=(0, 2)) if layer.bias is not None else torch.zeros(output.shape[1])
-    layer.weight_g.div_(spread if whole else spread.view(-1, 1, 1))  # type: ignore[union-attr, operator]
+    layer.weight_g.div_(spread if whole else spread.view(-1, 1, 1))  # type: ignore[operator]
     if layer.bias is not None:
-        layer.bias.sub_(mean).div_(spread)  # type: ignore[union-attr, operator]
+        layer.bias.sub_(mean).div_(spread)  # type: ignore[operator]
     return (output - mean.view(1, -1, 1)) / (spread if whole else spread.view(1, -1, 1))
 
 
@@ -175,31 +178,31 @@ def latent_scale(model: AudioAutoencoder, clips: Sequence[torch.Tensor], ratio: 
     return max(1e-3, round(float(torch.cat(means).std()), 6))
 
 
-def export(job: Job, dataset: Dataset, known: Configuration, state: dict[str, torch.Tensor]) -> ModelVersion:
+def export(job: Job, dataset: DatasetManifest, known: Configuration, state: dict[str, torch.Tensor]) -> ModelVersion:
     """The version of the trained autoencoder and the rest, its files stored."""
     folder = job.folder("export")
     weights, text = folder / "tiny.safetensors", folder / "text_encoder"
     checkpoint.write(weights, state, {"format": "pt", "moving_average": "false"})
     placed = checkpoint.verify(weights, known)
-    prompts = prompts_of(dataset.split(TRAIN))
+    prompts = prompts_of(rows_of(dataset, TRAIN))
     make_text_encoder(prompts, known.cond_dim, text, seed_of(job.request.seed, "text") % (1 << 31))
     configuration = json.dumps(known.document, indent=1, sort_keys=True).encode()
     return ModelVersion(
         name=job.request.model_name,
-        checkpoint=job.store.put_file("checkpoints", weights),
-        configuration=job.store.put_bytes("configurations", configuration, "json", "application/json"),
-        text_encoder=tuple((p.name, job.store.put_file("text_encoders", p)) for p in text_encoder.files(text)),
+        checkpoint=job.store.blobs.put_file("checkpoints", weights),
+        configuration=job.store.blobs.put_bytes("configurations", configuration, "json", "application/json"),
+        text_encoder=tuple((p.name, job.store.blobs.put_file("text_encoders", p)) for p in text_encoder.files(text)),
         autoencoder_digest=checkpoint.autoencoder_digest(weights, placed, known),
         dataset=job.request.dataset,
-        dataset_name=dataset.name,
+        dataset_name=registered_name(job.store, dataset.name, job.request.dataset.sha256),
         notes={
             "tiny": True,
             "moving_average": False,
             "transformer": "random",
-            "run": job.run.id,
+            "run": job.run_id,
             "seed": str(job.request.seed),
             "licences": list(dataset.licences),
         },
         created_by=job.request.created_by,
-        reason=f"tiny base made by {job.run.id}",
+        reason=f"tiny base made by {job.run_id}",
     )

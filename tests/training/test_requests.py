@@ -4,8 +4,8 @@ import pytest
 
 from luthier.common.v1.common_pb2 import ArtifactRef
 from luthier.training.v1.training_pb2 import CreateTrainingRunRequest, FineTune, TinyBase
-from luthier_kit.errors import InvalidRequest
-from luthier_training.recipe import settle
+from luthier_kit.rpc import InvalidRequest
+from luthier_training.requests import settle
 
 DATASET = ArtifactRef(key=f"manifests/{'0' * 64}.json", sha256="0" * 64)
 
