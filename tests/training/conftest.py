@@ -3,6 +3,9 @@
 import copy
 import json
 import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: tensors this small gain nothing from threads
 
@@ -11,22 +14,24 @@ import pytest
 import soundfile
 import yaml
 
+from luthier.common.v1.common_pb2 import ArtifactRef
 from luthier.training.v1.training_pb2 import CreateTrainingRunRequest, FineTune
 from luthier_kit.registry import ModelVersion, RunLog, register
-from luthier_kit.store import StoreSettings, open_store
+from luthier_kit.store import Store, StoreSettings, open_store
 from luthier_model import text_encoder, tiny
-from luthier_model.configuration import check, packaged
+from luthier_model.configuration import Configuration, check, packaged
 from luthier_training.requests import settle
-from luthier_training.runs import KIND
+from luthier_training.runs import KIND, TrainingRunLog
 from tests.kubernetes_api import TEMPLATE, Api, kubeconfig
 
+WriteTemplate = Callable[..., Path]
 SECONDS = (2.0, 1.6, 2.4)
 SPLITS = ("train", "train", "validation")
 PROMPTS = ["A slow jazz ballad with piano", "Driving techno with synth bass", "Folk with guitar"]
 
 
 @pytest.fixture
-def store(tmp_path):
+def store(tmp_path: Path) -> Store:
     return open_store(StoreSettings(store="folder", store_folder=tmp_path / "store"))
 
 
@@ -36,7 +41,7 @@ def tone(seconds: float, hz: float, rate_hz: int = 44100) -> np.ndarray:
     return np.stack([left, 0.5 * left], axis=1)
 
 
-def manifest(store, folder, **changes) -> bytes:
+def manifest(store: Store, folder: Path, **changes: Any) -> bytes:
     rows = []
     for index, (seconds, split, prompt) in enumerate(zip(SECONDS, SPLITS, PROMPTS, strict=True)):
         path = folder / f"clip{index}.flac"
@@ -57,12 +62,12 @@ def manifest(store, folder, **changes) -> bytes:
 
 
 @pytest.fixture
-def dataset_ref(store, tmp_path):
+def dataset_ref(store: Store, tmp_path: Path) -> ArtifactRef:
     return store.blobs.put_bytes("manifests", manifest(store, tmp_path), "json", "application/json")
 
 
 @pytest.fixture(scope="session")
-def known():
+def known() -> Configuration:
     """The tiny configuration with a window of 4.1 s and one layer."""
     document = copy.deepcopy(dict(packaged("tiny").document))
     document["sample_size"] = 32 * 2048
@@ -75,17 +80,17 @@ def known():
 
 
 @pytest.fixture(scope="session")
-def base_files(known, tmp_path_factory):
+def base_files(known: Configuration, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return tiny.write_random(known, PROMPTS, tmp_path_factory.mktemp("base"), seed=5)
 
 
 @pytest.fixture
-def base(store, known, base_files):
+def base(store: Store, known: Configuration, base_files: tuple[Path, Path]) -> ModelVersion:
     """A registered base model of random weights."""
     return register_base(store, known, base_files)
 
 
-def register_base(store, known, files, name="base"):
+def register_base(store: Store, known: Configuration, files: tuple[Path, Path], name: str = "base") -> ModelVersion:
     weights, text = files
     configuration = json.dumps(known.document).encode()
     return register(
@@ -100,9 +105,15 @@ def register_base(store, known, files, name="base"):
     )
 
 
-def queued_tuning(store, dataset_ref, request_id, **changes):
+def queued_tuning(store: Store, dataset_ref: ArtifactRef, request_id: str, **changes: Any) -> TrainingRunLog:
     """The log of a queued run of eight steps."""
-    asked = {"base_model": "base", "steps": 8, "batch_size": 4, "learning_rate": 3e-3, "validate_every": 4}
+    asked: dict[str, Any] = {
+        "base_model": "base",
+        "steps": 8,
+        "batch_size": 4,
+        "learning_rate": 3e-3,
+        "validate_every": 4,
+    }
     tune = FineTune(**{**asked, "checkpoint_every": 8, **changes})
     request = CreateTrainingRunRequest(request_id=request_id, dataset=dataset_ref, model_name="tuned", fine_tune=tune)
     request.seed = 4
@@ -110,10 +121,10 @@ def queued_tuning(store, dataset_ref, request_id, **changes):
 
 
 @pytest.fixture
-def template(tmp_path):
+def template(tmp_path: Path) -> WriteTemplate:
     """A file with the Job of a run, changed as asked."""
 
-    def write(document=TEMPLATE):
+    def write(document: Any = TEMPLATE) -> Path:
         path = tmp_path / "job.yaml"
         path.write_text(document if isinstance(document, str) else yaml.safe_dump(document))
         return path
@@ -122,7 +133,7 @@ def template(tmp_path):
 
 
 @pytest.fixture
-def api(tmp_path, monkeypatch, template):
+def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, template: WriteTemplate) -> Iterator[Api]:
     """The Job endpoints on loopback, and the environment that leads there."""
     found = Api()
     monkeypatch.setenv("KUBECONFIG", str(kubeconfig(found.url, tmp_path / "kubeconfig")))

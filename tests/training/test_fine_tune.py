@@ -2,33 +2,52 @@
 
 import statistics
 import threading
+from collections.abc import Iterable
+from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
 from stable_audio_tools.training.diffusion import DiffusionCondTrainingWrapper
 
-from luthier.training.v1.training_pb2 import CreateTrainingRunRequest, FineTune
-from luthier_kit.registry import RunLog
+from luthier.common.v1.common_pb2 import ArtifactRef
+from luthier.training.v1.training_pb2 import CreateTrainingRunRequest, FineTune, LossPoint
+from luthier_kit.registry import ModelVersion, RunLog
 from luthier_kit.rpc import FailedPrecondition
+from luthier_kit.store import Store
 from luthier_model import checkpoint
-from luthier_model.configuration import packaged
+from luthier_model.configuration import Configuration, packaged
 from luthier_training.base_model import BaseModel
+from luthier_training.dataset import read_manifest
 from luthier_training.examples import draw_batch
 from luthier_training.job import Job
 from luthier_training.recipes import RECIPES, fine_tune
 from luthier_training.reporting import HeartbeatThread, Reporter, Stopped
 from luthier_training.requests import settle
-from luthier_training.runs import KIND
+from luthier_training.runs import KIND, TrainingRunLog
 from luthier_training.seeds import seed_of
 
 from .conftest import register_base
 
-TUNE = {"base_model": "base", "batch_size": 2, "learning_rate": 3e-3, "checkpoint_every": 3, "validate_every": 4}
+TUNE: dict[str, Any] = {
+    "base_model": "base",
+    "batch_size": 2,
+    "learning_rate": 3e-3,
+    "checkpoint_every": 3,
+    "validate_every": 4,
+}
 
 
-def job(store, dataset_ref, folder, request_id="r", reporter=Reporter, **kind):
+def job(
+    store: Store,
+    dataset_ref: ArtifactRef,
+    folder: Path,
+    request_id: str = "r",
+    reporter: type[Reporter] = Reporter,
+    **kind: Any,
+) -> tuple[Job, TrainingRunLog]:
     """An attempt at a run, and the run's log; the run is created when there is none."""
     request = settle(
         CreateTrainingRunRequest(request_id=request_id, dataset=dataset_ref, model_name="tuned", seed=4, **kind)
@@ -40,20 +59,22 @@ def job(store, dataset_ref, folder, request_id="r", reporter=Reporter, **kind):
     return Job(run_id, request, store, reporter(run.progress, own), "cpu", folder), own
 
 
-def losses(points):
+def losses(points: Iterable[LossPoint]) -> list[float]:
     return [point.loss for point in points]
 
 
 class StopsAtFive(Reporter):
     """Told to stop in the fifth step of training."""
 
-    def advance(self, done, *rest):
+    def advance(self, done: int, *rest: Any) -> None:
         super().advance(done, *rest)
         if self.progress.stage == "train" and done == 5:
             self.stop()
 
 
-def test_validation_loss_falls_below_the_bases(store, base, dataset_ref, tmp_path):
+def test_validation_loss_falls_below_the_bases(
+    store: Store, base: ModelVersion, dataset_ref: ArtifactRef, tmp_path: Path
+) -> None:
     asked, own = job(store, dataset_ref, tmp_path / "a", fine_tune=FineTune(steps=40, **TUNE))
     version = RECIPES["fine_tune"](asked)
     points = own.read().progress.validation
@@ -62,44 +83,48 @@ def test_validation_loss_falls_below_the_bases(store, base, dataset_ref, tmp_pat
     assert [tuple(point) for point in version.notes["validation"]] == [(point.step, point.loss) for point in points]
 
 
-def test_the_loss_is_the_librarys(store, base, dataset_ref, tmp_path):
+def test_the_loss_is_the_librarys(store: Store, base: ModelVersion, dataset_ref: ArtifactRef, tmp_path: Path) -> None:
     """With the same draws, stable-audio-tools' own training step gives the same loss, dropped conditions included."""
     asked, _ = job(store, dataset_ref, tmp_path / "a", fine_tune=FineTune(steps=4, **TUNE))
     opened = BaseModel.open(store, base, "cpu", tmp_path / "base")
-    train, _ = fine_tune.encode(asked, opened, fine_tune.read_manifest(store, dataset_ref))
+    train, _ = fine_tune.encode(asked, opened, read_manifest(store, dataset_ref))
     batch = draw_batch(train, 0, 8, 0.5, seed=4)
     assert 0 < int(batch.dropped.sum()) < 8
     ours = fine_tune.batch_loss(opened.model, batch, recompute=False)
 
-    class Wrapper(DiffusionCondTrainingWrapper):
+    class Wrapper(DiffusionCondTrainingWrapper):  # type: ignore[misc]
         trainer = SimpleNamespace(optimizers=[SimpleNamespace(param_groups=[{"lr": 0.0}])])
 
-        def log_dict(self, *_, **__):
+        def log_dict(self, *_: Any, **__: Any) -> None:
             """There is no logger."""
 
     theirs = Wrapper(opened.model, lr=1e-3, use_ema=False, pre_encoded=True, cfg_dropout_prob=0.5)
     seed = seed_of(4, "step", 0)
-    theirs.rng = torch.quasirandom.SobolEngine(1, scramble=True, seed=seed % (1 << 31))
+    theirs.rng = torch.quasirandom.SobolEngine(1, True, seed % (1 << 31))  # type: ignore[no-untyped-call]
     torch.manual_seed(seed)
     metadata = [{**conditions, "padding_mask": [torch.ones(1)]} for conditions in batch.conditions]
     scaled = batch.latents * opened.model.pretransform.scale  # it divides by the scale again
     assert float(ours) == pytest.approx(float(theirs.training_step((scaled, metadata), 0)), rel=1e-6)
 
 
-def test_recomputing_activations_changes_nothing(store, base, dataset_ref, tmp_path):
+def test_recomputing_activations_changes_nothing(
+    store: Store, base: ModelVersion, dataset_ref: ArtifactRef, tmp_path: Path
+) -> None:
     asked, _ = job(store, dataset_ref, tmp_path / "a", fine_tune=FineTune(steps=4, **TUNE))
     opened = BaseModel.open(store, base, "cpu", tmp_path / "base")
-    train, _ = fine_tune.encode(asked, opened, fine_tune.read_manifest(store, dataset_ref))
+    train, _ = fine_tune.encode(asked, opened, read_manifest(store, dataset_ref))
     found = []
     for recompute in (False, True):
         trained = fine_tune.prepare(opened.model, asked.request.fine_tune)
-        fine_tune.batch_loss(opened.model, draw_batch(train, 0, 4, 0.1, seed=4), recompute=recompute).backward()
+        fine_tune.batch_loss(opened.model, draw_batch(train, 0, 4, 0.1, seed=4), recompute=recompute).backward()  # type: ignore[no-untyped-call]
         found.append(trained.gradient)
     assert float(found[0].abs().max()) > 0
     torch.testing.assert_close(found[1], found[0])
 
 
-def test_the_export_fits_the_bases_configuration(store, base, known, dataset_ref, tmp_path):
+def test_the_export_fits_the_bases_configuration(
+    store: Store, base: ModelVersion, known: Configuration, dataset_ref: ArtifactRef, tmp_path: Path
+) -> None:
     tune = FineTune(steps=2, ema_decay=0.9, min_excerpt_s=1, **TUNE | {"validate_every": 1, "checkpoint_every": 1})
     asked, _ = job(store, dataset_ref, tmp_path / "a", fine_tune=tune)
     version = RECIPES["fine_tune"](asked)
@@ -109,7 +134,9 @@ def test_the_export_fits_the_bases_configuration(store, base, known, dataset_ref
     assert (version.notes["base"], version.text_encoder) == ("base@1", base.text_encoder)
 
 
-def test_the_exported_average_lies_between_the_base_and_the_trained_weights(store, base, dataset_ref, tmp_path):
+def test_the_exported_average_lies_between_the_base_and_the_trained_weights(
+    store: Store, base: ModelVersion, dataset_ref: ArtifactRef, tmp_path: Path
+) -> None:
     tuned = {}
     for name, decay in (("plain", 0.0), ("average", 0.9)):
         tune = FineTune(steps=6, ema_decay=decay, **TUNE)
@@ -124,7 +151,9 @@ def test_the_exported_average_lies_between_the_base_and_the_trained_weights(stor
 
 
 @pytest.mark.parametrize("ema", [0.0, 0.9])
-def test_a_stopped_run_resumes_to_the_same_weights(store, base, dataset_ref, tmp_path, ema):
+def test_a_stopped_run_resumes_to_the_same_weights(
+    store: Store, base: ModelVersion, dataset_ref: ArtifactRef, tmp_path: Path, ema: float
+) -> None:
     tune = FineTune(steps=8, ema_decay=ema, **TUNE)
     whole, _ = job(store, dataset_ref, tmp_path / "whole", "whole", fine_tune=tune)
     wanted = load_file(store.blobs.fetch(RECIPES["fine_tune"](whole).checkpoint, tmp_path))
@@ -140,10 +169,12 @@ def test_a_stopped_run_resumes_to_the_same_weights(store, base, dataset_ref, tmp
     assert [point.step for point in own.read().progress.training] == list(range(1, 9))
 
 
-def test_a_steps_loss_is_the_mean_over_what_it_accumulates(store, base, dataset_ref, tmp_path, monkeypatch):
+def test_a_steps_loss_is_the_mean_over_what_it_accumulates(
+    store: Store, base: ModelVersion, dataset_ref: ArtifactRef, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     found, batch_loss = [], fine_tune.batch_loss
 
-    def noted(*arguments, **options):
+    def noted(*arguments: Any, **options: Any) -> torch.Tensor:
         loss = batch_loss(*arguments, **options)
         found.append(float(loss))
         return loss
@@ -155,14 +186,16 @@ def test_a_steps_loss_is_the_mean_over_what_it_accumulates(store, base, dataset_
     assert losses(own.read().progress.training) == pytest.approx(means)
 
 
-def test_the_rate_warms_up_and_falls_to_its_last_share():
+def test_the_rate_warms_up_and_falls_to_its_last_share() -> None:
     rates = [fine_tune.rate(step, 100, 9) for step in range(101)]
     assert rates[0] == pytest.approx(0.1)
     assert max(rates) == pytest.approx(rates[9], abs=0.03)
     assert rates[100] == pytest.approx(fine_tune.FINAL_RATE)
 
 
-def test_a_loss_that_is_no_number_fails_the_run(store, base, dataset_ref, tmp_path):
+def test_a_loss_that_is_no_number_fails_the_run(
+    store: Store, base: ModelVersion, dataset_ref: ArtifactRef, tmp_path: Path
+) -> None:
     asked, _ = job(store, dataset_ref, tmp_path / "a", fine_tune=FineTune(steps=30, **TUNE))
     asked.request.fine_tune.learning_rate = 1e30
     with pytest.raises(FailedPrecondition) as refused:
@@ -170,13 +203,17 @@ def test_a_loss_that_is_no_number_fails_the_run(store, base, dataset_ref, tmp_pa
     assert refused.value.reason == "TRAINING_DIVERGED"
 
 
-def test_only_the_newest_checkpoint_is_kept(store, base, dataset_ref, tmp_path):
+def test_only_the_newest_checkpoint_is_kept(
+    store: Store, base: ModelVersion, dataset_ref: ArtifactRef, tmp_path: Path
+) -> None:
     asked, own = job(store, dataset_ref, tmp_path / "a", fine_tune=FineTune(steps=7, **TUNE))
     RECIPES["fine_tune"](asked)
     assert list(store.objects.keys(f"checkpoints/{own.id}/")) == [own.read().progress.checkpoint.key]
 
 
-def test_a_checkpoint_of_the_wrong_shape_is_refused(store, dataset_ref, base_files, tmp_path):
+def test_a_checkpoint_of_the_wrong_shape_is_refused(
+    store: Store, dataset_ref: ArtifactRef, base_files: tuple[Path, Path], tmp_path: Path
+) -> None:
     register_base(store, packaged("tiny"), base_files, "wrong")
     asked, _ = job(store, dataset_ref, tmp_path / "a", fine_tune=FineTune(steps=4, **TUNE | {"base_model": "wrong"}))
     with pytest.raises(FailedPrecondition) as refused:
@@ -185,7 +222,9 @@ def test_a_checkpoint_of_the_wrong_shape_is_refused(store, dataset_ref, base_fil
     assert "wrong@1" in str(refused.value)
 
 
-def test_cancel_is_seen_within_seconds(store, base, dataset_ref, tmp_path):
+def test_cancel_is_seen_within_seconds(
+    store: Store, base: ModelVersion, dataset_ref: ArtifactRef, tmp_path: Path
+) -> None:
     tune = FineTune(steps=100_000, **TUNE | {"validate_every": 100_000})
     asked, own = job(store, dataset_ref, tmp_path / "a", fine_tune=tune)
     heartbeat = HeartbeatThread(RunLog(store, KIND, own.id, own.runner), asked.reporter)

@@ -3,28 +3,35 @@ should stop it has time to, but not for ever.
 """
 
 import signal
+import subprocess
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
 from luthier.training.v1.training_pb2 import CreateTrainingRunRequest, TrainingProgress, TrainingResult
 from luthier_kit.registry import Run
+from luthier_kit.store import Store
 from luthier_training.launchers import local
 from luthier_training.launchers.launcher import WorkState
 from luthier_training.launchers.local import LocalLauncher
+from luthier_training.runs import TrainingRun
 from luthier_training.settings import TrainingSettings
 
 STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(60)"
 
 
-def run(run_id):
+def run(run_id: str) -> TrainingRun:
     now = datetime.now(UTC)
     return Run(run_id, "training", CreateTrainingRunRequest(), TrainingProgress(), TrainingResult(), now, now)
 
 
 @pytest.fixture
-def stubborn(tmp_path, monkeypatch):
+def stubborn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[LocalLauncher, subprocess.Popen[bytes]]]:
     """A launcher with a runner that ignores SIGTERM, and that runner's process."""
     monkeypatch.setattr(local, "runner_arguments", lambda *_: ["-c", STUBBORN])
     launcher = LocalLauncher(TrainingSettings(device="cpu", scratch=tmp_path))
@@ -37,7 +44,9 @@ def stubborn(tmp_path, monkeypatch):
     process.wait()
 
 
-def test_a_runner_writes_to_its_own_log_and_not_to_the_services_pipes(store, tmp_path, monkeypatch, capfd):
+def test_a_runner_writes_to_its_own_log_and_not_to_the_services_pipes(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("DEVICE", "cpu")
     monkeypatch.setenv("LUTHIER_STORE_FOLDER", str(tmp_path / "store"))
     launcher = LocalLauncher(TrainingSettings(device="cpu", scratch=tmp_path))
@@ -48,7 +57,9 @@ def test_a_runner_writes_to_its_own_log_and_not_to_the_services_pipes(store, tmp
     assert "training-nobody" not in "".join(capfd.readouterr())
 
 
-def test_a_runner_that_stores_its_checkpoint_is_not_killed(stubborn):
+def test_a_runner_that_stores_its_checkpoint_is_not_killed(
+    stubborn: tuple[LocalLauncher, subprocess.Popen[bytes]],
+) -> None:
     launcher, process = stubborn
     for _ in range(3):
         launcher.stop("stubborn")
@@ -56,7 +67,9 @@ def test_a_runner_that_stores_its_checkpoint_is_not_killed(stubborn):
     assert process.poll() is None
 
 
-def test_a_runner_that_hangs_is_killed(stubborn, monkeypatch):
+def test_a_runner_that_hangs_is_killed(
+    stubborn: tuple[LocalLauncher, subprocess.Popen[bytes]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     launcher, process = stubborn
     launcher.stop("stubborn")
     monkeypatch.setattr(local, "KILL_AFTER_S", 0.0)

@@ -5,27 +5,33 @@ import socket
 import subprocess
 import sys
 import uuid
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from luthier_kit.registry import RUN_STATE_SUCCEEDED, resolve
+from luthier.common.v1.common_pb2 import ArtifactRef
+from luthier_kit.registry import RUN_STATE_SUCCEEDED, ModelVersion, resolve
 from luthier_kit.rpc import InvalidRequest
+from luthier_kit.store import Store
 from luthier_training import runner
 from luthier_training.launchers.launcher import runner_arguments
-from luthier_training.ranks import RankLost, Ranks
+from luthier_training.ranks import Ranks
+from luthier_training.reporting import RankLost
+from luthier_training.runs import TrainingRun
 
 from .conftest import queued_tuning
 
 
-def torchrun(run_id, processes, environment):
+def torchrun(run_id: str, processes: int, environment: dict[str, str]) -> int:
     """Works on a run as a Job's Pod does; returns the exit code."""
     command = [sys.executable, *runner_arguments(run_id, processes)]
     return subprocess.run(command, env={**os.environ, **environment}, timeout=300, check=False).returncode
 
 
-def forked(run_id, processes, environment):
+def forked(run_id: str, processes: int, environment: dict[str, str]) -> int:
     """The same ranks as children of this process: seconds instead of a minute, since nothing is imported again."""
     meet = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": str(processes)}
     once = {"TORCHELASTIC_RUN_ID": str(uuid.uuid4())}
@@ -43,18 +49,26 @@ def forked(run_id, processes, environment):
     return max(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children)
 
 
-def free_port():
+def free_port() -> int:
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
+        port: int = found.getsockname()[1]
+        return port
 
 
-def weights(store, tmp_path, end):
-    return load_file(store.blobs.fetch(resolve(store, end.result.model).checkpoint, tmp_path))
+def weights(store: Store, tmp_path: Path, end: TrainingRun) -> dict[str, torch.Tensor]:
+    found: dict[str, torch.Tensor] = load_file(store.blobs.fetch(resolve(store, end.result.model).checkpoint, tmp_path))
+    return found
 
 
 @pytest.mark.parametrize("work", [forked, pytest.param(torchrun, marks=pytest.mark.slow)])
-def test_two_processes_train_as_one(store, base, dataset_ref, tmp_path, work):
+def test_two_processes_train_as_one(
+    store: Store,
+    base: ModelVersion,
+    dataset_ref: ArtifactRef,
+    tmp_path: Path,
+    work: Callable[[str, int, dict[str, str]], int],
+) -> None:
     environment = {"DEVICE": "cpu", "LUTHIER_STORE_FOLDER": str(tmp_path / "store"), "LUTHIER_SCRATCH": str(tmp_path)}
     ends = []
     for processes in (1, 2):
@@ -72,12 +86,12 @@ def test_two_processes_train_as_one(store, base, dataset_ref, tmp_path, work):
     assert [end.attempts for end in ends] == [1, 1]
 
 
-def test_the_mean_of_one_rank_is_its_own_value():
+def test_the_mean_of_one_rank_is_its_own_value() -> None:
     assert Ranks().mean(3.5) == 3.5
 
 
-def test_a_rank_that_does_not_answer_is_lost(monkeypatch):
-    def broken(_):
+def test_a_rank_that_does_not_answer_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_: object) -> None:
         raise RuntimeError("Connection closed by peer")
 
     monkeypatch.setattr("torch.distributed.all_reduce", broken)
@@ -85,11 +99,11 @@ def test_a_rank_that_does_not_answer_is_lost(monkeypatch):
         Ranks(0, 2).average(torch.zeros(3))
 
 
-def test_a_batch_that_cannot_be_shared_is_refused():
+def test_a_batch_that_cannot_be_shared_is_refused() -> None:
     with pytest.raises(InvalidRequest, match=r"fine_tune.batch_size: must be a multiple of the 3 processes"):
         Ranks(0, 3).rows(4)
 
 
-def test_each_rank_does_its_own_share_first():
+def test_each_rank_does_its_own_share_first() -> None:
     assert Ranks(1, 3).own_first(7) == [1, 4, 0, 2, 3, 5, 6]
     assert Ranks().own_first(3) == [0, 1, 2]

@@ -6,20 +6,26 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+from luthier.common.v1.common_pb2 import ArtifactRef
 from luthier.training.v1.training_pb2 import CreateTrainingRunRequest, TinyBase, TrainingProgress, TrainingResult
-from luthier_kit.registry import RUN_STATE_CANCELLED, RUN_STATE_RUNNING, Heartbeat, RunLog
+from luthier_kit.registry import RUN_STATE_CANCELLED, RUN_STATE_RUNNING, Heartbeat, ModelVersion, RunLog
+from luthier_kit.store import Store
 from luthier_training import runner
+from luthier_training.examples import Batch, Example, draw_batch
 from luthier_training.recipes import fine_tune
-from luthier_training.runs import KIND
+from luthier_training.runs import KIND, TrainingRunLog
 
 from .conftest import queued_tuning
 
 
 @pytest.fixture
-def run(store, tmp_path, monkeypatch):
+def run(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[TrainingRunLog]:
     monkeypatch.setenv("DEVICE", "cpu")
     monkeypatch.setenv("LUTHIER_STORE_FOLDER", str(tmp_path / "store"))
     monkeypatch.setenv("LUTHIER_SCRATCH", str(tmp_path))
@@ -29,27 +35,27 @@ def run(store, tmp_path, monkeypatch):
     signal.signal(signal.SIGTERM, before)
 
 
-def soon(act):
+def soon(act: Callable[[], object]) -> None:
     threading.Timer(0.5, act).start()
 
 
-def test_names_are_those_of_one_process():
+def test_names_are_those_of_one_process() -> None:
     assert runner.process_name() != runner.process_name()
     assert runner.process_name().replace("-", "").isalnum()
 
 
-def test_ranks_of_one_torchrun_have_one_name(monkeypatch):
+def test_ranks_of_one_torchrun_have_one_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "12345678-1234-5678-1234-567812345678")
     assert runner.process_name() == runner.process_name()
 
 
-def test_a_run_that_has_ended_is_left(run):
+def test_a_run_that_has_ended_is_left(run: TrainingRunLog) -> None:
     run.cancel("me", "enough")
     assert runner.main(run.id) == runner.ENDED
     assert run.read().attempts == 0
 
 
-def test_it_waits_until_a_dead_runners_heart_is_silent_and_takes_over(store, run):
+def test_it_waits_until_a_dead_runners_heart_is_silent_and_takes_over(store: Store, run: TrainingRunLog) -> None:
     dead = RunLog(store, KIND, run.id, "dead")
     dead.start()
     soon(lambda: Heartbeat(store, run.id, "dead").stop())
@@ -58,7 +64,7 @@ def test_it_waits_until_a_dead_runners_heart_is_silent_and_takes_over(store, run
     assert (taken.state, taken.runner, taken.attempts) == (RUN_STATE_RUNNING, "new", 2)
 
 
-def test_it_leaves_a_run_that_another_runner_ends_meanwhile(store, run):
+def test_it_leaves_a_run_that_another_runner_ends_meanwhile(store: Store, run: TrainingRunLog) -> None:
     other = RunLog(store, KIND, run.id, "other")
     other.start()
     soon(lambda: other.succeed(TrainingResult(model="m@1")))
@@ -66,7 +72,7 @@ def test_it_leaves_a_run_that_another_runner_ends_meanwhile(store, run):
     assert not Heartbeat(store, run.id, "late").alive()
 
 
-def test_told_to_go_while_it_waits_it_says_that_the_run_has_not_ended(store, run):
+def test_told_to_go_while_it_waits_it_says_that_the_run_has_not_ended(store: Store, run: TrainingRunLog) -> None:
     RunLog(store, KIND, run.id, "other").start()
     soon(lambda: os.kill(os.getpid(), signal.SIGTERM))
     began = time.monotonic()
@@ -78,11 +84,15 @@ def test_told_to_go_while_it_waits_it_says_that_the_run_has_not_ended(store, run
 
 @pytest.mark.parametrize(("accumulate", "step"), [(1, 5), (2, 3)])
 def test_told_to_go_in_a_step_it_stores_a_checkpoint_first(
-    store, run, base, dataset_ref, monkeypatch, accumulate, step
-):
-    draw_batch = fine_tune.draw_batch
-
-    def with_a_sigterm_in_the_fifth(examples, number, *rest):
+    store: Store,
+    run: TrainingRunLog,
+    base: ModelVersion,
+    dataset_ref: ArtifactRef,
+    monkeypatch: pytest.MonkeyPatch,
+    accumulate: int,
+    step: int,
+) -> None:
+    def with_a_sigterm_in_the_fifth(examples: Sequence[Example], number: int, *rest: Any) -> Batch:
         if number == 4:
             os.kill(os.getpid(), signal.SIGTERM)
         return draw_batch(examples, number, *rest)
@@ -99,12 +109,13 @@ def test_told_to_go_in_a_step_it_stores_a_checkpoint_first(
     assert not Heartbeat(store, record.id, "own").alive()
 
 
-def test_a_cancelled_run_ends_and_its_heartbeat_stops(store, run, base, dataset_ref, monkeypatch):
+def test_a_cancelled_run_ends_and_its_heartbeat_stops(
+    store: Store, run: TrainingRunLog, base: ModelVersion, dataset_ref: ArtifactRef, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("luthier_training.reporting.POLL_INTERVAL_S", 0.01)
     record = queued_tuning(store, dataset_ref, "cancelled", steps=100_000, validate_every=100_000)
-    draw_batch = fine_tune.draw_batch
 
-    def cancelled_in_the_third(examples, number, *rest):
+    def cancelled_in_the_third(examples: Sequence[Example], number: int, *rest: Any) -> Batch:
         if number == 2:
             RunLog(store, KIND, record.id).cancel("me", "enough")
         return draw_batch(examples, number, *rest)
@@ -117,8 +128,10 @@ def test_a_cancelled_run_ends_and_its_heartbeat_stops(store, run, base, dataset_
     assert not Heartbeat(store, record.id, "own").alive()
 
 
-def test_a_run_that_was_taken_away_has_not_ended(store, run, monkeypatch):
-    def work(*_):
+def test_a_run_that_was_taken_away_has_not_ended(
+    store: Store, run: TrainingRunLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def work(*_: object) -> None:
         Heartbeat(store, run.id, "own").stop()
         RunLog(store, KIND, run.id, "other").start()
         RunLog(store, KIND, run.id, "own").progress(TrainingProgress(stage="train"))
@@ -128,11 +141,13 @@ def test_a_run_that_was_taken_away_has_not_ended(store, run, monkeypatch):
     assert run.read().runner == "other"
 
 
-def test_without_a_run_nothing_has_ended(store, run):
+def test_without_a_run_nothing_has_ended(store: Store, run: TrainingRunLog) -> None:
     assert runner.main("training-" + "0" * 32) == runner.UNFINISHED
 
 
-def test_another_rank_waits_for_the_first_and_goes_with_it(run, monkeypatch):
+def test_another_rank_waits_for_the_first_and_goes_with_it(
+    run: TrainingRunLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("RANK", "1")
     soon(lambda: run.cancel("me", "enough"))
     assert runner.main(run.id) == runner.ENDED

@@ -4,27 +4,30 @@
 """
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from luthier.registry.v1.registry_pb2 import Cancellation
 from luthier.training.v1 import training_pb2 as pb
 from luthier_kit.registry import RUN_STATE_RUNNING, RunLog, list_runs, run_id_of
 from luthier_kit.rpc import Internal, error_of
+from luthier_kit.store import Store
 from luthier_training.runs import KIND, to_message
 
 STORED = json.loads((Path(__file__).parent / "stored/runs.json").read_text())
 
 
 @pytest.fixture
-def old(store):
+def old(store: Store) -> Callable[[str], pb.TrainingRun]:
     """Gives the run of a request id as callers see it."""
     for key, value in STORED.items():
         store.objects.create(key, json.dumps(value).encode())
     return lambda name: to_message(RunLog(store, KIND, run_id_of("training", name)).read())
 
 
-def test_an_old_run_that_succeeded(old):
+def test_an_old_run_that_succeeded(old: Callable[[str], pb.TrainingRun]) -> None:
     run = old("succeeded")
     assert (pb.RunState.Name(run.state), run.stage, run.attempts) == ("RUN_STATE_SUCCEEDED", "export", 1)
     assert (run.model, run.model_digest) == ("tuned@1", "sha256:" + "ab" * 32)
@@ -37,7 +40,7 @@ def test_an_old_run_that_succeeded(old):
     assert run.created_at.seconds > 0
 
 
-def test_an_old_run_that_failed_keeps_its_status(old):
+def test_an_old_run_that_failed_keeps_its_status(old: Callable[[str], pb.TrainingRun]) -> None:
     run = old("failed")
     assert pb.RunState.Name(run.state) == "RUN_STATE_FAILED"
     assert run.error.code == 9
@@ -45,17 +48,18 @@ def test_an_old_run_that_failed_keeps_its_status(old):
     assert "lower learning rate" in run.error.message
 
 
-def test_an_old_run_that_was_cancelled(old, store):
+def test_an_old_run_that_was_cancelled(old: Callable[[str], pb.TrainingRun], store: Store) -> None:
     assert pb.RunState.Name(old("cancelled").state) == "RUN_STATE_CANCELLED"
     assert old("cancelled").request.tiny_base.autoencoder_steps == 40
-    assert RunLog(store, KIND, run_id_of("training", "cancelled")).read().cancellation.requested_by == "Ada"
+    cancellation = RunLog(store, KIND, run_id_of("training", "cancelled")).read().cancellation
+    assert cancellation == Cancellation(requested_by="Ada", reason="enough")
 
 
-def test_an_old_run_that_waits_says_why(old):
+def test_an_old_run_that_waits_says_why(old: Callable[[str], pb.TrainingRun]) -> None:
     assert old("waiting").stage == "queued in Kueue"
 
 
-def test_an_old_run_goes_on_from_its_checkpoint(old, store):
+def test_an_old_run_goes_on_from_its_checkpoint(old: Callable[[str], pb.TrainingRun], store: Store) -> None:
     own = RunLog(store, KIND, run_id_of("training", "stopped"), "runner-b")
     run = own.start()
     assert (run.state, run.attempts, run.progress.checkpoint_step) == (RUN_STATE_RUNNING, 2, 5)
@@ -64,19 +68,19 @@ def test_an_old_run_goes_on_from_its_checkpoint(old, store):
     assert to_message(RunLog(store, KIND, own.id).read()).checkpoint == run.progress.checkpoint
 
 
-def test_old_and_new_runs_are_in_one_list(old, store):
+def test_old_and_new_runs_are_in_one_list(old: Callable[[str], pb.TrainingRun], store: Store) -> None:
     new = RunLog.create(store, KIND, "new", pb.CreateTrainingRunRequest(request_id="new"))
     listed = list_runs(store, KIND)
     assert listed[0].id == new.id
     assert len(listed) == 6
 
 
-def test_a_repeated_request_of_an_old_run_is_that_run(old, store):
+def test_a_repeated_request_of_an_old_run_is_that_run(old: Callable[[str], pb.TrainingRun], store: Store) -> None:
     asked = old("succeeded").request
     assert RunLog.create(store, KIND, "succeeded", asked).read().attempts == 1
 
 
-def test_a_waiting_run_shows_what_it_waits_for_and_no_estimate(store):
+def test_a_waiting_run_shows_what_it_waits_for_and_no_estimate(store: Store) -> None:
     log = RunLog.create(store, KIND, "r", pb.CreateTrainingRunRequest())
     own = RunLog(store, KIND, log.id, "runner")
     own.start()
@@ -88,7 +92,7 @@ def test_a_waiting_run_shows_what_it_waits_for_and_no_estimate(store):
     assert (run.stage, run.done, run.HasField("eta_s")) == ("its Job is suspended", 3, False)
 
 
-def test_a_failed_run_has_its_status(store):
+def test_a_failed_run_has_its_status(store: Store) -> None:
     log = RunLog.create(store, KIND, "r", pb.CreateTrainingRunRequest())
     log.fail(Internal("its runner died 10 times", reason="RUNNER_DIED"))
     error = to_message(log.read()).error

@@ -1,5 +1,7 @@
 """Queued runs are launched in order; runs whose runner died are launched again, and not for ever."""
 
+from collections.abc import Callable
+
 import pytest
 
 from luthier.training.v1.training_pb2 import CreateTrainingRunRequest, TrainingResult
@@ -12,47 +14,57 @@ from luthier_kit.registry import (
     RunLog,
 )
 from luthier_kit.rpc import error_of, load
+from luthier_kit.store import Store
 from luthier_training.launchers.kubernetes_jobs import KubernetesLauncher
 from luthier_training.launchers.launcher import Work, WorkState
 from luthier_training.launchers.local import MAX_ATTEMPTS
-from luthier_training.runs import KIND, to_message
+from luthier_training.runs import KIND, TrainingRun, to_message
 from luthier_training.scheduler import Scheduler
 from luthier_training.settings import TrainingSettings
+from tests.kubernetes_api import Api
+
+from .conftest import WriteTemplate
 
 
 class Machine:
     """A launcher whose runners live until the test says otherwise."""
 
-    slots, max_attempts, poll_interval_s = 1, MAX_ATTEMPTS, 1.0
+    slots: int | None = 1
+    max_attempts: int | None = MAX_ATTEMPTS
+    poll_interval_s = 1.0
 
-    def __init__(self):
-        self.launched, self.living = [], set()
+    def __init__(self) -> None:
+        self.launched: list[tuple[str, str]] = []
+        self.living: set[str] = set()
 
-    def list_work(self):
+    def list_work(self) -> dict[str, Work]:
         states = {True: WorkState.RUNNING, False: WorkState.EXITED}
         return {run: Work(states[runner in self.living], runner) for run, runner in self.launched}
 
-    def launch(self, run):
+    def describe(self, run_id: str) -> str:
+        return ""
+
+    def launch(self, run: TrainingRun) -> None:
         self.launched.append((run.id, f"runner-{len(self.launched)}"))
         self.living.add(self.launched[-1][1])
 
-    def stop(self, run_id):
+    def stop(self, run_id: str) -> None:
         self.living.difference_update(runner for run, runner in self.launched if run == run_id)
 
-    def close(self):
+    def close(self) -> None:
         self.living.clear()
 
 
 @pytest.fixture
-def machine():
+def machine() -> Machine:
     return Machine()
 
 
-def queued(store, name):
+def queued(store: Store, name: str) -> str:
     return RunLog.create(store, KIND, name, CreateTrainingRunRequest(request_id=name)).id
 
 
-def test_runs_wait_for_a_slot(store, machine):
+def test_runs_wait_for_a_slot(store: Store, machine: Machine) -> None:
     first, second = queued(store, "a"), queued(store, "b")
     scheduler = Scheduler(store, machine)
     scheduler.reconcile()
@@ -66,7 +78,7 @@ def test_runs_wait_for_a_slot(store, machine):
     assert [run for run, _ in machine.launched] == [first, second]
 
 
-def test_a_dead_runners_run_is_launched_again_at_once(store, machine):
+def test_a_dead_runners_run_is_launched_again_at_once(store: Store, machine: Machine) -> None:
     run = queued(store, "a")
     scheduler = Scheduler(store, machine)
     scheduler.reconcile()
@@ -77,13 +89,13 @@ def test_a_dead_runners_run_is_launched_again_at_once(store, machine):
     assert machine.launched[0][1] != machine.launched[1][1]
 
 
-def test_a_run_whose_runner_is_alive_elsewhere_is_left_alone(store, machine):
+def test_a_run_whose_runner_is_alive_elsewhere_is_left_alone(store: Store, machine: Machine) -> None:
     RunLog(store, KIND, queued(store, "a"), "another-machine").start()
     Scheduler(store, machine).reconcile()
     assert machine.launched == []
 
 
-def test_a_run_that_always_dies_fails(store, machine):
+def test_a_run_that_always_dies_fails(store: Store, machine: Machine) -> None:
     run = queued(store, "a")
     scheduler = Scheduler(store, machine)
     for _ in range(MAX_ATTEMPTS + 1):
@@ -92,11 +104,12 @@ def test_a_run_that_always_dies_fails(store, machine):
             RunLog(store, KIND, run, machine.launched[-1][1]).start()
         machine.living.clear()
     ended = RunLog(store, KIND, run).read()
+    assert ended.error
     assert (ended.state, error_of(ended.error).reason) == (RUN_STATE_FAILED, "RUNNER_DIED")
     assert len(machine.launched) == MAX_ATTEMPTS
 
 
-def test_a_run_cancelled_while_its_runner_died_ends(store, machine):
+def test_a_run_cancelled_while_its_runner_died_ends(store: Store, machine: Machine) -> None:
     run = queued(store, "a")
     scheduler = Scheduler(store, machine)
     scheduler.reconcile()
@@ -111,23 +124,27 @@ def test_a_run_cancelled_while_its_runner_died_ends(store, machine):
 
 
 @pytest.fixture
-def cluster_scheduler(store, api):
+def cluster_scheduler(store: Store, api: Api) -> Callable[[], Scheduler]:
     """A function that starts the service's scheduler anew: nothing is known but what is in store and cluster."""
     return lambda: Scheduler(store, KubernetesLauncher(load(TrainingSettings)))
 
 
-def only_job(api):
+def only_job(api: Api) -> str:
     [name] = api.jobs
-    return name
+    return str(name)
 
 
-def test_all_queued_runs_are_given_to_the_cluster(store, api, cluster_scheduler):
+def test_all_queued_runs_are_given_to_the_cluster(
+    store: Store, api: Api, cluster_scheduler: Callable[[], Scheduler]
+) -> None:
     runs = {queued(store, name) for name in "abc"}
     cluster_scheduler().reconcile()
     assert {job["metadata"]["labels"]["luthier/run"] for job in api.jobs.values()} == runs
 
 
-def test_a_restarted_service_launches_nothing_twice(store, api, cluster_scheduler):
+def test_a_restarted_service_launches_nothing_twice(
+    store: Store, api: Api, cluster_scheduler: Callable[[], Scheduler]
+) -> None:
     run = queued(store, "a")
     cluster_scheduler().reconcile()
     api.pod_runs(only_job(api))
@@ -139,7 +156,9 @@ def test_a_restarted_service_launches_nothing_twice(store, api, cluster_schedule
     assert RunLog(store, KIND, run).read() == before
 
 
-def test_a_run_in_kueues_queue_says_so(store, api, cluster_scheduler, template):
+def test_a_run_in_kueues_queue_says_so(
+    store: Store, api: Api, cluster_scheduler: Callable[[], Scheduler], template: WriteTemplate
+) -> None:
     api.suspends = True
     run = queued(store, "a")
     scheduler = cluster_scheduler()
@@ -152,7 +171,7 @@ def test_a_run_in_kueues_queue_says_so(store, api, cluster_scheduler, template):
     assert RunLog(store, KIND, run).read().seq == waiting.seq
 
 
-def test_a_pod_that_no_node_takes_says_so(store, api, cluster_scheduler):
+def test_a_pod_that_no_node_takes_says_so(store: Store, api: Api, cluster_scheduler: Callable[[], Scheduler]) -> None:
     run = queued(store, "a")
     scheduler = cluster_scheduler()
     scheduler.reconcile()
@@ -162,7 +181,9 @@ def test_a_pod_that_no_node_takes_says_so(store, api, cluster_scheduler):
     assert RunLog(store, KIND, run).read().waiting_for == "its Pod cannot be scheduled: 0/3 nodes available"
 
 
-def test_however_often_nodes_die_the_run_goes_on(store, api, cluster_scheduler):
+def test_however_often_nodes_die_the_run_goes_on(
+    store: Store, api: Api, cluster_scheduler: Callable[[], Scheduler]
+) -> None:
     run = queued(store, "a")
     scheduler = cluster_scheduler()
     scheduler.reconcile()
@@ -177,7 +198,9 @@ def test_however_often_nodes_die_the_run_goes_on(store, api, cluster_scheduler):
     assert api.asked.count(("create", "jobs")) == 2  # with the one that proved the permission
 
 
-def test_a_preempted_run_is_queued_once_its_heartbeat_ends(store, api, cluster_scheduler):
+def test_a_preempted_run_is_queued_once_its_heartbeat_ends(
+    store: Store, api: Api, cluster_scheduler: Callable[[], Scheduler]
+) -> None:
     run = queued(store, "a")
     scheduler = cluster_scheduler()
     scheduler.reconcile()
@@ -191,7 +214,9 @@ def test_a_preempted_run_is_queued_once_its_heartbeat_ends(store, api, cluster_s
     assert RunLog(store, KIND, run).read().waiting_for == "its Job is suspended"
 
 
-def test_cancelling_a_queued_run_deletes_its_job(store, api, cluster_scheduler):
+def test_cancelling_a_queued_run_deletes_its_job(
+    store: Store, api: Api, cluster_scheduler: Callable[[], Scheduler]
+) -> None:
     api.suspends = True
     run = queued(store, "a")
     scheduler = cluster_scheduler()
@@ -202,7 +227,9 @@ def test_cancelling_a_queued_run_deletes_its_job(store, api, cluster_scheduler):
     assert api.jobs == {}
 
 
-def test_cancelling_a_preempted_run_deletes_its_job(store, api, cluster_scheduler):
+def test_cancelling_a_preempted_run_deletes_its_job(
+    store: Store, api: Api, cluster_scheduler: Callable[[], Scheduler]
+) -> None:
     run = queued(store, "a")
     scheduler = cluster_scheduler()
     scheduler.reconcile()
@@ -215,7 +242,9 @@ def test_cancelling_a_preempted_run_deletes_its_job(store, api, cluster_schedule
     assert api.jobs == {}
 
 
-def test_a_running_runs_cancel_is_left_to_its_runner(store, api, cluster_scheduler):
+def test_a_running_runs_cancel_is_left_to_its_runner(
+    store: Store, api: Api, cluster_scheduler: Callable[[], Scheduler]
+) -> None:
     run = queued(store, "a")
     scheduler = cluster_scheduler()
     scheduler.reconcile()
@@ -230,7 +259,9 @@ def test_a_running_runs_cancel_is_left_to_its_runner(store, api, cluster_schedul
     assert only_job(api)  # its process ends by itself, and the Job completes
 
 
-def test_work_that_outlives_its_run_is_stopped(store, api, cluster_scheduler, monkeypatch):
+def test_work_that_outlives_its_run_is_stopped(
+    store: Store, api: Api, cluster_scheduler: Callable[[], Scheduler], monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = queued(store, "a")
     scheduler = cluster_scheduler()
     scheduler.reconcile()
@@ -245,7 +276,9 @@ def test_work_that_outlives_its_run_is_stopped(store, api, cluster_scheduler, mo
     assert api.jobs == {}
 
 
-def test_a_job_that_failed_for_good_fails_its_run(store, api, cluster_scheduler):
+def test_a_job_that_failed_for_good_fails_its_run(
+    store: Store, api: Api, cluster_scheduler: Callable[[], Scheduler]
+) -> None:
     run = queued(store, "a")
     scheduler = cluster_scheduler()
     scheduler.reconcile()
@@ -254,28 +287,36 @@ def test_a_job_that_failed_for_good_fails_its_run(store, api, cluster_scheduler)
     api.ends(only_job(api))
     scheduler.reconcile()
     ended = RunLog(store, KIND, run).read()
+    assert ended.error
     assert (ended.state, error_of(ended.error).reason) == (RUN_STATE_FAILED, "RUNNER_DIED")
     for part in ("BackoffLimitExceeded", "exit code 137", "OOMKilled", "the last lines of its log"):
         assert part in ended.error.message
 
 
-def test_a_job_whose_pods_may_not_be_read_fails_its_run_all_the_same(store, api, cluster_scheduler):
+def test_a_job_whose_pods_may_not_be_read_fails_its_run_all_the_same(
+    store: Store, api: Api, cluster_scheduler: Callable[[], Scheduler]
+) -> None:
     run = queued(store, "a")
     scheduler = cluster_scheduler()
     scheduler.reconcile()
     api.ends(only_job(api))
     api.refusals["list", "pods"] = 403, "pods is forbidden"
     scheduler.reconcile()
-    assert "BackoffLimitExceeded" in RunLog(store, KIND, run).read().error.message
+    error = RunLog(store, KIND, run).read().error
+    assert error
+    assert "BackoffLimitExceeded" in error.message
 
 
 @pytest.mark.parametrize(("status", "reason"), [(403, "KUBERNETES_FORBIDDEN"), (422, "JOB_REFUSED")])
-def test_a_refused_job_fails_its_run(store, api, cluster_scheduler, status, reason):
+def test_a_refused_job_fails_its_run(
+    store: Store, api: Api, cluster_scheduler: Callable[[], Scheduler], status: int, reason: str
+) -> None:
     run = queued(store, "a")
     scheduler = cluster_scheduler()
     api.refusals["create", "jobs"] = status, "no such thing here"
     scheduler.reconcile()
     ended = RunLog(store, KIND, run).read()
+    assert ended.error
     assert (ended.state, error_of(ended.error).reason) == (RUN_STATE_FAILED, reason)
     assert "no such thing here" in ended.error.message
 
@@ -283,7 +324,9 @@ def test_a_refused_job_fails_its_run(store, api, cluster_scheduler, status, reas
 @pytest.mark.parametrize(
     ("status", "message"), [(500, "webhook is away"), (401, "Unauthorized"), (403, "exceeded quota: count/jobs")]
 )
-def test_a_cluster_that_cannot_take_it_now_is_asked_again(store, api, cluster_scheduler, status, message):
+def test_a_cluster_that_cannot_take_it_now_is_asked_again(
+    store: Store, api: Api, cluster_scheduler: Callable[[], Scheduler], status: int, message: str
+) -> None:
     run = queued(store, "a")
     scheduler = cluster_scheduler()
     api.refusals["create", "jobs"] = status, message
@@ -295,7 +338,7 @@ def test_a_cluster_that_cannot_take_it_now_is_asked_again(store, api, cluster_sc
     assert only_job(api)
 
 
-def test_a_deleted_job_is_made_again(store, api, cluster_scheduler):
+def test_a_deleted_job_is_made_again(store: Store, api: Api, cluster_scheduler: Callable[[], Scheduler]) -> None:
     queued(store, "a")
     scheduler = cluster_scheduler()
     scheduler.reconcile()
@@ -304,5 +347,5 @@ def test_a_deleted_job_is_made_again(store, api, cluster_scheduler):
     assert only_job(api)
 
 
-def container(**state):
+def container(**state: object) -> dict[str, object]:
     return {"name": "runner", "image": "i", "imageID": "", "ready": False, "restartCount": 0, "state": state}

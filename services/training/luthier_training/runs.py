@@ -33,7 +33,7 @@ def to_message(run: TrainingRun) -> pb.TrainingRun:
     progress = run.progress
     message = pb.TrainingRun(
         run_id=run.id,
-        state=pb.RunState.Value(RunState.Name(run.state)),
+        state=RunState.Name(run.state),
         stage=run.waiting_for or progress.stage,
         done=progress.done,
         total=progress.total,

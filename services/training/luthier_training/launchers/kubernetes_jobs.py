@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml  # type: ignore[import-untyped]
+import yaml
 
 from luthier.training.v1.training_pb2 import CreateTrainingRunRequest
 from luthier_kit.kubernetes import connect, owned_by
