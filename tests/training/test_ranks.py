@@ -5,20 +5,23 @@ import socket
 import subprocess
 import sys
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from luthier.common.v1.common_pb2 import ArtifactRef
-from luthier_kit.registry import RUN_STATE_SUCCEEDED, ModelVersion, resolve
+from luthier_kit.registry import RUN_STATE_RUNNING, RUN_STATE_SUCCEEDED, ModelVersion, resolve
 from luthier_kit.rpc import InvalidRequest
 from luthier_kit.store import Store
 from luthier_training import runner
+from luthier_training.examples import Batch, Example, draw_batch
 from luthier_training.launchers.launcher import runner_arguments
 from luthier_training.ranks import Ranks
+from luthier_training.recipes import fine_tune
 from luthier_training.reporting import RankLost
 from luthier_training.runs import TrainingRun
 
@@ -84,6 +87,31 @@ def test_two_processes_train_as_one(
     one, two = (weights(store, tmp_path, end) for end in ends)
     torch.testing.assert_close(two, one, rtol=1e-3, atol=1e-4)
     assert [end.attempts for end in ends] == [1, 1]
+
+
+def test_a_rank_that_dies_leaves_a_run_that_goes_on_from_its_checkpoint(
+    store: Store, base: ModelVersion, dataset_ref: ArtifactRef, tmp_path: Path
+) -> None:
+    environment = {"DEVICE": "cpu", "LUTHIER_STORE_FOLDER": str(tmp_path / "store"), "LUTHIER_SCRATCH": str(tmp_path)}
+    whole = queued_tuning(store, dataset_ref, "whole")
+    assert forked(whole.id, 1, environment) == runner.ENDED
+    record = queued_tuning(store, dataset_ref, "parts", checkpoint_every=2)
+
+    def dies_in_the_sixth(examples: Sequence[Example], number: int, *rest: Any) -> Batch:
+        if number == 5 and os.environ["RANK"] == "1":
+            os._exit(9)
+        return draw_batch(examples, number, *rest)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fine_tune, "draw_batch", dies_in_the_sixth)
+        assert forked(record.id, 2, environment) == 9
+    left = record.read()
+    assert (left.state, left.progress.checkpoint_step) == (RUN_STATE_RUNNING, 4)
+    assert forked(record.id, 2, environment) == runner.ENDED
+    ends = [whole.read(), record.read()]
+    assert [end.attempts for end in ends] == [1, 2]
+    one, two = (weights(store, tmp_path, end) for end in ends)
+    torch.testing.assert_close(two, one, rtol=1e-3, atol=1e-4)
 
 
 def test_the_mean_of_one_rank_is_its_own_value() -> None:
