@@ -5,13 +5,12 @@ is what a training wrapper saves: the same below `diffusion.`, perhaps with a mo
 `diffusion_ema.ema_model.`, optimizer state and losses. Both are read; only the unwrapped is written.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import struct
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -19,15 +18,14 @@ from safetensors.torch import save_file
 
 from luthier_model.configuration import Configuration
 from luthier_model.errors import CheckpointError, CheckpointMismatch
-from luthier_model.skeleton import shapes
+from luthier_model.network import shapes
 
-WRAPPER = "diffusion."
-MOVING_AVERAGE = "diffusion_ema.ema_model."
-TRANSFORMER = "model."
-AUTOENCODER = "pretransform."
-MAX_HEADER_BYTES = 100 << 20
-"""The format's own bound."""
-MAX_TENSORS = 100_000
+WRAPPER: Final = "diffusion."
+MOVING_AVERAGE: Final = "diffusion_ema.ema_model."
+TRANSFORMER: Final = "model."
+AUTOENCODER: Final = "pretransform."
+MAX_HEADER_BYTES: Final = 100 << 20  # the format's own bound
+MAX_TENSORS: Final = 100_000
 
 
 @dataclass(frozen=True)
@@ -51,8 +49,8 @@ def header(path: Path) -> dict[str, tuple[int, ...]]:
         found = {name: tuple(entry["shape"]) for name, entry in entries.items() if name != "__metadata__"}
         with safe_open(path, "pt"):  # the library's own check: offsets, sizes, dtypes
             pass
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, SafetensorError) as e:
-        raise CheckpointError(f"the weights are not a readable safetensors file: {e}"[:300]) from None
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, SafetensorError) as error:
+        raise CheckpointError(f"the weights are not a readable safetensors file: {error}"[:300]) from None
     if len(found) > MAX_TENSORS:
         raise CheckpointError(f"the weights hold {len(found)} tensors, at most {MAX_TENSORS} are read")
     return found

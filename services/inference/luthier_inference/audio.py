@@ -2,17 +2,16 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import soundfile
 import torch
 import torchaudio
-from numpy.typing import NDArray
 
-from luthier_kit.errors import InvalidRequest
+from luthier_kit.rpc import InvalidRequest
+from luthier_model.generation import Samples
 from luthier_music.audio import AudioError, read_audio
-
-Samples = NDArray[np.float32]  # (samples, channels), full scale 1.0
 
 
 @dataclass(frozen=True)
@@ -26,11 +25,13 @@ class Format:
     integer: bool
 
 
-FLAC = "flac"
-FORMATS = {
+FLAC: Final = "flac"
+WAV: Final = "wav"
+WAV_FLOAT: Final = "wav-float"
+FORMATS: Final = {
     FLAC: Format("flac", "audio/flac", "FLAC", "PCM_16", True),
-    "wav": Format("wav", "audio/wav", "WAV", "PCM_16", True),
-    "wav-float": Format("wav", "audio/wav", "WAV", "FLOAT", False),
+    WAV: Format("wav", "audio/wav", "WAV", "PCM_16", True),
+    WAV_FLOAT: Format("wav", "audio/wav", "WAV", "FLOAT", False),
 }
 
 
@@ -40,9 +41,9 @@ def peak_dbfs(samples: Samples) -> float:
     return max(20 * float(np.log10(peak)), -200.0) if peak > 0 else -200.0
 
 
-def write(folder: Path, samples: Samples, sample_rate_hz: int, kind: str) -> Path:
+def write(folder: Path, samples: Samples, sample_rate_hz: int, output_format: str) -> Path:
     """Writes `audio.<extension>` into `folder`. Integer formats clip, they are never scaled: levels stay comparable."""
-    form = FORMATS[kind]
+    form = FORMATS[output_format]
     path = folder / f"audio.{form.extension}"
     written = samples.clip(-1.0, 1.0) if form.integer else samples
     soundfile.write(path, written, sample_rate_hz, form.subtype, format=form.container)

@@ -1,13 +1,15 @@
-"""The samplers against k-diffusion's own, and against the distribution whose denoiser is known exactly."""
+"""Noise levels and samplers against k-diffusion's own, and against the distribution whose denoiser is known exactly."""
 
 import math
+from collections.abc import Callable, Iterable, Iterator
 
 import k_diffusion
 import pytest
 import torch
 
-from luthier_model.sampler import SAMPLERS, SeededNoise, dpmpp_2m_sde, dpmpp_3m_sde
-from luthier_model.schedules import polyexponential
+from luthier_model.sampling import SAMPLERS, SeededNoise, dpmpp_2m_sde, dpmpp_3m_sde, polyexponential
+
+Solver = Callable[..., Iterator[torch.Tensor]]
 
 MEAN, SPREAD = 0.7, 1.3
 NO_NOISE = torch.zeros(1).double
@@ -35,7 +37,7 @@ class Recorded:
         return torch.randn(2, 4, 8, generator=self.generator, dtype=torch.float64)
 
 
-def last(steps):
+def last(steps: Iterable[torch.Tensor]) -> torch.Tensor:
     return list(steps)[-1]
 
 
@@ -48,9 +50,25 @@ THEIRS = {
 }
 
 
+@pytest.mark.parametrize(("steps", "rho"), [(1, 1.0), (2, 1.0), (100, 1.0), (25, 2.5)])
+def test_levels_are_those_of_k_diffusion(steps: int, rho: float) -> None:
+    ours = torch.tensor(polyexponential(steps, 0.3, 500, rho))
+    theirs = k_diffusion.sampling.get_sigmas_polyexponential(steps, 0.3, 500, rho)
+
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "wrong", [(0, 0.3, 500), (10, 0, 500), (10, 500, 0.3), (10, 0.3, float("inf")), (1, float("nan"), 1)]
+)
+def test_levels_that_make_no_sense_are_refused(wrong: tuple[int, float, float]) -> None:
+    with pytest.raises(ValueError, match="sigma_min"):
+        polyexponential(*wrong)
+
+
 @pytest.mark.parametrize("name", SAMPLERS)
 @pytest.mark.parametrize("steps", [2, 3, 12])  # k-diffusion's stochastic ones cannot do a single step
-def test_a_sampler_agrees_with_k_diffusion_given_the_same_noise(name, steps):
+def test_a_sampler_agrees_with_k_diffusion_given_the_same_noise(name: str, steps: int) -> None:
     sigmas = polyexponential(steps, 0.3, 500)
     x = Recorded()() * sigmas[0]
     extra = {"noise_sampler": Recorded()} if name.endswith("sde") else {}
@@ -62,7 +80,7 @@ def test_a_sampler_agrees_with_k_diffusion_given_the_same_noise(name, steps):
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
-def test_a_single_step_is_the_denoisers_answer(name):
+def test_a_single_step_is_what_the_denoiser_says(name: str) -> None:
     x = Recorded()() * 500
 
     (only,) = SAMPLERS[name](wavy, x, [500.0, 0.0], Recorded())
@@ -70,11 +88,11 @@ def test_a_single_step_is_the_denoisers_answer(name):
     torch.testing.assert_close(only, wavy(x, 500.0))
 
 
-@pytest.mark.parametrize("sampler", [dpmpp_2m_sde, dpmpp_3m_sde])
-def test_eta_zero_takes_the_noise_out(sampler):
+@pytest.mark.parametrize(("name", "sampler"), [("dpmpp-2m-sde", dpmpp_2m_sde), ("dpmpp-3m-sde", dpmpp_3m_sde)])
+def test_eta_zero_takes_the_noise_out(name: str, sampler: Solver) -> None:
     sigmas = polyexponential(10, 0.3, 80)
     x = Recorded()() * sigmas[0]
-    theirs = THEIRS[sampler.__name__.replace("_", "-")](
+    theirs = THEIRS[name](
         wavy, x, torch.tensor(sigmas, dtype=torch.float64), disable=True, eta=0.0, noise_sampler=Recorded()
     )
 
@@ -83,7 +101,7 @@ def test_eta_zero_takes_the_noise_out(sampler):
     torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
 
 
-def ode_error(sampler, steps, **eta):
+def ode_error(sampler: Solver, steps: int, **eta: float) -> float:
     """Distance from the exact solution of the probability flow at sigma_min, for Gaussian data."""
     sigmas = polyexponential(steps, 0.05, 20)[:-1]
     x = torch.full((1, 1, 1), 17.0, dtype=torch.float64)
@@ -103,18 +121,18 @@ def ode_error(sampler, steps, **eta):
     ],
     ids=["k-euler", "k-heun", "dpmpp-2m", "dpmpp-2m-sde", "dpmpp-3m-sde"],
 )
-def test_a_solver_converges_with_its_order(sampler, order, eta):
+def test_a_solver_converges_with_its_order(sampler: Solver, order: int, eta: dict[str, float]) -> None:
     coarse, fine = ode_error(sampler, 201, **eta), ode_error(sampler, 401, **eta)
 
     assert math.log2(coarse / fine) > order - 0.25
 
 
-def test_the_third_answer_makes_the_error_smaller():
+def test_the_third_evaluation_makes_the_error_smaller() -> None:
     assert ode_error(dpmpp_3m_sde, 201, eta=0.0) < ode_error(dpmpp_2m_sde, 201, eta=0.0)
 
 
 @pytest.mark.parametrize("name", ["dpmpp-2m-sde", "dpmpp-3m-sde"])
-def test_a_stochastic_sampler_draws_from_the_distribution(name):
+def test_a_stochastic_sampler_draws_from_the_distribution(name: str) -> None:
     sigmas = polyexponential(60, 0.01, 100)
     noise = SeededNoise(1, (1, 1, 40000), torch.device("cpu"))
 
@@ -125,10 +143,10 @@ def test_a_stochastic_sampler_draws_from_the_distribution(name):
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
-def test_latents_come_after_every_step(name):
+def test_latents_come_after_every_step(name: str) -> None:
     asked = []
 
-    def denoise(x, sigma):
+    def denoise(x: torch.Tensor, sigma: float) -> torch.Tensor:
         asked.append(sigma)
         return gaussian(x, sigma)
 
@@ -140,7 +158,7 @@ def test_latents_come_after_every_step(name):
     assert len(list(running)) == 6
 
 
-def test_noise_depends_on_the_seed_alone():
+def test_noise_depends_on_the_seed_alone() -> None:
     one, same, other = (SeededNoise(seed, (1, 4, 16), torch.device("cpu")) for seed in (3, 3, 4))
     torch.randn(100)  # somebody else's draws from the global generator
 
@@ -149,7 +167,7 @@ def test_noise_depends_on_the_seed_alone():
     assert not torch.equal(one(), other())
 
 
-def test_seeds_cover_64_bits():
+def test_seeds_cover_64_bits() -> None:
     low, high = (SeededNoise(seed, (32,), torch.device("cpu"))() for seed in (1, 2**64 - 1))
 
     assert not torch.equal(low, high)
