@@ -1,9 +1,9 @@
 """What a run is asked to do: requests checked against their bounds, defaults filled in."""
 
-from __future__ import annotations
-
 from luthier.training.v1.training_pb2 import CreateTrainingRunRequest, FineTune, TinyBase
-from luthier_kit.checks import Checks
+from luthier_kit.registry import MAX_REQUEST_ID_CHARS
+from luthier_kit.rpc import Checks
+from luthier_kit.store import MAX_DOCUMENT_BYTES
 from luthier_training.seeds import seed_of
 
 MAX_STEPS, MAX_BATCH = 1_000_000, 256
@@ -11,7 +11,6 @@ DEFAULT_STEPS, DEFAULT_BATCH, DEFAULT_RATE, DEFAULT_DROPOUT = 4000, 16, 5e-5, 0.
 TINY_STEPS, TINY_BATCH = 400, 8
 """Some two minutes on two cores."""
 MAX_EXCERPT_S = 3600.0
-MAX_MANIFEST_BYTES = 1 << 30
 
 
 def settle(request: CreateTrainingRunRequest) -> CreateTrainingRunRequest:
@@ -19,20 +18,23 @@ def settle(request: CreateTrainingRunRequest) -> CreateTrainingRunRequest:
     effective = CreateTrainingRunRequest()
     effective.CopyFrom(request)
     checks = Checks()
-    checks.text("request_id", request.request_id, max_chars=128, blank=False)
-    checks.artifact("dataset", request.dataset, max_bytes=MAX_MANIFEST_BYTES)
+    checks.text("request_id", request.request_id, max_chars=MAX_REQUEST_ID_CHARS, blank=False)
+    checks.artifact("dataset", request.dataset, max_bytes=MAX_DOCUMENT_BYTES)
     checks.name("model_name", request.model_name)
     checks.text("created_by", request.created_by, max_chars=100)
-    recipe = request.WhichOneof("recipe")
-    if checks.that(recipe is not None, "recipe", "must be fine_tune or tiny_base"):
-        _fine_tune(effective.fine_tune, checks) if recipe == "fine_tune" else _tiny(effective.tiny_base, checks)
+    if request.HasField("fine_tune"):
+        _settle_fine_tune(effective.fine_tune, checks)
+    elif request.HasField("tiny_base"):
+        _settle_tiny_base(effective.tiny_base, checks)
+    else:
+        checks.that(False, "recipe", "must be fine_tune or tiny_base")
     checks.done()
     if not request.HasField("seed"):
         effective.seed = seed_of("training", request.request_id)
     return effective
 
 
-def _fine_tune(asked: FineTune, checks: Checks) -> None:
+def _settle_fine_tune(asked: FineTune, checks: Checks) -> None:
     at = "fine_tune."
     checks.text(f"{at}base_model", asked.base_model, max_chars=128, blank=False)
     _default(asked, steps=DEFAULT_STEPS, batch_size=DEFAULT_BATCH, learning_rate=DEFAULT_RATE)
@@ -40,7 +42,7 @@ def _fine_tune(asked: FineTune, checks: Checks) -> None:
     tenth = max(1, asked.steps // 10)
     _default(asked, validate_every=tenth, checkpoint_every=tenth, min_excerpt_s=0.0)
     if not checks.within(f"{at}steps", asked.steps, 1, MAX_STEPS):
-        return
+        return  # the bounds of others follow from it
     checks.within(f"{at}batch_size", asked.batch_size, 1, MAX_BATCH)
     checks.within(f"{at}learning_rate", asked.learning_rate, 1e-8, 0.1)
     checks.within(f"{at}conditioning_dropout", asked.conditioning_dropout, 0, 0.9)
@@ -52,7 +54,7 @@ def _fine_tune(asked: FineTune, checks: Checks) -> None:
     checks.within(f"{at}min_excerpt_s", asked.min_excerpt_s, 0, MAX_EXCERPT_S)
 
 
-def _tiny(asked: TinyBase, checks: Checks) -> None:
+def _settle_tiny_base(asked: TinyBase, checks: Checks) -> None:
     _default(asked, autoencoder_steps=TINY_STEPS, batch_size=TINY_BATCH)
     checks.within("tiny_base.autoencoder_steps", asked.autoencoder_steps, 1, 100_000)
     checks.within("tiny_base.batch_size", asked.batch_size, 1, 64)
