@@ -57,7 +57,7 @@ def train(
     tiny_base: Annotated[
         bool, typer.Option("--tiny-base", help="Make the tiny base: it proves the way, not the music.")
     ] = False,
-    steps: Annotated[int | None, typer.Option(min=1, help="Optimiser steps; default: 4000.")] = None,
+    steps: Annotated[int | None, typer.Option(metavar="N", min=1, help="Optimiser steps; default: 4000.")] = None,
     batch_size: Annotated[int | None, typer.Option(metavar="CLIPS", min=1, help="Default: 16.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Peak, 1e-8 to 0.1; default: 5e-5.")] = None,
     min_excerpt: Annotated[
@@ -147,7 +147,7 @@ def evaluate(
     model: Annotated[str, typer.Option(metavar="MODEL", help="The candidate: name, name@n or sha256:…")],
     baseline: Annotated[str, typer.Option(metavar="MODEL", help="Model to compare with.", show_default=False)] = "",
     suite: Annotated[str, typer.Option(metavar="NAME", help="Frozen suite.")] = "quick",
-    steps: Annotated[int | None, typer.Option(min=1, help="Denoising steps; default: 100.")] = None,
+    steps: Annotated[int | None, typer.Option(metavar="N", min=1, help="Denoising steps; default: 100.")] = None,
     guidance_scale: Annotated[float | None, typer.Option(help="0 to 50, 1 = off; default: 7.")] = None,
     seconds: Annotated[float | None, typer.Option(help="Length of each row; default: the suite's.")] = None,
     max_rows: Annotated[int | None, typer.Option(metavar="N", min=1, help="Only the first rows.")] = None,

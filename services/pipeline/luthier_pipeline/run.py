@@ -79,7 +79,12 @@ class RunSummary:
 
 def run(
     ctx: typer.Context,
-    source: Annotated[str, typer.Argument(metavar="FOLDER|corpora/NAME|MANIFEST", help="What to run.")],
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="FOLDER|corpora/NAME|MANIFEST", help="MIDI files, or what luthier ingest wrote of them."
+        ),
+    ],
     collection: Annotated[
         str,
         typer.Option(metavar="NAME", help="Collection in curation; default: the source's name.", show_default=False),

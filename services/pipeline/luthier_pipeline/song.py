@@ -30,7 +30,7 @@ from luthier_kit.rpc import (
     retry_policy,
     span,
 )
-from luthier_pipeline.clients import RETRY_BUDGET_S, Clients, IdleBudget, is_fatal
+from luthier_pipeline.clients import Clients, IdleBudget, is_fatal
 
 R = TypeVar("R")
 
@@ -67,7 +67,6 @@ class SongOptions:
     prompts: int = 0
     sheet: ArtifactRef | None = None
     mix_only: bool = False
-    retry_budget_s: float = RETRY_BUDGET_S
 
 
 @dataclass
@@ -205,7 +204,7 @@ class SongPipeline:
             stopped = isinstance(error, Cancelled) and error.reason != "CLIENT_CLOSED"  # by the worker, not by us
             return is_retryable(error) or stopped
 
-        budget = IdleBudget(self.options.retry_budget_s, lambda: self._answered.get(stage, 0.0))
+        budget = IdleBudget(self.clients.retry_budget_s, lambda: self._answered.get(stage, 0.0))
         try:
             response = retry_policy(budget, may_pass, first_s=FIRST_PAUSE_S)(call)
         except LuthierError as error:
