@@ -2,8 +2,8 @@
 # Shifting pitch or stretching time is taken to leave levels alone. librosa's phase vocoder takes 3 to 5 LU from drums and noise and under
 # one from tones; pedalboard's (Rubber Band) takes about 2 from drums and adds 1.7 to a tone. librosa's stretched drum hits also move
 # off their places by up to 23 ms, to both sides. Most expect at most a decibel and a few milliseconds.
-# Hurt: augmentation of stems: one key change sets the drums about 4 LU back against the bass, with either library, mixes re-made from shifted stems have another
-# balance, loudness labels no longer hold, and beat or onset truth scaled by the rate misses a window of 20 ms.
+# Hurt: augmentation of stems: with either library one key change sets the drums about 4 LU back against the bass, so mixes made again
+# from shifted stems have another balance and loudness labels no longer hold; onset truth scaled by the rate misses a window of 20 ms.
 # Printed (LU against the input):
 #   librosa 0.11.0: 4 semitones up: drums -4.4, tone -0.6; at 1.25 times the speed: drums -3.6, tone 0.0
 #   pedalboard 0.9.26: 4 semitones up: drums -2.0, tone 1.7; at 1.25 times the speed: drums -1.1, tone 0.0
