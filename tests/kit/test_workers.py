@@ -85,7 +85,9 @@ def test_a_job_that_crashes_one_process_after_another_is_refused_for_good(
     workers: Workers, tmp_path: Path, end: str, told: str
 ) -> None:
     job = f"import os, signal; from luthier_kit.workers import step; step('playing the fool'); {end}"
-    with pytest.raises(FailedPrecondition, match=f"3 worker processes in a row .*{told} while playing the fool") as died:
+    with pytest.raises(
+        FailedPrecondition, match=f"3 worker processes in a row .*{told} while playing the fool"
+    ) as died:
         workers.run(None, tmp_path, exec, job)
     assert (died.value.reason, died.value.permanent) == ("CRASHED", True)
     assert workers.run(None, tmp_path, max, 1, 2) == 2

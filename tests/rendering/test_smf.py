@@ -8,9 +8,8 @@ import pytest
 
 from luthier_kit.errors import InvalidRequest
 from luthier_kit.testing import shared
-from luthier_rendering.limits import MidiLimits
 from luthier_rendering.midi import load_song
-from luthier_rendering.smf import read_smf
+from luthier_rendering.smf import MidiLimits, read_smf
 from luthier_rendering.timeline import timeline
 
 from .midi_making import OFF, ON, TICKS, chunk, header, meter, midi_bytes, note, notes, tempo
@@ -118,13 +117,13 @@ def corpus() -> list[Path]:
     return sorted(shared("corpus", "clean_midi").rglob("*.mid"))
 
 
-def _events(track: mido.MidiTrack) -> list[tuple[int, int, int, int]]:
+def _events(track: mido.MidiTrack) -> list[tuple[int, int, int, int, int]]:
     tick, found = 0, []
     for message in track:
         tick += message.time
         if not message.is_meta and message.type != "sysex":
             status, first, *second = message.bytes()
-            found.append((tick, status, first, second[0] if second else 0))
+            found.append((tick, status & 0xF0, status & 0x0F, first, second[0] if second else 0))
     return found
 
 

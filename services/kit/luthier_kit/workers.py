@@ -28,6 +28,7 @@ from collections.abc import Callable
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, ParamSpec, Protocol, TypeVar
@@ -95,8 +96,8 @@ class Workers:
     def __init__(
         self, count: int, reasons: Reasons, *, max_job_s: float, jobs_per_worker: int, preload: tuple[str, ...] = ()
     ) -> None:
-        """`max_job_s` bounds each job, whatever the call's deadline; a process is replaced after `jobs_per_worker` jobs,
-        so that no leak grows for days, and imports the modules named in `preload` before it takes its first."""
+        """`max_job_s` bounds each job, whatever the call's deadline. A process imports the modules named in `preload`
+        before its first job and is replaced after `jobs_per_worker`, so that no leak grows for days."""
         for library in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
             os.environ.setdefault(library, "1")  # the processes are the parallelism; they inherit this
         self._count, self._reasons, self._max_job_s = count, reasons, max_job_s
@@ -206,12 +207,13 @@ class Workers:
 
 def step(text: str) -> None:
     """Say from within a job what it is about to do, e.g. `playing the flute`: messages about its end tell."""
-    if _job_folder:
+    folder = _job_folder.get()
+    if folder:
         with suppress(OSError):  # a full disk is for the job to find
-            (_job_folder / _STEP_FILE).write_text(f"{os.getpid()} {text}")
+            (folder / _STEP_FILE).write_text(f"{os.getpid()} {text}")
 
 
-_job_folder: Path | None = None  # in a worker process, while it does a job
+_job_folder: ContextVar[Path | None] = ContextVar("job_folder", default=None)  # set in a process that does a job
 
 
 def _begin(preload: tuple[str, ...]) -> None:
@@ -232,8 +234,7 @@ def _begin(preload: tuple[str, ...]) -> None:
 
 def _perform(folder: Path, job: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any]) -> T:
     """Do a job in a worker process."""
-    global _job_folder
-    _job_folder = folder
+    _job_folder.set(folder)
     step("starting")
     with suppress(OSError):
         _print_to(folder / _STDERR_FILE, 2)
@@ -246,7 +247,7 @@ def _perform(folder: Path, job: Callable[..., T], args: tuple[Any, ...], kwargs:
             raise RuntimeError(f"{type(error).__name__}: {error}") from error
         raise
     finally:
-        _job_folder = None
+        _job_folder.set(None)
         _print_to(os.devnull, 2)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from luthier_kit.settings import ServiceSettings, setting
 from luthier_rendering.backends.base import BackendConfig
-from luthier_rendering.limits import MidiLimits
+from luthier_rendering.smf import MidiLimits
 
 _DEFAULT = MidiLimits()
 
