@@ -1,5 +1,8 @@
 """The service in this process with a store in a folder, and sound to send to it."""
 
+from luthier_kit.rpc import Channel
+from luthier_kit.store import Store, open_store
+from tests.support.services import running
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,9 +18,6 @@ from luthier.analysis.v1.analysis_pb2_grpc import AnalysisServiceStub
 from luthier.common.v1.common_pb2 import ArtifactRef
 from luthier_analysis.service import service
 from luthier_analysis.settings import AnalysisSettings
-from luthier_kit.artifacts import Artifacts, open_artifacts
-from luthier_kit.client import Client
-from luthier_kit.testing import running
 from luthier_music.audio import write_audio
 
 
@@ -31,24 +31,24 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> AnalysisSettings:
 
 
 @pytest.fixture(scope="session")
-def store(settings: AnalysisSettings) -> Artifacts:
-    return open_artifacts(settings)
+def store(settings: AnalysisSettings) -> Store:
+    return open_store(settings)
 
 
 @pytest.fixture(scope="session")
-def client(settings: AnalysisSettings) -> Iterator[Client]:
+def client(settings: AnalysisSettings) -> Iterator[Channel]:
     with running(service(settings), settings) as address:
-        client = Client(address, AnalysisServiceStub)
+        client = Channel(address, AnalysisServiceStub)
         yield client
         client.close()
 
 
 @pytest.fixture
-def put(store: Artifacts, tmp_path: Path) -> Callable[[np.ndarray], ArtifactRef]:
+def put(store: Store, tmp_path: Path) -> Callable[[np.ndarray], ArtifactRef]:
     """Stores mono samples as a stereo FLAC file."""
 
     def putter(mono: np.ndarray, rate_hz: int = RATE_HZ) -> ArtifactRef:
         write_audio(tmp_path / "sound.flac", stereo(mono), rate_hz)
-        return store.put_file("mixes", tmp_path / "sound.flac", "audio/flac")
+        return store.blobs.put_file("mixes", tmp_path / "sound.flac", "audio/flac")
 
     return putter

@@ -1,5 +1,7 @@
 """The service over gRPC: what it answers, what it refuses, what it remembers."""
 
+from luthier_kit.rpc import Channel, DataLoss, InvalidRequest, LuthierError, NotFound, PermissionDenied
+from luthier_kit.store import Store
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,19 +12,16 @@ from synth import RATE_HZ, aba, chords, stereo
 
 from luthier.analysis.v1 import analysis_pb2 as pb
 from luthier.common.v1 import common_pb2 as common
-from luthier_kit.artifacts import Artifacts
-from luthier_kit.client import Client
-from luthier_kit.errors import DataLoss, InvalidRequest, LuthierError, NotFound, PermissionDenied
 
 Put = Callable[..., common.ArtifactRef]
 
 
-def analyze(client: Client, ref: common.ArtifactRef, *features: int, **fields: object) -> pb.AnalyzeAudioResponse:
+def analyze(client: Channel, ref: common.ArtifactRef, *features: int, **fields: object) -> pb.AnalyzeAudioResponse:
     request = pb.AnalyzeAudioRequest(audio=ref, features=features or [pb.FEATURE_LOUDNESS], **fields)
     return client.call("AnalyzeAudio", request, timeout_s=60, patience_s=20)
 
 
-def cut(client: Client, ref: common.ArtifactRef, **fields: object) -> pb.CutClipsResponse:
+def cut(client: Channel, ref: common.ArtifactRef, **fields: object) -> pb.CutClipsResponse:
     return client.call("CutClips", pb.CutClipsRequest(mix=ref, **fields), timeout_s=60, patience_s=20)
 
 
@@ -45,7 +44,7 @@ def a_timeline(duration_s: float) -> common.Timeline:
     )
 
 
-def test_only_what_is_asked_for_is_answered(client: Client, put: Put) -> None:
+def test_only_what_is_asked_for_is_answered(client: Channel, put: Put) -> None:
     response = analyze(client, put(chords(0, "major", 4)), pb.FEATURE_KEY)
 
     assert (response.key.tonic, response.key.mode, response.key.source) == (
@@ -57,7 +56,7 @@ def test_only_what_is_asked_for_is_answered(client: Client, put: Put) -> None:
     assert not response.descriptors
 
 
-def test_everything_at_once(client: Client, put: Put) -> None:
+def test_everything_at_once(client: Channel, put: Put) -> None:
     response = analyze(client, put(aba()), *pb.Feature.values()[1:])
 
     assert response.tempo.tempo_bpm == pytest.approx(120, rel=0.02)
@@ -70,7 +69,7 @@ def test_everything_at_once(client: Client, put: Put) -> None:
     assert (response.sample_rate_hz, response.channels) == (RATE_HZ, 2)
 
 
-def test_a_span_is_looked_at_alone(client: Client, put: Put) -> None:
+def test_a_span_is_looked_at_alone(client: Channel, put: Put) -> None:
     mono = np.concatenate([chords(0, "major", 4), chords(6, "minor", 4)])
 
     response = analyze(client, put(mono), pb.FEATURE_KEY, span=common.Span(start_s=8, end_s=16))
@@ -79,7 +78,7 @@ def test_a_span_is_looked_at_alone(client: Client, put: Put) -> None:
     assert response.duration_s == pytest.approx(8)
 
 
-def test_silence_is_unknown_not_wrong(client: Client, put: Put) -> None:
+def test_silence_is_unknown_not_wrong(client: Channel, put: Put) -> None:
     response = analyze(client, put(np.zeros(5 * RATE_HZ)), *pb.Feature.values()[1:])
 
     assert response.tempo == common.TempoFact()
@@ -87,14 +86,14 @@ def test_silence_is_unknown_not_wrong(client: Client, put: Put) -> None:
     assert not response.HasField("loudness_lufs")
 
 
-def test_deeprhythm_without_weights_says_who_spoke_instead(client: Client, put: Put) -> None:
+def test_deeprhythm_without_weights_says_who_spoke_instead(client: Channel, put: Put) -> None:
     response = analyze(client, put(chords(0, "major", 6)), pb.FEATURE_TEMPO, tempo_estimator="deeprhythm")
 
     assert response.tempo.estimator.startswith("essentia/")
     assert response.notes == ["deeprhythm did not speak: no weights are configured; essentia did"]
 
 
-def test_the_same_question_is_answered_from_the_record(client: Client, put: Put) -> None:
+def test_the_same_question_is_answered_from_the_record(client: Channel, put: Put) -> None:
     ref = put(chords(2, "minor", 4))
 
     first, second = analyze(client, ref), analyze(client, ref)
@@ -104,7 +103,7 @@ def test_the_same_question_is_answered_from_the_record(client: Client, put: Put)
     assert list(second.action.lineage.inputs) == [ref.sha256]
 
 
-def test_clips_carry_the_facts_of_their_span(client: Client, put: Put, store: Artifacts, tmp_path: Path) -> None:
+def test_clips_carry_the_facts_of_their_span(client: Channel, put: Put, store: Store, tmp_path: Path) -> None:
     response = cut(client, put(aba()), timeline=a_timeline(48), target_s=16, min_s=10, max_s=20)
 
     assert [(clip.span.start_s, clip.span.end_s) for clip in response.clips] == [(0, 16), (16, 32), (32, 48)]
@@ -114,13 +113,13 @@ def test_clips_carry_the_facts_of_their_span(client: Client, put: Put, store: Ar
         assert clip.facts.key.source == common.FACT_SOURCE_NOTES
         assert clip.facts.estimated_key.source == common.FACT_SOURCE_AUDIO
         assert [one.instrument for one in clip.facts.instruments] == ["Harpsichord"]
-        audio = soundfile.info(str(store.fetch(clip.audio, tmp_path)))
+        audio = soundfile.info(str(store.blobs.fetch(clip.audio, tmp_path)))
         assert (audio.format, audio.frames, audio.samplerate, audio.channels) == ("FLAC", 16 * RATE_HZ, RATE_HZ, 2)
     assert response.cpu_s > 0
     assert (response.target_s, response.min_s, response.max_s, response.max_clips) == (16, 10, 20, 40)
 
 
-def test_cutting_again_gives_the_same_bytes(client: Client, put: Put) -> None:
+def test_cutting_again_gives_the_same_bytes(client: Channel, put: Put) -> None:
     mono = chords(4, "minor", 12)
 
     by_record, again = (cut(client, put(mono), target_s=12, min_s=8, max_clips=most) for most in (5, 6))
@@ -143,7 +142,7 @@ def test_cutting_again_gives_the_same_bytes(client: Client, put: Put) -> None:
         ({"timeline": a_timeline(40)}, "timeline.duration_s"),
     ],
 )
-def test_what_is_out_of_bounds_is_named(client: Client, put: Put, fields: dict, violated: str) -> None:
+def test_what_is_out_of_bounds_is_named(client: Channel, put: Put, fields: dict, violated: str) -> None:
     with pytest.raises(InvalidRequest) as refused:
         cut(client, put(chords(0, "major", 4)), **fields)
 
@@ -162,7 +161,7 @@ def test_what_is_out_of_bounds_is_named(client: Client, put: Put, fields: dict, 
     ],
 )
 def test_a_hostile_timeline_is_refused(
-    client: Client, put: Put, broken: Callable[[common.Timeline], None], violated: str
+    client: Channel, put: Put, broken: Callable[[common.Timeline], None], violated: str
 ) -> None:
     line = a_timeline(8)
     broken(line)
@@ -184,7 +183,7 @@ def test_a_hostile_timeline_is_refused(
         ({"features": [pb.FEATURE_KEY], "span": common.Span(start_s=0, end_s=99)}, "span.end_s"),
     ],
 )
-def test_a_question_that_makes_no_sense_is_refused(client: Client, put: Put, fields: dict, violated: str) -> None:
+def test_a_question_that_makes_no_sense_is_refused(client: Channel, put: Put, fields: dict, violated: str) -> None:
     request = pb.AnalyzeAudioRequest(audio=put(chords(0, "major", 2)), **fields)
 
     with pytest.raises(InvalidRequest) as refused:
@@ -229,8 +228,8 @@ def of_shape(path: Path, channels: int, rate_hz: int) -> bytes:
     ],
     ids=["empty", "header-only", "truncated", "endless", "nan", "six-channels", "4-kHz"],
 )
-def test_audio_that_is_none(client: Client, store: Artifacts, tmp_path: Path, make: Callable, says: str) -> None:
-    ref = store.put_bytes(
+def test_audio_that_is_none(client: Channel, store: Store, tmp_path: Path, make: Callable, says: str) -> None:
+    ref = store.blobs.put_bytes(
         "uploads", make(tmp_path / "made.wav" if make is with_nan else tmp_path / "made.flac"), "flac"
     )
 
@@ -250,7 +249,7 @@ def test_audio_that_is_none(client: Client, store: Artifacts, tmp_path: Path, ma
         ({"key": ""}, InvalidRequest),
     ],
 )
-def test_a_reference_that_does_not_hold(client: Client, put: Put, change: dict, error: type[LuthierError]) -> None:
+def test_a_reference_that_does_not_hold(client: Channel, put: Put, change: dict, error: type[LuthierError]) -> None:
     ref = put(chords(0, "major", 3))
     analyze(client, ref)
     for field, value in change.items():
@@ -260,7 +259,7 @@ def test_a_reference_that_does_not_hold(client: Client, put: Put, change: dict, 
         analyze(client, ref)
 
 
-def test_corrupt_bytes_in_the_store(client: Client, put: Put, settings: object, store: Artifacts) -> None:
+def test_corrupt_bytes_in_the_store(client: Channel, put: Put, settings: object, store: Store) -> None:
     ref = put(chords(1, "major", 3))
     (stored,) = Path(settings.store_folder).rglob(Path(ref.key).name)  # type: ignore[attr-defined]
     stored.chmod(0o644)

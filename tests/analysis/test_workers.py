@@ -1,5 +1,6 @@
 """Children that die, overrun or are no longer wanted; the service goes on."""
 
+from luthier_kit.rpc import Cancelled, DeadlineExceeded, FailedPrecondition, QuotaExceeded
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -9,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from luthier_analysis.workers import Workers
-from luthier_kit.errors import Cancelled, DeadlineExceeded, FailedPrecondition, QuotaExceeded
 
 
 class Call:

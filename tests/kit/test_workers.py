@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from luthier_kit.errors import Cancelled, DeadlineExceeded, FailedPrecondition, QuotaExceeded, Unavailable
+from luthier_kit.rpc import Cancelled, DeadlineExceeded, FailedPrecondition, QuotaExceeded, Unavailable
 from luthier_kit.workers import Reasons, Workers
 
 REASONS = Reasons("piece", "CRASHED", "KILLED", "TOO_SLOW", "NOT_STARTED")

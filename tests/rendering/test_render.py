@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from luthier_kit.errors import InvalidRequest
+from luthier_kit.rpc import InvalidRequest
 from luthier_music.audio import audio_info, peak, read_audio
 from luthier_music.loudness import integrated_loudness_lufs
 from luthier_rendering.backends.soundfont import SoundFontBackend

@@ -6,11 +6,11 @@ from pathlib import Path
 import mido
 import pytest
 
-from luthier_kit.errors import InvalidRequest
-from luthier_kit.testing import shared
+from luthier_kit.rpc import InvalidRequest
 from luthier_rendering.midi import load_song
 from luthier_rendering.smf import MidiLimits, read_smf
 from luthier_rendering.timeline import timeline
+from tests.support.services import shared
 
 from .midi_making import OFF, ON, TICKS, chunk, header, meter, midi_bytes, note, notes, tempo
 

@@ -1,11 +1,10 @@
 """Starts the service: `python -m luthier_analysis`."""
 
+from luthier_kit.rpc import LuthierError, SettingsError, load
 import os
 import sys
 
 from luthier_analysis.settings import AnalysisSettings
-from luthier_kit.errors import LuthierError
-from luthier_kit.settings import SettingsError, load
 
 
 def main() -> None:

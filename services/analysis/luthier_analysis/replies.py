@@ -1,10 +1,10 @@
 """Facts as messages."""
 
+from luthier_kit.store import Store
 from luthier.analysis.v1 import analysis_pb2 as pb
 from luthier.common.v1 import common_pb2 as common
 from luthier_analysis.facts import ClipFacts, Descriptor, KeyFound, Section, Source, Tempo
 from luthier_analysis.results import Analysis, Clip, Plan, SongCut
-from luthier_kit.artifacts import Artifacts
 
 SOURCES = {
     Source.NOTES: common.FACT_SOURCE_NOTES,
@@ -34,7 +34,7 @@ def analyzed(result: Analysis) -> pb.AnalyzeAudioResponse:
     return response
 
 
-def cut(result: SongCut, cpu_s: float, plan: Plan, store: Artifacts) -> pb.CutClipsResponse:
+def cut(result: SongCut, cpu_s: float, plan: Plan, store: Store) -> pb.CutClipsResponse:
     """The clips, their audio stored."""
     return pb.CutClipsResponse(
         clips=[_clip(clip, store) for clip in result.clips],
@@ -84,9 +84,9 @@ def descriptor(one: Descriptor) -> common.Descriptor:
     return common.Descriptor(name=one.name, value=one.value, estimator=one.estimator)
 
 
-def _clip(clip: Clip, store: Artifacts) -> pb.Clip:
+def _clip(clip: Clip, store: Store) -> pb.Clip:
     return pb.Clip(
-        audio=store.put_file("clips", clip.path, "audio/flac"),
+        audio=store.blobs.put_file("clips", clip.path, "audio/flac"),
         span=common.Span(start_s=clip.start_s, end_s=clip.end_s),
         facts=_facts(clip.facts),
         section=clip.section,

@@ -1,5 +1,6 @@
 """Requests, checked: every field and bound that is wrong is named before anything is fetched or allocated."""
 
+from luthier_kit.rpc import Checks
 import hashlib
 import math
 from collections.abc import Iterable
@@ -12,7 +13,6 @@ from luthier_analysis.features.options import TEMPO_ESTIMATORS, Options
 from luthier_analysis.header import MAX_S, MIN_S
 from luthier_analysis.results import Plan
 from luthier_analysis.timeline import Activity, Bar, Span, Timeline
-from luthier_kit.checks import Checks
 from luthier_music.audio import AudioInfo
 
 FEATURE_NAMES = {

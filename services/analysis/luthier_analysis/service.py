@@ -1,5 +1,7 @@
 """AnalysisService: messages to domain calls and back."""
 
+from luthier_kit.rpc import InvalidRequest, Service
+from luthier_kit.store import Action, Store, open_store
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,9 +18,6 @@ from luthier_analysis.features.options import Options
 from luthier_analysis.header import read_header
 from luthier_analysis.settings import AnalysisSettings
 from luthier_analysis.workers import Workers
-from luthier_kit.artifacts import Action, Artifacts, open_artifacts
-from luthier_kit.errors import InvalidRequest
-from luthier_kit.server import Service
 from luthier_music.audio import AudioError
 
 VERSION = "2"  # of the stages; raised whenever the same input would give another answer
@@ -27,7 +26,7 @@ VERSION = "2"  # of the stages; raised whenever the same input would give anothe
 class Analysis(analysis_pb2_grpc.AnalysisServiceServicer):
     """Every call is an action: what was answered before is found, not computed."""
 
-    def __init__(self, settings: AnalysisSettings, store: Artifacts, workers: Workers) -> None:
+    def __init__(self, settings: AnalysisSettings, store: Store, workers: Workers) -> None:
         self._settings, self._store, self._workers = settings, store, workers
         self._options = Options(settings.tempo_estimator, settings.weights())
 
@@ -42,9 +41,9 @@ class Analysis(analysis_pb2_grpc.AnalysisServiceServicer):
                     self._workers.run(context, jobs.analyze, path, asked.features, asked.span, asked.options)
                 )
 
-        self._store.exists(request.audio)  # refuses a bad reference, also where an answer is already known
+        self._store.blobs.exists(request.audio)  # refuses a bad reference, also where an answer is already known
         action = self._action("analyze", [request.audio.sha256], asked.parameters(), asked.options)
-        return self._store.run(action, pb.AnalyzeAudioResponse, compute)[0]
+        return self._store.actions.run(action, pb.AnalyzeAudioResponse, compute)[0]
 
     def CutClips(self, request: pb.CutClipsRequest, context: grpc.ServicerContext) -> pb.CutClipsResponse:
         """Cut a song."""
@@ -58,9 +57,9 @@ class Analysis(analysis_pb2_grpc.AnalysisServiceServicer):
                 )
                 return replies.cut(result, cpu_s, asked.plan, self._store)
 
-        self._store.exists(request.mix)
+        self._store.blobs.exists(request.mix)
         action = self._action("cut", asked.inputs, asked.parameters(self._options), self._options)
-        response, _ = self._store.run(action, pb.CutClipsResponse, compute)
+        response, _ = self._store.actions.run(action, pb.CutClipsResponse, compute)
         response.max_clips = asked.plan.max_clips  # not from the record: older ones do not say it
         return response
 
@@ -75,7 +74,7 @@ class Analysis(analysis_pb2_grpc.AnalysisServiceServicer):
         """The artifact as a file, and a folder that goes with it; what is wrong with the audio names the field."""
         with tempfile.TemporaryDirectory(prefix="analysis-", dir=self._settings.scratch) as folder:
             try:
-                yield self._store.fetch(ref, Path(folder)), Path(folder)  # type: ignore[arg-type]
+                yield self._store.blobs.fetch(ref, Path(folder)), Path(folder)  # type: ignore[arg-type]
             except AudioError as error:
                 raise InvalidRequest(violations=[(field, str(error))], reason="INVALID_AUDIO") from error
 
@@ -83,7 +82,7 @@ class Analysis(analysis_pb2_grpc.AnalysisServiceServicer):
 def service(settings: AnalysisSettings) -> Service:
     """The service, ready to be served: store proven, one child process per slot."""
     workers = Workers(settings.slots)
-    servicer = Analysis(settings, open_artifacts(settings), workers)
+    servicer = Analysis(settings, open_store(settings), workers)
     return Service(
         domain="analysis",
         name=pb.DESCRIPTOR.services_by_name["AnalysisService"].full_name,

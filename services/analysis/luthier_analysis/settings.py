@@ -1,10 +1,10 @@
 """What the operator sets."""
 
+from luthier_kit.rpc import ServiceSettings, SettingsError, setting
 from dataclasses import dataclass
 from pathlib import Path
 
 from luthier_analysis.features.options import TEMPO_ESTIMATORS, Weights
-from luthier_kit.settings import ServiceSettings, SettingsError, setting
 
 
 @dataclass(frozen=True)

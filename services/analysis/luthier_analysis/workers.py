@@ -4,6 +4,7 @@ essentia holds the GIL for seconds at a time: in threads two calls take as long 
 checks wait. So each slot has a process. One that dies or overruns is replaced, and no other call fails.
 """
 
+from luthier_kit.rpc import Cancelled, DeadlineExceeded, FailedPrecondition, QuotaExceeded
 import ctypes
 import multiprocessing
 import os
@@ -17,7 +18,6 @@ from pebble import ProcessExpired, ProcessPool
 
 from luthier_analysis import jobs
 from luthier_kit import exits
-from luthier_kit.errors import Cancelled, DeadlineExceeded, FailedPrecondition, QuotaExceeded
 
 MAX_JOB_S = 1800.0  # the longest audio at real time, a hundred times slower than it should be
 MAX_DEATHS = 3  # of children on one job, one after another: then it is the audio

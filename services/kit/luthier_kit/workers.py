@@ -35,7 +35,7 @@ from typing import Any, Final, ParamSpec, Protocol, TypeVar
 
 from pebble import ProcessExpired, ProcessPool
 
-from luthier_kit.errors import Cancelled, DeadlineExceeded, FailedPrecondition, QuotaExceeded, Unavailable
+from luthier_kit.rpc import Cancelled, DeadlineExceeded, FailedPrecondition, QuotaExceeded, Unavailable
 
 MAX_DEATHS: Final = 3
 """Of processes on one job, one after another: then it is the job's fault, not theirs."""

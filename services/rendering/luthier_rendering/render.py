@@ -21,7 +21,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from luthier_kit.errors import FailedPrecondition, QuotaExceeded, Unavailable
+from luthier_kit.rpc import FailedPrecondition, QuotaExceeded, Unavailable
 from luthier_kit.workers import step
 from luthier_music.audio import SAMPLE_RATE_HZ, Samples, peak, write_audio
 from luthier_music.loudness import gated_loudness_lufs, hop_energies

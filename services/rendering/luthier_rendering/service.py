@@ -16,10 +16,8 @@ import grpc
 
 from luthier.rendering.v1 import rendering_pb2 as pb
 from luthier.rendering.v1 import rendering_pb2_grpc
-from luthier_kit.artifacts import Action, Artifacts, open_artifacts
-from luthier_kit.checks import Checks
-from luthier_kit.errors import FailedPrecondition
-from luthier_kit.server import Service
+from luthier_kit.rpc import Checks, FailedPrecondition, Service, SettingsError
+from luthier_kit.store import Action, Store, open_store
 from luthier_kit.workers import Call, Reasons, Workers
 from luthier_music.audio import SAMPLE_RATE_HZ
 from luthier_music.instruments import instrument
@@ -45,7 +43,7 @@ class Rendering(rendering_pb2_grpc.RenderingServiceServicer):
 
     def __init__(
         self,
-        store: Artifacts,
+        store: Store,
         workers: Workers,
         config: BackendConfig,
         *,
@@ -61,7 +59,7 @@ class Rendering(rendering_pb2_grpc.RenderingServiceServicer):
         checks = Checks()
         checks.artifact("midi", request.midi)
         checks.done()
-        data = self._store.read(request.midi, self._limits.size_bytes)
+        data = self._store.blobs.read(request.midi, self._limits.size_bytes)
 
         def compute() -> pb.InspectMidiResponse:
             song = load_song(data, self._limits)
@@ -81,7 +79,7 @@ class Rendering(rendering_pb2_grpc.RenderingServiceServicer):
             )
 
         action = Action("inspect", [request.midi.sha256], {"limits": self._limits.changed()}, version=INSPECT_VERSION)
-        return self._store.run(action, pb.InspectMidiResponse, compute)[0]
+        return self._store.actions.run(action, pb.InspectMidiResponse, compute)[0]
 
     def RenderSong(self, request: pb.RenderSongRequest, context: Call) -> pb.RenderSongResponse:
         """Stems, mix and timeline, or the record of having made them before."""
@@ -94,7 +92,7 @@ class Rendering(rendering_pb2_grpc.RenderingServiceServicer):
         checks.within("stem_loudness_lufs", levels.stem_loudness_lufs, -50, -10)
         checks.within("stem_jitter_db", levels.stem_jitter_db, 0, 12)
         checks.done()
-        data = self._store.read(request.midi, self._limits.size_bytes)
+        data = self._store.blobs.read(request.midi, self._limits.size_bytes)
         seed = request.seed if request.HasField("seed") else int(request.midi.sha256[:13], 16)  # 52 bits: exact in JSON
         parameters = RenderParameters(backend, seed, levels, request.mix_only)
         action = Action(
@@ -111,7 +109,9 @@ class Rendering(rendering_pb2_grpc.RenderingServiceServicer):
             self._tools(backend),
             [] if self._config.soundfont else [_PACKAGED_LICENCE],
         )
-        response, _ = self._store.run(action, pb.RenderSongResponse, lambda: self._rendered(data, parameters, context))
+        response, _ = self._store.actions.run(
+            action, pb.RenderSongResponse, lambda: self._rendered(data, parameters, context)
+        )
         response.mix_loudness_target_lufs = levels.mix_loudness_lufs  # not from the record: older ones lack it
         response.mix_only = request.mix_only
         return response
@@ -134,12 +134,12 @@ class Rendering(rendering_pb2_grpc.RenderingServiceServicer):
             midi = out / "song.mid"
             midi.write_bytes(data)
             result = self._workers.run(call, out, render_file, midi, self._limits, self._config, parameters, out)
-            response.mix.CopyFrom(self._store.put_file("mixes", result.mix, _FLAC))
+            response.mix.CopyFrom(self._store.blobs.put_file("mixes", result.mix, _FLAC))
             response.mix_loudness_lufs, response.mix_peak_dbfs = result.mix_loudness_lufs, result.mix_peak_dbfs
             for stem in result.stems:
                 if stem.file:
                     response.stems.add(
-                        audio=self._store.put_file("stems", stem.file, _FLAC),
+                        audio=self._store.blobs.put_file("stems", stem.file, _FLAC),
                         name=song.parts[stem.part].name,
                         activity=part_activity(song, stem.part),
                         loudness_lufs=stem.loudness_lufs,
@@ -187,9 +187,13 @@ class Rendering(rendering_pb2_grpc.RenderingServiceServicer):
 
 
 def build(settings: RenderingSettings) -> Service:
-    """The service as its settings say. SettingsError, BackendError, LuthierError (the store) or OSError otherwise."""
+    """The service as its settings say. SettingsError for the back end, LuthierError for the store."""
     config = settings.backends
-    for fault in BACKENDS[settings.backend](config).faults():
+    try:
+        faults = BACKENDS[settings.backend](config).faults()
+    except BackendError as error:
+        raise SettingsError(f"LUTHIER_BACKEND={settings.backend}: {error}") from error
+    for fault in faults:
         logging.getLogger(__name__).warning(fault)
     workers = Workers(
         settings.slots,
@@ -199,7 +203,7 @@ def build(settings: RenderingSettings) -> Service:
         preload=("luthier_rendering.render",),
     )
     servicer = Rendering(
-        open_artifacts(settings),
+        open_store(settings),
         workers,
         config,
         limits=settings.limits,
@@ -207,10 +211,10 @@ def build(settings: RenderingSettings) -> Service:
         default_backend=settings.backend,
     )
     return Service(
-        domain="rendering",
-        name=pb.DESCRIPTOR.services_by_name["RenderingService"].full_name,
-        register=lambda server: rendering_pb2_grpc.add_RenderingServiceServicer_to_server(servicer, server),  # type: ignore[no-untyped-call]
-        light={"InspectMidi", "ListInstruments"},
+        contract=pb.DESCRIPTOR.services_by_name["RenderingService"],
+        add=rendering_pb2_grpc.add_RenderingServiceServicer_to_server,
+        servicer=servicer,
+        light=[servicer.InspectMidi, servicer.ListInstruments],
         prepare=workers.start,
         close=workers.close,
     )

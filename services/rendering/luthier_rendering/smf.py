@@ -9,7 +9,7 @@ what is malformed is refused by name, the first fault found, with the track and 
 from dataclasses import asdict, dataclass, replace
 from typing import Final, NamedTuple, NoReturn
 
-from luthier_kit.errors import InvalidRequest
+from luthier_kit.rpc import InvalidRequest
 
 META_TRACK_NAME, META_PORT, META_END, META_TEMPO, META_METER, META_KEY = 0x03, 0x21, 0x2F, 0x51, 0x58, 0x59
 NOTE_OFF, NOTE_ON, CONTROL, PROGRAM, BEND = 0x80, 0x90, 0xB0, 0xC0, 0xE0  # kinds of channel events
