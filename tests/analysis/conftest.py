@@ -1,24 +1,21 @@
 """The service in this process with a store in a folder, and sound to send to it."""
 
-from luthier_kit.rpc import Channel
-from luthier_kit.store import Store, open_store
-from tests.support.services import running
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from synth import RATE_HZ, stereo
-
 from luthier.analysis.v1.analysis_pb2_grpc import AnalysisServiceStub
 from luthier.common.v1.common_pb2 import ArtifactRef
-from luthier_analysis.service import service
+from luthier_analysis.service import build
 from luthier_analysis.settings import AnalysisSettings
+from luthier_kit.rpc import Channel
+from luthier_kit.store import Store, open_store
 from luthier_music.audio import write_audio
+from tests.support.services import running
+
+from .synth import RATE_HZ, stereo
 
 
 @pytest.fixture(scope="session")
@@ -36,11 +33,9 @@ def store(settings: AnalysisSettings) -> Store:
 
 
 @pytest.fixture(scope="session")
-def client(settings: AnalysisSettings) -> Iterator[Channel]:
-    with running(service(settings), settings) as address:
-        client = Channel(address, AnalysisServiceStub)
-        yield client
-        client.close()
+def service(settings: AnalysisSettings) -> Iterator[AnalysisServiceStub]:
+    with running(build(settings), settings) as address, Channel(address, retry_budget_s=20) as channel:
+        yield AnalysisServiceStub(channel)
 
 
 @pytest.fixture
