@@ -181,19 +181,22 @@ def _action(stage: str, inputs: list[str], parameters: dict[str, Any], options: 
     return Action(stage, inputs, parameters, version=VERSION, tools=tools)
 
 
+def workers(count: int) -> Workers:
+    """Processes for the jobs of `jobs.py`."""
+    reasons = Reasons(
+        "audio", "ANALYSIS_CRASHED", "ANALYSIS_KILLED", "DEADLINE_EXCEEDED", "ANALYSIS_WORKER_NOT_STARTED"
+    )
+    preload = ("luthier_analysis.clips", "luthier_analysis.features")
+    return Workers(count, reasons, max_job_s=MAX_JOB_S, jobs_per_worker=JOBS_PER_WORKER, preload=preload)
+
+
 def build(settings: AnalysisSettings) -> Service:
     """The service as its settings say: store proven, a worker process per slot. LuthierError for the store."""
-    workers = Workers(
-        settings.slots,
-        Reasons("audio", "ANALYSIS_CRASHED", "ANALYSIS_KILLED", "DEADLINE_EXCEEDED", "ANALYSIS_WORKER_NOT_STARTED"),
-        max_job_s=MAX_JOB_S,
-        jobs_per_worker=JOBS_PER_WORKER,
-        preload=("luthier_analysis.clips",),
-    )
+    pool = workers(settings.slots)
     return Service(
         contract=pb.DESCRIPTOR.services_by_name["AnalysisService"],
         add=analysis_pb2_grpc.add_AnalysisServiceServicer_to_server,
-        servicer=Analysis(settings, open_store(settings), workers),
-        prepare=workers.start,
-        close=workers.close,
+        servicer=Analysis(settings, open_store(settings), pool),
+        prepare=pool.start,
+        close=pool.close,
     )

@@ -8,7 +8,6 @@ by its own events of each kind on the channel, and by everybody's on that channe
 """
 
 from collections import Counter, defaultdict, deque
-from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final, NamedTuple
@@ -18,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from luthier_music.instruments import Instrument, instrument
 from luthier_rendering import smf
-from luthier_rendering.smf import ChannelEvent, MetaEvent, MidiLimits, Smf, Track, read_smf, refuse, within
+from luthier_rendering.smf import MetaEvent, MidiLimits, Smf, Track, read_smf, refuse, within
 
 FAULTS: Final = {
     "UNMATCHED_NOTES": "notes that do not start or do not end were left out",
@@ -48,6 +47,15 @@ class Meter(NamedTuple):
     tick: int
     beats: int
     unit: int
+
+
+class Control(NamedTuple):
+    """What steers a player: `kind` is smf.PROGRAM, CONTROL or BEND, with its two data bytes."""
+
+    tick: int
+    kind: int
+    first: int
+    second: int
 
 
 class Player(NamedTuple):
@@ -123,7 +131,7 @@ class Song:
     claimed_key: str
     parts: tuple[Part, ...]
     notes: Notes
-    controls: dict[Player, list[ChannelEvent]]
+    controls: dict[Player, list[Control]]
     faults: Counter[str]
 
     @property
@@ -199,51 +207,54 @@ def _claimed_key(metas: list[MetaEvent], faults: Counter[str]) -> str:
     return keys[0] if keys else ""
 
 
-class _Paired(NamedTuple):
-    """A note that starts and ends, in the order by which notes are sorted."""
-
-    start_tick: int
-    end_tick: int
-    pitch: int
-    velocity: int
-
-
-Steering = dict[tuple[int, int], dict[int, list[ChannelEvent]]]  # by port and channel, then by track, in file order
+Steering = dict[tuple[int, int], dict[int, list[Control]]]  # by port and channel, then by track, in file order
 
 
 def _play(
     file: Smf, limits: MidiLimits, faults: Counter[str]
-) -> tuple[Notes, tuple[Part, ...], dict[Player, list[ChannelEvent]]]:
+) -> tuple[Notes, tuple[Part, ...], dict[Player, list[Control]]]:
     """The notes, the parts in order of first appearance in the file, and what steers each player that has notes."""
     ports = [int.from_bytes(_first_meta(track, smf.META_PORT)[:1], "big") for track in file.tracks]
     controls: Steering = defaultdict(dict)
     programs: Steering = defaultdict(dict)
     for number, track in enumerate(file.tracks):
-        for event in track.channel_events:
-            if event.kind == smf.PROGRAM or (event.kind == smf.CONTROL and event.first == _BANK_MSB):
-                programs[ports[number], event.channel].setdefault(number, []).append(event)
-            elif event.kind in (smf.CONTROL, smf.BEND):
-                controls[ports[number], event.channel].setdefault(number, []).append(event)
-    rows: list[tuple[int, ...]] = []
+        for tick, kind, channel, first, second in track.channel_events.rows():
+            if kind in (smf.PROGRAM, smf.CONTROL, smf.BEND):
+                chooses_sound = kind == smf.PROGRAM or (kind == smf.CONTROL and first == _BANK_MSB)
+                steering = (programs if chooses_sound else controls)[ports[number], channel]
+                steering.setdefault(number, []).append(Control(tick, kind, first, second))
+    rows: list[tuple[int, ...]] = []  # as the columns of Notes
     parts: dict[Part, int] = {}
     for number, track in enumerate(file.tracks):
         name = _text(_first_meta(track, smf.META_TRACK_NAME)[:_NAME_BYTES])
         for channel, paired in _paired(track, faults).items():
             player = Player(number, ports[number], channel)
-            for who, note in _assigned(paired, channel, _steered_by(programs, player)):
-                rows.append((*note, parts.setdefault(Part(player, who, name), len(parts))))
+            changes = _steered_by(programs, player)
+            indices: dict[tuple[int, bool], int] = {}
+            at, program, bank = 0, 0, 0  # the next change; the program and bank in force when a note starts
+            for note in sorted(paired):
+                while at < len(changes) and changes[at].tick <= note[0]:
+                    change = changes[at]
+                    program, bank = (change.first, bank) if change.kind == smf.PROGRAM else (program, change.second)
+                    at += 1
+                sound = program, channel == DRUM_CHANNEL or bank in _DRUM_BANKS
+                if sound not in indices:
+                    part = Part(player, instrument(program, is_drum=sound[1]), name)
+                    indices[sound] = parts.setdefault(part, len(parts))
+                rows.append((*note, indices[sound]))
             within("MIDI_TOO_MANY_STEMS", "stems", len(parts), limits.stems)
     if not rows:
         refuse("MIDI_NO_NOTES", "the file holds no note that starts and ends")
-    notes = Notes(*np.array(sorted(rows), dtype=np.int64).T)
+    columns = np.array(rows, dtype=np.int64).T
+    notes = Notes(*columns[:, np.lexsort(columns[::-1])])  # by start, then by the other columns
     return notes, tuple(parts), {part.player: _steered_by(controls, part.player) for part in parts}
 
 
-def _paired(track: Track, faults: Counter[str]) -> dict[int, list[_Paired]]:
-    """Notes by channel: each note-off ends the oldest open note of its key."""
+def _paired(track: Track, faults: Counter[str]) -> dict[int, list[tuple[int, int, int, int]]]:
+    """(start tick, end tick, pitch, velocity) by channel: each note-off ends the oldest open note of its key."""
     pending: dict[tuple[int, int], deque[tuple[int, int]]] = defaultdict(deque)
-    done: dict[int, list[_Paired]] = defaultdict(list)
-    for tick, kind, channel, pitch, velocity in track.channel_events:
+    done: dict[int, list[tuple[int, int, int, int]]] = defaultdict(list)
+    for tick, kind, channel, pitch, velocity in track.channel_events.rows():
         if kind == smf.NOTE_ON and velocity:
             pending[channel, pitch].append((tick, velocity))
         elif kind in (smf.NOTE_ON, smf.NOTE_OFF):
@@ -254,23 +265,12 @@ def _paired(track: Track, faults: Counter[str]) -> dict[int, list[_Paired]]:
             if start_tick == tick:
                 faults["ZERO_LENGTH_NOTES"] += 1
             else:
-                done[channel].append(_Paired(start_tick, tick, pitch, loud))
+                done[channel].append((start_tick, tick, pitch, loud))
     faults["UNMATCHED_NOTES"] += sum(map(len, pending.values()))
     return done
 
 
-def _assigned(notes: list[_Paired], channel: int, changes: list[ChannelEvent]) -> Iterator[tuple[Instrument, _Paired]]:
-    """Each note, by start, with the instrument that plays it: the program and bank in force when it starts."""
-    at, program, bank = 0, 0, 0
-    for note in sorted(notes):
-        while at < len(changes) and changes[at].tick <= note.start_tick:
-            change = changes[at]
-            program, bank = (change.first, bank) if change.kind == smf.PROGRAM else (program, change.second)
-            at += 1
-        yield instrument(program, is_drum=channel == DRUM_CHANNEL or bank in _DRUM_BANKS), note
-
-
-def _steered_by(events: Steering, player: Player) -> list[ChannelEvent]:
+def _steered_by(events: Steering, player: Player) -> list[Control]:
     """A track's own events, else everybody's on its channel by time (stable, as a sequencer would merge them)."""
     by_track = events[player.port, player.channel]
     if player.track in by_track:

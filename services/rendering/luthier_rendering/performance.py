@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from luthier_music.instruments import Instrument
-from luthier_rendering.midi import Notes, Song
-from luthier_rendering.smf import CONTROL, NOTE_OFF, NOTE_ON, ChannelEvent
+from luthier_rendering.midi import Control, Notes, Song
+from luthier_rendering.smf import CONTROL, NOTE_OFF, NOTE_ON
 
 _SUSTAIN: Final = 64  # controller number
 _BANK_LSB: Final = 32  # the bank is chosen by us: bank select never reaches an instrument
@@ -55,7 +55,7 @@ def performance(song: Song, index: int) -> Performance:
     return Performance(part.instrument, part.name, [message for _, message in ranked])
 
 
-def _pedalled(notes: Notes, events: list[ChannelEvent]) -> NDArray[np.int64]:
+def _pedalled(notes: Notes, events: list[Control]) -> NDArray[np.int64]:
     """When each note ends with the pedal [n], in ticks; a pedal that never comes up lets it ring through the tail."""
     pedal = [event for event in events if event.kind == CONTROL and event.first == _SUSTAIN]
     if not any(event.second >= _PEDAL_DOWN for event in pedal):
