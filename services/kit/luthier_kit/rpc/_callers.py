@@ -1,4 +1,4 @@
-"""Who calls: known by a token, by a client certificate, or not asked at all; and how much each may have in flight.
+"""Who calls: named by a token, by a client certificate, or not at all; and how much each may have in flight.
 
 Tokens: one file for each caller, named as the caller, with digests of its tokens. A line is `sha256:` and 64 hex
 digits; several lines are several tokens, so that one can be replaced while both are good. Empty lines and comments
@@ -47,7 +47,7 @@ class Tokens:
             log.warning("LUTHIER_CALLERS %s names no caller: every call will be refused", folder)
 
     def caller(self, token: str) -> str | None:
-        """Whose token it is; None for nobody's. Every digest is compared, in constant time."""
+        """Name of the caller who has this token, None for an unknown one. All digests are compared in constant time."""
         digest, found = hashlib.sha256(token.encode()).digest(), None
         for known, name in self._known():
             if hmac.compare_digest(known, digest):
@@ -81,7 +81,7 @@ class Tokens:
 
 
 class Callers:
-    """Asks callers for their names as the settings say.
+    """Names callers as the settings say.
 
     With LUTHIER_CALLERS a token names the caller, with LUTHIER_TLS_CLIENT_CA its certificate; with both a call that
     brings a token must bring a good one, and one without goes by its certificate.
@@ -97,7 +97,7 @@ class Callers:
             raise SettingsError(f"LUTHIER_CALLERS_ALLOWED {text}")
 
     def name(self, metadata: Metadata, context: grpc.ServicerContext) -> str:
-        """The caller's name, "" when nobody is asked.
+        """The caller's name, "" when callers need no name.
 
         Raises Unauthenticated NO_CREDENTIALS or BAD_CREDENTIALS, PermissionDenied CALLER_NOT_ALLOWED.
         """
@@ -125,7 +125,7 @@ class Callers:
 def _by_certificate(context: grpc.ServicerContext) -> str:
     """The common name, else the first DNS name, of the certificate that TLS has verified."""
     known = context.auth_context()
-    names = [*known.get("x509_common_name", ()), *known.get("peer_dns", ())]  # type: ignore[misc]
+    names = [*known.get("x509_common_name", ()), *known.get("peer_dns", ())]
     return next((name.decode(errors="replace") for name in names if name), "")
 
 

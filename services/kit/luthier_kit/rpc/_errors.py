@@ -14,7 +14,7 @@
   - Cancelled            CANCELLED            the caller went away
   - DeadlineExceeded     DEADLINE_EXCEEDED    the caller's time ran out
   - Unimplemented        UNIMPLEMENTED        not built yet
-  - Internal             INTERNAL             a bug; says nothing more
+  - Internal             INTERNAL             a bug; callers get no details
 """
 
 from collections import namedtuple
@@ -112,7 +112,7 @@ class Unauthenticated(LuthierError):
 
 
 class Unavailable(LuthierError):
-    """A dependency is down for now; `retry_after_s` says when to come back."""
+    """A dependency is down for now; `retry_after_s` is the number of seconds after which to try again."""
 
     code = grpc.StatusCode.UNAVAILABLE
     reason = "UNAVAILABLE"
@@ -179,7 +179,7 @@ class GrpcStatus(namedtuple("GrpcStatus", ("code", "details", "trailing_metadata
 
 
 def status_of(error: BaseException, domain: str) -> status_pb2.Status:
-    """The status of an error; a bug says `internal error` and nothing more."""
+    """The status of an error. A bug becomes `internal error` without details."""
     if not isinstance(error, LuthierError):
         error = Internal("internal error")
     details = [error_details_pb2.ErrorInfo(reason=error.reason, domain=domain, metadata=error.metadata)]
@@ -238,7 +238,7 @@ def error_of_call(error: grpc.RpcError) -> LuthierError:
     A Luthier server always attaches an ErrorInfo; a failure without one comes from the transport (connection refused
     or reset, server killed), which is UNAVAILABLE whatever gRPC calls it. Deadlines and size limits keep their names.
     """
-    status = rpc_status.from_call(error)
+    status = rpc_status.from_call(error)  # type: ignore[arg-type]  # a failed call is its own error
     if status is not None and any(d.Is(error_details_pb2.ErrorInfo.DESCRIPTOR) for d in status.details):
         return error_of(status)
     code, text = error.code(), error.details() or ""

@@ -19,7 +19,7 @@ REFLECTION = "grpc.reflection."
 REFUSED_CALLERS = {"UNAUTHENTICATED", "PERMISSION_DENIED"}  # calls that an operator wants to see, however quick
 
 
-class CallGuard(grpc.ServerInterceptor):
+class CallGuard(grpc.ServerInterceptor):  # type: ignore[type-arg]  # generic for mypy, not at run time
     """Guards the calls of one service. Reflection is for those who may call it; health passes by, for probes."""
 
     def __init__(
@@ -33,7 +33,7 @@ class CallGuard(grpc.ServerInterceptor):
         self.watch = watch
         self.callers = callers
         self.limit = CallerLimit(name, caller_in_flight)
-        bound = caller_in_flight // 2 or 1  # a client sends two calls for each slot that it is told of
+        bound = caller_in_flight // 2 or 1  # a client sends twice as many calls as the slots in this header
         self.slots = str(min(admission.slots, bound) if caller_in_flight else admission.slots)
         self.ready = False
 

@@ -52,6 +52,11 @@ class Service:
     prepare: Callable[[], None] | None = None
     close: Callable[[], None] | None = None
 
+    def __post_init__(self) -> None:
+        for method in (*self.light, *self.watch):
+            if method.__name__ not in self.contract.methods_by_name:
+                raise ValueError(f"{self.name} has no method {method.__name__}")
+
     @property
     def name(self) -> str:
         """`luthier.rendering.v1.RenderingService`."""
@@ -64,7 +69,7 @@ class Service:
 
 
 class Server:
-    """A running server. `address` is where it listens, `health_address` where it tells its health alone (or "")."""
+    """A running server. `address` is where it listens, `health_address` where it serves health alone (or "")."""
 
     def __init__(self, service: Service, settings: ServiceSettings) -> None:
         self.service = service
@@ -114,7 +119,7 @@ class Server:
             self.health.set(name, status)
 
     def start(self) -> None:
-        """Listens, prepares, then says SERVING."""
+        """Listens, prepares, then reports SERVING."""
         self.probed.start()
         self.grpc.start()
         if self.service.prepare:
@@ -123,7 +128,7 @@ class Server:
         self._set_health(SERVING)
 
     def stop(self, grace_s: float | None = None) -> None:
-        """Says NOT_SERVING, lets callers notice, finishes the calls that run, closes."""
+        """Reports NOT_SERVING, waits `drain_s` so that callers notice, finishes the calls that run, closes."""
         self.health.enter_graceful_shutdown()
         threading.Event().wait(self.settings.drain_s)
         self.grpc.stop(self.settings.grace_s if grace_s is None else grace_s).wait()
@@ -143,12 +148,12 @@ def _bind(address: str, add_port: Callable[[str], int], env: str) -> str:
 
 
 def main(settings_type: type[S], build: Callable[[S], Service], environ: Mapping[str, str] = os.environ) -> int:
-    """Starts a service, serves until SIGTERM or SIGINT, drains, and answers with the exit code.
+    """Starts a service, serves until SIGTERM or SIGINT, drains, and returns the exit code.
 
-    0: stopped as asked. 1: it could not start or went down for another reason than its settings (the store does not
-    answer or refuses the credentials; a bug). 2: settings are missing or wrong, or the store they name is not one that
-    Luthier can use; every fault has a line that names the variable and, for files, the path. `build` runs after the
-    settings were read, so that a service may import what is slow in there.
+    0: stopped as asked. 1: it could not start for another reason than its settings (the store does not answer or
+    refuses the credentials; a file system error; a bug). 2: settings are missing or wrong, or the store that they name
+    cannot be used; each fault has a line that names the variable and, for files, the path. `build` runs after the
+    settings were checked: a service should import slow modules inside it.
     """
     telemetry.configure_logging("INFO")
     try:
@@ -180,7 +185,7 @@ def main(settings_type: type[S], build: Callable[[S], Service], environ: Mapping
 
 
 def _refuse(error: Exception, code: int) -> int:
-    """For people at a terminal, where one line for each fault is easier to read than JSON."""
+    """Once as JSON for machines, once as plain lines for people at a terminal."""
     log.error("cannot start: %s", error)
     sys.stderr.write(f"cannot start:\n{error}\n")
     return code
@@ -188,19 +193,19 @@ def _refuse(error: Exception, code: int) -> int:
 
 def _checked_settings(settings_type: type[S], environ: Mapping[str, str]) -> S:
     """The settings, once the files that they name were read, before anything is built. SettingsError has all faults."""
-    faults = []
+    faults: list[str] = []
 
     def check(read: Callable[[], T]) -> T | None:
         try:
             return read()
         except SettingsError as error:
-            faults.append(str(error))
+            faults.extend(line for line in str(error).splitlines() if line not in faults)
             return None
 
     settings = check(lambda: load(settings_type, environ))
     check(lambda: Credentials(environ))
-    if settings is not None:
-        known = settings
+    known = check(lambda: load(ServiceSettings, environ))  # that part may be fine where the whole is not
+    if known is not None:
         check(lambda: tls.server_credentials(known.tls_cert, known.tls_key, known.tls_client_ca))
         check(lambda: Callers(known))
     if settings is None or faults:

@@ -1,12 +1,12 @@
 """OpenTelemetry traces: off until OTEL_EXPORTER_OTLP_ENDPOINT is set, then every call is a span.
 
-Names follow the semantic conventions. Sampling, headers and resource
-attributes follow OpenTelemetry's own OTEL_… variables.
+Names follow the semantic conventions; sampling, headers and resource attributes OpenTelemetry's own OTEL_… variables.
 """
 
 import os
 import threading
 from contextlib import AbstractContextManager
+from typing import Any
 
 import grpc
 from opentelemetry import trace
@@ -48,13 +48,14 @@ def span(name: str, **attributes: str) -> AbstractContextManager[trace.Span]:
     return trace.get_tracer(__name__).start_as_current_span(name, attributes=attributes)
 
 
-def server_interceptors() -> list[grpc.ServerInterceptor]:
+def server_interceptors() -> "list[grpc.ServerInterceptor[Any, Any]]":
     """A span for each call that is served."""
     return [server_interceptor()] if tracing_enabled() else []  # type: ignore[no-untyped-call]
 
 
 def traced(channel: grpc.Channel) -> grpc.Channel:
-    """A span for each call that is made, handed on to the server."""
+    """A span for each call that is made; the server's spans continue its trace."""
     if not tracing_enabled():
         return channel
-    return intercept_channel(channel, client_interceptor())  # type: ignore[no-untyped-call]
+    spans: grpc.Channel = intercept_channel(channel, client_interceptor())  # type: ignore[no-untyped-call]
+    return spans

@@ -1,7 +1,7 @@
 """Blobs: immutable bytes named by their SHA-256, `<kind>/<sha256>.<ext>`.
 
-Verified on the way in and on the way out, never whole in memory. What a reference says is checked before storage is
-touched.
+Digests are verified when blobs are written and read; files are streamed, never whole in memory. References are checked
+before storage is asked.
 """
 
 import hashlib
