@@ -67,7 +67,8 @@ class Sound:
         count = max(1, len(self.samples) // frame)
         frames = self.samples[: count * frame].reshape(count, -1)
         power = np.einsum("ij,ij->i", frames, frames) / frames.shape[1]
-        return 10 * np.log10(np.maximum(power, 1e-20))
+        levels: np.ndarray = 10 * np.log10(np.maximum(power, 1e-20))
+        return levels
 
     @cached_property
     def mostly_silent(self) -> bool:
@@ -105,7 +106,8 @@ def resampled(signal: np.ndarray, rate_hz: int, wanted_hz: int) -> np.ndarray:
     if rate_hz == wanted_hz:
         return signal
     shared = gcd(rate_hz, wanted_hz)
-    return resample_poly(signal, wanted_hz // shared, rate_hz // shared).astype(np.float32)
+    at_wanted: np.ndarray = resample_poly(signal, wanted_hz // shared, rate_hz // shared).astype(np.float32)
+    return at_wanted
 
 
 def projected_power(signal: np.ndarray, frame: int, hop: int, basis: np.ndarray) -> np.ndarray:

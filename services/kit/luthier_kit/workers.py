@@ -172,7 +172,7 @@ class Workers:
         if limit_s <= 0:
             raise DeadlineExceeded(f"{too_slow} before it began", reason=self._reasons.too_slow)
         (folder / _STEP_FILE).unlink(missing_ok=True)
-        future = self._schedule(pool, limit_s, _perform, folder, job, args, kwargs)
+        future: Future[T] = self._schedule(pool, limit_s, _perform, folder, job, args, kwargs)
         if call and call.add_callback(future.cancel) is False:
             future.cancel()
         try:
@@ -200,7 +200,7 @@ class Workers:
                     os.truncate(folder / _STDERR_FILE, 0)
             if gone:  # for as long as pebble needs to say so
                 future.cancel()
-                raise ProcessExpired("exited", code=0)
+                raise ProcessExpired("exited", code=0)  # type: ignore[no-untyped-call]
             gone = not _lives(folder)
         return future.result()
 
@@ -279,5 +279,5 @@ def _printed(folder: Path) -> str:
 
 
 def _end(pool: ProcessPool) -> None:
-    pool.stop()
+    pool.stop()  # type: ignore[no-untyped-call]
     pool.join()

@@ -124,6 +124,6 @@ def _ramp(times: NDArray[np.float64], slopes: NDArray[np.float64], at: NDArray[n
     """Sum over i of slopes[i] * max(0, at - times[i]), for each `at`."""
     order = np.argsort(times)
     passed = np.searchsorted(times[order], at, side="right")
-    slope = np.concatenate([[0.0], np.cumsum(slopes[order])])[passed]
-    offset = np.concatenate([[0.0], np.cumsum(slopes[order] * times[order])])[passed]
+    slope: NDArray[np.float64] = np.concatenate([[0.0], np.cumsum(slopes[order])])[passed]
+    offset: NDArray[np.float64] = np.concatenate([[0.0], np.cumsum(slopes[order] * times[order])])[passed]
     return slope * at - offset

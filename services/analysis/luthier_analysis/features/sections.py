@@ -80,8 +80,9 @@ def _vectors(sound: Sound) -> np.ndarray:
 
 def _standard(columns: np.ndarray) -> np.ndarray:
     """Centred; scaled by the group's own spread, so that a dimension that hardly moves is not amplified."""
-    centred = columns - columns.mean(axis=0)
-    return centred / (np.sqrt((centred**2).sum(axis=1).mean()) + 1e-9)
+    centred: np.ndarray = columns - columns.mean(axis=0)
+    scaled: np.ndarray = centred / (np.sqrt((centred**2).sum(axis=1).mean()) + 1e-9)
+    return scaled
 
 
 def _novelty(vectors: np.ndarray) -> np.ndarray:
@@ -96,7 +97,8 @@ def _novelty(vectors: np.ndarray) -> np.ndarray:
     novelty = np.array(
         [(kernel * (near @ near.T)).sum() for near in (padded[t : t + 2 * half] for t in range(len(unit)))]
     )
-    return np.clip(novelty, 0.0, 1.0)
+    clipped: np.ndarray = np.clip(novelty, 0.0, 1.0)
+    return clipped
 
 
 def _labels(means: list[np.ndarray]) -> list[str]:

@@ -235,4 +235,5 @@ def _strip_gains(state: dict[int, int]) -> NDArray[np.float32]:
     """[left, right]"""
     amplitude = (state[_VOLUME] / 100.0 * state[_EXPRESSION] / 127.0) ** 2
     angle = np.clip((state[_PAN] - 1) / 126.0, 0.0, 1.0) * np.pi / 2
-    return (amplitude * np.sqrt(2.0) * np.array([np.cos(angle), np.sin(angle)])).astype(np.float32)
+    gains: NDArray[np.float64] = amplitude * np.sqrt(2.0) * np.array([np.cos(angle), np.sin(angle)])
+    return gains.astype(np.float32)
