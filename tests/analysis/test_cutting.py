@@ -113,6 +113,10 @@ def test_facts_keep_reference_and_estimate_apart() -> None:
 
     facts = facts_of(sound(aba()).excerpt(0, 16), line, (0, 16), Options())
 
+    assert facts.tempo
+    assert facts.estimated_tempo
+    assert facts.key
+    assert facts.estimated_key
     assert (facts.tempo.tempo_bpm, facts.tempo.source) == (120.0, FACT_SOURCE_TEMPO_MAP)
     assert facts.estimated_tempo.source == FACT_SOURCE_AUDIO
     assert (str(facts.key.key), facts.key.source) == ("C major", FACT_SOURCE_NOTES)
@@ -125,6 +129,7 @@ def test_facts_keep_reference_and_estimate_apart() -> None:
 def test_without_notes_the_audio_is_asked() -> None:
     facts = facts_of(sound(aba()).excerpt(0, 16), None, (0, 16), Options())
 
+    assert facts.key
     assert facts.key.source == FACT_SOURCE_AUDIO
     assert facts.instruments == ()
 
@@ -135,6 +140,7 @@ def test_notes_that_do_not_tell_are_not_overruled_by_the_audio() -> None:
 
     facts = facts_of(estimated_as_c_major, timeline(16, weights=white_keys), (0, 16), Options())
 
+    assert facts.estimated_key
     assert str(facts.estimated_key.key) == "C major"
     assert facts.key is None
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,12 +25,12 @@ from .synth import RATE_HZ, aba, chords, stereo
 Put = Callable[..., common.ArtifactRef]
 
 
-def analyze(service: Stub, ref: common.ArtifactRef, *features: int, **fields: object) -> pb.AnalyzeAudioResponse:
+def analyze(service: Stub, ref: common.ArtifactRef, *features: Any, **fields: Any) -> pb.AnalyzeAudioResponse:
     request = pb.AnalyzeAudioRequest(audio=ref, features=features or [pb.FEATURE_LOUDNESS], **fields)
     return service.AnalyzeAudio(request, timeout=60)
 
 
-def cut(service: Stub, ref: common.ArtifactRef, **fields: object) -> pb.CutClipsResponse:
+def cut(service: Stub, ref: common.ArtifactRef, **fields: Any) -> pb.CutClipsResponse:
     return service.CutClips(pb.CutClipsRequest(mix=ref, **fields), timeout=60)
 
 

@@ -35,8 +35,8 @@ class Call:
         return True
 
 
-def made(count: int = 1, **options: object) -> Workers:
-    return Workers(count, REASONS, **{"max_job_s": 60, "jobs_per_worker": 100, **options})
+def made(count: int = 1, *, jobs_per_worker: int = 100, preload: tuple[str, ...] = ()) -> Workers:
+    return Workers(count, REASONS, max_job_s=60, jobs_per_worker=jobs_per_worker, preload=preload)
 
 
 @pytest.fixture(scope="module")

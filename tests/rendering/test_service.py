@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -49,7 +50,7 @@ def store(settings: RenderingSettings) -> Store:
     return open_store(settings)
 
 
-def render(service: RenderingServiceStub, midi: ArtifactRef, **options: object) -> pb.RenderSongResponse:
+def render(service: RenderingServiceStub, midi: ArtifactRef, **options: Any) -> pb.RenderSongResponse:
     return service.RenderSong(pb.RenderSongRequest(midi=midi, **options), timeout=120)
 
 

@@ -16,7 +16,7 @@ from luthier_music.audio import read_audio
 from luthier_rendering.backends.base import BackendConfig, BackendError
 from luthier_rendering.backends.vst3 import DEFAULT_MAP, channel_strip, open_backend, read_map
 from luthier_rendering.performance import Message
-from luthier_rendering.render import RenderResult
+from luthier_rendering.render import RenderResult, StemResult
 from luthier_rendering.service import Rendering
 from luthier_rendering.smf import CONTROL, MidiLimits
 from tests.support.services import require_tool, shared, temp_store
@@ -46,12 +46,16 @@ def render(renderer: Renderer, folder: Path, data: bytes, call: Waiting | None =
     return renderer.render(folder, data, backend="vst3", call=call)
 
 
+def samples(stem: StemResult) -> np.ndarray:
+    assert stem.file
+    return read_audio(stem.file)[0]
+
+
 def test_the_map_decides_who_plays_and_drums_stay_with_the_soundfont(real: Renderer, tmp_path: Path) -> None:
     result = render(real, tmp_path / "a", SONG)
     assert {stem.part: stem.source for stem in result.stems} == {0: "mda Piano", 1: "soundfont", 2: "soundfont"}
     for stem in result.stems:
-        samples, _ = read_audio(stem.file)
-        assert np.abs(samples[: 44_100 // 2]).max() > 0.01
+        assert np.abs(samples(stem)[: 44_100 // 2]).max() > 0.01
 
 
 def test_nothing_leaks_from_one_song_to_the_next(real: Renderer, tmp_path: Path) -> None:
@@ -69,9 +73,9 @@ def test_a_plugin_with_two_thousand_controller_parameters_loads_in_seconds(real:
 
 def test_a_mono_instrument_sounds_on_both_sides(real: Renderer, tmp_path: Path) -> None:
     result = render(real, tmp_path / "guitar", midi_bytes([program(24), *notes([60, 64])]))
-    samples, _ = read_audio(result.stems[0].file)
+    guitar = samples(result.stems[0])
     assert result.stems[0].source == "Kars.vst3"
-    assert np.array_equal(samples[:, 0], samples[:, 1])
+    assert np.array_equal(guitar[:, 0], guitar[:, 1])
 
 
 def test_parameters_of_the_map_are_heard(tmp_path: Path) -> None:
@@ -118,8 +122,11 @@ def test_a_plugin_that_crashes_fails_its_song_and_is_named(code: str, how: str, 
     assert failure.value.reason == "RENDERER_CRASHED"
 
 
+Misbehaving = Callable[[str], tuple[Rendering, Store, pb.RenderSongRequest]]
+
+
 @pytest.fixture
-def misbehaving(tmp_path: Path) -> Iterator[Callable[[str], tuple[Rendering, Store, pb.RenderSongRequest]]]:
+def misbehaving(tmp_path: Path) -> Iterator[Misbehaving]:
     """A service whose one plugin runs the given code, its store, and a request for a song that it plays."""
     with temp_store(tmp_path / "store") as store, ExitStack() as opened:
 
@@ -139,7 +146,7 @@ def misbehaving(tmp_path: Path) -> Iterator[Callable[[str], tuple[Rendering, Sto
         yield make
 
 
-def test_a_song_that_kills_one_worker_after_another_is_refused_for_good(misbehaving) -> None:
+def test_a_song_that_kills_one_worker_after_another_is_refused_for_good(misbehaving: Misbehaving) -> None:
     service, _, request = misbehaving("_exit(3)")
     with pytest.raises(FailedPrecondition, match=r"3 worker processes in a row .* exit code 3") as refused:
         service.RenderSong(request, Waiting())
@@ -150,7 +157,7 @@ def test_a_song_that_kills_one_worker_after_another_is_refused_for_good(misbehav
     assert str(remembered.value) == str(refused.value)
 
 
-def test_a_song_whose_workers_are_killed_may_be_asked_for_again(misbehaving) -> None:
+def test_a_song_whose_workers_are_killed_may_be_asked_for_again(misbehaving: Misbehaving) -> None:
     service, store, request = misbehaving("kill(getpid(), 9)")
     with pytest.raises(QuotaExceeded, match=r"3 worker processes in a row .* signal SIGKILL") as killed:
         service.RenderSong(request, Waiting())
@@ -158,7 +165,7 @@ def test_a_song_whose_workers_are_killed_may_be_asked_for_again(misbehaving) -> 
     assert not list(store.objects.keys("actions/"))
 
 
-def test_a_worker_that_died_once_costs_a_second_try_and_no_verdict(misbehaving, tmp_path: Path) -> None:
+def test_a_worker_that_died_once_costs_a_second_try_and_no_verdict(misbehaving: Misbehaving, tmp_path: Path) -> None:
     died = tmp_path / "died"
     service, _, request = misbehaving(f'if (access("{died}", 0)) {{ close(creat("{died}", 0600)); abort(); }}')
     with pytest.raises(FailedPrecondition) as failure:  # a bundle without a factory: what is played is not the claim

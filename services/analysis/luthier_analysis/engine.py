@@ -35,5 +35,5 @@ def onsets_s(sound: Sound) -> np.ndarray:
 
 
 def has_pulse(sound: Sound) -> bool:
-    """Whether there are onsets enough to speak of rhythm."""
+    """Whether there are onsets enough for a rhythm."""
     return len(onsets_s(sound)) >= _MIN_PULSE_HZ * sound.duration_s

@@ -1,4 +1,4 @@
-"""What a worker process does with one decoded file, what it is told and what it answers: plain data.
+"""What a worker process does with one decoded file, its parameters and its results: plain data.
 
 The service names these functions and never loads essentia or SciPy, which hold the GIL and memory: so the imports of
 what does the work stand inside.

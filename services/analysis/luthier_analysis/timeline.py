@@ -113,7 +113,7 @@ class Timeline:
         return Tempo(mean if changes else median, common.FACT_SOURCE_TEMPO_MAP, changes=changes)
 
     def key_fit(self, span: Span) -> KeyFit | None:
-        """The key that fits the span's notes best, sure or not; None where no notes tell."""
+        """The key that fits the span's notes best, sure or not; None where there are no pitched notes."""
         weights = np.zeros(12)
         for bar in self._bars_in(span):
             share = _overlap(span, (bar.span.start_s, bar.span.end_s)) / (bar.span.end_s - bar.span.start_s)

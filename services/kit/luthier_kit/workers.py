@@ -123,9 +123,9 @@ class Workers:
                 return self._retried_while_broken(lambda pool: self._once(pool, call, folder, job, args, kwargs))
             except ProcessExpired as death:
                 deaths.append(death.exitcode)
-                told = f"a worker process ended with {ending(death.exitcode)} while {_current_step(folder)}"
-                log.error("%s; it printed last: %s", told, _printed(folder))
-        text = f"{MAX_DEATHS} worker processes in a row died of this {self._reasons.subject}, the last: {told}"
+                last = f"a worker process ended with {ending(death.exitcode)} while {_current_step(folder)}"
+                log.error("%s; the end of its standard error: %s", last, _printed(folder))
+        text = f"{MAX_DEATHS} worker processes in a row died of this {self._reasons.subject}, the last: {last}"
         if all(map(crashed, deaths)):
             raise FailedPrecondition(text, reason=self._reasons.crashed)
         raise QuotaExceeded(text, reason=self._reasons.killed)
@@ -206,7 +206,7 @@ class Workers:
 
 
 def step(text: str) -> None:
-    """Say from within a job what it is about to do, e.g. `playing the flute`: messages about its end tell."""
+    """Say from within a job what it is about to do, e.g. `playing the flute`: messages about its end name it."""
     folder = _job_folder.get()
     if folder:
         with suppress(OSError):  # a full disk is for the job to find

@@ -43,12 +43,12 @@ def performance(song: Song, index: int) -> Performance:
     part = song.parts[index]
     mine = song.notes.of(song.notes.part == index)
     events = song.controls[part.player]
-    heard = [event for event in events if not (event.kind == CONTROL and event.first in (_BANK_LSB, _SUSTAIN))]
-    moments = song.tempo.to_seconds(np.array([event.tick for event in heard], dtype=np.int64)).tolist()
+    passed_on = [event for event in events if not (event.kind == CONTROL and event.first in (_BANK_LSB, _SUSTAIN))]
+    moments = song.tempo.to_seconds(np.array([event.tick for event in passed_on], dtype=np.int64)).tolist()
     end_ticks = mine.end_tick if part.instrument.is_drum else _pedalled(mine, events)
     starts, ends = song.tempo.to_seconds(mine.start_tick).tolist(), song.tempo.to_seconds(end_ticks).tolist()
     pitches, velocities = mine.pitch.tolist(), mine.velocity.tolist()
-    ranked = [(0, Message(s, e.kind, e.first, e.second)) for s, e in zip(moments, heard, strict=True)]
+    ranked = [(0, Message(s, e.kind, e.first, e.second)) for s, e in zip(moments, passed_on, strict=True)]
     ranked += [(1, Message(end, NOTE_OFF, pitch, 0)) for end, pitch in zip(ends, pitches, strict=True)]
     ranked += [(2, Message(s, NOTE_ON, p, v)) for s, p, v in zip(starts, pitches, velocities, strict=True)]
     ranked.sort(key=lambda item: (item[1].seconds, item[0]))

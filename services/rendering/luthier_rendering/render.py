@@ -100,7 +100,7 @@ def render_file(
 
 
 def render_song(song: Song, backend: Backend, parameters: RenderParameters, out: Path) -> RenderResult:
-    """Render `song` into `out`. BackendError when one cannot play, InvalidRequest MIDI_SILENT when nothing is heard."""
+    """Render `song` into `out`. BackendError when one cannot play, InvalidRequest MIDI_SILENT when all is silent."""
     watch, began = _Stopwatch(), time.process_time()
     mix = np.zeros((round((song.music_end_s + TAIL_S) * SAMPLE_RATE_HZ), 2), dtype=np.float32)  # [frames, 2]
     targets = stem_targets_lufs(parameters.levels, len(song.parts), parameters.seed)

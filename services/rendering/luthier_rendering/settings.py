@@ -13,7 +13,7 @@ _DEFAULT = MidiLimits()
 
 @dataclass(frozen=True)
 class RenderingSettings(ServiceSettings, StoreSettings):
-    """What the service is told by the environment, beside what every service is told."""
+    """Settings of every service, and those of rendering."""
 
     backend: str = setting(
         "LUTHIER_BACKEND",

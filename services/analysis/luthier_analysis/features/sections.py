@@ -136,7 +136,7 @@ def _chroma_basis() -> np.ndarray:
     """(bins, 12): each bin between CHROMA_HZ goes to its nearest pitch class, C first, A = 440 Hz."""
     hertz = np.fft.rfftfreq(FRAME, 1 / ESSENTIA_RATE_HZ)
     basis = np.zeros((len(hertz), 12))
-    heard = (hertz >= CHROMA_HZ[0]) & (hertz <= CHROMA_HZ[1])
-    pitch_class = (np.round(12 * np.log2(hertz[heard] / 440)) + 9).astype(int) % 12
-    basis[np.flatnonzero(heard), pitch_class] = 1.0
+    in_range = (hertz >= CHROMA_HZ[0]) & (hertz <= CHROMA_HZ[1])
+    pitch_class = (np.round(12 * np.log2(hertz[in_range] / 440)) + 9).astype(int) % 12
+    basis[np.flatnonzero(in_range), pitch_class] = 1.0
     return basis
