@@ -9,7 +9,6 @@ import grpc
 from luthier.evaluation.v1 import evaluation_pb2 as pb
 from luthier.evaluation.v1.evaluation_pb2_grpc import (
     EvaluationServiceServicer,
-    add_EvaluationServiceServicer_to_server,
 )
 from luthier.registry.v1.registry_pb2 import RunState
 from luthier_evaluation import promotion
@@ -233,9 +232,7 @@ def service(store: Store, settings: EvaluationSettings) -> Service:
     worker = Worker(store, settings)
     servicer = EvaluationServicer(store, worker)
     return Service(
-        contract=pb.DESCRIPTOR.services_by_name["EvaluationService"],
-        add=add_EvaluationServiceServicer_to_server,
-        servicer=servicer,
+        contract=pb.DESCRIPTOR.services_by_name["EvaluationService"], servicer=servicer,
         light=[
             servicer.CreateEvaluation,
             servicer.GetEvaluation,

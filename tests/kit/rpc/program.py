@@ -27,7 +27,7 @@ def build(settings: ProgramSettings) -> Service:
     setattr(luthier_kit.store._store, "Endpoint", partial(Endpoint, retry_budget_s=0.5))  # noqa: B010
     fault = os.environ.get("TEST_FAULT", "")
     if fault and fault != "prepare":
-        raise (getattr(rpc, fault, None) or getattr(builtins, fault))("it is told not to start")
+        raise (getattr(rpc, fault, None) or getattr(builtins, fault))("it must not start")
     open_store(settings)
     return service(Analysis(work_s=0.5), prepare=not_ready if fault else None)
 

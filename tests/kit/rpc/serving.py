@@ -44,8 +44,7 @@ class Analysis(rpc.AnalysisServiceServicer):
 
 
 def service(servicer: Analysis, prepare: Callable[[], None] | None = None) -> Service:
-    add = rpc.add_AnalysisServiceServicer_to_server
-    return Service(CONTRACT, add, servicer, light=[servicer.AnalyzeAudio], prepare=prepare)
+    return Service(CONTRACT, servicer, light=[servicer.AnalyzeAudio], prepare=prepare)
 
 
 @contextmanager

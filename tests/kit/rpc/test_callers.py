@@ -157,11 +157,13 @@ def test_a_caller_beyond_its_bound_is_refused_at_once_while_another_passes(calle
             assert caught.value.reason == "CALLER_IN_FLIGHT"
             assert analyze(alice_again) == 1  # quick calls are no work
             held.append(pool.submit(cut, bob))
-            wait_until(lambda: server.guard.admission._queue._value == 1)  # bob waits in the queue: 4 places, 3 taken
+            wait_until(
+                lambda: server.dispatcher.admission.queue.taken == 3
+            )  # bob waits in the queue: 4 places, 3 taken
             servicer.release.set()
             assert all(call.result() is not None for call in held)
             assert cut(alice_again) is not None
-        assert server.guard.limit._held == {}
+        assert server.dispatcher.admission.queue.taken == 0
     assert REFUSED_BY_CALLER_LIMIT.labels(NAME)._value.get() >= 1
 
 

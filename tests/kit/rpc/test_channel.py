@@ -55,8 +55,7 @@ def watched() -> Watched:
 
 def watched_service(watched: Watched) -> Service:
     contract = training.DESCRIPTOR.services_by_name["TrainingService"]
-    add = training_rpc.add_TrainingServiceServicer_to_server
-    return Service(contract, add, watched, watch=[watched.WatchTrainingRun])
+    return Service(contract, watched, watch=[watched.WatchTrainingRun])
 
 
 @pytest.fixture

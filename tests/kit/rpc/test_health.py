@@ -18,7 +18,7 @@ def status(address: str, name: str = "") -> int:
 
 def test_health_says_serving_and_not_serving_before_the_stop(server: Server) -> None:
     assert (status(server.address, NAME), status(server.address)) == (SERVING, SERVING)
-    server.health.enter_graceful_shutdown()
+    server.announce_stop()
     assert (status(server.address, NAME), status(server.address)) == (NOT_SERVING, NOT_SERVING)
 
 
@@ -28,7 +28,7 @@ def test_the_health_port_says_not_serving_while_preparing_serving_after_and_not_
     server = Server(service(Analysis(), prepare=lambda: seen.append(status(server.health_address))), settings)
     server.start()
     seen.append(status(server.health_address))
-    server.health.enter_graceful_shutdown()
+    server.announce_stop()
     seen.append(status(server.health_address))
     server.stop(grace_s=0)
     assert seen == [NOT_SERVING, SERVING, NOT_SERVING]

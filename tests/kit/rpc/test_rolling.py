@@ -174,9 +174,8 @@ class Watched(training_rpc.TrainingServiceServicer):
 def test_a_stream_goes_on_when_its_address_leaves_the_name(monkeypatch: pytest.MonkeyPatch) -> None:
     watched = Watched()  # type: ignore[abstract]  # the generated class answers the other methods with UNIMPLEMENTED
     contract = training.DESCRIPTOR.services_by_name["TrainingService"]
-    add = training_rpc.add_TrainingServiceServicer_to_server
     with (
-        running(Service(contract, add, watched, watch=[watched.WatchTrainingRun])) as address,
+        running(Service(contract, watched, watch=[watched.WatchTrainingRun])) as address,
         Channel(address, credentials=Credentials({}), retry_budget_s=0) as client,
     ):
         stub = training_rpc.TrainingServiceStub(client)
@@ -203,7 +202,7 @@ def test_a_stop_finishes_what_runs_and_what_waits_and_refuses_what_comes_after(p
     server = pods.running[f"127.0.0.1:{pods.port}"][0]
     with ThreadPoolExecutor(5) as pool:
         held = [pool.submit(cut, client) for _ in range(4)]
-        wait_until(lambda: server.guard.admission._queue._value == 0)
+        wait_until(lambda: server.dispatcher.admission.queue.taken == 4)
         assert servicer.begun == 2
         stopping = pool.submit(server.stop)
         with calling(server, retry_budget_s=0) as late:

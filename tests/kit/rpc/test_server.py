@@ -9,19 +9,18 @@ import pytest
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from luthier.analysis.v1 import analysis_pb2 as pb
-from luthier.analysis.v1 import analysis_pb2_grpc as rpc
 from luthier_kit.rpc import Channel, Internal, Server, Service, SettingsError, request_id, serve_metrics
 from tests.kit.rpc.serving import CONTRACT, NAME, Analysis, analyze, cut, wait_until
 
 
 def test_a_service_knows_its_name_and_domain_from_its_contract() -> None:
-    service = Service(CONTRACT, rpc.add_AnalysisServiceServicer_to_server, Analysis())
+    service = Service(CONTRACT, Analysis())
     assert (service.name, service.domain) == (NAME, "analysis")
 
 
 def test_a_method_that_the_contract_does_not_have_cannot_be_admitted_apart() -> None:
     with pytest.raises(ValueError, match=r"AnalysisService has no method wait_until"):
-        Service(CONTRACT, rpc.add_AnalysisServiceServicer_to_server, Analysis(), light=[wait_until])
+        Service(CONTRACT, Analysis(), light=[wait_until])
 
 
 def test_a_bug_says_internal_and_nothing_more(channel: Channel, servicer: Analysis) -> None:

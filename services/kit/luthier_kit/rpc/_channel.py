@@ -25,6 +25,7 @@ import grpc
 from luthier_kit.rpc import _telemetry as telemetry
 from luthier_kit.rpc import _tracing as tracing
 from luthier_kit.rpc._credentials import Credentials
+from luthier_kit.rpc._dispatch import SLOTS_KEY
 from luthier_kit.rpc._errors import (
     UNREACHABLE,
     Cancelled,
@@ -35,7 +36,6 @@ from luthier_kit.rpc._errors import (
     error_of_call,
     is_retryable,
 )
-from luthier_kit.rpc._guard import SLOTS_KEY
 from luthier_kit.rpc._retry import RetryBudget, retry_policy
 
 log = logging.getLogger(__name__)

@@ -30,6 +30,10 @@ IN_FLIGHT = Gauge("luthier_work_in_flight", "Calls of work that hold a slot", ("
 WAITING = Gauge("luthier_work_waiting", "Calls of work that wait for a slot", ("service",))
 SLOTS = Gauge("luthier_work_slots", "Calls of work that may run at once", ("service",))
 REFUSED = Counter("luthier_work_refused", "Calls refused because the queue was full", ("service",))
+OPENING = Gauge("luthier_calls_opening", "Calls whose message has not arrived yet", ("service",))
+OPENING_REFUSED = Counter(
+    "luthier_calls_opening_refused", "Calls refused or ended because their message did not arrive", ("service", "why")
+)
 REFUSED_BY_CALLER_LIMIT = Counter(
     "luthier_calls_refused_by_caller_limit", "Calls refused because their caller had too many in flight", ("service",)
 )

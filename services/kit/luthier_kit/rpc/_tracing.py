@@ -9,9 +9,10 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 import grpc
+import grpc.aio
 from opentelemetry import trace
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-from opentelemetry.instrumentation.grpc import client_interceptor, server_interceptor
+from opentelemetry.instrumentation.grpc import aio_server_interceptor, client_interceptor
 from opentelemetry.instrumentation.grpc.grpcext import intercept_channel
 from opentelemetry.sdk.resources import SERVICE_NAME, Resource
 from opentelemetry.sdk.trace import TracerProvider
@@ -48,9 +49,9 @@ def span(name: str, **attributes: str) -> AbstractContextManager[trace.Span]:
     return trace.get_tracer(__name__).start_as_current_span(name, attributes=attributes)
 
 
-def server_interceptors() -> "list[grpc.ServerInterceptor[Any, Any]]":
+def server_interceptors() -> "list[grpc.aio.ServerInterceptor[Any, Any]]":
     """A span for each call that is served."""
-    return [server_interceptor()] if tracing_enabled() else []  # type: ignore[no-untyped-call]
+    return [aio_server_interceptor()] if tracing_enabled() else []  # type: ignore[no-untyped-call]
 
 
 def traced(channel: grpc.Channel) -> grpc.Channel:
