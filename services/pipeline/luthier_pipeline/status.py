@@ -32,9 +32,7 @@ NEWEST: Final = 10  # trainings and evaluations that are shown
 
 def status(
     ctx: typer.Context,
-    collection: Annotated[
-        str, typer.Option(metavar="NAME", help="Only this collection's run, shard by shard.", show_default=False)
-    ] = "",
+    collection: Annotated[str, typer.Option(metavar="NAME", help="Only this collection's run, shard by shard.")] = "",
     json: Json = False,
 ) -> None:
     """Show runs, clips, data sets, trainings, evaluations and models."""
