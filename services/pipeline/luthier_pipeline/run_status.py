@@ -268,7 +268,7 @@ def seconds(stamp: Timestamp) -> float:
 
 
 def timestamp(since_epoch_s: float) -> Timestamp:
-    """A moment as a message."""
+    """Seconds since the epoch as a message."""
     stamp = Timestamp()
     stamp.FromNanoseconds(int(since_epoch_s * 1e9))
     return stamp
