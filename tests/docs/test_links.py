@@ -1,4 +1,4 @@
-"""Documents name what is there: relative links, their anchors, paths in code spans and command blocks; Python parses."""
+"""Documents name what is there: links, anchors, paths in code spans and command blocks; their Python parses."""
 
 import re
 import subprocess
