@@ -1,5 +1,6 @@
 """Generate the Python stubs when the wheel is built, so that none live in the tree."""
 
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,10 @@ class StubHook(BuildHookInterface):
         root = Path(self.root)
         includes = [Path(grpc_tools.__file__).parent / "_proto", Path(next(iter(google.rpc.__path__))).parents[1]]
         out = Path(tempfile.mkdtemp())
-        outputs = [f"--{kind}_out={out}" for kind in ("python", "pyi", "grpc_python")]
+        outputs = [f"--{kind}_out={out}" for kind in ("python", "pyi", "grpc_python", "mypy_grpc")]
+        plugin = f"--plugin=protoc-gen-mypy_grpc={Path(sys.executable).parent / 'protoc-gen-mypy_grpc'}"
         sources = sorted(str(path.relative_to(root)) for path in root.glob("luthier/**/*.proto"))
-        command = ["protoc", f"-I{root}", *(f"-I{path}" for path in includes), *outputs, *sources]
+        command = ["protoc", f"-I{root}", *(f"-I{path}" for path in includes), plugin, *outputs, *sources]
         if code := protoc.main(command):
             raise SystemExit(code)
         for stub in (path for path in out.rglob("*") if path.suffix in (".py", ".pyi")):

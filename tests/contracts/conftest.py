@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from luthier_kit.artifacts import Artifacts, Endpoint
-from luthier_kit.artifacts.testing import OpenStore, minio_server, open_store_at
+from luthier_kit.store import Endpoint, Store
+from tests.support.stores import OpenStore, minio_server, open_store_at
 
 
 @pytest.fixture(scope="session")
@@ -33,7 +33,7 @@ def open_store(where: Endpoint | Path) -> OpenStore:
 
 
 @pytest.fixture
-def store(open_store: OpenStore, bucket: str) -> Artifacts:
+def store(open_store: OpenStore, bucket: str) -> Store:
     opened = open_store(bucket)
     opened.objects.ensure_bucket(create=True)
     return opened

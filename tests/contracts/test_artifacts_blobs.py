@@ -8,36 +8,36 @@ from pathlib import Path
 import pytest
 
 from luthier.common.v1.common_pb2 import ArtifactRef
-from luthier_kit.artifacts import Artifacts
-from luthier_kit.artifacts.testing import OpenStore, damage
-from luthier_kit.errors import DataLoss, FailedPrecondition, InvalidRequest, LuthierError, NotFound, PermissionDenied
+from luthier_kit.rpc import DataLoss, FailedPrecondition, InvalidRequest, LuthierError, NotFound, PermissionDenied
+from luthier_kit.store import Store
+from tests.support.stores import OpenStore, damage
 
 
-def test_a_blob_is_named_by_its_digest_and_comes_back_as_it_went(store: Artifacts, tmp_path: Path) -> None:
+def test_a_blob_is_named_by_its_digest_and_comes_back_as_it_went(store: Store, tmp_path: Path) -> None:
     source = tmp_path / "mix.flac"
     source.write_bytes(b"music" * 1000)
 
-    ref = store.put_file("mixes", source, "audio/flac")
+    ref = store.blobs.put_file("mixes", source, "audio/flac")
 
     assert ref.key == f"mixes/{ref.sha256}.flac"
     assert ref.size_bytes == 5000
-    assert store.read(ref) == source.read_bytes()
-    assert store.fetch(ref, tmp_path / "out").read_bytes() == source.read_bytes()
-    assert store.exists(ref)
+    assert store.blobs.read(ref) == source.read_bytes()
+    assert store.blobs.fetch(ref, tmp_path / "out").read_bytes() == source.read_bytes()
+    assert store.blobs.exists(ref)
 
 
-def test_an_empty_blob_is_a_blob(store: Artifacts, tmp_path: Path) -> None:
-    ref = store.put_bytes("manifests", b"", "json", "application/json")
-    assert store.read(ref) == b""
-    assert store.fetch(ref, tmp_path).read_bytes() == b""
+def test_an_empty_blob_is_a_blob(store: Store, tmp_path: Path) -> None:
+    ref = store.blobs.put_bytes("manifests", b"", "json", "application/json")
+    assert store.blobs.read(ref) == b""
+    assert store.blobs.fetch(ref, tmp_path).read_bytes() == b""
 
 
-def test_a_listing_says_size_and_time_and_a_blob_that_is_put_again_is_young_again(store: Artifacts) -> None:
-    ref = store.put_bytes("clips", b"sound", "flac", "audio/flac")
-    store.put_bytes("mixes", b"other", "flac", "audio/flac")
+def test_a_listing_says_size_and_time_and_a_blob_that_is_put_again_is_young_again(store: Store) -> None:
+    ref = store.blobs.put_bytes("clips", b"sound", "flac", "audio/flac")
+    store.blobs.put_bytes("mixes", b"other", "flac", "audio/flac")
     [first] = store.objects.stored("clips/")
     time.sleep(1.1)
-    store.put_bytes("clips", b"sound", "flac", "audio/flac")
+    store.blobs.put_bytes("clips", b"sound", "flac", "audio/flac")
     [again] = store.objects.stored("clips/")
     assert store.objects.stat(ref.key).written_at == pytest.approx(again.written_at, abs=1)  # S3 tells whole seconds
     assert (first.key, first.size_bytes) == (ref.key, 5)
@@ -46,7 +46,7 @@ def test_a_listing_says_size_and_time_and_a_blob_that_is_put_again_is_young_agai
     assert {found.key for found in store.objects.stored("")} > {ref.key}
 
 
-def test_a_source_that_changes_while_it_is_written_stores_nothing(store: Artifacts, tmp_path: Path) -> None:
+def test_a_source_that_changes_while_it_is_written_stores_nothing(store: Store, tmp_path: Path) -> None:
     source = tmp_path / "mix.flac"
     source.write_bytes(b"one")
     put = store.objects.put
@@ -57,13 +57,13 @@ def test_a_source_that_changes_while_it_is_written_stores_nothing(store: Artifac
 
     store.objects.put = put_later  # type: ignore[method-assign]
     with pytest.raises(DataLoss) as caught:
-        store.put_file("mixes", source, "audio/flac")
+        store.blobs.put_file("mixes", source, "audio/flac")
     assert caught.value.reason == "ARTIFACT_SOURCE_CHANGED"
     assert list(store.objects.keys("mixes/")) == []
 
 
 @pytest.mark.parametrize("change", [b"", b"on", b"one and more"])
-def test_a_source_of_another_length_stores_nothing(store: Artifacts, change: bytes) -> None:
+def test_a_source_of_another_length_stores_nothing(store: Store, change: bytes) -> None:
     data = b"one"
 
     class Changing(io.BytesIO):
@@ -76,60 +76,60 @@ def test_a_source_of_another_length_stores_nothing(store: Artifacts, change: byt
     assert list(store.objects.keys("mixes/")) == []
 
 
-def test_corrupt_bytes_are_data_loss_and_are_set_aside(store: Artifacts, tmp_path: Path) -> None:
-    ref = store.put_bytes("mixes", b"music", "flac")
+def test_corrupt_bytes_are_data_loss_and_are_set_aside(store: Store, tmp_path: Path) -> None:
+    ref = store.blobs.put_bytes("mixes", b"music", "flac")
     damage(store, ref.key, b"noise")
 
     with pytest.raises(DataLoss):
-        store.fetch(ref, tmp_path)
+        store.blobs.fetch(ref, tmp_path)
     assert list(tmp_path.iterdir()) in ([], [tmp_path / "objects"])
-    assert not store.exists(ref)
+    assert not store.blobs.exists(ref)
     assert list(store.objects.keys("quarantine/")) == [f"quarantine/{ref.key}"]
 
 
-def test_a_truncated_object_is_data_loss(store: Artifacts) -> None:
-    ref = store.put_bytes("mixes", b"music", "flac")
+def test_a_truncated_object_is_data_loss(store: Store) -> None:
+    ref = store.blobs.put_bytes("mixes", b"music", "flac")
     damage(store, ref.key, b"mus")
-    assert not store.exists(ref)
+    assert not store.blobs.exists(ref)
     with pytest.raises(DataLoss):
-        store.read(ref)
+        store.blobs.read(ref)
 
 
-def test_a_digest_that_is_wrong_only_once_is_not_corruption(store: Artifacts) -> None:
-    ref = store.put_bytes("mixes", b"music", "flac")
+def test_a_digest_that_is_wrong_only_once_is_not_corruption(store: Store) -> None:
+    ref = store.blobs.put_bytes("mixes", b"music", "flac")
     chunks, damaged = store.objects.chunks, [b"noise"]
     store.objects.chunks = lambda key: iter([damaged.pop()]) if damaged else chunks(key)  # type: ignore[method-assign]
-    assert store.read(ref) == b"music"
-    assert store.exists(ref)
+    assert store.blobs.read(ref) == b"music"
+    assert store.blobs.exists(ref)
 
 
-def test_a_missing_object_is_not_found(store: Artifacts, tmp_path: Path) -> None:
+def test_a_missing_object_is_not_found(store: Store, tmp_path: Path) -> None:
     ref = ArtifactRef(key=f"mixes/{'0' * 64}.flac", sha256="0" * 64)
-    for read in (lambda: store.read(ref), lambda: store.fetch(ref, tmp_path)):
+    for read in (lambda: store.blobs.read(ref), lambda: store.blobs.fetch(ref, tmp_path)):
         with pytest.raises(NotFound) as caught:
             read()
         assert caught.value.reason == "ARTIFACT_NOT_FOUND"
-    assert not store.exists(ref)
+    assert not store.blobs.exists(ref)
 
 
-def test_a_local_copy_is_kept_only_while_it_is_right(store: Artifacts, tmp_path: Path) -> None:
-    ref = store.put_bytes("mixes", b"music", "flac")
-    path = store.fetch(ref, tmp_path)
+def test_a_local_copy_is_kept_only_while_it_is_right(store: Store, tmp_path: Path) -> None:
+    ref = store.blobs.put_bytes("mixes", b"music", "flac")
+    path = store.blobs.fetch(ref, tmp_path)
     path.write_bytes(b"noise")
-    assert store.fetch(ref, tmp_path).read_bytes() == b"music"
+    assert store.blobs.fetch(ref, tmp_path).read_bytes() == b"music"
 
 
-def test_more_than_the_bound_is_refused_before_it_is_read(store: Artifacts) -> None:
-    ref = store.put_bytes("mixes", b"x" * 100, "flac")
+def test_more_than_the_bound_is_refused_before_it_is_read(store: Store) -> None:
+    ref = store.blobs.put_bytes("mixes", b"x" * 100, "flac")
     with pytest.raises(InvalidRequest, match="at most 99 bytes"):
-        store.read(ref, max_bytes=99)
+        store.blobs.read(ref, max_bytes=99)
 
 
-def test_a_wrong_size_in_the_reference_is_refused(store: Artifacts) -> None:
-    ref = store.put_bytes("mixes", b"music", "flac")
+def test_a_wrong_size_in_the_reference_is_refused(store: Store) -> None:
+    ref = store.blobs.put_bytes("mixes", b"music", "flac")
     ref.size_bytes = 6
     with pytest.raises(FailedPrecondition) as caught:
-        store.read(ref)
+        store.blobs.read(ref)
     assert caught.value.reason == "ARTIFACT_SIZE_MISMATCH"
 
 
@@ -148,32 +148,36 @@ def test_a_wrong_size_in_the_reference_is_refused(store: Artifacts) -> None:
     ],
 )
 def test_a_bad_reference_is_refused(
-    store: Artifacts, tmp_path: Path, change: dict, kind: type[LuthierError], reason: str
+    store: Store, tmp_path: Path, change: dict, kind: type[LuthierError], reason: str
 ) -> None:
-    ref = store.put_bytes("mixes", b"music", "flac")
+    ref = store.blobs.put_bytes("mixes", b"music", "flac")
     ref.MergeFrom(ArtifactRef(**change))
     if "key" in change:
         ref.key = change["key"]
-    for read in (lambda: store.read(ref), lambda: store.fetch(ref, tmp_path), lambda: store.exists(ref)):
+    for read in (
+        lambda: store.blobs.read(ref),
+        lambda: store.blobs.fetch(ref, tmp_path),
+        lambda: store.blobs.exists(ref),
+    ):
         with pytest.raises(kind) as caught:
             read()
         assert caught.value.reason == reason
 
 
-def test_an_allowed_bucket_is_read(open_store: OpenStore, bucket: str, store: Artifacts) -> None:
-    ref = store.put_bytes("mixes", b"music", "flac")
+def test_an_allowed_bucket_is_read(open_store: OpenStore, bucket: str, store: Store) -> None:
+    ref = store.blobs.put_bytes("mixes", b"music", "flac")
     reader = open_store(f"{bucket}-reader", allowed=frozenset({bucket}))
     assert reader.read(ref) == b"music"
 
 
-def test_a_long_blob_is_streamed(store: Artifacts, tmp_path: Path) -> None:
+def test_a_long_blob_is_streamed(store: Store, tmp_path: Path) -> None:
     source = tmp_path / "weights.safetensors"
     with source.open("wb") as file:
         file.truncate(48 << 20)
     tracemalloc.start()
     try:
-        ref = store.put_file("checkpoints", source)
-        store.fetch(ref, tmp_path / "out")
+        ref = store.blobs.put_file("checkpoints", source)
+        store.blobs.fetch(ref, tmp_path / "out")
         _, peak_bytes = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -181,11 +185,11 @@ def test_a_long_blob_is_streamed(store: Artifacts, tmp_path: Path) -> None:
 
 
 def test_what_was_taken_down_is_refused_to_every_reader(
-    open_store: OpenStore, bucket: str, store: Artifacts, tmp_path: Path
+    open_store: OpenStore, bucket: str, store: Store, tmp_path: Path
 ) -> None:
-    ref = store.put_bytes("mixes", b"music", "flac")
-    store.take_down(ref.sha256, by="label", reason="claim 7")
-    store.take_down(ref.sha256, by="another", reason="again")
+    ref = store.blobs.put_bytes("mixes", b"music", "flac")
+    store.blobs.take_down(ref.sha256, by="label", reason="claim 7")
+    store.blobs.take_down(ref.sha256, by="another", reason="again")
     another = open_store(bucket)
     for read in (store.read, another.read, another.exists, lambda ref: another.fetch(ref, tmp_path)):
         with pytest.raises(NotFound) as caught:

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from luthier_kit.artifacts import Artifacts, Endpoint
-from luthier_kit.artifacts.testing import OpenStore, race_to_create
-from luthier_kit.errors import Unavailable
+from luthier_kit.rpc import Unavailable
+from luthier_kit.store import Endpoint, Store
+from tests.support.stores import OpenStore, race_to_create
 
 
-def test_of_sixteen_racing_threads_one_wins(store: Artifacts) -> None:
+def test_of_sixteen_racing_threads_one_wins(store: Store) -> None:
     start = threading.Barrier(16)
 
     def create(racer: int) -> bool:
@@ -28,7 +28,7 @@ def test_of_sixteen_racing_threads_one_wins(store: Artifacts) -> None:
 
 
 def test_of_sixteen_racing_writers_in_four_processes_one_wins(
-    where: Endpoint | Path, bucket: str, store: Artifacts
+    where: Endpoint | Path, bucket: str, store: Store
 ) -> None:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["luthier_kit.artifacts.testing"])
@@ -44,7 +44,7 @@ def test_of_sixteen_racing_writers_in_four_processes_one_wins(
     assert sum(won) == 1
 
 
-def test_the_start_up_proof_passes_and_leaves_nothing(store: Artifacts) -> None:
+def test_the_start_up_proof_passes_and_leaves_nothing(store: Store) -> None:
     store.prove(create_bucket=False)
     assert list(store.objects.keys("proofs/")) == []
 
@@ -58,7 +58,7 @@ def test_a_missing_bucket_is_created_only_when_asked(open_store: OpenStore, buck
     store.prove(create_bucket=True)
 
 
-def test_a_series_is_numbered_from_one_and_its_newest_is_the_state(store: Artifacts) -> None:
+def test_a_series_is_numbered_from_one_and_its_newest_is_the_state(store: Store) -> None:
     assert store.latest("runs/a") is None
     assert [store.append("runs/a", {"step": step}) for step in range(11)] == list(range(1, 12))
     assert store.latest("runs/a") == (11, {"step": 10})
@@ -68,14 +68,14 @@ def test_a_series_is_numbered_from_one_and_its_newest_is_the_state(store: Artifa
     assert store.names("models/") == []
 
 
-def test_racing_appends_all_find_a_place(store: Artifacts) -> None:
+def test_racing_appends_all_find_a_place(store: Store) -> None:
     with ThreadPoolExecutor(16) as pool:
         numbers = list(pool.map(lambda racer: store.append("runs/a", {"racer": racer}), range(16)))
     assert sorted(numbers) == list(range(1, 17))
     assert sorted(document["racer"] for _, document in store.series("runs/a")) == list(range(16))
 
 
-def test_an_entry_is_never_overwritten(store: Artifacts) -> None:
+def test_an_entry_is_never_overwritten(store: Store) -> None:
     assert store.append_at("runs/a", 1, {"by": "one"})
     assert not store.append_at("runs/a", 1, {"by": "two"})
     assert store.entry("runs/a", 1) == {"by": "one"}

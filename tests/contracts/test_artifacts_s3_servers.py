@@ -8,10 +8,9 @@ from typing import ClassVar
 
 import pytest
 
-from luthier_kit.artifacts import Endpoint, S3Store, open_artifacts, prove_conditional_create
-from luthier_kit.artifacts.testing import unused_endpoint
-from luthier_kit.errors import FailedPrecondition, Unavailable
-from luthier_kit.settings import SettingsError, StoreSettings
+from luthier_kit.rpc import FailedPrecondition, SettingsError, Unavailable
+from luthier_kit.store import Endpoint, S3Store, StoreSettings, open_store, prove_conditional_create
+from tests.support.stores import unused_endpoint
 
 BUCKET = "luthier"
 
@@ -87,11 +86,11 @@ def settings_of(endpoint: Endpoint, bucket: str, *, create_bucket: bool) -> Stor
 
 def test_settings_open_a_proven_store(minio: Endpoint) -> None:
     with pytest.raises(Unavailable, match="no bucket 'not-there'"):
-        open_artifacts(settings_of(minio, "not-there", create_bucket=False))
-    store = open_artifacts(settings_of(minio, "made", create_bucket=True))
-    assert store.read(store.put_bytes("mixes", b"music", "flac")) == b"music"
+        open_store(settings_of(minio, "not-there", create_bucket=False))
+    store = open_store(settings_of(minio, "made", create_bucket=True))
+    assert store.blobs.read(store.blobs.put_bytes("mixes", b"music", "flac")) == b"music"
 
 
 def test_missing_settings_are_named_all_at_once() -> None:
     with pytest.raises(SettingsError, match=r"(?s)LUTHIER_S3_ACCESS_KEY.*LUTHIER_S3_SECRET_KEY.*host:port"):
-        open_artifacts(StoreSettings(store="s3", s3_endpoint="http://minio:9000"))
+        open_store(StoreSettings(store="s3", s3_endpoint="http://minio:9000"))

@@ -14,7 +14,9 @@ SONG = Name("Metallica", "Enter Sandman")
 
 
 def provider(host, key="good-key", **options):
-    return LastfmProvider(key, 0.85, host=host, **{"rate_hz": 50.0, "pauses_s": (0.05, 0.05)} | options)
+    return LastfmProvider(
+        key, 0.85, host=host, **{"rate_hz": 50.0, "retry_budget_s": 0.3, "first_pause_s": 0.05} | options
+    )
 
 
 def test_without_a_key_it_is_off_and_says_how_to_give_one():
@@ -70,7 +72,7 @@ def test_error_29_that_stays_is_for_later(lastfm):
     assert found.state is State.FAILED
     assert "29" in found.message
     assert "retry later" in found.message
-    assert len(lastfm.calls) == 3
+    assert 3 <= len(lastfm.calls) <= 6
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,9 @@ from luthier.enrichment.v1 import enrichment_pb2 as pb
 from luthier.enrichment.v1.enrichment_pb2_grpc import EnrichmentServiceStub
 from luthier_enrichment.__main__ import build
 from luthier_enrichment.settings import EnrichmentSettings
-from luthier_kit.artifacts import open_artifacts
-from luthier_kit.client import Client
-from luthier_kit.errors import FailedPrecondition, InvalidRequest, NotFound, PermissionDenied
-from luthier_kit.settings import SettingsError
-from luthier_kit.testing import running
+from luthier_kit.rpc import Channel, FailedPrecondition, InvalidRequest, NotFound, PermissionDenied, SettingsError
+from luthier_kit.store import open_store
+from tests.support.services import running
 
 SHEET = """artist,title,tag,kind,weight,source,licence
 Korp,Indigo,Hip-Hop,genre,100,book,CC0-1.0
@@ -29,29 +27,29 @@ def settings(folder, **more):
 
 @pytest.fixture
 def serve(tmp_path):
-    """Starts the service with further settings; returns its call."""
+    """Starts the service with further settings; returns its stub."""
     open_contexts = []
 
     def start(**more):
         own = settings(tmp_path, **more)
         context = running(build(own), own)
-        client = Client(context.__enter__(), EnrichmentServiceStub)
-        open_contexts.append((context, client))
-        return lambda method, request: client.call(method, request, timeout_s=20, patience_s=0)
+        channel = Channel(context.__enter__(), retry_budget_s=0)
+        open_contexts.append((context, channel))
+        return EnrichmentServiceStub(channel)
 
     yield start
-    for context, client in open_contexts:
-        client.close()
+    for context, channel in open_contexts:
+        channel.close()
         context.__exit__(None, None, None)
 
 
 def sheet_ref(tmp_path, text=SHEET):
-    return open_artifacts(settings(tmp_path)).put_bytes("sheets", text.encode(), "csv", "text/csv")
+    return open_store(settings(tmp_path)).blobs.put_bytes("sheets", text.encode(), "csv", "text/csv")
 
 
 def test_tags_come_normalised_with_source_and_licence_and_voices_are_counted(serve, tmp_path):
-    call = serve()
-    response = call("EnrichSong", pb.EnrichSongRequest(path="Korp/Indigo.1.mid", sheet=sheet_ref(tmp_path)))
+    enrichment = serve()
+    response = enrichment.EnrichSong(pb.EnrichSongRequest(path="Korp/Indigo.1.mid", sheet=sheet_ref(tmp_path)))
     assert [(t.text, t.kind, t.source) for t in response.tags] == [
         ("hip hop", "genre", "file:book"), ("relaxed", "mood", "file"), ("b rock b", "other", "file"),
     ]  # fmt: skip
@@ -62,8 +60,8 @@ def test_tags_come_normalised_with_source_and_licence_and_voices_are_counted(ser
 
 
 def test_every_provider_says_what_it_did(serve, tmp_path):
-    call = serve()
-    response = call("EnrichSong", pb.EnrichSongRequest(path="Korp/Indigo.mid", sheet=sheet_ref(tmp_path)))
+    enrichment = serve()
+    response = enrichment.EnrichSong(pb.EnrichSongRequest(path="Korp/Indigo.mid", sheet=sheet_ref(tmp_path)))
     states = {p.provider: p.state for p in response.providers}
     assert states == {
         "path": pb.PROVIDER_STATE_MATCHED, "file": pb.PROVIDER_STATE_MATCHED,
@@ -73,32 +71,32 @@ def test_every_provider_says_what_it_did(serve, tmp_path):
 
 
 def test_the_same_question_is_answered_from_the_record(serve, tmp_path):
-    call, request = serve(), pb.EnrichSongRequest(path="Korp/Indigo.mid", sheet=sheet_ref(tmp_path))
-    assert not call("EnrichSong", request).action.reused
-    assert call("EnrichSong", request).action.reused
+    enrichment, request = serve(), pb.EnrichSongRequest(path="Korp/Indigo.mid", sheet=sheet_ref(tmp_path))
+    assert not enrichment.EnrichSong(request).action.reused
+    assert enrichment.EnrichSong(request).action.reused
 
 
 def test_the_servers_own_sheet_is_the_default(serve, tmp_path):
     (tmp_path / "tags.csv").write_text(SHEET)
-    call = serve(sheet=str(tmp_path / "tags.csv"))
-    response = call("EnrichSong", pb.EnrichSongRequest(song=common_pb2.SongName(artist="korp", title="indigo")))
+    enrichment = serve(sheet=str(tmp_path / "tags.csv"))
+    response = enrichment.EnrichSong(pb.EnrichSongRequest(song=common_pb2.SongName(artist="korp", title="indigo")))
     assert response.tags[0].text == "hip hop"
 
 
 def test_a_failure_of_lastfm_is_told_and_not_remembered(serve, lastfm):
-    call = serve(lastfm_api_key="good-key", lastfm_host=lastfm.host, lastfm_rate_hz=50.0)
+    enrichment = serve(lastfm_api_key="good-key", lastfm_host=lastfm.host, lastfm_rate_hz=50.0)
     request = pb.EnrichSongRequest(path="Korp/Indigo.mid", providers=["lastfm"])
     speak, lastfm.answer = lastfm.answer, lambda *_: lastfm.error(11)
-    assert call("EnrichSong", request).providers[0].state == pb.PROVIDER_STATE_FAILED
+    assert enrichment.EnrichSong(request).providers[0].state == pb.PROVIDER_STATE_FAILED
     lastfm.answer, lastfm.tracks = speak, {("Korp", "Indigo"): [("electronic", 100), ("vocal", 20)]}
-    response = call("EnrichSong", request)
+    response = enrichment.EnrichSong(request)
     assert [(t.text, t.source) for t in response.tags] == [("electronic", "lastfm")]
     assert response.providers[0].match_score == 1.0
     assert "non-commercial" in response.tags[0].licence
 
 
 def test_spotify_is_off_with_the_reason(serve):
-    listed = {p.provider: p for p in serve()("ListProviders", pb.ListProvidersRequest()).providers}
+    listed = {p.provider: p for p in serve().ListProviders(pb.ListProvidersRequest()).providers}
     assert listed["spotify"].state == pb.PROVIDER_STATE_OFF
     assert "forbids training" in listed["spotify"].message
     assert set(listed) == {"path", "file", "lastfm", "spotify"}
@@ -117,26 +115,26 @@ def test_spotify_is_off_with_the_reason(serve):
 )
 def test_a_bad_request_is_told_the_field(serve, request_, field):
     with pytest.raises(InvalidRequest) as caught:
-        serve()("EnrichSong", request_)
+        serve().EnrichSong(request_)
     assert field in [name for name, _ in caught.value.violations]
 
 
 def test_a_bad_sheet_is_refused_with_its_line(serve, tmp_path):
     bad = sheet_ref(tmp_path, "artist,title,tag\nA,,x\n")
     with pytest.raises(InvalidRequest, match="line 2"):
-        serve()("EnrichSong", pb.EnrichSongRequest(path="a/b.mid", sheet=bad))
+        serve().EnrichSong(pb.EnrichSongRequest(path="a/b.mid", sheet=bad))
 
 
 def test_a_sheet_that_is_not_there_is_not_found(serve, tmp_path):
     ref = sheet_ref(tmp_path)
     next((tmp_path / "store").rglob(ref.sha256 + "*")).unlink()
     with pytest.raises(NotFound):
-        serve()("EnrichSong", pb.EnrichSongRequest(path="a/b.mid", sheet=ref))
+        serve().EnrichSong(pb.EnrichSongRequest(path="a/b.mid", sheet=ref))
 
 
 def test_a_bad_reference_to_a_sheet_that_is_held_is_refused(serve, tmp_path):
-    call, ref = serve(), sheet_ref(tmp_path)
-    call("EnrichSong", pb.EnrichSongRequest(path="a/b.mid", sheet=ref))
+    enrichment, ref = serve(), sheet_ref(tmp_path)
+    enrichment.EnrichSong(pb.EnrichSongRequest(path="a/b.mid", sheet=ref))
     elsewhere, other = common_pb2.ArtifactRef(), common_pb2.ArtifactRef()
     elsewhere.MergeFrom(ref)
     elsewhere.bucket = "somebody-elses"
@@ -144,7 +142,7 @@ def test_a_bad_reference_to_a_sheet_that_is_held_is_refused(serve, tmp_path):
     other.key = f"sheets/{'0' * 64}.csv"
     for bad, refusal in ((elsewhere, PermissionDenied), (other, FailedPrecondition)):
         with pytest.raises(refusal):
-            call("EnrichSong", pb.EnrichSongRequest(path="a/b.mid", sheet=bad))
+            enrichment.EnrichSong(pb.EnrichSongRequest(path="a/b.mid", sheet=bad))
 
 
 def test_the_server_does_not_start_with_a_sheet_it_cannot_read(tmp_path):

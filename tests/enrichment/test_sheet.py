@@ -8,7 +8,7 @@ from luthier_enrichment.findings import State
 from luthier_enrichment.names import Name
 from luthier_enrichment.providers.file import FileProvider
 from luthier_enrichment.sheet import SheetCache, read
-from luthier_kit.errors import InvalidRequest
+from luthier_kit.rpc import InvalidRequest
 
 CSV = """artist,title,tag,kind,weight,source,licence
 The Copper Keys,Switchyard,funk,genre,100,songbook,Apache-2.0

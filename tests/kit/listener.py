@@ -6,11 +6,7 @@ from contextlib import contextmanager
 
 from luthier.analysis.v1 import analysis_pb2 as pb
 from luthier.analysis.v1 import analysis_pb2_grpc as rpc
-from luthier_kit import telemetry
-from luthier_kit.client import Client
-from luthier_kit.credentials import Credentials
-from luthier_kit.server import Server, Service
-from luthier_kit.settings import ServiceSettings
+from luthier_kit.rpc import Channel, Credentials, Server, Service, ServiceSettings, current_caller
 
 NAME = "luthier.analysis.v1.AnalysisService"
 
@@ -25,7 +21,7 @@ class Listener(rpc.AnalysisServiceServicer):
         self.running = 0
 
     def AnalyzeAudio(self, request, context):
-        self.callers.append(telemetry.caller.get())
+        self.callers.append(current_caller.get())
         return pb.AnalyzeAudioResponse(duration_s=1)
 
     def CutClips(self, request, context):
@@ -52,16 +48,16 @@ def serving(listener: Listener, **settings) -> Iterator[Server]:
 
 
 @contextmanager
-def calling(server: Server, host: str = "localhost", **environ: str) -> Iterator[Client]:
+def calling(server: Server, host: str = "localhost", **environ: str) -> Iterator[Channel]:
     """A client that knows nothing but what `environ` says."""
     target = f"{host}:{server.address.rpartition(':')[2]}"
-    client = Client(target, rpc.AnalysisServiceStub, credentials=Credentials(environ))
+    client = Channel(target, rpc.AnalysisServiceStub, credentials=Credentials(environ))
     try:
         yield client
     finally:
         client.close()
 
 
-def ask(client: Client, **options) -> float:
+def ask(client: Channel, **options) -> float:
     """One quick call."""
     return client.call("AnalyzeAudio", pb.AnalyzeAudioRequest(), **options).duration_s

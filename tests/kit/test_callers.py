@@ -12,10 +12,15 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from luthier.analysis.v1 import analysis_pb2 as pb
 from luthier.analysis.v1 import analysis_pb2_grpc as rpc
-from luthier_kit import errors, reread, telemetry
-from luthier_kit.credentials import Credentials
-from luthier_kit.server import Server
-from luthier_kit.settings import ServiceSettings, SettingsError
+from luthier_kit import errors, reread
+from luthier_kit.rpc import (
+    REFUSED_BY_CALLER_LIMIT,
+    Credentials,
+    Server,
+    ServiceSettings,
+    SettingsError,
+    configure_logging,
+)
 from tests.kit.listener import NAME, Listener, ask, calling, service, serving
 from tests.kit.test_server import wait_until
 
@@ -151,7 +156,7 @@ def test_a_caller_beyond_its_bound_is_refused_at_once_while_another_passes(calle
             assert all(call.result() is not None for call in held)
             assert alice_again.call("CutClips", pb.CutClipsRequest()) is not None
         assert server.guard.limit._held == {}
-    assert telemetry.REFUSED_BY_CALLER_LIMIT.labels(NAME)._value.get() >= 1
+    assert REFUSED_BY_CALLER_LIMIT.labels(NAME)._value.get() >= 1
 
 
 def test_a_client_is_told_of_no_more_room_than_its_caller_has():
@@ -184,7 +189,7 @@ def test_without_names_the_bound_goes_by_the_host():
 def test_the_log_names_the_caller_and_the_refused_one_s_reason_and_host_but_no_token(callers, capsys):
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
-    telemetry.configure_logging("INFO")
+    configure_logging("INFO")
     try:
         with serving(Listener(work_s=0), callers=str(callers)) as server:
             with calling(server, LUTHIER_TOKEN=ALICE) as client:

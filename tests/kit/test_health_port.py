@@ -6,8 +6,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from luthier.analysis.v1 import analysis_pb2 as pb
 from luthier.analysis.v1 import analysis_pb2_grpc as rpc
-from luthier_kit.server import Server, Service
-from luthier_kit.settings import ServiceSettings, SettingsError
+from luthier_kit.rpc import Server, Service, ServiceSettings, SettingsError
 
 NAME = "luthier.analysis.v1.AnalysisService"
 SERVING, NOT_SERVING = 1, 2

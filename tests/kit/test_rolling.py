@@ -15,14 +15,11 @@ from luthier.analysis.v1 import analysis_pb2_grpc as rpc
 from luthier.training.v1 import training_pb2 as training
 from luthier.training.v1 import training_pb2_grpc as training_rpc
 from luthier_kit import endpoints, errors
-from luthier_kit.artifacts.testing import free_port
-from luthier_kit.client import MAX_LOST, Client
-from luthier_kit.credentials import Credentials
-from luthier_kit.server import Server, Service
-from luthier_kit.settings import ServiceSettings
-from luthier_kit.testing import running
+from luthier_kit.rpc import MAX_LOST, Channel, Credentials, Server, Service, ServiceSettings
 from tests.kit.listener import Listener, ask, calling, service
 from tests.kit.test_server import wait_until
+from tests.support.services import running
+from tests.support.stores import free_port
 
 
 class Pods:
@@ -65,7 +62,7 @@ def pods(monkeypatch):
 
 @pytest.fixture
 def client(pods):
-    client = Client(f"pods:{pods.port}", rpc.AnalysisServiceStub, slots_hint=2, credentials=Credentials({}))
+    client = Channel(f"pods:{pods.port}", rpc.AnalysisServiceStub, slots_hint=2, credentials=Credentials({}))
     yield client
     client.close()
 
@@ -73,7 +70,7 @@ def client(pods):
 class Load:
     """Calls without a pause from a few threads; counts how each ended."""
 
-    def __init__(self, client: Client, threads: int = 4) -> None:
+    def __init__(self, client: Channel, threads: int = 4) -> None:
         self.client, self.ended, self._stop = client, Counter(), threading.Event()
         self._pool = ThreadPoolExecutor(threads)
         self._threads = [self._pool.submit(self._run) for _ in range(threads)]
@@ -162,7 +159,7 @@ def test_a_stream_goes_on_when_its_address_leaves_the_name(monkeypatch):
     register = lambda server: training_rpc.add_TrainingServiceServicer_to_server(Watched(), server)  # noqa: E731
     name = "luthier.training.v1.TrainingService"
     with running(Service("training", name, register, watch={"WatchTrainingRun"})) as address:
-        client = Client(address, training_rpc.TrainingServiceStub, credentials=Credentials({}))
+        client = Channel(address, training_rpc.TrainingServiceStub, credentials=Credentials({}))
         watching = client.stream("WatchTrainingRun", training.WatchTrainingRunRequest())
         next(watching)
         monkeypatch.setattr(endpoints, "_addresses", lambda target: set())

@@ -14,11 +14,8 @@ from grpc_status import rpc_status
 
 from luthier.analysis.v1 import analysis_pb2 as pb
 from luthier.analysis.v1 import analysis_pb2_grpc as rpc
-from luthier_kit import errors, telemetry
-from luthier_kit.admission import Admission
-from luthier_kit.client import Client
-from luthier_kit.server import Server, Service
-from luthier_kit.settings import ServiceSettings
+from luthier_kit import errors
+from luthier_kit.rpc import Admission, Channel, Server, Service, ServiceSettings, request_id, serve_metrics
 
 NAME = "luthier.analysis.v1.AnalysisService"
 
@@ -33,7 +30,7 @@ class Listener(rpc.AnalysisServiceServicer):
         self.running = 0
 
     def AnalyzeAudio(self, request, context):
-        self.seen.append(telemetry.request_id.get())
+        self.seen.append(request_id.get())
         if self.raises:
             raise self.raises
         return pb.AnalyzeAudioResponse(duration_s=1)
@@ -66,7 +63,7 @@ def server(listener):
 
 @pytest.fixture
 def client(server):
-    client = Client(server.address, rpc.AnalysisServiceStub)
+    client = Channel(server.address, rpc.AnalysisServiceStub)
     yield client
     client.close()
 
@@ -156,9 +153,9 @@ def test_a_caller_that_gives_up_while_waiting_frees_its_place(server, listener):
 
 
 def test_the_request_id_travels_through_the_call(client, listener):
-    token = telemetry.request_id.set("song-17")
+    token = request_id.set("song-17")
     client.call("AnalyzeAudio", pb.AnalyzeAudioRequest())
-    telemetry.request_id.reset(token)
+    request_id.reset(token)
     assert listener.seen == ["song-17"]
 
 
@@ -172,7 +169,7 @@ def test_the_client_waits_for_a_server_that_comes_back(listener):
     first = Server(service, ServiceSettings(address="127.0.0.1:0"))
     first.start()
     first.stop(grace_s=0)
-    client = Client(first.address, rpc.AnalysisServiceStub)
+    client = Channel(first.address, rpc.AnalysisServiceStub)
     kept = []
 
     def come_back():
@@ -186,7 +183,7 @@ def test_the_client_waits_for_a_server_that_comes_back(listener):
 def test_no_server_is_a_clear_error_within_the_patience():
     started = time.monotonic()
     with pytest.raises(errors.Unavailable):
-        Client("127.0.0.1:1", rpc.AnalysisServiceStub).call("AnalyzeAudio", pb.AnalyzeAudioRequest(), patience_s=1)
+        Channel("127.0.0.1:1", rpc.AnalysisServiceStub).call("AnalyzeAudio", pb.AnalyzeAudioRequest(), patience_s=1)
     assert time.monotonic() - started < 5
 
 
@@ -208,7 +205,7 @@ def test_reflection_names_the_service(server):
 
 def test_metrics_count_calls_by_method_and_status(client):
     client.call("AnalyzeAudio", pb.AnalyzeAudioRequest())
-    port = telemetry.serve_metrics("127.0.0.1:0")
+    port = serve_metrics("127.0.0.1:0")
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as page:
         text = page.read().decode()
     labels = f'rpc_grpc_status_code="OK",rpc_method="AnalyzeAudio",rpc_service="{NAME}"'

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from luthier_kit.settings import ServiceSettings, SettingsError, load, setting
+from luthier_kit.rpc import ServiceSettings, SettingsError, load, setting
 
 
 @dataclass(frozen=True)

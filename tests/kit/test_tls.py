@@ -5,9 +5,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from luthier_kit import errors, reread
-from luthier_kit.credentials import Credentials
-from luthier_kit.server import Server
-from luthier_kit.settings import ServiceSettings, SettingsError
+from luthier_kit.rpc import Credentials, Server, ServiceSettings, SettingsError
 from tests.kit.certificates import Pair, authority, issued
 from tests.kit.listener import Listener, ask, calling, service, serving
 

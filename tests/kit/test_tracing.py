@@ -8,26 +8,22 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from luthier_kit import tracing
+from luthier_kit.rpc import ENDPOINT, server_interceptors, start_traces
 
 PROGRAM = """
 from luthier.analysis.v1 import analysis_pb2 as pb, analysis_pb2_grpc as rpc
-from luthier_kit import tracing
-from luthier_kit.client import Client
-from luthier_kit.server import Server, Service
-from luthier_kit.settings import ServiceSettings
 
 class Listener(rpc.AnalysisServiceServicer):
     def AnalyzeAudio(self, request, context):
         return pb.AnalyzeAudioResponse(duration_s=1)
 
-provider = tracing.start("analysis")
+provider = start_traces("analysis")
 register = lambda server: rpc.add_AnalysisServiceServicer_to_server(Listener(), server)
 service = Service("analysis", "luthier.analysis.v1.AnalysisService", register)
 server = Server(service, ServiceSettings(address="127.0.0.1:0"))
 server.start()
-with tracing.span("song", **{"luthier.path": "a.mid"}):
-    client = Client(server.address, rpc.AnalysisServiceStub)
+with span("song", **{"luthier.path": "a.mid"}):
+    client = Channel(server.address, rpc.AnalysisServiceStub)
     assert client.call("AnalyzeAudio", pb.AnalyzeAudioRequest()).duration_s == 1
 server.stop(grace_s=1)
 provider.shutdown()
@@ -64,19 +60,15 @@ def test_a_song_is_one_trace_of_its_client_and_server_spans():
 
 
 def test_without_an_endpoint_nothing_is_traced(monkeypatch):
-    monkeypatch.delenv(tracing.ENDPOINT, raising=False)
-    assert tracing.start("analysis") is None
-    assert tracing.server_interceptors() == []
+    monkeypatch.delenv(ENDPOINT, raising=False)
+    assert start_traces("analysis") is None
+    assert server_interceptors() == []
 
 
 STREAM = """
 import threading
 
 from luthier.training.v1 import training_pb2 as pb, training_pb2_grpc as rpc
-from luthier_kit import tracing
-from luthier_kit.client import Client
-from luthier_kit.server import Server, Service
-from luthier_kit.settings import ServiceSettings
 
 gone = threading.Event()
 
@@ -86,12 +78,12 @@ class Endless(rpc.TrainingServiceServicer):
         while not gone.wait(0.05):
             yield pb.WatchTrainingRunResponse()
 
-tracing.start("training")
+start_traces("training")
 register = lambda server: rpc.add_TrainingServiceServicer_to_server(Endless(), server)
 service = Service("training", "luthier.training.v1.TrainingService", register, watch={"WatchTrainingRun"})
 server = Server(service, ServiceSettings(address="127.0.0.1:0"))
 server.start()
-client = Client(server.address, rpc.TrainingServiceStub)
+client = Channel(server.address, rpc.TrainingServiceStub)
 watching = client.stream("WatchTrainingRun", pb.WatchTrainingRunRequest())
 assert next(watching) is not None and next(watching) is not None
 watching.close()

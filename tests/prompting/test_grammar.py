@@ -7,7 +7,7 @@ import pytest
 from luthier_music.instruments import DRUMS, PROGRAM_NAMES
 from luthier_music.vocabulary import GENRE_PARENTS, MOOD_WORDS
 from luthier_prompting.checker import check
-from luthier_prompting.compose import compose
+from luthier_prompting.composers import compose
 from luthier_prompting.facts import Facts, Heard
 from luthier_prompting.grammar import Grammar, Metadata
 
@@ -81,38 +81,38 @@ def test_every_mood_is_true_of_itself(mood):
 
 
 def test_drafts_of_random_facts_are_all_true():
-    dice = random.Random(7)
+    rng = random.Random(7)
     for _ in range(150):
-        facts = random_facts(dice)
+        facts = random_facts(rng)
         for metadata in (False, True):
-            made = composed(facts, 3, metadata, dice.randrange(2**32))
+            made = composed(facts, 3, metadata, rng.randrange(2**32))
             assert made.rejected_drafts == 0, [p for p in made.prompts if p.disagreements] or made
             assert not any(p.disagreements for p in made.prompts), (facts, made.prompts)
 
 
 def test_of_other_facts_the_same_sentences_are_false():
-    dice = random.Random(8)
+    rng = random.Random(8)
     for _ in range(100):
-        facts = random_facts(dice)
+        facts = random_facts(rng)
         (text,) = texts(facts, count=1)
         other = Facts(tempo_bpm=facts.tempo_bpm + 1 if facts.tempo_bpm else None, instruments=(Heard("Agogo"),))
         assert check(text, other, allow_subset=True)
 
 
-def random_facts(dice):
-    tempo = dice.choice([None, float(dice.randint(40, 220)), round(dice.uniform(40, 220), 2)])
-    tonic = dice.choice([None, *["C", "C#", "D", "Eb", "E", "F", "F#", "G", "Ab", "A", "Bb", "B"]])
-    names = dice.sample([*PROGRAM_NAMES, DRUMS], dice.randint(1, 7))
+def random_facts(rng):
+    tempo = rng.choice([None, float(rng.randint(40, 220)), round(rng.uniform(40, 220), 2)])
+    tonic = rng.choice([None, *["C", "C#", "D", "Eb", "E", "F", "F#", "G", "Ab", "A", "Bb", "B"]])
+    names = rng.sample([*PROGRAM_NAMES, DRUMS], rng.randint(1, 7))
     return Facts(
         duration_s=30.0,
         tempo_bpm=tempo,
-        tempo_changes=tempo is not None and dice.random() < 0.2,
+        tempo_changes=tempo is not None and rng.random() < 0.2,
         tonic=tonic,
-        mode=dice.choice(["major", "minor"]) if tonic else None,
-        instruments=tuple(Heard(name, dice.random()) for name in names),
-        meter=dice.choice([None, (4, 4), (3, 4), (6, 8), (7, 8)]),
-        onset_rate_hz=dice.choice([None, 1.0, 4.0, 8.0]),
-        genres=tuple(dice.sample(sorted(GENRE_PARENTS), dice.randint(0, 2))),
-        moods=tuple(dice.sample(sorted(set(MOOD_WORDS.values())), dice.randint(0, 3))),
-        eras=dice.choice([(), ("1980s",), ("1960s",)]),
+        mode=rng.choice(["major", "minor"]) if tonic else None,
+        instruments=tuple(Heard(name, rng.random()) for name in names),
+        meter=rng.choice([None, (4, 4), (3, 4), (6, 8), (7, 8)]),
+        onset_rate_hz=rng.choice([None, 1.0, 4.0, 8.0]),
+        genres=tuple(rng.sample(sorted(GENRE_PARENTS), rng.randint(0, 2))),
+        moods=tuple(rng.sample(sorted(set(MOOD_WORDS.values())), rng.randint(0, 3))),
+        eras=rng.choice([(), ("1980s",), ("1960s",)]),
     )

@@ -5,12 +5,10 @@ import pytest
 from luthier.common.v1 import common_pb2
 from luthier.prompting.v1 import prompting_pb2
 from luthier.prompting.v1.prompting_pb2_grpc import PromptingServiceStub
-from luthier_kit.client import Client
-from luthier_kit.errors import FailedPrecondition, InvalidRequest, Unavailable
-from luthier_kit.settings import SettingsError
-from luthier_kit.testing import running
+from luthier_kit.rpc import Channel, FailedPrecondition, InvalidRequest, SettingsError, Unavailable, load
 from luthier_prompting.__main__ import build
 from luthier_prompting.settings import PromptingSettings
+from tests.support.services import running
 
 
 def settings(folder, **more):
@@ -18,12 +16,10 @@ def settings(folder, **more):
 
 
 @pytest.fixture
-def call(tmp_path):
+def prompting(tmp_path):
     own = settings(tmp_path)
-    with running(build(own), own) as address:
-        client = Client(address, PromptingServiceStub)
-        yield lambda method, request: client.call(method, request, timeout_s=20, patience_s=0)
-        client.close()
+    with running(build(own), own) as address, Channel(address, retry_budget_s=0) as channel:
+        yield PromptingServiceStub(channel)
 
 
 def facts(**more):
@@ -54,31 +50,31 @@ def compose(**more):
     return prompting_pb2.ComposePromptsRequest(**{"facts": facts(), "tags": TAGS} | more)
 
 
-def test_prompts_come_checked_with_what_took_effect(call):
-    response = call("ComposePrompts", compose(count=5, seed=7))
+def test_prompts_come_checked_with_what_took_effect(prompting):
+    response = prompting.ComposePrompts(compose(count=5, seed=7))
     assert len({p.text for p in response.prompts}) == 5
     assert all(p.check.passed and p.check.checker and p.composer == "grammar" for p in response.prompts)
     assert (response.seed, response.backend, response.rejected_drafts) == (7, "grammar", 0)
     assert not any(word in p.text.lower() for p in response.prompts for word in ("vocal", "ignore", "piano"))
 
 
-def test_the_same_request_is_answered_from_the_record(call):
-    first, second = call("ComposePrompts", compose()), call("ComposePrompts", compose())
+def test_the_same_request_is_answered_from_the_record(prompting):
+    first, second = prompting.ComposePrompts(compose()), prompting.ComposePrompts(compose())
     assert not first.action.reused
     assert second.action.reused
     assert list(first.prompts) == list(second.prompts)
     assert second.action.lineage.licences == ["CC0-1.0", "x"]
 
 
-def test_three_prompts_are_the_default_and_metadata_is_a_style(call):
-    response = call("ComposePrompts", compose(style=prompting_pb2.PROMPT_STYLE_METADATA))
+def test_three_prompts_are_the_default_and_metadata_is_a_style(prompting):
+    response = prompting.ComposePrompts(compose(style=prompting_pb2.PROMPT_STYLE_METADATA))
     assert len(response.prompts) == 3
     assert all(p.check.passed for p in response.prompts)
 
 
-def test_a_fact_without_a_source_is_unknown(call):
+def test_a_fact_without_a_source_is_unknown(prompting):
     loose = facts(tempo=common_pb2.TempoFact(tempo_bpm=120), key=common_pb2.KeyFact(tonic="C"))
-    response = call("ComposePrompts", compose(facts=loose))
+    response = prompting.ComposePrompts(compose(facts=loose))
     assert not any("BPM" in p.text or "beats" in p.text or "key" in p.text for p in response.prompts)
 
 
@@ -97,21 +93,21 @@ def test_a_fact_without_a_source_is_unknown(call):
         (compose(tags=[common_pb2.Tag(text="x")] * 201), "tags"),
     ],
 )  # fmt: skip
-def test_a_bad_request_is_told_the_field(call, request_, field):
+def test_a_bad_request_is_told_the_field(prompting, request_, field):
     with pytest.raises(InvalidRequest) as caught:
-        call("ComposePrompts", request_)
+        prompting.ComposePrompts(request_)
     assert [name for name, _ in caught.value.violations] == [field]
 
 
 @pytest.mark.parametrize("prompt", ["", "   ", "x" * 2001])
-def test_a_prompt_out_of_bounds_is_refused(call, prompt):
+def test_a_prompt_out_of_bounds_is_refused(prompting, prompt):
     with pytest.raises(InvalidRequest):
-        call("CheckPrompt", prompting_pb2.CheckPromptRequest(prompt=prompt, facts=facts()))
+        prompting.CheckPrompt(prompting_pb2.CheckPromptRequest(prompt=prompt, facts=facts()))
 
 
-def test_a_check_names_every_difference(call):
+def test_a_check_names_every_difference(prompting):
     request = prompting_pb2.CheckPromptRequest(prompt="Calm jazz piano in C major.", facts=facts(), tags=TAGS)
-    check = call("CheckPrompt", request).check
+    check = prompting.CheckPrompt(request).check
     assert not check.passed
     assert {(d.subject, d.reason) for d in check.disagreements} == {
         ("key", "CONTRADICTS_FACTS"), ("instrument", "NOT_IN_FACTS"), ("genre", "CONTRADICTS_FACTS"),
@@ -119,28 +115,29 @@ def test_a_check_names_every_difference(call):
     }  # fmt: skip
 
 
-def test_a_model_that_is_not_set_up_is_refused(call):
+def test_a_model_that_is_not_set_up_is_refused(prompting):
     with pytest.raises(FailedPrecondition) as caught:
-        call("ComposePrompts", compose(backend="vllm"))
+        prompting.ComposePrompts(compose(backend="vllm"))
     assert caught.value.reason == "BACKEND_NOT_CONFIGURED"
 
 
-def test_the_server_does_not_start_with_a_default_that_is_not_set_up(tmp_path):
-    with pytest.raises(SettingsError, match="LUTHIER_VLLM_URL"):
-        build(settings(tmp_path, backend="vllm"))
+def test_the_server_does_not_start_with_a_default_that_is_not_set_up():
+    with pytest.raises(SettingsError, match="LUTHIER_VLLM_URL is missing"):
+        load(PromptingSettings, {"LUTHIER_PROMPTING_BACKEND": "vllm"})
+    with pytest.raises(SettingsError, match="LUTHIER_VLLM_MODEL is missing"):
+        load(PromptingSettings, {"LUTHIER_VLLM_URL": "http://127.0.0.1:8000/v1"})
 
 
 def test_vllm_through_the_service_and_its_failure_is_not_remembered(tmp_path, chat):
     chat.answer = lambda _: (500, "down")
     own = settings(tmp_path, backend="vllm", vllm_url=chat.url, vllm_model="test-model", vllm_retries=0)
     true = "Energetic indie rock in F# minor at 120 BPM with overdriven guitar and drums."
-    with running(build(own), own) as address:
-        client = Client(address, PromptingServiceStub)
+    with running(build(own), own) as address, Channel(address, retry_budget_s=0) as channel:
+        prompting = PromptingServiceStub(channel)
         with pytest.raises(Unavailable):
-            client.call("ComposePrompts", compose(count=1), timeout_s=20, patience_s=0)
+            prompting.ComposePrompts(compose(count=1), timeout=20)
         chat.answer = lambda _: (200, true)
-        response = client.call("ComposePrompts", compose(count=1), timeout_s=20, patience_s=0)
-        client.close()
+        response = prompting.ComposePrompts(compose(count=1), timeout=20)
     assert response.prompts[0].text == true
     assert response.prompts[0].check.passed
     assert (response.backend, response.prompts[0].composer_version) == ("vllm", "test-model/regex/1")

@@ -9,12 +9,11 @@ import time
 import outlines_core
 import pytest
 
-from luthier_kit.errors import Unavailable
+from luthier_kit.rpc import Unavailable
 from luthier_prompting.checker import check
-from luthier_prompting.compose import ATTEMPTS, compose
-from luthier_prompting.examples import EXAMPLES
+from luthier_prompting.composers import ATTEMPTS, compose
 from luthier_prompting.facts import Facts, Heard
-from luthier_prompting.vllm import Endpoint, Vllm
+from luthier_prompting.vllm import EXAMPLES, Endpoint, Vllm
 
 FACTS = Facts(
     tempo_bpm=120.0, tonic="F#", mode="minor", genres=("rock",), moods=("driving",),
@@ -59,9 +58,9 @@ def random_walk(expression, seed):
     """What a model of random weights says under the engine that binds a real one: any allowed character next."""
     end = 127
     index = outlines_core.Index(expression, outlines_core.Vocabulary(end, {chr(c): [c] for c in range(32, end)}))
-    guide, dice, text = outlines_core.Guide(index), random.Random(seed), ""
+    guide, rng, text = outlines_core.Guide(index), random.Random(seed), ""
     while not guide.is_finished():
-        token = dice.choice([token for token in guide.get_tokens() if token != end])
+        token = rng.choice([token for token in guide.get_tokens() if token != end])
         guide.advance(token)
         text += chr(token)
     return text

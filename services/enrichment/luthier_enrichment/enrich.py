@@ -26,15 +26,18 @@ class Enriched:
 
 def cleaned(song: Name, path: str) -> Name:
     """The song's name: what the caller says, else what the path says."""
-    said = from_path(path).name
-    artist = clean_artist(song.artist) or said.artist
-    return Name(artist, clean_title(song.title, artist) or said.title)
+    in_path = from_path(path).name
+    artist = clean_artist(song.artist) or in_path.artist
+    return Name(artist, clean_title(song.title, artist) or in_path.title)
 
 
 def enrich(song: Name, path: str, providers: Mapping[str, Provider]) -> Enriched:
     """Asks every provider given; those that are off say so."""
     name = cleaned(song, path)
-    findings = {key: _ask(provider, name, path) for key, provider in providers.items()}
+    findings = {
+        key: Finding(State.OFF, reason) if (reason := provider.off_because()) else provider.find(name, path)
+        for key, provider in providers.items()
+    }
     merged = merge((key, providers[key].licence, finding) for key, finding in findings.items())
     facts = [
         Fact(fact.name, clean(fact.value, MAX_VALUE_CHARS), key, fact.licence or providers[key].licence)
@@ -42,8 +45,3 @@ def enrich(song: Name, path: str, providers: Mapping[str, Provider]) -> Enriched
         for fact in finding.facts
     ]
     return Enriched(name, merged, tuple(facts[:MAX_FACTS]), findings)
-
-
-def _ask(provider: Provider, song: Name, path: str) -> Finding:
-    reason = provider.off_because()
-    return Finding(State.OFF, reason) if reason else provider.find(song, path)

@@ -1,7 +1,7 @@
 """What providers find, and how the findings of a song become one answer."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 
 from luthier_enrichment.names import Name
@@ -74,35 +74,29 @@ class Merged:
     dropped_vocal_tags: int = 0
 
 
-@dataclass
-class _Drawer:
-    kept: dict[str, Tag] = field(default_factory=dict)
-    vocal: int = 0
-
-
 def merge(found: Iterable[tuple[str, str, Finding]]) -> Merged:
     """Merges (provider, licence, finding): equal words become one, the heaviest; vocal words and noise go."""
-    drawer = _Drawer()
+    kept: dict[str, Tag] = {}
+    vocal = 0
     for provider, licence, finding in found:
         for raw in finding.tags if finding.state is State.MATCHED else ():
-            _put(drawer, raw, provider, licence)
-    heaviest = sorted(drawer.kept.values(), key=lambda tag: (-tag.weight, tag.text))
-    return Merged(tuple(heaviest[:MAX_TAGS]), drawer.vocal)
+            if is_vocal(raw.text):
+                vocal += 1
+            elif not is_noise(raw.text):
+                tag = _understood(raw, provider, licence)
+                if tag.text not in kept or tag.weight > kept[tag.text].weight:
+                    kept[tag.text] = tag
+    heaviest = sorted(kept.values(), key=lambda tag: (-tag.weight, tag.text))
+    return Merged(tuple(heaviest[:MAX_TAGS]), vocal)
 
 
-def _put(drawer: _Drawer, raw: RawTag, provider: str, licence: str) -> None:
-    if is_vocal(raw.text):
-        drawer.vocal += 1
-        return
-    if is_noise(raw.text):
-        return
+def _understood(raw: RawTag, provider: str, licence: str) -> Tag:
     word = classify(raw.text)
-    kind = raw.kind if word.kind == "other" and raw.kind in KINDS else word.kind
-    weight = min(1.0, max(0.0, raw.weight))
     source = clean(raw.source, 64) if raw.source else ""
-    tag = Tag(
-        word.text, kind, weight, f"{provider}:{source}" if source else provider, clean(raw.licence, 200) or licence
+    return Tag(
+        text=word.text,
+        kind=raw.kind if word.kind == "other" and raw.kind in KINDS else word.kind,
+        weight=min(1.0, max(0.0, raw.weight)),
+        source=f"{provider}:{source}" if source else provider,
+        licence=clean(raw.licence, 200) or licence,
     )
-    known = drawer.kept.get(word.text)
-    if known is None or weight > known.weight:
-        drawer.kept[word.text] = tag

@@ -13,12 +13,12 @@ class TokenBucket:
         self._lock = threading.Lock()
         self._next_s = time.monotonic() - (burst - 1) * self._interval_s
 
-    def take(self, patience_s: float) -> bool:
-        """Waits for a token; False, at once, when none comes within the patience."""
+    def take(self, wait_at_most_s: float) -> bool:
+        """Waits for a token; False, at once, when none comes within that time."""
         with self._lock:
             now = time.monotonic()
             due = max(self._next_s, now - (self._burst - 1) * self._interval_s)
-            if due - now > patience_s:
+            if due - now > wait_at_most_s:
                 return False
             self._next_s = due + self._interval_s
         time.sleep(max(0.0, due - now))

@@ -1,4 +1,7 @@
-"""The providers of this server, in the order in which they are asked."""
+"""The providers of this server, in the order in which they are asked.
+
+A new one is a file in `providers/`, a line in `build_providers` and a test.
+"""
 
 import hashlib
 from pathlib import Path
@@ -10,11 +13,10 @@ from luthier_enrichment.providers.path import PathProvider
 from luthier_enrichment.providers.spotify import SpotifyProvider
 from luthier_enrichment.settings import EnrichmentSettings
 from luthier_enrichment.sheet import MAX_BYTES, read
-from luthier_kit.errors import InvalidRequest
-from luthier_kit.settings import SettingsError
+from luthier_kit.rpc import InvalidRequest, SettingsError
 
 
-def build(settings: EnrichmentSettings) -> dict[str, Provider]:
+def build_providers(settings: EnrichmentSettings) -> dict[str, Provider]:
     """The providers by name. SettingsError when the server's own sheet cannot be read."""
     providers: list[Provider] = [
         PathProvider(),

@@ -12,8 +12,8 @@ from luthier_enrichment.names import Name
 from luthier_enrichment.providers.base import Provider
 from luthier_enrichment.providers.file import FileProvider
 from luthier_enrichment.sheet import MAX_BYTES, SheetCache
-from luthier_kit.artifacts import Action, Artifacts
-from luthier_kit.checks import Checks
+from luthier_kit.rpc import Checks
+from luthier_kit.store import Action, Store
 from luthier_music.vocabulary import clean
 
 STAGE_VERSION = "1"
@@ -31,7 +31,7 @@ class _IncompleteError(Exception):
 class EnrichmentServicer(enrichment_pb2_grpc.EnrichmentServiceServicer):
     """Serves the providers of this server over a store that remembers complete answers."""
 
-    def __init__(self, store: Artifacts, providers: Mapping[str, Provider], min_score: float, max_age_s: float) -> None:
+    def __init__(self, store: Store, providers: Mapping[str, Provider], min_score: float, max_age_s: float) -> None:
         self._store, self._providers = store, providers
         self._min_score, self._max_age_s = min_score, max_age_s
         self._sheets = SheetCache()
@@ -44,7 +44,7 @@ class EnrichmentServicer(enrichment_pb2_grpc.EnrichmentServiceServicer):
         asked = self._asked(request)
         remote = any(p.is_remote and not p.off_because() for p in asked.values())
         try:
-            response, _reused = self._store.run(
+            response, _reused = self._store.actions.run(
                 self._action(request, cleaned(song, request.path), asked),
                 enrichment_pb2.EnrichSongResponse,
                 lambda: _complete(enrich(song, request.path, asked), asked),
@@ -89,8 +89,8 @@ class EnrichmentServicer(enrichment_pb2_grpc.EnrichmentServiceServicer):
         asked = {name: p for name, p in self._providers.items() if not request.providers or name in request.providers}
         if request.HasField("sheet") and "file" in asked:
             digest = request.sheet.sha256
-            self._store.exists(request.sheet)  # refuses a bad reference, also to a sheet that is held already
-            sheet = self._sheets.get(digest, lambda: self._store.read(request.sheet, max_bytes=MAX_BYTES))
+            self._store.blobs.exists(request.sheet)  # refuses a bad reference, also to a sheet that is held already
+            sheet = self._sheets.get(digest, lambda: self._store.blobs.read(request.sheet, max_bytes=MAX_BYTES))
             asked["file"] = FileProvider(sheet, digest, self._min_score)
         return asked
 

@@ -3,16 +3,19 @@
 from dataclasses import dataclass
 
 from luthier_enrichment.providers import lastfm, spotify
-from luthier_kit.settings import ServiceSettings, setting
+from luthier_kit.rpc import ServiceSettings, setting
+from luthier_kit.store import StoreSettings
 
 DAY_S = 86400.0
 
 
 @dataclass(frozen=True)
-class EnrichmentSettings(ServiceSettings):
+class EnrichmentSettings(ServiceSettings, StoreSettings):
     """What every service understands, and the providers."""
 
-    sheet: str = setting("LUTHIER_ENRICHMENT_SHEET", default="", help="path of a CSV or JSON sheet of tags")
+    sheet: str = setting(
+        "LUTHIER_ENRICHMENT_SHEET", default="", path="file", help="path of a CSV or JSON sheet of tags"
+    )
     min_score: float = setting(
         "LUTHIER_ENRICHMENT_MIN_SCORE", default=0.85, low=0.5, high=1.0, help="a match below this is not accepted"
     )

@@ -18,7 +18,7 @@ from rapidfuzz import process
 
 from luthier_enrichment.findings import RawTag
 from luthier_enrichment.names import Name, fold, score
-from luthier_kit.errors import InvalidRequest
+from luthier_kit.rpc import InvalidRequest
 from luthier_music.vocabulary import clean
 
 MAX_BYTES: Final = 16 << 20

@@ -9,17 +9,14 @@ import dataclasses
 import logging
 import os
 import sys
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from luthier_kit import telemetry
-from luthier_kit.artifacts import open_artifacts
-from luthier_kit.errors import LuthierError, Unavailable
-from luthier_kit.settings import SettingsError, StoreSettings, load, setting
+from luthier_kit.rpc import LuthierError, SettingsError, Unavailable, configure_logging, load, retry_policy, setting
+from luthier_kit.store import StoreSettings, open_store
 
 log = logging.getLogger("luthier_kit.prepare")
-PAUSE_S = 2.0  # between attempts, each of which is patient for 15 s itself
+PAUSE_S = 2.0  # between attempts, each of which tries for 15 s itself
 WORTH_WAITING = {"STORE_UNAVAILABLE", "STORE_BUCKET_MISSING"}  # new credentials come with a new process, not with time
 
 
@@ -27,31 +24,25 @@ WORTH_WAITING = {"STORE_UNAVAILABLE", "STORE_BUCKET_MISSING"}  # new credentials
 class PrepareSettings(StoreSettings):
     """Beside where the store is."""
 
-    patience_s: float = setting(
+    retry_budget_s: float = setting(
         "LUTHIER_PREPARE_PATIENCE_S", default=300.0, low=0, high=86400, help="how long to wait for the store"
     )
 
 
 def prepare(settings: PrepareSettings) -> None:
-    """Returns when the bucket is there and proven. Raises what `open_artifacts` raises."""
-    until = time.monotonic() + settings.patience_s
-    creating = dataclasses.replace(settings, create_bucket=True)
-    while True:
-        try:
-            open_artifacts(creating)
-            return
-        except Unavailable as error:
-            left_s = until - time.monotonic()
-            if error.reason not in WORTH_WAITING or left_s <= 0:
-                raise
-            log.info("waiting for the store", extra={"fields": {"reason": str(error), "seconds_left": round(left_s)}})
-            time.sleep(min(PAUSE_S, left_s))
+    """Returns when the bucket is there and proven. Raises what `open_store` raises."""
+
+    def worth_waiting(error: BaseException) -> bool:
+        return isinstance(error, Unavailable) and error.reason in WORTH_WAITING
+
+    policy = retry_policy(settings.retry_budget_s, worth_waiting, first_s=PAUSE_S, longest_s=PAUSE_S, log=log)
+    policy(open_store, dataclasses.replace(settings, create_bucket=True))
 
 
 def main(environ: Mapping[str, str] = os.environ) -> int:
     """The exit code."""
-    telemetry.configure_logging("INFO")
-    logging.getLogger("luthier_kit.artifacts.patience").setLevel(logging.WARNING)  # one line an attempt is enough
+    configure_logging("INFO")
+    logging.getLogger("luthier_kit.store").setLevel(logging.WARNING)  # one line an attempt is enough
     try:
         settings = load(PrepareSettings, environ)
         prepare(settings)

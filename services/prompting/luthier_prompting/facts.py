@@ -1,12 +1,19 @@
-"""What may be said of a clip: its facts and its song's tags, understood."""
+"""What may be said of a clip: its facts and its song's tags, from messages of luthier.common.v1."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from luthier.common.v1 import common_pb2
+from luthier_kit.rpc import Checks
 from luthier_music.instruments import DRUMS, PROGRAM_NAMES, program_of
+from luthier_music.keys import TONICS
+from luthier_music.vocabulary import classify, is_noise, is_vocal
 
 DRUM_PROGRAM = -1  # stands for the drums, which are no General MIDI program
 MAX_REQUIRED_INSTRUMENTS = 5  # more than a sentence can name
 MIN_REQUIRED_SHARE = 0.1  # an instrument heard for less of the clip may stay unsaid
+MAX_TAGS, MAX_INSTRUMENTS, MAX_TAG_CHARS = 200, 129, 64
+_MODES = {common_pb2.MODE_MAJOR: "major", common_pb2.MODE_MINOR: "minor"}
 
 # Programs that need no electricity, and programs that are synthesizers; the rest are electric.
 ACOUSTIC = frozenset({0, 1, 3, 6, *range(8, 16), *range(19, 26), 32, *range(40, 50), *range(56, 62), *range(64, 80),
@@ -94,3 +101,51 @@ class Facts:
 def name_of(program: int) -> str:
     """The General MIDI name, or "Drums"."""
     return DRUMS if program == DRUM_PROGRAM else PROGRAM_NAMES[program]
+
+
+def check_facts(checks: Checks, facts: common_pb2.ClipFacts, tags: Sequence[common_pb2.Tag]) -> None:
+    """Checks a request's facts and tags against their bounds."""
+    if facts.tempo.tempo_bpm:
+        checks.within("facts.tempo.tempo_bpm", facts.tempo.tempo_bpm, 20, 400)
+    if facts.key.tonic:
+        checks.one_of("facts.key.tonic", facts.key.tonic, TONICS)
+    checks.count("facts.instruments", facts.instruments, 0, MAX_INSTRUMENTS)
+    for number, heard in enumerate(facts.instruments):
+        checks.text(f"facts.instruments[{number}].instrument", heard.instrument, max_chars=64, blank=False)
+        checks.within(f"facts.instruments[{number}].share", heard.share, 0, 1)
+    if facts.duration_s:
+        checks.above("facts.duration_s", facts.duration_s, 0, 3600)
+    if facts.HasField("loudness_lufs"):
+        checks.finite("facts.loudness_lufs", facts.loudness_lufs)
+    for number, descriptor in enumerate(facts.descriptors):
+        checks.finite(f"facts.descriptors[{number}].value", descriptor.value)
+    checks.count("tags", tags, 0, MAX_TAGS)
+    for number, tag in enumerate(tags):
+        checks.text(f"tags[{number}].text", tag.text, max_chars=MAX_TAG_CHARS)
+
+
+def facts_of(facts: common_pb2.ClipFacts, tags: Sequence[common_pb2.Tag]) -> Facts:
+    """What may be said. A fact without a source is unknown.
+
+    Tags count as far as the vocabulary knows them: other people's text never reaches a prompt or a language model.
+    """
+    trusted_tempo = facts.tempo.source != common_pb2.FACT_SOURCE_UNSPECIFIED
+    trusted_key = facts.key.source != common_pb2.FACT_SOURCE_UNSPECIFIED
+    words = [
+        classify(t.text) for t in sorted(tags, key=lambda t: -t.weight) if not is_noise(t.text) and not is_vocal(t.text)
+    ]
+    onsets = [d.value for d in facts.descriptors if d.name == "onset_rate_hz"]
+    return Facts(
+        duration_s=facts.duration_s or None,
+        tempo_bpm=(facts.tempo.tempo_bpm or None) if trusted_tempo else None,
+        tempo_changes=facts.tempo.changes and trusted_tempo,
+        tonic=(facts.key.tonic or None) if trusted_key else None,
+        mode=_MODES.get(facts.key.mode) if trusted_key else None,
+        instruments=tuple(Heard(i.instrument, i.share) for i in sorted(facts.instruments, key=lambda i: -i.share)),
+        meter=(facts.meter.numerator, facts.meter.denominator) if facts.meter.numerator else None,
+        loudness_lufs=facts.loudness_lufs if facts.HasField("loudness_lufs") else None,
+        onset_rate_hz=onsets[0] if onsets else None,
+        genres=tuple(dict.fromkeys(word.text for word in words if word.kind == "genre")),
+        moods=tuple(dict.fromkeys(word.text for word in words if word.kind == "mood")),
+        eras=tuple(dict.fromkeys(word.text for word in words if word.kind == "era")),
+    )

@@ -1,4 +1,4 @@
-"""The grammar composer: sentences and metadata made from the facts alone, decided by the dice.
+"""The grammar composer: sentences and metadata made from the facts alone, decided by a seeded generator.
 
 Attributes come in shuffled order, in wordings drawn at random; what is unknown is left out. The metadata style
 follows Stable Audio's training: a random subset, half the time with type names and bars, half without and with
@@ -10,7 +10,7 @@ import re
 from typing import Final
 
 from luthier_prompting.facts import Facts
-from luthier_prompting.instrument_words import spoken
+from luthier_prompting.instrument_words import caption_name
 
 VERSION: Final = "1"
 
@@ -27,8 +27,8 @@ KEEP_SHARE: Final = 0.75  # of the metadata fields
 EXTRA_SHARE: Final = 0.3  # of sentences that state an optional fact
 
 
-def dice_of(facts: Facts, seed: str) -> random.Random:
-    """Dice that clips of other facts do not share, though their seeds be equal: else all would read alike."""
+def rng_of(facts: Facts, seed: str) -> random.Random:
+    """A generator of the seed and the facts: clips with equal seeds would otherwise all read alike."""
     return random.Random(f"{seed}/{facts}")
 
 
@@ -40,7 +40,7 @@ class Grammar:
 
     def draft(self, facts: Facts, seed: str) -> str:
         """One sentence or two that state every required fact, decided by the facts and the seed."""
-        return _sentence(facts, dice_of(facts, seed))
+        return _sentence(facts, rng_of(facts, seed))
 
 
 class Metadata:
@@ -51,14 +51,14 @@ class Metadata:
 
     def draft(self, facts: Facts, seed: str) -> str:
         """A subset of the facts, decided by the facts and the seed."""
-        return _metadata(facts, dice_of(facts, seed))
+        return _metadata(facts, rng_of(facts, seed))
 
 
-def _sentence(facts: Facts, dice: random.Random) -> str:
-    clauses = [clause for clause in (_key(facts, dice), _tempo(facts, dice), _players(facts, dice)) if clause]
-    dice.shuffle(clauses)
-    shape = dice.choice((_plain, _plain, _led, _told))
-    text = shape(_head(facts, dice), clauses, _extras(facts, dice))
+def _sentence(facts: Facts, rng: random.Random) -> str:
+    clauses = [clause for clause in (_key(facts, rng), _tempo(facts, rng), _players(facts, rng)) if clause]
+    rng.shuffle(clauses)
+    shape = rng.choice((_plain, _plain, _led, _told))
+    text = shape(_head(facts, rng), clauses, _extras(facts, rng))
     return text[0].upper() + text[1:] + "."
 
 
@@ -78,46 +78,46 @@ def _told(head: str, clauses: list[str], extras: list[str]) -> str:
     return ". ".join(part for part in (head, _capital(", ".join([*clauses, *extras]))) if part)
 
 
-def _head(facts: Facts, dice: random.Random) -> str:
-    moods = dice.sample(facts.moods, min(len(facts.moods), dice.choice((1, 2, 2))))
-    era = list(facts.eras[:1]) if dice.random() < EXTRA_SHARE else []
-    genre = [_genre(dice.choice((facts.genres[0], *facts.genres[:3])))] if facts.genres else []
-    joined = dice.choice((", ", " and ")) if len(moods) == 2 else ""
-    return " ".join([part for part in (joined.join(moods), *era, *genre) if part] + [dice.choice(_NOUNS)])
+def _head(facts: Facts, rng: random.Random) -> str:
+    moods = rng.sample(facts.moods, min(len(facts.moods), rng.choice((1, 2, 2))))
+    era = list(facts.eras[:1]) if rng.random() < EXTRA_SHARE else []
+    genre = [_genre(rng.choice((facts.genres[0], *facts.genres[:3])))] if facts.genres else []
+    joined = rng.choice((", ", " and ")) if len(moods) == 2 else ""
+    return " ".join([part for part in (joined.join(moods), *era, *genre) if part] + [rng.choice(_NOUNS)])
 
 
-def _extras(facts: Facts, dice: random.Random) -> list[str]:
+def _extras(facts: Facts, rng: random.Random) -> list[str]:
     """Optional facts: meter, energy, acousticness."""
     extras = []
-    if facts.meter and dice.random() < (1.0 if facts.meter != (4, 4) else EXTRA_SHARE):
+    if facts.meter and rng.random() < (1.0 if facts.meter != (4, 4) else EXTRA_SHARE):
         extras.append(f"in {facts.meter[0]}/{facts.meter[1]} time")
-    if facts.energy() and dice.random() < EXTRA_SHARE:
+    if facts.energy() and rng.random() < EXTRA_SHARE:
         extras.append(f"{facts.energy()} energy")
-    if facts.acousticness() and dice.random() < EXTRA_SHARE:
+    if facts.acousticness() and rng.random() < EXTRA_SHARE:
         extras.append(f"fully {facts.acousticness()}")
     return extras
 
 
-def _key(facts: Facts, dice: random.Random) -> str:
+def _key(facts: Facts, rng: random.Random) -> str:
     if not facts.tonic:
         return f"in a {facts.mode} key" if facts.mode else ""
-    named = " ".join(part for part in (_note(facts.tonic, dice), facts.mode) if part)
-    return f"{dice.choice(('in', 'in', 'in the key of'))} {named}" if facts.mode else f"in the key of {named}"
+    named = " ".join(part for part in (_note(facts.tonic, rng), facts.mode) if part)
+    return f"{rng.choice(('in', 'in', 'in the key of'))} {named}" if facts.mode else f"in the key of {named}"
 
 
-def _note(tonic: str, dice: random.Random) -> str:
+def _note(tonic: str, rng: random.Random) -> str:
     words = {"#": ("#", " sharp", "-sharp"), "b": ("b", " flat", "-flat")}
-    return tonic[0] + dice.choice(words[tonic[1]]) if len(tonic) > 1 else tonic
+    return tonic[0] + rng.choice(words[tonic[1]]) if len(tonic) > 1 else tonic
 
 
-def _tempo(facts: Facts, dice: random.Random) -> str:
+def _tempo(facts: Facts, rng: random.Random) -> str:
     if facts.tempo_bpm is None:
         return "with a changing tempo" if facts.tempo_changes else ""
-    number = f"{facts.tempo_bpm:.0f} {dice.choice(('BPM', 'BPM', 'beats per minute'))}"
+    number = f"{facts.tempo_bpm:.0f} {rng.choice(('BPM', 'BPM', 'beats per minute'))}"
     if facts.tempo_changes:
         return f"with a changing tempo around {number}"
-    word = _pace(facts.tempo_bpm) if dice.random() < EXTRA_SHARE else ""
-    return dice.choice((f"at {number}", f"at a {word} tempo of {number}".replace("  ", " ")))
+    word = _pace(facts.tempo_bpm) if rng.random() < EXTRA_SHARE else ""
+    return rng.choice((f"at {number}", f"at a {word} tempo of {number}".replace("  ", " ")))
 
 
 def _pace(tempo_bpm: float) -> str:
@@ -127,40 +127,40 @@ def _pace(tempo_bpm: float) -> str:
     return "fast" if tempo_bpm >= 132 else "moderate" if 96 <= tempo_bpm <= 118 else ""
 
 
-def _players(facts: Facts, dice: random.Random) -> str:
-    names = _names(facts, dice)
+def _players(facts: Facts, rng: random.Random) -> str:
+    names = _names(facts, rng)
     if not names:
         return ""
     listed = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
-    return f"{dice.choice(('with', 'with', 'featuring', 'played on', 'built on'))} {listed}"
+    return f"{rng.choice(('with', 'with', 'featuring', 'played on', 'built on'))} {listed}"
 
 
-def _names(facts: Facts, dice: random.Random) -> list[str]:
+def _names(facts: Facts, rng: random.Random) -> list[str]:
     programs = [heard.program for heard in facts.required_instruments() if heard.program is not None]
-    names = list(dict.fromkeys(spoken(program) for program in programs))
-    dice.shuffle(names)
+    names = list(dict.fromkeys(caption_name(program) for program in programs))
+    rng.shuffle(names)
     return names
 
 
-def _metadata(facts: Facts, dice: random.Random) -> str:
-    fields = _fields(facts, dice)
-    kept = [field for field in fields if dice.random() < KEEP_SHARE] or [dice.choice(fields)]
-    dice.shuffle(kept)
-    if dice.random() < 0.5:
-        text = dice.choice(("|", " | ")).join(f"{name}: {value.removesuffix(' energy')}" for name, value in kept)
+def _metadata(facts: Facts, rng: random.Random) -> str:
+    fields = _fields(facts, rng)
+    kept = [field for field in fields if rng.random() < KEEP_SHARE] or [rng.choice(fields)]
+    rng.shuffle(kept)
+    if rng.random() < 0.5:
+        text = rng.choice(("|", " | ")).join(f"{name}: {value.removesuffix(' energy')}" for name, value in kept)
     else:
         text = ", ".join(value for _, value in kept)
-    return dice.choice((str, str.lower, str.upper, _title))(text)
+    return rng.choice((str, str.lower, str.upper, _title))(text)
 
 
-def _fields(facts: Facts, dice: random.Random) -> list[tuple[str, str]]:
+def _fields(facts: Facts, rng: random.Random) -> list[tuple[str, str]]:
     tempo = f"{facts.tempo_bpm:.0f} BPM" if facts.tempo_bpm is not None else ""
     changing = f"changing tempo around {tempo}" if tempo else "changing tempo"
     key = " ".join(part for part in (facts.tonic, facts.mode) if part) if facts.tonic else f"{facts.mode or ''}"
     fields = [
         ("Genre", ", ".join(_genre(genre) for genre in facts.genres)),
-        ("Moods", ", ".join(dice.sample(facts.moods, len(facts.moods)))),
-        ("Instruments", ", ".join(_names(facts, dice))),
+        ("Moods", ", ".join(rng.sample(facts.moods, len(facts.moods)))),
+        ("Instruments", ", ".join(_names(facts, rng))),
         ("Tempo", changing if facts.tempo_changes else tempo),
         ("Key", key if facts.tonic else f"{key} key" if key else ""),
         ("Era", ", ".join(facts.eras)),

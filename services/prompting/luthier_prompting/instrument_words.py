@@ -120,7 +120,7 @@ PHRASES: Final = {DRUMS.lower(): frozenset({DRUM_PROGRAM}), **_GM_NAMES, **_tabl
 
 WHERE_TRUE: Final = _table(_WHERE_TRUE)
 
-_SPOKEN: Final = {
+_CAPTION_NAMES: Final = {
     0: "piano", 1: "bright acoustic piano", 2: "electric grand piano", 4: "electric piano", 5: "FM electric piano",
     14: "tubular bells", 16: "drawbar organ", 22: "harmonica", 23: "bandoneon", 24: "nylon-string guitar",
     25: "steel-string acoustic guitar", 26: "jazz guitar", 27: "clean electric guitar", 28: "muted electric guitar",
@@ -140,6 +140,6 @@ _SPOKEN: Final = {
 }  # fmt: skip
 
 
-def spoken(program: int) -> str:
+def caption_name(program: int) -> str:
     """What a caption calls the instrument."""
-    return _SPOKEN.get(program) or PROGRAM_NAMES[program].lower()
+    return _CAPTION_NAMES.get(program) or PROGRAM_NAMES[program].lower()

@@ -1,30 +1,27 @@
 """luthier.prompting.v1.PromptingService: messages to domain calls and back."""
 
 import hashlib
+from collections.abc import Iterable
 
 import grpc
 from google.protobuf.json_format import MessageToDict
 
 from luthier.common.v1 import common_pb2
 from luthier.prompting.v1 import prompting_pb2, prompting_pb2_grpc
-from luthier_kit.artifacts import Action, Artifacts
-from luthier_kit.checks import Checks
-from luthier_kit.errors import InvalidRequest
-from luthier_prompting.backends import BACKENDS, Composers
-from luthier_prompting.checker import VERSION, check
-from luthier_prompting.compose import DEFAULT_COUNT, MAX_COUNT, Composer, compose
-from luthier_prompting.facts import Facts
+from luthier_kit.rpc import MAX_PROMPT_CHARS, Checks, InvalidRequest
+from luthier_kit.store import Action, Store
+from luthier_prompting.checker import VERSION, Disagreement, check
+from luthier_prompting.composers import BACKENDS, DEFAULT_COUNT, MAX_COUNT, Composer, Composers, compose
+from luthier_prompting.facts import Facts, check_facts, facts_of
 from luthier_prompting.grammar import Metadata
-from luthier_prompting.translate import check_facts, check_message, facts_of
 
 STAGE_VERSION = "1"
-MAX_PROMPT_CHARS = 2000
 
 
 class PromptingServicer(prompting_pb2_grpc.PromptingServiceServicer):
     """Serves the composers of this server over a store that remembers what they wrote."""
 
-    def __init__(self, store: Artifacts, composers: Composers) -> None:
+    def __init__(self, store: Store, composers: Composers) -> None:
         self._store = store
         self._composers = composers
 
@@ -45,7 +42,7 @@ class PromptingServicer(prompting_pb2_grpc.PromptingServiceServicer):
         composer = Metadata() if metadata else self._composers.get(request.backend)
         seed = request.seed if request.HasField("seed") else _digest_seed(request)
         action = _action(request, composer, count, metadata, seed)
-        response, _ = self._store.run(
+        response, _ = self._store.actions.run(
             action,
             prompting_pb2.ComposePromptsResponse,
             lambda: _response(composer, facts, count, metadata, seed),
@@ -61,7 +58,7 @@ class PromptingServicer(prompting_pb2_grpc.PromptingServiceServicer):
         checks.done()
         facts = facts_of(request.facts, request.tags)
         found = check(request.prompt, facts, allow_subset=request.allow_subset)
-        return prompting_pb2.CheckPromptResponse(check=check_message(found))
+        return prompting_pb2.CheckPromptResponse(check=_check_message(found))
 
 
 def _digest_seed(request: prompting_pb2.ComposePromptsRequest) -> int:
@@ -97,7 +94,7 @@ def _response(
     prompts = [
         common_pb2.Prompt(
             text=prompt.text,
-            check=check_message(prompt.disagreements),
+            check=_check_message(prompt.disagreements),
             composer=composer.name,
             composer_version=composer.version,
         )
@@ -106,3 +103,12 @@ def _response(
     return prompting_pb2.ComposePromptsResponse(
         prompts=prompts, seed=seed, backend=composer.name, rejected_drafts=composed.rejected_drafts
     )
+
+
+def _check_message(disagreements: Iterable[Disagreement]) -> common_pb2.PromptCheck:
+    """The outcome as a message."""
+    found = [
+        common_pb2.Disagreement(subject=d.subject, reason=d.reason, stated=d.stated, expected=d.expected)
+        for d in disagreements
+    ]
+    return common_pb2.PromptCheck(passed=not found, disagreements=found, checker=VERSION)

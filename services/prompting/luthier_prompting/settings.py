@@ -2,12 +2,13 @@
 
 from dataclasses import dataclass
 
-from luthier_kit.settings import ServiceSettings, setting
+from luthier_kit.rpc import ServiceSettings, setting
+from luthier_kit.store import StoreSettings
 from luthier_prompting.vllm import STRUCTURES
 
 
 @dataclass(frozen=True)
-class PromptingSettings(ServiceSettings):
+class PromptingSettings(ServiceSettings, StoreSettings):
     """What every service understands, and where the language model is."""
 
     backend: str = setting(
@@ -24,3 +25,11 @@ class PromptingSettings(ServiceSettings):
     vllm_structure: str = setting(
         "LUTHIER_VLLM_STRUCTURE", default="regex", choices=STRUCTURES, help="how the model's output is bound"
     )
+
+    def faults(self) -> list[str]:
+        faults = super().faults()
+        if self.vllm_url and not self.vllm_model:
+            faults.append("LUTHIER_VLLM_MODEL is missing: LUTHIER_VLLM_URL needs it")
+        if self.backend == "vllm" and not self.vllm_url:
+            faults.append("LUTHIER_VLLM_URL is missing: LUTHIER_PROMPTING_BACKEND=vllm needs it")
+        return faults

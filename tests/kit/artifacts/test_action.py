@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from luthier_kit.artifacts import Action
+from luthier_kit.store import Action
 
 
 def test_the_order_of_parameters_does_not_matter() -> None:

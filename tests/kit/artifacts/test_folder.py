@@ -9,19 +9,19 @@ from pathlib import Path
 import pytest
 
 from luthier.common.v1.common_pb2 import ArtifactRef
-from luthier_kit.artifacts import Artifacts, FolderStore
-from luthier_kit.errors import Unavailable
+from luthier_kit.rpc import Unavailable
+from luthier_kit.store import FolderStore, Store
 
 
-def opened(folder: Path) -> Artifacts:
-    store = Artifacts(FolderStore(folder, "luthier"))
+def opened(folder: Path) -> Store:
+    store = Store(FolderStore(folder, "luthier"))
     store.objects.ensure_bucket(create=True)
     return store
 
 
 def test_no_temporary_file_stays(tmp_path: Path) -> None:
     store = opened(tmp_path)
-    store.put_bytes("mixes", b"music", "flac")
+    store.blobs.put_bytes("mixes", b"music", "flac")
     store.append("runs/a", {})
     store.objects.create("runs/a/1.json", b"late")
     assert list((tmp_path / "luthier/.incoming").iterdir()) == []
@@ -45,21 +45,21 @@ def test_a_folder_that_cannot_be_written_is_a_store_that_is_down(tmp_path: Path)
 
 def test_a_folder_that_went_away_is_a_store_that_is_down_and_is_not_made_anew(tmp_path: Path) -> None:
     store = opened(tmp_path / "store")
-    ref = store.put_bytes("notes", b"here", "txt")
+    ref = store.blobs.put_bytes("notes", b"here", "txt")
     (tmp_path / "store").rename(tmp_path / "elsewhere")
     for ask in (
-        lambda: store.read(ref),
-        lambda: store.exists(ref),
+        lambda: store.blobs.read(ref),
+        lambda: store.blobs.exists(ref),
         lambda: store.latest("runs/one"),
         lambda: store.names("models/"),
-        lambda: store.put_bytes("notes", b"more", "txt"),
+        lambda: store.blobs.put_bytes("notes", b"more", "txt"),
         lambda: store.append("runs/one", {}),
     ):
         with pytest.raises(Unavailable):
             ask()
     assert not (tmp_path / "store").exists()
     (tmp_path / "elsewhere").rename(tmp_path / "store")
-    assert store.read(ref) == b"here"
+    assert store.blobs.read(ref) == b"here"
 
 
 @pytest.mark.parametrize("key", ["/etc/passwd", "a/../b", ".incoming/x", "a//b", "", "a/", "a\0b", "a" * 600])
@@ -73,11 +73,10 @@ def test_a_key_never_leaves_the_folder(tmp_path: Path, key: str) -> None:
 _WRITER = """
 import sys
 from pathlib import Path
-from luthier_kit.artifacts import Artifacts, FolderStore
-store = Artifacts(FolderStore(Path(sys.argv[1]), "luthier"))
+store = Store(FolderStore(Path(sys.argv[1]), "luthier"))
 store.objects.ensure_bucket(create=True)
 for n in range(10**6):
-    store.put_bytes("mixes", b"%09d" % n * 100_000, "flac")
+    store.blobs.put_bytes("mixes", b"%09d" % n * 100_000, "flac")
     store.append("runs/a", {"n": n}, after=n)
     print(n, flush=True)
 """
@@ -95,6 +94,6 @@ def test_a_killed_writer_leaves_nothing_half_written(tmp_path: Path) -> None:
     blobs = list((tmp_path / "luthier/mixes").iterdir())
     assert len(blobs) >= 3
     for blob in blobs:
-        store.read(ArtifactRef(key=f"mixes/{blob.name}", sha256=blob.stem))
+        store.blobs.read(ArtifactRef(key=f"mixes/{blob.name}", sha256=blob.stem))
     assert [document["n"] for _, document in store.series("runs/a")] == list(range(len(store.series("runs/a"))))
     store.append("runs/a", {"n": -1})

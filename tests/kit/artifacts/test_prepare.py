@@ -9,11 +9,10 @@ from functools import partial
 
 import pytest
 
-from luthier_kit.artifacts import Endpoint
-from luthier_kit.artifacts.testing import minio_server, open_store_at, unused_endpoint
-from luthier_kit.errors import Unavailable
 from luthier_kit.prepare import PrepareSettings, main, prepare
-from luthier_kit.settings import load
+from luthier_kit.rpc import Unavailable, load
+from luthier_kit.store import Endpoint
+from tests.support.stores import minio_server, open_store_at, unused_endpoint
 
 
 def environment(endpoint, **more: str) -> dict[str, str]:

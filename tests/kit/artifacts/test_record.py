@@ -4,8 +4,7 @@ import pytest
 
 from luthier.common.v1.common_pb2 import ArtifactRef
 from luthier.rendering.v1.rendering_pb2 import RenderSongResponse, Stem
-from luthier_kit.artifacts import Action
-from luthier_kit.artifacts.record import artifacts_in, of_result, parse
+from luthier_kit.store import Action, artifacts_in, of_result, parse
 
 
 def test_artifacts_are_found_at_any_depth() -> None:

@@ -1,1 +1,1 @@
-"""The providers: a new one is a file here, a line in `build` of registry.py and a test."""
+"""The providers, one file each; registry.py lists them."""

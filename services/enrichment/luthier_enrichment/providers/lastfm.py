@@ -13,22 +13,28 @@ import pylast
 from luthier_enrichment.findings import Finding, RawTag, State
 from luthier_enrichment.limiter import TokenBucket
 from luthier_enrichment.names import Name, score
+from luthier_kit.rpc import retry_policy
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 HOST: Final = "ws.audioscrobbler.com"
 RATE_HZ: Final = 5.0
-PATIENCE_S: Final = 20.0  # for a token of the bucket
+WAIT_AT_MOST_S: Final = 20.0  # for the rate's next free moment
 RATE_LIMITED: Final = "29"
 NOT_FOUND: Final = "6"
 BAD_KEY: Final = frozenset({"4", "10", "13", "26"})
-PAUSES_S: Final = (1.0, 4.0)  # after the first and the second error 29; then it is given up for now
+RETRY_BUDGET_S: Final = 6.0  # after the first error 29; then it is given up for now
+FIRST_PAUSE_S: Final = 1.0
 MAX_TAGS: Final = 30
 
 
 class _GivenUpError(Exception):
     """Last.fm does not answer for now."""
+
+
+class _RateLimitedError(_GivenUpError):
+    """Error 29: too many requests."""
 
 
 class LastfmProvider:
@@ -46,9 +52,10 @@ class LastfmProvider:
         *,
         host: str = HOST,
         rate_hz: float = RATE_HZ,
-        pauses_s: tuple[float, ...] = PAUSES_S,
+        retry_budget_s: float = RETRY_BUDGET_S,
+        first_pause_s: float = FIRST_PAUSE_S,
     ) -> None:
-        self._min_score, self._pauses_s = min_score, pauses_s
+        self._min_score, self._retry_budget_s, self._first_pause_s = min_score, retry_budget_s, first_pause_s
         self._bucket = TokenBucket(rate_hz, burst=2)
         self._network = pylast.LastFMNetwork(api_key=api_key) if api_key else None
         if self._network:
@@ -81,9 +88,10 @@ class LastfmProvider:
         return Finding(State.MATCHED, "" if tags else "matched, but it has no tags", value, name, tags)
 
     def _ask(self, request: Callable[[], T], nothing: T) -> T:
-        """One request within the rate; error 29 waits and asks again. Raises _GivenUpError when it does not answer."""
-        for pause_s in (*self._pauses_s, None):
-            if not self._bucket.take(PATIENCE_S):
+        """One request within the rate; error 29 pauses all threads, then it is asked again. Raises _GivenUpError."""
+
+        def once() -> T:
+            if not self._bucket.take(WAIT_AT_MOST_S):
                 raise _GivenUpError("more songs wait than Last.fm's rate allows; retry later")
             try:
                 return request()
@@ -91,15 +99,18 @@ class LastfmProvider:
                 code = str(error.status)
                 if code == NOT_FOUND:
                     return nothing
-                if code != RATE_LIMITED:
-                    raise _GivenUpError(_say(code)) from None
+                if code == RATE_LIMITED:
+                    raise _RateLimitedError("Last.fm says rate limited (error 29); retry later") from None
+                text = "refuses the key (error {})" if code in BAD_KEY else "answers error {}; retry later"
+                raise _GivenUpError(f"Last.fm {text.format(code)}") from None
             except (pylast.NetworkError, pylast.MalformedResponseError, LookupError, AttributeError) as error:
                 # pylast indexes into answers of another shape
                 raise _GivenUpError(f"Last.fm cannot be reached ({type(error).__name__}); retry later") from None
-            if pause_s is not None:
-                log.info("Last.fm says rate limited; pausing %g s", pause_s)
-                self._bucket.pause(pause_s)
-        raise _GivenUpError("Last.fm says rate limited (error 29); retry later")
+
+        policy = retry_policy(
+            self._retry_budget_s, _RateLimitedError, first_s=self._first_pause_s, sleep=self._bucket.pause, log=log
+        )
+        return policy(once)
 
 
 def _tags(items: list[Any], factor: float) -> list[RawTag]:
@@ -111,9 +122,3 @@ def _number(text: Any) -> float:
         return float(text)
     except (TypeError, ValueError):
         return 0.0
-
-
-def _say(code: str) -> str:
-    if code in BAD_KEY:
-        return f"Last.fm refuses the key (error {code})"
-    return f"Last.fm answers error {code}; retry later"

@@ -18,11 +18,11 @@ class PathProvider:
         return ""
 
     def find(self, song: Name, path: str) -> Finding:
-        said = from_path(path)
-        if not said.name.title:
+        named = from_path(path)
+        if not named.name.title:
             return Finding(State.NO_MATCH, "the path names no title")
-        if not said.name.artist:
-            return Finding(State.NO_MATCH, "the path names no artist", matched=said.name)
-        facts = [Fact("year", str(said.year))] if said.year else []
-        facts += [Fact("featured", said.featured)] if said.featured else []
-        return Finding(State.MATCHED, score=score(song, said.name), matched=said.name, facts=facts)
+        if not named.name.artist:
+            return Finding(State.NO_MATCH, "the path names no artist", matched=named.name)
+        facts = [Fact("year", str(named.year))] if named.year else []
+        facts += [Fact("featured", named.featured)] if named.featured else []
+        return Finding(State.MATCHED, score=score(song, named.name), matched=named.name, facts=facts)

@@ -25,7 +25,7 @@ OFF: Final = (
     "policy forbids training models on its content; LUTHIER_SPOTIFY_ENABLED=1 switches it on"
 )
 RATE_HZ: Final = 5.0
-PATIENCE_S: Final = 20.0
+WAIT_AT_MOST_S: Final = 20.0
 TIMEOUT_S: Final = 10.0
 
 
@@ -69,12 +69,12 @@ class SpotifyProvider:
             return Finding(State.OFF, self.off_because())
         if not song.artist or not song.title:
             return Finding(State.NO_MATCH, "artist and title are needed")
-        if not self._bucket.take(PATIENCE_S):
+        if not self._bucket.take(WAIT_AT_MOST_S):
             return Finding(State.FAILED, "more songs wait than the rate allows; retry later")
         try:
             return self._look_up(self._client, song)
         except (SpotifyOauthError, spotipy.SpotifyException, requests.RequestException) as error:
-            return Finding(State.FAILED, _say(error))
+            return Finding(State.FAILED, _failure(error))
 
     def _look_up(self, client: spotipy.Spotify, song: Name) -> Finding:
         query = f"track:{_quoted(song.title)} artist:{_quoted(song.artist)}"
@@ -87,12 +87,12 @@ class SpotifyProvider:
         if track is None or value < self._min_score:
             return Finding(State.NO_MATCH, f"no track matches with {self._min_score:g}", value, name)
         artist_id = (track.get("artists") or [{}])[0].get("id")
-        artist = (client.artist(artist_id) or {}) if artist_id and self._bucket.take(PATIENCE_S) else {}
+        artist = (client.artist(artist_id) or {}) if artist_id and self._bucket.take(WAIT_AT_MOST_S) else {}
         tags = [RawTag(str(genre), 1.0, "genre") for genre in artist.get("genres") or ()]
         return Finding(State.MATCHED, "", value, name, tags, _facts(track))
 
 
-def _say(error: Exception) -> str:
+def _failure(error: Exception) -> str:
     """A failure for people; the error's own text may quote the request."""
     if isinstance(error, SpotifyOauthError):
         return "Spotify refuses the client id and secret"

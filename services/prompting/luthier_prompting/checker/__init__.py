@@ -6,7 +6,7 @@ each blanks out the words it has understood, so that "jazz guitar" or "120 BPM" 
 words outside the vocabularies ("shimmering", "wall of sound") state nothing that a fact could prove, and pass.
 """
 
-from luthier_prompting.checker import form, instruments, key, measures, tempo, vocals, words
+from luthier_prompting.checker import form, instruments, key, measures, tempo, words
 from luthier_prompting.checker.draft import Draft
 from luthier_prompting.checker.report import REQUIRED_BUT_MISSING, Disagreement, Report
 from luthier_prompting.facts import Facts
@@ -25,8 +25,11 @@ def check(prompt: str, facts: Facts, *, allow_subset: bool = False) -> list[Disa
     form.check(draft, report)
     measures.check(draft, facts, report)
     words.compounds(draft, facts, report)
-    for reader in (tempo, key, instruments, vocals, words):
-        reader.check(draft, facts, report)
+    tempo.check(draft, facts, report)
+    key.check(draft, facts, report)
+    instruments.check(draft, facts, report)
+    instruments.check_voices(draft, facts, report)
+    words.check(draft, facts, report)
     measures.leftovers(draft, report)
     if not allow_subset:
         _missing(facts, report)
@@ -35,8 +38,8 @@ def check(prompt: str, facts: Facts, *, allow_subset: bool = False) -> list[Disa
 
 def required(facts: Facts) -> dict[str, str]:
     """What a full caption must state: subject to the fact in words. Instruments are apart."""
-    tempo_fact = tempo.say(facts)
-    wanted = {"tempo": tempo_fact, "key": key.say(facts) if facts.tonic else "", "mode": facts.mode}
+    tempo_fact = tempo.in_words(facts)
+    wanted = {"tempo": tempo_fact, "key": key.in_words(facts) if facts.tonic else "", "mode": facts.mode}
     wanted |= {"genre": ", ".join(facts.genres), "mood": ", ".join(facts.moods)}
     return {subject: fact for subject, fact in wanted.items() if fact}
 

@@ -1,4 +1,4 @@
-"""Instruments: every phrase that names one must be true of something that sounds; "no drums" must be true as well."""
+"""Instruments and voices: every phrase that names one must be true of something that sounds, and so must "no drums"."""
 
 import re
 from collections.abc import Iterable
@@ -39,13 +39,23 @@ _SYNTHETIC = re.compile(
 _SOLO = re.compile(r"\b(?:solo|unaccompanied)[ -](?=\x00)", re.I)
 _GROUP = re.compile(r"\b(duo|duet|trio|quartet|quintet|sextet)\b", re.I)
 _SIZES = {"duo": 2, "duet": 2, "trio": 3, "quartet": 4, "quintet": 5, "sextet": 6}
+_INSTRUMENTAL = re.compile(r"\b(?:instrumentals?|non-vocal)\b", re.I)
+_VOICE = re.compile(
+    r"\b(?:[a-z]+ )?(?:vocals?|vocalists?|vocali[sz]\w+|vox|voices?|voiced|singers?|sings?|singing|sung|lyrics?|"
+    r"choirs?|choral|chorale|chants?|chanting|rap(?:per|pers|ping|ped|s)?|mcs?|a cappella|acapella|humming|hums|"
+    r"beatbox\w*|spoken word|speech|narrat\w+|screams?|screaming|growls?|growled|falsetto|crooning|croon\w*|"
+    r"whisper\w*|vocoder|vocoded|talk ?box|"
+    r"sopranos?|altos?|tenors?|baritones?|backup singers?|frontman|frontwoman|yodel\w*|scat)\b",
+    re.I,
+)
+_CHORUS = re.compile(r"\b(?:voices?|choirs?|choral)\b", re.I)
 
 
 def check(draft: Draft, facts: Facts, report: Report) -> None:
     """Reads every instrument and holds it against what sounds."""
     for match in draft.take(_UNKNOWN):
         if not draft.denied(match.start()):
-            report.differs("instrument", NOT_IN_FACTS, match["phrase"], _say(facts))
+            report.differs("instrument", NOT_IN_FACTS, match["phrase"], _sounding(facts))
     for match in _TRUE.finditer(draft.left):
         programs = _TRUE_PROGRAMS[squeezed(match["phrase"])] & facts.programs()
         if programs and not draft.denied(match.start()):
@@ -54,24 +64,24 @@ def check(draft: Draft, facts: Facts, report: Report) -> None:
     hidden = [match.span() for match in _NO_INSTRUMENT.finditer(draft.left)]
     for match in _KNOWN.finditer(draft.left):
         if not any(low < match.end() and match.start() < high for low, high in hidden):
-            _hold(draft, match, facts, report)
+            _compare(draft, match, facts, report)
     _acousticness(draft, facts, report)
     _size(draft, facts, report)
 
 
-def _hold(draft: Draft, match: re.Match[str], facts: Facts, report: Report) -> None:
+def _compare(draft: Draft, match: re.Match[str], facts: Facts, report: Report) -> None:
     programs = _PROGRAMS[squeezed(match["phrase"])]
     true_of = programs & facts.programs()
     if programs <= VOICES and not true_of:
-        return  # left to the reader of voices
+        return  # left to `check_voices`
     draft.hide(match)
     if draft.denied(match.start()):
         if true_of:
-            report.differs("instrument", CONTRADICTS_FACTS, f"no {match['phrase']}", _say(facts))
+            report.differs("instrument", CONTRADICTS_FACTS, f"no {match['phrase']}", _sounding(facts))
     elif true_of:
         report.programs |= true_of
     else:
-        report.differs("instrument", NOT_IN_FACTS, match["phrase"], _say(facts))
+        report.differs("instrument", NOT_IN_FACTS, match["phrase"], _sounding(facts))
 
 
 def _acousticness(draft: Draft, facts: Facts, report: Report) -> None:
@@ -84,7 +94,7 @@ def _acousticness(draft: Draft, facts: Facts, report: Report) -> None:
             share = len(pitched & kind) / len(pitched) if pitched else 0.0
             needed = 1.0 if re.match(r"fully|purely|all|entirely", match[0], re.I) else 0.5
             if share < needed or not pitched:
-                report.against("acousticness", match[0], _say(facts))
+                report.against("acousticness", match[0], _sounding(facts))
 
 
 def _size(draft: Draft, facts: Facts, report: Report) -> None:
@@ -96,10 +106,20 @@ def _size(draft: Draft, facts: Facts, report: Report) -> None:
             report.against("ensemble", match[0], f"{count} instruments" if count else "")
 
 
+def check_voices(draft: Draft, facts: Facts, report: Report) -> None:
+    """Renders are instrumental: any voice that is not a General MIDI choir is untrue; "no vocals" is true."""
+    for _ in draft.take(_INSTRUMENTAL):
+        pass
+    for match in draft.take(_VOICE):
+        choir = bool(_CHORUS.search(match[0])) and bool(VOICES & facts.programs())
+        if not choir and not draft.denied(match.end() - 1) and not draft.denied(match.start()):
+            report.differs("vocals", CONTRADICTS_FACTS, match[0], "instrumental")
+
+
 def missing(facts: Facts, report: Report) -> list[str]:
     """The names of required instruments that no phrase covered."""
     return [heard.name for heard in facts.required_instruments() if heard.program not in report.programs]
 
 
-def _say(facts: Facts) -> str:
+def _sounding(facts: Facts) -> str:
     return ", ".join(name_of(program) for program in sorted(facts.programs()))

@@ -117,7 +117,7 @@ def _key(draft: Draft, match: re.Match[str], facts: Facts, report: Report) -> No
 
 def _tonic(draft: Draft, match: re.Match[str], facts: Facts, report: Report) -> None:
     denied = draft.denied(match.start("letter"))
-    report.hold("key", match[0], true=_tonic_fits(match, facts), expected=say(facts), denied=denied)
+    report.hold("key", match[0], true=_tonic_fits(match, facts), expected=in_words(facts), denied=denied)
 
 
 def _mode(draft: Draft, match: re.Match[str], mode: str, facts: Facts, report: Report) -> None:
@@ -125,6 +125,6 @@ def _mode(draft: Draft, match: re.Match[str], mode: str, facts: Facts, report: R
     report.hold("mode", match[0], true=_mode_fits(mode, facts), expected=facts.mode or "", denied=denied)
 
 
-def say(facts: Facts) -> str:
+def in_words(facts: Facts) -> str:
     """The key in words, as far as it is known."""
     return " ".join(part for part in (facts.tonic, facts.mode) if part)

@@ -25,45 +25,45 @@ _SECONDS = re.compile(
     re.I,
 )
 _LUFS = re.compile(r"(?P<n>-?\d+(?:\.\d+)?)\s?(?:LUFS|LKFS)\b", re.I)
-_SOMEONE = re.compile(
+_ARTIST = re.compile(
     r"\b(?:in the (?:style|manner|vein|spirit) of|reminiscent of|inspired by|similar to|sounds? like|à la|a la|"
     r"covers? of|composed by|performed by|written by|produced by|recorded by|music by|remix)\b[^,.;|]*",
     re.I,
 )
-_AFTER_SOMEONE = re.compile(r"\b(?:by|like|from) (?:the |The )?[A-Z][a-z]+(?: [A-Z][a-z]+)*")
+_NAME_AFTER_BY = re.compile(r"\b(?:by|like|from) (?:the |The )?[A-Z][a-z]+(?: [A-Z][a-z]+)*")
 _NUMBER = re.compile(r"(?<![\w.])\d+(?:[.,]\d+)?(?![\w])|(?<![\w.])\d+(?:st|nd|rd|th|-\w+)\b")
 
 
 def check(draft: Draft, facts: Facts, report: Report) -> None:
     """Reads meter, length, loudness and names."""
-    for match in draft.take(_SOMEONE):
+    for match in draft.take(_ARTIST):
         report.differs("artist", NOT_IN_FACTS, match[0])
     beats = facts.meter[0] if facts.meter else 0
     for match in draft.take(_METER):
         true = (int(match["numerator"]), int(match["denominator"])) == facts.meter
         report.hold("meter", match[0], true=true, expected=_meter(facts), denied=draft.denied(match.start()))
-    for pattern, told in _METER_WORDS:
+    for pattern, stated in _METER_WORDS:
         for match in draft.take(pattern):
             denied = draft.denied(match.start())
-            report.hold("meter", match[0], true=told == beats, expected=_meter(facts), denied=denied)
+            report.hold("meter", match[0], true=stated == beats, expected=_meter(facts), denied=denied)
     for match in draft.take(_LUFS):
         near = facts.loudness_lufs is not None and abs(float(match["n"]) - facts.loudness_lufs) <= 0.5
-        report.hold("loudness", match[0], true=near, expected=_say(facts.loudness_lufs, "LUFS"))
+        report.hold("loudness", match[0], true=near, expected=_with_unit(facts.loudness_lufs, "LUFS"))
     for match in draft.take(_SECONDS):
         length_s = facts.duration_s or 0.0
-        near = abs(_told_s(match) - length_s) <= max(0.5, 0.02 * length_s)
-        report.hold("duration", match[0], true=near, expected=_say(facts.duration_s, "seconds"))
+        near = abs(_stated_s(match) - length_s) <= max(0.5, 0.02 * length_s)
+        report.hold("duration", match[0], true=near, expected=_with_unit(facts.duration_s, "seconds"))
 
 
 def leftovers(draft: Draft, report: Report) -> None:
     """Reports every name after "by" and "like" and every number that no other reader understood."""
-    for match in draft.take(_AFTER_SOMEONE):
+    for match in draft.take(_NAME_AFTER_BY):
         report.differs("artist", NOT_IN_FACTS, match[0])
     for match in draft.take(_NUMBER):
         report.differs("number", NOT_IN_FACTS, match[0])
 
 
-def _told_s(match: re.Match[str]) -> float:
+def _stated_s(match: re.Match[str]) -> float:
     number = float(_SMALL.get(match["n"].lower(), 0) or match["n"])
     return number * (60 if match["unit"].lower().startswith("min") else 1)
 
@@ -72,5 +72,5 @@ def _meter(facts: Facts) -> str:
     return f"{facts.meter[0]}/{facts.meter[1]}" if facts.meter else ""
 
 
-def _say(value: float | None, unit: str) -> str:
+def _with_unit(value: float | None, unit: str) -> str:
     return "" if value is None else f"{value:.1f} {unit}"

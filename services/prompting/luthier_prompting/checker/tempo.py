@@ -67,33 +67,33 @@ def check(draft: Draft, facts: Facts, report: Report) -> None:
     changing = list(draft.take(_CHANGING))
     for match in changing:
         if draft.denied(match.start()) == facts.tempo_changes:
-            report.differs("tempo", CONTRADICTS_FACTS, match[0], say(facts) or "no tempo change is known")
+            report.differs("tempo", CONTRADICTS_FACTS, match[0], in_words(facts) or "no tempo change is known")
         elif facts.tempo_changes:
             report.stated.add("tempo")
     for match in draft.take(_STEADY):
         if facts.tempo_changes and not draft.denied(match.start()):
-            report.differs("tempo", CONTRADICTS_FACTS, match[0], say(facts))
+            report.differs("tempo", CONTRADICTS_FACTS, match[0], in_words(facts))
     for pattern in NUMBERS:
         for match in draft.take(pattern):
-            _number(draft, match, facts, report, told_changing=bool(changing))
+            _number(draft, match, facts, report, stated_changing=bool(changing))
     for pattern, low, high in _PACE:
         for match in draft.take(pattern):
             _pace(draft, match, (low, high), facts, report)
 
 
-def _number(draft: Draft, match: re.Match[str], facts: Facts, report: Report, *, told_changing: bool) -> None:
+def _number(draft: Draft, match: re.Match[str], facts: Facts, report: Report, *, stated_changing: bool) -> None:
     low, high = float(match["low"]), float(match["high"] or match["low"])
     hedged = bool(_HEDGE.search(match[0]) or _HEDGE.search(draft.text[max(0, match.start() - 24) : match.start()]))
     if draft.denied(match.start()):
-        report.differs("tempo", NEGATED, match[0], say(facts))
+        report.differs("tempo", NEGATED, match[0], in_words(facts))
     elif facts.tempo_bpm is None:
         report.against("tempo", match[0], "")
-    elif not _holds(match, low, high, facts, hedged or told_changing) or high - low > WIDEST_RANGE * facts.tempo_bpm:
-        report.against("tempo", match[0], say(facts))
-    elif told_changing or not facts.tempo_changes:
+    elif not _holds(match, low, high, facts, hedged or stated_changing) or high - low > WIDEST_RANGE * facts.tempo_bpm:
+        report.against("tempo", match[0], in_words(facts))
+    elif stated_changing or not facts.tempo_changes:
         report.stated.add("tempo")
     else:
-        report.differs("tempo", CONTRADICTS_FACTS, match[0], say(facts))
+        report.differs("tempo", CONTRADICTS_FACTS, match[0], in_words(facts))
 
 
 def _holds(match: re.Match[str], low: float, high: float, facts: Facts, hedged: bool) -> bool:
@@ -107,12 +107,12 @@ def _holds(match: re.Match[str], low: float, high: float, facts: Facts, hedged: 
 def _pace(draft: Draft, match: re.Match[str], bounds: tuple[int, int], facts: Facts, report: Report) -> None:
     """Words of pace must not be wrong; they do not state the tempo that a caption must state."""
     if draft.denied(match.start()):
-        report.differs("tempo", NEGATED, match[0], say(facts))
+        report.differs("tempo", NEGATED, match[0], in_words(facts))
     elif facts.tempo_bpm is None or not bounds[0] <= facts.tempo_bpm <= bounds[1]:
-        report.against("tempo", match[0], say(facts) if facts.tempo_bpm else "")
+        report.against("tempo", match[0], in_words(facts) if facts.tempo_bpm else "")
 
 
-def say(facts: Facts) -> str:
+def in_words(facts: Facts) -> str:
     """The tempo in words; empty = unknown."""
     if facts.tempo_bpm is None:
         return "changing tempo" if facts.tempo_changes else ""

@@ -55,7 +55,7 @@ def _genres(draft: Draft, facts: Facts, report: Report, pattern: re.Pattern[str]
     true_genres = frozenset[str]().union(*(implied_genres(genre) for genre in facts.genres))
     for match in draft.take(pattern):
         genre, denied = _GENRE_OF[squeezed(match["phrase"])], draft.denied(match.start())
-        if not denied and genre not in true_genres and _heard(genre, facts):
+        if not denied and genre not in true_genres and _proven_by_facts(genre, facts):
             continue  # true, but it is not the genre that a caption must state
         report.hold(
             "genre", match["phrase"], true=genre in true_genres, expected=", ".join(facts.genres), denied=denied
@@ -74,7 +74,7 @@ def _ambiguous(draft: Draft, facts: Facts, report: Report) -> None:
             report.stated.add("mood")
 
 
-def _heard(genre: str, facts: Facts) -> bool:
+def _proven_by_facts(genre: str, facts: Facts) -> bool:
     """Whether the facts alone prove the word: a waltz by its meter, "electronic" by its instruments."""
     if genre == "waltz":
         return facts.meter is not None and facts.meter[0] == 3

@@ -1,0 +1,128 @@
+"""The Kubernetes API as Luthier asks it, in one namespace: Jobs made, found and deleted, a few other objects read.
+
+For those who launch Jobs (training, the pipeline's `submit`): they declare `luthier-kit[kubernetes]`. Importing this
+module costs 2 s and 60 MB, the client library's: import it where a cluster is about to be asked.
+"""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from kubernetes import client as api
+from kubernetes import config
+from urllib3.exceptions import HTTPError
+
+from luthier_kit.rpc import FailedPrecondition, LuthierError, NotFound, PermissionDenied, SettingsError, Unavailable
+
+TIMEOUTS_S = (5.0, 20.0)
+"""To connect, to answer."""
+SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+MAX_MESSAGE_CHARS = 500
+
+
+class Cluster:
+    """Objects are the client library's; its types say that every field may be absent, so they are not of use.
+
+    Raises PermissionDenied, NotFound for the namespace, FailedPrecondition for a manifest that the server refuses,
+    Unavailable while the server is away, a quota is used up or the token has expired (401: it is renewed).
+    """
+
+    def __init__(self, client: Any, namespace: str) -> None:
+        self._batch, self._core, self.namespace = api.BatchV1Api(client), api.CoreV1Api(client), namespace
+
+    def config_map(self, name: str) -> Any:
+        """A ConfigMap, None when there is none."""
+        return self._call(f"read ConfigMap {name}", self._core.read_namespaced_config_map, name=name, fine=404)
+
+    def has_claim(self, name: str) -> bool:
+        """True when there is such a PersistentVolumeClaim, or when nobody may ask."""
+        read = self._core.read_namespaced_persistent_volume_claim
+        try:
+            return bool(self._call(f"read claim {name}", read, name=name, fine=404))
+        except PermissionDenied:
+            return True  # the Pod will say
+
+    def job(self, name: str) -> Any:
+        """A Job, None when there is none."""
+        return self._call(f"read Job {name}", self._batch.read_namespaced_job, name=name, fine=404)
+
+    def jobs(self, selector: str) -> list[Any]:
+        return list(self._call("list Jobs", self._batch.list_namespaced_job, label_selector=selector).items)
+
+    def pods(self, selector: str) -> list[Any]:
+        return list(self._call("list Pods", self._core.list_namespaced_pod, label_selector=selector).items)
+
+    def create(self, manifest: dict[str, Any], *, dry: bool = False) -> Any:
+        """The Job of that name, created now or found. `dry`: the server only says what it would do."""
+        name = manifest["metadata"]["name"]
+        body = manifest | {"metadata": {**manifest["metadata"], "namespace": self.namespace}}
+        make = self._batch.create_namespaced_job
+        created = self._call(f"create Job {name}", make, body=body, fine=409, **_dry(dry))
+        if not (created := created or self.job(name)):
+            raise Unavailable(f"Job {name} was deleted meanwhile", reason="JOB_GONE")
+        return created
+
+    def delete(self, name: str, *, dry: bool = False) -> None:
+        """Deletes a Job, its Pods follow; an absent one is fine."""
+        options = {"propagation_policy": "Background", **_dry(dry)}
+        self._call(f"delete Job {name}", self._batch.delete_namespaced_job, name=name, fine=404, **options)
+
+    def _call(self, what: str, function: Callable[..., Any], *, fine: int = 0, **options: Any) -> Any:
+        """None when the server answers with the status `fine`."""
+        try:
+            return function(namespace=self.namespace, _request_timeout=TIMEOUTS_S, **options)
+        except HTTPError as error:
+            raise Unavailable(f"the Kubernetes API does not answer: {error}", reason="KUBERNETES_UNAVAILABLE") from None
+        except api.ApiException as error:
+            if error.status == fine:
+                return None
+            raise _error(f"cannot {what} in namespace {self.namespace}: {_message(error)}", error.status) from None
+
+
+def connect(namespace: str) -> Cluster:
+    """By KUBECONFIG, else from inside a Pod by its ServiceAccount, else by ~/.kube/config.
+
+    Without a name the namespace is the Pod's or the context's. Raises SettingsError when there is no way in.
+    """
+    settings = api.Configuration()
+    settings.retries = 0
+    try:
+        if "KUBERNETES_SERVICE_HOST" in os.environ and "KUBECONFIG" not in os.environ:
+            config.load_incluster_config(client_configuration=settings)
+            own = (SERVICE_ACCOUNT / "namespace").read_text().strip()
+        else:
+            file = os.environ.get("KUBECONFIG")  # the library reads it when it is imported, not when it is asked
+            config.load_kube_config(config_file=file, client_configuration=settings)
+            own = config.list_kube_config_contexts(config_file=file)[1]["context"].get("namespace", "")
+    except (config.ConfigException, OSError) as error:
+        raise SettingsError(f"no way to a cluster: set KUBECONFIG, or run in a Pod with a token ({error})") from None
+    return Cluster(api.ApiClient(settings), namespace or own or "default")
+
+
+def owned_by(manifest: dict[str, Any], owner: Any) -> dict[str, Any]:
+    """The manifest of an object that is deleted when the ConfigMap `owner` is: the garbage collector sees to it."""
+    reference = {"apiVersion": "v1", "kind": "ConfigMap", "name": owner.metadata.name, "uid": owner.metadata.uid}
+    return manifest | {"metadata": {**manifest["metadata"], "ownerReferences": [reference]}}
+
+
+def _dry(dry: bool) -> dict[str, str]:
+    return {"dry_run": "All"} if dry else {}
+
+
+def _error(text: str, status: int) -> LuthierError:
+    if status == 403 and "exceeded quota" not in text:
+        return PermissionDenied(text, reason="KUBERNETES_FORBIDDEN")
+    if status == 404:
+        return NotFound(text, reason="NAMESPACE_NOT_FOUND")
+    if status in (400, 405, 413, 422):
+        return FailedPrecondition(text, reason="JOB_REFUSED")
+    return Unavailable(text, reason="KUBERNETES_UNAVAILABLE")
+
+
+def _message(refused: Any) -> str:
+    try:
+        return str(json.loads(refused.body)["message"])[:MAX_MESSAGE_CHARS]
+    except (TypeError, ValueError, KeyError):
+        return f"{refused.status} {refused.reason}"

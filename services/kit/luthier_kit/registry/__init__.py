@@ -1,0 +1,29 @@
+"""What is registered in the store: model versions, runs and the heartbeats of their runners."""
+
+from luthier.registry.v1.registry_pb2 import (
+    RUN_STATE_CANCELLED,
+    RUN_STATE_FAILED,
+    RUN_STATE_QUEUED,
+    RUN_STATE_RUNNING,
+    RUN_STATE_SUCCEEDED,
+    RunState,
+)
+from luthier_kit.registry._heartbeat import EXPIRY_S, Heartbeat
+from luthier_kit.registry._models import ModelVersion, current_version, model_names, register, resolve, versions
+from luthier_kit.registry._runs import (
+    MAX_REQUEST_ID_CHARS,
+    Run,
+    RunKind,
+    RunLog,
+    list_runs,
+    run_id_of,
+    run_ids,
+    timestamp,
+)
+
+__all__ = [
+    "EXPIRY_S", "MAX_REQUEST_ID_CHARS", "RUN_STATE_CANCELLED", "RUN_STATE_FAILED", "RUN_STATE_QUEUED",
+    "RUN_STATE_RUNNING", "RUN_STATE_SUCCEEDED", "Heartbeat", "ModelVersion", "Run", "RunKind", "RunLog", "RunState",
+    "current_version", "list_runs", "model_names", "register", "resolve", "run_id_of", "run_ids", "timestamp",
+    "versions",
+]  # fmt: skip

@@ -1,0 +1,179 @@
+"""Model versions: `models/<name>/<n>.json`, an append-only series per name; the highest n is current.
+
+An operator registers the base's weights, training registers its results, promotion appends, rollback appends an older
+digest again. A version is named `name` (current), `name@n` or `sha256:<digest>`.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from google.protobuf.json_format import MessageToDict, ParseDict
+
+from luthier.common.v1.common_pb2 import ArtifactRef
+from luthier.registry.v1 import registry_pb2
+from luthier_kit.rpc import DataLoss, InvalidRequest, NotFound
+from luthier_kit.store import Series, Store, digest_of
+
+_NAME = re.compile(r"[a-z0-9_][a-z0-9._-]{0,63}")
+_NAME_RULE = "must be 1 to 64 of a-z, 0-9, '-', '_', '.', not beginning with '-' or '.'"
+
+
+@dataclass(frozen=True)
+class ModelVersion:
+    """One version of a model.
+
+    `text_encoder` pairs each file's name with its blob. `dataset` is the frozen manifest it was trained on,
+    `evaluation` the id of the evaluation behind a promotion. `notes` are JSON facts (tiny, moving average, …).
+    `n` and `created_at` are given at registration.
+    """
+
+    name: str
+    checkpoint: ArtifactRef
+    configuration: ArtifactRef
+    text_encoder: Sequence[tuple[str, ArtifactRef]] = ()
+    autoencoder_digest: str = ""
+    dataset: ArtifactRef | None = None
+    dataset_name: str = ""
+    evaluation: str = ""
+    notes: Mapping[str, Any] = field(default_factory=dict)
+    created_by: str = ""
+    reason: str = ""
+    created_at: datetime | None = None
+    n: int = 0
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over what decides the sound: checkpoint, configuration and text encoder files."""
+        files = sorted((name, ref.sha256) for name, ref in self.text_encoder)
+        return digest_of([self.checkpoint.sha256, self.configuration.sha256, files])
+
+    @property
+    def label(self) -> str:
+        """`name@n`."""
+        return f"{self.name}@{self.n}"
+
+
+def register(store: Store, version: ModelVersion) -> ModelVersion:
+    """Append a version to its name's series and make it current; registering what is current again changes nothing.
+
+    Raises InvalidRequest for a bad name, NotFound when one of its blobs is not stored.
+    """
+    if not _NAME.fullmatch(version.name):
+        raise InvalidRequest(reason="MODEL_NAME_INVALID", violations=[("name", _NAME_RULE)])
+    refs = [version.checkpoint, version.configuration, *(ref for _, ref in version.text_encoder)]
+    for ref in [*refs, version.dataset] if version.dataset else refs:
+        if not store.blobs.exists(ref):
+            raise NotFound(f"model {version.name}: artifact {ref.key} is not stored", reason="ARTIFACT_NOT_FOUND")
+    series = _series(store, version.name)
+    while True:
+        number, current = series.latest() or (0, None)
+        if current and replace(_from_message(number, current), created_at=None, n=0) == _comparable(version):
+            return _from_message(number, current)
+        created = replace(version, n=number + 1, created_at=datetime.now(UTC))
+        if series.append_at(number + 1, _to_message(created)):
+            return created
+
+
+def resolve(store: Store, model: str) -> ModelVersion:
+    """The version that `name`, `name@n` or `sha256:<digest>` names; NotFound says what there is."""
+    if model.startswith("sha256:"):
+        digest = model.removeprefix("sha256:")
+        matching = (v for name in model_names(store) for v in reversed(versions(store, name)) if v.digest == digest)
+        found = next(matching, None)
+    else:
+        name, at, number = model.partition("@")
+        found = None
+        if _NAME.fullmatch(name):
+            found = _numbered(store, name, number) if at else current_version(store, name)
+    if found is None:
+        current = (current_version(store, name) for name in model_names(store))
+        known = ", ".join(f"{version.name} (@1 to @{version.n})" for version in current if version)
+        text = f"no model {model[:128]!r}; known models: {known or 'none is registered'}"
+        raise NotFound(text, reason="MODEL_NOT_FOUND")
+    return found
+
+
+def versions(store: Store, name: str) -> list[ModelVersion]:
+    """All versions of a name, oldest first; empty for an unknown name."""
+    if not _NAME.fullmatch(name):
+        return []
+    return [_from_message(number, message) for number, message in _series(store, name).entries()]
+
+
+def current_version(store: Store, name: str) -> ModelVersion | None:
+    """The newest version of a name; None for an unknown one."""
+    newest = _series(store, name).latest() if _NAME.fullmatch(name) else None
+    return _from_message(*newest) if newest else None
+
+
+def model_names(store: Store) -> list[str]:
+    """Names of all models, sorted."""
+    return store.names("models/")
+
+
+def _numbered(store: Store, name: str, number: str) -> ModelVersion | None:
+    if not re.fullmatch(r"[1-9][0-9]{0,8}", number):
+        return None
+    message = _series(store, name).entry(int(number))
+    return _from_message(int(number), message) if message else None
+
+
+def _series(store: Store, name: str) -> Series[registry_pb2.ModelVersion]:
+    return store.series(registry_pb2.ModelVersion, f"models/{name}", _old_version)
+
+
+def _comparable(version: ModelVersion) -> ModelVersion:
+    """As it will be read back: without what registration gives."""
+    return replace(_from_message(0, _to_message(version)), created_at=None)
+
+
+def _to_message(version: ModelVersion) -> registry_pb2.ModelVersion:
+    message = registry_pb2.ModelVersion(
+        name=version.name,
+        digest=version.digest,
+        checkpoint=version.checkpoint,
+        configuration=version.configuration,
+        text_encoder=[registry_pb2.TextEncoderFile(file=name, artifact=ref) for name, ref in version.text_encoder],
+        autoencoder_digest=version.autoencoder_digest,
+        dataset=version.dataset,
+        dataset_name=version.dataset_name,
+        evaluation=version.evaluation,
+        created_by=version.created_by,
+        reason=version.reason,
+    )
+    message.notes.update(version.notes)
+    if version.created_at:
+        message.created_at.FromDatetime(version.created_at)
+    return message
+
+
+def _from_message(n: int, message: registry_pb2.ModelVersion) -> ModelVersion:
+    version = ModelVersion(
+        name=message.name,
+        checkpoint=message.checkpoint,
+        configuration=message.configuration,
+        text_encoder=tuple((item.file, item.artifact) for item in message.text_encoder),
+        autoencoder_digest=message.autoencoder_digest,
+        dataset=message.dataset if message.HasField("dataset") else None,
+        dataset_name=message.dataset_name,
+        evaluation=message.evaluation,
+        notes=MessageToDict(message.notes),
+        created_by=message.created_by,
+        reason=message.reason,
+        created_at=message.created_at.ToDatetime(UTC) if message.HasField("created_at") else None,
+        n=n,
+    )
+    if version.digest != message.digest:
+        raise DataLoss(f"model {version.label}: its digest does not fit its files", reason="MODEL_CORRUPT")
+    return version
+
+
+def _old_version(value: Mapping[str, Any]) -> registry_pb2.ModelVersion:
+    """Luthier 0.1: the same names, but null for an absent data set and a time of its own form."""
+    known = {key: item for key, item in value.items() if item is not None and key != "created_at"}
+    message = ParseDict(known, registry_pb2.ModelVersion(), ignore_unknown_fields=True)
+    message.created_at.FromDatetime(datetime.fromisoformat(value["created_at"]))
+    return message

@@ -1,0 +1,161 @@
+"""Who calls: known by a token, by a client certificate, or not asked at all; and how much each may have in flight.
+
+Tokens: one file for each caller, named as the caller, with digests of its tokens. A line is `sha256:` and 64 hex
+digits; several lines are several tokens, so that one can be replaced while both are good. Empty lines and comments
+(`#`) are skipped, and so are files whose name starts with a dot.
+"""
+
+import hashlib
+import hmac
+import logging
+import re
+import threading
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import grpc
+
+from luthier_kit.rpc import _telemetry as telemetry
+from luthier_kit.rpc._errors import CALLER_IN_FLIGHT, PermissionDenied, QuotaExceeded, Unauthenticated
+from luthier_kit.rpc._reread import Reread
+from luthier_kit.rpc._settings import ServiceSettings, SettingsError
+
+log = logging.getLogger(__name__)
+TOKEN_KEY = "authorization"  # noqa: S105
+SCHEME = "bearer"
+Metadata = Sequence[tuple[str, str | bytes]]
+TOKEN_LINE = re.compile(r"sha256:([0-9a-fA-F]{64})")
+
+
+class Tokens:
+    """Knows callers by their tokens. The folder is read again when it is changed."""
+
+    def __init__(self, folder: str) -> None:
+        self._folder = Path(folder)
+        if not self._folder.is_dir():
+            raise SettingsError(f"LUTHIER_CALLERS {folder} is not a folder")
+        try:
+            faults = list(self._faults())
+            self._known = Reread(self._watched, self._read)
+        except (OSError, ValueError) as error:
+            raise SettingsError(f"LUTHIER_CALLERS cannot be read: {error}") from None
+        if faults:
+            raise SettingsError("\n".join(f"LUTHIER_CALLERS {fault}" for fault in faults))
+        if not self._known():
+            log.warning("LUTHIER_CALLERS %s names no caller: every call will be refused", folder)
+
+    def caller(self, token: str) -> str | None:
+        """Whose token it is; None for nobody's. Every digest is compared, in constant time."""
+        digest, found = hashlib.sha256(token.encode()).digest(), None
+        for known, name in self._known():
+            if hmac.compare_digest(known, digest):
+                found = name
+        return found
+
+    def _files(self) -> list[Path]:
+        return sorted(p for p in self._folder.iterdir() if not p.name.startswith(".") and p.is_file())
+
+    def _watched(self) -> list[Path]:
+        return [self._folder, *self._files()] if self._folder.is_dir() else [self._folder]
+
+    def _lines(self) -> Iterator[tuple[str, int, str]]:
+        for path in self._files():
+            for number, line in enumerate(path.read_text().splitlines(), 1):
+                if line.strip() and not line.startswith("#"):
+                    yield path.name, number, line.strip()
+
+    def _faults(self) -> Iterator[str]:
+        """What is wrong, without the line itself: someone may have put the token there."""
+        for name, number, line in self._lines():
+            if not TOKEN_LINE.fullmatch(line):
+                yield f"{name}, line {number}: must be sha256:<64 hex digits of the SHA-256 of a token>"
+
+    def _read(self) -> list[tuple[bytes, str]]:
+        """Digests and names. A line that is wrong does not keep what is right in it from counting (or from going)."""
+        for fault in self._faults():
+            log.error("LUTHIER_CALLERS %s", fault)
+        found = ((TOKEN_LINE.fullmatch(line), name) for name, _, line in self._lines())
+        return [(bytes.fromhex(match[1]), name) for match, name in found if match]
+
+
+class Callers:
+    """Asks callers for their names as the settings say.
+
+    With LUTHIER_CALLERS a token names the caller, with LUTHIER_TLS_CLIENT_CA its certificate; with both a call that
+    brings a token must bring a good one, and one without goes by its certificate.
+    """
+
+    def __init__(self, settings: ServiceSettings) -> None:
+        self._tokens = Tokens(settings.callers) if settings.callers else None
+        self._certificates = bool(settings.tls_client_ca)
+        self._allowed = frozenset(settings.callers_allowed)
+        self.asked = bool(self._tokens or self._certificates)
+        if self._allowed and not self.asked:
+            text = "needs LUTHIER_CALLERS or LUTHIER_TLS_CLIENT_CA: without them nobody is asked for a name"
+            raise SettingsError(f"LUTHIER_CALLERS_ALLOWED {text}")
+
+    def name(self, metadata: Metadata, context: grpc.ServicerContext) -> str:
+        """The caller's name, "" when nobody is asked.
+
+        Raises Unauthenticated NO_CREDENTIALS or BAD_CREDENTIALS, PermissionDenied CALLER_NOT_ALLOWED.
+        """
+        if not self.asked:
+            return ""
+        caller = self._by_token(metadata) or (_by_certificate(context) if self._certificates else "")
+        if not caller:
+            raise Unauthenticated("the call brings no credentials: send a token or show a certificate with a name",
+                                  reason="NO_CREDENTIALS")  # fmt: skip
+        if self._allowed and caller not in self._allowed:
+            raise PermissionDenied(f"the caller {caller!r} may not call this service", reason="CALLER_NOT_ALLOWED")
+        return caller
+
+    def _by_token(self, metadata: Metadata) -> str:
+        sent = [str(value) for key, value in metadata if key == TOKEN_KEY]
+        if not self._tokens or not sent:
+            return ""
+        scheme, _, token = sent[0].partition(" ")
+        caller = self._tokens.caller(token.strip()) if len(sent) == 1 and scheme.lower() == SCHEME else None
+        if caller is None:
+            raise Unauthenticated("the token in `authorization: Bearer ...` is nobody's", reason="BAD_CREDENTIALS")
+        return caller
+
+
+def _by_certificate(context: grpc.ServicerContext) -> str:
+    """The common name, else the first DNS name, of the certificate that TLS has verified."""
+    known = context.auth_context()
+    names = [*known.get("x509_common_name", ()), *known.get("peer_dns", ())]  # type: ignore[misc]
+    return next((name.decode(errors="replace") for name in names if name), "")
+
+
+def host(context: grpc.ServicerContext) -> str:
+    """Where a call comes from, without the port: of `ipv4:10.0.0.7:4711` the `10.0.0.7`."""
+    return str(context.peer()).partition(":")[2].rpartition(":")[0]
+
+
+class CallerLimit:
+    """Bounds the calls of work, running and waiting, that one caller has in this process. 0 = no bound."""
+
+    def __init__(self, service: str, bound: int) -> None:
+        self.bound = bound
+        self._held: Counter[str] = Counter()
+        self._lock = threading.Lock()
+        self._refused = telemetry.REFUSED_BY_CALLER_LIMIT.labels(service)
+
+    @contextmanager
+    def held(self, who: str) -> Iterator[None]:
+        """For one call. Raises QuotaExceeded CALLER_IN_FLIGHT: later there is room again."""
+        with self._lock:
+            if self.bound and self._held[who] >= self.bound:
+                self._refused.inc()
+                text = f"{who} has {self.bound} calls of work in flight at this server, as many as a caller may have"
+                raise QuotaExceeded(text, reason=CALLER_IN_FLIGHT, bound=str(self.bound))
+            self._held[who] += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._held[who] -= 1
+                if not self._held[who]:
+                    del self._held[who]

@@ -1,0 +1,71 @@
+"""Checks of a request that name the field and the bound, all of them at once."""
+
+import math
+import re
+from collections.abc import Collection
+
+from luthier.common.v1.common_pb2 import ArtifactRef
+from luthier_kit.rpc._errors import InvalidRequest, Violation
+
+NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")  # collections, data sets, models
+
+
+class Checks:
+    """Collects violations; `done` raises one InvalidRequest that names every field and bound.
+
+    `prefix` is put before each field path, e.g. `clips[3].`.
+    """
+
+    def __init__(self, prefix: str = "") -> None:
+        self.prefix = prefix
+        self.violations: list[Violation] = []
+
+    def that(self, ok: bool, field: str, bound: str) -> bool:
+        """Any condition; `bound` completes the sentence `<field>: …`."""
+        if not ok:
+            self.violations.append((self.prefix + field, bound))
+        return ok
+
+    def finite(self, field: str, value: float) -> bool:
+        """Neither nan nor infinite."""
+        return self.that(math.isfinite(value), field, f"must be a finite number, got {value}")
+
+    def within(self, field: str, value: float, low: float, high: float) -> bool:
+        """low <= value <= high; nan is refused."""
+        return self.that(low <= value <= high, field, f"must be between {low:g} and {high:g}, got {value:g}")
+
+    def above(self, field: str, value: float, low: float, high: float) -> bool:
+        """low < value <= high; nan is refused."""
+        return self.that(low < value <= high, field, f"must be above {low:g} and at most {high:g}, got {value:g}")
+
+    def text(self, field: str, value: str, *, max_chars: int, blank: bool = True) -> bool:
+        """At most `max_chars` characters; not only white space unless `blank`."""
+        fits = self.that(len(value) <= max_chars, field, f"must have at most {max_chars} characters, got {len(value)}")
+        return self.that(blank or bool(value.strip()), field, "must not be empty") and fits
+
+    def name(self, field: str, value: str) -> bool:
+        """A name that is safe as part of an object key."""
+        return self.that(
+            NAME_PATTERN.fullmatch(value) is not None,
+            field,
+            f"must be 1 to 64 of a-z, 0-9, '-', '_', '.', got {value[:80]!r}",
+        )
+
+    def one_of(self, field: str, value: str, allowed: Collection[str]) -> bool:
+        """One of a known set."""
+        return self.that(value in allowed, field, f"must be one of {', '.join(sorted(allowed))}, got {value[:80]!r}")
+
+    def count(self, field: str, items: Collection[object], low: int, high: int) -> bool:
+        """low <= number of items <= high."""
+        return self.that(low <= len(items) <= high, field, f"must have {low} to {high} items, got {len(items)}")
+
+    def artifact(self, field: str, ref: ArtifactRef, *, max_bytes: int | None = None) -> bool:
+        """An artifact reference is there and not larger than a bound; its form is checked by the store."""
+        named = self.that(bool(ref.key), field, "must name an artifact")
+        small = max_bytes is None or ref.size_bytes <= max_bytes
+        return self.that(small, field, f"must have at most {max_bytes} bytes, got {ref.size_bytes}") and named
+
+    def done(self, *, reason: str = "") -> None:
+        """Raises InvalidRequest when anything was wrong."""
+        if self.violations:
+            raise InvalidRequest(violations=self.violations, reason=reason)

@@ -1,0 +1,253 @@
+"""The platform's errors: one tree, one gRPC status each, and their form on the wire (google.rpc.Status and details).
+
+* LuthierError
+  - InvalidRequest       INVALID_ARGUMENT     bad input or beyond a bound; carries field violations
+  - NotFound             NOT_FOUND            no such artifact, model, clip, run
+  - FailedPrecondition   FAILED_PRECONDITION  digest differs, checkpoint does not fit
+  - Aborted              ABORTED              someone else edited first
+  - DataLoss             DATA_LOSS            stored bytes are corrupt
+  - PermissionDenied     PERMISSION_DENIED    bucket not on the allow list, caller not allowed
+  - Unauthenticated      UNAUTHENTICATED      no or bad credentials
+  - Unavailable          UNAVAILABLE          a dependency is down; retry after the hint
+    - Busy               UNAVAILABLE          the queue is full; retry after the hint
+  - QuotaExceeded        RESOURCE_EXHAUSTED   a caller's quota, gRPC's message limit, a worker's memory or disk
+  - Cancelled            CANCELLED            the caller went away
+  - DeadlineExceeded     DEADLINE_EXCEEDED    the caller's time ran out
+  - Unimplemented        UNIMPLEMENTED        not built yet
+  - Internal             INTERNAL             a bug; says nothing more
+"""
+
+from collections import namedtuple
+from collections.abc import Sequence
+
+import grpc
+from google.protobuf import duration_pb2
+from google.rpc import error_details_pb2, status_pb2
+from grpc_status import rpc_status
+
+MAX_VIOLATIONS = 20  # statuses travel in HTTP/2 headers, which end at 8 KiB
+MAX_MESSAGE_CHARS = 1000
+PUSHBACK_KEY = "grpc-retry-pushback-ms"
+UNREACHABLE = "UNREACHABLE"
+"""Reason of an Unavailable that no server sent: the connection failed."""
+CALLER_IN_FLIGHT = "CALLER_IN_FLIGHT"
+"""Reason of a QuotaExceeded that passes when one of the caller's own calls ends."""
+
+Violation = tuple[str, str]
+
+
+class LuthierError(Exception):
+    """An expected failure.
+
+    `reason` is stable and UPPER_SNAKE; the message is for people; `metadata` is for programs. `permanent` errors of a
+    stage are recorded, so that the same input is not tried again.
+    """
+
+    code = grpc.StatusCode.INTERNAL
+    reason = "INTERNAL"
+    permanent = False
+
+    def __init__(self, message: str, *, reason: str = "", **metadata: str) -> None:
+        super().__init__(message)
+        self.reason = reason or type(self).reason
+        self.metadata = metadata
+
+
+class InvalidRequest(LuthierError):
+    """The caller must change the request. `violations` pairs a field path with the bound that it breaks."""
+
+    code = grpc.StatusCode.INVALID_ARGUMENT
+    reason = "INVALID_REQUEST"
+    permanent = True
+
+    def __init__(
+        self, message: str = "", *, reason: str = "", violations: Sequence[Violation] = (), **metadata: str
+    ) -> None:
+        text = message or "; ".join(f"{field}: {bound}" for field, bound in violations)
+        super().__init__(text, reason=reason, **metadata)
+        self.violations = tuple(violations)
+
+
+class NotFound(LuthierError):
+    """An artifact or resource is absent."""
+
+    code = grpc.StatusCode.NOT_FOUND
+    reason = "NOT_FOUND"
+
+
+class FailedPrecondition(LuthierError):
+    """The input exists but does not fit."""
+
+    code = grpc.StatusCode.FAILED_PRECONDITION
+    reason = "FAILED_PRECONDITION"
+    permanent = True
+
+
+class Aborted(LuthierError):
+    """Someone else edited first."""
+
+    code = grpc.StatusCode.ABORTED
+    reason = "REVISION_MISMATCH"
+
+
+class DataLoss(LuthierError):
+    """Stored bytes are corrupt."""
+
+    code = grpc.StatusCode.DATA_LOSS
+    reason = "ARTIFACT_CORRUPT"
+
+
+class PermissionDenied(LuthierError):
+    """The caller may not."""
+
+    code = grpc.StatusCode.PERMISSION_DENIED
+    reason = "PERMISSION_DENIED"
+
+
+class Unauthenticated(LuthierError):
+    """No credentials, or bad ones."""
+
+    code = grpc.StatusCode.UNAUTHENTICATED
+    reason = "UNAUTHENTICATED"
+
+
+class Unavailable(LuthierError):
+    """A dependency is down for now; `retry_after_s` says when to come back."""
+
+    code = grpc.StatusCode.UNAVAILABLE
+    reason = "UNAVAILABLE"
+
+    def __init__(self, message: str, *, reason: str = "", retry_after_s: float = 1.0, **metadata: str) -> None:
+        super().__init__(message, reason=reason, **metadata)
+        self.retry_after_s = retry_after_s
+
+
+class Busy(Unavailable):
+    """Every slot works and every place in the queue is taken."""
+
+    reason = "BUSY"
+
+
+class QuotaExceeded(LuthierError):
+    """A caller's quota, gRPC's message limit, or a piece of work that wants more memory or disk than a worker has."""
+
+    code = grpc.StatusCode.RESOURCE_EXHAUSTED
+    reason = "QUOTA_EXCEEDED"
+
+
+class Cancelled(LuthierError):
+    """The caller went away."""
+
+    code = grpc.StatusCode.CANCELLED
+    reason = "CANCELLED"
+
+
+class DeadlineExceeded(LuthierError):
+    """The caller's time ran out."""
+
+    code = grpc.StatusCode.DEADLINE_EXCEEDED
+    reason = "DEADLINE_EXCEEDED"
+
+
+class Unimplemented(LuthierError):
+    """Not built yet."""
+
+    code = grpc.StatusCode.UNIMPLEMENTED
+    reason = "UNIMPLEMENTED"
+
+
+class Internal(LuthierError):
+    """A bug. The trace is in the log of the service."""
+
+
+BY_CODE: dict[grpc.StatusCode, type[LuthierError]] = {
+    kind.code: kind
+    for kind in (
+        InvalidRequest, NotFound, FailedPrecondition, Aborted, DataLoss, PermissionDenied, Unauthenticated,
+        Unavailable, QuotaExceeded, Cancelled, DeadlineExceeded, Unimplemented, Internal,
+    )
+}  # fmt: skip
+
+
+def is_retryable(error: BaseException) -> bool:
+    """True when the same call may be answered later."""
+    return isinstance(error, Unavailable) or (isinstance(error, QuotaExceeded) and error.reason == CALLER_IN_FLIGHT)
+
+
+class GrpcStatus(namedtuple("GrpcStatus", ("code", "details", "trailing_metadata")), grpc.Status):
+    """What `context.abort_with_status` takes."""
+
+
+def status_of(error: BaseException, domain: str) -> status_pb2.Status:
+    """The status of an error; a bug says `internal error` and nothing more."""
+    if not isinstance(error, LuthierError):
+        error = Internal("internal error")
+    details = [error_details_pb2.ErrorInfo(reason=error.reason, domain=domain, metadata=error.metadata)]
+    if isinstance(error, InvalidRequest) and error.violations:
+        fields = [
+            error_details_pb2.BadRequest.FieldViolation(field=field, description=bound[:MAX_MESSAGE_CHARS])
+            for field, bound in error.violations[:MAX_VIOLATIONS]
+        ]
+        details.append(error_details_pb2.BadRequest(field_violations=fields))
+    if isinstance(error, Unavailable):
+        delay = duration_pb2.Duration()
+        delay.FromMilliseconds(int(error.retry_after_s * 1000))
+        details.append(error_details_pb2.RetryInfo(retry_delay=delay))
+    status = status_pb2.Status(code=error.code.value[0], message=str(error)[:MAX_MESSAGE_CHARS])
+    for detail in details:
+        status.details.add().Pack(detail)
+    return status
+
+
+def grpc_status_of(error: BaseException, domain: str) -> GrpcStatus:
+    """The status with trailing metadata, retry pushback included."""
+    plain = rpc_status.to_status(status_of(error, domain))
+    trailing = list(plain.trailing_metadata)
+    if isinstance(error, Unavailable):
+        trailing.append((PUSHBACK_KEY, str(int(error.retry_after_s * 1000))))
+    return GrpcStatus(plain.code, plain.details, tuple(trailing))
+
+
+def error_of(status: status_pb2.Status) -> LuthierError:
+    """The error that a status stands for; see `error_of_call` for transport failures."""
+    info, violations, retry_after_s = error_details_pb2.ErrorInfo(), [], None
+    for detail in status.details:
+        bad, retry = error_details_pb2.BadRequest(), error_details_pb2.RetryInfo()
+        if detail.Unpack(info):
+            continue
+        if detail.Unpack(bad):
+            violations = [(item.field, item.description) for item in bad.field_violations]
+        elif detail.Unpack(retry):
+            retry_after_s = retry.retry_delay.ToMilliseconds() / 1000
+    code = next((code for code in grpc.StatusCode if code.value[0] == status.code), grpc.StatusCode.UNKNOWN)
+    kind = BY_CODE.get(code, Internal)
+    if info.reason == Busy.reason:
+        kind = Busy
+    extra: dict[str, object] = {}
+    if issubclass(kind, InvalidRequest):
+        extra["violations"] = violations
+    if issubclass(kind, Unavailable) and retry_after_s is not None:
+        extra["retry_after_s"] = retry_after_s
+    metadata = {key: value for key, value in info.metadata.items() if key not in ("message", "reason", *extra)}
+    return kind(status.message, reason=info.reason, **extra, **metadata)  # type: ignore[arg-type]
+
+
+def error_of_call(error: grpc.RpcError) -> LuthierError:
+    """The error behind a failed call.
+
+    A Luthier server always attaches an ErrorInfo; a failure without one comes from the transport (connection refused
+    or reset, server killed), which is UNAVAILABLE whatever gRPC calls it. Deadlines and size limits keep their names.
+    """
+    status = rpc_status.from_call(error)
+    if status is not None and any(d.Is(error_details_pb2.ErrorInfo.DESCRIPTOR) for d in status.details):
+        return error_of(status)
+    code, text = error.code(), error.details() or ""
+    transport = (
+        grpc.StatusCode.UNKNOWN,
+        grpc.StatusCode.INTERNAL,
+        grpc.StatusCode.CANCELLED,
+        grpc.StatusCode.UNAVAILABLE,
+    )
+    if code in transport:
+        return Unavailable(text or "connection lost", reason=UNREACHABLE)
+    return BY_CODE.get(code, Internal)(text)

@@ -1,0 +1,74 @@
+"""JSON logs with the request id, and Prometheus metrics by the semantic conventions' names.
+
+The request id travels in the metadata `x-request-id`: a server takes it from the call, or makes one; the client
+hands it on. Lines that a call writes carry it, and the caller's name where callers are asked for one.
+"""
+
+import contextvars
+import json
+import logging
+import sys
+import uuid
+from datetime import UTC, datetime
+
+from prometheus_client import Counter, Gauge, Histogram, start_http_server
+
+REQUEST_ID_KEY = "x-request-id"
+request_id: contextvars.ContextVar[str] = contextvars.ContextVar("request_id", default="")
+current_caller: contextvars.ContextVar[str] = contextvars.ContextVar(
+    "caller", default=""
+)  # who calls; "" = nobody was asked
+
+SECONDS = (0.005, 0.02, 0.1, 0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600, 1800)
+CALL_SECONDS = Histogram(
+    "rpc_server_duration_seconds",
+    "Duration of calls that a server answered",
+    ("rpc_service", "rpc_method", "rpc_grpc_status_code"),
+    buckets=SECONDS,
+)
+IN_FLIGHT = Gauge("luthier_work_in_flight", "Calls of work that hold a slot", ("service",))
+WAITING = Gauge("luthier_work_waiting", "Calls of work that wait for a slot", ("service",))
+SLOTS = Gauge("luthier_work_slots", "Calls of work that may run at once", ("service",))
+REFUSED = Counter("luthier_work_refused", "Calls refused because the queue was full", ("service",))
+REFUSED_BY_CALLER_LIMIT = Counter(
+    "luthier_calls_refused_by_caller_limit", "Calls refused because their caller had too many in flight", ("service",)
+)
+
+
+class JsonLines(logging.Formatter):
+    """One JSON object a line: time, level, logger, message, request id, caller, further fields, trace."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if identity := request_id.get():
+            line["request_id"] = identity
+        if name := current_caller.get():
+            line["caller"] = name
+        line |= getattr(record, "fields", {})
+        if record.exc_info:
+            line["trace"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=False, default=str)
+
+
+def configure_logging(level: str) -> None:
+    """Sends all logs to standard error as JSON lines."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonLines())
+    logging.basicConfig(level=level, handlers=[handler], force=True)
+
+
+def new_request_id() -> str:
+    """A fresh request id."""
+    return uuid.uuid4().hex
+
+
+def serve_metrics(address: str) -> int:
+    """Serves `/metrics` on host:port and answers with the port; port 0 takes any."""
+    host, _, port = address.rpartition(":")
+    server, _ = start_http_server(int(port), addr=host.strip("[]") or "127.0.0.1")
+    return int(server.server_port)

@@ -1,0 +1,60 @@
+"""OpenTelemetry traces: off until OTEL_EXPORTER_OTLP_ENDPOINT is set, then every call is a span.
+
+Names follow the semantic conventions. Sampling, headers and resource
+attributes follow OpenTelemetry's own OTEL_… variables.
+"""
+
+import os
+import threading
+from contextlib import AbstractContextManager
+
+import grpc
+from opentelemetry import trace
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.instrumentation.grpc import client_interceptor, server_interceptor
+from opentelemetry.instrumentation.grpc.grpcext import intercept_channel
+from opentelemetry.sdk.resources import SERVICE_NAME, Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
+
+
+def tracing_enabled() -> bool:
+    """True when an endpoint is set."""
+    return bool(os.environ.get(ENDPOINT))
+
+
+def start_traces(domain: str) -> TracerProvider | None:
+    """Sends the spans of this process to the collector under the service name `luthier-<domain>`."""
+    if not tracing_enabled():
+        return None
+    resource = Resource.create({SERVICE_NAME: os.environ.get("OTEL_SERVICE_NAME", f"luthier-{domain}")})
+    provider = TracerProvider(resource=resource)
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    trace.set_tracer_provider(provider)
+    return provider
+
+
+def flush_traces(provider: TracerProvider, within_s: float) -> None:
+    """Sends what is not sent yet; the exporter's own time-outs may be longer than anybody wants to wait."""
+    sender = threading.Thread(target=provider.force_flush, daemon=True)
+    sender.start()
+    sender.join(within_s)
+
+
+def span(name: str, **attributes: str) -> AbstractContextManager[trace.Span]:
+    """Calls made within are one trace, which begins here. Costs next to nothing while no endpoint is set."""
+    return trace.get_tracer(__name__).start_as_current_span(name, attributes=attributes)
+
+
+def server_interceptors() -> list[grpc.ServerInterceptor]:
+    """A span for each call that is served."""
+    return [server_interceptor()] if tracing_enabled() else []  # type: ignore[no-untyped-call]
+
+
+def traced(channel: grpc.Channel) -> grpc.Channel:
+    """A span for each call that is made, handed on to the server."""
+    if not tracing_enabled():
+        return channel
+    return intercept_channel(channel, client_interceptor())  # type: ignore[no-untyped-call]

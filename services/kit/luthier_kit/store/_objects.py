@@ -1,0 +1,97 @@
+"""What Luthier asks of object storage, and nothing more: one bucket of immutable objects.
+
+Two implementations answer it: a folder (the embedded default) and any S3. One contract suite runs against both.
+"""
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import BinaryIO
+
+CHUNK_BYTES = 1 << 20
+_SEGMENT = r"[A-Za-z0-9_][A-Za-z0-9._-]*"
+_KEY = re.compile(rf"{_SEGMENT}(/{_SEGMENT})*")
+MAX_KEY_CHARS = 512
+
+OpenSource = Callable[[], BinaryIO]
+"""Opens the bytes of an upload from their beginning; called once per attempt."""
+
+
+def check_key(key: str) -> str:
+    """Return `key` when it is made of plain segments; ValueError otherwise (a bug of ours: refs are checked before)."""
+    if len(key) > MAX_KEY_CHARS or not _KEY.fullmatch(key):
+        raise ValueError(f"not an object key: {key[:80]!r}")
+    return key
+
+
+@dataclass(frozen=True)
+class Stored:
+    """An object as a listing shows it: `written_at` in seconds since the epoch, by the store's clock."""
+
+    key: str
+    size_bytes: int
+    written_at: float
+
+
+class ObjectStore(ABC):
+    """One bucket. Every method may raise Unavailable; a missing object is None or False, never an exception."""
+
+    bucket: str
+
+    @abstractmethod
+    def ensure_bucket(self, *, create: bool) -> None:
+        """Check that the bucket is there; create it when `create` says so, else raise Unavailable."""
+
+    @abstractmethod
+    def create(self, key: str, data: bytes) -> bool:
+        """Write a small object only if the key is free; True when the stored object is this writer's.
+
+        `data` must contain something only this writer knows (a commit id): after a lost reply the object is read
+        back, and equal bytes mean that the earlier attempt was stored.
+        """
+
+    @abstractmethod
+    def put(self, key: str, source: OpenSource, size_bytes: int, media_type: str) -> None:
+        """Write `size_bytes` bytes under `key`: all of them become visible, or none."""
+
+    @abstractmethod
+    def stat(self, key: str) -> Stored | None:
+        """The object as a listing would show it now, None when there is none."""
+
+    def size_bytes(self, key: str) -> int | None:
+        """Length of the object, None when there is none."""
+        found = self.stat(key)
+        return found.size_bytes if found else None
+
+    @abstractmethod
+    def chunks(self, key: str) -> Iterator[bytes]:
+        """The object's bytes in pieces of at most CHUNK_BYTES; raises NotFound when there is none."""
+
+    @abstractmethod
+    def get(self, key: str, max_bytes: int) -> bytes | None:
+        """A small object whole, None when there is none; DataLoss when it is longer than `max_bytes`."""
+
+    @abstractmethod
+    def keys(self, prefix: str) -> Iterator[str]:
+        """Keys of all objects below `prefix` (which ends in `/`), in no promised order."""
+
+    @abstractmethod
+    def stored(self, prefix: str) -> Iterator[Stored]:
+        """What `keys` names, each with its size and when it was written; in no particular order."""
+
+    @abstractmethod
+    def children(self, prefix: str) -> list[str]:
+        """Sorted names directly below `prefix` (which ends in `/` or is empty) that have objects below them."""
+
+    @abstractmethod
+    def move(self, key: str, to: str) -> None:
+        """Move an object out of the way; a missing one is left missing."""
+
+    @abstractmethod
+    def delete(self, key: str) -> None:
+        """Remove an object; a missing one is left missing."""
+
+    @abstractmethod
+    def sibling(self, bucket: str) -> "ObjectStore":
+        """The same storage, another bucket."""

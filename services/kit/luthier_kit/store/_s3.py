@@ -1,0 +1,312 @@
+"""Objects in any S3, through the `minio` client.
+
+`put_object` of that client cannot send `If-None-Match`, so a conditional create is a presigned PUT sent with the
+header. Presigned URLs live minutes and are kept out of logs. minio-py's own retries are off: they would hide a lost
+reply, and its default timeouts stall for half an hour on a black hole.
+
+Attempts are cut short by socket timeouts and tried again by one policy. What counts is the time without progress: an
+attempt counts for half the budget at most, so that a long upload that breaks is tried again while a store that is gone
+or never answers is given up when the budget is spent.
+"""
+
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import certifi
+import urllib3
+from minio import Minio
+from minio.commonconfig import ComposeSource
+from minio.error import InvalidResponseError, S3Error, ServerError
+from urllib3.exceptions import HTTPError
+
+from luthier_kit.rpc import (
+    DataLoss,
+    FailedPrecondition,
+    Internal,
+    LuthierError,
+    NotFound,
+    RetryBudget,
+    Unavailable,
+    retry_policy,
+)
+from luthier_kit.store._objects import CHUNK_BYTES, ObjectStore, OpenSource, Stored, check_key
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+PART_BYTES = 8 << 20  # at most 10,000 parts: objects of up to 80 GB, about three parts in memory
+_CONNECT_S = 3.0
+_PRESIGNED_FOR = timedelta(minutes=15)
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 2.0
+
+TROUBLE = (HTTPError, InvalidResponseError, S3Error, ServerError, OSError)
+ABSENT = frozenset({"NoSuchKey", "NoSuchObject", "ResourceNotFound"})
+_TRANSIENT = frozenset(
+    {
+        "BadDigest", "ConditionalRequestConflict", "IncompleteBody", "InternalError", "NoSuchUpload",
+        "OperationAborted", "RequestTimeout", "XAmzContentSHA256Mismatch",
+        "ServerNotInitialized", "ServiceUnavailable", "SlowDown", "SlowDownRead", "SlowDownWrite", "Throttling",
+        "XMinioServerNotInitialized",
+    }
+)  # fmt: skip
+_CREDENTIALS = frozenset(
+    {
+        "AccessDenied", "AccountProblem", "AuthorizationHeaderMalformed", "ExpiredToken", "InvalidAccessKeyId",
+        "InvalidToken", "SignatureDoesNotMatch",
+    }
+)  # fmt: skip
+
+
+class _WithoutProgress(RetryBudget):
+    """What counts is the time without progress: pauses, and half of the budget at most for each attempt."""
+
+    def __init__(self, budget_s: float) -> None:
+        super().__init__(budget_s)
+        self._spent_s = 0.0
+        self._asked = time.monotonic()
+
+    def left_s(self) -> float:
+        now = time.monotonic()
+        self._spent_s += min(now - self._asked, self.budget_s / 2)
+        self._asked = now
+        return self.budget_s - self._spent_s
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where the store is. `host` is `name:port`; `retry_budget_s` bounds one operation's time without progress."""
+
+    host: str
+    access_key: str
+    secret_key: str = field(repr=False)
+    region: str = "us-east-1"
+    secure: bool = False
+    retry_budget_s: float = 15.0
+
+
+class S3Store(ObjectStore):
+    """One bucket of an S3 endpoint. Threads may share it; processes must not."""
+
+    def __init__(self, endpoint: Endpoint, bucket: str) -> None:
+        self.endpoint, self.bucket = endpoint, bucket
+        _keep_presigned_urls_out_of_logs()
+        self._http = urllib3.PoolManager(
+            timeout=urllib3.Timeout(
+                connect=min(_CONNECT_S, endpoint.retry_budget_s / 2), read=endpoint.retry_budget_s / 2
+            ),
+            retries=False,
+            maxsize=16,
+            ca_certs=os.environ.get("SSL_CERT_FILE") or certifi.where(),
+        )
+        self._client = Minio(
+            endpoint.host,
+            access_key=endpoint.access_key,
+            secret_key=endpoint.secret_key,
+            region=endpoint.region,
+            secure=endpoint.secure,
+            http_client=self._http,
+        )
+
+    def __repr__(self) -> str:
+        return f"S3Store({self.endpoint.host!r}, {self.bucket!r})"
+
+    def ensure_bucket(self, *, create: bool) -> None:
+        def attempt() -> None:
+            if self._client.bucket_exists(self.bucket):
+                return
+            if not create:
+                text = f"object store at {self.endpoint.host} has no bucket {self.bucket!r}"
+                raise Unavailable(text, reason="STORE_BUCKET_MISSING")
+            try:
+                self._client.make_bucket(self.bucket, location=self.endpoint.region)
+            except S3Error as error:
+                if error.code not in {"BucketAlreadyOwnedByYou", "BucketAlreadyExists"}:
+                    raise
+
+        self._try(attempt)
+
+    def create(self, key: str, data: bytes) -> bool:
+        check_key(key)
+        return self._try(lambda: self._put_if_absent(key, data)) or self._holds(key, data)
+
+    def put(self, key: str, source: OpenSource, size_bytes: int, media_type: str) -> None:
+        def attempt() -> None:
+            with source() as reader:
+                self._client.put_object(
+                    self.bucket, check_key(key), reader, size_bytes, media_type,
+                    part_size=PART_BYTES, num_parallel_uploads=1,
+                )  # fmt: skip
+
+        self._try(attempt)
+
+    def stat(self, key: str) -> Stored | None:
+        def attempt() -> Stored | None:
+            try:
+                found = self._client.stat_object(self.bucket, check_key(key))
+            except S3Error as error:
+                if error.code in ABSENT:
+                    return None
+                raise
+            written_at = found.last_modified.timestamp() if found.last_modified else time.time()  # unsaid: young
+            return Stored(key, found.size or 0, written_at)
+
+        return self._try(attempt)
+
+    def chunks(self, key: str) -> Iterator[bytes]:
+        """Resumes at the byte reached when the connection breaks: objects are immutable, and readers check digests."""
+        stream: Iterator[bytes] | None = None
+        offset = 0
+
+        def next_chunk() -> bytes | None:
+            nonlocal stream
+            try:
+                stream = stream or self._download(check_key(key), offset)
+                return next(stream, None)
+            except S3Error as error:
+                stream = None
+                if error.code in ABSENT:
+                    raise NotFound(f"no object {key}", reason="OBJECT_NOT_FOUND") from None
+                if error.code == "InvalidRange":
+                    return None  # nothing lies behind the byte reached
+                raise
+            except TROUBLE:
+                stream = None
+                raise
+
+        while chunk := self._try(next_chunk):
+            offset += len(chunk)
+            yield chunk
+
+    def get(self, key: str, max_bytes: int) -> bytes | None:
+        data = bytearray()
+        try:
+            for chunk in self.chunks(key):
+                data += chunk
+                if len(data) > max_bytes:
+                    raise DataLoss(f"{key} is longer than {max_bytes} bytes", reason="OBJECT_TOO_LONG")
+        except NotFound:
+            return None
+        return bytes(data)
+
+    def keys(self, prefix: str) -> Iterator[str]:
+        return iter([o.object_name for o in self._list(prefix, recursive=True) if o.object_name])
+
+    def stored(self, prefix: str) -> Iterator[Stored]:
+        for found in self._list(prefix, recursive=True):
+            if found.object_name and found.last_modified:
+                yield Stored(found.object_name, found.size or 0, found.last_modified.timestamp())
+
+    def children(self, prefix: str) -> list[str]:
+        listed = self._list(prefix, recursive=False)
+        return sorted(o.object_name[len(prefix) : -1] for o in listed if o.object_name and o.is_dir)
+
+    def move(self, key: str, to: str) -> None:
+        def attempt() -> None:
+            self._client.compose_object(self.bucket, check_key(to), [ComposeSource(self.bucket, check_key(key))])
+            self._client.remove_object(self.bucket, key)
+
+        if self.size_bytes(key) is not None:
+            self._try(attempt)
+
+    def delete(self, key: str) -> None:
+        self._try(lambda: self._client.remove_object(self.bucket, check_key(key)))
+
+    def sibling(self, bucket: str) -> "S3Store":
+        return S3Store(self.endpoint, bucket)
+
+    def _try(self, attempt: Callable[[], T]) -> T:
+        """Calls `attempt` until it answers, fails for good, or its time without progress is spent."""
+        budget = _WithoutProgress(self.endpoint.retry_budget_s)
+        policy = retry_policy(budget, is_transient, first_s=_FIRST_PAUSE_S, longest_s=_LONGEST_PAUSE_S, log=log)
+        try:
+            return policy(attempt)
+        except LuthierError:
+            raise
+        except TROUBLE as error:
+            raise meaning(error, self.endpoint.host) from None
+
+    def _put_if_absent(self, key: str, data: bytes) -> bool:
+        url = self._client.get_presigned_url("PUT", self.bucket, key, expires=_PRESIGNED_FOR)
+        headers = {"If-None-Match": "*", "Content-Type": "application/json"}
+        response = self._http.urlopen("PUT", url, body=data, headers=headers, redirect=False)
+        if response.status in {200, 412}:
+            return response.status == 200
+        raise _error_of(response)
+
+    def _holds(self, key: str, data: bytes) -> bool:
+        """After a 412: is the object that is there the one we sent in an attempt whose reply was lost?"""
+        return self.size_bytes(key) == len(data) and self.get(key, len(data)) == data
+
+    def _download(self, key: str, offset: int) -> Iterator[bytes]:
+        response = self._client.get_object(self.bucket, key, offset=offset)
+        try:
+            yield from response.stream(CHUNK_BYTES)
+        finally:
+            response.close()
+            response.release_conn()
+
+    def _list(self, prefix: str, *, recursive: bool) -> list[Any]:
+        return self._try(lambda: list(self._client.list_objects(self.bucket, prefix, recursive=recursive)))
+
+
+def is_transient(error: BaseException) -> bool:
+    """True when the same request may succeed a moment later."""
+    if isinstance(error, LuthierError):
+        return False
+    if isinstance(error, S3Error):
+        return error.code in _TRANSIENT
+    if isinstance(error, ServerError):
+        return True
+    return isinstance(error, HTTPError | InvalidResponseError | OSError)
+
+
+def summary(error: Exception) -> str:
+    """What went wrong in a few words, free of URLs (they may be presigned) and keys."""
+    if isinstance(error, S3Error):
+        return f"S3 error {error.code}"
+    if isinstance(error, ServerError):
+        return f"HTTP status {error.status_code}"
+    return type(error).__name__
+
+
+def meaning(error: Exception, endpoint: str) -> LuthierError:
+    """The exception that callers see. Messages name the endpoint, never a secret or a URL."""
+    code = error.code if isinstance(error, S3Error) else ""
+    where = f"object store at {endpoint}"
+    if code in _CREDENTIALS:
+        text = f"{where} refused this service's credentials ({code}); check LUTHIER_S3_ACCESS_KEY and its secret"
+        return Unavailable(text, reason="STORE_CREDENTIALS_REFUSED")
+    if code == "RequestTimeTooSkewed":
+        return Unavailable(f"{where}: the clocks differ by more than 15 minutes", reason="STORE_CLOCK_SKEW")
+    if code == "NoSuchBucket":
+        return Unavailable(f"{where} has no such bucket; check LUTHIER_BUCKET", reason="STORE_BUCKET_MISSING")
+    if code in {"NotImplemented", "MethodNotAllowed"}:
+        text = f"{where} does not implement what Luthier needs ({code})"
+        return FailedPrecondition(text, reason="STORE_NOT_SUITABLE")
+    if is_transient(error):
+        return Unavailable(f"{where} does not answer ({summary(error)})", reason="STORE_UNAVAILABLE")
+    return Internal(f"{where} answered {summary(error)}", reason="STORE_ERROR")
+
+
+def _error_of(response: urllib3.BaseHTTPResponse) -> Exception:
+    if "xml" in response.headers.get("Content-Type", "") and response.data:
+        return S3Error.fromxml(response)
+    return ServerError("the conditional create failed", response.status)
+
+
+class _NoPresignedUrls(logging.Filter):
+    """urllib3 logs request lines at DEBUG; a presigned one is a credential."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return "X-Amz-Signature" not in record.getMessage()
+
+
+_FILTER = _NoPresignedUrls()
+
+
+def _keep_presigned_urls_out_of_logs() -> None:
+    logging.getLogger("urllib3.connectionpool").addFilter(_FILTER)

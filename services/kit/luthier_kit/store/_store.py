@@ -1,0 +1,154 @@
+"""The store: everything a service keeps, over any object store; how it is opened and proven."""
+
+import threading
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from google.protobuf.message import Message
+
+from luthier.common.v1.common_pb2 import ArtifactRef
+from luthier_kit.rpc import FailedPrecondition, InvalidRequest, Settings, setting
+from luthier_kit.store._actions import Actions
+from luthier_kit.store._blobs import Blobs
+from luthier_kit.store._documents import M, OldForm, from_json, to_json
+from luthier_kit.store._folder import FolderStore
+from luthier_kit.store._objects import ObjectStore
+from luthier_kit.store._s3 import Endpoint, S3Store
+from luthier_kit.store._series import Series
+from luthier_kit.store._tombstones import Tombstones
+
+MAX_DOCUMENT_BYTES = 1 << 30
+"""The longest stored document: a manifest of a data set or corpus with half a million rows stays below."""
+_RACERS = 4
+_ROUNDS = 2
+
+
+@dataclass(frozen=True)
+class StoreSettings(Settings):
+    """Where artifacts live."""
+
+    store: str = setting("LUTHIER_STORE", default="folder", choices=("folder", "s3"), help="folder or s3")
+    store_folder: Path = setting("LUTHIER_STORE_FOLDER", default=Path(".luthier/store"), help="folder of the store")
+    s3_endpoint: str = setting("LUTHIER_S3_ENDPOINT", default="127.0.0.1:9000", help="host:port")
+    s3_access_key: str = setting("LUTHIER_S3_ACCESS_KEY", default="", secret=True)
+    s3_secret_key: str = setting("LUTHIER_S3_SECRET_KEY", default="", secret=True)
+    s3_region: str = setting("LUTHIER_S3_REGION", default="us-east-1")
+    s3_secure: bool = setting("LUTHIER_S3_SECURE", default=False, help="1 = TLS")
+    bucket: str = setting("LUTHIER_BUCKET", default="luthier", help="the service's own bucket")
+    buckets_allowed: tuple[str, ...] = setting(
+        "LUTHIER_BUCKETS_ALLOWED", default=(), help="further buckets that requests may name, comma-separated"
+    )
+    create_bucket: bool = setting("LUTHIER_CREATE_BUCKET", default=False, help="1 = create a missing bucket")
+
+    def faults(self) -> list[str]:
+        faults = super().faults()
+        if self.store == "s3":
+            needed = {
+                "LUTHIER_S3_ENDPOINT": self.s3_endpoint,
+                "LUTHIER_S3_ACCESS_KEY": self.s3_access_key,
+                "LUTHIER_S3_SECRET_KEY": self.s3_secret_key,
+            }
+            faults += [f"{name} is missing: LUTHIER_STORE=s3 needs it" for name, value in needed.items() if not value]
+            if "/" in self.s3_endpoint:
+                text = "must be host:port without a scheme or path (TLS: LUTHIER_S3_SECURE=1)"
+                faults.append(f"LUTHIER_S3_ENDPOINT {text}")
+        return faults
+
+
+class Store:
+    """Blobs, documents, series and actions of one bucket. Threads may share it."""
+
+    def __init__(self, objects: ObjectStore, allowed_buckets: frozenset[str] = frozenset()) -> None:
+        self.objects = objects
+        self.tombstones = Tombstones()
+        self.blobs = Blobs(objects, allowed_buckets, self.tombstones)
+        self.actions = Actions(objects, self.blobs, self.tombstones)
+
+    def put(self, kind: str, document: Message) -> ArtifactRef:
+        """Store a document as a blob `<kind>/<sha256>.json`; equal documents are the same blob."""
+        return self.blobs.put_bytes(kind, to_json(document), "json", "application/json")
+
+    def get(
+        self, kind: type[M], ref: ArtifactRef, *, old_form: OldForm[M] | None = None, reason: str = "DOCUMENT_INVALID"
+    ) -> M:
+        """The document in a blob. Raises what `Blobs.read` raises, InvalidRequest with `reason` when it is no `kind`.
+
+        `old_form` reads documents that were stored before they were messages.
+        """
+        try:
+            return from_json(kind, self.blobs.read(ref, max_bytes=MAX_DOCUMENT_BYTES), old_form)
+        except ValueError as error:
+            raise InvalidRequest(f"{ref.key}: {error}", reason=reason) from None
+
+    def series(self, kind: type[M], name: str, old_form: OldForm[M] | None = None) -> Series[M]:
+        """The append-only series `<name>/<n>.json` of documents of one type."""
+        return Series(self.objects, kind, name, old_form)
+
+    def names(self, prefix: str) -> list[str]:
+        """Names directly below a folder that begin as `prefix` says, e.g. `models/` or `runs/training-`."""
+        folder, slash, start = prefix.rpartition("/")
+        return [name for name in self.objects.children(folder + slash) if name.startswith(start)]
+
+    def prove(self, *, create_bucket: bool) -> None:
+        """Refuse a store that is not there, or that does not keep the first of racing writers."""
+        self.objects.ensure_bucket(create=create_bucket)
+        prove_conditional_create(self.objects)
+
+
+def open_store(settings: StoreSettings, *, prove: bool = True) -> Store:
+    """Open the store that `settings` name, and prove that it is fit (bucket there, conditional creates kept).
+
+    Raises Unavailable when the store does not answer or refuses the credentials, FailedPrecondition
+    STORE_WITHOUT_CONDITIONAL_CREATE when it ignores conditions. A folder's bucket is created always, an S3 bucket only
+    when `settings.create_bucket` says so.
+    """
+    objects: ObjectStore
+    if settings.store == "s3":
+        endpoint = Endpoint(
+            host=settings.s3_endpoint,
+            access_key=settings.s3_access_key,
+            secret_key=settings.s3_secret_key,
+            region=settings.s3_region,
+            secure=settings.s3_secure,
+        )
+        objects = S3Store(endpoint, settings.bucket)
+    else:
+        objects = FolderStore(settings.store_folder.absolute(), settings.bucket)
+    store = Store(objects, frozenset(settings.buckets_allowed))
+    if prove:
+        store.prove(create_bucket=settings.create_bucket or settings.store == "folder")
+    return store
+
+
+def prove_conditional_create(objects: ObjectStore) -> None:
+    """Raise FailedPrecondition STORE_WITHOUT_CONDITIONAL_CREATE when more than one racing writer wins.
+
+    Everything Luthier promises about resume, caching and exactly-once rests on this one property, and some servers
+    accept the header and ignore it (rclone's `serve s3` does).
+    """
+    with ThreadPoolExecutor(_RACERS) as pool:
+        for _ in range(_ROUNDS):
+            _race(objects, pool)
+
+
+def _race(objects: ObjectStore, pool: ThreadPoolExecutor) -> None:
+    key = f"proofs/{uuid.uuid4().hex}.json"
+    bodies = [f'{{"racer": "{uuid.uuid4().hex}"}}'.encode() for _ in range(_RACERS)]
+    start = threading.Barrier(_RACERS)
+
+    def create(body: bytes) -> bool:
+        start.wait(timeout=60)
+        return objects.create(key, body)
+
+    won = list(pool.map(create, bodies))
+    late = objects.create(key, b'{"racer": "late"}')
+    stored = objects.get(key, 1024)
+    objects.delete(key)
+    if sum(won) != 1 or late or stored != bodies[won.index(True)]:
+        raise FailedPrecondition(
+            f"{objects!r} ignores If-None-Match: {sum(won) + late} of {_RACERS + 1} writers believe they created the "
+            "same object. Luthier needs conditional creates and does not run without them.",
+            reason="STORE_WITHOUT_CONDITIONAL_CREATE",
+        )
