@@ -107,6 +107,12 @@ def test_python_blocks_are_python(document: str) -> None:
         compile(block, document, "exec")
 
 
+def test_the_contracts_page_has_every_package() -> None:
+    packages = {".".join(PurePosixPath(path).parts[1:-1]) for path in FILES if path.endswith(".proto")}
+    rows = re.findall(r"^\| `(luthier\.[a-z0-9.]+)` \|", (ROOT / "protos/README.md").read_text(), re.MULTILINE)
+    assert sorted(rows) == sorted(packages)
+
+
 def test_the_architecture_names_files_by_their_whole_path() -> None:
     text = (ROOT / "docs/architecture.md").read_text()
     named = [span for span in SPAN.findall(FENCE.sub("", text)) if span.endswith((".py", ".proto"))]
