@@ -1,15 +1,17 @@
-"""Tables of panels to Grafana's dashboard JSON (schema 39, Grafana 10 and later).
+"""Converts tables of panels to Grafana's dashboard JSON (schema 39, Grafana 10 and later).
 
-A dashboard is rows of panels, a panel is a title, a unit and queries; this file says once what all have in common: the
-data source and the namespace are variables, nothing has an id of a database, and two panels stand side by side.
+A dashboard has panels, a panel a title, a unit and queries. Common to all: data source and namespace are variables, no
+id belongs to one Grafana's database, and two panels are side by side.
 """
 
-from dataclasses import dataclass, field
+import json
+from dataclasses import dataclass
+from string import ascii_uppercase
 from typing import Any
 
 Json = dict[str, Any]
 SOURCE = {"type": "prometheus", "uid": "${datasource}"}
-COLUMNS, HEIGHT = 24, 8  # of Grafana's grid
+WIDTH, HEIGHT = 12, 8  # of a panel, in cells of Grafana's grid, which has 24 columns
 
 
 @dataclass(frozen=True)
@@ -22,30 +24,55 @@ class Query:
 
 @dataclass(frozen=True)
 class Panel:
-    """One picture. `unit` is Grafana's id of a unit; `about` says what a reader should see in it."""
+    """One graph. `unit` is Grafana's id of a unit, `about` its description."""
 
     title: str
     unit: str
     queries: tuple[Query, ...]
     about: str = ""
-    kind: str = "timeseries"
+    heatmap: bool = False
     stacked: bool = False
-    width: int = COLUMNS // 2
+
+
+@dataclass(frozen=True)
+class Variable:
+    """A choice at the top of a dashboard; `query` is PromQL that lists the values."""
+
+    name: str
+    label: str
+    query: str
+
+    def document(self) -> Json:
+        """The variable as Grafana loads it. "All" is `.*`, which also matches series without the label."""
+        return {
+            "name": self.name,
+            "label": self.label,
+            "type": "query",
+            "datasource": SOURCE,
+            "query": {"query": self.query, "refId": self.name},
+            "definition": self.query,
+            "refresh": 2,
+            "sort": 1,
+            "multi": True,
+            "includeAll": True,
+            "allValue": ".*",
+            "current": {"text": ["All"], "value": ["$__all"]},
+        }
 
 
 @dataclass(frozen=True)
 class Dashboard:
-    """A page of panels; `variables` are (name, label, PromQL of label_values) beside data source and namespace."""
+    """A page of panels; `variables` are those beside data source and namespace."""
 
     uid: str
     title: str
     about: str
     panels: tuple[Panel, ...]
-    variables: tuple[tuple[str, str, str], ...] = field(default=())
+    variables: tuple[Variable, ...] = ()
 
-    def document(self) -> Json:
-        """What Grafana loads."""
-        return {
+    def to_json(self) -> str:
+        """The dashboard as Grafana loads it."""
+        document = {
             "uid": self.uid,
             "title": self.title,
             "description": self.about,
@@ -59,48 +86,22 @@ class Dashboard:
             "timezone": "browser",
             "annotations": {"list": []},
             "links": [_LINKS],
-            "templating": {"list": [_DATASOURCE, *(_variable(*one) for one in (_NAMESPACE, *self.variables))]},
-            "panels": _placed(self.panels),
+            "templating": {"list": [_DATASOURCE, *(each.document() for each in (_NAMESPACE, *self.variables))]},
+            "panels": [_panel(panel, index) for index, panel in enumerate(self.panels)],
         }
+        return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 
 
 _LINKS = {"type": "dashboards", "tags": ["luthier"], "title": "Luthier", "asDropdown": True, "keepTime": True}
 _DATASOURCE = {"name": "datasource", "label": "Data source", "type": "datasource", "query": "prometheus"}
-_NAMESPACE = ("namespace", "Namespace", 'label_values(up{job=~"luthier-.+"}, namespace)')
+_NAMESPACE = Variable("namespace", "Namespace", 'label_values(up{job=~"luthier-.+"}, namespace)')
 
 
-def _variable(name: str, label: str, query: str) -> Json:
-    """All is the regular expression `.*`: it also takes the series of a Prometheus that sets no such label."""
-    return {
-        "name": name,
-        "label": label,
-        "type": "query",
-        "datasource": SOURCE,
-        "query": {"query": query, "refId": name},
-        "definition": query,
-        "refresh": 2,
-        "sort": 1,
-        "multi": True,
-        "includeAll": True,
-        "allValue": ".*",
-        "current": {"text": ["All"], "value": ["$__all"]},
-    }
-
-
-def _placed(panels: tuple[Panel, ...]) -> list[Json]:
-    placed, x, y = [], 0, 0
-    for number, panel in enumerate(panels, 1):
-        if x + panel.width > COLUMNS:
-            x, y = 0, y + HEIGHT
-        placed.append(_panel(panel, number) | {"gridPos": {"x": x, "y": y, "w": panel.width, "h": HEIGHT}})
-        x += panel.width
-    return placed
-
-
-def _panel(panel: Panel, number: int) -> Json:
-    heatmap = panel.kind == "heatmap"
+def _panel(panel: Panel, index: int) -> Json:
+    """The panel at a place of the dashboard: even ones on the left, odd ones on the right."""
+    row, column = divmod(index, 2)
     defaults: Json = {"unit": panel.unit}
-    if panel.kind == "timeseries":
+    if not panel.heatmap:
         defaults["min"] = 0
         defaults["custom"] = {
             "fillOpacity": 30 if panel.stacked else 8,
@@ -108,14 +109,17 @@ def _panel(panel: Panel, number: int) -> Json:
             "stacking": {"mode": "normal" if panel.stacked else "none", "group": "A"},
         }
     return {
-        "id": number,
-        "type": panel.kind,
+        "id": index + 1,
+        "type": "heatmap" if panel.heatmap else "timeseries",
         "title": panel.title,
         "description": panel.about,
         "datasource": SOURCE,
         "fieldConfig": {"defaults": defaults, "overrides": []},
-        "options": _heatmap_options(panel.unit) if heatmap else _OPTIONS[panel.kind],
-        "targets": [_target(query, chr(ord("A") + index), heatmap) for index, query in enumerate(panel.queries)],
+        "options": _heatmap_options(panel.unit) if panel.heatmap else _TIMESERIES_OPTIONS,
+        "targets": [
+            _target(query, letter, panel.heatmap) for query, letter in zip(panel.queries, ascii_uppercase, strict=False)
+        ],
+        "gridPos": {"x": column * WIDTH, "y": row * HEIGHT, "w": WIDTH, "h": HEIGHT},
     }
 
 
@@ -125,22 +129,14 @@ def _target(query: Query, ref: str, heatmap: bool) -> Json:
     return {"refId": ref, "datasource": SOURCE, "expr": query.expr, "format": form, "range": True, **legend}
 
 
-_OPTIONS: dict[str, Json] = {
-    "timeseries": {
-        "legend": {"displayMode": "table", "placement": "bottom", "calcs": ["lastNotNull", "max"], "showLegend": True},
-        "tooltip": {"mode": "multi", "sort": "desc"},
-    },
-    "stat": {
-        "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False},
-        "colorMode": "value",
-        "graphMode": "area",
-        "textMode": "auto",
-    },
+_TIMESERIES_OPTIONS: Json = {
+    "legend": {"displayMode": "table", "placement": "bottom", "calcs": ["lastNotNull", "max"], "showLegend": True},
+    "tooltip": {"mode": "multi", "sort": "desc"},
 }
 
 
 def _heatmap_options(unit: str) -> Json:
-    """Cells are calls; the axis is the histogram's bucket."""
+    """Each cell counts calls; the y axis is the histogram's buckets."""
     return {
         "calculate": False,
         "cellGap": 1,

@@ -1,9 +1,9 @@
-"""Builds the images of Luthier with docker or buildah and tells what they weigh; `make images` calls it.
+"""Builds the images of Luthier with docker or buildah and prints their sizes; `make images` calls it.
 
     python3 -m deploy.images.build --registry my-registry/luthier --tag 0.1.0 --push rendering pipeline
 
-BUILDER names the program (otherwise docker where its engine answers, else buildah), IMAGE_BUILD_ARGS are further
-arguments of its build command: a proxy, a certificate, another runtime, whatever the machine needs.
+Environment: BUILDER is the program (default: docker where its engine answers, else buildah), IMAGE_BUILD_ARGS are
+further arguments of its build command, for example a proxy, a certificate or another runtime.
 """
 
 import argparse
@@ -20,13 +20,13 @@ from deploy.images.sizes import table
 
 ROOT = Path(__file__).parents[2]
 BUILDERS = ("docker", "buildah")
-BROUGHT = {"minio": ROOT / ".tools/bin/minio", "collector": ROOT / ".tools/bin/otelcol"}
-"""Programs of others that make builds where there is Go: an image takes one over."""
+HOST_PROGRAMS = {"minio": ROOT / ".tools/bin/minio", "collector": ROOT / ".tools/bin/otelcol"}
+"""Third-party programs that make compiles where Go is installed; an image copies one instead of compiling it again."""
 LABEL = "org.opencontainers.image"
 
 
 def main() -> None:
-    """Builds the named images; exit code 1 when one cannot be built, pushed or named so."""
+    """Builds the named images. Exits with 1 when the builder is missing or an image cannot be built or pushed."""
     options = _options()
     builder = _builder(os.environ)
     extra = shlex.split(os.environ.get("IMAGE_BUILD_ARGS", ""))
@@ -61,7 +61,7 @@ def _builder(environ: "os._Environ[str]") -> str:
 
 
 def _works(program: str) -> bool:
-    """Whether it is installed and, where it needs one, its engine answers."""
+    """Whether the program is installed and its engine, if it has one, answers."""
     return (
         bool(shutil.which(program))
         and not subprocess.run([program, "info"], capture_output=True, check=False).returncode
@@ -69,35 +69,36 @@ def _works(program: str) -> bool:
 
 
 def command(builder: str, name: str) -> list[str]:
-    """The build command of an image, up to its tag: a service, or another's program with its own folder and Dockerfile.
+    """The build command of an image, without its tag.
 
-    buildah is told the file of exclusions that docker finds itself.
+    `name` is a service, a service with an extra (`analysis-deeprhythm`), or a folder of deploy/ with a Dockerfile.
+    docker finds <Dockerfile>.dockerignore by itself, buildah does not.
     """
-    other = (ROOT / "deploy" / name / "Dockerfile").exists()
-    file = ROOT / "deploy" / (f"{name}/Dockerfile" if other else "Dockerfile")
+    third_party = (ROOT / "deploy" / name / "Dockerfile").exists()
+    file = ROOT / "deploy" / (f"{name}/Dockerfile" if third_party else "Dockerfile")
     start = ["docker", "build"] if builder == "docker" else ["buildah", "build", "--layers"]
     ignored = [] if builder == "docker" else [f"--ignorefile={file}.dockerignore"]
     service, _, extra = name.partition("-")
-    arguments = [] if other else [f"--build-arg=SERVICE={service}", f"--build-arg=EXTRA={extra}"]
-    if name in BROUGHT and BROUGHT[name].exists():
-        arguments = ["--build-arg=PROGRAM=host"]  # two minutes and an image of Go are saved
+    arguments = [] if third_party else [f"--build-arg=SERVICE={service}", f"--build-arg=EXTRA={extra}"]
+    if name in HOST_PROGRAMS and HOST_PROGRAMS[name].exists():
+        arguments = ["--build-arg=PROGRAM=host"]  # saves two minutes and pulling an image of Go
     return [*start, f"--file={file}", *ignored, *arguments]
 
 
 def labels(options: argparse.Namespace) -> list[str]:
-    """What only the build knows: version, revision, and the public address of the source, without credentials."""
-    facts = {"version": options.tag, "revision": _git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")}
+    """Labels known at build time: version, revision, and the public address of the source, without credentials."""
+    values = {"version": options.tag, "revision": _git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")}
     if source := re.fullmatch(r"(https?://)(?:[^/@]*@)?(.+)", _git("remote", "get-url", "origin")):
-        facts["source"] = source[1] + source[2]
-    return [f"--label={LABEL}.{key}={value}" for key, value in facts.items() if value]
+        values["source"] = source[1] + source[2]
+    return [f"--label={LABEL}.{key}={value}" for key, value in values.items() if value]
 
 
 def _git(*arguments: str) -> str:
-    """What git says, or nothing outside a repository."""
+    """Output of git; empty outside a repository."""
     if not shutil.which("git"):
         return ""
-    said = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
-    return said.stdout.strip()
+    done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+    return done.stdout.strip()
 
 
 def _run(arguments: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""What images weigh: of each the layers that no other image here has, and those that it shares."""
+"""Sizes of images: of each the layers that no other listed image has, and those that it shares."""
 
 import json
 import subprocess
@@ -8,7 +8,7 @@ MB = 1_000_000
 
 
 def table(builder: str, images: list[str]) -> str:
-    """A table of sizes in MB. Docker counts for itself; of buildah's images the layers are read."""
+    """A table of sizes in MB: docker's own, or for buildah one from the images' layers."""
     if builder == "docker":
         return _docker(images)
     layers = {image: _layers(image) for image in images}
@@ -16,13 +16,13 @@ def table(builder: str, images: list[str]) -> str:
 
 
 def text(layers: dict[str, dict[str, int]]) -> str:
-    """Rows of image, whole, unique and shared size, and what all take together. `layers`: image -> digest -> bytes."""
-    holders = Counter(digest for own in layers.values() for digest in own)
+    """Total, unique and shared size of each image, and of all together. `layers`: image -> digest -> bytes."""
+    users = Counter(digest for own in layers.values() for digest in own)
     rows = [("image", "MB", "unique", "shared")]
     for image, own in layers.items():
-        unique = sum(size for digest, size in own.items() if holders[digest] == 1)
-        whole = sum(own.values())
-        rows.append((image, _mb(whole), _mb(unique), _mb(whole - unique)))
+        unique = sum(size for digest, size in own.items() if users[digest] == 1)
+        total = sum(own.values())
+        rows.append((image, _mb(total), _mb(unique), _mb(total - unique)))
     together = {digest: size for own in layers.values() for digest, size in own.items()}
     rows.append(("all together", _mb(sum(together.values())), "", ""))
     width = max(len(row[0]) for row in rows)
@@ -34,17 +34,17 @@ def _mb(size: int) -> str:
 
 
 def _layers(image: str) -> dict[str, int]:
-    """Digest and bytes, uncompressed, of each layer of an image of buildah's."""
-    manifest = json.loads(_said(["buildah", "inspect", "--type", "image", "--format", "{{.Manifest}}", image]))
+    """Digest and uncompressed bytes of each layer of a buildah image."""
+    manifest = json.loads(_output(["buildah", "inspect", "--type", "image", "--format", "{{.Manifest}}", image]))
     return {layer["digest"]: layer["size"] for layer in manifest["layers"]}
 
 
 def _docker(images: list[str]) -> str:
-    lines = _said(["docker", "system", "df", "--verbose"]).splitlines()
+    lines = _output(["docker", "system", "df", "--verbose"]).splitlines()
     header = next(line for line in lines if line.startswith("REPOSITORY"))
     names = {tuple(image.rsplit(":", 1)) for image in images}
     return "\n".join([header, *(line for line in lines if tuple(line.split()[:2]) in names)])
 
 
-def _said(command: list[str]) -> str:
+def _output(command: list[str]) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Inside an image being built: brings /app/.venv up to date with the lock of the project in $1; adds and never removes.
-# Further arguments go to `uv sync`. Everything is byte-compiled, for at run time nobody may write.
+# Runs in image builds: installs the lock of the project in $1 into /app/.venv and removes nothing (--inexact). Further
+# arguments go to `uv sync`. Everything is byte-compiled, since the file system is read-only at run time.
 set -eu
 project=$1
 shift

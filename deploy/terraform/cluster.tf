@@ -1,4 +1,4 @@
-# The control plane, who may talk to it, and the add-ons that every node needs.
+# The control plane, access to it, and the add-ons that every node needs.
 
 data "aws_partition" "current" {}
 
@@ -66,7 +66,7 @@ resource "aws_eks_cluster" "this" {
   depends_on = [aws_iam_role_policy_attachment.cluster]
 }
 
-# The chart's NetworkPolicies do nothing unless the network plugin enforces them. These two make a node Ready.
+# A node becomes Ready only with the network plugin and kube-proxy. The plugin must also enforce the chart's NetworkPolicies.
 resource "aws_eks_addon" "first" {
   for_each = {
     vpc-cni                = { enableNetworkPolicy = "true" }
@@ -80,7 +80,7 @@ resource "aws_eks_addon" "first" {
   resolve_conflicts_on_update = "OVERWRITE"
 }
 
-# These run as Pods, so they need nodes.
+# These run as Pods, so they are installed after the nodes.
 resource "aws_eks_addon" "then" {
   for_each = toset(["coredns", "aws-ebs-csi-driver"])
 
@@ -90,7 +90,7 @@ resource "aws_eks_addon" "then" {
   depends_on                  = [aws_eks_node_group.pool, aws_eks_pod_identity_association.controller]
 }
 
-# Two controllers of the cluster call AWS. Luthier's own Pods do not: they have a key for the bucket and nothing else.
+# Two controllers of the cluster call AWS APIs. Luthier's own Pods have a key for the bucket and no other access.
 locals {
   controllers = {
     ebs-csi-controller-sa = "ebs"

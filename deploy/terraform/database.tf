@@ -1,4 +1,4 @@
-# PostgreSQL for curation, when asked for. AWS keeps the password in Secrets Manager and rotates it; it is never in the state.
+# PostgreSQL for curation, with var.database. The password is in Secrets Manager, which rotates it, and never in the state.
 
 resource "aws_db_subnet_group" "this" {
   count = var.database ? 1 : 0

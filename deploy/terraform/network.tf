@@ -1,4 +1,4 @@
-# A VPC with a private and a public subnet in every zone. Nodes live in the private ones; S3 is reached without the NAT.
+# A VPC with a private and a public subnet in every zone. Nodes are in the private ones; S3 is reached without the NAT gateway.
 
 locals {
   zones = { for index, zone in var.availability_zones : zone => index }
@@ -40,7 +40,7 @@ resource "aws_eip" "nat" {
   depends_on = [aws_internet_gateway.this]
 }
 
-# One for all zones: what leaves through it are images and the metadata providers, and all of that can wait.
+# One for all zones: only image pulls and requests to metadata providers use it, and these tolerate an outage of its zone.
 resource "aws_nat_gateway" "this" {
   allocation_id = aws_eip.nat.id
   subnet_id     = aws_subnet.public[var.availability_zones[0]].id

@@ -4,7 +4,7 @@ output "kubeconfig" {
 }
 
 output "store_user" {
-  description = "The user whose access key the services take: README.md, step 2."
+  description = "The user whose access key the services use: README.md, step 2."
   value       = aws_iam_user.store.name
 }
 
@@ -14,7 +14,7 @@ output "database_host" {
 }
 
 output "database_secret" {
-  description = "Where Secrets Manager keeps the database's password; empty without a database."
+  description = "ARN of the database's password in Secrets Manager; empty without a database."
   value       = try(aws_db_instance.this[0].master_user_secret[0].secret_arn, "")
 }
 
@@ -24,7 +24,7 @@ output "node_pools" {
 }
 
 output "values" {
-  description = "What the chart has to know: `terraform output -raw values > eks.yaml`, then `helm … -f values-production.yaml -f eks.yaml`."
+  description = "Values for the chart: `terraform output -raw values > eks.yaml`, then `helm … -f values-production.yaml -f eks.yaml`."
   value       = yamlencode(local.values)
 }
 
@@ -35,7 +35,7 @@ locals {
         selector    = { (local.pool_label) = pool.labels[local.pool_label] }
         tolerations = [for taint in pool.taints : { key = taint.key, operator = "Exists", effect = taint.effect }]
         gpus        = coalesce(pool.gpus_per_pod, pool.gpus)
-        # The image of EKS for GPUs runs every container with NVIDIA's runtime and brings no RuntimeClass.
+        # EKS' image for GPUs runs every container with NVIDIA's runtime and has no RuntimeClass.
         runtimeClass = ""
       }
     }

@@ -1,9 +1,9 @@
-# One node group for each pool. Labels and taints are the ones that the chart's `nodePools` expect: a Pod that wants a
-# GPU can land nowhere else, and one that does not cannot land on a node that has one.
+# One node group for each pool, with the labels and taints that the chart's `nodePools` expect: Pods with GPUs are scheduled on
+# GPU nodes only, and other Pods never there.
 
 locals {
   pool_label = "luthier.io/pool"
-  gpu_label  = "nvidia.com/gpu.present" # NVIDIA's device plugin looks for it
+  gpu_label  = "nvidia.com/gpu.present" # NVIDIA's device plugin selects nodes by it
   gpu_taint  = { key = "nvidia.com/gpu", value = "present", effect = "NoSchedule" }
 
   pools = {
@@ -43,7 +43,7 @@ resource "aws_launch_template" "pool" {
 
   metadata_options {
     http_tokens                 = "required"
-    http_put_response_hop_limit = 1 # Pods do not reach the node's own role
+    http_put_response_hop_limit = 1 # Pods cannot get the credentials of the node's role
   }
 
   tag_specifications {
@@ -90,13 +90,13 @@ resource "aws_eks_node_group" "pool" {
   }
 
   lifecycle {
-    ignore_changes = [scaling_config[0].desired_size] # the autoscaler's
+    ignore_changes = [scaling_config[0].desired_size] # set by the autoscaler
   }
 
   depends_on = [aws_iam_role_policy_attachment.node, aws_eks_addon.first]
 }
 
-# What a node of an empty group would look like: the autoscaler cannot see one, so the group's tags tell it.
+# The autoscaler learns labels, taints and GPUs of an empty group from the group's tags.
 locals {
   group_tags = merge([
     for name, pool in local.pools : merge(

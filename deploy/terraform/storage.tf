@@ -1,5 +1,5 @@
-# The bucket, and one user who may read and write it and nothing else. The user's key is made by hand (README.md), so that
-# no secret is ever in Terraform's state.
+# The bucket, and one user who may read and write only this bucket. The user's key is created by hand (README.md), so that
+# Terraform's state holds no secret.
 
 locals {
   bucket = var.bucket != "" ? var.bucket : "${var.name}-${data.aws_caller_identity.current.account_id}-${var.region}"
@@ -9,7 +9,7 @@ resource "aws_s3_bucket" "this" {
   bucket = local.bucket
 
   lifecycle {
-    prevent_destroy = true # data sets, models and every record of how they came to be
+    prevent_destroy = true # data sets, models and their lineage
   }
 }
 
@@ -31,7 +31,7 @@ resource "aws_s3_bucket_server_side_encryption_configuration" "this" {
   }
 }
 
-# Objects are written once; a version that is not the current one is a mistake or a deletion, and can be undone for a month.
+# Objects are written once, so an older version exists only after a mistake or a deletion. It can be restored for 30 days.
 resource "aws_s3_bucket_versioning" "this" {
   bucket = aws_s3_bucket.this.id
 

@@ -1,5 +1,5 @@
 variable "name" {
-  description = "Name of the cluster, and the beginning of every other name."
+  description = "Name of the cluster, and prefix of every other name."
   type        = string
   default     = "luthier"
 
@@ -57,7 +57,7 @@ variable "api_access_from" {
 variable "pools" {
   description = <<-TEXT
     Node groups by the name of the chart's node pool. `gpus` of one node; 0 = none: no taint, and the ordinary image.
-    `gpus_per_pod` of the chart's pool, all of the node's unless it is said. `min` 0 lets the autoscaler give every node back.
+    `gpus_per_pod` of the chart's pool, by default all of the node's. With `min` 0 the autoscaler may remove every node.
     `disk_gib` holds images (torch alone is 6 GB) and scratch space.
   TEXT
   type = map(object({
@@ -70,9 +70,9 @@ variable "pools" {
     spot           = optional(bool, false)
   }))
   default = {
-    # Services, jobs of the pipeline, and what the cluster itself needs.
+    # Services, Jobs of the pipeline, and Pods of the cluster itself.
     cpu = { instance_types = ["m7i.xlarge", "m6i.xlarge"], gpus = 0, min = 2, max = 6, disk_gib = 100 }
-    # Render workers: songs survive a lost worker, so spot capacity will do.
+    # Render workers: a song of a lost worker is rendered again, so spot capacity is enough.
     render        = { instance_types = ["c7i.2xlarge", "c6i.2xlarge", "c6a.2xlarge"], gpus = 0, min = 0, max = 20, disk_gib = 100, spot = true }
     gpu-inference = { instance_types = ["g6.2xlarge"], gpus = 1, min = 1, max = 9, disk_gib = 200 }
     gpu-training  = { instance_types = ["g6.12xlarge"], gpus = 4, min = 0, max = 2, disk_gib = 400 }
@@ -107,7 +107,7 @@ variable "generated_days" {
 }
 
 variable "database" {
-  description = "true = a PostgreSQL on RDS for curation; false = you have one."
+  description = "true = PostgreSQL on RDS for curation; false = use one of your own."
   type        = bool
   default     = false
 }

@@ -1,10 +1,10 @@
-"""Helm, and manifests rendered once."""
+"""Helm, and the manifests of the profiles and variants."""
 
 import pytest
 
-from luthier_kit.testing import require_tool
 from tests.chart.rendering import Helm, Manifest
 from tests.chart.variants import VARIANTS
+from tests.support.services import require_tool
 
 
 @pytest.fixture(scope="session")
@@ -15,7 +15,7 @@ def helm() -> Helm:
 
 @pytest.fixture(scope="session", params=VARIANTS)
 def variant(request: pytest.FixtureRequest, helm: Helm) -> list[Manifest]:
-    """The manifests of each profile and of each switch."""
+    """The manifests of each variant: both profiles, and each optional feature."""
     profile, values = VARIANTS[request.param]
     return helm.render(profile, values)
 

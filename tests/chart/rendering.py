@@ -1,4 +1,4 @@
-"""Manifests as Helm renders them, and what tests look for in them."""
+"""Manifests as Helm renders them, and how tests find things in them."""
 
 import json
 import subprocess
@@ -16,32 +16,32 @@ Manifest = dict[str, Any]
 
 
 class HelmError(Exception):
-    """What Helm says when it refuses."""
+    """Error output of Helm."""
 
 
 @dataclass(frozen=True)
 class Helm:
-    """Renders the chart; the same question is asked once."""
+    """Renders the chart, each combination of values once."""
 
     program: Path
-    known: dict[str, str] = field(default_factory=dict)
+    rendered: dict[str, str] = field(default_factory=dict)
 
     def text(self, profile: str = "try", values: Mapping[str, Any] | None = None, release: str = RELEASE) -> str:
-        """`helm template` of a profile with further values. HelmError when it is refused."""
-        asked = json.dumps([profile, values, release])
-        if asked not in self.known:
-            more = ["-f", str(CHART / f"values-{profile}.yaml")] if profile else []
-            self.known[asked] = self.run(
-                "template", release, str(CHART), "-n", NAMESPACE, *more, "-f", "-", text=values
+        """Output of `helm template` for a profile with further values. HelmError when Helm refuses them."""
+        key = json.dumps([profile, values, release])
+        if key not in self.rendered:
+            files = ["-f", str(CHART / f"values-{profile}.yaml")] if profile else []
+            self.rendered[key] = self.run(
+                "template", release, str(CHART), "-n", NAMESPACE, *files, "-f", "-", text=values
             )
-        return self.known[asked]
+        return self.rendered[key]
 
     def render(self, profile: str = "try", values: Mapping[str, Any] | None = None) -> list[Manifest]:
-        """The same, read."""
+        """The same, parsed."""
         return read(self.text(profile, values))
 
     def run(self, *arguments: str, text: Mapping[str, Any] | None = None) -> str:
-        """Any command of Helm; `text` are values at its standard input."""
+        """Output of a Helm command; `text` are values for its standard input."""
         done = subprocess.run(
             [self.program, *arguments],
             input=json.dumps(text or {}),
@@ -57,7 +57,7 @@ class Helm:
 
 @cache
 def read(text: str) -> list[Manifest]:
-    """The manifests of a rendered text; nobody changes them."""
+    """The manifests of a rendered text. They are cached: do not change them."""
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     return [manifest for manifest in yaml.load_all(text, Loader=loader) if manifest]
 
@@ -75,7 +75,7 @@ def env(container: Mapping[str, Any]) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Pod:
-    """A Pod that some manifest makes."""
+    """A Pod that a manifest creates."""
 
     component: str
     owner: Manifest
@@ -104,7 +104,7 @@ def jobs(manifests: list[Manifest]) -> dict[str, Manifest]:
 
 
 def pods(manifests: list[Manifest]) -> Iterator[Pod]:
-    """Every Pod, those of Jobs that are made later among them."""
+    """Every Pod, including those of the Jobs in the jobs ConfigMap."""
     for owner in [*manifests, *jobs(manifests).values()]:
         if owner["kind"] in ("Deployment", "StatefulSet", "Job"):
             template = owner["spec"]["template"]

@@ -1,4 +1,4 @@
-"""KEDA scales on work that waits or is at work; an absent series is never read as no work where work may wait."""
+"""KEDA scales on work waiting and in flight; an absent series does not count as no work where work may wait."""
 
 from typing import Any
 
@@ -21,7 +21,7 @@ def test_nothing_is_scaled_unless_asked_for(trying: list[Manifest]) -> None:
     assert not named(trying, "ScaledObject")
 
 
-def test_who_is_scaled_has_no_number_of_replicas(helm: Helm) -> None:
+def test_a_scaled_deployment_has_no_number_of_replicas(helm: Helm) -> None:
     for enabled in (False, True):
         values = {
             "services": {"rendering": {"replicas": 3, "autoscaling": {"enabled": enabled}}},
@@ -31,12 +31,12 @@ def test_who_is_scaled_has_no_number_of_replicas(helm: Helm) -> None:
         assert spec.get("replicas") == (None if enabled else 3)
 
 
-def test_a_number_that_nobody_said_is_left_to_kubectl_scale(trying: list[Manifest]) -> None:
-    """Helm would take it back at the next upgrade, or refuse to."""
+def test_a_number_that_is_not_set_is_left_to_kubectl_scale(trying: list[Manifest]) -> None:
+    """With a number, Helm would reset it at the next upgrade or report a conflict."""
     assert not [name for name, deployment in named(trying, "Deployment").items() if "replicas" in deployment["spec"]]
 
 
-def test_switching_it_off_does_not_leave_none(helm: Helm) -> None:
+def test_switching_autoscaling_off_does_not_leave_zero_pods(helm: Helm) -> None:
     spec = named(scaled(helm, "rendering"), "ScaledObject")["rendering"]["spec"]
     assert spec["advanced"]["restoreToOriginalReplicaCount"] is True
 
@@ -47,7 +47,7 @@ def test_nothing_scales_on_cpu(variant: list[Manifest]) -> None:
         assert {trigger["type"] for trigger in scaled_object["spec"]["triggers"]} == {"prometheus"}
 
 
-def test_rendering_wakes_from_zero_on_what_the_pipeline_says_is_waiting(helm: Helm) -> None:
+def test_rendering_scales_up_from_zero_on_waiting_work_of_the_pipeline(helm: Helm) -> None:
     manifests = scaled(helm, "rendering")
     assert named(manifests, "ScaledObject")["rendering"]["spec"]["minReplicaCount"] == 0
     waiting = triggers(manifests, "rendering")["waiting"]
@@ -55,11 +55,11 @@ def test_rendering_wakes_from_zero_on_what_the_pipeline_says_is_waiting(helm: He
     assert waiting["ignoreNullValues"] == "false"
 
 
-def test_rendering_stays_while_its_workers_are_at_work(helm: Helm) -> None:
+def test_rendering_keeps_workers_while_they_work(helm: Helm) -> None:
     at_work = triggers(scaled(helm, "rendering"), "rendering")["at-work"]
     for series in ("luthier_work_in_flight", "luthier_work_waiting"):
         assert f'sum({series}{{service="{RENDERING}",namespace="music"}})' in at_work["query"]
-    assert at_work["ignoreNullValues"] == "true", "at zero workers nobody tells"
+    assert at_work["ignoreNullValues"] == "true", "at zero workers nothing exports this series"
 
 
 def test_inference_keeps_one(helm: Helm) -> None:
@@ -73,9 +73,9 @@ def test_the_language_model_scales_on_requests_that_wait(helm: Helm) -> None:
     assert triggers(manifests, "vllm")["waiting"]["query"] == 'sum(vllm:num_requests_waiting{namespace="music"})'
 
 
-def test_bounds_and_pace_are_values(helm: Helm) -> None:
-    pace = {"maxReplicas": 3, "pollingSeconds": 5, "cooldownSeconds": 20, "scaleDownSeconds": 15}
-    spec = named(scaled(helm, "rendering", **pace), "ScaledObject")["rendering"]["spec"]
+def test_bounds_and_intervals_are_values(helm: Helm) -> None:
+    intervals = {"maxReplicas": 3, "pollingSeconds": 5, "cooldownSeconds": 20, "scaleDownSeconds": 15}
+    spec = named(scaled(helm, "rendering", **intervals), "ScaledObject")["rendering"]["spec"]
     assert (spec["maxReplicaCount"], spec["pollingInterval"], spec["cooldownPeriod"]) == (3, 5, 20)
     behaviour = spec["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]
     assert behaviour["scaleDown"]["stabilizationWindowSeconds"] == 15

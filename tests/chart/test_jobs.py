@@ -1,4 +1,4 @@
-"""The Jobs that others make from the chart's templates."""
+"""Templates of the Jobs that training and `luthier submit` create."""
 
 import pytest
 
@@ -21,7 +21,7 @@ def test_there_are_three_complete_jobs(variant: list[Manifest]) -> None:
     assert {job["kind"] for job in found.values()} == {"Job"}
 
 
-def test_a_dead_nodes_pods_are_replaced_soon(variant: list[Manifest]) -> None:
+def test_pods_of_a_lost_node_are_replaced_soon(variant: list[Manifest]) -> None:
     for key, job in jobs(variant).items():
         assert "podFailurePolicy" not in job["spec"], key
         spec = job["spec"]["template"]["spec"]
@@ -29,7 +29,7 @@ def test_a_dead_nodes_pods_are_replaced_soon(variant: list[Manifest]) -> None:
         assert seconds == {"node.kubernetes.io/unreachable": 30, "node.kubernetes.io/not-ready": 30}, key
 
 
-def test_jobs_end_and_are_swept(variant: list[Manifest]) -> None:
+def test_jobs_end_and_are_deleted(variant: list[Manifest]) -> None:
     for key, job in jobs(variant).items():
         assert job["spec"]["ttlSecondsAfterFinished"] > 0, key
         assert job["spec"]["template"]["spec"]["restartPolicy"] == "Never", key
@@ -38,16 +38,16 @@ def test_jobs_end_and_are_swept(variant: list[Manifest]) -> None:
 def test_shards_are_indexed(trying: list[Manifest]) -> None:
     spec = jobs(trying)["shards.yaml"]["spec"]
     assert spec["completionMode"] == "Indexed"
-    assert spec["backoffLimitPerIndex"] >= 3, "one shard's bad luck is not another's"
+    assert spec["backoffLimitPerIndex"] >= 3, "failures of one shard do not count for another"
 
 
-def test_the_pipeline_is_told_every_address_and_the_store(trying: list[Manifest]) -> None:
+def test_the_pipeline_has_every_address_and_the_store(trying: list[Manifest]) -> None:
     container = jobs(trying)["shards.yaml"]["spec"]["template"]["spec"]["containers"][0]
-    told = env(container)
-    assert told.keys() >= ADDRESSES
-    assert told["LUTHIER_RENDERING_ADDRESS"] == "lt-rendering.music.svc.cluster.local:7100"
-    assert told["LUTHIER_S3_ENDPOINT"] == "lt-minio.music.svc.cluster.local:9000"
-    assert told["LUTHIER_S3_ACCESS_KEY_FILE"] == "/etc/luthier/s3/access-key"
+    variables = env(container)
+    assert variables.keys() >= ADDRESSES
+    assert variables["LUTHIER_RENDERING_ADDRESS"] == "lt-rendering.music.svc.cluster.local:7100"
+    assert variables["LUTHIER_S3_ENDPOINT"] == "lt-minio.music.svc.cluster.local:9000"
+    assert variables["LUTHIER_S3_ACCESS_KEY_FILE"] == "/etc/luthier/s3/access-key"
 
 
 def test_kueue_admits_what_has_a_queue(queued: dict[str, Manifest], trying: list[Manifest]) -> None:
@@ -68,7 +68,7 @@ def test_training_runs_on_its_pool(queued: dict[str, Manifest]) -> None:
 def test_the_launcher_reads_its_template(trying: list[Manifest]) -> None:
     deployment = next(m for m in trying if m["kind"] == "Deployment" and m["metadata"]["name"] == "lt-training")
     spec = deployment["spec"]["template"]["spec"]
-    told = env(spec["containers"][0])
-    assert told["LUTHIER_TRAINING_LAUNCHER"] == "kubernetes"
-    assert told["LUTHIER_JOB_TEMPLATE"] == "/etc/luthier/jobs/training-run.yaml"
+    variables = env(spec["containers"][0])
+    assert variables["LUTHIER_TRAINING_LAUNCHER"] == "kubernetes"
+    assert variables["LUTHIER_JOB_TEMPLATE"] == "/etc/luthier/jobs/training-run.yaml"
     assert {"name": "jobs", "configMap": {"name": "lt-jobs"}} in spec["volumes"]

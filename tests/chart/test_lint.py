@@ -1,14 +1,14 @@
-"""Helm's linter has nothing to say, and every manifest is one that Kubernetes knows, to the last field."""
+"""Helm's linter reports nothing, and every manifest conforms to the schema of its kind."""
 
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from luthier_kit.testing import require_tool
 from tests.chart import kubernetes_schemas
 from tests.chart.rendering import CHART, NAMESPACE, Helm, jobs
 from tests.chart.variants import VARIANTS
+from tests.support.services import require_tool
 
 KINDS = {
     "configmap-v1", "deployment-apps-v1", "ingress-networking-v1", "job-batch-v1", "networkpolicy-networking-v1",
@@ -19,12 +19,12 @@ CUSTOM = Path(__file__).parent / "custom-schemas"
 
 
 @pytest.mark.parametrize("profile", ["try", "production"])
-def test_the_linter_is_content(helm: Helm, profile: str) -> None:
-    said = helm.run("lint", str(CHART), "--strict", "-n", NAMESPACE, "-f", str(CHART / f"values-{profile}.yaml"))
-    assert "0 chart(s) failed" in said
+def test_the_linter_reports_nothing(helm: Helm, profile: str) -> None:
+    output = helm.run("lint", str(CHART), "--strict", "-n", NAMESPACE, "-f", str(CHART / f"values-{profile}.yaml"))
+    assert "0 chart(s) failed" in output
 
 
-def test_kubernetes_knows_every_manifest(helm: Helm, tmp_path: Path) -> None:
+def test_every_manifest_conforms_to_its_schema(helm: Helm, tmp_path: Path) -> None:
     (tmp_path / "schemas").mkdir()
     (tmp_path / "manifests").mkdir()
     for name, (profile, values) in VARIANTS.items():
@@ -38,7 +38,7 @@ def test_kubernetes_knows_every_manifest(helm: Helm, tmp_path: Path) -> None:
     assert ", Invalid: 0, Errors: 0, Skipped: 0" in done.stdout
 
 
-def test_a_field_that_nobody_knows_is_found(tmp_path: Path) -> None:
+def test_an_unknown_field_is_reported(tmp_path: Path) -> None:
     (tmp_path / "schemas").mkdir()
     own = kubernetes_schemas.write(tmp_path / "schemas", {"service-v1"})
     manifest = tmp_path / "service.yaml"
@@ -49,7 +49,7 @@ def test_a_field_that_nobody_knows_is_found(tmp_path: Path) -> None:
 
 
 def kubeconform(manifests: Path, *schemas: str) -> subprocess.CompletedProcess[str]:
-    """kubeconform with schemas of this machine alone."""
+    """kubeconform with local schemas only."""
     where = [word for schema in schemas for word in ("-schema-location", schema)]
-    command = [require_tool("kubeconform"), "-strict", "-summary", *where, str(manifests)]
+    command = [str(require_tool("kubeconform")), "-strict", "-summary", *where, str(manifests)]
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)

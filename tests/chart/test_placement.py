@@ -1,4 +1,4 @@
-"""A Pod of a GPU pool can land nowhere else; no other Pod can land on a GPU node."""
+"""Pods of a GPU pool are scheduled on its nodes only, and no other Pod on a GPU node."""
 
 from typing import Any
 
@@ -24,7 +24,7 @@ MIXED = {
 
 
 def fits(pod: Pod, node: Node) -> bool:
-    """What the scheduler's filters for labels and taints would say."""
+    """Whether the scheduler's filters for labels and taints admit the Pod to the node."""
     labels, taints = node
     selected = all(labels.get(k) == v for k, v in pod.spec.get("nodeSelector", {}).items())
     affinity = pod.spec.get("affinity", {}).get("nodeAffinity", {})
@@ -55,13 +55,13 @@ def with_gpus(helm: Helm) -> list[Manifest]:
     return helm.render("try", {"services": {"inference": {"nodePool": "gpu"}}, "training": {"nodePool": "gpu"}})
 
 
-def test_gpu_pods_land_on_gpu_nodes_alone(with_gpus: list[Manifest]) -> None:
+def test_gpu_pods_fit_gpu_nodes_only(with_gpus: list[Manifest]) -> None:
     assert on_gpus(with_gpus) == {"inference", "training-run"}
     for pod in pods(with_gpus):
-        meant = bool(pod.gpus)
-        assert fits(pod, GPU) == meant, pod.component
-        assert fits(pod, PLAIN) == (not meant), pod.component
-        assert fits(pod, GPU_WITHOUT_TAINT) == meant, pod.component
+        on_gpu = bool(pod.gpus)
+        assert fits(pod, GPU) == on_gpu, pod.component
+        assert fits(pod, PLAIN) == (not on_gpu), pod.component
+        assert fits(pod, GPU_WITHOUT_TAINT) == on_gpu, pod.component
 
 
 def test_the_number_of_gpus_is_text(with_gpus: list[Manifest]) -> None:
@@ -69,19 +69,19 @@ def test_the_number_of_gpus_is_text(with_gpus: list[Manifest]) -> None:
     assert run.spec["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "1"
 
 
-def test_a_node_is_of_a_pool_when_it_has_all_its_labels(helm: Helm) -> None:
+def test_a_node_belongs_to_a_pool_when_it_has_all_its_labels(helm: Helm) -> None:
     for pod in pods(helm.render("try", MIXED)):
-        there = {
+        fitting = {
             "cpu": fits(pod, ({"cloud": "here"}, [])),
             "gpu": fits(pod, ({"cloud": "here", "pool": "gpu"}, [])),
             "big": fits(pod, ({"cloud": "here", "pool": "big", "size": "8"}, [])),
             "big but small": fits(pod, ({"cloud": "here", "pool": "big", "size": "2"}, [])),
         }
         wanted = {"inference": {"gpu"}, "training-run": {"big"}}.get(pod.component, {"cpu", "big but small"})
-        assert {name for name, fit in there.items() if fit} == wanted, pod.component
+        assert {name for name, fit in fitting.items() if fit} == wanted, pod.component
 
 
-def test_a_pool_brings_its_gpus_and_its_runtime_class(helm: Helm) -> None:
+def test_a_pool_sets_gpus_and_runtime_class(helm: Helm) -> None:
     found = {pod.component: pod for pod in pods(helm.render("try", MIXED))}
     assert (found["inference"].gpus, found["inference"].spec["runtimeClassName"]) == (2, "nvidia")
     assert found["training-run"].gpus == 8
@@ -97,7 +97,7 @@ def test_only_the_try_out_computes_on_cpus(helm: Helm) -> None:
     devices = {}
     for profile in ("try", "production"):
         environments = [env(container) for pod in pods(helm.render(profile)) for container in pod.containers]
-        devices[profile] = {told["DEVICE"] for told in environments if "DEVICE" in told}
+        devices[profile] = {variables["DEVICE"] for variables in environments if "DEVICE" in variables}
     assert devices == {"try": {"cpu"}, "production": {"cuda"}}
 
 

@@ -1,10 +1,11 @@
-"""Values that are misspelt, of a wrong type or cannot work are refused, and the answer says where."""
+"""Values that are misspelt, of a wrong type or contradictory are refused, and the message says where."""
 
 from typing import Any
 
 import pytest
 
 from tests.chart.rendering import Helm, HelmError
+from tests.chart.variants import MODEL
 
 WRONG = [
     ("/services/rendering", "'replica'", {"services": {"rendering": {"replica": 2}}}),
@@ -55,7 +56,7 @@ WRONG = [
     ),
 ]
 
-IMPOSSIBLE: list[tuple[str, str, dict[str, Any]]] = [
+CONTRADICTORY: list[tuple[str, str, dict[str, Any]]] = [
     ("try", 'nodePool "a100" is not one of nodePools: default, gpu', {"services": {"inference": {"nodePool": "a100"}}}),
     ("try", 'nodePool "a100" is not one of nodePools: default, gpu', {"training": {"nodePool": "a100"}}),
     ("", "store.s3.existingSecret is missing", {}),
@@ -65,9 +66,12 @@ IMPOSSIBLE: list[tuple[str, str, dict[str, Any]]] = [
       "tryout": {"postgresql": {"enabled": False}}}),
     ("try", "tryout.postgresql needs database.existingSecret", {"database": {"existingSecret": ""}}),
     ("try", "prometheus.address is missing", {"services": {"rendering": {"autoscaling": {"enabled": True}}}}),
-    ("try", "exclude each other", {"llm": {"vllm": {"enabled": True}, "external": {"url": "http://a/v1"}}}),
+    ("try", "exclude each other",
+     {"llm": {"vllm": {"enabled": True, "model": MODEL}, "external": {"url": "http://a/v1", "model": "a"}}}),
     ("try", "llm.external.model is missing", {"llm": {"external": {"url": "http://a/v1"}}}),
-    ("try", "llm.vllm.model.name is missing", {"llm": {"vllm": {"enabled": True}}}),
+    ("try", "llm.vllm.model.name is missing", {"llm": {"vllm": {"enabled": True, "model": {**MODEL, "name": ""}}}}),
+    ("try", "llm.vllm.model.path is missing", {"llm": {"vllm": {"enabled": True, "model": {**MODEL, "path": ""}}}}),
+    ("try", "llm.vllm.model.claim is missing", {"llm": {"vllm": {"enabled": True, "model": {**MODEL, "claim": ""}}}}),
     ("try", "llm.vllm.nodePool must be a pool with gpus",
      {"llm": {"vllm": {"enabled": True, "nodePool": "default", "model": {"name": "a"}}}}),
     ("try", 'services.evaluation.calls: "inferense" is none of services',
@@ -88,8 +92,8 @@ def test_wrong_values_are_refused_with_their_path(helm: Helm, path: str, what: s
     assert what in line
 
 
-@pytest.mark.parametrize(("profile", "why", "values"), IMPOSSIBLE, ids=lambda v: v if isinstance(v, str) else "")
-def test_what_cannot_work_is_refused_with_the_reason(
+@pytest.mark.parametrize(("profile", "why", "values"), CONTRADICTORY, ids=lambda v: v if isinstance(v, str) else "")
+def test_contradictory_values_are_refused_with_the_reason(
     helm: Helm, profile: str, why: str, values: dict[str, Any]
 ) -> None:
     with pytest.raises(HelmError) as refused:
@@ -103,7 +107,7 @@ def test_a_release_name_too_long_for_jobs_is_refused(helm: Helm) -> None:
     assert "at most 30 characters" in str(refused.value)
 
 
-def test_another_profile_is_refused_like_that_too(helm: Helm) -> None:
+def test_the_production_profile_is_checked_too(helm: Helm) -> None:
     with pytest.raises(HelmError) as refused:
         helm.text("production", {"services": {"inference": {"allowedCaller": []}}})
     assert "at '/services/inference': additional properties 'allowedCaller' not allowed" in str(refused.value)

@@ -1,4 +1,4 @@
-"""Every Pod passes Pod Security "restricted" and a little more; nothing rendered is a secret.
+"""Every Pod conforms to Pod Security "restricted" and to stricter rules of ours; no manifest holds a secret.
 
 The rules are those of https://kubernetes.io/docs/concepts/security/pod-security-standards/#restricted.
 """
@@ -12,13 +12,13 @@ VOLUMES = {"configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persiste
 SECRET = re.compile(r"(PASSWORD|SECRET|TOKEN|ACCESS_KEY|API_KEY|DATABASE_URL)")
 
 
-def test_pods_pass_restricted(variant: list[Manifest]) -> None:
+def test_pods_conform_to_restricted(variant: list[Manifest]) -> None:
     for pod in pods(variant):
         assert list(faults_of(pod)) == [], pod.component
 
 
 def faults_of(pod: Pod) -> list[str]:
-    """What "restricted" forbids in this Pod."""
+    """Violations of "restricted" in this Pod."""
     spec, security = pod.spec, pod.spec["securityContext"]
     faults = [f"{key} is set" for key in ("hostNetwork", "hostPID", "hostIPC", "hostUsers") if spec.get(key)]
     faults += [f"volume {v['name']}" for v in spec["volumes"] if set(v) - {"name"} - VOLUMES]
@@ -46,23 +46,23 @@ def faults_of_container(container: dict[str, Any]) -> list[str]:
     return [fault for fault, found in wrong.items() if found]
 
 
-def test_the_root_is_read_only_and_what_is_written_has_a_limit(variant: list[Manifest]) -> None:
+def test_the_root_is_read_only_and_writable_volumes_are_limited(variant: list[Manifest]) -> None:
     for pod in pods(variant):
         assert all(c["securityContext"]["readOnlyRootFilesystem"] is True for c in pod.containers), pod.component
         assert all(v["emptyDir"].get("sizeLimit") for v in pod.spec["volumes"] if "emptyDir" in v), pod.component
         assert any(m["mountPath"] == "/tmp" for c in pod.containers for m in c["volumeMounts"]), pod.component
 
 
-def test_memory_is_limited_and_work_is_scheduled_by_what_it_asks_for(variant: list[Manifest]) -> None:
+def test_memory_is_limited_and_cpu_is_only_requested(variant: list[Manifest]) -> None:
     for pod in pods(variant):
         for container in pod.containers:
             resources = container["resources"]
             assert set(resources["requests"]) >= {"cpu", "memory"}, pod.component
             assert "memory" in resources["limits"], pod.component
-            assert "cpu" not in resources["limits"], "a CPU limit throttles what the node has to spare"
+            assert "cpu" not in resources["limits"], "a CPU limit would throttle although the node has idle cores"
 
 
-def test_only_training_talks_to_kubernetes(variant: list[Manifest]) -> None:
+def test_only_training_has_a_token_for_kubernetes(variant: list[Manifest]) -> None:
     with_token = {pod.component for pod in pods(variant) if pod.spec["automountServiceAccountToken"]}
     assert with_token == {"training"}
     accounts = named(variant, "ServiceAccount")
@@ -101,7 +101,7 @@ def test_no_template_makes_a_secret() -> None:
             )
 
 
-def test_a_secret_is_read_by_its_group_alone(variant: list[Manifest]) -> None:
+def test_secrets_are_readable_by_their_group_only(variant: list[Manifest]) -> None:
     for pod in pods(variant):
         modes = [v["secret"].get("defaultMode") for v in pod.spec["volumes"] if "secret" in v]
         assert all(mode == 0o440 for mode in modes), pod.component

@@ -1,4 +1,4 @@
-"""What every workload is given: probes, time to stop, budgets, identity, its environment."""
+"""Every workload has its probes, time to stop, disruption budget, ServiceAccount and environment."""
 
 import re
 from functools import cache
@@ -12,12 +12,12 @@ SERVERS = {"rendering", "analysis", "enrichment", "prompting", "curation", "trai
 LIBRARY_NAMES = {"HOME", "DEVICE", "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_RESOURCE_ATTRIBUTES", "PROMPT", "USER"}
 
 
-def test_every_service_is_a_deployment_with_all_that_belongs_to_it(variant: list[Manifest]) -> None:
+def test_every_service_has_its_objects(variant: list[Manifest]) -> None:
     for kind in ("Deployment", "Service", "ServiceAccount", "PodDisruptionBudget"):
         assert set(named(variant, kind)) >= SERVERS | {"monitor"}, kind
 
 
-def test_services_are_headless_and_lead_to_their_pods(variant: list[Manifest]) -> None:
+def test_services_are_headless_and_select_their_pods(variant: list[Manifest]) -> None:
     found = {pod.component: pod for pod in pods(variant)}
     for name, service in named(variant, "Service").items():
         assert service["spec"].get("clusterIP") == (None if name == "vllm" else "None")
@@ -26,7 +26,7 @@ def test_services_are_headless_and_lead_to_their_pods(variant: list[Manifest]) -
             assert found[name].ports[port["targetPort"]] == port["port"]
 
 
-def test_health_is_asked_on_its_own_port(variant: list[Manifest]) -> None:
+def test_health_is_probed_on_its_own_port(variant: list[Manifest]) -> None:
     for name, deployment in named(variant, "Deployment").items():
         container = deployment["spec"]["template"]["spec"]["containers"][0]
         for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
@@ -38,15 +38,15 @@ def test_health_is_asked_on_its_own_port(variant: list[Manifest]) -> None:
             assert env(container)["LUTHIER_HEALTH_ADDRESS"] == "0.0.0.0:7110"
 
 
-def test_a_pod_is_given_longer_than_its_server_needs_to_stop(variant: list[Manifest]) -> None:
+def test_a_pods_grace_is_longer_than_its_server_needs_to_stop(variant: list[Manifest]) -> None:
     for name, deployment in named(variant, "Deployment").items():
         spec = deployment["spec"]["template"]["spec"]
         container = spec["containers"][0]
-        told = env(container)
+        variables = env(container)
         hook = container.get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
-        needed = hook + float(told.get("LUTHIER_DRAIN_S", 0)) + float(told.get("LUTHIER_GRACE_S", 0))
+        needed = hook + float(variables.get("LUTHIER_DRAIN_S", 0)) + float(variables.get("LUTHIER_GRACE_S", 0))
         assert spec["terminationGracePeriodSeconds"] > needed, name
-        assert (name in SERVERS) == ("LUTHIER_GRACE_S" in told)
+        assert (name in SERVERS) == ("LUTHIER_GRACE_S" in variables)
 
 
 def test_the_longest_call_fits_into_the_grace(trying: list[Manifest]) -> None:
@@ -58,8 +58,8 @@ def test_the_longest_call_fits_into_the_grace(trying: list[Manifest]) -> None:
         "prompting": 300.0,
     }
     for name, seconds in longest.items():
-        told = env(named(trying, "Deployment")[name]["spec"]["template"]["spec"]["containers"][0])
-        assert float(told["LUTHIER_GRACE_S"]) >= seconds, name
+        variables = env(named(trying, "Deployment")[name]["spec"]["template"]["spec"]["containers"][0])
+        assert float(variables["LUTHIER_GRACE_S"]) >= seconds, name
 
 
 def default(service: str, variable: str) -> float:
@@ -70,7 +70,7 @@ def default(service: str, variable: str) -> float:
     return float(found[1])
 
 
-def test_a_budget_leaves_one_that_serves(variant: list[Manifest]) -> None:
+def test_a_disruption_budget_leaves_one_pod(variant: list[Manifest]) -> None:
     deployments = named(variant, "Deployment")
     for name, budget in named(variant, "PodDisruptionBudget").items():
         spec, deployment = budget["spec"], deployments[name]["spec"]
@@ -81,7 +81,7 @@ def test_a_budget_leaves_one_that_serves(variant: list[Manifest]) -> None:
         assert replicas in (None, 1) or replicas - spec["maxUnavailable"] >= 1
 
 
-def test_production_can_lose_a_pod_of_what_others_call(production: list[Manifest]) -> None:
+def test_production_has_two_pods_of_what_others_call(production: list[Manifest]) -> None:
     deployments, scaled = named(production, "Deployment"), named(production, "ScaledObject")
     for name in ("inference", "curation", "prompting", "analysis"):
         least = scaled[name]["spec"]["minReplicaCount"] if name in scaled else deployments[name]["spec"]["replicas"]
@@ -112,8 +112,8 @@ def test_the_embedded_database_has_one_writer(helm: Helm) -> None:
     assert not [name for name in named(manifests, "Job") if name.startswith("migrate")]
 
 
-def test_every_variable_is_one_that_somebody_reads(variant: list[Manifest]) -> None:
-    """A misspelt name would be ignored in silence."""
+def test_every_variable_is_read_by_some_code(variant: list[Manifest]) -> None:
+    """A misspelt name would have no effect."""
     for pod in pods(variant):
         if pod.component in ("vllm", "minio", "postgresql"):
             continue
@@ -150,14 +150,14 @@ def checksum(manifests: list[Manifest]) -> str:
     return str(metadata["annotations"]["checksum/jobs"])
 
 
-def test_what_is_retained_outlives_the_release(trying: list[Manifest]) -> None:
+def test_volumes_stay_when_the_release_is_uninstalled(trying: list[Manifest]) -> None:
     for name, node in named(trying, "StatefulSet").items():
         retention = node["spec"]["persistentVolumeClaimRetentionPolicy"]
         assert retention == {"whenDeleted": "Retain", "whenScaled": "Retain"}, name
 
 
 @pytest.mark.parametrize("what", ["prepare-store", "migrate"])
-def test_preparing_runs_again_when_anything_changed(helm: Helm, trying: list[Manifest], what: str) -> None:
+def test_preparing_jobs_run_again_when_anything_changed(helm: Helm, trying: list[Manifest], what: str) -> None:
     def named_so(manifests: list[Manifest]) -> tuple[str, Manifest]:
         (found,) = [(name, job) for name, job in named(manifests, "Job").items() if name.startswith(f"{what}-")]
         return found
@@ -165,7 +165,7 @@ def test_preparing_runs_again_when_anything_changed(helm: Helm, trying: list[Man
     name, job = named_so(trying)
     assert job["spec"]["backoffLimit"] >= 10
     assert "helm.sh/hook" not in job["metadata"].get("annotations", {}), (
-        "a hook would wait for the store that waits for it"
+        "a hook would run before the store that it needs"
     )
     assert named_so(helm.render("try", {"image": {"tag": "9.9.9"}}))[0] != name, "a Job's Pod cannot be changed"
 
@@ -180,7 +180,7 @@ def test_names_fit_where_a_release_name_is_long(helm: Helm) -> None:
 
 
 def test_parts_of_a_pod_refer_to_each_other(variant: list[Manifest]) -> None:
-    """What the API server checks beyond the schema."""
+    """Checks of the API server that are not in the schema."""
     for pod in pods(variant):
         volumes = [volume["name"] for volume in pod.spec["volumes"]]
         assert len(volumes) == len(set(volumes)), pod.component

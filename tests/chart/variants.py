@@ -1,4 +1,4 @@
-"""What is rendered: both profiles, and each switch of the values on its own."""
+"""The values that tests render: both profiles, and each optional feature alone on values-try.yaml."""
 
 from typing import Any
 
@@ -30,15 +30,15 @@ SWITCHES: dict[str, dict[str, Any]] = {
         "llm": {"vllm": {"enabled": True, "model": MODEL}},
         "dashboards": {"enabled": True},
     },
-    "ways-in": {
+    "ingress": {
         "services": {
             "inference": {
                 "ingress": {"enabled": True, "className": "nginx", "host": "generate.example.org", "tlsSecret": "tls"},
-                "grpcRoute": {"enabled": True, "parentRefs": [{"name": "gate"}], "hostnames": ["g.example.org"]},
+                "grpcRoute": {"enabled": True, "parentRefs": [{"name": "gateway"}], "hostnames": ["g.example.org"]},
             },
             "curation": {
                 "ingress": {"enabled": True, "host": "page.example.org"},
-                "grpcRoute": {"enabled": True, "parentRefs": [{"name": "gate"}]},
+                "grpcRoute": {"enabled": True, "parentRefs": [{"name": "gateway"}]},
             },
         }
     },

@@ -1,6 +1,6 @@
-"""Runs in a Pod of another team, with only grpcio and the stubs: COUNT Generates at once, all of them work.
+"""Runs in a Pod of another team, with only grpcio and the stubs: COUNT Generates at once, each with a new seed.
 
-    python ask.py ADDRESS MODEL COUNT      credentials, where there are any: /credentials/ca.crt, /credentials/token
+    python ask.py ADDRESS MODEL COUNT      optional credentials: /credentials/ca.crt, /credentials/token
 
 The last line is a JSON list of [status, details], one for each call.
 """
@@ -16,29 +16,29 @@ import grpc
 from luthier.inference.v1 import inference_pb2 as pb
 from luthier.inference.v1.inference_pb2_grpc import InferenceServiceStub
 
-HELD = Path("/credentials")
+CREDENTIALS = Path("/credentials")
 
 
-def channel(address):
+def channel(address: str) -> grpc.Channel:
     """Over TLS where there is an authority to trust."""
-    authority = HELD / "ca.crt"
+    authority = CREDENTIALS / "ca.crt"
     if not authority.exists():
         return grpc.insecure_channel(address)
     return grpc.secure_channel(address, grpc.ssl_channel_credentials(authority.read_bytes()))
 
 
-def main(address, model, count):
-    """Calls and prints."""
-    token = HELD / "token"
-    metadata = [("authorization", f"Bearer {token.read_text()}")] if token.exists() else []
+def main(address: str, model: str, count: str) -> None:
+    """Calls and prints the answers."""
+    token = CREDENTIALS / "token"
+    metadata = (("authorization", f"Bearer {token.read_text()}"),) if token.exists() else ()
     stub, begun = InferenceServiceStub(channel(address)), int(time.time())
 
-    def call(number):
+    def call(number: int) -> tuple[str, str]:
         request = pb.GenerateRequest(prompt="piano", seconds_total=2, steps=40, seed=begun * 100 + number, model=model)
         try:
             stub.Generate(request, timeout=60, metadata=metadata)
         except grpc.RpcError as error:
-            return error.code().name, error.details()
+            return error.code().name, error.details() or ""
         return "OK", ""
 
     with ThreadPoolExecutor(int(count)) as pool:

@@ -1,4 +1,4 @@
-"""OpenTelemetry's collector in the cluster; the spans that it got are what it writes."""
+"""OpenTelemetry's collector in the cluster; its log has the spans that it received."""
 
 import re
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ SPAN = re.compile(r"Trace ID\s+: (?P<trace>\w+).*?\n\s+Name\s+: (?P<name>[^\n]+)
 
 @dataclass(frozen=True)
 class Span:
-    """Whose it is, what it is called, and the trace that it belongs to."""
+    """A span: its service, its name, and the id of its trace."""
 
     service: str
     name: str
@@ -28,7 +28,7 @@ class Collector:
 
     @property
     def url(self) -> str:
-        """Where spans go, OTLP over HTTP."""
+        """Its address, for OTLP over HTTP."""
         return f"http://collector.{self.kube.namespace}.svc:{PORT}"
 
     def install(self) -> None:
@@ -49,7 +49,7 @@ class Collector:
         wait_until("the collector runs", lambda: is_ready(self.kube.get("pod", "collector")), 120)
 
     def spans(self) -> list[Span]:
-        """All that it got so far."""
+        """All spans received so far."""
         found = []
         for block in self.kube.logs("collector").split("ResourceSpans #")[1:]:
             service = re.search(r"service\.name: Str\(([^)]*)\)", block)

@@ -9,11 +9,10 @@ from typing import Any
 
 import pytest
 
-from tests.cluster import settings as told
 from tests.cluster.kube import Kube, run
 from tests.cluster.monitoring import Prometheus
 from tests.cluster.release import Release, gone, namespace, scripts
-from tests.cluster.settings import OTHERS, SERVICES, Settings
+from tests.cluster.settings import SERVICES, THIRD_PARTY, Settings, from_environment
 
 FIGURES: dict[str, Any] = {}
 HERE = Path(__file__).parent
@@ -40,27 +39,27 @@ def figures() -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def settings() -> Settings:
-    return told.read()
+    return from_environment()
 
 
 @pytest.fixture(scope="session")
 def images(settings: Settings) -> None:
-    """Makes the images known to the cluster."""
+    """Loads the images into the cluster, where IMAGE_LOAD is set."""
     if settings.image_load:
-        names = (*SERVICES, "pipeline", *OTHERS)
+        names = (*SERVICES, "pipeline", *THIRD_PARTY)
         run(*settings.image_load, *map(settings.image, names), timeout_s=3600)
 
 
 @pytest.fixture(scope="session")
 def crds(settings: Settings) -> set[str]:
-    """Names of the custom resources that the cluster knows."""
+    """Names of the cluster's CustomResourceDefinitions."""
     found = run("kubectl", "get", "crd", "-o", "name")
     return {line.removeprefix("customresourcedefinition.apiextensions.k8s.io/") for line in found.split()}
 
 
 @pytest.fixture(scope="session")
 def gpu_nodes(settings: Settings) -> list[dict[str, Any]]:
-    """Nodes that offer nvidia.com/gpu."""
+    """Nodes with the resource nvidia.com/gpu."""
     nodes = json.loads(run("kubectl", "get", "nodes", "-o", "json"))["items"]
     return [node for node in nodes if int(node["status"]["allocatable"].get("nvidia.com/gpu", 0))]
 
@@ -82,7 +81,7 @@ def release(
     settings: Settings, images: None, gpu_nodes: list[dict[str, Any]], prometheus: Prometheus
 ) -> Iterator[Release]:
     """The release, not yet installed: its namespaces and secrets are there."""
-    for name in ("luthier-test", "luthier-callers", "luthier-strangers"):
+    for name in ("luthier-test", "luthier-callers", "luthier-others"):
         if not os.environ.get("REUSE"):
             gone(name)
         namespace(name, **{"luthier-test-role": name.removeprefix("luthier-")})
@@ -91,21 +90,23 @@ def release(
     made.values = overlay(settings, gpu_nodes, prometheus)
     yield made
     if not os.environ.get("KEEP"):
-        for name in ("luthier-test", "luthier-callers", "luthier-strangers"):
+        for name in ("luthier-test", "luthier-callers", "luthier-others"):
             gone(name)
 
 
 def cpu_nodes() -> list[str]:
-    """Names of the nodes that offer no GPU."""
+    """Names of the nodes without a GPU."""
     nodes = json.loads(run("kubectl", "get", "nodes", "-o", "json"))["items"]
     return [n["metadata"]["name"] for n in nodes if not int(n["status"]["allocatable"].get("nvidia.com/gpu", 0))]
 
 
 def overlay(settings: Settings, gpu_nodes: list[dict[str, Any]], prometheus: Prometheus) -> dict[str, Any]:
-    """What this cluster has, as values: its image registry, its GPU pool, KEDA and Kueue."""
+    """Values for this cluster: its image registry, its GPU pool, who may call, Prometheus."""
     callers = [{"namespaceSelector": {"matchLabels": {"luthier-test-role": "callers"}}}]
     scrapers = [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": prometheus.kube.namespace}}}]
-    state = {"kubernetes.io/hostname": cpu_nodes()[0]}  # the try-out store and database together: one node may die
+    state = {
+        "kubernetes.io/hostname": cpu_nodes()[0]
+    }  # MinIO and PostgreSQL share a node: other nodes may lose their power
     values: dict[str, Any] = {
         "nodePools": {"state": {"selector": state}},
         "tryout": {"nodePool": "state"},
@@ -125,7 +126,7 @@ def overlay(settings: Settings, gpu_nodes: list[dict[str, Any]], prometheus: Pro
 
 @pytest.fixture(scope="session")
 def secret_texts(release: Release) -> list[str]:
-    """The secrets that the platform engineer created, as texts that must not appear anywhere else."""
+    """The texts of the Secrets that the platform engineer created; they must not appear anywhere else."""
     return release.secrets()
 
 

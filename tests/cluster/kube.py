@@ -1,4 +1,4 @@
-"""A thin hand on kubectl and helm: what the cluster's tests read and change."""
+"""kubectl and other commands, as the cluster's tests use them."""
 
 import json
 import subprocess
@@ -11,7 +11,7 @@ Object = dict[str, Any]
 
 
 class KubeError(AssertionError):
-    """A command that had to succeed did not; carries what it said."""
+    """A command failed; the message has its error output."""
 
 
 def run(*command: str, text: str | None = None, check: bool = True, timeout_s: float = 300) -> str:

@@ -1,22 +1,26 @@
-"""Runs in a Pod: calls one RPC at a steady rate until SIGTERM or the end; the last line tells what came of every call.
+"""Runs in a Pod: calls one RPC at a steady rate until SIGTERM or the end; the last line counts the results.
 
     python load.py generate ADDRESS MODEL SECONDS RATE      (SECONDS 0: one call, with a deadline of 20 s)
     python load.py render ADDRESS - SECONDS RATE
 
-`generate` is another team's service: only grpcio and the stubs. `render` is the pipeline: the kit's client.
+`generate` calls as another team's service does, with only grpcio and the stubs; `render` as the pipeline does, with
+Luthier's own client.
 """
 
 import json
 import signal
+import struct
 import sys
 import threading
 import time
-from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 
-WAYS = {
+Call = Callable[[int], None]
+# What another team's client should set: retries of UNAVAILABLE, and calls spread over all Pods.
+SERVICE_CONFIG = {
     "methodConfig": [
         {
             "name": [{}],
@@ -34,82 +38,67 @@ WAYS = {
 }
 
 
-def generate(address, model, deadline_s):
-    """One Generate of a second each time it is called."""
+def generate(address: str, model: str, deadline_s: float) -> Call:
+    """A function that generates one second of audio."""
     from luthier.inference.v1 import inference_pb2 as pb
     from luthier.inference.v1.inference_pb2_grpc import InferenceServiceStub
 
-    channel = grpc.insecure_channel(f"dns:///{address}", options=[("grpc.service_config", json.dumps(WAYS))])
-    stub, begun = InferenceServiceStub(channel), int(time.time())  # other seeds than before: each call is work
+    channel = grpc.insecure_channel(f"dns:///{address}", options=[("grpc.service_config", json.dumps(SERVICE_CONFIG))])
+    stub, begun = InferenceServiceStub(channel), int(time.time())  # new seeds, so that no answer is reused
 
-    def call(number):
+    def call(number: int) -> None:
         request = pb.GenerateRequest(prompt="piano", seconds_total=1, steps=2, seed=begun * 1000 + number, model=model)
         request.request_id = f"load-{time.time()}-{number}"
-        return stub.Generate(request, timeout=deadline_s).model
+        stub.Generate(request, timeout=deadline_s)
 
     return call
 
 
-def render(address, _, deadline_s):
-    """Renders one short song with another seed each time, so that each call is work."""
-    import io
-
-    import mido
-
+def render(address: str, _: str, deadline_s: float) -> Call:
+    """A function that renders one short song, each time with another seed, so that no answer is reused."""
     from luthier.rendering.v1 import rendering_pb2 as pb
     from luthier.rendering.v1.rendering_pb2_grpc import RenderingServiceStub
-    from luthier_kit.artifacts import open_artifacts
-    from luthier_kit.client import Client
-    from luthier_kit.settings import StoreSettings, load
+    from luthier_kit.rpc import Channel, load
+    from luthier_kit.store import StoreSettings, open_store
 
-    store, client, begun = (
-        open_artifacts(load(StoreSettings), prove=False),
-        Client(address, RenderingServiceStub),
-        int(time.time()),
-    )
-    midi, track, data = mido.MidiFile(), mido.MidiTrack(), io.BytesIO()
-    midi.tracks.append(track)
-    for step in range(16):
-        track.append(mido.Message("note_on", note=48 + step, velocity=90))
-        track.append(mido.Message("note_off", note=48 + step, time=240))
-    midi.save(file=data)
-    ref = store.put_bytes("midi", data.getvalue(), "mid", "audio/midi")
+    store, begun = open_store(load(StoreSettings), prove=False), int(time.time())
+    stub = RenderingServiceStub(Channel(address, retry_budget_s=deadline_s))
+    # MIDI format 0: 16 eighth notes of 240 ticks (variable-length quantity 81 70), 480 ticks to a quarter.
+    notes = b"".join(bytes([0, 0x90, note, 90, 0x81, 0x70, 0x80, note, 64]) for note in range(48, 64))
+    track = notes + bytes([0, 0xFF, 0x2F, 0])
+    midi = struct.pack(">4sIHHH4sI", b"MThd", 6, 0, 1, 480, b"MTrk", len(track)) + track
+    ref = store.blobs.put_bytes("midi", midi, "mid", "audio/midi")
 
-    def call(number):
-        client.call(
-            "RenderSong",
-            pb.RenderSongRequest(midi=ref, seed=begun * 100_000 + number),
-            timeout_s=deadline_s,
-            patience_s=deadline_s,
-        )
+    def call(number: int) -> None:
+        stub.RenderSong(pb.RenderSongRequest(midi=ref, seed=begun * 100_000 + number), timeout=deadline_s)
 
     return call
 
 
-def main(kind, address, model, seconds, rate):
-    """Calls until the time is over; prints {calls, ok, failed, slowest_s} as its last line."""
-    call, stop = (
-        {"generate": generate, "render": render}[kind](address, model, 120 if float(seconds) else 20),
-        threading.Event(),
-    )
+def main(kind: str, address: str, model: str, seconds: str, rate: str) -> None:
+    """Calls until SECONDS are over. Prints READY after a first success, {calls, ok, failed, slowest_s} at the end."""
+    make = {"generate": generate, "render": render}[kind]
+    call, stop = make(address, model, 120 if float(seconds) else 20), threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    failures, took, lock = Counter(), [], threading.Lock()
+    took: list[float] = []  # seconds of each call
+    failed, lock = 0, threading.Lock()
 
-    def one(number):
+    def one(number: int) -> None:
+        nonlocal failed
         begun, failure = time.monotonic(), ""
         try:
             call(number)
         except Exception as error:
-            failure = f"{getattr(error, 'code', lambda: '')()} {error}"[:300]
+            failure = f"{type(error).__name__}: {error}"[:300]
             print(
                 f"{time.time():.1f} call {number} failed after {time.monotonic() - begun:.1f} s: {failure}", flush=True
             )
         with lock:
             took.append(time.monotonic() - begun)
-            failures[failure] += bool(failure)
+            failed += bool(failure)
 
     one(0)
-    if not failures.total():
+    if not failed:
         print("READY", flush=True)
     begun, number = time.monotonic(), 0
     with ThreadPoolExecutor(8) as pool:
@@ -117,7 +106,6 @@ def main(kind, address, model, seconds, rate):
             number += 1
             pool.submit(one, number)
             stop.wait(max(0.0, begun + number / float(rate) - time.monotonic()))
-    failed = sum(failures.values())
     print(
         json.dumps({"calls": len(took), "ok": len(took) - failed, "failed": failed, "slowest_s": round(max(took), 2)}),
         flush=True,

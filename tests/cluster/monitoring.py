@@ -1,4 +1,4 @@
-"""Prometheus in the cluster, for what scales on it and for what asks it."""
+"""Prometheus in the cluster, for KEDA and for the tests' queries."""
 
 import json
 import urllib.parse

@@ -1,4 +1,4 @@
-"""A release of the chart on the cluster, as a platform engineer would install it for a try."""
+"""A release of the chart on the cluster, as a platform engineer would install it for trying out."""
 
 import base64
 import copy
@@ -46,7 +46,7 @@ class Release:
         return f"app.kubernetes.io/instance={self.name},app.kubernetes.io/component={component}"
 
     def secrets(self) -> list[str]:
-        """Creates what the platform engineer brings, or finds it; the secret texts, to look for them elsewhere."""
+        """Creates the platform engineer's Secrets unless they exist; returns their texts, to search for them."""
         if "luthier-s3" not in map(name_of, self.kube.items("secrets")):
             store_key, store_secret, password = (secrets.token_hex(16) for _ in range(3))
             host = f"{self.name}-postgresql.{self.kube.namespace}.svc:5432"
@@ -83,14 +83,14 @@ class Release:
         return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": labels}, "spec": spec}
 
     def luthier(self, *arguments: str, timeout_s: float = 600) -> dict[str, Any]:
-        """`luthier … --json` where every service and the store can be reached: in the monitor's Pod."""
+        """`luthier … --json` in the monitor's Pod, which reaches every service and the store."""
         out = self.kube(
             "exec", f"deploy/{self.name}-monitor", "--", "luthier", *arguments, "--json", timeout_s=timeout_s
         )
         return dict(json.loads(out.strip().splitlines()[-1]))
 
     def begin(self, *arguments: str) -> subprocess.Popen[str]:
-        """The same in the background; killing it leaves what it started."""
+        """The same in the background; killing it does not stop what it started in the cluster."""
         command = ["kubectl", "-n", self.kube.namespace, "exec", f"deploy/{self.name}-monitor", "--", "luthier"]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         return subprocess.Popen([*command, *arguments, "--json"], text=True, **pipes)  # type: ignore[call-overload,no-any-return]

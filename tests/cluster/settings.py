@@ -1,4 +1,4 @@
-"""What the cluster's tests are told by the environment; a missing setting skips what needs it, with the reason."""
+"""Settings of the cluster's tests, from environment variables. A missing one skips the tests that need it."""
 
 import os
 import shlex
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pytest
 
 SERVICES = ("rendering", "analysis", "enrichment", "prompting", "curation", "training", "inference", "evaluation")
-OTHERS = ("minio", "postgresql", "prometheus", "collector")
+THIRD_PARTY = ("minio", "postgresql", "prometheus", "collector")
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Settings:
         return f"{self.registry}/{name}:{self.tag}"
 
 
-def read() -> Settings:
+def from_environment() -> Settings:
     """The settings. Skips everything where there is no cluster."""
     if not os.environ.get("KUBECONFIG"):
         pytest.skip("KUBECONFIG is not set: no cluster to test on")

@@ -1,4 +1,4 @@
-"""A fresh install into a namespace that enforces `restricted`, and the whole way through it."""
+"""A fresh install into a namespace that enforces `restricted`: from MIDI files to a trained model that generates."""
 
 import time
 from typing import Any
@@ -57,20 +57,22 @@ def test_a_namespace_that_policy_allows_generates(installed: Release) -> None:
 
 
 def test_a_namespace_that_policy_does_not_name_is_refused(installed: Release) -> None:
-    said = work.ask_once(installed, "luthier-strangers", "tuned")
-    assert "READY" not in said
-    assert "failed" in said or not said.strip()
+    output = work.ask_once(installed, "luthier-others", "tuned")
+    assert "READY" not in output
+    assert "failed" in output or not output.strip()
 
 
-@pytest.mark.parametrize("name", ["luthier-strangers", "luthier-callers"])
-def test_nobody_outside_reaches_the_store(installed: Release, name: str) -> None:
+@pytest.mark.parametrize("name", ["luthier-others", "luthier-callers"])
+def test_other_namespaces_cannot_reach_the_store(installed: Release, name: str) -> None:
     from tests.cluster.kube import Kube
     from tests.cluster.release import caller_pod
 
-    kube, pod = Kube(name), "knock"
+    kube, pod = Kube(name), "connect"
     host = f"{installed.name}-minio.{installed.kube.namespace}.svc"
     code = f"import socket; socket.create_connection(({host!r}, 9000), 8); print('REACHED')"
     kube("delete", "pod", pod, "--ignore-not-found")
     kube.apply(caller_pod(pod, installed.settings.image("pipeline"), ["python", "-c", code]))
-    wait_until("the knock ended", lambda: kube.get("pod", pod)["status"]["phase"] in ("Succeeded", "Failed"), 60)
+    wait_until(
+        "the connection attempt ended", lambda: kube.get("pod", pod)["status"]["phase"] in ("Succeeded", "Failed"), 60
+    )
     assert "REACHED" not in kube.logs(pod)

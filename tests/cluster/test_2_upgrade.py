@@ -7,7 +7,7 @@ from tests.cluster import work
 from tests.cluster.kube import name_of, wait_until
 from tests.cluster.release import Release
 
-GENERATE_RATE = 0.5  # calls per second: what one slot bears on a CPU that others use, too
+GENERATE_RATE = 0.5  # calls per second that one slot can process on a shared CPU
 RENDER_RATE = 2.0
 
 
@@ -34,8 +34,8 @@ def upgrade_under(load: work.Load, release: Release, service: str, method: str, 
     pods = roll(release, service)
     wait_until("the new Pods answer", lambda: all(answered(release, pod, method) for pod in pods), 120)
     count = load.stop()
-    told = (count["calls"], count["failed"], count["slowest_s"])
-    figures[f"{method} during a rolling upgrade (calls, failed, slowest s)"] = told
+    counts = (count["calls"], count["failed"], count["slowest_s"])
+    figures[f"{method} during a rolling upgrade (calls, failed, slowest s)"] = counts
     assert count["failed"] == 0, count["lines"]
 
 

@@ -1,4 +1,4 @@
-"""A node loses its power in the middle of work: nothing is lost, nothing is done twice, work flows again by itself."""
+"""A node loses its power during work: nothing is lost or done twice, and work continues by itself."""
 
 import time
 from typing import Any
@@ -14,7 +14,7 @@ SONGS = 12
 
 @pytest.fixture
 def power(installed: Release) -> Any:
-    """Cuts the power of nodes and gives it back, whatever happens."""
+    """Cuts the power of nodes and restores it at the end of the test."""
     settings = installed.settings
     if not (settings.node_fail and settings.node_heal):
         pytest.skip("NODE_FAIL and NODE_HEAL are not set: no node's power can be cut")
@@ -36,11 +36,13 @@ def power(installed: Release) -> Any:
 
 
 def stateful_nodes(release: Release) -> set[str]:
-    """Nodes of the try-out store and database, which have no second place."""
+    """Nodes of MinIO and PostgreSQL, which have a single replica each."""
     return {node_of(pod) for part in ("minio", "postgresql") for pod in release.kube.pods(release.selector(part))}
 
 
-def test_no_song_is_lost_when_a_node_with_a_shard_dies(installed: Release, power: Any, figures: dict[str, Any]) -> None:
+def test_no_song_is_lost_when_a_node_with_a_shard_loses_power(
+    installed: Release, power: Any, figures: dict[str, Any]
+) -> None:
     claim = work.corpus_claim(installed, "transposed", semitones=1)
     submitted = work.submit(installed, "--collection", "power", "--claim", claim, "--shards", "2")
     selector = f"job-name={submitted['run']}"
@@ -60,7 +62,7 @@ def test_no_song_is_lost_when_a_node_with_a_shard_dies(installed: Release, power
     figures["seconds from a node's power cut to songs rendered again"] = round(time.monotonic() - begun)
     wait_until("every song is done", lambda: work.run_of(installed, "power")["state"] == "DONE", 700)
     figures["seconds from the power cut to the end of the run"] = round(time.monotonic() - begun)
-    power.on(found[0])  # the Job is complete when the dead node's Pods are known to be gone
+    power.on(found[0])  # a Job is complete only when the lost node's Pods are known to have ended
     installed.kube.wait_job(submitted["run"], 300)
     run_now = work.run_of(installed, "power")
     assert (run_now["songs"], run_now["rendered"], run_now["failures"]) == (SONGS, SONGS, [])
@@ -71,7 +73,7 @@ def test_no_song_is_lost_when_a_node_with_a_shard_dies(installed: Release, power
     assert sum(shard["computed"] for shard in second["shards"]) == 0
 
 
-def test_training_resumes_after_its_node_died(
+def test_training_resumes_after_its_node_lost_power(
     installed: Release, power: Any, gpu_nodes: list[dict[str, Any]], figures: dict[str, Any]
 ) -> None:
     if not gpu_nodes:

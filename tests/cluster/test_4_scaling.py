@@ -1,4 +1,4 @@
-"""KEDA: render workers come with the work and go with it, and nothing is lost when they go."""
+"""KEDA: render workers are started for waiting work and stopped afterwards, and no song is lost."""
 
 import threading
 import time
@@ -38,7 +38,8 @@ class Recorder(threading.Thread):
 
     def __init__(self, release: Release, prometheus: Prometheus) -> None:
         super().__init__(daemon=True)
-        self.release, self.prometheus, self.rows, self.done = release, prometheus, [], threading.Event()
+        self.release, self.prometheus, self.done = release, prometheus, threading.Event()
+        self.rows: list[tuple[int, float | None, int, int]] = []
 
     def run(self) -> None:
         begun = time.monotonic()
@@ -62,7 +63,7 @@ def test_no_work_means_no_worker(scaled: Release, prometheus: Prometheus) -> Non
     assert prometheus.value(WAITING) == 0
 
 
-def test_workers_come_with_the_work_and_go_with_it(
+def test_workers_are_started_for_work_and_stopped_afterwards(
     scaled: Release, prometheus: Prometheus, figures: dict[str, Any]
 ) -> None:
     claim = work.corpus_claim(scaled, "scaled", semitones=2)
@@ -98,8 +99,8 @@ def test_an_absent_series_is_not_read_as_zero(scaled: Release, prometheus: Prome
     scaled.kube.wait_job(submitted["run"], 600)
 
 
-def test_a_second_worker_gains(scaled: Release, figures: dict[str, Any]) -> None:
-    """Workers that may use a third of a core each: then rendering is what a run waits for, also on a small machine."""
+def test_a_second_worker_saves_time(scaled: Release, figures: dict[str, Any]) -> None:
+    """With a third of a core for each worker, rendering is the slowest stage even on a small machine."""
     slow = {"requests": {"cpu": "50m", "memory": "256Mi"}, "limits": {"cpu": "300m", "memory": "3Gi"}}
     took = {}
     for most in (1, 2):

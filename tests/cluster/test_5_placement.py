@@ -1,4 +1,4 @@
-"""GPU Pods land on the GPU pool and nowhere else, others never there; what does not fit waits in Kueue."""
+"""GPU Pods run on the GPU pool only, others never there; a run beyond the quota waits in Kueue."""
 
 import time
 from typing import Any
@@ -42,7 +42,7 @@ def test_the_third_of_three_runs_waits_in_kueue(
         wait_until("the third runs", lambda: not pending(installed), 600)
         figures["seconds that the third training run waited in Kueue"] = round(time.monotonic() - begun)
         for process in runs:
-            assert process.wait(900) == 0, process.stderr.read()
+            assert process.wait(900) == 0, process.stderr.read() if process.stderr else ""
     finally:
         for process in runs:
             process.kill()
@@ -59,7 +59,7 @@ def workloads(release: Release) -> list[dict[str, Any]]:
 
 
 def admitted(release: Release) -> list[bool]:
-    """For each run that has not ended: whether Kueue let it in."""
+    """For each run that has not ended: whether Kueue has admitted it."""
     return [
         any(c["type"] == "Admitted" and c["status"] == "True" for c in item["status"].get("conditions", []))
         for item in workloads(release)

@@ -1,4 +1,4 @@
-"""Secrets are nowhere but in Secrets, and every ServiceAccount may do what is meant and nothing else."""
+"""Secret texts are in Secrets only, and every ServiceAccount has exactly the permissions that are meant."""
 
 import json
 from typing import Any
@@ -18,7 +18,7 @@ RESOURCES = (
     "roles.rbac.authorization.k8s.io",
     "nodes",
 )
-MEANT = {
+PERMITTED = {
     ("training", "jobs.batch"): {"get", "list", "watch", "create", "delete"},
     ("training", "pods"): {"get", "list", "watch"},
     ("training", "configmaps/{release}-jobs"): {"get"},
@@ -44,7 +44,7 @@ def test_logs_and_environments_hold_no_secret(installed: Release, secret_texts: 
             assert not [text for text in secret_texts if text in environment], name_of(pod)
 
 
-def test_service_accounts_may_do_what_is_meant(installed: Release, figures: dict[str, Any]) -> None:
+def test_service_accounts_have_exactly_these_permissions(installed: Release, figures: dict[str, Any]) -> None:
     table = {}
     for account in installed.kube.items("serviceaccounts"):
         name = name_of(account)
@@ -53,7 +53,7 @@ def test_service_accounts_may_do_what_is_meant(installed: Release, figures: dict
             allowed = {verb for verb in VERBS if may(installed, name, verb, resource.format(release=installed.name))}
             if allowed:
                 table[f"{component} {resource}"] = sorted(allowed)
-            assert allowed == MEANT.get((component, resource), set()), (component, resource)
+            assert allowed == PERMITTED.get((component, resource), set()), (component, resource)
     figures["what ServiceAccounts may do (kubectl auth can-i)"] = table
 
 

@@ -1,4 +1,4 @@
-"""Every query of the dashboards and of the alert rules finds something on a cluster that has just worked."""
+"""Every query of the dashboards and alert rules returns a series on a cluster that has just worked."""
 
 import time
 
@@ -15,7 +15,7 @@ SCRAPES_S = 10  # a rate needs two of them
 
 @pytest.fixture(scope="module")
 def worked(installed: Release) -> None:
-    """Calls within the window of the queries, from Pods that are still there."""
+    """Calls within the queries' window, answered by Pods that still exist."""
     loads = [work.generate_load(installed, "tuned", 900, 0.5), work.render_load(installed, 900, 0.5)]
     time.sleep(WORK_S)
     for load in loads:
@@ -24,7 +24,7 @@ def worked(installed: Release) -> None:
 
 
 def test_every_query_finds_series(worked: None, prometheus: Prometheus) -> None:
-    asked = list(queries())
-    empty = [f"{where}: {promql}" for where, promql in asked if not prometheus.query(promql)]
-    assert asked
+    every = list(queries())
+    empty = [f"{where}: {promql}" for where, promql in every if not prometheus.query(promql)]
+    assert every
     assert not empty

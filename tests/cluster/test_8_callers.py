@@ -1,4 +1,4 @@
-"""TLS, callers known by tokens, a limit for each of them, and traces: switched on together, as production has them."""
+"""TLS, callers with tokens, a limit for each caller, and traces: switched on together, as in production."""
 
 import hashlib
 import secrets
@@ -16,14 +16,14 @@ from tests.cluster.release import Release, secret
 from tests.cluster.settings import SERVICES
 from tests.kit.certificates import authority, issued
 
-OURS = ("evaluation", "pipeline", "ingest", "monitor", "test")
-STUDIO = "studio"  # another team
+OWN_CALLERS = ("evaluation", "pipeline", "ingest", "monitor", "test")
+GAME = "game"  # a service of another team
 Answers = list[tuple[str, str]]
 
 
 @pytest.fixture(scope="module")
 def collector(prometheus: Prometheus, release: Release) -> Collector:
-    """Beside Prometheus."""
+    """OpenTelemetry's collector, in the namespace of Prometheus."""
     found = Collector(prometheus.kube, release.settings.image("collector"))
     found.install()
     return found
@@ -42,11 +42,11 @@ def trusted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def tokens() -> dict[str, str]:
     """The token of every caller."""
-    return {name: secrets.token_urlsafe(32) for name in (*OURS, STUDIO)}
+    return {name: secrets.token_urlsafe(32) for name in (*OWN_CALLERS, GAME)}
 
 
 @pytest.fixture(scope="module")
-def guarded(
+def secured(
     installed: Release, collector: Collector, trusted: dict[str, str], tokens: dict[str, str], figures: dict[str, Any]
 ) -> Iterator[Release]:
     """The release with all of it on; off again at the end."""
@@ -54,7 +54,7 @@ def guarded(
     kube.apply(
         secret("luthier-tls", trusted),
         secret("luthier-callers", {name: digest(token) for name, token in tokens.items()}),
-        secret("luthier-tokens", {name: tokens[name] for name in OURS}),
+        secret("luthier-tokens", {name: tokens[name] for name in OWN_CALLERS}),
     )
     values = {
         "tls": {"secret": "luthier-tls"},
@@ -76,7 +76,7 @@ def digest(token: str) -> str:
 
 
 def ask(release: Release, credentials: dict[str, str], count: int = 1, name: str = "asks") -> Answers:
-    """What `count` Generates at once are answered, from a Pod of another team with these credentials."""
+    """The answers to `count` Generates at once, from a Pod of another team with these credentials."""
     kube = Kube("luthier-callers")
     kube("delete", "pod", name, "--ignore-not-found", "--wait=true")
     kube("delete", "secret", name, "--ignore-not-found")
@@ -85,29 +85,31 @@ def ask(release: Release, credentials: dict[str, str], count: int = 1, name: str
     return work.answers(kube, name)
 
 
-def test_a_known_caller_is_served_over_tls(guarded: Release, trusted: dict[str, str], tokens: dict[str, str]) -> None:
-    assert ask(guarded, {"ca.crt": trusted["ca.crt"], "token": tokens[STUDIO]}) == [("OK", "")]
+def test_a_known_caller_is_served_over_tls(secured: Release, trusted: dict[str, str], tokens: dict[str, str]) -> None:
+    assert ask(secured, {"ca.crt": trusted["ca.crt"], "token": tokens[GAME]}) == [("OK", "")]
 
 
 @pytest.mark.parametrize(
     ("held", "code", "says"),
     [
         (("ca.crt",), "UNAUTHENTICATED", "no credentials"),
-        (("ca.crt", "token"), "UNAUTHENTICATED", "nobody's"),
+        (("ca.crt", "token"), "UNAUTHENTICATED", "the token in"),
         ((), "UNAVAILABLE", ""),
     ],
 )
-def test_others_are_not(guarded: Release, trusted: dict[str, str], held: tuple[str, ...], code: str, says: str) -> None:
+def test_other_callers_are_refused(
+    secured: Release, trusted: dict[str, str], held: tuple[str, ...], code: str, says: str
+) -> None:
     given = {**trusted, "token": secrets.token_urlsafe(32)}
-    [(answered, text)] = ask(guarded, {name: given[name] for name in held})
+    [(answered, text)] = ask(secured, {name: given[name] for name in held})
     assert answered == code
     assert says in text
 
 
 def test_a_caller_has_no_more_calls_in_flight_than_its_limit(
-    guarded: Release, trusted: dict[str, str], tokens: dict[str, str]
+    secured: Release, trusted: dict[str, str], tokens: dict[str, str]
 ) -> None:
-    answers = ask(guarded, {"ca.crt": trusted["ca.crt"], "token": tokens[STUDIO]}, count=4)
+    answers = ask(secured, {"ca.crt": trusted["ca.crt"], "token": tokens[GAME]}, count=4)
     codes = [code for code, _ in answers]
     assert codes.count("OK") >= 1
     assert codes.count("RESOURCE_EXHAUSTED") >= 1
@@ -115,13 +117,13 @@ def test_a_caller_has_no_more_calls_in_flight_than_its_limit(
     assert all("as many as a caller may have" in text for code, text in answers if code != "OK")
 
 
-def test_our_own_way_goes_on(guarded: Release, collector: Collector) -> None:
-    """Every service calls every other with its own token, and a song's way is one trace through all of them."""
-    guarded.helm_test()
-    claim = work.corpus_claim(guarded, "guarded", semitones=9, keep=2)
-    submitted = work.submit(guarded, "--collection", "guarded", "--claim", claim, "--shards", "1")
-    guarded.kube.wait_job(submitted["run"], 300)
-    run = work.run_of(guarded, "guarded")
+def test_luthiers_own_calls_continue(secured: Release, collector: Collector) -> None:
+    """Services call each other with their own tokens, and each song is one trace through all of them."""
+    secured.helm_test()
+    claim = work.corpus_claim(secured, "secured", semitones=9, keep=2)
+    submitted = work.submit(secured, "--collection", "secured", "--claim", claim, "--shards", "1")
+    secured.kube.wait_job(submitted["run"], 300)
+    run = work.run_of(secured, "secured")
     assert (run["songs"], run["rendered"], run["failures"]) == (2, 2, [])
     through = {f"luthier-{name}" for name in ("pipeline", "rendering", "analysis", "prompting", "curation")}
 
@@ -133,21 +135,21 @@ def test_our_own_way_goes_on(guarded: Release, collector: Collector) -> None:
     wait_until("two songs are two traces", whole, 60)
 
 
-def test_a_new_token_counts_without_a_restart(
-    guarded: Release, trusted: dict[str, str], tokens: dict[str, str], figures: dict[str, Any]
+def test_a_new_token_is_accepted_without_a_restart(
+    secured: Release, trusted: dict[str, str], tokens: dict[str, str], figures: dict[str, Any]
 ) -> None:
-    """Two lines while both are good; the kubelet brings the changed Secret to the Pods."""
+    """Two tokens are valid at once; the kubelet updates the mounted Secret in the Pods."""
     fresh = secrets.token_urlsafe(32)
     known = {name: digest(token) for name, token in tokens.items()}
     begun = time.monotonic()
-    guarded.kube.apply(secret("luthier-callers", {**known, STUDIO: digest(tokens[STUDIO]) + digest(fresh)}))
+    secured.kube.apply(secret("luthier-callers", {**known, GAME: digest(tokens[GAME]) + digest(fresh)}))
 
     def accepted() -> bool:
-        answers = ask(guarded, {"ca.crt": trusted["ca.crt"], "token": fresh})
+        answers = ask(secured, {"ca.crt": trusted["ca.crt"], "token": fresh})
         if answers[0][0] not in ("OK", "UNAUTHENTICATED"):
             raise KubeError(str(answers))
         return answers[0][0] == "OK"
 
-    wait_until("the new token is good", accepted, 180)
+    wait_until("the new token is accepted", accepted, 180)
     figures["seconds until a rotated token is accepted"] = round(time.monotonic() - begun)
-    assert ask(guarded, {"ca.crt": trusted["ca.crt"], "token": tokens[STUDIO]}) == [("OK", "")]
+    assert ask(secured, {"ca.crt": trusted["ca.crt"], "token": tokens[GAME]}) == [("OK", "")]

@@ -1,4 +1,4 @@
-"""The songbook moved by some semitones: songs that the store has not seen."""
+"""The songbook transposed by some semitones: songs that are not in the store yet."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ DRUMS = 9
 
 
 def transposed(folder: Path, semitones: int, keep: int | None = None) -> None:
-    """Writes the songbook, or its first `keep` songs, into a folder; drums stay."""
+    """Writes the songbook, or its first `keep` songs, into a folder, transposed except for drums."""
     for path in sorted(songbook(folder, keep).rglob("*.mid")):
         midi = mido.MidiFile(path)
         for track in midi.tracks:

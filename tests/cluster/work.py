@@ -1,4 +1,4 @@
-"""Work that the tests give to a release: corpora, submissions, load."""
+"""Work for a release: corpora, submissions, load."""
 
 import json
 import subprocess
@@ -101,7 +101,9 @@ def corpus_claim(release: Release, name: str, semitones: int, keep: int | None =
         release.kube("delete", "pod", f"fill-{name}", "--ignore-not-found", "--grace-period=1")
         release.kube.apply(claim, pod)
         release.kube("wait", "--for=condition=Ready", f"pod/fill-{name}", "--timeout=180s")
-        songs = sorted(path.name for path in Path(folder).iterdir())  # not the folder itself: its mode is the volume's
+        songs = sorted(
+            path.name for path in Path(folder).iterdir()
+        )  # not the folder itself, whose mode is set by the volume
         tar = subprocess.Popen(["tar", "-C", folder, "-cf", "-", *songs], stdout=subprocess.PIPE)
         into = [
             "exec",

@@ -2,13 +2,10 @@
 
 import hashlib
 from pathlib import Path
-from typing import Any
 
 from luthier.common.v1 import common_pb2 as common
 from luthier.curation.v1 import curation_pb2 as pb
-from luthier_curation.content import NewClip
-from luthier_curation.messages import to_new_clip
-from luthier_kit.artifacts import Artifacts
+from luthier_kit.store import Store
 
 PROMPT = "A calm rock song with piano and drums in C major at 120 BPM"
 
@@ -18,9 +15,9 @@ def fingerprint(song: object) -> str:
     return hashlib.sha256(f"song {song}".encode()).hexdigest()
 
 
-def message(
-    store: Artifacts,
-    audio: Path | bytes,
+def clip(
+    store: Store,
+    audio: Path | bytes = b"fLaC 1",
     *,
     song: object = 1,
     start_s: float = 0.0,
@@ -34,9 +31,9 @@ def message(
 ) -> pb.NewClip:
     """A two-second clip with facts, a tag and checked prompts."""
     if isinstance(audio, bytes):
-        ref = store.put_bytes("clips", audio, "flac", "audio/flac")
+        ref = store.blobs.put_bytes("clips", audio, "flac", "audio/flac")
     else:
-        ref = store.put_file("clips", audio, media_type="audio/flac")
+        ref = store.blobs.put_file("clips", audio, media_type="audio/flac")
     families = {"Drums": "Drums", "Acoustic Grand Piano": "Piano", "Distortion Guitar": "Guitar"}
     return pb.NewClip(
         source=common.ClipSource(
@@ -61,8 +58,3 @@ def message(
         ],
         lineage=common.Lineage(inputs=["a" * 64], versions={"rendering": "1"}, seed=2**63, licences=["MIT"]),
     )
-
-
-def clip(store: Artifacts, audio: Path | bytes = b"fLaC 1", **changes: Any) -> NewClip:
-    """The same as the domain has it."""
-    return to_new_clip(message(store, audio, **changes))

@@ -11,13 +11,11 @@ import soundfile
 from sqlalchemy import Engine, make_url
 
 from luthier_curation.curation import Curation
-from luthier_curation.database import migrate, open_engine
-from luthier_curation.repository import Repository
+from luthier_curation.database import Repository, migrate, open_engine
 from luthier_curation.settings import CurationSettings
-from luthier_curation.web.app import create_app
-from luthier_curation.web.server import WebServer
-from luthier_kit.artifacts import Artifacts
-from luthier_kit.testing import temp_store
+from luthier_curation.web.server import WebServer, create_app
+from luthier_kit.store import Store
+from tests.support.services import temp_store
 
 from .postgres import own_database, running_postgres
 
@@ -68,14 +66,14 @@ def engine(request: pytest.FixtureRequest, tmp_path: Path, blank: Path) -> Itera
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Artifacts]:
+def store(tmp_path: Path) -> Iterator[Store]:
     """Artifacts in a folder."""
     with temp_store(tmp_path / "store") as artifacts:
         yield artifacts
 
 
 @pytest.fixture
-def curation(engine: Engine, store: Artifacts) -> Curation:
+def curation(engine: Engine, store: Store) -> Curation:
     """Curation over this database and this store."""
     return Curation(Repository(engine), store)
 
@@ -95,7 +93,7 @@ def tones(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 @pytest.fixture
-def page_url(tmp_path: Path, store: Artifacts, blank: Path) -> Iterator[str]:
+def page_url(tmp_path: Path, store: Store, blank: Path) -> Iterator[str]:
     """Address of a running page over an empty SQLite database."""
     engine = open_engine(f"sqlite:///{shutil.copy(blank, tmp_path / 'page.sqlite3')}")
     settings = CurationSettings(scratch=tmp_path / "scratch", web_origins=("https://luthier.example.org",))
@@ -108,6 +106,6 @@ def page_url(tmp_path: Path, store: Artifacts, blank: Path) -> Iterator[str]:
 
 
 @pytest.fixture
-def paged(tmp_path: Path, store: Artifacts, page_url: str) -> Curation:
+def paged(tmp_path: Path, store: Store, page_url: str) -> Curation:
     """Curation over the page's database: what the pipeline and other people do meanwhile."""
     return Curation(Repository(open_engine(f"sqlite:///{tmp_path}/page.sqlite3")), store)

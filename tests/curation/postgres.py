@@ -13,7 +13,7 @@ from pathlib import Path
 from sqlalchemy import make_url, text
 
 from luthier_curation.database import open_engine
-from luthier_kit.testing import missing
+from tests.support.services import missing
 
 OPTIONS = "-c fsync=off -c full_page_writes=off -c synchronous_commit=off -c max_connections=200"
 

@@ -7,15 +7,13 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Engine, text
 
+from luthier_curation.__main__ import open_database
 from luthier_curation.curation import Curation
-from luthier_curation.database import head_revision, migrate, open_engine, schema_revision
-from luthier_curation.repository import Repository
-from luthier_curation.serving import open_database
+from luthier_curation.database import Repository, head_revision, migrate, open_engine, schema_revision
 from luthier_curation.settings import CurationSettings
 from luthier_curation.tables import Base
-from luthier_kit.artifacts import Artifacts
-from luthier_kit.errors import Unavailable
-from luthier_kit.settings import SettingsError
+from luthier_kit.rpc import SettingsError, Unavailable
+from luthier_kit.store import Store
 
 from .builders import clip
 
@@ -42,14 +40,14 @@ def test_readers_do_not_wait_for_the_writer(curation: Curation, engine: Engine) 
 
 
 @SQLITE
-def test_what_was_written_survives_a_restart(curation: Curation, engine: Engine, store: Artifacts) -> None:
+def test_what_was_written_survives_a_restart(curation: Curation, engine: Engine, store: Store) -> None:
     ids, _ = curation.upsert("demo", [clip(store)])
     engine.dispose()
     again = Curation(Repository(open_engine(str(engine.url))), store)
     assert again.clip(ids[0]).revision == 1
 
 
-def test_a_database_that_is_away_is_unavailable(store: Artifacts) -> None:
+def test_a_database_that_is_away_is_unavailable(store: Store) -> None:
     away = open_engine("postgresql+psycopg://nobody:secret@127.0.0.1:1/none")
     with pytest.raises(Unavailable) as refused:
         Curation(Repository(away), store).collections()

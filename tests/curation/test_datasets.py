@@ -4,14 +4,14 @@ import json
 
 import pytest
 
+from luthier.curation.v1.curation_pb2 import ClipFilter
+from luthier.curation.v1.dataset_pb2 import DatasetManifest, DatasetVersion
 from luthier_curation.curation import Curation
-from luthier_curation.exports import Export
-from luthier_curation.listing import ClipFilter
-from luthier_curation.refs import to_ref
+from luthier_curation.datasets import Export, find, manifest_of
 from luthier_curation.reviews import Decision, Edit
 from luthier_curation.splits import Fractions
 from luthier_curation.tables import ACCEPTED, OPEN, REJECTED
-from luthier_kit.errors import FailedPrecondition, InvalidRequest, NotFound
+from luthier_kit.rpc import FailedPrecondition, InvalidRequest, NotFound
 
 from .builders import PROMPT, clip, fingerprint
 
@@ -32,33 +32,33 @@ def export(curation: Curation, name: str = "") -> Export:
     return curation.export("demo", name, TENTHS, "Ada")
 
 
-def manifest(curation: Curation, done: Export) -> dict:
-    return json.loads(curation.store.read(to_ref(done.manifest)))
+def manifest(curation: Curation, done: Export) -> DatasetManifest:
+    return manifest_of(curation.store, done.entry)
 
 
 def test_every_clip_of_a_song_is_in_one_split(curation: Curation, ids: list[str]) -> None:
     splits: dict[str, set[str]] = {}
-    for row in manifest(curation, export(curation))["rows"]:
-        splits.setdefault(row["song_fingerprint"], set()).add(row["split"])
+    for row in manifest(curation, export(curation)).rows:
+        splits.setdefault(row.song_fingerprint, set()).add(row.split)
     assert len(splits) == 5
     assert all(len(found) == 1 for found in splits.values())
 
 
 def test_a_row_says_what_training_needs(curation: Curation, ids: list[str]) -> None:
-    rows = {row["clip_id"]: row for row in manifest(curation, export(curation))["rows"]}
+    rows = {row.clip_id: row for row in manifest(curation, export(curation)).rows}
     row, sent = rows[ids[0]], clip(curation.store, song=0)
-    assert row["audio"] == sent.audio
-    assert row["prompts"] == [PROMPT]
-    assert row["facts"] == sent.facts
-    assert row["song_fingerprint"] == fingerprint(0)
-    assert row["licences"] == ["CC0-1.0", "MIT"]
-    assert row["lineage"]["seed"] == 2**63
-    assert row["split"] in ("train", "validation", "test")
+    assert row.audio == sent.audio
+    assert list(row.prompts) == [PROMPT]
+    assert row.facts == sent.facts
+    assert row.song_fingerprint == fingerprint(0)
+    assert list(row.licences) == ["CC0-1.0", "MIT"]
+    assert row.lineage.seed == 2**63
+    assert row.split in ("train", "validation", "test")
 
 
 def test_an_unchanged_collection_is_the_same_manifest_and_no_new_number(curation: Curation, ids: list[str]) -> None:
     first, again = export(curation), export(curation)
-    assert again.manifest == first.manifest
+    assert again.entry == first.entry
     assert (again.version, again.unchanged, first.unchanged) == (1, True, False)
 
 
@@ -67,36 +67,36 @@ def test_a_changed_collection_is_the_next_number_and_the_old_one_stays(curation:
     curation.edit(ids[0], 2, "Ada", Edit(prompts=["By hand"]))
     second = export(curation)
     assert second.version == 2
-    assert curation.store.entry("datasets/demo", 1)["manifest"] == first.manifest
-    assert {PROMPT} == {row["prompts"][0] for row in manifest(curation, first)["rows"]}
+    assert curation.store.series(DatasetVersion, "datasets/demo").entry(1) == first.entry
+    assert {PROMPT} == {row.prompts[0] for row in manifest(curation, first).rows}
 
 
 def test_back_as_it_was_the_manifest_is_as_it_was(curation: Curation, ids: list[str]) -> None:
     first = export(curation)
     _, batch = curation.edit(ids[0], 2, "Ada", Edit(prompts=["By hand"]))
     curation.undo(batch, "Ada")
-    assert export(curation).manifest == first.manifest
+    assert export(curation).entry.manifest == first.entry.manifest
 
 
 def test_only_accepted_clips_leave(curation: Curation, ids: list[str]) -> None:
     curation.review({ids[0]: 2}, Decision(REJECTED, "Ada"))
     curation.review({ids[1]: 2}, Decision(OPEN, "Ada"))
-    left = {row["clip_id"] for row in manifest(curation, export(curation))["rows"]}
+    left = {row.clip_id for row in manifest(curation, export(curation)).rows}
     assert left == set(ids[2:])
 
 
 def test_a_rejected_clip_does_not_move_the_songs_others(curation: Curation, ids: list[str]) -> None:
-    before = {row["clip_id"]: row["split"] for row in manifest(curation, export(curation))["rows"]}
+    before = {row.clip_id: row.split for row in manifest(curation, export(curation)).rows}
     curation.review({ids[0]: 2}, Decision(REJECTED, "Ada"))
-    after = {row["clip_id"]: row["split"] for row in manifest(curation, export(curation))["rows"]}
+    after = {row.clip_id: row.split for row in manifest(curation, export(curation)).rows}
     assert all(before[name] == split for name, split in after.items())
 
 
 def test_the_metadata_is_an_audio_folders(curation: Curation, ids: list[str]) -> None:
     done = export(curation)
     lines = []
-    for split in done.splits:
-        data = curation.store.read(to_ref(split.metadata)).decode().splitlines()
+    for split in done.entry.splits:
+        data = curation.store.blobs.read(split.metadata).decode().splitlines()
         assert len(data) == split.clips
         lines += [json.loads(line) for line in data]
     assert {line["file_name"] for line in lines} == {f"{name}.flac" for name in ids}
@@ -104,7 +104,7 @@ def test_the_metadata_is_an_audio_folders(curation: Curation, ids: list[str]) ->
 
 
 def test_splits_are_summed_up(curation: Curation, ids: list[str]) -> None:
-    splits = export(curation).splits
+    splits = export(curation).entry.splits
     assert [split.split for split in splits] == ["train", "validation", "test"]
     assert sum(split.songs for split in splits) == 5
     assert sum(split.clips for split in splits) == 15
@@ -149,9 +149,7 @@ def test_a_bad_export_is_refused_by_field(
 
 
 def test_an_unknown_version_is_not_found(curation: Curation, ids: list[str]) -> None:
-    from luthier_curation import exports
-
     export(curation)
     for version in (0, -1, 2):
         with pytest.raises(NotFound):
-            exports.find(curation.store, "demo", version)
+            find(curation.store, "demo", version)

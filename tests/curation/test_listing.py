@@ -2,21 +2,27 @@
 
 import pytest
 
+from luthier.curation.v1.curation_pb2 import (
+    VERDICT_ACCEPTED,
+    VERDICT_OPEN,
+    VERDICT_REJECTED,
+    ClipFilter,
+    ListClipsRequest,
+)
 from luthier_curation.curation import Curation
-from luthier_curation.listing import ClipFilter
 from luthier_curation.reviews import Decision
 from luthier_curation.tables import ACCEPTED, REJECTED, ClipRow
-from luthier_kit.errors import InvalidRequest, NotFound
+from luthier_kit.rpc import InvalidRequest, NotFound
 
 from .builders import clip
 
 
 def titles(rows: list[ClipRow]) -> list[str]:
-    return [row.source["song"]["title"] for row in rows]
+    return [row.source.song.title for row in rows]
 
 
 def found(curation: Curation, **which: object) -> list[str]:
-    return titles(list(curation.page(ClipFilter(**which), 100).clips))  # type: ignore[arg-type]
+    return titles(list(curation.page(ListClipsRequest(filter=ClipFilter(**which)), 100).clips))  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -59,9 +65,9 @@ def test_a_filter_finds(filled: Curation, which: dict[str, object], expected: li
 def test_verdicts_are_counted_for_the_rest_of_the_filter(filled: Curation) -> None:
     filled.review_all(ClipFilter(collection="demo", text="tango"), Decision(REJECTED, "Ada"))
     filled.review_all(ClipFilter(collection="demo", text="alpha"), Decision(ACCEPTED, "Ada"))
-    counts = filled.verdict_counts(ClipFilter(collection="demo", verdict=ACCEPTED))
+    counts = filled.verdict_counts(ClipFilter(collection="demo", verdict=VERDICT_ACCEPTED))
     assert counts == {"open": 1, "accepted": 1, "rejected": 1}
-    assert found(filled, collection="demo", verdict=REJECTED) == ["Beta"]
+    assert found(filled, collection="demo", verdict=VERDICT_REJECTED) == ["Beta"]
 
 
 def test_pages_cover_everything_once_in_order_of_artist_title_and_time(curation: Curation) -> None:
@@ -73,8 +79,8 @@ def test_pages_cover_everything_once_in_order_of_artist_title_and_time(curation:
     curation.upsert("demo", clips)
     seen, token = [], ""
     while True:
-        page = curation.page(ClipFilter(), 4, token)
-        seen += [(row.source["song"]["artist"], row.source["song"]["title"], row.start_ms) for row in page.clips]
+        page = curation.page(ListClipsRequest(page_token=token), 4)
+        seen += [(row.source.song.artist, row.source.song.title, row.start_ms) for row in page.clips]
         token = page.next_token
         if not token:
             break
@@ -85,19 +91,19 @@ def test_pages_cover_everything_once_in_order_of_artist_title_and_time(curation:
 
 def test_the_next_page_misses_nothing_when_the_first_is_decided(curation: Curation) -> None:
     curation.upsert("demo", [clip(curation.store, song=song, title=f"{song}") for song in range(6)])
-    todo = ClipFilter(collection="demo", verdict="open")
-    first = curation.page(todo, 3)
+    todo = ClipFilter(collection="demo", verdict=VERDICT_OPEN)
+    first = curation.page(ListClipsRequest(filter=todo), 3)
     curation.review({row.clip_id: 1 for row in first.clips}, Decision(ACCEPTED, "Ada"))
-    second = curation.page(todo, 3, first.next_token)
+    second = curation.page(ListClipsRequest(filter=todo, page_token=first.next_token), 3)
     assert titles(list(second.clips)) == ["3", "4", "5"]
 
 
 def test_one_can_page_back(curation: Curation) -> None:
     curation.upsert("demo", [clip(curation.store, song=song, title=f"{song}") for song in range(5)])
-    first = curation.page(ClipFilter(), 2)
-    second = curation.page(ClipFilter(), 2, first.next_token)
-    third = curation.page(ClipFilter(), 2, second.next_token)
-    back = curation.page(ClipFilter(), 2, third.previous_token)
+    first = curation.page(ListClipsRequest(), 2)
+    second = curation.page(ListClipsRequest(page_token=first.next_token), 2)
+    third = curation.page(ListClipsRequest(page_token=second.next_token), 2)
+    back = curation.page(ListClipsRequest(page_token=third.previous_token), 2)
     assert [titles(list(page.clips)) for page in (first, second, third, back)] == [
         ["0", "1"],
         ["2", "3"],
@@ -109,8 +115,8 @@ def test_one_can_page_back(curation: Curation) -> None:
 
 @pytest.mark.parametrize("token", ["zzz", "é", "AAAA", "PgBh"])
 def test_a_token_that_is_not_ours_is_refused(curation: Curation, token: str) -> None:
-    with pytest.raises(InvalidRequest, match="page token"):
-        curation.page(ClipFilter(), 10, token)
+    with pytest.raises(InvalidRequest, match="page_token"):
+        curation.page(ListClipsRequest(page_token=token), 10)
 
 
 def test_an_unknown_clip_is_not_found(curation: Curation) -> None:

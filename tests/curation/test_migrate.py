@@ -14,9 +14,9 @@ from luthier_curation.database import head_revision, open_engine, schema_revisio
 from .postgres import free_port, own_database, running_postgres
 
 
-def begin(url: str, patience_s: float = 60, **more: str) -> subprocess.Popen:
+def begin(url: str, retry_budget_s: float = 60, **more: str) -> subprocess.Popen:
     """The command as a Job runs it."""
-    environ = {"PATH": os.environ["PATH"], "LUTHIER_PREPARE_PATIENCE_S": str(patience_s), **more}
+    environ = {"PATH": os.environ["PATH"], "LUTHIER_PREPARE_PATIENCE_S": str(retry_budget_s), **more}
     if url:
         environ["LUTHIER_DATABASE_URL"] = url
     command = [sys.executable, "-m", "luthier_curation.migrate"]
@@ -75,7 +75,7 @@ def test_a_database_that_comes_up_later_is_waited_for() -> None:
 
 
 def test_a_database_that_never_comes_ends_the_job_and_keeps_the_password() -> None:
-    code, said = finish(begin(f"postgresql+psycopg://luthier:secret@127.0.0.1:{free_port()}/none", patience_s=0.2))
+    code, said = finish(begin(f"postgresql+psycopg://luthier:secret@127.0.0.1:{free_port()}/none", retry_budget_s=0.2))
     assert code == 1
     assert "LUTHIER_DATABASE_URL" in said
     assert "secret" not in said

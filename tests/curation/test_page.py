@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_play
 from luthier_curation.curation import Curation
 from luthier_curation.reviews import Edit
 from luthier_curation.tables import ACCEPTED, OPEN, REJECTED
-from luthier_kit.testing import require_tool
+from tests.support.services import require_tool
 
 from .builders import PROMPT, clip
 
@@ -139,7 +139,7 @@ def test_prompt_and_instruments_are_edited_in_place(page: Page, paged: Curation,
     expect(shown).to_contain_text("61.5 BPM")
     expect(shown).to_contain_text("F# major")
     row = paged.clip(ids[0])
-    assert [fact["instrument"] for fact in row.facts["instruments"]] == ["Acoustic Grand Piano", "Cello"]
+    assert [fact.instrument for fact in row.facts.instruments] == ["Acoustic Grand Piano", "Cello"]
     assert row.edited_fields == ["facts.instruments", "facts.key", "facts.tempo", "prompts"]
     page.keyboard.press("Control+z")
     expect(shown).to_contain_text(PROMPT)
@@ -171,11 +171,11 @@ def test_a_conflict_shows_both_and_loses_nothing(page: Page, paged: Curation, id
     expect(conflict).to_contain_text("Someone changed this clip while you were editing")
     expect(conflict).to_contain_text("Bob's words")
     expect(page.locator(".editor textarea").first).to_have_value("Mine")
-    assert paged.clip(ids[0]).prompts[0]["text"] == "Bob's words"
+    assert paged.clip(ids[0]).prompts[0].text == "Bob's words"
     page.get_by_role("button", name="Save mine over it").click()
     expect(page.locator(f"#{ids[0]} .prompt-text").first).to_have_text("Mine")
     row = paged.clip(ids[0])
-    assert (row.prompts[0]["text"], row.remark) == ("Mine", "kept")
+    assert (row.prompts[0].text, row.remark) == ("Mine", "kept")
 
 
 def test_the_others_version_can_be_taken(page: Page, paged: Curation, ids: list[str]) -> None:

@@ -7,7 +7,7 @@ import pytest
 import soundfile
 
 from luthier_curation.peaks import peaks_of
-from luthier_kit.errors import DataLoss
+from luthier_kit.rpc import DataLoss
 
 
 def written(folder: Path, signal: np.ndarray, rate: int = 44_100) -> Path:

@@ -5,11 +5,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from luthier.common.v1 import common_pb2 as common
+from luthier.curation.v1.curation_pb2 import ClipFilter
 from luthier_curation.curation import Curation
-from luthier_curation.listing import ClipFilter
 from luthier_curation.reviews import Decision, Edit
 from luthier_curation.tables import ACCEPTED, OPEN, REJECTED
-from luthier_kit.errors import Aborted, FailedPrecondition, InvalidRequest, NotFound
+from luthier_kit.rpc import Aborted, FailedPrecondition, InvalidRequest, NotFound
 
 from .builders import PROMPT, clip
 
@@ -39,7 +40,7 @@ def test_of_sixteen_editors_who_saw_the_same_revision_exactly_one_wins(curation:
         won = list(pool.map(edit, range(16)))
     assert won.count(True) == 1
     row = curation.clip(ids[0])
-    assert row.prompts[0]["text"] == f"prompt {won.index(True)}"
+    assert row.prompts[0].text == f"prompt {won.index(True)}"
     assert row.revision == 2
     assert len(curation.history(ids[0])) == 2
 
@@ -59,16 +60,16 @@ def test_an_edit_that_says_what_is_there_already_is_no_revision(curation: Curati
 
 def test_a_persons_prompt_comes_first_and_the_machines_keep_their_checks(curation: Curation, ids: list[str]) -> None:
     row, _ = curation.edit(ids[0], 1, "Ada", Edit(prompts=[PROMPT, "By hand"]))
-    assert [(prompt["text"], prompt["composer"]) for prompt in row.prompts] == [
+    assert [(prompt.text, prompt.composer) for prompt in row.prompts] == [
         ("By hand", "person"),
         (PROMPT, "grammar"),
     ]
-    assert row.prompts[1]["check"] == {"passed": True}
+    assert row.prompts[1].check == common.PromptCheck(passed=True)
 
 
 def test_corrected_facts_void_the_checks_of_the_prompts(curation: Curation, ids: list[str]) -> None:
-    row, _ = curation.edit(ids[0], 1, "Ada", Edit(tempo={"tempo_bpm": 60.0}))
-    assert "check" not in row.prompts[0]
+    row, _ = curation.edit(ids[0], 1, "Ada", Edit(tempo=common.TempoFact(tempo_bpm=60.0)))
+    assert not row.prompts[0].HasField("check")
     assert not row.checked
 
 
@@ -80,10 +81,10 @@ def test_corrected_facts_void_the_checks_of_the_prompts(curation: Curation, ids:
         (Edit(prompts=["x" * 2001]), "prompts[0]"),
         (Edit(prompts=["nul \x00"]), "prompts[0]"),
         (Edit(prompts=["x"] * 17), "prompts"),
-        (Edit(instruments=[{"instrument": "Kazoo", "share": 0}]), "instruments[0].instrument"),
-        (Edit(instruments=[{"instrument": "Cello", "share": float("nan")}]), "instruments[0].share"),
-        (Edit(tempo={"tempo_bpm": 1e9}), "tempo.tempo_bpm"),
-        (Edit(key={"tonic": "H", "mode": "MODE_MAJOR"}), "key.tonic"),
+        (Edit(instruments=[common.InstrumentFact(instrument="Kazoo")]), "instruments[0].instrument"),
+        (Edit(instruments=[common.InstrumentFact(instrument="Cello", share=float("nan"))]), "instruments[0].share"),
+        (Edit(tempo=common.TempoFact(tempo_bpm=1e9)), "tempo.tempo_bpm"),
+        (Edit(key=common.KeyFact(tonic="H", mode=common.MODE_MAJOR)), "key.tonic"),
         (Edit(remark="x" * 2001), "remark"),
     ],
 )
@@ -162,7 +163,7 @@ def test_undo_of_an_edit_forgets_that_the_field_was_edited(curation: Curation, i
     _, batch = curation.edit(ids[0], 1, "Ada", Edit(prompts=["By hand"]))
     curation.undo(batch, "Ada")
     row = curation.clip(ids[0])
-    assert (row.prompts[0]["text"], row.edited_fields, row.checked) == (PROMPT, [], True)
+    assert (row.prompts[0].text, row.edited_fields, row.checked) == (PROMPT, [], True)
 
 
 def test_undo_leaves_what_was_changed_since(curation: Curation, ids: list[str]) -> None:

@@ -1,23 +1,24 @@
 """Upserts: identity, idempotence, and a new render under a person's edits."""
 
-import dataclasses
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from luthier_curation.content import NewClip, clip_id
+from luthier.common.v1 import common_pb2 as common
+from luthier.curation.v1 import curation_pb2 as pb
+from luthier_curation.clips import clip_id
 from luthier_curation.curation import Curation
 from luthier_curation.reviews import Decision, Edit
 from luthier_curation.tables import ACCEPTED, OPEN
-from luthier_kit.errors import InvalidRequest, NotFound
+from luthier_kit.rpc import InvalidRequest, NotFound
 
 from .builders import PROMPT, clip, fingerprint
 
-CELLO = [{"instrument": "Cello", "family": "Strings", "share": 1.0}]
+CELLO = [common.InstrumentFact(instrument="Cello", family="Strings", share=1.0)]
 
 
-def one(curation: Curation, new: NewClip, collection: str = "demo") -> str:
+def one(curation: Curation, new: pb.NewClip, collection: str = "demo") -> str:
     ids, _ = curation.upsert(collection, [new])
     return ids[0]
 
@@ -43,8 +44,9 @@ def test_the_same_clip_again_changes_nothing(curation: Curation) -> None:
 
 def test_a_new_render_never_overwrites_an_edited_field_and_reopens_the_verdict(curation: Curation) -> None:
     name = one(curation, clip(curation.store, b"first render"))
-    edit = Edit(prompts=["A lone cello"], instruments=CELLO, tempo={"tempo_bpm": 61.0}, key={"tonic": "F#"})
-    curation.edit(name, 1, "Ada", dataclasses.replace(edit, key={"tonic": "F#", "mode": "MODE_MINOR"}))
+    key = common.KeyFact(tonic="F#", mode=common.MODE_MINOR)
+    edit = Edit(prompts=["A lone cello"], instruments=CELLO, tempo=common.TempoFact(tempo_bpm=61.0), key=key)
+    curation.edit(name, 1, "Ada", edit)
     curation.review({name: 2}, Decision(ACCEPTED, "Ada"))
 
     _, outcomes = curation.upsert(
@@ -54,14 +56,14 @@ def test_a_new_render_never_overwrites_an_edited_field_and_reopens_the_verdict(c
     row = curation.clip(name)
     assert outcomes == {"revised": 1}
     assert row.revision == 4
-    assert [prompt["text"] for prompt in row.prompts] == ["A lone cello"]
-    assert row.facts["instruments"] == CELLO
-    assert row.facts["tempo"]["tempo_bpm"] == 61.0
-    assert row.facts["key"] == {"tonic": "F#", "mode": "MODE_MINOR"}
+    assert [prompt.text for prompt in row.prompts] == ["A lone cello"]
+    assert list(row.facts.instruments) == CELLO
+    assert row.facts.tempo.tempo_bpm == 61.0
+    assert row.facts.key == key
     assert row.edited_fields == ["facts.instruments", "facts.key", "facts.tempo", "prompts"]
     assert (row.verdict, row.reviewer) == (OPEN, "")
-    assert row.audio["sha256"] == clip(curation.store, b"second render").audio["sha256"]
-    assert row.source["song"]["title"] == "Renamed"
+    assert row.audio.sha256 == clip(curation.store, b"second render").audio.sha256
+    assert row.source.song.title == "Renamed"
 
 
 def test_after_an_edit_the_old_render_again_is_not_a_revision(curation: Curation) -> None:
@@ -69,7 +71,7 @@ def test_after_an_edit_the_old_render_again_is_not_a_revision(curation: Curation
     curation.edit(name, 1, "Ada", Edit(prompts=["A lone cello"]))
     _, outcomes = curation.upsert("demo", [clip(curation.store)])
     assert outcomes == {"unchanged": 1}
-    assert curation.clip(name).prompts[0]["text"] == "A lone cello"
+    assert curation.clip(name).prompts[0].text == "A lone cello"
 
 
 def test_fields_that_nobody_edited_follow_the_render(curation: Curation) -> None:
@@ -77,15 +79,16 @@ def test_fields_that_nobody_edited_follow_the_render(curation: Curation) -> None
     curation.edit(name, 1, "Ada", Edit(instruments=CELLO))
     curation.upsert("demo", [clip(curation.store, tempo_bpm=99.0)])
     row = curation.clip(name)
-    assert row.facts["tempo"]["tempo_bpm"] == 99.0
-    assert row.facts["instruments"] == CELLO
+    assert row.facts.tempo.tempo_bpm == 99.0
+    assert list(row.facts.instruments) == CELLO
     assert not row.checked, "the prompts were checked against other instruments"
 
 
 def test_the_same_sound_with_other_lineage_keeps_the_verdict(curation: Curation) -> None:
     name = one(curation, clip(curation.store))
     curation.review({name: 1}, Decision(ACCEPTED, "Ada"))
-    new = dataclasses.replace(clip(curation.store), lineage={"versions": {"rendering": "2"}})
+    new = clip(curation.store)
+    new.lineage.CopyFrom(common.Lineage(versions={"rendering": "2"}))
     _, outcomes = curation.upsert("demo", [new])
     assert outcomes == {"revised": 1}
     assert curation.clip(name).verdict == ACCEPTED
@@ -98,8 +101,8 @@ def test_history_tells_every_change_with_before_and_after(curation: Curation) ->
     told = [(change.revision, change.kind, change.who) for change in curation.history(name)]
     assert told == [(3, "reviewed", "Bob"), (2, "edited", "Ada"), (1, "created", "pipeline")]
     edited = curation.history(name)[1]
-    assert edited.before["prompts"][0]["text"] == PROMPT
-    assert edited.after["prompts"][0]["text"] == "A lone cello"
+    assert (edited.before.prompts or [])[0].text == PROMPT
+    assert (edited.after.prompts or [])[0].text == "A lone cello"
 
 
 def test_the_same_clip_twice_in_one_request_is_refused(curation: Curation) -> None:
@@ -110,9 +113,9 @@ def test_the_same_clip_twice_in_one_request_is_refused(curation: Curation) -> No
 
 def test_audio_that_is_not_stored_is_not_found(curation: Curation) -> None:
     new = clip(curation.store)
-    lost = dataclasses.replace(new, audio={**new.audio, "key": f"clips/{'0' * 64}.flac", "sha256": "0" * 64})
+    new.audio.key, new.audio.sha256 = f"clips/{'0' * 64}.flac", "0" * 64
     with pytest.raises(NotFound) as missing:
-        curation.upsert("demo", [lost])
+        curation.upsert("demo", [new])
     assert missing.value.reason == "ARTIFACT_NOT_FOUND"
 
 

@@ -8,41 +8,40 @@ from sqlalchemy import Engine
 from luthier.common.v1 import common_pb2 as common
 from luthier.curation.v1 import curation_pb2 as pb
 from luthier.curation.v1.curation_pb2_grpc import CurationServiceStub
+from luthier_curation.__main__ import service_of
 from luthier_curation.curation import Curation
-from luthier_curation.serving import service_of
-from luthier_kit.artifacts import Artifacts
-from luthier_kit.client import Client
-from luthier_kit.errors import (
+from luthier_kit.rpc import (
     Aborted,
+    Channel,
     FailedPrecondition,
     InvalidRequest,
     LuthierError,
     NotFound,
     PermissionDenied,
 )
-from luthier_kit.testing import running
+from luthier_kit.store import Store
+from tests.support.services import running
 
-from .builders import PROMPT, message
+from .builders import PROMPT
+from .builders import clip as message
 
 
 @pytest.fixture
-def client(curation: Curation) -> Iterator[Client]:
+def client(curation: Curation) -> Iterator[CurationServiceStub]:
     """A client of a running service."""
-    with running(service_of(curation)) as address:
-        client = Client(address, CurationServiceStub)
-        yield client
-        client.close()
+    with running(service_of(curation)) as address, Channel(address) as channel:
+        yield CurationServiceStub(channel)
 
 
-def upsert(client: Client, *clips: pb.NewClip, collection: str = "demo") -> pb.UpsertClipsResponse:
-    return client.call("UpsertClips", pb.UpsertClipsRequest(collection=collection, clips=clips))
+def upsert(client: CurationServiceStub, *clips: pb.NewClip, collection: str = "demo") -> pb.UpsertClipsResponse:
+    return client.UpsertClips(pb.UpsertClipsRequest(collection=collection, clips=clips))
 
 
-def listed(client: Client, **request: object) -> pb.ListClipsResponse:
-    return client.call("ListClips", pb.ListClipsRequest(**request))  # type: ignore[arg-type]
+def listed(client: CurationServiceStub, **request: object) -> pb.ListClipsResponse:
+    return client.ListClips(pb.ListClipsRequest(**request))  # type: ignore[arg-type]
 
 
-def test_what_was_sent_is_what_is_listed(client: Client, store: Artifacts) -> None:
+def test_what_was_sent_is_what_is_listed(client: CurationServiceStub, store: Store) -> None:
     sent = message(store, b"fLaC")
     sent.prompts[0].check.disagreements.add(subject="tempo", reason="NOT_IN_FACTS", stated="90 BPM")
     answer = upsert(client, sent)
@@ -58,28 +57,28 @@ def test_what_was_sent_is_what_is_listed(client: Client, store: Artifacts) -> No
     assert clip.updated_at.seconds > 1_700_000_000
 
 
-def test_the_whole_way_from_upsert_to_data_set(client: Client, store: Artifacts) -> None:
+def test_the_whole_way_from_upsert_to_data_set(client: CurationServiceStub, store: Store) -> None:
     upsert(client, *(message(store, b"fLaC", song=song, passed=song != 3) for song in range(4)))
     checked = pb.ClipFilter(collection="demo", checked=True)
     review = pb.ReviewClipsRequest(
         filter=checked, verdict=pb.VERDICT_ACCEPTED, reviewer="accept checked", automatic=True
     )
-    assert client.call("ReviewClips", review).changed == 3
+    assert client.ReviewClips(review).changed == 3
     accepted = listed(client, filter=pb.ClipFilter(verdict=pb.VERDICT_ACCEPTED))
     assert {(clip.reviewer, clip.automatic) for clip in accepted.clips} == {("accept checked", True)}
-    done = client.call("ExportDataset", pb.ExportDatasetRequest(collection="demo", exported_by="Ada"))
+    done = client.ExportDataset(pb.ExportDatasetRequest(collection="demo", exported_by="Ada"))
     assert (done.name, done.version, done.download_path) == ("demo", 1, "/datasets/demo/1.zip")
     assert sum(split.clips for split in done.splits) == 3
-    assert store.exists(done.manifest)
-    again = client.call("ExportDataset", pb.ExportDatasetRequest(collection="demo", exported_by="Bob"))
+    assert store.blobs.exists(done.manifest)
+    again = client.ExportDataset(pb.ExportDatasetRequest(collection="demo", exported_by="Bob"))
     assert (again.manifest, again.unchanged) == (done.manifest, True)
     assert (again.validation_share, again.test_share) == (0.1, 0.1)
     other = pb.ExportDatasetRequest(collection="demo", exported_by="Ada", validation_share=0.25, test_share=0)
-    shares = client.call("ExportDataset", other)
+    shares = client.ExportDataset(other)
     assert (shares.validation_share, shares.test_share, shares.version) == (0.25, 0, 2)
 
 
-def test_an_edit_comes_back_and_its_facts_are_a_persons(client: Client, store: Artifacts) -> None:
+def test_an_edit_comes_back_and_its_facts_are_a_persons(client: CurationServiceStub, store: Store) -> None:
     [name] = upsert(client, message(store, b"fLaC")).clip_ids
     edit = pb.UpdateClipRequest(
         clip_id=name,
@@ -90,18 +89,18 @@ def test_an_edit_comes_back_and_its_facts_are_a_persons(client: Client, store: A
         tempo=common.TempoFact(tempo_bpm=61, estimator="essentia"),
         remark="lovely",
     )
-    clip = client.call("UpdateClip", edit).clip
+    clip = client.UpdateClip(edit).clip
     assert [prompt.text for prompt in clip.prompts] == ["By hand", PROMPT]
     assert [(fact.instrument, fact.family) for fact in clip.facts.instruments] == [("Cello", "Strings")]
     assert clip.facts.tempo == common.TempoFact(tempo_bpm=61, source=common.FACT_SOURCE_PERSON)
     assert (clip.revision, clip.remark) == (2, "lovely")
     assert list(clip.edited_fields) == ["facts.instruments", "facts.tempo", "prompts"]
     with pytest.raises(Aborted) as stale:
-        client.call("UpdateClip", edit)
+        client.UpdateClip(edit)
     assert stale.value.reason == "REVISION_MISMATCH"
 
 
-def test_long_prompts_make_shorter_pages_and_lose_nothing(client: Client, store: Artifacts) -> None:
+def test_long_prompts_make_shorter_pages_and_lose_nothing(client: CurationServiceStub, store: Store) -> None:
     long = tuple(f"{index} " + "é" * 1990 for index in range(16))
     for first in range(0, 60, 30):
         clips = [message(store, b"fLaC", song=song, prompts=long) for song in range(first, first + 30)]
@@ -117,7 +116,7 @@ def test_long_prompts_make_shorter_pages_and_lose_nothing(client: Client, store:
     assert len(seen) == page.total == 60
 
 
-def new(store: Artifacts, **changes: object) -> pb.NewClip:
+def new(store: Store, **changes: object) -> pb.NewClip:
     clip = message(store, b"fLaC")
     for path, value in changes.items():
         *parents, field = path.split("__")
@@ -147,7 +146,7 @@ BAD_CLIPS = [
 @pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
 @pytest.mark.parametrize(("changes", "kind", "field"), BAD_CLIPS)
 def test_a_bad_clip_is_refused_by_field(
-    client: Client, store: Artifacts, changes: dict[str, object], kind: type[LuthierError], field: str
+    client: CurationServiceStub, store: Store, changes: dict[str, object], kind: type[LuthierError], field: str
 ) -> None:
     with pytest.raises(kind) as refused:
         upsert(client, new(store, **changes))
@@ -157,35 +156,55 @@ def test_a_bad_clip_is_refused_by_field(
 
 
 BAD_REQUESTS = [
-    ("UpsertClips", pb.UpsertClipsRequest(collection="demo"), InvalidRequest),
-    ("UpsertClips", pb.UpsertClipsRequest(collection="No Name", clips=[pb.NewClip()]), InvalidRequest),
-    ("ListClips", pb.ListClipsRequest(page_size=0), InvalidRequest),
-    ("ListClips", pb.ListClipsRequest(page_size=501), InvalidRequest),
-    ("ListClips", pb.ListClipsRequest(page_token="!"), InvalidRequest),
-    ("ListClips", pb.ListClipsRequest(filter=pb.ClipFilter(text="x" * 201)), InvalidRequest),
-    ("ListClips", pb.ListClipsRequest(filter=pb.ClipFilter(min_tempo_bpm=float("nan"))), InvalidRequest),
-    ("ListClips", pb.ListClipsRequest(filter=pb.ClipFilter(verdict=77)), InvalidRequest),
-    ("UpdateClip", pb.UpdateClipRequest(clip_id="x", expected_revision=1, reviewer="Ada"), NotFound),
-    ("UpdateClip", pb.UpdateClipRequest(clip_id="x", reviewer="Ada"), InvalidRequest),
-    ("ReviewClips", pb.ReviewClipsRequest(verdict=pb.VERDICT_ACCEPTED, reviewer="Ada"), InvalidRequest),
+    (pb.UpsertClipsRequest(collection="demo"), InvalidRequest),
     (
-        "ReviewClips",
+        pb.UpsertClipsRequest(collection="No Name", clips=[pb.NewClip()]),
+        InvalidRequest,
+    ),
+    (pb.ListClipsRequest(page_size=0), InvalidRequest),
+    (pb.ListClipsRequest(page_size=501), InvalidRequest),
+    (pb.ListClipsRequest(page_token="!"), InvalidRequest),
+    (pb.ListClipsRequest(filter=pb.ClipFilter(text="x" * 201)), InvalidRequest),
+    (
+        pb.ListClipsRequest(filter=pb.ClipFilter(min_tempo_bpm=float("nan"))),
+        InvalidRequest,
+    ),
+    (pb.ListClipsRequest(filter=pb.ClipFilter(verdict=77)), InvalidRequest),
+    (
+        pb.UpdateClipRequest(clip_id="x", expected_revision=1, reviewer="Ada"),
+        NotFound,
+    ),
+    (pb.UpdateClipRequest(clip_id="x", reviewer="Ada"), InvalidRequest),
+    (
+        pb.ReviewClipsRequest(verdict=pb.VERDICT_ACCEPTED, reviewer="Ada"),
+        InvalidRequest,
+    ),
+    (
         pb.ReviewClipsRequest(clips=[pb.ClipRevision(clip_id="x")], verdict=pb.VERDICT_ACCEPTED, reviewer="Ada"),
         NotFound,
     ),
     (
-        "ReviewClips",
         pb.ReviewClipsRequest(clips=[pb.ClipRevision(clip_id="x")], reviewer="Ada"),
         InvalidRequest,
     ),
-    ("ExportDataset", pb.ExportDatasetRequest(collection="demo", exported_by="Ada"), FailedPrecondition),
-    ("ExportDataset", pb.ExportDatasetRequest(collection="demo"), InvalidRequest),
+    (
+        pb.ExportDatasetRequest(collection="demo", exported_by="Ada"),
+        FailedPrecondition,
+    ),
+    (pb.ExportDatasetRequest(collection="demo"), InvalidRequest),
 ]
 
 
 @pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
-def test_each_bad_request_gets_its_status(client: Client, engine: Engine) -> None:
-    for method, request, kind in BAD_REQUESTS:
+def test_each_bad_request_gets_its_status(client: CurationServiceStub, engine: Engine) -> None:
+    methods = {
+        pb.UpsertClipsRequest: client.UpsertClips,
+        pb.ListClipsRequest: client.ListClips,
+        pb.UpdateClipRequest: client.UpdateClip,
+        pb.ReviewClipsRequest: client.ReviewClips,
+        pb.ExportDatasetRequest: client.ExportDataset,
+    }
+    for request, kind in BAD_REQUESTS:
         with pytest.raises(LuthierError) as refused:
-            client.call(method, request)
-        assert type(refused.value) is kind, f"{method} {request}: {refused.value!r}"
+            methods[type(request)](request)
+        assert type(refused.value) is kind, f"{type(request).__name__} {request}: {refused.value!r}"

@@ -10,12 +10,12 @@ import httpx
 import pytest
 import soundfile
 
+from luthier.curation.v1.curation_pb2 import ClipFilter
 from luthier_curation.curation import Curation
-from luthier_curation.listing import ClipFilter
 from luthier_curation.reviews import Decision, Edit
 from luthier_curation.splits import Fractions
 from luthier_curation.tables import ACCEPTED
-from luthier_kit.artifacts import Artifacts
+from luthier_kit.store import Store
 
 from .builders import clip
 
@@ -81,12 +81,12 @@ def test_audio_comes_with_ranges(http: httpx.Client, name: str, tones: list[Path
 
 
 def test_audio_may_be_kept_only_under_its_digest(http: httpx.Client, paged: Curation, name: str) -> None:
-    digest = paged.clip(name).audio["sha256"]
+    digest = paged.clip(name).audio.sha256
     assert "immutable" in http.get(f"/clips/{name}/audio?v={digest[:16]}").headers["cache-control"]
     assert http.get(f"/clips/{name}/audio?v=other").headers["cache-control"] == "no-store"
 
 
-def test_peaks_are_computed_once(http: httpx.Client, store: Artifacts, name: str) -> None:
+def test_peaks_are_computed_once(http: httpx.Client, store: Store, name: str) -> None:
     first = http.get(f"/clips/{name}/peaks").json()
     assert (first["duration_s"], len(first["peaks"])) == (2.0, 2 * first["columns"])
     assert 700 < first["columns"] <= 800
@@ -98,7 +98,7 @@ def test_peaks_are_computed_once(http: httpx.Client, store: Artifacts, name: str
 
 
 def test_audio_that_the_store_lost_is_said_clearly(http: httpx.Client, paged: Curation, name: str) -> None:
-    paged.store.objects.delete(paged.clip(name).audio["key"])
+    paged.store.objects.delete(paged.clip(name).audio.key)
     assert refusal(http.get(f"/clips/{name}/audio")) == (404, "ARTIFACT_NOT_FOUND")
     assert refusal(http.get(f"/clips/{name}/peaks")) == (404, "ARTIFACT_NOT_FOUND")
 
@@ -215,7 +215,7 @@ def test_a_download_with_a_hole_is_cut_not_completed(http: httpx.Client, paged: 
     paged.upsert("demo", [clip(paged.store, tone, song=song) for song, tone in enumerate(tones)])
     paged.review_all(ClipFilter(collection="demo"), Decision(ACCEPTED, "Ada"))
     done = paged.export("demo", "", Fractions(), "Ada")
-    paged.store.objects.delete(clip(paged.store, tones[5]).audio["key"])
+    paged.store.objects.delete(clip(paged.store, tones[5]).audio.key)
     with pytest.raises(httpx.RemoteProtocolError):
         http.get(done.download_path)
 

@@ -1,4 +1,4 @@
-"""Reads deploy/Dockerfile: its stages, what each starts from and does."""
+"""Parses deploy/Dockerfile: its stages, their bases and instructions."""
 
 import re
 from dataclasses import dataclass, field
@@ -11,15 +11,15 @@ FROM = re.compile(r"(?P<parent>\S+)(?:\s+AS\s+(?P<name>\S+))?")
 
 @dataclass
 class Stage:
-    """A stage: the image or stage it starts from, and its instructions in order as (word, rest)."""
+    """A stage: its name, the image or stage below it, and its instructions in order as (instruction, arguments)."""
 
     name: str
     parent: str
     steps: list[tuple[str, str]] = field(default_factory=list)
 
-    def said(self, word: str) -> list[str]:
-        """What follows `word` in each of its instructions."""
-        return [rest for step, rest in self.steps if step == word]
+    def arguments(self, instruction: str) -> list[str]:
+        """Arguments of each of its instructions of this name, such as `RUN`."""
+        return [rest for step, rest in self.steps if step == instruction]
 
 
 @cache
@@ -36,12 +36,12 @@ def stages() -> dict[str, Stage]:
 
 def services(*parents: str) -> list[str]:
     """The stages of services that start from one of `parents`, without those of an extra (`analysis-deeprhythm`)."""
-    return [name for name in starts(*parents) if "-" not in name]
+    return [name for name in entry_points(*parents) if "-" not in name]
 
 
-def starts(*parents: str) -> list[str]:
+def entry_points(*parents: str) -> list[str]:
     """The stages with an entry point that start from one of `parents`."""
-    return [stage.name for stage in stages().values() if stage.parent in parents and stage.said("ENTRYPOINT")]
+    return [stage.name for stage in stages().values() if stage.parent in parents and stage.arguments("ENTRYPOINT")]
 
 
 def _instructions(text: str) -> list[tuple[str, str]]:

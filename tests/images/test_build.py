@@ -1,8 +1,9 @@
-"""The program behind `make images`: what it asks of docker and of buildah, and its table."""
+"""The program behind `make images`: its commands for docker and buildah, and its table of sizes."""
 
 import subprocess
 import sys
 from argparse import Namespace
+from pathlib import Path
 
 import pytest
 
@@ -10,33 +11,33 @@ from deploy.images import build, sizes
 from tests.images.dockerfile import ROOT
 
 
-def test_the_table_tells_unique_from_shared():
+def test_the_table_separates_unique_from_shared_layers() -> None:
     layers = {"a:1": {"base": 200_000_000, "x": 1_500_000}, "b:1": {"base": 200_000_000, "y": 20_000_000}}
     rows = [line.split() for line in sizes.text(layers).splitlines()]
     assert rows[1:3] == [["a:1", "201.5", "1.5", "200.0"], ["b:1", "220.0", "20.0", "200.0"]]
     assert rows[3] == ["all", "together", "221.5"]
 
 
-def test_a_layer_of_an_image_counts_once():
+def test_a_layer_of_an_image_counts_once() -> None:
     assert sizes.text({"a:1": {"base": 1_000_000}}).splitlines()[1].split() == ["a:1", "1.0", "1.0", "0.0"]
 
 
 @pytest.mark.parametrize("builder", build.BUILDERS)
-def test_one_dockerfile_with_the_service_as_argument(builder):
+def test_one_dockerfile_with_the_service_as_argument(builder: str) -> None:
     command = build.command(builder, "rendering")
     assert command[0] == builder
     assert f"--file={ROOT}/deploy/Dockerfile" in command
     assert "--build-arg=SERVICE=rendering" in command
 
 
-def test_an_extra_is_part_of_the_name():
+def test_an_extra_is_part_of_the_name() -> None:
     assert build.command("buildah", "analysis-deeprhythm")[-2:] == [
         "--build-arg=SERVICE=analysis",
         "--build-arg=EXTRA=deeprhythm",
     ]
 
 
-def test_buildah_is_told_what_docker_finds_itself():
+def test_buildah_gets_the_ignore_file_that_docker_finds_itself() -> None:
     assert f"--ignorefile={ROOT}/deploy/Dockerfile.dockerignore" in build.command("buildah", "pipeline")
     assert not [each for each in build.command("docker", "pipeline") if "ignore" in each]
 
@@ -45,18 +46,20 @@ def test_buildah_is_told_what_docker_finds_itself():
     ("origin", "labelled"),
     [("https://me:secret@git.example/x.git", ["https://git.example/x.git"]), ("/home/me/x", []), ("", [])],
 )
-def test_the_label_of_the_source_is_an_address_without_credentials(origin, labelled, monkeypatch):
+def test_the_label_of_the_source_is_an_address_without_credentials(
+    origin: str, labelled: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(build, "_git", lambda *command: origin if "remote" in command else "")
     source = [f"--label=org.opencontainers.image.source={each}" for each in labelled]
     assert build.labels(Namespace(tag="1")) == ["--label=org.opencontainers.image.version=1", *source]
 
 
 @pytest.mark.parametrize(
-    ("builder", "said"), [("kaniko", "BUILDER must be one of docker, buildah"), ("", "does not work here")]
+    ("builder", "message"), [("kaniko", "BUILDER must be one of docker, buildah"), ("", "does not work here")]
 )
-def test_without_a_builder_it_says_so(builder, said, tmp_path):
+def test_a_missing_builder_is_reported(builder: str, message: str, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "deploy.images.build", "--registry", "r", "--tag", "1", "pipeline"]
     environment = {"PATH": str(tmp_path), "BUILDER": builder}
     ended = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert ended.returncode == 1
-    assert said in ended.stderr
+    assert message in ended.stderr

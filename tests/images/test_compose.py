@@ -1,4 +1,4 @@
-"""deploy/compose.yaml: every service, contained, and no secret in sight."""
+"""deploy/compose.yaml: every service, with restricted rights, and secrets only as files."""
 
 import re
 from typing import Any
@@ -15,17 +15,17 @@ SERVING = [name for name in services("base", "torch") if name != "pipeline"]
 
 
 def chart_version() -> str:
-    """The version that images have unless told otherwise."""
+    """The images' default version."""
     return str(yaml.safe_load((ROOT / "charts/luthier/Chart.yaml").read_text())["appVersion"])
 
 
-def test_every_service_is_there():
+def test_every_service_is_there() -> None:
     assert set(SERVING) < CONTAINERS.keys()
     assert CONTAINERS["luthier"]["depends_on"].keys() == set(SERVING)
 
 
 @pytest.mark.parametrize("name", CONTAINERS)
-def test_a_container_can_write_nowhere_and_has_no_rights(name):
+def test_a_container_has_a_read_only_root_and_no_capabilities(name: str) -> None:
     container = CONTAINERS[name]
     assert container["read_only"] is True
     assert container["cap_drop"] == ["ALL"]
@@ -35,7 +35,7 @@ def test_a_container_can_write_nowhere_and_has_no_rights(name):
 
 
 @pytest.mark.parametrize("name", CONTAINERS)
-def test_images_are_those_that_make_builds(name):
+def test_images_are_those_of_make_images(name: str) -> None:
     image = re.fullmatch(r"\$\{REGISTRY:-luthier\.local\}/(\w+):\$\{TAG:-(.+)\}", CONTAINERS[name]["image"])
     assert image
     assert image[1] in {*services("base", "torch"), "minio", "postgresql"}
@@ -43,25 +43,25 @@ def test_images_are_those_that_make_builds(name):
 
 
 @pytest.mark.parametrize("name", CONTAINERS)
-def test_secrets_are_files(name):
+def test_secrets_are_files(name: str) -> None:
     for variable, value in CONTAINERS[name].get("environment", {}).items():
         assert not re.search(r"KEY|PASSWORD|TOKEN|SECRET|ROOT_USER|DATABASE_URL", variable) or (
             variable.endswith("_FILE") and value.startswith("/etc/luthier/")
         )
 
 
-def test_only_loopback_of_the_laptop_is_opened():
+def test_ports_are_published_on_loopback_only() -> None:
     ports = [port for container in CONTAINERS.values() for port in container.get("ports", [])]
     assert len(ports) == 2
     assert all(port.startswith("127.0.0.1:") for port in ports)
 
 
-def test_addresses_name_containers_at_their_port():
-    told = {
+def test_addresses_are_containers_at_their_port() -> None:
+    addresses = {
         variable: value
         for container in CONTAINERS.values()
         for variable, value in container.get("environment", {}).items()
         if re.fullmatch(r"LUTHIER_[A-Z]+_ADDRESS", variable) and value.partition(":")[0] != "0.0.0.0"
     }
-    assert {variable: f"{variable.split('_')[1].lower()}:7100" for variable in told} == told
-    assert {f"LUTHIER_{name.upper()}_ADDRESS" for name in SERVING} == told.keys()
+    assert {variable: f"{variable.split('_')[1].lower()}:7100" for variable in addresses} == addresses
+    assert {f"LUTHIER_{name.upper()}_ADDRESS" for name in SERVING} == addresses.keys()

@@ -1,10 +1,10 @@
-"""Services share the torch layer as long as their locks say the same of every package that is in it."""
+"""Services share the torch layer: their locks have the same version of every package in it."""
 
 import tomllib
 
 import pytest
 
-from tests.images.dockerfile import ROOT, starts
+from tests.images.dockerfile import ROOT, entry_points
 
 
 def versions(project: str) -> dict[str, set[str]]:
@@ -16,8 +16,8 @@ def versions(project: str) -> dict[str, set[str]]:
     return found
 
 
-@pytest.mark.parametrize("name", starts("torch"))
-def test_a_lock_agrees_with_the_torch_layer(name):
+@pytest.mark.parametrize("name", entry_points("torch"))
+def test_a_lock_agrees_with_the_torch_layer(name: str) -> None:
     layer, lock = versions("model"), versions(name.partition("-")[0])
     shared = layer.keys() & lock.keys()
     assert {"torch", "numpy"} <= shared

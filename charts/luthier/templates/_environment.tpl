@@ -1,17 +1,20 @@
-{{- /* What a container of ours is told. All take (dict "root" $ "component" name "workload" {calls, needs, serves, env, …} "server" bool).
-       Secrets are files: only their paths are told. */ -}}
+{{- /* Environment variables of the containers that run Luthier's own code. A secret is mounted as a file (_volumes.tpl) and only
+       its path is in the environment. All take (dict "root" $ "component" name "workload" {calls, needs, serves, env, …} "server" bool). */ -}}
 
+{{- /* Later sources win: what follows from the values, then secretFiles, then env. */ -}}
 {{- define "luthier.env" -}}
 {{- $env := dict "HOME" "/tmp" "LUTHIER_SCRATCH" "/scratch" "LUTHIER_LOG_LEVEL" .root.Values.logLevel }}
-{{- $told := list (include "luthier.serverEnv" .) (include "luthier.storeEnv" .) (include "luthier.neededEnv" .) (include "luthier.callsEnv" .) (include "luthier.telemetryEnv" .) }}
-{{- range $told }}
+{{- $derived := list (include "luthier.serverEnv" .) (include "luthier.storeEnv" .) (include "luthier.backendEnv" .) (include "luthier.callsEnv" .) (include "luthier.telemetryEnv" .) }}
+{{- range $derived }}
 {{- $env = merge (fromYaml .) $env }}
 {{- end }}
 {{- range $name, $ref := .workload.secretFiles }}
 {{- $_ := set $env (printf "%s_FILE" $name) (printf "/etc/luthier/secrets/%s/%s" $ref.secret $ref.key) }}
 {{- end }}
 {{- range $name, $value := .workload.env }}
-{{- $_ := set $env $name (include "luthier.text" $value) }}
+{{- /* A whole number in a values file is a float in Helm: written as an integer, not as 2e+09. */}}
+{{- if and (kindIs "float64" $value) (eq $value (floor $value)) }}{{ $value = int64 $value }}{{ end }}
+{{- $_ := set $env $name $value }}
 {{- end }}
 {{- range $name, $value := $env }}
 - {name: {{ $name }}, value: {{ $value | toString | quote }}}
@@ -56,7 +59,7 @@ LUTHIER_BUCKETS_ALLOWED: {{ join "," $s3.bucketsAllowed | quote }}
 LUTHIER_S3_ACCESS_KEY_FILE: /etc/luthier/s3/access-key
 LUTHIER_S3_SECRET_KEY_FILE: /etc/luthier/s3/secret-key
 {{- if .root.Values.tryout.minio.enabled }}
-LUTHIER_CREATE_BUCKET: "1" # nobody has to be restarted until the preparing Job has made it
+LUTHIER_CREATE_BUCKET: "1" # else Pods that start before the Job prepare-store has made the bucket would fail and restart
 {{- end }}
 {{- end }}
 {{- end }}
@@ -69,7 +72,12 @@ LUTHIER_CREATE_BUCKET: "1" # nobody has to be restarted until the preparing Job 
 {{- end }}
 {{- end }}
 
-{{- define "luthier.neededEnv" -}}
+{{- define "luthier.s3Secret" -}}
+{{ required "store.s3.existingSecret is missing: a Secret with the keys access-key and secret-key" .Values.store.s3.existingSecret }}
+{{- end }}
+
+{{- /* Of `needs`: the Kubernetes API, the database and the language model. */ -}}
+{{- define "luthier.backendEnv" -}}
 {{- if has "kubernetes" .workload.needs }}
 LUTHIER_TRAINING_LAUNCHER: kubernetes
 LUTHIER_JOB_TEMPLATE: /etc/luthier/jobs/training-run.yaml
@@ -117,7 +125,7 @@ http://{{ include "luthier.host" (dict "root" . "component" "vllm") }}:8000/v1
 {{- $root := .root }}
 {{- $auth := $root.Values.auth }}
 {{- if and $auth.callersSecret (not $auth.tokenSecret) (ne $root.Values.tls.clientAuth "mutual") }}
-{{- fail "auth.callersSecret needs auth.tokenSecret (or tls.clientAuth: mutual): else our own callers have nothing to show" }}
+{{- fail "auth.callersSecret needs auth.tokenSecret (or tls.clientAuth: mutual): without it Luthier's own callers have no credentials" }}
 {{- end }}
 {{- range .workload.calls }}
 LUTHIER_{{ upper . }}_ADDRESS: {{ include "luthier.host" (dict "root" $root "component" .) }}:7100

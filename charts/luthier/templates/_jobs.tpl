@@ -1,7 +1,7 @@
-{{- /* Pods that run to their end: Jobs of the jobs ConfigMap, preparing Jobs, the test. */ -}}
+{{- /* Jobs: the templates in the ConfigMap <release>-jobs, and the Pods of the Jobs in jobs.yaml. */ -}}
 
-{{- /* A Pod's template: (dict "root" "component" "workload" "pool" "image" "command" "args"). */ -}}
-{{- define "luthier.jobPod" -}}
+{{- /* The Pod template of a Job: (dict "root" "component" "workload" "pool" "image" "command" "args"). */ -}}
+{{- define "luthier.jobPodTemplate" -}}
 metadata:
   labels: {{- include "luthier.labels" . | trim | nindent 4 }}
 spec:
@@ -26,8 +26,8 @@ spec:
   volumes: {{- include "luthier.volumes" . | trim | nindent 4 }}
 {{- end }}
 
-{{- /* A complete Job whose name, args, size and (ingest) corpus the one who creates it sets. "name": its prefix. Dead nodes' Pods
-       are replaced at once: no podFailurePolicy. */ -}}
+{{- /* A complete Job. Its creator (training, `luthier submit`) sets the name, of which "name" is the prefix, the args, the number
+       of indexes and, for ingest, the corpus volume. There is no podFailurePolicy: Pods of a lost node are replaced at once. */ -}}
 {{- define "luthier.job" -}}
 apiVersion: batch/v1
 kind: Job
@@ -52,18 +52,19 @@ spec:
   {{- end }}
   podReplacementPolicy: TerminatingOrFailed
   ttlSecondsAfterFinished: {{ int .workload.ttlSeconds }}
-  template: {{- include "luthier.jobPod" . | trim | nindent 4 }}
+  template: {{- include "luthier.jobPodTemplate" . | trim | nindent 4 }}
 {{- end }}
 
+{{- /* Data of the ConfigMap <release>-jobs. */ -}}
 {{- define "luthier.jobs" -}}
 {{- $pipeline := .Values.pipeline }}
 {{- $ingest := mergeOverwrite (deepCopy $pipeline) (dict "needs" (list "store") "calls" (list "rendering")) }}
-{{- $shards := mergeOverwrite (deepCopy $pipeline) (dict "needs" (list "store") "calls" (include "luthier.pipelineCalls" . | fromJsonArray)) }}
-{{- $run := mergeOverwrite (deepCopy .Values.training) (dict "needs" (list "store") "calls" list) }}
+{{- $shards := mergeOverwrite (deepCopy $pipeline) (dict "needs" (list "store") "calls" (include "luthier.grpcServices" . | fromJsonArray)) }}
+{{- $trainingRun := mergeOverwrite (deepCopy .Values.training) (dict "needs" (list "store") "calls" list) }}
 ingest.yaml: |
   {{- include "luthier.job" (dict "root" . "component" "ingest" "name" "ingest" "workload" $ingest "pool" $pipeline.nodePool "image" "pipeline" "args" (list "ingest")) | trim | nindent 2 }}
 shards.yaml: |
   {{- include "luthier.job" (dict "root" . "component" "pipeline" "name" "run" "workload" $shards "pool" $pipeline.nodePool "image" "pipeline" "args" (list "run") "indexed" true) | trim | nindent 2 }}
 training-run.yaml: |
-  {{- include "luthier.job" (dict "root" . "component" "training-run" "name" "train" "workload" $run "pool" .Values.training.nodePool "image" "training" "command" (list "python") "args" (list "-m" "luthier_training.runner")) | trim | nindent 2 }}
+  {{- include "luthier.job" (dict "root" . "component" "training-run" "name" "train" "workload" $trainingRun "pool" .Values.training.nodePool "image" "training" "command" (list "python") "args" (list "-m" "luthier_training.runner")) | trim | nindent 2 }}
 {{- end }}

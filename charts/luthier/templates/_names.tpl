@@ -1,8 +1,8 @@
-{{- /* Names, labels, images, addresses. Most take (dict "root" $ "component" name …). */ -}}
+{{- /* Names, labels, images, DNS names and merged settings of a component. Most take (dict "root" $ "component" name …). */ -}}
 
 {{- define "luthier.fullname" -}}
 {{- if gt (len .root.Release.Name) 30 }}
-{{- fail (printf "the release's name must have at most 30 characters (names of Jobs are made of it), got %q" .root.Release.Name) }}
+{{- fail (printf "the release's name must have at most 30 characters (names of Jobs begin with it), got %q" .root.Release.Name) }}
 {{- end -}}
 {{ .root.Release.Name }}-{{ .component }}
 {{- end }}
@@ -26,7 +26,7 @@ namespace: {{ .root.Release.Namespace }}
 labels: {{- include "luthier.labels" . | trim | nindent 2 }}
 {{- end }}
 
-{{- /* image: a name in the registry */ -}}
+{{- /* (dict "root" $ "image" name in the registry). */ -}}
 {{- define "luthier.image" -}}
 {{ .root.Values.image.registry }}/{{ .image }}:{{ .root.Values.image.tag | default .root.Chart.AppVersion }}
 {{- end }}
@@ -35,20 +35,15 @@ labels: {{- include "luthier.labels" . | trim | nindent 2 }}
 {{ include "luthier.fullname" . }}.{{ .root.Release.Namespace }}.svc.{{ .root.Values.clusterDomain }}
 {{- end }}
 
-{{- /* A workload: its entry's keys in place of the defaults' (env is merged), as YAML. */ -}}
+{{- /* YAML: the settings of a service. A key of its entry in `services` replaces the one in `defaults`; env is merged. */ -}}
 {{- define "luthier.workload" -}}
 {{- $workload := dict "image" .component "calls" list "needs" list "serves" (list "grpc") }}
 {{- $entry := index .root.Values.services .component }}
-{{- range $from := list .root.Values.defaults $entry }}
-{{- range $key, $value := $from }}
+{{- range $layer := list .root.Values.defaults $entry }}
+{{- range $key, $value := $layer }}
 {{- $_ := set $workload $key $value }}
 {{- end }}
 {{- end }}
 {{- $_ := set $workload "env" (merge dict (default dict $entry.env) (default dict .root.Values.defaults.env)) }}
 {{- toYaml $workload }}
-{{- end }}
-
-{{- /* Whole numbers of a values file are floats in Helm: write them as numbers, not as 2e+09. */ -}}
-{{- define "luthier.text" -}}
-{{- if and (kindIs "float64" .) (eq . (floor .)) }}{{ int64 . }}{{ else }}{{ . }}{{ end }}
 {{- end }}

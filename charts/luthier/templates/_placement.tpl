@@ -1,4 +1,5 @@
-{{- /* The node pool that a Pod goes to: (dict "root" $ "pool" name), and "near": a component whose node it had rather share. */ -}}
+{{- /* Scheduling. Most take (dict "root" $ "pool" name of nodePools); luthier.placement also takes "sharesNodeWith": a component whose
+       node is preferred. */ -}}
 
 {{- define "luthier.pool" -}}
 {{- $pools := .root.Values.nodePools -}}
@@ -19,10 +20,10 @@ nodeSelector: {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- $affinity := dict }}
 {{- if not ($pool.gpus | int) }}
-{{- with include "luthier.awayFromGpus" . | fromYaml }}{{ $_ := set $affinity "nodeAffinity" . }}{{ end }}
+{{- with include "luthier.avoidGpuNodes" . | fromYaml }}{{ $_ := set $affinity "nodeAffinity" . }}{{ end }}
 {{- end }}
-{{- if .near }}
-{{- $_ := set $affinity "podAffinity" (include "luthier.nearTo" . | fromYaml) }}
+{{- if .sharesNodeWith }}
+{{- $_ := set $affinity "podAffinity" (include "luthier.preferNodeOf" . | fromYaml) }}
 {{- end }}
 {{- with $affinity }}
 affinity: {{- toYaml . | nindent 2 }}
@@ -38,19 +39,19 @@ runtimeClassName: {{ . }}
 {{- end }}
 {{- end }}
 
-{{- /* A node is of a pool when it has all labels of its selector, so being of no GPU pool is an AND (of pools) of ORs (of labels);
-       nodeSelectorTerms are an OR of ANDs: multiply out. */ -}}
-{{- define "luthier.awayFromGpus" -}}
+{{- /* Node affinity that excludes every GPU pool. A node belongs to a pool when it has all labels of the pool's selector, so "in no
+       GPU pool" is an AND over pools of an OR over labels. nodeSelectorTerms are an OR of ANDs, hence the product below. */ -}}
+{{- define "luthier.avoidGpuNodes" -}}
 {{- $terms := list list }}
 {{- range $name, $pool := .root.Values.nodePools }}
 {{- if $pool }}{{ if $pool.gpus | int }}
-  {{- $longer := list }}
+  {{- $product := list }}
   {{- range $term := $terms }}
     {{- range $key, $value := $pool.selector }}
-      {{- $longer = append $longer (append $term (dict "key" $key "operator" "NotIn" "values" (list $value))) }}
+      {{- $product = append $product (append $term (dict "key" $key "operator" "NotIn" "values" (list $value))) }}
     {{- end }}
   {{- end }}
-  {{- $terms = $longer }}
+  {{- $terms = $product }}
 {{- end }}{{ end }}
 {{- end }}
 {{- if first $terms }}
@@ -62,16 +63,16 @@ requiredDuringSchedulingIgnoredDuringExecution:
 {{- end }}
 {{- end }}
 
-{{- define "luthier.nearTo" -}}
+{{- define "luthier.preferNodeOf" -}}
 preferredDuringSchedulingIgnoredDuringExecution:
   - weight: 100
     podAffinityTerm:
       topologyKey: kubernetes.io/hostname
       labelSelector:
-        matchLabels: {{- include "luthier.selector" (dict "root" .root "component" .near) | trim | nindent 10 }}
+        matchLabels: {{- include "luthier.selector" (dict "root" .root "component" .sharesNodeWith) | trim | nindent 10 }}
 {{- end }}
 
-{{- /* Resources with the pool's GPUs: (dict "root" $ "pool" name "resources" …). */ -}}
+{{- /* Resources with the GPUs of the pool as a limit: (dict "root" $ "pool" name "resources" …). */ -}}
 {{- define "luthier.resources" -}}
 {{- $resources := deepCopy .resources -}}
 {{- $gpus := include "luthier.gpus" . -}}
@@ -81,7 +82,8 @@ preferredDuringSchedulingIgnoredDuringExecution:
 {{- toYaml $resources }}
 {{- end }}
 
-{{- define "luthier.spread" -}}
+{{- /* Pods of one component and revision spread over nodes and zones: (dict "root" $ "component" name). */ -}}
+{{- define "luthier.topologySpread" -}}
 {{- range $key := list "kubernetes.io/hostname" "topology.kubernetes.io/zone" }}
 - maxSkew: 1
   topologyKey: {{ $key }}

@@ -1,4 +1,4 @@
-{{- /* What Pod Security "restricted" asks for, and a read-only root. Images run as 10001. */ -}}
+{{- /* Security contexts: Pod Security "restricted", and a read-only root. User 10001 is the one that deploy/Dockerfile makes. */ -}}
 
 {{- define "luthier.podSecurity" -}}
 automountServiceAccountToken: {{ .token | default false }}

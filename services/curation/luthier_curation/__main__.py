@@ -1,6 +1,66 @@
-"""`python -m luthier_curation` starts the service and its page."""
+"""`python -m luthier_curation`: the service and its page, until SIGTERM."""
 
-from luthier_curation.serving import main
+import sys
+
+from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from luthier.curation.v1 import curation_pb2
+from luthier.curation.v1.curation_pb2_grpc import add_CurationServiceServicer_to_server
+from luthier_curation.curation import Curation
+from luthier_curation.database import (
+    Repository,
+    cause,
+    head_revision,
+    is_sqlite,
+    migrate,
+    open_configured,
+    schema_revision,
+)
+from luthier_curation.service import CurationService
+from luthier_curation.settings import AUTOMATIC, CurationSettings
+from luthier_curation.web.server import WebServer, create_app
+from luthier_kit.rpc import Service, SettingsError, main
+from luthier_kit.store import open_store
+
+OFF = "off"
+
+
+def open_database(settings: CurationSettings) -> Engine:
+    """The engine of the configured database with its schema as this version needs it. SettingsError otherwise."""
+    engine = open_configured(settings.database_url)
+    try:
+        wanted = is_sqlite(settings.database_url) if settings.migrate == AUTOMATIC else settings.migrate == "1"
+        if wanted:
+            migrate(engine)
+        found = schema_revision(engine)
+    except (SQLAlchemyError, OSError) as error:
+        raise SettingsError(f"LUTHIER_DATABASE_URL: the database cannot be used: {cause(error)}") from error
+    if found != head_revision():
+        text = f"the database schema is at {found or 'nothing'}, this version needs {head_revision()}"
+        raise SettingsError(f"{text}: run python -m luthier_curation.migrate, or start once with LUTHIER_MIGRATE=1")
+    return engine
+
+
+def service_of(curation: Curation, web: WebServer | None = None) -> Service:
+    """The gRPC service, and the page beside it. Reading and a single edit never wait behind bulk work."""
+    servicer = CurationService(curation)
+    return Service(
+        curation_pb2.DESCRIPTOR.services_by_name["CurationService"],
+        add_CurationServiceServicer_to_server,
+        servicer,
+        light=[servicer.ListClips, servicer.UpdateClip],
+        prepare=web.start if web else None,
+        close=web.stop if web else None,
+    )
+
+
+def build(settings: CurationSettings) -> Service:
+    """The service as its settings say."""
+    curation = Curation(Repository(open_database(settings)), open_store(settings))
+    web = None if settings.web_address == OFF else WebServer(create_app(curation, settings), settings.web_address)
+    return service_of(curation, web)
+
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(CurationSettings, build))

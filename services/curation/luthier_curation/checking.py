@@ -8,21 +8,21 @@ from typing import Any
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
+from luthier.common.v1.common_pb2 import MODE_MAJOR, MODE_MINOR, InstrumentFact
 from luthier.curation.v1 import curation_pb2 as pb
-from luthier_curation.listing import ClipFilter
+from luthier_curation import listing
 from luthier_curation.reviews import Decision, Edit
 from luthier_curation.splits import Fractions
 from luthier_curation.tables import VERDICTS
-from luthier_kit.checks import Checks
+from luthier_kit.rpc import MAX_PROMPT_CHARS, Checks
 from luthier_music.instruments import family_of
+from luthier_music.keys import TONICS
 
-MAX_CLIPS, MAX_PROMPTS, MAX_PROMPT_CHARS, MAX_REMARK_CHARS, MAX_REVIEWER_CHARS = 500, 16, 2000, 2000, 100
+MAX_CLIPS, MAX_PROMPTS, MAX_REMARK_CHARS, MAX_REVIEWER_CHARS = 500, 16, 2000, 100
 MAX_TAGS, MAX_INSTRUMENTS, MAX_NAME_CHARS, MAX_TEXT_CHARS, MAX_QUERY_CHARS = 256, 64, 200, 10_000, 200
 MAX_SONG_S = 86_400.0
 MAX_AUDIO_BYTES = 4 << 30
 TEMPO_BPM = (20.0, 400.0)
-TONICS = ("C", "C#", "D", "Eb", "E", "F", "F#", "G", "Ab", "A", "Bb", "B")
-MODES = ("MODE_MAJOR", "MODE_MINOR")
 INSTRUMENT_BOUND = "must be a General MIDI program name, or Drums"
 _FINGERPRINT = re.compile(r"[0-9a-f]{64}")
 
@@ -73,19 +73,18 @@ def clean(checks: Checks, field: str, value: str) -> bool:
     return checks.that(ok, field, "must be Unicode text without NUL characters")
 
 
-def check_filter(which: ClipFilter, prefix: str = "filter.") -> None:
+def check_filter(which: pb.ClipFilter) -> None:
     """Bounds of a filter."""
-    checks = Checks(prefix)
+    checks = Checks("filter.")
     checks.that(len(which.collection) <= 64, "collection", "must have at most 64 characters")
-    checks.that(which.verdict in ("", *VERDICTS), "verdict", "must be a known verdict")
+    checks.that(which.verdict in listing.VERDICTS, "verdict", "must be a known verdict")
     checks.text("text", which.text, max_chars=MAX_QUERY_CHARS)
     checks.text("instrument", which.instrument, max_chars=64)
     checks.text("song_fingerprint", which.song_fingerprint, max_chars=64)
     for name in ("collection", "text", "instrument", "song_fingerprint"):
         clean(checks, name, getattr(which, name))
     for name in ("min_tempo_bpm", "max_tempo_bpm"):
-        if (value := getattr(which, name)) is not None:
-            checks.finite(name, value)
+        checks.finite(name, getattr(which, name))
     checks.done()
 
 
@@ -107,25 +106,25 @@ def check_edit(edit: Edit, expected_revision: int, reviewer: str) -> None:
             clean(checks, f"prompts[{index}]", text)
     if edit.instruments is not None:
         _check_instruments(checks, edit.instruments)
-    if edit.tempo is not None and (tempo := edit.tempo.get("tempo_bpm", 0.0)):
-        checks.within("tempo.tempo_bpm", tempo, *TEMPO_BPM)
-    if edit.key is not None and edit.key.get("tonic"):
-        checks.one_of("key.tonic", edit.key["tonic"], TONICS)
-        checks.one_of("key.mode", edit.key.get("mode", ""), MODES)
+    if edit.tempo is not None and edit.tempo.tempo_bpm:
+        checks.within("tempo.tempo_bpm", edit.tempo.tempo_bpm, *TEMPO_BPM)
+    if edit.key is not None and edit.key.tonic:
+        checks.one_of("key.tonic", edit.key.tonic, TONICS)
+        checks.that(edit.key.mode in (MODE_MAJOR, MODE_MINOR), "key.mode", "must be MODE_MAJOR or MODE_MINOR")
     if edit.remark is not None:
         checks.text("remark", edit.remark, max_chars=MAX_REMARK_CHARS)
         clean(checks, "remark", edit.remark)
     checks.done()
 
 
-def _check_instruments(checks: Checks, instruments: list[dict[str, Any]]) -> None:
+def _check_instruments(checks: Checks, instruments: list[InstrumentFact]) -> None:
     checks.count("instruments", instruments, 0, MAX_INSTRUMENTS)
     for index, fact in enumerate(instruments):
         field = f"instruments[{index}]"
-        checks.text(f"{field}.instrument", fact.get("instrument", ""), max_chars=64, blank=False)
-        checks.that(is_instrument(fact.get("instrument", "")), f"{field}.instrument", INSTRUMENT_BOUND)
-        checks.within(f"{field}.share", fact.get("share", 0.0), 0, 1)
-    names = [fact.get("instrument", "").lower() for fact in instruments]
+        checks.text(f"{field}.instrument", fact.instrument, max_chars=64, blank=False)
+        checks.that(is_instrument(fact.instrument), f"{field}.instrument", INSTRUMENT_BOUND)
+        checks.within(f"{field}.share", fact.share, 0, 1)
+    names = [fact.instrument.lower() for fact in instruments]
     checks.that(len(set(names)) == len(names), "instruments", "must name each instrument once")
 
 

@@ -1,39 +1,39 @@
 """What curation can do, for the gRPC service and the page alike: input is checked, transactions are whole."""
 
 from collections import Counter
+from collections.abc import Sequence
 
-from luthier_curation import checking, datasets, exports, listing, reviews, upserts
-from luthier_curation.content import NewClip
-from luthier_curation.exports import Export
-from luthier_curation.listing import ClipFilter, Page
-from luthier_curation.refs import to_ref
-from luthier_curation.repository import Repository
+from luthier.curation.v1 import curation_pb2 as pb
+from luthier_curation import checking, clips, datasets, listing, reviews
+from luthier_curation.database import Repository
+from luthier_curation.datasets import Export
+from luthier_curation.listing import Page
 from luthier_curation.reviews import Decision, Edit, Reviewed
 from luthier_curation.splits import Fractions
 from luthier_curation.tables import ChangeRow, ClipRow
-from luthier_kit.artifacts import Artifacts
-from luthier_kit.errors import InvalidRequest, NotFound
+from luthier_kit.rpc import InvalidRequest, NotFound
+from luthier_kit.store import Store
 
 
 class Curation:
     """Collections of clips over one database and one store. Threads may share it."""
 
-    def __init__(self, repository: Repository, store: Artifacts) -> None:
+    def __init__(self, repository: Repository, store: Store) -> None:
         self.repository = repository
         self.store = store
 
-    def upsert(self, collection: str, clips: list[NewClip]) -> tuple[list[str], Counter[str]]:
-        """See `upserts.upsert`. NotFound when the audio of a clip is not in the store."""
-        for index, clip in enumerate(clips):
-            if not self.store.exists(to_ref(clip.audio)):
-                text = f"clips[{index}].audio: {clip.audio['key']} is not in the store with that size"
-                raise NotFound(text, reason="ARTIFACT_NOT_FOUND", key=clip.audio["key"])
-        return self.repository.write(lambda session: upserts.upsert(session, collection, clips))
+    def upsert(self, collection: str, new: Sequence[pb.NewClip]) -> tuple[list[str], Counter[str]]:
+        """See `clips.upsert`. NotFound when the audio of a clip is not in the store."""
+        for index, clip in enumerate(new):
+            if not self.store.blobs.exists(clip.audio):
+                text = f"clips[{index}].audio: {clip.audio.key} is not in the store with that size"
+                raise NotFound(text, reason="ARTIFACT_NOT_FOUND", key=clip.audio.key)
+        return self.repository.write(lambda session: clips.upsert(session, collection, new))
 
-    def page(self, which: ClipFilter, size: int, token: str = "") -> Page:
+    def page(self, request: pb.ListClipsRequest, size: int) -> Page:
         """See `listing.page`."""
-        checking.check_filter(which)
-        return self.repository.read(lambda session: listing.page(session, which, size, token))
+        checking.check_filter(request.filter)
+        return self.repository.read(lambda session: listing.page(session, request, size))
 
     def clip(self, clip_id: str) -> ClipRow:
         """One clip. NotFound."""
@@ -48,13 +48,13 @@ class Curation:
         checking.check_edit(edit, expected_revision, reviewer)
         return self.repository.write(lambda session: reviews.edit(session, clip_id, expected_revision, reviewer, edit))
 
-    def review(self, clips: dict[str, int], decision: Decision) -> Reviewed:
+    def review(self, revisions: dict[str, int], decision: Decision) -> Reviewed:
         """See `reviews.review`."""
         checking.check_decision(decision)
-        return self.repository.write(lambda session: reviews.review(session, clips, decision))
+        return self.repository.write(lambda session: reviews.review(session, revisions, decision))
 
-    def review_all(self, which: ClipFilter, decision: Decision) -> Reviewed:
-        """See `reviews.review_all`. The filter must name a collection: nobody means every clip there is."""
+    def review_all(self, which: pb.ClipFilter, decision: Decision) -> Reviewed:
+        """See `reviews.review_all`. The filter must name a collection: every clip there is was never meant."""
         checking.check_filter(which)
         checking.check_decision(decision)
         if not which.collection:
@@ -67,16 +67,16 @@ class Curation:
         return self.repository.write(lambda session: reviews.undo(session, batch_id, reviewer))
 
     def export(self, collection: str, name: str, fractions: Fractions, exported_by: str) -> Export:
-        """Freeze and register; see `datasets.freeze` and `exports.publish`. An empty name is the collection's."""
+        """Freeze and register; see `datasets.freeze` and `datasets.publish`. An empty name is the collection's."""
         name = name or collection
         checking.check_export(collection, name, fractions, exported_by)
         frozen = self.repository.read(lambda session: datasets.freeze(session, collection, name, fractions))
-        return exports.publish(self.store, frozen, exported_by)
+        return datasets.publish(self.store, frozen, exported_by)
 
     def collections(self) -> list[str]:
         """Names of the collections."""
         return self.repository.read(listing.collections)
 
-    def verdict_counts(self, which: ClipFilter) -> dict[str, int]:
+    def verdict_counts(self, which: pb.ClipFilter) -> dict[str, int]:
         """See `listing.verdict_counts`."""
         return self.repository.read(lambda session: listing.verdict_counts(session, which))

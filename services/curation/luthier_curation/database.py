@@ -1,25 +1,41 @@
-"""The curation database: an engine for SQLite (embedded default) or PostgreSQL, and its migrations.
+"""The curation database: an engine for SQLite (embedded default) or PostgreSQL, its migrations and transactions.
 
 SQLite runs in WAL mode, so readers never wait for the writer, with a busy timeout for the writer's turn; every
 transaction that will write begins IMMEDIATE, because a deferred one that upgrades fails at once instead of waiting.
 """
 
+import logging
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy import URL, Engine, create_engine, event, make_url, text
 from sqlalchemy.engine import Connection
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.exc import (
+    ArgumentError,
+    IntegrityError,
+    InterfaceError,
+    NoSuchModuleError,
+    OperationalError,
+    SQLAlchemyError,
+)
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.orm import Session
 
-from luthier_kit.settings import SettingsError
+from luthier_kit.rpc import SettingsError, Unavailable, retry_policy
+
+log = logging.getLogger(__name__)
+Result = TypeVar("Result")
 
 SQLITE_BUSY_TIMEOUT_S = 30.0
 CONNECT_TIMEOUT_S = 10
 DRIVER = "postgresql+psycopg"
 MIGRATION_LOCK = 0x4C757468  # PostgreSQL advisory lock: "Luth"
 MIGRATIONS = Path(__file__).parent / "migrations"
+RACE_BUDGET_S = 2.0  # for a transaction that lost a race, before the caller is told to come back
 
 
 def is_sqlite(url: str) -> bool:
@@ -105,3 +121,43 @@ def schema_revision(engine: Engine) -> str | None:
         with engine.connect().execution_options(read_only=True) as connection:
             connection.execute(text("SELECT 1"))  # is it the table that is missing, or the database?
         return None
+
+
+class Repository:
+    """The curation database, as reads and writes of whole transactions."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self._reader = engine.execution_options(read_only=True)
+
+    def read(self, work: Callable[[Session], Result]) -> Result:
+        """Run `work` in a transaction that writes nothing. What it returns stays readable. Unavailable."""
+        try:
+            with Session(self._reader, expire_on_commit=False) as session:
+                return work(session)
+        except (OperationalError, InterfaceError, PoolTimeoutError) as error:
+            raise _unavailable(error) from error
+
+    def write(self, work: Callable[[Session], Result]) -> Result:
+        """Run `work` and commit it, again from the start when a race was lost. Unavailable."""
+
+        def once() -> Result:
+            with Session(self.engine, expire_on_commit=False) as session, session.begin():
+                return work(session)
+
+        try:
+            return retry_policy(RACE_BUDGET_S, _lost_a_race, first_s=0.01, longest_s=0.2, log=log)(once)
+        except (IntegrityError, OperationalError, InterfaceError, PoolTimeoutError) as error:
+            raise _unavailable(error) from error
+
+
+def _lost_a_race(error: BaseException) -> bool:
+    """Two creators of one clip, a deadlock. Not: a database that is away, or stayed locked for its busy timeout."""
+    if not isinstance(error, IntegrityError | OperationalError):
+        return False
+    return not (error.connection_invalidated or "locked" in str(error.orig) or "connect" in str(error.orig))
+
+
+def _unavailable(error: Exception) -> Unavailable:
+    log.warning("database: %s", getattr(error, "orig", error))
+    return Unavailable("the curation database does not answer; try again", reason="DATABASE_DOWN", retry_after_s=2.0)

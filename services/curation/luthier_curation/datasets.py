@@ -1,143 +1,160 @@
-"""Frozen data sets: the accepted clips of a collection as one canonical manifest, and AudioFolder metadata per split.
+"""Data sets: the accepted clips of a collection frozen as one manifest, registered as `datasets/<name>/<n>.json`.
 
-A manifest holds nothing but what was decided (no time, no exporter, no revision), its rows in order of clip id and its
-JSON canonical: an unchanged collection exported again is the same bytes, so the same digest.
+A manifest holds nothing but what was decided (no time, no exporter, no revision), its rows in order of clip id: an
+unchanged collection exported again is the same document, so the same digest and no new version. Beside it lies the
+AudioFolder metadata of each split.
 """
 
-import json
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
+from google.protobuf.json_format import MessageToDict, ParseDict
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from luthier_curation.content import Json
-from luthier_curation.splits import TEST, TRAIN, VALIDATION, Fractions, assign
+from luthier.curation.v1.dataset_pb2 import (
+    DatasetManifest,
+    DatasetRow,
+    DatasetVerdict,
+    DatasetVersion,
+    SplitFractions,
+)
+from luthier_curation.splits import Fractions, assign
 from luthier_curation.tables import ACCEPTED, ClipRow
-from luthier_kit.errors import FailedPrecondition
+from luthier_kit.rpc import SPLITS, FailedPrecondition, NotFound
+from luthier_kit.store import Series, Store, canonical_json
 
 FORMAT = "luthier.dataset.v1"
-SPLITS = (TRAIN, VALIDATION, TEST)
 
 
-FROZEN = (
-    ClipRow.clip_id, ClipRow.song_fingerprint, ClipRow.audio, ClipRow.prompts, ClipRow.facts, ClipRow.tags,
-    ClipRow.source, ClipRow.lineage, ClipRow.reviewer, ClipRow.automatic,
-)  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """A manifest as data: what it is of, how it was split, and its rows."""
-
-    name: str
-    collection: str
-    fractions: Fractions
-    moved_songs: list[str]
-    rows: list[Json]
-
-    def manifest(self) -> bytes:
-        """The canonical JSON of the frozen manifest."""
-        return canonical(
-            {
-                "format": FORMAT,
-                "name": self.name,
-                "collection": self.collection,
-                "fractions": asdict(self.fractions),
-                "moved_songs": self.moved_songs,
-                "licences": sorted({name for row in self.rows for name in row["licences"]}),
-                "rows": self.rows,
-            }
-        )
-
-    def split(self, name: str) -> list[Json]:
-        """Rows of one split."""
-        return [row for row in self.rows if row["split"] == name]
-
-
-@dataclass
-class SplitSummary:
-    """How much is in a split; the fractions are of songs, so clips may be shared unevenly."""
-
-    split: str
-    songs: int = 0
-    clips: int = 0
-    duration_s: float = 0.0
-    metadata: Json = field(default_factory=dict)
-
-
-def canonical(value: Any) -> bytes:
-    """JSON with sorted keys, no spaces, UTF-8, no NaN: equal values give equal bytes."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
-
-
-def freeze(session: Session, collection: str, name: str, fractions: Fractions) -> Dataset:
+def freeze(session: Session, collection: str, name: str, fractions: Fractions) -> DatasetManifest:
     """The accepted clips of a collection as they are now.
 
     FailedPrecondition when there are none, or one has no prompt.
     """
-    query = select(*FROZEN).where(ClipRow.collection == collection, ClipRow.verdict == ACCEPTED)
-    rows = session.execute(query.order_by(ClipRow.clip_id)).all()
+    query = select(ClipRow).where(ClipRow.collection == collection, ClipRow.verdict == ACCEPTED)
+    rows = session.scalars(query.order_by(ClipRow.clip_id)).all()
     if not rows:
         text = f"collection {collection!r} has no accepted clip to export"
         raise FailedPrecondition(text, reason="NOTHING_ACCEPTED", collection=collection)
-    if silent := [row.clip_id for row in rows if not row.prompts]:
-        text = f"{len(silent)} accepted clip(s) have no prompt, {silent[0]} is one"
-        raise FailedPrecondition(text, reason="PROMPT_MISSING", clip_id=silent[0])
+    if without := [row.clip_id for row in rows if not row.prompts]:
+        text = f"{len(without)} accepted clip(s) have no prompt, {without[0]} is one"
+        raise FailedPrecondition(text, reason="PROMPT_MISSING", clip_id=without[0])
     assignment = assign((row.song_fingerprint for row in rows), fractions)
     frozen = [_row(row, assignment.splits[row.song_fingerprint]) for row in rows]
-    return Dataset(name, collection, fractions, sorted(assignment.moved), frozen)
+    return DatasetManifest(
+        format=FORMAT,
+        name=name,
+        collection=collection,
+        fractions=SplitFractions(train=fractions.train, validation=fractions.validation, test=fractions.test),
+        moved_songs=sorted(assignment.moved),
+        licences=sorted({licence for row in frozen for licence in row.licences}),
+        rows=frozen,
+    )
 
 
-def _row(row: Any, split: str) -> Json:
-    licences = {*row.lineage.get("licences", []), *(tag.get("licence", "") for tag in row.tags)} - {""}
-    return {
-        "clip_id": row.clip_id,
-        "split": split,
-        "audio": row.audio,
-        "prompts": [prompt["text"] for prompt in row.prompts],
-        "composers": [prompt.get("composer", "") for prompt in row.prompts],
-        "facts": row.facts,
-        "tags": row.tags,
-        "song_fingerprint": row.song_fingerprint,
-        "source": row.source,
-        "lineage": row.lineage,
-        "licences": sorted(licences),
-        "verdict": {"reviewer": row.reviewer, "automatic": row.automatic},
-    }
+def _row(row: ClipRow, split: str) -> DatasetRow:
+    licences = {*row.lineage.licences, *(tag.licence for tag in row.tags)} - {""}
+    return DatasetRow(
+        clip_id=row.clip_id,
+        split=split,
+        audio=row.audio,
+        prompts=[prompt.text for prompt in row.prompts],
+        composers=[prompt.composer for prompt in row.prompts],
+        facts=row.facts,
+        tags=row.tags,
+        song_fingerprint=row.song_fingerprint,
+        source=row.source,
+        lineage=row.lineage,
+        licences=sorted(licences),
+        verdict=DatasetVerdict(reviewer=row.reviewer, automatic=row.automatic),
+    )
 
 
-def summaries(dataset: Dataset) -> list[SplitSummary]:
-    """One summary per split, train, validation and test, empty ones included."""
-    found = []
-    for name in SPLITS:
-        rows = dataset.split(name)
-        seconds = sum(row["facts"].get("duration_s", 0.0) for row in rows)
-        songs = len({row["song_fingerprint"] for row in rows})
-        found.append(SplitSummary(name, songs, len(rows), round(seconds, 3)))
-    return found
+@dataclass(frozen=True)
+class Export:
+    """A registered version of a data set; `unchanged` = it was registered before."""
+
+    name: str
+    version: int
+    entry: DatasetVersion
+    unchanged: bool = True
+
+    @property
+    def download_path(self) -> str:
+        """Path below the web address that downloads it as a ZIP in AudioFolder layout."""
+        return f"/datasets/{self.name}/{self.version}.zip"
 
 
-def file_name(row: Json) -> str:
-    """Name of a row's audio inside its split's folder."""
-    return f"{row['clip_id']}.{row['audio']['key'].rsplit('.', 1)[-1]}"
-
-
-def audio_folder_metadata(rows: Iterable[Json]) -> bytes:
-    """`metadata.jsonl` of a Hugging Face AudioFolder split: one line per clip, `text` being its first prompt."""
-    lines = [
-        canonical(
-            {
-                "file_name": file_name(row),
-                "text": row["prompts"][0],
-                "prompts": row["prompts"],
-                "facts": row["facts"],
-                "tags": row["tags"],
-                "song_fingerprint": row["song_fingerprint"],
-                "licences": row["licences"],
-            }
+def publish(store: Store, manifest: DatasetManifest, exported_by: str) -> Export:
+    """Store the manifest and register it, unless the newest version already is this manifest."""
+    ref = store.put("manifests", manifest)
+    series = _series(store, manifest.name)
+    newest = series.latest()
+    if newest is not None:
+        number, entry = newest
+        if entry.manifest.sha256 == ref.sha256 or manifest_of(store, entry) == manifest:
+            return Export(manifest.name, number, entry)
+    entry = DatasetVersion(manifest=ref, collection=manifest.collection, exported_by=exported_by)
+    entry.exported_at.GetCurrentTime()
+    for split in SPLITS:
+        rows = [row for row in manifest.rows if row.split == split]
+        summary = entry.splits.add(
+            split=split,
+            songs=len({row.song_fingerprint for row in rows}),
+            clips=len(rows),
+            duration_s=round(sum(row.facts.duration_s for row in rows), 3),
         )
-        for row in rows
-    ]
-    return b"".join(line + b"\n" for line in lines)
+        lines = audio_folder_metadata(rows)
+        summary.metadata.CopyFrom(store.blobs.put_bytes("metadata", lines, "jsonl", "application/jsonl"))
+    return Export(manifest.name, series.append(entry), entry, unchanged=False)
+
+
+def find(store: Store, name: str, version: int) -> Export:
+    """A version that was registered. NotFound."""
+    entry = _series(store, name).entry(version) if version > 0 else None
+    if entry is None:
+        raise NotFound(f"no data set {name} version {version}", reason="DATASET_NOT_FOUND", name=name)
+    return Export(name, version, entry)
+
+
+def newest_versions(store: Store) -> list[Export]:
+    """The newest version of every data set, by name."""
+    latest = ((name, _series(store, name).latest()) for name in store.names("datasets/"))
+    return [Export(name, *newest) for name, newest in latest if newest is not None]
+
+
+def manifest_of(store: Store, entry: DatasetVersion) -> DatasetManifest:
+    """The manifest of a registered version, verified."""
+    return store.get(DatasetManifest, entry.manifest)
+
+
+def file_name(row: DatasetRow) -> str:
+    """Name of a row's audio inside its split's folder."""
+    return f"{row.clip_id}.{row.audio.key.rsplit('.', 1)[-1]}"
+
+
+def audio_folder_metadata(rows: Iterable[DatasetRow]) -> bytes:
+    """`metadata.jsonl` of a Hugging Face AudioFolder split: one line per clip, `text` being its first prompt."""
+    lines = []
+    for row in rows:
+        shown = MessageToDict(row, preserving_proto_field_name=True)
+        line = {"file_name": file_name(row), "text": row.prompts[0]}
+        line |= {name: shown.get(name, []) for name in ("prompts", "tags", "licences")}
+        line |= {"facts": shown.get("facts", {}), "song_fingerprint": row.song_fingerprint}
+        lines.append(canonical_json(line) + b"\n")
+    return b"".join(lines)
+
+
+def _series(store: Store, name: str) -> Series[DatasetVersion]:
+    return store.series(DatasetVersion, f"datasets/{name}", _old_version)
+
+
+def _old_version(value: Mapping[str, Any]) -> DatasetVersion:
+    """Luthier 0.1: the time as a number of milliseconds."""
+    known = {name: item for name, item in value.items() if name != "exported_at_ms"}
+    version = DatasetVersion()
+    ParseDict(known, version, ignore_unknown_fields=True)
+    version.exported_at.FromMilliseconds(value["exported_at_ms"])
+    return version

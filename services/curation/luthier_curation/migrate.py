@@ -6,44 +6,25 @@ that does not answer yet is waited for. Exit code 0: the schema is right; 1: it 
 
 import logging
 import sys
-import time
 from dataclasses import dataclass
 
 from alembic.util import CommandError
-from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from luthier_curation.database import cause, migrate, open_configured, schema_revision
 from luthier_curation.settings import DatabaseSettings
-from luthier_kit.settings import SettingsError, load, setting
-from luthier_kit.telemetry import configure_logging
+from luthier_kit.rpc import SettingsError, configure_logging, load, retry_policy, setting
 
 log = logging.getLogger(__name__)
-LONGEST_WAIT_S = 5.0
 
 
 @dataclass(frozen=True)
 class MigrationSettings(DatabaseSettings):
     """The database, and how long it may take to come up."""
 
-    patience_s: float = setting(
+    retry_budget_s: float = setting(
         "LUTHIER_PREPARE_PATIENCE_S", default=300.0, low=0, high=86400, help="seconds to wait for the database"
     )
-
-
-def migrate_patiently(engine: Engine, patience_s: float) -> None:
-    """Migrate; a database that refuses or drops the connection is asked again for `patience_s` seconds."""
-    give_up, wait_s = time.monotonic() + patience_s, 0.5
-    while True:
-        try:
-            return migrate(engine)
-        except OperationalError as error:
-            left_s = give_up - time.monotonic()
-            if left_s <= 0:
-                raise
-            log.warning("the database is not ready, trying for %.0f s more: %s", left_s, cause(error))
-            time.sleep(min(wait_s, left_s))
-            wait_s = min(2 * wait_s, LONGEST_WAIT_S)
 
 
 def main() -> int:
@@ -56,8 +37,15 @@ def main() -> int:
     except SettingsError as error:
         print(f"cannot start: {error}", file=sys.stderr)
         return 2
+
+    def not_ready(error: BaseException) -> bool:
+        """A database that refuses or drops the connection; the reason is logged without the password."""
+        if isinstance(error, OperationalError):
+            log.warning("the database is not ready: %s", cause(error))
+        return isinstance(error, OperationalError)
+
     try:
-        migrate_patiently(engine, settings.patience_s)
+        retry_policy(settings.retry_budget_s, not_ready, first_s=0.5)(migrate, engine)
         log.info("the schema is at %s", schema_revision(engine))
         return 0
     except (SQLAlchemyError, CommandError, OSError) as error:  # CommandError: a schema newer than this version

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from luthier_kit.errors import DataLoss
+from luthier_kit.rpc import DataLoss
 
 COLUMNS = 800
 """columns of one waveform: the widest the page draws it, in CSS pixels."""

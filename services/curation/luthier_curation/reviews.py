@@ -2,21 +2,30 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from sqlalchemy import ColumnElement, select
 from sqlalchemy.orm import Session
 
-from luthier_curation import changes, listing
-from luthier_curation.changes import Author
-from luthier_curation.content import Json, edited_prompts, unchecked
-from luthier_curation.listing import ClipFilter
-from luthier_curation.tables import OPEN, ChangeRow, ClipRow
-from luthier_kit.errors import Aborted, FailedPrecondition, NotFound
+from luthier.common.v1.common_pb2 import ClipFacts, InstrumentFact, KeyFact, TempoFact
+from luthier.curation.v1 import curation_pb2 as pb
+from luthier_curation import listing
+from luthier_curation.clips import (
+    EDITABLE_FACTS,
+    EDITED,
+    REVIEWED,
+    UNDONE,
+    Author,
+    change,
+    edited_prompts,
+    unchecked,
+    with_fact,
+)
+from luthier_curation.tables import OPEN, ChangeRow, ClipRow, ClipValues
+from luthier_kit.rpc import Aborted, FailedPrecondition, NotFound
 
 CHUNK = 500
 """clips held in memory at once while a filter's worth of clips is reviewed."""
-UNDOABLE = (changes.EDITED, changes.REVIEWED, changes.UNDONE)
+UNDOABLE = (EDITED, REVIEWED, UNDONE)
 
 
 @dataclass(frozen=True)
@@ -24,9 +33,9 @@ class Edit:
     """New values of a clip; None leaves a field as it is."""
 
     prompts: list[str] | None = None
-    instruments: list[Json] | None = None
-    tempo: Json | None = None
-    key: Json | None = None
+    instruments: list[InstrumentFact] | None = None
+    tempo: TempoFact | None = None
+    key: KeyFact | None = None
     remark: str | None = None
 
 
@@ -56,23 +65,21 @@ def edit(session: Session, clip_id: str, expected_revision: int, reviewer: str, 
     """
     row = listing.get(session, clip_id, lock=True)
     expect(row, expected_revision)
-    values: dict[str, Any] = {"facts": dict(row.facts), "prompts": row.prompts}
-    edited = set(row.edited_fields)
-    for name in ("instruments", "tempo", "key"):
-        value = getattr(wanted, name)
-        if value is not None and value != row.facts.get(name, [] if name == "instruments" else None):
-            values["facts"][name] = value
+    stated = ClipFacts(instruments=wanted.instruments, tempo=wanted.tempo, key=wanted.key)
+    facts, edited = row.facts, set(row.edited_fields)
+    for name in EDITABLE_FACTS:
+        if getattr(wanted, name) is not None and (corrected := with_fact(facts, name, stated)) != facts:
+            facts = corrected
             edited.add(f"facts.{name}")
+    prompts = row.prompts
     if wanted.prompts is not None:
-        values["prompts"] = edited_prompts(wanted.prompts, row.prompts)
-        edited |= {"prompts"} if values["prompts"] != row.prompts else set()
-    if values["facts"] != row.facts:
-        values["prompts"] = unchecked(values["prompts"])
-    values["edited_fields"] = sorted(edited)
-    if wanted.remark is not None:
-        values["remark"] = wanted.remark
-    author = Author(changes.EDITED, reviewer)
-    return row, author.batch_id if changes.apply(session, row, values, author) else ""
+        prompts = edited_prompts(wanted.prompts, row.prompts)
+        edited |= {"prompts"} if prompts != row.prompts else set()
+    if facts != row.facts:
+        prompts = unchecked(prompts)
+    values = ClipValues(facts=facts, prompts=prompts, edited_fields=sorted(edited), remark=wanted.remark)
+    author = Author(EDITED, reviewer)
+    return row, author.batch_id if change(session, row, values, author) else ""
 
 
 def expect(row: ClipRow, revision: int) -> None:
@@ -95,15 +102,15 @@ def review(session: Session, clips: dict[str, int], decision: Decision) -> Revie
     for name, revision in clips.items():
         if revision:
             expect(rows[name], revision)
-    author = Author(changes.REVIEWED, decision.reviewer, decision.automatic)
+    author = Author(REVIEWED, decision.reviewer, decision.automatic)
     changed = sum(_decide(session, row, decision, author) for row in rows.values())
     return Reviewed(changed, len(rows) - changed, author.batch_id)
 
 
-def review_all(session: Session, which: ClipFilter, decision: Decision) -> Reviewed:
+def review_all(session: Session, which: pb.ClipFilter, decision: Decision) -> Reviewed:
     """Decide about every clip that matches, on whichever page it is."""
-    author, seen, changed = Author(changes.REVIEWED, decision.reviewer, decision.automatic), 0, 0
-    for rows in _chunks(session, *which.conditions()):
+    author, seen, changed = Author(REVIEWED, decision.reviewer, decision.automatic), 0, 0
+    for rows in _chunks(session, *listing.conditions(which)):
         seen += len(rows)
         changed += sum(_decide(session, row, decision, author) for row in rows)
         session.flush()
@@ -127,14 +134,13 @@ def _decide(session: Session, row: ClipRow, decision: Decision, author: Author) 
     """A rule never overrules a person; a person may confirm what a rule decided."""
     if decision.automatic and row.verdict != OPEN and not row.automatic:
         return False
-    values = {"verdict": decision.verdict, "reviewer": decision.reviewer, "automatic": decision.automatic}
-    if decision.verdict == OPEN:
-        values |= {"reviewer": "", "automatic": False}
-    if row.verdict == decision.verdict and row.automatic == values["automatic"]:
-        values = {}
-    if decision.remark:
-        values["remark"] = decision.remark
-    return changes.apply(session, row, values, author)
+    automatic = decision.automatic and decision.verdict != OPEN
+    remark = decision.remark or None
+    if row.verdict == decision.verdict and row.automatic == automatic:
+        return change(session, row, ClipValues(remark=remark), author)
+    reviewer = "" if decision.verdict == OPEN else decision.reviewer
+    values = ClipValues(verdict=decision.verdict, reviewer=reviewer, automatic=automatic, remark=remark)
+    return change(session, row, values, author)
 
 
 def undo(session: Session, batch_id: str, reviewer: str) -> tuple[Reviewed, list[str]]:
@@ -143,13 +149,13 @@ def undo(session: Session, batch_id: str, reviewer: str) -> tuple[Reviewed, list
     Clips that were changed since stay as they are, and count as unchanged. NotFound for an unknown batch;
     FailedPrecondition for the pipeline's own changes.
     """
-    author, found, taken_back = Author(changes.UNDONE, reviewer), 0, list[str]()
+    author, found, taken_back = Author(UNDONE, reviewer), 0, list[str]()
     for batch in _batch(session, batch_id):
         found += len(batch)
         taken_back += [
             row.clip_id
-            for change, row in batch
-            if row.revision == change.revision and changes.apply(session, row, change.before, author)
+            for made, row in batch
+            if row.revision == made.revision and change(session, row, made.before, author)
         ]
         session.flush()
         session.expunge_all()

@@ -5,20 +5,16 @@ import grpc
 from luthier.curation.v1 import curation_pb2 as pb
 from luthier.curation.v1.curation_pb2_grpc import CurationServiceServicer
 from luthier_curation import checking
+from luthier_curation.clips import instruments_by_person, key_by_person, tempo_by_person
 from luthier_curation.curation import Curation
-from luthier_curation.listing import token_of
-from luthier_curation.messages import (
-    VERDICTS,
-    to_curated_clip,
-    to_edit,
-    to_export_response,
-    to_filter,
-    to_fractions,
-    to_new_clip,
-)
-from luthier_curation.reviews import Decision
-from luthier_kit.checks import Checks
+from luthier_curation.datasets import Export
+from luthier_curation.listing import VERDICTS, token_after
+from luthier_curation.reviews import Decision, Edit
+from luthier_curation.splits import Fractions
+from luthier_curation.tables import ClipRow
+from luthier_kit.rpc import Checks
 
+VERDICT_NUMBERS = {name: number for number, name in VERDICTS.items()}
 DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE = 50, 500
 MAX_RESPONSE_BYTES = 3 << 20
 """of the clips of a page: below gRPC's default limit of 4 MiB. Long prompts make pages shorter, never fail them."""
@@ -33,8 +29,7 @@ class CurationService(CurationServiceServicer):
     def UpsertClips(self, request: pb.UpsertClipsRequest, _context: grpc.ServicerContext) -> pb.UpsertClipsResponse:
         """Adds clips or revises them."""
         checking.check_upsert(request)
-        clips = [to_new_clip(clip) for clip in request.clips]
-        ids, outcomes = self.curation.upsert(request.collection, clips)
+        ids, outcomes = self.curation.upsert(request.collection, request.clips)
         return pb.UpsertClipsResponse(clip_ids=ids, **outcomes)
 
     def ListClips(self, request: pb.ListClipsRequest, _context: grpc.ServicerContext) -> pb.ListClipsResponse:
@@ -44,24 +39,24 @@ class CurationService(CurationServiceServicer):
         checks.within("page_size", size, 1, MAX_PAGE_SIZE)
         checks.text("page_token", request.page_token, max_chars=4096)
         checks.done()
-        page = self.curation.page(to_filter(request.filter), size, request.page_token)
+        page = self.curation.page(request, size)
         response = pb.ListClipsResponse(total=page.total, next_page_token=page.next_token)
         room = MAX_RESPONSE_BYTES
         for row in page.clips:
-            clip = to_curated_clip(row)
+            clip = _curated_clip(row)
             room -= clip.ByteSize()
             if room < 0 and response.clips:
                 break
             response.clips.append(clip)
             last = row.sort_key
         if len(response.clips) < len(page.clips):
-            response.next_page_token = token_of(last)
+            response.next_page_token = token_after(request, last)
         return response
 
     def UpdateClip(self, request: pb.UpdateClipRequest, _context: grpc.ServicerContext) -> pb.UpdateClipResponse:
         """A person's edit of one clip."""
-        row, _ = self.curation.edit(request.clip_id, request.expected_revision, request.reviewer, to_edit(request))
-        return pb.UpdateClipResponse(clip=to_curated_clip(row))
+        row, _ = self.curation.edit(request.clip_id, request.expected_revision, request.reviewer, _edit(request))
+        return pb.UpdateClipResponse(clip=_curated_clip(row))
 
     def ReviewClips(self, request: pb.ReviewClipsRequest, _context: grpc.ServicerContext) -> pb.ReviewClipsResponse:
         """Verdicts by id or by filter."""
@@ -74,16 +69,68 @@ class CurationService(CurationServiceServicer):
         checks.that(len(clips) == len(request.clips), "clips", "must name each clip once")
         checks.done()
         decision = Decision(VERDICTS[request.verdict], request.reviewer, request.automatic, request.remark)
-        if clips:
-            done = self.curation.review(clips, decision)
-        else:
-            done = self.curation.review_all(to_filter(request.filter), decision)
+        curation = self.curation
+        done = curation.review(clips, decision) if clips else curation.review_all(request.filter, decision)
         return pb.ReviewClipsResponse(changed=done.changed, unchanged=done.unchanged, batch_id=done.batch_id)
 
     def ExportDataset(
         self, request: pb.ExportDatasetRequest, _context: grpc.ServicerContext
     ) -> pb.ExportDatasetResponse:
         """Freezes the accepted clips."""
-        fractions = to_fractions(request)
+        fractions = _fractions(request)
         export = self.curation.export(request.collection, request.name, fractions, request.exported_by)
-        return to_export_response(export, fractions)
+        return _export_response(export, fractions)
+
+
+def _edit(request: pb.UpdateClipRequest) -> Edit:
+    """An edit of a request; the tempo and key that it gives are a person's."""
+    instruments = [(fact.instrument, fact.share) for fact in request.instruments.instruments]
+    return Edit(
+        prompts=list(request.prompts) or None,
+        instruments=instruments_by_person(instruments) if request.HasField("instruments") else None,
+        tempo=tempo_by_person(request.tempo) if request.HasField("tempo") else None,
+        key=key_by_person(request.key) if request.HasField("key") else None,
+        remark=request.remark if request.HasField("remark") else None,
+    )
+
+
+def _fractions(request: pb.ExportDatasetRequest) -> Fractions:
+    """Shares of a request; absent is a tenth."""
+    standard = Fractions()
+    validation = request.validation_share if request.HasField("validation_share") else standard.validation
+    test = request.test_share if request.HasField("test_share") else standard.test
+    return Fractions.holding_out(validation, test)
+
+
+def _curated_clip(row: ClipRow) -> pb.CuratedClip:
+    clip = pb.CuratedClip(
+        clip_id=row.clip_id,
+        collection=row.collection,
+        source=row.source,
+        audio=row.audio,
+        facts=row.facts,
+        tags=row.tags,
+        prompts=row.prompts,
+        verdict=VERDICT_NUMBERS[row.verdict],
+        reviewer=row.reviewer,
+        automatic=row.automatic,
+        revision=row.revision,
+        edited_fields=row.edited_fields,
+        remark=row.remark,
+    )
+    clip.updated_at.FromMilliseconds(row.updated_at_ms)
+    return clip
+
+
+def _export_response(export: Export, fractions: Fractions) -> pb.ExportDatasetResponse:
+    """A data set, with the shares that took effect."""
+    return pb.ExportDatasetResponse(
+        manifest=export.entry.manifest,
+        name=export.name,
+        version=export.version,
+        splits=export.entry.splits,
+        download_path=export.download_path,
+        unchanged=export.unchanged,
+        validation_share=fractions.validation,
+        test_share=fractions.test,
+    )

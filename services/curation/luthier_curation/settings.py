@@ -2,14 +2,14 @@
 
 from dataclasses import dataclass
 
-from luthier_kit.ports import WEB_PORT
-from luthier_kit.settings import ServiceSettings, setting
+from luthier_kit.rpc import WEB_PORT, ServiceSettings, Settings, setting
+from luthier_kit.store import StoreSettings
 
 AUTOMATIC = "auto"
 
 
 @dataclass(frozen=True)
-class DatabaseSettings:
+class DatabaseSettings(Settings):
     """Where the database is."""
 
     database_url: str = setting(
@@ -21,7 +21,7 @@ class DatabaseSettings:
 
 
 @dataclass(frozen=True)
-class CurationSettings(DatabaseSettings, ServiceSettings):
+class CurationSettings(DatabaseSettings, ServiceSettings, StoreSettings):
     """What every service understands, the database, and the page's own address."""
 
     migrate: str = setting(

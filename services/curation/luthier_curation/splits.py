@@ -9,7 +9,8 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-TRAIN, VALIDATION, TEST = "train", "validation", "test"
+from luthier_kit.rpc import TEST, TRAIN, VALIDATION
+
 SMALLEST_FOR_FALLBACK = 3
 """songs; with fewer, two splits cannot both hold one and a third remain."""
 
@@ -35,10 +36,10 @@ def position(fingerprint: str) -> float:
 
 def split_of(fingerprint: str, fractions: Fractions) -> str:
     """A song's split by hash alone: test, then validation, then train, from 0 upward."""
-    place = position(fingerprint)
-    if place < fractions.test:
+    at = position(fingerprint)
+    if at < fractions.test:
         return TEST
-    return VALIDATION if place < fractions.test + fractions.validation else TRAIN
+    return VALIDATION if at < fractions.test + fractions.validation else TRAIN
 
 
 @dataclass(frozen=True)
@@ -58,13 +59,13 @@ def assign(fingerprints: Iterable[str], fractions: Fractions) -> Assignment:
         return Assignment(splits, moved)
     for wanted, share in ((TRAIN, fractions.train), (VALIDATION, fractions.validation)):
         if share > 0 and wanted not in splits.values():
-            song = _donated(songs, splits)
+            song = _moved_song(songs, splits)
             splits[song] = wanted
             moved.append(song)
     return Assignment(splits, moved)
 
 
-def _donated(songs: list[str], splits: dict[str, str]) -> str:
+def _moved_song(songs: list[str], splits: dict[str, str]) -> str:
     """The song of the largest split (train, test, validation on a tie) that lies nearest to 0."""
     members = {name: [song for song in songs if splits[song] == name] for name in (TRAIN, TEST, VALIDATION)}
     return max(members.values(), key=len)[0]

@@ -1,18 +1,100 @@
 """Tables of the curation database. Their migrations live in `migrations/`; a test holds the two together.
 
-JSON columns hold the contract's messages in protobuf's JSON form with snake_case names. Times are milliseconds since
-1970 UTC. Columns derived from JSON (`checked`, `tempo_bpm`, `instruments`, `search`, `sort_key`) exist to filter by.
+JSON columns hold the contract's messages in protobuf's JSON form with the names of the .proto file; rows give and take
+messages. A message of a row is never changed in place: a changed copy is assigned. Times are milliseconds since 1970
+UTC. Columns derived from messages (`checked`, `tempo_bpm`, `instruments`, `search`, `sort_key`) exist to filter by.
 """
 
-from typing import Any
+from dataclasses import dataclass, fields
+from typing import Any, Generic, TypeVar
 
-from sqlalchemy import JSON, BigInteger, Boolean, Float, ForeignKey, Index, Integer, String, Text
+from google.protobuf.json_format import MessageToDict, ParseDict
+from google.protobuf.message import Message
+from sqlalchemy import JSON, BigInteger, Boolean, Dialect, Float, ForeignKey, Index, Integer, String, Text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.types import TypeDecorator
+
+from luthier.common.v1.common_pb2 import ArtifactRef, ClipFacts, ClipSource, Lineage, Prompt, Tag
 
 OPEN, ACCEPTED, REJECTED = "open", "accepted", "rejected"
 VERDICTS = (OPEN, ACCEPTED, REJECTED)
 BINARY_ORDER = Text().with_variant(Text(collation="C"), "postgresql")
 """Text compared byte by byte on both databases, so that paging is the same on both."""
+M = TypeVar("M", bound=Message)
+
+
+@dataclass(frozen=True)
+class ClipValues:
+    """Values of some fields of a clip; None = not one of them."""
+
+    source: ClipSource | None = None
+    audio: ArtifactRef | None = None
+    facts: ClipFacts | None = None
+    tags: list[Tag] | None = None
+    prompts: list[Prompt] | None = None
+    lineage: Lineage | None = None
+    edited_fields: list[str] | None = None
+    verdict: str | None = None
+    reviewer: str | None = None
+    automatic: bool | None = None
+    remark: str | None = None
+
+
+MESSAGES: dict[str, type[Message]] = {
+    "source": ClipSource, "audio": ArtifactRef, "facts": ClipFacts, "tags": Tag, "prompts": Prompt, "lineage": Lineage,
+}  # fmt: skip
+
+
+def _to_json(value: Any) -> Any:
+    if isinstance(value, Message):
+        return MessageToDict(value, preserving_proto_field_name=True)
+    return [_to_json(item) for item in value] if isinstance(value, list) else value
+
+
+def _from_json(kind: type[M], value: Any) -> Any:
+    if isinstance(value, list):
+        return [ParseDict(item, kind(), ignore_unknown_fields=True) for item in value]
+    return ParseDict(value, kind(), ignore_unknown_fields=True)
+
+
+class MessageColumn(TypeDecorator[Any], Generic[M]):
+    """A JSON column of one message, or of a list of them."""
+
+    impl = JSON
+    cache_ok = True
+
+    def __init__(self, kind: type[M]) -> None:
+        super().__init__()
+        self.kind = kind
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> Any:
+        return _to_json(value)
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> Any:
+        return _from_json(self.kind, value)
+
+
+class ValuesColumn(TypeDecorator[ClipValues]):
+    """A JSON column of ClipValues: an object of the fields that are not None."""
+
+    impl = JSON
+    cache_ok = True
+
+    def process_bind_param(self, value: ClipValues | None, dialect: Dialect) -> Any:
+        if value is None:
+            return None
+        found = {field.name: getattr(value, field.name) for field in fields(value)}
+        return {name: _to_json(item) for name, item in found.items() if item is not None}
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> ClipValues:
+        known = {field.name for field in fields(ClipValues)}
+        return ClipValues(
+            **{
+                name: _from_json(MESSAGES[name], item) if name in MESSAGES else item
+                for name, item in value.items()
+                if name in known
+            }
+        )
 
 
 class Base(DeclarativeBase):
@@ -35,15 +117,15 @@ class ClipRow(Base):
     end_ms: Mapped[int] = mapped_column(BigInteger)
     revision: Mapped[int] = mapped_column(Integer)
 
-    source: Mapped[dict[str, Any]] = mapped_column(JSON)
-    audio: Mapped[dict[str, Any]] = mapped_column(JSON)
-    facts: Mapped[dict[str, Any]] = mapped_column(JSON)
-    tags: Mapped[list[Any]] = mapped_column(JSON)
-    prompts: Mapped[list[Any]] = mapped_column(JSON)
-    lineage: Mapped[dict[str, Any]] = mapped_column(JSON)
-    incoming: Mapped[dict[str, Any]] = mapped_column(JSON)
+    source: Mapped[ClipSource] = mapped_column(MessageColumn(ClipSource))
+    audio: Mapped[ArtifactRef] = mapped_column(MessageColumn(ArtifactRef))
+    facts: Mapped[ClipFacts] = mapped_column(MessageColumn(ClipFacts))
+    tags: Mapped[list[Tag]] = mapped_column(MessageColumn(Tag))
+    prompts: Mapped[list[Prompt]] = mapped_column(MessageColumn(Prompt))
+    lineage: Mapped[Lineage] = mapped_column(MessageColumn(Lineage))
+    incoming: Mapped[ClipValues] = mapped_column(ValuesColumn)
     """The facts and prompts that the pipeline last sent, beside what people made of them."""
-    edited_fields: Mapped[list[Any]] = mapped_column(JSON)
+    edited_fields: Mapped[list[str]] = mapped_column(JSON)
 
     verdict: Mapped[str] = mapped_column(String(16))
     reviewer: Mapped[str] = mapped_column(String(100))
@@ -76,5 +158,5 @@ class ChangeRow(Base):
     who: Mapped[str] = mapped_column(String(100))
     automatic: Mapped[bool] = mapped_column(Boolean)
     at_ms: Mapped[int] = mapped_column(BigInteger)
-    before: Mapped[dict[str, Any]] = mapped_column(JSON)
-    after: Mapped[dict[str, Any]] = mapped_column(JSON)
+    before: Mapped[ClipValues] = mapped_column(ValuesColumn)
+    after: Mapped[ClipValues] = mapped_column(ValuesColumn)

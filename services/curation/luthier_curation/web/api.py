@@ -1,17 +1,17 @@
 """What the page's buttons do: JSON in, JSON out; a changed clip comes back as its card."""
 
-from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
-from luthier_curation.content import by_person, person_instruments
+from luthier.common.v1.common_pb2 import KeyFact, Mode, TempoFact
+from luthier_curation.clips import instruments_by_person, key_by_person, tempo_by_person
 from luthier_curation.curation import Curation
 from luthier_curation.reviews import Decision, Edit, Reviewed
 from luthier_curation.splits import Fractions
 from luthier_curation.tables import ClipRow
-from luthier_curation.web.query import PageQuery
+from luthier_curation.web.pages import PageQuery
 from luthier_curation.web.templating import fragment
 from luthier_curation.web.views import clip_view
 
@@ -43,19 +43,18 @@ class EditBody(Body):
     instruments: list[InstrumentBody] | None = None
     tempo_bpm: Annotated[float, Field(strict=False, allow_inf_nan=False)] | None = None
     tonic: str | None = None
-    mode: str = ""
+    mode: Literal["", "MODE_MAJOR", "MODE_MINOR"] = ""
     remark: str | None = None
 
     def edit(self) -> Edit:
         """The same as the domain has it; a tempo of 0 and a key without a tonic say that it is unknown."""
         named = [(item.name, item.share) for item in self.instruments or []]
-        mode = {"mode": self.mode} if self.tonic and self.mode else {}
-        tempo = {"tempo_bpm": self.tempo_bpm} if self.tempo_bpm else {}
+        key = KeyFact(tonic=self.tonic, mode=Mode.Value(self.mode) if self.mode and self.tonic else None)
         return Edit(
             prompts=self.prompts,
-            instruments=None if self.instruments is None else person_instruments(named),
-            tempo=None if self.tempo_bpm is None else by_person(tempo),
-            key=None if self.tonic is None else by_person({"tonic": self.tonic, **mode} if self.tonic else {}),
+            instruments=None if self.instruments is None else instruments_by_person(named),
+            tempo=None if self.tempo_bpm is None else tempo_by_person(TempoFact(tempo_bpm=self.tempo_bpm)),
+            key=None if self.tonic is None else key_by_person(key),
             remark=self.remark,
         )
 
@@ -105,7 +104,7 @@ def routes(curation: Curation) -> APIRouter:
 
     @router.post("/review")
     def review(body: ReviewBody) -> dict[str, Any]:
-        return _reviewed(curation.review_all(body.filter.filter(), Decision(body.verdict, body.reviewer)))
+        return _reviewed(curation.review_all(body.filter.request().filter, Decision(body.verdict, body.reviewer)))
 
     @router.post("/undo")
     def undo(body: UndoBody) -> dict[str, Any]:
@@ -122,8 +121,11 @@ def routes(curation: Curation) -> APIRouter:
             "unchanged": done.unchanged,
             "download_path": done.download_path,
             "manifest_path": done.download_path.removesuffix(".zip") + ".json",
-            "manifest_sha256": done.manifest["sha256"],
-            "splits": [asdict(summary) for summary in done.splits],
+            "manifest_sha256": done.entry.manifest.sha256,
+            "splits": [
+                {"split": found.split, "songs": found.songs, "clips": found.clips, "duration_s": found.duration_s}
+                for found in done.entry.splits
+            ],
         }
 
     return router

@@ -9,10 +9,8 @@ from pathlib import Path
 
 from luthier.common.v1.common_pb2 import ArtifactRef
 from luthier_curation import peaks
-from luthier_curation.content import Json
-from luthier_curation.refs import to_ref
-from luthier_kit.artifacts import Action, Artifacts
-from luthier_kit.settings import SettingsError
+from luthier_kit.rpc import SettingsError
+from luthier_kit.store import Action, Store
 
 log = logging.getLogger(__name__)
 IN_USE_S = 600.0
@@ -24,7 +22,7 @@ MAX_PEAKS_BYTES = 1 << 20
 class AudioCache:
     """Copies of clips below one folder, the longest unused swept first. Threads may share it."""
 
-    def __init__(self, store: Artifacts, folder: Path, max_bytes: int) -> None:
+    def __init__(self, store: Store, folder: Path, max_bytes: int) -> None:
         self.store = store
         self.folder = folder
         self.max_bytes = max_bytes
@@ -32,29 +30,28 @@ class AudioCache:
         _own(folder)
         self._decoding = threading.BoundedSemaphore(PEAK_WORKERS)
 
-    def path(self, audio: Json) -> Path:
+    def path(self, audio: ArtifactRef) -> Path:
         """A verified local copy. NotFound, DataLoss, Unavailable as the store says."""
-        ref = to_ref(audio)
-        known = self.folder / audio["key"].rsplit("/", 1)[-1]
-        if known.is_file() and known.stat().st_size == audio["size_bytes"] and self.store.exists(ref):
+        known = self.folder / audio.key.rsplit("/", 1)[-1]
+        if known.is_file() and known.stat().st_size == audio.size_bytes and self.store.blobs.exists(audio):
             _used(known)
             return known
-        path = self.store.fetch(ref, self.folder)
+        path = self.store.blobs.fetch(audio, self.folder)
         _used(path)
         self._sweep()
         return path
 
-    def waveform(self, audio: Json) -> bytes:
+    def waveform(self, audio: ArtifactRef) -> bytes:
         """JSON of `peaks.peaks_of`, computed once per audio file for everybody: an action named by its digest."""
-        action = Action("peaks", inputs=[audio["sha256"]], parameters={"columns": peaks.COLUMNS}, version=peaks.VERSION)
-        ref, _ = self.store.run(action, ArtifactRef, lambda: self._computed(audio))
-        return self.store.read(ref, max_bytes=MAX_PEAKS_BYTES)
+        action = Action("peaks", inputs=[audio.sha256], parameters={"columns": peaks.COLUMNS}, version=peaks.VERSION)
+        ref, _ = self.store.actions.run(action, ArtifactRef, lambda: self._computed(audio))
+        return self.store.blobs.read(ref, max_bytes=MAX_PEAKS_BYTES)
 
-    def _computed(self, audio: Json) -> ArtifactRef:
+    def _computed(self, audio: ArtifactRef) -> ArtifactRef:
         path = self.path(audio)
         with self._decoding:
             found = json.dumps(peaks.peaks_of(path), separators=(",", ":")).encode()
-        return self.store.put_bytes("peaks", found, "json", "application/json")
+        return self.store.blobs.put_bytes("peaks", found, "json", "application/json")
 
     def _sweep(self) -> None:
         """Forget the longest unused copies until the rest fits."""

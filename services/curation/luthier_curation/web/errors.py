@@ -8,7 +8,7 @@ from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
 from luthier_curation.web.templating import render
-from luthier_kit.errors import (
+from luthier_kit.rpc import (
     Aborted,
     FailedPrecondition,
     InvalidRequest,

@@ -1,18 +1,28 @@
-"""Sound and files: audio with ranges, waveforms, data sets."""
+"""Sound and files: audio with ranges, waveforms, data sets as ZIP archives made while they are sent."""
 
+import io
+import itertools
+import tempfile
+import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from fastapi import APIRouter
 from fastapi.responses import FileResponse, Response, StreamingResponse
 
-from luthier_curation import exports
-from luthier_curation.content import Json
+from luthier.common.v1.common_pb2 import ArtifactRef
+from luthier.curation.v1.dataset_pb2 import DatasetManifest
+from luthier_curation import datasets
 from luthier_curation.curation import Curation
-from luthier_curation.web import archive
 from luthier_curation.web.audio import AudioCache
+from luthier_kit.rpc import SPLITS
+from luthier_kit.store import MAX_DOCUMENT_BYTES, Store
 
 IMMUTABLE = "private, max-age=604800, immutable"
 MEDIA_TYPES = {".flac": "audio/flac", ".wav": "audio/wav", ".ogg": "audio/ogg", ".mp3": "audio/mpeg"}
+CHUNK_BYTES = 1 << 20
+EPOCH = (1980, 1, 1, 0, 0, 0)
+"""of every file in the archive: the same data set is the same bytes."""
 
 
 def routes(curation: Curation, cache: AudioCache, scratch: Path) -> APIRouter:
@@ -33,29 +43,86 @@ def routes(curation: Curation, cache: AudioCache, scratch: Path) -> APIRouter:
 
     @router.get("/datasets/{name}/{version}.json")
     def manifest(name: str, version: int) -> Response:
-        found = exports.find(curation.store, name, version)
-        data = exports.manifest_bytes(curation.store, found)
+        found = datasets.find(curation.store, name, version)
+        data = curation.store.blobs.read(found.entry.manifest, max_bytes=MAX_DOCUMENT_BYTES)
         return Response(data, media_type="application/json", headers=_named(f"{name}-{version}.json"))
 
     @router.get("/datasets/{name}/{version}.zip")
     def download(name: str, version: int) -> Response:
-        found = exports.find(curation.store, name, version)
-        data = exports.manifest_bytes(curation.store, found)
-        pieces = archive.stream(curation.store, data, exports.rows(data), scratch)
-        first = next(pieces)
+        found = datasets.find(curation.store, name, version)
+        data = curation.store.blobs.read(found.entry.manifest, max_bytes=MAX_DOCUMENT_BYTES)
+        pieces = _archive(curation.store, data, datasets.manifest_of(curation.store, found.entry), scratch)
+        first = next(pieces)  # an error before it is an answer of its own
         return StreamingResponse(
-            archive.resumed(first, pieces), media_type="application/zip", headers=_named(f"{name}-{version}.zip")
+            itertools.chain([first], pieces), media_type="application/zip", headers=_named(f"{name}-{version}.zip")
         )
 
     return router
 
 
-def _caching(ref: Json, version: str) -> dict[str, str]:
+def _caching(ref: ArtifactRef, version: str) -> dict[str, str]:
     """An address that names the digest of what it gives may be kept; a clip gets other audio by a new render."""
-    named = version and ref["sha256"].startswith(version)
-    return {"cache-control": IMMUTABLE if named else "no-store", "etag": f'"{ref["sha256"]}"'}
+    named = version and ref.sha256.startswith(version)
+    return {"cache-control": IMMUTABLE if named else "no-store", "etag": f'"{ref.sha256}"'}
 
 
 def _named(file_name: str) -> dict[str, str]:
     """Names of data sets are a-z, 0-9, `-`, `_`, `.`: nothing to quote."""
     return {"content-disposition": f'attachment; filename="{file_name}"'}
+
+
+class _Outlet(io.RawIOBase):
+    """A file that cannot seek; what was written is taken out again and again."""
+
+    def __init__(self) -> None:
+        self._pieces: list[bytes] = []
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: bytes) -> int:  # type: ignore[override]
+        self._pieces.append(bytes(data))
+        return len(data)
+
+    def take(self) -> bytes:
+        """What was written since the last time."""
+        taken, self._pieces = b"".join(self._pieces), []
+        return taken
+
+
+def _archive(store: Store, data: bytes, manifest: DatasetManifest, scratch: Path) -> Iterator[bytes]:
+    """The ZIP, piece by piece: `manifest.json`, and per split `metadata.jsonl` and the audio, stored uncompressed.
+
+    One clip is on disk and a megabyte in memory at a time.
+
+    An audio file that is missing or corrupt ends the stream with the store's error: a cut download, never a silent gap.
+    """
+    outlet = _Outlet()
+    with zipfile.ZipFile(outlet, "w") as archive, tempfile.TemporaryDirectory(dir=scratch) as folder:
+        archive.writestr(_entry("manifest.json", len(data)), data)
+        for split in SPLITS:
+            members = [row for row in manifest.rows if row.split == split]
+            if not members:
+                continue
+            lines = datasets.audio_folder_metadata(members)
+            archive.writestr(_entry(f"{split}/metadata.jsonl", len(lines)), lines)
+            for row in members:
+                yield outlet.take()
+                path = store.blobs.fetch(row.audio, Path(folder))
+                yield from _copied(archive, outlet, path, f"{split}/{datasets.file_name(row)}")
+                path.unlink()
+    yield outlet.take()
+
+
+def _copied(archive: zipfile.ZipFile, outlet: _Outlet, path: Path, name: str) -> Iterator[bytes]:
+    with path.open("rb") as audio, archive.open(_entry(name, path.stat().st_size), "w") as member:
+        while piece := audio.read(CHUNK_BYTES):
+            member.write(piece)
+            yield outlet.take()
+
+
+def _entry(name: str, size_bytes: int) -> zipfile.ZipInfo:
+    entry = zipfile.ZipInfo(name, EPOCH)
+    entry.file_size = size_bytes
+    entry.external_attr = 0o644 << 16
+    return entry

@@ -1,17 +1,81 @@
-"""What a person navigates to: the list, and the parts of it that are loaded later."""
+"""What a person navigates to: the list with its filter, and the parts of it that are loaded later."""
 
-from fastapi import APIRouter
+from dataclasses import dataclass
+from typing import Annotated, Literal
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Query
 from fastapi.responses import HTMLResponse
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from luthier_curation import exports
-from luthier_curation.checking import TONICS
+from luthier.curation.v1 import curation_pb2 as pb
 from luthier_curation.curation import Curation
-from luthier_curation.web.query import Listed, tabs
+from luthier_curation.datasets import newest_versions
+from luthier_curation.service import VERDICT_NUMBERS
 from luthier_curation.web.templating import fragment, render
 from luthier_curation.web.views import change_view, clip_view, moment
 from luthier_music.instruments import DRUMS, FAMILIES, PROGRAM_NAMES
+from luthier_music.keys import TONICS
 
 PAGE_SIZE = 20
+
+
+class PageQuery(BaseModel):
+    """Query parameters of the list; unknown ones are refused, empty ones mean any."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    collection: str = ""
+    verdict: Literal["", "open", "accepted", "rejected"] = ""
+    checked: Literal["", "yes", "no"] = ""
+    text: Annotated[str, Field(max_length=200)] = ""
+    instrument: Annotated[str, Field(max_length=64)] = ""
+    min_tempo_bpm: Annotated[float, Field(ge=0, le=1000)] | None = None
+    max_tempo_bpm: Annotated[float, Field(ge=0, le=1000)] | None = None
+    page: Annotated[str, Field(max_length=4096)] = ""
+
+    @field_validator("min_tempo_bpm", "max_tempo_bpm", mode="before")
+    @classmethod
+    def _empty_is_absent(cls, value: object) -> object:
+        return None if value == "" else value
+
+    def request(self) -> pb.ListClipsRequest:
+        """The same as the contract has it."""
+        which = pb.ClipFilter(
+            collection=self.collection,
+            verdict=VERDICT_NUMBERS[self.verdict],
+            checked={"yes": True, "no": False}.get(self.checked),
+            text=self.text,
+            instrument=self.instrument,
+            min_tempo_bpm=self.min_tempo_bpm,
+            max_tempo_bpm=self.max_tempo_bpm,
+        )
+        return pb.ListClipsRequest(filter=which, page_token=self.page)
+
+    def url(self, **changes: str) -> str:
+        """Address of the list with some parameters changed; a change of the filter starts at the first page."""
+        values = {**self.model_dump(exclude={"page"}), **changes}
+        return "/?" + urlencode({name: value for name, value in values.items() if value not in ("", None)})
+
+
+Listed = Annotated[PageQuery, Query()]
+
+
+@dataclass(frozen=True)
+class Tab:
+    """A verdict to look at, how many clips have it, and where to find them."""
+
+    name: str
+    label: str
+    count: int
+    url: str
+
+
+def tabs(query: PageQuery, counts: dict[str, int]) -> list[Tab]:
+    """All, open, accepted, rejected."""
+    labels = {"": "All", "open": "To do", "accepted": "Accepted", "rejected": "Rejected"}
+    totals = {"": sum(counts.values()), **counts}
+    return [Tab(name, label, totals.get(name, 0), query.url(verdict=name)) for name, label in labels.items()]
 
 
 def routes(curation: Curation) -> APIRouter:
@@ -23,15 +87,14 @@ def routes(curation: Curation) -> APIRouter:
         collections = curation.collections()
         if not query.collection and len(collections) == 1:
             query = query.model_copy(update={"collection": collections[0]})
-        which = query.filter()
-        page = curation.page(which, PAGE_SIZE, query.page)
+        request = query.request()
+        page = curation.page(request, PAGE_SIZE)
         return render(
             "page.html",
             query=query,
-            which=which,
             clips=[clip_view(row) for row in page.clips],
             total=page.total,
-            tabs=tabs(query, curation.verdict_counts(which)),
+            tabs=tabs(query, curation.verdict_counts(request.filter)),
             collections=collections,
             next_url=query.url(page=page.next_token) if page.next_token else "",
             previous_url=query.url(page=page.previous_token) if page.previous_token else "",
@@ -52,8 +115,8 @@ def routes(curation: Curation) -> APIRouter:
     @router.get("/datasets", response_class=HTMLResponse)
     def datasets() -> str:
         found = [
-            {"export": export, "by": entry["exported_by"], "at": moment(entry["exported_at_ms"])}
-            for export, entry in exports.newest(curation.store)
+            {"export": export, "at": moment(export.entry.exported_at.ToMilliseconds())}
+            for export in newest_versions(curation.store)
         ]
         return fragment("datasets.html", datasets=found)
 

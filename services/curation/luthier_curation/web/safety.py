@@ -1,7 +1,7 @@
 """What the page refuses before it looks at a request, and the headers that every answer carries.
 
-* A Host that is a name we were not given: DNS rebinding would make a stranger's page same-origin with us.
-* A change (POST) without the page's own header, or from another origin: a stranger's page cannot send that header
+* A Host that is a name we were not given: DNS rebinding would make another site's page same-origin with this one.
+* A change (POST) without the page's own header, or from another origin: another site's page cannot send that header
   without a preflight, which is never granted.
 * A body without a length, or beyond MAX_BODY_BYTES.
 """

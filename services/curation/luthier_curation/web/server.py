@@ -1,16 +1,37 @@
-"""Runs the page in threads of the gRPC service's process, on an address of its own."""
+"""The page as an ASGI application, and its server in threads of the gRPC service's process."""
 
 import logging
 import socket
 import threading
+from pathlib import Path
 
 import uvicorn
 from fastapi import FastAPI
+from fastapi.staticfiles import StaticFiles
 
-from luthier_kit.settings import SettingsError
+from luthier_curation.curation import Curation
+from luthier_curation.settings import CurationSettings
+from luthier_curation.web import api, errors, media, pages
+from luthier_curation.web.audio import AudioCache
+from luthier_curation.web.safety import Safety
+from luthier_kit.rpc import SettingsError
 
 log = logging.getLogger(__name__)
 BACKLOG, STOP_S = 128, 5
+STATIC = Path(__file__).parent / "static"
+
+
+def create_app(curation: Curation, settings: CurationSettings) -> FastAPI:
+    """The application over this curation. Copies of audio live below the settings' scratch folder."""
+    app = FastAPI(title="Luthier curation", docs_url=None, redoc_url=None, openapi_url=None)
+    app.add_middleware(Safety, origins=settings.web_origins)
+    errors.install(app)
+    cache = AudioCache(curation.store, settings.scratch / "luthier-audio", settings.audio_cache_bytes)
+    app.include_router(pages.routes(curation))
+    app.include_router(api.routes(curation))
+    app.include_router(media.routes(curation, cache, settings.scratch))
+    app.mount("/static", StaticFiles(directory=STATIC), name="static")
+    return app
 
 
 class WebServer:

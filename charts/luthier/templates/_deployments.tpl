@@ -1,4 +1,4 @@
-{{- /* What a server needs beside its environment. The number of a port is told here. */ -}}
+{{- /* Ports, probes, time to terminate and update strategy of Deployments. All take a service's settings (luthier.workload). */ -}}
 
 {{- define "luthier.ports" -}}
 {{- if has "grpc" .serves }}
@@ -20,28 +20,29 @@ web: 7300
 {{- end }}
 
 {{- define "luthier.probes" -}}
-{{- $how := ternary "grpc: {port: 7110}" "httpGet: {path: /healthz, port: metrics}" (has "grpc" .serves) -}}
+{{- $check := ternary "grpc: {port: 7110}" "httpGet: {path: /healthz, port: metrics}" (has "grpc" .serves) -}}
 startupProbe:
-  {{ $how }}
+  {{ $check }}
   periodSeconds: 2
   timeoutSeconds: 5
   failureThreshold: {{ div (int .startupSeconds) 2 }}
 readinessProbe:
-  {{ $how }}
+  {{ $check }}
   periodSeconds: 5
   timeoutSeconds: 5
 livenessProbe:
-  {{ $how }}
+  {{ $check }}
   periodSeconds: 20
   timeoutSeconds: 10
   failureThreshold: 6
 {{- end }}
 
-{{- /* Longer than all that happens before the process has ended. */ -}}
-{{- define "luthier.podGrace" -}}
+{{- /* The preStop hook, NOT_SERVING while clients move on, calls that finish, and 30 s for the process to end. */ -}}
+{{- define "luthier.terminationGraceSeconds" -}}
 {{- add (int .preStopSeconds) (int .drainSeconds) (int .graceSeconds) 30 }}
 {{- end }}
 
+{{- /* (dict "embedded" bool "surge" Pods): SQLite permits one writer, so the old Pod ends before the new one starts. */ -}}
 {{- define "luthier.strategy" -}}
 {{- if .embedded -}}
 type: Recreate

@@ -1,7 +1,7 @@
-{{- /* Volumes and where they are mounted, told once. Takes what luthier.env takes.
-       Each: name, mount (path), and source (a volume source). */ -}}
+{{- /* Volumes of the Pods that run Luthier's own code. All but luthier.secretSource take what luthier.env takes. */ -}}
 
-{{- define "luthier.files" -}}
+{{- /* YAML list, one item for each volume: name, mount (path in the container), source (a volume source of Kubernetes). */ -}}
+{{- define "luthier.mountedVolumes" -}}
 {{- $values := .root.Values }}
 {{- $serves := and .server (has "grpc" .workload.serves) }}
 - {name: tmp, mount: /tmp, source: {emptyDir: {sizeLimit: {{ .workload.tmp }}}}}
@@ -10,18 +10,18 @@
 - {name: shm, mount: /dev/shm, source: {emptyDir: {medium: Memory, sizeLimit: {{ .workload.sharedMemory }}}}}
 {{- end }}
 {{- if has "store" .workload.needs }}
-{{- $name := required "store.s3.existingSecret is missing: a Secret with the keys access-key and secret-key" $values.store.s3.existingSecret }}
-- {name: s3, mount: /etc/luthier/s3, source: {{ include "luthier.secretFiles" (dict "secret" $name "keys" (list "access-key" "secret-key")) }}}
+{{- $name := include "luthier.s3Secret" .root }}
+- {name: s3, mount: /etc/luthier/s3, source: {{ include "luthier.secretSource" (dict "secret" $name "keys" (list "access-key" "secret-key")) }}}
 {{- end }}
 {{- if has "database" .workload.needs }}
 {{- if $values.database.existingSecret }}
-- {name: database, mount: /etc/luthier/database, source: {{ include "luthier.secretFiles" (dict "secret" $values.database.existingSecret "keys" (list "url")) }}}
+- {name: database, mount: /etc/luthier/database, source: {{ include "luthier.secretSource" (dict "secret" $values.database.existingSecret "keys" (list "url")) }}}
 {{- else }}
 - {name: data, mount: /data, source: {persistentVolumeClaim: {claimName: {{ include "luthier.fullname" . }}}}}
 {{- end }}
 {{- end }}
 {{- if and (has "llm" .workload.needs) $values.llm.external.existingSecret }}
-- {name: llm, mount: /etc/luthier/llm, source: {{ include "luthier.secretFiles" (dict "secret" $values.llm.external.existingSecret "keys" (list "api-key")) }}}
+- {name: llm, mount: /etc/luthier/llm, source: {{ include "luthier.secretSource" (dict "secret" $values.llm.external.existingSecret "keys" (list "api-key")) }}}
 {{- end }}
 {{- if has "kubernetes" .workload.needs }}
 - {name: jobs, mount: /etc/luthier/jobs, source: {configMap: {name: {{ include "luthier.fullname" (dict "root" .root "component" "jobs") }}}}}
@@ -33,7 +33,7 @@
 - {name: token, mount: /etc/luthier/token, source: {secret: {secretName: {{ $values.auth.tokenSecret }}, defaultMode: 0440, items: [{key: {{ .component }}, path: token}]}}}
 {{- end }}
 {{- if and (or $serves .workload.calls) $values.tls.secret }}
-{{- /* Who only calls has no use for the key that all serve with, unless it must show it. */}}
+{{- /* The private key goes to servers, and to clients only where they authenticate with it (mutual TLS). */}}
 {{- $key := or $serves (eq $values.tls.clientAuth "mutual") }}
 - {name: tls, mount: /etc/luthier/tls, source: {secret: {secretName: {{ $values.tls.secret }}, defaultMode: 0440{{ if not $key }}, items: [{key: ca.crt, path: ca.crt}]{{ end }}}}}
 {{- end }}
@@ -43,16 +43,17 @@
 {{- end }}
 {{- range $i, $secret := keys $secrets | sortAlpha }}
 {{- $keys := get $secrets $secret }}
-- {name: secret-{{ $i }}, mount: /etc/luthier/secrets/{{ $secret }}, source: {{ include "luthier.secretFiles" (dict "secret" $secret "keys" (uniq $keys)) }}}
+- {name: secret-{{ $i }}, mount: /etc/luthier/secrets/{{ $secret }}, source: {{ include "luthier.secretSource" (dict "secret" $secret "keys" (uniq $keys)) }}}
 {{- end }}
 {{- end }}
 
-{{- define "luthier.secretFiles" -}}
+{{- /* A volume source: (dict "secret" name "keys" list). */ -}}
+{{- define "luthier.secretSource" -}}
 {secret: {secretName: {{ .secret }}, defaultMode: 0440, items: [{{ range $i, $key := .keys }}{{ if $i }}, {{ end }}{key: {{ $key }}, path: {{ $key }}}{{ end }}]}}
 {{- end }}
 
 {{- define "luthier.volumes" -}}
-{{- range include "luthier.files" . | fromYamlArray }}
+{{- range include "luthier.mountedVolumes" . | fromYamlArray }}
 - name: {{ .name }}
   {{- toYaml .source | nindent 2 }}
 {{- end }}
@@ -62,7 +63,7 @@
 {{- end }}
 
 {{- define "luthier.volumeMounts" -}}
-{{- range include "luthier.files" . | fromYamlArray }}
+{{- range include "luthier.mountedVolumes" . | fromYamlArray }}
 - {name: {{ .name }}, mountPath: {{ .mount }}{{ if not (has .name (list "tmp" "scratch" "shm" "data")) }}, readOnly: true{{ end }}}
 {{- end }}
 {{- with .workload.volumeMounts }}

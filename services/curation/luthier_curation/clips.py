@@ -1,0 +1,266 @@
+"""Clips: what names one, how the pipeline's values and people's edits meet, and the history of every change.
+
+Facts, prompts, tags and references are the contract's messages (`common.proto` says what each field means).
+"""
+
+import hashlib
+import json
+import time
+import uuid
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, fields
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from luthier.common.v1.common_pb2 import (
+    FACT_SOURCE_PERSON,
+    ClipFacts,
+    ClipSource,
+    InstrumentFact,
+    KeyFact,
+    Prompt,
+    TempoFact,
+)
+from luthier.curation.v1 import curation_pb2 as pb
+from luthier_curation.tables import OPEN, ChangeRow, ClipRow, ClipValues
+from luthier_kit.rpc import InvalidRequest
+from luthier_music.instruments import DRUMS, PROGRAM_NAMES, family_of, program_of
+
+PERSON = "person"
+PIPELINE = "pipeline"
+CREATED, REVISED, EDITED, REVIEWED, UNDONE = "created", "revised", "edited", "reviewed", "undone"
+EDITABLE_FACTS = ("instruments", "tempo", "key")
+
+
+# --- identity and order
+
+
+def span_ms(source: ClipSource) -> tuple[int, int]:
+    """Start and end in the song, rounded to the millisecond: a part of the identity."""
+    return round(source.span.start_s * 1000), round(source.span.end_s * 1000)
+
+
+def clip_id(collection: str, song_fingerprint: str, start_ms: int, end_ms: int) -> str:
+    """`clip-` and 24 hexadecimal digits of the digest of the identity."""
+    identity = json.dumps([collection, song_fingerprint, start_ms, end_ms])
+    return "clip-" + hashlib.sha256(identity.encode()).hexdigest()[:24]
+
+
+def sort_key(collection: str, source: ClipSource, start_ms: int, end_ms: int) -> str:
+    """Collection, artist, title, song, time: the order of every list, unique per clip."""
+    names = (collection, source.song.artist.lower(), source.song.title.lower())
+    return "\x1f".join((*names, source.song_fingerprint, f"{start_ms:012d}", f"{end_ms:012d}"))
+
+
+# --- prompts and facts of people
+
+
+def unchecked(prompts: Iterable[Prompt]) -> list[Prompt]:
+    """The same prompts without their checks: those were about other facts."""
+    found = []
+    for prompt in prompts:
+        bare = Prompt()
+        bare.CopyFrom(prompt)
+        bare.ClearField("check")
+        found.append(bare)
+    return found
+
+
+def edited_prompts(texts: Iterable[str], current: Iterable[Prompt]) -> list[Prompt]:
+    """A person's list of prompts: a text that was there keeps its origin and check; a person's own come first."""
+    known = {prompt.text: prompt for prompt in current}
+    prompts = [known.get(text) or Prompt(text=text, composer=PERSON) for text in dict.fromkeys(texts)]
+    return sorted(prompts, key=lambda prompt: prompt.composer != PERSON)
+
+
+def tempo_by_person(tempo: TempoFact) -> TempoFact:
+    """A tempo as a person states it; 0 BPM = unknown."""
+    return TempoFact(tempo_bpm=tempo.tempo_bpm, changes=tempo.changes, source=FACT_SOURCE_PERSON)
+
+
+def key_by_person(key: KeyFact) -> KeyFact:
+    """A key as a person states it; without a tonic = unknown."""
+    return KeyFact(tonic=key.tonic, mode=key.mode, source=FACT_SOURCE_PERSON)
+
+
+def instruments_by_person(named: Iterable[tuple[str, float]]) -> list[InstrumentFact]:
+    """Instruments (name, share of the clip) in their General MIDI spelling; an unknown name is left for the checks."""
+    found = []
+    for name, share in named:
+        try:
+            family = family_of(name)
+            spelled = DRUMS if family == DRUMS else PROGRAM_NAMES[program_of(name)]
+        except KeyError:
+            spelled, family = name, ""
+        found.append(InstrumentFact(instrument=spelled, family=family, share=share))
+    return found
+
+
+def with_fact(facts: ClipFacts, name: str, source: ClipFacts) -> ClipFacts:
+    """`facts` with one of EDITABLE_FACTS as `source` has it."""
+    result = ClipFacts()
+    result.CopyFrom(facts)
+    result.ClearField(name)
+    if name == "instruments":
+        result.instruments.extend(source.instruments)
+    elif source.HasField(name):
+        getattr(result, name).CopyFrom(getattr(source, name))
+    return result
+
+
+# --- changes
+
+
+@dataclass(frozen=True)
+class Author:
+    """Who makes a change of which kind, in which batch (the changes of one call, undone together)."""
+
+    kind: str
+    who: str
+    automatic: bool = False
+    batch_id: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+
+def change(session: Session, row: ClipRow, values: ClipValues, author: Author) -> bool:
+    """Give the clip these values: one revision more and a line of history with before and after.
+
+    False when it has them all already and nothing was written.
+    """
+    wanted = {item.name: getattr(values, item.name) for item in fields(values)}
+    after = {name: new for name, new in wanted.items() if new is not None and new != getattr(row, name)}
+    if not after:
+        return False
+    before = ClipValues(**{name: getattr(row, name) for name in after})
+    for name, value in after.items():
+        setattr(row, name, value)
+    _derive(row)
+    row.revision += 1
+    _record(session, row, before, ClipValues(**after), author)
+    return True
+
+
+def _record(session: Session, row: ClipRow, before: ClipValues, after: ClipValues, author: Author) -> None:
+    row.updated_at_ms = time.time_ns() // 1_000_000
+    session.add(
+        ChangeRow(
+            clip_id=row.clip_id,
+            revision=row.revision,
+            batch_id=author.batch_id,
+            kind=author.kind,
+            who=author.who,
+            automatic=author.automatic,
+            at_ms=row.updated_at_ms,
+            before=before,
+            after=after,
+        )
+    )
+
+
+def _derive(row: ClipRow) -> None:
+    """Sets the columns to filter by that follow from the content."""
+    instruments = [name for fact in row.facts.instruments for name in (fact.instrument, fact.family)]
+    words = [
+        row.source.song.artist,
+        row.source.song.title,
+        *(prompt.text for prompt in row.prompts),
+        *(tag.text for tag in row.tags),
+        *dict.fromkeys(instruments),
+    ]
+    row.checked = bool(row.prompts) and all(prompt.check.passed for prompt in row.prompts)
+    row.tempo_bpm = row.facts.tempo.tempo_bpm or None
+    row.duration_s = row.facts.duration_s
+    row.instruments = "|" + "|".join(dict.fromkeys(name.lower() for name in instruments)) + "|"
+    row.search = "\n".join(words).lower()
+
+
+# --- clips from the pipeline
+
+
+def upsert(session: Session, collection: str, clips: Sequence[pb.NewClip]) -> tuple[list[str], Counter[str]]:
+    """Ids in the order of the clips, and how many were `created`, `revised`, `unchanged`.
+
+    A revision keeps every field that a person edited, and opens the verdict again when what was judged changed: the
+    audio, the facts or the prompts. InvalidRequest when two of the clips are the same one.
+    """
+    ids = [clip_id(collection, clip.source.song_fingerprint, *span_ms(clip.source)) for clip in clips]
+    if len(set(ids)) < len(ids):
+        twice = next(index for index, name in enumerate(ids) if name in ids[:index])
+        violation = (f"clips[{twice}].source", f"must be another clip than clips[{ids.index(ids[twice])}]")
+        raise InvalidRequest("the same clip twice", reason="DUPLICATE_CLIP", violations=[violation])
+    present = select(ClipRow).where(ClipRow.clip_id.in_(ids)).order_by(ClipRow.clip_id).with_for_update()
+    rows = {row.clip_id: row for row in session.scalars(present)}
+    author, outcomes = Author(REVISED, PIPELINE), Counter[str]()
+    for name, clip in zip(ids, clips, strict=True):
+        row = rows.get(name)
+        if row is None:
+            _create(session, collection, name, clip, author)
+            outcomes["created"] += 1
+        else:
+            outcomes["revised" if _revise(session, row, clip, author) else "unchanged"] += 1
+    return ids, outcomes
+
+
+def _create(session: Session, collection: str, name: str, clip: pb.NewClip, author: Author) -> None:
+    start_ms, end_ms = span_ms(clip.source)
+    row = ClipRow(
+        clip_id=name,
+        collection=collection,
+        song_fingerprint=clip.source.song_fingerprint,
+        start_ms=start_ms,
+        end_ms=end_ms,
+        revision=1,
+        source=clip.source,
+        audio=clip.audio,
+        facts=clip.facts,
+        tags=list(clip.tags),
+        prompts=list(clip.prompts),
+        lineage=clip.lineage,
+        incoming=ClipValues(facts=clip.facts, prompts=list(clip.prompts)),
+        edited_fields=[],
+        verdict=OPEN,
+        reviewer="",
+        automatic=False,
+        remark="",
+        sort_key=sort_key(collection, clip.source, start_ms, end_ms),
+        updated_at_ms=0,
+    )
+    _derive(row)
+    session.add(row)
+    session.flush()
+    after = ClipValues(audio=clip.audio, facts=clip.facts, prompts=list(clip.prompts))
+    _record(session, row, ClipValues(), after, Author(CREATED, author.who, batch_id=author.batch_id))
+
+
+def _revise(session: Session, row: ClipRow, clip: pb.NewClip, author: Author) -> bool:
+    """New values under a person's edits: every edited field keeps the value that the person gave it.
+
+    Checks of prompts survive only where they were made against the facts that hold now.
+    """
+    incoming = ClipValues(facts=clip.facts, prompts=list(clip.prompts))
+    facts, prompts = row.facts, row.prompts
+    if incoming != row.incoming:
+        facts = clip.facts
+        for name in EDITABLE_FACTS:
+            if f"facts.{name}" in row.edited_fields:
+                facts = with_fact(facts, name, row.facts)
+        by_person = "prompts" in row.edited_fields
+        prompts = row.prompts if by_person else list(clip.prompts)
+        if facts != (row.facts if by_person else clip.facts):
+            prompts = unchecked(prompts)
+    judged_anew = (clip.audio.sha256, facts, prompts) != (row.audio.sha256, row.facts, row.prompts)
+    row.incoming = incoming
+    row.sort_key = sort_key(row.collection, clip.source, row.start_ms, row.end_ms)
+    values = ClipValues(
+        source=clip.source,
+        audio=clip.audio,
+        facts=facts,
+        tags=list(clip.tags),
+        prompts=prompts,
+        lineage=clip.lineage,
+        verdict=OPEN if judged_anew else None,
+        reviewer="" if judged_anew else None,
+        automatic=False if judged_anew else None,
+    )
+    return change(session, row, values, author)
