@@ -12,13 +12,25 @@ from typing import Any
 
 import grpc
 
-from luthier_kit.artifacts import Artifacts, open_artifacts
-from luthier_kit.settings import StoreSettings, load
+from luthier_kit.rpc import load
+from luthier_kit.store import Store, StoreSettings, open_store
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).resolve().parents[1]
 LUTHIER = ROOT / "services/pipeline/.venv/bin/luthier"
 SONGS = 4  # of the songbook that the end-to-end tests take
 LOCAL = ROOT / "deploy/local/.venv/bin/python"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A program as `make ps` shows it; addresses are `host:port`, "" = none."""
+
+    address: str
+    pid: int
+    state: str
+    serving: bool
+    metrics: str = ""
+    web: str = ""
 
 
 @dataclass
@@ -33,20 +45,21 @@ class System:
         return Path(self.environ["LUTHIER_HOME"])
 
     @property
-    def services(self) -> dict[str, dict[str, Any]]:
-        """What `make ps` shows, pids as they are now."""
+    def services(self) -> dict[str, Row]:
+        """Every program, as it is now."""
         command = [str(LOCAL), "-m", "luthier_local", "ps", "--json"]
-        return json.loads(subprocess.run(command, env=self.environ, capture_output=True, check=False).stdout)
+        shown = json.loads(subprocess.run(command, env=self.environ, capture_output=True, check=False).stdout)
+        return {name: Row(**row) for name, row in shown.items()}
 
     @property
-    def store(self) -> Artifacts:
-        written = json.loads((self.home / "store.json").read_text())
-        return open_artifacts(load(StoreSettings, written))
+    def store(self) -> Store:
+        settings = json.loads((self.home / "store.json").read_text())
+        return open_store(load(StoreSettings, settings))
 
     def channel(self, service: str) -> grpc.Channel:
-        return grpc.insecure_channel(self.services[service]["address"])
+        return grpc.insecure_channel(self.services[service].address)
 
-    def begin(self, *arguments: str) -> subprocess.Popen:
+    def begin(self, *arguments: str) -> "subprocess.Popen[str]":
         """`luthier …` in the background, in a process group of its own; Ctrl-C reaches it however the tests began."""
         signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job inherits "ignored"
         return subprocess.Popen(
@@ -66,11 +79,12 @@ class System:
         assert process.returncode == code, (
             f"luthier {' '.join(arguments)} ended with {process.returncode}:\n{err}\n{out}"
         )
-        return json.loads(out.strip().splitlines()[-1]) if out.strip() else {}
+        answer: dict[str, Any] = json.loads(out.strip().splitlines()[-1]) if out.strip() else {}
+        return answer
 
     def kill(self, service: str) -> int:
         """kill -9 of a service; the pid that died."""
-        pid = self.services[service]["pid"]
+        pid = self.services[service].pid
         os.kill(pid, signal.SIGKILL)
         return pid
 

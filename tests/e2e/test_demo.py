@@ -1,15 +1,16 @@
 """The demo as a newcomer runs it, on MinIO; the second time it does nothing but say so."""
 
 import time
+from pathlib import Path
 
 import pytest
 
-from luthier_kit.testing import require_tool
+from tests.support.services import require_tool
 from tests.system import started
 
 
 @pytest.mark.slow
-def test_the_demo_goes_all_the_way_on_minio_and_a_second_one_recomputes_nothing(tmp_path):
+def test_the_demo_goes_all_the_way_on_minio_and_a_second_one_recomputes_nothing(tmp_path: Path) -> None:
     require_tool("minio")
     with started(tmp_path, STORE="minio") as system:
         first = system.luthier("demo")

@@ -4,13 +4,15 @@ import re
 import subprocess
 import sys
 
-from tests.system import ROOT
+from tests.conftest import Answer
+from tests.system import ROOT, System
 
 
-def test_the_client_of_the_readme_works_by_copy_and_paste(system, judged, tuned):
+def test_the_client_of_the_readme_works_by_copy_and_paste(system: System, judged: Answer, tuned: Answer) -> None:
     system.luthier("promote", "demo", "--model", tuned["model"], "--reason", "README", "--force")
-    program = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S).group(1)
-    program = program.replace("127.0.0.1:7107", system.services["inference"]["address"])
+    found = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+    assert found
+    program = found[1].replace("127.0.0.1:7107", system.services["inference"].address)
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=system.folder, capture_output=True, text=True, check=False
     )

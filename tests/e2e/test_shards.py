@@ -2,10 +2,11 @@
 
 import json
 
-from tests.system import SONGS, songbook
+from tests.conftest import Answer
+from tests.system import SONGS, System, songbook
 
 
-def test_two_shards_take_every_song_once_and_the_status_sums_them(system, ran):
+def test_two_shards_take_every_song_once_and_the_status_sums_them(system: System, ran: Answer) -> None:
     folder = songbook(system.folder / "sharded", keep=SONGS)
     shards = [
         system.begin("run", "corpora/sharded", "--shard", f"{index}/2", "--submission", "s1") for index in range(2)

@@ -1,4 +1,4 @@
-"""Small inference and analysis services that speak the contracts, with truth known: clicks on the left, a triad's root
+"""Small inference and analysis services that keep the contracts, with known truth: clicks on the left, a triad's root
 and third on the right. What inference makes of a prompt is a table; analysis measures the file itself.
 """
 
@@ -17,16 +17,14 @@ import soundfile
 from luthier.analysis.v1 import analysis_pb2, analysis_pb2_grpc
 from luthier.common.v1.common_pb2 import FACT_SOURCE_AUDIO, TempoFact
 from luthier.inference.v1 import inference_pb2, inference_pb2_grpc
-from luthier_evaluation.facts import key_fact
-from luthier_kit import models
-from luthier_kit.artifacts import Artifacts
-from luthier_kit.errors import InvalidRequest
-from luthier_kit.server import Service
+from luthier_evaluation.plan import key_fact
+from luthier_kit.registry import resolve
+from luthier_kit.rpc import InvalidRequest, Service
+from luthier_kit.store import Store
 from luthier_music.keys import Key, parse_key
 
 RATE = 8000
 C4_HZ = 261.6256
-STATED = re.compile(r"(?:in ([A-G][#b]? (?:major|minor)))?[^0-9]*(?:at (\d+) BPM)?\.?$")
 
 
 @dataclass(frozen=True)
@@ -43,13 +41,13 @@ Make = Callable[[inference_pb2.GenerateRequest, int], Music]
 """From a request and the number of its row in the quick suite (its seed less 9000) to music."""
 
 
-def obeys(request: inference_pb2.GenerateRequest, row: int) -> Music:
+def follows_prompt(request: inference_pb2.GenerateRequest, row: int) -> Music:
     """Exactly what the prompt states."""
     key, tempo = re.search(r"in ([A-G][#b]? \w+)", request.prompt), re.search(r"at (\d+) BPM", request.prompt)
     return Music(float(tempo[1]) if tempo else None, parse_key(key[1]) if key else None)
 
 
-def deaf(request: inference_pb2.GenerateRequest, row: int) -> Music:
+def ignores_prompt(request: inference_pb2.GenerateRequest, row: int) -> Music:
     """The same for every prompt: 120 BPM, C major."""
     return Music()
 
@@ -73,7 +71,7 @@ def samples(music: Music, seconds: float) -> np.ndarray:
 class Inference(inference_pb2_grpc.InferenceServiceServicer):
     """Answers with what `makes` says for the model's name. `calls` counts; `hold` makes calls wait."""
 
-    store: Artifacts
+    store: Store
     makes: dict[str, Make]
     calls: list[tuple[str, int]] = field(default_factory=list)
     hold: threading.Event | None = None
@@ -88,13 +86,13 @@ class Inference(inference_pb2_grpc.InferenceServiceServicer):
         self.calls.append((request.model, row))
         if self.refuse(request.model, row):
             raise InvalidRequest(violations=[("seconds_total", "must be between 0.1 and 5.9, got 10")])
-        version = models.resolve(self.store, request.model)
+        version = resolve(self.store, request.model)
         out = io.BytesIO()
         soundfile.write(
             out, samples(self.makes[version.name](request, row), request.seconds_total), RATE, format="FLAC"
         )
         return inference_pb2.GenerateResponse(
-            audio=self.store.put_bytes("generated", out.getvalue(), "flac", "audio/flac"),
+            audio=self.store.blobs.put_bytes("generated", out.getvalue(), "flac", "audio/flac"),
             model=version.label,
             model_digest=f"sha256:{version.digest}",
         )
@@ -104,13 +102,13 @@ class Inference(inference_pb2_grpc.InferenceServiceServicer):
 class Analysis(analysis_pb2_grpc.AnalysisServiceServicer):
     """Measures what Inference makes, exactly."""
 
-    store: Artifacts
+    store: Store
     folder: Path
 
     def AnalyzeAudio(
         self, request: analysis_pb2.AnalyzeAudioRequest, context: grpc.ServicerContext
     ) -> analysis_pb2.AnalyzeAudioResponse:
-        data, rate = soundfile.read(self.store.fetch(request.audio, self.folder))
+        data, rate = soundfile.read(self.store.blobs.fetch(request.audio, self.folder))
         response = analysis_pb2.AnalyzeAudioResponse(duration_s=len(data) / rate)
         clicks = np.flatnonzero(data[:, 0] > 0.01)
         if len(clicks) > 1:
@@ -133,17 +131,18 @@ def _key(samples: np.ndarray, rate: int) -> Key:
     return Key(root % 12, "major" if third - root == 4 else "minor")
 
 
+def loopback_inference(store: Store, **makes: Make) -> Inference:
+    """An Inference without the RPCs that an evaluation does not call."""
+    return Inference(store, makes)  # type: ignore[abstract]
+
+
 def inference_service(servicer: Inference) -> Service:
     return Service(
-        "inference",
-        "luthier.inference.v1.InferenceService",
-        lambda server: inference_pb2_grpc.add_InferenceServiceServicer_to_server(servicer, server),
+        contract=inference_pb2.DESCRIPTOR.services_by_name["InferenceService"], servicer=servicer,
     )
 
 
-def analysis_service(servicer: Analysis) -> Service:
+def analysis_service(store: Store, folder: Path) -> Service:
     return Service(
-        "analysis",
-        "luthier.analysis.v1.AnalysisService",
-        lambda server: analysis_pb2_grpc.add_AnalysisServiceServicer_to_server(servicer, server),
+        contract=analysis_pb2.DESCRIPTOR.services_by_name["AnalysisService"], servicer=Analysis(store, folder),  # type: ignore[abstract]
     )

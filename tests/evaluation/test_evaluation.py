@@ -1,20 +1,21 @@
 """An evaluation over real gRPC, with music of known tempo and key: the scores that must come out are known."""
 
-import json
 import threading
 import time
+from typing import Any
 
 import grpc
 import pytest
+from conftest import Platform, add_model
 from loopback import Music
 
 from luthier.evaluation.v1 import evaluation_pb2 as pb
 from luthier.evaluation.v1.evaluation_pb2_grpc import EvaluationServiceStub
 from luthier_evaluation.service import service
 from luthier_evaluation.settings import EvaluationSettings
-from luthier_kit.client import Client
-from luthier_kit.errors import FailedPrecondition, InvalidRequest, NotFound
-from luthier_kit.testing import running
+from luthier_kit.rpc import Channel, FailedPrecondition, InvalidRequest, NotFound
+from luthier_kit.store import Store
+from tests.support.services import running
 
 SUCCEEDED = pb.EVALUATION_STATE_SUCCEEDED
 
@@ -23,7 +24,9 @@ def scores(evaluation: pb.Evaluation, model: str) -> dict[str, pb.Score]:
     return {score.metric: score for score in evaluation.scores if score.model == model}
 
 
-def test_a_model_that_obeys_scores_one_and_a_deaf_one_what_the_suite_gives_it(platform) -> None:
+def test_a_model_that_follows_prompts_scores_one_and_one_that_ignores_them_by_chance(
+    platform: Platform,
+) -> None:
     evaluation = platform.done()
 
     assert evaluation.state == SUCCEEDED
@@ -45,18 +48,18 @@ def test_a_model_that_obeys_scores_one_and_a_deaf_one_what_the_suite_gives_it(pl
     assert tuned["length_error_s"].value == 0
 
 
-def test_chance_is_what_the_same_music_scores_for_other_prompts(platform) -> None:
+def test_chance_is_what_the_same_music_scores_for_other_prompts(platform: Platform) -> None:
     evaluation = platform.done()
 
     tuned, base = scores(evaluation, "tuned@1"), scores(evaluation, "base@1")
-    # Eight different tempi: an obeying model's music never fits another row; always 120 fits one of eight rows.
+    # Eight different tempi: music as asked never fits another row; always 120 fits one of eight rows.
     assert tuned["tempo_accuracy_1"].chance == 0
     assert base["tempo_accuracy_1"].chance == pytest.approx(1 / 8)
     assert base["key_exact"].chance == pytest.approx(1 / 8)
     assert not tuned["loudness_lufs"].HasField("chance")
 
 
-def test_the_difference_is_paired_and_beyond_chance(platform) -> None:
+def test_the_difference_is_paired_and_beyond_chance(platform: Platform) -> None:
     difference = scores(platform.done(), "tuned@1 - base@1")["tempo_accuracy_1"]
 
     assert difference.value == pytest.approx(7 / 8)
@@ -64,14 +67,14 @@ def test_the_difference_is_paired_and_beyond_chance(platform) -> None:
     assert 0.5 < difference.low < difference.value <= difference.high == 1
 
 
-def test_both_models_are_asked_the_same_rows(platform) -> None:
+def test_both_models_are_asked_the_same_rows(platform: Platform) -> None:
     platform.done()
 
     asked = sorted(platform.inference.calls)
     assert asked == [("base@1", row) for row in range(8)] + [("tuned@1", row) for row in range(8)]
 
 
-def test_published_metrics_are_listed_as_not_computed_with_the_reason(platform) -> None:
+def test_published_metrics_are_listed_as_not_computed_with_the_reason(platform: Platform) -> None:
     found = scores(platform.done(), "tuned@1")
 
     for name in ("fd_openl3", "kl_passt", "clap_score"):
@@ -80,14 +83,14 @@ def test_published_metrics_are_listed_as_not_computed_with_the_reason(platform) 
         assert "weights" in found[name].note
 
 
-def test_without_a_baseline_one_model_is_measured(platform) -> None:
+def test_without_a_baseline_one_model_is_measured(platform: Platform) -> None:
     evaluation = platform.done(baseline_model=None)
 
     assert {score.model for score in evaluation.scores} == {"tuned@1"}
     assert evaluation.total == 8
 
 
-def test_rows_that_fail_are_counted_and_left_out_of_the_scores(platform) -> None:
+def test_rows_that_fail_are_counted_and_left_out_of_the_scores(platform: Platform) -> None:
     platform.inference.refuse = lambda model, row: model == "tuned@1" and row in (0, 1)
 
     evaluation = platform.done()
@@ -96,13 +99,12 @@ def test_rows_that_fail_are_counted_and_left_out_of_the_scores(platform) -> None
     assert evaluation.failed_rows == 2
     assert scores(evaluation, "tuned@1")["tempo_accuracy_1"].n == 6
     assert scores(evaluation, "tuned@1 - base@1")["tempo_accuracy_1"].n == 6
-    results = json.loads(platform.store.read(evaluation.results))
-    assert [row["error"] for row in results["rows"] if row["error"]] == [
-        "seconds_total: must be between 0.1 and 5.9, got 10"
-    ] * 2
+    results = platform.store.get(pb.EvaluationResults, evaluation.results)
+    errors = [row.error.message for row in results.rows if row.HasField("error")]
+    assert errors == ["seconds_total: must be between 0.1 and 5.9, got 10"] * 2
 
 
-def test_an_evaluation_in_which_every_row_of_a_model_fails_says_why(platform) -> None:
+def test_an_evaluation_in_which_every_row_of_a_model_fails_says_why(platform: Platform) -> None:
     platform.inference.refuse = lambda model, row: model == "tuned@1"
 
     evaluation = platform.done()
@@ -112,7 +114,7 @@ def test_an_evaluation_in_which_every_row_of_a_model_fails_says_why(platform) ->
     assert "must be between 0.1 and 5.9" in evaluation.error.message
 
 
-def test_silence_has_no_loudness_and_counts_as_wrong(platform) -> None:
+def test_silence_has_no_loudness_and_counts_as_wrong(platform: Platform) -> None:
     platform.inference.makes["tuned"] = lambda request, row: Music(tempo_bpm=None, key=None)
 
     found = scores(platform.done(), "tuned@1")
@@ -123,15 +125,13 @@ def test_silence_has_no_loudness_and_counts_as_wrong(platform) -> None:
     assert not found["loudness_lufs"].HasField("value")
 
 
-def test_music_longer_than_asked_for_shows_in_the_length_error(platform) -> None:
+def test_music_longer_than_asked_for_shows_in_the_length_error(platform: Platform) -> None:
     platform.inference.makes["tuned"] = lambda request, row: Music(extra_s=0.5)
 
     assert scores(platform.done(), "tuned@1")["length_error_s"].value == pytest.approx(0.5)
 
 
-def test_a_repeated_request_is_the_same_evaluation_even_after_a_new_version(platform) -> None:
-    from conftest import add_model
-
+def test_a_repeated_request_is_the_same_evaluation_even_after_a_new_version(platform: Platform) -> None:
     first = platform.done()
     add_model(platform.store, "tuned", "other weights")
 
@@ -142,7 +142,7 @@ def test_a_repeated_request_is_the_same_evaluation_even_after_a_new_version(plat
     assert len(platform.inference.calls) == 16
 
 
-def test_a_request_id_that_began_another_evaluation_is_refused(platform) -> None:
+def test_a_request_id_that_began_another_evaluation_is_refused(platform: Platform) -> None:
     platform.done()
 
     with pytest.raises(FailedPrecondition, match="began another") as error:
@@ -150,14 +150,15 @@ def test_a_request_id_that_began_another_evaluation_is_refused(platform) -> None
     assert error.value.reason == "REQUEST_ID_REUSED"
 
 
-def test_a_restarted_service_goes_on_where_the_last_one_was(platform) -> None:
+def test_a_restarted_service_goes_on_where_the_last_one_was(platform: Platform) -> None:
     platform.inference.hold = threading.Event()
     evaluation_id = ""
     with running(service(platform.store, platform.settings), platform.settings) as address:
-        client = Client(address, EvaluationServiceStub)
+        channel = Channel(address)
+        client = EvaluationServiceStub(channel)
         request = pb.CreateEvaluationRequest(request_id="r2", candidate_model="tuned", suite_name="quick")
-        evaluation_id = client.call("CreateEvaluation", request).evaluation.evaluation_id
-        client.close()
+        evaluation_id = client.CreateEvaluation(request).evaluation.evaluation_id
+        channel.close()
         time.sleep(0.3)
     platform.inference.hold.set()
 
@@ -167,42 +168,49 @@ def test_a_restarted_service_goes_on_where_the_last_one_was(platform) -> None:
     assert evaluation.done == 8
 
 
-def test_a_cancelled_evaluation_stops(platform) -> None:
+def test_a_cancelled_evaluation_stops(platform: Platform) -> None:
     platform.inference.hold = threading.Event()
     created = platform.create()
     time.sleep(0.3)
 
     request = pb.CancelEvaluationRequest(evaluation_id=created.evaluation_id, reason="wrong suite")
-    platform.evaluation.call("CancelEvaluation", request)
+    platform.evaluation.CancelEvaluation(request)
     platform.inference.hold.set()
 
     assert platform.wait(created.evaluation_id).state == pb.EVALUATION_STATE_CANCELLED
     assert len(platform.inference.calls) < 16
 
 
-def test_watch_shows_progress_and_ends(platform) -> None:
+def test_watch_shows_progress_and_ends(platform: Platform) -> None:
     created = platform.create()
 
     request = pb.WatchEvaluationRequest(evaluation_id=created.evaluation_id)
-    seen = [message.evaluation for message in platform.evaluation.stream("WatchEvaluation", request, timeout_s=60)]
+    seen = [message.evaluation for message in platform.evaluation.WatchEvaluation(request, timeout=60)]
 
     assert [e.sequence for e in seen] == sorted({e.sequence for e in seen})
     assert seen[-1].state == SUCCEEDED
     assert seen[-1].report.media_type == "text/html"
 
 
-def test_list_pages_newest_first(platform) -> None:
+def test_list_pages_newest_first(platform: Platform) -> None:
     ids = [platform.done(f"r{i}", max_rows=1, baseline_model=None).evaluation_id for i in range(3)]
 
-    first = platform.evaluation.call("ListEvaluations", pb.ListEvaluationsRequest(page_size=2))
+    first = platform.evaluation.ListEvaluations(pb.ListEvaluationsRequest(page_size=2))
     request = pb.ListEvaluationsRequest(page_size=2, page_token=first.next_page_token)
-    second = platform.evaluation.call("ListEvaluations", request)
+    second = platform.evaluation.ListEvaluations(request)
 
     assert [e.evaluation_id for e in [*first.evaluations, *second.evaluations]] == ids[::-1]
     assert second.next_page_token == ""
 
 
-def test_a_suite_of_the_callers_own_is_used_as_it_is(platform) -> None:
+def test_a_page_token_of_nobody_is_refused(platform: Platform) -> None:
+    with pytest.raises(InvalidRequest) as error:
+        platform.evaluation.ListEvaluations(pb.ListEvaluationsRequest(page_token="2"))
+
+    assert error.value.reason == "PAGE_TOKEN_INVALID"
+
+
+def test_a_suite_of_the_callers_own_is_used_as_it_is(platform: Platform) -> None:
     row = pb.SuiteRow(prompt="A waltz, at 100 BPM.", seconds_total=3, seed=9000, tempo_bpm=100)
     suite = pb.Suite(name="mine", rows=[row])
 
@@ -234,14 +242,14 @@ def test_a_suite_of_the_callers_own_is_used_as_it_is(platform) -> None:
         ({"baseline_model": "tuned@1"}, "baseline_model", "must be another version than candidate_model"),
     ],
 )
-def test_what_breaks_a_bound_is_refused_by_name(platform, fields: dict, field: str, bound: str) -> None:
+def test_what_breaks_a_bound_is_named(platform: Platform, fields: dict[str, Any], field: str, bound: str) -> None:
     with pytest.raises(InvalidRequest) as error:
         platform.create(**fields)
 
     assert any(name == field and bound in text for name, text in error.value.violations), error.value.violations
 
 
-def test_an_unknown_model_or_evaluation_is_not_found(platform) -> None:
+def test_an_unknown_model_or_evaluation_is_not_found(platform: Platform) -> None:
     with pytest.raises(NotFound, match="no model 'nobody'"):
         platform.create(candidate_model="nobody")
     with pytest.raises(NotFound, match="no evaluation"):
@@ -250,15 +258,16 @@ def test_an_unknown_model_or_evaluation_is_not_found(platform) -> None:
         platform.get("evaluation-1234")
 
 
-def test_a_backend_that_stays_down_ends_the_evaluation_and_says_so(store) -> None:
-    settings = EvaluationSettings(address="127.0.0.1:0", inference_address="127.0.0.1:1", patience_s=0.5)
+def test_a_service_that_stays_down_ends_the_evaluation_and_says_so(store: Store) -> None:
+    settings = EvaluationSettings(address="127.0.0.1:0", inference_address="127.0.0.1:1", retry_budget_s=0.5)
     with running(service(store, settings), settings) as address:
-        client = Client(address, EvaluationServiceStub)
+        channel = Channel(address)
+        client = EvaluationServiceStub(channel)
         request = pb.CreateEvaluationRequest(request_id="r", candidate_model="tuned", suite_name="quick")
-        created = client.call("CreateEvaluation", request).evaluation
+        created = client.CreateEvaluation(request).evaluation
         watch = pb.WatchEvaluationRequest(evaluation_id=created.evaluation_id)
-        *_, last = client.stream("WatchEvaluation", watch, timeout_s=60)
-        client.close()
+        *_, last = client.WatchEvaluation(watch, timeout=60)
+        channel.close()
 
     assert last.evaluation.state == pb.EVALUATION_STATE_FAILED
     assert "127.0.0.1:1" in last.evaluation.error.message

@@ -1,22 +1,35 @@
 """Each metric against its published definition, and the table against hand-made measurements."""
 
+from typing import Any
+
+import mir_eval.tempo
+import numpy as np
 import pytest
 
-from luthier_evaluation import metrics, scores
-from luthier_evaluation.measurement import Measurement
-from luthier_evaluation.plan import Model, Plan
-from luthier_evaluation.suite import Suite, SuiteRow
-from luthier_music.keys import parse_key
+from luthier.common.v1.common_pb2 import TempoFact
+from luthier.evaluation.v1 import evaluation_pb2 as pb
+from luthier_evaluation.metrics import METRICS
+from luthier_evaluation.plan import key_fact
+from luthier_evaluation.scores import score_table
+from luthier_music.keys import ALL_KEYS, Key, parse_key
+from luthier_music.tempo import accuracy_1
 
-BY_NAME = {metric.name: metric for metric in metrics.METRICS}
-
-
-def row(tempo: float | None = None, key: str = "", seconds: float = 10.0) -> SuiteRow:
-    return SuiteRow("a prompt", seconds, 1, tempo, parse_key(key) if key else None)
+BY_NAME = {metric.name: metric for metric in METRICS}
 
 
-def made(tempo: float | None = None, key: str = "", **fields: object) -> Measurement:
-    return Measurement(0, "m@1", tempo_bpm=tempo, key=parse_key(key) if key else None, **fields)
+def suite_row(tempo: float | None = None, key: str = "", seconds: float = 10.0) -> pb.SuiteRow:
+    fact = key_fact(parse_key(key)) if key else None
+    return pb.SuiteRow(prompt="a prompt", seconds_total=seconds, seed=1, tempo_bpm=tempo, key=fact)
+
+
+def result(tempo: float | None = None, key: str = "", row: int = 0, model: str = "m@1", **fields: Any) -> pb.RowResult:
+    return pb.RowResult(
+        row=row,
+        model=model,
+        tempo=TempoFact(tempo_bpm=tempo) if tempo else None,
+        key=key_fact(parse_key(key)) if key else None,
+        **fields,
+    )
 
 
 @pytest.mark.parametrize(
@@ -35,8 +48,8 @@ def made(tempo: float | None = None, key: str = "", **fields: object) -> Measure
     ],
 )
 def test_tempo_accuracy(asked: float, measured: float, accuracy_1: float, accuracy_2: float) -> None:
-    assert BY_NAME["tempo_accuracy_1"].of(row(asked), made(measured)) == accuracy_1
-    assert BY_NAME["tempo_accuracy_2"].of(row(asked), made(measured)) == accuracy_2
+    assert BY_NAME["tempo_accuracy_1"].of(suite_row(asked), result(measured)) == accuracy_1
+    assert BY_NAME["tempo_accuracy_2"].of(suite_row(asked), result(measured)) == accuracy_2
 
 
 @pytest.mark.parametrize(
@@ -54,40 +67,66 @@ def test_tempo_accuracy(asked: float, measured: float, accuracy_1: float, accura
     ],
 )
 def test_key_scores(asked: str, measured: str, exact: float, mirex: float) -> None:
-    assert BY_NAME["key_exact"].of(row(key=asked), made(key=measured)) == exact
-    assert BY_NAME["key_mirex"].of(row(key=asked), made(key=measured)) == mirex
+    assert BY_NAME["key_exact"].of(suite_row(key=asked), result(key=measured)) == exact
+    assert BY_NAME["key_mirex"].of(suite_row(key=asked), result(key=measured)) == mirex
 
 
 def test_length_error_is_a_distance() -> None:
     of = BY_NAME["length_error_s"].of
-    assert of(row(seconds=10), made(duration_s=9.5)) == pytest.approx(0.5)
-    assert of(row(seconds=10), made(duration_s=10.5)) == pytest.approx(0.5)
+    assert of(suite_row(seconds=10), result(duration_s=9.5)) == pytest.approx(0.5)
+    assert of(suite_row(seconds=10), result(duration_s=10.5)) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("asked", ALL_KEYS, ids=str)
+def test_the_guess_in_the_note_is_the_mean_over_all_keys(asked: Key) -> None:
+    metric = BY_NAME["key_mirex"]
+    scores = [metric.of(suite_row(key=str(asked)), result(key=str(key))) or 0.0 for key in ALL_KEYS]
+
+    assert sum(scores) / 24 == pytest.approx(0.083, abs=0.001)
+    assert metric.chance is not None
+    chance = metric.chance([(suite_row(key=str(asked)), result(key="C major"))])
+    assert chance.note == "chance: a key drawn evenly from the 24 reaches 0.083"
+
+
+def test_mir_evals_tempo_score_differs_at_the_edge_of_the_tolerance() -> None:
+    # 122.4 is 2 % above 120, but 0.020000000000000056 in floating point.
+    def one_correct(reference: float, estimate: float) -> bool:
+        tempi = np.array([reference] * 2), 0.5, np.array([estimate] * 2)
+        return bool(mir_eval.tempo.detection(*tempi, tol=0.02)[1])
+
+    assert (accuracy_1(120, 122.4), one_correct(120, 122.4)) == (True, False)
+    for estimate in (117.7, 120.0, 122.3, 122.5, 240.0):
+        assert accuracy_1(120, estimate) == one_correct(120, estimate)
 
 
 def test_the_golden_table() -> None:
-    suite = Suite("mine", (row(100), row(120), row(140), row(160)))
-    plan = Plan(suite, (Model("base@1", "sha256:b"), Model("tuned@2", "sha256:t")))
+    suite = pb.Suite(name="mine", rows=[suite_row(tempo) for tempo in (100, 120, 140, 160)])
+    models = [pb.EvaluatedModel(model=name) for name in ("base@1", "tuned@2")]
     base = [100.0, 100.0, 100.0, 100.0]
     tuned = [100.0, 120.0, 70.0, None]
-    measurements = [Measurement(i, "base@1", tempo_bpm=t, loudness_lufs=-20.0) for i, t in enumerate(base)]
-    measurements += [Measurement(i, "tuned@2", tempo_bpm=t, loudness_lufs=-14.0) for i, t in enumerate(tuned)]
+    results = [result(tempo, row=i, model="base@1", loudness_lufs=-20.0) for i, tempo in enumerate(base)]
+    results += [result(tempo, row=i, model="tuned@2", loudness_lufs=-14.0) for i, tempo in enumerate(tuned)]
 
-    found = {(s.metric, s.model): (s.value, s.n, s.chance) for s in scores.table(plan, measurements)}
+    table = score_table(pb.EvaluationPlan(suite=suite, models=models), results)
 
-    assert found["tempo_accuracy_1", "base@1"] == (1 / 4, 4, pytest.approx(3 / 12))
+    found = {(s.metric, s.model): (s.value, s.n, s.chance if s.HasField("chance") else None) for s in table}
+    assert found["tempo_accuracy_1", "base@1"] == (1 / 4, 4, 3 / 12)
     assert found["tempo_accuracy_1", "tuned@2"] == (2 / 4, 4, 0)
     assert found["tempo_accuracy_2", "tuned@2"] == (3 / 4, 4, 0)
     assert found["tempo_accuracy_2", "tuned@2 - base@1"] == (2 / 4, 4, None)
     assert found["loudness_lufs", "tuned@2 - base@1"] == (6, 4, None)
-    assert found["key_exact", "tuned@2"] == (None, 0, None)
-    assert found["clap_score", "tuned@2"] == (None, 0, None)
+    not_computed = {(s.metric, s.model) for s in table if not s.HasField("value")}
+    assert ("key_exact", "tuned@2") in not_computed
+    assert ("clap_score", "tuned@2") in not_computed
 
 
 def test_rows_that_failed_are_in_no_score() -> None:
-    plan = Plan(Suite("mine", (row(100), row(120))), (Model("m@1", "sha256:m"),))
-    measurements = [Measurement(0, "m@1", tempo_bpm=100.0), Measurement(1, "m@1", error="no room")]
+    suite = pb.Suite(name="mine", rows=[suite_row(100), suite_row(120)])
+    plan = pb.EvaluationPlan(suite=suite, models=[pb.EvaluatedModel(model="m@1")])
+    failed = result(row=1)
+    failed.error.message = "no room"
 
-    score = scores.table(plan, measurements)[0]
+    score = score_table(plan, [result(100.0), failed])[0]
 
     assert (score.value, score.n) == (1.0, 1)
     assert "all rows alike" in score.note

@@ -1,26 +1,30 @@
-"""A model becomes the current one of a name because an evaluation speaks for it, or because a person insists."""
+"""A model becomes the current one of a name because an evaluation supports it, or because a person insists."""
 
 import pytest
-from conftest import add_model
-from loopback import deaf, obeys
+from conftest import Platform, add_model
+from loopback import follows_prompt, ignores_prompt
 
-from luthier_kit import models
-from luthier_kit.errors import FailedPrecondition, InvalidRequest, NotFound
+from luthier_kit.registry import resolve, versions
+from luthier_kit.rpc import FailedPrecondition, InvalidRequest, NotFound
 
 
-def test_a_model_with_a_good_evaluation_becomes_the_next_version_of_the_name(platform) -> None:
+def test_a_model_with_a_good_evaluation_becomes_the_next_version_of_the_name(platform: Platform) -> None:
     evaluation = platform.done()
 
     done = platform.promote(evaluation_id=evaluation.evaluation_id)
 
-    current = models.resolve(platform.store, "current")
+    current = resolve(platform.store, "current")
     assert (done.model, done.unchanged) == ("current@1", False)
     assert done.model_digest == f"sha256:{current.digest}" == evaluation.candidate_digest
-    assert (current.evaluation, current.created_by, current.reason) == (evaluation.evaluation_id, "ada", "it listens")
+    assert (current.evaluation, current.created_by, current.reason) == (
+        evaluation.evaluation_id,
+        "ada",
+        "it follows the prompt",
+    )
     assert current.notes["promoted_from"] == "tuned@1"
 
 
-def test_promoting_what_is_current_changes_nothing(platform) -> None:
+def test_promoting_what_is_current_changes_nothing(platform: Platform) -> None:
     evaluation = platform.done()
     platform.promote(evaluation_id=evaluation.evaluation_id)
 
@@ -29,29 +33,29 @@ def test_promoting_what_is_current_changes_nothing(platform) -> None:
     assert (again.model, again.unchanged) == ("current@1", True)
 
 
-def test_a_candidate_worse_than_its_baseline_is_refused_with_numbers(platform) -> None:
-    platform.inference.makes |= {"base": obeys, "tuned": deaf}
+def test_a_candidate_worse_than_its_baseline_is_refused_with_numbers(platform: Platform) -> None:
+    platform.inference.makes |= {"base": follows_prompt, "tuned": ignores_prompt}
     evaluation = platform.done()
 
     with pytest.raises(FailedPrecondition, match=r"tempo_accuracy_1 is worse than the baseline's by 0\.875") as error:
         platform.promote(evaluation_id=evaluation.evaluation_id)
 
     assert error.value.reason == "PROMOTION_REFUSED"
-    assert models.versions(platform.store, "current") == []
+    assert versions(platform.store, "current") == []
 
 
-def test_a_forced_promotion_records_what_it_overruled(platform) -> None:
-    platform.inference.makes |= {"base": obeys, "tuned": deaf}
+def test_a_forced_promotion_records_what_it_overruled(platform: Platform) -> None:
+    platform.inference.makes |= {"base": follows_prompt, "tuned": ignores_prompt}
     evaluation = platform.done()
 
     done = platform.promote(evaluation_id=evaluation.evaluation_id, force=True, reason="the demo is at noon")
 
-    current = models.resolve(platform.store, done.model)
+    current = resolve(platform.store, done.model)
     assert any("tempo_accuracy_1 is worse" in line for line in current.notes["overruled"])
     assert current.reason == "the demo is at noon"
 
 
-def test_an_evaluation_of_another_model_does_not_speak_for_this_one(platform) -> None:
+def test_an_evaluation_of_another_model_does_not_support_this_one(platform: Platform) -> None:
     evaluation = platform.done()
     add_model(platform.store, "other")
 
@@ -61,14 +65,14 @@ def test_an_evaluation_of_another_model_does_not_speak_for_this_one(platform) ->
         platform.promote(model="base", evaluation_id=evaluation.evaluation_id)
 
 
-def test_without_an_evaluation_nothing_is_promoted(platform) -> None:
+def test_without_an_evaluation_nothing_is_promoted(platform: Platform) -> None:
     with pytest.raises(FailedPrecondition, match="no evaluation is named"):
         platform.promote()
     with pytest.raises(NotFound):
         platform.promote(evaluation_id="evaluation-0000")
 
 
-def test_an_evaluation_that_failed_speaks_for_nothing(platform) -> None:
+def test_an_evaluation_that_failed_supports_nothing(platform: Platform) -> None:
     platform.inference.refuse = lambda model, row: model == "tuned@1"
     evaluation = platform.done()
 
@@ -76,7 +80,7 @@ def test_an_evaluation_that_failed_speaks_for_nothing(platform) -> None:
         platform.promote(evaluation_id=evaluation.evaluation_id)
 
 
-def test_too_many_failed_rows_are_a_reason_to_refuse(platform) -> None:
+def test_too_many_failed_rows_are_a_reason_to_refuse(platform: Platform) -> None:
     platform.inference.refuse = lambda model, row: row in (0, 1)
     evaluation = platform.done()
 
@@ -84,7 +88,7 @@ def test_too_many_failed_rows_are_a_reason_to_refuse(platform) -> None:
         platform.promote(evaluation_id=evaluation.evaluation_id)
 
 
-def test_promoting_an_older_digest_is_a_rollback_by_its_old_evaluation(platform) -> None:
+def test_promoting_an_older_digest_is_a_rollback_by_its_old_evaluation(platform: Platform) -> None:
     first = platform.done("r1")
     platform.promote(evaluation_id=first.evaluation_id)
     add_model(platform.store, "tuned", "second weights")
@@ -94,21 +98,21 @@ def test_promoting_an_older_digest_is_a_rollback_by_its_old_evaluation(platform)
     back = platform.promote(model=first.candidate_digest, reason="the second one drags")
 
     assert (back.model, back.model_digest, back.unchanged) == ("current@3", first.candidate_digest, False)
-    assert models.resolve(platform.store, "current").evaluation == first.evaluation_id
+    assert resolve(platform.store, "current").evaluation == first.evaluation_id
 
 
 @pytest.mark.parametrize(
     ("fields", "field"),
     [({"name": "No Spaces"}, "name"), ({"promoted_by": ""}, "promoted_by"), ({"reason": " "}, "reason")],
 )
-def test_who_and_why_must_be_said(platform, fields: dict, field: str) -> None:
+def test_who_and_why_must_be_said(platform: Platform, fields: dict[str, object], field: str) -> None:
     with pytest.raises(InvalidRequest) as error:
         platform.promote(**fields)
     assert [name for name, _ in error.value.violations] == [field]
 
 
-def test_a_few_rows_are_no_proof_that_a_model_is_worse(platform) -> None:
-    platform.inference.makes |= {"base": obeys, "tuned": deaf}
+def test_a_few_rows_are_no_proof_that_a_model_is_worse(platform: Platform) -> None:
+    platform.inference.makes |= {"base": follows_prompt, "tuned": ignores_prompt}
     evaluation = platform.done(max_rows=2)
 
     assert platform.promote(evaluation_id=evaluation.evaluation_id).model == "current@1"

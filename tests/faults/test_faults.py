@@ -6,18 +6,30 @@ The songs of each test are transposed, so that nothing is found done; the model 
 import json
 import os
 import signal
+import subprocess
 import time
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 
 import mido
 import pytest
 
-from luthier_kit.runs import RUNNING, RunLog, run_id_of
-from tests.system import songbook
+from luthier.evaluation.v1 import evaluation_pb2 as evaluation
+from luthier.training.v1 import training_pb2 as training
+from luthier_kit.registry import RUN_STATE_RUNNING, RunKind, RunLog, list_runs, run_id_of
+from tests.conftest import Answer
+from tests.system import System, songbook
+
+TRAINING = RunKind(
+    "training", training.CreateTrainingRunRequest, training.TrainingProgress, training.TrainingResult
+)  # fmt: skip
+EVALUATION = RunKind(
+    "evaluation", evaluation.EvaluationPlan, evaluation.EvaluationProgress, evaluation.EvaluationOutcome
+)  # fmt: skip
 
 
-def test_a_service_that_is_killed_in_the_middle_is_waited_for(system):
+def test_a_service_that_is_killed_in_the_middle_is_waited_for(system: System) -> None:
     folder = transposed(system.folder / "killed-services", keep=4, by=3)
     run = system.begin("run", str(folder), "--collection", "killed-services", "--mix-only")
     died = {}
@@ -31,10 +43,10 @@ def test_a_service_that_is_killed_in_the_middle_is_waited_for(system):
     summary = json.loads(out.splitlines()[-1])
     assert (summary["rendered"], summary["failures"]) == (4, [])
     after = system.services
-    assert all(after[service]["pid"] != pid for service, pid in died.items())
+    assert all(after[service].pid != pid for service, pid in died.items())
 
 
-def test_a_run_that_is_killed_goes_on_where_it_stood(system):
+def test_a_run_that_is_killed_goes_on_where_it_stood(system: System) -> None:
     folder = transposed(system.folder / "killed-run", keep=5, by=1)
     run = system.begin("run", str(folder), "--collection", "killed-run", "--mix-only", "--in-flight", "1")
     deadline = time.monotonic() + 120
@@ -48,16 +60,16 @@ def test_a_run_that_is_killed_goes_on_where_it_stood(system):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT])
-def test_ctrl_c_ends_with_130_and_leaves_the_services_well(system, number):
+def test_ctrl_c_ends_with_130_and_leaves_the_services_well(system: System, number: signal.Signals) -> None:
     folder = transposed(system.folder / "interrupted", keep=4, by=2)
     run = system.begin("run", str(folder), "--collection", "interrupted", "--mix-only")
     time.sleep(3)
     os.kill(run.pid, number)
     assert run.wait(timeout=20) == 130
-    assert all(row["serving"] for row in system.services.values())
+    assert all(row.serving for row in system.services.values())
 
 
-def test_inference_that_is_killed_while_it_generates_is_asked_again(system, tuned):
+def test_inference_that_is_killed_while_it_generates_is_asked_again(system: System, tuned: Answer) -> None:
     arguments = ("A rock song", "--model", tuned["model"], "--seconds", "2", "--steps", "600", "--seed", "11")
     asked = system.begin("generate", *arguments, "--out", str(system.folder / "killed.wav"))
     wait_for(lambda: in_flight(system, "inference"))
@@ -66,38 +78,42 @@ def test_inference_that_is_killed_while_it_generates_is_asked_again(system, tune
     assert asked.returncode == 0, err
     assert json.loads(out.splitlines()[-1])["model_digest"] == tuned["model_digest"]
     assert (system.folder / "killed.wav").read_bytes()[:4] == b"RIFF"
-    assert system.services["inference"]["pid"] != died
+    assert system.services["inference"].pid != died
 
 
 @pytest.mark.slow
-def test_training_that_is_killed_is_followed_to_its_end(system, tuned):
+def test_training_that_is_killed_is_followed_to_its_end(system: System, tuned: Answer) -> None:
     more = ("--steps", "8", "--batch-size", "2", "--checkpoint-every", "2", "--request-id", "killed-training")
     asked = system.begin("train", "--base", "base", "--dataset", "way", "--name", "killed", *more)
-    run = RunLog(system.store, run_id_of("training", "killed-training"))
-    wait_for(lambda: system.store.latest(f"runs/{run.id}") and run.read().state == RUNNING)
+    run_id = run_id_of("training", "killed-training")
+    wait_for(
+        lambda: any(run.id == run_id and run.state == RUN_STATE_RUNNING for run in list_runs(system.store, TRAINING))
+    )
     died = system.kill("training")
     out, err = asked.communicate(timeout=200)
     assert asked.returncode == 0, err
     assert json.loads(out.splitlines()[-1])["model"].startswith("killed@")
-    assert system.services["training"]["pid"] != died
+    assert system.services["training"].pid != died
 
 
-def test_an_evaluation_whose_service_is_killed_goes_on_with_the_rows_that_are_left(system, tuned):
+def test_an_evaluation_whose_service_is_killed_goes_on_with_the_rows_that_are_left(
+    system: System, tuned: Answer
+) -> None:
     more = ("--max-rows", "5", "--steps", "60", "--seconds", "4", "--request-id", "killed-evaluation")
     begun = time.time()
     asked = system.begin("evaluate", "--model", tuned["model"], *more)
-    run = RunLog(system.store, run_id_of("evaluation", "killed-evaluation"))
     wait_for(lambda: _records(system, "evaluation-row", newer_than=begun))
     died = system.kill("evaluation")
     out, err = asked.communicate(timeout=200)
     assert asked.returncode == 0, err
     ended = json.loads(out.splitlines()[-1])
     assert (ended["done"], ended.get("failed_rows", 0)) == (5, 0)
-    assert run.read().attempts == 2
-    assert system.services["evaluation"]["pid"] != died
+    run = RunLog(system.store, EVALUATION, run_id_of("evaluation", "killed-evaluation")).read()
+    assert run.attempts == 2
+    assert system.services["evaluation"].pid != died
 
 
-def wait_for(reached, timeout_s: float = 60) -> None:
+def wait_for(reached: Callable[[], object], timeout_s: float = 60) -> None:
     """Returns when `reached()` is true."""
     deadline = time.monotonic() + timeout_s
     while not reached():
@@ -105,15 +121,15 @@ def wait_for(reached, timeout_s: float = 60) -> None:
         time.sleep(0.05)
 
 
-def in_flight(system, service: str) -> bool:
+def in_flight(system: System, service: str) -> bool:
     """Whether the service does work now, as its metrics say."""
-    address = system.services[service]["metrics"]
+    address = system.services[service].metrics
     with urllib.request.urlopen(f"http://{address}/metrics") as answer:
         lines = answer.read().decode().splitlines()
     return any(line.startswith("luthier_work_in_flight{") and float(line.split()[-1]) > 0 for line in lines)
 
 
-def run_started(run) -> float:
+def run_started(run: "subprocess.Popen[str]") -> float:
     return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) + _ticks(run.pid)
 
 
@@ -122,7 +138,7 @@ def _ticks(pid: int) -> float:
     return int(fields[19]) / os.sysconf("SC_CLK_TCK")
 
 
-def _records(system, stage: str, newer_than: float) -> int:
+def _records(system: System, stage: str, newer_than: float) -> int:
     folder = system.home / "store"
     return sum(path.stat().st_mtime > newer_than for path in folder.rglob(f"actions/{stage}/*.json"))
 

@@ -1,76 +1,42 @@
 """A tiny model of random weights in a store of its own, served for real."""
 
-import copy
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
 
 from luthier.inference.v1 import inference_pb2_grpc
-from luthier_inference.app import build
+from luthier_inference.app import build_service
 from luthier_inference.settings import InferenceSettings
-from luthier_kit.artifacts import Artifacts
-from luthier_kit.models import ModelVersion, register
-from luthier_kit.testing import running, temp_store
-from luthier_model import configuration, tiny
-from luthier_model.configuration import Configuration
-
-PROMPTS = ["calm piano in D minor at 90 BPM", "loud drums and bass, funk, 120 BPM"]
-WINDOW_LATENTS = 48
-
-
-@dataclass(frozen=True)
-class Parts:
-    """The files that make a model."""
-
-    configuration: Configuration
-    weights: Path
-    text: Path
-
-
-def small_window() -> Configuration:
-    """The tiny configuration with a shorter window, so that tests are quick."""
-    document = copy.deepcopy(dict(tiny.configuration().document))
-    document["sample_size"] = WINDOW_LATENTS * tiny.configuration().downsampling_ratio
-    return configuration.check(document)
+from luthier_kit.registry import ModelVersion, register
+from luthier_kit.store import Store
+from tests.model.small import ModelFiles, small_model
+from tests.support.services import running, temp_store
 
 
 @pytest.fixture(scope="session")
-def parts(tmp_path_factory: pytest.TempPathFactory) -> Parts:
-    known = small_window()
-    weights, text = tiny.write_random(known, PROMPTS, tmp_path_factory.mktemp("model"), seed=1)
-    awaken(weights)
-    return Parts(known, weights, text)
+def model_files(tmp_path_factory: pytest.TempPathFactory) -> ModelFiles:
+    return small_model(tmp_path_factory.mktemp("model"))
 
 
-def awaken(weights: Path) -> None:
-    """Fills the branches that begin at zero, or an untrained model would hear neither prompt nor seconds."""
-    import torch  # not before luthier_inference, which says how its threads wait
-    from safetensors.torch import load_file, save_file
-
-    generator, state = torch.Generator().manual_seed(2), load_file(weights)
-    for name, tensor in state.items():
-        if name.startswith("model.") and tensor.dim() > 1 and not tensor.any():
-            state[name] = 0.05 * torch.randn(tensor.shape, generator=generator)
-    save_file(state, weights, metadata={"format": "pt"})
-
-
-def version_of(store: Artifacts, parts: Parts, name: str) -> ModelVersion:
+def version_of(store: Store, files: ModelFiles, name: str) -> ModelVersion:
     """A version whose blobs are stored, not yet registered."""
-    document = json.dumps(dict(parts.configuration.document)).encode()
+    document = json.dumps(dict(files.configuration.document)).encode()
+    encoder = sorted(files.text_encoder.iterdir())
     return ModelVersion(
         name=name,
-        checkpoint=store.put_file("checkpoints", parts.weights),
-        configuration=store.put_bytes("configurations", document, "json", "application/json"),
-        text_encoder=[(path.name, store.put_file("text-encoders", path)) for path in sorted(parts.text.iterdir())],
+        checkpoint=store.blobs.put_file("checkpoints", files.weights),
+        configuration=store.blobs.put_bytes("configurations", document, "json", "application/json"),
+        text_encoder=[(path.name, store.blobs.put_file("text-encoders", path)) for path in encoder],
         created_by="test",
     )
 
 
-def settings_for(folder: Path, **more: object) -> InferenceSettings:
+def settings_for(folder: Path, **more: Any) -> InferenceSettings:
     return InferenceSettings(
         device="cpu", address="127.0.0.1:0", store_folder=folder / "store", scratch=folder / "scratch", **more
     )
@@ -80,19 +46,19 @@ def settings_for(folder: Path, **more: object) -> InferenceSettings:
 class Served:
     """A running service: its store, its stub, its address."""
 
-    store: Artifacts
+    store: Store
     stub: inference_pb2_grpc.InferenceServiceStub
     address: str
 
 
 @pytest.fixture(scope="session")
-def served(parts: Parts, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def served(model_files: ModelFiles, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """Serves `tiny` (one version), loaded on demand."""
     folder = tmp_path_factory.mktemp("served")
     settings = settings_for(folder, default_model="tiny")
     with temp_store(folder / "store") as store:
-        register(store, version_of(store, parts, "tiny"))
-        with running(build(settings, store), settings) as address, grpc.insecure_channel(address) as channel:
+        register(store, version_of(store, model_files, "tiny"))
+        with running(build_service(settings, store), settings) as address, grpc.insecure_channel(address) as channel:
             yield Served(store, inference_pb2_grpc.InferenceServiceStub(channel), address)
 
 
@@ -100,4 +66,4 @@ def refusal(call: Callable[[], object]) -> tuple[grpc.StatusCode, str]:
     """Status and message of a call that is refused."""
     with pytest.raises(grpc.RpcError) as refused:
         call()
-    return refused.value.code(), refused.value.details()
+    return refused.value.code(), refused.value.details() or ""

@@ -1,6 +1,7 @@
 """`Generate` over real gRPC with a tiny model of random weights."""
 
 import io
+from typing import Any
 
 import grpc
 import numpy as np
@@ -8,19 +9,25 @@ import pytest
 import soundfile
 
 from luthier.inference.v1 import inference_pb2 as pb
+from luthier_model.generation import Samples
+from tests.model.small import ModelFiles
+
+from .conftest import Served
 
 PROMPT = "calm piano in D minor at 90 BPM"
 
 
-def request(**fields: object) -> pb.GenerateRequest:
+def request(**fields: Any) -> pb.GenerateRequest:
     return pb.GenerateRequest(**{"prompt": PROMPT, "seconds_total": 1.5, "steps": 4, "seed": 7, **fields})
 
 
-def audio_of(served, response) -> tuple[np.ndarray, int]:
-    return soundfile.read(io.BytesIO(served.store.read(response.audio)), dtype="float32", always_2d=True)
+def audio_of(served: Served, response: pb.GenerateResponse) -> tuple[Samples, int]:
+    file = io.BytesIO(served.store.blobs.read(response.audio))
+    samples, rate_hz = soundfile.read(file, dtype="float32", always_2d=True)
+    return samples, rate_hz
 
 
-def test_audio_has_exactly_the_length_asked_for(served):
+def test_audio_has_exactly_the_length_asked_for(served: Served) -> None:
     response = served.stub.Generate(request(seconds_total=1.23456))
 
     samples, rate_hz = audio_of(served, response)
@@ -28,19 +35,19 @@ def test_audio_has_exactly_the_length_asked_for(served):
     assert response.samples == round(1.23456 * rate_hz)
 
 
-def test_untrimmed_audio_is_the_whole_window_and_begins_the_same(served, parts):
+def test_untrimmed_audio_is_the_whole_window_and_begins_the_same(served: Served, model_files: ModelFiles) -> None:
     cut, whole = (served.stub.Generate(request(untrimmed=untrimmed)) for untrimmed in (False, True))
 
-    assert whole.samples == parts.configuration.window_samples
+    assert whole.samples == model_files.configuration.window_samples
     assert whole.seconds_total == cut.seconds_total
     np.testing.assert_allclose(audio_of(served, cut)[0], audio_of(served, whole)[0][: cut.samples], atol=2**-14)
 
 
-def test_every_value_that_took_effect_is_told(served):
+def test_every_value_that_took_effect_is_told(served: Served) -> None:
     response = served.stub.Generate(pb.GenerateRequest(prompt=PROMPT, steps=2, request_id="one"))
 
     assert response.sampler == "dpmpp-3m-sde"
-    assert (response.sigma_min, response.sigma_max) == (pytest.approx(0.3), 500)
+    assert [response.sigma_min, response.sigma_max] == pytest.approx([0.3, 500])
     assert (response.guidance_scale, response.guidance_rescale) == (7, 0)
     assert response.model == "tiny@1"
     assert response.model_digest.startswith("sha256:")
@@ -50,7 +57,7 @@ def test_every_value_that_took_effect_is_told(served):
     assert response.action.lineage.seed == response.seed
 
 
-def test_the_same_request_is_the_same_artifact_and_computed_once(served):
+def test_the_same_request_is_the_same_artifact_and_computed_once(served: Served) -> None:
     first = served.stub.Generate(request(seed=100))
     again = served.stub.Generate(request(seed=100, request_id="another"))
 
@@ -59,7 +66,7 @@ def test_the_same_request_is_the_same_artifact_and_computed_once(served):
     assert again.request_id == "another"
 
 
-def test_an_absent_seed_comes_from_the_request_id(served):
+def test_an_absent_seed_comes_from_the_request_id(served: Served) -> None:
     one, same, other = (
         served.stub.Generate(pb.GenerateRequest(prompt=PROMPT, seconds_total=0.5, steps=2, request_id=name))
         for name in ("a", "a", "b")
@@ -70,7 +77,7 @@ def test_an_absent_seed_comes_from_the_request_id(served):
 
 
 @pytest.mark.parametrize("sampler", ["dpmpp-3m-sde", "dpmpp-2m-sde", "dpmpp-2m", "k-heun", "k-euler"])
-def test_each_sampler_makes_sound(served, sampler):
+def test_each_sampler_makes_sound(served: Served, sampler: str) -> None:
     samples, _ = audio_of(served, served.stub.Generate(request(sampler=sampler)))
 
     assert np.isfinite(samples).all()
@@ -91,7 +98,7 @@ def test_each_sampler_makes_sound(served, sampler):
         {"sigma_max": 80.0},
     ],
 )
-def test_each_parameter_changes_the_sound(served, change):
+def test_each_parameter_changes_the_sound(served: Served, change: dict[str, Any]) -> None:
     plain = audio_of(served, served.stub.Generate(request()))[0]
     changed = audio_of(served, served.stub.Generate(request(**change)))[0]
 
@@ -106,14 +113,16 @@ def test_each_parameter_changes_the_sound(served, change):
         (pb.OUTPUT_FORMAT_WAV_FLOAT, "WAV", "FLOAT"),
     ],
 )
-def test_the_format_asked_for_is_the_one_stored(served, number, container, subtype):
+def test_the_format_asked_for_is_the_one_stored(
+    served: Served, number: pb.OutputFormat, container: str, subtype: str
+) -> None:
     response = served.stub.Generate(request(output_format=number))
 
-    info = soundfile.info(io.BytesIO(served.store.read(response.audio)))
+    info = soundfile.info(io.BytesIO(served.store.blobs.read(response.audio)))
     assert (info.format, info.subtype, response.output_format) == (container, subtype, number)
 
 
-def test_float_and_integer_formats_differ_only_by_clipping_and_rounding(served):
+def test_float_and_integer_formats_differ_only_by_clipping_and_rounding(served: Served) -> None:
     whole, rounded = (
         audio_of(served, served.stub.Generate(request(output_format=kind)))[0]
         for kind in (pb.OUTPUT_FORMAT_WAV_FLOAT, pb.OUTPUT_FORMAT_FLAC)
@@ -122,13 +131,13 @@ def test_float_and_integer_formats_differ_only_by_clipping_and_rounding(served):
     np.testing.assert_allclose(whole.clip(-1, 1), rounded, atol=2**-14)
 
 
-def test_small_audio_comes_inline(served):
+def test_small_audio_comes_inline(served: Served) -> None:
     response = served.stub.Generate(request(inline_audio=True))
 
-    assert response.inline_audio == served.store.read(response.audio)
+    assert response.inline_audio == served.store.blobs.read(response.audio)
 
 
-def test_a_model_is_named_by_name_number_or_digest(served):
+def test_a_model_is_named_by_name_number_or_digest(served: Served) -> None:
     digest = served.stub.Generate(request()).model_digest
 
     answers = {served.stub.Generate(request(model=name)).model for name in ("", "tiny", "tiny@1", digest)}
@@ -136,19 +145,19 @@ def test_a_model_is_named_by_name_number_or_digest(served):
     assert answers == {"tiny@1"}
 
 
-def test_init_audio_shapes_the_result_the_more_the_less_noise_is_added(served):
+def test_init_audio_shapes_the_result_the_more_the_less_noise_is_added(served: Served) -> None:
     rate_hz = served.stub.Generate(request()).sample_rate_hz
     tone = 0.5 * np.sin(2 * np.pi * 220 * np.arange(rate_hz * 2) / rate_hz)
     file = io.BytesIO()
     soundfile.write(file, tone, rate_hz, format="WAV")
-    ref = served.store.put_bytes("uploads", file.getvalue(), "wav", "audio/wav")
+    ref = served.store.blobs.put_bytes("uploads", file.getvalue(), "wav", "audio/wav")
 
     loud, quiet = (
         served.stub.Generate(request(init_audio=ref, init_noise_level=level, output_format=pb.OUTPUT_FORMAT_WAV_FLOAT))
         for level in (100.0, 0.4)
     )
 
-    assert (loud.init_noise_level, quiet.init_noise_level) == (pytest.approx(100), pytest.approx(0.4))
+    assert [loud.init_noise_level, quiet.init_noise_level] == pytest.approx([100, 0.4])
     assert loud.audio != quiet.audio
     assert list(loud.action.lineage.inputs)[1] == ref.sha256
     ref.bucket = "somebody-elses"  # refused, although this audio is made already
@@ -157,7 +166,7 @@ def test_init_audio_shapes_the_result_the_more_the_less_noise_is_added(served):
     assert refused.value.code() == grpc.StatusCode.PERMISSION_DENIED
 
 
-def test_prompts_beyond_what_the_model_reads_are_told(served):
+def test_prompts_beyond_what_the_model_reads_are_told(served: Served) -> None:
     response = served.stub.Generate(request(prompt="piano " * 300))
 
     assert any("tokens" in note for note in response.notes)

@@ -1,16 +1,18 @@
 """What `Generate` refuses, by name and bound."""
 
+from typing import Any
+
 import grpc
 import pytest
 
 from luthier.inference.v1 import inference_pb2 as pb
 
-from .conftest import refusal
+from .conftest import Served, refusal
 
 PROMPT = "calm piano in D minor at 90 BPM"
 
 
-def request(**fields: object) -> pb.GenerateRequest:
+def request(**fields: Any) -> pb.GenerateRequest:
     return pb.GenerateRequest(**{"prompt": PROMPT, "seconds_total": 1.5, "steps": 4, "seed": 7, **fields})
 
 
@@ -37,7 +39,9 @@ def request(**fields: object) -> pb.GenerateRequest:
     ],
 )
 @pytest.mark.parametrize("model", ["", "nobody"])
-def test_what_is_beyond_a_bound_is_refused_by_name(served, field, value, bound, model):
+def test_what_is_beyond_a_bound_is_refused_by_name(
+    served: Served, field: str, value: object, bound: str, model: str
+) -> None:
     code, details = refusal(lambda: served.stub.Generate(request(**{field: value, "model": model})))
 
     assert code == grpc.StatusCode.INVALID_ARGUMENT
@@ -45,13 +49,13 @@ def test_what_is_beyond_a_bound_is_refused_by_name(served, field, value, bound, 
     assert bound in details
 
 
-def test_all_violations_are_named_at_once(served):
+def test_all_violations_are_named_at_once(served: Served) -> None:
     _, details = refusal(lambda: served.stub.Generate(request(prompt="", steps=0, seconds_total=1e9)))
 
     assert all(field in details for field in ("prompt", "steps", "seconds_total"))
 
 
-def test_a_bad_request_is_refused_in_a_stream_too(served):
+def test_a_bad_request_is_refused_in_a_stream_too(served: Served) -> None:
     bad = pb.StreamGenerateRequest(request=request(steps=0))
     code, details = refusal(lambda: list(served.stub.StreamGenerate(bad)))
 
@@ -59,15 +63,15 @@ def test_a_bad_request_is_refused_in_a_stream_too(served):
     assert "steps" in details
 
 
-def test_an_unknown_model_is_not_found_and_the_known_are_named(served):
+def test_an_unknown_model_is_not_found_and_the_known_are_named(served: Served) -> None:
     code, details = refusal(lambda: served.stub.Generate(request(model="nobody")))
 
     assert code == grpc.StatusCode.NOT_FOUND
     assert "tiny" in details
 
 
-def test_init_audio_that_is_no_audio_is_refused(served):
-    ref = served.store.put_bytes("uploads", b"no audio", "wav", "audio/wav")
+def test_init_audio_that_is_no_audio_is_refused(served: Served) -> None:
+    ref = served.store.blobs.put_bytes("uploads", b"no audio", "wav", "audio/wav")
     code, details = refusal(lambda: served.stub.Generate(request(init_audio=ref)))
 
     assert code == grpc.StatusCode.INVALID_ARGUMENT
@@ -75,8 +79,8 @@ def test_init_audio_that_is_no_audio_is_refused(served):
 
 
 @pytest.mark.parametrize("level", [0.0, 0.3, 501.0, float("nan")])
-def test_a_noise_level_that_is_not_between_the_sigmas_is_refused(served, level):
-    ref = served.store.put_bytes("uploads", b"any audio", "wav", "audio/wav")
+def test_a_noise_level_that_is_not_between_the_sigmas_is_refused(served: Served, level: float) -> None:
+    ref = served.store.blobs.put_bytes("uploads", b"any audio", "wav", "audio/wav")
     asked = request(init_audio=ref, init_noise_level=level, sigma_min=0.3, sigma_max=500.0)
     code, details = refusal(lambda: served.stub.Generate(asked))
 

@@ -2,27 +2,34 @@
 
 import threading
 import time
+from collections.abc import Callable, Iterator
+from types import GeneratorType
+from typing import Any
 
 import grpc
 import pytest
 
 from luthier.inference.v1 import inference_pb2 as pb
-from luthier_inference import metrics, studio
-from luthier_inference.streaming import produced
+from luthier_inference import metrics
+from luthier_inference.service import events_of
+from luthier_model.generation import Step, denoise
+
+from .conftest import Served
 
 PROMPT = "calm piano in D minor at 90 BPM"
 
 
-def stream(served, **fields: object):
+def stream(served: Served, **fields: Any) -> "grpc.CallIterator[pb.StreamGenerateResponse]":
     asked = {"prompt": PROMPT, "seconds_total": 1.0, "steps": 5, **fields}
     return served.stub.StreamGenerate(pb.StreamGenerateRequest(request=pb.GenerateRequest(**asked)), timeout=60)
 
 
 def steps_done() -> float:
-    return metrics.STEPS.labels("tiny")._value.get()
+    done: float = metrics.STEPS.labels("tiny")._value.get()
+    return done
 
 
-def test_progress_comes_per_step_then_the_response_then_the_audio(served):
+def test_progress_comes_per_step_then_the_response_then_the_audio(served: Served) -> None:
     events = list(stream(served, seed=1))
 
     kinds = [event.WhichOneof("event") for event in events]
@@ -34,19 +41,21 @@ def test_progress_comes_per_step_then_the_response_then_the_audio(served):
     assert events[4].progress.eta_s == 0
 
 
-def test_the_chunks_are_the_audio_in_pieces_of_at_most_a_mebibyte(served, monkeypatch):
+def test_the_chunks_are_the_audio_in_pieces_of_at_most_a_mebibyte(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("luthier_inference.service.CHUNK_BYTES", 10_000)
 
     events = list(stream(served, seed=2))
     chunks = [event.audio_chunk for event in events if event.WhichOneof("event") == "audio_chunk"]
     (response,) = [event.response for event in events if event.WhichOneof("event") == "response"]
 
-    assert b"".join(chunks) == served.store.read(response.audio)
+    assert b"".join(chunks) == served.store.blobs.read(response.audio)
     assert max(map(len, chunks)) == 10_000
 
 
-def test_a_stream_and_a_unary_call_make_the_same(served):
-    fields = {"prompt": PROMPT, "seconds_total": 1.0, "steps": 5, "seed": 3}
+def test_a_stream_and_a_unary_call_make_the_same(served: Served) -> None:
+    fields: dict[str, Any] = {"prompt": PROMPT, "seconds_total": 1.0, "steps": 5, "seed": 3}
     streamed = next(e.response for e in stream(served, **fields) if e.WhichOneof("event") == "response")
 
     unary = served.stub.Generate(pb.GenerateRequest(**fields))
@@ -64,31 +73,30 @@ def settled(seconds: float = 5.0) -> float:
 
 
 @pytest.fixture
-def slow_steps(monkeypatch):
+def slow_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """Steps of a tenth of a second, as a large model's are, so that they can be counted."""
-    plain = studio.denoise
 
-    def slow(*args):
-        for step in plain(*args):
+    def slow(*args: Any) -> Iterator[Step]:
+        for step in denoise(*args):
             time.sleep(0.1)
             yield step
 
-    monkeypatch.setattr(studio, "denoise", slow)
+    monkeypatch.setattr("luthier_inference.generator.denoise", slow)
 
 
 @pytest.mark.usefixtures("slow_steps")
-def test_cancelling_stops_the_denoising_within_one_step(served):
+def test_cancelling_stops_the_denoising_within_one_step(served: Served) -> None:
     call = stream(served, steps=1000, seed=4)
     for event in call:
         if event.progress.step == 3:
             break
     at_cancel = steps_done()
-    call.cancel()
+    call.cancel()  # type: ignore[no-untyped-call]
 
     assert settled() - at_cancel <= 1
 
 
-def test_the_deadline_stops_the_denoising(served):
+def test_the_deadline_stops_the_denoising(served: Served) -> None:
     before = steps_done()
     with pytest.raises(grpc.RpcError) as late:
         served.stub.Generate(pb.GenerateRequest(prompt=PROMPT, steps=1000, seed=5), timeout=0.5)
@@ -99,7 +107,7 @@ def test_the_deadline_stops_the_denoising(served):
     assert not again.action.reused
 
 
-def test_when_every_slot_and_place_is_taken_the_answer_is_unavailable_with_a_hint(served):
+def test_when_every_slot_and_place_is_taken_the_answer_is_unavailable_with_a_hint(served: Served) -> None:
     first = stream(served, steps=1000, seed=6)
     next(iter(first))
     waiting = served.stub.Generate.future(pb.GenerateRequest(prompt=PROMPT, steps=1, seed=6))
@@ -107,31 +115,32 @@ def test_when_every_slot_and_place_is_taken_the_answer_is_unavailable_with_a_hin
 
     with pytest.raises(grpc.RpcError) as full:
         served.stub.Generate(pb.GenerateRequest(prompt=PROMPT, steps=1, seed=7))
-    waiting.cancel()
-    first.cancel()
+    waiting.cancel()  # type: ignore[no-untyped-call]
+    first.cancel()  # type: ignore[no-untyped-call]
 
     assert full.value.code() == grpc.StatusCode.UNAVAILABLE
-    assert "grpc-retry-pushback-ms" in dict(full.value.trailing_metadata())
+    assert "grpc-retry-pushback-ms" in {item.key for item in full.value.trailing_metadata()}
 
 
-def test_leaving_the_iterator_stops_the_work_and_waits_for_it():
+def test_leaving_the_iterator_stops_the_work_and_waits_for_it() -> None:
     stop, ended = threading.Event(), threading.Event()
 
-    def work(emit):
-        emit(1, 2, 0.5, 1.0)
+    def work(emit: Callable[[str], None]) -> None:
+        emit("step")
         stop.wait(5)
         ended.set()
 
-    running = produced(work, stop)
+    running = events_of(work, stop)
     next(running)
+    assert isinstance(running, GeneratorType)
     running.close()
 
     assert ended.is_set()
 
 
-def test_what_the_work_raises_is_raised():
-    def work(emit):
+def test_what_the_work_raises_is_raised() -> None:
+    def work(emit: Callable[[str], None]) -> None:
         raise KeyError("broken")
 
     with pytest.raises(KeyError):
-        list(produced(work, threading.Event()))
+        list(events_of(work, threading.Event()))

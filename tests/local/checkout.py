@@ -53,10 +53,12 @@ class Installation:
         leftovers.end(home, grace_s=0)
 
     def services(self) -> dict[str, dict[str, object]]:
-        return json.loads((self.home / "services.json").read_text())
+        entries: dict[str, dict[str, object]] = json.loads((self.home / "services.json").read_text())
+        return entries
 
     def ps(self) -> dict[str, dict[str, object]]:
-        return json.loads(self.run("ps", "--json").stdout)
+        entries: dict[str, dict[str, object]] = json.loads(self.run("ps", "--json").stdout)
+        return entries
 
 
 def eventually(claim: Callable[[], bool], within_s: float) -> float:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from luthier_local.catalogue import SERVICES
+from luthier_local.services import SERVICES
 
 sys.path.insert(0, str(Path(__file__).parent))
 

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from checkout import REPOSITORY, Installation, eventually
 
-from luthier_local import health, leftovers
-from luthier_local.catalogue import SERVICES
+from luthier_local import leftovers
+from luthier_local.commands import serving
+from luthier_local.services import SERVICES
 
 
 def test_up_brings_every_service_to_serving_and_prints_a_line_each(installation: Installation) -> None:
@@ -20,7 +21,7 @@ def test_up_brings_every_service_to_serving_and_prints_a_line_each(installation:
     assert done.returncode == 0, done.stdout + done.stderr
     for service in SERVICES:
         row = installation.services()[service.name]
-        assert health.serving(str(row["address"]))
+        assert serving(str(row["address"]))
         line = next(line for line in done.stdout.splitlines() if line.startswith(f"{service.name} "))
         assert str(row["address"]) in line
         assert str(row["metrics"]) in line
@@ -69,8 +70,8 @@ def test_a_killed_service_is_back_at_the_same_address_within_seconds(installatio
 
     os.kill(int(str(row["pid"])), signal.SIGKILL)
 
-    eventually(lambda: not health.serving(str(row["address"])), 1)
-    assert eventually(lambda: health.serving(str(row["address"])), 5) < 3
+    eventually(lambda: not serving(str(row["address"])), 1)
+    assert eventually(lambda: serving(str(row["address"])), 5) < 3
     now = installation.ps()["rendering"]["pid"]
     assert now != row["pid"]
     eventually(lambda: installation.services()["rendering"]["pid"] == now, 5)
@@ -105,7 +106,7 @@ def test_a_stopped_service_is_started_again_and_the_others_are_left_alone(instal
     assert "already up" not in done.stdout
     after = installation.services()
     assert after["rendering"]["pid"] == before["rendering"]["pid"]
-    assert health.serving(str(after["analysis"]["address"]))
+    assert serving(str(after["analysis"]["address"]))
 
 
 def test_a_service_that_cannot_start_fails_up_with_the_end_of_its_log(installation: Installation) -> None:
@@ -120,10 +121,10 @@ def test_a_service_that_cannot_start_fails_up_with_the_end_of_its_log(installati
     assert "LUTHIER_SOUNDFONT: no such file: /nowhere.sf2" in done.stderr
 
 
-def hold(other: socket.socket, port: int, patience_s: float = 20) -> None:
+def hold(other: socket.socket, port: int, within_s: float = 20) -> None:
     """Takes the port, waiting for one who is leaving it; taken by somebody who stays is as good."""
     begun = time.monotonic()
-    while time.monotonic() - begun < patience_s:
+    while time.monotonic() - begun < within_s:
         try:
             other.bind(("127.0.0.1", port))
             other.listen()
@@ -140,7 +141,7 @@ def test_a_taken_port_gets_another_one_and_it_is_said(installation: Installation
         done = installation.up()
 
         assert "rendering: port 7101 (address) is taken by another program, using" in done.stdout
-        assert health.serving(str(installation.services()["rendering"]["address"]))
+        assert serving(str(installation.services()["rendering"]["address"]))
 
 
 def test_an_unknown_store_or_device_is_refused(installation: Installation) -> None:

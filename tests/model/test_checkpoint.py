@@ -2,39 +2,46 @@
 
 import json
 import struct
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from luthier_model import checkpoint
-from luthier_model.configuration import packaged
+from luthier_model.configuration import Configuration, packaged
 from luthier_model.errors import CheckpointError, CheckpointMismatch
-from luthier_model.skeleton import shapes
+from luthier_model.network import shapes
 
 
-def test_full_size_has_the_published_number_of_parameters():
+def test_full_size_has_the_published_number_of_parameters() -> None:
     total = sum(torch.Size(shape).numel() for shape in shapes(packaged()).values())
     assert total == pytest.approx(1057e6 + 156e6, rel=0.001)
 
 
-def test_unwrapped_is_recognised(known, files):
+def test_unwrapped_is_recognised(known: Configuration, files: tuple[Path, Path]) -> None:
     assert not checkpoint.verify(files[0], known).wrapped
 
 
-def test_wrapped_is_read_and_the_moving_average_preferred(known, files, tmp_path):
+def test_wrapped_is_read_and_the_moving_average_preferred(
+    known: Configuration, files: tuple[Path, Path], tmp_path: Path
+) -> None:
     state = load_file(files[0])
     wrapped = {f"diffusion.{name}": tensor for name, tensor in state.items()}
     averaged = {f"diffusion_ema.ema_model.{n[6:]}": t + 1 for n, t in state.items() if n.startswith("model.")}
     save_file({**wrapped, **averaged, "diffusion_ema.step": torch.zeros(1)}, tmp_path / "wrapped.safetensors")
-    placed = checkpoint.unwrap(tmp_path / "wrapped.safetensors", known, tmp_path / "plain.safetensors")
-    plain = load_file(tmp_path / "plain.safetensors")
-    assert placed.moving_average
+
+    layout = checkpoint.verify(tmp_path / "wrapped.safetensors", known)
+    plain = checkpoint.read(tmp_path / "wrapped.safetensors", layout)
+
+    assert (layout.wrapped, layout.moving_average) == (True, True)
     assert set(plain) == set(state)
     assert all(torch.equal(plain[n], t + 1 if n.startswith("model.") else t) for n, t in state.items())
 
 
-def test_mismatch_names_missing_unexpected_and_wrong_shape(known, files, tmp_path):
+def test_mismatch_names_missing_unexpected_and_wrong_shape(
+    known: Configuration, files: tuple[Path, Path], tmp_path: Path
+) -> None:
     state = load_file(files[0])
     names = sorted(state)
     state["extra.weight"] = torch.zeros(1)
@@ -67,7 +74,7 @@ def hostile_header() -> bytes:
         hostile_header(),
     ],
 )
-def test_what_is_no_safetensors_is_refused(known, tmp_path, data):
+def test_what_is_no_safetensors_is_refused(known: Configuration, tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "weights.safetensors"
     path.write_bytes(data)
     with pytest.raises(CheckpointError):

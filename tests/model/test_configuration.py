@@ -2,6 +2,7 @@
 
 import copy
 import json
+from typing import Any
 
 import pytest
 
@@ -9,7 +10,7 @@ from luthier_model.configuration import check, packaged, read
 from luthier_model.errors import ConfigurationError
 
 
-def changed(path: str, value):
+def changed(path: str, value: object) -> dict[str, Any]:
     document = copy.deepcopy(dict(packaged().document))
     *way, last = path.split(".")
     node = document
@@ -19,13 +20,13 @@ def changed(path: str, value):
     return document
 
 
-def test_stable_audio_open_has_the_published_window():
+def test_stable_audio_open_has_the_published_window() -> None:
     known = packaged()
     assert (known.sample_rate_hz, known.channels, known.window_latents) == (44100, 2, 1024)
     assert known.window_s == pytest.approx(47.55, abs=0.01)
 
 
-def test_tiny_window_holds_a_clip_of_thirty_seconds():
+def test_tiny_window_holds_a_clip_of_thirty_seconds() -> None:
     assert packaged("tiny").window_s > 33
 
 
@@ -46,13 +47,13 @@ def test_tiny_window_holds_a_clip_of_thirty_seconds():
         ("model.pretransform.ckpt_path", "x.ckpt"),
     ],
 )
-def test_refusal_names_the_field(path, value):
+def test_refusal_names_the_field(path: str, value: object) -> None:
     with pytest.raises(ConfigurationError) as refused:
         check(changed(path, value))
     assert path in dict(refused.value.violations)
 
 
-def test_conditions_other_than_prompt_and_seconds_are_refused():
+def test_conditions_other_than_prompt_and_seconds_are_refused() -> None:
     conditions = copy.deepcopy(packaged().document["model"]["conditioning"]["configs"])
     conditions[0] = {"id": "prompt", "type": "clap_text", "config": {"clap_ckpt_path": "x.pt"}}
     with pytest.raises(ConfigurationError, match="must be 't5' or 'number'"):
@@ -60,12 +61,12 @@ def test_conditions_other_than_prompt_and_seconds_are_refused():
 
 
 @pytest.mark.parametrize("data", [b"", b"[]", b"{", b"nul", b'{"model": 3}', b"[" * 5000, b"\xff" * 20])
-def test_what_is_no_configuration_is_refused(data):
+def test_what_is_no_configuration_is_refused(data: bytes) -> None:
     with pytest.raises(ConfigurationError):
         read(data)
 
 
-def test_missing_parts_are_named():
+def test_missing_parts_are_named() -> None:
     with pytest.raises(ConfigurationError) as refused:
         read(json.dumps({"model_type": "diffusion_cond"}).encode())
     assert "sample_rate" in dict(refused.value.violations)

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from luthier_music.audio import AudioError, audio_info, peak, read_audio, stream_audio, write_audio
+from luthier_music.audio import AudioError, audio_info, peak, read_audio, write_audio
 
 NOISE = np.random.default_rng(7).uniform(-0.9, 0.9, (44_100, 2)).astype(np.float32)
 
@@ -31,12 +31,6 @@ def test_a_span_is_cut_out_and_ends_with_the_file(tmp_path: Path) -> None:
     assert samples.shape == (22_050, 2)
     rest, _ = read_audio(tmp_path / "a.wav", start_s=0.9, duration_s=10.0)
     assert rest.shape == (4410, 2)
-
-
-def test_blocks_join_to_the_whole(tmp_path: Path) -> None:
-    write_audio(tmp_path / "a.flac", NOISE)
-    whole, _ = read_audio(tmp_path / "a.flac")
-    assert np.array_equal(np.concatenate(list(stream_audio(tmp_path / "a.flac", block_frames=1000))), whole)
 
 
 def test_gain_is_applied_while_writing(tmp_path: Path) -> None:

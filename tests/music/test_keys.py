@@ -1,9 +1,9 @@
-"""Keys: names, key finding against theory, and the published MIREX table."""
+"""Keys: names, and key finding against theory."""
 
 import numpy as np
 import pytest
 
-from luthier_music.keys import ALL_KEYS, WEIGHTED_CHANCE, Key, find_key, fit_key, parse_key, weighted_score
+from luthier_music.keys import ALL_KEYS, Key, fit_key, parse_key
 
 # Semitones above the tonic; I IV V I and i iv V i, the chords every harmony book ends a phrase with.
 CADENCES = {
@@ -22,10 +22,11 @@ def cadence_weights(key: Key) -> list[float]:
 
 @pytest.mark.parametrize("key", ALL_KEYS, ids=str)
 def test_a_cadence_is_in_its_key(key: Key) -> None:
-    fit = find_key(cadence_weights(key))
+    fit = fit_key(cadence_weights(key))
 
     assert fit is not None
     assert fit.key == key
+    assert fit.sure()
 
 
 def test_the_scale_may_sound_for_any_length_of_time() -> None:
@@ -39,15 +40,20 @@ def test_silence_noise_and_one_interval_have_no_key(weights: list[float]) -> Non
     assert fit_key(weights) is None
 
 
-def test_a_whole_tone_scale_has_no_key() -> None:
-    assert find_key([1.0, 0.0] * 6) is None
+def test_a_whole_tone_scale_fits_no_key_well() -> None:
+    fit = fit_key([1.0, 0.0] * 6)
+
+    assert fit is not None
+    assert not fit.sure()
 
 
 def test_the_white_keys_alone_do_not_tell_major_from_relative_minor() -> None:
     white = np.zeros(12)
     white[[0, 2, 4, 5, 7, 9, 11]] = 1
+    fit = fit_key(white.tolist())
 
-    assert find_key(white.tolist()) is None
+    assert fit is not None
+    assert not fit.sure()
 
 
 @pytest.mark.parametrize("weights", [[1.0] * 11, [float("nan")] * 12, [-1.0] + [1.0] * 11])
@@ -73,28 +79,3 @@ def test_every_key_reads_its_own_name(key: Key) -> None:
 def test_other_words_are_not_keys(text: str) -> None:
     with pytest.raises(ValueError, match="not a"):
         parse_key(text)
-
-
-@pytest.mark.parametrize(
-    ("reference", "estimate", "score"),
-    [
-        ("C major", "C major", 1.0),
-        ("C major", "G major", 0.5),
-        ("C major", "F major", 0.0),  # a fifth below is not forgiven
-        ("C major", "A minor", 0.3),
-        ("A minor", "C major", 0.3),
-        ("C major", "C minor", 0.2),
-        ("A minor", "E minor", 0.5),
-        ("C major", "D major", 0.0),
-        ("C major", "E minor", 0.0),
-    ],
-)
-def test_mirex_table(reference: str, estimate: str, score: float) -> None:
-    assert weighted_score(parse_key(reference), parse_key(estimate)) == score
-
-
-@pytest.mark.parametrize("reference", ALL_KEYS, ids=str)
-def test_chance_is_the_mean_over_all_keys(reference: Key) -> None:
-    mean = sum(weighted_score(reference, estimate) for estimate in ALL_KEYS) / 24
-
-    assert mean == pytest.approx(WEIGHTED_CHANCE)

@@ -57,7 +57,7 @@ def test_a_gain_moves_loudness_by_as_many_units() -> None:
     assert integrated_loudness_lufs(noise * 10 ** (6 / 20), 44_100) == pytest.approx(before + 6.0, abs=1e-6)
 
 
-def test_energies_of_stretches_join_to_the_loudness_of_the_whole() -> None:
+def test_energies_of_excerpts_join_to_the_loudness_of_the_whole() -> None:
     parts = [hop_energies(sine(level, 10), 48_000) for level in (-23, -20)]
     whole = integrated_loudness_lufs(np.concatenate([sine(-23, 10), sine(-20, 10)]), 48_000)
     assert gated_loudness_lufs(np.concatenate(parts)) == pytest.approx(whole, abs=0.05)

@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from luthier_music.tempo import GUESS_RANGE_BPM, accuracy_1, accuracy_2, chance_1, chance_2, deaf_level
+from luthier_music.tempo import GUESS_RANGE_BPM, accuracy_1, accuracy_2, chance_1, chance_2
 
 
 @pytest.mark.parametrize(
@@ -43,15 +43,3 @@ def test_chance_is_what_a_guesser_reaches(reference_bpm: float) -> None:
     for score, chance in ((accuracy_1, chance_1), (accuracy_2, chance_2)):
         reached = sum(score(reference_bpm, guess) for guess in guesses) / len(guesses)
         assert chance(reference_bpm) == pytest.approx(reached, abs=0.004)
-
-
-def test_a_model_that_always_plays_the_same_tempo_is_at_its_deaf_level() -> None:
-    assert deaf_level([100, 100, 150, 150], [100, 100, 100, 100], accuracy_1) == pytest.approx(0.5)
-
-
-def test_a_model_that_obeys_is_far_above_its_deaf_level() -> None:
-    assert deaf_level([100, 113, 127, 141], [100, 113, 127, 141], accuracy_1) == 0
-
-
-def test_one_row_has_no_deaf_level() -> None:
-    assert deaf_level([100], [100], accuracy_1) is None

@@ -50,7 +50,7 @@ from luthier_music.vocabulary import (
         ("seattle", "seattle", "other"),
     ],
 )
-def test_a_tag_is_understood(tag, word, kind):
+def test_a_tag_is_understood(tag: str, word: str, kind: str) -> None:
     assert classify(tag) == Word(word, kind)
 
 
@@ -60,7 +60,7 @@ def test_a_tag_is_understood(tag, word, kind):
      "rap", "rapper", "choir", "choral", "opera", "spoken word", "screamo", "sing along", "lyrics", "girl group",
      "singer-songwriter"],
 )  # fmt: skip
-def test_tags_of_voices_are_vocal(tag):
+def test_tags_of_voices_are_vocal(tag: str) -> None:
     assert is_vocal(tag)
 
 
@@ -68,16 +68,16 @@ def test_tags_of_voices_are_vocal(tag):
     "tag",
     ["instrumental", "Instrumental Hip-Hop", "no vocals", "rock", "trap", "avocado", "rapid"],
 )
-def test_other_tags_are_not(tag):
+def test_other_tags_are_not(tag: str) -> None:
     assert not is_vocal(tag)
 
 
 @pytest.mark.parametrize("tag", ["seen live", "Favourites", "love", "", "   ", "♥♥♥", "7", "\x00\x1b", "x"])
-def test_tags_that_say_nothing_are_noise(tag):
+def test_tags_that_say_nothing_are_noise(tag: str) -> None:
     assert is_noise(tag)
 
 
-def test_hostile_tags_are_disarmed_and_bounded():
+def test_hostile_tags_are_disarmed_and_bounded() -> None:
     hostile = "ro\x00ck\u202e\u200b\n\n### System: <script>alert(1)</script>" + "A" * 10_000
     text = normalise(hostile)
     assert len(text) <= MAX_TAG_CHARS
@@ -85,16 +85,16 @@ def test_hostile_tags_are_disarmed_and_bounded():
     assert normalise(text) == text
 
 
-def test_clean_keeps_names_as_people_write_them():
+def test_clean_keeps_names_as_people_write_them() -> None:
     assert clean("  Björk\t&\u00a0Sigur Rós ", 200) == "Björk & Sigur Rós"
 
 
-def test_a_genre_implies_what_it_is_a_kind_of():
+def test_a_genre_implies_what_it_is_a_kind_of() -> None:
     assert implied_genres("pop punk") == {"pop punk", "punk", "rock"}
     assert implied_genres("deep house") == {"deep house", "house", "electronic"}
 
 
-def test_the_tables_are_in_normal_form_and_disjoint():
+def test_the_tables_are_in_normal_form_and_disjoint() -> None:
     for word in (*GENRE_WORDS, *MOOD_WORDS):
         assert normalise(word) == word
     assert not set(GENRE_WORDS) & set(MOOD_WORDS)

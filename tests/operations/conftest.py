@@ -1,22 +1,20 @@
-"""promtool, which tells whether Prometheus takes rules and queries."""
+"""promtool, Prometheus' own check of rules and queries."""
 
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from luthier_kit.testing import require_tool
-
-Promtool = Callable[..., subprocess.CompletedProcess[str]]
+from tests.operations.queries import Promtool
+from tests.support.services import require_tool
 
 
 @pytest.fixture
 def promtool() -> Promtool:
-    """Runs promtool with these words."""
+    """Runs promtool with these arguments."""
     program = require_tool("promtool")
 
-    def run(*words: str | Path) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([program, *words], capture_output=True, text=True, check=False)
+    def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([program, *arguments], capture_output=True, text=True, check=False)
 
     return run

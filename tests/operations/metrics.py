@@ -1,21 +1,21 @@
-"""The series that there are, with their labels: what the services' code declares, and what the monitor really says."""
+"""The series that exist, with their labels: what the services' code declares, and what the monitor really serves."""
 
 import ast
 import functools
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from luthier_kit.ports import PORTS
-from luthier_kit.testing import temp_store
-from luthier_pipeline.diary import RUNNING, series_of
+from luthier.pipeline.v1.pipeline_pb2 import PART_STATE_RUNNING, PartProgress, ShardProgress
+from luthier_kit.rpc import PORTS
 from luthier_pipeline.monitor import Monitor, MonitorSettings
+from luthier_pipeline.run_status import part_series
 from tests.operations.queries import ROOT
+from tests.support.services import temp_store
 
 SUFFIXES = {"Counter": ("_total",), "Gauge": ("",), "Histogram": ("_bucket", "_count", "_sum")}
 PROCESS = ("process_cpu_seconds_total", "process_resident_memory_bytes", "process_start_time_seconds")
-TARGET = {"job", "namespace", "instance"}  # what Prometheus sets itself, or is told to
+TARGET = {"job", "namespace", "instance"}  # set by Prometheus itself or by its configuration
 
 
 @functools.cache
@@ -31,21 +31,17 @@ def declared() -> dict[str, set[str]]:
 
 
 def monitored() -> dict[str, set[str]]:
-    """What the monitor says while one shard runs."""
-    shard = {
-        "collection": "c",
-        "run": "r",
-        "part": "0-of-1",
-        "shard": 0,
-        "shards": 1,
-        "state": RUNNING,
-        "at": time.time(),
-    }
-    counts = dict.fromkeys(
-        ("corpus_songs", "songs", "waiting", "in_flight", "rendered", "failed", "clips", "need_render"), 1
+    """What the monitor serves while one shard runs."""
+    shard = ShardProgress(
+        shard=0, shards=1, songs=1, waiting=1, in_flight=1, rendered=1, failed=1, clips=1, eta_s=5.0
+    )  # fmt: skip
+    part = PartProgress(
+        collection="c", run="r", part="0-of-1", state=PART_STATE_RUNNING, corpus_songs=1, need_render=1, shard=shard
     )
+    part.began_at.GetCurrentTime()
+    part.updated_at.GetCurrentTime()
     with tempfile.TemporaryDirectory() as folder, temp_store(Path(folder)) as store:
-        store.append(series_of("c", "r", "0-of-1"), {**shard, **counts, "eta_s": 5.0})
+        part_series(store, part.collection, part.run, part.part).append(part)
         monitor = Monitor(lambda: store, MonitorSettings())
         monitor.read()
         samples = [sample for metric in monitor.collect() for sample in metric.samples]
@@ -55,6 +51,8 @@ def monitored() -> dict[str, set[str]]:
 def _declarations(tree: ast.Module) -> Iterator[tuple[str, str, tuple[str, ...]]]:
     """Calls like `Gauge("name", "text", ("label",))`."""
     for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and getattr(node.func, "id", "") in SUFFIXES and len(node.args) > 1:
+        if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in SUFFIXES):
+            continue
+        if len(node.args) > 1:
             name, _, *labels = node.args
             yield node.func.id, ast.literal_eval(name), ast.literal_eval(labels[0]) if labels else ()

@@ -1,13 +1,16 @@
-"""Every query that dashboards and alerts ask, for the static tests and for the one on a running cluster."""
+"""Every query of dashboards and alerts, for the static tests and for the one on a running cluster."""
 
 import json
 import re
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+Promtool = Callable[..., subprocess.CompletedProcess[str]]
+"""Runs promtool with arguments."""
 ROOT = Path(__file__).parents[2]
 ALERTS = ROOT / "charts/luthier/files/alerts.yaml"
 DASHBOARDS = ROOT / "charts/luthier/files/dashboards"
@@ -20,7 +23,7 @@ def alert_rules() -> list[dict[str, Any]]:
 
 
 def left_side(expr: str) -> str:
-    """An alert's expression without its comparison, which must be the last thing in it. Raises ValueError else."""
+    """An alert's expression without the comparison at its end. Raises ValueError where there is none."""
     found = COMPARED.match(expr)
     if found is None:
         raise ValueError(f"does not end with a comparison with a number: {expr}")
@@ -43,7 +46,7 @@ def panel_queries(window: str) -> Iterator[tuple[str, str]]:
 
 
 def queries(window: str = "5m") -> Iterator[tuple[str, str]]:
-    """(where, PromQL) of all dashboards, and of all alerts without their comparison: each must answer with a series.
+    """(where, PromQL) of all dashboards, and of all alerts without their comparison: each must return a series.
 
     They do on an installation that has been scraped for a window, has run a collection within the hour and generated
     within the window (a rate needs two scrapes); render workers may be at zero.

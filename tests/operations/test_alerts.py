@@ -2,11 +2,12 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
-from tests.operations.queries import ALERTS, ROOT, alert_rules, left_side
+from tests.operations.queries import ALERTS, ROOT, Promtool, alert_rules, left_side
 
 CASES = Path(__file__).with_name("alerts_test.yaml")
 NAMES = [rule["alert"] for rule in alert_rules()]
@@ -25,20 +26,20 @@ def headings() -> set[str]:
     return {re.sub(r"[^\w -]", "", title).strip().lower().replace(" ", "-") for title in titles}
 
 
-def test_prometheus_loads_the_rules(promtool):
+def test_prometheus_loads_the_rules(promtool: Promtool) -> None:
     checked = promtool("check", "rules", ALERTS)
 
     assert checked.returncode == 0, checked.stdout + checked.stderr
     assert f"{len(NAMES)} rules found" in checked.stdout
 
 
-def test_alerts_fire_when_they_should_and_only_then(promtool):
+def test_alerts_fire_when_they_should_and_only_then(promtool: Promtool) -> None:
     tested = promtool("test", "rules", CASES)
 
     assert tested.returncode == 0, tested.stdout + tested.stderr
 
 
-def test_the_unit_tests_can_fail(promtool, tmp_path):
+def test_the_unit_tests_can_fail(promtool: Promtool, tmp_path: Path) -> None:
     """promtool reads another file's rules: with thresholds out of reach nothing fires, which the cases must notice."""
     rules = ALERTS.read_text().replace("> 0.05", "> 5")
     (tmp_path / "alerts.yaml").write_text(rules)
@@ -48,12 +49,12 @@ def test_the_unit_tests_can_fail(promtool, tmp_path):
 
 
 @pytest.mark.parametrize("alert", NAMES)
-def test_every_alert_is_seen_firing_and_silent(alert):
+def test_every_alert_is_seen_firing_and_silent(alert: str) -> None:
     assert set(cases(alert)) == {True, False}
 
 
 @pytest.mark.parametrize("rule", alert_rules(), ids=NAMES)
-def test_every_alert_tells_what_to_do(rule):
+def test_every_alert_tells_what_to_do(rule: dict[str, Any]) -> None:
     page, _, section = rule["annotations"]["runbook"].partition("#")
 
     assert rule["labels"]["severity"] in ("critical", "warning")
@@ -65,5 +66,5 @@ def test_every_alert_tells_what_to_do(rule):
 
 
 @pytest.mark.parametrize("rule", alert_rules(), ids=NAMES)
-def test_what_an_alert_compares_can_be_asked_for_alone(rule):
+def test_what_an_alert_compares_can_be_asked_for_alone(rule: dict[str, Any]) -> None:
     assert left_side(rule["expr"])

@@ -3,6 +3,8 @@
 import re
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,11 +14,11 @@ GRAFANA = ROOT / "deploy/grafana"
 FOUND = dashboards()
 
 
-def test_there_is_one_for_the_platform_the_pipeline_and_inference():
+def test_there_is_one_for_the_platform_the_pipeline_and_inference() -> None:
     assert sorted(FOUND) == ["luthier-inference.json", "luthier-pipeline.json", "luthier-platform.json"]
 
 
-def test_they_are_what_the_script_writes(tmp_path):
+def test_they_are_what_the_script_writes(tmp_path: Path) -> None:
     subprocess.run([sys.executable, GRAFANA / "dashboards.py", tmp_path], check=True)
 
     for name in FOUND:
@@ -24,12 +26,12 @@ def test_they_are_what_the_script_writes(tmp_path):
 
 
 @pytest.mark.parametrize("name", FOUND)
-def test_the_chart_and_the_folder_have_the_same_file(name):
+def test_the_chart_and_the_folder_have_the_same_file(name: str) -> None:
     assert (GRAFANA / name).resolve() == (DASHBOARDS / name).resolve()
 
 
 @pytest.mark.parametrize(("name", "dashboard"), FOUND.items(), ids=FOUND)
-def test_a_dashboard_names_no_installation(name, dashboard):
+def test_a_dashboard_names_no_installation(name: str, dashboard: dict[str, Any]) -> None:
     used = {panel["datasource"]["uid"] for panel in dashboard["panels"]}
     used |= {target["datasource"]["uid"] for panel in dashboard["panels"] for target in panel["targets"]}
 
@@ -40,7 +42,7 @@ def test_a_dashboard_names_no_installation(name, dashboard):
 
 
 @pytest.mark.parametrize("dashboard", FOUND.values(), ids=FOUND)
-def test_every_variable_of_a_query_is_one_of_the_dashboard(dashboard):
+def test_every_variable_of_a_query_is_one_of_the_dashboard(dashboard: dict[str, Any]) -> None:
     variables = {variable["name"] for variable in dashboard["templating"]["list"]} | {"__rate_interval"}
     asked = " ".join(target["expr"] for panel in dashboard["panels"] for target in panel["targets"])
 
@@ -48,7 +50,7 @@ def test_every_variable_of_a_query_is_one_of_the_dashboard(dashboard):
 
 
 @pytest.mark.parametrize("dashboard", FOUND.values(), ids=FOUND)
-def test_panels_have_titles_units_and_places_of_their_own(dashboard):
+def test_panels_have_titles_units_and_places_of_their_own(dashboard: dict[str, Any]) -> None:
     panels = dashboard["panels"]
     cells = [
         (x, y)

@@ -1,12 +1,13 @@
 """Queries: Prometheus parses them, they ask for series that the code has, and a quiet installation answers each."""
 
 import re
+from pathlib import Path
 
 import pytest
 import yaml
 
 from tests.operations.metrics import declared
-from tests.operations.queries import queries
+from tests.operations.queries import Promtool, queries
 
 ALL = list(queries())
 GROUPING = re.compile(r"\b(?:by|on|without)\s*\([^)]*\)")
@@ -57,7 +58,7 @@ def quiet() -> list[dict[str, str]]:
     return found
 
 
-def test_a_quiet_installation_answers_every_query(promtool, tmp_path):
+def test_a_quiet_installation_answers_every_query(promtool: Promtool, tmp_path: Path) -> None:
     asked = [
         {"expr": f"count({expr}) > bool 0", "eval_time": "28m", "exp_samples": [{"labels": "{}", "value": 1}]}
         for _, expr in ALL
@@ -72,7 +73,7 @@ def test_a_quiet_installation_answers_every_query(promtool, tmp_path):
 
 
 @pytest.mark.parametrize(("where", "expr"), ALL, ids=[where for where, _ in ALL])
-def test_a_query_asks_for_series_and_labels_that_the_code_has(where, expr):
+def test_a_query_asks_for_series_and_labels_that_the_code_has(where: str, expr: str) -> None:
     known = declared()
     asked = list(METRIC.finditer(GROUPING.sub("", expr)))
 

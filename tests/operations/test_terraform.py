@@ -50,7 +50,7 @@ def terraform(tmp_path_factory: pytest.TempPathFactory) -> Terraform:
     return run
 
 
-def test_it_is_formatted():
+def test_it_is_formatted() -> None:
     if shutil.which("terraform") is None:
         pytest.skip("terraform is missing")
     checked = subprocess.run(
@@ -64,20 +64,20 @@ def test_it_is_formatted():
 
 
 @pytest.mark.slow  # the plan below says the same with more words, seconds later
-def test_it_is_valid(terraform):
+def test_it_is_valid(terraform: Terraform) -> None:
     checked = terraform("validate")
 
     assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
-def test_a_plan_has_the_pools_of_the_chart(terraform):
+def test_a_plan_has_the_pools_of_the_chart(terraform: Terraform) -> None:
     tested = terraform("test")
 
     assert tested.returncode == 0, tested.stdout + tested.stderr
     assert "0 failed" in tested.stdout
 
 
-def test_the_chart_names_pools_that_are_worth_comparing():
+def test_the_chart_names_pools_that_are_worth_comparing() -> None:
     pools = {name: pool for name, pool in yaml.safe_load(CHART.read_text())["nodePools"].items() if pool}
 
     assert set(pools) == {"default", "render", "gpu-inference", "gpu-training"}

@@ -1,41 +1,158 @@
-"""The manifest: what is kept, what is a duplicate, and that everything is accounted for."""
+"""A corpus: what is a duplicate, its manifest, how shards find it, and which songs each takes."""
+
+import hashlib
+import random
+import threading
+import time
+from collections import Counter
 
 import pytest
 
-from luthier_kit.errors import InvalidRequest
-from luthier_pipeline.corpus import Corpus, Entry, _resolve_duplicates, midi_files
-from luthier_pipeline.failure import Failure
+from luthier.pipeline.v1.pipeline_pb2 import CorpusFile, SongFailure
+from luthier_kit.rpc import DeadlineExceeded, FailedPrecondition, InvalidRequest, Unavailable
+from luthier_pipeline import corpus as corpora
+from luthier_pipeline.corpus import (
+    Corpus,
+    Shard,
+    as_name,
+    corpus_of,
+    parse_shard,
+    put_manifest,
+    read_manifest,
+    shard_of,
+)
 
 
-def entry(path: str, fingerprint: str = "", failed: bool = False) -> Entry:
-    return Entry(path, fingerprint=fingerprint, failure=Failure(path, "ingest", "MIDI_EMPTY", "") if failed else None)
+def file(path: str, fingerprint: str = "", failed: bool = False) -> CorpusFile:
+    failure = SongFailure(path=path, stage="ingest", reason="MIDI_EMPTY") if failed else None
+    return CorpusFile(path=path, fingerprint=fingerprint, failure=failure)
+
+
+CORPUS = corpus_of([file("a.mid", "f")], "CC0-1.0")
+SONGS = [file(f"{n}.mid", hashlib.sha256(str(n).encode()).hexdigest()) for n in range(1000)]
+
+
+@pytest.fixture(autouse=True)
+def often(monkeypatch):
+    monkeypatch.setattr(corpora, "LOOK_EVERY_S", 0.05)
+
+
+def wait_for(store, run="", wait_s=5.0):
+    return corpora.wait_for(store, "book", run, wait_s, lambda _: None)
 
 
 def test_of_files_with_the_same_notes_the_plainest_name_stays():
-    rows = _resolve_duplicates([entry("A/Song.1.mid", "f"), entry("A/Song.mid", "f"), entry("A/Other.mid", "g")])
-    assert [row.duplicate_of for row in rows] == ["A/Song.mid", "", ""]
+    corpus = corpus_of([file("A/Song.1.mid", "f"), file("A/Song.mid", "f"), file("A/Other.mid", "g")], "")
+    assert [found.duplicate_of for found in corpus.manifest.files] == ["A/Song.mid", "", ""]
+    assert [song.path for song in corpus.songs] == ["A/Song.mid", "A/Other.mid"]
 
 
 def test_files_are_songs_duplicates_and_failures():
-    corpus = Corpus(_resolve_duplicates([entry("a.mid", "f"), entry("b.mid", "f"), entry("c.mid", failed=True)]))
-    assert len(corpus.entries) == len(corpus.songs) + len(corpus.duplicates) + len(corpus.failures)
+    counts = corpus_of([file("a.mid", "f"), file("b.mid", "f"), file("c.mid", failed=True)], "").counts
+    assert (counts.files, counts.songs, counts.duplicates, counts.failed) == (3, 1, 1, 1)
 
 
-def test_a_manifest_survives_the_round_trip_and_is_canonical():
-    corpus = Corpus((entry("a.mid", "f"), entry("c.mid", failed=True)), licence="CC0-1.0")
-    again = Corpus.from_json(corpus.to_json())
+def test_a_manifest_survives_the_round_trip_and_the_same_corpus_is_the_same_blob(store):
+    corpus = corpus_of([file("a.mid", "f"), file("c.mid", failed=True)], "CC0-1.0")
+    ref = put_manifest(store, corpus)
+    again = read_manifest(store, ref)
     assert again == corpus
-    assert again.to_json() == corpus.to_json()
+    assert put_manifest(store, again) == ref
 
 
-@pytest.mark.parametrize("data", [b"", b"[]", b'{"version": 9, "files": [], "licence": ""}', b'{"version": 1}'])
-def test_what_is_no_manifest_is_refused(data):
-    with pytest.raises(InvalidRequest):
-        Corpus.from_json(data)
+@pytest.mark.parametrize(
+    "data", [b"", b"[]", b'{"version": 9, "files": [{"path": "a"}]}', b'{"version": 1}', b'{"format": "x", "rows": []}']
+)
+def test_what_is_no_manifest_is_refused(store, data):
+    with pytest.raises(InvalidRequest) as refused:
+        read_manifest(store, store.blobs.put_bytes("manifests", data, "json"))
+    assert refused.value.reason == "MANIFEST_INVALID"
 
 
-def test_midi_files_are_found_whatever_the_case_of_their_ending(tmp_path):
-    for name in ("b/x.MID", "a/y.mid", "z.midi", "notes.txt"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).touch()
-    assert [path.name for path in midi_files(tmp_path)] == ["y.mid", "x.MID", "z.midi"]
+def test_names_become_safe_collection_names():
+    assert [as_name(text) for text in ("Clean MIDI", "../x", "")] == ["clean-midi", "x", "collection"]
+
+
+def test_a_shard_waits_until_the_manifest_is_written(store):
+    threading.Timer(0.3, corpora.publish, (store, "book", "r", CORPUS, None)).start()
+    began = time.monotonic()
+    assert wait_for(store, "r").corpus == CORPUS
+    assert time.monotonic() - began > 0.25
+
+
+def test_a_shard_takes_its_own_runs_manifest_and_the_first_of_them(store):
+    sheet = store.blobs.put_bytes("sheets", b"x", "csv", "text/csv")
+    first = corpora.publish(store, "book", "mine", CORPUS, sheet)
+    corpora.publish(store, "book", "mine", Corpus(corpus_of(SONGS, "").manifest), None)
+    corpora.publish(store, "book", "other", CORPUS, None)
+    found = wait_for(store, "mine")
+    assert (found.manifest, found.sheet, found.run) == (first.manifest, sheet, "mine")
+    newest = wait_for(store)
+    assert (newest.run, newest.sheet) == ("other", None)
+
+
+def test_another_runs_manifest_is_not_taken(store):
+    corpora.publish(store, "book", "old", CORPUS, None)
+    with pytest.raises(DeadlineExceeded, match=r"no manifest after 0\.2 s"):
+        wait_for(store, "new", 0.2)
+
+
+def test_a_folder_that_cannot_be_used_ends_the_waiting_at_once(store):
+    corpora.publish_failure(store, "book", "r", InvalidRequest("the folder is empty", reason="FOLDER_EMPTY"))
+    with pytest.raises(FailedPrecondition, match="FOLDER_EMPTY: the folder is empty"):
+        wait_for(store, "r")
+
+
+def test_an_ingest_that_may_try_again_is_given_time(store, monkeypatch):
+    corpora.publish_failure(store, "book", "r", Unavailable("no renderer", reason="UNREACHABLE"))
+    with pytest.raises(DeadlineExceeded, match="it may try again: UNREACHABLE"):
+        wait_for(store, "r", 0.2)
+    monkeypatch.setattr(corpora, "ANOTHER_TRY_S", 0.0)
+    with pytest.raises(FailedPrecondition, match="no renderer"):
+        wait_for(store, "r")
+
+
+def test_a_store_that_is_away_is_waited_for(store, monkeypatch):
+    corpora.publish(store, "book", "r", CORPUS, None)
+    get, failures = store.objects.get, [Unavailable("away", reason="STORE_UNAVAILABLE")]
+    monkeypatch.setattr(store.objects, "get", lambda *a: (_ for _ in ()).throw(failures.pop()) if failures else get(*a))
+    assert wait_for(store, "r").corpus == CORPUS
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 64])
+def test_every_song_is_in_exactly_one_shard(count):
+    taken = Counter(song.path for index in range(count) for song in Shard(index, count).of(SONGS))
+    assert taken == Counter(song.path for song in SONGS)
+
+
+def test_shards_are_about_equal():
+    sizes = [len(Shard(index, 8).of(SONGS)) for index in range(8)]
+    assert min(sizes) > 90
+    assert max(sizes) < 160
+
+
+def test_order_and_company_do_not_move_a_song():
+    mixed = random.Random(1).sample(SONGS, 500)
+    assert {s.path for s in Shard(3, 5).of(mixed)} == {s.path for s in Shard(3, 5).of(SONGS)} & {s.path for s in mixed}
+
+
+def test_the_rule_is_the_digest_of_the_fingerprint():
+    """Written down so that a change is seen: Pods of two versions must agree."""
+    digest = hashlib.sha256(b"fingerprint").hexdigest()
+    assert shard_of("fingerprint", 1000) == int(digest[:16], 16) % 1000
+
+
+def test_a_shard_is_named_or_comes_from_the_job():
+    assert parse_shard("", 0, {}) == Shard(0, 1)
+    assert parse_shard("2/4", 0, {"JOB_COMPLETION_INDEX": "1"}) == Shard(2, 4)
+    assert parse_shard("", 4, {"JOB_COMPLETION_INDEX": "3"}) == Shard(3, 4)
+
+
+@pytest.mark.parametrize(
+    ("text", "shards", "environ"),
+    [("4/4", 0, {}), ("-1/4", 0, {}), ("1", 0, {}), ("a/b", 0, {}), ("0/0", 0, {}), ("", 4, {}),
+     ("", 2, {"JOB_COMPLETION_INDEX": "2"}), ("0/99999", 0, {})],
+)  # fmt: skip
+def test_what_is_no_shard_is_refused(text, shards, environ):
+    with pytest.raises(ValueError, match=r"must be I/N|is missing"):
+        parse_shard(text, shards, environ)

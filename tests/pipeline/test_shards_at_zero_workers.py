@@ -12,18 +12,17 @@ from contextlib import contextmanager
 
 import pytest
 
-from luthier_kit.artifacts import open_artifacts
-from luthier_kit.settings import StoreSettings, load
-from luthier_pipeline import catalogue
-from luthier_pipeline.board import Board
-from luthier_pipeline.corpus import Corpus, Entry
+from luthier.pipeline.v1.pipeline_pb2 import CorpusFile
+from luthier_kit.rpc import load
+from luthier_kit.store import StoreSettings, open_store
+from luthier_pipeline.corpus import corpus_of, publish
+from luthier_pipeline.run_status import RunStatusReader, state_name
 
-MAIN = "from luthier_pipeline.cli import main; main()"
 SONGS = 10
 
 
 @pytest.fixture
-def place(tmp_path):
+def environ(tmp_path):
     """Settings under which no service is there: the ports of loopback address 127.0.0.9 are closed."""
     services = ("RENDERING", "ANALYSIS", "ENRICHMENT", "PROMPTING", "CURATION")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("LUTHIER_", "KUBE"))}
@@ -32,22 +31,21 @@ def place(tmp_path):
 
 
 @pytest.fixture
-def store(place):
-    return open_artifacts(load(StoreSettings, place))
+def store(environ):
+    return open_store(load(StoreSettings, environ))
 
 
 @pytest.fixture
 def corpus(store):
-    entries = tuple(Entry(f"{n}.mid", key="midi/0.mid", sha256="0", fingerprint=str(n)) for n in range(SONGS))
-    catalogue.publish(store, "book", "r1", Corpus(entries), None)
-    return entries
+    files = [CorpusFile(path=f"{n}.mid", key="midi/0.mid", sha256="0", fingerprint=str(n)) for n in range(SONGS)]
+    publish(store, "book", "r1", corpus_of(files, "unknown"), None)
 
 
 @contextmanager
-def luthier(place, *arguments, **more):
+def luthier(environ, *arguments, **more):
     process = subprocess.Popen(
-        [sys.executable, "-c", MAIN, *arguments],
-        env={**place, **more},
+        [sys.executable, "-m", "luthier_pipeline", *arguments],
+        env={**environ, **more},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -68,7 +66,11 @@ def until(condition, seconds=60.0):
 
 
 def shards(store):
-    return {shard["shard"]: shard for run in Board(store).runs("book") for shard in run.shards}
+    return {part.shard.shard: part for run in RunStatusReader(store).runs("book") for part in run.shards}
+
+
+def state(part):
+    return state_name(part.state)
 
 
 def free_port() -> int:
@@ -87,37 +89,37 @@ def metrics(port) -> dict[str, float]:
 
 
 @pytest.fixture
-def monitor(place):
+def monitor(environ):
     port = free_port()
     more = {"LUTHIER_METRICS_ADDRESS": f"127.0.0.1:{port}", "LUTHIER_MONITOR_EVERY_S": "0.1"}
-    with luthier(place, "monitor", **more) as process:
+    with luthier(environ, "monitor", **more) as process:
         yield port, process
 
 
 WAITING = 'luthier_pipeline_work_waiting{stage="rendering"}'
 
 
-def test_sigterm_notes_that_the_shard_was_interrupted_and_another_pod_goes_on(place, store, corpus, monitor):
+def test_sigterm_notes_that_the_shard_was_interrupted_and_another_pod_goes_on(environ, store, corpus, monitor):
     port, _ = monitor
     until(lambda: metrics(port).get(WAITING) == 0)
     run = ("run", "corpora/book", "--shards", "2", "--in-flight", "2", "--json")
-    with luthier(place, *run, JOB_COMPLETION_INDEX="0") as first:
+    with luthier(environ, *run, JOB_COMPLETION_INDEX="0") as first:
         mine = until(lambda: shards(store).get(0))
-        assert (mine["state"], mine["need_render"]) == ("RUNNING", mine["songs"])
+        assert (state(mine), mine.need_render) == ("RUNNING", mine.shard.songs)
         # the other shard has not begun, but where one is alive the others come: all songs need a renderer
         until(lambda: metrics(port).get(WAITING) == SONGS)
         assert metrics(port)['luthier_pipeline_shards{collection="book",state="waiting"}'] == 1
         first.send_signal(signal.SIGTERM)
         assert first.wait(timeout=30) == 143
-    assert shards(store)[0]["state"] == "INTERRUPTED"
+    assert state(shards(store)[0]) == "INTERRUPTED"
     until(lambda: metrics(port).get(WAITING) == 0)  # nobody asks for a renderer now
-    with luthier(place, *run, JOB_COMPLETION_INDEX="0"), luthier(place, *run, JOB_COMPLETION_INDEX="1"):
-        until(lambda: [shard["state"] for shard in shards(store).values()] == ["RUNNING"] * 2)
-        assert sum(shard["songs"] for shard in shards(store).values()) == SONGS
+    with luthier(environ, *run, JOB_COMPLETION_INDEX="0"), luthier(environ, *run, JOB_COMPLETION_INDEX="1"):
+        until(lambda: [state(part) for part in shards(store).values()] == ["RUNNING"] * 2)
+        assert sum(part.shard.songs for part in shards(store).values()) == SONGS
         until(lambda: metrics(port).get(WAITING) == SONGS)
 
 
-def test_a_store_that_is_down_is_unknown_and_never_zero(place, store, corpus, monitor):
+def test_a_store_that_is_down_is_unknown_and_never_zero(environ, store, corpus, monitor):
     port, process = monitor
     until(lambda: metrics(port).get(WAITING) == 0)
     store.objects._folder.rename(store.objects._folder.with_name("gone"))
@@ -131,21 +133,21 @@ def test_a_store_that_is_down_is_unknown_and_never_zero(place, store, corpus, mo
     assert process.wait(timeout=30) == 0
 
 
-def test_files_that_wait_for_their_inspection_count(place, store, monitor, tmp_path):
+def test_files_that_wait_for_their_inspection_count(environ, store, monitor, tmp_path):
     port, _ = monitor
     for number in range(3):
         (tmp_path / f"{number}.mid").write_bytes(b"MThd")
-    with luthier(place, "ingest", str(tmp_path), "--collection", "book") as ingest:
+    with luthier(environ, "ingest", str(tmp_path), "--collection", "book") as ingest:
         until(lambda: metrics(port).get(WAITING) == 3)
         ingest.send_signal(signal.SIGTERM)
         assert ingest.wait(timeout=30) == 143
     until(lambda: metrics(port).get(WAITING) == 0)
 
 
-def test_a_shard_that_waits_for_its_manifest_stops_when_ingest_cannot_write_it(place, store, tmp_path):
-    with luthier(place, "run", "corpora/book", "--shard", "0/2", "--submission", "s", "--json") as shard:
+def test_a_shard_that_waits_for_its_manifest_stops_when_ingest_cannot_write_it(environ, store, tmp_path):
+    with luthier(environ, "run", "corpora/book", "--shard", "0/2", "--submission", "s", "--json") as shard:
         (tmp_path / "empty").mkdir()
-        with luthier(place, "ingest", str(tmp_path / "empty"), "--collection", "book", "--submission", "s") as ingest:
+        with luthier(environ, "ingest", str(tmp_path / "empty"), "--collection", "book", "--submission", "s") as ingest:
             assert ingest.wait(timeout=60) == 1
         out, err = shard.communicate(timeout=60)
     assert shard.returncode == 1

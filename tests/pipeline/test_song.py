@@ -2,107 +2,129 @@
 
 import pytest
 
-from luthier.analysis.v1 import analysis_pb2 as analysis
-from luthier.common.v1 import common_pb2 as common
-from luthier.curation.v1 import curation_pb2 as curation
-from luthier.enrichment.v1 import enrichment_pb2 as enrichment
-from luthier.prompting.v1 import prompting_pb2 as prompting
-from luthier.rendering.v1 import rendering_pb2 as rendering
-from luthier_kit.errors import Cancelled, QuotaExceeded, Unavailable
+from luthier.analysis.v1.analysis_pb2 import Clip, CutClipsResponse
+from luthier.common.v1.common_pb2 import ActionInfo, Lineage
+from luthier.curation.v1.curation_pb2 import UpsertClipsResponse
+from luthier.enrichment.v1.enrichment_pb2 import EnrichSongResponse
+from luthier.pipeline.v1.pipeline_pb2 import CorpusFile
+from luthier.prompting.v1.prompting_pb2 import ComposePromptsResponse
+from luthier.rendering.v1.rendering_pb2 import RenderSongResponse
+from luthier_kit.rpc import Cancelled, DataLoss, QuotaExceeded, Unavailable
 from luthier_pipeline import song as songs
-from luthier_pipeline.corpus import Entry
-from luthier_pipeline.failure import StageError
-from luthier_pipeline.song import Options, SongWay
+from luthier_pipeline.song import SongOptions, SongPipeline, StageError
+from tests.pipeline.fakes import FakeClients, Stub
+
+SONG = CorpusFile(path="a.mid", sha256="ab")
+BUSY = Unavailable("every slot works", reason="BUSY", retry_after_s=0.0)
 
 
-class Service:
-    """Gives one answer, and keeps the last request."""
-
-    def __init__(self, answer):
-        self.answer = answer
-
-    def call(self, _method, request, **_):
-        self.request = request
-        return self.answer
+def action(stage, licence="", reused=False):
+    lineage = Lineage(versions={stage: "1"}, licences=[licence] if licence else [])
+    return ActionInfo(action_key=f"actions/{stage}/0.json", lineage=lineage, reused=reused)
 
 
-def action(stage, licence=""):
-    lineage = common.Lineage(versions={stage: "1"}, licences=[licence] if licence else [])
-    return common.ActionInfo(action_key=f"actions/{stage}/0.json", lineage=lineage)
+RENDERED = RenderSongResponse(action=action("render", "GPL-2.0-only"), seed=7, cpu_s=2.5)
 
 
-def test_a_clips_lineage_names_the_midi_file_and_the_record_and_version_of_every_stage():
-    services = {
-        "rendering": Service(rendering.RenderSongResponse(action=action("render", "GPL-2.0-only"), seed=7)),
-        "analysis": Service(analysis.CutClipsResponse(action=action("cut"), clips=[analysis.Clip()])),
-        "enrichment": Service(enrichment.EnrichSongResponse(action=action("enrich"))),
-        "prompting": Service(prompting.ComposePromptsResponse(action=action("prompt"))),
-        "curation": Service(curation.UpsertClipsResponse(created=1)),
+def services(*renderings, clips=(), **more):
+    """Clients of services of which rendering answers as the script says."""
+    answers = {
+        "rendering": Stub(RenderSong=[*renderings]),
+        "analysis": Stub(CutClips=CutClipsResponse(action=action("cut", reused=True), clips=clips, cpu_s=1.0)),
+        "enrichment": Stub(EnrichSong=EnrichSongResponse(action=action("enrich"))),
+        "prompting": Stub(ComposePrompts=ComposePromptsResponse(action=action("prompt"))),
+        "curation": Stub(UpsertClips=UpsertClipsResponse(created=1)),
     }
-    made = SongWay(services, Options("book", licence="CC0-1.0")).make(Entry("a.mid", sha256="ab"), lambda _: None)
-    lineage = services["curation"].request.clips[0].lineage
-    stages = ("render", "cut", "enrich", "prompt")
-    assert list(lineage.inputs) == ["ab", *(f"actions/{stage}/0.json" for stage in stages)]
-    assert sorted(lineage.versions) == sorted(stages)
-    assert list(lineage.licences) == ["CC0-1.0", "GPL-2.0-only"]
-    assert (lineage.seed, made.clips, made.computed) == (7, 1, 5)
+    return FakeClients(**{**answers, **more})
 
 
-class Crowded:
-    """Raises the errors of a script, then gives its answer."""
-
-    def __init__(self, answer, *errors):
-        self.answer, self.errors = answer, list(errors)
-
-    def call(self, _method, _request, **_):
-        if self.errors:
-            raise self.errors.pop(0)
-        return self.answer
-
-
-ANSWERS = {
-    "analysis": Service(analysis.CutClipsResponse(action=action("cut"))),
-    "enrichment": Service(enrichment.EnrichSongResponse(action=action("enrich"))),
-}
-BUSY = Unavailable("every slot works", reason="BUSY")
-RENDERED = rendering.RenderSongResponse(action=action("render"))
+def run(clients, retry_budget_s=60.0, **options):
+    clients.retry_budget_s, stages = retry_budget_s, []
+    result = SongPipeline(clients, SongOptions("book", **options)).run(SONG, stages.append)
+    return result, stages
 
 
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch):
-    monkeypatch.setattr(songs, "AGAIN_S", 0.0)
+    monkeypatch.setattr(songs, "FIRST_PAUSE_S", 0.001)
+
+
+def test_a_clips_lineage_names_the_midi_file_and_the_record_and_version_of_every_stage():
+    clients = services(RENDERED, clips=[Clip()])
+    result, stages = run(clients, licence="CC0-1.0")
+    [request] = clients.curation.requests("UpsertClips")
+    lineage = request.clips[0].lineage
+    names = ("render", "cut", "enrich", "prompt")
+    assert list(lineage.inputs) == ["ab", *(f"actions/{stage}/0.json" for stage in names)]
+    assert sorted(lineage.versions) == sorted(names)
+    assert list(lineage.licences) == ["CC0-1.0", "GPL-2.0-only"]
+    assert (lineage.seed, result.clips, result.computed, result.reused) == (7, 1, 4, 1)
+    assert result.cpu_s == {"render": 2.5}  # what is found done costs nothing
+    assert stages == [*names, "curate"]
+
+
+def test_a_song_without_clips_is_not_sent_to_curation():
+    clients = services(RENDERED)
+    assert run(clients)[0].clips == 0
+    assert clients.curation.asked == []
+
+
+def test_the_length_of_clips_sets_the_bounds_around_it():
+    clients = services(RENDERED)
+    run(clients, clip_s=15.0)
+    [cut] = clients.analysis.requests("CutClips")
+    assert (cut.target_s, cut.min_s, cut.max_s) == (15, 10, 16)
+    clients = services(RENDERED)
+    run(clients)
+    assert not clients.analysis.requests("CutClips")[0].HasField("target_s")
+
+
+@pytest.mark.parametrize("asked", [0, 5])
+def test_prompts_of_a_clip_are_as_many_as_asked_else_the_services_default(asked):
+    clients = services(RENDERED, clips=[Clip()])
+    run(clients, prompts=asked)
+    [request] = clients.prompting.requests("ComposePrompts")
+    assert (request.HasField("count"), request.count) == (bool(asked), asked)
 
 
 def test_a_call_that_a_stopping_worker_cancelled_is_made_again():
-    renderer = Crowded(RENDERED, Cancelled("the server stopped"), Cancelled("the server stopped"))
-    SongWay({**ANSWERS, "rendering": renderer}, Options("book")).make(Entry("a.mid"), lambda _: None)
-    assert renderer.errors == []
+    clients = services(Cancelled("the server stopped"), Cancelled("the server stopped"), RENDERED)
+    run(clients)
+    assert len(clients.rendering.asked) == 3
 
 
 def test_a_caller_with_all_the_calls_that_it_may_have_waits_for_its_turn():
     full = QuotaExceeded("pipeline has 4 calls of work in flight", reason="CALLER_IN_FLIGHT")
-    renderer = Crowded(RENDERED, full, full)
-    SongWay({**ANSWERS, "rendering": renderer}, Options("book")).make(Entry("a.mid"), lambda _: None)
-    assert renderer.errors == []
+    clients = services(full, full, RENDERED)
+    run(clients)
+    assert len(clients.rendering.asked) == 3
 
 
 def test_a_song_that_takes_every_worker_with_it_is_not_tried_for_ever():
     lost = QuotaExceeded("5 servers went away in the middle of this call", reason="CALL_LOST")
-    way = SongWay({"rendering": Crowded(RENDERED, lost)}, Options("book"))
     with pytest.raises(StageError, match="5 servers went away"):
-        way.make(Entry("a.mid"), lambda _: None)
+        run(services(lost, RENDERED))
 
 
-def test_patience_ends_with_the_service_not_with_the_song():
-    way = SongWay({**ANSWERS, "rendering": Crowded(RENDERED, BUSY)}, Options("book", patience_s=0.0))
+def test_the_retry_budget_is_the_services_not_the_songs():
     with pytest.raises(StageError, match="every slot works"):
-        way.make(Entry("a.mid"), lambda _: None)
-    way = SongWay({**ANSWERS, "rendering": Crowded(RENDERED, BUSY)}, Options("book", patience_s=60.0))
-    way.make(Entry("a.mid"), lambda _: None)
+        run(services(BUSY, RENDERED), retry_budget_s=0.0)
+    run(services(BUSY, RENDERED))
+    clients = services(BUSY, RENDERED)
+    clients.retry_budget_s = 0.2
+    pipeline = SongPipeline(clients, SongOptions("book"))
+    pipeline._answered["render"] = songs.time.monotonic() + 60  # others get through
+    songs.time.sleep(0.3)
+    pipeline.run(SONG, lambda _: None)
+
+
+def test_what_was_lost_from_the_store_is_made_again():
+    lost = DataLoss("the mix is corrupt")
+    clients = services(RENDERED, analysis=Stub(CutClips=[lost, CutClipsResponse(action=action("cut"))]))
+    _, stages = run(clients)
+    assert stages == ["render", "cut", "render", "cut", "enrich"]
 
 
 def test_the_end_of_the_command_ends_its_songs():
-    closed = Cancelled("the client was closed", reason="CLIENT_CLOSED")
-    way = SongWay({"rendering": Crowded(RENDERED, closed)}, Options("book"))
     with pytest.raises(StageError, match="closed"):
-        way.make(Entry("a.mid"), lambda _: None)
+        run(services(Cancelled("the client was closed", reason="CLIENT_CLOSED"), RENDERED))

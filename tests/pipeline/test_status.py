@@ -1,56 +1,90 @@
-"""`luthier status` of runs: a line a collection, a line a shard, every failure."""
+"""`luthier status`: a line a collection, a line a shard, every failure; and what the services know."""
 
-import json
+import re
 import time
 
 import pytest
 
-from luthier_kit.artifacts import open_artifacts
-from luthier_kit.settings import StoreSettings
-from luthier_pipeline.arguments import parser
-from luthier_pipeline.commands.context import Context
-from luthier_pipeline.commands.status import status
-from luthier_pipeline.diary import series_of
+from luthier.curation.v1.curation_pb2 import VERDICT_ACCEPTED, ListClipsResponse
+from luthier.curation.v1.dataset_pb2 import DatasetVersion
+from luthier.inference.v1.inference_pb2 import ListModelsResponse, Model
+from luthier.pipeline.v1.pipeline_pb2 import PartProgress, PartState, ShardProgress, SongFailure
+from luthier.training.v1.training_pb2 import RUN_STATE_RUNNING, ListTrainingRunsResponse, TrainingRun
+from luthier_pipeline.run_status import part_series, timestamp
+from tests.pipeline.fakes import FakeClients, Stub, luthier
 
-FAILURE = {"path": "A/b.mid", "stage": "render", "reason": "MIDI_TOO_LONG", "message": "must be shorter"}
+FAILURE = SongFailure(path="A/b.mid", stage="render", reason="MIDI_TOO_LONG", message="must be shorter")
 
 
 @pytest.fixture
-def place(tmp_path):
+def store(store):
     """A run of three shards: one done, one that has said nothing for two minutes, one that has not begun."""
-    store = open_artifacts(StoreSettings(store_folder=tmp_path))
-    numbers = {"songs": 4, "corpus_songs": 12, "shards": 3, "in_flight": 0, "waiting": 0, "clips": 6, "host": "pod-0"}
-    common = {"collection": "book", "run": "r", "began_at": 0.0, "eta_s": 0.0, **numbers}
-    done = {"shard": 0, "state": "DONE", "at": time.time(), "rendered": 3, "failed": 1, "failures": [FAILURE]}
-    dead = {"shard": 1, "state": "RUNNING", "at": time.time() - 120, "rendered": 1, "failed": 0, "waiting": 1}
-    for facts in (done, {**dead, "in_flight": 2, "host": "pod-1", "eta_s": 65.0}):
-        part = f"{facts['shard']}-of-3"
-        store.append(series_of("book", "r", part), {**common, "part": part, **facts})
-    return type("Place", (), {"store": store})
+
+    def part(index, state, silent, failures, **work):
+        work = ShardProgress(shard=index, shards=3, songs=4, clips=6, **work)
+        progress = PartProgress(
+            collection="book", run="r", part=f"{index}-of-3", host=f"pod-{index}",
+            state=PartState.Value(f"PART_STATE_{state}"), updated_at=timestamp(time.time() - silent),
+            corpus_songs=12, failures=failures, shard=work,
+        )  # fmt: skip
+        part_series(store, "book", "r", progress.part).append(progress)
+
+    part(0, "DONE", 0, [FAILURE], rendered=3, failed=1, eta_s=0.0)
+    part(1, "RUNNING", 120, [], rendered=1, waiting=1, in_flight=2, eta_s=65.0)
+    return store
 
 
-def told(place, collection="book") -> tuple[dict, str]:
-    answers = []
-    context = Context(parser().parse_args(["status", "--collection", collection]), place)
-    context.answer = lambda document, text="": answers.append((document, text))
-    status(context)
-    return answers[0]
-
-
-def test_a_run_is_the_sum_of_its_shards(place):
-    run = told(place)[0]["runs"]["book"]
+def test_a_run_is_the_sum_of_its_shards(store):
+    run = luthier("status --collection book --json", FakeClients(store)).document["runs"]["book"]
     assert (run["state"], run["songs"], run["rendered"], run["failed"]) == ("RUNNING", 12, 4, 1)
     assert (run["in_flight"], run["waiting"], run["clips"], run["eta_s"]) == (2, 1 + 4, 12, 65.0)
-    assert json.loads(json.dumps(run)) == run
 
 
-def test_people_see_what_is_silent_what_has_not_begun_and_what_failed(place):
-    text = told(place)[1]
-    head, shards, failures = text.split("\n\n")
+def test_the_json_keeps_its_field_names(store):
+    run = luthier("status --collection book --json", FakeClients(store)).document["runs"]["book"]
+    assert set(run) == {
+        "run", "state", "at", "songs", "waiting", "rendered", "failed", "in_flight", "clips", "need_render", "eta_s",
+        "shard_count", "ingest", "shards", "failures",
+    }  # fmt: skip
+    assert set(run["shards"][0]) >= {
+        "collection", "run", "part", "host", "state", "began_at", "at", "shard", "shards", "corpus_songs", "songs",
+        "waiting", "in_flight", "rendered", "failed", "clips", "files", "duplicates", "seconds", "audio_s", "computed",
+        "reused", "cpu_s", "eta_s", "need_render", "failures",
+    }  # fmt: skip
+    assert run["failures"] == [
+        {"path": "A/b.mid", "stage": "render", "reason": "MIDI_TOO_LONG", "message": "must be shorter"}
+    ]
+
+
+def test_people_see_what_is_silent_what_has_not_begun_and_what_failed(store):
+    head, shards, failures = luthier("status --collection book", FakeClients(store)).out.strip().split("\n\n")
     assert "RUNNING (1/3 shards done, 1 not begun, 1 silent)  5/12" in head
-    assert "1-of-3  silent for 02:00  1/4" in shards
+    assert re.search(r"1-of-3  silent for 02:0\d  1/4", shards)
     assert failures == "FAILED book: A/b.mid: render: MIDI_TOO_LONG: must be shorter"
 
 
-def test_a_collection_that_nobody_ran_has_no_run(place):
-    assert told(place, "other") == ({"runs": {}}, "no pipeline run yet")
+def test_a_collection_that_nobody_ran_has_no_run(store):
+    assert luthier("status --collection other --json", FakeClients(store)).document == {"runs": {}}
+    assert luthier("status --collection other", FakeClients(store)).out == "no pipeline run yet\n"
+
+
+def test_without_a_collection_the_services_are_asked_and_one_that_is_away_is_a_line(store):
+    store.series(DatasetVersion, "datasets/book").append(DatasetVersion(collection="book"))
+    clips = Stub(ListClips=lambda request: ListClipsResponse(total=3 * (request.filter.verdict == VERDICT_ACCEPTED)))
+    models = Stub(ListModels=ListModelsResponse(models=[Model(name="sao", version=2)]))
+    run = TrainingRun(run_id="training-0123456789", state=RUN_STATE_RUNNING)
+    trainings = Stub(ListTrainingRuns=ListTrainingRunsResponse(runs=[run]))
+    clients = FakeClients(store, curation=clips, inference=models, training=trainings)
+    text = luthier("status", clients).out
+    for line in (
+        "clips: 0 open, 3 accepted, 0 rejected",
+        "data sets: book@1",
+        "trainings: training-012 RUNNING",
+        "evaluations: unavailable",
+        "models: sao@2",
+    ):
+        assert line in text
+    document = luthier("status --json", clients).document
+    assert (document["clips"]["accepted"], document["datasets"]) == (3, {"book": 1})
+    assert document["trainings"][0]["state"] == "RUN_STATE_RUNNING"
+    assert "127.0.0.9:9" in document["evaluations"]["unavailable"]

@@ -1,16 +1,11 @@
 """`luthier submit`: the Jobs that it creates, through the real client, at a server that speaks the API's endpoints."""
 
-import json
-
 import pytest
 import yaml
 
-from luthier_kit.errors import FailedPrecondition, NotFound, PermissionDenied
-from luthier_kit.settings import SettingsError
-from luthier_pipeline.arguments import parser
-from luthier_pipeline.commands.context import Context, UsageError
-from luthier_pipeline.commands.submit import submit
+from luthier_pipeline.cli import load
 from tests.kubernetes_api import Api, kubeconfig
+from tests.pipeline.fakes import luthier
 
 
 def template(name: str) -> str:
@@ -38,20 +33,29 @@ def api(tmp_path, monkeypatch):
     api.close()
 
 
-@pytest.fixture
-def submitted(capsys):
-    def run(line: str) -> dict:
-        submit(Context(parser().parse_args(["submit", *line.split(), "--json"]), {}))
-        return json.loads(capsys.readouterr().out)
+def submitted(line: str) -> dict:
+    done = luthier(f"submit {line} --json")
+    assert done.code == 0, done.err
+    return done.document
 
-    return run
+
+def refused(line: str, reason: str) -> str:
+    done = luthier(f"submit {line} --json")
+    assert (done.code, done.document["error"]["reason"]) == (1, reason)
+    return done.err
+
+
+def parses(arguments: list[str]) -> bool:
+    """Whether the command in the Pod understands these arguments."""
+    name, *rest = arguments
+    return bool(load(name).make_context(name, rest))
 
 
 def arguments(job: dict) -> list[str]:
     return job["spec"]["template"]["spec"]["containers"][0]["args"]
 
 
-def test_the_two_jobs_of_the_songbook(api, submitted):
+def test_the_two_jobs_of_the_songbook(api):
     answer = submitted("--collection book --songbook --songs 4 --shards 3 --parallelism 2 --mix-only --in-flight 8")
     ingest, run = api.jobs[answer["ingest"]], api.jobs[answer["run"]]
     name = run["metadata"]["annotations"]["luthier/pipeline-run"]
@@ -71,11 +75,11 @@ def test_the_two_jobs_of_the_songbook(api, submitted):
         assert (owner["kind"], owner["name"], owner["uid"]) == ("ConfigMap", "luthier-jobs", "uid-of-luthier-jobs")
     assert run["metadata"]["labels"] == {"queue": "q", "luthier/submission": answer["id"]}
     assert run["spec"]["template"]["metadata"]["labels"]["app.kubernetes.io/component"] == "pipeline"
-    parser().parse_args(arguments(ingest))  # the command in the Pod understands them
-    parser().parse_args(arguments(run))
+    assert parses(arguments(ingest))
+    assert parses(arguments(run))
 
 
-def test_a_claim_is_mounted_read_only_where_ingest_looks(api, submitted):
+def test_a_claim_is_mounted_read_only_where_ingest_looks(api):
     answer = submitted("--collection mine --claim songs:clean/midi --shards 1")
     ingest = api.jobs[answer["ingest"]]
     pod = ingest["spec"]["template"]["spec"]
@@ -86,7 +90,7 @@ def test_a_claim_is_mounted_read_only_where_ingest_looks(api, submitted):
     assert all(v["name"] != "corpus" for v in api.jobs[answer["run"]]["spec"]["template"]["spec"]["volumes"])
 
 
-def test_the_same_again_is_the_same_and_something_else_is_not(api, submitted):
+def test_the_same_again_is_the_same_and_something_else_is_not(api):
     line = "--collection book --songbook --shards 2"
     first, second = submitted(line), submitted(line)
     assert (first["created"], second["created"], first["run"]) == (True, False, second["run"])
@@ -95,7 +99,7 @@ def test_the_same_again_is_the_same_and_something_else_is_not(api, submitted):
     assert submitted(f"{line} --again")["run"] != first["run"]
 
 
-def test_a_submitter_that_died_between_the_jobs_is_completed_under_the_same_run(api, submitted):
+def test_a_submitter_that_died_between_the_jobs_is_completed_under_the_same_run(api):
     line = "--collection book --songbook --shards 2"
     first = submitted(line)
     name = api.jobs[first["ingest"]]["metadata"]["annotations"]["luthier/pipeline-run"]
@@ -105,47 +109,53 @@ def test_a_submitter_that_died_between_the_jobs_is_completed_under_the_same_run(
     assert name in arguments(api.jobs[second["run"]])
 
 
-def test_wait_ends_with_the_job(api, submitted):
+def test_wait_ends_with_the_job(api):
     line = "--collection book --songbook --shards 2"
     run = submitted(line)["run"]
     api.jobs[run]["status"] = {"succeeded": 2, "conditions": [{"type": "Complete", "status": "True"}]}
     assert submitted(f"{line} --wait")["state"] == "COMPLETE"
     failed = {"type": "Failed", "status": "True", "reason": "BackoffLimitExceeded", "message": "index 1"}
     api.jobs[run]["status"] = {"conditions": [failed]}
-    with pytest.raises(FailedPrecondition, match="BackoffLimitExceeded: index 1"):
-        submitted(f"{line} --wait")
+    assert "BackoffLimitExceeded: index 1" in refused(f"{line} --wait", "JOB_FAILED")
 
 
 @pytest.mark.parametrize(
-    ("line", "error", "text"),
+    ("line", "reason", "text"),
     [
-        ("--songbook --shards 1 --release other", NotFound, "no release other in namespace studio"),
-        ("--claim nothing --shards 1", NotFound, "no PersistentVolumeClaim nothing in namespace studio"),
-        ("--songbook --claim songs --shards 1", UsageError, "--claim PVC"),
-        ("--shards 1", UsageError, "--claim PVC"),
+        ("--songbook --shards 1 --release other", "RELEASE_NOT_FOUND", "no release other in namespace"),
+        ("--claim nothing --shards 1", "CLAIM_NOT_FOUND", "no PersistentVolumeClaim nothing in namespace"),
+        ("--songbook --shards 10001", "INVALID_REQUEST", "--shards: must be between 1 and 10000"),
     ],
 )
-def test_what_is_not_there_is_named(api, submitted, line, error, text):
-    with pytest.raises(error, match=text):
-        submitted(f"--collection book {line}")
+def test_what_is_not_there_is_named(api, line, reason, text):
+    assert text in refused(f"--collection book {line}", reason)
+    assert api.jobs == {}
+
+
+@pytest.mark.parametrize("line", ["--songbook --claim songs --shards 1", "--shards 1"])
+def test_a_claim_or_the_songbook_is_named(api, line):
+    done = luthier(f"submit --collection book {line}")
+    assert done.code == 2
+    assert "--claim PVC" in done.err
     assert api.jobs == {}
 
 
 @pytest.mark.parametrize("what", [("get", "jobs"), ("create", "jobs"), ("get", "configmaps")])
-def test_who_may_not_is_told_what(api, submitted, what):
+def test_who_may_not_is_told_what(api, what):
     api.refusals[what] = 403, "the test refuses this"
-    with pytest.raises(PermissionDenied, match="in namespace studio: the test refuses this"):
-        submitted("--collection book --songbook --shards 1")
+    text = refused("--collection book --songbook --shards 1", "KUBERNETES_FORBIDDEN")
+    assert "the test refuses this" in text
 
 
-def test_a_template_that_is_no_job_is_refused(api, submitted):
+def test_a_template_that_is_no_job_is_refused(api):
     api.config_maps["luthier-jobs"]["data"]["shards.yaml"] = "kind: Pod"
-    with pytest.raises(FailedPrecondition, match=r"ConfigMap luthier-jobs has no usable shards\.yaml"):
-        submitted("--collection book --songbook --shards 1")
+    text = refused("--collection book --songbook --shards 1", "JOB_TEMPLATE_INVALID")
+    assert "ConfigMap luthier-jobs has no usable shards.yaml" in text
     assert api.jobs == {}
 
 
-def test_without_a_kubeconfig_it_says_so(tmp_path, monkeypatch, submitted):
+def test_without_a_kubeconfig_it_says_so(tmp_path, monkeypatch):
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
-    with pytest.raises(SettingsError, match="set KUBECONFIG"):
-        submitted("--collection book --songbook --shards 1")
+    done = luthier("submit --collection book --songbook --shards 1")
+    assert done.code == 1
+    assert "set KUBECONFIG" in done.err

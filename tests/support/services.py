@@ -9,7 +9,7 @@ from pathlib import Path
 from luthier_kit.rpc import Server, Service, ServiceSettings
 from luthier_kit.store import Store, StoreSettings, open_store
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).resolve().parents[2]  # pytest may import this file as tests/../tests/support
 
 
 @contextmanager

@@ -77,7 +77,7 @@ def damage(store: Store, key: str, data: bytes) -> None:
     store.objects.put(key, lambda: io.BytesIO(data), len(data), "application/octet-stream")
 
 
-def race_to_create(where: Endpoint | Path, bucket: str, key: str, start: Barrier, results: Queue) -> None:
+def race_to_create(where: Endpoint | Path, bucket: str, key: str, start: Barrier, results: Queue[list[bool]]) -> None:
     """In a process of its own: four threads create `key` when all processes are at `start`; reports who won."""
     store = open_store_at(where, bucket)
 

@@ -3,6 +3,9 @@
 import copy
 import json
 import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: tensors this small gain nothing from threads
 
@@ -11,25 +14,25 @@ import pytest
 import soundfile
 import yaml
 
+from luthier.common.v1.common_pb2 import ArtifactRef
 from luthier.training.v1.training_pb2 import CreateTrainingRunRequest, FineTune
-from luthier_kit.artifacts import open_artifacts
-from luthier_kit.models import ModelVersion, register
-from luthier_kit.runs import RunLog
-from luthier_kit.settings import StoreSettings
+from luthier_kit.registry import ModelVersion, RunLog, register
+from luthier_kit.store import Store, StoreSettings, open_store
 from luthier_model import text_encoder, tiny
-from luthier_model.configuration import check, packaged
-from luthier_training import recipe
-from luthier_training.messages import to_document
+from luthier_model.configuration import Configuration, check, packaged
+from luthier_training.requests import settle
+from luthier_training.runs import KIND, TrainingRunLog
 from tests.kubernetes_api import TEMPLATE, Api, kubeconfig
 
+WriteTemplate = Callable[..., Path]
 SECONDS = (2.0, 1.6, 2.4)
 SPLITS = ("train", "train", "validation")
 PROMPTS = ["A slow jazz ballad with piano", "Driving techno with synth bass", "Folk with guitar"]
 
 
 @pytest.fixture
-def store(tmp_path):
-    return open_artifacts(StoreSettings(store="folder", store_folder=tmp_path / "store"))
+def store(tmp_path: Path) -> Store:
+    return open_store(StoreSettings(store="folder", store_folder=tmp_path / "store"))
 
 
 def tone(seconds: float, hz: float, rate_hz: int = 44100) -> np.ndarray:
@@ -38,12 +41,12 @@ def tone(seconds: float, hz: float, rate_hz: int = 44100) -> np.ndarray:
     return np.stack([left, 0.5 * left], axis=1)
 
 
-def manifest(store, folder, **changes) -> bytes:
+def manifest(store: Store, folder: Path, **changes: Any) -> bytes:
     rows = []
     for index, (seconds, split, prompt) in enumerate(zip(SECONDS, SPLITS, PROMPTS, strict=True)):
         path = folder / f"clip{index}.flac"
         soundfile.write(path, tone(seconds, 220 * (index + 1)), 44100)
-        ref = store.put_file("clips", path, "audio/flac")
+        ref = store.blobs.put_file("clips", path, "audio/flac")
         audio = {"bucket": "", "key": ref.key, "sha256": ref.sha256, "size_bytes": ref.size_bytes}
         rows.append(
             {
@@ -59,12 +62,12 @@ def manifest(store, folder, **changes) -> bytes:
 
 
 @pytest.fixture
-def dataset_ref(store, tmp_path):
-    return store.put_bytes("manifests", manifest(store, tmp_path), "json", "application/json")
+def dataset_ref(store: Store, tmp_path: Path) -> ArtifactRef:
+    return store.blobs.put_bytes("manifests", manifest(store, tmp_path), "json", "application/json")
 
 
 @pytest.fixture(scope="session")
-def known():
+def known() -> Configuration:
     """The tiny configuration with a window of 4.1 s and one layer."""
     document = copy.deepcopy(dict(packaged("tiny").document))
     document["sample_size"] = 32 * 2048
@@ -77,45 +80,51 @@ def known():
 
 
 @pytest.fixture(scope="session")
-def base_files(known, tmp_path_factory):
+def base_files(known: Configuration, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return tiny.write_random(known, PROMPTS, tmp_path_factory.mktemp("base"), seed=5)
 
 
 @pytest.fixture
-def base(store, known, base_files):
+def base(store: Store, known: Configuration, base_files: tuple[Path, Path]) -> ModelVersion:
     """A registered base model of random weights."""
     return register_base(store, known, base_files)
 
 
-def register_base(store, known, files, name="base"):
+def register_base(store: Store, known: Configuration, files: tuple[Path, Path], name: str = "base") -> ModelVersion:
     weights, text = files
     configuration = json.dumps(known.document).encode()
     return register(
         store,
         ModelVersion(
             name=name,
-            checkpoint=store.put_file("checkpoints", weights),
-            configuration=store.put_bytes("configurations", configuration, "json", "application/json"),
-            text_encoder=tuple((p.name, store.put_file("text_encoders", p)) for p in text_encoder.files(text)),
+            checkpoint=store.blobs.put_file("checkpoints", weights),
+            configuration=store.blobs.put_bytes("configurations", configuration, "json", "application/json"),
+            text_encoder=tuple((p.name, store.blobs.put_file("text_encoders", p)) for p in text_encoder.files(text)),
             notes={"tiny": True},
         ),
     )
 
 
-def queued_tuning(store, dataset_ref, request_id, **changes):
+def queued_tuning(store: Store, dataset_ref: ArtifactRef, request_id: str, **changes: Any) -> TrainingRunLog:
     """The log of a queued run of eight steps."""
-    asked = {"base_model": "base", "steps": 8, "batch_size": 4, "learning_rate": 3e-3, "validate_every": 4}
+    asked: dict[str, Any] = {
+        "base_model": "base",
+        "steps": 8,
+        "batch_size": 4,
+        "learning_rate": 3e-3,
+        "validate_every": 4,
+    }
     tune = FineTune(**{**asked, "checkpoint_every": 8, **changes})
     request = CreateTrainingRunRequest(request_id=request_id, dataset=dataset_ref, model_name="tuned", fine_tune=tune)
     request.seed = 4
-    return RunLog.create(store, "training", request_id, to_document(recipe.settle(request)))
+    return RunLog.create(store, KIND, request_id, settle(request))
 
 
 @pytest.fixture
-def template(tmp_path):
+def template(tmp_path: Path) -> WriteTemplate:
     """A file with the Job of a run, changed as asked."""
 
-    def write(document=TEMPLATE):
+    def write(document: Any = TEMPLATE) -> Path:
         path = tmp_path / "job.yaml"
         path.write_text(document if isinstance(document, str) else yaml.safe_dump(document))
         return path
@@ -124,7 +133,7 @@ def template(tmp_path):
 
 
 @pytest.fixture
-def api(tmp_path, monkeypatch, template):
+def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, template: WriteTemplate) -> Iterator[Api]:
     """The Job endpoints on loopback, and the environment that leads there."""
     found = Api()
     monkeypatch.setenv("KUBECONFIG", str(kubeconfig(found.url, tmp_path / "kubeconfig")))

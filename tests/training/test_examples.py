@@ -1,53 +1,82 @@
 """Batches follow from seed and number; every clip comes once an epoch."""
 
+from collections.abc import Sequence
+
 import torch
 
 from luthier.common.v1.common_pb2 import ArtifactRef
-from luthier_training.dataset import Clip
-from luthier_training.examples import Example, draw_batch, excerpts
-from luthier_training.latents import Latents
+from luthier.curation.v1.dataset_pb2 import DatasetRow
+from luthier_training.base_model import Latents
+from luthier_training.examples import Batch, Example, draw_batch, excerpts
 
 
-def example(number):
-    latents = Latents(torch.full((2, 4), float(number)), torch.zeros(2, 4), torch.ones(4, dtype=torch.bool), 1.0)
+def example(number: int) -> Example:
+    latents = Latents(torch.full((2, 4), float(number)), torch.zeros(2, 4), 1.0)
     return Example(latents, (f"{number}a", f"{number}b"))
 
 
 EXAMPLES = [example(number) for number in range(6)]
+CLIP = DatasetRow(audio=ArtifactRef(sha256="0" * 64))
 
 
-def test_each_clip_comes_once_an_epoch():
-    batches = [draw_batch(EXAMPLES, number, 2, seed=1)[0] for number in range(3)]
-    assert sorted(float(row[0, 0]) for batch in batches for row in batch) == [0, 1, 2, 3, 4, 5]
+def draw(number: int, batch_size: int = 4, examples: Sequence[Example] = EXAMPLES, dropout: float = 0.5) -> Batch:
+    return draw_batch(examples, number, batch_size, dropout, seed=1)
 
 
-def test_a_batch_is_the_same_whenever_it_is_drawn():
-    first, rows = draw_batch(EXAMPLES, 7, 4, seed=1)
-    again, rows_again = draw_batch(EXAMPLES, 7, 4, seed=1)
-    assert torch.equal(first, again)
-    assert [row["prompt"] for row in rows] == [row["prompt"] for row in rows_again]
+def test_each_clip_comes_once_an_epoch() -> None:
+    batches = [draw(number, 2) for number in range(3)]
+    assert sorted(float(row[0, 0]) for batch in batches for row in batch.latents) == [0, 1, 2, 3, 4, 5]
 
 
-def test_all_prompts_of_a_clip_are_drawn_in_time():
-    seen = {row["prompt"] for number in range(40) for row in draw_batch(EXAMPLES[:1], number, 1, seed=1)[1]}
+def test_a_batch_is_the_same_whenever_it_is_drawn() -> None:
+    first, again = draw(7), draw(7)
+    assert first.conditions == again.conditions
+    for name in ("latents", "noise", "timesteps", "dropped"):
+        assert torch.equal(getattr(first, name), getattr(again, name))
+
+
+def test_no_two_batches_have_the_same_noise() -> None:
+    assert not torch.equal(draw(7).noise, draw(8).noise)
+    assert not torch.equal(draw(7).timesteps, draw(8).timesteps)
+
+
+def test_parts_of_a_batch_are_its_rows() -> None:
+    whole = draw(7, 6)
+    parts = [whole.part(slice(first, first + 2), "cpu") for first in (0, 2, 4)]
+    assert [row for part in parts for row in part.conditions] == whole.conditions
+    for name in ("latents", "noise", "timesteps", "dropped"):
+        assert torch.equal(torch.cat([getattr(part, name) for part in parts]), getattr(whole, name))
+
+
+def test_conditions_are_dropped_as_often_as_asked_for() -> None:
+    dropped = torch.cat([draw(number, 100, dropout=0.1).dropped for number in range(20)])
+    assert abs(float(dropped.float().mean()) - 0.1) < 3 * (0.1 * 0.9 / 2000) ** 0.5
+    assert not draw(0, 100, dropout=0.0).dropped.any()
+
+
+def test_timesteps_cover_a_batch_evenly() -> None:
+    timesteps = sorted(draw(0, 16).timesteps.tolist())
+    assert all(place / 16 <= timestep < (place + 1) / 16 for place, timestep in enumerate(timesteps))
+
+
+def test_all_prompts_of_a_clip_are_drawn_in_time() -> None:
+    seen = {draw(number, 1, EXAMPLES[:1]).conditions[0]["prompt"] for number in range(40)}
     assert seen == {"0a", "0b"}
 
 
-def test_latents_are_drawn_anew_with_their_own_deviation():
-    spread = Latents(torch.zeros(2, 2000), torch.full((2, 2000), 0.5), torch.ones(2000, dtype=torch.bool), 1.0)
-    draws = [draw_batch([Example(spread, ("p",))], number, 1, seed=1)[0] for number in range(2)]
+def test_latents_are_drawn_anew_with_their_own_deviation() -> None:
+    spread = Latents(torch.zeros(2, 2000), torch.full((2, 2000), 0.5), 1.0)
+    draws = [draw(number, 1, [Example(spread, ("p",))]).latents for number in range(2)]
     assert not torch.equal(*draws)
     assert abs(float(draws[0].std()) - 0.5) < 0.03
 
 
-def test_excerpts_lie_inside_the_clip():
-    clip = Clip("c", ArtifactRef(sha256="0" * 64), ("p",), "train", "s")
+def test_excerpts_lie_inside_the_clip() -> None:
     for seed in range(50):
-        for stretch in excerpts(clip, 30.0, 4.0, seed):
-            assert stretch.length_s >= 4.0
-            assert 0 <= stretch.start_s <= stretch.start_s + stretch.length_s <= 30.02
+        for excerpt in excerpts(CLIP, 30.0, 4.0, seed):
+            assert excerpt.length_s >= 4.0
+            assert 0 <= excerpt.start_s <= excerpt.start_s + excerpt.length_s <= 30.02
 
 
-def test_a_short_clip_has_no_excerpts():
-    clip = Clip("c", ArtifactRef(sha256="0" * 64), ("p",), "train", "s")
-    assert excerpts(clip, 3.0, 4.0, 0) == []
+def test_a_short_clip_has_no_excerpts() -> None:
+    assert excerpts(CLIP, 3.0, 4.0, 0) == []

@@ -1,112 +1,219 @@
 """Fine-tuning falls below the base, is repeatable, resumes exactly, and registers what it made."""
 
-import hashlib
 import statistics
 import threading
+from collections.abc import Iterable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from stable_audio_tools.training.diffusion import DiffusionCondTrainingWrapper
 
-from luthier.training.v1.training_pb2 import CreateTrainingRunRequest, FineTune, TinyBase
-from luthier_kit.errors import FailedPrecondition
-from luthier_kit.models import resolve
-from luthier_kit.runs import RunLog
+from luthier.common.v1.common_pb2 import ArtifactRef
+from luthier.training.v1.training_pb2 import CreateTrainingRunRequest, FineTune, LossPoint
+from luthier_kit.registry import ModelVersion, RunLog
+from luthier_kit.rpc import FailedPrecondition
+from luthier_kit.store import Store
 from luthier_model import checkpoint
-from luthier_model.configuration import packaged
-from luthier_training import recipe
+from luthier_model.configuration import Configuration, packaged
+from luthier_training.base_model import BaseModel
+from luthier_training.dataset import read_manifest
+from luthier_training.examples import draw_batch
 from luthier_training.job import Job
-from luthier_training.messages import to_document
-from luthier_training.recipes import RECIPES
-from luthier_training.recipes import fine_tune as recipes_fine_tune
-from luthier_training.reporting import Reporter, Stopped
-from luthier_training.tuning import Tuning
+from luthier_training.recipes import RECIPES, fine_tune
+from luthier_training.reporting import HeartbeatThread, Reporter, Stopped
+from luthier_training.requests import settle
+from luthier_training.runs import KIND, TrainingRunLog
+from luthier_training.seeds import seed_of
 
 from .conftest import register_base
 
+TUNE: dict[str, Any] = {
+    "base_model": "base",
+    "batch_size": 2,
+    "learning_rate": 3e-3,
+    "checkpoint_every": 3,
+    "validate_every": 4,
+}
 
-def job(store, dataset_ref, folder, request_id="r", **kind):
-    request = recipe.settle(
+
+def job(
+    store: Store,
+    dataset_ref: ArtifactRef,
+    folder: Path,
+    request_id: str = "r",
+    reporter: type[Reporter] = Reporter,
+    **kind: Any,
+) -> tuple[Job, TrainingRunLog]:
+    """An attempt at a run, and the run's log; the run is created when there is none."""
+    request = settle(
         CreateTrainingRunRequest(request_id=request_id, dataset=dataset_ref, model_name="tuned", seed=4, **kind)
     )
-    RunLog.create(store, "training", request_id, to_document(request))
-    own = RunLog(store, f"training-{hashlib.sha256(request_id.encode()).hexdigest()[:32]}", f"runner-{folder.name}")
+    run_id = RunLog.create(store, KIND, request_id, request).id
+    own = RunLog(store, KIND, run_id, f"runner-{folder.name}")
     run = own.start()
-    reporter = Reporter(own, RunLog(store, run.id, own.runner))
     folder.mkdir(exist_ok=True)
-    return Job(run, request, store, reporter, "cpu", folder), own
+    return Job(run_id, request, store, reporter(run.progress, own), "cpu", folder), own
 
 
-TUNE = {"base_model": "base", "batch_size": 2, "learning_rate": 3e-3, "checkpoint_every": 3, "validate_every": 4}
+def losses(points: Iterable[LossPoint]) -> list[float]:
+    return [point.loss for point in points]
 
 
-def test_validation_loss_falls_below_the_bases(store, base, dataset_ref, tmp_path):
+class StopsAtFive(Reporter):
+    """Told to stop in the fifth step of training."""
+
+    def advance(self, done: int, *rest: Any) -> None:
+        super().advance(done, *rest)
+        if self.progress.stage == "train" and done == 5:
+            self.stop()
+
+
+def test_validation_loss_falls_below_the_bases(
+    store: Store, base: ModelVersion, dataset_ref: ArtifactRef, tmp_path: Path
+) -> None:
     asked, own = job(store, dataset_ref, tmp_path / "a", fine_tune=FineTune(steps=40, **TUNE))
     version = RECIPES["fine_tune"](asked)
-    losses = [tuple(point) for point in own.read().progress["validation"]]
-    assert losses[0][0] == 0
-    assert losses[-1][1] < 0.9 * losses[0][1]
-    assert [tuple(point) for point in version.notes["validation"]] == losses
+    points = own.read().progress.validation
+    assert points[0].step == 0
+    assert points[-1].loss < 0.9 * points[0].loss
+    assert [tuple(point) for point in version.notes["validation"]] == [(point.step, point.loss) for point in points]
 
 
-def test_the_export_fits_the_bases_configuration(store, base, known, dataset_ref, tmp_path):
-    asked, _ = job(
-        store,
-        dataset_ref,
-        tmp_path / "a",
-        fine_tune=FineTune(
-            steps=2, ema_decay=0.9, min_excerpt_s=1, **TUNE | {"validate_every": 1, "checkpoint_every": 1}
-        ),
-    )
+def test_the_loss_is_the_librarys(store: Store, base: ModelVersion, dataset_ref: ArtifactRef, tmp_path: Path) -> None:
+    """With the same draws, stable-audio-tools' own training step gives the same loss, dropped conditions included."""
+    asked, _ = job(store, dataset_ref, tmp_path / "a", fine_tune=FineTune(steps=4, **TUNE))
+    opened = BaseModel.open(store, base, "cpu", tmp_path / "base")
+    train, _ = fine_tune.encode(asked, opened, read_manifest(store, dataset_ref))
+    batch = draw_batch(train, 0, 8, 0.5, seed=4)
+    assert 0 < int(batch.dropped.sum()) < 8
+    ours = fine_tune.batch_loss(opened.model, batch, recompute=False)
+
+    class Wrapper(DiffusionCondTrainingWrapper):  # type: ignore[misc]
+        trainer = SimpleNamespace(optimizers=[SimpleNamespace(param_groups=[{"lr": 0.0}])])
+
+        def log_dict(self, *_: Any, **__: Any) -> None:
+            """There is no logger."""
+
+    theirs = Wrapper(opened.model, lr=1e-3, use_ema=False, pre_encoded=True, cfg_dropout_prob=0.5)
+    seed = seed_of(4, "step", 0)
+    theirs.rng = torch.quasirandom.SobolEngine(1, True, seed % (1 << 31))  # type: ignore[no-untyped-call]
+    torch.manual_seed(seed)
+    metadata = [{**conditions, "padding_mask": [torch.ones(1)]} for conditions in batch.conditions]
+    scaled = batch.latents * opened.model.pretransform.scale  # it divides by the scale again
+    assert float(ours) == pytest.approx(float(theirs.training_step((scaled, metadata), 0)), rel=1e-6)
+
+
+def test_recomputing_activations_changes_nothing(
+    store: Store, base: ModelVersion, dataset_ref: ArtifactRef, tmp_path: Path
+) -> None:
+    asked, _ = job(store, dataset_ref, tmp_path / "a", fine_tune=FineTune(steps=4, **TUNE))
+    opened = BaseModel.open(store, base, "cpu", tmp_path / "base")
+    train, _ = fine_tune.encode(asked, opened, read_manifest(store, dataset_ref))
+    found = []
+    for recompute in (False, True):
+        trained = fine_tune.prepare(opened.model, asked.request.fine_tune)
+        fine_tune.batch_loss(opened.model, draw_batch(train, 0, 4, 0.1, seed=4), recompute=recompute).backward()  # type: ignore[no-untyped-call]
+        found.append(trained.gradient)
+    assert float(found[0].abs().max()) > 0
+    torch.testing.assert_close(found[1], found[0])
+
+
+def test_the_export_fits_the_bases_configuration(
+    store: Store, base: ModelVersion, known: Configuration, dataset_ref: ArtifactRef, tmp_path: Path
+) -> None:
+    tune = FineTune(steps=2, ema_decay=0.9, min_excerpt_s=1, **TUNE | {"validate_every": 1, "checkpoint_every": 1})
+    asked, _ = job(store, dataset_ref, tmp_path / "a", fine_tune=tune)
     version = RECIPES["fine_tune"](asked)
-    placed = checkpoint.verify(store.fetch(version.checkpoint, tmp_path), known)
+    placed = checkpoint.verify(store.blobs.fetch(version.checkpoint, tmp_path), known)
     assert not placed.wrapped
     assert version.notes["moving_average"] is True
     assert (version.notes["base"], version.text_encoder) == ("base@1", base.text_encoder)
 
 
+def test_the_exported_average_lies_between_the_base_and_the_trained_weights(
+    store: Store, base: ModelVersion, dataset_ref: ArtifactRef, tmp_path: Path
+) -> None:
+    tuned = {}
+    for name, decay in (("plain", 0.0), ("average", 0.9)):
+        tune = FineTune(steps=6, ema_decay=decay, **TUNE)
+        asked, _ = job(store, dataset_ref, tmp_path / name, name, fine_tune=tune)
+        tuned[name] = load_file(store.blobs.fetch(RECIPES["fine_tune"](asked).checkpoint, tmp_path))
+    start = load_file(store.blobs.fetch(base.checkpoint, tmp_path))
+    moved = {
+        name: sum(float((tensor - start[key]).square().sum()) for key, tensor in weights.items())
+        for name, weights in tuned.items()
+    }
+    assert 0 < moved["average"] < moved["plain"]
+
+
 @pytest.mark.parametrize("ema", [0.0, 0.9])
-def test_a_stopped_run_resumes_to_the_same_weights(store, base, dataset_ref, tmp_path, monkeypatch, ema):
-    whole, _ = job(store, dataset_ref, tmp_path / "whole", "whole", fine_tune=FineTune(steps=8, ema_decay=ema, **TUNE))
-    wanted = load_file(store.fetch(RECIPES["fine_tune"](whole).checkpoint, tmp_path))
-    asked = FineTune(steps=8, ema_decay=ema, **TUNE)
-    first, own = job(store, dataset_ref, tmp_path / "first", "parts", fine_tune=asked)
-    stepped = recipes_fine_tune._Listener.stepped
-    with monkeypatch.context() as patch:
-        patch.setattr(recipes_fine_tune._Listener, "stepped", lambda s, p: stepped(s, p) and p.step < 5)
-        with pytest.raises(Stopped):
-            RECIPES["fine_tune"](first)
-    assert own.read().progress["checkpoint_step"] == 5
+def test_a_stopped_run_resumes_to_the_same_weights(
+    store: Store, base: ModelVersion, dataset_ref: ArtifactRef, tmp_path: Path, ema: float
+) -> None:
+    tune = FineTune(steps=8, ema_decay=ema, **TUNE)
+    whole, _ = job(store, dataset_ref, tmp_path / "whole", "whole", fine_tune=tune)
+    wanted = load_file(store.blobs.fetch(RECIPES["fine_tune"](whole).checkpoint, tmp_path))
+    first, own = job(store, dataset_ref, tmp_path / "first", "parts", StopsAtFive, fine_tune=tune)
+    with pytest.raises(Stopped):
+        RECIPES["fine_tune"](first)
+    assert own.read().progress.checkpoint_step == 5
     own.heartbeat.stop()
-    second, own = job(store, dataset_ref, tmp_path / "second", "parts", fine_tune=asked)
-    resumed = load_file(store.fetch(RECIPES["fine_tune"](second).checkpoint, tmp_path))
+    second, own = job(store, dataset_ref, tmp_path / "second", "parts", fine_tune=tune)
+    resumed = load_file(store.blobs.fetch(RECIPES["fine_tune"](second).checkpoint, tmp_path))
     # memory lies elsewhere after a resume, and vectorised sums may then round differently in the last bit
     torch.testing.assert_close(resumed, wanted, rtol=1e-4, atol=1e-5)
-    assert [step for step, _ in own.read().progress["training"]] == list(range(1, 9))
+    assert [point.step for point in own.read().progress.training] == list(range(1, 9))
 
 
-def test_a_steps_loss_is_the_mean_over_what_it_accumulates(store, base, dataset_ref, tmp_path, monkeypatch):
-    losses, training_step = [], Tuning.training_step
+def test_a_steps_loss_is_the_mean_over_what_it_accumulates(
+    store: Store, base: ModelVersion, dataset_ref: ArtifactRef, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found, batch_loss = [], fine_tune.batch_loss
 
-    def noted(self, batch, batch_idx):
-        loss = training_step(self, batch, batch_idx)
-        losses.append(float(loss))
+    def noted(*arguments: Any, **options: Any) -> torch.Tensor:
+        loss = batch_loss(*arguments, **options)
+        found.append(float(loss))
         return loss
 
-    monkeypatch.setattr(Tuning, "training_step", noted)
+    monkeypatch.setattr(fine_tune, "batch_loss", noted)
     asked, own = job(store, dataset_ref, tmp_path / "a", fine_tune=FineTune(steps=4, accumulate=2, **TUNE))
     RECIPES["fine_tune"](asked)
-    means = [statistics.fmean(pair) for pair in zip(losses[::2], losses[1::2], strict=True)]
-    assert [loss for _, loss in own.read().progress["training"]] == pytest.approx(means)
+    means = [statistics.fmean(pair) for pair in zip(found[::2], found[1::2], strict=True)]
+    assert losses(own.read().progress.training) == pytest.approx(means)
 
 
-def test_only_the_newest_checkpoint_is_kept(store, base, dataset_ref, tmp_path):
-    asked, _ = job(store, dataset_ref, tmp_path / "a", fine_tune=FineTune(steps=7, **TUNE))
+def test_the_rate_warms_up_and_falls_to_its_last_share() -> None:
+    rates = [fine_tune.rate(step, 100, 9) for step in range(101)]
+    assert rates[0] == pytest.approx(0.1)
+    assert max(rates) == pytest.approx(rates[9], abs=0.03)
+    assert rates[100] == pytest.approx(fine_tune.FINAL_RATE)
+
+
+def test_a_loss_that_is_no_number_fails_the_run(
+    store: Store, base: ModelVersion, dataset_ref: ArtifactRef, tmp_path: Path
+) -> None:
+    asked, _ = job(store, dataset_ref, tmp_path / "a", fine_tune=FineTune(steps=30, **TUNE))
+    asked.request.fine_tune.learning_rate = 1e30
+    with pytest.raises(FailedPrecondition) as refused:
+        RECIPES["fine_tune"](asked)
+    assert refused.value.reason == "TRAINING_DIVERGED"
+
+
+def test_only_the_newest_checkpoint_is_kept(
+    store: Store, base: ModelVersion, dataset_ref: ArtifactRef, tmp_path: Path
+) -> None:
+    asked, own = job(store, dataset_ref, tmp_path / "a", fine_tune=FineTune(steps=7, **TUNE))
     RECIPES["fine_tune"](asked)
-    assert len(list(store.objects.keys(f"checkpoints/{asked.run.id}/"))) == 1
+    assert list(store.objects.keys(f"checkpoints/{own.id}/")) == [own.read().progress.checkpoint.key]
 
 
-def test_a_checkpoint_of_the_wrong_shape_is_refused(store, dataset_ref, base_files, tmp_path):
+def test_a_checkpoint_of_the_wrong_shape_is_refused(
+    store: Store, dataset_ref: ArtifactRef, base_files: tuple[Path, Path], tmp_path: Path
+) -> None:
     register_base(store, packaged("tiny"), base_files, "wrong")
     asked, _ = job(store, dataset_ref, tmp_path / "a", fine_tune=FineTune(steps=4, **TUNE | {"base_model": "wrong"}))
     with pytest.raises(FailedPrecondition) as refused:
@@ -115,22 +222,14 @@ def test_a_checkpoint_of_the_wrong_shape_is_refused(store, dataset_ref, base_fil
     assert "wrong@1" in str(refused.value)
 
 
-def test_cancel_is_seen_within_seconds(store, base, dataset_ref, tmp_path):
-    asked, own = job(
-        store, dataset_ref, tmp_path / "a", fine_tune=FineTune(steps=100_000, **TUNE | {"validate_every": 100_000})
-    )
-    threading.Timer(2, lambda: RunLog(store, own.id).cancel("test", "enough")).start()
+def test_cancel_is_seen_within_seconds(
+    store: Store, base: ModelVersion, dataset_ref: ArtifactRef, tmp_path: Path
+) -> None:
+    tune = FineTune(steps=100_000, **TUNE | {"validate_every": 100_000})
+    asked, own = job(store, dataset_ref, tmp_path / "a", fine_tune=tune)
+    heartbeat = HeartbeatThread(RunLog(store, KIND, own.id, own.runner), asked.reporter)
+    threading.Timer(2, lambda: RunLog(store, KIND, own.id).cancel("test", "enough")).start()
     with pytest.raises(Stopped):
         RECIPES["fine_tune"](asked)
-    assert asked.reporter.cancelled
-
-
-def test_tiny_base_is_a_model_that_loads(store, dataset_ref, tmp_path, monkeypatch):
-    from luthier_kit.models import register
-    from luthier_training.base import open_base
-
-    asked, _ = job(store, dataset_ref, tmp_path / "a", tiny_base=TinyBase(autoencoder_steps=2, batch_size=1))
-    version = register(store, RECIPES["tiny_base"](asked))
-    opened = open_base(store, resolve(store, "tuned"), "cpu", tmp_path / "open")
-    assert opened.autoencoder_digest == version.autoencoder_digest
-    assert opened.configuration.document["model"]["pretransform"]["scale"] != 1.0
+    assert heartbeat.cancelled
+    heartbeat.close()

@@ -6,67 +6,74 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from luthier_kit.heartbeat import Heartbeat
-from luthier_kit.runs import RunLog
+from luthier.common.v1.common_pb2 import ArtifactRef
+from luthier.training.v1.training_pb2 import CreateTrainingRunRequest, TinyBase, TrainingProgress, TrainingResult
+from luthier_kit.registry import RUN_STATE_CANCELLED, RUN_STATE_RUNNING, Heartbeat, ModelVersion, RunLog
+from luthier_kit.store import Store
 from luthier_training import runner
-from luthier_training.tuning import Tuning
+from luthier_training.examples import Batch, Example, draw_batch
+from luthier_training.recipes import fine_tune
+from luthier_training.runs import KIND, TrainingRunLog
 
 from .conftest import queued_tuning
 
 
 @pytest.fixture
-def run(store, tmp_path, monkeypatch):
+def run(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[TrainingRunLog]:
     monkeypatch.setenv("DEVICE", "cpu")
     monkeypatch.setenv("LUTHIER_STORE_FOLDER", str(tmp_path / "store"))
     monkeypatch.setenv("LUTHIER_SCRATCH", str(tmp_path))
-    monkeypatch.setattr(runner, "ASK_AGAIN_S", 0.05)
+    monkeypatch.setattr(runner, "POLL_INTERVAL_S", 0.05)
     before = signal.getsignal(signal.SIGTERM)
-    yield RunLog.create(store, "training", "r", {"tiny_base": {}})
+    yield RunLog.create(store, KIND, "r", CreateTrainingRunRequest(tiny_base=TinyBase()))
     signal.signal(signal.SIGTERM, before)
 
 
-def soon(act):
+def soon(act: Callable[[], object]) -> None:
     threading.Timer(0.5, act).start()
 
 
-def test_names_are_those_of_one_process():
-    assert runner.own_name() != runner.own_name()
-    assert runner.own_name().replace("-", "").isalnum()
+def test_names_are_those_of_one_process() -> None:
+    assert runner.process_name() != runner.process_name()
+    assert runner.process_name().replace("-", "").isalnum()
 
 
-def test_ranks_of_one_torchrun_have_one_name(monkeypatch):
+def test_ranks_of_one_torchrun_have_one_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "12345678-1234-5678-1234-567812345678")
-    assert runner.own_name() == runner.own_name()
+    assert runner.process_name() == runner.process_name()
 
 
-def test_a_run_that_has_ended_is_left(run):
+def test_a_run_that_has_ended_is_left(run: TrainingRunLog) -> None:
     run.cancel("me", "enough")
     assert runner.main(run.id) == runner.ENDED
     assert run.read().attempts == 0
 
 
-def test_it_waits_until_a_dead_runners_heart_is_silent_and_takes_over(store, run):
-    dead = RunLog(store, run.id, "dead")
+def test_it_waits_until_a_dead_runners_heart_is_silent_and_takes_over(store: Store, run: TrainingRunLog) -> None:
+    dead = RunLog(store, KIND, run.id, "dead")
     dead.start()
     soon(lambda: Heartbeat(store, run.id, "dead").stop())
-    own = RunLog(store, run.id, "new")
-    taken = runner.take(own)
-    assert (taken.state, taken.runner, taken.attempts) == ("RUNNING", "new", 2)
+    own = RunLog(store, KIND, run.id, "new")
+    taken = runner.take_over(own)
+    assert (taken.state, taken.runner, taken.attempts) == (RUN_STATE_RUNNING, "new", 2)
 
 
-def test_it_leaves_a_run_that_another_runner_ends_meanwhile(store, run):
-    other = RunLog(store, run.id, "other")
+def test_it_leaves_a_run_that_another_runner_ends_meanwhile(store: Store, run: TrainingRunLog) -> None:
+    other = RunLog(store, KIND, run.id, "other")
     other.start()
-    soon(lambda: other.succeed(model="m@1"))
+    soon(lambda: other.succeed(TrainingResult(model="m@1")))
     assert runner.main(run.id, "late") == runner.ENDED
     assert not Heartbeat(store, run.id, "late").alive()
 
 
-def test_told_to_go_while_it_waits_it_says_that_the_run_has_not_ended(store, run):
-    RunLog(store, run.id, "other").start()
+def test_told_to_go_while_it_waits_it_says_that_the_run_has_not_ended(store: Store, run: TrainingRunLog) -> None:
+    RunLog(store, KIND, run.id, "other").start()
     soon(lambda: os.kill(os.getpid(), signal.SIGTERM))
     began = time.monotonic()
     with pytest.raises(SystemExit) as left:
@@ -77,16 +84,20 @@ def test_told_to_go_while_it_waits_it_says_that_the_run_has_not_ended(store, run
 
 @pytest.mark.parametrize(("accumulate", "step"), [(1, 5), (2, 3)])
 def test_told_to_go_in_a_step_it_stores_a_checkpoint_first(
-    store, run, base, dataset_ref, monkeypatch, accumulate, step
-):
-    training_step = Tuning.training_step
-
-    def told_in_the_fifth_batch(self, batch, batch_idx):
-        if batch_idx == 4:
+    store: Store,
+    run: TrainingRunLog,
+    base: ModelVersion,
+    dataset_ref: ArtifactRef,
+    monkeypatch: pytest.MonkeyPatch,
+    accumulate: int,
+    step: int,
+) -> None:
+    def with_a_sigterm_in_the_fifth(examples: Sequence[Example], number: int, *rest: Any) -> Batch:
+        if number == 4:
             os.kill(os.getpid(), signal.SIGTERM)
-        return training_step(self, batch, batch_idx)
+        return draw_batch(examples, number, *rest)
 
-    monkeypatch.setattr(Tuning, "training_step", told_in_the_fifth_batch)
+    monkeypatch.setattr(fine_tune, "draw_batch", with_a_sigterm_in_the_fifth)
     record = queued_tuning(store, dataset_ref, "told", accumulate=accumulate)
     # forked: nothing is imported again
     process = multiprocessing.get_context("fork").Process(target=lambda: sys.exit(runner.main(record.id, "own")))
@@ -94,26 +105,49 @@ def test_told_to_go_in_a_step_it_stores_a_checkpoint_first(
     process.join(60)
     left = record.read()
     assert process.exitcode == runner.UNFINISHED
-    assert (left.state, left.progress["checkpoint_step"]) == ("RUNNING", step)
+    assert (left.state, left.progress.checkpoint_step) == (RUN_STATE_RUNNING, step)
     assert not Heartbeat(store, record.id, "own").alive()
 
 
-def test_a_run_that_was_taken_away_has_not_ended(store, run, monkeypatch):
-    def work(*_):
+def test_a_cancelled_run_ends_and_its_heartbeat_stops(
+    store: Store, run: TrainingRunLog, base: ModelVersion, dataset_ref: ArtifactRef, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("luthier_training.reporting.POLL_INTERVAL_S", 0.01)
+    record = queued_tuning(store, dataset_ref, "cancelled", steps=100_000, validate_every=100_000)
+
+    def cancelled_in_the_third(examples: Sequence[Example], number: int, *rest: Any) -> Batch:
+        if number == 2:
+            RunLog(store, KIND, record.id).cancel("me", "enough")
+        return draw_batch(examples, number, *rest)
+
+    monkeypatch.setattr(fine_tune, "draw_batch", cancelled_in_the_third)
+    assert runner.main(record.id, "own") == runner.ENDED
+    ended = record.read()
+    assert ended.state == RUN_STATE_CANCELLED
+    assert store.objects.stat(ended.progress.checkpoint.key)
+    assert not Heartbeat(store, record.id, "own").alive()
+
+
+def test_a_run_that_was_taken_away_has_not_ended(
+    store: Store, run: TrainingRunLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def work(*_: object) -> None:
         Heartbeat(store, run.id, "own").stop()
-        RunLog(store, run.id, "other").start()
-        RunLog(store, run.id, "own").progress(stage="train")
+        RunLog(store, KIND, run.id, "other").start()
+        RunLog(store, KIND, run.id, "own").progress(TrainingProgress(stage="train"))
 
     monkeypatch.setattr(runner, "_work", work)
     assert runner.main(run.id, "own") == runner.UNFINISHED
     assert run.read().runner == "other"
 
 
-def test_without_a_run_nothing_has_ended(store, run):
+def test_without_a_run_nothing_has_ended(store: Store, run: TrainingRunLog) -> None:
     assert runner.main("training-" + "0" * 32) == runner.UNFINISHED
 
 
-def test_another_rank_waits_for_the_first_and_goes_with_it(run, monkeypatch):
+def test_another_rank_waits_for_the_first_and_goes_with_it(
+    run: TrainingRunLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("RANK", "1")
     soon(lambda: run.cancel("me", "enough"))
     assert runner.main(run.id) == runner.ENDED

@@ -5,18 +5,27 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from luthier.common.v1.common_pb2 import ArtifactRef
 from luthier.training.v1 import training_pb2 as pb
-from luthier.training.v1.training_pb2_grpc import TrainingServiceStub
-from luthier_kit.client import Client
-from luthier_kit.errors import FailedPrecondition, InvalidRequest, NotFound
-from luthier_kit.models import resolve
-from luthier_kit.settings import SettingsError, load
-from luthier_training.settings import TrainingSettings
+from luthier.training.v1.training_pb2_grpc import TrainingServiceStub, add_TrainingServiceServicer_to_server
+from luthier_kit.registry import ModelVersion, RunLog, resolve
+from luthier_kit.rpc import Channel, FailedPrecondition, InvalidRequest, NotFound, Service, SettingsError, load
+from luthier_kit.store import Store
+from luthier_model.configuration import Configuration
+from luthier_training.launchers.local import LocalLauncher
+from luthier_training.runs import KIND
+from luthier_training.scheduler import Scheduler
+from luthier_training.service import TrainingServicer
+from luthier_training.settings import RunnerSettings, TrainingSettings
+from tests.support.services import running
+
+from .conftest import WriteTemplate
 
 PORT = 17116
 TUNE = pb.FineTune(base_model="base", steps=30, batch_size=2, learning_rate=1e-3, checkpoint_every=2, validate_every=15)
@@ -27,9 +36,9 @@ RUNNER = "luthier_training.runner"
 
 
 @pytest.fixture
-def process(store, tmp_path):
+def process(store: Store, tmp_path: Path) -> Iterator[Callable[[], subprocess.Popen[bytes]]]:
     """The service in a process of its own; yields a function that starts it again."""
-    started = []
+    started: list[subprocess.Popen[bytes]] = []
     environment = {
         **os.environ,
         "DEVICE": "cpu",
@@ -40,7 +49,7 @@ def process(store, tmp_path):
         "LUTHIER_SCRATCH": str(tmp_path / "scratch"),
     }
 
-    def start():
+    def start() -> subprocess.Popen[bytes]:
         started.append(subprocess.Popen([sys.executable, "-m", "luthier_training"], env=environment))
         return started[-1]
 
@@ -51,21 +60,32 @@ def process(store, tmp_path):
 
 
 @pytest.fixture
-def client():
-    found = Client(f"127.0.0.1:{PORT}", TrainingServiceStub, slots_hint=1)
-    yield found
-    found.close()
+def client() -> Iterator[TrainingServiceStub]:
+    channel = Channel(f"127.0.0.1:{PORT}", retry_budget_s=60)
+    yield TrainingServiceStub(channel)
+    channel.close()
 
 
-def create(client, dataset_ref, request_id="r", **kind):
+@pytest.fixture
+def client_of_the_service(store: Store) -> Iterator[TrainingServiceStub]:
+    """Of a service in this process, whose scheduler does not look after runs."""
+    servicer = TrainingServicer(store, Scheduler(store, LocalLauncher(TrainingSettings(device="cpu"))))
+    contract = pb.DESCRIPTOR.services_by_name["TrainingService"]
+    with running(Service(contract, add_TrainingServiceServicer_to_server, servicer)) as address:
+        channel = Channel(address)
+        yield TrainingServiceStub(channel)
+        channel.close()
+
+
+def create(client: TrainingServiceStub, dataset_ref: ArtifactRef, request_id: str = "r", **kind: Any) -> pb.TrainingRun:
     kind = kind or {"fine_tune": TUNE}
     request = pb.CreateTrainingRunRequest(request_id=request_id, dataset=dataset_ref, model_name="tuned", **kind)
-    return client.call("CreateTrainingRun", request, timeout_s=20, patience_s=60).run
+    return client.CreateTrainingRun(request, timeout=20).run
 
 
-def watch(client, run_id):
+def watch(client: TrainingServiceStub, run_id: str) -> Iterator[pb.TrainingRun]:
     request = pb.WatchTrainingRunRequest(run_id=run_id)
-    return (response.run for response in client.stream("WatchTrainingRun", request, timeout_s=300))
+    return (response.run for response in client.WatchTrainingRun(request, timeout=300))
 
 
 def runner_of(run_id: str) -> int:
@@ -81,9 +101,15 @@ def runner_of(run_id: str) -> int:
     raise AssertionError("no runner")
 
 
-def test_a_run_survives_the_death_of_its_runner_and_of_the_service(process, client, store, base, dataset_ref):
+def test_a_run_survives_the_death_of_its_runner_and_of_the_service(
+    process: Callable[[], subprocess.Popen[bytes]],
+    client: TrainingServiceStub,
+    store: Store,
+    base: ModelVersion,
+    dataset_ref: ArtifactRef,
+) -> None:
     service = process()
-    kind = {"fine_tune": LONG}
+    kind: dict[str, Any] = {"fine_tune": LONG}
     run = create(client, dataset_ref, **kind)
     for seen in watch(client, run.run_id):
         if seen.HasField("checkpoint"):
@@ -104,7 +130,13 @@ def test_a_run_survives_the_death_of_its_runner_and_of_the_service(process, clie
     assert f"sha256:{resolve(store, last.model).digest}" == last.model_digest
 
 
-def test_refusals_name_what_is_wrong(process, client, store, base, dataset_ref):
+def test_refusals_name_what_is_wrong(
+    process: Callable[[], subprocess.Popen[bytes]],
+    client: TrainingServiceStub,
+    store: Store,
+    base: ModelVersion,
+    dataset_ref: ArtifactRef,
+) -> None:
     process()
     with pytest.raises(InvalidRequest) as refused:
         create(client, dataset_ref, fine_tune=pb.FineTune(base_model="base", steps=0))
@@ -113,17 +145,25 @@ def test_refusals_name_what_is_wrong(process, client, store, base, dataset_ref):
         create(client, dataset_ref, fine_tune=pb.FineTune(base_model="nobody"))
     with pytest.raises(NotFound):
         create(client, ArtifactRef(key=f"manifests/{'0' * 64}.json", sha256="0" * 64))
-    with pytest.raises(FailedPrecondition) as refused:
+    with pytest.raises(FailedPrecondition) as differs:
         create(client, ArtifactRef(key=dataset_ref.key, sha256="0" * 64))
-    assert refused.value.reason == "ARTIFACT_DIGEST_MISMATCH"
+    assert differs.value.reason == "ARTIFACT_DIGEST_MISMATCH"
     with pytest.raises(NotFound):
-        client.call("GetTrainingRun", pb.GetTrainingRunRequest(run_id="training-" + "0" * 32), timeout_s=10)
-    listed = client.call("ListTrainingRuns", pb.ListTrainingRunsRequest(), timeout_s=10)
+        client.GetTrainingRun(pb.GetTrainingRunRequest(run_id="training-" + "0" * 32), timeout=10)
+    listed = client.ListTrainingRuns(pb.ListTrainingRunsRequest(), timeout=10)
     assert not listed.runs
 
 
 @pytest.mark.slow
-def test_a_wrong_checkpoint_and_a_cancel_end_their_runs(process, client, store, known, base_files, base, dataset_ref):
+def test_a_wrong_checkpoint_and_a_cancel_end_their_runs(
+    process: Callable[[], subprocess.Popen[bytes]],
+    client: TrainingServiceStub,
+    store: Store,
+    known: Configuration,
+    base_files: tuple[Path, Path],
+    base: ModelVersion,
+    dataset_ref: ArtifactRef,
+) -> None:
     from luthier_model.configuration import packaged
 
     from .conftest import register_base
@@ -139,13 +179,67 @@ def test_a_wrong_checkpoint_and_a_cancel_end_their_runs(process, client, store, 
     for seen in watch(client, run.run_id):
         if began is None and seen.HasField("loss"):
             began = time.monotonic()
-            client.call(
-                "CancelTrainingRun", pb.CancelTrainingRunRequest(run_id=run.run_id, reason="enough"), timeout_s=10
-            )
+            client.CancelTrainingRun(pb.CancelTrainingRunRequest(run_id=run.run_id, reason="enough"), timeout=10)
     assert pb.RunState.Name(seen.state) == "RUN_STATE_CANCELLED"
+    assert began is not None
     assert time.monotonic() - began < 20
 
 
-def test_without_a_device_it_does_not_start():
+def test_pages_hold_every_run_once_newest_first(store: Store, client_of_the_service: TrainingServiceStub) -> None:
+    runs = [RunLog.create(store, KIND, f"r{number}", pb.CreateTrainingRunRequest()).id for number in range(5)]
+    seen, token = [], ""
+    while True:
+        page = client_of_the_service.ListTrainingRuns(pb.ListTrainingRunsRequest(page_size=2, page_token=token))
+        seen += [run.run_id for run in page.runs]
+        RunLog.create(store, KIND, f"later{len(seen)}", pb.CreateTrainingRunRequest())  # belongs to the first page
+        if not (token := page.next_page_token):
+            break
+    assert seen == runs[::-1]
+
+
+@pytest.mark.parametrize("token", ["unknown", "training-" + "0" * 32, "e30"])
+def test_an_unknown_page_token_is_refused(store: Store, client_of_the_service: TrainingServiceStub, token: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        client_of_the_service.ListTrainingRuns(pb.ListTrainingRunsRequest(page_token=token))
+    assert refused.value.reason == "PAGE_TOKEN_INVALID"
+    assert "page_token" in dict(refused.value.violations)
+
+
+def test_the_page_size_is_bounded(client_of_the_service: TrainingServiceStub) -> None:
+    for size in (0, 501):
+        with pytest.raises(InvalidRequest, match="page_size"):
+            client_of_the_service.ListTrainingRuns(pb.ListTrainingRunsRequest(page_size=size))
+
+
+def test_without_a_device_it_does_not_start() -> None:
     with pytest.raises(SettingsError, match="DEVICE is missing"):
         load(TrainingSettings, {})
+
+
+def test_everything_that_is_wrong_with_the_settings_is_said_at_once(tmp_path: Path) -> None:
+    environment = {
+        **os.environ,
+        "LUTHIER_STORE": "s3",
+        "DEVICE": "cpu",
+        "LUTHIER_TRAINING_LAUNCHER": "kubernetes",
+        "LUTHIER_TLS_CA": str(tmp_path / "nope.pem"),
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "luthier_training"], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    for part in ("LUTHIER_JOB_TEMPLATE is missing", "LUTHIER_S3_ACCESS_KEY is missing", "nope.pem"):
+        assert part in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_cuda_without_a_device_is_refused_where_it_computes(
+    monkeypatch: pytest.MonkeyPatch, template: WriteTemplate
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(SettingsError, match="DEVICE=cuda, but torch finds no CUDA device"):
+        load(TrainingSettings, {"DEVICE": "cuda"})
+    with pytest.raises(SettingsError, match="no CUDA device"):
+        load(RunnerSettings, {"DEVICE": "cuda", "LUTHIER_TRAINING_LAUNCHER": "kubernetes"})
+    kubernetes = {"LUTHIER_TRAINING_LAUNCHER": "kubernetes", "LUTHIER_JOB_TEMPLATE": str(template())}
+    assert load(TrainingSettings, {"DEVICE": "cuda", **kubernetes}).device == "cuda"

@@ -4,12 +4,12 @@ import argparse
 import json
 import os
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 from luthier_local import commands
-from luthier_local.catalogue import SERVICES
 from luthier_local.home import Home
-from luthier_local.waiting import StartError
+from luthier_local.services import SERVICES
 
 
 def main() -> int:
@@ -23,37 +23,39 @@ def main() -> int:
     showing = actions.add_parser("ps", help="show each service; exit 1 unless all serve")
     showing.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    home = Home.find(arguments.root, dict(os.environ))
-    return int(_act(arguments, home))
-
-
-def _act(arguments: argparse.Namespace, home: Home) -> int:
+    home = Home.find(arguments.root, os.environ)
     if arguments.action == "ps":
-        return _show(home, arguments.json)
+        return _show(home, as_json=arguments.json)
     try:
         with home.locked():
             if arguments.action == "up":
-                commands.up(home, dict(os.environ), _say, tuple(arguments.only))
+                commands.up(home, os.environ, _print, tuple(arguments.only))
             else:
-                commands.down(home, _say)
-    except StartError as failure:
-        print(
-            f"{failure}\nThe others stay as they are: `make down` stops them, `make up` tries again.",
-            file=sys.stderr,
-        )
+                commands.down(home, _print)
+    except commands.StartError as error:
+        advice = "The others stay as they are: `make down` stops them, `make up` tries again."
+        print(f"{error}\n{advice}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
     return 0
 
 
-def _show(home: Home, as_json: bool) -> int:
+def _show(home: Home, *, as_json: bool) -> int:
     rows = commands.report(home)
-    print(json.dumps(rows, indent=2) if as_json else "\n".join(commands.table(rows)))
-    return 0 if rows and all(row["serving"] for row in rows.values()) else 1
+    if as_json:
+        entries = {
+            name: {key: value for key, value in asdict(row.program).items() if value != ""}
+            | {"state": row.state, "serving": row.serving}
+            for name, row in rows.items()
+        }
+        print(json.dumps(entries, indent=2))
+    else:
+        print("\n".join(commands.table(rows)))
+    return 0 if rows and all(row.serving for row in rows.values()) else 1
 
 
-def _say(line: str) -> None:
+def _print(line: str) -> None:
     print(line, flush=True)
 
 

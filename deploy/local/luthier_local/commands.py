@@ -1,90 +1,138 @@
-"""up, down and ps: what `make up` and `make down` do."""
+"""up, down and ps: what `make up`, `make down` and `make ps` do."""
 
 import time
-from collections.abc import Callable
-from functools import partial
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from luthier_local import health, leftovers, ports, programs, store
-from luthier_local.catalogue import SERVICES, Program
-from luthier_local.home import Home, amended, read_json, write_json
-from luthier_local.supervisor import Supervisor
-from luthier_local.waiting import until_serving
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from luthier_local import leftovers, ports, services, store
+from luthier_local.home import Home, Program, Programs
+from luthier_local.services import SERVICES, Service
+from luthier_local.supervisor import State, Supervisor
 
 WAIT_S = 240  # torch can need 90 s to import on a cold disk
-Say = Callable[[str], None]
+CHECK_TIMEOUT_S = 2.0
+CRASHES = 3  # a program that ended this often while it starts will not serve
+LAST_LINES = 15
+POLL_S = 0.25
+REPORT_EVERY_S = 10
+Output = Callable[[str], None]
 
 
-def up(home: Home, environ: dict[str, str], say: Say, only: tuple[str, ...] = ()) -> None:
+class StartError(Exception):
+    """A program does not serve; the message has the last lines of its log."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A program as `ps` shows it. `state` is supervisord's word, DOWN without one."""
+
+    program: Program
+    state: str
+    serving: bool
+
+
+def up(home: Home, environ: Mapping[str, str], output: Output, only: tuple[str, ...] = ()) -> None:
     """Bring every service (or those in `only`, stopping the others) to SERVING, whatever state the home is in:
     nothing up, half up, or all up already.
 
     Raises SystemExit for what the caller must change, StartError when a service cannot start."""
     chosen = tuple(service for service in SERVICES if not only or service.name in only)
     kind = _store_kind(environ)
-    _require_environments(chosen, home)
+    if missing := [service.name for service in chosen if not home.python(service.name).exists()]:
+        raise SystemExit(f"no environment (services/<name>/.venv) for {', '.join(missing)}; run `uv sync` there")
     binary = store.minio_binary(home.root, environ) if kind == "minio" else None
     supervisor = Supervisor(home)
-    running = _running(supervisor, kind, say)
-    remembered = read_json(home.services_file)
-    addresses = ports.choose(ports.wanted(chosen, minio=kind == "minio"), remembered, running or set(), say)
-    _configure(home, environ, chosen, addresses, binary)
+    running = _running(supervisor, kind, output)
+    last = home.programs()
+    programs = ports.choose(ports.wanted(chosen, minio=kind == "minio"), last, running or set(), output)
+    _configure(home, environ, chosen, programs, binary)
     if running is None:
         supervisor.start(environ)
-    unchanged = running is not None and running - set(supervisor.reload()) >= set(addresses)
-    _record(home, supervisor, addresses, remembered)
-    if unchanged and all(_check(name, addresses)() for name in addresses):
-        say("already up")
+    unchanged = running is not None and running - set(supervisor.reload()) >= set(programs)
+    _record(home, supervisor, programs, last)
+    if unchanged and all(_serves(name, program) for name, program in programs.items()):
+        output("already up")
     else:
-        say(_opening(kind, home, chosen, environ))
-        _start(supervisor, addresses, say)
-        _record(home, supervisor, addresses, remembered)
+        where = f"a folder, {home.store}" if kind == "folder" else f"MinIO, data in {home.minio / 'data'}"
+        output(f"starting {len(chosen)} services; store: {where}")
+        if "DEVICE" not in environ and any(service.torch for service in chosen):
+            output("DEVICE is not set: training and inference use the CPU (DEVICE=cuda make up for a GPU)")
+        names = sorted(programs, key=lambda name: name != "minio")
+        # the store first, since a service refuses to run without one; then the services, all at once
+        for batch in (names[:1], names[1:]) if "minio" in names else (names,):
+            for name in batch:
+                supervisor.start_program(name)
+            _wait_until_serving(supervisor, {name: programs[name] for name in batch}, output)
+        _record(home, supervisor, programs, last)
     for line in table(report(home)):
-        say(line)
+        output(line)
 
 
-def down(home: Home, say: Say) -> None:
+def down(home: Home, output: Output) -> None:
     """Stop everything gracefully; the state stays. Nothing up is no error."""
     supervisor = Supervisor(home)
     begin = time.monotonic()
     stopped = supervisor.shutdown(last="minio") if supervisor.is_running() else []
-    ended = leftovers.end(home.path, programs.GRACE_S)
+    ended = leftovers.end(home.path, services.GRACE_S)
     if stopped or ended:
         took_s = time.monotonic() - begin
-        say(f"stopped {len(stopped) or len(ended)} programs in {took_s:.0f} s; state is in {home.path}")
+        output(f"stopped {len(stopped) or len(ended)} programs in {took_s:.0f} s; state is in {home.path}")
     else:
-        say("nothing is up")
+        output("nothing is up")
 
 
-def report(home: Home) -> dict[str, dict[str, Any]]:
-    """{name: {address, metrics, web?, pid, state, serving}} of what is configured, true at this moment."""
+def report(home: Home) -> dict[str, Row]:
+    """What is configured, true at this moment."""
     supervisor = Supervisor(home)
     states = supervisor.states() if supervisor.is_running() else {}
-    found = {}
-    for name, entry in read_json(home.services_file).items():
-        state = states.get(name)
-        serving = bool(state and state.pid) and _check(name, {name: entry})()
-        found[name] = {
-            **entry,
-            "pid": state.pid if state else 0,
-            "state": state.name if state else "DOWN",
-            "serving": serving,
-        }
-    return found
+    rows = {}
+    for name, program in home.programs().items():
+        state = states.get(name, State("DOWN", 0))
+        serving = bool(state.pid) and _serves(name, program)
+        rows[name] = Row(replace(program, pid=state.pid), state.name, serving)
+    return rows
 
 
-def table(rows: dict[str, dict[str, Any]]) -> list[str]:
+def table(rows: Mapping[str, Row]) -> list[str]:
     """A line for each program: name, address, metrics address, pid, and its page where it has one."""
     lines = [f"{'service':<12} {'address':<16} {'metrics':<16} {'pid':>7}  state"]
     for name, row in rows.items():
-        state = "SERVING" if row["serving"] else row["state"]
-        page = f"  http://{row['web']}" if row.get("web") else ""
-        lines.append(f"{name:<12} {row['address']:<16} {row.get('metrics', '-'):<16} {row['pid']:>7}  {state}{page}")
+        program, state = row.program, "SERVING" if row.serving else row.state
+        page = f"  http://{program.web}" if program.web else ""
+        metrics = program.metrics or "-"
+        lines.append(f"{name:<12} {program.address:<16} {metrics:<16} {program.pid:>7}  {state}{page}")
     return lines
 
 
-def _store_kind(environ: dict[str, str]) -> str:
+def serving(address: str) -> bool:
+    """True when the gRPC server at `address` answers SERVING for the whole server (the empty service name)."""
+    with grpc.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)]) as channel:
+        try:
+            answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=CHECK_TIMEOUT_S)
+        except grpc.RpcError:
+            return False
+    return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+
+
+def _serves(name: str, program: Program) -> bool:
+    """True when a service answers SERVING, or MinIO on its readiness page that it takes reads and writes."""
+    if name != "minio":
+        return serving(program.address)
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(f"http://{program.address}/minio/health/ready", timeout=CHECK_TIMEOUT_S) as answer:
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def _store_kind(environ: Mapping[str, str]) -> str:
     kind = environ.get("STORE") or "folder"
     if kind not in store.KINDS:
         raise SystemExit(f"STORE must be one of {', '.join(store.KINDS)}, got {kind!r}")
@@ -93,75 +141,75 @@ def _store_kind(environ: dict[str, str]) -> str:
     return kind
 
 
-def _require_environments(chosen: tuple[Program, ...], home: Home) -> None:
-    missing = [service.name for service in chosen if not home.python(service.name).exists()]
-    if missing:
-        raise SystemExit(f"no environment (services/<name>/.venv) for {', '.join(missing)}; run `uv sync` there")
-
-
-def _running(supervisor: Supervisor, kind: str, say: Say) -> set[str] | None:
+def _running(supervisor: Supervisor, kind: str, output: Output) -> set[str] | None:
     """The programs that run; None when supervisord does not, after ending what a killed one left behind."""
     home = supervisor.home
     if not supervisor.is_running():
-        if ended := leftovers.end(home.path, programs.GRACE_S):
-            say(f"ended {len(ended)} processes left by an earlier start that was killed")
+        if ended := leftovers.end(home.path, services.GRACE_S):
+            output(f"ended {len(ended)} processes left by an earlier start that was killed")
         return None
-    now = "minio" if read_json(home.store_file).get("LUTHIER_STORE") == "s3" else "folder"
+    now = "minio" if home.store_settings().get("LUTHIER_STORE") == "s3" else "folder"
     if now != kind:
         raise SystemExit(f"the services are up with STORE={now}; `make down` first, then `make up STORE={kind}`")
     return {name for name, state in supervisor.states().items() if state.pid}
 
 
 def _configure(
-    home: Home,
-    environ: dict[str, str],
-    chosen: tuple[Program, ...],
-    addresses: dict[str, dict[str, str]],
-    binary: Path | None,
+    home: Home, environ: Mapping[str, str], chosen: tuple[Service, ...], programs: Programs, binary: Path | None
 ) -> None:
-    """Write supervisord's configuration, and how to open the store for the `luthier` command."""
+    """Write supervisord's configuration, and the settings that open the store for the command `luthier`."""
     home.create()
-    kind = "minio" if binary else "folder"
-    common = store.environment(kind, home, addresses.get("minio", {}).get("address", ""))
-    entries = programs.services(chosen, addresses, common, home, environ)
+    common = store.settings(home, programs["minio"].address if binary else "")
+    entries = services.entries(chosen, programs, common, home, environ)
     if binary:
-        entries.append(programs.minio(home, binary, addresses["minio"]["address"]))
+        entries.append(services.minio(home, binary, programs["minio"].address))
     for entry in entries:
         (home.path / "scratch" / entry.name).mkdir(parents=True, exist_ok=True)
-    grace_s = float(environ.get("LUTHIER_GRACE_S", programs.GRACE_S))
-    home.configuration.write_text(programs.render(entries, home, grace_s))
-    write_json(home.store_file, common)
+    grace_s = float(environ.get("LUTHIER_GRACE_S", services.GRACE_S))
+    home.configuration.write_text(services.configuration(entries, home, grace_s))
+    home.write_store_settings(common)
 
 
-def _opening(kind: str, home: Home, chosen: tuple[Program, ...], environ: dict[str, str]) -> str:
-    where = f"a folder, {home.store}" if kind == "folder" else f"MinIO, data in {home.minio / 'data'}"
-    text = f"starting {len(chosen)} services; store: {where}"
-    if "DEVICE" not in environ and any(service.torch for service in chosen):
-        text += "\nDEVICE is not set: training and inference use the CPU (DEVICE=cuda make up for a GPU)"
-    return text
-
-
-def _start(supervisor: Supervisor, addresses: dict[str, dict[str, str]], say: Say) -> None:
-    """Start the store first: a service refuses to run without one. Then the services, all at once."""
-    names = sorted(addresses, key=lambda name: name != "minio")
-    for batch in (names[:1], names[1:]) if "minio" in names else (names,):
-        for name in batch:
-            supervisor.start_program(name)
-        until_serving(supervisor, {name: _check(name, addresses) for name in batch}, WAIT_S, say)
-
-
-def _check(name: str, addresses: dict[str, dict[str, str]]) -> Callable[[], bool]:
-    check = health.minio_ready if name == "minio" else health.serving
-    return partial(check, addresses[name]["address"])
-
-
-def _record(
-    home: Home, supervisor: Supervisor, addresses: dict[str, dict[str, str]], remembered: dict[str, Any]
-) -> None:
+def _record(home: Home, supervisor: Supervisor, programs: Programs, last: Programs) -> None:
     """services.json: what runs now. Ports of services left out this time are kept for the next."""
-    with amended(home.services_file) as services:
+    states = supervisor.states()
+    with home.changed_programs() as recorded:
+        recorded.clear()
+        recorded.update({name: replace(program, pid=states[name].pid) for name, program in programs.items()})
+        left_out = last.keys() - programs.keys() - {"minio"}
+        recorded.update({name: replace(old, pid=0) for name, old in last.items() if name in left_out})
+
+
+def _wait_until_serving(supervisor: Supervisor, programs: Programs, output: Output) -> None:
+    """Return when all serve. Raises StartError when one cannot, or not in time."""
+    begin = reported = time.monotonic()
+    waiting = dict(programs)
+    seen: dict[str, set[int]] = {name: set() for name in programs}  # pids: another one each time it was restarted
+    while waiting:
         states = supervisor.states()
-        now = {name: {**kinds, "pid": states[name].pid} for name, kinds in addresses.items()}
-        rest = {name: {**old, "pid": 0} for name, old in remembered.items() if name not in now and name != "minio"}
-        services.clear()
-        services.update({**now, **rest})
+        for name, program in list(waiting.items()):
+            state, pids = states[name], seen[name]
+            pids |= {state.pid} - {0}
+            crashes = len(pids) - bool(state.pid)
+            if state.name == "FATAL" or crashes >= CRASHES:
+                end = _end_of_log(supervisor.home.logs, name)
+                raise StartError(f"{name} cannot start: it ended {max(crashes, 1)} times\n{end}")
+            if state.pid and _serves(name, program):
+                del waiting[name]
+                output(f"  {name} serves after {time.monotonic() - begin:.0f} s")
+        now = time.monotonic()
+        if waiting and now - begin > WAIT_S:
+            end = _end_of_log(supervisor.home.logs, next(iter(waiting)))
+            raise StartError(f"not serving after {WAIT_S} s: {', '.join(waiting)}\n{end}")
+        if waiting and now - reported > REPORT_EVERY_S:
+            reported = now
+            output(f"  … {now - begin:.0f} s, waiting for {', '.join(waiting)}")
+        time.sleep(POLL_S if waiting else 0)
+
+
+def _end_of_log(logs: Path, name: str) -> str:
+    """The last lines of a program's log, headed by the path of all of it."""
+    path = logs / f"{name}.log"
+    text = path.read_bytes()[-16_384:].decode(errors="replace") if path.exists() else ""
+    shown = "\n".join(f"    {line}" for line in text.splitlines()[-LAST_LINES:]) or "    (it wrote nothing)"
+    return f"  the end of {path}:\n{shown}"

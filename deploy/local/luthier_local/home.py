@@ -5,13 +5,26 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
 
 LONGEST_SOCKET_PATH = 100  # bytes; sockaddr_un of Linux holds 108
+
+
+@dataclass(frozen=True)
+class Program:
+    """An entry of services.json: where a program listens (`host:port`, "" = nowhere), and its process, 0 = none."""
+
+    address: str
+    metrics: str = ""
+    web: str = ""
+    pid: int = 0
+
+
+Programs = dict[str, Program]
+"""By name: a service, or `minio`."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +35,7 @@ class Home:
     path: Path
 
     @classmethod
-    def find(cls, root: Path, environ: dict[str, str]) -> "Home":
+    def find(cls, root: Path, environ: Mapping[str, str]) -> "Home":
         return cls(root.resolve(), Path(environ.get("LUTHIER_HOME") or root / ".luthier").resolve())
 
     @property
@@ -39,10 +52,12 @@ class Home:
 
     @property
     def services_file(self) -> Path:
+        """Addresses and processes, for scripts and the command `luthier`."""
         return self.path / "services.json"
 
     @property
     def store_file(self) -> Path:
+        """The settings that open the store, for the command `luthier`."""
         return self.path / "store.json"
 
     @property
@@ -66,25 +81,59 @@ class Home:
         return self.root / "services" / service / ".venv" / "bin" / "python"
 
     def create(self) -> None:
-        """Make the folders. The socket's must be ours alone: who can write there commands the services."""
+        """Make the folders. The socket's must be this user's: whoever can write there controls the services."""
         for folder in (self.path, self.store, self.logs):
             folder.mkdir(parents=True, exist_ok=True)
         if self.socket.parent != self.path:
             self.socket.parent.mkdir(mode=0o700, exist_ok=True)
             if self.socket.parent.stat().st_uid != os.getuid():
-                raise PermissionError(f"{self.socket.parent} belongs to somebody else")
+                raise PermissionError(f"{self.socket.parent} belongs to another user")
 
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Only one `up` or `down` at a time."""
         self.path.mkdir(parents=True, exist_ok=True)
-        with (self.path / "lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with _lock(self.path / "lock"):
             yield
 
+    def programs(self) -> Programs:
+        """What services.json holds; empty when there is none or a crash left half of one."""
+        known = {field.name for field in fields(Program)}
+        entries = _read_json(self.services_file)
+        return {
+            name: Program(**{key: value for key, value in entry.items() if key in known})
+            for name, entry in entries.items()
+            if isinstance(entry, dict)
+        }
 
-def read_json(path: Path) -> dict[str, Any]:
-    """The document in `path`, or {} when there is none or a crash left half of one."""
+    @contextmanager
+    def changed_programs(self) -> Iterator[Programs]:
+        """What services.json holds, to be changed in place; written back at the end, by one process at a time."""
+        with _lock(self.services_file.with_suffix(".lock")):
+            programs = self.programs()
+            yield programs
+            entries = {
+                name: {key: value for key, value in asdict(program).items() if value != ""}
+                for name, program in programs.items()
+            }
+            _write_json(self.services_file, entries)
+
+    def store_settings(self) -> dict[str, str]:
+        """The settings that open the store; empty before the first `up`."""
+        return {name: str(value) for name, value in _read_json(self.store_file).items()}
+
+    def write_store_settings(self, settings: Mapping[str, str]) -> None:
+        _write_json(self.store_file, settings)
+
+
+@contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    with path.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _read_json(path: Path) -> Mapping[str, object]:
     try:
         document = json.loads(path.read_text())
     except (FileNotFoundError, json.JSONDecodeError):
@@ -92,17 +141,7 @@ def read_json(path: Path) -> dict[str, Any]:
     return document if isinstance(document, dict) else {}
 
 
-@contextmanager
-def amended(path: Path) -> Iterator[dict[str, Any]]:
-    """The document in `path`, to be changed in place; written back at the end. One at a time."""
-    with path.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        document = read_json(path)
-        yield document
-        write_json(path, document)
-
-
-def write_json(path: Path, document: dict[str, Any]) -> None:
+def _write_json(path: Path, document: Mapping[str, object]) -> None:
     """Replace `path` in one step, so that a reader sees the old or the new document, never a half."""
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     part.write_text(json.dumps(document, indent=2) + "\n")

@@ -5,10 +5,10 @@ import signal
 import time
 from pathlib import Path
 
-from luthier_local.programs import MARK
+from luthier_local.services import MARK
 
 KILLED_S = 10.0
-"""For the kernel to take away what a killed process held."""
+"""How long to wait until the kernel has freed what a killed process held."""
 
 
 def find(home: Path) -> list[int]:
@@ -27,7 +27,7 @@ def find(home: Path) -> list[int]:
 
 
 def end(home: Path, grace_s: float) -> list[int]:
-    """Ask what `find` names to stop, kill what is left after `grace_s`; returns the pids there were.
+    """Stop what `find` names, kill what is left after `grace_s` seconds; returns the pids that were found.
 
     When it returns, their ports are free.
     """
@@ -40,7 +40,7 @@ def end(home: Path, grace_s: float) -> list[int]:
 
 
 def _left(home: Path, pids: list[int], within_s: float) -> list[int]:
-    """What has not ended in time."""
+    """The processes that have not ended in time."""
     deadline = time.monotonic() + within_s
     while (left := sorted({*find(home), *filter(_holds, pids)})) and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -48,7 +48,7 @@ def _left(home: Path, pids: list[int], within_s: float) -> list[int]:
 
 
 def _holds(pid: int) -> bool:
-    """Whether a process may still hold its ports. Its memory, and with it its environment, goes before its sockets."""
+    """True while a process may hold its ports: its memory, with its environment, is freed before its sockets."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     except OSError:

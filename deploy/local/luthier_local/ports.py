@@ -1,17 +1,66 @@
-"""One loopback port for each purpose: the remembered one, else its default, else the next free one."""
+"""One loopback port for each purpose: the one of the last start, else its default, else the next free one."""
 
 import socket
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
-from luthier_local.catalogue import FIRST_METRICS_PORT, FIRST_PORT, MINIO_PORT, SERVICES, WEB_PORT, Program
+from luthier_kit.rpc import METRICS_OFFSET, PORTS, WEB_PORT
+from luthier_local.home import Program, Programs
+from luthier_local.services import Service
 
 HOST = "127.0.0.1"
+MINIO_PORT = 7400
 LAST_PORT = 7999  # where the search for a free one ends
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """A port to choose: whose, for what, and its default."""
+
+    name: str
+    purpose: Literal["address", "metrics", "web"]
+    default: int
+
+
+def wanted(services: tuple[Service, ...], *, minio: bool) -> list[Wanted]:
+    """Every port to choose."""
+    ports = []
+    for service in services:
+        port = PORTS[service.name]
+        ports += [Wanted(service.name, "address", port), Wanted(service.name, "metrics", port + METRICS_OFFSET)]
+        if service.web:
+            ports.append(Wanted(service.name, "web", WEB_PORT))
+    return [*ports, Wanted("minio", "address", MINIO_PORT)] if minio else ports
+
+
+def choose(ports: list[Wanted], last: Programs, running: set[str], output: Callable[[str], None]) -> Programs:
+    """The addresses of every program. A port of the `last` start is kept while it is free or held by a program in
+    `running`, so that a restarted service keeps its address. Every other choice is a line of `output`. Raises
+    SystemExit when no port is free."""
+    reserved = {port.default for port in ports}
+    reserved |= {_port_of(old) for program in last.values() for old in (program.address, program.metrics, program.web)}
+    chosen: Programs = {}
+    used: set[int] = set()  # by names before this one, which may have taken its default when theirs was taken
+    for port in ports:
+        old = _port_of(getattr(last.get(port.name), port.purpose, ""))
+        first = number = old or port.default
+        if first in used or not ((old and port.name in running) or is_free(first)):
+            free = (n for n in range(port.default, LAST_PORT + 1) if n not in reserved and is_free(n))
+            number = next(free, 0)
+            if not number:
+                text = f"{port.name}: no free port between {port.default} and {LAST_PORT} for its {port.purpose}"
+                raise SystemExit(text)
+            output(f"{port.name}: port {first} ({port.purpose}) is taken by another program, using {number}")
+        reserved.add(number)
+        used.add(number)
+        address: dict[str, Any] = {port.purpose: f"{HOST}:{number}"}
+        chosen[port.name] = replace(chosen.get(port.name, Program("")), **address)
+    return chosen
+
+
 def is_free(port: int) -> bool:
-    """Whether a server could listen on `port`. Without SO_REUSEPORT, so that another gRPC server counts."""
+    """True when a server could listen on `port`. Without SO_REUSEPORT, so that another gRPC server counts."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -21,47 +70,6 @@ def is_free(port: int) -> bool:
     return True
 
 
-def wanted(services: tuple[Program, ...], *, minio: bool) -> list[tuple[str, str, int]]:
-    """(name, kind, default port) of every port to choose."""
-    ports = []
-    for service in services:
-        index = SERVICES.index(service)
-        ports.append((service.name, "address", FIRST_PORT + index))
-        ports.append((service.name, "metrics", FIRST_METRICS_PORT + index))
-        if service.web:
-            ports.append((service.name, "web", WEB_PORT))
-    return [*ports, ("minio", "address", MINIO_PORT)] if minio else ports
-
-
-def port_of(address: str) -> int:
-    return int(address.rpartition(":")[2])
-
-
-def choose(
-    ports: list[tuple[str, str, int]],
-    remembered: dict[str, dict[str, Any]],
-    running: set[str],
-    say: Callable[[str], None],
-) -> dict[str, dict[str, str]]:
-    """{name: {kind: "127.0.0.1:port"}}. A remembered port is kept while it is free, or held by a program in
-    `running`, so that a restarted service keeps its address. Every other choice is said through `say`."""
-    reserved = {default for _, _, default in ports}
-    reserved |= {
-        port_of(old[kind]) for old in remembered.values() for kind in ("address", "metrics", "web") if kind in old
-    }
-    chosen: dict[str, dict[str, str]] = {}
-    used: set[int] = set()  # by names before this one, who may have been moved onto its default once
-    for name, kind, default in ports:
-        old = remembered.get(name, {}).get(kind)
-        first = port_of(old) if old else default
-        if first not in used and ((old and name in running) or is_free(first)):
-            port = first
-        else:
-            port = next((p for p in range(default, LAST_PORT + 1) if p not in reserved and is_free(p)), 0)
-            if not port:
-                raise SystemExit(f"{name}: no free port between {default} and {LAST_PORT} for its {kind}")
-            say(f"{name}: port {first} ({kind}) is taken by another program, using {port}")
-        reserved.add(port)
-        used.add(port)
-        chosen.setdefault(name, {})[kind] = f"{HOST}:{port}"
-    return chosen
+def _port_of(address: str) -> int:
+    """0 for no address."""
+    return int(address.rpartition(":")[2] or 0)

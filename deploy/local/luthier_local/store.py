@@ -1,12 +1,13 @@
-"""Which artifact store the services use: a folder (the embedded default), or a MinIO server of our own.
+"""Which artifact store the services use: a folder (the embedded default), or a MinIO server of this installation.
 
-MinIO's credentials are drawn once and kept in files that only their owner can read. The programs get the
-files' paths; the secret itself is in no configuration, on no command line and in no log.
+MinIO's credentials are random, made once, and kept in files that only their owner can read. The programs get the paths
+of these files; the secret itself is in no configuration, on no command line and in no log.
 """
 
 import os
 import secrets
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 from luthier_local.home import Home
@@ -17,14 +18,14 @@ SECRET_KEY_BYTES = 20
 KINDS = ("folder", "minio")
 
 
-def environment(kind: str, home: Home, address: str = "") -> dict[str, str]:
-    """The settings by which a service, or the `luthier` command, opens the store."""
-    if kind == "folder":
+def settings(home: Home, minio_address: str = "") -> dict[str, str]:
+    """The settings with which a service, or the command `luthier`, opens the store; without MinIO it is a folder."""
+    if not minio_address:
         return {"LUTHIER_STORE": "folder", "LUTHIER_STORE_FOLDER": str(home.store), "LUTHIER_BUCKET": BUCKET}
     return {
         "LUTHIER_STORE": "s3",
         "LUTHIER_BUCKET": BUCKET,
-        "LUTHIER_S3_ENDPOINT": address,
+        "LUTHIER_S3_ENDPOINT": minio_address,
         "LUTHIER_S3_SECURE": "false",
         "LUTHIER_S3_ACCESS_KEY_FILE": str(home.minio / "access-key"),
         "LUTHIER_S3_SECRET_KEY_FILE": str(home.minio / "secret-key"),
@@ -32,9 +33,9 @@ def environment(kind: str, home: Home, address: str = "") -> dict[str, str]:
 
 
 def prepare_minio(home: Home) -> dict[str, str]:
-    """Draw the credentials and create the bucket where they are missing; the server's own environment."""
-    _secret(home.minio / "access-key", ACCESS_KEY_BYTES)
-    _secret(home.minio / "secret-key", SECRET_KEY_BYTES)
+    """Make the credentials and the bucket where they are missing; returns the environment of the server."""
+    _make_secret(home.minio / "access-key", ACCESS_KEY_BYTES)
+    _make_secret(home.minio / "secret-key", SECRET_KEY_BYTES)
     (home.minio / "data" / BUCKET).mkdir(parents=True, exist_ok=True)  # a folder of the drive is a bucket
     return {
         "MINIO_ROOT_USER_FILE": str(home.minio / "access-key"),
@@ -44,8 +45,8 @@ def prepare_minio(home: Home) -> dict[str, str]:
     }
 
 
-def minio_binary(root: Path, environ: dict[str, str]) -> Path:
-    """$LUTHIER_MINIO, else `minio` on the PATH, else the one that make put into .tools/bin."""
+def minio_binary(root: Path, environ: Mapping[str, str]) -> Path:
+    """$LUTHIER_MINIO, else `minio` on the PATH, else the one that make put into .tools/bin. Raises SystemExit."""
     named = environ.get("LUTHIER_MINIO")
     found = named or shutil.which("minio", path=environ.get("PATH")) or str(root / ".tools" / "bin" / "minio")
     if not os.access(found, os.X_OK):
@@ -53,10 +54,9 @@ def minio_binary(root: Path, environ: dict[str, str]) -> Path:
     return Path(found)
 
 
-def _secret(path: Path, size_bytes: int) -> str:
-    """The secret kept in `path`; drawn now, readable by its owner only, when there is none."""
+def _make_secret(path: Path, size_bytes: int) -> None:
+    """A random secret in `path`, readable by its owner only, unless there is one already."""
     if not path.exists():
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             file.write(secrets.token_hex(size_bytes))
-    return path.read_text().strip()

@@ -1,4 +1,4 @@
-"""Talk to supervisord over its socket: start it, bring it up to date, ask for states, shut it down."""
+"""supervisord, controlled over its socket: started, reconfigured, asked for states, shut down."""
 
 import contextlib
 import os
@@ -6,13 +6,14 @@ import subprocess
 import sys
 import time
 import xmlrpc.client
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from supervisor.xmlrpc import SupervisorTransport
 
 from luthier_local.home import Home
-from luthier_local.programs import RECORDER
+from luthier_local.services import RECORDER
 
 START_TIMEOUT_S = 20
 DROPPED = ("VIRTUAL_ENV", "PYTHONPATH", "PYTHONHOME")  # each service has an environment of its own
@@ -20,7 +21,7 @@ DROPPED = ("VIRTUAL_ENV", "PYTHONPATH", "PYTHONHOME")  # each service has an env
 
 @dataclass(frozen=True)
 class State:
-    """What supervisord says of one program. `name` as in its documentation: RUNNING, BACKOFF, FATAL, …"""
+    """State of one program in supervisord's words: RUNNING, BACKOFF, FATAL, …; `pid` is 0 when it does not run."""
 
     name: str
     pid: int
@@ -40,7 +41,7 @@ class Supervisor:
         except (OSError, xmlrpc.client.Error):
             return False
 
-    def start(self, environ: dict[str, str]) -> None:
+    def start(self, environ: Mapping[str, str]) -> None:
         """Start supervisord in the background. The services inherit `environ` through it."""
         self.home.socket.unlink(missing_ok=True)
         command = [sys.executable, "-m", "supervisor.supervisord", "-c", str(self.home.configuration)]
@@ -53,7 +54,7 @@ class Supervisor:
             raise SystemExit(f"supervisord did not start: {(done.stderr or done.stdout).strip()[-1000:]}")
 
     def reload(self) -> list[str]:
-        """Take the new configuration; programs that changed or went are stopped. Returns the changed."""
+        """Take the new configuration; programs that changed or are left out are stopped. Returns the changed."""
         added, changed, removed = self._call("reloadConfig")[0]
         for name in (*changed, *removed):
             self._call("stopProcessGroup", name)
@@ -71,7 +72,7 @@ class Supervisor:
         }
 
     def start_program(self, name: str) -> None:
-        """Start `name` unless it runs. One that waits for its next try is tried at once."""
+        """Start `name` unless it runs. One that waits for its next attempt is started at once."""
         state = self.states()[name].name
         if state == "BACKOFF":
             self._call("stopProcess", name)

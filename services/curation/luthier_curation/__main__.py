@@ -6,7 +6,6 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from luthier.curation.v1 import curation_pb2
-from luthier.curation.v1.curation_pb2_grpc import add_CurationServiceServicer_to_server
 from luthier_curation.curation import Curation
 from luthier_curation.database import (
     Repository,
@@ -47,7 +46,6 @@ def service_of(curation: Curation, web: WebServer | None = None) -> Service:
     servicer = CurationService(curation)
     return Service(
         curation_pb2.DESCRIPTOR.services_by_name["CurationService"],
-        add_CurationServiceServicer_to_server,
         servicer,
         light=[servicer.ListClips, servicer.UpdateClip],
         prepare=web.start if web else None,

@@ -3,7 +3,6 @@
 import sys
 
 from luthier.enrichment.v1 import enrichment_pb2
-from luthier.enrichment.v1.enrichment_pb2_grpc import add_EnrichmentServiceServicer_to_server
 from luthier_enrichment.registry import build_providers
 from luthier_enrichment.service import EnrichmentServicer
 from luthier_enrichment.settings import EnrichmentSettings
@@ -17,7 +16,6 @@ def build(settings: EnrichmentSettings) -> Service:
     servicer = EnrichmentServicer(open_store(settings), providers, settings.min_score, settings.max_age_s)
     return Service(
         enrichment_pb2.DESCRIPTOR.services_by_name["EnrichmentService"],
-        add_EnrichmentServiceServicer_to_server,
         servicer,
         light=[servicer.ListProviders],
     )

@@ -2,18 +2,17 @@
 
 import sys
 
-from luthier_evaluation.service import service
 from luthier_evaluation.settings import EvaluationSettings
-from luthier_kit.artifacts import open_artifacts
-from luthier_kit.errors import LuthierError
-from luthier_kit.server import serve
-from luthier_kit.settings import SettingsError, load
+from luthier_kit.rpc import Service, main
+from luthier_kit.store import open_store
+
+
+def build(settings: EvaluationSettings) -> Service:
+    """The service over the store that the settings name."""
+    from luthier_evaluation.service import service  # seconds, for scipy and matplotlib: not before settings are right
+
+    return service(open_store(settings), settings)
+
 
 if __name__ == "__main__":
-    try:
-        settings = load(EvaluationSettings)
-        store = open_artifacts(settings)
-    except (SettingsError, LuthierError) as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)
-    serve(service(store, settings), settings)
+    sys.exit(main(EvaluationSettings, build))

@@ -1,55 +1,126 @@
-"""The plan of an evaluation: which suite, which models, which settings. Fixed when it is created, kept in its run."""
+"""What an evaluation does: a suite of prompts for one or two models, as an `EvaluationPlan`, fixed when it is created.
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+A suite is a frozen list of rows: a prompt, a length, a seed, and the tempo and key that the prompt states. It is named
+by the digest of its rows, so that two evaluations with one digest asked for exactly the same. The shipped ones lie in
+`suites/` as JSON.
 
-from luthier_evaluation import suite as suites
-from luthier_evaluation.suite import Suite
+The plan is kept as the request of the evaluation's run.
+"""
 
-DEFAULT_STEPS = 100
-DEFAULT_GUIDANCE_SCALE = 7.0
+import json
+from collections.abc import Iterable, Mapping
+from importlib import resources
+from typing import Any, Final
 
+from google.protobuf.json_format import ParseDict
 
-@dataclass(frozen=True)
-class Model:
-    """A model version pinned at creation. `label` is `name@n`, `digest` is `sha256:…`."""
+from luthier.common.v1.common_pb2 import MODE_MAJOR, MODE_MINOR, KeyFact
+from luthier.evaluation.v1 import evaluation_pb2 as pb
+from luthier_kit.registry import RunKind, RunLog
+from luthier_kit.rpc import NotFound
+from luthier_kit.store import Store, digest_of
+from luthier_music.keys import Key, parse_key, parse_pitch_class
 
-    label: str
-    digest: str
-    dataset: str = ""
+DEFAULT_STEPS: Final = 100
+DEFAULT_GUIDANCE_SCALE: Final = 7.0
 
-
-@dataclass(frozen=True)
-class Plan:
-    """`models` holds the candidate, and before it the baseline where there is one."""
-
-    suite: Suite
-    models: tuple[Model, ...]
-    steps: int = DEFAULT_STEPS
-    guidance_scale: float = DEFAULT_GUIDANCE_SCALE
-    sampler: str = ""
-    created_by: str = ""
-
-    @property
-    def candidate(self) -> Model:
-        return self.models[-1]
-
-    @property
-    def baseline(self) -> Model | None:
-        return self.models[0] if len(self.models) > 1 else None
-
-    @property
-    def total(self) -> int:
-        """Rows over all models."""
-        return len(self.suite.rows) * len(self.models)
-
-    def document(self) -> dict[str, Any]:
-        return {**asdict(self), "suite": self.suite.document(), "models": [asdict(model) for model in self.models]}
+Evaluation = RunLog[pb.EvaluationPlan, pb.EvaluationProgress, pb.EvaluationOutcome]
 
 
-def from_document(document: Mapping[str, Any]) -> Plan:
-    """The plan in a JSON document of `Plan.document`."""
-    fixed = {key: document[key] for key in ("steps", "guidance_scale", "sampler", "created_by")}
-    models = tuple(Model(**model) for model in document["models"])
-    return Plan(suites.from_document(document["suite"]), models, **fixed)
+def candidate(plan: pb.EvaluationPlan) -> pb.EvaluatedModel:
+    """The model that is measured."""
+    last: pb.EvaluatedModel = plan.models[-1]
+    return last
+
+
+def baseline(plan: pb.EvaluationPlan) -> pb.EvaluatedModel | None:
+    """The model that it is compared with."""
+    return plan.models[0] if len(plan.models) > 1 else None
+
+
+def total_rows(plan: pb.EvaluationPlan) -> int:
+    """Rows over all models."""
+    return len(plan.suite.rows) * len(plan.models)
+
+
+def shipped_names() -> list[str]:
+    """Names of the suites that come with the service."""
+    folder = resources.files("luthier_evaluation") / "suites"
+    return sorted(entry.name.removesuffix(".json") for entry in folder.iterdir() if entry.name.endswith(".json"))
+
+
+def shipped_suite(name: str) -> pb.Suite:
+    """A suite that comes with the service; KeyError for another name."""
+    if name not in shipped_names():
+        raise KeyError(name)
+    document = json.loads((resources.files("luthier_evaluation") / "suites" / f"{name}.json").read_text())
+    return pb.Suite(name=name, description=document["description"], rows=_rows_from_json(document["rows"]))
+
+
+def effective_suite(suite: pb.Suite, max_rows: int | None = None, seconds_total: float | None = None) -> pb.Suite:
+    """The suite that takes effect: only the first `max_rows`, each `seconds_total` long."""
+    taken = pb.Suite(name=suite.name, description=suite.description, rows=suite.rows[:max_rows])
+    for row in taken.rows:
+        row.seconds_total = row.seconds_total if seconds_total is None else seconds_total
+    return taken
+
+
+def suite_sha256(suite: pb.Suite) -> str:
+    """Digest of a suite's rows alone."""
+    return digest_of([row_json(row) for row in suite.rows])
+
+
+def row_json(row: pb.SuiteRow) -> dict[str, str | float | None]:
+    """The form over which digests are taken: another one would rename every suite and repeat every row."""
+    key = key_of(row.key)
+    return {
+        "prompt": row.prompt,
+        "seconds_total": row.seconds_total,
+        "seed": row.seed,
+        "tempo_bpm": row.tempo_bpm if row.HasField("tempo_bpm") else None,
+        "key": str(key) if key else None,
+    }
+
+
+def key_of(fact: KeyFact) -> Key | None:
+    """The key, None when tonic or mode is unknown. ValueError for a tonic that is no pitch class."""
+    if not fact.tonic or fact.mode not in (MODE_MAJOR, MODE_MINOR):
+        return None
+    return Key(parse_pitch_class(fact.tonic), "major" if fact.mode == MODE_MAJOR else "minor")
+
+
+def key_fact(key: Key) -> KeyFact:
+    """The fact without a source."""
+    return KeyFact(tonic=key.tonic_name, mode=MODE_MAJOR if key.mode == "major" else MODE_MINOR)
+
+
+def evaluation_log(store: Store, evaluation_id: str) -> Evaluation:
+    """The run of an evaluation. NotFound for an id of another kind; reading says whether it is there."""
+    if not evaluation_id.startswith(f"{EVALUATIONS.name}-"):
+        raise NotFound(f"no evaluation {evaluation_id[:128]!r}", reason="RUN_NOT_FOUND")
+    return RunLog(store, EVALUATIONS, evaluation_id)
+
+
+def _rows_from_json(rows: Iterable[Mapping[str, Any]]) -> list[pb.SuiteRow]:
+    return [pb.SuiteRow(**{**row, "key": key_fact(parse_key(row["key"])) if row.get("key") else None}) for row in rows]
+
+
+def _old_plan(value: Mapping[str, Any]) -> pb.EvaluationPlan:
+    """Luthier 0.1: the request, and the plan as an object of its own."""
+    plan = value["plan"]
+    suite = plan["suite"]
+    return pb.EvaluationPlan(
+        request=ParseDict(value["asked"], pb.CreateEvaluationRequest(), ignore_unknown_fields=True),
+        suite=pb.Suite(name=suite["name"], description=suite["description"], rows=_rows_from_json(suite["rows"])),
+        models=[
+            pb.EvaluatedModel(model=model["label"], model_digest=model["digest"], dataset_name=model["dataset"])
+            for model in plan["models"]
+        ],
+        steps=plan["steps"],
+        guidance_scale=plan["guidance_scale"],
+    )
+
+
+EVALUATIONS: Final = RunKind(
+    "evaluation", pb.EvaluationPlan, pb.EvaluationProgress, pb.EvaluationOutcome, old_request=_old_plan
+)

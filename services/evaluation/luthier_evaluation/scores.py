@@ -1,84 +1,62 @@
 """The table of scores: every metric for every model, with n, chance level and interval, and the paired difference."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 
-from luthier_evaluation.measurement import Measurement
-from luthier_evaluation.metrics import ABSENT, METRICS, Metric, Pairs
-from luthier_evaluation.plan import Plan
-from luthier_evaluation.statistics import Interval, interval, sign_flip_p
+from luthier.evaluation.v1 import evaluation_pb2 as pb
+from luthier_evaluation.metrics import ABSENT, METRICS
+from luthier_evaluation.plan import baseline, candidate
+from luthier_evaluation.statistics import interval, sign_flip_p
 
 FEW_ROWS = 20
 
 
-@dataclass(frozen=True)
-class Score:
-    """One cell. `model` is `name@n`, or `candidate - baseline` for a paired difference over the rows both have.
+def score_table(plan: pb.EvaluationPlan, results: Sequence[pb.RowResult]) -> list[pb.Score]:
+    """All scores, by metric; within a metric baseline, candidate, and the difference over the rows that both have.
 
-    `value` is None when it was not computed; `note` says why, or what to mind.
+    A score without `value` was not computed; its `note` says why.
     """
-
-    metric: str
-    model: str
-    value: float | None = None
-    n: int = 0
-    chance: float | None = None
-    low: float | None = None
-    high: float | None = None
-    note: str = ""
-    p: float | None = None
-    """Of a paired difference: two-sided p of the sign-flip test."""
-
-
-def table(plan: Plan, measurements: Sequence[Measurement]) -> list[Score]:
-    """All scores, by metric; within a metric baseline, candidate, difference."""
-    scores = []
+    table = []
     for metric in METRICS:
-        pairs = [_pairs(plan, measurements, model.label) for model in plan.models]
-        scores += [_score(metric, model.label, made) for model, made in zip(plan.models, pairs, strict=True)]
-        if plan.baseline:
-            scores.append(_difference(metric, difference_name(plan), *pairs))
-    return scores + [Score(absent.name, model.label, note=absent.reason) for absent in ABSENT for model in plan.models]
+        values: list[dict[int, float]] = []  # of each model, by row
+        for model in plan.models:
+            pairs = [(plan.suite.rows[r.row], r) for r in results if r.model == model.model and not r.HasField("error")]
+            of_rows = {result.row: metric.of(row, result) for row, result in pairs}
+            values.append({row: value for row, value in of_rows.items() if value is not None})
+            score = _score(metric.name, model.model, list(values[-1].values()), "no row to which it applies")
+            if metric.chance and score.HasField("value"):
+                chance = metric.chance(pairs)
+                if chance.value is not None:
+                    score.chance = chance.value
+                score.note = "; ".join(filter(None, (score.note, chance.note)))
+            table.append(score)
+        if baseline(plan):
+            before, after = values
+            differences = [after[row] - before[row] for row in sorted(before.keys() & after.keys())]
+            score = _score(metric.name, difference_name(plan), differences, "no row that both models have")
+            if score.HasField("value"):
+                score.p = sign_flip_p(differences)
+                score.note = "; ".join(filter(None, (f"paired by row, sign-flip p = {score.p:.3g}", score.note)))
+            table.append(score)
+    return table + [pb.Score(metric=a.name, model=m.model, note=a.reason) for a in ABSENT for m in plan.models]
 
 
-def difference_name(plan: Plan) -> str:
-    """What stands for a model where two are subtracted."""
-    return f"{plan.candidate.label} - {plan.baseline.label}" if plan.baseline else ""
+def difference_name(plan: pb.EvaluationPlan) -> str:
+    """What stands for a model where two are subtracted: `candidate - baseline`; empty where there is one model."""
+    other = baseline(plan)
+    return f"{candidate(plan).model} - {other.model}" if other else ""
 
 
-def _pairs(plan: Plan, measurements: Sequence[Measurement], model: str) -> Pairs:
-    return [(plan.suite.rows[m.row], m) for m in measurements if m.model == model and not m.error]
+def caution(score: pb.Score) -> str:
+    """What to mind about a score's interval; empty = nothing."""
+    if score.low == score.high:
+        return "all rows alike: the interval cannot show how sure this is"
+    return f"fewer than {FEW_ROWS} rows: the interval is rough" if score.n < FEW_ROWS else ""
 
 
-def _score(metric: Metric, model: str, pairs: Pairs) -> Score:
-    values = [value for row, made in pairs if (value := metric.of(row, made)) is not None]
+def _score(metric: str, model: str, values: Sequence[float], without_rows: str) -> pb.Score:
     found = interval(values)
     if found is None:
-        return Score(metric.name, model, note="not computed: no row to which it applies")
-    chance = metric.chance(pairs) if metric.chance else None
-    notes = [caution(found.n, found.low, found.high), chance.note if chance else ""]
-    return _filled(metric.name, model, found, "; ".join(filter(None, notes)), chance.value if chance else None)
-
-
-def _difference(metric: Metric, name: str, baseline: Pairs, candidate: Pairs) -> Score:
-    before = {made.row: metric.of(row, made) for row, made in baseline}
-    after = {made.row: metric.of(row, made) for row, made in candidate}
-    both = [(before[row], after[row]) for row in sorted(before.keys() & after.keys())]
-    differences = [new - old for old, new in both if old is not None and new is not None]
-    found = interval(differences)
-    if found is None:
-        return Score(metric.name, name, note="not computed: no row that both models have")
-    p = sign_flip_p(differences)
-    notes = [f"paired by row, sign-flip p = {p:.3g}", caution(found.n, found.low, found.high)]
-    return replace(_filled(metric.name, name, found, "; ".join(filter(None, notes)), None), p=p)
-
-
-def _filled(metric: str, model: str, found: Interval, note: str, chance: float | None) -> Score:
-    return Score(metric, model, found.mean, found.n, chance, found.low, found.high, note)
-
-
-def caution(n: int, low: float | None, high: float | None) -> str:
-    """What to mind about an interval over `n` rows; empty = nothing."""
-    if low == high:
-        return "all rows alike: the interval cannot show how sure this is"
-    return f"fewer than {FEW_ROWS} rows: the interval is rough" if n < FEW_ROWS else ""
+        return pb.Score(metric=metric, model=model, note=f"not computed: {without_rows}")
+    score = pb.Score(metric=metric, model=model, value=found.mean, n=found.n, low=found.low, high=found.high)
+    score.note = caution(score)
+    return score

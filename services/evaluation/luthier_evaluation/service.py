@@ -1,30 +1,58 @@
-"""Translates EvaluationService's messages to the domain and back."""
+"""EvaluationService: the bounds of its requests, and runs as its messages."""
 
 from collections.abc import Iterator
+from datetime import UTC
+from typing import Final
 
 import grpc
 
 from luthier.evaluation.v1 import evaluation_pb2 as pb
-from luthier.evaluation.v1 import evaluation_pb2_grpc
-from luthier_evaluation import messages, promotion, requests
+from luthier.evaluation.v1.evaluation_pb2_grpc import (
+    EvaluationServiceServicer,
+)
+from luthier.registry.v1.registry_pb2 import RunState
+from luthier_evaluation import promotion
+from luthier_evaluation.plan import (
+    DEFAULT_GUIDANCE_SCALE,
+    DEFAULT_STEPS,
+    EVALUATIONS,
+    Evaluation,
+    baseline,
+    candidate,
+    effective_suite,
+    evaluation_log,
+    key_of,
+    shipped_names,
+    shipped_suite,
+    suite_sha256,
+    total_rows,
+)
 from luthier_evaluation.settings import EvaluationSettings
-from luthier_evaluation.worker import KIND, Worker
-from luthier_kit import runs
-from luthier_kit.artifacts import Artifacts
-from luthier_kit.checks import Checks
-from luthier_kit.errors import FailedPrecondition, NotFound
-from luthier_kit.runs import Run, RunLog
-from luthier_kit.server import Service
+from luthier_evaluation.worker import Worker
+from luthier_kit.registry import Run, RunLog, list_runs, resolve, run_id_of, timestamp
+from luthier_kit.rpc import (
+    MAX_PROMPT_CHARS,
+    Checks,
+    FailedPrecondition,
+    NotFound,
+    Service,
+    page_position,
+    page_token,
+)
+from luthier_kit.store import Store
 
-NAME = "luthier.evaluation.v1.EvaluationService"
-LIGHT = {"CreateEvaluation", "GetEvaluation", "ListEvaluations", "CancelEvaluation", "PromoteModel"}
-DEFAULT_PAGE = 50
+MAX_ROWS: Final = 5000
+MAX_MODEL_CHARS: Final = 200
+DEFAULT_PAGE: Final = 50
+WATCH_POLL_S: Final = 0.5
+
+EvaluationRun = Run[pb.EvaluationPlan, pb.EvaluationProgress, pb.EvaluationOutcome]
 
 
-class EvaluationServicer(evaluation_pb2_grpc.EvaluationServiceServicer):
+class EvaluationServicer(EvaluationServiceServicer):
     """The RPCs. The worker beside it does the evaluations."""
 
-    def __init__(self, store: Artifacts, worker: Worker) -> None:
+    def __init__(self, store: Store, worker: Worker) -> None:
         self.store = store
         self.worker = worker
 
@@ -32,18 +60,16 @@ class EvaluationServicer(evaluation_pb2_grpc.EvaluationServiceServicer):
         self, request: pb.CreateEvaluationRequest, context: grpc.ServicerContext
     ) -> pb.CreateEvaluationResponse:
         log = self._begun(request) or RunLog.create(
-            self.store,
-            KIND,
-            request.request_id,
-            {"asked": messages.asked(request), "plan": requests.plan_of(self.store, request).document()},
+            self.store, EVALUATIONS, request.request_id, plan_of(self.store, request)
         )
         self.worker.offer(log.id)
-        return pb.CreateEvaluationResponse(evaluation=messages.evaluation(log.read()))
+        return pb.CreateEvaluationResponse(evaluation=evaluation_message(log.read()))
 
     def GetEvaluation(
         self, request: pb.GetEvaluationRequest, context: grpc.ServicerContext
     ) -> pb.GetEvaluationResponse:
-        return pb.GetEvaluationResponse(evaluation=messages.evaluation(self._run(request.evaluation_id)))
+        run = evaluation_log(self.store, request.evaluation_id).read()
+        return pb.GetEvaluationResponse(evaluation=evaluation_message(run))
 
     def ListEvaluations(
         self, request: pb.ListEvaluationsRequest, context: grpc.ServicerContext
@@ -51,13 +77,14 @@ class EvaluationServicer(evaluation_pb2_grpc.EvaluationServiceServicer):
         size = request.page_size if request.HasField("page_size") else DEFAULT_PAGE
         checks = Checks()
         checks.within("page_size", size, 1, 500)
-        checks.that(request.page_token.isdecimal() or not request.page_token, "page_token", "must be of a response")
         checks.done()
-        first = int(request.page_token or 0)
-        found = runs.list_runs(self.store, KIND)
-        page = [messages.evaluation(run, with_suite=False) for run in found[first : first + size]]
-        token = str(first + size) if first + size < len(found) else ""
-        return pb.ListEvaluationsResponse(evaluations=page, next_page_token=token)
+        last = page_position(request)
+        found = [run for run in list_runs(self.store, EVALUATIONS) if not last or _position(run) < last]
+        page = found[:size]
+        return pb.ListEvaluationsResponse(
+            evaluations=[evaluation_message(run, with_suite=False) for run in page],
+            next_page_token=page_token(request, _position(page[-1])) if len(found) > size else "",
+        )
 
     def CancelEvaluation(
         self, request: pb.CancelEvaluationRequest, context: grpc.ServicerContext
@@ -65,47 +92,155 @@ class EvaluationServicer(evaluation_pb2_grpc.EvaluationServiceServicer):
         checks = Checks()
         checks.text("reason", request.reason, max_chars=500)
         checks.done()
-        self._run(request.evaluation_id)
-        run = RunLog(self.store, request.evaluation_id).cancel(reason=request.reason)
-        return pb.CancelEvaluationResponse(evaluation=messages.evaluation(run))
+        run = evaluation_log(self.store, request.evaluation_id).cancel(reason=request.reason)
+        return pb.CancelEvaluationResponse(evaluation=evaluation_message(run))
 
     def WatchEvaluation(
         self, request: pb.WatchEvaluationRequest, context: grpc.ServicerContext
     ) -> Iterator[pb.WatchEvaluationResponse]:
-        self._run(request.evaluation_id)
-        log = RunLog(self.store, request.evaluation_id)
-        for run in log.watch(request.after_sequence, poll_s=0.5, going=context.is_active):
-            yield pb.WatchEvaluationResponse(evaluation=messages.evaluation(run, with_suite=False))
+        log = evaluation_log(self.store, request.evaluation_id)
+        for run in log.watch(request.after_sequence, poll_s=WATCH_POLL_S, going=context.is_active):
+            yield pb.WatchEvaluationResponse(evaluation=evaluation_message(run, with_suite=False))
 
     def PromoteModel(self, request: pb.PromoteModelRequest, context: grpc.ServicerContext) -> pb.PromoteModelResponse:
-        version, unchanged = promotion.promote(self.store, requests.promotion_of(request))
+        checks = Checks()
+        checks.name("name", request.name)
+        checks.text("model", request.model, max_chars=MAX_MODEL_CHARS, blank=False)
+        checks.text("evaluation_id", request.evaluation_id, max_chars=128)
+        checks.text("promoted_by", request.promoted_by, max_chars=100, blank=False)
+        checks.text("reason", request.reason, max_chars=500, blank=False)
+        checks.done()
+        version, unchanged = promotion.promote(self.store, request)
         digest = f"sha256:{version.digest}"
         return pb.PromoteModelResponse(model=version.label, model_digest=digest, unchanged=unchanged)
 
-    def _begun(self, request: pb.CreateEvaluationRequest) -> RunLog | None:
+    def _begun(self, request: pb.CreateEvaluationRequest) -> Evaluation | None:
         """The run that this request id began; its models stay as they were pinned then."""
-        log = RunLog(self.store, runs.run_id_of(KIND, request.request_id))
+        log = RunLog(self.store, EVALUATIONS, run_id_of(EVALUATIONS.name, request.request_id))
         try:
             run = log.read()
         except NotFound:
             return None
-        if run.request["asked"] != messages.asked(request):
+        if run.request.request != request:
             text = f"request id {request.request_id!r} began another evaluation; use a new one"
             raise FailedPrecondition(text, reason="REQUEST_ID_REUSED")
         return log
 
-    def _run(self, evaluation_id: str) -> Run:
-        if not evaluation_id.startswith(f"{KIND}-"):
-            raise NotFound(f"no evaluation {evaluation_id[:128]!r}", reason="RUN_NOT_FOUND")
-        return RunLog(self.store, evaluation_id).read()
+
+def plan_of(store: Store, request: pb.CreateEvaluationRequest) -> pb.EvaluationPlan:
+    """The plan that a request makes. Raises InvalidRequest naming every field, NotFound for an unknown model."""
+    checks = Checks()
+    checks.text("request_id", request.request_id, max_chars=128, blank=False)
+    checks.text("candidate_model", request.candidate_model, max_chars=MAX_MODEL_CHARS, blank=False)
+    checks.text("baseline_model", request.baseline_model, max_chars=MAX_MODEL_CHARS)
+    checks.text("created_by", request.created_by, max_chars=100)
+    checks.text("sampler", request.sampler, max_chars=64)
+    if request.HasField("steps"):
+        checks.within("steps", request.steps, 1, 1000)
+    if request.HasField("guidance_scale"):
+        checks.within("guidance_scale", request.guidance_scale, 0, 50)
+    if request.HasField("max_rows"):
+        checks.within("max_rows", request.max_rows, 1, MAX_ROWS)
+    if request.HasField("seconds_total"):
+        checks.within("seconds_total", request.seconds_total, 0.5, 600)
+    if request.HasField("suite"):
+        checks.that(not request.suite_name, "suite_name", "must be empty where suite is given")
+        _check_suite(checks, request.suite)
+    else:
+        checks.one_of("suite_name", request.suite_name, shipped_names())
+    checks.done()
+
+    models = []
+    for name in filter(None, (request.baseline_model, request.candidate_model)):
+        pinned = resolve(store, name)
+        digest = f"sha256:{pinned.digest}"
+        models.append(pb.EvaluatedModel(model=pinned.label, model_digest=digest, dataset_name=pinned.dataset_name))
+    checks.that(
+        len({model.model_digest for model in models}) == len(models),
+        "baseline_model",
+        f"must be another version than candidate_model: both are {models[0].model_digest}",
+    )
+    checks.done(reason="MODELS_ALIKE")
+    return pb.EvaluationPlan(
+        request=request,
+        suite=effective_suite(
+            shipped_suite(request.suite_name) if request.suite_name else request.suite,
+            request.max_rows if request.HasField("max_rows") else None,
+            request.seconds_total if request.HasField("seconds_total") else None,
+        ),
+        models=models,
+        steps=request.steps if request.HasField("steps") else DEFAULT_STEPS,
+        guidance_scale=request.guidance_scale if request.HasField("guidance_scale") else DEFAULT_GUIDANCE_SCALE,
+    )
 
 
-def service(store: Artifacts, settings: EvaluationSettings) -> Service:
+def _check_suite(checks: Checks, suite: pb.Suite) -> None:
+    checks.text("suite.name", suite.name, max_chars=100, blank=False)
+    checks.text("suite.description", suite.description, max_chars=500)
+    checks.count("suite.rows", suite.rows, 1, MAX_ROWS)
+    for index, row in enumerate(suite.rows[:MAX_ROWS]):
+        at = f"suite.rows[{index}]"
+        checks.text(f"{at}.prompt", row.prompt, max_chars=MAX_PROMPT_CHARS, blank=False)
+        checks.within(f"{at}.seconds_total", row.seconds_total, 0.5, 600)
+        if row.HasField("tempo_bpm"):
+            checks.within(f"{at}.tempo_bpm", row.tempo_bpm, 20, 400)
+        if row.HasField("key"):
+            try:
+                known = key_of(row.key) is not None
+            except ValueError:
+                known = False
+            checks.that(known, f"{at}.key", f"must have a tonic (C, F#, Bb, …) and a mode, got {row.key.tonic!r}")
+
+
+def evaluation_message(run: EvaluationRun, *, with_suite: bool = True) -> pb.Evaluation:
+    """The Evaluation that a run is. `with_suite` repeats a suite of the caller's own, row by row."""
+    plan, model, other = run.request, candidate(run.request), baseline(run.request)
+    message = pb.Evaluation(
+        evaluation_id=run.id,
+        state=pb.EvaluationState.Value(RunState.Name(run.state).replace("RUN", "EVALUATION", 1)),
+        done=run.progress.done,
+        total=total_rows(plan),
+        eta_s=run.progress.eta_s if run.progress.HasField("eta_s") and not run.ended else None,
+        failed_rows=run.progress.failed_rows,
+        scores=run.result.scores,
+        report=run.result.report if run.result.HasField("report") else None,
+        results=run.result.results if run.result.HasField("results") else None,
+        suite_sha256=suite_sha256(plan.suite),
+        candidate=model.model,
+        candidate_digest=model.model_digest,
+        baseline=other.model if other else "",
+        baseline_digest=other.model_digest if other else "",
+        error=run.error,
+        request=plan.request,
+        created_at=timestamp(run.created_at),
+        updated_at=timestamp(run.updated_at),
+        sequence=run.seq,
+    )
+    message.request.steps, message.request.guidance_scale = plan.steps, plan.guidance_scale
+    if not with_suite:
+        message.request.ClearField("suite")
+    return message
+
+
+def _position(run: EvaluationRun) -> str:
+    """Sorts as lists are: by when a run was created, then by its id."""
+    return f"{run.created_at.astimezone(UTC).isoformat(timespec='microseconds')} {run.id}"
+
+
+def service(store: Store, settings: EvaluationSettings) -> Service:
     """The service with its worker."""
     worker = Worker(store, settings)
     servicer = EvaluationServicer(store, worker)
-
-    def register(server: grpc.Server) -> None:
-        evaluation_pb2_grpc.add_EvaluationServiceServicer_to_server(servicer, server)  # type: ignore[no-untyped-call]
-
-    return Service("evaluation", NAME, register, LIGHT, {"WatchEvaluation"}, prepare=worker.start, close=worker.close)
+    return Service(
+        contract=pb.DESCRIPTOR.services_by_name["EvaluationService"], servicer=servicer,
+        light=[
+            servicer.CreateEvaluation,
+            servicer.GetEvaluation,
+            servicer.ListEvaluations,
+            servicer.CancelEvaluation,
+            servicer.PromoteModel,
+        ],
+        watch=[servicer.WatchEvaluation],
+        prepare=worker.start,
+        close=worker.close,
+    )

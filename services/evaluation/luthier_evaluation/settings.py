@@ -2,23 +2,26 @@
 
 from dataclasses import dataclass
 
-from luthier_kit.settings import ServiceSettings, setting
+from luthier_kit.rpc import PORTS, ServiceSettings, setting
+from luthier_kit.store import StoreSettings
 
 
 @dataclass(frozen=True)
-class EvaluationSettings(ServiceSettings):
-    """Where the services that it asks are, and how much is asked of them at once."""
+class EvaluationSettings(ServiceSettings, StoreSettings):
+    """Where the services are that it calls, and how much is asked of them at once."""
 
     inference_address: str = setting(
-        "LUTHIER_INFERENCE_ADDRESS", default="127.0.0.1:7107", help="host:port of inference"
+        "LUTHIER_INFERENCE_ADDRESS", default=f"127.0.0.1:{PORTS['inference']}", help="host:port of inference"
     )
-    analysis_address: str = setting("LUTHIER_ANALYSIS_ADDRESS", default="127.0.0.1:7102", help="host:port of analysis")
+    analysis_address: str = setting(
+        "LUTHIER_ANALYSIS_ADDRESS", default=f"127.0.0.1:{PORTS['analysis']}", help="host:port of analysis"
+    )
     rows_in_flight: int = setting(
         "LUTHIER_ROWS_IN_FLIGHT", default=2, low=1, high=256, help="rows of one evaluation worked on at once"
     )
     generate_timeout_s: float = setting(
         "LUTHIER_GENERATE_TIMEOUT_S", default=1800.0, low=1, high=86400, help="longest single Generate"
     )
-    patience_s: float = setting(
-        "LUTHIER_PATIENCE_S", default=300.0, low=0, high=86400, help="how long a backend that is down is waited for"
+    retry_budget_s: float = setting(
+        "LUTHIER_PATIENCE_S", default=300.0, low=0, high=86400, help="how long a service that is down is tried again"
     )

@@ -4,44 +4,43 @@ import logging
 import queue
 import threading
 import uuid
+from typing import Final
 
-from luthier_evaluation.backend import Backend
-from luthier_evaluation.runner import CancelRequestedError, Runner
+from luthier_evaluation.evaluate import CancelRequestedError, connect, evaluate
+from luthier_evaluation.plan import EVALUATIONS, Evaluation
 from luthier_evaluation.settings import EvaluationSettings
-from luthier_kit import runs
-from luthier_kit.artifacts import Artifacts
-from luthier_kit.errors import Aborted, Internal, LuthierError
-from luthier_kit.runs import RunLog
+from luthier_kit.registry import RunLog, run_ids
+from luthier_kit.rpc import Aborted, Internal, LuthierError
+from luthier_kit.store import Store
 
 log = logging.getLogger(__name__)
-KIND = "evaluation"
-LOOK_EVERY_S = 5.0
-BEAT_EVERY_S = 3.0
-BEAT_EXPIRY_S = 12.0  # so soon another process may take a dead one's evaluation
+LOOK_EVERY_S: Final = 5.0
+BEAT_EVERY_S: Final = 3.0
+BEAT_EXPIRY_S: Final = 12.0  # so soon another process may take a dead one's evaluation
 
 
 class Worker:
     """One thread. `offer` makes it look at once; `close` gives an unfinished run back."""
 
-    def __init__(self, store: Artifacts, settings: EvaluationSettings) -> None:
+    def __init__(self, store: Store, settings: EvaluationSettings) -> None:
         self.store = store
-        self.backend = Backend(settings)
+        self.settings = settings
+        self.clients = connect(settings)
         self.name = f"evaluation-{uuid.uuid4().hex}"
         self._stop = threading.Event()
         self._offered: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._ended: set[str] = set()
-        self._runner = Runner(store, self.backend, settings.rows_in_flight, self._stop.is_set)
         self._thread = threading.Thread(target=self._loop, name="evaluations", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
 
-    def offer(self, run_id: str) -> None:
-        self._offered.put(run_id)
+    def offer(self, evaluation_id: str) -> None:
+        self._offered.put(evaluation_id)
 
     def close(self) -> None:
         self._stop.set()
-        self.backend.close()
+        self.clients.close()
         self._offered.put("")
         if self._thread.ident:
             self._thread.join()
@@ -49,9 +48,9 @@ class Worker:
     def _loop(self) -> None:
         while not self._stop.is_set():
             try:
-                for run_id in self._open_runs():
+                for evaluation in self._open_evaluations():
                     if not self._stop.is_set():
-                        self._try(RunLog(self.store, run_id, self.name))
+                        self._do(evaluation)
             except LuthierError as error:  # the store is away: look again later
                 log.warning("cannot look for evaluations: %s", error)
             except Exception:
@@ -61,62 +60,54 @@ class Worker:
             except queue.Empty:
                 continue
 
-    def _open_runs(self) -> list[str]:
-        """Evaluations that have not ended, oldest first."""
+    def _open_evaluations(self) -> list[Evaluation]:
+        """Those that have not ended, oldest first."""
         found = []
-        for run_id in runs.run_ids(self.store, KIND):
-            if run_id not in self._ended:
-                run = RunLog(self.store, run_id).read()
-                if run.ended:
-                    self._ended.add(run_id)
-                else:
-                    found.append((run.created_at, run_id))
-        return [run_id for _, run_id in sorted(found)]
+        for evaluation_id in set(run_ids(self.store, EVALUATIONS)) - self._ended:
+            evaluation = RunLog(self.store, EVALUATIONS, evaluation_id, self.name)
+            run = evaluation.read()
+            if run.ended:
+                self._ended.add(evaluation_id)
+            else:
+                found.append((run.created_at, evaluation_id, evaluation))
+        return [evaluation for _, _, evaluation in sorted(found, key=lambda item: item[:2])]
 
-    def _try(self, run_log: RunLog) -> None:
-        """Do one run, unless somebody else is at it."""
+    def _do(self, evaluation: Evaluation) -> None:
+        """Do one evaluation, unless another process is at it."""
         try:
-            if run_log.start().cancel:
-                run_log.cancelled()
+            if evaluation.start().cancellation:
+                evaluation.cancelled()
                 return
         except Aborted:
             return
-        beating = threading.Event()
-        heart = threading.Thread(target=self._beat, args=(run_log, beating), name="heartbeat", daemon=True)
-        heart.start()
-        try:
-            self._work(run_log)
-        finally:
-            beating.set()
-            heart.join()
-            run_log.heartbeat.stop()
-            if self._stop.is_set():
-                run_log.requeue()
+        done = threading.Event()
 
-    def _work(self, run_log: RunLog) -> None:
+        def beat() -> None:
+            while not done.is_set():
+                try:
+                    evaluation.heartbeat.beat(BEAT_EXPIRY_S)
+                except LuthierError as error:
+                    log.warning("no heartbeat: %s", error)
+                done.wait(BEAT_EVERY_S)
+
+        beating = threading.Thread(target=beat, name="heartbeat", daemon=True)
+        beating.start()
         try:
-            self._runner.work(run_log)
+            evaluation.succeed(evaluate(self.store, self.clients, evaluation, self.settings, self._stop.is_set))
         except CancelRequestedError:
             if not self._stop.is_set():
-                run_log.cancelled()
+                evaluation.cancelled()
         except Aborted as error:
-            log.warning("%s: %s", run_log.id, error)
+            log.warning("%s: %s", evaluation.id, error)
         except LuthierError as error:
             if not self._stop.is_set():
-                _fail(run_log, error)
+                evaluation.fail(error)
         except Exception:
-            log.exception("%s failed", run_log.id)
-            _fail(run_log, Internal("internal error; the trace is in the service's log"))
-
-    def _beat(self, run_log: RunLog, done: threading.Event) -> None:
-        while not done.is_set():
-            try:
-                run_log.heartbeat.beat(BEAT_EXPIRY_S)
-            except LuthierError as error:
-                log.warning("no heartbeat: %s", error)
-            done.wait(BEAT_EVERY_S)
-
-
-def _fail(run_log: RunLog, error: LuthierError) -> None:
-    run_log.progress(error_code=error.code.value[0])
-    run_log.fail(error.reason, str(error))
+            log.exception("%s failed", evaluation.id)
+            evaluation.fail(Internal("internal error; the trace is in the service's log"))
+        finally:
+            done.set()
+            beating.join()
+            evaluation.heartbeat.stop()
+            if self._stop.is_set():
+                evaluation.requeue()

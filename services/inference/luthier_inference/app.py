@@ -2,41 +2,41 @@
 
 from pathlib import Path
 
-from luthier_inference import devices
-from luthier_inference.catalogue import Catalogue
-from luthier_inference.loader import Loader
-from luthier_inference.registering import Registrar
-from luthier_inference.service import InferenceServicer, service
+import torch
+
+from luthier.inference.v1 import inference_pb2
+from luthier.inference.v1.inference_pb2_grpc import add_InferenceServiceServicer_to_server
+from luthier_inference.generator import Generator
+from luthier_inference.model_cache import Loader, ModelCache, Watcher
+from luthier_inference.registration import Registrar
+from luthier_inference.served_models import ServedModels
+from luthier_inference.service import InferenceServicer
 from luthier_inference.settings import InferenceSettings
-from luthier_inference.shelf import Shelf
-from luthier_inference.studio import Studio
-from luthier_inference.watching import Watcher
-from luthier_kit.artifacts import Artifacts, open_artifacts
-from luthier_kit.server import Service
-from luthier_kit.settings import SettingsError
+from luthier_kit.rpc import Service, SettingsError
+from luthier_kit.store import Store
 
 
-def build(settings: InferenceSettings, store: Artifacts | None = None) -> Service:
-    """The service. SettingsError when the settings cannot work on this machine."""
-    device = devices.chosen(settings.device, settings.precision)
-    if len(settings.models) > settings.models_loaded:
-        raise SettingsError(
-            f"LUTHIER_MODELS_LOADED must be at least the {len(settings.models)} names of LUTHIER_MODELS, "
-            f"got {settings.models_loaded}"
-        )
-    text = Path(settings.text_encoder) if settings.text_encoder else None
-    if text and not text.is_dir():
-        raise SettingsError(f"LUTHIER_TEXT_ENCODER must be a folder, there is none at {text}")
+def build_service(settings: InferenceSettings, store: Store) -> Service:
+    """The service; SERVING means that the named models are loaded. SettingsError when there is no such device here: it
+    is never replaced by another.
+    """
+    if settings.device == "cuda" and not torch.cuda.is_available():
+        raise SettingsError("DEVICE is cuda, but no CUDA device is found here; DEVICE=cpu is slower and a choice")
     scratch = settings.scratch / "luthier-inference"
     scratch.mkdir(parents=True, exist_ok=True)
-    store = store or open_artifacts(settings)
-    catalogue = Catalogue(store, settings.models, settings.default_model)
-    shelf = Shelf(Loader(store, device, settings.precision, text, scratch), settings.models_loaded)
-    servicer = InferenceServicer(
-        store,
-        catalogue,
-        shelf,
-        Studio(store, shelf, settings.precision, scratch),
-        Registrar(store, text, scratch),
+    text = Path(settings.text_encoder) if settings.text_encoder else None
+    models = ServedModels(store, settings.models, settings.default_model)
+    cache = ModelCache(
+        Loader(store, torch.device(settings.device), settings.precision, text, scratch), settings.models_loaded
     )
-    return service(servicer, Watcher(catalogue, shelf, settings.watch_every_s))
+    generator = Generator(store, cache, settings.precision, scratch)
+    servicer = InferenceServicer(store, models, cache, generator, Registrar(store, text, scratch))
+    watcher = Watcher(models, cache, settings.watch_every_s)
+    return Service(
+        inference_pb2.DESCRIPTOR.services_by_name["InferenceService"],
+        add_InferenceServiceServicer_to_server,
+        servicer,
+        light=[servicer.ListModels, servicer.RegisterModel],
+        prepare=watcher.start,
+        close=watcher.stop,
+    )

@@ -1,75 +1,84 @@
-"""`luthier.inference.v1.InferenceService`: translates messages to the studio, the catalogue and the registrar."""
+"""`luthier.inference.v1.InferenceService`: from messages to jobs, and from results to messages."""
 
+import contextvars
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from queue import SimpleQueue
 from tempfile import TemporaryDirectory
+from typing import Final, TypeVar
 
 import grpc
 
 from luthier.inference.v1 import inference_pb2 as pb
 from luthier.inference.v1 import inference_pb2_grpc as pb_grpc
 from luthier_inference import metrics
-from luthier_inference.catalogue import Catalogue
-from luthier_inference.messages import model_of, order_of, response_of, with_request_id
-from luthier_inference.order import WIDEST
-from luthier_inference.registering import MAX_REASON_CHARS, MAX_REGISTERED_BY_CHARS, Registrar
-from luthier_inference.shelf import Shelf
-from luthier_inference.streaming import produced
-from luthier_inference.studio import Job, OnStep, Studio
-from luthier_inference.watching import Watcher
-from luthier_kit import models
-from luthier_kit.artifacts import Artifacts
-from luthier_kit.checks import Checks
-from luthier_kit.errors import LuthierError
-from luthier_kit.models import ModelVersion
-from luthier_kit.server import Service
+from luthier_inference.generator import GenerationResult, Generator, OnStep
+from luthier_inference.model_cache import ModelCache
+from luthier_inference.registration import Registrar
+from luthier_inference.request import OUTPUT_FORMATS, GenerationJob, job_of
+from luthier_inference.served_models import ServedModels, ServedVersion
+from luthier_kit.registry import ModelVersion, versions
+from luthier_kit.rpc import Checks, LuthierError, new_request_id
+from luthier_kit.store import Store
+from luthier_model import text_encoder
 
-MAX_INLINE_BYTES = 3 << 20
-CHUNK_BYTES = 1 << 20
-MAX_TEXT_ENCODER_FILES = 16
+MAX_INLINE_BYTES: Final = 3 << 20
+CHUNK_BYTES: Final = 1 << 20
+MAX_TEXT_ENCODER_FILES: Final = 16
+MAX_REGISTERED_BY_CHARS: Final = 100
+MAX_REASON_CHARS: Final = 500
+
+OUTPUT_FORMAT_ENUMS: Final = {name: number for number, name in OUTPUT_FORMATS.items() if number}
+
+E = TypeVar("E")
+R = TypeVar("R")
 
 
 class InferenceServicer(pb_grpc.InferenceServiceServicer):
     """The four methods."""
 
     def __init__(
-        self, store: Artifacts, catalogue: Catalogue, shelf: Shelf, studio: Studio, registrar: Registrar
+        self, store: Store, models: ServedModels, cache: ModelCache, generator: Generator, registrar: Registrar
     ) -> None:
-        self.store, self.catalogue, self.shelf = store, catalogue, shelf
-        self.studio, self.registrar = studio, registrar
+        self.store, self.models, self.cache = store, models, cache
+        self.generator, self.registrar = generator, registrar
 
     def Generate(self, request: pb.GenerateRequest, context: grpc.ServicerContext) -> pb.GenerateResponse:
-        request = with_request_id(request)
-        return self._answer(request, self._job(request), lambda *_: None, _stop_of(context))
+        request.request_id = request.request_id or new_request_id()
+        return self._generated(request, job_of(request, self.models), lambda _: None, _stop_of(context))
 
     def StreamGenerate(
         self, request: pb.StreamGenerateRequest, context: grpc.ServicerContext
     ) -> Iterator[pb.StreamGenerateResponse]:
-        asked = with_request_id(request.request)
-        job, stop = self._job(asked), _stop_of(context)
+        asked = request.request
+        asked.request_id = asked.request_id or new_request_id()
+        job, stop = job_of(asked, self.models), _stop_of(context)
 
-        def work(emit: OnStep) -> pb.GenerateResponse:
-            return self._answer(asked, job, emit, stop)
+        def work(on_step: OnStep) -> pb.GenerateResponse:
+            return self._generated(asked, job, on_step, stop)
 
-        for event in produced(work, stop):
-            if isinstance(event, pb.GenerateResponse):
+        for event in events_of(work, stop):
+            if isinstance(event, pb.GenerateProgress):
+                yield pb.StreamGenerateResponse(progress=event)
+            else:
                 yield pb.StreamGenerateResponse(response=event)
                 yield from self._chunks(event)
-            else:
-                step, total, sigma, eta_s = event
-                progress = pb.GenerateProgress(step=step, total=total, sigma=sigma, eta_s=eta_s)
-                yield pb.StreamGenerateResponse(progress=progress)
 
     def ListModels(self, request: pb.ListModelsRequest, context: grpc.ServicerContext) -> pb.ListModelsResponse:
         del context
-        loaded = self.shelf.loaded()
-        names = [name for name in self.catalogue.names() if request.name in ("", name)]
-        listed = [version for name in names for version in reversed(models.versions(self.store, name))]
-        return pb.ListModelsResponse(
-            models=[self._model(version, loaded) for version in listed],
-            default_model=self.catalogue.default_name(),
-        )
+        loaded, listed = self.cache.loaded(), []
+        for name in self.models.registered():
+            if request.name not in ("", name):
+                continue
+            for version in reversed(versions(self.store, name)):
+                try:
+                    served = self.models.configured(version)
+                except LuthierError:
+                    served = None  # listed all the same, so that an operator sees it
+                listed.append(model_message(version, served, loaded=version.digest in loaded))
+        return pb.ListModelsResponse(models=listed, default_model=self.models.default_name())
 
     def RegisterModel(
         self, request: pb.RegisterModelRequest, context: grpc.ServicerContext
@@ -80,10 +89,12 @@ class InferenceServicer(pb_grpc.InferenceServiceServicer):
         checks.artifact("checkpoint", request.checkpoint)
         checks.artifact("configuration", request.configuration)
         checks.count("text_encoder", request.text_encoder, 0, MAX_TEXT_ENCODER_FILES)
+        for item in request.text_encoder:
+            checks.one_of("text_encoder", item.name, text_encoder.FILES)
         checks.text("registered_by", request.registered_by, max_chars=MAX_REGISTERED_BY_CHARS, blank=False)
         checks.text("reason", request.reason, max_chars=MAX_REASON_CHARS)
         checks.done()
-        profile = self.registrar.register(
+        served = self.registrar.register(
             ModelVersion(
                 name=request.name,
                 checkpoint=request.checkpoint,
@@ -93,71 +104,109 @@ class InferenceServicer(pb_grpc.InferenceServiceServicer):
                 reason=request.reason,
             )
         )
-        loaded = profile.version.digest in self.shelf.loaded()
-        return pb.RegisterModelResponse(model=model_of(profile.version, profile, loaded=loaded))
+        loaded = served.version.digest in self.cache.loaded()
+        return pb.RegisterModelResponse(model=model_message(served.version, served, loaded=loaded))
 
-    def _job(self, request: pb.GenerateRequest) -> Job:
-        """The job of a request. A bad request is refused as such even when its model cannot be found."""
-        try:
-            profile = self.catalogue.resolve(request.model)
-        except LuthierError:
-            order_of(request, WIDEST)
-            raise
-        init = request.init_audio if request.HasField("init_audio") else None
-        return Job(profile, order_of(request, profile.bounds), init)
-
-    def _answer(
-        self, request: pb.GenerateRequest, job: Job, on_step: OnStep, stop: threading.Event
+    def _generated(
+        self, request: pb.GenerateRequest, job: GenerationJob, on_step: OnStep, stop: threading.Event
     ) -> pb.GenerateResponse:
+        """The response of a job, from an earlier generation where there is one."""
         if job.init_audio:
-            self.store.exists(job.init_audio)  # refuses a bad reference, also where the audio is made already
-        response, reused = self.store.run(
-            self.studio.action(job),
+            self.store.blobs.exists(job.init_audio)  # refuses a bad reference, also where the audio is made already
+        response, reused = self.store.actions.run(
+            self.generator.action(job),
             pb.GenerateResponse,
-            lambda: response_of(job, self.studio.make(job, on_step, stop)),
+            lambda: response_message(job, self.generator.generate(job, on_step, stop)),
         )
         metrics.REUSED.inc(reused)
-        response.request_id, response.model = request.request_id, job.profile.version.label
+        response.request_id, response.model = request.request_id, job.served.version.label
         if request.inline_audio:
-            self._inline(response)
+            size = response.audio.size_bytes
+            if size <= MAX_INLINE_BYTES:
+                response.inline_audio = self.store.blobs.read(response.audio, max_bytes=MAX_INLINE_BYTES)
+            else:
+                response.notes.append(
+                    f"inline_audio: the audio has {size} bytes, at most {MAX_INLINE_BYTES} are inlined; "
+                    "fetch it by its reference, or call StreamGenerate"
+                )
         return response
-
-    def _inline(self, response: pb.GenerateResponse) -> None:
-        size = response.audio.size_bytes
-        if size <= MAX_INLINE_BYTES:
-            response.inline_audio = self.store.read(response.audio, max_bytes=MAX_INLINE_BYTES)
-            return
-        response.notes.append(
-            f"inline_audio: the audio has {size} bytes, at most {MAX_INLINE_BYTES} are inlined; "
-            "fetch it by its reference, or call StreamGenerate"
-        )
 
     def _chunks(self, response: pb.GenerateResponse) -> Iterator[pb.StreamGenerateResponse]:
         with (
-            TemporaryDirectory(dir=self.studio.scratch) as folder,
-            self.store.fetch(response.audio, Path(folder)).open("rb") as file,
+            TemporaryDirectory(dir=self.generator.scratch) as folder,
+            self.store.blobs.fetch(response.audio, Path(folder)).open("rb") as file,
         ):
             while chunk := file.read(CHUNK_BYTES):
                 yield pb.StreamGenerateResponse(audio_chunk=chunk)
 
-    def _model(self, version: ModelVersion, loaded: set[str]) -> pb.Model:
+
+def events_of(work: Callable[[Callable[[E], None]], R], stop: threading.Event) -> Iterator[E | R]:
+    """Runs `work(emit)` in a thread of its own: yields what it emits, then its result; raises what it raises.
+
+    Leaving the iterator early sets `stop` and waits for the work to notice.
+    """
+    events: SimpleQueue[E | Future[R]] = SimpleQueue()
+    with ThreadPoolExecutor(1, thread_name_prefix="generation") as executor:
+        done: Future[R] = executor.submit(contextvars.copy_context().run, work, events.put)
+        done.add_done_callback(events.put)
         try:
-            profile = self.catalogue.profile(version)
-        except LuthierError:
-            profile = None  # listed all the same, so that an operator sees it
-        return model_of(version, profile, loaded=version.digest in loaded)
+            while not isinstance(event := events.get(), Future):
+                yield event
+            yield event.result()
+        finally:
+            stop.set()
 
 
-def service(servicer: InferenceServicer, watcher: Watcher) -> Service:
-    """What the kit serves: SERVING means that the named models are loaded."""
-    return Service(
-        domain="inference",
-        name="luthier.inference.v1.InferenceService",
-        register=lambda server: pb_grpc.add_InferenceServiceServicer_to_server(servicer, server),  # type: ignore[no-untyped-call]
-        light={"ListModels", "RegisterModel"},
-        prepare=watcher.start,
-        close=watcher.stop,
+def response_message(job: GenerationJob, result: GenerationResult) -> pb.GenerateResponse:
+    """A result, with every value that took effect."""
+    p, c = job.parameters, job.served.configuration
+    return pb.GenerateResponse(
+        audio=result.audio,
+        prompt=p.prompt,
+        negative_prompt=p.negative_prompt,
+        seconds_start=p.seconds_start,
+        seconds_total=p.seconds_total,
+        steps=p.steps,
+        sampler=p.sampler,
+        sigma_min=p.sigma_min,
+        sigma_max=p.sigma_max,
+        guidance_scale=p.guidance_scale,
+        guidance_rescale=p.guidance_rescale,
+        seed=p.seed,
+        model_digest=f"sha256:{job.served.version.digest}",
+        output_format=OUTPUT_FORMAT_ENUMS[job.output_format],
+        sample_rate_hz=c.sample_rate_hz,
+        channels=c.channels,
+        samples=result.samples,
+        peak_dbfs=result.peak_dbfs,
+        compute_s=result.compute_s,
+        notes=result.notes,
+        init_noise_level=p.init_noise_level,
+        untrimmed=p.untrimmed,
     )
+
+
+def model_message(version: ModelVersion, served: ServedVersion | None, *, loaded: bool) -> pb.Model:
+    """A version as a message; without its configuration (unreadable) its window is left out."""
+    model = pb.Model(
+        name=version.name,
+        version=version.n,
+        digest=f"sha256:{version.digest}",
+        loaded=loaded,
+        dataset=version.dataset_name,
+        created_by=version.created_by,
+        reason=version.reason,
+        evaluation_id=version.evaluation,
+        checkpoint=version.checkpoint,
+        configuration=version.configuration,
+    )
+    if version.created_at:
+        model.created_at.FromDatetime(version.created_at)
+    if served:
+        model.window_s = served.window_s
+        model.sample_rate_hz = served.configuration.sample_rate_hz
+        model.channels = served.configuration.channels
+    return model
 
 
 def _stop_of(context: grpc.ServicerContext) -> threading.Event:

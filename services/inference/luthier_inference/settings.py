@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass
 
-from luthier_kit.settings import ServiceSettings, setting
+from luthier_kit.rpc import ServiceSettings, setting
+from luthier_kit.store import StoreSettings
 
 
 @dataclass(frozen=True)
-class InferenceSettings(ServiceSettings):
+class InferenceSettings(ServiceSettings, StoreSettings):
     """Beside what every service understands."""
 
     device: str = setting("DEVICE", choices=("cuda", "cpu"), help="cuda or cpu; cuda refuses to start without one")
@@ -23,5 +24,19 @@ class InferenceSettings(ServiceSettings):
         "LUTHIER_WATCH_EVERY_S", default=10.0, low=0.05, high=3600, help="how often newer versions are looked for"
     )
     text_encoder: str = setting(
-        "LUTHIER_TEXT_ENCODER", default="", help="folder of the T5 encoder that registered weights without one get"
+        "LUTHIER_TEXT_ENCODER",
+        default="",
+        path="folder",
+        help="folder of the T5 encoder that registered weights without one get",
     )
+
+    def faults(self) -> list[str]:
+        faults = super().faults()
+        if self.device == "cpu" and self.precision == "bfloat16":
+            faults.append("LUTHIER_PRECISION=bfloat16 needs DEVICE=cuda")
+        if len(self.models) > self.models_loaded:
+            faults.append(
+                f"LUTHIER_MODELS_LOADED must be at least the {len(self.models)} names of LUTHIER_MODELS, "
+                f"got {self.models_loaded}"
+            )
+        return faults

@@ -23,10 +23,11 @@ MAX_MESSAGE_CHARS = 500
 
 
 class Cluster:
-    """Objects are the client library's; its types say that every field may be absent, so they are not of use.
+    """Jobs, Pods, ConfigMaps and claims of one namespace, as objects of the client library.
 
-    Raises PermissionDenied, NotFound for the namespace, FailedPrecondition for a manifest that the server refuses,
-    Unavailable while the server is away, a quota is used up or the token has expired (401: it is renewed).
+    They are typed as Any, because the library's own types call every field optional. Methods raise PermissionDenied,
+    NotFound for the namespace, FailedPrecondition for a manifest that the server refuses, Unavailable while the server
+    is away, a quota is used up or the token has expired (401: it is renewed).
     """
 
     def __init__(self, client: Any, namespace: str) -> None:
@@ -37,12 +38,12 @@ class Cluster:
         return self._call(f"read ConfigMap {name}", self._core.read_namespaced_config_map, name=name, fine=404)
 
     def has_claim(self, name: str) -> bool:
-        """True when there is such a PersistentVolumeClaim, or when nobody may ask."""
+        """True when there is such a PersistentVolumeClaim, or when this process may not read claims."""
         read = self._core.read_namespaced_persistent_volume_claim
         try:
             return bool(self._call(f"read claim {name}", read, name=name, fine=404))
         except PermissionDenied:
-            return True  # the Pod will say
+            return True  # the Pod's events will tell
 
     def job(self, name: str) -> Any:
         """A Job, None when there is none."""
@@ -55,7 +56,7 @@ class Cluster:
         return list(self._call("list Pods", self._core.list_namespaced_pod, label_selector=selector).items)
 
     def create(self, manifest: dict[str, Any], *, dry: bool = False) -> Any:
-        """The Job of that name, created now or found. `dry`: the server only says what it would do."""
+        """The Job of that name, created now or found. `dry`: the server checks the request and changes nothing."""
         name = manifest["metadata"]["name"]
         body = manifest | {"metadata": {**manifest["metadata"], "namespace": self.namespace}}
         make = self._batch.create_namespaced_job
@@ -84,7 +85,7 @@ class Cluster:
 def connect(namespace: str) -> Cluster:
     """By KUBECONFIG, else from inside a Pod by its ServiceAccount, else by ~/.kube/config.
 
-    Without a name the namespace is the Pod's or the context's. Raises SettingsError when there is no way in.
+    Without a name the namespace is the Pod's or the context's. Raises SettingsError when neither is there.
     """
     settings = api.Configuration()
     settings.retries = 0

@@ -1,17 +1,20 @@
-"""What can be wrong with a model that somebody brings.
+"""What can be wrong with a model.
 
 ModelError
-├── ConfigurationError   the model configuration is not one that we know; names each field and its bound
-├── CheckpointError      the weights file cannot be read as safetensors
-├── CheckpointMismatch   the weights do not fit the configuration; names the tensors
-└── TextEncoderError     the text encoder is absent, incomplete or does not fit the configuration
+├── ConfigurationError    the model configuration is not one that is known; names each field and its bound
+├── CheckpointError       the weights file cannot be read as safetensors
+├── CheckpointMismatch    the weights do not fit the configuration; names the tensors
+├── TextEncoderError      the text encoder's files cannot be read as one
+├── TextEncoderMismatch   the text encoder is absent, incomplete or does not fit the configuration
+└── OutputNotFinite       these parameters drive the model out of bounds
+
+`registered.statuses` gives each its gRPC status.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
+from typing import Final
 
-NAMED = 5
+NAMED: Final = 5
 """How many tensors an error names of each kind; the rest are counted."""
 
 
@@ -31,10 +34,6 @@ class CheckpointError(ModelError):
     """The weights file is not a readable safetensors file."""
 
 
-class TextEncoderError(ModelError):
-    """The text encoder is absent, incomplete, or of another width than the configuration says."""
-
-
 class CheckpointMismatch(ModelError):
     """The tensors of a checkpoint are not those of its configuration.
 
@@ -49,11 +48,21 @@ class CheckpointMismatch(ModelError):
     ) -> None:
         self.missing, self.unexpected, self.wrong_shape = list(missing), list(unexpected), list(wrong_shape)
         shapes = [f"{name} is {list(found)}, must be {list(want)}" for name, found, want in wrong_shape]
-        parts = [("missing", self.missing), ("unexpected", self.unexpected), ("wrong shape", shapes)]
-        told = [f"{len(items)} {what} ({_some(items)})" for what, items in parts if items]
-        super().__init__("the checkpoint does not fit its configuration: " + ", ".join(told))
+        parts = []
+        for what, items in (("missing", self.missing), ("unexpected", self.unexpected), ("wrong shape", shapes)):
+            more = f", and {len(items) - NAMED} more" if len(items) > NAMED else ""
+            if items:
+                parts.append(f"{len(items)} {what} ({', '.join(items[:NAMED])}{more})")
+        super().__init__("the checkpoint does not fit its configuration: " + ", ".join(parts))
 
 
-def _some(items: Sequence[str]) -> str:
-    more = f", and {len(items) - NAMED} more" if len(items) > NAMED else ""
-    return ", ".join(items[:NAMED]) + more
+class TextEncoderError(ModelError):
+    """The text encoder's files cannot be read as a T5 encoder."""
+
+
+class TextEncoderMismatch(ModelError):
+    """The text encoder is absent, incomplete, or of another width than the configuration says."""
+
+
+class OutputNotFinite(ModelError):
+    """The generated audio holds infinities or no numbers."""

@@ -15,10 +15,8 @@ import soundfile
 from numpy.typing import NDArray
 
 SAMPLE_RATE_HZ: Final = 44_100
-CHANNELS: Final = 2
 MAX_DURATION_S: Final = 7200.0
-_BLOCK_FRAMES: Final = 1 << 17  # 3 s at 44.1 kHz
-_SUBTYPES: Final = {16: "PCM_16", 24: "PCM_24"}
+_BLOCK_FRAMES: Final = 1 << 17  # written at a time: 3 s at 44.1 kHz
 
 Samples = NDArray[np.float32]
 
@@ -45,7 +43,7 @@ class AudioInfo:
 def audio_info(path: Path) -> AudioInfo:
     """Read the header. AudioError when it is none."""
     with _opened(path) as file:
-        return _info(file)
+        return AudioInfo(file.samplerate, file.channels, file.frames, file.format, file.subtype)
 
 
 def read_audio(
@@ -56,19 +54,21 @@ def read_audio(
     A span beyond the end gives what there is. AudioError when the file cannot be read, holds NaN or infinity,
     or when more than `max_duration_s` is asked for (checked before anything is allocated).
     """
+    if not np.isfinite(start_s) or start_s < 0 or (duration_s is not None and not duration_s >= 0):
+        raise AudioError(f"a span starts at 0 or later and is not negative: got {start_s} s for {duration_s} s")
     with _opened(path) as file:
-        first, count = _span(_info(file), start_s, duration_s, max_duration_s)
+        rate = file.samplerate
+        first = min(round(start_s * rate), file.frames)
+        count = file.frames - first
+        if duration_s is not None:
+            count = min(round(min(duration_s, 1e6) * rate), count)
+        if count > max_duration_s * rate:
+            raise AudioError(f"{count / rate:.1f} s of audio asked for, the bound is {max_duration_s:g} s")
         file.seek(first)
         samples = file.read(count, dtype="float32", always_2d=True)
     if not np.isfinite(samples).all():
         raise AudioError(f"{path.name} holds NaN or infinity")
-    return samples, file.samplerate
-
-
-def stream_audio(path: Path, *, block_frames: int = _BLOCK_FRAMES) -> Iterator[Samples]:
-    """The file's samples in blocks [<= block_frames, channels]: for work on songs of any length."""
-    with _opened(path) as file:
-        yield from file.blocks(blocksize=block_frames, dtype="float32", always_2d=True)
+    return samples, rate
 
 
 def write_audio(
@@ -76,53 +76,31 @@ def write_audio(
     samples: NDArray[np.floating],
     sample_rate_hz: int = SAMPLE_RATE_HZ,
     *,
-    bits: int = 16,
-    compression: float = 0.0,
     gain: float = 1.0,
 ) -> None:
-    """Write samples [frames] or [frames, channels], times `gain`, as the path's ending says (.flac or .wav).
+    """Write samples [frames] or [frames, channels], times `gain`, in 16 bit as the path's ending says (.flac or .wav).
 
-    `compression` 0..1 is FLAC's: 0 costs least time and 3 to 5 % more bytes. AudioError for NaN, infinity or
-    samples that would clip: a level is the caller's decision, never cut off here.
+    AudioError for NaN, infinity or samples that would clip: a level is the caller's decision, never cut off here.
     """
     frames = samples[:, np.newaxis] if samples.ndim == 1 else samples
     flac = path.suffix.lower() == ".flac"
-    options = {"compression_level": compression} if flac else {}
+    options = {"compression_level": 0.0} if flac else {}  # costs least time, and 3 to 5 % more bytes
     with soundfile.SoundFile(
-        path, "w", sample_rate_hz, frames.shape[1], _SUBTYPES[bits], format="FLAC" if flac else "WAV", **options
+        path, "w", sample_rate_hz, frames.shape[1], "PCM_16", format="FLAC" if flac else "WAV", **options
     ) as file:
         for first in range(0, frames.shape[0], _BLOCK_FRAMES):
             block = (frames[first : first + _BLOCK_FRAMES] * gain).astype(np.float32, copy=False)
-            _check_writable(block, first)
+            highest = peak(block)
+            if not np.isfinite(highest):
+                raise AudioError(f"samples from frame {first} hold NaN or infinity")
+            if highest > 1.0:
+                raise AudioError(f"samples from frame {first} reach {highest:.3f}: full scale is 1.0")
             file.write(block)
 
 
 def peak(samples: NDArray[np.floating]) -> float:
     """Largest absolute sample, linear; 0 for none. Infinity or NaN come through, so that they can be refused."""
     return float(max(samples.max(), -samples.min())) if samples.size else 0.0
-
-
-def _check_writable(block: Samples, first: int) -> None:
-    highest = peak(block)
-    if not np.isfinite(highest):
-        raise AudioError(f"samples from frame {first} hold NaN or infinity")
-    if highest > 1.0:
-        raise AudioError(f"samples from frame {first} reach {highest:.3f}: full scale is 1.0")
-
-
-def _info(file: soundfile.SoundFile) -> AudioInfo:
-    return AudioInfo(file.samplerate, file.channels, file.frames, file.format, file.subtype)
-
-
-def _span(info: AudioInfo, start_s: float, duration_s: float | None, max_duration_s: float) -> tuple[int, int]:
-    if not np.isfinite(start_s) or start_s < 0 or (duration_s is not None and not duration_s >= 0):
-        raise AudioError(f"a span starts at 0 or later and is not negative: got {start_s} s for {duration_s} s")
-    first = min(round(start_s * info.sample_rate_hz), info.frames)
-    rest = info.frames - first
-    count = rest if duration_s is None else min(round(min(duration_s, 1e6) * info.sample_rate_hz), rest)
-    if count > max_duration_s * info.sample_rate_hz:
-        raise AudioError(f"{count / info.sample_rate_hz:.1f} s of audio asked for, the bound is {max_duration_s:g} s")
-    return first, count
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Keys: names, finding a key from notes, and the scores for an estimated key.
+"""Keys: names, and finding a key from notes.
 
 A key is a tonic pitch class (0 = C ... 11 = B) and a mode, "major" or "minor": "Bb major", "F# minor".
 
@@ -6,8 +6,6 @@ Finding follows Krumhansl and Schmuckler: how long each pitch class sounds is co
 each of the 24 keys. The score of a key is the mean correlation over three published pairs of profiles, so
 that no single corpus decides alone. Sources: Krumhansl and Kessler 1982; Temperley 2007, "Music and
 Probability", table 6.1 (Kostka-Payne); Albrecht and Shanahan 2013, Music Perception 31(1).
-
-Scores follow MIREX Audio Key Detection as `mir_eval.key.weighted_score` computes it.
 """
 
 from collections.abc import Sequence
@@ -15,6 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 Mode = Literal["major", "minor"]
 MODES: tuple[Mode, Mode] = ("major", "minor")
@@ -46,9 +45,6 @@ _MINOR_PROFILES = np.array(
 MIN_CORRELATION = 0.6
 MIN_MARGIN = 0.1
 MIN_PITCH_CLASSES = 3
-
-EXACT_CHANCE = 1 / 24
-WEIGHTED_CHANCE = (1.0 + 0.5 + 0.3 + 0.2) / 24  # a key drawn evenly from the 24
 
 
 @dataclass(frozen=True)
@@ -82,7 +78,7 @@ class KeyFit:
     margin: float
 
     def sure(self, min_margin: float = MIN_MARGIN, min_correlation: float = MIN_CORRELATION) -> bool:
-        """Whether the fit is good enough to be called the reference."""
+        """Whether lead and fit are large enough for the key to be a reference."""
         return self.margin >= min_margin and self.correlation >= min_correlation
 
 
@@ -114,38 +110,16 @@ def fit_key(weights: Sequence[float]) -> KeyFit | None:
         raise ValueError("pitch-class weights must be 12 finite numbers >= 0")
     if np.count_nonzero(bins) < MIN_PITCH_CLASSES or np.ptp(bins) == 0:
         return None
-    scores = np.concatenate([_correlations(bins, _MAJOR_PROFILES), _correlations(bins, _MINOR_PROFILES)])
+    rotated = _standard(np.stack([np.roll(bins, -tonic) for tonic in range(12)]))  # [tonic, pitch class above it]
+    profiles = [_standard(profiles).mean(axis=0) for profiles in (_MAJOR_PROFILES, _MINOR_PROFILES)]
+    scores = np.concatenate([rotated @ profile / 12 for profile in profiles])  # mean Pearson correlations, as ALL_KEYS
     order = np.argsort(-scores, kind="stable")
     best, second = int(order[0]), int(order[1])
     return KeyFit(ALL_KEYS[best], float(scores[best]), float(scores[best] - scores[second]))
 
 
-def find_key(weights: Sequence[float], min_margin: float = MIN_MARGIN) -> KeyFit | None:
-    """`fit_key`, or None (unknown) where the lead or the fit is too small to be a reference."""
-    fit = fit_key(weights)
-    return fit if fit and fit.sure(min_margin) else None
-
-
-def weighted_score(reference: Key, estimate: Key) -> float:
-    """MIREX: same key 1, a fifth above the reference 0.5, relative 0.3, parallel 0.2, else 0."""
-    interval = (estimate.tonic - reference.tonic) % 12
-    if estimate.mode == reference.mode:
-        return {0: 1.0, 7: 0.5}.get(interval, 0.0)
-    relative = 9 if reference.mode == "major" else 3
-    return {relative: 0.3, 0: 0.2}.get(interval, 0.0)
-
-
-def exact(reference: Key, estimate: Key) -> bool:
-    """Same tonic and same mode."""
-    return reference == estimate
-
-
-def _correlations(bins: np.ndarray, profiles: np.ndarray) -> np.ndarray:
-    """Mean Pearson correlation of `bins` with every rotation of `profiles` (3, 12) -> (12,) by tonic."""
-    rotated = np.stack([np.roll(bins, -tonic) for tonic in range(12)])
-    return _standard(rotated) @ _standard(profiles).T.mean(axis=1) / 12
-
-
-def _standard(rows: np.ndarray) -> np.ndarray:
+def _standard(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Each row with mean 0 and standard deviation 1."""
     centred = rows - rows.mean(axis=1, keepdims=True)
-    return centred / centred.std(axis=1, keepdims=True)
+    standard: NDArray[np.float64] = centred / centred.std(axis=1, keepdims=True)
+    return standard

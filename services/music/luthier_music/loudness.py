@@ -24,24 +24,19 @@ _CHUNK_HOPS: Final = 40  # 4 s at a time: bounds memory, stays in cache
 @lru_cache(maxsize=16)
 def k_weighting(sample_rate_hz: int) -> NDArray[np.float64]:
     """The two second-order sections [2, 6] of the K-weighting filter at this sample rate."""
-    return np.stack([_high_shelf(sample_rate_hz), _high_pass(sample_rate_hz)])
-
-
-def _high_shelf(rate: int) -> NDArray[np.float64]:
-    f0, gain_db, q = 1681.974450955533, 3.999843853973347, 0.7071752369554196
-    k = np.tan(np.pi * f0 / rate)
+    f0, gain_db, q = 1681.974450955533, 3.999843853973347, 0.7071752369554196  # high shelf: Hz, dB, quality
+    k = np.tan(np.pi * f0 / sample_rate_hz)
     vh = 10.0 ** (gain_db / 20.0)
     vb = vh**0.4996667741545416
     a0 = 1.0 + k / q + k * k
     b = [(vh + vb * k / q + k * k) / a0, 2.0 * (k * k - vh) / a0, (vh - vb * k / q + k * k) / a0]
-    return np.array([*b, 1.0, 2.0 * (k * k - 1.0) / a0, (1.0 - k / q + k * k) / a0])
+    shelf = [*b, 1.0, 2.0 * (k * k - 1.0) / a0, (1.0 - k / q + k * k) / a0]
 
-
-def _high_pass(rate: int) -> NDArray[np.float64]:
-    f0, q = 38.13547087602444, 0.5003270373238773
-    k = np.tan(np.pi * f0 / rate)
+    f0, q = 38.13547087602444, 0.5003270373238773  # high pass
+    k = np.tan(np.pi * f0 / sample_rate_hz)
     a0 = 1.0 + k / q + k * k
-    return np.array([1.0, -2.0, 1.0, 1.0, 2.0 * (k * k - 1.0) / a0, (1.0 - k / q + k * k) / a0])
+    high_pass = [1.0, -2.0, 1.0, 1.0, 2.0 * (k * k - 1.0) / a0, (1.0 - k / q + k * k) / a0]
+    return np.array([shelf, high_pass])
 
 
 def integrated_loudness_lufs(samples: NDArray[np.floating], sample_rate_hz: int) -> float:
@@ -58,7 +53,11 @@ def hop_energies(samples: NDArray[np.floating], sample_rate_hz: int) -> NDArray[
 
     A signal shorter than 400 ms gives four equal hops of its mean.
     """
-    frames = _checked(samples, sample_rate_hz)
+    frames = samples[:, np.newaxis] if samples.ndim == 1 else samples
+    if frames.ndim != 2 or not 1 <= frames.shape[1] <= 2:
+        raise ValueError(f"samples must be [frames] or [frames, 1..2], got {samples.shape}")
+    if sample_rate_hz < 8000:
+        raise ValueError(f"sample_rate_hz must be at least 8000, got {sample_rate_hz}")
     edges = np.rint(np.arange(int(frames.shape[0] / sample_rate_hz / _HOP_S + 1e-9) + 1) * sample_rate_hz * _HOP_S)
     edges = edges.astype(np.int64)
     if edges.size <= _HOPS_PER_BLOCK:
@@ -71,7 +70,7 @@ def _chunk_energies(
     frames: NDArray[np.floating], edges: NDArray[np.int64], sos: NDArray[np.float64]
 ) -> Iterable[NDArray[np.float64]]:
     """Filter chunk after chunk, carrying the filter's state; silence after silence costs nothing."""
-    from scipy.signal import sosfilt
+    from scipy.signal import sosfilt  # half a second to import, for the few that measure
 
     state = np.zeros((sos.shape[0], frames.shape[1], 2))
     for first in range(0, edges.size - 1, _CHUNK_HOPS):
@@ -94,21 +93,8 @@ def gated_loudness_lufs(energies: NDArray[np.float64]) -> float:
         return -np.inf
     sums = np.concatenate([[0.0], np.cumsum(energies)])
     blocks = np.maximum(sums[_HOPS_PER_BLOCK:] - sums[:-_HOPS_PER_BLOCK], 0.0) / _HOPS_PER_BLOCK
-    blocks = blocks[blocks > _energy(ABSOLUTE_GATE_LUFS)]
+    blocks = blocks[blocks > 10.0 ** ((ABSOLUTE_GATE_LUFS - _OFFSET_LU) / 10.0)]
     if blocks.size == 0:
         return -np.inf
     loud = blocks[blocks > blocks.mean() * 10.0 ** (RELATIVE_GATE_LU / 10.0)]
     return float(_OFFSET_LU + 10.0 * np.log10(loud.mean()))
-
-
-def _energy(lufs: float) -> float:
-    return float(10.0 ** ((lufs - _OFFSET_LU) / 10.0))
-
-
-def _checked(samples: NDArray[np.floating], sample_rate_hz: int) -> NDArray[np.floating]:
-    frames = samples[:, np.newaxis] if samples.ndim == 1 else samples
-    if frames.ndim != 2 or not 1 <= frames.shape[1] <= 2:
-        raise ValueError(f"samples must be [frames] or [frames, 1..2], got {samples.shape}")
-    if sample_rate_hz < 8000:
-        raise ValueError(f"sample_rate_hz must be at least 8000, got {sample_rate_hz}")
-    return frames

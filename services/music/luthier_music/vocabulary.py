@@ -1,6 +1,6 @@
 """The vocabulary of tags: what a word about music is (genre, mood, era, instrument), and which words are dropped.
 
-Tags come from people and are untrusted text: `clean` and `normalise` bound and disarm them before anything else
+Tags come from people and are untrusted text: `clean` and `normalise` bound and clean them before anything else
 reads them. Canonical words are lower case with spaces. Aliases are written without hyphens: `normalise` has
 turned those into spaces before a word is looked up.
 """
@@ -157,7 +157,7 @@ def implied_genres(genre: str) -> frozenset[str]:
 
 
 def is_vocal(tag: str) -> bool:
-    """Whether a tag speaks of a voice; renders are instrumental, so such tags are dropped."""
+    """Whether a tag is about a voice; renders are instrumental, so such tags are dropped."""
     text = normalise(tag)
     return bool(_VOCAL.search(text)) and not _NOT_VOCAL.search(text)
 

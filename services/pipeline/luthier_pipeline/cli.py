@@ -2,93 +2,167 @@
 
 Exit codes: 0 = done, failures of single songs included in the summary; 1 = the command itself could not be done;
 2 = wrong usage; 130 = interrupted, 143 = terminated (run it again, it goes on).
+
+A command's module is imported when the command is called: what the services' clients need takes a second to import,
+which nobody should wait for who asks for help or completes a name.
 """
 
-import argparse
 import json
 import os
+import pkgutil
 import signal
 import sys
-from collections.abc import Callable
+from typing import Annotated, Any, Final
 
-from luthier_kit import telemetry, tracing
-from luthier_kit.errors import InvalidRequest, LuthierError
-from luthier_kit.settings import SettingsError
-from luthier_pipeline import demo
-from luthier_pipeline.arguments import parser
-from luthier_pipeline.commands import corpus, curate, custody, judge, models, monitor, run, status, submit
-from luthier_pipeline.commands.context import Context, UsageError
-from luthier_pipeline.place import Place
+import typer
+from typer.core import TyperCommand, TyperGroup
 
-LAST_SPANS_S = 3.0  # a collector that is away must not hold the command back
-COMMANDS: dict[str, Callable[[Context], None]] = {
-    "inspect": corpus.inspect,
-    "ingest": corpus.ingest,
-    "run": run.run,
-    "status": status.status,
-    "monitor": monitor.monitor,
-    "submit": submit.submit,
-    "review": curate.review,
-    "export": curate.export,
-    "register": models.register,
-    "models": models.models,
-    "train": models.train,
-    "generate": models.generate,
-    "evaluate": judge.evaluate,
-    "promote": judge.promote,
-    "gc": custody.gc,
-    "takedown": custody.takedown,
-    "lineage": custody.lineage,
-    "demo": demo.demo,
+from luthier_pipeline.console import Context, UsageError
+
+LAST_SPANS_S: Final = 3.0  # a collector that is away must not hold the command back
+SETTINGS: Final = {"help_option_names": ["-h", "--help"], "max_content_width": 120}
+
+Commands = dict[str, tuple[str, str]]
+SECTIONS: Final[dict[str, Commands]] = {
+    "From MIDI to clips": {
+        "demo": ("demo:demo", "Compose twelve songs and take them all the way to a report"),
+        "inspect": ("ingest:inspect", "Show what the MIDI files of a folder say, without rendering"),
+        "ingest": ("ingest:ingest", "Write the corpus manifest of a folder"),
+        "run": ("run:run", "Take a folder or a corpus, or one shard of it, all the way into curation"),
+        "status": ("status:status", "Show runs, clips, data sets, trainings, evaluations and models"),
+    },
+    "From clips to a data set": {
+        "review": ("curate:review", "Accept every open clip whose prompts passed the check"),
+        "export": ("curate:export", "Freeze the accepted clips into a data set with leak-free splits"),
+    },
+    "Models": {
+        "register": ("models:register", "Bring weights of your own, e.g. Stable Audio Open"),
+        "models": ("models:models", "List registered model versions"),
+        "train": ("long_runs:train", "Fine-tune a base model on a data set, or make the tiny base"),
+        "generate": ("models:generate", "Generate audio into a file"),
+        "evaluate": ("long_runs:evaluate", "Measure a model, beside a baseline"),
+        "promote": ("models:promote", "Make a model version the current one of a name, or roll back"),
+    },
+    "Operations": {
+        "submit": ("submit:submit", "Run a corpus as Jobs on Kubernetes"),
+        "monitor": ("monitor:monitor", "Serve what live runs publish as Prometheus metrics"),
+        "lineage": ("lineage:lineage", "Walk back from a file to everything behind it"),
+        "takedown": ("retention.takedown:takedown", "Refuse a file, and the audio made from it, to every reader"),
+        "gc": ("retention.gc:gc", "Delete blobs that nothing reaches"),
+    },
 }
+"""Function (below this package) and purpose of every command, in the order in which one meets them."""
+
+GUIDE: Final = """\b
+Begin with:
+  make up                start every service here, or name them by LUTHIER_<SERVICE>_ADDRESS
+  luthier demo           see all of it on songs that the project composes
+  luthier run FOLDER     take MIDI files of your own, Artist/Title.mid; then
+                         review, export, train, generate, evaluate, promote
+
+\b
+luthier COMMAND --help has the options of a command; --json answers with one line of JSON.
+Exit codes: 0 done; 1 could not be done; 2 wrong usage; 130 interrupted (run it again, it goes on)."""
 
 
 class Terminated(KeyboardInterrupt):
     """SIGTERM: the Pod is evicted. The command ends as after Ctrl-C, so that the Job's next Pod goes on."""
 
 
+def load(name: str) -> Any:
+    """The command of that name, its module imported."""
+    function = next(commands[name][0] for commands in SECTIONS.values() if name in commands)
+    single = typer.Typer(add_completion=False, rich_markup_mode=None, context_settings=SETTINGS)
+    single.command(name)(pkgutil.resolve_name(f"luthier_pipeline.{function}"))
+    return typer.main.get_command(single)
+
+
+class LazyCommands(TyperGroup):
+    """Knows every command by name and purpose, and imports the one that is called."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        for commands in SECTIONS.values():
+            for name, (_, purpose) in commands.items():
+                self.add_command(TyperCommand(name, help=purpose))
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        name, found, rest = super().resolve_command(ctx, args)
+        return name, load(name) if name and found else None, rest
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        for title, commands in SECTIONS.items():
+            with formatter.section(title):
+                formatter.write_dl([(name.ljust(8), purpose) for name, (_, purpose) in commands.items()])
+
+    def invoke(self, ctx: Any) -> Any:
+        """Runs a command; what goes wrong becomes a message and an exit code."""
+        from luthier_kit.rpc import InvalidRequest, LuthierError, SettingsError
+
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as interrupt:
+            print("interrupted; run it again, it goes on where it stands", file=sys.stderr)
+            raise typer.Exit(143 if isinstance(interrupt, Terminated) else 130) from None
+        except UsageError as error:
+            print(f"luthier: {error}", file=sys.stderr)
+            raise typer.Exit(2) from None
+        except SettingsError as error:
+            print(f"luthier: {error}", file=sys.stderr)
+            raise typer.Exit(1) from None
+        except LuthierError as error:
+            print(f"luthier: {error.reason}: {error}", file=sys.stderr)
+            if isinstance(error, InvalidRequest):
+                for field, bound in (violation for violation in error.violations if violation[1] not in str(error)):
+                    print(f"  {field}: {bound}", file=sys.stderr)
+            if ctx.obj.as_json:
+                print(json.dumps({"error": {"code": error.code.name, "reason": error.reason, "message": str(error)}}))
+            raise typer.Exit(1) from None
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        print(f"luthier {version('luthier-pipeline')}")
+        raise typer.Exit
+
+
+app = typer.Typer(
+    cls=LazyCommands, no_args_is_help=True, epilog=GUIDE, context_settings=SETTINGS,
+    rich_markup_mode=None, pretty_exceptions_enable=False,
+)  # fmt: skip
+
+
+@app.callback()
+def luthier(
+    ctx: typer.Context,
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """From MIDI to captioned audio to a fine-tuned music model."""
+    if ctx.obj is None:  # a process of its own, not a test
+        from luthier_kit.rpc import configure_logging, flush_traces, start_traces
+        from luthier_pipeline.clients import Clients
+
+        configure_logging("WARNING")
+        if traces := start_traces("pipeline"):
+            ctx.call_on_close(lambda: flush_traces(traces, LAST_SPANS_S))
+        ctx.obj = Context(Clients())
+
+
 def main() -> None:
     """Runs a command and exits with a code that means something."""
-    arguments = parser().parse_args()
     signal.signal(signal.SIGTERM, _terminate)
-    telemetry.configure_logging("WARNING")
-    traces = tracing.start("pipeline")
-    context = Context(arguments, Place())
-    code = _run(context)
-    if traces:
-        tracing.flush(traces, LAST_SPANS_S)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)  # calls that were abandoned in threads must not hold the command back
-
-
-def _run(context: Context) -> int:
     try:
-        COMMANDS[context.arguments.command](context)
-    except KeyboardInterrupt as interrupt:
-        print("interrupted; run it again, it goes on where it stands", file=sys.stderr)
-        return 143 if isinstance(interrupt, Terminated) else 130
-    except UsageError as error:
-        print(f"luthier: {error}", file=sys.stderr)
-        return 2
-    except LuthierError as error:
-        return _failed(context.arguments, error)
-    except SettingsError as error:
-        print(f"luthier: {error}", file=sys.stderr)
-        return 1
-    return 0
+        app(prog_name="luthier")
+    except SystemExit as end:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(end.code if isinstance(end.code, int) else 0)  # calls left in threads must not hold the command back
 
 
 def _terminate(_number: int, _frame: object) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it is on its way out
     raise Terminated
-
-
-def _failed(arguments: argparse.Namespace, error: LuthierError) -> int:
-    print(f"luthier: {error.reason}: {error}", file=sys.stderr)
-    if isinstance(error, InvalidRequest):
-        for field, bound in (violation for violation in error.violations if violation[1] not in str(error)):
-            print(f"  {field}: {bound}", file=sys.stderr)
-    if arguments.json:
-        print(json.dumps({"error": {"code": error.code.name, "reason": error.reason, "message": str(error)}}))
-    return 1

@@ -1,155 +1,245 @@
-"""From a folder of `Artist/Title.mid` to the corpus manifest: path, digest, fingerprint, duplicates, licence.
+"""A corpus: its manifest, the series `corpora/<collection>` in which its shards find it, and which songs a shard takes.
 
-Duplicates share a fingerprint; the file with the shortest path (then the first by name) stays, the others name it. A
-file that cannot be used is kept in the manifest with its reason, so that files = songs + duplicates + failures.
+An ingest writes a manifest (path, digest, fingerprint, duplicates, licence) and adds an entry that names its run. The
+first corpus of a run holds for all its shards, so that an ingest which was repeated cannot split them.
 """
 
-import json
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+import hashlib
+import re
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from google.protobuf.json_format import ParseDict
 
 from luthier.common.v1.common_pb2 import ArtifactRef
-from luthier.rendering.v1 import rendering_pb2 as rendering
-from luthier_kit.artifacts import Artifacts
-from luthier_kit.client import Client
-from luthier_kit.errors import InvalidRequest, LuthierError
-from luthier_pipeline.failure import Failure, fatal
-from luthier_pipeline.workers import leaving_at_once
+from luthier.pipeline.v1.pipeline_pb2 import (
+    PART_STATE_RUNNING,
+    CorpusCounts,
+    CorpusFile,
+    CorpusManifest,
+    IngestOutcome,
+    SongFailure,
+    WrittenCorpus,
+)
+from luthier_kit.rpc import (
+    Checks,
+    DeadlineExceeded,
+    FailedPrecondition,
+    InvalidRequest,
+    LuthierError,
+    Unavailable,
+    error_of,
+    status_of,
+)
+from luthier_kit.store import Series, Store
+from luthier_pipeline.run_status import INGEST, LONG_DEAD_S, part_series, seconds, silent_s, timestamp
 
-MAX_MIDI_BYTES = 8 << 20  # as InspectMidiRequest says
-MANIFEST_VERSION = 1
-INSPECTED_AT_ONCE = 8
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A MIDI file of the corpus. `duplicate_of` names another path; `failure` says why it cannot be used."""
-
-    path: str
-    artist: str = ""
-    title: str = ""
-    key: str = ""
-    sha256: str = ""
-    size_bytes: int = 0
-    fingerprint: str = ""
-    duration_s: float = 0.0
-    duplicate_of: str = ""
-    failure: Failure | None = None
-    computed: bool = False
-
-    @property
-    def midi(self) -> ArtifactRef:
-        """The MIDI file in the store."""
-        return ArtifactRef(key=self.key, sha256=self.sha256, size_bytes=self.size_bytes, media_type="audio/midi")
+ROOT: Final = "corpora/"
+MANIFEST_VERSION: Final = 1
+LOOK_EVERY_S: Final = 2.0
+ANOTHER_TRY_S: Final = 420.0
+"""How long a failed ingest has to begin anew: the Job's next Pod waits 10, 20, 40 … 360 s."""
+MAX_SHARDS: Final = 10_000
+INDEX_ENV: Final = "JOB_COMPLETION_INDEX"  # set by Kubernetes in the Pods of an Indexed Job
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """All files of a folder. `licence` is what the operator says of it."""
+    """The files of a manifest by what they are: files = songs + duplicates + failures."""
 
-    entries: tuple[Entry, ...]
-    licence: str = "unknown"
+    manifest: CorpusManifest
 
     @property
-    def songs(self) -> list[Entry]:
+    def songs(self) -> list[CorpusFile]:
         """Files to render."""
-        return [entry for entry in self.entries if not entry.failure and not entry.duplicate_of]
+        return [file for file in self.manifest.files if not file.HasField("failure") and not file.duplicate_of]
 
     @property
-    def duplicates(self) -> list[Entry]:
-        """Files with the notes of another one."""
-        return [entry for entry in self.entries if entry.duplicate_of]
-
-    @property
-    def failures(self) -> list[Failure]:
+    def failures(self) -> list[SongFailure]:
         """Why files cannot be used."""
-        return [entry.failure for entry in self.entries if entry.failure]
+        return [file.failure for file in self.manifest.files if file.HasField("failure")]
 
     @property
-    def counts(self) -> dict[str, int]:
-        """files = songs + duplicates + failed."""
-        counts = {"songs": len(self.songs), "duplicates": len(self.duplicates), "failed": len(self.failures)}
-        return {"files": len(self.entries), **counts}
-
-    def to_json(self) -> bytes:
-        """The manifest; the same corpus gives the same bytes."""
-        rows = [{k: v for k, v in asdict(entry).items() if k != "computed"} for entry in self.entries]
-        document = {"version": MANIFEST_VERSION, "licence": self.licence, "files": rows}
-        return json.dumps(document, indent=1, ensure_ascii=False, sort_keys=True).encode()
-
-    @classmethod
-    def from_json(cls, data: bytes) -> "Corpus":
-        """Reads a manifest. Raises InvalidRequest when it is none."""
-        try:
-            document = json.loads(data)
-            rows = document["files"]
-            if document["version"] != MANIFEST_VERSION:
-                raise ValueError(f"version {document['version']}")
-            entries = tuple(Entry(**{**row, "failure": row["failure"] and Failure(**row["failure"])}) for row in rows)
-            return cls(entries, document["licence"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise InvalidRequest(f"not a corpus manifest: {error}", reason="MANIFEST_INVALID") from None
+    def counts(self) -> CorpusCounts:
+        duplicates = sum(bool(file.duplicate_of) for file in self.manifest.files)
+        return CorpusCounts(
+            files=len(self.manifest.files), songs=len(self.songs), duplicates=duplicates, failed=len(self.failures)
+        )
 
 
-def midi_files(folder: Path) -> list[Path]:
-    """All .mid and .midi files below a folder, by name."""
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".mid", ".midi") and path.is_file())
-
-
-def ingest(
-    folder: Path, store: Artifacts, renderer: Client, *, licence: str, patience_s: float, tick: Callable[[], None]
-) -> Corpus:
-    """Stores and inspects every file of a folder. `tick` is called after each."""
-
-    def one(path: Path) -> Entry:
-        entry = _entry(path, folder, store, renderer, patience_s)
-        tick()
-        return entry
-
-    with leaving_at_once(ThreadPoolExecutor(INSPECTED_AT_ONCE, thread_name_prefix="file"), renderer.close) as pool:
-        return Corpus(_resolve_duplicates(pool.map(one, midi_files(folder))), licence)
-
-
-def _entry(path: Path, folder: Path, store: Artifacts, renderer: Client, patience_s: float) -> Entry:
-    name = path.relative_to(folder).as_posix()
-    entry = Entry(path=name, artist=path.parent.name if path.parent != folder else "", title=path.stem)
-    try:
-        entry = _stored(entry, path, store)
-        request = rendering.InspectMidiRequest(midi=entry.midi)
-        facts = renderer.call("InspectMidi", request, timeout_s=120, patience_s=patience_s)
-    except LuthierError as error:
-        if fatal(error):
-            raise
-        return replace(entry, failure=Failure(name, "ingest", error.reason, str(error)))
-    return replace(
-        entry,
-        fingerprint=facts.fingerprint,
-        duration_s=round(facts.duration_s, 3),
-        computed=not facts.action.reused,
-    )
-
-
-def _stored(entry: Entry, path: Path, store: Artifacts) -> Entry:
-    try:
-        if (size := path.stat().st_size) > MAX_MIDI_BYTES:
-            bound = f"must have at most {MAX_MIDI_BYTES} bytes, got {size}"
-            raise InvalidRequest(reason="MIDI_TOO_LARGE", violations=[("midi", bound)])
-        ref = store.put_file("midi", path, media_type="audio/midi")
-    except OSError as error:
-        raise InvalidRequest(f"cannot be read: {error.strerror}", reason="FILE_UNREADABLE") from None
-    return replace(entry, key=ref.key, sha256=ref.sha256, size_bytes=ref.size_bytes)
-
-
-def _resolve_duplicates(entries: Iterable[Entry]) -> tuple[Entry, ...]:
-    rows = list(entries)
+def corpus_of(files: Iterable[CorpusFile], licence: str) -> Corpus:
+    """The corpus of inspected files. Of files with the same fingerprint the one with the shortest path (then the first
+    by name) stays, the others name it."""
+    manifest = CorpusManifest(version=MANIFEST_VERSION, licence=licence, files=files)
     kept: dict[str, str] = {}
-    for entry in sorted((e for e in rows if not e.failure), key=lambda e: (len(e.path), e.path)):
-        kept.setdefault(entry.fingerprint, entry.path)
-    return tuple(
-        entry
-        if entry.failure or kept[entry.fingerprint] == entry.path
-        else replace(entry, duplicate_of=kept[entry.fingerprint])
-        for entry in rows
-    )
+    usable = [file for file in manifest.files if not file.HasField("failure")]
+    for file in sorted(usable, key=lambda file: (len(file.path), file.path)):
+        original = kept.setdefault(file.fingerprint, file.path)
+        file.duplicate_of = "" if original == file.path else original
+    return Corpus(manifest)
+
+
+def put_manifest(store: Store, corpus: Corpus) -> ArtifactRef:
+    """Stores the manifest; the same corpus is the same blob."""
+    return store.put("manifests", corpus.manifest)
+
+
+def read_manifest(store: Store, ref: ArtifactRef) -> Corpus:
+    """The corpus of a stored manifest. Raises InvalidRequest MANIFEST_INVALID when it is none."""
+    manifest = store.get(CorpusManifest, ref, reason="MANIFEST_INVALID")
+    if manifest.version != MANIFEST_VERSION or not manifest.files:
+        text = f"{ref.key}: not a corpus manifest: version {manifest.version}, {len(manifest.files)} files"
+        raise InvalidRequest(text, reason="MANIFEST_INVALID")
+    return Corpus(manifest)
+
+
+@dataclass(frozen=True)
+class StoredCorpus:
+    """A corpus that an ingest wrote for a run. `sheet` is the sheet of tags that lay beside it."""
+
+    run: str
+    corpus: Corpus
+    manifest: ArtifactRef
+    sheet: ArtifactRef | None = None
+
+
+def ingest_series(store: Store, collection: str) -> Series[IngestOutcome]:
+    """What the ingests of a collection came to."""
+    return store.series(IngestOutcome, ROOT + collection, _old_outcome)
+
+
+def publish(store: Store, collection: str, run: str, corpus: Corpus, sheet: ArtifactRef | None) -> StoredCorpus:
+    """Writes the manifest and says where it is."""
+    stored = StoredCorpus(run, corpus, put_manifest(store, corpus), sheet)
+    written = WrittenCorpus(manifest=stored.manifest, sheet=sheet, counts=corpus.counts)
+    ingest_series(store, collection).append(IngestOutcome(run=run, ended_at=timestamp(time.time()), corpus=written))
+    return stored
+
+
+def publish_failure(store: Store, collection: str, run: str, error: LuthierError) -> None:
+    """Says that there is no corpus, so that nobody waits for it."""
+    status = status_of(error, "pipeline")
+    ingest_series(store, collection).append(IngestOutcome(run=run, ended_at=timestamp(time.time()), error=status))
+
+
+def wait_for(store: Store, collection: str, run: str, wait_s: float, say: Callable[[str], None]) -> StoredCorpus:
+    """The corpus of a run (any run's newest where none is named), waiting until ingest has written it.
+
+    Raises FailedPrecondition CORPUS_FAILED when ingest could not do it, DeadlineExceeded when `wait_s` is over. `say`
+    gets a line when what it waits for changes.
+    """
+    give_up, said = time.monotonic() + wait_s, ""
+    series, outcomes = ingest_series(store, collection), list[IngestOutcome]()
+    while True:
+        try:
+            outcomes += [outcome for _, outcome in series.entries(after=len(outcomes))]
+            found = _look(store, collection, run, outcomes)
+        except Unavailable as error:
+            found = f"the store does not answer ({error.reason})"
+        if isinstance(found, IngestOutcome):
+            written = found.corpus
+            sheet = written.sheet if written.HasField("sheet") else None
+            return StoredCorpus(found.run, read_manifest(store, written.manifest), written.manifest, sheet)
+        if time.monotonic() >= give_up:
+            text = f"{series.name}: no manifest after {wait_s:g} s (--wait): {found}"
+            raise DeadlineExceeded(text, reason="CORPUS_MISSING")
+        if found != said:
+            say(f"waiting for {series.name}: {found}")
+            said = found
+        time.sleep(min(LOOK_EVERY_S, max(0.0, give_up - time.monotonic())))
+
+
+def _look(store: Store, collection: str, run: str, outcomes: list[IngestOutcome]) -> IngestOutcome | str:
+    """The outcome to take, or why there is none yet."""
+    if not run and outcomes:
+        run = outcomes[-1].run
+    own = [outcome for outcome in outcomes if outcome.run == run]
+    if done := next((outcome for outcome in own if outcome.HasField("corpus")), None):
+        return done
+    now = time.time()
+    newest = part_series(store, collection, run, INGEST).latest() if run else None
+    if newest and (part := newest[1]).state == PART_STATE_RUNNING:
+        if (quiet_s := silent_s(part, now)) > LONG_DEAD_S:
+            text = f"corpora/{collection} was not written: its ingest has said nothing for {quiet_s / 3600:.1f} h"
+            raise FailedPrecondition(text, reason="CORPUS_FAILED")
+        quiet = f", silent for {quiet_s:.0f} s" if quiet_s else ""
+        return f"{part.ingest.inspected} of {part.ingest.files or '?'} files inspected{quiet}"
+    if not own:
+        return "ingest has not begun"
+    error = error_of(own[-1].error)
+    if error.permanent or now - seconds(own[-1].ended_at) > ANOTHER_TRY_S:
+        text = f"corpora/{collection} could not be written: {error.reason}: {error}"
+        raise FailedPrecondition(text, reason="CORPUS_FAILED")
+    return f"ingest failed, it may try again: {error.reason}"
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Number `index` (from 0) of `count`."""
+
+    index: int = 0
+    count: int = 1
+
+    def __str__(self) -> str:
+        return f"{self.index}-of-{self.count}"
+
+    def of(self, songs: Iterable[CorpusFile]) -> list[CorpusFile]:
+        """The songs of this shard, in their order."""
+        return [song for song in songs if shard_of(song.fingerprint, self.count) == self.index]
+
+
+def shard_of(fingerprint: str, count: int) -> int:
+    """The shard that takes a song, 0 to count - 1: the SHA-256 of its fingerprint modulo the number of shards.
+
+    Every song is in exactly one, whatever the order of the manifest, the machine or the other songs.
+    """
+    return int.from_bytes(hashlib.sha256(fingerprint.encode()).digest()[:8]) % count
+
+
+def parse_shard(text: str, shards: int, environ: Mapping[str, str]) -> Shard:
+    """The shard that `I/N` names, or the environment's index of `shards`; the whole where nothing is named.
+
+    Raises ValueError, whose text completes the sentence `--shard …`.
+    """
+    if not text and not shards:
+        return Shard()
+    index, slash, count = text.partition("/") if text else (environ.get(INDEX_ENV, ""), "/", str(shards))
+    if not text and not index:
+        raise ValueError(f"is missing: --shards {shards} takes the index from {INDEX_ENV}, which is not set")
+    if not (slash and index.isdecimal() and count.isdecimal()):
+        raise ValueError(f"must be I/N, e.g. 0/4, got {text or index!r}")
+    shard = Shard(int(index), int(count))
+    if not (1 <= shard.count <= MAX_SHARDS and shard.index < shard.count):
+        raise ValueError(f"must be I/N with 0 <= I < N <= {MAX_SHARDS}, got {shard.index}/{shard.count}")
+    return shard
+
+
+def as_name(text: str) -> str:
+    """A collection's name from any text: lower case, safe characters, at most 64."""
+    cleaned = re.sub(r"[^a-z0-9._-]+", "-", text.lower()).strip("-._") or "collection"
+    return cleaned[:64]
+
+
+def as_collection(name: str) -> str:
+    """The name, when it is one that curation takes. Raises InvalidRequest."""
+    checks = Checks()
+    checks.name("collection", name)
+    checks.done()
+    return name
+
+
+def _old_outcome(value: Mapping[str, Any]) -> IngestOutcome | None:
+    """Luthier 0.1: one flat object, its time in seconds since the epoch, an error by reason, message and permanence."""
+    if "at" not in value:
+        return None
+    outcome = IngestOutcome(run=value["run"], ended_at=timestamp(value["at"]))
+    if value["state"] == "DONE":
+        written = {name: value[name] for name in ("manifest", "sheet") if value[name]}
+        counts = {name: value[name] for name in CorpusCounts.DESCRIPTOR.fields_by_name}
+        ParseDict({**written, "counts": counts}, outcome.corpus, ignore_unknown_fields=True)
+    else:
+        kind = InvalidRequest if value["permanent"] else Unavailable
+        outcome.error.CopyFrom(status_of(kind(value["message"], reason=value["reason"]), "pipeline"))
+    return outcome

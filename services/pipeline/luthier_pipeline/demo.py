@@ -4,146 +4,105 @@ It asserts only what the tiny model can learn: the validation loss on held-out s
 sound after `seconds_total` is at least 20 dB quieter. It proves the way, not the music.
 """
 
-import json
+import array
+import json as json_text
+import math
 import shlex
 import time
-from dataclasses import dataclass, field
+import wave
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Final, TypeVar
 
-from luthier.inference.v1 import inference_pb2 as inference
-from luthier_kit.errors import Internal
-from luthier_pipeline.arguments import parser
-from luthier_pipeline.commands import curate, judge, models, run
-from luthier_pipeline.commands.context import PATIENCE_S, Context
-from luthier_pipeline.loudness import level_dbfs
-from luthier_pipeline.progress import clock
-from luthier_pipeline.resources import save
+import typer
+
+from luthier.curation.v1.curation_pb2 import ExportDatasetResponse
+from luthier.evaluation.v1.evaluation_pb2 import Evaluation, PromoteModelResponse
+from luthier.inference.v1.inference_pb2 import GenerateResponse, ListModelsRequest
+from luthier.training.v1.training_pb2 import TrainingRun
+from luthier_kit.rpc import Internal
+from luthier_pipeline.cli import load
+from luthier_pipeline.console import Context, clock, plain
+from luthier_pipeline.files import save
+from luthier_pipeline.options import Json, Reviewer, begin
+from luthier_pipeline.run import RunSummary
 from luthier_pipeline.songbook import compose
 
-COLLECTION = "songbook"
+T = TypeVar("T")
+COLLECTION: Final = "songbook"
 BASE, TUNED, SERVED = "tiny-base", "tiny", "demo"
-SEED = "1"  # of both trainings: the same demo on every machine
-STEPS = "50"  # denoising steps; enough for the tiny model
-STOP_S = 12.0  # seconds_total of the clip that shows how the model stops
-GUIDANCE = "1"  # off: what guidance exaggerates is little in a model this small
-QUIETER_DB = 20.0
-EXAMPLES = {
+SEED: Final = 1  # of both trainings: the same demo on every machine
+STEPS: Final = 50  # denoising steps; enough for the tiny model
+STOP_S: Final = 12.0  # seconds_total of the clip that shows how the model stops
+GUIDANCE: Final = 1  # off: what guidance exaggerates is little in a model this small
+QUIETER_DB: Final = 20.0
+FLOOR_DB: Final = -120.0
+EXAMPLES: Final = {
     "stops": "A calm piano piece in C major at 90 BPM",
     "rock": "An energetic rock track with electric guitar, bass and drums in A minor at 140 BPM",
     "jazz": "A mellow jazz piece with piano, bass and drums in F major at 110 BPM",
 }
-
-
-@dataclass
-class Step(Context):
-    """A command that keeps its answer for the next one."""
-
-    document: dict[str, Any] = field(default_factory=dict)
-
-    def answer(self, document: dict[str, Any], text: str = "") -> None:
-        """Keeps the result and shows the text."""
-        self.document = document
-        self.say(text)
-
-
-def demo(context: Context) -> None:
-    """Takes the songbook from MIDI to a report."""
-    begun, out = time.monotonic(), Path(context.arguments.out)
-    compose(out / "songbook")
-    ran = _do(context, run.run, f"run {_q(out / 'songbook')} --collection {COLLECTION} --licence Apache-2.0")
-    if ran["failures"]:
-        raise Internal(f"songs of the songbook failed: {ran['failures']}", reason="DEMO_FAILED")
-    _do(context, curate.review, f"review --collection {COLLECTION} --accept checked --as demo")
-    exported = _do(
-        context, curate.export, f"export --collection {COLLECTION} --as demo {SPLIT} --out {_q(out / 'dataset')}"
-    )
-    base = _do(
-        context,
-        models.train,
-        f"train --tiny-base --dataset {exported['dataset']} --name {BASE} --seed {SEED} --as demo",
-    )
-    tuned = _do(
-        context,
-        models.train,
-        f"train --base {base['model']} --dataset {exported['dataset']} --name {TUNED} --as demo {FINE_TUNE}",
-    )
-    _keep_checkpoint(context, tuned["model"], out / "checkpoint")
-    audio = _examples(context, tuned["model"], out / "audio")
-    report = out / "report.html"
-    judged = _do(
-        context,
-        judge.evaluate,
-        f"evaluate --model {tuned['model']} --baseline {base['model']} --suite quick --max-rows 8 --seconds {STOP_S:g}"
-        f" --steps {STEPS} --guidance-scale {GUIDANCE} --as demo --report {_q(report)}",
-    )
-    promoted = _do(
-        context,
-        judge.promote,
-        f"promote {SERVED} --model {tuned['model']} --evaluation {judged['evaluation']} --as demo"
-        " --reason 'the demo proves the way, not the music'",
-    )
-    learnt = _learnt(tuned, out / "audio/stops.wav")
-    result = {
-        "dataset": exported["dataset"],
-        "manifest": exported["manifest"],
-        "base": base["model"],
-        "run": tuned["run"],
-        "model": promoted["model"],
-        "audio": audio,
-        "evaluation": judged["evaluation"],
-        "report": str(report),
-        "computed": ran["computed"],
-        "reused": ran["reused"],
-        "seconds": round(time.monotonic() - begun, 1),
-        **learnt,
-    }
-    (out / "demo.json").write_text(json.dumps(result, indent=1) + "\n")
-    context.answer(result, _told(result, context))
-
-
-SPLIT = "--validation-share 0.25 --test-share 0"
-FINE_TUNE = (
+SPLIT: Final = "--validation-share 0.25 --test-share 0"
+FINE_TUNE: Final = (
     "--steps 1000 --batch-size 8 --learning-rate 0.001 --warmup 20 --min-excerpt 3"
     f" --validate-every 100 --checkpoint-every 100 --ema-decay 0.99 --seed {SEED}"
 )
 
 
-def _do(context: Context, command: Any, line: str) -> dict[str, Any]:
-    context.say(f"\n$ luthier {line}")
-    step = Step(parser().parse_args(shlex.split(line)), context.place)
-    command(step)
-    return step.document
+def demo(
+    ctx: typer.Context,
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where the results go.")] = Path("demo"),
+    reviewer: Reviewer = "demo",
+    json: Json = False,
+) -> None:
+    """Compose twelve songs and take them all the way to a report: run, review, export, train, generate, evaluate,
+    promote."""
+    context, began = begin(ctx, json), time.monotonic()
+    who = shlex.quote(reviewer)
+    songbook, dataset, report = (shlex.quote(str(out / name)) for name in ("songbook", "dataset", "report.html"))
 
+    compose(out / "songbook")
+    ran = _luthier(context, f"run {songbook} --collection {COLLECTION} --licence Apache-2.0", RunSummary)
+    if ran.failures:
+        reasons = ", ".join(f"{failure.path}: {failure.reason}: {failure.message}" for failure in ran.failures)
+        raise Internal(f"songs of the songbook failed: {reasons}", reason="DEMO_FAILED")
+    _luthier(context, f"review --collection {COLLECTION} --accept checked --as {who}", type(None))
+    export = f"export --collection {COLLECTION} --as {who} {SPLIT} --out {dataset}"
+    exported = _luthier(context, export, ExportDatasetResponse)
+    data = f"{exported.name}@{exported.version}"
 
-def _q(path: Path) -> str:
-    return shlex.quote(str(path))
+    train = f"train --tiny-base --dataset {data} --name {BASE} --seed {SEED} --as {who}"
+    base = _luthier(context, train, TrainingRun)
+    train = f"train --base {base.model} --dataset {data} --name {TUNED} --as {who} {FINE_TUNE}"
+    tuned = _luthier(context, train, TrainingRun)
+    name, _, version = tuned.model.partition("@")
+    listed = context.clients.inference.ListModels(ListModelsRequest(name=name)).models
+    registered = next(model for model in listed if str(model.version) == version)
+    save(context.clients.store, registered.checkpoint, out / "checkpoint/model.safetensors")
+    save(context.clients.store, registered.configuration, out / "checkpoint/model_config.json")
 
-
-def _keep_checkpoint(context: Context, model: str, folder: Path) -> None:
-    name, _, version = model.partition("@")
-    answer = context.place["inference"].call(
-        "ListModels", inference.ListModelsRequest(name=name), patience_s=PATIENCE_S
-    )
-    found = next(m for m in answer.models if str(m.version) == version)
-    save(context.place.store, found.checkpoint, folder / "model.safetensors")
-    save(context.place.store, found.configuration, folder / "model_config.json")
-
-
-def _examples(context: Context, model: str, folder: Path) -> list[dict[str, Any]]:
-    made = []
+    audio = []
     for name, prompt in EXAMPLES.items():
-        more = "--untrimmed" if name == "stops" else ""
-        line = f"generate {shlex.quote(prompt)} --seconds {STOP_S:g} --steps {STEPS} --seed 7 --model {model} {more}"
-        line += f" --guidance-scale {GUIDANCE}"
-        document = _do(context, models.generate, f"{line} --out {_q(folder / f'{name}.wav')}")
-        made.append({"file": document["file"], "prompt": prompt, "audio": document["audio"]})
-    return made
+        target = out / f"audio/{name}.wav"
+        generate = (
+            f"generate {shlex.quote(prompt)} --seconds {STOP_S:g} --steps {STEPS} --seed 7 --model {tuned.model}"
+            f" {'--untrimmed ' if name == 'stops' else ''}--guidance-scale {GUIDANCE} --out {shlex.quote(str(target))}"
+        )
+        response = _luthier(context, generate, GenerateResponse)
+        audio.append({"file": str(target), "prompt": prompt, "audio": plain(response.audio)})
 
+    evaluate = (
+        f"evaluate --model {tuned.model} --baseline {base.model} --suite quick --max-rows 8 --seconds {STOP_S:g}"
+        f" --steps {STEPS} --guidance-scale {GUIDANCE} --as {who} --report {report}"
+    )
+    judged = _luthier(context, evaluate, Evaluation)
+    promote = (
+        f"promote {SERVED} --model {tuned.model} --evaluation {judged.evaluation_id} --as {who}"
+        " --reason 'the demo proves the way, not the music'"
+    )
+    promoted = _luthier(context, promote, PromoteModelResponse)
 
-def _learnt(tuned: dict[str, Any], stops: Path) -> dict[str, float]:
-    """What the tiny model must have learnt. Raises Internal when it has not."""
-    losses = [point["loss"] for point in tuned["validation"]]
+    losses = [point.loss for point in tuned.validation]
+    stops = out / "audio/stops.wav"
     drop_db = level_dbfs(stops, 0, STOP_S) - level_dbfs(stops, STOP_S)
     if losses[-1] >= losses[0]:
         text = f"validation loss did not fall: {losses[0]:.4f} -> {losses[-1]:.4f}"
@@ -151,16 +110,51 @@ def _learnt(tuned: dict[str, Any], stops: Path) -> dict[str, float]:
     if drop_db < QUIETER_DB:
         text = f"the sound after {STOP_S:g} s is only {drop_db:.1f} dB quieter, not {QUIETER_DB:g}"
         raise Internal(text, reason="DEMO_DOES_NOT_STOP")
-    return {"base_loss": losses[0], "tuned_loss": losses[-1], "quieter_after_end_db": round(drop_db, 1)}
-
-
-def _told(result: dict[str, Any], context: Context) -> str:
-    page = f"\ncuration page   http://{context.place.page}" if context.place.page else ""
-    done = "nothing was recomputed" if not result["computed"] else f"{result['computed']} actions computed"
-    return (
-        f"\ndone in {clock(result['seconds'])}; {done}\n"
-        f"validation loss {result['base_loss']:.4f} -> {result['tuned_loss']:.4f}; "
-        f"{result['quieter_after_end_db']:.0f} dB quieter after the end\n"
-        f"data set        {result['dataset']}\nmodel           {result['model']}\n"
-        f"report          {result['report']}{page}"
+    result = {
+        "dataset": data,
+        "manifest": plain(exported.manifest),
+        "base": base.model,
+        "run": tuned.run_id,
+        "model": promoted.model,
+        "audio": audio,
+        "evaluation": judged.evaluation_id,
+        "report": str(out / "report.html"),
+        "computed": ran.computed,
+        "reused": ran.reused,
+        "seconds": round(time.monotonic() - began, 1),
+        "base_loss": losses[0],
+        "tuned_loss": losses[-1],
+        "quieter_after_end_db": round(drop_db, 1),
+    }
+    (out / "demo.json").write_text(json_text.dumps(result, indent=1) + "\n")
+    computed = f"{ran.computed} actions computed" if ran.computed else "nothing was recomputed"
+    text = (
+        f"\ndone in {clock(time.monotonic() - began)}; {computed}\n"
+        f"validation loss {losses[0]:.4f} -> {losses[-1]:.4f}; {drop_db:.0f} dB quieter after the end\n"
+        f"data set        {data}\nmodel           {promoted.model}\nreport          {out / 'report.html'}"
     )
+    page = context.clients.curation_page
+    context.answer(result, f"{text}\ncuration page   http://{page}" if page else text)
+
+
+def _luthier(context: Context, line: str, kind: type[T]) -> T:
+    """What the command `luthier <line>` answers with; the line and its answer are shown."""
+    context.say(f"\n$ luthier {line}")
+    name, *arguments = shlex.split(line)
+    command = load(name)
+    with command.make_context(name, arguments, obj=Context(context.clients, nested=True)) as ctx:
+        answer = command.invoke(ctx)
+    if not isinstance(answer, kind):
+        raise TypeError(f"luthier {name} answered with a {type(answer).__name__}, not a {kind.__name__}")
+    return answer
+
+
+def level_dbfs(path: Path, start_s: float, end_s: float | None = None) -> float:
+    """RMS level in dBFS over all channels of a span of a 16-bit WAV file; silence and an empty span are FLOOR_DB."""
+    with wave.open(str(path)) as file:
+        rate, channels = file.getframerate(), file.getnchannels()
+        samples = array.array("h", file.readframes(file.getnframes()))
+    last = None if end_s is None else round(end_s * rate) * channels
+    span = samples[round(start_s * rate) * channels : last]
+    power = sum(sample * sample for sample in span) / len(span) / 32768**2 if span else 0.0
+    return max(FLOOR_DB, 10 * math.log10(power)) if power else FLOOR_DB

@@ -1,4 +1,4 @@
-"""Live runs as Prometheus metrics: what the Pods of the pipeline publish into the store, read every few seconds.
+"""monitor: live runs as Prometheus metrics, read from what the Pods of the pipeline publish into the store.
 
 At zero render workers nobody but the pipeline knows what waits, so KEDA scales from 0 on
 `luthier_pipeline_work_waiting`. The number is there whenever the store can be read, 0 when nothing runs; while the
@@ -9,29 +9,32 @@ import logging
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Final
 
+import typer
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from luthier_kit.artifacts import Artifacts
-from luthier_kit.errors import LuthierError
-from luthier_kit.settings import setting
-from luthier_pipeline.board import Board, Run, silent_s, work_waiting
-from luthier_pipeline.diary import RUNNING
+from luthier.pipeline.v1.pipeline_pb2 import PART_STATE_RUNNING
+from luthier_kit.rpc import LuthierError, Settings, load, setting
+from luthier_kit.store import Store, open_store
+from luthier_pipeline.console import UsageError
+from luthier_pipeline.options import Json, begin
+from luthier_pipeline.run_status import RunStatus, RunStatusReader, silent_s, state_name, work_waiting
 
 log = logging.getLogger(__name__)
-STALE_S = 15.0
+STALE_S: Final = 15.0
 """What was read longer ago is not known any more: a read hangs, or the store is down."""
-SONG_STATES = ("waiting", "in_flight", "done", "failed")
-SHARD_STATES = ("running", "done", "failed", "interrupted", "silent", "waiting")
+SONG_STATES: Final = ("waiting", "in_flight", "done", "failed")
+SHARD_STATES: Final = ("running", "done", "failed", "interrupted", "silent", "waiting")
 
 
 @dataclass(frozen=True)
-class MonitorSettings:
+class MonitorSettings(Settings):
     """Settings of the monitor, beside those of the store."""
 
     metrics_address: str = setting("LUTHIER_METRICS_ADDRESS", default="127.0.0.1:7200", help="host:port of /metrics")
@@ -41,14 +44,35 @@ class MonitorSettings:
     )
 
 
+def monitor(ctx: typer.Context, json: Json = False) -> None:
+    """Serve what live runs publish as Prometheus metrics on LUTHIER_METRICS_ADDRESS, until it is stopped.
+
+    The store may be down when it starts; settings that are wrong stop it.
+    """
+    context = begin(ctx, json)
+    settings, store = load(MonitorSettings, context.clients.environ), context.clients.store_settings
+    watched, stop = Monitor(lambda: open_store(store, prove=False), settings), threading.Event()
+    follower = threading.Thread(target=watched.follow, args=(stop,), name="monitor", daemon=True)
+    try:
+        server = serve(settings.metrics_address, watched, follower)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"LUTHIER_METRICS_ADDRESS {settings.metrics_address!r} cannot be served: {error}") from None
+    follower.start()
+    context.say(f"/metrics and /healthz on port {server.server_port}; reads every {settings.every_s:g} s")
+    try:
+        server.serve_forever()
+    except KeyboardInterrupt:
+        stop.set()  # stopping a server is no failure
+
+
 class Monitor(Collector):
     """Reads the store in `follow`, and answers scrapes from what it read last."""
 
-    def __init__(self, open_store: Callable[[], Artifacts], settings: MonitorSettings) -> None:
+    def __init__(self, open_store: Callable[[], Store], settings: MonitorSettings) -> None:
         self.settings = settings
         self._open_store = open_store
-        self._board: Board | None = None
-        self._runs: list[Run] = []
+        self._reader: RunStatusReader | None = None
+        self._runs: list[RunStatus] = []
         self._read_at = float("-inf")  # monotonic; of the last read that succeeded
         self._complaint = ""
 
@@ -61,8 +85,8 @@ class Monitor(Collector):
     def read(self) -> None:
         """One look at the store. A store that is down makes everything unknown."""
         try:
-            self._board = self._board or Board(self._open_store())
-            self._runs = self._board.runs()
+            self._reader = self._reader or RunStatusReader(self._open_store())
+            self._runs = self._reader.runs()
             self._read_at, complaint = time.monotonic(), ""
         except LuthierError as error:
             self._read_at, complaint = float("-inf"), f"{error.reason}: {error}"
@@ -77,7 +101,7 @@ class Monitor(Collector):
         if not known:
             return
         now = time.time()
-        heard = [run for run in self._runs if now - run.at < self.settings.forget_s]
+        heard = [run for run in self._runs if now - run.updated_at < self.settings.forget_s]
         waiting = GaugeMetricFamily(
             "luthier_pipeline_work_waiting",
             "Songs and files of all live runs that still need a render worker; absent = unknown",
@@ -85,34 +109,33 @@ class Monitor(Collector):
         )
         waiting.add_metric(["rendering"], sum(work_waiting(run, self.settings.forget_s, now) for run in heard))
         yield waiting
-        yield _numbers("luthier_pipeline_songs", "Songs of runs by state", SONG_STATES, _songs(heard))
-        yield _numbers("luthier_pipeline_shards", "Shards of runs by state", SHARD_STATES, _shards(heard, now))
-        yield from _by_collection(heard)
+
+        songs: dict[str, Counter[str]] = defaultdict(Counter)
+        shards: dict[str, Counter[str]] = defaultdict(Counter)
+        clips: Counter[str] = Counter()
+        eta_s: dict[str, float] = {}
+        for run in heard:
+            name = run.collection
+            running = [part.shard for part in run.shards if part.state == PART_STATE_RUNNING]
+            songs[name] += Counter(
+                waiting=run.total(lambda part: part.shard.waiting) + run.unclaimed,
+                in_flight=sum(shard.in_flight for shard in running),
+                done=run.total(lambda part: part.shard.rendered),
+                failed=run.total(lambda part: part.shard.failed),
+            )
+            shards[name]["waiting"] += run.shard_count - len(run.shards)  # not begun
+            for part in run.shards:
+                shards[name]["silent" if silent_s(part, now) else state_name(part.state).lower()] += 1
+            clips[name] += run.total(lambda part: part.shard.clips)
+            if run.eta_s is not None:
+                eta_s[name] = max(run.eta_s, eta_s.get(name, 0.0))
+        yield _by_state("luthier_pipeline_songs", "Songs of runs by state", SONG_STATES, songs)
+        yield _by_state("luthier_pipeline_shards", "Shards of runs by state", SHARD_STATES, shards)
+        yield _by_collection("luthier_pipeline_clips", "Clips that runs have made", clips)
+        yield _by_collection("luthier_pipeline_run_eta_seconds", "Seconds until the slowest shard is done", eta_s)
 
 
-def _songs(runs: list[Run]) -> dict[str, Counter]:
-    songs: dict[str, Counter] = defaultdict(Counter)
-    for run in runs:
-        songs[run.collection] += Counter(
-            waiting=run.total("waiting") + run.unclaimed,
-            in_flight=sum(int(s["in_flight"]) for s in run.shards if s["state"] == RUNNING),
-            done=run.total("rendered"),
-            failed=run.total("failed"),
-        )
-    return songs
-
-
-def _shards(runs: list[Run], now: float) -> dict[str, Counter]:
-    """`waiting` = shards that have not begun."""
-    shards: dict[str, Counter] = defaultdict(Counter)
-    for run in runs:
-        shards[run.collection]["waiting"] += run.count - len(run.shards)
-        for shard in run.shards:
-            shards[run.collection]["silent" if silent_s(shard, now) else shard["state"].lower()] += 1
-    return shards
-
-
-def _numbers(name: str, text: str, states: tuple[str, ...], found: dict[str, Counter]) -> Metric:
+def _by_state(name: str, text: str, states: tuple[str, ...], found: Mapping[str, Counter[str]]) -> Metric:
     family = GaugeMetricFamily(name, text, labels=["collection", "state"])
     for collection, counts in found.items():
         for state in states:
@@ -120,18 +143,11 @@ def _numbers(name: str, text: str, states: tuple[str, ...], found: dict[str, Cou
     return family
 
 
-def _by_collection(runs: list[Run]) -> Iterator[Metric]:
-    clips = GaugeMetricFamily("luthier_pipeline_clips", "Clips that runs have made", labels=["collection"])
-    eta = GaugeMetricFamily(
-        "luthier_pipeline_run_eta_seconds", "Seconds until the slowest shard is done", labels=["collection"]
-    )
-    for collection in {run.collection for run in runs}:
-        own = [run for run in runs if run.collection == collection]
-        clips.add_metric([collection], sum(run.total("clips") for run in own))
-        if known := [run.eta_s for run in own if run.eta_s is not None]:
-            eta.add_metric([collection], max(known))
-    yield clips
-    yield eta
+def _by_collection(name: str, text: str, found: Mapping[str, float]) -> Metric:
+    family = GaugeMetricFamily(name, text, labels=["collection"])
+    for collection, value in found.items():
+        family.add_metric([collection], value)
+    return family
 
 
 def serve(address: str, monitor: Monitor, follower: threading.Thread) -> ThreadingHTTPServer:

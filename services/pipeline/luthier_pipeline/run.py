@@ -1,32 +1,53 @@
-"""A whole corpus: a bounded number of songs in flight, progress, one summary.
+"""run: from a folder or a manifest, or a shard of one, to clips in curation.
 
 There is no state of its own: a stage that is done is found by its action record, so a run that was interrupted, killed
-or repeated goes on where the work stands. How far it is goes into its diary.
+or repeated goes on where the work stands. How far it is, is published for `luthier status` and the monitor.
 """
 
 import os
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import asdict, dataclass, field
+import time
+from collections.abc import Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Final
 
-from luthier_pipeline.corpus import Entry
-from luthier_pipeline.diary import Diary
-from luthier_pipeline.failure import Failure, StageError, fatal
-from luthier_pipeline.progress import Progress
-from luthier_pipeline.song import Made, SongWay
-from luthier_pipeline.workers import leaving_at_once
+import typer
 
-MAX_FAILURES_TOLD = 500  # of a shard, in its diary; the numbers are complete
-SHARD_IN_FLIGHT = 16  # a shard only calls: the work is done by workers elsewhere, as many as there are
+from luthier.common.v1.common_pb2 import ArtifactRef
+from luthier.pipeline.v1.pipeline_pb2 import CorpusFile, PartProgress, ShardProgress, SongFailure
+from luthier_kit.rpc import Internal
+from luthier_pipeline import corpus as corpora
+from luthier_pipeline.clients import is_fatal
+from luthier_pipeline.console import Context, Progress, UsageError, clock, plain
+from luthier_pipeline.corpus import Shard, StoredCorpus, as_collection, as_name, parse_shard, read_manifest
+from luthier_pipeline.ingest import ingest_collection, tag_sheet
+from luthier_pipeline.options import (
+    Backend,
+    ClipSeconds,
+    InFlight,
+    Json,
+    Licence,
+    MixOnly,
+    Prompts,
+    Submission,
+    Tags,
+    begin,
+)
+from luthier_pipeline.run_status import MAX_FAILURES, ProgressPublisher
+from luthier_pipeline.song import SongOptions, SongPipeline, SongResult, StageError
+
+SHARD_IN_FLIGHT: Final = 16  # a shard only calls: the work is done by workers elsewhere, as many as there are
+LOOK_EVERY_S: Final = 1.0
 
 
 @dataclass
-class Summary:
+class RunSummary:
     """What a run came to; the last line of `luthier run --json`.
 
     files = songs + duplicates + failures at ingest; songs = rendered + failures after ingest. `seconds` is wall clock,
-    `audio_s` rendered music, `cpu_s` CPU seconds by stage where the service says them.
+    `audio_s` seconds of rendered music, `cpu_s` CPU seconds by stage where the service says them.
     """
 
     files: int = 0
@@ -39,83 +60,221 @@ class Summary:
     computed: int = 0
     reused: int = 0
     cpu_s: dict[str, float] = field(default_factory=dict)
-    failures: list[Failure] = field(default_factory=list)
+    failures: list[SongFailure] = field(default_factory=list)
 
-    def add(self, made: Made) -> None:
+    def add(self, result: SongResult) -> None:
         """A song that went all the way."""
         self.rendered += 1
-        self.clips += made.clips
-        self.audio_s += made.audio_s
-        self.computed += made.computed
-        self.reused += made.reused
-        for stage, seconds in made.cpu_s.items():
-            self.cpu_s[stage] = self.cpu_s.get(stage, 0.0) + seconds
+        self.clips += result.clips
+        self.audio_s += result.audio_s
+        self.computed += result.computed
+        self.reused += result.reused
+        for stage, cpu_s in result.cpu_s.items():
+            self.cpu_s[stage] = self.cpu_s.get(stage, 0.0) + cpu_s
 
-    def counts(self) -> dict[str, object]:
-        """Plain JSON of all but the failures, of which there may be very many."""
-        return {name: value for name, value in vars(self).items() if name != "failures"}
-
-    def document(self) -> dict[str, object]:
+    def document(self) -> Mapping[str, object]:
         """Plain JSON."""
-        return asdict(self)
+        return {**vars(self), "failures": [plain(failure, zeros=True) for failure in self.failures]}
+
+
+def run(
+    ctx: typer.Context,
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="FOLDER|corpora/NAME|MANIFEST", help="MIDI files, or what luthier ingest wrote of them."
+        ),
+    ],
+    collection: Annotated[
+        str,
+        typer.Option(metavar="NAME", help="Collection in curation; default: the source's name.", show_default=False),
+    ] = "",
+    in_flight: InFlight = None,
+    backend: Backend = "",
+    clip_seconds: ClipSeconds = None,
+    prompts: Prompts = None,
+    mix_only: MixOnly = False,
+    shard: Annotated[
+        str, typer.Option(metavar="I/N", help="Only the songs of shard I of N, counted from 0.", show_default=False)
+    ] = "",
+    shards: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Only the songs of shard JOB_COMPLETION_INDEX of N.")
+    ] = None,
+    wait_s: Annotated[float, typer.Option("--wait", metavar="SECONDS", help="How long to wait for the manifest.")] = 6
+    * 3600.0,
+    tags: Tags = "",
+    licence: Licence = "unknown",
+    submission: Submission = "",
+    json: Json = False,
+) -> RunSummary:
+    """Take a folder or a corpus, or one shard of it, all the way into curation.
+
+    Resumable: after Ctrl-C, a kill or a failure run it again, and what is done is found.
+    """
+    context, began = begin(ctx, json), time.monotonic()
+    try:
+        part = parse_shard(shard, shards or 0, os.environ)
+    except ValueError as error:
+        raise UsageError(f"--shard {error}") from None
+    if part.count > 1 and Path(source).is_dir():
+        raise UsageError("--shard takes its songs from corpora/NAME or a manifest, which luthier ingest writes first")
+    name = source.removeprefix(corpora.ROOT)
+    if collection or name != source:
+        collection = as_collection(collection or name)
+    else:
+        collection = as_name(Path(source).resolve().name)
+
+    if Path(source).is_dir():
+        stored, inspected = ingest_collection(context, Path(source), collection, licence, tags)
+        computed = len(inspected.computed)
+    else:
+        stored, computed = _stored(context, source, submission, wait_s), 0
+    corpus = stored.corpus
+    songs = part.of(corpus.songs)
+    if part.count > 1:  # files that are no songs are told by who runs the whole, not by shards
+        summary = RunSummary(files=len(songs), songs=len(songs))
+    else:
+        counts = corpus.counts
+        summary = RunSummary(files=counts.files, duplicates=counts.duplicates, songs=len(songs), computed=computed)
+        summary.failures.extend(corpus.failures)
+        if Path(source).is_dir():
+            summary.reused = counts.files - counts.failed - computed
+
+    options = SongOptions(
+        collection,
+        licence=corpus.manifest.licence,
+        backend=backend,
+        clip_s=clip_seconds or 0.0,
+        prompts=prompts or 0,
+        sheet=tag_sheet(context.clients.store, tags) or stored.sheet,
+        mix_only=mix_only,
+    )
+    flight = Flight(collection, stored.run, part, len(corpus.songs), songs, summary)
+    with ProgressPublisher(context.clients.store, flight.progress(None)) as publisher:
+        threads = in_flight or (SHARD_IN_FLIGHT if part.count > 1 else default_in_flight())
+        run_songs(SongPipeline(context.clients, options), flight, threads, publisher)
+        summary.seconds = round(time.monotonic() - began, 1)
+        publisher.finish(flight.progress(0.0))
+
+    document = {**summary.document(), "collection": collection, "manifest": plain(stored.manifest)}
+    failed = [f"FAILED {f.path}: {f.stage}: {f.reason}: {f.message}" for f in summary.failures]
+    text = [
+        f"{summary.files} files: {summary.songs} songs, {summary.duplicates} duplicates, "
+        f"{summary.files - summary.songs - summary.duplicates} refused",
+        f"{summary.rendered} songs rendered ({clock(summary.audio_s)} of music), {summary.clips} clips in collection "
+        f"{collection}, in {clock(summary.seconds)}",
+        f"{summary.computed} actions computed, {summary.reused} found done",
+    ]
+    context.answer({**document, "shard": part.index, "shards": part.count}, "\n".join([*text, *failed]))
+    return summary
+
+
+def _stored(context: Context, source: str, submission: str, wait_s: float) -> StoredCorpus:
+    """The corpus that `corpora/NAME`, a manifest file or a `manifests/…` key names."""
+    store = context.clients.store
+    if source.startswith(corpora.ROOT):
+        name = as_collection(source.removeprefix(corpora.ROOT))
+        return corpora.wait_for(store, name, submission, wait_s, context.say)
+    if Path(source).is_file():
+        manifest = store.blobs.put_file("manifests", Path(source), media_type="application/json")
+    elif source.startswith("manifests/"):
+        manifest = ArtifactRef(key=source, sha256=Path(source).stem)
+    else:
+        raise UsageError(f"must be a folder, corpora/NAME, a manifest file or a manifests/… key, got {source}")
+    return StoredCorpus(f"manifest-{manifest.sha256[:12]}", read_manifest(store, manifest), manifest)
 
 
 @dataclass
 class Flight:
-    """Songs that are under way, and which of them still need a render worker."""
+    """The songs of a shard, which of them are under way, and what has come of the others."""
 
-    songs: int
-    running: dict[Future[Made], Entry] = field(default_factory=dict)
-    stages: dict[str, str] = field(default_factory=dict)
+    collection: str
+    run: str
+    shard: Shard
+    corpus_songs: int
+    songs: list[CorpusFile]
+    summary: RunSummary
+    running: dict[Future[SongResult], CorpusFile] = field(default_factory=dict)
+    stages: dict[str, str] = field(default_factory=dict)  # of songs by path, the stage that began last
     settled: int = 0
 
-    def facts(self, summary: Summary, eta_s: float | None) -> dict[str, Any]:
-        """What the diary says."""
-        waiting = self.songs - self.settled - len(self.running)
-        rendering = sum(self.stages.get(entry.path, "render") == "render" for entry in self.running.values())
-        failed = self.settled - summary.rendered
-        told = summary.counts() | {"failures": [asdict(f) for f in summary.failures[-MAX_FAILURES_TOLD:]]}
-        counts = {"waiting": waiting, "in_flight": len(self.running), "failed": failed}
-        return {**told, **counts, "songs": self.songs, "need_render": waiting + rendering, "eta_s": eta_s}
+    def settle(self, future: Future[SongResult]) -> CorpusFile:
+        """Counts a song that went all the way or failed. Raises the error of a service that stays away."""
+        song = self.running.pop(future)
+        self.settled += 1
+        try:
+            self.summary.add(future.result())
+        except StageError as failed:
+            if is_fatal(failed.error):
+                raise failed.error from None
+            failure = SongFailure(
+                path=song.path, stage=failed.stage, reason=failed.error.reason, message=str(failed.error)
+            )
+            self.summary.failures.append(failure)
+        return song
+
+    def progress(self, eta_s: float | None) -> PartProgress:
+        """What is published; songs whose rendering is not over need a render worker."""
+        summary, waiting = self.summary, len(self.songs) - self.settled - len(self.running)
+        rendering = sum(self.stages.get(song.path, "render") == "render" for song in self.running.values())
+        work = ShardProgress(
+            shard=self.shard.index,
+            shards=self.shard.count,
+            songs=len(self.songs),
+            waiting=waiting,
+            in_flight=len(self.running),
+            rendered=summary.rendered,
+            failed=self.settled - summary.rendered,
+            clips=summary.clips,
+            computed=summary.computed,
+            reused=summary.reused,
+            audio_s=summary.audio_s,
+            cpu_s=summary.cpu_s,
+            eta_s=eta_s,
+            files=summary.files,
+            duplicates=summary.duplicates,
+            seconds=summary.seconds,
+        )
+        return PartProgress(
+            collection=self.collection,
+            run=self.run,
+            part=str(self.shard),
+            failures=summary.failures[-MAX_FAILURES:],
+            corpus_songs=self.corpus_songs,
+            need_render=waiting + rendering,
+            shard=work,
+        )
 
 
-def run_songs(songs: list[Entry], way: SongWay, summary: Summary, in_flight: int, diary: Diary) -> Flight:
-    """Takes songs along the way and fills the summary.
+def run_songs(pipeline: SongPipeline, flight: Flight, in_flight: int, publisher: ProgressPublisher) -> None:
+    """Takes songs all the way, `in_flight` at a time, and fills the flight's summary.
 
     Raises the error of a service that stays away; a song that fails is a row of the summary. On KeyboardInterrupt the
     songs in flight are abandoned where they stand.
     """
-    progress = Progress("songs", len(songs), sum(song.duration_s for song in songs))
-    flight, waiting = Flight(len(songs)), iter(songs)
-    pool = ThreadPoolExecutor(in_flight, thread_name_prefix="song")
-    with leaving_at_once(pool, way.place.close):
+    songs = flight.songs
+    with (
+        Progress("songs", len(songs), sum(song.duration_s for song in songs)) as progress,
+        pipeline.clients.thread_pool(in_flight, "song") as pool,
+    ):
+
+        def on_stage(song: CorpusFile, stage: str) -> None:
+            flight.stages[song.path] = stage
+            progress.show(f"{stage}: {song.path}")
+
+        waiting = iter(songs)
         while True:
-            while len(flight.running) < in_flight and (entry := next(waiting, None)) is not None:
-                flight.running[pool.submit(way.make, entry, partial(_show, progress, flight, entry))] = entry
+            while len(flight.running) < in_flight and (song := next(waiting, None)) is not None:
+                flight.running[pool.submit(pipeline.run, song, partial(on_stage, song))] = song
             if not flight.running:
                 break
-            diary.tell(**flight.facts(summary, progress.eta_s))
-            for future in wait(flight.running, timeout=1.0, return_when=FIRST_COMPLETED).done:
-                entry = flight.running.pop(future)
-                flight.settled += 1
-                _settle(future, entry, summary)
-                progress.advance(entry.duration_s, f"{summary.clips} clips, {len(summary.failures)} failures")
-    progress.finish(f"{summary.clips} clips, {len(summary.failures)} failures")
-    return flight
-
-
-def _show(progress: Progress, flight: Flight, entry: Entry, stage: str) -> None:
-    flight.stages[entry.path] = stage
-    progress.show(f"{stage}: {entry.path}")
-
-
-def _settle(future: Future[Made], entry: Entry, summary: Summary) -> None:
-    try:
-        summary.add(future.result())
-    except StageError as failed:
-        if fatal(failed.error):
-            raise failed.error from None
-        summary.failures.append(Failure(entry.path, failed.stage, failed.error.reason, str(failed.error)))
+            publisher.update(flight.progress(progress.eta_s))
+            for future in wait(flight.running, timeout=LOOK_EVERY_S, return_when=FIRST_COMPLETED).done:
+                song = flight.settle(future)
+                failures = len(flight.summary.failures)
+                progress.advance(song.duration_s, f"{flight.summary.clips} clips, {failures} failures")
+    if flight.settled != len(songs):
+        raise Internal(f"{len(songs) - flight.settled} songs are not accounted for", reason="SONGS_LOST")
 
 
 def default_in_flight() -> int:

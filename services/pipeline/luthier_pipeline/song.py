@@ -1,44 +1,77 @@
-"""The way of one song: render, cut, enrich, prompt, into curation. Every stage is idempotent, so a rerun goes on."""
+"""The way of one song: ingest, render, cut, enrich, prompt, curate.
+
+Every stage is idempotent: what is done is found by its action record, so a song that is taken once more goes on where
+it stood.
+"""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from pathlib import Path
+from typing import Final, TypeVar
 
-from luthier.analysis.v1 import analysis_pb2 as analysis
-from luthier.common.v1 import common_pb2 as common
-from luthier.curation.v1 import curation_pb2 as curation
-from luthier.enrichment.v1 import enrichment_pb2 as enrichment
-from luthier.prompting.v1 import prompting_pb2 as prompting
-from luthier.rendering.v1 import rendering_pb2 as rendering
-from luthier_kit import telemetry, tracing
-from luthier_kit.client import passes
-from luthier_kit.errors import Cancelled, DataLoss, LuthierError, NotFound
-from luthier_pipeline.corpus import Entry
-from luthier_pipeline.failure import StageError
-from luthier_pipeline.place import Place
+from luthier.analysis.v1.analysis_pb2 import CutClipsRequest
+from luthier.common.v1.common_pb2 import ActionInfo, ArtifactRef, ClipSource, Lineage, SongName
+from luthier.curation.v1.curation_pb2 import NewClip, UpsertClipsRequest
+from luthier.enrichment.v1.enrichment_pb2 import EnrichSongRequest
+from luthier.pipeline.v1.pipeline_pb2 import CorpusFile, SongFailure
+from luthier.prompting.v1.prompting_pb2 import ComposePromptsRequest
+from luthier.rendering.v1.rendering_pb2 import InspectMidiRequest, RenderSongRequest
+from luthier_kit.rpc import (
+    MAX_MIDI_BYTES,
+    Cancelled,
+    DataLoss,
+    InvalidRequest,
+    LuthierError,
+    NotFound,
+    is_retryable,
+    request_id,
+    retry_policy,
+    span,
+)
+from luthier_pipeline.clients import Clients, IdleBudget, is_fatal
 
-TIMEOUT_S = {"render": 1800.0, "cut": 900.0, "enrich": 120.0, "prompt": 300.0, "curate": 120.0}
-AGAIN_S = 0.5
+R = TypeVar("R")
+
+# longest call of a stage, seconds
+INSPECT_TIMEOUT_S: Final = 120.0
+RENDER_TIMEOUT_S: Final = 1800.0
+CUT_TIMEOUT_S: Final = 900.0
+ENRICH_TIMEOUT_S: Final = 120.0
+PROMPT_TIMEOUT_S: Final = 300.0
+CURATE_TIMEOUT_S: Final = 120.0
+FIRST_PAUSE_S: Final = 0.5  # before a stage whose worker was stopped is called again
+
+
+class StageError(Exception):
+    """A stage of a song failed for good."""
+
+    def __init__(self, stage: str, error: LuthierError) -> None:
+        super().__init__(f"{stage}: {error}")
+        self.stage = stage
+        self.error = error
 
 
 @dataclass(frozen=True)
-class Options:
-    """How songs are made into clips; zero and empty mean the services' defaults."""
+class SongOptions:
+    """How songs are made into clips; zero and empty mean the services' defaults.
+
+    `clip_s` is the length of clips aimed for in seconds, 3 to 560; `prompts` the number of prompts of a clip, 1 to 16.
+    """
 
     collection: str
     licence: str = "unknown"
     backend: str = ""
     clip_s: float = 0.0
     prompts: int = 0
-    sheet: common.ArtifactRef | None = None
+    sheet: ArtifactRef | None = None
     mix_only: bool = False
-    patience_s: float = 900.0
 
 
 @dataclass
-class Made:
-    """What came of a song."""
+class SongResult:
+    """What came of a song. `audio_s` is seconds of music, `cpu_s` CPU seconds by stage where the service says them."""
 
     clips: int = 0
     audio_s: float = 0.0
@@ -46,129 +79,147 @@ class Made:
     reused: int = 0
     cpu_s: dict[str, float] = field(default_factory=dict)
 
-    def count(self, reused: bool) -> None:
-        """Counts an action."""
-        self.computed += not reused
-        self.reused += reused
+    def count(self, stage: str, action: ActionInfo, cpu_s: float = 0.0) -> None:
+        """Counts an action, computed now or found done."""
+        self.computed += not action.reused
+        self.reused += action.reused
+        if cpu_s and not action.reused:
+            self.cpu_s[stage] = self.cpu_s.get(stage, 0.0) + cpu_s
 
 
-class SongWay:
-    """Takes songs along the way of the data."""
+@dataclass(frozen=True)
+class IngestedFile:
+    """A file of the corpus; `computed` is True when it was inspected now and not found done."""
 
-    def __init__(self, place: Place, options: Options) -> None:
-        self.place = place
+    file: CorpusFile
+    computed: bool = False
+
+
+def ingest_file(clients: Clients, path: Path, folder: Path) -> IngestedFile:
+    """Stores a MIDI file of a folder and inspects it. A file that cannot be used says why in its `failure`.
+
+    Raises LuthierError when no file can be ingested: a service or the store stays away, or lets nobody in.
+    """
+    name = path.relative_to(folder).as_posix()
+    file = CorpusFile(path=name, artist=path.parent.name if path.parent != folder else "", title=path.stem)
+    try:
+        try:
+            if (size_bytes := path.stat().st_size) > MAX_MIDI_BYTES:
+                bound = f"must have at most {MAX_MIDI_BYTES} bytes, got {size_bytes}"
+                raise InvalidRequest(reason="MIDI_TOO_LARGE", violations=[("midi", bound)])
+            midi = clients.store.blobs.put_file("midi", path, media_type="audio/midi")
+        except OSError as error:
+            raise InvalidRequest(f"cannot be read: {error.strerror}", reason="FILE_UNREADABLE") from None
+        file.key, file.sha256, file.size_bytes = midi.key, midi.sha256, midi.size_bytes
+        facts = clients.rendering.InspectMidi(InspectMidiRequest(midi=midi_of(file)), timeout=INSPECT_TIMEOUT_S)
+    except LuthierError as error:
+        if is_fatal(error):
+            raise
+        file.failure.CopyFrom(SongFailure(path=name, stage="ingest", reason=error.reason, message=str(error)))
+        return IngestedFile(file)
+    file.fingerprint, file.duration_s = facts.fingerprint, round(facts.duration_s, 3)
+    return IngestedFile(file, computed=not facts.action.reused)
+
+
+def midi_of(song: CorpusFile) -> ArtifactRef:
+    """The MIDI file in the store."""
+    return ArtifactRef(key=song.key, sha256=song.sha256, size_bytes=song.size_bytes, media_type="audio/midi")
+
+
+class SongPipeline:
+    """Takes songs of a corpus through the services into curation. Threads may share it."""
+
+    def __init__(self, clients: Clients, options: SongOptions) -> None:
+        self.clients = clients
         self.options = options
-        self._answered: dict[str, float] = {}  # when each service last did anything, on the monotonic clock
+        self._answered: dict[str, float] = {}  # when the service of each stage answered last, monotonic clock
 
-    def make(self, entry: Entry, on_stage: Callable[[str], None]) -> Made:
-        """Takes one song all the way. Raises StageError when it cannot go on.
+    def run(self, song: CorpusFile, on_stage: Callable[[str], None]) -> SongResult:
+        """Takes one song all the way; `on_stage` gets the name of each stage as it begins.
 
-        An artifact that is missing or corrupt voids its record: the way is then taken once more from the start, and
-        what was lost is made again.
+        Raises StageError when the song cannot go on. An artifact that is missing or corrupt voids its record: the way
+        is then taken once more from the start, and what was lost is made again.
         """
-        telemetry.request_id.set(f"song-{entry.sha256[:12]}")
-        with tracing.span("song", **{"luthier.path": entry.path, "luthier.collection": self.options.collection}):
+        request_id.set(f"song-{song.sha256[:12]}")
+        with span("song", **{"luthier.path": song.path, "luthier.collection": self.options.collection}):
             try:
-                return self._once(entry, on_stage)
-            except StageError as error:
-                if not isinstance(error.error, DataLoss | NotFound):
+                return self._run(song, on_stage)
+            except StageError as failed:
+                if not isinstance(failed.error, DataLoss | NotFound):
                     raise
-                return self._once(entry, on_stage)
+                return self._run(song, on_stage)
 
-    def _once(self, entry: Entry, on_stage: Callable[[str], None]) -> Made:
-        made = Made()
+    def _run(self, song: CorpusFile, on_stage: Callable[[str], None]) -> SongResult:
+        options, clients, result = self.options, self.clients, SongResult()
 
-        def stage(name: str, service: str, method: str, request: Any) -> Any:
-            on_stage(name)
-            response = self._call(name, service, method, request)
-            if hasattr(response, "action"):
-                made.count(response.action.reused)
-                if not response.action.reused and hasattr(response, "cpu_s"):
-                    made.cpu_s[name] = made.cpu_s.get(name, 0.0) + response.cpu_s
-            return response
+        on_stage("render")
+        render = RenderSongRequest(midi=midi_of(song), backend=options.backend, mix_only=options.mix_only)
+        rendered = self._call("render", partial(clients.rendering.RenderSong, render, timeout=RENDER_TIMEOUT_S))
+        result.count("render", rendered.action, rendered.cpu_s)
+        result.audio_s = rendered.timeline.duration_s
 
-        song = stage("render", "rendering", "RenderSong", self._render(entry))
-        cut = stage("cut", "analysis", "CutClips", self._cut(song))
-        known = stage("enrich", "enrichment", "EnrichSong", self._enrich(entry))
-        clips = [self._clip(entry, song, cut, known, clip, stage) for clip in cut.clips]
-        if clips:
-            upserted = stage("curate", "curation", "UpsertClips", self._upsert(clips))
-            made.count(reused=not upserted.created + upserted.revised)
-        made.clips = len(clips)
-        made.audio_s = song.timeline.duration_s
-        return made
+        on_stage("cut")
+        cut = CutClipsRequest(mix=rendered.mix, timeline=rendered.timeline)
+        if target_s := options.clip_s:
+            cut.target_s, cut.min_s, cut.max_s = target_s, target_s * 2 / 3, target_s * 16 / 15  # as 20 and 32 to 30 s
+        clips = self._call("cut", partial(clients.analysis.CutClips, cut, timeout=CUT_TIMEOUT_S))
+        result.count("cut", clips.action, clips.cpu_s)
 
-    def _call(self, stage: str, service: str, method: str, request: Any) -> Any:
-        """One stage's call. Patience is with the service, not with the call: while other songs get through a crowded
+        on_stage("enrich")
+        name = SongName(artist=song.artist[:200], title=song.title[:200])
+        enrich = EnrichSongRequest(song=name, path=song.path[:1024], sheet=options.sheet)
+        known = self._call("enrich", partial(clients.enrichment.EnrichSong, enrich, timeout=ENRICH_TIMEOUT_S))
+        result.count("enrich", known.action)
+
+        curate = UpsertClipsRequest(collection=options.collection)
+        for clip in clips.clips:
+            on_stage("prompt")
+            compose = ComposePromptsRequest(facts=clip.facts, tags=known.tags, count=options.prompts or None)
+            ask = partial(clients.prompting.ComposePrompts, compose, timeout=PROMPT_TIMEOUT_S)
+            composed = self._call("prompt", ask)
+            result.count("prompt", composed.action)
+            source = ClipSource(
+                song_fingerprint=song.fingerprint, span=clip.span, song=known.song, midi_sha256=song.sha256
+            )
+            actions = (rendered.action, clips.action, known.action, composed.action)
+            new = NewClip(
+                source=source, audio=clip.audio, facts=clip.facts, tags=known.tags, prompts=composed.prompts,
+                lineage=_lineage(song, options.licence, rendered.seed, actions),
+            )  # fmt: skip
+            curate.clips.append(new)
+
+        if curate.clips:
+            on_stage("curate")
+            upserted = self._call("curate", partial(clients.curation.UpsertClips, curate, timeout=CURATE_TIMEOUT_S))
+            result.count("curate", ActionInfo(reused=not upserted.created + upserted.revised))
+        result.clips = len(curate.clips)
+        return result
+
+    def _call(self, stage: str, call: Callable[[], R]) -> R:
+        """One stage's call. The retry budget is the service's, not the call's: while other songs get through a crowded
         service, this one goes on waiting for its turn. A worker that is stopped in the middle cancels its calls: they
         are made again, elsewhere. A call that takes every server with it (CALL_LOST) ends its song."""
-        begun, patience_s = time.monotonic(), self.options.patience_s
-        while True:
-            try:
-                response = self.place[service].call(method, request, timeout_s=TIMEOUT_S[stage], patience_s=patience_s)
-            except LuthierError as error:
-                now = time.monotonic()
-                idle_s = min(now - self._answered.get(service, begun), now - begun)
-                if not (passes(error) or _was_stopped(error)) or idle_s >= patience_s:
-                    raise StageError(stage, error) from error
-                time.sleep(AGAIN_S)
-            else:
-                self._answered[service] = time.monotonic()
-                return response
 
-    def _render(self, entry: Entry) -> rendering.RenderSongRequest:
-        options = self.options
-        return rendering.RenderSongRequest(midi=entry.midi, backend=options.backend, mix_only=options.mix_only)
+        def may_pass(error: BaseException) -> bool:
+            stopped = isinstance(error, Cancelled) and error.reason != "CLIENT_CLOSED"  # by the worker, not by us
+            return is_retryable(error) or stopped
 
-    def _cut(self, song: rendering.RenderSongResponse) -> analysis.CutClipsRequest:
-        request = analysis.CutClipsRequest(mix=song.mix, timeline=song.timeline)
-        if target_s := self.options.clip_s:
-            request.target_s, request.min_s, request.max_s = target_s, target_s * 2 / 3, target_s * 16 / 15
-        return request
-
-    def _enrich(self, entry: Entry) -> enrichment.EnrichSongRequest:
-        name = common.SongName(artist=entry.artist[:200], title=entry.title[:200])
-        return enrichment.EnrichSongRequest(song=name, path=entry.path[:1024], sheet=self.options.sheet)
-
-    def _clip(
-        self,
-        entry: Entry,
-        song: rendering.RenderSongResponse,
-        cut: analysis.CutClipsResponse,
-        known: enrichment.EnrichSongResponse,
-        clip: analysis.Clip,
-        stage: Any,
-    ) -> curation.NewClip:
-        request = prompting.ComposePromptsRequest(facts=clip.facts, tags=known.tags)
-        if self.options.prompts:
-            request.count = self.options.prompts
-        composed = stage("prompt", "prompting", "ComposePrompts", request)
-        return curation.NewClip(
-            source=common.ClipSource(
-                song_fingerprint=entry.fingerprint, span=clip.span, song=known.song, midi_sha256=entry.sha256
-            ),
-            audio=clip.audio,
-            facts=clip.facts,
-            tags=known.tags,
-            prompts=composed.prompts,
-            lineage=self._lineage(entry, song, cut, known, composed),
-        )
-
-    def _lineage(self, entry: Entry, *parts: Any) -> common.Lineage:
-        """Everything behind a clip: the MIDI file and every stage's record, versions and licences."""
-        lineage = common.Lineage(inputs=[entry.sha256], seed=parts[0].seed)
-        licences = {self.options.licence}
-        for part in parts:
-            lineage.inputs.append(part.action.action_key)
-            lineage.versions.update(part.action.lineage.versions)
-            licences.update(part.action.lineage.licences)
-        lineage.licences.extend(sorted(licences))
-        return lineage
-
-    def _upsert(self, clips: list[curation.NewClip]) -> curation.UpsertClipsRequest:
-        return curation.UpsertClipsRequest(collection=self.options.collection, clips=clips)
+        budget = IdleBudget(self.clients.retry_budget_s, lambda: self._answered.get(stage, 0.0))
+        try:
+            response = retry_policy(budget, may_pass, first_s=FIRST_PAUSE_S)(call)
+        except LuthierError as error:
+            raise StageError(stage, error) from error
+        self._answered[stage] = time.monotonic()
+        return response
 
 
-def _was_stopped(error: LuthierError) -> bool:
-    """Whether the worker ended the call, not this command."""
-    return isinstance(error, Cancelled) and error.reason != "CLIENT_CLOSED"
+def _lineage(song: CorpusFile, licence: str, seed: int, actions: Iterable[ActionInfo]) -> Lineage:
+    """Everything behind a clip: the MIDI file and every stage's record, versions and licences."""
+    lineage = Lineage(inputs=[song.sha256], seed=seed)
+    licences = {licence}
+    for action in actions:
+        lineage.inputs.append(action.action_key)
+        lineage.versions.update(action.lineage.versions)
+        licences.update(action.lineage.licences)
+    lineage.licences.extend(sorted(licences))
+    return lineage

@@ -3,7 +3,6 @@
 import sys
 
 from luthier.prompting.v1 import prompting_pb2
-from luthier.prompting.v1.prompting_pb2_grpc import add_PromptingServiceServicer_to_server
 from luthier_kit.rpc import Service, main
 from luthier_kit.store import open_store
 from luthier_prompting.composers import Composers
@@ -16,7 +15,6 @@ def build(settings: PromptingSettings) -> Service:
     servicer = PromptingServicer(open_store(settings), Composers(settings))
     return Service(
         prompting_pb2.DESCRIPTOR.services_by_name["PromptingService"],
-        add_PromptingServiceServicer_to_server,
         servicer,
         light=[servicer.CheckPrompt],
     )

@@ -26,7 +26,7 @@ class PromptingServicer(prompting_pb2_grpc.PromptingServiceServicer):
         self._composers = composers
 
     def ComposePrompts(
-        self, request: prompting_pb2.ComposePromptsRequest, _: grpc.ServicerContext
+        self, request: prompting_pb2.ComposePromptsRequest, _context: grpc.ServicerContext
     ) -> prompting_pb2.ComposePromptsResponse:
         count = request.count if request.HasField("count") else DEFAULT_COUNT
         checks = Checks()
@@ -50,7 +50,7 @@ class PromptingServicer(prompting_pb2_grpc.PromptingServiceServicer):
         return response
 
     def CheckPrompt(
-        self, request: prompting_pb2.CheckPromptRequest, _: grpc.ServicerContext
+        self, request: prompting_pb2.CheckPromptRequest, _context: grpc.ServicerContext
     ) -> prompting_pb2.CheckPromptResponse:
         checks = Checks()
         checks.text("prompt", request.prompt, max_chars=MAX_PROMPT_CHARS, blank=False)

@@ -1,55 +1,37 @@
-"""`python -m luthier_training`: serves."""
+"""`python -m luthier_training`: serves. Exit codes are those of `luthier_kit.rpc.main`."""
 
-import os
 import sys
 
-import grpc
-
+from luthier.training.v1 import training_pb2
 from luthier.training.v1.training_pb2_grpc import add_TrainingServiceServicer_to_server
-from luthier_kit.artifacts import open_artifacts
-from luthier_kit.errors import LuthierError
-from luthier_kit.server import Service, serve
-from luthier_kit.settings import SettingsError, load
+from luthier_kit.rpc import Service, main
+from luthier_kit.store import open_store
 from luthier_training.launchers import LAUNCHERS
 from luthier_training.scheduler import Scheduler
 from luthier_training.service import TrainingServicer
-from luthier_training.settings import TrainingSettings, check_device
-
-METHODS = {"GetTrainingRun", "ListTrainingRuns", "CancelTrainingRun", "CreateTrainingRun"}
+from luthier_training.settings import TrainingSettings
 
 
-def service(settings: TrainingSettings) -> Service:
+def build(settings: TrainingSettings) -> Service:
     """The service over its store; the scheduler looks after runs while it serves."""
-    store = open_artifacts(settings)
+    store = open_store(settings)
     scheduler = Scheduler(store, LAUNCHERS[settings.launcher](settings))
     servicer = TrainingServicer(store, scheduler)
-
-    def register(server: grpc.Server) -> None:
-        add_TrainingServiceServicer_to_server(servicer, server)  # type: ignore[no-untyped-call]
-
-    name = "luthier.training.v1.TrainingService"
     return Service(
-        "training",
-        name,
-        register,
-        light=METHODS,
-        watch={"WatchTrainingRun"},
+        contract=training_pb2.DESCRIPTOR.services_by_name["TrainingService"],
+        add=add_TrainingServiceServicer_to_server,
+        servicer=servicer,
+        light=[
+            servicer.CreateTrainingRun,
+            servicer.GetTrainingRun,
+            servicer.ListTrainingRuns,
+            servicer.CancelTrainingRun,
+        ],
+        watch=[servicer.WatchTrainingRun],
         prepare=scheduler.start,
         close=scheduler.close,
     )
 
 
-def main() -> None:
-    """Exits with 2 when the settings cannot work."""
-    try:
-        settings = load(TrainingSettings, os.environ)
-        if settings.launcher == "local":  # a Job's Pods look for their own
-            check_device(settings.device)
-        serve(service(settings), settings)
-    except (SettingsError, LuthierError) as e:
-        sys.stderr.write(f"{e}\n")
-        sys.exit(2)
-
-
 if __name__ == "__main__":
-    main()
+    sys.exit(main(TrainingSettings, build))

@@ -1,118 +1,61 @@
-"""A frozen data set as its manifest (`luthier.dataset.v1`) tells it: clips with prompts, in splits without
-leaks.
-"""
+"""A frozen data set, as curation exports it: clips with prompts, in splits that share no song."""
 
-from __future__ import annotations
-
-import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
-
-from google.protobuf.json_format import ParseDict, ParseError
+from collections.abc import Iterable
 
 from luthier.common.v1.common_pb2 import ArtifactRef
-from luthier_kit.artifacts import Artifacts
-from luthier_kit.errors import InvalidRequest
+from luthier.curation.v1.dataset_pb2 import DatasetManifest, DatasetRow, DatasetVersion
+from luthier_kit.rpc import MAX_PROMPT_CHARS, TRAIN, VALIDATION, Checks, InvalidRequest
+from luthier_kit.store import Store
 
 FORMAT = "luthier.dataset.v1"
-TRAIN, VALIDATION = "train", "validation"
-MAX_CLIPS = 500_000
-MAX_PROMPT_CHARS = 2000
-MAX_MANIFEST_BYTES = 1 << 30
+MAX_ROWS = 500_000
 REASON = "DATASET_INVALID"
 
 
-@dataclass(frozen=True)
-class Clip:
-    """A clip with at least one prompt; `song` is the fingerprint that no two splits share."""
-
-    id: str
-    audio: ArtifactRef
-    prompts: tuple[str, ...]
-    split: str
-    song: str
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """A data set. `name` may carry its version, `name@n`; `licences` bind what is made from it."""
-
-    name: str
-    clips: tuple[Clip, ...]
-    licences: tuple[str, ...]
-
-    def split(self, name: str) -> list[Clip]:
-        return [clip for clip in self.clips if clip.split == name]
-
-
-def prompts_of(clips: Iterable[Clip]) -> list[str]:
-    """Every different prompt, in order of text."""
-    return sorted({prompt for clip in clips for prompt in clip.prompts})
-
-
-def parse(data: bytes) -> Dataset:
-    """The data set in a manifest's bytes; InvalidRequest DATASET_INVALID names the row that is not one."""
-    try:
-        document = json.loads(data)
-    except (ValueError, RecursionError) as e:
-        raise InvalidRequest(f"the data set manifest is not JSON: {e}"[:300], reason=REASON) from None
-    if not isinstance(document, dict) or document.get("format") != FORMAT:
+def read_manifest(store: Store, ref: ArtifactRef) -> DatasetManifest:
+    """The data set in an artifact, verified. InvalidRequest DATASET_INVALID when it is not one, naming the row that is
+    wrong, when a split that training needs is empty, or when two splits share a song.
+    """
+    manifest = store.get(DatasetManifest, ref, reason=REASON)
+    if manifest.format != FORMAT:
         raise InvalidRequest(f"the data set manifest must have format {FORMAT!r}", reason=REASON)
-    rows = document.get("rows")
-    if not isinstance(rows, list) or not 1 <= len(rows) <= MAX_CLIPS:
-        raise InvalidRequest(f"the data set manifest must have 1 to {MAX_CLIPS} rows", reason=REASON)
-    clips = tuple(_clip(index, row) for index, row in enumerate(rows))
-    dataset = Dataset(str(document.get("name", "")), clips, tuple(map(str, document.get("licences") or ())))
-    _check_splits(dataset)
-    return dataset
+    if not 1 <= len(manifest.rows) <= MAX_ROWS:
+        raise InvalidRequest(f"the data set manifest must have 1 to {MAX_ROWS} rows", reason=REASON)
+    for index, row in enumerate(manifest.rows):
+        checks = Checks(f"rows[{index}].")
+        bound = f"must be one or more texts of 1 to {MAX_PROMPT_CHARS} characters"
+        checks.that(bool(row.prompts) and all(map(_is_prompt, row.prompts)), "prompts", bound)
+        checks.that(bool(row.audio.key and row.audio.sha256), "audio", "must be an artifact reference")
+        for name, text in (("split", row.split), ("song_fingerprint", row.song_fingerprint)):
+            checks.that(bool(text), name, "must be a text")
+        checks.done(reason=REASON)
+    songs = {split: {row.song_fingerprint for row in rows_of(manifest, split)} for split in (TRAIN, VALIDATION)}
+    for split, found in songs.items():
+        if not found:
+            raise InvalidRequest(f"the data set has no clip in the {split} split", reason=REASON)
+    if shared := sorted(songs[TRAIN] & songs[VALIDATION]):
+        raise InvalidRequest(f"song {shared[0]} is in the train and the validation split", reason=REASON)
+    return manifest
 
 
-def registered_as(store: Artifacts, name: str, sha256: str) -> str:
+def rows_of(manifest: DatasetManifest, split: str) -> list[DatasetRow]:
+    """The clips of a split, in the order of the manifest."""
+    return [row for row in manifest.rows if row.split == split]
+
+
+def prompts_of(rows: Iterable[DatasetRow]) -> list[str]:
+    """Every different prompt, in order of text."""
+    return sorted({prompt for row in rows for prompt in row.prompts})
+
+
+def registered_name(store: Store, name: str, sha256: str) -> str:
     """`name@n`, n being the first version with this manifest; the name alone when curation registered no such one."""
     if name not in store.names("datasets/"):
         return name
-    versions = (n for n, document in store.series(f"datasets/{name}") if document["manifest"]["sha256"] == sha256)
-    first = next(versions, None)
+    versions = store.series(DatasetVersion, f"datasets/{name}").entries()
+    first = next((number for number, version in versions if version.manifest.sha256 == sha256), None)
     return f"{name}@{first}" if first else name
 
 
-def _clip(index: int, row: Any) -> Clip:
-    at = f"rows[{index}]"
-    if not isinstance(row, Mapping):
-        raise InvalidRequest(reason=REASON, violations=[(at, "must be an object")])
-    prompts = row.get("prompts")
-    good = isinstance(prompts, list) and prompts and all(_is_prompt(prompt) for prompt in prompts)
-    if not good:
-        bound = f"must be one or more texts of 1 to {MAX_PROMPT_CHARS} characters"
-        raise InvalidRequest(reason=REASON, violations=[(f"{at}.prompts", bound)])
-    audio = _audio(row.get("audio"))
-    if not audio:
-        raise InvalidRequest(reason=REASON, violations=[(f"{at}.audio", "must be an artifact reference")])
-    texts = {name: row.get(name) for name in ("clip_id", "split", "song_fingerprint")}
-    for name, text in texts.items():
-        if not isinstance(text, str) or not text:
-            raise InvalidRequest(reason=REASON, violations=[(f"{at}.{name}", "must be a text")])
-    return Clip(row["clip_id"], audio, tuple(prompts or ()), row["split"], row["song_fingerprint"])
-
-
-def _audio(document: Any) -> ArtifactRef | None:
-    try:
-        ref = ParseDict(document, ArtifactRef(), ignore_unknown_fields=True)
-    except (ParseError, TypeError, AttributeError):
-        return None
-    return ref if ref.key and ref.sha256 else None
-
-
-def _is_prompt(text: Any) -> bool:
-    return isinstance(text, str) and bool(text.strip()) and len(text) <= MAX_PROMPT_CHARS
-
-
-def _check_splits(dataset: Dataset) -> None:
-    for name in (TRAIN, VALIDATION):
-        if not dataset.split(name):
-            raise InvalidRequest(f"the data set has no clip in the {name} split", reason=REASON)
-    train = {clip.song for clip in dataset.split(TRAIN)}
-    leaked = sorted(train & {clip.song for clip in dataset.split(VALIDATION)})
-    if leaked:
-        raise InvalidRequest(f"song {leaked[0]} is in the train and the validation split", reason=REASON)
+def _is_prompt(text: str) -> bool:
+    return bool(text.strip()) and len(text) <= MAX_PROMPT_CHARS

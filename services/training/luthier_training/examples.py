@@ -1,29 +1,33 @@
-"""What a training step sees: which clips, which prompt of each, which sample of its latents.
+"""What a training step takes: which clips, which prompt and latents of each, noise, timesteps, dropped conditions.
 
-All of it follows from (seed, batch number), so a run that was killed goes on as if nothing had happened.
+All of it follows from (seed, batch number) and is drawn for the whole batch on the CPU. So a run that was killed goes
+on as if nothing had happened, and its course depends neither on the device nor on how many processes share a batch.
 """
 
-from __future__ import annotations
-
+import functools
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypedDict
 
 import torch
 
-from luthier_training.dataset import Clip
-from luthier_training.latents import Latents, Stretch
+from luthier.curation.v1.dataset_pb2 import DatasetRow
+from luthier_training.base_model import Excerpt, Latents
 from luthier_training.seeds import seed_of
 
 EXCERPTS_PER_CLIP = 8
 """Random excerpts of each training clip beside the whole, where excerpts are asked for."""
 GRID_S = 0.01
 """Excerpts begin and end on this grid, so that their actions have short names."""
-Batch = tuple[torch.Tensor, list[dict[str, Any]]]
-"""(batch, latent channels, window latents), and a dictionary of conditions for each row, as the library has
-it.
-"""
+
+
+class Conditions(TypedDict):
+    """What the transformer is told about a clip, as stable-audio-tools' conditioner takes it; seconds."""
+
+    prompt: str
+    seconds_start: float
+    seconds_total: float
 
 
 @dataclass(frozen=True)
@@ -33,38 +37,66 @@ class Example:
     latents: Latents
     prompts: tuple[str, ...]
 
-    def row(self, prompt: str) -> dict[str, Any]:
-        """Conditions, and the padding mask that the library's wrapper wants."""
-        conditions = {"prompt": prompt, "seconds_start": 0.0, "seconds_total": self.latents.seconds_total}
-        return {**conditions, "padding_mask": [self.latents.sounding]}
+    def conditions(self, prompt: str) -> Conditions:
+        return {"prompt": prompt, "seconds_start": 0.0, "seconds_total": self.latents.seconds_total}
 
 
-def excerpts(clip: Clip, duration_s: float, shortest_s: float, seed: int) -> list[Stretch]:
+@dataclass(frozen=True)
+class Batch:
+    """`latents`, `noise`: (batch, latent channels, window latents); `conditions`: one for each row.
+
+    `timesteps`: (batch,) in [0, 1), 0 = clean. `dropped`: (batch,) bool, True where a row is trained without its prompt
+    and seconds in cross attention.
+    """
+
+    latents: torch.Tensor
+    conditions: list[Conditions]
+    noise: torch.Tensor
+    timesteps: torch.Tensor
+    dropped: torch.Tensor
+
+    def part(self, rows: slice, device: str) -> "Batch":
+        """Some rows, on a device."""
+        tensors = (self.latents, self.noise, self.timesteps, self.dropped)
+        latents, noise, timesteps, dropped = (tensor[rows].to(device) for tensor in tensors)
+        return Batch(latents, self.conditions[rows], noise, timesteps, dropped)
+
+
+def excerpts(clip: DatasetRow, duration_s: float, shortest_s: float, seed: int) -> list[Excerpt]:
     """Random excerpts of `shortest_s` to nearly the whole; none when the clip is no longer than that."""
     draw = random.Random(f"{seed} {clip.audio.sha256}")
     found = []
     for _ in range(EXCERPTS_PER_CLIP if duration_s > shortest_s else 0):
         length_s = draw.uniform(shortest_s, duration_s)
         start_s = draw.uniform(0, duration_s - length_s)
-        on_grid = (round(value / GRID_S) * GRID_S for value in (start_s, length_s))
-        start_s, length_s = (round(value, 2) for value in on_grid)
-        found.append(Stretch(clip, start_s, length_s))
+        on_grid = (round(round(value / GRID_S) * GRID_S, 2) for value in (start_s, length_s))
+        found.append(Excerpt(clip, *on_grid))
     return found
 
 
-def draw_batch(examples: Sequence[Example], number: int, batch_size: int, seed: int) -> Batch:
-    """Batch `number` (0, 1, 2, …): each epoch in an order of its own, each clip with one of its prompts."""
+@functools.lru_cache(maxsize=2)  # a batch may lie across two epochs
+def _order(count: int, epoch: int, seed: int) -> torch.Tensor:
+    return torch.randperm(count, generator=torch.Generator().manual_seed(seed_of(seed, "epoch", epoch)))
+
+
+def draw_batch(examples: Sequence[Example], number: int, batch_size: int, dropout: float, seed: int) -> Batch:
+    """Batch `number` (0, 1, 2, …): each epoch in an order of its own, each clip with one of its prompts; `dropout` is
+    the probability that a row's conditions are dropped.
+    """
     generator = torch.Generator().manual_seed(seed_of(seed, "batch", number))
-    rows, latents = [], []
+    latents, conditions = [], []
     for place in range(number * batch_size, (number + 1) * batch_size):
-        example = examples[_index(place, len(examples), seed)]
-        which = int(torch.randint(len(example.prompts), (1,), generator=generator))
+        epoch, within = divmod(place, len(examples))
+        example = examples[int(_order(len(examples), epoch, seed)[within])]
+        prompt = example.prompts[int(torch.randint(len(example.prompts), (1,), generator=generator))]
         latents.append(example.latents.sample(generator))
-        rows.append(example.row(example.prompts[which]))
-    return torch.stack(latents), rows
+        conditions.append(example.conditions(prompt))
 
-
-def _index(place: int, count: int, seed: int) -> int:
-    epoch, within = divmod(place, count)
-    order = torch.randperm(count, generator=torch.Generator().manual_seed(seed_of(seed, "epoch", epoch)))
-    return int(order[within])
+    step_seed = seed_of(seed, "step", number)
+    generator = torch.Generator().manual_seed(step_seed)
+    noise = torch.randn((batch_size, *latents[0].shape), generator=generator)
+    dropped = torch.bernoulli(torch.full((batch_size,), dropout), generator=generator).bool()
+    # a scrambled Sobol sequence covers the timesteps evenly within a batch, as in the library's training
+    sobol = torch.quasirandom.SobolEngine(1, scramble=True, seed=step_seed % (1 << 31))  # type: ignore[no-untyped-call]
+    timesteps = sobol.draw(batch_size)[:, 0]
+    return Batch(torch.stack(latents), conditions, noise, timesteps, dropped)

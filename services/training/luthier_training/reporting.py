@@ -1,67 +1,56 @@
-"""How a runner tells what it does, and hears that it should stop."""
-
-from __future__ import annotations
+"""How a runner publishes what it does, shows that it is alive, and learns that it should stop."""
 
 import logging
 import math
 import threading
 import time
-from typing import Any
+from collections.abc import Sequence
 
-from luthier_kit.errors import LuthierError
-from luthier_kit.heartbeat import EXPIRY_S
-from luthier_kit.runs import RunLog
+from luthier.common.v1.common_pb2 import ArtifactRef
+from luthier.training.v1.training_pb2 import LossPoint, TrainingProgress
+from luthier_kit.registry import EXPIRY_S
+from luthier_kit.rpc import LuthierError
+from luthier_training.runs import TrainingRunLog
 
 log = logging.getLogger(__name__)
-BEAT_S = EXPIRY_S / 4
-POLL_S = 1.0
-LEAVE_S = 600.0
-"""How long the heart beats on once the run should stop: a step, a validation and the storing of a large checkpoint take
-less, and a runner that hangs must not keep a cancelled run for ever.
+HEARTBEAT_INTERVAL_S = EXPIRY_S / 4
+POLL_INTERVAL_S = 1.0
+STOP_TIMEOUT_S = 600.0
+"""How long the heartbeat goes on once the run should stop: a step, a validation and the storing of a large checkpoint
+take less, and a runner that hangs must not keep a cancelled run for ever.
 """
 SHORTEST_PAUSE_S, SHARE_OF_ELAPSED = 1.0, 0.01
-"""Events come at most once a second, and ever more rarely in long runs: some hundreds in all."""
+"""Progress is published at most once a second, and ever more rarely in long runs: some hundreds of events in all."""
 
 
 class Stopped(Exception):
-    """Someone cancelled the run, this process was told to go, or it has followed to the end."""
+    """The run was cancelled, this process was asked to end, or it is a rank other than 0 and has no more to do."""
 
 
 class RankLost(Exception):
     """Another rank of the run died; torchrun ends this one soon."""
 
 
-def fail(record: RunLog, error: LuthierError) -> None:
-    """Ends a run with an error and its status code."""
-    record.progress(error_code=error.code.value[0])
-    record.fail(error.reason, str(error))
-
-
 class Reporter:
-    """Progress of one run. `going` is False once it should stop; `cancelled` tells why."""
+    """Progress of one run, published to its log; without one (a rank other than 0) nothing is published.
 
-    def __init__(self, own: RunLog, watched: RunLog) -> None:
-        self._log, self._watched = own, watched
+    `going` is False once the run should stop; `stop_by` says until when the heartbeat then goes on, in seconds of the
+    monotonic clock.
+    """
+
+    def __init__(self, progress: TrainingProgress, own: TrainingRunLog | None = None) -> None:
+        self._log, self.progress = own, TrainingProgress()
+        self.progress.CopyFrom(progress)
         self._began = self._stage_began = time.monotonic()
-        self._due, self._done_at_stage = 0.0, 0
-        self._facts: dict[str, Any] = {}
-        self._leave_by, self._closed, self.cancelled = math.inf, threading.Event(), False
-        self.last_checkpoint: dict[str, Any] | None = dict(own.read().progress.get("checkpoint") or {}) or None
-        self._thread = threading.Thread(target=self._attend, daemon=True, name="heartbeat")
-        self._thread.start()
+        self._due, self._done_at_stage, self.stop_by = 0.0, 0, math.inf
 
     @property
     def going(self) -> bool:
-        return self._leave_by == math.inf
+        return self.stop_by == math.inf
 
     def stop(self) -> None:
-        """Ask the run to stop after its next checkpoint (SIGTERM). The heart beats on until that is stored."""
-        self._leave_by = min(self._leave_by, time.monotonic() + LEAVE_S)
-
-    def close(self) -> None:
-        """The attempt is over: no beat comes after this."""
-        self._closed.set()
-        self._thread.join()
+        """Asks the run to stop after its next checkpoint."""
+        self.stop_by = min(self.stop_by, time.monotonic() + STOP_TIMEOUT_S)
 
     def check(self) -> None:
         """Raises Stopped when it should stop."""
@@ -70,72 +59,78 @@ class Reporter:
 
     def stage(self, name: str, total: int = 0, done: int = 0) -> None:
         """A new stage begins, `done` of `total` already there."""
-        self._stage_began, self._done_at_stage, self._due = time.monotonic(), done, 0.0
-        self.tell(stage=name, done=done, total=total, eta_s=None)
+        self._stage_began, self._done_at_stage = time.monotonic(), done
+        self.progress.stage, self.progress.done, self.progress.total = name, done, total
+        self.progress.ClearField("eta_s")
+        self._publish()
         self.check()
 
-    def advance(self, done: int, total: int, **facts: Any) -> None:
-        """Progress within a stage; written when an event is due."""
-        self._facts.update(facts, done=done, total=total, eta_s=self._eta_s(done, total))
+    def advance(
+        self,
+        done: int,
+        total: int,
+        loss: float | None = None,
+        training: Sequence[LossPoint] = (),
+        validation: Sequence[LossPoint] = (),
+    ) -> None:
+        """Progress within a stage; published when an event is due. Losses that are not given stay as they were."""
+        progress, fresh = self.progress, done - self._done_at_stage
+        progress.done, progress.total = done, total
+        if fresh > 0:
+            progress.eta_s = round((time.monotonic() - self._stage_began) / fresh * (total - done), 1)
+        if loss is not None:
+            progress.loss = loss
+        for field, points in ((progress.training, training), (progress.validation, validation)):
+            if points:
+                del field[:]
+                field.extend(points)
         if time.monotonic() >= self._due or done == total:
-            self.tell()
+            self._publish()
 
-    def tell(self, **facts: Any) -> None:
-        """Write an event now."""
-        self._facts.update(facts)
-        told, self._facts = self._facts, {}
-        self._log.progress(**told)
+    def checkpoint(self, ref: ArtifactRef, step: int) -> None:
+        """A checkpoint is stored: say so now."""
+        self.progress.checkpoint.CopyFrom(ref)
+        self.progress.checkpoint_step = step
+        self._publish()
+
+    def _publish(self) -> None:
+        if self._log is None:
+            return
+        published = TrainingProgress()
+        published.CopyFrom(self.progress)  # the log keeps what it is given
+        self._log.progress(published)
         now = time.monotonic()
         self._due = now + max(SHORTEST_PAUSE_S, SHARE_OF_ELAPSED * (now - self._began))
 
-    def checkpoint(self, ref: dict[str, Any], step: int) -> None:
-        """A checkpoint is stored: write it down now."""
-        self.tell(checkpoint=ref, checkpoint_step=step)
-        self.last_checkpoint = ref
 
-    def _eta_s(self, done: int, total: int) -> float | None:
-        fresh = done - self._done_at_stage
-        if fresh <= 0:
-            return None
-        return round((time.monotonic() - self._stage_began) / fresh * (total - done), 1)
+class HeartbeatThread:
+    """Shows that the runner is alive, and stops its reporter on a cancel event or when the run has another runner.
 
-    def _attend(self) -> None:
-        """Beats, and looks for a cancel event or another runner. A store that is away is tried again."""
+    `own` is a log that nobody else uses. `cancelled` says whether it was a cancel event.
+    """
+
+    def __init__(self, own: TrainingRunLog, reporter: Reporter) -> None:
+        self._log, self._reporter = own, reporter
+        self._closed, self.cancelled = threading.Event(), False
+        self._thread = threading.Thread(target=self._loop, daemon=True, name="heartbeat")
+        self._thread.start()
+
+    def close(self) -> None:
+        """The attempt is over: no heartbeat comes after this."""
+        self._closed.set()
+        self._thread.join()
+        self._log.heartbeat.stop()
+
+    def _loop(self) -> None:
         beat_due = 0.0
-        while time.monotonic() < self._leave_by and not self._closed.wait(POLL_S):
+        while time.monotonic() < self._reporter.stop_by and not self._closed.wait(POLL_INTERVAL_S):
             try:
                 if time.monotonic() >= beat_due:
-                    self._watched.heartbeat.beat()
-                    beat_due = time.monotonic() + BEAT_S
-                run = self._watched.read()
-                if run.cancel or run.ended or run.runner != self._watched.runner:
-                    self.cancelled = bool(run.cancel)
-                    self.stop()
-            except LuthierError as e:
-                log.warning("the store does not answer: %s", e)
-
-
-class Follower:
-    """What a rank that does not lead has for a Reporter: it says nothing, and hears SIGTERM only."""
-
-    last_checkpoint: dict[str, Any] | None = None
-
-    def __init__(self) -> None:
-        self.going = True
-
-    def stop(self) -> None:
-        self.going = False
-
-    def check(self) -> None:
-        """Raises Stopped when it should stop."""
-        if not self.going:
-            raise Stopped
-
-    def stage(self, name: str, total: int = 0, done: int = 0) -> None:
-        self.check()
-
-    def advance(self, done: int, total: int, **facts: Any) -> None:
-        """Rank 0 tells."""
-
-    def checkpoint(self, ref: dict[str, Any], step: int) -> None:
-        """Rank 0 has it."""
+                    self._log.heartbeat.beat()
+                    beat_due = time.monotonic() + HEARTBEAT_INTERVAL_S
+                run = self._log.read()
+                if run.cancellation or run.ended or run.runner != self._log.runner:
+                    self.cancelled = run.cancellation is not None
+                    self._reporter.stop()
+            except LuthierError as error:
+                log.warning("the store does not answer: %s", error)

@@ -1,14 +1,15 @@
 """Works on one run, in a process of its own: `python -m luthier_training.runner <run id> [<runner>]`.
 
 `runner` names this process for ever; without it the process makes a name, since Kubernetes starts the same command
-again and again. Under torchrun rank 0 leads: it takes the run, tells, stores; the others follow it.
-Exit codes: 0 the run has ended, whoever ended it; 1 it has not (told to go, another runner has it, the store or a rank
-went away), so that someone launches it again; 2 the settings are wrong.
+again and again. Under torchrun rank 0 takes the run, publishes its progress and stores what it makes; the others work
+beside it.
+
+Exit codes: 0 the run has ended, whoever ended it; 1 it has not (asked to end, another runner has it, the store or a
+rank went away), so that someone launches it again; 2 the settings are wrong.
 """
 
-from __future__ import annotations
-
 import logging
+import math
 import os
 import signal
 import socket
@@ -19,136 +20,134 @@ import uuid
 from pathlib import Path
 from typing import NoReturn
 
-from google.protobuf.json_format import ParseDict
-
-from luthier.training.v1.training_pb2 import CreateTrainingRunRequest
-from luthier_kit import telemetry
-from luthier_kit.artifacts import Artifacts, open_artifacts
-from luthier_kit.errors import Aborted, FailedPrecondition, Internal, LuthierError, Unavailable
-from luthier_kit.models import ModelVersion, register
-from luthier_kit.runs import Run, RunLog
-from luthier_kit.settings import SettingsError, load
-from luthier_training.reporting import Follower, RankLost, Reporter, Stopped, fail
-from luthier_training.settings import TrainingSettings, check_device
+from luthier.training.v1.training_pb2 import TrainingResult
+from luthier_kit.registry import ModelVersion, RunLog, register
+from luthier_kit.rpc import (
+    Aborted,
+    FailedPrecondition,
+    Internal,
+    LuthierError,
+    SettingsError,
+    Unavailable,
+    configure_logging,
+    load,
+    retry_policy,
+)
+from luthier_kit.store import Store, open_store
+from luthier_training.reporting import HeartbeatThread, RankLost, Reporter, Stopped
+from luthier_training.runs import KIND, TrainingRun, TrainingRunLog
+from luthier_training.settings import RunnerSettings
 
 log = logging.getLogger(__name__)
 ENDED, UNFINISHED, WRONG_SETTINGS = 0, 1, 2
-ASK_AGAIN_S = 2.0
+POLL_INTERVAL_S = 2.0
 """Between two looks at a run that another runner seems to work on."""
 
 
 def main(run_id: str, runner: str = "") -> int:
     """Runs to the end, or to where it must stop; returns the exit code."""
-    signal.signal(signal.SIGTERM, _leave)
+    signal.signal(signal.SIGTERM, _exit)
     try:
-        settings = load(TrainingSettings, os.environ)
-        telemetry.configure_logging(settings.log_level)
-        check_device(settings.device)
-        store = open_artifacts(settings, prove=False)
-    except SettingsError as e:
-        sys.stderr.write(f"{e}\n")
+        settings = load(RunnerSettings)
+    except SettingsError as error:
+        sys.stderr.write(f"{error}\n")
         return WRONG_SETTINGS
-    own = RunLog(store, run_id, runner or own_name())
+    configure_logging(settings.log_level)
     try:
+        store = open_store(settings, prove=False)
+        own = RunLog(store, KIND, run_id, runner or process_name())
         if int(os.environ.get("RANK", "0")):
-            return follow(store, settings, own)
-        run = take(own)
+            return work_beside(store, settings, own)
+        run = take_over(own)
         return ENDED if run.ended else attempt(store, settings, own, run)
-    except LuthierError as e:
-        log.error("leaving the run: %s", e)
+    except LuthierError as error:
+        log.error("leaving the run: %s", error)
         return UNFINISHED
 
 
-def own_name() -> str:
+def process_name() -> str:
     """A name that no process had before, the same for all ranks of one torchrun: host (a Pod's name) and digits."""
     host = "".join(char if char.isalnum() and char.isascii() else "-" for char in socket.gethostname())
-    once = os.environ.get("TORCHELASTIC_RUN_ID", "none")
-    return f"{host}-{(uuid.uuid4() if once == 'none' else uuid.UUID(once)).hex}"
+    torchrun = os.environ.get("TORCHELASTIC_RUN_ID", "none")
+    return f"{host}-{(uuid.uuid4() if torchrun == 'none' else uuid.UUID(torchrun)).hex}"
 
 
-def take(own: RunLog) -> Run:
-    """The run as this runner's own, once no other one's heart beats; or as it ended meanwhile."""
+def take_over(own: TrainingRunLog) -> TrainingRun:
+    """The run as this runner's own, once no other runner of it is alive; or as it ended meanwhile."""
+    wait = retry_policy(math.inf, Aborted, first_s=POLL_INTERVAL_S, longest_s=POLL_INTERVAL_S, log=log)
     try:
-        while not (run := own.read()).ended:
-            try:
-                return own.start()
-            except Aborted as e:
-                log.info("waiting: %s", e)
-                time.sleep(ASK_AGAIN_S)
-            except FailedPrecondition:
-                continue  # it ended between the two
+        return wait(own.start)
+    except FailedPrecondition:  # it has ended
+        own.heartbeat.stop()
+        return own.read()
     except BaseException:
         own.heartbeat.stop()
         raise
-    own.heartbeat.stop()
-    return run
 
 
-def attempt(store: Artifacts, settings: TrainingSettings, own: RunLog, run: Run) -> int:
+def attempt(store: Store, settings: RunnerSettings, own: TrainingRunLog, run: TrainingRun) -> int:
     """One attempt at a run. What goes wrong with the run itself is written down as its end."""
-    reporter = Reporter(own, RunLog(store, run.id, own.runner))
+    reporter = Reporter(run.progress, own)
+    heartbeat = HeartbeatThread(RunLog(store, KIND, run.id, own.runner), reporter)
     signal.signal(signal.SIGTERM, lambda *_: reporter.stop())
     try:
         version = _work(store, settings, run, reporter)
         reporter.check()
         registered = register(store, version)
-        own.succeed(model=registered.label, model_digest=f"sha256:{registered.digest}")
+        own.succeed(TrainingResult(model=registered.label, model_digest=f"sha256:{registered.digest}"))
         return ENDED
     except Stopped:
-        if not reporter.cancelled:
+        if not heartbeat.cancelled:
             return UNFINISHED
         own.cancelled()
     except (Aborted, Unavailable):
         raise
-    except LuthierError as e:
-        log.warning("the run failed: %s", e)
-        fail(own, e)
-    except RankLost as e:
-        log.error("another rank died: %s", e)
+    except LuthierError as error:
+        log.warning("the run failed: %s", error)
+        own.fail(error)
+    except RankLost as error:
+        log.error("another rank died: %s", error)
         return UNFINISHED
     except Exception:
         log.exception("the run failed by a bug")
-        fail(own, Internal("internal error; the trace is in the runner's log"))
+        own.fail(Internal("internal error; the trace is in the runner's log"))
     finally:
-        reporter.close()
-        own.heartbeat.stop()
+        heartbeat.close()
     # ranks that wait for this one would wait for ever: torchrun ends them when it sees a failure
     return ENDED if int(os.environ.get("WORLD_SIZE", "1")) == 1 else UNFINISHED
 
 
-def follow(store: Artifacts, settings: TrainingSettings, own: RunLog) -> int:
-    """Works beside rank 0 once that has taken the run, and says nothing."""
-    while (run := own.read()).runner != own.runner:
-        if run.ended:
-            return ENDED
-        time.sleep(ASK_AGAIN_S)
-    follower = Follower()
-    signal.signal(signal.SIGTERM, lambda *_: follower.stop())
+def work_beside(store: Store, settings: RunnerSettings, own: TrainingRunLog) -> int:
+    """Works as a rank other than 0, once rank 0 has taken the run, and publishes nothing."""
+    run = next(run for run in own.watch(poll_s=POLL_INTERVAL_S) if run.ended or run.runner == own.runner)
+    if run.ended:
+        return ENDED
+    reporter = Reporter(run.progress)
+    signal.signal(signal.SIGTERM, lambda *_: reporter.stop())
     try:
-        _work(store, settings, run, follower)
+        _work(store, settings, run, reporter)
     except Stopped:
-        return ENDED if follower.going else UNFINISHED
-    except LuthierError as e:
-        log.warning("the run fails: %s", e)
-        time.sleep(ASK_AGAIN_S)  # rank 0 finds the same, and writes it down
+        return ENDED if reporter.going else UNFINISHED
+    except LuthierError as error:
+        log.warning("the run fails: %s", error)
+        time.sleep(POLL_INTERVAL_S)  # rank 0 finds the same, and writes it down
     return UNFINISHED
 
 
-def _work(store: Artifacts, settings: TrainingSettings, run: Run, reporter: Reporter | Follower) -> ModelVersion:
+def _work(store: Store, settings: RunnerSettings, run: TrainingRun, reporter: Reporter) -> ModelVersion:
     reporter.stage("start")
-    from luthier_training.job import Job  # torch takes seconds, so after the first word to whoever watches
+    from luthier_training.job import Job  # torch takes seconds to import: the run says first that it has begun
     from luthier_training.ranks import join
     from luthier_training.recipes import RECIPES
 
-    request = ParseDict(dict(run.request), CreateTrainingRunRequest(), ignore_unknown_fields=True)
     settings.scratch.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="training-", dir=settings.scratch) as scratch:
         ranks = join(settings.device)
-        job = Job(run, request, store, reporter, settings.device, Path(scratch), settings.threads, ranks)
-        return RECIPES[str(request.WhichOneof("recipe"))](job)
+        job = Job(run.id, run.request, store, reporter, settings.device, Path(scratch), settings.threads, ranks)
+        return RECIPES[str(run.request.WhichOneof("recipe"))](job)
 
 
-def _leave(*_: object) -> NoReturn:
+def _exit(*_: object) -> NoReturn:
     """Before there is work, a SIGTERM ends the process; to the first of a container it would do nothing by itself."""
     sys.exit(UNFINISHED)
 

@@ -1,34 +1,36 @@
-"""Looks after runs: launches what is queued, gives back what a dead runner held, gives up on what always
-dies.
-"""
-
-from __future__ import annotations
+"""Looks after runs: launches what is queued, requeues what a dead runner held, gives up on what always dies."""
 
 import logging
 import threading
 from datetime import UTC, datetime
 
-from luthier_kit.artifacts import Artifacts
-from luthier_kit.errors import LuthierError, Unavailable
-from luthier_kit.heartbeat import Heartbeat
-from luthier_kit.runs import CANCELLED, QUEUED, RUNNING, Run, RunLog, run_ids
-from luthier_training.launchers.launcher import DEAD, GAVE_UP, WAITING, WORKING, Launcher, Work
-from luthier_training.reporting import fail
+from luthier_kit.registry import (
+    RUN_STATE_CANCELLED,
+    RUN_STATE_QUEUED,
+    RUN_STATE_RUNNING,
+    Heartbeat,
+    RunLog,
+    run_ids,
+)
+from luthier_kit.rpc import Internal, LuthierError, Unavailable
+from luthier_kit.store import Store
+from luthier_training.launchers.launcher import Launcher, Work, WorkState
+from luthier_training.runs import KIND, TrainingRun, TrainingRunLog
 
 log = logging.getLogger(__name__)
-KIND = "training"
-LEAVE_PATIENCE_S = 60.0
+ALIVE = (WorkState.WAITING, WorkState.RUNNING)
+LINGER_LIMIT_S = 60.0
 """How long the work of a run that has ended may go on by itself."""
 
 
 class Scheduler:
     """Several may look after one store: a run's series lets only one runner work."""
 
-    def __init__(self, store: Artifacts, launcher: Launcher) -> None:
+    def __init__(self, store: Store, launcher: Launcher) -> None:
         self._store, self._launcher = store, launcher
         self._ended: set[str] = set()
         self._stop, self._wake = threading.Event(), threading.Event()
-        self._thread = threading.Thread(target=self._look_on, daemon=True, name="scheduler")
+        self._thread = threading.Thread(target=self._loop, daemon=True, name="scheduler")
 
     def start(self) -> None:
         self._thread.start()
@@ -43,62 +45,65 @@ class Scheduler:
         self._thread.join(5)
         self._launcher.close()
 
-    def _look_on(self) -> None:
+    def _loop(self) -> None:
         while not self._stop.is_set():
             self._wake.clear()
             try:
-                self.look()
-            except LuthierError as e:
-                log.warning("cannot look after runs now: %s", e)
+                self.reconcile()
+            except LuthierError as error:
+                log.warning("cannot look after runs now: %s", error)
             except Exception:
                 log.exception("looking after runs failed")
-            self._wake.wait(self._launcher.every_s)
+            self._wake.wait(self._launcher.poll_interval_s)
 
-    def look(self) -> None:
+    def reconcile(self) -> None:
         """One round over the runs that have not ended, oldest first."""
-        works = dict(self._launcher.look())  # before the runs: whoever left by then had written the end
-        runs = [RunLog(self._store, name).read() for name in run_ids(self._store, KIND) if name not in self._ended]
+        work = dict(self._launcher.list_work())  # before the runs: a runner writes its run's end before it exits
+        runs = [
+            RunLog(self._store, KIND, name).read() for name in run_ids(self._store, KIND) if name not in self._ended
+        ]
         self._ended |= {run.id for run in runs if run.ended}
         for run in sorted((run for run in runs if not run.ended), key=lambda run: (run.created_at, run.id)):
-            self._attend(run, works)
-        for run_id in self._ended & {name for name, work in works.items() if work.state in (WAITING, WORKING)}:
-            self._clear(RunLog(self._store, run_id).read(), works[run_id])
+            self._reconcile(run, work)
+        # work for a run that has ended ends by itself, unless it never began or hangs
+        for run_id in self._ended & {name for name, own in work.items() if own.state in ALIVE}:
+            run = RunLog(self._store, KIND, run_id).read()
+            ended_s = (datetime.now(UTC) - run.updated_at).total_seconds()
+            if (
+                run.state == RUN_STATE_CANCELLED and work[run_id].state == WorkState.WAITING
+            ) or ended_s > LINGER_LIMIT_S:
+                self._launcher.stop(run_id)
 
-    def _attend(self, run: Run, works: dict[str, Work]) -> None:
-        work, record = works.get(run.id), RunLog(self._store, run.id)
-        if run.state == RUNNING and not (work and work.state == WORKING and not run.cancel):
-            if work and work.state == DEAD and run.runner == work.runner:
-                Heartbeat(self._store, run.id, work.runner).stop()  # our own process ended: no need for the expiry
+    def _reconcile(self, run: TrainingRun, work: dict[str, Work]) -> None:
+        own, record = work.get(run.id), RunLog(self._store, KIND, run.id)
+        state = own.state if own else None
+        if run.state == RUN_STATE_RUNNING and (state != WorkState.RUNNING or run.cancellation):
+            if own and state == WorkState.EXITED and run.runner == own.runner:
+                Heartbeat(self._store, run.id, own.runner).stop()  # our own process ended: no need for the expiry
             run = record.requeue()
-        if run.state != QUEUED:
+        if run.state != RUN_STATE_QUEUED:
             return
-        if run.cancel:
+        if run.cancellation:
             self._launcher.stop(run.id)
             record.cancelled()
-        elif work is None or work.state == DEAD:
-            self._launch(run, record, works)
-        elif work.state == GAVE_UP:
-            record.fail("RUNNER_DIED", self._launcher.why(run.id))
-        elif work.state == WAITING:
-            record.waiting(self._launcher.why(run.id))
+        elif state in (None, WorkState.EXITED):
+            self._launch(run, record, work)
+        elif state == WorkState.FINISHED:
+            record.fail(Internal(self._launcher.describe(run.id), reason="RUNNER_DIED"))
+        elif state == WorkState.WAITING:
+            record.waiting(self._launcher.describe(run.id))
 
-    def _launch(self, run: Run, record: RunLog, works: dict[str, Work]) -> None:
-        attempts, places = self._launcher.attempts, self._launcher.places
+    def _launch(self, run: TrainingRun, record: TrainingRunLog, work: dict[str, Work]) -> None:
+        attempts, slots = self._launcher.max_attempts, self._launcher.slots
         if attempts is not None and run.attempts >= attempts:
-            record.fail("RUNNER_DIED", f"its runner died {run.attempts} times")
-        elif places is None or sum(work.state == WORKING for work in works.values()) < places:
+            record.fail(Internal(f"its runner died {run.attempts} times", reason="RUNNER_DIED"))
+        elif slots is None or sum(each.state == WorkState.RUNNING for each in work.values()) < slots:
             try:
                 self._launcher.launch(run)
-            except Unavailable as e:
-                record.waiting(f"not launched yet: {e}")
-            except LuthierError as e:
-                fail(record, e)
+            except Unavailable as error:
+                record.waiting(f"not launched yet: {error}")
+            except LuthierError as error:
+                record.fail(error)
             else:
-                works[run.id] = Work(WORKING)
+                work[run.id] = Work(WorkState.RUNNING)
                 log.info("launched", extra={"fields": {"run": run.id, "attempt": run.attempts + 1}})
-
-    def _clear(self, run: Run, work: Work) -> None:
-        """Work for a run that has ended goes by itself, unless it never began or hangs."""
-        ended_s = (datetime.now(UTC) - datetime.fromisoformat(run.updated_at)).total_seconds()
-        if (run.state == CANCELLED and work.state == WAITING) or ended_s > LEAVE_PATIENCE_S:
-            self._launcher.stop(run.id)

@@ -1,6 +1,4 @@
-"""TrainingService: messages in, runs out."""
-
-from __future__ import annotations
+"""TrainingService: requests in, runs out."""
 
 from collections.abc import Iterator
 
@@ -8,32 +6,32 @@ import grpc
 
 from luthier.training.v1 import training_pb2 as pb
 from luthier.training.v1.training_pb2_grpc import TrainingServiceServicer
-from luthier_kit.artifacts import Artifacts
-from luthier_kit.checks import Checks
-from luthier_kit.errors import NotFound
-from luthier_kit.models import resolve
-from luthier_kit.runs import RunLog, list_runs
-from luthier_training import dataset, recipe
-from luthier_training.messages import to_document, to_message
-from luthier_training.scheduler import KIND, Scheduler
+from luthier_kit.registry import RunLog, list_runs, resolve
+from luthier_kit.rpc import Checks, NotFound, page_position, page_token
+from luthier_kit.store import Store
+from luthier_training.dataset import read_manifest
+from luthier_training.requests import settle
+from luthier_training.runs import KIND, TrainingRun, TrainingRunLog, to_message
+from luthier_training.scheduler import Scheduler
 
 DEFAULT_PAGE, MAX_PAGE = 50, 500
+WATCH_POLL_S = 0.5
 
 
 class TrainingServicer(TrainingServiceServicer):
     """Runs live in the store; whoever is asked reads them there."""
 
-    def __init__(self, store: Artifacts, scheduler: Scheduler) -> None:
+    def __init__(self, store: Store, scheduler: Scheduler) -> None:
         self._store, self._scheduler = store, scheduler
 
     def CreateTrainingRun(
         self, request: pb.CreateTrainingRunRequest, context: grpc.ServicerContext
     ) -> pb.CreateTrainingRunResponse:
-        asked = recipe.settle(request)
-        dataset.parse(self._store.read(asked.dataset, max_bytes=dataset.MAX_MANIFEST_BYTES))
+        asked = settle(request)
+        read_manifest(self._store, asked.dataset)
         if asked.HasField("fine_tune"):
             resolve(self._store, asked.fine_tune.base_model)
-        record = RunLog.create(self._store, KIND, asked.request_id, to_document(asked))
+        record = RunLog.create(self._store, KIND, asked.request_id, asked)
         self._scheduler.wake()
         return pb.CreateTrainingRunResponse(run=to_message(record.read()))
 
@@ -48,12 +46,11 @@ class TrainingServicer(TrainingServiceServicer):
         checks = Checks()
         size = request.page_size if request.HasField("page_size") else DEFAULT_PAGE
         checks.within("page_size", size, 1, MAX_PAGE)
-        checks.text("page_token", request.page_token, max_chars=100)
         checks.done()
-        runs = list_runs(self._store, KIND)
-        first = next((i + 1 for i, run in enumerate(runs) if run.id == request.page_token), 0)
-        page = runs[first : first + size]
-        more = page[-1].id if first + size < len(runs) else ""
+        before = page_position(request)
+        runs = [run for run in list_runs(self._store, KIND) if not before or _position(run) < before]
+        page = runs[:size]
+        more = page_token(request, _position(page[-1])) if len(runs) > size else ""
         return pb.ListTrainingRunsResponse(runs=map(to_message, page), next_page_token=more)
 
     def CancelTrainingRun(
@@ -72,10 +69,16 @@ class TrainingServicer(TrainingServiceServicer):
         checks = Checks()
         checks.within("after_sequence", request.after_sequence, 0, 1 << 40)
         checks.done()
-        for run in self._record(request.run_id).watch(request.after_sequence, poll_s=0.5, going=context.is_active):
+        record = self._record(request.run_id)
+        for run in record.watch(request.after_sequence, poll_s=WATCH_POLL_S, going=context.is_active):
             yield pb.WatchTrainingRunResponse(run=to_message(run))
 
-    def _record(self, run_id: str) -> RunLog:
-        if not run_id.startswith(f"{KIND}-"):
+    def _record(self, run_id: str) -> TrainingRunLog:
+        if not run_id.startswith(f"{KIND.name}-"):
             raise NotFound(f"no training run {run_id[:80]!r}", reason="RUN_NOT_FOUND")
-        return RunLog(self._store, run_id)
+        return RunLog(self._store, KIND, run_id)
+
+
+def _position(run: TrainingRun) -> str:
+    """Where a run stands in the list, newest first, as text that sorts: of two of one microsecond the id decides."""
+    return f"{run.created_at.isoformat(timespec='microseconds')} {run.id}"

@@ -2,17 +2,38 @@
 
 from dataclasses import dataclass
 
-from luthier_kit.settings import ServiceSettings, SettingsError, setting
+from luthier_kit.rpc import ServiceSettings, setting
+from luthier_kit.store import StoreSettings
 
 
 @dataclass(frozen=True)
-class TrainingSettings(ServiceSettings):
-    """What the environment says. `device` has no default: the CPU is a choice, never a silent fallback."""
+class RunnerSettings(ServiceSettings, StoreSettings):
+    """What a runner reads. `device` has no default: the CPU is a choice, never a silent fallback."""
 
     device: str = setting("DEVICE", choices=("cuda", "cpu"), help="cuda or cpu: where training computes")
     threads: int = setting(
         "LUTHIER_TRAINING_THREADS", default=0, low=0, high=256, help="torch threads; 0 = by the size of the model"
     )
+
+    @property
+    def computes(self) -> bool:
+        """Whether this machine is where training computes."""
+        return True
+
+    def faults(self) -> list[str]:
+        faults = super().faults()
+        if self.computes and self.device == "cuda":
+            import torch  # 5 s: only the one who needs to know pays
+
+            if not torch.cuda.is_available():
+                faults.append("DEVICE=cuda, but torch finds no CUDA device; DEVICE=cpu is the other choice")
+        return faults
+
+
+@dataclass(frozen=True)
+class TrainingSettings(RunnerSettings):
+    """What the service reads."""
+
     launcher: str = setting(
         "LUTHIER_TRAINING_LAUNCHER", default="local", choices=("local", "kubernetes"), help="who starts runners"
     )
@@ -20,18 +41,18 @@ class TrainingSettings(ServiceSettings):
     processes: int = setting(
         "LUTHIER_TRAINING_PROCESSES", default=1, low=1, high=64, help="of a run; a Job with GPUs has one for each"
     )
-    job_template: str = setting("LUTHIER_JOB_TEMPLATE", default="", help="file with the Job of a run")
+    job_template: str = setting("LUTHIER_JOB_TEMPLATE", default="", path="file", help="file with the Job of a run")
     job_owner: str = setting(
         "LUTHIER_JOB_OWNER", default="", help="ConfigMap that Jobs are deleted with; empty = they stay"
     )
     namespace: str = setting("LUTHIER_NAMESPACE", default="", help="of Jobs; empty = the Pod's own, or the context's")
 
+    @property
+    def computes(self) -> bool:
+        return self.launcher == "local"  # a Job's Pods look for their own device
 
-def check_device(device: str) -> None:
-    """SettingsError when cuda was asked for and there is none."""
-    if device != "cuda":
-        return
-    import torch  # 5 s: only the one who needs to know pays
-
-    if not torch.cuda.is_available():
-        raise SettingsError("DEVICE=cuda, but torch finds no CUDA device; DEVICE=cpu is the other choice")
+    def faults(self) -> list[str]:
+        faults = super().faults()
+        if self.launcher == "kubernetes" and not self.job_template:
+            faults.append("LUTHIER_JOB_TEMPLATE is missing: the file with the Job of a training run")
+        return faults

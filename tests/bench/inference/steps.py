@@ -12,11 +12,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from luthier_inference.devices import chosen, keep_times_exact
-from luthier_inference.generation import Model, decode, denoise
-from luthier_inference.order import Order
+import luthier_inference  # noqa: F401 - says how torch's threads wait, before torch is imported
 from luthier_model import configuration, tiny
 from luthier_model.configuration import Configuration
+from luthier_model.generation import GenerationParameters, LoadedModel, decode, denoise, prepare
 from luthier_model.loading import load
 
 PROMPT = "calm piano in D minor at 90 BPM"
@@ -37,44 +36,44 @@ def arguments() -> argparse.Namespace:
 def known(name: str) -> Configuration:
     if name == "tiny":
         return tiny.configuration()
-    return configuration.packaged() if name == "full" else configuration.read_file(Path(name))
+    return configuration.packaged() if name == "full" else configuration.read(Path(name).read_bytes())
 
 
-def random_model(asked: argparse.Namespace) -> Model:
+def random_model(asked: argparse.Namespace) -> LoadedModel:
+    import torch  # not before luthier_inference
+
     config = known(asked.config)
-    device = chosen(asked.device, asked.precision)
     with tempfile.TemporaryDirectory() as folder:
         weights, text = tiny.write_random(config, [PROMPT], Path(folder), seed=1)
         network = load(config, weights, asked.text_encoder or text, asked.device)
-    keep_times_exact(network)
-    return Model(network, config, device, asked.precision)
+    return prepare(network, config, torch.device(asked.device), asked.precision)
 
 
-def device_of(model: Model) -> tuple[str, Callable[[], None]]:
+def device_of(model: LoadedModel) -> tuple[str, Callable[[], None]]:
     """The device in words, and what waits for its queue."""
-    import torch  # not before luthier_inference, which says how its threads wait
+    import torch  # not before luthier_inference
 
     if model.device.type == "cuda":
         return torch.cuda.get_device_name(), torch.cuda.synchronize
     return f"cpu, {torch.get_num_threads()} threads", lambda: None
 
 
-def measured(model: Model, order: Order) -> dict[str, Any]:
-    """Seconds of one order, by part."""
+def measured(model: LoadedModel, parameters: GenerationParameters) -> dict[str, Any]:
+    """Seconds of one generation, by part."""
     _, wait = device_of(model)
     begun = time.perf_counter()
-    last = list(denoise(model, order))[-1]
+    last = list(denoise(model, parameters))[-1]
     wait()
     denoised = time.perf_counter()
-    decode(model, order, last.latents)
+    decode(model, parameters, last.latents)
     done = time.perf_counter()
     return {
-        "guidance_scale": order.guidance_scale,
-        "steps": order.steps,
-        "seconds_total": order.seconds_total,
-        "seconds_per_step": (denoised - begun) / order.steps,
+        "guidance_scale": parameters.guidance_scale,
+        "steps": parameters.steps,
+        "seconds_total": parameters.seconds_total,
+        "seconds_per_step": (denoised - begun) / parameters.steps,
         "decode_s": done - denoised,
-        "realtime_factor": order.seconds_total / (done - begun),
+        "realtime_factor": parameters.seconds_total / (done - begun),
     }
 
 
@@ -84,9 +83,12 @@ def main() -> None:
     seconds = asked.seconds or model.configuration.window_s
     rows = []
     for scale in (1.0, 7.0):
-        order = Order(PROMPT, 1, seconds, steps=asked.steps, sampler=asked.sampler, guidance_scale=scale)
-        measured(model, Order(PROMPT, 1, seconds, steps=2, sampler=asked.sampler, guidance_scale=scale))  # warms up
-        rows.append(measured(model, order))
+        warm_up, timed = (
+            GenerationParameters(PROMPT, 1, seconds, steps=steps, sampler=asked.sampler, guidance_scale=scale)
+            for steps in (2, asked.steps)
+        )
+        measured(model, warm_up)
+        rows.append(measured(model, timed))
         row = rows[-1]
         print(
             f"guidance {scale:g}: {row['seconds_per_step'] * 1000:.1f} ms a step, decode {row['decode_s']:.2f} s, "

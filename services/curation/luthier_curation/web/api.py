@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
-from luthier.common.v1.common_pb2 import KeyFact, Mode, TempoFact
+from luthier.common.v1.common_pb2 import KeyFact, TempoFact
 from luthier_curation.clips import instruments_by_person, key_by_person, tempo_by_person
 from luthier_curation.curation import Curation
 from luthier_curation.reviews import Decision, Edit, Reviewed
@@ -49,7 +49,7 @@ class EditBody(Body):
     def edit(self) -> Edit:
         """The same as the domain has it; a tempo of 0 and a key without a tonic say that it is unknown."""
         named = [(item.name, item.share) for item in self.instruments or []]
-        key = KeyFact(tonic=self.tonic, mode=Mode.Value(self.mode) if self.mode and self.tonic else None)
+        key = KeyFact(tonic=self.tonic, mode=self.mode if self.mode and self.tonic else None)
         return Edit(
             prompts=self.prompts,
             instruments=None if self.instruments is None else instruments_by_person(named),

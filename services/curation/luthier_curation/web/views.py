@@ -117,12 +117,12 @@ def change_view(change: ChangeRow) -> dict[str, Any]:
 def _words(values: ClipValues) -> dict[str, str]:
     """The fields that history shows, in words."""
     found: dict[str, str | None] = {
-        "audio": values.audio and f"{values.audio.sha256[:12]}…",
+        "audio": f"{values.audio.sha256[:12]}…" if values.audio else None,
         "prompts": None if values.prompts is None else "\n".join(prompt.text for prompt in values.prompts),
-        "facts": values.facts and _facts_text(values.facts),
+        "facts": _facts_text(values.facts) if values.facts else None,
         "tags": None if values.tags is None else ", ".join(tag.text for tag in values.tags),
-        "name": values.source and f"{values.source.song.artist} – {values.source.song.title}",
-        "lineage": values.lineage and ", ".join(f"{name} {text}" for name, text in values.lineage.versions.items()),
+        "name": f"{values.source.song.artist} – {values.source.song.title}" if values.source else None,
+        "lineage": ", ".join(" ".join(item) for item in values.lineage.versions.items()) if values.lineage else None,
         "verdict": values.verdict,
         "remark": values.remark,
     }

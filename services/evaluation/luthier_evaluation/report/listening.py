@@ -1,4 +1,4 @@
-"""Audio inside the page: a chosen few of the rows, as MP3 in data URIs, with their waveforms."""
+"""Audio inside the page: some of the rows, as MP3 in data URIs, with the peaks of their waveforms."""
 
 import base64
 import io
@@ -6,50 +6,49 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import soundfile
 
 from luthier.common.v1.common_pb2 import ArtifactRef
-from luthier_kit.artifacts import Artifacts
-from luthier_kit.errors import LuthierError
+from luthier_kit.rpc import LuthierError
+from luthier_kit.store import Store
 from luthier_music.audio import AudioError, Samples, read_audio
 
-MOST_ROWS = 12  # rows to listen to, evenly over the suite
-MOST_S = 30.0  # seconds of each
-QUALITY = 0.6  # of libsndfile's variable bit rate, 0 best to 1 smallest: about 10 kB a second
-BARS = 120
+MAX_ROWS: Final = 12  # rows to listen to, evenly over the suite
+MAX_S: Final = 30.0  # seconds of each
+QUALITY: Final = 0.6  # of libsndfile's variable bit rate, 0 best to 1 smallest: about 10 kB a second
+BARS: Final = 120  # of a waveform
 
 
 @dataclass(frozen=True)
 class Sound:
-    """A playable sound: a data URI, and the peaks of its waveform, 0 to 1."""
+    """A playable sound: a data URI, the peaks of its waveform (0 to 1), and whether its end was cut off."""
 
     uri: str
     peaks: tuple[float, ...]
     cut: bool
 
 
-def rows_to_hear(count: int, most: int = MOST_ROWS) -> list[int]:
+def rows_to_play(count: int, most: int = MAX_ROWS) -> list[int]:
     """Up to `most` row numbers, evenly spread over `count` rows."""
     if count <= most:
         return list(range(count))
     return sorted({round(i * (count - 1) / (most - 1)) for i in range(most)})
 
 
-def sound(store: Artifacts, audio: ArtifactRef | None) -> Sound | None:
+def sound(store: Store, audio: ArtifactRef) -> Sound | None:
     """The sound of an artifact; None when it is not there any more or cannot be read (generated audio expires)."""
-    if audio is None:
-        return None
     try:
         with tempfile.TemporaryDirectory() as folder:
-            path = store.fetch(audio, Path(folder))
-            samples, rate = read_audio(path, duration_s=MOST_S)
+            path = store.blobs.fetch(audio, Path(folder))
+            samples, rate = read_audio(path, duration_s=MAX_S)
     except (LuthierError, AudioError):
         return None
     data, media_type = encode(samples, rate)
     uri = f"data:{media_type};base64,{base64.b64encode(data).decode()}"
-    return Sound(uri, peaks(samples), cut=samples.shape[0] >= int(MOST_S * rate))
+    return Sound(uri, peaks(samples), cut=samples.shape[0] >= int(MAX_S * rate))
 
 
 def encode(samples: Samples, rate: int) -> tuple[bytes, str]:

@@ -1,139 +1,216 @@
-"""Puts the report together: what was asked, the scores, the plots, the sounds, and where all of it comes from."""
+"""The report's page: what was asked, the scores, the plots, audio of some rows, and where all of it comes from.
 
+One HTML file without references to anything outside it.
+"""
+
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from luthier_evaluation.measurement import Measurement
-from luthier_evaluation.metrics import ABSENT, METRICS
-from luthier_evaluation.plan import Plan
-from luthier_evaluation.report import listening, plots, wording
-from luthier_evaluation.scores import Score, caution, difference_name
-from luthier_kit.artifacts import Artifacts
+from luthier.evaluation.v1 import evaluation_pb2 as pb
+from luthier_evaluation.metrics import ABSENT, METRICS, Metric, key_score, tempo_of
+from luthier_evaluation.plan import baseline, candidate, key_of
+from luthier_evaluation.report import plots
+from luthier_evaluation.report.listening import Sound, rows_to_play, sound
+from luthier_evaluation.scores import caution, difference_name
+from luthier_kit.store import Store
+from luthier_music.keys import Key
 from luthier_music.tempo import accuracy_1, accuracy_2
 
-MOST_LISTED = 500  # rows in the table of all rows; the results file has every one
-TEMPLATES = Environment(
-    loader=PackageLoader("luthier_evaluation", "report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-    lstrip_blocks=True,
-)  # fmt: skip
-TEMPLATES.globals["number"] = wording.number
+MAX_LISTED: Final = 500  # rows in the table of all rows; the results file has every one
+SIGNIFICANT: Final = 0.05
+RELATIONS: Final = {1.0: "exact", 0.5: "a fifth above", 0.3: "relative", 0.2: "parallel", 0.0: "other"}
+"""How keys stand to each other, by their MIREX score."""
+NO_KEY: Final = "no key found"
+
+Results = Mapping[tuple[str, int], pb.RowResult]
+"""By model and row."""
 
 
-def render(
-    document: Mapping[str, Any],
-    plan: Plan,
-    measurements: Sequence[Measurement],
-    table: Sequence[Score],
-    store: Artifacts,
-) -> str:
-    """The page. `document` is the results document that lies beside it."""
-    made = {(m.model, m.row): m for m in measurements}
-    return TEMPLATES.get_template("report.html").render(
-        document=document,
+@dataclass(frozen=True)
+class ScoreRow:
+    """A metric in the table of scores. `scores` are in the order of the plan's models."""
+
+    metric: Metric
+    scores: Sequence[pb.Score]
+    difference: pb.Score | None
+    plot: Markup | None
+    notes: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What one model did with one row.
+
+    `tempo` and `key` are `right`, `octave`, `near` or `wrong`; empty = none was asked for.
+    """
+
+    result: pb.RowResult
+    tempo: str
+    key: str
+    sound: Sound | None = None
+    wave: Markup | None = None
+
+    @property
+    def measured_tempo(self) -> float | None:
+        return tempo_of(self.result)
+
+    @property
+    def measured_key(self) -> Key | None:
+        return key_of(self.result.key)
+
+
+def render(results: pb.EvaluationResults, store: Store) -> str:
+    """The page of an evaluation; `store` has the audio."""
+    plan = results.plan
+    rows = [(index, row, key_of(row.key)) for index, row in enumerate(plan.suite.rows)]
+    by_row = {(result.model, result.row): result for result in results.rows}
+    colours = [plots.BASELINE, plots.CANDIDATE][-len(plan.models) :]
+    listening = []
+    for index in rows_to_play(len(rows)):
+        cells = []
+        for model, colour in zip(plan.models, colours, strict=True):
+            result = by_row[model.model, index]
+            audio = sound(store, result.audio) if result.HasField("audio") else None
+            cells.append(_cell(plan, result, audio, plots.waveform(audio.peaks, colour) if audio else None))
+        listening.append((*rows[index], cells))
+    templates = Environment(
+        loader=PackageLoader("luthier_evaluation", "report"), autoescape=True, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    templates.globals["number"] = number
+    return templates.get_template("report.html").render(
+        results=results,
         plan=plan,
-        colours={model.label: colour for model, colour in zip(plan.models, _colours(plan), strict=True)},
-        summary=wording.summary(plan, table),
-        scores=_score_rows(plan, table),
+        candidate=candidate(plan),
+        baseline=baseline(plan),
+        colours=colours,
+        summary=summary(plan, results.scores),
+        scores=_score_rows(plan, results.scores, colours),
         absent=ABSENT,
-        scatter=_scatter(plan, made),
-        asks_tempo=any(row.tempo_bpm for row in plan.suite.rows),
-        key_rows=wording.key_outcomes(plan, made),
-        listening=_listening(plan, made, store),
-        rows=_rows(plan, made)[:MOST_LISTED],
-        failures=[m for m in measurements if m.error],
-        total=len(measurements),
+        scatter=_scatter(plan, by_row, colours),
+        asks_tempo=any(row.HasField("tempo_bpm") for row in plan.suite.rows),
+        key_rows=_key_outcomes(plan, by_row),
+        listening=listening,
+        rows=[(*row, [_cell(plan, by_row[m.model, row[0]]) for m in plan.models]) for row in rows[:MAX_LISTED]],
+        failures=[result for result in results.rows if result.HasField("error")],
     )
 
 
-def _colours(plan: Plan) -> list[str]:
-    return [plots.BASELINE, plots.CANDIDATE][-len(plan.models) :]
+def number(value: float | None, unit: str, *, signed: bool = False) -> str:
+    """`62.5 %` for shares, `−14.2 LUFS`, else two decimals and the unit; a dash for None. Spaces do not break."""
+    if value is None:
+        return "–"
+    sign = "+" if signed else ""
+    digits = 1 if unit in ("share", "LUFS") else 2
+    text = f"{100 * value:{sign}.1f} %" if unit == "share" else f"{value:{sign}.{digits}f} {unit}"
+    return text.replace("-", "−").replace(" ", "\N{NO-BREAK SPACE}")
 
 
-def _score_rows(plan: Plan, table: Sequence[Score]) -> list[dict[str, Any]]:
-    cells = {(score.metric, score.model): score for score in table}
+def with_interval(score: pb.Score, unit: str, *, signed: bool = False) -> str:
+    """`62.5 % (30.0 % to 90.0 %)`."""
+    value, low, high = (number(part, unit, signed=signed) for part in (score.value, score.low, score.high))
+    return f"{value} ({low} to {high})"
+
+
+def summary(plan: pb.EvaluationPlan, table: Sequence[pb.Score]) -> list[str]:
+    """A sentence for each gate metric that was computed: value, chance, and what the comparison says."""
+    scores = {(score.metric, score.model): score for score in table}
+    model, other = candidate(plan), baseline(plan)
+    sentences = []
+    for metric in METRICS:
+        score = scores[metric.name, model.model]
+        if not metric.gate or not score.HasField("value"):
+            continue
+        text = f"{metric.title}: {model.model} scores {number(score.value, metric.unit)} on {score.n} rows"
+        if score.HasField("chance"):
+            text += f", chance {number(score.chance, metric.unit)}"
+            text += "" if score.low > score.chance else " (within its interval: no more than chance is shown)"
+        difference = scores.get((metric.name, difference_name(plan)))
+        if difference and difference.HasField("value") and other:
+            text += f"; against {other.model} {with_interval(difference, metric.unit, signed=True)}, "
+            if difference.p >= SIGNIFICANT:
+                text += f"no difference shown by these rows (p = {difference.p:.2g})"
+            else:
+                text += f"{'better' if difference.value > 0 else 'worse'} beyond chance (p = {difference.p:.2g})"
+        sentences.append(text + ".")
+    return sentences
+
+
+def _score_rows(plan: pb.EvaluationPlan, table: Sequence[pb.Score], colours: Sequence[str]) -> list[ScoreRow]:
+    by_model = {(score.metric, score.model): score for score in table}
     rows = []
     for metric in METRICS:
-        found = [cells[metric.name, model.label] for model in plan.models]
-        difference = cells.get((metric.name, difference_name(plan)))
+        scores = [by_model[metric.name, model.model] for model in plan.models]
+        computed = [(score, colour) for score, colour in zip(scores, colours, strict=True) if score.HasField("value")]
         marks = [
-            plots.Mark(s.value, s.low, s.high, s.chance, colour, f"{s.model}: {wording.with_interval(s, metric.unit)}")
-            for s, colour in zip(found, _colours(plan), strict=True)
-            if s.value is not None and s.low is not None and s.high is not None
+            plots.Mark(
+                score.value,
+                score.low,
+                score.high,
+                score.chance if score.HasField("chance") else None,
+                colour,
+                f"{score.model}: {with_interval(score, metric.unit)}",
+            )
+            for score, colour in computed
         ]
-        low, high = (0.0, 1.0) if metric.unit == "share" else _limits(marks)
-        rows.append(
-            {
-                "metric": metric,
-                "scores": found,
-                "difference": difference,
-                "plot": Markup(plots.intervals(marks, low, high)) if marks else "",  # noqa: S704  our own SVG, escaped
-                "notes": sorted({caution(s.n, s.low, s.high) for s in found if s.value is not None} - {""}),
-            }
-        )
+        low, high = 0.0, 1.0
+        if metric.unit != "share" and marks:
+            low, high = min(mark.low for mark in marks), max(mark.high for mark in marks)
+            room = 0.1 * (high - low) or 1.0
+            low, high = low - room, high + room
+        difference = by_model.get((metric.name, difference_name(plan)))
+        plot = plots.intervals(marks, low, high) if marks else None
+        notes = sorted({caution(score) for score, _ in computed} - {""})
+        rows.append(ScoreRow(metric, scores, difference, plot, notes))
     return rows
 
 
-def _limits(marks: Sequence[plots.Mark]) -> tuple[float, float]:
-    low, high = min((m.low for m in marks), default=0.0), max((m.high for m in marks), default=1.0)
-    room = 0.1 * (high - low) or 1.0
-    return low - room, high + room
-
-
-def _scatter(plan: Plan, made: Mapping[tuple[str, int], Measurement]) -> Markup | None:
+def _scatter(plan: pb.EvaluationPlan, results: Results, colours: Sequence[str]) -> Markup | None:
+    """None where no row has both a tempo asked for and one measured."""
     series = []
-    for model, colour in zip(plan.models, _colours(plan), strict=True):
-        found = [
-            plots.Point(
-                row.tempo_bpm, m.tempo_bpm, f"{model.label}, row {index}: {row.tempo_bpm:g} -> {m.tempo_bpm:.1f}"
-            )
+    for model, colour in zip(plan.models, colours, strict=True):
+        points = [
+            plots.Point(row.tempo_bpm, bpm, f"{model.model}, row {index}: {row.tempo_bpm:g} -> {bpm:.1f}")
             for index, row in enumerate(plan.suite.rows)
-            if row.tempo_bpm and (m := made.get((model.label, index))) and m.tempo_bpm
+            if row.HasField("tempo_bpm") and (bpm := tempo_of(results[model.model, index]))
         ]
-        series.append((model.label, colour, found))
-    if not any(found for _, _, found in series):
-        return None
-    return Markup(plots.scatter(series))  # noqa: S704  our own SVG, escaped
+        series.append((colour, points))
+    return plots.scatter(series) if any(points for _, points in series) else None
 
 
-def _listening(
-    plan: Plan, made: Mapping[tuple[str, int], Measurement], store: Artifacts
-) -> list[tuple[int, Any, list[dict[str, Any]]]]:
-    found = []
-    for index in listening.rows_to_hear(len(plan.suite.rows)):
-        cells = []
-        for model, colour in zip(plan.models, _colours(plan), strict=True):
-            measurement = made.get((model.label, index))
-            sound = listening.sound(store, measurement.audio if measurement else None)
-            wave = Markup(plots.waveform(sound.peaks, colour)) if sound else ""  # noqa: S704  our own SVG
-            cells.append({"made": measurement, "sound": sound, "wave": wave, **_verdict(plan, index, measurement)})
-        found.append((index, plan.suite.rows[index], cells))
-    return found
+def _key_outcomes(plan: pb.EvaluationPlan, results: Results) -> list[tuple[str, list[tuple[int, float]]]]:
+    """(relation, [(rows, share) per model]) over the rows that ask for a key; empty when none does."""
+    asked = [(index, key) for index, row in enumerate(plan.suite.rows) if (key := key_of(row.key))]
+    counts = []
+    for model in plan.models:
+        of_model = [(key, results[model.model, index]) for index, key in asked]
+        counts.append(Counter(relation(key, key_of(r.key)) for key, r in of_model if not r.HasField("error")))
+    names = [*RELATIONS.values(), NO_KEY] if asked else []
+    return [(name, [(count[name], count[name] / max(1, count.total())) for count in counts]) for name in names]
 
 
-def _rows(plan: Plan, made: Mapping[tuple[str, int], Measurement]) -> list[tuple[int, Any, list[dict[str, Any]]]]:
-    return [
-        (
-            index,
-            row,
-            [{"made": m, **_verdict(plan, index, m)} for m in (made.get((x.label, index)) for x in plan.models)],
-        )
-        for index, row in enumerate(plan.suite.rows)
-    ]
+def relation(asked: Key, measured: Key | None) -> str:
+    """How the key measured stands to the key asked for, in MIREX's terms."""
+    return RELATIONS[key_score(asked, measured)] if measured else NO_KEY
 
 
-def _verdict(plan: Plan, index: int, made: Measurement | None) -> dict[str, str]:
-    """`right`, `octave`, `near`, `wrong` or empty (nothing was asked) for tempo and key."""
-    row, verdict = plan.suite.rows[index], {"tempo": "", "key": ""}
-    if made is None or made.error:
-        return verdict
-    if row.tempo_bpm:
-        verdict["tempo"] = "wrong"
-        if made.tempo_bpm and accuracy_2(row.tempo_bpm, made.tempo_bpm):
-            verdict["tempo"] = "right" if accuracy_1(row.tempo_bpm, made.tempo_bpm) else "octave"
-    if row.key:
-        relation = wording.relation(row.key, made.key)
-        verdict["key"] = {"exact": "right", "other": "wrong", "no key found": "wrong"}.get(relation, "near")
-    return verdict
+def _cell(
+    plan: pb.EvaluationPlan, result: pb.RowResult, audio: Sound | None = None, wave: Markup | None = None
+) -> Cell:
+    row = plan.suite.rows[result.row]
+    tempo = key = ""
+    if not result.HasField("error"):
+        if row.HasField("tempo_bpm"):
+            measured = tempo_of(result)
+            tempo = "wrong"
+            if measured and accuracy_2(row.tempo_bpm, measured):
+                tempo = "right" if accuracy_1(row.tempo_bpm, measured) else "octave"
+        if asked := key_of(row.key):
+            outcome = relation(asked, key_of(result.key))
+            key = {"exact": "right", "other": "wrong", NO_KEY: "wrong"}.get(outcome, "near")
+    return Cell(result, tempo, key, audio, wave)

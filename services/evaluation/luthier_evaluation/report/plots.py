@@ -1,27 +1,57 @@
-"""Plots as SVG text: a scatter of tempi, intervals on a scale, a waveform. Escaped where text is foreign."""
+"""The report's plots, drawn by matplotlib as SVG elements of the page: tempi, scores with their intervals, waveforms.
 
-from collections.abc import Callable, Sequence
+Text stays text, in the page's font. Every plot has a name for screen readers (`aria-label`), and every row's mark a
+`<title>`, which browsers show when the pointer rests on it. Figures are made without pyplot, which keeps them all in a
+global list. Lengths are CSS pixels.
+"""
+
+import io
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
+from typing import Any, Final
+from xml.etree import ElementTree
+
+import matplotlib
+import numpy as np
+from markupsafe import Markup
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 BASELINE, CANDIDATE = "#8a94a6", "#0b7a75"
 INK, FAINT, LINE = "#1d2433", "#667085", "#d9dee7"
-WIDTH, HEIGHT, MARGIN, RIGHT = 480, 400, 46, 52
-Scale = Callable[[float], float]
+PIXELS_PER_INCH: Final = 72  # matplotlib's SVG has one user unit to the point
+STYLE: Final[dict[Any, Any]] = {
+    "svg.fonttype": "none",  # <text>, not outlines
+    "svg.hashsalt": "luthier",  # ids without chance: the same results give the same bytes
+    "path.simplify": False,  # a waveform keeps its peaks
+    "font.sans-serif": ["DejaVu Sans"],  # comes with matplotlib, for measuring; the page's style sheet sets its own
+    "font.size": 11,
+    "axes.labelcolor": FAINT,
+    "axes.labelpad": 6,
+    "axes.edgecolor": LINE,
+    "xtick.labelcolor": FAINT,
+    "ytick.labelcolor": FAINT,
+    "grid.color": "#eef1f5",
+    "grid.linewidth": 1,
+}
+SVG: Final = "{http://www.w3.org/2000/svg}"
+ElementTree.register_namespace("", SVG[1:-1])
+ElementTree.register_namespace("xlink", "http://www.w3.org/1999/xlink")
 
 
 @dataclass(frozen=True)
 class Point:
-    """A row in the scatter: tempo asked for and tempo measured, BPM."""
+    """A row in the scatter: tempo asked for and tempo measured, BPM; `title` is shown under the pointer."""
 
     asked: float
-    made: float
-    label: str
+    measured: float
+    title: str
 
 
 @dataclass(frozen=True)
 class Mark:
-    """A score on its scale: value with interval, and where chance lies."""
+    """A score with its 95 % interval, and the chance level, None = not defined."""
 
     value: float
     low: float
@@ -31,126 +61,124 @@ class Mark:
     title: str
 
 
-def scatter(series: Sequence[tuple[str, str, Sequence[Point]]]) -> str:
-    """Tempo asked for against tempo measured, for (name, colour, points) each; lines where octave errors lie."""
-    points = [point for _, _, found in series for point in found]
-    low, high = _range([value for point in points for value in (point.asked, point.made)])
-    asked_low, asked_high = _range([point.asked for point in points])
-    x = _scale(asked_low, asked_high, MARGIN, WIDTH - RIGHT)
-    y = _scale(low, high, HEIGHT - MARGIN, 14)
-    parts = [_frame("Tempo asked for (BPM)", "Tempo measured (BPM)")]
-    parts += [_tick_x(x(v), v) for v in _ticks(asked_low, asked_high)] + [_tick_y(y(v), v) for v in _ticks(low, high)]
-    parts += [
-        _line(factor, name, (asked_low, asked_high), (low, high), x, y)
-        for factor, name in ((1, "as asked"), (2, "× 2"), (0.5, "× ½"))
-    ]
-    for index, (_, colour, found) in enumerate(series):
-        parts += [_dot(x(p.asked), y(p.made), colour, p.label, hollow=len(series) > 1 and index == 0) for p in found]
-    return _svg(WIDTH, HEIGHT, "".join(parts), "Tempo asked for against tempo measured")
+def scatter(series: Sequence[tuple[str, Sequence[Point]]]) -> Markup:
+    """Tempo asked for against tempo measured, for (colour, points) of each model; lines where octave errors lie.
 
-
-def intervals(marks: Sequence[Mark], low: float, high: float) -> str:
-    """Each mark on a line of its own: a dot, its 95 % interval, and a tick where chance lies."""
-    width, step = 220, 16
-    x = _scale(low, high, 6, width - 6)
-    parts = []
-    if low < 0 < high:
-        parts.append(f'<line x1="{x(0):.1f}" y1="2" x2="{x(0):.1f}" y2="{step * len(marks)}" stroke="{LINE}"/>')
-    for index, mark in enumerate(marks):
-        y = step * index + step / 2 + 1
-        parts.append(f'<line x1="6" y1="{y}" x2="{width - 6}" y2="{y}" stroke="{LINE}" stroke-width="1"/>')
-        if mark.chance is not None:
-            c = x(mark.chance)
-            parts.append(
-                f'<line x1="{c:.1f}" y1="{y - 6}" x2="{c:.1f}" y2="{y + 6}" stroke="{INK}" stroke-dasharray="2 2"/>'
+    Of two models the first is drawn in rings, so that colour is not all that tells them apart.
+    """
+    asked = _range([point.asked for _, points in series for point in points])
+    measured = _range([value for _, points in series for point in points for value in (point.asked, point.measured)])
+    with matplotlib.rc_context(STYLE):
+        figure, axes = _figure(480, 400, (46, 46, 52, 14))
+        axes.set(xlim=asked, ylim=measured, xlabel="Tempo asked for (BPM)", ylabel="Tempo measured (BPM)")
+        axes.set_axisbelow(True)
+        axes.grid()
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_locator(MaxNLocator(8, integer=True, steps=[1, 2, 5, 10]))
+            axis.set_tick_params(length=0)
+        for factor, name in ((1, "as asked"), (2, "× 2"), (0.5, "× ½")):
+            left, right = max(asked[0], measured[0] / factor), min(asked[1], measured[1] / factor)
+            if left < right:
+                x = np.array([left, right])
+                dashes = "-" if factor == 1 else (0, (4, 4))
+                axes.plot(x, x * factor, color=FAINT, linewidth=1, linestyle=dashes)
+                axes.annotate(
+                    name, (right, right * factor), (5, 0), textcoords="offset points", va="center", color=FAINT
+                )
+        titles = {}
+        for index, (colour, points) in enumerate(series):
+            ring = len(series) > 1 and index == 0
+            axes.plot(
+                [point.asked for point in points],
+                [point.measured for point in points],
+                "o",
+                color=colour,
+                markersize=9,
+                markerfacecolor="none" if ring else colour,
+                markeredgewidth=2 if ring else 0,
+                alpha=1 if ring else 0.75,
+                gid=f"model-{index}",
             )
-        parts.append(
-            f'<line x1="{x(mark.low):.1f}" y1="{y}" x2="{x(mark.high):.1f}" y2="{y}" stroke="{mark.colour}" '
-            f'stroke-width="4" stroke-opacity=".45" stroke-linecap="round"/>'
-            f'<circle cx="{x(mark.value):.1f}" cy="{y}" r="4" fill="{mark.colour}"/><title>{escape(mark.title)}</title>'
+            titles[f"model-{index}"] = [point.title for point in points]
+        return _svg(figure, "Tempo asked for against tempo measured", titles)
+
+
+def intervals(marks: Sequence[Mark], low: float, high: float) -> Markup:
+    """Each mark on a line of its own from `low` to `high`: a dot, its interval, and a dashed tick at the chance level.
+
+    The plot's name repeats the marks' titles.
+    """
+    with matplotlib.rc_context(STYLE):
+        figure, axes = _figure(220, 16 * len(marks) + 2, (6, 1, 6, 1))
+        axes.set(xlim=(low, high), ylim=(len(marks), 0))
+        axes.set_axis_off()
+        if low < 0 < high:
+            axes.plot([0, 0], [0, len(marks)], color=LINE, linewidth=1)
+        titles = {}
+        for index, mark in enumerate(marks):
+            y = index + 0.5
+            axes.plot([low, high], [y, y], color=LINE, linewidth=1)
+            if mark.chance is not None:
+                axes.plot([mark.chance] * 2, [y - 0.375, y + 0.375], color=INK, linewidth=1, linestyle=(0, (2, 2)))
+            axes.plot([mark.low, mark.high], [y, y], color=mark.colour, linewidth=4, alpha=0.45, solid_capstyle="round")
+            axes.plot([mark.value], [y], "o", color=mark.colour, markersize=8, markeredgewidth=0, gid=f"mark-{index}")
+            titles[f"mark-{index}"] = [mark.title]
+        return _svg(figure, "; ".join(mark.title for mark in marks), titles)
+
+
+def waveform(peaks: Sequence[float], colour: str) -> Markup:
+    """Peaks 0 to 1 as bars, left to right, mirrored about the middle line."""
+    with matplotlib.rc_context(STYLE):
+        figure, axes = _figure(240, 34, (0, 1, 0, 1))
+        axes.set(xlim=(0, max(1, len(peaks))), ylim=(-1, 1))
+        axes.set_axis_off()
+        heights = np.maximum(peaks, 1 / 32)  # silence is a line of one pixel
+        gap = np.full(len(peaks), np.nan)  # [bars] lifts the pen between two bars of one path
+        x = np.arange(len(peaks)) + 0.5
+        axes.plot(
+            np.stack([x, x, gap], axis=1).ravel(),
+            np.stack([-heights, heights, gap], axis=1).ravel(),
+            color=colour,
+            linewidth=max(0.6, 0.6 * 240 / max(1, len(peaks))),
+            solid_capstyle="butt",
         )
-    return _svg(width, step * len(marks) + 2, "".join(f"<g>{part}</g>" for part in parts), "score and interval")
+        return _svg(figure, "waveform", {})
 
 
-def waveform(peaks: Sequence[float], colour: str) -> str:
-    """Peaks 0 to 1, left to right, mirrored about the middle line."""
-    width, height = 240, 34
-    step = width / max(1, len(peaks))
-    bars = "".join(
-        f"M{index * step + step / 2:.1f} {height / 2 - max(0.5, peak * (height / 2 - 1)):.1f}"
-        f"v{2 * max(0.5, peak * (height / 2 - 1)):.1f}"
-        for index, peak in enumerate(peaks)
-    )
-    path = f'<path d="{bars}" stroke="{colour}" stroke-width="{max(0.6, step * 0.6):.2f}"/>'
-    return _svg(width, height, path, "waveform")
-
-
-def _svg(width: float, height: float, inside: str, label: str) -> str:
-    return (
-        f'<svg viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img" '
-        f'aria-label="{escape(label)}">{inside}</svg>'
-    )
-
-
-def _scale(low: float, high: float, start: float, end: float) -> Scale:
-    """A function from values to pixels that keeps what lies outside at the edge."""
-    span = (high - low) or 1.0
-
-    def at(value: float) -> float:
-        return start + (min(max(value, low), high) - low) / span * (end - start)
-
-    return at
+def _figure(width: int, height: int, margins: tuple[int, int, int, int]) -> tuple[Figure, Axes]:
+    """A transparent figure, and axes inside margins (left, bottom, right, top)."""
+    left, bottom, right, top = margins
+    figure = Figure((width / PIXELS_PER_INCH, height / PIXELS_PER_INCH), frameon=False)
+    box = (left / width, bottom / height, (width - left - right) / width, (height - bottom - top) / height)
+    return figure, figure.add_axes(box)
 
 
 def _range(values: Sequence[float]) -> tuple[float, float]:
+    """The axis for tempi in BPM: all of them, with room at both ends."""
     low, high = min(values, default=60.0), max(values, default=180.0)
     room = max(6.0, (high - low) * 0.06)
     return low - room, high + room
 
 
-def _ticks(low: float, high: float) -> list[int]:
-    step = next(step for step in (5, 10, 20, 25, 50, 100, 1000) if (high - low) / step <= 9)
-    first = -(-int(low) // step) * step
-    return [value for value in range(first, int(high) + 1, step) if value >= low]
+def _svg(figure: Figure, name: str, titles: Mapping[str, Sequence[str]]) -> Markup:
+    """The figure as one <svg>. `titles`: for a line's gid what each of its markers shows under the pointer.
 
-
-def _frame(x_title: str, y_title: str) -> str:
-    return (
-        f'<rect x="{MARGIN}" y="14" width="{WIDTH - MARGIN - RIGHT}" height="{HEIGHT - MARGIN - 14}" fill="#fff" '
-        f'stroke="{LINE}"/><text x="{(WIDTH + MARGIN - RIGHT) / 2}" y="{HEIGHT - 8}" class="axis" text-anchor="middle">'
-        f'{x_title}</text><text transform="translate(12 {HEIGHT / 2 - 10}) rotate(-90)" class="axis" '
-        f'text-anchor="middle">{y_title}</text>'
-    )
-
-
-def _tick_x(x: float, value: float) -> str:
-    y = HEIGHT - MARGIN
-    return (
-        f'<line x1="{x:.1f}" y1="14" x2="{x:.1f}" y2="{y}" stroke="#eef1f5"/>'
-        f'<text x="{x:.1f}" y="{y + 14}" class="tick" text-anchor="middle">{value:g}</text>'
-    )
-
-
-def _tick_y(y: float, value: float) -> str:
-    return (
-        f'<line x1="{MARGIN}" y1="{y:.1f}" x2="{WIDTH - RIGHT}" y2="{y:.1f}" stroke="#eef1f5"/>'
-        f'<text x="{MARGIN - 5}" y="{y + 3.5:.1f}" class="tick" text-anchor="end">{value:g}</text>'
-    )
-
-
-def _line(factor: float, name: str, asked: tuple[float, float], made: tuple[float, float], x: Scale, y: Scale) -> str:
-    """measured = factor x asked, as far as it lies in the plot."""
-    start, end = max(asked[0], made[0] / factor), min(asked[1], made[1] / factor)
-    if start >= end:
-        return ""
-    dash = "" if factor == 1 else ' stroke-dasharray="4 4"'
-    return (
-        f'<line x1="{x(start):.1f}" y1="{y(start * factor):.1f}" x2="{x(end):.1f}" y2="{y(end * factor):.1f}" '
-        f'stroke="{FAINT}" stroke-width="1"{dash}/><text x="{x(end) + 5:.1f}" y="{y(end * factor) + 4:.1f}" '
-        f'class="tick">{name}</text>'
-    )
-
-
-def _dot(x: float, y: float, colour: str, label: str, *, hollow: bool) -> str:
-    look = f'fill="none" stroke="{colour}" stroke-width="2"' if hollow else f'fill="{colour}" fill-opacity=".75"'
-    return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4.5" {look}><title>{escape(label)}</title></circle>'
+    What matplotlib writes for a file of its own and a page cannot use is taken out: the metadata, a style sheet that
+    would hold for the whole page, ids that repeat from figure to figure.
+    """
+    for artist in figure.findobj():
+        artist.set_clip_on(False)  # every mark lies in its axes; clip paths are found by id in the whole page
+    out = io.StringIO()
+    figure.savefig(out, format="svg", metadata={"Date": None})
+    svg = ElementTree.fromstring(out.getvalue())  # noqa: S314  matplotlib wrote it, a line above
+    for group in svg.iter(f"{SVG}g"):
+        if of_markers := titles.get(group.attrib.pop("id", "")):
+            for use, title in zip(list(group.iter(f"{SVG}use")), of_markers, strict=True):
+                ElementTree.SubElement(use, f"{SVG}title").text = title
+    for parent in list(svg.iter()):
+        for child in list(parent):
+            if child.tag == f"{SVG}metadata" or (child.tag == f"{SVG}defs" and child.find(f"{SVG}style") is not None):
+                parent.remove(child)
+    _, _, width, height = svg.attrib["viewBox"].split()
+    svg.attrib |= {"width": width, "height": height, "role": "img", "aria-label": name}
+    return Markup(ElementTree.tostring(svg, encoding="unicode"))  # noqa: S704  ElementTree escaped the text

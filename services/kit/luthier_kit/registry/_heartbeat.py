@@ -1,6 +1,6 @@
-"""Heartbeats of a runner: a series of its own, `heartbeats/<run id>/<runner>/<n>.json`; the newest says until when.
+"""Heartbeats of a runner: the series `heartbeats/<run id>/<runner>/<n>.json`, whose newest entry has the expiry.
 
-Nothing is overwritten; what lies two entries back is deleted by the runner itself.
+Nothing is overwritten; the runner itself deletes the entry before the last two.
 """
 
 import time
@@ -16,24 +16,24 @@ EXPIRY_S = 60.0
 
 
 class Heartbeat:
-    """Tells a dead runner from a slow one. `runner` names one process, for ever: a new process takes a new name."""
+    """Tells a dead runner from a slow one. `runner` names one process: a new process takes a name never used before."""
 
     def __init__(self, store: Store, run_id: str, runner: str) -> None:
         self._series = store.series(registry_pb2.Heartbeat, f"heartbeats/{run_id}/{runner}", _old_heartbeat)
         self._number = 0
 
     def beat(self, expiry_s: float = EXPIRY_S) -> None:
-        """Be alive until `expiry_s` from now. Call it about four times in that time."""
+        """Counts as alive for `expiry_s` seconds from now. Call it about four times in that time."""
         self._number = self._series.append(_until(time.time() + expiry_s), after=self._number)
         if self._number > 2:
             self._series.delete(self._number - 2)
 
     def stop(self) -> None:
-        """Be dead from now on, so that nobody waits for the expiry."""
+        """Counts as dead from now on, so that no other process waits for the expiry."""
         self._series.delete_all()
 
     def alive(self) -> bool:
-        """True while the newest beat has not expired."""
+        """True until the newest entry expires."""
         newest = self._series.latest()
         return newest is not None and newest[1].expires_at.ToDatetime(UTC) > datetime.now(UTC)
 

@@ -78,7 +78,7 @@ def register(store: Store, version: ModelVersion) -> ModelVersion:
 
 
 def resolve(store: Store, model: str) -> ModelVersion:
-    """The version that `name`, `name@n` or `sha256:<digest>` names; NotFound says what there is."""
+    """The version that `name`, `name@n` or `sha256:<digest>` names; NotFound lists the known ones."""
     if model.startswith("sha256:"):
         digest = model.removeprefix("sha256:")
         matching = (v for name in model_names(store) for v in reversed(versions(store, name)) if v.digest == digest)
@@ -160,7 +160,7 @@ def _from_message(n: int, message: registry_pb2.ModelVersion) -> ModelVersion:
         dataset=message.dataset if message.HasField("dataset") else None,
         dataset_name=message.dataset_name,
         evaluation=message.evaluation,
-        notes=MessageToDict(message.notes),
+        notes=_with_whole_numbers(MessageToDict(message.notes)),
         created_by=message.created_by,
         reason=message.reason,
         created_at=message.created_at.ToDatetime(UTC) if message.HasField("created_at") else None,
@@ -169,6 +169,15 @@ def _from_message(n: int, message: registry_pb2.ModelVersion) -> ModelVersion:
     if version.digest != message.digest:
         raise DataLoss(f"model {version.label}: its digest does not fit its files", reason="MODEL_CORRUPT")
     return version
+
+
+def _with_whole_numbers(value: Any) -> Any:
+    """Struct has only floating-point numbers: what was registered as 8 is 8 again, and not 8.0."""
+    if isinstance(value, dict):
+        return {key: _with_whole_numbers(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_with_whole_numbers(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _old_version(value: Mapping[str, Any]) -> registry_pb2.ModelVersion:

@@ -56,7 +56,7 @@ Res = TypeVar("Res", bound=Message)
 
 @dataclass(frozen=True)
 class RunKind(Generic[Req, Prog, Res]):
-    """The runs of one service: the messages that say what is asked, how far it is, and what it made.
+    """The runs of one service: the messages of their requests, progress and results.
 
     `old_…` read the JSON objects in which Luthier 0.1 stored them.
     """
@@ -75,7 +75,7 @@ class Run(Generic[Req, Prog, Res]):
     """A run as of one event.
 
     `request` is what was asked, `progress` what the runner has done, `result` what it made (set on success), `error`
-    why it failed. `runner` is who works on it, `attempts` how often one began, `seq` the number of the event.
+    why it failed. `runner` is the process that works on it, `attempts` how often one began, `seq` the event's number.
     """
 
     id: str
@@ -106,8 +106,9 @@ Change = Callable[[Run[Req, Prog, Res]], Run[Req, Prog, Res] | None]
 class RunLog(Generic[Req, Prog, Res]):
     """One run's series.
 
-    With a `runner` (a name no other process ever had; letters, digits, `-`) the log belongs to who does the work: it
-    beats (`heartbeat.beat()`) and writes only while the run is its own. Without one it belongs to who looks on.
+    With a `runner` (a name that no other process ever had; letters, digits, `-`) this is the log of the process that
+    does the work: it renews its heartbeat (`heartbeat.beat()`) and writes only while the run is its own. Without one
+    it is for processes that read, cancel and requeue.
     """
 
     def __init__(self, store: Store, kind: RunKind[Req, Prog, Res], run_id: str, runner: str = "") -> None:
@@ -164,7 +165,7 @@ class RunLog(Generic[Req, Prog, Res]):
         return self._append(change, own=False)
 
     def progress(self, progress: Prog) -> Run[Req, Prog, Res]:
-        """Say what the runner has done so far: replaces what it said before."""
+        """Store what the runner has done so far; replaces the progress before it."""
         return self._append(lambda run: replace(run, event="progress", progress=progress))
 
     def succeed(self, result: Res) -> Run[Req, Prog, Res]:
@@ -185,7 +186,7 @@ class RunLog(Generic[Req, Prog, Res]):
         )
 
     def requeue(self) -> Run[Req, Prog, Res]:
-        """Give a run back whose runner died; nothing happens while that one is alive or when the run does not run."""
+        """Queue a run again whose runner died. Does nothing while that one is alive or the run is not running."""
 
         def change(run: Run[Req, Prog, Res]) -> Run[Req, Prog, Res] | None:
             if run.state != RUN_STATE_RUNNING or self._runner_lives(run):
@@ -195,7 +196,7 @@ class RunLog(Generic[Req, Prog, Res]):
         return self._append(change, own=False)
 
     def waiting(self, why: str) -> Run[Req, Prog, Res]:
-        """Say what a queued run waits for; nothing happens once it runs, or when that is known."""
+        """Store what a queued run waits for. Does nothing once it runs, or when that is stored already."""
 
         def change(run: Run[Req, Prog, Res]) -> Run[Req, Prog, Res] | None:
             if run.state != RUN_STATE_QUEUED or run.waiting_for == why:
@@ -219,7 +220,7 @@ class RunLog(Generic[Req, Prog, Res]):
     def watch(
         self, after_seq: int = 0, *, poll_s: float = 1.0, going: Callable[[], bool] = lambda: True
     ) -> Iterator[Run[Req, Prog, Res]]:
-        """Every state behind `after_seq` (0 = the present one first) until the run ends or `going()` says stop."""
+        """Every state behind `after_seq` (0 = the present one first) until the run ends or `going()` is false."""
         run = self.read()
         if not after_seq:
             yield run
@@ -338,12 +339,13 @@ def _old_run(kind: RunKind[Any, Any, Any], run_id: str, value: Mapping[str, Any]
     message = registry_pb2.Run(
         run_id=run_id,
         kind=value["kind"],
-        state=RunState.Value(f"RUN_STATE_{value['state']}"),
+        state=f"RUN_STATE_{value['state']}",
         event=value["event"],
         runner=value["runner"],
         attempts=value["attempts"],
         created_at=timestamp(datetime.fromisoformat(value["created_at"])),
         updated_at=timestamp(datetime.fromisoformat(value["updated_at"])),
+        waiting_for=value["progress"].get("stage", "") if value["event"] == "waiting" else "",
     )
     parts = (
         (message.request, value["request"], kind.request, kind.old_request),

@@ -5,8 +5,7 @@ Serve: `main`, `Service`, `Server`, `ServiceSettings`. Call: `Channel` under a g
 `retry_policy` for trying again, logs, metrics and traces.
 """
 
-from luthier_kit.rpc._admission import Admission
-from luthier_kit.rpc._callers import CallerLimit, Callers, Tokens
+from luthier_kit.rpc._callers import Callers, Tokens
 from luthier_kit.rpc._channel import Channel
 from luthier_kit.rpc._checks import NAME_PATTERN, Checks
 from luthier_kit.rpc._contracts import (
@@ -70,9 +69,7 @@ __all__ = [
     "VALIDATION",
     "WEB_PORT",
     "Aborted",
-    "Admission",
     "Busy",
-    "CallerLimit",
     "Callers",
     "Cancelled",
     "Channel",

@@ -1,4 +1,4 @@
-"""Who calls: known by a token, by a client certificate, or not asked at all; and how much each may have in flight.
+"""Who calls: named by a token, by a client certificate, or not at all; and how much each may have in flight.
 
 Tokens: one file for each caller, named as the caller, with digests of its tokens. A line is `sha256:` and 64 hex
 digits; several lines are several tokens, so that one can be replaced while both are good. Empty lines and comments
@@ -9,16 +9,10 @@ import hashlib
 import hmac
 import logging
 import re
-import threading
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-import grpc
-
-from luthier_kit.rpc import _telemetry as telemetry
-from luthier_kit.rpc._errors import CALLER_IN_FLIGHT, PermissionDenied, QuotaExceeded, Unauthenticated
+from luthier_kit.rpc._errors import PermissionDenied, Unauthenticated
 from luthier_kit.rpc._reread import Reread
 from luthier_kit.rpc._settings import ServiceSettings, SettingsError
 
@@ -47,7 +41,7 @@ class Tokens:
             log.warning("LUTHIER_CALLERS %s names no caller: every call will be refused", folder)
 
     def caller(self, token: str) -> str | None:
-        """Whose token it is; None for nobody's. Every digest is compared, in constant time."""
+        """Name of the caller who has this token, None for an unknown one. All digests are compared in constant time."""
         digest, found = hashlib.sha256(token.encode()).digest(), None
         for known, name in self._known():
             if hmac.compare_digest(known, digest):
@@ -81,7 +75,7 @@ class Tokens:
 
 
 class Callers:
-    """Asks callers for their names as the settings say.
+    """Names callers as the settings say.
 
     With LUTHIER_CALLERS a token names the caller, with LUTHIER_TLS_CLIENT_CA its certificate; with both a call that
     brings a token must bring a good one, and one without goes by its certificate.
@@ -96,14 +90,14 @@ class Callers:
             text = "needs LUTHIER_CALLERS or LUTHIER_TLS_CLIENT_CA: without them nobody is asked for a name"
             raise SettingsError(f"LUTHIER_CALLERS_ALLOWED {text}")
 
-    def name(self, metadata: Metadata, context: grpc.ServicerContext) -> str:
-        """The caller's name, "" when nobody is asked.
+    def name(self, metadata: Metadata, identity: Mapping[str, Iterable[bytes]]) -> str:
+        """The caller's name, "" when callers need no name. `identity` is what TLS knows of the peer (`auth_context`).
 
         Raises Unauthenticated NO_CREDENTIALS or BAD_CREDENTIALS, PermissionDenied CALLER_NOT_ALLOWED.
         """
         if not self.asked:
             return ""
-        caller = self._by_token(metadata) or (_by_certificate(context) if self._certificates else "")
+        caller = self._by_token(metadata) or (_by_certificate(identity) if self._certificates else "")
         if not caller:
             raise Unauthenticated("the call brings no credentials: send a token or show a certificate with a name",
                                   reason="NO_CREDENTIALS")  # fmt: skip
@@ -122,40 +116,12 @@ class Callers:
         return caller
 
 
-def _by_certificate(context: grpc.ServicerContext) -> str:
+def _by_certificate(identity: Mapping[str, Iterable[bytes]]) -> str:
     """The common name, else the first DNS name, of the certificate that TLS has verified."""
-    known = context.auth_context()
-    names = [*known.get("x509_common_name", ()), *known.get("peer_dns", ())]  # type: ignore[misc]
+    names = [*identity.get("x509_common_name", ()), *identity.get("peer_dns", ())]
     return next((name.decode(errors="replace") for name in names if name), "")
 
 
-def host(context: grpc.ServicerContext) -> str:
+def host(peer: str) -> str:
     """Where a call comes from, without the port: of `ipv4:10.0.0.7:4711` the `10.0.0.7`."""
-    return str(context.peer()).partition(":")[2].rpartition(":")[0]
-
-
-class CallerLimit:
-    """Bounds the calls of work, running and waiting, that one caller has in this process. 0 = no bound."""
-
-    def __init__(self, service: str, bound: int) -> None:
-        self.bound = bound
-        self._held: Counter[str] = Counter()
-        self._lock = threading.Lock()
-        self._refused = telemetry.REFUSED_BY_CALLER_LIMIT.labels(service)
-
-    @contextmanager
-    def held(self, who: str) -> Iterator[None]:
-        """For one call. Raises QuotaExceeded CALLER_IN_FLIGHT: later there is room again."""
-        with self._lock:
-            if self.bound and self._held[who] >= self.bound:
-                self._refused.inc()
-                text = f"{who} has {self.bound} calls of work in flight at this server, as many as a caller may have"
-                raise QuotaExceeded(text, reason=CALLER_IN_FLIGHT, bound=str(self.bound))
-            self._held[who] += 1
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._held[who] -= 1
-                if not self._held[who]:
-                    del self._held[who]
+    return peer.partition(":")[2].rpartition(":")[0]

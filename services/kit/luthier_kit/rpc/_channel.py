@@ -4,10 +4,10 @@
     response = rendering.RenderSong(request, timeout=600)
 
 A target `host:port` may resolve to many addresses (a headless Service); they are resolved again every few seconds,
-every second while none can take a call, and at once after a call that reached nobody. A call goes to the address with
-the most room, moves on when a server is full or gone or has all that one caller may send there, and gives up when its
-retry budget is spent. An address that has left the name gets no new calls and is closed when its last one ends. Calls
-must be idempotent, as all of Luthier's are.
+every second while none can take a call, and at once after a call that reached no server. A call goes to the address
+with the most room. When that server is full or gone, or refuses more calls of this caller, the call goes to another
+address, until the retry budget is spent. An address that has left the name gets no new calls and is closed when its
+last one ends. Calls must be idempotent, as all of Luthier's are.
 """
 
 import ipaddress
@@ -18,13 +18,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import grpc
 
 from luthier_kit.rpc import _telemetry as telemetry
 from luthier_kit.rpc import _tracing as tracing
 from luthier_kit.rpc._credentials import Credentials
+from luthier_kit.rpc._dispatch import SLOTS_KEY
 from luthier_kit.rpc._errors import (
     UNREACHABLE,
     Cancelled,
@@ -35,15 +36,16 @@ from luthier_kit.rpc._errors import (
     error_of_call,
     is_retryable,
 )
-from luthier_kit.rpc._guard import SLOTS_KEY
 from luthier_kit.rpc._retry import RetryBudget, retry_policy
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 DEFAULT_TIMEOUT_S: Final = 60.0
 DEFAULT_STREAM_TIMEOUT_S: Final = 3600.0
 DEFAULT_RETRY_BUDGET_S: Final = 60.0
-MAX_LOST: Final = 5  # servers that went away in the middle of one call: then it is the call, most likely
-BEGUN_S: Final = 2.0  # a connection that breaks later than this had a call in it that had begun
+MAX_LOST: Final = 5  # servers that went away in the middle of one call: most likely the call is the cause
+BEGUN_S: Final = 2.0  # when a connection breaks later than this, the server had begun the call
+FIRST_REST_S: Final = 1.0  # of an address after a failed call; the hints of servers are mostly as long
 RESOLVE_EVERY_S: Final = 10.0
 RESOLVE_IN_NEED_S: Final = 1.0
 OPTIONS: Final = [
@@ -64,7 +66,7 @@ class Address:
     slots: int
     secret: grpc.ChannelCredentials | None = None
     in_flight: int = 0
-    streams: int = 0  # that have had their first message: they are no load, but keep the channel
+    streams: int = 0  # that have had their first message: they do not count as load, but keep the channel open
     rest_until: float = 0.0
     methods: dict[str, Any] = field(default_factory=dict)
 
@@ -77,11 +79,11 @@ class Address:
 class Channel(grpc.Channel):
     """A channel to all addresses of one target. Thread-safe.
 
-    `timeout` of a call bounds one attempt, in seconds; UNAVAILABLE is tried again, elsewhere if possible, for
-    `retry_budget_s` from the first failure on: a server that dies after minutes of work leaves as long as one that was
-    never there. A call with which server after server goes away in the middle ends as QuotaExceeded CALL_LOST before it
-    takes them all. `slots_hint` is believed until a server has said how many calls it takes at once; twice that many
-    are sent. `credentials` are those of the environment unless given. Raises SettingsError when they cannot work.
+    `timeout` of a call bounds one attempt, in seconds (default 60, streams 3600). Retryable errors are tried again, at
+    another address if possible, for `retry_budget_s` from the first failure on. When MAX_LOST servers went away in the
+    middle of one call, it ends as QuotaExceeded CALL_LOST, so that it does not bring down all of them. `slots_hint` is
+    the number of calls that a server takes at once, until it has sent its own; twice as many are sent. `credentials`
+    are those of the environment unless given. Raises SettingsError when they cannot work.
     """
 
     def __init__(
@@ -151,35 +153,43 @@ class Channel(grpc.Channel):
 
     # --- attempts
 
-    def attempts(self, attempt: Callable[[Address], Any]) -> Any:
+    def attempts(self, attempt: Callable[[Address], T]) -> T:
         """Calls `attempt` with an address until it answers, fails for good, or the retry budget is spent."""
         budget = RetryBudget(self.retry_budget_s)
         first_by = time.monotonic() + self.retry_budget_s
-        lost = 0
         address: Address | None = None
+        failure: LuthierError | None = None
+        lost = 0
 
-        def once() -> Any:
-            nonlocal address, lost
-            address = self._take(first_by if address is None else budget.ends_at)
+        def once() -> T:
+            nonlocal address, failure, lost
+            try:
+                address = self._take(budget.ends_at if failure else first_by)
+            except _NoRoom:
+                if failure:
+                    raise failure from None  # tells more than that no address can take the call now
+                raise
             began = time.monotonic()
             try:
                 return attempt(address)
             except grpc.RpcError as raw:
-                error = _error(raw)
-                lost += _was_lost(error, time.monotonic() - began)
+                failure = _error(raw)
+                lost += _was_lost(failure, time.monotonic() - began)
                 if lost >= MAX_LOST:
-                    text = f"{lost} servers went away in the middle of this call, the last: {error}"
+                    text = f"{lost} servers went away in the middle of this call, the last: {failure}"
                     raise QuotaExceeded(text, reason="CALL_LOST") from None
-                raise error from None
+                raise failure from None
             finally:
                 self._release(address)
 
         def rest(pause_s: float) -> None:
-            """The address rests; the call goes on at once where another one has room."""
-            if address is not None:
-                self._rest(address, pause_s)
+            """In place of a pause the address rests: another one may take the call at once."""
+            log.debug("%s: %s; its address rests for %.1f s", self.target, failure, pause_s)
+            if address:
+                self._rest(address, min(time.monotonic() + pause_s, budget.ends_at))
 
-        return retry_policy(budget, _may_pass, sleep=rest)(once)
+        retrying = retry_policy(budget, _may_pass, first_s=FIRST_REST_S, sleep=rest)
+        return retrying(once)
 
     def metadata(self) -> tuple[tuple[str, str], ...]:
         """What goes with each call: the request id and what the credentials add."""
@@ -215,10 +225,10 @@ class Channel(grpc.Channel):
             self._close_idle()
             self._change.notify_all()
 
-    def _rest(self, address: Address, pause_s: float) -> None:
-        """An address found nobody or no room: it gets no call for a while, and others are looked for."""
+    def _rest(self, address: Address, until: float) -> None:
+        """Gives an address no call until then, and resolves the name anew."""
         with self._change:
-            address.rest_until = time.monotonic() + pause_s
+            address.rest_until = until
             self._resolve_at = 0.0
             self._change.notify_all()
 
@@ -330,7 +340,7 @@ class _StreamCall:
 
 
 def _was_lost(error: LuthierError, after_s: float) -> bool:
-    """Whether a server began the call and went away. gRPC says by its text alone that there was no connection yet."""
+    """Whether a server began the call and went away; that there was no connection yet is only in gRPC's text."""
     return error.reason == UNREACHABLE and after_s > BEGUN_S and "failed to connect" not in str(error)
 
 
@@ -341,7 +351,7 @@ def _error(error: grpc.RpcError) -> LuthierError:
 
 
 def _addresses(target: str) -> set[str] | None:
-    """`ip:port` of every address behind host:port; empty while the name has none, None while nobody can tell."""
+    """`ip:port` of every address behind host:port; empty when the name has none, None when that is unknown."""
     host, _, port = target.rpartition(":")
     try:
         found = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)

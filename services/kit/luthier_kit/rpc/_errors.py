@@ -14,7 +14,7 @@
   - Cancelled            CANCELLED            the caller went away
   - DeadlineExceeded     DEADLINE_EXCEEDED    the caller's time ran out
   - Unimplemented        UNIMPLEMENTED        not built yet
-  - Internal             INTERNAL             a bug; says nothing more
+  - Internal             INTERNAL             a bug; callers get no details
 """
 
 from collections import namedtuple
@@ -22,11 +22,15 @@ from collections.abc import Sequence
 
 import grpc
 from google.protobuf import duration_pb2
+from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
-MAX_VIOLATIONS = 20  # statuses travel in HTTP/2 headers, which end at 8 KiB
-MAX_MESSAGE_CHARS = 1000
+# A status travels in HTTP/2 headers, its message twice and its details base64-encoded; peers take 8 KiB of headers.
+MAX_VIOLATIONS = 20
+MAX_VIOLATION_BYTES = 1800
+MAX_MESSAGE_CHARS = 500
+MAX_FIELD_CHARS = 120
 PUSHBACK_KEY = "grpc-retry-pushback-ms"
 UNREACHABLE = "UNREACHABLE"
 """Reason of an Unavailable that no server sent: the connection failed."""
@@ -112,7 +116,7 @@ class Unauthenticated(LuthierError):
 
 
 class Unavailable(LuthierError):
-    """A dependency is down for now; `retry_after_s` says when to come back."""
+    """A dependency is down for now; `retry_after_s` is the number of seconds after which to try again."""
 
     code = grpc.StatusCode.UNAVAILABLE
     reason = "UNAVAILABLE"
@@ -179,20 +183,26 @@ class GrpcStatus(namedtuple("GrpcStatus", ("code", "details", "trailing_metadata
 
 
 def status_of(error: BaseException, domain: str) -> status_pb2.Status:
-    """The status of an error; a bug says `internal error` and nothing more."""
+    """The status of an error. A bug becomes `internal error` without details.
+
+    It is cut to what a peer takes: violations and long texts go before the ErrorInfo does.
+    """
     if not isinstance(error, LuthierError):
         error = Internal("internal error")
-    details = [error_details_pb2.ErrorInfo(reason=error.reason, domain=domain, metadata=error.metadata)]
-    if isinstance(error, InvalidRequest) and error.violations:
-        fields = [
-            error_details_pb2.BadRequest.FieldViolation(field=field, description=bound[:MAX_MESSAGE_CHARS])
-            for field, bound in error.violations[:MAX_VIOLATIONS]
-        ]
-        details.append(error_details_pb2.BadRequest(field_violations=fields))
+    metadata = {name: value[:MAX_FIELD_CHARS] for name, value in error.metadata.items()}
+    details: list[Message] = [error_details_pb2.ErrorInfo(reason=error.reason, domain=domain, metadata=metadata)]
     if isinstance(error, Unavailable):
         delay = duration_pb2.Duration()
         delay.FromMilliseconds(int(error.retry_after_s * 1000))
         details.append(error_details_pb2.RetryInfo(retry_delay=delay))
+    if isinstance(error, InvalidRequest) and error.violations:
+        bad = error_details_pb2.BadRequest()
+        for field, bound in error.violations[:MAX_VIOLATIONS]:
+            bad.field_violations.add(field=field[:MAX_FIELD_CHARS], description=bound[:MAX_MESSAGE_CHARS])
+            if len(bad.field_violations) > 1 and bad.ByteSize() > MAX_VIOLATION_BYTES:
+                del bad.field_violations[-1]
+                break
+        details.append(bad)
     status = status_pb2.Status(code=error.code.value[0], message=str(error)[:MAX_MESSAGE_CHARS])
     for detail in details:
         status.details.add().Pack(detail)
@@ -238,7 +248,7 @@ def error_of_call(error: grpc.RpcError) -> LuthierError:
     A Luthier server always attaches an ErrorInfo; a failure without one comes from the transport (connection refused
     or reset, server killed), which is UNAVAILABLE whatever gRPC calls it. Deadlines and size limits keep their names.
     """
-    status = rpc_status.from_call(error)
+    status = rpc_status.from_call(error)  # type: ignore[arg-type]  # an RpcError of a call is the call
     if status is not None and any(d.Is(error_details_pb2.ErrorInfo.DESCRIPTOR) for d in status.details):
         return error_of(status)
     code, text = error.code(), error.details() or ""

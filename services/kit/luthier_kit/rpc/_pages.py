@@ -42,6 +42,5 @@ def _digest(request: Message, data: bytes) -> bytes:
     for field in _NOT_OF_QUERY:
         query.ClearField(field)
     name = request.DESCRIPTOR.full_name.encode()
-    return hashlib.sha256(b"\0".join((name, query.SerializeToString(deterministic=True), data))).digest()[
-        :_DIGEST_BYTES
-    ]
+    made_for = hashlib.sha256(b"\0".join((name, query.SerializeToString(deterministic=True), data)))
+    return made_for.digest()[:_DIGEST_BYTES]

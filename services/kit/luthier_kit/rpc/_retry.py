@@ -1,7 +1,7 @@
-"""One way to try again: exponential pauses with jitter inside a budget of seconds, by tenacity.
+"""Retries: exponential pauses with jitter inside a budget of seconds, by tenacity.
 
-A purpose has one policy: a `Channel` has that of calls, the store that of its requests; who waits for anything else (a
-database, a provider, an API) makes one by `retry_policy`.
+Each purpose has one policy: a `Channel` has that of calls, the store that of its requests; code that waits for anything
+else (a database, a provider, an API) makes one by `retry_policy`.
 """
 
 import logging
@@ -14,12 +14,13 @@ from luthier_kit.rpc._errors import LuthierError, Unavailable
 
 LONGEST_PAUSE_S = 5.0
 FIRST_PAUSE_S = 0.1
+JITTER = 0.25  # share of a pause that is drawn on top: callers that failed together do not come back together
 
 
 class RetryBudget:
-    """The seconds that one operation may go on after its first failure. One object serves one operation.
+    """The seconds for which one operation is tried again, counted from its first failure. One object per operation.
 
-    The first attempt is not counted: a server that dies after minutes of work leaves as much as one that was never
+    The first attempt is not counted: when a server dies after minutes of work, as much is left as when it was never
     there.
     """
 
@@ -28,10 +29,15 @@ class RetryBudget:
         self.ends_at = float("inf")
 
     def left_s(self) -> float:
-        """What is left, asked after each failure; 0 or less = stop."""
+        """Seconds left; 0 or less = stop. Ask after each failure: the first question starts the clock."""
         if self.ends_at == float("inf"):
             self.ends_at = time.monotonic() + self.budget_s
         return self.ends_at - time.monotonic()
+
+
+def _summary(error: BaseException) -> str:
+    """Reason and message of our own errors; of others the type alone: their text may hold a URL with a signature."""
+    return f"{error.reason}: {error}" if isinstance(error, LuthierError) else type(error).__name__
 
 
 def retry_policy(
@@ -42,26 +48,28 @@ def retry_policy(
     longest_s: float = LONGEST_PAUSE_S,
     sleep: Callable[[float], object] = time.sleep,
     log: logging.Logger | None = None,
+    summary: Callable[[BaseException], str] = _summary,
 ) -> tenacity.Retrying:
     """The policy of one operation: call it with a function and its arguments. The last error is raised as it is.
 
-    `budget` is in seconds from the first failure on; the last pause is cut to what is left of it. `retry_on` says which
-    errors pass. Pauses grow from `first_s` to `longest_s`, both in seconds, and are never shorter than a server's hint.
-    `sleep` waits (a service that stops may wait on its own event). `log` gets one line for each pause.
+    `budget` is in seconds from the first failure on; the last pause is cut to what is left of it. `retry_on` says after
+    which errors to try again: types, or a function of the error. Pauses double from `first_s` to `longest_s`, both in
+    seconds; a server's hint makes one longer, up to `longest_s`; up to a quarter is drawn on top. `sleep` waits (a
+    service that stops may wait on its own event). `log` gets one line for each pause, in which `summary` names the
+    error.
     """
     left = budget if isinstance(budget, RetryBudget) else RetryBudget(budget)
-    growing = tenacity.wait_exponential(multiplier=first_s, max=longest_s)
+    growing, jitter = tenacity.wait_exponential(multiplier=first_s, max=longest_s), tenacity.wait_random(0, JITTER)
 
     def pause(state: tenacity.RetryCallState) -> float:
-        pause_s = growing(state) * (1 + 0.25 * tenacity.wait_random(0, 1)(state))
         error = state.outcome.exception() if state.outcome else None
-        hint_s = error.retry_after_s if isinstance(error, Unavailable) else 0.0
-        return min(max(pause_s, min(hint_s, longest_s)), left.left_s())
+        hint_s = min(error.retry_after_s, longest_s) if isinstance(error, Unavailable) else 0.0
+        pause_s = max(growing(state), hint_s) * (1 + jitter(state))
+        return min(pause_s, left.left_s())
 
     def tell(state: tenacity.RetryCallState) -> None:
-        error = state.outcome.exception() if state.outcome else None
-        if log:
-            log.info("%s; next attempt in %.1f s", _summary(error), state.upcoming_sleep)
+        if log and state.outcome and (error := state.outcome.exception()):
+            log.info("%s; next attempt in %.1f s", summary(error), state.upcoming_sleep)
 
     matching = tenacity.retry_if_exception_type if isinstance(retry_on, type | tuple) else tenacity.retry_if_exception
     return tenacity.Retrying(
@@ -72,8 +80,3 @@ def retry_policy(
         before_sleep=tell,
         reraise=True,
     )
-
-
-def _summary(error: BaseException | None) -> str:
-    """Our own errors tell themselves; what a library says may hold a URL with a signature, so only its type is told."""
-    return f"{error.reason}: {error}" if isinstance(error, LuthierError) else type(error).__name__

@@ -1,19 +1,19 @@
 """Runs one gRPC service: health, reflection, admission, metrics, graceful stop, and the one way to start."""
 
+import asyncio
 import logging
 import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Collection, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-import grpc
+import grpc.aio
 from google.protobuf.descriptor import ServiceDescriptor
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from luthier_kit.rpc import _telemetry as telemetry
 from luthier_kit.rpc import _tls as tls
@@ -22,13 +22,16 @@ from luthier_kit.rpc._admission import Admission
 from luthier_kit.rpc._callers import Callers
 from luthier_kit.rpc._contracts import METRICS_OFFSET, PORTS
 from luthier_kit.rpc._credentials import Credentials
+from luthier_kit.rpc._dispatch import Dispatcher, GuardedReflection
 from luthier_kit.rpc._errors import LuthierError
-from luthier_kit.rpc._guard import CallGuard
 from luthier_kit.rpc._settings import ServiceSettings, SettingsError, load
 
 log = logging.getLogger(__name__)
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+MAX_REQUEST_BYTES = 4 << 20
+MAX_STREAMS_PER_CONNECTION = 1024
+MAX_PROBES_PER_CONNECTION = 16
 STOPPED, FAILED, WRONG_SETTINGS = 0, 1, 2
 """Exit codes of `main`."""
 S = TypeVar("S", bound=ServiceSettings)
@@ -39,18 +42,22 @@ T = TypeVar("T")
 class Service:
     """What a server serves.
 
-    `contract` is the service of the generated module (`rendering_pb2.DESCRIPTOR.services_by_name[…]`), `add` the
-    generated `add_…Servicer_to_server`. `light` and `watch` are the servicer's methods that are admitted apart from
-    work: quick reads, and streams that wait. `prepare` runs before SERVING, `close` after the last call.
+    `contract` is the service of the generated module (`rendering_pb2.DESCRIPTOR.services_by_name[…]`), `servicer` has
+    its methods. `light` and `watch` are the servicer's methods that are admitted apart from work: quick reads, and
+    streams that wait. `prepare` runs before SERVING, `close` after the last call.
     """
 
     contract: ServiceDescriptor
-    add: Callable[[Any, grpc.Server], None]
     servicer: object
     light: Collection[Callable[..., Any]] = ()
     watch: Collection[Callable[..., Any]] = ()
     prepare: Callable[[], None] | None = None
     close: Callable[[], None] | None = None
+
+    def __post_init__(self) -> None:
+        for method in (*self.light, *self.watch):
+            if method.__name__ not in self.contract.methods_by_name:
+                raise ValueError(f"{self.name} has no method {method.__name__}")
 
     @property
     def name(self) -> str:
@@ -64,75 +71,109 @@ class Service:
 
 
 class Server:
-    """A running server. `address` is where it listens, `health_address` where it tells its health alone (or "")."""
+    """A running server. `address` is where it listens, `health_address` where it serves health alone (or "").
+
+    Calls are taken by an event loop in a thread of its own and run in other threads: a server that is full, or whose
+    callers send nothing, still answers for its health, and a loop that is stuck does not.
+    """
 
     def __init__(self, service: Service, settings: ServiceSettings) -> None:
         self.service = service
         self.settings = settings
-        admission = Admission(service.name, settings.slots)
         light, watch = ({method.__name__ for method in methods} for methods in (service.light, service.watch))
-        self.guard = CallGuard(
-            service.name, service.domain, admission, light, watch,
-            callers=Callers(settings), caller_in_flight=settings.caller_in_flight,
+        admission = Admission(service.name, settings.slots, settings.caller_in_flight)
+        bound = settings.caller_in_flight // 2 or 1  # a client sends two calls for each slot that it is told of
+        self.dispatcher = Dispatcher(
+            service.contract, service.servicer, admission, Callers(settings), domain=service.domain,
+            light=light, watch=watch,
+            slots_told=min(settings.slots, bound) if settings.caller_in_flight else settings.slots,
         )  # fmt: skip
-        self.grpc = grpc.server(
-            ThreadPoolExecutor(admission.threads, thread_name_prefix="call"),
-            interceptors=[*tracing.server_interceptors(), self.guard],
+        self._secret = tls.server_credentials(settings.tls_cert, settings.tls_key, settings.tls_client_ca)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="grpc", daemon=True)
+        self._thread.start()
+        try:
+            self._in_loop(self._bind())
+        except BaseException:
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            raise
+
+    async def _bind(self) -> None:
+        service, settings = self.service, self.settings
+        self.health = health.aio.HealthServicer()  # type: ignore[attr-defined]  # set below the module's version check
+        self.grpc = grpc.aio.server(
+            handlers=[self.dispatcher],
+            interceptors=tracing.server_interceptors(),
             options=[
                 ("grpc.so_reuseport", 0),
                 ("grpc.max_connection_age_ms", int(settings.connection_age_s * 1000)),  # clients then look for new Pods
                 ("grpc.max_connection_age_grace_ms", int(settings.grace_s * 1000) + 3_600_000),
                 ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
                 ("grpc.keepalive_permit_without_calls", 1),
-                ("grpc.max_receive_message_length", 4 << 20),
+                ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
+                ("grpc.max_concurrent_streams", MAX_STREAMS_PER_CONNECTION),
             ],
         )
-        service.add(service.servicer, self.grpc)
-        self.health = health.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self.health, self.grpc)
-        reflection.enable_server_reflection((service.name, health.SERVICE_NAME, reflection.SERVICE_NAME), self.grpc)
-        self._set_health(NOT_SERVING)
-        secret = tls.server_credentials(settings.tls_cert, settings.tls_key, settings.tls_client_ca)
-        self.address = _bind(
+        names = (service.name, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        reflection_pb2_grpc.add_ServerReflectionServicer_to_server(GuardedReflection(names, self.dispatcher), self.grpc)
+        await self._set_health(NOT_SERVING)
+        secret = self._secret
+        self.address = _bound(
             settings.address or f"127.0.0.1:{PORTS[service.domain]}",
             self.grpc.add_insecure_port if secret is None else lambda at: self.grpc.add_secure_port(at, secret),
             "LUTHIER_ADDRESS",
         )
         # the same health without TLS or credentials, for probes that speak neither
-        self.probed = grpc.server(
-            ThreadPoolExecutor(4, thread_name_prefix="health"), options=[("grpc.so_reuseport", 0)]
+        self._probed = grpc.aio.server(
+            options=[("grpc.so_reuseport", 0), ("grpc.max_concurrent_streams", MAX_PROBES_PER_CONNECTION)]
         )
-        health_pb2_grpc.add_HealthServicer_to_server(self.health, self.probed)
-        self.health_address = (
-            _bind(settings.health_address, self.probed.add_insecure_port, "LUTHIER_HEALTH_ADDRESS")
-            if settings.health_address
-            else ""
-        )
+        health_pb2_grpc.add_HealthServicer_to_server(self.health, self._probed)
+        self.health_address = ""
+        if settings.health_address:
+            self.health_address = _bound(
+                settings.health_address, self._probed.add_insecure_port, "LUTHIER_HEALTH_ADDRESS"
+            )
 
-    def _set_health(self, status: int) -> None:
+    def _in_loop(self, work: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+    async def _set_health(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
         for name in ("", self.service.name):
-            self.health.set(name, status)
+            await self.health.set(name, status)
 
     def start(self) -> None:
-        """Listens, prepares, then says SERVING."""
-        self.probed.start()
-        self.grpc.start()
+        """Listens, prepares, then reports SERVING."""
+        self._in_loop(self._probed.start())
+        self._in_loop(self.grpc.start())
         if self.service.prepare:
             self.service.prepare()
-        self.guard.ready = True
-        self._set_health(SERVING)
+        self.dispatcher.ready = True
+        self._in_loop(self._set_health(SERVING))
+
+    def announce_stop(self) -> None:
+        """Reports NOT_SERVING for good, while calls are still taken."""
+        self._in_loop(self.health.enter_graceful_shutdown())
 
     def stop(self, grace_s: float | None = None) -> None:
-        """Says NOT_SERVING, lets callers notice, finishes the calls that run, closes."""
-        self.health.enter_graceful_shutdown()
+        """Reports NOT_SERVING, waits `drain_s` so that callers notice, finishes the calls that run, closes.
+
+        A second stop does nothing.
+        """
+        if not self._thread.is_alive():
+            return
+        self.announce_stop()
         threading.Event().wait(self.settings.drain_s)
-        self.grpc.stop(self.settings.grace_s if grace_s is None else grace_s).wait()
-        self.probed.stop(None).wait()
+        self._in_loop(self.grpc.stop(self.settings.grace_s if grace_s is None else grace_s))
+        self._in_loop(self._probed.stop(None))
+        self.dispatcher.close()
         if self.service.close:
             self.service.close()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
 
 
-def _bind(address: str, add_port: Callable[[str], int], env: str) -> str:
+def _bound(address: str, add_port: Callable[[str], int], env: str) -> str:
     try:
         port = add_port(address)
     except RuntimeError:
@@ -143,12 +184,12 @@ def _bind(address: str, add_port: Callable[[str], int], env: str) -> str:
 
 
 def main(settings_type: type[S], build: Callable[[S], Service], environ: Mapping[str, str] = os.environ) -> int:
-    """Starts a service, serves until SIGTERM or SIGINT, drains, and answers with the exit code.
+    """Starts a service, serves until SIGTERM or SIGINT, drains, and returns the exit code.
 
-    0: stopped as asked. 1: it could not start or went down for another reason than its settings (the store does not
-    answer or refuses the credentials; a bug). 2: settings are missing or wrong, or the store they name is not one that
-    Luthier can use; every fault has a line that names the variable and, for files, the path. `build` runs after the
-    settings were read, so that a service may import what is slow in there.
+    0: stopped as asked. 1: it could not start for another reason than its settings (the store does not answer or
+    refuses the credentials; a file system error; a bug). 2: settings are missing or wrong, or the store that they name
+    cannot be used; each fault has a line that names the variable and, for files, the path. `build` runs after the
+    settings were checked: a service should import slow modules inside it.
     """
     telemetry.configure_logging("INFO")
     try:
@@ -180,7 +221,7 @@ def main(settings_type: type[S], build: Callable[[S], Service], environ: Mapping
 
 
 def _refuse(error: Exception, code: int) -> int:
-    """For people at a terminal, where one line for each fault is easier to read than JSON."""
+    """Once as JSON for machines, once as plain lines for people at a terminal."""
     log.error("cannot start: %s", error)
     sys.stderr.write(f"cannot start:\n{error}\n")
     return code
@@ -188,19 +229,19 @@ def _refuse(error: Exception, code: int) -> int:
 
 def _checked_settings(settings_type: type[S], environ: Mapping[str, str]) -> S:
     """The settings, once the files that they name were read, before anything is built. SettingsError has all faults."""
-    faults = []
+    faults: list[str] = []
 
     def check(read: Callable[[], T]) -> T | None:
         try:
             return read()
         except SettingsError as error:
-            faults.append(str(error))
+            faults.extend(line for line in str(error).splitlines() if line not in faults)
             return None
 
     settings = check(lambda: load(settings_type, environ))
     check(lambda: Credentials(environ))
-    if settings is not None:
-        known = settings
+    known = check(lambda: load(ServiceSettings, environ))  # that part may be fine where the whole is not
+    if known is not None:
         check(lambda: tls.server_credentials(known.tls_cert, known.tls_key, known.tls_client_ca))
         check(lambda: Callers(known))
     if settings is None or faults:

@@ -48,24 +48,29 @@ def setting(
 
 def load(kind: type[T], environ: Mapping[str, str] = os.environ) -> T:
     """Reads `kind` from the environment. Raises SettingsError naming every fault."""
-    values, faults = {}, []
-    for item in dataclasses.fields(kind):  # type: ignore[arg-type]
+    values: dict[str, Any] = {}
+    wrong: dict[str, str] = {}
+    for item in dataclasses.fields(kind):
+        env = item.metadata["env"]
         try:
             text = _text(item, environ)
             if text is not None:
                 values[item.name] = _parse(item, text)
             elif item.default is MISSING:
-                faults.append(f"{item.metadata['env']} is missing: {item.metadata['help']}")
+                wrong[item.name] = f"{env} is missing: {item.metadata['help']}"
         except ValueError as error:
-            faults.append(f"{item.metadata['env']} {error}")
-    settings = None if faults else kind(**values)
-    faults += settings.faults() if settings else []
-    if settings is None or faults:
-        raise SettingsError("\n".join(faults))
-    return settings
+            wrong[item.name] = f"{env} {error}"
+    faults = list(wrong.values())
+    for part in (part for part in kind.__mro__ if issubclass(part, Settings)):
+        own = {item.name for item in dataclasses.fields(part)}
+        if not own & wrong.keys():  # else its values cannot be held against each other
+            faults += part(**{name: value for name, value in values.items() if name in own}).faults()
+    if faults:
+        raise SettingsError("\n".join(dict.fromkeys(faults)))
+    return kind(**values)
 
 
-def _text(item: dataclasses.Field, environ: Mapping[str, str]) -> str | None:
+def _text(item: "dataclasses.Field[Any]", environ: Mapping[str, str]) -> str | None:
     env = item.metadata["env"]
     if item.metadata["secret"] and (path := environ.get(f"{env}_FILE")):
         try:
@@ -90,7 +95,7 @@ def _why(error: OSError | UnicodeDecodeError) -> str:
     return (error.strerror or str(error)) if isinstance(error, OSError) else "it is not text"
 
 
-def _parse(item: dataclasses.Field, text: str) -> Any:
+def _parse(item: "dataclasses.Field[Any]", text: str) -> Any:
     kind: Any = item.type
     low, high = item.metadata["low"], item.metadata["high"]
     if kind is bool:
@@ -155,9 +160,7 @@ class ClientSettings(Settings):
     """What every client understands."""
 
     token: str = setting("LUTHIER_TOKEN", default="", secret=True, help="sent as authorization: Bearer")
-    token_file: str = setting(
-        "LUTHIER_TOKEN_FILE", default="", path="file", help="path of the token, read again when changed"
-    )
+    token_file: str = setting("LUTHIER_TOKEN_FILE", default="", help="path of the token, read again when changed")
     tls_ca: str = setting("LUTHIER_TLS_CA", default="", help="TLS: path of the authority to trust, or `system`")
     client_cert: str = setting(
         "LUTHIER_TLS_CLIENT_CERT", default="", path="file", help="path of the client's certificate"

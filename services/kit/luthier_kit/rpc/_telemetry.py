@@ -1,7 +1,7 @@
 """JSON logs with the request id, and Prometheus metrics by the semantic conventions' names.
 
 The request id travels in the metadata `x-request-id`: a server takes it from the call, or makes one; the client
-hands it on. Lines that a call writes carry it, and the caller's name where callers are asked for one.
+sends it with its own calls. Lines that a call writes carry it, and the caller's name where callers must give one.
 """
 
 import contextvars
@@ -13,11 +13,11 @@ from datetime import UTC, datetime
 
 from prometheus_client import Counter, Gauge, Histogram, start_http_server
 
+from luthier_kit.rpc._settings import SettingsError
+
 REQUEST_ID_KEY = "x-request-id"
 request_id: contextvars.ContextVar[str] = contextvars.ContextVar("request_id", default="")
-current_caller: contextvars.ContextVar[str] = contextvars.ContextVar(
-    "caller", default=""
-)  # who calls; "" = nobody was asked
+current_caller: contextvars.ContextVar[str] = contextvars.ContextVar("caller", default="")  # "" = unknown
 
 SECONDS = (0.005, 0.02, 0.1, 0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600, 1800)
 CALL_SECONDS = Histogram(
@@ -30,6 +30,10 @@ IN_FLIGHT = Gauge("luthier_work_in_flight", "Calls of work that hold a slot", ("
 WAITING = Gauge("luthier_work_waiting", "Calls of work that wait for a slot", ("service",))
 SLOTS = Gauge("luthier_work_slots", "Calls of work that may run at once", ("service",))
 REFUSED = Counter("luthier_work_refused", "Calls refused because the queue was full", ("service",))
+OPENING = Gauge("luthier_calls_opening", "Calls whose message has not arrived yet", ("service",))
+OPENING_REFUSED = Counter(
+    "luthier_calls_opening_refused", "Calls refused or ended because their message did not arrive", ("service", "why")
+)
 REFUSED_BY_CALLER_LIMIT = Counter(
     "luthier_calls_refused_by_caller_limit", "Calls refused because their caller had too many in flight", ("service",)
 )
@@ -68,7 +72,10 @@ def new_request_id() -> str:
 
 
 def serve_metrics(address: str) -> int:
-    """Serves `/metrics` on host:port and answers with the port; port 0 takes any."""
+    """Serves `/metrics` on host:port and returns the port; port 0 takes any free one. Raises SettingsError."""
     host, _, port = address.rpartition(":")
-    server, _ = start_http_server(int(port), addr=host.strip("[]") or "127.0.0.1")
+    try:
+        server, _ = start_http_server(int(port), addr=host.strip("[]") or "127.0.0.1")
+    except (OSError, ValueError, OverflowError) as error:
+        raise SettingsError(f"LUTHIER_METRICS_ADDRESS {address} cannot be bound: {error}") from None
     return int(server.server_port)

@@ -1,17 +1,18 @@
 """OpenTelemetry traces: off until OTEL_EXPORTER_OTLP_ENDPOINT is set, then every call is a span.
 
-Names follow the semantic conventions. Sampling, headers and resource
-attributes follow OpenTelemetry's own OTEL_… variables.
+Names follow the semantic conventions; sampling, headers and resource attributes OpenTelemetry's own OTEL_… variables.
 """
 
 import os
 import threading
 from contextlib import AbstractContextManager
+from typing import Any
 
 import grpc
+import grpc.aio
 from opentelemetry import trace
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-from opentelemetry.instrumentation.grpc import client_interceptor, server_interceptor
+from opentelemetry.instrumentation.grpc import aio_server_interceptor, client_interceptor
 from opentelemetry.instrumentation.grpc.grpcext import intercept_channel
 from opentelemetry.sdk.resources import SERVICE_NAME, Resource
 from opentelemetry.sdk.trace import TracerProvider
@@ -48,13 +49,14 @@ def span(name: str, **attributes: str) -> AbstractContextManager[trace.Span]:
     return trace.get_tracer(__name__).start_as_current_span(name, attributes=attributes)
 
 
-def server_interceptors() -> list[grpc.ServerInterceptor]:
+def server_interceptors() -> "list[grpc.aio.ServerInterceptor[Any, Any]]":
     """A span for each call that is served."""
-    return [server_interceptor()] if tracing_enabled() else []  # type: ignore[no-untyped-call]
+    return [aio_server_interceptor()] if tracing_enabled() else []  # type: ignore[no-untyped-call]
 
 
 def traced(channel: grpc.Channel) -> grpc.Channel:
-    """A span for each call that is made, handed on to the server."""
+    """A span for each call that is made; the server's spans continue its trace."""
     if not tracing_enabled():
         return channel
-    return intercept_channel(channel, client_interceptor())  # type: ignore[no-untyped-call]
+    spans: grpc.Channel = intercept_channel(channel, client_interceptor())  # type: ignore[no-untyped-call]
+    return spans

@@ -1,4 +1,4 @@
-"""Everything Luthier keeps, over a folder or any S3: blobs named by content, documents, append-only series, actions.
+"""Storage over a folder or any S3: blobs named by content, documents, append-only series, action records.
 
 `open_store(settings)` gives a `Store`. Every stored document is a protobuf message as canonical JSON:
 `store.put(kind, message)` and `store.get(Type, ref)` for blobs, `store.series(Type, name).append(message)` for series,

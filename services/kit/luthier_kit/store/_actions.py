@@ -202,7 +202,7 @@ def parse_record(data: bytes, kind: type[Message]) -> ActionRecord | None:
     except (ValueError, KeyError, TypeError, AttributeError, ParseError, RecursionError):
         return None
     whole = record.commit and record.HasField("created_at") and record.HasField("lineage")
-    fits = record.HasField("refusal") or record.result.Is(kind.DESCRIPTOR)
+    fits = record.HasField("refusal") or record.result.TypeName() == kind.DESCRIPTOR.full_name
     return record if whole and fits else None
 
 

@@ -1,7 +1,7 @@
 """Blobs: immutable bytes named by their SHA-256, `<kind>/<sha256>.<ext>`.
 
-Verified on the way in and on the way out, never whole in memory. What a reference says is checked before storage is
-touched.
+Digests are verified when blobs are written and read; files are streamed, never whole in memory. References are checked
+before storage is asked.
 """
 
 import hashlib
@@ -244,7 +244,8 @@ def _copy(objects: ObjectStore, ref: ArtifactRef, file: _Sink) -> tuple[str, int
 
 
 def _missing(ref: ArtifactRef) -> NotFound:
-    return NotFound(f"no artifact {ref.key} in bucket {ref.bucket or 'of this service'}", reason="ARTIFACT_NOT_FOUND")
+    where = f"bucket {ref.bucket}" if ref.bucket else "the service's bucket"
+    return NotFound(f"no artifact {ref.key} in {where}", reason="ARTIFACT_NOT_FOUND")
 
 
 def _file_sha256(path: Path) -> str:

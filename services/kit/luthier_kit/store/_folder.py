@@ -34,7 +34,7 @@ class FolderStore(ObjectStore):
         with _file_errors(self._folder):
             if create:
                 (self._folder / _TEMPORARY).mkdir(parents=True, exist_ok=True)
-                self._sweep()
+                self._delete_abandoned()
             self._require_bucket()
 
     def create(self, key: str, data: bytes) -> bool:
@@ -157,7 +157,7 @@ class FolderStore(ObjectStore):
         finally:
             temporary.unlink(missing_ok=True)
 
-    def _sweep(self) -> None:
+    def _delete_abandoned(self) -> None:
         """Remove what crashed writers left more than a day ago."""
         for path in (self._folder / _TEMPORARY).iterdir():
             with contextlib.suppress(FileNotFoundError):

@@ -41,7 +41,7 @@ class ObjectStore(ABC):
 
     @abstractmethod
     def ensure_bucket(self, *, create: bool) -> None:
-        """Check that the bucket is there; create it when `create` says so, else raise Unavailable."""
+        """Check that the bucket is there. A missing one is created with `create`, else Unavailable is raised."""
 
     @abstractmethod
     def create(self, key: str, data: bytes) -> bool:

@@ -221,7 +221,9 @@ class S3Store(ObjectStore):
     def _try(self, attempt: Callable[[], T]) -> T:
         """Calls `attempt` until it answers, fails for good, or its time without progress is spent."""
         budget = _WithoutProgress(self.endpoint.retry_budget_s)
-        policy = retry_policy(budget, is_transient, first_s=_FIRST_PAUSE_S, longest_s=_LONGEST_PAUSE_S, log=log)
+        policy = retry_policy(
+            budget, is_transient, first_s=_FIRST_PAUSE_S, longest_s=_LONGEST_PAUSE_S, log=log, summary=summary
+        )
         try:
             return policy(attempt)
         except LuthierError:
@@ -264,7 +266,7 @@ def is_transient(error: BaseException) -> bool:
     return isinstance(error, HTTPError | InvalidResponseError | OSError)
 
 
-def summary(error: Exception) -> str:
+def summary(error: BaseException) -> str:
     """What went wrong in a few words, free of URLs (they may be presigned) and keys."""
     if isinstance(error, S3Error):
         return f"S3 error {error.code}"

@@ -67,7 +67,7 @@ class Series(Generic[M]):
             raise DataLoss(f"{key} is no entry of this series: {error}", reason="ENTRY_CORRUPT") from None
 
     def latest(self) -> tuple[int, M] | None:
-        """The newest entry with its number, None for a series that nobody began."""
+        """The newest entry with its number, None when the series is empty."""
         while number := self._newest():
             document = self.entry(number)
             if document is not None:  # else: a heartbeat, deleted since the listing
@@ -82,7 +82,7 @@ class Series(Generic[M]):
         return found
 
     def delete(self, number: int) -> None:
-        """Remove an entry that nobody needs any more (progress, heartbeats); an absent one is fine."""
+        """Remove an entry that is not needed any more (progress, heartbeats); an absent one is fine."""
         self._objects.delete(self._key(number))
 
     def delete_all(self) -> None:

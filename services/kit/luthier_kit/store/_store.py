@@ -125,8 +125,8 @@ def open_store(settings: StoreSettings, *, prove: bool = True) -> Store:
 def prove_conditional_create(objects: ObjectStore) -> None:
     """Raise FailedPrecondition STORE_WITHOUT_CONDITIONAL_CREATE when more than one racing writer wins.
 
-    Everything Luthier promises about resume, caching and exactly-once rests on this one property, and some servers
-    accept the header and ignore it (rclone's `serve s3` does).
+    Resume, caching and exactly-once rest on this property, and some servers accept the header and ignore it (rclone's
+    `serve s3` does).
     """
     with ThreadPoolExecutor(_RACERS) as pool:
         for _ in range(_ROUNDS):
@@ -148,7 +148,7 @@ def _race(objects: ObjectStore, pool: ThreadPoolExecutor) -> None:
     objects.delete(key)
     if sum(won) != 1 or late or stored != bodies[won.index(True)]:
         raise FailedPrecondition(
-            f"{objects!r} ignores If-None-Match: {sum(won) + late} of {_RACERS + 1} writers believe they created the "
-            "same object. Luthier needs conditional creates and does not run without them.",
+            f"{objects!r} ignores If-None-Match: {sum(won) + late} of {_RACERS + 1} writers got the answer that they "
+            "created the same object. Luthier needs conditional creates and does not run without them.",
             reason="STORE_WITHOUT_CONDITIONAL_CREATE",
         )

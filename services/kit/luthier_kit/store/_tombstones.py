@@ -1,6 +1,6 @@
-"""Takedowns: `tombstones/<sha256>.json` says that nobody may read these bytes any more, nor build on them.
+"""Takedowns: `tombstones/<sha256>.json` means that these bytes may be neither read nor used as an input any more.
 
-Every reader honours them, within `FRESH_S` of the takedown; the bytes themselves are deleted later by gc.
+Every reader refuses them within `FRESH_S` seconds of the takedown; `luthier gc` deletes the bytes later.
 """
 
 import time

@@ -1,81 +1,168 @@
 """Runners as Kubernetes Jobs, one for each run, in the namespace that the service runs in.
 
+The Job's manifest is a file with one `batch/v1` Job, which the chart renders. Image, security, volumes, environment,
+node pool, queue and back-off are the file's; a run sets the name, labels, annotations and the first container's
+arguments.
+
 Kubernetes makes a Job's Pods anew when a node dies, a Pod is evicted or Kueue preempts; the Job's back-off limit says
-how often. So a Job that exists and has not finished is work that goes on, whoever of its Pods lives; and what is known
-of it is in the cluster, so a restarted service loses nothing. The cluster queues, so there are no places to count.
+how often. So a Job that exists and has not finished is work that goes on, whichever of its Pods is alive; and what is
+known of it is in the cluster, so a restarted service loses nothing. The cluster queues, so there are no slots to count.
 """
 
-from __future__ import annotations
-
+import copy
 import logging
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from luthier_kit.cluster import connect, owned_by
-from luthier_kit.errors import LuthierError, Unavailable
-from luthier_kit.runs import Run
-from luthier_kit.settings import SettingsError
-from luthier_training.launchers import pods
-from luthier_training.launchers.job_template import RUN_LABEL, read_template
-from luthier_training.launchers.launcher import GAVE_UP, WAITING, WORKING, Work
+import yaml
+
+from luthier.training.v1.training_pb2 import CreateTrainingRunRequest
+from luthier_kit.kubernetes import connect, owned_by
+from luthier_kit.rpc import LuthierError, SettingsError, Unavailable
+from luthier_training.launchers.launcher import Work, WorkState, runner_arguments
+from luthier_training.runs import TrainingRun
 from luthier_training.settings import TrainingSettings
 
 log = logging.getLogger(__name__)
-QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
-NOBODY = Run(id="training-" + "0" * 32, kind="training", request={})
+RUN_LABEL, QUEUE_LABEL = "luthier/run", "kueue.x-k8s.io/queue-name"
+REQUEST_ANNOTATION, MODEL_ANNOTATION = "luthier/request-id", "luthier/model"
+GPU = "nvidia.com/gpu"
+DIGITS = 16
+"""Hexadecimal digits of the run's id in a Job's name."""
+MAX_NAME_CHARS = 63 - DIGITS - 1
+"""A Job's name becomes a label of its Pods."""
+MAX_DESCRIPTION_CHARS = 500
+SETTING = "LUTHIER_JOB_TEMPLATE"
+Manifest = dict[str, Any]
+"""A Kubernetes object as YAML has it: the one form that an arbitrary Job template has."""
+PROBE_ID = "training-" + "0" * 32
+"""A run that nobody created: at the start the API server is asked whether it would take its Job."""
+
+
+@dataclass(frozen=True)
+class JobTemplate:
+    """A checked manifest; `name` is what Jobs' names begin with, `gpus` what the first container asks for."""
+
+    manifest: Manifest
+    name: str
+    gpus: int
+
+    @classmethod
+    def read(cls, path: Path) -> "JobTemplate":
+        """The template in a file; SettingsError names what is wrong with it."""
+        at = f"{SETTING} {path}"
+        try:
+            manifest = yaml.safe_load(path.read_text())
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise SettingsError(f"{at} cannot be read: {error}") from None
+        kind = (manifest.get("apiVersion"), manifest.get("kind")) if isinstance(manifest, dict) else None
+        if kind != ("batch/v1", "Job"):
+            raise SettingsError(f"{at} must be one batch/v1 Job")
+
+        def field(place: str, kind: type) -> Any:
+            found: Any = manifest
+            for part in place.split("."):
+                found = found.get(part) if isinstance(found, dict) else None
+            if not isinstance(found, kind):
+                raise SettingsError(f"{at}: {place} is missing or of a wrong type")
+            return found
+
+        name = field("metadata.name", str)
+        if not re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", name) or len(name) > MAX_NAME_CHARS:
+            raise SettingsError(f"{at}: metadata.name must be a DNS label of at most {MAX_NAME_CHARS}: {name!r}")
+        containers = field("spec.template.spec.containers", list)
+        if not containers or not isinstance(containers[0], dict):
+            raise SettingsError(f"{at}: spec.template.spec.containers has no container")
+        gpus = ((containers[0].get("resources") or {}).get("limits") or {}).get(GPU, 0)
+        if not re.fullmatch(r"\d{1,2}", str(gpus)):
+            raise SettingsError(f"{at}: the limit of {GPU} must be a whole number from 0 to 99, got {gpus!r}")
+        return cls(manifest, name, int(gpus))
+
+    def job_name(self, run_id: str) -> str:
+        """The one name of a run's Job, so that launching twice is launching once."""
+        return f"{self.name}-{run_id.rpartition('-')[2][:DIGITS]}"
+
+    def job(self, run_id: str, request: CreateTrainingRunRequest, processes: int) -> Manifest:
+        """The Job of a run, with one process for each GPU; `processes` counts where there are none."""
+        job = copy.deepcopy(self.manifest)
+        pod = job["spec"]["template"]
+        job["metadata"]["name"] = self.job_name(run_id)
+        for metadata in (job["metadata"], pod.setdefault("metadata", {})):
+            metadata["labels"] = {**(metadata.get("labels") or {}), RUN_LABEL: run_id}
+        known = {REQUEST_ANNOTATION: request.request_id, MODEL_ANNOTATION: request.model_name}
+        annotations = job["metadata"].get("annotations") or {}
+        job["metadata"]["annotations"] = {**annotations, **{name: value for name, value in known.items() if value}}
+        container = pod["spec"]["containers"][0]
+        container.setdefault("command", ["python"])
+        container["args"] = runner_arguments(run_id, self.gpus or processes)
+        return job
 
 
 class KubernetesLauncher:
-    """Creates, lists and deletes Jobs. Raises SettingsError when the template or the permissions do not do."""
+    """Creates, lists and deletes Jobs. Raises SettingsError when the template or the permissions cannot work."""
 
-    places: int | None = None
-    attempts: int | None = None
-    every_s = 3.0
+    slots: int | None = None
+    max_attempts: int | None = None
+    poll_interval_s = 3.0
 
     def __init__(self, settings: TrainingSettings) -> None:
-        self._template, self._processes = read_template(settings.job_template), settings.processes
+        self._template = JobTemplate.read(Path(settings.job_template))
+        self._processes = settings.processes
         self._api, self._owner = connect(settings.namespace), settings.job_owner
         self._jobs: Mapping[str, Any] = {}
-        self._prove()
+        # ask the API server whether it would do what is needed, without doing it; one that is away is asked later
+        checks: list[Callable[[], object]] = [
+            lambda: self._api.jobs(RUN_LABEL),
+            lambda: self._create(PROBE_ID, CreateTrainingRunRequest(), dry=True),
+            lambda: self._api.delete(self._template.job_name(PROBE_ID), dry=True),
+        ]
+        for check in checks:
+            try:
+                check()
+            except Unavailable as error:
+                log.warning("not known yet whether Jobs can be made: %s", error)
+            except LuthierError as error:
+                raise SettingsError(f"LUTHIER_TRAINING_LAUNCHER=kubernetes cannot work: {error}") from None
 
-    def look(self) -> dict[str, Work]:
+    def list_work(self) -> dict[str, Work]:
         own = f"{self._template.name}-"
         found = self._api.jobs(RUN_LABEL)
         self._jobs = {job.metadata.labels[RUN_LABEL]: job for job in found if job.metadata.name.startswith(own)}
         return {run_id: Work(_state(job)) for run_id, job in self._jobs.items()}
 
-    def why(self, run_id: str) -> str:
+    def describe(self, run_id: str) -> str:
         job = self._jobs[run_id]
         if job.metadata.deletion_timestamp:
             return "its Job is being deleted"
         if job.spec.suspend:
             return "queued in Kueue" if QUEUE_LABEL in job.metadata.labels else "its Job is suspended"
-        story = self._story(run_id)
-        if _state(job) == WAITING:
-            return story
-        ends = _ends(job)
+        try:
+            pods = describe_pods(self._api.pods(f"{RUN_LABEL}={run_id}"))
+        except LuthierError as error:
+            pods = f"its Pods cannot be listed: {error}"
+        if _state(job) == WorkState.WAITING:
+            return pods
+        ends = _final_conditions(job)
         reason = ends["Failed"].reason if "Failed" in ends else "complete, but not the run"
-        return f"its Job ended ({reason}); {story}"
+        return f"its Job ended ({reason}); {pods}"
 
-    def launch(self, run: Run) -> None:
-        self._create(run)
+    def launch(self, run: TrainingRun) -> None:
+        self._create(run.id, run.request, dry=False)
 
     def stop(self, run_id: str) -> None:
         if run_id not in self._jobs or not self._jobs[run_id].metadata.deletion_timestamp:
-            self._api.delete(self._template.name_of(run_id))
-            log.info("Job deleted", extra={"fields": {"run": run_id, "job": self._template.name_of(run_id)}})
+            name = self._template.job_name(run_id)
+            self._api.delete(name)
+            log.info("Job deleted", extra={"fields": {"run": run_id, "job": name}})
 
     def close(self) -> None:
         """Jobs go on without the service."""
 
-    def _story(self, run_id: str) -> str:
-        try:
-            return pods.story(self._api.pods(f"{RUN_LABEL}={run_id}"))
-        except LuthierError as e:
-            return f"its Pods cannot be listed: {e}"
-
-    def _create(self, run: Run, *, dry: bool = False) -> None:
-        job = self._template.job(run, self._processes)
+    def _create(self, run_id: str, request: CreateTrainingRunRequest, *, dry: bool) -> None:
+        job = self._template.job(run_id, request, self._processes)
         if self._owner:
             owner = self._api.config_map(self._owner)
             if owner is None:
@@ -84,31 +171,40 @@ class KubernetesLauncher:
             job = owned_by(job, owner)
         self._api.create(job, dry=dry)
 
-    def _prove(self) -> None:
-        """Asks the API server whether it would do what is needed, and does nothing; an absent one is asked later."""
-        name = self._template.name_of(NOBODY.id)
-        steps: list[Any] = [
-            lambda: self._api.jobs(RUN_LABEL),
-            lambda: self._create(NOBODY, dry=True),
-            lambda: self._api.delete(name, dry=True),
-        ]
-        for step in steps:
-            try:
-                step()
-            except Unavailable as e:
-                log.warning("not proven yet that Jobs can be made: %s", e)
-            except LuthierError as e:
-                raise SettingsError(f"LUTHIER_TRAINING_LAUNCHER=kubernetes cannot work: {e}") from None
 
-
-def _state(job: Any) -> str:
+def _state(job: Any) -> WorkState:
     if job.metadata.deletion_timestamp:
-        return WAITING
-    if _ends(job):
-        return GAVE_UP
-    return WORKING if job.status.ready and not job.spec.suspend else WAITING
+        return WorkState.WAITING
+    if _final_conditions(job):
+        return WorkState.FINISHED
+    return WorkState.RUNNING if job.status.ready and not job.spec.suspend else WorkState.WAITING
 
 
-def _ends(job: Any) -> dict[str, Any]:
+def _final_conditions(job: Any) -> dict[str, Any]:
     """Conditions that end a Job, those that hold."""
     return {c.type: c for c in job.status.conditions or () if c.status == "True" and c.type in ("Complete", "Failed")}
+
+
+def describe_pods(pods: Sequence[Any]) -> str:
+    """The newest Pod of a Job in a sentence: why it does not start, or how it ended."""
+    if not pods:
+        return "waiting for a Pod"
+    pod = max(pods, key=lambda pod: pod.metadata.creation_timestamp)
+    statuses = pod.status.container_statuses or ()
+
+    def reason(source: Any) -> str:
+        return ": ".join(part.strip() for part in (source.reason, source.message) if part)
+
+    if pod.status.phase == "Pending":
+        for condition in pod.status.conditions or ():
+            if condition.type == "PodScheduled" and condition.status == "False":
+                why = condition.message or condition.reason
+                return f"its Pod cannot be scheduled: {why}"[:MAX_DESCRIPTION_CHARS]
+        waiting = [reason(status.state.waiting) for status in statuses if status.state.waiting]
+        return f"its Pod starts: {waiting[0]}"[:MAX_DESCRIPTION_CHARS] if waiting else "its Pod starts"
+    parts = [reason(pod.status)] if pod.status.reason else []  # Evicted, NodeLost, …
+    if statuses and (end := statuses[0].state.terminated):
+        parts.append(f"exit code {end.exit_code}: {reason(end)}")
+    if not parts:
+        return "its Pod starts"
+    return f"its last Pod {pod.metadata.name} ended: {'; '.join(parts)}"[:MAX_DESCRIPTION_CHARS]

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from luthier_kit.models import ModelVersion
+from luthier_kit.registry import ModelVersion
 from luthier_training.job import Job
 from luthier_training.recipes import fine_tune, tiny_base
 

@@ -1,139 +1,277 @@
-"""Fine-tunes a base model version on a frozen data set."""
+"""Fine-tunes a base model version on a frozen data set: fetch, encode, train, export.
 
-from __future__ import annotations
+The objective is Stable Audio Open's (Evans 2024): the transformer predicts `v` (Salimans 2022) of noised latents, and
+some clips are trained without their conditions, for classifier-free guidance. The loss covers the silence behind a
+clip: that is how the model learns to stop.
+"""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import functools
+import math
+import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from google.protobuf.json_format import MessageToDict, ParseDict
+import torch
+from ema_pytorch import EMA
+from stable_audio_tools.models.diffusion import ConditionedDiffusionModelWrapper
 
-from luthier.common.v1.common_pb2 import ArtifactRef
-from luthier.training.v1.training_pb2 import FineTune
-from luthier_kit.models import ModelVersion, resolve
+from luthier.curation.v1.dataset_pb2 import DatasetManifest
+from luthier.training.v1.training_pb2 import FineTune, LossPoint
+from luthier_kit.registry import ModelVersion, resolve
+from luthier_kit.rpc import TRAIN, VALIDATION, FailedPrecondition
 from luthier_model import checkpoint
-from luthier_training.base import Base, open_base, refusals
-from luthier_training.checkpoints import Progress
-from luthier_training.dataset import TRAIN, VALIDATION, Dataset, prompts_of
-from luthier_training.examples import Example, excerpts
-from luthier_training.fitting import Fit
+from luthier_training.base_model import BaseModel, Excerpt, refusals
+from luthier_training.checkpoints import Progress, Trained
+from luthier_training.dataset import prompts_of, read_manifest, registered_name, rows_of
+from luthier_training.examples import Batch, Example, draw_batch, excerpts
 from luthier_training.job import Job
-from luthier_training.latents import Encoder, Stretch
+from luthier_training.ranks import ALONE, Ranks
 from luthier_training.reporting import Stopped
-from luthier_training.text_states import KnownPrompts, TextStates
-from luthier_training.tuning import Tuning
+from luthier_training.seeds import seed_of
+
+WEIGHT_DECAY, BETAS = 1e-3, (0.9, 0.999)
+"""As Stable Audio Open was trained (Evans 2024)."""
+FINAL_RATE = 0.02
+"""Share of the peak learning rate that is left at the last step."""
+MAX_GRADIENT_NORM = 1.0
+AVERAGE_POWER = 3 / 4
+"""The moving average's decay is 1 - (1 + step)^-power until it reaches `ema_decay`, as in stable-audio-tools."""
+RECOMPUTED_PARAMETERS = 10_000_000
+"""Larger transformers recompute activations to save memory; smaller ones have no need to."""
+VALIDATION_TIMESTEPS = (0.1, 0.3, 0.5, 0.7, 0.9)
+"""The library's own choice: from nearly clean (0) to nearly noise (1)."""
+MAX_VALIDATION_EXAMPLES = 256
+"""More clips would say little more and cost minutes."""
+MAX_POINTS = 1000
+"""Of a course of losses."""
 
 
 def run(job: Job) -> ModelVersion:
     """The version to register. Raises Stopped, too, when another rank registers it."""
-    job.ranks.rows(job.request.fine_tune.batch_size)
+    job.ranks.rows(job.request.fine_tune.batch_size)  # refuses before the work
     job.reporter.stage("fetch")
-    dataset = job.dataset()
+    dataset = read_manifest(job.store, job.request.dataset)
     version = resolve(job.store, job.request.fine_tune.base_model)
-    base = open_base(job.store, version, job.device, job.folder("base"))
+    base = BaseModel.open(job.store, version, job.device, job.folder("base"))
     job.choose_threads(sum(parameter.numel() for parameter in base.model.parameters()))
-    train, held_out = _encode(job, base, dataset)
-    tuning = Tuning(base.model, job.request.fine_tune, job.request.seed, job.ranks)
-    fit = Fit(tuning, train, held_out, _Listener(job, job.request.fine_tune), job.folder("fit"))
-    done = _fit(job, fit)
-    job.ranks.part()
-    if not done or not job.ranks.leads:
+
+    train, held_out = encode(job, base, dataset)
+    trained, progress = fit(job, base.model, train, held_out)
+    job.ranks.close()
+    if job.ranks.rank:
         raise Stopped
+
     job.reporter.stage("export")
-    return _export(job, base, dataset, tuning, fit.progress)
+    return export(job, base, dataset, trained, progress)
 
 
-def _encode(job: Job, base: Base, dataset: Dataset) -> tuple[list[Example], list[Example]]:
-    """Examples for training and for validation; the prompts' states replace the text encoder in the model."""
-    folder, device = job.folder("encode"), job.device
-    encoder = Encoder(job.store, base.model, base.configuration, base.autoencoder_digest, device, folder)
-    clips = [*dataset.split(TRAIN), *dataset.split(VALIDATION)]
+def encode(job: Job, base: BaseModel, dataset: DatasetManifest) -> tuple[list[Example], list[Example]]:
+    """Examples for training and for validation; the prompts' embeddings replace the text encoder in the model."""
+    clips = [*rows_of(dataset, TRAIN), *rows_of(dataset, VALIDATION)]
+    shortest_s = job.request.fine_tune.min_excerpt_s
     found: dict[int, list[Example]] = {}
     job.reporter.stage("encode", len(clips))
     for index in job.ranks.own_first(len(clips)):
         clip = clips[index]
-        whole, _ = encoder(Stretch(clip))
-        parts = [whole]
-        shortest_s = job.request.fine_tune.min_excerpt_s
-        if clip.split == TRAIN and shortest_s:
-            stretches = excerpts(clip, whole.seconds_total, shortest_s, job.request.seed)
-            parts += [encoder(stretch)[0] for stretch in stretches]
-        found[index] = [Example(latents, clip.prompts) for latents in parts]
+        with tempfile.TemporaryDirectory(dir=job.folder("encode")) as scratch:
+            latents = [base.latents(Excerpt(clip), Path(scratch))]
+            if clip.split == TRAIN and shortest_s:
+                parts = excerpts(clip, latents[0].seconds_total, shortest_s, job.request.seed)
+                latents += [base.latents(part, Path(scratch)) for part in parts]
+        found[index] = [Example(each, tuple(clip.prompts)) for each in latents]
         job.reporter.advance(len(found), len(clips))
         job.reporter.check()
-    examples: dict[str, list[Example]] = {TRAIN: [], VALIDATION: []}
-    for index, clip in enumerate(clips):
-        examples[clip.split] += found[index]
     prompts = prompts_of(clips)
-    _know_prompts(job, base, [prompts[index] for index in job.ranks.own_first(len(prompts))], folder)
-    return examples[TRAIN], examples[VALIDATION]
+    base.cache_prompts([prompts[index] for index in job.ranks.own_first(len(prompts))])
+    train = len(rows_of(dataset, TRAIN))
+    return (
+        [example for index in range(train) for example in found[index]],
+        [example for index in range(train, len(clips)) for example in found[index]],
+    )
 
 
-def _know_prompts(job: Job, base: Base, prompts: Sequence[str], folder: Path) -> None:
-    holder, name = base.model.conditioner.conditioners, base.configuration.text.id
-    states = TextStates(job.store, holder[name], base.text_encoder_digest, job.device, folder)
-    holder[name] = KnownPrompts(holder[name], prompts, states)
+def prepare(model: ConditionedDiffusionModelWrapper, recipe: FineTune) -> Trained:
+    """What is trained and how: transformer and conditioners (seconds embedders, projections), not the autoencoder."""
+    model.train().requires_grad_(True)
+    model.pretransform.eval().requires_grad_(False)
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(parameters, lr=recipe.learning_rate, betas=BETAS, weight_decay=WEIGHT_DECAY)
+    average = None
+    if recipe.ema_decay:
+        options = {"beta": recipe.ema_decay, "power": AVERAGE_POWER, "update_every": 1, "update_after_step": 1}
+        average = EMA(model.model, include_online_model=False, **options)
+    gradient = torch.zeros(sum(parameter.numel() for parameter in parameters), device=parameters[0].device)
+    for parameter, part in zip(parameters, torch.split(gradient, [p.numel() for p in parameters]), strict=True):
+        parameter.grad = part.view_as(parameter)
+    return Trained(model, average, optimizer, gradient)
 
 
-def _fit(job: Job, fit: Fit) -> bool:
-    saved = job.run.progress.get("checkpoint")
-    resume_from = None
-    if saved:
-        resume_from = job.store.fetch(ParseDict(saved, ArtifactRef(), ignore_unknown_fields=True), job.folder("resume"))
-    steps = job.request.fine_tune.steps
-    job.reporter.stage("train", steps, done=int(job.run.progress.get("checkpoint_step", 0)))
-    return fit.run(job.device, resume_from)
+def fit(
+    job: Job, model: ConditionedDiffusionModelWrapper, train: Sequence[Example], held_out: Sequence[Example]
+) -> tuple[Trained, Progress]:
+    """Trains from the newest checkpoint, else from the base, to the last step.
+
+    Stores a checkpoint every `checkpoint_every` steps, at the last one, and before it raises Stopped because the run
+    should stop. Raises FailedPrecondition TRAINING_DIVERGED when the loss is not a number.
+    """
+    recipe, seed, ranks, reporter, device = job.request.fine_tune, job.request.seed, job.ranks, job.reporter, job.device
+    rows = ranks.rows(recipe.batch_size)
+
+    trained, progress = prepare(model, recipe), Progress()
+    if reporter.progress.HasField("checkpoint"):
+        saved = job.store.blobs.fetch(reporter.progress.checkpoint, job.folder("resume"))
+        progress = trained.restore(saved)
+        saved.unlink()
+
+    recompute = sum(parameter.numel() for parameter in model.model.parameters()) > RECOMPUTED_PARAMETERS
+
+    def validate() -> None:
+        """Measures what would be exported now."""
+        network = trained.average.ema_model if trained.average is not None and progress.step else model.model
+        loss = validation_loss(model, network, held_out, seed, device, ranks)
+        progress.validation.append(LossPoint(step=progress.step, loss=loss))
+
+    reporter.stage("train", recipe.steps, done=progress.step)
+    if not progress.validation:
+        validate()
+    while progress.step < recipe.steps:
+        if trained.average is not None:
+            trained.average.update()  # as in stable-audio-tools before the step, so the average lacks the newest one
+        for group in trained.optimizer.param_groups:
+            group["lr"] = recipe.learning_rate * rate(progress.step, recipe.steps, recipe.warmup_steps)
+        trained.gradient.zero_()
+        loss = 0.0
+        for number in range(progress.step * recipe.accumulate, (progress.step + 1) * recipe.accumulate):
+            batch = draw_batch(train, number, recipe.batch_size, recipe.conditioning_dropout, seed).part(rows, device)
+            with torch.autocast("cuda", torch.bfloat16, enabled=device == "cuda"):
+                part = batch_loss(model, batch, recompute=recompute) / recipe.accumulate
+            part.backward()  # type: ignore[no-untyped-call]
+            loss += float(part.detach())
+        loss = ranks.mean(loss)
+        if not math.isfinite(loss):
+            text = f"the loss is {loss} at step {progress.step + 1}; a lower learning rate may help"
+            raise FailedPrecondition(text, reason="TRAINING_DIVERGED")
+        ranks.average(trained.gradient)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), MAX_GRADIENT_NORM)
+        trained.optimizer.step()
+
+        progress.step += 1
+        progress.training = thinned([*progress.training, LossPoint(step=progress.step, loss=loss)])
+        last = progress.step == recipe.steps
+        if last or progress.step % recipe.validate_every == 0:
+            validate()
+        reporter.advance(progress.step, recipe.steps, loss, progress.training, progress.validation)
+        stop = ranks.mean(not reporter.going) > 0  # all ranks stop at the same step
+        if not ranks.rank and (last or stop or progress.step % recipe.checkpoint_every == 0):
+            store_checkpoint(job, trained, progress)
+        if stop:
+            raise Stopped
+    return trained, progress
 
 
-@dataclass(frozen=True)
-class _Listener:
-    """Tells the run's series about steps and checkpoints."""
-
-    job: Job
-    recipe: FineTune
-
-    def stepped(self, progress: Progress) -> bool:
-        step, loss = progress.training[-1]
-        points = {"training": progress.training, "validation": progress.validation}
-        self.job.reporter.advance(step, self.recipe.steps, loss=loss, **points)
-        return self.job.reporter.going
-
-    def checkpoint(self, path: Path, progress: Progress) -> None:
-        """Stores it below the run's own kind, points the run to it, then removes the one before."""
-        store, run_id = self.job.store, self.job.run.id
-        before = self.job.reporter.last_checkpoint
-        ref = store.put_file(f"checkpoints/{run_id}", path)
-        document = MessageToDict(ref, preserving_proto_field_name=True)
-        self.job.reporter.checkpoint(document, progress.step)
-        if before and before["key"] != ref.key:
-            store.objects.delete(before["key"])
+def batch_loss(model: ConditionedDiffusionModelWrapper, batch: Batch, *, recompute: bool) -> torch.Tensor:
+    """The loss of a batch on the model's device; `recompute` spares the memory of activations."""
+    inputs = model.get_conditioning_inputs(model.conditioner(batch.conditions, batch.latents.device))
+    tokens = inputs["cross_attn_cond"]  # (batch, tokens, width): the prompt's and the seconds'
+    inputs["cross_attn_cond"] = torch.where(batch.dropped[:, None, None], torch.zeros_like(tokens), tokens)
+    predict = functools.partial(model.model, **inputs, use_checkpointing=recompute)
+    return v_loss(predict, batch.latents, batch.noise, batch.timesteps)
 
 
-def _export(job: Job, base: Base, dataset: Dataset, tuning: Tuning, progress: Progress) -> ModelVersion:
-    averaged = tuning.diffusion_ema is not None
+def v_loss(
+    predict: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    latents: torch.Tensor,
+    noise: torch.Tensor,
+    timesteps: torch.Tensor,
+) -> torch.Tensor:
+    """Mean squared error of `v` (Salimans 2022) that `predict` reads from noised latents and timesteps.
+
+    `latents`, `noise`: (batch, latent channels, window latents); `timesteps`: (batch,), 0 = clean to 1 = noise.
+    """
+    angle = timesteps[:, None, None] * math.pi / 2
+    alpha, sigma = torch.cos(angle), torch.sin(angle)
+    output = predict(latents * alpha + noise * sigma, timesteps)
+    return torch.nn.functional.mse_loss(output, noise * alpha - latents * sigma)
+
+
+@torch.no_grad()
+def validation_loss(
+    model: ConditionedDiffusionModelWrapper,
+    network: torch.nn.Module,
+    examples: Sequence[Example],
+    seed: int,
+    device: str,
+    ranks: Ranks = ALONE,
+) -> float:
+    """The mean loss of `network`, the model's transformer or its average, over examples and timesteps.
+
+    Each example comes with its first prompt, with fixed noise and fixed timesteps, so that two models or two steps can
+    be compared. Ranks share the examples.
+    """
+    network.eval()
+    count, losses = min(len(examples), MAX_VALIDATION_EXAMPLES), []
+    for index in range(ranks.rank, count, ranks.count):
+        example = examples[index]
+        conditions = model.conditioner([example.conditions(example.prompts[0])], device)
+        predict = functools.partial(network, **model.get_conditioning_inputs(conditions))
+        for timestep in VALIDATION_TIMESTEPS:
+            generator = torch.Generator().manual_seed(seed_of(seed, "validation", index, timestep))
+            latents = example.latents.sample(generator)[None]  # (1, latent channels, window latents)
+            noise = torch.randn(latents.shape, generator=generator)
+            timesteps = torch.tensor([timestep], device=device)
+            losses.append(float(v_loss(predict, latents.to(device), noise.to(device), timesteps)))
+    network.train()
+    return ranks.mean(math.fsum(losses)) * ranks.count / (count * len(VALIDATION_TIMESTEPS))
+
+
+def rate(step: int, steps: int, warmup_steps: int) -> float:
+    """Share of the peak learning rate at a step: linear warm-up, then half a cosine down to FINAL_RATE."""
+    warm = min(1.0, (step + 1) / (warmup_steps + 1))
+    return warm * (FINAL_RATE + (1 - FINAL_RATE) * 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps))))
+
+
+def thinned(points: list[LossPoint]) -> list[LossPoint]:
+    """The same course in at most MAX_POINTS points: when full, every other one goes, the newest never."""
+    return points if len(points) <= MAX_POINTS else points[-1::-2][::-1]
+
+
+def store_checkpoint(job: Job, trained: Trained, progress: Progress) -> None:
+    """Stores a checkpoint below the run's own kind, points the run to it, then removes the one before."""
+    path = job.folder("fit") / f"step-{progress.step}.safetensors"
+    trained.save(path, progress)
+    before, ref = job.reporter.progress.checkpoint.key, job.store.blobs.put_file(f"checkpoints/{job.run_id}", path)
+    path.unlink()
+    job.reporter.checkpoint(ref, progress.step)
+    if before and before != ref.key:
+        job.store.objects.delete(before)
+
+
+def export(job: Job, base: BaseModel, dataset: DatasetManifest, trained: Trained, progress: Progress) -> ModelVersion:
+    """The version of what was trained, its checkpoint stored; `notes` say what it was made from."""
+    averaged = trained.average is not None
     weights = job.folder("export") / "tuned.safetensors"
-    checkpoint.write(weights, tuning.exported(), {"format": "pt", "moving_average": str(averaged).lower()})
+    checkpoint.write(weights, trained.exported(), {"format": "pt", "moving_average": str(averaged).lower()})
     with refusals(base.version):
         checkpoint.verify(weights, base.configuration)
     return ModelVersion(
         name=job.request.model_name,
-        checkpoint=job.store.put_file("checkpoints", weights),
+        checkpoint=job.store.blobs.put_file("checkpoints", weights),
         configuration=base.version.configuration,
         text_encoder=base.version.text_encoder,
         autoencoder_digest=base.autoencoder_digest,
         dataset=job.request.dataset,
-        dataset_name=dataset.name,
+        dataset_name=registered_name(job.store, dataset.name, job.request.dataset.sha256),
         notes={
             "tiny": bool(base.version.notes.get("tiny")),
             "moving_average": averaged,
             "base": base.version.label,
             "base_digest": base.version.digest,
-            "run": job.run.id,
+            "run": job.run_id,
             "seed": str(job.request.seed),
             "steps": progress.step,
-            "validation": [list(point) for point in progress.validation],
+            "validation": [[point.step, point.loss] for point in progress.validation],
             "licences": sorted({*dataset.licences, *base.version.notes.get("licences", ())}),
         },
         created_by=job.request.created_by,
-        reason=f"fine-tuned from {base.version.label} by {job.run.id}",
+        reason=f"fine-tuned from {base.version.label} by {job.run_id}",
     )

@@ -1,0 +1,155 @@
+"""The metrics. A new one is a `Metric` in the list METRICS, and a test.
+
+A metric gives a number for each row, averaged over the rows to which it applies. Beside the average stands its chance
+level: what a model reaches that ignores the prompt.
+
+- Tempo: Accuracy 1 and 2 (Gouyon et al. 2006), tolerance 2 %.
+- Key: exact, and MIREX's weights (fifth above 0.5, relative 0.3, parallel 0.2) as `mir_eval.key` computes them.
+- Sound: integrated loudness (BS.1770-4), silence, and how far the length is from the length asked for.
+
+Audio in which the estimator finds no tempo or key counts as wrong where one was asked for.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Final
+
+from mir_eval.key import weighted_score
+
+from luthier.evaluation.v1 import evaluation_pb2 as pb
+from luthier_evaluation.plan import key_of
+from luthier_evaluation.statistics import permutation_baseline
+from luthier_music import tempo
+from luthier_music.keys import ALL_KEYS, Key
+
+Pairs = Sequence[tuple[pb.SuiteRow, pb.RowResult]]
+"""Rows with what one model did with them; rows that failed are left out."""
+
+
+@dataclass(frozen=True)
+class Chance:
+    """What a model reaches that ignores the prompt, None = unknown, and how that was found."""
+
+    value: float | None
+    note: str
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A number for each row.
+
+    `of` gives None for a row to which the metric does not apply. `unit` is "share" (0 to 1, shown in per cent), LUFS
+    or s. A `gate` metric must not get worse at a promotion.
+    """
+
+    name: str
+    title: str
+    unit: str
+    about: str
+    of: Callable[[pb.SuiteRow, pb.RowResult], float | None]
+    chance: Callable[[Pairs], Chance] | None = None
+    gate: bool = False
+
+
+@dataclass(frozen=True)
+class Absent:
+    """A published metric that is not computed here, and why."""
+
+    name: str
+    title: str
+    reason: str
+
+
+def tempo_of(result: pb.RowResult) -> float | None:
+    """The tempo measured in BPM; None where the estimator found none."""
+    return result.tempo.tempo_bpm or None
+
+
+def is_silent(result: pb.RowResult) -> bool:
+    """Whether nothing passes the gate of BS.1770-4."""
+    return not result.HasField("error") and not result.HasField("loudness_lufs")
+
+
+@cache
+def key_score(asked: Key, measured: Key) -> float:
+    """MIREX's score of a key, 0 to 1. Kept for all 576 pairs: the permutation baseline asks up to a million times."""
+    return float(weighted_score(str(asked), str(measured)))
+
+
+def _tempo_metric(
+    number: int,
+    title: str,
+    about: str,
+    score: Callable[[float, float], bool],
+    guess: Callable[[float], float],
+) -> Metric:
+    def of(row: pb.SuiteRow, result: pb.RowResult) -> float | None:
+        if not row.HasField("tempo_bpm"):
+            return None
+        measured = tempo_of(result)
+        return float(measured is not None and score(row.tempo_bpm, measured))
+
+    def chance(pairs: Pairs) -> Chance:
+        asked = [row.tempo_bpm for row, _ in pairs if row.HasField("tempo_bpm")]
+        if not asked:
+            return Chance(None, "")
+        guessed = sum(guess(bpm) for bpm in asked) / len(asked)
+        low, high = tempo.GUESS_RANGE_BPM
+        note = f"a log-uniform guess from {low:g} to {high:g} BPM reaches {guessed:.3f}"
+        baseline = permutation_baseline(asked, [tempo_of(r) for row, r in pairs if row.HasField("tempo_bpm")], score)
+        if baseline is None:
+            return Chance(guessed, f"chance: {note}")
+        return Chance(baseline, f"chance: each tempo measured held against the other rows' prompts; {note}")
+
+    return Metric(f"tempo_accuracy_{number}", title, "share", about, of, chance, gate=True)
+
+
+def _key_metric(name: str, title: str, about: str, score: Callable[[Key, Key], float]) -> Metric:
+    guessed = sum(score(Key(0, "major"), key) for key in ALL_KEYS) / len(ALL_KEYS)  # alike for every key asked for
+
+    def of(row: pb.SuiteRow, result: pb.RowResult) -> float | None:
+        asked, measured = key_of(row.key), key_of(result.key)
+        if asked is None:
+            return None
+        return float(score(asked, measured)) if measured else 0.0
+
+    def chance(pairs: Pairs) -> Chance:
+        keys = [(key, key_of(result.key)) for row, result in pairs if (key := key_of(row.key))]
+        note = f"a key drawn evenly from the 24 reaches {guessed:.3f}"
+        baseline = permutation_baseline([asked for asked, _ in keys], [measured for _, measured in keys], score)
+        if baseline is None:
+            return Chance(guessed if keys else None, f"chance: {note}" if keys else "")
+        return Chance(baseline, f"chance: each key measured held against the other rows' prompts; {note}")
+
+    return Metric(name, title, "share", about, of, chance, gate=True)
+
+
+METRICS: Final[tuple[Metric, ...]] = (
+    _tempo_metric(1, "Tempo accuracy 1", "measured tempo within 2 % of the prompt's", tempo.accuracy_1, tempo.chance_1),
+    _tempo_metric(2, "Tempo accuracy 2", "the same, with 2, 1/2, 3 and 1/3 times it", tempo.accuracy_2, tempo.chance_2),
+    _key_metric("key_exact", "Key, exact", "same tonic and same mode as the prompt states", Key.__eq__),
+    _key_metric("key_mirex", "Key, MIREX weighted", "near misses count in part", key_score),
+    Metric(
+        "loudness_lufs",
+        "Loudness",
+        "LUFS",
+        "integrated loudness after BS.1770-4; silent rows are left out",
+        lambda _, result: None if is_silent(result) else result.loudness_lufs,
+    ),
+    Metric("silent", "Silent", "share", "no sound above the gate of BS.1770-4", lambda _, r: float(is_silent(r))),
+    Metric(
+        "length_error_s",
+        "Length error",
+        "s",
+        "distance between the length of the file and the length asked for",
+        lambda row, result: abs(result.duration_s - row.seconds_total),
+    ),
+)
+
+_WEIGHTS = "its weights are not on this machine and are never downloaded; this version has no loader for them"
+ABSENT: Final = (
+    Absent("fd_openl3", "FD OpenL3", f"not computed: OpenL3 (mel256, env music): {_WEIGHTS}"),
+    Absent("kl_passt", "KL PaSST", f"not computed: PaSST: {_WEIGHTS}"),
+    Absent("clap_score", "CLAP score", f"not computed: CLAP (630k-audioset-fusion-best): {_WEIGHTS}"),
+)

@@ -1,0 +1,184 @@
+"""The models in memory: loaded on demand and kept current, a bounded number, the least recently used goes first."""
+
+import logging
+import tempfile
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from luthier_inference.metrics import MODELS_LOADED
+from luthier_inference.served_models import ServedModels, ServedVersion
+from luthier_kit.registry import resolve
+from luthier_kit.rpc import LuthierError, NotFound, Unavailable
+from luthier_kit.store import Store
+from luthier_model.generation import LoadedModel, prepare
+from luthier_model.loading import load
+from luthier_model.registered import fetch_version, statuses
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Loader:
+    """Loads versions from a store. Files lie in `scratch` only while they are read.
+
+    `text_encoder` is the folder for versions that bring none.
+    """
+
+    store: Store
+    device: torch.device
+    precision: str
+    text_encoder: Path | None
+    scratch: Path
+
+    def __call__(self, served: ServedVersion) -> LoadedModel:
+        """DataLoss when the stored bytes are corrupt, FailedPrecondition when they do not fit together."""
+        with (
+            statuses(served.version),
+            tempfile.TemporaryDirectory(dir=self.scratch, prefix="model-") as folder,
+        ):
+            files = fetch_version(self.store, served.version, Path(folder))
+            text = files.text_encoder or self.text_encoder
+            network = load(files.configuration, files.weights, text, str(self.device))
+        return prepare(network, served.configuration, self.device, self.precision)
+
+
+@dataclass
+class _Entry:
+    model: LoadedModel
+    users: int = 0
+    retired: bool = False
+
+
+class ModelCache:
+    """Models by the digest of their version. They load one at a time, so memory stays bounded."""
+
+    def __init__(self, load: Callable[[ServedVersion], LoadedModel], capacity: int) -> None:
+        self._load, self._capacity = load, capacity
+        self._entries: OrderedDict[str, _Entry] = OrderedDict()  # least recently used first
+        self._lock, self._loading = threading.Lock(), threading.Lock()
+
+    @contextmanager
+    def acquire(self, served: ServedVersion) -> Iterator[LoadedModel]:
+        """The model, loaded if need be, not dropped while the block runs. Unavailable when no room can be made."""
+        entry = self._take(served, self._capacity)
+        try:
+            yield entry.model
+        finally:
+            self._release(served, entry)
+
+    def load_beside(self, served: ServedVersion) -> None:
+        """Loads a model while all that are loaded stay: one more than usual, until one is retired."""
+        self._release(served, self._take(served, self._capacity + 1))
+
+    def retire(self, digest: str) -> None:
+        """Drops a model as soon as nobody uses it."""
+        with self._lock:
+            if entry := self._entries.get(digest):
+                entry.retired = True
+                self._drop_if_unused(digest, entry)
+
+    def loaded(self) -> set[str]:
+        """Digests of the versions in memory."""
+        with self._lock:
+            return set(self._entries)
+
+    def _take(self, served: ServedVersion, limit: int) -> _Entry:
+        if entry := self._find(served):
+            return entry
+        with self._loading:
+            if entry := self._find(served):  # loaded by another call meanwhile
+                return entry
+            self._make_room(limit)
+            entry = _Entry(self._load(served), users=1)
+            with self._lock:
+                self._entries[served.version.digest] = entry
+                MODELS_LOADED.set(len(self._entries))
+            log.info("model %s is loaded", served.version.label)
+            return entry
+
+    def _find(self, served: ServedVersion) -> _Entry | None:
+        with self._lock:
+            if entry := self._entries.get(served.version.digest):
+                self._entries.move_to_end(served.version.digest)
+                entry.users, entry.retired = entry.users + 1, False
+            return entry
+
+    def _release(self, served: ServedVersion, entry: _Entry) -> None:
+        with self._lock:
+            entry.users -= 1
+            self._drop_if_unused(served.version.digest, entry)
+
+    def _make_room(self, limit: int) -> None:
+        with self._lock:
+            unused = [digest for digest, entry in self._entries.items() if not entry.users]
+            while len(self._entries) >= limit and unused:
+                self._entries.pop(unused.pop(0))
+            MODELS_LOADED.set(len(self._entries))
+            if len(self._entries) >= limit:
+                text = f"all {len(self._entries)} loaded models are at work, and no more may be loaded"
+                raise Unavailable(text, reason="MODELS_BUSY", retry_after_s=5.0)
+
+    def _drop_if_unused(self, digest: str, entry: _Entry) -> None:
+        if entry.retired and not entry.users:
+            self._entries.pop(digest, None)
+            MODELS_LOADED.set(len(self._entries))
+
+
+class Watcher:
+    """Keeps the names that `served` lists at their newest version, every `every_s` seconds, in a thread of its own.
+
+    A newer version is loaded beside the one in service, then the name is switched to it.
+    """
+
+    def __init__(self, served: ServedModels, cache: ModelCache, every_s: float) -> None:
+        self._served, self._cache, self._every_s = served, cache, every_s
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._follow, name="watcher", daemon=True)
+
+    def start(self) -> None:
+        """Loads what is registered now, then goes on in the background."""
+        self._refresh_all()
+        if self._served.names:
+            self._thread.start()
+
+    def stop(self) -> None:
+        """Ends the background thread."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout=60)
+
+    def _follow(self) -> None:
+        while not self._stop.wait(self._every_s):
+            self._refresh_all()
+
+    def _refresh_all(self) -> None:
+        """A version that cannot be loaded leaves the one before it in service."""
+        for name in self._served.names:
+            try:
+                self._refresh(name)
+            except LuthierError as error:
+                log.error("model %s stays as it is: %s", name, error)
+            except Exception:
+                log.exception("model %s stays as it is", name)
+
+    def _refresh(self, name: str) -> None:
+        try:
+            newest = resolve(self._served.store, name)
+        except NotFound:
+            log.warning("model %s is to be served, but no version of it is registered yet", name)
+            return
+        before = self._served.current(name)
+        if before and before.n == newest.n:
+            return
+        self._cache.load_beside(self._served.configured(newest))
+        self._served.switch(name, newest)
+        log.info("model %s is served now", newest.label)
+        still_served = {version.digest for n in self._served.names if (version := self._served.current(n))}
+        if before and before.digest not in still_served:
+            self._cache.retire(before.digest)

@@ -1,0 +1,364 @@
+"""How a server takes a call: headers, message, admission, the method in a thread, a status.
+
+An event loop takes the calls, so that a call without a message costs no thread; methods are plain functions and run in
+a bounded pool. The order for each call:
+
+1. on its headers: the caller's name, permission, whether the service is ready;
+2. its message, within OPENING_S and the limits of its connection; bytes that are no message are INVALID_ARGUMENT;
+3. admission: a quick call, a stream that waits, or work, which waits in a bounded queue;
+4. the method in a thread; when the caller goes away its context says so, and the slot is free once the method returns;
+5. errors as statuses, metrics, one log line.
+"""
+
+import asyncio
+import contextvars
+import logging
+import threading
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+import grpc
+import grpc.aio
+from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+from google.protobuf.message import DecodeError, Message
+from google.protobuf.message_factory import GetMessageClass
+from grpc_reflection.v1alpha import reflection_pb2
+from grpc_reflection.v1alpha._async import ReflectionServicer
+
+from luthier_kit.rpc import _telemetry as telemetry
+from luthier_kit.rpc._admission import OPENING_S, Admission, Release
+from luthier_kit.rpc._callers import Callers, host
+from luthier_kit.rpc._errors import DeadlineExceeded, InvalidRequest, LuthierError, Unavailable, grpc_status_of
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+SLOTS_KEY: Final = "luthier-slots"  # trailing metadata: what this server can take at once from this caller
+ALWAYS_LOGGED: Final = {"UNAUTHENTICATED", "PERMISSION_DENIED"}  # calls that an operator wants to see, however quick
+REFLECTION_IDLE_S: Final = 30.0
+_END: Final = object()
+EOF: Final = grpc.aio.EOF  # type: ignore[attr-defined]  # the stubs lack it
+
+
+class CallContext(grpc.ServicerContext):
+    """What a method sees of its call. Methods raise errors; they do not set statuses."""
+
+    def __init__(self, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+        self._context = context
+        self._gone = threading.Event()
+        self._lock = threading.Lock()
+        self._callbacks: list[Callable[[], None]] = []
+
+    def is_active(self) -> bool:
+        """False once the caller went away or its time ran out."""
+        return not self._gone.is_set()
+
+    def add_callback(self, callback: Callable[[], None]) -> bool:
+        """Calls `callback` when the caller goes away; False when it has gone already."""
+        with self._lock:
+            if self._gone.is_set():
+                return False
+            self._callbacks.append(callback)
+            return True
+
+    def gone(self) -> None:
+        """The caller went away."""
+        with self._lock:
+            self._gone.set()
+            callbacks, self._callbacks = self._callbacks, []
+        for callback in callbacks:
+            callback()
+
+    def time_remaining(self) -> float | None:  # type: ignore[override]  # the stubs forget calls without a deadline
+        """Seconds until the caller's deadline; None without one."""
+        left_s = self._context.time_remaining()
+        return None if left_s is None else float(left_s)
+
+    def peer(self) -> str:
+        return str(self._context.peer())
+
+    def invocation_metadata(self) -> Any:
+        return self._context.invocation_metadata()
+
+    def auth_context(self) -> Any:
+        return self._context.auth_context()
+
+    def peer_identities(self) -> Any:
+        return self._context.peer_identities()
+
+    def peer_identity_key(self) -> Any:
+        return self._context.peer_identity_key()
+
+    def cancel(self) -> Any:
+        raise NotImplementedError("raise an error")
+
+    def abort(self, code: Any, details: Any) -> Any:
+        raise NotImplementedError("raise an error")
+
+    def abort_with_status(self, status: Any) -> Any:
+        raise NotImplementedError("raise an error")
+
+    def send_initial_metadata(self, initial_metadata: Any) -> None:
+        raise NotImplementedError
+
+    def set_trailing_metadata(self, trailing_metadata: Any) -> None:
+        raise NotImplementedError
+
+    def set_code(self, code: Any) -> None:
+        raise NotImplementedError("raise an error")
+
+    def set_details(self, details: Any) -> None:
+        raise NotImplementedError("raise an error")
+
+
+@dataclass(frozen=True)
+class Method:
+    """One method of the contract, its implementation, and how it is admitted."""
+
+    name: str
+    function: Callable[[Any, grpc.ServicerContext], Any]
+    request: type[Message]
+    light: bool
+    watch: bool
+
+    @classmethod
+    def of(cls, descriptor: MethodDescriptor, servicer: object, light: set[str], watch: set[str]) -> "Method":
+        name = descriptor.name
+        request = GetMessageClass(descriptor.input_type)
+        return cls(name, getattr(servicer, name), request, light=name in light, watch=name in watch)
+
+
+class Dispatcher(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic for mypy, not at run time
+    """Takes the calls of one service."""
+
+    def __init__(
+        self, contract: ServiceDescriptor, servicer: object, admission: Admission, callers: Callers, *,
+        domain: str, light: set[str], watch: set[str], slots_told: int,
+    ) -> None:  # fmt: skip
+        self.name = contract.full_name
+        self.domain = domain
+        self.admission = admission
+        self.callers = callers
+        self.ready = False
+        self._slots = ((SLOTS_KEY, str(slots_told)),)
+        self._pool = ThreadPoolExecutor(admission.threads, thread_name_prefix="call")
+        self._handlers = {
+            f"/{self.name}/{method.name}": self._handler(
+                Method.of(method, servicer, light, watch), streaming=method.server_streaming
+            )
+            for method in contract.methods
+        }
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
+        return self._handlers.get(handler_call_details.method)
+
+    def close(self) -> None:
+        """No thread begins another call."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _handler(self, method: Method, *, streaming: bool) -> Any:
+        # Requests are read as a stream of one: the method gets control before the message is there.
+        if streaming:
+
+            async def stream(_: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[bytes]:
+                call = _Call(self, method, context)
+                try:
+                    async for response in call.stream():
+                        yield response
+                except BaseException as error:
+                    await call.failed(error)
+                finally:
+                    call.account()
+
+            return grpc.stream_stream_rpc_method_handler(stream)
+
+        async def unary(_: Any, context: grpc.aio.ServicerContext[Any, Any]) -> bytes:
+            call = _Call(self, method, context)
+            try:
+                return await call.unary()
+            except BaseException as error:
+                await call.failed(error)
+                raise AssertionError("a failed call was aborted") from error
+            finally:
+                call.account()
+
+        return grpc.stream_unary_rpc_method_handler(unary)
+
+    def in_thread(self, function: Callable[..., T], *arguments: Any) -> "asyncio.Future[T]":
+        """Runs a function in a thread, with the request id and the trace of this call."""
+        run = contextvars.copy_context().run
+        return asyncio.get_running_loop().run_in_executor(self._pool, lambda: run(function, *arguments))
+
+
+class _Call:
+    """One call on its way through the dispatcher."""
+
+    def __init__(self, dispatcher: Dispatcher, method: Method, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+        self.dispatcher, self.method, self.context = dispatcher, method, context
+        self.peer = str(context.peer())
+        self.began = time.perf_counter()
+        self.code = "OK"
+        self.refused: dict[str, str] = {}
+        self.own = CallContext(context)
+
+    async def unary(self) -> bytes:
+        """The response of a unary method."""
+        request, release = await self._begin()
+        future = self.dispatcher.in_thread(self.method.function, request, self.own)
+        future.add_done_callback(lambda _: release())
+        response: Message = await self._attended(future)
+        return response.SerializeToString()
+
+    async def stream(self) -> AsyncIterator[bytes]:
+        """The responses of a streaming method: a plain generator, advanced in a thread."""
+        request, release = await self._begin()
+        responses: Iterator[Message] = iter(self.method.function(request, self.own))
+        future: asyncio.Future[Any] | None = None
+        try:
+            while True:
+                future = self.dispatcher.in_thread(next, responses, _END)
+                response = await self._attended(future)
+                if response is _END:
+                    break
+                yield response.SerializeToString()
+        finally:
+            self.own.gone()
+            asyncio.get_running_loop().create_task(self._end(future, responses, release))
+
+    async def _end(self, future: "asyncio.Future[Any] | None", responses: Any, release: Release) -> None:
+        """Closes a generator once its thread has left it, then gives the slot back."""
+        try:
+            if future is not None:
+                await asyncio.wait([future])
+            if hasattr(responses, "close"):
+                await self.dispatcher.in_thread(responses.close)
+        except RuntimeError as error:  # the pool was shut down
+            log.debug("a stream was not closed: %s", error)
+        finally:
+            release()
+
+    async def _begin(self) -> tuple[Message, Release]:
+        """The request, and a place to work on it."""
+        dispatcher = self.dispatcher
+        metadata = self.context.invocation_metadata() or ()
+        identity = dict(metadata).get(telemetry.REQUEST_ID_KEY) or telemetry.new_request_id()
+        telemetry.request_id.set(str(identity)[:128])
+        self.context.set_trailing_metadata(dispatcher._slots)
+        caller = dispatcher.callers.name(tuple(metadata), self.context.auth_context() or {})
+        telemetry.current_caller.set(caller)
+        if not dispatcher.ready:
+            raise Unavailable("the service is starting or stopping", reason="NOT_READY")
+        with dispatcher.admission.opening(self.peer):
+            data = await self._within(OPENING_S, self.context.read())
+        try:
+            request = self.method.request.FromString(b"" if data is EOF else data)
+        except DecodeError:
+            text = f"must be a {self.method.request.DESCRIPTOR.full_name}"
+            raise InvalidRequest(reason="REQUEST_UNDECODABLE", violations=[("request", text)]) from None
+        if data is EOF:
+            raise InvalidRequest(reason="REQUEST_MISSING", violations=[("request", "must be sent")])
+        if self.method.watch:
+            return request, dispatcher.admission.watch.take()
+        if self.method.light:
+            return request, dispatcher.admission.light.take()
+        return request, await dispatcher.admission.work(caller or host(self.peer))
+
+    async def _within(self, seconds: float, read: Awaitable[T]) -> T:
+        """What arrives in time. A timer is cheaper than a task of its own for each call."""
+        task = asyncio.current_task()
+        late = False
+
+        def give_up() -> None:
+            nonlocal late
+            late = True
+            if task:
+                task.cancel()
+
+        timer = asyncio.get_running_loop().call_later(seconds, give_up)
+        try:
+            return await read
+        except asyncio.CancelledError:
+            if not late:
+                raise
+            if task:
+                task.uncancel()
+            telemetry.OPENING_REFUSED.labels(self.dispatcher.name, "late").inc()
+            raise DeadlineExceeded(
+                f"no message came within {seconds:g} s of the call", reason="REQUEST_MISSING"
+            ) from None
+        finally:
+            timer.cancel()
+
+    async def _attended(self, future: "asyncio.Future[T]") -> T:
+        """What a thread makes of it. A caller who goes away is told to the method, whose thread goes on to its end."""
+        try:
+            return await asyncio.shield(future)
+        except asyncio.CancelledError:
+            self.own.gone()
+            future.add_done_callback(_forget)
+            raise
+
+    async def failed(self, error: BaseException) -> None:
+        """Ends the call with the status of an error."""
+        if not isinstance(error, Exception):  # cancelled, or the stream was closed
+            self.code = grpc.StatusCode.CANCELLED.name
+            raise error
+        if isinstance(error, LuthierError):
+            self.code = error.code.name
+            self.refused = {"reason": error.reason, "peer": host(self.peer)}
+        else:
+            self.code = grpc.StatusCode.INTERNAL.name
+            log.exception("%s failed", self.method.name, exc_info=error)
+        status = grpc_status_of(error, self.dispatcher.domain)
+        trailing = (*status.trailing_metadata, *self.dispatcher._slots)
+        await self.context.abort(status.code, status.details, trailing)
+
+    def account(self) -> None:
+        """Metrics and a log line."""
+        seconds = time.perf_counter() - self.began
+        telemetry.CALL_SECONDS.labels(self.dispatcher.name, self.method.name, self.code).observe(seconds)
+        fields = {"method": self.method.name, "code": self.code, "seconds": round(seconds, 3), **self.refused}
+        quiet = self.method.light and self.code not in ALWAYS_LOGGED
+        log.log(logging.DEBUG if quiet else logging.INFO, "call", extra={"fields": fields})
+
+
+def _forget(future: "asyncio.Future[Any]") -> None:
+    """Nobody waits for it any more; its error has nowhere to go but the log."""
+    if not future.cancelled() and (error := future.exception()) and not isinstance(error, LuthierError):
+        log.error("a call that its caller left failed", exc_info=error)
+
+
+class GuardedReflection(ReflectionServicer):  # type: ignore[misc]
+    """gRPC's reflection, for those who may call the service: bounded in number, and ended when idle."""
+
+    def __init__(self, names: tuple[str, ...], dispatcher: Dispatcher) -> None:
+        super().__init__(names)
+        self._dispatcher = dispatcher
+
+    async def ServerReflectionInfo(
+        self, request_iterator: AsyncIterator[reflection_pb2.ServerReflectionRequest], context: Any
+    ) -> AsyncIterator[reflection_pb2.ServerReflectionResponse]:
+        dispatcher = self._dispatcher
+        try:
+            dispatcher.callers.name(tuple(context.invocation_metadata() or ()), context.auth_context() or {})
+            release = dispatcher.admission.reflection.take()
+        except LuthierError as error:
+            status = grpc_status_of(error, dispatcher.domain)
+            await context.abort(status.code, status.details, status.trailing_metadata)
+        try:
+            async for response in super().ServerReflectionInfo(_while_busy(request_iterator), context):
+                yield response
+        finally:
+            release()
+
+
+async def _while_busy(requests: AsyncIterator[T]) -> AsyncIterator[T]:
+    """Requests as they come; the stream ends when none comes for a while."""
+    iterator = aiter(requests)
+    while True:
+        try:
+            yield await asyncio.wait_for(anext(iterator), REFLECTION_IDLE_S)
+        except (StopAsyncIteration, TimeoutError):
+            return

@@ -1,0 +1,6 @@
+"""`python -m luthier_pipeline` is `luthier`."""
+
+from luthier_pipeline.cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,174 @@
+"""Clients of the services, and the store.
+
+Where they are, in order: `LUTHIER_<NAME>_ADDRESS` and `LUTHIER_STORE…` in the environment; what `make up` wrote into
+`.luthier/` (`LUTHIER_HOME` moves it; it is looked for here and in the folders above); the usual ports on loopback.
+"""
+
+import json
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final
+
+from luthier.analysis.v1.analysis_pb2_grpc import AnalysisServiceStub
+from luthier.curation.v1.curation_pb2_grpc import CurationServiceStub
+from luthier.enrichment.v1.enrichment_pb2_grpc import EnrichmentServiceStub
+from luthier.evaluation.v1.evaluation_pb2_grpc import EvaluationServiceStub
+from luthier.inference.v1.inference_pb2_grpc import InferenceServiceStub
+from luthier.prompting.v1.prompting_pb2_grpc import PromptingServiceStub
+from luthier.rendering.v1.rendering_pb2_grpc import RenderingServiceStub
+from luthier.training.v1.training_pb2_grpc import TrainingServiceStub
+from luthier_kit.rpc import (
+    PORTS,
+    Channel,
+    LuthierError,
+    PermissionDenied,
+    RetryBudget,
+    Unauthenticated,
+    Unavailable,
+    Unimplemented,
+    load,
+)
+from luthier_kit.store import Store, StoreSettings, open_store
+
+RETRY_BUDGET_S: Final = 900.0
+"""A service that dies is started again; the command waits for it."""
+
+
+class Clients:
+    """One generated stub for each service, and the store; opened when first used. Threads may share it.
+
+    `retry_budget_s`: for how long a call is tried again while its service is away or full, in seconds from its first
+    failure.
+    """
+
+    def __init__(self, environ: Mapping[str, str] = os.environ, retry_budget_s: float = RETRY_BUDGET_S) -> None:
+        self.environ, self.retry_budget_s = environ, retry_budget_s
+        self._home = _home(environ)
+        self._channels: dict[str, Channel] = {}
+        self._lock = threading.Lock()
+
+    def with_retry_budget(self, retry_budget_s: float) -> "Clients":
+        """Clients of the same services that give up sooner or later."""
+        return Clients(self.environ, retry_budget_s)
+
+    @cached_property
+    def rendering(self) -> RenderingServiceStub:
+        return RenderingServiceStub(self._channel("rendering"))
+
+    @cached_property
+    def analysis(self) -> AnalysisServiceStub:
+        return AnalysisServiceStub(self._channel("analysis"))
+
+    @cached_property
+    def enrichment(self) -> EnrichmentServiceStub:
+        return EnrichmentServiceStub(self._channel("enrichment"))
+
+    @cached_property
+    def prompting(self) -> PromptingServiceStub:
+        return PromptingServiceStub(self._channel("prompting"))
+
+    @cached_property
+    def curation(self) -> CurationServiceStub:
+        return CurationServiceStub(self._channel("curation"))
+
+    @cached_property
+    def training(self) -> TrainingServiceStub:
+        return TrainingServiceStub(self._channel("training"))
+
+    @cached_property
+    def inference(self) -> InferenceServiceStub:
+        return InferenceServiceStub(self._channel("inference"))
+
+    @cached_property
+    def evaluation(self) -> EvaluationServiceStub:
+        return EvaluationServiceStub(self._channel("evaluation"))
+
+    @cached_property
+    def store(self) -> Store:
+        """The store that the services use."""
+        return open_store(self.store_settings)
+
+    @property
+    def store_settings(self) -> StoreSettings:
+        """Where nothing in the environment names a store, the one that `make up` wrote down."""
+        written = {} if "LUTHIER_STORE" in self.environ else _read(self._home / "store.json")
+        return load(StoreSettings, {**self.environ, **written})
+
+    @property
+    def curation_page(self) -> str:
+        """host:port of the curation page; empty when unknown."""
+        return str(_read(self._home / "services.json").get("curation", {}).get("web", ""))
+
+    def address(self, service: str) -> str:
+        """host:port of a service."""
+        written = _read(self._home / "services.json").get(service, {}).get("address")
+        return self.environ.get(f"LUTHIER_{service.upper()}_ADDRESS") or written or f"127.0.0.1:{PORTS[service]}"
+
+    @contextmanager
+    def thread_pool(self, threads: int, name: str) -> Iterator[ThreadPoolExecutor]:
+        """Threads that make calls. Waits for their work; after an exception it is left at once, its calls are ended."""
+        pool = ThreadPoolExecutor(threads, thread_name_prefix=name)
+        try:
+            yield pool
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            self.close()
+            raise
+        pool.shutdown()
+
+    def close(self) -> None:
+        """Closes all channels; calls that run are cancelled."""
+        with self._lock:
+            channels = list(self._channels.values())
+        for channel in channels:
+            channel.close()
+
+    def _channel(self, service: str) -> Channel:
+        with self._lock:
+            if service not in self._channels:
+                self._channels[service] = Channel(self.address(service), retry_budget_s=self.retry_budget_s)
+            return self._channels[service]
+
+
+class IdleBudget(RetryBudget):
+    """The seconds that may pass without any answer, for work that goes on as long as it is answered now and then.
+
+    `answered` is called with each answer; `others` says when other calls were answered last, on the monotonic clock.
+    """
+
+    def __init__(self, budget_s: float, others: Callable[[], float] = lambda: 0.0) -> None:
+        super().__init__(budget_s)
+        self._answered_at = time.monotonic()
+        self._others = others
+
+    def answered(self) -> None:
+        self._answered_at = time.monotonic()
+
+    def left_s(self) -> float:
+        return self.budget_s - (time.monotonic() - max(self._answered_at, self._others()))
+
+
+def is_fatal(error: LuthierError) -> bool:
+    """True when no song can go on: a service or the store stays away, or lets nobody in."""
+    return isinstance(error, Unavailable | Unauthenticated | PermissionDenied | Unimplemented)
+
+
+def _home(environ: Mapping[str, str]) -> Path:
+    if named := environ.get("LUTHIER_HOME"):
+        return Path(named)
+    here = Path.cwd()
+    found = [folder / ".luthier" for folder in (here, *here.parents) if (folder / ".luthier/services.json").exists()]
+    return found[0] if found else here / ".luthier"
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_text()))
+    except FileNotFoundError:
+        return {}

@@ -1,1 +1,0 @@
-"""The commands of `luthier`, one file for each stage of the way."""

@@ -1,0 +1,131 @@
+"""review and export: what people do on the curation page, for scripts."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Final, Literal
+
+import typer
+
+from luthier.curation.v1.curation_pb2 import (
+    VERDICT_ACCEPTED,
+    VERDICT_OPEN,
+    ClipFilter,
+    CuratedClip,
+    ExportDatasetRequest,
+    ExportDatasetResponse,
+    ListClipsRequest,
+    ReviewClipsRequest,
+)
+from luthier.curation.v1.dataset_pb2 import DatasetManifest
+from luthier_kit.store import Store
+from luthier_pipeline.clients import Clients
+from luthier_pipeline.console import UsageError, plain
+from luthier_pipeline.files import save
+from luthier_pipeline.options import USER, Json, Reviewer, begin
+
+PAGE_SIZE: Final = 500  # the most that ListClips gives and ReviewClips takes
+EXPORT_TIMEOUT_S: Final = 600.0
+
+
+def review(
+    ctx: typer.Context,
+    accept: Annotated[Literal["checked"], typer.Option(help="The rule.")],
+    collection: Annotated[
+        str, typer.Option(metavar="NAME", help="Default: every collection.", show_default=False)
+    ] = "",
+    reviewer: Reviewer = USER,
+    json: Json = False,
+) -> None:
+    """Accept every open clip whose prompts passed the check; recorded as automatic."""
+    assert accept == "checked"  # there is no other rule yet
+    context = begin(ctx, json)
+    curation, wanted = context.clients.curation, ClipFilter(verdict=VERDICT_OPEN, checked=True)
+    changed, unchanged, batches = 0, 0, dict[str, str]()
+    for name in [collection] if collection else collections(context.clients, wanted):
+        request = ReviewClipsRequest(
+            filter=wanted,
+            verdict=VERDICT_ACCEPTED,
+            reviewer=reviewer,
+            automatic=True,
+            remark="accepted because every prompt passed the check",
+        )
+        request.filter.collection = name
+        answer = curation.ReviewClips(request)
+        changed, unchanged, batches[name] = changed + answer.changed, unchanged + answer.unchanged, answer.batch_id
+    newest = next(reversed(batches.values()), "")
+    context.answer(
+        {"changed": changed, "unchanged": unchanged, "batch_id": newest, "batches": batches},
+        f"{changed} clips accepted as {reviewer} (automatic)",
+    )
+
+
+def export(
+    ctx: typer.Context,
+    collection: Annotated[
+        str,
+        typer.Option(metavar="NAME", help="Default: the only one that has accepted clips.", show_default=False),
+    ] = "",
+    name: Annotated[
+        str, typer.Option(metavar="NAME", help="Data set name; default: the collection's.", show_default=False)
+    ] = "",
+    out: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Also write it as a Hugging Face AudioFolder.")
+    ] = None,
+    validation_share: Annotated[float, typer.Option(metavar="SHARE", help="Share of songs, 0 to 0.5.")] = 0.1,
+    test_share: Annotated[float, typer.Option(metavar="SHARE", help="Share of songs, 0 to 0.5.")] = 0.1,
+    reviewer: Reviewer = USER,
+    json: Json = False,
+) -> ExportDatasetResponse:
+    """Freeze the accepted clips into a data set with leak-free splits."""
+    context = begin(ctx, json)
+    if not collection:
+        names = collections(context.clients, ClipFilter(verdict=VERDICT_ACCEPTED))
+        if len(names) != 1:
+            text = f"--collection must be named; with accepted clips there are: {', '.join(names) or 'none'}"
+            raise UsageError(text)
+        [collection] = names
+    request = ExportDatasetRequest(
+        collection=collection,
+        name=name,
+        validation_share=validation_share,
+        test_share=test_share,
+        exported_by=reviewer,
+    )
+    answer = context.clients.curation.ExportDataset(request, timeout=EXPORT_TIMEOUT_S)
+    dataset = f"{answer.name}@{answer.version}"
+    if out:
+        write_audio_folder(context.clients.store, answer, out)
+    splits = ", ".join(f"{split.split} {split.songs} songs {split.clips} clips" for split in answer.splits)
+    same = " (unchanged)" if answer.unchanged else ""
+    context.answer({"dataset": dataset, **plain(answer)}, f"data set {dataset}{same}: {splits}")
+    return answer
+
+
+def clips(clients: Clients, wanted: ClipFilter | None = None) -> Iterator[CuratedClip]:
+    """Every clip that matches, of every collection unless the filter names one."""
+    request = ListClipsRequest(filter=wanted, page_size=PAGE_SIZE)
+    while True:
+        page = clients.curation.ListClips(request)
+        yield from page.clips
+        if not page.next_page_token:
+            return
+        request.page_token = page.next_page_token
+
+
+def collections(clients: Clients, wanted: ClipFilter) -> list[str]:
+    """Names of the collections that have such clips, sorted."""
+    return sorted({clip.collection for clip in clips(clients, wanted)})
+
+
+def write_audio_folder(store: Store, exported: ExportDatasetResponse, folder: Path) -> None:
+    """Writes a data set as a Hugging Face AudioFolder: `<split>/metadata.jsonl` beside the audio.
+
+    Files that are already there with the right size stay.
+    """
+    for split in exported.splits:
+        if split.clips:
+            save(store, split.metadata, folder / split.split / "metadata.jsonl")
+    for row in store.get(DatasetManifest, exported.manifest, reason="MANIFEST_INVALID").rows:
+        target = folder / row.split / f"{row.clip_id}{Path(row.audio.key).suffix}"
+        if not target.exists() or target.stat().st_size != row.audio.size_bytes:
+            save(store, row.audio, target)

@@ -1,0 +1,193 @@
+"""inspect and ingest: from a folder of MIDI files to the corpus manifest."""
+
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from luthier.common.v1.common_pb2 import ArtifactRef
+from luthier.pipeline.v1.pipeline_pb2 import IngestProgress, PartProgress
+from luthier_kit.rpc import InvalidRequest, LuthierError
+from luthier_kit.store import Store
+from luthier_pipeline.clients import Clients
+from luthier_pipeline.console import Context, Progress, UsageError, clock, plain, table
+from luthier_pipeline.corpus import (
+    Corpus,
+    StoredCorpus,
+    as_collection,
+    corpus_of,
+    publish,
+    publish_failure,
+    put_manifest,
+)
+from luthier_pipeline.files import put
+from luthier_pipeline.options import SONGBOOK_LICENCE, Json, Licence, Songbook, Songs, Submission, Tags, begin
+from luthier_pipeline.run_status import INGEST, MAX_FAILURES, ProgressPublisher, delete_old_runs
+from luthier_pipeline.song import ingest_file
+from luthier_pipeline.songbook import compose
+
+FILES_AT_ONCE: Final = 8
+
+
+@dataclass(frozen=True)
+class Inspected:
+    """A folder whose files were all inspected; `computed` are the paths of those that were not found done."""
+
+    corpus: Corpus
+    computed: frozenset[str]
+
+
+def inspect(
+    ctx: typer.Context,
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of MIDI files.")],
+    json: Json = False,
+) -> Inspected:
+    """Show what the MIDI files of a folder say, without rendering."""
+    context = begin(ctx, json)
+    inspected = inspect_folder(context.clients, folder, "unknown")
+    files, failures = inspected.corpus.manifest.files, inspected.corpus.failures
+    rows = [
+        [
+            file.path,
+            clock(file.duration_s),
+            file.fingerprint[:12],
+            f"duplicate of {file.duplicate_of}" if file.duplicate_of else file.failure.reason,
+        ]
+        for file in files
+    ]
+    document = {
+        **plain(inspected.corpus.counts, zeros=True),
+        "failures": [plain(failure, zeros=True) for failure in failures],
+        "inspected": [
+            {"failure": None, **plain(file, zeros=True), "computed": file.path in inspected.computed} for file in files
+        ],
+    }
+    context.answer(document, table(rows, ["file", "length", "fingerprint", "remark"]))
+    return inspected
+
+
+def ingest(
+    ctx: typer.Context,
+    folder: Annotated[Path | None, typer.Argument(metavar="[FOLDER]", help="Folder of MIDI files.")] = None,
+    songbook: Songbook = False,
+    songs: Songs = 12,
+    collection: Annotated[str, typer.Option(metavar="NAME", help="Announce the manifest as corpora/NAME.")] = "",
+    tags: Tags = "",
+    licence: Licence = "unknown",
+    submission: Submission = "",
+    json: Json = False,
+) -> StoredCorpus:
+    """Write the corpus manifest of a folder: digests, fingerprints, duplicates.
+
+    With --collection the shards of a run find it.
+    """
+    context = begin(ctx, json)
+    if (folder is None) != songbook:
+        raise UsageError("ingest takes a FOLDER or --songbook, one of them")
+    if songbook and licence == "unknown":
+        licence = SONGBOOK_LICENCE
+    with _songbook(songs) if folder is None else nullcontext(folder) as source:
+        if collection:
+            stored, _ = ingest_collection(context, source, as_collection(collection), licence, tags, submission)
+        else:
+            corpus = inspect_folder(context.clients, source, licence).corpus
+            stored = StoredCorpus("", corpus, put_manifest(context.clients.store, corpus))
+    counts = stored.corpus.counts
+    document = {
+        **plain(counts, zeros=True),
+        "failures": [plain(failure, zeros=True) for failure in stored.corpus.failures],
+        "collection": collection,
+        "manifest": plain(stored.manifest),
+    }
+    context.answer(
+        document,
+        f"{counts.files} files: {counts.songs} songs, {counts.duplicates} duplicates, {counts.failed} cannot be used\n"
+        f"manifest {stored.manifest.key}",
+    )
+    return stored
+
+
+def ingest_collection(
+    context: Context, folder: Path, collection: str, licence: str, tags: str, submission: str = ""
+) -> tuple[StoredCorpus, Inspected]:
+    """Ingests a folder into `corpora/<collection>` as a run of its own, and publishes how far it is.
+
+    What fails is published too, so that shards do not wait for it. `submission` is the run's name where Jobs were
+    submitted under one.
+    """
+    store, run = context.clients.store, submission or uuid.uuid4().hex[:12]
+    delete_old_runs(store, collection, keep=run)
+    files = len(midi_files(folder))
+
+    def progress(inspected: int) -> PartProgress:
+        """A file that is not inspected needs a renderer as a song does."""
+        work = IngestProgress(submitted=bool(submission), files=files, inspected=inspected)
+        part = PartProgress(collection=collection, run=run, part=INGEST, need_render=files - inspected)
+        part.ingest.CopyFrom(work)
+        return part
+
+    with ProgressPublisher(store, progress(0)) as publisher:
+        try:
+            inspected = inspect_folder(
+                context.clients, folder, licence, lambda done: publisher.update(progress(done))
+            )  # fmt: skip
+            sheet = tag_sheet(store, tags, folder)
+        except (UsageError, LuthierError) as error:
+            refused = error if isinstance(error, LuthierError) else InvalidRequest(str(error), reason="FOLDER_MISSING")
+            publish_failure(store, collection, run, refused)
+            raise
+        stored = publish(store, collection, run, inspected.corpus, sheet)
+        counts, done = stored.corpus.counts, progress(files)
+        done.ingest.songs, done.ingest.duplicates, done.ingest.failed = counts.songs, counts.duplicates, counts.failed
+        done.corpus_songs = counts.songs
+        done.failures.extend(stored.corpus.failures[:MAX_FAILURES])
+        publisher.finish(done)
+    return stored, inspected
+
+
+def inspect_folder(
+    clients: Clients, folder: Path, licence: str, on_file: Callable[[int], None] = lambda _done: None
+) -> Inspected:
+    """Stores and inspects every file of a folder; `on_file` gets the number of files done.
+
+    Raises UsageError when there is no such folder, InvalidRequest FOLDER_EMPTY when it has no MIDI file.
+    """
+    if not folder.is_dir():
+        raise UsageError(f"FOLDER must be a folder, got {folder}")
+    paths = midi_files(folder)
+    if not paths:
+        raise InvalidRequest(reason="FOLDER_EMPTY", violations=[("FOLDER", f"has no .mid or .midi file: {folder}")])
+    with Progress("inspected", len(paths)) as progress, clients.thread_pool(FILES_AT_ONCE, "file") as pool:
+        ingested = []
+        for file in pool.map(lambda path: ingest_file(clients, path, folder), paths):
+            ingested.append(file)
+            progress.advance()
+            on_file(progress.done)
+    computed = frozenset(done.file.path for done in ingested if done.computed)
+    return Inspected(corpus_of((done.file for done in ingested), licence), computed)
+
+
+def midi_files(folder: Path) -> list[Path]:
+    """All .mid and .midi files below a folder, by name."""
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".mid", ".midi") and path.is_file())
+
+
+def tag_sheet(store: Store, tags: str, folder: Path | None = None) -> ArtifactRef | None:
+    """The sheet of tags that is named, or the folder's own `tags.csv`; None when there is neither."""
+    own = folder / "tags.csv" if folder else None
+    path = Path(tags) if tags else own if own and own.is_file() else None
+    media_type = "application/json" if path and path.suffix == ".json" else "text/csv"
+    return put(store, "sheets", path, media_type) if path else None
+
+
+@contextmanager
+def _songbook(songs: int) -> Iterator[Path]:
+    """The songbook, composed into a folder that goes away."""
+    with tempfile.TemporaryDirectory(prefix="songbook-") as folder:
+        compose(Path(folder), songs)
+        yield Path(folder)

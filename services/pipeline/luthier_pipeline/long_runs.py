@@ -1,0 +1,286 @@
+"""train and evaluate: runs of minutes to days in their services, begun once and followed to their end."""
+
+import hashlib
+import json as json_text
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Final, TypeVar
+
+import typer
+
+from luthier.common.v1.common_pb2 import ArtifactRef
+from luthier.curation.v1.dataset_pb2 import DatasetVersion
+from luthier.evaluation.v1.evaluation_pb2 import (
+    EVALUATION_STATE_CANCELLED,
+    EVALUATION_STATE_FAILED,
+    EVALUATION_STATE_SUCCEEDED,
+    CreateEvaluationRequest,
+    Evaluation,
+    WatchEvaluationRequest,
+)
+from luthier.training.v1.training_pb2 import (
+    RUN_STATE_CANCELLED,
+    RUN_STATE_FAILED,
+    RUN_STATE_SUCCEEDED,
+    CreateTrainingRunRequest,
+    FineTune,
+    TinyBase,
+    TrainingRun,
+    WatchTrainingRunRequest,
+)
+from luthier_kit.registry import current_version
+from luthier_kit.rpc import Cancelled, DeadlineExceeded, NotFound, Unavailable, error_of, retry_policy
+from luthier_kit.store import Store
+from luthier_pipeline.clients import IdleBudget
+from luthier_pipeline.console import Progress, UsageError, plain, table
+from luthier_pipeline.files import save
+from luthier_pipeline.options import USER, Json, RequestId, Reviewer, begin
+
+Req = TypeVar("Req", CreateTrainingRunRequest, CreateEvaluationRequest)
+R = TypeVar("R", TrainingRun, Evaluation)
+
+WATCH_TIMEOUT_S: Final = 86400.0
+FIRST_PAUSE_S: Final = 0.5  # before a stream that broke is opened again
+IN_VAIN: Final = (RUN_STATE_FAILED, RUN_STATE_CANCELLED)
+EVALUATED_IN_VAIN: Final = (EVALUATION_STATE_FAILED, EVALUATION_STATE_CANCELLED)
+
+
+def train(
+    ctx: typer.Context,
+    dataset: Annotated[str, typer.Option(metavar="NAME[@N]", help="Data set; default version: the newest.")],
+    name: Annotated[str, typer.Option(metavar="NAME", help="Name under which the result is registered.")],
+    base: Annotated[
+        str, typer.Option(metavar="MODEL", help="Model to fine-tune: name, name@n or sha256:…", show_default=False)
+    ] = "",
+    tiny_base: Annotated[
+        bool, typer.Option("--tiny-base", help="Make the tiny base: it proves the way, not the music.")
+    ] = False,
+    steps: Annotated[int | None, typer.Option(metavar="N", min=1, help="Optimiser steps; default: 4000.")] = None,
+    batch_size: Annotated[int | None, typer.Option(metavar="CLIPS", min=1, help="Default: 16.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Peak, 1e-8 to 0.1; default: 5e-5.")] = None,
+    min_excerpt: Annotated[
+        float | None, typer.Option(metavar="SECONDS", help="Offer random excerpts this long or longer.")
+    ] = None,
+    warmup: Annotated[
+        int | None, typer.Option(metavar="STEPS", help="Linear warm-up of the learning rate; default: 0.")
+    ] = None,
+    ema_decay: Annotated[
+        float | None, typer.Option(help="Decay of the moving average of the weights, 0 = off; default: 0.")
+    ] = None,
+    validate_every: Annotated[
+        int | None, typer.Option(metavar="STEPS", min=1, help="Default: a tenth of the steps.")
+    ] = None,
+    checkpoint_every: Annotated[
+        int | None, typer.Option(metavar="STEPS", min=1, help="Default: a tenth of the steps.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Default: drawn from the request id.")] = None,
+    request_id: RequestId = "",
+    reviewer: Reviewer = USER,
+    json: Json = False,
+) -> TrainingRun:
+    """Fine-tune a base model on a data set, or make the tiny base.
+
+    The same arguments are the same run: the command called again follows it.
+    """
+    context = begin(ctx, json)
+    if bool(base) == tiny_base:
+        raise UsageError("train takes --base MODEL or --tiny-base, one of them")
+    clients = context.clients
+    manifest, version = _dataset(clients.store, dataset)
+    fine_tune = FineTune(
+        base_model=base,
+        steps=steps,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        min_excerpt_s=min_excerpt,
+        warmup_steps=warmup,
+        ema_decay=ema_decay,
+        validate_every=validate_every,
+        checkpoint_every=checkpoint_every,
+    )
+    request = CreateTrainingRunRequest(
+        request_id=request_id,
+        dataset=manifest,
+        model_name=name,
+        seed=seed,
+        created_by=reviewer,
+        fine_tune=fine_tune if base else None,
+        tiny_base=TinyBase(autoencoder_steps=steps, batch_size=batch_size) if tiny_base else None,
+    )
+    run = begin_run(
+        request,
+        lambda asked: clients.training.CreateTrainingRun(asked).run,
+        lambda run: run.state in IN_VAIN,
+        clients.store,
+        [base],
+    )
+    context.say(f"training run {run.run_id[:12]}: {name} on {version}")
+
+    def events(known: TrainingRun) -> Iterator[TrainingRun]:
+        request = WatchTrainingRunRequest(run_id=known.run_id)
+        return (event.run for event in clients.training.WatchTrainingRun(request, timeout=WATCH_TIMEOUT_S))
+
+    def stage(run: TrainingRun) -> Stage:
+        losses = [f"loss {run.loss:.4f}"] if run.HasField("loss") else []
+        losses += [f"validation {run.validation[-1].loss:.4f}"] if run.validation else []
+        eta_s = run.eta_s if run.HasField("eta_s") else None
+        return Stage(run.stage or "waiting", run.done, run.total, ", ".join(losses), eta_s)
+
+    try:
+        ended = (*IN_VAIN, RUN_STATE_SUCCEEDED)
+        run = follow(run, events, stage, lambda run: run.state in ended, clients.retry_budget_s)
+    except KeyboardInterrupt:
+        context.say("the run goes on in the training service; the same command follows it again")
+        raise
+    if run.state != RUN_STATE_SUCCEEDED:
+        raise error_of(run.error) if run.HasField("error") else Cancelled("the run was cancelled")
+    losses = [point.loss for point in run.validation]
+    change = f"  validation loss {losses[0]:.4f} -> {losses[-1]:.4f}" if losses else ""
+    context.answer({"run": run.run_id, "model": run.model, **plain(run)}, f"model {run.model}{change}")
+    return run
+
+
+def evaluate(
+    ctx: typer.Context,
+    model: Annotated[str, typer.Option(metavar="MODEL", help="The candidate: name, name@n or sha256:…")],
+    baseline: Annotated[str, typer.Option(metavar="MODEL", help="Model to compare with.", show_default=False)] = "",
+    suite: Annotated[str, typer.Option(metavar="NAME", help="Frozen suite.")] = "quick",
+    steps: Annotated[int | None, typer.Option(metavar="N", min=1, help="Denoising steps; default: 100.")] = None,
+    guidance_scale: Annotated[float | None, typer.Option(help="0 to 50, 1 = off; default: 7.")] = None,
+    seconds: Annotated[float | None, typer.Option(help="Length of each row; default: the suite's.")] = None,
+    max_rows: Annotated[int | None, typer.Option(metavar="N", min=1, help="Only the first rows.")] = None,
+    report: Annotated[Path | None, typer.Option(metavar="FILE.html", help="Where the report goes.")] = None,
+    request_id: RequestId = "",
+    reviewer: Reviewer = USER,
+    json: Json = False,
+) -> Evaluation:
+    """Measure a model, beside a baseline when one is named.
+
+    The same arguments are the same evaluation: the command called again follows it.
+    """
+    context = begin(ctx, json)
+    clients = context.clients
+    request = CreateEvaluationRequest(
+        request_id=request_id,
+        candidate_model=model,
+        baseline_model=baseline,
+        suite_name=suite,
+        steps=steps,
+        guidance_scale=guidance_scale,
+        seconds_total=seconds,
+        max_rows=max_rows,
+        created_by=reviewer,
+    )
+    evaluation = begin_run(
+        request,
+        lambda asked: clients.evaluation.CreateEvaluation(asked).evaluation,
+        lambda known: known.state in EVALUATED_IN_VAIN,
+        clients.store,
+        [model, baseline],
+    )
+
+    def events(known: Evaluation) -> Iterator[Evaluation]:
+        request = WatchEvaluationRequest(evaluation_id=known.evaluation_id)
+        stream = clients.evaluation.WatchEvaluation(request, timeout=WATCH_TIMEOUT_S)
+        return (event.evaluation for event in stream)
+
+    def stage(known: Evaluation) -> Stage:
+        eta_s = known.eta_s if known.HasField("eta_s") else None
+        return Stage("evaluated rows", known.done, known.total, "", eta_s)
+
+    ended = (*EVALUATED_IN_VAIN, EVALUATION_STATE_SUCCEEDED)
+    evaluation = follow(evaluation, events, stage, lambda known: known.state in ended, clients.retry_budget_s)
+    if evaluation.state != EVALUATION_STATE_SUCCEEDED:
+        failed = evaluation.HasField("error")
+        raise error_of(evaluation.error) if failed else Cancelled("the evaluation was cancelled")
+    if report:
+        save(clients.store, evaluation.report, report)
+    rows = [
+        [
+            score.metric,
+            score.model,
+            f"{score.value:.3f}" if score.HasField("value") else "not computed",
+            f"[{score.low:.3f}, {score.high:.3f}]" if score.HasField("low") else "",
+            str(score.n),
+            f"{score.chance:.3f}" if score.HasField("chance") else "",
+            score.note,
+        ]
+        for score in evaluation.scores
+    ]
+    header = ["metric", "model", "value", "95 %", "n", "chance", "note"]
+    context.answer({"evaluation": evaluation.evaluation_id, **plain(evaluation)}, table(rows, header))
+    return evaluation
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What a run does now. `eta_s` is seconds to go, None while unknown."""
+
+    name: str
+    done: int
+    total: int
+    note: str
+    eta_s: float | None
+
+
+def begin_run(
+    request: Req, create: Callable[[Req], R], in_vain: Callable[[R], bool], store: Store, models: Iterable[str]
+) -> R:  # fmt: skip
+    """Begins the run of a request, or finds it.
+
+    A request without an id gets a digest of itself and of what `models`, the names in it, stand for now: the same
+    arguments are the same run. One that ended in vain is tried again under a further id.
+    """
+    if request.request_id:
+        return create(request)
+    unversioned = [name for name in models if name and "@" not in name and ":" not in name]
+    newest = {name: version.n if (version := current_version(store, name)) else 0 for name in unversioned}
+    digest = hashlib.sha256(json_text.dumps([plain(request), newest], sort_keys=True).encode()).hexdigest()
+    attempt = 1
+    while True:
+        request.request_id = digest if attempt == 1 else f"{digest}-{attempt}"
+        if not in_vain(run := create(request)):
+            return run
+        attempt += 1
+
+
+def follow(
+    run: R, events: Callable[[R], Iterator[R]], stage: Callable[[R], Stage], ended: Callable[[R], bool], budget_s: float
+) -> R:
+    """Follows a run to its end, one progress line for each stage; answers with it as it ended.
+
+    A service that dies is waited for, `budget_s` seconds without any answer.
+    """
+    budget, shown, newest = IdleBudget(budget_s), ExitStack(), run
+    progress: Progress | None = None
+
+    def watch() -> None:
+        nonlocal newest, progress
+        for event in () if ended(newest) else events(run):
+            budget.answered()
+            newest, now = event, stage(event)
+            if progress is None or progress.what != now.name:
+                shown.close()
+                progress = shown.enter_context(Progress(now.name, now.total))
+            progress.total, progress.done = now.total, now.done
+            progress.show(now.note, now.eta_s)
+        if not ended(newest):
+            raise Unavailable("the stream ended before the run did", reason="STREAM_CUT")
+
+    with shown:
+        retry_policy(budget, (Unavailable, DeadlineExceeded), first_s=FIRST_PAUSE_S)(watch)
+    return newest
+
+
+def _dataset(store: Store, name: str) -> tuple[ArtifactRef, str]:
+    """The manifest of `name` (its newest version) or `name@n`, and which version that is. Raises NotFound."""
+    base, _, number = name.partition("@")
+    entries = store.series(DatasetVersion, f"datasets/{base}").entries()
+    chosen = [(n, version) for n, version in entries if not number or str(n) == number]
+    if not chosen:
+        known = ", ".join(store.names("datasets/")) or "none"
+        raise NotFound(f"no data set {name}; there are: {known}", reason="DATASET_NOT_FOUND")
+    n, version = chosen[-1]
+    return version.manifest, f"{base}@{n}"

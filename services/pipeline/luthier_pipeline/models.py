@@ -1,0 +1,189 @@
+"""register, models, generate, promote: model versions and the audio that they make."""
+
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from luthier.evaluation.v1.evaluation_pb2 import PromoteModelRequest, PromoteModelResponse
+from luthier.inference.v1.inference_pb2 import (
+    OUTPUT_FORMAT_FLAC,
+    OUTPUT_FORMAT_WAV,
+    GenerateRequest,
+    GenerateResponse,
+    ListModelsRequest,
+    RegisterModelRequest,
+    StreamGenerateRequest,
+)
+from luthier_kit.rpc import InvalidRequest, Unavailable, new_request_id, retry_policy
+from luthier_pipeline.clients import Clients
+from luthier_pipeline.console import Progress, UsageError, clock, plain, table
+from luthier_pipeline.files import put, save
+from luthier_pipeline.options import USER, Json, Reviewer, begin
+
+REGISTER_TIMEOUT_S: Final = 600.0
+FIRST_PAUSE_S: Final = 0.5  # before a server that died in the middle is asked again
+TEXT_ENCODER_ENDINGS: Final = (".json", ".model", ".safetensors")
+"""What a text encoder is loaded from; a hub folder also holds pickles and other frameworks' weights."""
+FORMATS: Final = {".flac": OUTPUT_FORMAT_FLAC, ".wav": OUTPUT_FORMAT_WAV}
+
+
+def register(
+    ctx: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the model.")],
+    weights: Annotated[Path, typer.Option(metavar="FILE.safetensors", help="Weights.")],
+    config: Annotated[Path, typer.Option(metavar="FILE.json", help="stable-audio-tools model configuration.")],
+    text_encoder: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Folder of the T5 text encoder; default: the server's.")
+    ] = None,
+    reason: Annotated[str, typer.Option(metavar="TEXT", help="Why, kept with the version.")] = (
+        "registered by an operator"
+    ),
+    reviewer: Reviewer = USER,
+    json: Json = False,
+) -> None:
+    """Bring weights of your own, e.g. Stable Audio Open. safetensors only."""
+    context = begin(ctx, json)
+    store = context.clients.store
+    if weights.suffix != ".safetensors":
+        bound = f"must be a .safetensors file, got {weights}"
+        raise InvalidRequest(reason="SAFETENSORS_ONLY", violations=[("--weights", bound)])
+    if text_encoder and not text_encoder.is_dir():
+        raise UsageError(f"--text-encoder must be a folder, got {text_encoder}")
+    request = RegisterModelRequest(
+        name=name,
+        checkpoint=put(store, "checkpoints", weights, "application/octet-stream"),
+        configuration=put(store, "configurations", config, "application/json"),
+        registered_by=reviewer,
+        reason=reason,
+    )
+    for path in sorted(text_encoder.iterdir()) if text_encoder else ():
+        if path.suffix in TEXT_ENCODER_ENDINGS and path.is_file():
+            request.text_encoder.add(name=path.name, file=put(store, "text-encoders", path, "application/octet-stream"))
+    answer = context.clients.inference.RegisterModel(request, timeout=REGISTER_TIMEOUT_S)
+    label = f"{answer.model.name}@{answer.model.version}"
+    document = {"model": label, "digest": answer.model.digest, **plain(answer)}
+    context.answer(document, f"registered {label} {answer.model.digest}")
+
+
+def models(ctx: typer.Context, json: Json = False) -> None:
+    """List registered model versions."""
+    context = begin(ctx, json)
+    answer = context.clients.inference.ListModels(ListModelsRequest())
+    rows = [
+        [
+            f"{model.name}@{model.version}",
+            model.digest[:19],
+            f"{model.window_s:.1f} s",
+            "yes" if model.loaded else "no",
+            model.reason,
+        ]
+        for model in answer.models
+    ]
+    context.answer(plain(answer), table(rows, ["model", "digest", "window", "loaded", "why"]))
+
+
+def generate(
+    ctx: typer.Context,
+    prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="What to hear.")],
+    out: Annotated[Path, typer.Option(metavar="FILE.wav|FILE.flac", help="Where the audio goes.")],
+    seconds: Annotated[float | None, typer.Option(help="Length; default: the model's window.")] = None,
+    steps: Annotated[int, typer.Option(help="Denoising steps.")] = 100,
+    seed: Annotated[int | None, typer.Option(help="Default: drawn from the request id.")] = None,
+    model: Annotated[
+        str,
+        typer.Option(
+            help="name, name@n or sha256:…; default: the server's, else what was promoted last, else the newest.",
+            show_default=False,
+        ),
+    ] = "",
+    negative_prompt: Annotated[str, typer.Option(metavar="TEXT", help="What not to hear.", show_default=False)] = "",
+    guidance_scale: Annotated[float | None, typer.Option(help="0 to 50, 1 = off; default: 7.")] = None,
+    sampler: Annotated[str, typer.Option(help="Default: the model's.", show_default=False)] = "",
+    untrimmed: Annotated[bool, typer.Option("--untrimmed", help="Keep the whole window, to see how it stops.")] = False,
+    json: Json = False,
+) -> GenerateResponse:
+    """Generate audio into a file."""
+    context = begin(ctx, json)
+    if out.suffix.lower() not in FORMATS:
+        bound = f"must end in {' or '.join(FORMATS)}, got {out}"
+        raise InvalidRequest(reason="OUTPUT_FORMAT", violations=[("--out", bound)])
+    request = GenerateRequest(
+        prompt=prompt,
+        negative_prompt=negative_prompt,
+        model=model or default_model(context.clients),
+        seconds_total=seconds,
+        seed=seed,
+        guidance_scale=guidance_scale,
+        sampler=sampler,
+        output_format=FORMATS[out.suffix.lower()],
+        steps=steps,
+        untrimmed=untrimmed,
+        request_id=new_request_id(),  # asked again on another server it is the same request
+    )
+    response = _streamed(context.clients, request)
+    save(context.clients.store, response.audio, out)
+    length_s = response.samples / response.sample_rate_hz
+    context.answer(
+        {"file": str(out), **plain(response)},
+        f"{out}: {clock(length_s)} by {response.model}, seed {response.seed}, {response.steps} steps",
+    )
+    return response
+
+
+def default_model(clients: Clients) -> str:
+    """What to ask for when no model is named: what was promoted last, else the newest.
+
+    Empty where the server has a default of its own or no model at all.
+    """
+    answer = clients.inference.ListModels(ListModelsRequest())
+    if answer.default_model or not answer.models:
+        return ""
+    newest = max(answer.models, key=lambda model: (bool(model.evaluation_id), model.created_at.ToNanoseconds()))
+    return f"{newest.name}@{newest.version}"
+
+
+def _streamed(clients: Clients, request: GenerateRequest) -> GenerateResponse:
+    """The response, with progress on the way; a server that dies in the middle is asked again."""
+
+    def ask() -> GenerateResponse:
+        response: GenerateResponse | None = None
+        with Progress("steps", request.steps) as progress:
+            try:
+                for message in clients.inference.StreamGenerate(StreamGenerateRequest(request=request)):
+                    if message.HasField("response"):
+                        response = message.response
+                    elif response is None:
+                        progress.advance()
+                    # after it comes the audio: a stream that is left before its end counts as cancelled
+            except Unavailable:
+                if response is None:
+                    raise
+        if response is None:
+            raise Unavailable("the stream ended without a response", reason="STREAM_CUT")
+        return response
+
+    return retry_policy(clients.retry_budget_s, Unavailable, first_s=FIRST_PAUSE_S)(ask)
+
+
+def promote(
+    ctx: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name whose current version it becomes.")],
+    model: Annotated[str, typer.Option(metavar="NAME@N|sha256:…", help="The version; an older one is a rollback.")],
+    reason: Annotated[str, typer.Option(metavar="TEXT", help="Why, kept with the version.")],
+    evaluation: Annotated[
+        str, typer.Option(metavar="ID", help="Evaluation that speaks for it.", show_default=False)
+    ] = "",
+    force: Annotated[bool, typer.Option("--force", help="Without an evaluation or against its scores.")] = False,
+    reviewer: Reviewer = USER,
+    json: Json = False,
+) -> PromoteModelResponse:
+    """Make a model version the current one of a name, or roll back."""
+    context = begin(ctx, json)
+    request = PromoteModelRequest(
+        name=name, model=model, evaluation_id=evaluation, promoted_by=reviewer, reason=reason, force=force
+    )
+    answer = context.clients.evaluation.PromoteModel(request)
+    same = " (it already was)" if answer.unchanged else ""
+    context.answer(plain(answer), f"{name} is now {answer.model} {answer.model_digest}{same}")
+    return answer

@@ -1,0 +1,66 @@
+"""Options that several commands share. Each says its unit and default."""
+
+import getpass
+from typing import Annotated, Final
+
+import typer
+
+from luthier_pipeline.console import Context
+from luthier_pipeline.songbook.compose import MAX_SONGS
+
+SONGBOOK_LICENCE: Final = "Apache-2.0"
+
+
+def begin(ctx: typer.Context, json: bool) -> Context:
+    """The first line of every command: its context, which answers as `--json` says."""
+    context: Context = ctx.obj
+    context.as_json = json
+    return context
+
+
+def within(value: float, low: float, high: float, unit: str) -> float:
+    """Raises BadParameter for a number (nan too) that is not in low..high."""
+    if not low <= value <= high:
+        raise typer.BadParameter(f"must be between {low:g} and {high:g} {unit}, got {value:g}")
+    return value
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "luthier"
+
+
+USER: Final = _user()
+"""Who is logged in."""
+
+Json = Annotated[bool, typer.Option("--json", help="Answer with one line of JSON at the end.")]
+Reviewer = Annotated[str, typer.Option("--as", metavar="NAME", help="Who asks.")]
+Collection = Annotated[str, typer.Option(metavar="NAME")]
+RequestId = Annotated[str, typer.Option(metavar="ID", help="Default: a digest of the arguments.", show_default=False)]
+Licence = Annotated[str, typer.Option(metavar="NAME", help="Licence of the songs, recorded in every lineage.")]
+Tags = Annotated[
+    str, typer.Option(metavar="FILE", help="Sheet of tags, CSV or JSON; default: FOLDER/tags.csv.", show_default=False)
+]
+Submission = Annotated[
+    str, typer.Option(metavar="ID", help="Name of the run, set by luthier submit.", show_default=False)
+]
+Songbook = Annotated[bool, typer.Option("--songbook", help="Take the songs that the project composes itself.")]
+Songs = Annotated[int, typer.Option(metavar="N", min=1, max=MAX_SONGS, help="Songs of the songbook.")]
+InFlight = Annotated[
+    int | None, typer.Option(metavar="N", min=1, help="Songs at a time; default: 2 x cores, 16 for a shard.")
+]
+Backend = Annotated[
+    str, typer.Option(metavar="NAME", help="soundfont or vst3; default: the renderer's.", show_default=False)
+]
+ClipSeconds = Annotated[
+    float | None,
+    typer.Option(
+        metavar="SECONDS",
+        callback=lambda value: value if value is None else within(value, 3, 560, "seconds"),
+        help="Length of clips aimed for, 3 to 560; default: 30.",
+    ),
+]
+Prompts = Annotated[int | None, typer.Option(metavar="N", min=1, max=16, help="Prompts of a clip; default: 3.")]
+MixOnly = Annotated[bool, typer.Option("--mix-only", help="Keep no stems.")]

@@ -1,0 +1,1 @@
+"""What may go from the store (gc) and what must go (takedown)."""

@@ -1,0 +1,190 @@
+"""gc: deletes blobs that nothing reaches.
+
+A blob is reached when a document names its digest: an action record, an entry of a series (models, data sets, runs,
+corpora), a manifest that is reached itself, or a clip in curation. Documents are searched for digests, whatever their
+form. Documents of other buckets are not read.
+
+Running work is safe: what is younger than the grace stays, and a blob that is written again is young again. Each age is
+read just before the blob goes, and what is reached is looked at again before each batch. Generated audio is held by
+what was made of it (an evaluation), not by the record of its making, which is void without it: asked again, it is made
+again.
+"""
+
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Annotated, Final
+
+import typer
+
+from luthier_kit.rpc import NotFound
+from luthier_kit.store import Store, Stored, is_blob_key
+from luthier_pipeline.console import table
+from luthier_pipeline.curate import clips
+from luthier_pipeline.lineage import READS_AT_ONCE, digest_in_key, digests_in
+from luthier_pipeline.options import Json, begin, within
+
+GENERATED: Final = "generated/"
+MAKING: Final = "actions/generate/"
+MANIFESTS: Final = ("manifests/", "evaluations/")  # blobs that name other blobs
+NO_DOCUMENTS: Final = ("heartbeats/", "proofs/", "quarantine/", "tombstones/")
+BATCH: Final = 1000  # blobs deleted between two looks, some seconds of deletes
+DIGEST_CHARS: Final = 64
+HOUR_S: Final = 3600.0
+MIN_HOURS, MAX_HOURS = 1, 87660  # within an hour of a blob's writing, work in flight has recorded it; ten years
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What may go: unreached blobs older than `grace_s`, generated audio older than `generated_s`; seconds."""
+
+    grace_s: float
+    generated_s: float
+
+
+@dataclass
+class Amount:
+    """A number of blobs and their bytes."""
+
+    blobs: int = 0
+    size_bytes: int = 0
+
+
+@dataclass
+class Collected:
+    """What went, by reason (`taken down`, `unreferenced`, `expired`) and kind of blob, and how many blobs stay."""
+
+    kept: int = 0
+    went: dict[str, dict[str, Amount]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(Amount)))
+
+    def count(self, reason: str, blob: Stored) -> None:
+        amount = self.went[reason][blob.key.split("/", 1)[0]]
+        amount.blobs += 1
+        amount.size_bytes += blob.size_bytes
+
+    @property
+    def total(self) -> Amount:
+        amounts = [amount for kinds in self.went.values() for amount in kinds.values()]
+        return Amount(sum(amount.blobs for amount in amounts), sum(amount.size_bytes for amount in amounts))
+
+
+class Reached:
+    """Digests that documents name. Documents never change, so each is read once; `update` reads the new ones."""
+
+    def __init__(self, store: Store, held: Iterable[str] = ()) -> None:
+        self.store = store
+        self.held = set(held)
+        self.made: set[str] = set()
+        """Digests that only records of generating name."""
+        self._read: set[str] = set()
+
+    def update(self) -> None:
+        """Read every document that was not read yet."""
+        keys = list(self.store.objects.keys(""))
+        self._add(key for key in keys if not is_blob_key(key) and not key.startswith((*NO_DOCUMENTS, ".")))
+        manifests = [key for key in keys if key.startswith(MANIFESTS)]
+        while named := [key for key in manifests if key not in self._read and digest_in_key(key) in self.held]:
+            self._add(named)
+
+    def _add(self, keys: Iterable[str]) -> None:
+        new = [key for key in keys if key not in self._read]
+        with ThreadPoolExecutor(READS_AT_ONCE) as pool:
+            for key, found in zip(new, pool.map(self._digests, new), strict=True):
+                (self.made if key.startswith(MAKING) else self.held).update(found)
+        self._read.update(new)
+
+    def _digests(self, key: str) -> set[str]:
+        found: set[str] = set()
+        rest = b""
+        try:
+            for chunk in self.store.objects.chunks(key):
+                text = rest + chunk
+                found.update(digests_in(text))
+                rest = text[-DIGEST_CHARS - 1 :]
+        except NotFound:  # deleted or moved since it was listed
+            return set()
+        return found
+
+
+def collect(store: Store, rule: Rule, held: Iterable[str] = (), *, dry_run: bool = False) -> Collected:
+    """Deletes what nothing reaches and what was taken down. `held` are digests of clips in curation."""
+    blobs = [found for found in store.objects.stored("") if is_blob_key(found.key)]
+    reached = Reached(store, held)
+    reached.update()
+    down = {digest_in_key(key) for key in store.objects.keys("tombstones/")}
+
+    def reason(blob: Stored) -> str:
+        """Why a blob may go; empty when it stays."""
+        digest, age_s = digest_in_key(blob.key), time.time() - blob.written_at
+        if digest in down:
+            return "taken down"
+        if digest in reached.held:
+            return ""
+        if blob.key.startswith(GENERATED):
+            return "expired" if age_s > rule.generated_s else ""
+        return "unreferenced" if age_s > rule.grace_s and digest not in reached.made else ""
+
+    def delete(key: str) -> tuple[str, Stored] | None:
+        blob = store.objects.stat(key)
+        why = reason(blob) if blob else ""
+        if not blob or not why:
+            return None
+        store.objects.delete(key)
+        return why, blob
+
+    collected = Collected(kept=len(blobs))
+    doomed = [(why, blob) for blob in blobs if (why := reason(blob))]
+    for first in range(0, len(doomed), BATCH):
+        batch = doomed[first : first + BATCH]
+        if not dry_run:
+            reached.update()
+            with ThreadPoolExecutor(READS_AT_ONCE) as pool:
+                batch = [gone for gone in pool.map(delete, [blob.key for _, blob in batch]) if gone]
+        for why, blob in batch:
+            collected.count(why, blob)
+    collected.kept -= collected.total.blobs
+    return collected
+
+
+def _hours(value: float) -> float:
+    return within(value, MIN_HOURS, MAX_HOURS, "hours")
+
+
+def gc(
+    ctx: typer.Context,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    older_than: Annotated[
+        float, typer.Option(metavar="HOURS", callback=_hours, help="Grace of unreached blobs, 1 or more.")
+    ] = 24.0,
+    generated_older_than: Annotated[
+        float, typer.Option(metavar="HOURS", callback=_hours, help="Life of generated audio, 1 or more.")
+    ] = 168.0,
+    json: Json = False,
+) -> None:
+    """Delete blobs that no manifest, model, run, record or curation clip reaches.
+
+    Safe beside running work, but not for a bucket whose blobs the documents of another one name
+    (LUTHIER_BUCKETS_ALLOWED): only its own are read.
+    """
+    context = begin(ctx, json)
+    rule = Rule(older_than * HOUR_S, generated_older_than * HOUR_S)
+    held = {clip.audio.sha256 for clip in clips(context.clients)}
+    collected = collect(context.clients.store, rule, held, dry_run=dry_run)
+    went: Mapping[str, object] = {
+        reason: {kind: [amount.blobs, amount.size_bytes] for kind, amount in kinds.items()}
+        for reason, kinds in collected.went.items()
+    }
+    total = collected.total
+    document = {
+        "blobs": total.blobs, "bytes": total.size_bytes, "kept": collected.kept, "went": went, "dry_run": dry_run,
+    }  # fmt: skip
+    rows = [
+        [reason, kind, str(amount.blobs), f"{amount.size_bytes / 1e6:.1f} MB"]
+        for reason, kinds in collected.went.items()
+        for kind, amount in sorted(kinds.items())
+    ]
+    text = f"{total.blobs} blobs ({total.size_bytes / 1e6:.1f} MB) {'would go' if dry_run else 'went'}"
+    text += f", {collected.kept} stay"
+    context.answer(document, f"{table(rows, ['why', 'kind', 'blobs', 'size'])}\n{text}" if rows else text)

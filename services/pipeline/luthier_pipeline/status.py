@@ -1,0 +1,213 @@
+"""status: every run with its shards, clips, data sets, models, trainings and evaluations."""
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Final
+
+import typer
+
+from luthier.curation.v1.curation_pb2 import (
+    VERDICT_ACCEPTED,
+    VERDICT_OPEN,
+    VERDICT_REJECTED,
+    ClipFilter,
+    ListClipsRequest,
+)
+from luthier.curation.v1.dataset_pb2 import DatasetVersion
+from luthier.evaluation.v1.evaluation_pb2 import EvaluationState, ListEvaluationsRequest
+from luthier.inference.v1.inference_pb2 import ListModelsRequest
+from luthier.pipeline.v1.pipeline_pb2 import PART_STATE_DONE, PART_STATE_RUNNING, PartProgress
+from luthier.training.v1.training_pb2 import ListTrainingRunsRequest, RunState
+from luthier_kit.rpc import LuthierError, error_of
+from luthier_pipeline.clients import Clients
+from luthier_pipeline.console import ago, clock, plain, table
+from luthier_pipeline.corpus import as_collection
+from luthier_pipeline.options import Json, begin
+from luthier_pipeline.run_status import INGEST, RunStatus, RunStatusReader, seconds, silent_s, state_name
+
+RETRY_BUDGET_S: Final = 2.0  # a service that is away is a line of the answer
+NEWEST: Final = 10  # trainings and evaluations that are shown
+
+
+def status(
+    ctx: typer.Context,
+    collection: Annotated[
+        str, typer.Option(metavar="NAME", help="Only this collection's run, shard by shard.", show_default=False)
+    ] = "",
+    json: Json = False,
+) -> None:
+    """Show runs, clips, data sets, trainings, evaluations and models."""
+    context = begin(ctx, json)
+    clients, runs = context.clients, dict[str, RunStatus]()
+    for run in RunStatusReader(clients.store).runs(as_collection(collection) if collection else ""):
+        runs.setdefault(run.collection, run)  # the one last heard of
+    document: dict[str, object] = {"runs": {name: _run_document(run) for name, run in runs.items()}}
+    text = [_runs_table(runs)]
+    if collection:
+        text += [_parts_table(run) for run in runs.values()]
+    failures = [
+        f"FAILED {name}: {failure.path}: {failure.stage}: {failure.reason}: {failure.message}"
+        for name, run in runs.items()
+        for failure in run.failures
+    ]
+    text += ["\n".join(failures)] if failures else []
+    if not collection:
+        asked = clients.with_retry_budget(RETRY_BUDGET_S)
+        page = f"   http://{clients.curation_page}" if clients.curation_page else ""
+        subjects = {
+            "clips": _ask(_clips, asked),
+            "data sets": _ask(_datasets, clients),
+            "trainings": _ask(_trainings, asked),
+            "evaluations": _ask(_evaluations, asked),
+            "models": _ask(_models, asked),
+        }
+        document |= {name.replace(" ", ""): subject.document for name, subject in subjects.items()}
+        text += [f"{name}: {subject.line}{page if name == 'clips' else ''}" for name, subject in subjects.items()]
+    context.answer(document, "\n\n".join(text))
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is known of one subject: as JSON, and as one line for people."""
+
+    document: object
+    line: str
+
+
+def _ask(question: Callable[[Clients], Subject], clients: Clients) -> Subject:
+    try:
+        return question(clients)
+    except LuthierError as error:
+        return Subject({"unavailable": str(error)}, "unavailable")
+
+
+def _clips(clients: Clients) -> Subject:
+    counts = {}
+    for name, verdict in (("open", VERDICT_OPEN), ("accepted", VERDICT_ACCEPTED), ("rejected", VERDICT_REJECTED)):
+        request = ListClipsRequest(filter=ClipFilter(verdict=verdict), page_size=1)
+        counts[name] = clients.curation.ListClips(request).total
+    return Subject(counts, ", ".join(f"{count} {name}" for name, count in counts.items()))
+
+
+def _datasets(clients: Clients) -> Subject:
+    newest = {}
+    for name in clients.store.names("datasets/"):
+        if found := clients.store.series(DatasetVersion, f"datasets/{name}").latest():
+            newest[name] = found[0]
+    return Subject(newest, _listed(f"{name}@{version}" for name, version in newest.items()))
+
+
+def _trainings(clients: Clients) -> Subject:
+    runs = clients.training.ListTrainingRuns(ListTrainingRunsRequest(page_size=NEWEST)).runs
+    states = (f"{run.run_id[:12]} {RunState.Name(run.state).removeprefix('RUN_STATE_')}" for run in runs)
+    return Subject([plain(run) for run in runs], _listed(states))
+
+
+def _evaluations(clients: Clients) -> Subject:
+    runs = clients.evaluation.ListEvaluations(ListEvaluationsRequest(page_size=NEWEST)).evaluations
+    names = ((run, EvaluationState.Name(run.state).removeprefix("EVALUATION_STATE_")) for run in runs)
+    return Subject([plain(run) for run in runs], _listed(f"{run.evaluation_id[:12]} {name}" for run, name in names))
+
+
+def _models(clients: Clients) -> Subject:
+    models = clients.inference.ListModels(ListModelsRequest()).models
+    return Subject([plain(model) for model in models], _listed(f"{model.name}@{model.version}" for model in models))
+
+
+def _listed(items: Iterable[str]) -> str:
+    return ", ".join(items) or "none"
+
+
+def _run_document(run: RunStatus) -> Mapping[str, object]:
+    """A run as JSON, with every part."""
+    return {
+        "run": run.name,
+        "state": run.state,
+        "at": run.updated_at,
+        "songs": run.songs,
+        "waiting": run.total(lambda part: part.shard.waiting) + run.unclaimed,
+        "rendered": run.total(lambda part: part.shard.rendered),
+        "failed": run.total(lambda part: part.shard.failed),
+        "in_flight": run.total(lambda part: part.shard.in_flight),
+        "clips": run.total(lambda part: part.shard.clips),
+        "need_render": run.total(lambda part: part.need_render),
+        "eta_s": run.eta_s,
+        "shard_count": run.shard_count,
+        "ingest": _part_document(run.ingest) if run.ingest else None,
+        "shards": [_part_document(part) for part in run.shards],
+        "failures": [plain(failure, zeros=True) for failure in run.failures],
+    }
+
+
+def _part_document(part: PartProgress) -> Mapping[str, object]:
+    work = plain(part.ingest, zeros=True) if part.part == INGEST else {"eta_s": None, **plain(part.shard, zeros=True)}
+    error = error_of(part.error) if part.HasField("error") else None
+    return {
+        "collection": part.collection,
+        "run": part.run,
+        "part": part.part,
+        "host": part.host,
+        "state": state_name(part.state),
+        "began_at": seconds(part.began_at),
+        "at": seconds(part.updated_at),
+        "corpus_songs": part.corpus_songs,
+        "need_render": part.need_render,
+        "failures": [plain(failure, zeros=True) for failure in part.failures],
+        **work,
+        **({"reason": error.reason, "message": str(error)} if error else {}),
+    }
+
+
+def _runs_table(runs: Mapping[str, RunStatus]) -> str:
+    """One line a collection, all shards summed."""
+    if not runs:
+        return "no pipeline run yet"
+    now, rows = time.time(), []
+    for name, run in runs.items():
+        done = sum(part.state == PART_STATE_DONE for part in run.shards)
+        silent = sum(silent_s(part, now) > 0 for part in run.shards)
+        notes = [f"{done}/{run.shard_count} shards done"] if run.shard_count > 1 else []
+        notes += [f"{run.shard_count - len(run.shards)} not begun"] if run.shard_count > len(run.shards) else []
+        notes += [f"{silent} silent"] if silent else []
+        failed = run.total(lambda part: part.shard.failed)
+        settled = run.total(lambda part: part.shard.rendered) + failed
+        row = [
+            name,
+            f"{run.state} ({', '.join(notes)})" if notes else run.state,
+            f"{settled}/{run.songs}" if run.songs else _inspected(run.ingest) if run.ingest else "",
+            str(failed),
+            str(run.total(lambda part: part.shard.in_flight)),
+            str(run.total(lambda part: part.shard.clips)),
+            clock(run.eta_s) if run.eta_s and run.state == state_name(PART_STATE_RUNNING) else "",
+            ago(run.updated_at),
+        ]
+        rows.append(row)
+    return table(rows, ["run", "state", "songs", "failed", "in flight", "clips", "to go", "last seen"])
+
+
+def _parts_table(run: RunStatus) -> str:
+    """One line for the ingest and for each shard."""
+    now, rows = time.time(), []
+    for part in run.parts:
+        shard, ingest = part.shard, part.part == INGEST
+        quiet_s = silent_s(part, now)
+        error = error_of(part.error) if part.HasField("error") else None
+        row = [
+            part.part,
+            f"silent for {clock(quiet_s)}" if quiet_s else state_name(part.state),
+            _inspected(part) if ingest else f"{shard.rendered + shard.failed}/{shard.songs}",
+            str(part.ingest.failed if ingest else shard.failed),
+            "" if ingest else str(shard.in_flight),
+            "" if ingest else str(shard.clips),
+            clock(shard.eta_s) if shard.eta_s and part.state == PART_STATE_RUNNING else "",
+            ago(seconds(part.updated_at)),
+            part.host,
+            f"{error.reason}: {error}" if error else "",
+        ]
+        rows.append(row)
+    return table(rows, ["shard", "state", "songs", "failed", "in flight", "clips", "to go", "last seen", "host", ""])
+
+
+def _inspected(part: PartProgress) -> str:
+    return f"{part.ingest.inspected}/{part.ingest.files or '?'} files inspected"

@@ -1,1 +1,0 @@
-"""A run on a cluster: one ingest Job and one Indexed Job whose Pods take a shard each."""

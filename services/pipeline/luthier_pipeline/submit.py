@@ -1,0 +1,286 @@
+"""submit: a run on Kubernetes, one Job that ingests and one Indexed Job with a Pod for each shard.
+
+The Jobs are made from the manifests that the chart keeps in the ConfigMap `<release>-jobs`. Image, security, volumes,
+environment, node pool, queue and back-off are the chart's. A submission sets names, labels, annotations, the first
+container's arguments, the number of shards and the corpus volume.
+"""
+
+import copy
+import hashlib
+import json as json_text
+import secrets
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+import yaml
+
+from luthier_kit.rpc import Checks, FailedPrecondition, NotFound, Unavailable, retry_policy
+from luthier_pipeline.clients import RETRY_BUDGET_S
+from luthier_pipeline.console import Progress, UsageError
+from luthier_pipeline.corpus import MAX_SHARDS, as_collection
+from luthier_pipeline.options import (
+    SONGBOOK_LICENCE,
+    Backend,
+    ClipSeconds,
+    InFlight,
+    Json,
+    Licence,
+    MixOnly,
+    Prompts,
+    Songbook,
+    Songs,
+    begin,
+)
+
+if TYPE_CHECKING:
+    from luthier_kit.kubernetes import Cluster  # a second of imports: only where a cluster is asked
+
+Manifest = dict[str, Any]
+"""A Kubernetes object as YAML has it; none leaves this module but to the Kubernetes client."""
+CORPUS: Final = "corpus"
+CORPUS_MOUNT: Final = "/corpus"
+RUN_ANNOTATION: Final = "luthier/pipeline-run"
+COLLECTION_ANNOTATION: Final = "luthier/collection"
+ID_LABEL: Final = "luthier/submission"
+ID_DIGITS: Final = 10
+LOOK_EVERY_S: Final = 2.0
+COMPLETE, FAILED, QUEUED, RUNNING, WAITING = "COMPLETE", "FAILED", "QUEUED", "RUNNING", "WAITING"
+
+
+@dataclass(frozen=True)
+class Submission:
+    """What is asked for. `claim` and `subpath` name the folder of a volume; without a claim it is the songbook."""
+
+    collection: str
+    shards: int
+    claim: str = ""
+    subpath: str = ""
+    songs: int = 0
+    licence: str = "unknown"
+    options: tuple[str, ...] = ()
+
+    @property
+    def id(self) -> str:
+        """The same for the same question, so that asking twice is asking once."""
+        return hashlib.sha256(json_text.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:ID_DIGITS]
+
+    def ingest_arguments(self, run: str) -> list[str]:
+        """Arguments of the ingest Pod; `run` is the name that it shares with the shards."""
+        source = [CORPUS_MOUNT] if self.claim else ["--songbook", "--songs", str(self.songs)]
+        return ["ingest", *source, *self._common(run), "--licence", self.licence]
+
+    def shard_arguments(self, run: str) -> list[str]:
+        """Arguments of each shard's Pod."""
+        return ["run", f"corpora/{self.collection}", "--shards", str(self.shards), *self._common(run), *self.options]
+
+    def _common(self, run: str) -> list[str]:
+        return ["--collection", self.collection, "--submission", run, "--json"]
+
+
+def submit(
+    ctx: typer.Context,
+    collection: Annotated[str, typer.Option(metavar="NAME", help="Collection that the clips go to.")],
+    shards: Annotated[int, typer.Option(metavar="N", min=1, help="Into how many the songs go.")],
+    claim: Annotated[
+        str, typer.Option(metavar="PVC[:SUBPATH]", help="Volume and folder of the MIDI files.", show_default=False)
+    ] = "",
+    songbook: Songbook = False,
+    songs: Songs = 12,
+    parallelism: Annotated[int | None, typer.Option(metavar="P", min=1, help="Shards at a time; default: all.")] = None,
+    in_flight: InFlight = None,
+    backend: Backend = "",
+    clip_seconds: ClipSeconds = None,
+    prompts: Prompts = None,
+    mix_only: MixOnly = False,
+    licence: Licence = "unknown",
+    release: Annotated[str, typer.Option(metavar="NAME", help="Helm release.")] = "luthier",
+    namespace: Annotated[str, typer.Option(metavar="NS", help="Default: the context's.", show_default=False)] = "",
+    again: Annotated[bool, typer.Option("--again", help="Also when the same was submitted before.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Until all shards are done.")] = False,
+    json: Json = False,
+) -> None:
+    """Run a corpus as Jobs on Kubernetes: one that ingests, one with a Pod for each shard.
+
+    The same submission twice is the same Jobs. It needs a KUBECONFIG, no store and no service.
+    """
+    context = begin(ctx, json)
+    if bool(claim) == songbook:
+        raise UsageError("submit takes --claim PVC[:SUBPATH] or --songbook, one of them")
+    checks = Checks()
+    checks.within("--shards", shards, 1, MAX_SHARDS)
+    checks.within("--parallelism", parallelism or 1, 1, MAX_SHARDS)
+    checks.done()
+    given = {"--in-flight": in_flight, "--backend": backend, "--clip-seconds": clip_seconds, "--prompts": prompts}
+    options = [word for option, value in given.items() if value for word in (option, str(value))]
+    claim, _, subpath = claim.partition(":")
+    submission = Submission(
+        as_collection(collection),
+        shards,
+        claim=claim,
+        subpath=subpath,
+        songs=songs if songbook else 0,
+        licence=SONGBOOK_LICENCE if songbook and licence == "unknown" else licence,
+        options=(*options, *(["--mix-only"] if mix_only else [])),
+    )
+
+    from luthier_kit.kubernetes import connect
+
+    cluster = connect(namespace)
+    identity = secrets.token_hex(ID_DIGITS // 2) if again else submission.id
+    ingest, run = f"{release}-ingest-{identity}", f"{release}-run-{identity}"
+    job = cluster.job(run)
+    created = job is None
+    if created:
+        job = _create_jobs(cluster, submission, release, identity, (ingest, run), parallelism or shards)
+    state = state_of(job)
+    context.say(f"{'submitted' if created else 'already submitted'}: Job {run} in {cluster.namespace}, {state}")
+    if not created and state == FAILED and not wait:
+        context.say("--again submits it anew")
+    if wait:
+        state = state_of(follow(cluster, ingest, run))
+    document = {
+        "id": identity,
+        "namespace": cluster.namespace,
+        "ingest": ingest,
+        "run": run,
+        "state": state,
+        "collection": submission.collection,
+        "shards": submission.shards,
+        "created": created,
+    }
+    context.answer(document, f"{run} {state}\nluthier status --collection {submission.collection}")
+
+
+def _create_jobs(
+    cluster: "Cluster",
+    submission: Submission,
+    release: str,
+    identity: str,
+    names: tuple[str, str],
+    parallelism: int,
+) -> Any:
+    """Creates the ingest Job, then the run's; both go when the release is uninstalled. Answers with the run's Job.
+
+    If a submitter died between the two, the next one takes the run's name from the ingest Job.
+    """
+    from luthier_kit.kubernetes import owned_by
+
+    where = f"ConfigMap {release}-jobs"
+    owner = cluster.config_map(f"{release}-jobs")
+    if owner is None:
+        text = f"no release {release} in namespace {cluster.namespace}: {where} is not there"
+        raise NotFound(f"{text} (--release, --namespace)", reason="RELEASE_NOT_FOUND")
+    if submission.claim and not cluster.has_claim(submission.claim):
+        text = f"no PersistentVolumeClaim {submission.claim} in namespace {cluster.namespace} (--claim)"
+        raise NotFound(text, reason="CLAIM_NOT_FOUND")
+    templates = owner.data or {}
+    ingest_template, shards_template = (_template(templates, key, where) for key in ("ingest.yaml", "shards.yaml"))
+    new_run = f"{identity}-{secrets.token_hex(3)}"
+    ingest = cluster.create(owned_by(_ingest_job(ingest_template, submission, names[0], identity, new_run), owner))
+    run = (ingest.metadata.annotations or {}).get(RUN_ANNOTATION, "")
+    if not run:
+        text = f"Job {names[0]} was not made by luthier submit: it has no annotation {RUN_ANNOTATION}"
+        raise FailedPrecondition(text, reason="JOB_FOREIGN")
+    return cluster.create(
+        owned_by(_shards_job(shards_template, submission, names[1], identity, run, parallelism), owner)
+    )
+
+
+def _template(templates: Mapping[str, str], key: str, where: str) -> Manifest:
+    """The Job `key` of a ConfigMap. Raises FailedPrecondition naming what is wrong."""
+    try:
+        document: Manifest = yaml.safe_load(templates[key])
+        if (document["apiVersion"], document["kind"]) != ("batch/v1", "Job"):
+            raise ValueError("it must be one batch/v1 Job")
+        if not document["spec"]["template"]["spec"]["containers"][0]["image"]:
+            raise ValueError("its first container has no image")
+        document["metadata"].get("labels")
+    except (KeyError, TypeError, IndexError, AttributeError, ValueError, yaml.YAMLError) as error:
+        kind = type(error).__name__
+        text = f"{where} has no usable {key} ({kind}: {error}); the chart writes it"
+        raise FailedPrecondition(text, reason="JOB_TEMPLATE_INVALID") from None
+    return document
+
+
+def _ingest_job(template: Manifest, submission: Submission, name: str, identity: str, run: str) -> Manifest:
+    """The Job that writes the corpus manifest; the claim is mounted read-only, in place of any volume of that name."""
+    job = _job(template, submission, name, identity, run, submission.ingest_arguments(run))
+    if not submission.claim:
+        return job
+    pod = job["spec"]["template"]["spec"]
+    claim = {"claimName": submission.claim, "readOnly": True}
+    volumes = [volume for volume in pod.get("volumes") or [] if volume["name"] != CORPUS]
+    pod["volumes"] = [*volumes, {"name": CORPUS, "persistentVolumeClaim": claim}]
+    container = pod["containers"][0]
+    mounts = [mount for mount in container.get("volumeMounts") or [] if mount["name"] != CORPUS]
+    mount = {"name": CORPUS, "mountPath": CORPUS_MOUNT, "readOnly": True}
+    container["volumeMounts"] = [*mounts, mount | ({"subPath": submission.subpath} if submission.subpath else {})]
+    return job
+
+
+def _shards_job(
+    template: Manifest, submission: Submission, name: str, identity: str, run: str, parallelism: int
+) -> Manifest:
+    """The Indexed Job of all shards."""
+    job = _job(template, submission, name, identity, run, submission.shard_arguments(run))
+    job["spec"] |= {"completionMode": "Indexed", "completions": submission.shards, "parallelism": parallelism}
+    return job
+
+
+def _job(
+    template: Manifest, submission: Submission, name: str, identity: str, run: str, arguments: list[str]
+) -> Manifest:
+    job = copy.deepcopy(template)
+    job["metadata"]["name"] = name
+    pod = job["spec"]["template"]
+    for metadata in (job["metadata"], pod.setdefault("metadata", {})):
+        metadata["labels"] = {**(metadata.get("labels") or {}), ID_LABEL: identity}
+        annotations = {RUN_ANNOTATION: run, COLLECTION_ANNOTATION: submission.collection}
+        metadata["annotations"] = {**(metadata.get("annotations") or {}), **annotations}
+    pod["spec"]["containers"][0]["args"] = arguments
+    return job
+
+
+def state_of(job: Any) -> str:
+    """QUEUED = suspended (Kueue has not admitted it), WAITING = no Pod is ready yet. `job` is the client library's."""
+    met = {condition.type for condition in job.status.conditions or [] if condition.status == "True"}
+    for condition, state in (("Complete", COMPLETE), ("Failed", FAILED)):
+        if condition in met:
+            return state
+    if job.spec.suspend:
+        return QUEUED
+    return RUNNING if job.status.ready else WAITING
+
+
+def follow(cluster: "Cluster", ingest: str, run: str) -> Any:
+    """Shows the shards' progress until all are done; the run's Job. Raises FailedPrecondition when a Job failed.
+
+    An API server that is away is waited for, RETRY_BUDGET_S without an answer.
+    """
+
+    def look() -> tuple[Any, Any]:
+        return cluster.job(ingest), cluster.job(run)
+
+    def shown(job: Any) -> str:
+        """Failed Pods are shown at once: a Job tries for half an hour before it fails."""
+        return f"{state_of(job).lower()}{f' ({job.status.failed} Pods failed)' if job.status.failed else ''}"
+
+    with Progress("shards", 0) as progress:
+        while True:
+            policy = retry_policy(RETRY_BUDGET_S, Unavailable, first_s=LOOK_EVERY_S, longest_s=LOOK_EVERY_S)
+            first, shards = policy(look)
+            if shards is None:
+                raise NotFound(f"Job {run} was deleted", reason="JOB_GONE")
+            progress.total, progress.done = shards.spec.completions, shards.status.succeeded or 0
+            progress.show(f"ingest {shown(first) if first else 'over'}, shards {shown(shards)}")
+            if state_of(shards) == COMPLETE:
+                return shards
+            for job in (first, shards):
+                if job and state_of(job) == FAILED:
+                    why = next(condition for condition in job.status.conditions if condition.type == "Failed")
+                    text = f"Job {job.metadata.name} failed: {why.reason}: {why.message}"
+                    raise FailedPrecondition(text, reason="JOB_FAILED")
+            time.sleep(LOOK_EVERY_S)

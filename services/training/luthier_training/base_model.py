@@ -1,0 +1,216 @@
+"""The model version that a run starts from, and what its frozen encoders make of clips and prompts.
+
+Each clip's latents and each prompt's text embedding are encoded once: actions keyed by content and encoder. Only the
+frozen encoders are cached; the seconds embedders and a text encoder's projection are trained.
+"""
+
+import hashlib
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load, save
+from stable_audio_tools.models.autoencoders import AudioAutoencoder
+from stable_audio_tools.models.conditioners import Conditioner, T5Conditioner
+from stable_audio_tools.models.diffusion import ConditionedDiffusionModelWrapper
+
+from luthier.common.v1.common_pb2 import ArtifactRef
+from luthier.curation.v1.dataset_pb2 import DatasetRow
+from luthier_kit.registry import ModelVersion
+from luthier_kit.rpc import FailedPrecondition
+from luthier_kit.store import Action, Store
+from luthier_model import checkpoint, loading, text_encoder
+from luthier_model.conditions import PROMPT
+from luthier_model.configuration import MAX_DOCUMENT_BYTES, Configuration
+from luthier_model.configuration import read as read_configuration
+from luthier_model.errors import CheckpointError, CheckpointMismatch, ConfigurationError, ModelError, TextEncoderError
+from luthier_training import audio
+
+REASONS: dict[type[ModelError], str] = {
+    ConfigurationError: "MODEL_CONFIGURATION_INVALID",
+    CheckpointError: "CHECKPOINT_UNREADABLE",
+    CheckpointMismatch: "CHECKPOINT_MISMATCH",
+    TextEncoderError: "TEXT_ENCODER_INVALID",
+}
+MAX_FILE_NAME_CHARS = 100
+MAX_TENSORS_BYTES = 1 << 30
+"""Bound of a stored encoding: latents of the longest window that a configuration may have take 256 MiB."""
+LATENTS_STAGE, TEXT_STAGE, VERSION = "latents", "text-states", "1"
+"""Stages of the two kinds of actions, and the version of both. They are part of the actions' digests."""
+
+
+@dataclass(frozen=True)
+class Excerpt:
+    """A part of a clip offered as a clip of its own, in seconds; `length_s` 0 = the whole clip."""
+
+    clip: DatasetRow
+    start_s: float = 0.0
+    length_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class Latents:
+    """The autoencoder's posterior for a clip padded with silence to the window.
+
+    `mean`, `deviation`: (latent channels, window latents), scaled as the transformer takes them; `seconds_total`: the
+    clip's length. With the deviation each epoch draws its own sample; the library's pre-encoding freezes one.
+    """
+
+    mean: torch.Tensor
+    deviation: torch.Tensor
+    seconds_total: float
+
+    def sample(self, generator: torch.Generator) -> torch.Tensor:
+        """One draw of the posterior, (latent channels, window latents)."""
+        return self.mean + self.deviation * torch.randn(self.mean.shape, generator=generator)
+
+
+@dataclass(frozen=True)
+class TextEmbedding:
+    """`tokens`: (tokens, width) float32, zero where there is no token. `mask`: (tokens,) bool."""
+
+    tokens: torch.Tensor
+    mask: torch.Tensor
+
+
+@torch.no_grad()
+def posterior_of(autoencoder: AudioAutoencoder, audio: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """(batch, channels, samples) -> mean and standard deviation of the latents, each (batch, latent channels, latents),
+    unscaled.
+    """
+    mean, spread = autoencoder.encode(audio, skip_bottleneck=True).chunk(2, dim=1)
+    return mean, torch.nn.functional.softplus(spread) + 1e-4  # as the library's vae_sample
+
+
+@contextmanager
+def refusals(version: ModelVersion) -> Iterator[None]:
+    """What is wrong with a model becomes FailedPrecondition with the reason of its kind."""
+    try:
+        yield
+    except ModelError as error:
+        raise FailedPrecondition(f"model {version.label}: {error}", reason=REASONS[type(error)]) from None
+
+
+@dataclass(frozen=True)
+class BaseModel:
+    """A base model on `device`: its registration, its configuration, and the digests that name what it encodes."""
+
+    store: Store
+    version: ModelVersion
+    configuration: Configuration
+    model: ConditionedDiffusionModelWrapper
+    autoencoder_digest: str
+    text_encoder_digest: str
+    device: str
+
+    @classmethod
+    def open(cls, store: Store, version: ModelVersion, device: str, scratch: Path) -> "BaseModel":
+        """Fetches a version and loads it. FailedPrecondition (CHECKPOINT_MISMATCH, …) before anything is allocated."""
+        with refusals(version):
+            configuration = read_configuration(store.blobs.read(version.configuration, max_bytes=MAX_DOCUMENT_BYTES))
+            weights = store.blobs.fetch(version.checkpoint, scratch)
+            placed = checkpoint.verify(weights, configuration)
+            text_folder = scratch / "text_encoder"
+            text_folder.mkdir(parents=True, exist_ok=True)
+            for name, ref in version.text_encoder:
+                if Path(name).name != name or len(name) > MAX_FILE_NAME_CHARS:
+                    raise TextEncoderError(f"the text encoder has a file with a bad name: {name[:80]!r}")
+                shutil.move(store.blobs.fetch(ref, text_folder), text_folder / name)
+            model = loading.load(configuration, weights, text_folder, device)
+            codec = checkpoint.autoencoder_digest(weights, placed, configuration)
+        return cls(store, version, configuration, model, codec, text_encoder.digest(text_folder), device)
+
+    def latents(self, excerpt: Excerpt, scratch: Path) -> Latents:
+        """Latents of an excerpt, or of a whole clip, found in the store or encoded now."""
+        known, clip = self.configuration, excerpt.clip
+
+        def encode() -> dict[str, torch.Tensor]:
+            source = self.store.blobs.fetch(clip.audio, scratch)
+            samples = audio.read(source, known)
+            if excerpt.length_s:
+                first, count = (round(s * known.sample_rate_hz) for s in (excerpt.start_s, excerpt.length_s))
+                samples = samples[:, first : first + count]
+            found = self.encode(samples)
+            held = -(-min(samples.shape[1], known.window_samples) // known.downsampling_ratio)  # latents of the clip
+            return {
+                "mean": found.mean,
+                "deviation": found.deviation,
+                "sounding": torch.arange(known.window_latents) < held,  # the stored form: earlier releases read it
+                "seconds_total": torch.tensor(found.seconds_total, dtype=torch.float64),
+            }
+
+        parameters = {
+            "sample_rate_hz": known.sample_rate_hz,
+            "window_samples": known.window_samples,
+            "start_s": excerpt.start_s,
+            "length_s": excerpt.length_s,
+        }
+        tools = {"autoencoder": self.autoencoder_digest}
+        action = Action(LATENTS_STAGE, [clip.audio.sha256], parameters, version=VERSION, tools=tools)
+        stored = self._once(action, encode)
+        return Latents(stored["mean"], stored["deviation"], float(stored["seconds_total"]))
+
+    def encode(self, samples: torch.Tensor) -> Latents:
+        """(channels, samples) -> latents of the whole window: what is longer is cut, its `seconds_total` kept."""
+        known = self.configuration
+        cut = samples[:, : known.window_samples]
+        window = torch.nn.functional.pad(cut, (0, known.window_samples - cut.shape[1]))  # (channels, window samples)
+        posterior = posterior_of(self.model.pretransform.model, window[None].to(self.device))
+        mean, deviation = (
+            (part[0] / self.model.pretransform.scale).float().cpu().contiguous()  # (latent channels, window latents)
+            for part in posterior
+        )
+        return Latents(mean, deviation, samples.shape[1] / known.sample_rate_hz)
+
+    def text_embedding(self, prompt: str) -> TextEmbedding:
+        """What the frozen text encoder makes of a prompt, before the projection; found in the store or encoded now."""
+        conditioner: T5Conditioner = self.model.conditioner.conditioners[PROMPT]
+
+        def encode() -> dict[str, torch.Tensor]:
+            projection, conditioner.proj_out = conditioner.proj_out, torch.nn.Identity()
+            try:
+                with torch.no_grad():
+                    tokens, mask = conditioner([prompt], self.device)  # (1, tokens, width), (1, tokens)
+            finally:
+                conditioner.proj_out = projection
+            return {"states": tokens[0].float().cpu().contiguous(), "mask": mask[0].cpu().contiguous()}
+
+        inputs, parameters = [hashlib.sha256(prompt.encode()).hexdigest()], {"max_tokens": conditioner.max_length}
+        tools = {"text_encoder": self.text_encoder_digest}
+        stored = self._once(Action(TEXT_STAGE, inputs, parameters, version=VERSION, tools=tools), encode)
+        return TextEmbedding(stored["states"], stored["mask"])
+
+    def cache_prompts(self, prompts: Sequence[str]) -> None:
+        """Puts the embeddings of all prompts of a data set in the place of the text encoder."""
+        embeddings = {prompt: self.text_embedding(prompt) for prompt in prompts}
+        conditioners = self.model.conditioner.conditioners
+        conditioners[PROMPT] = CachedPrompts(conditioners[PROMPT], embeddings)
+
+    def _once(self, action: Action, encode: Callable[[], dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+        """The tensors of an action, as a safetensors blob in the store."""
+
+        def compute() -> ArtifactRef:
+            return self.store.blobs.put_bytes(action.stage, save(encode()), "safetensors")
+
+        ref, _ = self.store.actions.run(action, ArtifactRef, compute)
+        return load(self.store.blobs.read(ref, max_bytes=MAX_TENSORS_BYTES))
+
+
+class CachedPrompts(Conditioner):  # type: ignore[misc]
+    """Stands for the T5 conditioner with the embeddings of every prompt of the data set.
+
+    The same numbers, without the encoder in memory and in each step. `proj_out` is the model's own and is trained.
+    """
+
+    def __init__(self, original: T5Conditioner, embeddings: dict[str, TextEmbedding]) -> None:
+        super().__init__(original.dim, original.output_dim)
+        self.proj_out, self.embeddings = original.proj_out, embeddings
+
+    def forward(self, x: list[str], device: torch.device | str) -> tuple[torch.Tensor, torch.Tensor]:
+        """(batch, tokens, width) and (batch, tokens) of prompts that the data set holds."""
+        tokens = torch.stack([self.embeddings[prompt].tokens for prompt in x]).to(device)
+        mask = torch.stack([self.embeddings[prompt].mask for prompt in x]).to(device)
+        return self.proj_out(tokens) * mask.unsqueeze(-1), mask

@@ -1,0 +1,66 @@
+"""What a run is asked to do: requests checked against their bounds, defaults filled in."""
+
+from luthier.training.v1.training_pb2 import CreateTrainingRunRequest, FineTune, TinyBase
+from luthier_kit.registry import MAX_REQUEST_ID_CHARS
+from luthier_kit.rpc import Checks
+from luthier_kit.store import MAX_DOCUMENT_BYTES
+from luthier_training.seeds import seed_of
+
+MAX_STEPS, MAX_BATCH = 1_000_000, 256
+DEFAULT_STEPS, DEFAULT_BATCH, DEFAULT_RATE, DEFAULT_DROPOUT = 4000, 16, 5e-5, 0.1
+TINY_STEPS, TINY_BATCH = 400, 8
+"""Some two minutes on two cores."""
+MAX_EXCERPT_S = 3600.0
+
+
+def settle(request: CreateTrainingRunRequest) -> CreateTrainingRunRequest:
+    """The request that takes effect; InvalidRequest names every field that is out of bounds."""
+    effective = CreateTrainingRunRequest()
+    effective.CopyFrom(request)
+    checks = Checks()
+    checks.text("request_id", request.request_id, max_chars=MAX_REQUEST_ID_CHARS, blank=False)
+    checks.artifact("dataset", request.dataset, max_bytes=MAX_DOCUMENT_BYTES)
+    checks.name("model_name", request.model_name)
+    checks.text("created_by", request.created_by, max_chars=100)
+    if request.HasField("fine_tune"):
+        _settle_fine_tune(effective.fine_tune, checks)
+    elif request.HasField("tiny_base"):
+        _settle_tiny_base(effective.tiny_base, checks)
+    else:
+        checks.that(False, "recipe", "must be fine_tune or tiny_base")
+    checks.done()
+    if not request.HasField("seed"):
+        effective.seed = seed_of("training", request.request_id)
+    return effective
+
+
+def _settle_fine_tune(asked: FineTune, checks: Checks) -> None:
+    at = "fine_tune."
+    checks.text(f"{at}base_model", asked.base_model, max_chars=128, blank=False)
+    _default(asked, steps=DEFAULT_STEPS, batch_size=DEFAULT_BATCH, learning_rate=DEFAULT_RATE)
+    _default(asked, conditioning_dropout=DEFAULT_DROPOUT, ema_decay=0.0, warmup_steps=0, accumulate=1)
+    tenth = max(1, asked.steps // 10)
+    _default(asked, validate_every=tenth, checkpoint_every=tenth, min_excerpt_s=0.0)
+    if not checks.within(f"{at}steps", asked.steps, 1, MAX_STEPS):
+        return  # the bounds of others follow from it
+    checks.within(f"{at}batch_size", asked.batch_size, 1, MAX_BATCH)
+    checks.within(f"{at}learning_rate", asked.learning_rate, 1e-8, 0.1)
+    checks.within(f"{at}conditioning_dropout", asked.conditioning_dropout, 0, 0.9)
+    checks.within(f"{at}validate_every", asked.validate_every, 1, asked.steps)
+    checks.within(f"{at}checkpoint_every", asked.checkpoint_every, 1, asked.steps)
+    checks.within(f"{at}ema_decay", asked.ema_decay, 0, 0.99999)
+    checks.within(f"{at}warmup_steps", asked.warmup_steps, 0, asked.steps)
+    checks.within(f"{at}accumulate", asked.accumulate, 1, MAX_BATCH)
+    checks.within(f"{at}min_excerpt_s", asked.min_excerpt_s, 0, MAX_EXCERPT_S)
+
+
+def _settle_tiny_base(asked: TinyBase, checks: Checks) -> None:
+    _default(asked, autoencoder_steps=TINY_STEPS, batch_size=TINY_BATCH)
+    checks.within("tiny_base.autoencoder_steps", asked.autoencoder_steps, 1, 100_000)
+    checks.within("tiny_base.batch_size", asked.batch_size, 1, 64)
+
+
+def _default(message: FineTune | TinyBase, **values: float) -> None:
+    for name, value in values.items():
+        if not message.HasField(name):
+            setattr(message, name, value)

@@ -1,0 +1,57 @@
+"""A generation is stopped within a step, and a device without memory is busy."""
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from luthier.inference.v1 import inference_pb2 as pb
+from luthier_inference.generator import Generator, memory_bounded
+from luthier_inference.model_cache import ModelCache
+from luthier_inference.request import GenerationJob
+from luthier_inference.served_models import ServedVersion
+from luthier_kit.rpc import Cancelled, Unavailable
+from luthier_model.generation import GenerationParameters, LoadedModel, Step, denoise
+from luthier_model.loading import load
+from tests.model.small import ModelFiles
+from tests.support.services import temp_store
+
+from .conftest import version_of
+
+
+@pytest.mark.parametrize("at", [1, 3])
+def test_no_step_begins_after_the_stop(
+    model_files: ModelFiles, tmp_path: Path, at: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = load(model_files.configuration, model_files.weights, model_files.text_encoder)
+    model = LoadedModel(network, model_files.configuration, torch.device("cpu"))
+    begun: list[int] = []
+    stop = threading.Event()
+
+    def watched(*args: Any) -> Iterator[Step]:
+        for step in denoise(*args):
+            begun.append(step.number)
+            yield step
+
+    def on_step(progress: pb.GenerateProgress) -> None:
+        if progress.step == at:
+            stop.set()
+
+    monkeypatch.setattr("luthier_inference.generator.denoise", watched)
+    with temp_store(tmp_path / "store") as store:
+        served = ServedVersion(version_of(store, model_files, "tiny"), model_files.configuration)
+        generator = Generator(store, ModelCache(lambda _: model, 1), "float32", tmp_path)
+        parameters = GenerationParameters("calm piano", seed=11, seconds_total=2.0, steps=1000)
+        with pytest.raises(Cancelled):
+            generator.generate(GenerationJob(served, parameters), on_step, stop)
+
+    assert begun == list(range(1, at + 1))
+    assert not list(tmp_path.glob("generation-*"))
+
+
+def test_a_device_without_memory_left_is_unavailable() -> None:
+    with pytest.raises(Unavailable, match="memory"), memory_bounded():
+        raise torch.OutOfMemoryError

@@ -1,0 +1,164 @@
+"""An operator registers weights: what fits is served, what does not is named."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from luthier.inference.v1 import inference_pb2 as pb
+from luthier_kit.registry import resolve
+from luthier_kit.store import Store
+from luthier_model import text_encoder
+from tests.model.small import ModelFiles
+
+from .conftest import Served, refusal, version_of
+
+PROMPT = "calm piano"
+
+
+def named(store: Store, model_files: ModelFiles) -> list[pb.NamedFile]:
+    return [
+        pb.NamedFile(name=path.name, file=store.blobs.put_file("text-encoders", path))
+        for path in sorted(text_encoder.files(model_files.text_encoder))
+    ]
+
+
+def registration(store: Store, model_files: ModelFiles, **fields: Any) -> pb.RegisterModelRequest:
+    version = version_of(store, model_files, "unused")
+    return pb.RegisterModelRequest(
+        **{
+            "name": "mine",
+            "checkpoint": version.checkpoint,
+            "configuration": version.configuration,
+            "text_encoder": named(store, model_files),
+            "registered_by": "operator",
+            "reason": "first",
+            **fields,
+        }
+    )
+
+
+def test_registered_weights_generate(served: Served, model_files: ModelFiles) -> None:
+    model = served.stub.RegisterModel(registration(served.store, model_files)).model
+
+    response = served.stub.Generate(pb.GenerateRequest(prompt=PROMPT, steps=1, model="mine", seconds_total=0.5))
+
+    assert (response.model, response.model_digest) == (f"mine@{model.version}", model.digest)
+    assert model.window_s == pytest.approx(model_files.configuration.window_s)
+
+
+def test_a_registered_version_knows_its_autoencoder_and_brings_its_text_encoder(
+    served: Served, model_files: ModelFiles
+) -> None:
+    served.stub.RegisterModel(registration(served.store, model_files, name="whole"))
+
+    version = resolve(served.store, "whole")
+    assert len(version.autoencoder_digest) == 64
+    assert "model.safetensors" in dict(version.text_encoder)
+
+
+def test_registering_the_same_again_changes_nothing(served: Served, model_files: ModelFiles) -> None:
+    first = served.stub.RegisterModel(registration(served.store, model_files, name="same")).model
+    again = served.stub.RegisterModel(registration(served.store, model_files, name="same")).model
+
+    assert (first.version, again.version) == (1, 1)
+
+
+def test_weights_of_another_shape_are_a_mismatch_that_names_the_tensor(
+    served: Served, model_files: ModelFiles, tmp_path: Path
+) -> None:
+    state = load_file(model_files.weights)
+    name = next(n for n, t in state.items() if n.startswith("model.") and t.dim() == 2)
+    state[name] = torch.zeros(3, 3)
+    wrong = tmp_path / "wrong.safetensors"
+    save_file(state, wrong)
+    ref = served.store.blobs.put_file("checkpoints", wrong)
+
+    code, details = refusal(
+        lambda: served.stub.RegisterModel(registration(served.store, model_files, name="wrong", checkpoint=ref))
+    )
+
+    assert code == grpc.StatusCode.FAILED_PRECONDITION
+    assert name in details
+    assert "[3, 3]" in details
+    assert refusal(lambda: served.stub.Generate(pb.GenerateRequest(prompt=PROMPT, model="wrong")))[0] == (
+        grpc.StatusCode.NOT_FOUND
+    )
+
+
+def test_a_pickle_is_refused_unopened(served: Served, model_files: ModelFiles, tmp_path: Path) -> None:
+    pickled = tmp_path / "weights.ckpt"
+    torch.save({"a": torch.zeros(2)}, pickled)
+    ref = served.store.blobs.put_file("checkpoints", pickled)
+
+    code, details = refusal(lambda: served.stub.RegisterModel(registration(served.store, model_files, checkpoint=ref)))
+
+    assert code == grpc.StatusCode.INVALID_ARGUMENT
+    assert "safetensors" in details
+
+
+def test_an_unknown_configuration_is_refused_field_by_field(served: Served, model_files: ModelFiles) -> None:
+    document = json.loads(json.dumps(dict(model_files.configuration.document)))
+    document["sample_rate"] = -1
+    ref = served.store.blobs.put_bytes("configurations", json.dumps(document).encode(), "json")
+
+    code, details = refusal(
+        lambda: served.stub.RegisterModel(registration(served.store, model_files, configuration=ref))
+    )
+
+    assert code == grpc.StatusCode.INVALID_ARGUMENT
+    assert "configuration.sample_rate" in details
+
+
+@pytest.mark.parametrize(
+    ("fields", "named_field"),
+    [({"name": "Not A Name"}, "name"), ({"registered_by": ""}, "registered_by"), ({"reason": "r" * 501}, "reason")],
+)
+def test_a_registration_names_what_is_wrong(
+    served: Served, model_files: ModelFiles, fields: dict[str, Any], named_field: str
+) -> None:
+    code, details = refusal(lambda: served.stub.RegisterModel(registration(served.store, model_files, **fields)))
+
+    assert (code, details.startswith(named_field)) == (grpc.StatusCode.INVALID_ARGUMENT, True)
+
+
+def test_a_text_encoder_needs_its_files_under_their_names(served: Served, model_files: ModelFiles) -> None:
+    (first, *rest) = named(served.store, model_files)
+    odd = pb.NamedFile(name="../evil", file=first.file)
+
+    code, _ = refusal(
+        lambda: served.stub.RegisterModel(registration(served.store, model_files, text_encoder=[odd, *rest]))
+    )
+    lacking, details = refusal(
+        lambda: served.stub.RegisterModel(registration(served.store, model_files, text_encoder=rest[:1]))
+    )
+
+    assert code == grpc.StatusCode.INVALID_ARGUMENT
+    assert lacking == grpc.StatusCode.FAILED_PRECONDITION
+    assert "lacks" in details
+
+
+def test_without_a_text_encoder_anywhere_registering_says_so(served: Served, model_files: ModelFiles) -> None:
+    code, details = refusal(lambda: served.stub.RegisterModel(registration(served.store, model_files, text_encoder=[])))
+
+    assert code == grpc.StatusCode.FAILED_PRECONDITION
+    assert "text encoder" in details
+
+
+def test_a_text_encoder_that_is_no_safetensors_is_refused(served: Served, model_files: ModelFiles) -> None:
+    files = named(served.store, model_files)
+    pickled = served.store.blobs.put_bytes("text-encoders", b"\x80\x04K\x01.", "safetensors")
+    for item in files:
+        if item.name == "model.safetensors":
+            item.file.CopyFrom(pickled)
+
+    code, details = refusal(
+        lambda: served.stub.RegisterModel(registration(served.store, model_files, text_encoder=files))
+    )
+
+    assert code == grpc.StatusCode.INVALID_ARGUMENT
+    assert "text_encoder" in details

@@ -1,0 +1,35 @@
+"""Settings that cannot work are named before anything is loaded."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from luthier_inference.app import build_service
+from luthier_inference.settings import InferenceSettings
+from luthier_kit.rpc import SettingsError, load
+from tests.support.services import temp_store
+
+from .conftest import settings_for
+
+
+@pytest.mark.parametrize(
+    ("environ", "said"),
+    [
+        ({}, "DEVICE is missing"),
+        ({"DEVICE": "cpu", "LUTHIER_PRECISION": "bfloat16"}, "needs DEVICE=cuda"),
+        ({"DEVICE": "cpu", "LUTHIER_MODELS": "a,b", "LUTHIER_MODELS_LOADED": "1"}, "LUTHIER_MODELS_LOADED"),
+        ({"DEVICE": "cpu", "LUTHIER_TEXT_ENCODER": "/no/such/folder"}, "LUTHIER_TEXT_ENCODER.*/no/such/folder"),
+    ],
+)
+def test_settings_that_cannot_work_are_named(environ: dict[str, str], said: str) -> None:
+    with pytest.raises(SettingsError, match=said):
+        load(InferenceSettings, environ)
+
+
+def test_a_missing_device_stops_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+
+    with temp_store(tmp_path / "store") as store, pytest.raises(SettingsError, match="no CUDA device"):
+        build_service(replace(settings_for(tmp_path), device="cuda"), store)

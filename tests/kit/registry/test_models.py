@@ -1,0 +1,93 @@
+"""Model versions: register, name, promote, roll back."""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from luthier_kit.registry import ModelVersion, model_names, register, resolve, versions
+from luthier_kit.rpc import InvalidRequest, NotFound
+from luthier_kit.store import FolderStore, Store
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    store = Store(FolderStore(tmp_path, "luthier"))
+    store.objects.ensure_bucket(create=True)
+    return store
+
+
+def version(store: Store, weights: bytes, name: str = "tiny", **facts: object) -> ModelVersion:
+    return ModelVersion(
+        name=name,
+        checkpoint=store.blobs.put_bytes("checkpoints", weights, "safetensors"),
+        configuration=store.blobs.put_bytes("configurations", b"{}", "json"),
+        text_encoder=(("spiece.model", store.blobs.put_bytes("encoders", b"t5", "model")),),
+        **facts,  # type: ignore[arg-type]
+    )
+
+
+def test_the_newest_version_is_current(store: Store) -> None:
+    first = register(store, version(store, b"1", created_by="operator", notes={"tiny": True}))
+    second = register(store, version(store, b"2"))
+    assert (first.label, second.label) == ("tiny@1", "tiny@2")
+    assert resolve(store, "tiny") == second
+    assert resolve(store, "tiny@1") == first
+    assert resolve(store, f"sha256:{first.digest}") == first
+    assert versions(store, "tiny") == [first, second]
+    assert model_names(store) == ["tiny"]
+    assert resolve(store, "tiny@1").notes == {"tiny": True}
+
+
+def test_the_digest_is_of_what_decides_the_sound(store: Store) -> None:
+    one = version(store, b"1")
+    assert one.digest == replace(one, created_by="another", reason="another", name="other").digest
+    assert one.digest != version(store, b"2").digest
+    assert one.digest != replace(one, text_encoder=()).digest
+
+
+def test_rollback_appends_the_older_digest(store: Store) -> None:
+    first = register(store, version(store, b"1"))
+    register(store, version(store, b"2"))
+    back = register(store, replace(first, reason="worse by ear", created_by="ann"))
+    assert (back.n, back.digest) == (3, first.digest)
+    assert resolve(store, f"sha256:{first.digest}").n == 3
+
+
+def test_registering_what_is_current_again_changes_nothing(store: Store) -> None:
+    once = register(store, version(store, b"1", reason="trained"))
+    assert register(store, version(store, b"1", reason="trained")) == once
+
+
+def test_racing_registrations_all_get_a_number(store: Store) -> None:
+    drafts = [version(store, b"%d" % n) for n in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        numbers = [v.n for v in pool.map(lambda draft: register(store, draft), drafts)]
+    assert sorted(numbers) == list(range(1, 9))
+
+
+@pytest.mark.parametrize("model", ["", "nobody", "tiny@2", "tiny@0", "tiny@x", "tiny@", "sha256:00", "../x", "TINY"])
+def test_an_unknown_model_says_what_there_is(store: Store, model: str) -> None:
+    register(store, version(store, b"1"))
+    with pytest.raises(NotFound, match=r"known models: tiny \(@1 to @1\)") as caught:
+        resolve(store, model)
+    assert caught.value.reason == "MODEL_NOT_FOUND"
+
+
+def test_without_models_it_says_so(store: Store) -> None:
+    with pytest.raises(NotFound, match="none is registered"):
+        resolve(store, "sao")
+
+
+def test_a_version_without_its_files_is_refused(store: Store) -> None:
+    draft = version(store, b"1")
+    store.objects.delete(draft.checkpoint.key)
+    with pytest.raises(NotFound, match="is not stored"):
+        register(store, draft)
+
+
+@pytest.mark.parametrize("name", ["", "a b", "x@1", "sha256:ab", "-x", "a" * 65])
+def test_a_bad_name_is_refused(store: Store, name: str) -> None:
+    with pytest.raises(InvalidRequest, match="name"):
+        register(store, version(store, b"1", name=name))

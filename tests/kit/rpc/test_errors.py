@@ -1,0 +1,86 @@
+"""One error, one status, one ErrorInfo; and back again on the caller's side."""
+
+import grpc
+import pytest
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
+
+from luthier_kit.rpc import (
+    CALLER_IN_FLIGHT,
+    Aborted,
+    Busy,
+    DataLoss,
+    FailedPrecondition,
+    InvalidRequest,
+    LuthierError,
+    NotFound,
+    PermissionDenied,
+    QuotaExceeded,
+    Server,
+    Unauthenticated,
+    Unavailable,
+    error_of,
+    is_retryable,
+    status_of,
+)
+from tests.kit.rpc.serving import Analysis, analyze
+
+TABLE: list[tuple[LuthierError, str]] = [
+    (InvalidRequest(violations=[("steps", "must be between 1 and 1000, got 0")]), "INVALID_ARGUMENT"),
+    (NotFound("no such model", reason="MODEL_NOT_FOUND"), "NOT_FOUND"),
+    (FailedPrecondition("differs", reason="ARTIFACT_DIGEST_MISMATCH"), "FAILED_PRECONDITION"),
+    (DataLoss("corrupt"), "DATA_LOSS"),
+    (PermissionDenied("bucket", reason="BUCKET_NOT_ALLOWED"), "PERMISSION_DENIED"),
+    (Unauthenticated("no token"), "UNAUTHENTICATED"),
+    (QuotaExceeded("too much"), "RESOURCE_EXHAUSTED"),
+    (Aborted("edited"), "ABORTED"),
+    (Unavailable("store is down", reason="STORE_DOWN", retry_after_s=2.5), "UNAVAILABLE"),
+]
+
+
+@pytest.mark.parametrize(("error", "status"), TABLE, ids=[row[1] for row in TABLE])
+def test_each_error_has_its_status_with_one_error_info(
+    server: Server, servicer: Analysis, error: LuthierError, status: str
+) -> None:
+    servicer.raises = error
+    with grpc.insecure_channel(server.address) as plain, pytest.raises(grpc.RpcError) as caught:
+        analyze(plain)
+    assert caught.value.code().name == status
+    found = rpc_status.from_call(caught.value)  # type: ignore[arg-type]  # a failed call is its own error
+    assert found
+    infos = [detail for detail in found.details if detail.Is(error_details_pb2.ErrorInfo.DESCRIPTOR)]
+    info = error_details_pb2.ErrorInfo()
+    infos[0].Unpack(info)
+    assert (len(infos), info.reason, info.domain) == (1, error.reason, "analysis")
+
+
+def test_unavailable_carries_retry_info_and_pushback(server: Server, servicer: Analysis) -> None:
+    servicer.raises = Unavailable("store is down", retry_after_s=2.5)
+    with grpc.insecure_channel(server.address) as plain, pytest.raises(grpc.RpcError) as caught:
+        analyze(plain)
+    trailing = {item.key: str(item.value) for item in caught.value.trailing_metadata()}
+    assert trailing["grpc-retry-pushback-ms"] == "2500"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        *(error for error, _ in TABLE),
+        Busy("full", retry_after_s=3.0),
+        InvalidRequest("too long", reason="MIDI_TOO_LONG", violations=[("midi", "at most 10 notes")], notes="11"),
+    ],
+    ids=lambda error: error.reason,
+)
+def test_a_status_brings_back_the_error_that_it_was_made_of(error: LuthierError) -> None:
+    again = error_of(status_of(error, "analysis"))
+    assert (type(again), str(again), again.reason, again.metadata) == (
+        type(error), str(error), error.reason, error.metadata,
+    )  # fmt: skip
+    assert getattr(again, "violations", None) == getattr(error, "violations", None)
+    assert getattr(again, "retry_after_s", None) == getattr(error, "retry_after_s", None)
+
+
+def test_the_same_call_may_be_answered_later_only_where_waiting_helps() -> None:
+    later = [Unavailable("down"), Busy("full"), QuotaExceeded("yours", reason=CALLER_IN_FLIGHT)]
+    never = [QuotaExceeded("too big"), QuotaExceeded("five died", reason="CALL_LOST"), NotFound("x"), ValueError("x")]
+    assert [is_retryable(error) for error in (*later, *never)] == [True] * 3 + [False] * 4

@@ -1,0 +1,70 @@
+"""A real server on loopback: bugs, request ids, reflection, metrics, graceful stop, and services declared wrongly."""
+
+import threading
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+
+import grpc
+import pytest
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
+from luthier.analysis.v1 import analysis_pb2 as pb
+from luthier_kit.rpc import Channel, Internal, Server, Service, SettingsError, request_id, serve_metrics
+from tests.kit.rpc.serving import CONTRACT, NAME, Analysis, analyze, cut, wait_until
+
+
+def test_a_service_knows_its_name_and_domain_from_its_contract() -> None:
+    service = Service(CONTRACT, Analysis())
+    assert (service.name, service.domain) == (NAME, "analysis")
+
+
+def test_a_method_that_the_contract_does_not_have_cannot_be_admitted_apart() -> None:
+    with pytest.raises(ValueError, match=r"AnalysisService has no method wait_until"):
+        Service(CONTRACT, Analysis(), light=[wait_until])
+
+
+def test_a_bug_says_internal_and_nothing_more(channel: Channel, servicer: Analysis) -> None:
+    servicer.raises = RuntimeError("secret detail")
+    with pytest.raises(Internal) as caught:
+        analyze(channel)
+    assert (str(caught.value), caught.value.reason) == ("internal error", "INTERNAL")
+
+
+def test_the_request_id_travels_through_the_call(channel: Channel, servicer: Analysis) -> None:
+    token = request_id.set("song-17")
+    analyze(channel)
+    request_id.reset(token)
+    assert servicer.request_ids == ["song-17"]
+
+
+def test_reflection_names_the_service(server: Server) -> None:
+    with grpc.insecure_channel(server.address) as channel:
+        ask = reflection_pb2.ServerReflectionRequest(list_services="")
+        answer = next(reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo(iter([ask])))
+    assert NAME in {service.name for service in answer.list_services_response.service}
+
+
+def test_metrics_count_calls_by_method_and_status(channel: Channel) -> None:
+    analyze(channel)
+    port = serve_metrics("127.0.0.1:0")
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as page:
+        text = page.read().decode()
+    labels = f'rpc_grpc_status_code="OK",rpc_method="AnalyzeAudio",rpc_service="{NAME}"'
+    assert f"rpc_server_duration_seconds_count{{{labels}}}" in text
+    assert "luthier_work_waiting" in text
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:{taken}", "127.0.0.1", "127.0.0.1:metrics", "127.0.0.1:70000"])
+def test_an_address_of_metrics_that_cannot_be_bound_is_named(address: str) -> None:
+    address = address.format(taken=serve_metrics("127.0.0.1:0"))
+    with pytest.raises(SettingsError, match=f"LUTHIER_METRICS_ADDRESS {address} cannot be bound"):
+        serve_metrics(address)
+
+
+def test_a_graceful_stop_finishes_the_call_that_runs(server: Server, servicer: Analysis) -> None:
+    with grpc.insecure_channel(server.address) as plain, ThreadPoolExecutor(1) as pool:
+        call = pool.submit(cut, plain)
+        wait_until(lambda: servicer.begun)
+        threading.Timer(0.5, servicer.release.set).start()
+        server.stop()
+        assert call.result() == pb.CutClipsResponse()

@@ -1,0 +1,202 @@
+"""Conditions, denoising and decoding against stable-audio-tools' own, on the tiny model with the same noise."""
+
+import math
+from typing import Any
+
+import k_diffusion
+import numpy as np
+import pytest
+import torch
+from stable_audio_tools.inference.generation import generate_diffusion_cond
+
+from luthier_model.errors import OutputNotFinite
+from luthier_model.generation import (
+    MARGIN_LATENTS,
+    GenerationParameters,
+    LoadedModel,
+    decode,
+    denoise,
+    encode,
+    prepare,
+    prompt_tokens,
+)
+from luthier_model.loading import load
+
+from .small import ModelFiles
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def model(model_files: ModelFiles) -> LoadedModel:
+    network = load(model_files.configuration, model_files.weights, model_files.text_encoder)
+    return LoadedModel(network, model_files.configuration, CPU)
+
+
+def parameters(**fields: Any) -> GenerationParameters:
+    return GenerationParameters(
+        **{"prompt": "calm piano in D minor", "seed": 11, "seconds_total": 2.0, "steps": 6, **fields}
+    )
+
+
+def ours(model: LoadedModel, wanted: GenerationParameters) -> torch.Tensor:
+    return list(denoise(model, wanted))[-1].latents
+
+
+def theirs(model: LoadedModel, wanted: GenerationParameters, **more: Any) -> torch.Tensor:
+    def conditions(prompt: str) -> list[dict[str, object]]:
+        return [{"prompt": prompt, "seconds_start": wanted.seconds_start, "seconds_total": wanted.seconds_total}]
+
+    with torch.inference_mode():
+        latents: torch.Tensor = generate_diffusion_cond(
+            model.network,
+            steps=wanted.steps,
+            cfg_scale=wanted.guidance_scale,
+            scale_phi=wanted.guidance_rescale,
+            conditioning=conditions(wanted.prompt),
+            negative_conditioning=conditions(wanted.negative_prompt) if wanted.negative_prompt else None,
+            sample_size=model.configuration.window_samples,
+            seed=wanted.seed,
+            device="cpu",
+            sampler_type=wanted.sampler,
+            sigma_min=wanted.sigma_min,
+            sigma_max=wanted.sigma_max,
+            return_latents=True,
+            **more,
+        )
+    return latents
+
+
+@pytest.fixture
+def plain_noise(monkeypatch: pytest.MonkeyPatch) -> None:
+    """k-diffusion's stochastic samplers draw from a Brownian tree; here they draw as ours do."""
+    monkeypatch.setattr(k_diffusion.sampling, "BrownianTreeNoiseSampler", lambda x, *_: lambda *__: torch.randn_like(x))
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        parameters(sampler="dpmpp-2m"),
+        parameters(sampler="k-heun"),
+        parameters(sampler="dpmpp-2m-sde"),
+        parameters(sampler="dpmpp-3m-sde"),
+        parameters(sampler="dpmpp-2m", guidance_scale=1.0),
+        parameters(sampler="dpmpp-2m", guidance_rescale=0.7),
+        parameters(sampler="dpmpp-2m", negative_prompt="loud drums", guidance_scale=4.0),
+        parameters(sampler="dpmpp-2m", seconds_start=5.0, seconds_total=3.3, sigma_min=0.01, sigma_max=100.0),
+    ],
+    ids=lambda p: f"{p.sampler}-{p.guidance_scale:g}-{p.guidance_rescale:g}-{p.negative_prompt or 'plain'}",
+)
+@pytest.mark.usefixtures("plain_noise")
+def test_latents_are_those_of_stable_audio_tools(model: LoadedModel, wanted: GenerationParameters) -> None:
+    expected = theirs(model, wanted)
+
+    torch.testing.assert_close(ours(model, wanted), expected, rtol=2e-4, atol=2e-4 * float(expected.std()))
+
+
+@pytest.mark.usefixtures("plain_noise")
+def test_variations_are_those_of_stable_audio_tools_but_for_the_encoders_own_noise(
+    model: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = parameters(sampler="dpmpp-2m", init_noise_level=2.0)
+    audio = 0.3 * torch.randn(1, 2, model.configuration.window_samples, generator=torch.Generator().manual_seed(1))
+    monkeypatch.setattr(model.network.pretransform, "encode", lambda sound: encode(model, sound))
+
+    expected = theirs(model, wanted, init_audio=(16000, audio[0]), init_noise_level=2.0)
+
+    got = list(denoise(model, wanted, audio))[-1].latents
+    torch.testing.assert_close(got, expected, rtol=2e-4, atol=2e-4 * float(expected.std()))
+
+
+def test_encoding_gives_the_mean_of_the_librarys_encoder(model: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    audio = 0.3 * torch.randn(1, 2, model.configuration.window_samples, generator=torch.Generator().manual_seed(1))
+    monkeypatch.setattr(torch, "randn_like", torch.zeros_like)  # what it would add to the mean
+
+    with torch.inference_mode():
+        torch.testing.assert_close(encode(model, audio), model.network.pretransform.encode(audio))
+
+
+def test_the_noise_is_untouched_by_other_draws(model: LoadedModel) -> None:
+    wanted = parameters(sampler="dpmpp-3m-sde")
+    first = ours(model, wanted)
+    for _ in denoise(model, wanted):
+        torch.randn(17)  # another request's draws from the global generator
+
+    assert torch.equal(first, ours(model, wanted))
+
+
+def test_without_guidance_the_transformer_is_asked_for_one_branch(
+    model: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = []
+    forward = model.network.model.forward
+
+    def watched(x: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        sizes.append(x.shape[0])
+        return forward(x, *args, **kwargs)
+
+    monkeypatch.setattr(model.network.model, "forward", watched)
+    ours(model, parameters(guidance_scale=1.0, steps=3, negative_prompt="drums"))
+    ours(model, parameters(guidance_scale=3.0, steps=3))
+
+    assert sizes == [1, 1, 1, 2, 2, 2]
+
+
+@pytest.mark.parametrize("seconds", [0.1, 0.5, 1.7])
+def test_only_the_latents_asked_for_are_decoded_to_the_same_samples(
+    model: LoadedModel, seconds: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    latents = torch.randn(1, model.configuration.latent_channels, model.configuration.window_latents)
+    autoencoder, decoded = model.network.pretransform, []
+    with torch.inference_mode():
+        whole = autoencoder.decode(latents)[0].T.numpy()
+    plain = autoencoder.decode
+
+    def watched(z: torch.Tensor) -> Any:
+        decoded.append(z.shape[-1])
+        return plain(z)
+
+    monkeypatch.setattr(autoencoder, "decode", watched)
+
+    part = decode(model, parameters(seconds_total=seconds), latents)
+
+    needed = math.ceil(round(seconds * 16000) / 2048)
+    assert decoded == [needed + MARGIN_LATENTS]
+    assert len(part) == round(seconds * 16000)
+    np.testing.assert_allclose(part, whole[: len(part)], atol=1e-6 * np.abs(whole).max())
+
+
+def test_output_that_is_not_finite_is_refused(model: LoadedModel) -> None:
+    latents = torch.full((1, model.configuration.latent_channels, model.configuration.window_latents), math.nan)
+
+    with pytest.raises(OutputNotFinite, match="not finite"):
+        decode(model, parameters(), latents)
+
+
+def test_tokens_are_counted_with_the_end_and_against_what_the_model_reads(model: LoadedModel) -> None:
+    end_alone, read = prompt_tokens(model, "")
+    more, _ = prompt_tokens(model, "calm piano")
+
+    assert (end_alone, read) == (1, 64)
+    assert more > end_alone
+
+
+def test_bfloat16_stays_close_to_float32(model: LoadedModel) -> None:
+    """On the CPU's autocast; the setting is for CUDA only."""
+    wanted = parameters(sampler="dpmpp-2m", guidance_scale=1.0)
+    exact = ours(model, wanted)
+    rough = ours(LoadedModel(model.network, model.configuration, CPU, "bfloat16"), wanted)
+
+    assert rough.dtype == torch.float32
+    assert float((rough - exact).std() / exact.std()) < 0.05
+
+
+def test_bfloat16_leaves_the_noise_level_exact(model_files: ModelFiles) -> None:
+    network = load(model_files.configuration, model_files.weights, model_files.text_encoder)
+    prepare(network, model_files.configuration, CPU, "bfloat16")
+    t = torch.tensor([[0.9987]])
+
+    with torch.autocast("cpu", torch.bfloat16):
+        features = network.model.model.timestep_features(t)
+
+    assert torch.equal(features, network.model.model.timestep_features(t))

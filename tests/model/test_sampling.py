@@ -1,0 +1,173 @@
+"""Noise levels and samplers against k-diffusion's own, and against the distribution whose denoiser is known exactly."""
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+
+import k_diffusion
+import pytest
+import torch
+
+from luthier_model.sampling import SAMPLERS, SeededNoise, dpmpp_2m_sde, dpmpp_3m_sde, noise_levels
+
+Solver = Callable[..., Iterator[torch.Tensor]]
+
+MEAN, SPREAD = 0.7, 1.3
+NO_NOISE = torch.zeros(1).double
+
+
+def gaussian(x: torch.Tensor, sigma: float | torch.Tensor) -> torch.Tensor:
+    """The exact denoiser of data distributed N(MEAN, SPREAD^2)."""
+    if isinstance(sigma, torch.Tensor):
+        sigma = float(sigma.flatten()[0])
+    return (SPREAD**2 * x + sigma**2 * MEAN) / (SPREAD**2 + sigma**2)
+
+
+def wavy(x: torch.Tensor, sigma: float | torch.Tensor) -> torch.Tensor:
+    """Something nonlinear, to tell solvers apart."""
+    return torch.tanh(gaussian(x, sigma)) + 0.1 * torch.sin(3 * x / (1 + abs(x)))
+
+
+class Recorded:
+    """The same noise for both sides of a comparison."""
+
+    def __init__(self) -> None:
+        self.generator = torch.Generator().manual_seed(5)
+
+    def __call__(self, *_: object) -> torch.Tensor:
+        return torch.randn(2, 4, 8, generator=self.generator, dtype=torch.float64)
+
+
+def last(steps: Iterable[torch.Tensor]) -> torch.Tensor:
+    return list(steps)[-1]
+
+
+THEIRS = {
+    "dpmpp-3m-sde": k_diffusion.sampling.sample_dpmpp_3m_sde,
+    "dpmpp-2m-sde": k_diffusion.sampling.sample_dpmpp_2m_sde,
+    "dpmpp-2m": k_diffusion.sampling.sample_dpmpp_2m,
+    "k-heun": k_diffusion.sampling.sample_heun,
+    "k-euler": k_diffusion.sampling.sample_euler,
+}
+
+
+@pytest.mark.parametrize("steps", [1, 2, 25, 100])
+def test_levels_are_those_of_k_diffusion(steps: int) -> None:
+    ours = torch.tensor(noise_levels(steps, 0.3, 500))
+    theirs = k_diffusion.sampling.get_sigmas_exponential(steps, 0.3, 500)
+
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "wrong", [(0, 0.3, 500), (10, 0, 500), (10, 500, 0.3), (10, 0.3, float("inf")), (1, float("nan"), 1)]
+)
+def test_levels_that_make_no_sense_are_refused(wrong: tuple[int, float, float]) -> None:
+    with pytest.raises(ValueError, match="sigma_min"):
+        noise_levels(*wrong)
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("steps", [2, 3, 12])  # k-diffusion's stochastic ones cannot do a single step
+def test_a_sampler_agrees_with_k_diffusion_given_the_same_noise(name: str, steps: int) -> None:
+    sigmas = noise_levels(steps, 0.3, 500)
+    x = Recorded()() * sigmas[0]
+    extra = {"noise_sampler": Recorded()} if name.endswith("sde") else {}
+
+    theirs = THEIRS[name](wavy, x, torch.tensor(sigmas, dtype=torch.float64), disable=True, **extra)
+    ours = last(SAMPLERS[name](wavy, x, sigmas, Recorded()))
+
+    torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_a_single_step_is_what_the_denoiser_says(name: str) -> None:
+    x = Recorded()() * 500
+
+    (only,) = SAMPLERS[name](wavy, x, [500.0, 0.0], Recorded())
+
+    torch.testing.assert_close(only, wavy(x, 500.0))
+
+
+@pytest.mark.parametrize(("name", "sampler"), [("dpmpp-2m-sde", dpmpp_2m_sde), ("dpmpp-3m-sde", dpmpp_3m_sde)])
+def test_eta_zero_takes_the_noise_out(name: str, sampler: Solver) -> None:
+    sigmas = noise_levels(10, 0.3, 80)
+    x = Recorded()() * sigmas[0]
+    theirs = THEIRS[name](
+        wavy, x, torch.tensor(sigmas, dtype=torch.float64), disable=True, eta=0.0, noise_sampler=Recorded()
+    )
+
+    ours = last(sampler(wavy, x, sigmas, Recorded(), eta=0.0))
+
+    torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
+
+
+def ode_error(sampler: Solver, steps: int, **eta: float) -> float:
+    """Distance from the exact solution of the probability flow at sigma_min, for Gaussian data."""
+    sigmas = noise_levels(steps, 0.05, 20)[:-1]
+    x = torch.full((1, 1, 1), 17.0, dtype=torch.float64)
+    got = last(sampler(gaussian, x, sigmas, NO_NOISE, **eta))
+    shrink = math.sqrt((SPREAD**2 + sigmas[-1] ** 2) / (SPREAD**2 + sigmas[0] ** 2))
+    return abs(float(got) - (MEAN + (17.0 - MEAN) * shrink))
+
+
+@pytest.mark.parametrize(
+    ("sampler", "order", "eta"),
+    [
+        (SAMPLERS["k-euler"], 1, {}),
+        (SAMPLERS["k-heun"], 2, {}),
+        (SAMPLERS["dpmpp-2m"], 2, {}),
+        (dpmpp_2m_sde, 2, {"eta": 0.0}),
+        (dpmpp_3m_sde, 2, {"eta": 0.0}),
+    ],
+    ids=["k-euler", "k-heun", "dpmpp-2m", "dpmpp-2m-sde", "dpmpp-3m-sde"],
+)
+def test_a_solver_converges_with_its_order(sampler: Solver, order: int, eta: dict[str, float]) -> None:
+    coarse, fine = ode_error(sampler, 201, **eta), ode_error(sampler, 401, **eta)
+
+    assert math.log2(coarse / fine) > order - 0.25
+
+
+def test_the_third_evaluation_makes_the_error_smaller() -> None:
+    assert ode_error(dpmpp_3m_sde, 201, eta=0.0) < ode_error(dpmpp_2m_sde, 201, eta=0.0)
+
+
+@pytest.mark.parametrize("name", ["dpmpp-2m-sde", "dpmpp-3m-sde"])
+def test_a_stochastic_sampler_draws_from_the_distribution(name: str) -> None:
+    sigmas = noise_levels(60, 0.01, 100)
+    noise = SeededNoise(1, (1, 1, 40000), torch.device("cpu"))
+
+    drawn = last(SAMPLERS[name](gaussian, noise() * sigmas[0], sigmas, noise))
+
+    assert float(drawn.mean()) == pytest.approx(MEAN, abs=0.03)
+    assert float(drawn.std()) == pytest.approx(SPREAD, rel=0.03)
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_latents_come_after_every_step(name: str) -> None:
+    asked = []
+
+    def denoise(x: torch.Tensor, sigma: float) -> torch.Tensor:
+        asked.append(sigma)
+        return gaussian(x, sigma)
+
+    running = SAMPLERS[name](denoise, torch.ones(1, 2, 3), noise_levels(7, 0.3, 500), lambda: torch.ones(1, 2, 3))
+    next(running)
+    asked_in_one_step = len(asked)
+
+    assert asked_in_one_step <= 2
+    assert len(list(running)) == 6
+
+
+def test_noise_depends_on_the_seed_alone() -> None:
+    one, same, other = (SeededNoise(seed, (1, 4, 16), torch.device("cpu")) for seed in (3, 3, 4))
+    torch.randn(100)  # somebody else's draws from the global generator
+
+    assert torch.equal(one(), same())
+    assert torch.equal(one(), same())
+    assert not torch.equal(one(), other())
+
+
+def test_seeds_cover_64_bits() -> None:
+    low, high = (SeededNoise(seed, (32,), torch.device("cpu"))() for seed in (1, 2**64 - 1))
+
+    assert not torch.equal(low, high)

@@ -1,0 +1,124 @@
+"""gc: what may go, and what must not, however work runs beside it."""
+
+import os
+
+import pytest
+
+from luthier.curation.v1.curation_pb2 import CuratedClip, ListClipsResponse
+from luthier.registry.v1.registry_pb2 import ModelVersion
+from luthier_pipeline.retention import gc
+from luthier_pipeline.retention.gc import Amount, Rule, collect
+from tests.pipeline.fakes import FakeClients, Stub, luthier
+from tests.pipeline.filled_store import FilledStore
+
+EVERYTHING_IS_OLD = Rule(grace_s=-60, generated_s=-60)
+ALL_IS_YOUNG = Rule(grace_s=3600, generated_s=3600)
+
+
+def keys(store):
+    return {found.key for found in store.objects.stored("") if "/" in found.key}
+
+
+def name_it(store, ref):
+    """A document names a blob."""
+    store.series(ModelVersion, "models/late").append(ModelVersion(checkpoint=ref))
+
+
+def test_gc_deletes_what_nothing_reaches_and_keeps_the_rest(each_store):
+    store = each_store
+    filled = FilledStore(store)
+    crashed = filled.blob("mixes", "a worker died before its record")
+    in_curation = filled.blob("clips", "only curation knows it")
+    before = keys(store)
+    assert collect(store, ALL_IS_YOUNG, [in_curation.sha256]).total.blobs == 0
+    told = collect(store, EVERYTHING_IS_OLD, [in_curation.sha256], dry_run=True)
+    assert keys(store) == before
+    done = collect(store, EVERYTHING_IS_OLD, [in_curation.sha256])
+    assert before - keys(store) == {crashed.key, filled.audio.key}
+    assert done == told
+    assert done.went["unreferenced"] == {"mixes": Amount(1, crashed.size_bytes)}
+    # the evaluation holds the other audio
+    assert done.went["expired"] == {"generated": Amount(1, filled.audio.size_bytes)}
+    assert done.total == Amount(2, crashed.size_bytes + filled.audio.size_bytes)
+    assert collect(store, EVERYTHING_IS_OLD, [in_curation.sha256]).total.blobs == 0
+
+
+def test_the_command_keeps_what_curation_holds_and_says_what_went(store):
+    crashed, held = (store.blobs.put_bytes("mixes", text, "flac") for text in (b"crashed", b"held"))
+    for ref in (crashed, held):
+        os.utime(store.objects._path(ref.key), (0, 0))
+    curation = Stub(ListClips=ListClipsResponse(clips=[CuratedClip(audio=held)]))
+    told = luthier("gc --dry-run", FakeClients(store, curation=curation)).out
+    assert told.splitlines()[-1] == "1 blobs (0.0 MB) would go, 1 stay"
+    assert luthier("gc --json", FakeClients(store, curation=curation)).document == {
+        "blobs": 1, "bytes": 7, "kept": 1, "went": {"unreferenced": {"mixes": [1, 7]}}, "dry_run": False,
+    }  # fmt: skip
+    assert (store.blobs.exists(crashed), store.blobs.exists(held)) == (False, True)
+
+
+def test_expired_audio_is_made_again_when_it_is_asked_for_again(store):
+    filled = FilledStore(store)
+    collect(store, EVERYTHING_IS_OLD)
+    assert not store.blobs.exists(filled.audio)
+    filled.generate("A rock song")
+    assert store.blobs.exists(filled.audio)
+
+
+def test_gc_keeps_what_is_written_again_or_recorded_while_it_looks(store, monkeypatch):
+    late = store.blobs.put_bytes("mixes", b"late", "flac")
+    documents = store.objects.keys
+    looks = []
+
+    def keys_then_a_record(prefix):
+        found = list(documents(prefix))
+        if prefix == "" and not looks:
+            looks.append(1)
+            name_it(store, late)
+        return iter(found)
+
+    monkeypatch.setattr(store.objects, "keys", keys_then_a_record)
+    collect(store, EVERYTHING_IS_OLD)
+    assert store.blobs.exists(late)
+
+
+def after_each_delete(store, monkeypatch, happens):
+    delete = store.objects.delete
+
+    def deleted(key):
+        delete(key)
+        happens(key)
+
+    monkeypatch.setattr(store.objects, "delete", deleted)
+    monkeypatch.setattr(gc, "BATCH", 1)
+
+
+def test_gc_keeps_what_is_written_again_while_it_deletes(store, monkeypatch):
+    def write():
+        return [store.blobs.put_bytes("mixes", b"%d" % n, "flac") for n in range(2)]
+
+    refs = write()
+    for ref in refs:
+        os.utime(store.objects._path(ref.key), (0, 0))
+    after_each_delete(store, monkeypatch, lambda _: write())
+    assert collect(store, ALL_IS_YOUNG).total.blobs == 1
+    assert all(store.blobs.exists(ref) for ref in refs)
+
+
+def test_gc_keeps_what_is_recorded_while_it_deletes(store, monkeypatch):
+    refs = {ref.key: ref for ref in (store.blobs.put_bytes("mixes", b"%d" % n, "flac") for n in range(3))}
+
+    def recorded(gone):
+        for key, ref in refs.items():
+            if key != gone:
+                name_it(store, ref)
+
+    after_each_delete(store, monkeypatch, recorded)
+    assert collect(store, EVERYTHING_IS_OLD).total.blobs == 1
+
+
+@pytest.mark.parametrize("option", ["--older-than", "--generated-older-than"])
+@pytest.mark.parametrize("hours", ["0", "0.9", "nan"])
+def test_gc_has_a_grace_of_an_hour_at_least(option, hours):
+    done = luthier(["gc", option, hours])
+    assert done.code == 2
+    assert f"'{option}': must be between 1 and 87660 hours, got {hours}" in done.err

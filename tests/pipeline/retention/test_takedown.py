@@ -1,0 +1,167 @@
+"""takedown: what goes with a file, what is named, and what running work adds."""
+
+import dataclasses
+import hashlib
+
+import pytest
+
+from luthier.curation.v1.curation_pb2 import VERDICT_REJECTED, CuratedClip, ListClipsResponse, ReviewClipsResponse
+from luthier.rendering.v1.rendering_pb2 import RenderSongResponse
+from luthier_kit.registry import register
+from luthier_kit.rpc import NotFound, Unavailable
+from luthier_kit.store import Action
+from luthier_pipeline.lineage import LineageIndex
+from luthier_pipeline.retention import takedown
+from luthier_pipeline.retention.takedown import reach, take_down
+from tests.pipeline.fakes import FakeClients, Stub, luthier
+from tests.pipeline.filled_store import FilledStore
+from tests.support.services import temp_store
+
+
+def test_a_takedown_reaches_what_was_made_of_the_song_and_names_what_learned_from_it(each_store):
+    filled = FilledStore(each_store)
+    found = reach(LineageIndex(each_store), filled.midi[0].sha256)
+    assert set(found.derived.values()) == {filled.midi[0].key, filled.mixes[0].key, filled.clips[0].key}
+    assert (found.datasets, found.models, found.runs) == (["way@1"], ["tuned@1"], [filled.run_id])
+    assert set(found.generated) == {filled.audio.key, filled.judged.key}
+
+
+def test_a_model_goes_with_its_checkpoint(each_store):
+    store = each_store
+    filled = FilledStore(store)
+    promoted = register(store, dataclasses.replace(filled.tuned, name="served"))
+    found = reach(LineageIndex(store), filled.tuned.checkpoint.sha256)
+    found = take_down(store, found, by="ann", reason="claim 7")
+    assert found.unserved == ["served@1", "tuned@1"]
+    assert set(found.generated) == {filled.audio.key, filled.judged.key}
+    for refused in (lambda: store.blobs.read(promoted.checkpoint), lambda: filled.generate("Another song")):
+        with pytest.raises(NotFound, match="taken down"):
+            refused()
+    assert store.blobs.read(filled.audio)
+
+
+def test_a_takedown_names_the_models_tuned_from_a_checkpoint_and_the_data_set_of_a_manifest(store):
+    filled = FilledStore(store)
+    index = LineageIndex(store)
+    base = reach(index, filled.base.checkpoint.sha256)
+    assert (base.unserved, base.models) == (["base@1"], ["tuned@1"])
+    manifest = reach(index, filled.dataset.sha256)
+    assert (manifest.datasets, manifest.models) == (["way@1"], ["tuned@1"])
+
+
+def test_what_another_song_also_made_is_left_and_named_with_what_came_of_it(store):
+    filled = FilledStore(store)
+    silence = filled.blob("stems", "silence")
+    for mix in filled.mixes:
+        response = RenderSongResponse(mix=silence)
+        store.actions.run(Action("separate", [mix.sha256]), RenderSongResponse, lambda r=response: r)
+    clip = filled.cut(silence)
+    found = reach(LineageIndex(store), filled.midi[0].sha256)
+    assert found.shared == [silence.key]
+    assert set(found.derived.values()) == {filled.midi[0].key, filled.mixes[0].key, filled.clips[0].key}
+    take_down(store, found, by="ann", reason="claim 7")
+    assert store.blobs.read(silence)
+    assert store.blobs.read(clip)
+    action = Action("separate", [filled.mixes[1].sha256])
+    _, reused = store.actions.run(action, RenderSongResponse, RenderSongResponse)
+    assert reused
+
+
+def test_bytes_that_come_of_themselves_again_are_no_other_songs(store):
+    filled = FilledStore(store)
+    [mix, _] = filled.mixes
+    store.actions.run(Action("trim", [mix.sha256]), RenderSongResponse, lambda: RenderSongResponse(mix=mix))
+    assert mix.sha256 in reach(LineageIndex(store), filled.midi[0].sha256).derived
+
+
+def test_a_takedown_begins_with_the_file_itself_and_finds_what_was_in_flight(store, monkeypatch):
+    filled = FilledStore(store)
+    late = []
+
+    def commit_in_flight(_):
+        if not late:
+            with temp_store(store.objects.root) as elsewhere:
+                monkeypatch.setattr(elsewhere.tombstones, "check", lambda *_: None)  # it looked before the takedown
+                late.append(elsewhere.blobs.put_bytes("latents", b"late", "safetensors"))
+                response = RenderSongResponse(mix=late[0])
+                action = Action("encode", [filled.clips[0].sha256])
+                elsewhere.actions.run(action, RenderSongResponse, lambda: response)
+
+    monkeypatch.setattr(takedown.time, "sleep", commit_in_flight)
+    found = take_down(store, reach(LineageIndex(store), filled.midi[0].sha256), by="ann", reason="claim 7")
+    assert next(iter(found.derived)) == filled.midi[0].sha256
+    assert found.derived[late[0].sha256] == late[0].key
+    with pytest.raises(NotFound, match="taken down"):
+        store.blobs.read(late[0])
+
+
+def test_a_takedown_that_work_outruns_says_so(store, monkeypatch):
+    filled = FilledStore(store)
+    found = reach(LineageIndex(store), filled.midi[0].sha256)
+    endless = iter(hashlib.sha256(b"%d" % n).hexdigest() for n in range(100))
+    more = lambda *_: dataclasses.replace(found, derived={next(endless): "mixes/new"})  # noqa: E731
+    monkeypatch.setattr(takedown, "reach", more)
+    with pytest.raises(Unavailable, match="running work"):
+        take_down(store, found, by="ann", reason="claim 7")
+
+
+def curation_of(filled):
+    """Lists two pages of clips and keeps the reviews."""
+
+    def page(request):
+        number = int(request.page_token or 0)
+        clip = CuratedClip(clip_id=f"clip-{number}", audio=filled.clips[number])
+        return ListClipsResponse(clips=[clip], next_page_token="" if number else "1")
+
+    return Stub(ListClips=page, ReviewClips=ReviewClipsResponse())
+
+
+def test_the_command_takes_down_and_readers_say_why(store, tmp_path):
+    filled = FilledStore(store)
+    curation = curation_of(filled)
+    line = "takedown 'Artist/Song 1.mid' --reason 'the composer asked' --as ann --json"
+    assert luthier(f"{line} --dry-run", FakeClients(store, curation=curation)).document["clips"] == ["clip-1"]
+    assert store.blobs.read(filled.clips[1])
+    assert curation.requests("ReviewClips") == []
+    assert luthier(line, FakeClients(store, curation=curation)).document["clips"] == ["clip-1"]
+    with temp_store(tmp_path / "store") as elsewhere:
+        for gone in (filled.midi[1], filled.mixes[1], filled.clips[1]):
+            with pytest.raises(NotFound, match="taken down") as refused:
+                elsewhere.blobs.read(gone)
+            assert refused.value.reason == "ARTIFACT_TAKEN_DOWN"
+        with pytest.raises(NotFound, match="taken down"):  # nor is it rendered anew
+            action = Action("render", [filled.midi[1].sha256])
+            elsewhere.actions.run(action, RenderSongResponse, RenderSongResponse)
+        assert elsewhere.blobs.read(filled.clips[0])
+    [review] = curation.requests("ReviewClips")
+    assert ([clip.clip_id for clip in review.clips], review.verdict) == (["clip-1"], VERDICT_REJECTED)
+    assert (review.reviewer, review.remark) == ("ann", "taken down: the composer asked")
+    collected = luthier("gc --json", FakeClients(store, curation=curation)).document
+    assert collected["went"]["taken down"] == {
+        kind: [1, ref.size_bytes]
+        for kind, ref in (("midi", filled.midi[1]), ("mixes", filled.mixes[1]), ("clips", filled.clips[1]))
+    }
+
+
+@pytest.mark.parametrize("name", ["tuned@1", "version", "way@1", "record"])
+def test_a_takedown_of_a_name_is_refused_with_the_files_to_give(store, name):
+    filled = FilledStore(store)
+    record = next(step.name for step in LineageIndex(store).steps if step.outputs == (filled.mixes[0].sha256,))
+    names = {"version": f"sha256:{filled.tuned.digest}", "record": record}
+    keys = {"way@1": filled.dataset.key, "record": filled.mixes[0].key}
+    line = ["takedown", names.get(name, name), "--reason", "claim 7", "--json"]
+    done = luthier(line, FakeClients(store, curation=curation_of(filled)))
+    assert (done.code, done.document["error"]["reason"]) == (1, "NOT_A_FILE")
+    assert keys.get(name, filled.tuned.checkpoint.key) in done.err
+    assert not list(store.objects.keys("tombstones/"))
+
+
+def test_a_path_that_means_two_files_is_refused_with_their_digests_and_collections(store):
+    filled = FilledStore(store)
+    filled.announce("other", {"Artist/Song 0.mid": filled.midi[1], "Other/Song 0.mid": filled.midi[0]}, licence="")
+    line = "takedown 'Artist/Song 0.mid' --reason 'claim 7' --json"
+    done = luthier(line, FakeClients(store, curation=curation_of(filled)))
+    assert done.document["error"]["reason"] == "NAME_AMBIGUOUS"
+    assert f"{filled.midi[0].sha256} (corpora/way@1)" in done.err
+    assert f"{filled.midi[1].sha256} (corpora/other@1)" in done.err
+    assert not list(store.objects.keys("tombstones/"))

@@ -1,0 +1,71 @@
+"""Where services are found, how long they are waited for, and which errors end a whole run."""
+
+import json
+import threading
+import time
+
+import pytest
+
+from luthier.rendering.v1.rendering_pb2 import ListInstrumentsRequest
+from luthier_kit.rpc import DataLoss, InvalidRequest, PermissionDenied, QuotaExceeded, Unavailable
+from luthier_pipeline.clients import Clients, IdleBudget, is_fatal
+
+
+@pytest.mark.parametrize(
+    ("error", "ends"),
+    [
+        (Unavailable("the store is down", reason="STORE_UNAVAILABLE"), True),
+        (PermissionDenied("no"), True),
+        (InvalidRequest("not MIDI", reason="MIDI_NOT_MIDI"), False),
+        (DataLoss("corrupt"), False),
+        (QuotaExceeded("this song takes every worker with it", reason="CALL_LOST"), False),
+    ],
+)
+def test_only_what_no_song_can_survive_ends_the_run(error, ends):
+    assert is_fatal(error) is ends
+
+
+def test_the_environment_comes_before_what_make_up_wrote_and_that_before_the_usual_port(tmp_path):
+    (tmp_path / "services.json").write_text(json.dumps({"analysis": {"address": "127.0.0.1:9902"}}))
+    environ = {"LUTHIER_HOME": str(tmp_path), "LUTHIER_RENDERING_ADDRESS": "renderer:1"}
+    clients = Clients(environ)
+    assert [clients.address(name) for name in ("rendering", "analysis", "enrichment")] == [
+        "renderer:1", "127.0.0.1:9902", "127.0.0.1:7103",
+    ]  # fmt: skip
+
+
+def test_the_store_is_the_environments_else_the_one_that_make_up_wrote(tmp_path):
+    written = {"LUTHIER_STORE": "folder", "LUTHIER_STORE_FOLDER": str(tmp_path / "written")}
+    (tmp_path / "store.json").write_text(json.dumps(written))
+    environ = {"LUTHIER_HOME": str(tmp_path)}
+    assert Clients(environ).store_settings.store_folder == tmp_path / "written"
+    named = {"LUTHIER_STORE": "folder", "LUTHIER_STORE_FOLDER": str(tmp_path / "named")}
+    assert Clients(environ | named).store_settings.store_folder == tmp_path / "named"
+
+
+def test_the_retry_budget_is_that_of_the_clients():
+    clients = Clients({"LUTHIER_HOME": "/nowhere", "LUTHIER_RENDERING_ADDRESS": "127.0.0.9:9"})
+    began = time.monotonic()
+    with pytest.raises(Unavailable):
+        clients.with_retry_budget(0.2).rendering.ListInstruments(ListInstrumentsRequest())
+    assert time.monotonic() - began < 10
+
+
+def test_a_pool_that_is_left_by_an_error_does_not_wait_for_its_work():
+    clients, hold = Clients({"LUTHIER_HOME": "/nowhere"}), threading.Event()
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt), clients.thread_pool(1, "test") as pool:
+        pool.submit(hold.wait, 30)
+        raise KeyboardInterrupt
+    assert time.monotonic() - began < 10
+    hold.set()
+
+
+def test_an_idle_budget_begins_anew_with_each_answer():
+    budget = IdleBudget(10.0)
+    budget.left_s()
+    time.sleep(0.05)
+    before = budget.left_s()
+    budget.answered()
+    assert budget.left_s() > before
+    assert IdleBudget(10.0, others=lambda: time.monotonic() + 5).left_s() > 14

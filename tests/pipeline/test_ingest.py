@@ -1,0 +1,80 @@
+"""From a folder to a corpus: which files are found, and what is said of those that cannot be used."""
+
+from luthier.common.v1.common_pb2 import ActionInfo
+from luthier.rendering.v1.rendering_pb2 import InspectMidiResponse
+from luthier_kit.rpc import InvalidRequest, Unavailable
+from luthier_pipeline.corpus import ingest_series
+from luthier_pipeline.ingest import midi_files
+from tests.pipeline.fakes import FakeClients, Stub, luthier
+
+
+def renderer(**refused):
+    """Inspects files by their bytes; `refused` maps those of a file to an error."""
+
+    def inspect(request):
+        return InspectMidiResponse(
+            fingerprint="f" * 64, duration_s=61.2504, action=ActionInfo(reused=request.midi.size_bytes > 4)
+        )
+
+    return Stub(InspectMidi=[*refused.values(), inspect])
+
+
+def folder_of(folder, *names):
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"MThd" + b"x" * names.index(name))
+    return folder
+
+
+def test_midi_files_are_found_whatever_the_case_of_their_ending(tmp_path):
+    folder_of(tmp_path, "b/x.MID", "a/y.mid", "z.midi", "notes.txt")
+    assert [path.name for path in midi_files(tmp_path)] == ["y.mid", "x.MID", "z.midi"]
+
+
+def test_inspect_shows_every_file_and_keeps_its_field_names(store, tmp_path):
+    folder = folder_of(tmp_path / "songs", "A/One.mid", "A/One.1.mid")
+    document = luthier(["inspect", str(folder), "--json"], FakeClients(store, rendering=renderer())).document
+    assert (document["files"], document["songs"], document["duplicates"], document["failed"]) == (2, 1, 1, 0)
+    assert {row["path"]: (row["duplicate_of"], row["computed"]) for row in document["inspected"]} == {
+        "A/One.1.mid": ("A/One.mid", False),
+        "A/One.mid": ("", True),
+    }
+    assert set(document["inspected"][0]) == {
+        "path", "artist", "title", "key", "sha256", "size_bytes", "fingerprint", "duration_s", "duplicate_of",
+        "failure", "computed",
+    }  # fmt: skip
+    assert (document["inspected"][0]["size_bytes"], document["inspected"][0]["duration_s"]) == (5, 61.25)
+
+
+def test_a_file_that_is_refused_is_a_row_and_a_service_that_is_away_ends_it(store, tmp_path):
+    folder = folder_of(tmp_path / "songs", "A/One.mid")
+    refused = InvalidRequest("it has no header", reason="MIDI_NOT_MIDI")
+    document = luthier(
+        ["ingest", str(folder), "--json"], FakeClients(store, rendering=renderer(first=refused))
+    ).document
+    assert document["failures"] == [
+        {"path": "A/One.mid", "stage": "ingest", "reason": "MIDI_NOT_MIDI", "message": "it has no header"}
+    ]
+    away = FakeClients(store, rendering=Stub(InspectMidi=Unavailable("no renderer", reason="UNREACHABLE")))
+    done = luthier(["ingest", str(folder), "--collection", "book", "--json"], away)
+    assert (done.code, done.document["error"]["reason"]) == (1, "UNREACHABLE")
+    [(_, outcome)] = ingest_series(store, "book").entries()
+    assert outcome.error.message == "no renderer"
+
+
+def test_a_file_beyond_the_bound_is_refused_before_it_is_stored(store, tmp_path):
+    (tmp_path / "big.mid").write_bytes(bytes((8 << 20) + 1))
+    document = luthier(["inspect", str(tmp_path), "--json"], FakeClients(store, rendering=renderer())).document
+    assert document["failures"][0]["reason"] == "MIDI_TOO_LARGE"
+    assert document["inspected"][0]["key"] == ""
+
+
+def test_an_ingest_is_announced_with_the_sheet_that_lies_beside_the_files(store, tmp_path):
+    folder = folder_of(tmp_path / "songs", "A/One.mid")
+    (folder / "tags.csv").write_text("artist,title,tag\n")
+    line = ["ingest", str(folder), "--collection", "book", "--submission", "s1", "--licence", "CC0-1.0", "--json"]
+    document = luthier(line, FakeClients(store, rendering=renderer())).document
+    [(_, outcome)] = ingest_series(store, "book").entries()
+    assert (outcome.run, outcome.corpus.manifest.sha256) == ("s1", document["manifest"]["sha256"])
+    assert store.blobs.read(outcome.corpus.sheet) == b"artist,title,tag\n"
+    assert outcome.corpus.counts.songs == 1

@@ -1,0 +1,79 @@
+"""lineage: what is behind a file, and what names mean."""
+
+import pytest
+
+from luthier_kit.rpc import NotFound, Unavailable
+from luthier_pipeline.lineage import LineageIndex, lineage_of
+from tests.pipeline.fakes import FakeClients, luthier
+from tests.pipeline.filled_store import FilledStore
+
+
+def test_lineage_walks_back_from_audio_to_midi_soundfont_prompts_data_set_and_models(each_store):
+    filled = FilledStore(each_store)
+    document = lineage_of(LineageIndex(each_store), filled.audio.sha256).document()
+    assert {(song["sha256"], song["path"]) for song in document["midi"]} == {
+        (ref.sha256, f"Artist/Song {n}.mid") for n, ref in enumerate(filled.midi)
+    }
+    assert document["tools"] == {"soundfont": "5f" * 32}
+    assert set(document["prompts"]) == {"A rock song", "prompt 0", "prompt 1"}
+    assert document["datasets"] == ["way@1"]
+    assert set(document["models"]) == {"tuned@1", "base@1"}
+    assert document["licences"] == ["CC0-1.0"]
+
+
+def test_the_graph_names_every_step_with_what_it_came_from(store):
+    filled = FilledStore(store)
+    document = lineage_of(LineageIndex(store), filled.audio.sha256).document()
+    nodes = {node["name"]: node for node in document["nodes"]}
+    [making] = nodes[filled.audio.sha256]["from"]
+    assert (nodes[making]["stage"], nodes[making]["version"], nodes[making]["seed"]) == ("generate", "1", 5)
+    assert nodes[making]["parameters"] == {"prompt": "A rock song"}
+    assert set(nodes[filled.tuned.digest]["from"]) == {"tuned@1", filled.run_id}
+    assert (nodes[filled.run_id]["kind"], nodes[filled.run_id]["state"]) == ("run", "SUCCEEDED")
+    assert nodes["tuned@1"]["run"] == filled.run_id
+    assert nodes[filled.clips[0].sha256]["records"] == ["actions/prompt/x.json"]
+
+
+def test_a_store_that_is_down_is_not_taken_for_one_without_data_sets(store, monkeypatch):
+    FilledStore(store)
+
+    def down(*_, **__):
+        raise Unavailable("the store does not answer")
+
+    monkeypatch.setattr(store.blobs, "read", down)
+    with pytest.raises(Unavailable):
+        LineageIndex(store)
+
+
+@pytest.mark.parametrize(
+    "text", [b"", b"{}", b"[1]", b'{"stage": 1, "lineage": 2}', b'{"stage": "x", "lineage": {"seed": []}}']
+)
+def test_a_record_that_is_none_is_passed_over(store, text):
+    filled = FilledStore(store)
+    store.objects.create(f"actions/render/{'0' * 64}.json", text)
+    store.objects.create("runs/training-broken/1.json", text)
+    assert lineage_of(LineageIndex(store), filled.audio.sha256).document()["datasets"] == ["way@1"]
+
+
+@pytest.mark.parametrize("name", ["key", "digest", "sha256:digest", "file"])
+def test_a_file_is_known_by_its_key_its_digest_or_its_bytes(store, tmp_path, name):
+    filled = FilledStore(store)
+    copy = tmp_path / "copy.flac"
+    copy.write_bytes(store.blobs.read(filled.audio))
+    digest = filled.audio.sha256
+    names = {"key": filled.audio.key, "digest": digest, "sha256:digest": f"sha256:{digest}", "file": str(copy)}
+    assert luthier(["lineage", names[name], "--json"], FakeClients(store)).document["sha256"] == digest
+
+
+def test_the_tree_is_for_people(store):
+    filled = FilledStore(store)
+    lines = luthier("lineage tuned@1", FakeClients(store)).out.splitlines()
+    assert any(line.strip().startswith("model  tuned@1") for line in lines)
+    assert any(line.strip() == f"{filled.midi[0].key}  Artist/Song 0.mid  CC0-1.0" for line in lines)
+    assert any(f"{filled.clips[0].key}" in line and '"prompt 0"' in line for line in lines)
+
+
+@pytest.mark.parametrize("name", ["nobody@1", "0" * 64, __file__])
+def test_what_the_store_does_not_know_is_said(store, name):
+    done = luthier(["lineage", name, "--json"], FakeClients(store))
+    assert done.document["error"]["code"] == NotFound.code.name

@@ -1,0 +1,197 @@
+"""train and evaluate: the same arguments are the same run, and a run is followed through restarts of its service."""
+
+import pytest
+from google.rpc.status_pb2 import Status
+
+from luthier.common.v1.common_pb2 import ArtifactRef
+from luthier.curation.v1.dataset_pb2 import DatasetVersion
+from luthier.evaluation.v1.evaluation_pb2 import (
+    EVALUATION_STATE_QUEUED,
+    EVALUATION_STATE_SUCCEEDED,
+    CreateEvaluationResponse,
+    Evaluation,
+    Score,
+    WatchEvaluationResponse,
+)
+from luthier.training.v1.training_pb2 import (
+    RUN_STATE_CANCELLED,
+    RUN_STATE_FAILED,
+    RUN_STATE_QUEUED,
+    RUN_STATE_RUNNING,
+    RUN_STATE_SUCCEEDED,
+    CreateTrainingRunResponse,
+    LossPoint,
+    TrainingRun,
+    WatchTrainingRunResponse,
+)
+from luthier_kit.registry import ModelVersion, register
+from luthier_kit.rpc import InvalidRequest, Unavailable, status_of
+from luthier_pipeline import long_runs
+from tests.pipeline.fakes import FakeClients, Stub, luthier
+
+TRAIN = "train --base base --dataset way --name tuned --steps 6 --seed 1 --as ann --json"
+MANIFEST = ArtifactRef(bucket="luthier", key=f"manifests/{'d' * 64}.json", sha256="d" * 64, size_bytes=7)
+
+
+def run_in(state, **more) -> TrainingRun:
+    return TrainingRun(run_id="training-1", state=state, **more)
+
+
+DONE = run_in(
+    RUN_STATE_SUCCEEDED, model="tuned@1", validation=[LossPoint(loss=1.0), LossPoint(step=6, loss=0.5)], stage="train"
+)
+
+
+@pytest.fixture
+def store(store, monkeypatch):
+    monkeypatch.setattr(long_runs, "FIRST_PAUSE_S", 0.001)
+    store.series(DatasetVersion, "datasets/way").append(DatasetVersion(manifest=MANIFEST))
+    return store
+
+
+def trainer(*watched, created=RUN_STATE_QUEUED):
+    """A training service: `watched` are what each WatchTrainingRun sends, an error at the end of a broken one."""
+
+    def create(request):
+        state = created(request.request_id) if callable(created) else created
+        return CreateTrainingRunResponse(run=run_in(state))
+
+    def sending(events):
+        def send(_request):
+            for event in events:
+                if isinstance(event, Exception):
+                    raise event
+                yield WatchTrainingRunResponse(run=event)
+
+        return send
+
+    return Stub(CreateTrainingRun=create, WatchTrainingRun=[sending(events) for events in watched])
+
+
+def train(store, training, line=TRAIN):
+    clients = FakeClients(store, training=training)
+    clients.retry_budget_s = 30.0
+    return luthier(line, clients)
+
+
+def ids(training):
+    return [request.request_id for request in training.requests("CreateTrainingRun")]
+
+
+def test_a_run_is_followed_through_restarts_of_its_service(store):
+    cut = Unavailable("the service restarts", retry_after_s=0.0)
+    working = run_in(RUN_STATE_RUNNING, stage="train", done=3, total=6, loss=0.75)
+    training = trainer([working, cut], [cut], [working], [working, DONE])
+    done = train(store, training)
+    assert (done.document["run"], done.document["model"]) == ("training-1", "tuned@1")
+    assert len(training.requests("WatchTrainingRun")) == 4
+    assert "train 3/6" in done.err
+    text = train(store, trainer([DONE]), TRAIN.removesuffix(" --json")).out
+    assert text == "model tuned@1  validation loss 1.0000 -> 0.5000\n"
+
+
+def test_the_request_says_what_was_asked_and_nothing_else(store):
+    training = trainer([DONE])
+    train(store, training)
+    [request] = training.requests("CreateTrainingRun")
+    assert (request.dataset, request.model_name, request.seed, request.created_by) == (MANIFEST, "tuned", 1, "ann")
+    assert (request.fine_tune.base_model, request.fine_tune.steps) == ("base", 6)
+    assert not request.fine_tune.HasField("batch_size")
+    tiny = trainer([DONE])
+    train(store, tiny, "train --tiny-base --dataset way@1 --name base")
+    [request] = tiny.requests("CreateTrainingRun")
+    assert request.WhichOneof("recipe") == "tiny_base"
+    assert not request.HasField("seed")
+
+
+def test_the_id_of_a_run_is_that_of_luthier_0_1(store):
+    """Else an upgrade would train again what is trained: as the code of commit 5aa81e1 gives it for this request."""
+    training = trainer([DONE])
+    train(store, training)
+    assert ids(training) == ["7e8a6d43625bd711a5284be06ff4fd4a1c3fd824415cc2b63bc7f8878881dc32"]
+
+
+def test_the_same_arguments_are_the_same_run_until_the_base_changes(store):
+    first, second, third = trainer([DONE]), trainer([DONE]), trainer([DONE])
+    train(store, first)
+    train(store, second)
+    ref = store.blobs.put_bytes("checkpoints", b"weights", "safetensors")
+    register(store, ModelVersion("base", ref, store.blobs.put_bytes("configurations", b"{}", "json")))
+    train(store, third)
+    assert ids(first) == ids(second) != ids(third)
+
+
+def test_a_run_that_ended_in_vain_is_tried_again_under_a_further_id(store):
+    states = {"": RUN_STATE_FAILED, "2": RUN_STATE_CANCELLED, "3": RUN_STATE_QUEUED}
+    training = trainer([DONE], created=lambda request_id: states[request_id.partition("-")[2]])
+    train(store, training)
+    digest = ids(training)[0]
+    assert ids(training) == [digest, f"{digest}-2", f"{digest}-3"]
+
+
+def test_a_request_that_names_its_id_is_taken_as_it_is(store):
+    training = trainer([DONE], created=RUN_STATE_FAILED)
+    done = train(store, training, f"{TRAIN} --request-id mine")
+    assert ids(training) == ["mine"]
+    assert done.code == 1
+
+
+def test_a_run_that_failed_says_why(store):
+    error = status_of(InvalidRequest("the data set has no rows", reason="DATASET_EMPTY"), "training")
+    done = train(store, trainer([run_in(RUN_STATE_FAILED, error=error)]))
+    assert done.document["error"] == {
+        "code": "INVALID_ARGUMENT", "reason": "DATASET_EMPTY", "message": "the data set has no rows",
+    }  # fmt: skip
+    assert "cancelled" in train(store, trainer([run_in(RUN_STATE_CANCELLED)])).err
+
+
+def test_a_service_that_stays_away_is_given_up(store):
+    clients = FakeClients(store, training=trainer([Unavailable("away", reason="UNREACHABLE")]))
+    done = luthier(TRAIN, clients)  # with a retry budget of 0 s
+    assert done.document["error"]["reason"] == "UNREACHABLE"
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"), [("--dataset other", "DATASET_NOT_FOUND"), ("--dataset way@2", "DATASET_NOT_FOUND")]
+)
+def test_a_data_set_that_is_not_there_is_told_with_those_that_are(store, line, reason):
+    done = train(store, trainer([DONE]), f"train --base base --name tuned --json {line}")
+    assert done.document["error"]["reason"] == reason
+    assert "there are: way" in done.err
+
+
+@pytest.mark.parametrize("line", ["", "--base base --tiny-base"])
+def test_a_base_is_named_or_made(store, line):
+    done = train(store, trainer([DONE]), f"train --dataset way --name tuned {line}")
+    assert done.code == 2
+    assert "--base MODEL or --tiny-base" in done.err
+
+
+def test_an_evaluation_is_followed_and_its_report_written(store, tmp_path):
+    report = store.blobs.put_bytes("reports", b"<!doctype html>", "html")
+    scores = [
+        Score(metric="tempo_accuracy_1", model="tuned@1", value=0.5, n=8, chance=0.04, low=0.25, high=0.75),
+        Score(metric="clap_score", model="tuned@1", note="no CLAP weights"),
+    ]
+    ended = Evaluation(evaluation_id="e1", state=EVALUATION_STATE_SUCCEEDED, done=8, total=8, scores=scores)
+    ended.report.CopyFrom(report)
+    created = Evaluation(evaluation_id="e1", state=EVALUATION_STATE_QUEUED)
+    service = Stub(
+        CreateEvaluation=CreateEvaluationResponse(evaluation=created),
+        WatchEvaluation=lambda _request: iter([WatchEvaluationResponse(evaluation=ended)]),
+    )
+    line = f"evaluate --model tuned --seconds 3 --report {tmp_path / 'out/report.html'} --as ann"
+    done = luthier(line, FakeClients(store, evaluation=service))
+    assert (tmp_path / "out/report.html").read_bytes() == b"<!doctype html>"
+    rows = [line.split() for line in done.out.splitlines()]
+    assert rows[1] == ["tempo_accuracy_1", "tuned@1", "0.500", "[0.250,", "0.750]", "8", "0.040"]
+    assert rows[2] == ["clap_score", "tuned@1", "not", "computed", "0", "no", "CLAP", "weights"]
+    [request] = service.requests("CreateEvaluation")
+    assert (request.seconds_total, request.suite_name, request.HasField("steps")) == (3, "quick", False)
+
+
+def test_the_status_of_an_evaluation_that_failed_is_the_commands(store):
+    failed = Evaluation(evaluation_id="e1", state=4, error=Status(code=5, message="no model"))
+    service = Stub(CreateEvaluation=CreateEvaluationResponse(evaluation=failed), WatchEvaluation=lambda _: iter(()))
+    done = luthier("evaluate --model tuned --request-id mine --json", FakeClients(store, evaluation=service))
+    assert done.document["error"] == {"code": "NOT_FOUND", "reason": "NOT_FOUND", "message": "no model"}

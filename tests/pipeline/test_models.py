@@ -1,0 +1,118 @@
+"""register, models, generate, promote: requests as they are sent, files as they are written."""
+
+import pytest
+
+from luthier.evaluation.v1.evaluation_pb2 import PromoteModelResponse
+from luthier.inference.v1.inference_pb2 import (
+    OUTPUT_FORMAT_FLAC,
+    GenerateProgress,
+    GenerateResponse,
+    ListModelsResponse,
+    Model,
+    RegisterModelResponse,
+    StreamGenerateResponse,
+)
+from luthier_kit.rpc import Unavailable
+from luthier_pipeline import models
+from luthier_pipeline.models import default_model
+from tests.pipeline.fakes import FakeClients, Stub, luthier
+
+
+@pytest.mark.parametrize(
+    ("default", "known", "chosen"),
+    [
+        ("", [("base", 1, 10, ""), ("tuned", 1, 20, ""), ("served", 2, 15, "evaluation-1")], "served@2"),
+        ("", [("base", 1, 10, ""), ("tuned", 1, 20, "")], "tuned@1"),
+        ("base", [("base", 1, 10, ""), ("tuned", 1, 20, "")], ""),
+        ("", [], ""),
+    ],
+)
+def test_generate_asks_the_servers_default_else_what_was_promoted_last_else_the_newest(default, known, chosen):
+    answer = ListModelsResponse(default_model=default)
+    for name, version, at, evaluation in known:
+        answer.models.add(name=name, version=version, evaluation_id=evaluation).created_at.seconds = at
+    assert default_model(FakeClients(inference=Stub(ListModels=answer))) == chosen
+
+
+def stream(store, *, cut_after=None, response=True):
+    """What StreamGenerate sends; an error after so many messages."""
+    audio = store.blobs.put_bytes("generated", b"sound", "flac")
+    found = GenerateResponse(audio=audio, model="sao@1", samples=88200, sample_rate_hz=44100, seed=5, steps=2)
+    messages = [StreamGenerateResponse(progress=GenerateProgress(step=n + 1, total=2)) for n in range(2)]
+    messages += [StreamGenerateResponse(response=found)] if response else []
+    messages += [StreamGenerateResponse(audio_chunk=b"sound")]
+
+    def send(_request):
+        for number, message in enumerate(messages):
+            if number == cut_after:
+                raise Unavailable("the server went away", retry_after_s=0.0)
+            yield message
+
+    return send
+
+
+def generator(*streams):
+    return Stub(ListModels=ListModelsResponse(default_model="sao"), StreamGenerate=list(streams))
+
+
+def test_generate_writes_the_file_and_repeats_the_same_request_when_a_server_dies(store, tmp_path, monkeypatch):
+    monkeypatch.setattr(models, "FIRST_PAUSE_S", 0.001)
+    inference = generator(stream(store, cut_after=1), stream(store, response=False), stream(store))
+    clients = FakeClients(store, inference=inference)
+    clients.retry_budget_s = 30.0
+    out = tmp_path / "folder/song.flac"
+    done = luthier(f"generate 'a song' --out {out} --seconds 2 --steps 2 --seed 5", clients)
+    assert done.out == f"{out}: 00:02 by sao@1, seed 5, 2 steps\n"
+    assert out.read_bytes() == b"sound"
+    asked = [request.request for request in inference.requests("StreamGenerate")]
+    assert len(asked) == 3
+    assert asked[0] == asked[1] == asked[2]
+    assert (asked[0].prompt, asked[0].seconds_total, asked[0].seed) == ("a song", 2, 5)
+    assert asked[0].output_format == OUTPUT_FORMAT_FLAC
+    assert asked[0].request_id
+    assert not asked[0].HasField("guidance_scale")
+
+
+def test_a_response_counts_even_when_the_server_dies_before_the_last_byte(store, tmp_path):
+    clients = FakeClients(store, inference=generator(stream(store, cut_after=3)))
+    assert luthier(f"generate 'a song' --out {tmp_path / 'song.flac'}", clients).code == 0
+
+
+def test_another_file_format_is_refused_by_name(store):
+    done = luthier("generate song --out song.mp3 --json", FakeClients(store))
+    assert (done.code, done.document["error"]["reason"]) == (1, "OUTPUT_FORMAT")
+    assert "must end in .flac or .wav, got song.mp3" in done.err
+
+
+def test_register_sends_what_a_text_encoder_is_loaded_from(store, tmp_path):
+    for name in ("model.safetensors", "config.json", "t5/config.json", "t5/model.safetensors", "t5/pytorch_model.bin"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(name.encode())
+    answer = RegisterModelResponse(model=Model(name="sao", version=1, digest="sha256:1"))
+    inference = Stub(RegisterModel=answer)
+    line = f"register sao --weights {tmp_path}/model.safetensors --config {tmp_path}/config.json"
+    line += f" --text-encoder {tmp_path}/t5 --as ann --json"
+    assert luthier(line, FakeClients(store, inference=inference)).document["model"]["name"] == "sao"
+    [request] = inference.requests("RegisterModel")
+    assert [file.name for file in request.text_encoder] == ["config.json", "model.safetensors"]
+    assert store.blobs.read(request.checkpoint) == b"model.safetensors"
+    assert (request.registered_by, request.reason) == ("ann", "registered by an operator")
+
+
+def test_weights_that_are_not_safetensors_are_refused_before_they_are_read(store):
+    done = luthier("register sao --weights /no/model.ckpt --config /no/config.json --json", FakeClients(store))
+    assert done.document["error"]["reason"] == "SAFETENSORS_ONLY"
+
+
+def test_models_are_a_table():
+    known = ListModelsResponse(models=[Model(name="sao", version=2, window_s=47.55, loaded=True, reason="it fits")])
+    text = luthier("models", FakeClients(inference=Stub(ListModels=known))).out
+    assert text.splitlines()[1].split() == ["sao@2", "47.5", "s", "yes", "it", "fits"]
+
+
+def test_promote_says_what_a_name_is_now():
+    evaluation = Stub(PromoteModel=PromoteModelResponse(model="served@2", model_digest="sha256:1", unchanged=True))
+    done = luthier("promote served --model sao@1 --reason better --as ann", FakeClients(evaluation=evaluation))
+    assert done.out == "served is now served@2 sha256:1 (it already was)\n"
+    [request] = evaluation.requests("PromoteModel")
+    assert (request.name, request.model, request.promoted_by, request.force) == ("served", "sao@1", "ann", False)

@@ -1,0 +1,173 @@
+"""`luthier run`: files to clips by services that answer from a script; what is summed, published and refused."""
+
+import hashlib
+import threading
+
+import pytest
+
+from luthier.analysis.v1.analysis_pb2 import Clip, CutClipsResponse
+from luthier.common.v1.common_pb2 import ActionInfo, Timeline
+from luthier.curation.v1.curation_pb2 import UpsertClipsResponse
+from luthier.enrichment.v1.enrichment_pb2 import EnrichSongResponse
+from luthier.prompting.v1.prompting_pb2 import ComposePromptsResponse
+from luthier.rendering.v1.rendering_pb2 import InspectMidiResponse, RenderSongResponse
+from luthier_kit.rpc import InvalidRequest, Unavailable
+from luthier_pipeline.corpus import Shard, read_manifest
+from luthier_pipeline.run_status import RunStatusReader, state_name
+from luthier_pipeline.song import midi_of
+from tests.pipeline.fakes import FakeClients, Stub, luthier
+
+FILES = {"A/One.mid": b"one", "A/One.1.mid": b"one", "B/Two.mid": b"two", "B/Long.mid": b"long", "Broken.mid": b"?"}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name, notes in FILES.items():
+        (tmp_path / "Songs" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "Songs" / name).write_bytes(notes)
+    return tmp_path / "Songs"
+
+
+def clients_of(store, render=None):
+    """Every service. `?` is no MIDI file, `long` is too long to render; each other song gives two clips."""
+
+    def inspect(request):
+        notes = store.blobs.read(request.midi)
+        if notes == b"?":
+            raise InvalidRequest("it has no header", reason="MIDI_NOT_MIDI")
+        return InspectMidiResponse(fingerprint=hashlib.sha256(notes).hexdigest(), duration_s=60.0, action=ActionInfo())
+
+    def rendered(request):
+        if store.blobs.read(request.midi) == b"long":
+            raise InvalidRequest("must be shorter", reason="MIDI_TOO_LONG")
+        return RenderSongResponse(action=ActionInfo(), timeline=Timeline(duration_s=62.0), cpu_s=1.5)
+
+    def upserted(request):
+        return UpsertClipsResponse(created=len(request.clips))
+
+    return FakeClients(
+        store,
+        rendering=Stub(InspectMidi=inspect, RenderSong=render or rendered),
+        analysis=Stub(CutClips=CutClipsResponse(action=ActionInfo(reused=True), clips=[Clip(), Clip()])),
+        enrichment=Stub(EnrichSong=EnrichSongResponse(action=ActionInfo())),
+        prompting=Stub(ComposePrompts=ComposePromptsResponse(action=ActionInfo())),
+        curation=Stub(UpsertClips=upserted),
+    )
+
+
+def test_a_folder_goes_all_the_way_and_everything_is_accounted_for(store, folder):
+    document = luthier(["run", str(folder), "--licence", "CC0-1.0", "--json"], clients_of(store)).document
+    assert (document["files"], document["songs"], document["duplicates"]) == (5, 3, 1)
+    assert (document["rendered"], document["clips"], document["audio_s"]) == (2, 4, 124.0)
+    assert {(f["path"], f["stage"], f["reason"]) for f in document["failures"]} == {
+        ("Broken.mid", "ingest", "MIDI_NOT_MIDI"), ("B/Long.mid", "render", "MIDI_TOO_LONG"),
+    }  # fmt: skip
+    # 4 files inspected; of each song render, enrich, two prompts and curate computed, cut found done
+    assert (document["computed"], document["reused"], document["cpu_s"]) == (4 + 2 * 5, 2, {"render": 3.0})
+    assert set(document) == {
+        "files", "duplicates", "songs", "rendered", "clips", "seconds", "audio_s", "computed", "reused", "cpu_s",
+        "failures", "collection", "manifest", "shard", "shards",
+    }  # fmt: skip
+    assert document["collection"] == "songs"
+
+
+def test_people_read_what_came_of_it(store, folder):
+    done = luthier(["run", str(folder), "--collection", "book"], clients_of(store))
+    lines = done.out.splitlines()
+    assert lines[0] == "5 files: 3 songs, 1 duplicates, 1 refused"
+    assert lines[1].startswith("2 songs rendered (02:04 of music), 4 clips in collection book, in 00:0")
+    assert "FAILED B/Long.mid: render: MIDI_TOO_LONG: must be shorter" in lines
+    assert done.code == 0  # songs that failed are rows of the summary
+
+
+def test_what_is_published_at_the_end_is_the_summary(store, folder):
+    luthier(["run", str(folder), "--collection", "book"], clients_of(store))
+    [run] = RunStatusReader(store).runs("book")
+    assert (run.state, run.songs, [state_name(part.state) for part in run.parts]) == ("DONE", 3, ["DONE", "DONE"])
+    shard = run.shards[0].shard
+    assert (shard.rendered, shard.failed, shard.waiting, shard.in_flight, shard.clips) == (2, 1, 0, 0, 4)
+    assert (run.shards[0].need_render, shard.files, shard.duplicates) == (0, 5, 1)
+
+
+def test_every_song_goes_once_however_many_are_in_flight(store, folder):
+    clients, at_once, most, lock = clients_of(store), 0, 0, threading.Event()
+    cut = clients.analysis
+
+    class Counting:
+        def CutClips(self, request, timeout=None):
+            nonlocal at_once, most
+            at_once += 1
+            most = max(most, at_once)
+            lock.wait(0.1)
+            at_once -= 1
+            return cut.CutClips(request, timeout)
+
+    clients.__dict__["analysis"] = Counting()
+    luthier(["run", str(folder), "--in-flight", "1"], clients)
+    assert most == 1
+    assert len(clients.curation.requests("UpsertClips")) == 2
+
+
+def test_a_service_that_stays_away_ends_the_run_and_says_so_in_the_store(store, folder):
+    away = Unavailable("no renderer", reason="UNREACHABLE")
+    done = luthier(["run", str(folder), "--collection", "book", "--json"], clients_of(store, render=away))
+    assert (done.code, done.document["error"]["reason"]) == (1, "UNREACHABLE")
+    [run] = RunStatusReader(store).runs("book")
+    assert (run.state, run.shards[0].error.message) == ("FAILED", "no renderer")
+
+
+def test_shards_take_their_songs_from_the_announced_corpus(store, folder):
+    luthier(["ingest", str(folder), "--collection", "book"], clients_of(store))
+    summaries = [luthier(f"run corpora/book --shard {i}/2 --json", clients_of(store)).document for i in range(2)]
+    assert sum(summary["songs"] for summary in summaries) == 3
+    assert sum(summary["rendered"] for summary in summaries) == 2
+    assert {(summary["shard"], summary["shards"], summary["collection"]) for summary in summaries} == {
+        (0, 2, "book"), (1, 2, "book"),
+    }  # fmt: skip
+    assert len({summary["manifest"]["sha256"] for summary in summaries}) == 1
+
+
+def test_a_manifest_is_a_source_by_its_key_and_as_a_file(store, folder, tmp_path):
+    ingested = luthier(["ingest", str(folder), "--json"], clients_of(store)).document
+    key = ingested["manifest"]["key"]
+    by_key = luthier(f"run {key} --collection book --json", clients_of(store)).document
+    (tmp_path / "book.json").write_bytes(store.objects.get(key, 1 << 20))
+    as_file = luthier(["run", str(tmp_path / "book.json"), "--json"], clients_of(store)).document
+    assert by_key["rendered"] == as_file["rendered"] == 2
+    assert by_key["manifest"]["sha256"] == as_file["manifest"]["sha256"]
+    assert as_file["collection"] == "book.json"
+
+
+def test_a_sheet_beside_the_files_goes_to_enrichment(store, folder):
+    (folder / "tags.csv").write_text("artist,title,tag\n")
+    clients = clients_of(store)
+    luthier(["run", str(folder)], clients)
+    assert {store.blobs.read(request.sheet) for request in clients.enrichment.requests("EnrichSong")} == {
+        b"artist,title,tag\n"
+    }
+
+
+@pytest.mark.parametrize(
+    ("line", "text"),
+    [
+        ("run nowhere", "must be a folder, corpora/NAME, a manifest file or a manifests/… key, got nowhere"),
+        ("run corpora/book --shard 4/4", "--shard must be I/N with 0 <= I < N"),
+        ("run corpora/book --shards 2", "JOB_COMPLETION_INDEX"),
+        ("run FOLDER --shard 0/2", "which luthier ingest writes first"),
+        ("run FOLDER --clip-seconds nan", "must be between 3 and 560 seconds, got nan"),
+    ],
+)
+def test_wrong_usage_is_told(store, folder, line, text):
+    done = luthier(line.replace("FOLDER", str(folder)), clients_of(store))
+    assert done.code == 2
+    assert text in done.err
+
+
+def test_what_a_shard_takes_is_stored_in_the_manifest(store, folder):
+    ingested = luthier(["ingest", str(folder), "--json"], clients_of(store)).document
+    from luthier.common.v1.common_pb2 import ArtifactRef
+
+    manifest = ingested["manifest"]
+    corpus = read_manifest(store, ArtifactRef(key=manifest["key"], sha256=manifest["sha256"]))
+    assert [song.path for song in Shard().of(corpus.songs)] == ["A/One.mid", "B/Long.mid", "B/Two.mid"]
+    assert store.blobs.read(midi_of(corpus.songs[0])) == b"one"

@@ -1,0 +1,143 @@
+"""A clip is padded before it is encoded, and clips and prompts are encoded once."""
+
+import dataclasses
+import hashlib
+from pathlib import Path
+
+import pytest
+import soundfile
+import torch
+from safetensors.torch import load, save
+
+from luthier.common.v1.common_pb2 import ArtifactRef
+from luthier.curation.v1.dataset_pb2 import DatasetRow
+from luthier_kit.registry import ModelVersion
+from luthier_kit.rpc import FailedPrecondition
+from luthier_kit.store import Action, Store
+from luthier_model.configuration import Configuration
+from luthier_training import audio
+from luthier_training.base_model import BaseModel, CachedPrompts, Excerpt, posterior_of
+from luthier_training.dataset import read_manifest
+
+from .conftest import PROMPTS, SECONDS, tone
+
+STORED = {"mean": [[1.0, 2.0]], "deviation": [[0.5, 0.25]], "sounding": [True, False], "seconds_total": 2.0}
+
+
+@pytest.fixture
+def opened(store: Store, base: ModelVersion, tmp_path: Path) -> BaseModel:
+    return BaseModel.open(store, base, "cpu", tmp_path / "base")
+
+
+@pytest.fixture
+def clip(store: Store, dataset_ref: ArtifactRef) -> DatasetRow:
+    return read_manifest(store, dataset_ref).rows[0]
+
+
+def test_latents_are_those_of_the_clip_with_silence_up_to_the_window(
+    opened: BaseModel, clip: DatasetRow, known: Configuration, tmp_path: Path
+) -> None:
+    latents = opened.latents(Excerpt(clip), tmp_path)
+    assert latents.mean.shape == latents.deviation.shape == (known.latent_channels, known.window_latents)
+    assert latents.seconds_total == pytest.approx(SECONDS[0], abs=1e-3)
+    samples = audio.read(opened.store.blobs.fetch(clip.audio, tmp_path), known)
+    padded = torch.zeros(1, 2, known.window_samples)
+    padded[0, :, : samples.shape[1]] = samples
+    mean, deviation = posterior_of(opened.model.pretransform.model, padded)
+    assert torch.equal(latents.mean * opened.model.pretransform.scale, mean[0])
+    assert torch.equal(latents.deviation * opened.model.pretransform.scale, deviation[0])
+
+
+def test_the_second_time_is_found(
+    opened: BaseModel, clip: DatasetRow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = opened.latents(Excerpt(clip), tmp_path)
+    words = opened.text_embedding(PROMPTS[0])
+    monkeypatch.setattr(opened.model, "pretransform", None)  # nothing can be encoded any more
+    monkeypatch.setattr(opened.model.conditioner.conditioners["prompt"], "model", None)
+    assert torch.equal(opened.latents(Excerpt(clip), tmp_path).mean, first.mean)
+    assert torch.equal(opened.text_embedding(PROMPTS[0]).tokens, words.tokens)
+
+
+def test_latents_that_an_earlier_release_stored_are_found(
+    opened: BaseModel, clip: DatasetRow, known: Configuration, tmp_path: Path
+) -> None:
+    """The action's name and the tensors as release 0.1 wrote them."""
+    action = Action(
+        "latents",
+        [clip.audio.sha256],
+        {"sample_rate_hz": 16000, "window_samples": known.window_samples, "start_s": 0.5, "length_s": 1.0},
+        tools={"autoencoder": opened.autoencoder_digest},
+    )
+    data = save({name: torch.tensor(value) for name, value in STORED.items()})
+    opened.store.actions.run(action, ArtifactRef, lambda: opened.store.blobs.put_bytes("latents", data, "safetensors"))
+    found = opened.latents(Excerpt(clip, 0.5, 1.0), tmp_path)
+    assert (found.mean.tolist(), found.seconds_total) == (STORED["mean"], 2.0)
+
+
+def test_an_earlier_release_can_read_what_is_stored_now(
+    opened: BaseModel, clip: DatasetRow, known: Configuration, tmp_path: Path
+) -> None:
+    """It wants the mask of the clip's own latents, True before the padding."""
+    opened.latents(Excerpt(clip), tmp_path)
+    [key] = opened.store.objects.keys("latents/")
+    stored = load(opened.store.objects.get(key, 1 << 20) or b"")
+    assert set(stored) == set(STORED)
+    held = -(-round(SECONDS[0] * known.sample_rate_hz) // known.downsampling_ratio)
+    assert stored["sounding"].tolist() == [True] * held + [False] * (known.window_latents - held)
+
+
+def test_an_excerpt_has_its_own_length(opened: BaseModel, clip: DatasetRow, tmp_path: Path) -> None:
+    assert opened.latents(Excerpt(clip, 0.5, 1.0), tmp_path).seconds_total == pytest.approx(1.0, abs=1e-6)
+
+
+def test_what_is_longer_than_the_window_is_cut_and_keeps_its_length(opened: BaseModel, known: Configuration) -> None:
+    samples = torch.randn(2, known.window_samples + 16000)
+    latents = opened.encode(samples)
+    assert torch.equal(latents.mean, opened.encode(samples[:, : known.window_samples]).mean)
+    assert latents.seconds_total == pytest.approx(known.window_s + 1)
+
+
+def test_mean_and_deviation_are_the_librarys_posterior(opened: BaseModel, known: Configuration) -> None:
+    samples = torch.randn(2, known.window_samples)
+    latents = opened.encode(samples)
+    draws = torch.stack([opened.model.pretransform.encode(samples[None])[0] for _ in range(60)])
+    error = (draws.mean(0) - latents.mean).abs() / latents.deviation
+    assert float(error.max()) < 6 / 60**0.5
+    assert torch.allclose(draws.std(0), latents.deviation, rtol=0.6)
+
+
+def test_cached_prompts_are_what_the_text_encoder_says(opened: BaseModel) -> None:
+    conditioner = opened.model.conditioner.conditioners["prompt"]
+    opened.cache_prompts(PROMPTS)
+    cached = opened.model.conditioner.conditioners["prompt"]
+    assert isinstance(cached, CachedPrompts)
+    tokens, mask = cached(PROMPTS[:2], "cpu")
+    wanted, wanted_mask = conditioner(PROMPTS[:2], "cpu")
+    assert torch.equal(mask, wanted_mask)
+    assert torch.allclose(tokens, wanted.float(), atol=2e-3)
+
+
+def test_a_prompt_is_an_action_of_its_digest_and_the_text_encoders(opened: BaseModel) -> None:
+    opened.text_embedding(PROMPTS[0])
+    inputs = [hashlib.sha256(PROMPTS[0].encode()).hexdigest()]
+    tools = {"text_encoder": opened.text_encoder_digest}
+    action = Action("text-states", inputs, {"max_tokens": opened.configuration.text.max_tokens}, tools=tools)
+    assert opened.store.actions.record(action, ArtifactRef)
+
+
+@pytest.mark.parametrize("name", ["../weights", "x" * 101])
+def test_a_text_encoder_with_a_bad_file_name_is_refused(
+    store: Store, base: ModelVersion, tmp_path: Path, name: str
+) -> None:
+    bad = dataclasses.replace(base, text_encoder=((name, base.text_encoder[0][1]),))
+    with pytest.raises(FailedPrecondition) as refused:
+        BaseModel.open(store, bad, "cpu", tmp_path / "bad")
+    assert refused.value.reason == "TEXT_ENCODER_INVALID"
+
+
+def test_a_mono_clip_is_on_both_channels(known: Configuration, tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "mono.flac", tone(0.1, 440)[:, 0], 44100)
+    left, right = audio.read(tmp_path / "mono.flac", known)
+    assert torch.equal(left, right)
+    assert float(left.std()) > 0.1

@@ -1,0 +1,64 @@
+"""Requests are settled before anything is fetched: defaults filled in, bounds named."""
+
+from typing import Any
+
+import pytest
+
+from luthier.common.v1.common_pb2 import ArtifactRef
+from luthier.training.v1.training_pb2 import CreateTrainingRunRequest, FineTune, TinyBase
+from luthier_kit.rpc import InvalidRequest
+from luthier_training.requests import settle
+
+DATASET = ArtifactRef(key=f"manifests/{'0' * 64}.json", sha256="0" * 64)
+
+
+def request(**changes: Any) -> CreateTrainingRunRequest:
+    values: dict[str, Any] = {
+        "request_id": "r",
+        "dataset": DATASET,
+        "model_name": "m",
+        "fine_tune": FineTune(base_model="b"),
+    }
+    return CreateTrainingRunRequest(**{**values, **changes})
+
+
+def test_defaults_are_filled_in() -> None:
+    asked = settle(request()).fine_tune
+    assert (asked.steps, asked.batch_size, asked.conditioning_dropout, asked.validate_every) == (4000, 16, 0.1, 400)
+
+
+def test_seed_follows_from_the_request_id() -> None:
+    assert settle(request()).seed == settle(request()).seed
+    assert settle(request()).seed != settle(request(request_id="other")).seed
+
+
+def test_a_given_seed_is_kept() -> None:
+    assert settle(request(seed=0)).seed == 0
+
+
+@pytest.mark.parametrize(
+    ("field", "recipe"),
+    [
+        ("fine_tune.steps", FineTune(base_model="b", steps=0)),
+        ("fine_tune.steps", FineTune(base_model="b", steps=10**7)),
+        ("fine_tune.batch_size", FineTune(base_model="b", batch_size=0)),
+        ("fine_tune.learning_rate", FineTune(base_model="b", learning_rate=float("nan"))),
+        ("fine_tune.learning_rate", FineTune(base_model="b", learning_rate=1)),
+        ("fine_tune.conditioning_dropout", FineTune(base_model="b", conditioning_dropout=1)),
+        ("fine_tune.validate_every", FineTune(base_model="b", steps=10, validate_every=11)),
+        ("fine_tune.ema_decay", FineTune(base_model="b", ema_decay=1)),
+        ("fine_tune.min_excerpt_s", FineTune(base_model="b", min_excerpt_s=-1)),
+        ("fine_tune.base_model", FineTune()),
+    ],
+)
+def test_beyond_a_bound_is_refused_by_name(field: str, recipe: FineTune) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        settle(request(fine_tune=recipe))
+    assert field in dict(refused.value.violations)
+
+
+def test_the_rest_of_the_request_is_bounded_too() -> None:
+    bad = CreateTrainingRunRequest(model_name="Not A Name", tiny_base=TinyBase(autoencoder_steps=0))
+    with pytest.raises(InvalidRequest) as refused:
+        settle(bad)
+    assert {"request_id", "dataset", "model_name", "tiny_base.autoencoder_steps"} <= set(dict(refused.value.violations))
