@@ -211,9 +211,7 @@ def build(settings: RenderingSettings) -> Service:
         default_backend=settings.backend,
     )
     return Service(
-        contract=pb.DESCRIPTOR.services_by_name["RenderingService"],
-        add=rendering_pb2_grpc.add_RenderingServiceServicer_to_server,
-        servicer=servicer,
+        contract=pb.DESCRIPTOR.services_by_name["RenderingService"], servicer=servicer,
         light=[servicer.InspectMidi, servicer.ListInstruments],
         prepare=workers.start,
         close=workers.close,
