@@ -30,9 +30,11 @@ def test_wrapped_is_read_and_the_moving_average_preferred(
     wrapped = {f"diffusion.{name}": tensor for name, tensor in state.items()}
     averaged = {f"diffusion_ema.ema_model.{n[6:]}": t + 1 for n, t in state.items() if n.startswith("model.")}
     save_file({**wrapped, **averaged, "diffusion_ema.step": torch.zeros(1)}, tmp_path / "wrapped.safetensors")
-    placed = checkpoint.unwrap(tmp_path / "wrapped.safetensors", known, tmp_path / "plain.safetensors")
-    plain = load_file(tmp_path / "plain.safetensors")
-    assert placed.moving_average
+
+    layout = checkpoint.verify(tmp_path / "wrapped.safetensors", known)
+    plain = checkpoint.read(tmp_path / "wrapped.safetensors", layout)
+
+    assert (layout.wrapped, layout.moving_average) == (True, True)
     assert set(plain) == set(state)
     assert all(torch.equal(plain[n], t + 1 if n.startswith("model.") else t) for n, t in state.items())
 

@@ -64,7 +64,7 @@ def test_a_text_encoder_file_with_a_bad_name_is_not_written(
     with temp_store(tmp_path / "store") as store:
         version = version_of(store, known, files)
         version = replace(version, text_encoder=[(name, version.text_encoder[0][1])])
-        with pytest.raises(TextEncoderError, match="bad name"):
+        with pytest.raises(TextEncoderMismatch, match="bad name"):
             fetch_version(store, version, tmp_path / "fetched")
 
 

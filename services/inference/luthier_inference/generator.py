@@ -48,7 +48,7 @@ class Generator:
 
     def action(self, job: GenerationJob) -> Action:
         """The name of a job: equal jobs give the same audio."""
-        version = job.version.version
+        version = job.served.version
         parameters = asdict(job.parameters) | {"output_format": job.output_format, "precision": self.precision}
         return Action(
             STAGE,
@@ -62,11 +62,11 @@ class Generator:
 
     def generate(self, job: GenerationJob, on_step: OnStep, stop: threading.Event) -> GenerationResult:
         """Denoises, decodes and stores. Raises Cancelled within one step of `stop`."""
-        version, name = job.version.version, job.version.version.name
+        version, name = job.served.version, job.served.version.name
         with (
             memory_bounded(),
             statuses(version),
-            self.cache.acquire(job.version) as model,
+            self.cache.acquire(job.served) as model,
             tempfile.TemporaryDirectory(dir=self.scratch, prefix="generation-") as folder,
         ):
             c, started = model.configuration, time.perf_counter()

@@ -34,7 +34,7 @@ T = TypeVar("T", int, float)
 class GenerationJob:
     """Parameters for a model; `init_audio` is where it starts from, None for noise alone."""
 
-    version: ServedVersion
+    served: ServedVersion
     parameters: GenerationParameters
     output_format: str = FLAC
     init_audio: ArtifactRef | None = None
@@ -46,13 +46,13 @@ def job_of(request: pb.GenerateRequest, models: ServedModels) -> GenerationJob:
     InvalidRequest names every field beyond its bound, also when the model cannot be found.
     """
     try:
-        version = models.resolve(request.model)
+        served = models.resolve(request.model)
     except LuthierError:
         _parameters(request, MAX_SECONDS, MAX_SECONDS)
         raise
-    parameters = _parameters(request, version.window_s, version.configuration.seconds_max)
+    parameters = _parameters(request, served.window_s, served.configuration.seconds_max)
     init_audio = request.init_audio if request.HasField("init_audio") else None
-    return GenerationJob(version, parameters, OUTPUT_FORMATS[request.output_format], init_audio)
+    return GenerationJob(served, parameters, OUTPUT_FORMATS[request.output_format], init_audio)
 
 
 def _parameters(request: pb.GenerateRequest, window_s: float, max_start_s: float) -> GenerationParameters:

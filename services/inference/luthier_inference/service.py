@@ -119,7 +119,7 @@ class InferenceServicer(pb_grpc.InferenceServiceServicer):
             lambda: response_message(job, self.generator.generate(job, on_step, stop)),
         )
         metrics.REUSED.inc(reused)
-        response.request_id, response.model = request.request_id, job.version.version.label
+        response.request_id, response.model = request.request_id, job.served.version.label
         if request.inline_audio:
             size = response.audio.size_bytes
             if size <= MAX_INLINE_BYTES:
@@ -159,7 +159,7 @@ def events_of(work: Callable[[Callable[[E], None]], R], stop: threading.Event) -
 
 def response_message(job: GenerationJob, result: GenerationResult) -> pb.GenerateResponse:
     """A result, with every value that took effect."""
-    p, c = job.parameters, job.version.configuration
+    p, c = job.parameters, job.served.configuration
     return pb.GenerateResponse(
         audio=result.audio,
         prompt=p.prompt,
@@ -173,7 +173,7 @@ def response_message(job: GenerationJob, result: GenerationResult) -> pb.Generat
         guidance_scale=p.guidance_scale,
         guidance_rescale=p.guidance_rescale,
         seed=p.seed,
-        model_digest=f"sha256:{job.version.version.digest}",
+        model_digest=f"sha256:{job.served.version.digest}",
         output_format=OUTPUT_FORMAT_ENUMS[job.output_format],
         sample_rate_hz=c.sample_rate_hz,
         channels=c.channels,

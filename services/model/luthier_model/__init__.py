@@ -4,7 +4,7 @@ Two things happen before stable-audio-tools is imported:
 * `HF_HUB_OFFLINE` is set and wandb is disabled: this library reads local files only, and what is absent is an error,
   never a download.
 * Where k-diffusion is not installed, an empty module takes its name. The library's model classes import its samplers,
-  and these import k-diffusion and 90 packages behind it; Luthier samples by `sampling.py` and calls none of them.
+  and these import k-diffusion with dozens of packages behind it; Luthier samples by `sampling.py` and calls none.
 """
 
 import os

@@ -56,39 +56,34 @@ def header(path: Path) -> dict[str, tuple[int, ...]]:
     return found
 
 
-def layout(names: list[str]) -> Layout:
-    """Wrapped or not, and where each of the model's own tensors is; a moving average is preferred where there
-    is one.
-    """
-    wrapped = {name[len(WRAPPER) :]: name for name in names if name.startswith(WRAPPER)}
-    if not wrapped:
-        return Layout(False, False, {name: name for name in names})
-    averaged = {TRANSFORMER + name[len(MOVING_AVERAGE) :]: name for name in names if name.startswith(MOVING_AVERAGE)}
-    return Layout(True, bool(averaged), {**wrapped, **averaged})
-
-
 def verify(path: Path, configuration: Configuration) -> Layout:
-    """The file's layout when its tensors are exactly the configuration's; else CheckpointMismatch. Reads the
-    header only.
+    """The file's layout when its tensors are exactly the configuration's; else CheckpointMismatch.
+
+    Reads the header only. Of a wrapped checkpoint the moving average is preferred where there is one.
     """
     found, wanted = header(path), shapes(configuration)
-    placed = layout(list(found))
-    missing = sorted(set(wanted) - set(placed.names))
-    unexpected = sorted(set(placed.names) - set(wanted))
+    names = {name.removeprefix(WRAPPER): name for name in found if name.startswith(WRAPPER)}
+    averaged = {TRANSFORMER + n.removeprefix(MOVING_AVERAGE): n for n in found if n.startswith(MOVING_AVERAGE)}
+    if names:
+        layout = Layout(True, bool(averaged), {**names, **averaged})
+    else:
+        layout = Layout(False, False, {name: name for name in found})
+    missing = sorted(set(wanted) - set(layout.names))
+    unexpected = sorted(set(layout.names) - set(wanted))
     wrong = [
-        (name, found[placed.names[name]], shape)
+        (name, found[layout.names[name]], shape)
         for name, shape in sorted(wanted.items())
-        if name in placed.names and found[placed.names[name]] != shape
+        if name in layout.names and found[layout.names[name]] != shape
     ]
     if missing or unexpected or wrong:
         raise CheckpointMismatch(missing, unexpected, wrong)
-    return placed
+    return layout
 
 
-def read(path: Path, placed: Layout, device: str = "cpu") -> dict[str, torch.Tensor]:
+def read(path: Path, layout: Layout, device: str = "cpu") -> dict[str, torch.Tensor]:
     """The model's own tensors, mapped from the file."""
     with safe_open(path, "pt", device=device) as file:
-        return {name: file.get_tensor(stored) for name, stored in placed.names.items()}
+        return {name: file.get_tensor(stored) for name, stored in layout.names.items()}
 
 
 def write(path: Path, state: dict[str, torch.Tensor], note: dict[str, str] | None = None) -> None:
@@ -96,19 +91,12 @@ def write(path: Path, state: dict[str, torch.Tensor], note: dict[str, str] | Non
     save_file({name: tensor.detach().contiguous().cpu() for name, tensor in state.items()}, path, metadata=note)
 
 
-def unwrap(source: Path, configuration: Configuration, target: Path) -> Layout:
-    """Writes the unwrapped checkpoint of a wrapped (or unwrapped) one and says what it was."""
-    placed = verify(source, configuration)
-    write(target, read(source, placed), {"format": "pt", "moving_average": str(placed.moving_average).lower()})
-    return placed
-
-
-def autoencoder_digest(path: Path, placed: Layout, configuration: Configuration) -> str:
+def autoencoder_digest(path: Path, layout: Layout, configuration: Configuration) -> str:
     """sha256 over the autoencoder's tensors and its part of the configuration: names what is encoded with it."""
     whole = hashlib.sha256(json.dumps(configuration.document["model"]["pretransform"], sort_keys=True).encode())
     with safe_open(path, "pt") as file:
-        for name in sorted(name for name in placed.names if name.startswith(AUTOENCODER)):
-            tensor = file.get_tensor(placed.names[name]).contiguous()
+        for name in sorted(name for name in layout.names if name.startswith(AUTOENCODER)):
+            tensor = file.get_tensor(layout.names[name]).contiguous()
             whole.update(f"\n{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
             whole.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return whole.hexdigest()

@@ -8,13 +8,11 @@ the network.
 Units: samples at `sample_rate_hz`; a latent is `downsampling_ratio` samples.
 """
 
-import hashlib
 import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import resources
-from pathlib import Path
 from typing import Any, Final
 
 from luthier_model.errors import ConfigurationError
@@ -96,12 +94,6 @@ class Configuration:
         return min(float(c["config"]["max_val"]) for c in self._conditions if c["id"] in SECONDS)
 
     @property
-    def digest(self) -> str:
-        """sha256 of the canonical JSON."""
-        text = json.dumps(self.document, sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()
-
-    @property
     def _conditions(self) -> list[dict[str, Any]]:
         return list(_at(self.document, "model.conditioning.configs"))
 
@@ -114,12 +106,6 @@ def read(data: bytes) -> Configuration:
         return check(json.loads(data))
     except (ValueError, RecursionError) as error:
         raise ConfigurationError([("(document)", f"must be JSON: {error}"[:200])]) from None
-
-
-def read_file(path: Path) -> Configuration:
-    """`read` of a file."""
-    with path.open("rb") as file:
-        return read(file.read(MAX_CONFIGURATION_BYTES + 1))
 
 
 def packaged(name: str = STABLE_AUDIO_OPEN) -> Configuration:

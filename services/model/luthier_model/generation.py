@@ -19,7 +19,7 @@ from luthier_model.sampling import (
     SIGMA_MIN,
     GuidedDenoiser,
     SeededNoise,
-    polyexponential,
+    noise_levels,
 )
 
 STEPS: Final = 100  # this and the next: Stable Audio Open's model card
@@ -123,7 +123,7 @@ def denoise(model: LoadedModel, parameters: GenerationParameters, init_audio: Te
         rescale=p.guidance_rescale,
     )
     noise = SeededNoise(p.seed, (1, c.latent_channels, c.window_latents), model.device)
-    sigmas = polyexponential(p.steps, p.sigma_min, p.init_noise_level or p.sigma_max)
+    sigmas = noise_levels(p.steps, p.sigma_min, p.init_noise_level or p.sigma_max)
     x = noise() * sigmas[0]
     if init_audio is not None:
         x = x + encode(model, init_audio)

@@ -20,10 +20,10 @@ def load(
     configuration first (CheckpointError, CheckpointMismatch, TextEncoderError, TextEncoderMismatch), then the file's
     tensors become the parameters without a second copy.
     """
-    placed = checkpoint.verify(weights, configuration)
+    layout = checkpoint.verify(weights, configuration)
     text_encoder.check(text, configuration)
     model = skeleton(configuration)
-    model.load_state_dict(checkpoint.read(weights, placed, device), strict=True, assign=True)
+    model.load_state_dict(checkpoint.read(weights, layout, device), strict=True, assign=True)
     return complete(model, configuration, text, device)
 
 

@@ -55,12 +55,12 @@ def fetch_configuration(store: Store, ref: ArtifactRef) -> Configuration:
 def fetch_text_encoder(store: Store, files: Iterable[tuple[str, ArtifactRef]], folder: Path) -> Path | None:
     """The text encoder's files under their own names in `<folder>/text_encoder`; None when there are no files.
 
-    TextEncoderError when a name is not a plain file name.
+    TextEncoderMismatch when a name is not a plain file name.
     """
     target = folder / "text_encoder"
     for name, ref in files:
         if Path(name).name != name or len(name) > MAX_FILE_NAME_CHARS:
-            raise TextEncoderError(f"the text encoder has a file with a bad name: {name[:80]!r}")
+            raise TextEncoderMismatch(f"the text encoder has a file with a bad name: {name[:80]!r}")
         target.mkdir(parents=True, exist_ok=True)
         shutil.move(store.blobs.fetch(ref, folder), target / name)
     return target if target.exists() else None

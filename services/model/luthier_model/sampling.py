@@ -32,18 +32,17 @@ Denoiser = Callable[[Tensor, float], Tensor]  # (noisy latents, sigma) -> expect
 Noise = Callable[[], Tensor]  # the next standard normal draw, shape and device of the latents
 
 
-def polyexponential(steps: int, sigma_min: float, sigma_max: float, rho: float = 1.0) -> list[float]:
-    """`steps` levels from `sigma_max` to `sigma_min`, polynomial of degree `rho` in log sigma, then 0.0.
+def noise_levels(steps: int, sigma_min: float, sigma_max: float) -> list[float]:
+    """`steps` levels from `sigma_max` to `sigma_min`, evenly spaced in log sigma, then 0.0: steps + 1 floats.
 
-    rho 1 (stable-audio-tools' default) spaces them evenly in log sigma: the exponential schedule. A single
-    step goes from `sigma_max` to zero. Returns steps + 1 floats.
+    stable-audio-tools' default, k-diffusion's exponential schedule. A single step goes from `sigma_max` to zero.
     ValueError unless 0 < sigma_min < sigma_max and steps >= 1.
     """
     if steps < 1 or not 0 < sigma_min < sigma_max < math.inf:
         raise ValueError(f"need steps >= 1 and 0 < sigma_min < sigma_max, got {steps}, {sigma_min}, {sigma_max}")
     low, high = math.log(sigma_min), math.log(sigma_max)
     ramp = [1.0 - step / max(steps - 1, 1) for step in range(steps)]
-    return [math.exp(low + at**rho * (high - low)) for at in ramp] + [0.0]
+    return [math.exp(low + at * (high - low)) for at in ramp] + [0.0]
 
 
 class GuidedDenoiser:

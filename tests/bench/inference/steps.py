@@ -36,7 +36,7 @@ def arguments() -> argparse.Namespace:
 def known(name: str) -> Configuration:
     if name == "tiny":
         return tiny.configuration()
-    return configuration.packaged() if name == "full" else configuration.read_file(Path(name))
+    return configuration.packaged() if name == "full" else configuration.read(Path(name).read_bytes())
 
 
 def random_model(asked: argparse.Namespace) -> LoadedModel:
