@@ -194,7 +194,8 @@ def build(settings: AnalysisSettings) -> Service:
     """The service as its settings say: store proven, a worker process per slot. LuthierError for the store."""
     pool = workers(settings.slots)
     return Service(
-        contract=pb.DESCRIPTOR.services_by_name["AnalysisService"], servicer=Analysis(settings, open_store(settings), pool),
+        contract=pb.DESCRIPTOR.services_by_name["AnalysisService"],
+        servicer=Analysis(settings, open_store(settings), pool),
         prepare=pool.start,
         close=pool.close,
     )

@@ -211,7 +211,8 @@ def build(settings: RenderingSettings) -> Service:
         default_backend=settings.backend,
     )
     return Service(
-        contract=pb.DESCRIPTOR.services_by_name["RenderingService"], servicer=servicer,
+        contract=pb.DESCRIPTOR.services_by_name["RenderingService"],
+        servicer=servicer,
         light=[servicer.InspectMidi, servicer.ListInstruments],
         prepare=workers.start,
         close=workers.close,
