@@ -20,7 +20,8 @@ from luthier.training.v1.training_pb2 import FineTune, LossPoint
 from luthier_kit.registry import ModelVersion, resolve
 from luthier_kit.rpc import TRAIN, VALIDATION, FailedPrecondition
 from luthier_model import checkpoint
-from luthier_training.base_model import BaseModel, Excerpt, refusals
+from luthier_model.registered import statuses
+from luthier_training.base_model import BaseModel, Excerpt
 from luthier_training.checkpoints import Progress, Trained
 from luthier_training.dataset import prompts_of, read_manifest, registered_name, rows_of
 from luthier_training.examples import Batch, Example, draw_batch, excerpts
@@ -251,7 +252,7 @@ def export(job: Job, base: BaseModel, dataset: DatasetManifest, trained: Trained
     averaged = trained.average is not None
     weights = job.folder("export") / "tuned.safetensors"
     checkpoint.write(weights, trained.exported(), {"format": "pt", "moving_average": str(averaged).lower()})
-    with refusals(base.version):
+    with statuses(base.version):
         checkpoint.verify(weights, base.configuration)
     return ModelVersion(
         name=job.request.model_name,
