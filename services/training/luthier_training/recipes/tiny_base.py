@@ -47,7 +47,7 @@ START_DEVIATION = 0.1
 OUTPUT_LEVEL = 0.1
 """RMS of the decoder's output at the start, near that of music at -20 LUFS."""
 MAX_POINTS = 500
-"""Of the course of losses."""
+"""Losses kept of a run."""
 
 
 def run(job: Job) -> ModelVersion:
