@@ -225,7 +225,7 @@ class Stage:
 
 def begin_run(
     request: Req, create: Callable[[Req], R], unsuccessful: Callable[[R], bool], store: Store, models: Iterable[str]
-) -> R:  # fmt: skip
+) -> R:
     """Begins the run of a request, or finds it.
 
     A request without an id gets a digest of itself and of what `models`, the names in it, stand for now: the same

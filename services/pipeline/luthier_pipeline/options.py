@@ -41,7 +41,7 @@ Collection = Annotated[str, typer.Option(metavar="NAME")]
 RequestId = Annotated[str, typer.Option(metavar="ID", help="Default: a digest of the arguments.")]
 Licence = Annotated[str, typer.Option(metavar="NAME", help="Licence of the songs, recorded in every lineage.")]
 Tags = Annotated[str, typer.Option(metavar="FILE", help="Sheet of tags, CSV or JSON; default: FOLDER/tags.csv.")]
-Submission = Annotated[str, typer.Option(metavar="ID", help="Name of the run, set by luthier submit.")]
+RunName = Annotated[str, typer.Option(metavar="ID", help="Name of the run, set by luthier submit.")]
 Songbook = Annotated[bool, typer.Option("--songbook", help="Take the songs that the project composes itself.")]
 Songs = Annotated[int, typer.Option(metavar="N", min=1, max=MAX_SONGS, help="Songs of the songbook.")]
 InFlight = Annotated[

@@ -31,7 +31,7 @@ from luthier_pipeline.options import (
     Licence,
     MixOnly,
     Prompts,
-    Submission,
+    RunName,
     Tags,
     begin,
 )
@@ -102,7 +102,7 @@ def run(
     * 3600.0,
     tags: Tags = "",
     licence: Licence = "unknown",
-    submission: Submission = "",
+    submission: RunName = "",
     json: Json = False,
 ) -> RunSummary:
     """Take a folder or a corpus, or one shard of it, all the way into curation.
