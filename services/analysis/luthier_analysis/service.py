@@ -195,7 +195,6 @@ def build(settings: AnalysisSettings) -> Service:
     pool = workers(settings.slots)
     return Service(
         contract=pb.DESCRIPTOR.services_by_name["AnalysisService"],
-        add=analysis_pb2_grpc.add_AnalysisServiceServicer_to_server,
         servicer=Analysis(settings, open_store(settings), pool),
         prepare=pool.start,
         close=pool.close,

@@ -212,7 +212,6 @@ def build(settings: RenderingSettings) -> Service:
     )
     return Service(
         contract=pb.DESCRIPTOR.services_by_name["RenderingService"],
-        add=rendering_pb2_grpc.add_RenderingServiceServicer_to_server,
         servicer=servicer,
         light=[servicer.InspectMidi, servicer.ListInstruments],
         prepare=workers.start,
