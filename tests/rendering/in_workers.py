@@ -1,5 +1,6 @@
 """Songs rendered in worker processes, as the service renders them, and callers that wait for them."""
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +10,14 @@ from luthier_rendering.render import RenderParameters, RenderResult, render_file
 from luthier_rendering.smf import MidiLimits
 
 REASONS = Reasons("song", "RENDERER_CRASHED", "RENDERER_KILLED", "RENDER_TOO_SLOW", "RENDER_WORKER_NOT_STARTED")
+
+
+def within(seconds: float, condition: Callable[[], object]) -> bool:
+    """Whether a condition comes true in time."""
+    end = time.monotonic() + seconds
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.02)
+    return bool(condition())
 
 
 class Waiting:

@@ -16,6 +16,7 @@ from luthier.rendering.v1.rendering_pb2_grpc import RenderingServiceStub
 from luthier_kit.rpc import Channel, LuthierError
 from luthier_kit.store import StoreSettings, open_store
 
+from .in_workers import within
 from .midi_making import midi_bytes, notes
 
 LONG = midi_bytes(*[notes([48 + i % 24 for i in range(1400)]) for _ in range(20)])
@@ -43,15 +44,6 @@ def service(environment: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
 def workers_of(pid: int) -> list[int]:
     children = [int(p) for task in Path(f"/proc/{pid}/task").glob("*/children") for p in task.read_text().split()]
     return [child for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
-
-
-def within(seconds: float, condition: object) -> bool:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if condition():  # type: ignore[operator]
-            return True
-        time.sleep(0.05)
-    return False
 
 
 def test_workers_end_when_the_service_is_killed(

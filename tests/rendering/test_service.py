@@ -28,6 +28,7 @@ from luthier_rendering.service import build
 from luthier_rendering.settings import RenderingSettings
 from tests.support.services import running
 
+from .in_workers import within
 from .midi_making import control, midi_bytes, name, notes, program
 
 SONG = midi_bytes([name("Lead"), program(73), *notes([60, 64, 67])], notes([36, 38, 36], channel=9))
@@ -175,6 +176,17 @@ def test_a_store_that_is_down_is_unavailable_with_a_hint_and_work_goes_on_when_i
     status = error_of_call(refused.value)
     assert (status.code, status.reason) == (grpc.StatusCode.UNAVAILABLE, "STORE_BUCKET_MISSING")
     assert "grpc-retry-pushback-ms" in dict(refused.value.trailing_metadata())
+
+
+def test_a_caller_that_goes_away_ends_the_rendering_and_its_scratch(tmp_path: Path) -> None:
+    own = RenderingSettings(address="127.0.0.1:0", slots=1, store_folder=tmp_path / "store", scratch=tmp_path)
+    long = midi_bytes(*[notes([48 + i % 24 for i in range(1400)]) for _ in range(20)])  # 700 s, 20 stems
+    midi = open_store(own).blobs.put_bytes("midi", long, "mid")
+    with running(build(own), own) as address, grpc.insecure_channel(address) as channel:
+        asked = RenderingServiceStub(channel).RenderSong.future(pb.RenderSongRequest(midi=midi))
+        assert within(20, lambda: list(tmp_path.glob("render-*/worker.step")))
+        asked.cancel()
+        assert within(10, lambda: not list(tmp_path.glob("render-*")))
 
 
 def test_no_scratch_is_left_behind(service: RenderingServiceStub, settings: RenderingSettings, store: Store) -> None:
