@@ -67,6 +67,10 @@ proto-check: tests/.venv/.synced  ## Contracts: buf lint, and breaking changes a
 chart-check: tests/.venv/.synced chart-tools  ## The chart: lint, schemas, Pod Security, policies, placement, both profiles and each switch
 	@tests/.venv/bin/python -m pytest --rootdir tests -c tests/pyproject.toml -q tests/chart
 
+.PHONY: docs
+docs: docs/.venv/.synced  ## API reference, generated from the contracts: docs/api/index.html
+	@docs/build_api.sh
+
 format:  ## Format all code
 	tests/.venv/bin/ruff format .
 	tests/.venv/bin/ruff check --fix .
@@ -121,4 +125,5 @@ system:
 
 clean: down  ## Remove environments, tools and state (.luthier, demo)
 	rm -rf $(PROJECTS:%=%/.venv) .tools .luthier demo
+	rm -rf docs/.venv docs/api
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -54,9 +54,14 @@ def test_the_retry_budget_is_that_of_the_clients():
 def test_a_pool_that_is_left_by_an_error_does_not_wait_for_its_work():
     clients, hold = Clients({"LUTHIER_HOME": "/nowhere"}), threading.Event()
     began = time.monotonic()
-    with pytest.raises(KeyboardInterrupt), clients.thread_pool(1, "test") as pool:
-        pool.submit(hold.wait, 30)
-        raise KeyboardInterrupt
+
+    def left_by_ctrl_c():
+        with clients.thread_pool(1, "test") as pool:
+            pool.submit(hold.wait, 30)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        left_by_ctrl_c()
     assert time.monotonic() - began < 10
     hold.set()
 

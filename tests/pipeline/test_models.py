@@ -110,6 +110,12 @@ def test_models_are_a_table():
     assert text.splitlines()[1].split() == ["sao@2", "47.5", "s", "yes", "it", "fits"]
 
 
+def test_without_a_model_the_json_is_an_empty_object():
+    """The chart's test asks this way whether there is a model at all."""
+    clients = FakeClients(inference=Stub(ListModels=ListModelsResponse()))
+    assert luthier("models --json", clients).out == "{}\n"
+
+
 def test_promote_says_what_a_name_is_now():
     evaluation = Stub(PromoteModel=PromoteModelResponse(model="served@2", model_digest="sha256:1", unchanged=True))
     done = luthier("promote served --model sao@1 --reason better --as ann", FakeClients(evaluation=evaluation))

@@ -129,8 +129,8 @@ def test_the_command_takes_down_and_readers_say_why(store, tmp_path):
             with pytest.raises(NotFound, match="taken down") as refused:
                 elsewhere.blobs.read(gone)
             assert refused.value.reason == "ARTIFACT_TAKEN_DOWN"
+        action = Action("render", [filled.midi[1].sha256])
         with pytest.raises(NotFound, match="taken down"):  # nor is it rendered anew
-            action = Action("render", [filled.midi[1].sha256])
             elsewhere.actions.run(action, RenderSongResponse, RenderSongResponse)
         assert elsewhere.blobs.read(filled.clips[0])
     [review] = curation.requests("ReviewClips")

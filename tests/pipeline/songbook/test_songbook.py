@@ -8,7 +8,7 @@ from pathlib import Path
 import mido
 import pytest
 
-from luthier_pipeline.songbook import SongTruth, compose, read_truth
+from luthier_pipeline.songbook import SongTruth, compose, read_truth, theory
 
 # Krumhansl and Kessler 1982, probe-tone ratings from the tonic up.
 PROFILES = {
@@ -148,6 +148,11 @@ def test_instrument_names_are_the_vocabulary_of_general_midi(book):
     instruments = pytest.importorskip("luthier_music.instruments")
     names = {(i.program, i.name) for song in book[1] for i in song.instruments if i.program >= 0}
     assert {program: instruments.instrument(program).name for program, _ in names} == dict(names)
+
+
+def test_tonics_are_spelled_as_the_analysis_spells_them():
+    keys = pytest.importorskip("luthier_music.keys")
+    assert theory.TONICS == keys.TONICS
 
 
 def test_truth_is_read_back_as_written(book):
