@@ -27,8 +27,10 @@ sine = np.sin(2 * np.pi * 440 * np.arange(2 * rate) / rate).astype(np.float32)
 peak = lambda audio: float(np.abs(audio[rate // 2:]).max())
 board = [peak(pedalboard.Convolution(impulse(height), mix=1.0)(0.1 * sine, rate)) for height in (1.0, 0.5)]
 augmented = [peak(ApplyImpulseResponse(impulse(0.5), p=1.0)(level * sine, rate)) for level in (0.1, 0.01)]
-print(f"pedalboard {version('pedalboard')}: sine of 0.10 through an impulse of 1.0 -> {board[0]:.4f}, through an impulse of 0.5 -> {board[1]:.4f}")
-print(f"audiomentations {version('audiomentations')}: through an impulse of 0.5, sine of 0.10 -> {augmented[0]:.3f}, sine of 0.01 -> {augmented[1]:.3f}")
+name = f"pedalboard {version('pedalboard')}"
+print(f"{name}: sine of 0.10 through an impulse of 1.0 -> {board[0]:.4f}, through an impulse of 0.5 -> {board[1]:.4f}")
+name = f"audiomentations {version('audiomentations')}"
+print(f"{name}: through an impulse of 0.5, sine of 0.10 -> {augmented[0]:.3f}, sine of 0.01 -> {augmented[1]:.3f}")
 assert all(abs(value - 0.0125) < 1e-4 for value in board), board
 assert all(abs(value - 0.5) < 1e-3 for value in augmented), augmented
 PY

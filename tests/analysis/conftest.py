@@ -1,24 +1,21 @@
 """The service in this process with a store in a folder, and sound to send to it."""
 
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from synth import RATE_HZ, stereo
-
 from luthier.analysis.v1.analysis_pb2_grpc import AnalysisServiceStub
 from luthier.common.v1.common_pb2 import ArtifactRef
-from luthier_analysis.service import service
+from luthier_analysis.service import build
 from luthier_analysis.settings import AnalysisSettings
-from luthier_kit.artifacts import Artifacts, open_artifacts
-from luthier_kit.client import Client
-from luthier_kit.testing import running
+from luthier_kit.rpc import Channel
+from luthier_kit.store import Store, open_store
 from luthier_music.audio import write_audio
+from tests.support.services import running
+
+from .synth import RATE_HZ, stereo
 
 
 @pytest.fixture(scope="session")
@@ -31,24 +28,22 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> AnalysisSettings:
 
 
 @pytest.fixture(scope="session")
-def store(settings: AnalysisSettings) -> Artifacts:
-    return open_artifacts(settings)
+def store(settings: AnalysisSettings) -> Store:
+    return open_store(settings)
 
 
 @pytest.fixture(scope="session")
-def client(settings: AnalysisSettings) -> Iterator[Client]:
-    with running(service(settings), settings) as address:
-        client = Client(address, AnalysisServiceStub)
-        yield client
-        client.close()
+def service(settings: AnalysisSettings) -> Iterator[AnalysisServiceStub]:
+    with running(build(settings), settings) as address, Channel(address, retry_budget_s=20) as channel:
+        yield AnalysisServiceStub(channel)
 
 
 @pytest.fixture
-def put(store: Artifacts, tmp_path: Path) -> Callable[[np.ndarray], ArtifactRef]:
+def put(store: Store, tmp_path: Path) -> Callable[[np.ndarray], ArtifactRef]:
     """Stores mono samples as a stereo FLAC file."""
 
     def putter(mono: np.ndarray, rate_hz: int = RATE_HZ) -> ArtifactRef:
         write_audio(tmp_path / "sound.flac", stereo(mono), rate_hz)
-        return store.put_file("mixes", tmp_path / "sound.flac", "audio/flac")
+        return store.blobs.put_file("mixes", tmp_path / "sound.flac", "audio/flac")
 
     return putter

@@ -4,8 +4,9 @@ import itertools
 
 import numpy as np
 
+from luthier.common.v1 import common_pb2 as common
 from luthier_analysis.sound import Sound
-from luthier_analysis.timeline import Activity, Bar, Timeline
+from luthier_analysis.timeline import Span, Timeline
 
 RATE_HZ = 44_100
 CADENCES = {  # semitones above the tonic: I IV V I, i iv V i
@@ -57,17 +58,37 @@ def aba(part_s: float = 16.0) -> np.ndarray:
     return np.concatenate([first, second + 0.02 * noise, first])
 
 
+def activity(instrument: str, family: str, *spans: Span) -> common.InstrumentActivity:
+    return common.InstrumentActivity(
+        instrument=instrument, family=family, spans=[common.Span(start_s=a, end_s=b) for a, b in spans]
+    )
+
+
 def timeline(
     duration_s: float,
     tempo_bpm: float = 120.0,
     *,
     on_grid: float = 1.0,
     weights: tuple[float, ...] = (0.0,) * 12,
-    activities: tuple[Activity, ...] = (),
-    tempos: tuple[tuple[float, float], ...] | None = None,
+    activities: tuple[common.InstrumentActivity, ...] = (),
+    tempos: tuple[tuple[float, float], ...] = (),
 ) -> Timeline:
     """Bars of 4/4 at a tempo, each with sixteen onsets of which a share is on the grid."""
-    bar_s = 240 / tempo_bpm
-    lines = np.arange(0, duration_s + 1e-9, bar_s)
-    bars = tuple(Bar(float(a), float(b), weights, 16, round(16 * on_grid)) for a, b in itertools.pairwise(lines))
-    return Timeline(duration_s, tempos or ((0.0, tempo_bpm),), ((0.0, 4, 4),), bars, activities)
+    lines = np.arange(0, duration_s + 1e-9, 240 / tempo_bpm).tolist()
+    return Timeline(
+        common.Timeline(
+            duration_s=duration_s,
+            tempos=[common.TempoChange(start_s=s, tempo_bpm=b) for s, b in tempos or ((0.0, tempo_bpm),)],
+            meters=[common.MeterChange(start_s=0.0, numerator=4, denominator=4)],
+            bars=[
+                common.Bar(
+                    span=common.Span(start_s=a, end_s=b),
+                    pitch_class_weights=weights,
+                    onsets=16,
+                    onsets_on_grid=round(16 * on_grid),
+                )
+                for a, b in itertools.pairwise(lines)
+            ],
+            instruments=activities,
+        )
+    )

@@ -5,22 +5,23 @@ import itertools
 
 import numpy as np
 import pytest
-from synth import RATE_HZ, aba, chords, sound, timeline, tone
 
+from luthier.common.v1.common_pb2 import FACT_SOURCE_AUDIO, FACT_SOURCE_NOTES, FACT_SOURCE_TEMPO_MAP
 from luthier_analysis.clips import facts_of, faded
 from luthier_analysis.cutting import cut
-from luthier_analysis.facts import Source
-from luthier_analysis.features.options import Options
-from luthier_analysis.results import Plan
-from luthier_analysis.segmentation import structure
+from luthier_analysis.features.sections import structure
+from luthier_analysis.jobs import CutPlan
+from luthier_analysis.settings import Options
 from luthier_analysis.sound import Sound
-from luthier_analysis.timeline import Activity, Timeline
+from luthier_analysis.timeline import Timeline
+
+from .synth import RATE_HZ, aba, activity, chords, sound, timeline, tone
 
 shape_of = functools.lru_cache(structure)
 
 
-def spans(audio: Sound, line: Timeline | None, plan: Plan | None = None) -> list[tuple[float, float]]:
-    return list(cut(audio, shape_of(audio), line, plan or Plan()).spans)
+def spans(audio: Sound, line: Timeline | None, plan: CutPlan | None = None) -> list[tuple[float, float]]:
+    return list(cut(audio, shape_of(audio), line, plan or CutPlan()).spans)
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +46,7 @@ def test_clips_are_near_the_wanted_length_disjoint_and_cover_the_song(song: Soun
 
 
 def test_a_clip_does_not_run_across_a_strong_section_boundary_when_it_can_stop_there(song: Sound) -> None:
-    edges = {edge for span in spans(song, timeline(150), Plan(target_s=20, min_s=10, max_s=24)) for edge in span}
+    edges = {edge for span in spans(song, timeline(150), CutPlan(target_s=20, min_s=10, max_s=24)) for edge in span}
 
     assert {40.0, 80.0, 120.0} <= edges
 
@@ -65,17 +66,17 @@ def test_no_clip_is_mostly_silent() -> None:
     music = chords(0, "major", 20)
     audio = sound(np.concatenate([music, np.zeros(60 * RATE_HZ, np.float32), music]))
 
-    result = cut(audio, shape_of(audio), timeline(140), Plan())
+    result = cut(audio, shape_of(audio), timeline(140), CutPlan())
 
     assert result.spans
-    assert all(audio.part(*span).silent_share() < 0.5 for span in result.spans)
+    assert all(audio.excerpt(*span).silent_share() < 0.5 for span in result.spans)
     assert any("mostly silent" in note for note in result.notes)
 
 
 def test_a_silent_song_has_no_clips_and_says_so() -> None:
     audio = sound(np.zeros(60 * RATE_HZ))
 
-    result = cut(audio, shape_of(audio), None, Plan())
+    result = cut(audio, shape_of(audio), None, CutPlan())
 
     assert result.spans == ()
     assert result.notes == ("0.00-60.00 s left out: mostly silent",)
@@ -84,14 +85,14 @@ def test_a_silent_song_has_no_clips_and_says_so() -> None:
 def test_a_short_song_is_one_clip_and_says_so() -> None:
     audio = sound(chords(0, "major", 4))
 
-    result = cut(audio, shape_of(audio), None, Plan())
+    result = cut(audio, shape_of(audio), None, CutPlan())
 
     assert result.spans == ((0.0, 8.0),)
     assert "less than the shortest clip of 20 s" in result.notes[0]
 
 
 def test_no_more_clips_than_asked_for(song: Sound) -> None:
-    result = cut(song, shape_of(song), timeline(150), Plan(max_clips=2))
+    result = cut(song, shape_of(song), timeline(150), CutPlan(max_clips=2))
 
     assert len(result.spans) == 2
     assert "at most 2 wanted" in result.notes[-1]
@@ -108,32 +109,38 @@ def test_a_cut_into_sound_is_faded_and_silence_is_left_alone() -> None:
 
 def test_facts_keep_reference_and_estimate_apart() -> None:
     notes = (3.0, 0.0, 1.0, 0.0, 2.0, 1.0, 0.0, 2.5, 0.0, 1.0, 0.0, 0.7)
-    line = timeline(48, weights=notes, activities=(Activity("Harpsichord", "Piano", ((0, 48),)),))
+    line = timeline(48, weights=notes, activities=(activity("Harpsichord", "Piano", (0, 48)),))
 
-    facts = facts_of(sound(aba()).part(0, 16), line, (0, 16), Options())
+    facts = facts_of(sound(aba()).excerpt(0, 16), line, (0, 16), Options())
 
-    assert (facts.tempo.tempo_bpm, facts.tempo.source) == (120.0, Source.TEMPO_MAP)
-    assert facts.estimated_tempo.source is Source.AUDIO
-    assert (str(facts.key.key), facts.key.source) == ("C major", Source.NOTES)
-    assert (str(facts.estimated_key.key), facts.estimated_key.source) == ("C major", Source.AUDIO)
+    assert facts.tempo
+    assert facts.estimated_tempo
+    assert facts.key
+    assert facts.estimated_key
+    assert (facts.tempo.tempo_bpm, facts.tempo.source) == (120.0, FACT_SOURCE_TEMPO_MAP)
+    assert facts.estimated_tempo.source == FACT_SOURCE_AUDIO
+    assert (str(facts.key.key), facts.key.source) == ("C major", FACT_SOURCE_NOTES)
+    assert (str(facts.estimated_key.key), facts.estimated_key.source) == ("C major", FACT_SOURCE_AUDIO)
     assert [one.instrument for one in facts.instruments] == ["Harpsichord"]
     assert facts.meter == (4, 4)
     assert facts.duration_s == pytest.approx(16)
 
 
 def test_without_notes_the_audio_is_asked() -> None:
-    facts = facts_of(sound(aba()).part(0, 16), None, (0, 16), Options())
+    facts = facts_of(sound(aba()).excerpt(0, 16), None, (0, 16), Options())
 
-    assert facts.key.source is Source.AUDIO
+    assert facts.key
+    assert facts.key.source == FACT_SOURCE_AUDIO
     assert facts.instruments == ()
 
 
-def test_notes_that_do_not_tell_are_not_overruled_by_the_ear() -> None:
+def test_notes_that_do_not_tell_are_not_overruled_by_the_audio() -> None:
     white_keys = (1.0, 0.0, 1.0, 0.0, 1.3, 1.0, 0.0, 1.0, 0.0, 1.5, 0.0, 1.0)  # A minor, but only just
-    heard_as_c_major = sound(chords(0, "major", 8))
+    estimated_as_c_major = sound(chords(0, "major", 8))
 
-    facts = facts_of(heard_as_c_major, timeline(16, weights=white_keys), (0, 16), Options())
+    facts = facts_of(estimated_as_c_major, timeline(16, weights=white_keys), (0, 16), Options())
 
+    assert facts.estimated_key
     assert str(facts.estimated_key.key) == "C major"
     assert facts.key is None
 
@@ -146,7 +153,7 @@ def test_power_chords_have_no_mode() -> None:
     assert facts.key is None
 
 
-def test_where_nobody_knows_the_fact_is_unknown() -> None:
+def test_what_neither_notes_nor_audio_tell_is_unknown() -> None:
     drone = facts_of(sound(0.1 * tone(220, 10, 0, 1)), timeline(10, on_grid=0.25), (0, 10), Options())
 
     assert drone.tempo is None

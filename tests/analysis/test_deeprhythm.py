@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from synth import click_track, sound
 
 from luthier_analysis.facts import Tempo
 from luthier_analysis.features import tempo
-from luthier_analysis.features.options import Options, Weights
+from luthier_analysis.settings import Options, Weights
+
+from .synth import click_track, sound
 
 TRACK = sound(click_track(120, 17))
 
@@ -33,18 +34,18 @@ def network() -> Any:
     return network.DeepRhythmModel()
 
 
-def test_without_the_extra_or_the_file_essentia_speaks_and_says_so(tmp_path: Path) -> None:
+def test_without_the_extra_or_the_file_essentias_estimate_is_given_and_named(tmp_path: Path) -> None:
     found = measured(tmp_path / "absent.pth", "0" * 64)
 
     assert found.estimator.startswith("essentia/")
-    assert found.note.startswith("deeprhythm did not speak: the ")
+    assert found.note.startswith("deeprhythm gave no estimate: the ")
 
 
-def test_without_weights_essentia_speaks_and_says_so() -> None:
+def test_without_weights_essentias_estimate_is_given_and_named() -> None:
     found = tempo.measure(TRACK, Options("deeprhythm", None))
 
     assert found is not None
-    assert found.note == "deeprhythm did not speak: no weights are configured; essentia did"
+    assert found.note == "deeprhythm gave no estimate: no weights are configured; this one is essentia's"
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])

@@ -2,13 +2,14 @@
 
 import numpy as np
 import pytest
-from synth import RATE_HZ, aba, chords, click_track, sound, stereo, tone
 
-from luthier_analysis.features.options import Options
-from luthier_analysis.features.registry import FEATURES, describe
+from luthier_analysis.features import FEATURES, descriptors
+from luthier_analysis.settings import Options
 from luthier_analysis.sound import Sound
 from luthier_music.keys import Key
 from luthier_music.tempo import accuracy_1
+
+from .synth import RATE_HZ, aba, chords, click_track, sound, stereo, tone
 
 OPTIONS = Options()
 
@@ -53,27 +54,27 @@ def test_one_part_is_one_section() -> None:
 
 
 def test_a_sine_is_as_bright_as_its_frequency() -> None:
-    found = {one.name: one.value for one in describe(sound(tone(1000, 5, 0, 1)), OPTIONS)}
+    found = {one.name: one.value for one in descriptors.measure(sound(tone(1000, 5, 0, 1)))}
 
     assert found["spectral_centroid_hz"] == pytest.approx(1000, rel=0.01)
 
 
 def test_onset_rate_of_two_clicks_a_second() -> None:
-    found = {one.name: one.value for one in describe(sound(click_track(120, 20)), OPTIONS)}
+    found = {one.name: one.value for one in descriptors.measure(sound(click_track(120, 20)))}
 
     assert found["onset_rate_hz"] == pytest.approx(2.0, rel=0.1)
 
 
 def test_dynamic_range_of_two_levels() -> None:
     half = tone(440, 10, 0, 1)
-    found = {one.name: one.value for one in describe(sound(np.concatenate([0.5 * half, 0.05 * half])), OPTIONS)}
+    found = {one.name: one.value for one in descriptors.measure(sound(np.concatenate([0.5 * half, 0.05 * half])))}
 
     assert found["dynamic_range_db"] == pytest.approx(20.0, abs=0.5)
 
 
 def test_noise_has_no_beat_to_dance_to() -> None:
     noise = 0.1 * np.random.default_rng(1).standard_normal(20 * RATE_HZ)
-    beat, hiss = ([one.name for one in describe(sound(mono), OPTIONS)] for mono in (chords(0, "major", 10), noise))
+    beat, hiss = ([one.name for one in descriptors.measure(sound(mono))] for mono in (chords(0, "major", 10), noise))
 
     assert "danceability" in beat
     assert "danceability" not in hiss
@@ -89,7 +90,7 @@ def test_silence_has_no_music(name: str) -> None:
 
 
 def test_silence_has_no_descriptors() -> None:
-    assert describe(sound(np.zeros(10 * RATE_HZ)), OPTIONS) == ()
+    assert descriptors.measure(sound(np.zeros(10 * RATE_HZ))) == ()
 
 
 @pytest.mark.parametrize("name", FEATURES)
@@ -100,6 +101,6 @@ def test_the_shortest_audio_is_survived(name: str) -> None:
 @pytest.mark.parametrize("rate_hz", [8_000, 48_000, 192_000])
 def test_the_sampling_rate_does_not_change_the_pitch(rate_hz: int) -> None:
     time = np.arange(5 * rate_hz) / rate_hz
-    found = {one.name: one.value for one in describe(Sound(stereo(np.sin(6283.185 * time)), rate_hz), OPTIONS)}
+    found = {one.name: one.value for one in descriptors.measure(Sound(stereo(np.sin(6283.185 * time)), rate_hz))}
 
     assert found["spectral_centroid_hz"] == pytest.approx(1000, rel=0.02)

@@ -1,29 +1,37 @@
 """The service over gRPC: what it answers, what it refuses, what it remembers."""
 
+import os
+import signal
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
-from synth import RATE_HZ, aba, chords, stereo
 
 from luthier.analysis.v1 import analysis_pb2 as pb
+from luthier.analysis.v1.analysis_pb2_grpc import AnalysisServiceStub as Stub
 from luthier.common.v1 import common_pb2 as common
-from luthier_kit.artifacts import Artifacts
-from luthier_kit.client import Client
-from luthier_kit.errors import DataLoss, InvalidRequest, LuthierError, NotFound, PermissionDenied
+from luthier_analysis.settings import AnalysisSettings
+from luthier_kit.rpc import DataLoss, InvalidRequest, LuthierError, NotFound, PermissionDenied, QuotaExceeded
+from luthier_kit.store import Store
+
+from .synth import RATE_HZ, aba, chords, stereo
 
 Put = Callable[..., common.ArtifactRef]
 
 
-def analyze(client: Client, ref: common.ArtifactRef, *features: int, **fields: object) -> pb.AnalyzeAudioResponse:
+def analyze(service: Stub, ref: common.ArtifactRef, *features: Any, **fields: Any) -> pb.AnalyzeAudioResponse:
     request = pb.AnalyzeAudioRequest(audio=ref, features=features or [pb.FEATURE_LOUDNESS], **fields)
-    return client.call("AnalyzeAudio", request, timeout_s=60, patience_s=20)
+    return service.AnalyzeAudio(request, timeout=60)
 
 
-def cut(client: Client, ref: common.ArtifactRef, **fields: object) -> pb.CutClipsResponse:
-    return client.call("CutClips", pb.CutClipsRequest(mix=ref, **fields), timeout_s=60, patience_s=20)
+def cut(service: Stub, ref: common.ArtifactRef, **fields: Any) -> pb.CutClipsResponse:
+    return service.CutClips(pb.CutClipsRequest(mix=ref, **fields), timeout=60)
 
 
 def a_timeline(duration_s: float) -> common.Timeline:
@@ -45,8 +53,8 @@ def a_timeline(duration_s: float) -> common.Timeline:
     )
 
 
-def test_only_what_is_asked_for_is_answered(client: Client, put: Put) -> None:
-    response = analyze(client, put(chords(0, "major", 4)), pb.FEATURE_KEY)
+def test_only_what_is_asked_for_is_answered(service: Stub, put: Put) -> None:
+    response = analyze(service, put(chords(0, "major", 4)), pb.FEATURE_KEY)
 
     assert (response.key.tonic, response.key.mode, response.key.source) == (
         "C", common.MODE_MAJOR, common.FACT_SOURCE_AUDIO,
@@ -57,8 +65,8 @@ def test_only_what_is_asked_for_is_answered(client: Client, put: Put) -> None:
     assert not response.descriptors
 
 
-def test_everything_at_once(client: Client, put: Put) -> None:
-    response = analyze(client, put(aba()), *pb.Feature.values()[1:])
+def test_everything_at_once(service: Stub, put: Put) -> None:
+    response = analyze(service, put(aba()), *pb.Feature.values()[1:])
 
     assert response.tempo.tempo_bpm == pytest.approx(120, rel=0.02)
     assert response.tempo.estimator.startswith("essentia/")
@@ -70,42 +78,42 @@ def test_everything_at_once(client: Client, put: Put) -> None:
     assert (response.sample_rate_hz, response.channels) == (RATE_HZ, 2)
 
 
-def test_a_span_is_looked_at_alone(client: Client, put: Put) -> None:
+def test_a_span_is_looked_at_alone(service: Stub, put: Put) -> None:
     mono = np.concatenate([chords(0, "major", 4), chords(6, "minor", 4)])
 
-    response = analyze(client, put(mono), pb.FEATURE_KEY, span=common.Span(start_s=8, end_s=16))
+    response = analyze(service, put(mono), pb.FEATURE_KEY, span=common.Span(start_s=8, end_s=16))
 
     assert (response.key.tonic, response.key.mode) == ("F#", common.MODE_MINOR)
     assert response.duration_s == pytest.approx(8)
 
 
-def test_silence_is_unknown_not_wrong(client: Client, put: Put) -> None:
-    response = analyze(client, put(np.zeros(5 * RATE_HZ)), *pb.Feature.values()[1:])
+def test_silence_is_unknown_not_wrong(service: Stub, put: Put) -> None:
+    response = analyze(service, put(np.zeros(5 * RATE_HZ)), *pb.Feature.values()[1:])
 
     assert response.tempo == common.TempoFact()
     assert response.key == common.KeyFact()
     assert not response.HasField("loudness_lufs")
 
 
-def test_deeprhythm_without_weights_says_who_spoke_instead(client: Client, put: Put) -> None:
-    response = analyze(client, put(chords(0, "major", 6)), pb.FEATURE_TEMPO, tempo_estimator="deeprhythm")
+def test_deeprhythm_without_weights_says_whose_estimate_it_is(service: Stub, put: Put) -> None:
+    response = analyze(service, put(chords(0, "major", 6)), pb.FEATURE_TEMPO, tempo_estimator="deeprhythm")
 
     assert response.tempo.estimator.startswith("essentia/")
-    assert response.notes == ["deeprhythm did not speak: no weights are configured; essentia did"]
+    assert response.notes == ["deeprhythm gave no estimate: no weights are configured; this one is essentia's"]
 
 
-def test_the_same_question_is_answered_from_the_record(client: Client, put: Put) -> None:
+def test_the_same_question_is_answered_from_the_record(service: Stub, put: Put) -> None:
     ref = put(chords(2, "minor", 4))
 
-    first, second = analyze(client, ref), analyze(client, ref)
+    first, second = analyze(service, ref), analyze(service, ref)
 
     assert (first.action.reused, second.action.reused) == (False, True)
     assert first.loudness_lufs == second.loudness_lufs
     assert list(second.action.lineage.inputs) == [ref.sha256]
 
 
-def test_clips_carry_the_facts_of_their_span(client: Client, put: Put, store: Artifacts, tmp_path: Path) -> None:
-    response = cut(client, put(aba()), timeline=a_timeline(48), target_s=16, min_s=10, max_s=20)
+def test_clips_carry_the_facts_of_their_span(service: Stub, put: Put, store: Store, tmp_path: Path) -> None:
+    response = cut(service, put(aba()), timeline=a_timeline(48), target_s=16, min_s=10, max_s=20)
 
     assert [(clip.span.start_s, clip.span.end_s) for clip in response.clips] == [(0, 16), (16, 32), (32, 48)]
     for clip in response.clips:
@@ -114,16 +122,16 @@ def test_clips_carry_the_facts_of_their_span(client: Client, put: Put, store: Ar
         assert clip.facts.key.source == common.FACT_SOURCE_NOTES
         assert clip.facts.estimated_key.source == common.FACT_SOURCE_AUDIO
         assert [one.instrument for one in clip.facts.instruments] == ["Harpsichord"]
-        audio = soundfile.info(str(store.fetch(clip.audio, tmp_path)))
+        audio = soundfile.info(str(store.blobs.fetch(clip.audio, tmp_path)))
         assert (audio.format, audio.frames, audio.samplerate, audio.channels) == ("FLAC", 16 * RATE_HZ, RATE_HZ, 2)
     assert response.cpu_s > 0
     assert (response.target_s, response.min_s, response.max_s, response.max_clips) == (16, 10, 20, 40)
 
 
-def test_cutting_again_gives_the_same_bytes(client: Client, put: Put) -> None:
+def test_cutting_again_gives_the_same_bytes(service: Stub, put: Put) -> None:
     mono = chords(4, "minor", 12)
 
-    by_record, again = (cut(client, put(mono), target_s=12, min_s=8, max_clips=most) for most in (5, 6))
+    by_record, again = (cut(service, put(mono), target_s=12, min_s=8, max_clips=most) for most in (5, 6))
 
     assert not again.action.reused
     assert (by_record.max_clips, again.max_clips) == (5, 6)
@@ -143,9 +151,9 @@ def test_cutting_again_gives_the_same_bytes(client: Client, put: Put) -> None:
         ({"timeline": a_timeline(40)}, "timeline.duration_s"),
     ],
 )
-def test_what_is_out_of_bounds_is_named(client: Client, put: Put, fields: dict, violated: str) -> None:
+def test_what_is_out_of_bounds_is_named(service: Stub, put: Put, fields: dict, violated: str) -> None:
     with pytest.raises(InvalidRequest) as refused:
-        cut(client, put(chords(0, "major", 4)), **fields)
+        cut(service, put(chords(0, "major", 4)), **fields)
 
     assert violated in [field for field, _ in refused.value.violations]
 
@@ -162,13 +170,13 @@ def test_what_is_out_of_bounds_is_named(client: Client, put: Put, fields: dict, 
     ],
 )
 def test_a_hostile_timeline_is_refused(
-    client: Client, put: Put, broken: Callable[[common.Timeline], None], violated: str
+    service: Stub, put: Put, broken: Callable[[common.Timeline], None], violated: str
 ) -> None:
     line = a_timeline(8)
     broken(line)
 
     with pytest.raises(InvalidRequest) as refused:
-        cut(client, put(chords(0, "major", 4)), timeline=line)
+        cut(service, put(chords(0, "major", 4)), timeline=line)
 
     assert {field for field, _ in refused.value.violations} == {violated}
 
@@ -184,11 +192,11 @@ def test_a_hostile_timeline_is_refused(
         ({"features": [pb.FEATURE_KEY], "span": common.Span(start_s=0, end_s=99)}, "span.end_s"),
     ],
 )
-def test_a_question_that_makes_no_sense_is_refused(client: Client, put: Put, fields: dict, violated: str) -> None:
+def test_a_question_that_makes_no_sense_is_refused(service: Stub, put: Put, fields: dict, violated: str) -> None:
     request = pb.AnalyzeAudioRequest(audio=put(chords(0, "major", 2)), **fields)
 
     with pytest.raises(InvalidRequest) as refused:
-        client.call("AnalyzeAudio", request, timeout_s=30, patience_s=5)
+        service.AnalyzeAudio(request, timeout=30)
 
     assert violated in [field for field, _ in refused.value.violations]
 
@@ -229,13 +237,13 @@ def of_shape(path: Path, channels: int, rate_hz: int) -> bytes:
     ],
     ids=["empty", "header-only", "truncated", "endless", "nan", "six-channels", "4-kHz"],
 )
-def test_audio_that_is_none(client: Client, store: Artifacts, tmp_path: Path, make: Callable, says: str) -> None:
-    ref = store.put_bytes(
+def test_audio_that_is_none(service: Stub, store: Store, tmp_path: Path, make: Callable, says: str) -> None:
+    ref = store.blobs.put_bytes(
         "uploads", make(tmp_path / "made.wav" if make is with_nan else tmp_path / "made.flac"), "flac"
     )
 
     with pytest.raises(InvalidRequest, match=says) as refused:
-        analyze(client, ref)
+        analyze(service, ref)
 
     assert refused.value.reason == "INVALID_AUDIO"
     assert [field for field, _ in refused.value.violations] == ["audio"]
@@ -250,21 +258,43 @@ def test_audio_that_is_none(client: Client, store: Artifacts, tmp_path: Path, ma
         ({"key": ""}, InvalidRequest),
     ],
 )
-def test_a_reference_that_does_not_hold(client: Client, put: Put, change: dict, error: type[LuthierError]) -> None:
+def test_a_reference_that_does_not_hold(service: Stub, put: Put, change: dict, error: type[LuthierError]) -> None:
     ref = put(chords(0, "major", 3))
-    analyze(client, ref)
+    analyze(service, ref)
     for field, value in change.items():
         setattr(ref, field, value)
 
     with pytest.raises(error):
-        analyze(client, ref)
+        analyze(service, ref)
 
 
-def test_corrupt_bytes_in_the_store(client: Client, put: Put, settings: object, store: Artifacts) -> None:
+def test_corrupt_bytes_in_the_store(service: Stub, put: Put, settings: object, store: Store) -> None:
     ref = put(chords(1, "major", 3))
     (stored,) = Path(settings.store_folder).rglob(Path(ref.key).name)  # type: ignore[attr-defined]
     stored.chmod(0o644)
     stored.write_bytes(stored.read_bytes()[:-1] + b"x")
 
     with pytest.raises(DataLoss):
-        analyze(client, ref)
+        analyze(service, ref)
+
+
+def test_a_song_whose_workers_are_killed_may_be_asked_for_again(
+    service: Stub, put: Put, settings: AnalysisSettings
+) -> None:
+    ref, killed = put(aba()), set()
+    with ThreadPoolExecutor(1) as threads:
+        asked = threads.submit(cut, service, ref)
+        while not asked.done():
+            for step in settings.scratch.glob("analysis-*/worker.step"):
+                with suppress(OSError, IndexError):
+                    pid = int(step.read_text().split()[0])
+                    if pid not in killed:
+                        os.kill(pid, signal.SIGKILL)
+                        killed.add(pid)
+            time.sleep(0.01)
+    with pytest.raises(QuotaExceeded, match="signal SIGKILL") as refused:
+        asked.result()
+    assert refused.value.reason == "ANALYSIS_KILLED"
+    assert len(killed) == 3
+    assert cut(service, ref).clips
+    assert not list(settings.scratch.iterdir())

@@ -1,11 +1,12 @@
 """What the notes prove about a span, and what they do not."""
 
 import pytest
-from synth import timeline
 
-from luthier_analysis.facts import Source
-from luthier_analysis.timeline import Activity, Span
+from luthier.common.v1.common_pb2 import FACT_SOURCE_TEMPO_MAP
+from luthier_analysis.timeline import Span
 from luthier_music.keys import Key
+
+from .synth import activity, timeline
 
 C_MAJOR = (3.0, 0.0, 1.0, 0.0, 2.0, 1.0, 0.0, 2.5, 0.0, 1.0, 0.0, 0.7)
 
@@ -13,7 +14,7 @@ C_MAJOR = (3.0, 0.0, 1.0, 0.0, 2.0, 1.0, 0.0, 2.5, 0.0, 1.0, 0.0, 0.7)
 def tempo_in(tempos: tuple[tuple[float, float], ...], span: Span) -> tuple[float, bool]:
     found = timeline(120, tempos=tempos).tempo_in(span)
     assert found is not None
-    assert found.source is Source.TEMPO_MAP
+    assert found.source == FACT_SOURCE_TEMPO_MAP
     return found.tempo_bpm, found.changes
 
 
@@ -41,9 +42,9 @@ def test_a_map_that_no_onset_follows_is_not_believed() -> None:
 
 
 def test_trust_is_of_the_span() -> None:
-    free, strict = timeline(30, on_grid=0.25).bars, timeline(60).bars[15:]
     mixed = timeline(60)
-    mixed = type(mixed)(60.0, mixed.tempos, mixed.meters, free + strict, ())
+    for bar in mixed.message.bars[:15]:
+        bar.onsets_on_grid = 4
 
     assert mixed.tempo_in((0, 30)) is None
     assert mixed.tempo_in((30, 60)) is not None
@@ -65,10 +66,10 @@ def test_instruments_by_share_of_the_span_and_one_note_is_none() -> None:
     band = timeline(
         60,
         activities=(
-            Activity("Church Organ", "Organ", ((29.5, 31.5),)),  # 2 s of 30: one note
-            Activity("Acoustic Guitar (nylon)", "Guitar", ((30, 36), (40, 46))),
-            Activity("Drums", "Drums", ((0, 60),)),
-            Activity("Flute", "Pipe", ((0, 29),)),  # elsewhere
+            activity("Church Organ", "Organ", (29.5, 31.5)),  # 2 s of 30: one note
+            activity("Acoustic Guitar (nylon)", "Guitar", (30, 36), (40, 46)),
+            activity("Drums", "Drums", (0, 60)),
+            activity("Flute", "Pipe", (0, 29)),  # elsewhere
         ),
     )
 
@@ -79,7 +80,7 @@ def test_instruments_by_share_of_the_span_and_one_note_is_none() -> None:
 
 def test_two_tracks_of_one_instrument_are_one_and_overlap_counts_once() -> None:
     piano = ("Acoustic Grand Piano", "Piano")
-    twice = timeline(60, activities=(Activity(*piano, ((0, 20),)), Activity(*piano, ((10, 25),))))
+    twice = timeline(60, activities=(activity(*piano, (0, 20)), activity(*piano, (10, 25))))
 
     (found,) = twice.instruments_in((0, 50))
 

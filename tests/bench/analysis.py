@@ -1,8 +1,8 @@
-"""CPU seconds of analysis per minute of audio, by feature, and CutClips of whole files in children side by side.
+"""CPU seconds of analysis per minute of audio, by feature, and CutClips of whole files in processes side by side.
 
     services/analysis/.venv/bin/python tests/bench/analysis.py FILE.flac [FILE.flac ...]
 
-Prints one line per feature (median over the files), then songs through CutClips with 1 and 2 children: wall seconds,
+Prints one line per feature (median over the files), then songs through CutClips with 1 and 2 processes: wall seconds,
 CPU seconds and audio minutes per wall minute. The files must last 0.5 s to 30 min; real songs give real numbers.
 """
 
@@ -17,22 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from luthier_analysis import jobs
-from luthier_analysis.features.options import Options
-from luthier_analysis.features.registry import DESCRIPTORS, FEATURES
-from luthier_analysis.results import Plan
+from luthier_analysis.features import FEATURES
+from luthier_analysis.features.descriptors import DESCRIPTORS
+from luthier_analysis.service import workers
+from luthier_analysis.settings import Options
 from luthier_analysis.sound import Sound, load
-from luthier_analysis.workers import Workers
-
-
-class Call:
-    """A call without deadline or caller."""
-
-    def time_remaining(self) -> None:
-        return None
-
-    def add_callback(self, callback: Callable[[], object]) -> bool:
-        del callback
-        return True
 
 
 def cpu_per_minute(measure: Callable[[Sound], Any], paths: list[Path]) -> float:
@@ -57,20 +46,21 @@ def decode_cost(paths: list[Path]) -> float:
     return statistics.median(costs)
 
 
-def cut_all(paths: list[Path], children: int) -> tuple[float, float]:
-    """Wall and CPU seconds of cutting every file, `children` at a time, as the service does it."""
-    workers = Workers(children)
-    workers.warm_up()
+def cut_all(paths: list[Path], processes: int) -> tuple[float, float]:
+    """Wall and CPU seconds of cutting every file, `processes` at a time, as the service does it."""
+    pool = workers(processes)
+    pool.start()
 
     def one(path: Path) -> float:
-        with tempfile.TemporaryDirectory() as folder:
-            return workers.run(Call(), jobs.cut, path, None, Plan(), Options(), Path(folder))[1]  # type: ignore[arg-type]
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            return pool.run(None, folder, jobs.cut, path, None, jobs.CutPlan(), Options(), folder).cpu_s
 
-    started = time.monotonic()
-    with ThreadPoolExecutor(children) as threads:
+    began = time.monotonic()
+    with ThreadPoolExecutor(processes) as threads:
         cpu_s = sum(threads.map(one, paths))
-    wall_s = time.monotonic() - started
-    workers.close()
+    wall_s = time.monotonic() - began
+    pool.close()
     return wall_s, cpu_s
 
 
@@ -84,11 +74,11 @@ def main() -> None:
     for name, feature in FEATURES.items():
         print(f"{name:<28}{cpu_per_minute(lambda s, f=feature: f(s, Options()), paths):7.3f}")
     for descriptor in DESCRIPTORS:
-        print(f"  {descriptor.__module__.rpartition('.')[2]:<26}{cpu_per_minute(descriptor, paths):7.3f}")
-    for children in (1, 2):
-        wall_s, cpu_s = cut_all(paths, children)
+        print(f"  {descriptor.__name__:<26}{cpu_per_minute(descriptor, paths):7.3f}")
+    for processes in (1, 2):
+        wall_s, cpu_s = cut_all(paths, processes)
         speed = f"{cpu_s / minutes:.3f} CPU s per audio minute, {minutes * 60 / wall_s:.0f} x real time"
-        print(f"CutClips, {children} at a time: {wall_s:.1f} s wall, {speed}")
+        print(f"CutClips, {processes} at a time: {wall_s:.1f} s wall, {speed}")
 
 
 if __name__ == "__main__":

@@ -17,9 +17,8 @@ from pathlib import Path
 from luthier_rendering.backends import BACKENDS
 from luthier_rendering.backends.base import BackendConfig
 from luthier_rendering.fingerprint import fingerprint
-from luthier_rendering.job import RenderJob
 from luthier_rendering.midi import load_song
-from luthier_rendering.render import render_song
+from luthier_rendering.render import RenderParameters, render_song
 from luthier_rendering.timeline import timeline
 
 CORPUS = Path(__file__).parents[3] / "shared" / "corpus" / "clean_midi"
@@ -37,7 +36,7 @@ def main() -> None:
         fingerprint(song)
         stages["read + timeline"] += time.process_time() - began
         with tempfile.TemporaryDirectory() as out:
-            result = render_song(song, RenderJob(str(path), out, options.backend, 1), backend)
+            result = render_song(song, backend, RenderParameters(options.backend, seed=1), Path(out))
         for stage, seconds in result.stages_s.items():
             stages[stage] += seconds
         audio_s += found.duration_s

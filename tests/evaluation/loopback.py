@@ -138,11 +138,13 @@ def loopback_inference(store: Store, **makes: Make) -> Inference:
 
 def inference_service(servicer: Inference) -> Service:
     return Service(
-        contract=inference_pb2.DESCRIPTOR.services_by_name["InferenceService"], servicer=servicer,
+        contract=inference_pb2.DESCRIPTOR.services_by_name["InferenceService"],
+        servicer=servicer,
     )
 
 
 def analysis_service(store: Store, folder: Path) -> Service:
     return Service(
-        contract=analysis_pb2.DESCRIPTOR.services_by_name["AnalysisService"], servicer=Analysis(store, folder),  # type: ignore[abstract]
+        contract=analysis_pb2.DESCRIPTOR.services_by_name["AnalysisService"],
+        servicer=Analysis(store, folder),  # type: ignore[abstract]
     )

@@ -19,7 +19,7 @@ from tests.support.stores import free_port
 
 README = (ROOT / "services/kit/README.md").read_text()
 ROWS = re.findall(r"^\| (.*?) \| (.*?) \| (.*?) \|$", README, re.MULTILINE)
-EXAMPLE = "LUTHIER_MAX_SECONDS"  # of the first example
+EXAMPLE = "LUTHIER_SOURCE"  # of the first example
 
 
 def variables(kind: type[Settings]) -> dict[str, object]:
@@ -62,10 +62,10 @@ def test_the_examples_of_a_service_and_of_a_client_run(tmp_path: Path) -> None:
         try:
             assert serving.stderr
             await_line(serving.stderr, "serving")
-            program = client.replace("127.0.0.1:7102", address)
+            program = client.replace("127.0.0.1:7103", address)
             asked = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
             serving.terminate()
             assert serving.wait(30) == 0
         finally:
             serving.kill()
-    assert asked.stdout.startswith("ARTIFACT_NOT_FOUND no artifact mixes/000")
+    assert asked.stdout == "SONG_UNKNOWN no song 'So What'\n"

@@ -2,9 +2,11 @@
 
 import json
 import shlex
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from google.protobuf.message import Message
 from typer.testing import CliRunner
 
 from luthier_kit.store import Store
@@ -17,14 +19,14 @@ class Stub:
     """Stands for a generated stub: answers each method with the next of its answers (the last one for ever), raises
     those that are errors, and keeps what was asked."""
 
-    def __init__(self, **answers):
+    def __init__(self, **answers: Any) -> None:
         self.answers = {
             method: list(given) if isinstance(given, list) else [given] for method, given in answers.items()
         }
-        self.asked = []
+        self.asked: list[tuple[str, Any]] = []
 
-    def __getattr__(self, method):
-        def call(request, timeout=None):
+    def __getattr__(self, method: str) -> Callable[..., Any]:
+        def call(request: Message, timeout: float | None = None) -> Any:
             kept = type(request)()
             kept.CopyFrom(request)
             self.asked.append((method, kept))
@@ -36,7 +38,7 @@ class Stub:
 
         return call
 
-    def requests(self, method):
+    def requests(self, method: str) -> list[Any]:
         return [request for asked, request in self.asked if asked == method]
 
 
@@ -45,9 +47,14 @@ class FakeClients(Clients):
 
     def __init__(self, store: Store | None = None, **stubs: Stub) -> None:
         super().__init__({"LUTHIER_HOME": "/nowhere"}, retry_budget_s=0.0)
+        self.stubs = stubs
         self.__dict__ |= stubs
         if store is not None:
             self.__dict__["store"] = store
+
+    def requests(self, method: str) -> list[Any]:
+        """What was asked of a method, whichever service has it."""
+        return [request for stub in self.stubs.values() for request in stub.requests(method)]
 
     def with_retry_budget(self, retry_budget_s: float) -> Clients:
         return self
@@ -67,7 +74,8 @@ class Done:
     @property
     def document(self) -> dict[str, Any]:
         """The last line of `--json`."""
-        return json.loads(self.out.splitlines()[-1])
+        document: dict[str, Any] = json.loads(self.out.splitlines()[-1])
+        return document
 
 
 def luthier(line: str | list[str], clients: Clients | None = None) -> Done:

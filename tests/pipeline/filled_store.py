@@ -3,7 +3,7 @@
 import hashlib
 
 from luthier.analysis.v1.analysis_pb2 import CutClipsResponse
-from luthier.common.v1.common_pb2 import ClipSource, Lineage
+from luthier.common.v1.common_pb2 import ArtifactRef, ClipSource, Lineage
 from luthier.curation.v1.curation_pb2 import SplitSummary
 from luthier.curation.v1.dataset_pb2 import DatasetManifest, DatasetRow, DatasetVersion
 from luthier.evaluation.v1.evaluation_pb2 import RowResult
@@ -13,7 +13,7 @@ from luthier.rendering.v1.rendering_pb2 import RenderSongResponse
 from luthier.training.v1.training_pb2 import CreateTrainingRunRequest, TrainingProgress, TrainingResult
 from luthier_kit.registry import ModelVersion, RunKind, RunLog, register
 from luthier_kit.store import Action, Store
-from luthier_pipeline.corpus import corpus_of, publish
+from luthier_pipeline.corpus import StoredCorpus, corpus_of, publish
 
 TRAINING = RunKind("training", CreateTrainingRunRequest, TrainingProgress, TrainingResult)
 
@@ -35,20 +35,20 @@ class FilledStore:
         row = Action("evaluation-row", [self.tuned.digest, hashlib.sha256(b"row").hexdigest()])
         store.actions.run(row, RowResult, lambda: RowResult(audio=self.judged))
 
-    def blob(self, kind, text, ext="flac"):
+    def blob(self, kind: str, text: str, ext: str = "flac") -> ArtifactRef:
         return self.store.blobs.put_bytes(kind, text.encode(), ext)
 
-    def announce(self, collection, files, licence="CC0-1.0"):
+    def announce(self, collection: str, files: dict[str, ArtifactRef], licence: str = "CC0-1.0") -> StoredCorpus:
         rows = [CorpusFile(path=path, key=ref.key, sha256=ref.sha256, fingerprint=path) for path, ref in files.items()]
         return publish(self.store, collection, "r", corpus_of(rows, licence), None)
 
-    def render(self, midi):
+    def render(self, midi: ArtifactRef) -> ArtifactRef:
         mix = self.blob("mixes", f"mix of {midi.key}")
         action = Action("render", [midi.sha256], tools={"soundfont": "5f" * 32})
         self.store.actions.run(action, RenderSongResponse, lambda: RenderSongResponse(mix=mix))
         return mix
 
-    def cut(self, mix):
+    def cut(self, mix: ArtifactRef) -> ArtifactRef:
         clip = self.blob("clips", f"clip of {mix.key}")
         response = CutClipsResponse()
         response.clips.add(audio=clip)
@@ -56,7 +56,7 @@ class FilledStore:
         self.store.actions.run(Action("cut", [mix.sha256, timeline]), CutClipsResponse, lambda: response)
         return clip
 
-    def freeze(self):
+    def freeze(self) -> ArtifactRef:
         rows = [
             DatasetRow(
                 clip_id=f"clip-{n}",
@@ -73,7 +73,7 @@ class FilledStore:
         self.store.series(DatasetVersion, "datasets/way").append(version)
         return manifest
 
-    def model(self, name, notes, dataset=None):
+    def model(self, name: str, notes: dict[str, str], dataset: ArtifactRef | None = None) -> ModelVersion:
         version = ModelVersion(
             name=name,
             checkpoint=self.blob("checkpoints", f"weights of {name}", "safetensors"),
@@ -84,7 +84,7 @@ class FilledStore:
         )
         return register(self.store, version)
 
-    def train(self):
+    def train(self) -> tuple[ModelVersion, str]:
         request = CreateTrainingRunRequest(request_id="q", dataset=self.dataset, model_name="tuned")
         log = RunLog.create(self.store, TRAINING, "q", request)
         own = RunLog(self.store, TRAINING, log.id, "runner")
@@ -94,7 +94,7 @@ class FilledStore:
         own.succeed(TrainingResult(model=tuned.label, model_digest=f"sha256:{tuned.digest}"))
         return tuned, log.id
 
-    def generate(self, prompt):
+    def generate(self, prompt: str) -> ArtifactRef:
         audio = self.blob("generated", prompt)
         action = Action("generate", [self.tuned.digest], {"prompt": prompt}, seed=5)
         self.store.actions.run(action, GenerateResponse, lambda: GenerateResponse(audio=audio))

@@ -7,6 +7,7 @@ import select
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -17,7 +18,7 @@ PROGRAM = [sys.executable, "-m", "luthier_pipeline"]
 NAMES = [name for commands in SECTIONS.values() for name in commands]
 
 
-def run(*arguments: str, **environ: str) -> subprocess.CompletedProcess:
+def run(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, **environ}
     return subprocess.run([*PROGRAM, *arguments], capture_output=True, text=True, env=environment, check=False)
 
@@ -43,42 +44,42 @@ def on_terminal(*arguments: str, columns: int, **environ: str) -> str:
 
 
 @pytest.mark.parametrize("line", ["", "dance", "run", "run x --in-flight 0", "train", "submit --collection x"])
-def test_wrong_usage_ends_with_2(line):
+def test_wrong_usage_ends_with_2(line: str) -> None:
     assert luthier(line).code == 2
 
 
-def test_a_folder_that_is_not_there_is_wrong_usage(tmp_path):
+def test_a_folder_that_is_not_there_is_wrong_usage(tmp_path: Path) -> None:
     done = run("run", str(tmp_path / "nowhere"), LUTHIER_HOME=str(tmp_path), LUTHIER_STORE_FOLDER=str(tmp_path))
     assert done.returncode == 2
     assert "must be a folder" in done.stderr
 
 
-def test_a_setting_that_is_wrong_is_named(tmp_path):
+def test_a_setting_that_is_wrong_is_named(tmp_path: Path) -> None:
     done = run("status", LUTHIER_HOME=str(tmp_path), LUTHIER_STORE="tape")
     assert done.returncode == 1
     assert "LUTHIER_STORE must be one of folder, s3" in done.stderr
 
 
-def test_the_help_names_every_command_and_where_to_begin():
+def test_the_help_names_every_command_and_where_to_begin() -> None:
     text = luthier("--help").out
     assert [name for name in NAMES if not re.search(rf"^  {name} +\w", text, re.MULTILINE)] == []
     assert "make up" in text
     assert "luthier demo" in text
 
 
-def test_luthier_alone_shows_the_help():
+def test_luthier_alone_shows_the_help() -> None:
     assert luthier("").err == luthier("--help").out
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_command_has_help_and_takes_json(name):
+def test_every_command_has_help_and_takes_json(name: str) -> None:
     done = luthier([name, "--help"])
     assert done.code == 0
     assert "--json" in done.out
     assert load(name).help
 
 
-def test_the_version_is_that_of_the_package():
+def test_the_version_is_that_of_the_package() -> None:
     from importlib.metadata import version
 
     assert run("--version").stdout == f"luthier {version('luthier-pipeline')}\n"
@@ -87,13 +88,13 @@ def test_the_version_is_that_of_the_package():
 @pytest.mark.parametrize(
     ("typed", "meant"), [("rum x", "'run'"), ("stauts", "'status'"), ("status --colection x", "--collection")]
 )
-def test_a_typo_is_answered_with_what_was_meant(typed, meant):
+def test_a_typo_is_answered_with_what_was_meant(typed: str, meant: str) -> None:
     done = luthier(typed)
     assert done.code == 2
     assert meant in done.err
 
 
-def test_help_and_version_import_no_client():
+def test_help_and_version_import_no_client() -> None:
     """Half a second of imports that nobody should wait for who asks for help or completes a name."""
     code = (
         "import sys, luthier_pipeline.cli; print([m for m in ('grpc', 'google.protobuf', 'rich') if m in sys.modules])"
@@ -101,28 +102,28 @@ def test_help_and_version_import_no_client():
     assert subprocess.check_output([sys.executable, "-c", code], text=True) == "[]\n"
 
 
-def test_a_shell_completes_commands_and_options():
+def test_a_shell_completes_commands_and_options() -> None:
     environ = {"_LUTHIER_COMPLETE": "complete_bash", "COMP_CWORD": "1"}
     assert run(COMP_WORDS="luthier st", **environ).stdout.split() == ["status"]
     assert "--collection" in run(COMP_WORDS="luthier status --col", **environ | {"COMP_CWORD": "2"}).stdout
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["rum"], ["status", "--collection", "none"]])
-def test_a_pipe_gets_no_escape_codes_whatever_the_environment_says(arguments, tmp_path):
+def test_a_pipe_gets_no_escape_codes_whatever_the_environment_says(arguments: list[str], tmp_path: Path) -> None:
     done = run(*arguments, LUTHIER_HOME=str(tmp_path), LUTHIER_STORE_FOLDER=str(tmp_path), FORCE_COLOR="1")
     assert "\x1b" not in done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("columns", [52, 80])  # 50 is the least that help is written for
 @pytest.mark.parametrize("arguments", [["--help"], ["evaluate", "--help"]])
-def test_help_fits_the_terminal(arguments, columns):
+def test_help_fits_the_terminal(arguments: list[str], columns: int) -> None:
     text = on_terminal(*arguments, columns=columns)
     commands = text.partition("Begin with:")[0]  # what is to be pasted is not broken
     assert max(len(line) for line in commands.splitlines()) <= columns
     assert "Options:" in text
 
 
-def test_errors_are_one_line_and_with_json_a_document(tmp_path):
+def test_errors_are_one_line_and_with_json_a_document(tmp_path: Path) -> None:
     done = run("ingest", str(tmp_path), "--json", LUTHIER_HOME=str(tmp_path), LUTHIER_STORE_FOLDER=str(tmp_path / "s"))
     assert done.returncode == 1
     assert done.stderr == f"luthier: FOLDER_EMPTY: FOLDER: has no .mid or .midi file: {tmp_path}\n"

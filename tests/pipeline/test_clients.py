@@ -3,11 +3,12 @@
 import json
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
 from luthier.rendering.v1.rendering_pb2 import ListInstrumentsRequest
-from luthier_kit.rpc import DataLoss, InvalidRequest, PermissionDenied, QuotaExceeded, Unavailable
+from luthier_kit.rpc import DataLoss, InvalidRequest, LuthierError, PermissionDenied, QuotaExceeded, Unavailable
 from luthier_pipeline.clients import Clients, IdleBudget, is_fatal
 
 
@@ -21,11 +22,11 @@ from luthier_pipeline.clients import Clients, IdleBudget, is_fatal
         (QuotaExceeded("this song takes every worker with it", reason="CALL_LOST"), False),
     ],
 )
-def test_only_what_no_song_can_survive_ends_the_run(error, ends):
+def test_only_what_no_song_can_survive_ends_the_run(error: LuthierError, ends: bool) -> None:
     assert is_fatal(error) is ends
 
 
-def test_the_environment_comes_before_what_make_up_wrote_and_that_before_the_usual_port(tmp_path):
+def test_the_environment_comes_before_what_make_up_wrote_and_that_before_the_usual_port(tmp_path: Path) -> None:
     (tmp_path / "services.json").write_text(json.dumps({"analysis": {"address": "127.0.0.1:9902"}}))
     environ = {"LUTHIER_HOME": str(tmp_path), "LUTHIER_RENDERING_ADDRESS": "renderer:1"}
     clients = Clients(environ)
@@ -34,7 +35,7 @@ def test_the_environment_comes_before_what_make_up_wrote_and_that_before_the_usu
     ]  # fmt: skip
 
 
-def test_the_store_is_the_environments_else_the_one_that_make_up_wrote(tmp_path):
+def test_the_store_is_the_environments_else_the_one_that_make_up_wrote(tmp_path: Path) -> None:
     written = {"LUTHIER_STORE": "folder", "LUTHIER_STORE_FOLDER": str(tmp_path / "written")}
     (tmp_path / "store.json").write_text(json.dumps(written))
     environ = {"LUTHIER_HOME": str(tmp_path)}
@@ -43,7 +44,7 @@ def test_the_store_is_the_environments_else_the_one_that_make_up_wrote(tmp_path)
     assert Clients(environ | named).store_settings.store_folder == tmp_path / "named"
 
 
-def test_the_retry_budget_is_that_of_the_clients():
+def test_the_retry_budget_is_that_of_the_clients() -> None:
     clients = Clients({"LUTHIER_HOME": "/nowhere", "LUTHIER_RENDERING_ADDRESS": "127.0.0.9:9"})
     began = time.monotonic()
     with pytest.raises(Unavailable):
@@ -51,17 +52,22 @@ def test_the_retry_budget_is_that_of_the_clients():
     assert time.monotonic() - began < 10
 
 
-def test_a_pool_that_is_left_by_an_error_does_not_wait_for_its_work():
+def test_a_pool_that_is_left_by_an_error_does_not_wait_for_its_work() -> None:
     clients, hold = Clients({"LUTHIER_HOME": "/nowhere"}), threading.Event()
     began = time.monotonic()
-    with pytest.raises(KeyboardInterrupt), clients.thread_pool(1, "test") as pool:
-        pool.submit(hold.wait, 30)
-        raise KeyboardInterrupt
+
+    def left_by_ctrl_c() -> None:
+        with clients.thread_pool(1, "test") as pool:
+            pool.submit(hold.wait, 30)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        left_by_ctrl_c()
     assert time.monotonic() - began < 10
     hold.set()
 
 
-def test_an_idle_budget_begins_anew_with_each_answer():
+def test_an_idle_budget_begins_anew_with_each_answer() -> None:
     budget = IdleBudget(10.0)
     budget.left_s()
     time.sleep(0.05)

@@ -1,5 +1,7 @@
 """review and export: what they take where nothing is named, and the data set as a folder."""
 
+from pathlib import Path
+
 import pytest
 
 from luthier.curation.v1.curation_pb2 import (
@@ -10,10 +12,11 @@ from luthier.curation.v1.curation_pb2 import (
     SplitSummary,
 )
 from luthier.curation.v1.dataset_pb2 import DatasetManifest, DatasetRow
+from luthier_kit.store import Store
 from tests.pipeline.fakes import FakeClients, Stub, luthier
 
 
-def pages(*names):
+def pages(*names: str) -> list[ListClipsResponse]:
     """One clip of each collection, a clip a page."""
     return [
         ListClipsResponse(clips=[CuratedClip(collection=name)], next_page_token="" if name == names[-1] else name)
@@ -21,7 +24,7 @@ def pages(*names):
     ]
 
 
-def test_review_takes_every_collection_where_none_is_named():
+def test_review_takes_every_collection_where_none_is_named() -> None:
     answers = [ReviewClipsResponse(changed=n, unchanged=1, batch_id=f"b{n}") for n in (2, 3)]
     curation = Stub(ListClips=pages("jazz", "rock"), ReviewClips=answers)
     document = luthier("review --accept checked --as ann --json", FakeClients(curation=curation)).document
@@ -31,7 +34,7 @@ def test_review_takes_every_collection_where_none_is_named():
     assert document == {"changed": 5, "unchanged": 2, "batch_id": "b3", "batches": {"jazz": "b2", "rock": "b3"}}
 
 
-def test_export_takes_the_only_collection_and_asks_where_there_are_several():
+def test_export_takes_the_only_collection_and_asks_where_there_are_several() -> None:
     curation = Stub(ListClips=pages("jazz"), ExportDataset=ExportDatasetResponse(name="jazz", version=1))
     assert luthier("export --as ann --json", FakeClients(curation=curation)).document["dataset"] == "jazz@1"
     assert curation.requests("ExportDataset")[0].collection == "jazz"
@@ -41,7 +44,7 @@ def test_export_takes_the_only_collection_and_asks_where_there_are_several():
 
 
 @pytest.mark.parametrize("again", [False, True])
-def test_export_writes_an_audio_folder_and_leaves_what_is_there(store, tmp_path, again):
+def test_export_writes_an_audio_folder_and_leaves_what_is_there(store: Store, tmp_path: Path, again: bool) -> None:
     audio = store.blobs.put_bytes("clips", b"sound", "flac")
     row = DatasetRow(clip_id="clip-0", split="train", audio=audio, prompts=["a song"])
     manifest = store.put("manifests", DatasetManifest(format="luthier.dataset.v1", rows=[row]))

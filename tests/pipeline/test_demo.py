@@ -3,6 +3,7 @@
 import math
 import struct
 import wave
+from pathlib import Path
 
 import pytest
 
@@ -13,7 +14,7 @@ from luthier_pipeline.demo import FLOOR_DB, level_dbfs
 from tests.pipeline.fakes import FakeClients, Stub
 
 
-def test_levels_of_a_sine_and_of_silence(tmp_path):
+def test_levels_of_a_sine_and_of_silence(tmp_path: Path) -> None:
     """A full-scale sine has an RMS level of -3.01 dBFS."""
     rate, path = 8000, tmp_path / "tone.wav"
     samples = [round(32767 * math.sin(2 * math.pi * 440 * i / rate)) for i in range(rate)] + [0] * rate
@@ -24,7 +25,9 @@ def test_levels_of_a_sine_and_of_silence(tmp_path):
     assert level_dbfs(path, 1) == FLOOR_DB
 
 
-def test_a_step_of_the_demo_shows_its_line_and_keeps_standard_output_for_the_demos_answer(capsys):
+def test_a_step_of_the_demo_shows_its_line_and_keeps_standard_output_for_the_demos_answer(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     context = Context(FakeClients(inference=Stub(ListModels=ListModelsResponse())), as_json=True)
     demo._luthier(context, "models", type(None))
     done = capsys.readouterr()

@@ -1,17 +1,20 @@
 """From a folder to a corpus: which files are found, and what is said of those that cannot be used."""
 
+from pathlib import Path
+
 from luthier.common.v1.common_pb2 import ActionInfo
-from luthier.rendering.v1.rendering_pb2 import InspectMidiResponse
+from luthier.rendering.v1.rendering_pb2 import InspectMidiRequest, InspectMidiResponse
 from luthier_kit.rpc import InvalidRequest, Unavailable
+from luthier_kit.store import Store
 from luthier_pipeline.corpus import ingest_series
 from luthier_pipeline.ingest import midi_files
 from tests.pipeline.fakes import FakeClients, Stub, luthier
 
 
-def renderer(**refused):
+def renderer(**refused: Exception) -> Stub:
     """Inspects files by their bytes; `refused` maps those of a file to an error."""
 
-    def inspect(request):
+    def inspect(request: InspectMidiRequest) -> InspectMidiResponse:
         return InspectMidiResponse(
             fingerprint="f" * 64, duration_s=61.2504, action=ActionInfo(reused=request.midi.size_bytes > 4)
         )
@@ -19,19 +22,19 @@ def renderer(**refused):
     return Stub(InspectMidi=[*refused.values(), inspect])
 
 
-def folder_of(folder, *names):
+def folder_of(folder: Path, *names: str) -> Path:
     for name in names:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(b"MThd" + b"x" * names.index(name))
     return folder
 
 
-def test_midi_files_are_found_whatever_the_case_of_their_ending(tmp_path):
+def test_midi_files_are_found_whatever_the_case_of_their_ending(tmp_path: Path) -> None:
     folder_of(tmp_path, "b/x.MID", "a/y.mid", "z.midi", "notes.txt")
     assert [path.name for path in midi_files(tmp_path)] == ["y.mid", "x.MID", "z.midi"]
 
 
-def test_inspect_shows_every_file_and_keeps_its_field_names(store, tmp_path):
+def test_inspect_shows_every_file_and_keeps_its_field_names(store: Store, tmp_path: Path) -> None:
     folder = folder_of(tmp_path / "songs", "A/One.mid", "A/One.1.mid")
     document = luthier(["inspect", str(folder), "--json"], FakeClients(store, rendering=renderer())).document
     assert (document["files"], document["songs"], document["duplicates"], document["failed"]) == (2, 1, 1, 0)
@@ -46,7 +49,7 @@ def test_inspect_shows_every_file_and_keeps_its_field_names(store, tmp_path):
     assert (document["inspected"][0]["size_bytes"], document["inspected"][0]["duration_s"]) == (5, 61.25)
 
 
-def test_a_file_that_is_refused_is_a_row_and_a_service_that_is_away_ends_it(store, tmp_path):
+def test_a_file_that_is_refused_is_a_row_and_a_service_that_is_away_ends_it(store: Store, tmp_path: Path) -> None:
     folder = folder_of(tmp_path / "songs", "A/One.mid")
     refused = InvalidRequest("it has no header", reason="MIDI_NOT_MIDI")
     document = luthier(
@@ -62,14 +65,14 @@ def test_a_file_that_is_refused_is_a_row_and_a_service_that_is_away_ends_it(stor
     assert outcome.error.message == "no renderer"
 
 
-def test_a_file_beyond_the_bound_is_refused_before_it_is_stored(store, tmp_path):
+def test_a_file_beyond_the_bound_is_refused_before_it_is_stored(store: Store, tmp_path: Path) -> None:
     (tmp_path / "big.mid").write_bytes(bytes((8 << 20) + 1))
     document = luthier(["inspect", str(tmp_path), "--json"], FakeClients(store, rendering=renderer())).document
     assert document["failures"][0]["reason"] == "MIDI_TOO_LARGE"
     assert document["inspected"][0]["key"] == ""
 
 
-def test_an_ingest_is_announced_with_the_sheet_that_lies_beside_the_files(store, tmp_path):
+def test_an_ingest_is_announced_with_the_sheet_that_lies_beside_the_files(store: Store, tmp_path: Path) -> None:
     folder = folder_of(tmp_path / "songs", "A/One.mid")
     (folder / "tags.csv").write_text("artist,title,tag\n")
     line = ["ingest", str(folder), "--collection", "book", "--submission", "s1", "--licence", "CC0-1.0", "--json"]

@@ -1,16 +1,20 @@
 """lineage: what is behind a file, and what names mean."""
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 
 from luthier_kit.rpc import NotFound, Unavailable
+from luthier_kit.store import Store
 from luthier_pipeline.lineage import LineageIndex, lineage_of
 from tests.pipeline.fakes import FakeClients, luthier
 from tests.pipeline.filled_store import FilledStore
 
 
-def test_lineage_walks_back_from_audio_to_midi_soundfont_prompts_data_set_and_models(each_store):
+def test_lineage_walks_back_from_audio_to_midi_soundfont_prompts_data_set_and_models(each_store: Store) -> None:
     filled = FilledStore(each_store)
-    document = lineage_of(LineageIndex(each_store), filled.audio.sha256).document()
+    document: Any = lineage_of(LineageIndex(each_store), filled.audio.sha256).document()
     assert {(song["sha256"], song["path"]) for song in document["midi"]} == {
         (ref.sha256, f"Artist/Song {n}.mid") for n, ref in enumerate(filled.midi)
     }
@@ -21,9 +25,9 @@ def test_lineage_walks_back_from_audio_to_midi_soundfont_prompts_data_set_and_mo
     assert document["licences"] == ["CC0-1.0"]
 
 
-def test_the_graph_names_every_step_with_what_it_came_from(store):
+def test_the_graph_names_every_step_with_what_it_came_from(store: Store) -> None:
     filled = FilledStore(store)
-    document = lineage_of(LineageIndex(store), filled.audio.sha256).document()
+    document: Any = lineage_of(LineageIndex(store), filled.audio.sha256).document()
     nodes = {node["name"]: node for node in document["nodes"]}
     [making] = nodes[filled.audio.sha256]["from"]
     assert (nodes[making]["stage"], nodes[making]["version"], nodes[making]["seed"]) == ("generate", "1", 5)
@@ -34,10 +38,12 @@ def test_the_graph_names_every_step_with_what_it_came_from(store):
     assert nodes[filled.clips[0].sha256]["records"] == ["actions/prompt/x.json"]
 
 
-def test_a_store_that_is_down_is_not_taken_for_one_without_data_sets(store, monkeypatch):
+def test_a_store_that_is_down_is_not_taken_for_one_without_data_sets(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     FilledStore(store)
 
-    def down(*_, **__):
+    def down(*_: object, **__: object) -> bytes:
         raise Unavailable("the store does not answer")
 
     monkeypatch.setattr(store.blobs, "read", down)
@@ -48,7 +54,7 @@ def test_a_store_that_is_down_is_not_taken_for_one_without_data_sets(store, monk
 @pytest.mark.parametrize(
     "text", [b"", b"{}", b"[1]", b'{"stage": 1, "lineage": 2}', b'{"stage": "x", "lineage": {"seed": []}}']
 )
-def test_a_record_that_is_none_is_passed_over(store, text):
+def test_a_record_that_is_none_is_passed_over(store: Store, text: bytes) -> None:
     filled = FilledStore(store)
     store.objects.create(f"actions/render/{'0' * 64}.json", text)
     store.objects.create("runs/training-broken/1.json", text)
@@ -56,7 +62,7 @@ def test_a_record_that_is_none_is_passed_over(store, text):
 
 
 @pytest.mark.parametrize("name", ["key", "digest", "sha256:digest", "file"])
-def test_a_file_is_known_by_its_key_its_digest_or_its_bytes(store, tmp_path, name):
+def test_a_file_is_known_by_its_key_its_digest_or_its_bytes(store: Store, tmp_path: Path, name: str) -> None:
     filled = FilledStore(store)
     copy = tmp_path / "copy.flac"
     copy.write_bytes(store.blobs.read(filled.audio))
@@ -65,7 +71,7 @@ def test_a_file_is_known_by_its_key_its_digest_or_its_bytes(store, tmp_path, nam
     assert luthier(["lineage", names[name], "--json"], FakeClients(store)).document["sha256"] == digest
 
 
-def test_the_tree_is_for_people(store):
+def test_the_tree_is_for_people(store: Store) -> None:
     filled = FilledStore(store)
     lines = luthier("lineage tuned@1", FakeClients(store)).out.splitlines()
     assert any(line.strip().startswith("model  tuned@1") for line in lines)
@@ -74,6 +80,6 @@ def test_the_tree_is_for_people(store):
 
 
 @pytest.mark.parametrize("name", ["nobody@1", "0" * 64, __file__])
-def test_what_the_store_does_not_know_is_said(store, name):
+def test_what_the_store_does_not_know_is_said(store: Store, name: str) -> None:
     done = luthier(["lineage", name, "--json"], FakeClients(store))
     assert done.document["error"]["code"] == NotFound.code.name

@@ -1,11 +1,16 @@
 """train and evaluate: the same arguments are the same run, and a run is followed through restarts of its service."""
 
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
 import pytest
 from google.rpc.status_pb2 import Status
 
 from luthier.common.v1.common_pb2 import ArtifactRef
 from luthier.curation.v1.dataset_pb2 import DatasetVersion
 from luthier.evaluation.v1.evaluation_pb2 import (
+    EVALUATION_STATE_FAILED,
     EVALUATION_STATE_QUEUED,
     EVALUATION_STATE_SUCCEEDED,
     CreateEvaluationResponse,
@@ -19,21 +24,28 @@ from luthier.training.v1.training_pb2 import (
     RUN_STATE_QUEUED,
     RUN_STATE_RUNNING,
     RUN_STATE_SUCCEEDED,
+    CreateTrainingRunRequest,
     CreateTrainingRunResponse,
     LossPoint,
+    RunState,
     TrainingRun,
+    WatchTrainingRunRequest,
     WatchTrainingRunResponse,
 )
 from luthier_kit.registry import ModelVersion, register
 from luthier_kit.rpc import InvalidRequest, Unavailable, status_of
+from luthier_kit.store import Store
 from luthier_pipeline import long_runs
-from tests.pipeline.fakes import FakeClients, Stub, luthier
+from tests.pipeline.fakes import Done, FakeClients, Stub, luthier
 
 TRAIN = "train --base base --dataset way --name tuned --steps 6 --seed 1 --as ann --json"
 MANIFEST = ArtifactRef(bucket="luthier", key=f"manifests/{'d' * 64}.json", sha256="d" * 64, size_bytes=7)
 
 
-def run_in(state, **more) -> TrainingRun:
+Event = TrainingRun | Exception
+
+
+def run_in(state: RunState, **more: Any) -> TrainingRun:
     return TrainingRun(run_id="training-1", state=state, **more)
 
 
@@ -43,21 +55,21 @@ DONE = run_in(
 
 
 @pytest.fixture
-def store(store, monkeypatch):
+def store(store: Store, monkeypatch: pytest.MonkeyPatch) -> Store:
     monkeypatch.setattr(long_runs, "FIRST_PAUSE_S", 0.001)
     store.series(DatasetVersion, "datasets/way").append(DatasetVersion(manifest=MANIFEST))
     return store
 
 
-def trainer(*watched, created=RUN_STATE_QUEUED):
+def trainer(*watched: list[Event], created: RunState | Callable[[str], RunState] = RUN_STATE_QUEUED) -> Stub:
     """A training service: `watched` are what each WatchTrainingRun sends, an error at the end of a broken one."""
 
-    def create(request):
+    def create(request: CreateTrainingRunRequest) -> CreateTrainingRunResponse:
         state = created(request.request_id) if callable(created) else created
         return CreateTrainingRunResponse(run=run_in(state))
 
-    def sending(events):
-        def send(_request):
+    def sending(events: list[Event]) -> Callable[[WatchTrainingRunRequest], Iterator[WatchTrainingRunResponse]]:
+        def send(_request: WatchTrainingRunRequest) -> Iterator[WatchTrainingRunResponse]:
             for event in events:
                 if isinstance(event, Exception):
                     raise event
@@ -68,17 +80,17 @@ def trainer(*watched, created=RUN_STATE_QUEUED):
     return Stub(CreateTrainingRun=create, WatchTrainingRun=[sending(events) for events in watched])
 
 
-def train(store, training, line=TRAIN):
+def train(store: Store, training: Stub, line: str = TRAIN) -> Done:
     clients = FakeClients(store, training=training)
     clients.retry_budget_s = 30.0
     return luthier(line, clients)
 
 
-def ids(training):
+def ids(training: Stub) -> list[str]:
     return [request.request_id for request in training.requests("CreateTrainingRun")]
 
 
-def test_a_run_is_followed_through_restarts_of_its_service(store):
+def test_a_run_is_followed_through_restarts_of_its_service(store: Store) -> None:
     cut = Unavailable("the service restarts", retry_after_s=0.0)
     working = run_in(RUN_STATE_RUNNING, stage="train", done=3, total=6, loss=0.75)
     training = trainer([working, cut], [cut], [working], [working, DONE])
@@ -90,7 +102,7 @@ def test_a_run_is_followed_through_restarts_of_its_service(store):
     assert text == "model tuned@1  validation loss 1.0000 -> 0.5000\n"
 
 
-def test_the_request_says_what_was_asked_and_nothing_else(store):
+def test_the_request_says_what_was_asked_and_nothing_else(store: Store) -> None:
     training = trainer([DONE])
     train(store, training)
     [request] = training.requests("CreateTrainingRun")
@@ -104,14 +116,14 @@ def test_the_request_says_what_was_asked_and_nothing_else(store):
     assert not request.HasField("seed")
 
 
-def test_the_id_of_a_run_is_that_of_luthier_0_1(store):
+def test_the_id_of_a_run_is_that_of_luthier_0_1(store: Store) -> None:
     """Else an upgrade would train again what is trained: as the code of commit 5aa81e1 gives it for this request."""
     training = trainer([DONE])
     train(store, training)
     assert ids(training) == ["7e8a6d43625bd711a5284be06ff4fd4a1c3fd824415cc2b63bc7f8878881dc32"]
 
 
-def test_the_same_arguments_are_the_same_run_until_the_base_changes(store):
+def test_the_same_arguments_are_the_same_run_until_the_base_changes(store: Store) -> None:
     first, second, third = trainer([DONE]), trainer([DONE]), trainer([DONE])
     train(store, first)
     train(store, second)
@@ -121,7 +133,7 @@ def test_the_same_arguments_are_the_same_run_until_the_base_changes(store):
     assert ids(first) == ids(second) != ids(third)
 
 
-def test_a_run_that_ended_in_vain_is_tried_again_under_a_further_id(store):
+def test_a_run_that_ended_in_vain_is_tried_again_under_a_further_id(store: Store) -> None:
     states = {"": RUN_STATE_FAILED, "2": RUN_STATE_CANCELLED, "3": RUN_STATE_QUEUED}
     training = trainer([DONE], created=lambda request_id: states[request_id.partition("-")[2]])
     train(store, training)
@@ -129,14 +141,14 @@ def test_a_run_that_ended_in_vain_is_tried_again_under_a_further_id(store):
     assert ids(training) == [digest, f"{digest}-2", f"{digest}-3"]
 
 
-def test_a_request_that_names_its_id_is_taken_as_it_is(store):
+def test_a_request_that_names_its_id_is_taken_as_it_is(store: Store) -> None:
     training = trainer([DONE], created=RUN_STATE_FAILED)
     done = train(store, training, f"{TRAIN} --request-id mine")
     assert ids(training) == ["mine"]
     assert done.code == 1
 
 
-def test_a_run_that_failed_says_why(store):
+def test_a_run_that_failed_says_why(store: Store) -> None:
     error = status_of(InvalidRequest("the data set has no rows", reason="DATASET_EMPTY"), "training")
     done = train(store, trainer([run_in(RUN_STATE_FAILED, error=error)]))
     assert done.document["error"] == {
@@ -145,7 +157,7 @@ def test_a_run_that_failed_says_why(store):
     assert "cancelled" in train(store, trainer([run_in(RUN_STATE_CANCELLED)])).err
 
 
-def test_a_service_that_stays_away_is_given_up(store):
+def test_a_service_that_stays_away_is_given_up(store: Store) -> None:
     clients = FakeClients(store, training=trainer([Unavailable("away", reason="UNREACHABLE")]))
     done = luthier(TRAIN, clients)  # with a retry budget of 0 s
     assert done.document["error"]["reason"] == "UNREACHABLE"
@@ -154,20 +166,20 @@ def test_a_service_that_stays_away_is_given_up(store):
 @pytest.mark.parametrize(
     ("line", "reason"), [("--dataset other", "DATASET_NOT_FOUND"), ("--dataset way@2", "DATASET_NOT_FOUND")]
 )
-def test_a_data_set_that_is_not_there_is_told_with_those_that_are(store, line, reason):
+def test_a_data_set_that_is_not_there_is_told_with_those_that_are(store: Store, line: str, reason: str) -> None:
     done = train(store, trainer([DONE]), f"train --base base --name tuned --json {line}")
     assert done.document["error"]["reason"] == reason
     assert "there are: way" in done.err
 
 
 @pytest.mark.parametrize("line", ["", "--base base --tiny-base"])
-def test_a_base_is_named_or_made(store, line):
+def test_a_base_is_named_or_made(store: Store, line: str) -> None:
     done = train(store, trainer([DONE]), f"train --dataset way --name tuned {line}")
     assert done.code == 2
     assert "--base MODEL or --tiny-base" in done.err
 
 
-def test_an_evaluation_is_followed_and_its_report_written(store, tmp_path):
+def test_an_evaluation_is_followed_and_its_report_written(store: Store, tmp_path: Path) -> None:
     report = store.blobs.put_bytes("reports", b"<!doctype html>", "html")
     scores = [
         Score(metric="tempo_accuracy_1", model="tuned@1", value=0.5, n=8, chance=0.04, low=0.25, high=0.75),
@@ -190,8 +202,8 @@ def test_an_evaluation_is_followed_and_its_report_written(store, tmp_path):
     assert (request.seconds_total, request.suite_name, request.HasField("steps")) == (3, "quick", False)
 
 
-def test_the_status_of_an_evaluation_that_failed_is_the_commands(store):
-    failed = Evaluation(evaluation_id="e1", state=4, error=Status(code=5, message="no model"))
+def test_the_status_of_an_evaluation_that_failed_is_the_commands(store: Store) -> None:
+    failed = Evaluation(evaluation_id="e1", state=EVALUATION_STATE_FAILED, error=Status(code=5, message="no model"))
     service = Stub(CreateEvaluation=CreateEvaluationResponse(evaluation=failed), WatchEvaluation=lambda _: iter(()))
     done = luthier("evaluate --model tuned --request-id mine --json", FakeClients(store, evaluation=service))
     assert done.document["error"] == {"code": "NOT_FOUND", "reason": "NOT_FOUND", "message": "no model"}

@@ -1,5 +1,8 @@
 """register, models, generate, promote: requests as they are sent, files as they are written."""
 
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
 import pytest
 
 from luthier.evaluation.v1.evaluation_pb2 import PromoteModelResponse
@@ -10,9 +13,11 @@ from luthier.inference.v1.inference_pb2 import (
     ListModelsResponse,
     Model,
     RegisterModelResponse,
+    StreamGenerateRequest,
     StreamGenerateResponse,
 )
 from luthier_kit.rpc import Unavailable
+from luthier_kit.store import Store
 from luthier_pipeline import models
 from luthier_pipeline.models import default_model
 from tests.pipeline.fakes import FakeClients, Stub, luthier
@@ -27,14 +32,19 @@ from tests.pipeline.fakes import FakeClients, Stub, luthier
         ("", [], ""),
     ],
 )
-def test_generate_asks_the_servers_default_else_what_was_promoted_last_else_the_newest(default, known, chosen):
+def test_generate_asks_the_servers_default_else_what_was_promoted_last_else_the_newest(
+    default: str, known: list[tuple[str, int, int, str]], chosen: str
+) -> None:
     answer = ListModelsResponse(default_model=default)
     for name, version, at, evaluation in known:
         answer.models.add(name=name, version=version, evaluation_id=evaluation).created_at.seconds = at
     assert default_model(FakeClients(inference=Stub(ListModels=answer))) == chosen
 
 
-def stream(store, *, cut_after=None, response=True):
+Stream = Callable[[StreamGenerateRequest], Iterator[StreamGenerateResponse]]
+
+
+def stream(store: Store, *, cut_after: int | None = None, response: bool = True) -> Stream:
     """What StreamGenerate sends; an error after so many messages."""
     audio = store.blobs.put_bytes("generated", b"sound", "flac")
     found = GenerateResponse(audio=audio, model="sao@1", samples=88200, sample_rate_hz=44100, seed=5, steps=2)
@@ -42,7 +52,7 @@ def stream(store, *, cut_after=None, response=True):
     messages += [StreamGenerateResponse(response=found)] if response else []
     messages += [StreamGenerateResponse(audio_chunk=b"sound")]
 
-    def send(_request):
+    def send(_request: StreamGenerateRequest) -> Iterator[StreamGenerateResponse]:
         for number, message in enumerate(messages):
             if number == cut_after:
                 raise Unavailable("the server went away", retry_after_s=0.0)
@@ -51,11 +61,13 @@ def stream(store, *, cut_after=None, response=True):
     return send
 
 
-def generator(*streams):
+def generator(*streams: Stream) -> Stub:
     return Stub(ListModels=ListModelsResponse(default_model="sao"), StreamGenerate=list(streams))
 
 
-def test_generate_writes_the_file_and_repeats_the_same_request_when_a_server_dies(store, tmp_path, monkeypatch):
+def test_generate_writes_the_file_and_repeats_the_same_request_when_a_server_dies(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(models, "FIRST_PAUSE_S", 0.001)
     inference = generator(stream(store, cut_after=1), stream(store, response=False), stream(store))
     clients = FakeClients(store, inference=inference)
@@ -73,18 +85,18 @@ def test_generate_writes_the_file_and_repeats_the_same_request_when_a_server_die
     assert not asked[0].HasField("guidance_scale")
 
 
-def test_a_response_counts_even_when_the_server_dies_before_the_last_byte(store, tmp_path):
+def test_a_response_counts_even_when_the_server_dies_before_the_last_byte(store: Store, tmp_path: Path) -> None:
     clients = FakeClients(store, inference=generator(stream(store, cut_after=3)))
     assert luthier(f"generate 'a song' --out {tmp_path / 'song.flac'}", clients).code == 0
 
 
-def test_another_file_format_is_refused_by_name(store):
+def test_another_file_format_is_refused_by_name(store: Store) -> None:
     done = luthier("generate song --out song.mp3 --json", FakeClients(store))
     assert (done.code, done.document["error"]["reason"]) == (1, "OUTPUT_FORMAT")
     assert "must end in .flac or .wav, got song.mp3" in done.err
 
 
-def test_register_sends_what_a_text_encoder_is_loaded_from(store, tmp_path):
+def test_register_sends_what_a_text_encoder_is_loaded_from(store: Store, tmp_path: Path) -> None:
     for name in ("model.safetensors", "config.json", "t5/config.json", "t5/model.safetensors", "t5/pytorch_model.bin"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(name.encode())
@@ -99,18 +111,24 @@ def test_register_sends_what_a_text_encoder_is_loaded_from(store, tmp_path):
     assert (request.registered_by, request.reason) == ("ann", "registered by an operator")
 
 
-def test_weights_that_are_not_safetensors_are_refused_before_they_are_read(store):
+def test_weights_that_are_not_safetensors_are_refused_before_they_are_read(store: Store) -> None:
     done = luthier("register sao --weights /no/model.ckpt --config /no/config.json --json", FakeClients(store))
     assert done.document["error"]["reason"] == "SAFETENSORS_ONLY"
 
 
-def test_models_are_a_table():
+def test_models_are_a_table() -> None:
     known = ListModelsResponse(models=[Model(name="sao", version=2, window_s=47.55, loaded=True, reason="it fits")])
     text = luthier("models", FakeClients(inference=Stub(ListModels=known))).out
     assert text.splitlines()[1].split() == ["sao@2", "47.5", "s", "yes", "it", "fits"]
 
 
-def test_promote_says_what_a_name_is_now():
+def test_without_a_model_the_json_is_an_empty_object() -> None:
+    """The chart's test asks this way whether there is a model at all."""
+    clients = FakeClients(inference=Stub(ListModels=ListModelsResponse()))
+    assert luthier("models --json", clients).out == "{}\n"
+
+
+def test_promote_says_what_a_name_is_now() -> None:
     evaluation = Stub(PromoteModel=PromoteModelResponse(model="served@2", model_digest="sha256:1", unchanged=True))
     done = luthier("promote served --model sao@1 --reason better --as ann", FakeClients(evaluation=evaluation))
     assert done.out == "served is now served@2 sha256:1 (it already was)\n"

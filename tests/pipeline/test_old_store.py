@@ -1,10 +1,13 @@
 """What Luthier 0.1 stored (old_store.json: written by the code of commit 5aa81e1) is read as it was meant."""
 
+from typing import Any
+
 import pytest
 
 from luthier.common.v1.common_pb2 import ArtifactRef
 from luthier.curation.v1.dataset_pb2 import DatasetManifest
 from luthier_kit.rpc import FailedPrecondition, error_of
+from luthier_kit.store import Store
 from luthier_pipeline.corpus import ingest_series, read_manifest, wait_for
 from luthier_pipeline.lineage import LineageIndex, lineage_of
 from luthier_pipeline.retention.gc import Amount, Rule, collect
@@ -22,7 +25,7 @@ AUDIO = "9c9b7685a1774db7aac4ab193a6ea352ccd923d0911f106086abb32a20e3f66e"
 TRAINING = "training-8e35c2cd3bf6641bdb0e2050b76932cb"
 
 
-def test_a_corpus_manifest(old_store):
+def test_a_corpus_manifest(old_store: Store) -> None:
     corpus = read_manifest(old_store, ArtifactRef(key=f"manifests/{MANIFEST}.json", sha256=MANIFEST))
     counts = corpus.counts
     assert (counts.files, counts.songs, counts.duplicates, counts.failed) == (4, 2, 1, 1)
@@ -38,7 +41,7 @@ def test_a_corpus_manifest(old_store):
     assert (failure.path, failure.stage, failure.reason) == ("Artist/Broken.mid", "ingest", "MIDI_NOT_MIDI")
 
 
-def test_what_ingests_came_to(old_store):
+def test_what_ingests_came_to(old_store: Store) -> None:
     outcomes = [outcome for _, outcome in ingest_series(old_store, "way").entries()]
     assert [(outcome.run, outcome.WhichOneof("outcome")) for outcome in outcomes] == [
         ("r0", "error"), ("r0", "error"), ("r1", "corpus"), ("r2", "corpus"),
@@ -52,14 +55,15 @@ def test_what_ingests_came_to(old_store):
     assert outcomes[2].corpus.counts.songs == 2
 
 
-def test_shards_find_their_corpus(old_store):
+def test_shards_find_their_corpus(old_store: Store) -> None:
     found = wait_for(old_store, "way", "r1", 1.0, lambda _: None)
+    assert found.sheet
     assert (found.manifest.sha256, found.sheet.media_type, len(found.corpus.songs)) == (MANIFEST, "text/csv", 2)
     with pytest.raises(FailedPrecondition, match="FOLDER_EMPTY"):
         wait_for(old_store, "way", "r0", 1.0, lambda _: None)
 
 
-def test_how_far_runs_were(old_store):
+def test_how_far_runs_were(old_store: Store) -> None:
     runs = {run.name: run for run in RunStatusReader(old_store).runs("way")}
     done = runs["r1"]
     assert (done.state, done.shard_count, done.songs) == ("FAILED", 3, 2)
@@ -75,11 +79,12 @@ def test_how_far_runs_were(old_store):
     assert not done.shards[2].shard.HasField("eta_s")
     assert [failure.path for failure in done.failures] == ["Artist/Broken.mid", "Artist/Song 1.mid"]
     going = runs["r2"]
+    assert going.ingest
     assert (going.state, going.ingest.ingest.inspected, going.ingest.ingest.files) == ("RUNNING", 1, 4)
     assert (going.ingest.ingest.submitted, going.ingest.need_render) == (False, 3)
 
 
-def test_status_shows_them(old_store):
+def test_status_shows_them(old_store: Store) -> None:
     text = luthier("status --collection way", FakeClients(old_store)).out
     assert "1-of-3  FAILED       1/2" in text
     assert "UNREACHABLE: no server" in text
@@ -87,7 +92,7 @@ def test_status_shows_them(old_store):
     assert document["runs"]["way"]["shards"][1]["reason"] == "UNREACHABLE"
 
 
-def test_a_data_set(old_store):
+def test_a_data_set(old_store: Store) -> None:
     manifest = old_store.get(DatasetManifest, ArtifactRef(key=f"manifests/{DATASET}.json", sha256=DATASET))
     assert [(row.clip_id, row.split, list(row.prompts), row.verdict.reviewer) for row in manifest.rows] == [
         ("clip-0", "train", ["prompt 0"], "ann"), ("clip-1", "validation", ["prompt 1"], "ann"),
@@ -95,8 +100,8 @@ def test_a_data_set(old_store):
     assert (manifest.rows[0].source.span.end_s, manifest.rows[0].facts.tempo.tempo_bpm) == (30.5, 120)
 
 
-def test_the_lineage_of_audio(old_store):
-    document = lineage_of(LineageIndex(old_store), AUDIO).document()
+def test_the_lineage_of_audio(old_store: Store) -> None:
+    document: Any = lineage_of(LineageIndex(old_store), AUDIO).document()
     assert {(song["path"], song["licence"]) for song in document["midi"]} == {
         ("Artist/Song 0.1.mid", "CC0-1.0"), ("Artist/Song 1.mid", "CC0-1.0"),
     }  # fmt: skip
@@ -110,14 +115,14 @@ def test_the_lineage_of_audio(old_store):
     assert nodes[TRAINING]["state"] == "SUCCEEDED"
 
 
-def test_the_reach_of_a_takedown(old_store):
+def test_the_reach_of_a_takedown(old_store: Store) -> None:
     index = LineageIndex(old_store)
     found = reach(index, index.resolve_file("Artist/Song 0.mid"))
     assert sorted(key.partition("/")[0] for key in found.derived.values()) == ["clips", "midi", "mixes"]
     assert (found.datasets, found.models, found.runs) == (["way@1"], ["tuned@1"], [TRAINING])
 
 
-def test_what_gc_may_take(old_store):
+def test_what_gc_may_take(old_store: Store) -> None:
     """Only the audio that no evaluation holds: a document of either form holds what it names."""
     went = collect(old_store, Rule(grace_s=-60, generated_s=-60)).went
     assert went == {"expired": {"generated": Amount(1, len("A rock song"))}}

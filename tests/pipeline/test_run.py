@@ -2,16 +2,24 @@
 
 import hashlib
 import threading
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from luthier.analysis.v1.analysis_pb2 import Clip, CutClipsResponse
+from luthier.analysis.v1.analysis_pb2 import Clip, CutClipsRequest, CutClipsResponse
 from luthier.common.v1.common_pb2 import ActionInfo, Timeline
-from luthier.curation.v1.curation_pb2 import UpsertClipsResponse
+from luthier.curation.v1.curation_pb2 import UpsertClipsRequest, UpsertClipsResponse
 from luthier.enrichment.v1.enrichment_pb2 import EnrichSongResponse
 from luthier.prompting.v1.prompting_pb2 import ComposePromptsResponse
-from luthier.rendering.v1.rendering_pb2 import InspectMidiResponse, RenderSongResponse
+from luthier.rendering.v1.rendering_pb2 import (
+    InspectMidiRequest,
+    InspectMidiResponse,
+    RenderSongRequest,
+    RenderSongResponse,
+)
 from luthier_kit.rpc import InvalidRequest, Unavailable
+from luthier_kit.store import Store
 from luthier_pipeline.corpus import Shard, read_manifest
 from luthier_pipeline.run_status import RunStatusReader, state_name
 from luthier_pipeline.song import midi_of
@@ -21,28 +29,28 @@ FILES = {"A/One.mid": b"one", "A/One.1.mid": b"one", "B/Two.mid": b"two", "B/Lon
 
 
 @pytest.fixture
-def folder(tmp_path):
+def folder(tmp_path: Path) -> Path:
     for name, notes in FILES.items():
         (tmp_path / "Songs" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "Songs" / name).write_bytes(notes)
     return tmp_path / "Songs"
 
 
-def clients_of(store, render=None):
+def clients_of(store: Store, render: Exception | None = None) -> FakeClients:
     """Every service. `?` is no MIDI file, `long` is too long to render; each other song gives two clips."""
 
-    def inspect(request):
+    def inspect(request: InspectMidiRequest) -> InspectMidiResponse:
         notes = store.blobs.read(request.midi)
         if notes == b"?":
             raise InvalidRequest("it has no header", reason="MIDI_NOT_MIDI")
         return InspectMidiResponse(fingerprint=hashlib.sha256(notes).hexdigest(), duration_s=60.0, action=ActionInfo())
 
-    def rendered(request):
+    def rendered(request: RenderSongRequest) -> RenderSongResponse:
         if store.blobs.read(request.midi) == b"long":
             raise InvalidRequest("must be shorter", reason="MIDI_TOO_LONG")
         return RenderSongResponse(action=ActionInfo(), timeline=Timeline(duration_s=62.0), cpu_s=1.5)
 
-    def upserted(request):
+    def upserted(request: UpsertClipsRequest) -> UpsertClipsResponse:
         return UpsertClipsResponse(created=len(request.clips))
 
     return FakeClients(
@@ -55,7 +63,7 @@ def clients_of(store, render=None):
     )
 
 
-def test_a_folder_goes_all_the_way_and_everything_is_accounted_for(store, folder):
+def test_a_folder_goes_all_the_way_and_everything_is_accounted_for(store: Store, folder: Path) -> None:
     document = luthier(["run", str(folder), "--licence", "CC0-1.0", "--json"], clients_of(store)).document
     assert (document["files"], document["songs"], document["duplicates"]) == (5, 3, 1)
     assert (document["rendered"], document["clips"], document["audio_s"]) == (2, 4, 124.0)
@@ -71,7 +79,7 @@ def test_a_folder_goes_all_the_way_and_everything_is_accounted_for(store, folder
     assert document["collection"] == "songs"
 
 
-def test_people_read_what_came_of_it(store, folder):
+def test_people_read_what_came_of_it(store: Store, folder: Path) -> None:
     done = luthier(["run", str(folder), "--collection", "book"], clients_of(store))
     lines = done.out.splitlines()
     assert lines[0] == "5 files: 3 songs, 1 duplicates, 1 refused"
@@ -80,7 +88,7 @@ def test_people_read_what_came_of_it(store, folder):
     assert done.code == 0  # songs that failed are rows of the summary
 
 
-def test_what_is_published_at_the_end_is_the_summary(store, folder):
+def test_what_is_published_at_the_end_is_the_summary(store: Store, folder: Path) -> None:
     luthier(["run", str(folder), "--collection", "book"], clients_of(store))
     [run] = RunStatusReader(store).runs("book")
     assert (run.state, run.songs, [state_name(part.state) for part in run.parts]) == ("DONE", 3, ["DONE", "DONE"])
@@ -89,26 +97,26 @@ def test_what_is_published_at_the_end_is_the_summary(store, folder):
     assert (run.shards[0].need_render, shard.files, shard.duplicates) == (0, 5, 1)
 
 
-def test_every_song_goes_once_however_many_are_in_flight(store, folder):
+def test_every_song_goes_once_however_many_are_in_flight(store: Store, folder: Path) -> None:
     clients, at_once, most, lock = clients_of(store), 0, 0, threading.Event()
     cut = clients.analysis
 
     class Counting:
-        def CutClips(self, request, timeout=None):
+        def CutClips(self, request: CutClipsRequest, timeout: float | None = None) -> Any:
             nonlocal at_once, most
             at_once += 1
             most = max(most, at_once)
             lock.wait(0.1)
             at_once -= 1
-            return cut.CutClips(request, timeout)
+            return cut.CutClips(request, timeout=timeout)
 
     clients.__dict__["analysis"] = Counting()
     luthier(["run", str(folder), "--in-flight", "1"], clients)
     assert most == 1
-    assert len(clients.curation.requests("UpsertClips")) == 2
+    assert len(clients.requests("UpsertClips")) == 2
 
 
-def test_a_service_that_stays_away_ends_the_run_and_says_so_in_the_store(store, folder):
+def test_a_service_that_stays_away_ends_the_run_and_says_so_in_the_store(store: Store, folder: Path) -> None:
     away = Unavailable("no renderer", reason="UNREACHABLE")
     done = luthier(["run", str(folder), "--collection", "book", "--json"], clients_of(store, render=away))
     assert (done.code, done.document["error"]["reason"]) == (1, "UNREACHABLE")
@@ -116,7 +124,7 @@ def test_a_service_that_stays_away_ends_the_run_and_says_so_in_the_store(store, 
     assert (run.state, run.shards[0].error.message) == ("FAILED", "no renderer")
 
 
-def test_shards_take_their_songs_from_the_announced_corpus(store, folder):
+def test_shards_take_their_songs_from_the_announced_corpus(store: Store, folder: Path) -> None:
     luthier(["ingest", str(folder), "--collection", "book"], clients_of(store))
     summaries = [luthier(f"run corpora/book --shard {i}/2 --json", clients_of(store)).document for i in range(2)]
     assert sum(summary["songs"] for summary in summaries) == 3
@@ -127,24 +135,22 @@ def test_shards_take_their_songs_from_the_announced_corpus(store, folder):
     assert len({summary["manifest"]["sha256"] for summary in summaries}) == 1
 
 
-def test_a_manifest_is_a_source_by_its_key_and_as_a_file(store, folder, tmp_path):
+def test_a_manifest_is_a_source_by_its_key_and_as_a_file(store: Store, folder: Path, tmp_path: Path) -> None:
     ingested = luthier(["ingest", str(folder), "--json"], clients_of(store)).document
     key = ingested["manifest"]["key"]
     by_key = luthier(f"run {key} --collection book --json", clients_of(store)).document
-    (tmp_path / "book.json").write_bytes(store.objects.get(key, 1 << 20))
+    (tmp_path / "book.json").write_bytes(store.objects.get(key, 1 << 20) or b"")
     as_file = luthier(["run", str(tmp_path / "book.json"), "--json"], clients_of(store)).document
     assert by_key["rendered"] == as_file["rendered"] == 2
     assert by_key["manifest"]["sha256"] == as_file["manifest"]["sha256"]
     assert as_file["collection"] == "book.json"
 
 
-def test_a_sheet_beside_the_files_goes_to_enrichment(store, folder):
+def test_a_sheet_beside_the_files_goes_to_enrichment(store: Store, folder: Path) -> None:
     (folder / "tags.csv").write_text("artist,title,tag\n")
     clients = clients_of(store)
     luthier(["run", str(folder)], clients)
-    assert {store.blobs.read(request.sheet) for request in clients.enrichment.requests("EnrichSong")} == {
-        b"artist,title,tag\n"
-    }
+    assert {store.blobs.read(request.sheet) for request in clients.requests("EnrichSong")} == {b"artist,title,tag\n"}
 
 
 @pytest.mark.parametrize(
@@ -157,13 +163,13 @@ def test_a_sheet_beside_the_files_goes_to_enrichment(store, folder):
         ("run FOLDER --clip-seconds nan", "must be between 3 and 560 seconds, got nan"),
     ],
 )
-def test_wrong_usage_is_told(store, folder, line, text):
+def test_wrong_usage_is_told(store: Store, folder: Path, line: str, text: str) -> None:
     done = luthier(line.replace("FOLDER", str(folder)), clients_of(store))
     assert done.code == 2
     assert text in done.err
 
 
-def test_what_a_shard_takes_is_stored_in_the_manifest(store, folder):
+def test_what_a_shard_takes_is_stored_in_the_manifest(store: Store, folder: Path) -> None:
     ingested = luthier(["ingest", str(folder), "--json"], clients_of(store)).document
     from luthier.common.v1.common_pb2 import ArtifactRef
 

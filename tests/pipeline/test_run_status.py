@@ -1,11 +1,13 @@
 """What parts of runs publish of themselves, what is summed from it, and what still counts as work."""
 
 import time
+from collections.abc import Callable
 
 import pytest
 
-from luthier.pipeline.v1.pipeline_pb2 import IngestProgress, PartProgress, PartState, ShardProgress
+from luthier.pipeline.v1.pipeline_pb2 import IngestProgress, PartProgress, ShardProgress
 from luthier_kit.rpc import Unavailable, error_of
+from luthier_kit.store import FolderStore, Series, Store
 from luthier_pipeline import run_status
 from luthier_pipeline.run_status import (
     ProgressPublisher,
@@ -23,17 +25,27 @@ NOW = 1_000_000.0
 FORGET_S = 3600.0
 
 
-def shard(index=0, state="RUNNING", silent=0.0, need_render=5, eta_s=None, at=NOW, run="r") -> PartProgress:
+def shard(
+    index: int = 0,
+    state: str = "RUNNING",
+    silent: float = 0.0,
+    need_render: int = 5,
+    eta_s: float | None = None,
+    at: float = NOW,
+    run: str = "r",
+) -> PartProgress:
     work = ShardProgress(shard=index, shards=4, songs=5, eta_s=10.0 * (index + 1) if eta_s is None else eta_s)
     return PartProgress(
-        collection="book", run=run, part=f"{index}-of-4", state=PartState.Value(f"PART_STATE_{state}"),
+        collection="book", run=run, part=f"{index}-of-4", state=f"PART_STATE_{state}",
         updated_at=timestamp(at - silent), corpus_songs=20, need_render=need_render, shard=work,
     )  # fmt: skip
 
 
-def ingest(state="DONE", silent=0.0, submitted=False, need_render=0, corpus_songs=0) -> PartProgress:
+def ingest(
+    state: str = "DONE", silent: float = 0.0, submitted: bool = False, need_render: int = 0, corpus_songs: int = 0
+) -> PartProgress:
     return PartProgress(
-        collection="book", run="r", part="ingest", state=PartState.Value(f"PART_STATE_{state}"),
+        collection="book", run="r", part="ingest", state=f"PART_STATE_{state}",
         updated_at=timestamp(NOW - silent), corpus_songs=corpus_songs, need_render=need_render,
         ingest=IngestProgress(submitted=submitted),
     )  # fmt: skip
@@ -57,11 +69,13 @@ def ingest(state="DONE", silent=0.0, submitted=False, need_render=0, corpus_song
         (ingest("FAILED", submitted=True), [], 0),
     ],
 )
-def test_what_still_needs_a_render_worker(ingested, shards, waiting):
+def test_what_still_needs_a_render_worker(
+    ingested: PartProgress | None, shards: list[PartProgress], waiting: int
+) -> None:
     assert work_waiting(RunStatus("book", "r", ingested, shards), FORGET_S, NOW) == waiting
 
 
-def test_the_run_is_done_with_its_slowest_shard():
+def test_the_run_is_done_with_its_slowest_shard() -> None:
     assert RunStatus("book", "r", None, [shard(0), shard(3), shard(1, "DONE", eta_s=99.0)]).eta_s == 40
 
 
@@ -75,21 +89,26 @@ def test_the_run_is_done_with_its_slowest_shard():
         (["DONE", "INTERRUPTED"], "INTERRUPTED"),
     ],
 )
-def test_the_state_of_a_run(states, state):
+def test_the_state_of_a_run(states: list[str], state: str) -> None:
     assert RunStatus("book", "r", ingest(), [shard(i, s) for i, s in enumerate(states)]).state == state
 
 
-def test_a_shard_is_silent_only_while_it_should_report():
+def test_a_shard_is_silent_only_while_it_should_report() -> None:
     assert silent_s(shard(silent=59), NOW) == 0
     assert silent_s(shard(silent=61), NOW) == 61
     assert silent_s(shard(state="DONE", silent=9999), NOW) == 0
 
 
-def test_only_what_is_new_is_read_and_old_runs_are_deleted(store, monkeypatch):
+def test_only_what_is_new_is_read_and_old_runs_are_deleted(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     for run, at in (("old", NOW), ("new", NOW + 1)):
         part_series(store, "book", run, "0-of-4").append(shard(0, "DONE", run=run, at=at))
-    reader, reads, get = RunStatusReader(store), [], store.objects.get
-    monkeypatch.setattr(store.objects, "get", lambda *asked: reads.append(asked) or get(*asked))
+    reader, reads, get = RunStatusReader(store), list[str](), store.objects.get
+
+    def counted(key: str, max_bytes: int) -> bytes | None:
+        reads.append(key)
+        return get(key, max_bytes)
+
+    monkeypatch.setattr(store.objects, "get", counted)
     assert [run.name for run in reader.runs()] == ["new", "old"]
     reader.runs()
     assert len(reads) == 2
@@ -98,7 +117,7 @@ def test_only_what_is_new_is_read_and_old_runs_are_deleted(store, monkeypatch):
     assert [run.name for run in reader.runs()] == ["new"]
 
 
-def test_a_run_counts_as_it_was_split_last(store):
+def test_a_run_counts_as_it_was_split_last(store: Store) -> None:
     for part in (shard(0, "INTERRUPTED"), shard(1, "INTERRUPTED")):
         part_series(store, "book", "r", part.part).append(part)
     again = shard(0, at=NOW + 10)
@@ -112,30 +131,30 @@ PART = PartProgress(collection="book", run="r", part="0-of-1", shard=ShardProgre
 
 
 @pytest.fixture
-def series(store, monkeypatch):
+def series(store: Store, monkeypatch: pytest.MonkeyPatch) -> Series[PartProgress]:
     monkeypatch.setattr(run_status, "PUBLISH_EVERY_S", 0.02)
     return part_series(store, "book", "r", "0-of-1")
 
 
-def until(condition):
+def until(condition: Callable[[], object]) -> None:
     deadline = time.monotonic() + 10
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)
 
 
-def newest(series):
+def newest(series: Series[PartProgress]) -> tuple[int, PartProgress]:
     return series.latest() or (0, PartProgress())
 
 
-def rendered(songs):
+def rendered(songs: int) -> PartProgress:
     part = PartProgress()
     part.CopyFrom(PART)
     part.shard.rendered = songs
     return part
 
 
-def test_a_part_says_where_it_is_and_leaves_no_heap(store, series):
+def test_a_part_says_where_it_is_and_leaves_no_heap(store: Store, series: Series[PartProgress]) -> None:
     with ProgressPublisher(store, PART) as publisher:
         until(lambda: state_name(newest(series)[1].state) == "RUNNING")
         publisher.update(rendered(2))
@@ -156,7 +175,9 @@ def test_a_part_says_where_it_is_and_leaves_no_heap(store, series):
         (ZeroDivisionError(), ("FAILED", "INTERNAL: ZeroDivisionError")),
     ],
 )
-def test_a_part_says_why_it_ended(store, series, error, said):
+def test_a_part_says_why_it_ended(
+    store: Store, series: Series[PartProgress], error: Exception, said: tuple[str, str]
+) -> None:
     with pytest.raises(type(error)), ProgressPublisher(store, PART):
         raise error
     part = newest(series)[1]
@@ -164,7 +185,8 @@ def test_a_part_says_why_it_ended(store, series, error, said):
     assert (state_name(part.state), f"{why.reason}: {why}" if why else "") == said
 
 
-def test_a_store_that_is_down_stops_nothing(store, series):
+def test_a_store_that_is_down_stops_nothing(store: Store, series: Series[PartProgress]) -> None:
+    assert isinstance(store.objects, FolderStore)
     folder = store.objects._folder
     with ProgressPublisher(store, PART) as publisher:
         until(lambda: newest(series)[0])

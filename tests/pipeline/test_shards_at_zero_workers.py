@@ -8,21 +8,27 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal, TypeVar
 
 import pytest
 
-from luthier.pipeline.v1.pipeline_pb2 import CorpusFile
+from luthier.pipeline.v1.pipeline_pb2 import CorpusFile, PartProgress
 from luthier_kit.rpc import load
-from luthier_kit.store import StoreSettings, open_store
+from luthier_kit.store import FolderStore, Store, StoreSettings, open_store
 from luthier_pipeline.corpus import corpus_of, publish
 from luthier_pipeline.run_status import RunStatusReader, state_name
 
+T = TypeVar("T")
+Monitored = tuple[int, subprocess.Popen[str]]
+"""Its port, and its process."""
 SONGS = 10
 
 
 @pytest.fixture
-def environ(tmp_path):
+def environ(tmp_path: Path) -> dict[str, str]:
     """Settings under which no service is there: the ports of loopback address 127.0.0.9 are closed."""
     services = ("RENDERING", "ANALYSIS", "ENRICHMENT", "PROMPTING", "CURATION")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("LUTHIER_", "KUBE"))}
@@ -31,18 +37,18 @@ def environ(tmp_path):
 
 
 @pytest.fixture
-def store(environ):
+def store(environ: dict[str, str]) -> Store:
     return open_store(load(StoreSettings, environ))
 
 
 @pytest.fixture
-def corpus(store):
+def corpus(store: Store) -> None:
     files = [CorpusFile(path=f"{n}.mid", key="midi/0.mid", sha256="0", fingerprint=str(n)) for n in range(SONGS)]
     publish(store, "book", "r1", corpus_of(files, "unknown"), None)
 
 
 @contextmanager
-def luthier(environ, *arguments, **more):
+def luthier(environ: dict[str, str], *arguments: str, **more: str) -> Iterator[subprocess.Popen[str]]:
     process = subprocess.Popen(
         [sys.executable, "-m", "luthier_pipeline", *arguments],
         env={**environ, **more},
@@ -57,7 +63,7 @@ def luthier(environ, *arguments, **more):
         process.communicate()
 
 
-def until(condition, seconds=60.0):
+def until(condition: Callable[[], T | None | Literal[False]], seconds: float = 60.0) -> T:
     deadline = time.monotonic() + seconds
     while not (found := condition()):
         assert time.monotonic() < deadline, "it did not come to it"
@@ -65,21 +71,22 @@ def until(condition, seconds=60.0):
     return found
 
 
-def shards(store):
+def shards(store: Store) -> dict[int, PartProgress]:
     return {part.shard.shard: part for run in RunStatusReader(store).runs("book") for part in run.shards}
 
 
-def state(part):
+def state(part: PartProgress) -> str:
     return state_name(part.state)
 
 
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+        port: int = probe.getsockname()[1]
+        return port
 
 
-def metrics(port) -> dict[str, float]:
+def metrics(port: int) -> dict[str, float]:
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
             lines = answer.read().decode().splitlines()
@@ -89,7 +96,7 @@ def metrics(port) -> dict[str, float]:
 
 
 @pytest.fixture
-def monitor(environ):
+def monitor(environ: dict[str, str]) -> Iterator[Monitored]:
     port = free_port()
     more = {"LUTHIER_METRICS_ADDRESS": f"127.0.0.1:{port}", "LUTHIER_MONITOR_EVERY_S": "0.1"}
     with luthier(environ, "monitor", **more) as process:
@@ -99,7 +106,9 @@ def monitor(environ):
 WAITING = 'luthier_pipeline_work_waiting{stage="rendering"}'
 
 
-def test_sigterm_notes_that_the_shard_was_interrupted_and_another_pod_goes_on(environ, store, corpus, monitor):
+def test_sigterm_notes_that_the_shard_was_interrupted_and_another_pod_goes_on(
+    environ: dict[str, str], store: Store, corpus: None, monitor: Monitored
+) -> None:
     port, _ = monitor
     until(lambda: metrics(port).get(WAITING) == 0)
     run = ("run", "corpora/book", "--shards", "2", "--in-flight", "2", "--json")
@@ -119,13 +128,17 @@ def test_sigterm_notes_that_the_shard_was_interrupted_and_another_pod_goes_on(en
         until(lambda: metrics(port).get(WAITING) == SONGS)
 
 
-def test_a_store_that_is_down_is_unknown_and_never_zero(environ, store, corpus, monitor):
+def test_a_store_that_is_down_is_unknown_and_never_zero(
+    environ: dict[str, str], store: Store, corpus: None, monitor: Monitored
+) -> None:
     port, process = monitor
     until(lambda: metrics(port).get(WAITING) == 0)
-    store.objects._folder.rename(store.objects._folder.with_name("gone"))
+    assert isinstance(store.objects, FolderStore)
+    folder = store.objects._folder
+    folder.rename(folder.with_name("gone"))
     down = until(lambda: (found := metrics(port)).get("luthier_monitor_store_up") == 0 and found)
     assert list(down) == ["luthier_monitor_store_up"]
-    store.objects._folder.with_name("gone").rename(store.objects._folder)
+    folder.with_name("gone").rename(folder)
     until(lambda: metrics(port).get(WAITING) == 0)
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=5) as answer:
         assert answer.status == 200
@@ -133,7 +146,9 @@ def test_a_store_that_is_down_is_unknown_and_never_zero(environ, store, corpus, 
     assert process.wait(timeout=30) == 0
 
 
-def test_files_that_wait_for_their_inspection_count(environ, store, monitor, tmp_path):
+def test_files_that_wait_for_their_inspection_count(
+    environ: dict[str, str], store: Store, monitor: Monitored, tmp_path: Path
+) -> None:
     port, _ = monitor
     for number in range(3):
         (tmp_path / f"{number}.mid").write_bytes(b"MThd")
@@ -144,7 +159,9 @@ def test_files_that_wait_for_their_inspection_count(environ, store, monitor, tmp
     until(lambda: metrics(port).get(WAITING) == 0)
 
 
-def test_a_shard_that_waits_for_its_manifest_stops_when_ingest_cannot_write_it(environ, store, tmp_path):
+def test_a_shard_that_waits_for_its_manifest_stops_when_ingest_cannot_write_it(
+    environ: dict[str, str], store: Store, tmp_path: Path
+) -> None:
     with luthier(environ, "run", "corpora/book", "--shard", "0/2", "--submission", "s", "--json") as shard:
         (tmp_path / "empty").mkdir()
         with luthier(environ, "ingest", str(tmp_path / "empty"), "--collection", "book", "--submission", "s") as ingest:

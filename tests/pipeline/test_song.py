@@ -1,5 +1,9 @@
 """The way of one song, with services that answer from a script."""
 
+import time
+from collections.abc import Sequence
+from typing import Any
+
 import pytest
 
 from luthier.analysis.v1.analysis_pb2 import Clip, CutClipsResponse
@@ -11,14 +15,14 @@ from luthier.prompting.v1.prompting_pb2 import ComposePromptsResponse
 from luthier.rendering.v1.rendering_pb2 import RenderSongResponse
 from luthier_kit.rpc import Cancelled, DataLoss, QuotaExceeded, Unavailable
 from luthier_pipeline import song as songs
-from luthier_pipeline.song import SongOptions, SongPipeline, StageError
+from luthier_pipeline.song import SongOptions, SongPipeline, SongResult, StageError
 from tests.pipeline.fakes import FakeClients, Stub
 
 SONG = CorpusFile(path="a.mid", sha256="ab")
 BUSY = Unavailable("every slot works", reason="BUSY", retry_after_s=0.0)
 
 
-def action(stage, licence="", reused=False):
+def action(stage: str, licence: str = "", reused: bool = False) -> ActionInfo:
     lineage = Lineage(versions={stage: "1"}, licences=[licence] if licence else [])
     return ActionInfo(action_key=f"actions/{stage}/0.json", lineage=lineage, reused=reused)
 
@@ -26,7 +30,7 @@ def action(stage, licence="", reused=False):
 RENDERED = RenderSongResponse(action=action("render", "GPL-2.0-only"), seed=7, cpu_s=2.5)
 
 
-def services(*renderings, clips=(), **more):
+def services(*renderings: RenderSongResponse | Exception, clips: Sequence[Clip] = (), **more: Stub) -> FakeClients:
     """Clients of services of which rendering answers as the script says."""
     answers = {
         "rendering": Stub(RenderSong=[*renderings]),
@@ -35,24 +39,24 @@ def services(*renderings, clips=(), **more):
         "prompting": Stub(ComposePrompts=ComposePromptsResponse(action=action("prompt"))),
         "curation": Stub(UpsertClips=UpsertClipsResponse(created=1)),
     }
-    return FakeClients(**{**answers, **more})
+    return FakeClients(None, **{**answers, **more})
 
 
-def run(clients, retry_budget_s=60.0, **options):
-    clients.retry_budget_s, stages = retry_budget_s, []
+def run(clients: FakeClients, retry_budget_s: float = 60.0, **options: Any) -> tuple[SongResult, list[str]]:
+    clients.retry_budget_s, stages = retry_budget_s, list[str]()
     result = SongPipeline(clients, SongOptions("book", **options)).run(SONG, stages.append)
     return result, stages
 
 
 @pytest.fixture(autouse=True)
-def at_once(monkeypatch):
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(songs, "FIRST_PAUSE_S", 0.001)
 
 
-def test_a_clips_lineage_names_the_midi_file_and_the_record_and_version_of_every_stage():
+def test_a_clips_lineage_names_the_midi_file_and_the_record_and_version_of_every_stage() -> None:
     clients = services(RENDERED, clips=[Clip()])
     result, stages = run(clients, licence="CC0-1.0")
-    [request] = clients.curation.requests("UpsertClips")
+    [request] = clients.requests("UpsertClips")
     lineage = request.clips[0].lineage
     names = ("render", "cut", "enrich", "prompt")
     assert list(lineage.inputs) == ["ab", *(f"actions/{stage}/0.json" for stage in names)]
@@ -63,68 +67,68 @@ def test_a_clips_lineage_names_the_midi_file_and_the_record_and_version_of_every
     assert stages == [*names, "curate"]
 
 
-def test_a_song_without_clips_is_not_sent_to_curation():
+def test_a_song_without_clips_is_not_sent_to_curation() -> None:
     clients = services(RENDERED)
     assert run(clients)[0].clips == 0
-    assert clients.curation.asked == []
+    assert clients.requests("UpsertClips") == []
 
 
-def test_the_length_of_clips_sets_the_bounds_around_it():
+def test_the_length_of_clips_sets_the_bounds_around_it() -> None:
     clients = services(RENDERED)
     run(clients, clip_s=15.0)
-    [cut] = clients.analysis.requests("CutClips")
+    [cut] = clients.requests("CutClips")
     assert (cut.target_s, cut.min_s, cut.max_s) == (15, 10, 16)
     clients = services(RENDERED)
     run(clients)
-    assert not clients.analysis.requests("CutClips")[0].HasField("target_s")
+    assert not clients.requests("CutClips")[0].HasField("target_s")
 
 
 @pytest.mark.parametrize("asked", [0, 5])
-def test_prompts_of_a_clip_are_as_many_as_asked_else_the_services_default(asked):
+def test_prompts_of_a_clip_are_as_many_as_asked_else_the_services_default(asked: int) -> None:
     clients = services(RENDERED, clips=[Clip()])
     run(clients, prompts=asked)
-    [request] = clients.prompting.requests("ComposePrompts")
+    [request] = clients.requests("ComposePrompts")
     assert (request.HasField("count"), request.count) == (bool(asked), asked)
 
 
-def test_a_call_that_a_stopping_worker_cancelled_is_made_again():
+def test_a_call_that_a_stopping_worker_cancelled_is_made_again() -> None:
     clients = services(Cancelled("the server stopped"), Cancelled("the server stopped"), RENDERED)
     run(clients)
-    assert len(clients.rendering.asked) == 3
+    assert len(clients.requests("RenderSong")) == 3
 
 
-def test_a_caller_with_all_the_calls_that_it_may_have_waits_for_its_turn():
+def test_a_caller_with_all_the_calls_that_it_may_have_waits_for_its_turn() -> None:
     full = QuotaExceeded("pipeline has 4 calls of work in flight", reason="CALLER_IN_FLIGHT")
     clients = services(full, full, RENDERED)
     run(clients)
-    assert len(clients.rendering.asked) == 3
+    assert len(clients.requests("RenderSong")) == 3
 
 
-def test_a_song_that_takes_every_worker_with_it_is_not_tried_for_ever():
+def test_a_song_that_takes_every_worker_with_it_is_not_tried_for_ever() -> None:
     lost = QuotaExceeded("5 servers went away in the middle of this call", reason="CALL_LOST")
     with pytest.raises(StageError, match="5 servers went away"):
         run(services(lost, RENDERED))
 
 
-def test_the_retry_budget_is_the_services_not_the_songs():
+def test_the_retry_budget_is_the_services_not_the_songs() -> None:
     with pytest.raises(StageError, match="every slot works"):
         run(services(BUSY, RENDERED), retry_budget_s=0.0)
     run(services(BUSY, RENDERED))
     clients = services(BUSY, RENDERED)
     clients.retry_budget_s = 0.2
     pipeline = SongPipeline(clients, SongOptions("book"))
-    pipeline._answered["render"] = songs.time.monotonic() + 60  # others get through
-    songs.time.sleep(0.3)
+    pipeline._answered["render"] = time.monotonic() + 60  # others get through
+    time.sleep(0.3)
     pipeline.run(SONG, lambda _: None)
 
 
-def test_what_was_lost_from_the_store_is_made_again():
+def test_what_was_lost_from_the_store_is_made_again() -> None:
     lost = DataLoss("the mix is corrupt")
     clients = services(RENDERED, analysis=Stub(CutClips=[lost, CutClipsResponse(action=action("cut"))]))
     _, stages = run(clients)
     assert stages == ["render", "cut", "render", "cut", "enrich"]
 
 
-def test_the_end_of_the_command_ends_its_songs():
+def test_the_end_of_the_command_ends_its_songs() -> None:
     with pytest.raises(StageError, match="closed"):
         run(services(Cancelled("the client was closed", reason="CLIENT_CLOSED"), RENDERED))

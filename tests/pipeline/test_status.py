@@ -2,14 +2,16 @@
 
 import re
 import time
+from typing import Any
 
 import pytest
 
 from luthier.curation.v1.curation_pb2 import VERDICT_ACCEPTED, ListClipsResponse
 from luthier.curation.v1.dataset_pb2 import DatasetVersion
 from luthier.inference.v1.inference_pb2 import ListModelsResponse, Model
-from luthier.pipeline.v1.pipeline_pb2 import PartProgress, PartState, ShardProgress, SongFailure
+from luthier.pipeline.v1.pipeline_pb2 import PartProgress, ShardProgress, SongFailure
 from luthier.training.v1.training_pb2 import RUN_STATE_RUNNING, ListTrainingRunsResponse, TrainingRun
+from luthier_kit.store import Store
 from luthier_pipeline.run_status import part_series, timestamp
 from tests.pipeline.fakes import FakeClients, Stub, luthier
 
@@ -17,14 +19,14 @@ FAILURE = SongFailure(path="A/b.mid", stage="render", reason="MIDI_TOO_LONG", me
 
 
 @pytest.fixture
-def store(store):
+def store(store: Store) -> Store:
     """A run of three shards: one done, one that has said nothing for two minutes, one that has not begun."""
 
-    def part(index, state, silent, failures, **work):
-        work = ShardProgress(shard=index, shards=3, songs=4, clips=6, **work)
+    def part(index: int, state: str, silent: float, failures: list[SongFailure], **numbers: Any) -> None:
+        work = ShardProgress(shard=index, shards=3, songs=4, clips=6, **numbers)
         progress = PartProgress(
             collection="book", run="r", part=f"{index}-of-3", host=f"pod-{index}",
-            state=PartState.Value(f"PART_STATE_{state}"), updated_at=timestamp(time.time() - silent),
+            state=f"PART_STATE_{state}", updated_at=timestamp(time.time() - silent),
             corpus_songs=12, failures=failures, shard=work,
         )  # fmt: skip
         part_series(store, "book", "r", progress.part).append(progress)
@@ -34,13 +36,13 @@ def store(store):
     return store
 
 
-def test_a_run_is_the_sum_of_its_shards(store):
+def test_a_run_is_the_sum_of_its_shards(store: Store) -> None:
     run = luthier("status --collection book --json", FakeClients(store)).document["runs"]["book"]
     assert (run["state"], run["songs"], run["rendered"], run["failed"]) == ("RUNNING", 12, 4, 1)
     assert (run["in_flight"], run["waiting"], run["clips"], run["eta_s"]) == (2, 1 + 4, 12, 65.0)
 
 
-def test_the_json_keeps_its_field_names(store):
+def test_the_json_keeps_its_field_names(store: Store) -> None:
     run = luthier("status --collection book --json", FakeClients(store)).document["runs"]["book"]
     assert set(run) == {
         "run", "state", "at", "songs", "waiting", "rendered", "failed", "in_flight", "clips", "need_render", "eta_s",
@@ -56,19 +58,19 @@ def test_the_json_keeps_its_field_names(store):
     ]
 
 
-def test_people_see_what_is_silent_what_has_not_begun_and_what_failed(store):
+def test_people_see_what_is_silent_what_has_not_begun_and_what_failed(store: Store) -> None:
     head, shards, failures = luthier("status --collection book", FakeClients(store)).out.strip().split("\n\n")
     assert "RUNNING (1/3 shards done, 1 not begun, 1 silent)  5/12" in head
     assert re.search(r"1-of-3  silent for 02:0\d  1/4", shards)
     assert failures == "FAILED book: A/b.mid: render: MIDI_TOO_LONG: must be shorter"
 
 
-def test_a_collection_that_nobody_ran_has_no_run(store):
+def test_a_collection_that_nobody_ran_has_no_run(store: Store) -> None:
     assert luthier("status --collection other --json", FakeClients(store)).document == {"runs": {}}
     assert luthier("status --collection other", FakeClients(store)).out == "no pipeline run yet\n"
 
 
-def test_without_a_collection_the_services_are_asked_and_one_that_is_away_is_a_line(store):
+def test_without_a_collection_the_services_are_asked_and_one_that_is_away_is_a_line(store: Store) -> None:
     store.series(DatasetVersion, "datasets/book").append(DatasetVersion(collection="book"))
     clips = Stub(ListClips=lambda request: ListClipsResponse(total=3 * (request.filter.verdict == VERDICT_ACCEPTED)))
     models = Stub(ListModels=ListModelsResponse(models=[Model(name="sao", version=2)]))

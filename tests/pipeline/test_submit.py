@@ -1,5 +1,9 @@
 """`luthier submit`: the Jobs that it creates, through the real client, at a server that speaks the API's endpoints."""
 
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
 import pytest
 import yaml
 
@@ -24,7 +28,7 @@ def template(name: str) -> str:
 
 
 @pytest.fixture
-def api(tmp_path, monkeypatch):
+def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Api]:
     api = Api()
     monkeypatch.setenv("KUBECONFIG", str(kubeconfig(api.url, tmp_path / "config")))
     api.config_map("luthier-jobs", {"ingest.yaml": template("ingest"), "shards.yaml": template("run")})
@@ -33,7 +37,7 @@ def api(tmp_path, monkeypatch):
     api.close()
 
 
-def submitted(line: str) -> dict:
+def submitted(line: str) -> dict[str, Any]:
     done = luthier(f"submit {line} --json")
     assert done.code == 0, done.err
     return done.document
@@ -51,11 +55,12 @@ def parses(arguments: list[str]) -> bool:
     return bool(load(name).make_context(name, rest))
 
 
-def arguments(job: dict) -> list[str]:
-    return job["spec"]["template"]["spec"]["containers"][0]["args"]
+def arguments(job: dict[str, Any]) -> list[str]:
+    found: list[str] = job["spec"]["template"]["spec"]["containers"][0]["args"]
+    return found
 
 
-def test_the_two_jobs_of_the_songbook(api):
+def test_the_two_jobs_of_the_songbook(api: Api) -> None:
     answer = submitted("--collection book --songbook --songs 4 --shards 3 --parallelism 2 --mix-only --in-flight 8")
     ingest, run = api.jobs[answer["ingest"]], api.jobs[answer["run"]]
     name = run["metadata"]["annotations"]["luthier/pipeline-run"]
@@ -79,7 +84,7 @@ def test_the_two_jobs_of_the_songbook(api):
     assert parses(arguments(run))
 
 
-def test_a_claim_is_mounted_read_only_where_ingest_looks(api):
+def test_a_claim_is_mounted_read_only_where_ingest_looks(api: Api) -> None:
     answer = submitted("--collection mine --claim songs:clean/midi --shards 1")
     ingest = api.jobs[answer["ingest"]]
     pod = ingest["spec"]["template"]["spec"]
@@ -90,7 +95,7 @@ def test_a_claim_is_mounted_read_only_where_ingest_looks(api):
     assert all(v["name"] != "corpus" for v in api.jobs[answer["run"]]["spec"]["template"]["spec"]["volumes"])
 
 
-def test_the_same_again_is_the_same_and_something_else_is_not(api):
+def test_the_same_again_is_the_same_and_something_else_is_not(api: Api) -> None:
     line = "--collection book --songbook --shards 2"
     first, second = submitted(line), submitted(line)
     assert (first["created"], second["created"], first["run"]) == (True, False, second["run"])
@@ -99,7 +104,7 @@ def test_the_same_again_is_the_same_and_something_else_is_not(api):
     assert submitted(f"{line} --again")["run"] != first["run"]
 
 
-def test_a_submitter_that_died_between_the_jobs_is_completed_under_the_same_run(api):
+def test_a_submitter_that_died_between_the_jobs_is_completed_under_the_same_run(api: Api) -> None:
     line = "--collection book --songbook --shards 2"
     first = submitted(line)
     name = api.jobs[first["ingest"]]["metadata"]["annotations"]["luthier/pipeline-run"]
@@ -109,7 +114,7 @@ def test_a_submitter_that_died_between_the_jobs_is_completed_under_the_same_run(
     assert name in arguments(api.jobs[second["run"]])
 
 
-def test_wait_ends_with_the_job(api):
+def test_wait_ends_with_the_job(api: Api) -> None:
     line = "--collection book --songbook --shards 2"
     run = submitted(line)["run"]
     api.jobs[run]["status"] = {"succeeded": 2, "conditions": [{"type": "Complete", "status": "True"}]}
@@ -127,13 +132,13 @@ def test_wait_ends_with_the_job(api):
         ("--songbook --shards 10001", "INVALID_REQUEST", "--shards: must be between 1 and 10000"),
     ],
 )
-def test_what_is_not_there_is_named(api, line, reason, text):
+def test_what_is_not_there_is_named(api: Api, line: str, reason: str, text: str) -> None:
     assert text in refused(f"--collection book {line}", reason)
     assert api.jobs == {}
 
 
 @pytest.mark.parametrize("line", ["--songbook --claim songs --shards 1", "--shards 1"])
-def test_a_claim_or_the_songbook_is_named(api, line):
+def test_a_claim_or_the_songbook_is_named(api: Api, line: str) -> None:
     done = luthier(f"submit --collection book {line}")
     assert done.code == 2
     assert "--claim PVC" in done.err
@@ -141,20 +146,20 @@ def test_a_claim_or_the_songbook_is_named(api, line):
 
 
 @pytest.mark.parametrize("what", [("get", "jobs"), ("create", "jobs"), ("get", "configmaps")])
-def test_who_may_not_is_told_what(api, what):
+def test_who_may_not_is_told_what(api: Api, what: tuple[str, str]) -> None:
     api.refusals[what] = 403, "the test refuses this"
     text = refused("--collection book --songbook --shards 1", "KUBERNETES_FORBIDDEN")
     assert "the test refuses this" in text
 
 
-def test_a_template_that_is_no_job_is_refused(api):
+def test_a_template_that_is_no_job_is_refused(api: Api) -> None:
     api.config_maps["luthier-jobs"]["data"]["shards.yaml"] = "kind: Pod"
     text = refused("--collection book --songbook --shards 1", "JOB_TEMPLATE_INVALID")
     assert "ConfigMap luthier-jobs has no usable shards.yaml" in text
     assert api.jobs == {}
 
 
-def test_without_a_kubeconfig_it_says_so(tmp_path, monkeypatch):
+def test_without_a_kubeconfig_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
     done = luthier("submit --collection book --songbook --shards 1")
     assert done.code == 1

@@ -1,4 +1,4 @@
-"""MIDI files for tests, made by mido: an outside hand, so that our reader is not tested by our writer."""
+"""MIDI files for tests, made by mido, so that our reader is not tested by our writer."""
 
 import io
 import struct

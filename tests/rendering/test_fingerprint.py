@@ -6,9 +6,9 @@ import mido
 import pretty_midi
 import pytest
 
-from luthier_kit.testing import shared
 from luthier_rendering.fingerprint import fingerprint
 from luthier_rendering.midi import load_song
+from tests.support.services import shared
 
 from .midi_making import control, midi_bytes, name, note, notes, program, tempo
 

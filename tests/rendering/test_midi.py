@@ -55,8 +55,8 @@ def test_ports_keep_equal_channels_apart() -> None:
 def test_controls_and_bends_belong_to_the_track_that_carries_them() -> None:
     first = [program(0), control(7, 90), bend(100, beat=1), *notes([60])]
     song = load_song(midi_bytes(first, [program(1), control(7, 30), *notes([40])]))
-    steering = [song.controls[part.track, part.port, part.channel] for part in song.parts]
-    assert [[event[1:] for event in events] for events in steering] == [
+    steering = [song.controls[part.player] for part in song.parts]
+    assert [[(event.kind, event.first, event.second) for event in events] for events in steering] == [
         [(smf.CONTROL, 7, 90), (smf.BEND, 100, 64)],
         [(smf.CONTROL, 7, 30)],
     ]

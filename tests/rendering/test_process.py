@@ -13,11 +13,10 @@ import pytest
 
 from luthier.rendering.v1 import rendering_pb2 as pb
 from luthier.rendering.v1.rendering_pb2_grpc import RenderingServiceStub
-from luthier_kit.artifacts import open_artifacts
-from luthier_kit.client import Client
-from luthier_kit.errors import LuthierError
-from luthier_kit.settings import StoreSettings
+from luthier_kit.rpc import Channel, LuthierError
+from luthier_kit.store import StoreSettings, open_store
 
+from .in_workers import within
 from .midi_making import midi_bytes, notes
 
 LONG = midi_bytes(*[notes([48 + i % 24 for i in range(1400)]) for _ in range(20)])
@@ -42,56 +41,51 @@ def service(environment: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
     process.wait()
 
 
-def children(pid: int) -> list[int]:
-    return [int(p) for task in Path(f"/proc/{pid}/task").glob("*/children") for p in task.read_text().split()]
-
-
-def within(seconds: float, condition: object) -> bool:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if condition():  # type: ignore[operator]
-            return True
-        time.sleep(0.05)
-    return False
+def workers_of(pid: int) -> list[int]:
+    children = [int(p) for task in Path(f"/proc/{pid}/task").glob("*/children") for p in task.read_text().split()]
+    return [child for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
 
 
 def test_workers_end_when_the_service_is_killed(
     service: subprocess.Popen[bytes], environment: dict[str, str], tmp_path: Path
 ) -> None:
-    store = open_artifacts(StoreSettings(store="folder", store_folder=tmp_path / "store"))
-    client = Client(environment["LUTHIER_ADDRESS"], RenderingServiceStub)
-    client.call("ListInstruments", pb.ListInstrumentsRequest(), timeout_s=30, patience_s=30)
-    request = pb.RenderSongRequest(midi=store.put_bytes("midi", LONG, "mid"))
+    store = open_store(StoreSettings(store="folder", store_folder=tmp_path / "store"))
+    channel = Channel(environment["LUTHIER_ADDRESS"], retry_budget_s=30)
+    RenderingServiceStub(channel).ListInstruments(pb.ListInstrumentsRequest(), timeout=30)
+    request = pb.RenderSongRequest(midi=store.blobs.put_bytes("midi", LONG, "mid"))
 
     def ask() -> None:
+        once = RenderingServiceStub(Channel(environment["LUTHIER_ADDRESS"], retry_budget_s=0))
         with pytest.raises(LuthierError):
-            client.call("RenderSong", request, timeout_s=60, patience_s=0)
+            once.RenderSong(request, timeout=60)
 
     asking = threading.Thread(target=ask)
     asking.start()
-    assert within(20, lambda: children(service.pid))
-    workers = children(service.pid)
+    assert within(20, lambda: list(tmp_path.glob("render-*/worker.step")))
+    workers = workers_of(service.pid)
+    assert len(workers) == 2
     time.sleep(0.5)
     os.kill(service.pid, signal.SIGKILL)
     service.wait()
     assert within(15, lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers))
     asking.join(10)
-    client.close()
+    channel.close()
 
 
 @pytest.mark.parametrize(
-    ("variable", "value", "said"),
+    ("variable", "value", "code", "said"),
     [
-        ("LUTHIER_SOUNDFONT", "/no/such.sf2", "such.sf2 cannot be loaded"),
-        ("LUTHIER_VST3_MAP", "/no/such.json", "No such file"),
-        ("LUTHIER_STORE_FOLDER", "/dev/null/store", "cannot start: the artifact folder failed"),
-        ("LUTHIER_MAX_SONG_S", "many", "LUTHIER_MAX_SONG_S must be a number"),
+        ("LUTHIER_SOUNDFONT", "/no/such.sf2", 2, "LUTHIER_SOUNDFONT names the file /no/such.sf2"),
+        ("LUTHIER_SOUNDFONT", __file__, 2, "test_process.py cannot be loaded"),
+        ("LUTHIER_VST3_MAP", "/no/such.json", 2, "LUTHIER_VST3_MAP names the file /no/such.json"),
+        ("LUTHIER_STORE_FOLDER", "/dev/null/store", 1, "the artifact folder failed"),
+        ("LUTHIER_MAX_SONG_S", "many", 2, "LUTHIER_MAX_SONG_S must be a number"),
     ],
 )
 def test_what_it_cannot_work_with_stops_it_at_once(
-    environment: dict[str, str], variable: str, value: str, said: str
+    environment: dict[str, str], variable: str, value: str, code: int, said: str
 ) -> None:
     command = [sys.executable, "-m", "luthier_rendering"]
     done = subprocess.run(command, check=False, env={**environment, variable: value}, capture_output=True, timeout=60)
-    assert done.returncode == 2
+    assert done.returncode == code
     assert said in done.stderr.decode()

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -10,16 +11,24 @@ import pytest
 from luthier.common.v1.common_pb2 import ArtifactRef
 from luthier.rendering.v1 import rendering_pb2 as pb
 from luthier.rendering.v1.rendering_pb2_grpc import RenderingServiceStub
-from luthier_kit import statuses
-from luthier_kit.artifacts import Artifacts, open_artifacts
-from luthier_kit.client import Client
-from luthier_kit.errors import FailedPrecondition, InvalidRequest, LuthierError, NotFound, PermissionDenied
-from luthier_kit.settings import SettingsError, load
-from luthier_kit.testing import running
+from luthier_kit.rpc import (
+    Channel,
+    FailedPrecondition,
+    InvalidRequest,
+    LuthierError,
+    NotFound,
+    PermissionDenied,
+    SettingsError,
+    error_of_call,
+    load,
+)
+from luthier_kit.store import Store, open_store
 from luthier_music.audio import audio_info
-from luthier_rendering.__main__ import build
+from luthier_rendering.service import build
 from luthier_rendering.settings import RenderingSettings
+from tests.support.services import running
 
+from .in_workers import within
 from .midi_making import control, midi_bytes, name, notes, program
 
 SONG = midi_bytes([name("Lead"), program(73), *notes([60, 64, 67])], notes([36, 38, 36], channel=9))
@@ -32,28 +41,28 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> RenderingSettings:
 
 
 @pytest.fixture(scope="module")
-def client(settings: RenderingSettings) -> Iterator[Client]:
-    with running(build(settings), settings) as address:
-        client = Client(address, RenderingServiceStub)
-        yield client
-        client.close()
+def service(settings: RenderingSettings) -> Iterator[RenderingServiceStub]:
+    with running(build(settings), settings) as address, Channel(address) as channel:
+        yield RenderingServiceStub(channel)
 
 
 @pytest.fixture(scope="module")
-def store(settings: RenderingSettings) -> Artifacts:
-    return open_artifacts(settings)
+def store(settings: RenderingSettings) -> Store:
+    return open_store(settings)
 
 
-def render(client: Client, midi: ArtifactRef, **options: object) -> pb.RenderSongResponse:
-    return client.call("RenderSong", pb.RenderSongRequest(midi=midi, **options), timeout_s=120)
+def render(service: RenderingServiceStub, midi: ArtifactRef, **options: Any) -> pb.RenderSongResponse:
+    return service.RenderSong(pb.RenderSongRequest(midi=midi, **options), timeout=120)
 
 
-def test_a_song_is_rendered_once(client: Client, store: Artifacts, tmp_path: Path) -> None:
-    midi = store.put_bytes("midi", SONG, "mid", "audio/midi")
-    first, second = render(client, midi), render(client, midi)
+def test_a_song_is_rendered_once(service: RenderingServiceStub, store: Store, tmp_path: Path) -> None:
+    midi = store.blobs.put_bytes("midi", SONG, "mid", "audio/midi")
+    first, second = render(service, midi), render(service, midi)
     assert (first.action.reused, second.action.reused) == (False, True)
     assert second.mix == first.mix
-    assert audio_info(store.fetch(first.mix, tmp_path)).duration_s == pytest.approx(first.timeline.duration_s, abs=1e-4)
+    assert audio_info(store.blobs.fetch(first.mix, tmp_path)).duration_s == pytest.approx(
+        first.timeline.duration_s, abs=1e-4
+    )
     assert [(s.name, s.activity.instrument) for s in first.stems] == [("Lead", "Flute"), ("", "Drums")]
     assert first.mix_peak_dbfs <= -1.0 + 1e-6
     assert (first.backend, first.sample_rate_hz, first.stem_loudness_lufs, first.stem_jitter_db) == (
@@ -62,17 +71,17 @@ def test_a_song_is_rendered_once(client: Client, store: Artifacts, tmp_path: Pat
     assert (second.mix_loudness_target_lufs, second.mix_only) == (-16.0, False)
 
 
-def test_lineage_leads_back_to_file_and_soundfont(client: Client, store: Artifacts) -> None:
-    midi = store.put_bytes("midi", SONG, "mid", "audio/midi")
-    lineage = render(client, midi).action.lineage
+def test_lineage_leads_back_to_file_and_soundfont(service: RenderingServiceStub, store: Store) -> None:
+    midi = store.blobs.put_bytes("midi", SONG, "mid", "audio/midi")
+    lineage = render(service, midi).action.lineage
     assert list(lineage.inputs) == [midi.sha256]
     assert len(lineage.versions["soundfont"]) == 64
-    assert lineage.seed == render(client, midi).seed == int(midi.sha256[:13], 16)
+    assert lineage.seed == render(service, midi).seed == int(midi.sha256[:13], 16)
 
 
-def test_another_seed_or_level_is_another_action(client: Client, store: Artifacts) -> None:
-    midi = store.put_bytes("midi", SONG, "mid", "audio/midi")
-    usual, other = render(client, midi), render(client, midi, seed=7, mix_loudness_lufs=-23.0, mix_only=True)
+def test_another_seed_or_level_is_another_action(service: RenderingServiceStub, store: Store) -> None:
+    midi = store.blobs.put_bytes("midi", SONG, "mid", "audio/midi")
+    usual, other = render(service, midi), render(service, midi, seed=7, mix_loudness_lufs=-23.0, mix_only=True)
     assert other.seed == 7
     assert other.mix_loudness_lufs == pytest.approx(-23.0, abs=0.05)
     assert (other.mix_loudness_target_lufs, other.mix_only) == (-23.0, True)
@@ -80,18 +89,18 @@ def test_another_seed_or_level_is_another_action(client: Client, store: Artifact
     assert not other.stems
 
 
-def test_inspection_tells_facts_faults_and_the_same_fingerprint(client: Client, store: Artifacts) -> None:
-    midi = store.put_bytes("midi", SONG, "mid", "audio/midi")
-    found = client.call("InspectMidi", pb.InspectMidiRequest(midi=midi), timeout_s=30)
+def test_inspection_tells_facts_faults_and_the_same_fingerprint(service: RenderingServiceStub, store: Store) -> None:
+    midi = store.blobs.put_bytes("midi", SONG, "mid", "audio/midi")
+    found = service.InspectMidi(pb.InspectMidiRequest(midi=midi), timeout=30)
     assert (found.tracks, found.notes, found.format, found.ticks_per_beat) == (2, 6, 1, 480)
     assert found.duration_s == pytest.approx(1.5)
     assert [fault.reason for fault in found.faults] == ["TEMPO_IS_DEFAULT"]
-    assert found.fingerprint == render(client, midi).fingerprint
-    assert found.timeline == render(client, midi).timeline
+    assert found.fingerprint == render(service, midi).fingerprint
+    assert found.timeline == render(service, midi).timeline
 
 
-def test_instruments_are_listed_with_digests(client: Client) -> None:
-    listed = client.call("ListInstruments", pb.ListInstrumentsRequest(), timeout_s=30)
+def test_instruments_are_listed_with_digests(service: RenderingServiceStub) -> None:
+    listed = service.ListInstruments(pb.ListInstrumentsRequest(), timeout=30)
     assert {one.program for one in listed.instruments if not one.is_drum} == set(range(128))
     assert any(one.is_drum and one.instrument == "Drums" for one in listed.instruments)
     assert not listed.unavailable
@@ -108,37 +117,37 @@ def test_instruments_are_listed_with_digests(client: Client) -> None:
     ],
 )
 def test_a_value_beyond_its_bound_is_refused(
-    client: Client, store: Artifacts, options: dict, field: str, bound: str
+    service: RenderingServiceStub, store: Store, options: dict, field: str, bound: str
 ) -> None:
     with pytest.raises(InvalidRequest) as refusal:
-        render(client, store.put_bytes("midi", SONG, "mid"), **options)
+        render(service, store.blobs.put_bytes("midi", SONG, "mid"), **options)
     (violation,) = refusal.value.violations
     assert violation[0] == field
     assert bound in violation[1]
 
 
-def test_hostile_files_are_refused_and_silent_ones_are_remembered(client: Client, store: Artifacts) -> None:
+def test_hostile_files_are_refused_and_silent_ones_are_remembered(service: RenderingServiceStub, store: Store) -> None:
     silent = midi_bytes([control(7, 0), *notes([60])])
     for data, reason in ((b"", "MIDI_EMPTY"), (SONG[:40], "MIDI_TRUNCATED"), (silent, "MIDI_SILENT")):
         for _ in range(2):
             with pytest.raises(InvalidRequest) as refusal:
-                render(client, store.put_bytes("midi", data, "mid"))
+                render(service, store.blobs.put_bytes("midi", data, "mid"))
             assert refusal.value.reason == reason
 
 
-def test_a_plugin_back_end_that_is_not_configured_is_said(client: Client, store: Artifacts) -> None:
+def test_a_plugin_back_end_that_is_not_configured_is_said(service: RenderingServiceStub, store: Store) -> None:
     with pytest.raises(FailedPrecondition) as refusal:
-        render(client, store.put_bytes("midi", SONG, "mid"), backend="vst3")
+        render(service, store.blobs.put_bytes("midi", SONG, "mid"), backend="vst3")
     assert refusal.value.reason == "BACKEND_NOT_CONFIGURED"
 
 
-def test_references_that_are_wrong_are_answered_as_the_table_says(client: Client, store: Artifacts) -> None:
-    good = store.put_bytes("midi", SONG, "mid")
-    render(client, good)
+def test_references_that_are_wrong_are_answered_as_the_table_says(service: RenderingServiceStub, store: Store) -> None:
+    good = store.blobs.put_bytes("midi", SONG, "mid")
+    render(service, good)
     unknown = ArtifactRef(bucket=good.bucket, key=f"midi/{'0' * 64}.mid", sha256="0" * 64)
     elsewhere = ArtifactRef(bucket="private", key=good.key, sha256=good.sha256)
     digest = ArtifactRef(bucket=good.bucket, key=good.key, sha256="0" * 64)
-    huge = store.put_bytes("midi", bytes(9 << 20), "mid")
+    huge = store.blobs.put_bytes("midi", bytes(9 << 20), "mid")
     cases: list[tuple[ArtifactRef, type[LuthierError], str]] = [
         (ArtifactRef(), InvalidRequest, "INVALID_REQUEST"),
         (unknown, NotFound, "ARTIFACT_NOT_FOUND"),
@@ -148,13 +157,13 @@ def test_references_that_are_wrong_are_answered_as_the_table_says(client: Client
     ]
     for midi, kind, reason in cases:
         with pytest.raises(kind) as refusal:
-            render(client, midi)
+            render(service, midi)
         assert refusal.value.reason == reason
 
 
 def test_a_store_that_is_down_is_unavailable_with_a_hint_and_work_goes_on_when_it_is_back(tmp_path: Path) -> None:
     own = RenderingSettings(address="127.0.0.1:0", slots=1, store_folder=tmp_path / "store", scratch=tmp_path)
-    midi, away = open_artifacts(own).put_bytes("midi", SONG, "mid"), tmp_path / "away"
+    midi, away = open_store(own).blobs.put_bytes("midi", SONG, "mid"), tmp_path / "away"
     with running(build(own), own) as address, grpc.insecure_channel(address) as channel:
         ask = partial(RenderingServiceStub(channel).InspectMidi, pb.InspectMidiRequest(midi=midi))
         own.store_folder.rename(away)
@@ -164,13 +173,24 @@ def test_a_store_that_is_down_is_unavailable_with_a_hint_and_work_goes_on_when_i
         own.store_folder.unlink()
         away.rename(own.store_folder)
         assert ask().notes == 6
-    status = statuses.from_call(refused.value)
+    status = error_of_call(refused.value)
     assert (status.code, status.reason) == (grpc.StatusCode.UNAVAILABLE, "STORE_BUCKET_MISSING")
     assert "grpc-retry-pushback-ms" in dict(refused.value.trailing_metadata())
 
 
-def test_no_scratch_is_left_behind(client: Client, settings: RenderingSettings, store: Artifacts) -> None:
-    render(client, store.put_bytes("midi", SONG, "mid"))
+def test_a_caller_that_goes_away_ends_the_rendering_and_its_scratch(tmp_path: Path) -> None:
+    own = RenderingSettings(address="127.0.0.1:0", slots=1, store_folder=tmp_path / "store", scratch=tmp_path)
+    long = midi_bytes(*[notes([48 + i % 24 for i in range(1400)]) for _ in range(20)])  # 700 s, 20 stems
+    midi = open_store(own).blobs.put_bytes("midi", long, "mid")
+    with running(build(own), own) as address, grpc.insecure_channel(address) as channel:
+        asked = RenderingServiceStub(channel).RenderSong.future(pb.RenderSongRequest(midi=midi))
+        assert within(20, lambda: list(tmp_path.glob("render-*/worker.step")))
+        asked.cancel()
+        assert within(10, lambda: not list(tmp_path.glob("render-*")))
+
+
+def test_no_scratch_is_left_behind(service: RenderingServiceStub, settings: RenderingSettings, store: Store) -> None:
+    render(service, store.blobs.put_bytes("midi", SONG, "mid"))
     assert [path.name for path in settings.scratch.iterdir()] == ["store"]
 
 

@@ -6,12 +6,11 @@ from pathlib import Path
 import mido
 import pytest
 
-from luthier_kit.errors import InvalidRequest
-from luthier_kit.testing import shared
-from luthier_rendering.limits import MidiLimits
+from luthier_kit.rpc import InvalidRequest
 from luthier_rendering.midi import load_song
-from luthier_rendering.smf import read_smf
+from luthier_rendering.smf import MidiLimits, read_smf
 from luthier_rendering.timeline import timeline
+from tests.support.services import shared
 
 from .midi_making import OFF, ON, TICKS, chunk, header, meter, midi_bytes, note, notes, tempo
 
@@ -111,20 +110,20 @@ def test_real_files_read_as_mido_reads_them(number: int) -> None:
     ours = read_smf(path.read_bytes(), MidiLimits())
     theirs = mido.MidiFile(path)
     assert ours.ticks_per_beat == theirs.ticks_per_beat
-    assert [track.channel_events for track in ours.tracks] == [_events(track) for track in theirs.tracks]
+    assert [list(track.channel_events.rows()) for track in ours.tracks] == [_events(track) for track in theirs.tracks]
 
 
 def corpus() -> list[Path]:
     return sorted(shared("corpus", "clean_midi").rglob("*.mid"))
 
 
-def _events(track: mido.MidiTrack) -> list[tuple[int, int, int, int]]:
+def _events(track: mido.MidiTrack) -> list[tuple[int, int, int, int, int]]:
     tick, found = 0, []
     for message in track:
         tick += message.time
         if not message.is_meta and message.type != "sysex":
             status, first, *second = message.bytes()
-            found.append((tick, status, first, second[0] if second else 0))
+            found.append((tick, status & 0xF0, status & 0x0F, first, second[0] if second else 0))
     return found
 
 

@@ -1,24 +1,31 @@
 """Who plays when and what each bar holds, from files whose truth is known."""
 
+from collections.abc import Sequence
+
 import mido
 import pytest
 
+from luthier.common.v1.common_pb2 import Bar
 from luthier_rendering.midi import load_song
 from luthier_rendering.timeline import TAIL_S, part_activity, timeline
 
 from .midi_making import meter, midi_bytes, note, notes, program, tempo
 
 
+def spans(bars: Sequence[Bar]) -> list[tuple[float, float]]:
+    return [(bar.span.start_s, bar.span.end_s) for bar in bars]
+
+
 def test_bars_follow_the_meter_and_cover_the_music() -> None:
     found = timeline(load_song(midi_bytes([meter(3, 4), meter(4, 4, beat=6)], notes([60] * 11))))
-    assert [bar.span_s for bar in found.bars] == [(0, 1.5), (1.5, 3.0), (3.0, 5.0), (5.0, 7.0)]
-    assert [(m[1], m[2]) for m in found.meters] == [(3, 4), (4, 4)]
+    assert spans(found.bars) == [(0, 1.5), (1.5, 3.0), (3.0, 5.0), (5.0, 7.0)]
+    assert [(m.numerator, m.denominator) for m in found.meters] == [(3, 4), (4, 4)]
     assert found.duration_s == pytest.approx(5.5 + TAIL_S)
 
 
 def test_a_meter_change_cuts_the_bar_that_it_interrupts() -> None:
     found = timeline(load_song(midi_bytes([meter(4, 4), meter(2, 4, beat=3)], notes([60] * 5))))
-    assert [bar.span_s for bar in found.bars] == [(0, 1.5), (1.5, 2.5)]
+    assert spans(found.bars) == [(0, 1.5), (1.5, 2.5)]
 
 
 def test_pitch_classes_weigh_by_sounding_seconds_and_velocity_across_bars() -> None:
@@ -46,20 +53,26 @@ def test_onsets_on_sixteenths_and_triplets_are_on_the_grid_and_others_are_not() 
 def test_an_instrument_plays_in_spans_and_short_rests_do_not_end_them() -> None:
     lead = [program(73), *note(60, 0, 1), *note(62, 2, 1), *note(64, 8, 1)]
     (flute,) = timeline(load_song(midi_bytes(lead))).instruments
-    assert flute.spans_s == ((0.0, 1.5), (4.0, 4.5))
-    assert (flute.instrument.name, flute.notes) == ("Flute", 3)
+    assert [(span.start_s, span.end_s) for span in flute.spans] == [(0.0, 1.5), (4.0, 4.5)]
+    assert (flute.instrument, flute.notes) == ("Flute", 3)
 
 
 def test_parts_of_one_instrument_are_one_activity_and_stems_have_their_own() -> None:
     track = [program(27), *notes([60])]
     song = load_song(midi_bytes(track, [program(27), *note(62, 10, 1)]))
     assert [one.notes for one in timeline(song).instruments] == [2]
-    assert [part_activity(song, part).spans_s for part in (0, 1)] == [((0.0, 0.5),), ((5.0, 5.5),)]
+    assert [(span.start_s, span.end_s) for part in (0, 1) for span in part_activity(song, part).spans] == [
+        (0.0, 0.5),
+        (5.0, 5.5),
+    ]
 
 
 def test_tempos_start_at_zero_and_say_when_nothing_was_stated() -> None:
     stated = timeline(load_song(midi_bytes([tempo(90), tempo(60, beat=4)], notes([60] * 5))))
-    assert [(s, pytest.approx(b)) for s, b in stated.tempos] == [(0.0, 90), (pytest.approx(4 * 60 / 90), 60)]
+    assert [(t.start_s, t.tempo_bpm) for t in stated.tempos] == [
+        (0.0, pytest.approx(90)),
+        (pytest.approx(4 * 60 / 90), pytest.approx(60)),
+    ]
     assert not stated.tempo_is_default
     assert timeline(load_song(midi_bytes(notes([60])))).tempo_is_default
 

@@ -3,26 +3,25 @@
 import json
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from luthier.common.v1.common_pb2 import ArtifactRef
-from luthier_kit.errors import DeadlineExceeded, FailedPrecondition, QuotaExceeded, Unavailable
-from luthier_kit.testing import require_tool, shared, temp_store
+from luthier.rendering.v1 import rendering_pb2 as pb
+from luthier_kit.rpc import DeadlineExceeded, FailedPrecondition, QuotaExceeded
+from luthier_kit.store import Store
 from luthier_music.audio import read_audio
 from luthier_rendering.backends.base import BackendConfig, BackendError
-from luthier_rendering.backends.vst3 import open_backend
-from luthier_rendering.channel_strip import channel_strip
-from luthier_rendering.engine import Engine, Patience, RenderOrder
-from luthier_rendering.job import RenderJob
-from luthier_rendering.limits import MidiLimits
-from luthier_rendering.mix import Levels
-from luthier_rendering.plugin_map import DEFAULT_MAP, read_map
-from luthier_rendering.pool import RenderPool
-from luthier_rendering.smf import CONTROL
+from luthier_rendering.backends.vst3 import DEFAULT_MAP, channel_strip, open_backend, read_map
+from luthier_rendering.performance import Message
+from luthier_rendering.render import RenderResult, StemResult
+from luthier_rendering.service import Rendering
+from luthier_rendering.smf import CONTROL, MidiLimits
+from tests.support.services import require_tool, shared, temp_store
 
+from .in_workers import Renderer, Waiting
 from .midi_making import control, midi_bytes, notes, program
 
 SONG = midi_bytes([program(0), *notes([60, 64, 67])], notes([36, 38, 36], channel=9), [program(73), *notes([72] * 3)])
@@ -37,57 +36,56 @@ void *GetPluginFactory(void) { %s; return 0; }
 
 
 @pytest.fixture(scope="module")
-def real() -> Iterator[RenderPool]:
+def real() -> Iterator[Renderer]:
     """One worker with the real plugins and the packaged map."""
-    config = BackendConfig(vst3_path=str(shared("vst3")))
-    pool = RenderPool(config, workers=1, deadline_s=120, songs_per_worker=50, limits=MidiLimits())
-    yield pool
-    pool.close()
+    with Renderer(BackendConfig(vst3_path=str(shared("vst3")))) as renderer:
+        yield renderer
 
 
-def job(folder: Path, data: bytes) -> RenderJob:
-    folder.mkdir(exist_ok=True)
-    (folder / "song.mid").write_bytes(data)
-    return RenderJob(str(folder / "song.mid"), str(folder), "vst3", 1)
+def render(renderer: Renderer, folder: Path, data: bytes, call: Waiting | None = None) -> RenderResult:
+    return renderer.render(folder, data, backend="vst3", call=call)
 
 
-def test_the_map_decides_who_plays_and_drums_stay_with_the_soundfont(real: RenderPool, tmp_path: Path) -> None:
-    result = real.render(job(tmp_path / "a", SONG))
+def samples(stem: StemResult) -> np.ndarray:
+    assert stem.file
+    return read_audio(stem.file)[0]
+
+
+def test_the_map_decides_who_plays_and_drums_stay_with_the_soundfont(real: Renderer, tmp_path: Path) -> None:
+    result = render(real, tmp_path / "a", SONG)
     assert {stem.part: stem.source for stem in result.stems} == {0: "mda Piano", 1: "soundfont", 2: "soundfont"}
     for stem in result.stems:
-        samples, _ = read_audio(tmp_path / "a" / stem.file)
-        assert np.abs(samples[: 44_100 // 2]).max() > 0.01
+        assert np.abs(samples(stem)[: 44_100 // 2]).max() > 0.01
 
 
-def test_nothing_leaks_from_one_song_to_the_next(real: RenderPool, tmp_path: Path) -> None:
+def test_nothing_leaks_from_one_song_to_the_next(real: Renderer, tmp_path: Path) -> None:
     loud = midi_bytes([program(0), control(1, 127), *notes([30, 31, 90, 91] * 4)])
-    real.render(job(tmp_path / "a", SONG))
-    real.render(job(tmp_path / "b", loud))
-    real.render(job(tmp_path / "c", SONG))
+    render(real, tmp_path / "a", SONG)
+    render(real, tmp_path / "b", loud)
+    render(real, tmp_path / "c", SONG)
     assert (tmp_path / "a/mix.flac").read_bytes() == (tmp_path / "c/mix.flac").read_bytes()
 
 
-def test_a_plugin_with_two_thousand_controller_parameters_loads_in_seconds(real: RenderPool, tmp_path: Path) -> None:
-    result = real.render(job(tmp_path / "bass", midi_bytes([program(38), *notes([36, 40])])), deadline_s=20)
+def test_a_plugin_with_two_thousand_controller_parameters_loads_in_seconds(real: Renderer, tmp_path: Path) -> None:
+    result = render(real, tmp_path / "bass", midi_bytes([program(38), *notes([36, 40])]), Waiting(left_s=20))
     assert result.stems[0].source == "Nekobi.vst3"
 
 
-def test_a_mono_instrument_sounds_on_both_sides(real: RenderPool, tmp_path: Path) -> None:
-    result = real.render(job(tmp_path / "guitar", midi_bytes([program(24), *notes([60, 64])])))
-    samples, _ = read_audio(tmp_path / "guitar" / result.stems[0].file)
+def test_a_mono_instrument_sounds_on_both_sides(real: Renderer, tmp_path: Path) -> None:
+    result = render(real, tmp_path / "guitar", midi_bytes([program(24), *notes([60, 64])]))
+    guitar = samples(result.stems[0])
     assert result.stems[0].source == "Kars.vst3"
-    assert np.array_equal(samples[:, 0], samples[:, 1])
+    assert np.array_equal(guitar[:, 0], guitar[:, 1])
 
 
 def test_parameters_of_the_map_are_heard(tmp_path: Path) -> None:
     piano = {"bundle": "mda-vst3.vst3", "plugin": "mda Piano"}
     entries = [{**piano, "programs": [n], "parameters": {"envelope_decay": float(n)}} for n in (0, 1)]
-    pool = _pool(shared("vst3"), entries)
     mixes = []
-    for number in (0, 1, 0):
-        pool.render(job(tmp_path / "a", midi_bytes([program(number), *notes([60, 64])])))
-        mixes.append((tmp_path / "a/mix.flac").read_bytes())
-    pool.close()
+    with _renderer(shared("vst3"), entries) as renderer:
+        for number in (0, 1, 0):
+            result = render(renderer, tmp_path / "a", midi_bytes([program(number), *notes([60, 64])]))
+            mixes.append(result.mix.read_bytes())
     assert mixes[0] == mixes[2] != mixes[1]
 
 
@@ -103,77 +101,87 @@ def test_parameters_of_the_map_are_heard(tmp_path: Path) -> None:
     ],
 )
 def test_a_plugin_that_cannot_play_is_named(entry: dict, message: str, tmp_path: Path) -> None:
-    pool = _pool(shared("vst3"), [entry])
-    with pytest.raises(FailedPrecondition, match=message) as failure:
-        pool.render(job(tmp_path / "a", SONG))
-    pool.close()
+    with (
+        _renderer(shared("vst3"), [entry]) as renderer,
+        pytest.raises(FailedPrecondition, match=message) as failure,
+    ):
+        render(renderer, tmp_path / "a", SONG)
     assert failure.value.reason == "INSTRUMENT_FAILED"
 
 
-@pytest.mark.parametrize(("code", "how"), [("*(volatile int *)0 = 1", "signal SIGSEGV"), ("_exit(3)", "exit code 3")])
+@pytest.mark.parametrize(
+    ("code", "how"),
+    [("*(volatile int *)0 = 1", "signal SIGSEGV"), ("_exit(3)", "exit code 3"), ("_exit(0)", "exit code 0")],
+)
 def test_a_plugin_that_crashes_fails_its_song_and_is_named(code: str, how: str, tmp_path: Path) -> None:
-    pool = _pool(_bundle(tmp_path, code), [EVIL])
-    with pytest.raises(Unavailable, match=f"{how} while playing Acoustic Grand Piano") as failure:
-        pool.render(job(tmp_path / "a", SONG))
-    pool.close()
-    assert failure.value.reason == "RENDER_WORKER_DIED"
+    with (
+        _renderer(_bundle(tmp_path, code), [EVIL]) as renderer,
+        pytest.raises(FailedPrecondition, match=f"{how} while playing Acoustic Grand Piano") as failure,
+    ):
+        render(renderer, tmp_path / "a", SONG)
+    assert failure.value.reason == "RENDERER_CRASHED"
+
+
+Misbehaving = Callable[[str], tuple[Rendering, Store, pb.RenderSongRequest]]
 
 
 @pytest.fixture
-def misbehaving(tmp_path: Path) -> Iterator[Callable[[str], tuple[Engine, ArtifactRef]]]:
-    """An engine whose one plugin runs the given code, and a song for it."""
-    pools: list[RenderPool] = []
-    with temp_store(tmp_path / "store") as store:
+def misbehaving(tmp_path: Path) -> Iterator[Misbehaving]:
+    """A service whose one plugin runs the given code, its store, and a request for a song that it plays."""
+    with temp_store(tmp_path / "store") as store, ExitStack() as opened:
 
-        def make(code: str) -> tuple[Engine, ArtifactRef]:
-            plugins = _bundle(tmp_path, code)
-            pools.append(_pool(plugins, [EVIL]))
-            engine = Engine(store, pools[0], _config(plugins, [EVIL]), MidiLimits(), tmp_path)
-            return engine, store.put_bytes("midi", SONG, "mid")
+        def make(code: str) -> tuple[Rendering, Store, pb.RenderSongRequest]:
+            renderer = opened.enter_context(_renderer(_bundle(tmp_path, code), [EVIL]))
+            service = Rendering(
+                store,
+                renderer.workers,
+                renderer.config,
+                limits=MidiLimits(),
+                scratch=tmp_path,
+                default_backend="vst3",
+            )
+            midi = store.blobs.put_bytes("midi", SONG, "mid")
+            return service, store, pb.RenderSongRequest(midi=midi, mix_only=True)
 
         yield make
-    for pool in pools:
-        pool.close()
 
 
-ORDER = RenderOrder("vst3", Levels(), 1, mix_only=True)
-
-
-def test_a_song_that_kills_one_worker_after_another_is_refused_for_good(misbehaving) -> None:
-    engine, midi = misbehaving("_exit(3)")
-    with pytest.raises(FailedPrecondition, match=r"3 render workers in a row .* exit code 3") as refused:
-        engine.render(midi, ORDER, Patience())
+def test_a_song_that_kills_one_worker_after_another_is_refused_for_good(misbehaving: Misbehaving) -> None:
+    service, _, request = misbehaving("_exit(3)")
+    with pytest.raises(FailedPrecondition, match=r"3 worker processes in a row .* exit code 3") as refused:
+        service.RenderSong(request, Waiting())
     assert refused.value.reason == "RENDERER_CRASHED"
-    engine._pool = None  # by the record: no worker can be asked any more
+    service._workers.close()  # by the record: no worker can be asked any more
     with pytest.raises(FailedPrecondition) as remembered:
-        engine.render(midi, ORDER, Patience())
+        service.RenderSong(request, Waiting())
     assert str(remembered.value) == str(refused.value)
 
 
-def test_a_song_whose_workers_are_killed_may_be_asked_for_again(misbehaving) -> None:
-    engine, midi = misbehaving("kill(getpid(), 9)")
-    with pytest.raises(QuotaExceeded, match=r"3 render workers in a row .* signal SIGKILL") as killed:
-        engine.render(midi, ORDER, Patience())
+def test_a_song_whose_workers_are_killed_may_be_asked_for_again(misbehaving: Misbehaving) -> None:
+    service, store, request = misbehaving("kill(getpid(), 9)")
+    with pytest.raises(QuotaExceeded, match=r"3 worker processes in a row .* signal SIGKILL") as killed:
+        service.RenderSong(request, Waiting())
     assert killed.value.reason == "RENDERER_KILLED"
-    assert not list(engine._store.objects.keys("actions/"))
+    assert not list(store.objects.keys("actions/"))
 
 
-def test_a_worker_that_died_once_costs_a_second_try_and_no_verdict(misbehaving, tmp_path: Path) -> None:
+def test_a_worker_that_died_once_costs_a_second_try_and_no_verdict(misbehaving: Misbehaving, tmp_path: Path) -> None:
     died = tmp_path / "died"
-    engine, midi = misbehaving(f'if (access("{died}", 0)) {{ close(creat("{died}", 0600)); abort(); }}')
+    service, _, request = misbehaving(f'if (access("{died}", 0)) {{ close(creat("{died}", 0600)); abort(); }}')
     with pytest.raises(FailedPrecondition) as failure:  # a bundle without a factory: what is played is not the claim
-        engine.render(midi, ORDER, Patience())
+        service.RenderSong(request, Waiting())
     assert died.exists()
     assert failure.value.reason == "INSTRUMENT_FAILED"
 
 
 def test_a_plugin_that_hangs_and_floods_costs_one_song_and_the_next_plays(tmp_path: Path) -> None:
-    pool = _pool(_bundle(tmp_path, 'for (;;) (void)!write(1, "noise\\n", 6)'), [EVIL])
-    with pytest.raises(DeadlineExceeded, match="while playing Acoustic Grand Piano") as failure:
-        pool.render(job(tmp_path / "a", SONG), deadline_s=3.0)
-    assert failure.value.reason == "RENDER_TOO_SLOW"
-    assert pool.render(job(tmp_path / "b", midi_bytes([program(73), *notes([72])]))).mix == "mix.flac"
-    pool.close()
+    flood = r'for (;;) { (void)!write(1, "noise\n", 6); (void)!write(2, "noise\n", 6); }'
+    with _renderer(_bundle(tmp_path, flood), [EVIL]) as renderer:
+        with pytest.raises(DeadlineExceeded, match="while playing Acoustic Grand Piano") as failure:
+            render(renderer, tmp_path / "a", SONG, Waiting(left_s=3.0))
+        assert failure.value.reason == "RENDER_TOO_SLOW"
+        flute = render(renderer, tmp_path / "b", midi_bytes([program(73), *notes([72])]))
+        assert flute.mix.exists()
 
 
 def test_an_absent_bundle_is_said_and_its_programs_fall_back(tmp_path: Path) -> None:
@@ -209,7 +217,7 @@ def test_a_map_that_makes_no_sense_is_refused(text: str) -> None:
 
 def test_the_channel_strip_plays_volume_expression_and_pan() -> None:
     ones = np.ones((44_100, 2), np.float32)
-    moves = [(0.25, CONTROL, 7, 50), (0.5, CONTROL, 10, 127), (0.75, CONTROL, 11, 0)]
+    moves = [Message(0.25, CONTROL, 7, 50), Message(0.5, CONTROL, 10, 127), Message(0.75, CONTROL, 11, 0)]
     gains = channel_strip(ones, moves)
     assert gains[5000] == pytest.approx([1, 1], abs=0.02)
     assert gains[20_000] == pytest.approx([0.25, 0.25], abs=0.01)
@@ -231,9 +239,5 @@ def _bundle(folder: Path, code: str) -> Path:
 EVIL = {"bundle": "Evil.vst3", "programs": [0]}
 
 
-def _config(plugins: Path, entries: list[dict]) -> BackendConfig:
-    return BackendConfig(vst3_path=str(plugins), vst3_map=json.dumps({"instruments": entries}))
-
-
-def _pool(plugins: Path, entries: list[dict]) -> RenderPool:
-    return RenderPool(_config(plugins, entries), workers=1, deadline_s=60, songs_per_worker=50, limits=MidiLimits())
+def _renderer(plugins: Path, entries: list[dict]) -> Renderer:
+    return Renderer(BackendConfig(vst3_path=str(plugins), vst3_map=json.dumps({"instruments": entries})))

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import pytest
 import soundfile
@@ -12,7 +13,7 @@ from safetensors.torch import load, save
 from luthier.common.v1.common_pb2 import ArtifactRef
 from luthier.curation.v1.dataset_pb2 import DatasetRow
 from luthier_kit.registry import ModelVersion
-from luthier_kit.rpc import FailedPrecondition
+from luthier_kit.rpc import DataLoss, FailedPrecondition
 from luthier_kit.store import Action, Store
 from luthier_model.configuration import Configuration
 from luthier_training import audio
@@ -133,7 +134,20 @@ def test_a_text_encoder_with_a_bad_file_name_is_refused(
     bad = dataclasses.replace(base, text_encoder=((name, base.text_encoder[0][1]),))
     with pytest.raises(FailedPrecondition) as refused:
         BaseModel.open(store, bad, "cpu", tmp_path / "bad")
-    assert refused.value.reason == "TEXT_ENCODER_INVALID"
+    assert refused.value.reason == "TEXT_ENCODER_UNUSABLE"
+
+
+@pytest.mark.parametrize(
+    ("file", "reason"), [("checkpoint", "CHECKPOINT_CORRUPT"), ("configuration", "CONFIGURATION_INVALID")]
+)
+def test_a_version_whose_stored_files_are_not_what_they_should_be_is_data_loss(
+    store: Store, base: ModelVersion, tmp_path: Path, file: str, reason: str
+) -> None:
+    changes: dict[str, Any] = {file: store.blobs.put_bytes(f"{file}s", b"not it", "bin")}
+    bad = dataclasses.replace(base, **changes)
+    with pytest.raises(DataLoss) as refused:
+        BaseModel.open(store, bad, "cpu", tmp_path / "bad")
+    assert refused.value.reason == reason
 
 
 def test_a_mono_clip_is_on_both_channels(known: Configuration, tmp_path: Path) -> None:

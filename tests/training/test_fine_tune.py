@@ -193,6 +193,12 @@ def test_the_rate_warms_up_and_falls_to_its_last_share() -> None:
     assert rates[100] == pytest.approx(fine_tune.FINAL_RATE)
 
 
+def test_a_long_course_of_losses_is_thinned_and_keeps_the_newest() -> None:
+    points = [LossPoint(step=step) for step in range(1, fine_tune.MAX_POINTS + 2)]
+    assert fine_tune.thinned(points[:-1]) == points[:-1]
+    assert [point.step for point in fine_tune.thinned(points)] == list(range(1, fine_tune.MAX_POINTS + 2, 2))
+
+
 def test_a_loss_that_is_no_number_fails_the_run(
     store: Store, base: ModelVersion, dataset_ref: ArtifactRef, tmp_path: Path
 ) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from luthier.common.v1.common_pb2 import ArtifactRef
 from luthier.training.v1 import training_pb2 as pb
-from luthier.training.v1.training_pb2_grpc import TrainingServiceStub, add_TrainingServiceServicer_to_server
+from luthier.training.v1.training_pb2_grpc import TrainingServiceStub
 from luthier_kit.registry import ModelVersion, RunLog, resolve
 from luthier_kit.rpc import Channel, FailedPrecondition, InvalidRequest, NotFound, Service, SettingsError, load
 from luthier_kit.store import Store
@@ -71,7 +71,7 @@ def client_of_the_service(store: Store) -> Iterator[TrainingServiceStub]:
     """Of a service in this process, whose scheduler does not look after runs."""
     servicer = TrainingServicer(store, Scheduler(store, LocalLauncher(TrainingSettings(device="cpu"))))
     contract = pb.DESCRIPTOR.services_by_name["TrainingService"]
-    with running(Service(contract, add_TrainingServiceServicer_to_server, servicer)) as address:
+    with running(Service(contract, servicer)) as address:
         channel = Channel(address)
         yield TrainingServiceStub(channel)
         channel.close()

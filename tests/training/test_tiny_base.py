@@ -10,7 +10,7 @@ from luthier.training.v1.training_pb2 import TinyBase
 from luthier_kit.registry import register, resolve
 from luthier_kit.store import Store
 from luthier_model.configuration import Configuration
-from luthier_model.random_weights import random_model
+from luthier_model.network import random_model
 from luthier_training.base_model import BaseModel, posterior_of
 from luthier_training.recipes import RECIPES, tiny_base
 

@@ -1,26 +1,10 @@
-"""Starts the service: `python -m luthier_analysis`."""
+"""`python -m luthier_analysis`: serve until SIGTERM."""
 
-import os
-import sys
+if __name__ == "__main__":  # worker processes import this file, too: they need nothing of what follows
+    import sys
 
-from luthier_analysis.settings import AnalysisSettings
-from luthier_kit.errors import LuthierError
-from luthier_kit.settings import SettingsError, load
+    from luthier_analysis.service import build
+    from luthier_analysis.settings import AnalysisSettings
+    from luthier_kit.rpc import main
 
-
-def main() -> None:
-    """Serve until told to stop; exit 2 when a setting is missing or wrong, or the store is not fit."""
-    from luthier_analysis.service import service
-    from luthier_kit.server import serve
-
-    try:
-        settings = load(AnalysisSettings, os.environ)
-        served = service(settings)
-    except (SettingsError, LuthierError) as error:
-        sys.stderr.write(f"cannot start:\n{error}\n")
-        sys.exit(2)
-    serve(served, settings)
-
-
-if __name__ == "__main__":
-    main()
+    sys.exit(main(AnalysisSettings, build))

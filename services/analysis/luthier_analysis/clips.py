@@ -4,35 +4,38 @@ from pathlib import Path
 
 import numpy as np
 
+from luthier.common.v1.common_pb2 import FACT_SOURCE_NOTES
 from luthier_analysis.cutting import cut
-from luthier_analysis.facts import ClipFacts, KeyFound, Source, Tempo
-from luthier_analysis.features import key, loudness, tempo
-from luthier_analysis.features.options import Options
-from luthier_analysis.features.registry import describe
-from luthier_analysis.results import Clip, Plan, SongCut
-from luthier_analysis.segmentation import structure
+from luthier_analysis.facts import ClipFacts, KeyFound, Tempo
+from luthier_analysis.features import descriptors, key, loudness, tempo
+from luthier_analysis.features.sections import structure
+from luthier_analysis.jobs import Clip, CutPlan, SongCut
+from luthier_analysis.settings import Options
 from luthier_analysis.sound import Sound
 from luthier_analysis.timeline import Span, Timeline
+from luthier_kit.workers import step
 from luthier_music.audio import write_audio
 
 NOTE_KEY_ESTIMATOR = "profile/krumhansl-temperley-albrecht"
-LEANING_MARGIN = 0.03  # of notes that are not sure, but agree with what is heard
-MIN_KEY_STRENGTH = 0.6  # of what is heard
+LEANING_MARGIN = 0.03  # of notes that are not sure, but agree with the audio's estimate
+MIN_KEY_STRENGTH = 0.6  # of the audio's estimate
 MIN_TEMPO_CONFIDENCE = 1.0 / 5.32  # essentia calls what lies below "very low"
 FADE_IN_S, FADE_OUT_S = 0.002, 0.02  # too short to soften an onset on the bar line; long enough not to click
 CUT_LEVEL = 1e-3  # -60 dBFS: quieter edges need no fade
 
 
-def cut_song(sound: Sound, timeline: Timeline | None, plan: Plan, options: Options, directory: Path) -> SongCut:
+def cut_song(sound: Sound, timeline: Timeline | None, plan: CutPlan, options: Options, directory: Path) -> SongCut:
     """Cut a song and write each clip as a FLAC file into `directory`."""
+    step("finding sections")
     shape = structure(sound)
     cuts = cut(sound, shape, timeline, plan)
     clips = []
     for number, span in enumerate(cuts.spans):
-        part = sound.part(*span)
+        step(f"measuring clip {number + 1} of {len(cuts.spans)}")
+        excerpt = sound.excerpt(*span)
         path = directory / f"clip-{number:03d}.flac"
-        write_audio(path, faded(part.samples, sound.sample_rate_hz), sound.sample_rate_hz)
-        facts = facts_of(part, timeline, span, options)
+        write_audio(path, faded(excerpt.samples, sound.sample_rate_hz), sound.sample_rate_hz)
+        facts = facts_of(excerpt, timeline, span, options)
         section = next(one.label for one in reversed(shape.sections) if one.start_s <= span[0] + 0.5)
         on_bar_lines = timeline is not None and timeline.trusted() and timeline.on_bar_lines(span)
         clips.append(Clip(path, *span, facts, section, on_bar_lines))
@@ -40,18 +43,18 @@ def cut_song(sound: Sound, timeline: Timeline | None, plan: Plan, options: Optio
     return SongCut(tuple(clips), shape.sections, (*cuts.notes, *sorted(filter(None, fallbacks))))
 
 
-def facts_of(part: Sound, timeline: Timeline | None, span: Span, options: Options) -> ClipFacts:
+def facts_of(excerpt: Sound, timeline: Timeline | None, span: Span, options: Options) -> ClipFacts:
     """Facts of a span: notes and tempo map where they prove something, the audio where they do not, else unknown."""
-    heard_tempo, heard_key = tempo.measure(part, options), key.measure(part, options)
+    estimated_tempo, estimated_key = tempo.measure(excerpt, options), key.measure(excerpt)
     return ClipFacts(
-        duration_s=part.duration_s,
-        tempo=(timeline and timeline.tempo_in(span)) or _sure_tempo(heard_tempo),
-        estimated_tempo=heard_tempo,
-        key=_key(timeline, span, heard_key),
-        estimated_key=heard_key,
+        duration_s=excerpt.duration_s,
+        tempo=(timeline and timeline.tempo_in(span)) or _sure(estimated_tempo),
+        estimated_tempo=estimated_tempo,
+        key=_key(timeline, span, estimated_key),
+        estimated_key=estimated_key,
         instruments=timeline.instruments_in(span) if timeline else (),
-        loudness=loudness.measure(part, options),
-        descriptors=describe(part, options),
+        loudness=loudness.measure(excerpt),
+        descriptors=descriptors.measure(excerpt),
         meter=timeline.meter_in(span) if timeline else None,
     )
 
@@ -71,20 +74,20 @@ def faded(samples: np.ndarray, sample_rate_hz: int) -> np.ndarray:
     return out
 
 
-def _sure_tempo(heard: Tempo | None) -> Tempo | None:
-    return heard if heard and heard.confidence >= MIN_TEMPO_CONFIDENCE else None
+def _sure(estimated: Tempo | None) -> Tempo | None:
+    return estimated if estimated and estimated.confidence >= MIN_TEMPO_CONFIDENCE else None
 
 
-def _key(timeline: Timeline | None, span: Span, heard: KeyFound | None) -> KeyFound | None:
-    """The notes' key when they are sure, or when they lean to what is heard; what is heard alone without notes.
+def _key(timeline: Timeline | None, span: Span, estimated: KeyFound | None) -> KeyFound | None:
+    """The notes' key when they are sure, or lean to the audio's estimate; the estimate alone without notes.
 
-    Ears alone call E minor, whose notes lead by 0.06, G major with a strength of 0.84, and hear a major third in the
-    overtones of power chords.
+    The audio alone gives G major, with a strength of 0.84, for E minor, whose notes lead by 0.06, and finds a major
+    third in the overtones of power chords.
     """
     fit = timeline.key_fit(span) if timeline else None
     if fit and fit.sure():
-        return KeyFound(fit.key, min(1.0, fit.margin), Source.NOTES, NOTE_KEY_ESTIMATOR)
-    if heard is None or heard.strength < MIN_KEY_STRENGTH:
+        return KeyFound(fit.key, min(1.0, fit.margin), FACT_SOURCE_NOTES, NOTE_KEY_ESTIMATOR)
+    if estimated is None or estimated.strength < MIN_KEY_STRENGTH:
         return None
-    agreed = fit is not None and fit.key == heard.key and fit.margin >= LEANING_MARGIN
-    return heard if agreed or timeline is None else None
+    agreed = fit is not None and fit.key == estimated.key and fit.margin >= LEANING_MARGIN
+    return estimated if agreed or timeline is None else None

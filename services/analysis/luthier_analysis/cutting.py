@@ -9,15 +9,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from luthier_analysis.results import Plan
-from luthier_analysis.segmentation import Structure
+from luthier_analysis.features.sections import Structure
+from luthier_analysis.jobs import CutPlan
 from luthier_analysis.sound import FRAME_S, SILENCE_DBFS, Sound
 from luthier_analysis.timeline import Span, Timeline
 
 LENGTH_COST = 4.0  # times the squared relative distance from the wanted length
 CUT_COST = 0.5  # for each end of a clip, times 1 - quality
 SILENCE_COST = 1.0  # times the clip's silent share
-SKIP_COST = 4.0  # per wanted length of sounding music that is left out
+SKIP_COST = 4.0  # per wanted length of music that is left out, silence apart
 MAX_SILENT_SHARE = 0.5  # a clip that is silent for longer is none
 PHRASE_QUALITY = {8: 0.2, 4: 0.15, 2: 0.05}  # added up for a bar line that begins a phrase of so many bars
 NOVELTY_QUALITY = 0.6
@@ -41,7 +41,7 @@ class _Moments:
     quality: np.ndarray
 
 
-def cut(sound: Sound, shape: Structure, timeline: Timeline | None, plan: Plan) -> Cuts:
+def cut(sound: Sound, shape: Structure, timeline: Timeline | None, plan: CutPlan) -> Cuts:
     """The clips of a song."""
     if sound.duration_s < plan.min_s:
         return _whole(sound, plan)
@@ -52,7 +52,7 @@ def cut(sound: Sound, shape: Structure, timeline: Timeline | None, plan: Plan) -
     return _finished(_shortest_path(_quiet_moments(sound, shape), sound, plan), sound, plan)
 
 
-def _whole(sound: Sound, plan: Plan) -> Cuts:
+def _whole(sound: Sound, plan: CutPlan) -> Cuts:
     """A song below the shortest length is one clip, unless it is silent."""
     if sound.silent_share() > MAX_SILENT_SHARE:
         return Cuts((), (f"0.00-{sound.duration_s:.2f} s left out: mostly silent",))
@@ -97,7 +97,7 @@ def _novelty_quality(shape: Structure, time_s: float) -> float:
     return NOVELTY_QUALITY * shape.novelty_near(time_s) / max(STRONG_NOVELTY, float(shape.novelty.max(initial=0.0)))
 
 
-def _shortest_path(moments: _Moments, sound: Sound, plan: Plan) -> list[Span]:
+def _shortest_path(moments: _Moments, sound: Sound, plan: CutPlan) -> list[Span]:
     """Spans of least cost between the first and last moment; empty where no clip fits."""
     times, count = moments.times, len(moments.times)
     silent_s = np.concatenate([[0.0], np.cumsum(sound.levels_dbfs < SILENCE_DBFS) * FRAME_S])
@@ -141,7 +141,7 @@ def _walk_back(came_from: list[tuple[int, bool]], times: np.ndarray) -> list[Spa
     return spans[::-1]
 
 
-def _finished(spans: list[Span], sound: Sound, plan: Plan) -> Cuts:
+def _finished(spans: list[Span], sound: Sound, plan: CutPlan) -> Cuts:
     """Thinned evenly to the most clips allowed; what is left out becomes notes."""
     edges = [0.0, *(edge for span in spans for edge in span), sound.duration_s]
     gaps = zip(edges[::2], edges[1::2], strict=True)
@@ -154,5 +154,5 @@ def _finished(spans: list[Span], sound: Sound, plan: Plan) -> Cuts:
 
 
 def _gap_note(start_s: float, end_s: float, sound: Sound) -> str:
-    silent = sound.part(start_s, end_s).silent_share() > MAX_SILENT_SHARE
+    silent = sound.excerpt(start_s, end_s).silent_share() > MAX_SILENT_SHARE
     return f"{start_s:.2f}-{end_s:.2f} s left out: {'mostly silent' if silent else 'a remainder that fits no clip'}"

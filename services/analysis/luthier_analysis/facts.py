@@ -1,29 +1,32 @@
-"""What can be said about a stretch of music, each with its source. None = unknown."""
+"""What can be said about an excerpt of music, each fact with its source, and how it is said in messages.
 
+None = unknown: the message is there and empty.
+"""
+
+from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import Enum
 
+from luthier.analysis.v1 import analysis_pb2 as pb
+from luthier.common.v1 import common_pb2 as common
 from luthier_music.keys import Key
 
-
-class Source(Enum):
-    """Where a fact comes from."""
-
-    NOTES = "notes"
-    TEMPO_MAP = "tempo map"
-    AUDIO = "audio"
+_MODES = {"major": common.MODE_MAJOR, "minor": common.MODE_MINOR}
 
 
 @dataclass(frozen=True)
 class Tempo:
-    """Beats per minute. `changes`: not steady, tempo_bpm is the time-weighted mean. confidence 0..1, 0 = not given."""
+    """Quarter notes per minute, as FACT_SOURCE_… gives it.
+
+    `changes`: not steady, `tempo_bpm` is the time-weighted mean. `confidence` is 0..1, 0 = not given. `note` says why
+    another estimator than the one asked for was used.
+    """
 
     tempo_bpm: float
-    source: Source
+    source: common.FactSource
     estimator: str = ""
     confidence: float = 0.0
     changes: bool = False
-    note: str = ""  # a visible fallback: why another estimator than the one asked for spoke
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,7 @@ class KeyFound:
 
     key: Key
     strength: float
-    source: Source
+    source: common.FactSource
     estimator: str
 
 
@@ -85,3 +88,59 @@ class ClipFacts:
     loudness: Loudness | None
     descriptors: tuple[Descriptor, ...]
     meter: tuple[int, int] | None
+
+
+def tempo_message(fact: Tempo | None) -> common.TempoFact:
+    if fact is None:
+        return common.TempoFact()
+    return common.TempoFact(
+        tempo_bpm=fact.tempo_bpm,
+        changes=fact.changes,
+        source=fact.source,
+        estimator=fact.estimator,
+        confidence=fact.confidence,
+    )
+
+
+def key_message(fact: KeyFound | None) -> common.KeyFact:
+    if fact is None:
+        return common.KeyFact()
+    return common.KeyFact(
+        tonic=fact.key.tonic_name,
+        mode=_MODES[fact.key.mode],
+        strength=fact.strength,
+        source=fact.source,
+        estimator=fact.estimator,
+    )
+
+
+def section_messages(sections: Sequence[Section]) -> list[pb.Section]:
+    return [
+        pb.Section(
+            span=common.Span(start_s=one.start_s, end_s=one.end_s),
+            label=one.label,
+            boundary_strength=one.boundary_strength,
+        )
+        for one in sections
+    ]
+
+
+def descriptor_messages(descriptors: Sequence[Descriptor]) -> list[common.Descriptor]:
+    return [common.Descriptor(name=one.name, value=one.value, estimator=one.estimator) for one in descriptors]
+
+
+def clip_message(facts: ClipFacts) -> common.ClipFacts:
+    return common.ClipFacts(
+        duration_s=facts.duration_s,
+        tempo=tempo_message(facts.tempo),
+        estimated_tempo=tempo_message(facts.estimated_tempo),
+        key=key_message(facts.key),
+        estimated_key=key_message(facts.estimated_key),
+        instruments=[
+            common.InstrumentFact(instrument=one.instrument, family=one.family, share=one.share)
+            for one in facts.instruments
+        ],
+        descriptors=descriptor_messages(facts.descriptors),
+        loudness_lufs=facts.loudness.loudness_lufs if facts.loudness else None,
+        meter=common.MeterChange(numerator=facts.meter[0], denominator=facts.meter[1]) if facts.meter else None,
+    )

@@ -1,93 +1,201 @@
-"""AnalysisService: messages to domain calls and back."""
+"""luthier.analysis.v1.AnalysisService: each call is an action, so what was answered before is found, not computed.
 
+A call is checked here, with every field and bound that is wrong named before anything is fetched; its audio is fetched
+and measured or cut by a job (`jobs.py`) in a worker process; the answer becomes messages (`facts.py`) here.
+"""
+
+import hashlib
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any, Final
 
 import grpc
 
 from luthier.analysis.v1 import analysis_pb2 as pb
 from luthier.analysis.v1 import analysis_pb2_grpc
-from luthier_analysis import jobs, replies, requests
-from luthier_analysis.features.options import Options
-from luthier_analysis.header import read_header
-from luthier_analysis.settings import AnalysisSettings
-from luthier_analysis.workers import Workers
-from luthier_kit.artifacts import Action, Artifacts, open_artifacts
-from luthier_kit.errors import InvalidRequest
-from luthier_kit.server import Service
+from luthier.common.v1 import common_pb2 as common
+from luthier_analysis import jobs
+from luthier_analysis.facts import (
+    clip_message,
+    descriptor_messages,
+    key_message,
+    section_messages,
+    tempo_message,
+)
+from luthier_analysis.settings import TEMPO_ESTIMATORS, AnalysisSettings, Options
+from luthier_analysis.sound import MAX_S, MIN_S, read_header
+from luthier_analysis.timeline import Timeline, check_timeline
+from luthier_kit.rpc import Checks, InvalidRequest, Service
+from luthier_kit.store import Action, Store, open_store
+from luthier_kit.workers import Reasons, Workers
 from luthier_music.audio import AudioError
 
-VERSION = "2"  # of the stages; raised whenever the same input would give another answer
+VERSION: Final = "2"  # of the stages; raised whenever the same input would give another answer
+FEATURE_NAMES: Final = {
+    pb.FEATURE_TEMPO: "tempo",
+    pb.FEATURE_KEY: "key",
+    pb.FEATURE_LOUDNESS: "loudness",
+    pb.FEATURE_SECTIONS: "sections",
+    pb.FEATURE_DESCRIPTORS: "descriptors",
+}
+MAX_AUDIO_BYTES: Final = 1 << 30
+LENGTH_TOLERANCE_S: Final = 1.0  # between the timeline's length and the mix's
+MAX_JOB_S: Final = 1800.0  # the longest audio at real time, a hundred times slower than it should be
+JOBS_PER_WORKER: Final = 500
 
 
 class Analysis(analysis_pb2_grpc.AnalysisServiceServicer):
-    """Every call is an action: what was answered before is found, not computed."""
+    """Measures and cuts. Safe for calls from many threads."""
 
-    def __init__(self, settings: AnalysisSettings, store: Artifacts, workers: Workers) -> None:
-        self._settings, self._store, self._workers = settings, store, workers
-        self._options = Options(settings.tempo_estimator, settings.weights())
+    def __init__(self, settings: AnalysisSettings, store: Store, workers: Workers) -> None:
+        self._scratch, self._options = settings.scratch, settings.options
+        self._store, self._workers = store, workers
 
     def AnalyzeAudio(self, request: pb.AnalyzeAudioRequest, context: grpc.ServicerContext) -> pb.AnalyzeAudioResponse:
-        """Measure what is asked for."""
-        asked = requests.analyze(request, self._options)
+        """The features asked for; one that was not asked for stays unset, an unknown one is set and empty."""
+        span = (request.span.start_s, request.span.end_s) if request.HasField("span") else None
+        checks = Checks()
+        checks.artifact("audio", request.audio, max_bytes=MAX_AUDIO_BYTES)
+        checks.count("features", request.features, 1, len(FEATURE_NAMES))
+        known = all(feature in FEATURE_NAMES for feature in request.features)
+        checks.that(known, "features", "must be known and not unspecified")
+        if request.tempo_estimator:
+            checks.one_of("tempo_estimator", request.tempo_estimator, TEMPO_ESTIMATORS)
+        if span:
+            checks.within("span.start_s", span[0], 0, MAX_S)
+            checks.within("span.end_s", span[1], span[0] + MIN_S, MAX_S)
+        checks.done()
+        features = tuple(name for number, name in FEATURE_NAMES.items() if number in request.features)
+        options = replace(self._options, tempo_estimator=request.tempo_estimator or self._options.tempo_estimator)
 
         def compute() -> pb.AnalyzeAudioResponse:
-            with self._fetched(request.audio, "audio") as (path, _):
-                requests.span_within(asked.span, read_header(path))
-                return replies.analyzed(
-                    self._workers.run(context, jobs.analyze, path, asked.features, asked.span, asked.options)
-                )
+            with self._fetched(request.audio, "audio") as (path, folder):
+                if span:
+                    checks.within("span.end_s", span[1], MIN_S, read_header(path).duration_s)
+                    checks.done()
+                found = self._workers.run(context, folder, jobs.analyze, path, features, span, options)
+            return pb.AnalyzeAudioResponse(
+                duration_s=found.duration_s,
+                sample_rate_hz=found.sample_rate_hz,
+                channels=found.channels,
+                tempo=tempo_message(found.tempo) if "tempo" in features else None,
+                key=key_message(found.key) if "key" in features else None,
+                loudness_lufs=found.loudness.loudness_lufs if found.loudness else None,
+                peak_dbfs=found.loudness.peak_dbfs if found.loudness else None,
+                sections=section_messages(found.sections),
+                descriptors=descriptor_messages(found.descriptors),
+                notes=[found.tempo.note] if found.tempo and found.tempo.note else [],
+            )
 
-        self._store.exists(request.audio)  # refuses a bad reference, also where an answer is already known
-        action = self._action("analyze", [request.audio.sha256], asked.parameters(), asked.options)
-        return self._store.run(action, pb.AnalyzeAudioResponse, compute)[0]
+        self._store.blobs.exists(request.audio)  # refuses a bad reference, also where an answer is already known
+        parameters = {
+            "features": list(features),
+            "span_s": span,
+            "tempo_estimator": options.tempo_estimator if "tempo" in features else "",
+        }
+        action = _action("analyze", [request.audio.sha256], parameters, options)
+        return self._store.actions.run(action, pb.AnalyzeAudioResponse, compute)[0]
 
     def CutClips(self, request: pb.CutClipsRequest, context: grpc.ServicerContext) -> pb.CutClipsResponse:
-        """Cut a song."""
-        asked = requests.cut(request)
+        """A song's clips, their audio stored."""
+        checks = Checks()
+        checks.artifact("mix", request.mix, max_bytes=MAX_AUDIO_BYTES)
+        plan = _plan(request, checks)
+        timeline = Timeline(request.timeline) if request.HasField("timeline") else None
+        if timeline:
+            check_timeline(request.timeline, checks, MAX_S + LENGTH_TOLERANCE_S)
+        checks.done()
 
         def compute() -> pb.CutClipsResponse:
             with self._fetched(request.mix, "mix") as (path, folder):
-                requests.same_length(asked.timeline, read_header(path))
-                result, cpu_s = self._workers.run(
-                    context, jobs.cut, path, asked.timeline, asked.plan, self._options, folder
-                )
-                return replies.cut(result, cpu_s, asked.plan, self._store)
+                mix_s = read_header(path).duration_s
+                if timeline:
+                    near = abs(timeline.duration_s - mix_s) <= LENGTH_TOLERANCE_S
+                    bound = f"must be within {LENGTH_TOLERANCE_S:g} s of the mix's {mix_s:.3f} s"
+                    checks.that(near, "timeline.duration_s", f"{bound}, got {timeline.duration_s:g}")
+                    checks.done()
+                result = self._workers.run(context, folder, jobs.cut, path, timeline, plan, self._options, folder)
+                clips = [
+                    pb.Clip(
+                        audio=self._store.blobs.put_file("clips", clip.path, "audio/flac"),
+                        span=common.Span(start_s=clip.start_s, end_s=clip.end_s),
+                        facts=clip_message(clip.facts),
+                        section=clip.section,
+                        on_bar_lines=clip.on_bar_lines,
+                    )
+                    for clip in result.clips
+                ]
+            return pb.CutClipsResponse(
+                clips=clips,
+                sections=section_messages(result.sections),
+                notes=result.notes,
+                cpu_s=result.cpu_s,
+                target_s=plan.target_s,
+                min_s=plan.min_s,
+                max_s=plan.max_s,
+            )
 
-        self._store.exists(request.mix)
-        action = self._action("cut", asked.inputs, asked.parameters(self._options), self._options)
-        response, _ = self._store.run(action, pb.CutClipsResponse, compute)
-        response.max_clips = asked.plan.max_clips  # not from the record: older ones do not say it
+        self._store.blobs.exists(request.mix)
+        inputs = [request.mix.sha256]
+        if timeline:
+            inputs.append(hashlib.sha256(request.timeline.SerializeToString(deterministic=True)).hexdigest())
+        parameters = {**asdict(plan), "tempo_estimator": self._options.tempo_estimator}
+        action = _action("cut", inputs, parameters, self._options)
+        response, _ = self._store.actions.run(action, pb.CutClipsResponse, compute)
+        response.max_clips = plan.max_clips  # not from the record: older ones do not say it
         return response
 
-    def _action(self, stage: str, inputs: list[str], parameters: dict, options: Options) -> Action:
-        tools = {"essentia": version("essentia")}
-        if options.tempo_estimator == "deeprhythm":
-            tools["deeprhythm"] = options.deeprhythm.sha256 if options.deeprhythm else "absent"
-        return Action(stage, inputs, parameters, version=VERSION, tools=tools)
-
     @contextmanager
-    def _fetched(self, ref: object, field: str) -> Iterator[tuple[Path, Path]]:
+    def _fetched(self, ref: common.ArtifactRef, field: str) -> Iterator[tuple[Path, Path]]:
         """The artifact as a file, and a folder that goes with it; what is wrong with the audio names the field."""
-        with tempfile.TemporaryDirectory(prefix="analysis-", dir=self._settings.scratch) as folder:
+        with tempfile.TemporaryDirectory(prefix="analysis-", dir=self._scratch, ignore_cleanup_errors=True) as name:
+            folder = Path(name)
             try:
-                yield self._store.fetch(ref, Path(folder)), Path(folder)  # type: ignore[arg-type]
+                yield self._store.blobs.fetch(ref, folder), folder
             except AudioError as error:
                 raise InvalidRequest(violations=[(field, str(error))], reason="INVALID_AUDIO") from error
 
 
-def service(settings: AnalysisSettings) -> Service:
-    """The service, ready to be served: store proven, one child process per slot."""
-    workers = Workers(settings.slots)
-    servicer = Analysis(settings, open_artifacts(settings), workers)
+def _plan(request: pb.CutClipsRequest, checks: Checks) -> jobs.CutPlan:
+    """Absent lengths are the defaults, or the wanted length where that lies beyond them."""
+    default = jobs.CutPlan()
+    target_s = request.target_s if request.HasField("target_s") else default.target_s
+    min_s = request.min_s if request.HasField("min_s") else min(default.min_s, target_s)
+    max_s = request.max_s if request.HasField("max_s") else max(default.max_s, target_s)
+    max_clips = request.max_clips if request.HasField("max_clips") else default.max_clips
+    if checks.within("target_s", target_s, 2, 600):
+        checks.within("min_s", min_s, 1, target_s)
+        checks.within("max_s", max_s, target_s, 600)
+    checks.within("max_clips", max_clips, 1, 200)
+    return jobs.CutPlan(target_s, min_s, max_s, max_clips)
+
+
+def _action(stage: str, inputs: list[str], parameters: dict[str, Any], options: Options) -> Action:
+    tools = {"essentia": version("essentia")}
+    if options.tempo_estimator == "deeprhythm":
+        tools["deeprhythm"] = options.deeprhythm.sha256 if options.deeprhythm else "absent"
+    return Action(stage, inputs, parameters, version=VERSION, tools=tools)
+
+
+def workers(count: int) -> Workers:
+    """Processes for the jobs of `jobs.py`."""
+    reasons = Reasons(
+        "audio", "ANALYSIS_CRASHED", "ANALYSIS_KILLED", "DEADLINE_EXCEEDED", "ANALYSIS_WORKER_NOT_STARTED"
+    )
+    preload = ("luthier_analysis.clips", "luthier_analysis.features")
+    return Workers(count, reasons, max_job_s=MAX_JOB_S, jobs_per_worker=JOBS_PER_WORKER, preload=preload)
+
+
+def build(settings: AnalysisSettings) -> Service:
+    """The service as its settings say: store proven, a worker process per slot. LuthierError for the store."""
+    pool = workers(settings.slots)
     return Service(
-        domain="analysis",
-        name=pb.DESCRIPTOR.services_by_name["AnalysisService"].full_name,
-        register=partial(analysis_pb2_grpc.add_AnalysisServiceServicer_to_server, servicer),
-        prepare=workers.warm_up,
-        close=workers.close,
+        contract=pb.DESCRIPTOR.services_by_name["AnalysisService"],
+        servicer=Analysis(settings, open_store(settings), pool),
+        prepare=pool.start,
+        close=pool.close,
     )

@@ -1,27 +1,51 @@
-"""What the operator sets."""
+"""What the operator sets, and what of it a caller may choose otherwise."""
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
-from luthier_analysis.features.options import TEMPO_ESTIMATORS, Weights
-from luthier_kit.settings import ServiceSettings, SettingsError, setting
+from luthier_kit.rpc import ServiceSettings, setting
+from luthier_kit.store import StoreSettings
+
+TEMPO_ESTIMATORS: Final = ("essentia", "deeprhythm")
 
 
 @dataclass(frozen=True)
-class AnalysisSettings(ServiceSettings):
+class Weights:
+    """A file of weights that the operator supplies, with the SHA-256 (lowercase hex) that it must have."""
+
+    path: Path
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Options:
+    """tempo_estimator: one of TEMPO_ESTIMATORS. deeprhythm: its weights; None = it cannot be used."""
+
+    tempo_estimator: str = "essentia"
+    deeprhythm: Weights | None = None
+
+
+@dataclass(frozen=True)
+class AnalysisSettings(ServiceSettings, StoreSettings):
     """Settings of every service, and those of analysis."""
 
     tempo_estimator: str = setting(
-        "LUTHIER_TEMPO_ESTIMATOR", default="essentia", choices=TEMPO_ESTIMATORS, help="who estimates tempo by default"
+        "LUTHIER_TEMPO_ESTIMATOR", default="essentia", choices=TEMPO_ESTIMATORS, help="the default estimator of tempo"
     )
     deeprhythm_weights: str = setting(
         "LUTHIER_DEEPRHYTHM_WEIGHTS", default="", help="path of deeprhythm's weights, .safetensors or .pth"
     )
     deeprhythm_sha256: str = setting("LUTHIER_DEEPRHYTHM_SHA256", default="", help="SHA-256 of this file")
 
-    def weights(self) -> Weights | None:
-        """deeprhythm's weights, None where none are set. SettingsError when only half is said."""
+    def faults(self) -> list[str]:
+        faults = super().faults()
+        if bool(self.deeprhythm_weights) != bool(self.deeprhythm_sha256):
+            faults.append("LUTHIER_DEEPRHYTHM_WEIGHTS and LUTHIER_DEEPRHYTHM_SHA256 must be set together")
+        return faults
+
+    @property
+    def options(self) -> Options:
+        """Of requests that choose nothing."""
         path, sha256 = self.deeprhythm_weights, self.deeprhythm_sha256.lower()
-        if bool(path) != bool(sha256):
-            raise SettingsError("LUTHIER_DEEPRHYTHM_WEIGHTS and LUTHIER_DEEPRHYTHM_SHA256 must be set together")
-        return Weights(Path(path), sha256) if path else None
+        return Options(self.tempo_estimator, Weights(Path(path), sha256) if path else None)

@@ -1,20 +1,42 @@
-"""Decoded audio, and the views of it that features share."""
+"""Audio files under bounds, decoded, and the views of them that features share.
+
+The header decides before anything is decoded. The service reads headers and must not load SciPy for that: its imports
+stand inside.
+"""
 
 from dataclasses import dataclass
 from functools import cached_property
 from math import gcd
 from pathlib import Path
+from typing import Final
 
 import numpy as np
-from scipy.signal import resample_poly
 
-from luthier_analysis.header import MAX_S, read_header
-from luthier_music.audio import AudioError, read_audio
+from luthier_music.audio import AudioError, AudioInfo, audio_info, read_audio
 
-ESSENTIA_RATE_HZ = 44_100  # what essentia's algorithms assume
-SILENCE_DBFS = -60.0  # a frame below this is silent
-MOSTLY = 0.9  # estimators hear things in what is silent for more than this share
-FRAME_S = 0.05  # of the level envelope
+MIN_S, MAX_S = 0.5, 1800.0
+ESSENTIA_RATE_HZ: Final = 44_100  # what essentia's algorithms assume
+SILENCE_DBFS: Final = -60.0  # a frame below this is silent
+FRAME_S: Final = 0.05  # of the level envelope
+_MOSTLY: Final = 0.9  # estimators find things in what is silent for more than this share
+_FORMATS: Final = ("FLAC", "WAV", "WAVEX")
+_MAX_CHANNELS: Final = 2
+_MIN_RATE_HZ, _MAX_RATE_HZ = 8_000, 192_000
+_SPECTRUM_BLOCK: Final = 256  # frames at a time, so that memory stays small for long songs
+
+
+def read_header(path: Path) -> AudioInfo:
+    """Header of a FLAC or WAV file. AudioError naming the bound that it breaks."""
+    info = audio_info(path)
+    if info.format not in _FORMATS:
+        raise AudioError(f"must be FLAC or WAV, got {info.format}")
+    if not 1 <= info.channels <= _MAX_CHANNELS:
+        raise AudioError(f"must have 1 or {_MAX_CHANNELS} channels, got {info.channels}")
+    if not _MIN_RATE_HZ <= info.sample_rate_hz <= _MAX_RATE_HZ:
+        raise AudioError(f"must be sampled at {_MIN_RATE_HZ} to {_MAX_RATE_HZ} Hz, got {info.sample_rate_hz}")
+    if not MIN_S <= info.duration_s <= MAX_S:
+        raise AudioError(f"must last {MIN_S} to {MAX_S:.0f} s, its header says {info.duration_s:.3f} s")
+    return info
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,39 +63,32 @@ class Sound:
     @cached_property
     def levels_dbfs(self) -> np.ndarray:
         """RMS level of each whole FRAME_S: (n,) dBFS, -200 for digital silence."""
-        step = round(FRAME_S * self.sample_rate_hz)
-        count = max(1, len(self.samples) // step)
-        frames = self.samples[: count * step].reshape(count, -1)
+        frame = round(FRAME_S * self.sample_rate_hz)
+        count = max(1, len(self.samples) // frame)
+        frames = self.samples[: count * frame].reshape(count, -1)
         power = np.einsum("ij,ij->i", frames, frames) / frames.shape[1]
-        return 10 * np.log10(np.maximum(power, 1e-20))
+        levels: np.ndarray = 10 * np.log10(np.maximum(power, 1e-20))
+        return levels
 
     @cached_property
     def mostly_silent(self) -> bool:
-        """Too little sounds to speak of its music."""
-        return self.silent_share() > MOSTLY
-
-    def part(self, start_s: float, end_s: float) -> "Sound":
-        """The stretch [start_s, end_s), a view of the same samples."""
-        first, last = (round(edge * self.sample_rate_hz) for edge in (start_s, end_s))
-        return Sound(self.samples[first:last], self.sample_rate_hz)
+        """Whether there is too little sound to say anything of its music."""
+        return self.silent_share() > _MOSTLY
 
     def silent_share(self) -> float:
         """Share of its time below SILENCE_DBFS, 0..1."""
         return float(np.mean(self.levels_dbfs < SILENCE_DBFS))
 
-
-def resampled(signal: np.ndarray, rate_hz: int, wanted_hz: int) -> np.ndarray:
-    """(n,) float32 at another rate, polyphase."""
-    if rate_hz == wanted_hz:
-        return signal
-    shared = gcd(rate_hz, wanted_hz)
-    return resample_poly(signal, wanted_hz // shared, rate_hz // shared).astype(np.float32)
+    def excerpt(self, start_s: float, end_s: float) -> "Sound":
+        """The span [start_s, end_s), a view of the same samples."""
+        first, last = (round(edge * self.sample_rate_hz) for edge in (start_s, end_s))
+        return Sound(self.samples[first:last], self.sample_rate_hz)
 
 
 def load(path: Path, span: tuple[float, float] | None = None) -> Sound:
     """Decode a file within the bounds of `read_header`, all of it or one span in seconds.
 
-    Raises AudioError where the audio data is damaged, shorter than its header says, or not finite.
+    AudioError where the audio data is damaged, shorter than its header says, or not finite.
     """
     info = read_header(path)
     start_s, end_s = span or (0.0, info.duration_s)
@@ -82,3 +97,33 @@ def load(path: Path, span: tuple[float, float] | None = None) -> Sound:
     if len(samples) < promised - 1:
         raise AudioError(f"ends after {len(samples)} of the {promised} frames that its header promises")
     return Sound(samples, rate_hz)
+
+
+def resampled(signal: np.ndarray, rate_hz: int, wanted_hz: int) -> np.ndarray:
+    """(n,) float32 at another rate, polyphase."""
+    from scipy.signal import resample_poly
+
+    if rate_hz == wanted_hz:
+        return signal
+    shared = gcd(rate_hz, wanted_hz)
+    at_wanted: np.ndarray = resample_poly(signal, wanted_hz // shared, rate_hz // shared).astype(np.float32)
+    return at_wanted
+
+
+def projected_power(signal: np.ndarray, frame: int, hop: int, basis: np.ndarray) -> np.ndarray:
+    """Hann-windowed power spectra of whole frames, times `basis` (frame // 2 + 1, k): (frames, k) float32.
+
+    A full-scale sine has power 1 at its bin. At least one frame, zero-padded where the signal is shorter.
+    """
+    from scipy.signal.windows import hann
+
+    if len(signal) < frame:
+        signal = np.pad(signal, (0, frame - len(signal)))
+    frames = np.lib.stride_tricks.sliding_window_view(signal, frame)[::hop]
+    window = hann(frame, sym=False).astype(np.float32)
+    window /= window.sum() / 2
+    projected = np.empty((len(frames), basis.shape[1]), np.float32)
+    for first in range(0, len(frames), _SPECTRUM_BLOCK):
+        block = np.fft.rfft(frames[first : first + _SPECTRUM_BLOCK] * window, axis=1)
+        projected[first : first + _SPECTRUM_BLOCK] = (block.real**2 + block.imag**2) @ basis
+    return projected

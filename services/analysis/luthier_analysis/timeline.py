@@ -4,64 +4,92 @@ Instruments and note times are truth. The tempo map is only as good as its grid:
 trusted, else the audio is asked. The key is found from the notes, never from a key signature.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
-from luthier_analysis.facts import InstrumentShare, Source, Tempo
+from luthier.common.v1 import common_pb2 as common
+from luthier_analysis.facts import InstrumentShare, Tempo
+from luthier_kit.rpc import Checks
 from luthier_music.keys import KeyFit, fit_key
 
-MIN_ONSETS = 8  # fewer prove nothing about a grid
-MIN_ON_GRID = 0.6  # share of the onsets on the grid from which on the map is trusted; by chance 0.25 are
-STEADY_WITHIN = 0.02  # of the span's median tempo, the tolerance of Accuracy 1
-STEADY_SHARE = 0.98  # of the span's time within that
-MIN_INSTRUMENT_SHARE = 0.1  # of the span, and at least ...
-MIN_INSTRUMENT_S = 1.0  # ... this long: one note is not an instrument of the clip
+MIN_ONSETS: Final = 8  # fewer prove nothing about a grid
+MIN_ON_GRID: Final = 0.6  # share of the onsets on the grid from which on the map is trusted; by chance 0.25 are
+STEADY_WITHIN: Final = 0.02  # of the span's median tempo, the tolerance of Accuracy 1
+STEADY_SHARE: Final = 0.98  # of the span's time within that
+MIN_INSTRUMENT_SHARE: Final = 0.1  # of the span, and at least ...
+MIN_INSTRUMENT_S: Final = 1.0  # ... this long: one note is not an instrument of the clip
+_MAX_BARS, _MAX_TEMPOS, _MAX_METERS, _MAX_INSTRUMENTS, _MAX_SPANS = 20_000, 100_000, 20_000, 1_000, 200_000
 
-Span = tuple[float, float]
-
-
-@dataclass(frozen=True)
-class Bar:
-    """One bar: its span in seconds, 12 pitch-class weights (C first), note onsets and those on the grid."""
-
-    start_s: float
-    end_s: float
-    pitch_class_weights: tuple[float, ...]
-    onsets: int
-    onsets_on_grid: int
+Span = tuple[float, float]  # start and end in seconds
 
 
-@dataclass(frozen=True)
-class Activity:
-    """When an instrument sounds: ordered, disjoint spans in seconds."""
+def check_timeline(message: common.Timeline, checks: Checks, max_duration_s: float) -> None:
+    """Adds what is wrong with a timeline in a request: counts first, then order and values."""
+    own = Checks("timeline.")
+    own.above("duration_s", message.duration_s, 0, max_duration_s)
+    own.count("tempos", message.tempos, 1, _MAX_TEMPOS)
+    own.count("meters", message.meters, 0, _MAX_METERS)
+    own.count("bars", message.bars, 0, _MAX_BARS)
+    own.count("instruments", message.instruments, 0, _MAX_INSTRUMENTS)
+    own.that(sum(len(one.spans) for one in message.instruments) <= _MAX_SPANS, "instruments", "have too many spans")
+    if not own.violations:
+        own.that(_ascending(t.start_s for t in message.tempos), "tempos", "must be ordered by time from 0 s on")
+        own.that(all(1 <= t.tempo_bpm <= 1000 for t in message.tempos), "tempos", "must be 1 to 1000 BPM")
+        own.that(_ascending(m.start_s for m in message.meters), "meters", "must be ordered by time from 0 s on")
+        own.that(
+            all(map(_is_bar, message.bars)), "bars", "need a span, 12 finite weights >= 0, onsets_on_grid <= onsets"
+        )
+        own.that(_ascending(b.span.start_s for b in message.bars), "bars", "must be ordered by time from 0 s on")
+        spans = (span for one in message.instruments for span in one.spans)
+        own.that(all(map(_is_span, spans)), "instruments", "need spans that end after they start")
+    checks.violations += own.violations
 
-    instrument: str
-    family: str
-    spans: tuple[Span, ...]
+
+def _is_span(span: common.Span) -> bool:
+    return 0 <= span.start_s < span.end_s < math.inf
+
+
+def _is_bar(bar: common.Bar) -> bool:
+    weights = bar.pitch_class_weights
+    sane = len(weights) == 12 and all(0 <= weight < math.inf for weight in weights)
+    return _is_span(bar.span) and sane and 0 <= bar.onsets_on_grid <= bar.onsets
+
+
+def _ascending(times: Iterable[float]) -> bool:
+    before = 0.0
+    for time in times:
+        if not before <= time < math.inf:
+            return False
+        before = time
+    return True
 
 
 @dataclass(frozen=True)
 class Timeline:
-    """Tempo changes (start_s, bpm), meters (start_s, numerator, denominator), bars and activity, ordered by time."""
+    """A timeline that was checked, and what it proves."""
 
-    duration_s: float
-    tempos: tuple[tuple[float, float], ...]
-    meters: tuple[tuple[float, int, int], ...]
-    bars: tuple[Bar, ...]
-    activities: tuple[Activity, ...]
+    message: common.Timeline
+
+    @property
+    def duration_s(self) -> float:
+        return self.message.duration_s
 
     def trusted(self, span: Span | None = None) -> bool:
         """Whether the tempo map holds in the span (whole song: None), or in the song where the span has few onsets."""
-        onsets, on_grid = _grid(self.bars if span is None else self._bars_in(span))
+        bars = self.message.bars if span is None else self._bars_in(span)
+        onsets, on_grid = sum(bar.onsets for bar in bars), sum(bar.onsets_on_grid for bar in bars)
         if onsets < MIN_ONSETS and span is not None:
             return self.trusted()
         return onsets >= MIN_ONSETS and on_grid / onsets >= MIN_ON_GRID
 
     def bar_lines(self) -> list[float]:
         """Where bars start, and where the last one ends, in seconds."""
-        return [bar.start_s for bar in self.bars] + [bar.end_s for bar in self.bars[-1:]]
+        bars = self.message.bars
+        return [bar.span.start_s for bar in bars] + [bar.span.end_s for bar in bars[-1:]]
 
     def on_bar_lines(self, span: Span) -> bool:
         """Whether both edges lie on bar lines, to the millisecond."""
@@ -70,24 +98,25 @@ class Timeline:
 
     def tempo_in(self, span: Span) -> Tempo | None:
         """Tempo of the map inside the span, steady or changing; None where the map is not trusted."""
-        if not self.tempos or not self.trusted(span):
+        tempos = self.message.tempos
+        if not tempos or not self.trusted(span):
             return None
-        starts = [start for start, _ in self.tempos]
-        seconds = np.array([_overlap(span, stretch) for stretch in zip(starts, [*starts[1:], np.inf], strict=True)])
-        bpm = np.array([tempo for _, tempo in self.tempos])
+        starts = [tempo.start_s for tempo in tempos]
+        seconds = np.array([_overlap(span, piece) for piece in zip(starts, [*starts[1:], np.inf], strict=True)])
+        bpm = np.array([tempo.tempo_bpm for tempo in tempos])
         if seconds.sum() <= 0:
             return None
         median = _weighted_median(bpm, seconds)
         steady = seconds[np.abs(bpm / median - 1) <= STEADY_WITHIN].sum() / seconds.sum()
         mean = float((bpm * seconds).sum() / seconds.sum())
         changes = bool(steady < STEADY_SHARE)
-        return Tempo(mean if changes else median, Source.TEMPO_MAP, changes=changes)
+        return Tempo(mean if changes else median, common.FACT_SOURCE_TEMPO_MAP, changes=changes)
 
     def key_fit(self, span: Span) -> KeyFit | None:
-        """The key that fits the span's notes best, sure or not; None where no notes tell."""
+        """The key that fits the span's notes best, sure or not; None where there are no pitched notes."""
         weights = np.zeros(12)
         for bar in self._bars_in(span):
-            share = _overlap(span, (bar.start_s, bar.end_s)) / (bar.end_s - bar.start_s)
+            share = _overlap(span, (bar.span.start_s, bar.span.end_s)) / (bar.span.end_s - bar.span.start_s)
             weights += share * np.asarray(bar.pitch_class_weights)
         return fit_key(weights.tolist())
 
@@ -95,26 +124,22 @@ class Timeline:
         """Instruments that sound long enough in the span, by share, highest first; same names are joined."""
         length_s = span[1] - span[0]
         least_s = min(max(MIN_INSTRUMENT_S, MIN_INSTRUMENT_SHARE * length_s), length_s / 2)
-        named: dict[tuple[str, str], list[Span]] = {}
-        for activity in self.activities:
-            named.setdefault((activity.instrument, activity.family), []).extend(activity.spans)
-        sounding = ((name, family, _union_s(spans, span)) for (name, family), spans in named.items())
-        kept = [InstrumentShare(name, family, min(1.0, s / length_s)) for name, family, s in sounding if s >= least_s]
+        spans: dict[tuple[str, str], list[Span]] = {}
+        for one in self.message.instruments:
+            spans.setdefault((one.instrument, one.family), []).extend((s.start_s, s.end_s) for s in one.spans)
+        playing_s = ((name, family, _union_s(own, span)) for (name, family), own in spans.items())
+        kept = [InstrumentShare(name, family, min(1.0, s / length_s)) for name, family, s in playing_s if s >= least_s]
         return tuple(sorted(kept, key=lambda one: (-one.share, one.instrument)))
 
     def meter_in(self, span: Span) -> tuple[int, int] | None:
         """Meter in force at the start of the span; None where the map is not trusted."""
         if not self.trusted(span):
             return None
-        in_force = [(top, bottom) for start_s, top, bottom in self.meters if start_s <= span[0] + 1e-6]
+        in_force = [(m.numerator, m.denominator) for m in self.message.meters if m.start_s <= span[0] + 1e-6]
         return in_force[-1] if in_force else None
 
-    def _bars_in(self, span: Span) -> list[Bar]:
-        return [bar for bar in self.bars if _overlap(span, (bar.start_s, bar.end_s)) > 0]
-
-
-def _grid(bars: Sequence[Bar]) -> tuple[int, int]:
-    return sum(bar.onsets for bar in bars), sum(bar.onsets_on_grid for bar in bars)
+    def _bars_in(self, span: Span) -> Sequence[common.Bar]:
+        return [bar for bar in self.message.bars if _overlap(span, (bar.span.start_s, bar.span.end_s)) > 0]
 
 
 def _overlap(one: Span, other: Span) -> float:

@@ -232,7 +232,8 @@ def service(store: Store, settings: EvaluationSettings) -> Service:
     worker = Worker(store, settings)
     servicer = EvaluationServicer(store, worker)
     return Service(
-        contract=pb.DESCRIPTOR.services_by_name["EvaluationService"], servicer=servicer,
+        contract=pb.DESCRIPTOR.services_by_name["EvaluationService"],
+        servicer=servicer,
         light=[
             servicer.CreateEvaluation,
             servicer.GetEvaluation,

@@ -5,7 +5,6 @@ from pathlib import Path
 import torch
 
 from luthier.inference.v1 import inference_pb2
-from luthier.inference.v1.inference_pb2_grpc import add_InferenceServiceServicer_to_server
 from luthier_inference.generator import Generator
 from luthier_inference.model_cache import Loader, ModelCache, Watcher
 from luthier_inference.registration import Registrar
@@ -34,7 +33,6 @@ def build_service(settings: InferenceSettings, store: Store) -> Service:
     watcher = Watcher(models, cache, settings.watch_every_s)
     return Service(
         inference_pb2.DESCRIPTOR.services_by_name["InferenceService"],
-        add_InferenceServiceServicer_to_server,
         servicer,
         light=[servicer.ListModels, servicer.RegisterModel],
         prepare=watcher.start,

@@ -37,7 +37,7 @@ from luthier_kit.rpc import (
 from luthier_kit.store import Store, StoreSettings, open_store
 
 RETRY_BUDGET_S: Final = 900.0
-"""A service that dies is started again; the command waits for it."""
+"""A service that crashes is restarted; the command waits for it."""
 
 
 class Clients:

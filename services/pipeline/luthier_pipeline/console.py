@@ -73,7 +73,8 @@ class Progress:
         return self
 
     def __exit__(self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None) -> None:
-        if self._bars:
+        if self._bars and self._task is not None:
+            self._bars.update(self._task, to_go="")
             self._bars.stop()
         elif error is None and self.done:
             self._line(last=True)

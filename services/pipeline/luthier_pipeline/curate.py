@@ -30,9 +30,7 @@ EXPORT_TIMEOUT_S: Final = 600.0
 def review(
     ctx: typer.Context,
     accept: Annotated[Literal["checked"], typer.Option(help="The rule.")],
-    collection: Annotated[
-        str, typer.Option(metavar="NAME", help="Default: every collection.", show_default=False)
-    ] = "",
+    collection: Annotated[str, typer.Option(metavar="NAME", help="Default: every collection.")] = "",
     reviewer: Reviewer = USER,
     json: Json = False,
 ) -> None:
@@ -63,11 +61,9 @@ def export(
     ctx: typer.Context,
     collection: Annotated[
         str,
-        typer.Option(metavar="NAME", help="Default: the only one that has accepted clips.", show_default=False),
+        typer.Option(metavar="NAME", help="Default: the only one that has accepted clips."),
     ] = "",
-    name: Annotated[
-        str, typer.Option(metavar="NAME", help="Data set name; default: the collection's.", show_default=False)
-    ] = "",
+    name: Annotated[str, typer.Option(metavar="NAME", help="Data set name; default: the collection's.")] = "",
     out: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Also write it as a Hugging Face AudioFolder.")
     ] = None,

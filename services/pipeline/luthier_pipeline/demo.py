@@ -1,7 +1,7 @@
 """`luthier demo`: the whole way on the songbook, by the commands that anyone can type.
 
 It asserts only what the tiny model can learn: the validation loss on held-out songs falls below the base's, and the
-sound after `seconds_total` is at least 20 dB quieter. It proves the way, not the music.
+sound after `seconds_total` is at least 20 dB quieter. Such a model makes no music.
 """
 
 import array
@@ -97,7 +97,7 @@ def demo(
     judged = _luthier(context, evaluate, Evaluation)
     promote = (
         f"promote {SERVED} --model {tuned.model} --evaluation {judged.evaluation_id} --as {who}"
-        " --reason 'the demo proves the way, not the music'"
+        " --reason 'promoted by luthier demo'"
     )
     promoted = _luthier(context, promote, PromoteModelResponse)
 

@@ -26,7 +26,7 @@ from luthier_pipeline.corpus import (
     put_manifest,
 )
 from luthier_pipeline.files import put
-from luthier_pipeline.options import SONGBOOK_LICENCE, Json, Licence, Songbook, Songs, Submission, Tags, begin
+from luthier_pipeline.options import SONGBOOK_LICENCE, Json, Licence, RunName, Songbook, Songs, Tags, begin
 from luthier_pipeline.run_status import INGEST, MAX_FAILURES, ProgressPublisher, delete_old_runs
 from luthier_pipeline.song import ingest_file
 from luthier_pipeline.songbook import compose
@@ -46,7 +46,7 @@ def inspect(
     ctx: typer.Context,
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of MIDI files.")],
     json: Json = False,
-) -> Inspected:
+) -> None:
     """Show what the MIDI files of a folder say, without rendering."""
     context = begin(ctx, json)
     inspected = inspect_folder(context.clients, folder, "unknown")
@@ -68,7 +68,6 @@ def inspect(
         ],
     }
     context.answer(document, table(rows, ["file", "length", "fingerprint", "remark"]))
-    return inspected
 
 
 def ingest(
@@ -79,9 +78,9 @@ def ingest(
     collection: Annotated[str, typer.Option(metavar="NAME", help="Announce the manifest as corpora/NAME.")] = "",
     tags: Tags = "",
     licence: Licence = "unknown",
-    submission: Submission = "",
+    submission: RunName = "",
     json: Json = False,
-) -> StoredCorpus:
+) -> None:
     """Write the corpus manifest of a folder: digests, fingerprints, duplicates.
 
     With --collection the shards of a run find it.
@@ -109,7 +108,6 @@ def ingest(
         f"{counts.files} files: {counts.songs} songs, {counts.duplicates} duplicates, {counts.failed} cannot be used\n"
         f"manifest {stored.manifest.key}",
     )
-    return stored
 
 
 def ingest_collection(
@@ -127,15 +125,11 @@ def ingest_collection(
     def progress(inspected: int) -> PartProgress:
         """A file that is not inspected needs a renderer as a song does."""
         work = IngestProgress(submitted=bool(submission), files=files, inspected=inspected)
-        part = PartProgress(collection=collection, run=run, part=INGEST, need_render=files - inspected)
-        part.ingest.CopyFrom(work)
-        return part
+        return PartProgress(collection=collection, run=run, part=INGEST, need_render=files - inspected, ingest=work)
 
     with ProgressPublisher(store, progress(0)) as publisher:
         try:
-            inspected = inspect_folder(
-                context.clients, folder, licence, lambda done: publisher.update(progress(done))
-            )  # fmt: skip
+            inspected = inspect_folder(context.clients, folder, licence, lambda n: publisher.update(progress(n)))
             sheet = tag_sheet(store, tags, folder)
         except (UsageError, LuthierError) as error:
             refused = error if isinstance(error, LuthierError) else InvalidRequest(str(error), reason="FOLDER_MISSING")

@@ -43,19 +43,17 @@ R = TypeVar("R", TrainingRun, Evaluation)
 
 WATCH_TIMEOUT_S: Final = 86400.0
 FIRST_PAUSE_S: Final = 0.5  # before a stream that broke is opened again
-IN_VAIN: Final = (RUN_STATE_FAILED, RUN_STATE_CANCELLED)
-EVALUATED_IN_VAIN: Final = (EVALUATION_STATE_FAILED, EVALUATION_STATE_CANCELLED)
+UNSUCCESSFUL: Final = (RUN_STATE_FAILED, RUN_STATE_CANCELLED)
+UNSUCCESSFUL_EVALUATION: Final = (EVALUATION_STATE_FAILED, EVALUATION_STATE_CANCELLED)
 
 
 def train(
     ctx: typer.Context,
     dataset: Annotated[str, typer.Option(metavar="NAME[@N]", help="Data set; default version: the newest.")],
     name: Annotated[str, typer.Option(metavar="NAME", help="Name under which the result is registered.")],
-    base: Annotated[
-        str, typer.Option(metavar="MODEL", help="Model to fine-tune: name, name@n or sha256:…", show_default=False)
-    ] = "",
+    base: Annotated[str, typer.Option(metavar="MODEL", help="Model to fine-tune: name, name@n or sha256:…")] = "",
     tiny_base: Annotated[
-        bool, typer.Option("--tiny-base", help="Make the tiny base: it proves the way, not the music.")
+        bool, typer.Option("--tiny-base", help="Make the tiny base model, which any CPU can train.")
     ] = False,
     steps: Annotated[int | None, typer.Option(metavar="N", min=1, help="Optimiser steps; default: 4000.")] = None,
     batch_size: Annotated[int | None, typer.Option(metavar="CLIPS", min=1, help="Default: 16.")] = None,
@@ -112,7 +110,7 @@ def train(
     run = begin_run(
         request,
         lambda asked: clients.training.CreateTrainingRun(asked).run,
-        lambda run: run.state in IN_VAIN,
+        lambda run: run.state in UNSUCCESSFUL,
         clients.store,
         [base],
     )
@@ -129,7 +127,7 @@ def train(
         return Stage(run.stage or "waiting", run.done, run.total, ", ".join(losses), eta_s)
 
     try:
-        ended = (*IN_VAIN, RUN_STATE_SUCCEEDED)
+        ended = (*UNSUCCESSFUL, RUN_STATE_SUCCEEDED)
         run = follow(run, events, stage, lambda run: run.state in ended, clients.retry_budget_s)
     except KeyboardInterrupt:
         context.say("the run goes on in the training service; the same command follows it again")
@@ -145,7 +143,7 @@ def train(
 def evaluate(
     ctx: typer.Context,
     model: Annotated[str, typer.Option(metavar="MODEL", help="The candidate: name, name@n or sha256:…")],
-    baseline: Annotated[str, typer.Option(metavar="MODEL", help="Model to compare with.", show_default=False)] = "",
+    baseline: Annotated[str, typer.Option(metavar="MODEL", help="Model to compare with.")] = "",
     suite: Annotated[str, typer.Option(metavar="NAME", help="Frozen suite.")] = "quick",
     steps: Annotated[int | None, typer.Option(metavar="N", min=1, help="Denoising steps; default: 100.")] = None,
     guidance_scale: Annotated[float | None, typer.Option(help="0 to 50, 1 = off; default: 7.")] = None,
@@ -176,7 +174,7 @@ def evaluate(
     evaluation = begin_run(
         request,
         lambda asked: clients.evaluation.CreateEvaluation(asked).evaluation,
-        lambda known: known.state in EVALUATED_IN_VAIN,
+        lambda known: known.state in UNSUCCESSFUL_EVALUATION,
         clients.store,
         [model, baseline],
     )
@@ -190,7 +188,7 @@ def evaluate(
         eta_s = known.eta_s if known.HasField("eta_s") else None
         return Stage("evaluated rows", known.done, known.total, "", eta_s)
 
-    ended = (*EVALUATED_IN_VAIN, EVALUATION_STATE_SUCCEEDED)
+    ended = (*UNSUCCESSFUL_EVALUATION, EVALUATION_STATE_SUCCEEDED)
     evaluation = follow(evaluation, events, stage, lambda known: known.state in ended, clients.retry_budget_s)
     if evaluation.state != EVALUATION_STATE_SUCCEEDED:
         failed = evaluation.HasField("error")
@@ -226,12 +224,12 @@ class Stage:
 
 
 def begin_run(
-    request: Req, create: Callable[[Req], R], in_vain: Callable[[R], bool], store: Store, models: Iterable[str]
-) -> R:  # fmt: skip
+    request: Req, create: Callable[[Req], R], unsuccessful: Callable[[R], bool], store: Store, models: Iterable[str]
+) -> R:
     """Begins the run of a request, or finds it.
 
     A request without an id gets a digest of itself and of what `models`, the names in it, stand for now: the same
-    arguments are the same run. One that ended in vain is tried again under a further id.
+    arguments are the same run. One that failed or was cancelled is tried again under a further id.
     """
     if request.request_id:
         return create(request)
@@ -241,7 +239,7 @@ def begin_run(
     attempt = 1
     while True:
         request.request_id = digest if attempt == 1 else f"{digest}-{attempt}"
-        if not in_vain(run := create(request)):
+        if not unsuccessful(run := create(request)):
             return run
         attempt += 1
 
@@ -251,7 +249,7 @@ def follow(
 ) -> R:
     """Follows a run to its end, one progress line for each stage; answers with it as it ended.
 
-    A service that dies is waited for, `budget_s` seconds without any answer.
+    A service that crashes is waited for, `budget_s` seconds without any answer.
     """
     budget, shown, newest = IdleBudget(budget_s), ExitStack(), run
     progress: Progress | None = None

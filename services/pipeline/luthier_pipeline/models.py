@@ -22,7 +22,7 @@ from luthier_pipeline.files import put, save
 from luthier_pipeline.options import USER, Json, Reviewer, begin
 
 REGISTER_TIMEOUT_S: Final = 600.0
-FIRST_PAUSE_S: Final = 0.5  # before a server that died in the middle is asked again
+FIRST_PAUSE_S: Final = 0.5  # before a server that broke off is asked again
 TEXT_ENCODER_ENDINGS: Final = (".json", ".model", ".safetensors")
 """What a text encoder is loaded from; a hub folder also holds pickles and other frameworks' weights."""
 FORMATS: Final = {".flac": OUTPUT_FORMAT_FLAC, ".wav": OUTPUT_FORMAT_WAV}
@@ -97,9 +97,9 @@ def generate(
             show_default=False,
         ),
     ] = "",
-    negative_prompt: Annotated[str, typer.Option(metavar="TEXT", help="What not to hear.", show_default=False)] = "",
+    negative_prompt: Annotated[str, typer.Option(metavar="TEXT", help="What not to hear.")] = "",
     guidance_scale: Annotated[float | None, typer.Option(help="0 to 50, 1 = off; default: 7.")] = None,
-    sampler: Annotated[str, typer.Option(help="Default: the model's.", show_default=False)] = "",
+    sampler: Annotated[str, typer.Option(help="Default: the model's.")] = "",
     untrimmed: Annotated[bool, typer.Option("--untrimmed", help="Keep the whole window, to see how it stops.")] = False,
     json: Json = False,
 ) -> GenerateResponse:
@@ -144,7 +144,7 @@ def default_model(clients: Clients) -> str:
 
 
 def _streamed(clients: Clients, request: GenerateRequest) -> GenerateResponse:
-    """The response, with progress on the way; a server that dies in the middle is asked again."""
+    """The response, with progress on the way; a server that breaks off is asked again."""
 
     def ask() -> GenerateResponse:
         response: GenerateResponse | None = None
@@ -171,9 +171,7 @@ def promote(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Name whose current version it becomes.")],
     model: Annotated[str, typer.Option(metavar="NAME@N|sha256:…", help="The version; an older one is a rollback.")],
     reason: Annotated[str, typer.Option(metavar="TEXT", help="Why, kept with the version.")],
-    evaluation: Annotated[
-        str, typer.Option(metavar="ID", help="Evaluation that speaks for it.", show_default=False)
-    ] = "",
+    evaluation: Annotated[str, typer.Option(metavar="ID", help="Evaluation that speaks for it.")] = "",
     force: Annotated[bool, typer.Option("--force", help="Without an evaluation or against its scores.")] = False,
     reviewer: Reviewer = USER,
     json: Json = False,

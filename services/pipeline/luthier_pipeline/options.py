@@ -38,22 +38,16 @@ USER: Final = _user()
 Json = Annotated[bool, typer.Option("--json", help="Answer with one line of JSON at the end.")]
 Reviewer = Annotated[str, typer.Option("--as", metavar="NAME", help="Who asks.")]
 Collection = Annotated[str, typer.Option(metavar="NAME")]
-RequestId = Annotated[str, typer.Option(metavar="ID", help="Default: a digest of the arguments.", show_default=False)]
+RequestId = Annotated[str, typer.Option(metavar="ID", help="Default: a digest of the arguments.")]
 Licence = Annotated[str, typer.Option(metavar="NAME", help="Licence of the songs, recorded in every lineage.")]
-Tags = Annotated[
-    str, typer.Option(metavar="FILE", help="Sheet of tags, CSV or JSON; default: FOLDER/tags.csv.", show_default=False)
-]
-Submission = Annotated[
-    str, typer.Option(metavar="ID", help="Name of the run, set by luthier submit.", show_default=False)
-]
+Tags = Annotated[str, typer.Option(metavar="FILE", help="Sheet of tags, CSV or JSON; default: FOLDER/tags.csv.")]
+RunName = Annotated[str, typer.Option(metavar="ID", help="Name of the run, set by luthier submit.")]
 Songbook = Annotated[bool, typer.Option("--songbook", help="Take the songs that the project composes itself.")]
 Songs = Annotated[int, typer.Option(metavar="N", min=1, max=MAX_SONGS, help="Songs of the songbook.")]
 InFlight = Annotated[
     int | None, typer.Option(metavar="N", min=1, help="Songs at a time; default: 2 x cores, 16 for a shard.")
 ]
-Backend = Annotated[
-    str, typer.Option(metavar="NAME", help="soundfont or vst3; default: the renderer's.", show_default=False)
-]
+Backend = Annotated[str, typer.Option(metavar="NAME", help="soundfont or vst3; default: the renderer's.")]
 ClipSeconds = Annotated[
     float | None,
     typer.Option(

@@ -31,7 +31,7 @@ from luthier_pipeline.options import (
     Licence,
     MixOnly,
     Prompts,
-    Submission,
+    RunName,
     Tags,
     begin,
 )
@@ -87,16 +87,14 @@ def run(
     ],
     collection: Annotated[
         str,
-        typer.Option(metavar="NAME", help="Collection in curation; default: the source's name.", show_default=False),
+        typer.Option(metavar="NAME", help="Collection in curation; default: the source's name."),
     ] = "",
     in_flight: InFlight = None,
     backend: Backend = "",
     clip_seconds: ClipSeconds = None,
     prompts: Prompts = None,
     mix_only: MixOnly = False,
-    shard: Annotated[
-        str, typer.Option(metavar="I/N", help="Only the songs of shard I of N, counted from 0.", show_default=False)
-    ] = "",
+    shard: Annotated[str, typer.Option(metavar="I/N", help="Only the songs of shard I of N, counted from 0.")] = "",
     shards: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Only the songs of shard JOB_COMPLETION_INDEX of N.")
     ] = None,
@@ -104,7 +102,7 @@ def run(
     * 3600.0,
     tags: Tags = "",
     licence: Licence = "unknown",
-    submission: Submission = "",
+    submission: RunName = "",
     json: Json = False,
 ) -> RunSummary:
     """Take a folder or a corpus, or one shard of it, all the way into curation.
@@ -131,7 +129,7 @@ def run(
         stored, computed = _stored(context, source, submission, wait_s), 0
     corpus = stored.corpus
     songs = part.of(corpus.songs)
-    if part.count > 1:  # files that are no songs are told by who runs the whole, not by shards
+    if part.count > 1:  # files that are no songs are counted where the whole is run, not by shards
         summary = RunSummary(files=len(songs), songs=len(songs))
     else:
         counts = corpus.counts

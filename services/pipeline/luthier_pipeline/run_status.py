@@ -190,11 +190,8 @@ def work_waiting(run: RunStatus, forget_s: float, now: float) -> int:
     counts, because its Job will replace it, but not beyond `forget_s`. Songs of shards that have not begun count where
     shards are sure to come: the run was submitted, or other shards of it are alive.
     """
-    live = [
-        part
-        for part in run.parts
-        if part.state == PART_STATE_RUNNING and now - seconds(part.updated_at) < forget_s
-    ]  # fmt: skip
+    running = (part for part in run.parts if part.state == PART_STATE_RUNNING)
+    live = [part for part in running if now - seconds(part.updated_at) < forget_s]
     waiting = sum(part.need_render for part in live)
     submitted = run.ingest and run.ingest.state == PART_STATE_DONE and run.ingest.ingest.submitted
     if (submitted and now - run.updated_at < forget_s) or any(part.part != INGEST for part in live):
@@ -268,7 +265,7 @@ def seconds(stamp: Timestamp) -> float:
 
 
 def timestamp(since_epoch_s: float) -> Timestamp:
-    """A moment as a message."""
+    """Seconds since the epoch as a message."""
     stamp = Timestamp()
     stamp.FromNanoseconds(int(since_epoch_s * 1e9))
     return stamp

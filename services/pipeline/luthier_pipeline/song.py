@@ -41,6 +41,8 @@ CUT_TIMEOUT_S: Final = 900.0
 ENRICH_TIMEOUT_S: Final = 120.0
 PROMPT_TIMEOUT_S: Final = 300.0
 CURATE_TIMEOUT_S: Final = 120.0
+MAX_NAME_CHARS: Final = 200  # of an artist and a title, as SongName says
+MAX_PATH_CHARS: Final = 1024  # as EnrichSongRequest says
 FIRST_PAUSE_S: Final = 0.5  # before a stage whose worker was stopped is called again
 
 
@@ -166,24 +168,24 @@ class SongPipeline:
         result.count("cut", clips.action, clips.cpu_s)
 
         on_stage("enrich")
-        name = SongName(artist=song.artist[:200], title=song.title[:200])
-        enrich = EnrichSongRequest(song=name, path=song.path[:1024], sheet=options.sheet)
-        known = self._call("enrich", partial(clients.enrichment.EnrichSong, enrich, timeout=ENRICH_TIMEOUT_S))
-        result.count("enrich", known.action)
+        name = SongName(artist=song.artist[:MAX_NAME_CHARS], title=song.title[:MAX_NAME_CHARS])
+        enrich = EnrichSongRequest(song=name, path=song.path[:MAX_PATH_CHARS], sheet=options.sheet)
+        enriched = self._call("enrich", partial(clients.enrichment.EnrichSong, enrich, timeout=ENRICH_TIMEOUT_S))
+        result.count("enrich", enriched.action)
 
         curate = UpsertClipsRequest(collection=options.collection)
         for clip in clips.clips:
             on_stage("prompt")
-            compose = ComposePromptsRequest(facts=clip.facts, tags=known.tags, count=options.prompts or None)
+            compose = ComposePromptsRequest(facts=clip.facts, tags=enriched.tags, count=options.prompts or None)
             ask = partial(clients.prompting.ComposePrompts, compose, timeout=PROMPT_TIMEOUT_S)
             composed = self._call("prompt", ask)
             result.count("prompt", composed.action)
             source = ClipSource(
-                song_fingerprint=song.fingerprint, span=clip.span, song=known.song, midi_sha256=song.sha256
+                song_fingerprint=song.fingerprint, span=clip.span, song=enriched.song, midi_sha256=song.sha256
             )
-            actions = (rendered.action, clips.action, known.action, composed.action)
+            actions = (rendered.action, clips.action, enriched.action, composed.action)
             new = NewClip(
-                source=source, audio=clip.audio, facts=clip.facts, tags=known.tags, prompts=composed.prompts,
+                source=source, audio=clip.audio, facts=clip.facts, tags=enriched.tags, prompts=composed.prompts,
                 lineage=_lineage(song, options.licence, rendered.seed, actions),
             )  # fmt: skip
             curate.clips.append(new)
@@ -200,13 +202,13 @@ class SongPipeline:
         service, this one goes on waiting for its turn. A worker that is stopped in the middle cancels its calls: they
         are made again, elsewhere. A call that takes every server with it (CALL_LOST) ends its song."""
 
-        def may_pass(error: BaseException) -> bool:
+        def retry_on(error: BaseException) -> bool:
             stopped = isinstance(error, Cancelled) and error.reason != "CLIENT_CLOSED"  # by the worker, not by us
             return is_retryable(error) or stopped
 
         budget = IdleBudget(self.clients.retry_budget_s, lambda: self._answered.get(stage, 0.0))
         try:
-            response = retry_policy(budget, may_pass, first_s=FIRST_PAUSE_S)(call)
+            response = retry_policy(budget, retry_on, first_s=FIRST_PAUSE_S)(call)
         except LuthierError as error:
             raise StageError(stage, error) from error
         self._answered[stage] = time.monotonic()

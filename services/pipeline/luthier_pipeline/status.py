@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Final
 
 import typer
@@ -32,9 +33,7 @@ NEWEST: Final = 10  # trainings and evaluations that are shown
 
 def status(
     ctx: typer.Context,
-    collection: Annotated[
-        str, typer.Option(metavar="NAME", help="Only this collection's run, shard by shard.", show_default=False)
-    ] = "",
+    collection: Annotated[str, typer.Option(metavar="NAME", help="Only this collection's run, shard by shard.")] = "",
     json: Json = False,
 ) -> None:
     """Show runs, clips, data sets, trainings, evaluations and models."""
@@ -54,14 +53,16 @@ def status(
     text += ["\n".join(failures)] if failures else []
     if not collection:
         asked = clients.with_retry_budget(RETRY_BUDGET_S)
-        page = f"   http://{clients.curation_page}" if clients.curation_page else ""
-        subjects = {
-            "clips": _ask(_clips, asked),
-            "data sets": _ask(_datasets, clients),
-            "trainings": _ask(_trainings, asked),
-            "evaluations": _ask(_evaluations, asked),
-            "models": _ask(_models, asked),
+        questions = {
+            "clips": partial(_clips, asked),
+            "data sets": partial(_datasets, clients),
+            "trainings": partial(_trainings, asked),
+            "evaluations": partial(_evaluations, asked),
+            "models": partial(_models, asked),
         }
+        with asked.thread_pool(len(questions), "status") as pool:
+            subjects = dict(zip(questions, pool.map(_ask, questions.values()), strict=True))
+        page = f"   http://{clients.curation_page}" if clients.curation_page else ""
         document |= {name.replace(" ", ""): subject.document for name, subject in subjects.items()}
         text += [f"{name}: {subject.line}{page if name == 'clips' else ''}" for name, subject in subjects.items()]
     context.answer(document, "\n\n".join(text))
@@ -75,9 +76,9 @@ class Subject:
     line: str
 
 
-def _ask(question: Callable[[Clients], Subject], clients: Clients) -> Subject:
+def _ask(question: Callable[[], Subject]) -> Subject:
     try:
-        return question(clients)
+        return question()
     except LuthierError as error:
         return Subject({"unavailable": str(error)}, "unavailable")
 

@@ -84,9 +84,7 @@ def submit(
     ctx: typer.Context,
     collection: Annotated[str, typer.Option(metavar="NAME", help="Collection that the clips go to.")],
     shards: Annotated[int, typer.Option(metavar="N", min=1, help="Into how many the songs go.")],
-    claim: Annotated[
-        str, typer.Option(metavar="PVC[:SUBPATH]", help="Volume and folder of the MIDI files.", show_default=False)
-    ] = "",
+    claim: Annotated[str, typer.Option(metavar="PVC[:SUBPATH]", help="Volume and folder of the MIDI files.")] = "",
     songbook: Songbook = False,
     songs: Songs = 12,
     parallelism: Annotated[int | None, typer.Option(metavar="P", min=1, help="Shards at a time; default: all.")] = None,
@@ -97,7 +95,7 @@ def submit(
     mix_only: MixOnly = False,
     licence: Licence = "unknown",
     release: Annotated[str, typer.Option(metavar="NAME", help="Helm release.")] = "luthier",
-    namespace: Annotated[str, typer.Option(metavar="NS", help="Default: the context's.", show_default=False)] = "",
+    namespace: Annotated[str, typer.Option(metavar="NS", help="Default: the context's.")] = "",
     again: Annotated[bool, typer.Option("--again", help="Also when the same was submitted before.")] = False,
     wait: Annotated[bool, typer.Option("--wait", help="Until all shards are done.")] = False,
     json: Json = False,
@@ -164,7 +162,7 @@ def _create_jobs(
 ) -> Any:
     """Creates the ingest Job, then the run's; both go when the release is uninstalled. Answers with the run's Job.
 
-    If a submitter died between the two, the next one takes the run's name from the ingest Job.
+    If a submitter was killed between the two, the next one takes the run's name from the ingest Job.
     """
     from luthier_kit.kubernetes import owned_by
 

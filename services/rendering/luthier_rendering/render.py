@@ -1,33 +1,197 @@
 """One song from notes to files: play each part, level it, add it to the mix, level the mix, write everything.
 
-One stem at a time is in memory beside the mix. Levelled stems wait on scratch, as sparse raw files, until the
-mix's gain is known: so the stems that are written sum to the mix.
+As the paper does, each stem is normalised to an integrated loudness (BS.1770-4) drawn uniformly around a mean, so that
+no two renders of a corpus favour the same balance; the sum is normalised again. A peak ceiling bounds both: where
+loudness asks for more, the level is what the ceiling allows, and the result says what was reached.
+
+One stem at a time is in memory beside the mix. Levelled stems wait on scratch, as sparse raw files, until the mix's
+gain is known: so the stems that are written sum to the mix.
 """
 
+import errno
+import random
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
+from luthier_kit.rpc import FailedPrecondition, QuotaExceeded, Unavailable
+from luthier_kit.workers import step
 from luthier_music.audio import SAMPLE_RATE_HZ, Samples, peak, write_audio
-from luthier_music.loudness import hop_energies
-from luthier_rendering.backends.base import Backend, BackendError
-from luthier_rendering.job import RenderJob, RenderResult, StemResult
-from luthier_rendering.limits import refuse
-from luthier_rendering.midi import Song
-from luthier_rendering.mix import level, linear_to_db, stem_targets_lufs
+from luthier_music.loudness import gated_loudness_lufs, hop_energies
+from luthier_rendering.backends import BACKENDS
+from luthier_rendering.backends.base import Backend, BackendConfig, BackendError
+from luthier_rendering.midi import Song, load_song
 from luthier_rendering.performance import performance
+from luthier_rendering.smf import MidiLimits, refuse
 from luthier_rendering.timeline import TAIL_S
 
+PEAK_CEILING_DBFS: Final = -1.0
+_MAX_GAIN_DB: Final = 60.0  # what is quieter than this is noise, not music
 _FADE_FRAMES: Final = SAMPLE_RATE_HZ // 2  # the end of the tail fades, so that nothing is cut off
-_SPOOL_FRAMES: Final = 1 << 16
+_SPOOL_FRAMES: Final = 1 << 16  # written at a time
 
 
-class Stopwatch:
+@dataclass(frozen=True)
+class Levels:
+    """Mean loudness of stems, largest departure from it in dB, loudness of the mix."""
+
+    stem_loudness_lufs: float = -24.0
+    stem_jitter_db: float = 3.0
+    mix_loudness_lufs: float = -16.0
+
+
+@dataclass(frozen=True)
+class RenderParameters:
+    """How to render a song; `mix_only` writes no stems."""
+
+    backend: str
+    seed: int
+    levels: Levels = field(default_factory=Levels)
+    mix_only: bool = False
+
+
+@dataclass(frozen=True)
+class StemResult:
+    """Part index in the song; file (None = not written); loudness in the mix (None = silence); what played."""
+
+    part: int
+    file: Path | None
+    loudness_lufs: float | None
+    source: str
+
+
+@dataclass(frozen=True)
+class RenderResult:
+    """Stems in order of their first note. `stages_s` splits the CPU time into synthesis, loudness, mix and write."""
+
+    mix: Path
+    mix_loudness_lufs: float
+    mix_peak_dbfs: float
+    stems: list[StemResult]
+    cpu_s: float
+    stages_s: dict[str, float]
+
+
+def render_file(
+    midi: Path, limits: MidiLimits, config: BackendConfig, parameters: RenderParameters, out: Path
+) -> RenderResult:
+    """Render a MIDI file into the folder `out`, as mix.flac and stem-<part>.flac: the job of a worker process.
+
+    InvalidRequest MIDI_* for a file that cannot be rendered, FailedPrecondition INSTRUMENT_FAILED when an instrument
+    cannot play, QuotaExceeded SCRATCH_FULL, Unavailable SCRATCH_FAILED.
+    """
+    try:
+        song = load_song(midi.read_bytes(), limits)
+        return render_song(song, BACKENDS[parameters.backend](config), parameters, out)
+    except BackendError as error:
+        raise FailedPrecondition(str(error), reason="INSTRUMENT_FAILED") from error
+    except OSError as error:
+        text = f"{error.strerror}: {error.filename}"
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise QuotaExceeded(text, reason="SCRATCH_FULL") from error
+        raise Unavailable(text, reason="SCRATCH_FAILED") from error
+
+
+def render_song(song: Song, backend: Backend, parameters: RenderParameters, out: Path) -> RenderResult:
+    """Render `song` into `out`. BackendError when one cannot play, InvalidRequest MIDI_SILENT when all is silent."""
+    watch, began = _Stopwatch(), time.process_time()
+    mix = np.zeros((round((song.music_end_s + TAIL_S) * SAMPLE_RATE_HZ), 2), dtype=np.float32)  # [frames, 2]
+    targets = stem_targets_lufs(parameters.levels, len(song.parts), parameters.seed)
+    played, first = np.unique(song.notes.part, return_index=True)
+    in_order = played[np.argsort(song.notes.start_tick[first], kind="stable")].tolist()  # together: as in the file
+    levelled: list[StemResult] = []
+    for number, part in enumerate(in_order, start=1):
+        step(f"playing {song.parts[part].instrument.name} (stem {number} of {len(in_order)})")
+        with watch.stage("synthesis"):
+            samples, source = backend.render(performance(song, part), mix.shape[0])
+        if not np.isfinite(peak(samples)):
+            raise BackendError(f"{source} played NaN or infinity")
+        with watch.stage("loudness"):
+            gain, loudness = level(hop_energies(samples, SAMPLE_RATE_HZ), samples, targets[part])
+        with watch.stage("mix"):
+            samples *= np.float32(gain)
+            fade = min(_FADE_FRAMES, samples.shape[0])
+            samples[-fade:] *= np.linspace(1.0, 0.0, fade, dtype=np.float32)[:, np.newaxis]
+            mix += samples
+            spooled = None if parameters.mix_only else _spool(out / f"{part}.raw", samples)
+        levelled.append(StemResult(part, spooled, loudness if np.isfinite(loudness) else None, source))
+    with watch.stage("loudness"):
+        gain, mix_loudness = level(hop_energies(mix, SAMPLE_RATE_HZ), mix, parameters.levels.mix_loudness_lufs)
+    highest = peak(mix) * gain
+    if highest == 0.0:
+        refuse("MIDI_SILENT", "every note of the file is played at volume 0")
+    step("writing files")
+    with watch.stage("write"):
+        write_audio(out / "mix.flac", mix, gain=gain)
+        stems = [_written(stem, gain, mix.shape) for stem in levelled]
+    cpu_s = time.process_time() - began
+    return RenderResult(out / "mix.flac", mix_loudness, linear_to_db(highest), stems, cpu_s, dict(watch.stages_s))
+
+
+def stem_targets_lufs(levels: Levels, stems: int, seed: int) -> list[float]:
+    """A loudness for each stem, the same for the same seed."""
+    draw = random.Random(seed)
+    return [levels.stem_loudness_lufs + draw.uniform(-1.0, 1.0) * levels.stem_jitter_db for _ in range(stems)]
+
+
+def level(energies: NDArray[np.float64], samples: Samples, target_lufs: float) -> tuple[float, float]:
+    """The gain that levels `samples` whose hop energies are known, and the loudness that it reaches in LUFS."""
+    loudness = gated_loudness_lufs(energies)
+    gain = gain_to(loudness, target_lufs, peak(samples))
+    return gain, loudness + linear_to_db(gain)
+
+
+def gain_to(loudness_lufs: float, target_lufs: float, highest: float) -> float:
+    """The linear gain that brings `loudness_lufs` to the target, or the peak `highest` to the ceiling if less.
+
+    1.0 for silence.
+    """
+    if not np.isfinite(loudness_lufs) or highest <= 0.0:
+        return 1.0
+    wanted = _db_to_linear(min(target_lufs - loudness_lufs, _MAX_GAIN_DB))
+    return min(wanted, _db_to_linear(PEAK_CEILING_DBFS) / highest)
+
+
+def linear_to_db(linear: float) -> float:
+    """-inf for 0."""
+    return float(20.0 * np.log10(linear)) if linear > 0 else -np.inf
+
+
+def _db_to_linear(db: float) -> float:
+    return float(10.0 ** (db / 20.0))
+
+
+def _spool(path: Path, samples: Samples) -> Path:
+    """Write raw samples; silence becomes a hole in the file."""
+    with path.open("wb") as file:
+        for first in range(0, samples.shape[0], _SPOOL_FRAMES):
+            block = samples[first : first + _SPOOL_FRAMES]
+            if block.any():
+                file.seek(first * samples.itemsize * samples.shape[1])
+                file.write(block.data)
+        file.truncate(samples.nbytes)
+    return path
+
+
+def _written(stem: StemResult, gain: float, shape: tuple[int, ...]) -> StemResult:
+    """A levelled stem at its level in the mix, as FLAC where it was spooled."""
+    loudness = None if stem.loudness_lufs is None else stem.loudness_lufs + linear_to_db(gain)
+    if stem.file is None:
+        return StemResult(stem.part, None, loudness, stem.source)
+    flac = stem.file.with_name(f"stem-{stem.part:02d}.flac")
+    write_audio(flac, np.memmap(stem.file, np.float32, "r", shape=shape), gain=gain)
+    stem.file.unlink()
+    return StemResult(stem.part, flac, loudness, stem.source)
+
+
+class _Stopwatch:
     """CPU seconds of this process by stage."""
 
     def __init__(self) -> None:
@@ -38,78 +202,3 @@ class Stopwatch:
         began = time.process_time()
         yield
         self.stages_s[name] += time.process_time() - began
-
-
-def render_song(
-    song: Song, job: RenderJob, backend: Backend, playing: Callable[[str], None] = lambda _: None
-) -> RenderResult:
-    """Render `song` into `job.out`; `playing` hears what is about to be played. BackendError when one cannot play.
-
-    InvalidRequest MIDI_SILENT when nothing can be heard.
-    """
-    out, watch, began = Path(job.out), Stopwatch(), time.process_time()
-    frames = round((song.music_end_s + TAIL_S) * SAMPLE_RATE_HZ)
-    mix = np.zeros((frames, 2), dtype=np.float32)
-    targets = stem_targets_lufs(job.levels, len(song.parts), job.seed)
-    stems: list[StemResult] = []
-    for part in _in_order(song):
-        playing(f"{song.parts[part].instrument.name} (stem {len(stems) + 1} of {len(song.parts)})")
-        stems.append(_stem(song, part, targets[part], mix, job, backend, watch))
-    with watch.stage("loudness"):
-        gain, loudness = level(hop_energies(mix, SAMPLE_RATE_HZ), mix, job.levels.mix_loudness_lufs)
-    highest = peak(mix) * gain
-    if highest == 0.0:
-        refuse("MIDI_SILENT", "every note of the file is played at volume 0")
-    with watch.stage("write"):
-        write_audio(out / "mix.flac", mix, gain=gain)
-        written = [_write_stem(out, stem, gain, frames, job.mix_only) for stem in stems]
-    cpu_s = time.process_time() - began
-    return RenderResult("mix.flac", loudness, linear_to_db(highest), written, cpu_s, dict(watch.stages_s))
-
-
-def _in_order(song: Song) -> list[int]:
-    """Part indices by first note, those that start together as they stand in the file."""
-    parts, first = np.unique(song.notes.part, return_index=True)
-    return parts[np.argsort(song.notes.start_tick[first], kind="stable")].tolist()
-
-
-def _stem(
-    song: Song, part: int, target_lufs: float, mix: Samples, job: RenderJob, backend: Backend, watch: Stopwatch
-) -> StemResult:
-    """Play one part, level it, add it to `mix`, keep it on scratch. Its loudness is still without the mix's gain."""
-    with watch.stage("synthesis"):
-        samples, source = backend.render(performance(song, part), mix.shape[0])
-    highest = peak(samples)
-    if not np.isfinite(highest):
-        raise BackendError(f"{source} played NaN or infinity")
-    with watch.stage("loudness"):
-        gain, loudness = level(hop_energies(samples, SAMPLE_RATE_HZ), samples, target_lufs)
-    with watch.stage("mix"):
-        samples *= np.float32(gain)
-        fade = min(_FADE_FRAMES, samples.shape[0])
-        samples[-fade:] *= np.linspace(1.0, 0.0, fade, dtype=np.float32)[:, np.newaxis]
-        mix += samples
-        if not job.mix_only:
-            _spool(Path(job.out) / f"{part}.raw", samples)
-    return StemResult(part, f"stem-{part:02d}.flac", loudness if np.isfinite(loudness) else None, source)
-
-
-def _write_stem(out: Path, stem: StemResult, gain: float, frames: int, mix_only: bool) -> StemResult:
-    loudness = None if stem.loudness_lufs is None else stem.loudness_lufs + linear_to_db(gain)
-    if mix_only:
-        return StemResult(stem.part, "", loudness, stem.source)
-    raw = out / f"{stem.part}.raw"
-    write_audio(out / stem.file, np.memmap(raw, np.float32, "r", shape=(frames, 2)), gain=gain)
-    raw.unlink()
-    return StemResult(stem.part, stem.file, loudness, stem.source)
-
-
-def _spool(path: Path, samples: Samples) -> None:
-    """Write raw samples; silence becomes a hole in the file."""
-    with path.open("wb") as file:
-        for first in range(0, samples.shape[0], _SPOOL_FRAMES):
-            block = samples[first : first + _SPOOL_FRAMES]
-            if block.any():
-                file.seek(first * samples.itemsize * samples.shape[1])
-                file.write(block.data)
-        file.truncate(samples.nbytes)

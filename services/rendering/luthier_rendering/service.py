@@ -1,61 +1,219 @@
-"""luthier.rendering.v1.RenderingService: messages to domain calls and back."""
+"""luthier.rendering.v1.RenderingService: each call is an action, so what was answered before is found, not computed.
+
+A song's bytes go from the store through `midi.py` (notes, tempo map), `timeline.py` and `fingerprint.py` (its facts)
+to `render.py` in a worker process, and come back as files that are stored here.
+"""
+
+import importlib.metadata
+import logging
+import tempfile
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Final
 
 import grpc
 
-from luthier.rendering.v1 import rendering_pb2, rendering_pb2_grpc
-from luthier_kit.checks import Checks
+from luthier.rendering.v1 import rendering_pb2 as pb
+from luthier.rendering.v1 import rendering_pb2_grpc
+from luthier_kit.rpc import Checks, FailedPrecondition, Service, SettingsError
+from luthier_kit.store import Action, Store, open_store
+from luthier_kit.workers import Call, Reasons, Workers
+from luthier_music.audio import SAMPLE_RATE_HZ
+from luthier_music.instruments import instrument
 from luthier_rendering.backends import BACKENDS
-from luthier_rendering.engine import Engine, Patience, RenderOrder
-from luthier_rendering.mix import Levels
+from luthier_rendering.backends.base import BackendConfig, BackendError
+from luthier_rendering.fingerprint import fingerprint
+from luthier_rendering.midi import FAULTS, load_song
+from luthier_rendering.render import Levels, RenderParameters, render_file
+from luthier_rendering.settings import RenderingSettings
+from luthier_rendering.smf import MidiLimits
+from luthier_rendering.timeline import part_activity, timeline
 
-_DEFAULT = Levels()
+INSPECT_VERSION: Final = "2"
+RENDER_VERSION: Final = "2"  # raise it whenever the same song would sound or be measured differently
+_REASONS: Final = Reasons("song", "RENDERER_CRASHED", "RENDERER_KILLED", "RENDER_TOO_SLOW", "RENDER_WORKER_NOT_STARTED")
+_FLAC: Final = "audio/flac"
+_PACKAGED_LICENCE: Final = "TimGM6mb SoundFont: GPL-2.0-only"
+_LEVELS: Final = ("stem_loudness_lufs", "stem_jitter_db", "mix_loudness_lufs")  # fields of Levels and of the request
 
 
-class RenderingServicer(rendering_pb2_grpc.RenderingServiceServicer):
-    """Serves an engine; `default_backend` plays requests that name none."""
+class Rendering(rendering_pb2_grpc.RenderingServiceServicer):
+    """Inspects and renders. Safe for calls from many threads."""
 
-    def __init__(self, engine: Engine, default_backend: str) -> None:
-        self._engine, self._default_backend = engine, default_backend
+    def __init__(
+        self,
+        store: Store,
+        workers: Workers,
+        config: BackendConfig,
+        *,
+        limits: MidiLimits,
+        scratch: Path,
+        default_backend: str,
+    ) -> None:
+        self._store, self._workers, self._config = store, workers, config
+        self._limits, self._scratch, self._default_backend = limits, scratch, default_backend
 
-    def InspectMidi(
-        self, request: rendering_pb2.InspectMidiRequest, _: grpc.ServicerContext
-    ) -> rendering_pb2.InspectMidiResponse:
+    def InspectMidi(self, request: pb.InspectMidiRequest, _: grpc.ServicerContext) -> pb.InspectMidiResponse:
+        """Facts, faults and fingerprint. InvalidRequest MIDI_* for a file that cannot be rendered."""
         checks = Checks()
         checks.artifact("midi", request.midi)
         checks.done()
-        return self._engine.inspect(request.midi)
+        data = self._store.blobs.read(request.midi, self._limits.size_bytes)
 
-    def RenderSong(
-        self, request: rendering_pb2.RenderSongRequest, context: grpc.ServicerContext
-    ) -> rendering_pb2.RenderSongResponse:
-        order = self._order(request)
-        patience = Patience(context.time_remaining(), lambda: not context.is_active())
-        return self._engine.render(request.midi, order, patience)
+        def compute() -> pb.InspectMidiResponse:
+            song = load_song(data, self._limits)
+            return pb.InspectMidiResponse(
+                fingerprint=fingerprint(song),
+                duration_s=song.music_end_s,
+                tracks=song.tracks,
+                notes=len(song.notes),
+                timeline=timeline(song),
+                faults=[
+                    pb.MidiFault(reason=reason, message=FAULTS[reason], count=count)
+                    for reason, count in sorted(song.faults.items())
+                    if count
+                ],
+                format=song.format,
+                ticks_per_beat=song.tempo.ticks_per_beat,
+            )
 
-    def ListInstruments(
-        self, request: rendering_pb2.ListInstrumentsRequest, _: grpc.ServicerContext
-    ) -> rendering_pb2.ListInstrumentsResponse:
-        checks = Checks()
-        checks.one_of("backend", request.backend or self._default_backend, BACKENDS)
-        checks.done()
-        return self._engine.instruments([request.backend] if request.backend else list(BACKENDS))
+        action = Action("inspect", [request.midi.sha256], {"limits": self._limits.changed()}, version=INSPECT_VERSION)
+        return self._store.actions.run(action, pb.InspectMidiResponse, compute)[0]
 
-    def _order(self, request: rendering_pb2.RenderSongRequest) -> RenderOrder:
-        levels = Levels(
-            _given(request, "stem_loudness_lufs", _DEFAULT.stem_loudness_lufs),
-            _given(request, "stem_jitter_db", _DEFAULT.stem_jitter_db),
-            _given(request, "mix_loudness_lufs", _DEFAULT.mix_loudness_lufs),
-        )
+    def RenderSong(self, request: pb.RenderSongRequest, context: Call) -> pb.RenderSongResponse:
+        """Stems, mix and timeline, or the record of having made them before."""
+        levels = Levels(**{name: getattr(request, name) for name in _LEVELS if request.HasField(name)})
+        backend = request.backend or self._default_backend
         checks = Checks()
         checks.artifact("midi", request.midi)
-        checks.one_of("backend", request.backend or self._default_backend, BACKENDS)
+        checks.one_of("backend", backend, BACKENDS)
         checks.within("mix_loudness_lufs", levels.mix_loudness_lufs, -40, -6)
         checks.within("stem_loudness_lufs", levels.stem_loudness_lufs, -50, -10)
         checks.within("stem_jitter_db", levels.stem_jitter_db, 0, 12)
         checks.done()
-        seed = request.seed if request.HasField("seed") else None
-        return RenderOrder(request.backend or self._default_backend, levels, seed, request.mix_only)
+        data = self._store.blobs.read(request.midi, self._limits.size_bytes)
+        seed = request.seed if request.HasField("seed") else int(request.midi.sha256[:13], 16)  # 52 bits: exact in JSON
+        parameters = RenderParameters(backend, seed, levels, request.mix_only)
+        action = Action(
+            "render",
+            [request.midi.sha256],
+            {
+                **asdict(levels),
+                "backend": backend,
+                "mix_only": request.mix_only,
+                "limits": self._limits.changed(),
+            },
+            seed,
+            RENDER_VERSION,
+            self._tools(backend),
+            [] if self._config.soundfont else [_PACKAGED_LICENCE],
+        )
+        response, _ = self._store.actions.run(
+            action, pb.RenderSongResponse, lambda: self._rendered(data, parameters, context)
+        )
+        response.mix_loudness_target_lufs = levels.mix_loudness_lufs  # not from the record: older ones lack it
+        response.mix_only = request.mix_only
+        return response
+
+    def _rendered(self, data: bytes, parameters: RenderParameters, call: Call) -> pb.RenderSongResponse:
+        """The song rendered by a worker process, its files stored."""
+        began = time.thread_time()
+        song = load_song(data, self._limits)
+        response = pb.RenderSongResponse(
+            timeline=timeline(song),
+            fingerprint=fingerprint(song),
+            seed=parameters.seed,
+            backend=parameters.backend,
+            sample_rate_hz=SAMPLE_RATE_HZ,
+            stem_loudness_lufs=parameters.levels.stem_loudness_lufs,
+            stem_jitter_db=parameters.levels.stem_jitter_db,
+        )
+        with tempfile.TemporaryDirectory(prefix="render-", dir=self._scratch, ignore_cleanup_errors=True) as folder:
+            out = Path(folder)
+            midi = out / "song.mid"
+            midi.write_bytes(data)
+            result = self._workers.run(call, out, render_file, midi, self._limits, self._config, parameters, out)
+            response.mix.CopyFrom(self._store.blobs.put_file("mixes", result.mix, _FLAC))
+            response.mix_loudness_lufs, response.mix_peak_dbfs = result.mix_loudness_lufs, result.mix_peak_dbfs
+            for stem in result.stems:
+                if stem.file:
+                    response.stems.add(
+                        audio=self._store.blobs.put_file("stems", stem.file, _FLAC),
+                        name=song.parts[stem.part].name,
+                        activity=part_activity(song, stem.part),
+                        loudness_lufs=stem.loudness_lufs,
+                        instrument_source=stem.source,
+                    )
+        response.cpu_s = result.cpu_s + time.thread_time() - began
+        return response
+
+    def _tools(self, backend: str) -> dict[str, str]:
+        """Digests and versions of what decides the sound. Loads a SoundFont at most, never a plugin: workers do."""
+        try:
+            digests = BACKENDS[backend](self._config).digests()
+        except BackendError as error:
+            raise FailedPrecondition(str(error), reason="BACKEND_NOT_CONFIGURED") from error
+        packages = ("tinysoundfont", "pedalboard") if backend == "vst3" else ("tinysoundfont",)
+        return {**digests, **{name: importlib.metadata.version(name) for name in packages}}
+
+    def ListInstruments(
+        self, request: pb.ListInstrumentsRequest, _: grpc.ServicerContext
+    ) -> pb.ListInstrumentsResponse:
+        """What the back ends can play, and why something configured cannot be used."""
+        checks = Checks()
+        checks.one_of("backend", request.backend or self._default_backend, BACKENDS)
+        checks.done()
+        response = pb.ListInstrumentsResponse()
+        for name in [request.backend] if request.backend else BACKENDS:
+            if name == "vst3" and not self._config.vst3_path:
+                continue
+            try:
+                backend = BACKENDS[name](self._config)
+            except BackendError as error:
+                response.unavailable.append(str(error))
+                continue
+            for one in backend.playables():
+                response.instruments.add(
+                    backend=one.backend,
+                    instrument=instrument(one.program, is_drum=one.is_drum).name,
+                    preset=one.preset,
+                    digest=one.digest,
+                    program=one.program,
+                    is_drum=one.is_drum,
+                )
+            response.unavailable.extend(backend.faults())
+        return response
 
 
-def _given(request: rendering_pb2.RenderSongRequest, field: str, default: float) -> float:
-    return getattr(request, field) if request.HasField(field) else default
+def build(settings: RenderingSettings) -> Service:
+    """The service as its settings say. SettingsError for the back end, LuthierError for the store."""
+    config = settings.backends
+    try:
+        faults = BACKENDS[settings.backend](config).faults()
+    except BackendError as error:
+        raise SettingsError(f"LUTHIER_BACKEND={settings.backend}: {error}") from error
+    for fault in faults:
+        logging.getLogger(__name__).warning(fault)
+    workers = Workers(
+        settings.slots,
+        _REASONS,
+        max_job_s=settings.render_timeout_s,
+        jobs_per_worker=settings.songs_per_worker,
+        preload=("luthier_rendering.render",),
+    )
+    servicer = Rendering(
+        open_store(settings),
+        workers,
+        config,
+        limits=settings.limits,
+        scratch=settings.scratch,
+        default_backend=settings.backend,
+    )
+    return Service(
+        contract=pb.DESCRIPTOR.services_by_name["RenderingService"],
+        servicer=servicer,
+        light=[servicer.InspectMidi, servicer.ListInstruments],
+        prepare=workers.start,
+        close=workers.close,
+    )

@@ -3,16 +3,17 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from luthier_kit.settings import ServiceSettings, setting
+from luthier_kit.rpc import ServiceSettings, setting
+from luthier_kit.store import StoreSettings
 from luthier_rendering.backends.base import BackendConfig
-from luthier_rendering.limits import MidiLimits
+from luthier_rendering.smf import MidiLimits
 
 _DEFAULT = MidiLimits()
 
 
 @dataclass(frozen=True)
-class RenderingSettings(ServiceSettings):
-    """What the service is told by the environment, beside what every service is told."""
+class RenderingSettings(ServiceSettings, StoreSettings):
+    """Settings of every service, and those of rendering."""
 
     backend: str = setting(
         "LUTHIER_BACKEND",
@@ -20,9 +21,9 @@ class RenderingSettings(ServiceSettings):
         choices=("soundfont", "vst3"),
         help="of requests that name none",
     )
-    soundfont: str = setting("LUTHIER_SOUNDFONT", default="", help="path of an .sf2; empty = the packaged one")
-    vst3_path: str = setting("LUTHIER_VST3_PATH", default="", help="folder of VST3 bundles; empty = no plugins")
-    vst3_map: str = setting("LUTHIER_VST3_MAP", default="", help="path of a JSON plugin map; empty = the packaged one")
+    soundfont: str = setting("LUTHIER_SOUNDFONT", default="", path="file", help="an .sf2; empty = the packaged one")
+    vst3_path: str = setting("LUTHIER_VST3_PATH", default="", path="folder", help="of VST3 bundles; empty = no plugins")
+    vst3_map: str = setting("LUTHIER_VST3_MAP", default="", path="file", help="a plugin map; empty = the packaged one")
     render_timeout_s: float = setting(
         "LUTHIER_RENDER_TIMEOUT_S", default=900.0, low=1, high=86400, help="longest time that one song may take"
     )
@@ -43,6 +44,6 @@ class RenderingSettings(ServiceSettings):
 
     @property
     def backends(self) -> BackendConfig:
-        """What the back ends are configured by. OSError when the plugin map cannot be read."""
+        """What the back ends are configured by."""
         text = Path(self.vst3_map).read_text() if self.vst3_map else ""
         return BackendConfig(self.soundfont, self.vst3_path, text)

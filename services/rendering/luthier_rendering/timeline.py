@@ -1,129 +1,110 @@
 """Who plays when, and bar by bar what: the facts that the notes prove, in seconds on the mix's clock."""
 
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from luthier.common.v1.common_pb2 import Bar, InstrumentActivity, MeterChange, Span, TempoChange, Timeline
 from luthier_music.instruments import Instrument, instrument
-from luthier_rendering.limits import MidiLimits, within
-from luthier_rendering.midi import Notes, Song
-from luthier_rendering.tempo_map import TempoMap
+from luthier_rendering.midi import Notes, Song, TempoMap
+from luthier_rendering.smf import MidiLimits, within
 
 TAIL_S: Final = 3.0  # what instruments may ring on after the last note
 GAP_S: Final = 1.0  # rests up to this long do not end an activity span
 _GRID_BEATS: Final = np.array([0, 1 / 4, 1 / 3, 1 / 2, 2 / 3, 3 / 4, 1])  # sixteenths and eighth triplets
 _GRID_TOLERANCE_BEATS: Final = 1 / 48
-
-Span = tuple[float, float]  # start and end in seconds
-
-
-@dataclass(frozen=True)
-class Bar:
-    """Twelve weights (seconds times velocity / 127, C first, no drums); onsets with drums, those on the grid."""
-
-    span_s: Span
-    pitch_class_weights: tuple[float, ...]
-    onsets: int
-    onsets_on_grid: int
-
-
-@dataclass(frozen=True)
-class Activity:
-    """Ordered, disjoint spans in which the notes of an instrument sound, and how many notes."""
-
-    instrument: Instrument
-    spans_s: tuple[Span, ...]
-    notes: int
-
-
-@dataclass(frozen=True)
-class Timeline:
-    """`duration_s` is the audio's length: the music and its tail. Tempos and meters start at 0 s."""
-
-    duration_s: float
-    tempos: tuple[tuple[float, float], ...]
-    meters: tuple[tuple[float, int, int], ...]
-    bars: tuple[Bar, ...]
-    instruments: tuple[Activity, ...]
-    tempo_is_default: bool
-    claimed_key: str
+_DRUMS: Final = 128  # in place of a program
 
 
 def timeline(song: Song, limits: MidiLimits | None = None) -> Timeline:
-    """The timeline of a song. InvalidRequest MIDI_TOO_MANY_BARS beyond the bound."""
-    limits = limits or MidiLimits()
-    tempo, claims = song.tempo, song.claims
-    starts = tempo.to_seconds([tick for tick, _, _ in claims.meters])
+    """The timeline of a song; tempos and meters start at 0 s, the duration is the audio's: the music and its tail.
+
+    InvalidRequest MIDI_TOO_MANY_BARS beyond the bound.
+    """
+    tempo = song.tempo
+    meter_starts = tempo.to_seconds([meter.tick for meter in song.meters]).tolist()
     return Timeline(
         duration_s=song.music_end_s + TAIL_S,
-        tempos=tuple(zip(tempo.seconds.tolist(), tempo.tempos_bpm.tolist(), strict=True)),
-        meters=tuple((float(s), n, d) for s, (_, n, d) in zip(starts, claims.meters, strict=True)),
-        bars=_bars(song, _bar_edges(song, limits.bars)),
+        tempos=[
+            TempoChange(start_s=start, tempo_bpm=bpm)
+            for start, bpm in zip(tempo.seconds.tolist(), tempo.tempos_bpm.tolist(), strict=True)
+        ],
+        meters=[
+            MeterChange(start_s=start, numerator=meter.beats, denominator=meter.unit)
+            for start, meter in zip(meter_starts, song.meters, strict=True)
+        ],
+        bars=_bars(song, _bar_edges(song, (limits or MidiLimits()).bars)),
         instruments=_activities(song),
-        tempo_is_default=claims.tempo_is_default,
-        claimed_key=claims.key,
+        tempo_is_default=song.tempo_is_default,
+        claimed_key=song.claimed_key,
     )
 
 
-def part_activity(song: Song, index: int) -> Activity:
+def part_activity(song: Song, index: int) -> InstrumentActivity:
     """When one part plays."""
-    mine = song.notes.of(song.notes.part == index)
-    return Activity(song.parts[index].instrument, _spans(mine, song.tempo), len(mine))
+    return _activity(song.parts[index].instrument, song.notes.of(song.notes.part == index), song.tempo)
 
 
-def _activities(song: Song) -> tuple[Activity, ...]:
+def _activities(song: Song) -> list[InstrumentActivity]:
     """One per instrument, all its parts together (and all drum kits), in order of first note."""
-    keys = np.array([128 if part.instrument.is_drum else part.instrument.program for part in song.parts])
-    of_note = keys[song.notes.part]
+    programs = np.array([_DRUMS if part.instrument.is_drum else part.instrument.program for part in song.parts])
+    of_note = programs[song.notes.part]
     kinds, first = np.unique(of_note, return_index=True)
-    found = []
-    for key in kinds[np.argsort(first, kind="stable")].tolist():
-        mine = song.notes.of(of_note == key)
-        who = instrument(0, is_drum=True) if key == 128 else instrument(key)
-        found.append(Activity(who, _spans(mine, song.tempo), len(mine)))
-    return tuple(found)
+    return [
+        _activity(
+            instrument(0, is_drum=True) if program == _DRUMS else instrument(program),
+            song.notes.of(of_note == program),
+            song.tempo,
+        )
+        for program in kinds[np.argsort(first, kind="stable")].tolist()
+    ]
 
 
-def _spans(notes: Notes, tempo: TempoMap) -> tuple[Span, ...]:
-    """Notes (ordered by start) merged over gaps up to GAP_S."""
+def _activity(who: Instrument, notes: Notes, tempo: TempoMap) -> InstrumentActivity:
+    """When notes (ordered by start) sound, merged over gaps up to GAP_S."""
     starts, ends = tempo.to_seconds(notes.start_tick), np.maximum.accumulate(tempo.to_seconds(notes.end_tick))
     breaks = np.flatnonzero(starts[1:] > ends[:-1] + GAP_S)
     firsts, lasts = np.concatenate([[0], breaks + 1]), np.concatenate([breaks, [starts.size - 1]])
-    return tuple(zip(starts[firsts].tolist(), ends[lasts].tolist(), strict=True))
+    return InstrumentActivity(
+        instrument=who.name,
+        family=who.family,
+        program=0 if who.is_drum else who.program,
+        is_drum=who.is_drum,
+        spans=[Span(start_s=s, end_s=e) for s, e in zip(starts[firsts].tolist(), ends[lasts].tolist(), strict=True)],
+        notes=len(notes),
+    )
 
 
 def _bar_edges(song: Song, bound: int) -> NDArray[np.int64]:
     """Ticks at which bars start and end, through the last note; a new meter starts a new bar."""
     end, edges, count, last = int(song.notes.end_tick.max()), [], 0, 0
-    meters = song.claims.meters
-    stops = [min(tick, end) for tick, _, _ in meters[1:]] + [end]
-    for (tick, numerator, denominator), stop in zip(meters, stops, strict=True):
-        length = max(1, song.tempo.ticks_per_beat * 4 * numerator // denominator)
-        bars = max(0, -(-(stop - tick) // length))
+    stops = [min(meter.tick, end) for meter in song.meters[1:]] + [end]
+    for meter, stop in zip(song.meters, stops, strict=True):
+        length = max(1, song.tempo.ticks_per_beat * 4 * meter.beats // meter.unit)
+        bars = max(0, -(-(stop - meter.tick) // length))
         count += bars
         within("MIDI_TOO_MANY_BARS", "bars", count, bound)
-        edges.append(np.arange(tick, stop, length, dtype=np.int64))
-        last = tick + bars * length if bars else last
+        edges.append(np.arange(meter.tick, stop, length, dtype=np.int64))
+        last = meter.tick + bars * length if bars else last
     return np.append(np.concatenate(edges), last)
 
 
-def _bars(song: Song, edges: NDArray[np.int64]) -> tuple[Bar, ...]:
+def _bars(song: Song, edges: NDArray[np.int64]) -> list[Bar]:
+    """Weights are seconds times velocity / 127, C first, without drums; onsets are counted with drums."""
     notes, seconds = song.notes, song.tempo.to_seconds(edges)
+    phase = (notes.start_tick % song.tempo.ticks_per_beat) / song.tempo.ticks_per_beat
+    on_grid = np.abs(phase[:, np.newaxis] - _GRID_BEATS).min(axis=1) <= _GRID_TOLERANCE_BEATS  # by chance 25 % are
     onsets, _ = np.histogram(notes.start_tick, edges)
-    on_grid, _ = np.histogram(notes.start_tick[_on_grid(notes, song.tempo)], edges)
+    onsets_on_grid, _ = np.histogram(notes.start_tick[on_grid], edges)
     weights = _pitch_class_weights(song, seconds)
-    return tuple(
-        Bar((float(start), float(end)), tuple(row.tolist()), int(count), int(hits))
-        for start, end, row, count, hits in zip(seconds, seconds[1:], weights, onsets, on_grid, strict=False)
-    )
-
-
-def _on_grid(notes: Notes, tempo: TempoMap) -> NDArray[np.bool_]:
-    """Whether each onset is within 1/48 beat of a sixteenth or an eighth triplet (by chance 25 % are)."""
-    phase = (notes.start_tick % tempo.ticks_per_beat) / tempo.ticks_per_beat
-    return np.abs(phase[:, np.newaxis] - _GRID_BEATS).min(axis=1) <= _GRID_TOLERANCE_BEATS
+    return [
+        Bar(span=Span(start_s=start, end_s=end), pitch_class_weights=row, onsets=count, onsets_on_grid=hits)
+        for start, end, row, count, hits in zip(
+            seconds[:-1].tolist(), seconds[1:].tolist(), weights.tolist(), onsets.tolist(), onsets_on_grid.tolist(),
+            strict=True,
+        )
+    ]  # fmt: skip
 
 
 def _pitch_class_weights(song: Song, edges_s: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -143,6 +124,6 @@ def _ramp(times: NDArray[np.float64], slopes: NDArray[np.float64], at: NDArray[n
     """Sum over i of slopes[i] * max(0, at - times[i]), for each `at`."""
     order = np.argsort(times)
     passed = np.searchsorted(times[order], at, side="right")
-    slope = np.concatenate([[0.0], np.cumsum(slopes[order])])[passed]
-    offset = np.concatenate([[0.0], np.cumsum(slopes[order] * times[order])])[passed]
+    slope: NDArray[np.float64] = np.concatenate([[0.0], np.cumsum(slopes[order])])[passed]
+    offset: NDArray[np.float64] = np.concatenate([[0.0], np.cumsum(slopes[order] * times[order])])[passed]
     return slope * at - offset

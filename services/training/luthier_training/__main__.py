@@ -3,7 +3,6 @@
 import sys
 
 from luthier.training.v1 import training_pb2
-from luthier.training.v1.training_pb2_grpc import add_TrainingServiceServicer_to_server
 from luthier_kit.rpc import Service, main
 from luthier_kit.store import open_store
 from luthier_training.launchers import LAUNCHERS
@@ -19,7 +18,6 @@ def build(settings: TrainingSettings) -> Service:
     servicer = TrainingServicer(store, scheduler)
     return Service(
         contract=training_pb2.DESCRIPTOR.services_by_name["TrainingService"],
-        add=add_TrainingServiceServicer_to_server,
         servicer=servicer,
         light=[
             servicer.CreateTrainingRun,

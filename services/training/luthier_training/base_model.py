@@ -5,9 +5,7 @@ frozen encoders are cached; the seconds embedders and a text encoder's projectio
 """
 
 import hashlib
-import shutil
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,22 +18,12 @@ from stable_audio_tools.models.diffusion import ConditionedDiffusionModelWrapper
 from luthier.common.v1.common_pb2 import ArtifactRef
 from luthier.curation.v1.dataset_pb2 import DatasetRow
 from luthier_kit.registry import ModelVersion
-from luthier_kit.rpc import FailedPrecondition
 from luthier_kit.store import Action, Store
 from luthier_model import checkpoint, loading, text_encoder
-from luthier_model.conditions import PROMPT
-from luthier_model.configuration import MAX_DOCUMENT_BYTES, Configuration
-from luthier_model.configuration import read as read_configuration
-from luthier_model.errors import CheckpointError, CheckpointMismatch, ConfigurationError, ModelError, TextEncoderError
+from luthier_model.configuration import PROMPT, Configuration
+from luthier_model.registered import fetch_version, statuses
 from luthier_training import audio
 
-REASONS: dict[type[ModelError], str] = {
-    ConfigurationError: "MODEL_CONFIGURATION_INVALID",
-    CheckpointError: "CHECKPOINT_UNREADABLE",
-    CheckpointMismatch: "CHECKPOINT_MISMATCH",
-    TextEncoderError: "TEXT_ENCODER_INVALID",
-}
-MAX_FILE_NAME_CHARS = 100
 MAX_TENSORS_BYTES = 1 << 30
 """Bound of a stored encoding: latents of the longest window that a configuration may have take 256 MiB."""
 LATENTS_STAGE, TEXT_STAGE, VERSION = "latents", "text-states", "1"
@@ -85,15 +73,6 @@ def posterior_of(autoencoder: AudioAutoencoder, audio: torch.Tensor) -> tuple[to
     return mean, torch.nn.functional.softplus(spread) + 1e-4  # as the library's vae_sample
 
 
-@contextmanager
-def refusals(version: ModelVersion) -> Iterator[None]:
-    """What is wrong with a model becomes FailedPrecondition with the reason of its kind."""
-    try:
-        yield
-    except ModelError as error:
-        raise FailedPrecondition(f"model {version.label}: {error}", reason=REASONS[type(error)]) from None
-
-
 @dataclass(frozen=True)
 class BaseModel:
     """A base model on `device`: its registration, its configuration, and the digests that name what it encodes."""
@@ -108,20 +87,14 @@ class BaseModel:
 
     @classmethod
     def open(cls, store: Store, version: ModelVersion, device: str, scratch: Path) -> "BaseModel":
-        """Fetches a version and loads it. FailedPrecondition (CHECKPOINT_MISMATCH, …) before anything is allocated."""
-        with refusals(version):
-            configuration = read_configuration(store.blobs.read(version.configuration, max_bytes=MAX_DOCUMENT_BYTES))
-            weights = store.blobs.fetch(version.checkpoint, scratch)
-            placed = checkpoint.verify(weights, configuration)
-            text_folder = scratch / "text_encoder"
-            text_folder.mkdir(parents=True, exist_ok=True)
-            for name, ref in version.text_encoder:
-                if Path(name).name != name or len(name) > MAX_FILE_NAME_CHARS:
-                    raise TextEncoderError(f"the text encoder has a file with a bad name: {name[:80]!r}")
-                shutil.move(store.blobs.fetch(ref, text_folder), text_folder / name)
-            model = loading.load(configuration, weights, text_folder, device)
-            codec = checkpoint.autoencoder_digest(weights, placed, configuration)
-        return cls(store, version, configuration, model, codec, text_encoder.digest(text_folder), device)
+        """Fetches a version and loads it; `statuses` names the errors, which come before anything is allocated."""
+        with statuses(version):
+            files = fetch_version(store, version, scratch)
+            model = loading.load(files.configuration, files.weights, files.text_encoder, device)
+            folder = text_encoder.check(files.text_encoder, files.configuration)
+            layout = checkpoint.verify(files.weights, files.configuration)
+            autoencoder_digest = checkpoint.autoencoder_digest(files.weights, layout, files.configuration)
+        return cls(store, version, files.configuration, model, autoencoder_digest, text_encoder.digest(folder), device)
 
     def latents(self, excerpt: Excerpt, scratch: Path) -> Latents:
         """Latents of an excerpt, or of a whole clip, found in the store or encoded now."""

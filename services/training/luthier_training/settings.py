@@ -7,31 +7,35 @@ from luthier_kit.store import StoreSettings
 
 
 @dataclass(frozen=True)
-class RunnerSettings(ServiceSettings, StoreSettings):
-    """What a runner reads. `device` has no default: the CPU is a choice, never a silent fallback."""
+class DeviceSettings(ServiceSettings, StoreSettings):
+    """What service and runner both read. `device` has no default: the CPU is a choice, never a silent fallback."""
 
     device: str = setting("DEVICE", choices=("cuda", "cpu"), help="cuda or cpu: where training computes")
     threads: int = setting(
         "LUTHIER_TRAINING_THREADS", default=0, low=0, high=256, help="torch threads; 0 = by the size of the model"
     )
 
-    @property
-    def computes(self) -> bool:
-        """Whether this machine is where training computes."""
-        return True
+    def device_faults(self) -> list[str]:
+        """For the machine that computes."""
+        if self.device == "cpu":
+            return []
+        import torch  # 5 s: only the one who needs to know pays
 
-    def faults(self) -> list[str]:
-        faults = super().faults()
-        if self.computes and self.device == "cuda":
-            import torch  # 5 s: only the one who needs to know pays
-
-            if not torch.cuda.is_available():
-                faults.append("DEVICE=cuda, but torch finds no CUDA device; DEVICE=cpu is the other choice")
-        return faults
+        if torch.cuda.is_available():
+            return []
+        return ["DEVICE=cuda, but torch finds no CUDA device; DEVICE=cpu is the other choice"]
 
 
 @dataclass(frozen=True)
-class TrainingSettings(RunnerSettings):
+class RunnerSettings(DeviceSettings):
+    """What a runner reads."""
+
+    def faults(self) -> list[str]:
+        return super().faults() + self.device_faults()
+
+
+@dataclass(frozen=True)
+class TrainingSettings(DeviceSettings):
     """What the service reads."""
 
     launcher: str = setting(
@@ -47,12 +51,10 @@ class TrainingSettings(RunnerSettings):
     )
     namespace: str = setting("LUTHIER_NAMESPACE", default="", help="of Jobs; empty = the Pod's own, or the context's")
 
-    @property
-    def computes(self) -> bool:
-        return self.launcher == "local"  # a Job's Pods look for their own device
-
     def faults(self) -> list[str]:
         faults = super().faults()
-        if self.launcher == "kubernetes" and not self.job_template:
+        if self.launcher == "local":  # a Job's Pods look for their own device
+            faults += self.device_faults()
+        elif not self.job_template:
             faults.append("LUTHIER_JOB_TEMPLATE is missing: the file with the Job of a training run")
         return faults

@@ -5,6 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import grpc
 import pytest
@@ -58,7 +59,7 @@ def test_calls_without_a_message_are_bounded_and_ended_and_stop_nobody(
     stop = threading.Event()
     own = [("grpc.use_local_subchannel_pool", 1)]  # or both are one connection
     with grpc.insecure_channel(server.address, own) as silent, grpc.insecure_channel(server.address, own) as plain:
-        open_call = silent.stream_unary(f"/{NAME}/CutClips")
+        open_call = silent.stream_unary(f"/{NAME}/CutClips", None, None)
         calls = [open_call.future(endless(stop)) for _ in range(300)]
         wait_until(lambda: server.dispatcher.admission.opening_calls.taken == OPENING_CALLS_PER_CONNECTION)
         assert analyze(plain) == 1
@@ -79,8 +80,8 @@ def test_idle_reflection_streams_are_bounded_and_ended(server: Server, monkeypat
     monkeypatch.setattr("luthier_kit.rpc._dispatch.REFLECTION_IDLE_S", 1.0)
     stop = threading.Event()
     with grpc.insecure_channel(server.address) as plain:
-        stream = plain.stream_stream("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo")
-        calls = [stream(endless(stop)) for _ in range(130)]
+        stream = plain.stream_stream("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", None, None)
+        calls: list[Any] = [stream(endless(stop)) for _ in range(130)]
         assert analyze(plain) == 1
         wait_until(lambda: all(call.done() for call in calls))
         stop.set()
@@ -91,9 +92,9 @@ def test_idle_reflection_streams_are_bounded_and_ended(server: Server, monkeypat
 def test_bytes_that_are_no_message_and_a_call_without_one_are_the_callers_fault(server: Server) -> None:
     with grpc.insecure_channel(server.address) as plain:
         with pytest.raises(grpc.RpcError) as garbled:
-            plain.unary_unary(f"/{NAME}/CutClips")(b"\xff\xff\xff", timeout=5)
+            plain.unary_unary(f"/{NAME}/CutClips", None, None)(b"\xff\xff\xff", timeout=5)
         with pytest.raises(grpc.RpcError) as missing:
-            plain.stream_unary(f"/{NAME}/CutClips")(iter(()), timeout=5)
+            plain.stream_unary(f"/{NAME}/CutClips", None, None)(iter(()), timeout=5)
     for refused, reason in ((garbled, "REQUEST_UNDECODABLE"), (missing, "REQUEST_MISSING")):
         error = error_of_call(refused.value)
         assert isinstance(error, InvalidRequest)

@@ -1,11 +1,14 @@
 """gc: what may go, and what must not, however work runs beside it."""
 
 import os
+from collections.abc import Callable, Iterator
 
 import pytest
 
+from luthier.common.v1.common_pb2 import ArtifactRef
 from luthier.curation.v1.curation_pb2 import CuratedClip, ListClipsResponse
 from luthier.registry.v1.registry_pb2 import ModelVersion
+from luthier_kit.store import FolderStore, Store
 from luthier_pipeline.retention import gc
 from luthier_pipeline.retention.gc import Amount, Rule, collect
 from tests.pipeline.fakes import FakeClients, Stub, luthier
@@ -15,16 +18,23 @@ EVERYTHING_IS_OLD = Rule(grace_s=-60, generated_s=-60)
 ALL_IS_YOUNG = Rule(grace_s=3600, generated_s=3600)
 
 
-def keys(store):
+def keys(store: Store) -> set[str]:
     return {found.key for found in store.objects.stored("") if "/" in found.key}
 
 
-def name_it(store, ref):
+def make_old(store: Store, *refs: ArtifactRef) -> None:
+    """As if they were written in 1970."""
+    assert isinstance(store.objects, FolderStore)
+    for ref in refs:
+        os.utime(store.objects._path(ref.key), (0, 0))
+
+
+def name_it(store: Store, ref: ArtifactRef) -> None:
     """A document names a blob."""
     store.series(ModelVersion, "models/late").append(ModelVersion(checkpoint=ref))
 
 
-def test_gc_deletes_what_nothing_reaches_and_keeps_the_rest(each_store):
+def test_gc_deletes_what_nothing_reaches_and_keeps_the_rest(each_store: Store) -> None:
     store = each_store
     filled = FilledStore(store)
     crashed = filled.blob("mixes", "a worker died before its record")
@@ -43,10 +53,9 @@ def test_gc_deletes_what_nothing_reaches_and_keeps_the_rest(each_store):
     assert collect(store, EVERYTHING_IS_OLD, [in_curation.sha256]).total.blobs == 0
 
 
-def test_the_command_keeps_what_curation_holds_and_says_what_went(store):
+def test_the_command_keeps_what_curation_holds_and_says_what_went(store: Store) -> None:
     crashed, held = (store.blobs.put_bytes("mixes", text, "flac") for text in (b"crashed", b"held"))
-    for ref in (crashed, held):
-        os.utime(store.objects._path(ref.key), (0, 0))
+    make_old(store, crashed, held)
     curation = Stub(ListClips=ListClipsResponse(clips=[CuratedClip(audio=held)]))
     told = luthier("gc --dry-run", FakeClients(store, curation=curation)).out
     assert told.splitlines()[-1] == "1 blobs (0.0 MB) would go, 1 stay"
@@ -56,7 +65,7 @@ def test_the_command_keeps_what_curation_holds_and_says_what_went(store):
     assert (store.blobs.exists(crashed), store.blobs.exists(held)) == (False, True)
 
 
-def test_expired_audio_is_made_again_when_it_is_asked_for_again(store):
+def test_expired_audio_is_made_again_when_it_is_asked_for_again(store: Store) -> None:
     filled = FilledStore(store)
     collect(store, EVERYTHING_IS_OLD)
     assert not store.blobs.exists(filled.audio)
@@ -64,12 +73,14 @@ def test_expired_audio_is_made_again_when_it_is_asked_for_again(store):
     assert store.blobs.exists(filled.audio)
 
 
-def test_gc_keeps_what_is_written_again_or_recorded_while_it_looks(store, monkeypatch):
+def test_gc_keeps_what_is_written_again_or_recorded_while_it_looks(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     late = store.blobs.put_bytes("mixes", b"late", "flac")
     documents = store.objects.keys
-    looks = []
+    looks: list[int] = []
 
-    def keys_then_a_record(prefix):
+    def keys_then_a_record(prefix: str) -> Iterator[str]:
         found = list(documents(prefix))
         if prefix == "" and not looks:
             looks.append(1)
@@ -81,10 +92,10 @@ def test_gc_keeps_what_is_written_again_or_recorded_while_it_looks(store, monkey
     assert store.blobs.exists(late)
 
 
-def after_each_delete(store, monkeypatch, happens):
+def after_each_delete(store: Store, monkeypatch: pytest.MonkeyPatch, happens: Callable[[str], object]) -> None:
     delete = store.objects.delete
 
-    def deleted(key):
+    def deleted(key: str) -> None:
         delete(key)
         happens(key)
 
@@ -92,22 +103,21 @@ def after_each_delete(store, monkeypatch, happens):
     monkeypatch.setattr(gc, "BATCH", 1)
 
 
-def test_gc_keeps_what_is_written_again_while_it_deletes(store, monkeypatch):
-    def write():
+def test_gc_keeps_what_is_written_again_while_it_deletes(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def write() -> list[ArtifactRef]:
         return [store.blobs.put_bytes("mixes", b"%d" % n, "flac") for n in range(2)]
 
     refs = write()
-    for ref in refs:
-        os.utime(store.objects._path(ref.key), (0, 0))
+    make_old(store, *refs)
     after_each_delete(store, monkeypatch, lambda _: write())
     assert collect(store, ALL_IS_YOUNG).total.blobs == 1
     assert all(store.blobs.exists(ref) for ref in refs)
 
 
-def test_gc_keeps_what_is_recorded_while_it_deletes(store, monkeypatch):
+def test_gc_keeps_what_is_recorded_while_it_deletes(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     refs = {ref.key: ref for ref in (store.blobs.put_bytes("mixes", b"%d" % n, "flac") for n in range(3))}
 
-    def recorded(gone):
+    def recorded(gone: str) -> None:
         for key, ref in refs.items():
             if key != gone:
                 name_it(store, ref)
@@ -118,7 +128,7 @@ def test_gc_keeps_what_is_recorded_while_it_deletes(store, monkeypatch):
 
 @pytest.mark.parametrize("option", ["--older-than", "--generated-older-than"])
 @pytest.mark.parametrize("hours", ["0", "0.9", "nan"])
-def test_gc_has_a_grace_of_an_hour_at_least(option, hours):
+def test_gc_has_a_grace_of_an_hour_at_least(option: str, hours: str) -> None:
     done = luthier(["gc", option, hours])
     assert done.code == 2
     assert f"'{option}': must be between 1 and 87660 hours, got {hours}" in done.err

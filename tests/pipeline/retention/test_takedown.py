@@ -2,23 +2,32 @@
 
 import dataclasses
 import hashlib
+import time
+from pathlib import Path
 
 import pytest
 
-from luthier.curation.v1.curation_pb2 import VERDICT_REJECTED, CuratedClip, ListClipsResponse, ReviewClipsResponse
+from luthier.common.v1.common_pb2 import ArtifactRef
+from luthier.curation.v1.curation_pb2 import (
+    VERDICT_REJECTED,
+    CuratedClip,
+    ListClipsRequest,
+    ListClipsResponse,
+    ReviewClipsResponse,
+)
 from luthier.rendering.v1.rendering_pb2 import RenderSongResponse
 from luthier_kit.registry import register
 from luthier_kit.rpc import NotFound, Unavailable
-from luthier_kit.store import Action
+from luthier_kit.store import Action, Store
 from luthier_pipeline.lineage import LineageIndex
 from luthier_pipeline.retention import takedown
-from luthier_pipeline.retention.takedown import reach, take_down
+from luthier_pipeline.retention.takedown import Reach, reach, take_down
 from tests.pipeline.fakes import FakeClients, Stub, luthier
 from tests.pipeline.filled_store import FilledStore
 from tests.support.services import temp_store
 
 
-def test_a_takedown_reaches_what_was_made_of_the_song_and_names_what_learned_from_it(each_store):
+def test_a_takedown_reaches_what_was_made_of_the_song_and_names_what_learned_from_it(each_store: Store) -> None:
     filled = FilledStore(each_store)
     found = reach(LineageIndex(each_store), filled.midi[0].sha256)
     assert set(found.derived.values()) == {filled.midi[0].key, filled.mixes[0].key, filled.clips[0].key}
@@ -26,7 +35,7 @@ def test_a_takedown_reaches_what_was_made_of_the_song_and_names_what_learned_fro
     assert set(found.generated) == {filled.audio.key, filled.judged.key}
 
 
-def test_a_model_goes_with_its_checkpoint(each_store):
+def test_a_model_goes_with_its_checkpoint(each_store: Store) -> None:
     store = each_store
     filled = FilledStore(store)
     promoted = register(store, dataclasses.replace(filled.tuned, name="served"))
@@ -40,7 +49,7 @@ def test_a_model_goes_with_its_checkpoint(each_store):
     assert store.blobs.read(filled.audio)
 
 
-def test_a_takedown_names_the_models_tuned_from_a_checkpoint_and_the_data_set_of_a_manifest(store):
+def test_a_takedown_names_the_models_tuned_from_a_checkpoint_and_the_data_set_of_a_manifest(store: Store) -> None:
     filled = FilledStore(store)
     index = LineageIndex(store)
     base = reach(index, filled.base.checkpoint.sha256)
@@ -49,12 +58,12 @@ def test_a_takedown_names_the_models_tuned_from_a_checkpoint_and_the_data_set_of
     assert (manifest.datasets, manifest.models) == (["way@1"], ["tuned@1"])
 
 
-def test_what_another_song_also_made_is_left_and_named_with_what_came_of_it(store):
+def test_what_another_song_also_made_is_left_and_named_with_what_came_of_it(store: Store) -> None:
     filled = FilledStore(store)
     silence = filled.blob("stems", "silence")
     for mix in filled.mixes:
-        response = RenderSongResponse(mix=silence)
-        store.actions.run(Action("separate", [mix.sha256]), RenderSongResponse, lambda r=response: r)
+        action = Action("separate", [mix.sha256])
+        store.actions.run(action, RenderSongResponse, lambda: RenderSongResponse(mix=silence))
     clip = filled.cut(silence)
     found = reach(LineageIndex(store), filled.midi[0].sha256)
     assert found.shared == [silence.key]
@@ -67,27 +76,29 @@ def test_what_another_song_also_made_is_left_and_named_with_what_came_of_it(stor
     assert reused
 
 
-def test_bytes_that_come_of_themselves_again_are_no_other_songs(store):
+def test_bytes_that_come_of_themselves_again_are_no_other_songs(store: Store) -> None:
     filled = FilledStore(store)
     [mix, _] = filled.mixes
     store.actions.run(Action("trim", [mix.sha256]), RenderSongResponse, lambda: RenderSongResponse(mix=mix))
     assert mix.sha256 in reach(LineageIndex(store), filled.midi[0].sha256).derived
 
 
-def test_a_takedown_begins_with_the_file_itself_and_finds_what_was_in_flight(store, monkeypatch):
+def test_a_takedown_begins_with_the_file_itself_and_finds_what_was_in_flight(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     filled = FilledStore(store)
-    late = []
+    late: list[ArtifactRef] = []
 
-    def commit_in_flight(_):
+    def commit_in_flight(_: float) -> None:
         if not late:
-            with temp_store(store.objects.root) as elsewhere:
+            with temp_store(tmp_path / "store") as elsewhere:
                 monkeypatch.setattr(elsewhere.tombstones, "check", lambda *_: None)  # it looked before the takedown
                 late.append(elsewhere.blobs.put_bytes("latents", b"late", "safetensors"))
                 response = RenderSongResponse(mix=late[0])
                 action = Action("encode", [filled.clips[0].sha256])
                 elsewhere.actions.run(action, RenderSongResponse, lambda: response)
 
-    monkeypatch.setattr(takedown.time, "sleep", commit_in_flight)
+    monkeypatch.setattr(time, "sleep", commit_in_flight)
     found = take_down(store, reach(LineageIndex(store), filled.midi[0].sha256), by="ann", reason="claim 7")
     assert next(iter(found.derived)) == filled.midi[0].sha256
     assert found.derived[late[0].sha256] == late[0].key
@@ -95,20 +106,23 @@ def test_a_takedown_begins_with_the_file_itself_and_finds_what_was_in_flight(sto
         store.blobs.read(late[0])
 
 
-def test_a_takedown_that_work_outruns_says_so(store, monkeypatch):
+def test_a_takedown_that_work_outruns_says_so(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     filled = FilledStore(store)
     found = reach(LineageIndex(store), filled.midi[0].sha256)
     endless = iter(hashlib.sha256(b"%d" % n).hexdigest() for n in range(100))
-    more = lambda *_: dataclasses.replace(found, derived={next(endless): "mixes/new"})  # noqa: E731
+
+    def more(*_: object) -> Reach:
+        return dataclasses.replace(found, derived={next(endless): "mixes/new"})
+
     monkeypatch.setattr(takedown, "reach", more)
     with pytest.raises(Unavailable, match="running work"):
         take_down(store, found, by="ann", reason="claim 7")
 
 
-def curation_of(filled):
+def curation_of(filled: FilledStore) -> Stub:
     """Lists two pages of clips and keeps the reviews."""
 
-    def page(request):
+    def page(request: ListClipsRequest) -> ListClipsResponse:
         number = int(request.page_token or 0)
         clip = CuratedClip(clip_id=f"clip-{number}", audio=filled.clips[number])
         return ListClipsResponse(clips=[clip], next_page_token="" if number else "1")
@@ -116,7 +130,7 @@ def curation_of(filled):
     return Stub(ListClips=page, ReviewClips=ReviewClipsResponse())
 
 
-def test_the_command_takes_down_and_readers_say_why(store, tmp_path):
+def test_the_command_takes_down_and_readers_say_why(store: Store, tmp_path: Path) -> None:
     filled = FilledStore(store)
     curation = curation_of(filled)
     line = "takedown 'Artist/Song 1.mid' --reason 'the composer asked' --as ann --json"
@@ -129,8 +143,8 @@ def test_the_command_takes_down_and_readers_say_why(store, tmp_path):
             with pytest.raises(NotFound, match="taken down") as refused:
                 elsewhere.blobs.read(gone)
             assert refused.value.reason == "ARTIFACT_TAKEN_DOWN"
+        action = Action("render", [filled.midi[1].sha256])
         with pytest.raises(NotFound, match="taken down"):  # nor is it rendered anew
-            action = Action("render", [filled.midi[1].sha256])
             elsewhere.actions.run(action, RenderSongResponse, RenderSongResponse)
         assert elsewhere.blobs.read(filled.clips[0])
     [review] = curation.requests("ReviewClips")
@@ -144,7 +158,7 @@ def test_the_command_takes_down_and_readers_say_why(store, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["tuned@1", "version", "way@1", "record"])
-def test_a_takedown_of_a_name_is_refused_with_the_files_to_give(store, name):
+def test_a_takedown_of_a_name_is_refused_with_the_files_to_give(store: Store, name: str) -> None:
     filled = FilledStore(store)
     record = next(step.name for step in LineageIndex(store).steps if step.outputs == (filled.mixes[0].sha256,))
     names = {"version": f"sha256:{filled.tuned.digest}", "record": record}
@@ -156,7 +170,7 @@ def test_a_takedown_of_a_name_is_refused_with_the_files_to_give(store, name):
     assert not list(store.objects.keys("tombstones/"))
 
 
-def test_a_path_that_means_two_files_is_refused_with_their_digests_and_collections(store):
+def test_a_path_that_means_two_files_is_refused_with_their_digests_and_collections(store: Store) -> None:
     filled = FilledStore(store)
     filled.announce("other", {"Artist/Song 0.mid": filled.midi[1], "Other/Song 0.mid": filled.midi[0]}, licence="")
     line = "takedown 'Artist/Song 0.mid' --reason 'claim 7' --json"

@@ -2,13 +2,14 @@
 
 import csv
 import hashlib
+import math
 from itertools import pairwise
 from pathlib import Path
 
 import mido
 import pytest
 
-from luthier_pipeline.songbook import SongTruth, compose, read_truth
+from luthier_pipeline.songbook import SongTruth, compose, read_truth, theory
 
 # Krumhansl and Kessler 1982, probe-tone ratings from the tonic up.
 PROFILES = {
@@ -16,6 +17,9 @@ PROFILES = {
     "minor": (6.33, 2.68, 3.52, 5.38, 2.60, 3.53, 2.54, 4.75, 3.98, 2.69, 3.34, 3.17),
 }
 TONICS = ("C", "C#", "D", "Eb", "E", "F", "F#", "G", "Ab", "A", "Bb", "B")
+
+
+Book = tuple[Path, list[SongTruth]]
 
 
 @pytest.fixture(scope="module")
@@ -57,10 +61,11 @@ def correlation(weights: list[float], profile: tuple[float, ...], shift: int) ->
     turned = [weights[(i + shift) % 12] for i in range(12)]
     a = [w - sum(turned) / 12 for w in turned]
     b = [p - sum(profile) / 12 for p in profile]
-    return sum(x * y for x, y in zip(a, b, strict=True)) / (sum(x * x for x in a) ** 0.5)
+    covariance = sum(x * y for x, y in zip(a, b, strict=True))
+    return covariance / math.sqrt(sum(x * x for x in a))
 
 
-def test_twelve_songs_differ_in_genre_tempo_and_key(book):
+def test_twelve_songs_differ_in_genre_tempo_and_key(book: Book) -> None:
     _, songs = book
     assert len(songs) == 12
     assert len({song.genre for song in songs}) == 12
@@ -69,20 +74,20 @@ def test_twelve_songs_differ_in_genre_tempo_and_key(book):
     assert {song.mode for song in songs} == {"major", "minor"}
 
 
-def test_the_same_arguments_give_the_same_bytes(book, tmp_path):
+def test_the_same_arguments_give_the_same_bytes(book: Book, tmp_path: Path) -> None:
     folder, _ = book
     compose(tmp_path)
     assert digests(tmp_path) == digests(folder)
 
 
-def test_another_seed_changes_every_song_but_not_its_truth(book, tmp_path):
+def test_another_seed_changes_every_song_but_not_its_truth(book: Book, tmp_path: Path) -> None:
     folder, _ = book
     compose(tmp_path, seed=1)
     before, after = digests(folder), digests(tmp_path)
     assert {name for name in before if before[name] == after[name]} == {"truth.json", "tags.csv"}
 
 
-def test_songs_beyond_the_twelve_are_further_songs(tmp_path):
+def test_songs_beyond_the_twelve_are_further_songs(tmp_path: Path) -> None:
     songs = compose(tmp_path, count=30)
     assert len({song.path for song in songs}) == 30
     assert all(75 <= song.tempo_bpm <= 160 for song in songs)
@@ -90,12 +95,12 @@ def test_songs_beyond_the_twelve_are_further_songs(tmp_path):
 
 
 @pytest.mark.parametrize("count", [0, -1, 1001])
-def test_a_count_out_of_bounds_is_refused(tmp_path, count):
+def test_a_count_out_of_bounds_is_refused(tmp_path: Path, count: int) -> None:
     with pytest.raises(ValueError, match="between 1 and 1000"):
         compose(tmp_path, count=count)
 
 
-def test_durations_are_as_told_and_give_one_or_two_clips(book):
+def test_durations_are_as_told_and_give_one_or_two_clips(book: Book) -> None:
     folder, songs = book
     for song in songs:
         length = mido.MidiFile(folder / song.path).length
@@ -103,7 +108,7 @@ def test_durations_are_as_told_and_give_one_or_two_clips(book):
         assert 40 <= song.duration_s <= 65
 
 
-def test_tempos_are_as_told_section_by_section(book):
+def test_tempos_are_as_told_section_by_section(book: Book) -> None:
     folder, songs = book
     for song in songs:
         told = [song.sections[0].tempo_bpm]
@@ -114,7 +119,7 @@ def test_tempos_are_as_told_section_by_section(book):
     assert sum(song.tempo_changes for song in songs) == 1
 
 
-def test_sections_follow_the_form_and_leave_no_gap(book):
+def test_sections_follow_the_form_and_leave_no_gap(book: Book) -> None:
     _, songs = book
     for song in songs:
         assert [section.label for section in song.sections] == ["A", "A", "B", "A"]
@@ -122,20 +127,20 @@ def test_sections_follow_the_form_and_leave_no_gap(book):
         assert all(a.end_s == b.start_s for a, b in pairwise(song.sections))
 
 
-def test_one_song_is_a_waltz(book):
+def test_one_song_is_a_waltz(book: Book) -> None:
     folder, songs = book
     (waltz,) = [song for song in songs if song.beats_per_bar == 3]
     meters = [m for m in mido.MidiFile(folder / waltz.path) if m.type == "time_signature"]
     assert [(m.numerator, m.denominator) for m in meters] == [(3, 4)]
 
 
-def test_the_notes_are_in_the_key_that_is_told(book):
+def test_the_notes_are_in_the_key_that_is_told(book: Book) -> None:
     folder, songs = book
     found = {song.path: best_key(folder / song.path) for song in songs}
     assert found == {song.path: (song.tonic, song.mode) for song in songs}
 
 
-def test_the_instruments_told_are_those_that_play(book):
+def test_the_instruments_told_are_those_that_play(book: Book) -> None:
     folder, songs = book
     for song in songs:
         programs = {m.channel: m.program for m in mido.MidiFile(folder / song.path) if m.type == "program_change"}
@@ -144,18 +149,23 @@ def test_the_instruments_told_are_those_that_play(book):
         assert heard == {instrument.program for instrument in song.instruments}
 
 
-def test_instrument_names_are_the_vocabulary_of_general_midi(book):
+def test_instrument_names_are_the_vocabulary_of_general_midi(book: Book) -> None:
     instruments = pytest.importorskip("luthier_music.instruments")
     names = {(i.program, i.name) for song in book[1] for i in song.instruments if i.program >= 0}
     assert {program: instruments.instrument(program).name for program, _ in names} == dict(names)
 
 
-def test_truth_is_read_back_as_written(book):
+def test_tonics_are_spelled_as_the_analysis_spells_them() -> None:
+    keys = pytest.importorskip("luthier_music.keys")
+    assert theory.TONICS == keys.TONICS
+
+
+def test_truth_is_read_back_as_written(book: Book) -> None:
     folder, songs = book
     assert read_truth(folder / "truth.json") == songs
 
 
-def test_the_sheet_names_every_song_with_genre_source_and_licence(book):
+def test_the_sheet_names_every_song_with_genre_source_and_licence(book: Book) -> None:
     folder, songs = book
     with (folder / "tags.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))

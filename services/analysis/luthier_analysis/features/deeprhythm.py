@@ -5,32 +5,34 @@ here. The operator supplies the file and its SHA-256; a `.pth` is read as tensor
 """
 
 import hashlib
+import io
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
-from luthier_analysis.facts import Source, Tempo
-from luthier_analysis.features.options import Weights
+from luthier.common.v1.common_pb2 import FACT_SOURCE_AUDIO
+from luthier_analysis.facts import Tempo
+from luthier_analysis.settings import Weights
 from luthier_analysis.sound import Sound, resampled
 
 ESTIMATOR = "deeprhythm/0.0.13"
 RATE_HZ = 22_050
-WINDOW_S = 8  # it hears whole windows of this length
+WINDOW_S = 8  # it takes whole windows of this length
 SLOWEST_BPM = 30.0  # its 256 classes are one BPM wide
 MAX_WEIGHTS_BYTES = 64 << 20  # the published file has 5.5 MB
 
 
-class CannotSpeak(Exception):
+class NoEstimate(Exception):
     """Why deeprhythm gives no answer."""
 
 
 def estimate(sound: Sound, weights: Weights | None) -> Tempo:
-    """Tempo in whole BPM, 30 to 285, with the softmax probability as confidence. Raises CannotSpeak."""
+    """Tempo in whole BPM, 30 to 285, with the softmax probability as confidence. Raises NoEstimate."""
     if weights is None:
-        raise CannotSpeak("no weights are configured")
+        raise NoEstimate("no weights are configured")
     if sound.duration_s < WINDOW_S:
-        raise CannotSpeak(f"the audio is shorter than {WINDOW_S} s")
+        raise NoEstimate(f"the audio is shorter than {WINDOW_S} s")
     torch, model, kernels = _model(weights)
     signal = resampled(sound.mono, 44_100, RATE_HZ)
     count = len(signal) // (WINDOW_S * RATE_HZ)
@@ -41,7 +43,7 @@ def estimate(sound: Sound, weights: Weights | None) -> Tempo:
         features = compute_hcqm(windows, *kernels).permute(0, 3, 1, 2)  # (windows, 6, 240, 8)
         likely = torch.softmax(model(features), dim=1).mean(dim=0)  # (256,)
     confidence, best = torch.max(likely, 0)
-    return Tempo(SLOWEST_BPM + int(best), Source.AUDIO, ESTIMATOR, float(confidence))
+    return Tempo(SLOWEST_BPM + int(best), FACT_SOURCE_AUDIO, ESTIMATOR, float(confidence))
 
 
 @lru_cache(maxsize=1)
@@ -52,34 +54,32 @@ def _model(weights: Weights) -> tuple[Any, Any, Any]:
         from deeprhythm.audio_proc.hcqm import make_kernels
         from deeprhythm.model.frame_cnn import DeepRhythmModel
     except ImportError as error:
-        raise CannotSpeak(f"the extra 'deeprhythm' is not installed ({error.name})") from error
+        raise NoEstimate(f"the extra 'deeprhythm' is not installed ({error.name})") from error
     state = _read(weights)
     model = DeepRhythmModel()
     try:
         model.load_state_dict(state)
     except (RuntimeError, TypeError, AttributeError) as error:
-        raise CannotSpeak("the weights do not fit the network") from error
+        raise NoEstimate("the weights do not fit the network") from error
     return torch, model.eval(), make_kernels(device="cpu")
 
 
 def _read(weights: Weights) -> Any:
     """The state, after size and digest were checked: the bytes that are checked are the bytes that are read."""
-    import io
-
     import safetensors.torch
     import torch
 
     try:
         if weights.path.stat().st_size > MAX_WEIGHTS_BYTES:
-            raise CannotSpeak(f"the weights have more than {MAX_WEIGHTS_BYTES} bytes")
+            raise NoEstimate(f"the weights have more than {MAX_WEIGHTS_BYTES} bytes")
         data = weights.path.read_bytes()
     except OSError as error:
-        raise CannotSpeak(f"the weights cannot be read ({error.strerror})") from error
+        raise NoEstimate(f"the weights cannot be read ({error.strerror})") from error
     if hashlib.sha256(data).hexdigest() != weights.sha256:
-        raise CannotSpeak("the weights have another SHA-256 than configured")
+        raise NoEstimate("the weights have another SHA-256 than configured")
     try:
         if weights.path.suffix == ".safetensors":
             return safetensors.torch.load(data)
         return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:  # the readers raise many kinds for damaged files
-        raise CannotSpeak(f"the weights are damaged ({type(error).__name__})") from error
+        raise NoEstimate(f"the weights are damaged ({type(error).__name__})") from error

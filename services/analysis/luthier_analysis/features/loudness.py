@@ -3,13 +3,12 @@
 import math
 
 from luthier_analysis.facts import Loudness
-from luthier_analysis.features.options import Options
 from luthier_analysis.sound import Sound
 from luthier_music.audio import peak
 from luthier_music.loudness import integrated_loudness_lufs
 
 
-def measure(sound: Sound, options: Options) -> Loudness | None:  # noqa: ARG001
+def measure(sound: Sound) -> Loudness | None:
     """LUFS and dBFS; None for silence, which has no loudness."""
     loudness_lufs = integrated_loudness_lufs(sound.samples, sound.sample_rate_hz)
     if not math.isfinite(loudness_lufs):

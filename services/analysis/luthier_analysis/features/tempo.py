@@ -1,4 +1,4 @@
-"""Global tempo. essentia's RhythmExtractor2013 (Zapata et al. 2014) speaks unless deeprhythm is asked for and can.
+"""Global tempo by essentia's RhythmExtractor2013 (Zapata et al. 2014), or by deeprhythm where asked for and possible.
 
 Its own BPM comes from a histogram of beat intervals in analysis frames: a click track of 133 BPM reads 135.8, one of
 180 reads 184.6, beyond the 2 % of Accuracy 1. A straight line through its beats reads both to 0.03 BPM: that is used.
@@ -6,15 +6,15 @@ Its own BPM comes from a histogram of beat intervals in analysis frames: a click
 
 import numpy as np
 
-from luthier_analysis.engine import algorithms
-from luthier_analysis.facts import Source, Tempo
+from luthier.common.v1.common_pb2 import FACT_SOURCE_AUDIO
+from luthier_analysis.engine import algorithms, has_pulse
+from luthier_analysis.facts import Tempo
 from luthier_analysis.features import deeprhythm
-from luthier_analysis.features.options import Options
-from luthier_analysis.onsets import has_pulse
+from luthier_analysis.settings import Options
 from luthier_analysis.sound import Sound
 
 ESTIMATOR = "essentia/RhythmExtractor2013-multifeature/beat-line"
-MIN_S = 2.0  # below this there are too few beats to speak of a tempo
+MIN_S = 2.0  # below this there are too few beats for a tempo
 MIN_BEATS = 4
 MAX_CONFIDENCE = 5.32  # of the multifeature method, as its documentation says
 DECIMALS = 3  # of a tempo in BPM: the rest differs between processors, and with it the digest of all that follows
@@ -22,15 +22,15 @@ MAX_CORRECTION = 0.05  # a line that departs further from the histogram went thr
 
 
 def measure(sound: Sound, options: Options) -> Tempo | None:
-    """Tempo in BPM with the name of who spoke; None without a pulse or for what is too short."""
+    """Tempo in BPM with the name of its estimator; None without a pulse or for what is too short."""
     if sound.duration_s < MIN_S or not has_pulse(sound):
         return None
     if options.tempo_estimator != "deeprhythm":
         return _essentia(sound)
     try:
         return deeprhythm.estimate(sound, options.deeprhythm)
-    except deeprhythm.CannotSpeak as reason:
-        return _essentia(sound, note=f"deeprhythm did not speak: {reason}; essentia did")
+    except deeprhythm.NoEstimate as reason:
+        return _essentia(sound, note=f"deeprhythm gave no estimate: {reason}; this one is essentia's")
 
 
 def beat_line_bpm(beats_s: np.ndarray) -> float:
@@ -46,4 +46,4 @@ def _essentia(sound: Sound, note: str = "") -> Tempo | None:
         return None
     line_bpm = beat_line_bpm(beats_s.astype(np.float64))
     tempo_bpm = round(line_bpm if abs(line_bpm / bpm - 1) <= MAX_CORRECTION else float(bpm), DECIMALS)
-    return Tempo(tempo_bpm, Source.AUDIO, ESTIMATOR, min(1.0, float(confidence) / MAX_CONFIDENCE), note=note)
+    return Tempo(tempo_bpm, FACT_SOURCE_AUDIO, ESTIMATOR, min(1.0, float(confidence) / MAX_CONFIDENCE), note=note)

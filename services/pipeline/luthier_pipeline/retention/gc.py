@@ -135,13 +135,13 @@ def collect(store: Store, rule: Rule, held: Iterable[str] = (), *, dry_run: bool
         return why, blob
 
     collected = Collected(kept=len(blobs))
-    doomed = [(why, blob) for blob in blobs if (why := reason(blob))]
-    for first in range(0, len(doomed), BATCH):
-        batch = doomed[first : first + BATCH]
+    candidates = [(why, blob) for blob in blobs if (why := reason(blob))]
+    for first in range(0, len(candidates), BATCH):
+        batch = candidates[first : first + BATCH]
         if not dry_run:
             reached.update()
             with ThreadPoolExecutor(READS_AT_ONCE) as pool:
-                batch = [gone for gone in pool.map(delete, [blob.key for _, blob in batch]) if gone]
+                batch = [done for done in pool.map(delete, [blob.key for _, blob in batch]) if done]
         for why, blob in batch:
             collected.count(why, blob)
     collected.kept -= collected.total.blobs

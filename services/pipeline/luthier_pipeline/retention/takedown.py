@@ -1,7 +1,7 @@
 """takedown: refuses a song (or any file) and what was made of it alone to every reader from now on.
 
-A model goes with its checkpoint. What was learned or frozen from many songs (data sets, other models, audio that models
-generated), and what was also made without it, is named, for a person to decide about.
+A model goes with its checkpoint. What was frozen from many songs or trained on them (data sets, other models, audio
+that models generated), and what was also made without it, is named, for a person to decide about.
 """
 
 import time

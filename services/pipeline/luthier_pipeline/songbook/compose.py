@@ -7,10 +7,8 @@ import random
 from pathlib import Path
 
 from luthier_pipeline.songbook.midi_file import Track, write_midi
-from luthier_pipeline.songbook.parts import Bar, Note, Section, drums, ending, play
-from luthier_pipeline.songbook.patterns import CRASH, KICK
-from luthier_pipeline.songbook.plan import FORM, SongPlan
-from luthier_pipeline.songbook.songs import SONGS, plans
+from luthier_pipeline.songbook.parts import CRASH, KICK, Bar, Note, Section, drums, ending, play
+from luthier_pipeline.songbook.plan import FORM, SONGS, SongPlan, plans
 from luthier_pipeline.songbook.theory import Chord, bars, chord
 from luthier_pipeline.songbook.truth import SongTruth, truth_of, write_sheet, write_truth
 

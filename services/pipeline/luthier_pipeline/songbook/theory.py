@@ -84,7 +84,7 @@ def voicing(harmony: Chord, centre: int, previous: list[int]) -> list[int]:
 
 def melody_scale(harmony: Chord, key: Key) -> set[int]:
     """The key's scale bent to the chord that sounds: an altered tone replaces the natural one beside it."""
-    alien = set(harmony.tones()) - set(key.scale())
-    raised = {tone for tone in alien if (tone - harmony.root) % 12 == 4}
-    replaced = {(tone - 1) % 12 for tone in raised} | {(tone + 1) % 12 for tone in alien - raised}
+    altered = set(harmony.tones()) - set(key.scale())
+    raised = {tone for tone in altered if (tone - harmony.root) % 12 == 4}
+    replaced = {(tone - 1) % 12 for tone in raised} | {(tone + 1) % 12 for tone in altered - raised}
     return set(key.scale()) - replaced | set(harmony.tones())

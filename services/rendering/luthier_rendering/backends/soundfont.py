@@ -13,9 +13,9 @@ import numpy as np
 from tinysoundfont._tinysoundfont import OutputMode, SoundFont
 
 from luthier_music.audio import SAMPLE_RATE_HZ, Samples
-from luthier_rendering import smf
 from luthier_rendering.backends.base import BackendConfig, BackendError, Playable
-from luthier_rendering.performance import Performance
+from luthier_rendering.performance import Message, Performance
+from luthier_rendering.smf import BEND, CONTROL, NOTE_OFF, NOTE_ON
 
 _STEP_FRAMES: Final = 64  # the synthesiser's own control period: 1.45 ms, events are placed on it
 _MAX_VOICES: Final = 256
@@ -35,40 +35,34 @@ class SoundFontBackend:
         self._name, self._digest = path.name, hashlib.sha256(data).hexdigest()
 
     def render(self, performance: Performance, frames: int) -> tuple[Samples, str]:
-        synth = self._synth(performance)
-        out = np.zeros((frames, 2), dtype=np.float32)
-        done = 0
-        for seconds, kind, first, second in performance.messages:
-            at = min(int(seconds * SAMPLE_RATE_HZ / _STEP_FRAMES + 0.5) * _STEP_FRAMES, frames)
-            if at > done:
-                synth.render(out[done:at])
-                done = at
-            _send(synth, kind, first, second)
-        if done < frames:
-            synth.render(out[done:])
-        return out, "soundfont"
-
-    def _synth(self, performance: Performance) -> SoundFont:
+        who = performance.instrument
         synth = SoundFont(self._font)
         synth.set_output(OutputMode.StereoInterleaved, SAMPLE_RATE_HZ, 0.0)
         synth.set_max_voices(_MAX_VOICES)
-        who = performance.instrument
         synth.channel_set_bank(0, _DRUM_BANK if who.is_drum else 0)
         try:
             synth.channel_set_preset_number(0, who.program, who.is_drum)
         except RuntimeError as error:
             raise BackendError(f"{self._name} has no preset for {who.name} ({who.program})") from error
-        return synth
+        out = np.zeros((frames, 2), dtype=np.float32)
+        done = 0
+        for message in performance.messages:
+            at = min(int(message.seconds * SAMPLE_RATE_HZ / _STEP_FRAMES + 0.5) * _STEP_FRAMES, frames)
+            if at > done:
+                synth.render(out[done:at])
+                done = at
+            _send(synth, message)
+        if done < frames:
+            synth.render(out[done:])
+        return out, "soundfont"
 
     def playables(self) -> list[Playable]:
-        banks = ((0, False), (_DRUM_BANK, True))
-        found = [
-            (bank, program, drum, self._font.get_preset_name(bank, program))
-            for bank, drum in banks
+        return [
+            Playable("soundfont", program, is_drum, self._font.get_preset_name(bank, program), self._digest)
+            for bank, is_drum in ((0, False), (_DRUM_BANK, True))
             for program in range(128)
             if self._font.get_preset_index(bank, program) >= 0
         ]
-        return [Playable("soundfont", program, drum, name, self._digest) for _, program, drum, name in found]
 
     def digests(self) -> dict[str, str]:
         return {"soundfont": self._digest}
@@ -77,14 +71,15 @@ class SoundFontBackend:
         return []
 
 
-def _send(synth: SoundFont, kind: int, first: int, second: int) -> None:
-    if kind == smf.NOTE_ON:
+def _send(synth: SoundFont, message: Message) -> None:
+    _, kind, first, second = message
+    if kind == NOTE_ON:
         synth.channel_note_on(0, first, second / 127.0)
-    elif kind == smf.NOTE_OFF:
+    elif kind == NOTE_OFF:
         synth.channel_note_off(0, first)
-    elif kind == smf.BEND:
+    elif kind == BEND:
         synth.channel_set_pitch_wheel(0, first | second << 7)
-    elif kind == smf.CONTROL:
+    elif kind == CONTROL:
         synth.channel_midi_control(0, first, second)
 
 

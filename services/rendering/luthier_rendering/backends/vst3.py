@@ -1,32 +1,106 @@
 """VST3 instruments by pedalboard, where a plugin map names one; everything else, and drums, by the SoundFont.
 
-Only ever used on the main thread of a child process (see worker.py): plugins crash, hang, print and exit. Traps
-that this file avoids were measured with pedalboard 0.9.26: loading probes every parameter, so those that stand for
-MIDI controllers are excluded; state leaks between songs without `reset=True`; the buffer size changes the bits;
-a silent patch stalls for the initialisation timeout.
+Which instrument plays which General MIDI programs is a small JSON file of the operator's:
+
+    {"instruments": [
+        {"bundle": "mda-vst3.vst3", "plugin": "mda Piano", "programs": [0, 1, 2, 3],
+         "parameters": {"muffling_filter": 0.8}},
+        {"bundle": "Kars.vst3", "families": ["Guitar"]}]}
+
+The first entry that names a program or its family plays it; what none names, and all drums, stay with the SoundFont.
+`parameters` are raw values 0..1 by pedalboard's parameter names.
+
+Only ever used on the main thread of a child process: plugins crash, hang, print and exit. Traps that this file avoids
+were measured with pedalboard 0.9.26: loading probes every parameter, so those that stand for MIDI controllers are
+excluded; state leaks between songs without `reset=True`; the buffer size changes the bits; a silent patch stalls for
+the initialisation timeout.
 """
 
 import hashlib
+import json
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from luthier_music.audio import SAMPLE_RATE_HZ, Samples, peak
-from luthier_music.instruments import instrument
-from luthier_rendering import smf
+from luthier_music.instruments import FAMILIES, Instrument, instrument
 from luthier_rendering.backends import soundfont
 from luthier_rendering.backends.base import BackendConfig, BackendError, Playable
-from luthier_rendering.channel_strip import STRIP_CONTROLS, channel_strip
 from luthier_rendering.performance import Message, Performance
-from luthier_rendering.plugin_map import DEFAULT_MAP, PluginChoice, read_map
+from luthier_rendering.smf import CONTROL
 
+DEFAULT_MAP: Final = Path(__file__).parents[1] / "vst3_map.json"
+_ENTRY_KEYS: Final = {"bundle", "plugin", "programs", "families", "parameters"}
 _BUFFER_FRAMES: Final = 512
 _INITIALIZATION_TIMEOUT_S: Final = 0.5
 _CONTROLLER_PARAMETERS: Final = re.compile(r"MIDI (Ch\. \d+ )?(CC|Pitch|Aftertouch|Program|Channel)", re.IGNORECASE)
 _READ_BACK_TOLERANCE: Final = 0.01  # stepped parameters snap
+_VOLUME, _PAN, _EXPRESSION = 7, 10, 11  # controller numbers
+_STRIP_DEFAULTS: Final = {_VOLUME: 100, _PAN: 64, _EXPRESSION: 127}
+_RAMP_FRAMES: Final = 220  # 5 ms, so that a jump does not click
+
+
+@dataclass(frozen=True)
+class PluginChoice:
+    """One entry of the map: a bundle's file name, the plugin in it (empty = its only one), what it plays and how."""
+
+    bundle: str
+    plugin: str = ""
+    programs: tuple[int, ...] = ()
+    families: tuple[str, ...] = ()
+    parameters: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        return self.plugin or self.bundle
+
+    def plays(self, who: Instrument) -> bool:
+        return not who.is_drum and (who.program in self.programs or who.family in self.families)
+
+
+def read_map(text: str) -> list[PluginChoice]:
+    """Parse and check a map. BackendError names the entry and what is wrong with it."""
+    try:
+        entries = json.loads(text)["instruments"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise BackendError(f'the plugin map is not JSON with a list "instruments": {error}') from error
+    return [_choice(number, entry) for number, entry in enumerate(entries)]
+
+
+def _choice(number: int, entry: Any) -> PluginChoice:
+    def check(ok: bool, must: str) -> None:
+        if not ok:
+            raise BackendError(f"the plugin map's entry {number} {must}")
+
+    check(
+        isinstance(entry, dict) and not set(entry) - _ENTRY_KEYS,
+        f"must be an object of {', '.join(sorted(_ENTRY_KEYS))}",
+    )
+    bundle, programs = entry.get("bundle"), tuple(entry.get("programs", ()))
+    families, parameters = tuple(entry.get("families", ())), dict(entry.get("parameters", {}))
+    named = isinstance(bundle, str) and bundle == Path(bundle).name and bundle.endswith(".vst3")
+    check(named, "must name a bundle, e.g. Piano.vst3, inside the plugin folder")
+    check(all(isinstance(p, int) and 0 <= p <= 127 for p in programs), "must have programs from 0 to 127")
+    check(set(families) <= set(FAMILIES), f"must have families of: {', '.join(FAMILIES)}")
+    values = parameters.values()
+    check(all(isinstance(v, int | float) and 0 <= v <= 1 for v in values), "must have parameters from 0 to 1")
+    return PluginChoice(str(bundle), str(entry.get("plugin", "")), programs, families, parameters)
+
+
+@cache
+def open_backend(config: BackendConfig) -> "Vst3Backend":
+    """The back end of the configured plugin folder. BackendError when there is none or the map is wrong."""
+    folder = Path(config.vst3_path)
+    if not config.vst3_path or not folder.is_dir():
+        raise BackendError(f"the plugin folder {config.vst3_path or '(none set)'} does not exist")
+    choices = read_map(config.vst3_map or DEFAULT_MAP.read_text())
+    return Vst3Backend(folder, choices, soundfont.open_backend(config))
 
 
 class Vst3Backend:
@@ -37,43 +111,49 @@ class Vst3Backend:
         self._choices = [choice for choice in choices if (folder / choice.bundle).exists()]
         absent = sorted({choice.bundle for choice in choices} - {choice.bundle for choice in self._choices})
         self._faults = [f"{bundle} is in the plugin map but not in the plugin folder" for bundle in absent]
-        self._plugins: dict[int, Any] = {}
+        self._plugins: dict[int, Any] = {}  # by index: the same plugin with other parameters is another instrument
         self._digests = {choice.bundle: bundle_digest(folder / choice.bundle) for choice in self._choices}
 
     def render(self, performance: Performance, frames: int) -> tuple[Samples, str]:
-        choice = next((c for c in self._choices if c.plays(performance.instrument)), None)
-        if choice is None:
+        index = self._index(performance.instrument)
+        if index is None:
             return self._fallback.render(performance, frames)
-        name = choice.plugin or choice.bundle
-        messages = [m for m in performance.messages if not (m[1] == smf.CONTROL and m[2] in STRIP_CONTROLS)]
-        samples = _play(self._plugin(choice), name, messages, frames)
-        if not np.isfinite(peak(samples)):
-            raise BackendError(f"the plugin {name} played NaN or infinity")
-        if not samples.any():
-            raise BackendError(f"the plugin {name} played silence for {performance.instrument.name}")
-        return channel_strip(samples, performance.messages), name
+        choice = self._choices[index]
+        try:
+            if index not in self._plugins:
+                self._plugins[index] = _load(self._folder / choice.bundle, choice)
+            samples = _play(self._plugins[index], choice.name, performance.messages, frames)
+            if not np.isfinite(peak(samples)):
+                raise BackendError(f"the plugin {choice.name} played NaN or infinity")
+            if not samples.any():
+                raise BackendError(f"the plugin {choice.name} played silence for {performance.instrument.name}")
+        except BackendError:
+            self._plugins.pop(index, None)  # the next song gets a new one
+            raise
+        return channel_strip(samples, performance.messages), choice.name
 
-    def _plugin(self, choice: PluginChoice) -> Any:
-        key = self._choices.index(choice)  # the same plugin with other parameters is another instrument
-        if key not in self._plugins:
-            self._plugins[key] = _load(self._folder / choice.bundle, choice)
-        return self._plugins[key]
+    def _index(self, who: Instrument) -> int | None:
+        return next((index for index, choice in enumerate(self._choices) if choice.plays(who)), None)
 
     def playables(self) -> list[Playable]:
-        played = [
-            (program, next((c for c in self._choices if c.plays(instrument(program))), None)) for program in range(128)
-        ]
-        return [
-            Playable("vst3", program, False, choice.plugin or choice.bundle, self._digests[choice.bundle])
-            for program, choice in played
-            if choice
-        ]
+        played = ((program, self._index(instrument(program))) for program in range(128))
+        found = ((program, self._choices[index]) for program, index in played if index is not None)
+        return [Playable("vst3", program, False, one.name, self._digests[one.bundle]) for program, one in found]
 
     def digests(self) -> dict[str, str]:
         return {**self._fallback.digests(), **self._digests}
 
     def faults(self) -> list[str]:
         return self._faults
+
+
+def bundle_digest(bundle: Path) -> str:
+    """SHA-256 over the names and bytes of a bundle's files."""
+    digest = hashlib.sha256()
+    for path in sorted(p for p in bundle.rglob("*") if p.is_file()) or [bundle]:
+        digest.update(f"{path.relative_to(bundle)}\0{path.stat().st_size}\0".encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def _load(path: Path, choice: PluginChoice) -> Any:
@@ -86,9 +166,9 @@ def _load(path: Path, choice: PluginChoice) -> Any:
             str(path), plugin_name=choice.plugin or None, initialization_timeout=_INITIALIZATION_TIMEOUT_S
         )
     except (ImportError, ValueError, RuntimeError) as error:
-        raise BackendError(f"the plugin {choice.plugin or path.name} cannot be loaded: {error}") from error
+        raise BackendError(f"the plugin {choice.name} cannot be loaded: {error}") from error
     if not plugin.is_instrument:
-        raise BackendError(f"the plugin {choice.plugin or path.name} is an effect, not an instrument")
+        raise BackendError(f"the plugin {choice.name} is an effect, not an instrument")
     for name, value in choice.parameters.items():
         if name not in plugin.parameters:
             raise BackendError(f"the plugin {plugin.name} has no parameter {name}")
@@ -98,9 +178,13 @@ def _load(path: Path, choice: PluginChoice) -> Any:
     return plugin
 
 
-def _play(plugin: Any, name: str, messages: list[Message], frames: int) -> Samples:
-    """Samples [frames, 2]; a mono instrument sounds on both sides."""
-    events = [(_bytes(kind, first, second), seconds) for seconds, kind, first, second in messages]
+def _play(plugin: Any, name: str, messages: Sequence[Message], frames: int) -> Samples:
+    """Samples [frames, 2]; a mono instrument sounds on both sides. What the channel strip plays is left out."""
+    events = [
+        (bytes([kind, first, second]), seconds)
+        for seconds, kind, first, second in messages
+        if not (kind == CONTROL and first in _STRIP_DEFAULTS)
+    ]
     for channels in (2, 1):
         try:
             played = plugin(
@@ -122,24 +206,34 @@ def _play(plugin: Any, name: str, messages: list[Message], frames: int) -> Sampl
     return out
 
 
-def _bytes(kind: int, first: int, second: int) -> bytes:
-    return bytes([kind, first, second])
+def channel_strip(samples: Samples, messages: Sequence[Message]) -> Samples:
+    """Volume, expression and pan for instruments that ignore them, applied to samples [frames, 2] in place.
+
+    Amplitude is the square of volume/127 times expression/127 (40 log10, General MIDI level 1 recommended practice);
+    pan keeps constant power, 64 is the middle. Volume 100 leaves the samples alone.
+    """
+    state = dict(_STRIP_DEFAULTS)
+    points = {0.0: _strip_gains(state)}  # from when on which gains hold; the last of several at one moment
+    for seconds, kind, controller, value in messages:
+        if kind == CONTROL and controller in state:
+            state[controller] = value
+            points[seconds] = _strip_gains(state)
+    frames = samples.shape[0]
+    starts = [min(round(seconds * SAMPLE_RATE_HZ), frames) for seconds in points] + [frames]
+    before = points[0.0]
+    for gains, start, stop in zip(points.values(), starts, starts[1:], strict=False):
+        ramp = min(start + _RAMP_FRAMES, stop)
+        if ramp > start:
+            share = (np.arange(1, ramp - start + 1, dtype=np.float32) / _RAMP_FRAMES)[:, np.newaxis]
+            samples[start:ramp] *= before + share * (gains - before)
+            samples[ramp:stop] *= gains
+            before = gains
+    return samples
 
 
-def bundle_digest(bundle: Path) -> str:
-    """SHA-256 over the names and bytes of a bundle's files."""
-    digest = hashlib.sha256()
-    for path in sorted(p for p in bundle.rglob("*") if p.is_file()) or [bundle]:
-        digest.update(f"{path.relative_to(bundle)}\0{path.stat().st_size}\0".encode())
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
-
-
-@cache
-def open_backend(config: BackendConfig) -> Vst3Backend:
-    """The back end of the configured plugin folder. BackendError when there is none or the map is wrong."""
-    folder = Path(config.vst3_path)
-    if not config.vst3_path or not folder.is_dir():
-        raise BackendError(f"the plugin folder {config.vst3_path or '(none set)'} does not exist")
-    choices = read_map(config.vst3_map or DEFAULT_MAP.read_text())
-    return Vst3Backend(folder, choices, soundfont.open_backend(config))
+def _strip_gains(state: dict[int, int]) -> NDArray[np.float32]:
+    """[left, right]"""
+    amplitude = (state[_VOLUME] / 100.0 * state[_EXPRESSION] / 127.0) ** 2
+    angle = np.clip((state[_PAN] - 1) / 126.0, 0.0, 1.0) * np.pi / 2
+    gains: NDArray[np.float64] = amplitude * np.sqrt(2.0) * np.array([np.cos(angle), np.sin(angle)])
+    return gains.astype(np.float32)

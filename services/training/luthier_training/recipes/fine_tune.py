@@ -20,7 +20,8 @@ from luthier.training.v1.training_pb2 import FineTune, LossPoint
 from luthier_kit.registry import ModelVersion, resolve
 from luthier_kit.rpc import TRAIN, VALIDATION, FailedPrecondition
 from luthier_model import checkpoint
-from luthier_training.base_model import BaseModel, Excerpt, refusals
+from luthier_model.registered import statuses
+from luthier_training.base_model import BaseModel, Excerpt
 from luthier_training.checkpoints import Progress, Trained
 from luthier_training.dataset import prompts_of, read_manifest, registered_name, rows_of
 from luthier_training.examples import Batch, Example, draw_batch, excerpts
@@ -41,9 +42,9 @@ RECOMPUTED_PARAMETERS = 10_000_000
 VALIDATION_TIMESTEPS = (0.1, 0.3, 0.5, 0.7, 0.9)
 """The library's own choice: from nearly clean (0) to nearly noise (1)."""
 MAX_VALIDATION_EXAMPLES = 256
-"""More clips would say little more and cost minutes."""
+"""The standard error of the mean is then a sixteenth of the spread over clips; more clips cost minutes."""
 MAX_POINTS = 1000
-"""Of a course of losses."""
+"""Training losses kept of a run, as `TrainingRun.training` promises."""
 
 
 def run(job: Job) -> ModelVersion:
@@ -117,13 +118,12 @@ def fit(
     recipe, seed, ranks, reporter, device = job.request.fine_tune, job.request.seed, job.ranks, job.reporter, job.device
     rows = ranks.rows(recipe.batch_size)
 
+    recompute = sum(parameter.numel() for parameter in model.model.parameters()) > RECOMPUTED_PARAMETERS
     trained, progress = prepare(model, recipe), Progress()
     if reporter.progress.HasField("checkpoint"):
         saved = job.store.blobs.fetch(reporter.progress.checkpoint, job.folder("resume"))
         progress = trained.restore(saved)
         saved.unlink()
-
-    recompute = sum(parameter.numel() for parameter in model.model.parameters()) > RECOMPUTED_PARAMETERS
 
     def validate() -> None:
         """Measures what would be exported now."""
@@ -136,7 +136,7 @@ def fit(
         validate()
     while progress.step < recipe.steps:
         if trained.average is not None:
-            trained.average.update()  # as in stable-audio-tools before the step, so the average lacks the newest one
+            trained.average.update()  # before the step, as stable-audio-tools does: the average is one step behind
         for group in trained.optimizer.param_groups:
             group["lr"] = recipe.learning_rate * rate(progress.step, recipe.steps, recipe.warmup_steps)
         trained.gradient.zero_()
@@ -231,12 +231,12 @@ def rate(step: int, steps: int, warmup_steps: int) -> float:
 
 
 def thinned(points: list[LossPoint]) -> list[LossPoint]:
-    """The same course in at most MAX_POINTS points: when full, every other one goes, the newest never."""
+    """At most MAX_POINTS of the points: of more, every other one is left out, never the newest."""
     return points if len(points) <= MAX_POINTS else points[-1::-2][::-1]
 
 
 def store_checkpoint(job: Job, trained: Trained, progress: Progress) -> None:
-    """Stores a checkpoint below the run's own kind, points the run to it, then removes the one before."""
+    """Stores a checkpoint below the run's own prefix, records it in the run, then removes the one before."""
     path = job.folder("fit") / f"step-{progress.step}.safetensors"
     trained.save(path, progress)
     before, ref = job.reporter.progress.checkpoint.key, job.store.blobs.put_file(f"checkpoints/{job.run_id}", path)
@@ -251,7 +251,7 @@ def export(job: Job, base: BaseModel, dataset: DatasetManifest, trained: Trained
     averaged = trained.average is not None
     weights = job.folder("export") / "tuned.safetensors"
     checkpoint.write(weights, trained.exported(), {"format": "pt", "moving_average": str(averaged).lower()})
-    with refusals(base.version):
+    with statuses(base.version):
         checkpoint.verify(weights, base.configuration)
     return ModelVersion(
         name=job.request.model_name,

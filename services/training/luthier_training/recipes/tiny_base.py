@@ -25,8 +25,7 @@ from luthier_kit.registry import ModelVersion
 from luthier_kit.rpc import TRAIN
 from luthier_model import checkpoint, text_encoder, tiny
 from luthier_model.configuration import Configuration
-from luthier_model.random_weights import random_model
-from luthier_model.tiny_text import make_text_encoder
+from luthier_model.network import random_model
 from luthier_training import audio
 from luthier_training.base_model import posterior_of
 from luthier_training.dataset import prompts_of, read_manifest, registered_name, rows_of
@@ -48,7 +47,7 @@ START_DEVIATION = 0.1
 OUTPUT_LEVEL = 0.1
 """RMS of the decoder's output at the start, near that of music at -20 LUFS."""
 MAX_POINTS = 500
-"""Of the course of losses."""
+"""Losses kept of a run."""
 
 
 def run(job: Job) -> ModelVersion:
@@ -185,7 +184,7 @@ def export(job: Job, dataset: DatasetManifest, known: Configuration, state: dict
     checkpoint.write(weights, state, {"format": "pt", "moving_average": "false"})
     placed = checkpoint.verify(weights, known)
     prompts = prompts_of(rows_of(dataset, TRAIN))
-    make_text_encoder(prompts, known.cond_dim, text, seed_of(job.request.seed, "text") % (1 << 31))
+    tiny.write_text_encoder(prompts, known.cond_dim, text, seed_of(job.request.seed, "text") % (1 << 31))
     configuration = json.dumps(known.document, indent=1, sort_keys=True).encode()
     return ModelVersion(
         name=job.request.model_name,
