@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 TOKEN_KEY = "authorization"  # noqa: S105
 SCHEME = "bearer"
 ANY_CALLER = "*"
-DEFAULT_PERMISSIONS = frozenset({PERMISSION_READ, PERMISSION_GENERATE})
+DEFAULT_PERMISSIONS: frozenset[int] = frozenset({PERMISSION_READ, PERMISSION_GENERATE})
 """Of callers that LUTHIER_CALLER_PERMISSIONS does not name: nothing that changes what others see."""
 Metadata = Sequence[tuple[str, str | bytes]]
 TOKEN_LINE = re.compile(r"sha256:([0-9a-fA-F]{64})")
@@ -139,7 +139,7 @@ class Callers:
 def _permissions(entries: tuple[str, ...]) -> dict[str, frozenset[int]]:
     """What each caller may do, from `name=read+generate`. SettingsError names the entry that is wrong."""
     known = {key.removeprefix("PERMISSION_").lower(): number for key, number in Permission.items() if number}
-    found = {ANY_CALLER: DEFAULT_PERMISSIONS}
+    found: dict[str, frozenset[int]] = {ANY_CALLER: DEFAULT_PERMISSIONS}
     for entry in entries:
         name, equals, listed = entry.partition("=")
         words = [word.strip() for word in listed.split("+") if word.strip()]

@@ -129,7 +129,8 @@ class Method:
     def of(cls, descriptor: MethodDescriptor, servicer: object, light: set[str], watch: set[str]) -> "Method":
         name = descriptor.name
         request = GetMessageClass(descriptor.input_type)
-        permission = descriptor.GetOptions().Extensions[common_pb2.permission]
+        options: Any = descriptor.GetOptions()  # the stubs do not know extensions of options
+        permission: int = options.Extensions[common_pb2.permission]
         return cls(name, getattr(servicer, name), request, permission, light=name in light, watch=name in watch)
 
 
