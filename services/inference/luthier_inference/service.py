@@ -20,7 +20,7 @@ from luthier_inference.registration import Registrar
 from luthier_inference.request import OUTPUT_FORMATS, GenerationJob, job_of
 from luthier_inference.served_models import ServedModels, ServedVersion
 from luthier_kit.registry import ModelVersion, versions
-from luthier_kit.rpc import Checks, LuthierError, new_request_id
+from luthier_kit.rpc import Checks, LuthierError, in_field, new_request_id
 from luthier_kit.store import Store
 from luthier_model import text_encoder
 
@@ -54,7 +54,8 @@ class InferenceServicer(pb_grpc.InferenceServiceServicer):
     ) -> Iterator[pb.StreamGenerateResponse]:
         asked = request.request
         asked.request_id = asked.request_id or new_request_id()
-        job, stop = job_of(asked, self.models), _stop_of(context)
+        with in_field("request"):
+            job, stop = job_of(asked, self.models), _stop_of(context)
 
         def work(on_step: OnStep) -> pb.GenerateResponse:
             return self._generated(asked, job, on_step, stop)
@@ -89,8 +90,9 @@ class InferenceServicer(pb_grpc.InferenceServiceServicer):
         checks.artifact("checkpoint", request.checkpoint)
         checks.artifact("configuration", request.configuration)
         checks.count("text_encoder", request.text_encoder, 0, MAX_TEXT_ENCODER_FILES)
-        for item in request.text_encoder:
-            checks.one_of("text_encoder", item.name, text_encoder.FILES)
+        for index, item in enumerate(request.text_encoder[:MAX_TEXT_ENCODER_FILES]):
+            checks.one_of(f"text_encoder[{index}].name", item.name, text_encoder.FILES)
+            checks.artifact(f"text_encoder[{index}].file", item.file)
         checks.text("registered_by", request.registered_by, max_chars=MAX_REGISTERED_BY_CHARS, blank=False)
         checks.text("reason", request.reason, max_chars=MAX_REASON_CHARS)
         checks.done()

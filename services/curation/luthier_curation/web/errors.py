@@ -48,7 +48,7 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(LuthierError)
     def expected(request: Request, error: LuthierError) -> Response:
         violations = [list(pair) for pair in getattr(error, "violations", ())]
-        response = answer(request, status_of(error), error.reason, str(error), violations=violations)
+        response = answer(request, status_of(error), error.reason, error.public or str(error), violations=violations)
         if isinstance(error, Unavailable):
             response.headers["Retry-After"] = str(max(1, round(error.retry_after_s)))
         return response

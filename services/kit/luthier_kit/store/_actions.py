@@ -21,6 +21,7 @@ from google.protobuf.message import Message
 
 from luthier.common.v1.common_pb2 import ActionInfo, ArtifactRef, Lineage
 from luthier.store.v1.store_pb2 import ActionRecord
+from luthier_kit.bounded_json import read_json
 from luthier_kit.rpc import BY_CODE, DataLoss, InvalidRequest, LuthierError, error_of, status_of
 from luthier_kit.store._blobs import Blobs
 from luthier_kit.store._documents import canonical_json, digest_of
@@ -196,7 +197,7 @@ def encode_record(record: ActionRecord) -> bytes:
 def parse_record(data: bytes, kind: type[Message]) -> ActionRecord | None:
     """The record in `data` whose result, if it has one, is a `kind`; None when it is not one (void)."""
     try:
-        value = json.loads(data)
+        value = read_json(data, max_bytes=MAX_RECORD_BYTES)
         record = _old_record(value, kind) if "refusal" in value and "blobs" in value and "inputs" in value else None
         record = record or ParseDict(value, ActionRecord(), ignore_unknown_fields=True)
     except (ValueError, KeyError, TypeError, AttributeError, ParseError, RecursionError):
