@@ -25,7 +25,6 @@ def test_hostile_requests_are_refused_by_name(served: Served, model_files: Model
         guidance_scale=2,
         guidance_rescale=0.1,
         seed=1,
-        request_id="fuzz",
         output_format=pb.OUTPUT_FORMAT_FLAC,
     )
     examples = {

@@ -1,6 +1,7 @@
 """JSON is bounded before it is decoded: length, depth and number of values, in little time and memory."""
 
 import json
+from contextlib import suppress
 
 import pytest
 
@@ -58,11 +59,10 @@ def test_the_bound_is_named(data: bytes, bound: str) -> None:
     ids=["arrays", "objects", "empty arrays", "quotes", "backslashes", "escaped quotes"],
 )
 def test_forty_megabytes_of_hostile_json_cost_little(data: bytes) -> None:
-    def refused() -> None:
-        with pytest.raises(ValueError, match="must|not JSON"):
+    def checked() -> None:
+        with suppress(ValueError):
             check_json(data, max_bytes=64 * MB)
-            raise ValueError("not JSON, and within the bounds")
 
-    cost = cost_of(refused)
+    cost = cost_of(checked)
     assert cost.seconds < 5
     assert cost.peak_bytes < 100 * MB

@@ -77,5 +77,5 @@ def test_weights_that_are_not_finite_are_refused(folder: Path, spoiled: float) -
     state = load_file(folder / WEIGHTS)
     state["shared.weight"][0, 0] = spoiled
     save_file(state, folder / WEIGHTS)
-    with pytest.raises(TextEncoderError, match="shared.weight holds NaN or infinity"):
+    with pytest.raises(TextEncoderError, match=r"shared\.weight holds NaN or infinity"):
         text_encoder.check_weights(folder)

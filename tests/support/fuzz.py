@@ -1,4 +1,4 @@
-"""Hostile requests for every RPC of a service, and what must be said of each: a status of the table, a reason, a field."""
+"""Hostile requests to every RPC of a service, and what must be answered: a status of the table, a reason, a field."""
 
 import math
 import random
@@ -36,6 +36,7 @@ _KEYS = ("../../etc/passwd", "midi/nowhere.mid", "midi/" + "0" * 64 + ".mid", "a
 
 Change = Callable[[Message, FieldDescriptor, random.Random], bool]
 """Spoils one field of a message; False when it does not apply to it."""
+Example = Message | Callable[[], Message]
 
 
 def _number(*values: float) -> Change:
@@ -142,9 +143,10 @@ class Answer:
     message: str
 
 
-def hostile(example: Message, seed: int, per_class: int | None = None) -> Iterator[Hostile]:
-    """Requests like a valid `example`, each with a field spoiled; without `per_class` every field once in each class."""
+def hostile(fresh: Example, seed: int, per_class: int | None = None) -> Iterator[Hostile]:
+    """Requests like a valid example, each with a field spoiled; without `per_class` each field once in each class."""
     yield Hostile("empty message", b"")
+    example = _made(fresh)
     name = example.DESCRIPTOR.full_name
     for what, data in _no_messages():
         yield Hostile(f"{what}", data)
@@ -153,7 +155,7 @@ def hostile(example: Message, seed: int, per_class: int | None = None) -> Iterat
         count = len(list(_places(example)))
         for number in range(count if per_class is None else per_class):
             spoiled = type(example)()
-            spoiled.CopyFrom(example)
+            spoiled.CopyFrom(_made(fresh))
             places = list(_places(spoiled))
             chosen = [places[number]] if per_class is None else chance.sample(places, min(len(places), 3))
             done = [place for place, message, field in chosen if change(message, field, chance)]
@@ -216,11 +218,11 @@ def faults(method: MethodDescriptor, data: bytes, answer: Answer) -> list[str]:
 
 
 def attack(
-    address: str, contract: ServiceDescriptor, examples: Mapping[str, Message], per_class: int | None = None
+    address: str, contract: ServiceDescriptor, examples: Mapping[str, Example], per_class: int | None = None
 ) -> None:
     """Sends hostile requests to every method of a service, and asserts that each answer is right.
 
-    `examples` has a valid request for every method. `per_class` requests of each class; None: every field once.
+    `examples` has a valid request for every method, or makes a new one for each try. `per_class` requests of each class; None: every field once.
     """
     assert set(examples) == {method.name for method in contract.methods}, "an example for every method"
     wrong: dict[str, str] = {}
@@ -235,6 +237,10 @@ def attack(
             if answer.code is not grpc.StatusCode.RESOURCE_EXHAUSTED:
                 wrong[f"{method.name}: a message of 10 MB is {answer.code.name}"] = answer.message
     assert not wrong, "\n" + "\n".join(f"{fault}\n    by {example}" for fault, example in wrong.items())
+
+
+def _made(example: Example) -> Message:
+    return example if isinstance(example, Message) else example()
 
 
 def _places(message: Message, path: str = "") -> Iterator[tuple[str, Message, FieldDescriptor]]:

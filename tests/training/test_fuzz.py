@@ -43,8 +43,7 @@ def test_hostile_requests_are_refused_by_name(
         "WatchTrainingRun": pb.WatchTrainingRunRequest(run_id=unknown, after_sequence=1),
     }
     contract = pb.DESCRIPTOR.services_by_name["TrainingService"]
-    servicer = TrainingServicer(
-        store, Scheduler(store, LocalLauncher(TrainingSettings(device="cpu")))
-    )  # never started: runs stay queued
+    launcher = LocalLauncher(TrainingSettings(device="cpu"))
+    servicer = TrainingServicer(store, Scheduler(store, launcher))  # never started: runs stay queued
     with running(Service(contract, servicer)) as address:
         attack(address, contract, examples, per_class)

@@ -20,6 +20,8 @@ from luthier_music.keys import TONICS
 
 MAX_CLIPS, MAX_PROMPTS, MAX_REMARK_CHARS, MAX_REVIEWER_CHARS = 500, 16, 2000, 100
 MAX_TAGS, MAX_INSTRUMENTS, MAX_NAME_CHARS, MAX_TEXT_CHARS, MAX_QUERY_CHARS = 256, 64, 200, 10_000, 200
+MAX_CLIP_BYTES = 1 << 20
+"""of a clip's message: with edits of every field it still fits a page of 4 MiB."""
 MAX_SONG_S = 86_400.0
 MAX_AUDIO_BYTES = 4 << 30
 TEMPO_BPM = (20.0, 400.0)
@@ -36,6 +38,11 @@ def check_upsert(request: pb.UpsertClipsRequest) -> None:
     for index, clip in enumerate(request.clips):
         checks.prefix = f"clips[{index}]."
         _check_new_clip(checks, clip)
+        size = clip.ByteSize()
+        if not checks.that(
+            size <= MAX_CLIP_BYTES, "facts", f"the clip must have at most {MAX_CLIP_BYTES} bytes, has {size}"
+        ):
+            break
         for path, value in leaves(clip):
             _check_leaf(checks, path, value)
     checks.done()

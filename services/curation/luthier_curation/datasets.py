@@ -22,10 +22,11 @@ from luthier.curation.v1.dataset_pb2 import (
 )
 from luthier_curation.splits import Fractions, assign
 from luthier_curation.tables import ACCEPTED, ClipRow
-from luthier_kit.rpc import SPLITS, FailedPrecondition, NotFound
+from luthier_kit.rpc import NAME_PATTERN, SPLITS, FailedPrecondition, NotFound
 from luthier_kit.store import Series, Store, canonical_json
 
 FORMAT = "luthier.dataset.v1"
+MAX_VERSION = 10**9
 
 
 def freeze(session: Session, collection: str, name: str, fractions: Fractions) -> DatasetManifest:
@@ -113,9 +114,10 @@ def publish(store: Store, manifest: DatasetManifest, exported_by: str) -> Export
 
 def find(store: Store, name: str, version: int) -> Export:
     """A version that was registered. NotFound."""
-    entry = _series(store, name).entry(version) if version > 0 else None
+    possible = NAME_PATTERN.fullmatch(name) and 0 < version <= MAX_VERSION
+    entry = _series(store, name).entry(version) if possible else None
     if entry is None:
-        raise NotFound(f"no data set {name} version {version}", reason="DATASET_NOT_FOUND", name=name)
+        raise NotFound(f"no data set {name[:80]!r} version {version}", reason="DATASET_NOT_FOUND", name=name[:80])
     return Export(name, version, entry)
 
 

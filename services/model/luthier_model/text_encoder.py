@@ -41,11 +41,12 @@ BOUNDS: Final = {
     "d_ff": 1 << 16,
     "num_layers": 96,
     "num_heads": 256,
+    "relative_attention_num_buckets": 1024,
 }
 """Fields of a T5 configuration that decide its size, each a whole number from 1 to this; the largest T5 stays below."""
 
-SHAPING: Final = ("feed_forward_proj", "relative_attention_num_buckets")
-"""Further fields that decide which tensors there are."""
+FEED_FORWARD: Final = "feed_forward_proj"
+"""The further field that decides which tensors there are: `relu`, `gated-gelu`, …"""
 TOKENS, TOKENS_ALIAS = "shared.weight", "encoder.embed_tokens.weight"
 """The token embeddings' two names; a file may hold either."""
 
@@ -104,7 +105,9 @@ def weights(folder: Path) -> list[str]:
         raise TextEncoderError(f"{WEIGHTS} of the text encoder: {error}") from None
     try:
         with torch.device("meta"):
-            model = T5EncoderModel(T5Config(**{name: config[name] for name in (*BOUNDS, *SHAPING) if name in config}))
+            model = T5EncoderModel(
+                T5Config(**{name: config[name] for name in (*BOUNDS, FEED_FORWARD) if name in config})
+            )
     except (ValueError, TypeError, KeyError, RuntimeError) as error:
         raise TextEncoderError(f"{CONFIG} of the text encoder is not a T5 configuration: {error}"[:300]) from None
     shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items() if name != TOKENS_ALIAS}
@@ -141,6 +144,8 @@ def _config(folder: Path) -> dict[str, Any]:
         if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
             text = f"{field} must be a whole number from 1 to {most}, got {value!r}"
             raise TextEncoderError(f"{CONFIG} of the text encoder: {text}"[:300])
+    if not isinstance(config.get(FEED_FORWARD, ""), str):
+        raise TextEncoderError(f"{CONFIG} of the text encoder: {FEED_FORWARD} must be a text")
     return config
 
 

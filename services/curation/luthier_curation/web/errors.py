@@ -27,7 +27,13 @@ STATUS: dict[type[LuthierError], int] = {
     FailedPrecondition: 422,
     Unavailable: 503,
 }
-HTTP_REASONS = {403: "FORBIDDEN", 404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED", 411: "LENGTH_REQUIRED"}
+HTTP_REASONS = {
+    403: "FORBIDDEN",
+    404: "NOT_FOUND",
+    405: "METHOD_NOT_ALLOWED",
+    408: "BODY_LATE",
+    411: "LENGTH_REQUIRED",
+}
 
 
 def status_of(error: LuthierError) -> int:

@@ -8,6 +8,7 @@ entry it was based on: of two writers one is refused and looks again. A restarte
 """
 
 import hashlib
+import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -33,6 +34,7 @@ from luthier_kit.registry._heartbeat import Heartbeat
 from luthier_kit.rpc import (
     BY_CODE,
     Aborted,
+    DataLoss,
     FailedPrecondition,
     Internal,
     InvalidRequest,
@@ -42,6 +44,7 @@ from luthier_kit.rpc import (
 )
 from luthier_kit.store import Store
 
+log = logging.getLogger(__name__)
 MAX_REQUEST_ID_CHARS = 128
 ENDED = frozenset({RUN_STATE_SUCCEEDED, RUN_STATE_FAILED, RUN_STATE_CANCELLED})
 _NEXT = {
@@ -253,6 +256,9 @@ class RunLog(Generic[Req, Prog, Res]):
 
     def _run(self, seq: int, message: registry_pb2.Run) -> Run[Req, Prog, Res]:
         kind = self.kind
+        if message.kind != kind.name or message.state not in RunState.values():
+            text = f"run {self.id}: event {seq} is of kind {message.kind[:40]!r}, state {message.state}"
+            raise DataLoss(text, reason="ENTRY_CORRUPT")
         return Run(
             id=message.run_id,
             kind=message.kind,
@@ -283,8 +289,13 @@ def run_ids(store: Store, kind: RunKind[Any, Any, Any]) -> list[str]:
 
 
 def list_runs(store: Store, kind: RunKind[Req, Prog, Res]) -> list[Run[Req, Prog, Res]]:
-    """The newest state of all runs of a kind, newest run first."""
-    found = [RunLog(store, kind, run_id).read() for run_id in run_ids(store, kind)]
+    """The newest state of all runs of a kind, newest run first. One whose record is corrupt is left out and logged."""
+    found = []
+    for run_id in run_ids(store, kind):
+        try:
+            found.append(RunLog(store, kind, run_id).read())
+        except DataLoss as error:
+            log.error("run %s is left out: %s", run_id, error)
     return sorted(found, key=lambda run: (run.created_at, run.id), reverse=True)
 
 

@@ -11,7 +11,7 @@ SHA256_RULE = "must be 64 lowercase hexadecimal digits"
 MAX_BLOB_KEY_CHARS = 512
 _KIND = r"[a-z][a-z0-9_-]{0,62}(?:/[a-z0-9][a-z0-9_-]{0,62}){0,2}"
 _BLOB_KEY = re.compile(rf"(?P<kind>{_KIND})/(?P<sha256>[0-9a-f]{{64}})\.(?P<ext>[a-z0-9]{{1,16}})")
-_NOT_KINDS = frozenset({"actions", "heartbeats", "models", "proofs", "quarantine", "runs", "tombstones"})
+_NOT_KINDS = frozenset({"actions", "heartbeats", "models", "proofs", "quarantine", "requests", "runs", "tombstones"})
 
 
 def is_blob_key(key: str) -> bool:
