@@ -212,6 +212,10 @@ def test_each_bad_request_gets_its_status(client: CurationServiceStub, engine: E
         assert type(refused.value) is kind, f"{type(request).__name__} {request}: {refused.value!r}"
 
 
+def instruments(share: float) -> pb.InstrumentsEdit:
+    return pb.InstrumentsEdit(instruments=[common.InstrumentFact(instrument="Drums", share=share)])
+
+
 NOT_NUMBERS = (math.nan, math.inf, -math.inf)
 
 
@@ -219,17 +223,7 @@ NOT_NUMBERS = (math.nan, math.inf, -math.inf)
     ("changes", "field"),
     [
         *(({"tempo": common.TempoFact(tempo_bpm=value)}, "tempo.tempo_bpm") for value in NOT_NUMBERS),
-        *(
-            (
-                {
-                    "instruments": pb.InstrumentsEdit(
-                        instruments=[common.InstrumentFact(instrument="Drums", share=value)]
-                    )
-                },
-                "instruments[0].share",
-            )
-            for value in NOT_NUMBERS
-        ),
+        *(({"instruments": instruments(value)}, "instruments[0].share") for value in NOT_NUMBERS),
         ({"key": common.KeyFact(tonic="\x00")}, "key.tonic"),
         ({"key": common.KeyFact(tonic="C", mode=9999)}, "key.mode"),  # type: ignore[arg-type]
         ({"expected_revision": -(1 << 63)}, "expected_revision"),

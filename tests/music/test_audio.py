@@ -72,7 +72,7 @@ def test_samples_that_no_power_can_be_taken_of_are_refused(tmp_path: Path, value
     samples = NOISE.copy()
     samples[100] = value
     soundfile.write(tmp_path / "huge.wav", samples, 44_100, subtype="FLOAT")
-    with pytest.raises(AudioError, match="full scale is 1.0, at most 1e"):
+    with pytest.raises(AudioError, match=r"full scale is 1\.0, at most 1e"):
         read_audio(tmp_path / "huge.wav")
 
 

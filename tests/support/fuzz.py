@@ -222,7 +222,8 @@ def attack(
 ) -> None:
     """Sends hostile requests to every method of a service, and asserts that each answer is right.
 
-    `examples` has a valid request for every method, or makes a new one for each try. `per_class` requests of each class; None: every field once.
+    `examples` has a valid request for every method, or makes a new one for each try. `per_class` requests of each
+    class; None: every field once.
     """
     assert set(examples) == {method.name for method in contract.methods}, "an example for every method"
     wrong: dict[str, str] = {}

@@ -14,7 +14,7 @@ from luthier_curation import listing
 from luthier_curation.reviews import Decision, Edit
 from luthier_curation.splits import Fractions
 from luthier_curation.tables import VERDICTS
-from luthier_kit.rpc import MAX_PROMPT_CHARS, Checks
+from luthier_kit.rpc import MAX_PROMPT_CHARS, Checks, InvalidRequest
 from luthier_music.instruments import family_of
 from luthier_music.keys import TONICS
 
@@ -38,11 +38,9 @@ def check_upsert(request: pb.UpsertClipsRequest) -> None:
     for index, clip in enumerate(request.clips):
         checks.prefix = f"clips[{index}]."
         _check_new_clip(checks, clip)
-        size = clip.ByteSize()
-        if not checks.that(
-            size <= MAX_CLIP_BYTES, "facts", f"the clip must have at most {MAX_CLIP_BYTES} bytes, has {size}"
-        ):
-            break
+        if clip.ByteSize() > MAX_CLIP_BYTES:
+            bound = f"must have at most {MAX_CLIP_BYTES} bytes, got {clip.ByteSize()}"
+            raise InvalidRequest(reason="CLIP_TOO_LARGE", violations=[(f"clips[{index}]", bound)])
         for path, value in leaves(clip):
             _check_leaf(checks, path, value)
     checks.done()
@@ -143,9 +141,11 @@ def is_instrument(name: str) -> bool:
         return False
 
 
-def check_decision(decision: Decision) -> None:
-    """Bounds of a verdict."""
+def check_decision(decision: Decision, clip_ids: Iterable[str] = ()) -> None:
+    """Bounds of a verdict about these clips."""
     checks = Checks()
+    for index, clip_id in enumerate(clip_ids):
+        clean(checks, f"clips[{index}].clip_id", clip_id)
     checks.one_of("verdict", decision.verdict, VERDICTS)
     check_reviewer(checks, "reviewer", decision.reviewer)
     checks.text("remark", decision.remark, max_chars=MAX_REMARK_CHARS)

@@ -47,6 +47,7 @@ BOUNDS: Final = {
 
 FEED_FORWARD: Final = "feed_forward_proj"
 """The further field that decides which tensors there are: `relu`, `gated-gelu`, …"""
+SHAPING: Final = (*BOUNDS, FEED_FORWARD)
 TOKENS, TOKENS_ALIAS = "shared.weight", "encoder.embed_tokens.weight"
 """The token embeddings' two names; a file may hold either."""
 
@@ -105,9 +106,7 @@ def weights(folder: Path) -> list[str]:
         raise TextEncoderError(f"{WEIGHTS} of the text encoder: {error}") from None
     try:
         with torch.device("meta"):
-            model = T5EncoderModel(
-                T5Config(**{name: config[name] for name in (*BOUNDS, FEED_FORWARD) if name in config})
-            )
+            model = T5EncoderModel(T5Config(**{name: config[name] for name in SHAPING if name in config}))
     except (ValueError, TypeError, KeyError, RuntimeError) as error:
         raise TextEncoderError(f"{CONFIG} of the text encoder is not a T5 configuration: {error}"[:300]) from None
     shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items() if name != TOKENS_ALIAS}

@@ -70,9 +70,8 @@ def read_audio(
     if not np.isfinite(samples).all():
         raise AudioError(f"{path.name} holds NaN or infinity")
     if (highest := peak(samples)) > MAX_SAMPLE:
-        raise AudioError(
-            f"{path.name} holds samples of {highest:.3g}: full scale is 1.0, at most {MAX_SAMPLE:g} is read"
-        )
+        bound = f"full scale is 1.0, at most {MAX_SAMPLE:g} is read"
+        raise AudioError(f"{path.name} holds samples of {highest:.3g}: {bound}")
     return samples, rate
 
 

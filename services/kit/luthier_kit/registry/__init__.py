@@ -25,6 +25,6 @@ from luthier_kit.registry._runs import (
 __all__ = [
     "EXPIRY_S", "MAX_REQUEST_ID_CHARS", "RUN_STATE_CANCELLED", "RUN_STATE_FAILED", "RUN_STATE_QUEUED",
     "RUN_STATE_RUNNING", "RUN_STATE_SUCCEEDED", "Heartbeat", "ModelVersion", "Run", "RunKind", "RunLog", "RunState",
-    "claim_request", "current_version", "list_runs", "model_names", "register", "resolve", "run_id_of", "run_ids", "timestamp",
-    "versions",
+    "claim_request", "current_version", "list_runs", "model_names", "register", "resolve", "run_id_of", "run_ids",
+    "timestamp", "versions",
 ]  # fmt: skip
