@@ -298,3 +298,22 @@ def test_a_song_whose_workers_are_killed_may_be_asked_for_again(
     assert len(killed) == 3
     assert cut(service, ref).clips
     assert not list(settings.scratch.iterdir())
+
+
+@pytest.mark.parametrize("peak", [4e6, 1e20, 3e38])
+def test_huge_samples_are_refused_by_name(service: Stub, store: Store, tmp_path: Path, peak: float) -> None:
+    soundfile.write(tmp_path / "huge.wav", stereo(peak * chords(0, "major", 2)), RATE_HZ, subtype="FLOAT")
+    ref = store.blobs.put_file("mixes", tmp_path / "huge.wav", "audio/wav")
+    with pytest.raises(InvalidRequest, match=r"full scale is 1\.0"):
+        analyze(service, ref, *pb.Feature.values()[1:])
+    with pytest.raises(InvalidRequest, match=r"full scale is 1\.0"):
+        cut(service, ref)
+
+
+def test_facts_of_loud_float_samples_are_finite(service: Stub, store: Store, tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "loud.wav", stereo(9e5 * chords(0, "major", 4)), RATE_HZ, subtype="FLOAT")
+    ref = store.blobs.put_file("mixes", tmp_path / "loud.wav", "audio/wav")
+    response = analyze(service, ref, *pb.Feature.values()[1:])
+    assert "nan" not in str(response).lower()
+    assert "inf" not in str(response).lower()
+    assert response.loudness_lufs > 90

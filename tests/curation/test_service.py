@@ -1,6 +1,8 @@
 """The RPCs over real gRPC: what comes back, and which status answers what."""
 
+import math
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from sqlalchemy import Engine
@@ -137,7 +139,7 @@ BAD_CLIPS = [
     ({"facts__duration_s": float("nan")}, InvalidRequest, "clips[0].facts.duration_s"),
     ({"facts__loudness_lufs": float("-inf")}, InvalidRequest, "clips[0].facts.loudness_lufs"),
     ({"audio__key": ""}, InvalidRequest, "clips[0].audio"),
-    ({"audio__key": "clips/../secret"}, InvalidRequest, "key"),
+    ({"audio__key": "clips/../secret"}, InvalidRequest, "clips[0].audio.key"),
     ({"audio__bucket": "somebody-elses"}, PermissionDenied, ""),
     ({"audio__sha256": "0" * 64}, FailedPrecondition, ""),
 ]
@@ -208,3 +210,56 @@ def test_each_bad_request_gets_its_status(client: CurationServiceStub, engine: E
         with pytest.raises(LuthierError) as refused:
             methods[type(request)](request)
         assert type(refused.value) is kind, f"{type(request).__name__} {request}: {refused.value!r}"
+
+
+def instruments(share: float) -> pb.InstrumentsEdit:
+    return pb.InstrumentsEdit(instruments=[common.InstrumentFact(instrument="Drums", share=share)])
+
+
+NOT_NUMBERS = (math.nan, math.inf, -math.inf)
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        *(({"tempo": common.TempoFact(tempo_bpm=value)}, "tempo.tempo_bpm") for value in NOT_NUMBERS),
+        *(({"instruments": instruments(value)}, "instruments[0].share") for value in NOT_NUMBERS),
+        ({"key": common.KeyFact(tonic="\x00")}, "key.tonic"),
+        ({"key": common.KeyFact(tonic="C", mode=9999)}, "key.mode"),  # type: ignore[arg-type]
+        ({"expected_revision": -(1 << 63)}, "expected_revision"),
+        ({"remark": "a\x00b"}, "remark"),
+        ({"prompts": ["\x00"]}, "prompts[0]"),
+    ],
+)
+def test_an_edit_that_is_no_fact_is_refused_by_its_field(
+    client: CurationServiceStub, store: Store, changes: dict[str, Any], field: str
+) -> None:
+    [name] = upsert(client, message(store)).clip_ids
+    request = pb.UpdateClipRequest(**{"clip_id": name, "expected_revision": 1, "reviewer": "ann", **changes})
+    with pytest.raises(InvalidRequest) as refused:
+        client.UpdateClip(request)
+    assert field in [place for place, _ in refused.value.violations]
+    assert listed(client).clips[0].revision == 1
+
+
+def test_pages_stay_below_the_message_limit_whatever_clips_hold(client: CurationServiceStub, store: Store) -> None:
+    for song in range(6):
+        heavy = message(store, song=song)
+        heavy.tags.extend(common.Tag(text="\U0001f3b8" * 1000, kind="genre", weight=1) for _ in range(240))
+        upsert(client, heavy)
+    seen, token = [], ""
+    while True:
+        page = listed(client, page_size=500, page_token=token)
+        assert page.ByteSize() < 4 << 20
+        seen += [clip.clip_id for clip in page.clips]
+        token = page.next_page_token
+        if not token:
+            break
+    assert len(set(seen)) == len(seen) == 6
+
+
+def test_a_clip_that_would_fill_a_page_is_refused(client: CurationServiceStub, store: Store) -> None:
+    heavy = message(store)
+    heavy.tags.extend(common.Tag(text="x" * 9000, kind="genre", weight=1) for _ in range(200))
+    with pytest.raises(InvalidRequest, match="must have at most 1048576 bytes"):
+        upsert(client, heavy)

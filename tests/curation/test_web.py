@@ -1,9 +1,13 @@
 """The page over real HTTP: audio with ranges, waveforms, downloads, and what is refused."""
 
+import http.client as http_client
 import io
 import json
+import socket
+import time
 import zipfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -15,6 +19,7 @@ from luthier_curation.curation import Curation
 from luthier_curation.reviews import Decision, Edit
 from luthier_curation.splits import Fractions
 from luthier_curation.tables import ACCEPTED
+from luthier_curation.web import connections
 from luthier_kit.store import Store
 
 from .builders import clip
@@ -223,3 +228,111 @@ def test_a_download_with_a_hole_is_cut_not_completed(http: httpx.Client, paged: 
 @pytest.mark.parametrize("path", ["/datasets/none/1.zip", "/datasets/none/1.json", "/datasets/none/0.zip"])
 def test_an_unknown_data_set_is_not_found(http: httpx.Client, path: str) -> None:
     assert refusal(http.get(path)) == (404, "DATASET_NOT_FOUND")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/datasets/..", "/datasets/../1.json", "/datasets/..%2f..%2fetc/1.json", "/datasets/%00/1.json", "/%00",
+        "/datasets/" + "n" * 600 + "/1.json", "/datasets/" + "n" * 600 + "/1.zip", "/datasets/n/" + "9" * 600 + ".json",
+        "/datasets/n/99999999999999999999.zip", "/datasets/n/-1.json", "/datasets/n/nan.json", "/clips/%00",
+        "/clips/a%00b/audio", "/clips/" + "n" * 600, "/clips/" + "n" * 600 + "/peaks", "/clips/%ff/history",
+        "/clips/%ed%a0%80/audio", "/static/%00", "/static/..%2f..%2fserver.py", "/static/" + "n" * 600,
+        "/static/app.js/x",
+        "/?text=%00", "/?text=" + "x" * 600, "/?collection=%00", "/?page=%00", "/?page=zzz", "/?min_tempo_bpm=nan",
+        "/?min_tempo_bpm=inf", "/?min_tempo_bpm=1e999", "/?nothing=1", "/?collection=" + "c" * 600, "/api/undo",
+    ],
+)  # fmt: skip
+def test_strange_addresses_are_the_callers_fault(page_url: str, path: str) -> None:
+    connection = http_client.HTTPConnection(page_url.removeprefix("http://"), timeout=20)  # sends paths as they are
+    connection.request("GET", path)
+    answer = connection.getresponse()
+    assert 400 <= answer.status < 500, answer.read()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"tempo_bpm": "NaN"}, {"tempo_bpm": "Infinity"}, {"tempo_bpm": "1e400"}, {"expected_revision": "NaN"},
+        {"expected_revision": "9223372036854775808"}, {"expected_revision": "1e300"},
+        {"instruments": '[{"name": "Drums", "share": NaN}]'}, {"instruments": '[{"name": "\\ud800", "share": 0.5}]'},
+        {"tonic": '"\\ud800"'}, {"remark": '"\\ud800"'}, {"remark": '"\\u0000"'}, {"prompts": '["\\ud800"]'},
+        {"reviewer": '"\\u0000"'}, {"reviewer": '"\\udfff"'}, {"prompts": "[" * 20_000 + "]" * 20_000},
+    ],
+)  # fmt: skip
+def test_strange_edits_are_the_callers_fault(
+    http: httpx.Client, paged: Curation, name: str, changes: dict[str, str]
+) -> None:
+    body = {"reviewer": '"Ada"', "expected_revision": "1", **changes}
+    text = "{" + ", ".join(f'"{field}": {value}' for field, value in body.items()) + "}"
+    answer = http.post(f"/api/clips/{name}", content=text, headers={**HEADER, "content-type": "application/json"})
+    assert 400 <= answer.status_code < 500, answer.text
+    assert paged.clip(name).revision == 1
+
+
+def connect(page_url: str, begun: bytes) -> socket.socket:
+    host, _, port = page_url.removeprefix("http://").partition(":")
+    connection = socket.create_connection((host, int(port)), timeout=5)
+    connection.sendall(begun)
+    return connection
+
+
+def received(connection: socket.socket, end: bytes) -> bytes:
+    data = b""
+    while not data.endswith(end):
+        piece = connection.recv(1 << 16)
+        assert piece, data
+        data += piece
+    return data
+
+
+def closed_within(connection: socket.socket, seconds: float) -> bool:
+    connection.settimeout(seconds)
+    try:
+        return connection.recv(1) == b""
+    except ConnectionResetError:
+        return True
+    except TimeoutError:
+        return False
+
+
+@pytest.mark.parametrize("begun", [b"", b"GET / HTTP/1.1\r\n", b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nX: "])
+def test_a_request_that_does_not_come_whole_is_given_up(
+    page_url: str, monkeypatch: pytest.MonkeyPatch, begun: bytes
+) -> None:
+    monkeypatch.setattr(connections, "HEAD_S", 0.5)
+    with connect(page_url, begun) as connection:
+        for _ in range(8):  # a byte now and then buys no time
+            time.sleep(0.1)
+            with suppress(OSError):
+                connection.sendall(b"x")
+        assert closed_within(connection, 2)
+
+
+def test_a_second_request_on_a_connection_has_its_own_time(page_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "HEAD_S", 0.5)
+    with connect(page_url, b"GET /nothing HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n") as connection:
+        assert received(connection, b"}").startswith(b"HTTP/1.1 404")
+        time.sleep(0.8)
+        connection.sendall(b"GET /nothing HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        assert received(connection, b"}").startswith(b"HTTP/1.1 404")
+        connection.sendall(b"GET /")
+        assert closed_within(connection, 2)
+
+
+def test_a_body_that_does_not_come_is_given_up(page_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "BODY_S", 0.5)
+    head = "POST /api/undo HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Luthier-Page: 1\r\nContent-Type: application/json\r\n"
+    with connect(page_url, f"{head}Content-Length: 100\r\n\r\n{{".encode()) as connection:
+        assert connection.recv(1 << 16).startswith(b"HTTP/1.1 408")
+
+
+def test_six_hundred_half_requests_do_not_keep_others_out(page_url: str, http: httpx.Client) -> None:
+    held = [connect(page_url, b"GET / HTTP/1.1\r\nHost: 127") for _ in range(600)]
+    try:
+        assert http.get("/").status_code == 200
+        open_ones = sum(not closed_within(connection, 0.002) for connection in held)
+        assert open_ones <= connections.MAX_CONNECTIONS
+    finally:
+        for connection in held:
+            connection.close()

@@ -12,7 +12,7 @@ from luthier.inference.v1 import inference_pb2 as pb
 from luthier_model.generation import Samples
 from tests.model.small import ModelFiles
 
-from .conftest import Served
+from .conftest import Served, refusal
 
 PROMPT = "calm piano in D minor at 90 BPM"
 
@@ -74,6 +74,24 @@ def test_an_absent_seed_comes_from_the_request_id(served: Served) -> None:
 
     assert one.seed == same.seed != other.seed
     assert one.audio == same.audio != other.audio
+
+
+def test_a_request_id_asks_one_thing(served: Served) -> None:
+    first = served.stub.Generate(request(seed=7, request_id="mine"))
+    again = served.stub.Generate(request(seed=7, request_id="mine", inline_audio=True))
+    assert again.audio == first.audio
+
+    code, message = refusal(lambda: served.stub.Generate(request(seed=8, request_id="mine")))
+    assert (code, "request id 'mine'" in message) == (grpc.StatusCode.FAILED_PRECONDITION, True)
+    streamed = pb.StreamGenerateRequest(request=request(seed=8, request_id="mine"))
+    assert refusal(lambda: list(served.stub.StreamGenerate(streamed)))[0] == grpc.StatusCode.FAILED_PRECONDITION
+
+
+def test_a_refused_request_does_not_take_its_id(served: Served) -> None:
+    assert refusal(lambda: served.stub.Generate(request(steps=0, request_id="free")))[0] == (
+        grpc.StatusCode.INVALID_ARGUMENT
+    )
+    assert served.stub.Generate(request(seed=7, request_id="free")).request_id == "free"
 
 
 @pytest.mark.parametrize("sampler", ["dpmpp-3m-sde", "dpmpp-2m-sde", "dpmpp-2m", "k-heun", "k-euler"])

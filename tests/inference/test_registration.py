@@ -162,3 +162,38 @@ def test_a_text_encoder_that_is_no_safetensors_is_refused(served: Served, model_
 
     assert code == grpc.StatusCode.INVALID_ARGUMENT
     assert "text_encoder" in details
+
+
+@pytest.mark.parametrize("spoiled", ["nan", "int32"])
+def test_weights_that_are_not_finite_numbers_are_not_registered(
+    served: Served, model_files: ModelFiles, tmp_path: Path, spoiled: str
+) -> None:
+    state = load_file(model_files.weights)
+    name = next(n for n in state if n.startswith("model."))
+    state[name] = torch.full_like(state[name], torch.nan) if spoiled == "nan" else state[name].to(torch.int32)
+    save_file(state, tmp_path / "spoiled.safetensors")
+    ref = served.store.blobs.put_file("checkpoints", tmp_path / "spoiled.safetensors")
+
+    code, message = refusal(
+        lambda: served.stub.RegisterModel(registration(served.store, model_files, name=spoiled, checkpoint=ref))
+    )
+
+    assert code == grpc.StatusCode.INVALID_ARGUMENT
+    assert f"checkpoint: tensor {name}" in message
+    assert spoiled not in {model.name for model in served.stub.ListModels(pb.ListModelsRequest()).models}
+
+
+def test_a_text_encoder_of_garbage_weights_is_not_registered(
+    served: Served, model_files: ModelFiles, tmp_path: Path
+) -> None:
+    save_file({"shared.weight": torch.zeros(3)}, tmp_path / "model.safetensors")
+    files = named(served.store, model_files)
+    wrong = served.store.blobs.put_file("text-encoders", tmp_path / "model.safetensors")
+    next(item for item in files if item.name == "model.safetensors").file.CopyFrom(wrong)
+
+    code, message = refusal(
+        lambda: served.stub.RegisterModel(registration(served.store, model_files, name="deaf", text_encoder=files))
+    )
+
+    assert code == grpc.StatusCode.INVALID_ARGUMENT
+    assert message.startswith("text_encoder: model.safetensors")

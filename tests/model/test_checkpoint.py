@@ -1,6 +1,7 @@
 """A checkpoint is compared with its configuration by name and shape, from its header alone."""
 
 import json
+import math
 import struct
 from pathlib import Path
 
@@ -10,8 +11,9 @@ from safetensors.torch import load_file, save_file
 
 from luthier_model import checkpoint
 from luthier_model.configuration import Configuration, packaged
-from luthier_model.errors import CheckpointError, CheckpointMismatch
+from luthier_model.errors import CheckpointError, CheckpointMismatch, WeightsError
 from luthier_model.network import shapes
+from tests.support.measure import cost_of
 
 
 def test_full_size_has_the_published_number_of_parameters() -> None:
@@ -78,3 +80,63 @@ def test_what_is_no_safetensors_is_refused(known: Configuration, tmp_path: Path,
     path.write_bytes(data)
     with pytest.raises(CheckpointError):
         checkpoint.verify(path, known)
+
+
+def test_a_header_of_forty_megabytes_is_refused_unread(known: Configuration, tmp_path: Path) -> None:
+    entry = b'"t%07d":{"dtype":"F32","shape":[],"data_offsets":[0,0]},'
+    text = b"{" + b"".join(entry % number for number in range(700_000)) + b'"z":{}}'
+    path = tmp_path / "weights.safetensors"
+    path.write_bytes(struct.pack("<Q", len(text)) + text)
+    assert len(text) > 38_000_000
+    del text
+
+    def refused() -> None:
+        with pytest.raises(CheckpointError):
+            checkpoint.verify(path, known)
+
+    cost = cost_of(refused)
+    assert cost.seconds < 0.5
+    assert cost.peak_bytes < 100 << 20
+
+
+@pytest.mark.parametrize("nested", [b"[" * 500_000, b'{"a":' * 100_000], ids=["arrays", "objects"])
+def test_a_deep_header_is_refused(known: Configuration, tmp_path: Path, nested: bytes) -> None:
+    path = tmp_path / "weights.safetensors"
+    path.write_bytes(struct.pack("<Q", len(nested)) + nested)
+    with pytest.raises(CheckpointError, match="at most 4 deep"):
+        checkpoint.verify(path, known)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_weights_that_are_not_finite_are_named(files: tuple[Path, Path], tmp_path: Path, value: float) -> None:
+    state = load_file(files[0])
+    name = max(state, key=lambda each: state[each].numel())
+    state[name].view(-1)[-1] = value
+    save_file(state, tmp_path / "bad.safetensors")
+    with pytest.raises(WeightsError, match=f"{name} holds NaN or infinity"):
+        checkpoint.check_weights(tmp_path / "bad.safetensors", state)
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int64, torch.uint8, torch.bool])
+def test_weights_that_are_not_floating_point_are_named(
+    files: tuple[Path, Path], tmp_path: Path, dtype: torch.dtype
+) -> None:
+    state = load_file(files[0])
+    name = sorted(state)[0]
+    state[name] = torch.ones(state[name].shape, dtype=dtype)
+    save_file(state, tmp_path / "bad.safetensors")
+    with pytest.raises(WeightsError, match=f"{name} is .* must be one of F64, F32, F16, BF16"):
+        checkpoint.check_weights(tmp_path / "bad.safetensors", state)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
+def test_finite_floating_point_weights_pass(files: tuple[Path, Path], tmp_path: Path, dtype: torch.dtype) -> None:
+    state = {name: tensor.to(dtype) for name, tensor in load_file(files[0]).items()}
+    save_file({**state, "step": torch.ones(1, dtype=torch.int64)}, tmp_path / "good.safetensors")
+    checkpoint.check_weights(tmp_path / "good.safetensors", state)
+
+
+def test_weights_are_checked_in_bounded_memory(tmp_path: Path) -> None:
+    save_file({"w": torch.ones(64 << 20)}, tmp_path / "large.safetensors")  # 256 MB
+    cost = cost_of(lambda: checkpoint.check_weights(tmp_path / "large.safetensors", ["w"]))
+    assert cost.peak_bytes < 100 << 20

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 
 from luthier_music.audio import AudioError, audio_info, peak, read_audio, write_audio
 
@@ -64,3 +65,18 @@ def test_spans_that_make_no_sense_are_refused(tmp_path: Path, start: float, leng
     write_audio(tmp_path / "a.flac", NOISE)
     with pytest.raises(AudioError, match="span"):
         read_audio(tmp_path / "a.flac", start_s=start, duration_s=length)
+
+
+@pytest.mark.parametrize("value", [1.1e6, -1e30, 3e38])
+def test_samples_that_no_power_can_be_taken_of_are_refused(tmp_path: Path, value: float) -> None:
+    samples = NOISE.copy()
+    samples[100] = value
+    soundfile.write(tmp_path / "huge.wav", samples, 44_100, subtype="FLOAT")
+    with pytest.raises(AudioError, match=r"full scale is 1\.0, at most 1e"):
+        read_audio(tmp_path / "huge.wav")
+
+
+def test_float_samples_above_full_scale_are_read_as_they_are(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "loud.wav", 40_000 * NOISE, 44_100, subtype="FLOAT")
+    samples, _ = read_audio(tmp_path / "loud.wav")
+    np.testing.assert_array_equal(samples, 40_000 * NOISE)

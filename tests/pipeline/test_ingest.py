@@ -81,3 +81,20 @@ def test_an_ingest_is_announced_with_the_sheet_that_lies_beside_the_files(store:
     assert (outcome.run, outcome.corpus.manifest.sha256) == ("s1", document["manifest"]["sha256"])
     assert store.blobs.read(outcome.corpus.sheet) == b"artist,title,tag\n"
     assert outcome.corpus.counts.songs == 1
+
+
+def test_a_link_that_leads_out_of_the_folder_is_none_of_its_files(tmp_path: Path) -> None:
+    outside = folder_of(tmp_path / "outside", "secret.mid", "below/other.mid")
+    folder = folder_of(tmp_path / "songs", "Artist/Song.mid")
+    (folder / "stolen.mid").symlink_to(outside / "secret.mid")
+    (folder / "relative.mid").symlink_to("../outside/secret.mid")
+    (folder / "below").symlink_to(outside / "below", target_is_directory=True)
+    (folder / "dangling.mid").symlink_to(tmp_path / "nowhere.mid")
+    (folder / "again.mid").symlink_to(folder / "Artist/Song.mid")
+    assert [path.name for path in midi_files(folder)] == ["Song.mid", "again.mid"]
+
+
+def test_the_folder_itself_may_be_a_link(tmp_path: Path) -> None:
+    folder_of(tmp_path / "songs", "Artist/Song.mid")
+    (tmp_path / "link").symlink_to(tmp_path / "songs", target_is_directory=True)
+    assert [path.name for path in midi_files(tmp_path / "link")] == ["Song.mid"]

@@ -14,12 +14,14 @@ from luthier_curation import listing
 from luthier_curation.reviews import Decision, Edit
 from luthier_curation.splits import Fractions
 from luthier_curation.tables import VERDICTS
-from luthier_kit.rpc import MAX_PROMPT_CHARS, Checks
+from luthier_kit.rpc import MAX_PROMPT_CHARS, Checks, InvalidRequest
 from luthier_music.instruments import family_of
 from luthier_music.keys import TONICS
 
 MAX_CLIPS, MAX_PROMPTS, MAX_REMARK_CHARS, MAX_REVIEWER_CHARS = 500, 16, 2000, 100
 MAX_TAGS, MAX_INSTRUMENTS, MAX_NAME_CHARS, MAX_TEXT_CHARS, MAX_QUERY_CHARS = 256, 64, 200, 10_000, 200
+MAX_CLIP_BYTES = 1 << 20
+"""of a clip's message: with edits of every field it still fits a page of 4 MiB."""
 MAX_SONG_S = 86_400.0
 MAX_AUDIO_BYTES = 4 << 30
 TEMPO_BPM = (20.0, 400.0)
@@ -36,6 +38,9 @@ def check_upsert(request: pb.UpsertClipsRequest) -> None:
     for index, clip in enumerate(request.clips):
         checks.prefix = f"clips[{index}]."
         _check_new_clip(checks, clip)
+        if clip.ByteSize() > MAX_CLIP_BYTES:
+            bound = f"must have at most {MAX_CLIP_BYTES} bytes, got {clip.ByteSize()}"
+            raise InvalidRequest(reason="CLIP_TOO_LARGE", violations=[(f"clips[{index}]", bound)])
         for path, value in leaves(clip):
             _check_leaf(checks, path, value)
     checks.done()
@@ -136,9 +141,11 @@ def is_instrument(name: str) -> bool:
         return False
 
 
-def check_decision(decision: Decision) -> None:
-    """Bounds of a verdict."""
+def check_decision(decision: Decision, clip_ids: Iterable[str] = ()) -> None:
+    """Bounds of a verdict about these clips."""
     checks = Checks()
+    for index, clip_id in enumerate(clip_ids):
+        clean(checks, f"clips[{index}].clip_id", clip_id)
     checks.one_of("verdict", decision.verdict, VERDICTS)
     check_reviewer(checks, "reviewer", decision.reviewer)
     checks.text("remark", decision.remark, max_chars=MAX_REMARK_CHARS)

@@ -50,7 +50,7 @@ class Curation:
 
     def review(self, revisions: dict[str, int], decision: Decision) -> Reviewed:
         """See `reviews.review`."""
-        checking.check_decision(decision)
+        checking.check_decision(decision, revisions)
         return self.repository.write(lambda session: reviews.review(session, revisions, decision))
 
     def review_all(self, which: pb.ClipFilter, decision: Decision) -> Reviewed:

@@ -23,11 +23,12 @@ from luthier.curation.v1.dataset_pb2 import (
 )
 from luthier_curation.splits import Fractions, assign
 from luthier_curation.tables import ACCEPTED, ClipRow
-from luthier_kit.rpc import SPLITS, FailedPrecondition, LuthierError, NotFound, Unavailable
+from luthier_kit.rpc import NAME_PATTERN, SPLITS, FailedPrecondition, LuthierError, NotFound, Unavailable
 from luthier_kit.store import Series, Store, canonical_json
 
 log = logging.getLogger(__name__)
 FORMAT = "luthier.dataset.v1"
+MAX_VERSION = 10**9
 
 
 def freeze(session: Session, collection: str, name: str, fractions: Fractions) -> DatasetManifest:
@@ -124,9 +125,10 @@ def _is_manifest(store: Store, entry: DatasetVersion, manifest: DatasetManifest)
 
 def find(store: Store, name: str, version: int) -> Export:
     """A version that was registered. NotFound."""
-    entry = _series(store, name).entry(version) if version > 0 else None
+    possible = NAME_PATTERN.fullmatch(name) and 0 < version <= MAX_VERSION
+    entry = _series(store, name).entry(version) if possible else None
     if entry is None:
-        raise NotFound(f"no data set {name} version {version}", reason="DATASET_NOT_FOUND", name=name)
+        raise NotFound(f"no data set {name[:80]!r} version {version}", reason="DATASET_NOT_FOUND", name=name[:80])
     return Export(name, version, entry)
 
 

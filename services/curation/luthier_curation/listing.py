@@ -10,6 +10,7 @@ from luthier.curation.v1 import curation_pb2 as pb
 from luthier_curation.tables import ACCEPTED, OPEN, REJECTED, ChangeRow, ClipRow
 from luthier_kit.rpc import NotFound, page_position, page_token
 
+MAX_ID_CHARS = 64
 VERDICTS: dict[pb.Verdict, str] = {
     pb.VERDICT_UNSPECIFIED: "",
     pb.VERDICT_OPEN: OPEN,
@@ -80,9 +81,10 @@ def page(session: Session, request: pb.ListClipsRequest, size: int) -> Page:
 
 def get(session: Session, clip_id: str, *, lock: bool = False) -> ClipRow:
     """One clip, locked for writing where asked. NotFound."""
-    row = session.get(ClipRow, clip_id, with_for_update=lock)
+    possible = len(clip_id) <= MAX_ID_CHARS and "\x00" not in clip_id  # PostgreSQL takes no NUL
+    row = session.get(ClipRow, clip_id, with_for_update=lock) if possible else None
     if row is None:
-        raise NotFound(f"no clip {clip_id}", reason="CLIP_NOT_FOUND", clip_id=clip_id)
+        raise NotFound(f"no clip {clip_id[:MAX_ID_CHARS]!r}", reason="CLIP_NOT_FOUND", clip_id=clip_id[:MAX_ID_CHARS])
     return row
 
 

@@ -12,7 +12,7 @@ from luthier_enrichment.names import Name
 from luthier_enrichment.providers.base import Provider
 from luthier_enrichment.providers.file import FileProvider
 from luthier_enrichment.sheet import MAX_BYTES, SheetCache
-from luthier_kit.rpc import Checks
+from luthier_kit.rpc import Checks, in_field
 from luthier_kit.store import Action, Store
 from luthier_music.vocabulary import clean
 
@@ -89,8 +89,9 @@ class EnrichmentServicer(enrichment_pb2_grpc.EnrichmentServiceServicer):
         asked = {name: p for name, p in self._providers.items() if not request.providers or name in request.providers}
         if request.HasField("sheet") and "file" in asked:
             digest = request.sheet.sha256
-            self._store.blobs.exists(request.sheet)  # refuses a bad reference, also to a sheet that is held already
-            sheet = self._sheets.get(digest, lambda: self._store.blobs.read(request.sheet, max_bytes=MAX_BYTES))
+            with in_field("sheet"):
+                self._store.blobs.exists(request.sheet)  # refuses a bad reference, also to a sheet that is held already
+                sheet = self._sheets.get(digest, lambda: self._store.blobs.read(request.sheet, max_bytes=MAX_BYTES))
             asked["file"] = FileProvider(sheet, digest, self._min_score)
         return asked
 

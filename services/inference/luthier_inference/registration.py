@@ -24,7 +24,7 @@ class Registrar:
 
         InvalidRequest for an unknown configuration or files that are not what they should be, FailedPrecondition
         CHECKPOINT_MISMATCH or TEXT_ENCODER_MISMATCH when the parts do not fit each other. Headers are compared before
-        a tensor is read, and only the autoencoder's are, for their digest.
+        a tensor is read; then all that will be used must be finite floating-point numbers.
         """
         with statuses():
             configuration = fetch_configuration(self.store, version.configuration)
@@ -33,6 +33,9 @@ class Registrar:
                 encoder = text_encoder.check(given or self.own_text_encoder, configuration)
                 weights = self.store.blobs.fetch(version.checkpoint, Path(folder))
                 layout = checkpoint.verify(weights, configuration)
+                checkpoint.check_weights(weights, layout.values())
+                if given:
+                    text_encoder.check_weights(encoder)
                 autoencoder_digest = checkpoint.autoencoder_digest(weights, layout, configuration)
         files = version.text_encoder
         if not files:

@@ -19,8 +19,8 @@ from luthier_inference.model_cache import ModelCache
 from luthier_inference.registration import Registrar
 from luthier_inference.request import OUTPUT_FORMATS, GenerationJob, job_of
 from luthier_inference.served_models import ServedModels, ServedVersion
-from luthier_kit.registry import ModelVersion, versions
-from luthier_kit.rpc import Checks, LuthierError, actor, new_request_id
+from luthier_kit.registry import ModelVersion, claim_request, versions
+from luthier_kit.rpc import Checks, LuthierError, actor, in_field, new_request_id
 from luthier_kit.store import Store
 from luthier_model import text_encoder
 
@@ -46,15 +46,15 @@ class InferenceServicer(pb_grpc.InferenceServiceServicer):
         self.generator, self.registrar = generator, registrar
 
     def Generate(self, request: pb.GenerateRequest, context: grpc.ServicerContext) -> pb.GenerateResponse:
-        request.request_id = request.request_id or new_request_id()
-        return self._generated(request, job_of(request, self.models), lambda _: None, _stop_of(context))
+        job = self._job_of(request)
+        return self._generated(request, job, lambda _: None, _stop_of(context))
 
     def StreamGenerate(
         self, request: pb.StreamGenerateRequest, context: grpc.ServicerContext
     ) -> Iterator[pb.StreamGenerateResponse]:
         asked = request.request
-        asked.request_id = asked.request_id or new_request_id()
-        job, stop = job_of(asked, self.models), _stop_of(context)
+        with in_field("request"):
+            job, stop = self._job_of(asked), _stop_of(context)
 
         def work(on_step: OnStep) -> pb.GenerateResponse:
             return self._generated(asked, job, on_step, stop)
@@ -89,8 +89,9 @@ class InferenceServicer(pb_grpc.InferenceServiceServicer):
         checks.artifact("checkpoint", request.checkpoint)
         checks.artifact("configuration", request.configuration)
         checks.count("text_encoder", request.text_encoder, 0, MAX_TEXT_ENCODER_FILES)
-        for item in request.text_encoder:
-            checks.one_of("text_encoder", item.name, text_encoder.FILES)
+        for index, item in enumerate(request.text_encoder[:MAX_TEXT_ENCODER_FILES]):
+            checks.one_of(f"text_encoder[{index}].name", item.name, text_encoder.FILES)
+            checks.artifact(f"text_encoder[{index}].file", item.file)
         checks.text("registered_by", request.registered_by, max_chars=MAX_REGISTERED_BY_CHARS, blank=False)
         checks.text("reason", request.reason, max_chars=MAX_REASON_CHARS)
         checks.done()
@@ -106,6 +107,19 @@ class InferenceServicer(pb_grpc.InferenceServiceServicer):
         )
         loaded = served.version.digest in self.cache.loaded()
         return pb.RegisterModelResponse(model=model_message(served.version, served, loaded=loaded))
+
+    def _job_of(self, request: pb.GenerateRequest) -> GenerationJob:
+        """The job of a request, which gets an id where it brings none. An id of the caller's asks one thing only."""
+        own_id = bool(request.request_id)
+        request.request_id = request.request_id or new_request_id()
+        job = job_of(request, self.models)
+        if own_id:
+            asked = pb.GenerateRequest()
+            asked.CopyFrom(request)
+            for field in ("request_id", "inline_audio"):
+                asked.ClearField(field)
+            claim_request(self.store, "generate", request.request_id, asked)
+        return job
 
     def _generated(
         self, request: pb.GenerateRequest, job: GenerationJob, on_step: OnStep, stop: threading.Event

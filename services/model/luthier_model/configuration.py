@@ -8,17 +8,18 @@ the network.
 Units: samples at `sample_rate_hz`; a latent is `downsampling_ratio` samples.
 """
 
-import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any, Final
 
+from luthier_kit.bounded_json import read_json
 from luthier_model.errors import ConfigurationError
 
 STABLE_AUDIO_OPEN: Final = "stable-audio-open-1.0"
 MAX_CONFIGURATION_BYTES: Final = 1 << 20
+MAX_CONFIGURATION_DEPTH: Final = 32
 MIN_HEAD_WIDTH: Final = 32  # narrower attention heads break the library's rotary embedding
 MAX_WINDOW_LATENTS: Final = 1 << 15
 MAX_CONDITIONS: Final = 16
@@ -103,8 +104,8 @@ def read(data: bytes) -> Configuration:
     if len(data) > MAX_CONFIGURATION_BYTES:
         raise ConfigurationError([("(document)", f"must be at most {MAX_CONFIGURATION_BYTES} bytes, got {len(data)}")])
     try:
-        return check(json.loads(data))
-    except (ValueError, RecursionError) as error:
+        return check(read_json(data, max_bytes=MAX_CONFIGURATION_BYTES, max_depth=MAX_CONFIGURATION_DEPTH))
+    except ValueError as error:
         raise ConfigurationError([("(document)", f"must be JSON: {error}"[:200])]) from None
 
 

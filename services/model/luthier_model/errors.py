@@ -4,6 +4,7 @@ ModelError
 ├── ConfigurationError    the model configuration is not one that is known; names each field and its bound
 ├── CheckpointError       the weights file cannot be read as safetensors
 ├── CheckpointMismatch    the weights do not fit the configuration; names the tensors
+├── WeightsError          weights that are not finite floating-point numbers; names the tensor
 ├── TextEncoderError      the text encoder's files cannot be read as one
 ├── TextEncoderMismatch   the text encoder is absent, incomplete or does not fit the configuration
 └── OutputNotFinite       these parameters drive the model out of bounds
@@ -54,6 +55,10 @@ class CheckpointMismatch(ModelError):
             if items:
                 parts.append(f"{len(items)} {what} ({', '.join(items[:NAMED])}{more})")
         super().__init__("the checkpoint does not fit its configuration: " + ", ".join(parts))
+
+
+class WeightsError(ModelError):
+    """Weights are not floating-point, or not finite."""
 
 
 class TextEncoderError(ModelError):

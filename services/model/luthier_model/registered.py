@@ -1,6 +1,6 @@
 """Registered model versions: their files on this machine, and what is wrong with them as the platform's errors.
 
-The one module of this library that knows the platform (extra `registered`): training and inference open the same
+The one module of this library that knows the registry: training and inference open the same
 versions, and what is wrong with one must have the same status in both. The rest knows local files only.
 """
 
@@ -24,6 +24,7 @@ from luthier_model.errors import (
     OutputNotFinite,
     TextEncoderError,
     TextEncoderMismatch,
+    WeightsError,
 )
 
 MAX_FILE_NAME_CHARS: Final = 100
@@ -81,6 +82,7 @@ def statuses(version: ModelVersion | None = None) -> Iterator[None]:
     | ConfigurationError | INVALID_ARGUMENT CONFIGURATION_INVALID, each field | DATA_LOSS CONFIGURATION_INVALID |
     | CheckpointError | INVALID_ARGUMENT CHECKPOINT_NOT_SAFETENSORS | DATA_LOSS CHECKPOINT_CORRUPT |
     | CheckpointMismatch | FAILED_PRECONDITION CHECKPOINT_MISMATCH | the same |
+    | WeightsError | INVALID_ARGUMENT WEIGHTS_NOT_FINITE | DATA_LOSS CHECKPOINT_CORRUPT |
     | TextEncoderError | INVALID_ARGUMENT TEXT_ENCODER_UNREADABLE | DATA_LOSS TEXT_ENCODER_CORRUPT |
     | TextEncoderMismatch | FAILED_PRECONDITION TEXT_ENCODER_MISMATCH | FAILED_PRECONDITION TEXT_ENCODER_UNUSABLE |
     | OutputNotFinite | | FAILED_PRECONDITION OUTPUT_NOT_FINITE |
@@ -98,6 +100,8 @@ def _of_caller(error: ModelError) -> LuthierError:
             return InvalidRequest(reason="CONFIGURATION_INVALID", violations=violations)
         case CheckpointError():
             return InvalidRequest(reason="CHECKPOINT_NOT_SAFETENSORS", violations=[("checkpoint", str(error))])
+        case WeightsError():
+            return InvalidRequest(reason="WEIGHTS_NOT_FINITE", violations=[("checkpoint", str(error))])
         case TextEncoderError():
             return InvalidRequest(reason="TEXT_ENCODER_UNREADABLE", violations=[("text_encoder", str(error))])
         case CheckpointMismatch():
@@ -112,7 +116,7 @@ def _of_version(error: ModelError, version: ModelVersion) -> LuthierError:
     match error:
         case ConfigurationError():
             return DataLoss(text, reason="CONFIGURATION_INVALID")
-        case CheckpointError():
+        case CheckpointError() | WeightsError():
             return DataLoss(text, reason="CHECKPOINT_CORRUPT")
         case TextEncoderError():
             return DataLoss(text, reason="TEXT_ENCODER_CORRUPT")

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 SAMPLE_RATE_HZ: Final = 44_100
 MAX_DURATION_S: Final = 7200.0
+MAX_SAMPLE: Final = 1e6  # 120 dB above full scale: far beyond it, powers and spectra overflow float32
 _BLOCK_FRAMES: Final = 1 << 17  # written at a time: 3 s at 44.1 kHz
 
 Samples = NDArray[np.float32]
@@ -51,8 +52,8 @@ def read_audio(
 ) -> tuple[Samples, int]:
     """Samples [frames, channels] from `start_s` on, and the sample rate in Hz.
 
-    A span beyond the end gives what there is. AudioError when the file cannot be read, holds NaN or infinity,
-    or when more than `max_duration_s` is asked for (checked before anything is allocated).
+    A span beyond the end gives what there is. AudioError when the file cannot be read, holds NaN, infinity or samples
+    beyond MAX_SAMPLE, or when more than `max_duration_s` is asked for (checked before anything is allocated).
     """
     if not np.isfinite(start_s) or start_s < 0 or (duration_s is not None and not duration_s >= 0):
         raise AudioError(f"a span starts at 0 or later and is not negative: got {start_s} s for {duration_s} s")
@@ -68,6 +69,9 @@ def read_audio(
         samples = file.read(count, dtype="float32", always_2d=True)
     if not np.isfinite(samples).all():
         raise AudioError(f"{path.name} holds NaN or infinity")
+    if (highest := peak(samples)) > MAX_SAMPLE:
+        bound = f"full scale is 1.0, at most {MAX_SAMPLE:g} is read"
+        raise AudioError(f"{path.name} holds samples of {highest:.3g}: {bound}")
     return samples, rate
 
 

@@ -167,8 +167,13 @@ def inspect_folder(
 
 
 def midi_files(folder: Path) -> list[Path]:
-    """All .mid and .midi files below a folder, by name."""
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".mid", ".midi") and path.is_file())
+    """All .mid and .midi files below a folder, by name. A link that leads out of the folder is none of its files."""
+    root = folder.resolve()
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in (".mid", ".midi") and path.is_file() and path.resolve().is_relative_to(root)
+    )
 
 
 def tag_sheet(store: Store, tags: str, folder: Path | None = None) -> ArtifactRef | None:

@@ -4,6 +4,7 @@ import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,10 +19,21 @@ from luthier_kit.registry import (
     RUN_STATE_SUCCEEDED,
     RunKind,
     RunLog,
+    claim_request,
     list_runs,
 )
-from luthier_kit.rpc import Aborted, FailedPrecondition, InvalidRequest, NotFound, QuotaExceeded, error_of
+from luthier_kit.rpc import (
+    Aborted,
+    DataLoss,
+    FailedPrecondition,
+    InvalidRequest,
+    NotFound,
+    QuotaExceeded,
+    current_caller,
+    error_of,
+)
 from luthier_kit.store import FolderStore, Store
+from tests.support.stores import damage
 
 TRAINING = RunKind("training", CreateTrainingRunRequest, TrainingProgress, TrainingResult)
 EVALUATION = RunKind("evaluation", CreateEvaluationRequest, Evaluation, Evaluation)
@@ -242,3 +254,34 @@ def test_a_run_that_cannot_be_read_hides_no_other(store: Store) -> None:
     assert store.objects.create(f"runs/{broken}/2.json", b"{")
     assert [run.id for run in list_runs(store, TRAINING)] == [readable]
     assert list_runs(store, TRAINING, leave_out={readable}) == []
+
+
+@pytest.mark.parametrize("changes", [{"state": 99}, {"kind": "evaluation"}, {"kind": "nobody knows"}])
+def test_a_run_of_an_unknown_kind_is_corrupt_and_left_out_of_lists(store: Store, changes: dict[str, Any]) -> None:
+    good, bad = created(store, "good"), created(store, "bad")
+    key = f"runs/{bad.id}/1.json"
+    entry = json.loads(store.objects.get(key, 1 << 20) or b"")
+    entry["document"].update(changes)
+    damage(store, key, json.dumps(entry).encode())
+    with pytest.raises(DataLoss) as refused:
+        RunLog(store, TRAINING, bad.id).read()
+    assert refused.value.reason == "ENTRY_CORRUPT"
+    assert [run.id for run in list_runs(store, TRAINING)] == [good.id]
+
+
+def test_a_request_id_is_bound_to_what_it_asked_first(store: Store) -> None:
+    for request in (REQUEST, REQUEST):
+        claim_request(store, "generate", "once", request)
+    claim_request(store, "generate", "twice", CreateTrainingRunRequest(model_name="other"))
+    with pytest.raises(FailedPrecondition) as refused:
+        claim_request(store, "generate", "once", CreateTrainingRunRequest(model_name="other"))
+    assert refused.value.reason == "REQUEST_ID_REUSED"
+
+
+def test_callers_share_no_request_ids(store: Store) -> None:
+    claim_request(store, "generate", "1", REQUEST)
+    token = current_caller.set("another team")
+    try:
+        claim_request(store, "generate", "1", CreateTrainingRunRequest(model_name="other"))
+    finally:
+        current_caller.reset(token)

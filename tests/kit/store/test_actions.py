@@ -2,6 +2,7 @@
 
 import json
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,8 @@ from luthier.common.v1.common_pb2 import ArtifactRef
 from luthier.rendering.v1.rendering_pb2 import InspectMidiResponse, RenderSongResponse, Stem
 from luthier.store.v1.store_pb2 import ActionRecord
 from luthier_kit.store import Action, artifacts_in, encode_record, parse_record
+from tests.support.services import temp_store
+from tests.support.stores import damage
 
 
 def test_the_order_of_parameters_does_not_matter() -> None:
@@ -93,3 +96,34 @@ def test_a_record_without_what_it_must_have_is_void(field: str) -> None:
 
 def test_a_record_of_another_result_is_void() -> None:
     assert parse_record(encode_record(record(RenderSongResponse(seed=7))), InspectMidiResponse) is None
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"result": {"@type": "type.googleapis.com/luthier.no.such.Kind", "seed": 7}},
+        {"result": {"@type": 7}},
+        {"result": None, "refusal": {"code": 99, "message": "of a code that nobody knows"}},
+        {"result": None, "refusal": {"code": 13, "message": "a bug is never recorded"}},
+        {"result": None, "refusal": {"code": 3, "details": [{"@type": "type.googleapis.com/luthier.no.such.Kind"}]}},
+        {"blobs": [{"key": "../../etc/passwd"}]},
+        {"created_at": "99999-01-01T00:00:00Z"},
+        {"commit": [[[[]]]]},
+    ],
+)
+def test_a_record_of_an_unknown_kind_is_void(changes: dict[str, object]) -> None:
+    value = {**json.loads(encode_record(record(RenderSongResponse(seed=7)))), **changes}
+    data = json.dumps({name: item for name, item in value.items() if item is not None}).encode()
+    assert parse_record(data, RenderSongResponse) is None
+
+
+def test_a_record_that_names_a_foreign_bucket_is_void(tmp_path: Path) -> None:
+    with temp_store(tmp_path) as store:
+        action = Action("render", ["a" * 64])
+        foreign = ArtifactRef(bucket="foreign", key=f"mixes/{'b' * 64}.flac", sha256="b" * 64)
+        store.actions.run(action, RenderSongResponse, lambda: RenderSongResponse(seed=1))
+        stored = record(RenderSongResponse(seed=2))
+        stored.blobs.append(foreign)
+        damage(store, action.key(1), encode_record(stored))
+        response, reused = store.actions.run(action, RenderSongResponse, lambda: RenderSongResponse(seed=3))
+        assert (response.seed, reused) == (3, False)

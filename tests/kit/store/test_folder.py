@@ -10,7 +10,7 @@ import pytest
 
 from luthier.common.v1.common_pb2 import ArtifactRef
 from luthier.registry.v1.registry_pb2 import Cancellation
-from luthier_kit.rpc import Unavailable
+from luthier_kit.rpc import Unavailable, status_of
 from luthier_kit.store import FolderStore, Store
 
 
@@ -102,3 +102,19 @@ def test_a_killed_writer_leaves_nothing_half_written(tmp_path: Path) -> None:
     written = [document.size_bytes for _, document in series.entries()]
     assert written == list(range(len(written)))
     assert series.append(ArtifactRef()) == len(written) + 1
+
+
+def test_callers_of_a_service_are_told_no_path_of_its_store(tmp_path: Path) -> None:
+    store = opened(tmp_path / "store")
+    ref = store.blobs.put_bytes("notes", b"here", "txt")
+    blob = tmp_path / "store/luthier" / ref.key
+    blob.unlink()
+    blob.mkdir()  # reading it fails, whoever reads
+    with pytest.raises(Unavailable, match=str(tmp_path)) as failed:
+        store.blobs.read(ref)
+    (tmp_path / "store").rename(tmp_path / "elsewhere")
+    with pytest.raises(Unavailable, match=str(tmp_path)) as gone:
+        store.blobs.read(ref)
+    for error, reason in ((failed.value, "STORE_UNAVAILABLE"), (gone.value, "STORE_BUCKET_MISSING")):
+        assert error.reason == reason
+        assert "/" not in status_of(error, "rendering").message

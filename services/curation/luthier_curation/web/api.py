@@ -1,9 +1,10 @@
 """What the page's buttons do: JSON in, JSON out; a changed clip comes back as its card."""
 
+import json
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from luthier.common.v1.common_pb2 import KeyFact, TempoFact
 from luthier_curation.clips import instruments_by_person, key_by_person, tempo_by_person
@@ -25,6 +26,16 @@ class Body(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
     reviewer: str
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_unicode(cls, value: object) -> object:
+        """JSON can spell lone surrogates, which no message and no database takes."""
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise ValueError("must be Unicode text") from None
+        return value
 
 
 class InstrumentBody(BaseModel):

@@ -27,7 +27,13 @@ STATUS: dict[type[LuthierError], int] = {
     FailedPrecondition: 422,
     Unavailable: 503,
 }
-HTTP_REASONS = {403: "FORBIDDEN", 404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED", 411: "LENGTH_REQUIRED"}
+HTTP_REASONS = {
+    403: "FORBIDDEN",
+    404: "NOT_FOUND",
+    405: "METHOD_NOT_ALLOWED",
+    408: "BODY_LATE",
+    411: "LENGTH_REQUIRED",
+}
 
 
 def status_of(error: LuthierError) -> int:
@@ -48,7 +54,7 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(LuthierError)
     def expected(request: Request, error: LuthierError) -> Response:
         violations = [list(pair) for pair in getattr(error, "violations", ())]
-        response = answer(request, status_of(error), error.reason, str(error), violations=violations)
+        response = answer(request, status_of(error), error.reason, error.public or str(error), violations=violations)
         if isinstance(error, Unavailable):
             response.headers["Retry-After"] = str(max(1, round(error.retry_after_s)))
         return response

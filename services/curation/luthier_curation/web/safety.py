@@ -3,7 +3,8 @@
 * A Host that is a name we were not given: DNS rebinding would make another site's page same-origin with this one.
 * A change (POST) without the page's own header, or from another origin: another site's page cannot send that header
   without a preflight, which is never granted.
-* A body without a length, or beyond MAX_BODY_BYTES.
+* A body without a length, or beyond MAX_BODY_BYTES, or that does not come in time.
+* A path with a NUL, which no name that we gave has.
 """
 
 import ipaddress
@@ -14,6 +15,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from luthier_curation.web.connections import in_time
 from luthier_curation.web.errors import answer
 
 MAX_BODY_BYTES = 1 << 20
@@ -48,19 +50,21 @@ class Safety:
                     headers[name] = value
             await send(message)
 
-        refusal = self.refusal(scope["method"], Headers(scope=scope))
+        refusal = self.refusal(scope["method"], scope["path"], Headers(scope=scope))
         if refusal is None:
-            await self.app(scope, receive, with_headers)
+            await self.app(scope, in_time(receive), with_headers)
         else:
             status, reason, text = refusal
             await answer(Request(scope), status, reason, text)(scope, receive, with_headers)
 
-    def refusal(self, method: str, headers: Headers) -> tuple[int, str, str] | None:
+    def refusal(self, method: str, path: str, headers: Headers) -> tuple[int, str, str] | None:
         """Status, reason and message for what is refused; None for what may pass."""
         host = headers.get("host", "").lower()
         if not self._known(host):
             text = f"This page is not known as {host[:100]!r}; add its origin to LUTHIER_WEB_ORIGINS."
             return 400, "HOST_NOT_KNOWN", text
+        if "\x00" in path:
+            return 404, "NOT_FOUND", "There is nothing of this name."
         if method in ("GET", "HEAD"):
             return None
         if headers.get(PAGE_HEADER) != "1" or not self._same_origin(headers.get("origin"), host):

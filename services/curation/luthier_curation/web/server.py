@@ -13,6 +13,7 @@ from luthier_curation.curation import Curation
 from luthier_curation.settings import CurationSettings
 from luthier_curation.web import api, errors, media, pages
 from luthier_curation.web.audio import AudioCache
+from luthier_curation.web.connections import BoundedProtocol
 from luthier_curation.web.safety import Safety
 from luthier_kit.rpc import SettingsError
 
@@ -43,6 +44,8 @@ class WebServer:
         self.address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         config = uvicorn.Config(
             app,
+            http=BoundedProtocol,
+            ws="none",
             log_config=None,
             access_log=False,
             server_header=False,

@@ -19,6 +19,7 @@ from luthier_kit.registry._models import (
     resolve,
     versions,
 )
+from luthier_kit.registry._requests import claim_request
 from luthier_kit.registry._runs import (
     MAX_REQUEST_ID_CHARS,
     Run,
@@ -44,6 +45,7 @@ __all__ = [
     "RunKind",
     "RunLog",
     "RunState",
+    "claim_request",
     "current_version",
     "list_runs",
     "model_names",

@@ -256,6 +256,9 @@ class RunLog(Generic[Req, Prog, Res]):
 
     def _run(self, seq: int, message: registry_pb2.Run) -> Run[Req, Prog, Res]:
         kind = self.kind
+        if message.kind != kind.name or message.state not in RunState.values():
+            text = f"run {self.id}: event {seq} is of kind {message.kind[:40]!r}, state {message.state}"
+            raise DataLoss(text, reason="ENTRY_CORRUPT")
         return Run(
             id=message.run_id,
             kind=message.kind,

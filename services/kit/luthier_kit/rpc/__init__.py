@@ -7,7 +7,7 @@ Serve: `main`, `Service`, `Server`, `ServiceSettings`. Call: `Channel` under a g
 
 from luthier_kit.rpc._callers import Callers, Tokens, actor
 from luthier_kit.rpc._channel import Channel
-from luthier_kit.rpc._checks import NAME_PATTERN, Checks
+from luthier_kit.rpc._checks import NAME_PATTERN, Checks, in_field
 from luthier_kit.rpc._contracts import (
     MAX_MIDI_BYTES,
     MAX_PROMPT_CHARS,
@@ -47,6 +47,7 @@ from luthier_kit.rpc._errors import (
     status_of,
 )
 from luthier_kit.rpc._pages import page_position, page_token
+from luthier_kit.rpc._references import REF_INVALID, SHA256, SHA256_RULE, is_blob_key, ref_violations
 from luthier_kit.rpc._reread import Reread
 from luthier_kit.rpc._retry import RetryBudget, retry_policy
 from luthier_kit.rpc._server import Server, Service, main
@@ -62,6 +63,9 @@ __all__ = [
     "METRICS_OFFSET",
     "NAME_PATTERN",
     "PORTS",
+    "REF_INVALID",
+    "SHA256",
+    "SHA256_RULE",
     "SPLITS",
     "TEST",
     "TRAIN",
@@ -104,12 +108,15 @@ __all__ = [
     "error_of_call",
     "flush_traces",
     "grpc_status_of",
+    "in_field",
+    "is_blob_key",
     "is_retryable",
     "load",
     "main",
     "new_request_id",
     "page_position",
     "page_token",
+    "ref_violations",
     "request_id",
     "retry_policy",
     "serve_metrics",

@@ -2,10 +2,12 @@
 
 import math
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 
 from luthier.common.v1.common_pb2 import ArtifactRef
 from luthier_kit.rpc._errors import InvalidRequest, Violation
+from luthier_kit.rpc._references import REF_INVALID, ref_violations
 
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")  # collections, data sets, models
 
@@ -19,6 +21,7 @@ class Checks:
     def __init__(self, prefix: str = "") -> None:
         self.prefix = prefix
         self.violations: list[Violation] = []
+        self._of_references = 0
 
     def that(self, ok: bool, field: str, bound: str) -> bool:
         """Any condition; `bound` completes the sentence `<field>: …`."""
@@ -60,12 +63,32 @@ class Checks:
         return self.that(low <= len(items) <= high, field, f"must have {low} to {high} items, got {len(items)}")
 
     def artifact(self, field: str, ref: ArtifactRef, *, max_bytes: int | None = None) -> bool:
-        """An artifact reference is there and not larger than a bound; its form is checked by the store."""
+        """An artifact reference is there, well formed, and not larger than a bound."""
         named = self.that(bool(ref.key), field, "must name an artifact")
+        for part, bound in ref_violations(ref) if named else ():
+            named = self.that(False, f"{field}.{part}", bound)
+            self._of_references += 1
         small = max_bytes is None or ref.size_bytes <= max_bytes
         return self.that(small, field, f"must have at most {max_bytes} bytes, got {ref.size_bytes}") and named
 
     def done(self, *, reason: str = "") -> None:
-        """Raises InvalidRequest when anything was wrong."""
+        """Raises InvalidRequest when anything was wrong: ARTIFACT_REF_INVALID when that was the form of references."""
         if self.violations:
-            raise InvalidRequest(violations=self.violations, reason=reason)
+            only_references = len(self.violations) == self._of_references
+            raise InvalidRequest(violations=self.violations, reason=reason or (REF_INVALID if only_references else ""))
+
+
+@contextmanager
+def in_field(field: str) -> Iterator[None]:
+    """What is invalid in the block is in this field of the request: the error says so.
+
+    For errors of code that does not know the request: about a file that it names, or about a reference.
+    """
+    try:
+        yield
+    except InvalidRequest as error:
+        own = [name for name, _ in error.violations]
+        if any(name == field or name.startswith((f"{field}.", f"{field}[")) for name in own):
+            raise
+        error.violations = tuple((f"{field}.{name}", what) for name, what in error.violations) or ((field, str(error)),)
+        raise

@@ -328,6 +328,8 @@ class _Call:
         if isinstance(error, LuthierError):
             self.code = error.code.name
             self.refused = {"reason": error.reason, "peer": host(self.peer)}
+            if error.public:  # the caller is told less
+                log.error("%s: %s", self.method.name, error)
         else:
             self.code = grpc.StatusCode.INTERNAL.name
             log.error("%s failed", self.method.name, exc_info=error)

@@ -44,12 +44,14 @@ class LuthierError(Exception):
     """An expected failure.
 
     `reason` is stable and UPPER_SNAKE; the message is for people; `metadata` is for programs. `permanent` errors of a
-    stage are recorded, so that the same input is not tried again.
+    stage are recorded, so that the same input is not tried again. `public` is what callers of a service are told in
+    place of a message that names paths or hosts of the server.
     """
 
     code = grpc.StatusCode.INTERNAL
     reason = "INTERNAL"
     permanent = False
+    public = ""
 
     def __init__(self, message: str, *, reason: str = "", **metadata: str) -> None:
         super().__init__(message)
@@ -121,9 +123,11 @@ class Unavailable(LuthierError):
     code = grpc.StatusCode.UNAVAILABLE
     reason = "UNAVAILABLE"
 
-    def __init__(self, message: str, *, reason: str = "", retry_after_s: float = 1.0, **metadata: str) -> None:
+    def __init__(
+        self, message: str, *, reason: str = "", retry_after_s: float = 1.0, public: str = "", **metadata: str
+    ) -> None:
         super().__init__(message, reason=reason, **metadata)
-        self.retry_after_s = retry_after_s
+        self.retry_after_s, self.public = retry_after_s, public
 
 
 class Busy(Unavailable):
@@ -203,10 +207,16 @@ def status_of(error: BaseException, domain: str) -> status_pb2.Status:
                 del bad.field_violations[-1]
                 break
         details.append(bad)
-    status = status_pb2.Status(code=error.code.value[0], message=str(error)[:MAX_MESSAGE_CHARS])
+    status = status_pb2.Status(code=error.code.value[0], message=_public(error))
     for detail in details:
         status.details.add().Pack(detail)
     return status
+
+
+def _public(error: LuthierError) -> str:
+    """The message for callers: what protobuf and HTTP headers can carry, cut to its length."""
+    text = (error.public or str(error))[:MAX_MESSAGE_CHARS]
+    return text.encode(errors="replace").decode()
 
 
 def grpc_status_of(error: BaseException, domain: str) -> GrpcStatus:

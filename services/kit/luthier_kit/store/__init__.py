@@ -7,12 +7,20 @@
 
 from luthier_kit.store._actions import MAX_RECORD_BYTES, Action, Actions, artifacts_in, encode_record, parse_record
 from luthier_kit.store._blobs import Blobs, blob_key, check_sha256, is_blob_key
-from luthier_kit.store._documents import OldForm, canonical_json, digest_of, from_json, from_value, to_json
+from luthier_kit.store._documents import (
+    MAX_DOCUMENT_BYTES,
+    OldForm,
+    canonical_json,
+    digest_of,
+    from_json,
+    from_value,
+    to_json,
+)
 from luthier_kit.store._folder import FolderStore
 from luthier_kit.store._objects import CHUNK_BYTES, ObjectStore, Stored
 from luthier_kit.store._s3 import Endpoint, S3Store
 from luthier_kit.store._series import MAX_ENTRY_BYTES, Series
-from luthier_kit.store._store import MAX_DOCUMENT_BYTES, Store, StoreSettings, open_store, prove_conditional_create
+from luthier_kit.store._store import Store, StoreSettings, open_store, prove_conditional_create
 from luthier_kit.store._tombstones import FRESH_S, Tombstones
 
 __all__ = [

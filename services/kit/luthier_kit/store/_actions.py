@@ -21,7 +21,18 @@ from google.protobuf.message import Message
 
 from luthier.common.v1.common_pb2 import ActionInfo, ArtifactRef, Lineage
 from luthier.store.v1.store_pb2 import ActionRecord
-from luthier_kit.rpc import BY_CODE, DataLoss, InvalidRequest, LuthierError, error_of, status_of
+from luthier_kit.bounded_json import read_json
+from luthier_kit.rpc import (
+    BY_CODE,
+    DataLoss,
+    FailedPrecondition,
+    InvalidRequest,
+    LuthierError,
+    PermissionDenied,
+    error_of,
+    ref_violations,
+    status_of,
+)
 from luthier_kit.store._blobs import Blobs
 from luthier_kit.store._documents import canonical_json, digest_of
 from luthier_kit.store._objects import ObjectStore
@@ -149,11 +160,17 @@ class Actions:
         age = datetime.now(UTC) - found.created_at.ToDatetime(UTC)
         if max_age_s is not None and age > timedelta(seconds=max_age_s):
             return False
-        missing = [ref.key for ref in found.blobs if not self._blobs.exists(ref)]
+        missing = [ref.key for ref in found.blobs if not self._is_stored(ref)]
         if missing:
             text = "record %s/%s is void: %d blobs missing or cut, first %s"
             log.warning(text, found.stage, found.digest, len(missing), missing[0])
         return not missing
+
+    def _is_stored(self, ref: ArtifactRef) -> bool:
+        try:
+            return self._blobs.exists(ref)
+        except (PermissionDenied, FailedPrecondition):  # no reference that we would have written
+            return False
 
     def _commit(self, action: Action, kind: type[M], generation: int, record: ActionRecord) -> tuple[M, bool]:
         while True:
@@ -196,14 +213,17 @@ def encode_record(record: ActionRecord) -> bytes:
 def parse_record(data: bytes, kind: type[Message]) -> ActionRecord | None:
     """The record in `data` whose result, if it has one, is a `kind`; None when it is not one (void)."""
     try:
-        value = json.loads(data)
+        value = read_json(data, max_bytes=MAX_RECORD_BYTES)
         record = _old_record(value, kind) if "refusal" in value and "blobs" in value and "inputs" in value else None
         record = record or ParseDict(value, ActionRecord(), ignore_unknown_fields=True)
-    except (ValueError, KeyError, TypeError, AttributeError, ParseError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError, ParseError, OverflowError):
         return None
     whole = record.commit and record.HasField("created_at") and record.HasField("lineage")
-    fits = record.HasField("refusal") or record.result.TypeName() == kind.DESCRIPTOR.full_name
-    return record if whole and fits else None
+    if record.HasField("refusal"):
+        fits = error_of(record.refusal).permanent
+    else:
+        fits = record.result.TypeName() == kind.DESCRIPTOR.full_name
+    return record if whole and fits and not any(map(ref_violations, record.blobs)) else None
 
 
 def artifacts_in(message: Message) -> Iterator[ArtifactRef]:

@@ -8,7 +8,13 @@ from typing import Any, TypeVar
 from google.protobuf.json_format import MessageToDict, ParseDict, ParseError
 from google.protobuf.message import Message
 
+from luthier_kit.bounded_json import MAX_VALUES, read_json
+
 M = TypeVar("M", bound=Message)
+MAX_DOCUMENT_BYTES = 256 << 20
+"""The longest stored document: a manifest of a data set with some 200,000 rows stays below."""
+MAX_DOCUMENT_VALUES = 16 * MAX_VALUES
+"""A row of a manifest has some 60 values."""
 OldForm = Callable[[Mapping[str, Any]], M | None]
 """Reads a document that was stored before documents were messages; None when it is in today's form.
 
@@ -32,10 +38,7 @@ def from_json(kind: type[M], data: bytes, old_form: OldForm[M] | None = None) ->
 
     `old_form` reads what was stored before documents were messages. Raises ValueError when it cannot be read.
     """
-    try:
-        value = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"not JSON: {error}") from None
+    value = read_json(data, max_bytes=MAX_DOCUMENT_BYTES, max_values=MAX_DOCUMENT_VALUES)
     return from_value(kind, value, old_form)
 
 

@@ -142,7 +142,8 @@ class FolderStore(ObjectStore):
     def _require_bucket(self) -> None:
         """What is absent because the whole folder is (a lost mount) is not absent: the store is down."""
         if not self._folder.is_dir():
-            raise Unavailable(f"bucket folder {self._folder} does not exist", reason="STORE_BUCKET_MISSING")
+            text, public = f"bucket folder {self._folder} does not exist", "the artifact store is not there"
+            raise Unavailable(text, reason="STORE_BUCKET_MISSING", public=public)
 
     def _path(self, key: str) -> Path:
         return self._folder / check_key(key)
@@ -171,8 +172,9 @@ def _file_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        text = f"the artifact folder failed at {path}: {error.strerror or error}"
-        raise Unavailable(text, reason="STORE_UNAVAILABLE") from error
+        what = error.strerror or type(error).__name__
+        text, public = f"the artifact folder failed at {path}: {what}", f"the artifact store failed: {what}"
+        raise Unavailable(text, reason="STORE_UNAVAILABLE", public=public) from error
 
 
 def _sync(file: BinaryIO) -> None:

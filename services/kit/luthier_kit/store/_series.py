@@ -4,7 +4,6 @@ Each entry is created conditionally on the number after the newest, so numbers h
 overwritten, and of two writers racing for a number one takes the next.
 """
 
-import json
 import re
 import uuid
 from typing import Generic
@@ -12,6 +11,7 @@ from typing import Generic
 from google.protobuf.json_format import ParseError
 
 from luthier.store.v1.store_pb2 import SeriesEntry
+from luthier_kit.bounded_json import read_json
 from luthier_kit.rpc import DataLoss
 from luthier_kit.store._documents import M, OldForm, from_value, to_json
 from luthier_kit.store._objects import ObjectStore
@@ -57,7 +57,7 @@ class Series(Generic[M]):
         if data is None:
             return None
         try:
-            value = json.loads(data)["document"]
+            value = read_json(data, max_bytes=MAX_ENTRY_BYTES)["document"]
             if "@type" not in value:
                 return from_value(self.kind, value, self._old_form)
             if value["@type"].rpartition("/")[2] != self.kind.DESCRIPTOR.full_name:

@@ -12,15 +12,13 @@ from luthier.common.v1.common_pb2 import ArtifactRef
 from luthier_kit.rpc import FailedPrecondition, InvalidRequest, Settings, setting
 from luthier_kit.store._actions import Actions
 from luthier_kit.store._blobs import Blobs
-from luthier_kit.store._documents import M, OldForm, from_json, to_json
+from luthier_kit.store._documents import MAX_DOCUMENT_BYTES, M, OldForm, from_json, to_json
 from luthier_kit.store._folder import FolderStore
 from luthier_kit.store._objects import ObjectStore
 from luthier_kit.store._s3 import Endpoint, S3Store
 from luthier_kit.store._series import Series
 from luthier_kit.store._tombstones import Tombstones
 
-MAX_DOCUMENT_BYTES = 1 << 30
-"""The longest stored document: a manifest of a data set or corpus with half a million rows stays below."""
 _RACERS = 4
 _ROUNDS = 2
 
@@ -67,8 +65,15 @@ class Store:
         self.actions = Actions(objects, self.blobs, self.tombstones)
 
     def put(self, kind: str, document: Message) -> ArtifactRef:
-        """Store a document as a blob `<kind>/<sha256>.json`; equal documents are the same blob."""
-        return self.blobs.put_bytes(kind, to_json(document), "json", "application/json")
+        """Store a document as a blob `<kind>/<sha256>.json`; equal documents are the same blob.
+
+        FailedPrecondition DOCUMENT_TOO_LARGE for one that no reader would take.
+        """
+        data = to_json(document)
+        if len(data) > MAX_DOCUMENT_BYTES:
+            text = f"a stored document has at most {MAX_DOCUMENT_BYTES} bytes, this one {len(data)}"
+            raise FailedPrecondition(text, reason="DOCUMENT_TOO_LARGE")
+        return self.blobs.put_bytes(kind, data, "json", "application/json")
 
     def get(
         self, kind: type[M], ref: ArtifactRef, *, old_form: OldForm[M] | None = None, reason: str = "DOCUMENT_INVALID"

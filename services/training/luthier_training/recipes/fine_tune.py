@@ -20,6 +20,7 @@ from luthier.training.v1.training_pb2 import FineTune, LossPoint
 from luthier_kit.registry import ModelVersion, resolve
 from luthier_kit.rpc import TRAIN, VALIDATION, FailedPrecondition
 from luthier_model import checkpoint
+from luthier_model.errors import WeightsError
 from luthier_model.registered import statuses
 from luthier_training.base_model import BaseModel, Excerpt
 from luthier_training.checkpoints import Progress, Trained
@@ -252,7 +253,11 @@ def export(job: Job, base: BaseModel, dataset: DatasetManifest, trained: Trained
     weights = job.folder("export") / "tuned.safetensors"
     checkpoint.write(weights, trained.exported(), {"format": "pt", "moving_average": str(averaged).lower()})
     with statuses(base.version):
-        checkpoint.verify(weights, base.configuration)
+        layout = checkpoint.verify(weights, base.configuration)
+    try:
+        checkpoint.check_weights(weights, layout.values())
+    except WeightsError as error:
+        raise FailedPrecondition(f"{error}; a lower learning rate may help", reason="TRAINING_DIVERGED") from None
     return ModelVersion(
         name=job.request.model_name,
         checkpoint=job.store.blobs.put_file("checkpoints", weights),

@@ -1,0 +1,68 @@
+"""JSON is bounded before it is decoded: length, depth and number of values, in little time and memory."""
+
+import json
+from contextlib import suppress
+
+import pytest
+
+from luthier_kit.bounded_json import check_json, read_json
+from tests.support.measure import cost_of
+
+MB = 1 << 20
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {}, [], "text", 1.5, None, {"a": [1, {"b": "]]]]{{{{,,,,"}]}, {'"': "\\", "\\\\": '\\"'}, "é\u2028\U0001f3b8",
+        ["\\" * 7, '"' * 5, "x" * (2 * MB), "\\" * MB + '"'],
+    ],
+)  # fmt: skip
+def test_what_is_within_the_bounds_is_read_as_it_is(value: object) -> None:
+    data = json.dumps(value, ensure_ascii=False).encode()
+    assert read_json(data, max_bytes=8 * MB, max_depth=4, max_values=8) == value
+
+
+def test_brackets_and_commas_in_texts_do_not_count() -> None:
+    assert read_json(json.dumps(["[[[[,,,,{{{{" * 1000]).encode(), max_bytes=MB, max_depth=1, max_values=2)
+
+
+@pytest.mark.parametrize(
+    ("data", "bound"),
+    [
+        (b"[" * 4 + b"]" * 4, "at most 3 deep"),
+        (b'{"a":{"a":{"a":[1]}}}', "at most 3 deep"),
+        (b"[1,2,3,4,5,6]", "at most 5 values"),
+        (b" " * 101, "at most 100 bytes, got 101"),
+        (b'{"a": 1', "not JSON"),
+        (b'"open', "not JSON"),
+        (b"\xff", "not JSON"),
+        (b"]]]]", "not JSON"),
+        (b"", "not JSON"),
+    ],
+)
+def test_the_bound_is_named(data: bytes, bound: str) -> None:
+    with pytest.raises(ValueError, match=bound):
+        read_json(data, max_bytes=100, max_depth=3, max_values=5)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"[" * (40 * MB),
+        b'{"a":' * (8 * MB),
+        b"[" + b"[]," * (13 * MB),
+        b'"' * (40 * MB + 1),
+        b"\\" * (40 * MB),
+        b'["' + b'\\"' * (20 * MB),
+    ],
+    ids=["arrays", "objects", "empty arrays", "quotes", "backslashes", "escaped quotes"],
+)
+def test_forty_megabytes_of_hostile_json_cost_little(data: bytes) -> None:
+    def checked() -> None:
+        with suppress(ValueError):
+            check_json(data, max_bytes=64 * MB)
+
+    cost = cost_of(checked)
+    assert cost.seconds < 5
+    assert cost.peak_bytes < 100 * MB
