@@ -227,10 +227,8 @@ def evaluate(
     text += [f"report {report}"] if report else []
     text += [f"evaluation {evaluation.evaluation_id}"]
     if not context.nested:
-        candidate = evaluation.candidate or model
-        text += [
-            f"next: luthier promote NAME --model {candidate} --evaluation {evaluation.evaluation_id} --reason TEXT"
-        ]
+        judged = f"--model {evaluation.candidate or model} --evaluation {evaluation.evaluation_id}"
+        text += [f"next: luthier promote NAME {judged} --reason TEXT"]
     context.answer({"evaluation": evaluation.evaluation_id, **plain(evaluation)}, "\n".join(text))
     return evaluation
 
