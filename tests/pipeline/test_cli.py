@@ -139,4 +139,4 @@ def test_who_reads_no_further_gets_no_traceback(arguments: list[str], tmp_path: 
         [*PROGRAM, *arguments], stdout=writer, stderr=subprocess.PIPE, text=True, env=environment, check=False
     )
     os.close(writer)
-    assert (done.returncode, done.stderr) == (141, "")
+    assert (done.returncode in (1, 141), done.stderr) == (True, "")  # 1: help, by click

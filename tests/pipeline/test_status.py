@@ -81,7 +81,7 @@ def test_without_a_collection_the_services_are_asked_and_one_that_is_away_is_a_l
     for line in (
         "clips: 0 open, 3 accepted, 0 rejected",
         "data sets: book@1",
-        "trainings: training-012 RUNNING",
+        "trainings: \n  training-0123456789  RUNNING\n",
         "evaluations: evaluation does not answer at 127.0.0.9:9",
         "models: sao@2",
     ):

@@ -105,19 +105,27 @@ def _datasets(clients: Clients) -> Subject:
 
 def _trainings(clients: Clients) -> Subject:
     runs = clients.training.ListTrainingRuns(ListTrainingRunsRequest(page_size=NEWEST)).runs
-    states = (f"{run.run_id[:12]} {RunState.Name(run.state).removeprefix('RUN_STATE_')}" for run in runs)
-    return Subject([plain(run) for run in runs], _listed(states))
+    states = ((run.run_id, RunState.Name(run.state).removeprefix("RUN_STATE_"), run.model) for run in runs)
+    return Subject([plain(run) for run in runs], _lines(states))
 
 
 def _evaluations(clients: Clients) -> Subject:
     runs = clients.evaluation.ListEvaluations(ListEvaluationsRequest(page_size=NEWEST)).evaluations
-    names = ((run, EvaluationState.Name(run.state).removeprefix("EVALUATION_STATE_")) for run in runs)
-    return Subject([plain(run) for run in runs], _listed(f"{run.evaluation_id[:12]} {name}" for run, name in names))
+    states = (
+        (run.evaluation_id, EvaluationState.Name(run.state).removeprefix("EVALUATION_STATE_"), run.candidate)
+        for run in runs
+    )
+    return Subject([plain(run) for run in runs], _lines(states))
 
 
 def _models(clients: Clients) -> Subject:
     models = clients.inference.ListModels(ListModelsRequest()).models
     return Subject([plain(model) for model in models], _listed(f"{model.name}@{model.version}" for model in models))
+
+
+def _lines(rows: Iterable[tuple[str, str, str]]) -> str:
+    """A line each: the id as `cancel` and `promote --evaluation` take it, the state, the model."""
+    return "".join(f"\n  {identity}  {state}  {model}".rstrip() for identity, state, model in rows) or "none"
 
 
 def _listed(items: Iterable[str]) -> str:
