@@ -37,6 +37,7 @@ from luthier_kit.rpc import (
     load,
 )
 from luthier_kit.store import Store, StoreSettings, open_store
+from luthier_pipeline.console import UsageError
 
 RETRY_BUDGET_S: Final = 900.0
 """A service that crashes is restarted; the command waits for it."""
@@ -105,8 +106,14 @@ class Clients:
 
     @cached_property
     def store(self) -> Store:
-        """The store that the services use."""
-        return open_store(self.store_settings)
+        """The store that the services use. Raises UsageError where only a guess says where, and nothing is there."""
+        settings = self.store_settings
+        if settings.store == "folder" and self.guess and not settings.store_folder.exists():
+            text = (
+                f"no store at {settings.store_folder.absolute()}: start the services there (make up), or name the store"
+            )
+            raise UsageError(f"{text} (LUTHIER_HOME, LUTHIER_STORE)")
+        return open_store(settings)
 
     @property
     def store_settings(self) -> StoreSettings:
