@@ -63,18 +63,20 @@ def test_datasets_loads_the_audio_folder(tones: list[Path], tmp_path: Path, vers
     (folder / "manifest.json").write_text("{}")
 
     needed = ["--with", f"datasets=={version}", "--with", "soundfile"]
-    python = [require_tool("uv"), "run", "--no-project", "--quiet", "--python", "3.11", *needed, "python", "-c"]
+    python = [str(require_tool("uv")), "run", "--no-project", "--quiet", "--python", "3.11", *needed, "python", "-c"]
     if subprocess.run([*python, "import datasets"], capture_output=True, check=False).returncode:
         missing(f"datasets {version}")
-    done = subprocess.run([*python, LOAD, folder, tmp_path / "cache"], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [*python, LOAD, str(folder), str(tmp_path / "cache")], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     loaded = json.loads(done.stdout.splitlines()[-1])
     assert loaded["version"] == version
     written = {
         split: [json.loads(line) for line in audio_folder_metadata(rows).splitlines()] for split, rows in splits.items()
     }
-    for rows in written.values():
-        for row, tone in zip(rows, tones, strict=False):
-            del row["file_name"]
-            row["sha256"] = hashlib.sha256(tone.read_bytes()).hexdigest()
+    for lines in written.values():
+        for line, tone in zip(lines, tones, strict=False):
+            del line["file_name"]
+            line["sha256"] = hashlib.sha256(tone.read_bytes()).hexdigest()
     assert loaded["rows"] == written

@@ -10,6 +10,7 @@ import pytest
 from luthier.rendering.v1.rendering_pb2 import ListInstrumentsRequest
 from luthier_kit.rpc import DataLoss, InvalidRequest, LuthierError, PermissionDenied, QuotaExceeded, Unavailable
 from luthier_pipeline.clients import Clients, IdleBudget, is_fatal
+from luthier_pipeline.console import UsageError
 
 
 @pytest.mark.parametrize(
@@ -105,3 +106,10 @@ def test_an_idle_budget_begins_anew_with_each_answer() -> None:
     budget.answered()
     assert budget.left_s() > before
     assert IdleBudget(10.0, others=lambda: time.monotonic() + 5).left_s() > 14
+
+
+def test_a_store_that_is_only_guessed_is_not_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match="no store at"):
+        _ = Clients({"LUTHIER_HOME": str(tmp_path)}).store
+    assert list(tmp_path.iterdir()) == []

@@ -109,10 +109,8 @@ class Clients:
         """The store that the services use. Raises UsageError where only a guess says where, and nothing is there."""
         settings = self.store_settings
         if settings.store == "folder" and self.guess and not settings.store_folder.exists():
-            text = (
-                f"no store at {settings.store_folder.absolute()}: start the services there (make up), or name the store"
-            )
-            raise UsageError(f"{text} (LUTHIER_HOME, LUTHIER_STORE)")
+            text = "start the services there (make up), or name the store (LUTHIER_HOME, LUTHIER_STORE)"
+            raise UsageError(f"no store at {settings.store_folder.absolute()}: {text}")
         return open_store(settings)
 
     @property
