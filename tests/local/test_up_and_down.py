@@ -14,6 +14,8 @@ from checkout import REPOSITORY, Installation, eventually
 
 from luthier_local import leftovers, ports
 from luthier_local.commands import serving
+from luthier_local.home import Home
+from luthier_local.recorder import expire
 from luthier_local.services import SERVICES
 
 
@@ -274,3 +276,18 @@ def test_scratch_of_killed_processes_is_swept(installation: Installation) -> Non
     installation.up()
     assert not (scratch / "training-cd").exists()
     assert (kept / "clip.flac").exists()
+
+
+def test_generated_audio_expires_by_the_command_of_the_pipeline(installation: Installation) -> None:
+    python = installation.root / "services/pipeline/.venv/bin/python"
+    home = Home(installation.root, installation.home)
+    expire(home)  # no environment of the pipeline: nothing to call
+    python.parent.mkdir(parents=True)
+    installation.home.mkdir()
+    python.write_text('#!/bin/sh\necho "$LUTHIER_HOME" "$@" > "$LUTHIER_HOME/called"\n')
+    python.chmod(0o755)
+    expire(home)
+    called = (installation.home / "called").read_text().strip()
+    assert called == f"{installation.home} -m luthier_pipeline gc --generated"
+    installation.run("up", "--only", "rendering")
+    assert "TICK_3600" in home.configuration.read_text()

@@ -24,7 +24,8 @@ from luthier_kit.store._tombstones import FRESH_S, Tombstones
 
 __all__ = [
     "CHUNK_BYTES", "FRESH_S", "MARK_KEY", "MAX_DOCUMENT_BYTES", "MAX_ENTRY_BYTES", "MAX_RECORD_BYTES", "Action",
-    "Actions", "Blobs", "Endpoint", "FolderStore", "ObjectStore", "OldForm", "S3Store", "Series", "Store", "StoreSettings", "Stored",
-    "Tombstones", "artifacts_in", "blob_key", "canonical_json", "check_sha256", "digest_of", "encode_record",
-    "from_json", "from_value", "is_blob_key", "open_store", "parse_record", "prove_conditional_create", "to_json",
+    "Actions", "Blobs", "Endpoint", "FolderStore", "ObjectStore", "OldForm", "S3Store", "Series", "Store",
+    "StoreSettings", "Stored", "Tombstones", "artifacts_in", "blob_key", "canonical_json", "check_sha256", "digest_of",
+    "encode_record", "from_json", "from_value", "is_blob_key", "open_store", "parse_record", "prove_conditional_create",
+    "to_json",
 ]  # fmt: skip
