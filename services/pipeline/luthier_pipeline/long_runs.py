@@ -129,7 +129,7 @@ def train(
         clients.store,
         [base],
     )
-    context.say(f"training run {run.run_id[:12]}: {name} on {version}")
+    context.say(f"training run {run.run_id}: {name} on {version}")
 
     def events(known: TrainingRun) -> Iterator[TrainingRun]:
         request = WatchTrainingRunRequest(run_id=known.run_id)
