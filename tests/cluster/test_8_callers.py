@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from tests.kit.certificates import authority, issued
 
 from tests.cluster import work
 from tests.cluster.collector import Collector
@@ -15,6 +14,7 @@ from tests.cluster.kube import Kube, KubeError, wait_until
 from tests.cluster.monitoring import Prometheus
 from tests.cluster.release import Release, secret
 from tests.cluster.settings import SERVICES
+from tests.kit.rpc.certificates import authority, issued
 
 OWN_CALLERS = ("evaluation", "pipeline", "ingest", "monitor", "test")
 GAME = "game"  # a service of another team

@@ -4,10 +4,22 @@ import json
 
 import pytest
 
+from luthier.common.v1.common_pb2 import (
+    FACT_SOURCE_NOTES,
+    MODE_MAJOR,
+    ArtifactRef,
+    ClipFacts,
+    Descriptor,
+    InstrumentFact,
+    KeyFact,
+    MeterChange,
+    Tag,
+    TempoFact,
+)
 from luthier.curation.v1.curation_pb2 import ClipFilter
-from luthier.curation.v1.dataset_pb2 import DatasetManifest, DatasetVersion
+from luthier.curation.v1.dataset_pb2 import DatasetManifest, DatasetRow, DatasetVersion
 from luthier_curation.curation import Curation
-from luthier_curation.datasets import Export, find, manifest_of
+from luthier_curation.datasets import Export, audio_folder_metadata, find, manifest_of
 from luthier_curation.reviews import Decision, Edit
 from luthier_curation.splits import Fractions
 from luthier_curation.tables import ACCEPTED, OPEN, REJECTED
@@ -101,6 +113,49 @@ def test_the_metadata_is_an_audio_folders(curation: Curation, ids: list[str]) ->
         lines += [json.loads(line) for line in data]
     assert {line["file_name"] for line in lines} == {f"{name}.flac" for name in ids}
     assert {line["text"] for line in lines} == {PROMPT}
+
+
+def kinds(value: object) -> object:
+    """The type of a JSON value as Arrow's reader infers it: a list by its first item, an object key by key."""
+    if isinstance(value, dict):
+        return {name: kinds(item) for name, item in value.items()}
+    return [kinds(value[0])] if isinstance(value, list) else type(value).__name__
+
+
+def test_a_line_of_metadata_has_every_key_in_one_type_whatever_is_known() -> None:
+    """Hugging Face `datasets` refuses splits whose columns differ; an empty list or null has no type there."""
+    full = DatasetRow(
+        clip_id="clip-1", audio=ArtifactRef(key="clips/a.flac"), prompts=["A song", "Another"], song_fingerprint="f",
+        licences=["CC0-1.0", "MIT"], tags=[Tag(text="jazz", kind="genre"), Tag(text="calm", kind="mood")],
+        facts=ClipFacts(
+            duration_s=30, tempo=TempoFact(tempo_bpm=120, source=FACT_SOURCE_NOTES),
+            key=KeyFact(tonic="C", mode=MODE_MAJOR, source=FACT_SOURCE_NOTES), loudness_lufs=-14,
+            instruments=[InstrumentFact(instrument="Drums"), InstrumentFact(instrument="Fiddle")],
+            meter=MeterChange(numerator=3, denominator=4), descriptors=[Descriptor(name="spectral_centroid_hz")],
+        ),
+    )  # fmt: skip
+    bare = DatasetRow(clip_id="clip-2", audio=ArtifactRef(key="clips/b.flac"), prompts=["A sound"])
+    known, unknown = (json.loads(line) for line in audio_folder_metadata([full, bare]).splitlines())
+    assert kinds(known) == kinds(unknown)
+    assert (known["tags"], known["licences"], unknown["tags"]) == ("jazz, calm", "CC0-1.0, MIT", "")
+    assert known["facts"] == {
+        "duration_s": 30.0, "tempo_bpm": 120.0, "tempo_changes": False, "tempo_source": "notes", "key": "C major",
+        "key_source": "notes", "meter": "3/4", "instruments": "Drums, Fiddle", "loudness_lufs": -14.0,
+    }  # fmt: skip
+    assert (unknown["facts"]["key"], unknown["facts"]["tempo_bpm"], unknown["facts"]["meter"]) == ("", 0.0, "")
+    assert json.loads(known["details"])["facts"]["descriptors"] == [{"name": "spectral_centroid_hz"}]
+
+
+def test_an_export_of_an_earlier_release_is_given_todays_metadata(curation: Curation, ids: list[str]) -> None:
+    done = export(curation)
+    series = curation.store.series(DatasetVersion, "datasets/demo")
+    old = DatasetVersion()
+    old.CopyFrom(done.entry)
+    old.splits[0].metadata.CopyFrom(curation.store.blobs.put_bytes("metadata", b'{"facts": {}}\n', "jsonl"))
+    series.append(old)
+    again = export(curation)
+    assert (again.version, again.unchanged) == (2, True)
+    assert again.entry.splits[0].metadata == done.entry.splits[0].metadata
 
 
 def test_splits_are_summed_up(curation: Curation, ids: list[str]) -> None:

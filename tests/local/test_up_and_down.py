@@ -1,17 +1,21 @@
 """`make up` and `make down`, with real processes: tiny servers in the place of the services."""
 
 import os
+import shutil
 import signal
 import socket
 import stat
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from checkout import REPOSITORY, Installation, eventually
 
-from luthier_local import leftovers
+from luthier_local import leftovers, ports
 from luthier_local.commands import serving
+from luthier_local.home import Home
+from luthier_local.recorder import expire
 from luthier_local.services import SERVICES
 
 
@@ -209,3 +213,81 @@ def test_switching_the_store_while_up_is_refused(installation: Installation, min
 
     assert done.returncode == 1
     assert "the services are up with STORE=folder; `make down` first, then `make up STORE=minio`" in done.stderr
+
+
+def test_two_installations_that_start_at_once_share_no_port(installation: Installation, tmp_path: Path) -> None:
+    other = Installation(tmp_path / "another")
+    shutil.copytree(installation.root, other.root, symlinks=True)
+    try:
+        with ThreadPoolExecutor(2) as pool:
+            done = list(pool.map(lambda one: one.up(), (installation, other)))
+        assert [one.returncode for one in done] == [0, 0], [one.stdout + one.stderr for one in done]
+        rows = [row for one in (installation, other) for row in one.services().values()]
+        assert len({row["address"] for row in rows}) == 4
+        assert all(ports.holds(int(str(row["pid"])), str(row["address"])) for row in rows)
+    finally:
+        other.kill()
+
+
+def test_the_process_of_another_never_counts_as_serving(installation: Installation) -> None:
+    installation.up()
+    row = installation.services()["rendering"]
+    address, pid = str(row["address"]), int(str(row["pid"]))
+    assert serving(address)
+    assert ports.holds(pid, address)
+    assert not ports.holds(os.getpid(), address)
+    assert not ports.holds(2**22 + 1, address)  # no process
+
+
+def test_a_store_that_was_lost_is_not_begun_anew(installation: Installation) -> None:
+    installation.up()
+    store, log = installation.home / "store", installation.home / "logs/rendering.log"
+    assert "'LUTHIER_STORE_EXPECTED': '1'" in log.read_text()
+    installation.run("down")
+    store.rename(installation.home / "elsewhere")
+
+    lost = installation.up()
+
+    assert lost.returncode == 1
+    assert f"remove {installation.home / 'store.json'}" in lost.stderr
+    assert list(store.glob("*/*")) == []
+    shutil.rmtree(store)
+    (installation.home / "elsewhere").rename(store)
+    assert installation.up().returncode == 0
+
+
+def test_scratch_of_killed_processes_is_swept(installation: Installation) -> None:
+    """By the next start of the service, and by the next `up` where all was killed. Logs and caches stay."""
+    installation.up()
+    scratch = installation.home / "scratch/rendering"
+    kept = scratch / "luthier-audio"
+    for folder in (scratch / "render-ab12", scratch / "training-cd", kept / "model-ef"):
+        folder.mkdir(parents=True)
+        (folder / "stem.raw").write_bytes(b"0")
+    (kept / "clip.flac").write_bytes(b"1")
+    time.sleep(0.3)  # a folder is younger than the process that made it
+
+    os.kill(int(str(installation.services()["rendering"]["pid"])), signal.SIGKILL)
+    eventually(lambda: not (scratch / "render-ab12").exists() and not (kept / "model-ef").exists(), 10)
+    assert (scratch / "training-cd/stem.raw").exists()  # a runner goes on when its service is killed
+    assert (kept / "clip.flac").read_bytes() == b"1"
+
+    installation.kill()
+    installation.up()
+    assert not (scratch / "training-cd").exists()
+    assert (kept / "clip.flac").exists()
+
+
+def test_generated_audio_expires_by_the_command_of_the_pipeline(installation: Installation) -> None:
+    python = installation.root / "services/pipeline/.venv/bin/python"
+    home = Home(installation.root, installation.home)
+    expire(home)  # no environment of the pipeline: nothing to call
+    python.parent.mkdir(parents=True)
+    installation.home.mkdir()
+    python.write_text('#!/bin/sh\necho "$LUTHIER_HOME" "$@" > "$LUTHIER_HOME/called"\n')
+    python.chmod(0o755)
+    expire(home)
+    called = (installation.home / "called").read_text().strip()
+    assert called == f"{installation.home} -m luthier_pipeline gc --generated"
+    installation.run("up", "--only", "rendering")
+    assert "TICK_3600" in home.configuration.read_text()

@@ -128,3 +128,15 @@ def test_errors_are_one_line_and_with_json_a_document(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert done.stderr == f"luthier: FOLDER_EMPTY: FOLDER: has no .mid or .midi file: {tmp_path}\n"
     assert '"reason": "FOLDER_EMPTY"' in done.stdout.splitlines()[-1]
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["status", "--json"]])
+def test_who_reads_no_further_gets_no_traceback(arguments: list[str], tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    environment = {**os.environ, "LUTHIER_HOME": str(tmp_path), "LUTHIER_STORE_FOLDER": str(tmp_path / "s")}
+    done = subprocess.run(
+        [*PROGRAM, *arguments], stdout=writer, stderr=subprocess.PIPE, text=True, env=environment, check=False
+    )
+    os.close(writer)
+    assert (done.returncode in (1, 141), done.stderr) == (True, "")  # 1: help, by click

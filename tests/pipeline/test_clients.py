@@ -10,6 +10,7 @@ import pytest
 from luthier.rendering.v1.rendering_pb2 import ListInstrumentsRequest
 from luthier_kit.rpc import DataLoss, InvalidRequest, LuthierError, PermissionDenied, QuotaExceeded, Unavailable
 from luthier_pipeline.clients import Clients, IdleBudget, is_fatal
+from luthier_pipeline.console import UsageError
 
 
 @pytest.mark.parametrize(
@@ -52,6 +53,36 @@ def test_the_retry_budget_is_that_of_the_clients() -> None:
     assert time.monotonic() - began < 10
 
 
+@pytest.mark.parametrize("address", ["127.0.0.9:9", "nobody.invalid:7101"])
+def test_what_is_waited_for_is_said_at_once_and_once(address: str) -> None:
+    said: list[str] = []
+    environ = {"LUTHIER_HOME": "/nowhere", "LUTHIER_RENDERING_ADDRESS": address}
+    clients = Clients(environ, retry_budget_s=3.0, say=said.append)
+    caller = threading.Thread(target=lambda: pytest.raises(Unavailable, call, clients), daemon=True)
+    began = time.monotonic()
+    caller.start()
+    while not said and time.monotonic() - began < 5:
+        time.sleep(0.01)
+    assert time.monotonic() - began < 2
+    caller.join(timeout=20)
+    [line] = said
+    assert f"rendering does not answer at {address}; trying for 3 s" in line
+
+
+def call(clients: Clients) -> None:
+    clients.rendering.ListInstruments(ListInstrumentsRequest())
+
+
+def test_a_guess_at_services_and_store_says_so_and_what_is_named_is_none(tmp_path: Path) -> None:
+    environ = {"LUTHIER_HOME": str(tmp_path), "LUTHIER_BUCKET": "b"}
+    guess = Clients(environ).guess
+    assert "no installation at" in guess
+    assert str(Path(".luthier/store").absolute()) in guess
+    assert Clients(environ | {"LUTHIER_RENDERING_ADDRESS": "renderer:1"}).guess == ""
+    (tmp_path / "services.json").write_text("{}")
+    assert Clients(environ).guess == ""
+
+
 def test_a_pool_that_is_left_by_an_error_does_not_wait_for_its_work() -> None:
     clients, hold = Clients({"LUTHIER_HOME": "/nowhere"}), threading.Event()
     began = time.monotonic()
@@ -75,3 +106,10 @@ def test_an_idle_budget_begins_anew_with_each_answer() -> None:
     budget.answered()
     assert budget.left_s() > before
     assert IdleBudget(10.0, others=lambda: time.monotonic() + 5).left_s() > 14
+
+
+def test_a_store_that_is_only_guessed_is_not_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match="no store at"):
+        _ = Clients({"LUTHIER_HOME": str(tmp_path)}).store
+    assert list(tmp_path.iterdir()) == []

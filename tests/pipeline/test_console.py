@@ -102,3 +102,11 @@ def test_progress_on_a_terminal_is_one_bar_that_is_taken_away_from_the_way_of_ot
     assert "a remark" in lines
     assert any(line.startswith("songs") and "2/2" in line for line in lines)
     assert max(len(line) for line in lines) <= 60
+
+
+def test_progress_of_nothing_known_counts_nothing(capsys: pytest.CaptureFixture[str], terminal: MakeTerminal) -> None:
+    written = terminal(60)
+    with Progress("waiting", 0) as progress:
+        progress.show()
+    assert "0/0" not in written.getvalue()
+    assert "0/?" not in console_text(written.getvalue())

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from luthier.common.v1.common_pb2 import ActionInfo
+from luthier.enrichment.v1.enrichment_pb2 import EnrichSongResponse
 from luthier.rendering.v1.rendering_pb2 import InspectMidiRequest, InspectMidiResponse
 from luthier_kit.rpc import InvalidRequest, Unavailable
 from luthier_kit.store import Store
@@ -76,7 +77,8 @@ def test_an_ingest_is_announced_with_the_sheet_that_lies_beside_the_files(store:
     folder = folder_of(tmp_path / "songs", "A/One.mid")
     (folder / "tags.csv").write_text("artist,title,tag\n")
     line = ["ingest", str(folder), "--collection", "book", "--submission", "s1", "--licence", "CC0-1.0", "--json"]
-    document = luthier(line, FakeClients(store, rendering=renderer())).document
+    enrichment = Stub(EnrichSong=EnrichSongResponse())
+    document = luthier(line, FakeClients(store, rendering=renderer(), enrichment=enrichment)).document
     [(_, outcome)] = ingest_series(store, "book").entries()
     assert (outcome.run, outcome.corpus.manifest.sha256) == ("s1", document["manifest"]["sha256"])
     assert store.blobs.read(outcome.corpus.sheet) == b"artist,title,tag\n"

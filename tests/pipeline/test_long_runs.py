@@ -13,7 +13,9 @@ from luthier.curation.v1.dataset_pb2 import DatasetVersion
 from luthier.evaluation.v1.evaluation_pb2 import (
     EVALUATION_STATE_FAILED,
     EVALUATION_STATE_QUEUED,
+    EVALUATION_STATE_RUNNING,
     EVALUATION_STATE_SUCCEEDED,
+    CancelEvaluationResponse,
     CreateEvaluationResponse,
     Evaluation,
     Score,
@@ -25,6 +27,7 @@ from luthier.training.v1.training_pb2 import (
     RUN_STATE_QUEUED,
     RUN_STATE_RUNNING,
     RUN_STATE_SUCCEEDED,
+    CancelTrainingRunResponse,
     CreateTrainingRunRequest,
     CreateTrainingRunResponse,
     LossPoint,
@@ -34,7 +37,7 @@ from luthier.training.v1.training_pb2 import (
     WatchTrainingRunResponse,
 )
 from luthier_kit.registry import ModelVersion, register
-from luthier_kit.rpc import InvalidRequest, Unavailable, status_of
+from luthier_kit.rpc import InvalidRequest, NotFound, Unavailable, status_of
 from luthier_kit.store import Store
 from luthier_pipeline import long_runs
 from tests.pipeline.fakes import Done, FakeClients, Stub, luthier
@@ -104,7 +107,10 @@ def test_a_run_is_followed_through_restarts_of_its_service(store: Store) -> None
     assert len(training.requests("WatchTrainingRun")) == 4
     assert "train 3/6" in done.err
     text = train(store, trainer([DONE]), TRAIN.removesuffix(" --json")).out
-    assert text == "model tuned@1  validation loss 1.0000 -> 0.5000\n"
+    assert text.splitlines() == [
+        "model tuned@1  validation loss 1.0000 -> 0.5000",
+        "next: luthier evaluate --model tuned@1 --report report.html",
+    ]
 
 
 def test_a_quiet_run_is_followed_beyond_the_retry_budget(store: Store) -> None:
@@ -197,6 +203,7 @@ def test_an_evaluation_is_followed_and_its_report_written(store: Store, tmp_path
     ]
     ended = Evaluation(evaluation_id="e1", state=EVALUATION_STATE_SUCCEEDED, done=8, total=8, scores=scores)
     ended.report.CopyFrom(report)
+    ended.candidate = "tuned@7"
     created = Evaluation(evaluation_id="e1", state=EVALUATION_STATE_QUEUED)
     service = Stub(
         CreateEvaluation=CreateEvaluationResponse(evaluation=created),
@@ -207,7 +214,13 @@ def test_an_evaluation_is_followed_and_its_report_written(store: Store, tmp_path
     assert (tmp_path / "out/report.html").read_bytes() == b"<!doctype html>"
     rows = [line.split() for line in done.out.splitlines()]
     assert rows[1] == ["tempo_accuracy_1", "tuned@1", "0.500", "[0.250,", "0.750]", "8", "0.040"]
-    assert rows[2] == ["clap_score", "tuned@1", "not", "computed", "0", "no", "CLAP", "weights"]
+    assert rows[2] == ["clap_score", "tuned@1", "not", "computed", "0"]
+    assert done.out.splitlines()[3:] == [
+        "clap_score: no CLAP weights",
+        f"report {tmp_path / 'out/report.html'}",
+        "evaluation e1",
+        "next: luthier promote NAME --model tuned@7 --evaluation e1 --reason TEXT",
+    ]
     [request] = service.requests("CreateEvaluation")
     assert (request.seconds_total, request.suite_name, request.HasField("steps")) == (3, "quick", False)
 
@@ -217,3 +230,43 @@ def test_the_status_of_an_evaluation_that_failed_is_the_commands(store: Store) -
     service = Stub(CreateEvaluation=CreateEvaluationResponse(evaluation=failed), WatchEvaluation=lambda _: iter(()))
     done = luthier("evaluate --model tuned --request-id mine --json", FakeClients(store, evaluation=service))
     assert done.document["error"] == {"code": "NOT_FOUND", "reason": "NOT_FOUND", "message": "no model"}
+
+
+@pytest.mark.parametrize("kind", ["training", "evaluation"])
+def test_a_run_that_is_left_by_ctrl_c_says_how_to_follow_and_to_end_it(store: Store, kind: str) -> None:
+    def leave(_request: object) -> Any:
+        raise KeyboardInterrupt
+
+    queued = Evaluation(evaluation_id="evaluation-1", state=EVALUATION_STATE_QUEUED)
+    evaluation = Stub(CreateEvaluation=CreateEvaluationResponse(evaluation=queued), WatchEvaluation=leave)
+    training = trainer([])
+    training.answers["WatchTrainingRun"] = [leave]
+    lines = {"training": TRAIN, "evaluation": "evaluate --model tuned"}
+    done = luthier(lines[kind], FakeClients(store, training=training, evaluation=evaluation))
+    assert done.code == 130
+    assert f"{kind}-1 goes on: the same command follows it again, luthier cancel {kind}-1 ends it" in done.err
+
+
+def test_cancel_takes_the_id_of_either_kind_or_how_it_begins(store: Store) -> None:
+    for name in ("training-ab12", "training-ac34", "evaluation-ff"):
+        store.objects.create(f"runs/{name}/1.json", b"{}")
+    training = Stub(CancelTrainingRun=CancelTrainingRunResponse(run=run_in(RUN_STATE_CANCELLED)))
+    ended = Evaluation(evaluation_id="evaluation-ff", state=EVALUATION_STATE_RUNNING)
+    evaluation = Stub(CancelEvaluation=CancelEvaluationResponse(evaluation=ended))
+    clients = FakeClients(store, training=training, evaluation=evaluation)
+    assert luthier("cancel training-ab", clients).out == "training-ab12 is CANCELLED\n"
+    assert luthier("cancel evaluation-ff", clients).out == "evaluation-ff asked to stop, now RUNNING\n"
+    assert [asked.run_id for asked in training.requests("CancelTrainingRun")] == ["training-ab12"]
+    several, none = luthier("cancel training-a", clients), luthier("cancel nothing", clients)
+    assert (several.code, "training-ab12, training-ac34" in several.err) == (2, True)
+    assert (none.code, "RUN_NOT_FOUND" in none.err) == (1, True)
+
+
+def test_a_base_that_was_never_registered_is_told_with_what_to_do(store: Store) -> None:
+    unknown = NotFound("no model sao; there are: none", reason="MODEL_NOT_FOUND")
+    done = luthier(
+        TRAIN.replace("--base base", "--base sao"), FakeClients(store, training=Stub(CreateTrainingRun=unknown))
+    )
+    assert done.document["error"]["reason"] == "MODEL_NOT_FOUND"
+    assert "luthier register sao --weights" in done.err
+    assert "luthier train --tiny-base" in done.err

@@ -1,6 +1,7 @@
 """`luthier run`: files to clips by services that answer from a script; what is summed, published and refused."""
 
 import hashlib
+import os
 import threading
 from pathlib import Path
 from typing import Any
@@ -74,7 +75,7 @@ def test_a_folder_goes_all_the_way_and_everything_is_accounted_for(store: Store,
     assert (document["computed"], document["reused"], document["cpu_s"]) == (4 + 2 * 5, 2, {"render": 3.0})
     assert set(document) == {
         "files", "duplicates", "songs", "rendered", "clips", "seconds", "audio_s", "computed", "reused", "cpu_s",
-        "failures", "collection", "manifest", "shard", "shards",
+        "failures", "collection", "manifest", "shard", "shards", "without_clips",
     }  # fmt: skip
     assert document["collection"] == "songs"
 
@@ -177,3 +178,45 @@ def test_what_a_shard_takes_is_stored_in_the_manifest(store: Store, folder: Path
     corpus = read_manifest(store, ArtifactRef(key=manifest["key"], sha256=manifest["sha256"]))
     assert [song.path for song in Shard().of(corpus.songs)] == ["A/One.mid", "B/Long.mid", "B/Two.mid"]
     assert store.blobs.read(midi_of(corpus.songs[0])) == b"one"
+
+
+def test_a_song_that_gives_no_clip_says_why(store: Store, folder: Path) -> None:
+    clients = clients_of(store)
+    clients.stubs["analysis"].answers["CutClips"] = [CutClipsResponse(notes=["0 to 60 s: silence"])]
+    done = luthier(["run", str(folder)], clients)
+    assert "NO CLIP A/One.mid: 0 to 60 s: silence" in done.out.splitlines()
+    assert "0 clips in collection" in done.out
+
+
+def test_a_file_name_that_is_no_text_fails_alone(store: Store, folder: Path) -> None:
+    (folder / os.fsdecode(b"B/Caf\xe9.mid")).write_bytes(b"latin")
+    document = luthier(["run", str(folder), "--json"], clients_of(store)).document
+    assert document["rendered"] == 2
+    assert [f["path"] for f in document["failures"] if f["reason"] == "FILE_NAME_NOT_UTF8"] == ["B/Caf\\xe9.mid"]
+
+
+def test_a_link_that_leaves_the_folder_is_not_followed(store: Store, folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_bytes(b"secret")
+    (folder / "B/Link.mid").symlink_to(tmp_path / "secret")
+    document = luthier(["run", str(folder), "--json"], clients_of(store)).document
+    assert [f["reason"] for f in document["failures"] if f["path"] == "B/Link.mid"] == ["FILE_OUTSIDE_FOLDER"]
+    assert hashlib.sha256(b"secret").hexdigest() not in " ".join(store.objects.keys("midi/"))
+
+
+def test_a_sheet_of_tags_that_cannot_be_read_is_found_before_anything_is_inspected(store: Store, folder: Path) -> None:
+    (folder / "tags.csv").write_text("artist,title,tag\n")
+    clients = clients_of(store)
+    refused = InvalidRequest(violations=[("sheet", "line 3: tag must not be empty")], reason="BAD_SHEET")
+    clients.stubs["enrichment"].answers["EnrichSong"] = [refused]
+    done = luthier(["run", str(folder)], clients)
+    assert (done.code, "line 3: tag must not be empty" in done.err) == (1, True)
+    assert clients.requests("InspectMidi") == clients.requests("RenderSong") == []
+
+
+def test_what_may_hold_songs_and_is_not_taken_is_named(store: Store, folder: Path) -> None:
+    (folder / "B/Karaoke.KAR").write_bytes(b"MThd")
+    (folder / "more.zip").write_bytes(b"PK")
+    (folder / "notes.txt").write_bytes(b"")
+    [line] = [line for line in luthier(["run", str(folder)], clients_of(store)).err.splitlines() if "skipped" in line]
+    assert "skipped 2 files" in line
+    assert "B/Karaoke.KAR (MIDI with lyrics: rename it to .mid), more.zip (unpack it)" in line

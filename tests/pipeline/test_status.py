@@ -81,8 +81,8 @@ def test_without_a_collection_the_services_are_asked_and_one_that_is_away_is_a_l
     for line in (
         "clips: 0 open, 3 accepted, 0 rejected",
         "data sets: book@1",
-        "trainings: training-012 RUNNING",
-        "evaluations: unavailable",
+        "trainings: \n  training-0123456789  RUNNING\n",
+        "evaluations: evaluation does not answer at 127.0.0.9:9",
         "models: sao@2",
     ):
         assert line in text
@@ -90,3 +90,9 @@ def test_without_a_collection_the_services_are_asked_and_one_that_is_away_is_a_l
     assert (document["clips"]["accepted"], document["datasets"]) == (3, {"book": 1})
     assert document["trainings"][0]["state"] == "RUN_STATE_RUNNING"
     assert "127.0.0.9:9" in document["evaluations"]["unavailable"]
+
+
+def test_models_of_a_service_that_is_away_are_not_none(store: Store) -> None:
+    lines = luthier("status", FakeClients(store)).out.splitlines()
+    assert "models: inference does not answer at 127.0.0.9:9" in lines
+    assert "clips: curation does not answer at 127.0.0.9:9" in lines

@@ -18,6 +18,7 @@ from luthier_local.supervisor import State, Supervisor
 WAIT_S = 240  # torch can need 90 s to import on a cold disk
 CHECK_TIMEOUT_S = 2.0
 CRASHES = 3  # a program that ended this often while it starts will not serve
+PORT_CHOICES = 3  # before a port that was taken again is a failure
 LAST_LINES = 15
 POLL_S = 0.25
 REPORT_EVERY_S = 10
@@ -26,6 +27,10 @@ Output = Callable[[str], None]
 
 class StartError(Exception):
     """A program does not serve; the message has the last lines of its log."""
+
+
+class PortTakenError(StartError):
+    """Another program was quicker at a port that was free, e.g. another installation that starts at the same time."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,15 @@ def up(home: Home, environ: Mapping[str, str], output: Output, only: tuple[str, 
     nothing up, half up, or all up already.
 
     Raises SystemExit for what the caller must change, StartError when a service cannot start."""
+    for _ in range(PORT_CHOICES):
+        try:
+            return _up(home, environ, output, only)
+        except PortTakenError as taken:
+            output(f"{taken}; choosing another port")
+    return _up(home, environ, output, only)
+
+
+def _up(home: Home, environ: Mapping[str, str], output: Output, only: tuple[str, ...]) -> None:
     chosen = tuple(service for service in SERVICES if not only or service.name in only)
     kind = _store_kind(environ)
     if missing := [service.name for service in chosen if not home.python(service.name).exists()]:
@@ -51,12 +65,16 @@ def up(home: Home, environ: Mapping[str, str], output: Output, only: tuple[str, 
     running = _running(supervisor, kind, output)
     last = home.programs()
     programs = ports.choose(ports.wanted(chosen, minio=kind == "minio"), last, running or set(), output)
-    _configure(home, environ, chosen, programs, binary)
+    settings = store.settings(home, programs["minio"].address if binary else "")
+    _configure(home, environ, chosen, programs, settings, binary)
+    if kind == "folder":
+        store.prove(home, settings)
     if running is None:
         supervisor.start(environ)
     unchanged = running is not None and running - set(supervisor.reload()) >= set(programs)
     _record(home, supervisor, programs, last)
-    if unchanged and all(_serves(name, program) for name, program in programs.items()):
+    states = supervisor.states()
+    if unchanged and all(_serves(name, replace(own, pid=states[name].pid)) for name, own in programs.items()):
         output("already up")
     else:
         where = f"a folder, {home.store}" if kind == "folder" else f"MinIO, data in {home.minio / 'data'}"
@@ -69,6 +87,8 @@ def up(home: Home, environ: Mapping[str, str], output: Output, only: tuple[str, 
             for name in batch:
                 supervisor.start_program(name)
             _wait_until_serving(supervisor, {name: programs[name] for name in batch}, output)
+            if batch == ["minio"]:
+                store.prove(home, settings)
         _record(home, supervisor, programs, last)
     for line in table(report(home)):
         output(line)
@@ -94,8 +114,8 @@ def report(home: Home) -> dict[str, Row]:
     rows = {}
     for name, program in home.programs().items():
         state = states.get(name, State("DOWN", 0))
-        serving = bool(state.pid) and _serves(name, program)
-        rows[name] = Row(replace(program, pid=state.pid), state.name, serving)
+        own = replace(program, pid=state.pid)
+        rows[name] = Row(own, state.name, bool(state.pid) and _serves(name, own))
     return rows
 
 
@@ -121,7 +141,12 @@ def serving(address: str) -> bool:
 
 
 def _serves(name: str, program: Program) -> bool:
-    """True when a service answers SERVING, or MinIO on its readiness page that it takes reads and writes."""
+    """True when it is this process that answers SERVING, or MinIO on its readiness page that it takes reads and writes.
+
+    Another installation's process at the same address counts for nothing.
+    """
+    if not ports.holds(program.pid, program.address):
+        return False
     if name != "minio":
         return serving(program.address)
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -147,6 +172,8 @@ def _running(supervisor: Supervisor, kind: str, output: Output) -> set[str] | No
     if not supervisor.is_running():
         if ended := leftovers.end(home.path, services.GRACE_S):
             output(f"ended {len(ended)} processes left by an earlier start that was killed")
+        for scratch in (home.path / "scratch").glob("*"):
+            leftovers.sweep(scratch)
         return None
     now = "minio" if home.store_settings().get("LUTHIER_STORE") == "s3" else "folder"
     if now != kind:
@@ -155,19 +182,22 @@ def _running(supervisor: Supervisor, kind: str, output: Output) -> set[str] | No
 
 
 def _configure(
-    home: Home, environ: Mapping[str, str], chosen: tuple[Service, ...], programs: Programs, binary: Path | None
+    home: Home,
+    environ: Mapping[str, str],
+    chosen: tuple[Service, ...],
+    programs: Programs,
+    settings: Mapping[str, str],
+    binary: Path | None,
 ) -> None:
-    """Write supervisord's configuration, and the settings that open the store for the command `luthier`."""
+    """Write supervisord's configuration. The services start when the store is proven, so they expect it."""
     home.create()
-    common = store.settings(home, programs["minio"].address if binary else "")
-    entries = services.entries(chosen, programs, common, home, environ)
+    entries = services.entries(chosen, programs, {**settings, store.EXPECTED: "1"}, home, environ)
     if binary:
         entries.append(services.minio(home, binary, programs["minio"].address))
     for entry in entries:
         (home.path / "scratch" / entry.name).mkdir(parents=True, exist_ok=True)
     grace_s = float(environ.get("LUTHIER_GRACE_S", services.GRACE_S))
     home.configuration.write_text(services.configuration(entries, home, grace_s))
-    home.write_store_settings(common)
 
 
 def _record(home: Home, supervisor: Supervisor, programs: Programs, last: Programs) -> None:
@@ -192,9 +222,11 @@ def _wait_until_serving(supervisor: Supervisor, programs: Programs, output: Outp
             pids |= {state.pid} - {0}
             crashes = len(pids) - bool(state.pid)
             if state.name == "FATAL" or crashes >= CRASHES:
+                if not state.pid and not ports.is_free(int(program.address.rpartition(":")[2])):
+                    raise PortTakenError(f"{name}: {program.address} was taken by another program meanwhile")
                 end = _end_of_log(supervisor.home.logs, name)
                 raise StartError(f"{name} cannot start: it ended {max(crashes, 1)} times\n{end}")
-            if state.pid and _serves(name, program):
+            if state.pid and _serves(name, replace(program, pid=state.pid)):
                 del waiting[name]
                 output(f"  {name} serves after {time.monotonic() - begin:.0f} s")
         now = time.monotonic()

@@ -1,6 +1,8 @@
-"""Processes of an earlier `up` whose supervisord is gone: found by the mark in their environment."""
+"""What killed processes leave behind: processes of an earlier `up` whose supervisord is gone, found by the mark in
+their environment; and temporary folders, which their owners would have removed."""
 
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -37,6 +39,28 @@ def end(home: Path, grace_s: float) -> list[int]:
         _signal(left, signal.SIGKILL)
         _left(home, left, KILLED_S)
     return first
+
+
+def sweep(scratch: Path, before: float = float("inf"), keep: str = "") -> None:
+    """Remove the temporary folders in a service's scratch folder that were last changed before a time (seconds since
+    the epoch). Files stay, and what is named `luthier-…` is kept on purpose: only folders in it are temporary."""
+    for folder in (*scratch.glob("*"), *scratch.glob("luthier-*/*")):
+        try:
+            temporary = folder.is_dir() and not folder.name.startswith("luthier-") and not folder.is_symlink()
+            if temporary and folder.stat().st_mtime < before and not (keep and folder.name.startswith(keep)):
+                shutil.rmtree(folder, ignore_errors=True)
+        except FileNotFoundError:
+            continue
+
+
+def started_at(pid: int) -> float:
+    """When a process started, seconds since the epoch; 0 when it is gone. See proc(5), field 22 of stat."""
+    try:
+        ticks = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+        up_s = float(Path("/proc/uptime").read_text().split()[0])
+    except OSError:
+        return 0.0
+    return time.time() - up_s + ticks / os.sysconf("SC_CLK_TCK")
 
 
 def _left(home: Path, pids: list[int], within_s: float) -> list[int]:

@@ -3,6 +3,7 @@
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 from luthier_kit.rpc import METRICS_OFFSET, PORTS, WEB_PORT
@@ -11,6 +12,7 @@ from luthier_local.services import Service
 
 HOST = "127.0.0.1"
 MINIO_PORT = 7400
+LISTEN = "0A"  # the state of a listening socket in /proc/net/tcp
 LAST_PORT = 7999  # where the search for a free one ends
 
 
@@ -68,6 +70,27 @@ def is_free(port: int) -> bool:
         except OSError:
             return False
     return True
+
+
+def holds(pid: int, address: str) -> bool:
+    """True when a process listens at host:port: another program that answers there is no answer of this one.
+
+    See proc(5): /proc/net/tcp names the inode of each listening socket, /proc/<pid>/fd those that a process holds.
+    """
+    port = f":{_port_of(address):04X}"
+    try:
+        rows = [row.split() for table in ("tcp", "tcp6") for row in _read(f"/proc/net/{table}").splitlines()[1:]]
+        inodes = {f"socket:[{row[9]}]" for row in rows if row[1].endswith(port) and row[3] == LISTEN}
+        return any(str(file.readlink()) in inodes for file in Path(f"/proc/{pid}/fd").iterdir())
+    except OSError:  # another user's, or just gone
+        return False
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text()
+    except FileNotFoundError:  # no IPv6
+        return ""
 
 
 def _port_of(address: str) -> int:

@@ -1,26 +1,48 @@
-"""An event listener of supervisord: writes the new pid into services.json whenever a program has (re)started.
+"""An event listener of supervisord. Whenever a program has (re)started it writes the new pid into services.json and
+removes the temporary folders of the process before it; every hour it lets generated audio expire.
 
 Run by supervisord itself with the repository and the home as arguments; protocol: http://supervisord.org/events.html.
 """
 
+import os
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 from supervisor.childutils import get_headers, listener
 
+from luthier_local import leftovers
 from luthier_local.home import Home
+
+RUNNERS = "training-"  # folders of processes that go on when their service is killed
+CLOCK_S = 0.1  # start times are counted in hundredths of a second
 
 
 def main() -> None:
     home = Home(Path(sys.argv[1]), Path(sys.argv[2]))
     while True:
-        _, payload = listener.wait()
+        headers, payload = listener.wait()
+        if headers["eventname"].startswith("TICK"):
+            expire(home)
+            listener.ok()
+            continue
         event = get_headers(payload)
         with home.changed_programs() as programs:
             if program := programs.get(event["processname"]):
                 programs[event["processname"]] = replace(program, pid=int(event["pid"]))
+        begun = leftovers.started_at(int(event["pid"])) - CLOCK_S
+        leftovers.sweep(home.path / "scratch" / event["processname"], begun, keep=RUNNERS)
         listener.ok()
+
+
+def expire(home: Home) -> None:
+    """`luthier gc --generated`, its answer on standard error, which supervisord logs (standard output is the protocol).
+    What cannot be done now is done an hour later."""
+    command = [str(home.python("pipeline")), "-m", "luthier_pipeline", "gc", "--generated"]
+    if os.access(command[0], os.X_OK):
+        environ = {**os.environ, "LUTHIER_HOME": str(home.path)}
+        subprocess.run(command, env=environ, stdin=subprocess.DEVNULL, stdout=sys.stderr, check=False)
 
 
 if __name__ == "__main__":

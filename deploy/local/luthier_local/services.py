@@ -138,7 +138,7 @@ def configuration(programs: list[Entry], home: Home, grace_s: float) -> str:
     text += [
         f"[eventlistener:{RECORDER}]",
         f"command={_checked(shlex.join(recorder), quotes=True)}",
-        "events=PROCESS_STATE_RUNNING",
+        "events=PROCESS_STATE_RUNNING,TICK_3600",
         "stdout_logfile=NONE",
         f"stderr_logfile={_checked(str(home.logs / (RECORDER + '.log')))}",
         "autorestart=true",

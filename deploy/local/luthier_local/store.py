@@ -10,12 +10,16 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+from luthier_kit.rpc import LuthierError, load
+from luthier_kit.store import StoreSettings, open_store
 from luthier_local.home import Home
 
 BUCKET = "luthier"
 ACCESS_KEY_BYTES = 10
 SECRET_KEY_BYTES = 20
 KINDS = ("folder", "minio")
+EXPECTED = "LUTHIER_STORE_EXPECTED"
+"""Set once the store was proven: from then on nobody begins an empty one in its place."""
 
 
 def settings(home: Home, minio_address: str = "") -> dict[str, str]:
@@ -30,6 +34,18 @@ def settings(home: Home, minio_address: str = "") -> dict[str, str]:
         "LUTHIER_S3_ACCESS_KEY_FILE": str(home.minio / "access-key"),
         "LUTHIER_S3_SECRET_KEY_FILE": str(home.minio / "secret-key"),
     }
+
+
+def prove(home: Home, settings: Mapping[str, str]) -> None:
+    """Prove and mark the store, and write its settings for the command `luthier`. A store that an earlier `up` proved
+    must be there. Raises SystemExit."""
+    known = home.store_settings()
+    expected = known.get(EXPECTED, "") if known.get("LUTHIER_STORE") == settings["LUTHIER_STORE"] else ""
+    try:
+        open_store(load(StoreSettings, {**settings, EXPECTED: expected or "0"}))
+    except LuthierError as error:
+        raise SystemExit(f"{error}\nTo begin with an empty store, remove {home.store_file}") from None
+    home.write_store_settings({**settings, EXPECTED: "1"})
 
 
 def prepare_minio(home: Home) -> dict[str, str]:

@@ -14,6 +14,8 @@ from google.protobuf.json_format import MessageToDict, ParseDict
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from luthier.common.v1.common_pb2 import FactSource, Mode
+from luthier.curation.v1.curation_pb2 import SplitSummary
 from luthier.curation.v1.dataset_pb2 import (
     DatasetManifest,
     DatasetRow,
@@ -29,6 +31,8 @@ from luthier_kit.store import Series, Store, canonical_json
 log = logging.getLogger(__name__)
 FORMAT = "luthier.dataset.v1"
 MAX_VERSION = 10**9
+SILENCE_LUFS = -70.0
+"""Stands for the loudness that a silent clip has not: the absolute gate of BS.1770-4."""
 
 
 def freeze(session: Session, collection: str, name: str, fractions: Fractions) -> DatasetManifest:
@@ -93,22 +97,16 @@ class Export:
 def publish(store: Store, manifest: DatasetManifest, exported_by: str) -> Export:
     """Store the manifest and register it, unless the newest version already is this manifest."""
     series = _series(store, manifest.name)
+    splits = [_summary(store, split, [row for row in manifest.rows if row.split == split]) for split in SPLITS]
     newest = series.latest()
     if newest is not None and _is_manifest(store, newest[1], manifest):
-        return Export(manifest.name, *newest)
+        number, entry = newest
+        del entry.splits[:]  # an earlier Luthier wrote other metadata of the same rows
+        entry.splits.extend(splits)
+        return Export(manifest.name, number, entry)
     ref = store.put("manifests", manifest)
-    entry = DatasetVersion(manifest=ref, collection=manifest.collection, exported_by=exported_by)
+    entry = DatasetVersion(manifest=ref, collection=manifest.collection, splits=splits, exported_by=exported_by)
     entry.exported_at.GetCurrentTime()
-    for split in SPLITS:
-        rows = [row for row in manifest.rows if row.split == split]
-        summary = entry.splits.add(
-            split=split,
-            songs=len({row.song_fingerprint for row in rows}),
-            clips=len(rows),
-            duration_s=round(sum(row.facts.duration_s for row in rows), 3),
-        )
-        lines = audio_folder_metadata(rows)
-        summary.metadata.CopyFrom(store.blobs.put_bytes("metadata", lines, "jsonl", "application/jsonl"))
     return Export(manifest.name, series.append(entry), entry, unchanged=False)
 
 
@@ -121,6 +119,17 @@ def _is_manifest(store: Store, entry: DatasetVersion, manifest: DatasetManifest)
     except LuthierError as error:
         log.warning("the newest manifest of %s cannot be read: %s", manifest.name, error)
         return False
+
+
+def _summary(store: Store, split: str, rows: list[DatasetRow]) -> SplitSummary:
+    """The size of a split, and its AudioFolder metadata, stored."""
+    return SplitSummary(
+        split=split,
+        songs=len({row.song_fingerprint for row in rows}),
+        clips=len(rows),
+        duration_s=round(sum(row.facts.duration_s for row in rows), 3),
+        metadata=store.blobs.put_bytes("metadata", audio_folder_metadata(rows), "jsonl", "application/jsonl"),
+    )
 
 
 def find(store: Store, name: str, version: int) -> Export:
@@ -149,15 +158,45 @@ def file_name(row: DatasetRow) -> str:
 
 
 def audio_folder_metadata(rows: Iterable[DatasetRow]) -> bytes:
-    """`metadata.jsonl` of a Hugging Face AudioFolder split: one line per clip, `text` being its first prompt."""
-    lines = []
-    for row in rows:
-        shown = MessageToDict(row, preserving_proto_field_name=True)
-        line = {"file_name": file_name(row), "text": row.prompts[0]}
-        line |= {name: shown.get(name, []) for name in ("prompts", "tags", "licences")}
-        line |= {"facts": shown.get("facts", {}), "song_fingerprint": row.song_fingerprint}
-        lines.append(canonical_json(line) + b"\n")
-    return b"".join(lines)
+    """`metadata.jsonl` of a Hugging Face AudioFolder split: one line per clip.
+
+    Its loader infers a column's type from the values of each split and refuses splits that differ. So every line has
+    every key, no number is sometimes whole, and what may be empty is text and no list: `tags`, `licences` and
+    `instruments` are separated by commas, unknown is 0 or empty text. `details` has facts and tags whole, with their
+    sources, as JSON in a text.
+    """
+    return b"".join(canonical_json(_audio_folder_line(row)) + b"\n" for row in rows)
+
+
+def _audio_folder_line(row: DatasetRow) -> dict[str, object]:
+    facts = row.facts
+    mode = Mode.Name(facts.key.mode).removeprefix("MODE_").lower() if facts.key.mode else ""
+    meter = f"{facts.meter.numerator}/{facts.meter.denominator}" if facts.meter.numerator else ""
+    details = MessageToDict(DatasetRow(facts=facts, tags=row.tags), preserving_proto_field_name=True)
+    return {
+        "file_name": file_name(row),
+        "text": row.prompts[0],
+        "prompts": list(row.prompts),
+        "facts": {
+            "duration_s": facts.duration_s,
+            "tempo_bpm": facts.tempo.tempo_bpm,
+            "tempo_changes": facts.tempo.changes,
+            "tempo_source": _source(facts.tempo.source),
+            "key": f"{facts.key.tonic} {mode}".strip(),
+            "key_source": _source(facts.key.source),
+            "meter": meter,
+            "instruments": ", ".join(fact.instrument for fact in facts.instruments),
+            "loudness_lufs": facts.loudness_lufs if facts.HasField("loudness_lufs") else SILENCE_LUFS,
+        },
+        "tags": ", ".join(tag.text for tag in row.tags),
+        "licences": ", ".join(row.licences),
+        "song_fingerprint": row.song_fingerprint,
+        "details": canonical_json(details).decode(),
+    }
+
+
+def _source(source: FactSource) -> str:
+    return FactSource.Name(source).removeprefix("FACT_SOURCE_").lower() if source else ""
 
 
 def _series(store: Store, name: str) -> Series[DatasetVersion]:

@@ -7,6 +7,7 @@ A command's module is imported when the command is called: what the services' cl
 which nobody should wait for who asks for help or completes a name.
 """
 
+import io
 import json
 import os
 import pkgutil
@@ -19,6 +20,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from luthier_pipeline.console import Context, UsageError
 
+BROKEN_PIPE: Final = 141  # as a shell counts what SIGPIPE ended
 LAST_SPANS_S: Final = 3.0  # a collector that is away must not hold the command back
 SETTINGS: Final = {"help_option_names": ["-h", "--help"], "max_content_width": 120}
 
@@ -41,6 +43,7 @@ SECTIONS: Final[dict[str, Commands]] = {
         "train": ("long_runs:train", "Fine-tune a base model on a data set, or make the tiny base"),
         "generate": ("models:generate", "Generate audio into a file"),
         "evaluate": ("long_runs:evaluate", "Measure a model, beside a baseline"),
+        "cancel": ("long_runs:cancel", "Cancel a training or an evaluation"),
         "promote": ("models:promote", "Make a model version the current one of a name, or roll back"),
     },
     "Operations": {
@@ -101,6 +104,8 @@ class LazyCommands(TyperGroup):
 
         try:
             return super().invoke(ctx)
+        except BrokenPipeError:
+            os._exit(BROKEN_PIPE)  # click would call it an error
         except KeyboardInterrupt as interrupt:
             print("interrupted; run it again, it goes on where it stands", file=sys.stderr)
             raise typer.Exit(143 if isinstance(interrupt, Terminated) else 130) from None
@@ -149,19 +154,30 @@ def luthier(
         configure_logging("WARNING")
         if traces := start_traces("pipeline"):
             ctx.call_on_close(lambda: flush_traces(traces, LAST_SPANS_S))
-        ctx.obj = Context(Clients())
+        ctx.obj = Context(clients := Clients())
+        if clients.guess and not {"-h", "--help"} & set(sys.argv):
+            ctx.obj.say(clients.guess)
 
 
 def main() -> None:
     """Runs a command and exits with a code that means something."""
     signal.signal(signal.SIGTERM, _terminate)
+    for stream in (sys.stdout, sys.stderr):  # a file's name need not be text
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    code: object = 0
     try:
-        app(prog_name="luthier")
-    except SystemExit as end:
+        try:
+            app(prog_name="luthier")
+        except SystemExit as end:
+            code = end.code
         sys.stdout.flush()
         sys.stderr.flush()
-        code = end.code if isinstance(end.code, int) else int(end.code is not None)
-        os._exit(code)  # calls left in threads must not hold the command back
+    except BrokenPipeError:  # `luthier status | head`: who reads has read enough
+        code = BROKEN_PIPE
+    os._exit(
+        code if isinstance(code, int) else int(code is not None)
+    )  # calls left in threads must not hold the command back
 
 
 def _terminate(_number: int, _frame: object) -> None:

@@ -6,6 +6,7 @@ Where they are, in order: `LUTHIER_<NAME>_ADDRESS` and `LUTHIER_STORE…` in the
 
 import json
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -25,6 +26,7 @@ from luthier.rendering.v1.rendering_pb2_grpc import RenderingServiceStub
 from luthier.training.v1.training_pb2_grpc import TrainingServiceStub
 from luthier_kit.rpc import (
     PORTS,
+    UNREACHABLE,
     Channel,
     LuthierError,
     PermissionDenied,
@@ -35,27 +37,40 @@ from luthier_kit.rpc import (
     load,
 )
 from luthier_kit.store import Store, StoreSettings, open_store
+from luthier_pipeline.console import UsageError
 
 RETRY_BUDGET_S: Final = 900.0
 """A service that crashes is restarted; the command waits for it."""
+SAY_EVERY_S: Final = 30.0  # that a service is waited for
+
+
+def say_waiting(text: str) -> None:
+    """Tells people what a command waits for."""
+    print(text, file=sys.stderr, flush=True)
 
 
 class Clients:
     """One generated stub for each service, and the store; opened when first used. Threads may share it.
 
     `retry_budget_s`: for how long a call is tried again while its service is away or full, in seconds from its first
-    failure.
+    failure. `say` gets a line when a service is away and waited for.
     """
 
-    def __init__(self, environ: Mapping[str, str] = os.environ, retry_budget_s: float = RETRY_BUDGET_S) -> None:
-        self.environ, self.retry_budget_s = environ, retry_budget_s
+    def __init__(
+        self,
+        environ: Mapping[str, str] = os.environ,
+        retry_budget_s: float = RETRY_BUDGET_S,
+        say: Callable[[str], None] = say_waiting,
+    ) -> None:
+        self.environ, self.retry_budget_s, self.say = environ, retry_budget_s, say
+        self._said_at: dict[str, float] = {}  # of services that are waited for, monotonic clock
         self._home = _home(environ)
         self._channels: dict[str, Channel] = {}
         self._lock = threading.Lock()
 
     def with_retry_budget(self, retry_budget_s: float) -> "Clients":
-        """Clients of the same services that give up sooner or later."""
-        return Clients(self.environ, retry_budget_s)
+        """Clients of the same services that give up sooner or later, and wait without a word."""
+        return Clients(self.environ, retry_budget_s, lambda _text: None)
 
     @cached_property
     def rendering(self) -> RenderingServiceStub:
@@ -91,14 +106,30 @@ class Clients:
 
     @cached_property
     def store(self) -> Store:
-        """The store that the services use."""
-        return open_store(self.store_settings)
+        """The store that the services use. Raises UsageError where only a guess says where, and nothing is there."""
+        settings = self.store_settings
+        if settings.store == "folder" and self.guess and not settings.store_folder.exists():
+            text = "start the services there (make up), or name the store (LUTHIER_HOME, LUTHIER_STORE)"
+            raise UsageError(f"no store at {settings.store_folder.absolute()}: {text}")
+        return open_store(settings)
 
     @property
     def store_settings(self) -> StoreSettings:
         """Where nothing in the environment names a store, the one that `make up` wrote down."""
         written = {} if "LUTHIER_STORE" in self.environ else _read(self._home / "store.json")
         return load(StoreSettings, {**self.environ, **written})
+
+    @property
+    def guess(self) -> str:
+        """Where services and store are looked for when nothing says where they are; empty when something does."""
+        addresses = {f"LUTHIER_{service.upper()}_ADDRESS" for service in PORTS}
+        named = self.environ.keys() & {"LUTHIER_STORE", "LUTHIER_STORE_FOLDER", *addresses}
+        if named or (self._home / "services.json").exists():
+            return ""
+        return (
+            f"no installation at {self._home} or in a folder above (make up makes one; LUTHIER_HOME names it):\n"
+            f"asking the usual ports of this machine, and the store {self.store_settings.store_folder.absolute()}"
+        )
 
     @property
     def curation_page(self) -> str:
@@ -132,8 +163,24 @@ class Clients:
     def _channel(self, service: str) -> Channel:
         with self._lock:
             if service not in self._channels:
-                self._channels[service] = Channel(self.address(service), retry_budget_s=self.retry_budget_s)
+                self._channels[service] = Channel(
+                    self.address(service),
+                    retry_budget_s=self.retry_budget_s,
+                    on_wait=lambda why: self._waits_for(service, why),
+                )
             return self._channels[service]
+
+    def _waits_for(self, service: str, why: LuthierError) -> None:
+        """Says that a service is away, at once and then every SAY_EVERY_S. One that is full is no news."""
+        now = time.monotonic()
+        with self._lock:
+            if why.reason != UNREACHABLE or now < self._said_at.get(service, float("-inf")) + SAY_EVERY_S:
+                return
+            self._said_at[service] = now
+        self.say(
+            f"{service} does not answer at {self.address(service)}; trying for {self.retry_budget_s:g} s"
+            " (make ps shows the services, make up starts them)"
+        )
 
 
 class IdleBudget(RetryBudget):

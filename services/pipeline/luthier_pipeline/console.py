@@ -109,22 +109,29 @@ class Progress:
 
     def _line(self, to_go: str = "", *, last: bool = False) -> None:
         spent = clock(time.monotonic() - self._began)
-        parts = [f"{self.what} {self.done}/{self.total} in {spent}", to_go if not last else ""]
+        count = f" {self.done}/{self.total}" if self.total else ""
+        parts = [f"{self.what}{count} in {spent}", to_go if not last else ""]
         text = ", ".join(filter(None, parts)) + (f"  {self._note}" if self._note else "")
         print(text, file=sys.stderr, flush=True)
 
 
 def _bars(what: str, total: int) -> tuple["Bars", "TaskID"]:
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, Task, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as Bars
     from rich.table import Column
+    from rich.text import Text
 
     rest = Column(no_wrap=True, overflow="ellipsis", ratio=1)  # the note takes what the others leave
+
+    class Count(MofNCompleteColumn):
+        def render(self, task: Task) -> Text:
+            return super().render(task) if task.total else Text()
+
     columns = (
         TextColumn("{task.description}"),
         BarColumn(20),
-        MofNCompleteColumn(),
+        Count(),
         TimeElapsedColumn(),
         TextColumn("{task.fields[to_go]}"),
         TextColumn("{task.fields[note]}", markup=False, table_column=rest),

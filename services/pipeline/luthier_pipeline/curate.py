@@ -1,11 +1,17 @@
 """review and export: what people do on the curation page, for scripts."""
 
+import fcntl
+import hashlib
+import os
+import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
 import typer
 
+from luthier.common.v1.common_pb2 import ArtifactRef
 from luthier.curation.v1.curation_pb2 import (
     VERDICT_ACCEPTED,
     VERDICT_OPEN,
@@ -17,6 +23,7 @@ from luthier.curation.v1.curation_pb2 import (
     ReviewClipsRequest,
 )
 from luthier.curation.v1.dataset_pb2 import DatasetManifest
+from luthier_kit.rpc import SPLITS, InvalidRequest
 from luthier_kit.store import Store
 from luthier_pipeline.clients import Clients
 from luthier_pipeline.console import UsageError, plain
@@ -25,6 +32,9 @@ from luthier_pipeline.options import USER, Json, Reviewer, begin
 
 PAGE_SIZE: Final = 500  # the most that ListClips gives and ReviewClips takes
 EXPORT_TIMEOUT_S: Final = 600.0
+MANIFEST, METADATA = "manifest.json", "metadata.jsonl"
+EXPORTED_FILE: Final = re.compile(rf"({'|'.join(SPLITS)})/({METADATA}|clip-[0-9a-f]+\.[a-z0-9]+)")
+"""What an export writes, below its folder."""
 
 
 def review(
@@ -93,7 +103,8 @@ def export(
         write_audio_folder(context.clients.store, answer, out)
     splits = ", ".join(f"{split.split} {split.songs} songs {split.clips} clips" for split in answer.splits)
     same = " (unchanged)" if answer.unchanged else ""
-    context.answer({"dataset": dataset, **plain(answer)}, f"data set {dataset}{same}: {splits}")
+    written = f", written to {out}" if out else ""
+    context.answer({"dataset": dataset, **plain(answer)}, f"data set {dataset}{same}: {splits}{written}")
     return answer
 
 
@@ -114,14 +125,59 @@ def collections(clients: Clients, wanted: ClipFilter) -> list[str]:
 
 
 def write_audio_folder(store: Store, exported: ExportDatasetResponse, folder: Path) -> None:
-    """Writes a data set as a Hugging Face AudioFolder: `<split>/metadata.jsonl` beside the audio.
+    """Writes a data set as a Hugging Face AudioFolder: `<split>/metadata.jsonl` beside the audio, and `manifest.json`.
 
-    Files that are already there with the right size stay.
+    It is written beside `folder`, which it replaces when it is whole, so that no two versions mix; audio that is in the
+    folder already is taken over. Raises UsageError for a folder that holds anything but a data set.
     """
-    for split in exported.splits:
-        if split.clips:
-            save(store, split.metadata, folder / split.split / "metadata.jsonl")
-    for row in store.get(DatasetManifest, exported.manifest, reason="MANIFEST_INVALID").rows:
-        target = folder / row.split / f"{row.clip_id}{Path(row.audio.key).suffix}"
-        if not target.exists() or target.stat().st_size != row.audio.size_bytes:
-            save(store, row.audio, target)
+    folder = folder.resolve()
+    if stranger := _not_of_a_dataset(folder):
+        raise UsageError(f"--out {folder} holds what no export wrote ({stranger}); name a new or empty folder")
+    whole, replaced = folder.parent / f".{folder.name}.new", folder.parent / f".{folder.name}.old"
+    whole.mkdir(parents=True, exist_ok=True)
+    lock = os.open(whole, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UsageError(f"--out {folder} is being written by another export") from None
+        for left in (*whole.iterdir(), *([replaced] if replaced.exists() else [])):  # by an export that was killed
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
+        save(store, exported.manifest, whole / MANIFEST)
+        for split in exported.splits:
+            if split.clips:
+                save(store, split.metadata, whole / split.split / METADATA)
+        for row in store.get(DatasetManifest, exported.manifest, reason="MANIFEST_INVALID").rows:
+            name = f"{row.split}/{row.clip_id}{Path(row.audio.key).suffix}"
+            if _is_that_file(folder / name, row.audio):
+                os.link(folder / name, whole / name)
+            else:
+                save(store, row.audio, whole / name)
+        if folder.exists():
+            folder.rename(replaced)
+        whole.rename(folder)
+        shutil.rmtree(replaced, ignore_errors=True)
+    except OSError as error:
+        raise InvalidRequest(
+            reason="FOLDER_UNWRITABLE", violations=[("--out", f"cannot be written: {error.strerror}: {folder}")]
+        ) from None
+    finally:
+        os.close(lock)
+
+
+def _not_of_a_dataset(folder: Path) -> str:
+    """The first thing in a folder that no export wrote; empty where there is none."""
+    if folder.exists() and not folder.is_dir():
+        return "it is a file"
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if name not in (*SPLITS, MANIFEST) and not EXPORTED_FILE.fullmatch(name):
+            return name
+    return ""
+
+
+def _is_that_file(path: Path, ref: ArtifactRef) -> bool:
+    if not path.is_file() or path.stat().st_size != ref.size_bytes:
+        return False
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() == ref.sha256

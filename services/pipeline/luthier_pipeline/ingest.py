@@ -14,7 +14,7 @@ from luthier.common.v1.common_pb2 import ArtifactRef
 from luthier.pipeline.v1.pipeline_pb2 import IngestProgress, PartProgress
 from luthier_kit.rpc import InvalidRequest, LuthierError
 from luthier_kit.store import Store
-from luthier_pipeline.clients import Clients
+from luthier_pipeline.clients import Clients, say_waiting
 from luthier_pipeline.console import Context, Progress, UsageError, clock, plain, table
 from luthier_pipeline.corpus import (
     Corpus,
@@ -28,10 +28,18 @@ from luthier_pipeline.corpus import (
 from luthier_pipeline.files import put
 from luthier_pipeline.options import SONGBOOK_LICENCE, Json, Licence, RunName, Songbook, Songs, Tags, begin
 from luthier_pipeline.run_status import INGEST, MAX_FAILURES, ProgressPublisher, delete_old_runs
-from luthier_pipeline.song import ingest_file
+from luthier_pipeline.song import check_sheet, ingest_file
 from luthier_pipeline.songbook import compose
 
 FILES_AT_ONCE: Final = 8
+UNPACK: Final = "unpack it"
+SKIPPED: Final = {
+    ".kar": "MIDI with lyrics: rename it to .mid",
+    ".rmi": "MIDI in a RIFF file: convert it",
+    **dict.fromkeys((".zip", ".rar", ".7z", ".gz", ".tgz", ".bz2", ".xz", ".tar"), UNPACK),
+}
+"""Endings of files that may hold songs, and what to do so that they are taken."""
+SKIPPED_SHOWN: Final = 10
 
 
 @dataclass(frozen=True)
@@ -129,8 +137,9 @@ def ingest_collection(
 
     with ProgressPublisher(store, progress(0)) as publisher:
         try:
+            if sheet := tag_sheet(store, tags, folder):
+                check_sheet(context.clients, sheet)
             inspected = inspect_folder(context.clients, folder, licence, lambda n: publisher.update(progress(n)))
-            sheet = tag_sheet(store, tags, folder)
         except (UsageError, LuthierError) as error:
             refused = error if isinstance(error, LuthierError) else InvalidRequest(str(error), reason="FOLDER_MISSING")
             publish_failure(store, collection, run, refused)
@@ -145,15 +154,23 @@ def ingest_collection(
 
 
 def inspect_folder(
-    clients: Clients, folder: Path, licence: str, on_file: Callable[[int], None] = lambda _done: None
+    clients: Clients,
+    folder: Path,
+    licence: str,
+    on_file: Callable[[int], None] = lambda _done: None,
+    say: Callable[[str], None] = say_waiting,
 ) -> Inspected:
-    """Stores and inspects every file of a folder; `on_file` gets the number of files done.
+    """Stores and inspects every file of a folder; `on_file` gets the number of files done, `say` what is skipped.
 
     Raises UsageError when there is no such folder, InvalidRequest FOLDER_EMPTY when it has no MIDI file.
     """
     if not folder.is_dir():
         raise UsageError(f"FOLDER must be a folder, got {folder}")
     paths = midi_files(folder)
+    if skipped := skipped_files(folder):
+        shown = ", ".join(_shown(path, folder) for path in skipped[:SKIPPED_SHOWN])
+        more = f" and {len(skipped) - SKIPPED_SHOWN} more" if len(skipped) > SKIPPED_SHOWN else ""
+        say(f"skipped {len(skipped)} files that may hold songs (only .mid and .midi are taken): {shown}{more}")
     if not paths:
         raise InvalidRequest(reason="FOLDER_EMPTY", violations=[("FOLDER", f"has no .mid or .midi file: {folder}")])
     with Progress("inspected", len(paths)) as progress, clients.thread_pool(FILES_AT_ONCE, "file") as pool:
@@ -174,6 +191,15 @@ def midi_files(folder: Path) -> list[Path]:
         for path in folder.rglob("*")
         if path.suffix.lower() in (".mid", ".midi") and path.is_file() and path.resolve().is_relative_to(root)
     )
+
+
+def skipped_files(folder: Path) -> list[Path]:
+    """Files below a folder that may well hold songs, and are not taken; by name."""
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SKIPPED and path.is_file())
+
+
+def _shown(path: Path, folder: Path) -> str:
+    return f"{path.relative_to(folder)} ({SKIPPED[path.suffix.lower()]})"
 
 
 def tag_sheet(store: Store, tags: str, folder: Path | None = None) -> ArtifactRef | None:

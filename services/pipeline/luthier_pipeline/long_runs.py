@@ -3,7 +3,7 @@
 import hashlib
 import json as json_text
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final, TypeVar
@@ -16,16 +16,20 @@ from luthier.evaluation.v1.evaluation_pb2 import (
     EVALUATION_STATE_CANCELLED,
     EVALUATION_STATE_FAILED,
     EVALUATION_STATE_SUCCEEDED,
+    CancelEvaluationRequest,
     CreateEvaluationRequest,
     Evaluation,
+    EvaluationState,
     WatchEvaluationRequest,
 )
 from luthier.training.v1.training_pb2 import (
     RUN_STATE_CANCELLED,
     RUN_STATE_FAILED,
     RUN_STATE_SUCCEEDED,
+    CancelTrainingRunRequest,
     CreateTrainingRunRequest,
     FineTune,
+    RunState,
     TinyBase,
     TrainingRun,
     WatchTrainingRunRequest,
@@ -34,7 +38,7 @@ from luthier_kit.registry import current_version
 from luthier_kit.rpc import Cancelled, DeadlineExceeded, NotFound, Unavailable, error_of, retry_policy
 from luthier_kit.store import Store
 from luthier_pipeline.clients import IdleBudget
-from luthier_pipeline.console import Progress, UsageError, plain, table
+from luthier_pipeline.console import Context, Progress, UsageError, plain, table
 from luthier_pipeline.files import save
 from luthier_pipeline.options import USER, Json, RequestId, Reviewer, begin
 
@@ -107,14 +111,25 @@ def train(
         fine_tune=fine_tune if base else None,
         tiny_base=TinyBase(autoencoder_steps=steps, batch_size=batch_size) if tiny_base else None,
     )
+
+    def create(asked: CreateTrainingRunRequest) -> TrainingRun:
+        try:
+            return clients.training.CreateTrainingRun(asked).run
+        except NotFound as error:
+            if error.reason != "MODEL_NOT_FOUND":
+                raise
+            bring = f"luthier register {base.partition('@')[0]} --weights FILE.safetensors --config FILE.json"
+            text = f"{error}. Bring the base: {bring}; or make one that any CPU trains: luthier train --tiny-base"
+            raise NotFound(text, reason=error.reason) from None
+
     run = begin_run(
         request,
-        lambda asked: clients.training.CreateTrainingRun(asked).run,
+        create,
         lambda run: run.state in UNSUCCESSFUL,
         clients.store,
         [base],
     )
-    context.say(f"training run {run.run_id[:12]}: {name} on {version}")
+    context.say(f"training run {run.run_id}: {name} on {version}")
 
     def events(known: TrainingRun) -> Iterator[TrainingRun]:
         request = WatchTrainingRunRequest(run_id=known.run_id)
@@ -126,17 +141,16 @@ def train(
         eta_s = run.eta_s if run.HasField("eta_s") else None
         return Stage(run.stage or "waiting", run.done, run.total, ", ".join(losses), eta_s)
 
-    try:
-        ended = (*UNSUCCESSFUL, RUN_STATE_SUCCEEDED)
+    ended = (*UNSUCCESSFUL, RUN_STATE_SUCCEEDED)
+    with _left_running(context, run.run_id):
         run = follow(run, events, stage, lambda run: run.state in ended, clients.retry_budget_s)
-    except KeyboardInterrupt:
-        context.say("the run goes on in the training service; the same command follows it again")
-        raise
     if run.state != RUN_STATE_SUCCEEDED:
         raise error_of(run.error) if run.HasField("error") else Cancelled("the run was cancelled")
     losses = [point.loss for point in run.validation]
     change = f"  validation loss {losses[0]:.4f} -> {losses[-1]:.4f}" if losses else ""
-    context.answer({"run": run.run_id, "model": run.model, **plain(run)}, f"model {run.model}{change}")
+    following = "" if context.nested else f"\nnext: luthier evaluate --model {run.model} --report report.html"
+    document = {"run": run.run_id, "model": run.model, **plain(run)}
+    context.answer(document, f"model {run.model}{change}{following}")
     return run
 
 
@@ -189,7 +203,9 @@ def evaluate(
         return Stage("evaluated rows", known.done, known.total, "", eta_s)
 
     ended = (*UNSUCCESSFUL_EVALUATION, EVALUATION_STATE_SUCCEEDED)
-    evaluation = follow(evaluation, events, stage, lambda known: known.state in ended, clients.retry_budget_s)
+    context.say(f"evaluation {evaluation.evaluation_id}: {model}{f' beside {baseline}' if baseline else ''}")
+    with _left_running(context, evaluation.evaluation_id):
+        evaluation = follow(evaluation, events, stage, lambda known: known.state in ended, clients.retry_budget_s)
     if evaluation.state != EVALUATION_STATE_SUCCEEDED:
         failed = evaluation.HasField("error")
         raise error_of(evaluation.error) if failed else Cancelled("the evaluation was cancelled")
@@ -203,13 +219,54 @@ def evaluate(
             f"[{score.low:.3f}, {score.high:.3f}]" if score.HasField("low") else "",
             str(score.n),
             f"{score.chance:.3f}" if score.HasField("chance") else "",
-            score.note,
         ]
         for score in evaluation.scores
     ]
-    header = ["metric", "model", "value", "95 %", "n", "chance", "note"]
-    context.answer({"evaluation": evaluation.evaluation_id, **plain(evaluation)}, table(rows, header))
+    text = [table(rows, ["metric", "model", "value", "95 %", "n", "chance"])]
+    text += list(dict.fromkeys(f"{score.metric}: {score.note}" for score in evaluation.scores if score.note))
+    text += [f"report {report}"] if report else []
+    text += [f"evaluation {evaluation.evaluation_id}"]
+    if not context.nested:
+        judged = f"--model {evaluation.candidate or model} --evaluation {evaluation.evaluation_id}"
+        text += [f"next: luthier promote NAME {judged} --reason TEXT"]
+    context.answer({"evaluation": evaluation.evaluation_id, **plain(evaluation)}, "\n".join(text))
     return evaluation
+
+
+def cancel(
+    ctx: typer.Context,
+    run_id: Annotated[str, typer.Argument(metavar="ID", help="Training or evaluation, or how its id begins.")],
+    json: Json = False,
+) -> None:
+    """Cancel a training or an evaluation. One that has ended stays as it is."""
+    context = begin(ctx, json)
+    clients = context.clients
+    known = [name for name in clients.store.names("runs/") if name.startswith(("training-", "evaluation-"))]
+    found = [name for name in known if run_id and run_id in (name, name[: len(run_id)])]
+    if not found:
+        raise NotFound(f"no training or evaluation {run_id!r}; luthier status lists them", reason="RUN_NOT_FOUND")
+    if len(found) > 1:
+        raise UsageError(f"ID {run_id} is the beginning of {len(found)}: {', '.join(found[:4])}")
+    [identity] = found
+    if identity.startswith("training-"):
+        run = clients.training.CancelTrainingRun(CancelTrainingRunRequest(run_id=identity)).run
+        state, document = RunState.Name(run.state).removeprefix("RUN_STATE_"), plain(run)
+    else:
+        evaluation = clients.evaluation.CancelEvaluation(CancelEvaluationRequest(evaluation_id=identity)).evaluation
+        state = EvaluationState.Name(evaluation.state).removeprefix("EVALUATION_STATE_")
+        document = plain(evaluation)
+    asked = "asked to stop, now" if state in ("RUNNING", "QUEUED") else "is"
+    context.answer({"run": identity, **document}, f"{identity} {asked} {state}")
+
+
+@contextmanager
+def _left_running(context: Context, run_id: str) -> Iterator[None]:
+    """After Ctrl-C: the run goes on, and how to follow and to end it."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        context.say(f"{run_id} goes on: the same command follows it again, luthier cancel {run_id} ends it")
+        raise
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ from luthier_pipeline.options import (
     begin,
 )
 from luthier_pipeline.run_status import MAX_FAILURES, ProgressPublisher
-from luthier_pipeline.song import SongOptions, SongPipeline, SongResult, StageError
+from luthier_pipeline.song import SongOptions, SongPipeline, SongResult, StageError, check_sheet
 
 SHARD_IN_FLIGHT: Final = 16  # a shard only calls: the work is done by workers elsewhere, as many as there are
 LOOK_EVERY_S: Final = 1.0
@@ -61,9 +61,13 @@ class RunSummary:
     reused: int = 0
     cpu_s: dict[str, float] = field(default_factory=dict)
     failures: list[SongFailure] = field(default_factory=list)
+    without_clips: dict[str, list[str]] = field(default_factory=dict)
+    """Of songs by path that gave no clip, why."""
 
-    def add(self, result: SongResult) -> None:
+    def add(self, song: CorpusFile, result: SongResult) -> None:
         """A song that went all the way."""
+        if not result.clips:
+            self.without_clips[song.path] = result.notes or ["nothing in it is long enough for a clip"]
         self.rendered += 1
         self.clips += result.clips
         self.audio_s += result.audio_s
@@ -138,13 +142,16 @@ def run(
         if Path(source).is_dir():
             summary.reused = counts.files - counts.failed - computed
 
+    sheet = tag_sheet(context.clients.store, tags)
+    if sheet and not Path(source).is_dir():  # the sheet of a folder was read before its files were
+        check_sheet(context.clients, sheet)
     options = SongOptions(
         collection,
         licence=corpus.manifest.licence,
         backend=backend,
         clip_s=clip_seconds or 0.0,
         prompts=prompts or 0,
-        sheet=tag_sheet(context.clients.store, tags) or stored.sheet,
+        sheet=sheet or stored.sheet,
         mix_only=mix_only,
     )
     flight = Flight(collection, stored.run, part, len(corpus.songs), songs, summary)
@@ -163,6 +170,7 @@ def run(
         f"{collection}, in {clock(summary.seconds)}",
         f"{summary.computed} actions computed, {summary.reused} found done",
     ]
+    failed += [f"NO CLIP {path}: {'; '.join(notes)}" for path, notes in summary.without_clips.items()]
     context.answer({**document, "shard": part.index, "shards": part.count}, "\n".join([*text, *failed]))
     return summary
 
@@ -201,7 +209,7 @@ class Flight:
         song = self.running.pop(future)
         self.settled += 1
         try:
-            self.summary.add(future.result())
+            self.summary.add(song, future.result())
         except StageError as failed:
             if is_fatal(failed.error):
                 raise failed.error from None

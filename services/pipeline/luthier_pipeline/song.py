@@ -80,6 +80,8 @@ class SongResult:
     computed: int = 0
     reused: int = 0
     cpu_s: dict[str, float] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    """What cutting left out, and why."""
 
     def count(self, stage: str, action: ActionInfo, cpu_s: float = 0.0) -> None:
         """Counts an action, computed now or found done."""
@@ -102,9 +104,15 @@ def ingest_file(clients: Clients, path: Path, folder: Path) -> IngestedFile:
 
     Raises LuthierError when no file can be ingested: a service or the store stays away, or lets nobody in.
     """
-    name = path.relative_to(folder).as_posix()
-    file = CorpusFile(path=name, artist=path.parent.name if path.parent != folder else "", title=path.stem)
+    written = path.relative_to(folder).as_posix()
+    name = written.encode(errors="surrogateescape").decode(errors="backslashreplace")
+    file = CorpusFile(path=name)
     try:
+        if name != written:
+            raise InvalidRequest("the file's name is not UTF-8: rename it", reason="FILE_NAME_NOT_UTF8")
+        file.artist, file.title = path.parent.name if path.parent != folder else "", path.stem
+        if not path.resolve().is_relative_to(folder.resolve()):
+            raise InvalidRequest("it is a link to a file outside the folder: copy it", reason="FILE_OUTSIDE_FOLDER")
         try:
             if (size_bytes := path.stat().st_size) > MAX_MIDI_BYTES:
                 bound = f"must have at most {MAX_MIDI_BYTES} bytes, got {size_bytes}"
@@ -121,6 +129,16 @@ def ingest_file(clients: Clients, path: Path, folder: Path) -> IngestedFile:
         return IngestedFile(file)
     file.fingerprint, file.duration_s = facts.fingerprint, round(facts.duration_s, 3)
     return IngestedFile(file, computed=not facts.action.reused)
+
+
+def check_sheet(clients: Clients, sheet: ArtifactRef) -> None:
+    """Has enrichment read a sheet of tags, before hours of rendering. Raises InvalidRequest BAD_SHEET by line."""
+    request = EnrichSongRequest(song=SongName(title="sheet"), sheet=sheet, providers=["file"])
+    try:
+        clients.enrichment.EnrichSong(request, timeout=ENRICH_TIMEOUT_S)
+    except InvalidRequest as error:
+        if error.reason == "BAD_SHEET":
+            raise
 
 
 def midi_of(song: CorpusFile) -> ArtifactRef:
@@ -166,6 +184,7 @@ class SongPipeline:
             cut.target_s, cut.min_s, cut.max_s = target_s, target_s * 2 / 3, target_s * 16 / 15  # as 20 and 32 to 30 s
         clips = self._call("cut", partial(clients.analysis.CutClips, cut, timeout=CUT_TIMEOUT_S))
         result.count("cut", clips.action, clips.cpu_s)
+        result.notes.extend(clips.notes)
 
         on_stage("enrich")
         name = SongName(artist=song.artist[:MAX_NAME_CHARS], title=song.title[:MAX_NAME_CHARS])

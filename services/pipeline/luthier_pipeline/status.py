@@ -20,7 +20,7 @@ from luthier.evaluation.v1.evaluation_pb2 import EvaluationState, ListEvaluation
 from luthier.inference.v1.inference_pb2 import ListModelsRequest
 from luthier.pipeline.v1.pipeline_pb2 import PART_STATE_DONE, PART_STATE_RUNNING, PartProgress
 from luthier.training.v1.training_pb2 import ListTrainingRunsRequest, RunState
-from luthier_kit.rpc import LuthierError, error_of
+from luthier_kit.rpc import UNREACHABLE, LuthierError, error_of
 from luthier_pipeline.clients import Clients
 from luthier_pipeline.console import ago, clock, plain, table
 from luthier_pipeline.corpus import as_collection
@@ -54,14 +54,14 @@ def status(
     if not collection:
         asked = clients.with_retry_budget(RETRY_BUDGET_S)
         questions = {
-            "clips": partial(_clips, asked),
-            "data sets": partial(_datasets, clients),
-            "trainings": partial(_trainings, asked),
-            "evaluations": partial(_evaluations, asked),
-            "models": partial(_models, asked),
+            "clips": partial(_ask, asked, "curation", _clips),
+            "data sets": partial(_ask, clients, "", _datasets),
+            "trainings": partial(_ask, asked, "training", _trainings),
+            "evaluations": partial(_ask, asked, "evaluation", _evaluations),
+            "models": partial(_ask, asked, "inference", _models),
         }
         with asked.thread_pool(len(questions), "status") as pool:
-            subjects = dict(zip(questions, pool.map(_ask, questions.values()), strict=True))
+            subjects = dict(zip(questions, pool.map(lambda question: question(), questions.values()), strict=True))
         page = f"   http://{clients.curation_page}" if clients.curation_page else ""
         document |= {name.replace(" ", ""): subject.document for name, subject in subjects.items()}
         text += [f"{name}: {subject.line}{page if name == 'clips' else ''}" for name, subject in subjects.items()]
@@ -76,11 +76,15 @@ class Subject:
     line: str
 
 
-def _ask(question: Callable[[], Subject]) -> Subject:
+def _ask(clients: Clients, service: str, question: Callable[[Clients], Subject]) -> Subject:
+    """What a service says. That it is away is never an empty answer."""
     try:
-        return question()
+        return question(clients)
     except LuthierError as error:
-        return Subject({"unavailable": str(error)}, "unavailable")
+        at = f" ({service} at {clients.address(service)})" if service else ""
+        away = f"{service} does not answer at {clients.address(service)}"
+        line = away if error.reason == UNREACHABLE else f"unknown: {error.reason}: {error}{at}"
+        return Subject({"unavailable": str(error)}, line)
 
 
 def _clips(clients: Clients) -> Subject:
@@ -101,19 +105,27 @@ def _datasets(clients: Clients) -> Subject:
 
 def _trainings(clients: Clients) -> Subject:
     runs = clients.training.ListTrainingRuns(ListTrainingRunsRequest(page_size=NEWEST)).runs
-    states = (f"{run.run_id[:12]} {RunState.Name(run.state).removeprefix('RUN_STATE_')}" for run in runs)
-    return Subject([plain(run) for run in runs], _listed(states))
+    states = ((run.run_id, RunState.Name(run.state).removeprefix("RUN_STATE_"), run.model) for run in runs)
+    return Subject([plain(run) for run in runs], _lines(states))
 
 
 def _evaluations(clients: Clients) -> Subject:
     runs = clients.evaluation.ListEvaluations(ListEvaluationsRequest(page_size=NEWEST)).evaluations
-    names = ((run, EvaluationState.Name(run.state).removeprefix("EVALUATION_STATE_")) for run in runs)
-    return Subject([plain(run) for run in runs], _listed(f"{run.evaluation_id[:12]} {name}" for run, name in names))
+    states = (
+        (run.evaluation_id, EvaluationState.Name(run.state).removeprefix("EVALUATION_STATE_"), run.candidate)
+        for run in runs
+    )
+    return Subject([plain(run) for run in runs], _lines(states))
 
 
 def _models(clients: Clients) -> Subject:
     models = clients.inference.ListModels(ListModelsRequest()).models
     return Subject([plain(model) for model in models], _listed(f"{model.name}@{model.version}" for model in models))
+
+
+def _lines(rows: Iterable[tuple[str, str, str]]) -> str:
+    """A line each: the id as `cancel` and `promote --evaluation` take it, the state, the model."""
+    return "".join(f"\n  {identity}  {state}  {model}".rstrip() for identity, state, model in rows) or "none"
 
 
 def _listed(items: Iterable[str]) -> str:

@@ -1,6 +1,7 @@
 """What only a folder can do wrong."""
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -11,7 +12,7 @@ import pytest
 from luthier.common.v1.common_pb2 import ArtifactRef
 from luthier.registry.v1.registry_pb2 import Cancellation
 from luthier_kit.rpc import Unavailable, status_of
-from luthier_kit.store import FolderStore, Store
+from luthier_kit.store import FolderStore, Store, StoreSettings, open_store
 
 
 def opened(folder: Path) -> Store:
@@ -118,3 +119,46 @@ def test_callers_of_a_service_are_told_no_path_of_its_store(tmp_path: Path) -> N
     for error, reason in ((failed.value, "STORE_UNAVAILABLE"), (gone.value, "STORE_BUCKET_MISSING")):
         assert error.reason == reason
         assert "/" not in status_of(error, "rendering").message
+
+
+def settings(folder: Path, *, expected: bool) -> StoreSettings:
+    return StoreSettings(store="folder", store_folder=folder, store_expected=expected)
+
+
+def test_a_store_that_was_proven_carries_a_mark_that_stays(tmp_path: Path) -> None:
+    mark = tmp_path / "luthier/proofs/store.json"
+    open_store(settings(tmp_path, expected=False))
+    first = mark.read_bytes()
+    open_store(settings(tmp_path, expected=False))
+    open_store(settings(tmp_path, expected=True))
+    assert mark.read_bytes() == first
+
+
+@pytest.mark.parametrize("empty", [True, False])
+def test_a_store_that_is_expected_and_has_no_mark_is_refused_and_not_made(tmp_path: Path, empty: bool) -> None:
+    if empty:
+        (tmp_path / "luthier").mkdir()
+    with pytest.raises(Unavailable) as refused:
+        open_store(settings(tmp_path, expected=True))
+    assert refused.value.reason == ("STORE_MARK_MISSING" if empty else "STORE_BUCKET_MISSING")
+    assert [path.name for path in tmp_path.rglob("*")] == (["luthier"] if empty else [])
+
+
+def test_another_folder_in_the_place_of_a_proven_one_is_a_store_that_is_down(tmp_path: Path) -> None:
+    """A mount that is lost shows the empty folder below it, and a writer that creates the bucket fills it."""
+    store = open_store(settings(tmp_path / "store", expected=False))
+    ref = store.blobs.put_bytes("notes", b"here", "txt")
+    (tmp_path / "store").rename(tmp_path / "elsewhere")
+    FolderStore(tmp_path / "store", "luthier").ensure_bucket(create=True)
+    for ask in (
+        lambda: store.blobs.exists(ref),
+        lambda: store.blobs.put_bytes("notes", b"more", "txt"),
+        lambda: store.series(Cancellation, "runs/one").append(Cancellation()),
+        lambda: store.names("models/"),
+    ):
+        with pytest.raises(Unavailable) as refused:
+            ask()
+        assert refused.value.reason == "STORE_MARK_MISSING"
+    shutil.rmtree(tmp_path / "store")
+    (tmp_path / "elsewhere").rename(tmp_path / "store")
+    assert store.blobs.read(ref) == b"here"

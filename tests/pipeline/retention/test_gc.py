@@ -65,6 +65,20 @@ def test_the_command_keeps_what_curation_holds_and_says_what_went(store: Store) 
     assert (store.blobs.exists(crashed), store.blobs.exists(held)) == (False, True)
 
 
+def test_generated_audio_alone_expires_without_asking_curation(store: Store) -> None:
+    """As the hourly expiry calls it: a week old goes; young, an evaluation's and other blobs stay."""
+    filled = FilledStore(store)
+    crashed = filled.blob("mixes", "a worker died before its record")
+    young = store.blobs.put_bytes("generated", b"young", "flac")
+    before = keys(store)
+    make_old(store, crashed, *(ArtifactRef(key=key) for key in before if key.startswith("generated/")))
+    make_old(store, filled.audio)
+    os.utime(store.objects._path(young.key))  # type: ignore[attr-defined]
+    document = luthier("gc --generated --json", FakeClients(store)).document
+    assert document["went"] == {"expired": {"generated": [1, filled.audio.size_bytes]}}
+    assert before - keys(store) == {filled.audio.key}
+
+
 def test_expired_audio_is_made_again_when_it_is_asked_for_again(store: Store) -> None:
     filled = FilledStore(store)
     collect(store, EVERYTHING_IS_OLD)

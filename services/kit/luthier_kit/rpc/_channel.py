@@ -83,7 +83,8 @@ class Channel(grpc.Channel):
     another address if possible, for `retry_budget_s` from the first failure on. When MAX_LOST servers went away in the
     middle of one call, it ends as QuotaExceeded CALL_LOST, so that it does not bring down all of them. `slots_hint` is
     the number of calls that a server takes at once, until it has sent its own; twice as many are sent. `credentials`
-    are those of the environment unless given. Raises SettingsError when they cannot work.
+    are those of the environment unless given. `on_wait` is told why a call waits, each time that it does, by the thread
+    of the call. Raises SettingsError when they cannot work.
     """
 
     def __init__(
@@ -93,11 +94,13 @@ class Channel(grpc.Channel):
         slots_hint: int = 1,
         credentials: Credentials | None = None,
         retry_budget_s: float = DEFAULT_RETRY_BUDGET_S,
+        on_wait: Callable[[LuthierError], None] = lambda _why: None,
     ) -> None:
         self.target = target
         self.retry_budget_s = retry_budget_s
         self._slots_hint = slots_hint
         self._credentials = credentials or Credentials()
+        self._on_wait = on_wait
         self._known: dict[str, Address] = {}
         self._leaving: list[Address] = []
         self._change = threading.Condition()
@@ -185,6 +188,8 @@ class Channel(grpc.Channel):
         def rest(pause_s: float) -> None:
             """In place of a pause the address rests: another one may take the call at once."""
             log.debug("%s: %s; its address rests for %.1f s", self.target, failure, pause_s)
+            if failure:
+                self._on_wait(failure)
             if address:
                 self._rest(address, min(time.monotonic() + pause_s, budget.ends_at))
 
@@ -202,6 +207,8 @@ class Channel(grpc.Channel):
         """The address with the most room, waiting until there is one. Raises Unavailable at the time `give_up`."""
         while True:
             self._resolve()
+            if not self._known and not self._closed:
+                self._on_wait(Unavailable(f"{self.target} has no address", reason=UNREACHABLE))
             with self._change:
                 if self._closed:
                     raise Cancelled("the client was closed", reason="CLIENT_CLOSED")

@@ -26,6 +26,7 @@ class FolderStore(ObjectStore):
     def __init__(self, root: Path, bucket: str) -> None:
         self.root, self.bucket = root, bucket
         self._folder = root / check_key(bucket)
+        self._mark: Path | None = None
 
     def __repr__(self) -> str:
         return f"FolderStore({str(self._folder)!r})"
@@ -36,6 +37,9 @@ class FolderStore(ObjectStore):
                 (self._folder / _TEMPORARY).mkdir(parents=True, exist_ok=True)
                 self._delete_abandoned()
             self._require_bucket()
+
+    def require(self, key: str) -> None:
+        self._mark = self._path(key)
 
     def create(self, key: str, data: bytes) -> bool:
         path = self._path(key)
@@ -144,12 +148,16 @@ class FolderStore(ObjectStore):
         if not self._folder.is_dir():
             text, public = f"bucket folder {self._folder} does not exist", "the artifact store is not there"
             raise Unavailable(text, reason="STORE_BUCKET_MISSING", public=public)
+        if self._mark and not self._mark.exists():
+            text = f"{self._folder} is not the store that it was: {self._mark.name} is missing; bring the lost one back"
+            raise Unavailable(text, reason="STORE_MARK_MISSING", public="the artifact store is not the one that it was")
 
     def _path(self, key: str) -> Path:
         return self._folder / check_key(key)
 
     @contextmanager
     def _incoming(self) -> Iterator[tuple[Path, BinaryIO]]:
+        self._require_bucket()
         temporary = self._folder / _TEMPORARY / uuid.uuid4().hex
         temporary.parent.mkdir(exist_ok=True)  # never the bucket's own folder: it may be a mount that is lost
         try:

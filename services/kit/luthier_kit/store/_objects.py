@@ -43,6 +43,9 @@ class ObjectStore(ABC):
     def ensure_bucket(self, *, create: bool) -> None:
         """Check that the bucket is there. A missing one is created with `create`, else Unavailable is raised."""
 
+    def require(self, key: str) -> None:  # noqa: B027  # a server's bucket does not come and go as a mount does
+        """From now on a store without this object is down: it is another one, in the place of the one proven."""
+
     @abstractmethod
     def create(self, key: str, data: bytes) -> bool:
         """Write a small object only if the key is free; True when the stored object is this writer's.

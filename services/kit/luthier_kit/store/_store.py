@@ -9,16 +9,18 @@ from pathlib import Path
 from google.protobuf.message import Message
 
 from luthier.common.v1.common_pb2 import ArtifactRef
-from luthier_kit.rpc import FailedPrecondition, InvalidRequest, Settings, setting
+from luthier_kit.rpc import FailedPrecondition, InvalidRequest, Settings, Unavailable, setting
 from luthier_kit.store._actions import Actions
 from luthier_kit.store._blobs import Blobs
-from luthier_kit.store._documents import MAX_DOCUMENT_BYTES, M, OldForm, from_json, to_json
+from luthier_kit.store._documents import MAX_DOCUMENT_BYTES, M, OldForm, canonical_json, from_json, to_json
 from luthier_kit.store._folder import FolderStore
 from luthier_kit.store._objects import ObjectStore
 from luthier_kit.store._s3 import Endpoint, S3Store
 from luthier_kit.store._series import Series
 from luthier_kit.store._tombstones import Tombstones
 
+MARK_KEY = "proofs/store.json"
+"""Written at the first proof of a store and never changed: a store without it is not the one that was proven."""
 _RACERS = 4
 _ROUNDS = 2
 
@@ -37,6 +39,9 @@ class StoreSettings(Settings):
     bucket: str = setting("LUTHIER_BUCKET", default="luthier", help="the service's own bucket")
     buckets_allowed: tuple[str, ...] = setting(
         "LUTHIER_BUCKETS_ALLOWED", default=(), help="further buckets that requests may name, comma-separated"
+    )
+    store_expected: bool = setting(
+        "LUTHIER_STORE_EXPECTED", default=False, help="1 = refuse a store that was never used (a lost folder or mount)"
     )
     create_bucket: bool = setting("LUTHIER_CREATE_BUCKET", default=False, help="1 = create a missing bucket")
 
@@ -96,18 +101,30 @@ class Store:
         folder, slash, start = prefix.rpartition("/")
         return [name for name in self.objects.children(folder + slash) if name.startswith(start)]
 
-    def prove(self, *, create_bucket: bool) -> None:
-        """Refuse a store that is not there, or that does not keep the first of racing writers."""
-        self.objects.ensure_bucket(create=create_bucket)
+    def prove(self, *, create_bucket: bool, expected: bool = False) -> None:
+        """Refuse a store that is not there, or that does not keep the first of racing writers. Then mark it.
+
+        With `expected` it must carry the mark of an earlier proof already: what was lost is not begun anew. From now on
+        a folder that loses its mark is down.
+        """
+        self.objects.ensure_bucket(create=create_bucket and not expected)
+        if expected and self.objects.size_bytes(MARK_KEY) is None:
+            text = (
+                f"{self.objects!r} is not the store that was used before: it has no {MARK_KEY}. Bring the lost one back"
+                " (a mount, a bucket); to begin with an empty one, unset LUTHIER_STORE_EXPECTED"
+            )
+            raise Unavailable(text, reason="STORE_MARK_MISSING")
         prove_conditional_create(self.objects)
+        self.objects.create(MARK_KEY, canonical_json({"store": uuid.uuid4().hex}))
+        self.objects.require(MARK_KEY)
 
 
 def open_store(settings: StoreSettings, *, prove: bool = True) -> Store:
     """Open the store that `settings` name, and prove that it is fit (bucket there, conditional creates kept).
 
-    Raises Unavailable when the store does not answer or refuses the credentials, FailedPrecondition
-    STORE_WITHOUT_CONDITIONAL_CREATE when it ignores conditions. A folder's bucket is created always, an S3 bucket only
-    when `settings.create_bucket` says so.
+    Raises Unavailable when the store does not answer, refuses the credentials or, with `settings.store_expected`, was
+    never proven (STORE_MARK_MISSING); FailedPrecondition STORE_WITHOUT_CONDITIONAL_CREATE when it ignores conditions. A
+    folder's bucket is created unless it is expected, an S3 bucket only when `settings.create_bucket` says so.
     """
     objects: ObjectStore
     if settings.store == "s3":
@@ -123,7 +140,8 @@ def open_store(settings: StoreSettings, *, prove: bool = True) -> Store:
         objects = FolderStore(settings.store_folder.absolute(), settings.bucket)
     store = Store(objects, frozenset(settings.buckets_allowed))
     if prove:
-        store.prove(create_bucket=settings.create_bucket or settings.store == "folder")
+        create = settings.create_bucket or settings.store == "folder"
+        store.prove(create_bucket=create, expected=settings.store_expected)
     return store
 
 

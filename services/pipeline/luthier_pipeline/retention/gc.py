@@ -108,9 +108,12 @@ class Reached:
         return found
 
 
-def collect(store: Store, rule: Rule, held: Iterable[str] = (), *, dry_run: bool = False) -> Collected:
-    """Deletes what nothing reaches and what was taken down. `held` are digests of clips in curation."""
-    blobs = [found for found in store.objects.stored("") if is_blob_key(found.key)]
+def collect(
+    store: Store, rule: Rule, held: Iterable[str] = (), *, dry_run: bool = False, prefix: str = ""
+) -> Collected:
+    """Deletes what nothing reaches and what was taken down. `held` are digests of clips in curation; `prefix` limits it
+    to the blobs below, e.g. `generated/`."""
+    blobs = [found for found in store.objects.stored(prefix) if is_blob_key(found.key)]
     reached = Reached(store, held)
     reached.update()
     down = {digest_in_key(key) for key in store.objects.keys("tombstones/")}
@@ -161,6 +164,7 @@ def gc(
     generated_older_than: Annotated[
         float, typer.Option(metavar="HOURS", callback=_hours, help="Life of generated audio, 1 or more.")
     ] = 168.0,
+    generated: Annotated[bool, typer.Option("--generated", help="Only generated audio, nothing else.")] = False,
     json: Json = False,
 ) -> None:
     """Delete blobs that no manifest, model, run, record or curation clip reaches.
@@ -170,8 +174,8 @@ def gc(
     """
     context = begin(ctx, json)
     rule = Rule(older_than * HOUR_S, generated_older_than * HOUR_S)
-    held = {clip.audio.sha256 for clip in clips(context.clients)}
-    collected = collect(context.clients.store, rule, held, dry_run=dry_run)
+    held = set() if generated else {clip.audio.sha256 for clip in clips(context.clients)}  # of curation: no generated
+    collected = collect(context.clients.store, rule, held, dry_run=dry_run, prefix=GENERATED if generated else "")
     went: Mapping[str, object] = {
         reason: {kind: [amount.blobs, amount.size_bytes] for kind, amount in kinds.items()}
         for reason, kinds in collected.went.items()
