@@ -14,6 +14,7 @@ from tinysoundfont._tinysoundfont import OutputMode, SoundFont
 
 from luthier_music.audio import SAMPLE_RATE_HZ, Samples
 from luthier_rendering.backends.base import BackendConfig, BackendError, Playable
+from luthier_rendering.backends.strip import apply_gains
 from luthier_rendering.performance import Message, Performance
 from luthier_rendering.smf import BEND, CONTROL, NOTE_OFF, NOTE_ON
 
@@ -54,7 +55,7 @@ class SoundFontBackend:
             _send(synth, message)
         if done < frames:
             synth.render(out[done:])
-        return out, "soundfont"
+        return apply_gains(out, performance.gains), "soundfont"
 
     def playables(self) -> list[Playable]:
         return [
@@ -72,13 +73,14 @@ class SoundFontBackend:
 
 
 def _send(synth: SoundFont, message: Message) -> None:
-    _, kind, first, second = message
+    _, kind, first, second, value = message
     if kind == NOTE_ON:
+        synth.set_volume(second / 127.0)  # of the notes that start from now on: 20 log10, as velocity is by itself
         synth.channel_note_on(0, first, second / 127.0)
     elif kind == NOTE_OFF:
         synth.channel_note_off(0, first)
     elif kind == BEND:
-        synth.channel_set_pitch_wheel(0, first | second << 7)
+        synth.channel_set_tuning(0, value)
     elif kind == CONTROL:
         synth.channel_midi_control(0, first, second)
 
