@@ -287,7 +287,7 @@ def test_master_volumes_of_all_standards_count(message: mido.Message) -> None:
 @pytest.mark.parametrize("message", [control(8, 127), exclusive(0x7F, 0x7F, 4, 2, 0, 127)])
 def test_balance_turns_one_side_down(message: mido.Message) -> None:
     (steering,) = with_controls(message).steering.values()
-    assert (steering.levels[-1].left, steering.levels[-1].right) == (0, pytest.approx(amplitude(100)))
+    assert list(steering.levels[-1][1:]) == pytest.approx([0, amplitude(100)])
 
 
 # Pedals, registered parameters, tunings

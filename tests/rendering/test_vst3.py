@@ -244,8 +244,9 @@ def _spectrum_by_cents(sound: np.ndarray) -> np.ndarray:
     """Log magnitudes from 100 Hz on, one for each cent of six octaves, their mean taken off."""
     magnitudes = np.abs(np.fft.rfft(sound * np.hanning(sound.size), 1 << 20))
     cents = 100 * 2 ** (np.arange(7200) / 1200)
-    logs = np.log(np.interp(cents, np.arange(magnitudes.size) * 44_100 / (1 << 20), magnitudes) + 1e-3)
-    return logs - logs.mean()
+    logs: np.ndarray = np.log(np.interp(cents, np.arange(magnitudes.size) * 44_100 / (1 << 20), magnitudes) + 1e-3)
+    logs -= logs.mean()
+    return logs
 
 
 def _bundle(folder: Path, code: str) -> Path:

@@ -81,22 +81,23 @@ def performance(song: Song, index: int) -> Performance:
     ]
     ranked.sort(key=lambda item: (item[1].seconds, item[0]))
     moments = seconds([level.tick for level in steering.levels])
-    gains = [Gain(s, level.left, level.right) for s, level in zip(moments, steering.levels, strict=True)]
-    return Performance(part.instrument, part.name, [message for _, message in ranked], gains)
+    gains = {}  # by moment: the last one holds, and until the first note none is heard
+    for moment, level in zip(moments, steering.levels, strict=True):
+        begins_s = moment if moment > starts[0] else 0.0
+        gains[begins_s] = Gain(begins_s, level.left, level.right)
+    return Performance(part.instrument, part.name, [message for _, message in ranked], list(gains.values()))
 
 
 def _strokes_end_s(starts_s: NDArray[np.float64], keys: NDArray[np.int64]) -> NDArray[np.float64]:
-    """When each drum stroke must have ended [n]: a while after the last of those that follow closely on its key.
+    """When each drum stroke must have ended [n]: with the second stroke on its key after it, whatever its note-off is.
 
-    A stroke ends with its sample, not with its note-off. An earlier end would hit a later stroke of the key, whose
-    voice is all that is left.
+    Most end before, with their sample; more than two of a cymbal that ring together cost time and are not told apart.
     """
     ends = np.empty_like(starts_s)
     for key in np.unique(keys):
         mine = np.flatnonzero(keys == key)
-        last = np.append(np.diff(starts_s[mine]) > DRUM_RING_S, True)
-        run_of = np.searchsorted(np.flatnonzero(last), np.arange(mine.size))
-        ends[mine] = starts_s[mine][last][run_of] + DRUM_RING_S
+        ends[mine[:-2]] = starts_s[mine[2:]]
+        ends[mine[-2:]] = starts_s[mine[-1]] + DRUM_RING_S
     return ends
 
 
@@ -118,7 +119,8 @@ def _pedalled(notes: Notes, steering: Steering) -> NDArray[np.int64]:
         until[mine[:-1]] = np.minimum(until[mine[:-1]], notes.start_tick[mine[1:]])
     silences = np.array([*steering.silences, _NEVER])
     until = np.minimum(until, silences[np.searchsorted(silences, notes.end_tick, side="left")])
-    return np.maximum(until, notes.end_tick)
+    ends: NDArray[np.int64] = np.maximum(until, notes.end_tick)
+    return ends
 
 
 def _moves(pedal: list[Pedal]) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.int64]]:
