@@ -56,6 +56,17 @@ def test_attributes_change_places():
     assert positions == {True, False}
 
 
+@pytest.mark.parametrize("metadata", [False, True])
+def test_notated_tempo_names_its_note_value_and_a_changing_meter_is_no_meter(metadata):
+    facts = Facts(tempo_bpm=140.0, notated=True, meter=(3, 4), meter_changes=True, instruments=(Heard("Flute"),))
+    for seed in range(5):
+        for prompt in composed(facts, 16, metadata, seed).prompts:
+            assert not prompt.disagreements
+            assert "bpm" not in prompt.text.lower()
+            assert "3/4" not in prompt.text
+            assert metadata or ("140 quarter notes per minute" in prompt.text and "changing meter" in prompt.text)
+
+
 def test_the_unknown_is_left_out():
     for text in texts(Facts(instruments=(Heard("Flute"),))):
         assert not any(word in text for word in ("BPM", "minor", "major", "tempo", "None", "0"))
