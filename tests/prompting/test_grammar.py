@@ -31,6 +31,10 @@ def test_the_seed_decides():
     assert texts(FULL) != texts(FULL, seed=2)
 
 
+def test_all_64_bits_of_a_seed_count():
+    assert len({tuple(texts(FULL, seed=seed)) for seed in (1, 2**32 + 1, 2**53 + 1, 2**64 - 1)}) == 4
+
+
 @pytest.mark.parametrize("metadata", [False, True])
 def test_prompts_are_distinct(metadata):
     assert len(set(texts(FULL, metadata=metadata))) == 16

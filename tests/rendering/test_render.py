@@ -149,6 +149,11 @@ def test_targets_are_drawn_within_the_jitter_around_the_mean() -> None:
     assert np.mean(targets) == pytest.approx(-20.0, abs=0.5)
 
 
+def test_all_64_bits_of_a_seed_count() -> None:
+    seeds = [1, 2**32 + 1, 2**53 + 1, 2**63 + 1, 2**64 - 1]
+    assert len({tuple(stem_targets_lufs(Levels(), 3, seed)) for seed in seeds}) == len(seeds)
+
+
 def test_silence_is_never_amplified() -> None:
     assert gain_to(-np.inf, -16.0, 0.0) == 1.0
     assert level(np.zeros(100), np.zeros((10, 2), np.float32), -16.0) == (1.0, -np.inf)

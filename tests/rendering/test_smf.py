@@ -39,6 +39,10 @@ HOSTILE = {
     "tempo of four bytes": (header() + chunk(b"\x00\xff\x51\x04\x07\xa1\x20\x00" + ON + OFF), "MIDI_BAD_TEMPO"),
     "an RMID wrapper without a file": (b"RIFF\x10\x00\x00\x00RMIDLIST\x04\x00\x00\x00INFO", "MIDI_TRUNCATED"),
     "format 29697": (header(form=29697) + chunk(ON + OFF), "MIDI_FORMAT"),
+    "controllers of a hundred tracks": (
+        header(tracks=90) + chunk(ON + b"\x00\xb0\x07\x60" + b"\x00\x07\x64" * 30_000) + chunk(ON + OFF) * 89,
+        "MIDI_TOO_MUCH_WORK",
+    ),
     "volume 0": (midi_bytes([control(7, 0), *note(60)]), "MIDI_SILENT"),
     "format 2": (header(form=2) + chunk(ON + OFF), "MIDI_FORMAT"),
     "four hours": (midi_bytes(note(60) + note(60, 4 * 3600 * 2)), "MIDI_TOO_LONG"),

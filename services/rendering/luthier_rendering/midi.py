@@ -218,7 +218,11 @@ def _play(
     names = [_text(_first_meta(track, smf.META_TRACK_NAME)[:_NAME_BYTES]) for track in file.tracks]
     played: dict[Player, list[tuple[Struck, Sound]]] = {}
     steering: dict[Player, Steering] = {}
+    moves = 0
     for (port, channel), events in channel_events(file, ports, limits).items():
+        struck_in = {event.track for event in events if event.kind == smf.NOTE_ON}
+        moves += len(struck_in) * sum(event.kind not in (smf.NOTE_ON, smf.NOTE_OFF) for event in events)
+        within("MIDI_TOO_MUCH_WORK", "controller changes, counted for each track they steer", moves, limits.steering)
         follower = Follower(events)
         faults["UNMATCHED_NOTES"] += follower.unmatched_offs
         choices = [event for event in events if chooses_sound(event)]
@@ -244,8 +248,6 @@ def _play(
         within("MIDI_TOO_MANY_STEMS", "stems", len(parts), limits.stems)
     if not rows:
         refuse("MIDI_NO_NOTES", "the file holds no note that starts and ends")
-    moves = sum(len(steering[part.player]) for part in parts)
-    within("MIDI_TOO_MUCH_WORK", "controller changes, counted for each part that they steer,", moves, limits.steering)
     notes, kept = _heard(np.array(rows, dtype=np.int64).T, list(parts), steering, faults)
     return notes, kept, {part.player: steering[part.player] for part in kept}
 

@@ -48,7 +48,7 @@ class MidiLimits:
     bars: int = 10_000
     stems: int = 96
     stem_s: float = 4 * 3600.0  # stems times length: what is synthesised and kept on scratch
-    steering: int = 2_000_000  # controller changes, counted once for each part that they steer
+    steering: int = 2_000_000  # controller changes, counted once for each track that they steer
 
     def changed(self) -> dict[str, float]:
         """The bounds that are not the default: they belong to the name of an action, as they decide refusals."""
