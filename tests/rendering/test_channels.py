@@ -240,6 +240,11 @@ def test_what_is_played_at_level_0_is_not_heard_and_what_swells_from_it_is(mute:
     assert piano.notes == 2
 
 
+def test_a_level_that_holds_for_no_time_is_not_heard() -> None:
+    song = load_song(midi_bytes([control(7, 100), control(7, 0), *note(60)], note(62, channel=1)))
+    assert song.faults["SILENT_NOTES"] == 1
+
+
 # How loud, and where
 
 

@@ -112,7 +112,7 @@ def tempo_message(fact: Tempo | None) -> common.TempoFact:
         source=fact.source,
         estimator=fact.estimator,
         confidence=fact.confidence,
-        beat_quarters=fact.beat_quarters,
+        beat_quarters=0.0 if fact.beat_quarters == 1.0 else fact.beat_quarters,
         notated=fact.notated,
     )
 

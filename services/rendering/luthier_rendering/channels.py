@@ -398,7 +398,10 @@ class Follower:
             right *= min(1.0, balance / 64)
         if (left, right) != self._level:
             self._level = left, right
-            self.steering.levels.append(Level(tick, left, right))
+            levels = self.steering.levels
+            if levels and levels[-1].tick == tick:  # of several at one tick the last holds
+                levels.pop()
+            levels.append(Level(tick, left, right))
         reach = self._parameters[_BEND_RANGE][0] + self._parameters[_BEND_RANGE][1] / 100
         fine = (self._parameters[_FINE_TUNING][0] << 7 | self._parameters[_FINE_TUNING][1]) / 8192 - 1
         bend = (self._bend - 8192) / (8191 if self._bend > 8192 else 8192)
