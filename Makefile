@@ -55,10 +55,11 @@ test-slow: install system minio  ## The tests that take minutes: one step of the
 test-cluster: install $(HELM)  ## On a real Kubernetes: install, upgrade, power cuts, scaling (KUBECONFIG, IMAGE_LOAD, NODE_FAIL, NODE_HEAL)
 	@PATH="$$PATH:$(dir $(HELM))" tests/.venv/bin/python -m pytest --rootdir tests -c tests/pyproject.toml -v -m cluster tests/cluster
 
-lint: install proto-check  ## ruff, mypy, locks, contracts
+lint: install proto-check  ## ruff, dead code, mypy, locks, contracts
 	tests/.venv/bin/ruff format --check .
 	tests/.venv/bin/ruff check .
-	@for project in $(PROJECTS); do (cd $$project && $(UV) lock --check --quiet) || exit 1; done
+	tests/.venv/bin/vulture
+	@for project in $(PROJECTS) docs; do (cd $$project && $(UV) lock --check --quiet) || exit 1; done
 	@tests/types.sh $(LIBRARIES:%=services/%) $(SERVICES:%=services/%) services/pipeline deploy/local
 
 proto-check: tests/.venv/.synced  ## Contracts: buf lint, and breaking changes against the last release

@@ -24,7 +24,7 @@ run "contracts of the store" services/kit tests/contracts
 [ ${#failed[@]} -eq 0 ] || echo "FAILED so far: ${failed[*]}"
 run "operations" services/pipeline tests/operations
 [ ${#failed[@]} -eq 0 ] || echo "FAILED so far: ${failed[*]}"
-run "chart and images" tests tests/chart tests/images
+run "chart, images and documents" tests tests/chart tests/images tests/docs
 [ ${#failed[@]} -eq 0 ] || echo "FAILED so far: ${failed[*]}"
 run "end to end" tests tests/e2e tests/faults
 [ ${#failed[@]} -eq 0 ]

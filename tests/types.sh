@@ -21,5 +21,5 @@ for project in "$@"; do
   esac
   [ -d "tests/$name" ] && check "tests of $name" "$top/$project/.venv/bin/python" . "${tests[@]}"
 done
-check "tests of the whole" "$top/tests/.venv/bin/python" . tests/system.py tests/chart tests/images tests/cluster tests/e2e tests/faults
+check "tests of the whole" "$top/tests/.venv/bin/python" . tests/system.py tests/chart tests/images tests/cluster tests/e2e tests/faults tests/docs tests/bench/readability.py
 exit $code

@@ -191,3 +191,15 @@ def test_parts_of_a_pod_refer_to_each_other(variant: list[Manifest]) -> None:
             assert {mount["name"] for mount in container["volumeMounts"]} <= {*volumes, *claims}, pod.component
             names = [item["name"] for item in container.get("env", [])]
             assert len(names) == len(set(names)), pod.component
+
+
+def test_callers_have_the_permissions_of_the_values_and_luthiers_own_are_named(helm: Helm) -> None:
+    auth = {"callersSecret": "callers", "tokenSecret": "tokens", "permissions": {"shop": ["generate"], "*": ["read"]}}
+    manifests = helm.render("try", {"auth": auth})
+    for name in SERVERS:
+        container = named(manifests, "Deployment")[name]["spec"]["template"]["spec"]["containers"][0]
+        granted = dict(entry.split("=") for entry in env(container)["LUTHIER_CALLER_PERMISSIONS"].split(","))
+        assert granted.items() >= {"shop": "generate", "*": "read", "evaluation": "read+generate+operate"}.items()
+        assert granted["monitor"] == "read"
+    open_to_all = named(helm.render("try"), "Deployment")["inference"]["spec"]["template"]["spec"]["containers"][0]
+    assert "LUTHIER_CALLER_PERMISSIONS" not in env(open_to_all)

@@ -39,6 +39,13 @@ LUTHIER_TLS_CLIENT_CA: /etc/luthier/tls/ca.crt
 {{- if .root.Values.auth.callersSecret }}
 LUTHIER_CALLERS: /etc/luthier/callers
 {{- end }}
+{{- if or .root.Values.auth.callersSecret (eq .root.Values.tls.clientAuth "mutual") }}
+{{- $granted := list }}
+{{- range $caller, $permissions := .root.Values.auth.permissions }}
+{{- $granted = append $granted (printf "%s=%s" $caller (join "+" $permissions)) }}
+{{- end }}
+LUTHIER_CALLER_PERMISSIONS: {{ join "," $granted | quote }}
+{{- end }}
 LUTHIER_CALLER_IN_FLIGHT: {{ int .root.Values.auth.callerInFlight | quote }}
 {{- end }}
 {{- if has "web" .workload.serves }}

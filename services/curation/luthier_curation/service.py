@@ -12,7 +12,7 @@ from luthier_curation.listing import VERDICTS, token_after
 from luthier_curation.reviews import Decision, Edit
 from luthier_curation.splits import Fractions
 from luthier_curation.tables import ClipRow
-from luthier_kit.rpc import Checks
+from luthier_kit.rpc import Checks, actor
 
 VERDICT_NUMBERS = {name: number for number, name in VERDICTS.items()}
 DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE = 50, 500
@@ -55,7 +55,7 @@ class CurationService(CurationServiceServicer):
 
     def UpdateClip(self, request: pb.UpdateClipRequest, _context: grpc.ServicerContext) -> pb.UpdateClipResponse:
         """A person's edit of one clip."""
-        row, _ = self.curation.edit(request.clip_id, request.expected_revision, request.reviewer, _edit(request))
+        row, _ = self.curation.edit(request.clip_id, request.expected_revision, actor(request.reviewer), _edit(request))
         return pb.UpdateClipResponse(clip=_curated_clip(row))
 
     def ReviewClips(self, request: pb.ReviewClipsRequest, _context: grpc.ServicerContext) -> pb.ReviewClipsResponse:
@@ -68,7 +68,7 @@ class CurationService(CurationServiceServicer):
         clips = {clip.clip_id: clip.expected_revision for clip in request.clips}
         checks.that(len(clips) == len(request.clips), "clips", "must name each clip once")
         checks.done()
-        decision = Decision(VERDICTS[request.verdict], request.reviewer, request.automatic, request.remark)
+        decision = Decision(VERDICTS[request.verdict], actor(request.reviewer), request.automatic, request.remark)
         curation = self.curation
         done = curation.review(clips, decision) if clips else curation.review_all(request.filter, decision)
         return pb.ReviewClipsResponse(changed=done.changed, unchanged=done.unchanged, batch_id=done.batch_id)
@@ -78,7 +78,7 @@ class CurationService(CurationServiceServicer):
     ) -> pb.ExportDatasetResponse:
         """Freezes the accepted clips."""
         fractions = _fractions(request)
-        export = self.curation.export(request.collection, request.name, fractions, request.exported_by)
+        export = self.curation.export(request.collection, request.name, fractions, actor(request.exported_by))
         return _export_response(export, fractions)
 
 

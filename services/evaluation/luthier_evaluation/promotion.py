@@ -15,8 +15,8 @@ from luthier.registry.v1.registry_pb2 import RunState
 from luthier_evaluation.metrics import METRICS
 from luthier_evaluation.plan import candidate, evaluation_log, total_rows
 from luthier_evaluation.scores import difference_name
-from luthier_kit.registry import RUN_STATE_SUCCEEDED, ModelVersion, register, resolve, versions
-from luthier_kit.rpc import FailedPrecondition
+from luthier_kit.registry import PROMOTED_FROM, RUN_STATE_SUCCEEDED, ModelVersion, register, resolve, versions
+from luthier_kit.rpc import FailedPrecondition, actor
 from luthier_kit.store import Store
 
 SIGNIFICANT: Final = 0.05  # over all gate metrics together, shared evenly among them (Bonferroni)
@@ -45,13 +45,13 @@ def promote(store: Store, request: pb.PromoteModelRequest) -> tuple[ModelVersion
         version,
         name=request.name,
         evaluation=evaluation_id,
-        notes={**version.notes, "promoted_from": version.label, "overruled": failed},
-        created_by=request.promoted_by,
+        notes={**version.notes, PROMOTED_FROM: version.label, "overruled": failed},
+        created_by=actor(request.promoted_by),
         reason=request.reason,
         created_at=None,
         n=0,
     )
-    return register(store, promoted), False
+    return register(store, promoted, promotion=True), False
 
 
 def gates_failed(store: Store, evaluation_id: str, digest: str) -> Sequence[str]:

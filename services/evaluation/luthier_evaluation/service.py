@@ -36,6 +36,7 @@ from luthier_kit.rpc import (
     FailedPrecondition,
     NotFound,
     Service,
+    actor,
     page_position,
     page_token,
 )
@@ -59,6 +60,7 @@ class EvaluationServicer(EvaluationServiceServicer):
     def CreateEvaluation(
         self, request: pb.CreateEvaluationRequest, context: grpc.ServicerContext
     ) -> pb.CreateEvaluationResponse:
+        request.created_by = actor(request.created_by)
         log = self._begun(request) or RunLog.create(
             self.store, EVALUATIONS, request.request_id, plan_of(self.store, request)
         )

@@ -20,7 +20,7 @@ from luthier_inference.registration import Registrar
 from luthier_inference.request import OUTPUT_FORMATS, GenerationJob, job_of
 from luthier_inference.served_models import ServedModels, ServedVersion
 from luthier_kit.registry import ModelVersion, versions
-from luthier_kit.rpc import Checks, LuthierError, new_request_id
+from luthier_kit.rpc import Checks, LuthierError, actor, new_request_id
 from luthier_kit.store import Store
 from luthier_model import text_encoder
 
@@ -100,7 +100,7 @@ class InferenceServicer(pb_grpc.InferenceServiceServicer):
                 checkpoint=request.checkpoint,
                 configuration=request.configuration,
                 text_encoder=[(item.name, item.file) for item in request.text_encoder],
-                created_by=request.registered_by,
+                created_by=actor(request.registered_by),
                 reason=request.reason,
             )
         )

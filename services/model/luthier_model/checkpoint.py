@@ -8,7 +8,6 @@ is what a training wrapper saves: the same below `diffusion.`, perhaps with a mo
 import hashlib
 import json
 import struct
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -28,13 +27,8 @@ MAX_HEADER_BYTES: Final = 100 << 20  # the format's own bound
 MAX_TENSORS: Final = 100_000
 
 
-@dataclass(frozen=True)
-class Layout:
-    """Which tensors of a file make the model: `names` maps the model's own name to the file's."""
-
-    wrapped: bool
-    moving_average: bool
-    names: dict[str, str]
+Layout = dict[str, str]
+"""Which tensors of a file make the model: the model's own name of each to the file's."""
 
 
 def header(path: Path) -> dict[str, tuple[int, ...]]:
@@ -64,16 +58,13 @@ def verify(path: Path, configuration: Configuration) -> Layout:
     found, wanted = header(path), shapes(configuration)
     names = {name.removeprefix(WRAPPER): name for name in found if name.startswith(WRAPPER)}
     averaged = {TRANSFORMER + n.removeprefix(MOVING_AVERAGE): n for n in found if n.startswith(MOVING_AVERAGE)}
-    if names:
-        layout = Layout(True, bool(averaged), {**names, **averaged})
-    else:
-        layout = Layout(False, False, {name: name for name in found})
-    missing = sorted(set(wanted) - set(layout.names))
-    unexpected = sorted(set(layout.names) - set(wanted))
+    layout = {**names, **averaged} if names else {name: name for name in found}
+    missing = sorted(set(wanted) - set(layout))
+    unexpected = sorted(set(layout) - set(wanted))
     wrong = [
-        (name, found[layout.names[name]], shape)
+        (name, found[layout[name]], shape)
         for name, shape in sorted(wanted.items())
-        if name in layout.names and found[layout.names[name]] != shape
+        if name in layout and found[layout[name]] != shape
     ]
     if missing or unexpected or wrong:
         raise CheckpointMismatch(missing, unexpected, wrong)
@@ -83,7 +74,7 @@ def verify(path: Path, configuration: Configuration) -> Layout:
 def read(path: Path, layout: Layout, device: str = "cpu") -> dict[str, torch.Tensor]:
     """The model's own tensors, mapped from the file."""
     with safe_open(path, "pt", device=device) as file:
-        return {name: file.get_tensor(stored) for name, stored in layout.names.items()}
+        return {name: file.get_tensor(stored) for name, stored in layout.items()}
 
 
 def write(path: Path, state: dict[str, torch.Tensor], note: dict[str, str] | None = None) -> None:
@@ -95,8 +86,8 @@ def autoencoder_digest(path: Path, layout: Layout, configuration: Configuration)
     """sha256 over the autoencoder's tensors and its part of the configuration: names what is encoded with it."""
     whole = hashlib.sha256(json.dumps(configuration.document["model"]["pretransform"], sort_keys=True).encode())
     with safe_open(path, "pt") as file:
-        for name in sorted(name for name in layout.names if name.startswith(AUTOENCODER)):
-            tensor = file.get_tensor(layout.names[name]).contiguous()
+        for name in sorted(name for name in layout if name.startswith(AUTOENCODER)):
+            tensor = file.get_tensor(layout[name]).contiguous()
             whole.update(f"\n{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
             whole.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return whole.hexdigest()

@@ -6,8 +6,8 @@ import grpc
 
 from luthier.training.v1 import training_pb2 as pb
 from luthier.training.v1.training_pb2_grpc import TrainingServiceServicer
-from luthier_kit.registry import RunLog, list_runs, resolve
-from luthier_kit.rpc import Checks, NotFound, page_position, page_token
+from luthier_kit.registry import RunLog, current_version, list_runs, refuse_promoted, resolve
+from luthier_kit.rpc import Checks, NotFound, actor, page_position, page_token
 from luthier_kit.store import Store
 from luthier_training.dataset import read_manifest
 from luthier_training.requests import settle
@@ -28,6 +28,9 @@ class TrainingServicer(TrainingServiceServicer):
         self, request: pb.CreateTrainingRunRequest, context: grpc.ServicerContext
     ) -> pb.CreateTrainingRunResponse:
         asked = settle(request)
+        asked.created_by = actor(asked.created_by)
+        if current := current_version(self._store, asked.model_name):
+            refuse_promoted(current)
         read_manifest(self._store, asked.dataset)
         if asked.HasField("fine_tune"):
             resolve(self._store, asked.fine_tune.base_model)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from luthier_kit.registry import ModelVersion, model_names, register, resolve, versions
-from luthier_kit.rpc import InvalidRequest, NotFound
+from luthier_kit.registry import PROMOTED_FROM, ModelVersion, model_names, register, resolve, versions
+from luthier_kit.rpc import FailedPrecondition, InvalidRequest, NotFound
 from luthier_kit.store import FolderStore, Store
 
 
@@ -91,3 +91,16 @@ def test_a_version_without_its_files_is_refused(store: Store) -> None:
 def test_a_bad_name_is_refused(store: Store, name: str) -> None:
     with pytest.raises(InvalidRequest, match="name"):
         register(store, version(store, b"1", name=name))
+
+
+def test_a_promoted_name_changes_by_promotion_alone(store: Store) -> None:
+    candidate = register(store, version(store, b"1"))
+    promoted = replace(candidate, name="production", notes={PROMOTED_FROM: candidate.label}, created_at=None, n=0)
+    register(store, promoted, promotion=True)
+    with pytest.raises(FailedPrecondition, match="promoted name") as refused:
+        register(store, version(store, b"2", name="production"))
+    assert refused.value.reason == "NAME_IS_PROMOTED"
+    assert resolve(store, "production").digest == candidate.digest
+    other = register(store, version(store, b"2"))
+    again = replace(other, name="production", notes={PROMOTED_FROM: other.label}, created_at=None, n=0)
+    assert register(store, again, promotion=True).n == 2

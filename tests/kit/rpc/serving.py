@@ -49,7 +49,9 @@ def service(servicer: Analysis, prepare: Callable[[], None] | None = None) -> Se
 
 @contextmanager
 def serving(servicer: Analysis, **settings: Any) -> Iterator[Server]:
-    """A server on a free port of loopback."""
+    """A server on a free port of loopback; callers with names may call all that it has, unless told otherwise."""
+    if settings.get("callers") or settings.get("tls_client_ca"):
+        settings.setdefault("caller_permissions", ("*=operate",))
     server = Server(service(servicer), ServiceSettings(**{"address": "127.0.0.1:0", **settings}))
     server.start()
     try:

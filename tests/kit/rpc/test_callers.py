@@ -12,9 +12,19 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
+from luthier.analysis.v1 import analysis_pb2
 from luthier.analysis.v1 import analysis_pb2 as pb
 from luthier.analysis.v1 import analysis_pb2_grpc as rpc
+from luthier.common.v1.common_pb2 import Permission, permission
+from luthier.curation.v1 import curation_pb2
+from luthier.enrichment.v1 import enrichment_pb2
+from luthier.evaluation.v1 import evaluation_pb2
+from luthier.inference.v1 import inference_pb2
+from luthier.prompting.v1 import prompting_pb2
+from luthier.rendering.v1 import rendering_pb2
+from luthier.training.v1 import training_pb2
 from luthier_kit.rpc import (
+    Callers,
     Channel,
     Credentials,
     LuthierError,
@@ -23,7 +33,9 @@ from luthier_kit.rpc import (
     Server,
     ServiceSettings,
     SettingsError,
+    actor,
     configure_logging,
+    current_caller,
 )
 from luthier_kit.rpc._telemetry import REFUSED_BY_CALLER_LIMIT
 from tests.kit.rpc.serving import NAME, Analysis, analyze, calling, cut, service, serving, wait_until
@@ -234,3 +246,80 @@ def test_what_cannot_work_is_named_at_the_start_without_the_line(callers: Path, 
         with pytest.raises(SettingsError, match="LUTHIER_TOKEN") as caught:
             Credentials(environ)
         assert "two words" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("permissions", "refused"),
+    [
+        ((), {"cut"}),
+        (("alice=operate",), set()),
+        (("bob=operate",), {"cut"}),
+        (("*=operate",), set()),
+        (("alice=", "*=operate"), {"cut"}),
+        (("alice=read+curate",), {"cut"}),
+    ],
+)
+def test_a_method_asks_for_its_permission_and_nothing_is_granted_by_silence(
+    callers: Path, permissions: tuple[str, ...], refused: set[str]
+) -> None:
+    servicer = Analysis(work_s=0)
+    with (
+        serving(servicer, callers=str(callers), caller_permissions=permissions) as server,
+        calling(server, {"LUTHIER_TOKEN": ALICE}, retry_budget_s=0) as client,
+    ):
+        if not refused:
+            assert cut(client) is not None
+            return
+        with pytest.raises(PermissionDenied, match="'alice' has no permission to operate") as caught:
+            cut(client)
+    assert (caught.value.reason, caught.value.metadata) == ("CALLER_NOT_PERMITTED", {"permission": "operate"})
+    assert servicer.begun == 0
+
+
+def test_without_callers_everything_is_permitted(server: Server, servicer: Analysis) -> None:
+    servicer.work_s = 0
+    with calling(server) as client:
+        assert cut(client) is not None
+
+
+@pytest.mark.parametrize("entry", ["alice", "=read", "alice=fly", "alice=unspecified", "alice=read,bob=fly"])
+def test_a_permission_that_does_not_exist_is_a_wrong_setting(callers: Path, entry: str) -> None:
+    with pytest.raises(SettingsError, match=r"LUTHIER_CALLER_PERMISSIONS .* must be name=permission"):
+        Callers(ServiceSettings(callers=str(callers), caller_permissions=tuple(entry.split(","))))
+
+
+def test_permissions_without_callers_are_a_wrong_setting() -> None:
+    with pytest.raises(SettingsError, match="LUTHIER_CALLER_PERMISSIONS needs LUTHIER_CALLERS"):
+        Callers(ServiceSettings(caller_permissions=("alice=read",)))
+
+
+def test_every_method_of_every_contract_says_which_permission_it_asks_for() -> None:
+    modules = (
+        analysis_pb2, curation_pb2, enrichment_pb2, evaluation_pb2, inference_pb2, prompting_pb2, rendering_pb2,
+        training_pb2,
+    )  # fmt: skip
+    asked = {
+        method.name: Permission.Name(method.GetOptions().Extensions[permission])
+        for module in modules
+        for service in module.DESCRIPTOR.services_by_name.values()
+        for method in service.methods
+    }
+    assert len(asked) == 29
+    assert "PERMISSION_UNSPECIFIED" not in asked.values()
+    reading = {name for name in asked if name.startswith(("Get", "List", "Watch", "Check"))}
+    assert {name for name, wanted in asked.items() if wanted == "PERMISSION_READ"} == reading
+    assert (asked["RegisterModel"], asked["PromoteModel"]) == ("PERMISSION_REGISTER", "PERMISSION_PROMOTE")
+
+
+@pytest.mark.parametrize(
+    ("caller", "claimed", "recorded"),
+    [("", "Ada", "Ada"), ("shop", "", "shop"), ("shop", "shop", "shop"), ("shop", "Ada", "shop (as Ada)")],
+)
+def test_the_actor_of_a_record_is_the_caller_and_a_name_it_gives_is_a_claim(
+    caller: str, claimed: str, recorded: str
+) -> None:
+    token = current_caller.set(caller)
+    try:
+        assert actor(claimed) == recorded
+    finally:
+        current_caller.reset(token)

@@ -9,7 +9,16 @@ from luthier.registry.v1.registry_pb2 import (
     RunState,
 )
 from luthier_kit.registry._heartbeat import EXPIRY_S, Heartbeat
-from luthier_kit.registry._models import ModelVersion, current_version, model_names, register, resolve, versions
+from luthier_kit.registry._models import (
+    PROMOTED_FROM,
+    ModelVersion,
+    current_version,
+    model_names,
+    refuse_promoted,
+    register,
+    resolve,
+    versions,
+)
 from luthier_kit.registry._runs import (
     MAX_REQUEST_ID_CHARS,
     Run,
@@ -22,8 +31,28 @@ from luthier_kit.registry._runs import (
 )
 
 __all__ = [
-    "EXPIRY_S", "MAX_REQUEST_ID_CHARS", "RUN_STATE_CANCELLED", "RUN_STATE_FAILED", "RUN_STATE_QUEUED",
-    "RUN_STATE_RUNNING", "RUN_STATE_SUCCEEDED", "Heartbeat", "ModelVersion", "Run", "RunKind", "RunLog", "RunState",
-    "current_version", "list_runs", "model_names", "register", "resolve", "run_id_of", "run_ids", "timestamp",
+    "EXPIRY_S",
+    "MAX_REQUEST_ID_CHARS",
+    "PROMOTED_FROM",
+    "RUN_STATE_CANCELLED",
+    "RUN_STATE_FAILED",
+    "RUN_STATE_QUEUED",
+    "RUN_STATE_RUNNING",
+    "RUN_STATE_SUCCEEDED",
+    "Heartbeat",
+    "ModelVersion",
+    "Run",
+    "RunKind",
+    "RunLog",
+    "RunState",
+    "current_version",
+    "list_runs",
+    "model_names",
+    "refuse_promoted",
+    "register",
+    "resolve",
+    "run_id_of",
+    "run_ids",
+    "timestamp",
     "versions",
 ]  # fmt: skip

@@ -14,9 +14,11 @@ from google.protobuf.json_format import MessageToDict, ParseDict
 
 from luthier.common.v1.common_pb2 import ArtifactRef
 from luthier.registry.v1 import registry_pb2
-from luthier_kit.rpc import DataLoss, InvalidRequest, NotFound
+from luthier_kit.rpc import DataLoss, FailedPrecondition, InvalidRequest, NotFound
 from luthier_kit.store import Series, Store, digest_of
 
+PROMOTED_FROM = "promoted_from"
+"""Note of a version that came by promotion: the version that was promoted, `name@n`."""
 _NAME = re.compile(r"[a-z0-9_][a-z0-9._-]{0,63}")
 _NAME_RULE = "must be 1 to 64 of a-z, 0-9, '-', '_', '.', not beginning with '-' or '.'"
 
@@ -56,10 +58,12 @@ class ModelVersion:
         return f"{self.name}@{self.n}"
 
 
-def register(store: Store, version: ModelVersion) -> ModelVersion:
+def register(store: Store, version: ModelVersion, *, promotion: bool = False) -> ModelVersion:
     """Append a version to its name's series and make it current; registering what is current again changes nothing.
 
-    Raises InvalidRequest for a bad name, NotFound when one of its blobs is not stored.
+    Raises InvalidRequest for a bad name, NotFound when one of its blobs is not stored, FailedPrecondition
+    NAME_IS_PROMOTED when the name has a promoted version and this is not a `promotion`: what is served under such a
+    name changes by promotion alone.
     """
     if not _NAME.fullmatch(version.name):
         raise InvalidRequest(reason="MODEL_NAME_INVALID", violations=[("name", _NAME_RULE)])
@@ -72,9 +76,21 @@ def register(store: Store, version: ModelVersion) -> ModelVersion:
         number, current = series.latest() or (0, None)
         if current and replace(_from_message(number, current), created_at=None, n=0) == _comparable(version):
             return _from_message(number, current)
+        if current and not promotion:
+            refuse_promoted(_from_message(number, current))
         created = replace(version, n=number + 1, created_at=datetime.now(UTC))
         if series.append_at(number + 1, _to_message(created)):
             return created
+
+
+def refuse_promoted(current: ModelVersion) -> None:
+    """FailedPrecondition NAME_IS_PROMOTED when the current version of a name came by promotion.
+
+    A name stays promoted: every later version of it is a promotion too.
+    """
+    if PROMOTED_FROM in current.notes:
+        text = f"{current.name} is a promoted name: register under another name, then promote that version"
+        raise FailedPrecondition(text, reason="NAME_IS_PROMOTED")
 
 
 def resolve(store: Store, model: str) -> ModelVersion:

@@ -5,7 +5,7 @@ Serve: `main`, `Service`, `Server`, `ServiceSettings`. Call: `Channel` under a g
 `retry_policy` for trying again, logs, metrics and traces.
 """
 
-from luthier_kit.rpc._callers import Callers, Tokens
+from luthier_kit.rpc._callers import Callers, Tokens, actor
 from luthier_kit.rpc._channel import Channel
 from luthier_kit.rpc._checks import NAME_PATTERN, Checks
 from luthier_kit.rpc._contracts import (
@@ -97,6 +97,7 @@ __all__ = [
     "Unavailable",
     "Unimplemented",
     "Violation",
+    "actor",
     "configure_logging",
     "current_caller",
     "error_of",

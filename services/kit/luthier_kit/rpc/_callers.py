@@ -12,6 +12,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from luthier.common.v1.common_pb2 import PERMISSION_GENERATE, PERMISSION_OPERATE, PERMISSION_READ, Permission
+from luthier_kit.rpc import _telemetry as telemetry
 from luthier_kit.rpc._errors import PermissionDenied, Unauthenticated
 from luthier_kit.rpc._reread import Reread
 from luthier_kit.rpc._settings import ServiceSettings, SettingsError
@@ -19,6 +21,9 @@ from luthier_kit.rpc._settings import ServiceSettings, SettingsError
 log = logging.getLogger(__name__)
 TOKEN_KEY = "authorization"  # noqa: S105
 SCHEME = "bearer"
+ANY_CALLER = "*"
+DEFAULT_PERMISSIONS: frozenset[int] = frozenset({PERMISSION_READ, PERMISSION_GENERATE})
+"""Of callers that LUTHIER_CALLER_PERMISSIONS does not name: nothing that changes what others see."""
 Metadata = Sequence[tuple[str, str | bytes]]
 TOKEN_LINE = re.compile(r"sha256:([0-9a-fA-F]{64})")
 
@@ -86,6 +91,10 @@ class Callers:
         self._certificates = bool(settings.tls_client_ca)
         self._allowed = frozenset(settings.callers_allowed)
         self.asked = bool(self._tokens or self._certificates)
+        self._permissions = _permissions(settings.caller_permissions)
+        if settings.caller_permissions and not self.asked:
+            text = "needs LUTHIER_CALLERS or LUTHIER_TLS_CLIENT_CA: without them callers have no names"
+            raise SettingsError(f"LUTHIER_CALLER_PERMISSIONS {text}")
         if self._allowed and not self.asked:
             text = "needs LUTHIER_CALLERS or LUTHIER_TLS_CLIENT_CA: without them nobody is asked for a name"
             raise SettingsError(f"LUTHIER_CALLERS_ALLOWED {text}")
@@ -105,6 +114,17 @@ class Callers:
             raise PermissionDenied(f"the caller {caller!r} may not call this service", reason="CALLER_NOT_ALLOWED")
         return caller
 
+    def permit(self, caller: str, permission: int) -> None:
+        """Raises PermissionDenied CALLER_NOT_PERMITTED when this caller may not call methods that ask for it.
+
+        Where callers have no names everything is permitted: the network decides.
+        """
+        wanted = permission or PERMISSION_OPERATE
+        if self.asked and wanted not in self._permissions.get(caller, self._permissions[ANY_CALLER]):
+            name = Permission.Name(wanted).removeprefix("PERMISSION_").lower()
+            text = f"the caller {caller!r} has no permission to {name} (LUTHIER_CALLER_PERMISSIONS)"
+            raise PermissionDenied(text, reason="CALLER_NOT_PERMITTED", permission=name)
+
     def _by_token(self, metadata: Metadata) -> str:
         sent = [str(value) for key, value in metadata if key == TOKEN_KEY]
         if not self._tokens or not sent:
@@ -114,6 +134,31 @@ class Callers:
         if caller is None:
             raise Unauthenticated("the token in `authorization: Bearer ...` is nobody's", reason="BAD_CREDENTIALS")
         return caller
+
+
+def _permissions(entries: tuple[str, ...]) -> dict[str, frozenset[int]]:
+    """What each caller may do, from `name=read+generate`. SettingsError names the entry that is wrong."""
+    known = {key.removeprefix("PERMISSION_").lower(): number for key, number in Permission.items() if number}
+    found: dict[str, frozenset[int]] = {ANY_CALLER: DEFAULT_PERMISSIONS}
+    for entry in entries:
+        name, equals, listed = entry.partition("=")
+        words = [word.strip() for word in listed.split("+") if word.strip()]
+        if not (name.strip() and equals and known.keys() >= set(words)):
+            text = f"must be name=permission+permission of {', '.join(known)}"
+            raise SettingsError(f"LUTHIER_CALLER_PERMISSIONS {entry!r} {text}")
+        found[name.strip()] = frozenset(known[word] for word in words)
+    return found
+
+
+def actor(claimed: str, max_chars: int = 100) -> str:
+    """Who does something, for records: the authenticated caller, and whom it claims to act for.
+
+    Where callers have no names it is the claim alone.
+    """
+    caller = telemetry.current_caller.get()
+    if not caller or caller == claimed:
+        return claimed
+    return f"{caller} (as {claimed})"[:max_chars] if claimed else caller
 
 
 def _by_certificate(identity: Mapping[str, Iterable[bytes]]) -> str:

@@ -28,6 +28,7 @@ from google.protobuf.message_factory import GetMessageClass
 from grpc_reflection.v1alpha import reflection_pb2
 from grpc_reflection.v1alpha._async import ReflectionServicer
 
+from luthier.common.v1 import common_pb2
 from luthier_kit.rpc import _telemetry as telemetry
 from luthier_kit.rpc._admission import OPENING_S, Admission, Release
 from luthier_kit.rpc._callers import Callers, host
@@ -120,6 +121,7 @@ class Method:
     name: str
     function: Callable[[Any, grpc.ServicerContext], Any]
     request: type[Message]
+    permission: int
     light: bool
     watch: bool
 
@@ -127,7 +129,9 @@ class Method:
     def of(cls, descriptor: MethodDescriptor, servicer: object, light: set[str], watch: set[str]) -> "Method":
         name = descriptor.name
         request = GetMessageClass(descriptor.input_type)
-        return cls(name, getattr(servicer, name), request, light=name in light, watch=name in watch)
+        options: Any = descriptor.GetOptions()  # the stubs do not know extensions of options
+        permission: int = options.Extensions[common_pb2.permission]
+        return cls(name, getattr(servicer, name), request, permission, light=name in light, watch=name in watch)
 
 
 class Dispatcher(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic for mypy, not at run time
@@ -248,6 +252,7 @@ class _Call:
         self.context.set_trailing_metadata(dispatcher._slots)
         caller = dispatcher.callers.name(tuple(metadata), self.context.auth_context() or {})
         telemetry.current_caller.set(caller)
+        dispatcher.callers.permit(caller, self.method.permission)
         if not dispatcher.ready:
             raise Unavailable("the service is starting or stopping", reason="NOT_READY")
         with dispatcher.admission.opening(self.peer):

@@ -142,6 +142,10 @@ class ServiceSettings(Settings):
     callers_allowed: tuple[str, ...] = setting(
         "LUTHIER_CALLERS_ALLOWED", default=(), help="callers that may call, comma-separated; empty = all known"
     )
+    caller_permissions: tuple[str, ...] = setting(
+        "LUTHIER_CALLER_PERMISSIONS", default=(),
+        help="name=permission+permission, comma-separated; * = callers not named here (read+generate)",
+    )  # fmt: skip
     caller_in_flight: int = setting(
         "LUTHIER_CALLER_IN_FLIGHT", default=0, low=0, high=100_000, help="calls of work one caller may have; 0 = any"
     )

@@ -1,0 +1,29 @@
+"""What vulture cannot see is used: names that a framework, a template or the command's table of functions calls.
+
+`make lint` runs vulture on all packages with this list. A name goes in here only with its caller.
+"""
+
+from typing import Any
+
+_: Any = None
+
+# grpc calls these of a channel, a servicer context and a reader of uploads
+_.stream_unary, _.stream_stream, _.subscribe, _.unsubscribe
+_.abort_with_status, _.send_initial_metadata, _.set_code, _.set_details
+_.readable, _.readinto, _.writable, _.try_to_connect, _.initial_metadata
+# gRPC methods and HTTP handlers are called by their names in the contract or the path
+_.format_commands, _.do_GET, _.log_message, _.malformed, _.bug, _.download
+# SQLAlchemy and Alembic
+_.impl, _.cache_ok, _.process_bind_param, _.process_result_value, _.change_id, _.isolation_level
+_.down_revision, _.downgrade
+# pydantic
+_.model_config, _._empty_is_absent
+# settings of libraries that are assigned and never read by us
+_.infoActive, _.warningActive, _.file_size, _.external_attr, _.should_exit, _.ws_server, _.OAUTH_TOKEN_URL
+_.allow_tf32, _.pre_tokenizer, _.post_processor, _.grad
+# fields of messages
+_.requested_by, _.mix_loudness_target_lufs, _.checkpoint_step
+# templates of the evaluation report
+_.measured_tempo, _.measured_key
+# commands of `luthier`, named in cli.SECTIONS
+_.luthier, _.demo, _.inspect, _.gc, _.takedown
