@@ -72,14 +72,15 @@ def timeline(
     weights: tuple[float, ...] = (0.0,) * 12,
     activities: tuple[common.InstrumentActivity, ...] = (),
     tempos: tuple[tuple[float, float], ...] = (),
+    meters: tuple[tuple[float, int, int], ...] = ((0.0, 4, 4),),
 ) -> Timeline:
-    """Bars of 4/4 at a tempo, each with sixteen onsets of which a share is on the grid."""
+    """Bars of four beats at a tempo, each with sixteen onsets of which a share is on the grid."""
     lines = np.arange(0, duration_s + 1e-9, 240 / tempo_bpm).tolist()
     return Timeline(
         common.Timeline(
             duration_s=duration_s,
             tempos=[common.TempoChange(start_s=s, tempo_bpm=b) for s, b in tempos or ((0.0, tempo_bpm),)],
-            meters=[common.MeterChange(start_s=0.0, numerator=4, denominator=4)],
+            meters=[common.MeterChange(start_s=s, numerator=n, denominator=d) for s, n, d in meters],
             bars=[
                 common.Bar(
                     span=common.Span(start_s=a, end_s=b),

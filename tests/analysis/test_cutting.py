@@ -9,6 +9,7 @@ import pytest
 from luthier.common.v1.common_pb2 import FACT_SOURCE_AUDIO, FACT_SOURCE_NOTES, FACT_SOURCE_TEMPO_MAP
 from luthier_analysis.clips import facts_of, faded
 from luthier_analysis.cutting import cut
+from luthier_analysis.facts import MeterFound
 from luthier_analysis.features.sections import structure
 from luthier_analysis.jobs import CutPlan
 from luthier_analysis.settings import Options
@@ -122,7 +123,7 @@ def test_facts_keep_reference_and_estimate_apart() -> None:
     assert (str(facts.key.key), facts.key.source) == ("C major", FACT_SOURCE_NOTES)
     assert (str(facts.estimated_key.key), facts.estimated_key.source) == ("C major", FACT_SOURCE_AUDIO)
     assert [one.instrument for one in facts.instruments] == ["Harpsichord"]
-    assert facts.meter == (4, 4)
+    assert facts.meter == MeterFound(4, 4)
     assert facts.duration_s == pytest.approx(16)
 
 

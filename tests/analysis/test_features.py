@@ -1,11 +1,14 @@
 """Features against sound of which the truth is known."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from luthier_analysis.features import FEATURES, descriptors
 from luthier_analysis.settings import Options
-from luthier_analysis.sound import Sound
+from luthier_analysis.sound import Sound, read_header, resampled
+from luthier_music.audio import AudioError, write_audio
 from luthier_music.keys import Key
 from luthier_music.tempo import accuracy_1
 
@@ -104,3 +107,60 @@ def test_the_sampling_rate_does_not_change_the_pitch(rate_hz: int) -> None:
     found = {one.name: one.value for one in descriptors.measure(Sound(stereo(np.sin(6283.185 * time)), rate_hz))}
 
     assert found["spectral_centroid_hz"] == pytest.approx(1000, rel=0.02)
+
+
+@pytest.mark.parametrize("shift", [1.0, -1.0, -0.97], ids=["in phase", "antiphase", "nearly antiphase"])
+def test_music_in_antiphase_has_its_key_and_tempo(shift: float) -> None:
+    mono = chords(9, "minor", 5).astype(np.float32)
+    wide = Sound(np.stack([mono, shift * mono], axis=1), RATE_HZ)
+
+    assert FEATURES["key"](wide, OPTIONS).key == Key(9, "minor")
+    assert accuracy_1(120, FEATURES["tempo"](wide, OPTIONS).tempo_bpm)
+
+
+@pytest.mark.parametrize("name", ["key", "tempo"])
+def test_an_offset_is_no_music(name: str) -> None:
+    assert FEATURES[name](sound(np.full(10 * RATE_HZ, 0.3)), OPTIONS) is None
+
+
+def test_an_offset_changes_neither_level_nor_key() -> None:
+    mono = chords(0, "major", 5)
+    plain, moved = sound(0.5 * mono), sound(0.5 * mono + 0.3)
+
+    assert moved.levels_dbfs == pytest.approx(plain.levels_dbfs, abs=1.0)
+    assert FEATURES["key"](moved, OPTIONS).key == Key(0, "major")
+
+
+@pytest.mark.parametrize("bpm", [40.0, 60.0, 120.0])
+def test_clicks_are_not_silence_however_short_they_are(bpm: float) -> None:
+    clicks = np.zeros(30 * RATE_HZ)
+    starts = (np.arange(0.5, 29.5, 60 / bpm) * RATE_HZ).astype(int)
+    for start in starts:
+        clicks[start : start + 220] = 0.5 * np.sin(2 * np.pi * 1000 * np.arange(220) / RATE_HZ)  # 5 ms
+
+    assert sound(clicks).silent_share() < 0.1
+    assert sound(np.concatenate([clicks, np.zeros(30 * RATE_HZ)])).silent_share() == pytest.approx(0.5, abs=0.06)
+
+
+@pytest.mark.parametrize("rate_hz", [48_000, 96_000, 88_200])
+def test_what_44_1_khz_cannot_hold_does_not_come_back_as_another_tone(rate_hz: int) -> None:
+    time = np.arange(2 * rate_hz) / rate_hz
+    above, below = (
+        resampled(np.sin(2 * np.pi * hz * time).astype(np.float32), rate_hz, 44_100)[4_410:-4_410]
+        for hz in (23_000, 19_000)
+    )
+
+    assert 20 * np.log10(np.sqrt(2) * above.std() + 1e-12) < -80
+    assert 20 * np.log10(np.sqrt(2) * below.std()) == pytest.approx(0, abs=0.1)
+
+
+def test_a_streamed_flac_is_refused_by_that_name(tmp_path: Path) -> None:
+    path = tmp_path / "streamed.flac"
+    write_audio(path, stereo(0.1 * tone(440, 2)), RATE_HZ)
+    data = bytearray(path.read_bytes())
+    data[21] &= 0xF0  # the upper four of the 36 bits that hold the number of samples
+    data[22:26] = bytes(4)
+    path.write_bytes(data)
+
+    with pytest.raises(AudioError, match="streamed FLAC"):
+        read_header(path)

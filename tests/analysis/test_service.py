@@ -128,6 +128,14 @@ def test_clips_carry_the_facts_of_their_span(service: Stub, put: Put, store: Sto
     assert (response.target_s, response.min_s, response.max_s, response.max_clips) == (16, 10, 20, 40)
 
 
+def test_a_clip_in_six_eight_counts_dotted_quarters(service: Stub, put: Put) -> None:
+    line = a_timeline(48)
+    line.meters[0].numerator, line.meters[0].denominator, line.tempos[0].tempo_bpm = 6, 8, 180
+    tempo = cut(service, put(aba()), timeline=line, target_s=16, min_s=10, max_s=20).clips[0].facts.tempo
+
+    assert (tempo.tempo_bpm, tempo.beat_quarters, tempo.notated) == (120, 1.5, False)
+
+
 def test_cutting_again_gives_the_same_bytes(service: Stub, put: Put) -> None:
     mono = chords(4, "minor", 12)
 

@@ -3,6 +3,7 @@
 import pytest
 
 from luthier.common.v1.common_pb2 import FACT_SOURCE_TEMPO_MAP
+from luthier_analysis.facts import MeterFound
 from luthier_analysis.timeline import Span
 from luthier_music.keys import Key
 
@@ -28,6 +29,47 @@ def test_the_tempo_is_that_of_the_span_not_of_the_song() -> None:
 
 def test_a_tempo_that_changes_inside_says_so() -> None:
     assert tempo_in(((0.0, 80.0), (60.0, 140.0)), (50, 70)) == (110.0, True)
+
+
+@pytest.mark.parametrize(
+    ("numerator", "denominator", "quarter_bpm", "bpm", "beat"),
+    [
+        (4, 4, 120, 120, 1.0),
+        (3, 4, 120, 120, 1.0),
+        (5, 4, 120, 120, 1.0),
+        (6, 8, 180, 120, 1.5),
+        (9, 8, 180, 120, 1.5),
+        (12, 8, 180, 120, 1.5),
+        (6, 16, 90, 120, 0.75),
+        (2, 2, 160, 80, 2.0),
+    ],
+)
+def test_tempo_is_by_the_beat_of_the_meter(
+    numerator: int, denominator: int, quarter_bpm: float, bpm: float, beat: float
+) -> None:
+    found = timeline(60, tempos=((0.0, quarter_bpm),), meters=((0.0, numerator, denominator),)).tempo_in((0, 30))
+
+    assert found is not None
+    assert (found.tempo_bpm, found.beat_quarters, found.notated) == (pytest.approx(bpm), beat, False)
+
+
+@pytest.mark.parametrize("meters", [((0.0, 7, 8),), ((0.0, 3, 8),), ((0.0, 6, 4),), ((0.0, 4, 4), (10.0, 6, 8))])
+def test_where_the_meter_does_not_tell_its_beat_the_notated_tempo_is_said_to_be_that(
+    meters: tuple[tuple[float, int, int], ...],
+) -> None:
+    found = timeline(60, tempos=((0.0, 140.0),), meters=meters).tempo_in((0, 30))
+
+    assert found is not None
+    assert (found.tempo_bpm, found.beat_quarters, found.notated) == (140.0, 1.0, True)
+
+
+def test_the_meter_is_that_of_most_of_the_span_and_says_when_it_changes() -> None:
+    changing = timeline(60, meters=((0.0, 4, 4), (8.0, 3, 4)))
+
+    assert changing.meter_in((0, 30)) == MeterFound(3, 4, changes=True)
+    assert changing.meter_in((8, 38)) == MeterFound(3, 4)
+    assert changing.meter_in((0, 8)) == MeterFound(4, 4)
+    assert changing.meter_in((6, 36)) == MeterFound(3, 4)  # 2 s of 30: a bar
 
 
 def test_tempo_noise_is_steady() -> None:

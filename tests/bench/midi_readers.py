@@ -88,7 +88,7 @@ def ours(data: bytes) -> str:
         (song.parts[p].instrument.name, round(float(a), 3), round(float(b), 3))
         for p, a, b in zip(song.notes.part, starts, ends, strict=True)
     ]
-    steered = {len(events) for events in song.controls.values()}
+    steered = {len(events) for events in song.steering.values()}
     return f"{notes} controls {sorted(steered)} faults {sorted(song.faults.elements())}"
 
 

@@ -29,7 +29,23 @@ SYNTH = Facts(
 )  # fmt: skip
 UNKNOWN = Facts(instruments=(Heard("Acoustic Guitar (nylon)"), Heard("Flute")))
 
+SIX_EIGHT = Facts(tempo_bpm=120.0, beat_quarters=1.5, meter=(6, 8), instruments=(Heard("Flute"),))
+SEVEN_EIGHT = Facts(tempo_bpm=140.0, notated=True, meter=(7, 8), instruments=(Heard("Flute"),))
+CHANGING = Facts(meter=(3, 4), meter_changes=True, instruments=(Heard("Flute"),))
+
 TRUE = [
+    (SIX_EIGHT, "A flute in 6/8 time at 120 BPM."),
+    (SIX_EIGHT, "A flute in 6/8 at 120 dotted quarter notes per minute."),
+    (SIX_EIGHT, "A flute in six-eight, dotted quarter = 120."),
+    (SIX_EIGHT, "A flute in 6/8 at 180 quarter notes per minute."),
+    (SIX_EIGHT, "A flute in 6/8, ♩ = 180."),
+    (SIX_EIGHT, "A flute in 6/8, ♩. = 120."),
+    (SIX_EIGHT, "A flute in 6/8 at 360 eighth notes per minute."),
+    (SEVEN_EIGHT, "A flute in 7/8 time at 140 quarter notes per minute."),
+    (SEVEN_EIGHT, "A flute in 7/8 at 280 quavers per minute."),
+    (CHANGING, "A flute with changing meter."),
+    (CHANGING, "A flute, mostly in 3/4 time."),
+    (CHANGING, "A flute in shifting time signatures."),
     (ROCK, "An energetic indie rock track in F# minor at 120 BPM with overdriven guitar, electric bass and drums."),
     (ROCK, "Energetic rock in F-sharp minor, 120 beats per minute, driven by distorted guitars, bass guitar and a drum kit."),
     (ROCK, "Energetic indie-rock at one hundred and twenty beats per minute in G flat minor: drums, electric guitar, bass."),
@@ -61,6 +77,11 @@ TRUE = [
 
 # (facts, caption, the subjects and reasons that must be reported, all of them)
 FALSE = [
+    (SIX_EIGHT, "tempo", "CONTRADICTS_FACTS", "at 180 BPM"),
+    (SIX_EIGHT, "tempo", "CONTRADICTS_FACTS", "at 120 quarter notes per minute"),
+    (SIX_EIGHT, "tempo", "CONTRADICTS_FACTS", "with dotted quarter = 180"),
+    (SIX_EIGHT, "meter", "CONTRADICTS_FACTS", "with changing meter"),
+    (CHANGING, "meter", "CONTRADICTS_FACTS", "in 4/4 time"),
     (ROCK, "tempo", "CONTRADICTS_FACTS", "at 121 BPM"),
     (ROCK, "tempo", "CONTRADICTS_FACTS", "at 60 BPM"),
     (ROCK, "tempo", "CONTRADICTS_FACTS", "at 240 beats per minute"),

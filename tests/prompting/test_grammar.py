@@ -31,6 +31,10 @@ def test_the_seed_decides():
     assert texts(FULL) != texts(FULL, seed=2)
 
 
+def test_all_64_bits_of_a_seed_count():
+    assert len({tuple(texts(FULL, seed=seed)) for seed in (1, 2**32 + 1, 2**53 + 1, 2**64 - 1)}) == 4
+
+
 @pytest.mark.parametrize("metadata", [False, True])
 def test_prompts_are_distinct(metadata):
     assert len(set(texts(FULL, metadata=metadata))) == 16
@@ -54,6 +58,17 @@ def test_metadata_comes_with_and_without_type_names():
 def test_attributes_change_places():
     positions = {text.lower().find("d major") < text.lower().find("fiddle") for text in texts(FULL)}
     assert positions == {True, False}
+
+
+@pytest.mark.parametrize("metadata", [False, True])
+def test_notated_tempo_names_its_note_value_and_a_changing_meter_is_no_meter(metadata):
+    facts = Facts(tempo_bpm=140.0, notated=True, meter=(3, 4), meter_changes=True, instruments=(Heard("Flute"),))
+    for seed in range(5):
+        for prompt in composed(facts, 16, metadata, seed).prompts:
+            assert not prompt.disagreements
+            assert "bpm" not in prompt.text.lower()
+            assert "3/4" not in prompt.text
+            assert metadata or ("140 quarter notes per minute" in prompt.text and "changing meter" in prompt.text)
 
 
 def test_the_unknown_is_left_out():

@@ -1,6 +1,8 @@
 """Identity by content: what a duplicate may change, and what makes another song."""
 
 import io
+import random
+from pathlib import Path
 
 import mido
 import pretty_midi
@@ -10,8 +12,9 @@ from luthier_rendering.fingerprint import fingerprint
 from luthier_rendering.midi import load_song
 from tests.support.services import shared
 
-from .midi_making import control, midi_bytes, name, note, notes, program, tempo
+from .midi_making import TICKS, control, midi_bytes, name, note, notes, program, tempo
 
+CASES = Path(__file__).parent / "cases"
 LEAD = [program(73), *notes([60, 64, 67, 72])]
 DRUMS = notes([36, 38, 36, 38], channel=9)
 
@@ -71,6 +74,27 @@ def test_a_real_song_that_another_library_wrote_anew_is_found(number: int) -> No
 
 def test_the_same_notes_backwards_are_another_song() -> None:
     assert of([program(73), *notes([72, 67, 64, 60])], DRUMS) != of(LEAD, DRUMS)
+
+
+def test_two_progressions_over_the_same_chords_are_two_songs() -> None:
+    first, second = ((CASES / f"13_progression_{which}.mid").read_bytes() for which in "ab")
+    assert fingerprint(load_song(first)) != fingerprint(load_song(second))
+
+
+def test_melodies_of_the_same_notes_are_as_many_songs() -> None:
+    shuffle = random.Random(1)
+    melodies = {tuple(shuffle.sample([60, 62, 64, 65, 67, 69, 71, 72] * 4, 32)) for _ in range(200)}
+    assert len({of(notes(melody)) for melody in melodies}) == len(melodies)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_tick_more_or_less_is_the_same_song(seed: int) -> None:
+    chance = random.Random(seed)
+    beats = sorted(chance.randrange(256) / 4 for _ in range(150))
+    keys = [(chance.choice([48, 60, 64, 67]), 1 + beat) for beat in beats]
+    struck = [message for key, beat in keys for message in note(key, beat, 0.2)]
+    moved = [message for key, beat in keys for message in note(key, beat + chance.choice([-1, 0, 1]) / TICKS, 0.2)]
+    assert of([*note(60), *struck]) == of([*note(60), *moved])
 
 
 def test_no_two_songs_of_a_real_corpus_are_taken_for_one() -> None:

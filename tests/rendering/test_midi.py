@@ -3,10 +3,9 @@
 import mido
 import pytest
 
-from luthier_rendering import smf
 from luthier_rendering.midi import Song, load_song
 
-from .midi_making import bend, control, midi_bytes, name, note, notes, program, tempo
+from .midi_making import control, midi_bytes, name, note, notes, program, tempo
 
 
 def players(song: Song) -> list[tuple[str, int]]:
@@ -50,16 +49,6 @@ def test_ports_keep_equal_channels_apart() -> None:
     port = mido.MetaMessage("midi_port", port=1, time=0)
     song = load_song(midi_bytes([program(73), *notes([60])], [port, *notes([62])]))
     assert [who for who, _ in players(song)] == ["Flute", "Acoustic Grand Piano"]
-
-
-def test_controls_and_bends_belong_to_the_track_that_carries_them() -> None:
-    first = [program(0), control(7, 90), bend(100, beat=1), *notes([60])]
-    song = load_song(midi_bytes(first, [program(1), control(7, 30), *notes([40])]))
-    steering = [song.controls[part.player] for part in song.parts]
-    assert [[(event.kind, event.first, event.second) for event in events] for events in steering] == [
-        [(smf.CONTROL, 7, 90), (smf.BEND, 100, 64)],
-        [(smf.CONTROL, 7, 30)],
-    ]
 
 
 def test_format_0_parts_its_channels() -> None:

@@ -94,13 +94,19 @@ def test_peaks_stay_below_the_ceiling_and_the_result_says_what_was_reached(
     assert loudness(result.mix) == pytest.approx(result.mix_loudness_lufs, abs=0.3)
 
 
-def test_a_silent_stem_stays_silent_and_says_so(scratch: Path, soundfont: SoundFontBackend) -> None:
+def test_a_part_at_volume_0_has_no_stem(scratch: Path, soundfont: SoundFontBackend) -> None:
     mute = [control(7, 0, channel=2), *notes([60, 62], channel=2)]
     result = rendered(scratch, soundfont, [*SONG, mute])
-    quiet = next(stem for stem in result.stems if stem.part == 3)
-    assert quiet.loudness_lufs is None
-    assert not samples(quiet).any()
-    assert np.isfinite(result.mix_loudness_lufs)
+    assert [stem.part for stem in result.stems] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("volume", [1, 20, 21, 100, 127])
+def test_a_low_volume_is_levelled_as_any(scratch: Path, soundfont: SoundFontBackend, volume: int) -> None:
+    strings = [control(7, volume), *SONG[0]]
+    result = rendered(scratch, soundfont, [strings, SONG[1]], stem_jitter_db=0.0, mix_loudness_lufs=-24.0)
+    first, second = (stem.loudness_lufs or -np.inf for stem in result.stems)
+    assert first == pytest.approx(second, abs=0.05)
+    assert integrated_loudness_lufs(samples(result.stems[0]), 44_100) == pytest.approx(first, abs=0.1)
 
 
 def test_a_song_without_a_sound_is_refused(scratch: Path, soundfont: SoundFontBackend) -> None:
@@ -141,6 +147,11 @@ def test_targets_are_drawn_within_the_jitter_around_the_mean() -> None:
     assert -24.0 <= min(targets) < -23.0
     assert -17.0 < max(targets) <= -16.0
     assert np.mean(targets) == pytest.approx(-20.0, abs=0.5)
+
+
+def test_all_64_bits_of_a_seed_count() -> None:
+    seeds = [1, 2**32 + 1, 2**53 + 1, 2**63 + 1, 2**64 - 1]
+    assert len({tuple(stem_targets_lufs(Levels(), 3, seed)) for seed in seeds}) == len(seeds)
 
 
 def test_silence_is_never_amplified() -> None:

@@ -12,9 +12,10 @@ from luthier_rendering.smf import MidiLimits, read_smf
 from luthier_rendering.timeline import timeline
 from tests.support.services import shared
 
-from .midi_making import OFF, ON, TICKS, chunk, header, meter, midi_bytes, note, notes, tempo
+from .midi_making import OFF, ON, TICKS, chunk, control, header, meter, midi_bytes, note, notes, tempo
 
 GOOD = header() + chunk(ON + OFF)
+RIFF = b"RIFF\x00\x00\x00\x00RMID"
 TEMPO_0 = b"\x00\xff\x51\x03\x00\x00\x00"
 FAR = b"\x84\xa5\xa8\x40"  # 9,000,000 ticks as a variable-length number
 
@@ -30,13 +31,19 @@ HOSTILE = {
     "an event that runs out of its track": (header() + chunk(ON + b"\x00\x90\x3c", end=False), "MIDI_TRUNCATED"),
     "a meta event that runs out": (header() + chunk(ON + b"\x00\xff\x01\x7f", end=False), "MIDI_TRUNCATED"),
     "a header that is too short": (b"MThd\x00\x00\x00\x02\x00\x01\x00\x01\x00\x60", "MIDI_BAD_HEADER"),
-    "a data byte above 127": (header() + chunk(b"\x00\x90\x3c\xe4" + OFF), "MIDI_BAD_DATA_BYTE"),
     "no status to run on": (header() + chunk(b"\x00\x3c\x64" + OFF), "MIDI_NO_RUNNING_STATUS"),
-    "a status of the wire": (header() + chunk(b"\x00\xf8" + ON + OFF), "MIDI_BAD_STATUS"),
     "a delta of five bytes": (header() + chunk(b"\x81\x81\x81\x81\x01" + ON[1:] + OFF), "MIDI_BAD_LENGTH"),
     "tempo 0": (header() + chunk(TEMPO_0 + ON + OFF), "MIDI_BAD_TEMPO"),
     "0 ticks per beat": (header(division=0) + chunk(ON + OFF), "MIDI_NO_TICKS"),
     "SMPTE division": (header(division=0xE728) + chunk(ON + OFF), "MIDI_SMPTE_DIVISION"),
+    "tempo of four bytes": (header() + chunk(b"\x00\xff\x51\x04\x07\xa1\x20\x00" + ON + OFF), "MIDI_BAD_TEMPO"),
+    "an RMID wrapper without a file": (b"RIFF\x10\x00\x00\x00RMIDLIST\x04\x00\x00\x00INFO", "MIDI_TRUNCATED"),
+    "format 29697": (header(form=29697) + chunk(ON + OFF), "MIDI_FORMAT"),
+    "controllers of a hundred tracks": (
+        header(tracks=90) + chunk(ON + b"\x00\xb0\x07\x60" + b"\x00\x07\x64" * 30_000) + chunk(ON + OFF) * 89,
+        "MIDI_TOO_MUCH_WORK",
+    ),
+    "volume 0": (midi_bytes([control(7, 0), *note(60)]), "MIDI_SILENT"),
     "format 2": (header(form=2) + chunk(ON + OFF), "MIDI_FORMAT"),
     "four hours": (midi_bytes(note(60) + note(60, 4 * 3600 * 2)), "MIDI_TOO_LONG"),
     "9e6 ticks in a tiny file": (header() + chunk(ON + FAR + OFF[1:]), "MIDI_TOO_LONG"),
@@ -84,6 +91,14 @@ def test_a_bound_is_named_in_its_refusal() -> None:
         (header() + chunk(ON + OFF + OFF), "UNMATCHED_NOTES"),
         (header() + chunk(ON + b"\x00\x80\x3c\x00" + ON + OFF), "ZERO_LENGTH_NOTES"),
         (GOOD, "TEMPO_IS_DEFAULT"),
+        (header() + chunk(b"\x00\x90\x3c\xe4" + OFF), "DATA_BYTE_INVALID"),
+        (header() + chunk(b"\x00\xfe" + ON + OFF), "STRAY_STATUS"),
+        (header() + chunk(ON + b"\x00\xfc" + OFF), "STRAY_STATUS"),
+        (header() + chunk(ON + b"\x00\xf2\x01\x02" + OFF), "STRAY_STATUS"),
+        (header() + chunk(ON + b"\x00\xff\x01\x02la\x60\x3c\x00"), "RUNNING_STATUS_INTERRUPTED"),
+        (header() + chunk(ON + b"\x00\xf0\x05\x41\x10\x42\x12\xf7\x60\x3c\x00"), "RUNNING_STATUS_INTERRUPTED"),
+        (RIFF + b"data" + len(GOOD).to_bytes(4, "little") + GOOD, "RMID_WRAPPER"),
+        (RIFF + b"INFO\x03\x00\x00\x00abc\x00data" + len(GOOD).to_bytes(4, "little") + GOOD, "RMID_WRAPPER"),
     ],
 )
 def test_lesser_faults_are_counted_and_the_song_is_read(data: bytes, fault: str) -> None:
@@ -97,11 +112,17 @@ def test_unknown_chunks_and_empty_tracks_are_stepped_over() -> None:
     assert len(load_song(data).notes) == 1
 
 
-def test_system_exclusive_is_stepped_over_and_ends_running_status() -> None:
-    exclusive = b"\x00\xf0\x05\x41\x10\x42\x12\xf7"
-    assert len(load_song(header() + chunk(exclusive + ON + exclusive + OFF)).notes) == 1
-    with pytest.raises(InvalidRequest, match="without a status"):
-        load_song(header() + chunk(ON + exclusive + b"\x60\x3c\x00"))
+def test_what_is_wrong_with_a_format_or_a_tempo_is_said_as_it_is() -> None:
+    with pytest.raises(InvalidRequest, match=r"format 29697 is unknown"):
+        load_song(header(form=29697) + chunk(ON + OFF))
+    with pytest.raises(InvalidRequest, match=r"tempo event at tick 0 holds 4 bytes"):
+        load_song(header() + chunk(b"\x00\xff\x51\x04\x07\xa1\x20\x00" + ON + OFF))
+
+
+def test_system_exclusive_is_kept_whole_also_from_several_packets() -> None:
+    begins, ends, escaped = b"\x00\xf0\x03\x7e\x7f\x09", b"\x10\xf7\x02\x01\xf7", b"\x00\xf7\x03\xf0\x7e\xf7"
+    (track,) = read_smf(header() + chunk(ON + begins + ends + OFF + escaped), MidiLimits()).tracks
+    assert [tuple(one) for one in track.exclusives] == [(16, b"\x7e\x7f\x09\x01", 1), (112, b"\x7e", 2)]
 
 
 @pytest.mark.parametrize("number", range(0, 82, 17))

@@ -14,15 +14,17 @@ from luthier_kit.rpc import DeadlineExceeded, FailedPrecondition, QuotaExceeded
 from luthier_kit.store import Store
 from luthier_music.audio import read_audio
 from luthier_rendering.backends.base import BackendConfig, BackendError
-from luthier_rendering.backends.vst3 import DEFAULT_MAP, channel_strip, open_backend, read_map
-from luthier_rendering.performance import Message
+from luthier_rendering.backends.strip import apply_gains
+from luthier_rendering.backends.vst3 import DEFAULT_MAP, open_backend, pan_gains, read_map
+from luthier_rendering.midi import load_song
+from luthier_rendering.performance import performance
 from luthier_rendering.render import RenderResult, StemResult
 from luthier_rendering.service import Rendering
-from luthier_rendering.smf import CONTROL, MidiLimits
+from luthier_rendering.smf import MidiLimits
 from tests.support.services import require_tool, shared, temp_store
 
 from .in_workers import Renderer, Waiting
-from .midi_making import control, midi_bytes, notes, program
+from .midi_making import bend, control, midi_bytes, notes, program
 
 SONG = midi_bytes([program(0), *notes([60, 64, 67])], notes([36, 38, 36], channel=9), [program(73), *notes([72] * 3)])
 CRASHER = """
@@ -216,14 +218,35 @@ def test_a_map_that_makes_no_sense_is_refused(text: str) -> None:
 
 
 def test_the_channel_strip_plays_volume_expression_and_pan() -> None:
-    ones = np.ones((44_100, 2), np.float32)
-    moves = [Message(0.25, CONTROL, 7, 50), Message(0.5, CONTROL, 10, 127), Message(0.75, CONTROL, 11, 0)]
-    gains = channel_strip(ones, moves)
-    assert gains[5000] == pytest.approx([1, 1], abs=0.02)
-    assert gains[20_000] == pytest.approx([0.25, 0.25], abs=0.01)
-    assert gains[30_000] == pytest.approx([0, 0.25 * 2**0.5], abs=0.01)
+    moves = [control(7, 50, 0.5), control(10, 127, 1), control(11, 0, 1.5)]
+    played = performance(load_song(midi_bytes([*moves, *notes([60] * 2)])), 0)
+    gains = apply_gains(np.ones((44_100, 2), np.float32), pan_gains(played))
+    assert gains[5000] == pytest.approx([(100 / 127) ** 2] * 2, abs=0.01)
+    assert gains[20_000] == pytest.approx([(50 / 127) ** 2] * 2, abs=0.01)
+    assert gains[30_000] == pytest.approx([0, (50 / 127) ** 2 * 2**0.5], abs=0.01)
     assert gains[40_000] == pytest.approx([0, 0], abs=1e-6)
-    assert np.abs(np.diff(gains, axis=0)).max() < 0.02
+    assert np.abs(np.diff(gains[300:], axis=0)).max() < 0.02
+
+
+@pytest.mark.parametrize("number", [0, 4, 11, 24, 38, 88])
+def test_a_bend_is_heard_on_every_plugin(real: Renderer, tmp_path: Path, number: int) -> None:
+    spectra = []
+    for folder, moves in (("straight", []), ("bent", [bend(8191)])):
+        (stem,) = render(real, tmp_path / folder, midi_bytes([program(number), *moves, *notes([60], beats=4)])).stems
+        assert stem.source != "soundfont"
+        spectra.append(_spectrum_by_cents(samples(stem)[8_820:61_740].mean(axis=1)))
+    shifts = np.arange(-400, 401, 5)
+    likeness = [np.dot(spectra[0], np.roll(spectra[1], -shift)) for shift in shifts]
+    assert shifts[int(np.argmax(likeness))] == pytest.approx(200, abs=5)
+
+
+def _spectrum_by_cents(sound: np.ndarray) -> np.ndarray:
+    """Log magnitudes from 100 Hz on, one for each cent of six octaves, their mean taken off."""
+    magnitudes = np.abs(np.fft.rfft(sound * np.hanning(sound.size), 1 << 20))
+    cents = 100 * 2 ** (np.arange(7200) / 1200)
+    logs: np.ndarray = np.log(np.interp(cents, np.arange(magnitudes.size) * 44_100 / (1 << 20), magnitudes) + 1e-3)
+    logs -= logs.mean()
+    return logs
 
 
 def _bundle(folder: Path, code: str) -> Path:

@@ -11,7 +11,7 @@ import numpy as np
 
 from luthier_analysis.features.sections import Structure
 from luthier_analysis.jobs import CutPlan
-from luthier_analysis.sound import FRAME_S, SILENCE_DBFS, Sound
+from luthier_analysis.sound import FRAME_S, Sound
 from luthier_analysis.timeline import Span, Timeline
 
 LENGTH_COST = 4.0  # times the squared relative distance from the wanted length
@@ -100,7 +100,7 @@ def _novelty_quality(shape: Structure, time_s: float) -> float:
 def _shortest_path(moments: _Moments, sound: Sound, plan: CutPlan) -> list[Span]:
     """Spans of least cost between the first and last moment; empty where no clip fits."""
     times, count = moments.times, len(moments.times)
-    silent_s = np.concatenate([[0.0], np.cumsum(sound.levels_dbfs < SILENCE_DBFS) * FRAME_S])
+    silent_s = np.concatenate([[0.0], np.cumsum(sound.silent) * FRAME_S])
 
     def silence(start_s: float, end_s: float) -> float:
         ends = [min(round(edge / FRAME_S), len(silent_s) - 1) for edge in (start_s, end_s)]

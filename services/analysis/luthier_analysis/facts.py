@@ -15,8 +15,10 @@ _MODES = {"major": common.MODE_MAJOR, "minor": common.MODE_MINOR}
 
 @dataclass(frozen=True)
 class Tempo:
-    """Quarter notes per minute, as FACT_SOURCE_… gives it.
+    """Beats per minute, as FACT_SOURCE_… gives it.
 
+    `beat_quarters` is the beat's length in quarter notes, 0 = unknown; `notated`: the meter does not tell what the beat
+    is, so notated quarter notes are counted.
     `changes`: not steady, `tempo_bpm` is the time-weighted mean. `confidence` is 0..1, 0 = not given. `note` says why
     another estimator than the one asked for was used.
     """
@@ -27,6 +29,8 @@ class Tempo:
     confidence: float = 0.0
     changes: bool = False
     note: str = ""
+    beat_quarters: float = 0.0
+    notated: bool = False
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,15 @@ class InstrumentShare:
 
 
 @dataclass(frozen=True)
+class MeterFound:
+    """The meter of most of a span; `changes`: another one is in force for a good part of it."""
+
+    numerator: int
+    denominator: int
+    changes: bool = False
+
+
+@dataclass(frozen=True)
 class ClipFacts:
     """The facts of one clip's own span; `tempo` and `key` are those to use, the estimates are kept beside them."""
 
@@ -87,7 +100,7 @@ class ClipFacts:
     instruments: tuple[InstrumentShare, ...]
     loudness: Loudness | None
     descriptors: tuple[Descriptor, ...]
-    meter: tuple[int, int] | None
+    meter: MeterFound | None
 
 
 def tempo_message(fact: Tempo | None) -> common.TempoFact:
@@ -99,6 +112,8 @@ def tempo_message(fact: Tempo | None) -> common.TempoFact:
         source=fact.source,
         estimator=fact.estimator,
         confidence=fact.confidence,
+        beat_quarters=0.0 if fact.beat_quarters == 1.0 else fact.beat_quarters,
+        notated=fact.notated,
     )
 
 
@@ -129,6 +144,10 @@ def descriptor_messages(descriptors: Sequence[Descriptor]) -> list[common.Descri
     return [common.Descriptor(name=one.name, value=one.value, estimator=one.estimator) for one in descriptors]
 
 
+def _meter_message(fact: MeterFound | None) -> common.MeterChange | None:
+    return common.MeterChange(numerator=fact.numerator, denominator=fact.denominator) if fact else None
+
+
 def clip_message(facts: ClipFacts) -> common.ClipFacts:
     return common.ClipFacts(
         duration_s=facts.duration_s,
@@ -142,5 +161,6 @@ def clip_message(facts: ClipFacts) -> common.ClipFacts:
         ],
         descriptors=descriptor_messages(facts.descriptors),
         loudness_lufs=facts.loudness.loudness_lufs if facts.loudness else None,
-        meter=common.MeterChange(numerator=facts.meter[0], denominator=facts.meter[1]) if facts.meter else None,
+        meter=_meter_message(facts.meter),
+        meter_changes=facts.meter is not None and facts.meter.changes,
     )

@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 
 from luthier.common.v1 import common_pb2 as common
-from luthier_analysis.facts import InstrumentShare, Tempo
+from luthier_analysis.facts import InstrumentShare, MeterFound, Tempo
 from luthier_kit.rpc import Checks
 from luthier_music.keys import KeyFit, fit_key
 
@@ -22,6 +22,8 @@ STEADY_WITHIN: Final = 0.02  # of the span's median tempo, the tolerance of Accu
 STEADY_SHARE: Final = 0.98  # of the span's time within that
 MIN_INSTRUMENT_SHARE: Final = 0.1  # of the span, and at least ...
 MIN_INSTRUMENT_S: Final = 1.0  # ... this long: one note is not an instrument of the clip
+METER_SHARE: Final = 0.9  # of the span, from which on a meter is the span's: a bar of another one does not count
+MIN_BEAT_BPM: Final = 20.0  # slower beats are none: the lowest tempo of a fact
 _MAX_BARS, _MAX_TEMPOS, _MAX_METERS, _MAX_INSTRUMENTS, _MAX_SPANS = 20_000, 100_000, 20_000, 1_000, 200_000
 
 Span = tuple[float, float]  # start and end in seconds
@@ -97,12 +99,11 @@ class Timeline:
         return bool(len(lines)) and all(np.abs(lines - edge).min() < 1e-3 for edge in span)
 
     def tempo_in(self, span: Span) -> Tempo | None:
-        """Tempo of the map inside the span, steady or changing; None where the map is not trusted."""
+        """Tempo of the map inside the span by the meter's beat, steady or changing; None where it is not trusted."""
         tempos = self.message.tempos
         if not tempos or not self.trusted(span):
             return None
-        starts = [tempo.start_s for tempo in tempos]
-        seconds = np.array([_overlap(span, piece) for piece in zip(starts, [*starts[1:], np.inf], strict=True)])
+        seconds = _seconds_in(span, [tempo.start_s for tempo in tempos])
         bpm = np.array([tempo.tempo_bpm for tempo in tempos])
         if seconds.sum() <= 0:
             return None
@@ -110,7 +111,12 @@ class Timeline:
         steady = seconds[np.abs(bpm / median - 1) <= STEADY_WITHIN].sum() / seconds.sum()
         mean = float((bpm * seconds).sum() / seconds.sum())
         changes = bool(steady < STEADY_SHARE)
-        return Tempo(mean if changes else median, common.FACT_SOURCE_TEMPO_MAP, changes=changes)
+        quarters_bpm = mean if changes else median
+        beats = {beat_quarters(*meter) for meter, share in self._meters_in(span).items() if share > 1 - STEADY_SHARE}
+        beat = (beats or {1.0}).pop() if len(beats) < 2 else None
+        if beat is None or quarters_bpm / beat < MIN_BEAT_BPM:
+            return Tempo(quarters_bpm, common.FACT_SOURCE_TEMPO_MAP, changes=changes, beat_quarters=1.0, notated=True)
+        return Tempo(quarters_bpm / beat, common.FACT_SOURCE_TEMPO_MAP, changes=changes, beat_quarters=beat)
 
     def key_fit(self, span: Span) -> KeyFit | None:
         """The key that fits the span's notes best, sure or not; None where there are no pitched notes."""
@@ -131,15 +137,43 @@ class Timeline:
         kept = [InstrumentShare(name, family, min(1.0, s / length_s)) for name, family, s in playing_s if s >= least_s]
         return tuple(sorted(kept, key=lambda one: (-one.share, one.instrument)))
 
-    def meter_in(self, span: Span) -> tuple[int, int] | None:
-        """Meter in force at the start of the span; None where the map is not trusted."""
-        if not self.trusted(span):
+    def meter_in(self, span: Span) -> MeterFound | None:
+        """Meter of most of the span, and whether it changes; None where the map is not trusted."""
+        shares = self._meters_in(span)
+        if not shares or not self.trusted(span):
             return None
-        in_force = [(m.numerator, m.denominator) for m in self.message.meters if m.start_s <= span[0] + 1e-6]
-        return in_force[-1] if in_force else None
+        meter, share = max(shares.items(), key=lambda item: item[1])
+        return MeterFound(*meter, changes=share < METER_SHARE)
+
+    def _meters_in(self, span: Span) -> dict[tuple[int, int], float]:
+        """Shares of the span, 0..1, by meter (numerator, denominator)."""
+        shares: dict[tuple[int, int], float] = {}
+        seconds = _seconds_in(span, [meter.start_s for meter in self.message.meters])
+        for meter, length_s in zip(self.message.meters, seconds.tolist(), strict=True):
+            if length_s > 0:
+                key = meter.numerator, meter.denominator
+                shares[key] = shares.get(key, 0.0) + length_s / (span[1] - span[0])
+        return shares
 
     def _bars_in(self, span: Span) -> Sequence[common.Bar]:
         return [bar for bar in self.message.bars if _overlap(span, (bar.span.start_s, bar.span.end_s)) > 0]
+
+
+def beat_quarters(numerator: int, denominator: int) -> float | None:
+    """Length in quarter notes of the beat of a meter; None where the meter does not tell.
+
+    Compound meters (6/8, 9/8, 12/8, 6/16, …) have dotted beats of three denominators; simple ones over 2 and 4 count
+    their denominators. 3/8, 5/8 or 7/8 are beaten in more than one way, and so are 6/4 and 9/4.
+    """
+    if numerator > 3 and numerator % 3 == 0:
+        return 12 / denominator if denominator >= 8 else None
+    return 4 / denominator if denominator in (2, 4) else None
+
+
+def _seconds_in(span: Span, starts_s: Sequence[float]) -> np.ndarray:
+    """How long each of consecutive pieces, given by their starts, lies in the span: (n,) seconds."""
+    pieces = zip(starts_s, [*starts_s[1:], np.inf], strict=True)
+    return np.array([_overlap(span, piece) for piece in pieces])
 
 
 def _overlap(one: Span, other: Span) -> float:

@@ -1,7 +1,7 @@
 """What may be said of a clip: its facts and its song's tags, from messages of luthier.common.v1."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from luthier.common.v1 import common_pb2
 from luthier_kit.rpc import Checks
@@ -47,8 +47,10 @@ class Heard:
 class Facts:
     """Facts of one clip. None or empty = unknown: then it must not be said.
 
-    tempo_bpm 20 to 400 (the time-weighted mean where it changes); tonic e.g. "F#", mode "major" or "minor";
-    instruments by share, highest first; genres, moods and eras are canonical words of luthier_music.vocabulary.
+    tempo_bpm 20 to 400 (the time-weighted mean where it changes) counts beats of `beat_quarters` quarter notes, or
+    notated quarter notes where the meter does not tell its beat; tonic e.g. "F#", mode "major" or "minor"; instruments
+    by share, highest first; meter is that of most of the clip; genres, moods and eras are canonical words of
+    luthier_music.vocabulary.
     """
 
     duration_s: float | None = None
@@ -58,6 +60,9 @@ class Facts:
     mode: str | None = None
     instruments: tuple[Heard, ...] = ()
     meter: tuple[int, int] | None = None
+    meter_changes: bool = field(default=False, repr=False)  # what is not in the repr draws no other wording
+    beat_quarters: float = field(default=1.0, repr=False)
+    notated: bool = field(default=False, repr=False)
     loudness_lufs: float | None = None
     onset_rate_hz: float | None = None
     genres: tuple[str, ...] = ()
@@ -76,6 +81,10 @@ class Facts:
 
     def pitched(self) -> frozenset[int]:
         return self.programs() - {DRUM_PROGRAM}
+
+    def tempo_unit(self) -> str:
+        """What tempo_bpm counts: beats, or the note value where notated tempo is meant."""
+        return "quarter notes per minute" if self.notated else "BPM"
 
     def acousticness(self) -> str:
         """ "acoustic" or "electronic" when every pitched instrument is; else empty."""
@@ -107,6 +116,7 @@ def check_facts(checks: Checks, facts: common_pb2.ClipFacts, tags: Sequence[comm
     """Checks a request's facts and tags against their bounds."""
     if facts.tempo.tempo_bpm:
         checks.within("facts.tempo.tempo_bpm", facts.tempo.tempo_bpm, 20, 400)
+    checks.within("facts.tempo.beat_quarters", facts.tempo.beat_quarters, 0, 8)
     if facts.key.tonic:
         checks.one_of("facts.key.tonic", facts.key.tonic, TONICS)
     checks.count("facts.instruments", facts.instruments, 0, MAX_INSTRUMENTS)
@@ -143,6 +153,9 @@ def facts_of(facts: common_pb2.ClipFacts, tags: Sequence[common_pb2.Tag]) -> Fac
         mode=_MODES.get(facts.key.mode) if trusted_key else None,
         instruments=tuple(Heard(i.instrument, i.share) for i in sorted(facts.instruments, key=lambda i: -i.share)),
         meter=(facts.meter.numerator, facts.meter.denominator) if facts.meter.numerator else None,
+        meter_changes=facts.meter_changes,
+        beat_quarters=facts.tempo.beat_quarters or 1.0,
+        notated=facts.tempo.notated and trusted_tempo,
         loudness_lufs=facts.loudness_lufs if facts.HasField("loudness_lufs") else None,
         onset_rate_hz=onsets[0] if onsets else None,
         genres=tuple(dict.fromkeys(word.text for word in words if word.kind == "genre")),

@@ -12,7 +12,7 @@ from typing import Final
 from luthier_prompting.facts import Facts
 from luthier_prompting.instrument_words import caption_name
 
-VERSION: Final = "1"
+VERSION: Final = "2"
 
 _NOUNS: Final = ("piece", "track", "tune", "instrumental", "composition")
 _GENRE_SPELLINGS: Final = {
@@ -89,7 +89,9 @@ def _head(facts: Facts, rng: random.Random) -> str:
 def _extras(facts: Facts, rng: random.Random) -> list[str]:
     """Optional facts: meter, energy, acousticness."""
     extras = []
-    if facts.meter and rng.random() < (1.0 if facts.meter != (4, 4) else EXTRA_SHARE):
+    if facts.meter_changes:
+        extras.append("with changing meter")
+    elif facts.meter and rng.random() < (1.0 if facts.meter != (4, 4) else EXTRA_SHARE):
         extras.append(f"in {facts.meter[0]}/{facts.meter[1]} time")
     if facts.energy() and rng.random() < EXTRA_SHARE:
         extras.append(f"{facts.energy()} energy")
@@ -113,10 +115,11 @@ def _note(tonic: str, rng: random.Random) -> str:
 def _tempo(facts: Facts, rng: random.Random) -> str:
     if facts.tempo_bpm is None:
         return "with a changing tempo" if facts.tempo_changes else ""
-    number = f"{facts.tempo_bpm:.0f} {rng.choice(('BPM', 'BPM', 'beats per minute'))}"
+    beats = rng.choice(("BPM", "BPM", "beats per minute"))
+    number = f"{facts.tempo_bpm:.0f} {facts.tempo_unit() if facts.notated else beats}"
     if facts.tempo_changes:
         return f"with a changing tempo around {number}"
-    word = _pace(facts.tempo_bpm) if rng.random() < EXTRA_SHARE else ""
+    word = _pace(facts.tempo_bpm) if not facts.notated and rng.random() < EXTRA_SHARE else ""
     return rng.choice((f"at {number}", f"at a {word} tempo of {number}".replace("  ", " ")))
 
 
@@ -154,7 +157,7 @@ def _metadata(facts: Facts, rng: random.Random) -> str:
 
 
 def _fields(facts: Facts, rng: random.Random) -> list[tuple[str, str]]:
-    tempo = f"{facts.tempo_bpm:.0f} BPM" if facts.tempo_bpm is not None else ""
+    tempo = f"{facts.tempo_bpm:.0f} {facts.tempo_unit()}" if facts.tempo_bpm is not None else ""
     changing = f"changing tempo around {tempo}" if tempo else "changing tempo"
     key = " ".join(part for part in (facts.tonic, facts.mode) if part) if facts.tonic else f"{facts.mode or ''}"
     fields = [

@@ -15,7 +15,7 @@ from luthier_prompting.composers import BACKENDS, DEFAULT_COUNT, MAX_COUNT, Comp
 from luthier_prompting.facts import Facts, check_facts, facts_of
 from luthier_prompting.grammar import Metadata
 
-STAGE_VERSION = "1"
+STAGE_VERSION = "2"
 
 
 class PromptingServicer(prompting_pb2_grpc.PromptingServiceServicer):

@@ -144,7 +144,7 @@ def _attributes(facts: Facts, rng: random.Random) -> list[tuple[str, str]]:
         found.append(("key", f"in {facts.tonic} {facts.mode}" if facts.mode else f"in the key of {facts.tonic}"))
     if facts.tempo_bpm is not None:
         changing = "with a changing tempo around " if facts.tempo_changes else "at "
-        found.append(("tempo", f"{changing}{facts.tempo_bpm:.0f} BPM"))
+        found.append(("tempo", f"{changing}{facts.tempo_bpm:.0f} {facts.tempo_unit()}"))
     found += [("energy", f"{facts.energy()} energy")] if facts.energy() else []
     found += [("sound", facts.acousticness())] if facts.acousticness() else []
     distinct = list(dict.fromkeys(found))

@@ -3,11 +3,13 @@
 A *part* is what one player plays: one track, channel and program, or drums. It becomes one stem. So two tracks of the
 same program stay two, a program change inside a track makes two parts, and drums are never a piano.
 
-Channel state (program, controllers, bends) belongs to a channel, but arrangers write it per track: a track is steered
-by its own events of each kind on the channel, and by everybody's on that channel where it has none.
+Channel state (controllers, bends, banks) belongs to a channel and crosses the tracks of a file (`channels.py`).
+Programs do, too; but where several tracks on a channel choose programs, each keeps its own, as arrangers mean it.
+
+Only what is heard is a note of the song: what a channel plays at volume or expression 0 is counted and left out.
 """
 
-from collections import Counter, defaultdict, deque
+from collections import Counter
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final, NamedTuple
@@ -17,26 +19,30 @@ from numpy.typing import ArrayLike, NDArray
 
 from luthier_music.instruments import Instrument, instrument
 from luthier_rendering import smf
+from luthier_rendering.channels import Follower, Sound, Steering, Struck, channel_events, chooses_sound, sounds
 from luthier_rendering.smf import MetaEvent, MidiLimits, Smf, Track, read_smf, refuse, within
 
 FAULTS: Final = {
     "UNMATCHED_NOTES": "notes that do not start or do not end were left out",
     "ZERO_LENGTH_NOTES": "notes of no length were left out",
+    "SILENT_NOTES": "notes that their channel plays at volume or expression 0 were left out",
     "TEMPO_IS_DEFAULT": "no tempo is stated: 120 BPM is only the format's default",
     "KEY_SIGNATURE_IS_A_CLAIM": "a key signature is stated: a claim, mostly a default, that the notes may contradict",
     "KEY_SIGNATURE_INVALID": "a key signature has no meaning and was ignored",
     "METER_INVALID": "a time signature is outside 1..64 beats of 1..1/64 and was ignored",
     "NO_END_OF_TRACK": "tracks end without an end-of-track event",
     "TRAILING_BYTES": "bytes follow the last track and were ignored",
+    "RUNNING_STATUS_INTERRUPTED": "running status goes on after a meta event or system exclusive",
+    "DATA_BYTE_INVALID": "data bytes above 127 were read as 127",
+    "STRAY_STATUS": "messages that have no place in a file, such as active sensing, were stepped over",
+    "RMID_WRAPPER": "the file is wrapped in RIFF (RMID); what else the wrapper holds was ignored",
 }
 """What may be wrong with a file that is read all the same."""
 
-DRUM_CHANNEL: Final = 9  # the tenth, counted from 0
-_DRUM_BANKS: Final = (120, 127)  # bank select MSB of General MIDI 2 and of XG
-_BANK_MSB: Final = 0  # controller number
 _DEFAULT_US_PER_BEAT: Final = 500_000  # 120 BPM, what a file without a tempo means
 _MAX_TEMPO_BPM: Final = 1000.0
 _NAME_BYTES: Final = 200
+_NEVER: Final = 1 << 40  # ticks
 _MAJOR: Final = ["Cb", "Gb", "Db", "Ab", "Eb", "Bb", "F", "C", "G", "D", "A", "E", "B", "F#", "C#"]
 _MINOR: Final = ["Ab", "Eb", "Bb", "F", "C", "G", "D", "A", "E", "B", "F#", "C#", "G#", "D#", "A#"]
 
@@ -47,15 +53,6 @@ class Meter(NamedTuple):
     tick: int
     beats: int
     unit: int
-
-
-class Control(NamedTuple):
-    """What steers a player: `kind` is smf.PROGRAM, CONTROL or BEND, with its two data bytes."""
-
-    tick: int
-    kind: int
-    first: int
-    second: int
 
 
 class Player(NamedTuple):
@@ -77,13 +74,17 @@ class Part:
 
 @dataclass(frozen=True)
 class Notes:
-    """Columns of equal length [n], by start tick: when, what, how loud (velocity 1..127), and whose (part index)."""
+    """Columns of equal length [n], by start tick: when, what, how loud (velocity 1..127), and whose (part index); then
+    between which ticks its channel's level lets it be heard, and which key its bend and tuning make of it."""
 
     start_tick: NDArray[np.int64]
     end_tick: NDArray[np.int64]
     pitch: NDArray[np.int64]
     velocity: NDArray[np.int64]
     part: NDArray[np.int64]
+    heard_from_tick: NDArray[np.int64]
+    heard_to_tick: NDArray[np.int64]
+    heard_pitch: NDArray[np.int64]
 
     def __len__(self) -> int:
         return self.start_tick.size
@@ -120,7 +121,7 @@ class Song:
     """A MIDI file that can be rendered: at least one note, within all bounds.
 
     `meters` starts at tick 0 (4/4 where nothing is said). `claimed_key` is as written, e.g. `Eb major`, or empty.
-    `controls` holds what steers each player, by time. `faults` counts what FAULTS names.
+    `steering` holds what steers each player. `faults` counts what FAULTS names.
     """
 
     format: int
@@ -131,7 +132,7 @@ class Song:
     claimed_key: str
     parts: tuple[Part, ...]
     notes: Notes
-    controls: dict[Player, list[Control]]
+    steering: dict[Player, Steering]
     faults: Counter[str]
 
     @property
@@ -149,14 +150,14 @@ def load_song(data: bytes, limits: MidiLimits | None = None) -> Song:
     """Read a MIDI file. InvalidRequest with a MIDI_* reason for what is malformed, beyond a bound, or without notes."""
     limits = limits or MidiLimits()
     file = read_smf(data, limits)
-    faults = Counter(
+    faults = file.faults + Counter(
         NO_END_OF_TRACK=sum(not track.ended for track in file.tracks), TRAILING_BYTES=int(file.trailing_bytes > 0)
     )
     metas = sorted((meta for track in file.tracks for meta in track.metas), key=lambda meta: meta.tick)
     tempo, tempo_is_default = _tempo_map(file.ticks_per_beat, metas, faults)
     meters, key = _meters(metas, faults), _claimed_key(metas, faults)
-    notes, parts, controls = _play(file, limits, faults)
-    song = Song(file.format, len(file.tracks), tempo, tempo_is_default, meters, key, parts, notes, controls, faults)
+    notes, parts, steering = _play(file, limits, faults)
+    song = Song(file.format, len(file.tracks), tempo, tempo_is_default, meters, key, parts, notes, steering, faults)
     within("MIDI_TOO_LONG", "seconds", song.music_end_s, limits.duration_s)
     within("MIDI_TOO_MUCH_WORK", "seconds times stems", song.music_end_s * len(parts), limits.stem_s)
     return song
@@ -167,8 +168,10 @@ def _tempo_map(ticks_per_beat: int, metas: list[MetaEvent], faults: Counter[str]
     steps = {0: _DEFAULT_US_PER_BEAT}
     stated = [meta for meta in metas if meta.kind == smf.META_TEMPO]
     for tick, _, data in stated:
-        us = int.from_bytes(data[:3], "big")
-        if len(data) != 3 or us < 60e6 / _MAX_TEMPO_BPM:
+        us = int.from_bytes(data, "big")
+        if len(data) != 3:
+            refuse("MIDI_BAD_TEMPO", f"the tempo event at tick {tick} holds {len(data)} bytes: it must hold 3")
+        if us < 60e6 / _MAX_TEMPO_BPM:
             tempo = f"{60e6 / us:.0f} BPM" if us else "0 microseconds per beat"
             refuse("MIDI_BAD_TEMPO", f"the tempo at tick {tick} is {tempo}: it must be 3.6 to {_MAX_TEMPO_BPM:g} BPM")
         steps[tick] = us
@@ -207,75 +210,102 @@ def _claimed_key(metas: list[MetaEvent], faults: Counter[str]) -> str:
     return keys[0] if keys else ""
 
 
-Steering = dict[tuple[int, int], dict[int, list[Control]]]  # by port and channel, then by track, in file order
-
-
 def _play(
     file: Smf, limits: MidiLimits, faults: Counter[str]
-) -> tuple[Notes, tuple[Part, ...], dict[Player, list[Control]]]:
+) -> tuple[Notes, tuple[Part, ...], dict[Player, Steering]]:
     """The notes, the parts in order of first appearance in the file, and what steers each player that has notes."""
     ports = [int.from_bytes(_first_meta(track, smf.META_PORT)[:1], "big") for track in file.tracks]
-    controls: Steering = defaultdict(dict)
-    programs: Steering = defaultdict(dict)
-    for number, track in enumerate(file.tracks):
-        for tick, kind, channel, first, second in track.channel_events.rows():
-            if kind in (smf.PROGRAM, smf.CONTROL, smf.BEND):
-                chooses_sound = kind == smf.PROGRAM or (kind == smf.CONTROL and first == _BANK_MSB)
-                steering = (programs if chooses_sound else controls)[ports[number], channel]
-                steering.setdefault(number, []).append(Control(tick, kind, first, second))
-    rows: list[tuple[int, ...]] = []  # as the columns of Notes
+    names = [_text(_first_meta(track, smf.META_TRACK_NAME)[:_NAME_BYTES]) for track in file.tracks]
+    played: dict[Player, list[tuple[Struck, Sound]]] = {}
+    steering: dict[Player, Steering] = {}
+    moves = 0
+    for (port, channel), events in channel_events(file, ports, limits).items():
+        struck_in = {event.track for event in events if event.kind == smf.NOTE_ON}
+        moves += len(struck_in) * sum(event.kind not in (smf.NOTE_ON, smf.NOTE_OFF) for event in events)
+        within("MIDI_TOO_MUCH_WORK", "controller changes, counted for each track they steer", moves, limits.steering)
+        follower = Follower(events)
+        faults["UNMATCHED_NOTES"] += follower.unmatched_offs
+        choices = [event for event in events if chooses_sound(event)]
+        programs_of = {event.track for event in choices if event.kind == smf.PROGRAM}
+        for number, struck in follower.notes.items():
+            player = Player(number, port, channel)
+            changes = sounds(choices, channel, number if number in programs_of else None)
+            steering[player] = follower.steering
+            if found := _with_sounds(struck, changes, faults):
+                played[player] = found
+    rows: list[tuple[int, ...]] = []  # as the first five columns of Notes
     parts: dict[Part, int] = {}
-    for number, track in enumerate(file.tracks):
-        name = _text(_first_meta(track, smf.META_TRACK_NAME)[:_NAME_BYTES])
-        for channel, paired in _paired(track, faults).items():
-            player = Player(number, ports[number], channel)
-            changes = _steered_by(programs, player)
-            indices: dict[tuple[int, bool], int] = {}
-            at, program, bank = 0, 0, 0  # the next change; the program and bank in force when a note starts
-            for note in sorted(paired):
-                while at < len(changes) and changes[at].tick <= note[0]:
-                    change = changes[at]
-                    program, bank = (change.first, bank) if change.kind == smf.PROGRAM else (program, change.second)
-                    at += 1
-                sound = program, channel == DRUM_CHANNEL or bank in _DRUM_BANKS
-                if sound not in indices:
-                    part = Part(player, instrument(program, is_drum=sound[1]), name)
-                    indices[sound] = parts.setdefault(part, len(parts))
-                rows.append((*note, indices[sound]))
-            within("MIDI_TOO_MANY_STEMS", "stems", len(parts), limits.stems)
+    for player in sorted(played, key=lambda player: (player.track, min(note.start for note, _ in played[player]))):
+        indices: dict[Sound, int] = {}
+        for note, sound in played[player]:
+            if sound not in indices:
+                part = Part(player, instrument(sound.program, is_drum=sound.is_drum), names[player.track])
+                indices[sound] = parts.setdefault(part, len(parts))
+            stroke = file.ticks_per_beat // 8 or 1
+            end = note.end if note.end is not None and note.end > note.start else note.start + stroke
+            pitch = note.pitch if sound.is_drum else min(127, max(0, note.pitch + note.shift))
+            rows.append((note.start, end, pitch, note.velocity, indices[sound]))
+        within("MIDI_TOO_MANY_STEMS", "stems", len(parts), limits.stems)
     if not rows:
         refuse("MIDI_NO_NOTES", "the file holds no note that starts and ends")
-    columns = np.array(rows, dtype=np.int64).T
-    notes = Notes(*columns[:, np.lexsort(columns[::-1])])  # by start, then by the other columns
-    return notes, tuple(parts), {part.player: _steered_by(controls, part.player) for part in parts}
+    notes, kept = _heard(np.array(rows, dtype=np.int64).T, list(parts), steering, faults)
+    return notes, kept, {part.player: steering[part.player] for part in kept}
 
 
-def _paired(track: Track, faults: Counter[str]) -> dict[int, list[tuple[int, int, int, int]]]:
-    """(start tick, end tick, pitch, velocity) by channel: each note-off ends the oldest open note of its key."""
-    pending: dict[tuple[int, int], deque[tuple[int, int]]] = defaultdict(deque)
-    done: dict[int, list[tuple[int, int, int, int]]] = defaultdict(list)
-    for tick, kind, channel, pitch, velocity in track.channel_events.rows():
-        if kind == smf.NOTE_ON and velocity:
-            pending[channel, pitch].append((tick, velocity))
-        elif kind in (smf.NOTE_ON, smf.NOTE_OFF):
-            if not pending[channel, pitch]:
-                faults["UNMATCHED_NOTES"] += 1
-                continue
-            start_tick, loud = pending[channel, pitch].popleft()
-            if start_tick == tick:
-                faults["ZERO_LENGTH_NOTES"] += 1
-            else:
-                done[channel].append((start_tick, tick, pitch, loud))
-    faults["UNMATCHED_NOTES"] += sum(map(len, pending.values()))
-    return done
+def _with_sounds(struck: list[Struck], changes: list[Sound], faults: Counter[str]) -> list[tuple[Struck, Sound]]:
+    """Notes by their starts, each with the sound in force. Drums sound when struck, whatever ends them (RP-003); other
+    notes that do not end, or end where they start, are counted and left out."""
+    found, at = [], 0
+    for note in sorted(struck, key=lambda one: (one.start, one.start if one.end is None else one.end, *one[2:])):
+        while at + 1 < len(changes) and changes[at + 1].tick <= note.start:
+            at += 1
+        sound = changes[at]._replace(tick=0)
+        if not sound.is_drum and note.end is None:
+            faults["UNMATCHED_NOTES"] += 1
+        elif not sound.is_drum and note.end == note.start:
+            faults["ZERO_LENGTH_NOTES"] += 1
+        else:
+            found.append((note, sound))
+    return found
 
 
-def _steered_by(events: Steering, player: Player) -> list[Control]:
-    """A track's own events, else everybody's on its channel by time (stable, as a sequencer would merge them)."""
-    by_track = events[player.port, player.channel]
-    if player.track in by_track:
-        return by_track[player.track]
-    return sorted((event for own in by_track.values() for event in own), key=lambda event: event.tick)
+def _heard(
+    rows: NDArray[np.int64], parts: list[Part], steering: dict[Player, Steering], faults: Counter[str]
+) -> tuple[Notes, tuple[Part, ...]]:
+    """The notes that are heard, of rows [5, n] as the first columns of Notes, and the parts that have some.
+
+    A note whose channel has level 0 from its start to its end is left out; of one that is heard for a while, it is
+    noted from when to when.
+    """
+    start, end, pitch, _, part = rows
+    heard_from, heard_to, heard_pitch = start.copy(), end.copy(), pitch.copy()
+    for index, one in enumerate(parts):
+        mine = np.flatnonzero(part == index)
+        levels, pitches = steering[one.player].levels, steering[one.player].pitches
+        ticks = np.array([level.tick for level in levels] + [_NEVER])
+        loud = np.array([max(level.left, level.right) > 0 for level in levels] + [True])
+        if not loud.all():
+            first = np.searchsorted(ticks, start[mine], side="right") - 1
+            last = np.searchsorted(ticks, end[mine], side="left") - 1
+            next_loud = np.minimum.accumulate(np.where(loud, np.arange(loud.size), loud.size - 1)[::-1])[::-1]
+            last_loud = np.maximum.accumulate(np.where(loud, np.arange(loud.size), -1))
+            heard_from[mine] = np.where(loud[first], start[mine], ticks[next_loud[first]])
+            heard_to[mine] = np.where(loud[last], end[mine], ticks[last_loud[last] + 1])
+        if pitches and not one.instrument.is_drum:
+            middle = (start[mine] + end[mine]) // 2
+            offsets = np.array([0.0] + [one.semitones for one in pitches])
+            offset = offsets[np.searchsorted([one.tick for one in pitches], middle, side="right")]
+            heard_pitch[mine] = np.rint(pitch[mine] + offset)
+    audible = heard_from < heard_to
+    faults["SILENT_NOTES"] += int((~audible).sum())
+    if not audible.any():
+        refuse("MIDI_SILENT", "every note of the file is played at volume 0")
+    kept = sorted(set(part[audible].tolist()))
+    renumbered = np.zeros(len(parts), dtype=np.int64)
+    renumbered[kept] = np.arange(len(kept))
+    columns = np.stack([*rows[:4], renumbered[part], heard_from, heard_to, heard_pitch])[:, audible]
+    order = np.lexsort(columns[4::-1])  # by start, then by the other columns
+    return Notes(*columns[:, order]), tuple(parts[index] for index in kept)
 
 
 def _first_meta(track: Track, kind: int) -> bytes:

@@ -1,7 +1,9 @@
-"""What one player does, ready for an instrument: timed channel messages of a part, on one channel.
+"""What one player does, ready for an instrument: timed messages of a part, on one channel.
 
-The sustain pedal is played here, not by the instrument (TinySoundFont and several plugins ignore it): a note whose key
-goes up while the pedal is down ends when the pedal comes up or its key is struck again.
+Pedals are played here, not by the instrument (TinySoundFont and several plugins ignore them): a note whose key goes up
+while the sustain pedal is down ends when the pedal comes up or its key is struck again; one whose key is down when the
+sostenuto pedal goes down ends no earlier than that pedal comes up. Levels and pitch (bend, tuning) are worked out here
+as well, so that every back end plays the same.
 """
 
 from dataclasses import dataclass
@@ -11,64 +13,117 @@ import numpy as np
 from numpy.typing import NDArray
 
 from luthier_music.instruments import Instrument
-from luthier_rendering.midi import Control, Notes, Song
-from luthier_rendering.smf import CONTROL, NOTE_OFF, NOTE_ON
+from luthier_rendering.channels import Pedal, Steering
+from luthier_rendering.midi import Notes, Song
+from luthier_rendering.smf import BEND, NOTE_OFF, NOTE_ON
 
-_SUSTAIN: Final = 64  # controller number
-_BANK_LSB: Final = 32  # the bank is chosen by us: bank select never reaches an instrument
-_PEDAL_DOWN: Final = 64  # controller value from which on the pedal is down
+DRUM_RING_S: Final = 8.0  # longer than any stroke of the packaged SoundFont (6.3 s); only a looped sample rings on
 _NEVER: Final = 1 << 40  # ticks
 
 
 class Message(NamedTuple):
-    """A channel message at a time: `kind` is smf.NOTE_ON, NOTE_OFF, CONTROL or BEND, with its two data bytes."""
+    """A message at a time: `kind` is smf.NOTE_ON, NOTE_OFF or CONTROL with its two data bytes, or BEND with the offset
+    of all keys in semitones as its value."""
 
     seconds: float
     kind: int
     first: int
     second: int
+    value: float = 0.0
+
+
+class Gain(NamedTuple):
+    """From `seconds` on, amplitudes of the left and right side."""
+
+    seconds: float
+    left: float
+    right: float
 
 
 @dataclass(frozen=True)
 class Performance:
-    """`messages` by time; at one moment controls come first, then ends of notes, then starts."""
+    """`messages` by time; at one moment controls come first, then ends of notes, then starts. `gains` by time, the
+    first at 0 s."""
 
     instrument: Instrument
     name: str
     messages: list[Message]
+    gains: list[Gain]
 
 
 def performance(song: Song, index: int) -> Performance:
     """The performance of part `index` of a song."""
     part = song.parts[index]
     mine = song.notes.of(song.notes.part == index)
-    events = song.controls[part.player]
-    passed_on = [event for event in events if not (event.kind == CONTROL and event.first in (_BANK_LSB, _SUSTAIN))]
-    moments = song.tempo.to_seconds(np.array([event.tick for event in passed_on], dtype=np.int64)).tolist()
-    end_ticks = mine.end_tick if part.instrument.is_drum else _pedalled(mine, events)
-    starts, ends = song.tempo.to_seconds(mine.start_tick).tolist(), song.tempo.to_seconds(end_ticks).tolist()
-    pitches, velocities = mine.pitch.tolist(), mine.velocity.tolist()
-    ranked = [(0, Message(s, e.kind, e.first, e.second)) for s, e in zip(moments, passed_on, strict=True)]
-    ranked += [(1, Message(end, NOTE_OFF, pitch, 0)) for end, pitch in zip(ends, pitches, strict=True)]
-    ranked += [(2, Message(s, NOTE_ON, p, v)) for s, p, v in zip(starts, pitches, velocities, strict=True)]
+    steering = song.steering[part.player]
+
+    def seconds(ticks: list[int]) -> list[float]:
+        found: list[float] = song.tempo.to_seconds(np.array(ticks, dtype=np.int64)).tolist()
+        return found
+
+    starts = song.tempo.to_seconds(mine.start_tick)
+    if part.instrument.is_drum:
+        ends = _strokes_end_s(starts, mine.pitch)
+    else:
+        ends = song.tempo.to_seconds(_pedalled(mine, steering))
+    pitches = mine.pitch.tolist()
+    controls, bends = steering.controls, steering.pitches
+    ranked = [
+        (0, Message(s, c.kind, c.first, c.second))
+        for s, c in zip(seconds([c.tick for c in controls]), controls, strict=True)
+    ]
+    ranked += [
+        (0, Message(s, BEND, 0, 0, b.semitones)) for s, b in zip(seconds([b.tick for b in bends]), bends, strict=True)
+    ]
+    ranked += [(1, Message(end, NOTE_OFF, pitch, 0)) for end, pitch in zip(ends.tolist(), pitches, strict=True)]
+    ranked += [
+        (2, Message(s, NOTE_ON, p, v)) for s, p, v in zip(starts.tolist(), pitches, mine.velocity.tolist(), strict=True)
+    ]
     ranked.sort(key=lambda item: (item[1].seconds, item[0]))
-    return Performance(part.instrument, part.name, [message for _, message in ranked])
+    moments = seconds([level.tick for level in steering.levels])
+    gains = {}  # by moment: the last one holds, and until the first note none is heard
+    for moment, level in zip(moments, steering.levels, strict=True):
+        begins_s = moment if moment > starts[0] else 0.0
+        gains[begins_s] = Gain(begins_s, level.left, level.right)
+    return Performance(part.instrument, part.name, [message for _, message in ranked], list(gains.values()))
 
 
-def _pedalled(notes: Notes, events: list[Control]) -> NDArray[np.int64]:
-    """When each note ends with the pedal [n], in ticks; a pedal that never comes up lets it ring through the tail."""
-    pedal = [event for event in events if event.kind == CONTROL and event.first == _SUSTAIN]
-    if not any(event.second >= _PEDAL_DOWN for event in pedal):
+def _strokes_end_s(starts_s: NDArray[np.float64], keys: NDArray[np.int64]) -> NDArray[np.float64]:
+    """When each drum stroke must have ended [n], whatever its note-off is: with the next stroke on its key.
+
+    Most end before, with their sample. Cymbals that ring on through twenty strokes would double the time of a song.
+    """
+    ends = starts_s + DRUM_RING_S
+    for key in np.unique(keys):
+        mine = np.flatnonzero(keys == key)
+        ends[mine[:-1]] = starts_s[mine[1:]]
+    return ends
+
+
+def _pedalled(notes: Notes, steering: Steering) -> NDArray[np.int64]:
+    """When each note ends with the pedals [n], in ticks; a pedal that never comes up lets it ring through the tail."""
+    if not any(move.down for move in steering.sustain + steering.sostenuto):
         return notes.end_tick
-    ticks = np.array([event.tick for event in pedal] + [_NEVER])
-    down = np.array([event.second >= _PEDAL_DOWN for event in pedal] + [False])
-    state = np.searchsorted(ticks, notes.end_tick, side="right") - 1  # the move in force when the key goes up
+    until = notes.end_tick
+    ticks, down, ups = _moves(steering.sostenuto)
+    for pressed in ticks[down].tolist():
+        lifted = ups[np.searchsorted(ups, pressed, side="right")]
+        until = np.where((notes.start_tick <= pressed) & (pressed < notes.end_tick), np.maximum(until, lifted), until)
+    ticks, down, ups = _moves(steering.sustain)
+    state = np.searchsorted(ticks, until, side="right") - 1  # the move in force when the note is let go
     held = (state >= 0) & down[state]
-    ups = ticks[~down]
-    lifted = ups[np.minimum(np.searchsorted(ups, notes.end_tick, side="right"), ups.size - 1)]
-    struck_again = np.full(len(notes), _NEVER)
+    until = np.where(held, ups[np.minimum(np.searchsorted(ups, until, side="right"), ups.size - 1)], until)
     for pitch in np.unique(notes.pitch):
         mine = np.flatnonzero(notes.pitch == pitch)
-        struck_again[mine[:-1]] = notes.start_tick[mine[1:]]
-    until = np.minimum(lifted, struck_again)
-    return np.where(held, np.maximum(until, notes.end_tick), notes.end_tick)
+        until[mine[:-1]] = np.minimum(until[mine[:-1]], notes.start_tick[mine[1:]])
+    silences = np.array([*steering.silences, _NEVER])
+    until = np.minimum(until, silences[np.searchsorted(silences, notes.end_tick, side="left")])
+    ends: NDArray[np.int64] = np.maximum(until, notes.end_tick)
+    return ends
+
+
+def _moves(pedal: list[Pedal]) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.int64]]:
+    """Ticks of a pedal's moves, whether each presses it, and the ticks at which it comes up, the last one never."""
+    ticks = np.array([move.tick for move in pedal] + [_NEVER])
+    down = np.array([move.down for move in pedal] + [False])
+    return ticks, down, ticks[~down]

@@ -33,7 +33,7 @@ from luthier_rendering.smf import MidiLimits, refuse
 from luthier_rendering.timeline import TAIL_S
 
 PEAK_CEILING_DBFS: Final = -1.0
-_MAX_GAIN_DB: Final = 60.0  # what is quieter than this is noise, not music
+_MAX_GAIN_DB: Final = 180.0  # brings volume 1 with expression 1 to any level; what is quieter is arithmetic noise
 _FADE_FRAMES: Final = SAMPLE_RATE_HZ // 2  # the end of the tail fades, so that nothing is cut off
 _SPOOL_FRAMES: Final = 1 << 16  # written at a time
 
@@ -143,8 +143,13 @@ def stem_targets_lufs(levels: Levels, stems: int, seed: int) -> list[float]:
 
 def level(energies: NDArray[np.float64], samples: Samples, target_lufs: float) -> tuple[float, float]:
     """The gain that levels `samples` whose hop energies are known, and the loudness that it reaches in LUFS."""
-    loudness = gated_loudness_lufs(energies)
-    gain = gain_to(loudness, target_lufs, peak(samples))
+    highest = peak(samples)
+    if highest <= 0.0:
+        return 1.0, -np.inf
+    loudness = gated_loudness_lufs(energies / highest**2) + linear_to_db(
+        highest
+    )  # the gates are for music at its level
+    gain = gain_to(loudness, target_lufs, highest)
     return gain, loudness + linear_to_db(gain)
 
 

@@ -30,8 +30,8 @@ from luthier_rendering.settings import RenderingSettings
 from luthier_rendering.smf import MidiLimits
 from luthier_rendering.timeline import part_activity, timeline
 
-INSPECT_VERSION: Final = "2"
-RENDER_VERSION: Final = "2"  # raise it whenever the same song would sound or be measured differently
+INSPECT_VERSION: Final = "3"
+RENDER_VERSION: Final = "3"  # raise it whenever the same song would sound or be measured differently
 _REASONS: Final = Reasons("song", "RENDERER_CRASHED", "RENDERER_KILLED", "RENDER_TOO_SLOW", "RENDER_WORKER_NOT_STARTED")
 _FLAC: Final = "audio/flac"
 _PACKAGED_LICENCE: Final = "TimGM6mb SoundFont: GPL-2.0-only"

@@ -1,7 +1,9 @@
 """Standard MIDI files: bytes to events, every bound checked while the bytes are walked.
 
 Source: Standard MIDI Files 1.0 (MMA RP-001). A file is untrusted: nothing is allocated that a bound does not cover, and
-what is malformed is refused by name, the first fault found, with the track and byte.
+what is malformed is refused by name, the first fault found, with the track and byte. Where only one reading makes sense
+and other readers take it (running status after a meta event, a data byte above 127, a status byte of the wire, an RMID
+wrapper), the file is read and the fault listed.
 
 Why not a library: others get wrong what decides a song. `tests/bench/midi_readers.py FOLDER` times them and shows it
 case by case (82 songs, 3.1 MB; in ms a song on one core; ours takes 5 to events, 11 to notes).
@@ -17,7 +19,9 @@ Reading takes less than half a percent of the time of rendering, so symusic's sp
 and mido check this reader on real songs, where they are right (`tests/rendering/test_independent_readers.py`).
 """
 
-from dataclasses import asdict, dataclass
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
 from typing import Final, NamedTuple, NoReturn
 
 from luthier_kit.rpc import InvalidRequest
@@ -25,7 +29,9 @@ from luthier_kit.rpc import InvalidRequest
 META_TRACK_NAME, META_PORT, META_END, META_TEMPO, META_METER, META_KEY = 0x03, 0x21, 0x2F, 0x51, 0x58, 0x59
 NOTE_OFF, NOTE_ON, CONTROL, PROGRAM, BEND = 0x80, 0x90, 0xB0, 0xC0, 0xE0  # kinds of channel events
 _ONE_DATA_BYTE: Final = (PROGRAM, 0xD0)  # program change and channel pressure; all other kinds have two
-_EXCLUSIVE: Final = (0xF0, 0xF7)  # system exclusive and its continuation
+_EXCLUSIVE, _CONTINUED, _META = 0xF0, 0xF7, 0xFF
+_STRAY_DATA_BYTES: Final = {0xF1: 1, 0xF2: 2, 0xF3: 1}  # of messages of the wire; those that are not named have none
+_MAX_EXCLUSIVE_BYTES: Final = 64  # what is longer is a dump of sounds and steers no player
 _BATCH_EVENTS: Final = 4096  # walked between two looks at the bounds
 
 
@@ -42,6 +48,7 @@ class MidiLimits:
     bars: int = 10_000
     stems: int = 96
     stem_s: float = 4 * 3600.0  # stems times length: what is synthesised and kept on scratch
+    steering: int = 2_000_000  # controller changes, counted once for each track that they steer
 
     def changed(self) -> dict[str, float]:
         """The bounds that are not the default: they belong to the name of an action, as they decide refusals."""
@@ -85,23 +92,34 @@ class MetaEvent(NamedTuple):
     data: bytes
 
 
+class Exclusive(NamedTuple):
+    """A system exclusive message without F0 and F7; `after` is how many channel events of its track precede it."""
+
+    tick: int
+    data: bytes
+    after: int
+
+
 @dataclass(frozen=True)
 class Track:
-    """One track's events in file order; system exclusive is left out."""
+    """One track's events in file order."""
 
     channel_events: ChannelEvents
     metas: list[MetaEvent]
+    exclusives: list[Exclusive]
     ended: bool  # with an end-of-track event
 
 
 @dataclass(frozen=True)
 class Smf:
-    """A file's header and tracks; `trailing_bytes` follow the last track."""
+    """A file's header and tracks; `trailing_bytes` follow the last track; `faults` counts what was read all the same:
+    DATA_BYTE_INVALID, RMID_WRAPPER, RUNNING_STATUS_INTERRUPTED, STRAY_STATUS."""
 
     format: int
     ticks_per_beat: int
     tracks: list[Track]
     trailing_bytes: int = 0
+    faults: Counter[str] = field(default_factory=Counter)
 
 
 def read_smf(data: bytes, limits: MidiLimits) -> Smf:
@@ -109,6 +127,9 @@ def read_smf(data: bytes, limits: MidiLimits) -> Smf:
     if not data:
         refuse("MIDI_EMPTY", "the file is empty: a MIDI file starts with an MThd chunk")
     within("MIDI_TOO_LARGE", "bytes", len(data), limits.size_bytes)
+    faults: Counter[str] = Counter()
+    if data[:4] == b"RIFF" and data[8:12] == b"RMID":
+        data, faults["RMID_WRAPPER"] = _unwrapped(data), 1
     if data[:4] != b"MThd"[: len(data)]:
         refuse("MIDI_NOT_MIDI", f"the file starts with {data[:4]!r}: a MIDI file starts with b'MThd'")
     length = int.from_bytes(data[4:8], "big")
@@ -118,15 +139,27 @@ def read_smf(data: bytes, limits: MidiLimits) -> Smf:
         refuse("MIDI_BAD_HEADER", f"the header is {length} bytes long: at least 6 are needed")
     form, declared, division = (int.from_bytes(data[at : at + 2], "big") for at in (8, 10, 12))
     if form > 1:
-        refuse("MIDI_FORMAT", f"format {form} holds independent sequences: only formats 0 and 1 are one song")
+        what = "holds independent sequences" if form == 2 else "is unknown"
+        refuse("MIDI_FORMAT", f"format {form} {what}: only formats 0 and 1 are one song")
     if division & 0x8000:
         refuse("MIDI_SMPTE_DIVISION", "time is counted in SMPTE frames: only ticks per beat (1..32767) have bars")
     if division == 0:
         refuse("MIDI_NO_TICKS", "ticks per beat must be 1..32767, got 0")
     within("MIDI_TOO_MANY_TRACKS", "tracks", declared, limits.tracks)
     chunks, rest = _track_chunks(data, 8 + length, declared)
-    walk = _Walk(limits)
-    return Smf(form, division, [walk.track(chunk, number) for number, chunk in enumerate(chunks)], rest)
+    walk = _Walk(limits, faults)
+    return Smf(form, division, [walk.track(chunk, number) for number, chunk in enumerate(chunks)], rest, faults)
+
+
+def _unwrapped(data: bytes) -> bytes:
+    """The Standard MIDI file inside a RIFF file of the form RMID (MMA RP-029): its first `data` chunk."""
+    at = 12
+    while at + 8 <= len(data):
+        length = int.from_bytes(data[at + 4 : at + 8], "little")
+        if data[at : at + 4] == b"data":
+            return data[at + 8 : at + 8 + length]
+        at += 8 + length + length % 2
+    refuse("MIDI_TRUNCATED", "the RMID file holds no data chunk")
 
 
 def _track_chunks(data: bytes, start: int, declared: int) -> tuple[list[bytes], int]:
@@ -149,27 +182,33 @@ def _track_chunks(data: bytes, start: int, declared: int) -> tuple[list[bytes], 
 class _Walk:
     """Walks the tracks of one file and counts what it meets against the bounds."""
 
-    def __init__(self, limits: MidiLimits) -> None:
-        self._limits, self._events, self._notes = limits, 0, 0
+    def __init__(self, limits: MidiLimits, faults: Counter[str]) -> None:
+        self._limits, self._faults, self._events, self._notes = limits, faults, 0, 0
 
     def track(self, chunk: bytes, number: int) -> Track:
         """The events of one track, up to its end-of-track event or its last byte."""
         rows: list[tuple[int, int, int, int, int]] = []
         metas: list[MetaEvent] = []
+        packets: list[tuple[int, Exclusive]] = []  # each with its status, F0 or F7
         try:
-            tick = self._events_of(chunk, number, rows, metas)
+            tick = self._events_of(chunk, number, rows, metas, packets)
         except IndexError:
             refuse("MIDI_TRUNCATED", f"track {number} ends in the middle of an event")
         within("MIDI_TOO_MANY_TICKS", "ticks", tick, self._limits.ticks)
         ended = bool(metas) and metas[-1].kind == META_END
-        return Track(ChannelEvents(*zip(*rows, strict=True)), metas, ended)
+        return Track(ChannelEvents(*zip(*rows, strict=True)), metas, list(_exclusives(packets)), ended)
 
-    def _events_of(
-        self, chunk: bytes, number: int, rows: list[tuple[int, int, int, int, int]], metas: list[MetaEvent]
+    def _events_of(  # noqa: PLR0912  (one loop: a call for each event would double its time)
+        self,
+        chunk: bytes,
+        number: int,
+        rows: list[tuple[int, int, int, int, int]],
+        metas: list[MetaEvent],
+        packets: list[tuple[int, Exclusive]],
     ) -> int:
-        """Append the events to `rows` and `metas`; the last tick. IndexError at the end of the chunk."""
+        """Append the events to `rows`, `metas` and `packets`; the last tick. IndexError at the end of the chunk."""
         at = tick = running = walked = note_ons = 0
-        size, ended = len(chunk), False
+        size, ended, interrupted = len(chunk), False, False
         while at < size and not ended:
             delta, at = chunk[at], at + 1
             if delta > 0x7F:
@@ -180,24 +219,30 @@ class _Walk:
                 at += 1
             elif running:
                 status = running
+                self._faults["RUNNING_STATUS_INTERRUPTED"] += interrupted
             else:
                 refuse("MIDI_NO_RUNNING_STATUS", f"track {number}, byte {at}: a data byte without a status before it")
             if status < 0xF0:
-                running, kind = status, status & 0xF0
+                running, interrupted, kind = status, False, status & 0xF0
                 first, second, at = chunk[at], 0, at + 1
                 if kind not in _ONE_DATA_BYTE:
                     second, at = chunk[at], at + 1
                 if first > 127 or second > 127:
-                    got = max(first, second)
-                    refuse("MIDI_BAD_DATA_BYTE", f"track {number}, byte {at - 1}: a data byte is 0..127, got {got}")
+                    self._faults["DATA_BYTE_INVALID"] += 1
+                    first, second = min(first, 127), min(second, 127)  # as mido does with clip=True
                 rows.append((tick, kind, status & 0x0F, first, second))
                 note_ons += kind == NOTE_ON
-            else:
-                running = 0
+            elif status in (_EXCLUSIVE, _CONTINUED, _META):
+                interrupted = True
                 meta, start, at = _other_event(chunk, at, status, number)
                 if meta is not None:
                     metas.append(MetaEvent(tick, meta, chunk[start:at]))
                     ended = meta == META_END
+                elif at - start <= _MAX_EXCLUSIVE_BYTES:
+                    packets.append((status, Exclusive(tick, chunk[start:at], len(rows))))
+            else:
+                self._faults["STRAY_STATUS"] += 1
+                at += _STRAY_DATA_BYTES.get(status, 0)
             walked += 1
             if walked == _BATCH_EVENTS:
                 self._count(walked, note_ons)
@@ -214,16 +259,23 @@ class _Walk:
 
 def _other_event(chunk: bytes, at: int, status: int, number: int) -> tuple[int | None, int, int]:
     """Where the data of a meta event (with its kind) or of system exclusive (None) starts and ends."""
-    kind = None
-    if status == 0xFF:
-        kind, at = chunk[at], at + 1
-    elif status not in _EXCLUSIVE:
-        refuse("MIDI_BAD_STATUS", f"track {number}, byte {at - 1}: status {status:#x} has no place in a file")
-    length, at = _variable_length(chunk, at, number)
-    if at + length > len(chunk):
-        left = len(chunk) - at
+    kind = chunk[at] if status == _META else None
+    length, start = _variable_length(chunk, at + (status == _META), number)
+    if start + length > len(chunk):
+        left = len(chunk) - start
         refuse("MIDI_TRUNCATED", f"track {number}: an event says {length} bytes, the track has {left} left")
-    return kind, at, at + length
+    return kind, start, start + length
+
+
+def _exclusives(packets: list[tuple[int, Exclusive]]) -> Iterator[Exclusive]:
+    """The whole messages that packets make: F0 begins one, F7 goes on where no end byte came, or holds one itself."""
+    begun = b""
+    for status, packet in packets:
+        data = (b"" if status == _EXCLUSIVE else begun) + packet.data
+        whole = data.endswith(b"\xf7")
+        begun = b"" if whole or len(data) > _MAX_EXCLUSIVE_BYTES else data
+        if whole:
+            yield packet._replace(data=data[:-1].removeprefix(b"\xf0"))
 
 
 def _variable_length(chunk: bytes, at: int, number: int) -> tuple[int, int]:

@@ -14,6 +14,7 @@ TAIL_S: Final = 3.0  # what instruments may ring on after the last note
 GAP_S: Final = 1.0  # rests up to this long do not end an activity span
 _GRID_BEATS: Final = np.array([0, 1 / 4, 1 / 3, 1 / 2, 2 / 3, 3 / 4, 1])  # sixteenths and eighth triplets
 _GRID_TOLERANCE_BEATS: Final = 1 / 48
+DRUM_STROKE_S: Final = 0.25  # that a stroke is heard at least: it rings, however short its note is written
 _DRUMS: Final = 128  # in place of a program
 
 
@@ -62,8 +63,12 @@ def _activities(song: Song) -> list[InstrumentActivity]:
 
 
 def _activity(who: Instrument, notes: Notes, tempo: TempoMap) -> InstrumentActivity:
-    """When notes (ordered by start) sound, merged over gaps up to GAP_S."""
-    starts, ends = tempo.to_seconds(notes.start_tick), np.maximum.accumulate(tempo.to_seconds(notes.end_tick))
+    """When notes are heard, merged over gaps up to GAP_S."""
+    starts, ends = tempo.to_seconds(notes.heard_from_tick), tempo.to_seconds(notes.heard_to_tick)
+    if who.is_drum:
+        ends = np.maximum(ends, starts + DRUM_STROKE_S)
+    order = np.argsort(starts, kind="stable")
+    starts, ends = starts[order], np.maximum.accumulate(ends[order])
     breaks = np.flatnonzero(starts[1:] > ends[:-1] + GAP_S)
     firsts, lasts = np.concatenate([[0], breaks + 1]), np.concatenate([breaks, [starts.size - 1]])
     return InstrumentActivity(
@@ -110,10 +115,10 @@ def _bars(song: Song, edges: NDArray[np.int64]) -> list[Bar]:
 def _pitch_class_weights(song: Song, edges_s: NDArray[np.float64]) -> NDArray[np.float64]:
     """Weights [bars, 12]: the difference of the cumulative weight at the bars' edges, whatever notes overlap."""
     pitched = song.notes.of(~song.is_drum)
-    starts, ends = song.tempo.to_seconds(pitched.start_tick), song.tempo.to_seconds(pitched.end_tick)
+    starts, ends = song.tempo.to_seconds(pitched.heard_from_tick), song.tempo.to_seconds(pitched.heard_to_tick)
     columns = []
     for pitch_class in range(12):
-        mine = pitched.pitch % 12 == pitch_class
+        mine = pitched.heard_pitch % 12 == pitch_class
         loud = pitched.velocity[mine] / 127.0
         columns.append(np.diff(_ramp(starts[mine], loud, edges_s) - _ramp(ends[mine], loud, edges_s)))
     weights = np.stack(columns, axis=1)

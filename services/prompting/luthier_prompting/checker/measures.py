@@ -9,6 +9,11 @@ from luthier_prompting.facts import Facts
 _METER = re.compile(
     r"(?<![\w/.])(?P<numerator>\d{1,2})\s?/\s?(?P<denominator>1|2|4|8|16|32)\b(?: time\b| meter\b| metre\b)?"
 )
+_METER_CHANGES = re.compile(
+    r"\b(?:chang\w+|shift\w+|alternat\w+|mixed|var(?:y|ying|iable|ied)) (?:its )?(?:met(?:er|re)|time signature)s?\b|"
+    r"\b(?:met(?:er|re)s?|time signatures?) (?:that |which |is )?(?:chang|shift|alternat|var)\w*",
+    re.I,
+)
 _METER_WORDS = (
     (re.compile(r"\bcommon time\b", re.I), 4),
     (re.compile(r"\b(?:waltz time|triple (?:meter|metre|time)|three[ -]four|in three\b)", re.I), 3),
@@ -39,6 +44,9 @@ def check(draft: Draft, facts: Facts, report: Report) -> None:
     for match in draft.take(_ARTIST):
         report.differs("artist", NOT_IN_FACTS, match[0])
     beats = facts.meter[0] if facts.meter else 0
+    for match in draft.take(_METER_CHANGES):
+        denied = draft.denied(match.start())
+        report.hold("meter", match[0], true=facts.meter_changes, expected=_meter(facts), denied=denied)
     for match in draft.take(_METER):
         true = (int(match["numerator"]), int(match["denominator"])) == facts.meter
         report.hold("meter", match[0], true=true, expected=_meter(facts), denied=draft.denied(match.start()))
@@ -69,7 +77,8 @@ def _stated_s(match: re.Match[str]) -> float:
 
 
 def _meter(facts: Facts) -> str:
-    return f"{facts.meter[0]}/{facts.meter[1]}" if facts.meter else ""
+    meter = f"{facts.meter[0]}/{facts.meter[1]}" if facts.meter else ""
+    return f"changing meter, mostly {meter}" if meter and facts.meter_changes else meter
 
 
 def _with_unit(value: float | None, unit: str) -> str:

@@ -1,6 +1,7 @@
 """Tempo: numbers with BPM, ranges, "changes tempo", and words of pace.
 
-A whole number must be the fact rounded; with "around" it may lie 2 % off (Accuracy 1 of Gouyon 2006).
+A whole number must be the fact rounded; with "around" it may lie 2 % off (Accuracy 1 of Gouyon 2006). A number of a
+note value ("180 quarter notes per minute", "dotted quarter = 120") is held against the beat's length.
 """
 
 import re
@@ -13,7 +14,9 @@ HEDGED_SHARE = 0.02
 WIDEST_RANGE = 0.1  # of the tempo; a wider range tells of another piece
 
 _N = r"(?P<low>\d{1,4}(?:\.\d+)?)(?:\s?(?:-|to|and|/)\s?(?P<high>\d{1,4}(?:\.\d+)?))?"
-_UNIT = r"(?:b\.?\s?p\.?\s?m\b\.?|beats?[ -](?:per|a|/)[ -]?min(?:ute)?s?|(?:quarter[ -]notes?|crotchets) per minute)"
+_QUARTERS = {"half": 2.0, "minim": 2.0, "quarter": 1.0, "crotchet": 1.0, "♩": 1.0, "eighth": 0.5, "quaver": 0.5}
+_NOTE = rf"(?:dotted[ -])?(?:{'|'.join(_QUARTERS)})s?(?:[ -]notes?)?"
+_UNIT = rf"(?:b\.?\s?p\.?\s?m\b\.?|beats?[ -](?:per|a|/)[ -]?min(?:ute)?s?|{_NOTE} (?:per|a) min(?:ute)?)"
 _FILLER = (
     r"(?:\s|:|=|-|\b(?:is|of|at|around|about|approximately|approx\.?|roughly|exactly|set|near|a|steady|just|under)\b)*"
 )
@@ -25,8 +28,9 @@ NUMBERS = (
     re.compile(
         rf"\bat (?:a |an |around |about |roughly |exactly )*{_N}(?=[\s,.;|]|$)(?![ -](?:s|sec|min|Hz|%|dB|LUFS))", re.I
     ),
-    re.compile(rf"[♩]\s?=\s?{_N}", re.I),
+    re.compile(rf"(?:{_NOTE}|♩)\.?\s?(?:=|equals|is|at)\s?{_N}", re.I),
 )
+_NOTE_VALUE = re.compile(rf"(?P<dotted>dotted[ -])?(?P<value>{'|'.join(_QUARTERS)})", re.I)
 _HEDGE = re.compile(
     r"\b(?:around|about|approximately|approx\.?|roughly|near|nearly|almost|circa|some|averag\w+|mean|between)\b|~", re.I
 )
@@ -99,6 +103,9 @@ def _number(draft: Draft, match: re.Match[str], facts: Facts, report: Report, *,
 def _holds(match: re.Match[str], low: float, high: float, facts: Facts, hedged: bool) -> bool:
     """Whether the number, or the range, is the tempo of the facts."""
     truth = facts.tempo_bpm or 0.0
+    if note := _NOTE_VALUE.search(match[0]):
+        dotted = note["dotted"] or match[0][note.end() :].startswith(".")
+        truth *= facts.beat_quarters / (_QUARTERS[note["value"].lower()] * (1.5 if dotted else 1.0))
     decimals = len(match["low"].partition(".")[2])
     margin = HEDGED_SHARE * truth if hedged else 0.5 * 10**-decimals
     return low - margin - 1e-6 <= truth <= high + margin + 1e-6
@@ -116,4 +123,5 @@ def in_words(facts: Facts) -> str:
     """The tempo in words; empty = unknown."""
     if facts.tempo_bpm is None:
         return "changing tempo" if facts.tempo_changes else ""
-    return f"changing tempo around {facts.tempo_bpm:.0f} BPM" if facts.tempo_changes else f"{facts.tempo_bpm:.4g} BPM"
+    number = f"changing tempo around {facts.tempo_bpm:.0f}" if facts.tempo_changes else f"{facts.tempo_bpm:.4g}"
+    return f"{number} {facts.tempo_unit()}"

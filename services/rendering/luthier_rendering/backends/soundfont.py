@@ -14,6 +14,7 @@ from tinysoundfont._tinysoundfont import OutputMode, SoundFont
 
 from luthier_music.audio import SAMPLE_RATE_HZ, Samples
 from luthier_rendering.backends.base import BackendConfig, BackendError, Playable
+from luthier_rendering.backends.strip import apply_gains
 from luthier_rendering.performance import Message, Performance
 from luthier_rendering.smf import BEND, CONTROL, NOTE_OFF, NOTE_ON
 
@@ -44,6 +45,8 @@ class SoundFontBackend:
             synth.channel_set_preset_number(0, who.program, who.is_drum)
         except RuntimeError as error:
             raise BackendError(f"{self._name} has no preset for {who.name} ({who.program})") from error
+        steady = len(performance.gains) == 1 and performance.gains[0].left == performance.gains[0].right
+        loudest = performance.gains[0].left if steady else 1.0
         out = np.zeros((frames, 2), dtype=np.float32)
         done = 0
         for message in performance.messages:
@@ -51,10 +54,10 @@ class SoundFontBackend:
             if at > done:
                 synth.render(out[done:at])
                 done = at
-            _send(synth, message)
+            _send(synth, message, loudest)
         if done < frames:
             synth.render(out[done:])
-        return out, "soundfont"
+        return out if steady else apply_gains(out, performance.gains), "soundfont"
 
     def playables(self) -> list[Playable]:
         return [
@@ -71,14 +74,16 @@ class SoundFontBackend:
         return []
 
 
-def _send(synth: SoundFont, message: Message) -> None:
-    _, kind, first, second = message
+def _send(synth: SoundFont, message: Message, loudest: float) -> None:
+    """Send a message; velocity 127 sounds at the amplitude `loudest`, less at 40 log10(velocity / 127) dB below."""
+    _, kind, first, second, value = message
     if kind == NOTE_ON:
+        synth.set_volume(loudest * second / 127.0)  # of notes that start from now on: 20 log10, as velocity by itself
         synth.channel_note_on(0, first, second / 127.0)
     elif kind == NOTE_OFF:
         synth.channel_note_off(0, first)
     elif kind == BEND:
-        synth.channel_set_pitch_wheel(0, first | second << 7)
+        synth.channel_set_tuning(0, value)
     elif kind == CONTROL:
         synth.channel_midi_control(0, first, second)
 

@@ -26,14 +26,15 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from luthier_music.audio import SAMPLE_RATE_HZ, Samples, peak
 from luthier_music.instruments import FAMILIES, Instrument, instrument
 from luthier_rendering.backends import soundfont
 from luthier_rendering.backends.base import BackendConfig, BackendError, Playable
-from luthier_rendering.performance import Message, Performance
-from luthier_rendering.smf import CONTROL
+from luthier_rendering.backends.strip import Bend, apply_gains
+from luthier_rendering.channels import PAN
+from luthier_rendering.performance import Gain, Message, Performance
+from luthier_rendering.smf import CONTROL, NOTE_OFF, NOTE_ON
 
 DEFAULT_MAP: Final = Path(__file__).parents[1] / "vst3_map.json"
 _ENTRY_KEYS: Final = {"bundle", "plugin", "programs", "families", "parameters"}
@@ -41,9 +42,6 @@ _BUFFER_FRAMES: Final = 512
 _INITIALIZATION_TIMEOUT_S: Final = 0.5
 _CONTROLLER_PARAMETERS: Final = re.compile(r"MIDI (Ch\. \d+ )?(CC|Pitch|Aftertouch|Program|Channel)", re.IGNORECASE)
 _READ_BACK_TOLERANCE: Final = 0.01  # stepped parameters snap
-_VOLUME, _PAN, _EXPRESSION = 7, 10, 11  # controller numbers
-_STRIP_DEFAULTS: Final = {_VOLUME: 100, _PAN: 64, _EXPRESSION: 127}
-_RAMP_FRAMES: Final = 220  # 5 ms, so that a jump does not click
 
 
 @dataclass(frozen=True)
@@ -130,7 +128,7 @@ class Vst3Backend:
         except BackendError:
             self._plugins.pop(index, None)  # the next song gets a new one
             raise
-        return channel_strip(samples, performance.messages), choice.name
+        return apply_gains(samples, pan_gains(performance)), choice.name
 
     def _index(self, who: Instrument) -> int | None:
         return next((index for index, choice in enumerate(self._choices) if choice.plays(who)), None)
@@ -180,16 +178,21 @@ def _load(path: Path, choice: PluginChoice) -> Any:
 
 def _play(plugin: Any, name: str, messages: Sequence[Message], frames: int) -> Samples:
     """Samples [frames, 2]; a mono instrument sounds on both sides. What the channel strip plays is left out."""
+    bend = Bend(messages)
+    sent = [message for message in messages if message.kind in (NOTE_ON, NOTE_OFF, CONTROL) and not _is_pan(message)]
+    seconds = np.array([message.seconds for message in sent])
+    length_s = frames / SAMPLE_RATE_HZ
+    if bend.needed:
+        seconds, length_s = bend.warped_s(seconds), float(bend.warped_s(np.array(length_s)))
     events = [
-        (bytes([kind, first, second]), seconds)
-        for seconds, kind, first, second in messages
-        if not (kind == CONTROL and first in _STRIP_DEFAULTS)
+        (bytes([kind, first, second]), moment)
+        for moment, (_, kind, first, second, _) in zip(seconds.tolist(), sent, strict=True)
     ]
     for channels in (2, 1):
         try:
             played = plugin(
                 events,
-                duration=frames / SAMPLE_RATE_HZ,
+                duration=length_s,
                 sample_rate=SAMPLE_RATE_HZ,
                 num_channels=channels,
                 buffer_size=_BUFFER_FRAMES,
@@ -200,40 +203,29 @@ def _play(plugin: Any, name: str, messages: Sequence[Message], frames: int) -> S
                 continue
             raise BackendError(f"the plugin {name} refused to play: {error}") from error
         break
+    if bend.needed:
+        return bend.read(np.broadcast_to(played.T, (played.shape[1], 2)), frames)
     out = np.zeros((frames, 2), dtype=np.float32)
     length = min(frames, played.shape[1])
     out[:length] = played[:, :length].T
     return out
 
 
-def channel_strip(samples: Samples, messages: Sequence[Message]) -> Samples:
-    """Volume, expression and pan for instruments that ignore them, applied to samples [frames, 2] in place.
-
-    Amplitude is the square of volume/127 times expression/127 (40 log10, General MIDI level 1 recommended practice);
-    pan keeps constant power, 64 is the middle. Volume 100 leaves the samples alone.
-    """
-    state = dict(_STRIP_DEFAULTS)
-    points = {0.0: _strip_gains(state)}  # from when on which gains hold; the last of several at one moment
-    for seconds, kind, controller, value in messages:
-        if kind == CONTROL and controller in state:
-            state[controller] = value
-            points[seconds] = _strip_gains(state)
-    frames = samples.shape[0]
-    starts = [min(round(seconds * SAMPLE_RATE_HZ), frames) for seconds in points] + [frames]
-    before = points[0.0]
-    for gains, start, stop in zip(points.values(), starts, starts[1:], strict=False):
-        ramp = min(start + _RAMP_FRAMES, stop)
-        if ramp > start:
-            share = (np.arange(1, ramp - start + 1, dtype=np.float32) / _RAMP_FRAMES)[:, np.newaxis]
-            samples[start:ramp] *= before + share * (gains - before)
-            samples[ramp:stop] *= gains
-            before = gains
-    return samples
+def _is_pan(message: Message) -> bool:
+    return message.kind == CONTROL and message.first == PAN
 
 
-def _strip_gains(state: dict[int, int]) -> NDArray[np.float32]:
-    """[left, right]"""
-    amplitude = (state[_VOLUME] / 100.0 * state[_EXPRESSION] / 127.0) ** 2
-    angle = np.clip((state[_PAN] - 1) / 126.0, 0.0, 1.0) * np.pi / 2
-    gains: NDArray[np.float64] = amplitude * np.sqrt(2.0) * np.array([np.cos(angle), np.sin(angle)])
-    return gains.astype(np.float32)
+def pan_gains(performance: Performance) -> list[Gain]:
+    """The performance's gains with its pan, for instruments that ignore it: constant power, 64 is the middle."""
+    sides = np.ones(2)
+    level = Gain(0.0, 1.0, 1.0)
+    moves: list[Gain | Message] = [*performance.gains, *filter(_is_pan, performance.messages)]
+    found = []
+    for move in sorted(moves, key=lambda move: move.seconds):
+        if isinstance(move, Gain):
+            level = move
+        else:
+            angle = np.clip((move.second - 1) / 126.0, 0.0, 1.0) * np.pi / 2
+            sides = np.sqrt(2.0) * np.array([np.cos(angle), np.sin(angle)])
+        found.append(Gain(move.seconds, level.left * float(sides[0]), level.right * float(sides[1])))
+    return found
