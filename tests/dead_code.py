@@ -17,7 +17,7 @@ _.format_commands, _.do_GET, _.log_message, _.malformed, _.bug, _.download
 _.impl, _.cache_ok, _.process_bind_param, _.process_result_value, _.change_id, _.isolation_level
 _.down_revision, _.downgrade
 # pydantic
-_.model_config, _._empty_is_absent
+_.model_config, _._empty_is_absent, _._is_unicode
 # settings of libraries that are assigned and never read by us
 _.infoActive, _.warningActive, _.file_size, _.external_attr, _.should_exit, _.ws_server, _.OAUTH_TOKEN_URL
 _.allow_tf32, _.pre_tokenizer, _.post_processor, _.grad

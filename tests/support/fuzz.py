@@ -5,7 +5,7 @@ import random
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import grpc
 from google.protobuf.descriptor import FieldDescriptor, MethodDescriptor, ServiceDescriptor
@@ -36,7 +36,7 @@ _KEYS = ("../../etc/passwd", "midi/nowhere.mid", "midi/" + "0" * 64 + ".mid", "a
 
 Change = Callable[[Message, FieldDescriptor, random.Random], bool]
 """Spoils one field of a message; False when it does not apply to it."""
-Example = Message | Callable[[], Message]
+Example: TypeAlias = Message | Callable[[], Message]
 
 
 def _number(*values: float) -> Change:
