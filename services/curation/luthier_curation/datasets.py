@@ -5,6 +5,7 @@ unchanged collection exported again is the same document, so the same digest and
 AudioFolder metadata of each split.
 """
 
+import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -24,9 +25,10 @@ from luthier.curation.v1.dataset_pb2 import (
 )
 from luthier_curation.splits import Fractions, assign
 from luthier_curation.tables import ACCEPTED, ClipRow
-from luthier_kit.rpc import SPLITS, FailedPrecondition, NotFound
+from luthier_kit.rpc import SPLITS, FailedPrecondition, LuthierError, NotFound, Unavailable
 from luthier_kit.store import Series, Store, canonical_json
 
+log = logging.getLogger(__name__)
 FORMAT = "luthier.dataset.v1"
 SILENCE_LUFS = -70.0
 """Stands for the loudness that a silent clip has not: the absolute gate of BS.1770-4."""
@@ -93,16 +95,15 @@ class Export:
 
 def publish(store: Store, manifest: DatasetManifest, exported_by: str) -> Export:
     """Store the manifest and register it, unless the newest version already is this manifest."""
-    ref = store.put("manifests", manifest)
     series = _series(store, manifest.name)
     splits = [_summary(store, split, [row for row in manifest.rows if row.split == split]) for split in SPLITS]
     newest = series.latest()
-    if newest is not None:
+    if newest is not None and _is_manifest(store, newest[1], manifest):
         number, entry = newest
-        if entry.manifest.sha256 == ref.sha256 or manifest_of(store, entry) == manifest:
-            del entry.splits[:]  # an earlier Luthier wrote other metadata of the same rows
-            entry.splits.extend(splits)
-            return Export(manifest.name, number, entry)
+        del entry.splits[:]  # an earlier Luthier wrote other metadata of the same rows
+        entry.splits.extend(splits)
+        return Export(manifest.name, number, entry)
+    ref = store.put("manifests", manifest)
     entry = DatasetVersion(manifest=ref, collection=manifest.collection, splits=splits, exported_by=exported_by)
     entry.exported_at.GetCurrentTime()
     return Export(manifest.name, series.append(entry), entry, unchanged=False)
@@ -117,6 +118,17 @@ def _summary(store: Store, split: str, rows: list[DatasetRow]) -> SplitSummary:
         duration_s=round(sum(row.facts.duration_s for row in rows), 3),
         metadata=store.blobs.put_bytes("metadata", audio_folder_metadata(rows), "jsonl", "application/jsonl"),
     )
+
+
+def _is_manifest(store: Store, entry: DatasetVersion, manifest: DatasetManifest) -> bool:
+    """Whether a registered version is this manifest; one that was taken down or cannot be read is not."""
+    try:
+        return manifest_of(store, entry) == manifest
+    except Unavailable:
+        raise
+    except LuthierError as error:
+        log.warning("the newest manifest of %s cannot be read: %s", manifest.name, error)
+        return False
 
 
 def find(store: Store, name: str, version: int) -> Export:

@@ -165,17 +165,17 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):  # a file's name need not be text
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    code: object = 0
+    code = 0
     try:
         try:
             app(prog_name="luthier")
         except SystemExit as end:
-            code = end.code
+            code = end.code if isinstance(end.code, int) else int(end.code is not None)
         sys.stdout.flush()
         sys.stderr.flush()
     except BrokenPipeError:  # `luthier status | head`: who reads has read enough
         code = BROKEN_PIPE
-    os._exit(code if isinstance(code, int) else 0)  # calls left in threads must not hold the command back
+    os._exit(code)  # calls left in threads must not hold the command back
 
 
 def _terminate(_number: int, _frame: object) -> None:
