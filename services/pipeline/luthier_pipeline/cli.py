@@ -165,12 +165,12 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):  # a file's name need not be text
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    code: object = 0
+    code = 0
     try:
         try:
             app(prog_name="luthier")
         except SystemExit as end:
-            code = end.code
+            code = end.code if isinstance(end.code, int) else int(end.code is not None)
         sys.stdout.flush()
         sys.stderr.flush()
     except BrokenPipeError:  # `luthier status | head`: who reads has read enough
