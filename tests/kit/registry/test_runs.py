@@ -278,3 +278,10 @@ def test_callers_share_no_request_ids(store: Store) -> None:
         claim_request(store, "generate", "1", CreateTrainingRunRequest(model_name="other"))
     finally:
         current_caller.reset(token)
+
+
+def test_a_run_that_cannot_be_read_hides_no_other(store: Store) -> None:
+    readable, broken = (created(store, request_id).id for request_id in ("one", "two"))
+    assert store.objects.create(f"runs/{broken}/2.json", b"{")
+    assert [run.id for run in list_runs(store, TRAINING)] == [readable]
+    assert list_runs(store, TRAINING, leave_out={readable}) == []

@@ -27,7 +27,6 @@ from luthier_kit.registry._runs import (
     RunLog,
     list_runs,
     run_id_of,
-    run_ids,
     timestamp,
 )
 
@@ -54,7 +53,6 @@ __all__ = [
     "register",
     "resolve",
     "run_id_of",
-    "run_ids",
     "timestamp",
     "versions",
 ]  # fmt: skip
