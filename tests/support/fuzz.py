@@ -246,7 +246,8 @@ def _made(example: Example) -> Message:
 
 def _places(message: Message, path: str = "") -> Iterator[tuple[str, Message, FieldDescriptor]]:
     """Every field of a message and of the messages that it holds."""
-    for field in message.DESCRIPTOR.fields:
+    fields: list[Any] = list(message.DESCRIPTOR.fields)
+    for field in fields:
         place = f"{path}{field.name}"
         yield place, message, field
         if field.type != FieldDescriptor.TYPE_MESSAGE or _is_map(field):

@@ -175,7 +175,7 @@ def main() -> None:
         sys.stderr.flush()
     except BrokenPipeError:  # `luthier status | head`: who reads has read enough
         code = BROKEN_PIPE
-    os._exit(code if isinstance(code, int) else int(code is not None))  # calls left in threads must not hold it back
+    os._exit(code)  # calls left in threads must not hold the command back
 
 
 def _terminate(_number: int, _frame: object) -> None:

@@ -249,13 +249,6 @@ def test_an_event_is_stored_as_a_message_that_people_can_read(store: Store) -> N
     }  # fmt: skip
 
 
-def test_a_run_that_cannot_be_read_hides_no_other(store: Store) -> None:
-    readable, broken = (created(store, request_id).id for request_id in ("one", "two"))
-    assert store.objects.create(f"runs/{broken}/2.json", b"{")
-    assert [run.id for run in list_runs(store, TRAINING)] == [readable]
-    assert list_runs(store, TRAINING, leave_out={readable}) == []
-
-
 @pytest.mark.parametrize("changes", [{"state": 99}, {"kind": "evaluation"}, {"kind": "nobody knows"}])
 def test_a_run_of_an_unknown_kind_is_corrupt_and_left_out_of_lists(store: Store, changes: dict[str, Any]) -> None:
     good, bad = created(store, "good"), created(store, "bad")
@@ -285,3 +278,10 @@ def test_callers_share_no_request_ids(store: Store) -> None:
         claim_request(store, "generate", "1", CreateTrainingRunRequest(model_name="other"))
     finally:
         current_caller.reset(token)
+
+
+def test_a_run_that_cannot_be_read_hides_no_other(store: Store) -> None:
+    readable, broken = (created(store, request_id).id for request_id in ("one", "two"))
+    assert store.objects.create(f"runs/{broken}/2.json", b"{")
+    assert [run.id for run in list_runs(store, TRAINING)] == [readable]
+    assert list_runs(store, TRAINING, leave_out={readable}) == []

@@ -5,8 +5,9 @@
 `store.actions.run(Action(…), Type, compute)` for what a stage did.
 """
 
+from luthier_kit.rpc import is_blob_key
 from luthier_kit.store._actions import MAX_RECORD_BYTES, Action, Actions, artifacts_in, encode_record, parse_record
-from luthier_kit.store._blobs import Blobs, blob_key, check_sha256, is_blob_key
+from luthier_kit.store._blobs import Blobs, blob_key, check_sha256
 from luthier_kit.store._documents import (
     MAX_DOCUMENT_BYTES,
     OldForm,
