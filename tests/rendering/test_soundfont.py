@@ -17,7 +17,7 @@ RATE = 44_100
 Track = list
 
 
-def played(soundfont: SoundFontBackend, track: Track, *, part: int = 0, seconds: float = 4.0) -> np.ndarray:
+Track = list[mido.Message]
     """Samples [frames, 2] of one part of a one-track file."""
     samples, source = soundfont.render(performance(load_song(midi_bytes(track)), part), round(seconds * RATE))
     assert source == "soundfont"
