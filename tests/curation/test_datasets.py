@@ -153,3 +153,10 @@ def test_an_unknown_version_is_not_found(curation: Curation, ids: list[str]) -> 
     for version in (0, -1, 2):
         with pytest.raises(NotFound):
             find(curation.store, "demo", version)
+
+
+def test_after_its_manifest_was_taken_down_a_data_set_is_exported_anew(curation: Curation, ids: list[str]) -> None:
+    first = export(curation)
+    curation.store.blobs.take_down(first.entry.manifest.sha256, by="label", reason="claim 7")
+    curation.edit(ids[0], 2, "Ada", Edit(prompts=["By hand"]))
+    assert export(curation).version == 2

@@ -1,5 +1,6 @@
 """train and evaluate: the same arguments are the same run, and a run is followed through restarts of its service."""
 
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,7 @@ TRAIN = "train --base base --dataset way --name tuned --steps 6 --seed 1 --as an
 MANIFEST = ArtifactRef(bucket="luthier", key=f"manifests/{'d' * 64}.json", sha256="d" * 64, size_bytes=7)
 
 
-Event = TrainingRun | Exception
+Event = TrainingRun | Exception | float
 
 
 def run_in(state: RunState, **more: Any) -> TrainingRun:
@@ -62,7 +63,8 @@ def store(store: Store, monkeypatch: pytest.MonkeyPatch) -> Store:
 
 
 def trainer(*watched: list[Event], created: RunState | Callable[[str], RunState] = RUN_STATE_QUEUED) -> Stub:
-    """A training service: `watched` are what each WatchTrainingRun sends, an error at the end of a broken one."""
+    """A training service: `watched` are what each WatchTrainingRun sends, an error at the end of a broken one,
+    a number for quiet seconds."""
 
     def create(request: CreateTrainingRunRequest) -> CreateTrainingRunResponse:
         state = created(request.request_id) if callable(created) else created
@@ -73,6 +75,9 @@ def trainer(*watched: list[Event], created: RunState | Callable[[str], RunState]
             for event in events:
                 if isinstance(event, Exception):
                     raise event
+                if isinstance(event, float):
+                    time.sleep(event)
+                    continue
                 yield WatchTrainingRunResponse(run=event)
 
         return send
@@ -80,9 +85,9 @@ def trainer(*watched: list[Event], created: RunState | Callable[[str], RunState]
     return Stub(CreateTrainingRun=create, WatchTrainingRun=[sending(events) for events in watched])
 
 
-def train(store: Store, training: Stub, line: str = TRAIN) -> Done:
+def train(store: Store, training: Stub, line: str = TRAIN, retry_budget_s: float = 30.0) -> Done:
     clients = FakeClients(store, training=training)
-    clients.retry_budget_s = 30.0
+    clients.retry_budget_s = retry_budget_s
     return luthier(line, clients)
 
 
@@ -100,6 +105,11 @@ def test_a_run_is_followed_through_restarts_of_its_service(store: Store) -> None
     assert "train 3/6" in done.err
     text = train(store, trainer([DONE]), TRAIN.removesuffix(" --json")).out
     assert text == "model tuned@1  validation loss 1.0000 -> 0.5000\n"
+
+
+def test_a_quiet_run_is_followed_beyond_the_retry_budget(store: Store) -> None:
+    queued, cut = run_in(RUN_STATE_QUEUED), Unavailable("the server ends old connections", retry_after_s=0.0)
+    assert train(store, trainer([queued, 0.3, cut], [DONE]), retry_budget_s=0.2).document["model"] == "tuned@1"
 
 
 def test_the_request_says_what_was_asked_and_nothing_else(store: Store) -> None:

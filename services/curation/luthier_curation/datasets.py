@@ -5,6 +5,7 @@ unchanged collection exported again is the same document, so the same digest and
 AudioFolder metadata of each split.
 """
 
+import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -22,9 +23,10 @@ from luthier.curation.v1.dataset_pb2 import (
 )
 from luthier_curation.splits import Fractions, assign
 from luthier_curation.tables import ACCEPTED, ClipRow
-from luthier_kit.rpc import SPLITS, FailedPrecondition, NotFound
+from luthier_kit.rpc import SPLITS, FailedPrecondition, LuthierError, NotFound, Unavailable
 from luthier_kit.store import Series, Store, canonical_json
 
+log = logging.getLogger(__name__)
 FORMAT = "luthier.dataset.v1"
 
 
@@ -89,13 +91,11 @@ class Export:
 
 def publish(store: Store, manifest: DatasetManifest, exported_by: str) -> Export:
     """Store the manifest and register it, unless the newest version already is this manifest."""
-    ref = store.put("manifests", manifest)
     series = _series(store, manifest.name)
     newest = series.latest()
-    if newest is not None:
-        number, entry = newest
-        if entry.manifest.sha256 == ref.sha256 or manifest_of(store, entry) == manifest:
-            return Export(manifest.name, number, entry)
+    if newest is not None and _is_manifest(store, newest[1], manifest):
+        return Export(manifest.name, *newest)
+    ref = store.put("manifests", manifest)
     entry = DatasetVersion(manifest=ref, collection=manifest.collection, exported_by=exported_by)
     entry.exported_at.GetCurrentTime()
     for split in SPLITS:
@@ -109,6 +109,17 @@ def publish(store: Store, manifest: DatasetManifest, exported_by: str) -> Export
         lines = audio_folder_metadata(rows)
         summary.metadata.CopyFrom(store.blobs.put_bytes("metadata", lines, "jsonl", "application/jsonl"))
     return Export(manifest.name, series.append(entry), entry, unchanged=False)
+
+
+def _is_manifest(store: Store, entry: DatasetVersion, manifest: DatasetManifest) -> bool:
+    """Whether a registered version is this manifest; one that was taken down or cannot be read is not."""
+    try:
+        return manifest_of(store, entry) == manifest
+    except Unavailable:
+        raise
+    except LuthierError as error:
+        log.warning("the newest manifest of %s cannot be read: %s", manifest.name, error)
+        return False
 
 
 def find(store: Store, name: str, version: int) -> Export:

@@ -9,7 +9,7 @@ from typing import Final
 from luthier_evaluation.evaluate import CancelRequestedError, connect, evaluate
 from luthier_evaluation.plan import EVALUATIONS, Evaluation
 from luthier_evaluation.settings import EvaluationSettings
-from luthier_kit.registry import RunLog, run_ids
+from luthier_kit.registry import RunLog, list_runs
 from luthier_kit.rpc import Aborted, Internal, LuthierError
 from luthier_kit.store import Store
 
@@ -62,15 +62,9 @@ class Worker:
 
     def _open_evaluations(self) -> list[Evaluation]:
         """Those that have not ended, oldest first."""
-        found = []
-        for evaluation_id in set(run_ids(self.store, EVALUATIONS)) - self._ended:
-            evaluation = RunLog(self.store, EVALUATIONS, evaluation_id, self.name)
-            run = evaluation.read()
-            if run.ended:
-                self._ended.add(evaluation_id)
-            else:
-                found.append((run.created_at, evaluation_id, evaluation))
-        return [evaluation for _, _, evaluation in sorted(found, key=lambda item: item[:2])]
+        runs = list_runs(self.store, EVALUATIONS, leave_out=self._ended)
+        self._ended |= {run.id for run in runs if run.ended}
+        return [RunLog(self.store, EVALUATIONS, run.id, self.name) for run in reversed(runs) if not run.ended]
 
     def _do(self, evaluation: Evaluation) -> None:
         """Do one evaluation, unless another process is at it."""

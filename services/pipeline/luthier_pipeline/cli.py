@@ -160,7 +160,8 @@ def main() -> None:
     except SystemExit as end:
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(end.code if isinstance(end.code, int) else 0)  # calls left in threads must not hold the command back
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        os._exit(code)  # calls left in threads must not hold the command back
 
 
 def _terminate(_number: int, _frame: object) -> None:

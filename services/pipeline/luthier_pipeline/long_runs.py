@@ -249,21 +249,27 @@ def follow(
 ) -> R:
     """Follows a run to its end, one progress line for each stage; answers with it as it ended.
 
-    A service that crashes is waited for, `budget_s` seconds without any answer.
+    A service that crashes is waited for, `budget_s` seconds without any answer; a stream that is open is one, however
+    quiet the run, as its dead connections are found by keepalive.
     """
     budget, shown, newest = IdleBudget(budget_s), ExitStack(), run
     progress: Progress | None = None
 
     def watch() -> None:
         nonlocal newest, progress
-        for event in () if ended(newest) else events(run):
-            budget.answered()
-            newest, now = event, stage(event)
-            if progress is None or progress.what != now.name:
-                shown.close()
-                progress = shown.enter_context(Progress(now.name, now.total))
-            progress.total, progress.done = now.total, now.done
-            progress.show(now.note, now.eta_s)
+        answered = False
+        try:
+            for event in () if ended(newest) else events(run):
+                answered = True
+                newest, now = event, stage(event)
+                if progress is None or progress.what != now.name:
+                    shown.close()
+                    progress = shown.enter_context(Progress(now.name, now.total))
+                progress.total, progress.done = now.total, now.done
+                progress.show(now.note, now.eta_s)
+        finally:
+            if answered:
+                budget.answered()
         if not ended(newest):
             raise Unavailable("the stream ended before the run did", reason="STREAM_CUT")
 

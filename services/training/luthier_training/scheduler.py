@@ -10,7 +10,7 @@ from luthier_kit.registry import (
     RUN_STATE_RUNNING,
     Heartbeat,
     RunLog,
-    run_ids,
+    list_runs,
 )
 from luthier_kit.rpc import Internal, LuthierError, Unavailable
 from luthier_kit.store import Store
@@ -59,12 +59,11 @@ class Scheduler:
     def reconcile(self) -> None:
         """One round over the runs that have not ended, oldest first."""
         work = dict(self._launcher.list_work())  # before the runs: a runner writes its run's end before it exits
-        runs = [
-            RunLog(self._store, KIND, name).read() for name in run_ids(self._store, KIND) if name not in self._ended
-        ]
+        runs = list_runs(self._store, KIND, leave_out=self._ended)
         self._ended |= {run.id for run in runs if run.ended}
-        for run in sorted((run for run in runs if not run.ended), key=lambda run: (run.created_at, run.id)):
-            self._reconcile(run, work)
+        for run in reversed(runs):
+            if not run.ended:
+                self._reconcile(run, work)
         # work for a run that has ended ends by itself, unless it never began or hangs
         for run_id in self._ended & {name for name, own in work.items() if own.state in ALIVE}:
             run = RunLog(self._store, KIND, run_id).read()

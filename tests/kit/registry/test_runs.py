@@ -235,3 +235,10 @@ def test_an_event_is_stored_as_a_message_that_people_can_read(store: Store) -> N
     assert document["request"] == {
         "@type": "type.googleapis.com/luthier.training.v1.CreateTrainingRunRequest", "model_name": "tuned",
     }  # fmt: skip
+
+
+def test_a_run_that_cannot_be_read_hides_no_other(store: Store) -> None:
+    readable, broken = (created(store, request_id).id for request_id in ("one", "two"))
+    assert store.objects.create(f"runs/{broken}/2.json", b"{")
+    assert [run.id for run in list_runs(store, TRAINING)] == [readable]
+    assert list_runs(store, TRAINING, leave_out={readable}) == []

@@ -40,6 +40,8 @@ class Analysis(rpc.AnalysisServiceServicer):
     def CutClips(self, request: pb.CutClipsRequest, context: grpc.ServicerContext) -> pb.CutClipsResponse:
         self.begun += 1
         self.release.wait(self.work_s)
+        if self.raises:
+            raise self.raises
         return pb.CutClipsResponse()
 
 

@@ -1,5 +1,6 @@
 """A real server on loopback: bugs, request ids, reflection, metrics, graceful stop, and services declared wrongly."""
 
+import re
 import threading
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
@@ -9,7 +10,7 @@ import pytest
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from luthier.analysis.v1 import analysis_pb2 as pb
-from luthier_kit.rpc import Channel, Internal, Server, Service, SettingsError, request_id, serve_metrics
+from luthier_kit.rpc import Channel, DataLoss, Internal, Server, Service, SettingsError, request_id, serve_metrics
 from tests.kit.rpc.serving import CONTRACT, NAME, Analysis, analyze, cut, wait_until
 
 
@@ -44,11 +45,33 @@ def test_reflection_names_the_service(server: Server) -> None:
     assert NAME in {service.name for service in answer.list_services_response.service}
 
 
-def test_metrics_count_calls_by_method_and_status(channel: Channel) -> None:
-    analyze(channel)
+def metrics() -> str:
     port = serve_metrics("127.0.0.1:0")
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as page:
-        text = page.read().decode()
+        return str(page.read().decode())
+
+
+@pytest.mark.parametrize(("raises", "code"), [(DataLoss("gone"), "DATA_LOSS"), (None, "DEADLINE_EXCEEDED")])
+def test_a_call_that_its_caller_left_counts_as_what_became_of_it(
+    channel: Channel, servicer: Analysis, raises: Exception | None, code: str
+) -> None:
+    def counted() -> float:
+        labels = f'rpc_grpc_status_code="{code}",rpc_method="CutClips",rpc_service="{NAME}"'
+        found = re.search(re.escape(f"rpc_server_duration_seconds_count{{{labels}}}") + " (.+)", metrics())
+        return float(found[1]) if found else 0
+
+    before, servicer.raises = counted(), raises
+    with grpc.insecure_channel(channel.target) as plain, pytest.raises(grpc.RpcError):
+        cut(plain, timeout=0.3)
+    wait_until(lambda: servicer.begun)
+    assert counted() == before
+    servicer.release.set()
+    wait_until(lambda: counted() == before + 1)
+
+
+def test_metrics_count_calls_by_method_and_status(channel: Channel) -> None:
+    analyze(channel)
+    text = metrics()
     labels = f'rpc_grpc_status_code="OK",rpc_method="AnalyzeAudio",rpc_service="{NAME}"'
     assert f"rpc_server_duration_seconds_count{{{labels}}}" in text
     assert "luthier_work_waiting" in text

@@ -37,14 +37,29 @@ with running(watched_service(watched)) as address, Channel(address) as channel:
     assert watched.gone.wait(5), "the server was not told that its caller went"
 """
 
+HEALTH = """
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from luthier_kit.rpc import start_traces
+from tests.kit.rpc.serving import Analysis, serving
 
-def run(program: str, **environ: str) -> None:
+start_traces("analysis")
+with serving(Analysis()) as server, grpc.insecure_channel(server.address) as channel:
+    states = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
+    assert next(states).status == health_pb2.HealthCheckResponse.SERVING
+    states.cancel()
+"""
+
+
+def run(program: str, **environ: str) -> str:
+    """What the program told on standard error."""
     paths = os.pathsep.join(path for path in sys.path if path)
     environment = {**os.environ, "PYTHONPATH": paths, **environ}
     done = subprocess.run(
         [sys.executable, "-c", program], env=environment, timeout=60, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+    return done.stderr
 
 
 def test_a_song_is_one_trace_of_its_client_and_server_spans() -> None:
@@ -80,4 +95,9 @@ def test_without_an_endpoint_nothing_is_traced(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_traced_stream_is_read_and_cancelled_like_any_other() -> None:
-    run(STREAM, **{ENDPOINT: "http://127.0.0.1:9", "OTEL_BSP_EXPORT_TIMEOUT": "100"})
+    told = run(STREAM, **{ENDPOINT: "http://127.0.0.1:9", "OTEL_BSP_EXPORT_TIMEOUT": "100"})
+    assert "detach" not in told
+
+
+def test_health_is_watched_beside_traces() -> None:
+    run(HEALTH, **{ENDPOINT: "http://127.0.0.1:9", "OTEL_BSP_EXPORT_TIMEOUT": "100"})

@@ -26,7 +26,6 @@ from luthier_kit.registry._runs import (
     RunLog,
     list_runs,
     run_id_of,
-    run_ids,
     timestamp,
 )
 
@@ -52,7 +51,6 @@ __all__ = [
     "register",
     "resolve",
     "run_id_of",
-    "run_ids",
     "timestamp",
     "versions",
 ]  # fmt: skip

@@ -8,8 +8,9 @@ entry it was based on: of two writers one is refused and looks again. A restarte
 """
 
 import hashlib
+import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
@@ -33,6 +34,7 @@ from luthier_kit.registry._heartbeat import Heartbeat
 from luthier_kit.rpc import (
     BY_CODE,
     Aborted,
+    DataLoss,
     FailedPrecondition,
     Internal,
     InvalidRequest,
@@ -42,6 +44,7 @@ from luthier_kit.rpc import (
 )
 from luthier_kit.store import Store
 
+log = logging.getLogger(__name__)
 MAX_REQUEST_ID_CHARS = 128
 ENDED = frozenset({RUN_STATE_SUCCEEDED, RUN_STATE_FAILED, RUN_STATE_CANCELLED})
 _NEXT = {
@@ -277,14 +280,20 @@ def run_id_of(kind: str, request_id: str) -> str:
     return f"{kind}-{hashlib.sha256(request_id.encode()).hexdigest()[:32]}"
 
 
-def run_ids(store: Store, kind: RunKind[Any, Any, Any]) -> list[str]:
-    """Ids of all runs of a kind, in no particular order."""
-    return store.names(f"runs/{kind.name}-")
+def list_runs(
+    store: Store, kind: RunKind[Req, Prog, Res], leave_out: Collection[str] = ()
+) -> list[Run[Req, Prog, Res]]:
+    """The newest state of the runs of a kind, newest run first; runs whose ids are in `leave_out` are not read.
 
-
-def list_runs(store: Store, kind: RunKind[Req, Prog, Res]) -> list[Run[Req, Prog, Res]]:
-    """The newest state of all runs of a kind, newest run first."""
-    found = [RunLog(store, kind, run_id).read() for run_id in run_ids(store, kind)]
+    One that cannot be read is told to the log and left out: the others go on.
+    """
+    found = []
+    for run_id in store.names(f"runs/{kind.name}-"):
+        if run_id not in leave_out:
+            try:
+                found.append(RunLog(store, kind, run_id).read())
+            except DataLoss as error:
+                log.error("%s cannot be read: %s", run_id, error)
     return sorted(found, key=lambda run: (run.created_at, run.id), reverse=True)
 
 

@@ -146,6 +146,7 @@ class Dispatcher(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic f
         self.admission = admission
         self.callers = callers
         self.ready = False
+        self.ending: set[asyncio.Task[None]] = set()  # streams whose generators are being closed
         self._slots = ((SLOTS_KEY, str(slots_told)),)
         self._pool = ThreadPoolExecutor(admission.threads, thread_name_prefix="call")
         self._handlers = {
@@ -158,8 +159,10 @@ class Dispatcher(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic f
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
         return self._handlers.get(handler_call_details.method)
 
-    def close(self) -> None:
-        """No thread begins another call."""
+    async def close(self, within_s: float = 1.0) -> None:
+        """Lets streams close, then no thread begins another call."""
+        if self.ending:
+            await asyncio.wait(self.ending, timeout=within_s)
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _handler(self, method: Method, *, streaming: bool) -> Any:
@@ -174,7 +177,7 @@ class Dispatcher(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic f
                 except BaseException as error:
                     await call.failed(error)
                 finally:
-                    call.account()
+                    call.end()
 
             return grpc.stream_stream_rpc_method_handler(stream)
 
@@ -186,7 +189,7 @@ class Dispatcher(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic f
                 await call.failed(error)
                 raise AssertionError("a failed call was aborted") from error
             finally:
-                call.account()
+                call.end()
 
         return grpc.stream_unary_rpc_method_handler(unary)
 
@@ -206,6 +209,7 @@ class _Call:
         self.code = "OK"
         self.refused: dict[str, str] = {}
         self.own = CallContext(context)
+        self.left: asyncio.Future[Any] | None = None  # what the thread of a call does that its caller has left
 
     async def unary(self) -> bytes:
         """The response of a unary method."""
@@ -218,9 +222,10 @@ class _Call:
     async def stream(self) -> AsyncIterator[bytes]:
         """The responses of a streaming method: a plain generator, advanced in a thread."""
         request, release = await self._begin()
-        responses: Iterator[Message] = iter(self.method.function(request, self.own))
-        future: asyncio.Future[Any] | None = None
+        responses: Iterator[Message] = iter(())
+        future: asyncio.Future[Any] = self.dispatcher.in_thread(self.method.function, request, self.own)
         try:
+            responses = iter(await self._attended(future))
             while True:
                 future = self.dispatcher.in_thread(next, responses, _END)
                 response = await self._attended(future)
@@ -229,13 +234,14 @@ class _Call:
                 yield response.SerializeToString()
         finally:
             self.own.gone()
-            asyncio.get_running_loop().create_task(self._end(future, responses, release))
+            ending = asyncio.get_running_loop().create_task(self._end(future, responses, release))
+            self.dispatcher.ending.add(ending)
+            ending.add_done_callback(self.dispatcher.ending.discard)
 
-    async def _end(self, future: "asyncio.Future[Any] | None", responses: Any, release: Release) -> None:
+    async def _end(self, future: "asyncio.Future[Any]", responses: Any, release: Release) -> None:
         """Closes a generator once its thread has left it, then gives the slot back."""
         try:
-            if future is not None:
-                await asyncio.wait([future])
+            await asyncio.wait([future])
             if hasattr(responses, "close"):
                 await self.dispatcher.in_thread(responses.close)
         except RuntimeError as error:  # the pool was shut down
@@ -302,37 +308,49 @@ class _Call:
             return await asyncio.shield(future)
         except asyncio.CancelledError:
             self.own.gone()
-            future.add_done_callback(_forget)
+            self.left = future
             raise
 
     async def failed(self, error: BaseException) -> None:
         """Ends the call with the status of an error."""
-        if not isinstance(error, Exception):  # cancelled, or the stream was closed
-            self.code = grpc.StatusCode.CANCELLED.name
+        if not isinstance(error, Exception):  # cancelled, its time ran out, or the stream was closed
+            left_s = self.own.time_remaining()
+            out_of_time = left_s is not None and left_s <= 0
+            self.code = (grpc.StatusCode.DEADLINE_EXCEEDED if out_of_time else grpc.StatusCode.CANCELLED).name
             raise error
+        self._name(error)
+        status = grpc_status_of(error, self.dispatcher.domain)
+        trailing = (*status.trailing_metadata, *self.dispatcher._slots)
+        await self.context.abort(status.code, status.details, trailing)
+
+    def _name(self, error: BaseException) -> None:
+        """The code of the call's end, for its metric and its line; a bug's trace goes to the log."""
         if isinstance(error, LuthierError):
             self.code = error.code.name
             self.refused = {"reason": error.reason, "peer": host(self.peer)}
         else:
             self.code = grpc.StatusCode.INTERNAL.name
-            log.exception("%s failed", self.method.name, exc_info=error)
-        status = grpc_status_of(error, self.dispatcher.domain)
-        trailing = (*status.trailing_metadata, *self.dispatcher._slots)
-        await self.context.abort(status.code, status.details, trailing)
+            log.error("%s failed", self.method.name, exc_info=error)
 
-    def account(self) -> None:
+    def end(self) -> None:
+        """The call is over. One that its caller left is accounted when its thread ends, by what became of it there."""
+        if self.left is None:
+            self._account()
+        else:
+            self.left.add_done_callback(self._left_to_its_end)
+
+    def _left_to_its_end(self, future: "asyncio.Future[Any]") -> None:
+        if not future.cancelled() and (error := future.exception()) is not None:
+            self._name(error)
+        self._account()
+
+    def _account(self) -> None:
         """Metrics and a log line."""
         seconds = time.perf_counter() - self.began
         telemetry.CALL_SECONDS.labels(self.dispatcher.name, self.method.name, self.code).observe(seconds)
         fields = {"method": self.method.name, "code": self.code, "seconds": round(seconds, 3), **self.refused}
         quiet = self.method.light and self.code not in ALWAYS_LOGGED
         log.log(logging.DEBUG if quiet else logging.INFO, "call", extra={"fields": fields})
-
-
-def _forget(future: "asyncio.Future[Any]") -> None:
-    """Nobody waits for it any more; its error has nowhere to go but the log."""
-    if not future.cancelled() and (error := future.exception()) and not isinstance(error, LuthierError):
-        log.error("a call that its caller left failed", exc_info=error)
 
 
 class GuardedReflection(ReflectionServicer):  # type: ignore[misc]

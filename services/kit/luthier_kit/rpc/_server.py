@@ -166,7 +166,7 @@ class Server:
         threading.Event().wait(self.settings.drain_s)
         self._in_loop(self.grpc.stop(self.settings.grace_s if grace_s is None else grace_s))
         self._in_loop(self._probed.stop(None))
-        self.dispatcher.close()
+        self._in_loop(self.dispatcher.close())
         if self.service.close:
             self.service.close()
         self._loop.call_soon_threadsafe(self._loop.stop)

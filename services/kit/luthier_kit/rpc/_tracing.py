@@ -3,6 +3,7 @@
 Names follow the semantic conventions; sampling, headers and resource attributes OpenTelemetry's own OTEL_… variables.
 """
 
+import logging
 import os
 import threading
 from contextlib import AbstractContextManager
@@ -12,7 +13,7 @@ import grpc
 import grpc.aio
 from opentelemetry import trace
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-from opentelemetry.instrumentation.grpc import aio_server_interceptor, client_interceptor
+from opentelemetry.instrumentation.grpc import aio_server_interceptor, client_interceptor, filters
 from opentelemetry.instrumentation.grpc.grpcext import intercept_channel
 from opentelemetry.sdk.resources import SERVICE_NAME, Resource
 from opentelemetry.sdk.trace import TracerProvider
@@ -51,7 +52,12 @@ def span(name: str, **attributes: str) -> AbstractContextManager[trace.Span]:
 
 def server_interceptors() -> "list[grpc.aio.ServerInterceptor[Any, Any]]":
     """A span for each call that is served."""
-    return [aio_server_interceptor()] if tracing_enabled() else []  # type: ignore[no-untyped-call]
+    if not tracing_enabled():
+        return []
+    # a stream that its caller leaves is closed in another context than it began in: nothing to tell anybody
+    logging.getLogger("opentelemetry.context").setLevel(logging.CRITICAL)
+    health = filters.negate(filters.health_check())  # and its Watch is no generator
+    return [aio_server_interceptor(filter_=health)]  # type: ignore[no-untyped-call]
 
 
 def traced(channel: grpc.Channel) -> grpc.Channel:
