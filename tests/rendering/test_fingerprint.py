@@ -19,7 +19,7 @@ LEAD = [program(73), *notes([60, 64, 67, 72])]
 DRUMS = notes([36, 38, 36, 38], channel=9)
 
 
-def of(*tracks: list, **options: int) -> str:
+def of(*tracks: list[mido.Message], **options: int) -> str:
     return fingerprint(load_song(midi_bytes(*tracks, **options)))
 
 

@@ -22,7 +22,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:Tempo, Key:RuntimeWarning")
 
 @pytest.fixture(params=range(0, 82, 3))
 def path(request: pytest.FixtureRequest) -> Path:
-    return sorted(shared("corpus", "clean_midi").rglob("*.mid"))[request.param]
+    number: int = request.param
+    return sorted(shared("corpus", "clean_midi").rglob("*.mid"))[number]
 
 
 def overlapping(song: Song) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import mido
 import numpy as np
 import pytest
 
@@ -33,7 +34,13 @@ SONG = [
 
 
 def rendered(
-    scratch: Path, soundfont: SoundFontBackend, tracks: list, *, seed: int = 1, mix_only: bool = False, **levels: float
+    scratch: Path,
+    soundfont: SoundFontBackend,
+    tracks: list[list[mido.Message]],
+    *,
+    seed: int = 1,
+    mix_only: bool = False,
+    **levels: float,
 ) -> RenderResult:
     data = midi_bytes(*tracks)
     parameters = RenderParameters("soundfont", seed, Levels(**levels), mix_only)

@@ -52,7 +52,8 @@ def store(settings: RenderingSettings) -> Store:
 
 
 def render(service: RenderingServiceStub, midi: ArtifactRef, **options: Any) -> pb.RenderSongResponse:
-    return service.RenderSong(pb.RenderSongRequest(midi=midi, **options), timeout=120)
+    response: pb.RenderSongResponse = service.RenderSong(pb.RenderSongRequest(midi=midi, **options), timeout=120)
+    return response
 
 
 def test_a_song_is_rendered_once(service: RenderingServiceStub, store: Store, tmp_path: Path) -> None:
@@ -117,7 +118,7 @@ def test_instruments_are_listed_with_digests(service: RenderingServiceStub) -> N
     ],
 )
 def test_a_value_beyond_its_bound_is_refused(
-    service: RenderingServiceStub, store: Store, options: dict, field: str, bound: str
+    service: RenderingServiceStub, store: Store, options: dict[str, Any], field: str, bound: str
 ) -> None:
     with pytest.raises(InvalidRequest) as refusal:
         render(service, store.blobs.put_bytes("midi", SONG, "mid"), **options)

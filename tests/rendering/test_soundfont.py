@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import mido
 import numpy as np
 import pytest
 
@@ -14,7 +15,7 @@ from luthier_rendering.performance import performance
 from .midi_making import BEAT_S, bend, control, midi_bytes, note, notes, program
 
 RATE = 44_100
-Track = list
+Track = list[mido.Message]
 
 
 def played(soundfont: SoundFontBackend, track: Track, *, part: int = 0, seconds: float = 4.0) -> np.ndarray:

@@ -5,6 +5,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -102,7 +103,7 @@ def test_parameters_of_the_map_are_heard(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_a_plugin_that_cannot_play_is_named(entry: dict, message: str, tmp_path: Path) -> None:
+def test_a_plugin_that_cannot_play_is_named(entry: dict[str, Any], message: str, tmp_path: Path) -> None:
     with (
         _renderer(shared("vst3"), [entry]) as renderer,
         pytest.raises(FailedPrecondition, match=message) as failure,
@@ -262,5 +263,5 @@ def _bundle(folder: Path, code: str) -> Path:
 EVIL = {"bundle": "Evil.vst3", "programs": [0]}
 
 
-def _renderer(plugins: Path, entries: list[dict]) -> Renderer:
+def _renderer(plugins: Path, entries: list[dict[str, Any]]) -> Renderer:
     return Renderer(BackendConfig(vst3_path=str(plugins), vst3_map=json.dumps({"instruments": entries})))
