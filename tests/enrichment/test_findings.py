@@ -7,14 +7,14 @@ def matched(*tags):
     return Finding(State.MATCHED, tags=[RawTag(*tag) for tag in tags])
 
 
-def test_equal_words_become_one_the_heaviest_with_its_source():
+def test_equal_words_become_one_the_heaviest_with_its_source() -> None:
     found = [("file", "CC0", matched(("Hip-Hop", 0.5))), ("lastfm", "terms", matched(("hiphop", 0.9), ("chill", 0.2)))]
     assert [(t.text, t.kind, t.weight, t.source, t.licence) for t in merge(found).tags] == [
         ("hip hop", "genre", 0.9, "lastfm", "terms"), ("relaxed", "mood", 0.2, "lastfm", "terms"),
     ]  # fmt: skip
 
 
-def test_voices_are_dropped_and_counted_noise_is_dropped():
+def test_voices_are_dropped_and_counted_noise_is_dropped() -> None:
     merged = merge(
         [("lastfm", "x", matched(("female vocalists", 1.0), ("rap", 1.0), ("seen live", 1.0), ("rock", 1.0)))]
     )
@@ -22,11 +22,11 @@ def test_voices_are_dropped_and_counted_noise_is_dropped():
     assert merged.dropped_vocal_tags == 2
 
 
-def test_what_did_not_match_counts_for_nothing():
+def test_what_did_not_match_counts_for_nothing() -> None:
     assert not merge([("lastfm", "x", Finding(State.NO_MATCH, tags=[RawTag("rock")]))]).tags
 
 
-def test_a_kind_is_believed_only_where_the_vocabulary_is_silent():
+def test_a_kind_is_believed_only_where_the_vocabulary_is_silent() -> None:
     merged = merge(
         [("file", "x", matched(("rock", 1.0, "mood"), ("swamp thing", 0.9, "genre"), ("seattle", 0.8, "city")))]
     )
@@ -37,7 +37,7 @@ def test_a_kind_is_believed_only_where_the_vocabulary_is_silent():
     ]
 
 
-def test_the_answer_is_bounded():
+def test_the_answer_is_bounded() -> None:
     merged = merge([("file", "x", matched(*((f"word {number} a", 7.0) for number in range(500))))])
     assert len(merged.tags) == MAX_TAGS
     assert all(0 <= tag.weight <= 1 and len(tag.text) <= 64 for tag in merged.tags)

@@ -12,7 +12,7 @@ from .test_service import settings, sheet_ref
 
 
 @pytest.mark.parametrize("per_class", [None, pytest.param(1000, marks=pytest.mark.slow)])
-def test_hostile_requests_are_refused_by_name(tmp_path, per_class):
+def test_hostile_requests_are_refused_by_name(tmp_path, per_class) -> None:
     own = settings(tmp_path)
     song = SongName(artist="Korp", title="Indigo")
     examples = {

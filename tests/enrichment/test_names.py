@@ -29,16 +29,16 @@ from luthier_enrichment.names import Name, clean_artist, clean_title, from_path,
         ("/", "", ""),
     ],
 )
-def test_a_path_names_artist_and_title(path, artist, title):
+def test_a_path_names_artist_and_title(path, artist, title) -> None:
     assert from_path(path).name == Name(artist, title)
 
 
-def test_a_path_tells_the_year_and_the_guest():
+def test_a_path_tells_the_year_and_the_guest() -> None:
     said = from_path("Santana/Smooth (feat. Rob Thomas) (1999).mid")
     assert (said.year, said.featured) == (1999, "Rob Thomas")
 
 
-def test_hostile_names_are_bounded_and_plain():
+def test_hostile_names_are_bounded_and_plain() -> None:
     name = from_path("A" * 5000 + "/ti\x00tle\u202e\n<script>" + "B" * 5000 + ".mid").name
     assert len(name.artist) <= 200
     assert len(name.title) <= 200
@@ -64,11 +64,11 @@ def test_hostile_names_are_bounded_and_plain():
         (("The Beatles", ""), ("The Beatles", "Yesterday"), 0.0, 0.0),
     ],
 )  # fmt: skip
-def test_the_score_tells_good_matches_from_bad(asked, found, low, high):
+def test_the_score_tells_good_matches_from_bad(asked, found, low, high) -> None:
     assert low <= score(Name(*asked), Name(*found)) <= high
 
 
-def test_cleaning_twice_changes_nothing():
+def test_cleaning_twice_changes_nothing() -> None:
     for text in ("Beatles, The", "AC_DC", "  x  y ", "Toto - Africa (1982)"):
         assert clean_artist(clean_artist(text)) == clean_artist(text)
         assert clean_title(clean_title(text)) == clean_title(text)

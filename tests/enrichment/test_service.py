@@ -47,7 +47,7 @@ def sheet_ref(tmp_path, text=SHEET):
     return open_store(settings(tmp_path)).blobs.put_bytes("sheets", text.encode(), "csv", "text/csv")
 
 
-def test_tags_come_normalised_with_source_and_licence_and_voices_are_counted(serve, tmp_path):
+def test_tags_come_normalised_with_source_and_licence_and_voices_are_counted(serve, tmp_path) -> None:
     enrichment = serve()
     response = enrichment.EnrichSong(pb.EnrichSongRequest(path="Korp/Indigo.1.mid", sheet=sheet_ref(tmp_path)))
     assert [(t.text, t.kind, t.source) for t in response.tags] == [
@@ -59,7 +59,7 @@ def test_tags_come_normalised_with_source_and_licence_and_voices_are_counted(ser
     assert (response.song.artist, response.song.title) == ("Korp", "Indigo")
 
 
-def test_every_provider_says_what_it_did(serve, tmp_path):
+def test_every_provider_says_what_it_did(serve, tmp_path) -> None:
     enrichment = serve()
     response = enrichment.EnrichSong(pb.EnrichSongRequest(path="Korp/Indigo.mid", sheet=sheet_ref(tmp_path)))
     states = {p.provider: p.state for p in response.providers}
@@ -70,20 +70,20 @@ def test_every_provider_says_what_it_did(serve, tmp_path):
     assert all(p.licence for p in response.providers)
 
 
-def test_the_same_question_is_answered_from_the_record(serve, tmp_path):
+def test_the_same_question_is_answered_from_the_record(serve, tmp_path) -> None:
     enrichment, request = serve(), pb.EnrichSongRequest(path="Korp/Indigo.mid", sheet=sheet_ref(tmp_path))
     assert not enrichment.EnrichSong(request).action.reused
     assert enrichment.EnrichSong(request).action.reused
 
 
-def test_the_servers_own_sheet_is_the_default(serve, tmp_path):
+def test_the_servers_own_sheet_is_the_default(serve, tmp_path) -> None:
     (tmp_path / "tags.csv").write_text(SHEET)
     enrichment = serve(sheet=str(tmp_path / "tags.csv"))
     response = enrichment.EnrichSong(pb.EnrichSongRequest(song=common_pb2.SongName(artist="korp", title="indigo")))
     assert response.tags[0].text == "hip hop"
 
 
-def test_a_failure_of_lastfm_is_told_and_not_remembered(serve, lastfm):
+def test_a_failure_of_lastfm_is_told_and_not_remembered(serve, lastfm) -> None:
     enrichment = serve(lastfm_api_key="good-key", lastfm_host=lastfm.host, lastfm_rate_hz=50.0)
     request = pb.EnrichSongRequest(path="Korp/Indigo.mid", providers=["lastfm"])
     speak, lastfm.answer = lastfm.answer, lambda *_: lastfm.error(11)
@@ -95,7 +95,7 @@ def test_a_failure_of_lastfm_is_told_and_not_remembered(serve, lastfm):
     assert "non-commercial" in response.tags[0].licence
 
 
-def test_spotify_is_off_with_the_reason(serve):
+def test_spotify_is_off_with_the_reason(serve) -> None:
     listed = {p.provider: p for p in serve().ListProviders(pb.ListProvidersRequest()).providers}
     assert listed["spotify"].state == pb.PROVIDER_STATE_OFF
     assert "forbids training" in listed["spotify"].message
@@ -113,26 +113,26 @@ def test_spotify_is_off_with_the_reason(serve):
         (pb.EnrichSongRequest(path="a/b.mid", sheet=common_pb2.ArtifactRef()), "sheet"),
     ],
 )
-def test_a_bad_request_is_told_the_field(serve, request_, field):
+def test_a_bad_request_is_told_the_field(serve, request_, field) -> None:
     with pytest.raises(InvalidRequest) as caught:
         serve().EnrichSong(request_)
     assert field in [name for name, _ in caught.value.violations]
 
 
-def test_a_bad_sheet_is_refused_with_its_line(serve, tmp_path):
+def test_a_bad_sheet_is_refused_with_its_line(serve, tmp_path) -> None:
     bad = sheet_ref(tmp_path, "artist,title,tag\nA,,x\n")
     with pytest.raises(InvalidRequest, match="line 2"):
         serve().EnrichSong(pb.EnrichSongRequest(path="a/b.mid", sheet=bad))
 
 
-def test_a_sheet_that_is_not_there_is_not_found(serve, tmp_path):
+def test_a_sheet_that_is_not_there_is_not_found(serve, tmp_path) -> None:
     ref = sheet_ref(tmp_path)
     next((tmp_path / "store").rglob(ref.sha256 + "*")).unlink()
     with pytest.raises(NotFound):
         serve().EnrichSong(pb.EnrichSongRequest(path="a/b.mid", sheet=ref))
 
 
-def test_a_bad_reference_to_a_sheet_that_is_held_is_refused(serve, tmp_path):
+def test_a_bad_reference_to_a_sheet_that_is_held_is_refused(serve, tmp_path) -> None:
     enrichment, ref = serve(), sheet_ref(tmp_path)
     enrichment.EnrichSong(pb.EnrichSongRequest(path="a/b.mid", sheet=ref))
     elsewhere, other = common_pb2.ArtifactRef(), common_pb2.ArtifactRef()
@@ -145,12 +145,12 @@ def test_a_bad_reference_to_a_sheet_that_is_held_is_refused(serve, tmp_path):
             enrichment.EnrichSong(pb.EnrichSongRequest(path="a/b.mid", sheet=bad))
 
 
-def test_the_server_does_not_start_with_a_sheet_it_cannot_read(tmp_path):
+def test_the_server_does_not_start_with_a_sheet_it_cannot_read(tmp_path) -> None:
     with pytest.raises(SettingsError, match="LUTHIER_ENRICHMENT_SHEET"):
         build(settings(tmp_path, sheet=str(tmp_path / "none.csv")))
 
 
-def test_keys_are_not_shown():
+def test_keys_are_not_shown() -> None:
     own = EnrichmentSettings(lastfm_api_key="k3y", spotify_client_secret="s3cret")
     assert "k3y" not in repr(own)
     assert "s3cret" not in repr(own)

@@ -21,7 +21,7 @@ def find(artist, title, data=None):
     return FileProvider(read(data or CSV.encode()), "d", 0.85).find(Name(artist, title), "")
 
 
-def test_a_song_is_found_with_its_tags_source_and_licence():
+def test_a_song_is_found_with_its_tags_source_and_licence() -> None:
     found = find("copper keys", "SWITCHYARD")
     assert (found.state, found.score, found.matched) == (State.MATCHED, 1.0, Name("The Copper Keys", "Switchyard"))
     assert [(t.text, t.weight, t.source, t.licence) for t in found.tags] == [
@@ -29,30 +29,30 @@ def test_a_song_is_found_with_its_tags_source_and_licence():
     ]  # fmt: skip
 
 
-def test_a_near_name_is_accepted_with_its_score():
+def test_a_near_name_is_accepted_with_its_score() -> None:
     found = find("The Coper Keys", "Switchyards")
     assert found.state is State.MATCHED
     assert 0.85 <= found.score < 1
 
 
-def test_a_bad_match_is_not_accepted_but_its_score_is_kept():
+def test_a_bad_match_is_not_accepted_but_its_score_is_kept() -> None:
     found = find("The Copper Pots", "Backyard")
     assert (found.state, found.tags) == (State.NO_MATCH, ())
     assert 0 < found.score < 0.85
 
 
-def test_a_title_without_artist_is_not_accepted():
+def test_a_title_without_artist_is_not_accepted() -> None:
     assert find("", "Switchyard").state is State.NO_MATCH
 
 
-def test_json_says_the_same():
+def test_json_says_the_same() -> None:
     rows = [{"artist": "A", "title": "B", "tag": "rock", "weight": 50}]
     for document in (rows, {"rows": rows}):
         (tag,) = find("A", "B", json.dumps(document).encode()).tags
         assert (tag.text, tag.weight) == ("rock", 0.5)
 
 
-def test_without_a_sheet_it_is_off_and_says_why():
+def test_without_a_sheet_it_is_off_and_says_why() -> None:
     provider = FileProvider(None, "", 0.85)
     assert "LUTHIER_ENRICHMENT_SHEET" in provider.off_because()
 
@@ -76,13 +76,13 @@ def test_without_a_sheet_it_is_off_and_says_why():
         (b"x" * ((16 << 20) + 1), "at most"),
     ],
 )
-def test_a_bad_sheet_is_refused_with_the_reason(data, words):
+def test_a_bad_sheet_is_refused_with_the_reason(data, words) -> None:
     with pytest.raises(InvalidRequest, match=words) as caught:
         read(data)
     assert caught.value.reason == "BAD_SHEET"
 
 
-def test_a_sheet_is_read_once_for_many_songs():
+def test_a_sheet_is_read_once_for_many_songs() -> None:
     cache, reads = SheetCache(size=2), []
     load = lambda: reads.append(1) or CSV.encode()  # noqa: E731
     assert cache.get("a", load) is cache.get("a", load)

@@ -19,17 +19,17 @@ def provider(site, secret="secret"):
     return SpotifyProvider(True, "id", secret, 0.85, **urls, timeout_s=3.0)
 
 
-def test_it_is_off_by_default_and_says_why():
+def test_it_is_off_by_default_and_says_why() -> None:
     why = SpotifyProvider(False, "id", "secret", 0.85).off_because()
     assert "closed audio features" in why
     assert "forbids training" in why
 
 
-def test_switched_on_without_a_key_it_says_so():
+def test_switched_on_without_a_key_it_says_so() -> None:
     assert "LUTHIER_SPOTIFY_CLIENT_ID" in SpotifyProvider(True, "", "", 0.85).off_because()
 
 
-def test_album_year_and_genres_come_with_the_score(spotify):
+def test_album_year_and_genres_come_with_the_score(spotify) -> None:
     spotify.items, spotify.genres = (
         [{"name": "Africa", "artists": [{"name": "Weezer", "id": "w"}]}, TRACK],
         ["soft rock"],
@@ -40,7 +40,7 @@ def test_album_year_and_genres_come_with_the_score(spotify):
     assert [(tag.text, tag.kind) for tag in found.tags] == [("soft rock", "genre")]
 
 
-def test_a_bad_match_is_not_accepted_but_its_score_is_kept(spotify):
+def test_a_bad_match_is_not_accepted_but_its_score_is_kept(spotify) -> None:
     spotify.items = [{"name": "Africa", "artists": [{"name": "Weezer"}]}]
     found = provider(spotify).find(SONG, "")
     assert (found.state, found.matched.artist) == (State.NO_MATCH, "Weezer")
@@ -49,13 +49,13 @@ def test_a_bad_match_is_not_accepted_but_its_score_is_kept(spotify):
 @pytest.mark.parametrize(
     "answer", [(403, "application/json", "{}"), (429, "application/json", "{}"), (200, "text/plain", "x")]
 )
-def test_trouble_on_the_other_side_is_a_failure_for_now(spotify, answer):
+def test_trouble_on_the_other_side_is_a_failure_for_now(spotify, answer) -> None:
     speak = spotify.answer
     spotify.answer = lambda *args: speak(*args) if args[1] == "/api/token" else answer
     assert provider(spotify).find(SONG, "").state is State.FAILED
 
 
-def test_a_refused_secret_is_named_but_not_shown(spotify):
+def test_a_refused_secret_is_named_but_not_shown(spotify) -> None:
     found = provider(spotify, secret="wr0ng-secret").find(SONG, "")
     assert found.state is State.FAILED
     assert "refuses" in found.message

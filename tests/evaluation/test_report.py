@@ -21,7 +21,7 @@ def page(platform: Platform) -> str:
     platform.inference.refuse = lambda model, index: model == "base@1" and index == 1
     suite = pb.Suite(name="mine", rows=[row, other])
     evaluation = platform.done(suite_name=None, suite=suite, seconds_total=None, created_by="<b>ada</b>")
-    return platform.store.blobs.read(evaluation.report).decode()
+    return str(platform.store.blobs.read(evaluation.report).decode())
 
 
 def test_nothing_is_fetched_from_anywhere(page: str) -> None:

@@ -11,7 +11,7 @@ from .test_service import TAGS, facts, settings
 
 
 @pytest.mark.parametrize("per_class", [None, pytest.param(1000, marks=pytest.mark.slow)])
-def test_hostile_requests_are_refused_by_name(tmp_path, per_class):
+def test_hostile_requests_are_refused_by_name(tmp_path, per_class) -> None:
     own = settings(tmp_path)
     examples = {
         "ComposePrompts": pb.ComposePromptsRequest(facts=facts(loudness_lufs=-14), tags=TAGS, count=1, seed=1),

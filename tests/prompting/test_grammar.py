@@ -26,28 +26,28 @@ def texts(facts, count=16, metadata=False, seed=1):
     return [p.text for p in composed(facts, count, metadata, seed).prompts]
 
 
-def test_the_seed_decides():
+def test_the_seed_decides() -> None:
     assert texts(FULL) == texts(FULL)
     assert texts(FULL) != texts(FULL, seed=2)
 
 
-def test_all_64_bits_of_a_seed_count():
+def test_all_64_bits_of_a_seed_count() -> None:
     assert len({tuple(texts(FULL, seed=seed)) for seed in (1, 2**32 + 1, 2**53 + 1, 2**64 - 1)}) == 4
 
 
 @pytest.mark.parametrize("metadata", [False, True])
-def test_prompts_are_distinct(metadata):
+def test_prompts_are_distinct(metadata) -> None:
     assert len(set(texts(FULL, metadata=metadata))) == 16
 
 
-def test_sentences_read_as_sentences():
+def test_sentences_read_as_sentences() -> None:
     for text in texts(FULL):
         assert text.endswith(".")
         assert text[0].isupper()
         assert "  " not in text
 
 
-def test_metadata_comes_with_and_without_type_names():
+def test_metadata_comes_with_and_without_type_names() -> None:
     many = [t for seed in range(20) for t in texts(FULL, metadata=True, seed=seed)]
     assert any("genre:" in text.lower() and "|" in text for text in many)
     assert any("|" not in text and ":" not in text for text in many)
@@ -55,13 +55,13 @@ def test_metadata_comes_with_and_without_type_names():
     assert any(text.islower() for text in many)
 
 
-def test_attributes_change_places():
+def test_attributes_change_places() -> None:
     positions = {text.lower().find("d major") < text.lower().find("fiddle") for text in texts(FULL)}
     assert positions == {True, False}
 
 
 @pytest.mark.parametrize("metadata", [False, True])
-def test_notated_tempo_names_its_note_value_and_a_changing_meter_is_no_meter(metadata):
+def test_notated_tempo_names_its_note_value_and_a_changing_meter_is_no_meter(metadata) -> None:
     facts = Facts(tempo_bpm=140.0, notated=True, meter=(3, 4), meter_changes=True, instruments=(Heard("Flute"),))
     for seed in range(5):
         for prompt in composed(facts, 16, metadata, seed).prompts:
@@ -71,13 +71,13 @@ def test_notated_tempo_names_its_note_value_and_a_changing_meter_is_no_meter(met
             assert metadata or ("140 quarter notes per minute" in prompt.text and "changing meter" in prompt.text)
 
 
-def test_the_unknown_is_left_out():
+def test_the_unknown_is_left_out() -> None:
     for text in texts(Facts(instruments=(Heard("Flute"),))):
         assert not any(word in text for word in ("BPM", "minor", "major", "tempo", "None", "0"))
 
 
 @pytest.mark.parametrize("name", [*PROGRAM_NAMES, DRUMS])
-def test_every_instrument_is_named_so_that_the_checker_knows_it(name):
+def test_every_instrument_is_named_so_that_the_checker_knows_it(name) -> None:
     facts = Facts(instruments=(Heard(name),))
     for metadata in (False, True):
         made = composed(facts, 4, metadata, 3)
@@ -86,16 +86,16 @@ def test_every_instrument_is_named_so_that_the_checker_knows_it(name):
 
 
 @pytest.mark.parametrize("genre", GENRE_PARENTS)
-def test_every_genre_is_true_of_itself(genre):
+def test_every_genre_is_true_of_itself(genre) -> None:
     assert check(f"A {genre} piece", Facts(genres=(genre,))) == []
 
 
 @pytest.mark.parametrize("mood", sorted(set(MOOD_WORDS.values())))
-def test_every_mood_is_true_of_itself(mood):
+def test_every_mood_is_true_of_itself(mood) -> None:
     assert check(f"A {mood} piece", Facts(moods=(mood,))) == []
 
 
-def test_drafts_of_random_facts_are_all_true():
+def test_drafts_of_random_facts_are_all_true() -> None:
     rng = random.Random(7)
     for _ in range(150):
         facts = random_facts(rng)
@@ -105,7 +105,7 @@ def test_drafts_of_random_facts_are_all_true():
             assert not any(p.disagreements for p in made.prompts), (facts, made.prompts)
 
 
-def test_of_other_facts_the_same_sentences_are_false():
+def test_of_other_facts_the_same_sentences_are_false() -> None:
     rng = random.Random(8)
     for _ in range(100):
         facts = random_facts(rng)

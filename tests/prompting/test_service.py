@@ -50,7 +50,7 @@ def compose(**more):
     return prompting_pb2.ComposePromptsRequest(**{"facts": facts(), "tags": TAGS} | more)
 
 
-def test_prompts_come_checked_with_what_took_effect(prompting):
+def test_prompts_come_checked_with_what_took_effect(prompting) -> None:
     response = prompting.ComposePrompts(compose(count=5, seed=7))
     assert len({p.text for p in response.prompts}) == 5
     assert all(p.check.passed and p.check.checker and p.composer == "grammar" for p in response.prompts)
@@ -58,7 +58,7 @@ def test_prompts_come_checked_with_what_took_effect(prompting):
     assert not any(word in p.text.lower() for p in response.prompts for word in ("vocal", "ignore", "piano"))
 
 
-def test_the_same_request_is_answered_from_the_record(prompting):
+def test_the_same_request_is_answered_from_the_record(prompting) -> None:
     first, second = prompting.ComposePrompts(compose()), prompting.ComposePrompts(compose())
     assert not first.action.reused
     assert second.action.reused
@@ -66,13 +66,13 @@ def test_the_same_request_is_answered_from_the_record(prompting):
     assert second.action.lineage.licences == ["CC0-1.0", "x"]
 
 
-def test_three_prompts_are_the_default_and_metadata_is_a_style(prompting):
+def test_three_prompts_are_the_default_and_metadata_is_a_style(prompting) -> None:
     response = prompting.ComposePrompts(compose(style=prompting_pb2.PROMPT_STYLE_METADATA))
     assert len(response.prompts) == 3
     assert all(p.check.passed for p in response.prompts)
 
 
-def test_a_fact_without_a_source_is_unknown(prompting):
+def test_a_fact_without_a_source_is_unknown(prompting) -> None:
     loose = facts(tempo=common_pb2.TempoFact(tempo_bpm=120), key=common_pb2.KeyFact(tonic="C"))
     response = prompting.ComposePrompts(compose(facts=loose))
     assert not any("BPM" in p.text or "beats" in p.text or "key" in p.text for p in response.prompts)
@@ -93,19 +93,19 @@ def test_a_fact_without_a_source_is_unknown(prompting):
         (compose(tags=[common_pb2.Tag(text="x")] * 201), "tags"),
     ],
 )  # fmt: skip
-def test_a_bad_request_is_told_the_field(prompting, request_, field):
+def test_a_bad_request_is_told_the_field(prompting, request_, field) -> None:
     with pytest.raises(InvalidRequest) as caught:
         prompting.ComposePrompts(request_)
     assert [name for name, _ in caught.value.violations] == [field]
 
 
 @pytest.mark.parametrize("prompt", ["", "   ", "x" * 2001])
-def test_a_prompt_out_of_bounds_is_refused(prompting, prompt):
+def test_a_prompt_out_of_bounds_is_refused(prompting, prompt) -> None:
     with pytest.raises(InvalidRequest):
         prompting.CheckPrompt(prompting_pb2.CheckPromptRequest(prompt=prompt, facts=facts()))
 
 
-def test_a_check_names_every_difference(prompting):
+def test_a_check_names_every_difference(prompting) -> None:
     request = prompting_pb2.CheckPromptRequest(prompt="Calm jazz piano in C major.", facts=facts(), tags=TAGS)
     check = prompting.CheckPrompt(request).check
     assert not check.passed
@@ -115,20 +115,20 @@ def test_a_check_names_every_difference(prompting):
     }  # fmt: skip
 
 
-def test_a_model_that_is_not_set_up_is_refused(prompting):
+def test_a_model_that_is_not_set_up_is_refused(prompting) -> None:
     with pytest.raises(FailedPrecondition) as caught:
         prompting.ComposePrompts(compose(backend="vllm"))
     assert caught.value.reason == "BACKEND_NOT_CONFIGURED"
 
 
-def test_the_server_does_not_start_with_a_default_that_is_not_set_up():
+def test_the_server_does_not_start_with_a_default_that_is_not_set_up() -> None:
     with pytest.raises(SettingsError, match="LUTHIER_VLLM_URL is missing"):
         load(PromptingSettings, {"LUTHIER_PROMPTING_BACKEND": "vllm"})
     with pytest.raises(SettingsError, match="LUTHIER_VLLM_MODEL is missing"):
         load(PromptingSettings, {"LUTHIER_VLLM_URL": "http://127.0.0.1:8000/v1"})
 
 
-def test_vllm_through_the_service_and_its_failure_is_not_remembered(tmp_path, chat):
+def test_vllm_through_the_service_and_its_failure_is_not_remembered(tmp_path, chat) -> None:
     chat.answer = lambda _: (500, "down")
     own = settings(tmp_path, backend="vllm", vllm_url=chat.url, vllm_model="test-model", vllm_retries=0)
     true = "Energetic indie rock in F# minor at 120 BPM with overdriven guitar and drums."

@@ -32,7 +32,7 @@ def worded(body):
     return "Here " + " and then ".join(line.partition(": ")[2] for line in lines) + "."
 
 
-def test_the_expression_of_each_request_makes_the_facts_right(chat):
+def test_the_expression_of_each_request_makes_the_facts_right(chat) -> None:
     texts = []
 
     def answer(body):
@@ -47,7 +47,7 @@ def test_the_expression_of_each_request_makes_the_facts_right(chat):
     assert [p.text for p in composed.prompts] == texts
 
 
-def test_even_a_random_model_bound_by_the_expression_states_the_facts(chat):
+def test_even_a_random_model_bound_by_the_expression_states_the_facts(chat) -> None:
     chat.answer = lambda body: (200, random_walk(body["structured_outputs"]["regex"], body["seed"]))
     for number in range(2):
         text = vllm(chat.url, timeout_s=120.0).draft(FACTS, f"{number}")
@@ -66,7 +66,7 @@ def random_walk(expression, seed):
     return text
 
 
-def test_attributes_are_shuffled_and_fenced_and_examples_go_before(chat):
+def test_attributes_are_shuffled_and_fenced_and_examples_go_before(chat) -> None:
     chat.answer = lambda _: (200, TRUE)
     composer = vllm(chat.url)
     for number in range(6):
@@ -80,17 +80,17 @@ def test_attributes_are_shuffled_and_fenced_and_examples_go_before(chat):
 
 
 @pytest.mark.parametrize(("facts", "caption"), EXAMPLES)
-def test_the_examples_are_true(facts, caption):
+def test_the_examples_are_true(facts, caption) -> None:
     assert check(caption, facts) == []
 
 
-def test_json_schema_is_the_other_structure(chat):
+def test_json_schema_is_the_other_structure(chat) -> None:
     chat.answer = lambda _: (200, json.dumps({"caption": TRUE}))
     assert vllm(chat.url, structure="json_schema").draft(FACTS, "1") == TRUE
     assert chat.requests[0][1]["response_format"]["type"] == "json_schema"
 
 
-def test_an_untrue_draft_is_drafted_again(chat):
+def test_an_untrue_draft_is_drafted_again(chat) -> None:
     answers = iter(["Jazz piano in C major at 90 BPM.", "Create a rock track!", TRUE])
     chat.answer = lambda _: (200, next(answers))
     composed = compose(vllm(chat.url), FACTS, count=1, seed=1)
@@ -98,7 +98,7 @@ def test_an_untrue_draft_is_drafted_again(chat):
     assert composed.rejected_drafts == 2
 
 
-def test_a_prompt_that_stays_untrue_says_so(chat):
+def test_a_prompt_that_stays_untrue_says_so(chat) -> None:
     chat.answer = lambda _: (200, "Driving rock in G minor at 120 BPM with overdriven guitar and drums.")
     (prompt,) = compose(vllm(chat.url), FACTS, count=1, seed=1).prompts
     assert [(d.subject, d.stated, d.expected) for d in prompt.disagreements] == [("key", "G minor", "F# minor")]
@@ -106,7 +106,7 @@ def test_a_prompt_that_stays_untrue_says_so(chat):
 
 
 @pytest.mark.parametrize("answer", ["", "{", "null", "x" * 100_000])
-def test_nonsense_is_bounded_and_refused(chat, answer):
+def test_nonsense_is_bounded_and_refused(chat, answer) -> None:
     chat.answer = lambda _: (200, answer)
     (prompt,) = compose(vllm(chat.url, structure="json_schema"), FACTS, count=1, seed=1).prompts
     assert prompt.disagreements
@@ -114,7 +114,7 @@ def test_nonsense_is_bounded_and_refused(chat, answer):
 
 
 @pytest.mark.parametrize(("status", "reason"), [(500, "VLLM_REFUSED"), (429, "VLLM_REFUSED"), (404, "VLLM_REFUSED")])
-def test_an_error_of_the_server_is_unavailable(chat, status, reason):
+def test_an_error_of_the_server_is_unavailable(chat, status, reason) -> None:
     chat.answer = lambda _: (status, "secret details")
     with pytest.raises(Unavailable) as caught:
         vllm(chat.url).draft(FACTS, "1")
@@ -122,13 +122,13 @@ def test_an_error_of_the_server_is_unavailable(chat, status, reason):
     assert "secret" not in str(caught.value)
 
 
-def test_a_busy_server_is_asked_again(chat):
+def test_a_busy_server_is_asked_again(chat) -> None:
     answers = iter([(503, "busy"), (200, TRUE)])
     chat.answer = lambda _: next(answers)
     assert vllm(chat.url, retries=1).draft(FACTS, "1") == TRUE
 
 
-def test_a_server_that_is_down_is_unavailable():
+def test_a_server_that_is_down_is_unavailable() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -137,7 +137,7 @@ def test_a_server_that_is_down_is_unavailable():
     assert caught.value.reason == "VLLM_UNREACHABLE"
 
 
-def test_a_server_that_does_not_answer_is_given_up(chat):
+def test_a_server_that_does_not_answer_is_given_up(chat) -> None:
     chat.answer = lambda _: (time.sleep(2), (200, TRUE))[1]
     started = time.monotonic()
     with pytest.raises(Unavailable) as caught:
@@ -146,7 +146,7 @@ def test_a_server_that_does_not_answer_is_given_up(chat):
     assert time.monotonic() - started < 1.5
 
 
-def test_the_key_is_sent_and_not_shown(chat):
+def test_the_key_is_sent_and_not_shown(chat) -> None:
     chat.answer = lambda _: (200, TRUE)
     composer = vllm(chat.url, api_key="s3cret-key")
     composer.draft(FACTS, "1")

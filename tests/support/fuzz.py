@@ -5,7 +5,7 @@ import random
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import grpc
 from google.protobuf.descriptor import FieldDescriptor, MethodDescriptor, ServiceDescriptor
@@ -186,7 +186,7 @@ def ask(channel: grpc.Channel, method: MethodDescriptor, data: bytes) -> Answer:
             )
     except grpc.RpcError as error:
         info, bad = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
-        status = rpc_status.from_call(error)  # type: ignore[arg-type]  # a failed call is its own error
+        status = rpc_status.from_call(cast(Any, error))  # a failed call is its own error
         for detail in status.details if status else ():
             detail.Unpack(info)
             detail.Unpack(bad)

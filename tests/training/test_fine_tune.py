@@ -128,8 +128,8 @@ def test_the_export_fits_the_bases_configuration(
     tune = FineTune(steps=2, ema_decay=0.9, min_excerpt_s=1, **TUNE | {"validate_every": 1, "checkpoint_every": 1})
     asked, _ = job(store, dataset_ref, tmp_path / "a", fine_tune=tune)
     version = RECIPES["fine_tune"](asked)
-    placed = checkpoint.verify(store.blobs.fetch(version.checkpoint, tmp_path), known)
-    assert not placed.wrapped
+    layout = checkpoint.verify(store.blobs.fetch(version.checkpoint, tmp_path), known)
+    assert all(name == stored for name, stored in layout.items()), "the export is not wrapped"
     assert version.notes["moving_average"] is True
     assert (version.notes["base"], version.text_encoder) == ("base@1", base.text_encoder)
 
