@@ -70,7 +70,7 @@ def test_an_error_that_cannot_travel_arrives_as_text_and_breaks_nothing(workers:
     before = processes()
     with pytest.raises(RuntimeError, match="Odd: lost"):
         workers.run(None, tmp_path, exec, "class Odd(Exception): pass\nraise Odd('lost')")
-    assert processes() == before
+    assert within(5, lambda: processes() == before)
 
 
 @pytest.mark.parametrize(
@@ -176,7 +176,7 @@ def test_a_process_is_replaced_after_its_jobs_and_two_work_at_once(tmp_path: Pat
     workers.close()
     assert len(pids) == 3
     assert took_s < 5.8
-    assert processes() == before
+    assert within(5, lambda: processes() == before)
 
 
 def test_a_process_that_cannot_start_is_no_jobs_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -199,7 +199,7 @@ def test_closing_ends_the_jobs_that_run(tmp_path: Path) -> None:
         workers.close()
         with pytest.raises(Unavailable):
             running.result(timeout=20)
-    assert processes() == before
+    assert within(5, lambda: processes() == before)
 
 
 def test_processes_import_what_is_preloaded(tmp_path: Path) -> None:
