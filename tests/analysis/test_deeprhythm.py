@@ -75,7 +75,7 @@ class Mischief:
     def __init__(self, folder: str) -> None:
         self.folder = folder
 
-    def __reduce__(self) -> tuple:
+    def __reduce__(self) -> tuple[Any, ...]:
         return os.mkdir, (self.folder,)
 
 

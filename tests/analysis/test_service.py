@@ -27,11 +27,13 @@ Put = Callable[..., common.ArtifactRef]
 
 def analyze(service: Stub, ref: common.ArtifactRef, *features: Any, **fields: Any) -> pb.AnalyzeAudioResponse:
     request = pb.AnalyzeAudioRequest(audio=ref, features=features or [pb.FEATURE_LOUDNESS], **fields)
-    return service.AnalyzeAudio(request, timeout=60)
+    answer: pb.AnalyzeAudioResponse = service.AnalyzeAudio(request, timeout=60)
+    return answer
 
 
 def cut(service: Stub, ref: common.ArtifactRef, **fields: Any) -> pb.CutClipsResponse:
-    return service.CutClips(pb.CutClipsRequest(mix=ref, **fields), timeout=60)
+    answer: pb.CutClipsResponse = service.CutClips(pb.CutClipsRequest(mix=ref, **fields), timeout=60)
+    return answer
 
 
 def a_timeline(duration_s: float) -> common.Timeline:
@@ -159,7 +161,7 @@ def test_cutting_again_gives_the_same_bytes(service: Stub, put: Put) -> None:
         ({"timeline": a_timeline(40)}, "timeline.duration_s"),
     ],
 )
-def test_what_is_out_of_bounds_is_named(service: Stub, put: Put, fields: dict, violated: str) -> None:
+def test_what_is_out_of_bounds_is_named(service: Stub, put: Put, fields: dict[str, Any], violated: str) -> None:
     with pytest.raises(InvalidRequest) as refused:
         cut(service, put(chords(0, "major", 4)), **fields)
 
@@ -200,7 +202,9 @@ def test_a_hostile_timeline_is_refused(
         ({"features": [pb.FEATURE_KEY], "span": common.Span(start_s=0, end_s=99)}, "span.end_s"),
     ],
 )
-def test_a_question_that_makes_no_sense_is_refused(service: Stub, put: Put, fields: dict, violated: str) -> None:
+def test_a_question_that_makes_no_sense_is_refused(
+    service: Stub, put: Put, fields: dict[str, Any], violated: str
+) -> None:
     request = pb.AnalyzeAudioRequest(audio=put(chords(0, "major", 2)), **fields)
 
     with pytest.raises(InvalidRequest) as refused:
@@ -245,7 +249,9 @@ def of_shape(path: Path, channels: int, rate_hz: int) -> bytes:
     ],
     ids=["empty", "header-only", "truncated", "endless", "nan", "six-channels", "4-kHz"],
 )
-def test_audio_that_is_none(service: Stub, store: Store, tmp_path: Path, make: Callable, says: str) -> None:
+def test_audio_that_is_none(
+    service: Stub, store: Store, tmp_path: Path, make: Callable[[Path], bytes], says: str
+) -> None:
     ref = store.blobs.put_bytes(
         "uploads", make(tmp_path / "made.wav" if make is with_nan else tmp_path / "made.flac"), "flac"
     )
@@ -266,7 +272,9 @@ def test_audio_that_is_none(service: Stub, store: Store, tmp_path: Path, make: C
         ({"key": ""}, InvalidRequest),
     ],
 )
-def test_a_reference_that_does_not_hold(service: Stub, put: Put, change: dict, error: type[LuthierError]) -> None:
+def test_a_reference_that_does_not_hold(
+    service: Stub, put: Put, change: dict[str, Any], error: type[LuthierError]
+) -> None:
     ref = put(chords(0, "major", 3))
     analyze(service, ref)
     for field, value in change.items():

@@ -14,7 +14,7 @@ from luthier_curation.database import head_revision, open_engine, schema_revisio
 from .postgres import free_port, own_database, running_postgres
 
 
-def begin(url: str, retry_budget_s: float = 60, **more: str) -> subprocess.Popen:
+def begin(url: str, retry_budget_s: float = 60, **more: str) -> subprocess.Popen[str]:
     """The command as a Job runs it."""
     environ = {"PATH": os.environ["PATH"], "LUTHIER_PREPARE_PATIENCE_S": str(retry_budget_s), **more}
     if url:
@@ -23,7 +23,7 @@ def begin(url: str, retry_budget_s: float = 60, **more: str) -> subprocess.Popen
     return subprocess.Popen(command, env=environ, stderr=subprocess.PIPE, text=True)
 
 
-def finish(process: subprocess.Popen) -> tuple[int, str]:
+def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
     """Exit code and what was said."""
     _, said = process.communicate(timeout=90)
     return process.returncode, said

@@ -1,10 +1,11 @@
 """The RPCs over real gRPC: what comes back, and which status answers what."""
 
 import math
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, cast
 
 import pytest
+from google.protobuf.message import Message
 from sqlalchemy import Engine
 
 from luthier.common.v1 import common_pb2 as common
@@ -153,6 +154,7 @@ def test_a_bad_clip_is_refused_by_field(
     with pytest.raises(kind) as refused:
         upsert(client, new(store, **changes))
     if field:
+        assert isinstance(refused.value, InvalidRequest)
         assert field in [name for name, _ in refused.value.violations]
     assert listed(client).total == 0
 
@@ -171,7 +173,7 @@ BAD_REQUESTS = [
         pb.ListClipsRequest(filter=pb.ClipFilter(min_tempo_bpm=float("nan"))),
         InvalidRequest,
     ),
-    (pb.ListClipsRequest(filter=pb.ClipFilter(verdict=77)), InvalidRequest),
+    (pb.ListClipsRequest(filter=pb.ClipFilter(verdict=cast(pb.Verdict, 77))), InvalidRequest),
     (
         pb.UpdateClipRequest(clip_id="x", expected_revision=1, reviewer="Ada"),
         NotFound,
@@ -199,7 +201,7 @@ BAD_REQUESTS = [
 
 @pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
 def test_each_bad_request_gets_its_status(client: CurationServiceStub, engine: Engine) -> None:
-    methods = {
+    methods: dict[type[Message], Callable[..., object]] = {
         pb.UpsertClipsRequest: client.UpsertClips,
         pb.ListClipsRequest: client.ListClips,
         pb.UpdateClipRequest: client.UpdateClip,

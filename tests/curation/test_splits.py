@@ -4,7 +4,8 @@ import hashlib
 
 import pytest
 
-from luthier_curation.splits import TEST, TRAIN, VALIDATION, Fractions, assign, position, split_of
+from luthier_curation.splits import Fractions, assign, position, split_of
+from luthier_kit.rpc import TEST, TRAIN, VALIDATION
 
 TENTHS = Fractions(0.8, 0.1, 0.1)
 

@@ -9,6 +9,7 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -132,7 +133,9 @@ def test_a_verdict_comes_back_as_the_new_card(http: httpx.Client, paged: Curatio
         {"x-luthier-page": "1", "origin": "null"},
     ],
 )
-def test_a_strangers_page_changes_nothing(http: httpx.Client, paged: Curation, name: str, headers: dict) -> None:
+def test_a_strangers_page_changes_nothing(
+    http: httpx.Client, paged: Curation, name: str, headers: dict[str, str]
+) -> None:
     assert refusal(verdict(http, name, headers)) == (403, "CROSS_SITE")
     assert paged.clip(name).revision == 1
 
@@ -170,7 +173,7 @@ def test_a_stale_verdict_is_a_conflict(http: httpx.Client, paged: Curation, name
         ("/api/nothing", {}, 404),
     ],
 )
-def test_a_bad_call_is_told_why(http: httpx.Client, name: str, path: str, body: dict, expected: int) -> None:
+def test_a_bad_call_is_told_why(http: httpx.Client, name: str, path: str, body: dict[str, Any], expected: int) -> None:
     data = json.dumps(body)
     answer = http.post(path.format(name=name), content=data, headers={**HEADER, "content-type": "application/json"})
     assert answer.status_code == expected
@@ -202,7 +205,7 @@ def test_a_data_set_downloads_as_an_audio_folder(http: httpx.Client, paged: Cura
     assert answer.headers["content-disposition"] == 'attachment; filename="demo-1.zip"'
     archive = zipfile.ZipFile(io.BytesIO(answer.content))
     assert archive.testzip() is None
-    listed = {}
+    listed: dict[str, Any] = {}
     for split in ("train", "validation"):
         lines = archive.read(f"{split}/metadata.jsonl").decode().splitlines()
         listed |= {f"{split}/{json.loads(line)['file_name']}": json.loads(line) for line in lines}

@@ -244,7 +244,7 @@ def _made(example: Example) -> Message:
     return example if isinstance(example, Message) else example()
 
 
-def _places(message: Message, path: str = "") -> Iterator[tuple[str, Message, FieldDescriptor]]:
+def _places(message: Message, path: str = "") -> Iterator[tuple[str, Message, Any]]:
     """Every field of a message and of the messages that it holds."""
     fields: list[Any] = list(message.DESCRIPTOR.fields)
     for field in fields:
