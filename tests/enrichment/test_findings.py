@@ -3,7 +3,7 @@
 from luthier_enrichment.findings import MAX_TAGS, Finding, RawTag, State, merge
 
 
-def matched(*tags):
+def matched(*tags: tuple[str, float] | tuple[str, float, str]) -> Finding:
     return Finding(State.MATCHED, tags=[RawTag(*tag) for tag in tags])
 
 

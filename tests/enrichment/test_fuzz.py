@@ -1,5 +1,7 @@
 """Hostile requests to every RPC: the status of the table, a stable reason, and a field for what is invalid."""
 
+from pathlib import Path
+
 import pytest
 
 from luthier.common.v1.common_pb2 import SongName
@@ -12,7 +14,7 @@ from .test_service import settings, sheet_ref
 
 
 @pytest.mark.parametrize("per_class", [None, pytest.param(1000, marks=pytest.mark.slow)])
-def test_hostile_requests_are_refused_by_name(tmp_path, per_class) -> None:
+def test_hostile_requests_are_refused_by_name(tmp_path: Path, per_class: int | None) -> None:
     own = settings(tmp_path)
     song = SongName(artist="Korp", title="Indigo")
     examples = {

@@ -29,7 +29,7 @@ from luthier_enrichment.names import Name, clean_artist, clean_title, from_path,
         ("/", "", ""),
     ],
 )
-def test_a_path_names_artist_and_title(path, artist, title) -> None:
+def test_a_path_names_artist_and_title(path: str, artist: str, title: str) -> None:
     assert from_path(path).name == Name(artist, title)
 
 
@@ -64,7 +64,9 @@ def test_hostile_names_are_bounded_and_plain() -> None:
         (("The Beatles", ""), ("The Beatles", "Yesterday"), 0.0, 0.0),
     ],
 )  # fmt: skip
-def test_the_score_tells_good_matches_from_bad(asked, found, low, high) -> None:
+def test_the_score_tells_good_matches_from_bad(
+    asked: tuple[str, str], found: tuple[str, str], low: float, high: float
+) -> None:
     assert low <= score(Name(*asked), Name(*found)) <= high
 
 

@@ -1,5 +1,10 @@
 """The service over real gRPC, its store a folder."""
 
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Protocol, TypedDict, Unpack
+
 import pytest
 
 from luthier.common.v1 import common_pb2
@@ -11,6 +16,8 @@ from luthier_kit.rpc import Channel, FailedPrecondition, InvalidRequest, NotFoun
 from luthier_kit.store import open_store
 from tests.support.services import running
 
+from .conftest import LastFm
+
 SHEET = """artist,title,tag,kind,weight,source,licence
 Korp,Indigo,Hip-Hop,genre,100,book,CC0-1.0
 Korp,Indigo,female vocalists,,90,book,CC0-1.0
@@ -21,16 +28,31 @@ Korp,Indigo,<b>ro\x01ck</b>,,60,,
 """
 
 
-def settings(folder, **more):
+class Further(TypedDict, total=False):
+    """The settings that the tests vary."""
+
+    sheet: str
+    lastfm_api_key: str
+    lastfm_host: str
+    lastfm_rate_hz: float
+
+
+class Serve(Protocol):
+    """Starts the service with further settings; returns its stub."""
+
+    def __call__(self, **more: Unpack[Further]) -> EnrichmentServiceStub: ...
+
+
+def settings(folder: Path, **more: Unpack[Further]) -> EnrichmentSettings:
     return EnrichmentSettings(address="127.0.0.1:0", store_folder=folder / "store", create_bucket=True, **more)
 
 
 @pytest.fixture
-def serve(tmp_path):
+def serve(tmp_path: Path) -> Iterator[Serve]:
     """Starts the service with further settings; returns its stub."""
-    open_contexts = []
+    open_contexts: list[tuple[AbstractContextManager[str], Channel]] = []
 
-    def start(**more):
+    def start(**more: Unpack[Further]) -> EnrichmentServiceStub:
         own = settings(tmp_path, **more)
         context = running(build(own), own)
         channel = Channel(context.__enter__(), retry_budget_s=0)
@@ -43,11 +65,11 @@ def serve(tmp_path):
         context.__exit__(None, None, None)
 
 
-def sheet_ref(tmp_path, text=SHEET):
+def sheet_ref(tmp_path: Path, text: str = SHEET) -> common_pb2.ArtifactRef:
     return open_store(settings(tmp_path)).blobs.put_bytes("sheets", text.encode(), "csv", "text/csv")
 
 
-def test_tags_come_normalised_with_source_and_licence_and_voices_are_counted(serve, tmp_path) -> None:
+def test_tags_come_normalised_with_source_and_licence_and_voices_are_counted(serve: Serve, tmp_path: Path) -> None:
     enrichment = serve()
     response = enrichment.EnrichSong(pb.EnrichSongRequest(path="Korp/Indigo.1.mid", sheet=sheet_ref(tmp_path)))
     assert [(t.text, t.kind, t.source) for t in response.tags] == [
@@ -59,7 +81,7 @@ def test_tags_come_normalised_with_source_and_licence_and_voices_are_counted(ser
     assert (response.song.artist, response.song.title) == ("Korp", "Indigo")
 
 
-def test_every_provider_says_what_it_did(serve, tmp_path) -> None:
+def test_every_provider_says_what_it_did(serve: Serve, tmp_path: Path) -> None:
     enrichment = serve()
     response = enrichment.EnrichSong(pb.EnrichSongRequest(path="Korp/Indigo.mid", sheet=sheet_ref(tmp_path)))
     states = {p.provider: p.state for p in response.providers}
@@ -70,20 +92,20 @@ def test_every_provider_says_what_it_did(serve, tmp_path) -> None:
     assert all(p.licence for p in response.providers)
 
 
-def test_the_same_question_is_answered_from_the_record(serve, tmp_path) -> None:
+def test_the_same_question_is_answered_from_the_record(serve: Serve, tmp_path: Path) -> None:
     enrichment, request = serve(), pb.EnrichSongRequest(path="Korp/Indigo.mid", sheet=sheet_ref(tmp_path))
     assert not enrichment.EnrichSong(request).action.reused
     assert enrichment.EnrichSong(request).action.reused
 
 
-def test_the_servers_own_sheet_is_the_default(serve, tmp_path) -> None:
+def test_the_servers_own_sheet_is_the_default(serve: Serve, tmp_path: Path) -> None:
     (tmp_path / "tags.csv").write_text(SHEET)
     enrichment = serve(sheet=str(tmp_path / "tags.csv"))
     response = enrichment.EnrichSong(pb.EnrichSongRequest(song=common_pb2.SongName(artist="korp", title="indigo")))
     assert response.tags[0].text == "hip hop"
 
 
-def test_a_failure_of_lastfm_is_told_and_not_remembered(serve, lastfm) -> None:
+def test_a_failure_of_lastfm_is_told_and_not_remembered(serve: Serve, lastfm: LastFm) -> None:
     enrichment = serve(lastfm_api_key="good-key", lastfm_host=lastfm.host, lastfm_rate_hz=50.0)
     request = pb.EnrichSongRequest(path="Korp/Indigo.mid", providers=["lastfm"])
     speak, lastfm.answer = lastfm.answer, lambda *_: lastfm.error(11)
@@ -95,7 +117,7 @@ def test_a_failure_of_lastfm_is_told_and_not_remembered(serve, lastfm) -> None:
     assert "non-commercial" in response.tags[0].licence
 
 
-def test_spotify_is_off_with_the_reason(serve) -> None:
+def test_spotify_is_off_with_the_reason(serve: Serve) -> None:
     listed = {p.provider: p for p in serve().ListProviders(pb.ListProvidersRequest()).providers}
     assert listed["spotify"].state == pb.PROVIDER_STATE_OFF
     assert "forbids training" in listed["spotify"].message
@@ -113,26 +135,26 @@ def test_spotify_is_off_with_the_reason(serve) -> None:
         (pb.EnrichSongRequest(path="a/b.mid", sheet=common_pb2.ArtifactRef()), "sheet"),
     ],
 )
-def test_a_bad_request_is_told_the_field(serve, request_, field) -> None:
+def test_a_bad_request_is_told_the_field(serve: Serve, request_: pb.EnrichSongRequest, field: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
         serve().EnrichSong(request_)
     assert field in [name for name, _ in caught.value.violations]
 
 
-def test_a_bad_sheet_is_refused_with_its_line(serve, tmp_path) -> None:
+def test_a_bad_sheet_is_refused_with_its_line(serve: Serve, tmp_path: Path) -> None:
     bad = sheet_ref(tmp_path, "artist,title,tag\nA,,x\n")
     with pytest.raises(InvalidRequest, match="line 2"):
         serve().EnrichSong(pb.EnrichSongRequest(path="a/b.mid", sheet=bad))
 
 
-def test_a_sheet_that_is_not_there_is_not_found(serve, tmp_path) -> None:
+def test_a_sheet_that_is_not_there_is_not_found(serve: Serve, tmp_path: Path) -> None:
     ref = sheet_ref(tmp_path)
     next((tmp_path / "store").rglob(ref.sha256 + "*")).unlink()
     with pytest.raises(NotFound):
         serve().EnrichSong(pb.EnrichSongRequest(path="a/b.mid", sheet=ref))
 
 
-def test_a_bad_reference_to_a_sheet_that_is_held_is_refused(serve, tmp_path) -> None:
+def test_a_bad_reference_to_a_sheet_that_is_held_is_refused(serve: Serve, tmp_path: Path) -> None:
     enrichment, ref = serve(), sheet_ref(tmp_path)
     enrichment.EnrichSong(pb.EnrichSongRequest(path="a/b.mid", sheet=ref))
     elsewhere, other = common_pb2.ArtifactRef(), common_pb2.ArtifactRef()
@@ -145,7 +167,7 @@ def test_a_bad_reference_to_a_sheet_that_is_held_is_refused(serve, tmp_path) -> 
             enrichment.EnrichSong(pb.EnrichSongRequest(path="a/b.mid", sheet=bad))
 
 
-def test_the_server_does_not_start_with_a_sheet_it_cannot_read(tmp_path) -> None:
+def test_the_server_does_not_start_with_a_sheet_it_cannot_read(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="LUTHIER_ENRICHMENT_SHEET"):
         build(settings(tmp_path, sheet=str(tmp_path / "none.csv")))
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from luthier_enrichment.findings import State
+from luthier_enrichment.findings import Finding, State
 from luthier_enrichment.names import Name
 from luthier_enrichment.providers.file import FileProvider
 from luthier_enrichment.sheet import SheetCache, read
@@ -17,7 +17,7 @@ The Copper Keys,Switchyard,groovy,mood,80,songbook,Apache-2.0
 """
 
 
-def find(artist, title, data=None):
+def find(artist: str, title: str, data: bytes | None = None) -> Finding:
     return FileProvider(read(data or CSV.encode()), "d", 0.85).find(Name(artist, title), "")
 
 
@@ -76,15 +76,19 @@ def test_without_a_sheet_it_is_off_and_says_why() -> None:
         (b"x" * ((16 << 20) + 1), "at most"),
     ],
 )
-def test_a_bad_sheet_is_refused_with_the_reason(data, words) -> None:
+def test_a_bad_sheet_is_refused_with_the_reason(data: bytes, words: str) -> None:
     with pytest.raises(InvalidRequest, match=words) as caught:
         read(data)
     assert caught.value.reason == "BAD_SHEET"
 
 
 def test_a_sheet_is_read_once_for_many_songs() -> None:
-    cache, reads = SheetCache(size=2), []
-    load = lambda: reads.append(1) or CSV.encode()  # noqa: E731
+    cache, reads = SheetCache(size=2), list[int]()
+
+    def load() -> bytes:
+        reads.append(1)
+        return CSV.encode()
+
     assert cache.get("a", load) is cache.get("a", load)
     cache.get("b", load)
     cache.get("c", load)
