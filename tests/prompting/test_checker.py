@@ -6,10 +6,11 @@ Each clip's facts stand above its captions; the table says what a listener with 
 # ruff: noqa: E501 - a table: one caption is one line
 
 import time
+from collections.abc import Iterable
 
 import pytest
 
-from luthier_prompting.checker import check
+from luthier_prompting.checker import Disagreement, check
 from luthier_prompting.facts import Facts, Heard
 
 ROCK = Facts(
@@ -207,34 +208,34 @@ NOT_PROMPTS = [
 ]
 
 
-def shown(disagreements):
+def shown(disagreements: Iterable[Disagreement]) -> list[tuple[str, str, str]]:
     return [(d.subject, d.reason, d.stated) for d in disagreements]
 
 
 @pytest.mark.parametrize(("facts", "caption"), TRUE, ids=[caption[:60] for _, caption in TRUE])
-def test_true_captions_pass(facts, caption) -> None:
+def test_true_captions_pass(facts: Facts, caption: str) -> None:
     assert shown(check(caption, facts)) == []
 
 
 @pytest.mark.parametrize(("facts", "subject", "reason", "words"), FALSE, ids=[words for *_, words in FALSE])
-def test_a_false_statement_is_the_one_that_is_found(facts, subject, reason, words) -> None:
+def test_a_false_statement_is_the_one_that_is_found(facts: Facts, subject: str, reason: str, words: str) -> None:
     caption = next(text for known, text in TRUE if known is facts)
     found = [(d.subject, d.reason) for d in check(f"{caption.rstrip('.')}, {words}", facts)]
     assert found == [(subject, reason)]
 
 
 @pytest.mark.parametrize(("facts", "caption", "subject"), MISSING, ids=[caption for _, caption, _ in MISSING])
-def test_a_required_fact_that_is_not_stated_is_found(facts, caption, subject) -> None:
+def test_a_required_fact_that_is_not_stated_is_found(facts: Facts, caption: str, subject: str) -> None:
     assert [(d.subject, d.reason) for d in check(caption, facts)] == [(subject, "REQUIRED_BUT_MISSING")]
 
 
 @pytest.mark.parametrize(("facts", "caption", "subject"), MISSING, ids=[caption for _, caption, _ in MISSING])
-def test_metadata_may_state_a_subset(facts, caption, subject) -> None:
+def test_metadata_may_state_a_subset(facts: Facts, caption: str, subject: str) -> None:
     assert check(caption, facts, allow_subset=True) == []
 
 
 @pytest.mark.parametrize(("reason", "text"), NOT_PROMPTS)
-def test_what_is_no_prompt_is_refused(reason, text) -> None:
+def test_what_is_no_prompt_is_refused(reason: str, text: str) -> None:
     assert reason in [d.reason for d in check(text, ROCK, allow_subset=True)]
 
 
@@ -245,7 +246,7 @@ def test_a_disagreement_names_both_sides() -> None:
 
 @pytest.mark.parametrize("tonic", ["C", "C#", "D", "Eb", "E", "F", "F#", "G", "Ab", "A", "Bb", "B"])
 @pytest.mark.parametrize("mode", ["major", "minor"])
-def test_of_all_24_keys_in_all_spellings_only_the_true_one_passes(tonic, mode) -> None:
+def test_of_all_24_keys_in_all_spellings_only_the_true_one_passes(tonic: str, mode: str) -> None:
     facts = Facts(tonic=tonic, mode=mode)
     letters = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
     truth = (letters[tonic[0]] + {"#": 1, "b": -1}.get(tonic[1:], 0)) % 12
@@ -264,14 +265,14 @@ def test_of_all_24_keys_in_all_spellings_only_the_true_one_passes(tonic, mode) -
      "no a, " * 333, "C# " * 666, "by A" * 500, "drum and " * 222, "in the style of " * 125, "\x00" * 2000, "\n" * 2000],
     ids=lambda text: text[:12],
 )  # fmt: skip
-def test_a_hostile_text_is_read_in_bounded_time(text) -> None:
+def test_a_hostile_text_is_read_in_bounded_time(text: str) -> None:
     started = time.process_time()
     assert check(text, ROCK)
     assert time.process_time() - started < 1
 
 
 @pytest.mark.parametrize("bpm", [60, 75, 99, 100, 101, 110, 119, 120, 121, 160, 200])
-def test_numbers_in_words_are_numbers(bpm) -> None:
+def test_numbers_in_words_are_numbers(bpm: int) -> None:
     tens = {2: "twenty", 3: "thirty", 4: "forty", 6: "sixty", 7: "seventy", 9: "ninety"}
     small = [
         "",

@@ -1,5 +1,7 @@
 """Hostile requests to every RPC: the status of the table, a stable reason, and a field for what is invalid."""
 
+from pathlib import Path
+
 import pytest
 
 from luthier.prompting.v1 import prompting_pb2 as pb
@@ -11,7 +13,7 @@ from .test_service import TAGS, facts, settings
 
 
 @pytest.mark.parametrize("per_class", [None, pytest.param(1000, marks=pytest.mark.slow)])
-def test_hostile_requests_are_refused_by_name(tmp_path, per_class) -> None:
+def test_hostile_requests_are_refused_by_name(tmp_path: Path, per_class: int | None) -> None:
     own = settings(tmp_path)
     examples = {
         "ComposePrompts": pb.ComposePromptsRequest(facts=facts(loudness_lufs=-14), tags=TAGS, count=1, seed=1),

@@ -7,7 +7,7 @@ import pytest
 from luthier_music.instruments import DRUMS, PROGRAM_NAMES
 from luthier_music.vocabulary import GENRE_PARENTS, MOOD_WORDS
 from luthier_prompting.checker import check
-from luthier_prompting.composers import compose
+from luthier_prompting.composers import Composed, Composer, compose
 from luthier_prompting.facts import Facts, Heard
 from luthier_prompting.grammar import Grammar, Metadata
 
@@ -17,12 +17,12 @@ FULL = Facts(
 )  # fmt: skip
 
 
-def composed(facts, count, metadata, seed):
-    composer = Metadata() if metadata else Grammar()
+def composed(facts: Facts, count: int, metadata: bool, seed: int) -> Composed:
+    composer: Composer = Metadata() if metadata else Grammar()
     return compose(composer, facts, count=count, seed=seed, allow_subset=metadata)
 
 
-def texts(facts, count=16, metadata=False, seed=1):
+def texts(facts: Facts, count: int = 16, metadata: bool = False, seed: int = 1) -> list[str]:
     return [p.text for p in composed(facts, count, metadata, seed).prompts]
 
 
@@ -36,7 +36,7 @@ def test_all_64_bits_of_a_seed_count() -> None:
 
 
 @pytest.mark.parametrize("metadata", [False, True])
-def test_prompts_are_distinct(metadata) -> None:
+def test_prompts_are_distinct(metadata: bool) -> None:
     assert len(set(texts(FULL, metadata=metadata))) == 16
 
 
@@ -61,7 +61,7 @@ def test_attributes_change_places() -> None:
 
 
 @pytest.mark.parametrize("metadata", [False, True])
-def test_notated_tempo_names_its_note_value_and_a_changing_meter_is_no_meter(metadata) -> None:
+def test_notated_tempo_names_its_note_value_and_a_changing_meter_is_no_meter(metadata: bool) -> None:
     facts = Facts(tempo_bpm=140.0, notated=True, meter=(3, 4), meter_changes=True, instruments=(Heard("Flute"),))
     for seed in range(5):
         for prompt in composed(facts, 16, metadata, seed).prompts:
@@ -77,7 +77,7 @@ def test_the_unknown_is_left_out() -> None:
 
 
 @pytest.mark.parametrize("name", [*PROGRAM_NAMES, DRUMS])
-def test_every_instrument_is_named_so_that_the_checker_knows_it(name) -> None:
+def test_every_instrument_is_named_so_that_the_checker_knows_it(name: str) -> None:
     facts = Facts(instruments=(Heard(name),))
     for metadata in (False, True):
         made = composed(facts, 4, metadata, 3)
@@ -86,12 +86,12 @@ def test_every_instrument_is_named_so_that_the_checker_knows_it(name) -> None:
 
 
 @pytest.mark.parametrize("genre", GENRE_PARENTS)
-def test_every_genre_is_true_of_itself(genre) -> None:
+def test_every_genre_is_true_of_itself(genre: str) -> None:
     assert check(f"A {genre} piece", Facts(genres=(genre,))) == []
 
 
 @pytest.mark.parametrize("mood", sorted(set(MOOD_WORDS.values())))
-def test_every_mood_is_true_of_itself(mood) -> None:
+def test_every_mood_is_true_of_itself(mood: str) -> None:
     assert check(f"A {mood} piece", Facts(moods=(mood,))) == []
 
 
@@ -114,7 +114,7 @@ def test_of_other_facts_the_same_sentences_are_false() -> None:
         assert check(text, other, allow_subset=True)
 
 
-def random_facts(rng):
+def random_facts(rng: random.Random) -> Facts:
     tempo = rng.choice([None, float(rng.randint(40, 220)), round(rng.uniform(40, 220), 2)])
     tonic = rng.choice([None, *["C", "C#", "D", "Eb", "E", "F", "F#", "G", "Ab", "A", "Bb", "B"]])
     names = rng.sample([*PROGRAM_NAMES, DRUMS], rng.randint(1, 7))

@@ -1,5 +1,9 @@
 """The service over real gRPC, its store a folder."""
 
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
 import pytest
 
 from luthier.common.v1 import common_pb2
@@ -10,20 +14,22 @@ from luthier_prompting.__main__ import build
 from luthier_prompting.settings import PromptingSettings
 from tests.support.services import running
 
+from .conftest import ChatServer
 
-def settings(folder, **more):
+
+def settings(folder: Path, **more: Any) -> PromptingSettings:
     return PromptingSettings(address="127.0.0.1:0", store_folder=folder / "store", create_bucket=True, **more)
 
 
 @pytest.fixture
-def prompting(tmp_path):
+def prompting(tmp_path: Path) -> Iterator[PromptingServiceStub]:
     own = settings(tmp_path)
     with running(build(own), own) as address, Channel(address, retry_budget_s=0) as channel:
         yield PromptingServiceStub(channel)
 
 
-def facts(**more):
-    known = {
+def facts(**more: Any) -> common_pb2.ClipFacts:
+    known: dict[str, Any] = {
         "duration_s": 30.0,
         "tempo": common_pb2.TempoFact(tempo_bpm=120, source=common_pb2.FACT_SOURCE_TEMPO_MAP),
         "key": common_pb2.KeyFact(tonic="F#", mode=common_pb2.MODE_MINOR, source=common_pb2.FACT_SOURCE_NOTES),
@@ -46,11 +52,12 @@ TAGS = [
 TOO_MUCH = common_pb2.InstrumentFact(instrument="x", share=2)
 
 
-def compose(**more):
-    return prompting_pb2.ComposePromptsRequest(**{"facts": facts(), "tags": TAGS} | more)
+def compose(**more: Any) -> prompting_pb2.ComposePromptsRequest:
+    asked: dict[str, Any] = {"facts": facts(), "tags": TAGS}
+    return prompting_pb2.ComposePromptsRequest(**asked | more)
 
 
-def test_prompts_come_checked_with_what_took_effect(prompting) -> None:
+def test_prompts_come_checked_with_what_took_effect(prompting: PromptingServiceStub) -> None:
     response = prompting.ComposePrompts(compose(count=5, seed=7))
     assert len({p.text for p in response.prompts}) == 5
     assert all(p.check.passed and p.check.checker and p.composer == "grammar" for p in response.prompts)
@@ -58,7 +65,7 @@ def test_prompts_come_checked_with_what_took_effect(prompting) -> None:
     assert not any(word in p.text.lower() for p in response.prompts for word in ("vocal", "ignore", "piano"))
 
 
-def test_the_same_request_is_answered_from_the_record(prompting) -> None:
+def test_the_same_request_is_answered_from_the_record(prompting: PromptingServiceStub) -> None:
     first, second = prompting.ComposePrompts(compose()), prompting.ComposePrompts(compose())
     assert not first.action.reused
     assert second.action.reused
@@ -66,13 +73,13 @@ def test_the_same_request_is_answered_from_the_record(prompting) -> None:
     assert second.action.lineage.licences == ["CC0-1.0", "x"]
 
 
-def test_three_prompts_are_the_default_and_metadata_is_a_style(prompting) -> None:
+def test_three_prompts_are_the_default_and_metadata_is_a_style(prompting: PromptingServiceStub) -> None:
     response = prompting.ComposePrompts(compose(style=prompting_pb2.PROMPT_STYLE_METADATA))
     assert len(response.prompts) == 3
     assert all(p.check.passed for p in response.prompts)
 
 
-def test_a_fact_without_a_source_is_unknown(prompting) -> None:
+def test_a_fact_without_a_source_is_unknown(prompting: PromptingServiceStub) -> None:
     loose = facts(tempo=common_pb2.TempoFact(tempo_bpm=120), key=common_pb2.KeyFact(tonic="C"))
     response = prompting.ComposePrompts(compose(facts=loose))
     assert not any("BPM" in p.text or "beats" in p.text or "key" in p.text for p in response.prompts)
@@ -93,19 +100,21 @@ def test_a_fact_without_a_source_is_unknown(prompting) -> None:
         (compose(tags=[common_pb2.Tag(text="x")] * 201), "tags"),
     ],
 )  # fmt: skip
-def test_a_bad_request_is_told_the_field(prompting, request_, field) -> None:
+def test_a_bad_request_is_told_the_field(
+    prompting: PromptingServiceStub, request_: prompting_pb2.ComposePromptsRequest, field: str
+) -> None:
     with pytest.raises(InvalidRequest) as caught:
         prompting.ComposePrompts(request_)
     assert [name for name, _ in caught.value.violations] == [field]
 
 
 @pytest.mark.parametrize("prompt", ["", "   ", "x" * 2001])
-def test_a_prompt_out_of_bounds_is_refused(prompting, prompt) -> None:
+def test_a_prompt_out_of_bounds_is_refused(prompting: PromptingServiceStub, prompt: str) -> None:
     with pytest.raises(InvalidRequest):
         prompting.CheckPrompt(prompting_pb2.CheckPromptRequest(prompt=prompt, facts=facts()))
 
 
-def test_a_check_names_every_difference(prompting) -> None:
+def test_a_check_names_every_difference(prompting: PromptingServiceStub) -> None:
     request = prompting_pb2.CheckPromptRequest(prompt="Calm jazz piano in C major.", facts=facts(), tags=TAGS)
     check = prompting.CheckPrompt(request).check
     assert not check.passed
@@ -115,7 +124,7 @@ def test_a_check_names_every_difference(prompting) -> None:
     }  # fmt: skip
 
 
-def test_a_model_that_is_not_set_up_is_refused(prompting) -> None:
+def test_a_model_that_is_not_set_up_is_refused(prompting: PromptingServiceStub) -> None:
     with pytest.raises(FailedPrecondition) as caught:
         prompting.ComposePrompts(compose(backend="vllm"))
     assert caught.value.reason == "BACKEND_NOT_CONFIGURED"
@@ -128,7 +137,7 @@ def test_the_server_does_not_start_with_a_default_that_is_not_set_up() -> None:
         load(PromptingSettings, {"LUTHIER_VLLM_URL": "http://127.0.0.1:8000/v1"})
 
 
-def test_vllm_through_the_service_and_its_failure_is_not_remembered(tmp_path, chat) -> None:
+def test_vllm_through_the_service_and_its_failure_is_not_remembered(tmp_path: Path, chat: ChatServer) -> None:
     chat.answer = lambda _: (500, "down")
     own = settings(tmp_path, backend="vllm", vllm_url=chat.url, vllm_model="test-model", vllm_retries=0)
     true = "Energetic indie rock in F# minor at 120 BPM with overdriven guitar and drums."

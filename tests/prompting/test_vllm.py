@@ -5,6 +5,7 @@ import random
 import re
 import socket
 import time
+from typing import Any
 
 import outlines_core
 import pytest
@@ -15,6 +16,8 @@ from luthier_prompting.composers import ATTEMPTS, compose
 from luthier_prompting.facts import Facts, Heard
 from luthier_prompting.vllm import EXAMPLES, Endpoint, Vllm
 
+from .conftest import ChatServer
+
 FACTS = Facts(
     tempo_bpm=120.0, tonic="F#", mode="minor", genres=("rock",), moods=("driving",),
     instruments=(Heard("Overdriven Guitar"), Heard("Drums")),
@@ -22,20 +25,20 @@ FACTS = Facts(
 TRUE = "Driving rock in F# minor at 120 BPM with overdriven guitar and drums."
 
 
-def vllm(url, **options):
-    return Vllm(Endpoint(url, "test-model", **{"timeout_s": 5.0, "retries": 0} | options))
+def vllm(url: str, *, api_key: str = "", timeout_s: float = 5.0, retries: int = 0, structure: str = "regex") -> Vllm:
+    return Vllm(Endpoint(url, "test-model", api_key, timeout_s, retries, structure))
 
 
-def worded(body):
+def worded(body: dict[str, Any]) -> str:
     """What a model bound by the expression would say: the attributes in their order, free words between."""
     lines = body["messages"][-1]["content"].split("\n")[1:-1]
     return "Here " + " and then ".join(line.partition(": ")[2] for line in lines) + "."
 
 
-def test_the_expression_of_each_request_makes_the_facts_right(chat) -> None:
-    texts = []
+def test_the_expression_of_each_request_makes_the_facts_right(chat: ChatServer) -> None:
+    texts: list[str] = []
 
-    def answer(body):
+    def answer(body: dict[str, Any]) -> tuple[int, str]:
         text = "Music " + worded(body)[5:]
         assert re.fullmatch(body["structured_outputs"]["regex"], text), body["structured_outputs"]["regex"]
         texts.append(text)
@@ -47,14 +50,14 @@ def test_the_expression_of_each_request_makes_the_facts_right(chat) -> None:
     assert [p.text for p in composed.prompts] == texts
 
 
-def test_even_a_random_model_bound_by_the_expression_states_the_facts(chat) -> None:
+def test_even_a_random_model_bound_by_the_expression_states_the_facts(chat: ChatServer) -> None:
     chat.answer = lambda body: (200, random_walk(body["structured_outputs"]["regex"], body["seed"]))
     for number in range(2):
         text = vllm(chat.url, timeout_s=120.0).draft(FACTS, f"{number}")
         assert "REQUIRED_BUT_MISSING" not in [d.reason for d in check(text, FACTS)], text
 
 
-def random_walk(expression, seed):
+def random_walk(expression: str, seed: int) -> str:
     """What a model of random weights says under the engine that binds a real one: any allowed character next."""
     end = 127
     index = outlines_core.Index(expression, outlines_core.Vocabulary(end, {chr(c): [c] for c in range(32, end)}))
@@ -66,7 +69,7 @@ def random_walk(expression, seed):
     return text
 
 
-def test_attributes_are_shuffled_and_fenced_and_examples_go_before(chat) -> None:
+def test_attributes_are_shuffled_and_fenced_and_examples_go_before(chat: ChatServer) -> None:
     chat.answer = lambda _: (200, TRUE)
     composer = vllm(chat.url)
     for number in range(6):
@@ -80,17 +83,17 @@ def test_attributes_are_shuffled_and_fenced_and_examples_go_before(chat) -> None
 
 
 @pytest.mark.parametrize(("facts", "caption"), EXAMPLES)
-def test_the_examples_are_true(facts, caption) -> None:
+def test_the_examples_are_true(facts: Facts, caption: str) -> None:
     assert check(caption, facts) == []
 
 
-def test_json_schema_is_the_other_structure(chat) -> None:
+def test_json_schema_is_the_other_structure(chat: ChatServer) -> None:
     chat.answer = lambda _: (200, json.dumps({"caption": TRUE}))
     assert vllm(chat.url, structure="json_schema").draft(FACTS, "1") == TRUE
     assert chat.requests[0][1]["response_format"]["type"] == "json_schema"
 
 
-def test_an_untrue_draft_is_drafted_again(chat) -> None:
+def test_an_untrue_draft_is_drafted_again(chat: ChatServer) -> None:
     answers = iter(["Jazz piano in C major at 90 BPM.", "Create a rock track!", TRUE])
     chat.answer = lambda _: (200, next(answers))
     composed = compose(vllm(chat.url), FACTS, count=1, seed=1)
@@ -98,7 +101,7 @@ def test_an_untrue_draft_is_drafted_again(chat) -> None:
     assert composed.rejected_drafts == 2
 
 
-def test_a_prompt_that_stays_untrue_says_so(chat) -> None:
+def test_a_prompt_that_stays_untrue_says_so(chat: ChatServer) -> None:
     chat.answer = lambda _: (200, "Driving rock in G minor at 120 BPM with overdriven guitar and drums.")
     (prompt,) = compose(vllm(chat.url), FACTS, count=1, seed=1).prompts
     assert [(d.subject, d.stated, d.expected) for d in prompt.disagreements] == [("key", "G minor", "F# minor")]
@@ -106,7 +109,7 @@ def test_a_prompt_that_stays_untrue_says_so(chat) -> None:
 
 
 @pytest.mark.parametrize("answer", ["", "{", "null", "x" * 100_000])
-def test_nonsense_is_bounded_and_refused(chat, answer) -> None:
+def test_nonsense_is_bounded_and_refused(chat: ChatServer, answer: str) -> None:
     chat.answer = lambda _: (200, answer)
     (prompt,) = compose(vllm(chat.url, structure="json_schema"), FACTS, count=1, seed=1).prompts
     assert prompt.disagreements
@@ -114,7 +117,7 @@ def test_nonsense_is_bounded_and_refused(chat, answer) -> None:
 
 
 @pytest.mark.parametrize(("status", "reason"), [(500, "VLLM_REFUSED"), (429, "VLLM_REFUSED"), (404, "VLLM_REFUSED")])
-def test_an_error_of_the_server_is_unavailable(chat, status, reason) -> None:
+def test_an_error_of_the_server_is_unavailable(chat: ChatServer, status: int, reason: str) -> None:
     chat.answer = lambda _: (status, "secret details")
     with pytest.raises(Unavailable) as caught:
         vllm(chat.url).draft(FACTS, "1")
@@ -122,7 +125,7 @@ def test_an_error_of_the_server_is_unavailable(chat, status, reason) -> None:
     assert "secret" not in str(caught.value)
 
 
-def test_a_busy_server_is_asked_again(chat) -> None:
+def test_a_busy_server_is_asked_again(chat: ChatServer) -> None:
     answers = iter([(503, "busy"), (200, TRUE)])
     chat.answer = lambda _: next(answers)
     assert vllm(chat.url, retries=1).draft(FACTS, "1") == TRUE
@@ -137,8 +140,12 @@ def test_a_server_that_is_down_is_unavailable() -> None:
     assert caught.value.reason == "VLLM_UNREACHABLE"
 
 
-def test_a_server_that_does_not_answer_is_given_up(chat) -> None:
-    chat.answer = lambda _: (time.sleep(2), (200, TRUE))[1]
+def test_a_server_that_does_not_answer_is_given_up(chat: ChatServer) -> None:
+    def late(_: dict[str, Any]) -> tuple[int, str]:
+        time.sleep(2)
+        return 200, TRUE
+
+    chat.answer = late
     started = time.monotonic()
     with pytest.raises(Unavailable) as caught:
         vllm(chat.url, timeout_s=0.3).draft(FACTS, "1")
@@ -146,7 +153,7 @@ def test_a_server_that_does_not_answer_is_given_up(chat) -> None:
     assert time.monotonic() - started < 1.5
 
 
-def test_the_key_is_sent_and_not_shown(chat) -> None:
+def test_the_key_is_sent_and_not_shown(chat: ChatServer) -> None:
     chat.answer = lambda _: (200, TRUE)
     composer = vllm(chat.url, api_key="s3cret-key")
     composer.draft(FACTS, "1")
