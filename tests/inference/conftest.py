@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,15 +52,20 @@ class Served:
     address: str
 
 
-@pytest.fixture(scope="session")
-def served(model_files: ModelFiles, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+@contextmanager
+def serving(model_files: ModelFiles, folder: Path) -> Iterator[Served]:
     """Serves `tiny` (one version), loaded on demand."""
-    folder = tmp_path_factory.mktemp("served")
     settings = settings_for(folder, default_model="tiny")
     with temp_store(folder / "store") as store:
         register(store, version_of(store, model_files, "tiny"))
         with running(build_service(settings, store), settings) as address, grpc.insecure_channel(address) as channel:
             yield Served(store, inference_pb2_grpc.InferenceServiceStub(channel), address)
+
+
+@pytest.fixture(scope="session")
+def served(model_files: ModelFiles, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with serving(model_files, tmp_path_factory.mktemp("served")) as served:
+        yield served
 
 
 def refusal(call: Callable[[], object]) -> tuple[grpc.StatusCode, str]:
