@@ -184,13 +184,8 @@ def inspect_folder(
 
 
 def midi_files(folder: Path) -> list[Path]:
-    """All .mid and .midi files below a folder, by name. A link that leads out of the folder is none of its files."""
-    root = folder.resolve()
-    return sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in (".mid", ".midi") and path.is_file() and path.resolve().is_relative_to(root)
-    )
+    """All .mid and .midi files below a folder, by name; links to files among them, which `ingest_file` looks at."""
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".mid", ".midi") and path.is_file())
 
 
 def skipped_files(folder: Path) -> list[Path]:
