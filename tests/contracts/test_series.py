@@ -9,7 +9,7 @@ import pytest
 
 from luthier.training.v1.training_pb2 import LossPoint
 from luthier_kit.rpc import Unavailable
-from luthier_kit.store import Endpoint, Store
+from luthier_kit.store import MARK_KEY, Endpoint, Store
 from tests.support.stores import OpenStore, race_to_create
 
 
@@ -45,9 +45,9 @@ def test_of_sixteen_racing_writers_in_four_processes_one_wins(
     assert sum(won) == 1
 
 
-def test_the_start_up_proof_passes_and_leaves_nothing(store: Store) -> None:
+def test_the_start_up_proof_passes_and_leaves_the_mark_alone(store: Store) -> None:
     store.prove(create_bucket=False)
-    assert list(store.objects.keys("proofs/")) == []
+    assert list(store.objects.keys("proofs/")) == [MARK_KEY]
 
 
 def test_a_missing_bucket_is_created_only_when_asked(open_store: OpenStore, bucket: str) -> None:
