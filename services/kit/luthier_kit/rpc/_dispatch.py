@@ -102,10 +102,10 @@ class CallContext(grpc.ServicerContext):
         raise NotImplementedError("raise an error")
 
     def send_initial_metadata(self, initial_metadata: Any) -> None:
-        raise NotImplementedError
+        raise NotImplementedError("the server sends what metadata there is")
 
     def set_trailing_metadata(self, trailing_metadata: Any) -> None:
-        raise NotImplementedError
+        raise NotImplementedError("the server sends what metadata there is")
 
     def set_code(self, code: Any) -> None:
         raise NotImplementedError("raise an error")
