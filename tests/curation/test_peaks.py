@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from luthier_curation.peaks import peaks_of
+from luthier_curation.peaks import Peaks, peaks_of
 from luthier_kit.rpc import DataLoss
 
 
@@ -16,14 +16,14 @@ def written(folder: Path, signal: np.ndarray, rate: int = 44_100) -> Path:
     return path
 
 
-def pairs(found: dict[str, object]) -> np.ndarray:
-    return np.asarray(found["peaks"]).reshape(-1, 2)
+def pairs(found: Peaks) -> np.ndarray:
+    return np.asarray(found.peaks).reshape(-1, 2)
 
 
 def test_a_sine_reaches_both_ends_of_its_amplitude(tmp_path: Path) -> None:
     sine = 0.5 * np.sin(2 * np.pi * 441 * np.arange(44_100) / 44_100)
     found = peaks_of(written(tmp_path, sine), columns=100)
-    assert (found["duration_s"], found["sample_rate_hz"], found["columns"]) == (1.0, 44_100, 100)
+    assert (found.duration_s, found.sample_rate_hz, found.columns) == (1.0, 44_100, 100)
     lows, highs = pairs(found).T
     assert np.abs(lows + 64).max() <= 1
     assert np.abs(highs - 63).max() <= 1
@@ -50,7 +50,7 @@ def test_a_file_longer_than_a_block_is_one_waveform(tmp_path: Path) -> None:
 
 
 def test_a_clip_of_fewer_samples_than_columns_has_one_each(tmp_path: Path) -> None:
-    assert peaks_of(written(tmp_path, np.full(7, 0.5)), columns=800)["columns"] == 7
+    assert peaks_of(written(tmp_path, np.full(7, 0.5)), columns=800).columns == 7
 
 
 @pytest.mark.parametrize("data", [b"", b"not audio", b"fLaC" + bytes(100)])

@@ -46,7 +46,7 @@ def test_a_job_is_the_template_with_name_labels_and_arguments(api: Api) -> None:
 @pytest.mark.parametrize(("asked", "ranks"), [(1, None), ("1", None), ("4", "4")])
 def test_several_gpus_are_several_processes(template: WriteTemplate, asked: Any, ranks: Any) -> None:
     job = JobTemplate.read(template(with_gpus(asked))).job(RUN.id, REQUEST, processes=1)
-    arguments = job["spec"]["template"]["spec"]["containers"][0]["args"]
+    arguments = job.document["spec"]["template"]["spec"]["containers"][0]["args"]
     assert arguments[-3:] == ["-m", "luthier_training.runner", RUN.id]
     assert (arguments[arguments.index("--nproc-per-node") + 1] if ranks else None) == ranks
 

@@ -5,6 +5,7 @@ per column over the mean of the channels, -128 to 127 for -1.0 to 1.0, as the `p
 """
 
 import math
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +19,18 @@ BLOCK_FRAMES = 1 << 18
 VERSION = "1"
 
 
-def peaks_of(path: Path, columns: int = COLUMNS) -> dict[str, object]:
-    """`{duration_s, sample_rate_hz, columns, peaks}` of an audio file; `peaks` holds 2 * columns integers.
+@dataclass(frozen=True)
+class Peaks:
+    """A waveform to draw; `peaks` holds 2 * columns integers, lowest and highest by turns."""
+
+    duration_s: float
+    sample_rate_hz: int
+    columns: int
+    peaks: list[int]
+
+
+def peaks_of(path: Path, columns: int = COLUMNS) -> Peaks:
+    """The waveform of an audio file in at most `columns` columns.
 
     Raises DataLoss for what cannot be decoded, or holds no sound.
     """
@@ -35,12 +46,7 @@ def peaks_of(path: Path, columns: int = COLUMNS) -> dict[str, object]:
         ) from error
     pairs = np.stack([lows, highs], axis=1).clip(-1, 1)
     quantised = np.round(np.nan_to_num(pairs) * 127.5 - 0.5).astype(int)
-    return {
-        "duration_s": round(frames / rate, 4),
-        "sample_rate_hz": rate,
-        "columns": len(lows),
-        "peaks": quantised.reshape(-1).tolist(),
-    }
+    return Peaks(round(frames / rate, 4), rate, len(lows), quantised.reshape(-1).tolist())
 
 
 def _reduce(audio: soundfile.SoundFile, frames: int, columns: int) -> tuple[np.ndarray, np.ndarray]:

@@ -4,9 +4,11 @@ For those who launch Jobs (training, the pipeline's `submit`): they declare `lut
 module costs 2 s and 60 MB, the client library's: import it where a cluster is about to be asked.
 """
 
+import copy
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,95 @@ TIMEOUTS_S = (5.0, 20.0)
 """To connect, to answer."""
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 MAX_MESSAGE_CHARS = 500
+
+
+@dataclass(frozen=True)
+class JobManifest:
+    """One `batch/v1` Job as YAML has it: a template by an operator has fields that no type of ours knows.
+
+    What is set on a manifest gives a new one.
+    """
+
+    document: Mapping[str, Any]
+
+    @classmethod
+    def checked(cls, document: object) -> "JobManifest":
+        """The Job of a document that was read from outside. Raises ValueError naming the field that is wrong."""
+        kind = (document.get("apiVersion"), document.get("kind")) if isinstance(document, dict) else None
+        if not isinstance(document, dict) or kind != ("batch/v1", "Job"):
+            raise ValueError("it must be one batch/v1 Job")
+
+        def field(place: str, kind: type) -> Any:
+            found: Any = document
+            for part in place.split("."):
+                found = found.get(part) if isinstance(found, dict) else None
+            if not isinstance(found, kind):
+                raise ValueError(f"{place} is missing or of a wrong type")
+            return found
+
+        field("metadata.name", str)
+        containers = field("spec.template.spec.containers", list)
+        if not containers or not isinstance(containers[0], dict):
+            raise ValueError("spec.template.spec.containers has no container")
+        return cls(document)
+
+    @property
+    def name(self) -> str:
+        return str(self.document["metadata"]["name"])
+
+    def limit(self, resource: str) -> object:
+        """The first container's limit of a resource as the template has it; None when there is none."""
+        container = self.document["spec"]["template"]["spec"]["containers"][0]
+        return ((container.get("resources") or {}).get("limits") or {}).get(resource)
+
+    def for_work(
+        self,
+        name: str,
+        labels: Mapping[str, str],
+        arguments: Sequence[str],
+        *,
+        annotations: Mapping[str, str],
+        command: Sequence[str] = (),
+    ) -> "JobManifest":
+        """The Job of some work: its name, its and its Pods' labels and annotations, the first container's arguments.
+
+        `command`: the container's, where the template has none.
+        """
+        job: dict[str, Any] = copy.deepcopy(dict(self.document))
+        job["metadata"]["name"] = name
+        pod = job["spec"]["template"]
+        for metadata in (job["metadata"], pod.setdefault("metadata", {})):
+            metadata["labels"] = {**(metadata.get("labels") or {}), **labels}
+            if annotations:
+                metadata["annotations"] = {**(metadata.get("annotations") or {}), **annotations}
+        container = pod["spec"]["containers"][0]
+        if command:
+            container.setdefault("command", list(command))
+        container["args"] = list(arguments)
+        return JobManifest(job)
+
+    def mounting(self, volume: str, claim: str, path: str, subpath: str) -> "JobManifest":
+        """With a claim mounted read-only in the first container, in place of any volume of that name."""
+        job: dict[str, Any] = copy.deepcopy(dict(self.document))
+        pod = job["spec"]["template"]["spec"]
+        source = {"name": volume, "persistentVolumeClaim": {"claimName": claim, "readOnly": True}}
+        pod["volumes"] = [*(other for other in pod.get("volumes") or [] if other["name"] != volume), source]
+        container = pod["containers"][0]
+        mounts = [other for other in container.get("volumeMounts") or [] if other["name"] != volume]
+        mount = {"name": volume, "mountPath": path, "readOnly": True} | ({"subPath": subpath} if subpath else {})
+        container["volumeMounts"] = [*mounts, mount]
+        return JobManifest(job)
+
+    def indexed(self, completions: int, parallelism: int) -> "JobManifest":
+        """An Indexed Job: one Pod for each of `completions`, `parallelism` at a time."""
+        job: dict[str, Any] = copy.deepcopy(dict(self.document))
+        job["spec"] |= {"completionMode": "Indexed", "completions": completions, "parallelism": parallelism}
+        return JobManifest(job)
+
+    def owned_by(self, owner: Any) -> "JobManifest":
+        """Deleted when the ConfigMap `owner`, an object of the client library, is: the garbage collector sees to it."""
+        reference = {"apiVersion": "v1", "kind": "ConfigMap", "name": owner.metadata.name, "uid": owner.metadata.uid}
+        return JobManifest({**self.document, "metadata": {**self.document["metadata"], "ownerReferences": [reference]}})
 
 
 class Cluster:
@@ -55,10 +146,10 @@ class Cluster:
     def pods(self, selector: str) -> list[Any]:
         return list(self._call("list Pods", self._core.list_namespaced_pod, label_selector=selector).items)
 
-    def create(self, manifest: dict[str, Any], *, dry: bool = False) -> Any:
+    def create(self, manifest: JobManifest, *, dry: bool = False) -> Any:
         """The Job of that name, created now or found. `dry`: the server checks the request and changes nothing."""
-        name = manifest["metadata"]["name"]
-        body = manifest | {"metadata": {**manifest["metadata"], "namespace": self.namespace}}
+        name, document = manifest.name, manifest.document
+        body = {**document, "metadata": {**document["metadata"], "namespace": self.namespace}}
         make = self._batch.create_namespaced_job
         created = self._call(f"create Job {name}", make, body=body, fine=409, **_dry(dry))
         if not (created := created or self.job(name)):
@@ -100,12 +191,6 @@ def connect(namespace: str) -> Cluster:
     except (config.ConfigException, OSError) as error:
         raise SettingsError(f"no way to a cluster: set KUBECONFIG, or run in a Pod with a token ({error})") from None
     return Cluster(api.ApiClient(settings), namespace or own or "default")
-
-
-def owned_by(manifest: dict[str, Any], owner: Any) -> dict[str, Any]:
-    """The manifest of an object that is deleted when the ConfigMap `owner` is: the garbage collector sees to it."""
-    reference = {"apiVersion": "v1", "kind": "ConfigMap", "name": owner.metadata.name, "uid": owner.metadata.uid}
-    return manifest | {"metadata": {**manifest["metadata"], "ownerReferences": [reference]}}
 
 
 def _dry(dry: bool) -> dict[str, str]:

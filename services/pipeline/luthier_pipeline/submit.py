@@ -5,7 +5,6 @@ environment, node pool, queue and back-off are the chart's. A submission sets na
 container's arguments, the number of shards and the corpus volume.
 """
 
-import copy
 import hashlib
 import json as json_text
 import secrets
@@ -36,10 +35,8 @@ from luthier_pipeline.options import (
 )
 
 if TYPE_CHECKING:
-    from luthier_kit.kubernetes import Cluster  # a second of imports: only where a cluster is asked
+    from luthier_kit.kubernetes import Cluster, JobManifest  # a second of imports: only where a cluster is asked
 
-Manifest = dict[str, Any]
-"""A Kubernetes object as YAML has it; none leaves this module but to the Kubernetes client."""
 CORPUS: Final = "corpus"
 CORPUS_MOUNT: Final = "/corpus"
 RUN_ANNOTATION: Final = "luthier/pipeline-run"
@@ -164,8 +161,6 @@ def _create_jobs(
 
     If a submitter was killed between the two, the next one takes the run's name from the ingest Job.
     """
-    from luthier_kit.kubernetes import owned_by
-
     where = f"ConfigMap {release}-jobs"
     owner = cluster.config_map(f"{release}-jobs")
     if owner is None:
@@ -177,69 +172,35 @@ def _create_jobs(
     templates = owner.data or {}
     ingest_template, shards_template = (_template(templates, key, where) for key in ("ingest.yaml", "shards.yaml"))
     new_run = f"{identity}-{secrets.token_hex(3)}"
-    ingest = cluster.create(owned_by(_ingest_job(ingest_template, submission, names[0], identity, new_run), owner))
+    ingest_job = _job(ingest_template, submission, names[0], identity, new_run, submission.ingest_arguments(new_run))
+    if submission.claim:
+        ingest_job = ingest_job.mounting(CORPUS, submission.claim, CORPUS_MOUNT, submission.subpath)
+    ingest = cluster.create(ingest_job.owned_by(owner))
     run = (ingest.metadata.annotations or {}).get(RUN_ANNOTATION, "")
     if not run:
         text = f"Job {names[0]} was not made by luthier submit: it has no annotation {RUN_ANNOTATION}"
         raise FailedPrecondition(text, reason="JOB_FOREIGN")
-    return cluster.create(
-        owned_by(_shards_job(shards_template, submission, names[1], identity, run, parallelism), owner)
-    )
+    shards_job = _job(shards_template, submission, names[1], identity, run, submission.shard_arguments(run))
+    return cluster.create(shards_job.indexed(submission.shards, parallelism).owned_by(owner))
 
 
-def _template(templates: Mapping[str, str], key: str, where: str) -> Manifest:
+def _template(templates: Mapping[str, str], key: str, where: str) -> "JobManifest":
     """The Job `key` of a ConfigMap. Raises FailedPrecondition naming what is wrong."""
+    from luthier_kit.kubernetes import JobManifest
+
     try:
-        document: Manifest = yaml.safe_load(templates[key])
-        if (document["apiVersion"], document["kind"]) != ("batch/v1", "Job"):
-            raise ValueError("it must be one batch/v1 Job")
-        if not document["spec"]["template"]["spec"]["containers"][0]["image"]:
-            raise ValueError("its first container has no image")
-        document["metadata"].get("labels")
-    except (KeyError, TypeError, IndexError, AttributeError, ValueError, yaml.YAMLError) as error:
-        kind = type(error).__name__
-        text = f"{where} has no usable {key} ({kind}: {error}); the chart writes it"
+        return JobManifest.checked(yaml.safe_load(templates[key]))
+    except (KeyError, ValueError, yaml.YAMLError) as error:
+        why = "it is not there" if isinstance(error, KeyError) else error
+        text = f"{where} has no usable {key}: {why}; the chart writes it"
         raise FailedPrecondition(text, reason="JOB_TEMPLATE_INVALID") from None
-    return document
-
-
-def _ingest_job(template: Manifest, submission: Submission, name: str, identity: str, run: str) -> Manifest:
-    """The Job that writes the corpus manifest; the claim is mounted read-only, in place of any volume of that name."""
-    job = _job(template, submission, name, identity, run, submission.ingest_arguments(run))
-    if not submission.claim:
-        return job
-    pod = job["spec"]["template"]["spec"]
-    claim = {"claimName": submission.claim, "readOnly": True}
-    volumes = [volume for volume in pod.get("volumes") or [] if volume["name"] != CORPUS]
-    pod["volumes"] = [*volumes, {"name": CORPUS, "persistentVolumeClaim": claim}]
-    container = pod["containers"][0]
-    mounts = [mount for mount in container.get("volumeMounts") or [] if mount["name"] != CORPUS]
-    mount = {"name": CORPUS, "mountPath": CORPUS_MOUNT, "readOnly": True}
-    container["volumeMounts"] = [*mounts, mount | ({"subPath": submission.subpath} if submission.subpath else {})]
-    return job
-
-
-def _shards_job(
-    template: Manifest, submission: Submission, name: str, identity: str, run: str, parallelism: int
-) -> Manifest:
-    """The Indexed Job of all shards."""
-    job = _job(template, submission, name, identity, run, submission.shard_arguments(run))
-    job["spec"] |= {"completionMode": "Indexed", "completions": submission.shards, "parallelism": parallelism}
-    return job
 
 
 def _job(
-    template: Manifest, submission: Submission, name: str, identity: str, run: str, arguments: list[str]
-) -> Manifest:
-    job = copy.deepcopy(template)
-    job["metadata"]["name"] = name
-    pod = job["spec"]["template"]
-    for metadata in (job["metadata"], pod.setdefault("metadata", {})):
-        metadata["labels"] = {**(metadata.get("labels") or {}), ID_LABEL: identity}
-        annotations = {RUN_ANNOTATION: run, COLLECTION_ANNOTATION: submission.collection}
-        metadata["annotations"] = {**(metadata.get("annotations") or {}), **annotations}
-    pod["spec"]["containers"][0]["args"] = arguments
-    return job
+    template: "JobManifest", submission: Submission, name: str, identity: str, run: str, arguments: list[str]
+) -> "JobManifest":
+    annotations = {RUN_ANNOTATION: run, COLLECTION_ANNOTATION: submission.collection}
+    return template.for_work(name, {ID_LABEL: identity}, arguments, annotations=annotations)
 
 
 def state_of(job: Any) -> str:

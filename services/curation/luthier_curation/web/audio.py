@@ -5,6 +5,7 @@ import logging
 import os
 import threading
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 from luthier.common.v1.common_pb2 import ArtifactRef
@@ -50,7 +51,7 @@ class AudioCache:
     def _computed(self, audio: ArtifactRef) -> ArtifactRef:
         path = self.path(audio)
         with self._decoding:
-            found = json.dumps(peaks.peaks_of(path), separators=(",", ":")).encode()
+            found = json.dumps(asdict(peaks.peaks_of(path)), separators=(",", ":")).encode()
         return self.store.blobs.put_bytes("peaks", found, "json", "application/json")
 
     def _sweep(self) -> None:

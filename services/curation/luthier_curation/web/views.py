@@ -1,8 +1,8 @@
 """Clips and history as templates show them: labels for people, nothing decided here."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
 from luthier.common.v1 import common_pb2 as common
 from luthier_curation.tables import ChangeRow, ClipRow, ClipValues
@@ -14,6 +14,11 @@ SOURCES: dict[int, str] = {
     common.FACT_SOURCE_AUDIO: "estimated by {estimator}",
     common.FACT_SOURCE_PERSON: "stated by a person",
 }
+NOTE_VALUES: dict[float, str] = {
+    0.25: "sixteenth", 0.375: "dotted sixteenth", 0.5: "eighth", 0.75: "dotted eighth", 1.5: "dotted quarter",
+    2.0: "half note", 3.0: "dotted half", 4.0: "whole note", 6.0: "dotted whole",
+}  # fmt: skip
+"""A beat's length in quarter notes and its name, where it is no quarter note."""
 
 
 @dataclass(frozen=True)
@@ -26,36 +31,64 @@ class PromptView:
     note: str
 
 
-def clip_view(row: ClipRow) -> dict[str, Any]:
+@dataclass(frozen=True)
+class ClipView:
+    """A clip's card. Tempo, key, their sources, loudness, span and moments are words; `tempo_bpm` (0 = unknown),
+    `tonic` and `mode` (empty = unknown) are what the editor starts with; `duration_s` in seconds."""
+
+    clip_id: str
+    revision: int
+    artist: str
+    title: str
+    span: str
+    duration_s: float
+    audio_tag: str
+    verdict: str
+    reviewer: str
+    automatic: bool
+    remark: str
+    prompts: list[PromptView]
+    tempo_bpm: float
+    tempo: str
+    tempo_source: str
+    tonic: str
+    mode: str
+    key: str
+    key_source: str
+    instruments: Sequence[common.InstrumentFact]
+    loudness: str
+    tags: Sequence[common.Tag]
+    edited: Sequence[str]
+
+
+def clip_view(row: ClipRow) -> ClipView:
     """What the template of a clip's card shows."""
     tempo, key = row.facts.tempo, row.facts.key
-    return {
-        "clip_id": row.clip_id,
-        "collection": row.collection,
-        "revision": row.revision,
-        "artist": row.source.song.artist or "Unknown artist",
-        "title": row.source.song.title or "Untitled",
-        "span": f"{clock(row.start_ms)} – {clock(row.end_ms)}",
-        "duration_s": row.duration_s,
-        "audio_tag": row.audio.sha256[:16],
-        "verdict": row.verdict,
-        "reviewer": row.reviewer,
-        "automatic": row.automatic,
-        "remark": row.remark,
-        "prompts": [_prompt(prompt) for prompt in row.prompts],
-        "tempo_bpm": tempo.tempo_bpm,
-        "tempo": tempo_label(tempo),
-        "tempo_source": source_label(tempo),
-        "tonic": key.tonic,
-        "mode": common.Mode.Name(key.mode) if key.mode in MODES else "",
-        "key": key_label(key),
-        "key_source": source_label(key),
-        "instruments": [{"name": fact.instrument, "share": fact.share} for fact in row.facts.instruments],
-        "loudness": f"{row.facts.loudness_lufs:.1f} LUFS" if row.facts.HasField("loudness_lufs") else "silent",
-        "tags": row.tags,
-        "edited": row.edited_fields,
-        "updated": moment(row.updated_at_ms),
-    }
+    return ClipView(
+        clip_id=row.clip_id,
+        revision=row.revision,
+        artist=row.source.song.artist or "Unknown artist",
+        title=row.source.song.title or "Untitled",
+        span=f"{clock(row.start_ms)} – {clock(row.end_ms)}",
+        duration_s=row.duration_s,
+        audio_tag=row.audio.sha256[:16],
+        verdict=row.verdict,
+        reviewer=row.reviewer,
+        automatic=row.automatic,
+        remark=row.remark,
+        prompts=[_prompt(prompt) for prompt in row.prompts],
+        tempo_bpm=tempo.tempo_bpm,
+        tempo=tempo_label(tempo),
+        tempo_source=source_label(tempo),
+        tonic=key.tonic,
+        mode=common.Mode.Name(key.mode) if key.mode in MODES else "",
+        key=key_label(key),
+        key_source=source_label(key),
+        instruments=row.facts.instruments,
+        loudness=f"{row.facts.loudness_lufs:.1f} LUFS" if row.facts.HasField("loudness_lufs") else "silent",
+        tags=row.tags,
+        edited=row.edited_fields,
+    )
 
 
 def _prompt(prompt: common.Prompt) -> PromptView:
@@ -72,11 +105,18 @@ def _prompt(prompt: common.Prompt) -> PromptView:
 
 
 def tempo_label(tempo: common.TempoFact) -> str:
-    """`120 BPM`, `about 118 BPM, changes`, or that it is unknown."""
+    """`120 BPM`, `120 BPM by the dotted quarter`, `about 118 BPM, changes`, or that it is unknown.
+
+    The beat's note value is named where it is no quarter note, and "quarter notes per minute" where the meter does
+    not tell its beat.
+    """
     if not tempo.tempo_bpm:
         return "tempo unknown"
     number = f"{tempo.tempo_bpm:.1f}".removesuffix(".0")
-    return f"about {number} BPM, changes" if tempo.changes else f"{number} BPM"
+    text = f"{number} {'quarter notes per minute' if tempo.notated else 'BPM'}"
+    if value := NOTE_VALUES.get(tempo.beat_quarters):
+        text += f" by the {value}"
+    return f"about {text}, changes" if tempo.changes else text
 
 
 def key_label(key: common.KeyFact) -> str:
@@ -101,17 +141,38 @@ def moment(milliseconds: int) -> str:
     return datetime.fromtimestamp(milliseconds / 1000, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
 
 
-def change_view(change: ChangeRow) -> dict[str, Any]:
+@dataclass(frozen=True)
+class FieldChange:
+    """A field before and after, as text; empty = nothing."""
+
+    name: str
+    before: str
+    after: str
+
+
+@dataclass(frozen=True)
+class ChangeView:
+    """A line of a clip's history; `kind` is created, edited, reviewed…, `at` a moment in words."""
+
+    revision: int
+    kind: str
+    who: str
+    automatic: bool
+    at: str
+    fields: list[FieldChange]
+
+
+def change_view(change: ChangeRow) -> ChangeView:
     """What a line of history shows: each changed field before and after, as text."""
     before, after = _words(change.before), _words(change.after)
-    return {
-        "revision": change.revision,
-        "kind": change.kind,
-        "who": change.who,
-        "automatic": change.automatic,
-        "at": moment(change.at_ms),
-        "fields": [{"name": name, "before": before.get(name, ""), "after": text} for name, text in after.items()],
-    }
+    return ChangeView(
+        revision=change.revision,
+        kind=change.kind,
+        who=change.who,
+        automatic=change.automatic,
+        at=moment(change.at_ms),
+        fields=[FieldChange(name, before.get(name, ""), text) for name, text in after.items()],
+    )
 
 
 def _words(values: ClipValues) -> dict[str, str]:

@@ -9,7 +9,6 @@ how often. So a Job that exists and has not finished is work that goes on, which
 known of it is in the cluster, so a restarted service loses nothing. The cluster queues, so there are no slots to count.
 """
 
-import copy
 import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +19,7 @@ from typing import Any
 import yaml
 
 from luthier.training.v1.training_pb2 import CreateTrainingRunRequest
-from luthier_kit.kubernetes import connect, owned_by
+from luthier_kit.kubernetes import JobManifest, connect
 from luthier_kit.rpc import LuthierError, SettingsError, Unavailable
 from luthier_training.launchers.launcher import Work, WorkState, runner_arguments
 from luthier_training.runs import TrainingRun
@@ -36,18 +35,15 @@ MAX_NAME_CHARS = 63 - DIGITS - 1
 """A Job's name becomes a label of its Pods."""
 MAX_DESCRIPTION_CHARS = 500
 SETTING = "LUTHIER_JOB_TEMPLATE"
-Manifest = dict[str, Any]
-"""A Kubernetes object as YAML has it: the one form that an arbitrary Job template has."""
 PROBE_ID = "training-" + "0" * 32
 """A run that nobody created: at the start the API server is asked whether it would take its Job."""
 
 
 @dataclass(frozen=True)
 class JobTemplate:
-    """A checked manifest; `name` is what Jobs' names begin with, `gpus` what the first container asks for."""
+    """A checked manifest; its name is what Jobs' names begin with, `gpus` what the first container asks for."""
 
-    manifest: Manifest
-    name: str
+    manifest: JobManifest
     gpus: int
 
     @classmethod
@@ -55,50 +51,34 @@ class JobTemplate:
         """The template in a file; SettingsError names what is wrong with it."""
         at = f"{SETTING} {path}"
         try:
-            manifest = yaml.safe_load(path.read_text())
+            document = yaml.safe_load(path.read_text())
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             raise SettingsError(f"{at} cannot be read: {error}") from None
-        kind = (manifest.get("apiVersion"), manifest.get("kind")) if isinstance(manifest, dict) else None
-        if kind != ("batch/v1", "Job"):
-            raise SettingsError(f"{at} must be one batch/v1 Job")
-
-        def field(place: str, kind: type) -> Any:
-            found: Any = manifest
-            for part in place.split("."):
-                found = found.get(part) if isinstance(found, dict) else None
-            if not isinstance(found, kind):
-                raise SettingsError(f"{at}: {place} is missing or of a wrong type")
-            return found
-
-        name = field("metadata.name", str)
+        try:
+            manifest = JobManifest.checked(document)
+        except ValueError as error:
+            raise SettingsError(f"{at}: {error}") from None
+        name, gpus = manifest.name, manifest.limit(GPU) or 0
         if not re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", name) or len(name) > MAX_NAME_CHARS:
             raise SettingsError(f"{at}: metadata.name must be a DNS label of at most {MAX_NAME_CHARS}: {name!r}")
-        containers = field("spec.template.spec.containers", list)
-        if not containers or not isinstance(containers[0], dict):
-            raise SettingsError(f"{at}: spec.template.spec.containers has no container")
-        gpus = ((containers[0].get("resources") or {}).get("limits") or {}).get(GPU, 0)
         if not re.fullmatch(r"\d{1,2}", str(gpus)):
             raise SettingsError(f"{at}: the limit of {GPU} must be a whole number from 0 to 99, got {gpus!r}")
-        return cls(manifest, name, int(gpus))
+        return cls(manifest, int(str(gpus)))
 
     def job_name(self, run_id: str) -> str:
         """The one name of a run's Job, so that launching twice is launching once."""
-        return f"{self.name}-{run_id.rpartition('-')[2][:DIGITS]}"
+        return f"{self.manifest.name}-{run_id.rpartition('-')[2][:DIGITS]}"
 
-    def job(self, run_id: str, request: CreateTrainingRunRequest, processes: int) -> Manifest:
+    def job(self, run_id: str, request: CreateTrainingRunRequest, processes: int) -> JobManifest:
         """The Job of a run, with one process for each GPU; `processes` counts where there are none."""
-        job = copy.deepcopy(self.manifest)
-        pod = job["spec"]["template"]
-        job["metadata"]["name"] = self.job_name(run_id)
-        for metadata in (job["metadata"], pod.setdefault("metadata", {})):
-            metadata["labels"] = {**(metadata.get("labels") or {}), RUN_LABEL: run_id}
         known = {REQUEST_ANNOTATION: request.request_id, MODEL_ANNOTATION: request.model_name}
-        annotations = job["metadata"].get("annotations") or {}
-        job["metadata"]["annotations"] = {**annotations, **{name: value for name, value in known.items() if value}}
-        container = pod["spec"]["containers"][0]
-        container.setdefault("command", ["python"])
-        container["args"] = runner_arguments(run_id, self.gpus or processes)
-        return job
+        return self.manifest.for_work(
+            self.job_name(run_id),
+            {RUN_LABEL: run_id},
+            runner_arguments(run_id, self.gpus or processes),
+            annotations={name: value for name, value in known.items() if value},
+            command=["python"],
+        )
 
 
 class KubernetesLauncher:
@@ -128,7 +108,7 @@ class KubernetesLauncher:
                 raise SettingsError(f"LUTHIER_TRAINING_LAUNCHER=kubernetes cannot work: {error}") from None
 
     def list_work(self) -> dict[str, Work]:
-        own = f"{self._template.name}-"
+        own = f"{self._template.manifest.name}-"
         found = self._api.jobs(RUN_LABEL)
         self._jobs = {job.metadata.labels[RUN_LABEL]: job for job in found if job.metadata.name.startswith(own)}
         return {run_id: Work(_state(job)) for run_id, job in self._jobs.items()}
@@ -168,7 +148,7 @@ class KubernetesLauncher:
             if owner is None:
                 # uninstalling: the run waits in the store for the release to come back
                 raise Unavailable(f"there is no ConfigMap {self._owner} to own the run's Job", reason="JOB_OWNER_GONE")
-            job = owned_by(job, owner)
+            job = job.owned_by(owner)
         self._api.create(job, dry=dry)
 
 
