@@ -58,23 +58,6 @@ resource "aws_s3_bucket_lifecycle_configuration" "this" {
       noncurrent_days = 30
     }
   }
-
-  dynamic "rule" {
-    for_each = var.generated_days > 0 ? [var.generated_days] : []
-
-    content {
-      id     = "generated-audio"
-      status = "Enabled"
-
-      filter {
-        prefix = "generated/"
-      }
-
-      expiration {
-        days = rule.value
-      }
-    }
-  }
 }
 
 resource "aws_s3_bucket_policy" "this" {

@@ -95,17 +95,6 @@ variable "bucket" {
   default     = ""
 }
 
-variable "generated_days" {
-  description = "Days after which generated audio is deleted; 0 = never. Nothing else in the bucket ever expires."
-  type        = number
-  default     = 30
-
-  validation {
-    condition     = var.generated_days >= 0 && var.generated_days <= 3650
-    error_message = "generated_days must be between 0 and 3650."
-  }
-}
-
 variable "database" {
   description = "true = PostgreSQL on RDS for curation; false = use one of your own."
   type        = bool

@@ -109,6 +109,9 @@ def pods(manifests: list[Manifest]) -> Iterator[Pod]:
         if owner["kind"] in ("Deployment", "StatefulSet", "Job"):
             template = owner["spec"]["template"]
             yield _pod(owner, template["metadata"], template["spec"])
+        elif owner["kind"] == "CronJob":
+            template = owner["spec"]["jobTemplate"]["spec"]["template"]
+            yield _pod(owner, template["metadata"], template["spec"])
         elif owner["kind"] == "Pod":
             yield _pod(owner, owner["metadata"], owner["spec"])
 

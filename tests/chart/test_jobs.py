@@ -1,8 +1,8 @@
-"""Templates of the Jobs that training and `luthier submit` create."""
+"""Templates of the Jobs that training and `luthier submit` create, and the CronJob of what expires."""
 
 import pytest
 
-from tests.chart.rendering import Helm, Manifest, env, jobs
+from tests.chart.rendering import Helm, Manifest, env, jobs, named, pods
 
 ADDRESSES = {
     f"LUTHIER_{name}_ADDRESS"
@@ -72,3 +72,39 @@ def test_the_launcher_reads_its_template(trying: list[Manifest]) -> None:
     assert variables["LUTHIER_TRAINING_LAUNCHER"] == "kubernetes"
     assert variables["LUTHIER_JOB_TEMPLATE"] == "/etc/luthier/jobs/training-run.yaml"
     assert {"name": "jobs", "configMap": {"name": "lt-jobs"}} in spec["volumes"]
+
+
+def test_generated_audio_expires_every_hour_and_never_twice_at_a_time(trying: list[Manifest]) -> None:
+    spec = named(trying, "CronJob")["expiry"]["spec"]
+    assert (spec["schedule"], spec["concurrencyPolicy"]) == ("17 * * * *", "Forbid")
+    container = spec["jobTemplate"]["spec"]["template"]["spec"]["containers"][0]
+    assert container["args"] == ["gc", "--generated", "--generated-older-than", "168"]
+    assert container["image"].partition(":")[0].endswith("/pipeline")
+
+
+def test_schedule_and_age_of_what_expires_are_values(helm: Helm) -> None:
+    manifests = helm.render("try", {"expiry": {"schedule": "@daily", "hours": 87660}})
+    spec = named(manifests, "CronJob")["expiry"]["spec"]
+    assert spec["schedule"] == "@daily"
+    assert spec["jobTemplate"]["spec"]["template"]["spec"]["containers"][0]["args"][-1] == "87660", "no 8.766e+04"
+
+
+def test_what_expires_needs_the_store_and_no_service(trying: list[Manifest]) -> None:
+    container = named(trying, "CronJob")["expiry"]["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"][0]
+    variables = env(container)
+    assert variables["LUTHIER_STORE"] == "s3"
+    assert not variables.keys() & {*ADDRESSES, "LUTHIER_TOKEN_FILE"}
+
+
+def test_without_expiry_nothing_of_it_is_left(helm: Helm) -> None:
+    assert "lt-expiry" not in helm.text("try", {"expiry": {"enabled": False}})
+
+
+def test_an_expected_store_is_expected_by_everybody_and_created_by_nobody(helm: Helm) -> None:
+    """Not at the first installation: services start beside the Job that marks the bucket, and would be refused."""
+    for expected in (False, True):
+        found = list(pods(helm.render("try", {"store": {"s3": {"expected": expected}}})))
+        stores = [env(pod.spec["containers"][0]) for pod in found if "LUTHIER_STORE" in env(pod.spec["containers"][0])]
+        assert len(stores) >= 13
+        assert {variables.get("LUTHIER_STORE_EXPECTED") for variables in stores} == {"1" if expected else None}
+        assert {variables.get("LUTHIER_CREATE_BUCKET") for variables in stores} == {None if expected else "1"}

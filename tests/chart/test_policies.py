@@ -21,7 +21,7 @@ CALLS = {
     "evaluation": {"inference", "analysis"},  # generates and measures as in production
     "test": {"inference"},
 }
-STORE = SERVICES | {"ingest", "pipeline", "monitor", "training-run", "prepare-store", "test"}
+STORE = SERVICES | {"ingest", "pipeline", "monitor", "training-run", "prepare-store", "test", "expiry"}
 DATABASE = {"curation", "migrate"}
 
 RELEASE = {"app.kubernetes.io/name": "luthier", "app.kubernetes.io/instance": "lt"}

@@ -47,6 +47,8 @@ SWITCHES: dict[str, dict[str, Any]] = {
         "nodePools": {"gpu": {**GPU, "gpus": 2, "runtimeClass": "nvidia"}},
         "services": {"inference": {"nodePool": "gpu"}},
     },
+    "nothing-expires": {"expiry": {"enabled": False}},
+    "expected-store": {"store": {"s3": {"expected": True}}},
     "no-policies": {"networkPolicy": {"enabled": False}},
     "private-registry": {"image": {"registry": "my-registry/luthier", "tag": "1.2", "pullSecrets": ["registry"]}},
     "own-files": {

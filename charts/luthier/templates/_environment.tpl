@@ -65,7 +65,9 @@ LUTHIER_BUCKET: {{ $s3.bucket }}
 LUTHIER_BUCKETS_ALLOWED: {{ join "," $s3.bucketsAllowed | quote }}
 LUTHIER_S3_ACCESS_KEY_FILE: /etc/luthier/s3/access-key
 LUTHIER_S3_SECRET_KEY_FILE: /etc/luthier/s3/secret-key
-{{- if .root.Values.tryout.minio.enabled }}
+{{- if $s3.expected }}
+LUTHIER_STORE_EXPECTED: "1"
+{{- else if .root.Values.tryout.minio.enabled }}
 LUTHIER_CREATE_BUCKET: "1" # else Pods that start before the Job prepare-store has made the bucket would fail and restart
 {{- end }}
 {{- end }}

@@ -14,6 +14,9 @@ ingest: {calls: [rendering], needs: [store]}
 pipeline: {calls: {{ include "luthier.grpcServices" . }}, needs: [store]}
 training-run: {calls: [], needs: [store]}
 prepare-store: {calls: [], needs: [store]}
+{{- if .Values.expiry.enabled }}
+expiry: {calls: [], needs: [store]}
+{{- end }}
 {{- if .Values.database.existingSecret }}
 migrate: {calls: [], needs: [database]}
 {{- end }}
