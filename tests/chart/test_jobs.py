@@ -50,6 +50,12 @@ def test_the_pipeline_has_every_address_and_the_store(trying: list[Manifest]) ->
     assert variables["LUTHIER_S3_ACCESS_KEY_FILE"] == "/etc/luthier/s3/access-key"
 
 
+def test_ingest_has_the_addresses_of_what_it_calls(trying: list[Manifest]) -> None:
+    """Enrichment, too: it reads the sheet of tags beside the songs, and ingest waits for it."""
+    container = jobs(trying)["ingest.yaml"]["spec"]["template"]["spec"]["containers"][0]
+    assert env(container).keys() & ADDRESSES == {"LUTHIER_RENDERING_ADDRESS", "LUTHIER_ENRICHMENT_ADDRESS"}
+
+
 def test_kueue_admits_what_has_a_queue(queued: dict[str, Manifest], trying: list[Manifest]) -> None:
     queues = {key: job["metadata"]["labels"].get("kueue.x-k8s.io/queue-name") for key, job in queued.items()}
     assert queues == {"ingest.yaml": "cpu", "shards.yaml": "cpu", "training-run.yaml": "gpu"}

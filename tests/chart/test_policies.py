@@ -15,7 +15,7 @@ SERVICES = {"rendering", "analysis", "enrichment", "prompting", "curation", "tra
 GRPC, METRICS, HEALTH, WEB, S3, SQL, HTTP = 7100, 7200, 7110, 7300, 9000, 5432, 8000
 
 CALLS = {
-    "ingest": {"rendering"},  # InspectMidi
+    "ingest": {"rendering", "enrichment"},  # InspectMidi; the sheet of tags is read before any song is rendered
     "pipeline": SERVICES,  # calls every service
     "monitor": SERVICES,  # operators run `luthier` in it
     "evaluation": {"inference", "analysis"},  # generates and measures as in production

@@ -58,9 +58,10 @@ spec:
 {{- /* Data of the ConfigMap <release>-jobs. */ -}}
 {{- define "luthier.jobs" -}}
 {{- $pipeline := .Values.pipeline }}
-{{- $ingest := mergeOverwrite (deepCopy $pipeline) (dict "needs" (list "store") "calls" (list "rendering")) }}
-{{- $shards := mergeOverwrite (deepCopy $pipeline) (dict "needs" (list "store") "calls" (include "luthier.grpcServices" . | fromJsonArray)) }}
-{{- $trainingRun := mergeOverwrite (deepCopy .Values.training) (dict "needs" (list "store") "calls" list) }}
+{{- $connections := include "luthier.connections" . | fromYaml }}
+{{- $ingest := mergeOverwrite (deepCopy $pipeline) $connections.ingest }}
+{{- $shards := mergeOverwrite (deepCopy $pipeline) $connections.pipeline }}
+{{- $trainingRun := mergeOverwrite (deepCopy .Values.training) (index $connections "training-run") }}
 ingest.yaml: |
   {{- include "luthier.job" (dict "root" . "component" "ingest" "name" "ingest" "workload" $ingest "pool" $pipeline.nodePool "image" "pipeline" "args" (list "ingest")) | trim | nindent 2 }}
 shards.yaml: |

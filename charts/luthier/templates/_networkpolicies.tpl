@@ -1,4 +1,5 @@
-{{- /* Which connections the NetworkPolicies allow. They follow from `calls` and `needs` of the services in values.yaml. */ -}}
+{{- /* Which connections the NetworkPolicies allow and the Jobs have addresses for. They follow from `calls` and `needs` of
+       the services in values.yaml. */ -}}
 
 {{- /* Outgoing connections of every component, Pods of Jobs and of `helm test` included: component -> {calls, needs}. */ -}}
 {{- define "luthier.connections" -}}
@@ -10,7 +11,7 @@
 {{- end }}
 {{ $component }}: {calls: {{ default list $entry.calls | toJson }}, needs: {{ default list $entry.needs | toJson }}}
 {{- end }}
-ingest: {calls: [rendering], needs: [store]}
+ingest: {calls: [rendering, enrichment], needs: [store]}
 pipeline: {calls: {{ include "luthier.grpcServices" . }}, needs: [store]}
 training-run: {calls: [], needs: [store]}
 prepare-store: {calls: [], needs: [store]}
