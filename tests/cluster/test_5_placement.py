@@ -59,7 +59,7 @@ def test_the_third_of_three_runs_waits_in_kueue(
 
 
 def request(number: int) -> tuple[str, ...]:
-    steps = ("--steps", "200", "--batch-size", "4", "--validate-every", "200", "--checkpoint-every", "100")
+    steps = ("--steps", "1000", "--batch-size", "4", "--validate-every", "1000", "--checkpoint-every", "500")
     return ("--base", "base", "--dataset", "songbook", "--name", f"queued-{number}", *steps)
 
 
