@@ -57,4 +57,5 @@ class Renderer:
         midi = folder / "song.mid"
         midi.write_bytes(data)
         parameters = RenderParameters(backend, 1, mix_only=mix_only)
-        return self.workers.run(call, folder, render_file, midi, MidiLimits(), self.config, parameters, folder)
+        done = self.workers.run(call, folder, render_file, midi, MidiLimits(), self.config, parameters, folder)
+        return done.result

@@ -11,7 +11,8 @@ import pytest
 
 from luthier.common.v1.common_pb2 import Timeline
 from luthier_rendering.backends.soundfont import SoundFontBackend
-from luthier_rendering.channels import SOSTENUTO, SUSTAIN, amplitude
+from luthier_rendering.channels import Steering, amplitude
+from luthier_rendering.controllers import SOSTENUTO, SUSTAIN
 from luthier_rendering.midi import Song, load_song
 from luthier_rendering.performance import performance
 from luthier_rendering.smf import NOTE_OFF
@@ -177,11 +178,12 @@ def test_reset_all_controllers_resets_what_rp_015_lists_and_nothing_else() -> No
     moved = [control(n, v) for n, v in ((7, 50), (10, 20), (11, 30), (1, 99), (64, 127), (66, 127), (71, 9), (91, 77))]
     late = [bend(8191, 2), control(6, 3, beat=2)]  # the parameter number is null by now: the range stays
     steering = next(iter(with_controls(*ranged, *moved, bend(-8192), control(121, 0, 1), tail=late).steering.values()))
-    assert [(c.first, c.second) for c in steering.controls] == [(10, 20), (1, 99), (71, 9), (91, 77), (1, 0)]
-    assert steering.levels[-1].left == pytest.approx(amplitude(50))
-    assert [one.semitones for one in steering.pitches] == [-12, 0, 12]
-    assert [one.down for one in steering.sustain] == [True, False]
-    assert [one.down for one in steering.sostenuto] == [True, False]
+    assert steering.controls.number.tolist() == [10, 1, 71, 91, 1]
+    assert steering.controls.value.tolist() == [20, 99, 9, 77, 0]
+    assert steering.levels.left[-1] == pytest.approx(amplitude(50))
+    assert steering.pitches.semitones.tolist() == [-12, 0, 12]
+    assert steering.sustain.down.tolist() == [True, False]
+    assert steering.sostenuto.down.tolist() == [True, False]
 
 
 @pytest.mark.parametrize("number", [120, 123, 124, 125, 126, 127])
@@ -219,7 +221,101 @@ def test_every_controller_crosses_tracks_also_where_the_notes_track_has_the_same
     own, other = control(number, 64), control(number, 100, beat=1)
     apart = load_song(midi_bytes([own, *note(60, 0, 4)], [other]))
     together = load_song(midi_bytes([own, other, *note(60, 0, 4)]))
-    assert list(apart.steering.values()) == list(together.steering.values())
+    assert [everything(one) for one in apart.steering.values()] == [
+        everything(one) for one in together.steering.values()
+    ]
+
+
+def everything(steering: Steering) -> list[list[list[float]]]:
+    columns = steering.controls, steering.levels, steering.pitches, steering.sustain, steering.sostenuto
+    return [[column.tolist() for column in one] for one in (*columns, (steering.silences,))]
+
+
+@pytest.mark.parametrize("own", [0, 1])
+def test_a_note_ends_where_its_note_off_stands_in_whatever_track(own: int) -> None:
+    """Two notes whose ends are in another track of the channel, the second's in its own where `own` is 1."""
+    (on, off), (second_on, second_off) = note(60, 0, 1), note(60, 2, 1)
+    song = load_song(midi_bytes([on, second_on, *[second_off] * own], [off, *[second_off] * (1 - own)]))
+    assert song.notes.start_tick.tolist() == [0, 2 * TICKS]
+    assert song.notes.end_tick.tolist() == [TICKS, 3 * TICKS]
+    assert not song.faults["UNMATCHED_NOTES"]
+
+
+def test_a_note_off_in_another_channel_or_port_ends_nothing() -> None:
+    on, off = note(60, 0, 1)
+    port = mido.MetaMessage("midi_port", port=1, time=0)
+    for other in ([off.copy(channel=1)], [port, off]):
+        song = load_song(midi_bytes([on, *note(64, 0, 4)], other))
+        assert song.notes.pitch.tolist() == [64]
+
+
+def test_tracks_that_end_their_own_notes_keep_their_lengths_on_a_shared_channel() -> None:
+    song = load_song(midi_bytes(note(60, 0, 4), note(60, 0, 1), [note(60, 0, 2)[1]]))
+    assert sorted(song.notes.end_tick.tolist()) == [TICKS, 4 * TICKS]
+    assert song.faults["UNMATCHED_NOTES"] == 1
+
+
+# Parts that GS and XG move to other channels
+
+
+def gs_channel(block: int, channel: int, beat: float = 0.0) -> mido.Message:
+    """GS 40 1x 02: the channel that a part receives, 16 for none; block 0 is part 10, 10 is part 11."""
+    return exclusive(0x41, 0x10, 0x42, 0x12, 0x40, 0x10 + block, 2, channel, 0, beat=beat)
+
+
+def xg_channel(part: int, channel: int, beat: float = 0.0) -> mido.Message:
+    """XG 08 nn 04, 127 for none."""
+    return exclusive(0x43, 0x10, 0x4C, 8, part, 4, channel, beat=beat)
+
+
+@pytest.mark.parametrize(("reset", "move"), [(GS_RESET, gs_channel(10, 0)), (XG_ON, xg_channel(10, 0))])
+def test_two_parts_on_a_channel_play_its_notes_together(reset: tuple[int, ...], move: mido.Message) -> None:
+    flute = control(0, 0, channel=10), program(73, channel=10)
+    set_first = [exclusive(*reset), *flute, move]  # part 11 has its flute before it receives channel 1
+    song = load_song(midi_bytes([*set_first, *notes([60, 62]), *notes([40], channel=10)]))
+    assert heard(song) == {"Acoustic Grand Piano": 2, "Flute": 2}
+    assert song.notes.pitch.tolist() == [60, 60, 62, 62]
+
+
+@pytest.mark.parametrize(
+    ("reset", "away", "back"),
+    [(GS_RESET, gs_channel(1, 16), gs_channel(1, 0, 2)), (XG_ON, xg_channel(0, 127), xg_channel(0, 0, 2))],
+)
+def test_a_part_on_no_channel_plays_nothing_until_it_is_back(
+    reset: tuple[int, ...], away: mido.Message, back: mido.Message
+) -> None:
+    for returned in (back, exclusive(*reset, beat=2)):
+        song = load_song(midi_bytes([exclusive(*reset), away, returned, *notes([60, 62, 64, 65])]))
+        assert song.notes.pitch.tolist() == [64, 65]
+
+
+@pytest.mark.parametrize(
+    ("message", "right"),
+    [
+        (gs_channel(0, 3), {DRUMS: 2, "Acoustic Grand Piano": 2}),
+        (exclusive(0x41, 0x10, 0x42, 0x12, 0x40, 0x15, 0, 0, 40, 3, 0), {"Violin": 2, "Acoustic Grand Piano": 2}),
+    ],
+    ids=["the rhythm part", "part 5 with its tone"],
+)
+def test_a_part_takes_what_it_is_to_another_channel(message: mido.Message, right: dict[str, int]) -> None:
+    assert heard(load_song(midi_bytes([exclusive(*GS_RESET), message, *notes([38, 40], channel=3)]))) == right
+
+
+def test_a_note_that_is_held_while_its_part_is_moved_ends() -> None:
+    song = load_song(midi_bytes([exclusive(*GS_RESET), *note(60, 0, 4), gs_channel(1, 2, 1), *note(62, 2, channel=2)]))
+    assert [
+        (end, pitch) for end, pitch in zip(song.notes.end_tick.tolist(), song.notes.pitch.tolist(), strict=True)
+    ] == [
+        (TICKS, 60),
+        (3 * TICKS, 62),
+        (3 * TICKS, 62),
+    ]
+
+
+def test_the_channels_of_a_reset_stated_once_more_change_nothing() -> None:
+    stated = [gs_channel(block, 9 if block == 0 else block - (block < 10)) for block in range(16)]
+    plain, said = (load_song(midi_bytes([exclusive(*GS_RESET), *some, *notes([60, 62])])) for some in ([], stated))
+    assert timeline(plain) == timeline(said)
 
 
 # What is heard
@@ -265,6 +361,37 @@ def test_velocity_follows_40_log10(soundfont: SoundFontBackend, velocity: int) -
     assert fall_db == pytest.approx(40 * np.log10(velocity / 127), abs=0.05)
 
 
+@pytest.mark.parametrize("number", [7, 11])
+def test_lower_bits_of_volume_and_expression_count_until_the_upper_ones_are_sent(number: int) -> None:
+    fine = [control(number, 64), control(number + 32, 64), control(number, 65, 1)]
+    (steering,) = with_controls(*fine).steering.values()
+    base = 1 if number == 7 else amplitude(100)
+    assert steering.levels.left.tolist() == pytest.approx([base * amplitude(64.5), base * amplitude(65)])
+
+
+def test_full_volume_with_lower_bits_is_full_volume() -> None:
+    (steering,) = with_controls(control(7, 127), control(39, 127)).steering.values()
+    assert steering.levels.left.tolist() == [1.0]
+
+
+def test_lower_bits_of_the_pan_are_heard_until_the_upper_ones_are_sent(soundfont: SoundFontBackend) -> None:
+    def left_db(*moves: mido.Message) -> float:
+        samples = played(soundfont, with_controls(*moves), 2)
+        return level_db(samples[:, :1], 0.3, 1.9) - level_db(samples[:, 1:], 0.3, 1.9)
+
+    coarse, half, next_one = (left_db(*moves) for moves in (
+        [control(10, 30)], [control(10, 30), control(42, 64)], [control(10, 31)],
+    ))  # fmt: skip
+    assert half == pytest.approx((coarse + next_one) / 2, abs=0.01)
+    assert coarse - next_one > 0.05
+    assert left_db(control(10, 60), control(42, 64), control(10, 30)) == pytest.approx(coarse, abs=1e-6)
+
+
+def test_lower_bits_of_the_balance_count() -> None:
+    (steering,) = with_controls(control(8, 32), control(40, 64)).steering.values()
+    assert steering.levels.right[-1] / steering.levels.left[-1] == pytest.approx(32.5 / 64)
+
+
 def test_a_channel_starts_at_volume_100(soundfont: SoundFontBackend) -> None:
     assert np.array_equal(played(soundfont, with_controls(), 2), played(soundfont, with_controls(control(7, 100)), 2))
 
@@ -286,13 +413,13 @@ def test_a_fade_of_the_master_volume_is_heard(soundfont: SoundFontBackend) -> No
 )
 def test_master_volumes_of_all_standards_count(message: mido.Message) -> None:
     (steering,) = with_controls(message).steering.values()
-    assert steering.levels[-1].left == pytest.approx(amplitude(100) * amplitude(64))
+    assert steering.levels.left[-1] == pytest.approx(amplitude(100) * amplitude(64))
 
 
 @pytest.mark.parametrize("message", [control(8, 127), exclusive(0x7F, 0x7F, 4, 2, 0, 127)])
 def test_balance_turns_one_side_down(message: mido.Message) -> None:
     (steering,) = with_controls(message).steering.values()
-    assert list(steering.levels[-1][1:]) == pytest.approx([0, amplitude(100)])
+    assert [steering.levels.left[-1], steering.levels.right[-1]] == pytest.approx([0, amplitude(100)])
 
 
 # Pedals, registered parameters, tunings
@@ -303,6 +430,30 @@ def test_sostenuto_holds_the_keys_that_are_down_and_no_others() -> None:
     song = load_song(midi_bytes([*keys, control(66, 127, 1), control(66, 0, 8)]))
     ends = {one.first: one.seconds for one in performance(song, 0).messages if one.kind == NOTE_OFF}
     assert ends == {60: 4.0, 64: 2.0}
+
+
+@pytest.mark.parametrize(
+    ("pedal", "until"),
+    [
+        ([control(64, 127), control(64, 0, 6)], 6.0),
+        ([control(66, 127, 0.5), control(66, 0, 6)], 6.0),
+        ([control(66, 127, 2), control(66, 0, 6)], 1.0),
+        ([control(64, 127), control(120, 0, 4), control(64, 0, 6)], 4.0),
+        ([control(64, 127), control(7, 0, 5), control(64, 0, 6)], 5.0),
+        ([control(64, 127)], 13.0),
+    ],
+    ids=["sustain", "sostenuto", "sostenuto after the key", "all sound off", "volume 0", "never lifted"],
+)
+def test_what_a_pedal_holds_is_heard_until_it_is_lifted_or_the_music_ends(
+    pedal: list[mido.Message], until: float
+) -> None:
+    """A note of one beat; drums play to beat 13."""
+    drums = notes([36] * 13, channel=9)
+    song = load_song(midi_bytes([program(19), *pedal, *note(60, 0, 1)], drums))
+    organ = next(one for one in timeline(song).instruments if not one.is_drum)
+    assert [(span.start_s * 2, span.end_s * 2) for span in organ.spans] == [(0.0, until)]
+    weights = np.array([bar.pitch_class_weights for bar in timeline(song).bars]).sum(axis=0)
+    assert weights[0] == pytest.approx(until / 2 * 100 / 127)
 
 
 def chosen(parameter: int, value: int, low: int = 0) -> list[mido.Message]:
@@ -325,7 +476,7 @@ def chosen(parameter: int, value: int, low: int = 0) -> list[mido.Message]:
 )
 def test_registered_parameters_and_tunings_move_the_pitch(messages: list[mido.Message], semitones: float) -> None:
     (steering,) = with_controls(*messages).steering.values()
-    assert steering.pitches[-1].semitones == pytest.approx(semitones, abs=1e-3)
+    assert steering.pitches.semitones[-1] == pytest.approx(semitones, abs=1e-3)
 
 
 @pytest.mark.parametrize(

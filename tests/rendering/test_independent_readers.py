@@ -58,7 +58,7 @@ def played_across_a_change(song: Song, file: mido.MidiFile) -> int:
         for message in track:
             tick += message.time
             if message.type == "program_change":
-                mine = [p.player.track == number and p.player.channel == message.channel for p in song.parts]
+                mine = [p.player.track == number and p.player.part == message.channel for p in song.parts]
                 held = (song.notes.start_tick < tick) & (tick <= song.notes.end_tick)
                 count += int((held & np.array(mine)[song.notes.part]).sum())
     return count

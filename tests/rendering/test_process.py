@@ -63,7 +63,7 @@ def test_workers_end_when_the_service_is_killed(
     asking.start()
     assert within(20, lambda: list(tmp_path.glob("render-*/worker.step")))
     workers = workers_of(service.pid)
-    assert len(workers) == 2
+    assert len(workers) == 4  # for two songs at a time, and two files to inspect
     time.sleep(0.5)
     os.kill(service.pid, signal.SIGKILL)
     service.wait()

@@ -138,6 +138,7 @@ def misbehaving(tmp_path: Path) -> Iterator[Misbehaving]:
             service = Rendering(
                 store,
                 renderer.workers,
+                renderer.workers,
                 renderer.config,
                 limits=MidiLimits(),
                 scratch=tmp_path,
@@ -202,19 +203,39 @@ BUNDLES = sorted({choice.bundle for choice in read_map(DEFAULT_MAP.read_text())}
 
 
 @pytest.mark.parametrize(
-    "text",
+    ("text", "said"),
     [
-        "not json",
-        "[]",
-        '{"instruments": [{"bundle": "../../evil.vst3", "programs": [0]}]}',
-        '{"instruments": [{"bundle": "a.vst3", "programs": [128]}]}',
-        '{"instruments": [{"bundle": "a.vst3", "families": ["Keys"]}]}',
-        '{"instruments": [{"bundle": "a.vst3", "parameters": {"x": 2}}]}',
-        '{"instruments": [{"bundle": "a.vst3", "program": 3}]}',
+        ("not json", "the plugin map: not JSON"),
+        ("[]", 'must be an object with a list "instruments"'),
+        ('{"instruments": 5}', 'must be an object with a list "instruments"'),
+        ('{"instruments": [7]}', r"instruments\[0\] must be an object of bundle, families,"),
+        ('{"instruments": [{"bundle": "a.vst3", "program": 3}]}', r"instruments\[0\] must be an object of"),
+        ('{"instruments": [{"bundle": "../../evil.vst3"}]}', r"instruments\[0\]\.bundle must name a bundle inside"),
+        ('{"instruments": [{"bundle": 3}]}', r"instruments\[0\]\.bundle must name a bundle inside"),
+        (
+            '{"instruments": [{"bundle": "a.vst3", "plugin": ["x"]}]}',
+            r"\.plugin must be a name of at most 255 characters",
+        ),
+        (
+            '{"instruments": [{"bundle": "a.vst3", "programs": 3}]}',
+            r"\.programs must be a list of programs from 0 to 127",
+        ),
+        ('{"instruments": [{"bundle": "a.vst3", "programs": [128]}]}', r"\.programs must be a list of programs from"),
+        ('{"instruments": [{"bundle": "a.vst3", "programs": [true]}]}', r"\.programs must be a list of programs from"),
+        ('{"instruments": [{"bundle": "a.vst3", "families": ["Keys"]}]}', r"\.families must be a list of: Piano,"),
+        ('{"instruments": [{"bundle": "a.vst3", "families": [[]]}]}', r"\.families must be a list of: Piano,"),
+        (
+            '{"instruments": [{"bundle": "a.vst3", "parameters": {"x": 2}}]}',
+            r"\.parameters must be numbers from 0 to 1",
+        ),
+        ('{"instruments": [{"bundle": "a.vst3", "parameters": [0.5]}]}', r"\.parameters must be numbers from 0 to 1"),
+        ("[" * 100_000, "the plugin map: must nest at most 4 deep"),
+        (f'{{"instruments": [{"0," * 100_000}0]}}', "the plugin map: must hold at most 100000 values"),
+        (" " * ((1 << 20) + 1), "the plugin map: must be at most 1048576 bytes"),
     ],
 )
-def test_a_map_that_makes_no_sense_is_refused(text: str) -> None:
-    with pytest.raises(BackendError, match="plugin map"):
+def test_a_map_that_makes_no_sense_or_is_too_big_is_refused_by_field_and_bound(text: str, said: str) -> None:
+    with pytest.raises(BackendError, match=said):
         read_map(text)
 
 

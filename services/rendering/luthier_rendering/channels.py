@@ -1,250 +1,164 @@
 """What the messages of a MIDI channel mean: which notes sound, on what sound, how loud, where and at which pitch.
 
-A channel's state belongs to the channel, not to a track: the events of all tracks of a format 1 file that play on one
-channel of one port are followed together, by time, as a sequencer sends them. At one tick a track's order counts, then
-the order of the tracks; system exclusive that opens a tick comes first.
+A channel's state belongs to the channel, not to a track. Time and memory are linear in the file: what a part receives
+is followed once, for all tracks, and what it comes to is kept as columns, which the tracks share.
 
 Sources: MIDI 1.0 Detailed Specification; General MIDI 1 (RP-003) and 2 (RP-024); Response to Reset All Controllers
-(RP-015); data increment (RP-018); Roland GS and Yamaha XG for their resets, rhythm parts and part parameters.
+(RP-015); data increment (RP-018); Roland GS and Yamaha XG for their banks.
 """
 
-from collections import defaultdict, deque
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from array import array
+from collections import Counter, defaultdict, deque
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Final, NamedTuple
 
-from luthier_rendering import smf
-from luthier_rendering.smf import Exclusive, MidiLimits, Smf, within
+import numpy as np
+from numpy.typing import NDArray
 
-DRUM_CHANNEL: Final = 9  # the tenth, counted from 0
-BANK, MODULATION, DATA, VOLUME, BALANCE, PAN, EXPRESSION, BANK_LSB, DATA_LSB = 0, 1, 6, 7, 8, 10, 11, 32, 38
-SUSTAIN, PORTAMENTO, SOSTENUTO, SOFT, INCREMENT, DECREMENT, NRPN_LSB, NRPN, RPN_LSB, RPN = (
-    64,
-    65,
-    66,
-    67,
-    *range(96, 102),
-)
-SOUND_OFF, RESET_CONTROLLERS, LOCAL, NOTES_OFF = 120, 121, 122, 123  # 124..127 choose a mode and end all notes
+from luthier_rendering import controllers as cc
+from luthier_rendering import exclusive, smf
+from luthier_rendering.streams import EXCLUSIVE_TRACK, NEVER, Stream
+
+_LEVELS: Final = (cc.VOLUME, cc.BALANCE, cc.EXPRESSION)
+_LEVELS_LSB: Final = tuple(number + cc.LSB for number in _LEVELS)
 _FOLLOWED_HERE: Final = frozenset(
-    {BANK, DATA, VOLUME, BALANCE, EXPRESSION, BANK_LSB, DATA_LSB, 32 + VOLUME, 32 + BALANCE, 32 + EXPRESSION}
-    | {SUSTAIN, SOSTENUTO, *range(INCREMENT, RPN + 1), *range(RESET_CONTROLLERS, 128)}
+    {cc.BANK, cc.DATA, cc.BANK_LSB, cc.DATA_LSB, *_LEVELS, *_LEVELS_LSB}
+    | {cc.SUSTAIN, cc.SOSTENUTO, *range(cc.INCREMENT, cc.RPN + 1), *range(cc.RESET_CONTROLLERS, 128)}
 )  # all other controllers are passed on to the instrument
-_CENTRED: Final = frozenset([PAN, *range(71, 79)])  # controllers whose default is 64; others have 0
+_CENTRED: Final = frozenset([cc.PAN, *range(71, 79)])  # controllers whose default is 64; others have 0
 _BEND_RANGE, _FINE_TUNING, _COARSE_TUNING = range(3)  # registered parameters that are heard
-
-GM, GM2, GS, XG = range(1, 5)  # what decides the meaning of banks; 0 = no reset message was sent
-_RESET, _RHYTHM, _MASTER_VOLUME, _MASTER_BALANCE, _MASTER_TUNING, _KEY_SHIFT, _PART_SHIFT, _BEND_RANGE_SET = range(
-    0x100, 0x108
-)  # kinds of events beside those of smf: what system exclusive does to a channel
-_EXCLUSIVE_TRACK: Final = -1
+DRUM_SOUND: Final = 128
+UNENDED: Final = -1
 
 
-class Event(NamedTuple):
-    """A channel event with the track that it is in; what system exclusive does is of track -1."""
+class Controls(NamedTuple):
+    """What steers an instrument: controller changes [n]."""
 
-    tick: int
-    kind: int
-    first: int
-    second: int
-    track: int
+    tick: NDArray[np.int64]
+    number: NDArray[np.int64]
+    value: NDArray[np.int64]
 
 
-class Control(NamedTuple):
-    """What steers an instrument: `kind` is smf.CONTROL, with its two data bytes."""
+class Levels(NamedTuple):
+    """From each `tick` [n] on, amplitudes of the left and right side: 1.0 is volume, expression and master volume 127.
+    The first is at tick 0."""
 
-    tick: int
-    kind: int
-    first: int
-    second: int
-
-
-class Level(NamedTuple):
-    """From `tick` on, amplitudes of the left and right side: 1.0 is volume, expression and master volume 127."""
-
-    tick: int
-    left: float
-    right: float
+    tick: NDArray[np.int64]
+    left: NDArray[np.float64]
+    right: NDArray[np.float64]
 
 
-class PitchOffset(NamedTuple):
-    """From `tick` on, by how many semitones all keys are off: bend, fine tuning and master tuning."""
+class Pitches(NamedTuple):
+    """From each `tick` [n] on, by how many semitones all keys are off: bend, fine tuning and master tuning."""
 
-    tick: int
-    semitones: float
+    tick: NDArray[np.int64]
+    semitones: NDArray[np.float64]
 
 
 class Pedal(NamedTuple):
-    """From `tick` on a pedal is down or up."""
+    """From each `tick` [n] on a pedal is down or up."""
 
-    tick: int
-    down: bool
+    tick: NDArray[np.int64]
+    down: NDArray[np.bool_]
 
 
-@dataclass
+@dataclass(frozen=True, eq=False)
 class Steering:
-    """What steers the notes of a channel, each list by time; a list without an entry at its start means the default."""
+    """What steers the notes of a part, by time; without an entry at its start the default holds."""
 
-    controls: list[Control] = field(default_factory=list)
-    levels: list[Level] = field(default_factory=list)
-    pitches: list[PitchOffset] = field(default_factory=list)
-    sustain: list[Pedal] = field(default_factory=list)
-    sostenuto: list[Pedal] = field(default_factory=list)
-    silences: list[int] = field(default_factory=list)  # ticks at which all sound ends, also what a pedal holds
+    controls: Controls
+    levels: Levels
+    pitches: Pitches
+    sustain: Pedal
+    sostenuto: Pedal
+    silences: NDArray[np.int64]  # ticks at which all sound ends, also what a pedal holds
 
     def __len__(self) -> int:
-        return sum(map(len, vars(self).values()))
+        columns = self.controls, self.levels, self.pitches, self.sustain, self.sostenuto
+        return sum(column.tick.size for column in columns) + self.silences.size
+
+    @cached_property
+    def audible(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Between which ticks [n] its level is not 0: where each such span starts, and where it ends."""
+        loud = (self.levels.left > 0) | (self.levels.right > 0)
+        turns = np.flatnonzero(np.diff(loud, prepend=False))
+        ticks = self.levels.tick[turns]
+        starts, ends = ticks[::2], ticks[1::2]
+        return starts, ends if ends.size == starts.size else np.append(ends, NEVER)
 
 
 class Struck(NamedTuple):
-    """A note: `end` is None when nothing ends it; `shift` in semitones moves the key of a pitched one."""
+    """Notes as columns [n]: `end` is -1 where nothing ends one; `shift` in semitones moves the key of a pitched one;
+    `sound` is the program that plays it, or, from 128 on, the drum kit of this number less 128."""
 
-    start: int
-    end: int | None
-    pitch: int
-    velocity: int
-    shift: int
-
-
-class Sound(NamedTuple):
-    """From `tick` on the channel plays a program, or the kit of this number."""
-
-    tick: int
-    program: int
-    is_drum: bool
+    track: NDArray[np.int64]
+    start: NDArray[np.int64]
+    end: NDArray[np.int64]
+    pitch: NDArray[np.int64]
+    velocity: NDArray[np.int64]
+    shift: NDArray[np.int64]
+    sound: NDArray[np.int64]
 
 
 def amplitude(value: float) -> float:
-    """Of a volume, expression or velocity of 0..127: 40 log10(value / 127) dB, as General MIDI recommends (RP-003)."""
-    return (value / 127.0) ** 2
+    """Of a volume, expression or velocity of 0..127: 40 log10(value / 127) dB, as General MIDI recommends (RP-003).
 
-
-def channel_events(file: Smf, ports: list[int], limits: MidiLimits) -> dict[tuple[int, int], list[Event]]:
-    """The events of each port and channel on which notes start, of all tracks together, by time.
-
-    `ports` are the tracks' ports; system exclusive of a track without one (0) reaches all ports.
+    With its lower seven bits a volume ends a little above 127: that is no louder.
     """
-    playing = sorted(
-        {
-            (port, channel)
-            for port, track in zip(ports, file.tracks, strict=True)
-            for channel, kind in set(zip(track.channel_events.channel, track.channel_events.kind, strict=True))
-            if kind == smf.NOTE_ON
-        }
-    )
-    first: dict[tuple[int, int], list[Event]] = {key: [] for key in playing}
-    then: dict[tuple[int, int], list[Event]] = {key: [] for key in playing}
-    exclusives = 0
-    for number, track in enumerate(file.tracks):
-        own = [then.get((ports[number], channel)) for channel in range(16)]
-        rows, at = list(track.channel_events.rows()), 0
-        for exclusive in [*track.exclusives, Exclusive(0, b"", len(rows))]:  # the last one: the rest of the track
-            for tick, kind, channel, one, two in rows[at : exclusive.after]:
-                stream = own[channel]
-                if stream is not None:
-                    stream.append(Event(tick, kind, one, two, number))
-            at = exclusive.after
-            opens = at == 0 or rows[at - 1][0] < exclusive.tick
-            for wanted, kind, one, two in _meaning(exclusive.data):
-                for port, channel in playing:
-                    if wanted in (channel, None) and ports[number] in (port, 0):
-                        event = Event(exclusive.tick, kind, one, two, _EXCLUSIVE_TRACK)
-                        (first if opens else then)[port, channel].append(event)
-                        exclusives += 1
-            within("MIDI_TOO_MANY_EVENTS", "events", exclusives, limits.events)
-    return {key: sorted(first[key] + then[key], key=lambda event: event.tick) for key in playing}
+    return min(1.0, (value / 127.0) ** 2)
 
 
-def _meaning(data: bytes) -> Iterator[tuple[int | None, int, int, int]]:
-    """What a system exclusive message does: (channel, None = all; kind; its two values), nothing for most."""
-    match list(data):
-        case [0x7E, _, 0x09, what]:
-            yield None, _RESET, 0, {1: GM, 3: GM2}.get(what, 0)
-        case [0x7F, _, 0x04, 1 | 2 as what, _, high]:
-            yield None, _MASTER_VOLUME if what == 1 else _MASTER_BALANCE, 0, high
-        case [0x7F, _, 0x04, 3, low, high]:
-            yield None, _MASTER_TUNING, 0, round(((high << 7 | low) / 8192 - 1) * 1000)
-        case [0x7F, _, 0x04, 4, _, high]:
-            yield None, _KEY_SHIFT, 0, high - 64
-        case [0x41, _, 0x42, 0x12, 0x40 | 0, 0, 0x7F, *_]:
-            yield None, _RESET, 0, GS
-        case [0x41, _, 0x42, 0x12, 0x40, 0, low, *values, _] if values:
-            yield from _master(low, {0: _MASTER_TUNING, 4: _MASTER_VOLUME, 5: _KEY_SHIFT}, values)
-        case [0x41, _, 0x42, 0x12, 0x40, part, low, *values, _] if values and part >> 4 in (1, 2):
-            block = part & 15
-            channel = DRUM_CHANNEL if block == 0 else block - (block < DRUM_CHANNEL + 1)  # block 0 is the tenth part
-            yield from _part(channel, GS, (part >> 4) << 8 | low, values)
-        case [0x43, _, 0x4C, 0, 0, 0x7E | 0x7F, *_]:
-            yield None, _RESET, 0, XG
-        case [0x43, _, 0x4C, 0, 0, low, *values] if values:
-            yield from _master(low, {0: _MASTER_TUNING, 4: _MASTER_VOLUME, 6: _KEY_SHIFT}, values)
-        case [0x43, _, 0x4C, 8, part, low, *values] if values and part < 16:
-            yield from _part(part, XG, low, values)
-
-
-def _master(address: int, kinds: dict[int, int], values: list[int]) -> Iterator[tuple[None, int, int, int]]:
-    """A master parameter of GS or XG; the tuning is four nibbles of 0.1 cents, 0x400 = none."""
-    kind = kinds.get(address)
-    if kind == _MASTER_TUNING and len(values) >= 4:
-        yield None, kind, 0, sum((nibble & 15) << 4 * (3 - at) for at, nibble in enumerate(values[:4])) - 1024
-    elif kind in (_MASTER_VOLUME, _KEY_SHIFT):
-        yield None, kind, 0, values[0] - 64 * (kind == _KEY_SHIFT)
-
-
-_GS_PART: Final = {0x119: VOLUME, 0x11C: PAN}
-_XG_PART: Final = {0x01: BANK, 0x02: BANK_LSB, 0x0B: VOLUME, 0x0E: PAN}
-
-
-def _part(channel: int, standard: int, address: int, values: list[int]) -> Iterator[tuple[int, int, int, int]]:
-    """A parameter of one part, whose channel is the one that it has after a reset."""
-    value, controllers = values[0], _GS_PART if standard == GS else _XG_PART
-    if address in controllers:
-        yield channel, smf.CONTROL, controllers[address], value
-    elif address == (0x115 if standard == GS else 0x07):
-        yield channel, _RHYTHM, standard, int(value > 0)
-    elif address == (0x116 if standard == GS else 0x08):
-        yield channel, _PART_SHIFT, 0, value - 64
-    elif address == (0x210 if standard == GS else 0x23):
-        yield channel, _BEND_RANGE_SET, 0, abs(value - 64)
-    elif standard == GS and address == 0x100 and len(values) > 1:
-        yield channel, smf.CONTROL, BANK, value
-        yield channel, smf.PROGRAM, values[1], 0
-    elif standard == XG and address == 0x03:
-        yield channel, smf.PROGRAM, value, 0
-
-
-def chooses_sound(event: Event) -> bool:
-    """Whether `sounds` looks at this event."""
-    return event.kind in (smf.PROGRAM, _RESET, _RHYTHM) or (event.kind == smf.CONTROL and event.first == BANK)
-
-
-def sounds(events: Iterable[Event], channel: int, track: int | None) -> list[Sound]:
-    """What a channel plays, for notes of a track that has program changes of its own, or of one that has none (None).
+class _Programs:
+    """Which sound the notes of each track play, as the events of a part go by.
 
     A bank waits for the program change. What makes drums: General MIDI 1 the tenth channel; General MIDI 2 bank 120;
     GS the parts that system exclusive makes rhythm parts, whatever the bank; XG banks 126 and 127, else bank 127 is the
     tenth channel's; without a reset message the tenth channel and banks 120 and 127.
+
+    Tracks with program changes of their own keep to them, the others follow those of all tracks; system exclusive
+    reaches both. Nothing here goes through the tracks: what concerns all of them is kept apart, with its time.
     """
-    standard, program, rhythm = 0, 0, channel == DRUM_CHANNEL
-    waiting: int | None = None
-    bank: int | None = None
-    found = [Sound(0, 0, rhythm)]
-    for event in events:
-        match event.kind:
-            case smf.CONTROL if event.first == BANK:
-                waiting = event.second
-                continue
-            case smf.PROGRAM if track is None or event.track in (track, _EXCLUSIVE_TRACK):
-                program, bank = event.first, waiting
-            case 0x100:  # _RESET
-                standard, program, rhythm, waiting, bank = event.second, 0, channel == DRUM_CHANNEL, None, None
-            case 0x101:  # _RHYTHM
-                rhythm = bool(event.second)
-                if XG in (standard, event.first):
-                    waiting = bank = 127 * event.second
-            case _:
-                continue
-        match standard, bank:
+
+    def __init__(self, part: int, own: frozenset[int]) -> None:
+        """`own` are the tracks that have program changes of their own."""
+        self._rhythm_part, self._own = part == exclusive.DRUM_PART, own
+        self.reset(0)
+
+    def reset(self, standard: int) -> None:
+        self._standard, self._rhythm = standard, self._rhythm_part
+        self._waiting: int | None = None
+        self._time = self._all_time = 0
+        self._all_bank: int | None = None  # what a rhythm setting chose for all tracks, at _all_time
+        self._of_all: tuple[int, int, int | None] = (0, 0, None)  # time, program, bank
+        self._set = self._of_all  # by system exclusive, for tracks of their own
+        self._of_track: dict[int, tuple[int, int, int | None]] = {}
+
+    def bank(self, value: int) -> None:
+        self._waiting = value
+
+    def program(self, number: int, track: int) -> None:
+        self._time += 1
+        self._of_all = chosen = self._time, number, self._waiting
+        if track == EXCLUSIVE_TRACK:
+            self._set = chosen
+            self._of_track.clear()
+        elif track in self._own:
+            self._of_track[track] = chosen
+
+    def rhythm(self, standard: int, *, on: bool) -> None:
+        self._rhythm = on
+        if exclusive.XG in (self._standard, standard):
+            self._time += 1
+            self._waiting = self._all_bank = 127 * on
+            self._all_time = self._time
+
+    def sound(self, track: int) -> int:
+        """As in Struck."""
+        time, program, bank = self._of_track.get(track, self._set) if track in self._own else self._of_all
+        if self._all_time > time:
+            bank = self._all_bank
+        match self._standard, bank:
             case (0, 120 | 127) | (2, 120) | (4, 126 | 127):
                 is_drum = True
             case (2, 121):
@@ -252,160 +166,235 @@ def sounds(events: Iterable[Event], channel: int, track: int | None) -> list[Sou
             case (4, int()):
                 is_drum = False
             case _:
-                is_drum = rhythm
-        found.append(Sound(event.tick, program, is_drum))
-    return found
+                is_drum = self._rhythm
+        return program + DRUM_SOUND * is_drum
+
+
+def follow(stream: Stream, part: int) -> "Follower":
+    """A part that was followed to its end.
+
+    A note-off ends the oldest open note of its key and track. Where that leaves both notes without an end and ends
+    without a note, notes of this key end in other tracks than they start in: then all tracks are one.
+    """
+    followed = Follower(stream, part)
+    split = followed.unended & followed.unmatched.keys()
+    return Follower(stream, part, frozenset(split)) if split else followed
 
 
 class Follower:
-    """Follows one channel: `notes` by track, in order of their ends, and `steering`; each note-off ends the oldest open
-    note of its key and track."""
+    """Follows one part: its notes, what steers them, and the number of note-offs by key that end nothing."""
 
-    def __init__(self, events: Iterable[Event]) -> None:
-        """All events of the channel, by time."""
-        self.notes: dict[int, list[Struck]] = defaultdict(list)
-        self.steering = Steering()
-        self.unmatched_offs = 0
-        self._open: dict[tuple[int, int], deque[Struck]] = defaultdict(deque)
+    def __init__(self, stream: Stream, part: int, across: frozenset[int] = frozenset()) -> None:
+        """`across` are the keys whose notes end in whatever track."""
+        own = np.unique(stream.track[stream.kind == smf.PROGRAM]).tolist()
+        self._programs = _Programs(part, frozenset(own))
+        self._across = across
+        self.unmatched: Counter[int] = Counter()
+        self._columns = [array("q") for _ in Struck._fields]
+        self._track, self._start, self._end, self._pitch, self._velocity, self._shift, self._sound = self._columns
+        self._open: dict[int, deque[int]] = defaultdict(deque)  # by track and key: notes that have no end yet
+        self._new = 0  # the first note of this tick: its sound is that of the tick's end
+        self._controls, self._silences = array("q"), array("q")
+        self._level_ticks, self._left, self._right = array("q"), array("d"), array("d")
+        self._pitch_ticks, self._semitones = array("q"), array("d")
+        self._pedals = {number: (array("q"), array("b")) for number in (cc.SUSTAIN, cc.SOSTENUTO)}
         self._passed_on: dict[int, int] = {}
-        self._level, self._semitones = (0.0, 0.0), 0.0
+        self._tick, self._moved = 0, True
         self._defaults()
-        self._follow(events)
+        self._follow(stream)
+
+    @property
+    def notes(self) -> Struck:
+        return Struck(*(np.array(column, dtype=np.int64) for column in self._columns))
+
+    @property
+    def unended(self) -> set[int]:
+        """Keys of notes that nothing ends."""
+        return {key & 127 for key, waiting in self._open.items() if waiting}
+
+    @property
+    def steering(self) -> Steering:
+        controls = np.array(self._controls, dtype=np.int64)
+        sustain, sostenuto = (
+            Pedal(np.array(ticks, dtype=np.int64), np.array(down, dtype=bool)) for ticks, down in self._pedals.values()
+        )
+        return Steering(
+            Controls(controls >> 16, controls >> 8 & 0xFF, controls & 0xFF),
+            Levels(np.array(self._level_ticks, dtype=np.int64), np.array(self._left), np.array(self._right)),
+            Pitches(np.array(self._pitch_ticks, dtype=np.int64), np.array(self._semitones)),
+            sustain,
+            sostenuto,
+            np.array(self._silences, dtype=np.int64),
+        )
 
     def _defaults(self) -> None:
-        self._volume, self._expression, self._balance, self._bend = 100, 127, 64, 8192
+        self._levels: dict[int, float] = {cc.VOLUME: 100, cc.EXPRESSION: 127, cc.BALANCE: 64}
+        self._bend = 8192
         self._master_volume, self._master_balance, self._master_tuning = 127, 64, 0  # tuning in 0.1 cents
         self._key_shift, self._part_shift = 0, 0  # semitones
         self._parameters = {_BEND_RANGE: [2, 0], _FINE_TUNING: [64, 0], _COARSE_TUNING: [64, 0]}
         self._chosen: list[int] = [127, 127]  # the registered parameter: high and low byte, 127 and 127 for none
 
-    def _follow(self, events: Iterable[Event]) -> None:
-        self._settle(0)
-        for event in events:
-            tick, kind, first, second, track = event
+    def _follow(self, stream: Stream) -> None:
+        for tick, kind, first, second, track in stream.rows():
+            if tick != self._tick:
+                self._leave_tick()
+                self._tick = tick
             if kind == smf.NOTE_ON and second:
-                shift = self._parameters[_COARSE_TUNING][0] - 64 + self._key_shift + self._part_shift
-                self._open[track, first].append(Struck(tick, None, first, second, shift))
+                self._strike(first, second, track)
             elif kind in (smf.NOTE_ON, smf.NOTE_OFF):
-                waiting = self._open.get((track, first))
-                if waiting:
-                    self.notes[track].append(waiting.popleft()._replace(end=tick))
-                else:
-                    self.unmatched_offs += 1
+                self._release(first, track)
             elif kind == smf.CONTROL:
-                self._control(tick, first, second)
+                self._control(first, second)
             elif kind == smf.BEND:
-                self._bend = first | second << 7
-                self._settle(tick)
-            elif kind >= _RESET:
-                self._exclusive(tick, kind, second)
-        for (track, _), waiting in self._open.items():
-            self.notes[track].extend(waiting)
+                self._bend, self._moved = first | second << 7, True
+            elif kind == smf.PROGRAM:
+                self._programs.program(first, track)
+            elif kind >= exclusive.RESET:
+                self._exclusive(kind, first, second)
+        self._leave_tick()
 
-    def _control(self, tick: int, number: int, value: int) -> None:
+    def _leave_tick(self) -> None:
+        """Note what holds at the end of a tick: what notes are played on, and where the level or pitch changed."""
+        for note in range(self._new, len(self._start)):
+            self._sound[note] = self._programs.sound(self._track[note])
+        self._new = len(self._start)
+        if self._moved:
+            self._settle()
+            self._moved = False
+
+    def _strike(self, key: int, velocity: int, track: int) -> None:
+        shift = self._parameters[_COARSE_TUNING][0] - 64 + self._key_shift + self._part_shift
+        self._open[self._place(key, track)].append(len(self._start))
+        for column, value in zip(self._columns, (track, self._tick, UNENDED, key, velocity, shift, 0), strict=True):
+            column.append(value)
+
+    def _release(self, key: int, track: int) -> None:
+        waiting = self._open.get(self._place(key, track))
+        if waiting:
+            self._end[waiting.popleft()] = self._tick
+        else:
+            self.unmatched[key] += 1
+
+    def _place(self, key: int, track: int) -> int:
+        return key if key in self._across else (track + 1) << 7 | key
+
+    def _control(self, number: int, value: int) -> None:
         if number not in _FOLLOWED_HERE:
-            self._pass_on(tick, number, value)
+            self._pass_on(number, value)
             return
-        if number == VOLUME:
-            self._volume = value
-        elif number == EXPRESSION:
-            self._expression = value
-        elif number == BALANCE:
-            self._balance = value
-        elif number in (SUSTAIN, SOSTENUTO):
-            self._pedal(tick, number, value >= 64)
-        elif number in (RPN, RPN_LSB):
-            self._chosen[number == RPN_LSB] = value
-        elif number in (NRPN, NRPN_LSB):
+        self._moved = True
+        if number in _LEVELS:
+            self._levels[number] = value  # and the lower seven bits are 0 until they are sent, too (MIDI 1.0)
+        elif number in _LEVELS_LSB:
+            self._levels[number - cc.LSB] = int(self._levels[number - cc.LSB]) + value / 128
+        elif number == cc.BANK:
+            self._programs.bank(value)
+        elif number in (cc.SUSTAIN, cc.SOSTENUTO):
+            self._pedal(number, value >= 64)
+        elif number in (cc.RPN, cc.RPN_LSB):
+            self._chosen[number == cc.RPN_LSB] = value
+        elif number in (cc.NRPN, cc.NRPN_LSB):
             self._chosen = [127, 127]  # what other parameters do is the maker's affair
-        elif number in (DATA, DATA_LSB, INCREMENT, DECREMENT):
+        elif number in (cc.DATA, cc.DATA_LSB, cc.INCREMENT, cc.DECREMENT):
             self._data(number, value)
-        elif number == RESET_CONTROLLERS:
-            self._reset_controllers(tick)
-        elif number >= NOTES_OFF:
-            self._end_notes(tick)
-        self._settle(tick)
+        elif number == cc.RESET_CONTROLLERS:
+            self._reset_controllers()
+        elif number >= cc.NOTES_OFF:
+            self._end_notes()
 
-    def _pass_on(self, tick: int, number: int, value: int) -> None:
+    def _pass_on(self, number: int, value: int) -> None:
+        if number == cc.PAN and self._passed_on.get(cc.PAN + cc.LSB):
+            self._pass_on(cc.PAN + cc.LSB, 0)
         self._passed_on[number] = value
-        self.steering.controls.append(Control(tick, smf.CONTROL, number, value))
-        if number == SOUND_OFF:
-            self._end_notes(tick)
-            self.steering.silences.append(tick)
+        self._controls.append(self._tick << 16 | number << 8 | value)
+        if number == cc.SOUND_OFF:
+            self._end_notes()
+            self._silences.append(self._tick)
 
-    def _pedal(self, tick: int, number: int, down: bool) -> None:
-        moves = self.steering.sustain if number == SUSTAIN else self.steering.sostenuto
-        if down != (bool(moves) and moves[-1].down):
-            moves.append(Pedal(tick, down))
+    def _pedal(self, number: int, down: bool) -> None:
+        ticks, states = self._pedals[number]
+        if down != bool(states and states[-1]):
+            ticks.append(self._tick)
+            states.append(down)
 
     def _data(self, number: int, value: int) -> None:
         parameter = self._parameters.get(self._chosen[1]) if self._chosen[0] == 0 else None
         if parameter is None:
             return
-        if number in (DATA, DATA_LSB):
-            parameter[number == DATA_LSB] = value
+        if number in (cc.DATA, cc.DATA_LSB):
+            parameter[number == cc.DATA_LSB] = value
             return
-        step = 1 if number == INCREMENT else -1
+        step = 1 if number == cc.INCREMENT else -1
         if self._chosen[1] == _COARSE_TUNING:
             parameter[0] = min(127, max(0, parameter[0] + step))
         else:
             base = 100 if self._chosen[1] == _BEND_RANGE else 128  # cents make up the lower byte of a range (RP-018)
             parameter[:] = divmod(min(128 * base - 1, max(0, parameter[0] * base + parameter[1] + step)), base)
 
-    def _reset_controllers(self, tick: int) -> None:
+    def _reset_controllers(self) -> None:
         """RP-015: volume, pan, balance, bank, program, effects, sound controllers and parameter values stay."""
-        self._expression, self._bend, self._chosen = 127, 8192, [127, 127]
-        for pedal in (SUSTAIN, SOSTENUTO):
-            self._pedal(tick, pedal, False)
-        for number in (MODULATION, PORTAMENTO, SOFT):
+        self._levels[cc.EXPRESSION], self._bend, self._chosen = 127, 8192, [127, 127]
+        for pedal in (cc.SUSTAIN, cc.SOSTENUTO):
+            self._pedal(pedal, False)
+        for number in (cc.MODULATION, cc.PORTAMENTO, cc.SOFT):
             if self._passed_on.get(number):
-                self._pass_on(tick, number, 0)
+                self._pass_on(number, 0)
 
-    def _end_notes(self, tick: int) -> None:
-        for (track, _), waiting in self._open.items():
-            self.notes[track].extend(note._replace(end=tick) for note in waiting)
+    def _end_notes(self) -> None:
+        for waiting in self._open.values():
+            for note in waiting:
+                self._end[note] = self._tick
         self._open.clear()
 
-    def _exclusive(self, tick: int, kind: int, value: int) -> None:
-        if kind == _RESET:
-            self._end_notes(tick)
-            self._reset_controllers(tick)
-            self._defaults()
-            for number, was in list(self._passed_on.items()):
-                default = 64 if number in _CENTRED else 0
-                if was != default and number != SOUND_OFF:
-                    self._pass_on(tick, number, default)
-        elif kind == _MASTER_VOLUME:
+    def _exclusive(self, kind: int, first: int, value: int) -> None:
+        self._moved = True
+        if kind == exclusive.RESET:
+            self._reset(value)
+        elif kind == exclusive.RHYTHM:
+            self._programs.rhythm(first, on=bool(value))
+        elif kind == exclusive.RECEIVE:
+            self._end_notes()
+        elif kind == exclusive.MASTER_VOLUME:
             self._master_volume = value
-        elif kind == _MASTER_BALANCE:
+        elif kind == exclusive.MASTER_BALANCE:
             self._master_balance = value
-        elif kind == _MASTER_TUNING:
+        elif kind == exclusive.MASTER_TUNING:
             self._master_tuning = value
-        elif kind == _KEY_SHIFT:
+        elif kind == exclusive.KEY_SHIFT:
             self._key_shift = value
-        elif kind == _PART_SHIFT:
+        elif kind == exclusive.PART_SHIFT:
             self._part_shift = value
-        elif kind == _BEND_RANGE_SET:
+        elif kind == exclusive.BEND_RANGE_SET:
             self._parameters[_BEND_RANGE] = [value, 0]
-        self._settle(tick)
 
-    def _settle(self, tick: int) -> None:
-        """Note how loud and at which pitch the channel is now, where that changed."""
-        loud = amplitude(self._volume) * amplitude(self._expression) * amplitude(self._master_volume)
+    def _reset(self, standard: int) -> None:
+        self._end_notes()
+        self._reset_controllers()
+        self._defaults()
+        self._programs.reset(standard)
+        for number, was in list(self._passed_on.items()):
+            default = 64 if number in _CENTRED else 0
+            if was != default and number != cc.SOUND_OFF:
+                self._pass_on(number, default)
+        self._passed_on.clear()
+
+    def _settle(self) -> None:
+        """Note how loud and at which pitch the part is now, where that changed."""
+        levels = self._levels
+        loud = amplitude(levels[cc.VOLUME]) * amplitude(levels[cc.EXPRESSION]) * amplitude(self._master_volume)
         left = right = loud
-        for balance in (self._balance, self._master_balance):
+        for balance in (min(127, levels[cc.BALANCE]), self._master_balance):
             left *= min(1.0, (127 - balance) / 63)
             right *= min(1.0, balance / 64)
-        if (left, right) != self._level:
-            self._level = left, right
-            levels = self.steering.levels
-            if levels and levels[-1].tick == tick:  # of several at one tick the last holds
-                levels.pop()
-            levels.append(Level(tick, left, right))
+        if not self._left or (left, right) != (self._left[-1], self._right[-1]):
+            self._level_ticks.append(self._tick)
+            self._left.append(left)
+            self._right.append(right)
         reach = self._parameters[_BEND_RANGE][0] + self._parameters[_BEND_RANGE][1] / 100
         fine = (self._parameters[_FINE_TUNING][0] << 7 | self._parameters[_FINE_TUNING][1]) / 8192 - 1
         bend = (self._bend - 8192) / (8191 if self._bend > 8192 else 8192)
         semitones = bend * reach + fine + self._master_tuning / 1000
-        if semitones != self._semitones:
-            self._semitones = semitones
-            self.steering.pitches.append(PitchOffset(tick, semitones))
+        if semitones != (self._semitones[-1] if self._semitones else 0.0):
+            self._pitch_ticks.append(self._tick)
+            self._semitones.append(semitones)

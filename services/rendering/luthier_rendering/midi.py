@@ -19,13 +19,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from luthier_music.instruments import Instrument, instrument
 from luthier_rendering import smf
-from luthier_rendering.channels import Follower, Sound, Steering, Struck, channel_events, chooses_sound, sounds
+from luthier_rendering.channels import DRUM_SOUND, UNENDED, Pedal, Steering, follow
 from luthier_rendering.smf import MetaEvent, MidiLimits, Smf, Track, read_smf, refuse, within
+from luthier_rendering.streams import NEVER, streams
 
 FAULTS: Final = {
     "UNMATCHED_NOTES": "notes that do not start or do not end were left out",
     "ZERO_LENGTH_NOTES": "notes of no length were left out",
-    "SILENT_NOTES": "notes that their channel plays at volume or expression 0 were left out",
+    "SILENT_NOTES": "notes that are played at volume or expression 0 were left out",
     "TEMPO_IS_DEFAULT": "no tempo is stated: 120 BPM is only the format's default",
     "KEY_SIGNATURE_IS_A_CLAIM": "a key signature is stated: a claim, mostly a default, that the notes may contradict",
     "KEY_SIGNATURE_INVALID": "a key signature has no meaning and was ignored",
@@ -42,7 +43,6 @@ FAULTS: Final = {
 _DEFAULT_US_PER_BEAT: Final = 500_000  # 120 BPM, what a file without a tempo means
 _MAX_TEMPO_BPM: Final = 1000.0
 _NAME_BYTES: Final = 200
-_NEVER: Final = 1 << 40  # ticks
 _MAJOR: Final = ["Cb", "Gb", "Db", "Ab", "Eb", "Bb", "F", "C", "G", "D", "A", "E", "B", "F#", "C#"]
 _MINOR: Final = ["Ab", "Eb", "Bb", "F", "C", "G", "D", "A", "E", "B", "F#", "C#", "G#", "D#", "A#"]
 
@@ -56,11 +56,11 @@ class Meter(NamedTuple):
 
 
 class Player(NamedTuple):
-    """Who is steered together: a track on a channel (0..15) of a port."""
+    """Who is steered together: what a track plays on a part (0..15) of a port, mostly the channel of this number."""
 
     track: int
     port: int
-    channel: int
+    part: int
 
 
 @dataclass(frozen=True)
@@ -75,13 +75,15 @@ class Part:
 @dataclass(frozen=True)
 class Notes:
     """Columns of equal length [n], by start tick: when, what, how loud (velocity 1..127), and whose (part index); then
-    between which ticks its channel's level lets it be heard, and which key its bend and tuning make of it."""
+    when the pedals let it end (NEVER where one is never lifted), between which ticks it is heard, with the pedals and
+    where its level is not 0, and which key its bend and tuning make of it."""
 
     start_tick: NDArray[np.int64]
     end_tick: NDArray[np.int64]
     pitch: NDArray[np.int64]
     velocity: NDArray[np.int64]
     part: NDArray[np.int64]
+    release_tick: NDArray[np.int64]
     heard_from_tick: NDArray[np.int64]
     heard_to_tick: NDArray[np.int64]
     heard_pitch: NDArray[np.int64]
@@ -154,8 +156,8 @@ def load_song(data: bytes, limits: MidiLimits | None = None) -> Song:
         NO_END_OF_TRACK=sum(not track.ended for track in file.tracks), TRAILING_BYTES=int(file.trailing_bytes > 0)
     )
     metas = sorted((meta for track in file.tracks for meta in track.metas), key=lambda meta: meta.tick)
-    tempo, tempo_is_default = _tempo_map(file.ticks_per_beat, metas, faults)
-    meters, key = _meters(metas, faults), _claimed_key(metas, faults)
+    tempo, tempo_is_default = _tempo_map(file.ticks_per_beat, metas, faults, limits.tempos)
+    meters, key = _meters(metas, faults, limits.bars), _claimed_key(metas, faults)
     notes, parts, steering = _play(file, limits, faults)
     song = Song(file.format, len(file.tracks), tempo, tempo_is_default, meters, key, parts, notes, steering, faults)
     within("MIDI_TOO_LONG", "seconds", song.music_end_s, limits.duration_s)
@@ -163,7 +165,7 @@ def load_song(data: bytes, limits: MidiLimits | None = None) -> Song:
     return song
 
 
-def _tempo_map(ticks_per_beat: int, metas: list[MetaEvent], faults: Counter[str]) -> tuple[TempoMap, bool]:
+def _tempo_map(ticks_per_beat: int, metas: list[MetaEvent], faults: Counter[str], bound: int) -> tuple[TempoMap, bool]:
     """The map, and whether no tempo is stated. Of several tempos at one tick the last holds; repeats are dropped."""
     steps = {0: _DEFAULT_US_PER_BEAT}
     stated = [meta for meta in metas if meta.kind == smf.META_TEMPO]
@@ -178,13 +180,14 @@ def _tempo_map(ticks_per_beat: int, metas: list[MetaEvent], faults: Counter[str]
     faults["TEMPO_IS_DEFAULT"] += not stated
     ordered = sorted(steps.items())
     kept = [ordered[0], *(after for before, after in pairwise(ordered) if before[1] != after[1])]
+    within("MIDI_TOO_MANY_TEMPOS", "changes of tempo", len(kept), bound)
     ticks, us_per_beat = np.array(kept, dtype=np.int64).T
     lengths_s = np.diff(ticks) * us_per_beat[:-1] / (1e6 * ticks_per_beat)
     seconds = np.concatenate([[0.0], np.cumsum(lengths_s)])
     return TempoMap(ticks_per_beat, ticks, seconds, us_per_beat), not stated
 
 
-def _meters(metas: list[MetaEvent], faults: Counter[str]) -> tuple[Meter, ...]:
+def _meters(metas: list[MetaEvent], faults: Counter[str], bound: int) -> tuple[Meter, ...]:
     meters = {0: Meter(0, 4, 4)}
     for tick, kind, data in metas:
         if kind == smf.META_METER:
@@ -193,7 +196,9 @@ def _meters(metas: list[MetaEvent], faults: Counter[str]) -> tuple[Meter, ...]:
             else:
                 meters[tick] = Meter(tick, data[0], 2 ** data[1])
     ordered = [meters[tick] for tick in sorted(meters)]
-    return (ordered[0], *(after for before, after in pairwise(ordered) if before[1:] != after[1:]))
+    kept = (ordered[0], *(after for before, after in pairwise(ordered) if before[1:] != after[1:]))
+    within("MIDI_TOO_MANY_BARS", "changes of meter", len(kept), bound)
+    return kept
 
 
 def _claimed_key(metas: list[MetaEvent], faults: Counter[str]) -> str:
@@ -216,56 +221,51 @@ def _play(
     """The notes, the parts in order of first appearance in the file, and what steers each player that has notes."""
     ports = [int.from_bytes(_first_meta(track, smf.META_PORT)[:1], "big") for track in file.tracks]
     names = [_text(_first_meta(track, smf.META_TRACK_NAME)[:_NAME_BYTES]) for track in file.tracks]
-    played: dict[Player, list[tuple[Struck, Sound]]] = {}
-    steering: dict[Player, Steering] = {}
-    moves = 0
-    for (port, channel), events in channel_events(file, ports, limits).items():
-        struck_in = {event.track for event in events if event.kind == smf.NOTE_ON}
-        moves += len(struck_in) * sum(event.kind not in (smf.NOTE_ON, smf.NOTE_OFF) for event in events)
-        within("MIDI_TOO_MUCH_WORK", "controller changes, counted for each track they steer", moves, limits.steering)
-        follower = Follower(events)
-        faults["UNMATCHED_NOTES"] += follower.unmatched_offs
-        choices = [event for event in events if chooses_sound(event)]
-        programs_of = {event.track for event in choices if event.kind == smf.PROGRAM}
-        for number, struck in follower.notes.items():
-            player = Player(number, port, channel)
-            changes = sounds(choices, channel, number if number in programs_of else None)
-            steering[player] = follower.steering
-            if found := _with_sounds(struck, changes, faults):
-                played[player] = found
-    rows: list[tuple[int, ...]] = []  # as the first five columns of Notes
-    parts: dict[Part, int] = {}
-    for player in sorted(played, key=lambda player: (player.track, min(note.start for note, _ in played[player]))):
-        indices: dict[Sound, int] = {}
-        for note, sound in played[player]:
-            if sound not in indices:
-                part = Part(player, instrument(sound.program, is_drum=sound.is_drum), names[player.track])
-                indices[sound] = parts.setdefault(part, len(parts))
-            stroke = file.ticks_per_beat // 8 or 1
-            end = note.end if note.end is not None and note.end > note.start else note.start + stroke
-            pitch = note.pitch if sound.is_drum else min(127, max(0, note.pitch + note.shift))
-            rows.append((note.start, end, pitch, note.velocity, indices[sound]))
-        within("MIDI_TOO_MANY_STEMS", "stems", len(parts), limits.stems)
-    if not rows:
+    steering: list[Steering] = []
+    played: list[tuple[int, int]] = []  # ports and parts, as steering
+    rows: list[NDArray[np.int64]] = []  # start, end, pitch, velocity, sound, track, index in played
+    for key, stream in streams(file, ports, limits).items():
+        followed = follow(stream, key[1])
+        struck = followed.notes
+        faults["UNMATCHED_NOTES"] += followed.unmatched.total()
+        is_drum = struck.sound >= DRUM_SOUND
+        unended, empty = struck.end == UNENDED, struck.end == struck.start
+        faults["UNMATCHED_NOTES"] += int((unended & ~is_drum).sum())
+        faults["ZERO_LENGTH_NOTES"] += int((empty & ~is_drum).sum())
+        # drums sound when struck, whatever ends them (RP-003)
+        end = np.where(unended | empty, struck.start + (file.ticks_per_beat // 8 or 1), struck.end)
+        pitch = np.where(is_drum, struck.pitch, np.clip(struck.pitch + struck.shift, 0, 127))
+        index = np.full(end.size, len(played))
+        found = np.stack([struck.start, end, pitch, struck.velocity, struck.sound, struck.track, index])
+        rows.append(found[:, is_drum | ~(unended | empty)])
+        steering.append(followed.steering)
+        played.append(key)
+    if not any(row.size for row in rows):
         refuse("MIDI_NO_NOTES", "the file holds no note that starts and ends")
-    notes, kept = _heard(np.array(rows, dtype=np.int64).T, list(parts), steering, faults)
-    return notes, kept, {part.player: steering[part.player] for part in kept}
+    start, end, pitch, velocity, sound, track, index = np.concatenate(rows, axis=1)
+    players, player = np.unique(track * len(played) + index, return_inverse=True)
+    groups, part = np.unique(player << 8 | sound, return_inverse=True)
+    within("MIDI_TOO_MANY_STEMS", "stems", groups.size, limits.stems)
+    player_of, track_of = groups >> 8, players[groups >> 8] // len(played)
+    index_of = players[player_of] % len(played)
+    order = np.lexsort((_earliest(start, part), index_of, _earliest(start, player)[player_of], track_of))
+    parts = [
+        Part(
+            Player(int(track_of[at]), *played[index_of[at]]),
+            instrument(int(groups[at]) & 127, is_drum=bool(groups[at] & DRUM_SOUND)),
+            names[track_of[at]],
+        )
+        for at in order.tolist()
+    ]
+    steers = {one.player: steering[index_of[at]] for at, one in zip(order.tolist(), parts, strict=True)}
+    notes, kept = _heard(np.stack([start, end, pitch, velocity, np.argsort(order)[part]]), parts, steers, faults)
+    return notes, kept, {one.player: steers[one.player] for one in kept}
 
 
-def _with_sounds(struck: list[Struck], changes: list[Sound], faults: Counter[str]) -> list[tuple[Struck, Sound]]:
-    """Notes by their starts, each with the sound in force. Drums sound when struck, whatever ends them (RP-003); other
-    notes that do not end, or end where they start, are counted and left out."""
-    found, at = [], 0
-    for note in sorted(struck, key=lambda one: (one.start, one.start if one.end is None else one.end, *one[2:])):
-        while at + 1 < len(changes) and changes[at + 1].tick <= note.start:
-            at += 1
-        sound = changes[at]._replace(tick=0)
-        if not sound.is_drum and note.end is None:
-            faults["UNMATCHED_NOTES"] += 1
-        elif not sound.is_drum and note.end == note.start:
-            faults["ZERO_LENGTH_NOTES"] += 1
-        else:
-            found.append((note, sound))
+def _earliest(start: NDArray[np.int64], group: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The first start [groups] of the notes [n] of each group 0..groups-1."""
+    found = np.full(group.max() + 1, NEVER)
+    np.minimum.at(found, group, start)
     return found
 
 
@@ -274,28 +274,25 @@ def _heard(
 ) -> tuple[Notes, tuple[Part, ...]]:
     """The notes that are heard, of rows [5, n] as the first columns of Notes, and the parts that have some.
 
-    A note whose channel has level 0 from its start to its end is left out; of one that is heard for a while, it is
-    noted from when to when.
+    A note whose level is 0 for as long as it sounds is left out; of one that is heard for a while, it is noted from
+    when to when. What a pedal holds is heard until the music ends at most: what rings on after it is the song's tail.
     """
     start, end, pitch, _, part = rows
-    heard_from, heard_to, heard_pitch = start.copy(), end.copy(), pitch.copy()
+    release, heard_from, heard_to, heard_pitch = end.copy(), start.copy(), end.copy(), pitch.copy()
     for index, one in enumerate(parts):
-        mine = np.flatnonzero(part == index)
-        levels, pitches = steering[one.player].levels, steering[one.player].pitches
-        ticks = np.array([level.tick for level in levels] + [_NEVER])
-        loud = np.array([max(level.left, level.right) > 0 for level in levels] + [True])
-        if not loud.all():
-            first = np.searchsorted(ticks, start[mine], side="right") - 1
-            last = np.searchsorted(ticks, end[mine], side="left") - 1
-            next_loud = np.minimum.accumulate(np.where(loud, np.arange(loud.size), loud.size - 1)[::-1])[::-1]
-            last_loud = np.maximum.accumulate(np.where(loud, np.arange(loud.size), -1))
-            heard_from[mine] = np.where(loud[first], start[mine], ticks[next_loud[first]])
-            heard_to[mine] = np.where(loud[last], end[mine], ticks[last_loud[last] + 1])
-        if pitches and not one.instrument.is_drum:
+        mine, steers = np.flatnonzero(part == index), steering[one.player]
+        if not one.instrument.is_drum:
+            release[mine] = _released(start[mine], end[mine], pitch[mine], steers)
+            heard_to[mine] = np.minimum(release[mine], end.max())
             middle = (start[mine] + end[mine]) // 2
-            offsets = np.array([0.0] + [one.semitones for one in pitches])
-            offset = offsets[np.searchsorted([one.tick for one in pitches], middle, side="right")]
+            offsets = np.concatenate([[0.0], steers.pitches.semitones])
+            offset = offsets[np.searchsorted(steers.pitches.tick, middle, side="right")]
             heard_pitch[mine] = np.rint(pitch[mine] + offset)
+        begins, ends = (np.append(ticks, NEVER) for ticks in steers.audible)
+        following = np.searchsorted(ends, start[mine], side="right")  # the first span that ends after the start
+        latest = np.searchsorted(begins, heard_to[mine], side="left") - 1  # the last one that begins before the end
+        heard_from[mine] = np.maximum(start[mine], begins[following])
+        heard_to[mine] = np.where(latest >= 0, np.minimum(heard_to[mine], ends[latest]), start[mine])
     audible = heard_from < heard_to
     faults["SILENT_NOTES"] += int((~audible).sum())
     if not audible.any():
@@ -303,9 +300,49 @@ def _heard(
     kept = sorted(set(part[audible].tolist()))
     renumbered = np.zeros(len(parts), dtype=np.int64)
     renumbered[kept] = np.arange(len(kept))
-    columns = np.stack([*rows[:4], renumbered[part], heard_from, heard_to, heard_pitch])[:, audible]
+    columns = np.stack([*rows[:4], renumbered[part], release, heard_from, heard_to, heard_pitch])[:, audible]
     order = np.lexsort(columns[4::-1])  # by start, then by the other columns
     return Notes(*columns[:, order]), tuple(parts[index] for index in kept)
+
+
+def _released(
+    start: NDArray[np.int64], end: NDArray[np.int64], pitch: NDArray[np.int64], steering: Steering
+) -> NDArray[np.int64]:
+    """When the notes [n] of one part end with the pedals, in ticks: NEVER where one never comes up.
+
+    A note whose key goes up while the sustain pedal is down ends when the pedal comes up or its key is struck again;
+    one whose key is down when the sostenuto pedal goes down ends no earlier than that pedal comes up.
+    """
+    if not (steering.sustain.down.any() or steering.sostenuto.down.any()):
+        return end
+    ticks, down, ups = _moves(steering.sostenuto)
+    pressed = np.append(ticks[down], NEVER)
+    latest = (
+        np.searchsorted(pressed, end, side="left") - 1
+    )  # the last time before the key went up: its lift is the last
+    held = (latest >= 0) & (pressed[latest] >= start)
+    until = np.where(held, np.maximum(end, _next(ups, pressed[latest])), end)
+    ticks, down, ups = _moves(steering.sustain)
+    state = np.searchsorted(ticks, until, side="right") - 1  # the move in force when the note is let go
+    until = np.where((state >= 0) & down[state], _next(ups, until), until)
+    order = np.lexsort((start, pitch))
+    again = pitch[order[:-1]] == pitch[order[1:]]
+    until[order[:-1][again]] = np.minimum(until[order[:-1][again]], start[order[1:][again]])
+    silences = np.append(steering.silences, NEVER)
+    until = np.minimum(until, silences[np.searchsorted(silences, end, side="left")])
+    return np.maximum(until, end)
+
+
+def _moves(pedal: Pedal) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.int64]]:
+    """Ticks of a pedal's moves, whether each presses it, and the ticks at which it comes up, the last one never."""
+    ticks, down = np.append(pedal.tick, NEVER), np.append(pedal.down, False)
+    return ticks, down, ticks[~down]
+
+
+def _next(ticks: NDArray[np.int64], after: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Of each tick [n] the next one in `ticks`, which ends with NEVER."""
+    found: NDArray[np.int64] = ticks[np.minimum(np.searchsorted(ticks, after, side="right"), ticks.size - 1)]
+    return found
 
 
 def _first_meta(track: Track, kind: int) -> bytes:

@@ -1,9 +1,10 @@
 """What one player does, ready for an instrument: timed messages of a part, on one channel.
 
-Pedals are played here, not by the instrument (TinySoundFont and several plugins ignore them): a note whose key goes up
-while the sustain pedal is down ends when the pedal comes up or its key is struck again; one whose key is down when the
-sostenuto pedal goes down ends no earlier than that pedal comes up. Levels and pitch (bend, tuning) are worked out here
-as well, so that every back end plays the same.
+Pedals are played here, not by the instrument (TinySoundFont and several plugins ignore them): notes end when the pedals
+let them. Levels and pitch (bend, tuning) are worked out here as well, so that every back end plays the same.
+
+Of what moves a controller, level or pitch more than once within MOVES_S, the last counts: that is how often an
+instrument looks at them, and bounds what a performance holds by the length of the song.
 """
 
 from dataclasses import dataclass
@@ -12,13 +13,13 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from luthier_music.audio import SAMPLE_RATE_HZ
 from luthier_music.instruments import Instrument
-from luthier_rendering.channels import Pedal, Steering
-from luthier_rendering.midi import Notes, Song
-from luthier_rendering.smf import BEND, NOTE_OFF, NOTE_ON
+from luthier_rendering.midi import Song
+from luthier_rendering.smf import BEND, CONTROL, NOTE_OFF, NOTE_ON
 
 DRUM_RING_S: Final = 8.0  # longer than any stroke of the packaged SoundFont (6.3 s); only a looped sample rings on
-_NEVER: Final = 1 << 40  # ticks
+MOVES_S: Final = 64 / SAMPLE_RATE_HZ  # TinySoundFont's control period
 
 
 class Message(NamedTuple):
@@ -56,36 +57,40 @@ def performance(song: Song, index: int) -> Performance:
     part = song.parts[index]
     mine = song.notes.of(song.notes.part == index)
     steering = song.steering[part.player]
-
-    def seconds(ticks: list[int]) -> list[float]:
-        found: list[float] = song.tempo.to_seconds(np.array(ticks, dtype=np.int64)).tolist()
-        return found
-
     starts = song.tempo.to_seconds(mine.start_tick)
-    if part.instrument.is_drum:
-        ends = _strokes_end_s(starts, mine.pitch)
-    else:
-        ends = song.tempo.to_seconds(_pedalled(mine, steering))
+    is_drum = part.instrument.is_drum
+    ends = _strokes_end_s(starts, mine.pitch) if is_drum else song.tempo.to_seconds(mine.release_tick)
+    controls, bends, levels = steering.controls, steering.pitches, steering.levels
+    first_s = float(starts[0])
+    moved_s, kept = _moves(song.tempo.to_seconds(controls.tick), first_s, controls.number)
+    numbers, values = controls.number[kept].tolist(), controls.value[kept].tolist()
+    ranked = [(0, Message(s, CONTROL, n, v)) for s, n, v in zip(moved_s, numbers, values, strict=True)]
+    moved_s, kept = _moves(song.tempo.to_seconds(bends.tick), first_s)
+    offsets = bends.semitones[kept].tolist()
+    ranked += [(0, Message(s, BEND, 0, 0, offset)) for s, offset in zip(moved_s, offsets, strict=True)]
     pitches = mine.pitch.tolist()
-    controls, bends = steering.controls, steering.pitches
-    ranked = [
-        (0, Message(s, c.kind, c.first, c.second))
-        for s, c in zip(seconds([c.tick for c in controls]), controls, strict=True)
-    ]
-    ranked += [
-        (0, Message(s, BEND, 0, 0, b.semitones)) for s, b in zip(seconds([b.tick for b in bends]), bends, strict=True)
-    ]
     ranked += [(1, Message(end, NOTE_OFF, pitch, 0)) for end, pitch in zip(ends.tolist(), pitches, strict=True)]
     ranked += [
         (2, Message(s, NOTE_ON, p, v)) for s, p, v in zip(starts.tolist(), pitches, mine.velocity.tolist(), strict=True)
     ]
     ranked.sort(key=lambda item: (item[1].seconds, item[0]))
-    moments = seconds([level.tick for level in steering.levels])
-    gains = {}  # by moment: the last one holds, and until the first note none is heard
-    for moment, level in zip(moments, steering.levels, strict=True):
-        begins_s = moment if moment > starts[0] else 0.0
-        gains[begins_s] = Gain(begins_s, level.left, level.right)
-    return Performance(part.instrument, part.name, [message for _, message in ranked], list(gains.values()))
+    moved_s, kept = _moves(song.tempo.to_seconds(levels.tick), first_s)
+    sides = zip(moved_s, levels.left[kept].tolist(), levels.right[kept].tolist(), strict=True)
+    gains = [Gain(s if s > first_s else 0.0, left, right) for s, left, right in sides]
+    return Performance(part.instrument, part.name, [message for _, message in ranked], gains)
+
+
+def _moves(
+    seconds: NDArray[np.float64], first_s: float, kinds: NDArray[np.int64] | None = None
+) -> tuple[list[float], NDArray[np.int64]]:
+    """Which of the moves at `seconds` [n], in order, are heard, and their times: of each kind the last one until the
+    first note, and the last one in each period from then on."""
+    period = np.where(seconds <= first_s, -1, np.floor(seconds / MOVES_S + 0.5)).astype(np.int64)
+    kind = np.zeros(seconds.size, dtype=np.int64) if kinds is None else kinds
+    order = np.lexsort((period, kind))
+    last = np.append((np.diff(period[order]) != 0) | (np.diff(kind[order]) != 0), True)[: seconds.size]
+    kept = np.sort(order[last])
+    return seconds[kept].tolist(), kept
 
 
 def _strokes_end_s(starts_s: NDArray[np.float64], keys: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -98,32 +103,3 @@ def _strokes_end_s(starts_s: NDArray[np.float64], keys: NDArray[np.int64]) -> ND
         mine = np.flatnonzero(keys == key)
         ends[mine[:-1]] = starts_s[mine[1:]]
     return ends
-
-
-def _pedalled(notes: Notes, steering: Steering) -> NDArray[np.int64]:
-    """When each note ends with the pedals [n], in ticks; a pedal that never comes up lets it ring through the tail."""
-    if not any(move.down for move in steering.sustain + steering.sostenuto):
-        return notes.end_tick
-    until = notes.end_tick
-    ticks, down, ups = _moves(steering.sostenuto)
-    for pressed in ticks[down].tolist():
-        lifted = ups[np.searchsorted(ups, pressed, side="right")]
-        until = np.where((notes.start_tick <= pressed) & (pressed < notes.end_tick), np.maximum(until, lifted), until)
-    ticks, down, ups = _moves(steering.sustain)
-    state = np.searchsorted(ticks, until, side="right") - 1  # the move in force when the note is let go
-    held = (state >= 0) & down[state]
-    until = np.where(held, ups[np.minimum(np.searchsorted(ups, until, side="right"), ups.size - 1)], until)
-    for pitch in np.unique(notes.pitch):
-        mine = np.flatnonzero(notes.pitch == pitch)
-        until[mine[:-1]] = np.minimum(until[mine[:-1]], notes.start_tick[mine[1:]])
-    silences = np.array([*steering.silences, _NEVER])
-    until = np.minimum(until, silences[np.searchsorted(silences, notes.end_tick, side="left")])
-    ends: NDArray[np.int64] = np.maximum(until, notes.end_tick)
-    return ends
-
-
-def _moves(pedal: list[Pedal]) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.int64]]:
-    """Ticks of a pedal's moves, whether each presses it, and the ticks at which it comes up, the last one never."""
-    ticks = np.array([move.tick for move in pedal] + [_NEVER])
-    down = np.array([move.down for move in pedal] + [False])
-    return ticks, down, ticks[~down]

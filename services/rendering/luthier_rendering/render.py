@@ -21,16 +21,18 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from luthier.common.v1.common_pb2 import InstrumentActivity
 from luthier_kit.rpc import FailedPrecondition, QuotaExceeded, Unavailable
 from luthier_kit.workers import step
 from luthier_music.audio import SAMPLE_RATE_HZ, Samples, peak, write_audio
 from luthier_music.loudness import gated_loudness_lufs, hop_energies
 from luthier_rendering.backends import BACKENDS
 from luthier_rendering.backends.base import Backend, BackendConfig, BackendError
+from luthier_rendering.inspection import SongFacts, facts
 from luthier_rendering.midi import Song, load_song
 from luthier_rendering.performance import performance
 from luthier_rendering.smf import MidiLimits, refuse
-from luthier_rendering.timeline import TAIL_S
+from luthier_rendering.timeline import TAIL_S, part_activity
 
 PEAK_CEILING_DBFS: Final = -1.0
 _MAX_GAIN_DB: Final = 180.0  # brings volume 1 with expression 1 to any level; what is quieter is arithmetic noise
@@ -79,17 +81,34 @@ class RenderResult:
     stages_s: dict[str, float]
 
 
+@dataclass(frozen=True)
+class RenderedFile:
+    """A MIDI file that was rendered: what it says, of each of its parts the name and when it plays, and the CPU seconds
+    of all that."""
+
+    facts: SongFacts
+    names: list[str]
+    activities: list[InstrumentActivity]
+    result: RenderResult
+    cpu_s: float
+
+
 def render_file(
     midi: Path, limits: MidiLimits, config: BackendConfig, parameters: RenderParameters, out: Path
-) -> RenderResult:
+) -> RenderedFile:
     """Render a MIDI file into the folder `out`, as mix.flac and stem-<part>.flac: the job of a worker process.
 
     InvalidRequest MIDI_* for a file that cannot be rendered, FailedPrecondition INSTRUMENT_FAILED when an instrument
     cannot play, QuotaExceeded SCRATCH_FULL, Unavailable SCRATCH_FAILED.
     """
+    began = time.process_time()
     try:
         song = load_song(midi.read_bytes(), limits)
-        return render_song(song, BACKENDS[parameters.backend](config), parameters, out)
+        found = facts(song)  # what is beyond a bound is refused before anything plays
+        result = render_song(song, BACKENDS[parameters.backend](config), parameters, out)
+        names = [part.name for part in song.parts]
+        activities = [part_activity(song, index) for index in range(len(names))]
+        return RenderedFile(found, names, activities, result, time.process_time() - began)
     except BackendError as error:
         raise FailedPrecondition(str(error), reason="INSTRUMENT_FAILED") from error
     except OSError as error:

@@ -1,7 +1,7 @@
 """luthier.rendering.v1.RenderingService: each call is an action, so what was answered before is found, not computed.
 
-A song's bytes go from the store through `midi.py` (notes, tempo map), `timeline.py` and `fingerprint.py` (its facts)
-to `render.py` in a worker process, and come back as files that are stored here.
+A song's bytes go from the store to a worker process, as a hostile file costs it a second and a hundred megabytes, and
+come back as facts and files. Inspection has processes of its own: it answers in milliseconds, while the others play.
 """
 
 import importlib.metadata
@@ -23,15 +23,20 @@ from luthier_music.audio import SAMPLE_RATE_HZ
 from luthier_music.instruments import instrument
 from luthier_rendering.backends import BACKENDS
 from luthier_rendering.backends.base import BackendConfig, BackendError
-from luthier_rendering.fingerprint import fingerprint
-from luthier_rendering.midi import FAULTS, load_song
+from luthier_rendering.inspection import inspect_file
+from luthier_rendering.midi import FAULTS
 from luthier_rendering.render import Levels, RenderParameters, render_file
 from luthier_rendering.settings import RenderingSettings
 from luthier_rendering.smf import MidiLimits
-from luthier_rendering.timeline import part_activity, timeline
 
-INSPECT_VERSION: Final = "3"
-RENDER_VERSION: Final = "3"  # raise it whenever the same song would sound or be measured differently
+INSPECT_VERSION: Final = "4"  # raise it whenever the same file would be described differently
+RENDER_VERSION: Final = "4"  # raise it whenever the same song would sound or be measured differently
+_INSPECTORS: Final = 2  # processes that inspect, at most
+_INSPECTION_S: Final = 60.0  # the costliest file takes two seconds
+_FILES_PER_INSPECTOR: Final = 5000  # then it is replaced
+_INSPECTION_REASONS: Final = Reasons(
+    "file", "INSPECTION_CRASHED", "INSPECTION_KILLED", "INSPECTION_TOO_SLOW", "INSPECTION_WORKER_NOT_STARTED"
+)
 _REASONS: Final = Reasons("song", "RENDERER_CRASHED", "RENDERER_KILLED", "RENDER_TOO_SLOW", "RENDER_WORKER_NOT_STARTED")
 _FLAC: Final = "audio/flac"
 _PACKAGED_LICENCE: Final = "TimGM6mb SoundFont: GPL-2.0-only"
@@ -44,6 +49,7 @@ class Rendering(rendering_pb2_grpc.RenderingServiceServicer):
     def __init__(
         self,
         store: Store,
+        inspectors: Workers,
         workers: Workers,
         config: BackendConfig,
         *,
@@ -51,10 +57,10 @@ class Rendering(rendering_pb2_grpc.RenderingServiceServicer):
         scratch: Path,
         default_backend: str,
     ) -> None:
-        self._store, self._workers, self._config = store, workers, config
+        self._store, self._inspectors, self._workers, self._config = store, inspectors, workers, config
         self._limits, self._scratch, self._default_backend = limits, scratch, default_backend
 
-    def InspectMidi(self, request: pb.InspectMidiRequest, _: grpc.ServicerContext) -> pb.InspectMidiResponse:
+    def InspectMidi(self, request: pb.InspectMidiRequest, context: Call) -> pb.InspectMidiResponse:
         """Facts, faults and fingerprint. InvalidRequest MIDI_* for a file that cannot be rendered."""
         checks = Checks()
         checks.artifact("midi", request.midi)
@@ -62,20 +68,25 @@ class Rendering(rendering_pb2_grpc.RenderingServiceServicer):
         data = self._store.blobs.read(request.midi, self._limits.size_bytes)
 
         def compute() -> pb.InspectMidiResponse:
-            song = load_song(data, self._limits)
+            with tempfile.TemporaryDirectory(
+                prefix="inspect-", dir=self._scratch, ignore_cleanup_errors=True
+            ) as folder:
+                midi = Path(folder) / "song.mid"
+                midi.write_bytes(data)
+                found = self._inspectors.run(context, Path(folder), inspect_file, midi, self._limits)
             return pb.InspectMidiResponse(
-                fingerprint=fingerprint(song),
-                duration_s=song.music_end_s,
-                tracks=song.tracks,
-                notes=len(song.notes),
-                timeline=timeline(song),
+                fingerprint=found.fingerprint,
+                duration_s=found.duration_s,
+                tracks=found.tracks,
+                notes=found.notes,
+                timeline=found.timeline,
                 faults=[
                     pb.MidiFault(reason=reason, message=FAULTS[reason], count=count)
-                    for reason, count in sorted(song.faults.items())
+                    for reason, count in sorted(found.faults.items())
                     if count
                 ],
-                format=song.format,
-                ticks_per_beat=song.tempo.ticks_per_beat,
+                format=found.format,
+                ticks_per_beat=found.ticks_per_beat,
             )
 
         action = Action("inspect", [request.midi.sha256], {"limits": self._limits.changed()}, version=INSPECT_VERSION)
@@ -119,10 +130,7 @@ class Rendering(rendering_pb2_grpc.RenderingServiceServicer):
     def _rendered(self, data: bytes, parameters: RenderParameters, call: Call) -> pb.RenderSongResponse:
         """The song rendered by a worker process, its files stored."""
         began = time.thread_time()
-        song = load_song(data, self._limits)
         response = pb.RenderSongResponse(
-            timeline=timeline(song),
-            fingerprint=fingerprint(song),
             seed=parameters.seed,
             backend=parameters.backend,
             sample_rate_hz=SAMPLE_RATE_HZ,
@@ -133,19 +141,21 @@ class Rendering(rendering_pb2_grpc.RenderingServiceServicer):
             out = Path(folder)
             midi = out / "song.mid"
             midi.write_bytes(data)
-            result = self._workers.run(call, out, render_file, midi, self._limits, self._config, parameters, out)
+            done = self._workers.run(call, out, render_file, midi, self._limits, self._config, parameters, out)
+            response.timeline.CopyFrom(done.facts.timeline)
+            response.fingerprint, result = done.facts.fingerprint, done.result
             response.mix.CopyFrom(self._store.blobs.put_file("mixes", result.mix, _FLAC))
             response.mix_loudness_lufs, response.mix_peak_dbfs = result.mix_loudness_lufs, result.mix_peak_dbfs
             for stem in result.stems:
                 if stem.file:
                     response.stems.add(
                         audio=self._store.blobs.put_file("stems", stem.file, _FLAC),
-                        name=song.parts[stem.part].name,
-                        activity=part_activity(song, stem.part),
+                        name=done.names[stem.part],
+                        activity=done.activities[stem.part],
                         loudness_lufs=stem.loudness_lufs,
                         instrument_source=stem.source,
                     )
-        response.cpu_s = result.cpu_s + time.thread_time() - began
+        response.cpu_s = done.cpu_s + time.thread_time() - began
         return response
 
     def _tools(self, backend: str) -> dict[str, str]:
@@ -202,8 +212,25 @@ def build(settings: RenderingSettings) -> Service:
         jobs_per_worker=settings.songs_per_worker,
         preload=("luthier_rendering.render",),
     )
+    inspectors = Workers(
+        min(_INSPECTORS, settings.slots),
+        _INSPECTION_REASONS,
+        max_job_s=_INSPECTION_S,
+        jobs_per_worker=_FILES_PER_INSPECTOR,
+        preload=("luthier_rendering.inspection",),
+    )
+
+    def start() -> None:
+        inspectors.start()
+        workers.start()
+
+    def close() -> None:
+        inspectors.close()
+        workers.close()
+
     servicer = Rendering(
         open_store(settings),
+        inspectors,
         workers,
         config,
         limits=settings.limits,
@@ -213,7 +240,7 @@ def build(settings: RenderingSettings) -> Service:
     return Service(
         contract=pb.DESCRIPTOR.services_by_name["RenderingService"],
         servicer=servicer,
-        light=[servicer.InspectMidi, servicer.ListInstruments],
-        prepare=workers.start,
-        close=workers.close,
+        light=[servicer.InspectMidi, servicer.ListInstruments],  # neither waits for a song that plays
+        prepare=start,
+        close=close,
     )

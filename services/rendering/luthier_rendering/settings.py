@@ -5,7 +5,7 @@ from pathlib import Path
 
 from luthier_kit.rpc import ServiceSettings, setting
 from luthier_kit.store import StoreSettings
-from luthier_rendering.backends.base import BackendConfig
+from luthier_rendering.backends.base import MAX_MAP_BYTES, BackendConfig
 from luthier_rendering.smf import MidiLimits
 
 _DEFAULT = MidiLimits()
@@ -45,5 +45,8 @@ class RenderingSettings(ServiceSettings, StoreSettings):
     @property
     def backends(self) -> BackendConfig:
         """What the back ends are configured by."""
-        text = Path(self.vst3_map).read_text() if self.vst3_map else ""
-        return BackendConfig(self.soundfont, self.vst3_path, text)
+        text = b""
+        if self.vst3_map:
+            with Path(self.vst3_map).open("rb") as file:
+                text = file.read(MAX_MAP_BYTES + 1)  # one too many is refused with the rest that is wrong with a map
+        return BackendConfig(self.soundfont, self.vst3_path, text.decode(errors="replace"))

@@ -19,17 +19,22 @@ Reading takes less than half a percent of the time of rendering, so symusic's sp
 and mido check this reader on real songs, where they are right (`tests/rendering/test_independent_readers.py`).
 """
 
+from array import array
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Final, NamedTuple, NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
 
 from luthier_kit.rpc import InvalidRequest
 
 META_TRACK_NAME, META_PORT, META_END, META_TEMPO, META_METER, META_KEY = 0x03, 0x21, 0x2F, 0x51, 0x58, 0x59
+_READ_METAS: Final = frozenset({META_TRACK_NAME, META_PORT, META_END, META_TEMPO, META_METER, META_KEY})
 NOTE_OFF, NOTE_ON, CONTROL, PROGRAM, BEND = 0x80, 0x90, 0xB0, 0xC0, 0xE0  # kinds of channel events
+EXCLUSIVE: Final = 0xF0
 _ONE_DATA_BYTE: Final = (PROGRAM, 0xD0)  # program change and channel pressure; all other kinds have two
-_EXCLUSIVE, _CONTINUED, _META = 0xF0, 0xF7, 0xFF
+_CONTINUED, _META = 0xF7, 0xFF
 _STRAY_DATA_BYTES: Final = {0xF1: 1, 0xF2: 2, 0xF3: 1}  # of messages of the wire; those that are not named have none
 _MAX_EXCLUSIVE_BYTES: Final = 64  # what is longer is a dump of sounds and steers no player
 _BATCH_EVENTS: Final = 4096  # walked between two looks at the bounds
@@ -48,7 +53,7 @@ class MidiLimits:
     bars: int = 10_000
     stems: int = 96
     stem_s: float = 4 * 3600.0  # stems times length: what is synthesised and kept on scratch
-    steering: int = 2_000_000  # controller changes, counted once for each track that they steer
+    tempos: int = 50_000  # changes of tempo: a megabyte of every response that holds the song's timeline
 
     def changed(self) -> dict[str, float]:
         """The bounds that are not the default: they belong to the name of an action, as they decide refusals."""
@@ -67,47 +72,43 @@ def within(reason: str, what: str, value: float, bound: float) -> None:
         refuse(reason, f"the file holds {value:.10g} {what}, the bound is {bound:.10g}")
 
 
-@dataclass(frozen=True)
-class ChannelEvents:
-    """Columns of equal length, in file order: `kind` is NOTE_OFF … BEND, `channel` 0..15, `first` and `second` are data
-    bytes 0..127, 0 where there is none. Columns, because 10,000 small objects a song would double the time by keeping
-    Python's garbage collector busy."""
+class Columns(NamedTuple):
+    """Events as columns of equal length [n]: `status` is a kind with its channel 0..15, or EXCLUSIVE; `first` and
+    `second` are data bytes 0..127, 0 where there is none."""
 
-    tick: tuple[int, ...] = ()
-    kind: tuple[int, ...] = ()
-    channel: tuple[int, ...] = ()
-    first: tuple[int, ...] = ()
-    second: tuple[int, ...] = ()
-
-    def rows(self) -> "zip[tuple[int, int, int, int, int]]":
-        """(tick, kind, channel, first, second) of one event after the other."""
-        return zip(self.tick, self.kind, self.channel, self.first, self.second, strict=True)
+    tick: NDArray[np.int64]
+    status: NDArray[np.int64]
+    first: NDArray[np.int64]
+    second: NDArray[np.int64]
 
 
 class MetaEvent(NamedTuple):
-    """`kind` is META_TRACK_NAME … or any other type byte."""
+    """`kind` is META_TRACK_NAME … META_KEY."""
 
     tick: int
     kind: int
     data: bytes
 
 
-class Exclusive(NamedTuple):
-    """A system exclusive message without F0 and F7; `after` is how many channel events of its track precede it."""
-
-    tick: int
-    data: bytes
-    after: int
-
-
 @dataclass(frozen=True)
 class Track:
-    """One track's events in file order."""
+    """One track's events in file order.
 
-    channel_events: ChannelEvents
+    `events` [n] are the channel events and system exclusive, each one number of 8 bytes: a file of half a million takes
+    4 MB, where an object for each would take 100. `columns` takes them apart. `exclusives` are the messages of those
+    with the status EXCLUSIVE, without F0 and F7. `metas` are those whose kinds are named above.
+    """
+
+    events: NDArray[np.int64]
+    exclusives: list[bytes]
     metas: list[MetaEvent]
-    exclusives: list[Exclusive]
     ended: bool  # with an end-of-track event
+
+    @property
+    def columns(self) -> Columns:
+        """The events taken apart."""
+        events = self.events
+        return Columns(events >> 24, events >> 16 & 0xFF, events >> 8 & 0xFF, events & 0xFF)
 
 
 @dataclass(frozen=True)
@@ -187,28 +188,23 @@ class _Walk:
 
     def track(self, chunk: bytes, number: int) -> Track:
         """The events of one track, up to its end-of-track event or its last byte."""
-        rows: list[tuple[int, int, int, int, int]] = []
+        events = array("Q")  # tick << 24 | status << 16 | first << 8 | second
+        exclusives: list[bytes] = []
         metas: list[MetaEvent] = []
-        packets: list[tuple[int, Exclusive]] = []  # each with its status, F0 or F7
         try:
-            tick = self._events_of(chunk, number, rows, metas, packets)
+            self._events_of(chunk, number, events, exclusives, metas)
         except IndexError:
             refuse("MIDI_TRUNCATED", f"track {number} ends in the middle of an event")
-        within("MIDI_TOO_MANY_TICKS", "ticks", tick, self._limits.ticks)
         ended = bool(metas) and metas[-1].kind == META_END
-        return Track(ChannelEvents(*zip(*rows, strict=True)), metas, list(_exclusives(packets)), ended)
+        return Track(np.array(events, dtype=np.int64), exclusives, metas, ended)
 
     def _events_of(  # noqa: PLR0912  (one loop: a call for each event would double its time)
-        self,
-        chunk: bytes,
-        number: int,
-        rows: list[tuple[int, int, int, int, int]],
-        metas: list[MetaEvent],
-        packets: list[tuple[int, Exclusive]],
-    ) -> int:
-        """Append the events to `rows`, `metas` and `packets`; the last tick. IndexError at the end of the chunk."""
+        self, chunk: bytes, number: int, events: "array[int]", exclusives: list[bytes], metas: list[MetaEvent]
+    ) -> None:
+        """Append what the chunk holds. IndexError at its end."""
         at = tick = running = walked = note_ons = 0
         size, ended, interrupted = len(chunk), False, False
+        begun = b""  # system exclusive of which packets are to come
         while at < size and not ended:
             delta, at = chunk[at], at + 1
             if delta > 0x7F:
@@ -230,29 +226,33 @@ class _Walk:
                 if first > 127 or second > 127:
                     self._faults["DATA_BYTE_INVALID"] += 1
                     first, second = min(first, 127), min(second, 127)  # as mido does with clip=True
-                rows.append((tick, kind, status & 0x0F, first, second))
-                note_ons += kind == NOTE_ON
-            elif status in (_EXCLUSIVE, _CONTINUED, _META):
+                events.append(tick << 24 | status << 16 | first << 8 | second)
+                note_ons += kind == NOTE_ON and second > 0
+            elif status in (EXCLUSIVE, _CONTINUED, _META):
                 interrupted = True
                 meta, start, at = _other_event(chunk, at, status, number)
-                if meta is not None:
+                if meta is None:
+                    data = chunk[start:at] if at - start <= _MAX_EXCLUSIVE_BYTES else b""
+                    message, begun = _exclusive(status, begun, data)
+                    if message:
+                        events.append(tick << 24 | EXCLUSIVE << 16)
+                        exclusives.append(message)
+                elif meta in _READ_METAS:
                     metas.append(MetaEvent(tick, meta, chunk[start:at]))
                     ended = meta == META_END
-                elif at - start <= _MAX_EXCLUSIVE_BYTES:
-                    packets.append((status, Exclusive(tick, chunk[start:at], len(rows))))
             else:
                 self._faults["STRAY_STATUS"] += 1
                 at += _STRAY_DATA_BYTES.get(status, 0)
             walked += 1
             if walked == _BATCH_EVENTS:
-                self._count(walked, note_ons)
+                self._count(walked, note_ons, tick)
                 walked = note_ons = 0
-        self._count(walked, note_ons)
-        return tick
+        self._count(walked, note_ons, tick)
 
-    def _count(self, events: int, notes: int) -> None:
+    def _count(self, events: int, notes: int, tick: int) -> None:
         self._events += events
         self._notes += notes
+        within("MIDI_TOO_MANY_TICKS", "ticks", tick, self._limits.ticks)  # so that a tick has less than 40 bits
         within("MIDI_TOO_MANY_NOTES", "notes", self._notes, self._limits.notes)
         within("MIDI_TOO_MANY_EVENTS", "events", self._events, self._limits.events)
 
@@ -267,15 +267,17 @@ def _other_event(chunk: bytes, at: int, status: int, number: int) -> tuple[int |
     return kind, start, start + length
 
 
-def _exclusives(packets: list[tuple[int, Exclusive]]) -> Iterator[Exclusive]:
-    """The whole messages that packets make: F0 begins one, F7 goes on where no end byte came, or holds one itself."""
-    begun = b""
-    for status, packet in packets:
-        data = (b"" if status == _EXCLUSIVE else begun) + packet.data
-        whole = data.endswith(b"\xf7")
-        begun = b"" if whole or len(data) > _MAX_EXCLUSIVE_BYTES else data
-        if whole:
-            yield packet._replace(data=data[:-1].removeprefix(b"\xf0"))
+def _exclusive(status: int, begun: bytes, data: bytes) -> tuple[bytes, bytes]:
+    """What a packet makes of the packets before it: (a whole message, what is begun), each empty where there is none.
+
+    F0 begins a message, F7 goes on where no end byte came; without one begun, it is a message if it holds F0 itself.
+    """
+    if status == _CONTINUED and not begun and not data.startswith(b"\xf0"):
+        return b"", b""
+    packet = data if status == EXCLUSIVE else begun + data
+    if packet.endswith(b"\xf7"):
+        return packet[:-1].removeprefix(b"\xf0"), b""
+    return b"", packet if len(packet) <= _MAX_EXCLUSIVE_BYTES else b""
 
 
 def _variable_length(chunk: bytes, at: int, number: int) -> tuple[int, int]:

@@ -1,17 +1,19 @@
 """The interface of a back end, and what it is configured by."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from luthier_music.audio import Samples
 from luthier_rendering.performance import Performance
+
+MAX_MAP_BYTES: Final = 1 << 20  # of a plugin map; a hundred plugins with all their parameters
 
 
 @dataclass(frozen=True)
 class BackendConfig:
     """Paths as texts, so that the configuration travels to a child process; empty = the packaged one, or none.
 
-    `vst3_map` is the JSON text of a plugin map (see plugin_map.py).
+    `vst3_map` is the JSON text of a plugin map (see vst3.py).
     """
 
     soundfont: str = ""

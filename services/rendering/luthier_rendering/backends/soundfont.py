@@ -15,12 +15,14 @@ from tinysoundfont._tinysoundfont import OutputMode, SoundFont
 from luthier_music.audio import SAMPLE_RATE_HZ, Samples
 from luthier_rendering.backends.base import BackendConfig, BackendError, Playable
 from luthier_rendering.backends.strip import apply_gains
+from luthier_rendering.controllers import LSB, PAN, SOUND_OFF
 from luthier_rendering.performance import Message, Performance
 from luthier_rendering.smf import BEND, CONTROL, NOTE_OFF, NOTE_ON
 
 _STEP_FRAMES: Final = 64  # the synthesiser's own control period: 1.45 ms, events are placed on it
 _MAX_VOICES: Final = 256
 _DRUM_BANK: Final = 128
+_HEARD: Final = frozenset([PAN, PAN + LSB, SOUND_OFF])  # of the controllers that performances hold
 
 
 class SoundFontBackend:
@@ -50,6 +52,8 @@ class SoundFontBackend:
         out = np.zeros((frames, 2), dtype=np.float32)
         done = 0
         for message in performance.messages:
+            if message.kind == CONTROL and message.first not in _HEARD:
+                continue
             at = min(int(message.seconds * SAMPLE_RATE_HZ / _STEP_FRAMES + 0.5) * _STEP_FRAMES, frames)
             if at > done:
                 synth.render(out[done:at])

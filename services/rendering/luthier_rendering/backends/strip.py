@@ -15,7 +15,8 @@ _OVERSAMPLED: Final = 4  # linear interpolation of four times as many samples le
 
 
 def apply_gains(samples: Samples, gains: Sequence[Gain]) -> Samples:
-    """Samples [frames, 2] times their gains, in place; the last of several at one moment holds, each after a ramp."""
+    """Samples [frames, 2] times their gains, in place; the last of several at one moment holds, each after a ramp, or
+    as far as its ramp comes until the next one."""
     points = {0.0: np.ones(2, np.float32)}
     points |= {one.seconds: np.array([one.left, one.right], np.float32) for one in gains}
     frames = samples.shape[0]
@@ -27,7 +28,7 @@ def apply_gains(samples: Samples, gains: Sequence[Gain]) -> Samples:
             share = (np.arange(1, ramp - start + 1, dtype=np.float32) / RAMP_FRAMES)[:, np.newaxis]
             samples[start:ramp] *= before + share * (now - before)
             samples[ramp:stop] *= now
-            before = now
+            before = now if ramp - start == RAMP_FRAMES else before + share[-1] * (now - before)
     return samples
 
 

@@ -17,7 +17,6 @@ the initialisation timeout.
 """
 
 import hashlib
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -27,17 +26,20 @@ from typing import Any, Final
 
 import numpy as np
 
+from luthier_kit.bounded_json import read_json
 from luthier_music.audio import SAMPLE_RATE_HZ, Samples, peak
 from luthier_music.instruments import FAMILIES, Instrument, instrument
 from luthier_rendering.backends import soundfont
-from luthier_rendering.backends.base import BackendConfig, BackendError, Playable
+from luthier_rendering.backends.base import MAX_MAP_BYTES, BackendConfig, BackendError, Playable
 from luthier_rendering.backends.strip import Bend, apply_gains
-from luthier_rendering.channels import PAN
+from luthier_rendering.controllers import LSB, PAN
 from luthier_rendering.performance import Gain, Message, Performance
 from luthier_rendering.smf import CONTROL, NOTE_OFF, NOTE_ON
 
 DEFAULT_MAP: Final = Path(__file__).parents[1] / "vst3_map.json"
 _ENTRY_KEYS: Final = {"bundle", "plugin", "programs", "families", "parameters"}
+_MAP_DEPTH, _MAP_VALUES = 4, 100_000  # how deep a map nests, and what it may hold
+_NAME_LENGTH: Final = 255
 _BUFFER_FRAMES: Final = 512
 _INITIALIZATION_TIMEOUT_S: Final = 0.5
 _CONTROLLER_PARAMETERS: Final = re.compile(r"MIDI (Ch\. \d+ )?(CC|Pitch|Aftertouch|Program|Channel)", re.IGNORECASE)
@@ -63,32 +65,41 @@ class PluginChoice:
 
 
 def read_map(text: str) -> list[PluginChoice]:
-    """Parse and check a map. BackendError names the entry and what is wrong with it."""
+    """Parse and check a map. BackendError names the entry and what is wrong with it, or the bound that it breaks."""
     try:
-        entries = json.loads(text)["instruments"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise BackendError(f'the plugin map is not JSON with a list "instruments": {error}') from error
-    return [_choice(number, entry) for number, entry in enumerate(entries)]
+        read = read_json(text.encode(), max_bytes=MAX_MAP_BYTES, max_depth=_MAP_DEPTH, max_values=_MAP_VALUES)
+    except ValueError as error:
+        raise BackendError(f"the plugin map: {error}") from error
+    entries = read.get("instruments") if isinstance(read, dict) else None
+    if not isinstance(entries, list):
+        raise BackendError('the plugin map must be an object with a list "instruments"')
+    return [_choice(f"the plugin map's instruments[{number}]", entry) for number, entry in enumerate(entries)]
 
 
-def _choice(number: int, entry: Any) -> PluginChoice:
-    def check(ok: bool, must: str) -> None:
+def _choice(where: str, entry: Any) -> PluginChoice:
+    def check(ok: bool, field: str, must: str) -> None:
         if not ok:
-            raise BackendError(f"the plugin map's entry {number} {must}")
+            raise BackendError(f"{where}{field} must {must}")
 
+    keys = ", ".join(sorted(_ENTRY_KEYS))
+    check(isinstance(entry, dict) and set(entry) <= _ENTRY_KEYS, "", f"be an object of {keys}")
+    bundle, plugin = entry.get("bundle"), entry.get("plugin", "")
+    named = isinstance(bundle, str) and len(bundle) <= _NAME_LENGTH and bundle.endswith(".vst3")
+    check(named and bundle == Path(bundle).name, ".bundle", "name a bundle inside the plugin folder, e.g. Piano.vst3")
     check(
-        isinstance(entry, dict) and not set(entry) - _ENTRY_KEYS,
-        f"must be an object of {', '.join(sorted(_ENTRY_KEYS))}",
+        isinstance(plugin, str) and len(plugin) <= _NAME_LENGTH,
+        ".plugin",
+        f"be a name of at most {_NAME_LENGTH} characters",
     )
-    bundle, programs = entry.get("bundle"), tuple(entry.get("programs", ()))
-    families, parameters = tuple(entry.get("families", ())), dict(entry.get("parameters", {}))
-    named = isinstance(bundle, str) and bundle == Path(bundle).name and bundle.endswith(".vst3")
-    check(named, "must name a bundle, e.g. Piano.vst3, inside the plugin folder")
-    check(all(isinstance(p, int) and 0 <= p <= 127 for p in programs), "must have programs from 0 to 127")
-    check(set(families) <= set(FAMILIES), f"must have families of: {', '.join(FAMILIES)}")
-    values = parameters.values()
-    check(all(isinstance(v, int | float) and 0 <= v <= 1 for v in values), "must have parameters from 0 to 1")
-    return PluginChoice(str(bundle), str(entry.get("plugin", "")), programs, families, parameters)
+    programs, families = entry.get("programs", []), entry.get("families", [])
+    numbers = isinstance(programs, list) and all(type(one) is int and 0 <= one <= 127 for one in programs)
+    check(numbers, ".programs", "be a list of programs from 0 to 127")
+    known = isinstance(families, list) and all(isinstance(one, str) and one in FAMILIES for one in families)
+    check(known, ".families", f"be a list of: {', '.join(FAMILIES)}")
+    parameters = entry.get("parameters", {})
+    values = parameters.values() if isinstance(parameters, dict) else [None]
+    check(all(type(one) in (int, float) and 0 <= one <= 1 for one in values), ".parameters", "be numbers from 0 to 1")
+    return PluginChoice(bundle, plugin, tuple(programs), tuple(families), parameters)
 
 
 @cache
@@ -212,20 +223,21 @@ def _play(plugin: Any, name: str, messages: Sequence[Message], frames: int) -> S
 
 
 def _is_pan(message: Message) -> bool:
-    return message.kind == CONTROL and message.first == PAN
+    return message.kind == CONTROL and message.first in (PAN, PAN + LSB)
 
 
 def pan_gains(performance: Performance) -> list[Gain]:
     """The performance's gains with its pan, for instruments that ignore it: constant power, 64 is the middle."""
-    sides = np.ones(2)
-    level = Gain(0.0, 1.0, 1.0)
+    sides, level = np.ones(2), Gain(0.0, 1.0, 1.0)
+    pan = {PAN: 64, PAN + LSB: 0}
     moves: list[Gain | Message] = [*performance.gains, *filter(_is_pan, performance.messages)]
     found = []
     for move in sorted(moves, key=lambda move: move.seconds):
         if isinstance(move, Gain):
             level = move
         else:
-            angle = np.clip((move.second - 1) / 126.0, 0.0, 1.0) * np.pi / 2
+            pan[move.first] = move.second
+            angle = np.clip((pan[PAN] + pan[PAN + LSB] / 128 - 1) / 126.0, 0.0, 1.0) * np.pi / 2
             sides = np.sqrt(2.0) * np.array([np.cos(angle), np.sin(angle)])
         found.append(Gain(move.seconds, level.left * float(sides[0]), level.right * float(sides[1])))
     return found
