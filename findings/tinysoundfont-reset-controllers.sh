@@ -2,10 +2,14 @@
 # "Reset all controllers" (controller 121) has a recommended practice of its own (MMA RP-015): bend, expression, modulation and
 # pedals go back; volume, pan, bank and the range of the bend stay as they are. TinySoundFont turns it round: volume, pan and the
 # range of the bend are reset, and the bend, which should be centred, stays.
-# Hurt: sequencers send 121 at every stop and loop point, so it stands in many files. From there on a quiet part plays 32 dB too loud,
+# Hurt: sequencers send 121 at every stop and loop point, so it stands in many files. From there on a quiet part plays 34 dB too loud,
 # everything sits in the middle, and a part whose bend was left off centre is out of tune: rendered data sets get other mixes than
 # their MIDI files say, and nothing warns.
 # Printed:
+#   tinysoundfont 0.3.7: before and after reset all controllers
+#     volume 30, pan left:  -63.1 dB left,  -89.9 dB right; then  -28.9,  -29.3 (should stay)
+#     bend half way up:     467.0 Hz; then  466.9 (should be 440.0)
+#     range 12, 121, bend:  467.0 Hz (should be 622.3: the range stays)
 set -euo pipefail
 t=$(mktemp -d); trap 'rm -rf "$t"' EXIT
 if command -v uv >/dev/null; then uv venv -q -p 3.11 "$t/v"; get() { uv pip install -q -p "$t/v/bin/python" "$@"; }

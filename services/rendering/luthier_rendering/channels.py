@@ -131,7 +131,7 @@ class _Programs:
         self._time = self._all_time = 0
         self._all_bank: int | None = None  # what a rhythm setting chose for all tracks, at _all_time
         self._of_all: tuple[int, int, int | None] = (0, 0, None)  # time, program, bank
-        self._set = self._of_all  # by system exclusive, for tracks of their own
+        self._set: tuple[int, int, int | None] = (0, 0, None)  # by system exclusive, for tracks of their own
         self._of_track: dict[int, tuple[int, int, int | None]] = {}
 
     def bank(self, value: int) -> None:

@@ -330,7 +330,8 @@ def _released(
     until[order[:-1][again]] = np.minimum(until[order[:-1][again]], start[order[1:][again]])
     silences = np.append(steering.silences, NEVER)
     until = np.minimum(until, silences[np.searchsorted(silences, end, side="left")])
-    return np.maximum(until, end)
+    released: NDArray[np.int64] = np.maximum(until, end)
+    return released
 
 
 def _moves(pedal: Pedal) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.int64]]:

@@ -99,7 +99,8 @@ def streams(file: Smf, ports: list[int], limits: MidiLimits) -> dict[tuple[int, 
     at, part = np.concatenate([at, done_at]), np.concatenate([part, done_part])
     order = np.lexsort((at, part))
     columns = [column[order] for column in (sent.tick[at], kind, first, second, track)]
-    begins, ends = (np.searchsorted(part[order], playing, side).tolist() for side in ("left", "right"))
+    begins = np.searchsorted(part[order], playing, side="left").tolist()
+    ends = np.searchsorted(part[order], playing, side="right").tolist()
     return {
         (numbers[one // PARTS], one % PARTS): Stream(*(column[begin:end] for column in columns))
         for one, begin, end in zip(playing.tolist(), begins, ends, strict=True)
@@ -172,8 +173,8 @@ def _received(
                 pieces.append((heard, np.full(heard.size, part)))
             received += heard.size
             within("MIDI_TOO_MANY_EVENTS", "events, counted for each part that receives them", received, limits.events)
-    at, part = (np.concatenate(column) for column in zip(*pieces, strict=True))
-    return at, part
+    places, parts = (np.concatenate(column) for column in zip(*pieces, strict=True))
+    return places, parts
 
 
 def _done(

@@ -13,7 +13,8 @@ The first entry that names a program or its family plays it; what none names, an
 Only ever used on the main thread of a child process: plugins crash, hang, print and exit. Traps that this file avoids
 were measured with pedalboard 0.9.26: loading probes every parameter, so those that stand for MIDI controllers are
 excluded; state leaks between songs without `reset=True`; the buffer size changes the bits; a silent patch stalls for
-the initialisation timeout.
+the initialisation timeout, as pedalboard tries each with a middle C, which mda DX10 and JX10 then play once more, with
+the first note of the song; mda's instruments lose events on every sixteenth frame of a buffer.
 """
 
 import hashlib
@@ -22,7 +23,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
@@ -44,6 +45,17 @@ _BUFFER_FRAMES: Final = 512
 _INITIALIZATION_TIMEOUT_S: Final = 0.5
 _CONTROLLER_PARAMETERS: Final = re.compile(r"MIDI (Ch\. \d+ )?(CC|Pitch|Aftertouch|Program|Channel)", re.IGNORECASE)
 _READ_BACK_TOLERANCE: Final = 0.01  # stepped parameters snap
+_LOST_FRAMES: Final = 16  # mda's instruments compute so many at a time, and lose events between two of these
+_PROBED_KEYS, _PROBED_VELOCITIES = (45, 51, 57, 63, 69, 75), (32, 48, 64, 80, 96, 112, 127)
+_PROBE_HELD_S, _PROBE_S, _PROBE_REST_S = 0.5, 0.75, 1.0  # a note, from one to the next, and more between two keys
+_UNMOVED: Final = 0.5  # what rises by less has steps or noise, no curve
+
+
+class Loaded(NamedTuple):
+    """A plugin and, for each velocity 0..127, the one that it is sent, so that its amplitude follows the square."""
+
+    plugin: Any  # its parameters are attributes made at run time
+    velocities: list[int]
 
 
 @dataclass(frozen=True)
@@ -97,7 +109,7 @@ def _choice(where: str, entry: Any) -> PluginChoice:
     known = isinstance(families, list) and all(isinstance(one, str) and one in FAMILIES for one in families)
     check(known, ".families", f"be a list of: {', '.join(FAMILIES)}")
     parameters = entry.get("parameters", {})
-    values = parameters.values() if isinstance(parameters, dict) else [None]
+    values: list[Any] = [*parameters.values()] if isinstance(parameters, dict) else [None]
     check(all(type(one) in (int, float) and 0 <= one <= 1 for one in values), ".parameters", "be numbers from 0 to 1")
     return PluginChoice(bundle, plugin, tuple(programs), tuple(families), parameters)
 
@@ -120,7 +132,7 @@ class Vst3Backend:
         self._choices = [choice for choice in choices if (folder / choice.bundle).exists()]
         absent = sorted({choice.bundle for choice in choices} - {choice.bundle for choice in self._choices})
         self._faults = [f"{bundle} is in the plugin map but not in the plugin folder" for bundle in absent]
-        self._plugins: dict[int, Any] = {}  # by index: the same plugin with other parameters is another instrument
+        self._plugins: dict[int, Loaded] = {}  # by index: the same plugin with other parameters is another instrument
         self._digests = {choice.bundle: bundle_digest(folder / choice.bundle) for choice in self._choices}
 
     def render(self, performance: Performance, frames: int) -> tuple[Samples, str]:
@@ -130,8 +142,13 @@ class Vst3Backend:
         choice = self._choices[index]
         try:
             if index not in self._plugins:
-                self._plugins[index] = _load(self._folder / choice.bundle, choice)
-            samples = _play(self._plugins[index], choice.name, performance.messages, frames)
+                plugin = _load(self._folder / choice.bundle, choice)
+                self._plugins[index] = Loaded(plugin, velocities(velocity_exponent(plugin, choice.name)))
+            plugin, sent = self._plugins[index]
+            messages = [
+                one._replace(second=sent[one.second]) if one.kind == NOTE_ON else one for one in performance.messages
+            ]
+            samples = _play(plugin, choice.name, messages, frames)
             if not np.isfinite(peak(samples)):
                 raise BackendError(f"the plugin {choice.name} played NaN or infinity")
             if not samples.any():
@@ -166,13 +183,23 @@ def bundle_digest(bundle: Path) -> str:
 
 
 def _load(path: Path, choice: PluginChoice) -> Any:
-    """Load one plugin and set its parameters, reading each back."""
+    """Load one plugin, without pedalboard's trial note where the plugin plays that with the first event of a song."""
+    plugin = _opened(path, choice, _INITIALIZATION_TIMEOUT_S)
+    ends_nothing = [Message(0.0, NOTE_OFF, 0, 0)]
+    if _play(plugin, choice.name, ends_nothing, SAMPLE_RATE_HZ).any():
+        plugin = _opened(path, choice, 0.0)
+        _play(plugin, choice.name, [], SAMPLE_RATE_HZ, reset=False)  # its state lacks the parameters until it played
+    return plugin
+
+
+def _opened(path: Path, choice: PluginChoice, initialization_timeout_s: float) -> Any:
+    """Open one plugin and set its parameters, reading each back."""
     from pedalboard import VST3Plugin, _pedalboard
 
     _pedalboard.PARAMETER_NAME_REGEXES_TO_IGNORE.add(_CONTROLLER_PARAMETERS)
     try:
         plugin: Any = VST3Plugin(  # its parameters are attributes made at run time
-            str(path), plugin_name=choice.plugin or None, initialization_timeout=_INITIALIZATION_TIMEOUT_S
+            str(path), plugin_name=choice.plugin or None, initialization_timeout=initialization_timeout_s
         )
     except (ImportError, ValueError, RuntimeError) as error:
         raise BackendError(f"the plugin {choice.name} cannot be loaded: {error}") from error
@@ -187,7 +214,38 @@ def _load(path: Path, choice: PluginChoice) -> Any:
     return plugin
 
 
-def _play(plugin: Any, name: str, messages: Sequence[Message], frames: int) -> Samples:
+def velocity_exponent(plugin: Any, name: str) -> float:
+    """By which power of the velocity a plugin's amplitude rises, measured: 2 is what General MIDI recommends, many play
+    1, some none (0). To one digit, as some plugins start their notes by chance."""
+    starts_s = [
+        key * (len(_PROBED_VELOCITIES) * _PROBE_S + _PROBE_REST_S) + velocity * _PROBE_S
+        for key in range(len(_PROBED_KEYS))
+        for velocity in range(len(_PROBED_VELOCITIES))
+    ]
+    notes = [(key, velocity) for key in _PROBED_KEYS for velocity in _PROBED_VELOCITIES]
+    messages = []
+    for start_s, (key, velocity) in zip(starts_s, notes, strict=True):
+        messages += [Message(start_s, NOTE_ON, key, velocity), Message(start_s + _PROBE_HELD_S, NOTE_OFF, key, 0)]
+    samples = _play(plugin, name, messages, round((starts_s[-1] + _PROBE_S) * SAMPLE_RATE_HZ))
+    firsts = np.round(np.array(starts_s) * SAMPLE_RATE_HZ).astype(int)
+    held = round(_PROBE_HELD_S * SAMPLE_RATE_HZ)
+    energies = np.array([np.mean(samples[first : first + held].astype(np.float64) ** 2) for first in firsts])
+    if not (np.isfinite(energies).all() and energies.min() > 0):
+        return 2.0  # nothing can be said: it is left as it is
+    rises = np.log(np.array(_PROBED_VELOCITIES) / 127.0)
+    rises -= rises.mean()
+    slopes = np.log(energies).reshape(len(_PROBED_KEYS), -1) @ rises / (rises @ rises) / 2  # energies are squares
+    return round(float(slopes.mean()), 1)
+
+
+def velocities(exponent: float) -> list[int]:
+    """What to send a plugin of this exponent for each velocity 0..127, so that amplitudes rise with its square."""
+    if exponent < _UNMOVED:
+        return list(range(128))
+    return [max(1, round(127 * (velocity / 127) ** (2 / exponent))) if velocity else 0 for velocity in range(128)]
+
+
+def _play(plugin: Any, name: str, messages: Sequence[Message], frames: int, *, reset: bool = True) -> Samples:
     """Samples [frames, 2]; a mono instrument sounds on both sides. What the channel strip plays is left out."""
     bend = Bend(messages)
     sent = [message for message in messages if message.kind in (NOTE_ON, NOTE_OFF, CONTROL) and not _is_pan(message)]
@@ -195,6 +253,8 @@ def _play(plugin: Any, name: str, messages: Sequence[Message], frames: int) -> S
     length_s = frames / SAMPLE_RATE_HZ
     if bend.needed:
         seconds, length_s = bend.warped_s(seconds), float(bend.warped_s(np.array(length_s)))
+    at = np.floor(seconds * SAMPLE_RATE_HZ + 0.5)
+    seconds = (at + (at % _LOST_FRAMES == 0) + 0.5) / SAMPLE_RATE_HZ  # the host rounds down to a frame
     events = [
         (bytes([kind, first, second]), moment)
         for moment, (_, kind, first, second, _) in zip(seconds.tolist(), sent, strict=True)
@@ -207,7 +267,7 @@ def _play(plugin: Any, name: str, messages: Sequence[Message], frames: int) -> S
                 sample_rate=SAMPLE_RATE_HZ,
                 num_channels=channels,
                 buffer_size=_BUFFER_FRAMES,
-                reset=True,
+                reset=reset,
             )
         except ValueError as error:
             if channels == 2 and "channel output" in str(error):
