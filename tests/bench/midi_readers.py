@@ -177,7 +177,10 @@ CASES: dict[str, tuple[bytes, str]] = {
     "format 2, independent sequences": (made(NOTE, NOTE, form=2), "not one song"),
     "tempo 0": (HEADER + chunk(b"\x00\xff\x51\x03\x00\x00\x00" + ON + OFF), "malformed"),
     "0 ticks per beat": (HEADER[:-2] + b"\x00\x00" + chunk(ON + OFF), "malformed"),
-    "a status of the wire inside a track": (HEADER + chunk(b"\x00\xf8" + ON + OFF), "one note, and a fault that says so"),
+    "a status of the wire inside a track": (
+        HEADER + chunk(b"\x00\xf8" + ON + OFF),
+        "one note, and a fault that says so",
+    ),
     "a note that never ends": (HEADER + chunk(ON + OFF + ON), "one note, and a fault that says so"),
     "two hours in 40 bytes": (HEADER + chunk(ON + b"\xff\xff\xff\x7f\x80\x3c\x00"), "beyond any bound of a song"),
 }

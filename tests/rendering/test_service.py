@@ -19,6 +19,7 @@ from luthier_kit.rpc import (
     NotFound,
     PermissionDenied,
     SettingsError,
+    Unavailable,
     error_of_call,
     load,
 )
@@ -188,6 +189,21 @@ def test_a_caller_that_goes_away_ends_the_rendering_and_its_scratch(tmp_path: Pa
         assert within(20, lambda: list(tmp_path.glob("render-*/worker.step")))
         asked.cancel()
         assert within(10, lambda: not list(tmp_path.glob("render-*")))
+
+
+def test_a_scratch_folder_that_is_gone_is_unavailable_and_no_bug(tmp_path: Path) -> None:
+    own = RenderingSettings(address="127.0.0.1:0", slots=1, store_folder=tmp_path / "store", scratch=tmp_path / "no")
+    midi = open_store(own).blobs.put_bytes("midi", SONG, "mid")
+    with running(build(own), own) as address, Channel(address, retry_budget_s=0) as channel:
+        stub = RenderingServiceStub(channel)
+        for ask in (
+            lambda: stub.InspectMidi(pb.InspectMidiRequest(midi=midi), timeout=30),
+            lambda: stub.RenderSong(pb.RenderSongRequest(midi=midi), timeout=30),
+        ):
+            with pytest.raises(Unavailable) as failure:
+                ask()
+            assert failure.value.reason == "SCRATCH_FAILED"
+            assert str(tmp_path) not in str(failure.value)
 
 
 def test_no_scratch_is_left_behind(service: RenderingServiceStub, settings: RenderingSettings, store: Store) -> None:

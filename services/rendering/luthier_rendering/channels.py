@@ -191,7 +191,7 @@ class Follower:
         self._across = across
         self.unmatched: Counter[int] = Counter()
         self._columns = [array("q") for _ in Struck._fields]
-        self._track, self._start, self._end, self._pitch, self._velocity, self._shift, self._sound = self._columns
+        self._track, self._start, self._end, *_, self._sound = self._columns
         self._open: dict[int, deque[int]] = defaultdict(deque)  # by track and key: notes that have no end yet
         self._new = 0  # the first note of this tick: its sound is that of the tick's end
         self._controls, self._silences = array("q"), array("q")

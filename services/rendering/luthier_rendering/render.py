@@ -112,10 +112,15 @@ def render_file(
     except BackendError as error:
         raise FailedPrecondition(str(error), reason="INSTRUMENT_FAILED") from error
     except OSError as error:
-        text = f"{error.strerror}: {error.filename}"
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise QuotaExceeded(text, reason="SCRATCH_FULL") from error
-        raise Unavailable(text, reason="SCRATCH_FAILED") from error
+        raise scratch_error(error) from error
+
+
+def scratch_error(error: OSError) -> QuotaExceeded | Unavailable:
+    """What a fault of the scratch folder means to a caller: SCRATCH_FULL or SCRATCH_FAILED."""
+    text = f"the scratch folder failed: {error.strerror}"  # callers are not told where it is
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return QuotaExceeded(text, reason="SCRATCH_FULL")
+    return Unavailable(text, reason="SCRATCH_FAILED")
 
 
 def render_song(song: Song, backend: Backend, parameters: RenderParameters, out: Path) -> RenderResult:

@@ -8,6 +8,8 @@ import importlib.metadata
 import logging
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Final
@@ -25,7 +27,7 @@ from luthier_rendering.backends import BACKENDS
 from luthier_rendering.backends.base import BackendConfig, BackendError
 from luthier_rendering.inspection import inspect_file
 from luthier_rendering.midi import FAULTS
-from luthier_rendering.render import Levels, RenderParameters, render_file
+from luthier_rendering.render import Levels, RenderParameters, render_file, scratch_error
 from luthier_rendering.settings import RenderingSettings
 from luthier_rendering.smf import MidiLimits
 
@@ -60,7 +62,7 @@ class Rendering(rendering_pb2_grpc.RenderingServiceServicer):
         self._store, self._inspectors, self._workers, self._config = store, inspectors, workers, config
         self._limits, self._scratch, self._default_backend = limits, scratch, default_backend
 
-    def InspectMidi(self, request: pb.InspectMidiRequest, context: Call) -> pb.InspectMidiResponse:
+    def InspectMidi(self, request: pb.InspectMidiRequest, _: grpc.ServicerContext) -> pb.InspectMidiResponse:
         """Facts, faults and fingerprint. InvalidRequest MIDI_* for a file that cannot be rendered."""
         checks = Checks()
         checks.artifact("midi", request.midi)
@@ -68,12 +70,9 @@ class Rendering(rendering_pb2_grpc.RenderingServiceServicer):
         data = self._store.blobs.read(request.midi, self._limits.size_bytes)
 
         def compute() -> pb.InspectMidiResponse:
-            with tempfile.TemporaryDirectory(
-                prefix="inspect-", dir=self._scratch, ignore_cleanup_errors=True
-            ) as folder:
-                midi = Path(folder) / "song.mid"
-                midi.write_bytes(data)
-                found = self._inspectors.run(context, Path(folder), inspect_file, midi, self._limits)
+            with self._on_scratch("inspect-", data) as midi:
+                # to its end also when the caller left: it takes less than to replace the process, and is stored
+                found = self._inspectors.run(None, midi.parent, inspect_file, midi, self._limits)
             return pb.InspectMidiResponse(
                 fingerprint=found.fingerprint,
                 duration_s=found.duration_s,
@@ -137,10 +136,8 @@ class Rendering(rendering_pb2_grpc.RenderingServiceServicer):
             stem_loudness_lufs=parameters.levels.stem_loudness_lufs,
             stem_jitter_db=parameters.levels.stem_jitter_db,
         )
-        with tempfile.TemporaryDirectory(prefix="render-", dir=self._scratch, ignore_cleanup_errors=True) as folder:
-            out = Path(folder)
-            midi = out / "song.mid"
-            midi.write_bytes(data)
+        with self._on_scratch("render-", data) as midi:
+            out = midi.parent
             done = self._workers.run(call, out, render_file, midi, self._limits, self._config, parameters, out)
             response.timeline.CopyFrom(done.facts.timeline)
             response.fingerprint, result = done.facts.fingerprint, done.result
@@ -157,6 +154,19 @@ class Rendering(rendering_pb2_grpc.RenderingServiceServicer):
                     )
         response.cpu_s = done.cpu_s + time.thread_time() - began
         return response
+
+    @contextmanager
+    def _on_scratch(self, prefix: str, data: bytes) -> Iterator[Path]:
+        """A file in a folder of its own on scratch, gone afterwards. QuotaExceeded SCRATCH_FULL, Unavailable
+        SCRATCH_FAILED."""
+        with ExitStack() as opened:
+            try:
+                made = tempfile.TemporaryDirectory(prefix=prefix, dir=self._scratch, ignore_cleanup_errors=True)
+                midi = Path(opened.enter_context(made)) / "song.mid"
+                midi.write_bytes(data)
+            except OSError as error:
+                raise scratch_error(error) from error
+            yield midi
 
     def _tools(self, backend: str) -> dict[str, str]:
         """Digests and versions of what decides the sound. Loads a SoundFont at most, never a plugin: workers do."""
