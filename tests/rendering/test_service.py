@@ -1,6 +1,6 @@
 """The service over real gRPC: what is asked is done once, and what is wrong is answered as the table says."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -196,10 +196,11 @@ def test_a_scratch_folder_that_is_gone_is_unavailable_and_no_bug(tmp_path: Path)
     midi = open_store(own).blobs.put_bytes("midi", SONG, "mid")
     with running(build(own), own) as address, Channel(address, retry_budget_s=0) as channel:
         stub = RenderingServiceStub(channel)
-        for ask in (
-            lambda: stub.InspectMidi(pb.InspectMidiRequest(midi=midi), timeout=30),
-            lambda: stub.RenderSong(pb.RenderSongRequest(midi=midi), timeout=30),
-        ):
+        asks: list[Callable[[], object]] = [
+            partial(stub.InspectMidi, pb.InspectMidiRequest(midi=midi), timeout=30),
+            partial(stub.RenderSong, pb.RenderSongRequest(midi=midi), timeout=30),
+        ]
+        for ask in asks:
             with pytest.raises(Unavailable) as failure:
                 ask()
             assert failure.value.reason == "SCRATCH_FAILED"
