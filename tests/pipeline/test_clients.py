@@ -150,8 +150,9 @@ def test_a_command_begins_no_store(
     monkeypatch.chdir(tmp_path)
     open_store(StoreSettings(store_folder=tmp_path / "there"))
     before = sorted(tmp_path.rglob("*"))
-    done = luthier("gc --generated", Clients(environ))
-    assert (done.code, f"no store at {tmp_path / place}:" in done.err) == (2, True)
+    for line in ("gc --generated", "status", "generate jazz --out a.wav"):
+        done = luthier(line, Clients(environ))
+        assert (done.code, f"no store at {tmp_path / place}:" in done.err) == (2, True)
     assert sorted(tmp_path.rglob("*")) == before
 
 
