@@ -1,7 +1,9 @@
 """The RPCs over real gRPC: what comes back, and which status answers what."""
 
+import hashlib
 import math
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -16,11 +18,13 @@ from luthier_curation.curation import Curation
 from luthier_kit.rpc import (
     Aborted,
     Channel,
+    Credentials,
     FailedPrecondition,
     InvalidRequest,
     LuthierError,
     NotFound,
     PermissionDenied,
+    ServiceSettings,
 )
 from luthier_kit.store import Store
 from tests.support.services import running
@@ -141,6 +145,7 @@ BAD_CLIPS = [
     ({"facts__loudness_lufs": float("-inf")}, InvalidRequest, "clips[0].facts.loudness_lufs"),
     ({"audio__key": ""}, InvalidRequest, "clips[0].audio"),
     ({"audio__key": "clips/../secret"}, InvalidRequest, "clips[0].audio.key"),
+    ({"audio__key": f"generated/{'0' * 64}.flac", "audio__sha256": "0" * 64}, InvalidRequest, "clips[0].audio.key"),
     ({"audio__bucket": "somebody-elses"}, PermissionDenied, ""),
     ({"audio__sha256": "0" * 64}, FailedPrecondition, ""),
 ]
@@ -212,6 +217,31 @@ def test_each_bad_request_gets_its_status(client: CurationServiceStub, engine: E
         with pytest.raises(LuthierError) as refused:
             methods[type(request)](request)
         assert type(refused.value) is kind, f"{type(request).__name__} {request}: {refused.value!r}"
+
+
+@pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
+def test_a_name_that_is_too_long_beside_its_callers_is_refused_and_never_cut(
+    curation: Curation, store: Store, tmp_path: Path
+) -> None:
+    token = "shop-token-0123456789"
+    callers = tmp_path / "callers"
+    callers.mkdir()
+    (callers / "shop").write_text(f"sha256:{hashlib.sha256(token.encode()).hexdigest()}")
+    settings = ServiceSettings(address="127.0.0.1:0", callers=str(callers), caller_permissions=("shop=read+curate",))
+    credentials = Credentials({"LUTHIER_TOKEN": token})
+    with (
+        running(service_of(curation), settings) as address,
+        Channel(address, credentials=credentials) as channel,
+    ):
+        client = CurationServiceStub(channel)
+        [name] = upsert(client, message(store)).clip_ids
+        edit = pb.UpdateClipRequest(clip_id=name, expected_revision=1, remark="mine", reviewer="A" * 91)
+        with pytest.raises(InvalidRequest) as refused:
+            client.UpdateClip(edit)
+        edit.reviewer = "A" * 90
+        client.UpdateClip(edit)
+    assert [field for field, _ in refused.value.violations] == ["reviewer"]
+    assert curation.history(name)[0].who == f"shop (as {'A' * 90})"
 
 
 def instruments(share: float) -> pb.InstrumentsEdit:

@@ -3,11 +3,8 @@
 import http.client as http_client
 import io
 import json
-import socket
-import time
 import zipfile
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +17,6 @@ from luthier_curation.curation import Curation
 from luthier_curation.reviews import Decision, Edit
 from luthier_curation.splits import Fractions
 from luthier_curation.tables import ACCEPTED
-from luthier_curation.web import connections
 from luthier_kit.store import Store
 
 from .builders import clip
@@ -271,71 +267,3 @@ def test_strange_edits_are_the_callers_fault(
     answer = http.post(f"/api/clips/{name}", content=text, headers={**HEADER, "content-type": "application/json"})
     assert 400 <= answer.status_code < 500, answer.text
     assert paged.clip(name).revision == 1
-
-
-def connect(page_url: str, begun: bytes) -> socket.socket:
-    host, _, port = page_url.removeprefix("http://").partition(":")
-    connection = socket.create_connection((host, int(port)), timeout=5)
-    connection.sendall(begun)
-    return connection
-
-
-def received(connection: socket.socket, end: bytes) -> bytes:
-    data = b""
-    while not data.endswith(end):
-        piece = connection.recv(1 << 16)
-        assert piece, data
-        data += piece
-    return data
-
-
-def closed_within(connection: socket.socket, seconds: float) -> bool:
-    connection.settimeout(seconds)
-    try:
-        return connection.recv(1) == b""
-    except ConnectionResetError:
-        return True
-    except TimeoutError:
-        return False
-
-
-@pytest.mark.parametrize("begun", [b"", b"GET / HTTP/1.1\r\n", b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nX: "])
-def test_a_request_that_does_not_come_whole_is_given_up(
-    page_url: str, monkeypatch: pytest.MonkeyPatch, begun: bytes
-) -> None:
-    monkeypatch.setattr(connections, "HEAD_S", 0.5)
-    with connect(page_url, begun) as connection:
-        for _ in range(8):  # a byte now and then buys no time
-            time.sleep(0.1)
-            with suppress(OSError):
-                connection.sendall(b"x")
-        assert closed_within(connection, 2)
-
-
-def test_a_second_request_on_a_connection_has_its_own_time(page_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connections, "HEAD_S", 0.5)
-    with connect(page_url, b"GET /nothing HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n") as connection:
-        assert received(connection, b"}").startswith(b"HTTP/1.1 404")
-        time.sleep(0.8)
-        connection.sendall(b"GET /nothing HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
-        assert received(connection, b"}").startswith(b"HTTP/1.1 404")
-        connection.sendall(b"GET /")
-        assert closed_within(connection, 2)
-
-
-def test_a_body_that_does_not_come_is_given_up(page_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connections, "BODY_S", 0.5)
-    head = "POST /api/undo HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Luthier-Page: 1\r\nContent-Type: application/json\r\n"
-    with connect(page_url, f"{head}Content-Length: 100\r\n\r\n{{".encode()) as connection:
-        assert connection.recv(1 << 16).startswith(b"HTTP/1.1 408")
-
-
-def test_six_hundred_half_requests_do_not_keep_others_out(page_url: str, http: httpx.Client) -> None:
-    held = [connect(page_url, b"GET / HTTP/1.1\r\nHost: 127") for _ in range(600)]
-    try:
-        assert http.get("/").status_code == 200
-        open_ones = sum(not closed_within(connection, 0.002) for connection in held)
-        assert open_ones <= connections.MAX_CONNECTIONS
-    finally:
-        for connection in held:
-            connection.close()

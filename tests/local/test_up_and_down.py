@@ -5,8 +5,11 @@ import shutil
 import signal
 import socket
 import stat
+import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -14,7 +17,7 @@ from checkout import REPOSITORY, Installation, eventually
 
 from luthier_local import leftovers, ports
 from luthier_local.commands import serving
-from luthier_local.home import Home
+from luthier_local.home import Home, Program
 from luthier_local.recorder import expire
 from luthier_local.services import SERVICES
 
@@ -291,3 +294,52 @@ def test_generated_audio_expires_by_the_command_of_the_pipeline(installation: In
     assert called == f"{installation.home} -m luthier_pipeline gc --generated"
     installation.run("up", "--only", "rendering")
     assert "TICK_3600" in home.configuration.read_text()
+
+
+def hang(home: Home) -> Path:
+    """The pipeline's command hangs; the file that says which process it is."""
+    python: Path = home.python("pipeline")
+    process: Path = home.path / "process"
+    python.parent.mkdir(parents=True, exist_ok=True)
+    home.path.mkdir(exist_ok=True)
+    python.write_text(f'#!/bin/sh\necho $$ > "{process}"\nexec sleep 600\n')
+    python.chmod(0o755)
+    return process
+
+
+def gone(pid: int) -> bool:
+    return not Path(f"/proc/{pid}").exists()
+
+
+def test_an_expiry_that_hangs_is_ended(installation: Installation, capfd: pytest.CaptureFixture[str]) -> None:
+    home = Home(installation.root, installation.home)
+    process = hang(home)
+    expire(home, within_s=1.0)
+    assert gone(int(process.read_text()))
+    assert "luthier gc --generated was ended after 1 s" in capfd.readouterr().err
+
+
+def event(name: str, payload: str) -> str:
+    """An event as supervisord writes it: http://supervisord.org/events.html#header-tokens."""
+    return f"ver:3.0 server:s serial:1 pool:p poolserial:1 eventname:{name} len:{len(payload)}\n{payload}"
+
+
+def test_pids_are_recorded_while_an_expiry_hangs(installation: Installation) -> None:
+    home = Home(installation.root, installation.home)
+    process = hang(home)
+    with home.changed_programs() as programs:
+        programs["rendering"] = Program("127.0.0.1:9")
+    command = [sys.executable, "-m", "luthier_local.recorder", str(home.root), str(home.path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as recorder:
+        assert recorder.stdin is not None
+        started = f"processname:rendering groupname:rendering from_state:STARTING pid:{os.getpid()}"
+        recorder.stdin.write(event("TICK_3600", "when:0") + event("PROCESS_STATE_RUNNING", started))
+        recorder.stdin.flush()
+        try:
+            eventually(process.exists, 10)
+            eventually(lambda: home.programs()["rendering"].pid == os.getpid(), 10)
+            assert not gone(int(process.read_text()))
+        finally:
+            recorder.kill()
+            with suppress(ProcessLookupError):
+                os.kill(int(process.read_text()), signal.SIGKILL)

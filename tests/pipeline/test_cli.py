@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from luthier_kit.store import StoreSettings, open_store
 from luthier_pipeline.cli import SECTIONS, load
 from tests.pipeline.fakes import luthier
 
@@ -49,6 +50,7 @@ def test_wrong_usage_ends_with_2(line: str) -> None:
 
 
 def test_a_folder_that_is_not_there_is_wrong_usage(tmp_path: Path) -> None:
+    open_store(StoreSettings(store_folder=tmp_path))
     done = run("run", str(tmp_path / "nowhere"), LUTHIER_HOME=str(tmp_path), LUTHIER_STORE_FOLDER=str(tmp_path))
     assert done.returncode == 2
     assert "must be a folder" in done.stderr
@@ -130,8 +132,9 @@ def test_errors_are_one_line_and_with_json_a_document(tmp_path: Path) -> None:
     assert '"reason": "FOLDER_EMPTY"' in done.stdout.splitlines()[-1]
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["status", "--json"]])
+@pytest.mark.parametrize("arguments", [["--help"], ["status", "--collection", "none", "--json"]])
 def test_who_reads_no_further_gets_no_traceback(arguments: list[str], tmp_path: Path) -> None:
+    open_store(StoreSettings(store_folder=tmp_path / "s"))
     reader, writer = os.pipe()
     os.close(reader)
     environment = {**os.environ, "LUTHIER_HOME": str(tmp_path), "LUTHIER_STORE_FOLDER": str(tmp_path / "s")}

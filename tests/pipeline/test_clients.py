@@ -9,8 +9,9 @@ import pytest
 
 from luthier.rendering.v1.rendering_pb2 import ListInstrumentsRequest
 from luthier_kit.rpc import DataLoss, InvalidRequest, LuthierError, PermissionDenied, QuotaExceeded, Unavailable
+from luthier_kit.store import StoreSettings, open_store
 from luthier_pipeline.clients import Clients, IdleBudget, is_fatal
-from luthier_pipeline.console import UsageError
+from tests.pipeline.fakes import luthier
 
 
 @pytest.mark.parametrize(
@@ -73,14 +74,39 @@ def call(clients: Clients) -> None:
     clients.rendering.ListInstruments(ListInstrumentsRequest())
 
 
-def test_a_guess_at_services_and_store_says_so_and_what_is_named_is_none(tmp_path: Path) -> None:
-    environ = {"LUTHIER_HOME": str(tmp_path), "LUTHIER_BUCKET": "b"}
-    guess = Clients(environ).guess
-    assert "no installation at" in guess
-    assert str(Path(".luthier/store").absolute()) in guess
-    assert Clients(environ | {"LUTHIER_RENDERING_ADDRESS": "renderer:1"}).guess == ""
-    (tmp_path / "services.json").write_text("{}")
-    assert Clients(environ).guess == ""
+def guesses(environ: dict[str, str]) -> list[str]:
+    """What is said when three services are asked, and the store is read, by clients of both kinds."""
+    said: list[str] = []
+    clients = Clients(environ, say=said.append)
+    assert clients.store
+    for asking in (clients, clients.with_retry_budget(1.0)):
+        assert asking.rendering
+        assert asking.analysis
+    return said
+
+
+def test_services_and_store_that_are_only_guessed_are_said_once_each(tmp_path: Path) -> None:
+    home = {"LUTHIER_HOME": str(tmp_path)}
+    store = tmp_path / "store"
+    open_store(StoreSettings(store_folder=store))
+    rendering, analysis = ({f"LUTHIER_{name}_ADDRESS": "there:1"} for name in ("RENDERING", "ANALYSIS"))
+    of_store, of_services = guesses(home)
+    assert f"names a store: using {store}" in of_store
+    assert "LUTHIER_RENDERING_ADDRESS" in of_services
+    assert "the usual ports" in of_services
+    assert guesses(home | rendering | analysis) == [of_store]
+    assert guesses(home | {"LUTHIER_STORE_FOLDER": str(store)}) == [of_services]
+    [other] = guesses(home | rendering | {"LUTHIER_STORE_FOLDER": str(store)})
+    assert "where analysis is" in other
+
+
+def test_nothing_is_guessed_where_make_up_wrote_it_down(tmp_path: Path) -> None:
+    open_store(StoreSettings(store_folder=tmp_path / "store"))
+    written = {"LUTHIER_STORE": "folder", "LUTHIER_STORE_FOLDER": str(tmp_path / "store")}
+    (tmp_path / "store.json").write_text(json.dumps(written))
+    addresses = {name: {"address": "127.0.0.1:9"} for name in ("rendering", "analysis")}
+    (tmp_path / "services.json").write_text(json.dumps(addresses))
+    assert guesses({"LUTHIER_HOME": str(tmp_path)}) == []
 
 
 def test_a_pool_that_is_left_by_an_error_does_not_wait_for_its_work() -> None:
@@ -108,8 +134,29 @@ def test_an_idle_budget_begins_anew_with_each_answer() -> None:
     assert IdleBudget(10.0, others=lambda: time.monotonic() + 5).left_s() > 14
 
 
-def test_a_store_that_is_only_guessed_is_not_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("environ", "place"),
+    [
+        ({}, ".luthier/store/luthier"),
+        ({"LUTHIER_INFERENCE_ADDRESS": "there:1"}, ".luthier/store/luthier"),
+        ({"LUTHIER_HOME": "elsewhere"}, "elsewhere/store/luthier"),
+        ({"LUTHIER_STORE_FOLDER": "tpyo"}, "tpyo/luthier"),
+        ({"LUTHIER_STORE": "folder", "LUTHIER_STORE_FOLDER": "there", "LUTHIER_BUCKET": "tpyo"}, "there/tpyo"),
+    ],
+)
+def test_a_command_begins_no_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, environ: dict[str, str], place: str
+) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UsageError, match="no store at"):
-        _ = Clients({"LUTHIER_HOME": str(tmp_path)}).store
-    assert list(tmp_path.iterdir()) == []
+    open_store(StoreSettings(store_folder=tmp_path / "there"))
+    before = sorted(tmp_path.rglob("*"))
+    for line in ("gc --generated", "status", "generate jazz --out a.wav"):
+        done = luthier(line, Clients(environ))
+        assert (done.code, f"no store at {tmp_path / place}:" in done.err) == (2, True)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_folder_in_the_environment_comes_before_the_store_that_make_up_wrote(tmp_path: Path) -> None:
+    (tmp_path / "store.json").write_text(json.dumps({"LUTHIER_STORE": "s3", "LUTHIER_S3_ENDPOINT": "there:9000"}))
+    environ = {"LUTHIER_HOME": str(tmp_path), "LUTHIER_STORE_FOLDER": str(tmp_path / "mine")}
+    assert Clients(environ).store_settings.store == "folder"

@@ -1,6 +1,9 @@
 """review and export: what they take where nothing is named, and the data set as a folder."""
 
+import os
 from pathlib import Path
+
+import pytest
 
 from luthier.curation.v1.curation_pb2 import (
     CuratedClip,
@@ -107,3 +110,33 @@ def test_an_export_that_cannot_be_finished_leaves_the_last_one(store: Store, tmp
     assert export(store, dataset(store, 3, train_c=b"third"), out).code == 0  # what was left half written is swept
     assert "train/clip-c.flac" in contents(out)
     assert "train/clip-a.flac" not in contents(out)
+
+
+def test_a_file_system_without_hard_links_takes_a_second_version(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")  # as exFAT does
+
+    first, second = dataset(store, 1, train_a=b"sound"), dataset(store, 2, train_a=b"sound", test_b=b"new")
+    assert export(store, first, tmp_path / "out").code == 0
+    monkeypatch.setattr(os, "link", refused)
+    assert export(store, second, tmp_path / "out").code == 0
+    audio = {name: data for name, data in contents(tmp_path / "out").items() if name.endswith(".flac")}
+    assert audio == {"train/clip-a.flac": b"sound", "test/clip-b.flac": b"new"}
+
+
+@pytest.mark.parametrize(
+    ("out", "fault"), [(".", "is the working directory"), ("..", "is the working directory"), ("/proc", "mount point")]
+)
+def test_a_folder_that_cannot_be_replaced_is_refused_before_anything_is_frozen(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, out: str, fault: str
+) -> None:
+    here = tmp_path / "dataset/train"
+    here.mkdir(parents=True)
+    monkeypatch.chdir(here)
+    curation = Stub(ExportDataset=dataset(store, 1, train_a=b"sound"))
+    done = luthier(["export", "--collection", "book", "--out", out], FakeClients(store, curation=curation))
+    assert (done.code, fault in done.err) == (2, True)
+    assert curation.requests("ExportDataset") == []
+    assert here.samefile(".")

@@ -248,18 +248,28 @@ def test_a_run_that_is_left_by_ctrl_c_says_how_to_follow_and_to_end_it(store: St
 
 
 def test_cancel_takes_the_id_of_either_kind_or_how_it_begins(store: Store) -> None:
-    for name in ("training-ab12", "training-ac34", "evaluation-ff"):
+    for name in ("training-ab12f0", "training-ab1234", "training-ab1235", "evaluation-ffff"):
         store.objects.create(f"runs/{name}/1.json", b"{}")
     training = Stub(CancelTrainingRun=CancelTrainingRunResponse(run=run_in(RUN_STATE_CANCELLED)))
-    ended = Evaluation(evaluation_id="evaluation-ff", state=EVALUATION_STATE_RUNNING)
+    ended = Evaluation(evaluation_id="evaluation-ffff", state=EVALUATION_STATE_RUNNING)
     evaluation = Stub(CancelEvaluation=CancelEvaluationResponse(evaluation=ended))
     clients = FakeClients(store, training=training, evaluation=evaluation)
-    assert luthier("cancel training-ab", clients).out == "training-ab12 is CANCELLED\n"
-    assert luthier("cancel evaluation-ff", clients).out == "evaluation-ff asked to stop, now RUNNING\n"
-    assert [asked.run_id for asked in training.requests("CancelTrainingRun")] == ["training-ab12"]
-    several, none = luthier("cancel training-a", clients), luthier("cancel nothing", clients)
-    assert (several.code, "training-ab12, training-ac34" in several.err) == (2, True)
+    assert luthier("cancel training-ab12f", clients).out == "training-ab12f0 is CANCELLED\n"
+    assert luthier("cancel evaluation-ffff", clients).out == "evaluation-ffff asked to stop, now RUNNING\n"
+    assert [asked.run_id for asked in training.requests("CancelTrainingRun")] == ["training-ab12f0"]
+    several, none = luthier("cancel training-ab123", clients), luthier("cancel training-0123", clients)
+    assert (several.code, "training-ab1234, training-ab1235" in several.err) == (2, True)
     assert (none.code, "RUN_NOT_FOUND" in none.err) == (1, True)
+
+
+@pytest.mark.parametrize("begins", ["t", "training", "training-", "training-ab1", "evaluation-", "ab12", "''"])
+def test_cancel_asks_for_four_digits_of_the_id(store: Store, begins: str) -> None:
+    """The only run that there is must not end by one letter."""
+    store.objects.create("runs/training-ab12/1.json", b"{}")
+    training = Stub(CancelTrainingRun=CancelTrainingRunResponse(run=run_in(RUN_STATE_CANCELLED)))
+    done = luthier(f"cancel {begins}", FakeClients(store, training=training))
+    assert (done.code, "four digits of the id" in done.err) == (2, True)
+    assert training.requests("CancelTrainingRun") == []
 
 
 def test_a_base_that_was_never_registered_is_told_with_what_to_do(store: Store) -> None:

@@ -11,6 +11,7 @@ from luthier.curation.v1.dataset_pb2 import DatasetVersion
 from luthier.inference.v1.inference_pb2 import ListModelsResponse, Model
 from luthier.pipeline.v1.pipeline_pb2 import PartProgress, ShardProgress, SongFailure
 from luthier.training.v1.training_pb2 import RUN_STATE_RUNNING, ListTrainingRunsResponse, TrainingRun
+from luthier_kit.rpc import Unavailable
 from luthier_kit.store import Store
 from luthier_pipeline.run_status import part_series, timestamp
 from tests.pipeline.fakes import FakeClients, Stub, luthier
@@ -96,3 +97,20 @@ def test_models_of_a_service_that_is_away_are_not_none(store: Store) -> None:
     lines = luthier("status", FakeClients(store)).out.splitlines()
     assert "models: inference does not answer at 127.0.0.9:9" in lines
     assert "clips: curation does not answer at 127.0.0.9:9" in lines
+
+
+def test_data_sets_of_a_store_that_fails_are_unknown_and_the_rest_is_told(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    down = Unavailable("the artifact folder failed: Input/output error", reason="STORE_UNAVAILABLE")
+    names = store.names
+
+    def failing(prefix: str) -> list[str]:
+        if prefix == "datasets/":
+            raise down
+        return names(prefix)
+
+    monkeypatch.setattr(store, "names", failing)
+    lines = luthier("status", FakeClients(store)).out.splitlines()
+    assert "data sets: unknown: STORE_UNAVAILABLE: the artifact folder failed: Input/output error" in lines
+    assert "models: inference does not answer at 127.0.0.9:9" in lines

@@ -141,6 +141,8 @@ def configuration(programs: list[Entry], home: Home, grace_s: float) -> str:
         "events=PROCESS_STATE_RUNNING,TICK_3600",
         "stdout_logfile=NONE",
         f"stderr_logfile={_checked(str(home.logs / (RECORDER + '.log')))}",
+        "stopasgroup=true",  # with the expiry that it may have begun
+        "killasgroup=true",
         "autorestart=true",
     ]
     return "\n".join(text) + "\n"

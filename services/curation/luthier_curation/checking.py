@@ -24,6 +24,8 @@ MAX_CLIP_BYTES = 1 << 20
 """of a clip's message: with edits of every field it still fits a page of 4 MiB."""
 MAX_SONG_S = 86_400.0
 MAX_AUDIO_BYTES = 4 << 30
+GENERATED = "generated/"
+"""Where audio lies that expires (`luthier gc --generated`): a clip of it would lose its sound."""
 TEMPO_BPM = (20.0, 400.0)
 INSTRUMENT_BOUND = "must be a General MIDI program name, or Drums"
 _FINGERPRINT = re.compile(r"[0-9a-f]{64}")
@@ -55,6 +57,8 @@ def _check_new_clip(checks: Checks, clip: pb.NewClip) -> None:
     checks.text("source.song.artist", source.song.artist, max_chars=MAX_NAME_CHARS)
     checks.text("source.song.title", source.song.title, max_chars=MAX_NAME_CHARS)
     checks.artifact("audio", clip.audio, max_bytes=MAX_AUDIO_BYTES)
+    lasts = not clip.audio.key.startswith(GENERATED)
+    checks.that(lasts, "audio.key", f"must not be below {GENERATED}, which expires; store the audio as another kind")
     checks.above("facts.duration_s", clip.facts.duration_s, 0, MAX_SONG_S)
     checks.count("facts.instruments", clip.facts.instruments, 0, MAX_INSTRUMENTS)
     checks.count("tags", clip.tags, 0, MAX_TAGS)

@@ -154,9 +154,7 @@ def luthier(
         configure_logging("WARNING")
         if traces := start_traces("pipeline"):
             ctx.call_on_close(lambda: flush_traces(traces, LAST_SPANS_S))
-        ctx.obj = Context(clients := Clients())
-        if clients.guess and not {"-h", "--help"} & set(sys.argv):
-            ctx.obj.say(clients.guess)
+        ctx.obj = Context(Clients())
 
 
 def main() -> None:

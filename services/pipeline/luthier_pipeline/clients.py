@@ -1,7 +1,8 @@
 """Clients of the services, and the store.
 
 Where they are, in order: `LUTHIER_<NAME>_ADDRESS` and `LUTHIER_STORE…` in the environment; what `make up` wrote into
-`.luthier/` (`LUTHIER_HOME` moves it; it is looked for here and in the folders above); the usual ports on loopback.
+`.luthier/` (`LUTHIER_HOME` moves it; it is looked for here and in the folders above); the usual ports on loopback, and
+`store` in that folder. The last is a guess, and it is said when it is used.
 """
 
 import json
@@ -42,6 +43,8 @@ from luthier_pipeline.console import UsageError
 RETRY_BUDGET_S: Final = 900.0
 """A service that crashes is restarted; the command waits for it."""
 SAY_EVERY_S: Final = 30.0  # that a service is waited for
+STORE: Final = frozenset({"LUTHIER_STORE", "LUTHIER_STORE_FOLDER"})
+"""Any of these names a store: what `make up` wrote down is another one."""
 
 
 def say_waiting(text: str) -> None:
@@ -53,7 +56,7 @@ class Clients:
     """One generated stub for each service, and the store; opened when first used. Threads may share it.
 
     `retry_budget_s`: for how long a call is tried again while its service is away or full, in seconds from its first
-    failure. `say` gets a line when a service is away and waited for.
+    failure. `say` gets a line when a service is away and waited for, and when services or the store are only guessed.
     """
 
     def __init__(
@@ -63,14 +66,18 @@ class Clients:
         say: Callable[[str], None] = say_waiting,
     ) -> None:
         self.environ, self.retry_budget_s, self.say = environ, retry_budget_s, say
+        self._says_waiting = True
         self._said_at: dict[str, float] = {}  # of services that are waited for, monotonic clock
+        self._guesses: set[str] = set()  # that were said
         self._home = _home(environ)
         self._channels: dict[str, Channel] = {}
         self._lock = threading.Lock()
 
     def with_retry_budget(self, retry_budget_s: float) -> "Clients":
         """Clients of the same services that give up sooner or later, and wait without a word."""
-        return Clients(self.environ, retry_budget_s, lambda _text: None)
+        others = Clients(self.environ, retry_budget_s, self.say)
+        others._says_waiting, others._guesses = False, self._guesses
+        return others
 
     @cached_property
     def rendering(self) -> RenderingServiceStub:
@@ -106,40 +113,41 @@ class Clients:
 
     @cached_property
     def store(self) -> Store:
-        """The store that the services use. Raises UsageError where only a guess says where, and nothing is there."""
+        """The store that the services use. They and `make up` begin one in a folder, commands never: UsageError."""
         settings = self.store_settings
-        if settings.store == "folder" and self.guess and not settings.store_folder.exists():
-            text = "start the services there (make up), or name the store (LUTHIER_HOME, LUTHIER_STORE)"
-            raise UsageError(f"no store at {settings.store_folder.absolute()}: {text}")
+        folder = settings.store_folder.absolute()
+        if settings.store == "folder" and not settings.store_expected and not (folder / settings.bucket).is_dir():
+            text = "start the services there (make up), or name the store (LUTHIER_HOME, LUTHIER_STORE_FOLDER)"
+            raise UsageError(f"no store at {folder / settings.bucket}: {text}")
+        if not self.environ.keys() & STORE and not self._written("store"):
+            self._say_guess("store", f"neither LUTHIER_STORE_FOLDER nor {self._home} names a store: using {folder}")
         return open_store(settings)
 
     @property
     def store_settings(self) -> StoreSettings:
         """Where nothing in the environment names a store, the one that `make up` wrote down."""
-        written = {} if "LUTHIER_STORE" in self.environ else _read(self._home / "store.json")
+        if self.environ.keys() & STORE:
+            return load(StoreSettings, self.environ)
+        written = self._written("store") or {"LUTHIER_STORE_FOLDER": str(self._home / "store")}
         return load(StoreSettings, {**self.environ, **written})
-
-    @property
-    def guess(self) -> str:
-        """Where services and store are looked for when nothing says where they are; empty when something does."""
-        addresses = {f"LUTHIER_{service.upper()}_ADDRESS" for service in PORTS}
-        named = self.environ.keys() & {"LUTHIER_STORE", "LUTHIER_STORE_FOLDER", *addresses}
-        if named or (self._home / "services.json").exists():
-            return ""
-        return (
-            f"no installation at {self._home} or in a folder above (make up makes one; LUTHIER_HOME names it):\n"
-            f"asking the usual ports of this machine, and the store {self.store_settings.store_folder.absolute()}"
-        )
 
     @property
     def curation_page(self) -> str:
         """host:port of the curation page; empty when unknown."""
-        return str(_read(self._home / "services.json").get("curation", {}).get("web", ""))
+        return str(self._written("services").get("curation", {}).get("web", ""))
 
     def address(self, service: str) -> str:
         """host:port of a service."""
-        written = _read(self._home / "services.json").get(service, {}).get("address")
-        return self.environ.get(f"LUTHIER_{service.upper()}_ADDRESS") or written or f"127.0.0.1:{PORTS[service]}"
+        return self._named_address(service) or f"127.0.0.1:{PORTS[service]}"
+
+    def _named_address(self, service: str) -> str:
+        """host:port where something says so, else empty."""
+        named = self.environ.get(f"LUTHIER_{service.upper()}_ADDRESS")
+        return str(named or self._written("services").get(service, {}).get("address", ""))
+
+    def _written(self, what: str) -> dict[str, Any]:
+        """What `make up` wrote down of its services or its store."""
+        return _read(self._home / f"{what}.json")
 
     @contextmanager
     def thread_pool(self, threads: int, name: str) -> Iterator[ThreadPoolExecutor]:
@@ -161,6 +169,10 @@ class Clients:
             channel.close()
 
     def _channel(self, service: str) -> Channel:
+        if not self._named_address(service):
+            name = f"LUTHIER_{service.upper()}_ADDRESS"
+            text = f"neither {name} nor {self._home} says where {service} is: asking the usual ports of this machine"
+            self._say_guess("services", text)
         with self._lock:
             if service not in self._channels:
                 self._channels[service] = Channel(
@@ -170,11 +182,21 @@ class Clients:
                 )
             return self._channels[service]
 
+    def _say_guess(self, what: str, text: str) -> None:
+        """Says once that services, or the store, are only guessed."""
+        with self._lock:
+            if what in self._guesses:
+                return
+            self._guesses.add(what)
+        self.say(f"{text} (make up makes an installation; LUTHIER_HOME names it)")
+
     def _waits_for(self, service: str, why: LuthierError) -> None:
         """Says that a service is away, at once and then every SAY_EVERY_S. One that is full is no news."""
         now = time.monotonic()
         with self._lock:
-            if why.reason != UNREACHABLE or now < self._said_at.get(service, float("-inf")) + SAY_EVERY_S:
+            if not self._says_waiting or why.reason != UNREACHABLE:
+                return
+            if now < self._said_at.get(service, float("-inf")) + SAY_EVERY_S:
                 return
             self._said_at[service] = now
         self.say(

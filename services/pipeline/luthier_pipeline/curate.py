@@ -90,6 +90,8 @@ def export(
             text = f"--collection must be named; with accepted clips there are: {', '.join(names) or 'none'}"
             raise UsageError(text)
         [collection] = names
+    if out:
+        check_out(out)  # before anything is frozen
     request = ExportDatasetRequest(
         collection=collection,
         name=name,
@@ -124,15 +126,26 @@ def collections(clients: Clients, wanted: ClipFilter) -> list[str]:
     return sorted({clip.collection for clip in clips(clients, wanted)})
 
 
+def check_out(folder: Path) -> None:
+    """Raises UsageError for a folder that no export can replace: it holds anything but a data set, is in use by the
+    shell that calls, or is a mount point, which cannot be renamed."""
+    folder = folder.resolve()
+    if folder.is_mount():
+        raise UsageError(f"--out {folder} is a mount point, which cannot be replaced; name a folder in it")
+    if Path.cwd().is_relative_to(folder):
+        raise UsageError(f"--out {folder} is the working directory, which cannot be replaced; name a folder in it")
+    if stranger := _not_of_a_dataset(folder):
+        raise UsageError(f"--out {folder} holds what no export wrote ({stranger}); name a new or empty folder")
+
+
 def write_audio_folder(store: Store, exported: ExportDatasetResponse, folder: Path) -> None:
     """Writes a data set as a Hugging Face AudioFolder: `<split>/metadata.jsonl` beside the audio, and `manifest.json`.
 
     It is written beside `folder`, which it replaces when it is whole, so that no two versions mix; audio that is in the
-    folder already is taken over. Raises UsageError for a folder that holds anything but a data set.
+    folder already is taken over. Raises UsageError for a folder that `check_out` refuses.
     """
+    check_out(folder)
     folder = folder.resolve()
-    if stranger := _not_of_a_dataset(folder):
-        raise UsageError(f"--out {folder} holds what no export wrote ({stranger}); name a new or empty folder")
     whole, replaced = folder.parent / f".{folder.name}.new", folder.parent / f".{folder.name}.old"
     whole.mkdir(parents=True, exist_ok=True)
     lock = os.open(whole, os.O_RDONLY)
@@ -150,7 +163,7 @@ def write_audio_folder(store: Store, exported: ExportDatasetResponse, folder: Pa
         for row in store.get(DatasetManifest, exported.manifest, reason="MANIFEST_INVALID").rows:
             name = f"{row.split}/{row.clip_id}{Path(row.audio.key).suffix}"
             if _is_that_file(folder / name, row.audio):
-                os.link(folder / name, whole / name)
+                _take_over(folder / name, whole / name)
             else:
                 save(store, row.audio, whole / name)
         if folder.exists():
@@ -174,6 +187,15 @@ def _not_of_a_dataset(folder: Path) -> str:
         if name not in (*SPLITS, MANIFEST) and not EXPORTED_FILE.fullmatch(name):
             return name
     return ""
+
+
+def _take_over(path: Path, target: Path) -> None:
+    """The same file under another name: a link, or a copy where the file system has no hard links (exFAT)."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(path, target)
+    except OSError:
+        shutil.copyfile(path, target)
 
 
 def _is_that_file(path: Path, ref: ArtifactRef) -> bool:

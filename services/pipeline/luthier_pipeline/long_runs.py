@@ -2,6 +2,7 @@
 
 import hashlib
 import json as json_text
+import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -47,6 +48,8 @@ R = TypeVar("R", TrainingRun, Evaluation)
 
 WATCH_TIMEOUT_S: Final = 86400.0
 FIRST_PAUSE_S: Final = 0.5  # before a stream that broke is opened again
+RUN_ID: Final = re.compile(r"(training|evaluation)-[0-9a-f]{4,}")
+"""An id, or how it begins: long enough that nobody names the only run there is by a slip of the finger."""
 UNSUCCESSFUL: Final = (RUN_STATE_FAILED, RUN_STATE_CANCELLED)
 UNSUCCESSFUL_EVALUATION: Final = (EVALUATION_STATE_FAILED, EVALUATION_STATE_CANCELLED)
 
@@ -241,8 +244,9 @@ def cancel(
     """Cancel a training or an evaluation. One that has ended stays as it is."""
     context = begin(ctx, json)
     clients = context.clients
-    known = [name for name in clients.store.names("runs/") if name.startswith(("training-", "evaluation-"))]
-    found = [name for name in known if run_id and run_id in (name, name[: len(run_id)])]
+    if not RUN_ID.fullmatch(run_id):
+        raise UsageError(f"ID {run_id!r} must be training- or evaluation- and four digits of the id, or more of it")
+    found = [name for name in clients.store.names("runs/") if name.startswith(run_id)]
     if not found:
         raise NotFound(f"no training or evaluation {run_id!r}; luthier status lists them", reason="RUN_NOT_FOUND")
     if len(found) > 1:

@@ -108,6 +108,7 @@ def generate(
     if out.suffix.lower() not in FORMATS:
         bound = f"must end in {' or '.join(FORMATS)}, got {out}"
         raise InvalidRequest(reason="OUTPUT_FORMAT", violations=[("--out", bound)])
+    store = context.clients.store  # one that is not there is said before minutes of work
     request = GenerateRequest(
         prompt=prompt,
         negative_prompt=negative_prompt,
@@ -122,7 +123,7 @@ def generate(
         request_id=new_request_id(),  # asked again on another server it is the same request
     )
     response = _streamed(context.clients, request)
-    save(context.clients.store, response.audio, out)
+    save(store, response.audio, out)
     length_s = response.samples / response.sample_rate_hz
     context.answer(
         {"file": str(out), **plain(response)},

@@ -77,13 +77,17 @@ class Subject:
 
 
 def _ask(clients: Clients, service: str, question: Callable[[Clients], Subject]) -> Subject:
-    """What a service says. That it is away is never an empty answer."""
+    """What a service says, or with an empty name the store. That it is away is never an empty answer."""
     try:
         return question(clients)
     except LuthierError as error:
-        at = f" ({service} at {clients.address(service)})" if service else ""
-        away = f"{service} does not answer at {clients.address(service)}"
-        line = away if error.reason == UNREACHABLE else f"unknown: {error.reason}: {error}{at}"
+        unknown = f"unknown: {error.reason}: {error}"
+        if not service:
+            line = unknown
+        elif error.reason == UNREACHABLE:
+            line = f"{service} does not answer at {clients.address(service)}"
+        else:
+            line = f"{unknown} ({service} at {clients.address(service)})"
         return Subject({"unavailable": str(error)}, line)
 
 

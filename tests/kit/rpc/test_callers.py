@@ -313,7 +313,13 @@ def test_every_method_of_every_contract_says_which_permission_it_asks_for() -> N
 
 @pytest.mark.parametrize(
     ("caller", "claimed", "recorded"),
-    [("", "Ada", "Ada"), ("shop", "", "shop"), ("shop", "shop", "shop"), ("shop", "Ada", "shop (as Ada)")],
+    [
+        ("", "Ada", "Ada"),
+        ("shop", "", "shop"),
+        ("shop", "shop", "shop"),
+        ("shop", "Ada", "shop (as Ada)"),
+        ("shop", "A" * 100, f"shop (as {'A' * 100})"),
+    ],  # whoever bounds names refuses; nothing is cut
 )
 def test_the_actor_of_a_record_is_the_caller_and_a_name_it_gives_is_a_claim(
     caller: str, claimed: str, recorded: str

@@ -5,10 +5,12 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from luthier.analysis.v1.analysis_pb2 import AnalyzeAudioResponse
 from luthier.common.v1.common_pb2 import ArtifactRef
 from luthier.curation.v1.curation_pb2 import CuratedClip, ListClipsResponse
+from luthier.curation.v1.dataset_pb2 import DatasetManifest, DatasetRow, DatasetVersion
 from luthier.registry.v1.registry_pb2 import ModelVersion
-from luthier_kit.store import FolderStore, Store
+from luthier_kit.store import Action, FolderStore, Store
 from luthier_pipeline.retention import gc
 from luthier_pipeline.retention.gc import Amount, Rule, collect
 from tests.pipeline.fakes import FakeClients, Stub, luthier
@@ -77,6 +79,50 @@ def test_generated_audio_alone_expires_without_asking_curation(store: Store) -> 
     document = luthier("gc --generated --json", FakeClients(store)).document
     assert document["went"] == {"expired": {"generated": [1, filled.audio.size_bytes]}}
     assert before - keys(store) == {filled.audio.key}
+
+
+def test_audio_that_was_measured_expires_and_audio_in_a_data_set_stays(each_store: Store) -> None:
+    """Data sets of clips of generated audio are from before curation refused them."""
+    store = each_store
+    FilledStore(store)
+    measured, in_dataset = (store.blobs.put_bytes("generated", data, "flac") for data in (b"measured", b"in a set"))
+    store.actions.run(Action("analyze", [measured.sha256]), AnalyzeAudioResponse, AnalyzeAudioResponse)
+    manifest = store.put("manifests", DatasetManifest(rows=[DatasetRow(clip_id="clip-0", audio=in_dataset)]))
+    store.series(DatasetVersion, "datasets/old").append(DatasetVersion(manifest=manifest))
+    told = [collect(store, EVERYTHING_IS_OLD, generated_only=alone, dry_run=True) for alone in (True, False)]
+    assert [one.went["expired"]["generated"].blobs for one in told] == [2, 2]
+    collect(store, EVERYTHING_IS_OLD, generated_only=True)
+    assert (store.blobs.exists(measured), store.blobs.exists(in_dataset)) == (False, True)
+
+
+def documents_read(store: Store, monkeypatch: pytest.MonkeyPatch, rule: Rule) -> int:
+    """How many objects are read until generated audio has expired."""
+    read: list[str] = []
+    with monkeypatch.context() as watched:
+        for name in ("chunks", "get"):
+            method = getattr(store.objects, name)
+
+            def noted(key: str, *more: int, method: Callable[..., object] = method) -> object:
+                read.append(key)
+                return method(key, *more)
+
+            watched.setattr(store.objects, name, noted)
+        collect(store, rule, generated_only=True)
+    return len(read)
+
+
+def test_what_the_hourly_expiry_reads_does_not_grow_with_the_store(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    filled = FilledStore(store)
+    assert documents_read(store, monkeypatch, ALL_IS_YOUNG) == 0
+    few = documents_read(store, monkeypatch, EVERYTHING_IS_OLD)
+    for n in range(50):
+        filled.render(filled.blob("midi", f"another song {n}", "mid"))
+        filled.generate(f"Another prompt {n}")
+    assert documents_read(store, monkeypatch, ALL_IS_YOUNG) == 0
+    assert documents_read(store, monkeypatch, EVERYTHING_IS_OLD) == few > 0
+    assert store.blobs.exists(filled.judged)
 
 
 def test_expired_audio_is_made_again_when_it_is_asked_for_again(store: Store) -> None:

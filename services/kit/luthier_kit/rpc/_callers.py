@@ -150,15 +150,15 @@ def _permissions(entries: tuple[str, ...]) -> dict[str, frozenset[int]]:
     return found
 
 
-def actor(claimed: str, max_chars: int = 100) -> str:
+def actor(claimed: str) -> str:
     """Who does something, for records: the authenticated caller, and whom it claims to act for.
 
-    Where callers have no names it is the claim alone.
+    Where callers have no names it is the claim alone. Nothing is cut: who bounds names checks the claim, or all of it.
     """
     caller = telemetry.current_caller.get()
     if not caller or caller == claimed:
         return claimed
-    return f"{caller} (as {claimed})"[:max_chars] if claimed else caller
+    return f"{caller} (as {claimed})" if claimed else caller
 
 
 def _by_certificate(identity: Mapping[str, Iterable[bytes]]) -> str:

@@ -6,8 +6,8 @@ form. Documents of other buckets are not read.
 
 Running work is safe: what is younger than the grace stays, and a blob that is written again is young again. Each age is
 read just before the blob goes, and what is reached is looked at again before each batch. Generated audio is held by
-what was made of it (an evaluation), not by the record of its making, which is void without it: asked again, it is made
-again.
+documents that give it to others: the records of an evaluation's rows, and data sets. What else names it does not hold
+it: neither the record of its making, which is void without it (asked again, it is made again), nor what was measured.
 """
 
 import time
@@ -29,6 +29,8 @@ from luthier_pipeline.options import Json, begin, within
 GENERATED: Final = "generated/"
 MAKING: Final = "actions/generate/"
 MANIFESTS: Final = ("manifests/", "evaluations/")  # blobs that name other blobs
+HOLDING: Final = ("actions/evaluation-row/", "datasets/")
+"""Documents that hold generated audio; what they name below MANIFESTS does, too."""
 NO_DOCUMENTS: Final = ("heartbeats/", "proofs/", "quarantine/", "tombstones/")
 BATCH: Final = 1000  # blobs deleted between two looks, some seconds of deletes
 DIGEST_CHARS: Final = 64
@@ -71,28 +73,42 @@ class Collected:
 
 
 class Reached:
-    """Digests that documents name. Documents never change, so each is read once; `update` reads the new ones."""
+    """Digests that documents name. Documents never change, so each is read once; `update` reads the new ones.
 
-    def __init__(self, store: Store, held: Iterable[str] = ()) -> None:
+    `held` are digests that are held whatever documents say. With `generated_only` nothing is read but what can hold
+    generated audio.
+    """
+
+    def __init__(self, store: Store, held: Iterable[str] = (), *, generated_only: bool = False) -> None:
         self.store = store
-        self.held = set(held)
-        self.made: set[str] = set()
-        """Digests that only records of generating name."""
+        self._folders = (*HOLDING, *MANIFESTS) if generated_only else ("",)
+        self._named = set(held)
+        self._holding = set(self._named)  # digests that hold generated audio
+        self._made: set[str] = set()  # digests that records of generating name
         self._read: set[str] = set()
+
+    def holds(self, key: str) -> bool:
+        """Whether the blob must stay."""
+        digest = digest_in_key(key)
+        if key.startswith(GENERATED):
+            return digest in self._holding
+        return digest in self._named or digest in self._made
 
     def update(self) -> None:
         """Read every document that was not read yet."""
-        keys = list(self.store.objects.keys(""))
+        keys = [key for folder in self._folders for key in self.store.objects.keys(folder)]
         self._add(key for key in keys if not is_blob_key(key) and not key.startswith((*NO_DOCUMENTS, ".")))
         manifests = [key for key in keys if key.startswith(MANIFESTS)]
-        while named := [key for key in manifests if key not in self._read and digest_in_key(key) in self.held]:
+        while named := [key for key in manifests if key not in self._read and digest_in_key(key) in self._named]:
             self._add(named)
 
     def _add(self, keys: Iterable[str]) -> None:
         new = [key for key in keys if key not in self._read]
         with ThreadPoolExecutor(READS_AT_ONCE) as pool:
             for key, found in zip(new, pool.map(self._digests, new), strict=True):
-                (self.made if key.startswith(MAKING) else self.held).update(found)
+                (self._made if key.startswith(MAKING) else self._named).update(found)
+                if key.startswith((*HOLDING, *MANIFESTS)):
+                    self._holding.update(found)
         self._read.update(new)
 
     def _digests(self, key: str) -> set[str]:
@@ -109,25 +125,30 @@ class Reached:
 
 
 def collect(
-    store: Store, rule: Rule, held: Iterable[str] = (), *, dry_run: bool = False, prefix: str = ""
+    store: Store, rule: Rule, held: Iterable[str] = (), *, dry_run: bool = False, generated_only: bool = False
 ) -> Collected:
-    """Deletes what nothing reaches and what was taken down. `held` are digests of clips in curation; `prefix` limits it
-    to the blobs below, e.g. `generated/`."""
-    blobs = [found for found in store.objects.stored(prefix) if is_blob_key(found.key)]
-    reached = Reached(store, held)
-    reached.update()
+    """Deletes what nothing reaches and what was taken down. `held` are digests of clips in curation.
+
+    With `generated_only` only generated audio goes, and what is read does not grow with the rest of the store: nothing
+    where no audio is old, else the documents that can hold it.
+    """
+    blobs = [found for found in store.objects.stored(GENERATED if generated_only else "") if is_blob_key(found.key)]
+    reached = Reached(store, held, generated_only=generated_only)
     down = {digest_in_key(key) for key in store.objects.keys("tombstones/")}
+
+    def due(blob: Stored) -> str:
+        """Why a blob goes unless something holds it; empty when it stays."""
+        if digest_in_key(blob.key) in down:
+            return "taken down"
+        why, grace_s = "unreferenced", rule.grace_s
+        if blob.key.startswith(GENERATED):
+            why, grace_s = "expired", rule.generated_s
+        return why if time.time() - blob.written_at > grace_s else ""
 
     def reason(blob: Stored) -> str:
         """Why a blob may go; empty when it stays."""
-        digest, age_s = digest_in_key(blob.key), time.time() - blob.written_at
-        if digest in down:
-            return "taken down"
-        if digest in reached.held:
-            return ""
-        if blob.key.startswith(GENERATED):
-            return "expired" if age_s > rule.generated_s else ""
-        return "unreferenced" if age_s > rule.grace_s and digest not in reached.made else ""
+        why = due(blob)
+        return "" if why and why != "taken down" and reached.holds(blob.key) else why
 
     def delete(key: str) -> tuple[str, Stored] | None:
         blob = store.objects.stat(key)
@@ -138,6 +159,8 @@ def collect(
         return why, blob
 
     collected = Collected(kept=len(blobs))
+    if any(map(due, blobs)):
+        reached.update()
     candidates = [(why, blob) for blob in blobs if (why := reason(blob))]
     for first in range(0, len(candidates), BATCH):
         batch = candidates[first : first + BATCH]
@@ -174,8 +197,9 @@ def gc(
     """
     context = begin(ctx, json)
     rule = Rule(older_than * HOUR_S, generated_older_than * HOUR_S)
-    held = set() if generated else {clip.audio.sha256 for clip in clips(context.clients)}  # of curation: no generated
-    collected = collect(context.clients.store, rule, held, dry_run=dry_run, prefix=GENERATED if generated else "")
+    # curation refuses clips of generated audio, and need not be up for it to expire
+    held = set() if generated else {clip.audio.sha256 for clip in clips(context.clients)}
+    collected = collect(context.clients.store, rule, held, dry_run=dry_run, generated_only=generated)
     went: Mapping[str, object] = {
         reason: {kind: [amount.blobs, amount.size_bytes] for kind, amount in kinds.items()}
         for reason, kinds in collected.went.items()
