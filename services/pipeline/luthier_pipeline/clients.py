@@ -4,7 +4,6 @@ Where they are, in order: `LUTHIER_<NAME>_ADDRESS` and `LUTHIER_STORE…` in the
 `.luthier/` (`LUTHIER_HOME` moves it; it is looked for here and in the folders above); the usual ports on loopback.
 """
 
-import json
 import os
 import sys
 import threading
@@ -24,6 +23,7 @@ from luthier.inference.v1.inference_pb2_grpc import InferenceServiceStub
 from luthier.prompting.v1.prompting_pb2_grpc import PromptingServiceStub
 from luthier.rendering.v1.rendering_pb2_grpc import RenderingServiceStub
 from luthier.training.v1.training_pb2_grpc import TrainingServiceStub
+from luthier_kit.bounded_json import read_json
 from luthier_kit.rpc import (
     PORTS,
     UNREACHABLE,
@@ -42,6 +42,7 @@ from luthier_pipeline.console import UsageError
 RETRY_BUDGET_S: Final = 900.0
 """A service that crashes is restarted; the command waits for it."""
 SAY_EVERY_S: Final = 30.0  # that a service is waited for
+MAX_WRITTEN_BYTES: Final = 1 << 20  # of a file of `make up`; they have some 2 kB
 
 
 def say_waiting(text: str) -> None:
@@ -215,7 +216,14 @@ def _home(environ: Mapping[str, str]) -> Path:
 
 
 def _read(path: Path) -> dict[str, Any]:
+    """What `make up` wrote into a file. Raises UsageError naming the file when it is not what `make up` writes."""
     try:
-        return dict(json.loads(path.read_text()))
+        with path.open("rb") as file:
+            written = read_json(file.read(MAX_WRITTEN_BYTES + 1), max_bytes=MAX_WRITTEN_BYTES)
+        if not isinstance(written, dict):
+            raise ValueError("must be an object")
+        return written
     except FileNotFoundError:
         return {}
+    except ValueError as error:
+        raise UsageError(f"{path} is not as make up writes it: {error}. Remove it, then make up") from None
