@@ -62,7 +62,7 @@ _CREDENTIALS = frozenset(
     }
 )  # fmt: skip
 _SETTINGS = {
-    "STORE_CREDENTIALS_REFUSED": "LUTHIER_S3_ACCESS_KEY and its secret",
+    "STORE_CREDENTIALS_REFUSED": "LUTHIER_S3_ACCESS_KEY, its secret and its policy",
     "STORE_BUCKET_MISSING": "LUTHIER_BUCKET",
 }
 """What an operator would look at, by reason."""
