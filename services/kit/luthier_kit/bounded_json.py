@@ -32,7 +32,7 @@ def read_json(
     check_json(data, max_bytes=max_bytes, max_depth=max_depth, max_values=max_values)
     try:
         text = data.decode("utf-8-sig")  # UTF-16, which the decoder would take, hides brackets from the scan
-        return json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_unique if unique_names else None)
+        return json.loads(text, parse_constant=refuse_constant, object_pairs_hook=_unique if unique_names else None)
     except RecursionError:
         raise ValueError("not JSON that can be read: it nests too deep") from None
     except ValueError as error:
@@ -60,7 +60,8 @@ def check_json(data: bytes, *, max_bytes: int, max_depth: int = MAX_DEPTH, max_v
                 raise ValueError(f"must nest at most {max_depth} deep")
 
 
-def _refuse_constant(name: str) -> None:
+def refuse_constant(name: str) -> None:
+    """For `parse_constant` of Python's decoder, which takes NaN and Infinity."""
     raise ValueError(f"{name} is no number")
 
 
