@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from minio import MinioAdmin
-from minio.credentials import StaticProvider
+from minio.credentials.providers import StaticProvider
 
 from luthier.rendering.v1.rendering_pb2 import RenderSongResponse
 from luthier_kit.rpc import DataLoss, Unavailable

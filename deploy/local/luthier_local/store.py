@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from minio import MinioAdmin
-from minio.credentials import StaticProvider
+from minio.credentials.providers import StaticProvider
 
 from luthier_kit.rpc import LuthierError, load
 from luthier_kit.store import StoreSettings, open_store

@@ -12,7 +12,6 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
-from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.json_format import MessageToDict, ParseDict, ParseError
 from google.protobuf.message import Message
 
@@ -94,10 +93,10 @@ def _plain(message: Message) -> Any:
     return MessageToDict(message, preserving_proto_field_name=True)
 
 
-def _has_rows(field: FieldDescriptor) -> bool:
-    """Whether a field is a list of messages."""
+def _has_rows(field: Any) -> bool:
+    """Whether a field (its descriptor) is a list of messages."""
     message = field.message_type
-    return field.is_repeated and message is not None and not message.GetOptions().map_entry
+    return bool(field.is_repeated and message is not None and not message.GetOptions().map_entry)
 
 
 def _row_by_row(message: Message) -> Iterator[bytes]:
