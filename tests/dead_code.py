@@ -21,6 +21,8 @@ _.model_config, _._empty_is_absent, _._is_unicode
 # settings of libraries that are assigned and never read by us
 _.infoActive, _.warningActive, _.file_size, _.external_attr, _.should_exit, _.ws_server, _.OAUTH_TOKEN_URL
 _.allow_tf32, _.pre_tokenizer, _.post_processor, _.grad
+# Python asks a module for names that it does not have
+_.__getattr__
 # fields of messages
 _.requested_by, _.mix_loudness_target_lufs, _.checkpoint_step
 # templates of the evaluation report

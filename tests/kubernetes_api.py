@@ -47,6 +47,8 @@ class Api:
         self.config_maps: dict[str, Manifest] = {}
         self.claims: dict[str, Manifest] = {}
         self.refusals: dict[tuple[str, str], tuple[int, str]] = {}
+        self.refusal_body = b""
+        """Where it is set, the whole body of every refusal."""
         self.asked: list[tuple[str, str]] = []
         self.suspends = False
         api = self
@@ -83,6 +85,7 @@ class Api:
                 api.asked.append((verb, resource))
                 status, document = refusal(*api.refusals[verb, resource]) if (verb, resource) in api.refusals else act()
                 data = json.dumps(document).encode()
+                data = api.refusal_body or data if status >= 400 else data
                 self.send_response(status)
                 self.send_header("Content-Type", "application/json")
                 self.send_header("Content-Length", str(len(data)))

@@ -8,6 +8,11 @@ output "store_user" {
   value       = aws_iam_user.store.name
 }
 
+output "component_users" {
+  description = "With key_per_component: the user of each component."
+  value       = { for name, user in aws_iam_user.component : name => user.name }
+}
+
 output "database_host" {
   description = "Host of PostgreSQL; empty without one."
   value       = try(aws_db_instance.this[0].address, "")
@@ -44,6 +49,8 @@ locals {
       region   = var.region
       bucket   = local.bucket
       secure   = true
+      # Secrets with the keys of the components' users: deploy/store/README.md.
+      componentSecrets = { for name in keys(local.components) : name => "luthier-s3-${name}" }
     } }
   }
 }

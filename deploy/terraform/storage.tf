@@ -1,5 +1,5 @@
-# The bucket, and one user who may read and write only this bucket. The user's key is created by hand (README.md), so that
-# Terraform's state holds no secret.
+# The bucket, one user who may read and write only this bucket and, when asked for, one for each component with the policies
+# of deploy/store. Their keys are created by hand (README.md), so that Terraform's state holds no secret.
 
 locals {
   bucket = var.bucket != "" ? var.bucket : "${var.name}-${data.aws_caller_identity.current.account_id}-${var.region}"
@@ -105,4 +105,29 @@ data "aws_iam_policy_document" "store" {
     actions   = ["s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts"]
     resources = ["${aws_s3_bucket.this.arn}/*"]
   }
+}
+
+locals {
+  documents = "${path.module}/../store/policies"
+  components = var.key_per_component ? {
+    for name in fileset(local.documents, "*.json") :
+    trimsuffix(name, ".json") => replace(file("${local.documents}/${name}"), ":::BUCKET", ":::${local.bucket}")
+  } : {}
+}
+
+resource "aws_iam_user" "component" {
+  for_each = local.components
+  name     = "${var.name}-${each.key}"
+}
+
+resource "aws_iam_policy" "component" { # a user's own policies have 2048 characters at most, too few for some
+  for_each = local.components
+  name     = "${var.name}-${each.key}"
+  policy   = each.value
+}
+
+resource "aws_iam_user_policy_attachment" "component" {
+  for_each   = local.components
+  user       = aws_iam_user.component[each.key].name
+  policy_arn = aws_iam_policy.component[each.key].arn
 }

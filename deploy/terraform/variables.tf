@@ -95,6 +95,12 @@ variable "bucket" {
   default     = ""
 }
 
+variable "key_per_component" {
+  description = "true = a user of the bucket for each component, with a policy of its own (deploy/store), beside the one for all."
+  type        = bool
+  default     = false
+}
+
 variable "database" {
   description = "true = PostgreSQL on RDS for curation; false = use one of your own."
   type        = bool

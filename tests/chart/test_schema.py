@@ -61,6 +61,10 @@ WRONG = [
 ]
 
 CONTRADICTORY: list[tuple[str, str, dict[str, Any]]] = [
+    ("", "store.s3.existingSecret is missing: a Secret with the keys access-key and secret-key, for all that have none",
+     {"store": {"s3": {"componentSecrets": {"rendering": "s3-rendering"}}}}),
+    ("try", 'store.s3.componentSecrets: "migrate" does not open the store; those that do are analysis, curation',
+     {"store": {"s3": {"componentSecrets": {"migrate": "s3-migrate"}}}}),
     ("try", 'nodePool "a100" is not one of nodePools: default, gpu', {"services": {"inference": {"nodePool": "a100"}}}),
     ("try", 'nodePool "a100" is not one of nodePools: default, gpu', {"training": {"nodePool": "a100"}}),
     ("", "store.s3.existingSecret is missing", {}),

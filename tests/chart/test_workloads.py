@@ -1,5 +1,6 @@
 """Every workload has its probes, time to stop, disruption budget, ServiceAccount and environment."""
 
+import json
 import re
 from functools import cache
 
@@ -203,3 +204,29 @@ def test_callers_have_the_permissions_of_the_values_and_luthiers_own_are_named(h
         assert granted["monitor"] == "read"
     open_to_all = named(helm.render("try"), "Deployment")["inference"]["spec"]["template"]["spec"]["containers"][0]
     assert "LUTHIER_CALLER_PERMISSIONS" not in env(open_to_all)
+
+
+TABLE = json.loads((ROOT / "deploy/store/access.json").read_text())
+
+
+def test_each_component_may_have_a_key_of_its_own(helm: Helm) -> None:
+    """The table of deploy/store names those that open the store; the shared Secret is then in no Pod but MinIO's."""
+    own = {component: f"s3-{component}" for component in TABLE.keys() - {"all"}}
+    found = {}
+    for pod in pods(helm.render("try", {"store": {"s3": {"componentSecrets": own}}})):
+        volumes = [v["secret"]["secretName"] for v in pod.spec["volumes"] if v["name"] == "s3"]
+        if volumes:
+            (found[pod.component],) = volumes
+    assert found == own
+
+
+def test_others_have_the_shared_key(helm: Helm) -> None:
+    values = {"store": {"s3": {"componentSecrets": {"rendering": "s3-rendering"}}}}
+    secrets = {
+        pod.component: volume["secret"]["secretName"]
+        for pod in pods(helm.render("try", values))
+        for volume in pod.spec["volumes"]
+        if volume["name"] == "s3"
+    }
+    assert secrets.pop("rendering") == "s3-rendering"
+    assert set(secrets.values()) == {"luthier-s3"}

@@ -47,6 +47,7 @@ SWITCHES: dict[str, dict[str, Any]] = {
         "nodePools": {"gpu": {**GPU, "gpus": 2, "runtimeClass": "nvidia"}},
         "services": {"inference": {"nodePool": "gpu"}},
     },
+    "own-keys": {"store": {"s3": {"componentSecrets": {"rendering": "s3-rendering", "expiry": "s3-expiry"}}}},
     "nothing-expires": {"expiry": {"enabled": False}},
     "expected-store": {"store": {"s3": {"expected": True}}},
     "no-policies": {"networkPolicy": {"enabled": False}},

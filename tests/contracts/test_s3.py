@@ -7,13 +7,15 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from luthier.common.v1.common_pb2 import ArtifactRef
 from luthier.rendering.v1.rendering_pb2 import RenderSongResponse
-from luthier_kit.rpc import Unavailable
-from luthier_kit.store import Action, Endpoint, S3Store, Store, prove_conditional_create
+from luthier_kit.rpc import LuthierError, Unavailable, status_of
+from luthier_kit.store import MARK_KEY, Action, Endpoint, S3Store, Store, prove_conditional_create
+from luthier_kit.store._s3 import MARK_FRESH_S
 from tests.support.stores import LossyProxy, minio_server, unused_endpoint
 
 BUCKET = "luthier"
@@ -172,3 +174,102 @@ def test_a_black_hole_is_given_up_within_bounds() -> None:
 
 def test_the_budget_is_fifteen_seconds_by_default() -> None:
     assert Endpoint("127.0.0.1:9000", "a", "b").retry_budget_s == 15
+
+
+def test_callers_of_a_service_are_told_no_host_of_its_store(minio: Endpoint) -> None:
+    gone = unused_endpoint(retry_budget_s=0.2)
+    found: list[LuthierError] = []
+    for objects in (S3Store(gone, BUCKET), S3Store(replace(minio, secret_key="wrong"), BUCKET), S3Store(minio, "none")):
+        host = objects.endpoint.host
+        with pytest.raises(Unavailable, match=f"object store at {host}") as failed:
+            objects.get("actions/tests/x.json", 10)
+        found.append(failed.value)
+        assert host not in status_of(failed.value, "rendering").message
+        assert "the artifact store" in status_of(failed.value, "rendering").message
+    assert [error.reason for error in found] == [
+        "STORE_UNAVAILABLE", "STORE_CREDENTIALS_REFUSED", "STORE_BUCKET_MISSING",
+    ]  # fmt: skip
+
+
+# Buckets that are lost or replaced
+
+
+@pytest.fixture
+def proven(minio: Endpoint) -> Iterator[Store]:
+    """A store of a bucket of its own, as a service holds it."""
+    store = Store(S3Store(minio, "proven"))
+    store.prove(create_bucket=True)
+    yield store
+    empty(S3Store(minio, "proven"))
+
+
+def empty(objects: S3Store) -> None:
+    """Deletes the bucket with all that is in it."""
+    for key in list(objects.keys("")):
+        objects.delete(key)
+    objects._client.remove_bucket(objects.bucket)
+
+
+@pytest.mark.parametrize(
+    ("then", "reason"),
+    [
+        ("", "STORE_BUCKET_MISSING"),
+        ("an empty one", "STORE_MARK_MISSING"),
+        ("another proven one", "STORE_MARK_MISSING"),
+    ],
+    ids=["lost", "replaced by an empty one", "replaced by another proven one"],
+)
+def test_a_bucket_that_is_lost_or_replaced_while_a_service_runs_is_a_store_that_is_down(
+    minio: Endpoint, proven: Store, then: str, reason: str
+) -> None:
+    ref = proven.blobs.put_bytes("mixes", b"music", "flac")
+    other = S3Store(minio, "proven")
+    empty(other)
+    if then:
+        other.ensure_bucket(create=True)
+    if then == "another proven one":
+        Store(other).prove(create_bucket=False)
+    time.sleep(MARK_FRESH_S)
+    for ask in (
+        lambda: proven.blobs.put_bytes("mixes", b"more music", "flac"),
+        lambda: proven.objects.create("actions/tests/x.json", b"x"),
+        lambda: proven.objects.get("actions/tests/x.json", 10),
+        lambda: proven.blobs.exists(ref),
+        lambda: list(proven.objects.keys("mixes/")),
+        lambda: proven.names("models/"),
+        lambda: proven.series(ArtifactRef, "runs/x").latest(),
+    ):
+        with pytest.raises(Unavailable) as refused:
+            ask()
+        assert refused.value.reason == reason
+        assert minio.host not in status_of(refused.value, "rendering").message
+    if not then:
+        other.ensure_bucket(create=True)
+    assert [key for key in other.keys("") if key != MARK_KEY] == [], "nothing was written"
+
+
+def test_a_bucket_that_comes_back_with_its_mark_is_the_store_again(minio: Endpoint, proven: Store) -> None:
+    other = S3Store(minio, "proven")
+    mark = other.get(MARK_KEY, 1024) or b""
+    other.delete(MARK_KEY)
+    time.sleep(MARK_FRESH_S)
+    with pytest.raises(Unavailable):
+        proven.names("models/")
+    assert other.create(MARK_KEY, mark)
+    assert proven.names("models/") == []
+
+
+def test_the_mark_is_asked_for_once_a_second_at_most(minio: Endpoint, proven: Store) -> None:
+    asked: list[str] = []
+    client = proven.objects._client  # type: ignore[attr-defined]
+    get_object = client.get_object
+
+    def counted(bucket: str, key: str, **more: Any) -> Any:
+        asked.append(key)
+        return get_object(bucket, key, **more)
+
+    client.get_object = counted
+    began = time.monotonic()
+    for number in range(50):
+        proven.objects.create(f"actions/tests/{number}.json", b"x")
+    assert asked.count(MARK_KEY) <= 1 + (time.monotonic() - began) / MARK_FRESH_S

@@ -65,3 +65,16 @@ def test_addresses_are_containers_at_their_port() -> None:
     }
     assert {variable: f"{variable.split('_')[1].lower()}:7100" for variable in addresses} == addresses
     assert {f"LUTHIER_{name.upper()}_ADDRESS" for name in SERVING} == addresses.keys()
+
+
+def test_generated_audio_expires_every_hour() -> None:
+    expiry = CONTAINERS["expiry"]
+    assert expiry["command"] == ["while sleep 3600; do luthier gc --generated; done"]
+    assert expiry["init"] is True, "else sh, as the first process, would not hear of its end"
+
+
+@pytest.mark.parametrize("name", [*SERVING, "expiry"])
+def test_a_store_that_was_lost_is_refused_and_only_prepare_marks_one(name: str) -> None:
+    assert CONTAINERS[name]["environment"]["LUTHIER_STORE_EXPECTED"] == "1"
+    assert CONTAINERS[name]["depends_on"]["prepare"] == {"condition": "service_completed_successfully"}
+    assert "LUTHIER_STORE_EXPECTED" not in CONTAINERS["prepare"]["environment"]

@@ -39,11 +39,32 @@ def test_brackets_and_commas_in_texts_do_not_count() -> None:
         (b"\xff", "not JSON"),
         (b"]]]]", "not JSON"),
         (b"", "not JSON"),
+        (b"[NaN]", "NaN is no number"),
+        (b"[-Infinity]", "-Infinity is no number"),
+        ("[1]".encode("utf-16"), "not JSON"),
     ],
 )
 def test_the_bound_is_named(data: bytes, bound: str) -> None:
     with pytest.raises(ValueError, match=bound):
         read_json(data, max_bytes=100, max_depth=3, max_values=5)
+
+
+def test_a_byte_order_mark_is_no_part_of_the_text() -> None:
+    assert read_json(b"\xef\xbb\xbf[1]", max_bytes=100) == [1]
+
+
+def test_another_encoding_does_not_hide_brackets_from_the_scan() -> None:
+    """In UTF-16 the second byte of U+2200 is a quotation mark: a scan of bytes takes what follows for text."""
+    data = ('["\u2200"' + ",[]" * 50 + "]").encode("utf-16-le")
+    with pytest.raises(ValueError, match="not JSON"):
+        read_json(data, max_bytes=1000, max_depth=2, max_values=10)
+
+
+def test_a_name_that_stands_twice_is_refused_where_others_wrote_the_text() -> None:
+    data = b'[{"a": 1}, {"a": 1, "b": {"c": 2, "d": 3, "c": 4}}]'
+    assert read_json(data, max_bytes=100) == [{"a": 1}, {"a": 1, "b": {"c": 4, "d": 3}}]
+    with pytest.raises(ValueError, match="the name 'c' stands twice"):
+        read_json(data, max_bytes=100, unique_names=True)
 
 
 @pytest.mark.parametrize(

@@ -179,6 +179,49 @@ def test_a_process_is_replaced_after_its_jobs_and_two_work_at_once(tmp_path: Pat
     assert within(5, lambda: processes() == before)
 
 
+def slow_to_import(folder: Path, seconds: float) -> str:
+    """A module that takes this long to import, on the path of the processes."""
+    (folder / "slow_to_import.py").write_text(f"import time\ntime.sleep({seconds})\n")
+    return "slow_to_import"
+
+
+def test_a_job_waits_for_processes_that_take_long_to_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Eight processes that import for 8 s on one core are there after a minute."""
+    monkeypatch.setattr("luthier_kit.workers._START_DEADLINE_S", 2.0)
+    monkeypatch.syspath_prepend(tmp_path)
+    workers = made(preload=(slow_to_import(tmp_path, 2.5),))
+    assert workers.run(None, tmp_path, max, 1, 2) == 2
+    workers.close()
+
+
+def test_a_job_that_waits_for_a_process_does_not_end_the_jobs_of_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, workers = processes(), made()
+    workers.start()
+    monkeypatch.setattr("luthier_kit.workers._START_DEADLINE_S", 1.0)
+    time.sleep(1.0)  # the process is no longer a starting one
+    with ThreadPoolExecutor(1) as threads:
+        (tmp_path / "long").mkdir()
+        long_one = threads.submit(workers.run, None, tmp_path / "long", time.sleep, 4)
+        time.sleep(0.5)
+        (pid,) = set(processes()) - set(before)
+        assert workers.run(None, tmp_path, os.getpid) == pid
+        long_one.result(timeout=1)
+    workers.close()
+
+
+def test_processes_that_never_come_to_take_a_job_are_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("luthier_kit.workers._START_DEADLINE_S", 0.5)
+    monkeypatch.syspath_prepend(tmp_path)
+    workers = made(preload=(slow_to_import(tmp_path, 3600),))
+    began = time.monotonic()
+    with pytest.raises(Unavailable, match="no worker process takes a job"):
+        workers.run(None, tmp_path, max, 1, 2)
+    workers.close()
+    assert time.monotonic() - began < 20
+
+
 def test_a_process_that_cannot_start_is_no_jobs_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(multiprocessing.spawn, "_python_exe", b"/bin/false")
     workers = made()

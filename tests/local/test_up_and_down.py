@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 from checkout import REPOSITORY, Installation, eventually
 
+from luthier_kit.rpc import Unavailable
+from luthier_kit.store import Endpoint, S3Store
 from luthier_local import leftovers, ports
 from luthier_local.commands import serving
 from luthier_local.home import Home, Program
@@ -207,6 +209,36 @@ def test_minio_starts_first_with_credentials_nobody_else_sees(installation: Inst
     for pid in leftovers.find(installation.home):
         everywhere += Path(f"/proc/{pid}/cmdline").read_text()
     assert secret not in everywhere
+
+
+def test_each_service_has_a_key_of_minio_that_opens_what_it_needs(installation: Installation, minio: str) -> None:
+    assert installation.up(STORE="minio", LUTHIER_MINIO=minio).returncode == 0
+    stores = {}
+    for name in ("rendering", "analysis", "monitor"):
+        folder = installation.home / "minio" / "keys" / name
+        assert stat.S_IMODE((folder / "secret-key").stat().st_mode) == 0o600
+        address = str(installation.services()["minio"]["address"])
+        endpoint = Endpoint(address, (folder / "access-key").read_text(), (folder / "secret-key").read_text())
+        stores[name] = S3Store(endpoint, "luthier")
+    assert "keys/rendering/secret-key" in (installation.home / "logs" / "rendering.log").read_text()
+    assert "keys/monitor/secret-key" in (installation.home / "store.json").read_text()
+    assert stores["rendering"].create("mixes/x.json", b"x")
+    assert stores["analysis"].get("mixes/x.json", 10) == b"x"
+    for name in ("rendering", "analysis"):
+        with pytest.raises(Unavailable) as refused:
+            stores[name].create("models/production/1.json", b"x")
+        assert refused.value.reason == "STORE_CREDENTIALS_REFUSED"
+    assert stores["monitor"].create("models/production/1.json", b"x")
+
+
+def test_keys_of_services_stay_when_they_start_again(installation: Installation, minio: str) -> None:
+    installation.up(STORE="minio", LUTHIER_MINIO=minio)
+    secret = (installation.home / "minio/keys/rendering/secret-key").read_text()
+    installation.run("down")
+
+    assert installation.up(STORE="minio", LUTHIER_MINIO=minio).returncode == 0
+
+    assert (installation.home / "minio/keys/rendering/secret-key").read_text() == secret
 
 
 def test_switching_the_store_while_up_is_refused(installation: Installation, minio: str) -> None:

@@ -90,6 +90,33 @@ run "database" {
   }
 }
 
+run "a_key_for_each_component" {
+  command = plan
+
+  variables {
+    key_per_component = true
+    bucket            = "songs"
+  }
+
+  assert {
+    condition     = aws_iam_user.component["training-run"].name == "luthier-training-run" && length(aws_iam_user.component) >= 15
+    error_message = "each component of deploy/store must have a user"
+  }
+
+  assert {
+    condition = alltrue([
+      for policy in aws_iam_policy.component :
+      strcontains(policy.policy, "arn:aws:s3:::songs/") && !strcontains(policy.policy, "BUCKET") && length(jsonencode(jsondecode(policy.policy))) <= 6144
+    ])
+    error_message = "a policy must name the bucket, and be no longer than IAM takes"
+  }
+
+  assert {
+    condition     = local.values.store.s3.componentSecrets["expiry"] == "luthier-s3-expiry"
+    error_message = "the chart must find the Secrets of the components"
+  }
+}
+
 run "open_api_refused" {
   command = plan
 

@@ -33,7 +33,9 @@ def terraform(tmp_path_factory: pytest.TempPathFactory) -> Terraform:
     """Runs terraform in a copy of the folder that knows the provider."""
     if shutil.which("terraform") is None:
         pytest.skip("terraform is missing: deploy/terraform is not checked")
-    folder = tmp_path_factory.mktemp("terraform")
+    folder = tmp_path_factory.mktemp("deploy") / "terraform"
+    folder.mkdir()
+    shutil.copytree(FOLDER.parent / "store", folder.parent / "store")
     for path in (*FOLDER.glob("*.tf"), CHART):
         shutil.copy(path, folder)
     (folder / "tests").mkdir()
@@ -45,6 +47,7 @@ def terraform(tmp_path_factory: pytest.TempPathFactory) -> Terraform:
         return subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, check=False)
 
     begun = run("init", "-backend=false", "-input=false", *mirror())
+    assert "configuration must be valid" not in begun.stderr, begun.stderr
     if begun.returncode:
         pytest.skip(f"the AWS provider cannot be had, deploy/terraform is not checked: {begun.stderr.strip()[:300]}")
     return run

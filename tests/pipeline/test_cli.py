@@ -143,3 +143,9 @@ def test_who_reads_no_further_gets_no_traceback(arguments: list[str], tmp_path: 
     )
     os.close(writer)
     assert (done.returncode in (1, 141), done.stderr) == (True, "")  # 1: help, by click
+
+
+def test_clients_of_s3_and_of_traces_are_imported_by_those_who_use_them() -> None:
+    program = "import sys, luthier_pipeline.clients; print({'minio', 'opentelemetry'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()", "each command would wait for them"

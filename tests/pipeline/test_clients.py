@@ -11,6 +11,7 @@ from luthier.rendering.v1.rendering_pb2 import ListInstrumentsRequest
 from luthier_kit.rpc import DataLoss, InvalidRequest, LuthierError, PermissionDenied, QuotaExceeded, Unavailable
 from luthier_kit.store import StoreSettings, open_store
 from luthier_pipeline.clients import Clients, IdleBudget, is_fatal
+from luthier_pipeline.console import UsageError
 from tests.pipeline.fakes import luthier
 
 
@@ -44,6 +45,23 @@ def test_the_store_is_the_environments_else_the_one_that_make_up_wrote(tmp_path:
     assert Clients(environ).store_settings.store_folder == tmp_path / "written"
     named = {"LUTHIER_STORE": "folder", "LUTHIER_STORE_FOLDER": str(tmp_path / "named")}
     assert Clients(environ | named).store_settings.store_folder == tmp_path / "named"
+
+
+@pytest.mark.parametrize(
+    ("written", "fault"),
+    [
+        (b"{", "not JSON"),
+        (b"[1]", "must be an object"),
+        (b"[" * 100_000, "at most 64 deep"),
+        (b" " * (2 << 20), "at most 1048576 bytes"),
+    ],
+    ids=["cut", "no object", "deep", "large"],
+)
+def test_a_broken_file_of_make_up_is_named(tmp_path: Path, written: bytes, fault: str) -> None:
+    (tmp_path / "services.json").write_bytes(written)
+    with pytest.raises(UsageError, match=fault) as caught:
+        Clients({"LUTHIER_HOME": str(tmp_path)}).address("rendering")
+    assert str(tmp_path / "services.json") in str(caught.value)
 
 
 def test_the_retry_budget_is_that_of_the_clients() -> None:

@@ -1,5 +1,6 @@
 """From a folder to a corpus: which files are found, and what is said of those that cannot be used."""
 
+import os
 from pathlib import Path
 
 from luthier.common.v1.common_pb2 import ActionInfo
@@ -8,7 +9,7 @@ from luthier.rendering.v1.rendering_pb2 import InspectMidiRequest, InspectMidiRe
 from luthier_kit.rpc import InvalidRequest, Unavailable
 from luthier_kit.store import Store
 from luthier_pipeline.corpus import ingest_series
-from luthier_pipeline.ingest import midi_files
+from luthier_pipeline.ingest import midi_files, skipped_files
 from tests.pipeline.fakes import FakeClients, Stub, luthier
 
 
@@ -85,14 +86,39 @@ def test_an_ingest_is_announced_with_the_sheet_that_lies_beside_the_files(store:
     assert outcome.corpus.counts.songs == 1
 
 
-def test_links_to_folders_are_not_followed_and_dangling_ones_are_no_files(tmp_path: Path) -> None:
+def test_links_to_folders_are_not_followed_and_are_named(tmp_path: Path) -> None:
     outside = folder_of(tmp_path / "outside", "secret.mid", "below/other.mid")
     folder = folder_of(tmp_path / "songs", "Artist/Song.mid")
     (folder / "stolen.mid").symlink_to(outside / "secret.mid")
     (folder / "below").symlink_to(outside / "below", target_is_directory=True)
-    (folder / "dangling.mid").symlink_to(tmp_path / "nowhere.mid")
     (folder / "again.mid").symlink_to(folder / "Artist/Song.mid")
     assert [path.name for path in midi_files(folder)] == ["Song.mid", "again.mid", "stolen.mid"]
+    assert [path.name for path in skipped_files(folder)] == ["below"]
+
+
+def test_whatever_is_called_mid_and_cannot_be_used_has_its_line(store: Store, tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "songs", "A/One.mid")
+    (tmp_path / "outside.mid").write_bytes(b"secret")
+    (folder / "outside.mid").symlink_to(tmp_path / "outside.mid")
+    (folder / "dangling.mid").symlink_to(folder / "nowhere.mid")
+    (folder / "loop.mid").symlink_to(folder / "loop.mid")
+    (folder / "large.MIDI").write_bytes(bytes((8 << 20) + 1))
+    os.mkfifo(folder / "pipe.mid")
+    (folder / "A folder.mid").mkdir()
+    expected = {
+        "outside.mid": ("FILE_OUTSIDE_FOLDER", "it is a link to a file outside the folder: copy it"),
+        "dangling.mid": ("FILE_UNREADABLE", "it is a link to a file that is not there"),
+        "loop.mid": ("FILE_UNREADABLE", "cannot be read: Too many levels of symbolic links"),
+        "large.MIDI": ("MIDI_TOO_LARGE", "midi: must have at most 8388608 bytes, got 8388609"),
+        "pipe.mid": ("FILE_NOT_REGULAR", "it is no file but a pipe, a socket or a device"),
+    }
+    clients = FakeClients(store, rendering=renderer())
+    document = luthier(["ingest", str(folder), "--json"], clients).document
+    assert {f["path"]: (f["reason"], f["message"]) for f in document["failures"]} == expected
+    for command in ("ingest", "inspect"):
+        out = luthier([command, str(folder)], clients).out
+        for path, (reason, message) in expected.items():
+            assert any(path in line and f"{reason}: {message}" in line for line in out.splitlines()), (command, path)
 
 
 def test_the_folder_itself_may_be_a_link(tmp_path: Path) -> None:

@@ -188,6 +188,15 @@ def test_a_song_that_gives_no_clip_says_why(store: Store, folder: Path) -> None:
     assert "0 clips in collection" in done.out
 
 
+def test_why_a_song_of_a_job_gave_no_clip_is_seen_from_afar(store: Store, folder: Path) -> None:
+    clients = clients_of(store)
+    clients.stubs["analysis"].answers["CutClips"] = [CutClipsResponse(notes=["0 to 60 s: silence"])]
+    luthier(["run", str(folder), "--collection", "book"], clients)
+    assert (
+        "NO CLIP book: A/One.mid: cut: NO_CLIPS: 0 to 60 s: silence" in luthier("status --collection book", clients).out
+    )
+
+
 def test_a_file_name_that_is_no_text_fails_alone(store: Store, folder: Path) -> None:
     (folder / os.fsdecode(b"B/Caf\xe9.mid")).write_bytes(b"latin")
     document = luthier(["run", str(folder), "--json"], clients_of(store)).document
@@ -218,5 +227,5 @@ def test_what_may_hold_songs_and_is_not_taken_is_named(store: Store, folder: Pat
     (folder / "more.zip").write_bytes(b"PK")
     (folder / "notes.txt").write_bytes(b"")
     [line] = [line for line in luthier(["run", str(folder)], clients_of(store)).err.splitlines() if "skipped" in line]
-    assert "skipped 2 files" in line
+    assert "skipped 2 that may hold songs" in line
     assert "B/Karaoke.KAR (MIDI with lyrics: rename it to .mid), more.zip (unpack it)" in line

@@ -152,6 +152,11 @@ def test_who_may_not_is_told_what(api: Api, what: tuple[str, str]) -> None:
     assert "the test refuses this" in text
 
 
+def test_a_refusal_that_nests_a_hundred_thousand_deep_is_told_by_its_status(api: Api) -> None:
+    api.refusals["create", "jobs"], api.refusal_body = (403, "unread"), b"[" * 100_000
+    assert "403 Forbidden" in refused("--collection book --songbook --shards 1", "KUBERNETES_FORBIDDEN")
+
+
 def test_a_template_that_is_no_job_is_refused(api: Api) -> None:
     api.config_maps["luthier-jobs"]["data"]["shards.yaml"] = "kind: Pod"
     text = refused("--collection book --songbook --shards 1", "JOB_TEMPLATE_INVALID")

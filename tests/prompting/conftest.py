@@ -3,6 +3,7 @@
 import contextlib
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -11,11 +12,17 @@ import pytest
 
 
 class ChatServer:
-    """`answer(request) -> (status, text)` decides; `requests` keeps (headers, body) of every call."""
+    """`answer(request) -> (status, text)` decides; `requests` keeps (headers, body) of every call.
+
+    `reply(text) -> bytes`, where it is set, makes the whole body of the reply; `pause_s` is waited before each byte.
+    """
 
     def __init__(self) -> None:
         self.requests: list[tuple[dict[str, str], dict[str, Any]]] = []
         self.answer: Callable[[dict[str, Any]], tuple[int, str]] = lambda _: (200, "")
+        self.reply: Callable[[str], bytes] | None = None
+        self.reply_headers: dict[str, str] = {}
+        self.pause_s = 0.0
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -25,11 +32,15 @@ class ChatServer:
                 known = self.path == "/v1/chat/completions"
                 status, text = outer.answer(body) if known else (404, "no such path")
                 data = json.dumps(_completion(body, text) if status == 200 else {"error": {"message": text}}).encode()
+                data = outer.reply(text) if outer.reply else data
                 self.send_response(status)
-                self.send_header("Content-Type", "application/json")
+                for name, value in {"Content-Type": "application/json", **outer.reply_headers}.items():
+                    self.send_header(name, value)
                 self.send_header("Content-Length", str(len(data)))
                 self.end_headers()
-                self.wfile.write(data)
+                for piece in [data] if not outer.pause_s else [bytes([byte]) for byte in data]:
+                    time.sleep(outer.pause_s)
+                    self.wfile.write(piece)
 
             def handle_one_request(self) -> None:
                 with contextlib.suppress(ConnectionError):  # a client that gave up

@@ -1,5 +1,6 @@
 """The vLLM composer against a real HTTP server on loopback that speaks the chat-completions API."""
 
+import gzip
 import json
 import random
 import re
@@ -15,6 +16,7 @@ from luthier_prompting.checker import check
 from luthier_prompting.composers import ATTEMPTS, compose
 from luthier_prompting.facts import Facts, Heard
 from luthier_prompting.vllm import EXAMPLES, Endpoint, Vllm
+from tests.support.measure import cost_of
 
 from .conftest import ChatServer
 
@@ -114,6 +116,73 @@ def test_nonsense_is_bounded_and_refused(chat: ChatServer, answer: str) -> None:
     (prompt,) = compose(vllm(chat.url, structure="json_schema"), FACTS, count=1, seed=1).prompts
     assert prompt.disagreements
     assert len(prompt.text) <= 600
+
+
+@pytest.mark.parametrize(
+    "caption",
+    ['{"caption": "A.", "caption": "B."}', '{"caption": NaN}', '{"caption": {"a": "b"}}', '{"caption": 5}', "[" * 600],
+)
+def test_an_object_that_is_no_caption_is_held_against_the_facts_as_it_stands(chat: ChatServer, caption: str) -> None:
+    chat.answer = lambda _: (200, caption)
+    assert vllm(chat.url, structure="json_schema").draft(FACTS, "1") == caption
+
+
+REPLIES = {
+    "large": (b"[" + b" " * (1 << 20) + b"]", "must be at most 1048576 bytes"),
+    "deep": (b"[" * 5000, "must nest at most 16 deep"),
+    "many values": (b"[" + b"[]," * 20_000 + b"[]]", "must hold at most 10000 values"),
+    "twice": (b'{"choices": [], "choices": []}', "the name 'choices' stands twice"),
+    "NaN": (b'{"choices": NaN}', "NaN is no number"),
+    "HTML": (b"<html>", "not JSON"),
+    "a list": (b"[]", "choices[0].message.content"),
+    "a number of choices": (b'{"choices": 5}', "choices[0].message.content"),
+    "no message": (b'{"choices": [{}]}', "choices[0].message.content"),
+    "a number as content": (b'{"choices": [{"message": {"content": 5}}]}', "content must be a text"),
+}
+
+
+@pytest.mark.parametrize(("body", "bound"), REPLIES.values(), ids=REPLIES)
+def test_a_reply_beyond_a_bound_is_unavailable_and_names_it(chat: ChatServer, body: bytes, bound: str) -> None:
+    chat.reply = lambda _: body
+    with pytest.raises(Unavailable, match=re.escape(bound)) as caught:
+        vllm(chat.url).draft(FACTS, "1")
+    assert caught.value.reason == "VLLM_BAD_REPLY"
+
+
+def test_a_refusal_is_bounded_too(chat: ChatServer) -> None:
+    chat.answer, chat.reply = lambda _: (500, ""), lambda _: b"x" * (40 << 20)
+    with pytest.raises(Unavailable, match="at most 1048576 bytes"):
+        vllm(chat.url).draft(FACTS, "1")
+
+
+def test_forty_megabytes_of_reply_are_not_read(chat: ChatServer) -> None:
+    body = b"[" + b"[]," * (13 << 20)  # made before it is measured: the server is in this process
+    chat.reply = lambda _: body
+    composer = vllm(chat.url)
+
+    def drafted() -> None:
+        with pytest.raises(Unavailable):
+            composer.draft(FACTS, "1")
+
+    cost = cost_of(drafted)
+    assert cost.peak_bytes < 16 << 20
+    assert cost.seconds < 5
+
+
+def test_a_compressed_reply_is_refused(chat: ChatServer) -> None:
+    chat.reply, chat.reply_headers = lambda _: gzip.compress(b" " * (64 << 20)), {"Content-Encoding": "gzip"}
+    with pytest.raises(Unavailable, match="must not be encoded, got 'gzip'"):
+        vllm(chat.url).draft(FACTS, "1")
+    assert chat.requests[0][0]["accept-encoding"] == "identity"
+
+
+def test_a_reply_that_comes_byte_by_byte_is_given_up(chat: ChatServer) -> None:
+    chat.answer, chat.pause_s = lambda _: (200, TRUE), 0.1
+    started = time.monotonic()
+    with pytest.raises(Unavailable) as caught:
+        vllm(chat.url, timeout_s=0.5).draft(FACTS, "1")
+    assert caught.value.reason == "VLLM_TIMEOUT"
+    assert time.monotonic() - started < 5
 
 
 @pytest.mark.parametrize(("status", "reason"), [(500, "VLLM_REFUSED"), (429, "VLLM_REFUSED"), (404, "VLLM_REFUSED")])

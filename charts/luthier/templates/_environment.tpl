@@ -81,8 +81,22 @@ LUTHIER_CREATE_BUCKET: "1" # else Pods that start before the Job prepare-store h
 {{- end }}
 {{- end }}
 
+{{- /* The Secret with the key of a component: its own, else the one for all. (dict "root" "component"); minio takes the one for all. */ -}}
 {{- define "luthier.s3Secret" -}}
-{{ required "store.s3.existingSecret is missing: a Secret with the keys access-key and secret-key" .Values.store.s3.existingSecret }}
+{{- $s3 := .root.Values.store.s3 }}
+{{- $connections := include "luthier.connections" .root | fromYaml }}
+{{- range $name, $secret := $s3.componentSecrets }}
+{{- if not (has "store" (dig $name "needs" list $connections)) }}
+{{- fail (printf "store.s3.componentSecrets: %q does not open the store; those that do are %s" $name (include "luthier.storeComponents" $connections)) }}
+{{- end }}
+{{- end }}
+{{- get $s3.componentSecrets .component | default (required (printf "store.s3.existingSecret is missing: a Secret with the keys access-key and secret-key, for all that have none in store.s3.componentSecrets, such as %s" .component) $s3.existingSecret) }}
+{{- end }}
+
+{{- define "luthier.storeComponents" -}}
+{{- $names := list }}
+{{- range $name, $connections := . }}{{ if has "store" $connections.needs }}{{ $names = append $names $name }}{{ end }}{{ end }}
+{{- $names | sortAlpha | join ", " }}
 {{- end }}
 
 {{- /* Of `needs`: the Kubernetes API, the database and the language model. */ -}}

@@ -10,7 +10,7 @@
 - {name: shm, mount: /dev/shm, source: {emptyDir: {medium: Memory, sizeLimit: {{ .workload.sharedMemory }}}}}
 {{- end }}
 {{- if has "store" .workload.needs }}
-{{- $name := include "luthier.s3Secret" .root }}
+{{- $name := include "luthier.s3Secret" . }}
 - {name: s3, mount: /etc/luthier/s3, source: {{ include "luthier.secretSource" (dict "secret" $name "keys" (list "access-key" "secret-key")) }}}
 {{- end }}
 {{- if has "database" .workload.needs }}

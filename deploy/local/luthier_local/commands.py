@@ -65,10 +65,9 @@ def _up(home: Home, environ: Mapping[str, str], output: Output, only: tuple[str,
     running = _running(supervisor, kind, output)
     last = home.programs()
     programs = ports.choose(ports.wanted(chosen, minio=kind == "minio"), last, running or set(), output)
-    settings = store.settings(home, programs["minio"].address if binary else "")
-    _configure(home, environ, chosen, programs, settings, binary)
+    _configure(home, environ, chosen, programs, binary)
     if kind == "folder":
-        store.prove(home, settings)
+        store.prove(home)
     if running is None:
         supervisor.start(environ)
     unchanged = running is not None and running - set(supervisor.reload()) >= set(programs)
@@ -88,7 +87,7 @@ def _up(home: Home, environ: Mapping[str, str], output: Output, only: tuple[str,
                 supervisor.start_program(name)
             _wait_until_serving(supervisor, {name: programs[name] for name in batch}, output)
             if batch == ["minio"]:
-                store.prove(home, settings)
+                store.prove(home, programs["minio"].address)
         _record(home, supervisor, programs, last)
     for line in table(report(home)):
         output(line)
@@ -182,16 +181,11 @@ def _running(supervisor: Supervisor, kind: str, output: Output) -> set[str] | No
 
 
 def _configure(
-    home: Home,
-    environ: Mapping[str, str],
-    chosen: tuple[Service, ...],
-    programs: Programs,
-    settings: Mapping[str, str],
-    binary: Path | None,
+    home: Home, environ: Mapping[str, str], chosen: tuple[Service, ...], programs: Programs, binary: Path | None
 ) -> None:
-    """Write supervisord's configuration. The services start when the store is proven, so they expect it."""
+    """Write supervisord's configuration."""
     home.create()
-    entries = services.entries(chosen, programs, {**settings, store.EXPECTED: "1"}, home, environ)
+    entries = services.entries(chosen, programs, home, environ)
     if binary:
         entries.append(services.minio(home, binary, programs["minio"].address))
     for entry in entries:

@@ -56,10 +56,10 @@ class Entry:
     environment: dict[str, str] = field(default_factory=dict)
 
 
-def entries(
-    chosen: tuple[Service, ...], programs: Programs, common: Mapping[str, str], home: Home, environ: Mapping[str, str]
-) -> list[Entry]:
-    """An entry for each service. `common` are the store's settings; `environ` is the caller's own environment."""
+def entries(chosen: tuple[Service, ...], programs: Programs, home: Home, environ: Mapping[str, str]) -> list[Entry]:
+    """An entry for each service. They start when the store is proven, so they expect it; `environ` is the caller's own
+    environment."""
+    minio_address = programs["minio"].address if "minio" in programs else ""
     cores = len(os.sched_getaffinity(0))
     found = []
     for service in chosen:
@@ -67,7 +67,8 @@ def entries(
         threads = str(max(1, min(cores, 8)) if service.torch else 1)
         values = {
             MARK: str(home.path),
-            **common,
+            **store.settings(home, minio_address, service.name),
+            store.EXPECTED: "1",
             "LUTHIER_ADDRESS": own.address,
             "LUTHIER_METRICS_ADDRESS": own.metrics,
             "LUTHIER_SCRATCH": str(home.path / "scratch" / service.name),

@@ -6,7 +6,6 @@ source, licence. JSON: a list of such objects, or {"rows": [...]}.
 
 import csv
 import io
-import json
 import math
 import threading
 from collections import OrderedDict, defaultdict
@@ -18,12 +17,15 @@ from rapidfuzz import process
 
 from luthier_enrichment.findings import RawTag
 from luthier_enrichment.names import Name, fold, score
+from luthier_kit.bounded_json import read_json
 from luthier_kit.rpc import InvalidRequest
 from luthier_music.vocabulary import clean
 
 MAX_BYTES: Final = 16 << 20
 MAX_ROWS: Final = 500_000
 MAX_CELL_CHARS: Final = 1000
+MAX_DEPTH: Final = 8  # of JSON: {"rows": [{…}]} are 3, and columns that we do not read may nest
+MAX_VALUES: Final = 2_000_000  # of JSON; MAX_BYTES hold fewer members of rows
 NEEDED: Final = ("artist", "title", "tag")
 CANDIDATES: Final = 20  # artists looked at for a near match
 
@@ -67,12 +69,17 @@ def read(data: bytes) -> Sheet:
     """A sheet from bytes. Raises InvalidRequest naming the line and what is wrong with it."""
     if len(data) > MAX_BYTES:
         raise _refused(f"must have at most {MAX_BYTES} bytes, got {len(data)}")
+    if data.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"[", b"{"):
+        return _sheet(_json_rows(data))
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise _refused(f"must be UTF-8, byte {error.start} is not") from None
+    return _sheet(_csv_rows(text))
+
+
+def _sheet(rows: Iterator[tuple[int, dict[str, Any]]]) -> Sheet:
     sheet = Sheet()
-    rows = _json_rows(text) if text.lstrip()[:1] in ("[", "{") else _csv_rows(text)
     for line, row in rows:
         if line > MAX_ROWS:
             raise _refused(f"must have at most {MAX_ROWS} rows")
@@ -92,11 +99,12 @@ def _csv_rows(text: str) -> Iterator[tuple[int, dict[str, Any]]]:
         raise _refused(f"line {reader.line_num} is not CSV: {error}") from None
 
 
-def _json_rows(text: str) -> Iterator[tuple[int, dict[str, Any]]]:
+def _json_rows(data: bytes) -> Iterator[tuple[int, dict[str, Any]]]:
     try:
-        document = json.loads(text)
-    except (ValueError, RecursionError):
-        raise _refused("is neither CSV nor JSON") from None
+        bounds = {"max_bytes": MAX_BYTES, "max_depth": MAX_DEPTH, "max_values": MAX_VALUES}
+        document = read_json(data, **bounds, unique_names=True)
+    except ValueError as error:
+        raise _refused(f"must be CSV or JSON; it begins as JSON, but {error}") from None
     rows = document.get("rows") if isinstance(document, dict) else document
     if not isinstance(rows, list):
         raise _refused('must be a list of rows, or an object with "rows"')

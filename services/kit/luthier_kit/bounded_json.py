@@ -6,6 +6,7 @@ time.
 """
 
 import json
+from collections import Counter
 from typing import Any
 
 MAX_DEPTH = 64  # ours nest to about ten
@@ -14,11 +15,24 @@ _PIECE_BYTES = 1 << 20
 _NOT_STRUCTURE = bytes(set(range(256)) - set(b"[]{},"))
 
 
-def read_json(data: bytes, *, max_bytes: int, max_depth: int = MAX_DEPTH, max_values: int = MAX_VALUES) -> Any:
-    """The value in a JSON text. ValueError when it is none, or beyond a bound: then nothing of it was decoded."""
+def read_json(
+    data: bytes,
+    *,
+    max_bytes: int,
+    max_depth: int = MAX_DEPTH,
+    max_values: int = MAX_VALUES,
+    unique_names: bool = False,
+) -> Any:
+    """The value in a JSON text (RFC 8259: UTF-8, no NaN). ValueError when it is none, or beyond a bound: then nothing
+    of it was decoded.
+
+    `unique_names`: an object that says a name twice is refused, too; where others wrote the text, the last need not be
+    the one they meant. Costs a third of the time more.
+    """
     check_json(data, max_bytes=max_bytes, max_depth=max_depth, max_values=max_values)
     try:
-        return json.loads(data)
+        text = data.decode("utf-8-sig")  # UTF-16, which the decoder would take, hides brackets from the scan
+        return json.loads(text, parse_constant=refuse_constant, object_pairs_hook=_unique if unique_names else None)
     except RecursionError:
         raise ValueError("not JSON that can be read: it nests too deep") from None
     except ValueError as error:
@@ -44,3 +58,16 @@ def check_json(data: bytes, *, max_bytes: int, max_depth: int = MAX_DEPTH, max_v
             depth += 1 if bracket in b"[{" else -1
             if depth > max_depth:
                 raise ValueError(f"must nest at most {max_depth} deep")
+
+
+def refuse_constant(name: str) -> None:
+    """For `parse_constant` of Python's decoder, which takes NaN and Infinity."""
+    raise ValueError(f"{name} is no number")
+
+
+def _unique(members: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(members)
+    if len(found) < len(members):
+        twice, _ = Counter(name for name, _ in members).most_common(1)[0]
+        raise ValueError(f"the name {twice[:80]!r} stands twice in an object")
+    return found

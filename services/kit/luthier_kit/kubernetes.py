@@ -5,7 +5,6 @@ module costs 2 s and 60 MB, the client library's: import it where a cluster is a
 """
 
 import copy
-import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,12 +15,14 @@ from kubernetes import client as api
 from kubernetes import config
 from urllib3.exceptions import HTTPError
 
+from luthier_kit.bounded_json import read_json
 from luthier_kit.rpc import FailedPrecondition, LuthierError, NotFound, PermissionDenied, SettingsError, Unavailable
 
 TIMEOUTS_S = (5.0, 20.0)
 """To connect, to answer."""
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 MAX_MESSAGE_CHARS = 500
+MAX_REFUSAL_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -208,7 +209,9 @@ def _error(text: str, status: int) -> LuthierError:
 
 
 def _message(refused: Any) -> str:
+    """What the server says of a refusal: the message of its Status, else the HTTP status alone."""
+    body = refused.body.encode() if isinstance(refused.body, str) else refused.body or b""
     try:
-        return str(json.loads(refused.body)["message"])[:MAX_MESSAGE_CHARS]
+        return str(read_json(body, max_bytes=MAX_REFUSAL_BYTES)["message"])[:MAX_MESSAGE_CHARS]
     except (TypeError, ValueError, KeyError):
         return f"{refused.status} {refused.reason}"

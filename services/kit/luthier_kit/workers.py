@@ -8,6 +8,8 @@ crash, hang, print or exit. The pool is pebble's (the extra `luthier-kit[workers
 * Deadline and cancellation are the call's: when the caller goes away, the process is ended.
 * Processes end with the service, also when that is killed: the kernel sees to it.
 * pebble gives up a pool when a process dies while all are idle: a new pool takes its place.
+* A job that no process takes means that the pool is broken, but not while a process is starting (imports take long on a
+  busy machine) or all are at work: a new pool would end the jobs of others.
 * pebble overlooks a process that exits with 0 in the middle of a job: that is a death like any other.
 * What processes print never reaches the service's output: a bounded file in the job's folder holds it, and its end
   goes to the log when the process dies.
@@ -44,7 +46,7 @@ FAULTS: Final = frozenset(
 )
 """Signals that a process draws upon itself. SIGKILL is not among them: the kernel wants memory, or somebody an end."""
 
-_START_DEADLINE_S: Final = 60.0  # for a process to start, import its modules and take a job
+_START_DEADLINE_S = 60.0  # for a process to start, import its modules and take a job
 _MAX_STARTS: Final = 3  # of a pool for one job, before it is said that no process can be started
 _POLL_S: Final = 0.25
 _STEP_FILE, _STDERR_FILE = "worker.step", "worker.stderr"  # in the job's folder
@@ -104,6 +106,8 @@ class Workers:
         self._jobs_per_worker, self._preload = jobs_per_worker, preload
         self._scheduling = ThreadPoolExecutor(1, "workers")  # the kernel ends processes with the thread that began them
         self._replacing = threading.Lock()
+        self._at_work: set[Future[Any]] = set()
+        self._seen_at: dict[int, float] = {}  # processes by id, monotonic clock
         self._pool, self._closed = self._new_pool(), False
 
     def start(self) -> None:
@@ -188,21 +192,36 @@ class Workers:
         """The result, once it is there and, when the job was cut short, the process has ended."""
         taken_by = time.monotonic() + _START_DEADLINE_S
         gone = False
-        while not wait([future], _POLL_S).done:
-            if not pool.active or time.monotonic() > taken_by:
-                future.cancel()
-                raise BrokenProcessPool("no process takes jobs")
-            if folder is None or not future.running():
-                continue
-            taken_by = time.monotonic() + _START_DEADLINE_S
-            with suppress(OSError):
-                if (folder / _STDERR_FILE).stat().st_size > _STDERR_BYTES:
-                    os.truncate(folder / _STDERR_FILE, 0)
-            if gone:  # for as long as pebble needs to say so
-                future.cancel()
-                raise ProcessExpired("exited", code=0)  # type: ignore[no-untyped-call]
-            gone = not _lives(folder)
+        try:
+            while not wait([future], _POLL_S).done:
+                if future.running():
+                    self._at_work.add(future)
+                if future.running() or self._takes_jobs_later(pool):
+                    taken_by = time.monotonic() + _START_DEADLINE_S
+                if not pool.active or time.monotonic() > taken_by:
+                    future.cancel()
+                    raise BrokenProcessPool("no process takes jobs")
+                if folder is None or not future.running():
+                    continue
+                with suppress(OSError):
+                    if (folder / _STDERR_FILE).stat().st_size > _STDERR_BYTES:
+                        os.truncate(folder / _STDERR_FILE, 0)
+                if gone:  # for as long as pebble needs to say so
+                    future.cancel()
+                    raise ProcessExpired("exited", code=0)  # type: ignore[no-untyped-call]
+                gone = not _lives(folder)
+        finally:
+            self._at_work.discard(future)
         return future.result()
+
+    def _takes_jobs_later(self, pool: ProcessPool) -> bool:
+        """Whether a job that waits may be taken yet: all processes are at work, or one is starting."""
+        if len(self._at_work) >= self._count:
+            return True
+        now = time.monotonic()
+        processes = list(pool._pool_manager.worker_manager.workers)  # pebble shows them nowhere else
+        self._seen_at = {pid: self._seen_at.get(pid, now) for pid in processes}
+        return any(now - seen_at < _START_DEADLINE_S for seen_at in self._seen_at.values())
 
 
 def step(text: str) -> None:

@@ -5,7 +5,6 @@ Where they are, in order: `LUTHIER_<NAME>_ADDRESS` and `LUTHIER_STORE…` in the
 `store` in that folder. The last is a guess, and it is said when it is used.
 """
 
-import json
 import os
 import sys
 import threading
@@ -25,6 +24,7 @@ from luthier.inference.v1.inference_pb2_grpc import InferenceServiceStub
 from luthier.prompting.v1.prompting_pb2_grpc import PromptingServiceStub
 from luthier.rendering.v1.rendering_pb2_grpc import RenderingServiceStub
 from luthier.training.v1.training_pb2_grpc import TrainingServiceStub
+from luthier_kit.bounded_json import read_json
 from luthier_kit.rpc import (
     PORTS,
     UNREACHABLE,
@@ -45,6 +45,7 @@ RETRY_BUDGET_S: Final = 900.0
 SAY_EVERY_S: Final = 30.0  # that a service is waited for
 STORE: Final = frozenset({"LUTHIER_STORE", "LUTHIER_STORE_FOLDER"})
 """Any of these names a store: what `make up` wrote down is another one."""
+MAX_WRITTEN_BYTES: Final = 1 << 20  # of a file of `make up`; they have some 2 kB
 
 
 def say_waiting(text: str) -> None:
@@ -237,7 +238,14 @@ def _home(environ: Mapping[str, str]) -> Path:
 
 
 def _read(path: Path) -> dict[str, Any]:
+    """What `make up` wrote into a file. Raises UsageError naming the file when it is not what `make up` writes."""
     try:
-        return dict(json.loads(path.read_text()))
+        with path.open("rb") as file:
+            written = read_json(file.read(MAX_WRITTEN_BYTES + 1), max_bytes=MAX_WRITTEN_BYTES)
+        if not isinstance(written, dict):
+            raise ValueError("must be an object")
+        return written
     except FileNotFoundError:
         return {}
+    except ValueError as error:
+        raise UsageError(f"{path} is not as make up writes it: {error}. Remove it, then make up") from None

@@ -11,7 +11,7 @@ from typing import Annotated, Final
 import typer
 
 from luthier.common.v1.common_pb2 import ArtifactRef
-from luthier.pipeline.v1.pipeline_pb2 import IngestProgress, PartProgress
+from luthier.pipeline.v1.pipeline_pb2 import IngestProgress, PartProgress, SongFailure
 from luthier_kit.rpc import InvalidRequest, LuthierError
 from luthier_kit.store import Store
 from luthier_pipeline.clients import Clients, say_waiting
@@ -64,7 +64,7 @@ def inspect(
             file.path,
             clock(file.duration_s),
             file.fingerprint[:12],
-            f"duplicate of {file.duplicate_of}" if file.duplicate_of else file.failure.reason,
+            f"duplicate of {file.duplicate_of}" if file.duplicate_of else _why(file.failure),
         ]
         for file in files
     ]
@@ -111,11 +111,12 @@ def ingest(
         "collection": collection,
         "manifest": plain(stored.manifest),
     }
-    context.answer(
-        document,
-        f"{counts.files} files: {counts.songs} songs, {counts.duplicates} duplicates, {counts.failed} cannot be used\n"
+    text = [
+        f"{counts.files} files: {counts.songs} songs, {counts.duplicates} duplicates, {counts.failed} cannot be used",
         f"manifest {stored.manifest.key}",
-    )
+        *(f"FAILED {failure.path}: {_why(failure)}" for failure in stored.corpus.failures),
+    ]
+    context.answer(document, "\n".join(text))
 
 
 def ingest_collection(
@@ -170,7 +171,7 @@ def inspect_folder(
     if skipped := skipped_files(folder):
         shown = ", ".join(_shown(path, folder) for path in skipped[:SKIPPED_SHOWN])
         more = f" and {len(skipped) - SKIPPED_SHOWN} more" if len(skipped) > SKIPPED_SHOWN else ""
-        say(f"skipped {len(skipped)} files that may hold songs (only .mid and .midi are taken): {shown}{more}")
+        say(f"skipped {len(skipped)} that may hold songs (only .mid and .midi are taken): {shown}{more}")
     if not paths:
         raise InvalidRequest(reason="FOLDER_EMPTY", violations=[("FOLDER", f"has no .mid or .midi file: {folder}")])
     with Progress("inspected", len(paths)) as progress, clients.thread_pool(FILES_AT_ONCE, "file") as pool:
@@ -184,17 +185,28 @@ def inspect_folder(
 
 
 def midi_files(folder: Path) -> list[Path]:
-    """All .mid and .midi files below a folder, by name; links to files among them, which `ingest_file` looks at."""
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".mid", ".midi") and path.is_file())
+    """All that is called .mid or .midi below a folder and is no folder, by name: links, pipes and what else is no file
+    too, so that `ingest_file` says of each why it cannot be used."""
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".mid", ".midi") and not path.is_dir())
 
 
 def skipped_files(folder: Path) -> list[Path]:
-    """Files below a folder that may well hold songs, and are not taken; by name."""
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SKIPPED and path.is_file())
+    """What lies below a folder, may well hold songs and is not taken: other files, and links to folders; by name."""
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if (path.is_symlink() if path.is_dir() else path.suffix.lower() in SKIPPED and path.is_file())
+    )
 
 
 def _shown(path: Path, folder: Path) -> str:
-    return f"{path.relative_to(folder)} ({SKIPPED[path.suffix.lower()]})"
+    why = "a link to a folder: not followed" if path.is_dir() else SKIPPED[path.suffix.lower()]
+    return f"{path.relative_to(folder)} ({why})"
+
+
+def _why(failure: SongFailure) -> str:
+    """Reason and explanation; empty where nothing failed."""
+    return f"{failure.reason}: {failure.message}" if failure.reason else ""
 
 
 def tag_sheet(store: Store, tags: str, folder: Path | None = None) -> ArtifactRef | None:

@@ -35,7 +35,7 @@ from luthier_pipeline.options import (
     Tags,
     begin,
 )
-from luthier_pipeline.run_status import MAX_FAILURES, ProgressPublisher
+from luthier_pipeline.run_status import MAX_FAILURES, NO_CLIPS, ProgressPublisher
 from luthier_pipeline.song import SongOptions, SongPipeline, SongResult, StageError, check_sheet
 
 SHARD_IN_FLIGHT: Final = 16  # a shard only calls: the work is done by workers elsewhere, as many as there are
@@ -75,6 +75,15 @@ class RunSummary:
         self.reused += result.reused
         for stage, cpu_s in result.cpu_s.items():
             self.cpu_s[stage] = self.cpu_s.get(stage, 0.0) + cpu_s
+
+    @property
+    def lost(self) -> list[SongFailure]:
+        """All that came to no clip, and why: failures, and songs that gave none."""
+        none = (
+            SongFailure(path=path, stage="cut", reason=NO_CLIPS, message="; ".join(notes))
+            for path, notes in self.without_clips.items()
+        )
+        return [*self.failures, *none]
 
     def document(self) -> Mapping[str, object]:
         """Plain JSON."""
@@ -245,7 +254,7 @@ class Flight:
             collection=self.collection,
             run=self.run,
             part=str(self.shard),
-            failures=summary.failures[-MAX_FAILURES:],
+            failures=summary.lost[-MAX_FAILURES:],
             corpus_songs=self.corpus_songs,
             need_render=waiting + rendering,
             shard=work,

@@ -39,6 +39,8 @@ SILENT_S: Final = 60.0
 """A running part that says nothing for so long is silent: dead, or cut off from the store."""
 LONG_DEAD_S: Final = 3600.0
 MAX_FAILURES: Final = 500
+NO_CLIPS: Final = "NO_CLIPS"
+"""Reason among the failures of a song that went all the way and gave no clip."""
 """Failures that a part publishes; its numbers are complete."""
 WAITING: Final = "WAITING"
 """State of a run some of whose shards have not begun."""

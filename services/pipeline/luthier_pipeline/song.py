@@ -4,6 +4,8 @@ Every stage is idempotent: what is done is found by its action record, so a song
 it stood.
 """
 
+import os
+import stat
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -111,15 +113,20 @@ def ingest_file(clients: Clients, path: Path, folder: Path) -> IngestedFile:
         if name != written:
             raise InvalidRequest("the file's name is not UTF-8: rename it", reason="FILE_NAME_NOT_UTF8")
         file.artist, file.title = path.parent.name if path.parent != folder else "", path.stem
-        if not path.resolve().is_relative_to(folder.resolve()):
+        if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder)):  # takes a link to itself, too
             raise InvalidRequest("it is a link to a file outside the folder: copy it", reason="FILE_OUTSIDE_FOLDER")
         try:
-            if (size_bytes := path.stat().st_size) > MAX_MIDI_BYTES:
+            found = path.stat()
+            if not stat.S_ISREG(found.st_mode):  # to open a pipe would wait for who writes into it
+                raise InvalidRequest("it is no file but a pipe, a socket or a device", reason="FILE_NOT_REGULAR")
+            if (size_bytes := found.st_size) > MAX_MIDI_BYTES:
                 bound = f"must have at most {MAX_MIDI_BYTES} bytes, got {size_bytes}"
                 raise InvalidRequest(reason="MIDI_TOO_LARGE", violations=[("midi", bound)])
             midi = clients.store.blobs.put_file("midi", path, media_type="audio/midi")
         except OSError as error:
-            raise InvalidRequest(f"cannot be read: {error.strerror}", reason="FILE_UNREADABLE") from None
+            dangling = path.is_symlink() and isinstance(error, FileNotFoundError)
+            why = "it is a link to a file that is not there" if dangling else f"cannot be read: {error.strerror}"
+            raise InvalidRequest(why, reason="FILE_UNREADABLE") from None
         file.key, file.sha256, file.size_bytes = midi.key, midi.sha256, midi.size_bytes
         facts = clients.rendering.InspectMidi(InspectMidiRequest(midi=midi_of(file)), timeout=INSPECT_TIMEOUT_S)
     except LuthierError as error:

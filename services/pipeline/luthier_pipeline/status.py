@@ -25,7 +25,7 @@ from luthier_pipeline.clients import Clients
 from luthier_pipeline.console import ago, clock, plain, table
 from luthier_pipeline.corpus import as_collection
 from luthier_pipeline.options import Json, begin
-from luthier_pipeline.run_status import INGEST, RunStatus, RunStatusReader, seconds, silent_s, state_name
+from luthier_pipeline.run_status import INGEST, NO_CLIPS, RunStatus, RunStatusReader, seconds, silent_s, state_name
 
 RETRY_BUDGET_S: Final = 2.0  # a service that is away is a line of the answer
 NEWEST: Final = 10  # trainings and evaluations that are shown
@@ -46,7 +46,8 @@ def status(
     if collection:
         text += [_parts_table(run) for run in runs.values()]
     failures = [
-        f"FAILED {name}: {failure.path}: {failure.stage}: {failure.reason}: {failure.message}"
+        f"{'NO CLIP' if failure.reason == NO_CLIPS else 'FAILED'} {name}: {failure.path}: {failure.stage}: "
+        f"{failure.reason}: {failure.message}"
         for name, run in runs.items()
         for failure in run.failures
     ]

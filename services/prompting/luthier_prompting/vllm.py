@@ -6,14 +6,17 @@ is bound to an expression that spells every required fact and leaves the wording
 """
 
 import contextlib
-import json
 import random
 import re
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, cast
 
+import httpx2
 import openai
 
+from luthier_kit.bounded_json import check_json, read_json
 from luthier_kit.rpc import Unavailable
 from luthier_prompting.facts import Facts, Heard
 from luthier_prompting.grammar import rng_of
@@ -22,6 +25,9 @@ from luthier_prompting.instrument_words import caption_name
 STRUCTURES: Final = ("regex", "json_schema", "none")
 MAX_TOKENS: Final = 160
 MAX_DRAFT_CHARS: Final = 600
+MAX_REPLY_BYTES: Final = 1 << 20  # of one HTTP reply; a caption with its wrapping is about 1 kB
+MAX_REPLY_DEPTH: Final = 16
+MAX_REPLY_VALUES: Final = 10_000
 # Free wording around the facts: no digits, no capitals, no end of sentence.
 OPENING: Final = "[A-Z][a-z]{0,12}( [a-z]{1,12},?){0,4} "
 BETWEEN: Final = ",?( [a-z]{1,12},?){0,6} "
@@ -85,13 +91,15 @@ class Vllm:
             api_key=endpoint.api_key or "none",
             timeout=endpoint.timeout_s,
             max_retries=endpoint.retries,
+            default_headers={"Accept-Encoding": "identity"},  # a compressed reply is larger than it looks
+            http_client=openai.DefaultHttpxClient(event_hooks={"response": [self._read_reply]}),
         )
 
     def close(self) -> None:
         self._client.close()
 
     def draft(self, facts: Facts, seed: str) -> str:
-        """One caption. Raises Unavailable when the server is down, slow, or refuses."""
+        """One caption. Raises Unavailable when the server is down, slow, refuses, or replies beyond the bounds."""
         rng = rng_of(facts, seed)
         attributes = _attributes(facts, rng)
         try:
@@ -109,8 +117,23 @@ class Vllm:
         except openai.APIStatusError as error:
             raise Unavailable(f"the language model answered {error.status_code}", reason="VLLM_REFUSED") from error
         except openai.APIError as error:
+            if isinstance(error.__cause__, _BadReply):
+                raise _bad_reply(str(error.__cause__)) from error
             raise Unavailable("the language model cannot be reached", reason="VLLM_UNREACHABLE") from error
-        return self._text(answer.choices[0].message.content if answer.choices else None)
+        return self._text(_content(answer))
+
+    def _read_reply(self, reply: httpx2.Response) -> None:
+        """Reads a reply, refusals too, before the client library does: that decodes whatever comes."""
+        if encoding := reply.headers.get("content-encoding"):
+            raise _BadReply(f"must not be encoded, got {encoding[:40]!r}")
+        reply.stream = _BoundedBody(cast("httpx2.SyncByteStream", reply.stream), self._endpoint.timeout_s)
+        body = reply.read()
+        try:
+            check_json(body, max_bytes=MAX_REPLY_BYTES, max_depth=MAX_REPLY_DEPTH, max_values=MAX_REPLY_VALUES)
+            if reply.is_success:  # else its status says all, and it may be a proxy's page
+                read_json(body, max_bytes=MAX_REPLY_BYTES, unique_names=True)
+        except ValueError as error:
+            raise _BadReply(str(error)) from None
 
     def _structure(self, attributes: list[tuple[str, str]]) -> dict[str, Any]:
         if self._endpoint.structure == "regex":
@@ -121,12 +144,56 @@ class Vllm:
             return {"response_format": {"type": "json_schema", "json_schema": {"name": "caption", "schema": schema}}}
         return {}
 
-    def _text(self, content: str | None) -> str:
-        text = (content or "").strip()
+    def _text(self, content: str) -> str:
+        text = content.strip()
         if self._endpoint.structure == "json_schema":
-            with contextlib.suppress(ValueError, KeyError, TypeError):  # cut off: the check refuses it as it stands
-                text = str(json.loads(text)["caption"]).strip()
+            # Cut off, or an object that says two captions: the check refuses it as it stands.
+            with contextlib.suppress(ValueError, KeyError, TypeError):
+                reply = read_json(
+                    text.encode(), max_bytes=MAX_REPLY_BYTES, max_depth=1, max_values=2, unique_names=True
+                )
+                caption = reply["caption"]
+                text = caption.strip() if isinstance(caption, str) else text
         return text[:MAX_DRAFT_CHARS]
+
+
+class _BadReply(httpx2.RequestError):
+    """A reply of the server beyond a bound."""
+
+
+class _BoundedBody(httpx2.SyncByteStream):
+    """The body of a reply, ended by an error where it is too large or too slow."""
+
+    def __init__(self, body: httpx2.SyncByteStream, timeout_s: float) -> None:
+        self._body, self._timeout_s = body, timeout_s
+
+    def __iter__(self) -> Iterator[bytes]:
+        size, ends = 0, time.monotonic() + self._timeout_s
+        for piece in self._body:
+            size += len(piece)
+            if size > MAX_REPLY_BYTES:
+                raise _BadReply(f"must be at most {MAX_REPLY_BYTES} bytes")
+            if time.monotonic() > ends:
+                raise httpx2.ReadTimeout(f"not whole after {self._timeout_s:g} s")
+            yield piece
+
+    def close(self) -> None:
+        self._body.close()
+
+
+def _content(answer: Any) -> str:
+    """The text of a completion, empty where the model said none. The client library checks no types."""
+    try:
+        content = answer.choices[0].message.content if answer.choices else ""
+    except (AttributeError, LookupError, TypeError):
+        raise _bad_reply("must be a chat completion with choices[0].message.content") from None
+    if not isinstance(content, str | None):
+        raise _bad_reply("choices[0].message.content must be a text")
+    return content or ""
+
+
+def _bad_reply(bound: str) -> Unavailable:
+    return Unavailable(f"the language model's reply: {bound}", reason="VLLM_BAD_REPLY")
 
 
 def spelled(attributes: list[tuple[str, str]]) -> str:

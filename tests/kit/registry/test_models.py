@@ -1,7 +1,9 @@
 """Model versions: register, name, promote, roll back."""
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -104,3 +106,36 @@ def test_a_promoted_name_changes_by_promotion_alone(store: Store) -> None:
     other = register(store, version(store, b"2"))
     again = replace(other, name="production", notes={PROMOTED_FROM: other.label}, created_at=None, n=0)
     assert register(store, again, promotion=True).n == 2
+
+
+def test_what_registering_returns_is_what_is_read_later_to_the_kind_of_number(store: Store) -> None:
+    notes = {"whole": 8, "float": 0.1, "whole float": 1.0, "huge float": 1e300, "edge": -(2**53), "list": (1, [2.5])}
+    registered = register(store, version(store, b"1", notes=notes))
+    assert registered.notes == {**notes, "list": [1, [2.5]]}
+    assert json.dumps(resolve(store, "tiny").notes, sort_keys=True) == json.dumps(registered.notes, sort_keys=True)
+    assert [type(registered.notes[name]) for name in ("whole", "float", "whole float", "huge float", "edge")] == [
+        int, float, int, float, int,
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("notes", "field", "rule"),
+    [
+        ({"seed": 2**53 + 1}, "notes.seed", "2^53"),
+        ({"a": [1, {"b": -(2**63)}]}, "notes.a[1].b", "2^53"),
+        ({"loss": float("nan")}, "notes.loss", "finite"),
+        ({"loss": [float("-inf")]}, "notes.loss[0]", "finite"),
+        ({"when": datetime(2026, 1, 1, tzinfo=UTC)}, "notes.when", "must be JSON, got a datetime"),
+        ({"bytes": b"x"}, "notes.bytes", "must be JSON, got a bytes"),
+        ({1: "one"}, "notes.1", "must have a text as its name"),
+    ],
+)
+def test_notes_that_would_be_read_back_otherwise_are_refused_by_name(
+    store: Store, notes: dict[object, object], field: str, rule: str
+) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        register(store, version(store, b"1", notes=notes))
+    ((where, why),) = refused.value.violations
+    assert (refused.value.reason, where) == ("MODEL_NOTES_INVALID", field)
+    assert rule in why
+    assert model_names(store) == []

@@ -144,6 +144,16 @@ def test_a_store_that_is_expected_and_has_no_mark_is_refused_and_not_made(tmp_pa
     assert [path.name for path in tmp_path.rglob("*")] == (["luthier"] if empty else [])
 
 
+def test_another_proven_store_in_the_place_of_one_is_not_that_store(tmp_path: Path) -> None:
+    store = open_store(settings(tmp_path / "store", expected=False))
+    (tmp_path / "store").rename(tmp_path / "elsewhere")
+    open_store(settings(tmp_path / "store", expected=False))
+    with pytest.raises(Unavailable) as refused:
+        store.blobs.put_bytes("notes", b"more", "txt")
+    assert refused.value.reason == "STORE_MARK_MISSING"
+    assert "/" not in status_of(refused.value, "rendering").message
+
+
 def test_another_folder_in_the_place_of_a_proven_one_is_a_store_that_is_down(tmp_path: Path) -> None:
     """A mount that is lost shows the empty folder below it, and a writer that creates the bucket fills it."""
     store = open_store(settings(tmp_path / "store", expected=False))

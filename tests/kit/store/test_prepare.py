@@ -58,7 +58,7 @@ def test_a_store_that_comes_up_late_is_waited_for_gets_its_bucket_and_the_second
 def test_each_attempt_is_logged_until_the_budget_is_spent(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("luthier_kit.store._store.Endpoint", partial(Endpoint, retry_budget_s=0.2))
+    monkeypatch.setattr("luthier_kit.store._s3.Endpoint", partial(Endpoint, retry_budget_s=0.2))
     monkeypatch.setattr("luthier_kit.prepare.PAUSE_S", 0.1)
     endpoint = unused_endpoint()
     settings = load(PrepareSettings, environment(endpoint, LUTHIER_PREPARE_PATIENCE_S="1"))

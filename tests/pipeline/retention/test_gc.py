@@ -1,6 +1,7 @@
 """gc: what may go, and what must not, however work runs beside it."""
 
 import os
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -9,8 +10,11 @@ from luthier.analysis.v1.analysis_pb2 import AnalyzeAudioResponse
 from luthier.common.v1.common_pb2 import ArtifactRef
 from luthier.curation.v1.curation_pb2 import CuratedClip, ListClipsResponse
 from luthier.curation.v1.dataset_pb2 import DatasetManifest, DatasetRow, DatasetVersion
+from luthier.inference.v1.inference_pb2 import GenerateRequest
 from luthier.registry.v1.registry_pb2 import ModelVersion
-from luthier_kit.store import Action, FolderStore, Store
+from luthier_kit.registry import claim_request
+from luthier_kit.rpc import FailedPrecondition
+from luthier_kit.store import Action, FolderStore, Store, Stored
 from luthier_pipeline.retention import gc
 from luthier_pipeline.retention.gc import Amount, Rule, collect
 from tests.pipeline.fakes import FakeClients, Stub, luthier
@@ -62,7 +66,8 @@ def test_the_command_keeps_what_curation_holds_and_says_what_went(store: Store) 
     told = luthier("gc --dry-run", FakeClients(store, curation=curation)).out
     assert told.splitlines()[-1] == "1 blobs (0.0 MB) would go, 1 stay"
     assert luthier("gc --json", FakeClients(store, curation=curation)).document == {
-        "blobs": 1, "bytes": 7, "kept": 1, "went": {"unreferenced": {"mixes": [1, 7]}}, "dry_run": False,
+        "blobs": 1, "bytes": 7, "kept": 1, "went": {"unreferenced": {"mixes": [1, 7]}}, "requests": 0,
+        "dry_run": False,
     }  # fmt: skip
     assert (store.blobs.exists(crashed), store.blobs.exists(held)) == (False, True)
 
@@ -123,6 +128,50 @@ def test_what_the_hourly_expiry_reads_does_not_grow_with_the_store(
     assert documents_read(store, monkeypatch, ALL_IS_YOUNG) == 0
     assert documents_read(store, monkeypatch, EVERYTHING_IS_OLD) == few > 0
     assert store.blobs.exists(filled.judged)
+
+
+def asks(store: Store, request_id: str, prompt: str) -> str:
+    """A call with an id of its own; the key of what it asked."""
+    before = set(store.objects.keys("requests/"))
+    claim_request(store, "generate", request_id, GenerateRequest(prompt=prompt))
+    (key,) = set(store.objects.keys("requests/")) - before or before
+    return key
+
+
+def test_what_a_request_id_asked_is_forgotten_after_a_week(store: Store) -> None:
+    key = asks(store, "mine", "jazz")
+    for days, stays in ((6.9, True), (7.1, False)):
+        os.utime(store.objects._path(key), (time.time() - days * 86400,) * 2)  # type: ignore[attr-defined]
+        told = luthier("gc --generated --dry-run --json", FakeClients(store)).document["requests"]
+        assert luthier("gc --generated --json", FakeClients(store)).document["requests"] == told == (not stays)
+        assert (key in store.objects.keys("")) is stays
+    asks(store, "mine", "rock")  # as good as new
+
+
+def test_a_request_id_of_running_work_stays_whatever_the_hours(store: Store) -> None:
+    """Two hours are more than a generation takes; the audio's life may be set to one."""
+    key = asks(store, "mine", "jazz")
+    os.utime(store.objects._path(key), (time.time() - 7200,) * 2)  # type: ignore[attr-defined]
+    assert "request id" not in luthier("gc --generated --generated-older-than 1", FakeClients(store)).out
+    with pytest.raises(FailedPrecondition, match="something else before"):
+        asks(store, "mine", "rock")
+
+
+def test_an_id_that_is_used_again_while_gc_looks_stays(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    key = asks(store, "mine", "jazz")
+    os.utime(store.objects._path(key), (0, 0))  # type: ignore[attr-defined]
+    listed = store.objects.stored
+
+    def listed_then_used_again(prefix: str) -> Iterator[Stored]:
+        found = list(listed(prefix))
+        if prefix == "requests/":
+            store.objects.delete(key)
+            asks(store, "mine", "rock")
+        return iter(found)
+
+    monkeypatch.setattr(store.objects, "stored", listed_then_used_again)
+    assert collect(store, ALL_IS_YOUNG).requests == 0
+    assert list(store.objects.keys("requests/")) == [key]
 
 
 def test_expired_audio_is_made_again_when_it_is_asked_for_again(store: Store) -> None:

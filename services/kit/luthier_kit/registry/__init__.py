@@ -19,7 +19,7 @@ from luthier_kit.registry._models import (
     resolve,
     versions,
 )
-from luthier_kit.registry._requests import claim_request
+from luthier_kit.registry._requests import REQUESTS, claim_request
 from luthier_kit.registry._runs import (
     MAX_REQUEST_ID_CHARS,
     Run,
@@ -34,6 +34,7 @@ __all__ = [
     "EXPIRY_S",
     "MAX_REQUEST_ID_CHARS",
     "PROMOTED_FROM",
+    "REQUESTS",
     "RUN_STATE_CANCELLED",
     "RUN_STATE_FAILED",
     "RUN_STATE_QUEUED",

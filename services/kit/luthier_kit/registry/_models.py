@@ -4,8 +4,9 @@ An operator registers the base's weights, training registers its results, promot
 digest again. A version is named `name` (current), `name@n` or `sha256:<digest>`.
 """
 
+import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -19,6 +20,8 @@ from luthier_kit.store import Series, Store, digest_of
 
 PROMOTED_FROM = "promoted_from"
 """Note of a version that came by promotion: the version that was promoted, `name@n`."""
+MAX_WHOLE = 1 << 53
+"""Beyond it a floating-point number, all that a Struct has, no longer tells one whole number from the next."""
 _NAME = re.compile(r"[a-z0-9_][a-z0-9._-]{0,63}")
 _NAME_RULE = "must be 1 to 64 of a-z, 0-9, '-', '_', '.', not beginning with '-' or '.'"
 
@@ -28,7 +31,8 @@ class ModelVersion:
     """One version of a model.
 
     `text_encoder` pairs each file's name with its blob. `dataset` is the frozen manifest it was trained on,
-    `evaluation` the id of the evaluation behind a promotion. `notes` are JSON facts (tiny, moving average, …).
+    `evaluation` the id of the evaluation behind a promotion. `notes` are JSON facts (tiny, moving average, …), stored
+    as a Struct: a whole number is an int, also where a float was registered.
     `n` and `created_at` are given at registration.
     """
 
@@ -61,12 +65,17 @@ class ModelVersion:
 def register(store: Store, version: ModelVersion, *, promotion: bool = False) -> ModelVersion:
     """Append a version to its name's series and make it current; registering what is current again changes nothing.
 
-    Raises InvalidRequest for a bad name, NotFound when one of its blobs is not stored, FailedPrecondition
-    NAME_IS_PROMOTED when the name has a promoted version and this is not a `promotion`: what is served under such a
-    name changes by promotion alone.
+    Returns the version as it will be read. Raises InvalidRequest for a bad name and for notes that a Struct does not
+    hold exactly (whole numbers beyond 2^53, NaN, what is no JSON), NotFound when one of its blobs is not stored,
+    FailedPrecondition NAME_IS_PROMOTED when the name has a promoted version and this is not a `promotion`: what is
+    served under such a name changes by promotion alone.
     """
     if not _NAME.fullmatch(version.name):
         raise InvalidRequest(reason="MODEL_NAME_INVALID", violations=[("name", _NAME_RULE)])
+    violations = list(_unfit_notes("notes", version.notes))
+    if violations:
+        raise InvalidRequest(reason="MODEL_NOTES_INVALID", violations=violations)
+    version = _comparable(version)
     refs = [version.checkpoint, version.configuration, *(ref for _, ref in version.text_encoder)]
     for ref in [*refs, version.dataset] if version.dataset else refs:
         if not store.blobs.exists(ref):
@@ -74,7 +83,7 @@ def register(store: Store, version: ModelVersion, *, promotion: bool = False) ->
     series = _series(store, version.name)
     while True:
         number, current = series.latest() or (0, None)
-        if current and replace(_from_message(number, current), created_at=None, n=0) == _comparable(version):
+        if current and replace(_from_message(number, current), created_at=None, n=0) == version:
             return _from_message(number, current)
         if current and not promotion:
             refuse_promoted(_from_message(number, current))
@@ -187,13 +196,33 @@ def _from_message(n: int, message: registry_pb2.ModelVersion) -> ModelVersion:
     return version
 
 
+def _unfit_notes(path: str, value: Any) -> Iterator[tuple[str, str]]:
+    """Field and rule of each value in notes that would not be read back as it is."""
+    if isinstance(value, Mapping):
+        for name, item in value.items():
+            yield from _unfit_notes(f"{path}.{name}", item)
+            if not isinstance(name, str):
+                yield f"{path}.{name}", "must have a text as its name"
+    elif isinstance(value, list | tuple):
+        for number, item in enumerate(value):
+            yield from _unfit_notes(f"{path}[{number}]", item)
+    elif isinstance(value, int) and not isinstance(value, bool):
+        if abs(value) > MAX_WHOLE:
+            yield path, f"must be within {MAX_WHOLE} (2^53) of 0; write it as text"
+    elif isinstance(value, float):
+        if not math.isfinite(value):
+            yield path, "must be a finite number"
+    elif value is not None and not isinstance(value, str | bool):
+        yield path, f"must be JSON, got a {type(value).__name__}"
+
+
 def _with_whole_numbers(value: Any) -> Any:
     """Struct has only floating-point numbers: what was registered as 8 is 8 again, and not 8.0."""
     if isinstance(value, dict):
         return {key: _with_whole_numbers(item) for key, item in value.items()}
     if isinstance(value, list):
         return [_with_whole_numbers(item) for item in value]
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+    return int(value) if isinstance(value, float) and value.is_integer() and abs(value) <= MAX_WHOLE else value
 
 
 def _old_version(value: Mapping[str, Any]) -> registry_pb2.ModelVersion:

@@ -51,12 +51,11 @@ class LuthierError(Exception):
     code = grpc.StatusCode.INTERNAL
     reason = "INTERNAL"
     permanent = False
-    public = ""
 
-    def __init__(self, message: str, *, reason: str = "", **metadata: str) -> None:
+    def __init__(self, message: str, *, reason: str = "", public: str = "", **metadata: str) -> None:
         super().__init__(message)
         self.reason = reason or type(self).reason
-        self.metadata = metadata
+        self.public, self.metadata = public, metadata
 
 
 class InvalidRequest(LuthierError):
@@ -126,8 +125,8 @@ class Unavailable(LuthierError):
     def __init__(
         self, message: str, *, reason: str = "", retry_after_s: float = 1.0, public: str = "", **metadata: str
     ) -> None:
-        super().__init__(message, reason=reason, **metadata)
-        self.retry_after_s, self.public = retry_after_s, public
+        super().__init__(message, reason=reason, public=public, **metadata)
+        self.retry_after_s = retry_after_s
 
 
 class Busy(Unavailable):

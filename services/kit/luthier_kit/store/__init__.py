@@ -3,7 +3,12 @@
 `open_store(settings)` gives a `Store`. Every stored document is a protobuf message as canonical JSON:
 `store.put(kind, message)` and `store.get(Type, ref)` for blobs, `store.series(Type, name).append(message)` for series,
 `store.actions.run(Action(…), Type, compute)` for what a stage did.
+
+S3's client is imported when it is used: a folder needs none of it.
 """
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 from luthier_kit.rpc import is_blob_key
 from luthier_kit.store._actions import MAX_RECORD_BYTES, Action, Actions, artifacts_in, encode_record, parse_record
@@ -19,10 +24,12 @@ from luthier_kit.store._documents import (
 )
 from luthier_kit.store._folder import FolderStore
 from luthier_kit.store._objects import CHUNK_BYTES, ObjectStore, Stored
-from luthier_kit.store._s3 import Endpoint, S3Store
 from luthier_kit.store._series import MAX_ENTRY_BYTES, Series
 from luthier_kit.store._store import MARK_KEY, Store, StoreSettings, open_store, prove_conditional_create
 from luthier_kit.store._tombstones import FRESH_S, Tombstones
+
+if TYPE_CHECKING:
+    from luthier_kit.store._s3 import Endpoint, S3Store
 
 __all__ = [
     "CHUNK_BYTES", "FRESH_S", "MARK_KEY", "MAX_DOCUMENT_BYTES", "MAX_ENTRY_BYTES", "MAX_RECORD_BYTES", "Action",
@@ -31,3 +38,9 @@ __all__ = [
     "encode_record", "from_json", "from_value", "is_blob_key", "open_store", "parse_record", "prove_conditional_create",
     "to_json",
 ]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name in {"Endpoint", "S3Store"}:
+        return getattr(importlib.import_module("luthier_kit.store._s3"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -23,6 +23,7 @@ from luthier_kit.rpc import (
     InvalidRequest,
     NotFound,
     PermissionDenied,
+    Unavailable,
     is_blob_key,
     ref_violations,
 )
@@ -210,10 +211,18 @@ class Blobs:
             raise FailedPrecondition(text, reason="ARTIFACT_SIZE_MISMATCH")
 
     def _set_aside(self, objects: ObjectStore, ref: ArtifactRef) -> None:
-        """Quarantine a corrupt blob of our own: the records that name it become void and are computed again."""
-        if objects is self.objects:
-            log.error("artifact %s is corrupt; moved to quarantine/%s", ref.key, ref.key)
+        """Quarantine a corrupt blob of our own: the records that name it become void and are computed again.
+
+        It stays where this process may not delete it, such as the checkpoint of a model: nothing makes that again.
+        """
+        if objects is not self.objects:
+            return
+        try:
             objects.move(ref.key, f"quarantine/{ref.key}")
+        except Unavailable as error:
+            log.error("artifact %s is corrupt, and cannot be moved to quarantine: %s", ref.key, error)
+        else:
+            log.error("artifact %s is corrupt; moved to quarantine/%s", ref.key, ref.key)
 
 
 class _KeptOpen(io.BytesIO):

@@ -26,7 +26,6 @@ class FolderStore(ObjectStore):
     def __init__(self, root: Path, bucket: str) -> None:
         self.root, self.bucket = root, bucket
         self._folder = root / check_key(bucket)
-        self._mark: Path | None = None
 
     def __repr__(self) -> str:
         return f"FolderStore({str(self._folder)!r})"
@@ -37,9 +36,6 @@ class FolderStore(ObjectStore):
                 (self._folder / _TEMPORARY).mkdir(parents=True, exist_ok=True)
                 self._delete_abandoned()
             self._require_bucket()
-
-    def require(self, key: str) -> None:
-        self._mark = self._path(key)
 
     def create(self, key: str, data: bytes) -> bool:
         path = self._path(key)
@@ -148,9 +144,14 @@ class FolderStore(ObjectStore):
         if not self._folder.is_dir():
             text, public = f"bucket folder {self._folder} does not exist", "the artifact store is not there"
             raise Unavailable(text, reason="STORE_BUCKET_MISSING", public=public)
-        if self._mark and not self._mark.exists():
-            text = f"{self._folder} is not the store that it was: {self._mark.name} is missing; bring the lost one back"
-            raise Unavailable(text, reason="STORE_MARK_MISSING", public="the artifact store is not the one that it was")
+        if self.mark:
+            key, data = self.mark
+            try:
+                same = (self._folder / key).read_bytes() == data
+            except (FileNotFoundError, NotADirectoryError):
+                same = False
+            if not same:
+                raise self.lost(key)
 
     def _path(self, key: str) -> Path:
         return self._folder / check_key(key)

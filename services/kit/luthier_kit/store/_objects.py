@@ -9,10 +9,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
+from luthier_kit.rpc import Unavailable
+
 CHUNK_BYTES = 1 << 20
 _SEGMENT = r"[A-Za-z0-9_][A-Za-z0-9._-]*"
 _KEY = re.compile(rf"{_SEGMENT}(/{_SEGMENT})*")
 MAX_KEY_CHARS = 512
+MAX_MARK_BYTES = 1024
 
 OpenSource = Callable[[], BinaryIO]
 """Opens the bytes of an upload from their beginning; called once per attempt."""
@@ -38,13 +41,25 @@ class ObjectStore(ABC):
     """One bucket. Every method may raise Unavailable; a missing object is None or False, never an exception."""
 
     bucket: str
+    mark: tuple[str, bytes] | None = None
+    """Key and bytes of the object that tells this store from another one; None where none is required."""
 
     @abstractmethod
     def ensure_bucket(self, *, create: bool) -> None:
         """Check that the bucket is there. A missing one is created with `create`, else Unavailable is raised."""
 
-    def require(self, key: str) -> None:  # noqa: B027  # a server's bucket does not come and go as a mount does
-        """From now on a store without this object is down: it is another one, in the place of the one proven."""
+    def require(self, key: str) -> None:
+        """From now on a store whose object `key` is gone or differs is down (STORE_MARK_MISSING): it is another one,
+        in the place of the one that was proven. What is absent there is not absent, and nothing is written to it."""
+        self.mark = None
+        if (data := self.get(key, MAX_MARK_BYTES)) is None:
+            raise self.lost(key)
+        self.mark = (key, data)
+
+    def lost(self, key: str) -> Unavailable:
+        """The error of a store that is not the one that it was."""
+        text = f"{self!r} is not the store that it was: its {key} is missing or another one. Bring the lost one back"
+        return Unavailable(text, reason="STORE_MARK_MISSING", public="the artifact store is not the one that it was")
 
     @abstractmethod
     def create(self, key: str, data: bytes) -> bool:

@@ -42,6 +42,8 @@ PART_BYTES = 8 << 20  # at most 10,000 parts: objects of up to 80 GB, about thre
 _CONNECT_S = 3.0
 _PRESIGNED_FOR = timedelta(minutes=15)
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 2.0
+MARK_FRESH_S = 1.0
+"""For so long the mark counts as seen: one small request a second tells a bucket from another one in its place."""
 
 TROUBLE = (HTTPError, InvalidResponseError, S3Error, ServerError, OSError)
 ABSENT = frozenset({"NoSuchKey", "NoSuchObject", "ResourceNotFound"})
@@ -59,6 +61,11 @@ _CREDENTIALS = frozenset(
         "InvalidToken", "SignatureDoesNotMatch",
     }
 )  # fmt: skip
+_SETTINGS = {
+    "STORE_CREDENTIALS_REFUSED": "LUTHIER_S3_ACCESS_KEY, its secret and its policy",
+    "STORE_BUCKET_MISSING": "LUTHIER_BUCKET",
+}
+"""What an operator would look at, by reason."""
 
 
 class _WithoutProgress(RetryBudget):
@@ -93,6 +100,7 @@ class S3Store(ObjectStore):
 
     def __init__(self, endpoint: Endpoint, bucket: str) -> None:
         self.endpoint, self.bucket = endpoint, bucket
+        self._mark_seen_at = float("-inf")  # monotonic clock
         _keep_presigned_urls_out_of_logs()
         self._http = urllib3.PoolManager(
             timeout=urllib3.Timeout(
@@ -120,7 +128,7 @@ class S3Store(ObjectStore):
                 return
             if not create:
                 text = f"object store at {self.endpoint.host} has no bucket {self.bucket!r}"
-                raise Unavailable(text, reason="STORE_BUCKET_MISSING")
+                raise Unavailable(text, reason="STORE_BUCKET_MISSING", public="the artifact store is not there")
             try:
                 self._client.make_bucket(self.bucket, location=self.endpoint.region)
             except S3Error as error:
@@ -131,9 +139,12 @@ class S3Store(ObjectStore):
 
     def create(self, key: str, data: bytes) -> bool:
         check_key(key)
+        self._require_mark()
         return self._try(lambda: self._put_if_absent(key, data)) or self._holds(key, data)
 
     def put(self, key: str, source: OpenSource, size_bytes: int, media_type: str) -> None:
+        self._require_mark()
+
         def attempt() -> None:
             with source() as reader:
                 self._client.put_object(
@@ -154,7 +165,10 @@ class S3Store(ObjectStore):
             written_at = found.last_modified.timestamp() if found.last_modified else time.time()  # unsaid: young
             return Stored(key, found.size or 0, written_at)
 
-        return self._try(attempt)
+        found = self._try(attempt)
+        if found is None:
+            self._require_mark()
+        return found
 
     def chunks(self, key: str) -> Iterator[bytes]:
         """Resumes at the byte reached when the connection breaks: objects are immutable, and readers check digests."""
@@ -177,9 +191,13 @@ class S3Store(ObjectStore):
                 stream = None
                 raise
 
-        while chunk := self._try(next_chunk):
-            offset += len(chunk)
-            yield chunk
+        try:
+            while chunk := self._try(next_chunk):
+                offset += len(chunk)
+                yield chunk
+        except NotFound:
+            self._require_mark()
+            raise
 
     def get(self, key: str, max_bytes: int) -> bytes | None:
         data = bytearray()
@@ -251,7 +269,27 @@ class S3Store(ObjectStore):
             response.close()
             response.release_conn()
 
+    def _require_mark(self) -> None:
+        """What is absent from a bucket that was lost or replaced is not absent, and is not written there anew."""
+        if self.mark is None or time.monotonic() < self._mark_seen_at + MARK_FRESH_S:
+            return
+        key, data = self.mark
+
+        def attempt() -> bytes:
+            try:
+                return next(self._download(key, 0), b"")
+            except S3Error as error:
+                if error.code in ABSENT:
+                    return b""
+                raise
+
+        asked_at = time.monotonic()
+        if self._try(attempt) != data:
+            raise self.lost(key)
+        self._mark_seen_at = asked_at
+
     def _list(self, prefix: str, *, recursive: bool) -> list[Any]:
+        self._require_mark()
         return self._try(lambda: list(self._client.list_objects(self.bucket, prefix, recursive=recursive)))
 
 
@@ -276,22 +314,25 @@ def summary(error: BaseException) -> str:
 
 
 def meaning(error: Exception, endpoint: str) -> LuthierError:
-    """The exception that callers see. Messages name the endpoint, never a secret or a URL."""
+    """The exception of a failed request. Its message names the endpoint, what callers of a service are told does not;
+    neither has a secret or a URL."""
     code = error.code if isinstance(error, S3Error) else ""
-    where = f"object store at {endpoint}"
+    kind: type[LuthierError] = Unavailable
     if code in _CREDENTIALS:
-        text = f"{where} refused this service's credentials ({code}); check LUTHIER_S3_ACCESS_KEY and its secret"
-        return Unavailable(text, reason="STORE_CREDENTIALS_REFUSED")
-    if code == "RequestTimeTooSkewed":
-        return Unavailable(f"{where}: the clocks differ by more than 15 minutes", reason="STORE_CLOCK_SKEW")
-    if code == "NoSuchBucket":
-        return Unavailable(f"{where} has no such bucket; check LUTHIER_BUCKET", reason="STORE_BUCKET_MISSING")
-    if code in {"NotImplemented", "MethodNotAllowed"}:
-        text = f"{where} does not implement what Luthier needs ({code})"
-        return FailedPrecondition(text, reason="STORE_NOT_SUITABLE")
-    if is_transient(error):
-        return Unavailable(f"{where} does not answer ({summary(error)})", reason="STORE_UNAVAILABLE")
-    return Internal(f"{where} answered {summary(error)}", reason="STORE_ERROR")
+        what, reason = f"refused this service's credentials ({code})", "STORE_CREDENTIALS_REFUSED"
+    elif code == "RequestTimeTooSkewed":
+        what, reason = "refused the time: the clocks differ by more than 15 minutes", "STORE_CLOCK_SKEW"
+    elif code == "NoSuchBucket":
+        what, reason = "has no such bucket", "STORE_BUCKET_MISSING"
+    elif code in {"NotImplemented", "MethodNotAllowed"}:
+        kind, what, reason = FailedPrecondition, f"does not implement what Luthier needs ({code})", "STORE_NOT_SUITABLE"
+    elif is_transient(error):
+        what, reason = f"does not answer ({summary(error)})", "STORE_UNAVAILABLE"
+    else:
+        kind, what, reason = Internal, f"answered {summary(error)}", "STORE_ERROR"
+    check = f"; check {_SETTINGS[reason]}" if reason in _SETTINGS else ""
+    text, public = f"object store at {endpoint} {what}{check}", f"the artifact store {what}"
+    return kind(text, reason=reason, public=public)
 
 
 def _error_of(response: urllib3.BaseHTTPResponse) -> Exception:

@@ -15,7 +15,6 @@ from luthier_kit.store._blobs import Blobs
 from luthier_kit.store._documents import MAX_DOCUMENT_BYTES, M, OldForm, canonical_json, from_json, to_json
 from luthier_kit.store._folder import FolderStore
 from luthier_kit.store._objects import ObjectStore
-from luthier_kit.store._s3 import Endpoint, S3Store
 from luthier_kit.store._series import Series
 from luthier_kit.store._tombstones import Tombstones
 
@@ -74,11 +73,7 @@ class Store:
 
         FailedPrecondition DOCUMENT_TOO_LARGE for one that no reader would take.
         """
-        data = to_json(document)
-        if len(data) > MAX_DOCUMENT_BYTES:
-            text = f"a stored document has at most {MAX_DOCUMENT_BYTES} bytes, this one {len(data)}"
-            raise FailedPrecondition(text, reason="DOCUMENT_TOO_LARGE")
-        return self.blobs.put_bytes(kind, data, "json", "application/json")
+        return self.blobs.put_bytes(kind, to_json(document, MAX_DOCUMENT_BYTES), "json", "application/json")
 
     def get(
         self, kind: type[M], ref: ArtifactRef, *, old_form: OldForm[M] | None = None, reason: str = "DOCUMENT_INVALID"
@@ -128,6 +123,8 @@ def open_store(settings: StoreSettings, *, prove: bool = True) -> Store:
     """
     objects: ObjectStore
     if settings.store == "s3":
+        from luthier_kit.store._s3 import Endpoint, S3Store  # its client takes a while to import
+
         endpoint = Endpoint(
             host=settings.s3_endpoint,
             access_key=settings.s3_access_key,

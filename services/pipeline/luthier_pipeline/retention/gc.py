@@ -8,6 +8,7 @@ Running work is safe: what is younger than the grace stays, and a blob that is w
 read just before the blob goes, and what is reached is looked at again before each batch. Generated audio is held by
 documents that give it to others: the records of an evaluation's rows, and data sets. What else names it does not hold
 it: neither the record of its making, which is void without it (asked again, it is made again), nor what was measured.
+What a request id asked first (`requests/`) is kept as long as the audio, and a day at least.
 """
 
 import time
@@ -19,6 +20,7 @@ from typing import Annotated, Final
 
 import typer
 
+from luthier_kit.registry import REQUESTS
 from luthier_kit.rpc import NotFound
 from luthier_kit.store import Store, Stored, is_blob_key
 from luthier_pipeline.console import table
@@ -31,16 +33,18 @@ MAKING: Final = "actions/generate/"
 MANIFESTS: Final = ("manifests/", "evaluations/")  # blobs that name other blobs
 HOLDING: Final = ("actions/evaluation-row/", "datasets/")
 """Documents that hold generated audio; what they name below MANIFESTS does, too."""
-NO_DOCUMENTS: Final = ("heartbeats/", "proofs/", "quarantine/", "tombstones/")
+NO_DOCUMENTS: Final = ("heartbeats/", "proofs/", "quarantine/", REQUESTS, "tombstones/")
 BATCH: Final = 1000  # blobs deleted between two looks, some seconds of deletes
 DIGEST_CHARS: Final = 64
 HOUR_S: Final = 3600.0
+REQUEST_S: Final = 24 * HOUR_S  # the least life of a request id: a call is tried again for minutes, and lasts an hour
 MIN_HOURS, MAX_HOURS = 1, 87660  # within an hour of a blob's writing, work in flight has recorded it; ten years
 
 
 @dataclass(frozen=True)
 class Rule:
-    """What may go: unreached blobs older than `grace_s`, generated audio older than `generated_s`; seconds."""
+    """What may go: unreached blobs older than `grace_s`, generated audio older than `generated_s`; seconds. Request ids
+    as generated audio, but none younger than a day."""
 
     grace_s: float
     generated_s: float
@@ -56,9 +60,11 @@ class Amount:
 
 @dataclass
 class Collected:
-    """What went, by reason (`taken down`, `unreferenced`, `expired`) and kind of blob, and how many blobs stay."""
+    """What went, by reason (`taken down`, `unreferenced`, `expired`) and kind of blob, and how many blobs stay;
+    how many request ids went."""
 
     kept: int = 0
+    requests: int = 0
     went: dict[str, dict[str, Amount]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(Amount)))
 
     def count(self, reason: str, blob: Stored) -> None:
@@ -171,7 +177,25 @@ def collect(
         for why, blob in batch:
             collected.count(why, blob)
     collected.kept -= collected.total.blobs
+    collected.requests = _forget_requests(store, max(rule.generated_s, REQUEST_S), dry_run=dry_run)
     return collected
+
+
+def _forget_requests(store: Store, age_s: float, *, dry_run: bool) -> int:
+    """Deletes what request ids asked first, more than `age_s` seconds ago; the number of ids."""
+
+    def delete(key: str) -> bool:
+        found = store.objects.stat(key)  # the listing may be old: the id may have been forgotten and used again
+        if found is None or time.time() - found.written_at <= age_s:
+            return False
+        store.objects.delete(key)
+        return True
+
+    old = [found.key for found in store.objects.stored(REQUESTS) if time.time() - found.written_at > age_s]
+    if dry_run:
+        return len(old)
+    with ThreadPoolExecutor(READS_AT_ONCE) as pool:
+        return sum(pool.map(delete, old))
 
 
 def _hours(value: float) -> float:
@@ -185,9 +209,9 @@ def gc(
         float, typer.Option(metavar="HOURS", callback=_hours, help="Grace of unreached blobs, 1 or more.")
     ] = 24.0,
     generated_older_than: Annotated[
-        float, typer.Option(metavar="HOURS", callback=_hours, help="Life of generated audio, 1 or more.")
+        float, typer.Option(metavar="HOURS", callback=_hours, help="Life of generated audio and request ids.")
     ] = 168.0,
-    generated: Annotated[bool, typer.Option("--generated", help="Only generated audio, nothing else.")] = False,
+    generated: Annotated[bool, typer.Option("--generated", help="Only generated audio and request ids.")] = False,
     json: Json = False,
 ) -> None:
     """Delete blobs that no manifest, model, run, record or curation clip reaches.
@@ -206,7 +230,8 @@ def gc(
     }
     total = collected.total
     document = {
-        "blobs": total.blobs, "bytes": total.size_bytes, "kept": collected.kept, "went": went, "dry_run": dry_run,
+        "blobs": total.blobs, "bytes": total.size_bytes, "kept": collected.kept, "went": went,
+        "requests": collected.requests, "dry_run": dry_run,
     }  # fmt: skip
     rows = [
         [reason, kind, str(amount.blobs), f"{amount.size_bytes / 1e6:.1f} MB"]
@@ -215,4 +240,5 @@ def gc(
     ]
     text = f"{total.blobs} blobs ({total.size_bytes / 1e6:.1f} MB) {'would go' if dry_run else 'went'}"
     text += f", {collected.kept} stay"
+    text += f"; {collected.requests} request ids {'would go' if dry_run else 'went'}" if collected.requests else ""
     context.answer(document, f"{table(rows, ['why', 'kind', 'blobs', 'size'])}\n{text}" if rows else text)
