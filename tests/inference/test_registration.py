@@ -223,6 +223,7 @@ def test_a_text_encoder_that_cannot_be_used_is_not_registered(
         served.stub.RegisterModel(registration(served.store, model_files, name="deaf", text_encoder=files))
 
     error = error_of_call(refused.value)
-    assert (type(error), error.reason) == (InvalidRequest, "TEXT_ENCODER_UNREADABLE")
+    assert isinstance(error, InvalidRequest)
+    assert error.reason == "TEXT_ENCODER_UNREADABLE"
     assert what in dict(error.violations)["text_encoder"]
     assert "deaf" not in {model.name for model in served.stub.ListModels(pb.ListModelsRequest()).models}
