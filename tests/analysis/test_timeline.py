@@ -1,8 +1,11 @@
 """What the notes prove about a span, and what they do not."""
 
+import itertools
+
+import numpy as np
 import pytest
 
-from luthier.common.v1.common_pb2 import FACT_SOURCE_TEMPO_MAP
+from luthier.common.v1.common_pb2 import FACT_SOURCE_TEMPO_MAP, MeterChange
 from luthier_analysis.facts import MeterFound
 from luthier_analysis.timeline import Span
 from luthier_music.keys import Key
@@ -62,6 +65,45 @@ def test_where_the_meter_does_not_tell_its_beat_the_notated_tempo_is_said_to_be_
 
     assert found is not None
     assert (found.tempo_bpm, found.beat_quarters, found.notated) == (140.0, 1.0, True)
+
+
+@pytest.mark.parametrize(
+    ("numerator", "denominator", "quarter_bpm", "bpm"),
+    [
+        (12, 16, 320, 320),  # 426.7 dotted eighths
+        (2, 2, 30, 30),  # 15 half notes
+        (4, 4, 500, None),
+        (4, 4, 19, None),
+        (2, 2, 19, None),
+        (6, 8, 500, 500 / 1.5),
+        (12, 16, 500, None),
+        (7, 8, 500, None),
+    ],
+)
+def test_a_beat_that_is_no_tempo_is_given_as_notated_or_not_at_all(
+    numerator: int, denominator: int, quarter_bpm: float, bpm: float | None
+) -> None:
+    found = timeline(60, tempos=((0.0, quarter_bpm),), meters=((0.0, numerator, denominator),)).tempo_in((0, 30))
+
+    assert (found and found.tempo_bpm) == bpm
+    assert found is None or found.notated == (bpm == quarter_bpm)
+
+
+def test_no_meter_and_no_tempo_gives_a_fact_out_of_its_bounds() -> None:
+    """All that a file can say: 3.6 BPM is the slowest of a MIDI file's three bytes, 1000 the fastest that is taken."""
+    random = np.random.default_rng(1)
+    song = timeline(30)
+    message = song.message
+    for numerator, power in itertools.product(range(1, 65), range(7)):
+        for bpm in (3.6, 19.999, 20, 400, 400.001, 1000, *random.uniform(3.6, 1000, 6)):
+            del message.tempos[1:], message.meters[1:]
+            message.tempos[0].tempo_bpm = bpm
+            message.meters[0].MergeFrom(MeterChange(numerator=numerator, denominator=1 << power))
+            if numerator % 4 == 0:  # and some that change
+                message.tempos.add(start_s=10, tempo_bpm=random.uniform(3.6, 1000))
+                message.meters.add(start_s=15, numerator=6, denominator=8)
+            found = song.tempo_in((0, 30))
+            assert found is None or (20 <= found.tempo_bpm <= 400 and 0 < found.beat_quarters <= 8)
 
 
 def test_the_meter_is_that_of_most_of_the_span_and_says_when_it_changes() -> None:

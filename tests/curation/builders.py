@@ -25,6 +25,7 @@ def clip(
     passed: bool = True,
     instruments: tuple[str, ...] = ("Acoustic Grand Piano", "Drums"),
     tempo_bpm: float = 120.0,
+    tempo: common.TempoFact | None = None,
     artist: str = "The Band",
     title: str = "",
     genre: str = "rock",
@@ -44,7 +45,7 @@ def clip(
         audio=ref,
         facts=common.ClipFacts(
             duration_s=2.0,
-            tempo=common.TempoFact(tempo_bpm=tempo_bpm, source=common.FACT_SOURCE_TEMPO_MAP),
+            tempo=tempo or common.TempoFact(tempo_bpm=tempo_bpm, source=common.FACT_SOURCE_TEMPO_MAP),
             key=common.KeyFact(tonic="C", mode=common.MODE_MAJOR, source=common.FACT_SOURCE_NOTES),
             instruments=[
                 common.InstrumentFact(instrument=name, family=families.get(name, "Bass"), share=0.5)

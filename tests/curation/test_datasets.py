@@ -139,11 +139,26 @@ def test_a_line_of_metadata_has_every_key_in_one_type_whatever_is_known() -> Non
     assert kinds(known) == kinds(unknown)
     assert (known["tags"], known["licences"], unknown["tags"]) == ("jazz, calm", "CC0-1.0, MIT", "")
     assert known["facts"] == {
-        "duration_s": 30.0, "tempo_bpm": 120.0, "tempo_changes": False, "tempo_source": "notes", "key": "C major",
-        "key_source": "notes", "meter": "3/4", "instruments": "Drums, Fiddle", "loudness_lufs": -14.0,
+        "duration_s": 30.0, "tempo_bpm": 120.0, "tempo_unit": "BPM", "tempo_changes": False, "tempo_source": "notes",
+        "key": "C major", "key_source": "notes", "meter": "3/4", "instruments": "Drums, Fiddle", "loudness_lufs": -14.0,
     }  # fmt: skip
     assert (unknown["facts"]["key"], unknown["facts"]["tempo_bpm"], unknown["facts"]["meter"]) == ("", 0.0, "")
+    assert unknown["facts"]["tempo_unit"] == ""
     assert json.loads(known["details"])["facts"]["descriptors"] == [{"name": "spectral_centroid_hz"}]
+
+
+@pytest.mark.parametrize(
+    ("tempo", "unit"),
+    [
+        (TempoFact(tempo_bpm=120, beat_quarters=1.5), "BPM by the dotted quarter"),
+        (TempoFact(tempo_bpm=180, notated=True), "quarter notes per minute"),
+    ],
+)
+def test_metadata_says_what_the_tempo_counts(tempo: TempoFact, unit: str) -> None:
+    row = DatasetRow(
+        clip_id="clip-1", audio=ArtifactRef(key="a.flac"), prompts=["A song"], facts=ClipFacts(tempo=tempo)
+    )
+    assert json.loads(audio_folder_metadata([row]))["facts"]["tempo_unit"] == unit
 
 
 def test_an_export_of_an_earlier_release_is_given_todays_metadata(curation: Curation, ids: list[str]) -> None:

@@ -42,6 +42,12 @@ def known(name: str) -> DatasetRow:
     )  # fmt: skip
 
 
+def notated(name: str) -> DatasetRow:
+    row = known(name)
+    row.facts.tempo.CopyFrom(TempoFact(tempo_bpm=180, notated=True))
+    return row
+
+
 def unknown(name: str) -> DatasetRow:
     return DatasetRow(clip_id=name, audio=ArtifactRef(key="clips/x.flac"), prompts=["A sound"])
 
@@ -53,7 +59,7 @@ def test_datasets_loads_the_audio_folder(tones: list[Path], tmp_path: Path, vers
     splits = {
         "train": [known("clip-1"), unknown("clip-2")],
         "validation": [unknown("clip-3")],
-        "test": [known("clip-4")],
+        "test": [notated("clip-4")],
     }
     for split, rows in splits.items():
         (folder / split).mkdir(parents=True)

@@ -4,10 +4,12 @@ import json
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
+from luthier.common.v1.common_pb2 import FACT_SOURCE_TEMPO_MAP, TempoFact
 from luthier_curation.curation import Curation
 from luthier_curation.reviews import Edit
 from luthier_curation.tables import ACCEPTED, OPEN, REJECTED
@@ -144,6 +146,27 @@ def test_prompt_and_instruments_are_edited_in_place(page: Page, paged: Curation,
     page.keyboard.press("Control+z")
     expect(shown).to_contain_text(PROMPT)
     assert paged.clip(ids[0]).edited_fields == []
+
+
+@pytest.mark.parametrize(
+    ("tempo", "label", "shown"),
+    [
+        ({"tempo_bpm": 120, "beat_quarters": 1.5}, "Tempo, BPM by the dotted quarter", "121 BPM by the dotted quarter"),
+        ({"tempo_bpm": 180, "notated": True}, "Tempo, quarter notes per minute", "121 quarter notes per minute"),
+        ({"tempo_bpm": 118, "changes": True}, "Tempo, BPM (the mean: it changes)", "about 121 BPM, changes"),
+    ],
+)
+def test_the_editor_says_what_a_tempo_counts_and_a_new_number_counts_that(
+    page: Page, paged: Curation, ids: list[str], tones: list[Path], tempo: dict[str, Any], label: str, shown: str
+) -> None:
+    fact = TempoFact(source=FACT_SOURCE_TEMPO_MAP, **tempo)
+    paged.upsert("demo", [clip(paged.store, tones[0], song=0, tempo=fact)])
+    page.reload()
+    expect(page.locator("html[data-ready]")).to_have_count(1)
+    page.keyboard.press("e")
+    page.locator(".editor").get_by_label(label, exact=True).fill("121")
+    page.keyboard.press("Control+Enter")
+    expect(page.locator(f"#{ids[0]} .fact").first).to_have_text(shown)
 
 
 def test_an_instrument_that_nobody_knows_is_refused_at_once(page: Page, paged: Curation, ids: list[str]) -> None:

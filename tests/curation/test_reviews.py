@@ -2,6 +2,7 @@
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
@@ -73,6 +74,49 @@ def test_corrected_facts_void_the_checks_of_the_prompts(curation: Curation, ids:
     assert not row.checked
 
 
+def measured(
+    tempo_bpm: float, source: common.FactSource = common.FACT_SOURCE_TEMPO_MAP, **more: Any
+) -> common.TempoFact:
+    return common.TempoFact(tempo_bpm=tempo_bpm, source=source, **more)
+
+
+def by_person(tempo_bpm: float, **more: Any) -> common.TempoFact:
+    return common.TempoFact(tempo_bpm=tempo_bpm, source=common.FACT_SOURCE_PERSON, **more)
+
+
+@pytest.mark.parametrize(
+    ("before", "stated", "after"),
+    [
+        # the number alone: it counts what the clip's number counted
+        (measured(120, beat_quarters=1.5), {"tempo_bpm": 121}, by_person(121, beat_quarters=1.5)),  # 6/8
+        (measured(180, notated=True), {"tempo_bpm": 180}, by_person(180, notated=True, beat_quarters=1)),  # 7/8
+        (measured(180, notated=True), {"tempo_bpm": 181}, by_person(181, notated=True, beat_quarters=1)),
+        (measured(120), {"tempo_bpm": 121}, by_person(121, beat_quarters=1)),
+        (measured(120, common.FACT_SOURCE_AUDIO, estimator="e", confidence=0.5), {"tempo_bpm": 121}, by_person(121)),
+        (by_person(120, beat_quarters=1.5), {"tempo_bpm": 121}, by_person(121, beat_quarters=1.5)),
+        (by_person(120), {"tempo_bpm": 121}, by_person(121)),
+        (common.TempoFact(), {"tempo_bpm": 121}, by_person(121)),
+        # with what it counts
+        (measured(180, notated=True), {"tempo_bpm": 120, "beat_quarters": 1.5}, by_person(120, beat_quarters=1.5)),
+        (
+            measured(120, beat_quarters=1.5), {"tempo_bpm": 180, "notated": True},
+            by_person(180, notated=True, beat_quarters=1),
+        ),
+        (
+            measured(118, changes=True), {"tempo_bpm": 118, "changes": True},
+            by_person(118, changes=True, beat_quarters=1),
+        ),
+        (measured(120, beat_quarters=1.5), {"tempo_bpm": 0}, by_person(0)),
+    ],
+)  # fmt: skip
+def test_what_the_number_of_a_persons_tempo_counts(
+    curation: Curation, before: common.TempoFact, stated: dict[str, Any], after: common.TempoFact
+) -> None:
+    [name] = curation.upsert("demo", [clip(curation.store, song="tempo", tempo=before)])[0]
+    row, _ = curation.edit(name, 1, "Ada", Edit(tempo=common.TempoFact(**stated)))
+    assert row.facts.tempo == after
+
+
 @pytest.mark.parametrize(
     ("edit", "field"),
     [
@@ -84,6 +128,8 @@ def test_corrected_facts_void_the_checks_of_the_prompts(curation: Curation, ids:
         (Edit(instruments=[common.InstrumentFact(instrument="Kazoo")]), "instruments[0].instrument"),
         (Edit(instruments=[common.InstrumentFact(instrument="Cello", share=float("nan"))]), "instruments[0].share"),
         (Edit(tempo=common.TempoFact(tempo_bpm=1e9)), "tempo.tempo_bpm"),
+        (Edit(tempo=common.TempoFact(tempo_bpm=120, beat_quarters=9)), "tempo.beat_quarters"),
+        (Edit(tempo=common.TempoFact(tempo_bpm=120, beat_quarters=float("nan"))), "tempo.beat_quarters"),
         (Edit(key=common.KeyFact(tonic="H", mode=common.MODE_MAJOR)), "key.tonic"),
         (Edit(remark="x" * 2001), "remark"),
     ],

@@ -99,7 +99,7 @@ def test_an_edit_comes_back_and_its_facts_are_a_persons(client: CurationServiceS
     clip = client.UpdateClip(edit).clip
     assert [prompt.text for prompt in clip.prompts] == ["By hand", PROMPT]
     assert [(fact.instrument, fact.family) for fact in clip.facts.instruments] == [("Cello", "Strings")]
-    assert clip.facts.tempo == common.TempoFact(tempo_bpm=61, source=common.FACT_SOURCE_PERSON)
+    assert clip.facts.tempo == common.TempoFact(tempo_bpm=61, beat_quarters=1, source=common.FACT_SOURCE_PERSON)
     assert (clip.revision, clip.remark) == (2, "lovely")
     assert list(clip.edited_fields) == ["facts.instruments", "facts.tempo", "prompts"]
     with pytest.raises(Aborted) as stale:

@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from luthier.inference.v1 import inference_pb2 as pb
 from luthier_kit.registry import resolve
+from luthier_kit.rpc import InvalidRequest, error_of_call
 from luthier_kit.store import Store
 from luthier_model import text_encoder
 from tests.model.small import ModelFiles
@@ -197,3 +198,32 @@ def test_a_text_encoder_of_garbage_weights_is_not_registered(
 
     assert code == grpc.StatusCode.INVALID_ARGUMENT
     assert message.startswith("text_encoder: model.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "what"),
+    [
+        ("tokenizer.json", b"{}", "the tokenizer of the text encoder cannot be read"),
+        ("tokenizer.json", b"\x00\x01\x02", "the tokenizer of the text encoder cannot be read"),
+        ("config.json", b'{"layer_norm_epsilon": "x"}', "layer_norm_epsilon must be a number"),
+        ("config.json", b'{"quantization_config": {"quant_method": "gptq"}}', "quantization_config must be absent"),
+    ],
+)
+def test_a_text_encoder_that_cannot_be_used_is_not_registered(
+    served: Served, model_files: ModelFiles, name: str, data: bytes, what: str
+) -> None:
+    """Each generation would be INTERNAL."""
+    if name == "config.json":
+        data = json.dumps({**json.loads((model_files.text_encoder / name).read_text()), **json.loads(data)}).encode()
+    files = named(served.store, model_files)
+    wrong = served.store.blobs.put_bytes("text-encoders", data, "json")
+    next(item for item in files if item.name == name).file.CopyFrom(wrong)
+
+    with pytest.raises(grpc.RpcError) as refused:
+        served.stub.RegisterModel(registration(served.store, model_files, name="deaf", text_encoder=files))
+
+    error = error_of_call(refused.value)
+    assert isinstance(error, InvalidRequest)
+    assert error.reason == "TEXT_ENCODER_UNREADABLE"
+    assert what in dict(error.violations)["text_encoder"]
+    assert "deaf" not in {model.name for model in served.stub.ListModels(pb.ListModelsRequest()).models}

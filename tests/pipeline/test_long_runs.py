@@ -113,6 +113,12 @@ def test_a_run_is_followed_through_restarts_of_its_service(store: Store) -> None
     ]
 
 
+def test_a_result_under_another_name_says_why(store: Store) -> None:
+    ended = run_in(RUN_STATE_SUCCEEDED, model="tuned-0123456789abcdef@1")
+    text = train(store, trainer([ended]), TRAIN.removesuffix(" --json")).out
+    assert text.splitlines()[0] == "model tuned-0123456789abcdef@1  (tuned was promoted meanwhile)"
+
+
 def test_a_quiet_run_is_followed_beyond_the_retry_budget(store: Store) -> None:
     queued, cut = run_in(RUN_STATE_QUEUED), Unavailable("the server ends old connections", retry_after_s=0.0)
     assert train(store, trainer([queued, 0.3, cut], [DONE]), retry_budget_s=0.2).document["model"] == "tuned@1"

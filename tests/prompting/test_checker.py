@@ -31,7 +31,8 @@ SYNTH = Facts(
 UNKNOWN = Facts(instruments=(Heard("Acoustic Guitar (nylon)"), Heard("Flute")))
 
 SIX_EIGHT = Facts(tempo_bpm=120.0, beat_quarters=1.5, meter=(6, 8), instruments=(Heard("Flute"),))
-SEVEN_EIGHT = Facts(tempo_bpm=140.0, notated=True, meter=(7, 8), instruments=(Heard("Flute"),))
+SEVEN_EIGHT = Facts(tempo_bpm=140.0, beat_quarters=1.0, notated=True, meter=(7, 8), instruments=(Heard("Flute"),))
+ESTIMATED = Facts(tempo_bpm=120.0, instruments=(Heard("Flute"),))  # from the audio: beats of a note value nobody knows
 CHANGING = Facts(meter=(3, 4), meter_changes=True, instruments=(Heard("Flute"),))
 
 TRUE = [
@@ -44,6 +45,13 @@ TRUE = [
     (SIX_EIGHT, "A flute in 6/8 at 360 eighth notes per minute."),
     (SEVEN_EIGHT, "A flute in 7/8 time at 140 quarter notes per minute."),
     (SEVEN_EIGHT, "A flute in 7/8 at 280 quavers per minute."),
+    (SEVEN_EIGHT, "A flute in 7/8, quarter note = 140 BPM."),
+    (SEVEN_EIGHT, "A flute in 7/8, around 139 quarter notes per minute."),
+    (SIX_EIGHT, "A flute in 6/8, dotted quarter = 120 BPM."),
+    (SIX_EIGHT, "A flute in 6/8 at 120 BPM by the dotted quarter."),
+    (SIX_EIGHT, "A flute playing eighth notes at 120 BPM."),
+    (ESTIMATED, "A flute at 120 BPM."),
+    (ESTIMATED, "A fast flute, 120 beats per minute."),
     (CHANGING, "A flute with changing meter."),
     (CHANGING, "A flute, mostly in 3/4 time."),
     (CHANGING, "A flute in shifting time signatures."),
@@ -81,6 +89,26 @@ FALSE = [
     (SIX_EIGHT, "tempo", "CONTRADICTS_FACTS", "at 180 BPM"),
     (SIX_EIGHT, "tempo", "CONTRADICTS_FACTS", "at 120 quarter notes per minute"),
     (SIX_EIGHT, "tempo", "CONTRADICTS_FACTS", "with dotted quarter = 180"),
+    (SIX_EIGHT, "tempo", "CONTRADICTS_FACTS", "quarter note = 120 BPM"),
+    (SIX_EIGHT, "tempo", "CONTRADICTS_FACTS", "at 120 BPM by the quarter note"),
+    (SIX_EIGHT, "tempo", "CONTRADICTS_FACTS", "at 120 BPM (quarter note)"),
+    (SIX_EIGHT, "tempo", "CONTRADICTS_FACTS", "BPM: 120 (quarter note)"),
+    (SEVEN_EIGHT, "tempo", "NOT_IN_FACTS", "at 140 BPM"),
+    (SEVEN_EIGHT, "tempo", "NOT_IN_FACTS", "at 93 BPM"),
+    (SEVEN_EIGHT, "tempo", "NOT_IN_FACTS", "140 beats per minute"),
+    (SEVEN_EIGHT, "tempo", "NOT_IN_FACTS", "tempo: 140"),
+    (SEVEN_EIGHT, "tempo", "NOT_IN_FACTS", "at 140"),
+    (SEVEN_EIGHT, "tempo", "NOT_IN_FACTS", "a fast track"),
+    (SEVEN_EIGHT, "tempo", "NOT_IN_FACTS", "a slow track"),
+    (SEVEN_EIGHT, "tempo", "NOT_IN_FACTS", "mid-tempo"),
+    (SEVEN_EIGHT, "tempo", "NOT_IN_FACTS", "allegro"),
+    (SEVEN_EIGHT, "tempo", "CONTRADICTS_FACTS", "at 120 quarter notes per minute"),
+    (SEVEN_EIGHT, "tempo", "CONTRADICTS_FACTS", "quarter note = 93 BPM"),
+    (ESTIMATED, "tempo", "NOT_IN_FACTS", "at 120 quarter notes per minute"),
+    (ESTIMATED, "tempo", "NOT_IN_FACTS", "quarter = 120"),
+    (ESTIMATED, "tempo", "NOT_IN_FACTS", "dotted quarter = 80"),
+    (ESTIMATED, "tempo", "NOT_IN_FACTS", "120 BPM by the quarter note"),
+    (ESTIMATED, "tempo", "CONTRADICTS_FACTS", "at 121 BPM"),
     (SIX_EIGHT, "meter", "CONTRADICTS_FACTS", "with changing meter"),
     (CHANGING, "meter", "CONTRADICTS_FACTS", "in 4/4 time"),
     (ROCK, "tempo", "CONTRADICTS_FACTS", "at 121 BPM"),
@@ -242,6 +270,34 @@ def test_what_is_no_prompt_is_refused(reason: str, text: str) -> None:
 def test_a_disagreement_names_both_sides() -> None:
     (found,) = check("C minor", Facts(tonic="D", mode="minor"))
     assert (found.subject, found.stated, found.expected) == ("key", "C minor", "D minor")
+
+
+@pytest.mark.parametrize("beat", [0.5, 0.75, 1.0, 1.5, 2.0, 3.0])
+@pytest.mark.parametrize(
+    ("note", "quarters"),
+    [
+        ("eighth note", 0.5),
+        ("dotted eighth note", 0.75),
+        ("quarter note", 1),
+        ("dotted quarter", 1.5),
+        ("half note", 2),
+    ],
+)
+def test_a_number_of_a_note_value_holds_by_the_length_of_the_beat(beat: float, note: str, quarters: float) -> None:
+    per_minute = 120 * beat / quarters
+    known, unknown = (
+        Facts(tempo_bpm=120.0, beat_quarters=length, instruments=(Heard("Flute"),)) for length in (beat, None)
+    )
+    for caption in (f"A flute at {per_minute:g} {note}s per minute.", f"A flute, {note} = {per_minute:g}."):
+        assert shown(check(caption, known)) == []
+        assert [(d.subject, d.reason) for d in check(caption, unknown)] == [("tempo", "NOT_IN_FACTS")]
+    wrong = check(f"A flute at {per_minute + 7:g} {note}s per minute.", known)
+    assert [(d.subject, d.reason) for d in wrong] == [("tempo", "CONTRADICTS_FACTS")]
+
+
+def test_what_nobody_knows_is_answered_with_what_is_known() -> None:
+    (found,) = check("A flute at 140 BPM in 7/8.", SEVEN_EIGHT)
+    assert (found.stated, found.expected) == ("140 BPM", "140 quarter notes per minute")
 
 
 @pytest.mark.parametrize("tonic", ["C", "C#", "D", "Eb", "E", "F", "F#", "G", "Ab", "A", "Bb", "B"])

@@ -62,7 +62,14 @@ def test_attributes_change_places() -> None:
 
 @pytest.mark.parametrize("metadata", [False, True])
 def test_notated_tempo_names_its_note_value_and_a_changing_meter_is_no_meter(metadata: bool) -> None:
-    facts = Facts(tempo_bpm=140.0, notated=True, meter=(3, 4), meter_changes=True, instruments=(Heard("Flute"),))
+    facts = Facts(
+        tempo_bpm=140.0,
+        beat_quarters=1.0,
+        notated=True,
+        meter=(3, 4),
+        meter_changes=True,
+        instruments=(Heard("Flute"),),
+    )
     for seed in range(5):
         for prompt in composed(facts, 16, metadata, seed).prompts:
             assert not prompt.disagreements

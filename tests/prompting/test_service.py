@@ -124,6 +124,50 @@ def test_a_check_names_every_difference(prompting: PromptingServiceStub) -> None
     }  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("tempo", "true", "unknown"),
+    [
+        # 7/8 at quarter = 180: how it is beaten is not written
+        (
+            {"tempo_bpm": 180, "notated": True, "source": common_pb2.FACT_SOURCE_TEMPO_MAP},
+            ["at 180 quarter notes per minute", "at 360 eighth notes per minute"], ["at 180 BPM", "at 180", "fast"],
+        ),
+        (
+            {"tempo_bpm": 120, "source": common_pb2.FACT_SOURCE_TEMPO_MAP},
+            ["at 120 BPM", "at 120 quarter notes per minute"], [],
+        ),
+        (
+            {"tempo_bpm": 120, "beat_quarters": 1.5, "source": common_pb2.FACT_SOURCE_TEMPO_MAP},
+            ["at 120 BPM", "at 180 quarter notes per minute"], [],
+        ),
+        *(
+            (
+                {"tempo_bpm": 120, "source": source},
+                ["at 120 BPM"], ["at 120 quarter notes per minute", "dotted quarter = 120"],
+            )
+            for source in (common_pb2.FACT_SOURCE_AUDIO, common_pb2.FACT_SOURCE_PERSON)
+        ),
+    ],
+)  # fmt: skip
+def test_a_tempo_is_held_against_what_the_fact_counts(
+    prompting: PromptingServiceStub, tempo: dict[str, Any], true: list[str], unknown: list[str]
+) -> None:
+    known = common_pb2.ClipFacts(tempo=common_pb2.TempoFact(**tempo))
+    for words in true:
+        said = prompting_pb2.CheckPromptRequest(prompt=f"A track {words}.", facts=known)
+        assert not prompting.CheckPrompt(said).check.disagreements
+    for words in unknown:
+        said = prompting_pb2.CheckPromptRequest(prompt=f"A track {words}.", facts=known, allow_subset=True)
+        (found,) = prompting.CheckPrompt(said).check.disagreements
+        assert (found.subject, found.reason) == ("tempo", "NOT_IN_FACTS")
+
+
+def test_a_beat_without_a_tempo_is_no_fact(prompting: PromptingServiceStub) -> None:
+    tempo = common_pb2.TempoFact(beat_quarters=1.5, notated=True, source=common_pb2.FACT_SOURCE_TEMPO_MAP)
+    with pytest.raises(InvalidRequest, match="at least one fact"):
+        prompting.ComposePrompts(prompting_pb2.ComposePromptsRequest(facts=common_pb2.ClipFacts(tempo=tempo)))
+
+
 def test_a_model_that_is_not_set_up_is_refused(prompting: PromptingServiceStub) -> None:
     with pytest.raises(FailedPrecondition) as caught:
         prompting.ComposePrompts(compose(backend="vllm"))

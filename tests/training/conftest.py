@@ -4,6 +4,7 @@ import copy
 import json
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import yaml
 
 from luthier.common.v1.common_pb2 import ArtifactRef
 from luthier.training.v1.training_pb2 import CreateTrainingRunRequest, FineTune
-from luthier_kit.registry import ModelVersion, RunLog, register
+from luthier_kit.registry import PROMOTED_FROM, ModelVersion, RunLog, register
 from luthier_kit.store import Store, StoreSettings, open_store
 from luthier_model import text_encoder, tiny
 from luthier_model.configuration import Configuration, check, packaged
@@ -103,6 +104,12 @@ def register_base(store: Store, known: Configuration, files: tuple[Path, Path], 
             notes={"tiny": True},
         ),
     )
+
+
+def promote(store: Store, version: ModelVersion, name: str) -> ModelVersion:
+    """The version as the current one of a promoted name."""
+    notes = {**version.notes, PROMOTED_FROM: version.label}
+    return register(store, replace(version, name=name, notes=notes, created_at=None, n=0), promotion=True)
 
 
 def queued_tuning(store: Store, dataset_ref: ArtifactRef, request_id: str, **changes: Any) -> TrainingRunLog:

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,22 @@ import pytest
 
 from luthier.common.v1.common_pb2 import ArtifactRef
 from luthier.training.v1.training_pb2 import CreateTrainingRunRequest, TinyBase, TrainingProgress, TrainingResult
-from luthier_kit.registry import RUN_STATE_CANCELLED, RUN_STATE_RUNNING, Heartbeat, ModelVersion, RunLog
+from luthier_kit.registry import (
+    RUN_STATE_CANCELLED,
+    RUN_STATE_RUNNING,
+    RUN_STATE_SUCCEEDED,
+    Heartbeat,
+    ModelVersion,
+    RunLog,
+    resolve,
+)
 from luthier_kit.store import Store
 from luthier_training import runner
 from luthier_training.examples import Batch, Example, draw_batch
 from luthier_training.recipes import fine_tune
 from luthier_training.runs import KIND, TrainingRunLog
 
-from .conftest import queued_tuning
+from .conftest import promote, queued_tuning
 
 
 @pytest.fixture
@@ -126,6 +135,35 @@ def test_a_cancelled_run_ends_and_its_heartbeat_stops(
     assert ended.state == RUN_STATE_CANCELLED
     assert store.objects.stat(ended.progress.checkpoint.key)
     assert not Heartbeat(store, record.id, "own").alive()
+
+
+def test_a_run_whose_name_is_promoted_meanwhile_keeps_what_it_made(
+    store: Store, run: TrainingRunLog, base: ModelVersion, dataset_ref: ArtifactRef, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = queued_tuning(store, dataset_ref, "promoted")
+
+    def promoted_in_the_third(examples: Sequence[Example], number: int, *rest: Any) -> Batch:
+        if number == 2:
+            promote(store, base, "tuned")
+        return draw_batch(examples, number, *rest)
+
+    monkeypatch.setattr(fine_tune, "draw_batch", promoted_in_the_third)
+    assert runner.main(record.id, "own") == runner.ENDED
+    ended = record.read()
+    assert (ended.state, ended.result.model) == (RUN_STATE_SUCCEEDED, f"tuned-{record.id.rpartition('-')[2][:16]}@1")
+    made = resolve(store, ended.result.model)
+    assert store.blobs.exists(made.checkpoint)
+    assert made.reason.endswith("tuned was promoted meanwhile")
+    assert resolve(store, "tuned").digest == base.digest
+
+
+def test_the_longest_name_leaves_room_for_the_runs_digits(store: Store, base: ModelVersion) -> None:
+    name = "n" * 64
+    promote(store, base, name)
+    made = replace(base, name=name, notes={"run": "r"}, created_at=None, n=0)
+    first = runner.publish(store, made, "training-" + "0123456789abcdef" * 2)
+    assert first.label == f"{'n' * 47}-0123456789abcdef@1"
+    assert runner.publish(store, made, "training-" + "0123456789abcdef" * 2) == first  # a runner died after this
 
 
 def test_a_run_that_was_taken_away_has_not_ended(

@@ -25,7 +25,7 @@ from luthier_training.service import TrainingServicer
 from luthier_training.settings import RunnerSettings, TrainingSettings
 from tests.support.services import running
 
-from .conftest import WriteTemplate
+from .conftest import WriteTemplate, promote
 
 PORT = 17116
 TUNE = pb.FineTune(base_model="base", steps=30, batch_size=2, learning_rate=1e-3, checkpoint_every=2, validate_every=15)
@@ -183,6 +183,22 @@ def test_a_wrong_checkpoint_and_a_cancel_end_their_runs(
     assert pb.RunState.Name(seen.state) == "RUN_STATE_CANCELLED"
     assert began is not None
     assert time.monotonic() - began < 20
+
+
+def test_a_request_id_finds_its_run_whatever_has_changed_since(
+    store: Store, client_of_the_service: TrainingServiceStub, base: ModelVersion, dataset_ref: ArtifactRef
+) -> None:
+    run = create(client_of_the_service, dataset_ref)
+    promote(store, base, "tuned")
+    store.objects.delete(dataset_ref.key)
+
+    assert create(client_of_the_service, dataset_ref) == run
+    with pytest.raises(FailedPrecondition) as other:
+        create(client_of_the_service, dataset_ref, tiny_base=pb.TinyBase())
+    assert other.value.reason == "REQUEST_ID_REUSED"
+    with pytest.raises(FailedPrecondition) as promoted:
+        create(client_of_the_service, dataset_ref, "another")
+    assert promoted.value.reason == "NAME_IS_PROMOTED"
 
 
 def test_pages_hold_every_run_once_newest_first(store: Store, client_of_the_service: TrainingServiceStub) -> None:

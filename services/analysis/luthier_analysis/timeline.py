@@ -23,7 +23,7 @@ STEADY_SHARE: Final = 0.98  # of the span's time within that
 MIN_INSTRUMENT_SHARE: Final = 0.1  # of the span, and at least ...
 MIN_INSTRUMENT_S: Final = 1.0  # ... this long: one note is not an instrument of the clip
 METER_SHARE: Final = 0.9  # of the span, from which on a meter is the span's: a bar of another one does not count
-MIN_BEAT_BPM: Final = 20.0  # slower beats are none: the lowest tempo of a fact
+MIN_TEMPO_BPM, MAX_TEMPO_BPM = 20.0, 400.0  # of a fact: slower and faster pulses are not heard as a tempo
 _MAX_BARS, _MAX_TEMPOS, _MAX_METERS, _MAX_INSTRUMENTS, _MAX_SPANS = 20_000, 100_000, 20_000, 1_000, 200_000
 
 Span = tuple[float, float]  # start and end in seconds
@@ -99,7 +99,11 @@ class Timeline:
         return bool(len(lines)) and all(np.abs(lines - edge).min() < 1e-3 for edge in span)
 
     def tempo_in(self, span: Span) -> Tempo | None:
-        """Tempo of the map inside the span by the meter's beat, steady or changing; None where it is not trusted."""
+        """Tempo of the map inside the span by the meter's beat, steady or changing, 20 to 400 per minute.
+
+        Notated quarter notes are counted where the meter does not tell its beat, or the beat lies outside of that; None
+        where they do, too, or the map is not trusted.
+        """
         tempos = self.message.tempos
         if not tempos or not self.trusted(span):
             return None
@@ -114,9 +118,13 @@ class Timeline:
         quarters_bpm = mean if changes else median
         beats = {beat_quarters(*meter) for meter, share in self._meters_in(span).items() if share > 1 - STEADY_SHARE}
         beat = (beats or {1.0}).pop() if len(beats) < 2 else None
-        if beat is None or quarters_bpm / beat < MIN_BEAT_BPM:
-            return Tempo(quarters_bpm, common.FACT_SOURCE_TEMPO_MAP, changes=changes, beat_quarters=1.0, notated=True)
-        return Tempo(quarters_bpm / beat, common.FACT_SOURCE_TEMPO_MAP, changes=changes, beat_quarters=beat)
+        for length, notated in ((beat, False), (1.0, True)):
+            if length is not None and MIN_TEMPO_BPM <= quarters_bpm / length <= MAX_TEMPO_BPM:
+                tempo_bpm = quarters_bpm / length
+                return Tempo(
+                    tempo_bpm, common.FACT_SOURCE_TEMPO_MAP, changes=changes, beat_quarters=length, notated=notated
+                )
+        return None
 
     def key_fit(self, span: Span) -> KeyFit | None:
         """The key that fits the span's notes best, sure or not; None where there are no pitched notes."""

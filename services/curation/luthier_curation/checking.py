@@ -27,6 +27,7 @@ MAX_AUDIO_BYTES = 4 << 30
 GENERATED = "generated/"
 """Where audio lies that expires (`luthier gc --generated`): a clip of it would lose its sound."""
 TEMPO_BPM = (20.0, 400.0)
+MAX_BEAT_QUARTERS = 8.0
 INSTRUMENT_BOUND = "must be a General MIDI program name, or Drums"
 _FINGERPRINT = re.compile(r"[0-9a-f]{64}")
 
@@ -117,6 +118,7 @@ def check_edit(edit: Edit, expected_revision: int, reviewer: str) -> None:
         _check_instruments(checks, edit.instruments)
     if edit.tempo is not None and edit.tempo.tempo_bpm:
         checks.within("tempo.tempo_bpm", edit.tempo.tempo_bpm, *TEMPO_BPM)
+        checks.within("tempo.beat_quarters", edit.tempo.beat_quarters, 0, MAX_BEAT_QUARTERS)
     if edit.key is not None and edit.key.tonic:
         checks.one_of("key.tonic", edit.key.tonic, TONICS)
         checks.that(edit.key.mode in (MODE_MAJOR, MODE_MINOR), "key.mode", "must be MODE_MAJOR or MODE_MINOR")

@@ -15,7 +15,9 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from luthier.common.v1.common_pb2 import (
+    FACT_SOURCE_NOTES,
     FACT_SOURCE_PERSON,
+    FACT_SOURCE_TEMPO_MAP,
     ClipFacts,
     ClipSource,
     InstrumentFact,
@@ -32,6 +34,11 @@ PERSON = "person"
 PIPELINE = "pipeline"
 CREATED, REVISED, EDITED, REVIEWED, UNDONE = "created", "revised", "edited", "reviewed", "undone"
 EDITABLE_FACTS = ("instruments", "tempo", "key")
+NOTE_VALUES: dict[float, str] = {
+    0.25: "sixteenth", 0.375: "dotted sixteenth", 0.5: "eighth", 0.75: "dotted eighth", 1.5: "dotted quarter",
+    2.0: "half note", 3.0: "dotted half", 4.0: "whole note", 6.0: "dotted whole",
+}  # fmt: skip
+"""A beat's length in quarter notes and its name, where it is no quarter note."""
 
 
 # --- identity and order
@@ -75,9 +82,33 @@ def edited_prompts(texts: Iterable[str], current: Iterable[Prompt]) -> list[Prom
     return sorted(prompts, key=lambda prompt: prompt.composer != PERSON)
 
 
-def tempo_by_person(tempo: TempoFact) -> TempoFact:
-    """A tempo as a person states it; 0 BPM = unknown."""
-    return TempoFact(tempo_bpm=tempo.tempo_bpm, changes=tempo.changes, source=FACT_SOURCE_PERSON)
+def tempo_by_person(stated: TempoFact, before: TempoFact) -> TempoFact:
+    """A tempo as a person states it; 0 BPM = unknown.
+
+    The number counts what `stated` says by `beat_quarters` or `notated`. One that says neither counts what the clip's
+    number counted `before`: that is the note value which the person saw beside it.
+    """
+    tempo = TempoFact(tempo_bpm=stated.tempo_bpm, changes=stated.changes, source=FACT_SOURCE_PERSON)
+    if not stated.tempo_bpm:
+        return tempo
+    counted = stated if stated.beat_quarters or stated.notated else before
+    written = counted.notated or counted.source in (FACT_SOURCE_NOTES, FACT_SOURCE_TEMPO_MAP)
+    if counted.tempo_bpm:
+        tempo.notated = counted.notated
+        tempo.beat_quarters = counted.beat_quarters or (1.0 if written else 0.0)
+    return tempo
+
+
+def tempo_unit(tempo: TempoFact) -> str:
+    """What the number of a tempo counts: `BPM`, `BPM by the dotted quarter`, or `quarter notes per minute` where the
+    meter does not tell its beat; empty when the tempo is unknown.
+    """
+    if not tempo.tempo_bpm:
+        return ""
+    if tempo.notated:
+        return "quarter notes per minute"
+    value = NOTE_VALUES.get(tempo.beat_quarters)
+    return f"BPM by the {value}" if value else "BPM"
 
 
 def key_by_person(key: KeyFact) -> KeyFact:

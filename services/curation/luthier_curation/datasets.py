@@ -23,6 +23,7 @@ from luthier.curation.v1.dataset_pb2 import (
     DatasetVersion,
     SplitFractions,
 )
+from luthier_curation.clips import tempo_unit
 from luthier_curation.splits import Fractions, assign
 from luthier_curation.tables import ACCEPTED, ClipRow
 from luthier_kit.rpc import NAME_PATTERN, SPLITS, FailedPrecondition, LuthierError, NotFound, Unavailable
@@ -162,8 +163,8 @@ def audio_folder_metadata(rows: Iterable[DatasetRow]) -> bytes:
 
     Its loader infers a column's type from the values of each split and refuses splits that differ. So every line has
     every key, no number is sometimes whole, and what may be empty is text and no list: `tags`, `licences` and
-    `instruments` are separated by commas, unknown is 0 or empty text. `details` has facts and tags whole, with their
-    sources, as JSON in a text.
+    `instruments` are separated by commas, unknown is 0 or empty text. `tempo_unit` says what `tempo_bpm` counts, as
+    `clips.tempo_unit` does. `details` has facts and tags whole, with their sources, as JSON in a text.
     """
     return b"".join(canonical_json(_audio_folder_line(row)) + b"\n" for row in rows)
 
@@ -180,6 +181,7 @@ def _audio_folder_line(row: DatasetRow) -> dict[str, object]:
         "facts": {
             "duration_s": facts.duration_s,
             "tempo_bpm": facts.tempo.tempo_bpm,
+            "tempo_unit": tempo_unit(facts.tempo),
             "tempo_changes": facts.tempo.changes,
             "tempo_source": _source(facts.tempo.source),
             "key": f"{facts.key.tonic} {mode}".strip(),

@@ -17,6 +17,7 @@ from luthier_curation.clips import (
     Author,
     change,
     edited_prompts,
+    tempo_by_person,
     unchecked,
     with_fact,
 )
@@ -30,7 +31,7 @@ UNDOABLE = (EDITED, REVIEWED, UNDONE)
 
 @dataclass(frozen=True)
 class Edit:
-    """New values of a clip; None leaves a field as it is."""
+    """New values of a clip; None leaves a field as it is. What a tempo's number counts: see `tempo_by_person`."""
 
     prompts: list[str] | None = None
     instruments: list[InstrumentFact] | None = None
@@ -65,7 +66,8 @@ def edit(session: Session, clip_id: str, expected_revision: int, reviewer: str, 
     """
     row = listing.get(session, clip_id, lock=True)
     expect(row, expected_revision)
-    stated = ClipFacts(instruments=wanted.instruments, tempo=wanted.tempo, key=wanted.key)
+    tempo = None if wanted.tempo is None else tempo_by_person(wanted.tempo, row.facts.tempo)
+    stated = ClipFacts(instruments=wanted.instruments, tempo=tempo, key=wanted.key)
     facts, edited = row.facts, set(row.edited_fields)
     for name in EDITABLE_FACTS:
         if getattr(wanted, name) is not None and (corrected := with_fact(facts, name, stated)) != facts:

@@ -5,7 +5,7 @@ import grpc
 from luthier.curation.v1 import curation_pb2 as pb
 from luthier.curation.v1.curation_pb2_grpc import CurationServiceServicer
 from luthier_curation import checking
-from luthier_curation.clips import instruments_by_person, key_by_person, tempo_by_person
+from luthier_curation.clips import instruments_by_person, key_by_person
 from luthier_curation.curation import Curation
 from luthier_curation.datasets import Export
 from luthier_curation.listing import VERDICTS, token_after
@@ -83,12 +83,12 @@ class CurationService(CurationServiceServicer):
 
 
 def _edit(request: pb.UpdateClipRequest) -> Edit:
-    """An edit of a request; the tempo and key that it gives are a person's."""
+    """An edit of a request; the facts that it gives are a person's."""
     instruments = [(fact.instrument, fact.share) for fact in request.instruments.instruments]
     return Edit(
         prompts=list(request.prompts) or None,
         instruments=instruments_by_person(instruments) if request.HasField("instruments") else None,
-        tempo=tempo_by_person(request.tempo) if request.HasField("tempo") else None,
+        tempo=request.tempo if request.HasField("tempo") else None,
         key=key_by_person(request.key) if request.HasField("key") else None,
         remark=request.remark if request.HasField("remark") else None,
     )

@@ -36,6 +36,7 @@ class Registrar:
                 checkpoint.check_weights(weights, layout.values())
                 if given:
                     text_encoder.check_weights(encoder)
+                text_encoder.check_tokenizer(encoder, configuration)
                 autoencoder_digest = checkpoint.autoencoder_digest(weights, layout, configuration)
         files = version.text_encoder
         if not files:

@@ -5,13 +5,17 @@ A folder holds `config.json`, `model.safetensors` and a tokenizer (`tokenizer.js
 """
 
 import hashlib
+import json
+import tempfile
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
 import torch
 from stable_audio_tools.models.conditioners import T5Conditioner
-from transformers import T5Config, T5EncoderModel
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, T5Config, T5EncoderModel
 
 from luthier_kit.bounded_json import check_json, read_json
 from luthier_model import checkpoint
@@ -22,13 +26,14 @@ from luthier_model.network import text_width
 CONFIG: Final = "config.json"
 WEIGHTS: Final = "model.safetensors"
 TOKENIZERS: Final = ("tokenizer.json", "spiece.model")
+GENERATION: Final = "generation_config.json"
 FILES: Final = (
     CONFIG,
     WEIGHTS,
     *TOKENIZERS,
     "tokenizer_config.json",
     "special_tokens_map.json",
-    "generation_config.json",
+    GENERATION,
 )
 """The files of a text encoder; what else lies in the folder (pickles, other frameworks' weights) is not read."""
 MAX_CONFIG_BYTES: Final = 1 << 20
@@ -42,12 +47,24 @@ BOUNDS: Final = {
     "num_layers": 96,
     "num_heads": 256,
     "relative_attention_num_buckets": 1024,
+    "relative_attention_max_distance": 1 << 16,
 }
-"""Fields of a T5 configuration that decide its size, each a whole number from 1 to this; the largest T5 stays below."""
+"""Fields of a T5 configuration that are whole numbers, from 1 to this; the largest T5 stays below."""
 
 FEED_FORWARD: Final = "feed_forward_proj"
 """The further field that decides which tensors there are: `relu`, `gated-gelu`, …"""
-SHAPING: Final = (*BOUNDS, FEED_FORWARD)
+EPSILON: Final = "layer_norm_epsilon"
+NUMBER_FORMATS: Final = ("dtype", "torch_dtype")
+"""Names of the field for the format of the numbers, since transformers 5 and before it."""
+KNOWN: Final = (*BOUNDS, FEED_FORWARD, EPSILON, *NUMBER_FORMATS)
+"""What of a configuration decides what the encoder computes; nothing else of it is read."""
+MODEL_TYPES: Final = ("t5", "mt5")
+FORMATS: Final = ("float32", "float16", "bfloat16")
+REFUSED: Final = ("quantization_config", "auto_map")
+"""Fields that say that the weights, or the code, are not T5's own."""
+TOKENIZER: Final = "the tokenizer of the text encoder"
+PROBES: Final = ("", "Jazz, piano trio, 120 BPM, F major")
+"""Prompts that every tokenizer must take: the usual negative prompt, and one of words."""
 TOKENS, TOKENS_ALIAS = "shared.weight", "encoder.embed_tokens.weight"
 """The token embeddings' two names; a file may hold either."""
 
@@ -99,16 +116,13 @@ def check(folder: Path | None, configuration: Configuration) -> Path:
 
 def weights(folder: Path) -> list[str]:
     """Names of the encoder's tensors in its weights file; TextEncoderError when they are not its configuration's."""
-    config = _config(folder)
     try:
         found = checkpoint.header(folder / WEIGHTS)
     except CheckpointError as error:
         raise TextEncoderError(f"{WEIGHTS} of the text encoder: {error}") from None
-    try:
-        with torch.device("meta"):
-            model = T5EncoderModel(T5Config(**{name: config[name] for name in SHAPING if name in config}))
-    except (ValueError, TypeError, KeyError, RuntimeError) as error:
-        raise TextEncoderError(f"{CONFIG} of the text encoder is not a T5 configuration: {error}"[:300]) from None
+    config = _t5(folder)
+    with _reading(f"{CONFIG} of the text encoder", folder), torch.device("meta"):
+        model = T5EncoderModel(config)
     shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items() if name != TOKENS_ALIAS}
     if TOKENS not in found:
         shapes[TOKENS_ALIAS] = shapes.pop(TOKENS)
@@ -129,23 +143,102 @@ def check_weights(folder: Path) -> None:
         raise TextEncoderError(f"{WEIGHTS} of the text encoder: {error}") from None
 
 
+def check_tokenizer(folder: Path, configuration: Configuration) -> None:
+    """TextEncoderError when the tokenizer does not turn prompts into tokens of this encoder: it is loaded, and used as
+    it is when audio is made.
+    """
+    with _known_files(folder) as known, _reading(TOKENIZER, known):
+        tokenizer = AutoTokenizer.from_pretrained(str(known), local_files_only=True, trust_remote_code=False)
+    _probe(tokenizer, configuration.text.max_tokens, _t5(folder).vocab_size)
+
+
+def _probe(tokenizer: PreTrainedTokenizerBase, max_tokens: int, vocabulary: int) -> None:
+    """Tokenizes as the conditioner does, and as a prompt's length is counted."""
+    with _reading(TOKENIZER):
+        encoded = tokenizer(
+            list(PROBES), truncation=True, max_length=max_tokens, padding="max_length", return_tensors="pt"
+        )
+        tokens, mask = encoded["input_ids"], encoded["attention_mask"]  # (prompts, max_tokens) each
+        shapes = {tuple(tokens.shape), tuple(mask.shape)}
+        counted = [tokenizer(prompt)["input_ids"] for prompt in PROBES]
+        highest = max(int(tokens.max()), *tokenizer.get_vocab().values(), *(max(ids, default=0) for ids in counted))
+    if shapes != {(len(PROBES), max_tokens)}:
+        raise TextEncoderError(f"{TOKENIZER} does not give {max_tokens} tokens for each prompt")
+    if highest >= vocabulary:
+        text = f"has the token {highest}, {CONFIG} says that there are {vocabulary}"
+        raise TextEncoderError(f"{TOKENIZER} {text}")
+
+
+@contextmanager
+def _reading(what: str, folder: Path | None = None) -> Iterator[None]:
+    """TextEncoderError for whatever the libraries raise over files that are not what their names say.
+
+    tokenizers raises Exception itself, sentencepiece RuntimeError, protobuf DecodeError, transformers ImportError and
+    TypeError among others; a panic of Rust's is no Exception. Paths of this machine are left out of the text.
+    """
+    try:
+        yield
+    except (MemoryError, KeyboardInterrupt, SystemExit, GeneratorExit):
+        raise
+    except BaseException as error:
+        why = f"{type(error).__name__}: {error}"
+        why = why.replace(str(folder), "the folder") if folder else why
+        raise TextEncoderError(f"{what} cannot be read: {why}"[:300]) from None
+
+
+@contextmanager
+def _known_files(folder: Path) -> Iterator[Path]:
+    """A folder of the encoder's files in which the configuration has nothing but what is known.
+
+    transformers makes an attribute of the model of every other field, too: `return_dict`, `is_decoder`,
+    `_attn_implementation` or one that it does not know.
+    """
+    config = {"model_type": "t5", "architectures": ["T5EncoderModel"], **_config(folder)}
+    with tempfile.TemporaryDirectory(prefix="text-encoder-") as name:
+        known = Path(name)
+        for path in files(folder):
+            if path.name not in (CONFIG, GENERATION):
+                (known / path.name).symlink_to(path.resolve())
+        (known / CONFIG).write_text(json.dumps(config))
+        yield known
+
+
+def _t5(folder: Path) -> T5Config:
+    """The encoder's configuration as transformers has it, its sizes within BOUNDS."""
+    fields = _config(folder)
+    with _reading(f"{CONFIG} of the text encoder", folder):
+        return T5Config(**{name: value for name, value in fields.items() if name not in NUMBER_FORMATS})
+
+
 def _config(folder: Path) -> dict[str, Any]:
-    """The encoder's configuration, with sizes within BOUNDS."""
+    """The known fields of the encoder's configuration, each within its bound."""
     path = folder / CONFIG
     try:
         config = read_json(_bytes_of(path, MAX_CONFIG_BYTES), max_bytes=MAX_CONFIG_BYTES, max_depth=MAX_JSON_DEPTH)
     except ValueError as error:
         raise TextEncoderError(f"{CONFIG} of the text encoder is not a T5 configuration: {error}"[:300]) from None
-    if not isinstance(config, dict) or "d_model" not in config:
+    if not isinstance(config, dict) or "d_model" not in config or config.get("model_type", "t5") not in MODEL_TYPES:
         raise TextEncoderError(f"{CONFIG} of the text encoder is not a T5 configuration")
     for field, most in BOUNDS.items():
         value = config.get(field, 1)
-        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
-            text = f"{field} must be a whole number from 1 to {most}, got {value!r}"
-            raise TextEncoderError(f"{CONFIG} of the text encoder: {text}"[:300])
-    if not isinstance(config.get(FEED_FORWARD, ""), str):
-        raise TextEncoderError(f"{CONFIG} of the text encoder: {FEED_FORWARD} must be a text")
-    return config
+        whole = isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= most
+        _require(whole, field, value, f"must be a whole number from 1 to {most}")
+    epsilon = config.get(EPSILON, 1e-6)
+    _require(isinstance(epsilon, float) and 0 < epsilon < 1, EPSILON, epsilon, "must be a number between 0 and 1")
+    feed_forward = config.get(FEED_FORWARD, "relu")
+    _require(isinstance(feed_forward, str), FEED_FORWARD, feed_forward, "must be a text")
+    for field in NUMBER_FORMATS:
+        _require(
+            config.get(field) in (None, *FORMATS), field, config.get(field), f"must be one of {', '.join(FORMATS)}"
+        )
+    for field in REFUSED:
+        _require(config.get(field) is None, field, config.get(field), "must be absent")
+    return {name: config[name] for name in KNOWN if config.get(name) is not None}
+
+
+def _require(true: bool, field: str, value: object, bound: str) -> None:
+    if not true:
+        raise TextEncoderError(f"{CONFIG} of the text encoder: {field} {bound}, got {value!r}"[:300])
 
 
 def _check_json_file(path: Path) -> None:
@@ -163,17 +256,19 @@ def _bytes_of(path: Path, most: int) -> bytes:
 
 
 def conditioner(folder: Path | None, configuration: Configuration) -> T5Conditioner:
-    """stable-audio-tools' own T5 conditioner over a local folder; errors as `check`."""
-    location, text = str(check(folder, configuration)), configuration.text
-    with _table:  # the library accepts names of a fixed table only, so the folder becomes one for a moment
+    """stable-audio-tools' own T5 conditioner over a local folder; errors as `check` and `check_tokenizer`."""
+    checked, text = check(folder, configuration), configuration.text
+    with _known_files(checked) as known, _table:  # the library accepts names of a fixed table only, so the folder
+        location = str(known)  # becomes one for a moment
         T5Conditioner.T5_MODELS.append(location)
         T5Conditioner.T5_MODEL_DIMS[location] = text_width(configuration)
         try:
-            return T5Conditioner(
-                configuration.cond_dim, location, max_length=text.max_tokens, project_out=text.project_out
-            )
-        except (OSError, ValueError, RuntimeError) as error:
-            raise TextEncoderError(f"the text encoder cannot be read: {error}"[:300]) from None
+            with _reading("the text encoder", known):
+                encoder = T5Conditioner(
+                    configuration.cond_dim, location, max_length=text.max_tokens, project_out=text.project_out
+                )
         finally:
             T5Conditioner.T5_MODELS.remove(location)
             del T5Conditioner.T5_MODEL_DIMS[location]
+    _probe(encoder.tokenizer, text.max_tokens, _t5(checked).vocab_size)
+    return encoder

@@ -153,7 +153,8 @@ def train(
     change = f"  validation loss {losses[0]:.4f} -> {losses[-1]:.4f}" if losses else ""
     following = "" if context.nested else f"\nnext: luthier evaluate --model {run.model} --report report.html"
     document = {"run": run.run_id, "model": run.model, **plain(run)}
-    context.answer(document, f"model {run.model}{change}{following}")
+    moved = "" if run.model.partition("@")[0] == name else f"  ({name} was promoted meanwhile)"
+    context.answer(document, f"model {run.model}{moved}{change}{following}")
     return run
 
 

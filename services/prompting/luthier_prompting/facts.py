@@ -47,10 +47,10 @@ class Heard:
 class Facts:
     """Facts of one clip. None or empty = unknown: then it must not be said.
 
-    tempo_bpm 20 to 400 (the time-weighted mean where it changes) counts beats of `beat_quarters` quarter notes, or
-    notated quarter notes where the meter does not tell its beat; tonic e.g. "F#", mode "major" or "minor"; instruments
-    by share, highest first; meter is that of most of the clip; genres, moods and eras are canonical words of
-    luthier_music.vocabulary.
+    tempo_bpm 20 to 400 (the time-weighted mean where it changes) counts beats of `beat_quarters` quarter notes, None =
+    of a note value that nobody knows. Where the meter does not tell its beat (`notated`) it counts quarter notes as
+    written, and beat_quarters is 1. tonic e.g. "F#", mode "major" or "minor"; instruments by share, highest first;
+    meter is that of most of the clip; genres, moods and eras are canonical words of luthier_music.vocabulary.
     """
 
     duration_s: float | None = None
@@ -61,7 +61,7 @@ class Facts:
     instruments: tuple[Heard, ...] = ()
     meter: tuple[int, int] | None = None
     meter_changes: bool = field(default=False, repr=False)  # what is not in the repr draws no other wording
-    beat_quarters: float = field(default=1.0, repr=False)
+    beat_quarters: float | None = field(default=None, repr=False)
     notated: bool = field(default=False, repr=False)
     loudness_lufs: float | None = None
     onset_rate_hz: float | None = None
@@ -154,11 +154,19 @@ def facts_of(facts: common_pb2.ClipFacts, tags: Sequence[common_pb2.Tag]) -> Fac
         instruments=tuple(Heard(i.instrument, i.share) for i in sorted(facts.instruments, key=lambda i: -i.share)),
         meter=(facts.meter.numerator, facts.meter.denominator) if facts.meter.numerator else None,
         meter_changes=facts.meter_changes,
-        beat_quarters=facts.tempo.beat_quarters or 1.0,
-        notated=facts.tempo.notated and trusted_tempo,
+        beat_quarters=_beat_quarters(facts.tempo) if trusted_tempo and facts.tempo.tempo_bpm else None,
+        notated=bool(facts.tempo.notated and trusted_tempo and facts.tempo.tempo_bpm),
         loudness_lufs=facts.loudness_lufs if facts.HasField("loudness_lufs") else None,
         onset_rate_hz=onsets[0] if onsets else None,
         genres=tuple(dict.fromkeys(word.text for word in words if word.kind == "genre")),
         moods=tuple(dict.fromkeys(word.text for word in words if word.kind == "mood")),
         eras=tuple(dict.fromkeys(word.text for word in words if word.kind == "era")),
     )
+
+
+def _beat_quarters(tempo: common_pb2.TempoFact) -> float | None:
+    """Length in quarter notes of what tempo_bpm counts; None = unknown, as of a tempo that was estimated from audio."""
+    if tempo.notated:
+        return 1.0
+    written = tempo.source in (common_pb2.FACT_SOURCE_NOTES, common_pb2.FACT_SOURCE_TEMPO_MAP)
+    return tempo.beat_quarters or (1.0 if written else None)

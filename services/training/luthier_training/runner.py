@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 import uuid
+from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -42,6 +43,10 @@ log = logging.getLogger(__name__)
 ENDED, UNFINISHED, WRONG_SETTINGS = 0, 1, 2
 POLL_INTERVAL_S = 2.0
 """Between two looks at a run that another runner seems to work on."""
+MAX_NAME_CHARS = 64
+"""Of a model."""
+NAME_DIGITS = 16
+"""Hexadecimal digits of the run's id in the name of a model whose own name was promoted meanwhile."""
 
 
 def main(run_id: str, runner: str = "") -> int:
@@ -93,7 +98,7 @@ def attempt(store: Store, settings: RunnerSettings, own: TrainingRunLog, run: Tr
     try:
         version = _work(store, settings, run, reporter)
         reporter.check()
-        registered = register(store, version)
+        registered = publish(store, version, run.id)
         own.succeed(TrainingResult(model=registered.label, model_digest=f"sha256:{registered.digest}"))
         return ENDED
     except Stopped:
@@ -115,6 +120,24 @@ def attempt(store: Store, settings: RunnerSettings, own: TrainingRunLog, run: Tr
         heartbeat.close()
     # ranks that wait for this one would wait for ever: torchrun ends them when it sees a failure
     return ENDED if int(os.environ.get("WORLD_SIZE", "1")) == 1 else UNFINISHED
+
+
+def publish(store: Store, version: ModelVersion, run_id: str) -> ModelVersion:
+    """The version that a run made, registered under the name that the run was asked for.
+
+    Under `<name>-<digits of the run>` when that name was promoted since the run was created: what a promoted name
+    serves changes by promotion alone, and what took hours is kept.
+    """
+    try:
+        return register(store, version)
+    except FailedPrecondition as error:
+        if error.reason != "NAME_IS_PROMOTED":
+            raise
+    digits = run_id.rpartition("-")[2][:NAME_DIGITS]
+    own = f"{version.name[: MAX_NAME_CHARS - NAME_DIGITS - 1]}-{digits}"
+    log.warning("%s was promoted meanwhile: what the run made is registered as %s", version.name, own)
+    reason = f"{version.reason}; {version.name} was promoted meanwhile"
+    return register(store, replace(version, name=own, reason=reason))
 
 
 def work_beside(store: Store, settings: RunnerSettings, own: TrainingRunLog) -> int:

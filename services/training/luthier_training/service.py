@@ -6,7 +6,7 @@ import grpc
 
 from luthier.training.v1 import training_pb2 as pb
 from luthier.training.v1.training_pb2_grpc import TrainingServiceServicer
-from luthier_kit.registry import RunLog, current_version, list_runs, refuse_promoted, resolve
+from luthier_kit.registry import RunLog, current_version, list_runs, refuse_promoted, resolve, run_id_of
 from luthier_kit.rpc import Checks, NotFound, actor, in_field, page_position, page_token
 from luthier_kit.store import Store
 from luthier_training.dataset import read_manifest
@@ -29,12 +29,8 @@ class TrainingServicer(TrainingServiceServicer):
     ) -> pb.CreateTrainingRunResponse:
         asked = settle(request)
         asked.created_by = actor(asked.created_by)
-        if current := current_version(self._store, asked.model_name):
-            refuse_promoted(current)
-        with in_field("dataset"):
-            read_manifest(self._store, asked.dataset)
-        if asked.HasField("fine_tune"):
-            resolve(self._store, asked.fine_tune.base_model)
+        if not self._is_begun(asked.request_id):
+            self._check(asked)
         record = RunLog.create(self._store, KIND, asked.request_id, asked)
         self._scheduler.wake()
         return pb.CreateTrainingRunResponse(run=to_message(record.read()))
@@ -76,6 +72,24 @@ class TrainingServicer(TrainingServiceServicer):
         record = self._record(request.run_id)
         for run in record.watch(request.after_sequence, poll_s=WATCH_POLL_S, going=context.is_active):
             yield pb.WatchTrainingRunResponse(run=to_message(run))
+
+    def _is_begun(self, request_id: str) -> bool:
+        try:
+            RunLog(self._store, KIND, run_id_of(KIND.name, request_id)).read()
+        except NotFound:
+            return False
+        return True
+
+    def _check(self, asked: pb.CreateTrainingRunRequest) -> None:
+        """What a new run needs. One that was begun is found by its request id whatever has changed since: its name may
+        be promoted by now.
+        """
+        if current := current_version(self._store, asked.model_name):
+            refuse_promoted(current)
+        with in_field("dataset"):
+            read_manifest(self._store, asked.dataset)
+        if asked.HasField("fine_tune"):
+            resolve(self._store, asked.fine_tune.base_model)
 
     def _record(self, run_id: str) -> TrainingRunLog:
         if not run_id.startswith(f"{KIND.name}-"):

@@ -7,7 +7,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from luthier.common.v1.common_pb2 import KeyFact, TempoFact
-from luthier_curation.clips import instruments_by_person, key_by_person, tempo_by_person
+from luthier_curation.clips import instruments_by_person, key_by_person
 from luthier_curation.curation import Curation
 from luthier_curation.reviews import Decision, Edit, Reviewed
 from luthier_curation.splits import Fractions
@@ -47,24 +47,29 @@ class InstrumentBody(BaseModel):
 
 
 class EditBody(Body):
-    """New values of a clip; what is absent stays."""
+    """New values of a clip; what is absent stays. The tempo's number counts what the clip's counted; `tempo_changes`
+    says whether it is the mean of a changing one."""
 
     expected_revision: int
     prompts: list[str] | None = None
     instruments: list[InstrumentBody] | None = None
     tempo_bpm: Annotated[float, Field(strict=False, allow_inf_nan=False)] | None = None
+    tempo_changes: bool = False
     tonic: str | None = None
     mode: Literal["", "MODE_MAJOR", "MODE_MINOR"] = ""
     remark: str | None = None
 
     def edit(self) -> Edit:
         """The same as the domain has it; a tempo of 0 and a key without a tonic say that it is unknown."""
+        stated = None
+        if self.tempo_bpm is not None:
+            stated = TempoFact(tempo_bpm=self.tempo_bpm, changes=self.tempo_changes)
         named = [(item.name, item.share) for item in self.instruments or []]
         key = KeyFact(tonic=self.tonic, mode=self.mode if self.mode and self.tonic else None)
         return Edit(
             prompts=self.prompts,
             instruments=None if self.instruments is None else instruments_by_person(named),
-            tempo=None if self.tempo_bpm is None else tempo_by_person(TempoFact(tempo_bpm=self.tempo_bpm)),
+            tempo=stated,
             key=None if self.tonic is None else key_by_person(key),
             remark=self.remark,
         )

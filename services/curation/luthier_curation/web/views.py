@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from luthier.common.v1 import common_pb2 as common
+from luthier_curation.clips import tempo_unit
 from luthier_curation.tables import ChangeRow, ClipRow, ClipValues
 
 MODES: dict[int, str] = {common.MODE_MAJOR: "major", common.MODE_MINOR: "minor"}
@@ -14,11 +15,6 @@ SOURCES: dict[int, str] = {
     common.FACT_SOURCE_AUDIO: "estimated by {estimator}",
     common.FACT_SOURCE_PERSON: "stated by a person",
 }
-NOTE_VALUES: dict[float, str] = {
-    0.25: "sixteenth", 0.375: "dotted sixteenth", 0.5: "eighth", 0.75: "dotted eighth", 1.5: "dotted quarter",
-    2.0: "half note", 3.0: "dotted half", 4.0: "whole note", 6.0: "dotted whole",
-}  # fmt: skip
-"""A beat's length in quarter notes and its name, where it is no quarter note."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +29,8 @@ class PromptView:
 
 @dataclass(frozen=True)
 class ClipView:
-    """A clip's card. Tempo, key, their sources, loudness, span and moments are words; `tempo_bpm` (0 = unknown),
-    `tonic` and `mode` (empty = unknown) are what the editor starts with; `duration_s` in seconds."""
+    """A clip's card. Tempo, key, their sources, loudness, span and moments are words; `tempo_bpm` (0 = unknown) with
+    what it counts, `tonic` and `mode` (empty = unknown) are what the editor starts with; `duration_s` in seconds."""
 
     clip_id: str
     revision: int
@@ -49,6 +45,8 @@ class ClipView:
     remark: str
     prompts: list[PromptView]
     tempo_bpm: float
+    tempo_unit: str
+    tempo_changes: bool
     tempo: str
     tempo_source: str
     tonic: str
@@ -78,6 +76,8 @@ def clip_view(row: ClipRow) -> ClipView:
         remark=row.remark,
         prompts=[_prompt(prompt) for prompt in row.prompts],
         tempo_bpm=tempo.tempo_bpm,
+        tempo_unit=tempo_unit(tempo),
+        tempo_changes=tempo.changes,
         tempo=tempo_label(tempo),
         tempo_source=source_label(tempo),
         tonic=key.tonic,
@@ -105,17 +105,11 @@ def _prompt(prompt: common.Prompt) -> PromptView:
 
 
 def tempo_label(tempo: common.TempoFact) -> str:
-    """`120 BPM`, `120 BPM by the dotted quarter`, `about 118 BPM, changes`, or that it is unknown.
-
-    The beat's note value is named where it is no quarter note, and "quarter notes per minute" where the meter does
-    not tell its beat.
-    """
+    """`120 BPM`, `120 BPM by the dotted quarter`, `about 118 BPM, changes`, or that it is unknown."""
     if not tempo.tempo_bpm:
         return "tempo unknown"
     number = f"{tempo.tempo_bpm:.1f}".removesuffix(".0")
-    text = f"{number} {'quarter notes per minute' if tempo.notated else 'BPM'}"
-    if value := NOTE_VALUES.get(tempo.beat_quarters):
-        text += f" by the {value}"
+    text = f"{number} {tempo_unit(tempo)}"
     return f"about {text}, changes" if tempo.changes else text
 
 

@@ -1,13 +1,15 @@
 """Tempo: numbers with BPM, ranges, "changes tempo", and words of pace.
 
 A whole number must be the fact rounded; with "around" it may lie 2 % off (Accuracy 1 of Gouyon 2006). A number of a
-note value ("180 quarter notes per minute", "dotted quarter = 120") is held against the beat's length.
+note value ("180 quarter notes per minute", "dotted quarter = 120") is held against the beat's length, where that is
+known. Where the meter does not tell its beat, the facts count notated quarter notes: then a number without a note value
+("180 BPM") and words of pace state what nobody knows.
 """
 
 import re
 
 from luthier_prompting.checker.draft import Draft
-from luthier_prompting.checker.report import CONTRADICTS_FACTS, NEGATED, Report
+from luthier_prompting.checker.report import CONTRADICTS_FACTS, NEGATED, NOT_IN_FACTS, Report
 from luthier_prompting.facts import Facts
 
 HEDGED_SHARE = 0.02
@@ -16,19 +18,21 @@ WIDEST_RANGE = 0.1  # of the tempo; a wider range tells of another piece
 _N = r"(?P<low>\d{1,4}(?:\.\d+)?)(?:\s?(?:-|to|and|/)\s?(?P<high>\d{1,4}(?:\.\d+)?))?"
 _QUARTERS = {"half": 2.0, "minim": 2.0, "quarter": 1.0, "crotchet": 1.0, "♩": 1.0, "eighth": 0.5, "quaver": 0.5}
 _NOTE = rf"(?:dotted[ -])?(?:{'|'.join(_QUARTERS)})s?(?:[ -]notes?)?"
-_UNIT = rf"(?:b\.?\s?p\.?\s?m\b\.?|beats?[ -](?:per|a|/)[ -]?min(?:ute)?s?|{_NOTE} (?:per|a) min(?:ute)?)"
+_BPM = r"(?:b\.?\s?p\.?\s?m\b\.?|beats?[ -](?:per|a|/)[ -]?min(?:ute)?s?)"
+_BY_NOTE = rf",?\s?(?:(?:by|to|on) the {_NOTE}|\(\s?{_NOTE}\s?\))"
+_UNIT = rf"(?:{_BPM}(?:{_BY_NOTE})?|{_NOTE} (?:per|a) min(?:ute)?)"
 _FILLER = (
     r"(?:\s|:|=|-|\b(?:is|of|at|around|about|approximately|approx\.?|roughly|exactly|set|near|a|steady|just|under)\b)*"
 )
 NUMBERS = (
+    re.compile(rf"{_NOTE}\.?\s?(?:=|equals|is)\s?{_N}(?:\s?-?\s?{_BPM})?", re.I),
     re.compile(rf"(?<![\w.]){_N}\s?-?\s?{_UNIT}", re.I),
-    re.compile(rf"\b{_UNIT}{_FILLER}{_N}(?![\w/.])", re.I),
+    re.compile(rf"\b{_UNIT}{_FILLER}{_N}(?![\w/.])(?:{_BY_NOTE})?", re.I),
     re.compile(rf"\b(?:tempos?|metronome(?: marking)?|pace){_FILLER}{_N}(?!\w|/|\.\d)", re.I),
     re.compile(rf"(?<![\w.]){_N}[ -]tempo\b", re.I),
     re.compile(
         rf"\bat (?:a |an |around |about |roughly |exactly )*{_N}(?=[\s,.;|]|$)(?![ -](?:s|sec|min|Hz|%|dB|LUFS))", re.I
     ),
-    re.compile(rf"(?:{_NOTE}|♩)\.?\s?(?:=|equals|is|at)\s?{_N}", re.I),
 )
 _NOTE_VALUE = re.compile(rf"(?P<dotted>dotted[ -])?(?P<value>{'|'.join(_QUARTERS)})", re.I)
 _HEDGE = re.compile(
@@ -88,11 +92,12 @@ def check(draft: Draft, facts: Facts, report: Report) -> None:
 def _number(draft: Draft, match: re.Match[str], facts: Facts, report: Report, *, stated_changing: bool) -> None:
     low, high = float(match["low"]), float(match["high"] or match["low"])
     hedged = bool(_HEDGE.search(match[0]) or _HEDGE.search(draft.text[max(0, match.start() - 24) : match.start()]))
+    truth = _truth(match[0], facts)
     if draft.denied(match.start()):
         report.differs("tempo", NEGATED, match[0], in_words(facts))
-    elif facts.tempo_bpm is None:
-        report.against("tempo", match[0], "")
-    elif not _holds(match, low, high, facts, hedged or stated_changing) or high - low > WIDEST_RANGE * facts.tempo_bpm:
+    elif truth is None:
+        report.differs("tempo", NOT_IN_FACTS, match[0], in_words(facts) if facts.tempo_bpm else "")
+    elif not _holds(match, low, high, truth, hedged or stated_changing) or high - low > WIDEST_RANGE * truth:
         report.against("tempo", match[0], in_words(facts))
     elif stated_changing or not facts.tempo_changes:
         report.stated.add("tempo")
@@ -100,12 +105,20 @@ def _number(draft: Draft, match: re.Match[str], facts: Facts, report: Report, *,
         report.differs("tempo", CONTRADICTS_FACTS, match[0], in_words(facts))
 
 
-def _holds(match: re.Match[str], low: float, high: float, facts: Facts, hedged: bool) -> bool:
-    """Whether the number, or the range, is the tempo of the facts."""
-    truth = facts.tempo_bpm or 0.0
-    if note := _NOTE_VALUE.search(match[0]):
-        dotted = note["dotted"] or match[0][note.end() :].startswith(".")
-        truth *= facts.beat_quarters / (_QUARTERS[note["value"].lower()] * (1.5 if dotted else 1.0))
+def _truth(statement: str, facts: Facts) -> float | None:
+    """The number that a statement must give: of its note value, or of beats where it names none. None = unknown."""
+    if facts.tempo_bpm is None:
+        return None
+    if not (note := _NOTE_VALUE.search(statement)):
+        return None if facts.notated else facts.tempo_bpm
+    if facts.beat_quarters is None:
+        return None
+    dotted = note["dotted"] or statement[note.end() :].startswith(".")
+    return facts.tempo_bpm * facts.beat_quarters / (_QUARTERS[note["value"].lower()] * (1.5 if dotted else 1.0))
+
+
+def _holds(match: re.Match[str], low: float, high: float, truth: float, hedged: bool) -> bool:
+    """Whether the number, or the range, is the true one."""
     decimals = len(match["low"].partition(".")[2])
     margin = HEDGED_SHARE * truth if hedged else 0.5 * 10**-decimals
     return low - margin - 1e-6 <= truth <= high + margin + 1e-6
@@ -115,8 +128,10 @@ def _pace(draft: Draft, match: re.Match[str], bounds: tuple[int, int], facts: Fa
     """Words of pace must not be wrong; they do not state the tempo that a caption must state."""
     if draft.denied(match.start()):
         report.differs("tempo", NEGATED, match[0], in_words(facts))
-    elif facts.tempo_bpm is None or not bounds[0] <= facts.tempo_bpm <= bounds[1]:
-        report.against("tempo", match[0], in_words(facts) if facts.tempo_bpm else "")
+    elif facts.tempo_bpm is None or facts.notated:  # without a beat nobody knows how fast it is
+        report.differs("tempo", NOT_IN_FACTS, match[0], in_words(facts) if facts.tempo_bpm else "")
+    elif not bounds[0] <= facts.tempo_bpm <= bounds[1]:
+        report.against("tempo", match[0], in_words(facts))
 
 
 def in_words(facts: Facts) -> str:

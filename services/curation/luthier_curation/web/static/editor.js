@@ -11,7 +11,7 @@ export function openEditor(clip, saved) {
   const form = $("#editor").content.firstElementChild.cloneNode(true);
   const state = { clip, form, saved, revision: Number(clip.dataset.revision), before: null };
   fill(form, clip);
-  state.before = read(form);
+  state.before = { ...read(form), tempo_changes: clip.dataset.tempoChanges === "true" };
   form.addEventListener("submit", (event) => { event.preventDefault(); save(state); });
   form.addEventListener("keydown", (event) => keys(event, form));
   form.addEventListener("click", (event) => clicks(event, form));
@@ -28,6 +28,8 @@ function fill(form, clip) {
   (texts.length ? texts : [""]).forEach((text) => addPrompt(form, text));
   $$(".instrument", clip).forEach(({ dataset }) => addInstrument(form, dataset.name, Number(dataset.share)));
   form.elements.tempo.value = Number(clip.dataset.tempo) ? Number(Number(clip.dataset.tempo).toFixed(2)) : "";
+  const mean = clip.dataset.tempoChanges === "true" ? " (the mean: it changes)" : "";
+  $(".tempo-unit", form).textContent = `Tempo, ${clip.dataset.tempoUnit || "BPM"}${mean}`;
   form.elements.tonic.value = clip.dataset.tonic;
   form.elements.mode.value = clip.dataset.mode || "MODE_MAJOR";
   form.elements.remark.value = $(".remark", clip)?.dataset.remark || "";
@@ -71,11 +73,13 @@ function read(form) {
   };
 }
 
-/** Only the fields that the person changed: the others may be changed by someone else meanwhile. */
+/** Only the fields that the person changed: the others may be changed by someone else meanwhile. A new tempo's number
+ * counts what the label says, and is the mean of a changing tempo where the one before was. */
 function changes(before, now) {
   const changed = (name) => JSON.stringify(before[name]) !== JSON.stringify(now[name]);
   const body = {};
   for (const name of ["prompts", "instruments", "tempo_bpm", "remark"]) if (changed(name)) body[name] = now[name];
+  if ("tempo_bpm" in body) body.tempo_changes = before.tempo_changes && body.tempo_bpm > 0;
   if (changed("key")) [body.tonic, body.mode] = now.key;
   return body;
 }
