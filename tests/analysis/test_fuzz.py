@@ -10,7 +10,7 @@ from luthier.common.v1.common_pb2 import ArtifactRef
 from luthier_analysis.service import build
 from luthier_analysis.settings import AnalysisSettings
 from tests.support.fuzz import attack
-from tests.support.services import running
+from tests.support.own_process import in_own_process
 
 from .synth import chords
 from .test_service import a_timeline
@@ -25,5 +25,5 @@ def test_hostile_requests_are_refused_by_name(
         "AnalyzeAudio": pb.AnalyzeAudioRequest(audio=sound, features=[pb.FEATURE_LOUDNESS]),
         "CutClips": pb.CutClipsRequest(mix=sound, timeline=a_timeline(2.0), target_s=2, min_s=1, max_s=3, max_clips=2),
     }
-    with running(build(settings), settings) as address:
-        attack(address, pb.DESCRIPTOR.services_by_name["AnalysisService"], examples, per_class)
+    with in_own_process(build, settings) as service:
+        attack(service, pb.DESCRIPTOR.services_by_name["AnalysisService"], examples, per_class)

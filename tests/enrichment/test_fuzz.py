@@ -8,7 +8,7 @@ from luthier.common.v1.common_pb2 import SongName
 from luthier.enrichment.v1 import enrichment_pb2 as pb
 from luthier_enrichment.__main__ import build
 from tests.support.fuzz import attack
-from tests.support.services import running
+from tests.support.own_process import in_own_process
 
 from .test_service import settings, sheet_ref
 
@@ -23,5 +23,5 @@ def test_hostile_requests_are_refused_by_name(tmp_path: Path, per_class: int | N
         ),
         "ListProviders": pb.ListProvidersRequest(),
     }
-    with running(build(own), own) as address:
-        attack(address, pb.DESCRIPTOR.services_by_name["EnrichmentService"], examples, per_class)
+    with in_own_process(build, own) as service:
+        attack(service, pb.DESCRIPTOR.services_by_name["EnrichmentService"], examples, per_class)

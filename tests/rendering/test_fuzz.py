@@ -7,7 +7,7 @@ from luthier_kit.store import Store
 from luthier_rendering.service import build
 from luthier_rendering.settings import RenderingSettings
 from tests.support.fuzz import attack
-from tests.support.services import running
+from tests.support.own_process import in_own_process
 
 from .test_service import SONG, settings, store
 
@@ -22,5 +22,5 @@ def test_hostile_requests_are_refused_by_name(settings: RenderingSettings, store
         "RenderSong": pb.RenderSongRequest(midi=midi),
         "ListInstruments": pb.ListInstrumentsRequest(),
     }
-    with running(build(settings), settings) as address:
-        attack(address, pb.DESCRIPTOR.services_by_name["RenderingService"], examples, per_class)
+    with in_own_process(build, settings) as service:
+        attack(service, pb.DESCRIPTOR.services_by_name["RenderingService"], examples, per_class)
