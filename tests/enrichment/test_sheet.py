@@ -69,6 +69,8 @@ def test_without_a_sheet_it_is_off_and_says_why() -> None:
         (b"artist,title,tag\nA,B,\xff\n", "UTF-8"),
         (b'artist,title,tag\nA,B,"rock\n', "not CSV"),
         (b"[", "neither CSV nor JSON"),
+        (b'[{"artist":"a","title":"t","tag":"x","weight":1' + b"0" * 400 + b"}]", "between 0 and 100"),
+        (b"[" + b"{}," * 1_000_001 + b"{}]", "at most 1000000 values"),
         (b"[" * 100_000, "neither CSV nor JSON"),
         (b'{"rows": 3}', "list of rows"),
         (b"[3]", "row 1 must be an object"),

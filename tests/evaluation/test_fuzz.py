@@ -18,7 +18,13 @@ from tests.support.own_process import in_own_process
 
 @pytest.mark.parametrize("per_class", [None, pytest.param(1000, marks=pytest.mark.slow)])
 def test_hostile_requests_are_refused_by_name(store: Store, tmp_path: Path, per_class: int | None) -> None:
-    settings = EvaluationSettings(address="127.0.0.1:0", store_folder=tmp_path / "store", scratch=tmp_path)
+    settings = EvaluationSettings(
+        address="127.0.0.1:0",
+        store_folder=tmp_path / "store",
+        scratch=tmp_path,
+        inference_address="127.0.0.1:1",  # nobody's: what is accepted waits
+        analysis_address="127.0.0.1:1",
+    )
     row = pb.SuiteRow(prompt="a song", seconds_total=2, seed=1, tempo_bpm=120, key=KeyFact(tonic="F#", mode=MODE_MINOR))
 
     def create() -> pb.CreateEvaluationRequest:
@@ -46,7 +52,7 @@ def test_hostile_requests_are_refused_by_name(store: Store, tmp_path: Path, per_
         "CancelEvaluation": pb.CancelEvaluationRequest(evaluation_id=ended.id, reason="no"),
         "WatchEvaluation": pb.WatchEvaluationRequest(evaluation_id=ended.id, after_sequence=1),
         "PromoteModel": pb.PromoteModelRequest(
-            name="current", model="tuned@1", evaluation_id=ended.id, promoted_by="ann", reason="better"
+            name="current", model="tuned@1", evaluation_id=ended.id, promoted_by="ann", reason="better", force=True
         ),
     }
     with in_own_process(build, settings) as service:

@@ -12,6 +12,7 @@ import struct
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeAlias, cast
 
@@ -23,6 +24,7 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
 from luthier.common.v1.common_pb2 import ArtifactRef
+from tests.support.hostile_bytes import damaged
 from tests.support.measure import ProcessTree
 from tests.support.own_process import OwnProcess
 
@@ -261,32 +263,20 @@ def _spoiled(
 
 
 def _damaged(example: Example, chance: random.Random, count: int) -> Iterator[Hostile]:
-    """Bytes of a valid request, some of them changed, cut, repeated or moved."""
     for _ in range(count):
-        data = bytearray(_made(example).SerializeToString() or b"\x08\x01")
-        for _ in range(chance.randint(1, 4)):
-            at, length = chance.randrange(len(data)), chance.randint(1, 8)
-            match chance.randrange(4):
-                case 0:
-                    data[at] = chance.randrange(256)
-                case 1:
-                    data[at:at] = chance.randbytes(length)
-                case 2:
-                    data[at:at] = data[at : at + length] * chance.choice((1, 50))
-                case _:
-                    del data[at : at + length]
-            data = data or bytearray(b"\xff")
-        yield Hostile(f"damaged: {bytes(data[:60])!r}", bytes(data))
+        data = damaged(_made(example).SerializeToString(), chance)
+        yield Hostile(f"damaged: {data[:60]!r}", data)
 
 
 def _full(example: Message) -> Iterator[Hostile]:
     """For each repeated field of the request and of what it holds: empty items, to the size of the largest message."""
     data = example.SerializeToString()
     for place, numbers, item in _repeated(example.DESCRIPTOR):
-        items = item * ((LARGEST_TEXT - len(data)) // len(item))
-        for number in reversed(numbers):  # a message twice is the same as one that holds both
-            items = _delimited(number, items)
-        yield Hostile(f"as many {place} as a message holds", data + items)
+        for size in (LARGEST_TEXT, 900_000):  # some bound a part of the message
+            items = item * ((size - len(data)) // len(item))
+            for number in reversed(numbers):  # a message twice is the same as one that holds both
+                items = _delimited(number, items)
+            yield Hostile(f"{size:,} bytes of {place}", data + items)
 
 
 def _repeated(descriptor: Any, path: str = "", above: tuple[int, ...] = ()) -> Iterator[tuple[str, list[int], bytes]]:
@@ -296,7 +286,7 @@ def _repeated(descriptor: Any, path: str = "", above: tuple[int, ...] = ()) -> I
         if field.is_repeated and field.cpp_type in (FieldDescriptor.CPPTYPE_MESSAGE, FieldDescriptor.CPPTYPE_STRING):
             yield f"{path}{field.name}", numbers[:-1], _delimited(field.number, b"")
         elif field.is_repeated:
-            yield f"{path}{field.name}", numbers, b"\x00"  # packed
+            yield f"{path}{field.name}", numbers, b"\x00" * 8  # packed: eight integers, two floats or a double
         if field.message_type is not None and len(numbers) < 5:  # a message may hold its own kind
             yield from _repeated(field.message_type, f"{path}{field.name}.", tuple(numbers))
 
@@ -305,10 +295,11 @@ def _delimited(number: int, data: bytes) -> bytes:
     """A field of bytes, text or a message in protobuf's wire format."""
     encoded = bytearray()
     for value in (number << 3 | 2, len(data)):
-        while value > 0x7F:
-            encoded.append(value & 0x7F | 0x80)
-            value >>= 7
-        encoded.append(value)
+        left = value
+        while left > 0x7F:
+            encoded.append(left & 0x7F | 0x80)
+            left >>= 7
+        encoded.append(left)
     return bytes(encoded) + data
 
 
@@ -407,28 +398,29 @@ class Attack:
     def warm_up(self, methods: Iterable[tuple[MethodDescriptor, Example]]) -> None:
         """Calls each method once, so that what is loaded once is loaded; then memory is counted."""
         for method, example in methods:
-            ask(self._channel, method, _made(example).SerializeToString())
+            answer = ask(self._channel, method, _made(example).SerializeToString())
+            assert answer.code is grpc.StatusCode.OK, f"the example of {method.name} is refused: {answer.message}"
         while self._tree.cpu_of(lambda: time.sleep(QUIET_S))[0] > QUIET_S / 5:
             self._tree.look()
         self.outcome.base_bytes = self._tree.resident_bytes()
 
-    def volley(self, method: MethodDescriptor, title: str, requests: Iterable[Hostile]) -> None:
-        """One class of requests to one method."""
+    def volley(self, method: MethodDescriptor, title: str, requests: Iterable[Hostile], cpu_s: float = CPU_S) -> None:
+        """One class of requests to one method, whose answers take at most `cpu_s`."""
         outcome, tree = self.outcome, self._tree
         tree.look()
         tree.begin_peak()
         where = f"{method.name}, {title}"
         for request in requests:
-            cpu_s, answer = tree.cpu_of(lambda data=request.data: ask(self._channel, method, data))
+            taken_s, answer = tree.cpu_of(lambda data=request.data: ask(self._channel, method, data))
             outcome.calls[title] += 1
             outcome.codes[answer.code.name] += 1
-            if cpu_s > outcome.worst_cpu_s:
-                outcome.worst_cpu_s, outcome.worst = cpu_s, where
+            if taken_s > outcome.worst_cpu_s:
+                outcome.worst_cpu_s, outcome.worst = taken_s, where
             found = faults(method, request.data, answer)
-            if cpu_s > CPU_S:
-                found.append(f"more than {CPU_S:g} s of CPU")
+            if taken_s > cpu_s:
+                found.append(f"more than {cpu_s:g} s of CPU")
             for fault in found:
-                by = f"{request.what} -> {answer.code.name} {answer.message[:200]} ({cpu_s:.2f} s of CPU)"
+                by = f"{request.what} -> {answer.code.name} {answer.message[:200]} ({taken_s:.2f} s of CPU)"
                 outcome.wrong.setdefault(f"{method.name}: {fault}", by)
             if answer.code is grpc.StatusCode.DEADLINE_EXCEEDED:
                 break  # a minute for each of the others would say the same
@@ -438,10 +430,37 @@ class Attack:
         if grown_bytes > MEMORY_BYTES:
             outcome.wrong[f"{method.name}: {grown_bytes >> 20} MiB more than at first"] = title
 
+    def files(
+        self,
+        method: MethodDescriptor,
+        title: str,
+        make: Callable[[random.Random], bytes],
+        count: int,
+        request: Callable[[bytes], Message],
+        cpu_s: float = CPU_S,
+    ) -> None:
+        """One class of files, each sent by a request of its own."""
+        chance = random.Random(title)
+        requests = (request(make(chance)).SerializeToString() for _ in range(count))
+        self.volley(method, title, (Hostile(f"{title} {n}", data) for n, data in enumerate(requests)), cpu_s)
+
+
+@contextmanager
+def attacking(service: OwnProcess, title: str) -> Iterator[Attack]:
+    """What the block sends is judged at its end: asserts that every answer was right."""
+    began = time.monotonic()
+    with grpc.insecure_channel(service.address) as channel:
+        own = Attack(service, channel)
+        yield own
+    outcome = own.outcome
+    outcome.seconds = time.monotonic() - began
+    print(f"{title}: {outcome}")  # shown by pytest -rP
+    assert not outcome.wrong, "\n" + "\n".join(f"{fault}\n    by {by}" for fault, by in outcome.wrong.items())
+
 
 def attack(
     service: OwnProcess, contract: ServiceDescriptor, examples: Mapping[str, Example], per_class: int | None = None
-) -> Outcome:
+) -> None:
     """Sends hostile requests to every method of a service, and asserts that each answer is right.
 
     `examples` has a valid request for every method, or makes a new one for each try (where each needs a request id of
@@ -449,18 +468,11 @@ def attack(
     every field once.
     """
     assert set(examples) == {method.name for method in contract.methods}, "an example for every method"
-    began = time.monotonic()
-    with grpc.insecure_channel(service.address) as channel:
-        own = Attack(service, channel)
+    with attacking(service, contract.name) as own:
         own.warm_up((method, examples[method.name]) for method in contract.methods)
         for method in contract.methods:
             for title, requests in hostile(examples[method.name], 9, per_class, len(contract.methods)):
                 own.volley(method, title, requests)
-    outcome = own.outcome
-    outcome.seconds = time.monotonic() - began
-    print(f"{contract.name}: {outcome}")  # shown by pytest -rP
-    assert not outcome.wrong, "\n" + "\n".join(f"{fault}\n    by {by}" for fault, by in outcome.wrong.items())
-    return outcome
 
 
 def _made(example: Example) -> Message:

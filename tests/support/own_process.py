@@ -3,7 +3,7 @@
 import multiprocessing
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from typing import TypeVar
 
@@ -22,13 +22,14 @@ class OwnProcess:
 
 
 @contextmanager
-def in_own_process(build: Callable[[S], Service], settings: S) -> Iterator[OwnProcess]:
-    """Serves what `build` makes of settings, until the end of the block. Both are pickled: `build` is a function of a
-    module.
+def in_own_process(build: Callable[[S], Service], settings: S, *, prepared: bool = True) -> Iterator[OwnProcess]:
+    """Serves what `build`, a function of an installed module, makes of settings, until the end of the block.
+
+    Without `prepared` it only answers: what it begins at its start (a scheduler, say) is left out.
     """
     spawn = multiprocessing.get_context("spawn")  # never fork: gRPC's threads do not survive it
     ours, theirs = spawn.Pipe()
-    process = spawn.Process(target=_serve, args=(theirs, build, settings))
+    process = spawn.Process(target=_serve, args=(theirs, build, settings, prepared))
     process.start()
     theirs.close()
     try:
@@ -43,8 +44,9 @@ def in_own_process(build: Callable[[S], Service], settings: S) -> Iterator[OwnPr
             process.join()
 
 
-def _serve(pipe: Connection, build: Callable[[S], Service], settings: S) -> None:
-    server = Server(build(settings), settings)
+def _serve(pipe: Connection, build: Callable[[S], Service], settings: S, prepared: bool) -> None:
+    service = build(settings)
+    server = Server(service if prepared else replace(service, prepare=None, close=None), settings)
     server.start()
     pipe.send(server.address)
     with suppress(EOFError):  # the test has ended, however it did

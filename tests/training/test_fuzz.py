@@ -1,6 +1,8 @@
-"""Hostile requests to every RPC: the status of the table, a stable reason, and a field for what is invalid."""
+"""Hostile requests to every RPC, and hostile data sets: a status of the table, a stable reason, and a field."""
 
-from dataclasses import replace
+import json
+import random
+from collections.abc import Callable
 from pathlib import Path
 from uuid import uuid4
 
@@ -9,19 +11,16 @@ import pytest
 from luthier.common.v1.common_pb2 import ArtifactRef
 from luthier.training.v1 import training_pb2 as pb
 from luthier_kit.registry import ModelVersion
-from luthier_kit.rpc import Service
 from luthier_kit.store import Store
 from luthier_training.__main__ import build
 from luthier_training.settings import TrainingSettings
-from tests.support.fuzz import Example, attack
+from tests.support.fuzz import Example, attack, attacking
+from tests.support.hostile_bytes import absurd_json, damaged
 from tests.support.own_process import in_own_process
 
-from .conftest import queued_tuning
+from .conftest import manifest, queued_tuning
 
-
-def without_scheduler(settings: TrainingSettings) -> Service:
-    """The service as it is, but that runs stay queued: nothing is trained."""
-    return replace(build(settings), prepare=None, close=None)
+CONTRACT = pb.DESCRIPTOR.services_by_name["TrainingService"]
 
 
 @pytest.mark.parametrize("per_class", [None, pytest.param(1000, marks=pytest.mark.slow)])
@@ -57,5 +56,33 @@ def test_hostile_requests_are_refused_by_name(
         "WatchTrainingRun": pb.WatchTrainingRunRequest(run_id=ended.id, after_sequence=1),
     }
     settings = TrainingSettings(device="cpu", address="127.0.0.1:0", store_folder=tmp_path / "store", scratch=tmp_path)
-    with in_own_process(without_scheduler, settings) as service:
-        attack(service, pb.DESCRIPTOR.services_by_name["TrainingService"], examples, per_class)
+    with in_own_process(build, settings, prepared=False) as service:  # runs stay queued: nothing is trained
+        attack(service, CONTRACT, examples, per_class)
+
+
+@pytest.mark.parametrize("per_class", [20, pytest.param(1000, marks=pytest.mark.slow)])
+def test_hostile_data_sets_are_taken_or_refused(
+    store: Store, base: ModelVersion, tmp_path: Path, per_class: int
+) -> None:
+    whole = manifest(store, tmp_path)
+    makes: dict[str, Callable[[random.Random], bytes]] = {
+        "damaged manifest": lambda chance: damaged(whole, chance),
+        "absurd manifest": lambda chance: absurd_json(json.loads(whole), chance),
+    }
+
+    def create(data: bytes) -> pb.CreateTrainingRunRequest:
+        dataset = store.blobs.put_bytes("manifests", data, "json", "application/json")
+        tune = pb.FineTune(base_model=base.name)
+        return pb.CreateTrainingRunRequest(
+            request_id=uuid4().hex, dataset=dataset, model_name="tuned", created_by="ann", fine_tune=tune
+        )
+
+    settings = TrainingSettings(device="cpu", address="127.0.0.1:0", store_folder=tmp_path / "store", scratch=tmp_path)
+    with (
+        in_own_process(build, settings, prepared=False) as service,
+        attacking(service, "CreateTrainingRun of hostile data sets") as own,
+    ):
+        method = CONTRACT.methods_by_name["CreateTrainingRun"]
+        own.warm_up([(method, create(whole))])
+        for title, make in makes.items():
+            own.files(method, title, make, per_class, create)

@@ -6,7 +6,6 @@ source, licence. JSON: a list of such objects, or {"rows": [...]}.
 
 import csv
 import io
-import json
 import math
 import threading
 from collections import OrderedDict, defaultdict
@@ -18,6 +17,7 @@ from rapidfuzz import process
 
 from luthier_enrichment.findings import RawTag
 from luthier_enrichment.names import Name, fold, score
+from luthier_kit.bounded_json import read_json
 from luthier_kit.rpc import InvalidRequest
 from luthier_music.vocabulary import clean
 
@@ -72,7 +72,7 @@ def read(data: bytes) -> Sheet:
     except UnicodeDecodeError as error:
         raise _refused(f"must be UTF-8, byte {error.start} is not") from None
     sheet = Sheet()
-    rows = _json_rows(text) if text.lstrip()[:1] in ("[", "{") else _csv_rows(text)
+    rows = _json_rows(text.encode()) if text.lstrip()[:1] in ("[", "{") else _csv_rows(text)
     for line, row in rows:
         if line > MAX_ROWS:
             raise _refused(f"must have at most {MAX_ROWS} rows")
@@ -92,11 +92,11 @@ def _csv_rows(text: str) -> Iterator[tuple[int, dict[str, Any]]]:
         raise _refused(f"line {reader.line_num} is not CSV: {error}") from None
 
 
-def _json_rows(text: str) -> Iterator[tuple[int, dict[str, Any]]]:
+def _json_rows(data: bytes) -> Iterator[tuple[int, dict[str, Any]]]:
     try:
-        document = json.loads(text)
-    except (ValueError, RecursionError):
-        raise _refused("is neither CSV nor JSON") from None
+        document = read_json(data, max_bytes=MAX_BYTES)
+    except ValueError as error:
+        raise _refused(f"is neither CSV nor JSON that can be read: {error}") from None
     rows = document.get("rows") if isinstance(document, dict) else document
     if not isinstance(rows, list):
         raise _refused('must be a list of rows, or an object with "rows"')
@@ -130,7 +130,7 @@ def _weight(line: int, value: Any) -> float:
         return 1.0
     try:
         weight = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         weight = math.nan
     if not 0 <= weight <= 100:
         raise _refused(f"line {line}: weight must be between 0 and 100, got {str(value)[:40]!r}")

@@ -123,22 +123,22 @@ def check_facts(checks: Checks, facts: common_pb2.ClipFacts, tags: Sequence[comm
     checks.text("facts.estimated_key.tonic", facts.estimated_key.tonic, max_chars=MAX_NAME_CHARS)
     if facts.key.tonic:
         checks.one_of("facts.key.tonic", facts.key.tonic, TONICS)
-    for field, heard in checks.items("facts.instruments", facts.instruments, 0, MAX_INSTRUMENTS):
-        checks.text(f"{field}.instrument", heard.instrument, max_chars=64, blank=False)
-        checks.text(f"{field}.family", heard.family, max_chars=MAX_NAME_CHARS)
-        checks.within(f"{field}.share", heard.share, 0, 1)
+    for at, heard in checks.items("facts.instruments", facts.instruments, 0, MAX_INSTRUMENTS):
+        checks.text(f"{at}.instrument", heard.instrument, max_chars=64, blank=False)
+        checks.text(f"{at}.family", heard.family, max_chars=MAX_NAME_CHARS)
+        checks.within(f"{at}.share", heard.share, 0, 1)
     if facts.duration_s:
         checks.above("facts.duration_s", facts.duration_s, 0, 3600)
     if facts.HasField("loudness_lufs"):
         checks.finite("facts.loudness_lufs", facts.loudness_lufs)
-    for field, descriptor in checks.items("facts.descriptors", facts.descriptors, 0, MAX_DESCRIPTORS):
-        checks.finite(f"{field}.value", descriptor.value)
-        checks.text(f"{field}.name", descriptor.name, max_chars=MAX_NAME_CHARS)
-        checks.text(f"{field}.estimator", descriptor.estimator, max_chars=MAX_NAME_CHARS)
-    for field, tag in checks.items("tags", tags, 0, MAX_TAGS):
-        checks.text(f"{field}.text", tag.text, max_chars=MAX_TAG_CHARS)
+    for at, descriptor in checks.items("facts.descriptors", facts.descriptors, 0, MAX_DESCRIPTORS):
+        checks.finite(f"{at}.value", descriptor.value)
+        checks.text(f"{at}.name", descriptor.name, max_chars=MAX_NAME_CHARS)
+        checks.text(f"{at}.estimator", descriptor.estimator, max_chars=MAX_NAME_CHARS)
+    for at, tag in checks.items("tags", tags, 0, MAX_TAGS):
+        checks.text(f"{at}.text", tag.text, max_chars=MAX_TAG_CHARS)
         for name in ("kind", "source", "licence"):
-            checks.text(f"{field}.{name}", getattr(tag, name), max_chars=MAX_NAME_CHARS)
+            checks.text(f"{at}.{name}", getattr(tag, name), max_chars=MAX_NAME_CHARS)
 
 
 def facts_of(facts: common_pb2.ClipFacts, tags: Sequence[common_pb2.Tag]) -> Facts:

@@ -9,6 +9,7 @@ from luthier_kit.rpc import (
     CALLER_IN_FLIGHT,
     Aborted,
     Busy,
+    Checks,
     DataLoss,
     FailedPrecondition,
     InvalidRequest,
@@ -84,3 +85,10 @@ def test_the_same_call_may_be_answered_later_only_where_waiting_helps() -> None:
     later = [Unavailable("down"), Busy("full"), QuotaExceeded("yours", reason=CALLER_IN_FLIGHT)]
     never = [QuotaExceeded("too big"), QuotaExceeded("five died", reason="CALL_LOST"), NotFound("x"), ValueError("x")]
     assert [is_retryable(error) for error in (*later, *never)] == [True] * 3 + [False] * 4
+
+
+def test_too_many_items_are_counted_and_not_looked_at() -> None:
+    checks = Checks()
+    assert list(checks.items("tags", ["a", "b"], 0, 2)) == [("tags[0]", "a"), ("tags[1]", "b")]
+    assert list(checks.items("tags", ["a", "b", "c"], 0, 2)) == []
+    assert checks.violations == [("tags", "must have 0 to 2 items, got 3")]
