@@ -326,7 +326,10 @@ def ask(channel: grpc.Channel, method: MethodDescriptor, data: bytes) -> Answer:
             )
     except grpc.RpcError as error:
         info, bad = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
-        status = rpc_status.from_call(cast(Any, error))  # a failed call is its own error
+        try:
+            status = rpc_status.from_call(cast(Any, error))  # a failed call is its own error
+        except ValueError:  # the transport's own status in place of the service's
+            status = None
         for detail in status.details if status else ():
             detail.Unpack(info)
             detail.Unpack(bad)

@@ -55,6 +55,18 @@ def test_each_error_has_its_status_with_one_error_info(
     assert (len(infos), info.reason, info.domain) == (1, error.reason, "analysis")
 
 
+@pytest.mark.parametrize("text", ["x" * 100_000, "\U0001f3b8" * 100_000, "%\n" * 100_000, "\ud800" * 100_000])
+def test_a_long_status_is_cut_and_keeps_its_reason_and_a_field(server: Server, servicer: Analysis, text: str) -> None:
+    servicer.raises = InvalidRequest(text, reason="TOO_LONG", violations=[(text, text)] * 30, one=text, other=text)
+    with grpc.insecure_channel(server.address) as plain, pytest.raises(grpc.RpcError) as caught:
+        analyze(plain)
+    found = rpc_status.from_call(caught.value)  # type: ignore[arg-type]  # a failed call is its own error
+    assert found
+    again = error_of(found)
+    assert isinstance(again, InvalidRequest)
+    assert (again.reason, len(again.violations) > 0) == ("TOO_LONG", True)
+
+
 def test_unavailable_carries_retry_info_and_pushback(server: Server, servicer: Analysis) -> None:
     servicer.raises = Unavailable("store is down", retry_after_s=2.5)
     with grpc.insecure_channel(server.address) as plain, pytest.raises(grpc.RpcError) as caught:
