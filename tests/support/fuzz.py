@@ -204,8 +204,6 @@ CLASSES: Mapping[str, Change] = {
     "many items": _many,
     "largest text": _text(lambda chance: chance.choice("x\n ") * LARGEST_TEXT),
 }
-SPREAD = {"many items", "largest text", "10 MB"}
-"""Classes of large messages: as many over all methods of a service as others have for each."""
 
 
 @dataclass(frozen=True)
@@ -226,36 +224,42 @@ class Answer:
     message: str
 
 
-def hostile(
-    example: Example, seed: int, per_class: int | None, methods: int
-) -> Iterator[tuple[str, Iterator[Hostile]]]:
-    """Requests like a valid example, each with fields spoiled, class by class.
-
-    Without `per_class` each field once in each class. `methods` share what is large.
-    """
+def hostile(example: Example, seed: int, least: Mapping[str, int]) -> Iterator[tuple[str, Iterator[Hostile]]]:
+    """Requests like a valid example, spoiled, class by class: each field once, and at least so many of a class."""
     own = _made(example)
     chance = random.Random(f"{own.DESCRIPTOR.full_name} {seed}")
     yield "no message", _no_messages()
     for title, change in CLASSES.items():
-        share = per_class and (math.ceil(per_class / methods) if title in SPREAD else per_class)
-        yield title, _spoiled(example, title, change, chance, share)
-    yield "damaged", _damaged(example, chance, per_class or 10)
+        yield title, _spoiled(example, title, change, chance, least.get(title, 0))
+    yield "damaged", _damaged(example, chance, least.get("damaged", 10))
     yield "as many items as a message holds", _full(own)
-    large = math.ceil((per_class or 1) / methods)
     text = _delimited(1, b"x" * 10_000_000)
-    yield "10 MB", (Hostile("10 MB", text) for _ in range(large))
+    yield "10 MB", (Hostile("10 MB", text) for _ in range(least.get("10 MB", 1)))
 
 
-def _spoiled(
-    example: Example, title: str, change: Change, chance: random.Random, count: int | None
-) -> Iterator[Hostile]:
-    tried = _made(example)
-    known = list(_places(tried))
-    apply = [number for number, (_, message, field) in enumerate(known) if change(_copied(message), field, chance)]
-    for turn in range(len(apply) if count is None else count if apply else 0):
+def _least(examples: Mapping[str, Example], per_class: int) -> Mapping[str, int]:
+    """How many of each class a method gets, so that there are `per_class` over all methods to which it applies."""
+    chance = random.Random(0)
+    sharing = Counter(
+        title for example in examples.values() for title in CLASSES if _spoilable(example, CLASSES[title], chance)
+    )
+    sharing.update({"damaged": len(examples), "10 MB": len(examples)})
+    return {title: math.ceil(per_class / methods) for title, methods in sharing.items()}
+
+
+def _spoilable(example: Example, change: Change, chance: random.Random) -> list[int]:
+    """The places of an example to which a change applies."""
+    places = enumerate(_places(_made(example)))
+    return [number for number, (_, message, field) in places if change(_copied(message), field, chance)]
+
+
+def _spoiled(example: Example, title: str, change: Change, chance: random.Random, least: int) -> Iterator[Hostile]:
+    apply = _spoilable(example, change, chance)
+    for turn in range(max(least, len(apply)) if apply else 0):
         request = _copied(_made(example))
         places = list(_places(request))
-        some = [apply[turn]] if count is None else chance.sample(apply, min(len(apply), chance.choice((1, 1, 1, 2, 3))))
+        few = min(len(apply), chance.choice((1, 1, 1, 2, 3)))
+        some = [apply[turn]] if turn < len(apply) else chance.sample(apply, few)
         for number in some:
             change(*places[number][1:], chance)
         data = request.SerializeToString().replace(_NOT_UTF8.encode(), _LONE_SURROGATE)
@@ -462,19 +466,19 @@ def attacking(service: OwnProcess, title: str) -> Iterator[Attack]:
 
 
 def attack(
-    service: OwnProcess, contract: ServiceDescriptor, examples: Mapping[str, Example], per_class: int | None = None
+    service: OwnProcess, contract: ServiceDescriptor, examples: Mapping[str, Example], per_class: int = 0
 ) -> None:
     """Sends hostile requests to every method of a service, and asserts that each answer is right.
 
     `examples` has a valid request for every method, or makes a new one for each try (where each needs a request id of
-    its own, say). `per_class` requests of each class for each method, of the classes in SPREAD for the service; None:
-    every field once.
+    its own, say). Every field is spoiled once in each class; in all there are `per_class` requests of each.
     """
     assert set(examples) == {method.name for method in contract.methods}, "an example for every method"
+    least = _least(examples, per_class) if per_class else {}
     with attacking(service, contract.name) as own:
         own.warm_up((method, examples[method.name]) for method in contract.methods)
         for method in contract.methods:
-            for title, requests in hostile(examples[method.name], 9, per_class, len(contract.methods)):
+            for title, requests in hostile(examples[method.name], 9, least):
                 own.volley(method, title, requests)
 
 
