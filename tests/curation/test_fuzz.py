@@ -1,20 +1,33 @@
 """Hostile requests to every RPC: the status of the table, a stable reason, and a field for what is invalid."""
 
+from pathlib import Path
+
 import pytest
+from sqlalchemy import Engine
 
 from luthier.common.v1 import common_pb2 as common
 from luthier.curation.v1 import curation_pb2 as pb
-from luthier_curation.__main__ import service_of
+from luthier_curation.__main__ import OFF, build
 from luthier_curation.curation import Curation
+from luthier_curation.settings import CurationSettings
 from luthier_kit.store import Store
 from tests.support.fuzz import Example, attack
-from tests.support.services import running
+from tests.support.own_process import in_own_process
 
 from .builders import PROMPT, clip
 
 
-@pytest.mark.parametrize("per_class", [None, pytest.param(1000, marks=pytest.mark.slow)])
-def test_hostile_requests_are_refused_by_name(curation: Curation, store: Store, per_class: int | None) -> None:
+@pytest.mark.parametrize("per_class", [0, pytest.param(1000, marks=pytest.mark.slow)])
+def test_hostile_requests_are_refused_by_name(
+    curation: Curation, engine: Engine, store: Store, tmp_path: Path, per_class: int
+) -> None:
+    settings = CurationSettings(
+        address="127.0.0.1:0",
+        store_folder=tmp_path / "store",
+        scratch=tmp_path,
+        database_url=engine.url.render_as_string(hide_password=False),
+        web_address=OFF,
+    )
     sent = clip(store)
     [clip_id], _ = curation.upsert("demo", [sent])
 
@@ -49,5 +62,5 @@ def test_hostile_requests_are_refused_by_name(curation: Curation, store: Store, 
             collection="demo", name="demo", validation_share=0.1, test_share=0.1, exported_by="ann"
         ),
     }
-    with running(service_of(curation)) as address:
-        attack(address, pb.DESCRIPTOR.services_by_name["CurationService"], examples, per_class)
+    with in_own_process(build, settings) as service:
+        attack(service, pb.DESCRIPTOR.services_by_name["CurationService"], examples, per_class)

@@ -73,6 +73,7 @@ def test_without_a_sheet_it_is_off_and_says_why() -> None:
         (b"[" + b"{}," * 2_000_001 + b"{}]", "must hold at most 2000000 values"),
         (b'[{"artist": "A", "title": "B", "tag": "c", "weight": NaN}]', "NaN is no number"),
         (b'{"rows": [], "rows": []}', "the name 'rows' stands twice"),
+        (b'[{"artist":"a","title":"t","tag":"x","weight":1' + b"0" * 400 + b"}]", "between 0 and 100"),
         (b'{"rows": 3}', "list of rows"),
         (b"[3]", "row 1 must be an object"),
         (b'[{"artist": 3, "title": "B", "tag": "c"}]', "artist must be a text"),

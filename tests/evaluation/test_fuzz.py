@@ -1,26 +1,35 @@
 """Hostile requests to every RPC: the status of the table, a stable reason, and a field for what is invalid."""
 
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
 from luthier.common.v1.common_pb2 import MODE_MINOR, KeyFact
 from luthier.evaluation.v1 import evaluation_pb2 as pb
-from luthier_evaluation.service import service
+from luthier_evaluation.__main__ import build
+from luthier_evaluation.plan import EVALUATIONS
 from luthier_evaluation.settings import EvaluationSettings
+from luthier_kit.registry import RunLog
 from luthier_kit.store import Store
-from tests.support.fuzz import attack
-from tests.support.services import running
+from tests.support.fuzz import Example, attack
+from tests.support.own_process import in_own_process
 
 
-@pytest.mark.parametrize("per_class", [None, pytest.param(1000, marks=pytest.mark.slow)])
-def test_hostile_requests_are_refused_by_name(store: Store, tmp_path: Path, per_class: int | None) -> None:
-    settings = EvaluationSettings(address="127.0.0.1:0", store_folder=tmp_path / "store", scratch=tmp_path)
+@pytest.mark.parametrize("per_class", [0, pytest.param(1000, marks=pytest.mark.slow)])
+def test_hostile_requests_are_refused_by_name(store: Store, tmp_path: Path, per_class: int) -> None:
+    settings = EvaluationSettings(
+        address="127.0.0.1:0",
+        store_folder=tmp_path / "store",
+        scratch=tmp_path,
+        inference_address="127.0.0.1:1",  # nobody's: what is accepted waits
+        analysis_address="127.0.0.1:1",
+    )
     row = pb.SuiteRow(prompt="a song", seconds_total=2, seed=1, tempo_bpm=120, key=KeyFact(tonic="F#", mode=MODE_MINOR))
-    unknown = "evaluation-" + "0" * 32
-    examples = {
-        "CreateEvaluation": pb.CreateEvaluationRequest(
-            request_id="fuzz",
+
+    def create() -> pb.CreateEvaluationRequest:
+        return pb.CreateEvaluationRequest(
+            request_id=uuid4().hex,
             candidate_model="tuned",
             baseline_model="base",
             suite=pb.Suite(name="own", description="one row", rows=[row]),
@@ -30,14 +39,21 @@ def test_hostile_requests_are_refused_by_name(store: Store, tmp_path: Path, per_
             created_by="ann",
             sampler="k-euler",
             seconds_total=1,
-        ),
-        "GetEvaluation": pb.GetEvaluationRequest(evaluation_id=unknown),
+        )
+
+    ended = RunLog.create(
+        store, EVALUATIONS, "ended", pb.EvaluationPlan(request=create(), models=[pb.EvaluatedModel()])
+    )
+    ended.cancel()  # a stream of it ends
+    examples: dict[str, Example] = {
+        "CreateEvaluation": create,
+        "GetEvaluation": pb.GetEvaluationRequest(evaluation_id=ended.id),
         "ListEvaluations": pb.ListEvaluationsRequest(page_size=2),
-        "CancelEvaluation": pb.CancelEvaluationRequest(evaluation_id=unknown, reason="no"),
-        "WatchEvaluation": pb.WatchEvaluationRequest(evaluation_id=unknown, after_sequence=1),
+        "CancelEvaluation": pb.CancelEvaluationRequest(evaluation_id=ended.id, reason="no"),
+        "WatchEvaluation": pb.WatchEvaluationRequest(evaluation_id=ended.id, after_sequence=1),
         "PromoteModel": pb.PromoteModelRequest(
-            name="current", model="tuned@1", evaluation_id=unknown, promoted_by="ann", reason="better"
+            name="current", model="tuned@1", evaluation_id=ended.id, promoted_by="ann", reason="better", force=True
         ),
     }
-    with running(service(store, settings), settings) as address:
-        attack(address, pb.DESCRIPTOR.services_by_name["EvaluationService"], examples, per_class)
+    with in_own_process(build, settings) as service:
+        attack(service, pb.DESCRIPTOR.services_by_name["EvaluationService"], examples, per_class)

@@ -1,25 +1,32 @@
-"""Hostile requests to every RPC: the status of the table, a stable reason, and a field for what is invalid."""
+"""Hostile requests to every RPC, and hostile data sets: a status of the table, a stable reason, and a field."""
+
+import json
+import random
+from collections.abc import Callable
+from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
 from luthier.common.v1.common_pb2 import ArtifactRef
 from luthier.training.v1 import training_pb2 as pb
 from luthier_kit.registry import ModelVersion
-from luthier_kit.rpc import Service
 from luthier_kit.store import Store
-from luthier_training.launchers.local import LocalLauncher
-from luthier_training.scheduler import Scheduler
-from luthier_training.service import TrainingServicer
+from luthier_training.__main__ import build
 from luthier_training.settings import TrainingSettings
-from tests.support.fuzz import attack
-from tests.support.services import running
+from tests.support.fuzz import Example, attack, attacking
+from tests.support.hostile_bytes import absurd_json, damaged
+from tests.support.own_process import in_own_process
+
+from .conftest import manifest, queued_tuning
+
+CONTRACT = pb.DESCRIPTOR.services_by_name["TrainingService"]
 
 
-@pytest.mark.parametrize("per_class", [None, pytest.param(1000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("per_class", [0, pytest.param(1000, marks=pytest.mark.slow)])
 def test_hostile_requests_are_refused_by_name(
-    store: Store, dataset_ref: ArtifactRef, base: ModelVersion, per_class: int | None
+    store: Store, dataset_ref: ArtifactRef, base: ModelVersion, tmp_path: Path, per_class: int
 ) -> None:
-    unknown = "training-" + "0" * 32
     tune = pb.FineTune(
         base_model=base.name,
         steps=8,
@@ -33,17 +40,49 @@ def test_hostile_requests_are_refused_by_name(
         accumulate=1,
         min_excerpt_s=1,
     )
-    examples = {
-        "CreateTrainingRun": pb.CreateTrainingRunRequest(
-            request_id="fuzz", dataset=dataset_ref, model_name="tuned", created_by="ann", seed=1, fine_tune=tune
-        ),
-        "GetTrainingRun": pb.GetTrainingRunRequest(run_id=unknown),
+
+    def create() -> pb.CreateTrainingRunRequest:
+        return pb.CreateTrainingRunRequest(
+            request_id=uuid4().hex, dataset=dataset_ref, model_name="tuned", created_by="ann", seed=1, fine_tune=tune
+        )
+
+    ended = queued_tuning(store, dataset_ref, "ended")
+    ended.cancel()  # a stream of it ends
+    examples: dict[str, Example] = {
+        "CreateTrainingRun": create,
+        "GetTrainingRun": pb.GetTrainingRunRequest(run_id=ended.id),
         "ListTrainingRuns": pb.ListTrainingRunsRequest(page_size=2),
-        "CancelTrainingRun": pb.CancelTrainingRunRequest(run_id=unknown, reason="no"),
-        "WatchTrainingRun": pb.WatchTrainingRunRequest(run_id=unknown, after_sequence=1),
+        "CancelTrainingRun": pb.CancelTrainingRunRequest(run_id=ended.id, reason="no"),
+        "WatchTrainingRun": pb.WatchTrainingRunRequest(run_id=ended.id, after_sequence=1),
     }
-    contract = pb.DESCRIPTOR.services_by_name["TrainingService"]
-    launcher = LocalLauncher(TrainingSettings(device="cpu"))
-    servicer = TrainingServicer(store, Scheduler(store, launcher))  # never started: runs stay queued
-    with running(Service(contract, servicer)) as address:
-        attack(address, contract, examples, per_class)
+    settings = TrainingSettings(device="cpu", address="127.0.0.1:0", store_folder=tmp_path / "store", scratch=tmp_path)
+    with in_own_process(build, settings, prepared=False) as service:  # runs stay queued: nothing is trained
+        attack(service, CONTRACT, examples, per_class)
+
+
+@pytest.mark.parametrize("per_class", [20, pytest.param(1000, marks=pytest.mark.slow)])
+def test_hostile_data_sets_are_taken_or_refused(
+    store: Store, base: ModelVersion, tmp_path: Path, per_class: int
+) -> None:
+    whole = manifest(store, tmp_path)
+    makes: dict[str, Callable[[random.Random], bytes]] = {
+        "damaged manifest": lambda chance: damaged(whole, chance),
+        "absurd manifest": lambda chance: absurd_json(json.loads(whole), chance),
+    }
+
+    def create(data: bytes) -> pb.CreateTrainingRunRequest:
+        dataset = store.blobs.put_bytes("manifests", data, "json", "application/json")
+        tune = pb.FineTune(base_model=base.name)
+        return pb.CreateTrainingRunRequest(
+            request_id=uuid4().hex, dataset=dataset, model_name="tuned", created_by="ann", fine_tune=tune
+        )
+
+    settings = TrainingSettings(device="cpu", address="127.0.0.1:0", store_folder=tmp_path / "store", scratch=tmp_path)
+    with (
+        in_own_process(build, settings, prepared=False) as service,
+        attacking(service, "CreateTrainingRun of hostile data sets") as own,
+    ):
+        method = CONTRACT.methods_by_name["CreateTrainingRun"]
+        own.warm_up([(method, create(whole))])
+        for title, make in makes.items():
+            own.files(method, title, make, per_class, create)

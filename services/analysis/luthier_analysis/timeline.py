@@ -36,8 +36,8 @@ def check_timeline(message: common.Timeline, checks: Checks, max_duration_s: flo
     own.count("tempos", message.tempos, 1, _MAX_TEMPOS)
     own.count("meters", message.meters, 0, _MAX_METERS)
     own.count("bars", message.bars, 0, _MAX_BARS)
-    own.count("instruments", message.instruments, 0, _MAX_INSTRUMENTS)
-    own.that(sum(len(one.spans) for one in message.instruments) <= _MAX_SPANS, "instruments", "have too many spans")
+    if own.count("instruments", message.instruments, 0, _MAX_INSTRUMENTS):
+        own.that(sum(len(one.spans) for one in message.instruments) <= _MAX_SPANS, "instruments", "have too many spans")
     if not own.violations:
         own.that(_ascending(t.start_s for t in message.tempos), "tempos", "must be ordered by time from 0 s on")
         own.that(all(1 <= t.tempo_bpm <= 1000 for t in message.tempos), "tempos", "must be 1 to 1000 BPM")

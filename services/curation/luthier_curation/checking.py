@@ -19,6 +19,7 @@ from luthier_music.instruments import family_of
 from luthier_music.keys import TONICS
 
 MAX_CLIPS, MAX_PROMPTS, MAX_REMARK_CHARS, MAX_REVIEWER_CHARS = 500, 16, 2000, 100
+MAX_DESCRIPTORS, MAX_VERSIONS, MAX_LINEAGE, MAX_DISAGREEMENTS = 256, 256, 100, 100
 MAX_TAGS, MAX_INSTRUMENTS, MAX_NAME_CHARS, MAX_TEXT_CHARS, MAX_QUERY_CHARS = 256, 64, 200, 10_000, 200
 MAX_CLIP_BYTES = 1 << 20
 """of a clip's message: with edits of every field it still fits a page of 4 MiB."""
@@ -39,14 +40,34 @@ def check_upsert(request: pb.UpsertClipsRequest) -> None:
     checks.count("clips", request.clips, 1, MAX_CLIPS)
     checks.done()
     for index, clip in enumerate(request.clips):
-        checks.prefix = f"clips[{index}]."
-        _check_new_clip(checks, clip)
         if clip.ByteSize() > MAX_CLIP_BYTES:
             bound = f"must have at most {MAX_CLIP_BYTES} bytes, got {clip.ByteSize()}"
             raise InvalidRequest(reason="CLIP_TOO_LARGE", violations=[(f"clips[{index}]", bound)])
-        for path, value in leaves(clip):
-            _check_leaf(checks, path, value)
+        checks.prefix = f"clips[{index}]."
+        if _has_few_items(checks, clip):
+            _check_new_clip(checks, clip)
+            for path, value in leaves(clip):
+                _check_leaf(checks, path, value)
     checks.done()
+
+
+def _has_few_items(checks: Checks, clip: pb.NewClip) -> bool:
+    """Counted before anything looks at each."""
+    facts, lineage = clip.facts, clip.lineage
+    fits = [
+        checks.count("facts.instruments", facts.instruments, 0, MAX_INSTRUMENTS),
+        checks.count("facts.descriptors", facts.descriptors, 0, MAX_DESCRIPTORS),
+        checks.count("tags", clip.tags, 0, MAX_TAGS),
+        checks.count("prompts", clip.prompts, 0, MAX_PROMPTS),
+        checks.count("lineage.inputs", lineage.inputs, 0, MAX_LINEAGE),
+        checks.count("lineage.licences", lineage.licences, 0, MAX_LINEAGE),
+        checks.count("lineage.versions", lineage.versions, 0, MAX_VERSIONS),
+    ]
+    fits += [
+        checks.count(f"prompts[{index}].check.disagreements", prompt.check.disagreements, 0, MAX_DISAGREEMENTS)
+        for index, prompt in enumerate(clip.prompts[:MAX_PROMPTS])
+    ]
+    return all(fits)
 
 
 def _check_new_clip(checks: Checks, clip: pb.NewClip) -> None:
@@ -61,9 +82,6 @@ def _check_new_clip(checks: Checks, clip: pb.NewClip) -> None:
     lasts = not clip.audio.key.startswith(GENERATED)
     checks.that(lasts, "audio.key", f"must not be below {GENERATED}, which expires; store the audio as another kind")
     checks.above("facts.duration_s", clip.facts.duration_s, 0, MAX_SONG_S)
-    checks.count("facts.instruments", clip.facts.instruments, 0, MAX_INSTRUMENTS)
-    checks.count("tags", clip.tags, 0, MAX_TAGS)
-    checks.count("prompts", clip.prompts, 0, MAX_PROMPTS)
     for index, prompt in enumerate(clip.prompts):
         checks.text(f"prompts[{index}].text", prompt.text, max_chars=MAX_PROMPT_CHARS, blank=False)
 
@@ -110,10 +128,9 @@ def check_edit(edit: Edit, expected_revision: int, reviewer: str) -> None:
     check_reviewer(checks, "reviewer", reviewer)
     checks.that(expected_revision >= 1, "expected_revision", f"must be 1 or more, got {expected_revision}")
     if edit.prompts is not None:
-        checks.count("prompts", edit.prompts, 1, MAX_PROMPTS)
-        for index, text in enumerate(edit.prompts):
-            checks.text(f"prompts[{index}]", text, max_chars=MAX_PROMPT_CHARS, blank=False)
-            clean(checks, f"prompts[{index}]", text)
+        for field, text in checks.items("prompts", edit.prompts, 1, MAX_PROMPTS):
+            checks.text(field, text, max_chars=MAX_PROMPT_CHARS, blank=False)
+            clean(checks, field, text)
     if edit.instruments is not None:
         _check_instruments(checks, edit.instruments)
     if edit.tempo is not None and edit.tempo.tempo_bpm:
@@ -129,9 +146,7 @@ def check_edit(edit: Edit, expected_revision: int, reviewer: str) -> None:
 
 
 def _check_instruments(checks: Checks, instruments: list[InstrumentFact]) -> None:
-    checks.count("instruments", instruments, 0, MAX_INSTRUMENTS)
-    for index, fact in enumerate(instruments):
-        field = f"instruments[{index}]"
+    for field, fact in checks.items("instruments", instruments, 0, MAX_INSTRUMENTS):
         checks.text(f"{field}.instrument", fact.instrument, max_chars=64, blank=False)
         checks.that(is_instrument(fact.instrument), f"{field}.instrument", INSTRUMENT_BOUND)
         checks.within(f"{field}.share", fact.share, 0, 1)

@@ -55,6 +55,10 @@ class CurationService(CurationServiceServicer):
 
     def UpdateClip(self, request: pb.UpdateClipRequest, _context: grpc.ServicerContext) -> pb.UpdateClipResponse:
         """A person's edit of one clip."""
+        checks = Checks()
+        checks.count("prompts", request.prompts, 0, checking.MAX_PROMPTS)
+        checks.count("instruments", request.instruments.instruments, 0, checking.MAX_INSTRUMENTS)
+        checks.done()
         row, _ = self.curation.edit(request.clip_id, request.expected_revision, actor(request.reviewer), _edit(request))
         return pb.UpdateClipResponse(clip=_curated_clip(row))
 
@@ -63,8 +67,9 @@ class CurationService(CurationServiceServicer):
         checks = Checks()
         one = bool(request.clips) != request.HasField("filter")
         checks.that(one, "clips", "must be given, or filter, and not both")
-        checks.count("clips", request.clips, 0, checking.MAX_CLIPS)
         checks.that(request.verdict in VERDICTS, "verdict", "must be a known verdict")
+        checks.count("clips", request.clips, 0, checking.MAX_CLIPS)
+        checks.done()
         clips = {clip.clip_id: clip.expected_revision for clip in request.clips}
         checks.that(len(clips) == len(request.clips), "clips", "must name each clip once")
         checks.done()

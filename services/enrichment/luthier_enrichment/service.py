@@ -17,7 +17,7 @@ from luthier_kit.store import Action, Store
 from luthier_music.vocabulary import clean
 
 STAGE_VERSION = "1"
-MAX_PATH_CHARS, MAX_NAME_CHARS = 1024, 200
+MAX_PATH_CHARS, MAX_NAME_CHARS, MAX_PROVIDERS = 1024, 200, 32
 
 
 class _IncompleteError(Exception):
@@ -78,8 +78,8 @@ class EnrichmentServicer(enrichment_pb2_grpc.EnrichmentServiceServicer):
         checks.text("path", request.path, max_chars=MAX_PATH_CHARS)
         named = cleaned(Name(request.song.artist, request.song.title), request.path)
         checks.that(bool(named.title), "song.title", "must name a song, here or by path")
-        for number, name in enumerate(request.providers):
-            checks.one_of(f"providers[{number}]", name, self._providers)
+        for field, name in checks.items("providers", request.providers, 0, MAX_PROVIDERS):
+            checks.one_of(field, name, self._providers)
         if request.HasField("sheet"):
             checks.artifact("sheet", request.sheet, max_bytes=MAX_BYTES)
         checks.done()

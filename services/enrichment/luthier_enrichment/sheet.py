@@ -138,7 +138,7 @@ def _weight(line: int, value: Any) -> float:
         return 1.0
     try:
         weight = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         weight = math.nan
     if not 0 <= weight <= 100:
         raise _refused(f"line {line}: weight must be between 0 and 100, got {str(value)[:40]!r}")

@@ -1,7 +1,6 @@
 """EvaluationService: the bounds of its requests, and runs as its messages."""
 
 from collections.abc import Iterator
-from datetime import UTC
 from typing import Final
 
 import grpc
@@ -29,7 +28,7 @@ from luthier_evaluation.plan import (
 )
 from luthier_evaluation.settings import EvaluationSettings
 from luthier_evaluation.worker import Worker
-from luthier_kit.registry import Run, RunLog, list_runs, resolve, run_id_of, timestamp
+from luthier_kit.registry import Run, RunLog, RunPages, resolve, run_id_of, timestamp
 from luthier_kit.rpc import (
     MAX_PROMPT_CHARS,
     Checks,
@@ -56,6 +55,7 @@ class EvaluationServicer(EvaluationServiceServicer):
     def __init__(self, store: Store, worker: Worker) -> None:
         self.store = store
         self.worker = worker
+        self.pages = RunPages(store, EVALUATIONS)
 
     def CreateEvaluation(
         self, request: pb.CreateEvaluationRequest, context: grpc.ServicerContext
@@ -80,12 +80,10 @@ class EvaluationServicer(EvaluationServiceServicer):
         checks = Checks()
         checks.within("page_size", size, 1, 500)
         checks.done()
-        last = page_position(request)
-        found = [run for run in list_runs(self.store, EVALUATIONS) if not last or _position(run) < last]
-        page = found[:size]
+        runs, last = self.pages.page(size, page_position(request))
         return pb.ListEvaluationsResponse(
-            evaluations=[evaluation_message(run, with_suite=False) for run in page],
-            next_page_token=page_token(request, _position(page[-1])) if len(found) > size else "",
+            evaluations=[evaluation_message(run, with_suite=False) for run in runs],
+            next_page_token=page_token(request, last) if last else "",
         )
 
     def CancelEvaluation(
@@ -222,11 +220,6 @@ def evaluation_message(run: EvaluationRun, *, with_suite: bool = True) -> pb.Eva
     if not with_suite:
         message.request.ClearField("suite")
     return message
-
-
-def _position(run: EvaluationRun) -> str:
-    """Sorts as lists are: by when a run was created, then by its id."""
-    return f"{run.created_at.astimezone(UTC).isoformat(timespec='microseconds')} {run.id}"
 
 
 def service(store: Store, settings: EvaluationSettings) -> Service:

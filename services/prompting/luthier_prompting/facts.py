@@ -12,7 +12,8 @@ from luthier_music.vocabulary import classify, is_noise, is_vocal
 DRUM_PROGRAM = -1  # stands for the drums, which are no General MIDI program
 MAX_REQUIRED_INSTRUMENTS = 5  # more than a sentence can name
 MIN_REQUIRED_SHARE = 0.1  # an instrument heard for less of the clip may stay unsaid
-MAX_TAGS, MAX_INSTRUMENTS, MAX_TAG_CHARS = 200, 129, 64
+MAX_TAGS, MAX_INSTRUMENTS, MAX_DESCRIPTORS = 200, 129, 256
+MAX_TAG_CHARS, MAX_NAME_CHARS = 64, 500
 _MODES = {common_pb2.MODE_MAJOR: "major", common_pb2.MODE_MINOR: "minor"}
 
 # Programs that need no electricity, and programs that are synthesizers; the rest are electric.
@@ -117,21 +118,27 @@ def check_facts(checks: Checks, facts: common_pb2.ClipFacts, tags: Sequence[comm
     if facts.tempo.tempo_bpm:
         checks.within("facts.tempo.tempo_bpm", facts.tempo.tempo_bpm, 20, 400)
     checks.within("facts.tempo.beat_quarters", facts.tempo.beat_quarters, 0, 8)
+    for name in ("tempo", "estimated_tempo", "key", "estimated_key"):  # facts are kept with the prompts, whole
+        checks.text(f"facts.{name}.estimator", getattr(facts, name).estimator, max_chars=MAX_NAME_CHARS)
+    checks.text("facts.estimated_key.tonic", facts.estimated_key.tonic, max_chars=MAX_NAME_CHARS)
     if facts.key.tonic:
         checks.one_of("facts.key.tonic", facts.key.tonic, TONICS)
-    checks.count("facts.instruments", facts.instruments, 0, MAX_INSTRUMENTS)
-    for number, heard in enumerate(facts.instruments):
-        checks.text(f"facts.instruments[{number}].instrument", heard.instrument, max_chars=64, blank=False)
-        checks.within(f"facts.instruments[{number}].share", heard.share, 0, 1)
+    for at, heard in checks.items("facts.instruments", facts.instruments, 0, MAX_INSTRUMENTS):
+        checks.text(f"{at}.instrument", heard.instrument, max_chars=64, blank=False)
+        checks.text(f"{at}.family", heard.family, max_chars=MAX_NAME_CHARS)
+        checks.within(f"{at}.share", heard.share, 0, 1)
     if facts.duration_s:
         checks.above("facts.duration_s", facts.duration_s, 0, 3600)
     if facts.HasField("loudness_lufs"):
         checks.finite("facts.loudness_lufs", facts.loudness_lufs)
-    for number, descriptor in enumerate(facts.descriptors):
-        checks.finite(f"facts.descriptors[{number}].value", descriptor.value)
-    checks.count("tags", tags, 0, MAX_TAGS)
-    for number, tag in enumerate(tags):
-        checks.text(f"tags[{number}].text", tag.text, max_chars=MAX_TAG_CHARS)
+    for at, descriptor in checks.items("facts.descriptors", facts.descriptors, 0, MAX_DESCRIPTORS):
+        checks.finite(f"{at}.value", descriptor.value)
+        checks.text(f"{at}.name", descriptor.name, max_chars=MAX_NAME_CHARS)
+        checks.text(f"{at}.estimator", descriptor.estimator, max_chars=MAX_NAME_CHARS)
+    for at, tag in checks.items("tags", tags, 0, MAX_TAGS):
+        checks.text(f"{at}.text", tag.text, max_chars=MAX_TAG_CHARS)
+        for name in ("kind", "source", "licence"):
+            checks.text(f"{at}.{name}", getattr(tag, name), max_chars=MAX_NAME_CHARS)
 
 
 def facts_of(facts: common_pb2.ClipFacts, tags: Sequence[common_pb2.Tag]) -> Facts:

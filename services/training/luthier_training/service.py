@@ -6,12 +6,12 @@ import grpc
 
 from luthier.training.v1 import training_pb2 as pb
 from luthier.training.v1.training_pb2_grpc import TrainingServiceServicer
-from luthier_kit.registry import RunLog, current_version, list_runs, refuse_promoted, resolve, run_id_of
+from luthier_kit.registry import RunLog, RunPages, current_version, refuse_promoted, resolve, run_id_of
 from luthier_kit.rpc import Checks, NotFound, actor, in_field, page_position, page_token
 from luthier_kit.store import Store
 from luthier_training.dataset import read_manifest
 from luthier_training.requests import settle
-from luthier_training.runs import KIND, TrainingRun, TrainingRunLog, to_message
+from luthier_training.runs import KIND, TrainingRunLog, to_message
 from luthier_training.scheduler import Scheduler
 
 DEFAULT_PAGE, MAX_PAGE = 50, 500
@@ -23,6 +23,7 @@ class TrainingServicer(TrainingServiceServicer):
 
     def __init__(self, store: Store, scheduler: Scheduler) -> None:
         self._store, self._scheduler = store, scheduler
+        self._pages = RunPages(store, KIND)
 
     def CreateTrainingRun(
         self, request: pb.CreateTrainingRunRequest, context: grpc.ServicerContext
@@ -47,11 +48,9 @@ class TrainingServicer(TrainingServiceServicer):
         size = request.page_size if request.HasField("page_size") else DEFAULT_PAGE
         checks.within("page_size", size, 1, MAX_PAGE)
         checks.done()
-        before = page_position(request)
-        runs = [run for run in list_runs(self._store, KIND) if not before or _position(run) < before]
-        page = runs[:size]
-        more = page_token(request, _position(page[-1])) if len(runs) > size else ""
-        return pb.ListTrainingRunsResponse(runs=map(to_message, page), next_page_token=more)
+        runs, last = self._pages.page(size, page_position(request))
+        more = page_token(request, last) if last else ""
+        return pb.ListTrainingRunsResponse(runs=map(to_message, runs), next_page_token=more)
 
     def CancelTrainingRun(
         self, request: pb.CancelTrainingRunRequest, context: grpc.ServicerContext
@@ -95,8 +94,3 @@ class TrainingServicer(TrainingServiceServicer):
         if not run_id.startswith(f"{KIND.name}-"):
             raise NotFound(f"no training run {run_id[:80]!r}", reason="RUN_NOT_FOUND")
         return RunLog(self._store, KIND, run_id)
-
-
-def _position(run: TrainingRun) -> str:
-    """Where a run stands in the list, newest first, as text that sorts: of two of one microsecond the id decides."""
-    return f"{run.created_at.isoformat(timespec='microseconds')} {run.id}"

@@ -1,6 +1,7 @@
 """Runs: states, runners, cancelling, watching; and what another process sees of them."""
 
 import json
+import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,6 +20,7 @@ from luthier_kit.registry import (
     RUN_STATE_SUCCEEDED,
     RunKind,
     RunLog,
+    RunPages,
     claim_request,
     list_runs,
 )
@@ -236,6 +238,40 @@ def test_a_restarted_service_loses_nothing(store: Store, tmp_path: Path) -> None
 def test_runs_are_listed_newest_first(store: Store) -> None:
     ids = [created(store, f"request-{number}").id for number in range(3)]
     assert [run.id for run in list_runs(store, TRAINING)] == ids[::-1]
+
+
+def test_pages_of_runs_are_newest_first_and_follow_each_other(store: Store) -> None:
+    ids = [created(store, f"request-{number}").id for number in range(5)]
+    pages = RunPages(store, TRAINING)
+    first, behind_first = pages.page(2)
+    second, behind_second = pages.page(2, behind_first)
+    third, end = pages.page(2, behind_second)
+    assert [[run.id for run in page] for page in (first, second, third)] == [ids[:2:-1], ids[2:0:-1], ids[:1]]
+    assert not end
+
+
+def test_a_page_shows_the_newest_state_and_what_is_new_or_gone(store: Store, tmp_path: Path) -> None:
+    old, log = created(store, "old"), created(store)
+    pages = RunPages(store, TRAINING)
+    assert [run.state for run in pages.page(9)[0]] == [RUN_STATE_QUEUED, RUN_STATE_QUEUED]
+    log.cancel()
+    newer = created(store, "newer")
+    shutil.rmtree(tmp_path / "luthier/runs" / old.id)
+    assert [(run.id, run.state) for run in pages.page(9)[0]] == [
+        (newer.id, RUN_STATE_QUEUED), (log.id, RUN_STATE_CANCELLED),
+    ]  # fmt: skip
+
+
+def test_a_page_costs_its_own_runs_alone(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(20):
+        created(store, f"request-{number}")
+    pages = RunPages(store, TRAINING)
+    pages.page(2)
+    read: list[str] = []
+    get = store.objects.get
+    monkeypatch.setattr(store.objects, "get", lambda key, most: read.append(key) or get(key, most))
+    pages.page(2)
+    assert len(read) == 2
 
 
 def test_an_event_is_stored_as_a_message_that_people_can_read(store: Store) -> None:

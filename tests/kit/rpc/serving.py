@@ -17,7 +17,8 @@ NAME = "luthier.analysis.v1.AnalysisService"
 
 
 class Analysis(rpc.AnalysisServiceServicer):
-    """`AnalyzeAudio` is quick: it answers at once, or raises `raises`. `CutClips` works for `work_s`, or to `release`.
+    """`AnalyzeAudio` is quick: it does `before`, then answers at once, or raises `raises`. `CutClips` works for
+    `work_s`, or to `release`.
 
     `begun` counts the calls of work that got a slot.
     """
@@ -25,6 +26,7 @@ class Analysis(rpc.AnalysisServiceServicer):
     def __init__(self, work_s: float = 20.0) -> None:
         self.work_s = work_s
         self.raises: BaseException | None = None
+        self.before: Callable[[], None] = lambda: None
         self.release = threading.Event()
         self.callers: list[str] = []
         self.request_ids: list[str] = []
@@ -33,6 +35,7 @@ class Analysis(rpc.AnalysisServiceServicer):
     def AnalyzeAudio(self, request: pb.AnalyzeAudioRequest, context: grpc.ServicerContext) -> pb.AnalyzeAudioResponse:
         self.callers.append(current_caller.get())
         self.request_ids.append(request_id.get())
+        self.before()
         if self.raises:
             raise self.raises
         return pb.AnalyzeAudioResponse(duration_s=1)

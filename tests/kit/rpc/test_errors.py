@@ -9,6 +9,7 @@ from luthier_kit.rpc import (
     CALLER_IN_FLIGHT,
     Aborted,
     Busy,
+    Checks,
     DataLoss,
     FailedPrecondition,
     InvalidRequest,
@@ -54,6 +55,18 @@ def test_each_error_has_its_status_with_one_error_info(
     assert (len(infos), info.reason, info.domain) == (1, error.reason, "analysis")
 
 
+@pytest.mark.parametrize("text", ["x" * 100_000, "\U0001f3b8" * 100_000, "%\n" * 100_000, "\ud800" * 100_000])
+def test_a_long_status_is_cut_and_keeps_its_reason_and_a_field(server: Server, servicer: Analysis, text: str) -> None:
+    servicer.raises = InvalidRequest(text, reason="TOO_LONG", violations=[(text, text)] * 30, one=text, other=text)
+    with grpc.insecure_channel(server.address) as plain, pytest.raises(grpc.RpcError) as caught:
+        analyze(plain)
+    found = rpc_status.from_call(caught.value)  # type: ignore[arg-type]  # a failed call is its own error
+    assert found
+    again = error_of(found)
+    assert isinstance(again, InvalidRequest)
+    assert (again.reason, len(again.violations) > 0) == ("TOO_LONG", True)
+
+
 def test_unavailable_carries_retry_info_and_pushback(server: Server, servicer: Analysis) -> None:
     servicer.raises = Unavailable("store is down", retry_after_s=2.5)
     with grpc.insecure_channel(server.address) as plain, pytest.raises(grpc.RpcError) as caught:
@@ -84,3 +97,10 @@ def test_the_same_call_may_be_answered_later_only_where_waiting_helps() -> None:
     later = [Unavailable("down"), Busy("full"), QuotaExceeded("yours", reason=CALLER_IN_FLIGHT)]
     never = [QuotaExceeded("too big"), QuotaExceeded("five died", reason="CALL_LOST"), NotFound("x"), ValueError("x")]
     assert [is_retryable(error) for error in (*later, *never)] == [True] * 3 + [False] * 4
+
+
+def test_too_many_items_are_counted_and_not_looked_at() -> None:
+    checks = Checks()
+    assert list(checks.items("tags", ["a", "b"], 0, 2)) == [("tags[0]", "a"), ("tags[1]", "b")]
+    assert list(checks.items("tags", ["a", "b", "c"], 0, 2)) == []
+    assert checks.violations == [("tags", "must have 0 to 2 items, got 3")]

@@ -1,8 +1,10 @@
 """A real server on loopback: bugs, request ids, reflection, metrics, graceful stop, and services declared wrongly."""
 
+import gc
 import re
 import threading
 import urllib.request
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
@@ -10,7 +12,17 @@ import pytest
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from luthier.analysis.v1 import analysis_pb2 as pb
-from luthier_kit.rpc import Channel, DataLoss, Internal, Server, Service, SettingsError, request_id, serve_metrics
+from luthier_kit.rpc import (
+    Channel,
+    DataLoss,
+    Internal,
+    InvalidRequest,
+    Server,
+    Service,
+    SettingsError,
+    request_id,
+    serve_metrics,
+)
 from tests.kit.rpc.serving import CONTRACT, NAME, Analysis, analyze, cut, wait_until
 
 
@@ -29,6 +41,28 @@ def test_a_bug_says_internal_and_nothing_more(channel: Channel, servicer: Analys
     with pytest.raises(Internal) as caught:
         analyze(channel)
     assert (str(caught.value), caught.value.reason) == ("internal error", "INTERNAL")
+
+
+def test_what_a_refused_method_held_is_freed_without_the_collector(channel: Channel, servicer: Analysis) -> None:
+    class Large: ...
+
+    held: list[weakref.ref[Large]] = []
+
+    def refuse() -> None:
+        large = Large()
+        held.append(weakref.ref(large))
+        raise InvalidRequest("no")
+
+    servicer.before = refuse
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(3):
+            with pytest.raises(InvalidRequest):
+                analyze(channel)
+        wait_until(lambda: not any(one() for one in held))
+    finally:
+        gc.enable()
 
 
 def test_the_request_id_travels_through_the_call(channel: Channel, servicer: Analysis) -> None:

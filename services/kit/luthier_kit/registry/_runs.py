@@ -9,8 +9,9 @@ entry it was based on: of two writers one is refused and looks again. A restarte
 
 import hashlib
 import logging
+import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
@@ -288,16 +289,50 @@ def list_runs(
 ) -> list[Run[Req, Prog, Res]]:
     """The newest state of the runs of a kind, newest run first; runs whose ids are in `leave_out` are not read.
 
-    One that cannot be read is told to the log and left out: the others go on.
+    One that cannot be read is told to the log and left out.
     """
-    found = []
-    for run_id in store.names(f"runs/{kind.name}-"):
-        if run_id not in leave_out:
-            try:
-                found.append(RunLog(store, kind, run_id).read())
-            except DataLoss as error:
-                log.error("%s cannot be read: %s", run_id, error)
+    found = _read(store, kind, (name for name in store.names(f"runs/{kind.name}-") if name not in leave_out))
     return sorted(found, key=lambda run: (run.created_at, run.id), reverse=True)
+
+
+class RunPages(Generic[Req, Prog, Res]):
+    """The runs of a kind, newest first, a page at a time. Threads may share it.
+
+    When a run was created is read once and remembered, so that a page costs its own runs and not all that there ever
+    were.
+    """
+
+    def __init__(self, store: Store, kind: RunKind[Req, Prog, Res]) -> None:
+        self._store, self._kind = store, kind
+        self._positions: dict[str, str] = {}  # by id
+        self._lock = threading.Lock()
+
+    def page(self, size: int, behind: str = "") -> tuple[list[Run[Req, Prog, Res]], str]:
+        """At most `size` runs behind a position ("" = from the newest on), and the position of the last one when more
+        follow, else "". A run that cannot be read is told to the log and left out.
+        """
+        with self._lock:
+            ids = self._store.names(f"runs/{self._kind.name}-")
+            for run in _read(self._store, self._kind, [name for name in ids if name not in self._positions]):
+                self._positions[run.id] = (
+                    f"{run.created_at.astimezone(UTC).isoformat(timespec='microseconds')} {run.id}"
+                )
+            self._positions = {name: self._positions[name] for name in ids if name in self._positions}
+            found = sorted((at for at in self._positions.values() if not behind or at < behind), reverse=True)
+        page = found[:size]
+        runs = _read(self._store, self._kind, [at.rpartition(" ")[2] for at in page])
+        return runs, page[-1] if len(found) > size else ""
+
+
+def _read(store: Store, kind: RunKind[Req, Prog, Res], ids: Iterable[str]) -> list[Run[Req, Prog, Res]]:
+    """The newest state of each; one that cannot be read is told to the log and left out: the others go on."""
+    found = []
+    for run_id in ids:
+        try:
+            found.append(RunLog(store, kind, run_id).read())
+        except (DataLoss, NotFound) as error:  # not found: deleted since it was listed
+            log.error("%s cannot be read: %s", run_id, error)
+    return found
 
 
 def timestamp(moment: datetime) -> Timestamp:

@@ -4,11 +4,13 @@ import math
 import re
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 from luthier.common.v1.common_pb2 import ArtifactRef
 from luthier_kit.rpc._errors import InvalidRequest, Violation
 from luthier_kit.rpc._references import REF_INVALID, ref_violations
 
+T = TypeVar("T")
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")  # collections, data sets, models
 
 
@@ -61,6 +63,13 @@ class Checks:
     def count(self, field: str, items: Collection[object], low: int, high: int) -> bool:
         """low <= number of items <= high."""
         return self.that(low <= len(items) <= high, field, f"must have {low} to {high} items, got {len(items)}")
+
+    def items(self, field: str, items: Collection[T], low: int, high: int) -> Iterator[tuple[str, T]]:
+        """Counts; then each item with its path, `tags[3]`. None when there are too many: a message of 4 MiB can hold
+        two million, and to look at each would take seconds and gigabytes.
+        """
+        fits = self.count(field, items, low, high)
+        return ((f"{field}[{index}]", item) for index, item in enumerate(items if fits else ()))
 
     def artifact(self, field: str, ref: ArtifactRef, *, max_bytes: int | None = None) -> bool:
         """An artifact reference is there, well formed, and not larger than a bound."""

@@ -321,6 +321,7 @@ class _Call:
         self._name(error)
         status = grpc_status_of(error, self.dispatcher.domain)
         trailing = (*status.trailing_metadata, *self.dispatcher._slots)
+        _forget_frames(error)
         await self.context.abort(status.code, status.details, trailing)
 
     def _name(self, error: BaseException) -> None:
@@ -353,6 +354,15 @@ class _Call:
         fields = {"method": self.method.name, "code": self.code, "seconds": round(seconds, 3), **self.refused}
         quiet = self.method.light and self.code not in ALWAYS_LOGGED
         log.log(logging.DEBUG if quiet else logging.INFO, "call", extra={"fields": fields})
+
+
+def _forget_frames(error: BaseException | None) -> None:
+    """The frames that an error came through hold the request and the future that holds the error: a circle, which
+    would keep what may be a message of 4 MiB, decoded, until the collector comes by.
+    """
+    while error is not None:
+        error.__traceback__ = None
+        error = error.__context__
 
 
 class GuardedReflection(ReflectionServicer):  # type: ignore[misc]

@@ -26,11 +26,13 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
-# A status travels in HTTP/2 headers, its message twice and its details base64-encoded; peers take 8 KiB of headers.
+# A status travels in HTTP/2 headers, of which peers take 8 KiB: its message percent-encoded, and once more with its
+# details, base64-encoded.
 MAX_VIOLATIONS = 20
 MAX_VIOLATION_BYTES = 1800
 MAX_MESSAGE_CHARS = 500
-MAX_FIELD_CHARS = 120
+MAX_MESSAGE_BYTES = 1500
+MAX_FIELD_BYTES = 120
 PUSHBACK_KEY = "grpc-retry-pushback-ms"
 UNREACHABLE = "UNREACHABLE"
 """Reason of an Unavailable that no server sent: the connection failed."""
@@ -192,7 +194,7 @@ def status_of(error: BaseException, domain: str) -> status_pb2.Status:
     """
     if not isinstance(error, LuthierError):
         error = Internal("internal error")
-    metadata = {name: value[:MAX_FIELD_CHARS] for name, value in error.metadata.items()}
+    metadata = {name: _cut(value, MAX_FIELD_BYTES) for name, value in error.metadata.items()}
     details: list[Message] = [error_details_pb2.ErrorInfo(reason=error.reason, domain=domain, metadata=metadata)]
     if isinstance(error, Unavailable):
         delay = duration_pb2.Duration()
@@ -201,7 +203,7 @@ def status_of(error: BaseException, domain: str) -> status_pb2.Status:
     if isinstance(error, InvalidRequest) and error.violations:
         bad = error_details_pb2.BadRequest()
         for field, bound in error.violations[:MAX_VIOLATIONS]:
-            bad.field_violations.add(field=field[:MAX_FIELD_CHARS], description=bound[:MAX_MESSAGE_CHARS])
+            bad.field_violations.add(field=_cut(field, MAX_FIELD_BYTES), description=_cut(bound, MAX_MESSAGE_CHARS))
             if len(bad.field_violations) > 1 and bad.ByteSize() > MAX_VIOLATION_BYTES:
                 del bad.field_violations[-1]
                 break
@@ -213,9 +215,19 @@ def status_of(error: BaseException, domain: str) -> status_pb2.Status:
 
 
 def _public(error: LuthierError) -> str:
-    """The message for callers: what protobuf and HTTP headers can carry, cut to its length."""
+    """The message for callers, cut to MAX_MESSAGE_CHARS and, percent-encoded, to MAX_MESSAGE_BYTES."""
     text = (error.public or str(error))[:MAX_MESSAGE_CHARS]
-    return text.encode(errors="replace").decode()
+    encoded = 0
+    for end, byte in enumerate(text.encode(errors="replace")):
+        encoded += 1 if 0x20 <= byte <= 0x7E and byte != ord("%") else 3
+        if encoded > MAX_MESSAGE_BYTES:
+            return _cut(text, end)
+    return _cut(text, MAX_MESSAGE_BYTES)
+
+
+def _cut(text: str, size: int) -> str:
+    """The beginning of a text that takes at most `size` bytes, as protobuf can carry it."""
+    return text[:size].encode(errors="replace")[:size].decode(errors="ignore")
 
 
 def grpc_status_of(error: BaseException, domain: str) -> GrpcStatus:
