@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # torch.Generator.manual_seed takes 64 bits and initial_seed() gives them all back, but the CPU's Mersenne twister is seeded by the lowest
-# 32 (random.seed of Python, numpy.random.default_rng and CUDA's Philox take all): 1 and 2^32 + 1 are the same noise, order and dropout.
+# 32 (Python's random.seed and numpy.random.default_rng take all): 1 and 2^32 + 1 are the same noise, order and dropout.
 # Most expect two seeds that are both accepted and kept to be two streams.
-# Hurt: services that draw 64-bit seeds or derive them from ids: of 77,000 distinct seeds two are likely the same audio; a "variation" with
+# Hurt: services that draw 64-bit seeds or derive them from ids: of 77,000 seeds two are as likely as not one; a "variation" with
 # a seed whose upper half was changed is the same take; reports list both seeds as if they were two draws.
 # Printed:
 #   torch 2.15.0: seeds 1 and 4294967297, initial_seed() 1 and 4294967297: the same noise

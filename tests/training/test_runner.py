@@ -141,7 +141,7 @@ def test_a_cancelled_run_ends_and_its_heartbeat_stops(
 def test_a_run_that_diverges_fails_by_that_reason_and_keeps_what_was_good(
     store: Store, run: TrainingRunLog, base: ModelVersion, dataset_ref: ArtifactRef, tmp_path: Path
 ) -> None:
-    """A learning rate beyond what a request may have: no tiny model diverges at 0.1."""
+    """A learning rate beyond what a request may have: at the highest, 0.1, this model does not diverge."""
     record = queued_tuning(store, dataset_ref, "diverges", learning_rate=0.1, steps=40, checkpoint_every=1)
     request = record.read().request
     request.fine_tune.learning_rate = 1e30
