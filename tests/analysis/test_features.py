@@ -7,10 +7,11 @@ import pytest
 
 from luthier_analysis.features import FEATURES, descriptors
 from luthier_analysis.settings import Options
-from luthier_analysis.sound import Sound, read_header, resampled
-from luthier_music.audio import AudioError, write_audio
+from luthier_analysis.sound import Sound, load, read_header
+from luthier_music.audio import write_audio
 from luthier_music.keys import Key
 from luthier_music.tempo import accuracy_1
+from tests.support.flac import streamed
 
 from .synth import RATE_HZ, aba, chords, click_track, sound, stereo, tone
 
@@ -118,9 +119,33 @@ def test_music_in_antiphase_has_its_key_and_tempo(shift: float) -> None:
     assert accuracy_1(120, FEATURES["tempo"](wide, OPTIONS).tempo_bpm)
 
 
+def test_rounding_of_channels_in_antiphase_is_no_rhythm() -> None:
+    """A steady tone: the mean of the channels holds what float32 rounds, which trackers hear as 100 BPM and more."""
+    steady = (0.3 * np.sin(2 * np.pi * 440 * np.arange(20 * RATE_HZ) / RATE_HZ)).astype(np.float32)
+    other = -(steady * np.float32(1.0000001))
+
+    assert FEATURES["tempo"](Sound(np.stack([steady, other], axis=1), RATE_HZ), OPTIONS) is None
+
+
+OFFSETS = {
+    "both channels": np.full((10 * RATE_HZ, 2), 0.3),
+    "one channel": np.stack([np.full(10 * RATE_HZ, 0.3), np.zeros(10 * RATE_HZ)], axis=1),
+    "antiphase": np.stack([np.full(10 * RATE_HZ, 0.3), np.full(10 * RATE_HZ, -0.3)], axis=1),
+    "mono": np.full((10 * RATE_HZ, 1), -0.9),
+}
+
+
+@pytest.mark.parametrize("offset", OFFSETS.values(), ids=OFFSETS)
 @pytest.mark.parametrize("name", ["key", "tempo"])
-def test_an_offset_is_no_music(name: str) -> None:
-    assert FEATURES[name](sound(np.full(10 * RATE_HZ, 0.3)), OPTIONS) is None
+def test_an_offset_is_no_music(name: str, offset: np.ndarray) -> None:
+    assert FEATURES[name](Sound(offset.astype(np.float32), RATE_HZ), OPTIONS) is None
+
+
+def test_music_in_antiphase_over_an_offset_keeps_its_key() -> None:
+    mono = (0.5 * chords(2, "minor", 5)).astype(np.float32)
+    wide = Sound(np.stack([mono + np.float32(0.2), np.float32(0.2) - mono], axis=1), RATE_HZ)
+
+    assert FEATURES["key"](wide, OPTIONS).key == Key(2, "minor")
 
 
 def test_an_offset_changes_neither_level_nor_key() -> None:
@@ -142,25 +167,21 @@ def test_clicks_are_not_silence_however_short_they_are(bpm: float) -> None:
     assert sound(np.concatenate([clicks, np.zeros(30 * RATE_HZ)])).silent_share() == pytest.approx(0.5, abs=0.06)
 
 
-@pytest.mark.parametrize("rate_hz", [48_000, 96_000, 88_200])
-def test_what_44_1_khz_cannot_hold_does_not_come_back_as_another_tone(rate_hz: int) -> None:
+@pytest.mark.parametrize("rate_hz", [48_000, 96_000])
+def test_what_44_1_khz_cannot_hold_is_not_measured(rate_hz: int) -> None:
     time = np.arange(2 * rate_hz) / rate_hz
-    above, below = (
-        resampled(np.sin(2 * np.pi * hz * time).astype(np.float32), rate_hz, 44_100)[4_410:-4_410]
-        for hz in (23_000, 19_000)
-    )
+    mono = Sound(stereo(np.sin(2 * np.pi * 23_000 * time).astype(np.float32)), rate_hz).mono
 
-    assert 20 * np.log10(np.sqrt(2) * above.std() + 1e-12) < -80
-    assert 20 * np.log10(np.sqrt(2) * below.std()) == pytest.approx(0, abs=0.1)
+    assert 20 * np.log10(np.sqrt(2) * mono[4_410:-4_410].std() + 1e-12) < -80
 
 
-def test_a_streamed_flac_is_refused_by_that_name(tmp_path: Path) -> None:
-    path = tmp_path / "streamed.flac"
-    write_audio(path, stereo(0.1 * tone(440, 2)), RATE_HZ)
-    data = bytearray(path.read_bytes())
-    data[21] &= 0xF0  # the upper four of the 36 bits that hold the number of samples
-    data[22:26] = bytes(4)
-    path.write_bytes(data)
+def test_a_streamed_flac_is_measured_as_the_file_it_would_have_been(tmp_path: Path) -> None:
+    path = tmp_path / "a.flac"
+    write_audio(path, stereo(chords(9, "minor", 4)), RATE_HZ)
+    whole = load(path)
 
-    with pytest.raises(AudioError, match="streamed FLAC"):
-        read_header(path)
+    found = load(streamed(path))
+
+    assert read_header(path).duration_s == whole.duration_s
+    np.testing.assert_array_equal(found.samples, whole.samples)
+    assert FEATURES["key"](found, OPTIONS).key == Key(9, "minor")

@@ -19,6 +19,8 @@ from luthier.common.v1 import common_pb2 as common
 from luthier_analysis.settings import AnalysisSettings
 from luthier_kit.rpc import DataLoss, InvalidRequest, LuthierError, NotFound, PermissionDenied, QuotaExceeded
 from luthier_kit.store import Store
+from luthier_music.audio import write_audio
+from tests.support.flac import streamed
 
 from .synth import RATE_HZ, aba, chords, stereo
 
@@ -231,9 +233,33 @@ def with_nan(path: Path) -> bytes:
     return path.read_bytes()
 
 
+def cut_off(path: Path) -> bytes:
+    """What an encoder had written to a pipe when it was killed."""
+    flac(path)
+    return streamed(path).read_bytes()[:-1000]
+
+
 def of_shape(path: Path, channels: int, rate_hz: int) -> bytes:
     soundfile.write(path, np.zeros((rate_hz, channels)), rate_hz, format="WAV")
     return path.read_bytes()
+
+
+def test_a_streamed_flac_is_measured_and_cut_as_the_file_it_would_have_been(
+    service: Stub, store: Store, tmp_path: Path
+) -> None:
+    write_audio(tmp_path / "a.flac", stereo(aba(12)), RATE_HZ)
+    whole = store.blobs.put_file("mixes", tmp_path / "a.flac")
+    stream = store.blobs.put_file("mixes", streamed(tmp_path / "a.flac"))
+    assert whole.sha256 != stream.sha256
+
+    measured = [analyze(service, ref, *pb.Feature.values()[1:]) for ref in (whole, stream)]
+    clips = [cut(service, ref).clips for ref in (whole, stream)]
+
+    for answer in measured:
+        answer.ClearField("action")
+    assert measured[0] == measured[1]
+    assert clips[0] == clips[1]
+    assert clips[0]
 
 
 @pytest.mark.parametrize(
@@ -244,10 +270,11 @@ def of_shape(path: Path, channels: int, rate_hz: int) -> bytes:
         (lambda path: flac(path)[:30_000], "audio"),
         (eternal, "its header says"),
         (with_nan, "NaN"),
+        (cut_off, "does not end with a whole frame"),
         (lambda path: of_shape(path, 6, 44_100), "1 or 2 channels, got 6"),
         (lambda path: of_shape(path, 2, 4_000), "8000 to 192000 Hz, got 4000"),
     ],
-    ids=["empty", "header-only", "truncated", "endless", "nan", "six-channels", "4-kHz"],
+    ids=["empty", "header-only", "truncated", "endless", "nan", "cut-stream", "six-channels", "4-kHz"],
 )
 def test_audio_that_is_none(
     service: Stub, store: Store, tmp_path: Path, make: Callable[[Path], bytes], says: str

@@ -8,6 +8,7 @@ import soundfile
 
 from luthier_curation.peaks import Peaks, peaks_of
 from luthier_kit.rpc import DataLoss
+from tests.support.flac import streamed
 
 
 def written(folder: Path, signal: np.ndarray, rate: int = 44_100) -> Path:
@@ -36,9 +37,24 @@ def test_a_click_is_seen_where_it_is_and_nowhere_else(tmp_path: Path) -> None:
     assert np.flatnonzero(highs > 0).tolist() == [73]
 
 
-def test_channels_are_averaged(tmp_path: Path) -> None:
-    opposite = np.stack([np.full(1000, 0.9), np.full(1000, -0.9)], axis=1)
-    assert np.abs(pairs(peaks_of(written(tmp_path, opposite), columns=10))).max() <= 1
+def test_channels_in_antiphase_are_no_flat_line(tmp_path: Path) -> None:
+    half = 0.5 * np.sin(2 * np.pi * 441 * np.arange(44_100) / 44_100)
+    lows, highs = pairs(peaks_of(written(tmp_path, np.stack([half, -half], axis=1)), columns=100)).T
+    assert np.abs(lows + 64).max() <= 1
+    assert np.abs(highs - 63).max() <= 1
+
+
+def test_a_column_reaches_as_far_as_its_loudest_channel(tmp_path: Path) -> None:
+    levels = np.stack([np.full(1000, 0.1), np.full(1000, -0.8), np.zeros(1000)], axis=1)
+    lows, highs = pairs(peaks_of(written(tmp_path, levels), columns=10)).T
+    assert np.abs(lows + 0.8 * 128).max() <= 1
+    assert np.abs(highs - 0.1 * 127).max() <= 1
+
+
+def test_a_streamed_flac_has_the_waveform_of_the_file_it_would_have_been(tmp_path: Path) -> None:
+    path = written(tmp_path, np.random.default_rng(3).uniform(-0.9, 0.9, (600_000, 2)))
+    whole = peaks_of(path)
+    assert peaks_of(streamed(path)) == whole
 
 
 def test_a_file_longer_than_a_block_is_one_waveform(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from luthier.common.v1.common_pb2 import ArtifactRef
 from luthier.inference.v1 import inference_pb2 as pb
 from luthier_model.generation import Samples
 from tests.model.small import ModelFiles
@@ -25,6 +26,13 @@ def audio_of(served: Served, response: pb.GenerateResponse) -> tuple[Samples, in
     file = io.BytesIO(served.store.blobs.read(response.audio))
     samples, rate_hz = soundfile.read(file, dtype="float32", always_2d=True)
     return samples, rate_hz
+
+
+def uploaded(served: Served, samples: np.ndarray, rate_hz: int) -> ArtifactRef:
+    """Audio of a caller's, in the store."""
+    file = io.BytesIO()
+    soundfile.write(file, samples, rate_hz, format="WAV")
+    return served.store.blobs.put_bytes("uploads", file.getvalue(), "wav", "audio/wav")
 
 
 def test_audio_has_exactly_the_length_asked_for(served: Served) -> None:
@@ -64,6 +72,27 @@ def test_the_same_request_is_the_same_artifact_and_computed_once(served: Served)
     assert (first.action.reused, again.action.reused) == (False, True)
     assert again.audio == first.audio
     assert again.request_id == "another"
+
+
+def test_seeds_that_share_their_lower_32_bits_are_other_audio(served: Served) -> None:
+    seeds = (1, 2**32 + 1, 2**63 + 1, 2**64 - 1)
+    answers = [served.stub.Generate(request(seed=seed)) for seed in seeds]
+
+    assert tuple(answer.seed for answer in answers) == seeds
+    assert len({answer.audio.sha256 for answer in answers}) == len(seeds)
+    again = served.stub.Generate(request(seed=2**64 - 1, output_format=pb.OUTPUT_FORMAT_WAV))
+    np.testing.assert_allclose(audio_of(served, again)[0], audio_of(served, answers[-1])[0], atol=2**-14)
+
+
+def test_only_what_sounds_otherwise_than_in_release_0_1_is_made_anew(served: Served) -> None:
+    """Resampled init audio, and seeds beyond 32 bits; the rest is found under its old name."""
+    ref = uploaded(served, np.zeros(8000), 16_000)
+    plain, wide, started = (
+        served.stub.Generate(request(**fields)).action.lineage.versions["generate"]
+        for fields in ({"seed": 2**32 - 1}, {"seed": 2**32}, {"init_audio": ref})
+    )
+
+    assert (plain, wide, started) == ("1", "2", "2")
 
 
 def test_an_absent_seed_comes_from_the_request_id(served: Served) -> None:
@@ -166,9 +195,7 @@ def test_a_model_is_named_by_name_number_or_digest(served: Served) -> None:
 def test_init_audio_shapes_the_result_the_more_the_less_noise_is_added(served: Served) -> None:
     rate_hz = served.stub.Generate(request()).sample_rate_hz
     tone = 0.5 * np.sin(2 * np.pi * 220 * np.arange(rate_hz * 2) / rate_hz)
-    file = io.BytesIO()
-    soundfile.write(file, tone, rate_hz, format="WAV")
-    ref = served.store.blobs.put_bytes("uploads", file.getvalue(), "wav", "audio/wav")
+    ref = uploaded(served, tone, rate_hz)
 
     loud, quiet = (
         served.stub.Generate(request(init_audio=ref, init_noise_level=level, output_format=pb.OUTPUT_FORMAT_WAV_FLOAT))

@@ -1,6 +1,8 @@
 """An operator registers weights: what fits is served, what does not is named."""
 
 import json
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +13,9 @@ from safetensors.torch import load_file, save_file
 
 from luthier.inference.v1 import inference_pb2 as pb
 from luthier_kit.registry import resolve
-from luthier_kit.rpc import InvalidRequest, error_of_call
+from luthier_kit.rpc import InvalidRequest, Unavailable, error_of_call
 from luthier_kit.store import Store
-from luthier_model import text_encoder
+from luthier_model import checkpoint, text_encoder
 from tests.model.small import ModelFiles
 
 from .conftest import Served, refusal, version_of
@@ -227,3 +229,62 @@ def test_a_text_encoder_that_cannot_be_used_is_not_registered(
     assert error.reason == "TEXT_ENCODER_UNREADABLE"
     assert what in dict(error.violations)["text_encoder"]
     assert "deaf" not in {model.name for model in served.stub.ListModels(pb.ListModelsRequest()).models}
+
+
+def test_registering_takes_no_slot_and_no_more_than_two_calls(
+    served: Served, model_files: ModelFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It reads gigabytes: one works, one waits, others are told when to come back; lists and generations go on."""
+    working, go_on, ended = threading.Event(), threading.Event(), threading.Semaphore(0)
+    check_weights = checkpoint.check_weights
+
+    def slow(*arguments: Any) -> None:
+        working.set()
+        assert go_on.wait(60)
+        check_weights(*arguments)
+
+    monkeypatch.setattr(checkpoint, "check_weights", slow)
+    asked = [registration(served.store, model_files, name=f"busy-{number}") for number in range(6)]
+    calls = [served.stub.RegisterModel.future(asked[0])]
+    assert working.wait(60)
+    calls += [served.stub.RegisterModel.future(request) for request in asked[1:]]
+    for call in calls:
+        call.add_done_callback(lambda _: ended.release())
+    try:
+        assert all(ended.acquire(timeout=60) for _ in range(4)), "four of five are refused while the first works"
+        errors = [call.exception() for call in calls if call.done()]
+        assert served.stub.ListModels(pb.ListModelsRequest()).models
+        assert served.stub.Generate(pb.GenerateRequest(prompt=PROMPT, steps=1, model="tiny", seconds_total=0.5)).samples
+        assert not calls[0].done()
+    finally:
+        go_on.set()
+
+    refused = [error_of_call(error) for error in errors if isinstance(error, grpc.RpcError)]
+    assert len(refused) == 4
+    assert all(isinstance(error, Unavailable) and error.retry_after_s == 10 for error in refused)
+    assert {error.reason for error in refused} == {"REGISTRATION_BUSY"}
+    assert sum(call.exception() is None for call in calls) == 2
+
+
+def test_a_registration_whose_caller_left_gives_its_place_back(
+    served: Served, model_files: ModelFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    working, go_on = threading.Event(), threading.Event()
+    check_weights = checkpoint.check_weights
+
+    def slow(*arguments: Any) -> None:
+        working.set()
+        assert go_on.wait(60)
+        check_weights(*arguments)
+
+    monkeypatch.setattr(checkpoint, "check_weights", slow)
+    asked = [registration(served.store, model_files, name=f"left-{number}") for number in range(3)]
+    first = served.stub.RegisterModel.future(asked[0])
+    assert working.wait(60)
+    assert refusal(lambda: served.stub.RegisterModel(asked[1], timeout=1))[0] == grpc.StatusCode.DEADLINE_EXCEEDED
+    time.sleep(1.0)  # it looks every half second whether its caller is there
+    last = served.stub.RegisterModel.future(asked[2])
+    time.sleep(0.2)
+    go_on.set()
+
+    assert [call.result().model.name for call in (first, last)] == ["left-0", "left-2"]

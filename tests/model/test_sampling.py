@@ -4,10 +4,11 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 
 import k_diffusion
+import numpy as np
 import pytest
 import torch
 
-from luthier_model.sampling import SAMPLERS, SeededNoise, dpmpp_2m_sde, dpmpp_3m_sde, noise_levels
+from luthier_model.sampling import SAMPLERS, SeededNoise, dpmpp_2m_sde, dpmpp_3m_sde, generator_of, noise_levels
 
 Solver = Callable[..., Iterator[torch.Tensor]]
 
@@ -167,7 +168,36 @@ def test_noise_depends_on_the_seed_alone() -> None:
     assert not torch.equal(one(), other())
 
 
-def test_seeds_cover_64_bits() -> None:
-    low, high = (SeededNoise(seed, (32,), torch.device("cpu"))() for seed in (1, 2**64 - 1))
+@pytest.mark.parametrize("seed", [0, 1, 7, 2**31, 2**32 - 1])
+def test_a_seed_of_32_bits_is_torchs_own_noise(seed: int) -> None:
+    own = torch.randn((2, 32), generator=torch.Generator().manual_seed(seed))
 
-    assert not torch.equal(low, high)
+    assert torch.equal(SeededNoise(seed, (2, 32), torch.device("cpu"))(), own)
+
+
+def test_every_bit_of_a_seed_makes_other_noise() -> None:
+    """torch itself keeps the lowest 32."""
+    seeds = [1, *(1 + 2**bit for bit in range(1, 64)), 2**64 - 1]
+    draws = {tuple(SeededNoise(seed, (8,), torch.device("cpu"))().tolist()) for seed in seeds}
+
+    assert len(draws) == len(seeds)
+
+
+@pytest.mark.parametrize("seed", [2**32 + 1, 2**64 - 1])
+def test_a_seed_beyond_32_bits_is_the_generator_that_numpy_makes_of_it(seed: int) -> None:
+    """Both are MT19937 (Matsumoto and Nishimura 1998); torch draws 64 bits at a time and returns the lower 32."""
+    mersenne = np.random.MT19937()
+    key = np.random.SeedSequence(seed).generate_state(624).astype(np.uint32)
+    mersenne.state = {"bit_generator": "MT19937", "state": {"key": key, "pos": 624}}
+
+    drawn = torch.empty(1000, dtype=torch.int64).random_(0, 2**32, generator=generator_of(seed))
+
+    assert drawn.tolist() == mersenne.random_raw(2000)[1::2].tolist()
+
+
+def test_noise_of_a_seed_beyond_32_bits_is_standard_normal_and_its_own() -> None:
+    one, other = (SeededNoise(seed, (400_000,), torch.device("cpu"))() for seed in (2**40 + 7, 2**41 + 7))
+
+    assert float(one.mean()) == pytest.approx(0, abs=0.01)
+    assert float(one.std()) == pytest.approx(1, abs=0.01)
+    assert float((one * other).mean()) == pytest.approx(0, abs=0.01)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import math
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,13 @@ from safetensors.torch import load, save
 from luthier.common.v1.common_pb2 import ArtifactRef
 from luthier.curation.v1.dataset_pb2 import DatasetRow
 from luthier_kit.registry import ModelVersion
-from luthier_kit.rpc import DataLoss, FailedPrecondition
+from luthier_kit.rpc import DataLoss, FailedPrecondition, InvalidRequest
 from luthier_kit.store import Action, Store
 from luthier_model.configuration import Configuration
 from luthier_training import audio
 from luthier_training.base_model import BaseModel, CachedPrompts, Excerpt, posterior_of
 from luthier_training.dataset import read_manifest
+from tests.support.flac import streamed
 
 from .conftest import PROMPTS, SECONDS, tone
 
@@ -60,20 +62,16 @@ def test_the_second_time_is_found(
     assert torch.equal(opened.text_embedding(PROMPTS[0]).tokens, words.tokens)
 
 
-def test_latents_that_an_earlier_release_stored_are_found(
+def test_latents_of_an_earlier_release_are_made_anew(
     opened: BaseModel, clip: DatasetRow, known: Configuration, tmp_path: Path
 ) -> None:
-    """The action's name and the tensors as release 0.1 wrote them."""
-    action = Action(
-        "latents",
-        [clip.audio.sha256],
-        {"sample_rate_hz": 16000, "window_samples": known.window_samples, "start_s": 0.5, "length_s": 1.0},
-        tools={"autoencoder": opened.autoencoder_digest},
-    )
+    """Release 0.1 let what the model's rate cannot hold come back as other tones."""
+    parameters = {"sample_rate_hz": 16000, "window_samples": known.window_samples, "start_s": 0.5, "length_s": 1.0}
+    tools = {"autoencoder": opened.autoencoder_digest}
+    action = Action("latents", [clip.audio.sha256], parameters, version="1", tools=tools)
     data = save({name: torch.tensor(value) for name, value in STORED.items()})
     opened.store.actions.run(action, ArtifactRef, lambda: opened.store.blobs.put_bytes("latents", data, "safetensors"))
-    found = opened.latents(Excerpt(clip, 0.5, 1.0), tmp_path)
-    assert (found.mean.tolist(), found.seconds_total) == (STORED["mean"], 2.0)
+    assert opened.latents(Excerpt(clip, 0.5, 1.0), tmp_path).mean.shape == (known.latent_channels, known.window_latents)
 
 
 def test_an_earlier_release_can_read_what_is_stored_now(
@@ -155,3 +153,34 @@ def test_a_mono_clip_is_on_both_channels(known: Configuration, tmp_path: Path) -
     left, right = audio.read(tmp_path / "mono.flac", known)
     assert torch.equal(left, right)
     assert float(left.std()) > 0.1
+
+
+def test_a_streamed_clip_is_the_clip_it_would_have_been(known: Configuration, tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "clip.flac", tone(1.5, 440), 44100)
+    whole = audio.read(tmp_path / "clip.flac", known)
+    assert torch.equal(audio.read(streamed(tmp_path / "clip.flac"), known), whole)
+
+
+@pytest.mark.parametrize(("hz", "at_least", "at_most"), [(1000, -0.02, 0.02), (8500, -200, -80), (23_000, -200, -80)])
+def test_what_the_models_rate_cannot_hold_does_not_come_back(
+    known: Configuration, tmp_path: Path, hz: float, at_least: float, at_most: float
+) -> None:
+    """16 kHz from 48."""
+    time = torch.arange(96_000, dtype=torch.float64) / 48_000
+    soundfile.write(tmp_path / "tone.flac", 0.5 * torch.sin(2 * torch.pi * hz * time).numpy(), 48_000)
+    read = audio.read(tmp_path / "tone.flac", known)[0, 2000:-2000]
+    assert at_least <= 20 * math.log10(float(read.std()) * 2**0.5 / 0.5 + 1e-12) <= at_most
+
+
+@pytest.mark.parametrize("content", [b"", b"not audio"])
+def test_what_is_no_audio_is_refused(known: Configuration, tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "clip.flac").write_bytes(content)
+    with pytest.raises(InvalidRequest) as refused:
+        audio.read(tmp_path / "clip.flac", known)
+    assert refused.value.reason == "AUDIO_INVALID"
+
+
+def test_a_clip_of_no_sound_is_refused(known: Configuration, tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "clip.wav", tone(0.0, 440), 44100)
+    with pytest.raises(InvalidRequest, match="no sound"):
+        audio.read(tmp_path / "clip.wav", known)

@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from luthier.training.v1.training_pb2 import FineTune, LossPoint
 from luthier_model.configuration import Configuration
+from luthier_model.errors import CheckpointError
 from luthier_model.loading import load
 from luthier_training.checkpoints import Progress, Trained
 from luthier_training.recipes.fine_tune import prepare
@@ -67,3 +69,64 @@ def test_all_gradients_are_views_into_one_buffer(stepped: Trained) -> None:
     stepped.gradient.fill_(2.0)
     assert all(bool((parameter.grad == 2.0).all()) for parameter in parameters)
     assert sum(parameter.numel() for parameter in parameters) == stepped.gradient.numel()
+
+
+NUMBERS = {"step": 3, "training": [[2, 0.5], [3, 0.25]], "validation": [[0, 1.5]]}
+LIES = {
+    "absent": "",
+    "no JSON": "{",
+    "deep": "[" * 100_000 + "]" * 100_000,
+    "many values": json.dumps({**NUMBERS, "more": [0] * 4_000_000}),
+    "no object": "[]",
+    "no step": json.dumps({name: value for name, value in NUMBERS.items() if name != "step"}),
+    "a text for a step": json.dumps({**NUMBERS, "step": "three"}),
+    "a negative step": json.dumps({**NUMBERS, "step": -1}),
+    "before the first step": json.dumps({**NUMBERS, "step": 0}),
+    "a step beyond all bounds": json.dumps({**NUMBERS, "step": 2**40}),
+    "no losses": json.dumps({**NUMBERS, "training": None}),
+    "a loss that is a text": json.dumps({**NUMBERS, "training": [[1, "low"]]}),
+    "a loss without a step": json.dumps({**NUMBERS, "validation": [[0.5]]}),
+    "losses of steps to come": json.dumps({**NUMBERS, "training": [[4, 0.5]]}),
+    "losses out of order": json.dumps({**NUMBERS, "training": [[3, 0.25], [2, 0.5]]}),
+}
+
+
+@pytest.mark.parametrize("text", LIES.values(), ids=LIES)
+def test_numbers_that_cannot_be_are_refused_and_nothing_is_changed(
+    fresh: Callable[[], Trained], stepped: Trained, tmp_path: Path, text: str
+) -> None:
+    path = tmp_path / "c.safetensors"
+    stepped.save(path, PROGRESS)
+    save_file(load_file(path), path, metadata={"format": "pt", "progress": text})
+    trained, untouched = fresh(), fresh()
+    with pytest.raises(CheckpointError, match="its numbers"):
+        trained.restore(path)
+    for name, tensor in untouched.model.state_dict().items():
+        assert torch.equal(trained.model.state_dict()[name], tensor), name
+    assert not trained.optimizer.state_dict()["state"]
+
+
+@pytest.mark.parametrize("prefix", ["weights.", "average.", "optimizer.0.exp_avg"])
+@pytest.mark.parametrize("change", ["absent", "another shape", "of another name"])
+def test_tensors_of_another_model_are_named(
+    fresh: Callable[[], Trained], stepped: Trained, tmp_path: Path, prefix: str, change: str
+) -> None:
+    path = tmp_path / "c.safetensors"
+    stepped.save(path, PROGRESS)
+    tensors = load_file(path)
+    name = next(name for name in sorted(tensors) if name.startswith(prefix) and tensors[name].numel() > 1)
+    changed = tensors.pop(name)
+    if change == "another shape":
+        tensors[name] = changed.flatten()[:-1].clone()
+    elif change == "of another name":
+        tensors[f"{prefix.split('.')[0]}.other"] = changed
+    save_file(tensors, path, metadata={"format": "pt", "progress": json.dumps(NUMBERS)})
+    with pytest.raises(CheckpointError, match=r"[12] tensors are not those of the model"):
+        fresh().restore(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"not safetensors", b"\xff" * 64])
+def test_what_is_no_checkpoint_is_refused(fresh: Callable[[], Trained], tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "c.safetensors").write_bytes(content)
+    with pytest.raises(CheckpointError):
+        fresh().restore(tmp_path / "c.safetensors")

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import pytest
 import torch
 
 from luthier.common.v1.common_pb2 import ArtifactRef
@@ -16,6 +17,7 @@ def example(number: int) -> Example:
 
 
 EXAMPLES = [example(number) for number in range(6)]
+MANY = [example(number) for number in range(40)]
 CLIP = DatasetRow(audio=ArtifactRef(sha256="0" * 64))
 
 
@@ -80,3 +82,15 @@ def test_excerpts_lie_inside_the_clip() -> None:
 
 def test_a_short_clip_has_no_excerpts() -> None:
     assert excerpts(CLIP, 3.0, 4.0, 0) == []
+
+
+@pytest.mark.parametrize("other", [2**32 + 1, 2**63 + 1, 2**64 - 1])
+def test_seeds_that_share_their_lower_32_bits_are_other_runs(other: int) -> None:
+    one, two = (draw_batch(EXAMPLES, 0, 6, 0.5, seed) for seed in (1, other))
+    assert not torch.equal(one.noise, two.noise)
+    assert not torch.equal(one.timesteps, two.timesteps)
+    assert excerpts(CLIP, 30.0, 4.0, 1) != excerpts(CLIP, 30.0, 4.0, other)
+    orders = [[float(row[0, 0]) for row in draw_batch(MANY, 0, 40, 0.5, seed).latents] for seed in (1, other)]
+    assert orders[0] != orders[1]
+    dropped = [draw_batch(MANY, 0, 40, 0.5, seed).dropped for seed in (1, other)]
+    assert not torch.equal(*dropped)

@@ -1,5 +1,6 @@
 """Fine-tuning falls below the base, is repeatable, resumes exactly, and registers what it made."""
 
+import json
 import statistics
 import threading
 from collections.abc import Iterable
@@ -9,13 +10,14 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from stable_audio_tools.training.diffusion import DiffusionCondTrainingWrapper
 
 from luthier.common.v1.common_pb2 import ArtifactRef
 from luthier.training.v1.training_pb2 import CreateTrainingRunRequest, FineTune, LossPoint
 from luthier_kit.registry import ModelVersion, RunLog
-from luthier_kit.rpc import FailedPrecondition
+from luthier_kit.rpc import DataLoss, FailedPrecondition
 from luthier_kit.store import Store
 from luthier_model import checkpoint
 from luthier_model.configuration import Configuration, packaged
@@ -23,8 +25,9 @@ from luthier_training.base_model import BaseModel
 from luthier_training.dataset import read_manifest
 from luthier_training.examples import draw_batch
 from luthier_training.job import Job
+from luthier_training.ranks import Ranks
 from luthier_training.recipes import RECIPES, fine_tune
-from luthier_training.reporting import HeartbeatThread, Reporter, Stopped
+from luthier_training.reporting import HeartbeatThread, RankLost, Reporter, Stopped
 from luthier_training.requests import settle
 from luthier_training.runs import KIND, TrainingRunLog
 from luthier_training.seeds import seed_of
@@ -199,17 +202,119 @@ def test_a_long_course_of_losses_is_thinned_and_keeps_the_newest() -> None:
     assert [point.step for point in fine_tune.thinned(points)] == list(range(1, fine_tune.MAX_POINTS + 2, 2))
 
 
-def test_a_loss_that_is_no_number_fails_the_run(
-    store: Store, base: ModelVersion, dataset_ref: ArtifactRef, tmp_path: Path
-) -> None:
-    asked, _ = job(store, dataset_ref, tmp_path / "a", fine_tune=FineTune(steps=30, **TUNE))
-    asked.request.fine_tune.learning_rate = 1e30
-    with pytest.raises(FailedPrecondition) as refused:
+@pytest.mark.parametrize("spoiled", ["loss", "gradient", "validation loss"])
+def test_what_is_not_finite_ends_the_run_before_it_is_kept(
+    store: Store, base: ModelVersion, dataset_ref: ArtifactRef, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    spoiled: str,
+) -> None:  # fmt: skip
+    """In the fourth step, of which a checkpoint would be stored."""
+    asked, own = job(store, dataset_ref, tmp_path / "a", fine_tune=FineTune(steps=8, **TUNE | {"checkpoint_every": 1}))
+    batch_loss, validation_loss = fine_tune.batch_loss, fine_tune.validation_loss
+    steps = iter(range(1, 9))
+
+    def spoiling(*arguments: Any, **options: Any) -> torch.Tensor:
+        loss = batch_loss(*arguments, **options)
+        if next(steps) < 4 or spoiled == "validation loss":
+            return loss
+        if spoiled == "gradient":
+            loss.register_hook(lambda gradient: gradient * torch.inf)
+            return loss
+        return loss * torch.nan
+
+    validated = iter([validation_loss, lambda *_: float("inf")])
+    monkeypatch.setattr(fine_tune, "batch_loss", spoiling)
+    if spoiled == "validation loss":
+        monkeypatch.setattr(fine_tune, "validation_loss", lambda *arguments: next(validated)(*arguments))
+    with pytest.raises(FailedPrecondition, match=f"the {spoiled}.* at step 4") as refused:
         RECIPES["fine_tune"](asked)
     assert refused.value.reason == "TRAINING_DIVERGED"
+    assert own.read().progress.checkpoint_step == 3
 
 
-def test_only_the_newest_checkpoint_is_kept(
+def lying(store: Store, key: str, run_id: str, folder: Path) -> ArtifactRef:
+    """A checkpoint as stored there, whose numbers say another step."""
+    path = folder / "lying.safetensors"
+    path.write_bytes(store.objects.get(key, 1 << 30) or b"")
+    with safe_open(path, "pt") as file:
+        numbers = json.loads(file.metadata()["progress"])
+    save_file(load_file(path), path, metadata={"progress": json.dumps({**numbers, "step": numbers["step"] + 1})})
+    return store.blobs.put_file(f"checkpoints/{run_id}", path)
+
+
+@pytest.mark.parametrize("fault", ["lies", "corrupt", "gone"])
+def test_a_checkpoint_that_cannot_be_read_is_passed_over_for_the_one_before(
+    store: Store, base: ModelVersion, dataset_ref: ArtifactRef, tmp_path: Path, fault: str
+) -> None:
+    tune = FineTune(steps=8, ema_decay=0.9, **TUNE)
+    whole, _ = job(store, dataset_ref, tmp_path / "whole", "whole", fine_tune=tune)
+    wanted = load_file(store.blobs.fetch(RECIPES["fine_tune"](whole).checkpoint, tmp_path))
+    first, own = job(store, dataset_ref, tmp_path / "first", "parts", StopsAtFive, fine_tune=tune)
+    with pytest.raises(Stopped):
+        RECIPES["fine_tune"](first)
+    left = own.read().progress
+    assert (left.checkpoint_step, left.previous_checkpoint_step) == (5, 3)
+    if fault == "lies":
+        left.checkpoint.CopyFrom(lying(store, left.checkpoint.key, own.id, tmp_path))
+        own.progress(left)
+    elif fault == "corrupt":
+        (tmp_path / "store").joinpath("luthier", left.checkpoint.key).write_bytes(b"garbage")
+    else:
+        store.objects.delete(left.checkpoint.key)
+    own.heartbeat.stop()
+
+    second, own = job(store, dataset_ref, tmp_path / "second", "parts", fine_tune=tune)
+    goes_on_from = []
+    second.reporter.advance = lambda done, *rest: goes_on_from.append(done)  # type: ignore[method-assign]
+    resumed = load_file(store.blobs.fetch(RECIPES["fine_tune"](second).checkpoint, tmp_path))
+
+    assert [done for done in goes_on_from if done <= 8][-5:] == [4, 5, 6, 7, 8]
+    torch.testing.assert_close(resumed, wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_a_run_whose_checkpoints_all_lie_ends_with_data_loss(
+    store: Store, base: ModelVersion, dataset_ref: ArtifactRef, tmp_path: Path
+) -> None:
+    tune = FineTune(steps=8, **TUNE)
+    first, own = job(store, dataset_ref, tmp_path / "first", "parts", StopsAtFive, fine_tune=tune)
+    with pytest.raises(Stopped):
+        RECIPES["fine_tune"](first)
+    left = own.read().progress
+    for ref in (left.checkpoint, left.previous_checkpoint):
+        ref.CopyFrom(lying(store, ref.key, own.id, tmp_path))
+    own.progress(left)
+    own.heartbeat.stop()
+
+    second, _ = job(store, dataset_ref, tmp_path / "second", "parts", fine_tune=tune)
+    with pytest.raises(DataLoss) as refused:
+        RECIPES["fine_tune"](second)
+
+    assert refused.value.reason == "CHECKPOINT_CORRUPT"
+    assert "step 5: it says step 6, the run says 5; step 3: it says step 4" in str(refused.value)
+
+
+def test_ranks_that_go_on_from_different_checkpoints_leave(
+    store: Store, base: ModelVersion, dataset_ref: ArtifactRef, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, _ = job(store, dataset_ref, tmp_path / "a", fine_tune=FineTune(steps=4, **TUNE))
+    monkeypatch.setattr(Ranks, "mean", lambda self, value: value + 1)  # another rank found a later one
+    with pytest.raises(RankLost):
+        RECIPES["fine_tune"](asked)
+
+
+def test_two_checkpoints_are_kept_while_it_trains(
+    store: Store, base: ModelVersion, dataset_ref: ArtifactRef, tmp_path: Path
+) -> None:
+    tune = FineTune(steps=8, **TUNE | {"checkpoint_every": 1})
+    asked, own = job(store, dataset_ref, tmp_path / "a", "a", StopsAtFive, fine_tune=tune)
+    with pytest.raises(Stopped):
+        RECIPES["fine_tune"](asked)
+    kept = own.read().progress
+    assert (kept.checkpoint_step, kept.previous_checkpoint_step) == (5, 4)
+    keys = {kept.checkpoint.key, kept.previous_checkpoint.key}
+    assert set(store.objects.keys(f"checkpoints/{own.id}/")) == keys
+
+
+def test_a_run_that_has_its_result_keeps_the_newest_checkpoint(
     store: Store, base: ModelVersion, dataset_ref: ArtifactRef, tmp_path: Path
 ) -> None:
     asked, own = job(store, dataset_ref, tmp_path / "a", fine_tune=FineTune(steps=7, **TUNE))

@@ -1,5 +1,6 @@
 """A runner's exit code tells whether its run has ended: Kubernetes starts another one until it has."""
 
+import math
 import multiprocessing
 import os
 import signal
@@ -17,13 +18,16 @@ from luthier.common.v1.common_pb2 import ArtifactRef
 from luthier.training.v1.training_pb2 import CreateTrainingRunRequest, TinyBase, TrainingProgress, TrainingResult
 from luthier_kit.registry import (
     RUN_STATE_CANCELLED,
+    RUN_STATE_FAILED,
     RUN_STATE_RUNNING,
     RUN_STATE_SUCCEEDED,
     Heartbeat,
     ModelVersion,
     RunLog,
+    current_version,
     resolve,
 )
+from luthier_kit.rpc import error_of
 from luthier_kit.store import Store
 from luthier_training import runner
 from luthier_training.examples import Batch, Example, draw_batch
@@ -164,6 +168,26 @@ def test_the_longest_name_leaves_room_for_the_runs_digits(store: Store, base: Mo
     first = runner.publish(store, made, "training-" + "0123456789abcdef" * 2)
     assert first.label == f"{'n' * 47}-0123456789abcdef@1"
     assert runner.publish(store, made, "training-" + "0123456789abcdef" * 2) == first  # a runner died after this
+
+
+def test_a_run_that_diverges_fails_by_that_reason_and_keeps_what_was_good(
+    store: Store, run: TrainingRunLog, base: ModelVersion, dataset_ref: ArtifactRef, tmp_path: Path
+) -> None:
+    """A learning rate beyond what a request may have: at the highest, 0.1, this model does not diverge."""
+    record = queued_tuning(store, dataset_ref, "diverges", learning_rate=0.1, steps=40, checkpoint_every=1)
+    request = record.read().request
+    request.fine_tune.learning_rate = 1e30
+    diverging = RunLog.create(store, KIND, "diverges-for-real", request)
+    assert runner.main(diverging.id, "own") == runner.ENDED
+    ended = diverging.read()
+    assert (ended.state, error_of(ended.error).reason) == (RUN_STATE_FAILED, "TRAINING_DIVERGED")
+    assert "lower learning rate" in ended.error.message
+    kept = ended.progress
+    assert [point.step for point in kept.training] == list(range(1, kept.checkpoint_step + 1)) != []
+    assert all(math.isfinite(point.loss) for point in [*kept.training, *kept.validation])
+    assert store.blobs.fetch(kept.checkpoint, tmp_path / "kept").stat().st_size
+    assert current_version(store, "tuned") is None
+    assert not Heartbeat(store, diverging.id, "own").alive()
 
 
 def test_a_run_that_was_taken_away_has_not_ended(

@@ -6,13 +6,13 @@ stand inside.
 
 from dataclasses import dataclass
 from functools import cached_property
-from math import gcd
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
 from luthier_music.audio import AudioError, AudioInfo, audio_info, read_audio
+from luthier_music.audio_rate import resampled
 
 MIN_S, MAX_S = 0.5, 1800.0
 ESSENTIA_RATE_HZ: Final = 44_100  # what essentia's algorithms assume
@@ -21,7 +21,6 @@ FRAME_S: Final = 0.05  # of the level envelope
 REST_S: Final = 2.0  # a bar of four beats at 120 BPM; longer silence between sounds is silence
 ANTIPHASE_SHARE: Final = 0.05  # of the channels' mean power, below which their mean has lost the music (-13 dB)
 _MOSTLY: Final = 0.9  # estimators find things in what is silent for more than this share
-_PASSED: Final = 0.9  # of the band, by the resampling filter
 _FORMATS: Final = ("FLAC", "WAV", "WAVEX")
 _MAX_CHANNELS: Final = 2
 _MIN_RATE_HZ, _MAX_RATE_HZ = 8_000, 192_000
@@ -30,10 +29,6 @@ _SPECTRUM_BLOCK: Final = 256  # frames at a time, so that memory stays small for
 
 def read_header(path: Path) -> AudioInfo:
     """Header of a FLAC or WAV file. AudioError naming the bound that it breaks."""
-    with path.open("rb") as file:
-        head = file.read(26)
-    if head[:4] == b"fLaC" and int.from_bytes(head[21:26], "big") & (1 << 36) - 1 == 0:
-        raise AudioError("is a streamed FLAC: its header does not say how long it is; encode it again into a file")
     info = audio_info(path)
     if info.format not in _FORMATS:
         raise AudioError(f"must be FLAC or WAV, got {info.format}")
@@ -121,29 +116,7 @@ def load(path: Path, span: tuple[float, float] | None = None) -> Sound:
     """
     info = read_header(path)
     start_s, end_s = span or (0.0, info.duration_s)
-    samples, rate_hz = read_audio(path, start_s=start_s, duration_s=end_s - start_s, max_duration_s=MAX_S)
-    promised = min(round((end_s - start_s) * rate_hz), info.frames)
-    if len(samples) < promised - 1:
-        raise AudioError(f"ends after {len(samples)} of the {promised} frames that its header promises")
-    return Sound(samples, rate_hz)
-
-
-def resampled(signal: np.ndarray, rate_hz: int, wanted_hz: int) -> np.ndarray:
-    """(n,) float32 at another rate, polyphase: flat up to 0.9 of the lower rate's half, 90 dB down from that half on.
-
-    SciPy's own filter is 6 dB down there: from 48 kHz, a tone of 23 kHz would come back at 21.1 kHz, -9 dB.
-    """
-    from scipy.signal import firwin, kaiserord, resample_poly
-
-    if rate_hz == wanted_hz:
-        return signal
-    shared = gcd(rate_hz, wanted_hz)
-    up, down = wanted_hz // shared, rate_hz // shared
-    stop = 1 / max(up, down)  # of half the rate between the two steps
-    taps, beta = kaiserord(90.0, (1 - _PASSED) * stop)
-    window = firwin(taps | 1, (1 + _PASSED) / 2 * stop, window=("kaiser", beta))
-    at_wanted: np.ndarray = resample_poly(signal, up, down, window=window.astype(np.float32)).astype(np.float32)
-    return at_wanted
+    return Sound(*read_audio(path, start_s=start_s, duration_s=end_s - start_s, max_duration_s=MAX_S))
 
 
 def projected_power(signal: np.ndarray, frame: int, hop: int, basis: np.ndarray) -> np.ndarray:

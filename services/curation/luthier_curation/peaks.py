@@ -1,7 +1,8 @@
 """Waveform peaks for the page: what a person sees of a clip before the audio is there.
 
 The file is read in blocks, so memory does not grow with its length. The peaks are signed 8-bit pairs (lowest, highest)
-per column over the mean of the channels, -128 to 127 for -1.0 to 1.0, as the `peaks` of audiowaveform are.
+per column over all channels, -128 to 127 for -1.0 to 1.0, as the `peaks` of audiowaveform are. Their mean would be a
+flat line for channels in antiphase.
 """
 
 import math
@@ -12,11 +13,12 @@ import numpy as np
 import soundfile
 
 from luthier_kit.rpc import DataLoss
+from luthier_music.audio import AudioError, open_audio
 
 COLUMNS = 800
 """columns of one waveform: the widest the page draws it, in CSS pixels."""
 BLOCK_FRAMES = 1 << 18
-VERSION = "1"
+VERSION = "2"
 
 
 @dataclass(frozen=True)
@@ -35,15 +37,13 @@ def peaks_of(path: Path, columns: int = COLUMNS) -> Peaks:
     Raises DataLoss for what cannot be decoded, or holds no sound.
     """
     try:
-        with soundfile.SoundFile(path) as audio:
+        with open_audio(path) as audio:
             frames, rate = audio.frames, audio.samplerate
             if not 0 < frames < 1 << 40:
                 raise DataLoss("the clip's audio holds no frames", reason="AUDIO_UNREADABLE")
             lows, highs = _reduce(audio, frames, min(columns, frames))
-    except soundfile.LibsndfileError as error:
-        raise DataLoss(
-            f"the clip's audio cannot be decoded: {error.error_string}", reason="AUDIO_UNREADABLE"
-        ) from error
+    except AudioError as error:
+        raise DataLoss(f"the clip's audio cannot be decoded: {error}", reason="AUDIO_UNREADABLE") from error
     pairs = np.stack([lows, highs], axis=1).clip(-1, 1)
     quantised = np.round(np.nan_to_num(pairs) * 127.5 - 0.5).astype(int)
     return Peaks(round(frames / rate, 4), rate, len(lows), quantised.reshape(-1).tolist())
@@ -57,10 +57,9 @@ def _reduce(audio: soundfile.SoundFile, frames: int, columns: int) -> tuple[np.n
     size = max(step, BLOCK_FRAMES // step * step)  # whole columns per block
     first = 0
     for block in audio.blocks(blocksize=size, dtype="float32", always_2d=True):
-        mono = block.mean(axis=1)
-        starts = np.arange(0, len(mono), step)
+        starts = np.arange(0, len(block), step)
         last = min(first + len(starts), filled)
-        lows[first:last] = np.minimum.reduceat(mono, starts)[: last - first]
-        highs[first:last] = np.maximum.reduceat(mono, starts)[: last - first]
+        lows[first:last] = np.minimum.reduceat(block.min(axis=1), starts)[: last - first]
+        highs[first:last] = np.maximum.reduceat(block.max(axis=1), starts)[: last - first]
         first = last
     return lows, highs

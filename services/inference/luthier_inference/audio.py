@@ -7,11 +7,11 @@ from typing import Final
 import numpy as np
 import soundfile
 import torch
-import torchaudio
 
 from luthier_kit.rpc import InvalidRequest
 from luthier_model.generation import Samples
 from luthier_music.audio import AudioError, read_audio
+from luthier_music.audio_rate import resampled
 
 
 @dataclass(frozen=True)
@@ -53,16 +53,16 @@ def write(folder: Path, samples: Samples, sample_rate_hz: int, output_format: st
 def read(path: Path, sample_rate_hz: int, channels: int, length: int) -> torch.Tensor:
     """The first `length` samples as (1, channels, length) at the rate asked for, padded with silence.
 
-    InvalidRequest INIT_AUDIO_UNREADABLE when it is no audio.
+    InvalidRequest INIT_AUDIO_UNREADABLE when it is no audio, or holds none.
     """
     try:
         found, rate_hz = read_audio(path, duration_s=length / sample_rate_hz)
+        if not len(found):
+            raise AudioError(f"{path.name} holds no sound")
     except AudioError as error:
         violations = [("init_audio", str(error))]
         raise InvalidRequest(reason="INIT_AUDIO_UNREADABLE", violations=violations) from None
-    sound = torch.from_numpy(found.T.copy())  # (channels, samples)
-    sound = sound.mean(0, keepdim=True).expand(channels, -1) if sound.shape[0] != channels else sound
-    if rate_hz != sample_rate_hz:
-        sound = torchaudio.functional.resample(sound, rate_hz, sample_rate_hz)
-    sound = sound[:, :length]
+    if found.shape[1] != channels:
+        found = found.mean(axis=1, keepdims=True).repeat(channels, axis=1)  # (samples, channels)
+    sound = torch.from_numpy(resampled(found, rate_hz, sample_rate_hz)[:length].T.copy())  # (channels, samples)
     return torch.nn.functional.pad(sound, (0, length - sound.shape[1])).unsqueeze(0)

@@ -24,6 +24,7 @@ from luthier_model.registered import statuses
 
 STAGE: Final = "generate"
 STAGE_VERSION: Final = "1"
+STAGE_VERSION_2: Final = "2"  # where another resampler, or all 64 bits of a seed, give other audio than version 1
 KIND: Final = "generated"  # prefix of its own, so that a bucket rule can let generated audio expire
 
 OnStep = Callable[[pb.GenerateProgress], None]
@@ -55,7 +56,7 @@ class Generator:
             inputs=[version.digest, job.init_audio.sha256] if job.init_audio else [version.digest],
             seed=parameters.pop("seed"),
             parameters=parameters,
-            version=STAGE_VERSION,
+            version=STAGE_VERSION_2 if job.init_audio or job.parameters.seed >> 32 else STAGE_VERSION,
             tools={"stable-audio-tools": installed_version("stable-audio-tools")},
             licences=version.notes.get("licences", ()),
         )

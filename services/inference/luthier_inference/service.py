@@ -83,7 +83,6 @@ class InferenceServicer(pb_grpc.InferenceServiceServicer):
     def RegisterModel(
         self, request: pb.RegisterModelRequest, context: grpc.ServicerContext
     ) -> pb.RegisterModelResponse:
-        del context
         checks = Checks()
         checks.name("name", request.name)
         checks.artifact("checkpoint", request.checkpoint)
@@ -103,7 +102,8 @@ class InferenceServicer(pb_grpc.InferenceServiceServicer):
                 text_encoder=[(item.name, item.file) for item in request.text_encoder],
                 created_by=actor(request.registered_by),
                 reason=request.reason,
-            )
+            ),
+            _stop_of(context),
         )
         loaded = served.version.digest in self.cache.loaded()
         return pb.RegisterModelResponse(model=model_message(served.version, served, loaded=loaded))

@@ -19,12 +19,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Final, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
 SIGMA_MIN: Final = 0.3  # Stable Audio Open's own choice (model card), not stable-audio-tools' 0.01
 SIGMA_MAX: Final = 500.0  # likewise
 DEFAULT_SAMPLER: Final = "dpmpp-3m-sde"  # likewise
+_MT19937_WORDS: Final = 624  # of 32 bits, Matsumoto and Nishimura 1998; torch keeps each in 64
+_MT19937_FIRST: Final = 3  # in a generator's state, behind the seed, the position and the words left
 GUIDED_KEYS: Final = ("cross_attn_cond", "prepend_cond")  # what the unconditional branch goes without
 
 Conditioning = Mapping[str, Tensor | None]  # keyword arguments of the transformer, batch 1
@@ -114,13 +117,30 @@ class SeededNoise:
     """
 
     def __init__(self, seed: int, shape: tuple[int, ...], device: torch.device) -> None:
-        self._generator = torch.Generator().manual_seed(seed)
+        self._generator = generator_of(seed)
         self._shape, self._device = shape, device
 
     def __call__(self) -> Tensor:
         pinned = self._device.type == "cuda"
         draw = torch.randn(self._shape, generator=self._generator, pin_memory=pinned)
         return draw.to(self._device, non_blocking=True)
+
+
+def generator_of(seed: int) -> torch.Generator:
+    """torch's generator on the CPU, by a seed of 64 bits.
+
+    torch keeps the lowest 32 bits of a seed: 1 and 2^32 + 1 would be the same noise. Seeds beyond 32 bits set the whole
+    state, by NumPy's SeedSequence; below, all is as torch does it.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    if seed >> 32:
+        state = generator.get_state()
+        words = np.random.SeedSequence(seed).generate_state(_MT19937_WORDS)
+        state.view(torch.int64)[_MT19937_FIRST : _MT19937_FIRST + _MT19937_WORDS] = torch.from_numpy(
+            words.astype(np.int64)
+        )
+        generator.set_state(state)
+    return generator
 
 
 def euler(denoise: Denoiser, x: Tensor, sigmas: Sequence[float], noise: Noise) -> Iterator[Tensor]:

@@ -1,11 +1,11 @@
 """Audio files: FLAC and WAV in and out through libsndfile; samples are float32 [frames, channels], full scale 1.0.
 
-Everything that Luthier stores is 16-bit FLAC at 44.1 kHz, stereo; reading takes what libsndfile knows and is
-bounded, so that a small file that claims to be days long allocates nothing.
+Everything that Luthier stores is 16-bit FLAC at 44.1 kHz, stereo; reading takes what libsndfile knows, and FLAC without
+a length in its header. It is bounded, so that a small file that claims to be days long allocates nothing.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -14,8 +14,11 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
+from luthier_music.audio_flac import CutStream, with_length
+
 SAMPLE_RATE_HZ: Final = 44_100
 MAX_DURATION_S: Final = 7200.0
+MAX_VALUES: Final = 1 << 30  # frames times channels: 4 GiB once decoded, 1.5 hours of 96 kHz stereo
 MAX_SAMPLE: Final = 1e6  # 120 dB above full scale: far beyond it, powers and spectra overflow float32
 _BLOCK_FRAMES: Final = 1 << 17  # written at a time: 3 s at 44.1 kHz
 
@@ -28,7 +31,7 @@ class AudioError(ValueError):
 
 @dataclass(frozen=True)
 class AudioInfo:
-    """What the file's header says."""
+    """What the file's header says; of a FLAC without a length, what its last frame says."""
 
     sample_rate_hz: int
     channels: int
@@ -43,7 +46,7 @@ class AudioInfo:
 
 def audio_info(path: Path) -> AudioInfo:
     """Read the header. AudioError when it is none."""
-    with _opened(path) as file:
+    with open_audio(path) as file:
         return AudioInfo(file.samplerate, file.channels, file.frames, file.format, file.subtype)
 
 
@@ -52,12 +55,13 @@ def read_audio(
 ) -> tuple[Samples, int]:
     """Samples [frames, channels] from `start_s` on, and the sample rate in Hz.
 
-    A span beyond the end gives what there is. AudioError when the file cannot be read, holds NaN, infinity or samples
-    beyond MAX_SAMPLE, or when more than `max_duration_s` is asked for (checked before anything is allocated).
+    A span beyond the end gives what there is. AudioError when the file cannot be read, is a FLAC that ends before its
+    header says, holds NaN, infinity or samples beyond MAX_SAMPLE, or when more than `max_duration_s` or MAX_VALUES are
+    asked for (checked before anything is allocated).
     """
     if not np.isfinite(start_s) or start_s < 0 or (duration_s is not None and not duration_s >= 0):
         raise AudioError(f"a span starts at 0 or later and is not negative: got {start_s} s for {duration_s} s")
-    with _opened(path) as file:
+    with open_audio(path) as file:
         rate = file.samplerate
         first = min(round(start_s * rate), file.frames)
         count = file.frames - first
@@ -65,8 +69,13 @@ def read_audio(
             count = min(round(min(duration_s, 1e6) * rate), count)
         if count > max_duration_s * rate:
             raise AudioError(f"{count / rate:.1f} s of audio asked for, the bound is {max_duration_s:g} s")
+        if count * file.channels > MAX_VALUES:
+            raise AudioError(f"{count} frames of {file.channels} channels asked for, the bound is {MAX_VALUES} values")
         file.seek(first)
         samples = file.read(count, dtype="float32", always_2d=True)
+        exact = file.format == "FLAC"  # others, such as MP3, estimate
+    if exact and len(samples) < count:
+        raise AudioError(f"{path.name} ends after {first + len(samples)} frames, before its header says")
     if not np.isfinite(samples).all():
         raise AudioError(f"{path.name} holds NaN or infinity")
     if (highest := peak(samples)) > MAX_SAMPLE:
@@ -108,10 +117,18 @@ def peak(samples: NDArray[np.floating]) -> float:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[soundfile.SoundFile]:
-    """Open for reading; what libsndfile cannot make sense of, then or later, becomes an AudioError."""
+def open_audio(path: Path) -> Iterator[soundfile.SoundFile]:
+    """A file open for reading; what libsndfile cannot make sense of, then or later, becomes an AudioError.
+
+    The file's `frames` are true to its header, and so must be bounded before that many are read.
+    """
     try:
-        with soundfile.SoundFile(path) as file:
-            yield file
+        with ExitStack() as stack:
+            stream = with_length(stack.enter_context(path.open("rb")))
+            if stream:
+                stack.enter_context(stream)
+            yield stack.enter_context(soundfile.SoundFile(stream or path))
     except soundfile.LibsndfileError as error:
         raise AudioError(f"{path.name} is no audio that can be read: {error.error_string}") from error
+    except CutStream as error:
+        raise AudioError(f"{path.name} cannot be read: {error}") from None

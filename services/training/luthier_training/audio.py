@@ -2,13 +2,12 @@
 
 from pathlib import Path
 
-import numpy as np
-import soundfile
 import torch
-from torchaudio.functional import resample
 
 from luthier_kit.rpc import InvalidRequest
 from luthier_model.configuration import Configuration
+from luthier_music.audio import AudioError, read_audio
+from luthier_music.audio_rate import resampled
 
 REASON = "AUDIO_INVALID"
 MAX_CLIP_S = 3600.0
@@ -19,19 +18,11 @@ def read(path: Path, configuration: Configuration) -> torch.Tensor:
     on all of them. InvalidRequest AUDIO_INVALID when it is not audio, is empty or lasts longer than MAX_CLIP_S.
     """
     try:
-        with soundfile.SoundFile(path) as file:
-            if not 0 < file.frames <= MAX_CLIP_S * file.samplerate:
-                text = (
-                    f"a clip must last more than 0 and at most {MAX_CLIP_S:g} s, {path.name} has {file.frames} frames"
-                )
-                raise InvalidRequest(text, reason=REASON)
-            samples, rate_hz = file.read(dtype="float32", always_2d=True), file.samplerate  # (frames, channels)
-    except soundfile.SoundFileError:
-        raise InvalidRequest(f"{path.name} is not readable audio", reason=REASON) from None
-    if not np.isfinite(samples).all():
-        raise InvalidRequest(f"{path.name} holds samples that are not finite", reason=REASON)
-    audio = torch.from_numpy(samples.T.copy())  # (channels, frames)
-    if audio.shape[0] != configuration.channels:
-        audio = audio.mean(0, keepdim=True).expand(configuration.channels, -1)
-    resampled: torch.Tensor = resample(audio, rate_hz, configuration.sample_rate_hz)
-    return resampled
+        samples, rate_hz = read_audio(path, max_duration_s=MAX_CLIP_S)  # (frames, channels)
+    except AudioError as error:
+        raise InvalidRequest(str(error), reason=REASON) from None
+    if not len(samples):
+        raise InvalidRequest(f"{path.name} holds no sound", reason=REASON)
+    if samples.shape[1] != configuration.channels:
+        samples = samples.mean(axis=1, keepdims=True).repeat(configuration.channels, axis=1)
+    return torch.from_numpy(resampled(samples, rate_hz, configuration.sample_rate_hz).T.copy())  # (channels, samples)

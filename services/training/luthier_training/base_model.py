@@ -26,8 +26,9 @@ from luthier_training import audio
 
 MAX_TENSORS_BYTES = 1 << 30
 """Bound of a stored encoding: latents of the longest window that a configuration may have take 256 MiB."""
-LATENTS_STAGE, TEXT_STAGE, VERSION = "latents", "text-states", "1"
-"""Stages of the two kinds of actions, and the version of both. They are part of the actions' digests."""
+LATENTS_STAGE, TEXT_STAGE = "latents", "text-states"
+LATENTS_VERSION, TEXT_VERSION = "2", "1"
+"""Stages of the two kinds of actions, and their versions. They are part of the actions' digests."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,7 @@ class BaseModel:
             "length_s": excerpt.length_s,
         }
         tools = {"autoencoder": self.autoencoder_digest}
-        action = Action(LATENTS_STAGE, [clip.audio.sha256], parameters, version=VERSION, tools=tools)
+        action = Action(LATENTS_STAGE, [clip.audio.sha256], parameters, version=LATENTS_VERSION, tools=tools)
         stored = self._once(action, encode)
         return Latents(stored["mean"], stored["deviation"], float(stored["seconds_total"]))
 
@@ -153,7 +154,7 @@ class BaseModel:
 
         inputs, parameters = [hashlib.sha256(prompt.encode()).hexdigest()], {"max_tokens": conditioner.max_length}
         tools = {"text_encoder": self.text_encoder_digest}
-        stored = self._once(Action(TEXT_STAGE, inputs, parameters, version=VERSION, tools=tools), encode)
+        stored = self._once(Action(TEXT_STAGE, inputs, parameters, version=TEXT_VERSION, tools=tools), encode)
         return TextEmbedding(stored["states"], stored["mask"])
 
     def cache_prompts(self, prompts: Sequence[str]) -> None:

@@ -5,8 +5,10 @@ in the file's metadata. The frozen autoencoder and text encoder are not in it; t
 """
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from ema_pytorch import EMA
@@ -15,9 +17,16 @@ from safetensors.torch import save_file
 from stable_audio_tools.models.diffusion import ConditionedDiffusionModelWrapper
 
 from luthier.training.v1.training_pb2 import LossPoint
+from luthier_kit.bounded_json import read_json
+from luthier_model import checkpoint
+from luthier_model.errors import CheckpointError
 
 FROZEN = "pretransform."
 WEIGHTS, AVERAGE, OPTIMIZER = "weights.", "average.", "optimizer."
+MAX_NUMBERS_BYTES, MAX_NUMBERS_DEPTH, MAX_NUMBERS = 64 << 20, 3, 4_000_000
+"""Of the numbers as JSON: a million steps, each validated, and the lists that pair steps with losses."""
+NAMED = 3
+"""Tensors that an error names."""
 
 
 @dataclass
@@ -43,9 +52,7 @@ class Trained:
 
     def save(self, path: Path, progress: Progress) -> None:
         """Writes a checkpoint."""
-        state = {f"{WEIGHTS}{k}": t for k, t in self.model.state_dict().items() if not k.startswith(FROZEN)}
-        if self.average is not None:
-            state |= {f"{AVERAGE}{name}": tensor for name, tensor in self.average.state_dict().items()}
+        state = dict(self._weights_and_average())
         for index, moments in self.optimizer.state_dict()["state"].items():
             state |= {f"{OPTIMIZER}{index}.{name}": torch.as_tensor(value) for name, value in moments.items()}
         losses = {"training": progress.training, "validation": progress.validation}
@@ -54,9 +61,17 @@ class Trained:
         save_file(tensors, path, metadata={"format": "pt", "progress": json.dumps({"step": progress.step, **pairs})})
 
     def restore(self, path: Path) -> Progress:
-        """Puts weights, moving average and moments back where they were; returns the numbers of the checkpoint."""
+        """Puts weights, moving average and moments back where they were; returns the numbers of the checkpoint.
+
+        CheckpointError when the file is none, is not of this model, or says what cannot be: then nothing was changed.
+        """
+        found = {name: tensor.shape for name, tensor in checkpoint.header(path).items()}
+        wanted = {name: tuple(tensor.shape) for name, tensor in self._weights_and_average()} | dict(self._moments())
+        if wrong := sorted(name for name in {*found, *wanted} if found.get(name) != wanted.get(name)):
+            text = f"{len(wrong)} tensors are not those of the model that is trained, such as {wrong[:NAMED]}"
+            raise CheckpointError(text[:300])
         with safe_open(path, "pt") as file:
-            numbers = json.loads(file.metadata()["progress"])
+            progress = _progress((file.metadata() or {}).get("progress", ""))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dictionary
 
         def below(prefix: str) -> dict[str, torch.Tensor]:
@@ -71,10 +86,7 @@ class Trained:
             index, moment = name.split(".", 1)
             moments.setdefault(int(index), {})[moment] = tensor
         self.optimizer.load_state_dict({"state": moments, "param_groups": self.optimizer.state_dict()["param_groups"]})
-        training, validation = (
-            [LossPoint(step=step, loss=loss) for step, loss in numbers[name]] for name in ("training", "validation")
-        )
-        return Progress(int(numbers["step"]), training, validation)
+        return progress
 
     def exported(self) -> dict[str, torch.Tensor]:
         """The unwrapped state, with the moving average of the transformer where there is one."""
@@ -82,3 +94,40 @@ class Trained:
         if self.average is not None:
             state |= {f"model.{name}": tensor for name, tensor in self.average.ema_model.state_dict().items()}
         return state
+
+    def _weights_and_average(self) -> Iterator[tuple[str, torch.Tensor]]:
+        """Names and tensors of a checkpoint, but the optimiser's."""
+        for name, tensor in self.model.state_dict().items():
+            if not name.startswith(FROZEN):
+                yield f"{WEIGHTS}{name}", tensor
+        if self.average is not None:
+            for name, tensor in self.average.state_dict().items():
+                yield f"{AVERAGE}{name}", tensor
+
+    def _moments(self) -> Iterator[tuple[str, tuple[int, ...]]]:
+        """Names and shapes of what AdamW knows of each parameter after a step."""
+        parameters = (parameter for group in self.optimizer.param_groups for parameter in group["params"])
+        for index, parameter in enumerate(parameters):
+            yield f"{OPTIMIZER}{index}.step", ()
+            yield f"{OPTIMIZER}{index}.exp_avg", tuple(parameter.shape)
+            yield f"{OPTIMIZER}{index}.exp_avg_sq", tuple(parameter.shape)
+
+
+def _progress(text: str) -> Progress:
+    """The numbers in a checkpoint's metadata; CheckpointError when they are none, or cannot be a run's."""
+    try:
+        numbers = read_json(
+            text.encode(), max_bytes=MAX_NUMBERS_BYTES, max_depth=MAX_NUMBERS_DEPTH, max_values=MAX_NUMBERS
+        )
+        training, validation = (_points(numbers[name]) for name in ("training", "validation"))
+        step = LossPoint(step=numbers["step"]).step
+    except (ValueError, TypeError, KeyError, OverflowError) as error:
+        raise CheckpointError(f"its numbers cannot be read: {error!r}"[:300]) from None
+    steps = [[point.step for point in points] for points in (training, validation)]
+    if step < 1 or any(each != sorted(set(each)) or not 0 <= each[0] <= each[-1] <= step for each in steps if each):
+        raise CheckpointError(f"its numbers are not those of a run after {step} steps")
+    return Progress(step, training, validation)
+
+
+def _points(pairs: Any) -> list[LossPoint]:
+    return [LossPoint(step=step, loss=loss) for step, loss in pairs]

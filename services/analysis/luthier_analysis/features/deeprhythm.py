@@ -14,7 +14,8 @@ import numpy as np
 from luthier.common.v1.common_pb2 import FACT_SOURCE_AUDIO
 from luthier_analysis.facts import Tempo
 from luthier_analysis.settings import Weights
-from luthier_analysis.sound import Sound, resampled
+from luthier_analysis.sound import Sound
+from luthier_music.audio_rate import resampled
 
 ESTIMATOR = "deeprhythm/0.0.13"
 RATE_HZ = 22_050

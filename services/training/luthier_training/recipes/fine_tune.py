@@ -6,6 +6,7 @@ clip: that is how the model learns to stop.
 """
 
 import functools
+import logging
 import math
 import tempfile
 from collections.abc import Callable, Sequence
@@ -18,9 +19,9 @@ from stable_audio_tools.models.diffusion import ConditionedDiffusionModelWrapper
 from luthier.curation.v1.dataset_pb2 import DatasetManifest
 from luthier.training.v1.training_pb2 import FineTune, LossPoint
 from luthier_kit.registry import ModelVersion, resolve
-from luthier_kit.rpc import TRAIN, VALIDATION, FailedPrecondition
+from luthier_kit.rpc import TRAIN, VALIDATION, DataLoss, FailedPrecondition, NotFound
 from luthier_model import checkpoint
-from luthier_model.errors import WeightsError
+from luthier_model.errors import CheckpointError, WeightsError
 from luthier_model.registered import statuses
 from luthier_training.base_model import BaseModel, Excerpt
 from luthier_training.checkpoints import Progress, Trained
@@ -28,9 +29,10 @@ from luthier_training.dataset import prompts_of, read_manifest, registered_name,
 from luthier_training.examples import Batch, Example, draw_batch, excerpts
 from luthier_training.job import Job
 from luthier_training.ranks import ALONE, Ranks
-from luthier_training.reporting import Stopped
+from luthier_training.reporting import RankLost, Stopped
 from luthier_training.seeds import seed_of
 
+log = logging.getLogger(__name__)
 WEIGHT_DECAY, BETAS = 1e-3, (0.9, 0.999)
 """As Stable Audio Open was trained (Evans 2024)."""
 FINAL_RATE = 0.02
@@ -44,6 +46,7 @@ VALIDATION_TIMESTEPS = (0.1, 0.3, 0.5, 0.7, 0.9)
 """The library's own choice: from nearly clean (0) to nearly noise (1)."""
 MAX_VALIDATION_EXAMPLES = 256
 """The standard error of the mean is then a sixteenth of the spread over clips; more clips cost minutes."""
+MAX_FAULTS_CHARS = 1000
 MAX_POINTS = 1000
 """Training losses kept of a run, as `TrainingRun.training` promises."""
 
@@ -64,7 +67,10 @@ def run(job: Job) -> ModelVersion:
         raise Stopped
 
     job.reporter.stage("export")
-    return export(job, base, dataset, trained, progress)
+    version = export(job, base, dataset, trained, progress)
+    if before := job.reporter.forget_previous_checkpoint():
+        job.store.objects.delete(before)
+    return version
 
 
 def encode(job: Job, base: BaseModel, dataset: DatasetManifest) -> tuple[list[Example], list[Example]]:
@@ -114,22 +120,21 @@ def fit(
     """Trains from the newest checkpoint, else from the base, to the last step.
 
     Stores a checkpoint every `checkpoint_every` steps, at the last one, and before it raises Stopped because the run
-    should stop. Raises FailedPrecondition TRAINING_DIVERGED when the loss is not a number.
+    should stop. Raises FailedPrecondition TRAINING_DIVERGED when a loss or the gradient is not finite: no checkpoint is
+    stored after that.
     """
     recipe, seed, ranks, reporter, device = job.request.fine_tune, job.request.seed, job.ranks, job.reporter, job.device
     rows = ranks.rows(recipe.batch_size)
 
     recompute = sum(parameter.numel() for parameter in model.model.parameters()) > RECOMPUTED_PARAMETERS
-    trained, progress = prepare(model, recipe), Progress()
-    if reporter.progress.HasField("checkpoint"):
-        saved = job.store.blobs.fetch(reporter.progress.checkpoint, job.folder("resume"))
-        progress = trained.restore(saved)
-        saved.unlink()
+    trained = prepare(model, recipe)
+    progress = resumed(job, trained)
 
     def validate() -> None:
         """Measures what would be exported now."""
         network = trained.average.ema_model if trained.average is not None and progress.step else model.model
         loss = validation_loss(model, network, held_out, seed, device, ranks)
+        check_finite("validation loss", loss, progress.step)
         progress.validation.append(LossPoint(step=progress.step, loss=loss))
 
     reporter.stage("train", recipe.steps, done=progress.step)
@@ -149,11 +154,10 @@ def fit(
             part.backward()  # type: ignore[no-untyped-call]
             loss += float(part.detach())
         loss = ranks.mean(loss)
-        if not math.isfinite(loss):
-            text = f"the loss is {loss} at step {progress.step + 1}; a lower learning rate may help"
-            raise FailedPrecondition(text, reason="TRAINING_DIVERGED")
+        check_finite("loss", loss, progress.step + 1)
         ranks.average(trained.gradient)
-        torch.nn.utils.clip_grad_norm_(model.parameters(), MAX_GRADIENT_NORM)
+        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), MAX_GRADIENT_NORM)
+        check_finite("gradient's norm", float(norm), progress.step + 1)
         trained.optimizer.step()
 
         progress.step += 1
@@ -168,6 +172,46 @@ def fit(
         if stop:
             raise Stopped
     return trained, progress
+
+
+def resumed(job: Job, trained: Trained) -> Progress:
+    """From the newest checkpoint that can be read; the beginning when there is none yet.
+
+    DataLoss CHECKPOINT_CORRUPT when none that the run has can be read. Raises RankLost when ranks read different ones.
+    """
+    kept = job.reporter.progress
+    checkpoints = [(kept.checkpoint, kept.checkpoint_step), (kept.previous_checkpoint, kept.previous_checkpoint_step)]
+    checkpoints = [(ref, step) for ref, step in checkpoints if ref.key]
+    faults = []
+    for ref, step in checkpoints:
+        try:
+            saved = job.store.blobs.fetch(ref, job.folder("resume"))
+            progress = trained.restore(saved)
+            if progress.step != step:
+                raise CheckpointError(f"it says step {progress.step}, the run says {step}")
+        except (CheckpointError, DataLoss, NotFound) as error:
+            log.warning("the checkpoint of step %d, %s, cannot be read: %s", step, ref.key, error)
+            faults.append(f"step {step}: {error}")
+            continue
+        saved.unlink()
+        break
+    else:
+        if faults:
+            text = "the run cannot go on from its checkpoints: " + "; ".join(faults)
+            raise DataLoss(text[:MAX_FAULTS_CHARS], reason="CHECKPOINT_CORRUPT")
+        progress = Progress()
+    if faults:
+        job.reporter.use_previous_checkpoint()
+    if job.ranks.mean(progress.step) != progress.step:
+        raise RankLost("the ranks go on from different checkpoints")
+    return progress
+
+
+def check_finite(name: str, value: float, step: int) -> None:
+    """FailedPrecondition TRAINING_DIVERGED unless it is."""
+    if not math.isfinite(value):
+        text = f"the {name} is {value} at step {step}; a lower learning rate may help"
+        raise FailedPrecondition(text, reason="TRAINING_DIVERGED")
 
 
 def batch_loss(model: ConditionedDiffusionModelWrapper, batch: Batch, *, recompute: bool) -> torch.Tensor:
@@ -237,14 +281,15 @@ def thinned(points: list[LossPoint]) -> list[LossPoint]:
 
 
 def store_checkpoint(job: Job, trained: Trained, progress: Progress) -> None:
-    """Stores a checkpoint below the run's own prefix, records it in the run, then removes the one before."""
+    """Stores a checkpoint below the run's own prefix and records it in the run. The one before it is kept, the one
+    before that is removed.
+    """
     path = job.folder("fit") / f"step-{progress.step}.safetensors"
     trained.save(path, progress)
-    before, ref = job.reporter.progress.checkpoint.key, job.store.blobs.put_file(f"checkpoints/{job.run_id}", path)
+    ref = job.store.blobs.put_file(f"checkpoints/{job.run_id}", path)
     path.unlink()
-    job.reporter.checkpoint(ref, progress.step)
-    if before and before != ref.key:
-        job.store.objects.delete(before)
+    if oldest := job.reporter.checkpoint(ref, progress.step):
+        job.store.objects.delete(oldest)
 
 
 def export(job: Job, base: BaseModel, dataset: DatasetManifest, trained: Trained, progress: Progress) -> ModelVersion:

@@ -1,0 +1,19 @@
+"""Another sample rate, by libsoxr: the one way of all services.
+
+Its high quality is flat to 0.01 dB up to 0.9 of the lower rate's half and 135 dB down from that half on, without delay.
+The filters that SciPy and torchaudio have by default are 6 dB down there: from 48 kHz, a tone of 23 kHz comes back at
+21.1 kHz, -9 dB.
+"""
+
+import numpy as np
+import soxr
+
+from luthier_music.audio import Samples
+
+
+def resampled(samples: Samples, rate_hz: int, wanted_hz: int) -> Samples:
+    """(n,) or (frames, channels) at another rate, as many as last as long, to the nearest."""
+    if rate_hz == wanted_hz:
+        return samples
+    at_wanted: Samples = soxr.resample(samples.astype(np.float32, copy=False), rate_hz, wanted_hz, quality="HQ")
+    return at_wanted
