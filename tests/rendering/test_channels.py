@@ -79,6 +79,12 @@ def test_drums_that_nothing_ends_sound() -> None:
     assert not song.faults["UNMATCHED_NOTES"]
 
 
+def test_a_stroke_ends_with_the_next_on_its_key_and_after_8_s_at_the_latest() -> None:
+    strokes = [event for beat in (0, 2, 120) for event in note(71, beat, channel=9)]
+    ends = [one.seconds for one in performance(load_song(midi_bytes(strokes)), 0).messages if one.kind == NOTE_OFF]
+    assert ends == [1.0, 9.0, 68.0]
+
+
 def test_a_stroke_sounds_alike_whatever_its_note_off_does(soundfont: SoundFontBackend) -> None:
     short, long = (load_song(midi_bytes(note(49, 0, beats, channel=9) + note(36, 8, channel=9))) for beats in (0, 4))
     assert np.array_equal(played(soundfont, short, 5), played(soundfont, long, 5))

@@ -45,6 +45,11 @@ def test_a_track_keeps_its_own_program_where_two_share_a_channel() -> None:
     assert [who for who, _ in players(song)] == ["Acoustic Grand Piano", "Acoustic Bass"]
 
 
+def test_until_a_tracks_own_program_comes_the_channels_counts() -> None:
+    song = load_song(midi_bytes([program(30)], [*notes([60, 62, 64, 65]), program(40, beat=2)]))
+    assert players(song) == [("Distortion Guitar", 2), ("Violin", 2)]
+
+
 def test_ports_keep_equal_channels_apart() -> None:
     port = mido.MetaMessage("midi_port", port=1, time=0)
     song = load_song(midi_bytes([program(73), *notes([60])], [port, *notes([62])]))

@@ -9,6 +9,7 @@ import pytest
 from luthier_kit.rpc import InvalidRequest
 from luthier_music.audio import audio_info, peak, read_audio
 from luthier_music.loudness import integrated_loudness_lufs
+from luthier_rendering.backends.base import BackendConfig
 from luthier_rendering.backends.soundfont import SoundFontBackend
 from luthier_rendering.midi import load_song
 from luthier_rendering.render import (
@@ -19,9 +20,11 @@ from luthier_rendering.render import (
     gain_to,
     level,
     linear_to_db,
+    render_file,
     render_song,
     stem_targets_lufs,
 )
+from luthier_rendering.smf import MidiLimits
 from luthier_rendering.timeline import TAIL_S
 
 from .midi_making import BEAT_S, control, midi_bytes, notes, program
@@ -105,6 +108,18 @@ def test_a_part_at_volume_0_has_no_stem(scratch: Path, soundfont: SoundFontBacke
     mute = [control(7, 0, channel=2), *notes([60, 62], channel=2)]
     result = rendered(scratch, soundfont, [*SONG, mute])
     assert [stem.part for stem in result.stems] == [0, 1, 2]
+
+
+def test_what_has_no_sample_is_not_named(tmp_path: Path) -> None:
+    """Key 10 of a drum kit is silent in the packaged SoundFont."""
+    midi, out = tmp_path / "song.mid", tmp_path / "out"
+    out.mkdir()
+    midi.write_bytes(midi_bytes(notes([60, 62]), notes([10, 10], channel=9)))
+    done = render_file(midi, MidiLimits(), BackendConfig(), RenderParameters("soundfont", seed=1), out)
+    assert [stem.loudness_lufs is None for stem in done.result.stems] == [False, True]
+    assert [who.instrument for who in done.facts.timeline.instruments] == ["Acoustic Grand Piano"]
+    assert [len(activity.spans) for activity in done.activities] == [1, 0]
+    assert sum(bar.onsets for bar in done.facts.timeline.bars) == 2
 
 
 @pytest.mark.parametrize("volume", [1, 20, 21, 100, 127])

@@ -14,14 +14,15 @@ from luthier.rendering.v1 import rendering_pb2 as pb
 from luthier_kit.rpc import DeadlineExceeded, FailedPrecondition, QuotaExceeded
 from luthier_kit.store import Store
 from luthier_music.audio import read_audio
+from luthier_rendering.backends import strip
 from luthier_rendering.backends.base import BackendConfig, BackendError
-from luthier_rendering.backends.strip import apply_gains
+from luthier_rendering.backends.strip import Bend, apply_gains
 from luthier_rendering.backends.vst3 import DEFAULT_MAP, open_backend, pan_gains, read_map, velocities
 from luthier_rendering.midi import load_song
-from luthier_rendering.performance import performance
+from luthier_rendering.performance import Message, performance
 from luthier_rendering.render import RenderResult, StemResult
 from luthier_rendering.service import Rendering
-from luthier_rendering.smf import MidiLimits
+from luthier_rendering.smf import BEND, MidiLimits
 from tests.support.services import require_tool, shared, temp_store
 
 from .in_workers import Renderer, Waiting
@@ -302,6 +303,20 @@ def test_velocity_follows_40_log10_on_plugins_that_heed_it(
     levels = [10 * np.log10(np.mean(sound[start : start + 22_050] ** 2)) for start in range(0, 3 * 176_400, 176_400)]
     falls = [level - levels[-1] for level in levels]
     assert falls == pytest.approx([40 * np.log10(velocity / 100) for velocity in (40, 64, 100)], abs=within_db)
+
+
+def test_a_bend_is_read_in_pieces_as_in_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    played = np.random.default_rng(3).normal(size=(400_000, 2)).astype(np.float32)
+    bent = Bend([Message(0.5, BEND, 0, 0, 7.0), Message(1.5, BEND, 0, 0, -12.0), Message(2.0, BEND, 0, 0, 24.0)])
+    whole = bent.read(played, 150_000)
+    monkeypatch.setattr(strip, "_PIECE_FRAMES", 10_007)
+    assert np.abs(bent.read(played, 150_000) - whole).max() < 1e-4
+
+
+def test_no_bend_asks_a_plugin_for_more_than_four_times_the_music() -> None:
+    widest = [control(101, 0), control(100, 0), control(6, 127), bend(8191, 1), *note(60, 1, 4)]
+    bent = Bend(performance(load_song(midi_bytes(widest)), 0).messages)
+    assert bent.warped_s(np.array([2.5]))[0] == pytest.approx(0.5 + 2 * 4)
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,8 @@ _FOLLOWED_HERE: Final = frozenset(
 _CENTRED: Final = frozenset([cc.PAN, *range(71, 79)])  # controllers whose default is 64; others have 0
 _BEND_RANGE, _FINE_TUNING, _COARSE_TUNING = range(3)  # registered parameters that are heard
 DRUM_SOUND: Final = 128
+MAX_BEND_SEMITONES: Final = 24.0
+"""The widest bend range that GM2, GS and XG know: a wider one is a fault of the file, and costs a plugin minutes."""
 UNENDED: Final = -1
 
 
@@ -116,8 +118,9 @@ class _Programs:
     GS the parts that system exclusive makes rhythm parts, whatever the bank; XG banks 126 and 127, else bank 127 is the
     tenth channel's; without a reset message the tenth channel and banks 120 and 127.
 
-    Tracks with program changes of their own keep to them, the others follow those of all tracks; system exclusive
-    reaches both. Nothing here goes through the tracks: what concerns all of them is kept apart, with its time.
+    Tracks with program changes of their own keep to them once the first has come, the others follow those of all
+    tracks; system exclusive reaches both. Nothing here goes through the tracks: what concerns all of them is kept
+    apart, with its time.
     """
 
     def __init__(self, part: int, own: frozenset[int]) -> None:
@@ -133,6 +136,7 @@ class _Programs:
         self._of_all: tuple[int, int, int | None] = (0, 0, None)  # time, program, bank
         self._set: tuple[int, int, int | None] = (0, 0, None)  # by system exclusive, for tracks of their own
         self._of_track: dict[int, tuple[int, int, int | None]] = {}
+        self._begun: set[int] = set()  # tracks whose first program change of their own has come
 
     def bank(self, value: int) -> None:
         self._waiting = value
@@ -145,6 +149,7 @@ class _Programs:
             self._of_track.clear()
         elif track in self._own:
             self._of_track[track] = chosen
+            self._begun.add(track)
 
     def rhythm(self, standard: int, *, on: bool) -> None:
         self._rhythm = on
@@ -155,7 +160,7 @@ class _Programs:
 
     def sound(self, track: int) -> int:
         """As in Struck."""
-        time, program, bank = self._of_track.get(track, self._set) if track in self._own else self._of_all
+        time, program, bank = self._of_track.get(track, self._set) if track in self._begun else self._of_all
         if self._all_time > time:
             bank = self._all_bank
         match self._standard, bank:
@@ -391,7 +396,7 @@ class Follower:
             self._level_ticks.append(self._tick)
             self._left.append(left)
             self._right.append(right)
-        reach = self._parameters[_BEND_RANGE][0] + self._parameters[_BEND_RANGE][1] / 100
+        reach = min(MAX_BEND_SEMITONES, self._parameters[_BEND_RANGE][0] + self._parameters[_BEND_RANGE][1] / 100)
         fine = (self._parameters[_FINE_TUNING][0] << 7 | self._parameters[_FINE_TUNING][1]) / 8192 - 1
         bend = (self._bend - 8192) / (8191 if self._bend > 8192 else 8192)
         semitones = bend * reach + fine + self._master_tuning / 1000

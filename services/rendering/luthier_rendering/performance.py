@@ -94,12 +94,13 @@ def _moves(
 
 
 def _strokes_end_s(starts_s: NDArray[np.float64], keys: NDArray[np.int64]) -> NDArray[np.float64]:
-    """When each drum stroke must have ended [n], whatever its note-off is: with the next stroke on its key.
+    """When each drum stroke must have ended [n], whatever its note-off is: with the next stroke on its key, after
+    DRUM_RING_S at the latest.
 
     Most end before, with their sample. Cymbals that ring on through twenty strokes would double the time of a song.
     """
     ends = starts_s + DRUM_RING_S
     for key in np.unique(keys):
         mine = np.flatnonzero(keys == key)
-        ends[mine[:-1]] = starts_s[mine[1:]]
+        ends[mine[:-1]] = np.minimum(ends[mine[:-1]], starts_s[mine[1:]])
     return ends

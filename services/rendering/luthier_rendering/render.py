@@ -14,7 +14,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -32,7 +32,7 @@ from luthier_rendering.inspection import SongFacts, facts
 from luthier_rendering.midi import Song, load_song
 from luthier_rendering.performance import performance
 from luthier_rendering.smf import MidiLimits, refuse
-from luthier_rendering.timeline import TAIL_S, part_activity
+from luthier_rendering.timeline import TAIL_S, part_activity, timeline
 
 PEAK_CEILING_DBFS: Final = -1.0
 _MAX_GAIN_DB: Final = 180.0  # brings volume 1 with expression 1 to any level; what is quieter is arithmetic noise
@@ -108,6 +108,10 @@ def render_file(
         result = render_song(song, BACKENDS[parameters.backend](config), parameters, out)
         names = [part.name for part in song.parts]
         activities = [part_activity(song, index) for index in range(len(names))]
+        if silent := [stem.part for stem in result.stems if stem.loudness_lufs is None]:
+            found = replace(found, timeline=timeline(song, limits, silent))
+            for part in silent:
+                del activities[part].spans[:]
         return RenderedFile(found, names, activities, result, time.process_time() - began)
     except BackendError as error:
         raise FailedPrecondition(str(error), reason="INSTRUMENT_FAILED") from error

@@ -1,5 +1,7 @@
 """Who plays when, and bar by bar what: the facts that the notes prove, in seconds on the mix's clock."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -18,12 +20,15 @@ DRUM_STROKE_S: Final = 0.25  # that a stroke is heard at least: it rings, howeve
 _DRUMS: Final = 128  # in place of a program
 
 
-def timeline(song: Song, limits: MidiLimits | None = None) -> Timeline:
+def timeline(song: Song, limits: MidiLimits | None = None, silent: Sequence[int] = ()) -> Timeline:
     """The timeline of a song; tempos and meters start at 0 s, the duration is the audio's: the music and its tail.
 
-    InvalidRequest MIDI_TOO_MANY_BARS beyond the bound.
+    `silent` are parts that were played and gave no sound (drum keys without a sample): they are not named, and their
+    notes tell nothing. InvalidRequest MIDI_TOO_MANY_BARS beyond the bound.
     """
     tempo = song.tempo
+    edges = _bar_edges(song, (limits or MidiLimits()).bars)
+    heard = replace(song, notes=song.notes.of(~np.isin(song.notes.part, silent))) if silent else song
     meter_starts = tempo.to_seconds([meter.tick for meter in song.meters]).tolist()
     return Timeline(
         duration_s=song.music_end_s + TAIL_S,
@@ -35,8 +40,8 @@ def timeline(song: Song, limits: MidiLimits | None = None) -> Timeline:
             MeterChange(start_s=start, numerator=meter.beats, denominator=meter.unit)
             for start, meter in zip(meter_starts, song.meters, strict=True)
         ],
-        bars=_bars(song, _bar_edges(song, (limits or MidiLimits()).bars)),
-        instruments=_activities(song),
+        bars=_bars(heard, edges),
+        instruments=_activities(heard),
         tempo_is_default=song.tempo_is_default,
         claimed_key=song.claimed_key,
     )

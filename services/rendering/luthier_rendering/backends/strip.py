@@ -13,6 +13,9 @@ from luthier_rendering.smf import BEND
 RAMP_FRAMES: Final = 220  # 5 ms, so that a jump does not click
 _OVERSAMPLED: Final = 4  # linear interpolation of four times as many samples leaves an error below -70 dB up to 10 kHz
 
+_PIECE_FRAMES: Final = 1 << 18  # of music: 6 s
+_MARGIN_FRAMES: Final = 64  # more than the interpolation filter reaches: a piece's own edges are not read
+
 
 def apply_gains(samples: Samples, gains: Sequence[Gain]) -> Samples:
     """Samples [frames, 2] times their gains, in place; the last of several at one moment holds, each after a ramp, or
@@ -54,12 +57,19 @@ class Bend:
         return found
 
     def read(self, played: Samples, frames: int) -> Samples:
-        """Samples [frames, 2] of the music from what was played in the instrument's time [any, 2]."""
+        """Samples [frames, 2] of the music from what was played in the instrument's time [any, 2], piece by piece."""
         from scipy.signal import resample_poly
 
-        at = self.warped_s(np.arange(frames) / SAMPLE_RATE_HZ) * (SAMPLE_RATE_HZ * _OVERSAMPLED)
-        out = np.empty((frames, 2), np.float32)
-        for side in range(2):
-            fine = resample_poly(played[:, side], _OVERSAMPLED, 1)
-            out[:, side] = np.interp(at, np.arange(fine.size), fine)
+        out = np.zeros((frames, 2), np.float32)
+        for first in range(0, frames, _PIECE_FRAMES):
+            last = min(first + _PIECE_FRAMES, frames)
+            at = self.warped_s(np.arange(first, last) / SAMPLE_RATE_HZ) * SAMPLE_RATE_HZ  # in samples of `played`
+            begin = max(0, int(at[0]) - _MARGIN_FRAMES)
+            piece = played[begin : int(at[-1]) + _MARGIN_FRAMES]
+            if not piece.size:
+                break  # nothing was played so late
+            fine = resample_poly(piece, _OVERSAMPLED, 1, axis=0)
+            at = (at - begin) * _OVERSAMPLED
+            for side in range(2):
+                out[first:last, side] = np.interp(at, np.arange(len(fine)), fine[:, side])
         return out
