@@ -39,7 +39,7 @@ def _shifted(chance: random.Random) -> bytes:
 def _false_lengths(chance: random.Random) -> bytes:
     """Chunks are longer or shorter than they say."""
     data = bytearray(chance.choice(_WHOLE))
-    places = [at for at in range(len(data) - 8) if data[at : at + 4] in (b"MThd", b"MTrk")]
+    places = [at for at in range(len(data) - 8) if bytes(data[at : at + 4]) in (b"MThd", b"MTrk")]
     for at in chance.sample(places, chance.randint(1, len(places))):
         length = int.from_bytes(data[at + 4 : at + 8])
         false = (0, 1, length - 1, length + 1, length * 2, (1 << 31) - 1, (1 << 32) - 1, chance.getrandbits(32))
@@ -84,7 +84,8 @@ def _events(chance: random.Random) -> bytes:
 def _large(chance: random.Random) -> bytes:
     """Two megabytes of one kind of event, in one track or in many."""
     number = bytes([chance.choice((0, 1, 6, 7, 10, 11, 32, 38, 64, 66, 98, 100, 101, 120, 121, 123))])
-    on, events = bytes([0x90 | chance.randrange(16)]), {
+    on = bytes([0x90 | chance.randrange(16)])
+    events: dict[str, Callable[[], bytes]] = {
         "controllers": lambda: b"\xb0" + number + bytes([chance.randrange(128)]),
         "bends": lambda: b"\xe0" + bytes([chance.randrange(128), chance.randrange(128)]),
         "programs": lambda: bytes([0xC0 | chance.randrange(16), chance.randrange(128)]),

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeAlias, cast
 
 import grpc
@@ -159,7 +160,7 @@ def _many(message: Message, field: FieldDescriptor, chance: random.Random) -> bo
     if not field.is_repeated or _is_map(field):
         return False
     items, count = getattr(message, field.name), chance.choice((20, 400, 5000, 20_000))
-    if field.type == FieldDescriptor.TYPE_MESSAGE:
+    if field.message_type is not None:
         items.extend([GetMessageClass(field.message_type)()] * count)
     else:
         items.extend(["x" if field.type == FieldDescriptor.TYPE_STRING else 0] * count)
@@ -418,7 +419,7 @@ class Attack:
         tree.begin_peak()
         where = f"{method.name}, {title}"
         for request in requests:
-            taken_s, answer = tree.cpu_of(lambda data=request.data: ask(self._channel, method, data))
+            taken_s, answer = tree.cpu_of(partial(ask, self._channel, method, request.data))
             outcome.calls[title] += 1
             outcome.codes[answer.code.name] += 1
             if taken_s > outcome.worst_cpu_s:

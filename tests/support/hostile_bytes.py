@@ -6,7 +6,7 @@ import math
 import random
 from typing import Any
 
-_ABSURD = (
+_ABSURD: tuple[Any, ...] = (
     None, True, -1, 0, 1 << 31, 1 << 63, -(1 << 63), 10**400, 1e308, 1e-320, math.nan, math.inf, "", "x", "x" * 100_000,
     "\x00", "../../etc/passwd", [], {}, [[]], [0] * 10_000, {"a": {"b": {}}}, "\ud800",
 )  # fmt: skip
@@ -34,7 +34,8 @@ def absurd_json(document: Any, chance: random.Random) -> bytes:
     """One to three values of a JSON document are others, or nested too deep to be read."""
     spoiled = copy.deepcopy(document)
     for _ in range(chance.randint(1, 3)):
-        inner, parents = spoiled, []
+        inner: Any = spoiled
+        parents: list[tuple[Any, Any]] = []
         while isinstance(inner, dict | list) and inner and (not parents or chance.random() < 0.8):
             key = chance.choice(list(inner)) if isinstance(inner, dict) else chance.randrange(len(inner))
             parents.append((inner, key))

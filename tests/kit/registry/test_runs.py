@@ -269,7 +269,12 @@ def test_a_page_costs_its_own_runs_alone(store: Store, monkeypatch: pytest.Monke
     pages.page(2)
     read: list[str] = []
     get = store.objects.get
-    monkeypatch.setattr(store.objects, "get", lambda key, most: read.append(key) or get(key, most))
+
+    def noted(key: str, most: int) -> bytes | None:
+        read.append(key)
+        return get(key, most)
+
+    monkeypatch.setattr(store.objects, "get", noted)
     pages.page(2)
     assert len(read) == 2
 
