@@ -1,9 +1,10 @@
 """Fine-tuning falls below the base, is repeatable, resumes exactly, and registers what it made."""
 
 import json
+import math
 import statistics
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -217,11 +218,14 @@ def test_what_is_not_finite_ends_the_run_before_it_is_kept(
         if next(steps) < 4 or spoiled == "validation loss":
             return loss
         if spoiled == "gradient":
-            loss.register_hook(lambda gradient: gradient * torch.inf)
+            loss.register_hook(lambda gradient: gradient * torch.inf)  # type: ignore[no-untyped-call]
             return loss
         return loss * torch.nan
 
-    validated = iter([validation_loss, lambda *_: float("inf")])
+    def infinite(*_: Any) -> float:
+        return math.inf
+
+    validated: Iterator[Callable[..., float]] = iter([validation_loss, infinite])
     monkeypatch.setattr(fine_tune, "batch_loss", spoiling)
     if spoiled == "validation loss":
         monkeypatch.setattr(fine_tune, "validation_loss", lambda *arguments: next(validated)(*arguments))

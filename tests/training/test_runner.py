@@ -180,6 +180,7 @@ def test_a_run_that_diverges_fails_by_that_reason_and_keeps_what_was_good(
     diverging = RunLog.create(store, KIND, "diverges-for-real", request)
     assert runner.main(diverging.id, "own") == runner.ENDED
     ended = diverging.read()
+    assert ended.error
     assert (ended.state, error_of(ended.error).reason) == (RUN_STATE_FAILED, "TRAINING_DIVERGED")
     assert "lower learning rate" in ended.error.message
     kept = ended.progress
