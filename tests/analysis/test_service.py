@@ -179,6 +179,8 @@ def test_what_is_out_of_bounds_is_named(service: Stub, put: Put, fields: dict[st
         (lambda line: setattr(line.tempos[0], "tempo_bpm", float("inf")), "timeline.tempos"),
         (lambda line: setattr(line.meters[0], "start_s", float("nan")), "timeline.meters"),
         (lambda line: setattr(line.instruments[0].spans[0], "end_s", 0), "timeline.instruments"),
+        (lambda line: setattr(line.instruments[0], "instrument", ""), "timeline.instruments[0].instrument"),
+        (lambda line: setattr(line.instruments[0], "family", "x" * 41), "timeline.instruments[0].family"),
     ],
 )
 def test_a_hostile_timeline_is_refused(

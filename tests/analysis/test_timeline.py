@@ -57,6 +57,15 @@ def test_tempo_is_by_the_beat_of_the_meter(
     assert (found.beat_quarters, found.notated) == (beat, False)
 
 
+def test_without_a_meter_quarter_notes_are_counted_and_no_meter_is_said() -> None:
+    song = timeline(60, tempos=((0.0, 140.0),), meters=())
+
+    found = song.tempo_in((0, 30))
+    assert found is not None
+    assert (found.tempo_bpm, found.beat_quarters, found.notated) == (140.0, 1.0, False)
+    assert song.meter_in((0, 30)) is None
+
+
 @pytest.mark.parametrize("meters", [((0.0, 7, 8),), ((0.0, 3, 8),), ((0.0, 6, 4),), ((0.0, 4, 4), (10.0, 6, 8))])
 def test_where_the_meter_does_not_tell_its_beat_the_notated_tempo_is_said_to_be_that(
     meters: tuple[tuple[float, int, int], ...],

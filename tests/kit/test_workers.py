@@ -60,14 +60,23 @@ def within(seconds: float, condition: Callable[[], object]) -> bool:
     return bool(condition())
 
 
+@pytest.fixture
+def before(workers: Workers, tmp_path: Path) -> list[int]:
+    """The processes there are once the module's pool has replaced those that died in the test before."""
+    pid = workers.run(None, tmp_path, os.getpid)
+    assert within(10, lambda: processes() == [pid])
+    return [pid]
+
+
 def test_a_job_returns_what_it_returns_and_raises_what_it_raises(workers: Workers, tmp_path: Path) -> None:
     assert workers.run(None, tmp_path, divmod, 7, 2) == (3, 1)
     with pytest.raises(ZeroDivisionError):
         workers.run(None, tmp_path, divmod, 1, 0)
 
 
-def test_an_error_that_cannot_travel_arrives_as_text_and_breaks_nothing(workers: Workers, tmp_path: Path) -> None:
-    before = processes()
+def test_an_error_that_cannot_travel_arrives_as_text_and_breaks_nothing(
+    workers: Workers, tmp_path: Path, before: list[int]
+) -> None:
     with pytest.raises(RuntimeError, match="Odd: lost"):
         workers.run(None, tmp_path, exec, "class Odd(Exception): pass\nraise Odd('lost')")
     assert within(5, lambda: processes() == before)
@@ -165,8 +174,8 @@ def test_what_a_job_prints_is_bounded_kept_from_our_output_and_logged_when_it_di
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_process_is_replaced_after_its_jobs_and_two_work_at_once(tmp_path: Path) -> None:
-    before, workers = processes(), made(2, jobs_per_worker=1)
+def test_a_process_is_replaced_after_its_jobs_and_two_work_at_once(tmp_path: Path, before: list[int]) -> None:
+    workers = made(2, jobs_per_worker=1)
     workers.start()
     began = time.monotonic()
     with ThreadPoolExecutor(2) as threads:
@@ -195,9 +204,9 @@ def test_a_job_waits_for_processes_that_take_long_to_start(tmp_path: Path, monke
 
 
 def test_a_job_that_waits_for_a_process_does_not_end_the_jobs_of_others(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: list[int]
 ) -> None:
-    before, workers = processes(), made()
+    workers = made()
     workers.start()
     monkeypatch.setattr("luthier_kit.workers._START_DEADLINE_S", 1.0)
     time.sleep(1.0)  # the process is no longer a starting one
@@ -233,8 +242,8 @@ def test_a_process_that_cannot_start_is_no_jobs_fault(tmp_path: Path, monkeypatc
     assert refused.value.reason == "NOT_STARTED"
 
 
-def test_closing_ends_the_jobs_that_run(tmp_path: Path) -> None:
-    before, workers = processes(), made()
+def test_closing_ends_the_jobs_that_run(tmp_path: Path, before: list[int]) -> None:
+    workers = made()
     workers.start()
     with ThreadPoolExecutor(1) as threads:
         running = threads.submit(workers.run, None, tmp_path, time.sleep, 60)

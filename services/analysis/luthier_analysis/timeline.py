@@ -7,6 +7,7 @@ trusted, else the audio is asked. The key is found from the notes, never from a 
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -24,7 +25,8 @@ MIN_INSTRUMENT_SHARE: Final = 0.1  # of the span, and at least ...
 MIN_INSTRUMENT_S: Final = 1.0  # ... this long: one note is not an instrument of the clip
 METER_SHARE: Final = 0.9  # of the span, from which on a meter is the span's: a bar of another one does not count
 MIN_TEMPO_BPM, MAX_TEMPO_BPM = 20.0, 400.0  # of a fact: slower and faster pulses are not heard as a tempo
-_MAX_BARS, _MAX_TEMPOS, _MAX_METERS, _MAX_INSTRUMENTS, _MAX_SPANS = 20_000, 100_000, 20_000, 1_000, 200_000
+_MAX_BARS, _MAX_TEMPOS, _MAX_METERS, _MAX_SPANS = 20_000, 100_000, 20_000, 200_000
+_MAX_INSTRUMENTS, _MAX_NAME_CHARS = 160, 40  # General MIDI has 128 and drums; each clip's facts repeat the names
 
 Span = tuple[float, float]  # start and end in seconds
 
@@ -38,6 +40,9 @@ def check_timeline(message: common.Timeline, checks: Checks, max_duration_s: flo
     own.count("bars", message.bars, 0, _MAX_BARS)
     if own.count("instruments", message.instruments, 0, _MAX_INSTRUMENTS):
         own.that(sum(len(one.spans) for one in message.instruments) <= _MAX_SPANS, "instruments", "have too many spans")
+        for index, one in enumerate(message.instruments):
+            own.text(f"instruments[{index}].instrument", one.instrument, max_chars=_MAX_NAME_CHARS, blank=False)
+            own.text(f"instruments[{index}].family", one.family, max_chars=_MAX_NAME_CHARS)
     if not own.violations:
         own.that(_ascending(t.start_s for t in message.tempos), "tempos", "must be ordered by time from 0 s on")
         own.that(all(1 <= t.tempo_bpm <= 1000 for t in message.tempos), "tempos", "must be 1 to 1000 BPM")
@@ -180,8 +185,7 @@ def beat_quarters(numerator: int, denominator: int) -> float | None:
 
 def _seconds_in(span: Span, starts_s: Sequence[float]) -> np.ndarray:
     """How long each of consecutive pieces, given by their starts, lies in the span: (n,) seconds."""
-    pieces = zip(starts_s, [*starts_s[1:], np.inf], strict=True)
-    return np.array([_overlap(span, piece) for piece in pieces])
+    return np.array([_overlap(span, piece) for piece in pairwise([*starts_s, math.inf])])
 
 
 def _overlap(one: Span, other: Span) -> float:
