@@ -64,9 +64,9 @@ def workloads(release: Release) -> list[dict[str, Any]]:
 def admitted(release: Release) -> list[bool]:
     """For each run that has not ended: whether Kueue has admitted it."""
     return [
-        any(c["type"] == "Admitted" and c["status"] == "True" for c in item["status"].get("conditions", []))
+        any(c["type"] == "Admitted" and c["status"] == "True" for c in item.get("status", {}).get("conditions", []))
         for item in workloads(release)
-        if not any(c["type"] == "Finished" for c in item["status"].get("conditions", []))
+        if not any(c["type"] == "Finished" for c in item.get("status", {}).get("conditions", []))
     ]
 
 
