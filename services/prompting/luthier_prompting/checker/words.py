@@ -4,7 +4,7 @@ import re
 
 from luthier_music.vocabulary import GENRE_WORDS, MOOD_WORDS, era, implied_genres
 from luthier_prompting.checker.draft import Draft
-from luthier_prompting.checker.instruments import phrases, squeezed
+from luthier_prompting.checker.instruments import names_instrument, phrases, squeezed
 from luthier_prompting.checker.report import Report
 from luthier_prompting.facts import Facts
 
@@ -15,10 +15,20 @@ _AMBIGUOUS = {
     "party", "summer", "dance", "dancing", "groove", "heavy", "atmosphere", "tension", "romance", "rough",
     "minimal", "drifting", "floating", "relax", "peace", "mystery", "darkness", "adventure", "soft", "fusion", "cold",
     "spirited", "confident", "funny", "sacred",
+    "2 step", "acid", "african", "andean", "appalachian", "arabic", "asian", "balearic", "balkan", "ballad", "ballads",
+    "ballet", "banda", "bass music", "beat music", "belly dance", "bounce", "broadway", "bubblegum", "cabaret",
+    "cadence", "caribbean", "compas", "computer music", "concerto", "concertos", "crust", "drill", "epic music",
+    "ethnic", "etude", "expressionism", "field recording", "field recordings", "freestyle", "fugue", "full on",
+    "glitch", "go go", "goth", "gothic", "halftime", "hands up", "impressionism", "jig", "jug band", "juke", "jump up",
+    "leftfield", "light music", "live electronics", "lowercase", "lullabies", "lullaby", "medieval", "minuet", "mod",
+    "nocturne", "old time", "plena", "prelude", "punta", "rave", "reel", "rhapsody", "sega", "shanties", "shanty",
+    "sludge", "snap", "son", "sonata", "sound art", "sound collage", "soundscape", "space music", "square dance",
+    "stride", "symphony", "twist", "two step", "western", "wonky",
 }  # fmt: skip
 
 _GENRES = phrases(set(GENRE_WORDS) - _AMBIGUOUS)
-_COMPOUND_GENRES = phrases({"drum and bass", "drum n bass", "drum & bass", "drum'n'bass", "big band"})
+# Of more than one word: "orchestra" alone is an instrument first.
+_COMPOUND_GENRES = phrases({"big band", *(word for word in GENRE_WORDS if not word.isalpha() and names_instrument(word))})
 _AMBIGUOUS_WORDS = phrases(_AMBIGUOUS)
 _MOODS = phrases(set(MOOD_WORDS) - _AMBIGUOUS)
 _GENRE_OF = {squeezed(word): genre for word, genre in GENRE_WORDS.items()}
