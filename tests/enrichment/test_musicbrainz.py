@@ -39,7 +39,10 @@ def test_it_says_who_asks(musicbrainz: MusicBrainz) -> None:
 
 
 def test_the_best_matching_recording_gives_its_genres_by_share_of_votes(musicbrainz: MusicBrainz) -> None:
-    musicbrainz.genres = {ENTER_SANDMAN: [("heavy metal", 8), ("thrash metal", 4), ("ballad", 0)], COVER: [("cello", 9)]}
+    musicbrainz.genres = {
+        ENTER_SANDMAN: [("heavy metal", 8), ("thrash metal", 4), ("ballad", 0)],
+        COVER: [("cello", 9)],
+    }
     found = find(musicbrainz)
     assert (found.state, found.score, found.matched) == (State.MATCHED, 1.0, SONG)
     assert [(t.text, t.weight, t.kind) for t in found.tags] == [

@@ -96,8 +96,8 @@ VOCAL = (
 
 # They say nothing about the music.
 NOISE = (
-    "favorites", "Favourites", "seen live", "awesome", "love", "Love it", "beautiful", "amazing", "cool", "albums I own",
-    "under 2000 listeners", "5", "<3",
+    "favorites", "Favourites", "seen live", "awesome", "love", "Love it", "beautiful", "amazing", "cool",
+    "albums I own", "under 2000 listeners", "5", "<3",
 )  # fmt: skip
 
 

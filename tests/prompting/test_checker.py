@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 import pytest
 
+from luthier_music.vocabulary import GENRE_PARENTS, implied_genres
 from luthier_prompting.checker import Disagreement, check
 from luthier_prompting.facts import Facts, Heard
 
@@ -407,3 +408,17 @@ def test_an_instrument_beside_a_genre_is_still_read() -> None:
     assert check("Smooth jazz with jazz guitar", facts) == []
     found = check("Smooth jazz with a piano", facts)
     assert ("instrument", "NOT_IN_FACTS") in [(d.subject, d.reason) for d in found]
+
+
+def test_nearly_every_genre_of_the_vocabulary_is_found_where_it_is_wrong() -> None:
+    """The rest are words such as "ballad" or "march", which in a sentence mostly mean something else."""
+    facts = Facts(genres=("klezmer",))
+    wrong = [genre for genre in GENRE_PARENTS if genre not in implied_genres("klezmer")]
+    found = [genre for genre in wrong if check(f"A {genre} track", facts, allow_subset=True)]
+    assert len(found) >= 0.93 * len(wrong)
+
+
+def test_a_longer_name_of_an_instrument_goes_before_a_genre() -> None:
+    piano = Facts(instruments=(Heard("Honky-tonk Piano"),))
+    assert check("A honky-tonk piano", piano) == []
+    assert shown(check("A honky-tonk tune", piano, allow_subset=True)) == [("genre", "NOT_IN_FACTS", "honky-tonk")]

@@ -106,12 +106,13 @@ _DECADES: Final = {
     "forties": "1940s", "thirties": "1930s", "twenties": "1920s", "noughties": "2000s",
 }  # fmt: skip
 # A tag may name the country of the artist before the genre ("british blues rock"): the genre is true all the same.
-_COUNTRY: Final = frozenset(
-    "american argentine argentinian australian austrian belgian brazilian british canadian chilean chinese cuban czech "
-    "danish dutch english european finnish french german greek hungarian icelandic indian irish israeli italian "
-    "jamaican japanese korean mexican nordic norwegian polish portuguese romanian russian scandinavian scottish "
-    "spanish swedish swiss turkish uk ukrainian us usa welsh".split()
-)
+_COUNTRIES: Final = """
+american argentine argentinian australian austrian belgian brazilian british canadian chilean chinese cuban czech danish
+dutch english european finnish french german greek hungarian icelandic indian irish israeli italian jamaican japanese
+korean mexican nordic norwegian polish portuguese romanian russian scandinavian scottish spanish swedish swiss turkish
+uk ukrainian us usa welsh
+"""
+_COUNTRY: Final = frozenset(_COUNTRIES.split())
 _TELLS_NOTHING_MORE: Final = frozenset({"music", "song", "songs"})  # at a tag's end: "soul music", "sad songs"
 _MIN_PLURAL_CHARS: Final = 6  # "waltzes" is waltz, but "rocks" and "pops" are no genres
 _MAX_QUALIFIERS: Final = 2  # before or after the genre: "80s british pop"

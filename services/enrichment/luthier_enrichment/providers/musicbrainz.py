@@ -163,7 +163,9 @@ def _genres(answer: Mapping[str, Any], factor: float) -> list[RawTag]:
     genres = _objects(answer.get("genres"))
     most = max((_count(genre) for genre in genres), default=0)
     return [
-        RawTag(_text(genre.get("name")), factor * _count(genre) / most, "genre") for genre in genres if _count(genre) > 0
+        RawTag(_text(genre.get("name")), factor * _count(genre) / most, "genre")
+        for genre in genres
+        if _count(genre) > 0
     ]
 
 

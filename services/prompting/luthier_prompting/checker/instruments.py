@@ -61,6 +61,12 @@ def names_instrument(phrase: str) -> bool:
     return any(pattern.search(phrase) for pattern in (_KNOWN, _TRUE, _UNKNOWN, _ACOUSTIC, _SYNTHETIC))
 
 
+def begins_longer(text: str, match: re.Match[str]) -> bool:
+    """Whether a longer name of an instrument begins where another reader's match begins ("honky tonk piano")."""
+    named = _KNOWN.match(text, match.start())
+    return named is not None and named.end() > match.end()
+
+
 def check(draft: Draft, facts: Facts, report: Report) -> None:
     """Reads every instrument and holds it against what sounds."""
     for match in draft.take(_UNKNOWN):
