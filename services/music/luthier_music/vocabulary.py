@@ -3,7 +3,7 @@
 Tags come from people and are untrusted text: `clean` and `normalise` bound and clean them before anything else
 reads them. Canonical words are lower case with spaces. Aliases are written without hyphens: `normalise` has
 turned those into spaces before a word is looked up. The genres here are the project's own; `genres.txt` beside this
-file has about a thousand more and adds spellings to these, but never changes them.
+file has some 940 more and adds spellings to these, but never changes them.
 """
 
 import re
