@@ -12,6 +12,7 @@ import httpx
 import pytest
 import soundfile
 
+from luthier.common.v1 import common_pb2 as common
 from luthier.curation.v1.curation_pb2 import ClipFilter
 from luthier_curation.curation import Curation
 from luthier_curation.reviews import Decision, Edit
@@ -55,6 +56,17 @@ def test_other_peoples_text_is_text(http: httpx.Client, paged: Curation, tones: 
         html = http.get(path).text
         assert "<script>alert" not in html
         assert '" onload="' not in html
+
+
+def test_tags_that_nobody_understood_stand_apart(http: httpx.Client, paged: Curation, tones: list[Path]) -> None:
+    song = clip(paged.store, tones[0])
+    texts = ("british", "<b>oldies</b>", "acoustic")
+    song.tags.extend(common.Tag(text=text, kind="other", weight=0.5, source="lastfm") for text in texts)
+    paged.upsert("demo", [song])
+    page = http.get("/").text
+    assert "3 unknown tags" in page
+    assert "british, &lt;b&gt;oldies&lt;/b&gt;, acoustic" in page
+    assert ">british</li>" not in page
 
 
 def test_every_answer_forbids_foreign_code(http: httpx.Client) -> None:

@@ -1,4 +1,5 @@
-"""Servers on loopback that speak the Last.fm API (HTTPS, as pylast insists) and the Spotify Web API."""
+"""Servers on loopback that speak the Last.fm API (HTTPS, as pylast insists), MusicBrainz's web service and the Spotify
+Web API."""
 
 import json
 import ssl
@@ -21,6 +22,7 @@ class Site:
 
     def __init__(self, context: ssl.SSLContext | None = None) -> None:
         self.calls: list[tuple[str, dict[str, str]]] = []
+        self.headers: dict[str, str] = {}  # sent with every answer
         self.answer: Callable[[str, str, dict[str, str], Any], Answer] = lambda *_: (500, "text/plain", "")
         outer = self
 
@@ -38,6 +40,8 @@ class Site:
                 status, kind, body = outer.answer(method, path, parameters, self.headers)
                 self.send_response(status)
                 self.send_header("Content-Type", kind)
+                for name, value in outer.headers.items():
+                    self.send_header(name, value)
                 self.send_header("Content-Length", str(len(body.encode())))
                 self.end_headers()
                 self.wfile.write(body.encode())
@@ -119,6 +123,50 @@ class Spotify(Site):
         return _json(200, {"id": path.rpartition("/")[2], "genres": self.genres})
 
 
+ENTER_SANDMAN, LIVE, COVER = (f"{number:08d}-0000-4000-8000-000000000000" for number in range(3))
+METALLICA, APOCALYPTICA = (f"{number:08d}-0000-4000-8000-000000000000" for number in range(10, 12))
+
+
+class MusicBrainz(Site):
+    """A small MusicBrainz: a search that finds three recordings, and lookups of their genres and their artists'.
+
+    Its answers have the form of the real service's of November 2026: a search gives tags, a lookup with inc=genres
+    gives genres, artists are credited in parts, and a caller that does not name a contact is refused.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.agents: list[str] = []
+        self.genres: dict[str, list[tuple[str, int]]] = {}
+        self.recordings: list[dict[str, Any]] = [
+            _recording(LIVE, "Enter Sandman (live)", [("Metallica", METALLICA)], 0, "1993"),
+            _recording(COVER, "Enter Sandman", [("Apocalyptica", APOCALYPTICA)], 3, "1996-06-25"),
+            _recording(ENTER_SANDMAN, "Enter Sandman", [("Metallica", METALLICA)], 7, "1991-07-29"),
+        ]
+        self.answer = self._speak
+
+    def _speak(self, _method: str, path: str, parameters: dict[str, str], headers: Any) -> Answer:
+        self.agents.append(headers["User-Agent"])
+        if "@" not in headers["User-Agent"]:
+            return _json(403, {"error": "You need to provide a meaningful User-Agent"})
+        if parameters.get("fmt") != "json":
+            return 200, "application/xml", '<metadata xmlns="http://musicbrainz.org/ns/mmd-2.0#"/>'
+        if path == "/ws/2/recording":
+            return _json(200, {"count": len(self.recordings), "offset": 0, "recordings": self.recordings})
+        found = path.rpartition("/")[2]
+        genres = [{"name": name, "count": count, "disambiguation": ""} for name, count in self.genres.get(found, [])]
+        return _json(200, {"id": found} | ({"genres": genres} if parameters.get("inc") == "genres" else {}))
+
+
+def _recording(id_: str, title: str, artists: list[tuple[str, str]], votes: int, date: str) -> dict[str, Any]:
+    credits_ = [{"name": name, "artist": {"id": artist, "name": name}} for name, artist in artists]
+    tags = [{"name": "metal", "count": votes}] if votes else []
+    return {
+        "id": id_, "score": 100, "title": title, "length": 331573, "artist-credit": credits_, "tags": tags,
+        "first-release-date": date,
+    }  # fmt: skip
+
+
 def _json(status: int, document: Any) -> Answer:
     return status, "application/json", json.dumps(document)
 
@@ -143,5 +191,12 @@ def lastfm(tls: ssl.SSLContext) -> Iterator[LastFm]:
 @pytest.fixture
 def spotify() -> Iterator[Spotify]:
     site = Spotify()
+    yield site
+    site.close()
+
+
+@pytest.fixture
+def musicbrainz() -> Iterator[MusicBrainz]:
+    site = MusicBrainz()
     yield site
     site.close()

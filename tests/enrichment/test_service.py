@@ -16,7 +16,7 @@ from luthier_kit.rpc import Channel, FailedPrecondition, InvalidRequest, NotFoun
 from luthier_kit.store import open_store
 from tests.support.services import running
 
-from .conftest import LastFm
+from .conftest import ENTER_SANDMAN, LastFm, MusicBrainz
 
 SHEET = """artist,title,tag,kind,weight,source,licence
 Korp,Indigo,Hip-Hop,genre,100,book,CC0-1.0
@@ -35,6 +35,9 @@ class Further(TypedDict, total=False):
     lastfm_api_key: str
     lastfm_host: str
     lastfm_rate_hz: float
+    musicbrainz_contact: str
+    musicbrainz_url: str
+    musicbrainz_rate_hz: float
 
 
 class Serve(Protocol):
@@ -78,7 +81,23 @@ def test_tags_come_normalised_with_source_and_licence_and_voices_are_counted(ser
     assert response.tags[0].licence == "CC0-1.0"
     assert response.tags[1].licence.startswith("unstated")
     assert response.dropped_vocal_tags == 2
+    assert [(gone.text, gone.reason, gone.source) for gone in response.dropped] == [
+        ("female vocalists", pb.DROP_REASON_VOCAL, "file:book"), ("rap", pb.DROP_REASON_VOCAL, "file:book"),
+        ("seen live", pb.DROP_REASON_NOISE, "file:book"),
+    ]  # fmt: skip
     assert (response.song.artist, response.song.title) == ("Korp", "Indigo")
+
+
+def test_names_of_artist_title_and_guest_are_dropped_and_listed(serve: Serve, tmp_path: Path) -> None:
+    rows = "".join(f"Santana,Smooth,{tag}\n" for tag in ("santana", "Smooth", "Rob Thomas", "latin rock"))
+    request = pb.EnrichSongRequest(
+        path="Santana/Smooth (feat. Rob Thomas).mid", sheet=sheet_ref(tmp_path, f"artist,title,tag\n{rows}")
+    )
+    response = serve().EnrichSong(request)
+    assert [t.text for t in response.tags] == ["latin rock"]
+    assert {(gone.text, gone.reason) for gone in response.dropped} == {
+        (name, pb.DROP_REASON_NAME) for name in ("santana", "smooth", "rob thomas")
+    }
 
 
 def test_every_provider_says_what_it_did(serve: Serve, tmp_path: Path) -> None:
@@ -87,7 +106,7 @@ def test_every_provider_says_what_it_did(serve: Serve, tmp_path: Path) -> None:
     states = {p.provider: p.state for p in response.providers}
     assert states == {
         "path": pb.PROVIDER_STATE_MATCHED, "file": pb.PROVIDER_STATE_MATCHED,
-        "lastfm": pb.PROVIDER_STATE_OFF, "spotify": pb.PROVIDER_STATE_OFF,
+        "lastfm": pb.PROVIDER_STATE_OFF, "musicbrainz": pb.PROVIDER_STATE_OFF, "spotify": pb.PROVIDER_STATE_OFF,
     }  # fmt: skip
     assert all(p.licence for p in response.providers)
 
@@ -117,11 +136,29 @@ def test_a_failure_of_lastfm_is_told_and_not_remembered(serve: Serve, lastfm: La
     assert "non-commercial" in response.tags[0].licence
 
 
+def test_the_genres_of_musicbrainz_come_with_their_licence(serve: Serve, musicbrainz: MusicBrainz) -> None:
+    musicbrainz.genres = {ENTER_SANDMAN: [("heavy metal", 8)]}
+    enrichment = serve(
+        musicbrainz_contact="me@example.org", musicbrainz_url=f"http://{musicbrainz.host}/ws/2/", musicbrainz_rate_hz=50
+    )
+    response = enrichment.EnrichSong(
+        pb.EnrichSongRequest(path="Metallica/Enter Sandman.mid", providers=["musicbrainz"])
+    )
+    assert [(t.text, t.kind, t.source) for t in response.tags] == [("metal", "genre", "musicbrainz")]
+    assert "CC BY-NC-SA" in response.tags[0].licence
+    assert [(f.name, f.value, f.licence) for f in response.facts] == [("year", "1991", "CC0-1.0")]
+
+
+def test_a_contact_that_no_header_can_carry_is_refused_at_start(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="LUTHIER_MUSICBRAINZ_CONTACT"):
+        build(settings(tmp_path, musicbrainz_contact="me\r\nX-Evil: 1"))
+
+
 def test_spotify_is_off_with_the_reason(serve: Serve) -> None:
     listed = {p.provider: p for p in serve().ListProviders(pb.ListProvidersRequest()).providers}
     assert listed["spotify"].state == pb.PROVIDER_STATE_OFF
     assert "forbids training" in listed["spotify"].message
-    assert set(listed) == {"path", "file", "lastfm", "spotify"}
+    assert set(listed) == {"path", "file", "lastfm", "musicbrainz", "spotify"}
 
 
 @pytest.mark.parametrize(

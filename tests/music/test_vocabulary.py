@@ -8,12 +8,13 @@ from luthier_music.vocabulary import (
     MAX_TAG_CHARS,
     MOOD_WORDS,
     Word,
-    classify,
     clean,
     implied_genres,
     is_noise,
     is_vocal,
     normalise,
+    spelling,
+    understand,
 )
 
 
@@ -51,7 +52,7 @@ from luthier_music.vocabulary import (
     ],
 )
 def test_a_tag_is_understood(tag: str, word: str, kind: str) -> None:
-    assert classify(tag) == Word(word, kind)
+    assert understand(tag) == (Word(word, kind),)
 
 
 @pytest.mark.parametrize(
@@ -92,6 +93,9 @@ def test_clean_keeps_names_as_people_write_them() -> None:
 def test_a_genre_implies_what_it_is_a_kind_of() -> None:
     assert implied_genres("pop punk") == {"pop punk", "punk", "rock"}
     assert implied_genres("deep house") == {"deep house", "house", "electronic"}
+    assert implied_genres("sunshine pop") == {"sunshine pop", "pop"}
+    assert implied_genres("djent") == {"djent", "progressive metal", "metal"}
+    assert implied_genres("gabber") == {"gabber", "electronic"}  # no punk, though its fans say hardcore
 
 
 def test_the_tables_are_in_normal_form_and_disjoint() -> None:
@@ -99,3 +103,34 @@ def test_the_tables_are_in_normal_form_and_disjoint() -> None:
         assert normalise(word) == word
     assert not set(GENRE_WORDS) & set(MOOD_WORDS)
     assert {parent for parents in GENRE_PARENTS.values() for parent in parents} <= set(GENRE_PARENTS)
+    assert all(GENRE_WORDS[genre] == genre for genre in GENRE_PARENTS)
+
+
+def test_no_spelling_means_two_words() -> None:
+    meanings: dict[str, set[str]] = {}
+    for text, word in (*GENRE_WORDS.items(), *MOOD_WORDS.items()):
+        meanings.setdefault(spelling(text), set()).add(word)
+    assert [words for words in meanings.values() if len(words) > 1] == []
+
+
+def test_no_genre_speaks_of_voices_or_of_nothing_but_those_that_always_did() -> None:
+    voices = {word for word in GENRE_WORDS if is_vocal(word)}
+    assert voices == {"rap", "opera"}
+    assert not [word for word in GENRE_WORDS if is_noise(word)]
+
+
+def test_no_genre_is_a_kind_of_itself() -> None:
+    for genre, parents in GENRE_PARENTS.items():
+        assert all(genre not in implied_genres(parent) for parent in parents)
+
+
+def test_the_words_that_the_project_had_before_mean_what_they_meant() -> None:
+    assert GENRE_PARENTS["trap"] == ("hip hop",)  # a kind of UK garage in the list of genres
+    assert GENRE_WORDS["ska punk"] == "ska"
+    assert GENRE_WORDS["rock and roll"] == "rock"
+    assert GENRE_PARENTS["synthwave"] == ("electronic",)
+
+
+def test_a_hostile_tag_is_understood_in_bounded_time_and_length() -> None:
+    for tag in ("n " * 10_000, "80s " * 10_000, "'" * 10_000, "é" * 10_000, "music " * 10_000, ""):
+        assert all(len(word.text) <= MAX_TAG_CHARS for word in understand(tag))

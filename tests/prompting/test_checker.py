@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 import pytest
 
+from luthier_music.vocabulary import GENRE_PARENTS, implied_genres
 from luthier_prompting.checker import Disagreement, check
 from luthier_prompting.facts import Facts, Heard
 
@@ -164,6 +165,17 @@ FALSE = [
     (ROCK, "genre", "CONTRADICTS_FACTS", "heavy metal"),
     (ROCK, "genre", "CONTRADICTS_FACTS", "with hip-hop beats"),
     (ROCK, "genre", "NEGATED", "not jazz"),
+    (ROCK, "genre", "CONTRADICTS_FACTS", "sunshine pop"),
+    (ROCK, "genre", "CONTRADICTS_FACTS", "with djent riffs"),
+    (ROCK, "genre", "CONTRADICTS_FACTS", "britpop"),
+    (ROCK, "genre", "CONTRADICTS_FACTS", "Brit-pop"),
+    (ROCK, "genre", "CONTRADICTS_FACTS", "pop rock"),
+    (ROCK, "genre", "CONTRADICTS_FACTS", "a doo-wop bounce"),
+    (ROCK, "genre", "CONTRADICTS_FACTS", "psych pop"),
+    (ROCK, "genre", "CONTRADICTS_FACTS", "rockabilly"),
+    (ROCK, "genre", "CONTRADICTS_FACTS", "glam rock"),
+    (ROCK, "genre", "CONTRADICTS_FACTS", "piano rock"),
+    (ROCK, "genre", "CONTRADICTS_FACTS", "speed metal"),
     (ROCK, "mood", "CONTRADICTS_FACTS", "and melancholic"),
     (ROCK, "mood", "CONTRADICTS_FACTS", "with a cheerful touch"),
     (ROCK, "era", "CONTRADICTS_FACTS", "from the 80s"),
@@ -350,3 +362,63 @@ def test_numbers_in_words_are_numbers(bpm: int) -> None:
     words = " and ".join(filter(None, (f"{small[hundreds]} hundred" if hundreds else "", below)))
     assert check(f"Music at {words} beats per minute", Facts(tempo_bpm=bpm)) == []
     assert check(f"Music at {words} beats per minute", Facts(tempo_bpm=bpm + 1)) != []
+
+
+@pytest.mark.parametrize(
+    ("genre", "words", "other"),
+    [
+        ("sunshine pop", "sunshine pop", "psychedelic pop"),
+        ("djent", "djent", "grindcore"),
+        ("rockabilly", "rockabilly", "psychobilly"),
+        ("doo wop", "doo-wop", "northern soul"),
+        ("glam rock", "glam rock", "glam metal"),
+        ("pop rock", "pop rock", "post-rock"),
+        ("synth pop", "synth-pop", "new jack swing"),
+        ("minimal techno", "minimal techno", "goa trance"),
+        ("piano blues", "piano blues", "chicago blues"),
+        ("hi nrg", "hi-NRG", "italo disco"),
+    ],
+)
+def test_another_of_the_new_genres_than_the_facts_have_is_found(genre: str, words: str, other: str) -> None:
+    facts = Facts(genres=(genre,))
+    assert shown(check(f"A {words} track", facts)) == []
+    assert [(d.subject, d.reason) for d in check(f"A {other} track", facts)] == [("genre", "CONTRADICTS_FACTS")]
+
+
+@pytest.mark.parametrize(
+    ("genre", "words"),
+    [("sunshine pop", "pop"), ("djent", "metal"), ("rockabilly", "rock"), ("pop rock", "rock"), ("pop rock", "pop")],
+)
+def test_what_a_new_genre_is_a_kind_of_may_be_said(genre: str, words: str) -> None:
+    assert check(f"A {words} track", Facts(genres=(genre,))) == []
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["with bounce and twist", "like a lullaby", "that goes full on", "in stride", "with a gothic glow",
+     "a nocturne", "a ballad of sorts", "an acid edge", "with a medieval air", "a rave-up"],
+)  # fmt: skip
+def test_a_word_that_mostly_means_something_else_is_no_genre(words: str) -> None:
+    caption = next(text for known, text in TRUE if known is ROCK)
+    assert check(f"{caption.rstrip('.')}, {words}", ROCK) == []
+
+
+def test_an_instrument_beside_a_genre_is_still_read() -> None:
+    facts = Facts(genres=("smooth jazz",), instruments=(Heard("Electric Guitar (jazz)"),))
+    assert check("Smooth jazz with jazz guitar", facts) == []
+    found = check("Smooth jazz with a piano", facts)
+    assert ("instrument", "NOT_IN_FACTS") in [(d.subject, d.reason) for d in found]
+
+
+def test_nearly_every_genre_of_the_vocabulary_is_found_where_it_is_wrong() -> None:
+    """The rest are words such as "ballad" or "march", which in a sentence mostly mean something else."""
+    facts = Facts(genres=("klezmer",))
+    wrong = [genre for genre in GENRE_PARENTS if genre not in implied_genres("klezmer")]
+    found = [genre for genre in wrong if check(f"A {genre} track", facts, allow_subset=True)]
+    assert len(found) >= 0.93 * len(wrong)
+
+
+def test_a_longer_name_of_an_instrument_goes_before_a_genre() -> None:
+    piano = Facts(instruments=(Heard("Honky-tonk Piano"),))
+    assert check("A honky-tonk piano", piano) == []
+    assert shown(check("A honky-tonk tune", piano, allow_subset=True)) == [("genre", "NOT_IN_FACTS", "honky-tonk")]

@@ -102,6 +102,28 @@ def test_every_mood_is_true_of_itself(mood: str) -> None:
     assert check(f"A {mood} piece", Facts(moods=(mood,))) == []
 
 
+@pytest.mark.parametrize(
+    ("genre", "words"),
+    [("eurodance", "a eurodance"), ("uk hip hop", "a uk hip hop"), ("mpb", "an mpb"), ("r&b", "an r&b"),
+     ("indie rock", "an indie rock"), ("doo wop", "a doo-wop"), ("hi nrg", "a hi-nrg"), ("aor", "an aor")],
+)  # fmt: skip
+def test_a_genre_is_written_with_the_article_of_its_sound(genre: str, words: str) -> None:
+    made = texts(Facts(genres=(genre,), instruments=(Heard("Tenor Sax"),)))
+    assert any(f"{words} " in text.lower() for text in made)
+
+
+@pytest.mark.parametrize(
+    ("mood", "genre"),
+    [("smooth", "jazz"), ("psychedelic", "rock"), ("dark", "ambient"), ("happy", "hardcore"), ("epic", "metal")],
+)
+def test_a_mood_and_a_genre_do_not_make_another_genre(mood: str, genre: str) -> None:
+    facts = Facts(genres=(genre,), moods=(mood,), instruments=(Heard("Tenor Sax"),))
+    made = composed(facts, 8, False, 1)
+    assert not any(prompt.disagreements for prompt in made.prompts)
+    assert all(f"{mood} {genre}" not in prompt.text.lower() for prompt in made.prompts)
+    assert made.rejected_drafts == 0
+
+
 def test_drafts_of_random_facts_are_all_true() -> None:
     rng = random.Random(7)
     for _ in range(150):

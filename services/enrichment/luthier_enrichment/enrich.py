@@ -38,7 +38,10 @@ def enrich(song: Name, path: str, providers: Mapping[str, Provider]) -> Enriched
         key: Finding(State.OFF, reason) if (reason := provider.off_because()) else provider.find(name, path)
         for key, provider in providers.items()
     }
-    merged = merge((key, providers[key].licence, finding) for key, finding in findings.items())
+    merged = merge(
+        ((key, providers[key].licence, finding) for key, finding in findings.items()),
+        names=(name, Name(from_path(path).featured)),
+    )
     facts = [
         Fact(fact.name, clean(fact.value, MAX_VALUE_CHARS), key, fact.licence or providers[key].licence)
         for key, finding in findings.items()

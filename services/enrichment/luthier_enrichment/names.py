@@ -6,6 +6,7 @@ spelling. All of it is untrusted text.
 
 import re
 import unicodedata
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,6 +15,7 @@ from rapidfuzz import fuzz
 from luthier_music.vocabulary import clean
 
 MAX_NAME_CHARS: Final = 200
+_MIN_HELD_CHARS: Final = 4  # of an artist or title inside a longer tag: "One" is also in "one of the best"
 NUMBERS_DIFFER: Final = 0.5  # the most that "Part 1" and "Part 2" can score
 
 _SUFFIX = re.compile(r"\.(?:midi?|kar|smf)$", re.IGNORECASE)
@@ -94,6 +96,33 @@ def score(asked: Name, found: Name) -> float:
     if not asked.artist or not found.artist:
         return 0.7 * title
     return min(title, _similar(fold(asked.artist), fold(found.artist)))
+
+
+def is_name(text: str, names: Iterable[Name]) -> bool:
+    """Whether a text is the whole artist or title, or both: "the beatles", "yesterday", "beatles yesterday"."""
+    folded = fold(text)
+    wholes = [(fold(name.artist), fold(name.title)) for name in names]
+    return bool(folded) and any(
+        folded in {artist, title, f"{artist} {title}", f"{title} {artist}"} for artist, title in wholes
+    )
+
+
+def holds_name(text: str, names: Iterable[Name]) -> bool:
+    """Whether a text holds the whole artist or the whole title among other words: "beatles cover"."""
+    words = fold(text).split()
+    wholes = [fold(whole).split() for name in names for whole in (name.artist, name.title)]
+    return any(_holds(words, whole) for whole in wholes if len("".join(whole)) >= _MIN_HELD_CHARS)
+
+
+def is_of_names(text: str, names: Iterable[Name]) -> bool:
+    """Whether all words of a text are words of one artist and title: "mccartney", "brubeck quartet"."""
+    words = set(fold(text).split())
+    return bool(words) and any(words <= {*fold(name.artist).split(), *fold(name.title).split()} for name in names)
+
+
+def _holds(words: Sequence[str], part: Sequence[str]) -> bool:
+    """Whether the words of a part follow one another in these words."""
+    return any(words[start : start + len(part)] == part for start in range(len(words) - len(part) + 1))
 
 
 def _similar(one: str, other: str) -> float:

@@ -9,6 +9,7 @@ from pathlib import Path
 from luthier_enrichment.providers.base import Provider
 from luthier_enrichment.providers.file import FileProvider
 from luthier_enrichment.providers.lastfm import LastfmProvider
+from luthier_enrichment.providers.musicbrainz import MusicbrainzProvider
 from luthier_enrichment.providers.path import PathProvider
 from luthier_enrichment.providers.spotify import SpotifyProvider
 from luthier_enrichment.settings import EnrichmentSettings
@@ -17,12 +18,21 @@ from luthier_kit.rpc import InvalidRequest, SettingsError
 
 
 def build_providers(settings: EnrichmentSettings) -> dict[str, Provider]:
-    """The providers by name. SettingsError when the server's own sheet cannot be read."""
+    """The providers by name. SettingsError when the server's own sheet cannot be read, or the contact not be sent."""
+    contact = settings.musicbrainz_contact
+    if not (contact.isascii() and contact.isprintable()):
+        raise SettingsError("LUTHIER_MUSICBRAINZ_CONTACT must be one line of ASCII: it goes into a header of HTTP")
     providers: list[Provider] = [
         PathProvider(),
         own_sheet(settings.sheet, settings.min_score),
         LastfmProvider(
             settings.lastfm_api_key, settings.min_score, host=settings.lastfm_host, rate_hz=settings.lastfm_rate_hz
+        ),
+        MusicbrainzProvider(
+            contact,
+            settings.min_score,
+            url=settings.musicbrainz_url,
+            rate_hz=settings.musicbrainz_rate_hz,
         ),
         SpotifyProvider(
             settings.spotify_enabled,

@@ -7,7 +7,7 @@ import grpc
 from luthier.common.v1 import common_pb2
 from luthier.enrichment.v1 import enrichment_pb2, enrichment_pb2_grpc
 from luthier_enrichment.enrich import Enriched, cleaned, enrich
-from luthier_enrichment.findings import Finding, State
+from luthier_enrichment.findings import Finding, Reason, State
 from luthier_enrichment.names import Name
 from luthier_enrichment.providers.base import Provider
 from luthier_enrichment.providers.file import FileProvider
@@ -16,8 +16,13 @@ from luthier_kit.rpc import Checks, in_field
 from luthier_kit.store import Action, Store
 from luthier_music.vocabulary import clean
 
-STAGE_VERSION = "1"
+STAGE_VERSION = "2"
 MAX_PATH_CHARS, MAX_NAME_CHARS, MAX_PROVIDERS = 1024, 200, 32
+_REASONS = {
+    Reason.VOCAL: enrichment_pb2.DROP_REASON_VOCAL,
+    Reason.NOISE: enrichment_pb2.DROP_REASON_NOISE,
+    Reason.NAME: enrichment_pb2.DROP_REASON_NAME,
+}
 
 
 class _IncompleteError(Exception):
@@ -126,6 +131,10 @@ def _response(enriched: Enriched, asked: Mapping[str, Provider]) -> enrichment_p
         facts=facts,
         providers=[_status(name, finding, asked[name].licence) for name, finding in enriched.findings.items()],
         dropped_vocal_tags=enriched.merged.dropped_vocal_tags,
+        dropped=[
+            enrichment_pb2.DroppedTag(text=gone.text, reason=_REASONS[gone.reason], source=gone.source)
+            for gone in enriched.merged.dropped
+        ],
         song=_name(enriched.song),
     )
 

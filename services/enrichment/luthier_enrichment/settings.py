@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from luthier_enrichment.providers import lastfm, spotify
+from luthier_enrichment.providers import lastfm, musicbrainz, spotify
 from luthier_kit.rpc import ServiceSettings, setting
 from luthier_kit.store import StoreSettings
 
@@ -30,6 +30,13 @@ class EnrichmentSettings(ServiceSettings, StoreSettings):
     lastfm_host: str = setting("LUTHIER_LASTFM_HOST", default=lastfm.HOST, help="host[:port], spoken to by HTTPS")
     lastfm_rate_hz: float = setting(
         "LUTHIER_LASTFM_RATE_HZ", default=lastfm.RATE_HZ, low=0.1, high=50, help="calls per second"
+    )
+    musicbrainz_contact: str = setting(
+        "LUTHIER_MUSICBRAINZ_CONTACT", default="", help="your mail or web address; MusicBrainz wants to know who asks"
+    )
+    musicbrainz_url: str = setting("LUTHIER_MUSICBRAINZ_URL", default=musicbrainz.URL, help="with /ws/2/ at its end")
+    musicbrainz_rate_hz: float = setting(
+        "LUTHIER_MUSICBRAINZ_RATE_HZ", default=musicbrainz.RATE_HZ, low=0.1, high=50, help="calls per second"
     )
     spotify_enabled: bool = setting("LUTHIER_SPOTIFY_ENABLED", default=False, help=spotify.OFF)
     spotify_client_id: str = setting("LUTHIER_SPOTIFY_CLIENT_ID", default="", secret=True)

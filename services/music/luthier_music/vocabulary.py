@@ -2,12 +2,15 @@
 
 Tags come from people and are untrusted text: `clean` and `normalise` bound and clean them before anything else
 reads them. Canonical words are lower case with spaces. Aliases are written without hyphens: `normalise` has
-turned those into spaces before a word is looked up.
+turned those into spaces before a word is looked up. The genres here are the project's own; `genres.txt` beside this
+file has some 940 more and adds spellings to these, but never changes them.
 """
 
 import re
 import unicodedata
 from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
 from typing import Final
 
 MAX_TAG_CHARS: Final = 64
@@ -94,7 +97,7 @@ _VOCAL: Final = re.compile(
     r"\b(vocals?|vocalists?|vocali[sz]ation|vox|voices?|voiced|sing(?:s|ing|ers?)?|sung|lyric(?:s|al|ist)?|"
     r"a ?cap+el+a|choirs?|choral|rap(?:per|pers|ping)?|mcs?|spoken(?: word)?|beatbox(?:ing)?|scat|falsetto|"
     r"scream(?:s|ing|o)?|growl(?:s|ing)?|yodel(?:ing|ling)?|karaoke|duets?|baritone vocals?|opera|speech|"
-    r"girl groups?|boy bands?|frontm[ae]n|frontwom[ae]n)\b"
+    r"girl groups?|boy bands?|frontm[ae]n|frontwom[ae]n|fronted|(?:fe)?males?|crooners?)\b"
 )
 _NOT_VOCAL: Final = re.compile(r"\b(instrumentals?|no vocals?|non vocal|without vocals?|vocal free)\b")
 _ERA: Final = re.compile(r"(?:the )?(?:(19[0-9]|20[0-2])0'?s|([2-9])0'?s|(19[0-9]|20[0-2])\d)")
@@ -102,6 +105,17 @@ _DECADES: Final = {
     "sixties": "1960s", "seventies": "1970s", "eighties": "1980s", "nineties": "1990s", "fifties": "1950s",
     "forties": "1940s", "thirties": "1930s", "twenties": "1920s", "noughties": "2000s",
 }  # fmt: skip
+# A tag may name the country of the artist before the genre ("british blues rock"): the genre is true all the same.
+_COUNTRIES: Final = """
+american argentine argentinian australian austrian belgian brazilian british canadian chilean chinese cuban czech danish
+dutch english european finnish french german greek hungarian icelandic indian irish israeli italian jamaican japanese
+korean mexican nordic norwegian polish portuguese romanian russian scandinavian scottish spanish swedish swiss turkish
+uk ukrainian us usa welsh
+"""
+_COUNTRY: Final = frozenset(_COUNTRIES.split())
+_TELLS_NOTHING_MORE: Final = frozenset({"music", "song", "songs"})  # at a tag's end: "soul music", "sad songs"
+_MIN_PLURAL_CHARS: Final = 6  # "waltzes" is waltz, but "rocks" and "pops" are no genres
+_MAX_QUALIFIERS: Final = 2  # before or after the genre: "80s british pop"
 _INSTRUMENT_TAG: Final = re.compile(
     r"\b(pianos?|guitars?|bass|drums?|percussion|strings?|violins?|violas?|cellos?|organs?|synth(?:esi[sz]er)?s?|"
     r"sax(?:ophone)?s?|trumpets?|trombones?|tubas?|brass|horns?|flutes?|clarinets?|oboes?|harps?|harpsichords?|"
@@ -139,7 +153,24 @@ def _table(source: str) -> tuple[dict[str, str], dict[str, tuple[str, ...]]]:
     return words, parents
 
 
-GENRE_WORDS, GENRE_PARENTS = _table(_GENRES)
+# Genres whose first word people shorten: "psych pop", "alt country".
+_SHORTENED: Final = {"alternative": "alt", "gothic": "goth", "progressive": "prog", "psychedelic": "psych"}
+
+
+def _genres() -> tuple[dict[str, str], dict[str, tuple[str, ...]]]:
+    """The project's own genres, then those of genres.txt as far as these do not say otherwise."""
+    words, parents = _table(_GENRES)
+    text = files("luthier_music").joinpath("genres.txt").read_text("utf-8")
+    more_words, more_parents = _table("\n".join(line for line in text.splitlines() if not line.startswith("#")))
+    words, parents = more_words | words, more_parents | parents
+    for spelling, word in list(words.items()):
+        first, blank, rest = spelling.partition(" ")
+        if blank and first in _SHORTENED:
+            words.setdefault(f"{_SHORTENED[first]} {rest}", word)
+    return words, parents
+
+
+GENRE_WORDS, GENRE_PARENTS = _genres()
 """Every spelling of a genre to its canonical word; the genres that a genre is a kind of."""
 
 MOOD_WORDS, _ = _table(_MOODS)
@@ -188,15 +219,66 @@ class Word:
     kind: str
 
 
-def classify(tag: str) -> Word:
-    """What a tag means. Drop vocal tags and noise first: they are classified as well as any other."""
+def understand(tag: str) -> tuple[Word, ...]:
+    """What a tag means: one word, or several where it is put together of known ones ("sad 80s pop").
+
+    Words are compared by their spelling alone, never by likeness: "poprock" is "pop rock", "post rock" is not. A tag
+    that nothing is known of is one word of kind `other`. Drop vocal tags and noise first: they are understood as well
+    as any other.
+    """
     text = normalise(tag)
-    if text in GENRE_WORDS:
-        return Word(GENRE_WORDS[text], "genre")
-    if text in MOOD_WORDS:
-        return Word(MOOD_WORDS[text], "mood")
+    if word := _known(text):
+        return (word,)
     if decade := era(text):
-        return Word(decade, "era")
-    if _INSTRUMENT_TAG.search(text):
-        return Word(text, "instrument")
-    return Word(text, "other")
+        return (Word(decade, "era"),)
+    if words := _qualified(text):
+        return words
+    return (Word(text, "instrument" if _INSTRUMENT_TAG.search(text) else "other"),)
+
+
+def spelling(text: str) -> str:
+    """What all spellings of a word share: no blanks, accents, apostrophes or dots; "&" and an "n" between are "and"."""
+    if not text.isascii():
+        text = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
+    words = text.replace("&", " and ").replace("'", " ").replace(".", "").split()
+    return "".join("and" if word == "n" and 0 < place < len(words) - 1 else word for place, word in enumerate(words))
+
+
+@cache
+def _words_by_spelling() -> dict[str, Word]:
+    moods = {spelling(text): Word(mood, "mood") for text, mood in MOOD_WORDS.items()}
+    return moods | {spelling(text): Word(genre, "genre") for text, genre in GENRE_WORDS.items()}
+
+
+def _known(text: str) -> Word | None:
+    """The genre or mood of this spelling: as it is, as a plural, or before "music" or "songs"."""
+    words = _words_by_spelling()
+    if word := words.get(spelling(text)):
+        return word
+    if len(text) >= _MIN_PLURAL_CHARS and text.endswith("s"):
+        singular = words.get(spelling(text[:-1])) or words.get(spelling(text.removesuffix("es")))
+        if singular and singular.kind == "genre":
+            return singular
+    front, _, last = text.rpartition(" ")
+    return words.get(spelling(front)) if last in _TELLS_NOTHING_MORE else None
+
+
+def _qualified(text: str) -> tuple[Word, ...]:
+    """A genre with decades, moods and countries before it or a decade after it; empty when any part is unknown."""
+    left, qualifiers = text.split(), list[Word]()
+    for _ in range(_MAX_QUALIFIERS):
+        if len(left) < 2:
+            return ()
+        if decade := era(left[0]) or era(left[-1]):
+            left = left[1:] if era(left[0]) else left[:-1]
+            qualifiers.append(Word(decade, "era"))
+        elif left[0] in MOOD_WORDS:
+            qualifiers.append(Word(MOOD_WORDS[left.pop(0)], "mood"))
+        elif left[0] in _COUNTRY:
+            left.pop(0)
+        else:
+            return ()
+        genre = _known(" ".join(left))
+        if genre and genre.kind == "genre":
+            return (genre, *qualifiers)
+    return ()

@@ -7,7 +7,7 @@ from luthier.common.v1 import common_pb2
 from luthier_kit.rpc import Checks
 from luthier_music.instruments import DRUMS, PROGRAM_NAMES, program_of
 from luthier_music.keys import TONICS
-from luthier_music.vocabulary import classify, is_noise, is_vocal
+from luthier_music.vocabulary import is_noise, is_vocal, understand
 
 DRUM_PROGRAM = -1  # stands for the drums, which are no General MIDI program
 MAX_REQUIRED_INSTRUMENTS = 5  # more than a sentence can name
@@ -148,8 +148,9 @@ def facts_of(facts: common_pb2.ClipFacts, tags: Sequence[common_pb2.Tag]) -> Fac
     """
     trusted_tempo = facts.tempo.source != common_pb2.FACT_SOURCE_UNSPECIFIED
     trusted_key = facts.key.source != common_pb2.FACT_SOURCE_UNSPECIFIED
+    heaviest = sorted(tags, key=lambda t: -t.weight)
     words = [
-        classify(t.text) for t in sorted(tags, key=lambda t: -t.weight) if not is_noise(t.text) and not is_vocal(t.text)
+        word for tag in heaviest if not is_noise(tag.text) and not is_vocal(tag.text) for word in understand(tag.text)
     ]
     onsets = [d.value for d in facts.descriptors if d.name == "onset_rate_hz"]
     return Facts(

@@ -9,10 +9,11 @@ import random
 import re
 from typing import Final
 
+from luthier_music.vocabulary import GENRE_WORDS
 from luthier_prompting.facts import Facts
 from luthier_prompting.instrument_words import caption_name
 
-VERSION: Final = "2"
+VERSION: Final = "3"
 
 _NOUNS: Final = ("piece", "track", "tune", "instrumental", "composition")
 _GENRE_SPELLINGS: Final = {
@@ -22,7 +23,19 @@ _GENRE_SPELLINGS: Final = {
     "j pop": "J-pop",
     "idm": "IDM",
     "edm": "EDM",
+    "aor": "AOR",
+    "mpb": "MPB",
+    "c pop": "C-pop",
+    "j rock": "J-rock",
+    "g funk": "G-funk",
+    "p funk": "P-funk",
+    "hi nrg": "hi-NRG",
+    "doo wop": "doo-wop",
+    "post rock": "post-rock",
+    "uk hip hop": "UK hip hop",
+    "uk hardcore": "UK hardcore",
 }
+_VOWEL_SOUND: Final = re.compile(r"(?!eu|u[ks]\b)[aeiou]|R&B|MPB", re.IGNORECASE)
 KEEP_SHARE: Final = 0.75  # of the metadata fields
 EXTRA_SHARE: Final = 0.3  # of sentences that state an optional fact
 
@@ -81,9 +94,17 @@ def _told(head: str, clauses: list[str], extras: list[str]) -> str:
 def _head(facts: Facts, rng: random.Random) -> str:
     moods = rng.sample(facts.moods, min(len(facts.moods), rng.choice((1, 2, 2))))
     era = list(facts.eras[:1]) if rng.random() < EXTRA_SHARE else []
-    genre = [_genre(rng.choice((facts.genres[0], *facts.genres[:3])))] if facts.genres else []
+    genre = rng.choice((facts.genres[0], *facts.genres[:3])) if facts.genres else ""
     joined = rng.choice((", ", " and ")) if len(moods) == 2 else ""
-    return " ".join([part for part in (joined.join(moods), *era, *genre) if part] + [rng.choice(_NOUNS)])
+    mood, noun = joined.join(moods), rng.choice(_NOUNS)
+    if mood and genre and not era and _names_another(moods[-1], genre):
+        return f"{_genre(genre)} {noun} with {_article(mood)} {mood} mood"
+    return " ".join([part for part in (mood, *era, _genre(genre)) if part] + [noun])
+
+
+def _names_another(mood: str, genre: str) -> bool:
+    """Whether a mood before a genre reads as the name of another genre: a smooth piece of jazz is no smooth jazz."""
+    return f"{mood} {genre}" in GENRE_WORDS
 
 
 def _extras(facts: Facts, rng: random.Random) -> list[str]:
@@ -181,7 +202,7 @@ def _genre(genre: str) -> str:
 
 
 def _article(head: str) -> str:
-    return "an" if head[0].lower() in "aeiou" or head.startswith("R&B") else "a"
+    return "an" if _VOWEL_SOUND.match(head) else "a"
 
 
 def _capital(text: str) -> str:

@@ -12,8 +12,9 @@ _CANONICAL = str.maketrans(
 )  # fmt: skip
 
 _NEGATOR = re.compile(
-    r"\b(?:no(?!-)|not|without|lacking|lacks?|devoid of|free of|free from|absence of|minus|sans|neither|nor|never|"
-    r"isn't|aren't|doesn't|don't|instead of|rather than|excluding|except(?: for)?)\b(?! (?:only|just|merely|simply)\b)",
+    r"\b(?:no(?!-| wave\b)|not|without|lacking|lacks?|devoid of|free of|free from|absence of|minus|sans|neither|nor|"
+    r"never|isn't|aren't|doesn't|don't|instead of|rather than|excluding|except(?: for)?)\b"
+    r"(?! (?:only|just|merely|simply)\b)",
     re.IGNORECASE,
 )
 _STOP = re.compile(

@@ -11,8 +11,13 @@ from luthier_prompting.instrument_words import PHRASES, UNKNOWN, WHERE_TRUE
 
 def phrases(words: Iterable[str]) -> re.Pattern[str]:
     """One pattern for many phrases, longest first; blanks and hyphens are equal, a plural s may follow."""
-    ordered = sorted(words, key=len, reverse=True)
-    alternatives = "|".join(re.escape(word).replace(r"\ ", "[ -]?").replace(r"\-", "[ -]?") for word in ordered)
+    # Grouped by their first character, which alone decides at most places of a text: a thousand phrases one after the
+    # other would take ten times as long.
+    rests: dict[str, list[str]] = {}
+    for word in sorted(words, key=len, reverse=True):
+        rest = re.escape(word[1:]).replace(r"\ ", "[ -]?").replace(r"\-", "[ -]?")
+        rests.setdefault(re.escape(word[0]), []).append(rest)
+    alternatives = "|".join(f"{first}(?:{'|'.join(rest)})" for first, rest in rests.items())
     return re.compile(rf"(?<![\w&])(?:the )?(?P<phrase>{alternatives})(?:e?s)?(?![\w&])", re.I)
 
 
@@ -49,6 +54,17 @@ _VOICE = re.compile(
     re.I,
 )
 _CHORUS = re.compile(r"\b(?:voices?|choirs?|choral)\b", re.I)
+
+
+def names_instrument(phrase: str) -> bool:
+    """Whether the readers below would read an instrument, or its kind, in this phrase."""
+    return any(pattern.search(phrase) for pattern in (_KNOWN, _TRUE, _UNKNOWN, _ACOUSTIC, _SYNTHETIC))
+
+
+def begins_longer(text: str, match: re.Match[str]) -> bool:
+    """Whether a longer name of an instrument begins where another reader's match begins ("honky tonk piano")."""
+    named = _KNOWN.match(text, match.start())
+    return named is not None and named.end() > match.end()
 
 
 def check(draft: Draft, facts: Facts, report: Report) -> None:

@@ -1,10 +1,11 @@
 """Genres, moods, eras and energy: words of the vocabulary that a prompt may use only when tags or facts carry them."""
 
 import re
+from collections.abc import Iterable, Iterator
 
 from luthier_music.vocabulary import GENRE_WORDS, MOOD_WORDS, era, implied_genres
 from luthier_prompting.checker.draft import Draft
-from luthier_prompting.checker.instruments import phrases, squeezed
+from luthier_prompting.checker.instruments import begins_longer, names_instrument, phrases, squeezed
 from luthier_prompting.checker.report import Report
 from luthier_prompting.facts import Facts
 
@@ -15,10 +16,22 @@ _AMBIGUOUS = {
     "party", "summer", "dance", "dancing", "groove", "heavy", "atmosphere", "tension", "romance", "rough",
     "minimal", "drifting", "floating", "relax", "peace", "mystery", "darkness", "adventure", "soft", "fusion", "cold",
     "spirited", "confident", "funny", "sacred",
+    "acid", "african", "andean", "appalachian", "arabic", "asian", "balearic", "balkan", "ballad", "ballads",
+    "ballet", "banda", "bass music", "beat music", "belly dance", "bounce", "broadway", "bubblegum", "cabaret",
+    "cadence", "caribbean", "compas", "computer music", "concerto", "concertos", "crust", "drill",
+    "ethnic", "etude", "expressionism", "field recording", "field recordings", "freestyle", "fugue", "full on",
+    "glitch", "go go", "goth", "gothic", "halftime", "hands up", "impressionism", "jig", "jug band", "juke", "jump up",
+    "leftfield", "light music", "live electronics", "lowercase", "lullabies", "lullaby", "medieval", "minuet", "mod",
+    "nocturne", "old time", "plena", "prelude", "punta", "rave", "reel", "rhapsody", "sega", "shanties", "shanty",
+    "sludge", "snap", "son", "sonata", "sound art", "sound collage", "soundscape", "space music", "square dance",
+    "stride", "symphony", "twist", "two step", "western", "wonky",
 }  # fmt: skip
 
 _GENRES = phrases(set(GENRE_WORDS) - _AMBIGUOUS)
-_COMPOUND_GENRES = phrases({"drum and bass", "drum n bass", "drum & bass", "drum'n'bass", "big band"})
+# Of more than one word: "orchestra" alone is an instrument first.
+_COMPOUND_GENRES = phrases(
+    {"big band", *(word for word in GENRE_WORDS if not word.isalpha() and names_instrument(word))}
+)
 _AMBIGUOUS_WORDS = phrases(_AMBIGUOUS)
 _MOODS = phrases(set(MOOD_WORDS) - _AMBIGUOUS)
 _GENRE_OF = {squeezed(word): genre for word, genre in GENRE_WORDS.items()}
@@ -39,7 +52,7 @@ def check(draft: Draft, facts: Facts, report: Report) -> None:
     _ambiguous(draft, facts, report)
     _energy(draft, facts, report)
     _eras(draft, facts, report)
-    _genres(draft, facts, report, _GENRES)
+    _genres(draft, facts, report, draft.take(_GENRES))
     for match in draft.take(_MOODS):
         true = _MOOD_OF[squeezed(match["phrase"])] in facts.moods
         denied = draft.denied(match.start())
@@ -48,12 +61,19 @@ def check(draft: Draft, facts: Facts, report: Report) -> None:
 
 def compounds(draft: Draft, facts: Facts, report: Report) -> None:
     """Reads the genres whose names hold names of instruments; goes before the reader of instruments."""
-    _genres(draft, facts, report, _COMPOUND_GENRES)
+    _genres(draft, facts, report, _compounds(draft))
 
 
-def _genres(draft: Draft, facts: Facts, report: Report, pattern: re.Pattern[str]) -> None:
+def _compounds(draft: Draft) -> Iterator[re.Match[str]]:
+    for match in _COMPOUND_GENRES.finditer(draft.left):
+        if not begins_longer(draft.left, match):
+            draft.hide(match)
+            yield match
+
+
+def _genres(draft: Draft, facts: Facts, report: Report, matches: Iterable[re.Match[str]]) -> None:
     true_genres = frozenset[str]().union(*(implied_genres(genre) for genre in facts.genres))
-    for match in draft.take(pattern):
+    for match in matches:
         genre, denied = _GENRE_OF[squeezed(match["phrase"])], draft.denied(match.start())
         if not denied and genre not in true_genres and _proven_by_facts(genre, facts):
             continue  # true, but it is not the genre that a caption must state
