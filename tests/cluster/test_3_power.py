@@ -50,7 +50,7 @@ def test_no_song_is_lost_when_a_node_with_a_shard_loses_power(
 
     def victims() -> list[str]:
         state = work.run_of(installed, "power")
-        if not 2 <= state["rendered"] < SONGS - 2:
+        if not 2 <= state["rendered"] < SONGS / 2:  # a slow machine renders more until the power is cut
             return []
         pods = installed.kube.pods(f"job-name={submitted['run']}", phase="Running")
         nodes = [node_of(pod) for pod in pods]
@@ -68,7 +68,9 @@ def test_no_song_is_lost_when_a_node_with_a_shard_loses_power(
     before = work.run_of(installed, "power")["rendered"]
     power(found[0])
     begun = time.monotonic()
-    wait_until("songs are rendered again", lambda: work.run_of(installed, "power")["rendered"] > before + 1, 400)
+    wait_until(
+        "songs are rendered again", lambda: work.run_of(installed, "power")["rendered"] >= min(before + 2, SONGS), 400
+    )
     figures["seconds from a node's power cut to songs rendered again"] = round(time.monotonic() - begun)
     wait_until("every song is done", lambda: work.run_of(installed, "power")["state"] == "DONE", 700)
     figures["seconds from the power cut to the end of the run"] = round(time.monotonic() - begun)
