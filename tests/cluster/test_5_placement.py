@@ -1,11 +1,12 @@
 """GPU Pods run on the GPU pool only, others never there; a run beyond the quota waits in Kueue."""
 
+import json
 import time
 from typing import Any
 
 import pytest
 
-from tests.cluster.kube import node_of, wait_until
+from tests.cluster.kube import node_of, run, wait_until
 from tests.cluster.release import Release
 
 ON_GPU = {"training-run", "inference"}
@@ -21,34 +22,47 @@ def test_every_pod_is_where_its_pool_is(installed: Release, gpu_nodes: list[dict
             assert (node_of(pod) in names) == (component in ON_GPU), pod["metadata"]["name"]
 
 
-def test_the_third_of_three_runs_waits_in_kueue(
+def test_a_run_beyond_the_quota_waits_in_kueue(
     installed: Release, crds: set[str], gpu_nodes: list[dict[str, Any]], figures: dict[str, Any]
 ) -> None:
     if "clusterqueues.kueue.x-k8s.io" not in crds or not gpu_nodes:
         pytest.skip("the cluster has no Kueue or no GPU pool")
-    queue(installed, gpus=2)
+    free = free_gpus(gpu_nodes)
+    assert free, "inference holds every GPU of the pool"
+    queue(installed, gpus=free)
     installed.helm("upgrade", values={"training": {"queue": "training"}})
     installed.kube("rollout", "status", f"deploy/{installed.name}-training", "--timeout=200s")
-    processes = [installed.begin("train", *request(number)) for number in range(3)]
+    processes = [installed.begin("train", *request(number)) for number in range(free + 1)]
+    one_waits = [False] + [True] * free
     try:
-        wait_until("two run, one waits", lambda: sorted(admitted(installed)) == [False, True, True], 200)
-        wait_until("the two that are admitted run", lambda: len(runs(installed, "RUNNING")) == 2, 300)
-        assert sorted(admitted(installed)) == [False, True, True]
-        assert len(runs(installed, "QUEUED")) == 1
-        ended, *others = runs(installed, "RUNNING")
-        installed.luthier("cancel", ended)
+        wait_until("all but one are admitted", lambda: sorted(admitted(installed)) == one_waits, 200)
+        wait_until("those that are admitted run", lambda: len(runs(installed, "RUNNING")) == free, 300)
+        assert sorted(admitted(installed)) == one_waits
+        waiting = runs(installed, "QUEUED")
+        assert len(waiting) == 1
+        installed.luthier("cancel", runs(installed, "RUNNING")[0])
         begun = time.monotonic()
-        wait_until("the third runs once one has ended", lambda: len(runs(installed, "RUNNING")) == 2, 300)
+        wait_until("the one that waited runs", lambda: waiting[0] in runs(installed, "RUNNING"), 300)
         figures["seconds from the end of a training run to the one that waited in Kueue running"] = round(
             time.monotonic() - begun
         )
-        assert set(others) < set(runs(installed, "RUNNING"))
+        assert len(runs(installed, "RUNNING")) == free
     finally:
-        for run in runs(installed, "RUNNING") + runs(installed, "QUEUED"):
-            installed.luthier("cancel", run)
+        for one in runs(installed, "RUNNING") + runs(installed, "QUEUED"):
+            installed.luthier("cancel", one)
         for process in processes:
             process.kill()
         installed.helm("upgrade")
+
+
+def free_gpus(nodes: list[dict[str, Any]]) -> int:
+    """GPUs of these nodes that no Pod holds."""
+    names = {node["metadata"]["name"] for node in nodes}
+    pods = json.loads(run("kubectl", "get", "pods", "--all-namespaces", "-o", "json"))["items"]
+    live = [pod for pod in pods if node_of(pod) in names and pod["status"]["phase"] in ("Pending", "Running")]
+    limits = [c.get("resources", {}).get("limits", {}) for pod in live for c in pod["spec"]["containers"]]
+    there = sum(int(node["status"]["allocatable"].get("nvidia.com/gpu", 0)) for node in nodes)
+    return there - sum(int(limit.get("nvidia.com/gpu", 0)) for limit in limits)
 
 
 def request(number: int) -> tuple[str, ...]:
