@@ -124,6 +124,18 @@ def test_an_export_that_cannot_be_finished_leaves_the_last_one(store: Store, tmp
     assert audio_of(out) == {"train/clip-c.flac": b"third"}
 
 
+@pytest.mark.parametrize("clip", [{"clip_id": "clip-../../x"}, {"clip_id": "clip-a.b"}, {"split": "../train"}])
+def test_a_manifest_that_names_files_outside_is_refused(
+    store: Store, tmp_path: Path, clip: Mapping[str, str]
+) -> None:
+    row = DatasetRow(clip_id="clip-a", split="train", audio=store.blobs.put_bytes("clips", b"sound", "flac"))
+    row.MergeFrom(DatasetRow(**clip))
+    manifest = store.put("manifests", DatasetManifest(format="luthier.dataset.v1", rows=[row]))
+    done = export(store, ExportDatasetResponse(name="book", version=1, manifest=manifest), tmp_path / "out")
+    assert (done.code, "MANIFEST_INVALID" in done.err) == (1, True)
+    assert not (tmp_path / "out").exists()
+
+
 def test_two_exports_into_one_folder_are_refused(store: Store, tmp_path: Path) -> None:
     (tmp_path / ".out.new").mkdir()
     other = os.open(tmp_path / ".out.new", os.O_RDONLY)

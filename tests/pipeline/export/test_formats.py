@@ -1,6 +1,7 @@
 """AudioFolder, Parquet and WebDataset, read by pyarrow and tarfile; other readers are in test_readers.py."""
 
 import json
+import random
 import tarfile
 from collections import Counter
 from pathlib import Path
@@ -9,12 +10,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from luthier.curation.v1.curation_pb2 import ExportDatasetResponse
+from luthier.curation.v1.dataset_pb2 import DatasetManifest, DatasetRow
 from luthier_kit.store import Store
 from luthier_pipeline.export import parquet, web_dataset
 from luthier_pipeline.export.columns import SCHEMA, values
 from luthier_pipeline.export.command import write_folder
-from luthier_pipeline.export.dataset import read
+from luthier_pipeline.export.dataset import Format, read
+from luthier_pipeline.export.shards import bounded
 from tests.pipeline.export.hostile import Exported, hostile
+from tests.support.measure import cost_of
 
 SPLITS = {"train": ["clip-1", "clip-2", "clip-3"], "validation": ["clip-4"], "test": ["clip-5"]}
 
@@ -66,6 +71,26 @@ def test_parquet_is_bounded_in_shards_and_row_groups(store: Store, exported: Exp
     assert names == [f"train-0000{number}-of-00003.parquet" for number in range(3)]
     tables = [pq.read_table(tmp_path / "shards/data" / name) for name in names]
     assert pa.concat_tables(tables)["clip_id"].to_pylist() == SPLITS["train"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["audiofolder", "parquet", "webdataset"])
+def test_memory_is_bounded_whatever_the_data_set_has(store: Store, tmp_path: Path, form: Format) -> None:
+    """320 MB of audio, ten row groups: a row group is held three times over at most, an archive's clip not at all."""
+    rows = []
+    for number in range(80):
+        audio = store.blobs.put_bytes("clips", random.Random(number).randbytes(4_000_000), "flac")
+        rows.append(DatasetRow(clip_id=f"clip-{number}", split="train", audio=audio, prompts=["A sound"]))
+    manifest = store.put("manifests", DatasetManifest(format="luthier.dataset.v1", rows=rows))
+    answer = ExportDatasetResponse(name="book", version=1, manifest=manifest)
+    write_folder(store, hostile(store).answer, tmp_path / "out", form)  # imports, and what they keep
+    cost = cost_of(lambda: write_folder(store, answer, tmp_path / "out", form))
+    assert cost.peak_bytes < 4 * parquet.ROW_GROUP_BYTES
+
+
+def test_clips_of_unknown_size_do_not_share_a_row_group() -> None:
+    rows = [DatasetRow(clip_id=f"clip-{number}") for number in range(3)]
+    assert [len(group) for group in bounded(rows, parquet.ROW_GROUP_BYTES)] == [1, 1, 1]
 
 
 def test_parquet_compresses_text_and_leaves_flac_as_it_is(store: Store, exported: Exported, tmp_path: Path) -> None:

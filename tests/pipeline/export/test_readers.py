@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 
+from luthier.curation.v1.curation_pb2 import ExportDatasetResponse
+from luthier.curation.v1.dataset_pb2 import DatasetManifest
 from luthier_kit.store import Store
 from luthier_pipeline.export.columns import values
 from luthier_pipeline.export.command import write_folder
 from luthier_pipeline.export.dataset import Format
-from tests.pipeline.export.hostile import Exported, hostile
+from tests.pipeline.export.hostile import Exported, hostile, tone, unknown
 from tests.support.services import missing, require_tool
 
 DATASETS = """
@@ -97,6 +99,16 @@ def test_webdataset_reads_it(store: Store, tmp_path: Path) -> None:
     write_folder(store, exported.answer, tmp_path / "out", "webdataset")
     loaded = in_environment("webdataset==1.0.2", WEBDATASET, str(tmp_path / "out"))
     assert loaded["rows"] == written(exported)
+
+
+@pytest.mark.slow
+def test_mlcroissant_takes_a_data_set_without_licences_and_without_a_time(store: Store, tmp_path: Path) -> None:
+    audio = store.blobs.put_bytes("clips", tone(1), "flac", "audio/flac")
+    manifest = DatasetManifest(format="luthier.dataset.v1", name="book", rows=[unknown("clip-1", "train", audio, "")])
+    answer = ExportDatasetResponse(name="book", version=3, manifest=store.put("manifests", manifest))
+    write_folder(store, answer, tmp_path / "out", "parquet")
+    read = in_environment("mlcroissant[parquet]==1.1.1", CROISSANT, str(tmp_path / "out/croissant.json"))
+    assert (read["errors"], len(read["rows"])) == ([], 1)
 
 
 @pytest.mark.slow

@@ -61,7 +61,8 @@ def card(dataset: FrozenDataset, found: Figures, form: Format) -> str:
 
 def draw(found: Figures, folder: Path) -> None:
     """The pictures of what is known, below `folder`."""
-    (folder / PICTURES).mkdir()
+    if found.tempi or found.keys:
+        (folder / PICTURES).mkdir()
     if found.tempi:
         tempo_histogram(found.tempi, folder / PICTURES / "tempo.png")
     if found.keys:

@@ -51,7 +51,7 @@ def genres(row: DatasetRow) -> list[str]:
 
 
 def audio_file_name(row: DatasetRow) -> str:
-    """`clip-….flac`: without a dot but the last, since WebDataset splits names at the first."""
+    """`clip-….flac`; see `folder.CLIP_FILE`."""
     return row.clip_id + PurePosixPath(row.audio.key).suffix
 
 

@@ -57,13 +57,14 @@ def croissant(dataset: FrozenDataset, found: Figures, form: Format, folder: Path
         "name": dataset.name,
         "description": description,
         "version": f"{dataset.version}.0.0",
-        "license": [plain(name) for name in sorted(found.licences)],
         "keywords": ["audio", "music", *(plain(name) for name, _ in most_common(found.every.genres, 20))],
         "isLiveDataset": False,
         **_responsible_ai(found),
         "distribution": [*_files(dataset, form, folder)],
         "recordSet": [_records(form)],
     }
+    if found.licences:
+        document["license"] = [plain(name) for name in sorted(found.licences)]
     if dataset.exported_at:
         document["datePublished"] = f"{dataset.exported_at:%Y-%m-%d}"
     return document

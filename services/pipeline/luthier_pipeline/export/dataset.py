@@ -11,9 +11,11 @@ from typing import Literal
 
 from luthier.curation.v1.curation_pb2 import ExportDatasetResponse
 from luthier.curation.v1.dataset_pb2 import DatasetManifest, DatasetRow, DatasetVersion
-from luthier_kit.rpc import SPLITS
+from luthier_kit.rpc import SPLITS, InvalidRequest
 from luthier_kit.store import Store
 from luthier_pipeline.console import Progress
+from luthier_pipeline.export.columns import audio_file_name
+from luthier_pipeline.export.folder import CLIP_FILE
 
 Format = Literal["audiofolder", "parquet", "webdataset"]
 
@@ -49,8 +51,13 @@ class FrozenDataset:
 
 
 def read(store: Store, exported: ExportDatasetResponse) -> FrozenDataset:
-    """The data set that was exported. Raises InvalidRequest MANIFEST_INVALID."""
+    """The data set that was exported. Raises InvalidRequest MANIFEST_INVALID, also where a row names no split or could
+    not be a file of its own in the folder."""
     manifest = store.get(DatasetManifest, exported.manifest, reason="MANIFEST_INVALID")
+    for row in manifest.rows:
+        if row.split not in SPLITS or not CLIP_FILE.fullmatch(audio_file_name(row)):
+            text = f"clip {row.clip_id[:80]!r} of split {row.split[:80]!r} in {row.audio.key[:80]!r} cannot be written"
+            raise InvalidRequest(reason="MANIFEST_INVALID", violations=[("manifest.rows", text)])
     entry = store.series(DatasetVersion, f"datasets/{exported.name}").entry(exported.version)
     has_time = entry is not None and entry.HasField("exported_at")
     progress = Progress("written", len(manifest.rows), sum(row.audio.size_bytes for row in manifest.rows))

@@ -17,8 +17,10 @@ CARD, CROISSANT = "README.md", "croissant.json"
 CARD_MARK: Final = "# Written by luthier export; the next export into this folder writes it anew."
 """A comment of the card's first lines. By it an export knows its own README.md from that of some project."""
 
+CLIP_FILE: Final = re.compile(r"clip-[0-9a-f]+\.[a-z0-9]+")
+"""Name of a clip's audio. It has one dot: readers of WebDataset split names at the first."""
 _SPLIT: Final = "|".join(SPLITS)
-_PLAIN: Final = re.compile(rf"{MANIFEST}|({_SPLIT})(/(metadata\.(jsonl|parquet)|clip-[0-9a-f]+\.[a-z0-9]+))?")
+_PLAIN: Final = re.compile(rf"{MANIFEST}|({_SPLIT})(/(metadata\.(jsonl|parquet)|{CLIP_FILE.pattern}))?")
 _WITH_CARD: Final = re.compile(
     rf"{CARD}|{CROISSANT}|{PICTURES}(/[a-z]+\.png)?|data(/({_SPLIT})-[0-9]+-of-[0-9]+\.(parquet|tar))?"
 )

@@ -16,12 +16,11 @@ from luthier.curation.v1.dataset_pb2 import DatasetRow
 from luthier_kit.store import Store
 from luthier_pipeline.export.columns import COLUMNS, SCHEMA, Kind, audio_file_name, values
 from luthier_pipeline.export.dataset import FrozenDataset
-from luthier_pipeline.export.shards import SHARD_BYTES, bounded, shards
+from luthier_pipeline.export.shards import SHARD_BYTES, UNKNOWN_SIZE_BYTES, bounded, shards
 
 AUDIO: Final = pa.field("audio", pa.struct([pa.field("bytes", pa.binary()), pa.field("path", pa.string())]))
 ROW_GROUP_BYTES: Final = 32_000_000
 """of audio in a row group: what writing holds in memory, three times over, and what a reader fetches to show a row."""
-UNKNOWN_SIZE_BYTES: Final = 64 << 20  # bound of a clip whose reference does not say its size
 
 _FEATURES: Final[dict[Kind, object]] = {
     "text": {"dtype": "string", "_type": "Value"},
