@@ -164,9 +164,9 @@ def audio_folder_metadata(rows: Iterable[DatasetRow]) -> bytes:
     Its loader infers a column's type from the values of each split and refuses splits that differ. So every line has
     every key, no number is sometimes whole, and what may be empty is text and no list: `tags`, `licences` and
     `instruments` are separated by commas, unknown is 0 or empty text. `tempo_unit` says what `tempo_bpm` counts, as
-    `clips.tempo_unit` does. `details` has the row of the manifest whole, as JSON in a text: song, span and subset, facts
-    and tags with their sources, lineage. Names of songs are only there: in a column of their own a split whose titles
-    all look like dates would be a column of times.
+    `clips.tempo_unit` does. `details` has the row of the manifest whole, as JSON in a text: song, span and subset,
+    facts and tags with their sources, lineage. Names of songs are only there: where all titles of a split look like
+    dates, a column of titles would be one of times.
     """
     return b"".join(canonical_json(_audio_folder_line(row)) + b"\n" for row in rows)
 

@@ -125,9 +125,7 @@ def test_an_export_that_cannot_be_finished_leaves_the_last_one(store: Store, tmp
 
 
 @pytest.mark.parametrize("clip", [{"clip_id": "clip-../../x"}, {"clip_id": "clip-a.b"}, {"split": "../train"}])
-def test_a_manifest_that_names_files_outside_is_refused(
-    store: Store, tmp_path: Path, clip: Mapping[str, str]
-) -> None:
+def test_a_manifest_that_names_files_outside_is_refused(store: Store, tmp_path: Path, clip: Mapping[str, str]) -> None:
     row = DatasetRow(clip_id="clip-a", split="train", audio=store.blobs.put_bytes("clips", b"sound", "flac"))
     row.MergeFrom(DatasetRow(**clip))
     manifest = store.put("manifests", DatasetManifest(format="luthier.dataset.v1", rows=[row]))

@@ -106,10 +106,10 @@ def hub_licence(licences: list[str]) -> str | list[str]:
 
 def _example(dataset: FrozenDataset, form: Format) -> str:
     if form == "webdataset":
-        [*_, split] = dataset.splits
         return (
             "import glob\nimport webdataset\n\n"
-            f'for clip in webdataset.WebDataset(sorted(glob.glob("data/{split}-*.tar")), shardshuffle=False):\n'
+            f'shards = sorted(glob.glob("data/{dataset.splits[0]}-*.tar"))\n'
+            "for clip in webdataset.WebDataset(shards, shardshuffle=False):\n"
             '    clip["flac"], clip["json"]  # bytes; the columns below as JSON\n'
         )
     return (

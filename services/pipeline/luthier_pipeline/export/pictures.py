@@ -40,7 +40,9 @@ def key_histogram(keys: Counter[str], path: Path) -> None:
         width = 0.8 / len(modes)
         for number, (mode, colour) in enumerate(modes):
             at = [place + width * (number - (len(modes) - 1) / 2) for place in range(len(TONICS))]
-            axes.bar(at, [keys[tonic + mode] for tonic in TONICS], width, color=colour, label=mode.strip() or "mode unknown")
+            axes.bar(
+                at, [keys[tonic + mode] for tonic in TONICS], width, color=colour, label=mode.strip() or "mode unknown"
+            )
         axes.set_xticks(range(len(TONICS)), TONICS)
         axes.set(ylabel="Clips")
         figure.legend(loc="outside upper right", ncols=len(modes), frameon=False)
