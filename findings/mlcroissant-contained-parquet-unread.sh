@@ -12,8 +12,8 @@ t=$(mktemp -d); trap 'rm -rf "$t"' EXIT
 if command -v uv >/dev/null; then uv venv -q -p 3.11 "$t/v"; get() { uv pip install -q -p "$t/v/bin/python" "$@"; }
 else python3 -m venv "$t/v"; get() { "$t/v/bin/pip" install -q "$@"; }; fi
 get mlcroissant==1.1.1 pyarrow==26.0.1 pandas==3.1.1
-cd "$t" && v/bin/python -W ignore - 2>/dev/null <<'PY'
-import hashlib, json
+mkdir "$t/songs" && cd "$t/songs" && ../v/bin/python -W ignore - 2>/dev/null <<'PY'
+import hashlib, json, os
 from importlib.metadata import version
 import mlcroissant, pyarrow as pa, pyarrow.parquet as pq
 from mlcroissant._src.core.context import Context, CroissantVersion
@@ -32,7 +32,7 @@ def read(**where):
     document = {"@context": context, "@type": "sc:Dataset", "conformsTo": "http://mlcommons.org/croissant/1.1", "name": "songs", "description": "songs",
                 "license": "MIT", "url": "https://example.org", "distribution": [*shards, files], "recordSet": [records]}
     json.dump(document, open("croissant.json", "w"))
-    dataset = mlcroissant.Dataset(jsonld="croissant.json")
+    dataset = mlcroissant.Dataset(jsonld=os.path.abspath("croissant.json"))
     try: found = [record["songs/title"] for record in dataset.records("songs")]
     except Exception as error:
         while error.__cause__: error = error.__cause__

@@ -76,7 +76,7 @@ def test_parquet_is_bounded_in_shards_and_row_groups(store: Store, exported: Exp
 @pytest.mark.slow
 @pytest.mark.parametrize("form", ["audiofolder", "parquet", "webdataset"])
 def test_memory_is_bounded_whatever_the_data_set_has(store: Store, tmp_path: Path, form: Format) -> None:
-    """320 MB of audio, ten row groups: a row group is held three times over at most, an archive's clip not at all."""
+    """320 MB of audio, ten row groups: a row group is held five times over at most, the rest not at all."""
     rows = []
     for number in range(80):
         audio = store.blobs.put_bytes("clips", random.Random(number).randbytes(4_000_000), "flac")
@@ -85,7 +85,7 @@ def test_memory_is_bounded_whatever_the_data_set_has(store: Store, tmp_path: Pat
     answer = ExportDatasetResponse(name="book", version=1, manifest=manifest)
     write_folder(store, hostile(store).answer, tmp_path / "out", form)  # imports, and what they keep
     cost = cost_of(lambda: write_folder(store, answer, tmp_path / "out", form))
-    assert cost.peak_bytes < 4 * parquet.ROW_GROUP_BYTES
+    assert cost.peak_bytes < 5 * parquet.ROW_GROUP_BYTES
 
 
 def test_clips_of_unknown_size_do_not_share_a_row_group() -> None:

@@ -42,10 +42,9 @@ for split in ("train", "validation", "test"):
 print(json.dumps({"rows": rows}))
 """
 CROISSANT = """
-import hashlib, json, sys
+import hashlib, json, os, sys
 import mlcroissant
-dataset = mlcroissant.Dataset(jsonld=sys.argv[1])
-issues = dataset.metadata.ctx.issues
+folder, name = os.path.split(sys.argv[1])
 def text(value):
     if isinstance(value, list):
         return [text(item) for item in value]
@@ -55,7 +54,12 @@ def shown(record):
     if "audio" in row:
         row["sha256"] = hashlib.sha256(row.pop("audio")).hexdigest()
     return {name: text(value) for name, value in row.items()}
-rows = [shown(record) for record in dataset.records("clips")]
+def read(path):
+    dataset = mlcroissant.Dataset(jsonld=path)
+    return dataset.metadata.ctx.issues, [shown(record) for record in dataset.records("clips")]
+issues, rows = read(sys.argv[1])
+os.chdir(folder)
+assert read(name)[1] == rows  # it finds files otherwise where its path has no folder
 print(json.dumps({"errors": list(issues.errors), "warnings": list(issues.warnings), "rows": rows}))
 """
 

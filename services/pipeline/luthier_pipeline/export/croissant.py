@@ -74,7 +74,7 @@ def _files(dataset: FrozenDataset, form: Format, folder: Path) -> Iterable[Json]
     """Each file that holds records, with its digest; the set of them; and the audio where it is files of its own.
 
     A set of Parquet files is said to lie beside this document: mlcroissant does not read the columns of one that is
-    contained in files.
+    contained in files. Called from the folder itself it takes the dots out of all names, so the patterns do without.
     """
     if form == "audiofolder":
         held = [folder / split / METADATA for split in dataset.splits]
@@ -101,7 +101,8 @@ def _files(dataset: FrozenDataset, form: Format, folder: Path) -> Iterable[Json]
         inside = {"containedIn": [{"@id": name} for name in names], "includes": "*.json"}
         yield clips | inside | {"encodingFormat": "application/json"}
     else:
-        yield clips | {"includes": names, "encodingFormat": PARQUET}
+        pattern = "*/metadata*parquet" if form == "audiofolder" else "data/*parquet"
+        yield clips | {"includes": pattern, "encodingFormat": PARQUET}
     if form == "audiofolder":
         yield {
             "@type": "cr:FileSet",

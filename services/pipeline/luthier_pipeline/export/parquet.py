@@ -20,7 +20,7 @@ from luthier_pipeline.export.shards import SHARD_BYTES, UNKNOWN_SIZE_BYTES, boun
 
 AUDIO: Final = pa.field("audio", pa.struct([pa.field("bytes", pa.binary()), pa.field("path", pa.string())]))
 ROW_GROUP_BYTES: Final = 32_000_000
-"""of audio in a row group: what writing holds in memory, three times over, and what a reader fetches to show a row."""
+"""of audio in a row group: what writing holds in memory, up to five times over, and a reader fetches to show a row."""
 
 _FEATURES: Final[dict[Kind, object]] = {
     "text": {"dtype": "string", "_type": "Value"},
