@@ -124,10 +124,12 @@ def test_an_export_that_cannot_be_finished_leaves_the_last_one(store: Store, tmp
     assert audio_of(out) == {"train/clip-c.flac": b"third"}
 
 
-@pytest.mark.parametrize("clip", [{"clip_id": "clip-../../x"}, {"clip_id": "clip-a.b"}, {"split": "../train"}])
-def test_a_manifest_that_names_files_outside_is_refused(store: Store, tmp_path: Path, clip: Mapping[str, str]) -> None:
+@pytest.mark.parametrize(
+    "clip", [DatasetRow(clip_id="clip-../../x"), DatasetRow(clip_id="clip-a.b"), DatasetRow(split="../train")]
+)
+def test_a_manifest_that_names_files_outside_is_refused(store: Store, tmp_path: Path, clip: DatasetRow) -> None:
     row = DatasetRow(clip_id="clip-a", split="train", audio=store.blobs.put_bytes("clips", b"sound", "flac"))
-    row.MergeFrom(DatasetRow(**clip))
+    row.MergeFrom(clip)
     manifest = store.put("manifests", DatasetManifest(format="luthier.dataset.v1", rows=[row]))
     done = export(store, ExportDatasetResponse(name="book", version=1, manifest=manifest), tmp_path / "out")
     assert (done.code, "MANIFEST_INVALID" in done.err) == (1, True)

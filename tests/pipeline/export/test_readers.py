@@ -80,7 +80,7 @@ def written(exported: Exported) -> dict[str, list[dict[str, object]]]:
     found: dict[str, list[dict[str, object]]] = {}
     for row in exported.manifest.rows:
         sha256 = hashlib.sha256(exported.audio[row.clip_id]).hexdigest()
-        found.setdefault(row.split, []).append(values(row) | {"sha256": sha256})
+        found.setdefault(row.split, []).append({**values(row), "sha256": sha256})
     return found
 
 
