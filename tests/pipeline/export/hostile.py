@@ -66,7 +66,9 @@ def known(clip: str, split: str, audio: ArtifactRef) -> DatasetRow:
             song=SongName(artist=DOTTED, title=BOLD),
         ),
         song_fingerprint="a" * 64, licences=["CC0-1.0", "MIT"], verdict=DatasetVerdict(reviewer="Ada"),
-        lineage=Lineage(versions={"rendering": "3", "soundfont": "1" * 64}, licences=["MIT"]),
+        lineage=Lineage(
+            versions={"rendering": "3", "soundfont": "1" * 64, "spotify": "off: by default"}, licences=["MIT"]
+        ),
     )  # fmt: skip
 
 

@@ -26,7 +26,7 @@ def test_a_clip_of_which_everything_is_known() -> None:
     }  # fmt: skip
     assert details["source"]["song"] == {"artist": DOTTED, "title": BOLD}
     assert details["verdict"] == {"reviewer": "Ada"}
-    assert details["lineage"]["versions"] == {"rendering": "3", "soundfont": "1" * 64}
+    assert details["lineage"]["versions"] == {"rendering": "3", "soundfont": "1" * 64, "spotify": "off: by default"}
 
 
 def test_what_is_unknown_is_null_and_a_list_is_empty() -> None:

@@ -219,7 +219,7 @@ def _limits(found: Figures) -> str:
         f"The tempo of {clips - len(found.tempi)} clips and the key of {clips - found.keys.total()} are unknown; the "
         f"tempo of {found.estimated_tempi} and the key of {found.estimated_keys} are estimates from the audio.",
         "Clips rendered from MIDI sound like the SoundFonts and plugins that rendered them, not like recordings, and "
-        "have no vocals."
+        "no words are sung in them."
         if found.from_midi
         else "",
         f"{found.automatic} clips were accepted by a rule: nobody need have listened to them."

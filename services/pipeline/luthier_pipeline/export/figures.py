@@ -3,10 +3,14 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from luthier.common.v1.common_pb2 import FACT_SOURCE_AUDIO
 from luthier.curation.v1.dataset_pb2 import DatasetRow
 from luthier_pipeline.export.columns import genres, key_name, subset
+
+OFF: Final = "off: "
+"""Begins what a lineage says in place of a version where a provider of tags was switched off, and why."""
 
 
 @dataclass
@@ -74,7 +78,8 @@ def figures(rows: Iterable[DatasetRow]) -> Figures:
         found.tags.update((tag.source, tag.licence) for tag in row.tags)
         found.composers.update(row.composers)
         for name, version in row.lineage.versions.items():
-            found.versions.setdefault(name, set()).add(version)
+            if not version.startswith(OFF):
+                found.versions.setdefault(name, set()).add(version)
         found.automatic += row.verdict.automatic
         found.from_midi += bool(row.source.midi_sha256)
     return found
