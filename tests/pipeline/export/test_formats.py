@@ -117,6 +117,12 @@ def test_a_web_dataset_has_two_files_for_a_clip_side_by_side(store: Store, expor
                 assert json.load(line) == rows[clip]
 
 
+def test_a_web_dataset_has_the_columns_of_all_clips_beside_it(store: Store, exported: Exported, tmp_path: Path) -> None:
+    write_folder(store, exported.answer, tmp_path / "out", "webdataset")
+    rows = pq.read_table(tmp_path / "out/metadata.parquet").to_pylist()
+    assert rows == [{"file_name": f"{row.clip_id}.flac", **values(row)} for row in exported.manifest.rows]
+
+
 def test_a_name_in_a_web_dataset_has_one_dot(store: Store, exported: Exported, tmp_path: Path) -> None:
     """Its readers take all behind the first dot for the type; the artist is called "Mr. Big.take.2"."""
     write_folder(store, exported.answer, tmp_path / "out", "webdataset")

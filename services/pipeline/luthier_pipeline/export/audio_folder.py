@@ -7,20 +7,14 @@ values, split by split, and neither the card nor an argument can tell it better.
 import os
 import shutil
 from pathlib import Path
-from typing import Final
-
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from luthier.common.v1.common_pb2 import ArtifactRef
 from luthier_kit.store import Store
-from luthier_pipeline.export.columns import SCHEMA, audio_file_name, values
+from luthier_pipeline.export import metadata
+from luthier_pipeline.export.columns import audio_file_name
 from luthier_pipeline.export.dataset import FrozenDataset, sha256_of
 from luthier_pipeline.export.folder import METADATA
 from luthier_pipeline.files import save
-
-FILE_NAME: Final = pa.field("file_name", pa.string())
-ROWS_AT_A_TIME: Final = 1000  # of metadata: a row group, some 5 MB
 
 
 def write(dataset: FrozenDataset, store: Store, folder: Path, present: Path) -> None:
@@ -28,12 +22,7 @@ def write(dataset: FrozenDataset, store: Store, folder: Path, present: Path) -> 
     for split in dataset.splits:
         (folder / split).mkdir()
         rows = dataset.rows(split)
-        with pq.ParquetWriter(folder / split / METADATA, SCHEMA.insert(0, FILE_NAME)) as metadata:
-            for start in range(0, len(rows), ROWS_AT_A_TIME):
-                lines = [
-                    {"file_name": audio_file_name(row), **values(row)} for row in rows[start : start + ROWS_AT_A_TIME]
-                ]
-                metadata.write_table(pa.Table.from_pylist(lines, metadata.schema))
+        metadata.write(rows, folder / split / METADATA)
         for row in rows:
             name = f"{split}/{audio_file_name(row)}"
             if _is_that_file(present / name, row.audio):

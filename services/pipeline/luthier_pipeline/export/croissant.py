@@ -9,7 +9,6 @@ from typing import Final
 from luthier_pipeline.export.columns import COLUMNS, Kind
 from luthier_pipeline.export.dataset import Format, FrozenDataset, sha256_of
 from luthier_pipeline.export.figures import Figures, most_common
-from luthier_pipeline.export.folder import METADATA
 from luthier_pipeline.export.markdown import plain
 
 Json = dict[str, object]
@@ -39,7 +38,7 @@ CONTEXT: Final[Json] = {
 _TYPES: Final[dict[Kind, str]] = {
     "text": "sc:Text", "texts": "sc:Text", "number": "sc:Float", "flag": "sc:Boolean",
 }  # fmt: skip
-PARQUET, TAR = "application/x-parquet", "application/x-tar"
+MEDIA_TYPES: Final = {".parquet": "application/x-parquet", ".tar": "application/x-tar"}
 CLIPS, CLIP_FILES = "clips", "clip-files"
 """Names of the set of records, and of the set of files that hold them."""
 
@@ -71,15 +70,13 @@ def croissant(dataset: FrozenDataset, found: Figures, form: Format, folder: Path
 
 
 def _files(dataset: FrozenDataset, form: Format, folder: Path) -> Iterable[Json]:
-    """Each file that holds records, with its digest; the set of them; and the audio where it is files of its own.
+    """Each Parquet file and archive with its digest; the set of files with records; and the audio that is files.
 
-    A set of Parquet files is said to lie beside this document: mlcroissant does not read the columns of one that is
-    contained in files. Called from the folder itself it takes the dots out of all names, so the patterns do without.
+    The records are never said to be contained in files. mlcroissant does not read the columns of contained Parquet
+    files, and takes an archive for one of another data set whose name below its folder is the same. Called from the
+    folder itself it takes the dots out of all names, so the patterns do without.
     """
-    if form == "audiofolder":
-        held = [folder / split / METADATA for split in dataset.splits]
-    else:
-        held = sorted((folder / "data").iterdir())
+    held = sorted(path for path in folder.rglob("*") if path.suffix in MEDIA_TYPES)
     names = [path.relative_to(folder).as_posix() for path in held]
     for name, path in zip(names, held, strict=True):
         yield {
@@ -88,45 +85,37 @@ def _files(dataset: FrozenDataset, form: Format, folder: Path) -> Iterable[Json]
             "name": name,
             "contentUrl": name,
             "contentSize": f"{path.stat().st_size} B",
-            "encodingFormat": TAR if form == "webdataset" else PARQUET,
+            "encodingFormat": MEDIA_TYPES[path.suffix],
             "sha256": sha256_of(path),
         }
-    clips: Json = {
+    yield {
         "@type": "cr:FileSet",
         "@id": CLIP_FILES,
         "name": CLIP_FILES,
         "description": "The files that hold the records of the clips.",
-    }
-    if form == "webdataset":
-        inside = {"containedIn": [{"@id": name} for name in names], "includes": "*.json"}
-        yield clips | inside | {"encodingFormat": "application/json"}
-    else:
-        pattern = "*/metadata*parquet" if form == "audiofolder" else "data/*parquet"
-        yield clips | {"includes": pattern, "encodingFormat": PARQUET}
-    if form == "audiofolder":
+        "includes": {
+            "audiofolder": "*/metadata*parquet", "parquet": "data/*parquet", "webdataset": "metadata*parquet",
+        }[form],
+        "encodingFormat": MEDIA_TYPES[".parquet"],
+    }  # fmt: skip
+    if form != "parquet":
+        archives = [{"@id": name} for name in names if name.endswith(".tar")]
         yield {
             "@type": "cr:FileSet",
             "@id": "audio-files",
             "name": "audio-files",
-            "description": "The audio of the clips, beside the file that names them by file_name.",
+            "description": "The audio of the clips, by file_name.",
             "encodingFormat": "audio/flac",
-            "includes": [f"{split}/clip-*.flac" for split in dataset.splits],
+            "includes": "*.flac" if archives else [f"{split}/clip-*.flac" for split in dataset.splits],
+            **({"containedIn": archives} if archives else {}),
         }
 
 
 def _records(form: Format) -> Json:
-    """A field for each column; of WebDataset the whole JSON: mlcroissant takes no part of a file in an archive."""
-    if form == "webdataset":
-        described = "; ".join(f"{column.name}: {column.description}" for column in COLUMNS)
-        fields = [
-            _field("file_name", "text", "Name of the record; the audio is beside it.", {"fileProperty": "filename"}),
-            _field("json", "text", f"The record as JSON. {described}", {"fileProperty": "content"}),
-        ]
-    else:
-        columns = [(column.name, column.kind, column.description) for column in COLUMNS]
-        if form == "audiofolder":
-            columns.insert(0, ("file_name", "text", "Name of the audio file, in the folder of its split."))
-        fields = [_field(name, kind, description, {"column": name}) for name, kind, description in columns]
+    columns = [(column.name, column.kind, column.description) for column in COLUMNS]
+    if form != "parquet":
+        columns.insert(0, ("file_name", "text", "Name of the audio file, in the folder or archives of its split."))
+    fields = [_field(name, kind, description, {"column": name}) for name, kind, description in columns]
     if form == "parquet":
         audio = _field("audio", "text", "The audio file as bytes, FLAC.", {"column": "audio"}, {"jsonPath": "bytes"})
         fields.insert(0, audio | {"dataType": "sc:AudioObject"})
@@ -135,7 +124,7 @@ def _records(form: Format) -> Json:
         "@id": CLIPS,
         "name": CLIPS,
         "description": "One record for each clip.",
-        "key": {"@id": f"{CLIPS}/{'file_name' if form == 'webdataset' else 'clip_id'}"},
+        "key": {"@id": f"{CLIPS}/clip_id"},
         "field": fields,
     }
 

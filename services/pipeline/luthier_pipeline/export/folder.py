@@ -22,7 +22,7 @@ CLIP_FILE: Final = re.compile(r"clip-[0-9a-f]+\.[a-z0-9]+")
 _SPLIT: Final = "|".join(SPLITS)
 _PLAIN: Final = re.compile(rf"{MANIFEST}|({_SPLIT})(/(metadata\.(jsonl|parquet)|{CLIP_FILE.pattern}))?")
 _WITH_CARD: Final = re.compile(
-    rf"{CARD}|{CROISSANT}|{PICTURES}(/[a-z]+\.png)?|data(/({_SPLIT})-[0-9]+-of-[0-9]+\.(parquet|tar))?"
+    rf"{CARD}|{CROISSANT}|{METADATA}|{PICTURES}(/[a-z]+\.png)?|data(/({_SPLIT})-[0-9]+-of-[0-9]+\.(parquet|tar))?"
 )
 """What an export writes, below its folder: names that nobody else gives, and names that others give, too."""
 

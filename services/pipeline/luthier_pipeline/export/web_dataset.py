@@ -9,14 +9,20 @@ import tempfile
 from pathlib import Path
 
 from luthier_kit.store import Store, canonical_json
+from luthier_pipeline.export import metadata
 from luthier_pipeline.export.columns import audio_file_name, values
 from luthier_pipeline.export.dataset import FrozenDataset
+from luthier_pipeline.export.folder import METADATA
 from luthier_pipeline.export.shards import SHARD_BYTES, shards
 
 
 def write(dataset: FrozenDataset, store: Store, folder: Path, shard_bytes: int = SHARD_BYTES) -> None:
-    """Writes `data/<split>-00000-of-….tar`. The same clips are the same bytes: members have no owner and no time."""
+    """Writes `data/<split>-00000-of-….tar`, and `metadata.parquet`, which finds clips without opening an archive.
+
+    The same clips are the same bytes: members have no owner and no time.
+    """
     (folder / "data").mkdir()
+    metadata.write([row for split in dataset.splits for row in dataset.rows(split)], folder / METADATA)
     for split in dataset.splits:
         for name, rows in shards(split, dataset.rows(split), "tar", shard_bytes).items():
             with (
