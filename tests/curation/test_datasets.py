@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from google.protobuf.json_format import ParseDict
 
 from luthier.common.v1.common_pb2 import (
     FACT_SOURCE_NOTES,
@@ -66,6 +67,15 @@ def test_a_row_says_what_training_needs(curation: Curation, ids: list[str]) -> N
     assert list(row.licences) == ["CC0-1.0", "MIT"]
     assert row.lineage.seed == 2**63
     assert row.split in ("train", "validation", "test")
+
+
+def test_a_row_names_the_subset_that_its_clip_names(curation: Curation) -> None:
+    solo = clip(curation.store)
+    solo.source.subset = "monophonic"
+    curation.upsert("demo", [solo])
+    curation.review_all(DEMO, Decision(ACCEPTED, "Ada"))
+    [row] = manifest(curation, export(curation)).rows
+    assert row.source.subset == "monophonic"
 
 
 def test_an_unchanged_collection_is_the_same_manifest_and_no_new_number(curation: Curation, ids: list[str]) -> None:
@@ -145,6 +155,14 @@ def test_a_line_of_metadata_has_every_key_in_one_type_whatever_is_known() -> Non
     assert (unknown["facts"]["key"], unknown["facts"]["tempo_bpm"], unknown["facts"]["meter"]) == ("", 0.0, "")
     assert unknown["facts"]["tempo_unit"] == ""
     assert json.loads(known["details"])["facts"]["descriptors"] == [{"name": "spectral_centroid_hz"}]
+
+
+def test_a_line_of_metadata_has_the_whole_row(curation: Curation, ids: list[str]) -> None:
+    rows = {row.clip_id: row for row in manifest(curation, export(curation)).rows}
+    row = rows[ids[0]]
+    details = json.loads(json.loads(audio_folder_metadata([row]))["details"])
+    assert ParseDict(details, DatasetRow()) == row
+    assert details["source"]["song"] == {"artist": "The Band", "title": "Song 0"}
 
 
 @pytest.mark.parametrize(

@@ -69,16 +69,18 @@ def test_a_model_is_traced_back_to_its_data_set_and_its_base(
 
 
 def test_the_export_is_an_audio_folder_without_leaks(system: System, exported: Answer) -> None:
-    songs = {}
-    for split in ("train", "validation"):
-        lines = (system.folder / "dataset" / split / "metadata.jsonl").read_text().splitlines()
-        rows = [json.loads(line) for line in lines]
-        assert rows
-        for row in rows:
-            info = soundfile.info(system.folder / "dataset" / split / row["file_name"])
-            assert (info.samplerate, info.channels) == (44100, 2)
-        songs[split] = {row["song_fingerprint"] for row in rows}
+    folder = system.folder / "dataset"
+    manifest = ParseDict(json.loads((folder / "manifest.json").read_text()), DatasetManifest())
+    songs: dict[str, set[str]] = {"train": set(), "validation": set()}
+    for row in manifest.rows:
+        info = soundfile.info(folder / row.split / f"{row.clip_id}.flac")
+        assert (info.samplerate, info.channels) == (44100, 2)
+        songs[row.split].add(row.song_fingerprint)
+    assert songs["train"]
+    assert songs["validation"]
     assert not songs["train"] & songs["validation"]
+    written = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.suffix != ".flac"}
+    assert written >= {"README.md", "croissant.json", "train/metadata.parquet", "validation/metadata.parquet"}
 
 
 def test_exporting_again_changes_nothing(system: System, exported: Answer) -> None:

@@ -78,6 +78,8 @@ def _check_new_clip(checks: Checks, clip: pb.NewClip) -> None:
     checks.above("source.span.end_s", source.span.end_s, source.span.start_s, MAX_SONG_S)
     checks.text("source.song.artist", source.song.artist, max_chars=MAX_NAME_CHARS)
     checks.text("source.song.title", source.song.title, max_chars=MAX_NAME_CHARS)
+    if source.subset:
+        checks.name("source.subset", source.subset)
     checks.artifact("audio", clip.audio, max_bytes=MAX_AUDIO_BYTES)
     lasts = not clip.audio.key.startswith(GENERATED)
     checks.that(lasts, "audio.key", f"must not be below {GENERATED}, which expires; store the audio as another kind")

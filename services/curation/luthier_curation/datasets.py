@@ -164,7 +164,9 @@ def audio_folder_metadata(rows: Iterable[DatasetRow]) -> bytes:
     Its loader infers a column's type from the values of each split and refuses splits that differ. So every line has
     every key, no number is sometimes whole, and what may be empty is text and no list: `tags`, `licences` and
     `instruments` are separated by commas, unknown is 0 or empty text. `tempo_unit` says what `tempo_bpm` counts, as
-    `clips.tempo_unit` does. `details` has facts and tags whole, with their sources, as JSON in a text.
+    `clips.tempo_unit` does. `details` has the row of the manifest whole, as JSON in a text: song, span and subset,
+    facts and tags with their sources, lineage. Names of songs are only there: where all titles of a split look like
+    dates, a column of titles would be one of times.
     """
     return b"".join(canonical_json(_audio_folder_line(row)) + b"\n" for row in rows)
 
@@ -173,7 +175,6 @@ def _audio_folder_line(row: DatasetRow) -> dict[str, object]:
     facts = row.facts
     mode = Mode.Name(facts.key.mode).removeprefix("MODE_").lower() if facts.key.mode else ""
     meter = f"{facts.meter.numerator}/{facts.meter.denominator}" if facts.meter.numerator else ""
-    details = MessageToDict(DatasetRow(facts=facts, tags=row.tags), preserving_proto_field_name=True)
     return {
         "file_name": file_name(row),
         "text": row.prompts[0],
@@ -193,7 +194,7 @@ def _audio_folder_line(row: DatasetRow) -> dict[str, object]:
         "tags": ", ".join(tag.text for tag in row.tags),
         "licences": ", ".join(row.licences),
         "song_fingerprint": row.song_fingerprint,
-        "details": canonical_json(details).decode(),
+        "details": canonical_json(MessageToDict(row, preserving_proto_field_name=True)).decode(),
     }
 
 

@@ -35,7 +35,7 @@ SECTIONS: Final[dict[str, Commands]] = {
     },
     "From clips to a data set": {
         "review": ("curate:review", "Accept every open clip whose prompts passed the check"),
-        "export": ("curate:export", "Freeze the accepted clips into a data set with leak-free splits"),
+        "export": ("export.command:export", "Freeze the accepted clips into a data set with leak-free splits"),
     },
     "Models": {
         "register": ("models:register", "Bring weights of your own, e.g. Stable Audio Open"),
