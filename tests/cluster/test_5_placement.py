@@ -27,6 +27,8 @@ def test_a_run_beyond_the_quota_waits_in_kueue(
 ) -> None:
     if "clusterqueues.kueue.x-k8s.io" not in crds or not gpu_nodes:
         pytest.skip("the cluster has no Kueue or no GPU pool")
+    earlier = installed.selector("training-run")
+    wait_until("earlier runs have ended", lambda: not installed.kube.pods(earlier, phase="Running"), 120)
     free = free_gpus(gpu_nodes)
     assert free, "inference holds every GPU of the pool"
     queue(installed, gpus=free)
