@@ -183,7 +183,7 @@ class Instruments:
 
 def scripted(tmp_path: Path, candidates: list[str], **scripts: list[str]) -> MapBackend:
     for name in scripts:
-        (tmp_path / f"{name}.vst3").mkdir(exist_ok=True)
+        (tmp_path / f"{name}.vst3").touch()
     text = tones_map(*candidates)
     backend = open_backend(BackendConfig(soundfont_path="/", vst3_path=str(tmp_path), instrument_map=text))
     backend._plugins = Instruments(**scripts)  # type: ignore[assignment]
@@ -419,17 +419,28 @@ def test_a_request_has_the_last_word_on_humanising(tmp_path: Path, fonts: Path) 
 # Plugins
 
 
-def test_a_plugin_sounds_by_its_parameters_not_by_what_was_drawn_before(tmp_path: Path) -> None:
+def default_of(plugin: str, parameter: str) -> float:
+    """What a plugin starts with."""
+    from pedalboard import VST3Plugin
+
+    loaded: Any = VST3Plugin(str(shared("vst3") / "mda-vst3.vst3"), plugin_name=plugin)
+    return float(loaded.parameters[parameter].raw_value)
+
+
+@pytest.mark.parametrize(("plugin", "parameter"), [("mda Piano", "muffling_filter"), ("mda DX10", "mod_init")])
+def test_a_plugin_sounds_by_its_parameters_not_by_what_was_drawn_before(plugin: str, parameter: str) -> None:
     """Also where a parameter comes back to the plugin's default, which pedalboard does not pass on by itself."""
-    first, song = {}, load_song(midi_bytes([program(4), *notes([60, 64])]))
-    choice = PluginChoice("mda-vst3.vst3", "mda EPiano")
-    plugins = Plugins(shared("vst3"))
-    for modulation in (0.9, 0.5, 0.2, 0.9, 0.5, 0.2):  # 0.5 is the default
-        values = {"modulation": modulation}
-        played = plugins.play(choice, values, performance(song, 0), 2 * RATE, 2.0).samples
-        fresh = Plugins(shared("vst3")).play(choice, values, performance(song, 0), 2 * RATE, 2.0).samples
+    song, first = performance(load_song(midi_bytes([program(4), *notes([60, 64])])), 0), dict[float, Samples]()
+    choice, plugins, usual = (
+        PluginChoice("mda-vst3.vst3", plugin),
+        Plugins(shared("vst3")),
+        default_of(plugin, parameter),
+    )
+    for value in (0.9, usual, 0.2, 0.9, usual, 0.2):
+        played = plugins.play(choice, {parameter: value}, song, 2 * RATE, 2.0).samples
+        fresh = Plugins(shared("vst3")).play(choice, {parameter: value}, song, 2 * RATE, 2.0).samples
         assert np.array_equal(played, fresh)
-        assert np.array_equal(played, first.setdefault(modulation, played))
+        assert np.array_equal(played, first.setdefault(value, played))
     assert len({one.tobytes() for one in first.values()}) == 3
 
 
@@ -451,17 +462,9 @@ def test_a_preset_is_heard_and_its_parameters_can_be_drawn(tmp_path: Path) -> No
         choice = PluginChoice(bundle.name, "mda Piano", preset)
         return Plugins(plugins).play(choice, values, song, 2 * RATE, 2.0).samples.tobytes()
 
-    usual = maker_default()
+    usual = default_of("mda Piano", "muffling_filter")
     assert play("dull.vstpreset") == play("", muffling_filter=0.1) != play("")
     assert play("dull.vstpreset", muffling_filter=usual) == play("", muffling_filter=usual) == play("")
-
-
-def maker_default() -> float:
-    """What mda Piano's filter starts with."""
-    from pedalboard import VST3Plugin
-
-    plugin: Any = VST3Plugin(str(shared("vst3") / "mda-vst3.vst3"), plugin_name="mda Piano")
-    return float(plugin.parameters["muffling_filter"].raw_value)
 
 
 @pytest.mark.parametrize("data", [b"", b"garbage", b"VST3" + bytes(100)])
@@ -475,7 +478,7 @@ def test_a_preset_that_is_none_is_refused_by_name(tmp_path: Path, data: bytes) -
 
 
 def test_a_silent_draw_of_a_real_plugin_is_drawn_again(tmp_path: Path) -> None:
-    text = plugins_map("vst3: Nekobi.vst3, parameters: {volume: {choice: [0, 0.75]}}")
+    text = plugins_map("vst3: Nekobi.vst3, parameters: {volume: {choice: [0, 0.75, 0.75]}}")
     config = BackendConfig(vst3_path=str(shared("vst3")), instrument_map=text)
     with serving(tmp_path, config) as (service, store):
         midi = store.blobs.put_bytes("midi", midi_bytes([program(0), *notes([40, 43])]), "mid")

@@ -16,6 +16,7 @@ MAX_TIMING_MS: Final = 20.0  # two onsets 30 ms apart begin to be heard as two (
 MAX_VELOCITY: Final = 20.0
 _SHARE: Final = 0.49  # of the way to a neighbour on the same key: both may move
 _WALL_S: Final = 1e-6  # how far before a wall a note stays
+_FAR_S: Final = 1e12  # later than anything, and finite
 
 
 @dataclass(frozen=True)
@@ -54,16 +55,16 @@ def humanised(
     order = np.lexsort((notes.starts_s, keys))
     starts, ends, key = notes.starts_s[order], notes.ends_s[order], keys[order]
     followed = np.append(key[:-1] == key[1:], False)[: key.size]  # by another note of the same key
-    gap = np.where(followed, np.append(starts[1:], np.inf)[: key.size] - starts, np.inf)
-    before = np.append(np.inf, gap)[:-1]  # gaps of the last note of another key are infinite
+    gap = np.where(followed, np.append(starts[1:], _FAR_S)[: key.size] - starts, _FAR_S)
+    before = np.append(_FAR_S, gap)[:-1]  # gaps of the last note of another key are infinite
     walls = np.unique(np.concatenate([[0.0], walls_s]))
     place = np.searchsorted(walls, starts, side="right")
-    last_wall, next_wall = walls[place - 1], np.append(walls, np.inf)[place]
+    last_wall, next_wall = walls[place - 1], np.append(walls, _FAR_S)[place]
     low = np.maximum.reduce([np.full(key.size, -reach_s), -_SHARE * before, last_wall - starts])
     high = np.minimum.reduce([np.full(key.size, reach_s), _SHARE * gap, next_wall - _WALL_S - starts])
     moves = np.clip(draws[order, 0] * reach_s, np.minimum(low, 0), np.maximum(high, 0))
     moved = starts + moves
-    following = np.append(moved[1:], np.inf)[: key.size]
+    following = np.append(moved[1:], _FAR_S)[: key.size]
     until = ends + moves
     overlapping = followed & (ends > starts + gap)
     until = np.where(followed & ~overlapping, np.minimum(until, following), until)

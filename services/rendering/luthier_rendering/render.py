@@ -28,7 +28,7 @@ from luthier.common.v1.common_pb2 import InstrumentActivity
 from luthier.rendering.v1 import rendering_pb2 as pb
 from luthier_kit.rpc import FailedPrecondition, InvalidRequest, QuotaExceeded, Unavailable
 from luthier_kit.workers import step
-from luthier_music.audio import SAMPLE_RATE_HZ, AudioError, Samples, peak, write_audio
+from luthier_music.audio import SAMPLE_RATE_HZ, Samples, peak, write_audio
 from luthier_music.loudness import gated_loudness_lufs, hop_energies
 from luthier_rendering.backends import BACKENDS, effects
 from luthier_rendering.backends.base import Backend, BackendConfig, BackendError, Drawn, UnknownSound
@@ -234,11 +234,14 @@ def render_stem_file(
             samples = _with_effects(samples, sound)
         samples *= np.float32(sound.stem_gain)
         samples = _faded(_in_room(samples, sound.room if sound.HasField("room") else None))
-        write_audio(out / "stem.flac", samples, gain=sound.mix_gain)
+        gain, highest = sound.mix_gain, peak(samples)
+        if np.float32(highest) * np.float32(gain) > 1.0:  # a plugin that does not repeat itself is louder this time
+            gain = _db_to_linear(PEAK_CEILING_DBFS) / highest
+        write_audio(out / "stem.flac", samples, gain=gain)
         return out / "stem.flac", time.process_time() - began
     except UnknownSound as error:
         raise FailedPrecondition(str(error), reason="INSTRUMENT_UNKNOWN") from error
-    except (BackendError, AudioError) as error:
+    except BackendError as error:
         raise FailedPrecondition(str(error), reason="INSTRUMENT_FAILED") from error
     except OSError as error:
         raise scratch_error(error) from error

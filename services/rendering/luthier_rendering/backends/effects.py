@@ -47,7 +47,7 @@ KINDS: Final[dict[str, Kind]] = {
             "depth": Bound(0, 1, 0.5),
             "centre_frequency_hz": Bound(50, 10_000, 1300),
             "feedback": Bound(-0.9, 0.9, 0),
-            "mix": Bound(0, 1, 0.5),
+            "mix": Bound(0, 0.5, 0.5),
         },
     ),
     "chorus": Kind(

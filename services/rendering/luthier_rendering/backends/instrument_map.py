@@ -342,7 +342,8 @@ def _effect(node: Node, faults: Faults, *, only: str = "") -> EffectChoice | Non
     said = faults.members(node, known)
     names = [name for name in said if name != "probability"]
     if len(names) != 1:
-        faults.add(node, f"must be one effect: {', '.join(name for name in known if name != 'probability')}")
+        if len(said) == len(node.members or ()):  # else what is not known was the fault
+            faults.add(node, f"must be one effect: {', '.join(name for name in known if name != 'probability')}")
         return None
     (name,) = names
     bounds = effects.KINDS[name].parameters
@@ -358,8 +359,9 @@ def _range(node: Node, low: float, high: float, faults: Faults) -> Range:
     if node.members is None:
         return Range("fixed", (faults.within(node, low, high),))
     said = faults.members(node, _RANGES)
-    if len(said) != 1:
+    if len(node.members) != 1:
         faults.add(node, "must be a number, or one of uniform, log and choice")
+    if len(said) != 1:
         return Range("fixed", (low,))
     ((kind, of),) = said.items()
     values = tuple(faults.within(one, low, high) for one in faults.list(of, "numbers"))

@@ -105,7 +105,7 @@ class Plugins:
 def bundle_digest(bundle: Path) -> str:
     """SHA-256 over the names and bytes of a bundle's files."""
     digest = hashlib.sha256()
-    for path in sorted(p for p in bundle.rglob("*") if p.is_file()) or [bundle]:
+    for path in sorted(p for p in bundle.rglob("*") if p.is_file()) if bundle.is_dir() else [bundle]:
         digest.update(f"{path.relative_to(bundle)}\0{path.stat().st_size}\0".encode())
         digest.update(path.read_bytes())
     return digest.hexdigest()
