@@ -85,7 +85,7 @@ def test_what_is_not_said_is_the_renderers_affair() -> None:
     clients = services(RENDERED)
     run(clients)
     [asked] = clients.requests("RenderSong")
-    assert not (asked.HasField("humanise_timing_ms") or asked.HasField("humanise_velocity") or asked.backend)
+    assert {field.name for field, _ in asked.ListFields()} == {"midi"}
 
 
 def test_the_length_of_clips_sets_the_bounds_around_it() -> None:

@@ -383,7 +383,8 @@ def test_a_record_that_cannot_be_one_is_refused_by_field(tmp_path: Path, wrong: 
     config = BackendConfig()
     with serving(tmp_path, config) as (service, store):
         midi = store.blobs.put_bytes("midi", SONG, "mid")
-        sound = pb.Sound(**({"backend": "soundfont", "stem_gain": 0.1, "mix_gain": 0.1} | wrong))
+        usual: dict[str, Any] = {"backend": "soundfont", "stem_gain": 0.1, "mix_gain": 0.1}
+        sound = pb.Sound(**(usual | wrong))
         with pytest.raises(InvalidRequest) as refused:
             service.RenderStem(pb.RenderStemRequest(midi=midi, sound=sound), Waiting())
         assert [violation[0] for violation in refused.value.violations] == [field]

@@ -1,5 +1,6 @@
 """The index of a SoundFont: the same presets as the synthesiser finds, and files that are none."""
 
+import os
 import random
 import struct
 from pathlib import Path
@@ -17,7 +18,8 @@ from luthier_rendering.performance import performance
 from .midi_making import control, midi_bytes, note, notes, program
 from .soundfont_making import Tone, soundfont_bytes
 
-MUSESCORE = Path("/usr/share/sounds/sf3/MuseScore_General_Lite.sf3")  # of Debian's musescore-general-soundfont-small
+# of Debian's package musescore-general-soundfont-small
+MUSESCORE = Path(os.environ.get("LUTHIER_TEST_SF3", "/usr/share/sounds/sf3/MuseScore_General_Lite.sf3"))
 RATE = 44_100
 TONES = [Tone(0, 4, "Plain", 440), Tone(8, 4, "Varied", 660), Tone(128, 0, "Kit", 220), Tone(128, 8, "Room", 330)]
 
@@ -48,7 +50,7 @@ def test_the_index_has_what_the_synthesiser_finds(which: str) -> None:
     font = SoundFont(path.read_bytes())
     everywhere = [Preset(bank, program) for bank in range(129) for program in range(128)]
     found = {one: font.get_preset_name(*one) for one in everywhere if font.get_preset_index(*one) >= 0}
-    assert read_presets(path) == found
+    assert {one: name[:19].strip() for one, name in read_presets(path).items()} == found  # it cuts names
 
 
 def test_a_variation_is_played_where_the_font_has_it(tones: SoundFontBackend) -> None:
@@ -105,12 +107,14 @@ def test_what_is_no_soundfont_is_said_before_anything_plays(damage: object, said
 def test_a_compressed_soundfont_plays_its_variations_and_kits() -> None:
     """MuseScore's, whose samples are Vorbis: key 69 is 440 Hz with bank 8, too, and kits differ."""
     font = SoundFontBackend(SoundFontFile(musescore()), [])
-    grand, mellow = (performance(load_song(midi_bytes([control(0, bank), *note(69, 0, 2)])), 0) for bank in (0, 8))
+    grand, mellow = (
+        performance(load_song(midi_bytes([control(0, bank), program(0), *note(69, 0, 2)])), 0) for bank in (0, 8)
+    )
     played = [font.render(one, RATE, random.Random(1)) for one in (grand, mellow)]
     assert [one.sound.preset for one in played] == ["Grand Piano", "Mellow Grand Piano"]
     assert not np.array_equal(played[0].samples, played[1].samples)
     for bank in (0, 8):
-        data = midi_bytes([control(0, bank), *note(69, 0, 2)])
+        data = midi_bytes([control(0, bank), program(0), *note(69, 0, 2)])
         assert heard_hz(font, data) == pytest.approx(440, rel=0.01)
     kicks = [
         font.render(performance(load_song(midi_bytes([program(kit, channel=9), *note(36, channel=9)])), 0), RATE,

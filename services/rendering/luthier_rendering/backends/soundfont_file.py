@@ -52,7 +52,7 @@ def _lists(file: BinaryIO, end: int) -> list[tuple[int, int]]:
         at += _HEADER.size
         if kind == b"LIST":
             found.append((at, at + length))
-        at += length + length % 2
+        at += length  # chunks of .sf3 files have odd lengths, and no byte that fills them up, as RIFF has it
     return found
 
 
@@ -65,7 +65,7 @@ def _presets(file: BinaryIO, end: int) -> list[tuple[Preset, str]]:
             data = file.read(length)
             rows = [_PRESET.unpack_from(data, at) for at in range(0, len(data) - _PRESET.size, _PRESET.size)]
             return [(Preset(bank, program), _text(name)) for name, program, bank, *_ in rows]
-        file.seek(length + length % 2, 1)
+        file.seek(length, 1)
     raise ValueError("it has no list of presets")
 
 
