@@ -111,7 +111,7 @@ def test_instruments_are_listed_with_digests(service: RenderingServiceStub) -> N
 @pytest.mark.parametrize(
     ("options", "field", "bound"),
     [
-        ({"backend": "kazoo"}, "backend", "soundfont, map"),
+        ({"backend": "kazoo"}, "backend", "map, soundfont"),
         ({"mix_loudness_lufs": 0.0}, "mix_loudness_lufs", "between -40 and -6"),
         ({"mix_loudness_lufs": float("nan")}, "mix_loudness_lufs", "between -40 and -6"),
         ({"stem_loudness_lufs": -51.0}, "stem_loudness_lufs", "between -50 and -10"),
