@@ -56,7 +56,8 @@ _REASONS: Final = Reasons("song", "RENDERER_CRASHED", "RENDERER_KILLED", "RENDER
 _FLAC: Final = "audio/flac"
 _MAX_GAIN: Final = 1e12  # linear, of a record: more than 180 dB, the most that a level is raised by
 _MAX_VALUES: Final = 4096  # parameters of a plugin in a record
-_MAX_EFFECTS: Final = 64
+_MAX_EFFECTS, _MAX_REDRAWS = 64, 64
+_MAX_NAME: Final = 400  # characters: a file name and what is said of it
 _LEVELS: Final = ("stem_loudness_lufs", "stem_jitter_db", "mix_loudness_lufs")  # fields of Levels and of the request
 
 
@@ -190,12 +191,17 @@ class Rendering(rendering_pb2_grpc.RenderingServiceServicer):
         _check_sound(checks, request.sound)
         checks.done()
         data = self._store.blobs.read(request.midi, self._limits.size_bytes)
+        sound = pb.Sound()
+        sound.CopyFrom(request.sound)
+        sound.ClearField("redraws")  # what does not change how it sounds is no part of the question
+        sound.ClearField("repeatable")
+        sound.ClearField("not_repeatable")
         backends = [name for name in BACKENDS if name == SOUNDFONT or self._config.maps]
         sounds = [self._sounds(name) for name in backends]
         action = Action(
             "render-stem",
             [request.midi.sha256],
-            {"sound": MessageToDict(request.sound), "limits": self._limits.changed()},
+            {"sound": MessageToDict(sound), "limits": self._limits.changed()},
             version=RENDER_VERSION,
             tools={name: digest for one in sounds for name, digest in one.tools.items()},
             licences=sorted({licence for one in sounds for licence in one.licences}),
@@ -206,7 +212,7 @@ class Rendering(rendering_pb2_grpc.RenderingServiceServicer):
             with self._on_scratch("render-", data) as midi:
                 out = midi.parent
                 stem, cpu_s = self._workers.run(
-                    context, out, render_stem_file, midi, self._limits, self._config, backends, request.sound, out
+                    context, out, render_stem_file, midi, self._limits, self._config, backends, sound, out
                 )
                 audio = self._store.blobs.put_file("stems", stem, _FLAC)
             return pb.RenderStemResponse(audio=audio, cpu_s=cpu_s + time.thread_time() - began)
@@ -281,8 +287,14 @@ def _check_sound(checks: Checks, sound: pb.Sound) -> None:
     checks.one_of("sound.backend", sound.backend, (SOUNDFONT, VST3))
     checks.within("sound.bank", sound.bank, 0, 128)
     checks.within("sound.program", sound.program, 0, 127)
-    checks.count("sound.parameters", sound.parameters, 0, _MAX_VALUES)
-    for name, value in sound.parameters.items():
+    for field in ("source", "digest", "preset", "preset_digest", "not_repeatable"):
+        checks.text(f"sound.{field}", getattr(sound, field), max_chars=_MAX_NAME)
+    for field, redraw in checks.items("sound.redraws", sound.redraws, 0, _MAX_REDRAWS):
+        checks.text(f"{field}.source", redraw.source, max_chars=_MAX_NAME)
+        checks.text(f"{field}.reason", redraw.reason, max_chars=_MAX_NAME)
+    parameters = sound.parameters if checks.count("sound.parameters", sound.parameters, 0, _MAX_VALUES) else {}
+    for name, value in parameters.items():
+        checks.text("sound.parameters", name, max_chars=_MAX_NAME)
         checks.within(f"sound.parameters[{name[:80]}]", value, 0, 1)
     checks.within("sound.velocity_exponent", sound.velocity_exponent, -10, 10)
     checks.within("sound.stem_gain", sound.stem_gain, 0, _MAX_GAIN)
