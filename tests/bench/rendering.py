@@ -1,6 +1,6 @@
 """CPU seconds per minute of audio, by stage, of rendering MIDI files.
 
-    services/rendering/.venv/bin/python tests/bench/rendering.py [--backend vst3 --vst3 FOLDER] SONG.mid...
+    services/rendering/.venv/bin/python tests/bench/rendering.py [--backend map --vst3 FOLDER --map FILE] SONG.mid...
 
 Without files it takes eight of the shared corpus. One process, one song at a time: on N cores as many songs render at
 once as the service has slots.
@@ -26,7 +26,8 @@ CORPUS = Path(__file__).parents[3] / "shared" / "corpus" / "clean_midi"
 
 def main() -> None:
     options = arguments()
-    backend = BACKENDS[options.backend](BackendConfig(vst3_path=options.vst3))
+    config = BackendConfig(vst3_path=options.vst3, instrument_map=options.map.read_text() if options.map else "")
+    backend = BACKENDS[options.backend](config)
     stages: defaultdict[str, float] = defaultdict(float)
     audio_s, stems = 0.0, 0
     for path in options.songs or sorted(CORPUS.rglob("*.mid"))[::10]:
@@ -59,6 +60,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("songs", nargs="*", type=Path, help="MIDI files")
     parser.add_argument("--backend", choices=BACKENDS, default="soundfont")
     parser.add_argument("--vst3", default="", help="folder of VST3 bundles")
+    parser.add_argument("--map", type=Path, help="an instrument map")
     return parser.parse_args()
 
 

@@ -56,9 +56,20 @@ SWITCHES: dict[str, dict[str, Any]] = {
         "services": {
             "enrichment": {"secretFiles": {"LUTHIER_LASTFM_API_KEY": {"secret": "lastfm", "key": "api-key"}}},
             "rendering": {
-                "volumes": [{"name": "fonts", "persistentVolumeClaim": {"claimName": "fonts", "readOnly": True}}],
-                "volumeMounts": [{"name": "fonts", "mountPath": "/fonts", "readOnly": True}],
-                "env": {"LUTHIER_SOUNDFONT": "/fonts/a.sf2", "LUTHIER_SLOTS": 4},
+                "volumes": [
+                    {"name": "fonts", "persistentVolumeClaim": {"claimName": "fonts", "readOnly": True}},
+                    {"name": "map", "configMap": {"name": "instruments"}},
+                ],
+                "volumeMounts": [
+                    {"name": "fonts", "mountPath": "/fonts", "readOnly": True},
+                    {"name": "map", "mountPath": "/instruments", "readOnly": True},
+                ],
+                "env": {
+                    "LUTHIER_SOUNDFONT": "/fonts/a.sf2",
+                    "LUTHIER_SOUNDFONT_PATH": "/fonts",
+                    "LUTHIER_INSTRUMENT_MAP": "/instruments/map.yaml",
+                    "LUTHIER_SLOTS": 4,
+                },
                 "podAnnotations": {"example.org/why": "fonts"},
             },
         }

@@ -162,6 +162,8 @@ def test_a_sheet_beside_the_files_goes_to_enrichment(store: Store, folder: Path)
         ("run corpora/book --shards 2", "JOB_COMPLETION_INDEX"),
         ("run FOLDER --shard 0/2", "which luthier ingest writes first"),
         ("run FOLDER --clip-seconds nan", "must be between 3 and 560 seconds, got nan"),
+        ("run FOLDER --humanise-timing-ms 21", "must be between 0 and 20 milliseconds, got 21"),
+        ("run FOLDER --humanise-velocity nan", "must be between 0 and 20 steps, got nan"),
     ],
 )
 def test_wrong_usage_is_told(store: Store, folder: Path, line: str, text: str) -> None:

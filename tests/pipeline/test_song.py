@@ -73,6 +73,21 @@ def test_a_song_without_clips_is_not_sent_to_curation() -> None:
     assert clients.requests("UpsertClips") == []
 
 
+def test_a_song_is_rendered_as_the_options_say() -> None:
+    clients = services(RENDERED)
+    run(clients, backend="map", humanise_timing_ms=8.0, humanise_velocity=0.0)
+    [asked] = clients.requests("RenderSong")
+    assert (asked.backend, asked.humanise_timing_ms, asked.humanise_velocity) == ("map", 8.0, 0.0)
+    assert asked.HasField("humanise_velocity")  # none is another question than the renderer's default
+
+
+def test_what_is_not_said_is_the_renderers_affair() -> None:
+    clients = services(RENDERED)
+    run(clients)
+    [asked] = clients.requests("RenderSong")
+    assert {field.name for field, _ in asked.ListFields()} == {"midi"}
+
+
 def test_the_length_of_clips_sets_the_bounds_around_it() -> None:
     clients = services(RENDERED)
     run(clients, clip_s=15.0)

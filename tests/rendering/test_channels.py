@@ -3,6 +3,7 @@
 The files in `cases/` were written by hand, each for one rule; what is right stands in their names and here.
 """
 
+import random
 from pathlib import Path
 
 import mido
@@ -44,7 +45,7 @@ def heard(song: Song) -> dict[str, int]:
 
 
 def played(soundfont: SoundFontBackend, song: Song, seconds: float, part: int = 0) -> np.ndarray:
-    return soundfont.render(performance(song, part), round(seconds * RATE))[0]
+    return soundfont.render(performance(song, part), round(seconds * RATE), random.Random(1)).samples
 
 
 def level_db(samples: np.ndarray, start_s: float, end_s: float) -> float:
@@ -135,6 +136,35 @@ def test_a_bank_means_what_the_reset_says(
     sent += [control(0, bank, channel=channel)] if bank is not None else []
     song = load_song(midi_bytes([*sent, program(40, channel=channel), *notes([60], channel=channel)]))
     assert heard(song) == {DRUMS if is_drum else "Violin": 1}
+
+
+@pytest.mark.parametrize(
+    ("reset", "upper", "lower", "variation"),
+    [
+        (None, 8, None, 8),
+        (None, None, 8, 0),
+        (GS_RESET, 8, 2, 8),  # the lower bits choose the map of a sound module's generation
+        (GS_RESET, 121, None, 0),
+        (GM_ON, 8, None, 0),
+        (GM2_ON, 121, 3, 3),
+        (GM2_ON, 8, None, 0),
+        (XG_ON, 0, 18, 18),
+        (XG_ON, None, 18, 18),
+        (XG_ON, 64, 1, 0),  # effects of sound, which General MIDI has no names for
+    ],
+)
+def test_what_a_bank_varies_is_what_the_reset_says(
+    reset: tuple[int, ...] | None, upper: int | None, lower: int | None, variation: int
+) -> None:
+    sent = [mido.Message("sysex", data=reset)] if reset else []
+    sent += [control(number, value) for number, value in ((0, upper), (32, lower)) if value is not None]
+    (part,) = load_song(midi_bytes([*sent, program(4), *notes([60])])).parts
+    assert (part.instrument.program, part.instrument.is_drum, part.bank) == (4, False, variation)
+
+
+def test_another_variation_of_a_program_is_another_part() -> None:
+    track = [control(0, 0), program(4), *note(60), control(0, 8, 2), program(4, 2), *note(60, 2)]
+    assert [(part.instrument.program, part.bank) for part in load_song(midi_bytes(track)).parts] == [(4, 0), (4, 8)]
 
 
 def test_the_last_reset_holds_and_takes_programs_back() -> None:

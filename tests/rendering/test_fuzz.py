@@ -7,6 +7,8 @@ import pytest
 from luthier.common.v1.common_pb2 import ArtifactRef
 from luthier.rendering.v1 import rendering_pb2 as pb
 from luthier_kit.store import Store
+from luthier_rendering.backends.base import BackendConfig
+from luthier_rendering.backends.soundfont import open_backend
 from luthier_rendering.service import build
 from luthier_rendering.settings import RenderingSettings
 from tests.support.fuzz import attack, attacking
@@ -18,6 +20,20 @@ from .test_service import SONG, settings, store
 __all__ = ["settings", "store"]
 CONTRACT = pb.DESCRIPTOR.services_by_name["RenderingService"]
 INSPECT, RENDER = CONTRACT.methods_by_name["InspectMidi"], CONTRACT.methods_by_name["RenderSong"]
+SOUND = pb.Sound(
+    backend="soundfont",
+    source="TimGM6mb.sf2",
+    digest=open_backend(BackendConfig()).font.digest,
+    program=73,
+    effects_gain=1.0,
+    effects=[pb.Effect(name="distortion", values={"drive_db": 6.0})],
+    room=pb.Effect(name="bitcrush", values={"bit_depth": 12.0}),
+    stem_gain=0.1,
+    mix_gain=0.5,
+    seed=1,
+    humanise_timing_ms=5.0,
+    redraws=[pb.Redraw(source="mda Piano", reason="silent", count=1)],
+)
 MAX_SONG_S = 20.0
 CPU_S_OF_RENDERING = 40.0
 """Work takes its time: at most so much for MAX_SONG_S of up to 96 parts."""
@@ -29,6 +45,7 @@ def test_hostile_requests_are_refused_by_name(settings: RenderingSettings, store
     examples = {
         "InspectMidi": pb.InspectMidiRequest(midi=midi),
         "RenderSong": pb.RenderSongRequest(midi=midi),
+        "RenderStem": pb.RenderStemRequest(midi=midi, sound=SOUND),
         "ListInstruments": pb.ListInstrumentsRequest(),
     }
     with in_own_process(build, settings) as service:

@@ -77,7 +77,9 @@ def test_workers_end_when_the_service_is_killed(
     [
         ("LUTHIER_SOUNDFONT", "/no/such.sf2", 2, "LUTHIER_SOUNDFONT names the file /no/such.sf2"),
         ("LUTHIER_SOUNDFONT", __file__, 2, "test_process.py cannot be loaded"),
-        ("LUTHIER_VST3_MAP", "/no/such.json", 2, "LUTHIER_VST3_MAP names the file /no/such.json"),
+        ("LUTHIER_INSTRUMENT_MAP", "/no/such.yaml", 2, "LUTHIER_INSTRUMENT_MAP names the file /no/such.yaml"),
+        ("LUTHIER_INSTRUMENT_MAP", __file__, 2, "the instrument map:"),
+        ("LUTHIER_VST3_MAP", "/some/map.json", 2, "LUTHIER_VST3_MAP is no longer read: LUTHIER_INSTRUMENT_MAP"),
         ("LUTHIER_STORE_FOLDER", "/dev/null/store", 1, "the artifact folder failed"),
         ("LUTHIER_MAX_SONG_S", "many", 2, "LUTHIER_MAX_SONG_S must be a number"),
     ],

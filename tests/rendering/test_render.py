@@ -1,5 +1,6 @@
 """A whole song: levels, sums, silence, and the same again for the same seed."""
 
+import hashlib
 from pathlib import Path
 
 import mido
@@ -147,6 +148,15 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_another_balance(
         result = rendered(folder, soundfont, SONG, seed=seed)
         mixes.append((folder / result.mix).read_bytes())
     assert mixes[0] == mixes[1] != mixes[2]
+
+
+def test_a_render_of_which_nothing_is_drawn_is_what_it_was_before_sounds_could_be_drawn(
+    scratch: Path, soundfont: SoundFontBackend
+) -> None:
+    """The samples of the mix as the version before the instrument map wrote them (render 4)."""
+    mix, _ = read_audio(rendered(scratch, soundfont, SONG).mix)
+    digest = hashlib.sha256((mix * 32_768).astype("<i2").tobytes()).hexdigest()
+    assert digest == "ba8692244f502c9c84649891c7f21f3915ba0689d24d6fce6977b59e1cea5d31"
 
 
 def test_mix_only_leaves_no_stems_behind(scratch: Path, soundfont: SoundFontBackend) -> None:

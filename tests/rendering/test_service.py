@@ -111,11 +111,13 @@ def test_instruments_are_listed_with_digests(service: RenderingServiceStub) -> N
 @pytest.mark.parametrize(
     ("options", "field", "bound"),
     [
-        ({"backend": "kazoo"}, "backend", "soundfont, vst3"),
+        ({"backend": "kazoo"}, "backend", "map, soundfont"),
         ({"mix_loudness_lufs": 0.0}, "mix_loudness_lufs", "between -40 and -6"),
         ({"mix_loudness_lufs": float("nan")}, "mix_loudness_lufs", "between -40 and -6"),
         ({"stem_loudness_lufs": -51.0}, "stem_loudness_lufs", "between -50 and -10"),
         ({"stem_jitter_db": 13.0}, "stem_jitter_db", "between 0 and 12"),
+        ({"humanise_timing_ms": 20.1}, "humanise_timing_ms", "between 0 and 20"),
+        ({"humanise_velocity": -1.0}, "humanise_velocity", "between 0 and 20"),
     ],
 )
 def test_a_value_beyond_its_bound_is_refused(
@@ -137,9 +139,10 @@ def test_hostile_files_are_refused_and_silent_ones_are_remembered(service: Rende
             assert refusal.value.reason == reason
 
 
-def test_a_plugin_back_end_that_is_not_configured_is_said(service: RenderingServiceStub, store: Store) -> None:
+@pytest.mark.parametrize("backend", ["map", "vst3"])
+def test_a_map_that_is_not_configured_is_said(service: RenderingServiceStub, store: Store, backend: str) -> None:
     with pytest.raises(FailedPrecondition) as refusal:
-        render(service, store.blobs.put_bytes("midi", SONG, "mid"), backend="vst3")
+        render(service, store.blobs.put_bytes("midi", SONG, "mid"), backend=backend)
     assert refusal.value.reason == "BACKEND_NOT_CONFIGURED"
 
 

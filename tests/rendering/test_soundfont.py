@@ -1,5 +1,6 @@
 """What is written in the file is heard: drums, controllers, bends, program changes, through the packaged SoundFont."""
 
+import random
 from pathlib import Path
 
 import mido
@@ -20,8 +21,10 @@ Track = list[mido.Message]
 
 def played(soundfont: SoundFontBackend, track: Track, *, part: int = 0, seconds: float = 4.0) -> np.ndarray:
     """Samples [frames, 2] of one part of a one-track file."""
-    samples, source = soundfont.render(performance(load_song(midi_bytes(track)), part), round(seconds * RATE))
-    assert source == "soundfont"
+    samples, sound = soundfont.render(
+        performance(load_song(midi_bytes(track)), part), round(seconds * RATE), random.Random(1)
+    )
+    assert sound.backend == "soundfont"
     assert np.isfinite(samples).all()
     return samples
 

@@ -16,8 +16,9 @@ from luthier_kit.store import Store
 from luthier_music.audio import read_audio
 from luthier_rendering.backends import strip
 from luthier_rendering.backends.base import BackendConfig, BackendError
+from luthier_rendering.backends.mapped import open_backend
 from luthier_rendering.backends.strip import Bend, apply_gains
-from luthier_rendering.backends.vst3 import DEFAULT_MAP, open_backend, pan_gains, read_map, velocities
+from luthier_rendering.backends.vst3 import pan_gains, unusable, velocities
 from luthier_rendering.midi import load_song
 from luthier_rendering.performance import Message, performance
 from luthier_rendering.render import RenderResult, StemResult
@@ -47,7 +48,7 @@ def real() -> Iterator[Renderer]:
 
 
 def render(renderer: Renderer, folder: Path, data: bytes, call: Waiting | None = None) -> RenderResult:
-    return renderer.render(folder, data, backend="vst3", call=call)
+    return renderer.render(folder, data, backend="map", call=call)
 
 
 def samples(stem: StemResult) -> np.ndarray:
@@ -83,8 +84,7 @@ def test_a_mono_instrument_sounds_on_both_sides(real: Renderer, tmp_path: Path) 
 
 
 def test_parameters_of_the_map_are_heard(tmp_path: Path) -> None:
-    piano = {"bundle": "mda-vst3.vst3", "plugin": "mda Piano"}
-    entries = [{**piano, "programs": [n], "parameters": {"envelope_decay": float(n)}} for n in (0, 1)]
+    entries = [entry(n, plugin="mda Piano", parameters={"envelope_decay": float(n)}) for n in (0, 1)]
     mixes = []
     with _renderer(shared("vst3"), entries) as renderer:
         for number in (0, 1, 0):
@@ -94,19 +94,16 @@ def test_parameters_of_the_map_are_heard(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("entry", "message"),
+    ("candidate", "message"),
     [
-        ({"bundle": "mda-vst3.vst3", "plugin": "mda Leslie", "programs": [0]}, "an effect, not an instrument"),
-        ({"bundle": "mda-vst3.vst3", "plugin": "no such", "programs": [0]}, "no such cannot be loaded"),
-        (
-            {"bundle": "mda-vst3.vst3", "plugin": "mda Piano", "programs": [0], "parameters": {"nope": 0.5}},
-            "no parameter nope",
-        ),
+        ({"plugin": "mda Leslie"}, "an effect, not an instrument"),
+        ({"plugin": "no such"}, "no such cannot be loaded"),
+        ({"plugin": "mda Piano", "parameters": {"nope": 0.5}}, "no parameter nope"),
     ],
 )
-def test_a_plugin_that_cannot_play_is_named(entry: dict[str, Any], message: str, tmp_path: Path) -> None:
+def test_a_plugin_that_cannot_play_is_named(candidate: dict[str, Any], message: str, tmp_path: Path) -> None:
     with (
-        _renderer(shared("vst3"), [entry]) as renderer,
+        _renderer(shared("vst3"), [entry(0, **candidate)]) as renderer,
         pytest.raises(FailedPrecondition, match=message) as failure,
     ):
         render(renderer, tmp_path / "a", SONG)
@@ -143,7 +140,7 @@ def misbehaving(tmp_path: Path) -> Iterator[Misbehaving]:
                 renderer.config,
                 limits=MidiLimits(),
                 scratch=tmp_path,
-                default_backend="vst3",
+                default_backend="map",
             )
             midi = store.blobs.put_bytes("midi", SONG, "mid")
             return service, store, pb.RenderSongRequest(midi=midi, mix_only=True)
@@ -189,55 +186,26 @@ def test_a_plugin_that_hangs_and_floods_costs_one_song_and_the_next_plays(tmp_pa
         assert flute.mix.exists()
 
 
-def test_an_absent_bundle_is_said_and_its_programs_fall_back(tmp_path: Path) -> None:
-    backend = open_backend(BackendConfig(vst3_path=str(tmp_path)))
-    assert backend.faults() == [f"{name} is in the plugin map but not in the plugin folder" for name in BUNDLES]
-    assert backend.playables() == []
-
-
 def test_a_folder_that_does_not_exist_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BackendError, match="does not exist"):
         open_backend(BackendConfig(vst3_path=str(tmp_path / "absent")))
 
 
-BUNDLES = sorted({choice.bundle for choice in read_map(DEFAULT_MAP.read_text())})
-
-
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("played", "reason"),
     [
-        ("not json", "the plugin map: not JSON"),
-        ("[]", 'must be an object with a list "instruments"'),
-        ('{"instruments": 5}', 'must be an object with a list "instruments"'),
-        ('{"instruments": [7]}', r"instruments\[0\] must be an object of bundle, families,"),
-        ('{"instruments": [{"bundle": "a.vst3", "program": 3}]}', r"instruments\[0\] must be an object of"),
-        ('{"instruments": [{"bundle": "../../evil.vst3"}]}', r"instruments\[0\]\.bundle must name a bundle inside"),
-        ('{"instruments": [{"bundle": 3}]}', r"instruments\[0\]\.bundle must name a bundle inside"),
-        (
-            '{"instruments": [{"bundle": "a.vst3", "plugin": ["x"]}]}',
-            r"\.plugin must be a name of at most 255 characters",
-        ),
-        (
-            '{"instruments": [{"bundle": "a.vst3", "programs": 3}]}',
-            r"\.programs must be a list of programs from 0 to 127",
-        ),
-        ('{"instruments": [{"bundle": "a.vst3", "programs": [128]}]}', r"\.programs must be a list of programs from"),
-        ('{"instruments": [{"bundle": "a.vst3", "programs": [true]}]}', r"\.programs must be a list of programs from"),
-        ('{"instruments": [{"bundle": "a.vst3", "families": ["Keys"]}]}', r"\.families must be a list of: Piano,"),
-        ('{"instruments": [{"bundle": "a.vst3", "families": [3]}]}', r"\.families must be a list of: Piano,"),
-        (
-            '{"instruments": [{"bundle": "a.vst3", "parameters": {"x": 2}}]}',
-            r"\.parameters must be numbers from 0 to 1",
-        ),
-        ('{"instruments": [{"bundle": "a.vst3", "parameters": [0.5]}]}', r"\.parameters must be numbers from 0 to 1"),
-        ('{"instruments": [[[[7]]]]}', "the plugin map: must nest at most 4 deep"),
-        (f'{{"instruments": [{"0," * 100_000}0]}}', "the plugin map: must hold at most 100000 values"),
-        (" " * ((1 << 20) + 1), "the plugin map: must be at most 1048576 bytes"),
+        ([[0.0, 0.0, 0.0, 0.0, 0.0]], "silent"),
+        ([[0.1, np.nan, 0.1, 0.0, 0.0]], "NaN or infinity"),
+        ([[0.1, -np.inf, 0.1, 0.0, 0.0]], "NaN or infinity"),
+        ([[0.2, 1.0, 1.0, 1.0, 1.0]], "clipped"),
+        ([[0.0, 0.0, 0.0, 0.0, 0.0], [-1.5, -1.5, -1.5, -1.5, 0.3]], "clipped"),
+        ([[0.2, 1.0, 1.0, 1.0, 0.9]], ""),
+        ([[0.9, 0.9, 0.9, 0.9, 0.9]], ""),
+        ([[1.4, 0.2, 1.4, 1.4, 1.4]], ""),
     ],
 )
-def test_a_map_that_makes_no_sense_or_is_too_big_is_refused_by_field_and_bound(text: str, said: str) -> None:
-    with pytest.raises(BackendError, match=said):
-        read_map(text)
+def test_silence_nan_and_what_is_cut_off_at_the_top_are_no_sound(played: list[list[float]], reason: str) -> None:
+    assert unusable(np.array(played, np.float32)) == reason
 
 
 def test_the_channel_strip_plays_volume_expression_and_pan() -> None:
@@ -346,8 +314,13 @@ def _bundle(folder: Path, code: str) -> Path:
     return folder / "plugins"
 
 
-EVIL = {"bundle": "Evil.vst3", "programs": [0]}
+def entry(program_number: int, *, vst3: str = "mda-vst3.vst3", **candidate: Any) -> dict[str, Any]:
+    """An entry of a map with one candidate."""
+    return {"for": [program_number], "candidates": [{"vst3": vst3, **candidate}]}
+
+
+EVIL = entry(0, vst3="Evil.vst3")
 
 
 def _renderer(plugins: Path, entries: list[dict[str, Any]]) -> Renderer:
-    return Renderer(BackendConfig(vst3_path=str(plugins), vst3_map=json.dumps({"instruments": entries})))
+    return Renderer(BackendConfig(vst3_path=str(plugins), instrument_map=json.dumps({"instruments": entries})))

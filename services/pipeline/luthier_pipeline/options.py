@@ -47,7 +47,23 @@ Songs = Annotated[int, typer.Option(metavar="N", min=1, max=MAX_SONGS, help="Son
 InFlight = Annotated[
     int | None, typer.Option(metavar="N", min=1, help="Songs at a time; default: 2 x cores, 16 for a shard.")
 ]
-Backend = Annotated[str, typer.Option(metavar="NAME", help="soundfont or vst3; default: the renderer's.")]
+Backend = Annotated[str, typer.Option(metavar="NAME", help="soundfont or map; default: the renderer's.")]
+HumaniseTimingMs = Annotated[
+    float | None,
+    typer.Option(
+        metavar="MS",
+        callback=lambda value: value if value is None else within(value, 0, 20, "milliseconds"),
+        help="Move notes at random by up to 0 to 20 ms, within their bars; default: the renderer's, 0 without a map.",
+    ),
+]
+HumaniseVelocity = Annotated[
+    float | None,
+    typer.Option(
+        metavar="STEPS",
+        callback=lambda value: value if value is None else within(value, 0, 20, "steps"),
+        help="Change velocities at random by up to 0 to 20; default: the renderer's, 0 without a map.",
+    ),
+]
 ClipSeconds = Annotated[
     float | None,
     typer.Option(

@@ -59,7 +59,7 @@ class StageError(Exception):
 
 @dataclass(frozen=True)
 class SongOptions:
-    """How songs are made into clips; zero and empty mean the services' defaults.
+    """How songs are made into clips; zero, empty and None mean the services' defaults.
 
     `clip_s` is the length of clips aimed for in seconds, 3 to 560; `prompts` the number of prompts of a clip, 1 to 16.
     """
@@ -71,6 +71,8 @@ class SongOptions:
     prompts: int = 0
     sheet: ArtifactRef | None = None
     mix_only: bool = False
+    humanise_timing_ms: float | None = None  # 0 to 20
+    humanise_velocity: float | None = None  # 0 to 20
 
 
 @dataclass
@@ -180,7 +182,13 @@ class SongPipeline:
         options, clients, result = self.options, self.clients, SongResult()
 
         on_stage("render")
-        render = RenderSongRequest(midi=midi_of(song), backend=options.backend, mix_only=options.mix_only)
+        render = RenderSongRequest(
+            midi=midi_of(song),
+            backend=options.backend,
+            mix_only=options.mix_only,
+            humanise_timing_ms=options.humanise_timing_ms,
+            humanise_velocity=options.humanise_velocity,
+        )
         rendered = self._call("render", partial(clients.rendering.RenderSong, render, timeout=RENDER_TIMEOUT_S))
         result.count("render", rendered.action, rendered.cpu_s)
         result.audio_s = rendered.timeline.duration_s

@@ -24,6 +24,8 @@ from luthier_pipeline.options import (
     SONGBOOK_LICENCE,
     Backend,
     ClipSeconds,
+    HumaniseTimingMs,
+    HumaniseVelocity,
     InFlight,
     Json,
     Licence,
@@ -87,6 +89,8 @@ def submit(
     parallelism: Annotated[int | None, typer.Option(metavar="P", min=1, help="Shards at a time; default: all.")] = None,
     in_flight: InFlight = None,
     backend: Backend = "",
+    humanise_timing_ms: HumaniseTimingMs = None,
+    humanise_velocity: HumaniseVelocity = None,
     clip_seconds: ClipSeconds = None,
     prompts: Prompts = None,
     mix_only: MixOnly = False,
@@ -108,8 +112,15 @@ def submit(
     checks.within("--shards", shards, 1, MAX_SHARDS)
     checks.within("--parallelism", parallelism or 1, 1, MAX_SHARDS)
     checks.done()
-    given = {"--in-flight": in_flight, "--backend": backend, "--clip-seconds": clip_seconds, "--prompts": prompts}
-    options = [word for option, value in given.items() if value for word in (option, str(value))]
+    given = {
+        "--in-flight": in_flight,
+        "--backend": backend or None,
+        "--humanise-timing-ms": humanise_timing_ms,
+        "--humanise-velocity": humanise_velocity,
+        "--clip-seconds": clip_seconds,
+        "--prompts": prompts,
+    }
+    options = [word for option, value in given.items() if value is not None for word in (option, str(value))]
     claim, _, subpath = claim.partition(":")
     submission = Submission(
         as_collection(collection),

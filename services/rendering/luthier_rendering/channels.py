@@ -92,7 +92,8 @@ class Steering:
 
 class Struck(NamedTuple):
     """Notes as columns [n]: `end` is -1 where nothing ends one; `shift` in semitones moves the key of a pitched one;
-    `sound` is the program that plays it, or, from 128 on, the drum kit of this number less 128."""
+    `sound` is the program that plays it, or, from 128 on, the drum kit of this number less 128; `bank` the variation
+    of that program that is asked for, 0 for none."""
 
     track: NDArray[np.int64]
     start: NDArray[np.int64]
@@ -101,6 +102,7 @@ class Struck(NamedTuple):
     velocity: NDArray[np.int64]
     shift: NDArray[np.int64]
     sound: NDArray[np.int64]
+    bank: NDArray[np.int64]
 
 
 def amplitude(value: float) -> float:
@@ -111,12 +113,24 @@ def amplitude(value: float) -> float:
     return min(1.0, (value / 127.0) ** 2)
 
 
+class _Chosen(NamedTuple):
+    """A program change: a time, the program, and the bank that held, with its lower seven bits."""
+
+    time: int
+    program: int
+    bank: int | None
+    bank_lsb: int
+
+
 class _Programs:
     """Which sound the notes of each track play, as the events of a part go by.
 
     A bank waits for the program change. What makes drums: General MIDI 1 the tenth channel; General MIDI 2 bank 120;
     GS the parts that system exclusive makes rhythm parts, whatever the bank; XG banks 126 and 127, else bank 127 is the
     tenth channel's; without a reset message the tenth channel and banks 120 and 127.
+
+    What a bank varies: General MIDI 1 has no banks; General MIDI 2 counts variations in the lower seven bits of bank
+    121, XG in those of bank 0; GS, and files without a reset message, in the upper ones.
 
     Tracks with program changes of their own keep to them once the first has come, the others follow those of all
     tracks; system exclusive reaches both. Nothing here goes through the tracks: what concerns all of them is kept
@@ -131,19 +145,23 @@ class _Programs:
     def reset(self, standard: int) -> None:
         self._standard, self._rhythm = standard, self._rhythm_part
         self._waiting: int | None = None
+        self._waiting_lsb = 0
         self._time = self._all_time = 0
         self._all_bank: int | None = None  # what a rhythm setting chose for all tracks, at _all_time
-        self._of_all: tuple[int, int, int | None] = (0, 0, None)  # time, program, bank
-        self._set: tuple[int, int, int | None] = (0, 0, None)  # by system exclusive, for tracks of their own
-        self._of_track: dict[int, tuple[int, int, int | None]] = {}
+        self._of_all = _Chosen(0, 0, None, 0)
+        self._set = _Chosen(0, 0, None, 0)  # by system exclusive, for tracks of their own
+        self._of_track: dict[int, _Chosen] = {}
         self._begun: set[int] = set()  # tracks whose first program change of their own has come
 
     def bank(self, value: int) -> None:
         self._waiting = value
 
+    def bank_lsb(self, value: int) -> None:
+        self._waiting_lsb = value
+
     def program(self, number: int, track: int) -> None:
         self._time += 1
-        self._of_all = chosen = self._time, number, self._waiting
+        self._of_all = chosen = _Chosen(self._time, number, self._waiting, self._waiting_lsb)
         if track == EXCLUSIVE_TRACK:
             self._set = chosen
             self._of_track.clear()
@@ -158,9 +176,9 @@ class _Programs:
             self._waiting = self._all_bank = 127 * on
             self._all_time = self._time
 
-    def sound(self, track: int) -> int:
-        """As in Struck."""
-        time, program, bank = self._of_track.get(track, self._set) if track in self._begun else self._of_all
+    def sound(self, track: int) -> tuple[int, int]:
+        """Sound and bank as in Struck."""
+        time, program, bank, lsb = self._of_track.get(track, self._set) if track in self._begun else self._of_all
         if self._all_time > time:
             bank = self._all_bank
         match self._standard, bank:
@@ -172,7 +190,15 @@ class _Programs:
                 is_drum = False
             case _:
                 is_drum = self._rhythm
-        return program + DRUM_SOUND * is_drum
+        if is_drum:
+            return program + DRUM_SOUND, 0
+        match self._standard, bank:
+            case (2, 121) | (4, 0 | None):
+                return program, lsb
+            case (0 | 3, int()) if bank < 120:
+                return program, bank
+            case _:
+                return program, 0
 
 
 def follow(stream: Stream, part: int) -> "Follower":
@@ -196,7 +222,7 @@ class Follower:
         self._across = across
         self.unmatched: Counter[int] = Counter()
         self._columns = [array("q") for _ in Struck._fields]
-        self._track, self._start, self._end, *_, self._sound = self._columns
+        self._track, self._start, self._end, *_, self._sound, self._bank = self._columns
         self._open: dict[int, deque[int]] = defaultdict(deque)  # by track and key: notes that have no end yet
         self._new = 0  # the first note of this tick: its sound is that of the tick's end
         self._controls, self._silences = array("q"), array("q")
@@ -262,7 +288,7 @@ class Follower:
     def _leave_tick(self) -> None:
         """Note what holds at the end of a tick: what notes are played on, and where the level or pitch changed."""
         for note in range(self._new, len(self._start)):
-            self._sound[note] = self._programs.sound(self._track[note])
+            self._sound[note], self._bank[note] = self._programs.sound(self._track[note])
         self._new = len(self._start)
         if self._moved:
             self._settle()
@@ -271,7 +297,7 @@ class Follower:
     def _strike(self, key: int, velocity: int, track: int) -> None:
         shift = self._parameters[_COARSE_TUNING][0] - 64 + self._key_shift + self._part_shift
         self._open[self._place(key, track)].append(len(self._start))
-        for column, value in zip(self._columns, (track, self._tick, UNENDED, key, velocity, shift, 0), strict=True):
+        for column, value in zip(self._columns, (track, self._tick, UNENDED, key, velocity, shift, 0, 0), strict=True):
             column.append(value)
 
     def _release(self, key: int, track: int) -> None:
@@ -295,6 +321,8 @@ class Follower:
             self._levels[number - cc.LSB] = int(self._levels[number - cc.LSB]) + value / 128
         elif number == cc.BANK:
             self._programs.bank(value)
+        elif number == cc.BANK_LSB:
+            self._programs.bank_lsb(value)
         elif number in (cc.SUSTAIN, cc.SOSTENUTO):
             self._pedal(number, value >= 64)
         elif number in (cc.RPN, cc.RPN_LSB):

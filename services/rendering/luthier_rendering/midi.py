@@ -1,7 +1,7 @@
 """A song out of a MIDI file: notes as columns, who plays them, what steers them, tempo map, meters, and what is wrong.
 
-A *part* is what one player plays: one track, channel and program, or drums. It becomes one stem. So two tracks of the
-same program stay two, a program change inside a track makes two parts, and drums are never a piano.
+A *part* is what one player plays: one track, channel and program (with its bank), or drums. It becomes one stem. So two
+tracks of the same program stay two, a program change inside a track makes two parts, and drums are never a piano.
 
 Channel state (controllers, bends, banks) belongs to a channel and crosses the tracks of a file (`channels.py`).
 Programs do, too; but where several tracks on a channel choose programs, each keeps its own, as arrangers mean it.
@@ -65,11 +65,13 @@ class Player(NamedTuple):
 
 @dataclass(frozen=True)
 class Part:
-    """What one player plays on one instrument; `name` is the track's, untrusted."""
+    """What one player plays on one instrument; `name` is the track's, untrusted; `bank` is the variation of the program
+    that the file asks for, 0 for none."""
 
     player: Player
     instrument: Instrument
     name: str
+    bank: int = 0
 
 
 @dataclass(frozen=True)
@@ -223,7 +225,7 @@ def _play(
     names = [_text(_first_meta(track, smf.META_TRACK_NAME)[:_NAME_BYTES]) for track in file.tracks]
     steering: list[Steering] = []
     played: list[tuple[int, int]] = []  # ports and parts, as steering
-    rows: list[NDArray[np.int64]] = []  # start, end, pitch, velocity, sound, track, index in played
+    rows: list[NDArray[np.int64]] = []  # start, end, pitch, velocity, sound with bank, track, index in played
     for key, stream in streams(file, ports, limits).items():
         followed = follow(stream, key[1])
         struck = followed.notes
@@ -236,7 +238,8 @@ def _play(
         end = np.where(unended | empty, struck.start + (file.ticks_per_beat // 8 or 1), struck.end)
         pitch = np.where(is_drum, struck.pitch, np.clip(struck.pitch + struck.shift, 0, 127))
         index = np.full(end.size, len(played))
-        found = np.stack([struck.start, end, pitch, struck.velocity, struck.sound, struck.track, index])
+        sound = struck.sound << 7 | struck.bank
+        found = np.stack([struck.start, end, pitch, struck.velocity, sound, struck.track, index])
         rows.append(found[:, is_drum | ~(unended | empty)])
         steering.append(followed.steering)
         played.append(key)
@@ -244,16 +247,17 @@ def _play(
         refuse("MIDI_NO_NOTES", "the file holds no note that starts and ends")
     start, end, pitch, velocity, sound, track, index = np.concatenate(rows, axis=1)
     players, player = np.unique(track * len(played) + index, return_inverse=True)
-    groups, part = np.unique(player << 8 | sound, return_inverse=True)
+    groups, part = np.unique(player << 15 | sound, return_inverse=True)
     within("MIDI_TOO_MANY_STEMS", "stems", groups.size, limits.stems)
-    player_of, track_of = groups >> 8, players[groups >> 8] // len(played)
+    player_of, track_of = groups >> 15, players[groups >> 15] // len(played)
     index_of = players[player_of] % len(played)
     order = np.lexsort((_earliest(start, part), index_of, _earliest(start, player)[player_of], track_of))
     parts = [
         Part(
             Player(int(track_of[at]), *played[index_of[at]]),
-            instrument(int(groups[at]) & 127, is_drum=bool(groups[at] & DRUM_SOUND)),
+            instrument(int(groups[at]) >> 7 & 127, is_drum=bool(groups[at] >> 7 & DRUM_SOUND)),
             names[track_of[at]],
+            int(groups[at]) & 127,
         )
         for at in order.tolist()
     ]

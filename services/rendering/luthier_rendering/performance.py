@@ -15,8 +15,11 @@ from numpy.typing import NDArray
 
 from luthier_music.audio import SAMPLE_RATE_HZ
 from luthier_music.instruments import Instrument
+from luthier_rendering.controllers import SOUND_OFF
+from luthier_rendering.humanise import Humanise, Played, humanised
 from luthier_rendering.midi import Song
 from luthier_rendering.smf import BEND, CONTROL, NOTE_OFF, NOTE_ON
+from luthier_rendering.timeline import bar_edges
 
 DRUM_RING_S: Final = 8.0  # longer than any stroke of the packaged SoundFont (6.3 s); only a looped sample rings on
 MOVES_S: Final = 64 / SAMPLE_RATE_HZ  # TinySoundFont's control period
@@ -44,25 +47,33 @@ class Gain(NamedTuple):
 @dataclass(frozen=True)
 class Performance:
     """`messages` by time; at one moment controls come first, then ends of notes, then starts. `gains` by time, the
-    first at 0 s."""
+    first at 0 s. `bank` is the variation of the program that the song asks for, 0 for none."""
 
     instrument: Instrument
     name: str
     messages: list[Message]
     gains: list[Gain]
+    bank: int = 0
 
 
-def performance(song: Song, index: int) -> Performance:
-    """The performance of part `index` of a song."""
+def performance(song: Song, index: int, humanise: Humanise | None = None, seed: int = 0) -> Performance:
+    """The performance of part `index` of a song; humanised by draws of `seed`, if at all."""
     part = song.parts[index]
     mine = song.notes.of(song.notes.part == index)
     steering = song.steering[part.player]
     starts = song.tempo.to_seconds(mine.start_tick)
     is_drum = part.instrument.is_drum
-    ends = _strokes_end_s(starts, mine.pitch) if is_drum else song.tempo.to_seconds(mine.release_tick)
     controls, bends, levels = steering.controls, steering.pitches, steering.levels
-    first_s = float(starts[0])
+    notes = Played(starts, song.tempo.to_seconds(mine.release_tick), mine.velocity)
+    if humanise:
+        walls = [bar_edges(song), bends.tick, controls.tick[controls.number == SOUND_OFF], steering.audible[0]]
+        notes = humanised(notes, mine.pitch, song.tempo.to_seconds(np.concatenate(walls)), humanise, seed, index)
+    first_s = float(starts[0])  # what steers the part until then steers all its notes from the start
+    starts = notes.starts_s
+    ends = _strokes_end_s(starts, mine.pitch) if is_drum else notes.ends_s
+    begin_s = min(first_s, float(starts.min()))
     moved_s, kept = _moves(song.tempo.to_seconds(controls.tick), first_s, controls.number)
+    moved_s = [begin_s if s <= first_s else s for s in moved_s] if begin_s < first_s else moved_s
     numbers, values = controls.number[kept].tolist(), controls.value[kept].tolist()
     ranked = [(0, Message(s, CONTROL, n, v)) for s, n, v in zip(moved_s, numbers, values, strict=True)]
     moved_s, kept = _moves(song.tempo.to_seconds(bends.tick), first_s)
@@ -71,13 +82,14 @@ def performance(song: Song, index: int) -> Performance:
     pitches = mine.pitch.tolist()
     ranked += [(1, Message(end, NOTE_OFF, pitch, 0)) for end, pitch in zip(ends.tolist(), pitches, strict=True)]
     ranked += [
-        (2, Message(s, NOTE_ON, p, v)) for s, p, v in zip(starts.tolist(), pitches, mine.velocity.tolist(), strict=True)
+        (2, Message(s, NOTE_ON, p, v))
+        for s, p, v in zip(starts.tolist(), pitches, notes.velocity.tolist(), strict=True)
     ]
     ranked.sort(key=lambda item: (item[1].seconds, item[0]))
     moved_s, kept = _moves(song.tempo.to_seconds(levels.tick), first_s)
     sides = zip(moved_s, levels.left[kept].tolist(), levels.right[kept].tolist(), strict=True)
     gains = [Gain(s if s > first_s else 0.0, left, right) for s, left, right in sides]
-    return Performance(part.instrument, part.name, [message for _, message in ranked], gains)
+    return Performance(part.instrument, part.name, [message for _, message in ranked], gains, part.bank)
 
 
 def _moves(

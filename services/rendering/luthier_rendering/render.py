@@ -1,8 +1,11 @@
-"""One song from notes to files: play each part, level it, add it to the mix, level the mix, write everything.
+"""One song from notes to files: play each part, put its effects on it, level it, set it into the room, add it to the
+mix, level the mix, write everything.
 
 As the paper does, each stem is normalised to an integrated loudness (BS.1770-4) drawn uniformly around a mean, so that
 no two renders of a corpus favour the same balance; the sum is normalised again. A peak ceiling bounds both: where
 loudness asks for more, the level is what the ceiling allows, and the result says what was reached.
+
+The room is the same for all stems, and linear: each stem has its share of it, and they sum to the mix.
 
 One stem at a time is in memory beside the mix. Levelled stems wait on scratch, as sparse raw files, until the mix's
 gain is known: so the stems that are written sum to the mix.
@@ -12,7 +15,7 @@ import errno
 import random
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,15 +25,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from luthier.common.v1.common_pb2 import InstrumentActivity
-from luthier_kit.rpc import FailedPrecondition, QuotaExceeded, Unavailable
+from luthier.rendering.v1 import rendering_pb2 as pb
+from luthier_kit.rpc import FailedPrecondition, InvalidRequest, QuotaExceeded, Unavailable
 from luthier_kit.workers import step
 from luthier_music.audio import SAMPLE_RATE_HZ, Samples, peak, write_audio
 from luthier_music.loudness import gated_loudness_lufs, hop_energies
-from luthier_rendering.backends import BACKENDS
-from luthier_rendering.backends.base import Backend, BackendConfig, BackendError
+from luthier_rendering.backends import BACKENDS, effects
+from luthier_rendering.backends.base import Backend, BackendConfig, BackendError, Drawn, UnknownSound
+from luthier_rendering.backends.soundfont import SOUNDFONT
+from luthier_rendering.humanise import Humanise
 from luthier_rendering.inspection import SongFacts, facts
 from luthier_rendering.midi import Song, load_song
-from luthier_rendering.performance import performance
+from luthier_rendering.performance import Performance, performance
 from luthier_rendering.smf import MidiLimits, refuse
 from luthier_rendering.timeline import TAIL_S, part_activity, timeline
 
@@ -57,16 +63,26 @@ class RenderParameters:
     seed: int
     levels: Levels = field(default_factory=Levels)
     mix_only: bool = False
+    humanise: Humanise = field(default_factory=Humanise)
 
 
 @dataclass(frozen=True)
 class StemResult:
-    """Part index in the song; file (None = not written); loudness in the mix (None = silence); what played."""
+    """File (None = not written); loudness in the mix before the room (None = silence); what it was made with."""
 
-    part: int
     file: Path | None
     loudness_lufs: float | None
-    source: str
+    sound: pb.Sound
+
+    @property
+    def part(self) -> int:
+        """Index in the song."""
+        return self.sound.part
+
+    @property
+    def source(self) -> str:
+        """`soundfont` or the plugin's name."""
+        return SOUNDFONT if self.sound.backend == SOUNDFONT else self.sound.source
 
 
 @dataclass(frozen=True)
@@ -130,28 +146,39 @@ def scratch_error(error: OSError) -> QuotaExceeded | Unavailable:
 def render_song(song: Song, backend: Backend, parameters: RenderParameters, out: Path) -> RenderResult:
     """Render `song` into `out`. BackendError when one cannot play, InvalidRequest MIDI_SILENT when all is silent."""
     watch, began = _Stopwatch(), time.process_time()
-    mix = np.zeros((round((song.music_end_s + TAIL_S) * SAMPLE_RATE_HZ), 2), dtype=np.float32)  # [frames, 2]
+    mix = np.zeros((_frames(song), 2), dtype=np.float32)  # [frames, 2]
     targets = stem_targets_lufs(parameters.levels, len(song.parts), parameters.seed)
     played, first = np.unique(song.notes.part, return_index=True)
     in_order = played[np.argsort(song.notes.start_tick[first], kind="stable")].tolist()  # together: as in the file
+    room = backend.room(random.Random(f"{parameters.seed}/room"))
     levelled: list[StemResult] = []
+    loudest = 0.0  # of stems in a room: what of it cancels in the mix must not clip in a stem
     for number, part in enumerate(in_order, start=1):
         step(f"playing {song.parts[part].instrument.name} (stem {number} of {len(in_order)})")
-        with watch.stage("synthesis"):
-            samples, source = backend.render(performance(song, part), mix.shape[0])
-        if not np.isfinite(peak(samples)):
-            raise BackendError(f"{source} played NaN or infinity")
+        samples, sound = _sounded(song, part, mix.shape[0], backend, parameters, watch)
         with watch.stage("loudness"):
             gain, loudness = level(hop_energies(samples, SAMPLE_RATE_HZ), samples, targets[part])
+        sound.stem_gain = gain
+        if room:
+            sound.room.CopyFrom(room)
         with watch.stage("mix"):
             samples *= np.float32(gain)
-            fade = min(_FADE_FRAMES, samples.shape[0])
-            samples[-fade:] *= np.linspace(1.0, 0.0, fade, dtype=np.float32)[:, np.newaxis]
+            if not (room and parameters.mix_only):
+                samples = _faded(_in_room(samples, room))
             mix += samples
+            loudest = max(loudest, peak(samples)) if room else 0.0
             spooled = None if parameters.mix_only else _spool(out / f"{part}.raw", samples)
-        levelled.append(StemResult(part, spooled, loudness if np.isfinite(loudness) else None, source))
+        levelled.append(StemResult(spooled, loudness if np.isfinite(loudness) else None, sound))
+    if room and parameters.mix_only:
+        with watch.stage("mix"):
+            mix = _faded(_in_room(mix, room))  # once for all: the same but for rounding
     with watch.stage("loudness"):
         gain, mix_loudness = level(hop_energies(mix, SAMPLE_RATE_HZ), mix, parameters.levels.mix_loudness_lufs)
+    if gain * loudest > 1.0:
+        mix_loudness -= linear_to_db(gain * loudest)
+        gain = 1.0 / loudest
+    for stem in levelled:
+        stem.sound.mix_gain = gain
     highest = peak(mix) * gain
     if highest == 0.0:
         refuse("MIDI_SILENT", "every note of the file is played at volume 0")
@@ -163,13 +190,111 @@ def render_song(song: Song, backend: Backend, parameters: RenderParameters, out:
     return RenderResult(out / "mix.flac", mix_loudness, linear_to_db(highest), stems, cpu_s, dict(watch.stages_s))
 
 
+def _sounded(
+    song: Song, part: int, frames: int, backend: Backend, parameters: RenderParameters, watch: "_Stopwatch"
+) -> Drawn:
+    """One part with its effects before it is levelled, and the record of that."""
+    humanise, seed = parameters.humanise, parameters.seed
+    with watch.stage("synthesis"):
+        played = performance(song, part, humanise, seed)
+        # of its own for each part: what another one draws, or how often, does not move it
+        samples, sound = backend.render(played, frames, random.Random(f"{seed}/{part}/sound"))
+    if not np.isfinite(peak(samples)):
+        raise BackendError(f"{sound.source} played NaN or infinity")
+    if sound.effects:
+        with watch.stage("effects"):
+            sound.effects_gain = _effects_gain(samples)
+            samples = _with_effects(samples, sound)
+    sound.part, sound.seed = part, seed
+    sound.humanise_timing_ms, sound.humanise_velocity = humanise.timing_ms, humanise.velocity
+    return Drawn(samples, sound)
+
+
+def render_stem_file(
+    midi: Path, limits: MidiLimits, config: BackendConfig, backends: Sequence[str], sound: pb.Sound, out: Path
+) -> tuple[Path, float]:
+    """Render one stem of a MIDI file again from its record, on the first of the back ends that has its instrument, into
+    the folder `out`; and the CPU seconds of that: the job of a worker process.
+
+    InvalidRequest MIDI_* for a file that cannot be rendered, `sound.part` for a part that it does not have,
+    FailedPrecondition INSTRUMENT_UNKNOWN when the instrument is not here, INSTRUMENT_FAILED when it cannot play, and
+    what scratch refuses.
+    """
+    began = time.process_time()
+    try:
+        song = load_song(midi.read_bytes(), limits)
+        if sound.part >= len(song.parts):
+            text = f"must be below {len(song.parts)}, as the song has so many parts"
+            raise InvalidRequest(violations=[("sound.part", text)])
+        humanise = Humanise(sound.humanise_timing_ms, sound.humanise_velocity)
+        step(f"playing {song.parts[sound.part].instrument.name}")
+        again = performance(song, sound.part, humanise, sound.seed)
+        samples = _played_again(config, backends, again, _frames(song), sound)
+        if sound.effects:
+            samples = _with_effects(samples, sound)
+        samples *= np.float32(sound.stem_gain)
+        samples = _faded(_in_room(samples, sound.room if sound.HasField("room") else None))
+        gain, highest = sound.mix_gain, peak(samples)
+        if np.float32(highest) * np.float32(gain) > 1.0:  # a plugin that does not repeat itself is louder this time
+            gain = _db_to_linear(PEAK_CEILING_DBFS) / highest
+        write_audio(out / "stem.flac", samples, gain=gain)
+        return out / "stem.flac", time.process_time() - began
+    except UnknownSound as error:
+        raise FailedPrecondition(str(error), reason="INSTRUMENT_UNKNOWN") from error
+    except BackendError as error:
+        raise FailedPrecondition(str(error), reason="INSTRUMENT_FAILED") from error
+    except OSError as error:
+        raise scratch_error(error) from error
+
+
+def _played_again(
+    config: BackendConfig, backends: Sequence[str], played: Performance, frames: int, sound: pb.Sound
+) -> Samples:
+    """The instrument of a record by the first back end that has it."""
+    for name in backends[:-1]:
+        try:
+            return BACKENDS[name](config).render_again(played, frames, sound)
+        except UnknownSound:
+            continue
+    return BACKENDS[backends[-1]](config).render_again(played, frames, sound)
+
+
+def _frames(song: Song) -> int:
+    """How long mix and stems are."""
+    return round((song.music_end_s + TAIL_S) * SAMPLE_RATE_HZ)
+
+
+def _effects_gain(samples: Samples) -> float:
+    """What brings samples to the loudness at which effects are meant; 1.0 for silence."""
+    gain, _ = level(hop_energies(samples, SAMPLE_RATE_HZ), samples, effects.EFFECTS_LUFS, np.inf)
+    return gain
+
+
+def _with_effects(samples: Samples, sound: pb.Sound) -> Samples:
+    samples *= np.float32(sound.effects_gain)
+    return effects.apply(samples, sound.effects)
+
+
+def _in_room(samples: Samples, room: pb.Effect | None) -> Samples:
+    return effects.apply(samples, [room]) if room else samples
+
+
+def _faded(samples: Samples) -> Samples:
+    """The end of the tail fades, in place."""
+    fade = min(_FADE_FRAMES, samples.shape[0])
+    samples[-fade:] *= np.linspace(1.0, 0.0, fade, dtype=np.float32)[:, np.newaxis]
+    return samples
+
+
 def stem_targets_lufs(levels: Levels, stems: int, seed: int) -> list[float]:
     """A loudness for each stem, the same for the same seed."""
     draw = random.Random(seed)
     return [levels.stem_loudness_lufs + draw.uniform(-1.0, 1.0) * levels.stem_jitter_db for _ in range(stems)]
 
 
-def level(energies: NDArray[np.float64], samples: Samples, target_lufs: float) -> tuple[float, float]:
+def level(
+    energies: NDArray[np.float64], samples: Samples, target_lufs: float, ceiling_dbfs: float = PEAK_CEILING_DBFS
+) -> tuple[float, float]:
     """The gain that levels `samples` whose hop energies are known, and the loudness that it reaches in LUFS."""
     highest = peak(samples)
     if highest <= 0.0:
@@ -177,11 +302,11 @@ def level(energies: NDArray[np.float64], samples: Samples, target_lufs: float) -
     loudness = gated_loudness_lufs(energies / highest**2) + linear_to_db(
         highest
     )  # the gates are for music at its level
-    gain = gain_to(loudness, target_lufs, highest)
+    gain = gain_to(loudness, target_lufs, highest, ceiling_dbfs)
     return gain, loudness + linear_to_db(gain)
 
 
-def gain_to(loudness_lufs: float, target_lufs: float, highest: float) -> float:
+def gain_to(loudness_lufs: float, target_lufs: float, highest: float, ceiling_dbfs: float = PEAK_CEILING_DBFS) -> float:
     """The linear gain that brings `loudness_lufs` to the target, or the peak `highest` to the ceiling if less.
 
     1.0 for silence.
@@ -189,7 +314,7 @@ def gain_to(loudness_lufs: float, target_lufs: float, highest: float) -> float:
     if not np.isfinite(loudness_lufs) or highest <= 0.0:
         return 1.0
     wanted = _db_to_linear(min(target_lufs - loudness_lufs, _MAX_GAIN_DB))
-    return min(wanted, _db_to_linear(PEAK_CEILING_DBFS) / highest)
+    return min(wanted, _db_to_linear(ceiling_dbfs) / highest)
 
 
 def linear_to_db(linear: float) -> float:
@@ -217,11 +342,11 @@ def _written(stem: StemResult, gain: float, shape: tuple[int, ...]) -> StemResul
     """A levelled stem at its level in the mix, as FLAC where it was spooled."""
     loudness = None if stem.loudness_lufs is None else stem.loudness_lufs + linear_to_db(gain)
     if stem.file is None:
-        return StemResult(stem.part, None, loudness, stem.source)
+        return StemResult(None, loudness, stem.sound)
     flac = stem.file.with_name(f"stem-{stem.part:02d}.flac")
     write_audio(flac, np.memmap(stem.file, np.float32, "r", shape=shape), gain=gain)
     stem.file.unlink()
-    return StemResult(stem.part, flac, loudness, stem.source)
+    return StemResult(flac, loudness, stem.sound)
 
 
 class _Stopwatch:

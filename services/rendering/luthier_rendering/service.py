@@ -10,29 +10,42 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import grpc
+from google.protobuf.json_format import MessageToDict
 
+from luthier.common.v1.common_pb2 import ArtifactRef
 from luthier.rendering.v1 import rendering_pb2 as pb
 from luthier.rendering.v1 import rendering_pb2_grpc
-from luthier_kit.rpc import Checks, FailedPrecondition, Service, SettingsError
+from luthier_kit.rpc import Checks, FailedPrecondition, NotFound, Service, SettingsError
 from luthier_kit.store import Action, Store, open_store
 from luthier_kit.workers import Call, Reasons, Workers
 from luthier_music.audio import SAMPLE_RATE_HZ
 from luthier_music.instruments import instrument
-from luthier_rendering.backends import BACKENDS
+from luthier_rendering.backends import BACKENDS, OLDER_NAMES, effects
 from luthier_rendering.backends.base import BackendConfig, BackendError
+from luthier_rendering.backends.instrument_map import read_map
+from luthier_rendering.backends.mapped import MAP
+from luthier_rendering.backends.soundfont import SOUNDFONT
+from luthier_rendering.backends.vst3 import VST3
+from luthier_rendering.humanise import MAX_TIMING_MS, MAX_VELOCITY, Humanise
 from luthier_rendering.inspection import inspect_file
 from luthier_rendering.midi import FAULTS
-from luthier_rendering.render import Levels, RenderParameters, render_file, scratch_error
+from luthier_rendering.render import (
+    Levels,
+    RenderParameters,
+    render_file,
+    render_stem_file,
+    scratch_error,
+)
 from luthier_rendering.settings import RenderingSettings
 from luthier_rendering.smf import MidiLimits
 
 INSPECT_VERSION: Final = "4"  # raise it whenever the same file would be described differently
-RENDER_VERSION: Final = "4"  # raise it whenever the same song would sound or be measured differently
+RENDER_VERSION: Final = "5"  # raise it whenever the same song would sound or be measured differently
 _INSPECTORS: Final = 2  # processes that inspect, at most
 _INSPECTION_S: Final = 60.0  # the costliest file takes two seconds
 _FILES_PER_INSPECTOR: Final = 5000  # then it is replaced
@@ -41,7 +54,10 @@ _INSPECTION_REASONS: Final = Reasons(
 )
 _REASONS: Final = Reasons("song", "RENDERER_CRASHED", "RENDERER_KILLED", "RENDER_TOO_SLOW", "RENDER_WORKER_NOT_STARTED")
 _FLAC: Final = "audio/flac"
-_PACKAGED_LICENCE: Final = "TimGM6mb SoundFont: GPL-2.0-only"
+_MAX_GAIN: Final = 1e12  # linear, of a record: more than 180 dB, the most that a level is raised by
+_MAX_VALUES: Final = 4096  # parameters of a plugin in a record
+_MAX_EFFECTS, _MAX_REDRAWS = 64, 64
+_MAX_NAME: Final = 400  # characters: a file name and what is said of it
 _LEVELS: Final = ("stem_loudness_lufs", "stem_jitter_db", "mix_loudness_lufs")  # fields of Levels and of the request
 
 
@@ -94,17 +110,24 @@ class Rendering(rendering_pb2_grpc.RenderingServiceServicer):
     def RenderSong(self, request: pb.RenderSongRequest, context: Call) -> pb.RenderSongResponse:
         """Stems, mix and timeline, or the record of having made them before."""
         levels = Levels(**{name: getattr(request, name) for name in _LEVELS if request.HasField(name)})
-        backend = request.backend or self._default_backend
+        backend = OLDER_NAMES.get(request.backend, request.backend) or self._default_backend
         checks = Checks()
         checks.artifact("midi", request.midi)
         checks.one_of("backend", backend, BACKENDS)
         checks.within("mix_loudness_lufs", levels.mix_loudness_lufs, -40, -6)
         checks.within("stem_loudness_lufs", levels.stem_loudness_lufs, -50, -10)
         checks.within("stem_jitter_db", levels.stem_jitter_db, 0, 12)
+        checks.within("humanise_timing_ms", request.humanise_timing_ms, 0, MAX_TIMING_MS)
+        checks.within("humanise_velocity", request.humanise_velocity, 0, MAX_VELOCITY)
         checks.done()
         data = self._store.blobs.read(request.midi, self._limits.size_bytes)
         seed = request.seed if request.HasField("seed") else int(request.midi.sha256[:13], 16)  # 52 bits: exact in JSON
-        parameters = RenderParameters(backend, seed, levels, request.mix_only)
+        tools, licences, humanise = self._sounds(backend)
+        if request.HasField("humanise_timing_ms"):
+            humanise = replace(humanise, timing_ms=request.humanise_timing_ms)
+        if request.HasField("humanise_velocity"):
+            humanise = replace(humanise, velocity=request.humanise_velocity)
+        parameters = RenderParameters(backend, seed, levels, request.mix_only, humanise)
         action = Action(
             "render",
             [request.midi.sha256],
@@ -113,11 +136,12 @@ class Rendering(rendering_pb2_grpc.RenderingServiceServicer):
                 "backend": backend,
                 "mix_only": request.mix_only,
                 "limits": self._limits.changed(),
+                "humanise": asdict(humanise),
             },
             seed,
             RENDER_VERSION,
-            self._tools(backend),
-            [] if self._config.soundfont else [_PACKAGED_LICENCE],
+            tools,
+            licences,
         )
         response, _ = self._store.actions.run(
             action, pb.RenderSongResponse, lambda: self._rendered(data, parameters, context)
@@ -135,6 +159,8 @@ class Rendering(rendering_pb2_grpc.RenderingServiceServicer):
             sample_rate_hz=SAMPLE_RATE_HZ,
             stem_loudness_lufs=parameters.levels.stem_loudness_lufs,
             stem_jitter_db=parameters.levels.stem_jitter_db,
+            humanise_timing_ms=parameters.humanise.timing_ms,
+            humanise_velocity=parameters.humanise.velocity,
         )
         with self._on_scratch("render-", data) as midi:
             out = midi.parent
@@ -151,9 +177,47 @@ class Rendering(rendering_pb2_grpc.RenderingServiceServicer):
                         activity=done.activities[stem.part],
                         loudness_lufs=stem.loudness_lufs,
                         instrument_source=stem.source,
+                        sound=stem.sound,
                     )
+                else:
+                    response.sounds.append(stem.sound)
         response.cpu_s = done.cpu_s + time.thread_time() - began
         return response
+
+    def RenderStem(self, request: pb.RenderStemRequest, context: Call) -> pb.RenderStemResponse:
+        """One stem again from its record, or the record of having made it before."""
+        checks = Checks()
+        checks.artifact("midi", request.midi)
+        _check_sound(checks, request.sound)
+        checks.done()
+        data = self._store.blobs.read(request.midi, self._limits.size_bytes)
+        sound = pb.Sound()
+        sound.CopyFrom(request.sound)
+        sound.ClearField("redraws")  # what does not change how it sounds is no part of the question
+        sound.ClearField("repeatable")
+        sound.ClearField("not_repeatable")
+        backends = [name for name in BACKENDS if name == SOUNDFONT or self._config.maps]
+        sounds = [self._sounds(name) for name in backends]
+        action = Action(
+            "render-stem",
+            [request.midi.sha256],
+            {"sound": MessageToDict(sound), "limits": self._limits.changed()},
+            version=RENDER_VERSION,
+            tools={name: digest for one in sounds for name, digest in one.tools.items()},
+            licences=sorted({licence for one in sounds for licence in one.licences}),
+        )
+
+        def compute() -> pb.RenderStemResponse:
+            began = time.thread_time()
+            with self._on_scratch("render-", data) as midi:
+                out = midi.parent
+                stem, cpu_s = self._workers.run(
+                    context, out, render_stem_file, midi, self._limits, self._config, backends, sound, out
+                )
+                audio = self._store.blobs.put_file("stems", stem, _FLAC)
+            return pb.RenderStemResponse(audio=audio, cpu_s=cpu_s + time.thread_time() - began)
+
+        return self._store.actions.run(action, pb.RenderStemResponse, compute)[0]
 
     @contextmanager
     def _on_scratch(self, prefix: str, data: bytes) -> Iterator[Path]:
@@ -168,25 +232,28 @@ class Rendering(rendering_pb2_grpc.RenderingServiceServicer):
                 raise scratch_error(error) from error
             yield midi
 
-    def _tools(self, backend: str) -> dict[str, str]:
-        """Digests and versions of what decides the sound. Loads a SoundFont at most, never a plugin: workers do."""
+    def _sounds(self, backend: str) -> "_Sounds":
+        """What decides the sound of a back end. Reads the index of a SoundFont at most, never loads a plugin: workers
+        do."""
         try:
-            digests = BACKENDS[backend](self._config).digests()
+            opened = BACKENDS[backend](self._config)
         except BackendError as error:
             raise FailedPrecondition(str(error), reason="BACKEND_NOT_CONFIGURED") from error
-        packages = ("tinysoundfont", "pedalboard") if backend == "vst3" else ("tinysoundfont",)
-        return {**digests, **{name: importlib.metadata.version(name) for name in packages}}
+        packages = ("tinysoundfont", "pedalboard") if backend == MAP else ("tinysoundfont",)
+        versions = {name: importlib.metadata.version(name) for name in packages}
+        return _Sounds({**opened.digests(), **versions}, opened.licences(), opened.humanise)
 
     def ListInstruments(
         self, request: pb.ListInstrumentsRequest, _: grpc.ServicerContext
     ) -> pb.ListInstrumentsResponse:
         """What the back ends can play, and why something configured cannot be used."""
         checks = Checks()
-        checks.one_of("backend", request.backend or self._default_backend, BACKENDS)
+        wanted = OLDER_NAMES.get(request.backend, request.backend)
+        checks.one_of("backend", wanted or self._default_backend, BACKENDS)
         checks.done()
         response = pb.ListInstrumentsResponse()
-        for name in [request.backend] if request.backend else BACKENDS:
-            if name == "vst3" and not self._config.vst3_path:
+        for name in [wanted] if wanted else BACKENDS:
+            if name == MAP and not self._config.maps:
                 continue
             try:
                 backend = BACKENDS[name](self._config)
@@ -206,12 +273,64 @@ class Rendering(rendering_pb2_grpc.RenderingServiceServicer):
         return response
 
 
+class _Sounds(NamedTuple):
+    """Digests and versions of what decides a back end's sound, licences, and how it humanises by itself."""
+
+    tools: dict[str, str]
+    licences: list[str]
+    humanise: Humanise
+
+
+def _check_sound(checks: Checks, sound: pb.Sound) -> None:
+    """Whether a record is one that RenderSong could have written, by its bounds."""
+    checks.within("sound.part", sound.part, 0, 1 << 20)
+    checks.one_of("sound.backend", sound.backend, (SOUNDFONT, VST3))
+    checks.within("sound.bank", sound.bank, 0, 128)
+    checks.within("sound.program", sound.program, 0, 127)
+    for field in ("source", "digest", "preset", "preset_digest", "not_repeatable"):
+        checks.text(f"sound.{field}", getattr(sound, field), max_chars=_MAX_NAME)
+    for field, redraw in checks.items("sound.redraws", sound.redraws, 0, _MAX_REDRAWS):
+        checks.text(f"{field}.source", redraw.source, max_chars=_MAX_NAME)
+        checks.text(f"{field}.reason", redraw.reason, max_chars=_MAX_NAME)
+    parameters = sound.parameters if checks.count("sound.parameters", sound.parameters, 0, _MAX_VALUES) else {}
+    for name, value in parameters.items():
+        checks.text("sound.parameters", name, max_chars=_MAX_NAME)
+        checks.within(f"sound.parameters[{name[:80]}]", value, 0, 1)
+    checks.within("sound.velocity_exponent", sound.velocity_exponent, -10, 10)
+    checks.within("sound.stem_gain", sound.stem_gain, 0, _MAX_GAIN)
+    checks.within("sound.mix_gain", sound.mix_gain, 0, _MAX_GAIN)
+    checks.within("sound.effects_gain", sound.effects_gain, 0, _MAX_GAIN)
+    checks.within("sound.humanise_timing_ms", sound.humanise_timing_ms, 0, MAX_TIMING_MS)
+    checks.within("sound.humanise_velocity", sound.humanise_velocity, 0, MAX_VELOCITY)
+    rooms = [("sound.room", sound.room)] if sound.HasField("room") else []
+    for field, effect in [*rooms, *checks.items("sound.effects", sound.effects, 0, _MAX_EFFECTS)]:
+        for fault in effects.faults(effect):
+            checks.that(False, field, fault)
+
+
+def _fetch_soundfonts(store: Store, config: BackendConfig) -> None:
+    """SoundFonts of the map that lie in the store, copied to scratch. BackendError for a map that makes no sense,
+    LuthierError when one is not there."""
+    if not config.instrument_map:
+        return
+    for font in read_map(config.instrument_map).fonts.values():
+        if font.artifact:
+            sha256 = Path(font.artifact).stem
+            store.blobs.fetch(ArtifactRef(key=font.artifact, sha256=sha256), Path(config.fetched))
+
+
 def build(settings: RenderingSettings) -> Service:
     """The service as its settings say. SettingsError for the back end, LuthierError for the store."""
-    config = settings.backends
+    config, store = settings.backends, open_store(settings)
+    default = OLDER_NAMES.get(settings.backend, settings.backend)
     try:
-        faults = BACKENDS[settings.backend](config).faults()
-    except BackendError as error:
+        _fetch_soundfonts(store, config)
+        faults = [
+            fault
+            for name in ({default, MAP} if config.maps else {default})
+            for fault in BACKENDS[name](config).faults()
+        ]
+    except (BackendError, NotFound) as error:
         raise SettingsError(f"LUTHIER_BACKEND={settings.backend}: {error}") from error
     for fault in faults:
         logging.getLogger(__name__).warning(fault)
@@ -239,13 +358,13 @@ def build(settings: RenderingSettings) -> Service:
         workers.close()
 
     servicer = Rendering(
-        open_store(settings),
+        store,
         inspectors,
         workers,
         config,
         limits=settings.limits,
         scratch=settings.scratch,
-        default_backend=settings.backend,
+        default_backend=default,
     )
     return Service(
         contract=pb.DESCRIPTOR.services_by_name["RenderingService"],

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from luthier_kit.rpc import ServiceSettings, setting
 from luthier_kit.store import StoreSettings
-from luthier_rendering.backends.base import MAX_MAP_BYTES, BackendConfig
+from luthier_rendering.backends.base import BackendConfig
+from luthier_rendering.bounded_yaml import MAX_BYTES
 from luthier_rendering.smf import MidiLimits
 
 _DEFAULT = MidiLimits()
@@ -18,12 +19,24 @@ class RenderingSettings(ServiceSettings, StoreSettings):
     backend: str = setting(
         "LUTHIER_BACKEND",
         default="soundfont",
-        choices=("soundfont", "vst3"),
-        help="of requests that name none",
+        choices=("soundfont", "map", "vst3"),
+        help="of requests that name none; vst3 is the older name of map",
     )
-    soundfont: str = setting("LUTHIER_SOUNDFONT", default="", path="file", help="an .sf2; empty = the packaged one")
-    vst3_path: str = setting("LUTHIER_VST3_PATH", default="", path="folder", help="of VST3 bundles; empty = no plugins")
-    vst3_map: str = setting("LUTHIER_VST3_MAP", default="", path="file", help="a plugin map; empty = the packaged one")
+    soundfont: str = setting(
+        "LUTHIER_SOUNDFONT", default="", path="file", help="an .sf2 or .sf3; empty = the packaged one"
+    )
+    soundfont_path: str = setting(
+        "LUTHIER_SOUNDFONT_PATH", default="", path="folder", help="of SoundFonts that the instrument map names"
+    )
+    vst3_path: str = setting(
+        "LUTHIER_VST3_PATH", default="", path="folder", help="of VST3 bundles and presets; empty = no plugins"
+    )
+    instrument_map: str = setting(
+        "LUTHIER_INSTRUMENT_MAP", default="", path="file", help="YAML: what plays which programs; empty = the packaged"
+    )
+    vst3_map: str = setting(
+        "LUTHIER_VST3_MAP", default="", help="no longer read: LUTHIER_INSTRUMENT_MAP took its place"
+    )
     render_timeout_s: float = setting(
         "LUTHIER_RENDER_TIMEOUT_S", default=900.0, low=1, high=86400, help="longest time that one song may take"
     )
@@ -46,7 +59,17 @@ class RenderingSettings(ServiceSettings, StoreSettings):
     def backends(self) -> BackendConfig:
         """What the back ends are configured by."""
         text = b""
-        if self.vst3_map:
-            with Path(self.vst3_map).open("rb") as file:
-                text = file.read(MAX_MAP_BYTES + 1)  # one too many is refused with the rest that is wrong with a map
-        return BackendConfig(self.soundfont, self.vst3_path, text.decode(errors="replace"))
+        if self.instrument_map:
+            with Path(self.instrument_map).open("rb") as file:
+                text = file.read(MAX_BYTES + 1)  # one too many is refused with the rest that is wrong with a map
+        return BackendConfig(
+            self.soundfont,
+            self.soundfont_path,
+            self.vst3_path,
+            text.decode(errors="surrogateescape"),
+            str(self.scratch / "soundfonts"),
+        )
+
+    def faults(self) -> list[str]:
+        moved = "LUTHIER_VST3_MAP is no longer read: LUTHIER_INSTRUMENT_MAP names a YAML file, see the service's README"
+        return [*super().faults(), *([moved] if self.vst3_map else [])]

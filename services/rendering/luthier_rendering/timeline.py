@@ -27,7 +27,7 @@ def timeline(song: Song, limits: MidiLimits | None = None, silent: Sequence[int]
     notes tell nothing. InvalidRequest MIDI_TOO_MANY_BARS beyond the bound.
     """
     tempo = song.tempo
-    edges = _bar_edges(song, (limits or MidiLimits()).bars)
+    edges = bar_edges(song, (limits or MidiLimits()).bars)
     heard = replace(song, notes=song.notes.of(~np.isin(song.notes.part, silent))) if silent else song
     meter_starts = tempo.to_seconds([meter.tick for meter in song.meters]).tolist()
     return Timeline(
@@ -86,7 +86,7 @@ def _activity(who: Instrument, notes: Notes, tempo: TempoMap) -> InstrumentActiv
     )
 
 
-def _bar_edges(song: Song, bound: int) -> NDArray[np.int64]:
+def bar_edges(song: Song, bound: int = MidiLimits.bars) -> NDArray[np.int64]:
     """Ticks at which bars start and end, through the last note; a new meter starts a new bar."""
     end, edges, count, last = int(song.notes.end_tick.max()), [], 0, 0
     stops = [min(meter.tick, end) for meter in song.meters[1:]] + [end]

@@ -3,10 +3,12 @@
 from collections.abc import Callable
 from typing import Final
 
-from luthier_rendering.backends import soundfont, vst3
+from luthier_rendering.backends import mapped, soundfont
 from luthier_rendering.backends.base import Backend, BackendConfig
 
 BACKENDS: Final[dict[str, Callable[[BackendConfig], Backend]]] = {
-    "soundfont": soundfont.open_backend,
-    "vst3": vst3.open_backend,
+    soundfont.SOUNDFONT: soundfont.open_backend,
+    mapped.MAP: mapped.open_backend,
 }
+OLDER_NAMES: Final = {"vst3": mapped.MAP}
+"""Names that requests and settings may still use."""

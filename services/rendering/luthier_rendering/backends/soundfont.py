@@ -1,52 +1,101 @@
-"""SoundFont 2 synthesis by TinySoundFont: every General MIDI program, drums from bank 128.
+"""SoundFont synthesis by TinySoundFont (.sf2, and .sf3 whose samples are Vorbis): every General MIDI program, the
+variations that a song asks for where the font has them, drums from bank 128.
 
 Without a configured file it plays TimGM6mb.sf2 (GPL-2), which comes inside the pretty_midi package: no download.
 """
 
 import hashlib
 import importlib.util
-from functools import cache
+import random
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 from tinysoundfont._tinysoundfont import OutputMode, SoundFont
 
+from luthier.rendering.v1 import rendering_pb2 as pb
 from luthier_music.audio import SAMPLE_RATE_HZ, Samples
-from luthier_rendering.backends.base import BackendConfig, BackendError, Playable
+from luthier_music.instruments import DRUMS, Instrument, instrument
+from luthier_rendering.backends.base import BackendConfig, BackendError, Drawn, Playable, UnknownSound
+from luthier_rendering.backends.soundfont_file import Preset, read_presets
 from luthier_rendering.backends.strip import apply_gains
 from luthier_rendering.controllers import LSB, PAN, SOUND_OFF
+from luthier_rendering.humanise import Humanise
 from luthier_rendering.performance import Message, Performance
 from luthier_rendering.smf import BEND, CONTROL, NOTE_OFF, NOTE_ON
 
+SOUNDFONT: Final = "soundfont"
+DRUM_BANK: Final = 128
+PACKAGED_LICENCE: Final = "TimGM6mb SoundFont: GPL-2.0-only"
 _STEP_FRAMES: Final = 64  # the synthesiser's own control period: 1.45 ms, events are placed on it
 _MAX_VOICES: Final = 256
-_DRUM_BANK: Final = 128
+_NAMED: Final = 4  # of absent presets
 _HEARD: Final = frozenset([PAN, PAN + LSB, SOUND_OFF])  # of the controllers that performances hold
 
 
-class SoundFontBackend:
-    """Plays a performance with one SoundFont."""
+class SoundFontFile:
+    """One SoundFont: its presets at once, its samples when the first note is played."""
 
     def __init__(self, path: Path) -> None:
-        """Load the file (once: performances clone it). BackendError when it is no SoundFont."""
+        """Read its index. BackendError when it is no SoundFont."""
+        self._path, self.name = path, path.name
         try:
-            data = path.read_bytes()
-            self._font = SoundFont(data)
-        except (OSError, RuntimeError) as error:
-            raise BackendError(f"the SoundFont {path.name} cannot be loaded: {error}") from error
-        self._name, self._digest = path.name, hashlib.sha256(data).hexdigest()
+            self.presets = read_presets(path)
+            with path.open("rb") as file:
+                self.digest = hashlib.file_digest(file, "sha256").hexdigest()
+        except (OSError, ValueError) as error:
+            raise BackendError(f"the SoundFont {self.name} cannot be loaded: {error}") from error
 
-    def render(self, performance: Performance, frames: int) -> tuple[Samples, str]:
+    @cached_property
+    def _font(self) -> SoundFont:
+        """Decoded once: performances clone it."""
+        try:
+            return SoundFont(self._path.read_bytes())
+        except (OSError, RuntimeError) as error:
+            raise BackendError(f"the SoundFont {self.name} cannot be loaded: {error}") from error
+
+    def preset(self, performance: Performance) -> Preset:
+        """What plays a performance: the variation that it asks for, or its program; of drum kits the standard one where
+        the kit is not there."""
         who = performance.instrument
+        variation = Preset(performance.bank, who.program)
+        found = variation if not who.is_drum and variation in self.presets else self.usual(who)
+        if found is None:
+            raise BackendError(f"{self.name} has no preset for {who.name} ({who.program})")
+        return found
+
+    def usual(self, who: Instrument) -> Preset | None:
+        """What plays an instrument when no variation is asked for, None for nothing."""
+        wanted = (Preset(DRUM_BANK, who.program), Preset(DRUM_BANK, 0)) if who.is_drum else (Preset(0, who.program),)
+        return next((one for one in wanted if one in self.presets), None)
+
+    def has(self, who: Instrument) -> bool:
+        """Whether it has a preset for an instrument."""
+        return self.usual(who) is not None
+
+    def record(self, preset: Preset) -> pb.Sound:
+        """What is recorded of a stem that it plays."""
+        return pb.Sound(
+            backend=SOUNDFONT,
+            source=self.name,
+            digest=self.digest,
+            bank=preset.bank,
+            program=preset.program,
+            preset=self.presets[preset],
+            repeatable=True,
+        )
+
+    def play(self, performance: Performance, frames: int, preset: Preset) -> Samples:
+        """Samples [frames, 2]. BackendError when the preset is not there."""
         synth = SoundFont(self._font)
         synth.set_output(OutputMode.StereoInterleaved, SAMPLE_RATE_HZ, 0.0)
         synth.set_max_voices(_MAX_VOICES)
-        synth.channel_set_bank(0, _DRUM_BANK if who.is_drum else 0)
+        synth.channel_set_bank(0, preset.bank)
         try:
-            synth.channel_set_preset_number(0, who.program, who.is_drum)
+            synth.channel_set_preset_number(0, preset.program, preset.bank == DRUM_BANK)
         except RuntimeError as error:
-            raise BackendError(f"{self._name} has no preset for {who.name} ({who.program})") from error
+            raise BackendError(f"{self.name} has no preset {preset.bank}:{preset.program}") from error
         steady = len(performance.gains) == 1 and performance.gains[0].left == performance.gains[0].right
         loudest = performance.gains[0].left if steady else 1.0
         out = np.zeros((frames, 2), dtype=np.float32)
@@ -61,21 +110,51 @@ class SoundFontBackend:
             _send(synth, message, loudest)
         if done < frames:
             synth.render(out[done:])
-        return out if steady else apply_gains(out, performance.gains), "soundfont"
+        return out if steady else apply_gains(out, performance.gains)
+
+
+class SoundFontBackend:
+    """Plays everything with one SoundFont, by itself: nothing is drawn."""
+
+    def __init__(self, font: SoundFontFile, licences: list[str]) -> None:
+        self.font, self._licences = font, licences
+
+    def render(self, performance: Performance, frames: int, draw: random.Random) -> Drawn:
+        preset = self.font.preset(performance)
+        return Drawn(self.font.play(performance, frames, preset), self.font.record(preset))
+
+    def render_again(self, performance: Performance, frames: int, sound: pb.Sound) -> Samples:
+        if (sound.backend, sound.digest) != (SOUNDFONT, self.font.digest):
+            raise UnknownSound(f"{sound.source} with the SHA-256 {sound.digest} is not here")
+        return self.font.play(performance, frames, Preset(sound.bank, sound.program))
+
+    def room(self, draw: random.Random) -> pb.Effect | None:
+        return None
+
+    @property
+    def humanise(self) -> Humanise:
+        return Humanise()
 
     def playables(self) -> list[Playable]:
         return [
-            Playable("soundfont", program, is_drum, self._font.get_preset_name(bank, program), self._digest)
-            for bank, is_drum in ((0, False), (_DRUM_BANK, True))
-            for program in range(128)
-            if self._font.get_preset_index(bank, program) >= 0
+            Playable(SOUNDFONT, preset.program, preset.bank == DRUM_BANK, name, self.font.digest)
+            for preset, name in self.font.presets.items()
+            if preset.bank in (0, DRUM_BANK)
         ]
 
     def digests(self) -> dict[str, str]:
-        return {"soundfont": self._digest}
+        return {SOUNDFONT: self.font.digest}
+
+    def licences(self) -> list[str]:
+        return self._licences
 
     def faults(self) -> list[str]:
-        return []
+        """The programs that it has no preset for, and drums."""
+        absent = [instrument(number).name for number in range(128) if Preset(0, number) not in self.font.presets]
+        if Preset(DRUM_BANK, 0) not in self.font.presets:
+            absent.append(DRUMS)
+        more = f" and {len(absent) - _NAMED} more" if len(absent) > _NAMED else ""
+        return [f"{self.font.name} has no preset for {', '.join(absent[:_NAMED])}{more}"] if absent else []
 
 
 def _send(synth: SoundFont, message: Message, loudest: float) -> None:
@@ -93,9 +172,15 @@ def _send(synth: SoundFont, message: Message, loudest: float) -> None:
 
 
 @cache
+def open_font(path: str) -> SoundFontFile:
+    """The SoundFont of a path, once per process; empty = the packaged one."""
+    return SoundFontFile(Path(path) if path else packaged_soundfont())
+
+
+@cache
 def open_backend(config: BackendConfig) -> SoundFontBackend:
     """The back end of the configured or the packaged SoundFont."""
-    return SoundFontBackend(Path(config.soundfont) if config.soundfont else packaged_soundfont())
+    return SoundFontBackend(open_font(config.soundfont), [] if config.soundfont else [PACKAGED_LICENCE])
 
 
 def packaged_soundfont() -> Path:

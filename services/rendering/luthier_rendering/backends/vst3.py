@@ -1,199 +1,131 @@
-"""VST3 instruments by pedalboard, where a plugin map names one; everything else, and drums, by the SoundFont.
-
-Which instrument plays which General MIDI programs is a small JSON file of the operator's:
-
-    {"instruments": [
-        {"bundle": "mda-vst3.vst3", "plugin": "mda Piano", "programs": [0, 1, 2, 3],
-         "parameters": {"muffling_filter": 0.8}},
-        {"bundle": "Kars.vst3", "families": ["Guitar"]}]}
-
-The first entry that names a program or its family plays it; what none names, and all drums, stay with the SoundFont.
-`parameters` are raw values 0..1 by pedalboard's parameter names.
+"""VST3 instruments by pedalboard.
 
 Only ever used on the main thread of a child process: plugins crash, hang, print and exit. Traps that this file avoids
 were measured with pedalboard 0.9.26: loading probes every parameter, so those that stand for MIDI controllers are
 excluded; state leaks between songs without `reset=True`; the buffer size changes the bits; a silent patch stalls for
 the initialisation timeout, as pedalboard tries each with a middle C, which mda DX10 and JX10 then play once more, with
-the first note of the song; mda's instruments lose events on every sixteenth frame of a buffer.
+the first note of the song; mda's instruments lose events on every sixteenth frame of a buffer; a preset and a parameter
+take effect with the first buffer that is played without `reset`, and what a parameter already reads is not passed on.
 """
 
 import hashlib
+import random
 import re
-from collections.abc import Sequence
+import struct
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import numpy as np
 
-from luthier_kit.bounded_json import read_json
 from luthier_music.audio import SAMPLE_RATE_HZ, Samples, peak
-from luthier_music.instruments import FAMILIES, Instrument, instrument
-from luthier_rendering.backends import soundfont
-from luthier_rendering.backends.base import MAX_MAP_BYTES, BackendConfig, BackendError, Playable
+from luthier_rendering.backends.base import CLIPPED, NOT_FINITE, SILENT, BackendError, Unusable
+from luthier_rendering.backends.instrument_map import PluginChoice
 from luthier_rendering.backends.strip import Bend, apply_gains
 from luthier_rendering.controllers import LSB, PAN
 from luthier_rendering.performance import Gain, Message, Performance
 from luthier_rendering.smf import CONTROL, NOTE_OFF, NOTE_ON
 
-DEFAULT_MAP: Final = Path(__file__).parents[1] / "vst3_map.json"
-_ENTRY_KEYS: Final = {"bundle", "plugin", "programs", "families", "parameters"}
-_MAP_DEPTH, _MAP_VALUES = 4, 100_000  # how deep a map nests, and what it may hold
-_NAME_LENGTH: Final = 255
+VST3: Final = "vst3"
 _BUFFER_FRAMES: Final = 512
 _INITIALIZATION_TIMEOUT_S: Final = 0.5
 _CONTROLLER_PARAMETERS: Final = re.compile(r"MIDI (Ch\. \d+ )?(CC|Pitch|Aftertouch|Program|Channel)", re.IGNORECASE)
 _READ_BACK_TOLERANCE: Final = 0.01  # stepped parameters snap
+_SAME: Final = 1e-6  # raw values are float32
+_TAKING_EFFECT_FRAMES: Final = SAMPLE_RATE_HZ // 10
 _LOST_FRAMES: Final = 16  # mda's instruments compute so many at a time, and lose events between two of these
 _PROBED_KEYS, _PROBED_VELOCITIES = (45, 51, 57, 63, 69, 75), (32, 48, 64, 80, 96, 112, 127)
 _PROBE_HELD_S, _PROBE_S, _PROBE_REST_S = 0.5, 0.75, 1.0  # a note, from one to the next, and more between two keys
 _UNMOVED: Final = 0.5  # what rises by less has steps or noise, no curve
+_PHRASE_NOTES, _PHRASE_S = 200, 20.0  # mda EPiano differs from itself in such a phrase, and in shorter ones not
+_CLIPPED_RUN: Final = 4  # equal samples at full scale or above that no wave has by itself
 
 
-class Loaded(NamedTuple):
-    """A plugin and, for each velocity 0..127, the one that it is sent, so that its amplitude follows the square."""
+@dataclass
+class Loaded:
+    """A plugin, the values that its parameters were set to, and what was measured with them."""
 
     plugin: Any  # its parameters are attributes made at run time
-    velocities: list[int]
+    name: str
+    values: dict[str, float] = field(default_factory=dict)
+    exponent: float | None = None  # measured once, in the middle of all ranges
+    not_repeatable: str | None = None  # why it does not repeat itself, empty when it does; None = not measured
 
 
 @dataclass(frozen=True)
-class PluginChoice:
-    """One entry of the map: a bundle's file name, the plugin in it (empty = its only one), what it plays and how."""
+class PluginSound:
+    """What a plugin played [frames, 2], and what was measured of it."""
 
-    bundle: str
-    plugin: str = ""
-    programs: tuple[int, ...] = ()
-    families: tuple[str, ...] = ()
-    parameters: dict[str, float] = field(default_factory=dict)
-
-    @property
-    def name(self) -> str:
-        return self.plugin or self.bundle
-
-    def plays(self, who: Instrument) -> bool:
-        return not who.is_drum and (who.program in self.programs or who.family in self.families)
+    samples: Samples
+    velocity_exponent: float
+    not_repeatable: str
 
 
-def read_map(text: str) -> list[PluginChoice]:
-    """Parse and check a map. BackendError names the entry and what is wrong with it, or the bound that it breaks."""
-    try:
-        read = read_json(text.encode(), max_bytes=MAX_MAP_BYTES, max_depth=_MAP_DEPTH, max_values=_MAP_VALUES)
-    except ValueError as error:
-        raise BackendError(f"the plugin map: {error}") from error
-    entries = read.get("instruments") if isinstance(read, dict) else None
-    if not isinstance(entries, list):
-        raise BackendError('the plugin map must be an object with a list "instruments"')
-    return [_choice(f"the plugin map's instruments[{number}]", entry) for number, entry in enumerate(entries)]
+class Plugins:
+    """The plugins of a folder. One instance serves all draws of a choice: its parameters are set anew for each."""
 
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._loaded: dict[tuple[str, str, str, frozenset[str]], Loaded] = {}
 
-def _choice(where: str, entry: Any) -> PluginChoice:
-    def check(ok: bool, field: str, must: str) -> None:
-        if not ok:
-            raise BackendError(f"{where}{field} must {must}")
-
-    keys = ", ".join(sorted(_ENTRY_KEYS))
-    check(isinstance(entry, dict) and set(entry) <= _ENTRY_KEYS, "", f"be an object of {keys}")
-    bundle, plugin = entry.get("bundle"), entry.get("plugin", "")
-    named = isinstance(bundle, str) and len(bundle) <= _NAME_LENGTH and bundle.endswith(".vst3")
-    check(named and bundle == Path(bundle).name, ".bundle", "name a bundle inside the plugin folder, e.g. Piano.vst3")
-    check(
-        isinstance(plugin, str) and len(plugin) <= _NAME_LENGTH,
-        ".plugin",
-        f"be a name of at most {_NAME_LENGTH} characters",
-    )
-    programs, families = entry.get("programs", []), entry.get("families", [])
-    numbers = isinstance(programs, list) and all(type(one) is int and 0 <= one <= 127 for one in programs)
-    check(numbers, ".programs", "be a list of programs from 0 to 127")
-    known = isinstance(families, list) and all(isinstance(one, str) and one in FAMILIES for one in families)
-    check(known, ".families", f"be a list of: {', '.join(FAMILIES)}")
-    parameters = entry.get("parameters", {})
-    values: list[Any] = [*parameters.values()] if isinstance(parameters, dict) else [None]
-    check(all(type(one) in (int, float) and 0 <= one <= 1 for one in values), ".parameters", "be numbers from 0 to 1")
-    return PluginChoice(bundle, plugin, tuple(programs), tuple(families), parameters)
-
-
-@cache
-def open_backend(config: BackendConfig) -> "Vst3Backend":
-    """The back end of the configured plugin folder. BackendError when there is none or the map is wrong."""
-    folder = Path(config.vst3_path)
-    if not config.vst3_path or not folder.is_dir():
-        raise BackendError(f"the plugin folder {config.vst3_path or '(none set)'} does not exist")
-    choices = read_map(config.vst3_map or DEFAULT_MAP.read_text())
-    return Vst3Backend(folder, choices, soundfont.open_backend(config))
-
-
-class Vst3Backend:
-    """Plays a performance with the plugin that the map names for its program."""
-
-    def __init__(self, folder: Path, choices: list[PluginChoice], fallback: soundfont.SoundFontBackend) -> None:
-        self._folder, self._fallback = folder, fallback
-        self._choices = [choice for choice in choices if (folder / choice.bundle).exists()]
-        absent = sorted({choice.bundle for choice in choices} - {choice.bundle for choice in self._choices})
-        self._faults = [f"{bundle} is in the plugin map but not in the plugin folder" for bundle in absent]
-        self._plugins: dict[int, Loaded] = {}  # by index: the same plugin with other parameters is another instrument
-        self._digests = {choice.bundle: bundle_digest(folder / choice.bundle) for choice in self._choices}
-
-    def render(self, performance: Performance, frames: int) -> tuple[Samples, str]:
-        index = self._index(performance.instrument)
-        if index is None:
-            return self._fallback.render(performance, frames)
-        choice = self._choices[index]
+    def play(
+        self,
+        choice: PluginChoice,
+        values: Mapping[str, float],
+        performance: Performance,
+        frames: int,
+        velocity_exponent: float | None = None,
+    ) -> PluginSound:
+        """Play a performance with these raw values of the choice's parameters; `velocity_exponent` is measured unless
+        it is known. BackendError when it cannot be loaded, Unusable for what it played."""
+        key = (choice.bundle, choice.plugin, choice.preset, frozenset(values))
         try:
-            if index not in self._plugins:
-                plugin = _load(self._folder / choice.bundle, choice)
-                self._plugins[index] = Loaded(plugin, velocities(velocity_exponent(plugin, choice.name)))
-            plugin, sent = self._plugins[index]
+            loaded = self._loaded.get(key)
+            if loaded is None:
+                loaded = self._loaded[key] = Loaded(_load(self._folder, choice), choice.name)
+            if velocity_exponent is None and loaded.exponent is None:
+                _set(loaded, {name: one.middle for name, one in choice.parameters.items()})
+                loaded.exponent = measured_exponent(loaded.plugin, loaded.name)
+            exponent = velocity_exponent if velocity_exponent is not None else loaded.exponent
+            assert exponent is not None
+            if _set(loaded, values) or loaded.not_repeatable is None:
+                loaded.not_repeatable = _not_repeatable(loaded)
+            sent = velocities(exponent)
             messages = [
                 one._replace(second=sent[one.second]) if one.kind == NOTE_ON else one for one in performance.messages
             ]
-            samples = _play(plugin, choice.name, messages, frames)
-            if not np.isfinite(peak(samples)):
-                raise BackendError(f"the plugin {choice.name} played NaN or infinity")
-            if not samples.any():
-                raise BackendError(f"the plugin {choice.name} played silence for {performance.instrument.name}")
+            samples = _play(loaded.plugin, loaded.name, messages, frames, checked=True)
         except BackendError:
-            self._plugins.pop(index, None)  # the next song gets a new one
+            self._loaded.pop(key, None)  # the next one gets a new one
             raise
-        return apply_gains(samples, pan_gains(performance)), choice.name
-
-    def _index(self, who: Instrument) -> int | None:
-        return next((index for index, choice in enumerate(self._choices) if choice.plays(who)), None)
-
-    def playables(self) -> list[Playable]:
-        played = ((program, self._index(instrument(program))) for program in range(128))
-        found = ((program, self._choices[index]) for program, index in played if index is not None)
-        return [Playable("vst3", program, False, one.name, self._digests[one.bundle]) for program, one in found]
-
-    def digests(self) -> dict[str, str]:
-        return {**self._fallback.digests(), **self._digests}
-
-    def faults(self) -> list[str]:
-        return self._faults
+        return PluginSound(apply_gains(samples, pan_gains(performance)), exponent, loaded.not_repeatable)
 
 
 def bundle_digest(bundle: Path) -> str:
     """SHA-256 over the names and bytes of a bundle's files."""
     digest = hashlib.sha256()
-    for path in sorted(p for p in bundle.rglob("*") if p.is_file()) or [bundle]:
+    for path in sorted(p for p in bundle.rglob("*") if p.is_file()) if bundle.is_dir() else [bundle]:
         digest.update(f"{path.relative_to(bundle)}\0{path.stat().st_size}\0".encode())
         digest.update(path.read_bytes())
     return digest.hexdigest()
 
 
-def _load(path: Path, choice: PluginChoice) -> Any:
-    """Load one plugin, without pedalboard's trial note where the plugin plays that with the first event of a song."""
-    plugin = _opened(path, choice, _INITIALIZATION_TIMEOUT_S)
+def _load(folder: Path, choice: PluginChoice) -> Any:
+    """Load one plugin with its preset, without pedalboard's trial note where the plugin plays that with the first event
+    of a song."""
+    plugin = _opened(folder / choice.bundle, choice, _INITIALIZATION_TIMEOUT_S)
     ends_nothing = [Message(0.0, NOTE_OFF, 0, 0)]
     if _play(plugin, choice.name, ends_nothing, SAMPLE_RATE_HZ).any():
-        plugin = _opened(path, choice, 0.0)
+        plugin = _opened(folder / choice.bundle, choice, 0.0)
         _play(plugin, choice.name, [], SAMPLE_RATE_HZ, reset=False)  # its state lacks the parameters until it played
+    if choice.preset:
+        _load_preset(plugin, folder / choice.preset, choice.name)
     return plugin
 
 
 def _opened(path: Path, choice: PluginChoice, initialization_timeout_s: float) -> Any:
-    """Open one plugin and set its parameters, reading each back."""
+    """Open one plugin."""
     from pedalboard import VST3Plugin, _pedalboard
 
     _pedalboard.PARAMETER_NAME_REGEXES_TO_IGNORE.add(_CONTROLLER_PARAMETERS)
@@ -205,16 +137,79 @@ def _opened(path: Path, choice: PluginChoice, initialization_timeout_s: float) -
         raise BackendError(f"the plugin {choice.name} cannot be loaded: {error}") from error
     if not plugin.is_instrument:
         raise BackendError(f"the plugin {choice.name} is an effect, not an instrument")
-    for name, value in choice.parameters.items():
-        if name not in plugin.parameters:
-            raise BackendError(f"the plugin {plugin.name} has no parameter {name}")
-        plugin.parameters[name].raw_value = value
-        if abs(plugin.parameters[name].raw_value - value) > _READ_BACK_TOLERANCE:
-            raise BackendError(f"the plugin {plugin.name} did not take {value} for {name}")
     return plugin
 
 
-def velocity_exponent(plugin: Any, name: str) -> float:
+def _load_preset(plugin: Any, path: Path, name: str) -> None:
+    """Load a preset, and see that the plugin took it: one that did not says nothing."""
+    before = _component_state(plugin.preset_data)
+    try:
+        plugin.load_preset(str(path))
+        _play(plugin, name, [], _TAKING_EFFECT_FRAMES, reset=False)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise BackendError(f"the plugin {name} did not take the preset {path.name}: {error}") from error
+    after = _component_state(plugin.preset_data)
+    if after == before and after != _component_state(path.read_bytes()):
+        raise BackendError(f"the plugin {name} did not take the preset {path.name}: its state is what it was")
+
+
+def _component_state(preset: bytes) -> bytes:
+    """The chunk `Comp` of a .vstpreset file: a header of 48 bytes that says where the list of chunks is, the chunks,
+    the list (VST 3 SDK, PresetFile). Empty where there is none."""
+    try:
+        (start,) = struct.unpack_from("<q", preset, 40)
+        (count,) = struct.unpack_from("<i", preset, start + 4)
+        for at in range(start + 8, start + 8 + 20 * min(count, 128), 20):
+            kind, first, size = struct.unpack_from("<4sqq", preset, at)
+            if kind == b"Comp":
+                return preset[first : first + size]
+    except struct.error:
+        pass
+    return b""
+
+
+def _set(loaded: Loaded, values: Mapping[str, float]) -> bool:
+    """Set parameters to raw values, reading each back; whether any was another one before.
+
+    pedalboard passes on what differs from what it last read: a value that it already reads, from before a preset was
+    loaded, or the plugin's default, is reached by way of another one.
+    """
+    if loaded.values == values:
+        return False
+    parameters, name = loaded.plugin.parameters, loaded.name
+    for parameter in values:
+        if parameter not in parameters:
+            raise BackendError(f"the plugin {name} has no parameter {parameter}")
+    held = [one for one, value in values.items() if abs(parameters[one].raw_value - value) < _SAME]
+    for one in held:
+        parameters[one].raw_value = values[one] + (0.5 if values[one] < 0.5 else -0.5)
+    if held:
+        _play(loaded.plugin, name, [], _TAKING_EFFECT_FRAMES, reset=False)
+    for parameter, value in values.items():
+        parameters[parameter].raw_value = value
+        if abs(parameters[parameter].raw_value - value) > _READ_BACK_TOLERANCE:
+            raise BackendError(f"the plugin {name} did not take {value:g} for {parameter}")
+    _play(loaded.plugin, name, [], _TAKING_EFFECT_FRAMES, reset=False)
+    loaded.values = dict(values)
+    return True
+
+
+def _not_repeatable(loaded: Loaded) -> str:
+    """Why a plugin does not play the same phrase twice, empty when it does: measured."""
+    draw, messages = random.Random(1), []
+    for _ in range(_PHRASE_NOTES):
+        key, start_s = draw.randrange(36, 84), draw.uniform(0, _PHRASE_S - 1)
+        messages.append(Message(start_s, NOTE_ON, key, draw.randrange(20, 128)))
+        messages.append(Message(start_s + draw.uniform(0.05, 1), NOTE_OFF, key, 0))
+    messages.sort(key=lambda message: message.seconds)
+    first, second = (_play(loaded.plugin, loaded.name, messages, round(_PHRASE_S * SAMPLE_RATE_HZ)) for _ in range(2))
+    if np.array_equal(first, second):
+        return ""
+    apart = peak(first - second) if np.isfinite(first).all() and np.isfinite(second).all() else np.inf
+    return f"{loaded.name} played one phrase twice and differed by up to {apart:.2g}"
+
+
+def measured_exponent(plugin: Any, name: str) -> float:
     """By which power of the velocity a plugin's amplitude rises, measured: 2 is what General MIDI recommends, many play
     1, some none (0). To one digit, as some plugins start their notes by chance."""
     starts_s = [
@@ -245,8 +240,11 @@ def velocities(exponent: float) -> list[int]:
     return [max(1, round(127 * (velocity / 127) ** (2 / exponent))) if velocity else 0 for velocity in range(128)]
 
 
-def _play(plugin: Any, name: str, messages: Sequence[Message], frames: int, *, reset: bool = True) -> Samples:
-    """Samples [frames, 2]; a mono instrument sounds on both sides. What the channel strip plays is left out."""
+def _play(
+    plugin: Any, name: str, messages: Sequence[Message], frames: int, *, reset: bool = True, checked: bool = False
+) -> Samples:
+    """Samples [frames, 2]; a mono instrument sounds on both sides. What the channel strip plays is left out. Where
+    `checked`, Unusable for silence, NaN, and what is clipped."""
     bend = Bend(messages)
     sent = [message for message in messages if message.kind in (NOTE_ON, NOTE_OFF, CONTROL) and not _is_pan(message)]
     seconds = np.array([message.seconds for message in sent])
@@ -274,12 +272,34 @@ def _play(plugin: Any, name: str, messages: Sequence[Message], frames: int, *, r
                 continue
             raise BackendError(f"the plugin {name} refused to play: {error}") from error
         break
+    if checked and (reason := unusable(played)):
+        raise Unusable(name, reason)
     if bend.needed:
         return bend.read(np.broadcast_to(played.T, (played.shape[1], 2)), frames)
     out = np.zeros((frames, 2), dtype=np.float32)
     length = min(frames, played.shape[1])
     out[:length] = played[:, :length].T
     return out
+
+
+def unusable(played: Samples) -> str:
+    """Why what a plugin played, [channels, frames], is no sound that can be used; empty when it is.
+
+    Clipped is what stays for _CLIPPED_RUN samples on its own highest value, at or above full scale.
+    """
+    highest = peak(played)
+    if not np.isfinite(highest):
+        return NOT_FINITE
+    if highest == 0.0:
+        return SILENT
+    if highest >= 1.0:
+        at_top = np.abs(played) == highest
+        run = at_top[:, : 1 - _CLIPPED_RUN].copy()
+        for later in range(1, _CLIPPED_RUN):
+            run &= at_top[:, later : at_top.shape[1] - _CLIPPED_RUN + 1 + later]
+        if run.any():
+            return CLIPPED
+    return ""
 
 
 def _is_pan(message: Message) -> bool:
