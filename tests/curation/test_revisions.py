@@ -34,6 +34,16 @@ def test_a_clip_is_one_by_collection_song_and_span(curation: Curation) -> None:
     assert ids[1] == clip_id("demo", fingerprint(1), 30_000, 32_000)
 
 
+def test_a_clip_does_not_take_the_place_of_one_of_another_subset(curation: Curation) -> None:
+    one(curation, clip(curation.store))
+    solo = clip(curation.store)
+    solo.source.subset = "monophonic"
+    with pytest.raises(InvalidRequest) as refused:
+        curation.upsert("demo", [clip(curation.store, start_s=30.0), solo])
+    assert [field for field, _ in refused.value.violations] == ["clips[1].source.subset"]
+    assert curation.upsert("solos", [solo])[1] == {"created": 1}
+
+
 def test_the_same_clip_again_changes_nothing(curation: Curation) -> None:
     name = one(curation, clip(curation.store))
     _, outcomes = curation.upsert("demo", [clip(curation.store)])

@@ -154,6 +154,12 @@ def test_answers_of_another_shape_match_nothing(musicbrainz: MusicBrainz, item: 
     assert find(musicbrainz).state is State.NO_MATCH
 
 
+@pytest.mark.parametrize("count", [10**400, -1, True, 1.5, "9", None])
+def test_a_count_that_is_none_is_no_vote(musicbrainz: MusicBrainz, count: object) -> None:
+    musicbrainz.genres = {ENTER_SANDMAN: [("heavy metal", count), ("thrash metal", 2)]}  # type: ignore[list-item]
+    assert [tag.text for tag in find(musicbrainz).tags] == ["thrash metal"]
+
+
 def test_a_server_that_is_slow_is_a_failure_for_now(musicbrainz: MusicBrainz) -> None:
     def answer(*_: object) -> Answer:
         time.sleep(1.0)
@@ -164,10 +170,15 @@ def test_a_server_that_is_slow_is_a_failure_for_now(musicbrainz: MusicBrainz) ->
     assert (found.state, "cannot be reached" in found.message) == (State.FAILED, True)
 
 
-def test_a_server_that_sends_byte_by_byte_is_given_up() -> None:
+@pytest.mark.parametrize(
+    ("head", "byte"),
+    [("Transfer-Encoding: chunked", b"1\r\n \r\n"), ("Content-Length: 1000", b" ")],
+    ids=["chunked", "of a length"],
+)
+def test_a_server_that_sends_byte_by_byte_is_given_up(head: str, byte: bytes) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening, ThreadPoolExecutor(1) as pool:
         host = f"127.0.0.1:{listening.getsockname()[1]}"
-        pool.submit(_drip, listening)
+        pool.submit(_drip, listening, head, byte)
         started = time.monotonic()
         found = provider(host, timeout_s=0.5).find(SONG, "")
         took_s = time.monotonic() - started
@@ -175,14 +186,14 @@ def test_a_server_that_sends_byte_by_byte_is_given_up() -> None:
     assert took_s < 3.0
 
 
-def _drip(listening: socket.socket) -> None:
+def _drip(listening: socket.socket, head: str, byte: bytes) -> None:
     connection, _ = listening.accept()
     with connection:
         connection.recv(4096)
-        connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        connection.sendall(f"HTTP/1.1 200 OK\r\n{head}\r\n\r\n".encode())
         for _ in range(100):  # at most 10 s
             try:
-                connection.sendall(b"1\r\n \r\n")
+                connection.sendall(byte)
             except OSError:
                 return
             time.sleep(0.1)

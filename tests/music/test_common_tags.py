@@ -61,7 +61,7 @@ GENRES = {
     "progressive house": "progressive house", "prog house": "progressive house", "minimal techno": "minimal techno",
     "happy hardcore": "happy hardcore", "honky tonk": "honky tonk", "honky-tonk": "honky tonk",
     "western swing": "western swing", "outlaw country": "outlaw country", "zydeco": "zydeco",
-    "chanson": "chanson", "forro": "forró", "MPB": "mpb", "tropicalia": "tropicália", "mod": "mod",
+    "chanson": "chanson", "forro": "forró", "MPB": "mpb", "tropicalia": "tropicália", "uk funky": "uk funky",
     "merseybeat": "beat music", "british invasion": "british invasion", "piano rock": "piano rock",
     "soul music": "soul", "jazz music": "jazz", "waltzes": "waltz", "Childrens Music": "children's music",
     "british blues rock": "blues rock", "swedish death metal": "melodic death metal", "german techno": "techno",
@@ -84,7 +84,9 @@ TOGETHER = {
 UNKNOWN = (
     "british", "american", "oldies", "acoustic", "instrumental", "usa", "japanese", "finnish", "covers", "seattle",
     "love songs", "disney", "sweet", "pop rocks my world", "popular rock", "rocks", "pops", "the who", "brazil",
-    "post", "prog n", "blue", "jazzercise", "metallic", "folklore", "soulless", "funkytown",
+    "sega", "son", "western",
+    "mod", "riddim", "chinese classical", "turkish classical", "post", "prog n",
+    "blue", "jazzercise", "metallic", "folklore", "soulless", "funkytown",
 )  # fmt: skip
 
 # They speak of voices, and renders have none.
@@ -116,6 +118,11 @@ def test_a_tag_of_several_known_words_is_all_of_them(tag: str, words: tuple[Word
 @pytest.mark.parametrize("tag", UNKNOWN)
 def test_nothing_is_guessed(tag: str) -> None:
     assert [word.kind for word in understand(tag)] == ["other"]
+
+
+def test_what_a_provider_calls_a_genre_is_one() -> None:
+    assert understand("sega", "genre") == (Word("sega", "genre"),)
+    assert understand("forro", "other") == (Word("forró", "genre"),)
 
 
 @pytest.mark.parametrize("tag", VOCAL)

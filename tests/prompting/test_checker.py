@@ -422,3 +422,7 @@ def test_a_longer_name_of_an_instrument_goes_before_a_genre() -> None:
     piano = Facts(instruments=(Heard("Honky-tonk Piano"),))
     assert check("A honky-tonk piano", piano) == []
     assert shown(check("A honky-tonk tune", piano, allow_subset=True)) == [("genre", "NOT_IN_FACTS", "honky-tonk")]
+
+
+def test_a_letter_that_only_looks_like_another_is_read_as_that() -> None:
+    assert [one.subject for one in check("An \u0131ndie rock track", Facts())] == ["genre"]

@@ -84,6 +84,10 @@ def _check_new_clip(checks: Checks, clip: pb.NewClip) -> None:
     lasts = not clip.audio.key.startswith(GENERATED)
     checks.that(lasts, "audio.key", f"must not be below {GENERATED}, which expires; store the audio as another kind")
     checks.above("facts.duration_s", clip.facts.duration_s, 0, MAX_SONG_S)
+    if clip.facts.tempo.tempo_bpm:
+        checks.within("facts.tempo.tempo_bpm", clip.facts.tempo.tempo_bpm, *TEMPO_BPM)
+    if clip.facts.key.tonic:
+        checks.one_of("facts.key.tonic", clip.facts.key.tonic, TONICS)
     for index, prompt in enumerate(clip.prompts):
         checks.text(f"prompts[{index}].text", prompt.text, max_chars=MAX_PROMPT_CHARS, blank=False)
 

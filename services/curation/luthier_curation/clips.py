@@ -213,7 +213,8 @@ def upsert(session: Session, collection: str, clips: Sequence[pb.NewClip]) -> tu
     """Ids in the order of the clips, and how many were `created`, `revised`, `unchanged`.
 
     A revision keeps every field that a person edited, and opens the verdict again when what was judged changed: the
-    audio, the facts or the prompts. InvalidRequest when two of the clips are the same one.
+    audio, the facts or the prompts. InvalidRequest when two of the clips are the same one, or a clip of another subset
+    has the span: a clip is one by collection, song and span.
     """
     ids = [clip_id(collection, clip.source.song_fingerprint, *span_ms(clip.source)) for clip in clips]
     if len(set(ids)) < len(ids):
@@ -222,6 +223,10 @@ def upsert(session: Session, collection: str, clips: Sequence[pb.NewClip]) -> tu
         raise InvalidRequest("the same clip twice", reason="DUPLICATE_CLIP", violations=[violation])
     present = select(ClipRow).where(ClipRow.clip_id.in_(ids)).order_by(ClipRow.clip_id).with_for_update()
     rows = {row.clip_id: row for row in session.scalars(present)}
+    for index, (name, clip) in enumerate(zip(ids, clips, strict=True)):
+        if name in rows and rows[name].source.subset != clip.source.subset:
+            bound = f"must be {rows[name].source.subset!r}, as that of the clip of this span; use another collection"
+            raise InvalidRequest(reason="CLIP_OF_ANOTHER_SUBSET", violations=[(f"clips[{index}].source.subset", bound)])
     author, outcomes = Author(REVISED, PIPELINE), Counter[str]()
     for name, clip in zip(ids, clips, strict=True):
         row = rows.get(name)

@@ -108,7 +108,7 @@ def merge(found: Iterable[tuple[str, str, Finding]], names: Iterable[Name] = ())
     for provider, licence, finding in found:
         raw_tags = finding.tags if finding.state is State.MATCHED else ()
         for raw in sorted(raw_tags, key=lambda raw: -raw.weight)[:MAX_RAW_TAGS]:
-            words = understand(raw.text)
+            words = understand(raw.text, raw.kind)
             if reason := _reason_to_drop(raw, words, (*own, finding.matched)):
                 vocal += reason is Reason.VOCAL
                 dropped[Dropped(normalise(raw.text), reason, _source(raw, provider))] = None

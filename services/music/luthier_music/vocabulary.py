@@ -105,7 +105,8 @@ _DECADES: Final = {
     "sixties": "1960s", "seventies": "1970s", "eighties": "1980s", "nineties": "1990s", "fifties": "1950s",
     "forties": "1940s", "thirties": "1930s", "twenties": "1920s", "noughties": "2000s",
 }  # fmt: skip
-# A tag may name the country of the artist before the genre ("british blues rock"): the genre is true all the same.
+# A tag may name the country of the artist before the genre ("british blues rock"): the genre is true all the same, but
+# for those that are another tradition's.
 _COUNTRIES: Final = """
 american argentine argentinian australian austrian belgian brazilian british canadian chilean chinese cuban czech danish
 dutch english european finnish french german greek hungarian icelandic indian irish israeli italian jamaican japanese
@@ -113,6 +114,15 @@ korean mexican nordic norwegian polish portuguese romanian russian scandinavian 
 uk ukrainian us usa welsh
 """
 _COUNTRY: Final = frozenset(_COUNTRIES.split())
+_OF_THE_WEST: Final = frozenset({"classical", "baroque", "renaissance", "opera"})
+"""Genres whose word stands for another tradition, too: "chinese classical" is not what a caption calls classical."""
+_OF_OTHER_TRADITIONS: Final = frozenset(["chinese", "indian", "japanese", "korean", "turkish"])
+_MOSTLY_NO_GENRE: Final = frozenset(
+    {
+        "cadence", "compas", "drill", "fuji", "mod", "oi", "punta", "reel", "riddim", "sega", "snap", "son", "stride",
+        "twist", "western",
+    }
+)  # fmt: skip
 _TELLS_NOTHING_MORE: Final = frozenset({"music", "song", "songs"})  # at a tag's end: "soul music", "sad songs"
 _MIN_PLURAL_CHARS: Final = 6  # "waltzes" is waltz, but "rocks" and "pops" are no genres
 _MAX_QUALIFIERS: Final = 2  # before or after the genre: "80s british pop"
@@ -153,6 +163,12 @@ def _table(source: str) -> tuple[dict[str, str], dict[str, tuple[str, ...]]]:
     return words, parents
 
 
+def _unaccented(text: str) -> str:
+    if text.isascii():
+        return text
+    return "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
+
+
 # Genres whose first word people shorten: "psych pop", "alt country".
 _SHORTENED: Final = {"alternative": "alt", "gothic": "goth", "progressive": "prog", "psychedelic": "psych"}
 
@@ -164,6 +180,8 @@ def _genres() -> tuple[dict[str, str], dict[str, tuple[str, ...]]]:
     more_words, more_parents = _table("\n".join(line for line in text.splitlines() if not line.startswith("#")))
     words, parents = more_words | words, more_parents | parents
     for spelling, word in list(words.items()):
+        if not spelling.isascii():
+            words.setdefault(_unaccented(spelling), word)
         first, blank, rest = spelling.partition(" ")
         if blank and first in _SHORTENED:
             words.setdefault(f"{_SHORTENED[first]} {rest}", word)
@@ -219,14 +237,19 @@ class Word:
     kind: str
 
 
-def understand(tag: str) -> tuple[Word, ...]:
+def understand(tag: str, kind: str = "") -> tuple[Word, ...]:
     """What a tag means: one word, or several where it is put together of known ones ("sad 80s pop").
+
+    `kind` is what its provider states. Without `genre`, words that mostly mean something else ("sega", "western") are
+    not taken for the genres of that name.
 
     Words are compared by their spelling alone, never by likeness: "poprock" is "pop rock", "post rock" is not. A tag
     that nothing is known of is one word of kind `other`. Drop vocal tags and noise first: they are understood as well
     as any other.
     """
     text = normalise(tag)
+    if text in _MOSTLY_NO_GENRE and kind != "genre":
+        return (Word(text, "other"),)
     if word := _known(text):
         return (word,)
     if decade := era(text):
@@ -238,9 +261,7 @@ def understand(tag: str) -> tuple[Word, ...]:
 
 def spelling(text: str) -> str:
     """What all spellings of a word share: no blanks, accents, apostrophes or dots; "&" and an "n" between are "and"."""
-    if not text.isascii():
-        text = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
-    words = text.replace("&", " and ").replace("'", " ").replace(".", "").split()
+    words = _unaccented(text).replace("&", " and ").replace("'", " ").replace(".", "").split()
     return "".join("and" if word == "n" and 0 < place < len(words) - 1 else word for place, word in enumerate(words))
 
 
@@ -279,6 +300,8 @@ def _qualified(text: str) -> tuple[Word, ...]:
         else:
             return ()
         genre = _known(" ".join(left))
+        if genre and genre.text in _OF_THE_WEST and not _OF_OTHER_TRADITIONS.isdisjoint(text.split()):
+            return ()
         if genre and genre.kind == "genre":
             return (genre, *qualifiers)
     return ()

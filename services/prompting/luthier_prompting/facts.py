@@ -150,7 +150,10 @@ def facts_of(facts: common_pb2.ClipFacts, tags: Sequence[common_pb2.Tag]) -> Fac
     trusted_key = facts.key.source != common_pb2.FACT_SOURCE_UNSPECIFIED
     heaviest = sorted(tags, key=lambda t: -t.weight)
     words = [
-        word for tag in heaviest if not is_noise(tag.text) and not is_vocal(tag.text) for word in understand(tag.text)
+        word
+        for tag in heaviest
+        if not is_noise(tag.text) and not is_vocal(tag.text)
+        for word in understand(tag.text, tag.kind)
     ]
     onsets = [d.value for d in facts.descriptors if d.name == "onset_rate_hz"]
     return Facts(

@@ -12,12 +12,13 @@ import pytest
 import yaml
 from markdown_it import MarkdownIt
 
+from luthier.curation.v1.dataset_pb2 import DatasetRow
 from luthier_kit.store import Store
 from luthier_pipeline.export.card import hub_licence
 from luthier_pipeline.export.columns import COLUMNS
 from luthier_pipeline.export.command import write_folder
 from luthier_pipeline.export.dataset import Format
-from luthier_pipeline.export.figures import most_common
+from luthier_pipeline.export.figures import figures, most_common
 from luthier_pipeline.export.markdown import escaped, plain
 from tests.pipeline.export.hostile import BOLD, DOTTED, FENCE, hostile
 
@@ -60,7 +61,7 @@ def test_the_front_matter_names_the_files_of_each_split(folder: Path) -> None:
     for entry in config["data_files"]:
         assert list(folder.glob(entry["path"].replace("/**", "/*")))
     assert [entry["split"] for entry in config["data_files"]] == ["train", "validation", "test"]
-    assert front["license"] == ["cc0-1.0", "mit"]
+    assert front["license"] == "other"  # two clips state none
 
 
 def test_the_front_matter_states_the_types_that_its_reader_heeds(folder: Path, form: Format) -> None:
@@ -83,7 +84,11 @@ def test_every_subset_has_its_row(folder: Path) -> None:
 
 def test_licences_sources_and_versions_are_told(folder: Path) -> None:
     _, text = parts(folder)
-    assert table(text, "Licences") == [[r"CC0\-1\.0", "3"], ["MIT", "3"]]
+    assert table(text, "Licences") == [
+        [r"CC0\-1\.0", "3"],
+        ["MIT", "3"],
+        ["*not stated*: ask whoever gave you this data set", "2"],
+    ]
     assert table(text, "Sources") == [[r"Mr\. Big\.take\.2", "2", "3"], ["*unknown*", "1", "2"]]
     assert table(text, "How it was made") == [["rendering", "3"], ["soundfont", "1" * 64]]
 
@@ -139,6 +144,34 @@ def test_the_hub_is_told_only_licences_that_it_knows(licences: list[str], of_the
     assert hub_licence(licences) == of_the_hub
 
 
+def test_licences_that_do_not_bind_every_clip_are_not_the_data_sets() -> None:
+    assert (hub_licence(["MIT"], unlicensed=1), hub_licence([], unlicensed=1)) == ("other", "unknown")
+    rows = [DatasetRow(licences=licences) for licences in (["MIT"], ["unknown"], [], ["MIT", "unknown"])]
+    found = figures(rows)
+    assert (found.licences, found.unlicensed) == ({"MIT": 2}, 3)
+
+
+def test_a_key_and_a_tempo_that_are_none_neither_mark_up_nor_grow(store: Store, tmp_path: Path, form: Format) -> None:
+    exported = hostile(store)
+    row = exported.manifest.rows[0]
+    row.facts.key.tonic, row.facts.tempo.tempo_bpm = BOLD, 1e12
+    exported.answer.manifest.CopyFrom(store.put("manifests", exported.manifest))
+    write_folder(store, exported.answer, tmp_path / "out", form)
+    assert "<img src=x" not in rendered(parts(tmp_path / "out")[1])
+
+
+def test_audio_of_another_kind_is_described_as_it_is(store: Store, tmp_path: Path, form: Format) -> None:
+    exported = hostile(store)
+    row = exported.manifest.rows[0]
+    row.audio.CopyFrom(store.blobs.put_bytes("clips", b"RIFF", "wav", "audio/wav"))
+    exported.answer.manifest.CopyFrom(store.put("manifests", exported.manifest))
+    write_folder(store, exported.answer, tmp_path / "out", form)
+    described = json.loads((tmp_path / "out" / "croissant.json").read_text())
+    sets = {entry["@id"]: entry["encodingFormat"] for entry in described["distribution"]}
+    expected = {} if form == "parquet" else {"flac-files": "audio/flac", "wav-files": "audio/wav"}
+    assert {name: sets[name] for name in sets if name.endswith("c-files") or name.endswith("v-files")} == expected
+
+
 def test_equally_frequent_names_come_in_one_order() -> None:
     assert most_common(Counter({"b": 2, "c": 3, "a": 2}), 2) == [("c", 3), ("a", 2)]
 
@@ -159,5 +192,6 @@ def test_croissant_says_version_time_licences_and_what_is_known_of_the_making(fo
     assert (described["name"], described["version"], described["datePublished"]) == ("book", "1.0.0", "2026-11-29")
     assert described["license"] == ["CC0-1.0", "MIT"]
     assert described["rai:dataCollection"].startswith("3 of 5 clips were rendered from MIDI files")
+    assert "No licence is stated for 2 clips." in described["rai:dataCollection"]
     assert described["rai:machineAnnotationTools"] == ["rendering 3", f"soundfont {'1' * 64}"]
     assert "3 clips were accepted by people, 2 by a rule" in described["rai:dataAnnotationProtocol"]

@@ -12,7 +12,10 @@ from luthier.curation.v1.curation_pb2 import CuratedClip, ExportDatasetResponse,
 from luthier.curation.v1.dataset_pb2 import DatasetManifest, DatasetRow
 from luthier_kit.rpc import SPLITS
 from luthier_kit.store import Store
+from luthier_pipeline.export.command import write_folder
 from luthier_pipeline.export.dataset import Format
+from luthier_pipeline.export.folder import replacing
+from tests.pipeline.export.hostile import hostile
 from tests.pipeline.fakes import Done, FakeClients, Stub, luthier
 
 FORMATS: tuple[Format, ...] = ("audiofolder", "parquet", "webdataset")
@@ -134,6 +137,15 @@ def test_a_manifest_that_names_files_outside_is_refused(store: Store, tmp_path: 
     done = export(store, ExportDatasetResponse(name="book", version=1, manifest=manifest), tmp_path / "out")
     assert (done.code, "MANIFEST_INVALID" in done.err) == (1, True)
     assert not (tmp_path / "out").exists()
+
+
+def test_what_an_export_that_was_killed_while_it_replaced_left_is_put_back(store: Store, tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    write_folder(store, hostile(store).answer, folder, "audiofolder")
+    folder.rename(tmp_path / ".out.old")  # killed before the new one had its name
+    with pytest.raises(ZeroDivisionError), replacing(folder):
+        raise ZeroDivisionError  # and the next one fails
+    assert (folder / "manifest.json").exists()
 
 
 def test_two_exports_into_one_folder_are_refused(store: Store, tmp_path: Path) -> None:

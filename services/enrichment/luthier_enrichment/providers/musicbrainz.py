@@ -15,6 +15,7 @@ from importlib.metadata import version as version_of
 from typing import Any, ClassVar, Final
 
 import requests
+from urllib3.exceptions import HTTPError
 
 from luthier_enrichment.findings import Fact, Finding, RawTag, State
 from luthier_enrichment.limiter import TokenBucket
@@ -31,6 +32,7 @@ RETRY_BUDGET_S: Final = 10.0  # after the first 503; then it is given up for now
 FIRST_PAUSE_S: Final = 2.0
 MAX_BYTES: Final = 4 << 20  # of an answer; those of ten recordings have some 100 KiB
 MAX_CANDIDATES: Final = 25  # a song has many recordings of one name, most of them without genres
+MAX_COUNT: Final = 1_000_000  # of a tag's votes
 CORE_LICENCE: Final = "CC0-1.0"
 
 
@@ -104,7 +106,7 @@ class MusicbrainzProvider:
                 raise _GivenUpError("more songs wait than MusicBrainz's rate allows; retry later")
             try:
                 return self._answer(path, parameters)
-            except requests.RequestException as error:  # its text may quote the request
+            except (requests.RequestException, HTTPError) as error:  # its text may quote the request
                 raise _GivenUpError(f"MusicBrainz cannot be reached ({type(error).__name__}); retry later") from None
 
         policy = retry_policy(
@@ -127,7 +129,7 @@ class MusicbrainzProvider:
             if response.status_code != requests.codes.ok:
                 raise _GivenUpError(f"MusicBrainz answers {response.status_code}; retry later")
             body = bytearray()
-            for part in response.iter_content(64 << 10):
+            while part := response.raw.read1(64 << 10, decode_content=True):  # what has come: never waits for more
                 body += part
                 if len(body) > MAX_BYTES or time.monotonic() > ends_s:
                     raise _GivenUpError("MusicBrainz answers too slowly or too much; retry later")
@@ -179,7 +181,7 @@ def _text(value: Any) -> str:
 
 def _count(item: Mapping[str, Any]) -> int:
     count = item.get("count")
-    return count if isinstance(count, int) else 0
+    return count if type(count) is int and 0 <= count <= MAX_COUNT else 0
 
 
 def _id(value: Any) -> str:

@@ -50,7 +50,7 @@ def card(dataset: FrozenDataset, found: Figures, form: Format) -> str:
         "## Subsets\n\n" + _subsets(found),
         "## Splits\n\n" + _splits(dataset, found),
         "## Tempo and key\n\n" + _tempo_and_key(found),
-        "## Columns\n\n" + _columns(form),
+        "## Columns\n\n" + _columns(dataset, form),
         "## Licences\n\n" + _licences(found),
         "## Sources\n\n" + _sources(found),
         "## How it was made\n\n" + _making(found),
@@ -76,7 +76,7 @@ def _front_matter(dataset: FrozenDataset, found: Figures, form: Format) -> str:
     }[form]  # fmt: skip
     front: dict[str, object] = {
         "pretty_name": f"{dataset.name}, version {dataset.version}",
-        "license": hub_licence(sorted(found.licences)),
+        "license": hub_licence(sorted(found.licences), found.unlicensed),
         "task_categories": ["text-to-audio"],
         "tags": ["audio", "music", "luthier"],
         "size_categories": [next((name for most, name in _SIZES if found.every.clips < most), "n>1M")],
@@ -94,12 +94,13 @@ def _front_matter(dataset: FrozenDataset, found: Figures, form: Format) -> str:
     return text
 
 
-def hub_licence(licences: list[str]) -> str | list[str]:
-    """What the hub calls these licences: its names where it knows all of them, else `other`, or `unknown`."""
+def hub_licence(licences: list[str], unlicensed: int = 0) -> str | list[str]:
+    """What the hub calls these licences: its names where it knows all of them and they bind every clip, else `other`,
+    or `unknown`."""
     names = sorted({name.lower().removesuffix("-only").removesuffix("-or-later") for name in licences})
     if not names:
         return "unknown"
-    if not _OF_THE_HUB.issuperset(names):
+    if unlicensed or not _OF_THE_HUB.issuperset(names):
         return "other"
     return names[0] if len(names) == 1 else names
 
@@ -110,7 +111,7 @@ def _example(dataset: FrozenDataset, form: Format) -> str:
             "import glob\nimport webdataset\n\n"
             f'shards = sorted(glob.glob("data/{dataset.splits[0]}-*.tar"))\n'
             "for clip in webdataset.WebDataset(shards, shardshuffle=False):\n"
-            '    clip["flac"], clip["json"]  # bytes; the columns below as JSON\n'
+            f'    clip["{dataset.suffixes[0]}"], clip["json"]  # bytes; the columns below as JSON\n'
         )
     return (
         "import datasets\n\n"
@@ -155,18 +156,18 @@ def _tempo_and_key(found: Figures) -> str:
     else:
         parts.append("No tempo is known.")
     if found.keys:
-        most = ", ".join(f"{name} {count}" for name, count in most_common(found.keys, 3))
+        most = ", ".join(f"{escaped(name)} {count}" for name, count in most_common(found.keys, 3))
         parts.append(f"![Key of {found.keys.total()} of {clips} clips, most often {most}]({PICTURES}/key.png)")
     else:
         parts.append("No key is known.")
     return "\n\n".join(parts)
 
 
-def _columns(form: Format) -> str:
+def _columns(dataset: FrozenDataset, form: Format) -> str:
     audio = {
         "audiofolder": ("audio", "audio", "The audio file; in `metadata.parquet` its name, `file_name`."),
         "parquet": ("audio", "audio", "The audio file (`bytes`) and its name (`path`)."),
-        "webdataset": ("flac", "audio", "The audio file."),
+        "webdataset": (" or ".join(dataset.suffixes), "audio", "The audio file."),
     }[form]
     columns = [(f"`{column.name}`", _SHOWN_KINDS[column.kind], column.description) for column in COLUMNS]
     return table(("column", "type", ""), [audio, *columns])
@@ -176,6 +177,8 @@ def _licences(found: Figures) -> str:
     if not found.licences:
         return "None is recorded: ask whoever gave you this data set."
     rows = [(escaped(name), count) for name, count in most_common(found.licences, len(found.licences))]
+    if found.unlicensed:
+        rows.append(("*not stated*: ask whoever gave you this data set", found.unlicensed))
     return (
         "Of songs, sounds and tags, as they were stated where the data set was made. A clip is bound by all of its "
         "own (`licences`).\n\n" + table(("licence", "clips"), rows)

@@ -38,6 +38,8 @@ CONTEXT: Final[Json] = {
 _TYPES: Final[dict[Kind, str]] = {
     "text": "sc:Text", "texts": "sc:Text", "number": "sc:Float", "flag": "sc:Boolean",
 }  # fmt: skip
+AUDIO_TYPES: Final = {"mp3": "audio/mpeg", "aif": "audio/aiff"}
+"""Of files whose type is not named as they end."""
 MEDIA_TYPES: Final = {".parquet": "application/x-parquet", ".tar": "application/x-tar"}
 CLIPS, CLIP_FILES = "clips", "clip-files"
 """Names of the set of records, and of the set of files that hold them."""
@@ -100,15 +102,16 @@ def _files(dataset: FrozenDataset, form: Format, folder: Path) -> Iterable[Json]
     }  # fmt: skip
     if form != "parquet":
         archives = [{"@id": name} for name in names if name.endswith(".tar")]
-        yield {
-            "@type": "cr:FileSet",
-            "@id": "audio-files",
-            "name": "audio-files",
-            "description": "The audio of the clips, by file_name.",
-            "encodingFormat": "audio/flac",
-            "includes": "*.flac" if archives else [f"{split}/clip-*.flac" for split in dataset.splits],
-            **({"containedIn": archives} if archives else {}),
-        }
+        for suffix in dataset.suffixes:
+            yield {
+                "@type": "cr:FileSet",
+                "@id": f"{suffix}-files",
+                "name": f"{suffix}-files",
+                "description": "Audio of the clips, by file_name.",
+                "encodingFormat": AUDIO_TYPES.get(suffix, f"audio/{suffix}"),
+                "includes": f"*.{suffix}" if archives else [f"{split}/clip-*.{suffix}" for split in dataset.splits],
+                **({"containedIn": archives} if archives else {}),
+            }
 
 
 def _records(form: Format) -> Json:
@@ -117,7 +120,7 @@ def _records(form: Format) -> Json:
         columns.insert(0, ("file_name", "text", "Name of the audio file, in the folder or archives of its split."))
     fields = [_field(name, kind, description, {"column": name}) for name, kind, description in columns]
     if form == "parquet":
-        audio = _field("audio", "text", "The audio file as bytes, FLAC.", {"column": "audio"}, {"jsonPath": "bytes"})
+        audio = _field("audio", "text", "The audio file as bytes.", {"column": "audio"}, {"jsonPath": "bytes"})
         fields.insert(0, audio | {"dataType": "sc:AudioObject"})
     return {
         "@type": "cr:RecordSet",
@@ -148,13 +151,15 @@ def _field(name: str, kind: Kind, description: str, extract: Json, transform: Js
 def _responsible_ai(found: Figures) -> Json:
     """What is known for certain; what only the maker of the collection can say is left out."""
     clips, by_person = found.every.clips, found.every.clips - found.automatic
-    composers = [plain(name) for name in sorted(found.composers) if name]
+    composers = [plain(name) for name in sorted(found.composers)]
+    stated = "" if found.unlicensed else " with a stated licence"
+    without = f"No licence is stated for {found.unlicensed} clips. " if found.unlicensed else ""
     tools = [
         f"{plain(name)} {plain(one)}" for name, versions in sorted(found.versions.items()) for one in sorted(versions)
     ]
     document: Json = {
         "rai:dataCollection": f"{found.from_midi} of {clips} clips were rendered from MIDI files that an operator "
-        f"brought with a stated licence, {clips - found.from_midi} come from elsewhere. Songs were cut into clips; "
+        f"brought{stated}, {clips - found.from_midi} come from elsewhere. {without}Songs were cut into clips; "
         "tempo, key and instruments were taken from the notes where the notes prove them, else from an analysis of "
         "the audio.",
         "rai:dataPreprocessingProtocol": "Songs with the same content are one song. All clips of a song are in one "

@@ -1,7 +1,7 @@
 """The data set that is written: its manifest, and what of it every format asks."""
 
 import hashlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -44,6 +44,12 @@ class FrozenDataset:
     def splits(self) -> Sequence[str]:
         """Those that have clips: train, validation, test."""
         return [split for split in SPLITS if split in self._by_split]
+
+    @cached_property
+    def suffixes(self) -> Sequence[str]:
+        """Of the audio files, without the dot, the most frequent first: `flac`, `wav`, …"""
+        counts = Counter(audio_file_name(row).rpartition(".")[2] for row in self.manifest.rows)
+        return sorted(counts, key=lambda suffix: (-counts[suffix], suffix))
 
     def rows(self, split: str) -> Sequence[DatasetRow]:
         """The clips of a split, by id."""

@@ -12,6 +12,10 @@ from luthier_pipeline.export.columns import genres, key_name, subset
 OFF: Final = "off: "
 """Begins what a lineage says in place of a version where a provider of tags was switched off, and why."""
 
+UNSTATED: Final = frozenset({"", "unknown"})
+"""Licences that say nothing: `luthier run` without --licence stores the second."""
+NOT_RECORDED: Final = "not recorded"
+
 
 @dataclass
 class Group:
@@ -44,6 +48,8 @@ class Figures:
     keys: Counter[str] = field(default_factory=Counter)
     estimated_keys: int = 0
     licences: Counter[str] = field(default_factory=Counter)
+    unlicensed: int = 0
+    """clips of which no licence is stated, or one that is not known"""
     artists: dict[str, Group] = field(default_factory=dict)
     tags: Counter[tuple[str, str]] = field(default_factory=Counter)
     """of a source of tags and its licence: how many tags"""
@@ -74,9 +80,11 @@ def figures(rows: Iterable[DatasetRow]) -> Figures:
         if key := key_name(facts.key):
             found.keys[key] += 1
             found.estimated_keys += facts.key.source == FACT_SOURCE_AUDIO
-        found.licences.update(row.licences)
+        stated = set(row.licences) - UNSTATED
+        found.licences.update(stated)
+        found.unlicensed += not stated or not UNSTATED.isdisjoint(row.licences)
         found.tags.update((tag.source, tag.licence) for tag in row.tags)
-        found.composers.update(row.composers)
+        found.composers.update(name or NOT_RECORDED for name in row.composers)
         for name, version in row.lineage.versions.items():
             if not version.startswith(OFF):
                 found.versions.setdefault(name, set()).add(version)

@@ -58,6 +58,8 @@ def replacing(folder: Path) -> Iterator[Path]:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise UsageError(f"--out {folder} is being written by another export") from None
+            if replaced.exists() and not folder.exists():  # killed between the two renames below
+                replaced.rename(folder)
             for left in (*whole.iterdir(), *([replaced] if replaced.exists() else [])):
                 shutil.rmtree(left) if left.is_dir() else left.unlink()
             yield whole

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 BIN_BPM: Final = 10
+SLOWEST_BPM, FASTEST_BPM = 20.0, 400.0  # of a fact; what another wrote beyond them is in the last bin
 TONICS: Final = ("C", "C#", "D", "Eb", "E", "F", "F#", "G", "Ab", "A", "Bb", "B")
 MAJOR, MINOR, UNKNOWN = "#0b7a75", "#7a5195", "#8a94a6"
 DOTS_PER_INCH: Final = 144
@@ -21,11 +22,12 @@ STYLE: Final[dict[Any, Any]] = {
 
 def tempo_histogram(tempi: Sequence[float], path: Path) -> None:
     """Clips by tempo, in steps of BIN_BPM, as a PNG."""
-    low = int(min(tempi) // BIN_BPM) * BIN_BPM
-    high = int(max(tempi) // BIN_BPM + 1) * BIN_BPM
+    shown = [min(max(tempo, SLOWEST_BPM), FASTEST_BPM) for tempo in tempi]
+    low = int(min(shown) // BIN_BPM) * BIN_BPM
+    high = int(max(shown) // BIN_BPM + 1) * BIN_BPM
     with matplotlib.rc_context(STYLE):
         figure, axes = _figure()
-        axes.hist(tempi, bins=range(low, high + 1, BIN_BPM), color=MAJOR, edgecolor="white")
+        axes.hist(shown, bins=range(low, high + 1, BIN_BPM), color=MAJOR, edgecolor="white")
         axes.set(xlabel="Tempo (BPM)", ylabel="Clips")
         figure.savefig(path, dpi=DOTS_PER_INCH)
 
