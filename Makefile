@@ -10,6 +10,7 @@ PROTOS := $(shell find protos -name '*.proto') protos/pyproject.toml protos/buil
 
 REGISTRY ?= luthier.local
 TAG ?= $(or $(shell sed -nE 's/^appVersion: *"?([^" ]+)"?.*/\1/p' charts/luthier/Chart.yaml 2>/dev/null),0.1.0)
+TRUTH ?= .luthier/truth
 IMAGES ?= $(SERVICES) pipeline minio postgresql prometheus collector
 
 # compiled modules are kept, or every process compiles torch anew: 20 s of CPU each
@@ -28,7 +29,7 @@ KUBECONFORM := $(or $(LUTHIER_KUBECONFORM),$(shell command -v kubeconform),$(TOO
 PYTEST := .venv/bin/python -m pytest --rootdir tests -c tests/pyproject.toml
 LOCAL := deploy/local/.venv/bin/python -m luthier_local
 
-.PHONY: help demo test test-slow test-cluster lint proto-check format up down ps install clean bench system minio images chart-check chart-tools
+.PHONY: help demo test test-slow test-cluster lint proto-check format up down ps install clean bench bench-truth system minio images chart-check chart-tools
 
 help:  ## Show what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -75,6 +76,11 @@ docs: docs/.venv/.synced  ## API reference, generated from the contracts: docs/a
 format:  ## Format all code
 	tests/.venv/bin/ruff format .
 	tests/.venv/bin/ruff check --fix .
+
+bench-truth: install  ## Estimators of tempo, key and beats against the notes (SONGS: more folders of MIDI files; TRUTH: where the mixes are kept)
+	@songs=$$(mktemp -d) && services/pipeline/.venv/bin/python -m luthier_pipeline.songbook $$songs && \
+	  services/rendering/.venv/bin/python tests/bench/truth_songs.py $(TRUTH) $$songs $(SONGS); rm -rf $$songs
+	@cd services/analysis && $(UV) run --frozen --quiet --group bench python ../../tests/bench/truth.py $(abspath $(TRUTH))
 
 bench: install  ## CPU seconds per audio minute by stage, seconds per denoising step
 	@services/inference/.venv/bin/python tests/bench/inference/steps.py

@@ -45,10 +45,11 @@ def cut_song(sound: Sound, timeline: Timeline | None, plan: CutPlan, options: Op
 
 def facts_of(excerpt: Sound, timeline: Timeline | None, span: Span, options: Options) -> ClipFacts:
     """Facts of a span: notes and tempo map where they prove something, the audio where they do not, else unknown."""
-    estimated_tempo, estimated_key = tempo.measure(excerpt, options), key.measure(excerpt)
+    proven = timeline.tempo_in(span) if timeline else None
+    estimated_tempo, estimated_key = tempo.measure(excerpt, options, proven=proven is not None), key.measure(excerpt)
     return ClipFacts(
         duration_s=excerpt.duration_s,
-        tempo=(timeline and timeline.tempo_in(span)) or _sure(estimated_tempo),
+        tempo=proven or _sure(estimated_tempo),
         estimated_tempo=estimated_tempo,
         key=_key(timeline, span, estimated_key),
         estimated_key=estimated_key,

@@ -62,10 +62,11 @@ class Sound:
 
         The mean of the channels; where they are in antiphase, so that it cancels the music, the louder one.
         """
-        mono = self.samples.mean(axis=1, dtype=np.float32)
-        powers = self.samples.var(axis=0)
-        if mono.var() < ANTIPHASE_SHARE * powers.mean():
-            mono = self.samples[:, int(powers.argmax())]
+        channels = np.ascontiguousarray(self.samples.T)  # (channels, n): what follows takes a third of the time
+        mono = channels[0] if len(channels) == 1 else (channels[0] + channels[1]) * np.float32(0.5)
+        powers = [_variance(channel) for channel in channels]
+        if _variance(mono) < ANTIPHASE_SHARE * np.mean(powers):
+            mono = channels[int(np.argmax(powers))]
         offset = mono.mean()
         if abs(offset) > 10 ** (SILENCE_DBFS / 20):  # else all stays to the bit: beat trackers turn on less
             mono = mono - offset
@@ -107,6 +108,11 @@ class Sound:
         """The span [start_s, end_s), a view of the same samples."""
         first, last = (round(edge * self.sample_rate_hz) for edge in (start_s, end_s))
         return Sound(self.samples[first:last], self.sample_rate_hz)
+
+
+def _variance(signal: np.ndarray) -> float:
+    """Power without offset of (n,) samples; 0 for what float32 leaves of a constant."""
+    return max(0.0, float(np.dot(signal, signal)) / len(signal) - float(signal.mean()) ** 2)
 
 
 def load(path: Path, span: tuple[float, float] | None = None) -> Sound:
