@@ -318,6 +318,13 @@ def _no_messages() -> Iterator[Hostile]:
 
 def ask(channel: grpc.Channel, method: MethodDescriptor, data: bytes) -> Answer:
     """Sends bytes as a request."""
+    answer = _asked(channel, method, data)
+    if answer.code is grpc.StatusCode.UNAVAILABLE and "max_age" in answer.message:  # the connection was old: ours
+        answer = _asked(channel, method, data)
+    return answer
+
+
+def _asked(channel: grpc.Channel, method: MethodDescriptor, data: bytes) -> Answer:
     path = f"/{method.containing_service.full_name}/{method.name}"
     response = GetMessageClass(method.output_type)
     try:
