@@ -1,7 +1,7 @@
 """Global tempo by essentia's RhythmExtractor2013 (Zapata et al. 2014), or by deeprhythm where asked for and possible.
 
-Where the tempo map proves the tempo, the ear's only stands beside it: then essentia's PercivalBpmEstimator (Percival and
-Tzanetakis 2014) answers, at a fifth of the cost (tests/bench/truth.py compares them).
+Where the tempo map proves the tempo, the audio's only stands beside it: then essentia's PercivalBpmEstimator (Percival
+and Tzanetakis 2014) answers, at a fifth of the cost (tests/bench/truth.py compares them).
 
 Its own BPM comes from a histogram of beat intervals in analysis frames: a click track of 133 BPM reads 135.8, one of
 180 reads 184.6, beyond the 2 % of Accuracy 1. A straight line through its beats reads both to 0.03 BPM: that is used.
