@@ -162,6 +162,13 @@ def test_what_a_bank_varies_is_what_the_reset_says(
     assert (part.instrument.program, part.instrument.is_drum, part.bank) == (4, False, variation)
 
 
+def test_a_key_that_is_struck_again_with_another_variation_ends_the_note_that_the_pedal_held() -> None:
+    pedal, again = control(64, 127), note(60, 4, 1)
+    held = load_song(midi_bytes([program(0), pedal, *note(60, 0, 1), *again]))
+    varied = load_song(midi_bytes([program(0), pedal, *note(60, 0, 1), control(0, 8, 3), program(0, 3), *again]))
+    assert [sorted(song.notes.release_tick.tolist())[0] for song in (held, varied)] == [4 * TICKS] * 2
+
+
 def test_another_variation_of_a_program_is_another_part() -> None:
     track = [control(0, 0), program(4), *note(60), control(0, 8, 2), program(4, 2), *note(60, 2)]
     assert [(part.instrument.program, part.bank) for part in load_song(midi_bytes(track)).parts] == [(4, 0), (4, 8)]

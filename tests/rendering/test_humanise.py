@@ -121,3 +121,11 @@ def test_a_parts_draws_depend_on_seed_and_part_alone() -> None:
     assert np.array_equal(same.starts_s, again.starts_s)
     for seed, part in ((9, 3), (10, 2), (9 + 2**32, 2)):
         assert not np.array_equal(same.starts_s, humanised(before, keys, bars(), LIVELY, seed, part).starts_s)
+
+
+def test_no_note_is_moved_to_where_it_is_silent() -> None:
+    song = load_song(midi_bytes([*note(60, 1, 1), control(7, 0, 1.016)]))
+    for seed in range(20):
+        played = performance(song, 0, Humanise(20, 0), seed)
+        (start,) = (one.seconds for one in played.messages if one.kind == NOTE_ON)
+        assert start < 0.508

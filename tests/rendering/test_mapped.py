@@ -17,7 +17,7 @@ from luthier_music.audio import Samples, read_audio
 from luthier_music.loudness import integrated_loudness_lufs
 from luthier_rendering.backends.base import BackendConfig, BackendError, Unusable
 from luthier_rendering.backends.effects import EFFECTS_LUFS
-from luthier_rendering.backends.instrument_map import PluginChoice
+from luthier_rendering.backends.instrument_map import PluginChoice, Range
 from luthier_rendering.backends.mapped import MapBackend, open_backend
 from luthier_rendering.backends.soundfont import PACKAGED_LICENCE
 from luthier_rendering.backends.vst3 import Plugins, PluginSound
@@ -145,6 +145,16 @@ def test_a_soundfont_that_is_not_there_is_said(tmp_path: Path) -> None:
     assert "LUTHIER_SOUNDFONT_PATH, where tones.sf2 should be, is not set" in without.faults()[0]
 
 
+def test_no_fault_says_where_files_are(tmp_path: Path) -> None:
+    (tmp_path / "broken.sf2").mkdir()
+    text = tones_map("{soundfont: tones}", "{soundfont: bad}").replace(
+        "tones.sf2}", "tones.sf2}, bad: {path: broken.sf2}"
+    )
+    backend = opened(text, tmp_path)
+    assert len(backend.faults()) >= 2
+    assert not [fault for fault in backend.faults() if str(tmp_path) in fault]
+
+
 def test_a_font_plays_only_what_it_has(fonts: Path) -> None:
     backend = opened(tones_map("{soundfont: tones}"), fonts)
     found = {one.program: one.preset for one in backend.playables()}
@@ -161,7 +171,7 @@ def test_licences_are_those_of_the_sounds_that_can_play(fonts: Path) -> None:
 def test_another_map_is_another_action(fonts: Path) -> None:
     first, second = (opened(tones_map(*THREE, more=more), fonts).digests() for more in ("", "humanise: {velocity: 3}"))
     assert first != second
-    assert first.keys() == second.keys() == {"tones.sf2", "soundfont", "instrument map"}
+    assert first.keys() == second.keys() == {"soundfonts.tones", "soundfont", "instrument map"}
 
 
 class Instruments:
@@ -390,6 +400,18 @@ def test_a_record_that_cannot_be_one_is_refused_by_field(tmp_path: Path, wrong: 
         assert [violation[0] for violation in refused.value.violations] == [field]
 
 
+def test_a_record_beyond_what_samples_can_hold_is_refused(tmp_path: Path) -> None:
+    with serving(tmp_path, BackendConfig()) as (service, store):
+        midi = store.blobs.put_bytes("midi", SONG, "mid")
+        sound = service.RenderSong(pb.RenderSongRequest(midi=midi, backend="soundfont"), Waiting()).stems[0].sound
+        loud = pb.Effect(name="peak", values={"cutoff_frequency_hz": 440, "gain_db": 24, "q": 0.5})
+        sound.effects.extend([loud] * 20)
+        sound.effects_gain = sound.stem_gain = sound.mix_gain = 1e12
+        with pytest.raises(InvalidRequest) as refused:
+            service.RenderStem(pb.RenderStemRequest(midi=midi, sound=sound), Waiting())
+        assert {violation[0].split(".")[0].split("[")[0] for violation in refused.value.violations} == {"sound"}
+
+
 def test_an_instrument_that_is_not_here_is_named(tmp_path: Path) -> None:
     with serving(tmp_path, BackendConfig()) as (service, store):
         midi = store.blobs.put_bytes("midi", SONG, "mid")
@@ -524,3 +546,18 @@ def test_a_soundfont_that_the_store_does_not_have_stops_the_service(tmp_path: Pa
 def test_a_map_with_faults_stops_the_service_and_all_are_told(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"(?s)line 1: instruments\[0\]: candidates is missing.*line 1: .*for\[0\]"):
         build(settings(tmp_path, "instruments: [{for: [Kazoo]}]"))
+
+
+def test_what_was_measured_of_a_choice_does_not_depend_on_what_was_played_before() -> None:
+    soft, hard = (
+        PluginChoice("mda-vst3.vst3", "mda Piano", "", {"velocity_sensitivity": Range("uniform", values)})
+        for values in ((0.0, 0.2), (0.8, 1.0))
+    )
+    found = []
+    for order in ((soft, hard), (hard, soft)):
+        plugins = Plugins(shared("vst3"))
+        heard = {one: plugins.play(order[one], {"velocity_sensitivity": 0.5}, one_note(), RATE) for one in (0, 1)}
+        exponents = [heard[order.index(choice)].velocity_exponent for choice in (soft, hard)]
+        found.append(exponents)
+    assert found[0] == found[1]
+    assert found[0][0] < found[0][1]

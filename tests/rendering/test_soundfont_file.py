@@ -59,6 +59,15 @@ def test_a_variation_is_played_where_the_font_has_it(tones: SoundFontBackend) ->
     assert heard_hz(tones, midi_bytes(asked[1:])) == pytest.approx(440, rel=0.01)
 
 
+@pytest.mark.parametrize(("bank", "number"), [(8, 24), (8, 14), (1, 120), (3, 127)])
+def test_a_variation_that_is_another_instrument_is_not_played(tmp_path: Path, bank: int, number: int) -> None:
+    path = tmp_path / "gs.sf2"
+    path.write_bytes(soundfont_bytes([Tone(0, number, "Named", 220), Tone(bank, number, "Another", 440)]))
+    played = performance(load_song(midi_bytes([control(0, bank), program(number), *note(69, 0, 2)])), 0)
+    assert played.bank == bank
+    assert SoundFontFile(path).preset(played) == Preset(0, number)
+
+
 def test_a_variation_that_the_font_lacks_is_its_program(tones: SoundFontBackend) -> None:
     data = midi_bytes([control(0, 16), program(4), *note(69, 0, 2)])
     assert heard_hz(tones, data) == pytest.approx(440, rel=0.01)

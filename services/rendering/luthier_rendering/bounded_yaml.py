@@ -46,12 +46,16 @@ class Node:
 
 @dataclass
 class Faults:
-    """Everything that is wrong with a document, a line of text each."""
+    """What is wrong with a document, a line of text each, at most `most` of them; `count` are all."""
 
+    most: int = 30
     said: list[str] = field(default_factory=list)
+    count: int = 0
 
     def add(self, node: Node, must: str) -> None:
-        self.said.append(f"line {node.line}: {node.path or 'the file'}: {must}")
+        self.count += 1
+        if len(self.said) < self.most:
+            self.said.append(f"line {node.line}: {node.path or 'the file'}: {must}")
 
     def members(self, node: Node, known: Sequence[str], needed: Sequence[str] = ()) -> dict[str, Node]:
         """The members of a mapping of known names; what is missing or unknown is a fault."""

@@ -283,9 +283,12 @@ def _heard(
     """
     start, end, pitch, _, part = rows
     release, heard_from, heard_to, heard_pitch = end.copy(), start.copy(), end.copy(), pitch.copy()
+    played: dict[tuple[Player, Instrument], list[int]] = {}  # a variation of an instrument is the same one played on
     for index, one in enumerate(parts):
-        mine, steers = np.flatnonzero(part == index), steering[one.player]
-        if not one.instrument.is_drum:
+        played.setdefault((one.player, one.instrument), []).append(index)
+    for (player, who), indexes in played.items():
+        mine, steers = np.flatnonzero(np.isin(part, indexes)), steering[player]
+        if not who.is_drum:
             release[mine] = _released(start[mine], end[mine], pitch[mine], steers)
             heard_to[mine] = np.minimum(release[mine], end.max())
             middle = (start[mine] + end[mine]) // 2

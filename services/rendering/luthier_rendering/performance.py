@@ -19,6 +19,7 @@ from luthier_rendering.controllers import SOUND_OFF
 from luthier_rendering.humanise import Humanise, Played, humanised
 from luthier_rendering.midi import Song
 from luthier_rendering.smf import BEND, CONTROL, NOTE_OFF, NOTE_ON
+from luthier_rendering.streams import NEVER
 from luthier_rendering.timeline import bar_edges
 
 DRUM_RING_S: Final = 8.0  # longer than any stroke of the packaged SoundFont (6.3 s); only a looped sample rings on
@@ -66,7 +67,8 @@ def performance(song: Song, index: int, humanise: Humanise | None = None, seed: 
     controls, bends, levels = steering.controls, steering.pitches, steering.levels
     notes = Played(starts, song.tempo.to_seconds(mine.release_tick), mine.velocity)
     if humanise:
-        walls = [bar_edges(song), bends.tick, controls.tick[controls.number == SOUND_OFF], steering.audible[0]]
+        walls = [bar_edges(song), bends.tick, controls.tick[controls.number == SOUND_OFF], *steering.audible]
+        walls = [ticks[ticks < NEVER] for ticks in walls]
         notes = humanised(notes, mine.pitch, song.tempo.to_seconds(np.concatenate(walls)), humanise, seed, index)
     first_s = float(starts[0])  # what steers the part until then steers all its notes from the start
     starts = notes.starts_s

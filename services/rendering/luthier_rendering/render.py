@@ -152,7 +152,7 @@ def render_song(song: Song, backend: Backend, parameters: RenderParameters, out:
     in_order = played[np.argsort(song.notes.start_tick[first], kind="stable")].tolist()  # together: as in the file
     room = backend.room(random.Random(f"{parameters.seed}/room"))
     levelled: list[StemResult] = []
-    loudest = 0.0  # of stems in a room: what of it cancels in the mix must not clip in a stem
+    loudest = 0.0  # of stems: what cancels in the mix must not clip in a stem
     for number, part in enumerate(in_order, start=1):
         step(f"playing {song.parts[part].instrument.name} (stem {number} of {len(in_order)})")
         samples, sound = _sounded(song, part, mix.shape[0], backend, parameters, watch)
@@ -166,7 +166,7 @@ def render_song(song: Song, backend: Backend, parameters: RenderParameters, out:
             if not (room and parameters.mix_only):
                 samples = _faded(_in_room(samples, room))
             mix += samples
-            loudest = max(loudest, peak(samples)) if room else 0.0
+            loudest = max(loudest, peak(samples))
             spooled = None if parameters.mix_only else _spool(out / f"{part}.raw", samples)
         levelled.append(StemResult(spooled, loudness if np.isfinite(loudness) else None, sound))
     if room and parameters.mix_only:
@@ -235,6 +235,8 @@ def render_stem_file(
         samples *= np.float32(sound.stem_gain)
         samples = _faded(_in_room(samples, sound.room if sound.HasField("room") else None))
         gain, highest = sound.mix_gain, peak(samples)
+        if not np.isfinite(highest * gain):
+            raise InvalidRequest(violations=[("sound", "has gains and effects beyond what samples can hold")])
         if np.float32(highest) * np.float32(gain) > 1.0:  # a plugin that does not repeat itself is louder this time
             gain = _db_to_linear(PEAK_CEILING_DBFS) / highest
         write_audio(out / "stem.flac", samples, gain=gain)

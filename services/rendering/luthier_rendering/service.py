@@ -27,10 +27,10 @@ from luthier_music.audio import SAMPLE_RATE_HZ
 from luthier_music.instruments import instrument
 from luthier_rendering.backends import BACKENDS, OLDER_NAMES, effects
 from luthier_rendering.backends.base import BackendConfig, BackendError
-from luthier_rendering.backends.instrument_map import read_map
+from luthier_rendering.backends.instrument_map import MAX_EFFECTS, read_map
 from luthier_rendering.backends.mapped import MAP
 from luthier_rendering.backends.soundfont import SOUNDFONT
-from luthier_rendering.backends.vst3 import VST3
+from luthier_rendering.backends.vst3 import MAX_EXPONENT, VST3
 from luthier_rendering.humanise import MAX_TIMING_MS, MAX_VELOCITY, Humanise
 from luthier_rendering.inspection import inspect_file
 from luthier_rendering.midi import FAULTS
@@ -56,7 +56,7 @@ _REASONS: Final = Reasons("song", "RENDERER_CRASHED", "RENDERER_KILLED", "RENDER
 _FLAC: Final = "audio/flac"
 _MAX_GAIN: Final = 1e12  # linear, of a record: more than 180 dB, the most that a level is raised by
 _MAX_VALUES: Final = 4096  # parameters of a plugin in a record
-_MAX_EFFECTS, _MAX_REDRAWS = 64, 64
+_MAX_REDRAWS: Final = 64
 _MAX_NAME: Final = 400  # characters: a file name and what is said of it
 _LEVELS: Final = ("stem_loudness_lufs", "stem_jitter_db", "mix_loudness_lufs")  # fields of Levels and of the request
 
@@ -296,14 +296,14 @@ def _check_sound(checks: Checks, sound: pb.Sound) -> None:
     for name, value in parameters.items():
         checks.text("sound.parameters", name, max_chars=_MAX_NAME)
         checks.within(f"sound.parameters[{name[:80]}]", value, 0, 1)
-    checks.within("sound.velocity_exponent", sound.velocity_exponent, -10, 10)
+    checks.within("sound.velocity_exponent", sound.velocity_exponent, 0, MAX_EXPONENT)
     checks.within("sound.stem_gain", sound.stem_gain, 0, _MAX_GAIN)
     checks.within("sound.mix_gain", sound.mix_gain, 0, _MAX_GAIN)
     checks.within("sound.effects_gain", sound.effects_gain, 0, _MAX_GAIN)
     checks.within("sound.humanise_timing_ms", sound.humanise_timing_ms, 0, MAX_TIMING_MS)
     checks.within("sound.humanise_velocity", sound.humanise_velocity, 0, MAX_VELOCITY)
     rooms = [("sound.room", sound.room)] if sound.HasField("room") else []
-    for field, effect in [*rooms, *checks.items("sound.effects", sound.effects, 0, _MAX_EFFECTS)]:
+    for field, effect in [*rooms, *checks.items("sound.effects", sound.effects, 0, MAX_EFFECTS)]:
         for fault in effects.faults(effect):
             checks.that(False, field, fault)
 

@@ -54,7 +54,8 @@ _NAME: Final = re.compile(r"[^\x00-\x1f]{1,255}")
 _LICENCE: Final = re.compile(r"[ -~]{1,100}")
 _MAX_WEIGHT: Final = 1000.0
 _MAX_CHOICES: Final = 1000
-_SAID: Final = 30  # faults that are told at a time
+MAX_EFFECTS: Final = 64  # of a stem
+_NAMED_FONTS: Final = 10  # in a fault
 
 
 @dataclass(frozen=True)
@@ -191,8 +192,8 @@ def read_map(text: str) -> InstrumentMap:
     root = read_yaml(text.encode(errors="surrogateescape"), faults)
     found = _map(root, faults) if root else None
     if faults.said or found is None:
-        more = len(faults.said) - _SAID
-        lines = [*faults.said[:_SAID], *([f"and {more} more"] if more > 0 else [])]
+        more = faults.count - len(faults.said)
+        lines = [*faults.said, *([f"and {more} more"] if more > 0 else [])]
         raise BackendError("the instrument map:\n" + "\n".join(lines))
     return found
 
@@ -316,7 +317,9 @@ def _font(said: dict[str, Node], fonts: dict[str, FontFile], faults: Faults) -> 
     names = (PACKAGED, DEFAULT, *fonts)
     name = said["soundfont"].text
     if name not in names:
-        faults.add(said["soundfont"], f"must be one of {', '.join(names)}, got {said['soundfont']}")
+        more = ", …" if len(names) > _NAMED_FONTS else ""
+        known = ", ".join(names[:_NAMED_FONTS]) + more
+        faults.add(said["soundfont"], f"must be one of {known}, got {said['soundfont']}")
         name = PACKAGED
     for only_plugins in ("plugin", "parameters"):
         if only_plugins in said:
@@ -333,7 +336,11 @@ def _effects(node: Node, faults: Faults, *, may_be_empty: bool = False) -> tuple
     """A chain, in the order in which effects are applied."""
     if may_be_empty and node.items == []:
         return ()
-    found = [_effect(one, faults) for one in faults.list(node, "effects")]
+    chain = faults.list(node, "effects")
+    if len(chain) > MAX_EFFECTS:
+        faults.add(node, f"must have at most {MAX_EFFECTS} effects, got {len(chain)}")
+        return ()
+    found = [_effect(one, faults) for one in chain]
     return tuple(sorted((one for one in found if one), key=lambda one: effects.ORDER[one.name]))
 
 

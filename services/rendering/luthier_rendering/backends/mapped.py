@@ -145,7 +145,8 @@ class MapBackend:
         plugins = (one.instrument for entry in self._here for one in entry if isinstance(one.instrument, PluginChoice))
         for choice in plugins:
             digests = (self._files.bundles[choice.bundle], self._files.presets.get(choice.preset, ""))
-            if (VST3, choice.name, *digests) == (sound.backend, sound.source, sound.digest, sound.preset_digest):
+            same = (VST3, choice.name, *digests) == (sound.backend, sound.source, sound.digest, sound.preset_digest)
+            if same and sound.parameters.keys() == choice.parameters.keys():
                 values, exponent = dict(sound.parameters.items()), sound.velocity_exponent
                 return self._plugins.play(choice, values, performance, frames, exponent).samples
         preset = f", preset {sound.preset} ({sound.preset_digest})," if sound.preset_digest else ""
@@ -176,7 +177,7 @@ class MapBackend:
         return font.presets[plays] if plays else "", font.digest
 
     def digests(self) -> dict[str, str]:
-        fonts = {font.name: font.digest for name, font in self._files.fonts.items() if name != DEFAULT}
+        fonts = {f"soundfonts.{name}": font.digest for name, font in self._files.fonts.items() if name != DEFAULT}
         default = {SOUNDFONT: self._files.fonts[DEFAULT].digest}
         return {**fonts, **default, **self._files.bundles, **self._files.presets, "instrument map": self._digest}
 
@@ -262,7 +263,7 @@ def open_backend(config: BackendConfig) -> MapBackend:
     if not config.maps:
         raise BackendError("neither an instrument map nor a plugin folder is set")
     if config.vst3_path and not Path(config.vst3_path).is_dir():
-        raise BackendError(f"the plugin folder {config.vst3_path} does not exist")
+        raise BackendError("the plugin folder (LUTHIER_VST3_PATH) does not exist")
     text = config.instrument_map or DEFAULT_MAP.read_text()
     chosen = read_map(text)
     digest = hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()

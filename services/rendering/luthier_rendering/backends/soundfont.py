@@ -30,8 +30,17 @@ DRUM_BANK: Final = 128
 PACKAGED_LICENCE: Final = "TimGM6mb SoundFont: GPL-2.0-only"
 _STEP_FRAMES: Final = 64  # the synthesiser's own control period: 1.45 ms, events are placed on it
 _MAX_VOICES: Final = 256
+_EFFECTS_FROM: Final = 120  # programs that are noises: each variation is another one
+_OTHERS: Final = frozenset({(8, 14), (9, 14), (8, 24), (16, 25), (8, 107), (8, 115), (8, 116)})
+"""Variations of the GS standard, (bank, program), that are another instrument than captions call them: church bell and
+carillon, ukulele, mandolin, taisho koto, castanets, concert bass drum."""
 _NAMED: Final = 4  # of absent presets
 _HEARD: Final = frozenset([PAN, PAN + LSB, SOUND_OFF])  # of the controllers that performances hold
+
+
+def _why(error: Exception) -> str:
+    """What a caller may know of an error: not where the file is."""
+    return error.strerror or "it cannot be read" if isinstance(error, OSError) else str(error)
 
 
 class SoundFontFile:
@@ -45,7 +54,7 @@ class SoundFontFile:
             with path.open("rb") as file:
                 self.digest = hashlib.file_digest(file, "sha256").hexdigest()
         except (OSError, ValueError) as error:
-            raise BackendError(f"the SoundFont {self.name} cannot be loaded: {error}") from error
+            raise BackendError(f"the SoundFont {self.name} cannot be loaded: {_why(error)}") from error
 
     @cached_property
     def _font(self) -> SoundFont:
@@ -53,14 +62,15 @@ class SoundFontFile:
         try:
             return SoundFont(self._path.read_bytes())
         except (OSError, RuntimeError) as error:
-            raise BackendError(f"the SoundFont {self.name} cannot be loaded: {error}") from error
+            raise BackendError(f"the SoundFont {self.name} cannot be loaded: {_why(error)}") from error
 
     def preset(self, performance: Performance) -> Preset:
-        """What plays a performance: the variation that it asks for, or its program; of drum kits the standard one where
-        the kit is not there."""
+        """What plays a performance: the variation of its instrument that it asks for, or its program; of drum kits the
+        standard one where the kit is not there."""
         who = performance.instrument
         variation = Preset(performance.bank, who.program)
-        found = variation if not who.is_drum and variation in self.presets else self.usual(who)
+        same = not who.is_drum and who.program < _EFFECTS_FROM and (performance.bank, who.program) not in _OTHERS
+        found = variation if same and variation in self.presets else self.usual(who)
         if found is None:
             raise BackendError(f"{self.name} has no preset for {who.name} ({who.program})")
         return found

@@ -37,6 +37,7 @@ _TAKING_EFFECT_FRAMES: Final = SAMPLE_RATE_HZ // 10
 _LOST_FRAMES: Final = 16  # mda's instruments compute so many at a time, and lose events between two of these
 _PROBED_KEYS, _PROBED_VELOCITIES = (45, 51, 57, 63, 69, 75), (32, 48, 64, 80, 96, 112, 127)
 _PROBE_HELD_S, _PROBE_S, _PROBE_REST_S = 0.5, 0.75, 1.0  # a note, from one to the next, and more between two keys
+MAX_EXPONENT: Final = 10.0  # of the velocity: more is no curve of an instrument
 _UNMOVED: Final = 0.5  # what rises by less has steps or noise, no curve
 _PHRASE_NOTES, _PHRASE_S = 200, 20.0  # mda EPiano differs from itself in such a phrase, and in shorter ones not
 _CLIPPED_RUN: Final = 4  # equal samples at full scale or above that no wave has by itself
@@ -49,7 +50,6 @@ class Loaded:
     plugin: Any  # its parameters are attributes made at run time
     name: str
     values: dict[str, float] = field(default_factory=dict)
-    exponent: float | None = None  # measured once, in the middle of all ranges
     not_repeatable: str | None = None  # why it does not repeat itself, empty when it does; None = not measured
 
 
@@ -68,6 +68,8 @@ class Plugins:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._loaded: dict[tuple[str, str, str, frozenset[str]], Loaded] = {}
+        self._exponents: dict[tuple[str, str, str, tuple[tuple[str, float], ...]], float] = {}
+        """Of each choice, in the middle of its ranges: whatever was played before, the same."""
 
     def play(
         self,
@@ -84,11 +86,7 @@ class Plugins:
             loaded = self._loaded.get(key)
             if loaded is None:
                 loaded = self._loaded[key] = Loaded(_load(self._folder, choice), choice.name)
-            if velocity_exponent is None and loaded.exponent is None:
-                _set(loaded, {name: one.middle for name, one in choice.parameters.items()})
-                loaded.exponent = measured_exponent(loaded.plugin, loaded.name)
-            exponent = velocity_exponent if velocity_exponent is not None else loaded.exponent
-            assert exponent is not None
+            exponent = self._exponent(choice, loaded) if velocity_exponent is None else velocity_exponent
             if _set(loaded, values) or loaded.not_repeatable is None:
                 loaded.not_repeatable = _not_repeatable(loaded)
             sent = velocities(exponent)
@@ -100,6 +98,15 @@ class Plugins:
             self._loaded.pop(key, None)  # the next one gets a new one
             raise
         return PluginSound(apply_gains(samples, pan_gains(performance)), exponent, loaded.not_repeatable)
+
+    def _exponent(self, choice: PluginChoice, loaded: Loaded) -> float:
+        middles = {name: one.middle for name, one in sorted(choice.parameters.items())}
+        key = (choice.bundle, choice.plugin, choice.preset, tuple(middles.items()))
+        if key not in self._exponents:
+            _set(loaded, middles)
+            measured = measured_exponent(loaded.plugin, loaded.name)
+            self._exponents[key] = min(max(measured, 0.0), MAX_EXPONENT)
+        return self._exponents[key]
 
 
 def bundle_digest(bundle: Path) -> str:
@@ -140,6 +147,11 @@ def _opened(path: Path, choice: PluginChoice, initialization_timeout_s: float) -
     return plugin
 
 
+def _why(error: Exception) -> str:
+    """What a caller may know of an error: not where the file is."""
+    return error.strerror or "it cannot be read" if isinstance(error, OSError) else str(error)
+
+
 def _load_preset(plugin: Any, path: Path, name: str) -> None:
     """Load a preset, and see that the plugin took it: one that did not says nothing."""
     before = _component_state(plugin.preset_data)
@@ -147,7 +159,7 @@ def _load_preset(plugin: Any, path: Path, name: str) -> None:
         plugin.load_preset(str(path))
         _play(plugin, name, [], _TAKING_EFFECT_FRAMES, reset=False)
     except (OSError, ValueError, RuntimeError) as error:
-        raise BackendError(f"the plugin {name} did not take the preset {path.name}: {error}") from error
+        raise BackendError(f"the plugin {name} did not take the preset {path.name}: {_why(error)}") from error
     after = _component_state(plugin.preset_data)
     if after == before and after != _component_state(path.read_bytes()):
         raise BackendError(f"the plugin {name} did not take the preset {path.name}: its state is what it was")
