@@ -62,8 +62,8 @@ def test_a_run_that_is_killed_goes_on_where_it_stood(system: System) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT])
 def test_ctrl_c_ends_with_130_and_leaves_the_services_well(system: System, number: signal.Signals) -> None:
     folder = transposed(system.folder / "interrupted", keep=4, by=2)
-    run = system.begin("run", str(folder), "--collection", "interrupted", "--mix-only")
-    time.sleep(3)
+    run = system.begin("run", str(folder), "--collection", "interrupted", "--mix-only", "--in-flight", "1")
+    wait_for(lambda: in_flight(system, "rendering"))
     os.kill(run.pid, number)
     assert run.wait(timeout=20) == 130
     assert all(row.serving for row in system.services.values())
