@@ -1,6 +1,7 @@
 """Options that several commands share. Each says its unit and default."""
 
 import getpass
+from collections.abc import Callable
 from typing import Annotated, Final
 
 import typer
@@ -37,6 +38,13 @@ USER: Final = _user()
 
 Json = Annotated[bool, typer.Option("--json", help="Answer with one line of JSON at the end.")]
 Reviewer = Annotated[str, typer.Option("--as", metavar="NAME", help="Who asks.")]
+
+
+def _within_if_given(low: float, high: float, unit: str) -> Callable[[float | None], float | None]:
+    """A typer callback: None where the option was left out, else what `within` lets pass."""
+    return lambda value: value if value is None else within(value, low, high, unit)
+
+
 Collection = Annotated[str, typer.Option(metavar="NAME")]
 RequestId = Annotated[str, typer.Option(metavar="ID", help="Default: a digest of the arguments.")]
 Licence = Annotated[str, typer.Option(metavar="NAME", help="Licence of the songs, recorded in every lineage.")]
@@ -52,7 +60,7 @@ HumaniseTimingMs = Annotated[
     float | None,
     typer.Option(
         metavar="MS",
-        callback=lambda value: value if value is None else within(value, 0, 20, "milliseconds"),
+        callback=_within_if_given(0, 20, "milliseconds"),
         help="Move notes at random by up to 0 to 20 ms, within their bars; default: the renderer's, 0 without a map.",
     ),
 ]
@@ -60,7 +68,7 @@ HumaniseVelocity = Annotated[
     float | None,
     typer.Option(
         metavar="STEPS",
-        callback=lambda value: value if value is None else within(value, 0, 20, "steps"),
+        callback=_within_if_given(0, 20, "steps"),
         help="Change velocities at random by up to 0 to 20; default: the renderer's, 0 without a map.",
     ),
 ]
@@ -68,7 +76,7 @@ ClipSeconds = Annotated[
     float | None,
     typer.Option(
         metavar="SECONDS",
-        callback=lambda value: value if value is None else within(value, 3, 560, "seconds"),
+        callback=_within_if_given(3, 560, "seconds"),
         help="Length of clips aimed for, 3 to 560; default: 30.",
     ),
 ]
