@@ -69,6 +69,17 @@ def test_a_row_says_what_training_needs(curation: Curation, ids: list[str]) -> N
     assert row.split in ("train", "validation", "test")
 
 
+def test_near_duplicates_are_in_one_split(curation: Curation) -> None:
+    pairs = [clip(curation.store, song=song) for song in range(40)]
+    for first, second in zip(pairs[::2], pairs[1::2], strict=True):
+        second.source.related_fingerprints.append(first.source.song_fingerprint)
+    curation.upsert("demo", pairs)
+    curation.review_all(DEMO, Decision(ACCEPTED, "Ada"))
+    splits = {row.song_fingerprint: row.split for row in manifest(curation, export(curation)).rows}
+    assert len(set(splits.values())) == 3
+    assert all(splits[fingerprint(song)] == splits[fingerprint(song + 1)] for song in range(0, 40, 2))
+
+
 def test_a_row_names_the_subset_that_its_clip_names(curation: Curation) -> None:
     solo = clip(curation.store)
     solo.source.subset = "monophonic"

@@ -62,6 +62,14 @@ def test_a_filter_finds(filled: Curation, which: dict[str, object], expected: li
     assert sorted(found(filled, **which)) == expected
 
 
+def test_a_filter_finds_a_subset(filled: Curation) -> None:
+    solo = clip(filled.store, title="Alone")
+    solo.source.subset = "monophonic"
+    filled.upsert("demo", [solo])
+    assert found(filled, subset="monophonic") == ["Alone"]
+    assert "Alone" not in found(filled, subset="polyphonic")
+
+
 def test_verdicts_are_counted_for_the_rest_of_the_filter(filled: Curation) -> None:
     filled.review_all(ClipFilter(collection="demo", text="tango"), Decision(REJECTED, "Ada"))
     filled.review_all(ClipFilter(collection="demo", text="alpha"), Decision(ACCEPTED, "Ada"))

@@ -7,7 +7,7 @@ import pytest
 
 from luthier.common.v1 import common_pb2 as common
 from luthier.curation.v1 import curation_pb2 as pb
-from luthier_curation.clips import clip_id
+from luthier_curation.clips import Identity
 from luthier_curation.curation import Curation
 from luthier_curation.reviews import Decision, Edit
 from luthier_curation.tables import ACCEPTED, OPEN
@@ -31,17 +31,25 @@ def test_a_clip_is_one_by_collection_song_and_span(curation: Curation) -> None:
     again, _ = curation.upsert("other", [first])
     assert len({*ids, *again}) == 4
     assert outcomes == {"created": 3}
-    assert ids[1] == clip_id("demo", fingerprint(1), 30_000, 32_000)
+    assert ids[1] == Identity("demo", fingerprint(1), 30_000, 32_000).clip_id
 
 
-def test_a_clip_does_not_take_the_place_of_one_of_another_subset(curation: Curation) -> None:
-    one(curation, clip(curation.store))
-    solo = clip(curation.store)
-    solo.source.subset = "monophonic"
-    with pytest.raises(InvalidRequest) as refused:
-        curation.upsert("demo", [clip(curation.store, start_s=30.0), solo])
-    assert [field for field, _ in refused.value.violations] == ["clips[1].source.subset"]
-    assert curation.upsert("solos", [solo])[1] == {"created": 1}
+def test_subset_part_and_variation_are_in_the_identity(curation: Curation) -> None:
+    span_of_all = clip(curation.store)
+    solo, bass, faster = clip(curation.store), clip(curation.store), clip(curation.store)
+    for new, part in ((solo, 0), (bass, 1)):
+        new.source.subset, new.source.part = "monophonic", part
+    faster.source.variation.MergeFrom(common.Variation(number=1, tempo_factor=1.1))
+    ids, outcomes = curation.upsert("demo", [span_of_all, solo, bass, faster])
+    assert (len(set(ids)), outcomes) == (4, {"created": 4})
+    assert [row.clip_id for row in curation.page(pb.ListClipsRequest(), 10).clips].count(ids[1]) == 1
+    assert curation.upsert("demo", [span_of_all, solo, bass, faster])[1] == {"unchanged": 4}
+
+
+def test_the_subset_that_is_meant_where_none_is_named_is_polyphonic(curation: Curation) -> None:
+    name, named = one(curation, clip(curation.store)), clip(curation.store)
+    named.source.subset = "polyphonic"
+    assert one(curation, named) == name
 
 
 def test_the_same_clip_again_changes_nothing(curation: Curation) -> None:

@@ -141,6 +141,8 @@ BAD_CLIPS = [
     ({"source__span__end_s": float("inf")}, InvalidRequest, "clips[0].source.span.end_s"),
     ({"source__song__title": "x" * 201}, InvalidRequest, "clips[0].source.song.title"),
     ({"source__subset": "Solo clips"}, InvalidRequest, "clips[0].source.subset"),
+    ({"source__part": 4096}, InvalidRequest, "clips[0].source.part"),
+    ({"source__variation__number": -1}, InvalidRequest, "clips[0].source.variation.number"),
     ({"source__song__artist": "nul\0"}, InvalidRequest, "clips[0].source.song.artist"),
     ({"facts__duration_s": float("nan")}, InvalidRequest, "clips[0].facts.duration_s"),
     ({"facts__loudness_lufs": float("-inf")}, InvalidRequest, "clips[0].facts.loudness_lufs"),

@@ -4,7 +4,7 @@ import hashlib
 
 import pytest
 
-from luthier_curation.splits import Fractions, assign, position, split_of
+from luthier_curation.splits import Fractions, assign, groups, position, split_of
 from luthier_kit.rpc import TEST, TRAIN, VALIDATION
 
 TENTHS = Fractions(0.8, 0.1, 0.1)
@@ -62,3 +62,13 @@ def test_all_songs_in_test_by_hash_still_leave_some_to_train_and_validate() -> N
     found = assign(low, TENTHS)
     assert sorted(found.splits.values()) == [TEST, TRAIN, VALIDATION]
     assert len(found.moved) == 2
+
+
+def test_near_duplicates_of_near_duplicates_are_one_group() -> None:
+    found = groups([("d", []), ("c", ["b"]), ("e", ["f"]), ("a", ["b"])])
+    assert found == {"a": "a", "b": "a", "c": "a", "d": "d", "e": "e", "f": "e"}
+
+
+def test_a_group_does_not_depend_on_the_order_in_which_its_songs_come() -> None:
+    pairs = [(f"{n:03}", [f"{n + 1:03}"]) for n in range(300)]
+    assert set(groups(pairs).values()) == set(groups(reversed(pairs)).values()) == {"000"}

@@ -20,14 +20,33 @@ STORED = Path(__file__).parent / "stored/0.1"
 
 
 @pytest.fixture
-def old(tmp_path: Path) -> Curation:
-    """The database and the store as that version left them."""
-    with sqlite3.connect(tmp_path / "curation.sqlite3") as database:
+def old_database(tmp_path: Path) -> Path:
+    """The database as that version left it."""
+    path = tmp_path / "curation.sqlite3"
+    with sqlite3.connect(path) as database:
         database.executescript((STORED / "curation.sql").read_text())
+    return path
+
+
+@pytest.fixture
+def old(old_database: Path, tmp_path: Path) -> Curation:
+    """The database and the store as that version left them, migrated."""
     shutil.copytree(STORED / "store", tmp_path / "store")
-    engine = open_engine(f"sqlite:///{tmp_path}/curation.sqlite3")
+    engine = open_engine(f"sqlite:///{old_database}")
     migrate(engine)
     return Curation(Repository(engine), Store(FolderStore(tmp_path / "store", "luthier")))
+
+
+def test_a_subset_that_was_named_before_there_was_a_column_is_kept(old_database: Path) -> None:
+    with sqlite3.connect(old_database) as database:
+        [(name,)] = database.execute("SELECT clip_id FROM clips LIMIT 1").fetchall()
+        solo = "UPDATE clips SET source = json_set(source, '$.subset', 'monophonic') WHERE clip_id = ?"
+        database.execute(solo, [name])
+    migrate(open_engine(f"sqlite:///{old_database}"))
+    with sqlite3.connect(old_database) as database:
+        found = database.execute("SELECT clip_id, subset, part, variation FROM clips").fetchall()
+    assert {row[1:] for row in found if row[0] != name} == {("polyphonic", -1, 0)}
+    assert [row[1:] for row in found if row[0] == name] == [("monophonic", -1, 0)]
 
 
 def test_clips_their_edits_and_their_history_are_there(old: Curation) -> None:

@@ -111,6 +111,16 @@ def test_a_song_in_two_splits_is_refused(read: Callable[[Any], DatasetManifest],
         read(document)
 
 
+def test_a_near_duplicate_in_the_other_split_is_refused(
+    read: Callable[[Any], DatasetManifest], document: dict[str, Any]
+) -> None:
+    train = next(row for row in document["rows"] if row["split"] == "train")
+    validation = next(row for row in document["rows"] if row["split"] == "validation")
+    validation["source"] = {"related_fingerprints": [train["song_fingerprint"]]}
+    with pytest.raises(InvalidRequest, match="near-duplicate"):
+        read(document)
+
+
 def test_without_validation_clips_it_is_refused(
     read: Callable[[Any], DatasetManifest], document: dict[str, Any]
 ) -> None:

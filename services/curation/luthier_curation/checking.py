@@ -30,6 +30,8 @@ GENERATED = "generated/"
 TEMPO_BPM = (20.0, 400.0)
 MAX_BEAT_QUARTERS = 8.0
 INSTRUMENT_BOUND = "must be a General MIDI program name, or Drums"
+MAX_PARTS, MAX_VARIATIONS, MAX_RELATED = 4096, 1000, 100
+FINGERPRINT_BOUND = "must be 64 lowercase hexadecimal digits"
 _FINGERPRINT = re.compile(r"[0-9a-f]{64}")
 
 
@@ -73,13 +75,18 @@ def _has_few_items(checks: Checks, clip: pb.NewClip) -> bool:
 def _check_new_clip(checks: Checks, clip: pb.NewClip) -> None:
     source = clip.source
     print_ok = _FINGERPRINT.fullmatch(source.song_fingerprint) is not None
-    checks.that(print_ok, "source.song_fingerprint", "must be 64 lowercase hexadecimal digits")
+    checks.that(print_ok, "source.song_fingerprint", FINGERPRINT_BOUND)
     checks.within("source.span.start_s", source.span.start_s, 0, MAX_SONG_S)
     checks.above("source.span.end_s", source.span.end_s, source.span.start_s, MAX_SONG_S)
     checks.text("source.song.artist", source.song.artist, max_chars=MAX_NAME_CHARS)
     checks.text("source.song.title", source.song.title, max_chars=MAX_NAME_CHARS)
     if source.subset:
         checks.name("source.subset", source.subset)
+    checks.within("source.part", source.part, 0, MAX_PARTS - 1)
+    if source.HasField("variation"):
+        checks.within("source.variation.number", source.variation.number, 1, MAX_VARIATIONS)
+    for field, related in checks.items("source.related_fingerprints", source.related_fingerprints, 0, MAX_RELATED):
+        checks.that(_FINGERPRINT.fullmatch(related) is not None, field, FINGERPRINT_BOUND)
     checks.artifact("audio", clip.audio, max_bytes=MAX_AUDIO_BYTES)
     lasts = not clip.audio.key.startswith(GENERATED)
     checks.that(lasts, "audio.key", f"must not be below {GENERATED}, which expires; store the audio as another kind")
@@ -115,7 +122,8 @@ def check_filter(which: pb.ClipFilter) -> None:
     checks.text("text", which.text, max_chars=MAX_QUERY_CHARS)
     checks.text("instrument", which.instrument, max_chars=64)
     checks.text("song_fingerprint", which.song_fingerprint, max_chars=64)
-    for name in ("collection", "text", "instrument", "song_fingerprint"):
+    checks.text("subset", which.subset, max_chars=64)
+    for name in ("collection", "text", "instrument", "song_fingerprint", "subset"):
         clean(checks, name, getattr(which, name))
     for name in ("min_tempo_bpm", "max_tempo_bpm"):
         checks.finite(name, getattr(which, name))

@@ -23,6 +23,7 @@ from luthier.common.v1.common_pb2 import (
     InstrumentFact,
     KeyFact,
     Prompt,
+    SongName,
     TempoFact,
 )
 from luthier.curation.v1 import curation_pb2 as pb
@@ -30,6 +31,9 @@ from luthier_curation.tables import OPEN, ChangeRow, ClipRow, ClipValues
 from luthier_kit.rpc import InvalidRequest
 from luthier_music.instruments import DRUMS, PROGRAM_NAMES, family_of, program_of
 
+POLYPHONIC = "polyphonic"
+"""The subset of a clip that names none."""
+ALL_PARTS = -1
 PERSON = "person"
 PIPELINE = "pipeline"
 CREATED, REVISED, EDITED, REVIEWED, UNDONE = "created", "revised", "edited", "reviewed", "undone"
@@ -44,21 +48,48 @@ NOTE_VALUES: dict[float, str] = {
 # --- identity and order
 
 
-def span_ms(source: ClipSource) -> tuple[int, int]:
-    """Start and end in the song, rounded to the millisecond: a part of the identity."""
-    return round(source.span.start_s * 1000), round(source.span.end_s * 1000)
+@dataclass(frozen=True)
+class Identity:
+    """What makes a clip that clip. The span in the song is in milliseconds; `part` -1 = all parts, `variation` 0 = the
+    song as written."""
 
+    collection: str
+    song_fingerprint: str
+    start_ms: int
+    end_ms: int
+    subset: str = POLYPHONIC
+    part: int = ALL_PARTS
+    variation: int = 0
 
-def clip_id(collection: str, song_fingerprint: str, start_ms: int, end_ms: int) -> str:
-    """`clip-` and 24 hexadecimal digits of the digest of the identity."""
-    identity = json.dumps([collection, song_fingerprint, start_ms, end_ms])
-    return "clip-" + hashlib.sha256(identity.encode()).hexdigest()[:24]
+    @classmethod
+    def of(cls, collection: str, source: ClipSource) -> "Identity":
+        """The identity of a clip of a collection."""
+        return cls(
+            collection,
+            source.song_fingerprint,
+            round(source.span.start_s * 1000),
+            round(source.span.end_s * 1000),
+            source.subset or POLYPHONIC,
+            source.part if source.HasField("part") else ALL_PARTS,
+            source.variation.number,
+        )
 
+    @property
+    def clip_id(self) -> str:
+        """`clip-` and 24 hexadecimal digits of the digest of the identity."""
+        return "clip-" + hashlib.sha256(json.dumps(self._values()).encode()).hexdigest()[:24]
 
-def sort_key(collection: str, source: ClipSource, start_ms: int, end_ms: int) -> str:
-    """Collection, artist, title, song, time: the order of every list, unique per clip."""
-    names = (collection, source.song.artist.lower(), source.song.title.lower())
-    return "\x1f".join((*names, source.song_fingerprint, f"{start_ms:012d}", f"{end_ms:012d}"))
+    def sort_key(self, song: SongName) -> str:
+        """Collection, artist, title, song, time: the order of every list, unique per clip."""
+        collection, fingerprint, start_ms, end_ms, *rest = map(str, self._values())
+        times = (start_ms.zfill(12), end_ms.zfill(12))
+        return "\x1f".join((collection, song.artist.lower(), song.title.lower(), fingerprint, *times, *rest))
+
+    def _values(self) -> tuple[str | int, ...]:
+        """Mixes of all parts as written are named as by Luthier 0.1, which knew nothing else."""
+        plain = (self.collection, self.song_fingerprint, self.start_ms, self.end_ms)
+        more = (self.subset, self.part, self.variation)
+        return plain if more == (POLYPHONIC, ALL_PARTS, 0) else plain + more
 
 
 # --- prompts and facts of people
@@ -213,39 +244,31 @@ def upsert(session: Session, collection: str, clips: Sequence[pb.NewClip]) -> tu
     """Ids in the order of the clips, and how many were `created`, `revised`, `unchanged`.
 
     A revision keeps every field that a person edited, and opens the verdict again when what was judged changed: the
-    audio, the facts or the prompts. InvalidRequest when two of the clips are the same one, or a clip of another subset
-    has the span: a clip is one by collection, song and span.
+    audio, the facts or the prompts. InvalidRequest when two of the clips are the same one.
     """
-    ids = [clip_id(collection, clip.source.song_fingerprint, *span_ms(clip.source)) for clip in clips]
+    identities = [Identity.of(collection, clip.source) for clip in clips]
+    ids = [identity.clip_id for identity in identities]
     if len(set(ids)) < len(ids):
         twice = next(index for index, name in enumerate(ids) if name in ids[:index])
         violation = (f"clips[{twice}].source", f"must be another clip than clips[{ids.index(ids[twice])}]")
         raise InvalidRequest("the same clip twice", reason="DUPLICATE_CLIP", violations=[violation])
     present = select(ClipRow).where(ClipRow.clip_id.in_(ids)).order_by(ClipRow.clip_id).with_for_update()
     rows = {row.clip_id: row for row in session.scalars(present)}
-    for index, (name, clip) in enumerate(zip(ids, clips, strict=True)):
-        if name in rows and rows[name].source.subset != clip.source.subset:
-            bound = f"must be {rows[name].source.subset!r}, as that of the clip of this span; use another collection"
-            raise InvalidRequest(reason="CLIP_OF_ANOTHER_SUBSET", violations=[(f"clips[{index}].source.subset", bound)])
     author, outcomes = Author(REVISED, PIPELINE), Counter[str]()
-    for name, clip in zip(ids, clips, strict=True):
+    for name, identity, clip in zip(ids, identities, clips, strict=True):
         row = rows.get(name)
         if row is None:
-            _create(session, collection, name, clip, author)
+            _create(session, identity, clip, author)
             outcomes["created"] += 1
         else:
             outcomes["revised" if _revise(session, row, clip, author) else "unchanged"] += 1
     return ids, outcomes
 
 
-def _create(session: Session, collection: str, name: str, clip: pb.NewClip, author: Author) -> None:
-    start_ms, end_ms = span_ms(clip.source)
+def _create(session: Session, identity: Identity, clip: pb.NewClip, author: Author) -> None:
     row = ClipRow(
-        clip_id=name,
-        collection=collection,
-        song_fingerprint=clip.source.song_fingerprint,
-        start_ms=start_ms,
-        end_ms=end_ms,
+        **vars(identity),
+        clip_id=identity.clip_id,
         revision=1,
         source=clip.source,
         audio=clip.audio,
@@ -259,7 +282,7 @@ def _create(session: Session, collection: str, name: str, clip: pb.NewClip, auth
         reviewer="",
         automatic=False,
         remark="",
-        sort_key=sort_key(collection, clip.source, start_ms, end_ms),
+        sort_key=identity.sort_key(clip.source.song),
         updated_at_ms=0,
     )
     _derive(row)
@@ -287,7 +310,7 @@ def _revise(session: Session, row: ClipRow, clip: pb.NewClip, author: Author) ->
             prompts = unchecked(prompts)
     judged_anew = (clip.audio.sha256, facts, prompts) != (row.audio.sha256, row.facts, row.prompts)
     row.incoming = incoming
-    row.sort_key = sort_key(row.collection, clip.source, row.start_ms, row.end_ms)
+    row.sort_key = Identity.of(row.collection, clip.source).sort_key(clip.source.song)
     values = ClipValues(
         source=clip.source,
         audio=clip.audio,

@@ -24,7 +24,7 @@ from luthier.curation.v1.dataset_pb2 import (
     SplitFractions,
 )
 from luthier_curation.clips import tempo_unit
-from luthier_curation.splits import Fractions, assign
+from luthier_curation.splits import Fractions, assign, groups
 from luthier_curation.tables import ACCEPTED, ClipRow
 from luthier_kit.rpc import NAME_PATTERN, SPLITS, FailedPrecondition, LuthierError, NotFound, Unavailable
 from luthier_kit.store import Series, Store, canonical_json
@@ -49,14 +49,18 @@ def freeze(session: Session, collection: str, name: str, fractions: Fractions) -
     if without := [row.clip_id for row in rows if not row.prompts]:
         text = f"{len(without)} accepted clip(s) have no prompt, {without[0]} is one"
         raise FailedPrecondition(text, reason="PROMPT_MISSING", clip_id=without[0])
-    assignment = assign((row.song_fingerprint for row in rows), fractions)
-    frozen = [_row(row, assignment.splits[row.song_fingerprint]) for row in rows]
+    songs = {row.song_fingerprint for row in rows}
+    group = groups((row.song_fingerprint, row.source.related_fingerprints) for row in rows)
+    assignment = assign((group[song] for song in songs), fractions)
+    frozen = [_row(row, assignment.splits[group[row.song_fingerprint]]) for row in rows]
     return DatasetManifest(
         format=FORMAT,
         name=name,
         collection=collection,
         fractions=SplitFractions(train=fractions.train, validation=fractions.validation, test=fractions.test),
-        moved_songs=sorted(assignment.moved),
+        moved_songs=sorted(
+            {song for song in (row.song_fingerprint for row in rows) if group[song] in assignment.moved}
+        ),
         licences=sorted({licence for row in frozen for licence in row.licences}),
         rows=frozen,
     )

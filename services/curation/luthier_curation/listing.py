@@ -29,6 +29,7 @@ def conditions(which: pb.ClipFilter, *, any_verdict: bool = False) -> list[Colum
         ClipRow.collection: which.collection,
         ClipRow.verdict: "" if any_verdict else VERDICTS[which.verdict],
         ClipRow.song_fingerprint: which.song_fingerprint,
+        ClipRow.subset: which.subset,
     }
     found = [column == value for column, value in equal.items() if value]
     if which.HasField("checked"):

@@ -1,8 +1,9 @@
 """Leak-free splits: every clip of a song falls where the stable hash of the song's fingerprint says.
 
-Renders, stems and duplicates of a song share its fingerprint, so they share its split, today and in every later
-export. The one exception is stated: a collection of at least three songs that the hash leaves without a song to train
-or to validate on gets one from its largest split, always the same one. As the collection grows the hash alone decides.
+Renders, stems, variations and duplicates of a song share its fingerprint, so they share its split, today and in every
+later export. Near-duplicates are a group, which falls where the smallest of its fingerprints does. The one exception is
+stated: a collection of at least three songs that the hash leaves without a song to train or to validate on gets one
+from its largest split, always the same one. As the collection grows the hash alone decides.
 """
 
 import hashlib
@@ -63,6 +64,25 @@ def assign(fingerprints: Iterable[str], fractions: Fractions) -> Assignment:
             splits[song] = wanted
             moved.append(song)
     return Assignment(splits, moved)
+
+
+def groups(related: Iterable[tuple[str, Iterable[str]]]) -> dict[str, str]:
+    """Of each song (fingerprint, fingerprints of its near-duplicates) the smallest fingerprint of its group.
+
+    Near-duplicates of near-duplicates are in one group, in whatever order they came.
+    """
+    group: dict[str, str] = {}
+
+    def root(song: str) -> str:
+        while (parent := group.setdefault(song, song)) != song:
+            song = parent
+        return song
+
+    for song, others in related:
+        for other in (song, *others):
+            low, high = sorted((root(song), root(other)))
+            group[high] = low
+    return {song: root(song) for song in list(group)}
 
 
 def _moved_song(songs: list[str], splits: dict[str, str]) -> str:

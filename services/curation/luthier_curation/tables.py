@@ -101,12 +101,16 @@ class Base(DeclarativeBase):
     """Root of the tables."""
 
 
+IDENTITY = ("collection", "song_fingerprint", "start_ms", "end_ms", "subset", "part", "variation")
+
+
 class ClipRow(Base):
-    """A clip in its newest revision. Identity: collection, song fingerprint, span in milliseconds."""
+    """A clip in its newest revision. Identity: collection, song fingerprint, span in milliseconds, subset, part (-1 =
+    all), variation (0 = as written)."""
 
     __tablename__ = "clips"
     __table_args__ = (
-        Index("clips_identity", "collection", "song_fingerprint", "start_ms", "end_ms", unique=True),
+        Index("clips_identity", *IDENTITY, unique=True),
         Index("clips_verdict", "collection", "verdict"),
     )
 
@@ -115,6 +119,9 @@ class ClipRow(Base):
     song_fingerprint: Mapped[str] = mapped_column(String(64))
     start_ms: Mapped[int] = mapped_column(BigInteger)
     end_ms: Mapped[int] = mapped_column(BigInteger)
+    subset: Mapped[str] = mapped_column(String(64), server_default="polyphonic")
+    part: Mapped[int] = mapped_column(Integer, server_default="-1")
+    variation: Mapped[int] = mapped_column(Integer, server_default="0")
     revision: Mapped[int] = mapped_column(Integer)
 
     source: Mapped[ClipSource] = mapped_column(MessageColumn(ClipSource))

@@ -35,6 +35,9 @@ def read_manifest(store: Store, ref: ArtifactRef) -> DatasetManifest:
             raise InvalidRequest(f"the data set has no clip in the {split} split", reason=REASON)
     if shared := sorted(songs[TRAIN] & songs[VALIDATION]):
         raise InvalidRequest(f"song {shared[0]} is in the train and the validation split", reason=REASON)
+    related = {other for row in rows_of(manifest, VALIDATION) for other in row.source.related_fingerprints}
+    if shared := sorted(songs[TRAIN] & related):
+        raise InvalidRequest(f"song {shared[0]} is in the train split, a near-duplicate in validation", reason=REASON)
     return manifest
 
 
