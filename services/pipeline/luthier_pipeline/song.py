@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
 
-from luthier.analysis.v1.analysis_pb2 import CutClipsRequest
+from luthier.analysis.v1.analysis_pb2 import Clip, CutClipsRequest
 from luthier.common.v1.common_pb2 import ActionInfo, ArtifactRef, ClipSource, Lineage, SongName
 from luthier.curation.v1.curation_pb2 import NewClip, UpsertClipsRequest
 from luthier.enrichment.v1.enrichment_pb2 import EnrichSongRequest
@@ -93,6 +93,16 @@ class SongResult:
         self.reused += action.reused
         if cpu_s and not action.reused:
             self.cpu_s[stage] = self.cpu_s.get(stage, 0.0) + cpu_s
+
+
+@dataclass(frozen=True)
+class Made:
+    """What clips were cut from. `source` is theirs but for span and name; `actions` made what was cut, with `seed`."""
+
+    song: CorpusFile
+    source: ClipSource
+    seed: int
+    actions: tuple[ActionInfo, ...]
 
 
 @dataclass(frozen=True)
@@ -201,6 +211,14 @@ class SongPipeline:
         result.count("cut", clips.action, clips.cpu_s)
         result.notes.extend(clips.notes)
 
+        source = ClipSource(song_fingerprint=song.fingerprint, midi_sha256=song.sha256)
+        made = Made(song, source, rendered.seed, (rendered.action, clips.action))
+        self._caption(made, clips.clips, result, on_stage)
+        return result
+
+    def _caption(self, made: Made, clips: Iterable[Clip], result: SongResult, on_stage: Callable[[str], None]) -> None:
+        """Tags, prompts and curation of the clips of a song, which are counted in `result`."""
+        options, clients, song = self.options, self.clients, made.song
         on_stage("enrich")
         name = SongName(artist=song.artist[:MAX_NAME_CHARS], title=song.title[:MAX_NAME_CHARS])
         enrich = EnrichSongRequest(song=name, path=song.path[:MAX_PATH_CHARS], sheet=options.sheet)
@@ -208,28 +226,25 @@ class SongPipeline:
         result.count("enrich", enriched.action)
 
         curate = UpsertClipsRequest(collection=options.collection)
-        for clip in clips.clips:
+        for clip in clips:
             on_stage("prompt")
             compose = ComposePromptsRequest(facts=clip.facts, tags=enriched.tags, count=options.prompts or None)
             ask = partial(clients.prompting.ComposePrompts, compose, timeout=PROMPT_TIMEOUT_S)
             composed = self._call("prompt", ask)
             result.count("prompt", composed.action)
-            source = ClipSource(
-                song_fingerprint=song.fingerprint, span=clip.span, song=enriched.song, midi_sha256=song.sha256
-            )
-            actions = (rendered.action, clips.action, enriched.action, composed.action)
             new = NewClip(
-                source=source, audio=clip.audio, facts=clip.facts, tags=enriched.tags, prompts=composed.prompts,
-                lineage=_lineage(song, options.licence, rendered.seed, actions),
+                source=made.source, audio=clip.audio, facts=clip.facts, tags=enriched.tags, prompts=composed.prompts,
+                lineage=_lineage(made, options.licence, (*made.actions, enriched.action, composed.action)),
             )  # fmt: skip
+            new.source.span.CopyFrom(clip.span)
+            new.source.song.CopyFrom(enriched.song)
             curate.clips.append(new)
 
         if curate.clips:
             on_stage("curate")
             upserted = self._call("curate", partial(clients.curation.UpsertClips, curate, timeout=CURATE_TIMEOUT_S))
             result.count("curate", ActionInfo(reused=not upserted.created + upserted.revised))
-        result.clips = len(curate.clips)
-        return result
+        result.clips += len(curate.clips)
 
     def _call(self, stage: str, call: Callable[[], R]) -> R:
         """One stage's call. The retry budget is the service's, not the call's: while other songs get through a crowded
@@ -249,9 +264,9 @@ class SongPipeline:
         return response
 
 
-def _lineage(song: CorpusFile, licence: str, seed: int, actions: Iterable[ActionInfo]) -> Lineage:
-    """Everything behind a clip: the MIDI file and every stage's record, versions and licences."""
-    lineage = Lineage(inputs=[song.sha256], seed=seed)
+def _lineage(made: Made, licence: str, actions: Iterable[ActionInfo]) -> Lineage:
+    """Everything behind a clip: the song's file and every stage's record, versions and licences."""
+    lineage = Lineage(inputs=[made.song.sha256], seed=made.seed)
     licences = {licence}
     for action in actions:
         lineage.inputs.append(action.action_key)
