@@ -13,6 +13,9 @@ TAG ?= $(or $(shell sed -nE 's/^appVersion: *"?([^" ]+)"?.*/\1/p' charts/luthier
 TRUTH ?= .luthier/truth
 IMAGES ?= $(SERVICES) pipeline minio postgresql prometheus collector
 
+# installing waits for disks and registries
+MAKEFLAGS += -j4
+
 # compiled modules are kept, or every process compiles torch anew: 20 s of CPU each
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -60,7 +63,7 @@ lint: install proto-check  ## ruff, dead code, mypy, locks, contracts
 	tests/.venv/bin/ruff format --check .
 	tests/.venv/bin/ruff check .
 	tests/.venv/bin/vulture
-	@for project in $(PROJECTS) docs; do (cd $$project && $(UV) lock --check --quiet) || exit 1; done
+	@printf '%s\n' $(PROJECTS) docs | xargs -P 4 -I{} $(UV) lock --check --quiet --project {}
 	@tests/types.sh $(LIBRARIES:%=services/%) $(SERVICES:%=services/%) services/pipeline deploy/local
 
 proto-check: tests/.venv/.synced  ## Contracts: buf lint, and breaking changes against the last release
@@ -94,6 +97,9 @@ install: $(PROJECTS:%=%/.venv/.synced)  ## Bring every environment up to date wi
 %/.venv/.synced: %/pyproject.toml %/uv.lock $(PROTOS) | $(UV)
 	@echo "installing $*"
 	@cd $* && $(UV) sync --frozen --quiet && touch .venv/.synced
+
+# the first brings torch, the others find it in the cache
+$(patsubst %,services/%/.venv/.synced,training inference evaluation): | services/model/.venv/.synced
 
 $(TOOLS)/bin/uv:
 	@echo "installing uv"

@@ -76,6 +76,17 @@ def _absurd(chance: random.Random) -> float:
     return chance.choice((*usual, of_any_size, struct.unpack("<f", chance.randbytes(4))[0]))
 
 
+def _limit(end: int) -> Change:
+    def change(message: Message, field: FieldDescriptor, chance: random.Random) -> bool:
+        del chance
+        if field.cpp_type not in _INTEGERS:
+            return False
+        _set(message, field, _INTEGERS[field.cpp_type][end])
+        return True
+
+    return change
+
+
 def _integer(message: Message, field: FieldDescriptor, chance: random.Random) -> bool:
     if field.cpp_type not in _INTEGERS:
         return False
@@ -194,7 +205,9 @@ CLASSES: Mapping[str, Change] = {
     "absurd": _number(_absurd),
     "NaN": _number(lambda _: math.nan),
     "infinite": _number(lambda chance: chance.choice((math.inf, -math.inf))),
-    "integers' limits": _integer,
+    "lowest integer": _limit(0),
+    "highest integer": _limit(1),
+    "near integers' limits": _integer,
     "unknown enum": _enum,
     "flag": _flag,
     "NUL": _text(_with_nul),

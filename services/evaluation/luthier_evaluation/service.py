@@ -98,6 +98,9 @@ class EvaluationServicer(EvaluationServiceServicer):
     def WatchEvaluation(
         self, request: pb.WatchEvaluationRequest, context: grpc.ServicerContext
     ) -> Iterator[pb.WatchEvaluationResponse]:
+        checks = Checks()
+        checks.within("after_sequence", request.after_sequence, 0, 1 << 40)
+        checks.done()
         log = evaluation_log(self.store, request.evaluation_id)
         for run in log.watch(request.after_sequence, poll_s=WATCH_POLL_S, going=context.is_active):
             yield pb.WatchEvaluationResponse(evaluation=evaluation_message(run, with_suite=False))
