@@ -53,6 +53,17 @@ def test_a_byte_order_mark_is_no_part_of_the_text() -> None:
     assert read_json(b"\xef\xbb\xbf[1]", max_bytes=100) == [1]
 
 
+@pytest.mark.parametrize("data", [rb'["\ud83d"]', rb'{"\uDE00": 1}', rb'["\ude00\ud83d"]', rb'["\ud83d\\ude00"]'])
+def test_half_of_a_surrogate_pair_is_refused(data: bytes) -> None:
+    """Python's decoder takes it; a name of it is a SystemError in protobuf's, a text of it cannot be stored."""
+    with pytest.raises(ValueError, match="surrogate"):
+        read_json(data, max_bytes=100)
+
+
+def test_a_surrogate_pair_and_what_only_looks_like_half_of_one_are_read() -> None:
+    assert read_json(rb'["\ud83d\ude00", "\\ud83d"]', max_bytes=100) == ["\U0001f600", "\\ud83d"]
+
+
 def test_another_encoding_does_not_hide_brackets_from_the_scan() -> None:
     """In UTF-16 the second byte of U+2200 is a quotation mark: a scan of bytes takes what follows for text."""
     data = ('["\u2200"' + ",[]" * 50 + "]").encode("utf-16-le")

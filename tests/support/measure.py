@@ -1,4 +1,4 @@
-"""What a call costs: seconds, and how far it takes a process's memory beyond what it had (Linux)."""
+"""What a call costs: CPU seconds, and how far it takes a process's memory beyond what it had (Linux)."""
 
 import gc
 import os
@@ -15,7 +15,8 @@ _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 @dataclass(frozen=True)
 class Cost:
-    """`peak_bytes` is of resident memory, beyond what was resident before."""
+    """`seconds` are CPU time of all threads, so that other work on the machine does not count; `peak_bytes` is of
+    resident memory, beyond what was resident before."""
 
     seconds: float
     peak_bytes: int
@@ -26,9 +27,9 @@ def cost_of(call: Callable[[], object]) -> Cost:
     gc.collect()
     own = os.getpid()
     _begin_peak(own)
-    before, began = _resident(own, "VmRSS"), time.perf_counter()
+    before, began = _resident(own, "VmRSS"), time.process_time()
     call()
-    return Cost(time.perf_counter() - began, _resident(own, "VmHWM") - before)
+    return Cost(time.process_time() - began, _resident(own, "VmHWM") - before)
 
 
 class ProcessTree:

@@ -6,12 +6,14 @@ time.
 """
 
 import json
+import re
 from collections import Counter
 from typing import Any
 
 MAX_DEPTH = 64  # ours nest to about ten
 MAX_VALUES = 1_000_000  # items of arrays and members of objects: at most some 200 MB once decoded
 _PIECE_BYTES = 1 << 20
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _NOT_STRUCTURE = bytes(set(range(256)) - set(b"[]{},"))
 
 
@@ -23,8 +25,8 @@ def read_json(
     max_values: int = MAX_VALUES,
     unique_names: bool = False,
 ) -> Any:
-    """The value in a JSON text (RFC 8259: UTF-8, no NaN). ValueError when it is none, or beyond a bound: then nothing
-    of it was decoded.
+    """The value in a JSON text (RFC 8259: UTF-8, no NaN, no half of a surrogate pair). ValueError when it is none, or
+    beyond a bound: then nothing of it was decoded.
 
     `unique_names`: an object that says a name twice is refused, too; where others wrote the text, the last need not be
     the one they meant. Costs a third of the time more.
@@ -32,7 +34,9 @@ def read_json(
     check_json(data, max_bytes=max_bytes, max_depth=max_depth, max_values=max_values)
     try:
         text = data.decode("utf-8-sig")  # UTF-16, which the decoder would take, hides brackets from the scan
-        return json.loads(text, parse_constant=refuse_constant, object_pairs_hook=_unique if unique_names else None)
+        value = json.loads(text, parse_constant=refuse_constant, object_pairs_hook=_unique if unique_names else None)
+        refuse_half_pairs(value, text, 0, len(text))
+        return value
     except RecursionError:
         raise ValueError("not JSON that can be read: it nests too deep") from None
     except ValueError as error:
@@ -58,6 +62,18 @@ def check_json(data: bytes, *, max_bytes: int, max_depth: int = MAX_DEPTH, max_v
             depth += 1 if bracket in b"[{" else -1
             if depth > max_depth:
                 raise ValueError(f"must nest at most {max_depth} deep")
+
+
+def refuse_half_pairs(value: Any, text: str, start: int, end: int) -> None:
+    """ValueError where a value, decoded from `text[start:end]`, holds half of a surrogate pair.
+
+    JSON can spell it, but no text that is stored or sent can hold it; as a name it is a SystemError in protobuf.
+    """
+    if _SURROGATE.search(text, start, end):
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise ValueError("half of a surrogate pair is no character") from None
 
 
 def refuse_constant(name: str) -> None:

@@ -186,11 +186,12 @@ def test_row_by_row_spaces_other_names_null_and_unknown_fields_are_read_as_ever(
         b'{"rows":[7]}', b'{"rows":[null]}', b'{"rows":[{"clip_id":7}]}', b'{"rows":[{"clip_id":"\xff"}]}',
         b'{"rows":[],"rows":[{}]}', b'{"rows":[{"facts":{"duration_s":NaN}}]}', b'{"name":"a" "rows":[]}',
         b'{"rows":["open]}', b'{"rows":{}}', b'{"name":tru}', b"[" * 100_000, b'{"rows":[' + b"[" * 100,
+        rb'{"rows":[{"\ud83d":1}]}', rb'{"rows":[{"clip_id":"\ude00"}]}', rb'{"\ud83d":1}',
     ],
 )  # fmt: skip
 def test_row_by_row_what_is_no_such_document_is_refused(data: bytes, in_pieces: Callable[[int], None]) -> None:
     in_pieces(3)
-    with pytest.raises(ValueError, match=r"not JSON|must nest|not a DatasetManifest"):
+    with pytest.raises(ValueError, match=r"not JSON|must nest|not a DatasetManifest|surrogate"):
         from_json(DatasetManifest, data)
 
 

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from google.protobuf.json_format import MessageToDict, ParseDict, ParseError
 from google.protobuf.message import Message
 
-from luthier_kit.bounded_json import MAX_VALUES, check_json, read_json, refuse_constant
+from luthier_kit.bounded_json import MAX_VALUES, check_json, read_json, refuse_constant, refuse_half_pairs
 from luthier_kit.rpc import FailedPrecondition
 
 M = TypeVar("M", bound=Message)
@@ -193,6 +193,7 @@ class _Text:
                     raise ValueError(f"not JSON: {error}"[:300]) from None
                 continue
             if end < len(self._text) or not self._more():  # what ends a piece may go on in the next
+                refuse_half_pairs(value, self._text, self._at, end)
                 self._at = end
                 return value
 
