@@ -54,9 +54,9 @@ class Page:
     previous_token: str = ""
 
 
-def token_after(request: pb.ListClipsRequest, sort_key: str) -> str:
-    """The token of the page behind this key."""
-    return page_token(request, ">" + sort_key)
+def position_after(sort_key: str) -> str:
+    """The position, for a page's token, of what follows this key."""
+    return ">" + sort_key
 
 
 def page(session: Session, request: pb.ListClipsRequest, size: int) -> Page:
@@ -75,7 +75,7 @@ def page(session: Session, request: pb.ListClipsRequest, size: int) -> Page:
     return Page(
         clips=rows,
         total=total,
-        next_token=token_after(request, rows[-1].sort_key) if follows else "",
+        next_token=page_token(request, position_after(rows[-1].sort_key)) if follows else "",
         previous_token=page_token(request, "<" + rows[0].sort_key) if precedes else "",
     )
 

@@ -8,16 +8,14 @@ from luthier_curation import checking
 from luthier_curation.clips import instruments_by_person, key_by_person
 from luthier_curation.curation import Curation
 from luthier_curation.datasets import Export
-from luthier_curation.listing import VERDICTS, token_after
+from luthier_curation.listing import VERDICTS, position_after
 from luthier_curation.reviews import Decision, Edit
 from luthier_curation.splits import Fractions
 from luthier_curation.tables import ClipRow
-from luthier_kit.rpc import Checks, actor
+from luthier_kit.rpc import Checks, actor, fit_page
 
 VERDICT_NUMBERS = {name: number for number, name in VERDICTS.items()}
 DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE = 50, 500
-MAX_RESPONSE_BYTES = 3 << 20
-"""of the clips of a page: below gRPC's default limit of 4 MiB. Long prompts make pages shorter, never fail them."""
 
 
 class CurationService(CurationServiceServicer):
@@ -40,18 +38,9 @@ class CurationService(CurationServiceServicer):
         checks.text("page_token", request.page_token, max_chars=4096)
         checks.done()
         page = self.curation.page(request, size)
-        response = pb.ListClipsResponse(total=page.total, next_page_token=page.next_token)
-        room = MAX_RESPONSE_BYTES
-        for row in page.clips:
-            clip = _curated_clip(row)
-            room -= clip.ByteSize()
-            if room < 0 and response.clips:
-                break
-            response.clips.append(clip)
-            last = row.sort_key
-        if len(response.clips) < len(page.clips):
-            response.next_page_token = token_after(request, last)
-        return response
+        items = ((position_after(row.sort_key), _curated_clip(row)) for row in page.clips)
+        clips, more = fit_page(request, items, page.next_token)
+        return pb.ListClipsResponse(clips=clips, total=page.total, next_page_token=more)
 
     def UpdateClip(self, request: pb.UpdateClipRequest, _context: grpc.ServicerContext) -> pb.UpdateClipResponse:
         """A person's edit of one clip."""

@@ -36,6 +36,7 @@ from luthier_kit.rpc import (
     NotFound,
     Service,
     actor,
+    fit_page,
     page_position,
     page_token,
 )
@@ -81,10 +82,9 @@ class EvaluationServicer(EvaluationServiceServicer):
         checks.within("page_size", size, 1, 500)
         checks.done()
         runs, last = self.pages.page(size, page_position(request))
-        return pb.ListEvaluationsResponse(
-            evaluations=[evaluation_message(run, with_suite=False) for run in runs],
-            next_page_token=page_token(request, last) if last else "",
-        )
+        items = ((position, evaluation_message(run, with_suite=False)) for position, run in runs)
+        messages, more = fit_page(request, items, page_token(request, last) if last else "")
+        return pb.ListEvaluationsResponse(evaluations=messages, next_page_token=more)
 
     def CancelEvaluation(
         self, request: pb.CancelEvaluationRequest, context: grpc.ServicerContext

@@ -7,7 +7,7 @@ import grpc
 from luthier.training.v1 import training_pb2 as pb
 from luthier.training.v1.training_pb2_grpc import TrainingServiceServicer
 from luthier_kit.registry import RunLog, RunPages, current_version, refuse_promoted, resolve, run_id_of
-from luthier_kit.rpc import Checks, NotFound, actor, in_field, page_position, page_token
+from luthier_kit.rpc import Checks, NotFound, actor, fit_page, in_field, page_position, page_token
 from luthier_kit.store import Store
 from luthier_training.dataset import read_manifest
 from luthier_training.requests import settle
@@ -49,8 +49,9 @@ class TrainingServicer(TrainingServiceServicer):
         checks.within("page_size", size, 1, MAX_PAGE)
         checks.done()
         runs, last = self._pages.page(size, page_position(request))
-        more = page_token(request, last) if last else ""
-        return pb.ListTrainingRunsResponse(runs=map(to_message, runs), next_page_token=more)
+        items = ((position, to_message(run)) for position, run in runs)
+        messages, more = fit_page(request, items, page_token(request, last) if last else "")
+        return pb.ListTrainingRunsResponse(runs=messages, next_page_token=more)
 
     def CancelTrainingRun(
         self, request: pb.CancelTrainingRunRequest, context: grpc.ServicerContext

@@ -246,18 +246,18 @@ def test_pages_of_runs_are_newest_first_and_follow_each_other(store: Store) -> N
     first, behind_first = pages.page(2)
     second, behind_second = pages.page(2, behind_first)
     third, end = pages.page(2, behind_second)
-    assert [[run.id for run in page] for page in (first, second, third)] == [ids[:2:-1], ids[2:0:-1], ids[:1]]
+    assert [[run.id for _, run in page] for page in (first, second, third)] == [ids[:2:-1], ids[2:0:-1], ids[:1]]
     assert not end
 
 
 def test_a_page_shows_the_newest_state_and_what_is_new_or_gone(store: Store, tmp_path: Path) -> None:
     old, log = created(store, "old"), created(store)
     pages = RunPages(store, TRAINING)
-    assert [run.state for run in pages.page(9)[0]] == [RUN_STATE_QUEUED, RUN_STATE_QUEUED]
+    assert [run.state for _, run in pages.page(9)[0]] == [RUN_STATE_QUEUED, RUN_STATE_QUEUED]
     log.cancel()
     newer = created(store, "newer")
     shutil.rmtree(tmp_path / "luthier/runs" / old.id)
-    assert [(run.id, run.state) for run in pages.page(9)[0]] == [
+    assert [(run.id, run.state) for _, run in pages.page(9)[0]] == [
         (newer.id, RUN_STATE_QUEUED), (log.id, RUN_STATE_CANCELLED),
     ]  # fmt: skip
 

@@ -5,6 +5,7 @@ import pytest
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
+from luthier.common.v1.common_pb2 import ArtifactRef
 from luthier_kit.rpc import (
     CALLER_IN_FLIGHT,
     Aborted,
@@ -104,3 +105,11 @@ def test_too_many_items_are_counted_and_not_looked_at() -> None:
     assert list(checks.items("tags", ["a", "b"], 0, 2)) == [("tags[0]", "a"), ("tags[1]", "b")]
     assert list(checks.items("tags", ["a", "b", "c"], 0, 2)) == []
     assert checks.violations == [("tags", "must have 0 to 2 items, got 3")]
+
+
+def test_every_part_of_an_artifact_reference_is_bounded() -> None:
+    checks = Checks()
+    digest = "0" * 64
+    ref = ArtifactRef(key=f"clips/{digest}.flac", sha256=digest, size_bytes=-1, media_type="x" * 256)
+    assert not checks.artifact("audio", ref)
+    assert [field for field, _ in checks.violations] == ["audio.size_bytes", "audio.media_type"]

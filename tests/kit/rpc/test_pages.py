@@ -4,7 +4,7 @@ import pytest
 
 from luthier.curation.v1 import curation_pb2 as curation
 from luthier.training.v1 import training_pb2 as training
-from luthier_kit.rpc import InvalidRequest, page_position, page_token
+from luthier_kit.rpc import InvalidRequest, fit_page, page_position, page_token
 
 ASKED = curation.ListClipsRequest(filter=curation.ClipFilter(collection="jazz"), page_size=50)
 
@@ -65,3 +65,20 @@ def test_a_token_of_another_filter_is_refused() -> None:
 def test_a_token_of_another_method_is_refused() -> None:
     token = page_token(curation.ListClipsRequest(), "clip-17")
     refused(training.ListTrainingRunsRequest(page_token=token))
+
+
+def test_a_page_ends_where_its_response_would_be_too_large_and_loses_nothing() -> None:
+    request = curation.ListClipsRequest()
+    items = [(f"{number}", curation.CuratedClip(remark="x" * (1 << 20))) for number in range(5)]
+    page, token = fit_page(request, items, "end")
+    assert len(page) == 2  # each is a little above 1 MiB, and three would be above 3
+    request.page_token = token
+    assert page_position(request) == "1"
+    assert fit_page(request, items[2:4], "") == ([item for _, item in items[2:4]], "")
+
+
+def test_an_item_that_is_too_large_has_a_page_of_its_own() -> None:
+    large, small = curation.CuratedClip(remark="x" * (4 << 20)), curation.CuratedClip()
+    request = curation.ListClipsRequest()
+    page, request.page_token = fit_page(request, [("a", large), ("b", small)], "")
+    assert (len(page), page_position(request)) == (1, "a")

@@ -307,9 +307,9 @@ class RunPages(Generic[Req, Prog, Res]):
         self._positions: dict[str, str] = {}  # by id
         self._lock = threading.Lock()
 
-    def page(self, size: int, behind: str = "") -> tuple[list[Run[Req, Prog, Res]], str]:
-        """At most `size` runs behind a position ("" = from the newest on), and the position of the last one when more
-        follow, else "". A run that cannot be read is told to the log and left out.
+    def page(self, size: int, behind: str = "") -> tuple[list[tuple[str, Run[Req, Prog, Res]]], str]:
+        """At most `size` runs behind a position ("" = from the newest on), each with its position; and the position of
+        the last one when more follow, else "". A run that cannot be read is told to the log and left out.
         """
         with self._lock:
             ids = self._store.names(f"runs/{self._kind.name}-")
@@ -320,7 +320,8 @@ class RunPages(Generic[Req, Prog, Res]):
             self._positions = {name: self._positions[name] for name in ids if name in self._positions}
             found = sorted((at for at in self._positions.values() if not behind or at < behind), reverse=True)
         page = found[:size]
-        runs = _read(self._store, self._kind, [at.rpartition(" ")[2] for at in page])
+        positions = {at.rpartition(" ")[2]: at for at in page}
+        runs = [(positions[run.id], run) for run in _read(self._store, self._kind, positions)]
         return runs, page[-1] if len(found) > size else ""
 
 

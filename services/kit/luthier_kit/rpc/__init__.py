@@ -46,7 +46,7 @@ from luthier_kit.rpc._errors import (
     is_retryable,
     status_of,
 )
-from luthier_kit.rpc._pages import page_position, page_token
+from luthier_kit.rpc._pages import fit_page, page_position, page_token
 from luthier_kit.rpc._references import REF_INVALID, SHA256, SHA256_RULE, is_blob_key, ref_violations
 from luthier_kit.rpc._reread import Reread
 from luthier_kit.rpc._retry import RetryBudget, retry_policy
@@ -106,6 +106,7 @@ __all__ = [
     "current_caller",
     "error_of",
     "error_of_call",
+    "fit_page",
     "flush_traces",
     "grpc_status_of",
     "in_field",

@@ -2,11 +2,15 @@
 
 import base64
 import hashlib
+from collections.abc import Iterable
+from typing import Final, TypeVar
 
 from google.protobuf.message import Message
 
 from luthier_kit.rpc._errors import InvalidRequest
 
+M = TypeVar("M", bound=Message)
+MAX_PAGE_BYTES: Final = 3 << 20  # of the items of a page: with what else a response says below gRPC's 4 MiB
 _DIGEST_BYTES = 12
 _NOT_OF_QUERY = ("page_token", "page_size")
 
@@ -34,6 +38,21 @@ def page_position(request: Message) -> str:
         pass
     bound = "must be the next_page_token of an earlier response to the same request"
     raise InvalidRequest(reason="PAGE_TOKEN_INVALID", violations=[("page_token", bound)])
+
+
+def fit_page(request: Message, items: Iterable[tuple[str, M]], next_token: str) -> tuple[list[M], str]:
+    """As many of a page's items, in order, as one response can hold, and the token that continues behind them.
+
+    `items` are positions and messages, `next_token` continues behind all of them. A page holds one item at least.
+    """
+    page, room, last = list[M](), MAX_PAGE_BYTES, ""
+    for position, item in items:
+        room -= item.ByteSize()
+        if room < 0 and page:
+            return page, page_token(request, last)
+        page.append(item)
+        last = position
+    return page, next_token
 
 
 def _digest(request: Message, data: bytes) -> bytes:

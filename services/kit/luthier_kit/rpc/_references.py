@@ -9,6 +9,7 @@ REF_INVALID = "ARTIFACT_REF_INVALID"
 SHA256 = re.compile(r"[0-9a-f]{64}")
 SHA256_RULE = "must be 64 lowercase hexadecimal digits"
 MAX_BLOB_KEY_CHARS = 512
+MAX_MEDIA_TYPE_CHARS = 255  # RFC 6838: two names of at most 127
 _KIND = r"[a-z][a-z0-9_-]{0,62}(?:/[a-z0-9][a-z0-9_-]{0,62}){0,2}"
 _BLOB_KEY = re.compile(rf"(?P<kind>{_KIND})/(?P<sha256>[0-9a-f]{{64}})\.(?P<ext>[a-z0-9]{{1,16}})")
 _NOT_KINDS = frozenset({"actions", "heartbeats", "models", "proofs", "quarantine", "requests", "runs", "tombstones"})
@@ -29,4 +30,6 @@ def ref_violations(ref: ArtifactRef) -> list[Violation]:
         violations.append(("sha256", f"{SHA256_RULE}, got {ref.sha256[:80]!r}"))
     if ref.size_bytes < 0:
         violations.append(("size_bytes", f"must be at least 0, got {ref.size_bytes}"))
+    if len(ref.media_type) > MAX_MEDIA_TYPE_CHARS:
+        violations.append(("media_type", f"must have at most {MAX_MEDIA_TYPE_CHARS} characters"))
     return violations
