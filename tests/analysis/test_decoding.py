@@ -56,8 +56,10 @@ LOSSY = [
     ("mp3", "libmp3lame", 44_100), ("mp3", "libmp3lame", 22_050), ("adts", "aac", 44_100), ("ipod", "aac", 48_000),
     ("ogg", "libopus", 48_000), ("webm", "libopus", 48_000), ("mp2", "mp2", 48_000),
 ]  # fmt: skip
-OTHERS = [("ipod", "alac", 44_100), ("wav", "pcm_u8", 8_000), ("wav", "pcm_f32le", 96_000), ("wav", "pcm_f64le", 192_000),
-          ("tta", "tta", 44_100), ("wv", "wavpack", 32_000), ("wav", "pcm_mulaw", 8_000)]  # fmt: skip
+OTHERS = [
+    ("ipod", "alac", 44_100), ("wav", "pcm_u8", 8_000), ("wav", "pcm_f32le", 96_000), ("wav", "pcm_f64le", 192_000),
+    ("tta", "tta", 44_100), ("wv", "wavpack", 32_000), ("wav", "pcm_mulaw", 8_000),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("container", "codec", "rate_hz"), [*((*one, RATE_HZ) for one in LOSSLESS), *LOSSY, *OTHERS])
@@ -221,7 +223,10 @@ def test_the_service_stores_what_it_decoded_and_remembers_it(service: Stub, stor
     ("original", "says"),
     [
         (lambda store: put(store, b"no music", "mp3"), "no audio that can be read"),
-        (lambda store: ArtifactRef(key=f"audio/{'0' * 64}.mp3", sha256="0" * 64, size_bytes=2 << 30), "1073741824 bytes"),
+        (
+            lambda store: ArtifactRef(key=f"audio/{'0' * 64}.mp3", sha256="0" * 64, size_bytes=2 << 30),
+            "1073741824 bytes",
+        ),
         (lambda store: ArtifactRef(), "must name an artifact"),
     ],
     ids=["text", "large", "absent"],

@@ -91,6 +91,10 @@ ORIGINALS = {
 }
 
 
+def with_damaged_head(whole: bytes, head: int, chance: random.Random) -> bytes:
+    return damaged(whole[:head], chance) + whole[head:]
+
+
 @pytest.mark.parametrize("per_class", [12, pytest.param(500, marks=pytest.mark.slow)])
 def test_hostile_originals_are_decoded_or_refused(settings: AnalysisSettings, store: Store, per_class: int) -> None:
     def request(original: bytes) -> pb.DecodeAudioRequest:
@@ -102,10 +106,4 @@ def test_hostile_originals_are_decoded_or_refused(settings: AnalysisSettings, st
         for title, whole in ORIGINALS.items():
             own.files(method, f"damaged {title}", partial(damaged, whole), per_class, request)
             head = min(400, len(whole) // 2)
-            own.files(
-                method,
-                f"damaged head of {title}",
-                lambda chance, whole=whole, head=head: damaged(whole[:head], chance) + whole[head:],
-                per_class,
-                request,
-            )
+            own.files(method, f"damaged head of {title}", partial(with_damaged_head, whole, head), per_class, request)

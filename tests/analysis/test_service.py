@@ -132,6 +132,17 @@ def test_clips_carry_the_facts_of_their_span(service: Stub, put: Put, store: Sto
     assert (response.target_s, response.min_s, response.max_s, response.max_clips) == (16, 10, 20, 40)
 
 
+def test_of_a_clip_without_notes_nobody_knows_whether_a_voice_is_heard(service: Stub, put: Put) -> None:
+    mono = chords(0, "major", 8)
+    recorded, rendered = (
+        cut(service, put(mono), **given).clips[0].facts for given in ({}, {"timeline": a_timeline(16)})
+    )
+
+    assert recorded.HasField("voice")
+    assert recorded.voice == common.VoiceFact()
+    assert not rendered.HasField("voice")
+
+
 def test_a_clip_in_six_eight_counts_dotted_quarters(service: Stub, put: Put) -> None:
     line = a_timeline(48)
     line.meters[0].numerator, line.meters[0].denominator, line.tempos[0].tempo_bpm = 6, 8, 180

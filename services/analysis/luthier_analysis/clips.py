@@ -6,7 +6,7 @@ import numpy as np
 
 from luthier.common.v1.common_pb2 import FACT_SOURCE_NOTES
 from luthier_analysis.cutting import cut
-from luthier_analysis.facts import ClipFacts, KeyFound, Tempo
+from luthier_analysis.facts import ClipFacts, KeyFound, Tempo, Voice
 from luthier_analysis.features import descriptors, key, loudness, tempo
 from luthier_analysis.features.sections import structure
 from luthier_analysis.jobs import Clip, CutPlan, SongCut
@@ -57,6 +57,7 @@ def facts_of(excerpt: Sound, timeline: Timeline | None, span: Span, options: Opt
         loudness=loudness.measure(excerpt),
         descriptors=descriptors.measure(excerpt),
         meter=timeline.meter_in(span) if timeline else None,
+        voice=None if timeline else Voice(),
     )
 
 

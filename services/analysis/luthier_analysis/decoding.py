@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 import av
 import numpy as np
@@ -60,7 +60,7 @@ _DOWNMIX: Final = {
     "BL": (_HALF, 0.0), "BR": (0.0, _HALF), "SL": (_HALF, 0.0), "SR": (0.0, _HALF), "BC": (0.5, 0.5),
     "FLC": (_HALF, _HALF / 2), "FRC": (_HALF / 2, _HALF),
 }  # fmt: skip
-"""Gain into left and right by the channel's name, after ITU-R BS.775-4, Annex 4; the low-frequency channel is left out."""
+"""Gain into left and right by channel, after ITU-R BS.775-4, Annex 4; low-frequency channels are left out."""
 _USUAL_CHANNELS: Final = {
     3: ("FL", "FR", "FC"),
     4: ("FL", "FR", "BL", "BR"),
@@ -123,10 +123,15 @@ def _to_samples(path: Path, out: Path) -> tuple[_Source, int, float]:
     """Write all samples to a file, (frames, 2) float32; what the file is, how many frames, and the largest sample."""
     frames, highest = 0, 0.0
     try:
-        with _bounded_memory(MAX_MEMORY_BYTES), path.open("rb") as file, _opened(file) as container, out.open("wb") as to:
-            stream = container.streams.best("audio")
-            if stream is None:
+        with (
+            _bounded_memory(MAX_MEMORY_BYTES),
+            path.open("rb") as file,
+            _opened(file) as container,
+            out.open("wb") as to,
+        ):
+            if not container.streams.audio:
                 raise AudioError("it has no audio stream")
+            stream = container.streams.audio[0]
             source = _source(container, stream, path.stat().st_size)
             blocks = (_stereo(frame) for frame in _frames(container, stream, source))
             for block in resampled_blocks(blocks, source.rate_hz, SAMPLE_RATE_HZ):
@@ -136,7 +141,9 @@ def _to_samples(path: Path, out: Path) -> tuple[_Source, int, float]:
                 if frames > MAX_S * SAMPLE_RATE_HZ:
                     raise AudioError(f"must last {MIN_S} to {MAX_S:.0f} s, it lasts longer")
                 if highest > MAX_SAMPLE:
-                    raise AudioError(f"it holds samples of {highest:.3g}: full scale is 1.0, at most {MAX_SAMPLE:g} is read")
+                    raise AudioError(
+                        f"it holds samples of {highest:.3g}: full scale is 1.0, at most {MAX_SAMPLE:g} is read"
+                    )
                 to.write(np.ascontiguousarray(block, np.float32).tobytes())
     except MemoryError as error:
         raise AudioError(f"to decode it takes more than {MAX_MEMORY_BYTES >> 20} MiB of memory") from error
@@ -145,9 +152,17 @@ def _to_samples(path: Path, out: Path) -> tuple[_Source, int, float]:
     return source, frames, highest
 
 
-def _opened(file: object) -> av.container.InputContainer:
-    options = {"format_whitelist": ",".join(CONTAINERS), "codec_whitelist": ",".join(sorted(CODECS))}
-    return av.open(file, options={**options, "protocol_whitelist": "none"}, metadata_errors="replace")
+def _opened(file: BinaryIO) -> av.container.InputContainer:
+    return av.open(
+        file,
+        "r",
+        options={
+            "format_whitelist": ",".join(CONTAINERS),
+            "codec_whitelist": ",".join(sorted(CODECS)),
+            "protocol_whitelist": "none",
+        },
+        metadata_errors="replace",
+    )
 
 
 def _source(container: av.container.InputContainer, stream: av.AudioStream, size_bytes: int) -> _Source:
@@ -218,7 +233,7 @@ def _stereo(frame: av.AudioFrame) -> Samples:
 
 
 def _fingerprint(path: Path) -> str:
-    """SHA-256 of the samples as they were written, not of the file: an encoder's next version may pack them otherwise."""
+    """SHA-256 of the samples and not of the file: the encoder's next version may pack them otherwise."""
     digest = hashlib.sha256(FINGERPRINT_KIND)
     for block in soundfile.blocks(str(path), BLOCK_FRAMES, dtype="int16", always_2d=True):
         digest.update(block.astype("<i2").tobytes())

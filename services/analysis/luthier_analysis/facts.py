@@ -89,8 +89,19 @@ class MeterFound:
 
 
 @dataclass(frozen=True)
+class Voice:
+    """Whether somebody sings or speaks, as VOICE_PRESENCE_… and FACT_SOURCE_… give it; as it stands, unknown."""
+
+    presence: common.VoicePresence = common.VOICE_PRESENCE_UNSPECIFIED
+    source: common.FactSource = common.FACT_SOURCE_UNSPECIFIED
+
+
+@dataclass(frozen=True)
 class ClipFacts:
-    """The facts of one clip's own span; `tempo` and `key` are those to use, the estimates are kept beside them."""
+    """The facts of one clip's own span; `tempo` and `key` are those to use, the estimates are kept beside them.
+
+    `voice` is None where nothing but notes was rendered, so that there is none.
+    """
 
     duration_s: float
     tempo: Tempo | None
@@ -101,6 +112,7 @@ class ClipFacts:
     loudness: Loudness | None
     descriptors: tuple[Descriptor, ...]
     meter: MeterFound | None
+    voice: Voice | None = None
 
 
 def tempo_message(fact: Tempo | None) -> common.TempoFact:
@@ -148,6 +160,10 @@ def _meter_message(fact: MeterFound | None) -> common.MeterChange | None:
     return common.MeterChange(numerator=fact.numerator, denominator=fact.denominator) if fact else None
 
 
+def _voice_message(fact: Voice | None) -> common.VoiceFact | None:
+    return common.VoiceFact(presence=fact.presence, source=fact.source) if fact else None
+
+
 def clip_message(facts: ClipFacts) -> common.ClipFacts:
     return common.ClipFacts(
         duration_s=facts.duration_s,
@@ -163,4 +179,5 @@ def clip_message(facts: ClipFacts) -> common.ClipFacts:
         loudness_lufs=facts.loudness.loudness_lufs if facts.loudness else None,
         meter=_meter_message(facts.meter),
         meter_changes=facts.meter is not None and facts.meter.changes,
+        voice=_voice_message(facts.voice),
     )

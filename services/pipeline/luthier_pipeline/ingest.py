@@ -2,9 +2,9 @@
 
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -28,7 +28,7 @@ from luthier_pipeline.corpus import (
 from luthier_pipeline.files import put
 from luthier_pipeline.options import SONGBOOK_LICENCE, Json, Licence, RunName, Songbook, Songs, Tags, begin
 from luthier_pipeline.run_status import INGEST, MAX_FAILURES, ProgressPublisher, delete_old_runs
-from luthier_pipeline.song import check_sheet, ingest_file
+from luthier_pipeline.song import IngestedFile, check_sheet, ingest_file
 from luthier_pipeline.songbook import compose
 
 FILES_AT_ONCE: Final = 8
@@ -44,10 +44,27 @@ SKIPPED_SHOWN: Final = 10
 
 @dataclass(frozen=True)
 class Inspected:
-    """A folder whose files were all inspected; `computed` are the paths of those that were not found done."""
+    """A folder whose files were all inspected; `computed` are the paths of those that were not found done, in `cpu_s`
+    seconds where the service says them. `notes` say by path what was odd."""
 
     corpus: Corpus
     computed: frozenset[str]
+    cpu_s: float = 0.0
+    notes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Which files of a folder are songs, and how one becomes a row of the manifest."""
+
+    kind: str
+    """In messages: `.mid or .midi`."""
+    find: Callable[[Path], list[Path]]
+    ingest: Callable[[Clients, Path, Path], IngestedFile]
+    skipped: Callable[[Path], str]
+    """What is said of other files that may hold songs; empty = nothing."""
+    needs_render: bool
+    """Whether its songs, and their inspection, need the renderer."""
 
 
 def inspect(
@@ -120,27 +137,37 @@ def ingest(
 
 
 def ingest_collection(
-    context: Context, folder: Path, collection: str, licence: str, tags: str, submission: str = ""
+    context: Context,
+    folder: Path,
+    collection: str,
+    licence: str,
+    tags: str,
+    submission: str = "",
+    source: Source | None = None,
 ) -> tuple[StoredCorpus, Inspected]:
     """Ingests a folder into `corpora/<collection>` as a run of its own, and publishes how far it is.
 
     What fails is published too, so that shards do not wait for it. `submission` is the run's name where Jobs were
-    submitted under one.
+    submitted under one. `source`: MIDI files unless it says otherwise.
     """
     store, run = context.clients.store, submission or uuid.uuid4().hex[:12]
+    source = source or MIDI_FILES
     delete_old_runs(store, collection, keep=run)
-    files = len(midi_files(folder))
+    files = len(source.find(folder))
 
     def progress(inspected: int) -> PartProgress:
         """A file that is not inspected needs a renderer as a song does."""
         work = IngestProgress(submitted=bool(submission), files=files, inspected=inspected)
-        return PartProgress(collection=collection, run=run, part=INGEST, need_render=files - inspected, ingest=work)
+        need_render = files - inspected if source.needs_render else 0
+        return PartProgress(collection=collection, run=run, part=INGEST, need_render=need_render, ingest=work)
 
     with ProgressPublisher(store, progress(0)) as publisher:
         try:
             if sheet := tag_sheet(store, tags, folder):
                 check_sheet(context.clients, sheet)
-            inspected = inspect_folder(context.clients, folder, licence, lambda n: publisher.update(progress(n)))
+            inspected = inspect_folder(
+                context.clients, folder, licence, lambda n: publisher.update(progress(n)), source=source
+            )
         except (UsageError, LuthierError) as error:
             refused = error if isinstance(error, LuthierError) else InvalidRequest(str(error), reason="FOLDER_MISSING")
             publish_failure(store, collection, run, refused)
@@ -160,28 +187,32 @@ def inspect_folder(
     licence: str,
     on_file: Callable[[int], None] = lambda _done: None,
     say: Callable[[str], None] = say_waiting,
+    source: Source | None = None,
 ) -> Inspected:
     """Stores and inspects every file of a folder; `on_file` gets the number of files done, `say` what is skipped.
 
-    Raises UsageError when there is no such folder, InvalidRequest FOLDER_EMPTY when it has no MIDI file.
+    Raises UsageError when there is no such folder, InvalidRequest FOLDER_EMPTY when it has no such file.
     """
+    source = source or MIDI_FILES
     if not folder.is_dir():
         raise UsageError(f"FOLDER must be a folder, got {folder}")
-    paths = midi_files(folder)
-    if skipped := skipped_files(folder):
-        shown = ", ".join(_shown(path, folder) for path in skipped[:SKIPPED_SHOWN])
-        more = f" and {len(skipped) - SKIPPED_SHOWN} more" if len(skipped) > SKIPPED_SHOWN else ""
-        say(f"skipped {len(skipped)} that may hold songs (only .mid and .midi are taken): {shown}{more}")
+    paths = source.find(folder)
+    if skipped := source.skipped(folder):
+        say(skipped)
     if not paths:
-        raise InvalidRequest(reason="FOLDER_EMPTY", violations=[("FOLDER", f"has no .mid or .midi file: {folder}")])
+        raise InvalidRequest(reason="FOLDER_EMPTY", violations=[("FOLDER", f"has no {source.kind} file: {folder}")])
     with Progress("inspected", len(paths)) as progress, clients.thread_pool(FILES_AT_ONCE, "file") as pool:
         ingested = []
-        for file in pool.map(lambda path: ingest_file(clients, path, folder), paths):
+        for file in pool.map(lambda path: source.ingest(clients, path, folder), paths):
             ingested.append(file)
             progress.advance()
             on_file(progress.done)
-    computed = frozenset(done.file.path for done in ingested if done.computed)
-    return Inspected(corpus_of((done.file for done in ingested), licence), computed)
+    return Inspected(
+        corpus_of((done.file for done in ingested), licence),
+        frozenset(done.file.path for done in ingested if done.computed),
+        sum(done.cpu_s for done in ingested if done.computed),
+        {done.file.path: done.notes for done in ingested if done.notes},
+    )
 
 
 def midi_files(folder: Path) -> list[Path]:
@@ -199,9 +230,21 @@ def skipped_files(folder: Path) -> list[Path]:
     )
 
 
+def _skipped_text(folder: Path) -> str:
+    skipped = skipped_files(folder)
+    if not skipped:
+        return ""
+    shown = ", ".join(_shown(path, folder) for path in skipped[:SKIPPED_SHOWN])
+    more = f" and {len(skipped) - SKIPPED_SHOWN} more" if len(skipped) > SKIPPED_SHOWN else ""
+    return f"skipped {len(skipped)} that may hold songs (only .mid and .midi are taken): {shown}{more}"
+
+
 def _shown(path: Path, folder: Path) -> str:
     why = "a link to a folder: not followed" if path.is_dir() else SKIPPED[path.suffix.lower()]
     return f"{path.relative_to(folder)} ({why})"
+
+
+MIDI_FILES: Final = Source(".mid or .midi", midi_files, ingest_file, _skipped_text, needs_render=True)
 
 
 def _why(failure: SongFailure) -> str:

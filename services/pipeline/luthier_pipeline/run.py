@@ -87,6 +87,19 @@ class RunSummary:
         )
         return [*self.failures, *none]
 
+    def text(self, collection: str, done: str) -> str:
+        """For people; `done` says what became of the songs."""
+        lines = [
+            f"{self.files} files: {self.songs} songs, {self.duplicates} duplicates, "
+            f"{self.files - self.songs - self.duplicates} refused",
+            f"{done} ({clock(self.audio_s)} of music), {self.clips} clips in collection {collection}, "
+            f"in {clock(self.seconds)}",
+            f"{self.computed} actions computed, {self.reused} found done",
+        ]
+        lines += [f"FAILED {f.path}: {f.stage}: {f.reason}: {f.message}" for f in self.failures]
+        lines += [f"NO CLIP {path}: {'; '.join(notes)}" for path, notes in self.without_clips.items()]
+        return "\n".join(lines)
+
     def document(self) -> Mapping[str, object]:
         """Plain JSON."""
         return {**vars(self), "failures": [plain(failure, zeros=True) for failure in self.failures]}
@@ -169,25 +182,24 @@ def run(
         sheet=sheet or stored.sheet,
         mix_only=mix_only,
     )
-    flight = Flight(collection, stored.run, part, len(corpus.songs), songs, summary)
-    with ProgressPublisher(context.clients.store, flight.progress(None)) as publisher:
-        threads = in_flight or (SHARD_IN_FLIGHT if part.count > 1 else default_in_flight())
-        run_songs(SongPipeline(context.clients, options), flight, threads, publisher)
-        summary.seconds = round(time.monotonic() - began, 1)
-        publisher.finish(flight.progress(0.0))
-
+    threads = in_flight or (SHARD_IN_FLIGHT if part.count > 1 else default_in_flight())
+    run_corpus(
+        context, Flight(collection, stored.run, part, len(corpus.songs), songs, summary), options, threads, began
+    )
     document = {**summary.document(), "collection": collection, "manifest": plain(stored.manifest)}
-    failed = [f"FAILED {f.path}: {f.stage}: {f.reason}: {f.message}" for f in summary.failures]
-    text = [
-        f"{summary.files} files: {summary.songs} songs, {summary.duplicates} duplicates, "
-        f"{summary.files - summary.songs - summary.duplicates} refused",
-        f"{summary.rendered} songs rendered ({clock(summary.audio_s)} of music), {summary.clips} clips in collection "
-        f"{collection}, in {clock(summary.seconds)}",
-        f"{summary.computed} actions computed, {summary.reused} found done",
-    ]
-    failed += [f"NO CLIP {path}: {'; '.join(notes)}" for path, notes in summary.without_clips.items()]
-    context.answer({**document, "shard": part.index, "shards": part.count}, "\n".join([*text, *failed]))
+    context.answer(
+        {**document, "shard": part.index, "shards": part.count},
+        summary.text(collection, f"{summary.rendered} songs rendered"),
+    )
     return summary
+
+
+def run_corpus(context: Context, flight: "Flight", options: SongOptions, in_flight: int, began: float) -> None:
+    """Takes the songs of a flight all the way and publishes how far it is; `began` on the monotonic clock."""
+    with ProgressPublisher(context.clients.store, flight.progress(None)) as publisher:
+        run_songs(SongPipeline(context.clients, options), flight, in_flight, publisher)
+        flight.summary.seconds = round(time.monotonic() - began, 1)
+        publisher.finish(flight.progress(0.0))
 
 
 def _stored(context: Context, source: str, submission: str, wait_s: float) -> StoredCorpus:
@@ -238,6 +250,7 @@ class Flight:
         """What is published; songs whose rendering is not over need a render worker."""
         summary, waiting = self.summary, len(self.songs) - self.settled - len(self.running)
         rendering = sum(self.stages.get(song.path, "render") == "render" for song in self.running.values())
+        recordings = bool(self.songs) and self.songs[0].HasField("recording")  # a corpus has none, or nothing else
         work = ShardProgress(
             shard=self.shard.index,
             shards=self.shard.count,
@@ -262,7 +275,7 @@ class Flight:
             part=str(self.shard),
             failures=summary.lost[-MAX_FAILURES:],
             corpus_songs=self.corpus_songs,
-            need_render=waiting + rendering,
+            need_render=0 if recordings else waiting + rendering,
             shard=work,
         )
 

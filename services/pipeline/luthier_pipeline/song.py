@@ -1,4 +1,4 @@
-"""The way of one song: ingest, render, cut, enrich, prompt, curate.
+"""The way of one song: ingest, render (of a recording: decode), cut, enrich, prompt, curate.
 
 Every stage is idempotent: what is done is found by its action record, so a song that is taken once more goes on where
 it stood.
@@ -13,12 +13,12 @@ from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
 
-from luthier.analysis.v1.analysis_pb2 import Clip, CutClipsRequest
-from luthier.common.v1.common_pb2 import ActionInfo, ArtifactRef, ClipSource, Lineage, SongName
+from luthier.analysis.v1.analysis_pb2 import Clip, CutClipsRequest, CutClipsResponse, DecodeAudioRequest
+from luthier.common.v1.common_pb2 import ActionInfo, ArtifactRef, ClipSource, Lineage, Prompt, SongName, Tag
 from luthier.curation.v1.curation_pb2 import NewClip, UpsertClipsRequest
-from luthier.enrichment.v1.enrichment_pb2 import EnrichSongRequest
+from luthier.enrichment.v1.enrichment_pb2 import EnrichSongRequest, EnrichSongResponse
 from luthier.pipeline.v1.pipeline_pb2 import CorpusFile, SongFailure
-from luthier.prompting.v1.prompting_pb2 import ComposePromptsRequest
+from luthier.prompting.v1.prompting_pb2 import CheckPromptRequest, ComposePromptsRequest
 from luthier.rendering.v1.rendering_pb2 import InspectMidiRequest, RenderSongRequest
 from luthier_kit.rpc import (
     MAX_MIDI_BYTES,
@@ -39,12 +39,20 @@ R = TypeVar("R")
 # longest call of a stage, seconds
 INSPECT_TIMEOUT_S: Final = 120.0
 RENDER_TIMEOUT_S: Final = 1800.0
+DECODE_TIMEOUT_S: Final = 900.0
 CUT_TIMEOUT_S: Final = 900.0
 ENRICH_TIMEOUT_S: Final = 120.0
 PROMPT_TIMEOUT_S: Final = 300.0
 CURATE_TIMEOUT_S: Final = 120.0
 MAX_NAME_CHARS: Final = 200  # of an artist and a title, as SongName says
+MAX_PROMPTS: Final = 16  # of a clip, as NewClip says
 MAX_PATH_CHARS: Final = 1024  # as EnrichSongRequest says
+EXTERNAL: Final = "external"
+"""Subset of clips of recordings."""
+AUDIO_LICENCE: Final = "audio_licence"
+"""The fact by which a sheet of tags states the licence of a recording."""
+CAPTION: Final = "file"
+"""Composer of a caption that lay beside a recording."""
 FIRST_PAUSE_S: Final = 0.5  # before a stage whose worker was stopped is called again
 
 
@@ -107,16 +115,52 @@ class Made:
 
 @dataclass(frozen=True)
 class IngestedFile:
-    """A file of the corpus; `computed` is True when it was inspected now and not found done."""
+    """A file of the corpus; `computed` is True when it was inspected now and not found done, in `cpu_s` seconds where
+    the service says them. `notes` say what was odd about it."""
 
     file: CorpusFile
     computed: bool = False
+    cpu_s: float = 0.0
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class FileKind:
+    """What files of a folder are: kind of their blobs, most bytes, reason of the refusal of a larger one."""
+
+    blobs: str
+    max_bytes: int
+    too_large: str
+
+
+MIDI: Final = FileKind("midi", MAX_MIDI_BYTES, "MIDI_TOO_LARGE")
 
 
 def ingest_file(clients: Clients, path: Path, folder: Path) -> IngestedFile:
     """Stores a MIDI file of a folder and inspects it. A file that cannot be used says why in its `failure`.
 
     Raises LuthierError when no file can be ingested: a service or the store stays away, or lets nobody in.
+    """
+
+    def inspect(file: CorpusFile) -> IngestedFile:
+        facts = clients.rendering.InspectMidi(InspectMidiRequest(midi=midi_of(file)), timeout=INSPECT_TIMEOUT_S)
+        file.fingerprint, file.duration_s = facts.fingerprint, round(facts.duration_s, 3)
+        return IngestedFile(file, computed=not facts.action.reused)
+
+    return ingest_as(clients, path, folder, MIDI, "audio/midi", inspect)
+
+
+def ingest_as(
+    clients: Clients,
+    path: Path,
+    folder: Path,
+    kind: FileKind,
+    media_type: str,
+    inspect: Callable[[CorpusFile], IngestedFile],
+) -> IngestedFile:
+    """Stores a file of a folder and has `inspect` complete its row; what cannot be used says why in its `failure`.
+
+    Raises LuthierError as `ingest_file` does.
     """
     written = path.relative_to(folder).as_posix()
     name = written.encode(errors="surrogateescape").decode(errors="backslashreplace")
@@ -131,23 +175,21 @@ def ingest_file(clients: Clients, path: Path, folder: Path) -> IngestedFile:
             found = path.stat()
             if not stat.S_ISREG(found.st_mode):  # to open a pipe would wait for who writes into it
                 raise InvalidRequest("it is no file but a pipe, a socket or a device", reason="FILE_NOT_REGULAR")
-            if (size_bytes := found.st_size) > MAX_MIDI_BYTES:
-                bound = f"must have at most {MAX_MIDI_BYTES} bytes, got {size_bytes}"
-                raise InvalidRequest(reason="MIDI_TOO_LARGE", violations=[("midi", bound)])
-            midi = clients.store.blobs.put_file("midi", path, media_type="audio/midi")
+            if (size_bytes := found.st_size) > kind.max_bytes:
+                bound = f"must have at most {kind.max_bytes} bytes, got {size_bytes}"
+                raise InvalidRequest(reason=kind.too_large, violations=[(kind.blobs, bound)])
+            stored = clients.store.blobs.put_file(kind.blobs, path, media_type=media_type)
         except OSError as error:
             dangling = path.is_symlink() and isinstance(error, FileNotFoundError)
             why = "it is a link to a file that is not there" if dangling else f"cannot be read: {error.strerror}"
             raise InvalidRequest(why, reason="FILE_UNREADABLE") from None
-        file.key, file.sha256, file.size_bytes = midi.key, midi.sha256, midi.size_bytes
-        facts = clients.rendering.InspectMidi(InspectMidiRequest(midi=midi_of(file)), timeout=INSPECT_TIMEOUT_S)
+        file.key, file.sha256, file.size_bytes = stored.key, stored.sha256, stored.size_bytes
+        return inspect(file)
     except LuthierError as error:
         if is_fatal(error):
             raise
         file.failure.CopyFrom(SongFailure(path=name, stage="ingest", reason=error.reason, message=str(error)))
         return IngestedFile(file)
-    file.fingerprint, file.duration_s = facts.fingerprint, round(facts.duration_s, 3)
-    return IngestedFile(file, computed=not facts.action.reused)
 
 
 def check_sheet(clients: Clients, sheet: ArtifactRef) -> None:
@@ -163,6 +205,11 @@ def check_sheet(clients: Clients, sheet: ArtifactRef) -> None:
 def midi_of(song: CorpusFile) -> ArtifactRef:
     """The MIDI file in the store."""
     return ArtifactRef(key=song.key, sha256=song.sha256, size_bytes=song.size_bytes, media_type="audio/midi")
+
+
+def original_of(song: CorpusFile) -> ArtifactRef:
+    """The recording in the store, as it came."""
+    return ArtifactRef(key=song.key, sha256=song.sha256, size_bytes=song.size_bytes)
 
 
 class SongPipeline:
@@ -189,8 +236,17 @@ class SongPipeline:
                 return self._run(song, on_stage)
 
     def _run(self, song: CorpusFile, on_stage: Callable[[str], None]) -> SongResult:
-        options, clients, result = self.options, self.clients, SongResult()
+        result = SongResult()
+        cut = self._decode_and_cut if song.HasField("recording") else self._render_and_cut
+        made, clips = cut(song, result, on_stage)
+        self._caption(made, clips, result, on_stage)
+        return result
 
+    def _render_and_cut(
+        self, song: CorpusFile, result: SongResult, on_stage: Callable[[str], None]
+    ) -> tuple[Made, Iterable[Clip]]:
+        """Clips of a MIDI file's mix."""
+        options, clients = self.options, self.clients
         on_stage("render")
         render = RenderSongRequest(
             midi=midi_of(song),
@@ -203,28 +259,47 @@ class SongPipeline:
         result.count("render", rendered.action, rendered.cpu_s)
         result.audio_s = rendered.timeline.duration_s
 
+        clips = self._cut(CutClipsRequest(mix=rendered.mix, timeline=rendered.timeline), result, on_stage)
+        source = ClipSource(song_fingerprint=song.fingerprint, midi_sha256=song.sha256)
+        return Made(song, source, rendered.seed, (rendered.action, clips.action)), clips.clips
+
+    def _decode_and_cut(
+        self, song: CorpusFile, result: SongResult, on_stage: Callable[[str], None]
+    ) -> tuple[Made, Iterable[Clip]]:
+        """Clips of a recording, cut by the audio alone."""
+        on_stage("decode")
+        decode = DecodeAudioRequest(original=original_of(song))
+        decoded = self._call("decode", partial(self.clients.analysis.DecodeAudio, decode, timeout=DECODE_TIMEOUT_S))
+        result.count("decode", decoded.action, decoded.cpu_s)
+        result.audio_s = decoded.duration_s
+
+        clips = self._cut(CutClipsRequest(mix=decoded.audio), result, on_stage)
+        source = ClipSource(song_fingerprint=song.fingerprint, subset=EXTERNAL)
+        return Made(song, source, 0, (decoded.action, clips.action)), clips.clips
+
+    def _cut(self, cut: CutClipsRequest, result: SongResult, on_stage: Callable[[str], None]) -> CutClipsResponse:
+        """Clips as long as the options say."""
         on_stage("cut")
-        cut = CutClipsRequest(mix=rendered.mix, timeline=rendered.timeline)
-        if target_s := options.clip_s:
+        if target_s := self.options.clip_s:
             cut.target_s, cut.min_s, cut.max_s = target_s, target_s * 2 / 3, target_s * 16 / 15  # as 20 and 32 to 30 s
-        clips = self._call("cut", partial(clients.analysis.CutClips, cut, timeout=CUT_TIMEOUT_S))
+        clips = self._call("cut", partial(self.clients.analysis.CutClips, cut, timeout=CUT_TIMEOUT_S))
         result.count("cut", clips.action, clips.cpu_s)
         result.notes.extend(clips.notes)
-
-        source = ClipSource(song_fingerprint=song.fingerprint, midi_sha256=song.sha256)
-        made = Made(song, source, rendered.seed, (rendered.action, clips.action))
-        self._caption(made, clips.clips, result, on_stage)
-        return result
+        return clips
 
     def _caption(self, made: Made, clips: Iterable[Clip], result: SongResult, on_stage: Callable[[str], None]) -> None:
         """Tags, prompts and curation of the clips of a song, which are counted in `result`."""
         options, clients, song = self.options, self.clients, made.song
         on_stage("enrich")
         name = SongName(artist=song.artist[:MAX_NAME_CHARS], title=song.title[:MAX_NAME_CHARS])
-        enrich = EnrichSongRequest(song=name, path=song.path[:MAX_PATH_CHARS], sheet=options.sheet)
+        path = (
+            song.path.rpartition(".")[0] if song.HasField("recording") else song.path
+        )  # ".mid" is known to be no title
+        enrich = EnrichSongRequest(song=name, path=path[:MAX_PATH_CHARS], sheet=options.sheet, tags=song.recording.tags)
         enriched = self._call("enrich", partial(clients.enrichment.EnrichSong, enrich, timeout=ENRICH_TIMEOUT_S))
         result.count("enrich", enriched.action)
 
+        licence = _licence(song, enriched, options.licence)
         curate = UpsertClipsRequest(collection=options.collection)
         for clip in clips:
             on_stage("prompt")
@@ -233,8 +308,9 @@ class SongPipeline:
             composed = self._call("prompt", ask)
             result.count("prompt", composed.action)
             new = NewClip(
-                source=made.source, audio=clip.audio, facts=clip.facts, tags=enriched.tags, prompts=composed.prompts,
-                lineage=_lineage(made, options.licence, (*made.actions, enriched.action, composed.action)),
+                source=made.source, audio=clip.audio, facts=clip.facts, tags=enriched.tags,
+                prompts=[*composed.prompts, *self._captions(song, clip, enriched.tags)][:MAX_PROMPTS],
+                lineage=_lineage(made, licence, (*made.actions, enriched.action, composed.action)),
             )  # fmt: skip
             new.source.span.CopyFrom(clip.span)
             new.source.song.CopyFrom(enriched.song)
@@ -245,6 +321,14 @@ class SongPipeline:
             upserted = self._call("curate", partial(clients.curation.UpsertClips, curate, timeout=CURATE_TIMEOUT_S))
             result.count("curate", ActionInfo(reused=not upserted.created + upserted.revised))
         result.clips += len(curate.clips)
+
+    def _captions(self, song: CorpusFile, clip: Clip, tags: Iterable[Tag]) -> Iterable[Prompt]:
+        """The captions that lay beside a recording, each checked against the facts of this clip: they were written of
+        the whole song, or of another one."""
+        for caption in song.recording.captions:
+            request = CheckPromptRequest(prompt=caption, facts=clip.facts, tags=tags, allow_subset=True)
+            check = partial(self.clients.prompting.CheckPrompt, request, timeout=PROMPT_TIMEOUT_S)
+            yield Prompt(text=caption, check=self._call("prompt", check).check, composer=CAPTION)
 
     def _call(self, stage: str, call: Callable[[], R]) -> R:
         """One stage's call. The retry budget is the service's, not the call's: while other songs get through a crowded
@@ -262,6 +346,14 @@ class SongPipeline:
             raise StageError(stage, error) from error
         self._answered[stage] = time.monotonic()
         return response
+
+
+def _licence(song: CorpusFile, enriched: EnrichSongResponse, stated: str) -> str:
+    """Of a recording what the sheet says, else what the file says; else what was stated of all."""
+    if not song.HasField("recording"):
+        return stated
+    by_sheet = (fact.value for fact in enriched.facts if fact.name == AUDIO_LICENCE)
+    return next(by_sheet, "") or song.recording.licence or stated
 
 
 def _lineage(made: Made, licence: str, actions: Iterable[ActionInfo]) -> Lineage:

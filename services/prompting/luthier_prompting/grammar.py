@@ -10,7 +10,7 @@ import re
 from typing import Final
 
 from luthier_music.vocabulary import GENRE_WORDS
-from luthier_prompting.facts import Facts
+from luthier_prompting.facts import Facts, Voice
 from luthier_prompting.instrument_words import caption_name
 
 VERSION: Final = "3"
@@ -96,10 +96,15 @@ def _head(facts: Facts, rng: random.Random) -> str:
     era = list(facts.eras[:1]) if rng.random() < EXTRA_SHARE else []
     genre = rng.choice((facts.genres[0], *facts.genres[:3])) if facts.genres else ""
     joined = rng.choice((", ", " and ")) if len(moods) == 2 else ""
-    mood, noun = joined.join(moods), rng.choice(_NOUNS)
+    mood, noun = joined.join(moods), rng.choice(_nouns(facts))
     if mood and genre and not era and _names_another(moods[-1], genre):
         return f"{_genre(genre)} {noun} with {_article(mood)} {mood} mood"
     return " ".join([part for part in (mood, *era, _genre(genre)) if part] + [noun])
+
+
+def _nouns(facts: Facts) -> tuple[str, ...]:
+    """What the clip may be called: an instrumental only where nobody sings."""
+    return _NOUNS if facts.voice is Voice.NONE else tuple(noun for noun in _NOUNS if noun != "instrumental")
 
 
 def _names_another(mood: str, genre: str) -> bool:
