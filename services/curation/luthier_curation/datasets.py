@@ -46,7 +46,7 @@ def freeze(session: Session, collection: str, name: str, fractions: Fractions) -
     if not rows:
         text = f"collection {collection!r} has no accepted clip to export"
         raise FailedPrecondition(text, reason="NOTHING_ACCEPTED", collection=collection)
-    if without := [row.clip_id for row in rows if all(map(_is_contradicted, row.prompts))]:
+    if without := [row.clip_id for row in rows if not _leaving(row)]:
         text = f"{len(without)} accepted clip(s) have no prompt, {without[0]} is one"
         raise FailedPrecondition(text, reason="PROMPT_MISSING", clip_id=without[0])
     songs = {row.song_fingerprint for row in rows}
@@ -68,7 +68,7 @@ def freeze(session: Session, collection: str, name: str, fractions: Fractions) -
 
 def _row(row: ClipRow, split: str) -> DatasetRow:
     licences = {*row.lineage.licences, *(tag.licence for tag in row.tags)} - {""}
-    prompts = [prompt for prompt in row.prompts if not _is_contradicted(prompt)]
+    prompts = _leaving(row)
     return DatasetRow(
         clip_id=row.clip_id,
         split=split,
@@ -85,11 +85,16 @@ def _row(row: ClipRow, split: str) -> DatasetRow:
     )
 
 
-def _is_contradicted(prompt: Prompt) -> bool:
-    """Whether it is a caption that lay beside a recording and says what the clip's facts deny. It was written of the
-    whole song; it is kept for people to see, and goes into a data set once one of them made it a prompt of their own."""
-    denied = any(found.reason == "CONTRADICTS_FACTS" for found in prompt.check.disagreements)
-    return prompt.composer == "file" and denied
+def _leaving(row: ClipRow) -> list[Prompt]:
+    """The prompts that go into a data set. A caption that lay beside a recording was written of the whole song: where
+    the clip's facts deny it, it stays behind for people to see, until one of them settles the clip's prompts."""
+    if "prompts" in row.edited_fields:
+        return row.prompts
+    return [
+        prompt
+        for prompt in row.prompts
+        if prompt.composer != "file" or all(found.reason != "CONTRADICTS_FACTS" for found in prompt.check.disagreements)
+    ]
 
 
 @dataclass(frozen=True)

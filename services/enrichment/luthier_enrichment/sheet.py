@@ -1,7 +1,8 @@
 """Sheets of tags: CSV or JSON, one tag per row.
 
 Columns: artist, title, tag; and if wanted kind (genre, mood, era, instrument, other), weight (0 to 100, absent = 100),
-source, licence (these of the tag), audio_licence (of the song's recording; the first row that states one counts). JSON: a list of such objects, or {"rows": [...]}.
+source, licence (these of the tag), audio_licence (of the song's recording; the first row that states one counts).
+JSON: a list of such objects, or {"rows": [...]}.
 """
 
 import csv

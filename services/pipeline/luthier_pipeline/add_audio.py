@@ -88,8 +88,8 @@ def add_audio(
     flight = Flight(name, stored.run, Shard(), counts.songs, corpus.songs, summary)
     run_corpus(context, flight, options, in_flight or default_in_flight(), began)
     document = {**summary.document(), "collection": name, "manifest": plain(stored.manifest)}
-    notes = {path: list(found) for path, found in inspected.notes.items()}
-    context.answer({**document, "notes": notes}, summary.text(name, f"{summary.rendered} recordings cut"))
+    by_path = {path: list(notes) for path, notes in inspected.notes.items()}
+    context.answer({**document, "notes": by_path}, summary.text(name, f"{summary.rendered} recordings cut"))
     return summary
 
 

@@ -124,7 +124,7 @@ def _size(draft: Draft, facts: Facts, report: Report) -> None:
 
 
 def check_voices(draft: Draft, facts: Facts, report: Report) -> None:
-    """Where nothing but notes was rendered, any voice that is not a General MIDI choir is untrue, and "no vocals" is true.
+    """Where nothing but notes was rendered, any voice but a General MIDI choir is untrue, and "no vocals" is true.
 
     Of a recording, "instrumental" and "no vocals" are true when it is known that nobody sings or speaks, and a mere
     "voice" or "vocals" when it is known that somebody does. Whose voice it is and what it does, nobody knows.
