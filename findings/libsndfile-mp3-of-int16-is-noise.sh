@@ -9,7 +9,7 @@
 #   1 channels, float32: peak 0.256, share of the tone 0.87
 #   1 channels, int16: peak 0.256, share of the tone 0.87
 #   2 channels, float32: peak 0.253, share of the tone 0.90
-#   2 channels, int16: peak 1.169, share of the tone 0.01
+#   2 channels, int16: peak 1.235, share of the tone 0.01 (another peak each time)
 #   2 channels, int32: peak 0.253, share of the tone 0.90
 set -euo pipefail
 t=$(mktemp -d); trap 'rm -rf "$t"' EXIT
