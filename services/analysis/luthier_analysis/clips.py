@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 
 from luthier.common.v1.common_pb2 import FACT_SOURCE_NOTES
+from luthier_analysis import voices
 from luthier_analysis.cutting import cut
-from luthier_analysis.facts import ClipFacts, KeyFound, Tempo, Voice
+from luthier_analysis.facts import ClipFacts, KeyFound, Tempo
 from luthier_analysis.features import descriptors, key, loudness, tempo
 from luthier_analysis.features.sections import structure
 from luthier_analysis.jobs import Clip, CutPlan, SongCut
@@ -40,6 +41,7 @@ def cut_song(sound: Sound, timeline: Timeline | None, plan: CutPlan, options: Op
         on_bar_lines = timeline is not None and timeline.trusted() and timeline.on_bar_lines(span)
         clips.append(Clip(path, *span, facts, section, on_bar_lines))
     fallbacks = {one.facts.estimated_tempo.note for one in clips if one.facts.estimated_tempo}
+    fallbacks |= {one.facts.voice.note for one in clips if one.facts.voice}
     return SongCut(tuple(clips), shape.sections, (*cuts.notes, *sorted(filter(None, fallbacks))))
 
 
@@ -57,7 +59,7 @@ def facts_of(excerpt: Sound, timeline: Timeline | None, span: Span, options: Opt
         loudness=loudness.measure(excerpt),
         descriptors=descriptors.measure(excerpt),
         meter=timeline.meter_in(span) if timeline else None,
-        voice=None if timeline else Voice(),
+        voice=None if timeline else voices.measure(excerpt, options.vocals),
     )
 
 

@@ -90,10 +90,24 @@ class MeterFound:
 
 @dataclass(frozen=True)
 class Voice:
-    """Whether somebody sings or speaks, as VOICE_PRESENCE_… and FACT_SOURCE_… give it; as it stands, unknown."""
+    """Whether somebody sings or speaks, as VOICE_PRESENCE_… and FACT_SOURCE_… give it; as it stands, unknown.
+
+    `speech` and `vocals` are what detectors heard; None = not checked. `note` says why vocals were not.
+    """
 
     presence: common.VoicePresence = common.VOICE_PRESENCE_UNSPECIFIED
     source: common.FactSource = common.FACT_SOURCE_UNSPECIFIED
+    speech: "HeardShare | None" = None
+    vocals: "HeardShare | None" = None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class HeardShare:
+    """The share of a clip in which a detector hears something, 0..1."""
+
+    share: float
+    estimator: str
 
 
 @dataclass(frozen=True)
@@ -161,7 +175,16 @@ def _meter_message(fact: MeterFound | None) -> common.MeterChange | None:
 
 
 def _voice_message(fact: Voice | None) -> common.VoiceFact | None:
-    return common.VoiceFact(presence=fact.presence, source=fact.source) if fact else None
+    if fact is None:
+        return None
+    return common.VoiceFact(
+        presence=fact.presence,
+        source=fact.source,
+        speech_share=fact.speech.share if fact.speech else None,
+        speech_estimator=fact.speech.estimator if fact.speech else "",
+        vocals_share=fact.vocals.share if fact.vocals else None,
+        vocals_estimator=fact.vocals.estimator if fact.vocals else "",
+    )
 
 
 def clip_message(facts: ClipFacts) -> common.ClipFacts:

