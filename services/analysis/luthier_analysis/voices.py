@@ -1,7 +1,7 @@
 """Whether somebody speaks or sings in a clip of a recording.
 
-Speech is heard by Silero VAD, whose model its package brings. It was trained on speech: singing is mostly none to it, so
-that little speech does not mean that nobody sings. Vocals are heard by a model that the operator gives, as ONNX: one
+Speech is heard by Silero VAD, whose model its package brings. It was trained on speech: singing is mostly none to it,
+so that little speech does not mean that nobody sings. Vocals are heard by a model that the operator gives, as ONNX: one
 input, float32 of shape (1, n), mono at 16 kHz with full scale 1; one output, the probability of vocals in each of its
 frames, 0 to 1, in any shape, over the whole clip. A front end such as a mel spectrogram belongs into the model.
 """

@@ -31,7 +31,8 @@ class PromptView:
 @dataclass(frozen=True)
 class ClipView:
     """A clip's card. Tempo, key, their sources, loudness, span and moments are words; `tempo_bpm` (0 = unknown) with
-    what it counts, `tonic` and `mode` (empty = unknown), `voice_stated` (empty = no recording) are what the editor starts with; `duration_s` in seconds."""
+    what it counts, `tonic` and `mode` (empty = unknown), `voice_stated` (empty = no recording) are what the editor
+    starts with; `duration_s` in seconds."""
 
     clip_id: str
     revision: int

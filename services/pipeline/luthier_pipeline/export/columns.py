@@ -127,7 +127,7 @@ COLUMNS: Final = (
     Column("instruments", "texts", "Instruments that sound in the clip, those that sound longest first.",
            lambda row: [fact.instrument for fact in row.facts.instruments]),
     Column("voice", "text", "none (nobody sings or speaks) or heard; null = unknown, of a recording.", _voice),
-    Column("voice_source", "text", "Who says so: notes (there is nothing else in a render), audio (a detector) or person.",
+    Column("voice_source", "text", "Who says so: notes (a render has nothing else), audio (a detector) or person.",
            lambda row: _source(row.facts.voice.source) or ("notes" if _voice(row) else None)),
     Column("speech_share", "number", "Share of the clip in which a detector hears speech, 0 to 1; null = not checked.",
            lambda row: row.facts.voice.speech_share if row.facts.voice.HasField("speech_share") else None),
