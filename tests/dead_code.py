@@ -22,6 +22,7 @@ _.model_config, _._empty_is_absent, _._is_unicode
 # settings of libraries that are assigned and never read by us
 _.infoActive, _.warningActive, _.file_size, _.external_attr, _.should_exit, _.ws_server, _.OAUTH_TOKEN_URL
 _.allow_tf32, _.pre_tokenizer, _.post_processor, _.grad, _.thread_count
+_.intra_op_num_threads, _.inter_op_num_threads
 # Python's own
 _.__traceback__
 # Python asks a module for names that it does not have
@@ -29,6 +30,6 @@ _.__getattr__
 # fields of messages
 _.requested_by, _.mix_loudness_target_lufs, _.checkpoint_step
 # templates of the evaluation report and of a clip's card
-_.measured_tempo, _.measured_key, _.audio_tag, _.tempo_source, _.key_source
+_.measured_tempo, _.measured_key, _.audio_tag, _.tempo_source, _.key_source, _.voice_stated
 # commands of `luthier`, named in cli.SECTIONS
 _.luthier, _.demo, _.inspect, _.add_audio, _.gc, _.takedown

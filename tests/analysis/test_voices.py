@@ -32,7 +32,8 @@ def spoken() -> np.ndarray:
     """(n,) five seconds of speech at 44.1 kHz, peak 0.5."""
     read = load(SPEECH)
     mono = resampled(read.samples[:, 0], read.sample_rate_hz, RATE_HZ)[: 5 * RATE_HZ]
-    return 0.5 * mono / np.abs(mono).max()
+    speech: np.ndarray = 0.5 * mono / np.abs(mono).max()
+    return speech
 
 
 @pytest.fixture
