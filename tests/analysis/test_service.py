@@ -138,8 +138,9 @@ def test_of_a_clip_without_notes_nobody_knows_whether_a_voice_is_heard(service: 
         cut(service, put(mono), **given).clips[0].facts for given in ({}, {"timeline": a_timeline(16)})
     )
 
-    assert recorded.HasField("voice")
-    assert recorded.voice == common.VoiceFact()
+    assert (recorded.voice.presence, recorded.voice.source) == (0, 0)
+    assert recorded.voice.speech_share == 0
+    assert not recorded.voice.HasField("vocals_share")
     assert not rendered.HasField("voice")
 
 
