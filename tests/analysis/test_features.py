@@ -49,7 +49,7 @@ def test_sections_of_a_song_in_three_parts() -> None:
     found = FEATURES["sections"](sound(aba()), OPTIONS)
 
     assert [section.label for section in found] == ["A", "B", "A"]
-    assert [section.start_s for section in found] == pytest.approx([0, 16, 32], abs=1.0)
+    assert [section.start_s for section in found] == pytest.approx([0, 16, 32], abs=0.2)
     assert found[-1].end_s == pytest.approx(48.0)
 
 

@@ -1,22 +1,28 @@
-"""Estimators of tempo, key and beats against what the notes prove, on clips as CutClips cuts them.
+"""Estimators of tempo, key and beats against what the notes prove, on clips as CutClips cuts them; sections of songs.
 
-    uv run --project services/analysis --group bench python tests/bench/truth.py FOLDER
+    uv run --project services/analysis --group bench python tests/bench/truth.py FOLDER [--only sections]
 
 FOLDER is what `tests/bench/truth_songs.py` wrote. Truth is the tempo map where onsets fall on its grid, the key that
 fits the notes by a margin, and the beats of the tempo map; what has none is left out and counted. Tempo: Accuracy 1 and
 2 (Gouyon et al. 2006, 2 %). Key: exact, and MIREX's weighted score. Beats: F-measure, 70 ms (Davies et al. 2009), both
-by mir_eval. An estimator that gives nothing is wrong. Costs are CPU seconds per minute of audio on one core.
+by mir_eval. Sections: F-measure of the boundaries inside the song at 0.5 and 3 s (MIREX, mir_eval), against the form
+that the songbook or the markers of a file state; a song without one is left out. An estimator that gives nothing is
+wrong. Costs are CPU seconds per minute of audio on one core.
 """
 
 import argparse
+import json
 import os
 import platform
+import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
+from itertools import pairwise, repeat
 from pathlib import Path
+from typing import Final
 
 import mir_eval
 import numpy as np
@@ -28,13 +34,17 @@ from luthier_analysis.features.sections import structure
 from luthier_analysis.features.tempo import beat_line_bpm, measure
 from luthier_analysis.jobs import CutPlan
 from luthier_analysis.settings import Options
-from luthier_analysis.sound import Sound, load
+from luthier_analysis.sound import ESSENTIA_RATE_HZ, Sound, load
 from luthier_analysis.timeline import Span, Timeline, beat_quarters
 from luthier_music.keys import parse_key
 from luthier_music.tempo import accuracy_1, accuracy_2
 
 PROFILES = ("bgate", "edma", "temperley", "krumhansl", "shaath")
 METHODS = ("multifeature", "degara")
+SUBJECTS = ("tempo", "key", "beats", "sections")
+UNIFORM_S = 16.0  # of sections that are found without listening
+MFCC_FRAME, MFCC_HOP = 2048, 1024  # samples at 44.1 kHz
+SBIC_MIN_S = 8.0  # as the served estimator
 
 
 @dataclass
@@ -53,20 +63,22 @@ class Scores:
         self.cpu_s, self.audio_s = self.cpu_s + other.cpu_s, self.audio_s + other.audio_s
 
 
-def song_scores(path: Path) -> tuple[dict[str, Scores], dict[str, int]]:
-    """What each estimator reaches on a song's clips, and how many clips have which truth."""
+def song_scores(path: Path, subjects: Sequence[str]) -> tuple[dict[str, Scores], dict[str, int]]:
+    """What each estimator of the subjects reaches on a song's clips, and how many clips have which truth."""
     timeline = Timeline(TimelineMessage.FromString(path.read_bytes()))
     sound = load(path.with_suffix(".flac"))
     found: defaultdict[str, Scores] = defaultdict(Scores)
     truths: defaultdict[str, int] = defaultdict(int)
-    for span in cut(sound, structure(sound), timeline, CutPlan()).spans:
+    if "sections" in subjects:
+        of_sections(found, truths, sound, path.with_suffix(".sections"))
+    of_clips = [measured for subject, measured in OF_CLIPS.items() if subject in subjects]
+    for span in cut(sound, structure(sound), timeline, CutPlan()).spans if of_clips else ():
         excerpt = sound.excerpt(*span)
         truths["clips"] += 1
         _ = excerpt.mono
         has_pulse(excerpt)  # is asked for by every clip anyhow
-        of_tempo(found, truths, excerpt, timeline, span)
-        of_key(found, truths, excerpt, timeline, span)
-        of_beats(found, truths, excerpt, timeline, span)
+        for measured in of_clips:
+            measured(found, truths, excerpt, timeline, span)
     return dict(found), dict(truths)
 
 
@@ -84,7 +96,7 @@ def of_tempo(found: dict[str, Scores], truths: dict[str, int], sound: Sound, tim
     truth = timeline.tempo_in(span)
     if truth is None or truth.changes or truth.notated:
         return
-    truths["tempo"] += 1
+    truths["clips with a steady tempo"] += 1
 
     def line(method: str) -> float | None:
         bpm, beats_s, *_ = algorithms.RhythmExtractor2013(method=method)(sound.mono)
@@ -113,7 +125,7 @@ def of_key(found: dict[str, Scores], truths: dict[str, int], sound: Sound, timel
     fit = timeline.key_fit(span)
     if not (fit and fit.sure()):
         return
-    truths["key"] += 1
+    truths["clips whose notes are sure of their key"] += 1
     for profile in PROFILES:
         scores, answer = timed(
             found,
@@ -131,7 +143,7 @@ def of_beats(found: dict[str, Scores], truths: dict[str, int], sound: Sound, tim
     beats_s = np.array(list(beat_times(timeline, span)))
     if len(beats_s) < 8:
         return
-    truths["beats"] += 1
+    truths["clips with beats"] += 1
     for method in METHODS:
         scores, answer = timed(
             found,
@@ -156,22 +168,60 @@ def beat_times(timeline: Timeline, span: Span) -> Iterator[float]:
             yield from (start_s + (end_s - start_s) * number / beats for number in range(beats))
 
 
+def of_sections(found: dict[str, Scores], truths: dict[str, int], sound: Sound, path: Path) -> None:
+    truths["songs"] += 1
+    if not path.exists():
+        return
+    form = json.loads(path.read_text(encoding="utf-8"))
+    origin = "songbook" if {part["label"] for part in form} <= {"A", "B"} else "markers"
+    truths[f"songs whose form is known ({origin})"] += 1
+    starts_s = [part["start_s"] for part in form]
+    estimators: dict[str, Callable[[], list[float]]] = {
+        "self-similarity novelty (used)": lambda: [one.start_s for one in structure(sound).sections],
+        "SBic over MFCC": lambda: sbic_starts_s(sound),
+        f"one every {UNIFORM_S:g} s, without listening": lambda: np.arange(0, sound.duration_s, UNIFORM_S).tolist(),
+    }
+    _ = sound.mono
+    for name, estimate in estimators.items():
+        scores, answer = timed(found, f"sections of the {origin}: {name}", sound, estimate)
+        true, heard = (np.array(list(pairwise([0.0, *starts[1:], sound.duration_s]))) for starts in (starts_s, answer))  # type: ignore[index]
+        for window_s in (0.5, 3.0):
+            precision, recall, f_measure = mir_eval.segment.detection(true, heard, window=window_s, trim=True)
+            scores.values[f"F at {window_s:g} s"].append(f_measure)
+            scores.values[f"precision at {window_s:g} s"].append(precision)
+            scores.values[f"recall at {window_s:g} s"].append(recall)
+
+
+def sbic_starts_s(sound: Sound) -> list[float]:
+    """Where sections start by essentia's SBic (Bayesian information criterion) over cepstra."""
+    window, spectrum, mfcc = algorithms.Windowing(type="hann"), algorithms.Spectrum(), algorithms.MFCC()
+    frames = algorithms.FrameGenerator(sound.mono, frameSize=MFCC_FRAME, hopSize=MFCC_HOP)
+    cepstra = np.array([mfcc(spectrum(window(frame)))[1] for frame in frames], dtype=np.float32).T
+    edges = algorithms.SBic(minLength=round(SBIC_MIN_S * ESSENTIA_RATE_HZ / MFCC_HOP))(np.ascontiguousarray(cepstra))
+    return [float(edge) * MFCC_HOP / ESSENTIA_RATE_HZ for edge in edges[:-1]]
+
+
+OF_CLIPS: Final = {"tempo": of_tempo, "key": of_key, "beats": of_beats}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
-    paths = sorted(parser.parse_args().folder.glob("*.timeline"))
+    parser.add_argument("--only", nargs="+", choices=SUBJECTS, default=SUBJECTS)
+    options = parser.parse_args()
+    paths = sorted(options.folder.glob("*.timeline"))
     found: defaultdict[str, Scores] = defaultdict(Scores)
     truths: defaultdict[str, int] = defaultdict(int)
     with ProcessPoolExecutor() as pool:
-        for number, (scores, counts) in enumerate(pool.map(song_scores, paths), start=1):
+        for number, (scores, counts) in enumerate(pool.map(song_scores, paths, repeat(options.only)), start=1):
             for name, one in scores.items():
                 found[name].add(one)
             for name, count in counts.items():
                 truths[name] += count
-            print(f"\r{number}/{len(paths)} songs", end="", flush=True)
-    known = ", ".join(f"{count} with a true {name}" for name, count in truths.items() if name != "clips")
-    print(f"\n{truths['clips']} clips of {len(paths)} songs: {known}; {os.cpu_count()} cores, {platform.machine()}\n")
-    print("| estimator | clips | no answer | scores | CPU s per minute |\n|---|---|---|---|---|")
+            print(f"\r{number}/{len(paths)} songs", end="", file=sys.stderr, flush=True)
+    known = ", ".join(f"{count} {name}" for name, count in truths.items())
+    print(f"\n{len(paths)} songs: {known}; {os.cpu_count()} cores, {platform.machine()}\n")
+    print("| estimator | clips or songs | no answer | scores | CPU s per minute |\n|---|---|---|---|---|")
     for name, one in found.items():
         count = max(map(len, one.values.values()))
         scored = ", ".join(f"{score} {np.mean(values):.3f}" for score, values in one.values.items())

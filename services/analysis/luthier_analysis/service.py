@@ -34,7 +34,7 @@ from luthier_kit.store import Action, Store, open_store
 from luthier_kit.workers import Reasons, Workers
 from luthier_music.audio import AudioError
 
-VERSION: Final = "5"  # of the stages; raised whenever the same input would give another answer
+VERSION: Final = "6"  # of the stages; raised whenever the same input would give another answer
 FEATURE_NAMES: Final = {
     pb.FEATURE_TEMPO: "tempo",
     pb.FEATURE_KEY: "key",
