@@ -22,7 +22,7 @@ from luthier_kit.store import Store
 from luthier_music.audio import write_audio
 from tests.support.flac import streamed
 
-from .synth import RATE_HZ, aba, chords, stereo
+from .synth import RATE_HZ, aba, chords, click_track, stereo
 
 Put = Callable[..., common.ArtifactRef]
 
@@ -96,6 +96,7 @@ def test_silence_is_unknown_not_wrong(service: Stub, put: Put) -> None:
 
     assert response.tempo == common.TempoFact()
     assert response.key == common.KeyFact()
+    assert response.beats == pb.Beats()
     assert not response.HasField("loudness_lufs")
 
 
@@ -104,6 +105,17 @@ def test_deeprhythm_without_weights_says_whose_estimate_it_is(service: Stub, put
 
     assert response.tempo.estimator.startswith("essentia/")
     assert response.notes == ["deeprhythm gave no estimate: no weights are configured; this one is essentia's"]
+
+
+def test_beats_say_who_found_them_and_that_bars_were_not_looked_for(service: Stub, put: Put) -> None:
+    response = analyze(service, put(click_track(120, 10)), pb.FEATURE_BEATS, beat_estimator="essentia")
+
+    times_s = [beat.time_s for beat in response.beats.beats]
+    assert np.diff(times_s) == pytest.approx(0.5, abs=0.05)
+    assert response.beats.estimator == "essentia/BeatTrackerDegara"
+    assert response.beats.downbeat_estimator == ""
+    assert not any(beat.downbeat for beat in response.beats.beats)
+    assert response.notes == ["downbeats not computed: essentia finds none, the estimator beatnet does"]
 
 
 def test_the_same_question_is_answered_from_the_record(service: Stub, put: Put) -> None:
@@ -202,6 +214,7 @@ def test_a_hostile_timeline_is_refused(
         ({"features": [pb.FEATURE_UNSPECIFIED]}, "features"),
         ({"features": [99]}, "features"),
         ({"features": [pb.FEATURE_KEY], "tempo_estimator": "ears"}, "tempo_estimator"),
+        ({"features": [pb.FEATURE_BEATS], "beat_estimator": "deeprhythm"}, "beat_estimator"),
         ({"features": [pb.FEATURE_KEY], "span": common.Span(start_s=2, end_s=1)}, "span.end_s"),
         ({"features": [pb.FEATURE_KEY], "span": common.Span(start_s=0, end_s=99)}, "span.end_s"),
     ],

@@ -20,6 +20,7 @@ NOTE_KEY_ESTIMATOR = "profile/krumhansl-temperley-albrecht"
 LEANING_MARGIN = 0.03  # of notes that are not sure, but agree with the audio's estimate
 MIN_KEY_STRENGTH = 0.6  # of the audio's estimate
 MIN_TEMPO_CONFIDENCE = 1.0 / 5.32  # essentia calls what lies below "very low"
+MIN_BEATNET_CONFIDENCE = 0.7  # from there on 84 of 100 of its tempi are right (Accuracy 1), 69 of all
 FADE_IN_S, FADE_OUT_S = 0.002, 0.02  # too short to soften an onset on the bar line; long enough not to click
 CUT_LEVEL = 1e-3  # -60 dBFS: quieter edges need no fade
 
@@ -76,7 +77,10 @@ def faded(samples: np.ndarray, sample_rate_hz: int) -> np.ndarray:
 
 
 def _sure(estimated: Tempo | None) -> Tempo | None:
-    return estimated if estimated and estimated.confidence >= MIN_TEMPO_CONFIDENCE else None
+    if estimated is None:
+        return None
+    least = MIN_BEATNET_CONFIDENCE if estimated.estimator.startswith("beatnet/") else MIN_TEMPO_CONFIDENCE
+    return estimated if estimated.confidence >= least else None
 
 
 def _key(timeline: Timeline | None, span: Span, estimated: KeyFound | None) -> KeyFound | None:

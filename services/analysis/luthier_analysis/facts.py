@@ -62,6 +62,22 @@ class Section:
 
 
 @dataclass(frozen=True)
+class Beats:
+    """Beats in seconds, ascending, each with whether it begins a bar; who found them, and who the bars ("" = nobody).
+
+    `confidence` is 0..1, 0 = not given. `note` says why another estimator than the one asked for was used, or why there
+    are no downbeats.
+    """
+
+    times_s: tuple[float, ...]
+    downbeats: tuple[bool, ...]
+    estimator: str
+    downbeat_estimator: str = ""
+    confidence: float = 0.0
+    note: str = ""
+
+
+@dataclass(frozen=True)
 class Descriptor:
     """A scalar; the unit is in the name."""
 
@@ -126,6 +142,20 @@ def key_message(fact: KeyFound | None) -> common.KeyFact:
         strength=fact.strength,
         source=fact.source,
         estimator=fact.estimator,
+    )
+
+
+def beats_message(fact: Beats | None) -> pb.Beats:
+    if fact is None:
+        return pb.Beats()
+    return pb.Beats(
+        beats=[
+            pb.Beat(time_s=time_s, downbeat=downbeat)
+            for time_s, downbeat in zip(fact.times_s, fact.downbeats, strict=True)
+        ],
+        estimator=fact.estimator,
+        downbeat_estimator=fact.downbeat_estimator,
+        confidence=fact.confidence,
     )
 
 

@@ -19,14 +19,16 @@ from luthier.analysis.v1 import analysis_pb2 as pb
 from luthier.analysis.v1 import analysis_pb2_grpc
 from luthier.common.v1 import common_pb2 as common
 from luthier_analysis import jobs
+from luthier_analysis.extra import BEATNET, identity
 from luthier_analysis.facts import (
+    beats_message,
     clip_message,
     descriptor_messages,
     key_message,
     section_messages,
     tempo_message,
 )
-from luthier_analysis.settings import TEMPO_ESTIMATORS, AnalysisSettings, Options
+from luthier_analysis.settings import BEAT_ESTIMATORS, TEMPO_ESTIMATORS, AnalysisSettings, Options
 from luthier_analysis.sound import MAX_S, MIN_S, read_header
 from luthier_analysis.timeline import Timeline, check_timeline
 from luthier_kit.rpc import Checks, InvalidRequest, Service
@@ -41,6 +43,7 @@ FEATURE_NAMES: Final = {
     pb.FEATURE_LOUDNESS: "loudness",
     pb.FEATURE_SECTIONS: "sections",
     pb.FEATURE_DESCRIPTORS: "descriptors",
+    pb.FEATURE_BEATS: "beats",
 }
 MAX_AUDIO_BYTES: Final = 1 << 30
 LENGTH_TOLERANCE_S: Final = 1.0  # between the timeline's length and the mix's
@@ -65,12 +68,18 @@ class Analysis(analysis_pb2_grpc.AnalysisServiceServicer):
         checks.that(known, "features", "must be known and not unspecified")
         if request.tempo_estimator:
             checks.one_of("tempo_estimator", request.tempo_estimator, TEMPO_ESTIMATORS)
+        if request.beat_estimator:
+            checks.one_of("beat_estimator", request.beat_estimator, BEAT_ESTIMATORS)
         if span:
             checks.within("span.start_s", span[0], 0, MAX_S)
             checks.within("span.end_s", span[1], span[0] + MIN_S, MAX_S)
         checks.done()
         features = tuple(name for number, name in FEATURE_NAMES.items() if number in request.features)
-        options = replace(self._options, tempo_estimator=request.tempo_estimator or self._options.tempo_estimator)
+        options = replace(
+            self._options,
+            tempo_estimator=request.tempo_estimator or self._options.tempo_estimator,
+            beat_estimator=request.beat_estimator or self._options.beat_estimator,
+        )
 
         def compute() -> pb.AnalyzeAudioResponse:
             with self._fetched(request.audio, "audio") as (path, folder):
@@ -88,7 +97,8 @@ class Analysis(analysis_pb2_grpc.AnalysisServiceServicer):
                 peak_dbfs=found.loudness.peak_dbfs if found.loudness else None,
                 sections=section_messages(found.sections),
                 descriptors=descriptor_messages(found.descriptors),
-                notes=[found.tempo.note] if found.tempo and found.tempo.note else [],
+                beats=beats_message(found.beats) if "beats" in features else None,
+                notes=[fact.note for fact in (found.tempo, found.beats) if fact and fact.note],
             )
 
         self._store.blobs.exists(request.audio)  # refuses a bad reference, also where an answer is already known
@@ -96,6 +106,7 @@ class Analysis(analysis_pb2_grpc.AnalysisServiceServicer):
             "features": list(features),
             "span_s": span,
             "tempo_estimator": options.tempo_estimator if "tempo" in features else "",
+            "beat_estimator": options.beat_estimator if "beats" in features else "",
         }
         action = _action("analyze", [request.audio.sha256], parameters, options)
         return self._store.actions.run(action, pb.AnalyzeAudioResponse, compute)[0]
@@ -178,6 +189,8 @@ def _action(stage: str, inputs: list[str], parameters: dict[str, Any], options: 
     tools = {"essentia": version("essentia")}
     if options.tempo_estimator == "deeprhythm":
         tools["deeprhythm"] = options.deeprhythm.sha256 if options.deeprhythm else "absent"
+    if "beatnet" in (parameters["tempo_estimator"], parameters.get("beat_estimator")):
+        tools["beatnet"] = identity(BEATNET)
     return Action(stage, inputs, parameters, version=VERSION, tools=tools)
 
 
