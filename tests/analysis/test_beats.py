@@ -3,21 +3,20 @@
 The network runs where the extra is installed (`uv sync --extra beatnet`).
 """
 
-from importlib.util import find_spec
-
 import numpy as np
 import pytest
 
+from luthier_analysis.extra import BEATNET as BEATNET_PACKAGE
+from luthier_analysis.extra import identity
 from luthier_analysis.facts import Beats
 from luthier_analysis.features import FEATURES, beatnet
 from luthier_analysis.settings import Options
 from luthier_music.tempo import accuracy_1
 
+from .conftest import needs_beatnet
 from .synth import RATE_HZ, click_track, groove, sound, tone
 
 ESSENTIA, BEATNET = Options(), Options(tempo_estimator="beatnet", beat_estimator="beatnet")
-INSTALLED = all(map(find_spec, ("torch", "BeatNet")))
-needs_beatnet = pytest.mark.skipif(not INSTALLED, reason="the extra 'beatnet' is not installed")
 NEAR_S = 0.07  # of the F-measure of MIREX
 
 
@@ -51,7 +50,9 @@ def test_essentia_says_that_it_knows_no_downbeats() -> None:
     assert found.note.startswith("downbeats not computed")
 
 
-@pytest.mark.parametrize("options", [ESSENTIA, BEATNET], ids=["essentia", "beatnet"])
+@pytest.mark.parametrize(
+    "options", [pytest.param(ESSENTIA, id="essentia"), pytest.param(BEATNET, id="beatnet", marks=needs_beatnet)]
+)
 @pytest.mark.parametrize(
     "mono",
     [np.zeros(10 * RATE_HZ), 0.1 * tone(220, 20, 0, 1), tone(440, 0.5), np.full(10 * RATE_HZ, 0.3),
@@ -62,7 +63,7 @@ def test_what_has_no_pulse_has_no_beats(mono: np.ndarray, options: Options) -> N
     assert FEATURES["beats"](sound(mono.astype(np.float32)), options) is None
 
 
-@pytest.mark.skipif(INSTALLED, reason="the extra 'beatnet' is installed")
+@pytest.mark.skipif(identity(BEATNET_PACKAGE) != "absent", reason="the extra 'beatnet' is installed")
 def test_without_the_extra_essentias_beats_and_tempo_are_given_and_named() -> None:
     beats, tempo = measured(click_track(120, 10), BEATNET), FEATURES["tempo"](sound(click_track(120, 10)), BEATNET)
 

@@ -6,8 +6,8 @@ import numpy as np
 
 from luthier.common.v1.common_pb2 import FACT_SOURCE_NOTES
 from luthier_analysis.cutting import cut
-from luthier_analysis.facts import ClipFacts, KeyFound, Tempo
-from luthier_analysis.features import descriptors, key, loudness, tempo
+from luthier_analysis.facts import ClipFacts, KeyFound, Perceptual, Tempo
+from luthier_analysis.features import descriptors, key, loudness, perceptual, tempo
 from luthier_analysis.features.sections import structure
 from luthier_analysis.jobs import Clip, CutPlan, SongCut
 from luthier_analysis.settings import Options
@@ -41,6 +41,7 @@ def cut_song(sound: Sound, timeline: Timeline | None, plan: CutPlan, options: Op
         on_bar_lines = timeline is not None and timeline.trusted() and timeline.on_bar_lines(span)
         clips.append(Clip(path, *span, facts, section, on_bar_lines))
     fallbacks = {one.facts.estimated_tempo.note for one in clips if one.facts.estimated_tempo}
+    fallbacks |= {one.facts.note for one in clips}
     return SongCut(tuple(clips), shape.sections, (*cuts.notes, *sorted(filter(None, fallbacks))))
 
 
@@ -48,6 +49,7 @@ def facts_of(excerpt: Sound, timeline: Timeline | None, span: Span, options: Opt
     """Facts of a span: notes and tempo map where they prove something, the audio where they do not, else unknown."""
     proven = timeline.tempo_in(span) if timeline else None
     estimated_tempo, estimated_key = tempo.measure(excerpt, options, proven=proven is not None), key.measure(excerpt)
+    heard = Perceptual() if timeline else perceptual.measure(excerpt)
     return ClipFacts(
         duration_s=excerpt.duration_s,
         tempo=proven or _sure(estimated_tempo),
@@ -56,8 +58,12 @@ def facts_of(excerpt: Sound, timeline: Timeline | None, span: Span, options: Opt
         estimated_key=estimated_key,
         instruments=timeline.instruments_in(span) if timeline else (),
         loudness=loudness.measure(excerpt),
-        descriptors=descriptors.measure(excerpt),
+        descriptors=(
+            *descriptors.measure(excerpt),
+            *(timeline.descriptors_in(span) if timeline else heard.descriptors),
+        ),
         meter=timeline.meter_in(span) if timeline else None,
+        note=heard.note,
     )
 
 

@@ -79,11 +79,20 @@ class Beats:
 
 @dataclass(frozen=True)
 class Descriptor:
-    """A scalar; the unit is in the name."""
+    """A scalar; the unit is in the name. `source`: what it was measured on."""
 
     name: str
     value: float
     estimator: str
+    source: common.FactSource = common.FACT_SOURCE_AUDIO
+
+
+@dataclass(frozen=True)
+class Perceptual:
+    """What a listener would say of the sound, as far as an estimator does; `note` says why nothing was computed."""
+
+    descriptors: tuple[Descriptor, ...] = ()
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -106,7 +115,10 @@ class MeterFound:
 
 @dataclass(frozen=True)
 class ClipFacts:
-    """The facts of one clip's own span; `tempo` and `key` are those to use, the estimates are kept beside them."""
+    """The facts of one clip's own span; `tempo` and `key` are those to use, the estimates are kept beside them.
+
+    `note` says what was not computed and why.
+    """
 
     duration_s: float
     tempo: Tempo | None
@@ -117,6 +129,7 @@ class ClipFacts:
     loudness: Loudness | None
     descriptors: tuple[Descriptor, ...]
     meter: MeterFound | None
+    note: str = ""
 
 
 def tempo_message(fact: Tempo | None) -> common.TempoFact:
@@ -171,7 +184,10 @@ def section_messages(sections: Sequence[Section]) -> list[pb.Section]:
 
 
 def descriptor_messages(descriptors: Sequence[Descriptor]) -> list[common.Descriptor]:
-    return [common.Descriptor(name=one.name, value=one.value, estimator=one.estimator) for one in descriptors]
+    return [
+        common.Descriptor(name=one.name, value=one.value, estimator=one.estimator, source=one.source)
+        for one in descriptors
+    ]
 
 
 def _meter_message(fact: MeterFound | None) -> common.MeterChange | None:
