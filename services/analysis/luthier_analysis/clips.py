@@ -20,7 +20,7 @@ NOTE_KEY_ESTIMATOR = "profile/krumhansl-temperley-albrecht"
 LEANING_MARGIN = 0.03  # of notes that are not sure, but agree with the audio's estimate
 MIN_KEY_STRENGTH = 0.6  # of the audio's estimate
 MIN_TEMPO_CONFIDENCE = 1.0 / 5.32  # essentia calls what lies below "very low"
-MIN_BEATNET_CONFIDENCE = 0.7  # from there on 84 of 100 of its tempi are right (Accuracy 1), 69 of all
+MIN_BEATNET_CONFIDENCE = 0.7  # of 62 clips with a known tempo 60 % reach it, of these 84 % are right, of all 69 %
 FADE_IN_S, FADE_OUT_S = 0.002, 0.02  # too short to soften an onset on the bar line; long enough not to click
 CUT_LEVEL = 1e-3  # -60 dBFS: quieter edges need no fade
 
