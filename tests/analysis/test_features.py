@@ -1,5 +1,6 @@
 """Features against sound of which the truth is known."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -176,7 +177,7 @@ def numbers(found: object) -> list[float]:
     raise TypeError(found)
 
 
-MATERIAL = {
+MATERIAL: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "silence": lambda time: 0 * time,
     "noise": lambda time: 0.1 * np.random.default_rng(1).standard_normal(len(time)),
     "strokes": lambda time: 0.5 * np.sin(2 * np.pi * 440 * time) * np.exp(-20 * (time % 0.5)),
