@@ -165,7 +165,7 @@ def decoded(likely: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     best = np.full((len(number), len(states.is_beat)), -np.log(len(number) * len(states.is_beat)))
     came_from = np.empty((len(likely), len(number), len(states.first)), np.uint8)
     for frame in range(len(likely)):
-        entering = best[before][:, states.last][:, :, None] + states.log_changes  # (beats, from tempo, to tempo)
+        entering = best[np.ix_(before, states.last)][:, :, None] + states.log_changes  # (beats, from tempo, to tempo)
         came_from[frame] = entering.argmax(axis=1)
         best[:, 1:] = best[:, :-1].copy()
         best[:, states.first] = entering.max(axis=1)
