@@ -148,7 +148,7 @@ def test_clips_carry_the_facts_of_their_span(service: Stub, put: Put, store: Sto
 
 
 def test_without_notes_nothing_proves_that_nobody_sings(service: Stub, put: Put) -> None:
-    response = cut(service, put(aba()))
+    response = cut(service, put(chords(7, "major", 5)))
 
     descriptors = {one.name: one for clip in response.clips for one in clip.facts.descriptors}
     assert {one.source for one in descriptors.values()} == {common.FACT_SOURCE_AUDIO}
