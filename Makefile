@@ -80,10 +80,10 @@ format:  ## Format all code
 	tests/.venv/bin/ruff format .
 	tests/.venv/bin/ruff check --fix .
 
-bench-truth: install  ## Estimators of tempo, key and beats against the notes (SONGS: more folders of MIDI files; TRUTH: where the mixes are kept)
+bench-truth: install  ## Estimators of tempo, key, beats and sections against the notes (SONGS: more folders of MIDI files; TRUTH: where the mixes are kept; EXTRAS: beatnet deeprhythm)
 	@songs=$$(mktemp -d) && services/pipeline/.venv/bin/python -m luthier_pipeline.songbook $$songs && \
 	  services/rendering/.venv/bin/python tests/bench/truth_songs.py $(TRUTH) $$songs $(SONGS); rm -rf $$songs
-	@cd services/analysis && $(UV) run --frozen --quiet --group bench python ../../tests/bench/truth.py $(abspath $(TRUTH))
+	@cd services/analysis && OMP_NUM_THREADS=1 $(UV) run --frozen --quiet --group bench $(EXTRAS:%=--extra %) python ../../tests/bench/truth.py $(abspath $(TRUTH))
 
 bench: install  ## CPU seconds per audio minute by stage, seconds per denoising step
 	@services/inference/.venv/bin/python tests/bench/inference/steps.py
