@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from luthier_music.loudness import gated_loudness_lufs, hop_energies, integrated_loudness_lufs
+from luthier_music.loudness import gated_loudness_lufs, integrated_loudness_lufs, measure
 
 RATES = (44_100, 48_000, 22_050)
 
@@ -58,7 +58,7 @@ def test_a_gain_moves_loudness_by_as_many_units() -> None:
 
 
 def test_energies_of_excerpts_join_to_the_loudness_of_the_whole() -> None:
-    parts = [hop_energies(sine(level, 10), 48_000) for level in (-23, -20)]
+    parts = [measure(sine(level, 10), 48_000).energies for level in (-23, -20)]
     whole = integrated_loudness_lufs(np.concatenate([sine(-23, 10), sine(-20, 10)]), 48_000)
     assert gated_loudness_lufs(np.concatenate(parts)) == pytest.approx(whole, abs=0.05)
 
