@@ -107,12 +107,13 @@ def write_audio(
         return
     with soundfile.SoundFile(path, "w", sample_rate_hz, frames.shape[1], "PCM_16", format="WAV") as file:
         for number, block in enumerate(blocks):
-            block = np.multiply(block, gain, dtype=np.float32, casting="same_kind")
-            if not peak(block) <= 1.0:
-                raise _unwritable(block, number * BLOCK_FRAMES)
-            block *= np.float32(1 << 15)
-            np.rint(block, out=block)
-            file.write(np.minimum(block, (1 << 15) - 1, out=block).astype(np.int16))  # libsndfile's own takes longer
+            levelled = np.multiply(block, gain, dtype=np.float32, casting="same_kind")
+            if not peak(levelled) <= 1.0:
+                raise _unwritable(levelled, number * BLOCK_FRAMES)
+            levelled *= np.float32(1 << 15)
+            np.rint(levelled, out=levelled)
+            np.minimum(levelled, (1 << 15) - 1, out=levelled)
+            file.write(levelled.astype(np.int16))  # libsndfile's own takes longer
 
 
 def write_flac(

@@ -13,14 +13,6 @@ from numpy.typing import NDArray
 
 FLAC_BLOCK_FRAMES: Final = 4096  # of all frames of a stream but the last
 _LARGEST_BYTES: Final = (1 << 24) - 1  # of a frame, that a stream's header can say
-_ENERGIES: Final = [
-    *(ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p, ctypes.c_int64),
-    *(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p),
-]
-_FRAMES: Final = [
-    *(ctypes.c_void_p, ctypes.c_int64, ctypes.c_int, ctypes.c_float),
-    *(ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p),
-]
 
 
 def _load() -> ctypes.CDLL:
@@ -28,9 +20,12 @@ def _load() -> ctypes.CDLL:
     if spec is None or spec.origin is None:
         raise ImportError("luthier_music has no compiled part: `uv sync` builds it")
     library = ctypes.CDLL(str(Path(spec.origin).with_name("luthier_music.so")))
-    library.luthier_hop_energies.argtypes, library.luthier_hop_energies.restype = _ENERGIES, None
-    library.luthier_flac_frames.argtypes, library.luthier_flac_frames.restype = _FRAMES, ctypes.c_int64
-    library.luthier_flac_bound.argtypes = [ctypes.c_int64, ctypes.c_int]
+    pointer, whole, number, real = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int, ctypes.c_float
+    library.luthier_hop_energies.argtypes = [pointer, number, pointer, whole, pointer, pointer, pointer]
+    library.luthier_hop_energies.restype = None
+    library.luthier_flac_frames.argtypes = [pointer, whole, number, real, whole, pointer, pointer]
+    library.luthier_flac_frames.restype = ctypes.c_int64
+    library.luthier_flac_bound.argtypes = [whole, number]
     library.luthier_flac_bound.restype = ctypes.c_int64
     return library
 
@@ -41,9 +36,9 @@ _LIBRARY: Final = _load()
 def hop_energies(
     samples: NDArray[np.float32], edges: NDArray[np.int64], sos: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
-    """Mean squares [hops] of samples [frames, 1..2] once filtered by two second-order sections [2, 6], summed over
-    channels, from each of the frames `edges` [hops + 1] to the next; and the peak [hops] of each before it was filtered,
-    NaN or infinity where there is one."""
+    """Of samples [frames, 1..2], from each of the frames `edges` [hops + 1] to the next: the mean square [hops] once
+    filtered by two second-order sections [2, 6], summed over channels; the peak [hops] before, NaN or infinity where
+    there is one."""
     hops = edges.size - 1
     energies, peaks = np.empty(hops), np.empty(hops, np.float32)
     samples, sos = np.ascontiguousarray(samples, np.float32), np.ascontiguousarray(sos, np.float64)

@@ -271,21 +271,19 @@ static uint8_t *put_frame(uint8_t *out, int32_t (*x)[BLOCK], int channels, int c
             side[i] = left[i] - right[i];
             mid[i] = (left[i] + right[i]) >> 1;
         }
-        int orders[4];
-        uint64_t least[4];
+        int orders[4], parameter;
+        uint64_t bits[4];
         for (int c = 0; c < 4; c++) {
             orders[c] = best_order(x[c], count, sums);
-            least[c] = sums[orders[c]];
+            const uint64_t verbatim = (uint64_t)count * (x[c] == side ? SIDE_BITS : 16);
+            bits[c] = rice_bits(sums[orders[c]], count, &parameter);
+            if (bits[c] > verbatim) bits[c] = verbatim;
         }
-        /* bits grow with the logarithm of the residual: pairs are compared by the product of their sums */
         static const int PAIRS[4][2] = {{0, 1}, {0, 2}, {2, 1}, {3, 2}};
         static const unsigned ASSIGNMENTS[4] = {1, 8, 9, 10};
         int best = 0;
-        double fewest = INFINITY;
-        for (int pair = 0; pair < 4; pair++) {
-            const double product = (double)(least[PAIRS[pair][0]] + 1) * (double)(least[PAIRS[pair][1]] + 1);
-            if (product < fewest) fewest = product, best = pair;
-        }
+        for (int pair = 1; pair < 4; pair++)
+            if (bits[PAIRS[pair][0]] + bits[PAIRS[pair][1]] < bits[PAIRS[best][0]] + bits[PAIRS[best][1]]) best = pair;
         put_header(&w, count, ASSIGNMENTS[best], number);
         for (int c = 0; c < 2; c++) {
             const int which = PAIRS[best][c];

@@ -30,7 +30,7 @@ from luthier_kit.workers import step
 from luthier_music.audio import SAMPLE_RATE_HZ, Samples, peak, write_audio, write_flac
 from luthier_music.loudness import Measured, gated_loudness_lufs, measure
 from luthier_rendering.backends import BACKENDS, effects
-from luthier_rendering.backends.base import Backend, BackendConfig, BackendError, Drawn, UnknownSound
+from luthier_rendering.backends.base import Backend, BackendConfig, BackendError, UnknownSound
 from luthier_rendering.backends.soundfont import SOUNDFONT
 from luthier_rendering.humanise import Humanise
 from luthier_rendering.inspection import SongFacts, facts
@@ -165,6 +165,7 @@ def render_song(song: Song, backend: Backend, parameters: RenderParameters, out:
                 gain = 1.0
             spool = None if parameters.mix_only else Spool(out / f"{part}.raw")
             loudest = max(loudest, _add(samples, gain, mix, spool, fades=not (room and parameters.mix_only)))
+        del samples  # the next stem is played into their memory
         result = StemResult(None, loudness if np.isfinite(loudness) else None, sound)
         levelled.append((result, spool))
     if room and parameters.mix_only:
