@@ -1,6 +1,6 @@
 """CPU seconds per minute of audio, by stage, of rendering MIDI files.
 
-    services/rendering/.venv/bin/python tests/bench/rendering.py [--mix-only] [--backend map --vst3 FOLDER --map FILE] SONG.mid...
+    services/rendering/.venv/bin/python tests/bench/rendering.py [OPTION...] [SONG.mid...]
 
 Without files it takes eight of the shared corpus. One process, one song at a time: on N cores as many songs render at
 once as the service has slots.
