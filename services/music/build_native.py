@@ -19,7 +19,6 @@ TARGET = ["-target", "x86_64-linux-gnu.2.31"]  # as old as the system of any Pyt
 FLAGS = [
     "-std=gnu11",
     "-O3",
-    "-msse4.2",  # numpy's wheels need no less
     "-ffp-contract=off",
     "-Wall",
     "-shared",

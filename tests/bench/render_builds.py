@@ -1,10 +1,9 @@
 """CPU seconds of rendering songs with stems, of this build against another checkout's, song by song in turn.
 
-    services/rendering/.venv/bin/python tests/bench/render_builds.py OTHER_CHECKOUT [SONG.mid ...]
+    services/rendering/.venv/bin/python tests/bench/render_builds.py OTHER_CHECKOUT SONG.mid ...
 
 Each build has a process of its own with its own environment (`uv sync --frozen` in its services/rendering), and renders
-one song before any that counts, as a worker of the service has. Without files it takes every eighth of the shared
-corpus. Prints whether the samples of the files are equal, too.
+one song before any that counts, as a worker of the service has. Prints whether the samples of the files are equal, too.
 """
 
 import argparse
@@ -18,7 +17,6 @@ from pathlib import Path
 import soundfile
 
 HERE = Path(__file__).parents[2]
-CORPUS = Path(__file__).parents[3] / "shared" / "corpus" / "clean_midi"
 WORKER = """
 import resource, sys
 from pathlib import Path
@@ -71,9 +69,9 @@ def differences(one: Path, other: Path) -> tuple[int, int, int]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("other", type=Path)
-    parser.add_argument("songs", nargs="*", type=Path)
+    parser.add_argument("songs", nargs="+", type=Path)
     options = parser.parse_args()
-    songs = options.songs or sorted(CORPUS.rglob("*.mid"))[::8]
+    songs = options.songs
     here, there = Build(HERE), Build(options.other.resolve())
     audio_s, stems, files, differ, most, ratios = 0.0, 0, 0, 0, 0, []
     for number, song in enumerate([songs[0], *songs]):

@@ -27,7 +27,7 @@ from luthier.common.v1.common_pb2 import InstrumentActivity
 from luthier.rendering.v1 import rendering_pb2 as pb
 from luthier_kit.rpc import FailedPrecondition, InvalidRequest, QuotaExceeded, Unavailable
 from luthier_kit.workers import step
-from luthier_music.audio import SAMPLE_RATE_HZ, Samples, peak, write_audio, write_flac
+from luthier_music.audio import SAMPLE_RATE_HZ, Samples, peak, write_audio, write_blocks
 from luthier_music.loudness import Measured, gated_loudness_lufs, measure
 from luthier_rendering.backends import BACKENDS, effects
 from luthier_rendering.backends.base import Backend, BackendConfig, BackendError, UnknownSound
@@ -356,7 +356,7 @@ def _written(stem: StemResult, spool: Spool | None, gain: float, out: Path) -> S
     if spool is None:
         return StemResult(None, loudness, stem.sound)
     flac = out / f"stem-{stem.part:02d}.flac"
-    write_flac(flac, spool.pieces(), gain=gain)
+    write_blocks(flac, spool.pieces(), gain=gain)
     return StemResult(flac, loudness, stem.sound)
 
 
