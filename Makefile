@@ -6,6 +6,7 @@ SERVICES := rendering analysis enrichment prompting curation training inference 
 LIBRARIES := kit music model
 PROJECTS := $(LIBRARIES:%=services/%) $(SERVICES:%=services/%) services/pipeline deploy/local tests
 SUITES := $(LIBRARIES) $(SERVICES) pipeline local
+NATIVE := services/music/pyproject.toml services/music/build_native.py $(wildcard services/music/native/*.c)
 PROTOS := $(shell find protos -name '*.proto') protos/pyproject.toml protos/build_stubs.py
 
 REGISTRY ?= luthier.local
@@ -94,7 +95,7 @@ bench: install  ## CPU seconds per audio minute by stage, seconds per denoising 
 
 install: $(PROJECTS:%=%/.venv/.synced)  ## Bring every environment up to date with its lock
 
-%/.venv/.synced: %/pyproject.toml %/uv.lock $(PROTOS) | $(UV)
+%/.venv/.synced: %/pyproject.toml %/uv.lock $(PROTOS) $(NATIVE) | $(UV)
 	@echo "installing $*"
 	@cd $* && $(UV) sync --frozen --quiet && touch .venv/.synced
 
