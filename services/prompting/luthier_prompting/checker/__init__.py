@@ -11,7 +11,7 @@ from luthier_prompting.checker.draft import Draft
 from luthier_prompting.checker.report import REQUIRED_BUT_MISSING, Disagreement, Report
 from luthier_prompting.facts import Facts
 
-VERSION = "luthier-checker/4"
+VERSION = "luthier-checker/5"
 
 __all__ = ["VERSION", "Disagreement", "check", "required"]
 
