@@ -15,7 +15,8 @@ from luthier_kit.rpc import Unavailable
 from luthier_prompting.checker import check
 from luthier_prompting.composers import ATTEMPTS, compose
 from luthier_prompting.facts import Facts, Heard
-from luthier_prompting.vllm import EXAMPLES, Endpoint, Vllm
+from luthier_prompting.styles import MAX_SHORT_WORDS, Style
+from luthier_prompting.vllm import EXAMPLES, SHORT_EXAMPLES, Endpoint, Vllm
 from tests.support.measure import cost_of
 
 from .conftest import ChatServer
@@ -84,9 +85,58 @@ def test_attributes_are_shuffled_and_fenced_and_examples_go_before(chat: ChatSer
     assert len({tuple(sorted(text.split("\n"))) for text in last}) == 1
 
 
+def test_the_rules_are_shuffled_and_all_there(chat: ChatServer) -> None:
+    chat.answer = lambda _: (200, TRUE)
+    composer = vllm(chat.url)
+    for number in range(6):
+        composer.draft(FACTS, f"{number}")
+    systems = [body["messages"][0]["content"] for _, body in chat.requests]
+    assert len(set(systems)) > 3
+    assert len({tuple(sorted(system.split("\n"))) for system in systems}) == 1
+    assert len({system.split("\n")[0] for system in systems}) == 1  # the task comes first
+
+
+def test_the_seed_decides_what_is_sent(chat: ChatServer) -> None:
+    chat.answer = lambda _: (200, TRUE)
+    for seed in ("1", "1", "2"):
+        vllm(chat.url).draft(FACTS, seed)
+    first, again, other = (body for _, body in chat.requests)
+    assert first == again
+    assert other["messages"] != first["messages"]
+    assert other["seed"] != first["seed"]
+
+
 @pytest.mark.parametrize(("facts", "caption"), EXAMPLES)
 def test_the_examples_are_true(facts: Facts, caption: str) -> None:
     assert check(caption, facts) == []
+
+
+@pytest.mark.parametrize(("facts", "caption"), SHORT_EXAMPLES)
+def test_the_short_examples_are_true_whole_and_short(facts: Facts, caption: str) -> None:
+    assert check(caption, facts, max_words=MAX_SHORT_WORDS) == []
+
+
+def test_a_short_caption_is_asked_for_with_few_attributes(chat: ChatServer) -> None:
+    facts = Facts(
+        tempo_bpm=140.0, tempo_changes=True, tonic="F#", mode="minor", genres=("progressive rock",), moods=("dark",),
+        instruments=tuple(map(Heard, ("Acoustic Guitar (steel)", "Lead 1 (square)", "Electric Bass (finger)"))),
+    )  # fmt: skip
+    chat.answer = lambda body: (200, random_walk(body["structured_outputs"]["regex"], body["seed"]))
+    composer = vllm(chat.url, timeout_s=120.0)
+    for number in range(4):
+        text = composer.draft(facts, f"{number}", Style.SHORT)
+        reasons = {d.reason for d in check(text, facts, allow_subset=True, max_words=MAX_SHORT_WORDS)}
+        assert "TOO_LONG" not in reasons, text
+        assert "progressive rock" in text
+    systems = [body["messages"][0]["content"] for _, body in chat.requests]
+    assert all("at most 16 words" in system for system in systems)
+
+
+def test_a_short_caption_that_is_too_long_is_drafted_again(chat: ChatServer) -> None:
+    answers = iter(["Driving rock with overdriven guitar and drums " + "on and " * 10 + "on.", "Rock on drums."])
+    chat.answer = lambda _: (200, next(answers))
+    composed = compose(vllm(chat.url), FACTS, count=1, seed=1, styles=[Style.SHORT])
+    assert (composed.prompts[0].text, composed.rejected_drafts) == ("Rock on drums.", 1)
 
 
 def test_json_schema_is_the_other_structure(chat: ChatServer) -> None:

@@ -16,13 +16,13 @@ VERSION = "luthier-checker/5"
 __all__ = ["VERSION", "Disagreement", "check", "required"]
 
 
-def check(prompt: str, facts: Facts, *, allow_subset: bool = False) -> list[Disagreement]:
+def check(prompt: str, facts: Facts, *, allow_subset: bool = False, max_words: int | None = None) -> list[Disagreement]:
     """All disagreements between the prompt and the facts, none when it passes. prompt: at most 2000 characters.
 
-    `allow_subset`: required facts may stay unstated (metadata style).
+    `allow_subset`: required facts may stay unstated (metadata and short style); `max_words`: more are a fault of form.
     """
     draft, report = Draft(prompt), Report()
-    form.check(draft, report)
+    form.check(draft, report, max_words)
     measures.check(draft, facts, report)
     words.compounds(draft, facts, report)
     tempo.check(draft, facts, report)

@@ -4,7 +4,7 @@ import re
 
 from luthier_kit.rpc import MAX_PROMPT_CHARS
 from luthier_prompting.checker.draft import Draft
-from luthier_prompting.checker.report import INSTRUCTION, NOT_ONLY_THE_PROMPT, QUESTION, Report
+from luthier_prompting.checker.report import INSTRUCTION, NOT_ONLY_THE_PROMPT, QUESTION, TOO_LONG, Report
 
 _VERBS = """add|aim for|arrange|avoid|begin with|blend|bring|build|capture|combine|compose|craft|create|deliver|describe
 design|develop|do not|don't|draw|employ|end with|ensure|evoke|experience|explore|feature|finish with|generate|give|have
@@ -36,8 +36,11 @@ _MARKUP = re.compile(
 )
 
 
-def check(draft: Draft, report: Report) -> None:
+def check(draft: Draft, report: Report, max_words: int | None) -> None:
     """Reads the form; only the first offence of each kind is reported."""
+    words = len(draft.text.split())
+    if max_words is not None and words > max_words:
+        report.differs("form", TOO_LONG, f"{words} words", f"at most {max_words} words")
     if match := _ORDER.search(draft.text) or _WISH.search(draft.text):
         report.differs("form", INSTRUCTION, match[0])
     if match := _ASKS.search(draft.text):
