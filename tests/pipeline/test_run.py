@@ -189,7 +189,7 @@ def test_styles_are_asked_of_prompting_and_of_more_than_three_each_once(
         ("run FOLDER --clip-seconds nan", "must be between 3 and 560 seconds, got nan"),
         ("run FOLDER --humanise-timing-ms 21", "must be between 0 and 20 milliseconds, got 21"),
         ("run FOLDER --humanise-velocity nan", "must be between 0 and 20 steps, got nan"),
-        ("run FOLDER --styles short,haiku", "'haiku' is none of sentence, metadata, short, tags"),
+        ("run FOLDER --styles short,haiku", "'haiku' is none of sentence, short, tags, metadata"),
         (f"run FOLDER --styles {','.join(['tags'] * 17)}", "at most 16, got 17"),
     ],
 )

@@ -6,7 +6,13 @@ from typing import Annotated, Final
 
 import typer
 
-from luthier.prompting.v1.prompting_pb2 import PromptStyle
+from luthier.prompting.v1.prompting_pb2 import (
+    PROMPT_STYLE_METADATA,
+    PROMPT_STYLE_SENTENCE,
+    PROMPT_STYLE_SHORT,
+    PROMPT_STYLE_TAGS,
+    PromptStyle,
+)
 from luthier_pipeline.console import Context
 from luthier_pipeline.songbook.compose import MAX_SONGS
 
@@ -90,7 +96,12 @@ Prompts = Annotated[
         metavar="N", min=1, max=MAX_PROMPTS, help="Prompts of a clip; default: 3, or one of each of more styles."
     ),
 ]
-STYLES: Final = {name.removeprefix("PROMPT_STYLE_").lower(): style for name, style in PromptStyle.items() if style}
+STYLES: Final = {
+    "sentence": PROMPT_STYLE_SENTENCE,
+    "short": PROMPT_STYLE_SHORT,
+    "tags": PROMPT_STYLE_TAGS,
+    "metadata": PROMPT_STYLE_METADATA,
+}
 
 
 def styles_of(names: str) -> list[PromptStyle]:
