@@ -19,7 +19,7 @@ from luthier_prompting.styles import MAX_SHORT_WORDS, Style
 from luthier_prompting.vllm import EXAMPLES, SHORT_EXAMPLES, Endpoint, Vllm
 from tests.support.measure import cost_of
 
-from .conftest import ChatServer
+from .conftest import CUT, ChatServer
 
 FACTS = Facts(
     tempo_bpm=120.0, tonic="F#", mode="minor", genres=("rock",), moods=("driving",),
@@ -160,6 +160,30 @@ def test_a_prompt_that_stays_untrue_says_so(chat: ChatServer) -> None:
     assert len(chat.requests) == ATTEMPTS
 
 
+def test_a_draft_that_does_not_come_to_an_end_is_drafted_again(chat: ChatServer) -> None:
+    answers = iter([TRUE.removesuffix(".") + " and" + CUT, TRUE])
+    chat.answer = lambda _: (200, next(answers))
+    composed = compose(vllm(chat.url), FACTS, count=1, seed=1)
+    assert (composed.prompts[0].text, composed.rejected_drafts) == (TRUE, 1)
+
+
+def test_a_model_that_never_ends_is_bounded_and_said_to_be_cut_off(chat: ChatServer) -> None:
+    chat.answer = lambda _: (200, TRUE + CUT)
+    (prompt,) = compose(vllm(chat.url), FACTS, count=1, seed=1).prompts
+    assert [(d.subject, d.reason) for d in prompt.disagreements] == [("form", "CUT_OFF")]
+    assert len(chat.requests) == ATTEMPTS
+
+
+@pytest.mark.parametrize("style", [Style.SENTENCE, Style.SHORT])
+def test_a_model_that_tells_its_instructions_is_refused(chat: ChatServer, style: Style) -> None:
+    chat.answer = lambda body: (200, body["messages"][0]["content"])
+    vllm(chat.url).draft(FACTS, "1", style)
+    for line in chat.requests[0][1]["messages"][0]["content"].split("\n"):
+        chat.answer = lambda _, line=line: (200, line)  # type: ignore[misc]
+        (prompt,) = compose(vllm(chat.url), FACTS, count=1, seed=1, styles=[style]).prompts
+        assert prompt.disagreements, line
+
+
 @pytest.mark.parametrize("answer", ["", "{", "null", "x" * 100_000])
 def test_nonsense_is_bounded_and_refused(chat: ChatServer, answer: str) -> None:
     chat.answer = lambda _: (200, answer)
@@ -242,6 +266,16 @@ def test_an_error_of_the_server_is_unavailable(chat: ChatServer, status: int, re
         vllm(chat.url).draft(FACTS, "1")
     assert caught.value.reason == reason
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("header", "hint_s"), [("7", 7.0), ("86400", 60.0), ("Wed, 21 Oct 2026 07:28:00 GMT", 5.0), ("-1", 5.0), ("", 5.0)]
+)
+def test_a_refusal_says_when_to_come_again(chat: ChatServer, header: str, hint_s: float) -> None:
+    chat.answer, chat.reply_headers = lambda _: (503, "loading"), {"Retry-After": header}
+    with pytest.raises(Unavailable) as caught:
+        vllm(chat.url).draft(FACTS, "1")
+    assert caught.value.retry_after_s == hint_s
 
 
 def test_a_busy_server_is_asked_again(chat: ChatServer) -> None:

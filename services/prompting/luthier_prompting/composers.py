@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from luthier_kit.rpc import FailedPrecondition
-from luthier_prompting.checker import Disagreement, check
+from luthier_prompting.checker import CUT_OFF, Disagreement, check
 from luthier_prompting.facts import Facts
 from luthier_prompting.grammar import Grammar
 from luthier_prompting.settings import PromptingSettings
-from luthier_prompting.styles import Style
+from luthier_prompting.styles import CutOff, Style
 from luthier_prompting.vllm import Endpoint, Vllm
 
 ATTEMPTS = 5  # drafts per prompt
@@ -30,7 +30,8 @@ class Composer(Protocol):
     styles: frozenset[Style]
 
     def draft(self, facts: Facts, seed: str, style: Style) -> str:
-        """One prompt of the facts; another seed gives another wording. Raises Unavailable when a model is down."""
+        """One prompt of the facts; another seed gives another wording. Raises Unavailable when a model is down, CutOff
+        when it does not come to an end."""
         ...
 
 
@@ -114,8 +115,13 @@ def _prompt(composer: Composer, facts: Facts, style: Style, seed: str, taken: se
     repeated: Checked | None = None
     untrue: list[Checked] = []
     for attempt in range(ATTEMPTS):
-        text = composer.draft(facts, f"{seed}/{attempt}", style)
-        found = check(text, facts, allow_subset=style.allows_subset, max_words=style.max_words)
+        try:
+            text = composer.draft(facts, f"{seed}/{attempt}", style)
+            found = check(
+                text, facts, allow_subset=style.allows_subset, must_name=style.must_name, max_words=style.max_words
+            )
+        except CutOff as error:
+            text, found = error.text, [Disagreement("form", CUT_OFF, error.text[-40:])]
         checked = Checked(text, composer.name, version_of(composer, style), tuple(found))
         if checked.disagreements:
             untrue.append(checked)

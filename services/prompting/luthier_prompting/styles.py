@@ -27,6 +27,19 @@ class Style(StrEnum):
         return self in (Style.SHORT, Style.METADATA)
 
     @property
+    def must_name(self) -> bool:
+        """Whether a genre or an instrument must be named though facts may stay unstated."""
+        return self is Style.SHORT
+
+    @property
     def max_words(self) -> int | None:
         """Words that a prompt may have; None = no bound but that of all prompts."""
         return MAX_SHORT_WORDS if self is Style.SHORT else None
+
+
+class CutOff(Exception):
+    """A draft that does not come to an end: `text` is what there is of it."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text

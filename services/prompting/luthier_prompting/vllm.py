@@ -21,14 +21,17 @@ from luthier_kit.rpc import Unavailable
 from luthier_prompting.facts import Facts, Heard
 from luthier_prompting.grammar import rng_of
 from luthier_prompting.instrument_words import caption_name
-from luthier_prompting.styles import MAX_SHORT_WORDS, Style
+from luthier_prompting.styles import MAX_SHORT_WORDS, CutOff, Style
 
 STRUCTURES: Final = ("regex", "json_schema", "none")
-MAX_TOKENS: Final = 160
+MAX_TOKENS: Final = 256
 MAX_DRAFT_CHARS: Final = 600
 MAX_REPLY_BYTES: Final = 1 << 20  # of one HTTP reply; a caption with its wrapping is about 1 kB
 MAX_REPLY_DEPTH: Final = 16
 MAX_REPLY_VALUES: Final = 10_000
+RETRY_AFTER_S: Final = 5.0
+"""Hint to callers where the server names none; a model of this size restarts in minutes."""
+MAX_RETRY_AFTER_S: Final = 60.0
 
 
 @dataclass(frozen=True)
@@ -130,7 +133,8 @@ class Vllm:
         self._client.close()
 
     def draft(self, facts: Facts, seed: str, style: Style = Style.SENTENCE) -> str:
-        """One caption. Raises Unavailable when the server is down, slow, refuses, or replies beyond the bounds."""
+        """One caption. Raises Unavailable when the server is down, slow, refuses, or replies beyond the bounds; CutOff
+        where the model does not come to an end."""
         rng = rng_of(facts, seed)
         attributes = _attributes(facts, rng)
         if style is Style.SHORT:
@@ -146,14 +150,19 @@ class Vllm:
                 **self._structure(attributes, BRIEF if style is Style.SHORT else FREE),
             )
         except openai.APITimeoutError as error:
-            raise Unavailable("the language model did not answer in time", reason="VLLM_TIMEOUT") from error
+            raise _unavailable("did not answer in time", "VLLM_TIMEOUT") from error
         except openai.APIStatusError as error:
-            raise Unavailable(f"the language model answered {error.status_code}", reason="VLLM_REFUSED") from error
+            after_s = _retry_after_s(error.response.headers.get("retry-after", ""))
+            raise _unavailable(f"answered {error.status_code}", "VLLM_REFUSED", after_s) from error
         except openai.APIError as error:
             if isinstance(error.__cause__, _BadReply):
                 raise _bad_reply(str(error.__cause__)) from error
-            raise Unavailable("the language model cannot be reached", reason="VLLM_UNREACHABLE") from error
-        return self._text(_content(answer))
+            raise _unavailable("cannot be reached", "VLLM_UNREACHABLE") from error
+        content, is_whole = _content(answer)
+        text = self._text(content)
+        if len(text) > MAX_DRAFT_CHARS or not is_whole:
+            raise CutOff(text[:MAX_DRAFT_CHARS])
+        return text
 
     def _read_reply(self, reply: httpx2.Response) -> None:
         """Reads a reply, refusals too, before the client library does: that decodes whatever comes."""
@@ -187,7 +196,7 @@ class Vllm:
                 )
                 caption = reply["caption"]
                 text = caption.strip() if isinstance(caption, str) else text
-        return text[:MAX_DRAFT_CHARS]
+        return text
 
 
 class _BadReply(httpx2.RequestError):
@@ -214,19 +223,32 @@ class _BoundedBody(httpx2.SyncByteStream):
         self._body.close()
 
 
-def _content(answer: Any) -> str:
-    """The text of a completion, empty where the model said none. The client library checks no types."""
+def _content(answer: Any) -> tuple[str, bool]:
+    """The text of a completion, empty where the model said none, and whether it came to an end.
+
+    The client library checks no types.
+    """
     try:
         content = answer.choices[0].message.content if answer.choices else ""
+        is_whole = not answer.choices or answer.choices[0].finish_reason != "length"
     except (AttributeError, LookupError, TypeError):
         raise _bad_reply("must be a chat completion with choices[0].message.content") from None
     if not isinstance(content, str | None):
         raise _bad_reply("choices[0].message.content must be a text")
-    return content or ""
+    return content or "", is_whole
 
 
 def _bad_reply(bound: str) -> Unavailable:
-    return Unavailable(f"the language model's reply: {bound}", reason="VLLM_BAD_REPLY")
+    return Unavailable(f"the language model's reply: {bound}", reason="VLLM_BAD_REPLY", retry_after_s=RETRY_AFTER_S)
+
+
+def _unavailable(what: str, reason: str, retry_after_s: float = RETRY_AFTER_S) -> Unavailable:
+    return Unavailable(f"the language model {what}", reason=reason, retry_after_s=retry_after_s)
+
+
+def _retry_after_s(header: str) -> float:
+    """Seconds that the header Retry-After names, at most a minute; a date is not read."""
+    return min(float(header), MAX_RETRY_AFTER_S) if header.isascii() and header.isdecimal() else RETRY_AFTER_S
 
 
 def spelled(attributes: list[tuple[str, str]], wording: Wording = FREE) -> str:

@@ -28,6 +28,8 @@ _ASKS = re.compile(
 _LABEL = r"(?:music |text )?(?:prompt|caption|description|output|answer|assistant|user|system|title)\s*:"
 _TALK = re.compile(
     rf"^\s*(?:sure|certainly|of course|absolutely|okay|ok|here(?:'s| is| are)|the (?:prompt|caption) is|{_LABEL})|"
+    # what a language model says of its task; music has no captions
+    r"\bcaptions?\b|\battributes?\b|\bper answer\b|\b(?:plain|these|the|your|my) instructions?\b|"
     r"\bas an ai\b|\bi(?:'m| am)\b|\bi (?:can|cannot|can't|have|hope|think)\b|\blet me know\b|\bnote that\b",
     re.I,
 )
