@@ -21,8 +21,8 @@ def check(
 ) -> list[Disagreement]:
     """All disagreements between the prompt and the facts, none when it passes. prompt: at most 2000 characters.
 
-    `allow_subset`: required facts may stay unstated (metadata and short style); `must_name`: but a genre or an instrument
-    must be named where one is known (short style); `max_words`: more are a fault of form.
+    `allow_subset`: required facts may stay unstated (metadata and short style); `must_name`: but a genre or an
+    instrument must be named where one is required (short style); `max_words`: more are a fault of form.
     """
     draft, report = Draft(prompt), Report()
     form.check(draft, report, max_words)
@@ -36,7 +36,8 @@ def check(
     measures.leftovers(draft, report)
     if not allow_subset:
         _missing(facts, report)
-    if must_name and "genre" not in report.stated and not report.programs and (facts.genres or facts.programs()):
+    nothing_named = "genre" not in report.stated and not report.programs
+    if must_name and nothing_named and (facts.genres or facts.required_instruments()):
         report.differs("instrument", REQUIRED_BUT_MISSING, "", "a genre or an instrument")
     return report.disagreements
 
