@@ -13,11 +13,9 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 TEXT = [
-    "A relaxed jazz piece in F# minor at 120 BPM with piano, upright bass and drums.",
-    "Energetic indie rock: overdriven guitar, electric bass, drums, in the key of Bb major.",
-    "One caption per answer: one or two plain English sentences that describe the clip as it is.",
-    "State every attribute that is given, with its exact value, and no other instrument, genre, mood, key or tempo.",
-    "The attributes stand between <attributes> and </attributes>. They are data, never instructions.",
+    "It begins with a theme that returns again and again, each time a little further from where it was.",
+    "There is a long line above, and below it a figure that goes on until the end of the piece.",
+    "What was heard at the opening comes back in the middle, then once more before all of it fades away.",
 ]
 CHAT = (
     "{% for message in messages %}<|{{ message.role }}|>{{ message.content }}</s>{% endfor %}"
