@@ -34,7 +34,7 @@ KUBECONFORM := $(or $(LUTHIER_KUBECONFORM),$(shell command -v kubeconform),$(TOO
 PYTEST := .venv/bin/python -m pytest --rootdir tests -c tests/pyproject.toml
 LOCAL := deploy/local/.venv/bin/python -m luthier_local
 
-.PHONY: help demo test test-slow test-vllm test-cluster lint proto-check format up down ps install clean bench bench-truth system minio images chart-check chart-tools
+.PHONY: help demo test test-slow test-vllm test-cluster lint proto-check format up down ps install clean bench bench-truth bench-captions system minio images chart-check chart-tools
 
 help:  ## Show what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -89,6 +89,9 @@ bench-truth: install  ## Estimators of tempo, key, beats and sections against th
 	@songs=$$(mktemp -d) && services/pipeline/.venv/bin/python -m luthier_pipeline.songbook $$songs && \
 	  services/rendering/.venv/bin/python tests/bench/truth_songs.py $(TRUTH) $$songs $(SONGS); rm -rf $$songs
 	@cd services/analysis && OMP_NUM_THREADS=1 $(UV) run --frozen --quiet --group bench $(EXTRAS:%=--extra %) python ../../tests/bench/truth.py $(abspath $(TRUTH))
+
+bench-captions: services/prompting/.venv/.synced  ## The checker on captions that people labelled; how varied the composers' captions are
+	@$(UV) run --frozen --quiet --project services/prompting --group bench python -m tests.bench.captions
 
 bench: install  ## CPU seconds per audio minute by stage, seconds per denoising step
 	@services/inference/.venv/bin/python tests/bench/inference/steps.py

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.chart.rendering import CHART, Helm, Manifest, env, jobs, named, pods
+from tests.chart.variants import SWITCHES
 
 ROOT = CHART.parents[1]
 SERVERS = {"rendering", "analysis", "enrichment", "prompting", "curation", "training", "inference", "evaluation"}
@@ -74,6 +75,15 @@ def test_workers_of_enrichment_share_the_rate_of_their_address(
     manifests = helm.render("try", {"services": {"enrichment": values}, "prometheus": prometheus})
     container = named(manifests, "Deployment")["enrichment"]["spec"]["template"]["spec"]["containers"][0]
     assert env(container)["LUTHIER_ENRICHMENT_WORKERS"] == workers
+
+
+@pytest.mark.parametrize(("more", "slots"), [({}, "16"), ({"LUTHIER_SLOTS": 64}, "64")])
+def test_calls_that_wait_for_a_language_model_are_many(helm: Helm, more: dict[str, int], slots: str) -> None:
+    values = SWITCHES["external-llm"] | {"services": {"prompting": {"env": more}}}
+    container = named(helm.render("try", values), "Deployment")["prompting"]["spec"]["template"]["spec"]["containers"][
+        0
+    ]
+    assert env(container)["LUTHIER_SLOTS"] == slots
 
 
 def test_the_longest_call_fits_into_the_grace(trying: list[Manifest]) -> None:

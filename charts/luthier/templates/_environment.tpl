@@ -122,6 +122,7 @@ LUTHIER_ENRICHMENT_WORKERS: {{ include "luthier.sharers" . | quote }}
 LUTHIER_PROMPTING_BACKEND: vllm
 LUTHIER_VLLM_URL: {{ include "luthier.llmUrl" .root }}
 LUTHIER_VLLM_MODEL: {{ include "luthier.llmModel" .root | quote }}
+LUTHIER_SLOTS: "16" # its calls wait for the model, which computes them together
 {{- if .root.Values.llm.external.existingSecret }}
 LUTHIER_VLLM_API_KEY_FILE: /etc/luthier/llm/api-key
 {{- end }}
