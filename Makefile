@@ -37,7 +37,7 @@ LOCAL := deploy/local/.venv/bin/python -m luthier_local
 .PHONY: help demo test test-slow test-vllm test-cluster lint proto-check format up down ps install clean bench bench-truth bench-captions system minio images chart-check chart-tools
 
 help:  ## Show what there is
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 demo: up  ## Songbook from MIDI to a promoted model and a report in demo/ (STORE=minio: on MinIO)
 	@services/pipeline/.venv/bin/luthier demo
