@@ -12,7 +12,13 @@ from luthier.analysis.v1.analysis_pb2 import Clip, CutClipsRequest, CutClipsResp
 from luthier.common.v1.common_pb2 import ActionInfo, Timeline
 from luthier.curation.v1.curation_pb2 import UpsertClipsRequest, UpsertClipsResponse
 from luthier.enrichment.v1.enrichment_pb2 import EnrichSongResponse
-from luthier.prompting.v1.prompting_pb2 import ComposePromptsResponse
+from luthier.prompting.v1.prompting_pb2 import (
+    PROMPT_STYLE_METADATA,
+    PROMPT_STYLE_SHORT,
+    PROMPT_STYLE_TAGS,
+    ComposePromptsResponse,
+    PromptStyle,
+)
 from luthier.rendering.v1.rendering_pb2 import (
     InspectMidiRequest,
     InspectMidiResponse,
@@ -155,6 +161,25 @@ def test_a_sheet_beside_the_files_goes_to_enrichment(store: Store, folder: Path)
 
 
 @pytest.mark.parametrize(
+    ("options", "count", "styles"),
+    [
+        (["--styles", "short, tags"], 0, [PROMPT_STYLE_SHORT, PROMPT_STYLE_TAGS]),
+        (["--styles", "tags,tags,tags,short"], 4, [*[PROMPT_STYLE_TAGS] * 3, PROMPT_STYLE_SHORT]),
+        (["--styles", "metadata", "--prompts", "5"], 5, [PROMPT_STYLE_METADATA]),
+        ([], 0, []),
+    ],
+)
+def test_styles_are_asked_of_prompting_and_of_more_than_three_each_once(
+    store: Store, folder: Path, options: list[str], count: int, styles: list[PromptStyle]
+) -> None:
+    clients = clients_of(store)
+    assert luthier(["run", str(folder), *options], clients).code == 0
+    requests = clients.requests("ComposePrompts")
+    assert requests
+    assert all((list(request.styles), request.count) == (styles, count) for request in requests)
+
+
+@pytest.mark.parametrize(
     ("line", "text"),
     [
         ("run nowhere", "must be a folder, corpora/NAME, a manifest file or a manifests/… key, got nowhere"),
@@ -164,6 +189,8 @@ def test_a_sheet_beside_the_files_goes_to_enrichment(store: Store, folder: Path)
         ("run FOLDER --clip-seconds nan", "must be between 3 and 560 seconds, got nan"),
         ("run FOLDER --humanise-timing-ms 21", "must be between 0 and 20 milliseconds, got 21"),
         ("run FOLDER --humanise-velocity nan", "must be between 0 and 20 steps, got nan"),
+        ("run FOLDER --styles short,haiku", "'haiku' is none of sentence, short, tags, metadata"),
+        (f"run FOLDER --styles {','.join(['tags'] * 17)}", "at most 16, got 17"),
     ],
 )
 def test_wrong_usage_is_told(store: Store, folder: Path, line: str, text: str) -> None:

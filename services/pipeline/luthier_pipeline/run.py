@@ -34,8 +34,11 @@ from luthier_pipeline.options import (
     MixOnly,
     Prompts,
     RunName,
+    Styles,
     Tags,
     begin,
+    prompts_for,
+    styles_of,
 )
 from luthier_pipeline.run_status import MAX_FAILURES, NO_CLIPS, ProgressPublisher
 from luthier_pipeline.song import SongOptions, SongPipeline, SongResult, StageError, check_sheet
@@ -110,6 +113,7 @@ def run(
     humanise_velocity: HumaniseVelocity = None,
     clip_seconds: ClipSeconds = None,
     prompts: Prompts = None,
+    styles: Styles = "",
     mix_only: MixOnly = False,
     shard: Annotated[str, typer.Option(metavar="I/N", help="Only the songs of shard I of N, counted from 0.")] = "",
     shards: Annotated[
@@ -165,7 +169,8 @@ def run(
         humanise_timing_ms=humanise_timing_ms,
         humanise_velocity=humanise_velocity,
         clip_s=clip_seconds or 0.0,
-        prompts=prompts or 0,
+        prompts=prompts or prompts_for(styles_of(styles)),
+        styles=tuple(styles_of(styles)),
         sheet=sheet or stored.sheet,
         mix_only=mix_only,
     )

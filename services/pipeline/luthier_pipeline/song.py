@@ -18,7 +18,7 @@ from luthier.common.v1.common_pb2 import ActionInfo, ArtifactRef, ClipSource, Li
 from luthier.curation.v1.curation_pb2 import NewClip, UpsertClipsRequest
 from luthier.enrichment.v1.enrichment_pb2 import EnrichSongRequest
 from luthier.pipeline.v1.pipeline_pb2 import CorpusFile, SongFailure
-from luthier.prompting.v1.prompting_pb2 import ComposePromptsRequest
+from luthier.prompting.v1.prompting_pb2 import ComposePromptsRequest, PromptStyle
 from luthier.rendering.v1.rendering_pb2 import InspectMidiRequest, RenderSongRequest
 from luthier_kit.rpc import (
     MAX_MIDI_BYTES,
@@ -61,7 +61,8 @@ class StageError(Exception):
 class SongOptions:
     """How songs are made into clips; zero, empty and None mean the services' defaults.
 
-    `clip_s` is the length of clips aimed for in seconds, 3 to 560; `prompts` the number of prompts of a clip, 1 to 16.
+    `clip_s` is the length of clips aimed for in seconds, 3 to 560; `prompts` the number of prompts of a clip, 1 to 16;
+    `styles` those of its prompts by turns.
     """
 
     collection: str
@@ -69,6 +70,7 @@ class SongOptions:
     backend: str = ""
     clip_s: float = 0.0
     prompts: int = 0
+    styles: tuple[PromptStyle, ...] = ()
     sheet: ArtifactRef | None = None
     mix_only: bool = False
     humanise_timing_ms: float | None = None  # 0 to 20
@@ -228,7 +230,9 @@ class SongPipeline:
         curate = UpsertClipsRequest(collection=options.collection)
         for clip in clips:
             on_stage("prompt")
-            compose = ComposePromptsRequest(facts=clip.facts, tags=enriched.tags, count=options.prompts or None)
+            compose = ComposePromptsRequest(
+                facts=clip.facts, tags=enriched.tags, count=options.prompts or None, styles=options.styles
+            )
             ask = partial(clients.prompting.ComposePrompts, compose, timeout=PROMPT_TIMEOUT_S)
             composed = self._call("prompt", ask)
             result.count("prompt", composed.action)
