@@ -32,7 +32,7 @@ KUBECONFORM := $(or $(LUTHIER_KUBECONFORM),$(shell command -v kubeconform),$(TOO
 PYTEST := .venv/bin/python -m pytest --rootdir tests -c tests/pyproject.toml
 LOCAL := deploy/local/.venv/bin/python -m luthier_local
 
-.PHONY: help demo test test-slow test-cluster lint proto-check format up down ps install clean bench bench-truth system minio images chart-check chart-tools
+.PHONY: help demo test test-slow test-cluster lint proto-check format up down ps install clean bench bench-truth bench-duplicates system minio images chart-check chart-tools
 
 help:  ## Show what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -84,6 +84,10 @@ bench-truth: install  ## Estimators of tempo, key and beats against the notes (S
 	@songs=$$(mktemp -d) && services/pipeline/.venv/bin/python -m luthier_pipeline.songbook $$songs && \
 	  services/rendering/.venv/bin/python tests/bench/truth_songs.py $(TRUTH) $$songs $(SONGS); rm -rf $$songs
 	@cd services/analysis && $(UV) run --frozen --quiet --group bench python ../../tests/bench/truth.py $(abspath $(TRUTH))
+
+bench-duplicates: services/rendering/.venv/.synced services/pipeline/.venv/.synced  ## Near-duplicates found among variants of songs (SONGS: more folders of MIDI files that are different songs)
+	@songs=$$(mktemp -d) && services/pipeline/.venv/bin/python -m luthier_pipeline.songbook $$songs && \
+	  services/rendering/.venv/bin/python tests/bench/near_duplicates.py $$songs $(SONGS) --songs 10000; rm -rf $$songs
 
 bench: install  ## CPU seconds per audio minute by stage, seconds per denoising step
 	@services/inference/.venv/bin/python tests/bench/inference/steps.py

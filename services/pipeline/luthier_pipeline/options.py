@@ -2,7 +2,7 @@
 
 import getpass
 from collections.abc import Callable
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 import typer
 
@@ -81,4 +81,8 @@ ClipSeconds = Annotated[
     ),
 ]
 Prompts = Annotated[int | None, typer.Option(metavar="N", min=1, max=16, help="Prompts of a clip; default: 3.")]
+NearDuplicates = Annotated[
+    Literal["drop", "keep"],
+    typer.Option(help="Of near-duplicate songs render the best one, or all of them, which then share a split."),
+]
 MixOnly = Annotated[bool, typer.Option("--mix-only", help="Keep no stems.")]
