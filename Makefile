@@ -34,7 +34,7 @@ KUBECONFORM := $(or $(LUTHIER_KUBECONFORM),$(shell command -v kubeconform),$(TOO
 PYTEST := .venv/bin/python -m pytest --rootdir tests -c tests/pyproject.toml
 LOCAL := deploy/local/.venv/bin/python -m luthier_local
 
-.PHONY: help demo test test-slow test-vllm test-cluster lint proto-check format up down ps install clean bench bench-truth bench-captions system minio images chart-check chart-tools
+.PHONY: help demo test test-slow test-vllm test-cluster lint proto-check format up down ps install clean bench bench-truth bench-captions bench-duplicates system minio images chart-check chart-tools
 
 help:  ## Show what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -92,6 +92,10 @@ bench-truth: install  ## Estimators of tempo, key, beats and sections against th
 
 bench-captions: services/prompting/.venv/.synced  ## The checker on captions that people labelled; how varied the composers' captions are
 	@$(UV) run --frozen --quiet --project services/prompting --group bench python -m tests.bench.captions
+
+bench-duplicates: services/rendering/.venv/.synced services/pipeline/.venv/.synced  ## Near-duplicates found among variants of songs (SONGS: more folders of MIDI files that are different songs)
+	@songs=$$(mktemp -d) && services/pipeline/.venv/bin/python -m luthier_pipeline.songbook $$songs && \
+	  services/rendering/.venv/bin/python tests/bench/near_duplicates.py $$songs $(SONGS) --songs 10000; rm -rf $$songs
 
 bench: install  ## CPU seconds per audio minute by stage, seconds per denoising step
 	@services/inference/.venv/bin/python tests/bench/inference/steps.py

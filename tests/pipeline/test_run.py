@@ -80,8 +80,8 @@ def test_a_folder_goes_all_the_way_and_everything_is_accounted_for(store: Store,
     # 4 files inspected; of each song render, enrich, two prompts and curate computed, cut found done
     assert (document["computed"], document["reused"], document["cpu_s"]) == (4 + 2 * 5, 2, {"render": 3.0})
     assert set(document) == {
-        "files", "duplicates", "songs", "rendered", "clips", "seconds", "audio_s", "computed", "reused", "cpu_s",
-        "failures", "collection", "manifest", "shard", "shards", "without_clips",
+        "files", "duplicates", "near_duplicates", "songs", "rendered", "clips", "seconds", "audio_s", "computed",
+        "reused", "cpu_s", "failures", "collection", "manifest", "shard", "shards", "without_clips",
     }  # fmt: skip
     assert document["collection"] == "songs"
 
@@ -89,7 +89,7 @@ def test_a_folder_goes_all_the_way_and_everything_is_accounted_for(store: Store,
 def test_people_read_what_came_of_it(store: Store, folder: Path) -> None:
     done = luthier(["run", str(folder), "--collection", "book"], clients_of(store))
     lines = done.out.splitlines()
-    assert lines[0] == "5 files: 3 songs, 1 duplicates, 1 refused"
+    assert lines[0] == "5 files: 3 songs, 1 duplicates, 0 near-duplicates, 1 refused"
     assert lines[1].startswith("2 songs rendered (02:04 of music), 4 clips in collection book, in 00:0")
     assert "FAILED B/Long.mid: render: MIDI_TOO_LONG: must be shorter" in lines
     assert done.code == 0  # songs that failed are rows of the summary

@@ -65,7 +65,17 @@ def test_the_two_jobs_of_the_songbook(api: Api) -> None:
     ingest, run = api.jobs[answer["ingest"]], api.jobs[answer["run"]]
     name = run["metadata"]["annotations"]["luthier/pipeline-run"]
     common = ["--collection", "book", "--submission", name, "--json"]
-    assert arguments(ingest) == ["ingest", "--songbook", "--songs", "4", *common, "--licence", "Apache-2.0"]
+    assert arguments(ingest) == [
+        "ingest",
+        "--songbook",
+        "--songs",
+        "4",
+        *common,
+        "--licence",
+        "Apache-2.0",
+        "--near-duplicates",
+        "drop",
+    ]
     assert arguments(run) == ["run", "corpora/book", "--shards", "3", *common, "--in-flight", "8", "--mix-only"]
     spec = run["spec"]
     assert (spec["completionMode"], spec["completions"], spec["parallelism"], spec["suspend"]) == (

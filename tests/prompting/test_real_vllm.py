@@ -45,8 +45,7 @@ class Server:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
-        # A prompt that is read in two parts ends the engine on a CPU when its request has a seed (vLLM 0.32.0: "CPU
-        # Generator does not use offset"): one step takes all that is in flight.
+        # one step takes all that is in flight: on a CPU the engine of vLLM 0.32.0 was seen to die without it
         options = f"--enforce-eager --max-model-len 4096 --max-num-seqs {CLIPS} --max-num-batched-tokens 131072"
         self.url, self.log = f"http://127.0.0.1:{port}/v1", model.with_suffix(".log")
         with self.log.open("wb") as log:

@@ -2,7 +2,7 @@
 
 import getpass
 from collections.abc import Callable
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 import typer
 
@@ -131,5 +131,9 @@ Styles = Annotated[
         callback=_known_styles,
         help=f"Styles of a clip's prompts, by turns: {', '.join(STYLES)}; default: sentence.",
     ),
+]
+NearDuplicates = Annotated[
+    Literal["drop", "keep"],
+    typer.Option(help="Of near-duplicate songs render the best one, or all of them, which then share a split."),
 ]
 MixOnly = Annotated[bool, typer.Option("--mix-only", help="Keep no stems.")]

@@ -19,7 +19,7 @@ from luthier.curation.v1.curation_pb2 import NewClip, UpsertClipsRequest
 from luthier.enrichment.v1.enrichment_pb2 import EnrichSongRequest
 from luthier.pipeline.v1.pipeline_pb2 import CorpusFile, SongFailure
 from luthier.prompting.v1.prompting_pb2 import ComposePromptsRequest, PromptStyle
-from luthier.rendering.v1.rendering_pb2 import InspectMidiRequest, RenderSongRequest
+from luthier.rendering.v1.rendering_pb2 import InspectMidiRequest, InspectMidiResponse, RenderSongRequest
 from luthier_kit.rpc import (
     MAX_MIDI_BYTES,
     Cancelled,
@@ -109,10 +109,15 @@ class Made:
 
 @dataclass(frozen=True)
 class IngestedFile:
-    """A file of the corpus; `computed` is True when it was inspected now and not found done."""
+    """A file of the corpus, and what inspection said of it (None where it cannot be used)."""
 
     file: CorpusFile
-    computed: bool = False
+    facts: InspectMidiResponse | None = None
+
+    @property
+    def computed(self) -> bool:
+        """Whether it was inspected now and not found done."""
+        return self.facts is not None and not self.facts.action.reused
 
 
 def ingest_file(clients: Clients, path: Path, folder: Path) -> IngestedFile:
@@ -142,14 +147,20 @@ def ingest_file(clients: Clients, path: Path, folder: Path) -> IngestedFile:
             why = "it is a link to a file that is not there" if dangling else f"cannot be read: {error.strerror}"
             raise InvalidRequest(why, reason="FILE_UNREADABLE") from None
         file.key, file.sha256, file.size_bytes = midi.key, midi.sha256, midi.size_bytes
-        facts = clients.rendering.InspectMidi(InspectMidiRequest(midi=midi_of(file)), timeout=INSPECT_TIMEOUT_S)
+        facts = inspect_midi(clients, file)
     except LuthierError as error:
         if is_fatal(error):
             raise
         file.failure.CopyFrom(SongFailure(path=name, stage="ingest", reason=error.reason, message=str(error)))
         return IngestedFile(file)
     file.fingerprint, file.duration_s = facts.fingerprint, round(facts.duration_s, 3)
-    return IngestedFile(file, computed=not facts.action.reused)
+    file.parts, file.notes = facts.parts, facts.notes
+    return IngestedFile(file, facts)
+
+
+def inspect_midi(clients: Clients, file: CorpusFile) -> InspectMidiResponse:
+    """What the notes of a stored file say; found done where it was inspected before."""
+    return clients.rendering.InspectMidi(InspectMidiRequest(midi=midi_of(file)), timeout=INSPECT_TIMEOUT_S)
 
 
 def check_sheet(clients: Clients, sheet: ArtifactRef) -> None:
@@ -213,7 +224,11 @@ class SongPipeline:
         result.count("cut", clips.action, clips.cpu_s)
         result.notes.extend(clips.notes)
 
-        source = ClipSource(song_fingerprint=song.fingerprint, midi_sha256=song.sha256)
+        source = ClipSource(
+            song_fingerprint=song.fingerprint,
+            midi_sha256=song.sha256,
+            related_fingerprints=song.related_fingerprints,
+        )
         made = Made(song, source, rendered.seed, (rendered.action, clips.action))
         self._caption(made, clips.clips, result, on_stage)
         return result

@@ -30,6 +30,7 @@ from luthier_pipeline.options import (
     Json,
     Licence,
     MixOnly,
+    NearDuplicates,
     Prompts,
     Songbook,
     Songs,
@@ -60,6 +61,7 @@ class Submission:
     subpath: str = ""
     songs: int = 0
     licence: str = "unknown"
+    near_duplicates: str = "drop"
     options: tuple[str, ...] = ()
 
     @property
@@ -70,7 +72,8 @@ class Submission:
     def ingest_arguments(self, run: str) -> list[str]:
         """Arguments of the ingest Pod; `run` is the name that it shares with the shards."""
         source = [CORPUS_MOUNT] if self.claim else ["--songbook", "--songs", str(self.songs)]
-        return ["ingest", *source, *self._common(run), "--licence", self.licence]
+        decided = ["--licence", self.licence, "--near-duplicates", self.near_duplicates]
+        return ["ingest", *source, *self._common(run), *decided]
 
     def shard_arguments(self, run: str) -> list[str]:
         """Arguments of each shard's Pod."""
@@ -97,6 +100,7 @@ def submit(
     styles: Styles = "",
     mix_only: MixOnly = False,
     licence: Licence = "unknown",
+    near_duplicates: NearDuplicates = "drop",
     release: Annotated[str, typer.Option(metavar="NAME", help="Helm release.")] = "luthier",
     namespace: Annotated[str, typer.Option(metavar="NS", help="Default: the context's.")] = "",
     again: Annotated[bool, typer.Option("--again", help="Also when the same was submitted before.")] = False,
@@ -132,6 +136,7 @@ def submit(
         subpath=subpath,
         songs=songs if songbook else 0,
         licence=SONGBOOK_LICENCE if songbook and licence == "unknown" else licence,
+        near_duplicates=near_duplicates,
         options=(*options, *(["--mix-only"] if mix_only else [])),
     )
 
