@@ -8,6 +8,7 @@ import typer
 
 from luthier_pipeline.console import Context
 from luthier_pipeline.songbook.compose import MAX_SONGS
+from luthier_pipeline.variations import MAX_VARIATIONS
 
 SONGBOOK_LICENCE: Final = "Apache-2.0"
 
@@ -81,4 +82,14 @@ ClipSeconds = Annotated[
     ),
 ]
 Prompts = Annotated[int | None, typer.Option(metavar="N", min=1, max=16, help="Prompts of a clip; default: 3.")]
+Variations = Annotated[
+    int,
+    typer.Option(
+        metavar="N",
+        min=0,
+        max=MAX_VARIATIONS,
+        help="Variations of each song beside it, 0 to 100: in other keys, 0.8 to 1.25 times as fast, on other "
+        "instruments of the same families.",
+    ),
+]
 MixOnly = Annotated[bool, typer.Option("--mix-only", help="Keep no stems.")]

@@ -33,6 +33,7 @@ from luthier_pipeline.options import (
     Prompts,
     Songbook,
     Songs,
+    Variations,
     begin,
 )
 
@@ -93,6 +94,7 @@ def submit(
     humanise_velocity: HumaniseVelocity = None,
     clip_seconds: ClipSeconds = None,
     prompts: Prompts = None,
+    variations: Variations = 0,
     mix_only: MixOnly = False,
     licence: Licence = "unknown",
     release: Annotated[str, typer.Option(metavar="NAME", help="Helm release.")] = "luthier",
@@ -119,6 +121,7 @@ def submit(
         "--humanise-velocity": humanise_velocity,
         "--clip-seconds": clip_seconds,
         "--prompts": prompts,
+        "--variations": variations or None,
     }
     options = [word for option, value in given.items() if value is not None for word in (option, str(value))]
     claim, _, subpath = claim.partition(":")
