@@ -13,7 +13,7 @@ module knows of variations. What cannot be done is done as far as it goes, and t
 """
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -58,9 +58,14 @@ def varied(
     programs = {was: now for was, now in asked.programs.items() if was in keys}
     kits = {was: now for was, now in asked.kits.items() if was in kits_of_song}
     if others:
-        moved = {program: pitch + moves[program] for program, pitch in keys.items()}
-        programs |= _other_programs(moved, programs, others)
-        kits |= _other_kits(kits_of_song, kits, others)
+
+        def as_well(program: int, other: int) -> bool:
+            """Whether another program plays the moved notes at least as well as the song's."""
+            moved = keys[program] + moves[program]
+            return _outside(other, moved) <= _outside(program, moved)
+
+        programs |= _drawn(keys, programs, others, as_well)
+        kits |= _drawn(kits_of_song, kits, others, is_drum=True)
     took = Variation(
         number=asked.number,
         transpose_semitones=semitones,
@@ -118,45 +123,31 @@ def _factor(song: Song, wanted: float, limits: MidiLimits) -> float:
     return min(max(wanted, min(1.0, slowest * (1 + _ROUNDING))), max(1.0, fastest))
 
 
-def _other_programs(
-    keys: dict[int, NDArray[np.int64]], given: dict[int, int], others: OtherInstruments
+def _drawn(
+    written: Collection[int],
+    given: dict[int, int],
+    others: OtherInstruments,
+    fits: Callable[[int, int], bool] | None = None,
+    *,
+    is_drum: bool = False,
 ) -> dict[int, int]:
-    """For each program whose notes have these keys another one that the song has not, where there is one."""
-    draw = random.Random(f"{others.seed}/programs")
+    """For each of the programs (or kits) that `given` does not name another one that the song has not, of which `fits`
+    says that it may, where there is one."""
+    draw = random.Random(f"{others.seed}/{'kits' if is_drum else 'programs'}")
     found: dict[int, int] = {}
-    for program, pitch in sorted(keys.items()):
-        chance = draw.random()  # of each program its own: what another one finds does not move it
+    for program in sorted(written):
+        chance = draw.random()  # of each its own: whether another one is given does not move it
         if program in given:
             continue
-        taken = {*keys, *given.values(), *found.values()}
-        outside = _outside(program, pitch)
-        left = [other for other in alike(program) if other not in taken and _outside(other, pitch) <= outside]
-        left = _of_other_sounds(instrument(program), [instrument(other) for other in left], others.sounds)
+        taken = {*written, *given.values(), *found.values()}
+        own = others.sounds(instrument(program, is_drum=is_drum))
+        left = [other for other in alike(program, is_drum=is_drum) if other not in taken]
+        left = [other for other in left if fits is None or fits(program, other)]
+        sounds = [others.sounds(instrument(other, is_drum=is_drum)) for other in left]
+        left = [other for other, sound in zip(left, sounds, strict=True) if sound and not sound & own]
         if left:
             found[program] = left[int(chance * len(left))]
     return found
-
-
-def _other_kits(kits: set[int], given: dict[int, int], others: OtherInstruments) -> dict[int, int]:
-    """For each drum kit another one, where there is one."""
-    draw = random.Random(f"{others.seed}/kits")
-    found: dict[int, int] = {}
-    for kit in sorted(kits):
-        chance = draw.random()
-        if kit in given:
-            continue
-        taken = {*kits, *given.values(), *found.values()}
-        left = [instrument(other, is_drum=True) for other in alike(kit, is_drum=True) if other not in taken]
-        left_kits = _of_other_sounds(instrument(kit, is_drum=True), left, others.sounds)
-        if left_kits:
-            found[kit] = left_kits[int(chance * len(left_kits))]
-    return found
-
-
-def _of_other_sounds(who: Instrument, candidates: list[Instrument], sounds: Sounds) -> list[int]:
-    """The programs of those that something plays, and nothing that may play `who`."""
-    own = sounds(who)
-    return [one.program for one in candidates if sounds(one) and not sounds(one) & own]
 
 
 def _outside(program: int, pitch: NDArray[np.int64]) -> float:
