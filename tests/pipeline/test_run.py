@@ -115,7 +115,7 @@ def test_a_variation_that_fails_is_named_and_its_song_stays(store: Store, folder
     clients.stubs["rendering"].answers["RenderSong"] = [fails_second]
     done = luthier(["run", str(folder), "--variations", "3", "--collection", "book"], clients)
     assert "FAILED A/One.mid, variation 2: render: INSTRUMENT_FAILED: every draw was silent" in done.out.splitlines()
-    assert "2 songs and 5 variations rendered" in done.out
+    assert "2 songs and 5 variations (05:10) rendered (07:14 of music), 14 clips in collection book" in done.out
     assert done.code == 0
     shard = RunStatusReader(store).runs("book")[0].shards[0].shard
     assert (shard.rendered, shard.failed, shard.waiting, shard.in_flight) == (2, 1, 0, 0)

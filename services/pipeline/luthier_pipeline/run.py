@@ -203,7 +203,7 @@ def run(
 
     document = {**summary.document(), "collection": collection, "manifest": plain(stored.manifest)}
     failed = [f"FAILED {failed_name(f)}: {f.stage}: {f.reason}: {f.message}" for f in summary.failures]
-    varied = f" and {summary.variations} variations" if variations else ""
+    varied = f" and {summary.variations} variations ({clock(summary.variations_audio_s)})" if variations else ""
     text = [
         f"{summary.files} files: {summary.songs} songs, {summary.duplicates} duplicates, "
         f"{summary.files - summary.songs - summary.duplicates} refused",
