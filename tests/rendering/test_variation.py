@@ -213,8 +213,14 @@ def test_the_packaged_soundfont_has_other_sounds_and_kits(soundfont: SoundFontBa
     song = song_of(on(0, [60]), DRUMS)
     took = vary(song, OtherInstruments(soundfont.sounds_of, 5))[1]
     assert took.programs[0] in alike(0)
-    kit = soundfont.font.presets
-    assert (128, took.kits[0]) in kit
+    assert (128, took.kits[0]) in soundfont.font.presets
+
+
+@pytest.mark.parametrize(("kit", "drawn"), [(0, True), (30, True), (48, False), (56, False)])
+def test_a_kit_with_other_strokes_on_its_keys_stays(kit: int, drawn: bool) -> None:
+    """Kit 30 is a variation of the electronic one; 48 has timpani where others have toms, 56 holds no drums."""
+    song = song_of([mido.Message("program_change", program=kit, channel=9), *DRUMS])
+    assert (kit in vary(song, OtherInstruments(each_its_own, 2))[1].kits) == drawn
 
 
 def test_a_kit_that_the_font_has_not_is_no_other_kit(soundfont: SoundFontBackend) -> None:

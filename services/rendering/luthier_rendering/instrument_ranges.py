@@ -79,9 +79,12 @@ _ALIKE: Final = (
 )
 _KITS: Final = (0, 8, 16, 24, 25, 32, 40)
 """Kits of GS that lay the same strokes on the same keys: standard, room, power, electronic, TR-808, jazz, brush."""
+_OTHER_STROKES: Final = 48  # from this kit on (orchestra, sound effects); those between the others are their variations
 
 
 def alike(program: int, *, is_drum: bool = False) -> list[int]:
     """The programs (for drums: kits) that may stand in for one, in order; itself left out."""
-    group = next((group for group in ([_KITS] if is_drum else _ALIKE) if program in group), ())
+    if is_drum:
+        return [kit for kit in _KITS if kit != program] if program < _OTHER_STROKES else []
+    group = next((group for group in _ALIKE if program in group), ())
     return [other for other in group if other != program]
