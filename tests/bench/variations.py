@@ -40,6 +40,7 @@ from luthier.curation.v1.curation_pb2 import ClipFilter, CuratedClip, ListClipsR
 from luthier.curation.v1.curation_pb2_grpc import CurationServiceStub
 
 TEMPO_TOLERANCE, SHARE_TOLERANCE = 0.005, 0.05
+EQUAL_S = 0.001
 GAP_S, STROKE_S = 1.0, 0.25  # rests that do not end an instrument's playing; how long a drum stroke is heard at least
 DRUMS = -1
 TONICS = ("C", "C#", "D", "Eb", "E", "F", "F#", "G", "Ab", "A", "Bb", "B")
@@ -364,11 +365,12 @@ def heard(loud: list[tuple[int, bool]], start: int, end: int) -> list[tuple[int,
 
 @dataclass
 class Truth:
-    """`tempo_bpm` counts quarter notes; `shares` by program; `key` e.g. `Eb minor`, empty for none."""
+    """`tempo_bpm` counts quarter notes; `meters` several where they last equally long; `shares` by program; `key` e.g.
+    `Eb minor`, empty for none."""
 
     tempo_bpm: float
     changes: bool
-    meter: tuple[int, int]
+    meters: set[tuple[int, int]]
     shares: dict[int, float]
     key: str
 
@@ -394,7 +396,7 @@ def truth(music: Music, start_s: float, end_s: float) -> Truth:
     return Truth(
         mean if changes else median,
         changes,
-        max(meters, key=lambda meter: meters[meter]),
+        {meter for meter, lasting_s in meters.items() if lasting_s > max(meters.values()) - EQUAL_S},
         {program: share(spans, start_s, end_s) for program, spans in playing.items()},
         key_of(weights),
     )
@@ -456,7 +458,7 @@ def check_clip(clip: CuratedClip, true: Truth, tally: Tally) -> None:
         right = abs(tempo.tempo_bpm / beats_bpm - 1) <= TEMPO_TOLERANCE and tempo.changes == true.changes
         tally.check("tempo", right, f"{where} {tempo.tempo_bpm:.2f} {tempo.changes} for {beats_bpm:.2f} {true.changes}")
         if not tempo.notated:
-            tally.check("beat", beat == beat_of(true.meter), f"{where} {beat} quarters in {true.meter}")
+            tally.check("beat", beat in map(beat_of, true.meters), f"{where} {beat} quarters in {true.meters}")
     elif tempo.tempo_bpm:
         tally.stated["tempo by ear"] += 1
     key = f"{facts.key.tonic} {'minor' if facts.key.mode == common.MODE_MINOR else 'major'}" if facts.key.tonic else ""
@@ -467,7 +469,7 @@ def check_clip(clip: CuratedClip, true: Truth, tally: Tally) -> None:
         tally.stated["key by ear, and by the notes"] += key == true.key
     if facts.meter.numerator:
         meter = (facts.meter.numerator, facts.meter.denominator)
-        tally.check("meter", meter == true.meter, f"{where} {meter} for {true.meter}")
+        tally.check("meter", meter in true.meters, f"{where} {meter} for {true.meters}")
     for one in facts.instruments:
         program = DRUMS if one.instrument == "Drums" else GM.index(one.instrument.lower())
         mine = true.shares.get(program, 0.0)
@@ -503,7 +505,7 @@ def check_prompt(text: str, clip: CuratedClip, true: Truth, beats_bpm: float, wh
             tally.stated["key by ear in a prompt"] += 1
     for numerator, denominator in METER.findall(left):
         meter = (int(numerator), int(denominator))
-        tally.check("meter in a prompt", meter == true.meter, f"{said} for {true.meter}")
+        tally.check("meter in a prompt", meter in true.meters, f"{said} for {true.meters}")
     left = METER.sub(" ", TEMPO.sub(" ", left))
     for phrase in PHRASE.findall(left):
         sounding = PHRASES[phrase] & {program for program, one in true.shares.items() if one > 0}
