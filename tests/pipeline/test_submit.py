@@ -113,6 +113,12 @@ def test_sounds_and_styles_are_asked_of_the_shards(api: Api) -> None:
     assert run[-2:] == ["--styles", "short,tags"]
 
 
+def test_variations_are_asked_of_the_shards(api: Api) -> None:
+    answer = submitted("--collection book --songbook --shards 2 --variations 24")
+    assert arguments(api.jobs[answer["run"]])[-2:] == ["--variations", "24"]
+    assert parses(arguments(api.jobs[answer["run"]]))
+
+
 def test_the_same_again_is_the_same_and_something_else_is_not(api: Api) -> None:
     line = "--collection book --songbook --shards 2"
     first, second = submitted(line), submitted(line)

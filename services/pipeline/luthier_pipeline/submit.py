@@ -35,6 +35,7 @@ from luthier_pipeline.options import (
     Songbook,
     Songs,
     Styles,
+    Variations,
     begin,
 )
 
@@ -98,6 +99,7 @@ def submit(
     clip_seconds: ClipSeconds = None,
     prompts: Prompts = None,
     styles: Styles = "",
+    variations: Variations = 0,
     mix_only: MixOnly = False,
     licence: Licence = "unknown",
     near_duplicates: NearDuplicates = "drop",
@@ -126,6 +128,7 @@ def submit(
         "--clip-seconds": clip_seconds,
         "--prompts": prompts,
         "--styles": styles or None,
+        "--variations": variations or None,
     }
     options = [word for option, value in given.items() if value is not None for word in (option, str(value))]
     claim, _, subpath = claim.partition(":")
