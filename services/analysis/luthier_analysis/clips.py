@@ -7,8 +7,8 @@ import numpy as np
 from luthier.common.v1.common_pb2 import FACT_SOURCE_NOTES
 from luthier_analysis import voices
 from luthier_analysis.cutting import cut
-from luthier_analysis.facts import ClipFacts, KeyFound, Tempo
-from luthier_analysis.features import descriptors, key, loudness, tempo
+from luthier_analysis.facts import ClipFacts, KeyFound, Perceptual, Tempo
+from luthier_analysis.features import descriptors, key, loudness, perceptual, tempo
 from luthier_analysis.features.sections import structure
 from luthier_analysis.jobs import Clip, CutPlan, SongCut
 from luthier_analysis.settings import Options
@@ -21,6 +21,7 @@ NOTE_KEY_ESTIMATOR = "profile/krumhansl-temperley-albrecht"
 LEANING_MARGIN = 0.03  # of notes that are not sure, but agree with the audio's estimate
 MIN_KEY_STRENGTH = 0.6  # of the audio's estimate
 MIN_TEMPO_CONFIDENCE = 1.0 / 5.32  # essentia calls what lies below "very low"
+MIN_BEATNET_CONFIDENCE = 0.7  # of 62 clips with a known tempo 60 % reach it, of these 84 % are right, of all 69 %
 FADE_IN_S, FADE_OUT_S = 0.002, 0.02  # too short to soften an onset on the bar line; long enough not to click
 CUT_LEVEL = 1e-3  # -60 dBFS: quieter edges need no fade
 
@@ -42,6 +43,7 @@ def cut_song(sound: Sound, timeline: Timeline | None, plan: CutPlan, options: Op
         clips.append(Clip(path, *span, facts, section, on_bar_lines))
     fallbacks = {one.facts.estimated_tempo.note for one in clips if one.facts.estimated_tempo}
     fallbacks |= {one.facts.voice.note for one in clips if one.facts.voice}
+    fallbacks |= {one.facts.note for one in clips}
     return SongCut(tuple(clips), shape.sections, (*cuts.notes, *sorted(filter(None, fallbacks))))
 
 
@@ -49,6 +51,7 @@ def facts_of(excerpt: Sound, timeline: Timeline | None, span: Span, options: Opt
     """Facts of a span: notes and tempo map where they prove something, the audio where they do not, else unknown."""
     proven = timeline.tempo_in(span) if timeline else None
     estimated_tempo, estimated_key = tempo.measure(excerpt, options, proven=proven is not None), key.measure(excerpt)
+    heard = Perceptual() if timeline else perceptual.measure(excerpt)
     return ClipFacts(
         duration_s=excerpt.duration_s,
         tempo=proven or _sure(estimated_tempo),
@@ -57,9 +60,13 @@ def facts_of(excerpt: Sound, timeline: Timeline | None, span: Span, options: Opt
         estimated_key=estimated_key,
         instruments=timeline.instruments_in(span) if timeline else (),
         loudness=loudness.measure(excerpt),
-        descriptors=descriptors.measure(excerpt),
+        descriptors=(
+            *descriptors.measure(excerpt),
+            *(timeline.descriptors_in(span) if timeline else heard.descriptors),
+        ),
         meter=timeline.meter_in(span) if timeline else None,
         voice=None if timeline else voices.measure(excerpt, options.vocals),
+        note=heard.note,
     )
 
 
@@ -79,7 +86,10 @@ def faded(samples: np.ndarray, sample_rate_hz: int) -> np.ndarray:
 
 
 def _sure(estimated: Tempo | None) -> Tempo | None:
-    return estimated if estimated and estimated.confidence >= MIN_TEMPO_CONFIDENCE else None
+    if estimated is None:
+        return None
+    least = MIN_BEATNET_CONFIDENCE if estimated.estimator.startswith("beatnet/") else MIN_TEMPO_CONFIDENCE
+    return estimated if estimated.confidence >= least else None
 
 
 def _key(timeline: Timeline | None, span: Span, estimated: KeyFound | None) -> KeyFound | None:

@@ -7,7 +7,8 @@ from typing import Final
 from luthier_kit.rpc import ServiceSettings, setting
 from luthier_kit.store import StoreSettings
 
-TEMPO_ESTIMATORS: Final = ("essentia", "deeprhythm")
+TEMPO_ESTIMATORS: Final = ("essentia", "deeprhythm", "beatnet")
+BEAT_ESTIMATORS: Final = ("essentia", "beatnet")
 
 
 @dataclass(frozen=True)
@@ -20,11 +21,12 @@ class Weights:
 
 @dataclass(frozen=True)
 class Options:
-    """tempo_estimator: one of TEMPO_ESTIMATORS. deeprhythm: its weights; None = it cannot be used. vocals: a model that
-    hears vocals; None = they are not checked."""
+    """Of TEMPO_ESTIMATORS and BEAT_ESTIMATORS one each. deeprhythm: its weights; None = it cannot be used. vocals:
+    a model that hears vocals; None = they are not checked."""
 
     tempo_estimator: str = "essentia"
     deeprhythm: Weights | None = None
+    beat_estimator: str = "essentia"
     vocals: Weights | None = None
 
 
@@ -34,6 +36,9 @@ class AnalysisSettings(ServiceSettings, StoreSettings):
 
     tempo_estimator: str = setting(
         "LUTHIER_TEMPO_ESTIMATOR", default="essentia", choices=TEMPO_ESTIMATORS, help="the default estimator of tempo"
+    )
+    beat_estimator: str = setting(
+        "LUTHIER_BEAT_ESTIMATOR", default="essentia", choices=BEAT_ESTIMATORS, help="the default estimator of beats"
     )
     deeprhythm_weights: str = setting(
         "LUTHIER_DEEPRHYTHM_WEIGHTS", default="", help="path of deeprhythm's weights, .safetensors or .pth"
@@ -58,6 +63,7 @@ class AnalysisSettings(ServiceSettings, StoreSettings):
         """Of requests that choose nothing."""
         return Options(
             self.tempo_estimator,
+            beat_estimator=self.beat_estimator,
             deeprhythm=_weights(self.deeprhythm_weights, self.deeprhythm_sha256),
             vocals=_weights(self.vocals_model, self.vocals_sha256),
         )

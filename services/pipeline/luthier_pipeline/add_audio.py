@@ -12,7 +12,7 @@ from typing import Annotated, Final
 import typer
 
 from luthier.analysis.v1.analysis_pb2 import DecodeAudioRequest
-from luthier.pipeline.v1.pipeline_pb2 import CorpusFile, Recording
+from luthier.pipeline.v1.pipeline_pb2 import NEAR_DUPLICATES_KEEP, CorpusFile, Recording
 from luthier_pipeline.beside import MAX_LICENCE_CHARS, MAX_TAGS, beside, tag, tidy
 from luthier_pipeline.clients import Clients
 from luthier_pipeline.console import plain
@@ -70,7 +70,9 @@ def add_audio(
     """
     context, began = begin(ctx, json), time.monotonic()
     name = as_collection(collection) if collection else as_name(folder.resolve().name)
-    stored, inspected = ingest_collection(context, folder, name, licence, sheet, source=RECORDINGS)
+    stored, inspected = ingest_collection(
+        context, folder, name, licence, sheet, NEAR_DUPLICATES_KEEP, source=RECORDINGS
+    )
     for path, notes in sorted(inspected.notes.items())[:SHOWN]:
         context.say(f"{path}: {'; '.join(notes)}")
     corpus, counts = stored.corpus, stored.corpus.counts
@@ -117,7 +119,7 @@ def ingest_recording(clients: Clients, path: Path, folder: Path) -> IngestedFile
         )
         file.recording.CopyFrom(recording)
         file.recording.SetInParent()
-        return IngestedFile(file, not decoded.action.reused, decoded.cpu_s, (*decoded.notes, *said.notes))
+        return IngestedFile(file, decoded=decoded, notes=(*decoded.notes, *said.notes))
 
     return ingest_as(clients, path, folder, ORIGINALS, MEDIA_TYPES[path.suffix.lower()], decode)
 

@@ -13,13 +13,21 @@ from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
 
-from luthier.analysis.v1.analysis_pb2 import Clip, CutClipsRequest, CutClipsResponse, DecodeAudioRequest
+from google.protobuf.json_format import MessageToDict
+
+from luthier.analysis.v1.analysis_pb2 import (
+    Clip,
+    CutClipsRequest,
+    CutClipsResponse,
+    DecodeAudioRequest,
+    DecodeAudioResponse,
+)
 from luthier.common.v1.common_pb2 import ActionInfo, ArtifactRef, ClipSource, Lineage, Prompt, SongName, Tag
 from luthier.curation.v1.curation_pb2 import NewClip, UpsertClipsRequest
 from luthier.enrichment.v1.enrichment_pb2 import EnrichSongRequest, EnrichSongResponse
 from luthier.pipeline.v1.pipeline_pb2 import CorpusFile, SongFailure
-from luthier.prompting.v1.prompting_pb2 import CheckPromptRequest, ComposePromptsRequest
-from luthier.rendering.v1.rendering_pb2 import InspectMidiRequest, RenderSongRequest
+from luthier.prompting.v1.prompting_pb2 import CheckPromptRequest, ComposePromptsRequest, PromptStyle
+from luthier.rendering.v1.rendering_pb2 import InspectMidiRequest, InspectMidiResponse, RenderSongRequest
 from luthier_kit.rpc import (
     MAX_MIDI_BYTES,
     Cancelled,
@@ -32,7 +40,9 @@ from luthier_kit.rpc import (
     retry_policy,
     span,
 )
+from luthier_kit.store import canonical_json
 from luthier_pipeline.clients import Clients, IdleBudget, is_fatal
+from luthier_pipeline.variations import variation_of
 
 R = TypeVar("R")
 
@@ -69,7 +79,8 @@ class StageError(Exception):
 class SongOptions:
     """How songs are made into clips; zero, empty and None mean the services' defaults.
 
-    `clip_s` is the length of clips aimed for in seconds, 3 to 560; `prompts` the number of prompts of a clip, 1 to 16.
+    `clip_s` is the length of clips aimed for in seconds, 3 to 560; `prompts` the number of prompts of a clip, 1 to 16;
+    `styles` those of its prompts by turns; `variations` how many of each song are made beside it, 0 to 100.
     """
 
     collection: str
@@ -77,10 +88,12 @@ class SongOptions:
     backend: str = ""
     clip_s: float = 0.0
     prompts: int = 0
+    styles: tuple[PromptStyle, ...] = ()
     sheet: ArtifactRef | None = None
     mix_only: bool = False
     humanise_timing_ms: float | None = None  # 0 to 20
     humanise_velocity: float | None = None  # 0 to 20
+    variations: int = 0
 
 
 @dataclass
@@ -115,13 +128,19 @@ class Made:
 
 @dataclass(frozen=True)
 class IngestedFile:
-    """A file of the corpus; `computed` is True when it was inspected now and not found done, in `cpu_s` seconds where
-    the service says them. `notes` say what was odd about it."""
+    """A file of the corpus, and what inspection said of a MIDI file or decoding of a recording; None where it cannot be
+    used. `notes` say what was odd about it."""
 
     file: CorpusFile
-    computed: bool = False
-    cpu_s: float = 0.0
+    facts: InspectMidiResponse | None = None
+    decoded: DecodeAudioResponse | None = None
     notes: tuple[str, ...] = ()
+
+    @property
+    def computed(self) -> bool:
+        """Whether it was looked at now and not found done."""
+        found = self.facts or self.decoded
+        return found is not None and not found.action.reused
 
 
 @dataclass(frozen=True)
@@ -143,9 +162,10 @@ def ingest_file(clients: Clients, path: Path, folder: Path) -> IngestedFile:
     """
 
     def inspect(file: CorpusFile) -> IngestedFile:
-        facts = clients.rendering.InspectMidi(InspectMidiRequest(midi=midi_of(file)), timeout=INSPECT_TIMEOUT_S)
+        facts = inspect_midi(clients, file)
         file.fingerprint, file.duration_s = facts.fingerprint, round(facts.duration_s, 3)
-        return IngestedFile(file, computed=not facts.action.reused)
+        file.parts, file.notes = facts.parts, facts.notes
+        return IngestedFile(file, facts)
 
     return ingest_as(clients, path, folder, MIDI, "audio/midi", inspect)
 
@@ -192,6 +212,11 @@ def ingest_as(
         return IngestedFile(file)
 
 
+def inspect_midi(clients: Clients, file: CorpusFile) -> InspectMidiResponse:
+    """What the notes of a stored file say; found done where it was inspected before."""
+    return clients.rendering.InspectMidi(InspectMidiRequest(midi=midi_of(file)), timeout=INSPECT_TIMEOUT_S)
+
+
 def check_sheet(clients: Clients, sheet: ArtifactRef) -> None:
     """Has enrichment read a sheet of tags, before hours of rendering. Raises InvalidRequest BAD_SHEET by line."""
     request = EnrichSongRequest(song=SongName(title="sheet"), sheet=sheet, providers=["file"])
@@ -220,32 +245,37 @@ class SongPipeline:
         self.options = options
         self._answered: dict[str, float] = {}  # when the service of each stage answered last, monotonic clock
 
-    def run(self, song: CorpusFile, on_stage: Callable[[str], None]) -> SongResult:
-        """Takes one song all the way; `on_stage` gets the name of each stage as it begins.
+    def run(self, song: CorpusFile, on_stage: Callable[[str], None], number: int = 0) -> SongResult:
+        """Takes one song all the way, as written or (1 or more) its variation `number`; `on_stage` gets the name of
+        each stage as it begins.
 
         Raises StageError when the song cannot go on. An artifact that is missing or corrupt voids its record: the way
         is then taken once more from the start, and what was lost is made again.
         """
         request_id.set(f"song-{song.sha256[:12]}")
-        with span("song", **{"luthier.path": song.path, "luthier.collection": self.options.collection}):
+        about = {"luthier.path": song.path, "luthier.collection": self.options.collection}
+        about |= {"luthier.variation": str(number)} if number else {}
+        with span("song", **about):
             try:
-                return self._run(song, on_stage)
+                return self._run(song, on_stage, number)
             except StageError as failed:
                 if not isinstance(failed.error, DataLoss | NotFound):
                     raise
-                return self._run(song, on_stage)
+                return self._run(song, on_stage, number)
 
-    def _run(self, song: CorpusFile, on_stage: Callable[[str], None]) -> SongResult:
+    def _run(self, song: CorpusFile, on_stage: Callable[[str], None], number: int) -> SongResult:
         result = SongResult()
-        cut = self._decode_and_cut if song.HasField("recording") else self._render_and_cut
-        made, clips = cut(song, result, on_stage)
+        if song.HasField("recording"):
+            made, clips = self._decode_and_cut(song, result, on_stage)
+        else:
+            made, clips = self._render_and_cut(song, number, result, on_stage)
         self._caption(made, clips, result, on_stage)
         return result
 
     def _render_and_cut(
-        self, song: CorpusFile, result: SongResult, on_stage: Callable[[str], None]
+        self, song: CorpusFile, number: int, result: SongResult, on_stage: Callable[[str], None]
     ) -> tuple[Made, Iterable[Clip]]:
-        """Clips of a MIDI file's mix."""
+        """Clips of a MIDI file's mix, of the song as written or varied."""
         options, clients = self.options, self.clients
         on_stage("render")
         render = RenderSongRequest(
@@ -254,13 +284,21 @@ class SongPipeline:
             mix_only=options.mix_only,
             humanise_timing_ms=options.humanise_timing_ms,
             humanise_velocity=options.humanise_velocity,
+            variation=variation_of(song.fingerprint, number) if number else None,
+            other_instruments=number > 0,
         )
         rendered = self._call("render", partial(clients.rendering.RenderSong, render, timeout=RENDER_TIMEOUT_S))
         result.count("render", rendered.action, rendered.cpu_s)
         result.audio_s = rendered.timeline.duration_s
 
         clips = self._cut(CutClipsRequest(mix=rendered.mix, timeline=rendered.timeline), result, on_stage)
-        source = ClipSource(song_fingerprint=song.fingerprint, midi_sha256=song.sha256)
+        source = ClipSource(
+            song_fingerprint=song.fingerprint,
+            midi_sha256=song.sha256,
+            related_fingerprints=song.related_fingerprints,
+        )
+        if number:
+            source.variation.CopyFrom(rendered.variation)  # as it took effect
         return Made(song, source, rendered.seed, (rendered.action, clips.action)), clips.clips
 
     def _decode_and_cut(
@@ -274,7 +312,9 @@ class SongPipeline:
         result.audio_s = decoded.duration_s
 
         clips = self._cut(CutClipsRequest(mix=decoded.audio), result, on_stage)
-        source = ClipSource(song_fingerprint=song.fingerprint, subset=EXTERNAL)
+        source = ClipSource(
+            song_fingerprint=song.fingerprint, subset=EXTERNAL, related_fingerprints=song.related_fingerprints
+        )
         return Made(song, source, 0, (decoded.action, clips.action)), clips.clips
 
     def _cut(self, cut: CutClipsRequest, result: SongResult, on_stage: Callable[[str], None]) -> CutClipsResponse:
@@ -292,9 +332,8 @@ class SongPipeline:
         options, clients, song = self.options, self.clients, made.song
         on_stage("enrich")
         name = SongName(artist=song.artist[:MAX_NAME_CHARS], title=song.title[:MAX_NAME_CHARS])
-        path = (
-            song.path.rpartition(".")[0] if song.HasField("recording") else song.path
-        )  # ".mid" is known to be no title
+        bare = song.path.rpartition(".")[0]  # enrichment knows that ".mid" is no part of a title
+        path = bare if song.HasField("recording") else song.path
         enrich = EnrichSongRequest(song=name, path=path[:MAX_PATH_CHARS], sheet=options.sheet, tags=song.recording.tags)
         enriched = self._call("enrich", partial(clients.enrichment.EnrichSong, enrich, timeout=ENRICH_TIMEOUT_S))
         result.count("enrich", enriched.action)
@@ -303,7 +342,9 @@ class SongPipeline:
         curate = UpsertClipsRequest(collection=options.collection)
         for clip in clips:
             on_stage("prompt")
-            compose = ComposePromptsRequest(facts=clip.facts, tags=enriched.tags, count=options.prompts or None)
+            compose = ComposePromptsRequest(
+                facts=clip.facts, tags=enriched.tags, count=options.prompts or None, styles=options.styles
+            )
             ask = partial(clients.prompting.ComposePrompts, compose, timeout=PROMPT_TIMEOUT_S)
             composed = self._call("prompt", ask)
             result.count("prompt", composed.action)
@@ -357,8 +398,11 @@ def _licence(song: CorpusFile, enriched: EnrichSongResponse, stated: str) -> str
 
 
 def _lineage(made: Made, licence: str, actions: Iterable[ActionInfo]) -> Lineage:
-    """Everything behind a clip: the song's file and every stage's record, versions and licences."""
+    """Everything behind a clip: the song's file, how it was varied, and every stage's record, versions and licences."""
     lineage = Lineage(inputs=[made.song.sha256], seed=made.seed)
+    if made.source.HasField("variation"):
+        variation = MessageToDict(made.source.variation, preserving_proto_field_name=True)
+        lineage.parameters_json = canonical_json({"variation": variation}).decode()
     licences = {licence}
     for action in actions:
         lineage.inputs.append(action.action_key)

@@ -30,9 +30,12 @@ from luthier_pipeline.options import (
     Json,
     Licence,
     MixOnly,
+    NearDuplicates,
     Prompts,
     Songbook,
     Songs,
+    Styles,
+    Variations,
     begin,
 )
 
@@ -59,6 +62,7 @@ class Submission:
     subpath: str = ""
     songs: int = 0
     licence: str = "unknown"
+    near_duplicates: str = "drop"
     options: tuple[str, ...] = ()
 
     @property
@@ -69,7 +73,8 @@ class Submission:
     def ingest_arguments(self, run: str) -> list[str]:
         """Arguments of the ingest Pod; `run` is the name that it shares with the shards."""
         source = [CORPUS_MOUNT] if self.claim else ["--songbook", "--songs", str(self.songs)]
-        return ["ingest", *source, *self._common(run), "--licence", self.licence]
+        decided = ["--licence", self.licence, "--near-duplicates", self.near_duplicates]
+        return ["ingest", *source, *self._common(run), *decided]
 
     def shard_arguments(self, run: str) -> list[str]:
         """Arguments of each shard's Pod."""
@@ -93,8 +98,11 @@ def submit(
     humanise_velocity: HumaniseVelocity = None,
     clip_seconds: ClipSeconds = None,
     prompts: Prompts = None,
+    styles: Styles = "",
+    variations: Variations = 0,
     mix_only: MixOnly = False,
     licence: Licence = "unknown",
+    near_duplicates: NearDuplicates = "drop",
     release: Annotated[str, typer.Option(metavar="NAME", help="Helm release.")] = "luthier",
     namespace: Annotated[str, typer.Option(metavar="NS", help="Default: the context's.")] = "",
     again: Annotated[bool, typer.Option("--again", help="Also when the same was submitted before.")] = False,
@@ -119,6 +127,8 @@ def submit(
         "--humanise-velocity": humanise_velocity,
         "--clip-seconds": clip_seconds,
         "--prompts": prompts,
+        "--styles": styles or None,
+        "--variations": variations or None,
     }
     options = [word for option, value in given.items() if value is not None for word in (option, str(value))]
     claim, _, subpath = claim.partition(":")
@@ -129,6 +139,7 @@ def submit(
         subpath=subpath,
         songs=songs if songbook else 0,
         licence=SONGBOOK_LICENCE if songbook and licence == "unknown" else licence,
+        near_duplicates=near_duplicates,
         options=(*options, *(["--mix-only"] if mix_only else [])),
     )
 
