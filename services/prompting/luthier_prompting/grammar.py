@@ -81,7 +81,8 @@ def _short(facts: Facts, rng: random.Random) -> str:
     if genre or names:
         rest = rest[: rng.choice((0, 1, 1, 2))]
     players = f"{rng.choice(('with', 'for', 'on'))} {' and '.join(names)}" if names else ""
-    head = " ".join([*mood, genre, rng.choice((*_NOUNS, "")) if genre else rng.choice(_NOUNS)]).split()
+    nouns = _nouns(facts)
+    head = " ".join([*mood, genre, rng.choice((*nouns, "")) if genre else rng.choice(nouns)]).split()
     parts = [" ".join([*head, players]).strip(), *rest]
     while len(" ".join(parts).split()) > MAX_SHORT_WORDS:
         parts.pop()
