@@ -90,7 +90,8 @@ class MeterFound:
 
 @dataclass(frozen=True)
 class ClipFacts:
-    """The facts of one clip's own span; `tempo` and `key` are those to use, the estimates are kept beside them."""
+    """The facts of one clip's own span; `tempo` and `key` are those to use, the estimates are kept beside them. `solo`:
+    one part of a song plays alone."""
 
     duration_s: float
     tempo: Tempo | None
@@ -101,6 +102,7 @@ class ClipFacts:
     loudness: Loudness | None
     descriptors: tuple[Descriptor, ...]
     meter: MeterFound | None
+    solo: bool = False
 
 
 def tempo_message(fact: Tempo | None) -> common.TempoFact:
@@ -163,4 +165,5 @@ def clip_message(facts: ClipFacts) -> common.ClipFacts:
         loudness_lufs=facts.loudness.loudness_lufs if facts.loudness else None,
         meter=_meter_message(facts.meter),
         meter_changes=facts.meter is not None and facts.meter.changes,
+        solo=facts.solo,
     )
