@@ -193,4 +193,4 @@ def test_vllm_through_the_service_and_its_failure_is_not_remembered(tmp_path: Pa
         response = prompting.ComposePrompts(compose(count=1), timeout=20)
     assert response.prompts[0].text == true
     assert response.prompts[0].check.passed
-    assert (response.backend, response.prompts[0].composer_version) == ("vllm", "test-model/regex/1")
+    assert (response.backend, response.prompts[0].composer_version) == ("vllm", "test-model/regex/2")

@@ -77,20 +77,24 @@ def _fallbacks(clips: Sequence[Clip]) -> list[str]:
 
 
 def facts_of(excerpt: Sound, timeline: Timeline | None, span: Span, options: Options) -> ClipFacts:
-    """Facts of a span: notes and tempo map where they prove something, the audio where they do not, else unknown."""
+    """Facts of a span: notes and tempo map where they prove something, the audio where they do not, else unknown.
+
+    Of one part alone only what is proven: estimators are made for mixes, and hear half or twice the tempo in a bass.
+    """
+    solo = timeline is not None and timeline.message.solo
     proven = timeline.tempo_in(span) if timeline else None
     estimated_tempo, estimated_key = tempo.measure(excerpt, options, proven=proven is not None), key.measure(excerpt)
     return ClipFacts(
         duration_s=excerpt.duration_s,
-        tempo=proven or _sure(estimated_tempo),
+        tempo=proven or (None if solo else _sure(estimated_tempo)),
         estimated_tempo=estimated_tempo,
-        key=_key(timeline, span, estimated_key),
+        key=_key(timeline, span, None if solo else estimated_key),
         estimated_key=estimated_key,
         instruments=timeline.instruments_in(span) if timeline else (),
         loudness=loudness.measure(excerpt),
         descriptors=descriptors.measure(excerpt),
         meter=timeline.meter_in(span) if timeline else None,
-        solo=timeline is not None and timeline.message.solo,
+        solo=solo,
     )
 
 

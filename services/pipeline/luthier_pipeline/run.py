@@ -34,14 +34,19 @@ from luthier_pipeline.options import (
     MixOnly,
     Prompts,
     RunName,
+    SoloMinutes,
+    Subsets,
     Tags,
     begin,
+    check_subsets,
 )
 from luthier_pipeline.run_status import MAX_FAILURES, NO_CLIPS, ProgressPublisher
+from luthier_pipeline.solo import MONOPHONIC, POLYPHONIC, Candidate, Chosen, by_song, candidates_of, choose
 from luthier_pipeline.song import SongOptions, SongPipeline, SongResult, StageError, check_sheet
 
 SHARD_IN_FLIGHT: Final = 16  # a shard only calls: the work is done by workers elsewhere, as many as there are
 LOOK_EVERY_S: Final = 1.0
+SOLO_MINUTES: Final = 10.0  # of each instrument
 
 
 @dataclass
@@ -49,7 +54,8 @@ class RunSummary:
     """What a run came to; the last line of `luthier run --json`.
 
     files = songs + duplicates + failures at ingest; songs = rendered + failures after ingest. `seconds` is wall clock,
-    `audio_s` seconds of rendered music, `cpu_s` CPU seconds by stage where the service says them.
+    `audio_s` seconds of rendered music, `cpu_s` CPU seconds by stage where the service says them, `solo_s` seconds of
+    solo clips by instrument.
     """
 
     files: int = 0
@@ -65,10 +71,11 @@ class RunSummary:
     failures: list[SongFailure] = field(default_factory=list)
     without_clips: dict[str, list[str]] = field(default_factory=dict)
     """Of songs by path that gave no clip, why."""
+    solo_s: dict[str, float] = field(default_factory=dict)
 
     def add(self, song: CorpusFile, result: SongResult) -> None:
         """A song that went all the way."""
-        if not result.clips:
+        if not result.clips and not result.passed_over:
             self.without_clips[song.path] = result.notes or ["nothing in it is long enough for a clip"]
         self.rendered += 1
         self.clips += result.clips
@@ -77,6 +84,8 @@ class RunSummary:
         self.reused += result.reused
         for stage, cpu_s in result.cpu_s.items():
             self.cpu_s[stage] = self.cpu_s.get(stage, 0.0) + cpu_s
+        for instrument, solo_s in result.solo_s.items():
+            self.solo_s[instrument] = self.solo_s.get(instrument, 0.0) + solo_s
 
     @property
     def lost(self) -> list[SongFailure]:
@@ -111,6 +120,8 @@ def run(
     clip_seconds: ClipSeconds = None,
     prompts: Prompts = None,
     mix_only: MixOnly = False,
+    subsets: Subsets = POLYPHONIC,
+    solo_minutes: SoloMinutes = None,
     shard: Annotated[str, typer.Option(metavar="I/N", help="Only the songs of shard I of N, counted from 0.")] = "",
     shards: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Only the songs of shard JOB_COMPLETION_INDEX of N.")
@@ -127,6 +138,7 @@ def run(
     Resumable: after Ctrl-C, a kill or a failure run it again, and what is done is found.
     """
     context, began = begin(ctx, json), time.monotonic()
+    wanted = check_subsets(subsets, mix_only=mix_only)
     try:
         part = parse_shard(shard, shards or 0, os.environ)
     except ValueError as error:
@@ -168,11 +180,15 @@ def run(
         prompts=prompts or 0,
         sheet=sheet or stored.sheet,
         mix_only=mix_only,
+        subsets=wanted,
     )
     flight = Flight(collection, stored.run, part, len(corpus.songs), songs, summary)
     with ProgressPublisher(context.clients.store, flight.progress(None)) as publisher:
         threads = in_flight or (SHARD_IN_FLIGHT if part.count > 1 else default_in_flight())
-        run_songs(SongPipeline(context.clients, options), flight, threads, publisher)
+        pipeline = SongPipeline(context.clients, options)
+        if MONOPHONIC in wanted:
+            pipeline.solos = choose_solos(pipeline, corpus.songs, 60 * (solo_minutes or SOLO_MINUTES), threads, summary)
+        run_songs(pipeline, flight, threads, publisher)
         summary.seconds = round(time.monotonic() - began, 1)
         publisher.finish(flight.progress(0.0))
 
@@ -185,6 +201,9 @@ def run(
         f"{collection}, in {clock(summary.seconds)}",
         f"{summary.computed} actions computed, {summary.reused} found done",
     ]
+    if MONOPHONIC in wanted:
+        total = clock(sum(summary.solo_s.values()))
+        text.append(f"solo clips of {len(summary.solo_s)} instruments, {total} in all")
     failed += [f"NO CLIP {path}: {'; '.join(notes)}" for path, notes in summary.without_clips.items()]
     context.answer({**document, "shard": part.index, "shards": part.count}, "\n".join([*text, *failed]))
     return summary
@@ -265,6 +284,34 @@ class Flight:
             need_render=waiting + rendering,
             shard=work,
         )
+
+
+def choose_solos(
+    pipeline: SongPipeline, songs: list[CorpusFile], quota_s: float, in_flight: int, summary: RunSummary
+) -> Chosen:
+    """The solo clips of all songs of a corpus, so that every shard chooses the same. A song that cannot be read has
+    none: it fails when it is rendered. Raises the error of a service that stays away."""
+    with (
+        Progress("songs searched for solos", len(songs)) as progress,
+        pipeline.clients.thread_pool(in_flight, "solos") as pool,
+    ):
+
+        def look(song: CorpusFile) -> tuple[list[Candidate], bool | None]:
+            try:
+                found = pipeline.find_solos(song)
+            except StageError as failed:
+                if is_fatal(failed.error):
+                    raise failed.error from None
+                return [], None
+            return candidates_of(song, found), found.action.reused
+
+        candidates: list[Candidate] = []
+        for found, reused in pool.map(look, songs):
+            candidates.extend(found)
+            summary.computed += reused is False
+            summary.reused += reused is True
+            progress.advance()
+    return by_song(choose(candidates, quota_s))
 
 
 def run_songs(pipeline: SongPipeline, flight: Flight, in_flight: int, publisher: ProgressPublisher) -> None:

@@ -31,10 +31,14 @@ from luthier_pipeline.options import (
     Licence,
     MixOnly,
     Prompts,
+    SoloMinutes,
     Songbook,
     Songs,
+    Subsets,
     begin,
+    check_subsets,
 )
+from luthier_pipeline.solo import POLYPHONIC
 
 if TYPE_CHECKING:
     from luthier_kit.kubernetes import Cluster, JobManifest  # a second of imports: only where a cluster is asked
@@ -94,6 +98,8 @@ def submit(
     clip_seconds: ClipSeconds = None,
     prompts: Prompts = None,
     mix_only: MixOnly = False,
+    subsets: Subsets = POLYPHONIC,
+    solo_minutes: SoloMinutes = None,
     licence: Licence = "unknown",
     release: Annotated[str, typer.Option(metavar="NAME", help="Helm release.")] = "luthier",
     namespace: Annotated[str, typer.Option(metavar="NS", help="Default: the context's.")] = "",
@@ -108,6 +114,7 @@ def submit(
     context = begin(ctx, json)
     if bool(claim) == songbook:
         raise UsageError("submit takes --claim PVC[:SUBPATH] or --songbook, one of them")
+    check_subsets(subsets, mix_only=mix_only)
     checks = Checks()
     checks.within("--shards", shards, 1, MAX_SHARDS)
     checks.within("--parallelism", parallelism or 1, 1, MAX_SHARDS)
@@ -119,6 +126,8 @@ def submit(
         "--humanise-velocity": humanise_velocity,
         "--clip-seconds": clip_seconds,
         "--prompts": prompts,
+        "--subsets": subsets if subsets != POLYPHONIC else None,
+        "--solo-minutes": solo_minutes,
     }
     options = [word for option, value in given.items() if value is not None for word in (option, str(value))]
     claim, _, subpath = claim.partition(":")

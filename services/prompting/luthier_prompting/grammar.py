@@ -10,10 +10,10 @@ import re
 from typing import Final
 
 from luthier_music.vocabulary import GENRE_WORDS
-from luthier_prompting.facts import Facts
+from luthier_prompting.facts import SECTIONS, Facts
 from luthier_prompting.instrument_words import caption_name
 
-VERSION: Final = "3"
+VERSION: Final = "4"
 
 _NOUNS: Final = ("piece", "track", "tune", "instrumental", "composition")
 _GENRE_SPELLINGS: Final = {
@@ -155,8 +155,17 @@ def _players(facts: Facts, rng: random.Random) -> str:
     names = _names(facts, rng)
     if not names:
         return ""
+    if facts.solo and len(names) == 1:
+        return _alone(names[0], facts, rng)
     listed = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
     return f"{rng.choice(('with', 'with', 'featuring', 'played on', 'built on'))} {listed}"
+
+
+def _alone(name: str, facts: Facts, rng: random.Random) -> str:
+    """ "for solo cello": one part, whatever it plays; chords are no accompaniment. A section is no soloist."""
+    solo = "for {name} alone" if facts.programs() & SECTIONS else "for solo {name}"
+    wordings = (solo, solo, "for {name} alone", "played on {name} alone", "for unaccompanied {name}")
+    return rng.choice(wordings).format(name=name)
 
 
 def _names(facts: Facts, rng: random.Random) -> list[str]:
@@ -185,6 +194,7 @@ def _fields(facts: Facts, rng: random.Random) -> list[tuple[str, str]]:
         ("Genre", ", ".join(_genre(genre) for genre in facts.genres)),
         ("Moods", ", ".join(rng.sample(facts.moods, len(facts.moods)))),
         ("Instruments", ", ".join(_names(facts, rng))),
+        ("Format", "solo" if facts.solo else ""),
         ("Tempo", changing if facts.tempo_changes else tempo),
         ("Key", key if facts.tonic else f"{key} key" if key else ""),
         ("Era", ", ".join(facts.eras)),

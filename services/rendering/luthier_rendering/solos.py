@@ -163,7 +163,8 @@ def _spans(edges: NDArray[np.float64], played: _Played, lengths: PassageLengths)
 def _plays(played: _Played, start_s: float, end_s: float) -> bool:
     length_s = end_s - start_s
     return (
-        played.onsets(start_s, end_s) >= length_s / ONSET_EVERY_S
+        played.longest_rest_s(start_s, start_s + ARTICULATION_S) < ARTICULATION_S  # it plays from the beginning on
+        and played.onsets(start_s, end_s) >= length_s / ONSET_EVERY_S
         and played.longest_rest_s(start_s, end_s) <= MAX_REST_S
         and played.playing_s(start_s, end_s) >= MIN_SHARE * length_s
     )

@@ -11,7 +11,7 @@ from luthier_prompting.checker.draft import Draft
 from luthier_prompting.checker.report import REQUIRED_BUT_MISSING, Disagreement, Report
 from luthier_prompting.facts import Facts
 
-VERSION = "luthier-checker/4"
+VERSION = "luthier-checker/5"
 
 __all__ = ["VERSION", "Disagreement", "check", "required"]
 
@@ -30,6 +30,7 @@ def check(prompt: str, facts: Facts, *, allow_subset: bool = False) -> list[Disa
     instruments.check(draft, facts, report)
     instruments.check_voices(draft, facts, report)
     words.check(draft, facts, report)
+    instruments.check_company(draft, facts, report)
     measures.leftovers(draft, report)
     if not allow_subset:
         _missing(facts, report)
