@@ -169,7 +169,7 @@ def facts_of(facts: common_pb2.ClipFacts, tags: Sequence[common_pb2.Tag]) -> Fac
         meter=(facts.meter.numerator, facts.meter.denominator) if facts.meter.numerator else None,
         meter_changes=facts.meter_changes,
         beat_quarters=_beat_quarters(facts.tempo) if trusted_tempo and facts.tempo.tempo_bpm else None,
-        solo=facts.solo,
+        solo=facts.solo and len(facts.instruments) == 1,  # a person may have heard two
         notated=bool(facts.tempo.notated and trusted_tempo and facts.tempo.tempo_bpm),
         loudness_lufs=facts.loudness_lufs if facts.HasField("loudness_lufs") else None,
         onset_rate_hz=onsets[0] if onsets else None,

@@ -426,7 +426,7 @@ def build(settings: RenderingSettings) -> Service:
     return Service(
         contract=pb.DESCRIPTOR.services_by_name["RenderingService"],
         servicer=servicer,
-        light=[servicer.InspectMidi, servicer.ListInstruments],  # neither waits for a song that plays
+        light=[servicer.InspectMidi, servicer.FindSolos, servicer.ListInstruments],  # none waits for a song that plays
         prepare=start,
         close=close,
     )
