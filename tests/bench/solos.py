@@ -18,19 +18,21 @@ import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import pairwise
 from pathlib import Path
+from typing import TypeVar
 
 import mido
 import numpy as np
 import soundfile
+from numpy.typing import NDArray
 
 from luthier.common.v1.common_pb2 import MODE_MAJOR, ClipFacts
-from luthier.curation.v1.curation_pb2 import Clip, ClipFilter, ListClipsRequest
+from luthier.curation.v1.curation_pb2 import ClipFilter, CuratedClip, ListClipsRequest
 from luthier.rendering.v1.rendering_pb2 import RenderSongRequest
 from luthier_music.instruments import DRUMS, PROGRAM_NAMES
 from luthier_pipeline.clients import Clients
 
+V = TypeVar("V")
 ARTICULATION_S, MAX_REST_S, MIN_SHARE, ONSET_EVERY_S, STROKE_S = 0.5, 2.0, 0.7, 4.0, 0.25  # as the README states them
 ROUNDING_S = 0.01
 RING_S = 0.1  # at the edges: fades, and what rings on from before
@@ -61,12 +63,12 @@ class Player:
 
 @dataclass(frozen=True)
 class Song:
-    """A file as mido reads it. `tempos` (start_s, quarters per minute), `meters` (start_s, numerator, denominator)."""
+    """A file as mido reads it. `tempos`: (start_s, quarters per minute); `meters`: (start_s, (beats, unit))."""
 
     file: mido.MidiFile
     players: list[Player]
     tempos: list[tuple[float, float]]
-    meters: list[tuple[float, int, int]]
+    meters: list[tuple[float, tuple[int, int]]]
 
 
 def read(path: Path) -> Song:
@@ -79,18 +81,19 @@ def read(path: Path) -> Song:
             events.append((tick, number, index, message))
     events.sort(key=lambda event: event[0])  # stable: in a track as they stand
     clock, players = _Clock(file.ticks_per_beat), dict[tuple[int, int, str], Player]()
-    own, channels = dict[tuple[int, int], int](), defaultdict(int)  # programs by track and channel, and by channel
+    own: dict[tuple[int, int], int] = {}  # programs by track and channel
+    channels: dict[int, int] = defaultdict(int)  # and by channel
     sounding: dict[tuple[int, int, int], list[tuple[float, int, Player]]] = defaultdict(list)
     held: dict[int, list[tuple[float, int, int, Player]]] = defaultdict(list)
     pedal: dict[int, bool] = defaultdict(bool)
-    tempos, meters = [(0.0, 120.0)], [(0.0, 4, 4)]
+    tempos, meters = [(0.0, 120.0)], [(0.0, (4, 4))]
     for tick, track, index, message in events:
         now = clock.seconds(tick)
         if message.type == "set_tempo":
             clock.change(tick, message.tempo)
             tempos.append((now, mido.tempo2bpm(message.tempo)))
         elif message.type == "time_signature":
-            meters.append((now, message.numerator, message.denominator))
+            meters.append((now, (message.numerator, message.denominator)))
         elif message.type == "program_change":
             own[track, message.channel] = channels[message.channel] = message.program
         elif message.type == "control_change" and message.control == 64:
@@ -151,9 +154,8 @@ def playing(player: Player, start_s: float, end_s: float) -> Playing:
     drums = player.instrument == DRUMS
     spans = sorted((a, max(b, a + STROKE_S) if drums else b) for a, b, _, _ in player.notes)
     edges, reached, covered = [], start_s, 0.0
-    for a, b in spans:
-        a, b = max(a, start_s), min(b, end_s)
-        if b <= start_s or a >= end_s or b <= a:
+    for a, b in ((max(a, start_s), min(b, end_s)) for a, b in spans):
+        if b <= a:
             continue
         edges.append(max(0.0, a - reached))
         covered += max(0.0, b - max(a, reached))
@@ -173,7 +175,7 @@ def playing(player: Player, start_s: float, end_s: float) -> Playing:
     )
 
 
-def best_key(weights: np.ndarray) -> str:
+def best_key(weights: NDArray[np.float64]) -> str:
     if np.count_nonzero(weights) < 3:
         return ""
     scores = {
@@ -184,22 +186,22 @@ def best_key(weights: np.ndarray) -> str:
     return max(scores, key=lambda key: scores[key])
 
 
-def in_span(steps: list[tuple], start_s: float, end_s: float) -> dict[tuple, float]:
+def in_span(steps: list[tuple[float, V]], start_s: float, end_s: float) -> dict[V, float]:
     """What is in force in a span, and for how many seconds."""
-    found: dict[tuple, float] = defaultdict(float)
-    for (begins, *value), (ends, *_) in pairwise([*steps, (np.inf,)]):
-        found[tuple(value)] += max(0.0, min(ends, end_s) - max(begins, start_s))
+    found: dict[V, float] = defaultdict(float)
+    for (begins, value), ends in zip(steps, [*(at for at, _ in steps[1:]), np.inf], strict=True):
+        found[value] += max(0.0, min(ends, end_s) - max(begins, start_s))
     return {value: length for value, length in found.items() if length > 1e-6}
 
 
 def tempo_holds(song: Song, facts: ClipFacts, start_s: float, end_s: float) -> bool:
     """Whether the stated tempo is the map's, to 1 %: of beats of the stated length, the mean where it changes."""
     tempos = in_span(song.tempos, start_s, end_s)
-    values, seconds = [bpm for (bpm,) in tempos], list(tempos.values())
+    values, seconds = list(tempos), list(tempos.values())
     quarters = facts.tempo.tempo_bpm * (facts.tempo.beat_quarters or 1.0)
     if facts.tempo.changes:
-        return abs(quarters / np.average(values, weights=seconds) - 1) < 0.01
-    return any(abs(quarters / bpm - 1) < 0.01 and length > 0.45 * sum(seconds) for (bpm,), length in tempos.items())
+        return bool(abs(quarters / np.average(values, weights=seconds) - 1) < 0.01)
+    return any(abs(quarters / bpm - 1) < 0.01 and length > 0.45 * sum(seconds) for bpm, length in tempos.items())
 
 
 def meter_holds(song: Song, facts: ClipFacts, start_s: float, end_s: float) -> bool:
@@ -207,7 +209,7 @@ def meter_holds(song: Song, facts: ClipFacts, start_s: float, end_s: float) -> b
     return max(meters, key=lambda meter: meters[meter]) == (facts.meter.numerator, facts.meter.denominator)
 
 
-def not_in_rendering(clients: Clients, song: Song, player: Player, clip: Clip) -> float:
+def not_in_rendering(clients: Clients, song: Song, player: Player, clip: CuratedClip) -> float:
     """Share of the clip's power that a rendering of this player's notes alone does not explain, 0..1."""
     alone = mido.MidiFile(type=song.file.type, ticks_per_beat=song.file.ticks_per_beat)
     for number, track in enumerate(song.file.tracks):
@@ -232,7 +234,7 @@ def not_in_rendering(clients: Clients, song: Song, player: Player, clip: Clip) -
     return float(np.square(heard - gain * expected).sum() / np.square(heard).sum())
 
 
-def clips_of(clients: Clients, collection: str) -> Iterator[Clip]:
+def clips_of(clients: Clients, collection: str) -> Iterator[CuratedClip]:
     token = ""
     while True:
         which = ClipFilter(collection=collection, subset="monophonic")
@@ -250,8 +252,8 @@ def main() -> None:
     options = parser.parse_args()
     paths = {hashlib.sha256(path.read_bytes()).hexdigest(): path for path in options.folder.rglob("*.mid")}
     clients, songs = Clients(os.environ), dict[str, Song]()
-    stated, false, seconds = Counter[str](), list[str](), Counter[str]()
-    shares, covered, rests, found = [], [], [], []
+    stated, false, minutes = Counter[str](), list[str](), defaultdict[str, float](float)
+    found: list[tuple[Song, Player, CuratedClip, str, Playing, bool]] = []
     for clip in clips_of(clients, options.collection):
         digest, span, facts = clip.source.midi_sha256, clip.source.span, clip.facts
         song = songs.setdefault(digest, read(paths[digest]))
@@ -271,11 +273,8 @@ def main() -> None:
             false.append(f"{where}: nobody plays it there")
             continue
         number, how = max(best.items(), key=lambda item: item[1].covered)
-        found.append((song, song.players[number], clip, where, len(best)))
-        seconds[name] += length_s
-        shares.append(how.share)
-        covered.append(how.covered)
-        rests.append(how.longest_rest_s)
+        found.append((song, song.players[number], clip, where, how, len(best) == 1))
+        minutes[name] += length_s / 60
         if key:
             stated["key"] += 1
             false += [f"{where}: {key}, the notes say {how.key}"] if how.key != key else []
@@ -290,13 +289,18 @@ def main() -> None:
         for prompt in clip.prompts:
             stated["prompt"] += 1
             false += [] if prompt.check.passed else [f"{where}: {prompt.text}"]
-    print(f"{stated['instrument']} solo clips of {len(songs)} songs, {sum(seconds.values()) / 60:.1f} min")
-    print("minutes: " + ", ".join(f"{name} {length_s / 60:.1f}" for name, length_s in seconds.most_common()))
+    print(f"{stated['instrument']} solo clips of {len(songs)} songs, {sum(minutes.values()):.1f} min")
+    most = sorted(minutes.items(), key=lambda item: -item[1])
+    print("minutes: " + ", ".join(f"{name} {length:.1f}" for name, length in most))
     print("stated: " + ", ".join(f"{name} {count}" for name, count in stated.items()) + f"; false: {len(false)}")
-    print(f"share of time sounding: least {min(shares):.2f}, median {statistics.median(shares):.2f}; covered by notes")
-    print(f"least {min(covered):.2f}, median {statistics.median(covered):.2f}; longest rest {max(rests):.2f} s")
-    alone = [one for one in found if one[4] == 1]  # where it is plain who plays
-    for song, player, clip, where, _ in alone[:: max(1, len(alone) // max(1, options.listen))][: options.listen]:
+    for name, values in (
+        ("share of time playing", [how.share for *_, how, _ in found]),
+        ("covered by notes", [how.covered for *_, how, _ in found]),
+        ("longest rest, s", [how.longest_rest_s for *_, how, _ in found]),
+    ):
+        print(f"{name}: {min(values):.2f} to {max(values):.2f}, median {statistics.median(values):.2f}")
+    alone = [one for one in found if one[5]]  # where it is plain who plays
+    for song, player, clip, where, *_ in alone[:: max(1, len(alone) // max(1, options.listen))][: options.listen]:
         rest = not_in_rendering(clients, song, player, clip)
         print(f"{where}: {rest:.2e} of its power is not in a rendering of that player's notes alone")
     print("\n".join(false), file=sys.stderr)

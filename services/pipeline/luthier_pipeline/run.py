@@ -96,6 +96,9 @@ class RunSummary:
         )
         return [*self.failures, *none]
 
+    def solos_in_words(self) -> str:
+        return f"solo clips of {len(self.solo_s)} instruments, {clock(sum(self.solo_s.values()))} in all"
+
     def document(self) -> Mapping[str, object]:
         """Plain JSON."""
         return {**vars(self), "failures": [plain(failure, zeros=True) for failure in self.failures]}
@@ -187,7 +190,7 @@ def run(
         threads = in_flight or (SHARD_IN_FLIGHT if part.count > 1 else default_in_flight())
         pipeline = SongPipeline(context.clients, options)
         if MONOPHONIC in wanted:
-            pipeline.solos = choose_solos(pipeline, corpus.songs, 60 * (solo_minutes or SOLO_MINUTES), threads, summary)
+            pipeline.solos = choose_solos(pipeline, corpus.songs, solo_minutes or SOLO_MINUTES, threads, flight)
         run_songs(pipeline, flight, threads, publisher)
         summary.seconds = round(time.monotonic() - began, 1)
         publisher.finish(flight.progress(0.0))
@@ -201,9 +204,7 @@ def run(
         f"{collection}, in {clock(summary.seconds)}",
         f"{summary.computed} actions computed, {summary.reused} found done",
     ]
-    if MONOPHONIC in wanted:
-        total = clock(sum(summary.solo_s.values()))
-        text.append(f"solo clips of {len(summary.solo_s)} instruments, {total} in all")
+    text += [summary.solos_in_words()] if MONOPHONIC in wanted else []
     failed += [f"NO CLIP {path}: {'; '.join(notes)}" for path, notes in summary.without_clips.items()]
     context.answer({**document, "shard": part.index, "shards": part.count}, "\n".join([*text, *failed]))
     return summary
@@ -287,10 +288,11 @@ class Flight:
 
 
 def choose_solos(
-    pipeline: SongPipeline, songs: list[CorpusFile], quota_s: float, in_flight: int, summary: RunSummary
+    pipeline: SongPipeline, songs: list[CorpusFile], minutes: float, in_flight: int, flight: Flight
 ) -> Chosen:
     """The solo clips of all songs of a corpus, so that every shard chooses the same. A song that cannot be read has
     none: it fails when it is rendered. Raises the error of a service that stays away."""
+    first = len(songs) * flight.shard.index // flight.shard.count  # what one shard has asked, others find done
     with (
         Progress("songs searched for solos", len(songs)) as progress,
         pipeline.clients.thread_pool(in_flight, "solos") as pool,
@@ -306,12 +308,12 @@ def choose_solos(
             return candidates_of(song, found), found.action.reused
 
         candidates: list[Candidate] = []
-        for found, reused in pool.map(look, songs):
+        for found, reused in pool.map(look, [*songs[first:], *songs[:first]]):
             candidates.extend(found)
-            summary.computed += reused is False
-            summary.reused += reused is True
+            flight.summary.computed += reused is False
+            flight.summary.reused += reused is True
             progress.advance()
-    return by_song(choose(candidates, quota_s))
+    return by_song(choose(candidates, 60 * minutes))
 
 
 def run_songs(pipeline: SongPipeline, flight: Flight, in_flight: int, publisher: ProgressPublisher) -> None:
