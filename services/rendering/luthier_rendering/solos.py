@@ -147,6 +147,9 @@ def _spans(edges: NDArray[np.float64], played: _Played, lengths: PassageLengths)
     spans, at = [], 0
     while at < len(edges) - 1:
         start_s = float(edges[at])
+        if played.longest_rest_s(start_s, start_s + ARTICULATION_S) > ARTICULATION_S - 1e-6:
+            at += 1  # a passage begins with the music
+            continue
         first = int(np.searchsorted(edges, start_s + lengths.min_s - 1e-6))
         last = int(np.searchsorted(edges, start_s + lengths.max_s + 1e-6))
         nearest = np.argsort(np.abs(edges[first:last] - start_s - lengths.target_s), kind="stable")
@@ -163,8 +166,7 @@ def _spans(edges: NDArray[np.float64], played: _Played, lengths: PassageLengths)
 def _plays(played: _Played, start_s: float, end_s: float) -> bool:
     length_s = end_s - start_s
     return (
-        played.longest_rest_s(start_s, start_s + ARTICULATION_S) < ARTICULATION_S  # it plays from the beginning on
-        and played.onsets(start_s, end_s) >= length_s / ONSET_EVERY_S
+        played.onsets(start_s, end_s) >= length_s / ONSET_EVERY_S
         and played.longest_rest_s(start_s, end_s) <= MAX_REST_S
         and played.playing_s(start_s, end_s) >= MIN_SHARE * length_s
     )
