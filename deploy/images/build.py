@@ -44,7 +44,7 @@ def main() -> None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument(
-        "names", nargs="+", help="services, pipeline, analysis-deeprhythm, folders of deploy/ with a Dockerfile"
+        "names", nargs="+", help="services, pipeline, analysis-models, folders of deploy/ with a Dockerfile"
     )
     parser.add_argument("--registry", required=True)
     parser.add_argument("--tag", required=True)

@@ -1,6 +1,7 @@
 """The service in this process with a store in a folder, and sound to send to it."""
 
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,13 @@ from luthier_music.audio import write_audio
 from tests.support.services import running
 
 from .synth import RATE_HZ, stereo
+
+needs_beatnet = pytest.mark.skipif(
+    not all(map(find_spec, ("torch", "BeatNet"))), reason="the extra 'beatnet' is not installed"
+)
+needs_vibenet = pytest.mark.skipif(
+    not all(map(find_spec, ("onnxruntime", "vibenet"))), reason="the extra 'vibenet' is not installed"
+)
 
 
 @pytest.fixture(scope="session")

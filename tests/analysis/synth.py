@@ -58,6 +58,32 @@ def aba(part_s: float = 16.0) -> np.ndarray:
     return np.concatenate([first, second + 0.02 * noise, first])
 
 
+def groove(tempo_bpm: float, bars: int) -> np.ndarray:
+    """A band in 4/4: bass drum on 1 and 3, snare on 2 and 4, hi-hat on eighths, bass and chord change on each bar."""
+    beat_s = 60 / tempo_bpm
+    out = np.zeros(round((4 * bars * beat_s + 0.5) * RATE_HZ), np.float32)
+    noise = np.random.default_rng(1).standard_normal(RATE_HZ).astype(np.float32)
+    time = np.arange(round(0.15 * RATE_HZ)) / RATE_HZ
+    kick = 0.7 * np.sin(2 * np.pi * 55 * time) * np.exp(-18 * time)
+    snare = 0.3 * noise[: len(time)] * np.exp(-25 * time)
+    hat = 0.08 * np.diff(noise[: len(time) + 1]) * np.exp(-80 * time)
+
+    def put(wave: np.ndarray, beat: float) -> None:
+        first = round(beat * beat_s * RATE_HZ)
+        out[first : first + len(wave)] += wave[: len(out) - first]
+
+    for beat in range(4 * bars):
+        put(snare if beat % 2 else kick, beat)
+        put(hat, beat)
+        put(hat, beat + 0.5)
+        if beat % 4 == 0:
+            root = (48, 53, 55, 48)[beat // 4 % 4]
+            put(0.12 * tone(440 * 2 ** ((root - 12 - 69) / 12), 4 * beat_s, 1.0), beat)
+            for semitones in (12, 16, 19):
+                put(0.05 * tone(440 * 2 ** ((root + semitones - 69) / 12), 4 * beat_s, 1.0), beat)
+    return out
+
+
 def activity(instrument: str, family: str, *spans: Span) -> common.InstrumentActivity:
     return common.InstrumentActivity(
         instrument=instrument, family=family, spans=[common.Span(start_s=a, end_s=b) for a, b in spans]

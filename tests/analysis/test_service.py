@@ -16,13 +16,14 @@ import soundfile
 from luthier.analysis.v1 import analysis_pb2 as pb
 from luthier.analysis.v1.analysis_pb2_grpc import AnalysisServiceStub as Stub
 from luthier.common.v1 import common_pb2 as common
+from luthier_analysis.extra import VIBENET, identity
 from luthier_analysis.settings import AnalysisSettings
 from luthier_kit.rpc import DataLoss, InvalidRequest, LuthierError, NotFound, PermissionDenied, QuotaExceeded
 from luthier_kit.store import Store
 from luthier_music.audio import write_audio
 from tests.support.flac import streamed
 
-from .synth import RATE_HZ, aba, chords, stereo
+from .synth import RATE_HZ, aba, chords, click_track, stereo
 
 Put = Callable[..., common.ArtifactRef]
 
@@ -76,8 +77,8 @@ def test_everything_at_once(service: Stub, put: Put) -> None:
     assert response.tempo.estimator.startswith("essentia/")
     assert -40 < response.loudness_lufs < -10
     assert [section.label for section in response.sections] == ["A", "B", "A"]
-    assert {one.name for one in response.descriptors} == {
-        "spectral_centroid_hz", "onset_rate_hz", "dynamic_range_db", "danceability",
+    assert {one.name for one in response.descriptors if one.estimator != f"vibenet/{identity(VIBENET)}"} == {
+        "spectral_centroid_hz", "onset_rate_hz", "dynamic_range_db", "danceability", "energy",
     }  # fmt: skip
     assert (response.sample_rate_hz, response.channels) == (RATE_HZ, 2)
 
@@ -96,6 +97,7 @@ def test_silence_is_unknown_not_wrong(service: Stub, put: Put) -> None:
 
     assert response.tempo == common.TempoFact()
     assert response.key == common.KeyFact()
+    assert response.beats == pb.Beats()
     assert not response.HasField("loudness_lufs")
 
 
@@ -104,6 +106,17 @@ def test_deeprhythm_without_weights_says_whose_estimate_it_is(service: Stub, put
 
     assert response.tempo.estimator.startswith("essentia/")
     assert response.notes == ["deeprhythm gave no estimate: no weights are configured; this one is essentia's"]
+
+
+def test_beats_say_who_found_them_and_that_bars_were_not_looked_for(service: Stub, put: Put) -> None:
+    response = analyze(service, put(click_track(120, 10)), pb.FEATURE_BEATS, beat_estimator="essentia")
+
+    times_s = [beat.time_s for beat in response.beats.beats]
+    assert np.diff(times_s) == pytest.approx(0.5, abs=0.05)
+    assert response.beats.estimator == "essentia/BeatTrackerDegara"
+    assert response.beats.downbeat_estimator == ""
+    assert not any(beat.downbeat for beat in response.beats.beats)
+    assert response.notes == ["downbeats not computed: essentia finds none, the estimator beatnet does"]
 
 
 def test_the_same_question_is_answered_from_the_record(service: Stub, put: Put) -> None:
@@ -126,10 +139,43 @@ def test_clips_carry_the_facts_of_their_span(service: Stub, put: Put, store: Sto
         assert clip.facts.key.source == common.FACT_SOURCE_NOTES
         assert clip.facts.estimated_key.source == common.FACT_SOURCE_AUDIO
         assert [one.instrument for one in clip.facts.instruments] == ["Harpsichord"]
+        of_notes = [one for one in clip.facts.descriptors if one.source == common.FACT_SOURCE_NOTES]
+        assert {one.name: one.value for one in of_notes} == {"acousticness": 1.0, "instrumentalness": 1.0}
         audio = soundfile.info(str(store.blobs.fetch(clip.audio, tmp_path)))
         assert (audio.format, audio.frames, audio.samplerate, audio.channels) == ("FLAC", 16 * RATE_HZ, RATE_HZ, 2)
     assert response.cpu_s > 0
     assert (response.target_s, response.min_s, response.max_s, response.max_clips) == (16, 10, 20, 40)
+
+
+def test_without_notes_nothing_proves_that_nobody_sings(service: Stub, put: Put) -> None:
+    response = cut(service, put(chords(7, "major", 5)))
+
+    descriptors = {one.name: one for clip in response.clips for one in clip.facts.descriptors}
+    assert {one.source for one in descriptors.values()} == {common.FACT_SOURCE_AUDIO}
+    if identity(VIBENET) == "absent":
+        note = "acousticness, instrumentalness and valence not computed: the extra 'vibenet' is not installed"
+        assert note in response.notes
+        assert not {"acousticness", "instrumentalness", "valence"} & descriptors.keys()
+    else:
+        assert descriptors["instrumentalness"].estimator == "vibenet/0.1.0"
+
+
+@pytest.mark.parametrize(("duration_s", "channels", "rate_hz"), [(0.5, 1, 8_000), (3, 1, 16_000), (7.5, 2, 96_000)])
+def test_short_low_and_mono_files_are_answered_for_every_feature(
+    service: Stub, store: Store, tmp_path: Path, duration_s: float, channels: int, rate_hz: int
+) -> None:
+    time = np.arange(round(duration_s * rate_hz)) / rate_hz
+    wave = (0.3 * np.sin(2 * np.pi * 440 * time) * (time % 0.5 < 0.25))[:, None].repeat(channels, axis=1)
+    soundfile.write(tmp_path / "a.wav", wave, rate_hz)
+    ref = store.blobs.put_file("mixes", tmp_path / "a.wav", "audio/wav")
+
+    response = analyze(service, ref, *pb.Feature.values()[1:])
+
+    assert (response.sample_rate_hz, response.channels) == (rate_hz, channels)
+    assert response.loudness_lufs < 0
+    assert response.sections[-1].span.end_s == pytest.approx(duration_s)
+    assert {"energy", "spectral_centroid_hz"} <= {one.name for one in response.descriptors}
+    assert cut(service, ref).clips
 
 
 def test_a_clip_in_six_eight_counts_dotted_quarters(service: Stub, put: Put) -> None:
@@ -266,6 +312,7 @@ def test_a_hostile_timeline_is_refused(
         ({"features": [pb.FEATURE_UNSPECIFIED]}, "features"),
         ({"features": [99]}, "features"),
         ({"features": [pb.FEATURE_KEY], "tempo_estimator": "ears"}, "tempo_estimator"),
+        ({"features": [pb.FEATURE_BEATS], "beat_estimator": "deeprhythm"}, "beat_estimator"),
         ({"features": [pb.FEATURE_KEY], "span": common.Span(start_s=2, end_s=1)}, "span.end_s"),
         ({"features": [pb.FEATURE_KEY], "span": common.Span(start_s=0, end_s=99)}, "span.end_s"),
     ],

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from luthier.common.v1.common_pb2 import FACT_SOURCE_TEMPO_MAP, MeterChange
+from luthier.common.v1.common_pb2 import FACT_SOURCE_NOTES, FACT_SOURCE_TEMPO_MAP, InstrumentActivity, MeterChange
 from luthier_analysis.facts import MeterFound
 from luthier_analysis.timeline import Span
 from luthier_music.keys import Key
@@ -170,6 +170,44 @@ def test_instruments_by_share_of_the_span_and_one_note_is_none() -> None:
     found = [(one.instrument, round(one.share, 3)) for one in band.instruments_in((30, 60))]
 
     assert found == [("Drums", 1.0), ("Acoustic Guitar (nylon)", 0.4)]
+
+
+def descriptors_in(span: Span, *activities: InstrumentActivity) -> dict[str, float]:
+    found = timeline(60, activities=activities).descriptors_in(span)
+    assert {one.source for one in found} <= {FACT_SOURCE_NOTES}
+    return {one.name: one.value for one in found}
+
+
+def test_acousticness_is_the_share_of_the_sounding_time_that_acoustic_instruments_have() -> None:
+    flute = activity("Flute", "Pipe", (0, 10), (20, 25))
+    lead = activity("Lead 1 (square)", "Synth Lead", (0, 40))
+
+    assert descriptors_in((0, 30), flute, lead)["acousticness"] == pytest.approx(15 / 45)
+    assert descriptors_in((0, 30), flute)["acousticness"] == 1
+    assert descriptors_in((0, 30), lead)["acousticness"] == 0
+    assert descriptors_in((30, 40), flute, lead)["acousticness"] == 0
+
+
+def test_drums_and_effects_are_neither_acoustic_nor_electric() -> None:
+    drums = activity("Drums", "Drums", (0, 60))
+    sea = activity("Seashore", "Sound Effects", (0, 60))
+    flute = activity("Flute", "Pipe", (0, 10))
+
+    assert descriptors_in((0, 30), drums, sea) == {"instrumentalness": 1.0}
+    assert descriptors_in((0, 30), drums, sea, flute)["acousticness"] == 1
+
+
+def test_where_no_note_sounds_nothing_is_said() -> None:
+    flute = activity("Flute", "Pipe", (0, 10))
+
+    assert descriptors_in((20, 40), flute) == {}
+    assert descriptors_in((9.5, 40), flute) == {"instrumentalness": 1.0}  # half a second is too little to weigh
+
+
+def test_a_rendered_choir_sings_no_words() -> None:
+    assert descriptors_in((0, 30), activity("Choir Aahs", "Ensemble", (0, 30))) == {
+        "acousticness": 1.0, "instrumentalness": 1.0,
+    }  # fmt: skip
 
 
 def test_two_tracks_of_one_instrument_are_one_and_overlap_counts_once() -> None:

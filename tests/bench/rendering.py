@@ -1,6 +1,6 @@
 """CPU seconds per minute of audio, by stage, of rendering MIDI files.
 
-    services/rendering/.venv/bin/python tests/bench/rendering.py [--backend map --vst3 FOLDER --map FILE] SONG.mid...
+    services/rendering/.venv/bin/python tests/bench/rendering.py [OPTION...] [SONG.mid...]
 
 Without files it takes eight of the shared corpus. One process, one song at a time: on N cores as many songs render at
 once as the service has slots.
@@ -37,7 +37,8 @@ def main() -> None:
         fingerprint(song)
         stages["read + timeline"] += time.process_time() - began
         with tempfile.TemporaryDirectory() as out:
-            result = render_song(song, backend, RenderParameters(options.backend, seed=1), Path(out))
+            parameters = RenderParameters(options.backend, seed=1, mix_only=options.mix_only)
+            result = render_song(song, backend, parameters, Path(out))
         for stage, seconds in result.stages_s.items():
             stages[stage] += seconds
         audio_s += found.duration_s
@@ -59,6 +60,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("songs", nargs="*", type=Path, help="MIDI files")
     parser.add_argument("--backend", choices=BACKENDS, default="soundfont")
+    parser.add_argument("--mix-only", action="store_true", help="no stems")
     parser.add_argument("--vst3", default="", help="folder of VST3 bundles")
     parser.add_argument("--map", type=Path, help="an instrument map")
     return parser.parse_args()

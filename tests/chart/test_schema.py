@@ -88,6 +88,8 @@ CONTRADICTORY: list[tuple[str, str, dict[str, Any]]] = [
      {"services": {"inference": {"ingress": {"enabled": True, "host": "a.b", "port": "web"}}}}),
     ("try", "autoscaling of rendering: minReplicas 9 is more than maxReplicas 8",
      {"services": {"rendering": {"autoscaling": {"enabled": True, "minReplicas": 9, "maxReplicas": 8}}}}),
+    ("try", "services.enrichment: 11 Pods would share the rate of one address; at most 10",
+     {"services": {"enrichment": {"replicas": 11}}}),
     ("try", "auth.callersSecret needs auth.tokenSecret", {"auth": {"callersSecret": "callers"}}),
 ]  # fmt: skip
 

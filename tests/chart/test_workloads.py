@@ -3,13 +3,22 @@
 import json
 import re
 from functools import cache
+from typing import Any
 
 import pytest
 
 from tests.chart.rendering import CHART, Helm, Manifest, env, jobs, named, pods
+from tests.chart.variants import SWITCHES
 
 ROOT = CHART.parents[1]
 SERVERS = {"rendering", "analysis", "enrichment", "prompting", "curation", "training", "inference", "evaluation"}
+KEDA_TRIGGER = {"name": "waiting", "query": "sum(a)", "threshold": "1", "absentIsZero": False}
+KEDA: dict[str, Any] = {
+    "pollingSeconds": 10,
+    "cooldownSeconds": 120,
+    "scaleDownSeconds": 120,
+    "triggers": [KEDA_TRIGGER],
+}
 LIBRARY_NAMES = {"HOME", "DEVICE", "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_RESOURCE_ATTRIBUTES", "PROMPT", "USER"}
 
 
@@ -48,6 +57,33 @@ def test_a_pods_grace_is_longer_than_its_server_needs_to_stop(variant: list[Mani
         needed = hook + float(variables.get("LUTHIER_DRAIN_S", 0)) + float(variables.get("LUTHIER_GRACE_S", 0))
         assert spec["terminationGracePeriodSeconds"] > needed, name
         assert (name in SERVERS) == ("LUTHIER_GRACE_S" in variables)
+
+
+@pytest.mark.parametrize(
+    ("values", "workers"),
+    [
+        ({}, "1"),
+        ({"replicas": 0}, "1"),
+        ({"replicas": 2}, "2"),
+        ({"replicas": 2, "autoscaling": {"enabled": True, "minReplicas": 1, "maxReplicas": 4, **KEDA}}, "4"),
+    ],
+)
+def test_workers_of_enrichment_share_the_rate_of_their_address(
+    helm: Helm, values: dict[str, Any], workers: str
+) -> None:
+    prometheus = {"address": "http://prometheus.monitoring.svc:9090"}
+    manifests = helm.render("try", {"services": {"enrichment": values}, "prometheus": prometheus})
+    container = named(manifests, "Deployment")["enrichment"]["spec"]["template"]["spec"]["containers"][0]
+    assert env(container)["LUTHIER_ENRICHMENT_WORKERS"] == workers
+
+
+@pytest.mark.parametrize(("more", "slots"), [({}, "16"), ({"LUTHIER_SLOTS": 64}, "64")])
+def test_calls_that_wait_for_a_language_model_are_many(helm: Helm, more: dict[str, int], slots: str) -> None:
+    values = SWITCHES["external-llm"] | {"services": {"prompting": {"env": more}}}
+    container = named(helm.render("try", values), "Deployment")["prompting"]["spec"]["template"]["spec"]["containers"][
+        0
+    ]
+    assert env(container)["LUTHIER_SLOTS"] == slots
 
 
 def test_the_longest_call_fits_into_the_grace(trying: list[Manifest]) -> None:

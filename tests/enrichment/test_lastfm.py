@@ -18,7 +18,7 @@ SONG = Name("Metallica", "Enter Sandman")
 
 def provider(host: str, key: str = "good-key", **options: float) -> LastfmProvider:
     return LastfmProvider(
-        key, 0.85, host=host, **{"rate_hz": 50.0, "retry_budget_s": 0.3, "first_pause_s": 0.05} | options
+        key, 0.85, workers=1, host=host, **{"rate_hz": 50.0, "retry_budget_s": 0.3, "first_pause_s": 0.05} | options
     )
 
 

@@ -10,6 +10,8 @@ import pytest
 from luthier_enrichment.findings import Finding, State
 from luthier_enrichment.names import Name
 from luthier_enrichment.providers.musicbrainz import MusicbrainzProvider
+from luthier_enrichment.registry import build_providers
+from luthier_enrichment.settings import EnrichmentSettings
 
 from .conftest import APOCALYPTICA, COVER, ENTER_SANDMAN, METALLICA, Answer, MusicBrainz
 
@@ -18,7 +20,7 @@ SONG = Name("Metallica", "Enter Sandman")
 
 def provider(host: str, contact: str = "me@example.org", **options: float) -> MusicbrainzProvider:
     return MusicbrainzProvider(
-        contact, 0.85, url=f"http://{host}/ws/2/",
+        contact, 0.85, workers=1, url=f"http://{host}/ws/2/",
         **{"rate_hz": 50.0, "timeout_s": 3.0, "retry_budget_s": 0.3, "first_pause_s": 0.05} | options,
     )  # fmt: skip
 
@@ -215,3 +217,19 @@ def test_all_threads_share_one_rate(musicbrainz: MusicBrainz) -> None:
         list(pool.map(lambda n: shared.find(Name("A", f"Song {n}x"), ""), range(10)))
     assert len(musicbrainz.calls) == 10
     assert time.monotonic() - started >= (10 - 1) / 20
+
+
+def test_workers_behind_one_address_share_its_rate(musicbrainz: MusicBrainz) -> None:
+    musicbrainz.recordings = []
+    own = EnrichmentSettings(
+        workers=4,
+        musicbrainz_contact="me@example.org",
+        musicbrainz_url=f"http://{musicbrainz.host}/ws/2/",
+        musicbrainz_rate_hz=20.0,
+    )
+    workers = [build_providers(own)["musicbrainz"] for _ in range(4)]
+    started = time.monotonic()
+    with ThreadPoolExecutor(12) as pool:
+        list(pool.map(lambda n: workers[n % 4].find(Name("A", f"Song {n}x"), ""), range(12)))
+    assert len(musicbrainz.calls) == 12
+    assert time.monotonic() - started >= (12 - 4) / 20  # each worker's first call is at once

@@ -17,8 +17,8 @@ TRACK = {
 
 
 def provider(site: Spotify, secret: str = "secret") -> SpotifyProvider:
-    urls = {"api_url": f"http://{site.host}/v1/", "token_url": f"http://{site.host}/api/token"}
-    return SpotifyProvider(True, "id", secret, 0.85, **urls, timeout_s=3.0)
+    api_url, token_url = f"http://{site.host}/v1/", f"http://{site.host}/api/token"
+    return SpotifyProvider(True, "id", secret, 0.85, api_url=api_url, token_url=token_url, timeout_s=3.0)
 
 
 def test_it_is_off_by_default_and_says_why() -> None:

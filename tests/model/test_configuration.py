@@ -42,6 +42,8 @@ def test_tiny_window_holds_a_clip_of_thirty_seconds() -> None:
         ("model.diffusion.config.num_heads", 96),
         ("model.diffusion.config.causal", True),
         ("model.pretransform.type", "dac_pretrained"),
+        ("model.pretransform.scale", 10**400),
+        ("model.pretransform.scale", float("nan")),
         ("model.pretransform.config.encoder.config.strides", [2, 4, 4, 8, 4]),
         ("model.diffusion.global_cond_ids", ["seconds_total"]),
         ("model.pretransform.ckpt_path", "x.ckpt"),

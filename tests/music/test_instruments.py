@@ -2,7 +2,7 @@
 
 import pytest
 
-from luthier_music.instruments import FAMILIES, PROGRAM_NAMES, family_of, instrument, program_of
+from luthier_music.instruments import FAMILIES, PROGRAM_NAMES, family_of, instrument, is_acoustic, program_of
 
 
 def test_there_are_128_distinct_programs_in_sixteen_families() -> None:
@@ -41,3 +41,26 @@ def test_drums_are_drums_whatever_the_kit() -> None:
 def test_programs_outside_are_refused(program: int) -> None:
     with pytest.raises(ValueError, match=r"0\.\.127"):
         instrument(program)
+
+
+@pytest.mark.parametrize(
+    ("name", "acoustic"),
+    [
+        ("Acoustic Grand Piano", True), ("electric piano 1", False), ("Harpsichord", True), ("Clavinet", False),
+        ("Vibraphone", True), ("Church Organ", True), ("Rock Organ", False), ("Acoustic Guitar (nylon)", True),
+        ("Distortion Guitar", False), ("Acoustic Bass", True), ("Fretless Bass", False), ("Cello", True),
+        ("String Ensemble 1", True), ("Synth Strings 1", False), ("Voice Oohs", True), ("Synth Voice", False),
+        ("Trumpet", True), ("Synth Brass 2", False), ("Flute", True), ("Lead 1 (square)", False), ("Sitar", True),
+        ("Steel Drums", True), ("Synth Drum", False), ("Seashore", None), ("Drums", None), ("Kazoo", None),
+    ],
+)  # fmt: skip
+def test_what_sounds_without_electricity_is_acoustic(name: str, acoustic: bool | None) -> None:
+    assert is_acoustic(name) is acoustic
+
+
+def test_a_name_that_says_electric_or_synth_is_not_acoustic_and_one_that_says_acoustic_is() -> None:
+    for name in PROGRAM_NAMES:
+        if name.startswith(("Electric", "Synth", "Lead", "Pad", "FX")):
+            assert is_acoustic(name) is False
+        if name.startswith("Acoustic"):
+            assert is_acoustic(name) is True

@@ -2,13 +2,15 @@
 
 import os
 from pathlib import Path
+from typing import Any, Final
 
-from luthier.common.v1.common_pb2 import ActionInfo
+from luthier.common.v1.common_pb2 import ActionInfo, Timeline
 from luthier.enrichment.v1.enrichment_pb2 import EnrichSongResponse
-from luthier.rendering.v1.rendering_pb2 import InspectMidiRequest, InspectMidiResponse
-from luthier_kit.rpc import InvalidRequest, Unavailable
+from luthier.pipeline.v1.pipeline_pb2 import CorpusFile
+from luthier.rendering.v1.rendering_pb2 import InspectMidiRequest, InspectMidiResponse, NoteSignature, VoiceSignature
+from luthier_kit.rpc import InvalidRequest, NotFound, Unavailable
 from luthier_kit.store import Store
-from luthier_pipeline.corpus import ingest_series
+from luthier_pipeline.corpus import Corpus, corpus_of, ingest_series, publish, put_manifest, read_manifest
 from luthier_pipeline.ingest import midi_files, skipped_files
 from tests.pipeline.fakes import FakeClients, Stub, luthier
 
@@ -46,7 +48,8 @@ def test_inspect_shows_every_file_and_keeps_its_field_names(store: Store, tmp_pa
     }
     assert set(document["inspected"][0]) == {
         "path", "artist", "title", "key", "sha256", "size_bytes", "fingerprint", "duration_s", "duplicate_of",
-        "failure", "computed",
+        "failure", "computed", "parts", "notes", "near_duplicate_of", "similarity", "related_fingerprints",
+        "other_version_of", "music",
     }  # fmt: skip
     assert (document["inspected"][0]["size_bytes"], document["inspected"][0]["duration_s"]) == (5, 61.25)
 
@@ -125,3 +128,112 @@ def test_the_folder_itself_may_be_a_link(tmp_path: Path) -> None:
     folder_of(tmp_path / "songs", "Artist/Song.mid")
     (tmp_path / "link").symlink_to(tmp_path / "songs", target_is_directory=True)
     assert [path.name for path in midi_files(tmp_path / "link")] == ["Song.mid"]
+
+
+LIKE: Final = {b"MThd": range(0, 200), b"MThdx": range(0, 190), b"MThdxx": range(500, 700)}
+"""Files by their bytes, and hashes of their notes: the first two are near-duplicates."""
+
+
+def listening() -> Stub:
+    """A renderer that hears LIKE."""
+
+    def inspect(request: InspectMidiRequest) -> InspectMidiResponse:
+        at = request.midi.size_bytes - 4
+        voice = VoiceSignature(hashes=[*LIKE.values()][at])
+        return InspectMidiResponse(
+            fingerprint=f"{at}" * 64, duration_s=60, parts=5 - at, notes=100, signature=NoteSignature(voices=[voice]),
+            action=ActionInfo(), timeline=Timeline(duration_s=63),
+        )  # fmt: skip
+
+    return Stub(InspectMidi=inspect)
+
+
+def of_inspection(store: Store, folder: Path, *options: str) -> dict[str, Any]:
+    return luthier(["inspect", str(folder), *options, "--json"], FakeClients(store, rendering=listening())).document
+
+
+def test_of_near_duplicates_one_is_rendered_and_the_other_named(store: Store, tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "songs", "A/One.mid", "B/One again.mid", "A/Two.mid")
+    found = of_inspection(store, folder)
+    assert (found["songs"], found["near_duplicates"]) == (2, 1)
+    rows = {row["path"]: row for row in found["inspected"]}
+    assert (rows["B/One again.mid"]["near_duplicate_of"], rows["B/One again.mid"]["similarity"]) == ("A/One.mid", 1.0)
+    assert rows["A/One.mid"]["related_fingerprints"] == ["1" * 64]
+    assert rows["A/Two.mid"]["related_fingerprints"] == []
+    assert found["figures"]["groups"][0]["members"][0]["why_kept"] == "has more parts"
+
+
+def test_near_duplicates_may_all_be_rendered(store: Store, tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "songs", "A/One.mid", "B/One again.mid", "A/Two.mid")
+    found = of_inspection(store, folder, "--near-duplicates", "keep")
+    assert (found["songs"], found["near_duplicates"]) == (3, 0)
+    assert {row["near_duplicate_of"] for row in found["inspected"]} == {"", "A/One.mid"}
+
+
+def test_a_table_says_what_a_file_is(store: Store, tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "songs", "A/One.mid", "B/One again.mid", "A/One.2.mid")
+    out = luthier(["inspect", str(folder)], FakeClients(store, rendering=listening())).out
+    assert "near-duplicate of A/One.mid (100% alike)" in out
+    assert "by its name another version of A/One.mid" in out
+
+
+def test_a_report_is_written_where_it_is_asked_for(store: Store, tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "songs", "A/One.mid")
+    clients, path = FakeClients(store, rendering=listening()), tmp_path / "new" / "report.html"
+    (folder / "songs.zip").write_bytes(b"")
+    out = luthier(["inspect", str(folder), "--report", str(path)], clients).out
+    assert out.endswith(f"report {path}\n")
+    assert "songs.zip: unpack it" in path.read_text()
+    (tmp_path / "file").write_text("")
+    refused = luthier(["inspect", str(folder), "--report", str(tmp_path / "file" / "report.html")], clients)
+    assert (refused.code, "cannot be written" in refused.err) == (2, True)
+
+
+def ingested(store: Store, folder: Path) -> Corpus:
+    """What the newest ingest of a folder into one collection came to."""
+    line = ["ingest", str(folder), "--collection", "book", "--json"]
+    assert luthier(line, FakeClients(store, rendering=listening())).code == 0
+    found = ingest_series(store, "book").latest()
+    assert found
+    return read_manifest(store, found[1].corpus.manifest)
+
+
+def test_a_folder_that_grows_keeps_what_it_has(store: Store, tmp_path: Path) -> None:
+    folder = tmp_path / "songs"
+    (folder / "A").mkdir(parents=True)
+    (folder / "A/Worse.mid").write_bytes(b"MThdx")
+    first = ingested(store, folder)
+    assert [song.path for song in first.songs] == ["A/Worse.mid"]
+    (folder / "A/Better.mid").write_bytes(b"MThd")
+    second = ingested(store, folder)
+    assert [song.path for song in second.songs] == ["A/Worse.mid"]
+    assert list(second.songs[0].related_fingerprints) == ["0" * 64]
+    assert put_manifest(store, ingested(store, folder)) == put_manifest(store, second)  # the same again is the same
+
+
+def test_another_folder_of_the_collection_shares_splits_with_the_first(store: Store, tmp_path: Path) -> None:
+    one, two, three = (tmp_path / name / "A" for name in ("one", "two", "three"))
+    for folder, data in ((one, b"MThd"), (two, b"MThdxx"), (three, b"MThdx")):
+        folder.mkdir(parents=True)
+        (folder / "Song.mid").write_bytes(data)
+    ingested(store, one.parent)
+    assert [list(song.related_fingerprints) for song in ingested(store, two.parent).songs] == [[]]
+    last = ingested(store, three.parent)  # the first folder is two ingests ago
+    assert [list(song.related_fingerprints) for song in last.songs] == [["0" * 64]]
+    assert [song.fingerprint for song in last.manifest.earlier] == ["0" * 64, "2" * 64]
+
+
+def test_an_earlier_song_that_was_taken_down_is_passed_over(store: Store, tmp_path: Path) -> None:
+    earlier = CorpusFile(path="A/Gone.mid", fingerprint="9" * 64, key="midi/9.mid", sha256="9" * 64)
+    publish(store, "book", "r", corpus_of([earlier], ""), None)
+    folder, heard = folder_of(tmp_path / "songs", "A/One.mid"), listening()
+
+    def inspect(request: InspectMidiRequest) -> InspectMidiResponse:
+        if request.midi.sha256 == "9" * 64:
+            raise NotFound("taken down", reason="ARTIFACT_TAKEN_DOWN")
+        answer: InspectMidiResponse = heard.InspectMidi(request)
+        return answer
+
+    clients = FakeClients(store, rendering=Stub(InspectMidi=inspect))
+    done = luthier(["ingest", str(folder), "--collection", "book", "--json"], clients)
+    assert (done.code, done.document["songs"]) == (0, 1)

@@ -12,7 +12,13 @@ from luthier.analysis.v1.analysis_pb2 import Clip, CutClipsRequest, CutClipsResp
 from luthier.common.v1.common_pb2 import ActionInfo, ArtifactRef, InstrumentActivity, Span, Timeline
 from luthier.curation.v1.curation_pb2 import UpsertClipsRequest, UpsertClipsResponse
 from luthier.enrichment.v1.enrichment_pb2 import EnrichSongResponse
-from luthier.prompting.v1.prompting_pb2 import ComposePromptsResponse
+from luthier.prompting.v1.prompting_pb2 import (
+    PROMPT_STYLE_METADATA,
+    PROMPT_STYLE_SHORT,
+    PROMPT_STYLE_TAGS,
+    ComposePromptsResponse,
+    PromptStyle,
+)
 from luthier.rendering.v1.rendering_pb2 import (
     FindSolosRequest,
     FindSolosResponse,
@@ -81,6 +87,7 @@ def test_a_folder_goes_all_the_way_and_everything_is_accounted_for(store: Store,
     assert set(document) == {
         "files", "duplicates", "songs", "rendered", "clips", "seconds", "audio_s", "computed", "reused", "cpu_s",
         "failures", "collection", "manifest", "shard", "shards", "without_clips", "solo_s",
+        "near_duplicates",
     }  # fmt: skip
     assert document["collection"] == "songs"
 
@@ -88,7 +95,7 @@ def test_a_folder_goes_all_the_way_and_everything_is_accounted_for(store: Store,
 def test_people_read_what_came_of_it(store: Store, folder: Path) -> None:
     done = luthier(["run", str(folder), "--collection", "book"], clients_of(store))
     lines = done.out.splitlines()
-    assert lines[0] == "5 files: 3 songs, 1 duplicates, 1 refused"
+    assert lines[0] == "5 files: 3 songs, 1 duplicates, 0 near-duplicates, 1 refused"
     assert lines[1].startswith("2 songs rendered (02:04 of music), 4 clips in collection book, in 00:0")
     assert "FAILED B/Long.mid: render: MIDI_TOO_LONG: must be shorter" in lines
     assert done.code == 0  # songs that failed are rows of the summary
@@ -217,6 +224,25 @@ def test_a_sheet_beside_the_files_goes_to_enrichment(store: Store, folder: Path)
 
 
 @pytest.mark.parametrize(
+    ("options", "count", "styles"),
+    [
+        (["--styles", "short, tags"], 0, [PROMPT_STYLE_SHORT, PROMPT_STYLE_TAGS]),
+        (["--styles", "tags,tags,tags,short"], 4, [*[PROMPT_STYLE_TAGS] * 3, PROMPT_STYLE_SHORT]),
+        (["--styles", "metadata", "--prompts", "5"], 5, [PROMPT_STYLE_METADATA]),
+        ([], 0, []),
+    ],
+)
+def test_styles_are_asked_of_prompting_and_of_more_than_three_each_once(
+    store: Store, folder: Path, options: list[str], count: int, styles: list[PromptStyle]
+) -> None:
+    clients = clients_of(store)
+    assert luthier(["run", str(folder), *options], clients).code == 0
+    requests = clients.requests("ComposePrompts")
+    assert requests
+    assert all((list(request.styles), request.count) == (styles, count) for request in requests)
+
+
+@pytest.mark.parametrize(
     ("line", "text"),
     [
         ("run nowhere", "must be a folder, corpora/NAME, a manifest file or a manifests/… key, got nowhere"),
@@ -230,6 +256,8 @@ def test_a_sheet_beside_the_files_goes_to_enrichment(store: Store, folder: Path)
         ("run FOLDER --subsets external", "polyphonic and monophonic, one or both between commas, got 'external'"),
         ("run FOLDER --subsets monophonic,monophonic", "one or both between commas"),
         ("run FOLDER --solo-minutes 0", "must be between 0.5 and 1000 minutes, got 0"),
+        ("run FOLDER --styles short,haiku", "'haiku' is none of sentence, short, tags, metadata"),
+        (f"run FOLDER --styles {','.join(['tags'] * 17)}", "at most 16, got 17"),
     ],
 )
 def test_wrong_usage_is_told(store: Store, folder: Path, line: str, text: str) -> None:

@@ -67,6 +67,14 @@ def test_a_clips_lineage_names_the_midi_file_and_the_record_and_version_of_every
     assert stages == [*names, "curate"]
 
 
+def test_a_clip_names_the_songs_that_share_its_split() -> None:
+    clients = services(RENDERED, clips=[Clip()])
+    song = CorpusFile(path="a.mid", sha256="ab", fingerprint="a" * 64, related_fingerprints=["b" * 64, "c" * 64])
+    SongPipeline(clients, SongOptions("book")).run(song, lambda _stage: None)
+    [request] = clients.requests("UpsertClips")
+    assert list(request.clips[0].source.related_fingerprints) == ["b" * 64, "c" * 64]
+
+
 def test_a_song_without_clips_is_not_sent_to_curation() -> None:
     clients = services(RENDERED)
     assert run(clients)[0].clips == 0

@@ -65,7 +65,17 @@ def test_the_two_jobs_of_the_songbook(api: Api) -> None:
     ingest, run = api.jobs[answer["ingest"]], api.jobs[answer["run"]]
     name = run["metadata"]["annotations"]["luthier/pipeline-run"]
     common = ["--collection", "book", "--submission", name, "--json"]
-    assert arguments(ingest) == ["ingest", "--songbook", "--songs", "4", *common, "--licence", "Apache-2.0"]
+    assert arguments(ingest) == [
+        "ingest",
+        "--songbook",
+        "--songs",
+        "4",
+        *common,
+        "--licence",
+        "Apache-2.0",
+        "--near-duplicates",
+        "drop",
+    ]
     assert arguments(run) == ["run", "corpora/book", "--shards", "3", *common, "--in-flight", "8", "--mix-only"]
     spec = run["spec"]
     assert (spec["completionMode"], spec["completions"], spec["parallelism"], spec["suspend"]) == (
@@ -95,11 +105,12 @@ def test_a_claim_is_mounted_read_only_where_ingest_looks(api: Api) -> None:
     assert all(v["name"] != "corpus" for v in api.jobs[answer["run"]]["spec"]["template"]["spec"]["volumes"])
 
 
-def test_sounds_are_asked_of_the_shards(api: Api) -> None:
-    sounds = "--backend map --humanise-timing-ms 8 --humanise-velocity 0"
+def test_sounds_and_styles_are_asked_of_the_shards(api: Api) -> None:
+    sounds = "--backend map --humanise-timing-ms 8 --humanise-velocity 0 --styles short,tags"
     answer = submitted(f"--collection book --songbook --shards 2 {sounds}")
     run = arguments(api.jobs[answer["run"]])
-    assert run[-6:] == ["--backend", "map", "--humanise-timing-ms", "8.0", "--humanise-velocity", "0.0"]
+    assert run[-8:-2] == ["--backend", "map", "--humanise-timing-ms", "8.0", "--humanise-velocity", "0.0"]
+    assert run[-2:] == ["--styles", "short,tags"]
 
 
 def test_subsets_are_asked_of_the_shards(api: Api) -> None:

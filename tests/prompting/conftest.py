@@ -10,6 +10,9 @@ from typing import Any
 
 import pytest
 
+CUT = "<cut>"
+"""At the end of an answer: the model did not come to an end."""
+
 
 class ChatServer:
     """`answer(request) -> (status, text)` decides; `requests` keeps (headers, body) of every call.
@@ -59,7 +62,9 @@ class ChatServer:
 
 
 def _completion(body: dict[str, Any], text: str) -> dict[str, Any]:
-    choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}
+    finish = "length" if text.endswith(CUT) else "stop"
+    text = text.removesuffix(CUT)
+    choice = {"index": 0, "finish_reason": finish, "message": {"role": "assistant", "content": text}}
     return {"id": "c-1", "object": "chat.completion", "created": 1, "model": body["model"], "choices": [choice]}
 
 

@@ -1,5 +1,6 @@
 """The grammar composer: deterministic, varied, and true by the checker for every instrument, key, genre and mood."""
 
+import itertools
 import random
 from dataclasses import replace
 
@@ -8,9 +9,10 @@ import pytest
 from luthier_music.instruments import DRUMS, PROGRAM_NAMES
 from luthier_music.vocabulary import GENRE_PARENTS, MOOD_WORDS
 from luthier_prompting.checker import check
-from luthier_prompting.composers import Composed, Composer, compose
+from luthier_prompting.composers import Composed, compose
 from luthier_prompting.facts import Facts, Heard
-from luthier_prompting.grammar import Grammar, Metadata
+from luthier_prompting.grammar import Grammar
+from luthier_prompting.styles import MAX_SHORT_WORDS, Style
 
 FULL = Facts(
     duration_s=30.0, tempo_bpm=96.0, tonic="D", mode="major", meter=(4, 4), onset_rate_hz=4.0,
@@ -18,13 +20,15 @@ FULL = Facts(
 )  # fmt: skip
 
 
-def composed(facts: Facts, count: int, metadata: bool, seed: int) -> Composed:
-    composer: Composer = Metadata() if metadata else Grammar()
-    return compose(composer, facts, count=count, seed=seed, allow_subset=metadata)
+STYLES = tuple(Style)
 
 
-def texts(facts: Facts, count: int = 16, metadata: bool = False, seed: int = 1) -> list[str]:
-    return [p.text for p in composed(facts, count, metadata, seed).prompts]
+def composed(facts: Facts, count: int, style: Style, seed: int) -> Composed:
+    return compose(Grammar(), facts, count=count, seed=seed, styles=[style])
+
+
+def texts(facts: Facts, count: int = 16, style: Style = Style.SENTENCE, seed: int = 1) -> list[str]:
+    return [p.text for p in composed(facts, count, style, seed).prompts]
 
 
 def test_the_seed_decides() -> None:
@@ -36,9 +40,41 @@ def test_all_64_bits_of_a_seed_count() -> None:
     assert len({tuple(texts(FULL, seed=seed)) for seed in (1, 2**32 + 1, 2**53 + 1, 2**64 - 1)}) == 4
 
 
-@pytest.mark.parametrize("metadata", [False, True])
-def test_prompts_are_distinct(metadata: bool) -> None:
-    assert len(set(texts(FULL, metadata=metadata))) == 16
+@pytest.mark.parametrize("style", STYLES)
+def test_prompts_are_distinct(style: Style) -> None:
+    assert len(set(texts(FULL, style=style))) == 16
+
+
+def test_a_short_prompt_is_short_and_names_genre_and_instrument() -> None:
+    for text in texts(FULL, style=Style.SHORT):
+        assert len(text.split()) <= MAX_SHORT_WORDS
+        assert "country" in text.lower()
+        assert any(word in text for word in ("fiddle", "banjo", "drums"))
+
+
+def test_tags_are_the_facts_one_by_one_and_nothing_else() -> None:
+    wanted = ["96 bpm", "banjo", "country", "d major", "drums", "fiddle", "gentle", "moderate energy", "warm"]
+    made = texts(FULL, style=Style.TAGS)
+    assert all(sorted(text.lower().split(", ")) == wanted for text in made)
+
+
+def test_metadata_is_another_subset_each_time() -> None:
+    fields = [text.lower().count(":") for seed in range(10) for text in texts(FULL, style=Style.METADATA, seed=seed)]
+    assert {3, 4, 5, 6} <= set(fields)
+    assert max(fields) == 6  # genre, moods, instruments, tempo, key, energy
+
+
+def test_lists_of_metadata_are_shuffled() -> None:
+    facts = Facts(genres=("rock", "jazz", "folk"))
+    made = {text.lower().removeprefix("genre: ") for text in texts(facts, style=Style.METADATA)}
+    assert len(made & {", ".join(order) for order in itertools.permutations(facts.genres)}) >= 4
+
+
+def test_styles_come_by_turns() -> None:
+    turns = [Style.TAGS, Style.SENTENCE]
+    prompts = compose(Grammar(), FULL, count=4, seed=1, styles=turns).prompts
+    assert [p.text.endswith(".") for p in prompts] == [False, True, False, True]
+    assert [p.composer_version.partition("/")[0] for p in prompts[::2]] == ["tags", "tags"]
 
 
 def test_sentences_read_as_sentences() -> None:
@@ -49,21 +85,21 @@ def test_sentences_read_as_sentences() -> None:
 
 
 def test_metadata_comes_with_and_without_type_names() -> None:
-    many = [t for seed in range(20) for t in texts(FULL, metadata=True, seed=seed)]
+    many = [t for seed in range(20) for t in texts(FULL, style=Style.METADATA, seed=seed)]
     assert any("genre:" in text.lower() and "|" in text for text in many)
     assert any("|" not in text and ":" not in text for text in many)
     assert any(text.isupper() for text in many)
     assert any(text.islower() for text in many)
 
 
-@pytest.mark.parametrize("metadata", [False, True])
+@pytest.mark.parametrize("style", STYLES)
 @pytest.mark.parametrize("name", [DRUMS, *PROGRAM_NAMES])
-def test_one_part_alone_is_said_to_be_alone_and_passes(name: str, metadata: bool) -> None:
+def test_one_part_alone_is_said_to_be_alone_and_passes(name: str, style: Style) -> None:
     facts = Facts(tempo_bpm=92.0, tonic="D", mode="minor", instruments=(Heard(name),), genres=("jazz",), solo=True)
-    done = composed(facts, 8, metadata, 3)
+    done = composed(facts, 8, style, 3)
     alone = [any(word in p.text.lower() for word in ("solo", "alone", "unaccompanied")) for p in done.prompts]
     assert [p.disagreements for p in done.prompts] == [()] * 8
-    assert any(alone) if metadata else all(alone)
+    assert any(alone) if style == Style.METADATA else all(alone)
     mix = replace(facts, solo=False)
     assert all(check(p.text, mix) for p, said in zip(done.prompts, alone, strict=True) if said)
 
@@ -78,8 +114,8 @@ def test_attributes_change_places() -> None:
     assert positions == {True, False}
 
 
-@pytest.mark.parametrize("metadata", [False, True])
-def test_notated_tempo_names_its_note_value_and_a_changing_meter_is_no_meter(metadata: bool) -> None:
+@pytest.mark.parametrize("style", STYLES)
+def test_notated_tempo_names_its_note_value_and_a_changing_meter_is_no_meter(style: Style) -> None:
     facts = Facts(
         tempo_bpm=140.0,
         beat_quarters=1.0,
@@ -89,11 +125,13 @@ def test_notated_tempo_names_its_note_value_and_a_changing_meter_is_no_meter(met
         instruments=(Heard("Flute"),),
     )
     for seed in range(5):
-        for prompt in composed(facts, 16, metadata, seed).prompts:
+        for prompt in composed(facts, 16, style, seed).prompts:
             assert not prompt.disagreements
             assert "bpm" not in prompt.text.lower()
             assert "3/4" not in prompt.text
-            assert metadata or ("140 quarter notes per minute" in prompt.text and "changing meter" in prompt.text)
+            assert style is not Style.SENTENCE or (
+                "140 quarter notes per minute" in prompt.text and "changing meter" in prompt.text
+            )
 
 
 def test_the_unknown_is_left_out() -> None:
@@ -104,8 +142,8 @@ def test_the_unknown_is_left_out() -> None:
 @pytest.mark.parametrize("name", [*PROGRAM_NAMES, DRUMS])
 def test_every_instrument_is_named_so_that_the_checker_knows_it(name: str) -> None:
     facts = Facts(instruments=(Heard(name),))
-    for metadata in (False, True):
-        made = composed(facts, 4, metadata, 3)
+    for style in STYLES:
+        made = composed(facts, 4, style, 3)
         assert [p.disagreements for p in made.prompts] == [()] * 4
         assert made.rejected_drafts == 0
 
@@ -136,7 +174,7 @@ def test_a_genre_is_written_with_the_article_of_its_sound(genre: str, words: str
 )
 def test_a_mood_and_a_genre_do_not_make_another_genre(mood: str, genre: str) -> None:
     facts = Facts(genres=(genre,), moods=(mood,), instruments=(Heard("Tenor Sax"),))
-    made = composed(facts, 8, False, 1)
+    made = composed(facts, 8, Style.SENTENCE, 1)
     assert not any(prompt.disagreements for prompt in made.prompts)
     assert all(f"{mood} {genre}" not in prompt.text.lower() for prompt in made.prompts)
     assert made.rejected_drafts == 0
@@ -146,8 +184,8 @@ def test_drafts_of_random_facts_are_all_true() -> None:
     rng = random.Random(7)
     for _ in range(150):
         facts = random_facts(rng)
-        for metadata in (False, True):
-            made = composed(facts, 3, metadata, rng.randrange(2**32))
+        for style in STYLES:
+            made = composed(facts, 3, style, rng.randrange(2**32))
             assert made.rejected_drafts == 0, [p for p in made.prompts if p.disagreements] or made
             assert not any(p.disagreements for p in made.prompts), (facts, made.prompts)
 

@@ -15,10 +15,11 @@ from luthier_kit.rpc import Unavailable
 from luthier_prompting.checker import check
 from luthier_prompting.composers import ATTEMPTS, compose
 from luthier_prompting.facts import Facts, Heard
-from luthier_prompting.vllm import EXAMPLES, Endpoint, Vllm
+from luthier_prompting.styles import MAX_SHORT_WORDS, Style
+from luthier_prompting.vllm import EXAMPLES, SHORT_EXAMPLES, Endpoint, Vllm
 from tests.support.measure import cost_of
 
-from .conftest import ChatServer
+from .conftest import CUT, ChatServer
 
 FACTS = Facts(
     tempo_bpm=120.0, tonic="F#", mode="minor", genres=("rock",), moods=("driving",),
@@ -84,9 +85,58 @@ def test_attributes_are_shuffled_and_fenced_and_examples_go_before(chat: ChatSer
     assert len({tuple(sorted(text.split("\n"))) for text in last}) == 1
 
 
+def test_the_rules_are_shuffled_and_all_there(chat: ChatServer) -> None:
+    chat.answer = lambda _: (200, TRUE)
+    composer = vllm(chat.url)
+    for number in range(6):
+        composer.draft(FACTS, f"{number}")
+    systems = [body["messages"][0]["content"] for _, body in chat.requests]
+    assert len(set(systems)) > 3
+    assert len({tuple(sorted(system.split("\n"))) for system in systems}) == 1
+    assert len({system.split("\n")[0] for system in systems}) == 1  # the task comes first
+
+
+def test_the_seed_decides_what_is_sent(chat: ChatServer) -> None:
+    chat.answer = lambda _: (200, TRUE)
+    for seed in ("1", "1", "2"):
+        vllm(chat.url).draft(FACTS, seed)
+    first, again, other = (body for _, body in chat.requests)
+    assert first == again
+    assert other["messages"] != first["messages"]
+    assert other["seed"] != first["seed"]
+
+
 @pytest.mark.parametrize(("facts", "caption"), EXAMPLES)
 def test_the_examples_are_true(facts: Facts, caption: str) -> None:
     assert check(caption, facts) == []
+
+
+@pytest.mark.parametrize(("facts", "caption"), SHORT_EXAMPLES)
+def test_the_short_examples_are_true_whole_and_short(facts: Facts, caption: str) -> None:
+    assert check(caption, facts, max_words=MAX_SHORT_WORDS) == []
+
+
+def test_a_short_caption_is_asked_for_with_few_attributes(chat: ChatServer) -> None:
+    facts = Facts(
+        tempo_bpm=140.0, tempo_changes=True, tonic="F#", mode="minor", genres=("progressive rock",), moods=("dark",),
+        instruments=tuple(map(Heard, ("Acoustic Guitar (steel)", "Lead 1 (square)", "Electric Bass (finger)"))),
+    )  # fmt: skip
+    chat.answer = lambda body: (200, random_walk(body["structured_outputs"]["regex"], body["seed"]))
+    composer = vllm(chat.url, timeout_s=120.0)
+    for number in range(4):
+        text = composer.draft(facts, f"{number}", Style.SHORT)
+        reasons = {d.reason for d in check(text, facts, allow_subset=True, max_words=MAX_SHORT_WORDS)}
+        assert "TOO_LONG" not in reasons, text
+        assert "progressive rock" in text
+    systems = [body["messages"][0]["content"] for _, body in chat.requests]
+    assert all("at most 16 words" in system for system in systems)
+
+
+def test_a_short_caption_that_is_too_long_is_drafted_again(chat: ChatServer) -> None:
+    answers = iter(["Driving rock with overdriven guitar and drums " + "on and " * 10 + "on.", "Rock on drums."])
+    chat.answer = lambda _: (200, next(answers))
+    composed = compose(vllm(chat.url), FACTS, count=1, seed=1, styles=[Style.SHORT])
+    assert (composed.prompts[0].text, composed.rejected_drafts) == ("Rock on drums.", 1)
 
 
 def test_json_schema_is_the_other_structure(chat: ChatServer) -> None:
@@ -108,6 +158,30 @@ def test_a_prompt_that_stays_untrue_says_so(chat: ChatServer) -> None:
     (prompt,) = compose(vllm(chat.url), FACTS, count=1, seed=1).prompts
     assert [(d.subject, d.stated, d.expected) for d in prompt.disagreements] == [("key", "G minor", "F# minor")]
     assert len(chat.requests) == ATTEMPTS
+
+
+def test_a_draft_that_does_not_come_to_an_end_is_drafted_again(chat: ChatServer) -> None:
+    answers = iter([TRUE.removesuffix(".") + " and" + CUT, TRUE])
+    chat.answer = lambda _: (200, next(answers))
+    composed = compose(vllm(chat.url), FACTS, count=1, seed=1)
+    assert (composed.prompts[0].text, composed.rejected_drafts) == (TRUE, 1)
+
+
+def test_a_model_that_never_ends_is_bounded_and_said_to_be_cut_off(chat: ChatServer) -> None:
+    chat.answer = lambda _: (200, TRUE + CUT)
+    (prompt,) = compose(vllm(chat.url), FACTS, count=1, seed=1).prompts
+    assert [(d.subject, d.reason) for d in prompt.disagreements] == [("form", "CUT_OFF")]
+    assert len(chat.requests) == ATTEMPTS
+
+
+@pytest.mark.parametrize("style", [Style.SENTENCE, Style.SHORT])
+def test_a_model_that_tells_its_instructions_is_refused(chat: ChatServer, style: Style) -> None:
+    chat.answer = lambda body: (200, body["messages"][0]["content"])
+    vllm(chat.url).draft(FACTS, "1", style)
+    for line in chat.requests[0][1]["messages"][0]["content"].split("\n"):
+        chat.answer = lambda _, line=line: (200, line)  # type: ignore[misc]
+        (prompt,) = compose(vllm(chat.url), FACTS, count=1, seed=1, styles=[style]).prompts
+        assert prompt.disagreements, line
 
 
 @pytest.mark.parametrize("answer", ["", "{", "null", "x" * 100_000])
@@ -192,6 +266,16 @@ def test_an_error_of_the_server_is_unavailable(chat: ChatServer, status: int, re
         vllm(chat.url).draft(FACTS, "1")
     assert caught.value.reason == reason
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("header", "hint_s"), [("7", 7.0), ("86400", 60.0), ("Wed, 21 Oct 2026 07:28:00 GMT", 5.0), ("-1", 5.0), ("", 5.0)]
+)
+def test_a_refusal_says_when_to_come_again(chat: ChatServer, header: str, hint_s: float) -> None:
+    chat.answer, chat.reply_headers = lambda _: (503, "loading"), {"Retry-After": header}
+    with pytest.raises(Unavailable) as caught:
+        vllm(chat.url).draft(FACTS, "1")
+    assert caught.value.retry_after_s == hint_s
 
 
 def test_a_busy_server_is_asked_again(chat: ChatServer) -> None:

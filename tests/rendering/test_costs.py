@@ -22,6 +22,7 @@ from luthier_kit.rpc import Channel, InvalidRequest
 from luthier_kit.store import Store, StoreSettings, open_store
 from luthier_rendering.inspection import facts
 from luthier_rendering.midi import load_song
+from luthier_rendering.signature import signature
 from tests.support.measure import cost_of
 
 from .in_workers import within
@@ -134,7 +135,9 @@ def test_a_file_is_read_or_refused_in_bounded_time_and_memory(shape: str) -> Non
     def read() -> None:
         nonlocal said
         try:
-            facts(load_song(data))
+            song = load_song(data)
+            facts(song)
+            signature(song)
         except InvalidRequest as refusal:
             said = refusal.reason
 

@@ -9,7 +9,7 @@ import pytest
 
 from luthier_kit.rpc import InvalidRequest
 from luthier_music.audio import audio_info, peak, read_audio
-from luthier_music.loudness import integrated_loudness_lufs
+from luthier_music.loudness import Measured, integrated_loudness_lufs
 from luthier_rendering.backends.base import BackendConfig
 from luthier_rendering.backends.soundfont import SoundFontBackend
 from luthier_rendering.midi import load_song
@@ -188,4 +188,4 @@ def test_all_64_bits_of_a_seed_count() -> None:
 
 def test_silence_is_never_amplified() -> None:
     assert gain_to(-np.inf, -16.0, 0.0) == 1.0
-    assert level(np.zeros(100), np.zeros((10, 2), np.float32), -16.0) == (1.0, -np.inf)
+    assert level(Measured(np.zeros(100), 0.0), -16.0) == (1.0, -np.inf)

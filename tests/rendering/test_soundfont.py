@@ -152,3 +152,20 @@ def test_what_is_no_soundfont_is_refused_by_name(tmp_path: Path) -> None:
     for path in (tmp_path / "broken.sf2", tmp_path / "absent.sf2"):
         with pytest.raises(BackendError, match=path.name):
             open_backend(BackendConfig(soundfont=str(path)))
+
+
+def test_stems_that_are_held_at_the_same_time_have_memory_of_their_own(soundfont: SoundFontBackend) -> None:
+    low, high = (played(soundfont, [*note(key)]) for key in (48, 72))
+    side, copy = high[:, 0], low.copy()
+    del high  # a view of it is left
+    third = played(soundfont, [*note(60)])
+
+    assert not any(np.shares_memory(one, other) for one, other in ((low, side), (low, third), (side, third)))
+    np.testing.assert_array_equal(low, copy)
+
+
+def test_a_stem_is_played_as_well_into_memory_that_was_used(soundfont: SoundFontBackend) -> None:
+    first = played(soundfont, [*note(60)]).copy()
+    played(soundfont, [*note(72, beat=1), *note(84, beat=2)])
+
+    np.testing.assert_array_equal(played(soundfont, [*note(60)]), first)

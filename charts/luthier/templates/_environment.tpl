@@ -99,7 +99,7 @@ LUTHIER_CREATE_BUCKET: "1" # else Pods that start before the Job prepare-store h
 {{- $names | sortAlpha | join ", " }}
 {{- end }}
 
-{{- /* Of `needs`: the Kubernetes API, the database and the language model. */ -}}
+{{- /* Of `needs`: the Kubernetes API, the database, the internet and the language model. */ -}}
 {{- define "luthier.backendEnv" -}}
 {{- if has "kubernetes" .workload.needs }}
 LUTHIER_TRAINING_LAUNCHER: kubernetes
@@ -115,14 +115,28 @@ LUTHIER_DATABASE_URL: sqlite:////data/curation.sqlite3
 LUTHIER_MIGRATE: "1"
 {{- end }}
 {{- end }}
+{{- if has "internet" .workload.needs }}
+LUTHIER_ENRICHMENT_WORKERS: {{ include "luthier.sharers" . | quote }}
+{{- end }}
 {{- if and (has "llm" .workload.needs) (include "luthier.llmUrl" .root) }}
 LUTHIER_PROMPTING_BACKEND: vllm
 LUTHIER_VLLM_URL: {{ include "luthier.llmUrl" .root }}
 LUTHIER_VLLM_MODEL: {{ include "luthier.llmModel" .root | quote }}
+LUTHIER_SLOTS: "16" # its calls wait for the model, which computes them together
 {{- if .root.Values.llm.external.existingSecret }}
 LUTHIER_VLLM_API_KEY_FILE: /etc/luthier/llm/api-key
 {{- end }}
 {{- end }}
+{{- end }}
+
+{{- /* The most Pods that a service may have, which share the rates of what they ask on the internet. */ -}}
+{{- define "luthier.sharers" -}}
+{{- $pods := max 1 (int (default 1 .workload.replicas)) }}
+{{- with .workload.autoscaling }}{{ if .enabled }}{{ $pods = max 1 (int .maxReplicas) }}{{ end }}{{ end }}
+{{- if gt (int $pods) 10 }}
+{{- fail (printf "services.%s: %d Pods would share the rate of one address; at most 10, and more than 2 ask no faster" .component $pods) }}
+{{- end }}
+{{- $pods }}
 {{- end }}
 
 {{- define "luthier.llmUrl" -}}

@@ -7,8 +7,8 @@ import numpy as np
 
 from luthier.common.v1.common_pb2 import FACT_SOURCE_NOTES
 from luthier_analysis.cutting import MAX_SILENT_SHARE, cut
-from luthier_analysis.facts import ClipFacts, KeyFound, Tempo
-from luthier_analysis.features import descriptors, key, loudness, tempo
+from luthier_analysis.facts import ClipFacts, KeyFound, Perceptual, Tempo
+from luthier_analysis.features import descriptors, key, loudness, perceptual, tempo
 from luthier_analysis.features.sections import structure
 from luthier_analysis.jobs import Clip, CutPlan, SongCut
 from luthier_analysis.settings import Options
@@ -21,6 +21,7 @@ from luthier_music.keys import NOTE_KEY_ESTIMATOR
 LEANING_MARGIN = 0.03  # of notes that are not sure, but agree with the audio's estimate
 MIN_KEY_STRENGTH = 0.6  # of the audio's estimate
 MIN_TEMPO_CONFIDENCE = 1.0 / 5.32  # essentia calls what lies below "very low"
+MIN_BEATNET_CONFIDENCE = 0.7  # of 62 clips with a known tempo 60 % reach it, of these 84 % are right, of all 69 %
 FADE_IN_S, FADE_OUT_S = 0.002, 0.02  # too short to soften an onset on the bar line; long enough not to click
 MIN_LOUDNESS_LUFS = -50.0  # of a span to be cut; a stem is rendered near -24, a whisper of one is no clip
 CUT_LEVEL = 1e-3  # -60 dBFS: quieter edges need no fade
@@ -73,6 +74,7 @@ def _clip(
 
 def _fallbacks(clips: Sequence[Clip]) -> list[str]:
     notes = {one.facts.estimated_tempo.note for one in clips if one.facts.estimated_tempo}
+    notes |= {one.facts.note for one in clips}
     return sorted(filter(None, notes))
 
 
@@ -84,6 +86,7 @@ def facts_of(excerpt: Sound, timeline: Timeline | None, span: Span, options: Opt
     solo = timeline is not None and timeline.message.solo
     proven = timeline.tempo_in(span) if timeline else None
     estimated_tempo, estimated_key = tempo.measure(excerpt, options, proven=proven is not None), key.measure(excerpt)
+    heard = Perceptual() if timeline else perceptual.measure(excerpt)
     return ClipFacts(
         duration_s=excerpt.duration_s,
         tempo=proven or (None if solo else _sure(estimated_tempo)),
@@ -92,8 +95,12 @@ def facts_of(excerpt: Sound, timeline: Timeline | None, span: Span, options: Opt
         estimated_key=estimated_key,
         instruments=timeline.instruments_in(span) if timeline else (),
         loudness=loudness.measure(excerpt),
-        descriptors=descriptors.measure(excerpt),
+        descriptors=(
+            *descriptors.measure(excerpt),
+            *(timeline.descriptors_in(span) if timeline else heard.descriptors),
+        ),
         meter=timeline.meter_in(span) if timeline else None,
+        note=heard.note,
         solo=solo,
     )
 
@@ -114,7 +121,10 @@ def faded(samples: np.ndarray, sample_rate_hz: int) -> np.ndarray:
 
 
 def _sure(estimated: Tempo | None) -> Tempo | None:
-    return estimated if estimated and estimated.confidence >= MIN_TEMPO_CONFIDENCE else None
+    if estimated is None:
+        return None
+    least = MIN_BEATNET_CONFIDENCE if estimated.estimator.startswith("beatnet/") else MIN_TEMPO_CONFIDENCE
+    return estimated if estimated.confidence >= least else None
 
 
 def _key(timeline: Timeline | None, span: Span, estimated: KeyFound | None) -> KeyFound | None:

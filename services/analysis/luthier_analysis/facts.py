@@ -62,12 +62,37 @@ class Section:
 
 
 @dataclass(frozen=True)
+class Beats:
+    """Beats in seconds, ascending, each with whether it begins a bar; who found them, and who the bars ("" = nobody).
+
+    `confidence` is 0..1, 0 = not given. `note` says why another estimator than the one asked for was used, or why there
+    are no downbeats.
+    """
+
+    times_s: tuple[float, ...]
+    downbeats: tuple[bool, ...]
+    estimator: str
+    downbeat_estimator: str = ""
+    confidence: float = 0.0
+    note: str = ""
+
+
+@dataclass(frozen=True)
 class Descriptor:
-    """A scalar; the unit is in the name."""
+    """A scalar; the unit is in the name. `source`: what it was measured on."""
 
     name: str
     value: float
     estimator: str
+    source: common.FactSource = common.FACT_SOURCE_AUDIO
+
+
+@dataclass(frozen=True)
+class Perceptual:
+    """What a listener would say of the sound, as far as an estimator does; `note` says why nothing was computed."""
+
+    descriptors: tuple[Descriptor, ...] = ()
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -90,8 +115,10 @@ class MeterFound:
 
 @dataclass(frozen=True)
 class ClipFacts:
-    """The facts of one clip's own span; `tempo` and `key` are those to use, the estimates are kept beside them. `solo`:
-    one part of a song plays alone."""
+    """The facts of one clip's own span; `tempo` and `key` are those to use, the estimates are kept beside them.
+
+    `note` says what was not computed and why; `solo`: one part of a song plays alone.
+    """
 
     duration_s: float
     tempo: Tempo | None
@@ -102,6 +129,7 @@ class ClipFacts:
     loudness: Loudness | None
     descriptors: tuple[Descriptor, ...]
     meter: MeterFound | None
+    note: str = ""
     solo: bool = False
 
 
@@ -131,6 +159,20 @@ def key_message(fact: KeyFound | None) -> common.KeyFact:
     )
 
 
+def beats_message(fact: Beats | None) -> pb.Beats:
+    if fact is None:
+        return pb.Beats()
+    return pb.Beats(
+        beats=[
+            pb.Beat(time_s=time_s, downbeat=downbeat)
+            for time_s, downbeat in zip(fact.times_s, fact.downbeats, strict=True)
+        ],
+        estimator=fact.estimator,
+        downbeat_estimator=fact.downbeat_estimator,
+        confidence=fact.confidence,
+    )
+
+
 def section_messages(sections: Sequence[Section]) -> list[pb.Section]:
     return [
         pb.Section(
@@ -143,7 +185,10 @@ def section_messages(sections: Sequence[Section]) -> list[pb.Section]:
 
 
 def descriptor_messages(descriptors: Sequence[Descriptor]) -> list[common.Descriptor]:
-    return [common.Descriptor(name=one.name, value=one.value, estimator=one.estimator) for one in descriptors]
+    return [
+        common.Descriptor(name=one.name, value=one.value, estimator=one.estimator, source=one.source)
+        for one in descriptors
+    ]
 
 
 def _meter_message(fact: MeterFound | None) -> common.MeterChange | None:

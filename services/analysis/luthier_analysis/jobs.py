@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from luthier_analysis.facts import ClipFacts, Descriptor, KeyFound, Loudness, Section, Tempo
+from luthier_analysis.facts import Beats, ClipFacts, Descriptor, KeyFound, Loudness, Perceptual, Section, Tempo
 from luthier_analysis.settings import Options
 from luthier_analysis.timeline import Span, Timeline
 from luthier_kit.workers import step
@@ -26,6 +26,8 @@ class Measurements:
     loudness: Loudness | None = None
     sections: tuple[Section, ...] = ()
     descriptors: tuple[Descriptor, ...] = ()
+    beats: Beats | None = None
+    perceptual: Perceptual | None = None
 
 
 @dataclass(frozen=True)

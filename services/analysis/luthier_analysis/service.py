@@ -19,14 +19,16 @@ from luthier.analysis.v1 import analysis_pb2 as pb
 from luthier.analysis.v1 import analysis_pb2_grpc
 from luthier.common.v1 import common_pb2 as common
 from luthier_analysis import jobs
+from luthier_analysis.extra import BEATNET, VIBENET, identity
 from luthier_analysis.facts import (
+    beats_message,
     clip_message,
     descriptor_messages,
     key_message,
     section_messages,
     tempo_message,
 )
-from luthier_analysis.settings import TEMPO_ESTIMATORS, AnalysisSettings, Options
+from luthier_analysis.settings import BEAT_ESTIMATORS, TEMPO_ESTIMATORS, AnalysisSettings, Options
 from luthier_analysis.sound import MAX_S, MIN_S, read_header
 from luthier_analysis.timeline import Span, Timeline, check_timeline
 from luthier_kit.rpc import Checks, InvalidRequest, Service
@@ -34,13 +36,15 @@ from luthier_kit.store import Action, Store, open_store
 from luthier_kit.workers import Reasons, Workers
 from luthier_music.audio import AudioError
 
-VERSION: Final = "5"  # of the stages; raised whenever the same input would give another answer
+VERSION: Final = "6"  # of the stages; raised whenever the same input would give another answer
 FEATURE_NAMES: Final = {
     pb.FEATURE_TEMPO: "tempo",
     pb.FEATURE_KEY: "key",
     pb.FEATURE_LOUDNESS: "loudness",
     pb.FEATURE_SECTIONS: "sections",
     pb.FEATURE_DESCRIPTORS: "descriptors",
+    pb.FEATURE_BEATS: "beats",
+    pb.FEATURE_PERCEPTUAL: "perceptual",
 }
 MAX_AUDIO_BYTES: Final = 1 << 30
 LENGTH_TOLERANCE_S: Final = 1.0  # between the timeline's length and the mix's
@@ -68,12 +72,18 @@ class Analysis(analysis_pb2_grpc.AnalysisServiceServicer):
         checks.that(known, "features", "must be known and not unspecified")
         if request.tempo_estimator:
             checks.one_of("tempo_estimator", request.tempo_estimator, TEMPO_ESTIMATORS)
+        if request.beat_estimator:
+            checks.one_of("beat_estimator", request.beat_estimator, BEAT_ESTIMATORS)
         if span:
             checks.within("span.start_s", span[0], 0, MAX_S)
             checks.within("span.end_s", span[1], span[0] + MIN_S, MAX_S)
         checks.done()
         features = tuple(name for number, name in FEATURE_NAMES.items() if number in request.features)
-        options = replace(self._options, tempo_estimator=request.tempo_estimator or self._options.tempo_estimator)
+        options = replace(
+            self._options,
+            tempo_estimator=request.tempo_estimator or self._options.tempo_estimator,
+            beat_estimator=request.beat_estimator or self._options.beat_estimator,
+        )
 
         def compute() -> pb.AnalyzeAudioResponse:
             with self._fetched(request.audio, "audio") as (path, folder):
@@ -90,8 +100,11 @@ class Analysis(analysis_pb2_grpc.AnalysisServiceServicer):
                 loudness_lufs=found.loudness.loudness_lufs if found.loudness else None,
                 peak_dbfs=found.loudness.peak_dbfs if found.loudness else None,
                 sections=section_messages(found.sections),
-                descriptors=descriptor_messages(found.descriptors),
-                notes=[found.tempo.note] if found.tempo and found.tempo.note else [],
+                descriptors=descriptor_messages(
+                    found.descriptors + (found.perceptual.descriptors if found.perceptual else ())
+                ),
+                beats=beats_message(found.beats) if "beats" in features else None,
+                notes=[fact.note for fact in (found.tempo, found.beats, found.perceptual) if fact and fact.note],
             )
 
         self._store.blobs.exists(request.audio)  # refuses a bad reference, also where an answer is already known
@@ -99,8 +112,9 @@ class Analysis(analysis_pb2_grpc.AnalysisServiceServicer):
             "features": list(features),
             "span_s": span,
             "tempo_estimator": options.tempo_estimator if "tempo" in features else "",
+            "beat_estimator": options.beat_estimator if "beats" in features else "",
         }
-        action = _action("analyze", [request.audio.sha256], parameters, options)
+        action = _action("analyze", [request.audio.sha256], parameters, options, perceptual="perceptual" in features)
         return self._store.actions.run(action, pb.AnalyzeAudioResponse, compute)[0]
 
     def CutClips(self, request: pb.CutClipsRequest, context: grpc.ServicerContext) -> pb.CutClipsResponse:
@@ -156,7 +170,7 @@ class Analysis(analysis_pb2_grpc.AnalysisServiceServicer):
             inputs.append(hashlib.sha256(request.timeline.SerializeToString(deterministic=True)).hexdigest())
         parameters: dict[str, Any] = {"tempo_estimator": self._options.tempo_estimator}
         parameters |= {"spans_s": [list(span) for span in spans]} if spans else asdict(plan)
-        action = _action("cut", inputs, parameters, self._options)
+        action = _action("cut", inputs, parameters, self._options, perceptual=timeline is None)
         response, _ = self._store.actions.run(action, pb.CutClipsResponse, compute)
         response.max_clips = plan.max_clips  # not from the record: older ones do not say it
         return response
@@ -198,10 +212,15 @@ def _spans(request: pb.CutClipsRequest, checks: Checks) -> tuple[Span, ...]:
     return tuple((span.start_s, span.end_s) for span in request.spans)
 
 
-def _action(stage: str, inputs: list[str], parameters: dict[str, Any], options: Options) -> Action:
+def _action(stage: str, inputs: list[str], parameters: dict[str, Any], options: Options, *, perceptual: bool) -> Action:
+    """`perceptual`: vibenet is asked, so that whether it is there belongs to the question."""
     tools = {"essentia": version("essentia")}
     if options.tempo_estimator == "deeprhythm":
         tools["deeprhythm"] = options.deeprhythm.sha256 if options.deeprhythm else "absent"
+    if perceptual:
+        tools["vibenet"] = identity(VIBENET)
+    if "beatnet" in (parameters["tempo_estimator"], parameters.get("beat_estimator")):
+        tools["beatnet"] = identity(BEATNET)
     return Action(stage, inputs, parameters, version=VERSION, tools=tools)
 
 

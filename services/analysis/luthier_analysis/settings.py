@@ -7,7 +7,8 @@ from typing import Final
 from luthier_kit.rpc import ServiceSettings, setting
 from luthier_kit.store import StoreSettings
 
-TEMPO_ESTIMATORS: Final = ("essentia", "deeprhythm")
+TEMPO_ESTIMATORS: Final = ("essentia", "deeprhythm", "beatnet")
+BEAT_ESTIMATORS: Final = ("essentia", "beatnet")
 
 
 @dataclass(frozen=True)
@@ -20,10 +21,11 @@ class Weights:
 
 @dataclass(frozen=True)
 class Options:
-    """tempo_estimator: one of TEMPO_ESTIMATORS. deeprhythm: its weights; None = it cannot be used."""
+    """Of TEMPO_ESTIMATORS and BEAT_ESTIMATORS one each. deeprhythm: its weights; None = it cannot be used."""
 
     tempo_estimator: str = "essentia"
     deeprhythm: Weights | None = None
+    beat_estimator: str = "essentia"
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,9 @@ class AnalysisSettings(ServiceSettings, StoreSettings):
 
     tempo_estimator: str = setting(
         "LUTHIER_TEMPO_ESTIMATOR", default="essentia", choices=TEMPO_ESTIMATORS, help="the default estimator of tempo"
+    )
+    beat_estimator: str = setting(
+        "LUTHIER_BEAT_ESTIMATOR", default="essentia", choices=BEAT_ESTIMATORS, help="the default estimator of beats"
     )
     deeprhythm_weights: str = setting(
         "LUTHIER_DEEPRHYTHM_WEIGHTS", default="", help="path of deeprhythm's weights, .safetensors or .pth"
@@ -48,4 +53,5 @@ class AnalysisSettings(ServiceSettings, StoreSettings):
     def options(self) -> Options:
         """Of requests that choose nothing."""
         path, sha256 = self.deeprhythm_weights, self.deeprhythm_sha256.lower()
-        return Options(self.tempo_estimator, Weights(Path(path), sha256) if path else None)
+        weights = Weights(Path(path), sha256) if path else None
+        return Options(self.tempo_estimator, weights, self.beat_estimator)

@@ -13,9 +13,10 @@ from typing import Final
 import numpy as np
 
 from luthier.common.v1 import common_pb2 as common
-from luthier_analysis.facts import InstrumentShare, MeterFound, Tempo
+from luthier_analysis.facts import Descriptor, InstrumentShare, MeterFound, Tempo
 from luthier_kit.rpc import Checks
 from luthier_music.grid import MIN_ONSETS, grid_holds
+from luthier_music.instruments import is_acoustic
 from luthier_music.keys import KeyFit, fit_key
 
 STEADY_WITHIN: Final = 0.02  # of the span's median tempo, the tolerance of Accuracy 1
@@ -23,6 +24,7 @@ STEADY_SHARE: Final = 0.98  # of the span's time within that
 MIN_INSTRUMENT_SHARE: Final = 0.1  # of the span, and at least ...
 MIN_INSTRUMENT_S: Final = 1.0  # ... this long: one note is not an instrument of the clip
 METER_SHARE: Final = 0.9  # of the span, from which on a meter is the span's: a bar of another one does not count
+MIN_SOUNDING_S: Final = 1.0  # of instruments that are acoustic or not; less is one note
 MIN_TEMPO_BPM, MAX_TEMPO_BPM = 20.0, 400.0  # of a fact: slower and faster pulses are not heard as a tempo
 _MAX_BARS, _MAX_TEMPOS, _MAX_METERS, _MAX_SPANS = 20_000, 100_000, 20_000, 200_000
 _MAX_INSTRUMENTS, _MAX_NAME_CHARS = 160, 40  # General MIDI has 128 and drums; each clip's facts repeat the names
@@ -149,6 +151,26 @@ class Timeline:
         kept = [InstrumentShare(name, family, min(1.0, s / length_s)) for name, family, s in playing_s if s >= least_s]
         return tuple(sorted(kept, key=lambda one: (-one.share, one.instrument)))
 
+    def descriptors_in(self, span: Span) -> tuple[Descriptor, ...]:
+        """What the notes prove of how a span sounds, none where nothing sounds in it.
+
+        `acousticness`: share, 0 to 1, of the time in which pitched instruments sound, each counted by itself, that
+        belongs to acoustic ones (`luthier_music.instruments.is_acoustic`). Drums and sound effects do not count.
+        `instrumentalness`: 1, since nobody sings; choirs and voices of General MIDI sing no words, which Spotify's
+        definition counts as instrumental.
+        """
+        played_s = {True: 0.0, False: 0.0, None: 0.0}
+        for one in self.message.instruments:
+            spans = [(s.start_s, s.end_s) for s in one.spans]
+            played_s[is_acoustic(one.instrument)] += _union_s(spans, span)
+        found = []
+        pitched_s = played_s[True] + played_s[False]
+        if pitched_s >= MIN_SOUNDING_S:
+            found.append(_of_notes("acousticness", played_s[True] / pitched_s))
+        if pitched_s + played_s[None] > 0:
+            found.append(_of_notes("instrumentalness", 1.0))
+        return tuple(found)
+
     def meter_in(self, span: Span) -> MeterFound | None:
         """Meter of most of the span, and whether it changes; None where the map is not trusted."""
         shares = self._meters_in(span)
@@ -169,6 +191,10 @@ class Timeline:
 
     def _bars_in(self, span: Span) -> Sequence[common.Bar]:
         return [bar for bar in self.message.bars if _overlap(span, (bar.span.start_s, bar.span.end_s)) > 0]
+
+
+def _of_notes(name: str, value: float) -> Descriptor:
+    return Descriptor(name, value, f"luthier/{name}-of-notes-1", common.FACT_SOURCE_NOTES)
 
 
 def beat_quarters(numerator: int, denominator: int) -> float | None:

@@ -26,13 +26,18 @@ def build_providers(settings: EnrichmentSettings) -> dict[str, Provider]:
         PathProvider(),
         own_sheet(settings.sheet, settings.min_score),
         LastfmProvider(
-            settings.lastfm_api_key, settings.min_score, host=settings.lastfm_host, rate_hz=settings.lastfm_rate_hz
+            settings.lastfm_api_key,
+            settings.min_score,
+            host=settings.lastfm_host,
+            rate_hz=settings.lastfm_rate_hz,
+            workers=settings.workers,
         ),
         MusicbrainzProvider(
             contact,
             settings.min_score,
             url=settings.musicbrainz_url,
             rate_hz=settings.musicbrainz_rate_hz,
+            workers=settings.workers,
         ),
         SpotifyProvider(
             settings.spotify_enabled,
@@ -41,6 +46,7 @@ def build_providers(settings: EnrichmentSettings) -> dict[str, Provider]:
             settings.min_score,
             api_url=settings.spotify_api_url,
             token_url=settings.spotify_token_url,
+            workers=settings.workers,
         ),
     ]
     return {provider.name: provider for provider in providers}

@@ -7,6 +7,8 @@ from luthier_kit.rpc import ServiceSettings, setting
 from luthier_kit.store import StoreSettings
 
 DAY_S = 86400.0
+MAX_WORKERS = 10
+"""With more, a worker's next free moment at MusicBrainz is further away than a song waits for it (20 s, two songs)."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,13 @@ class EnrichmentSettings(ServiceSettings, StoreSettings):
         low=0,
         high=3650 * DAY_S,
         help="answers of remote providers age",
+    )
+    workers: int = setting(
+        "LUTHIER_ENRICHMENT_WORKERS",
+        default=1,
+        low=1,
+        high=MAX_WORKERS,
+        help="workers that ask from the same address; each takes its share of the rates",
     )
     lastfm_api_key: str = setting("LUTHIER_LASTFM_API_KEY", default="", secret=True)
     lastfm_host: str = setting("LUTHIER_LASTFM_HOST", default=lastfm.HOST, help="host[:port], spoken to by HTTPS")

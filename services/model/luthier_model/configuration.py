@@ -156,7 +156,7 @@ class Real:
     def problem(self, value: Any) -> str | None:
         """What is wrong with a value; None when nothing is."""
         number = isinstance(value, int | float) and not isinstance(value, bool)
-        if number and math.isfinite(value) and self.low <= value <= self.high:
+        if number and self.low <= value <= self.high:  # NaN is not; a whole number may be too large for a float
             return None
         return f"must be a number between {self.low} and {self.high}, got {value!r}"[:200]
 

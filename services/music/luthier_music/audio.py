@@ -4,7 +4,7 @@ Everything that Luthier stores is 16-bit FLAC at 44.1 kHz, stereo; reading takes
 a length in its header. It is bounded, so that a small file that claims to be days long allocates nothing.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,7 @@ SAMPLE_RATE_HZ: Final = 44_100
 MAX_DURATION_S: Final = 7200.0
 MAX_VALUES: Final = 1 << 30  # frames times channels: 4 GiB once decoded, 1.5 hours of 96 kHz stereo
 MAX_SAMPLE: Final = 1e6  # 120 dB above full scale: far beyond it, powers and spectra overflow float32
-_BLOCK_FRAMES: Final = 1 << 17  # written at a time: 3 s at 44.1 kHz
+BLOCK_FRAMES: Final = 1 << 16  # written at a time: 1.5 s at 44.1 kHz
 _FLAC_LEVEL: Final = 0.125  # level 1 of 8: takes as long as level 0 and 13 % fewer bytes
 
 Samples = NDArray[np.float32]
@@ -97,21 +97,42 @@ def write_audio(
     AudioError for NaN, infinity or samples that would clip: a level is the caller's decision, never cut off here.
     """
     frames = samples[:, np.newaxis] if samples.ndim == 1 else samples
+    blocks = (frames[first : first + BLOCK_FRAMES] for first in range(0, len(frames), BLOCK_FRAMES))
+    write_blocks(path, blocks, frames.shape[1], sample_rate_hz, gain=gain)
+
+
+def write_blocks(
+    path: Path,
+    blocks: Iterable[NDArray[np.floating]],
+    channels: int = 2,
+    sample_rate_hz: int = SAMPLE_RATE_HZ,
+    *,
+    gain: float = 1.0,
+) -> None:
+    """The same of samples that come in blocks [frames, channels]."""
     flac = path.suffix.lower() == ".flac"
     options = {"compression_level": _FLAC_LEVEL} if flac else {}
+    first = 0
     with soundfile.SoundFile(
-        path, "w", sample_rate_hz, frames.shape[1], "PCM_16", format="FLAC" if flac else "WAV", **options
+        path, "w", sample_rate_hz, channels, "PCM_16", format="FLAC" if flac else "WAV", **options
     ) as file:
-        for first in range(0, frames.shape[0], _BLOCK_FRAMES):
-            block = np.multiply(frames[first : first + _BLOCK_FRAMES], gain, dtype=np.float32, casting="same_kind")
-            highest = peak(block)
-            if not np.isfinite(highest):
-                raise AudioError(f"samples from frame {first} hold NaN or infinity")
-            if highest > 1.0:
-                raise AudioError(f"samples from frame {first} reach {highest:.3f}: full scale is 1.0")
-            block *= np.float32(1 << 15)
-            np.rint(block, out=block)
-            file.write(np.minimum(block, (1 << 15) - 1, out=block).astype(np.int16))  # libsndfile's own takes longer
+        for block in blocks:
+            levelled = np.multiply(block, gain, dtype=np.float32, casting="same_kind")
+            if not peak(levelled) <= 1.0:
+                raise _unwritable(levelled, first)
+            levelled *= np.float32(1 << 15)
+            np.rint(levelled, out=levelled)
+            np.minimum(levelled, (1 << 15) - 1, out=levelled)
+            file.write(levelled.astype(np.int16))  # libsndfile's own takes longer
+            first += len(block)
+
+
+def _unwritable(block: Samples, first: int) -> AudioError:
+    """Why samples from frame `first` on cannot be written."""
+    highest = peak(block)
+    if not np.isfinite(highest):
+        return AudioError(f"samples from frame {first} hold NaN or infinity")
+    return AudioError(f"samples from frame {first} reach {highest:.3f}: full scale is 1.0")
 
 
 def peak(samples: NDArray[np.floating]) -> float:

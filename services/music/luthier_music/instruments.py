@@ -45,6 +45,21 @@ PROGRAM_NAMES: Final[tuple[str, ...]] = tuple(name.strip() for names in _FAMILIE
 """The 128 program names, index = program."""
 
 
+_ELECTRIC_PROGRAMS: Final = frozenset(
+    [
+        *(2, 4, 5, 7),  # electric grand, electric pianos, Clavinet
+        *(16, 17, 18),  # drawbar, percussive and rock organ
+        *range(26, 32),  # electric guitars
+        *range(33, 40),  # electric and synthesiser basses
+        *(50, 51, 54, 55),  # synthesiser strings and voice, orchestra hit: a sample
+        *(62, 63),  # synthesiser brass
+        *range(80, 104),  # leads, pads, effects
+        *(118, 119),  # synthesiser drum, reversed cymbal
+    ]
+)
+_FIRST_NOISE: Final = 120  # sound effects are no instruments
+
+
 @dataclass(frozen=True, order=True)
 class Instrument:
     """What sounds: a General MIDI program (0..127), its name and family; or the drums (`is_drum`).
@@ -77,6 +92,16 @@ def family_of(name: str) -> str:
     if name.strip().casefold() == DRUMS.casefold():
         return DRUMS
     return FAMILIES[program_of(name) // 8]
+
+
+def is_acoustic(name: str) -> bool | None:
+    """Whether a General MIDI name, any case, is an instrument that sounds without electricity.
+
+    Voices are acoustic, and so is the vibraphone, whose motor only turns discs. None for drums, whose kit the name does
+    not tell, for sound effects, and for names that are none.
+    """
+    program = _BY_NAME.get(name.strip().casefold())
+    return None if program is None or program >= _FIRST_NOISE else program not in _ELECTRIC_PROGRAMS
 
 
 _BY_NAME: Final = {name.casefold(): program for program, name in enumerate(PROGRAM_NAMES)}

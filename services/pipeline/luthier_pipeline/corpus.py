@@ -1,7 +1,8 @@
 """A corpus: its manifest, the series `corpora/<collection>` in which its shards find it, and which songs a shard takes.
 
-An ingest writes a manifest (path, digest, fingerprint, duplicates, licence) and adds an entry that names its run. The
-first corpus of a run holds for all its shards, so that an ingest which was repeated cannot split them.
+An ingest writes a manifest (path, digest, fingerprint, duplicates, near-duplicates, licence) and adds an entry that
+names its run. The first corpus of a run holds for all its shards, so that an ingest which was repeated cannot split
+them.
 """
 
 import hashlib
@@ -9,32 +10,41 @@ import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from google.protobuf.json_format import ParseDict
 
 from luthier.common.v1.common_pb2 import ArtifactRef
 from luthier.pipeline.v1.pipeline_pb2 import (
+    NEAR_DUPLICATES_DROP,
+    NEAR_DUPLICATES_KEEP,
     PART_STATE_RUNNING,
     CorpusCounts,
     CorpusFile,
     CorpusManifest,
     IngestOutcome,
+    NearDuplicates,
     SongFailure,
     WrittenCorpus,
 )
 from luthier_kit.rpc import (
     Checks,
+    DataLoss,
     DeadlineExceeded,
     FailedPrecondition,
     InvalidRequest,
     LuthierError,
+    NotFound,
     Unavailable,
     error_of,
     status_of,
 )
 from luthier_kit.store import Series, Store
 from luthier_pipeline.run_status import INGEST, LONG_DEAD_S, part_series, seconds, silent_s, timestamp
+from luthier_pipeline.same_song import NOTHING_EARLIER, Earlier, mark
+
+if TYPE_CHECKING:
+    from luthier_pipeline.near_duplicates import Sketch
 
 ROOT: Final = "corpora/"
 MANIFEST_VERSION: Final = 1
@@ -47,14 +57,22 @@ INDEX_ENV: Final = "JOB_COMPLETION_INDEX"  # set by Kubernetes in the Pods of an
 
 @dataclass(frozen=True)
 class Corpus:
-    """The files of a manifest by what they are: files = songs + duplicates + failures."""
+    """The files of a manifest by what they are: files = songs + duplicates + near-duplicates + failures."""
 
     manifest: CorpusManifest
 
     @property
     def songs(self) -> list[CorpusFile]:
         """Files to render."""
-        return [file for file in self.manifest.files if not file.HasField("failure") and not file.duplicate_of]
+        return [
+            file
+            for file in self.manifest.files
+            if not (file.HasField("failure") or file.duplicate_of or self.is_dropped(file))
+        ]
+
+    def is_dropped(self, file: CorpusFile) -> bool:
+        """Whether a near-duplicate of the file is rendered in its place."""
+        return bool(file.near_duplicate_of) and self.manifest.near_duplicates != NEAR_DUPLICATES_KEEP
 
     @property
     def failures(self) -> list[SongFailure]:
@@ -63,21 +81,31 @@ class Corpus:
 
     @property
     def counts(self) -> CorpusCounts:
-        duplicates = sum(bool(file.duplicate_of) for file in self.manifest.files)
+        files = self.manifest.files
         return CorpusCounts(
-            files=len(self.manifest.files), songs=len(self.songs), duplicates=duplicates, failed=len(self.failures)
+            files=len(files),
+            songs=len(self.songs),
+            duplicates=sum(bool(file.duplicate_of) for file in files),
+            near_duplicates=sum(map(self.is_dropped, files)),
+            failed=len(self.failures),
         )
 
 
-def corpus_of(files: Iterable[CorpusFile], licence: str) -> Corpus:
-    """The corpus of inspected files. Of files with the same fingerprint the one with the shortest path (then the first
-    by name) stays, the others name it."""
-    manifest = CorpusManifest(version=MANIFEST_VERSION, licence=licence, files=files)
-    kept: dict[str, str] = {}
+def corpus_of(
+    files: Iterable[CorpusFile],
+    licence: str,
+    sketches: Mapping[str, "Sketch"] | None = None,
+    policy: NearDuplicates = NEAR_DUPLICATES_DROP,
+    earlier: Earlier = NOTHING_EARLIER,
+) -> Corpus:
+    """The corpus of inspected files, which are marked as `same_song` says; `sketches` are by fingerprint, those of
+    earlier songs as well."""
+    manifest = CorpusManifest(version=MANIFEST_VERSION, licence=licence, files=files, near_duplicates=policy)
     usable = [file for file in manifest.files if not file.HasField("failure")]
-    for file in sorted(usable, key=lambda file: (len(file.path), file.path)):
-        original = kept.setdefault(file.fingerprint, file.path)
-        file.duplicate_of = "" if original == file.path else original
+    here = {file.fingerprint for file in usable}
+    elsewhere = sorted((song for song in earlier.songs if song.fingerprint not in here), key=lambda s: s.fingerprint)
+    mark(usable, sketches or {}, Earlier(elsewhere, earlier.rendered))
+    manifest.earlier.extend(elsewhere)
     return Corpus(manifest)
 
 
@@ -108,6 +136,21 @@ class StoredCorpus:
 def ingest_series(store: Store, collection: str) -> Series[IngestOutcome]:
     """What the ingests of a collection came to."""
     return store.series(IngestOutcome, ROOT + collection, _old_outcome)
+
+
+def earlier_of(store: Store, collection: str) -> Earlier:
+    """What the collection's newest corpus had, and had from those before it; nothing where there is none, or where it
+    cannot be read any more."""
+    for _, outcome in reversed(list(ingest_series(store, collection).entries())):
+        if outcome.HasField("corpus"):
+            try:
+                corpus = read_manifest(store, outcome.corpus.manifest)
+            except (NotFound, DataLoss, InvalidRequest):
+                return NOTHING_EARLIER
+            return Earlier(
+                [*corpus.manifest.earlier, *corpus.songs], frozenset(song.fingerprint for song in corpus.songs)
+            )
+    return NOTHING_EARLIER
 
 
 def publish(store: Store, collection: str, run: str, corpus: Corpus, sheet: ArtifactRef | None) -> StoredCorpus:
@@ -237,7 +280,7 @@ def _old_outcome(value: Mapping[str, Any]) -> IngestOutcome | None:
     outcome = IngestOutcome(run=value["run"], ended_at=timestamp(value["at"]))
     if value["state"] == "DONE":
         written = {name: value[name] for name in ("manifest", "sheet") if value[name]}
-        counts = {name: value[name] for name in CorpusCounts.DESCRIPTOR.fields_by_name}
+        counts = {name: value[name] for name in CorpusCounts.DESCRIPTOR.fields_by_name if name in value}
         ParseDict({**written, "counts": counts}, outcome.corpus, ignore_unknown_fields=True)
     else:
         kind = InvalidRequest if value["permanent"] else Unavailable

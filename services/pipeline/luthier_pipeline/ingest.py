@@ -2,34 +2,52 @@
 
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from luthier.common.v1.common_pb2 import ArtifactRef
-from luthier.pipeline.v1.pipeline_pb2 import IngestProgress, PartProgress, SongFailure
+from luthier.pipeline.v1 import pipeline_pb2 as pipeline
+from luthier.pipeline.v1.pipeline_pb2 import CorpusFile, IngestProgress, PartProgress, SongFailure
+from luthier.rendering.v1.rendering_pb2 import InspectMidiResponse
 from luthier_kit.rpc import InvalidRequest, LuthierError
 from luthier_kit.store import Store
-from luthier_pipeline.clients import Clients, say_waiting
+from luthier_pipeline.clients import Clients, is_fatal, say_waiting
 from luthier_pipeline.console import Context, Progress, UsageError, clock, plain, table
 from luthier_pipeline.corpus import (
     Corpus,
     StoredCorpus,
     as_collection,
     corpus_of,
+    earlier_of,
     publish,
     publish_failure,
     put_manifest,
 )
 from luthier_pipeline.files import put
-from luthier_pipeline.options import SONGBOOK_LICENCE, Json, Licence, RunName, Songbook, Songs, Tags, begin
+from luthier_pipeline.options import (
+    SONGBOOK_LICENCE,
+    Json,
+    Licence,
+    NearDuplicates,
+    RunName,
+    Songbook,
+    Songs,
+    Tags,
+    begin,
+)
+from luthier_pipeline.report.figures import CorpusMusic, Skipped, figures
 from luthier_pipeline.run_status import INGEST, MAX_FAILURES, ProgressPublisher, delete_old_runs
-from luthier_pipeline.song import check_sheet, ingest_file
+from luthier_pipeline.same_song import NOTHING_EARLIER, Earlier
+from luthier_pipeline.song import check_sheet, ingest_file, inspect_midi
 from luthier_pipeline.songbook import compose
+
+if TYPE_CHECKING:
+    from luthier_pipeline.near_duplicates import Sketch
 
 FILES_AT_ONCE: Final = 8
 UNPACK: Final = "unpack it"
@@ -40,6 +58,10 @@ SKIPPED: Final = {
 }
 """Endings of files that may hold songs, and what to do so that they are taken."""
 SKIPPED_SHOWN: Final = 10
+POLICIES: Final[Mapping[str, pipeline.NearDuplicates]] = {
+    "drop": pipeline.NEAR_DUPLICATES_DROP,
+    "keep": pipeline.NEAR_DUPLICATES_KEEP,
+}
 
 
 @dataclass(frozen=True)
@@ -53,29 +75,59 @@ class Inspected:
 def inspect(
     ctx: typer.Context,
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of MIDI files.")],
+    near_duplicates: NearDuplicates = "drop",
+    report: Annotated[
+        Path | None, typer.Option(metavar="FILE.html", help="Write a page with figures, histograms and duplicates.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Show what the MIDI files of a folder say, without rendering."""
     context = begin(ctx, json)
-    inspected = inspect_folder(context.clients, folder, "unknown")
+    music = CorpusMusic()
+    inspected = inspect_folder(context.clients, folder, "unknown", POLICIES[near_duplicates], on_facts=music.add)
     files, failures = inspected.corpus.manifest.files, inspected.corpus.failures
     rows = [
         [
             file.path,
             clock(file.duration_s),
             file.fingerprint[:12],
-            f"duplicate of {file.duplicate_of}" if file.duplicate_of else _why(file.failure),
+            remark(file),
         ]
         for file in files
     ]
+    skipped = (Skipped(path.relative_to(folder).as_posix(), _why_skipped(path)) for path in skipped_files(folder))
+    found = figures(inspected.corpus, music, skipped)
+    text = table(rows, ["file", "length", "fingerprint", "remark"])
+    if report:
+        from luthier_pipeline.report.page import page  # templates: slow to import
+
+        write_report(report, page(found, failures, folder.resolve().name))
+        text += f"\n\nreport {report}"
     document = {
         **plain(inspected.corpus.counts, zeros=True),
         "failures": [plain(failure, zeros=True) for failure in failures],
         "inspected": [
-            {"failure": None, **plain(file, zeros=True), "computed": file.path in inspected.computed} for file in files
+            {
+                "failure": None,
+                **plain(file, zeros=True),
+                "computed": file.path in inspected.computed,
+                "music": asdict(music.files[file.path]) if file.path in music.files else None,
+            }
+            for file in files
         ],
+        "figures": found.document(),
+        "report": str(report) if report else "",
     }
-    context.answer(document, table(rows, ["file", "length", "fingerprint", "remark"]))
+    context.answer(document, text)
+
+
+def write_report(path: Path, text: str) -> None:
+    """Raises UsageError where the file cannot be written."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8", errors="backslashreplace")
+    except OSError as error:
+        raise UsageError(f"--report {path} cannot be written: {error.strerror}") from None
 
 
 def ingest(
@@ -86,10 +138,11 @@ def ingest(
     collection: Annotated[str, typer.Option(metavar="NAME", help="Announce the manifest as corpora/NAME.")] = "",
     tags: Tags = "",
     licence: Licence = "unknown",
+    near_duplicates: NearDuplicates = "drop",
     submission: RunName = "",
     json: Json = False,
 ) -> None:
-    """Write the corpus manifest of a folder: digests, fingerprints, duplicates.
+    """Write the corpus manifest of a folder: digests, fingerprints, duplicates, near-duplicates.
 
     With --collection the shards of a run find it.
     """
@@ -100,9 +153,11 @@ def ingest(
         licence = SONGBOOK_LICENCE
     with _songbook(songs) if folder is None else nullcontext(folder) as source:
         if collection:
-            stored, _ = ingest_collection(context, source, as_collection(collection), licence, tags, submission)
+            stored, _ = ingest_collection(
+                context, source, as_collection(collection), licence, tags, POLICIES[near_duplicates], submission
+            )
         else:
-            corpus = inspect_folder(context.clients, source, licence).corpus
+            corpus = inspect_folder(context.clients, source, licence, POLICIES[near_duplicates]).corpus
             stored = StoredCorpus("", corpus, put_manifest(context.clients.store, corpus))
     counts = stored.corpus.counts
     document = {
@@ -112,7 +167,8 @@ def ingest(
         "manifest": plain(stored.manifest),
     }
     text = [
-        f"{counts.files} files: {counts.songs} songs, {counts.duplicates} duplicates, {counts.failed} cannot be used",
+        f"{counts.files} files: {counts.songs} songs, {counts.duplicates} duplicates, {counts.near_duplicates} "
+        f"near-duplicates, {counts.failed} cannot be used",
         f"manifest {stored.manifest.key}",
         *(f"FAILED {failure.path}: {_why(failure)}" for failure in stored.corpus.failures),
     ]
@@ -120,7 +176,13 @@ def ingest(
 
 
 def ingest_collection(
-    context: Context, folder: Path, collection: str, licence: str, tags: str, submission: str = ""
+    context: Context,
+    folder: Path,
+    collection: str,
+    licence: str,
+    tags: str,
+    policy: pipeline.NearDuplicates,
+    submission: str = "",
 ) -> tuple[StoredCorpus, Inspected]:
     """Ingests a folder into `corpora/<collection>` as a run of its own, and publishes how far it is.
 
@@ -140,7 +202,10 @@ def ingest_collection(
         try:
             if sheet := tag_sheet(store, tags, folder):
                 check_sheet(context.clients, sheet)
-            inspected = inspect_folder(context.clients, folder, licence, lambda n: publisher.update(progress(n)))
+            earlier = earlier_of(store, collection)
+            inspected = inspect_folder(
+                context.clients, folder, licence, policy, earlier, lambda n: publisher.update(progress(n))
+            )
         except (UsageError, LuthierError) as error:
             refused = error if isinstance(error, LuthierError) else InvalidRequest(str(error), reason="FOLDER_MISSING")
             publish_failure(store, collection, run, refused)
@@ -148,6 +213,7 @@ def ingest_collection(
         stored = publish(store, collection, run, inspected.corpus, sheet)
         counts, done = stored.corpus.counts, progress(files)
         done.ingest.songs, done.ingest.duplicates, done.ingest.failed = counts.songs, counts.duplicates, counts.failed
+        done.ingest.near_duplicates = counts.near_duplicates
         done.corpus_songs = counts.songs
         done.failures.extend(stored.corpus.failures[:MAX_FAILURES])
         publisher.finish(done)
@@ -158,13 +224,19 @@ def inspect_folder(
     clients: Clients,
     folder: Path,
     licence: str,
+    policy: pipeline.NearDuplicates = pipeline.NEAR_DUPLICATES_DROP,
+    earlier: Earlier = NOTHING_EARLIER,
     on_file: Callable[[int], None] = lambda _done: None,
     say: Callable[[str], None] = say_waiting,
+    on_facts: Callable[[CorpusFile, InspectMidiResponse], None] = lambda _file, _facts: None,
 ) -> Inspected:
-    """Stores and inspects every file of a folder; `on_file` gets the number of files done, `say` what is skipped.
+    """Stores and inspects every file of a folder; `on_file` gets the number of files done, `say` what is skipped,
+    `on_facts` what each usable file says.
 
     Raises UsageError when there is no such folder, InvalidRequest FOLDER_EMPTY when it has no MIDI file.
     """
+    from luthier_pipeline.near_duplicates import Sketch  # numpy: slow to import
+
     if not folder.is_dir():
         raise UsageError(f"FOLDER must be a folder, got {folder}")
     paths = midi_files(folder)
@@ -175,13 +247,31 @@ def inspect_folder(
     if not paths:
         raise InvalidRequest(reason="FOLDER_EMPTY", violations=[("FOLDER", f"has no .mid or .midi file: {folder}")])
     with Progress("inspected", len(paths)) as progress, clients.thread_pool(FILES_AT_ONCE, "file") as pool:
-        ingested = []
-        for file in pool.map(lambda path: ingest_file(clients, path, folder), paths):
-            ingested.append(file)
+        files, computed, sketches = list[CorpusFile](), set[str](), dict[str, Sketch]()
+        for found in pool.map(lambda path: ingest_file(clients, path, folder), paths):
+            files.append(found.file)
+            if found.facts:
+                sketches.setdefault(found.file.fingerprint, Sketch.of(found.facts.signature))
+                on_facts(found.file, found.facts)
+                if found.computed:
+                    computed.add(found.file.path)
             progress.advance()
             on_file(progress.done)
-    computed = frozenset(done.file.path for done in ingested if done.computed)
-    return Inspected(corpus_of((done.file for done in ingested), licence), computed)
+        unknown = [song for song in earlier.songs if song.fingerprint not in sketches]
+        sketches |= {song: sketch for song, sketch in pool.map(lambda song: _sketch(clients, song), unknown) if sketch}
+    return Inspected(corpus_of(files, licence, sketches, policy, earlier), frozenset(computed))
+
+
+def _sketch(clients: Clients, song: CorpusFile) -> tuple[str, "Sketch | None"]:
+    """Fingerprint and sketch of a song that the collection had before; None where its file is taken down or lost."""
+    from luthier_pipeline.near_duplicates import Sketch
+
+    try:
+        return song.fingerprint, Sketch.of(inspect_midi(clients, song).signature)
+    except LuthierError as error:
+        if is_fatal(error):
+            raise
+        return song.fingerprint, None
 
 
 def midi_files(folder: Path) -> list[Path]:
@@ -200,8 +290,22 @@ def skipped_files(folder: Path) -> list[Path]:
 
 
 def _shown(path: Path, folder: Path) -> str:
-    why = "a link to a folder: not followed" if path.is_dir() else SKIPPED[path.suffix.lower()]
-    return f"{path.relative_to(folder)} ({why})"
+    return f"{path.relative_to(folder)} ({_why_skipped(path)})"
+
+
+def _why_skipped(path: Path) -> str:
+    return "a link to a folder: not followed" if path.is_dir() else SKIPPED[path.suffix.lower()]
+
+
+def remark(file: CorpusFile) -> str:
+    """What is to be said of a file: why it cannot be used, or of which other one it is the same song."""
+    if file.duplicate_of:
+        return f"duplicate of {file.duplicate_of}"
+    if file.near_duplicate_of:
+        return f"near-duplicate of {file.near_duplicate_of} ({file.similarity:.0%} alike)"
+    if file.other_version_of:
+        return f"by its name another version of {file.other_version_of}"
+    return _why(file.failure)
 
 
 def _why(failure: SongFailure) -> str:

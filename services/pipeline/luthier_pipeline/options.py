@@ -2,14 +2,24 @@
 
 import getpass
 from collections.abc import Callable
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 import typer
 
+from luthier.prompting.v1.prompting_pb2 import (
+    PROMPT_STYLE_METADATA,
+    PROMPT_STYLE_SENTENCE,
+    PROMPT_STYLE_SHORT,
+    PROMPT_STYLE_TAGS,
+    PromptStyle,
+)
 from luthier_pipeline.console import Context, UsageError
 from luthier_pipeline.solo import MONOPHONIC, SUBSETS
 from luthier_pipeline.songbook.compose import MAX_SONGS
 
+DEFAULT_PROMPTS: Final = 3
+"""Of prompting, where a request names no number."""
+MAX_PROMPTS: Final = 16
 SONGBOOK_LICENCE: Final = "Apache-2.0"
 
 
@@ -81,7 +91,52 @@ ClipSeconds = Annotated[
         help="Length of clips aimed for, 3 to 560; default: 30.",
     ),
 ]
-Prompts = Annotated[int | None, typer.Option(metavar="N", min=1, max=16, help="Prompts of a clip; default: 3.")]
+Prompts = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N", min=1, max=MAX_PROMPTS, help="Prompts of a clip; default: 3, or one of each of more styles."
+    ),
+]
+STYLES: Final = {
+    "sentence": PROMPT_STYLE_SENTENCE,
+    "short": PROMPT_STYLE_SHORT,
+    "tags": PROMPT_STYLE_TAGS,
+    "metadata": PROMPT_STYLE_METADATA,
+}
+
+
+def styles_of(names: str) -> list[PromptStyle]:
+    """The styles that a list between commas names. Raises BadParameter for one that there is not, and for over 16."""
+    found = [name.strip() for name in names.split(",")] if names else []
+    if unknown := [name for name in found if name not in STYLES]:
+        raise typer.BadParameter(f"{unknown[0]!r} is none of {', '.join(STYLES)}")
+    if len(found) > MAX_PROMPTS:
+        raise typer.BadParameter(f"at most {MAX_PROMPTS}, got {len(found)}")
+    return [STYLES[name] for name in found]
+
+
+def prompts_for(styles: list[PromptStyle]) -> int:
+    """How many prompts a clip has where nobody says: 0, the service's default, or one of each of more styles."""
+    return len(styles) if len(styles) > DEFAULT_PROMPTS else 0
+
+
+def _known_styles(names: str) -> str:
+    styles_of(names)
+    return names
+
+
+Styles = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME,...",
+        callback=_known_styles,
+        help=f"Styles of a clip's prompts, by turns: {', '.join(STYLES)}; default: sentence.",
+    ),
+]
+NearDuplicates = Annotated[
+    Literal["drop", "keep"],
+    typer.Option(help="Of near-duplicate songs render the best one, or all of them, which then share a split."),
+]
 MixOnly = Annotated[bool, typer.Option("--mix-only", help="Keep no stems.")]
 
 

@@ -22,7 +22,7 @@ from luthier_pipeline import corpus as corpora
 from luthier_pipeline.clients import is_fatal
 from luthier_pipeline.console import Context, Progress, UsageError, clock, plain
 from luthier_pipeline.corpus import Shard, StoredCorpus, as_collection, as_name, parse_shard, read_manifest
-from luthier_pipeline.ingest import ingest_collection, tag_sheet
+from luthier_pipeline.ingest import POLICIES, ingest_collection, tag_sheet
 from luthier_pipeline.options import (
     Backend,
     ClipSeconds,
@@ -32,13 +32,17 @@ from luthier_pipeline.options import (
     Json,
     Licence,
     MixOnly,
+    NearDuplicates,
     Prompts,
     RunName,
     SoloMinutes,
+    Styles,
     Subsets,
     Tags,
     begin,
     check_subsets,
+    prompts_for,
+    styles_of,
 )
 from luthier_pipeline.run_status import MAX_FAILURES, NO_CLIPS, ProgressPublisher
 from luthier_pipeline.solo import MONOPHONIC, POLYPHONIC, Candidate, Chosen, by_song, candidates_of, choose
@@ -53,13 +57,14 @@ SOLO_MINUTES: Final = 10.0  # of each instrument
 class RunSummary:
     """What a run came to; the last line of `luthier run --json`.
 
-    files = songs + duplicates + failures at ingest; songs = rendered + failures after ingest. `seconds` is wall clock,
-    `audio_s` seconds of rendered music, `cpu_s` CPU seconds by stage where the service says them, `solo_s` seconds of
-    solo clips by instrument.
+    files = songs + duplicates + near_duplicates + failures at ingest; songs = rendered + failures after ingest.
+    `seconds` is wall clock, `audio_s` seconds of rendered music, `cpu_s` CPU seconds by stage where the service says
+    them, `solo_s` seconds of solo clips by instrument.
     """
 
     files: int = 0
     duplicates: int = 0
+    near_duplicates: int = 0
     songs: int = 0
     rendered: int = 0
     clips: int = 0
@@ -122,6 +127,7 @@ def run(
     humanise_velocity: HumaniseVelocity = None,
     clip_seconds: ClipSeconds = None,
     prompts: Prompts = None,
+    styles: Styles = "",
     mix_only: MixOnly = False,
     subsets: Subsets = POLYPHONIC,
     solo_minutes: SoloMinutes = None,
@@ -133,6 +139,7 @@ def run(
     * 3600.0,
     tags: Tags = "",
     licence: Licence = "unknown",
+    near_duplicates: NearDuplicates = "drop",
     submission: RunName = "",
     json: Json = False,
 ) -> RunSummary:
@@ -155,7 +162,9 @@ def run(
         collection = as_name(Path(source).resolve().name)
 
     if Path(source).is_dir():
-        stored, inspected = ingest_collection(context, Path(source), collection, licence, tags)
+        stored, inspected = ingest_collection(
+            context, Path(source), collection, licence, tags, POLICIES[near_duplicates]
+        )
         computed = len(inspected.computed)
     else:
         stored, computed = _stored(context, source, submission, wait_s), 0
@@ -165,7 +174,13 @@ def run(
         summary = RunSummary(files=len(songs), songs=len(songs))
     else:
         counts = corpus.counts
-        summary = RunSummary(files=counts.files, duplicates=counts.duplicates, songs=len(songs), computed=computed)
+        summary = RunSummary(
+            files=counts.files,
+            duplicates=counts.duplicates,
+            near_duplicates=counts.near_duplicates,
+            songs=len(songs),
+            computed=computed,
+        )
         summary.failures.extend(corpus.failures)
         if Path(source).is_dir():
             summary.reused = counts.files - counts.failed - computed
@@ -180,7 +195,8 @@ def run(
         humanise_timing_ms=humanise_timing_ms,
         humanise_velocity=humanise_velocity,
         clip_s=clip_seconds or 0.0,
-        prompts=prompts or 0,
+        prompts=prompts or prompts_for(styles_of(styles)),
+        styles=tuple(styles_of(styles)),
         sheet=sheet or stored.sheet,
         mix_only=mix_only,
         subsets=wanted,
@@ -198,8 +214,8 @@ def run(
     document = {**summary.document(), "collection": collection, "manifest": plain(stored.manifest)}
     failed = [f"FAILED {f.path}: {f.stage}: {f.reason}: {f.message}" for f in summary.failures]
     text = [
-        f"{summary.files} files: {summary.songs} songs, {summary.duplicates} duplicates, "
-        f"{summary.files - summary.songs - summary.duplicates} refused",
+        f"{summary.files} files: {summary.songs} songs, {summary.duplicates} duplicates, {summary.near_duplicates} "
+        f"near-duplicates, {summary.files - summary.songs - summary.duplicates - summary.near_duplicates} refused",
         f"{summary.rendered} songs rendered ({clock(summary.audio_s)} of music), {summary.clips} clips in collection "
         f"{collection}, in {clock(summary.seconds)}",
         f"{summary.computed} actions computed, {summary.reused} found done",
@@ -274,6 +290,7 @@ class Flight:
             eta_s=eta_s,
             files=summary.files,
             duplicates=summary.duplicates,
+            near_duplicates=summary.near_duplicates,
             seconds=summary.seconds,
         )
         return PartProgress(

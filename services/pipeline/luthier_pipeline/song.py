@@ -18,11 +18,12 @@ from luthier.common.v1.common_pb2 import ActionInfo, ArtifactRef, ClipSource, Li
 from luthier.curation.v1.curation_pb2 import NewClip, UpsertClipsRequest
 from luthier.enrichment.v1.enrichment_pb2 import EnrichSongRequest
 from luthier.pipeline.v1.pipeline_pb2 import CorpusFile, SongFailure
-from luthier.prompting.v1.prompting_pb2 import ComposePromptsRequest
+from luthier.prompting.v1.prompting_pb2 import ComposePromptsRequest, PromptStyle
 from luthier.rendering.v1.rendering_pb2 import (
     FindSolosRequest,
     FindSolosResponse,
     InspectMidiRequest,
+    InspectMidiResponse,
     RenderSongRequest,
     RenderSongResponse,
 )
@@ -69,7 +70,7 @@ class SongOptions:
     """How songs are made into clips; zero, empty and None mean the services' defaults.
 
     `clip_s` is the length of clips aimed for in seconds, 3 to 560; `prompts` the number of prompts of a clip, 1 to 16;
-    `subsets` are those to make of SUBSETS.
+    `styles` those of its prompts by turns; `subsets` are those to make of SUBSETS.
     """
 
     collection: str
@@ -77,6 +78,7 @@ class SongOptions:
     backend: str = ""
     clip_s: float = 0.0
     prompts: int = 0
+    styles: tuple[PromptStyle, ...] = ()
     sheet: ArtifactRef | None = None
     mix_only: bool = False
     humanise_timing_ms: float | None = None  # 0 to 20
@@ -125,10 +127,15 @@ class Made:
 
 @dataclass(frozen=True)
 class IngestedFile:
-    """A file of the corpus; `computed` is True when it was inspected now and not found done."""
+    """A file of the corpus, and what inspection said of it (None where it cannot be used)."""
 
     file: CorpusFile
-    computed: bool = False
+    facts: InspectMidiResponse | None = None
+
+    @property
+    def computed(self) -> bool:
+        """Whether it was inspected now and not found done."""
+        return self.facts is not None and not self.facts.action.reused
 
 
 def ingest_file(clients: Clients, path: Path, folder: Path) -> IngestedFile:
@@ -158,14 +165,20 @@ def ingest_file(clients: Clients, path: Path, folder: Path) -> IngestedFile:
             why = "it is a link to a file that is not there" if dangling else f"cannot be read: {error.strerror}"
             raise InvalidRequest(why, reason="FILE_UNREADABLE") from None
         file.key, file.sha256, file.size_bytes = midi.key, midi.sha256, midi.size_bytes
-        facts = clients.rendering.InspectMidi(InspectMidiRequest(midi=midi_of(file)), timeout=INSPECT_TIMEOUT_S)
+        facts = inspect_midi(clients, file)
     except LuthierError as error:
         if is_fatal(error):
             raise
         file.failure.CopyFrom(SongFailure(path=name, stage="ingest", reason=error.reason, message=str(error)))
         return IngestedFile(file)
     file.fingerprint, file.duration_s = facts.fingerprint, round(facts.duration_s, 3)
-    return IngestedFile(file, computed=not facts.action.reused)
+    file.parts, file.notes = facts.parts, facts.notes
+    return IngestedFile(file, facts)
+
+
+def inspect_midi(clients: Clients, file: CorpusFile) -> InspectMidiResponse:
+    """What the notes of a stored file say; found done where it was inspected before."""
+    return clients.rendering.InspectMidi(InspectMidiRequest(midi=midi_of(file)), timeout=INSPECT_TIMEOUT_S)
 
 
 def check_sheet(clients: Clients, sheet: ArtifactRef) -> None:
@@ -227,7 +240,11 @@ class SongPipeline:
         rendered = self._call("render", partial(clients.rendering.RenderSong, render, timeout=RENDER_TIMEOUT_S))
         result.count("render", rendered.action, rendered.cpu_s)
         result.audio_s = rendered.timeline.duration_s
-        source = ClipSource(song_fingerprint=song.fingerprint, midi_sha256=song.sha256)
+        source = ClipSource(
+            song_fingerprint=song.fingerprint,
+            midi_sha256=song.sha256,
+            related_fingerprints=song.related_fingerprints,
+        )
 
         if POLYPHONIC in options.subsets:
             on_stage("cut")
@@ -292,7 +309,9 @@ class SongPipeline:
         curate = UpsertClipsRequest(collection=options.collection)
         for clip in clips:
             on_stage("prompt")
-            compose = ComposePromptsRequest(facts=clip.facts, tags=enriched.tags, count=options.prompts or None)
+            compose = ComposePromptsRequest(
+                facts=clip.facts, tags=enriched.tags, count=options.prompts or None, styles=options.styles
+            )
             ask = partial(clients.prompting.ComposePrompts, compose, timeout=PROMPT_TIMEOUT_S)
             composed = self._call("prompt", ask)
             result.count("prompt", composed.action)

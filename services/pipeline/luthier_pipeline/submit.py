@@ -30,10 +30,12 @@ from luthier_pipeline.options import (
     Json,
     Licence,
     MixOnly,
+    NearDuplicates,
     Prompts,
     SoloMinutes,
     Songbook,
     Songs,
+    Styles,
     Subsets,
     begin,
     check_subsets,
@@ -63,6 +65,7 @@ class Submission:
     subpath: str = ""
     songs: int = 0
     licence: str = "unknown"
+    near_duplicates: str = "drop"
     options: tuple[str, ...] = ()
 
     @property
@@ -73,7 +76,8 @@ class Submission:
     def ingest_arguments(self, run: str) -> list[str]:
         """Arguments of the ingest Pod; `run` is the name that it shares with the shards."""
         source = [CORPUS_MOUNT] if self.claim else ["--songbook", "--songs", str(self.songs)]
-        return ["ingest", *source, *self._common(run), "--licence", self.licence]
+        decided = ["--licence", self.licence, "--near-duplicates", self.near_duplicates]
+        return ["ingest", *source, *self._common(run), *decided]
 
     def shard_arguments(self, run: str) -> list[str]:
         """Arguments of each shard's Pod."""
@@ -97,10 +101,12 @@ def submit(
     humanise_velocity: HumaniseVelocity = None,
     clip_seconds: ClipSeconds = None,
     prompts: Prompts = None,
+    styles: Styles = "",
     mix_only: MixOnly = False,
     subsets: Subsets = POLYPHONIC,
     solo_minutes: SoloMinutes = None,
     licence: Licence = "unknown",
+    near_duplicates: NearDuplicates = "drop",
     release: Annotated[str, typer.Option(metavar="NAME", help="Helm release.")] = "luthier",
     namespace: Annotated[str, typer.Option(metavar="NS", help="Default: the context's.")] = "",
     again: Annotated[bool, typer.Option("--again", help="Also when the same was submitted before.")] = False,
@@ -126,6 +132,7 @@ def submit(
         "--humanise-velocity": humanise_velocity,
         "--clip-seconds": clip_seconds,
         "--prompts": prompts,
+        "--styles": styles or None,
         "--subsets": subsets if subsets != POLYPHONIC else None,
         "--solo-minutes": solo_minutes,
     }
@@ -138,6 +145,7 @@ def submit(
         subpath=subpath,
         songs=songs if songbook else 0,
         licence=SONGBOOK_LICENCE if songbook and licence == "unknown" else licence,
+        near_duplicates=near_duplicates,
         options=(*options, *(["--mix-only"] if mix_only else [])),
     )
 

@@ -1,4 +1,4 @@
-"""The grammar composer: sentences and metadata made from the facts alone, decided by a seeded generator.
+"""The grammar composer: prompts of every style made from the facts alone, decided by a seeded generator.
 
 Attributes come in shuffled order, in wordings drawn at random; what is unknown is left out. The metadata style
 follows Stable Audio's training: a random subset, half the time with type names and bars, half without and with
@@ -7,13 +7,15 @@ commas, in shuffled order and case.
 
 import random
 import re
+from dataclasses import dataclass
 from typing import Final
 
 from luthier_music.vocabulary import GENRE_WORDS
 from luthier_prompting.facts import SECTIONS, Facts
 from luthier_prompting.instrument_words import caption_name
+from luthier_prompting.styles import MAX_SHORT_WORDS, Style
 
-VERSION: Final = "4"
+VERSION: Final = "5"
 
 _NOUNS: Final = ("piece", "track", "tune", "instrumental", "composition")
 _GENRE_SPELLINGS: Final = {
@@ -46,25 +48,16 @@ def rng_of(facts: Facts, seed: str) -> random.Random:
 
 
 class Grammar:
-    """The default composer of sentences; needs no model and answers at once."""
+    """The default composer; needs no model and answers at once."""
 
     name = "grammar"
     version = VERSION
+    styles = frozenset(Style)
 
-    def draft(self, facts: Facts, seed: str) -> str:
-        """One sentence or two that state every required fact, decided by the facts and the seed."""
-        return _sentence(facts, rng_of(facts, seed))
-
-
-class Metadata:
-    """The composer of Stable Audio's metadata style."""
-
-    name = "grammar"
-    version = f"metadata/{VERSION}"
-
-    def draft(self, facts: Facts, seed: str) -> str:
-        """A subset of the facts, decided by the facts and the seed."""
-        return _metadata(facts, rng_of(facts, seed))
+    def draft(self, facts: Facts, seed: str, style: Style) -> str:
+        """A prompt of this style, decided by the facts and the seed."""
+        write = {Style.SENTENCE: _sentence, Style.SHORT: _short, Style.TAGS: _tags, Style.METADATA: _metadata}[style]
+        return write(facts, rng_of(facts, seed))
 
 
 def _sentence(facts: Facts, rng: random.Random) -> str:
@@ -73,6 +66,41 @@ def _sentence(facts: Facts, rng: random.Random) -> str:
     shape = rng.choice((_plain, _plain, _led, _told))
     text = shape(_head(facts, rng), clauses, _extras(facts, rng))
     return text[0].upper() + text[1:] + "."
+
+
+def _short(facts: Facts, rng: random.Random) -> str:
+    """ "Slow jazz piece for piano in A minor." Genre and instruments, with tempo, key, both or neither."""
+    mood = [rng.choice(facts.moods)] if facts.moods and rng.random() < 0.5 else []
+    genre = _genre(rng.choice(facts.genres[:3])) if facts.genres else ""
+    if mood and genre and _names_another(mood[0], genre.lower()):
+        mood = []
+    names = [caption_name(h.program) for h in facts.required_instruments()[:2] if h.program is not None]
+    names = list(dict.fromkeys(names))[: rng.choice((1, 2, 2))]
+    rest = [clause for clause in (_short_key(facts, rng), _field_tempo(facts)) if clause]
+    rng.shuffle(rest)
+    if genre or names:
+        rest = rest[: rng.choice((0, 1, 1, 2))]
+    players = f"{rng.choice(('with', 'for', 'on'))} {' and '.join(names)}" if names else ""
+    if facts.solo and names:
+        players = _alone(names[0], facts, rng)
+    head = " ".join([*mood, genre, rng.choice((*_NOUNS, "")) if genre else rng.choice(_NOUNS)]).split()
+    parts = [" ".join([*head, players]).strip(), *rest]
+    while len(" ".join(parts).split()) > MAX_SHORT_WORDS:
+        parts.pop()
+    return rng.choice((_capital, str))(", ".join(parts)) + rng.choice((".", ""))
+
+
+def _short_key(facts: Facts, rng: random.Random) -> str:
+    if not facts.tonic:
+        return f"{facts.mode} key" if facts.mode else ""
+    return f"{_note(facts.tonic, rng)} {facts.mode}" if facts.mode else f"key of {facts.tonic}"
+
+
+def _tags(facts: Facts, rng: random.Random) -> str:
+    """ "jazz, calm, A minor, 120 BPM, piano, drums": every field's values one by one, shuffled, without their names."""
+    values = [value for field in _fields(facts, rng) for value in field.values]
+    rng.shuffle(values)
+    return rng.choice((str, str, str.lower))(", ".join(values))
 
 
 def _plain(head: str, clauses: list[str], extras: list[str]) -> str:
@@ -175,32 +203,48 @@ def _names(facts: Facts, rng: random.Random) -> list[str]:
     return names
 
 
+@dataclass(frozen=True)
+class _Field:
+    """A type of metadata and what it holds; `plain` is how its one value reads beside its name."""
+
+    name: str
+    values: tuple[str, ...]
+    plain: str = ""
+
+    def named(self) -> str:
+        return f"{self.name}: {self.plain or ', '.join(self.values)}"
+
+
 def _metadata(facts: Facts, rng: random.Random) -> str:
     fields = _fields(facts, rng)
     kept = [field for field in fields if rng.random() < KEEP_SHARE] or [rng.choice(fields)]
     rng.shuffle(kept)
     if rng.random() < 0.5:
-        text = rng.choice(("|", " | ")).join(f"{name}: {value.removesuffix(' energy')}" for name, value in kept)
+        text = rng.choice(("|", " | ")).join(field.named() for field in kept)
     else:
-        text = ", ".join(value for _, value in kept)
+        text = ", ".join(value for field in kept for value in field.values)
     return rng.choice((str, str.lower, str.upper, _title))(text)
 
 
-def _fields(facts: Facts, rng: random.Random) -> list[tuple[str, str]]:
-    tempo = f"{facts.tempo_bpm:.0f} {facts.tempo_unit()}" if facts.tempo_bpm is not None else ""
-    changing = f"changing tempo around {tempo}" if tempo else "changing tempo"
-    key = " ".join(part for part in (facts.tonic, facts.mode) if part) if facts.tonic else f"{facts.mode or ''}"
+def _fields(facts: Facts, rng: random.Random) -> list[_Field]:
+    """What is known by type; lists in shuffled order."""
+    key = f"{facts.tonic} {facts.mode or ''}".strip() if facts.tonic else f"{facts.mode} key" if facts.mode else ""
     fields = [
-        ("Genre", ", ".join(_genre(genre) for genre in facts.genres)),
-        ("Moods", ", ".join(rng.sample(facts.moods, len(facts.moods)))),
-        ("Instruments", ", ".join(_names(facts, rng))),
-        ("Format", "solo" if facts.solo else ""),
-        ("Tempo", changing if facts.tempo_changes else tempo),
-        ("Key", key if facts.tonic else f"{key} key" if key else ""),
-        ("Era", ", ".join(facts.eras)),
-        ("Energy", f"{facts.energy()} energy" if facts.energy() else ""),
+        _Field("Genre", tuple(_genre(genre) for genre in rng.sample(facts.genres, len(facts.genres)))),
+        _Field("Moods", tuple(rng.sample(facts.moods, len(facts.moods)))),
+        _Field("Instruments", tuple(_names(facts, rng))),
+        _Field("Format", ("solo",) if facts.solo else ()),
+        _Field("Tempo", (_field_tempo(facts),)),
+        _Field("Key", (key,)),
+        _Field("Era", facts.eras),
+        _Field("Energy", (f"{facts.energy()} energy",) if facts.energy() else (), facts.energy()),
     ]
-    return [(name, value) for name, value in fields if value]
+    return [field for field in fields if any(field.values)]
+
+
+def _field_tempo(facts: Facts) -> str:
+    tempo = f"{facts.tempo_bpm:.0f} {facts.tempo_unit()}" if facts.tempo_bpm is not None else ""
+    return f"changing tempo around {tempo}".removesuffix(" around ") if facts.tempo_changes else tempo
 
 
 def _title(text: str) -> str:

@@ -36,6 +36,7 @@ fretless bass, fretless: 35 | slap bass, slapped bass: 36 37
 synth bass, synthesizer bass, bass synth, synthesized bass, synth bassline, synth bass line: 38 39 | sub bass: 38 39
 violin: 40 110 | viola: 41 | cello: 42 | strings: 40-45 48-51 | string section, string ensemble: 48-51
 string orchestra: 48-51 | violins, violas, cellos: 40-42 48 49 110 | orchestral strings: 40-45 48 49
+orchestral string section, orchestral string ensemble: 48 49
 tremolo strings, tremolo string: 44 | pizzicato, pizzicato strings, pizzicato string: 45 | harp, orchestral harp: 46
 timpani, kettledrum: 47 | synth strings, synthesizer strings, synth string, string synth, string machine: 50 51
 plucked strings: 15 24 25 45 46 104-107 | orchestra: 40-49 55-61 68-74

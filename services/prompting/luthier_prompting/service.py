@@ -11,11 +11,19 @@ from luthier.prompting.v1 import prompting_pb2, prompting_pb2_grpc
 from luthier_kit.rpc import MAX_PROMPT_CHARS, Checks, InvalidRequest
 from luthier_kit.store import Action, Store
 from luthier_prompting.checker import VERSION, Disagreement, check
-from luthier_prompting.composers import BACKENDS, DEFAULT_COUNT, MAX_COUNT, Composer, Composers, compose
+from luthier_prompting.composers import BACKENDS, DEFAULT_COUNT, MAX_COUNT, Composer, Composers, compose, writer_of
 from luthier_prompting.facts import Facts, check_facts, facts_of
-from luthier_prompting.grammar import Metadata
+from luthier_prompting.styles import Style
 
-STAGE_VERSION = "2"
+STAGE_VERSION = "3"
+MAX_STYLES = MAX_COUNT
+_STYLES = {
+    prompting_pb2.PROMPT_STYLE_UNSPECIFIED: Style.SENTENCE,
+    prompting_pb2.PROMPT_STYLE_SENTENCE: Style.SENTENCE,
+    prompting_pb2.PROMPT_STYLE_METADATA: Style.METADATA,
+    prompting_pb2.PROMPT_STYLE_SHORT: Style.SHORT,
+    prompting_pb2.PROMPT_STYLE_TAGS: Style.TAGS,
+}
 
 
 class PromptingServicer(prompting_pb2_grpc.PromptingServiceServicer):
@@ -32,20 +40,25 @@ class PromptingServicer(prompting_pb2_grpc.PromptingServiceServicer):
         checks = Checks()
         checks.within("count", count, 1, MAX_COUNT)
         checks.one_of("backend", request.backend or self._composers.default, BACKENDS)
-        checks.that(request.style in prompting_pb2.PromptStyle.values(), "style", "must be a known PromptStyle")
+        checks.that(request.style in _STYLES, "style", "must be a known PromptStyle")
+        checks.that(not (request.style and request.styles), "styles", "must be empty where style is set")
+        for at, style in checks.items("styles", request.styles, 0, MAX_STYLES):
+            checks.that(style in _STYLES, at, "must be a known PromptStyle")
         check_facts(checks, request.facts, request.tags)
         checks.done()
         facts = facts_of(request.facts, request.tags)
         if facts.is_empty():
             raise InvalidRequest(violations=[("facts", "must hold at least one fact that a prompt can state")])
-        metadata = request.style == prompting_pb2.PROMPT_STYLE_METADATA
-        composer = Metadata() if metadata else self._composers.get(request.backend)
+        styles = tuple(_STYLES[style] for style in request.styles or [request.style])
+        composer = self._composers.get(request.backend)
+        if composer.styles.isdisjoint(styles):
+            composer = writer_of(styles[0], composer)
         seed = request.seed if request.HasField("seed") else _digest_seed(request)
-        action = _action(request, composer, count, metadata, seed)
+        action = _action(request, composer, count, styles, seed)
         response, _ = self._store.actions.run(
             action,
             prompting_pb2.ComposePromptsResponse,
-            lambda: _response(composer, facts, count, metadata, seed),
+            lambda: _response(composer, facts, count, styles, seed),
         )
         return response
 
@@ -68,8 +81,9 @@ def _digest_seed(request: prompting_pb2.ComposePromptsRequest) -> int:
 
 
 def _action(
-    request: prompting_pb2.ComposePromptsRequest, composer: Composer, count: int, metadata: bool, seed: int
+    request: prompting_pb2.ComposePromptsRequest, composer: Composer, count: int, styles: tuple[Style, ...], seed: int
 ) -> Action:
+    writers = [writer_of(style, composer) for style in styles]
     said = MessageToDict(request, preserving_proto_field_name=True)
     return Action(
         stage="prompt",
@@ -78,25 +92,25 @@ def _action(
             "facts": said.get("facts", {}),
             "tags": said.get("tags", []),
             "count": count,
-            "style": "metadata" if metadata else "sentence",
+            "styles": [str(style) for style in styles],
         },
         seed=seed,
         version=STAGE_VERSION,
-        tools={composer.name: composer.version, "checker": VERSION},
+        tools={**{writer.name: writer.version for writer in writers}, "checker": VERSION},
         licences=sorted({tag.licence for tag in request.tags if tag.licence}),
     )
 
 
 def _response(
-    composer: Composer, facts: Facts, count: int, metadata: bool, seed: int
+    composer: Composer, facts: Facts, count: int, styles: tuple[Style, ...], seed: int
 ) -> prompting_pb2.ComposePromptsResponse:
-    composed = compose(composer, facts, count=count, seed=seed, allow_subset=metadata)
+    composed = compose(composer, facts, count=count, seed=seed, styles=styles)
     prompts = [
         common_pb2.Prompt(
             text=prompt.text,
             check=_check_message(prompt.disagreements),
-            composer=composer.name,
-            composer_version=composer.version,
+            composer=prompt.composer,
+            composer_version=prompt.composer_version,
         )
         for prompt in composed.prompts
     ]

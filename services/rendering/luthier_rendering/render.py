@@ -7,8 +7,8 @@ loudness asks for more, the level is what the ceiling allows, and the result say
 
 The room is the same for all stems, and linear: each stem has its share of it, and they sum to the mix.
 
-One stem at a time is in memory beside the mix. Levelled stems wait on scratch, as sparse raw files, until the mix's
-gain is known: so the stems that are written sum to the mix.
+One stem at a time is in memory beside the mix. Levelled stems wait on scratch until the mix's gain is known: so the
+stems that are written sum to the mix.
 """
 
 import errno
@@ -22,28 +22,27 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from luthier.common.v1.common_pb2 import InstrumentActivity
 from luthier.rendering.v1 import rendering_pb2 as pb
 from luthier_kit.rpc import FailedPrecondition, InvalidRequest, QuotaExceeded, Unavailable
 from luthier_kit.workers import step
-from luthier_music.audio import SAMPLE_RATE_HZ, Samples, peak, write_audio
-from luthier_music.loudness import gated_loudness_lufs, hop_energies
+from luthier_music.audio import SAMPLE_RATE_HZ, Samples, peak, write_audio, write_blocks
+from luthier_music.loudness import Measured, gated_loudness_lufs, measure
 from luthier_rendering.backends import BACKENDS, effects
-from luthier_rendering.backends.base import Backend, BackendConfig, BackendError, Drawn, UnknownSound
+from luthier_rendering.backends.base import Backend, BackendConfig, BackendError, UnknownSound
 from luthier_rendering.backends.soundfont import SOUNDFONT
 from luthier_rendering.humanise import Humanise
 from luthier_rendering.inspection import SongFacts, facts
 from luthier_rendering.midi import Song, load_song
 from luthier_rendering.performance import Performance, performance
 from luthier_rendering.smf import MidiLimits, refuse
+from luthier_rendering.spool import PIECE_FRAMES, Spool
 from luthier_rendering.timeline import TAIL_S, part_activity, timeline
 
 PEAK_CEILING_DBFS: Final = -1.0
 _MAX_GAIN_DB: Final = 180.0  # brings volume 1 with expression 1 to any level; what is quieter is arithmetic noise
 _FADE_FRAMES: Final = SAMPLE_RATE_HZ // 2  # the end of the tail fades, so that nothing is cut off
-_SPOOL_FRAMES: Final = 1 << 16  # written at a time
 
 
 @dataclass(frozen=True)
@@ -151,63 +150,90 @@ def render_song(song: Song, backend: Backend, parameters: RenderParameters, out:
     played, first = np.unique(song.notes.part, return_index=True)
     in_order = played[np.argsort(song.notes.start_tick[first], kind="stable")].tolist()  # together: as in the file
     room = backend.room(random.Random(f"{parameters.seed}/room"))
-    levelled: list[StemResult] = []
+    levelled: list[tuple[StemResult, Spool | None]] = []
     loudest = 0.0  # of stems: what cancels in the mix must not clip in a stem
     for number, part in enumerate(in_order, start=1):
         step(f"playing {song.parts[part].instrument.name} (stem {number} of {len(in_order)})")
-        samples, sound = _sounded(song, part, mix.shape[0], backend, parameters, watch)
-        with watch.stage("loudness"):
-            gain, loudness = level(hop_energies(samples, SAMPLE_RATE_HZ), samples, targets[part])
+        samples, sound, measured = _sounded(song, part, mix.shape[0], backend, parameters, watch)
+        gain, loudness = level(measured, targets[part])
         sound.stem_gain = gain
         if room:
             sound.room.CopyFrom(room)
         with watch.stage("mix"):
-            samples *= np.float32(gain)
-            if not (room and parameters.mix_only):
-                samples = _faded(_in_room(samples, room))
-            mix += samples
-            loudest = max(loudest, peak(samples))
-            spooled = None if parameters.mix_only else _spool(out / f"{part}.raw", samples)
-        levelled.append(StemResult(spooled, loudness if np.isfinite(loudness) else None, sound))
+            if room and not parameters.mix_only:
+                samples = _in_room(np.multiply(samples, np.float32(gain), out=samples), room)
+                gain = 1.0
+            spool = None if parameters.mix_only else Spool(out / f"{part}.raw")
+            loudest = max(loudest, _add(samples, gain, mix, spool, fades=not (room and parameters.mix_only)))
+        del samples  # the next stem is played into their memory
+        result = StemResult(None, loudness if np.isfinite(loudness) else None, sound)
+        levelled.append((result, spool))
     if room and parameters.mix_only:
         with watch.stage("mix"):
             mix = _faded(_in_room(mix, room))  # once for all: the same but for rounding
     with watch.stage("loudness"):
-        gain, mix_loudness = level(hop_energies(mix, SAMPLE_RATE_HZ), mix, parameters.levels.mix_loudness_lufs)
+        measured = measure(mix, SAMPLE_RATE_HZ)
+        gain, mix_loudness = level(measured, parameters.levels.mix_loudness_lufs)
     if gain * loudest > 1.0:
         mix_loudness -= linear_to_db(gain * loudest)
         gain = 1.0 / loudest
-    for stem in levelled:
+    for stem, _ in levelled:
         stem.sound.mix_gain = gain
-    highest = peak(mix) * gain
+    highest = measured.peak * gain
     if highest == 0.0:
         refuse("MIDI_SILENT", "every note of the file is played at volume 0")
     step("writing files")
     with watch.stage("write"):
         write_audio(out / "mix.flac", mix, gain=gain)
-        stems = [_written(stem, gain, mix.shape) for stem in levelled]
+        stems = [_written(stem, spool, gain, out) for stem, spool in levelled]
     cpu_s = time.process_time() - began
     return RenderResult(out / "mix.flac", mix_loudness, linear_to_db(highest), stems, cpu_s, dict(watch.stages_s))
 
 
 def _sounded(
     song: Song, part: int, frames: int, backend: Backend, parameters: RenderParameters, watch: "_Stopwatch"
-) -> Drawn:
-    """One part with its effects before it is levelled, and the record of that."""
+) -> tuple[Samples, pb.Sound, Measured]:
+    """One part with its effects before it is levelled, the record of that, and what its level is worked out from."""
     humanise, seed = parameters.humanise, parameters.seed
     with watch.stage("synthesis"):
         played = performance(song, part, humanise, seed)
         # of its own for each part: what another one draws, or how often, does not move it
         samples, sound = backend.render(played, frames, random.Random(f"{seed}/{part}/sound"))
-    if not np.isfinite(peak(samples)):
-        raise BackendError(f"{sound.source} played NaN or infinity")
+    with watch.stage("loudness"):
+        try:
+            measured = measure(samples, SAMPLE_RATE_HZ)
+        except ValueError as error:
+            raise BackendError(f"{sound.source} played NaN or infinity") from error
     if sound.effects:
         with watch.stage("effects"):
-            sound.effects_gain = _effects_gain(samples)
+            sound.effects_gain, _ = level(measured, effects.EFFECTS_LUFS, np.inf)  # the level that effects are meant at
             samples = _with_effects(samples, sound)
+        with watch.stage("loudness"):
+            measured = measure(samples, SAMPLE_RATE_HZ)
     sound.part, sound.seed = part, seed
     sound.humanise_timing_ms, sound.humanise_velocity = humanise.timing_ms, humanise.velocity
-    return Drawn(samples, sound)
+    return samples, sound, measured
+
+
+def _add(samples: Samples, gain: float, mix: Samples, spool: Spool | None, *, fades: bool) -> float:
+    """Add samples [frames, 2] times their gain to the mix, their end faded out; and to a spool, where there is one.
+    Changes the samples. Their peak then."""
+    fade = _fade(len(samples)) if fades else np.empty((0, 1), np.float32)
+    fade_from = len(samples) - len(fade)
+    loudest = 0.0
+    for first in range(0, len(samples), PIECE_FRAMES):
+        piece = samples[first : first + PIECE_FRAMES]
+        if peak(piece) > 0.0:
+            piece *= np.float32(gain)
+            if (begin := max(first, fade_from)) < first + len(piece):
+                piece[begin - first :] *= fade[begin - fade_from : first + len(piece) - fade_from]
+            mix[first : first + PIECE_FRAMES] += piece
+            loudest = max(loudest, peak(piece))
+        if spool:
+            spool.append(piece)
+    if spool:
+        spool.close()
+    return loudest
 
 
 def render_stem_file(
@@ -266,12 +292,6 @@ def _frames(song: Song) -> int:
     return round((song.music_end_s + TAIL_S) * SAMPLE_RATE_HZ)
 
 
-def _effects_gain(samples: Samples) -> float:
-    """What brings samples to the loudness at which effects are meant; 1.0 for silence."""
-    gain, _ = level(hop_energies(samples, SAMPLE_RATE_HZ), samples, effects.EFFECTS_LUFS, np.inf)
-    return gain
-
-
 def _with_effects(samples: Samples, sound: pb.Sound) -> Samples:
     samples *= np.float32(sound.effects_gain)
     return effects.apply(samples, sound.effects)
@@ -283,9 +303,14 @@ def _in_room(samples: Samples, room: pb.Effect | None) -> Samples:
 
 def _faded(samples: Samples) -> Samples:
     """The end of the tail fades, in place."""
-    fade = min(_FADE_FRAMES, samples.shape[0])
-    samples[-fade:] *= np.linspace(1.0, 0.0, fade, dtype=np.float32)[:, np.newaxis]
+    fade = _fade(len(samples))
+    samples[-len(fade) :] *= fade
     return samples
+
+
+def _fade(frames: int) -> Samples:
+    """Gains [any, 1] of the last of so many frames."""
+    return np.linspace(1.0, 0.0, min(_FADE_FRAMES, frames), dtype=np.float32)[:, np.newaxis]
 
 
 def stem_targets_lufs(levels: Levels, stems: int, seed: int) -> list[float]:
@@ -294,16 +319,13 @@ def stem_targets_lufs(levels: Levels, stems: int, seed: int) -> list[float]:
     return [levels.stem_loudness_lufs + draw.uniform(-1.0, 1.0) * levels.stem_jitter_db for _ in range(stems)]
 
 
-def level(
-    energies: NDArray[np.float64], samples: Samples, target_lufs: float, ceiling_dbfs: float = PEAK_CEILING_DBFS
-) -> tuple[float, float]:
-    """The gain that levels `samples` whose hop energies are known, and the loudness that it reaches in LUFS."""
-    highest = peak(samples)
+def level(measured: Measured, target_lufs: float, ceiling_dbfs: float = PEAK_CEILING_DBFS) -> tuple[float, float]:
+    """The gain that levels what was measured, and the loudness that it reaches in LUFS."""
+    highest = measured.peak
     if highest <= 0.0:
         return 1.0, -np.inf
-    loudness = gated_loudness_lufs(energies / highest**2) + linear_to_db(
-        highest
-    )  # the gates are for music at its level
+    # at full scale: the gates are for music at its level
+    loudness = gated_loudness_lufs(measured.energies / highest**2) + linear_to_db(highest)
     gain = gain_to(loudness, target_lufs, highest, ceiling_dbfs)
     return gain, loudness + linear_to_db(gain)
 
@@ -328,26 +350,13 @@ def _db_to_linear(db: float) -> float:
     return float(10.0 ** (db / 20.0))
 
 
-def _spool(path: Path, samples: Samples) -> Path:
-    """Write raw samples; silence becomes a hole in the file."""
-    with path.open("wb") as file:
-        for first in range(0, samples.shape[0], _SPOOL_FRAMES):
-            block = samples[first : first + _SPOOL_FRAMES]
-            if block.any():
-                file.seek(first * samples.itemsize * samples.shape[1])
-                file.write(block.data)
-        file.truncate(samples.nbytes)
-    return path
-
-
-def _written(stem: StemResult, gain: float, shape: tuple[int, ...]) -> StemResult:
+def _written(stem: StemResult, spool: Spool | None, gain: float, out: Path) -> StemResult:
     """A levelled stem at its level in the mix, as FLAC where it was spooled."""
     loudness = None if stem.loudness_lufs is None else stem.loudness_lufs + linear_to_db(gain)
-    if stem.file is None:
+    if spool is None:
         return StemResult(None, loudness, stem.sound)
-    flac = stem.file.with_name(f"stem-{stem.part:02d}.flac")
-    write_audio(flac, np.memmap(stem.file, np.float32, "r", shape=shape), gain=gain)
-    stem.file.unlink()
+    flac = out / f"stem-{stem.part:02d}.flac"
+    write_blocks(flac, spool.pieces(), gain=gain)
     return StemResult(flac, loudness, stem.sound)
 
 

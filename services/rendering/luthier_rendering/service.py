@@ -47,7 +47,7 @@ from luthier_rendering.settings import RenderingSettings
 from luthier_rendering.smf import MidiLimits
 from luthier_rendering.solos import Passage, PassageLengths, find_solos_file
 
-INSPECT_VERSION: Final = "4"  # raise it whenever the same file would be described differently
+INSPECT_VERSION: Final = "5"  # raise it whenever the same file would be described differently
 RENDER_VERSION: Final = "5"  # raise it whenever the same song would sound or be measured differently
 SOLOS_VERSION: Final = "1"  # raise it whenever other passages of the same song would be found
 _INSPECTORS: Final = 2  # processes that inspect, at most
@@ -93,7 +93,8 @@ class Rendering(rendering_pb2_grpc.RenderingServiceServicer):
         def compute() -> pb.InspectMidiResponse:
             with self._on_scratch("inspect-", data) as midi:
                 # to its end also when the caller left: it takes less than to replace the process, and is stored
-                found = self._inspectors.run(None, midi.parent, inspect_file, midi, self._limits)
+                inspected = self._inspectors.run(None, midi.parent, inspect_file, midi, self._limits)
+            found = inspected.facts
             return pb.InspectMidiResponse(
                 fingerprint=found.fingerprint,
                 duration_s=found.duration_s,
@@ -107,6 +108,9 @@ class Rendering(rendering_pb2_grpc.RenderingServiceServicer):
                 ],
                 format=found.format,
                 ticks_per_beat=found.ticks_per_beat,
+                parts=inspected.parts,
+                key=inspected.key,
+                signature=inspected.signature,
             )
 
         action = Action("inspect", [request.midi.sha256], {"limits": self._limits.changed()}, version=INSPECT_VERSION)

@@ -8,7 +8,7 @@ is computed unless it is asked for.
 from collections.abc import Callable
 from typing import Any, Final
 
-from luthier_analysis.features import descriptors, key, loudness, sections, tempo
+from luthier_analysis.features import beats, descriptors, key, loudness, perceptual, sections, tempo
 from luthier_analysis.settings import Options
 from luthier_analysis.sound import Sound
 
@@ -18,5 +18,7 @@ FEATURES: Final[dict[str, Callable[[Sound, Options], Any]]] = {
     "loudness": lambda sound, _: loudness.measure(sound),
     "sections": lambda sound, _: sections.structure(sound).sections,
     "descriptors": lambda sound, _: descriptors.measure(sound),
+    "beats": beats.measure,
+    "perceptual": lambda sound, _: perceptual.measure(sound),
 }
 """By the name of the field of `jobs.Measurements` that each fills."""

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from luthier.common.v1.common_pb2 import FACT_SOURCE_AUDIO
+from luthier_analysis.extra import NoEstimate
 from luthier_analysis.facts import Tempo
 from luthier_analysis.settings import Weights
 from luthier_analysis.sound import Sound
@@ -22,10 +23,6 @@ RATE_HZ = 22_050
 WINDOW_S = 8  # it takes whole windows of this length
 SLOWEST_BPM = 30.0  # its 256 classes are one BPM wide
 MAX_WEIGHTS_BYTES = 64 << 20  # the published file has 5.5 MB
-
-
-class NoEstimate(Exception):
-    """Why deeprhythm gives no answer."""
 
 
 def estimate(sound: Sound, weights: Weights | None) -> Tempo:

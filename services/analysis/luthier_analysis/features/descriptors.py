@@ -1,6 +1,6 @@
 """Descriptors: scalars about the sound, each with its unit in its name; None = cannot be said of this sound."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import numpy as np
@@ -15,6 +15,9 @@ _CENTROID_MIN_POWER: Final = 1e-12  # -120 dBFS
 _MOMENTARY_S: Final = 0.4  # the momentary window of EBU R 128
 _LOUD_PERCENTILE, _SOFT_PERCENTILE = 95, 10  # of EBU Tech 3342, there on 3 s windows
 _DANCEABILITY_MIN_S: Final = 10.0  # the longest fluctuation it looks at
+_BUSY_HZ: Final = 8.0  # onsets per second of full energy: sixteenths at 120 BPM
+_WIDE_DB: Final = 20.0  # dynamic range of none
+_DULL_HZ, _BRIGHT_HZ = 125.0, 2_000.0  # spectral centroids of none and of full energy
 
 
 def spectral_centroid(sound: Sound) -> Descriptor | None:
@@ -64,6 +67,23 @@ def danceability(sound: Sound) -> Descriptor | None:
     return Descriptor("danceability", float(value), "essentia/Danceability")
 
 
+def energy(found: Sequence[Descriptor]) -> Descriptor | None:
+    """How intense and active the music is, 0 to 1: the mean of how busy, how evenly loud and how bright it is.
+
+    Each is a straight line between the bounds above, brightness by octaves, from the descriptors of these names. These
+    are qualities by which the Echo Nest, later Spotify, described its energy (onset rate, dynamic range, timbre); its
+    formula was never published. Level does not count: renders are brought to one loudness.
+    None where one of the three cannot be said.
+    """
+    value = {one.name: one.value for one in found}
+    if not {"onset_rate_hz", "dynamic_range_db", "spectral_centroid_hz"} <= value.keys():
+        return None
+    busy = value["onset_rate_hz"] / _BUSY_HZ
+    even = 1 - value["dynamic_range_db"] / _WIDE_DB
+    bright = np.log(value["spectral_centroid_hz"] / _DULL_HZ) / np.log(_BRIGHT_HZ / _DULL_HZ)
+    return Descriptor("energy", float(np.clip([busy, even, bright], 0, 1).mean()), "luthier/energy-1")
+
+
 DESCRIPTORS: Final[tuple[Callable[[Sound], Descriptor | None], ...]] = (
     spectral_centroid,
     onset_rate,
@@ -73,5 +93,7 @@ DESCRIPTORS: Final[tuple[Callable[[Sound], Descriptor | None], ...]] = (
 
 
 def measure(sound: Sound) -> tuple[Descriptor, ...]:
-    """All descriptors that can be said of the sound."""
-    return tuple(found for describe in DESCRIPTORS if (found := describe(sound)) is not None)
+    """All descriptors that can be said of the sound, and its energy, which is made of them."""
+    found = [one for describe in DESCRIPTORS if (one := describe(sound)) is not None]
+    of_all = energy(found)
+    return (*found, of_all) if of_all else tuple(found)

@@ -1,4 +1,5 @@
-"""Global tempo by essentia's RhythmExtractor2013 (Zapata et al. 2014), or by deeprhythm where asked for and possible.
+"""Global tempo by essentia's RhythmExtractor2013 (Zapata et al. 2014), or by deeprhythm or BeatNet where asked for and
+possible.
 
 Where the tempo map proves the tempo, the audio's only stands beside it: then essentia's PercivalBpmEstimator (Percival
 and Tzanetakis 2014) answers, at a fifth of the cost (tests/bench/truth.py compares them).
@@ -11,8 +12,9 @@ import numpy as np
 
 from luthier.common.v1.common_pb2 import FACT_SOURCE_AUDIO
 from luthier_analysis.engine import algorithms, has_pulse
+from luthier_analysis.extra import NoEstimate
 from luthier_analysis.facts import Tempo
-from luthier_analysis.features import deeprhythm
+from luthier_analysis.features import beatnet, deeprhythm
 from luthier_analysis.settings import Options
 from luthier_analysis.sound import Sound
 
@@ -32,12 +34,14 @@ def measure(sound: Sound, options: Options, *, proven: bool = False) -> Tempo | 
     """
     if sound.duration_s < MIN_S or not has_pulse(sound):
         return None
-    if options.tempo_estimator != "deeprhythm":
+    if options.tempo_estimator == "essentia":
         return _quick(sound) if proven else _essentia(sound)
     try:
+        if options.tempo_estimator == "beatnet":
+            return _beatnet(sound)
         return deeprhythm.estimate(sound, options.deeprhythm)
-    except deeprhythm.NoEstimate as reason:
-        return _essentia(sound, note=f"deeprhythm gave no estimate: {reason}; this one is essentia's")
+    except NoEstimate as reason:
+        return _essentia(sound, note=f"{options.tempo_estimator} gave no estimate: {reason}; this one is essentia's")
 
 
 def beat_line_bpm(beats_s: np.ndarray) -> float:
@@ -54,6 +58,15 @@ def _essentia(sound: Sound, note: str = "") -> Tempo | None:
     line_bpm = beat_line_bpm(beats_s.astype(np.float64))
     tempo_bpm = round(line_bpm if abs(line_bpm / bpm - 1) <= MAX_CORRECTION else float(bpm), DECIMALS)
     return Tempo(tempo_bpm, FACT_SOURCE_AUDIO, ESTIMATOR, min(1.0, float(confidence) / MAX_CONFIDENCE), note=note)
+
+
+def _beatnet(sound: Sound) -> Tempo | None:
+    """The line through BeatNet's beats, with their confidence."""
+    found = beatnet.beats(sound)
+    if found is None or len(found.times_s) < MIN_BEATS:
+        return None
+    tempo_bpm = round(beat_line_bpm(np.array(found.times_s)), DECIMALS)
+    return Tempo(tempo_bpm, FACT_SOURCE_AUDIO, f"{found.estimator}/beat-line", found.confidence)
 
 
 def _quick(sound: Sound) -> Tempo | None:

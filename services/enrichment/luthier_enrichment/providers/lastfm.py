@@ -54,9 +54,10 @@ class LastfmProvider:
         rate_hz: float = RATE_HZ,
         retry_budget_s: float = RETRY_BUDGET_S,
         first_pause_s: float = FIRST_PAUSE_S,
+        workers: int = 1,
     ) -> None:
         self._min_score, self._retry_budget_s, self._first_pause_s = min_score, retry_budget_s, first_pause_s
-        self._bucket = TokenBucket(rate_hz, burst=2)
+        self._bucket = TokenBucket(rate_hz, burst=2, workers=workers)
         self._network = pylast.LastFMNetwork(api_key=api_key) if api_key else None
         if self._network:
             self._network.ws_server = (host, "/2.0/")

@@ -61,11 +61,11 @@ class MusicbrainzProvider:
 
     def __init__(
         self, contact: str, min_score: float, *, url: str = URL, rate_hz: float = RATE_HZ, timeout_s: float = TIMEOUT_S,
-        retry_budget_s: float = RETRY_BUDGET_S, first_pause_s: float = FIRST_PAUSE_S,
+        retry_budget_s: float = RETRY_BUDGET_S, first_pause_s: float = FIRST_PAUSE_S, workers: int = 1,
     ) -> None:  # fmt: skip
         self._min_score, self._url, self._timeout_s = min_score, url.rstrip("/") + "/", timeout_s
         self._retry_budget_s, self._first_pause_s = retry_budget_s, first_pause_s
-        self._bucket = TokenBucket(rate_hz)
+        self._bucket = TokenBucket(rate_hz, workers=workers)
         self._agent = f"Luthier/{version_of('luthier-enrichment')} ( {contact} )" if contact else ""
 
     def off_because(self) -> str:

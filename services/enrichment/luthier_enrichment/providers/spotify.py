@@ -39,10 +39,10 @@ class SpotifyProvider:
 
     def __init__(
         self, enabled: bool, client_id: str, client_secret: str, min_score: float, *, api_url: str = API_URL,
-        token_url: str = TOKEN_URL, timeout_s: float = TIMEOUT_S,
+        token_url: str = TOKEN_URL, timeout_s: float = TIMEOUT_S, workers: int = 1,
     ) -> None:  # fmt: skip
         self._enabled, self._min_score = enabled, min_score
-        self._bucket = TokenBucket(RATE_HZ, burst=2)
+        self._bucket = TokenBucket(RATE_HZ, burst=2, workers=workers)
         self._client = None
         if enabled and client_id and client_secret:
             login = SpotifyClientCredentials(

@@ -8,21 +8,24 @@ words outside the vocabularies ("shimmering", "wall of sound") state nothing tha
 
 from luthier_prompting.checker import form, instruments, key, measures, tempo, words
 from luthier_prompting.checker.draft import Draft
-from luthier_prompting.checker.report import REQUIRED_BUT_MISSING, Disagreement, Report
+from luthier_prompting.checker.report import CUT_OFF, REQUIRED_BUT_MISSING, Disagreement, Report
 from luthier_prompting.facts import Facts
 
 VERSION = "luthier-checker/5"
 
-__all__ = ["VERSION", "Disagreement", "check", "required"]
+__all__ = ["CUT_OFF", "VERSION", "Disagreement", "check", "required"]
 
 
-def check(prompt: str, facts: Facts, *, allow_subset: bool = False) -> list[Disagreement]:
+def check(
+    prompt: str, facts: Facts, *, allow_subset: bool = False, must_name: bool = False, max_words: int | None = None
+) -> list[Disagreement]:
     """All disagreements between the prompt and the facts, none when it passes. prompt: at most 2000 characters.
 
-    `allow_subset`: required facts may stay unstated (metadata style).
+    `allow_subset`: required facts may stay unstated (metadata and short style); `must_name`: but a genre or an
+    instrument must be named where one is required (short style); `max_words`: more are a fault of form.
     """
     draft, report = Draft(prompt), Report()
-    form.check(draft, report)
+    form.check(draft, report, max_words)
     measures.check(draft, facts, report)
     words.compounds(draft, facts, report)
     tempo.check(draft, facts, report)
@@ -34,6 +37,9 @@ def check(prompt: str, facts: Facts, *, allow_subset: bool = False) -> list[Disa
     measures.leftovers(draft, report)
     if not allow_subset:
         _missing(facts, report)
+    nothing_named = "genre" not in report.stated and not report.programs
+    if must_name and nothing_named and (facts.genres or facts.required_instruments()):
+        report.differs("instrument", REQUIRED_BUT_MISSING, "", "a genre or an instrument")
     return report.disagreements
 
 

@@ -13,7 +13,7 @@ _CANONICAL = str.maketrans(
 
 _NEGATOR = re.compile(
     r"\b(?:no(?!-| wave\b)|not|without|lacking|lacks?|devoid of|free of|free from|absence of|minus|sans|neither|nor|"
-    r"never|isn't|aren't|doesn't|don't|instead of|rather than|excluding|except(?: for)?)\b"
+    r"never|nobody|nothing|anything but|isn't|aren't|doesn't|don't|instead of|rather than|excluding|except(?: for)?)\b"
     r"(?! (?:only|just|merely|simply)\b)",
     re.IGNORECASE,
 )
@@ -21,6 +21,10 @@ _STOP = re.compile(
     r"[.;|!?:]|,|\b(?:but|with|featuring|features|while|at|in|over|yet|just|only|though|backed|driven|plays?)\b", re.I
 )
 _GOES_ON = re.compile(r",\s*(?:or|nor)\b|,[\w -]{1,30}?(?:,|\s)\s*(?:or|nor)\b", re.IGNORECASE)
+# "The bass is missing": what stands before it, back to the end of the clause before.
+_MISSING = re.compile(
+    r"(?:^|[.,;|!?:])(?P<clause>[^.,;|!?:]*?)\b(?:is|are|was|were) (?:missing|absent|left out)\b", re.I
+)
 _SUFFIXED = re.compile(r"\b[a-z]+-(?:free|less)\b", re.IGNORECASE)
 _LESS = re.compile(r"\b(drum|bass|guitar|piano|voice|vocal|beat)(?=less\b)", re.IGNORECASE)
 
@@ -42,7 +46,16 @@ _PHRASE = re.compile(
 
 def _with_digits(text: str) -> str:
     """The text with numbers of twenty and more in digits; smaller number words are left alone."""
-    return _PHRASE.sub(lambda match: _number(match[0]) or match[0], text)
+    return _PHRASE.sub(lambda match: _number(match[0]) or _range(match[0]) or match[0], text)
+
+
+def _range(phrase: str) -> str:
+    """ "one hundred and one hundred and twenty" is "100 and 120", as after "between"; empty when it is not two."""
+    for joint in re.finditer(r" and ", phrase):
+        low, high = _number(phrase[: joint.start()]), _number(phrase[joint.end() :])
+        if low and high and int(low) < int(high):
+            return f"{low} and {high}"
+    return ""
 
 
 def _number(phrase: str) -> str:
@@ -50,6 +63,8 @@ def _number(phrase: str) -> str:
     total = 0
     for word in re.split(r"[ -]+", phrase.lower()):
         if word == "hundred":
+            if total >= 100:
+                return ""
             total = max(1, total) * 100
         elif word in _TENS:
             if total % 100 and total >= 10:
@@ -74,6 +89,7 @@ class Draft:
         self.left = self.text
         self._denied = [self._scope(match) for match in _NEGATOR.finditer(self.text)]
         self._denied += [match.span() for match in _SUFFIXED.finditer(self.text)]
+        self._denied += [match.span("clause") for match in _MISSING.finditer(self.text)]
 
     def take(self, pattern: re.Pattern[str]) -> Iterator[re.Match[str]]:
         """Every match in what is left, blanked out as it is handed over."""

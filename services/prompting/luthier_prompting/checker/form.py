@@ -4,7 +4,7 @@ import re
 
 from luthier_kit.rpc import MAX_PROMPT_CHARS
 from luthier_prompting.checker.draft import Draft
-from luthier_prompting.checker.report import INSTRUCTION, NOT_ONLY_THE_PROMPT, QUESTION, Report
+from luthier_prompting.checker.report import INSTRUCTION, NOT_ONLY_THE_PROMPT, QUESTION, TOO_LONG, Report
 
 _VERBS = """add|aim for|arrange|avoid|begin with|blend|bring|build|capture|combine|compose|craft|create|deliver|describe
 design|develop|do not|don't|draw|employ|end with|ensure|evoke|experience|explore|feature|finish with|generate|give|have
@@ -28,6 +28,8 @@ _ASKS = re.compile(
 _LABEL = r"(?:music |text )?(?:prompt|caption|description|output|answer|assistant|user|system|title)\s*:"
 _TALK = re.compile(
     rf"^\s*(?:sure|certainly|of course|absolutely|okay|ok|here(?:'s| is| are)|the (?:prompt|caption) is|{_LABEL})|"
+    # what a language model says of its task; music has no captions
+    r"\bcaptions?\b|\battributes?\b|\bper answer\b|\b(?:plain|these|the|your|my) instructions?\b|"
     r"\bas an ai\b|\bi(?:'m| am)\b|\bi (?:can|cannot|can't|have|hope|think)\b|\blet me know\b|\bnote that\b",
     re.I,
 )
@@ -36,8 +38,11 @@ _MARKUP = re.compile(
 )
 
 
-def check(draft: Draft, report: Report) -> None:
+def check(draft: Draft, report: Report, max_words: int | None) -> None:
     """Reads the form; only the first offence of each kind is reported."""
+    words = len(draft.text.split())
+    if max_words is not None and words > max_words:
+        report.differs("form", TOO_LONG, f"{words} words", f"at most {max_words} words")
     if match := _ORDER.search(draft.text) or _WISH.search(draft.text):
         report.differs("form", INSTRUCTION, match[0])
     if match := _ASKS.search(draft.text):

@@ -47,8 +47,10 @@ _SOLO = re.compile(
 )
 _LONE_WORD = re.compile(r"\bsolo\b", re.I)
 _COMPANY = re.compile(r"\b(?:bands?|ensembles?|accompan(?:ied|iment|ying|ies)|backing|rhythm section)\b", re.I)
-_GROUP = re.compile(r"\b(duo|duet|trio|quartet|quintet|sextet)\b", re.I)
+_GROUP = re.compile(r"\b(duo|duet|trio|quartet|quintet|sextet)\b(?P<of> of )?", re.I)
+_PLAYERS = re.compile(r"\b(?P<count>two|three|four|five|six) (?=\x00)", re.I)
 _SIZES = {"duo": 2, "duet": 2, "trio": 3, "quartet": 4, "quintet": 5, "sextet": 6}
+_COUNTS = {"two": 2, "three": 3, "four": 4, "five": 5, "six": 6}
 _INSTRUMENTAL = re.compile(r"\b(?:instrumentals?|non-vocal)\b", re.I)
 _VOICE = re.compile(
     r"\b(?:[a-z]+ )?(?:vocals?|vocalists?|vocali[sz]\w+|vox|voices?|voiced|singers?|sings?|singing|sung|lyrics?|"
@@ -58,6 +60,7 @@ _VOICE = re.compile(
     r"sopranos?|altos?|tenors?|baritones?|backup singers?|frontman|frontwoman|yodel\w*|scat)\b",
     re.I,
 )
+_SINGING = re.compile(r"(?<=\x00 )(?:sings|singing)\b", re.I)  # "the violin sings": an instrument, read before
 _CHORUS = re.compile(r"\b(?:voices?|choirs?|choral)\b", re.I)
 
 
@@ -119,12 +122,26 @@ def _acousticness(draft: Draft, facts: Facts, report: Report) -> None:
 
 
 def _size(draft: Draft, facts: Facts, report: Report) -> None:
+    """ "A trio" counts all instruments, "a duet of strings" and "two guitarists" those of that name."""
+    everyone = len(facts.instruments)
     _alone(draft, facts, report)
-    count = len(facts.instruments)
-    sizes = [(match, _SIZES[match[1].lower()]) for match in draft.take(_GROUP)]
-    for match, size in sizes:
+    sizes = []
+    for match in draft.take(_GROUP):
+        named = _KNOWN.match(draft.text, match.end()) if match["of"] else None
+        if named and re.match(r",| and\b| &", draft.text[named.end() :]):
+            named = None  # "a duo of guitar and flute" lists everyone
+        sizes.append((match, _SIZES[match[1].lower()], _playing(named, facts) if named else everyone))
+    for match in draft.take(_PLAYERS):
+        named = _KNOWN.match(draft.text, match.end())
+        if named and named.end() > named.end("phrase"):  # "two guitars", not "two bass notes"
+            sizes.append((match, _COUNTS[match["count"].lower()], _playing(named, facts)))
+    for match, size, count in sizes:
         if size != count:
             report.against("ensemble", match[0], f"{count} instruments" if count else "")
+
+
+def _playing(named: re.Match[str], facts: Facts) -> int:
+    return len(_PROGRAMS[squeezed(named["phrase"])] & facts.programs())
 
 
 def _alone(draft: Draft, facts: Facts, report: Report) -> None:
@@ -146,6 +163,8 @@ def check_company(draft: Draft, facts: Facts, report: Report) -> None:
 def check_voices(draft: Draft, facts: Facts, report: Report) -> None:
     """Renders are instrumental: any voice that is not a General MIDI choir is untrue; "no vocals" is true."""
     for _ in draft.take(_INSTRUMENTAL):
+        pass
+    for _ in draft.take(_SINGING):
         pass
     for match in draft.take(_VOICE):
         choir = bool(_CHORUS.search(match[0])) and bool(VOICES & facts.programs())

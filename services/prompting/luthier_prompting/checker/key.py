@@ -122,6 +122,8 @@ def _tonic(draft: Draft, match: re.Match[str], facts: Facts, report: Report) -> 
 
 def _mode(draft: Draft, match: re.Match[str], mode: str, facts: Facts, report: Report) -> None:
     denied = draft.denied(match.start())
+    if denied and facts.mode and mode.lower() in _MODES and not _mode_fits(mode, facts):
+        return  # "not in a major key" of a minor key: there is no third
     report.hold("mode", match[0], true=_mode_fits(mode, facts), expected=facts.mode or "", denied=denied)
 
 

@@ -21,6 +21,8 @@ _METER_WORDS = (
     (re.compile(r"\bfive[ -](?:four|eight)\b", re.I), 5),
     (re.compile(r"\bsix[ -]eight\b", re.I), 6),
     (re.compile(r"\bseven[ -](?:four|eight)\b", re.I), 7),
+    (re.compile(r"\bnine[ -]eight\b", re.I), 9),
+    (re.compile(r"\b(?:twelve|12)[ -]eight\b", re.I), 12),
     (re.compile(r"\b(?:duple (?:meter|metre|time)|cut time)\b", re.I), 2),
 )
 _SMALL = {"one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "eight": 8, "ten": 10, "fifteen": 15}

@@ -9,6 +9,8 @@ REQUIRED_BUT_MISSING: Final = "REQUIRED_BUT_MISSING"  # a known fact is not stat
 INSTRUCTION: Final = "INSTRUCTION"  # the prompt tells someone to do something
 QUESTION: Final = "QUESTION"  # the prompt asks
 NOT_ONLY_THE_PROMPT: Final = "NOT_ONLY_THE_PROMPT"  # talk, markup, labels or links around it
+CUT_OFF: Final = "CUT_OFF"  # the language model did not come to an end
+TOO_LONG: Final = "TOO_LONG"  # more words than its style allows
 NEGATED: Final = "NEGATED"  # denies what only a positive statement can prove
 
 

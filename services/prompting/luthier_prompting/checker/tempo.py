@@ -38,7 +38,11 @@ _NOTE_VALUE = re.compile(rf"(?P<dotted>dotted[ -])?(?P<value>{'|'.join(_QUARTERS
 _HEDGE = re.compile(
     r"\b(?:around|about|approximately|approx\.?|roughly|near|nearly|almost|circa|some|averag\w+|mean|between)\b|~", re.I
 )
-_STEADY = re.compile(r"\b(?:steady|constant|unchanging|fixed)(?= (?:tempo|pace|\d))", re.I)
+_STEADY = re.compile(
+    r"\b(?:steady|constant|unchanging|fixed)(?= (?:tempo|pace|\d))|"
+    r"\b(?:tempo|pace) (?:stays|remains|is|holds|keeps) (?:the same|steady|constant|unchanged|fixed)\b",
+    re.I,
+)
 _CHANGING = re.compile(
     r"\b(?:chang\w+|vary\w*|variable|shift\w+|fluctuat\w+|unsteady|accelerating) (?:its )?tempos?\b|"
     r"\btempos?[ -](?:(?:that|which|is|map) )*(?:chang|shift|vari|vary|fluctuat)\w*|"
@@ -126,9 +130,13 @@ def _holds(match: re.Match[str], low: float, high: float, truth: float, hedged: 
 
 def _pace(draft: Draft, match: re.Match[str], bounds: tuple[int, int], facts: Facts, report: Report) -> None:
     """Words of pace must not be wrong; they do not state the tempo that a caption must state."""
-    if draft.denied(match.start()):
+    known = facts.tempo_bpm is not None and not facts.notated
+    denied = draft.denied(match.start())
+    if denied and known and not bounds[0] <= (facts.tempo_bpm or 0) <= bounds[1]:
+        return  # "anything but slow" at 212 BPM
+    if denied:
         report.differs("tempo", NEGATED, match[0], in_words(facts))
-    elif facts.tempo_bpm is None or facts.notated:  # without a beat nobody knows how fast it is
+    elif facts.tempo_bpm is None or not known:  # without a beat nobody knows how fast it is
         report.differs("tempo", NOT_IN_FACTS, match[0], in_words(facts) if facts.tempo_bpm else "")
     elif not bounds[0] <= facts.tempo_bpm <= bounds[1]:
         report.against("tempo", match[0], in_words(facts))

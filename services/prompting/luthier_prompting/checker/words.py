@@ -41,7 +41,9 @@ _ENERGY = re.compile(
     r"\b(?P<level>low|high|medium|moderate)[ -](?:in )?energy\b|\benergy:? (?P<label>low|high|medium|moderate)\b", re.I
 )
 _VERBS = re.compile(
-    r"\b(?:swing(?:s|ing)? (?:into|back)|rock(?:s|ing|ed)\b|pop(?:s|ping|ped)\b|houses\b|trapped\b)", re.I
+    r"\b(?:swing(?:s|ing)? (?:into|back)|swings\b|rock(?:s|ing|ed)\b|pop(?:s|ping|ped)\b|houses\b|trapped\b)|"
+    r"(?<=\x00 )swing(?= (?:under|over|along|through|together|beneath|behind|against|hard|at|in)\b)",  # "drums swing"
+    re.I,
 )
 
 

@@ -11,13 +11,13 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Final
 
-import numpy as np
 from tinysoundfont._tinysoundfont import OutputMode, SoundFont
 
 from luthier.rendering.v1 import rendering_pb2 as pb
 from luthier_music.audio import SAMPLE_RATE_HZ, Samples
 from luthier_music.instruments import DRUMS, Instrument, instrument
 from luthier_rendering.backends.base import BackendConfig, BackendError, Drawn, Playable, UnknownSound
+from luthier_rendering.backends.memory import Memory
 from luthier_rendering.backends.soundfont_file import Preset, read_presets
 from luthier_rendering.backends.strip import apply_gains
 from luthier_rendering.controllers import LSB, PAN, SOUND_OFF
@@ -35,6 +35,7 @@ _OTHERS: Final = frozenset({(8, 14), (9, 14), (8, 24), (16, 25), (8, 107), (8, 1
 """Variations of the GS standard, (bank, program), that are another instrument than captions call them: church bell and
 carillon, ukulele, mandolin, taisho koto, castanets, concert bass drum."""
 _NAMED: Final = 4  # of absent presets
+_MEMORY: Final = Memory()
 _HEARD: Final = frozenset([PAN, PAN + LSB, SOUND_OFF])  # of the controllers that performances hold
 
 
@@ -108,7 +109,7 @@ class SoundFontFile:
             raise BackendError(f"{self.name} has no preset {preset.bank}:{preset.program}") from error
         steady = len(performance.gains) == 1 and performance.gains[0].left == performance.gains[0].right
         loudest = performance.gains[0].left if steady else 1.0
-        out = np.zeros((frames, 2), dtype=np.float32)
+        out = _MEMORY.samples(frames)
         done = 0
         for message in performance.messages:
             if message.kind == CONTROL and message.first not in _HEARD:

@@ -1,0 +1,134 @@
+"""One song is one song: which files of a corpus are the same one, which of them stays, and which share a split.
+
+Three degrees: files with the same notes (the fingerprint), near-duplicates (by their signatures), and files that the
+folder names as versions of one song, `Title.1.mid` beside `Title.mid`, which may well be different music.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from luthier.pipeline.v1.pipeline_pb2 import CorpusFile
+
+if TYPE_CHECKING:
+    from luthier_pipeline.near_duplicates import Sketch
+
+MOST_RELATED: Final = 100
+"""Fingerprints that a clip's source may name (ClipSource)."""
+_VERSION: Final = re.compile(r"(?:\.\d{1,3}|[ _-]?\(\d{1,3}\)|_\d{1,3}|(?: -)? copy(?: \d{1,3})?)$", re.IGNORECASE)
+"""Endings that file managers, downloads and the Lakh MIDI data set give a name that is taken."""
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """What a collection had before: songs that the folder has no more, and the fingerprints of all that were to be
+    rendered."""
+
+    songs: Sequence[CorpusFile] = ()
+    rendered: frozenset[str] = frozenset()
+
+
+NOTHING_EARLIER: Final = Earlier()
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A reason why one near-duplicate is better than another: by what, larger first, and its words."""
+
+    words: str
+    value: Callable[[CorpusFile], float]
+
+
+RULES: Final = (
+    Rule("has more parts", lambda file: file.parts),
+    Rule("has more notes", lambda file: file.notes),
+    Rule("is longer", lambda file: file.duration_s),
+    Rule("has the shorter path", lambda file: -len(file.path)),
+)
+"""In this order, then the first by name. What the collection has already goes before all of them."""
+
+
+def mark(files: Sequence[CorpusFile], sketches: Mapping[str, "Sketch"], earlier: Earlier = NOTHING_EARLIER) -> None:
+    """Says in each of some files (none of them a failure) what it is to the others: `duplicate_of`, `near_duplicate_of`
+    with `similarity`, `other_version_of`, `related_fingerprints`.
+
+    Of files with the same fingerprint the one with the shortest path (then the first by name) stays. Of near-duplicates
+    one stays that was rendered before, so that a folder which grows keeps its clips, then the best by RULES.
+    """
+    from luthier_pipeline.near_duplicates import near_duplicates, similarity  # numpy: slow to import
+
+    songs: dict[str, CorpusFile] = {}
+    for file in sorted(files, key=lambda file: (len(file.path), file.path)):
+        original = songs.setdefault(file.fingerprint, file)
+        file.duplicate_of = "" if original is file else original.path
+
+    known = sorted(sketches.keys() & {*songs, *(song.fingerprint for song in earlier.songs)})
+    pairs = near_duplicates([sketches[fingerprint] for fingerprint in known])
+    alike = [(known[pair.first], known[pair.second]) for pair in pairs]
+    for file in files:
+        file.near_duplicate_of, file.similarity = "", 0.0
+    for group in groups(alike):
+        members = [songs[fingerprint] for fingerprint in group if fingerprint in songs]
+        members.sort(key=lambda file: _rank(file, earlier))
+        for file in members[1:]:
+            best = members[0]
+            file.near_duplicate_of = best.path
+            file.similarity = round(similarity(sketches[best.fingerprint], sketches[file.fingerprint]), 3)
+
+    versions = other_versions(files)
+    for file in files:
+        file.other_version_of = versions.get(file.path, "")
+    by_path = {file.path: file.fingerprint for file in files}
+    named = [(by_path[path], by_path[original]) for path, original in versions.items()]
+    related = {fingerprint: group for group in groups([*alike, *named]) for fingerprint in group}
+    for file in files:
+        group = related.get(file.fingerprint, [])
+        file.related_fingerprints[:] = [one for one in group if one != file.fingerprint][:MOST_RELATED]
+
+
+def _rank(file: CorpusFile, earlier: Earlier) -> tuple[object, ...]:
+    """Sorts the best of near-duplicates first."""
+    return (file.fingerprint not in earlier.rendered, *(-rule.value(file) for rule in RULES), file.path)
+
+
+def why_kept(best: CorpusFile, other: CorpusFile) -> str:
+    """By which rule a file was kept rather than a near-duplicate of it."""
+    for rule in RULES:
+        if rule.value(best) != rule.value(other):
+            return rule.words if rule.value(best) > rule.value(other) else "was rendered before"
+    return "is the first by name" if best.path < other.path else "was rendered before"
+
+
+def other_versions(files: Iterable[CorpusFile]) -> dict[str, str]:
+    """Of each path that is another one of the same folder but for an ending such as `.1`, that other path."""
+    paths = {_stem(file.path): file.path for file in sorted(files, key=lambda file: file.path, reverse=True)}
+    found = {}
+    for stem, path in paths.items():
+        plain = _VERSION.sub("", stem)
+        if plain != stem and plain in paths and not plain.endswith("/"):
+            found[path] = paths[plain]
+    return found
+
+
+def _stem(path: str) -> str:
+    return re.sub(r"\.midi?$", "", path, flags=re.IGNORECASE)
+
+
+def groups(links: Iterable[tuple[str, str]]) -> list[list[str]]:
+    """The connected ones of linked names, each group sorted, by their first names."""
+    parent: dict[str, str] = {}
+
+    def root(name: str) -> str:
+        while (above := parent.setdefault(name, name)) != name:
+            parent[name] = parent[above] = parent.setdefault(above, above)
+            name = above
+        return name
+
+    for one, other in links:
+        low, high = sorted((root(one), root(other)))
+        parent[high] = low
+    members: dict[str, list[str]] = {}
+    for name in sorted(parent):
+        members.setdefault(root(name), []).append(name)
+    return list(members.values())

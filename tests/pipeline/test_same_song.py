@@ -1,0 +1,102 @@
+"""Which files of a corpus are one song, which of them stays, and which share a split."""
+
+import pytest
+
+from luthier.pipeline.v1.pipeline_pb2 import CorpusFile
+from luthier.rendering.v1.rendering_pb2 import NoteSignature, VoiceSignature
+from luthier_pipeline.near_duplicates import Sketch
+from luthier_pipeline.same_song import MOST_RELATED, Earlier, groups, mark, other_versions, why_kept
+
+
+def file(path: str, fingerprint: str = "", parts: int = 5, notes: int = 100, duration_s: float = 60.0) -> CorpusFile:
+    return CorpusFile(
+        path=path, fingerprint=fingerprint or path, parts=parts, notes=notes, duration_s=duration_s,
+        near_duplicate_of="stale", related_fingerprints=["stale"],
+    )  # fmt: skip
+
+
+def sketches(**songs: int) -> dict[str, Sketch]:
+    """By fingerprint: the same number is the same notes."""
+    return {
+        name: Sketch.of(NoteSignature(voices=[VoiceSignature(hashes=range(1000 * number, 1000 * number + 100))]))
+        for name, number in songs.items()
+    }
+
+
+def test_files_with_the_same_notes_name_the_one_with_the_plainest_path() -> None:
+    files = [file("A/Song.1.mid", "f"), file("A/Song.mid", "f"), file("A/Other.mid", "g")]
+    mark(files, {})
+    assert [one.duplicate_of for one in files] == ["A/Song.mid", "", ""]
+
+
+@pytest.mark.parametrize(
+    ("better", "why"),
+    [
+        (file("z/long path", "b", parts=6, notes=50), "has more parts"),
+        (file("z/long path", "b", notes=101, duration_s=10), "has more notes"),
+        (file("z/long path", "b", duration_s=61), "is longer"),
+        (file("p", "b"), "has the shorter path"),
+        (file("path 0", "b"), "is the first by name"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_the_best_near_duplicate_stays(better: CorpusFile, why: str) -> None:
+    files = [file("path 1", "a"), better]
+    mark(files, sketches(a=1, b=1))
+    assert (files[0].near_duplicate_of, files[0].similarity) == (better.path, 1.0)
+    assert (better.near_duplicate_of, better.similarity) == ("", 0.0)
+    assert why_kept(better, files[0]) == why
+
+
+def test_what_was_rendered_before_stays_whatever_comes() -> None:
+    files = [file("old", "a"), file("new", "b", parts=9)]
+    mark(files, sketches(a=1, b=1), Earlier(rendered=frozenset({"a"})))
+    assert [one.near_duplicate_of for one in files] == ["", "old"]
+    assert why_kept(*files) == "was rendered before"
+
+
+def test_near_duplicates_name_each_other_and_no_others() -> None:
+    files = [file("a"), file("b"), file("c"), file("d")]
+    mark(files, sketches(a=1, b=2, c=1, d=1))
+    assert [list(one.related_fingerprints) for one in files] == [["c", "d"], [], ["a", "d"], ["a", "c"]]
+
+
+def test_a_song_of_an_earlier_folder_shares_its_split_and_does_not_replace() -> None:
+    [new] = files = [file("new", "b", parts=1)]
+    mark(files, sketches(a=1, b=1), Earlier([file("old", "a", parts=9)], frozenset({"a"})))
+    assert (list(new.related_fingerprints), new.near_duplicate_of) == (["a"], "")
+
+
+def test_a_large_group_names_its_smallest_fingerprint_in_every_member() -> None:
+    files = [file(f"{number:03}") for number in range(150)]
+    mark(files, sketches(**{f"{number:03}": 1 for number in range(150)}))
+    assert all(len(one.related_fingerprints) == MOST_RELATED for one in files)
+    assert all(one.related_fingerprints[0] == "000" for one in files[1:])
+
+
+@pytest.mark.parametrize("ending", [".1", ".12", " (2)", "(2)", "_2", " copy", " - copy", " Copy 3"])
+def test_names_that_say_another_version(ending: str) -> None:
+    files = [file("A/Song.mid"), file(f"A/Song{ending}.MID")]
+    mark(files, {})
+    assert [one.other_version_of for one in files] == ["", "A/Song.mid"]
+    assert [list(one.related_fingerprints) for one in files] == [[files[1].fingerprint], [files[0].fingerprint]]
+    assert [one.near_duplicate_of for one in files] == ["", ""]  # both are rendered
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("A/Nocturne Op.9 No.1.mid", "A/Nocturne Op.9 No.2.mid"),
+        ("A/Song.mid", "B/Song.1.mid"),
+        ("A/Song.mid", "A/Song 2.mid"),
+        ("A/Song.mid", "A/Song.live.mid"),
+        ("A/1999.mid", "A/_1.mid"),
+    ],
+)
+def test_names_that_do_not(one: str, other: str) -> None:
+    assert other_versions([file(one), file(other)]) == {}
+
+
+def test_groups_are_what_links_connect() -> None:
+    assert groups([("d", "c"), ("a", "b"), ("b", "c"), ("x", "y")]) == [["a", "b", "c", "d"], ["x", "y"]]
+    assert groups([]) == []
