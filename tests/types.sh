@@ -26,6 +26,6 @@ checks() {  # a line per check: its arguments
     esac
     [ -d "tests/$name" ] && echo "tests-of-$name $top/$project/.venv/bin/python . $tests"
   done
-  echo "tests-of-the-whole $top/tests/.venv/bin/python . tests/system.py tests/chart tests/images tests/cluster tests/e2e tests/faults tests/docs tests/bench/readability.py"
+  echo "tests-of-the-whole $top/tests/.venv/bin/python . tests/system.py tests/chart tests/images tests/cluster tests/e2e tests/faults tests/docs tests/bench/readability.py tests/bench/variations.py"
 }
 checks "$@" | xargs -P "$(nproc)" -I{} bash -c 'check {}'

@@ -61,7 +61,13 @@ def test_a_file_that_is_refused_is_a_row_and_a_service_that_is_away_ends_it(stor
         ["ingest", str(folder), "--json"], FakeClients(store, rendering=renderer(first=refused))
     ).document
     assert document["failures"] == [
-        {"path": "A/One.mid", "stage": "ingest", "reason": "MIDI_NOT_MIDI", "message": "it has no header"}
+        {
+            "path": "A/One.mid",
+            "stage": "ingest",
+            "reason": "MIDI_NOT_MIDI",
+            "message": "it has no header",
+            "variation": 0,
+        }
     ]
     away = FakeClients(store, rendering=Stub(InspectMidi=Unavailable("no renderer", reason="UNREACHABLE")))
     done = luthier(["ingest", str(folder), "--collection", "book", "--json"], away)

@@ -3,8 +3,9 @@
 import hashlib
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -12,6 +13,7 @@ from luthier.analysis.v1.analysis_pb2 import Clip, CutClipsRequest, CutClipsResp
 from luthier.common.v1.common_pb2 import ActionInfo, ArtifactRef, InstrumentActivity, Span, Timeline
 from luthier.curation.v1.curation_pb2 import UpsertClipsRequest, UpsertClipsResponse
 from luthier.enrichment.v1.enrichment_pb2 import EnrichSongResponse
+from luthier.pipeline.v1.pipeline_pb2 import CorpusFile, PartProgress
 from luthier.prompting.v1.prompting_pb2 import (
     PROMPT_STYLE_METADATA,
     PROMPT_STYLE_SHORT,
@@ -33,8 +35,9 @@ from luthier.rendering.v1.rendering_pb2 import (
 from luthier_kit.rpc import InvalidRequest, Unavailable
 from luthier_kit.store import Store
 from luthier_pipeline.corpus import Shard, read_manifest
-from luthier_pipeline.run_status import RunStatusReader, state_name
-from luthier_pipeline.song import midi_of
+from luthier_pipeline.run import Flight, RunSummary, run_songs
+from luthier_pipeline.run_status import ProgressPublisher, RunStatusReader, state_name
+from luthier_pipeline.song import SongPipeline, SongResult, midi_of
 from tests.pipeline.fakes import FakeClients, Stub, luthier
 
 FILES = {"A/One.mid": b"one", "A/One.1.mid": b"one", "B/Two.mid": b"two", "B/Long.mid": b"long", "Broken.mid": b"?"}
@@ -85,11 +88,77 @@ def test_a_folder_goes_all_the_way_and_everything_is_accounted_for(store: Store,
     # 4 files inspected; of each song render, enrich, two prompts and curate computed, cut found done
     assert (document["computed"], document["reused"], document["cpu_s"]) == (4 + 2 * 5, 2, {"render": 3.0})
     assert set(document) == {
-        "files", "duplicates", "songs", "rendered", "clips", "seconds", "audio_s", "computed", "reused", "cpu_s",
-        "failures", "collection", "manifest", "shard", "shards", "without_clips", "solo_s",
-        "near_duplicates",
+        "files", "duplicates", "near_duplicates", "songs", "rendered", "clips", "seconds", "audio_s", "computed",
+        "reused", "cpu_s", "failures", "collection", "manifest", "shard", "shards", "without_clips", "variations",
+        "variations_audio_s", "variations_cpu_s", "solo_s",
     }  # fmt: skip
     assert document["collection"] == "songs"
+
+
+def test_variations_are_made_of_every_song_that_can_be_rendered_and_counted(store: Store, folder: Path) -> None:
+    clients = clients_of(store)
+    document = luthier(["run", str(folder), "--variations", "3", "--json"], clients).document
+    assert (document["songs"], document["rendered"], document["variations"], document["clips"]) == (3, 2, 6, 2 * 4 * 2)
+    assert (document["audio_s"], document["variations_audio_s"]) == (8 * 62.0, 6 * 62.0)
+    assert (document["cpu_s"], document["variations_cpu_s"]) == ({"render": 12.0}, {"render": 9.0})
+    asked = [request.variation.number for request in clients.requests("RenderSong")]
+    assert sorted(asked) == [0, 0, 0, 1, 1, 2, 2, 3, 3]  # not of the song that is too long
+    assert [f["path"] for f in document["failures"] if f["variation"]] == []
+
+
+def test_songs_as_written_come_before_their_variations(store: Store, folder: Path) -> None:
+    clients = clients_of(store)
+    luthier(["run", str(folder), "--variations", "2", "--in-flight", "1"], clients)
+    asked = [request.variation.number for request in clients.requests("RenderSong")]
+    assert asked == [0, 0, 0, 1, 1, 2, 2]
+
+
+def test_a_variation_that_fails_is_named_and_its_song_stays(store: Store, folder: Path) -> None:
+    clients = clients_of(store)
+    render = clients.stubs["rendering"].answers["RenderSong"][0]
+
+    def fails_second(request: RenderSongRequest) -> RenderSongResponse:
+        if request.variation.number == 2 and store.blobs.read(request.midi) == b"one":
+            raise InvalidRequest("every draw was silent", reason="INSTRUMENT_FAILED")
+        answer: RenderSongResponse = render(request)
+        return answer
+
+    clients.stubs["rendering"].answers["RenderSong"] = [fails_second]
+    done = luthier(["run", str(folder), "--variations", "3", "--collection", "book"], clients)
+    assert "FAILED A/One.mid, variation 2: render: INSTRUMENT_FAILED: every draw was silent" in done.out.splitlines()
+    assert "2 songs and 5 variations (05:10) rendered (07:14 of music), 14 clips in collection book" in done.out
+    assert done.code == 0
+    shard = RunStatusReader(store).runs("book")[0].shards[0].shard
+    assert (shard.rendered, shard.failed, shard.waiting, shard.in_flight) == (2, 1, 0, 0)
+    assert (shard.variations, shard.variations_rendered, shard.variations_failed) == (6, 5, 1)
+    said = luthier("status --collection book", FakeClients(store)).out
+    assert "6/6 (1 failed)" in said
+    assert "FAILED book: A/One.mid, variation 2: render: INSTRUMENT_FAILED: every draw was silent" in said
+
+
+def test_variations_that_wait_ask_for_render_workers(store: Store, folder: Path) -> None:
+    """At any moment of a run: what is not yet rendered, of songs and variations."""
+    seen: list[tuple[int, int, int]] = []
+    clients = clients_of(store)
+    songs = [CorpusFile(path=name, sha256=name, key="midi/x", duration_s=60.0) for name in ("a", "b")]
+    flight = Flight("book", "run", Shard(), 2, songs, RunSummary(songs=2), variations=2)
+
+    class Publisher:
+        def update(self, progress: PartProgress) -> None:
+            shard = progress.shard
+            seen.append((progress.need_render, shard.waiting + shard.in_flight, shard.variations))
+
+    class Takes:
+        clients = FakeClients(store)
+
+        def run(self, song: CorpusFile, on_stage: Callable[[str], None], number: int) -> SongResult:
+            on_stage("render")
+            return SongResult(clips=1)
+
+    Takes.clients = clients
+    run_songs(cast(SongPipeline, Takes()), flight, 1, cast(ProgressPublisher, Publisher()))
+    assert seen == [(6, 2, 4), (5, 1, 4), (4, 0, 4), (3, 0, 4), (2, 0, 4), (1, 0, 4)]
+    assert (flight.settled, flight.summary.variations) == (2, 4)
 
 
 def test_people_read_what_came_of_it(store: Store, folder: Path) -> None:
@@ -258,6 +327,7 @@ def test_styles_are_asked_of_prompting_and_of_more_than_three_each_once(
         ("run FOLDER --solo-minutes 0", "must be between 0.5 and 1000 minutes, got 0"),
         ("run FOLDER --styles short,haiku", "'haiku' is none of sentence, short, tags, metadata"),
         (f"run FOLDER --styles {','.join(['tags'] * 17)}", "at most 16, got 17"),
+        ("run FOLDER --variations 101", "less than or equal to 100"),
     ],
 )
 def test_wrong_usage_is_told(store: Store, folder: Path, line: str, text: str) -> None:

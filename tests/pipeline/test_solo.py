@@ -201,6 +201,13 @@ def test_without_a_chosen_passage_a_song_is_not_rendered_for_solos_alone() -> No
     assert (clients.requests("RenderSong"), result.clips, result.passed_over) == ([], 0, True)
 
 
+def test_solos_are_of_songs_as_written_not_of_their_variations() -> None:
+    clients = services(stem(3, loudness_lufs=-24))
+    pipeline = SongPipeline(clients, SongOptions("book", subsets=(MONOPHONIC,)), {"ab": {3: frozenset({2.0})}})
+    result = pipeline.run(SONG, lambda _: None, 1)
+    assert (clients.requests("RenderSong"), result.passed_over) == ([], True)
+
+
 @pytest.mark.parametrize("stems", [[], [stem(3)]])
 def test_a_part_that_gave_no_sound_gives_no_clip(stems: list[Stem]) -> None:
     clients = services(*stems)

@@ -1,5 +1,6 @@
 """The way of one song, with services that answer from a script."""
 
+import json
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import pytest
 
 from luthier.analysis.v1.analysis_pb2 import Clip, CutClipsResponse
-from luthier.common.v1.common_pb2 import ActionInfo, Lineage
+from luthier.common.v1.common_pb2 import ActionInfo, Lineage, Variation
 from luthier.curation.v1.curation_pb2 import UpsertClipsResponse
 from luthier.enrichment.v1.enrichment_pb2 import EnrichSongResponse
 from luthier.pipeline.v1.pipeline_pb2 import CorpusFile
@@ -16,6 +17,7 @@ from luthier.rendering.v1.rendering_pb2 import RenderSongResponse
 from luthier_kit.rpc import Cancelled, DataLoss, QuotaExceeded, Unavailable
 from luthier_pipeline import song as songs
 from luthier_pipeline.song import SongOptions, SongPipeline, SongResult, StageError
+from luthier_pipeline.variations import variation_of
 from tests.pipeline.fakes import FakeClients, Stub
 
 SONG = CorpusFile(path="a.mid", sha256="ab")
@@ -73,6 +75,29 @@ def test_a_clip_names_the_songs_that_share_its_split() -> None:
     SongPipeline(clients, SongOptions("book")).run(song, lambda _stage: None)
     [request] = clients.requests("UpsertClips")
     assert list(request.clips[0].source.related_fingerprints) == ["b" * 64, "c" * 64]
+
+
+def test_clips_of_a_variation_say_what_took_effect_and_stay_the_songs() -> None:
+    took = Variation(number=3, transpose_semitones=2, tempo_factor=1.1, programs={0: 6}, octaves={33: 1})
+    varied = RenderSongResponse(action=action("render"), seed=9, variation=took)
+    clients = services(varied, clips=[Clip()])
+    song = CorpusFile(path="a.mid", sha256="ab", fingerprint="f1")
+    SongPipeline(clients, SongOptions("book", variations=3)).run(song, lambda _: None, 3)
+    [asked] = clients.requests("RenderSong")
+    assert asked.variation == variation_of("f1", 3)
+    assert asked.other_instruments
+    [clip] = clients.requests("UpsertClips")[0].clips
+    assert (clip.source.song_fingerprint, clip.source.variation) == ("f1", took)
+    assert json.loads(clip.lineage.parameters_json)["variation"]["programs"] == {"0": 6}
+    assert clip.lineage.seed == 9
+
+
+def test_a_song_as_written_is_asked_for_as_before() -> None:
+    clients = services(RENDERED, clips=[Clip()])
+    run(clients, variations=3)
+    [request] = clients.requests("UpsertClips")
+    assert not request.clips[0].source.HasField("variation")
+    assert not request.clips[0].lineage.parameters_json
 
 
 def test_a_song_without_clips_is_not_sent_to_curation() -> None:

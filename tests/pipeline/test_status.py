@@ -47,7 +47,7 @@ def test_the_json_keeps_its_field_names(store: Store) -> None:
     run = luthier("status --collection book --json", FakeClients(store)).document["runs"]["book"]
     assert set(run) == {
         "run", "state", "at", "songs", "waiting", "rendered", "failed", "in_flight", "clips", "need_render", "eta_s",
-        "shard_count", "ingest", "shards", "failures",
+        "shard_count", "ingest", "shards", "failures", "variations", "variations_rendered", "variations_failed",
     }  # fmt: skip
     assert set(run["shards"][0]) >= {
         "collection", "run", "part", "host", "state", "began_at", "at", "shard", "shards", "corpus_songs", "songs",
@@ -55,7 +55,7 @@ def test_the_json_keeps_its_field_names(store: Store) -> None:
         "reused", "cpu_s", "eta_s", "need_render", "failures",
     }  # fmt: skip
     assert run["failures"] == [
-        {"path": "A/b.mid", "stage": "render", "reason": "MIDI_TOO_LONG", "message": "must be shorter"}
+        {"path": "A/b.mid", "stage": "render", "reason": "MIDI_TOO_LONG", "message": "must be shorter", "variation": 0}
     ]
 
 

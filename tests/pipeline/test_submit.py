@@ -126,6 +126,12 @@ def test_solos_without_stems_are_refused_before_anything_is_submitted(api: Api) 
     assert (done.code, "--mix-only keeps none" in done.err, api.jobs) == (2, True, {})
 
 
+def test_variations_are_asked_of_the_shards(api: Api) -> None:
+    answer = submitted("--collection book --songbook --shards 2 --variations 24")
+    assert arguments(api.jobs[answer["run"]])[-2:] == ["--variations", "24"]
+    assert parses(arguments(api.jobs[answer["run"]]))
+
+
 def test_the_same_again_is_the_same_and_something_else_is_not(api: Api) -> None:
     line = "--collection book --songbook --shards 2"
     first, second = submitted(line), submitted(line)

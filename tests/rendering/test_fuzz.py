@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from luthier.common.v1.common_pb2 import ArtifactRef
+from luthier.common.v1.common_pb2 import ArtifactRef, Variation
 from luthier.rendering.v1 import rendering_pb2 as pb
 from luthier_kit.store import Store
 from luthier_rendering.backends.base import BackendConfig
@@ -35,6 +35,9 @@ SOUND = pb.Sound(
     humanise_timing_ms=5.0,
     redraws=[pb.Redraw(source="mda Piano", reason="silent", count=1)],
 )
+VARIATION = Variation(
+    number=1, transpose_semitones=2, tempo_factor=1.1, programs={73: 74}, kits={0: 8}, octaves={73: 1}
+)
 MAX_SONG_S = 20.0
 CPU_S_OF_RENDERING = 40.0
 """Work takes its time: at most so much for MAX_SONG_S of up to 96 parts."""
@@ -45,8 +48,8 @@ def test_hostile_requests_are_refused_by_name(settings: RenderingSettings, store
     midi = put(store, SONG)
     examples = {
         "InspectMidi": pb.InspectMidiRequest(midi=midi),
-        "RenderSong": pb.RenderSongRequest(midi=midi),
-        "RenderStem": pb.RenderStemRequest(midi=midi, sound=SOUND),
+        "RenderSong": pb.RenderSongRequest(midi=midi, variation=VARIATION, other_instruments=True),
+        "RenderStem": pb.RenderStemRequest(midi=midi, sound=SOUND, variation=VARIATION),
         "FindSolos": pb.FindSolosRequest(midi=midi, target_s=2.0, min_s=1.0),
         "ListInstruments": pb.ListInstrumentsRequest(),
     }

@@ -1,5 +1,6 @@
 """The service over real gRPC: what is asked is done once, and what is wrong is answered as the table says."""
 
+import json
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 import grpc
 import pytest
 
-from luthier.common.v1.common_pb2 import ArtifactRef
+from luthier.common.v1.common_pb2 import ArtifactRef, Variation
 from luthier.rendering.v1 import rendering_pb2 as pb
 from luthier.rendering.v1.rendering_pb2_grpc import RenderingServiceStub
 from luthier_kit.rpc import (
@@ -91,6 +92,64 @@ def test_another_seed_or_level_is_another_action(service: RenderingServiceStub, 
     assert not other.stems
 
 
+def test_a_variation_is_told_as_it_took_effect_and_rendered_once(service: RenderingServiceStub, store: Store) -> None:
+    midi = store.blobs.put_bytes("midi", SONG, "mid", "audio/midi")
+    asked = {"variation": Variation(number=3, transpose_semitones=2, tempo_factor=0.8), "other_instruments": True}
+    usual, first, second = render(service, midi), render(service, midi, **asked), render(service, midi, **asked)
+    took = first.variation
+    assert (first.action.reused, second.action.reused, second.variation) == (False, True, took)
+    assert (took.number, took.transpose_semitones, took.tempo_factor) == (3, 2, 0.8)
+    assert set(took.programs) == {73}
+    assert first.stems[0].activity.program == took.programs[73]
+    assert [change.tempo_bpm for change in first.timeline.tempos] == [96]
+    assert first.fingerprint == usual.fingerprint  # it is no other song
+    assert first.seed != usual.seed
+    assert '"transposeSemitones":2' in first.action.lineage.parameters_json.replace(" ", "")
+    assert not usual.HasField("variation")
+
+
+def test_what_took_effect_asked_for_is_the_same_audio(service: RenderingServiceStub, store: Store) -> None:
+    midi = store.blobs.put_bytes("midi", SONG, "mid", "audio/midi")
+    asked = Variation(number=4, transpose_semitones=-12)
+    first = render(service, midi, variation=asked, other_instruments=True)
+    again = render(service, midi, variation=first.variation, seed=first.seed)
+    assert not again.action.reused
+    assert again.mix.sha256 == first.mix.sha256
+
+
+def test_another_number_is_another_sound_of_the_same_song(service: RenderingServiceStub, store: Store) -> None:
+    midi = store.blobs.put_bytes("midi", SONG, "mid", "audio/midi")
+    mixes = [render(service, midi, variation=Variation(number=number)).mix.sha256 for number in (1, 2)]
+    assert len({*mixes, render(service, midi).mix.sha256}) == 3
+
+
+def test_a_song_as_written_is_the_question_that_it_was_before_there_were_variations(
+    service: RenderingServiceStub, store: Store
+) -> None:
+    """A parameter more in its lineage would be another action: all that was rendered before would be rendered anew."""
+    midi = store.blobs.put_bytes("midi", SONG, "mid", "audio/midi")
+    response = render(service, midi)
+    again = service.RenderStem(pb.RenderStemRequest(midi=midi, sound=response.stems[0].sound), timeout=60)
+    asked = [json.loads(one.action.lineage.parameters_json) for one in (response, again)]
+    levels = {"stem_loudness_lufs", "stem_jitter_db", "mix_loudness_lufs"}
+    assert set(asked[0]) == levels | {"backend", "mix_only", "limits", "humanise"}
+    assert set(asked[1]) == {"sound", "limits"}
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_stem_of_a_variation_is_made_again_bit_for_bit(
+    service: RenderingServiceStub, store: Store, number: int
+) -> None:
+    midi = store.blobs.put_bytes("midi", SONG, "mid", "audio/midi")
+    asked = Variation(number=5, transpose_semitones=5, tempo_factor=1.2)
+    varied = render(service, midi, variation=asked, other_instruments=True, humanise_timing_ms=10.0)
+    stem = varied.stems[number]
+    request = pb.RenderStemRequest(midi=midi, sound=stem.sound, variation=varied.variation)
+    assert service.RenderStem(request, timeout=60).audio.sha256 == stem.audio.sha256
+    request.ClearField("variation")
+    assert service.RenderStem(request, timeout=60).audio.sha256 != stem.audio.sha256
+
+
 def test_inspection_tells_facts_faults_and_the_same_fingerprint(service: RenderingServiceStub, store: Store) -> None:
     midi = store.blobs.put_bytes("midi", SONG, "mid", "audio/midi")
     found = service.InspectMidi(pb.InspectMidiRequest(midi=midi), timeout=30)
@@ -149,6 +208,13 @@ def test_instruments_are_listed_with_digests(service: RenderingServiceStub) -> N
         ({"stem_jitter_db": 13.0}, "stem_jitter_db", "between 0 and 12"),
         ({"humanise_timing_ms": 20.1}, "humanise_timing_ms", "between 0 and 20"),
         ({"humanise_velocity": -1.0}, "humanise_velocity", "between 0 and 20"),
+        ({"variation": Variation()}, "variation.number", "between 1 and 1000"),
+        ({"variation": Variation(number=1, transpose_semitones=13)}, "variation.transpose_semitones", "-12 and 12"),
+        ({"variation": Variation(number=1, tempo_factor=2.1)}, "variation.tempo_factor", "between 0.5 and 2"),
+        ({"variation": Variation(number=1, tempo_factor=float("nan"))}, "variation.tempo_factor", "between 0.5 and 2"),
+        ({"variation": Variation(number=1, programs={0: 128})}, "variation.programs[0]", "between 0 and 127"),
+        ({"variation": Variation(number=1, kits={-1: 0})}, "variation.kits", "between 0 and 127"),
+        ({"other_instruments": True}, "other_instruments", "must come with a variation"),
     ],
 )
 def test_a_value_beyond_its_bound_is_refused(

@@ -30,7 +30,7 @@ GENERATED = "generated/"
 TEMPO_BPM = (20.0, 400.0)
 MAX_BEAT_QUARTERS = 8.0
 INSTRUMENT_BOUND = "must be a General MIDI program name, or Drums"
-MAX_PARTS, MAX_VARIATIONS, MAX_RELATED = 4096, 1000, 100
+MAX_PARTS, MAX_VARIATIONS, MAX_PROGRAMS, MAX_RELATED = 4096, 1000, 128, 100
 FINGERPRINT_BOUND = "must be 64 lowercase hexadecimal digits"
 _FINGERPRINT = re.compile(r"[0-9a-f]{64}")
 
@@ -85,6 +85,8 @@ def _check_new_clip(checks: Checks, clip: pb.NewClip) -> None:
     checks.within("source.part", source.part, 0, MAX_PARTS - 1)
     if source.HasField("variation"):
         checks.within("source.variation.number", source.variation.number, 1, MAX_VARIATIONS)
+        for name in ("programs", "kits", "octaves"):
+            checks.count(f"source.variation.{name}", getattr(source.variation, name), 0, MAX_PROGRAMS)
     for field, related in checks.items("source.related_fingerprints", source.related_fingerprints, 0, MAX_RELATED):
         checks.that(_FINGERPRINT.fullmatch(related) is not None, field, FINGERPRINT_BOUND)
     checks.artifact("audio", clip.audio, max_bytes=MAX_AUDIO_BYTES)

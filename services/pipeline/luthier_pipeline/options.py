@@ -16,6 +16,7 @@ from luthier.prompting.v1.prompting_pb2 import (
 from luthier_pipeline.console import Context, UsageError
 from luthier_pipeline.solo import MONOPHONIC, SUBSETS
 from luthier_pipeline.songbook.compose import MAX_SONGS
+from luthier_pipeline.variations import MAX_VARIATIONS
 
 DEFAULT_PROMPTS: Final = 3
 """Of prompting, where a request names no number."""
@@ -136,6 +137,16 @@ Styles = Annotated[
 NearDuplicates = Annotated[
     Literal["drop", "keep"],
     typer.Option(help="Of near-duplicate songs render the best one, or all of them, which then share a split."),
+]
+Variations = Annotated[
+    int,
+    typer.Option(
+        metavar="N",
+        min=0,
+        max=MAX_VARIATIONS,
+        help="Variations of each song beside it, 0 to 100: in other keys, 0.8 to 1.25 times as fast, on other "
+        "instruments of the same families.",
+    ),
 ]
 MixOnly = Annotated[bool, typer.Option("--mix-only", help="Keep no stems.")]
 

@@ -6,12 +6,13 @@ or repeated goes on where the work stands. How far it is, is published for `luth
 
 import os
 import time
+from collections import deque
 from collections.abc import Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, NamedTuple
 
 import typer
 
@@ -39,12 +40,13 @@ from luthier_pipeline.options import (
     Styles,
     Subsets,
     Tags,
+    Variations,
     begin,
     check_subsets,
     prompts_for,
     styles_of,
 )
-from luthier_pipeline.run_status import MAX_FAILURES, NO_CLIPS, ProgressPublisher
+from luthier_pipeline.run_status import MAX_FAILURES, NO_CLIPS, ProgressPublisher, failed_name
 from luthier_pipeline.solo import MONOPHONIC, POLYPHONIC, Candidate, Chosen, by_song, candidates_of, choose
 from luthier_pipeline.song import SongOptions, SongPipeline, SongResult, StageError, check_sheet
 
@@ -53,13 +55,24 @@ LOOK_EVERY_S: Final = 1.0
 SOLO_MINUTES: Final = 10.0  # of each instrument
 
 
+class Take(NamedTuple):
+    """A song as written, or (1 or more) one of its variations."""
+
+    song: CorpusFile
+    number: int = 0
+
+    def failure(self, stage: str, reason: str, message: str) -> SongFailure:
+        return SongFailure(path=self.song.path, stage=stage, reason=reason, message=message, variation=self.number)
+
+
 @dataclass
 class RunSummary:
     """What a run came to; the last line of `luthier run --json`.
 
-    files = songs + duplicates + near_duplicates + failures at ingest; songs = rendered + failures after ingest.
-    `seconds` is wall clock, `audio_s` seconds of rendered music, `cpu_s` CPU seconds by stage where the service says
-    them, `solo_s` seconds of solo clips by instrument.
+    files = songs + duplicates + near_duplicates + failures at ingest; songs = rendered + failures after ingest, those
+    of variations left out. `variations` are complete. `seconds` is wall clock, `audio_s` seconds of rendered music,
+    `cpu_s` CPU seconds by stage where the service says them; `variations_audio_s` and `variations_cpu_s` are the
+    variations' share of both; `solo_s` seconds of solo clips by instrument.
     """
 
     files: int = 0
@@ -67,22 +80,25 @@ class RunSummary:
     near_duplicates: int = 0
     songs: int = 0
     rendered: int = 0
+    variations: int = 0
     clips: int = 0
     seconds: float = 0.0
     audio_s: float = 0.0
+    variations_audio_s: float = 0.0
     computed: int = 0
     reused: int = 0
     cpu_s: dict[str, float] = field(default_factory=dict)
+    variations_cpu_s: dict[str, float] = field(default_factory=dict)
     failures: list[SongFailure] = field(default_factory=list)
-    without_clips: dict[str, list[str]] = field(default_factory=dict)
-    """Of songs by path that gave no clip, why."""
+    without_clips: list[SongFailure] = field(default_factory=list)
+    """Songs and variations that went all the way and gave no clip, and why."""
     solo_s: dict[str, float] = field(default_factory=dict)
 
-    def add(self, song: CorpusFile, result: SongResult) -> None:
-        """A song that went all the way."""
+    def add(self, take: Take, result: SongResult) -> None:
+        """A song or a variation that went all the way."""
         if not result.clips and not result.passed_over:
-            self.without_clips[song.path] = result.notes or ["nothing in it is long enough for a clip"]
-        self.rendered += 1
+            why = "; ".join(result.notes) or "nothing in it is long enough for a clip"
+            self.without_clips.append(take.failure("cut", NO_CLIPS, why))
         self.clips += result.clips
         self.audio_s += result.audio_s
         self.computed += result.computed
@@ -91,22 +107,29 @@ class RunSummary:
             self.cpu_s[stage] = self.cpu_s.get(stage, 0.0) + cpu_s
         for instrument, solo_s in result.solo_s.items():
             self.solo_s[instrument] = self.solo_s.get(instrument, 0.0) + solo_s
+        if not take.number:
+            self.rendered += 1
+            return
+        self.variations += 1
+        self.variations_audio_s += result.audio_s
+        for stage, cpu_s in result.cpu_s.items():
+            self.variations_cpu_s[stage] = self.variations_cpu_s.get(stage, 0.0) + cpu_s
 
     @property
     def lost(self) -> list[SongFailure]:
         """All that came to no clip, and why: failures, and songs that gave none."""
-        none = (
-            SongFailure(path=path, stage="cut", reason=NO_CLIPS, message="; ".join(notes))
-            for path, notes in self.without_clips.items()
-        )
-        return [*self.failures, *none]
+        return [*self.failures, *self.without_clips]
 
     def solos_in_words(self) -> str:
         return f"solo clips of {len(self.solo_s)} instruments, {clock(sum(self.solo_s.values()))} in all"
 
     def document(self) -> Mapping[str, object]:
         """Plain JSON."""
-        return {**vars(self), "failures": [plain(failure, zeros=True) for failure in self.failures]}
+        return {
+            **vars(self),
+            "failures": [plain(failure, zeros=True) for failure in self.failures],
+            "without_clips": {failed_name(failure): [failure.message] for failure in self.without_clips},
+        }
 
 
 def run(
@@ -128,6 +151,7 @@ def run(
     clip_seconds: ClipSeconds = None,
     prompts: Prompts = None,
     styles: Styles = "",
+    variations: Variations = 0,
     mix_only: MixOnly = False,
     subsets: Subsets = POLYPHONIC,
     solo_minutes: SoloMinutes = None,
@@ -200,8 +224,9 @@ def run(
         sheet=sheet or stored.sheet,
         mix_only=mix_only,
         subsets=wanted,
+        variations=variations,
     )
-    flight = Flight(collection, stored.run, part, len(corpus.songs), songs, summary)
+    flight = Flight(collection, stored.run, part, len(corpus.songs), songs, summary, variations)
     with ProgressPublisher(context.clients.store, flight.progress(None)) as publisher:
         threads = in_flight or (SHARD_IN_FLIGHT if part.count > 1 else default_in_flight())
         pipeline = SongPipeline(context.clients, options)
@@ -212,16 +237,17 @@ def run(
         publisher.finish(flight.progress(0.0))
 
     document = {**summary.document(), "collection": collection, "manifest": plain(stored.manifest)}
-    failed = [f"FAILED {f.path}: {f.stage}: {f.reason}: {f.message}" for f in summary.failures]
+    failed = [f"FAILED {failed_name(f)}: {f.stage}: {f.reason}: {f.message}" for f in summary.failures]
+    varied = f" and {summary.variations} variations ({clock(summary.variations_audio_s)})" if variations else ""
     text = [
         f"{summary.files} files: {summary.songs} songs, {summary.duplicates} duplicates, {summary.near_duplicates} "
         f"near-duplicates, {summary.files - summary.songs - summary.duplicates - summary.near_duplicates} refused",
-        f"{summary.rendered} songs rendered ({clock(summary.audio_s)} of music), {summary.clips} clips in collection "
-        f"{collection}, in {clock(summary.seconds)}",
+        f"{summary.rendered} songs{varied} rendered ({clock(summary.audio_s)} of music), {summary.clips} clips in "
+        f"collection {collection}, in {clock(summary.seconds)}",
         f"{summary.computed} actions computed, {summary.reused} found done",
     ]
     text += [summary.solos_in_words()] if MONOPHONIC in wanted else []
-    failed += [f"NO CLIP {path}: {'; '.join(notes)}" for path, notes in summary.without_clips.items()]
+    failed += [f"NO CLIP {failed_name(f)}: {f.message}" for f in summary.without_clips]
     context.answer({**document, "shard": part.index, "shards": part.count}, "\n".join([*text, *failed]))
     return summary
 
@@ -243,7 +269,11 @@ def _stored(context: Context, source: str, submission: str, wait_s: float) -> St
 
 @dataclass
 class Flight:
-    """The songs of a shard, which of them are under way, and what has come of the others."""
+    """The songs of a shard, which of them are under way, and what has come of the others.
+
+    Songs as written come first; a song's variations follow, one after the other, once it has gone all the way: what
+    cannot be rendered is tried once.
+    """
 
     collection: str
     run: str
@@ -251,37 +281,71 @@ class Flight:
     corpus_songs: int
     songs: list[CorpusFile]
     summary: RunSummary
-    running: dict[Future[SongResult], CorpusFile] = field(default_factory=dict)
-    stages: dict[str, str] = field(default_factory=dict)  # of songs by path, the stage that began last
-    settled: int = 0
+    variations: int = 0  # of each song
+    running: dict[Future[SongResult], Take] = field(default_factory=dict)
+    stages: dict[tuple[str, int], str] = field(default_factory=dict)  # of takes that run, the stage that began last
+    settled: int = 0  # songs
+    variations_failed: int = 0
+    waiting: deque[Take] = field(init=False)
 
-    def settle(self, future: Future[SongResult]) -> CorpusFile:
-        """Counts a song that went all the way or failed. Raises the error of a service that stays away."""
-        song = self.running.pop(future)
-        self.settled += 1
+    def __post_init__(self) -> None:
+        self.waiting = deque(map(Take, self.songs))
+
+    def next(self) -> Take | None:
+        """What is to be taken next; None while nothing waits."""
+        if not self.waiting:
+            return None
+        take = self.waiting.popleft()
+        if take.number:
+            self._follow(take)
+        return take
+
+    def _follow(self, take: Take) -> None:
+        """The next variation of a song waits behind all others: so the first ones of every song come first."""
+        if take.number < self.variations:
+            self.waiting.append(Take(take.song, take.number + 1))
+
+    def settle(self, future: Future[SongResult]) -> Take:
+        """Counts what went all the way or failed. Raises the error of a service that stays away."""
+        take = self.running.pop(future)
+        self.stages.pop((take.song.path, take.number), None)
+        self.settled += not take.number
         try:
-            self.summary.add(song, future.result())
+            self.summary.add(take, future.result())
         except StageError as failed:
             if is_fatal(failed.error):
                 raise failed.error from None
-            failure = SongFailure(
-                path=song.path, stage=failed.stage, reason=failed.error.reason, message=str(failed.error)
-            )
-            self.summary.failures.append(failure)
-        return song
+            self.summary.failures.append(take.failure(failed.stage, failed.error.reason, str(failed.error)))
+            self.variations_failed += take.number > 0
+        else:
+            if not take.number:
+                self._follow(take)
+        return take
+
+    @property
+    def failed(self) -> int:
+        """Songs that failed as written."""
+        return self.settled - self.summary.rendered
+
+    @property
+    def takes(self) -> int:
+        """Songs and variations to make, as far as it is known which songs can be rendered."""
+        return len(self.songs) + self.variations * (len(self.songs) - self.failed)
 
     def progress(self, eta_s: float | None) -> PartProgress:
-        """What is published; songs whose rendering is not over need a render worker."""
-        summary, waiting = self.summary, len(self.songs) - self.settled - len(self.running)
-        rendering = sum(self.stages.get(song.path, "render") == "render" for song in self.running.values())
+        """What is published; songs and variations whose rendering is not over need a render worker."""
+        summary, under_way = self.summary, list(self.running.values())
+        in_flight = sum(not take.number for take in under_way)
+        over = self.settled + summary.variations + self.variations_failed
+        played = sum(self.stages.get((take.song.path, take.number), "render") != "render" for take in under_way)
         work = ShardProgress(
             shard=self.shard.index,
             shards=self.shard.count,
             songs=len(self.songs),
-            waiting=waiting,
-            in_flight=len(self.running),
+            waiting=len(self.songs) - self.settled - in_flight,
+            in_flight=in_flight,
             rendered=summary.rendered,
-            failed=self.settled - summary.rendered,
+            failed=self.failed,
             clips=summary.clips,
             computed=summary.computed,
             reused=summary.reused,
@@ -292,6 +356,9 @@ class Flight:
             duplicates=summary.duplicates,
             near_duplicates=summary.near_duplicates,
             seconds=summary.seconds,
+            variations=self.takes - len(self.songs),
+            variations_rendered=summary.variations,
+            variations_failed=self.variations_failed,
         )
         return PartProgress(
             collection=self.collection,
@@ -299,7 +366,7 @@ class Flight:
             part=str(self.shard),
             failures=summary.lost[-MAX_FAILURES:],
             corpus_songs=self.corpus_songs,
-            need_render=waiting + rendering,
+            need_render=self.takes - over - played,
             shard=work,
         )
 
@@ -334,32 +401,33 @@ def choose_solos(
 
 
 def run_songs(pipeline: SongPipeline, flight: Flight, in_flight: int, publisher: ProgressPublisher) -> None:
-    """Takes songs all the way, `in_flight` at a time, and fills the flight's summary.
+    """Takes songs and their variations all the way, `in_flight` at a time, and fills the flight's summary.
 
     Raises the error of a service that stays away; a song that fails is a row of the summary. On KeyboardInterrupt the
     songs in flight are abandoned where they stand.
     """
-    songs = flight.songs
+    songs, music_s = flight.songs, sum(song.duration_s for song in flight.songs)
     with (
-        Progress("songs", len(songs), sum(song.duration_s for song in songs)) as progress,
+        Progress("songs", flight.takes, music_s * (1 + flight.variations)) as progress,
         pipeline.clients.thread_pool(in_flight, "song") as pool,
     ):
 
-        def on_stage(song: CorpusFile, stage: str) -> None:
-            flight.stages[song.path] = stage
-            progress.show(f"{stage}: {song.path}")
+        def on_stage(take: Take, stage: str) -> None:
+            flight.stages[take.song.path, take.number] = stage
+            progress.show(f"{stage}: {take.song.path}{f', variation {take.number}' if take.number else ''}")
 
-        waiting = iter(songs)
         while True:
-            while len(flight.running) < in_flight and (song := next(waiting, None)) is not None:
-                flight.running[pool.submit(pipeline.run, song, partial(on_stage, song))] = song
+            while len(flight.running) < in_flight and (take := flight.next()) is not None:
+                future = pool.submit(pipeline.run, take.song, partial(on_stage, take), take.number)
+                flight.running[future] = take
             if not flight.running:
                 break
             publisher.update(flight.progress(progress.eta_s))
             for future in wait(flight.running, timeout=LOOK_EVERY_S, return_when=FIRST_COMPLETED).done:
-                song = flight.settle(future)
+                take = flight.settle(future)
+                progress.total = flight.takes
                 failures = len(flight.summary.failures)
-                progress.advance(song.duration_s, f"{flight.summary.clips} clips, {failures} failures")
+                progress.advance(take.song.duration_s, f"{flight.summary.clips} clips, {failures} failures")
     if flight.settled != len(songs):
         raise Internal(f"{len(songs) - flight.settled} songs are not accounted for", reason="SONGS_LOST")
 

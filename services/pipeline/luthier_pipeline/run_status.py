@@ -175,8 +175,8 @@ class RunStatus:
 
     @property
     def failures(self) -> list[SongFailure]:
-        """Failures of all parts, each song and stage once."""
-        return list({(f.path, f.stage): f for part in self.parts for f in part.failures}.values())
+        """Failures of all parts, each song (or variation) and stage once."""
+        return list({(f.path, f.variation, f.stage): f for part in self.parts for f in part.failures}.values())
 
 
 def silent_s(part: PartProgress, now: float) -> float:
@@ -244,6 +244,11 @@ class RunStatusReader:
             if known:
                 self._known[series.name] = known
         return known[1] if known else None
+
+
+def failed_name(failure: SongFailure) -> str:
+    """What failed: a file's path, and the number of its variation."""
+    return f"{failure.path}, variation {failure.variation}" if failure.variation else failure.path
 
 
 def delete_old_runs(store: Store, collection: str, keep: str) -> None:

@@ -13,6 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
 
+from google.protobuf.json_format import MessageToDict
+
 from luthier.analysis.v1.analysis_pb2 import Clip, CutClipsRequest
 from luthier.common.v1.common_pb2 import ActionInfo, ArtifactRef, ClipSource, Lineage, SongName
 from luthier.curation.v1.curation_pb2 import NewClip, UpsertClipsRequest
@@ -39,8 +41,10 @@ from luthier_kit.rpc import (
     retry_policy,
     span,
 )
+from luthier_kit.store import canonical_json
 from luthier_pipeline.clients import Clients, IdleBudget, is_fatal
 from luthier_pipeline.solo import MONOPHONIC, POLYPHONIC, Chosen, chosen_passages, solo_timeline
+from luthier_pipeline.variations import variation_of
 
 R = TypeVar("R")
 
@@ -70,7 +74,8 @@ class SongOptions:
     """How songs are made into clips; zero, empty and None mean the services' defaults.
 
     `clip_s` is the length of clips aimed for in seconds, 3 to 560; `prompts` the number of prompts of a clip, 1 to 16;
-    `styles` those of its prompts by turns; `subsets` are those to make of SUBSETS.
+    `styles` those of its prompts by turns; `variations` how many of each song are made beside it, 0 to 100; `subsets`
+    are those to make of SUBSETS.
     """
 
     collection: str
@@ -84,6 +89,7 @@ class SongOptions:
     humanise_timing_ms: float | None = None  # 0 to 20
     humanise_velocity: float | None = None  # 0 to 20
     subsets: tuple[str, ...] = (POLYPHONIC,)
+    variations: int = 0
 
     def set_lengths(self, request: CutClipsRequest | FindSolosRequest) -> None:
         """Wanted, least and greatest length of clips, where they are not the service's own."""
@@ -206,25 +212,28 @@ class SongPipeline:
         self.solos = solos or {}
         self._answered: dict[str, float] = {}  # when the service of each stage answered last, monotonic clock
 
-    def run(self, song: CorpusFile, on_stage: Callable[[str], None]) -> SongResult:
-        """Takes one song all the way; `on_stage` gets the name of each stage as it begins.
+    def run(self, song: CorpusFile, on_stage: Callable[[str], None], number: int = 0) -> SongResult:
+        """Takes one song all the way, as written or (1 or more) its variation `number`; `on_stage` gets the name of
+        each stage as it begins.
 
         Raises StageError when the song cannot go on. An artifact that is missing or corrupt voids its record: the way
         is then taken once more from the start, and what was lost is made again.
         """
         request_id.set(f"song-{song.sha256[:12]}")
-        with span("song", **{"luthier.path": song.path, "luthier.collection": self.options.collection}):
+        about = {"luthier.path": song.path, "luthier.collection": self.options.collection}
+        about |= {"luthier.variation": str(number)} if number else {}
+        with span("song", **about):
             try:
-                return self._run(song, on_stage)
+                return self._run(song, on_stage, number)
             except StageError as failed:
                 if not isinstance(failed.error, DataLoss | NotFound):
                     raise
-                return self._run(song, on_stage)
+                return self._run(song, on_stage, number)
 
-    def _run(self, song: CorpusFile, on_stage: Callable[[str], None]) -> SongResult:
+    def _run(self, song: CorpusFile, on_stage: Callable[[str], None], number: int) -> SongResult:
         options, clients, result = self.options, self.clients, SongResult()
 
-        solos = self.solos.get(song.sha256) if MONOPHONIC in options.subsets else None
+        solos = self.solos.get(song.sha256) if MONOPHONIC in options.subsets and not number else None
         if POLYPHONIC not in options.subsets and not solos:
             result.passed_over = True
             return result
@@ -236,6 +245,8 @@ class SongPipeline:
             mix_only=options.mix_only,
             humanise_timing_ms=options.humanise_timing_ms,
             humanise_velocity=options.humanise_velocity,
+            variation=variation_of(song.fingerprint, number) if number else None,
+            other_instruments=number > 0,
         )
         rendered = self._call("render", partial(clients.rendering.RenderSong, render, timeout=RENDER_TIMEOUT_S))
         result.count("render", rendered.action, rendered.cpu_s)
@@ -245,6 +256,8 @@ class SongPipeline:
             midi_sha256=song.sha256,
             related_fingerprints=song.related_fingerprints,
         )
+        if number:
+            source.variation.CopyFrom(rendered.variation)  # as it took effect
 
         if POLYPHONIC in options.subsets:
             on_stage("cut")
@@ -348,8 +361,11 @@ class SongPipeline:
 
 
 def _lineage(made: Made, licence: str, actions: Iterable[ActionInfo]) -> Lineage:
-    """Everything behind a clip: the song's file and every stage's record, versions and licences."""
+    """Everything behind a clip: the song's file, how it was varied, and every stage's record, versions and licences."""
     lineage = Lineage(inputs=[made.song.sha256], seed=made.seed)
+    if made.source.HasField("variation"):
+        variation = MessageToDict(made.source.variation, preserving_proto_field_name=True)
+        lineage.parameters_json = canonical_json({"variation": variation}).decode()
     licences = {licence}
     for action in actions:
         lineage.inputs.append(action.action_key)

@@ -25,7 +25,16 @@ from luthier_pipeline.clients import Clients
 from luthier_pipeline.console import ago, clock, plain, table
 from luthier_pipeline.corpus import as_collection
 from luthier_pipeline.options import Json, begin
-from luthier_pipeline.run_status import INGEST, NO_CLIPS, RunStatus, RunStatusReader, seconds, silent_s, state_name
+from luthier_pipeline.run_status import (
+    INGEST,
+    NO_CLIPS,
+    RunStatus,
+    RunStatusReader,
+    failed_name,
+    seconds,
+    silent_s,
+    state_name,
+)
 
 RETRY_BUDGET_S: Final = 2.0  # a service that is away is a line of the answer
 NEWEST: Final = 10  # trainings and evaluations that are shown
@@ -46,7 +55,7 @@ def status(
     if collection:
         text += [_parts_table(run) for run in runs.values()]
     failures = [
-        f"{'NO CLIP' if failure.reason == NO_CLIPS else 'FAILED'} {name}: {failure.path}: {failure.stage}: "
+        f"{'NO CLIP' if failure.reason == NO_CLIPS else 'FAILED'} {name}: {failed_name(failure)}: {failure.stage}: "
         f"{failure.reason}: {failure.message}"
         for name, run in runs.items()
         for failure in run.failures
@@ -149,6 +158,9 @@ def _run_document(run: RunStatus) -> Mapping[str, object]:
         "failed": run.total(lambda part: part.shard.failed),
         "in_flight": run.total(lambda part: part.shard.in_flight),
         "clips": run.total(lambda part: part.shard.clips),
+        "variations": run.total(lambda part: part.shard.variations),
+        "variations_rendered": run.total(lambda part: part.shard.variations_rendered),
+        "variations_failed": run.total(lambda part: part.shard.variations_failed),
         "need_render": run.total(lambda part: part.need_render),
         "eta_s": run.eta_s,
         "shard_count": run.shard_count,
@@ -195,13 +207,14 @@ def _runs_table(runs: Mapping[str, RunStatus]) -> str:
             f"{run.state} ({', '.join(notes)})" if notes else run.state,
             f"{settled}/{run.songs}" if run.songs else _inspected(run.ingest) if run.ingest else "",
             str(failed),
+            _variations(run.shards),
             str(run.total(lambda part: part.shard.in_flight)),
             str(run.total(lambda part: part.shard.clips)),
             clock(run.eta_s) if run.eta_s and run.state == state_name(PART_STATE_RUNNING) else "",
             ago(run.updated_at),
         ]
         rows.append(row)
-    return table(rows, ["run", "state", "songs", "failed", "in flight", "clips", "to go", "last seen"])
+    return table(rows, ["run", "state", "songs", "failed", "variations", "in flight", "clips", "to go", "last seen"])
 
 
 def _parts_table(run: RunStatus) -> str:
@@ -216,6 +229,7 @@ def _parts_table(run: RunStatus) -> str:
             f"silent for {clock(quiet_s)}" if quiet_s else state_name(part.state),
             _inspected(part) if ingest else f"{shard.rendered + shard.failed}/{shard.songs}",
             str(part.ingest.failed if ingest else shard.failed),
+            "" if ingest else _variations([part]),
             "" if ingest else str(shard.in_flight),
             "" if ingest else str(shard.clips),
             clock(shard.eta_s) if shard.eta_s and part.state == PART_STATE_RUNNING else "",
@@ -224,7 +238,17 @@ def _parts_table(run: RunStatus) -> str:
             f"{error.reason}: {error}" if error else "",
         ]
         rows.append(row)
-    return table(rows, ["shard", "state", "songs", "failed", "in flight", "clips", "to go", "last seen", "host", ""])
+    header = ["shard", "state", "songs", "failed", "variations", "in flight", "clips", "to go", "last seen", "host", ""]
+    return table(rows, header)
+
+
+def _variations(shards: Iterable[PartProgress]) -> str:
+    """Variations that are over, of how many, and how many failed; empty where none are made."""
+    work = [part.shard for part in shards]
+    settled = sum(one.variations_rendered + one.variations_failed for one in work)
+    failed, wanted = (sum(one.variations_failed for one in work), sum(one.variations for one in work))
+    said = f"{settled}/{wanted}" if wanted else ""
+    return f"{said} ({failed} failed)" if failed else said
 
 
 def _inspected(part: PartProgress) -> str:

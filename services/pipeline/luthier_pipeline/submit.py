@@ -37,6 +37,7 @@ from luthier_pipeline.options import (
     Songs,
     Styles,
     Subsets,
+    Variations,
     begin,
     check_subsets,
 )
@@ -102,6 +103,7 @@ def submit(
     clip_seconds: ClipSeconds = None,
     prompts: Prompts = None,
     styles: Styles = "",
+    variations: Variations = 0,
     mix_only: MixOnly = False,
     subsets: Subsets = POLYPHONIC,
     solo_minutes: SoloMinutes = None,
@@ -135,6 +137,7 @@ def submit(
         "--styles": styles or None,
         "--subsets": subsets if subsets != POLYPHONIC else None,
         "--solo-minutes": solo_minutes,
+        "--variations": variations or None,
     }
     options = [word for option, value in given.items() if value is not None for word in (option, str(value))]
     claim, _, subpath = claim.partition(":")

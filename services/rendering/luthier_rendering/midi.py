@@ -41,7 +41,7 @@ FAULTS: Final = {
 """What may be wrong with a file that is read all the same."""
 
 _DEFAULT_US_PER_BEAT: Final = 500_000  # 120 BPM, what a file without a tempo means
-_MAX_TEMPO_BPM: Final = 1000.0
+MAX_TEMPO_BPM: Final = 1000.0
 _NAME_BYTES: Final = 200
 _MAJOR: Final = ["Cb", "Gb", "Db", "Ab", "Eb", "Bb", "F", "C", "G", "D", "A", "E", "B", "F#", "C#"]
 _MINOR: Final = ["Ab", "Eb", "Bb", "F", "C", "G", "D", "A", "E", "B", "F#", "C#", "G#", "D#", "A#"]
@@ -100,12 +100,13 @@ class Notes:
 
 @dataclass(frozen=True)
 class TempoMap:
-    """From `ticks[i]` (the first is 0) on, which is at `seconds[i]`, a beat lasts `us_per_beat[i]` microseconds."""
+    """From `ticks[i]` (the first is 0) on, which is at `seconds[i]`, a beat lasts `us_per_beat[i]` microseconds: whole
+    ones in a file."""
 
     ticks_per_beat: int
     ticks: NDArray[np.int64]
     seconds: NDArray[np.float64]
-    us_per_beat: NDArray[np.int64]
+    us_per_beat: NDArray[np.float64]
 
     def to_seconds(self, ticks: ArrayLike) -> NDArray[np.float64]:
         """Seconds of ticks (0 or more), any shape."""
@@ -175,9 +176,9 @@ def _tempo_map(ticks_per_beat: int, metas: list[MetaEvent], faults: Counter[str]
         us = int.from_bytes(data, "big")
         if len(data) != 3:
             refuse("MIDI_BAD_TEMPO", f"the tempo event at tick {tick} holds {len(data)} bytes: it must hold 3")
-        if us < 60e6 / _MAX_TEMPO_BPM:
+        if us < 60e6 / MAX_TEMPO_BPM:
             tempo = f"{60e6 / us:.0f} BPM" if us else "0 microseconds per beat"
-            refuse("MIDI_BAD_TEMPO", f"the tempo at tick {tick} is {tempo}: it must be 3.6 to {_MAX_TEMPO_BPM:g} BPM")
+            refuse("MIDI_BAD_TEMPO", f"the tempo at tick {tick} is {tempo}: it must be 3.6 to {MAX_TEMPO_BPM:g} BPM")
         steps[tick] = us
     faults["TEMPO_IS_DEFAULT"] += not stated
     ordered = sorted(steps.items())
@@ -186,7 +187,7 @@ def _tempo_map(ticks_per_beat: int, metas: list[MetaEvent], faults: Counter[str]
     ticks, us_per_beat = np.array(kept, dtype=np.int64).T
     lengths_s = np.diff(ticks) * us_per_beat[:-1] / (1e6 * ticks_per_beat)
     seconds = np.concatenate([[0.0], np.cumsum(lengths_s)])
-    return TempoMap(ticks_per_beat, ticks, seconds, us_per_beat), not stated
+    return TempoMap(ticks_per_beat, ticks, seconds, us_per_beat.astype(np.float64)), not stated
 
 
 def _meters(metas: list[MetaEvent], faults: Counter[str], bound: int) -> tuple[Meter, ...]:

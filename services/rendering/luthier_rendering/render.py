@@ -23,7 +23,7 @@ from typing import Final
 
 import numpy as np
 
-from luthier.common.v1.common_pb2 import InstrumentActivity
+from luthier.common.v1.common_pb2 import InstrumentActivity, Variation
 from luthier.rendering.v1 import rendering_pb2 as pb
 from luthier_kit.rpc import FailedPrecondition, InvalidRequest, QuotaExceeded, Unavailable
 from luthier_kit.workers import step
@@ -39,6 +39,7 @@ from luthier_rendering.performance import Performance, performance
 from luthier_rendering.smf import MidiLimits, refuse
 from luthier_rendering.spool import PIECE_FRAMES, Spool
 from luthier_rendering.timeline import TAIL_S, part_activity, timeline
+from luthier_rendering.variation import OtherInstruments, varied
 
 PEAK_CEILING_DBFS: Final = -1.0
 _MAX_GAIN_DB: Final = 180.0  # brings volume 1 with expression 1 to any level; what is quieter is arithmetic noise
@@ -56,13 +57,16 @@ class Levels:
 
 @dataclass(frozen=True)
 class RenderParameters:
-    """How to render a song; `mix_only` writes no stems."""
+    """How to render a song; `mix_only` writes no stems; `variation` None = as written, with `other_instruments` drawn
+    beside those that it names."""
 
     backend: str
     seed: int
     levels: Levels = field(default_factory=Levels)
     mix_only: bool = False
     humanise: Humanise = field(default_factory=Humanise)
+    variation: Variation | None = None
+    other_instruments: bool = False
 
 
 @dataclass(frozen=True)
@@ -98,14 +102,15 @@ class RenderResult:
 
 @dataclass(frozen=True)
 class RenderedFile:
-    """A MIDI file that was rendered: what it says, of each of its parts the name and when it plays, and the CPU seconds
-    of all that."""
+    """A MIDI file that was rendered: what it says, of each of its parts the name and when it plays, the CPU seconds of
+    all that, and how it was varied: then the facts are the varied song's, but for the fingerprint."""
 
     facts: SongFacts
     names: list[str]
     activities: list[InstrumentActivity]
     result: RenderResult
     cpu_s: float
+    variation: Variation | None = None
 
 
 def render_file(
@@ -118,16 +123,20 @@ def render_file(
     """
     began = time.process_time()
     try:
-        song = load_song(midi.read_bytes(), limits)
-        found = facts(song)  # what is beyond a bound is refused before anything plays
-        result = render_song(song, BACKENDS[parameters.backend](config), parameters, out)
+        song, backend = load_song(midi.read_bytes(), limits), BACKENDS[parameters.backend](config)
+        found, took = facts(song), None  # what is beyond a bound is refused before anything plays
+        if parameters.variation:
+            others = OtherInstruments(backend.sounds_of, parameters.seed) if parameters.other_instruments else None
+            song, took = varied(song, parameters.variation, limits, others)
+            found = replace(facts(song), fingerprint=found.fingerprint)  # a variation is no other song
+        result = render_song(song, backend, parameters, out)
         names = [part.name for part in song.parts]
         activities = [part_activity(song, index) for index in range(len(names))]
         if silent := [stem.part for stem in result.stems if stem.loudness_lufs is None]:
             found = replace(found, timeline=timeline(song, limits, silent))
             for part in silent:
                 del activities[part].spans[:]
-        return RenderedFile(found, names, activities, result, time.process_time() - began)
+        return RenderedFile(found, names, activities, result, time.process_time() - began, took)
     except BackendError as error:
         raise FailedPrecondition(str(error), reason="INSTRUMENT_FAILED") from error
     except OSError as error:
@@ -237,10 +246,17 @@ def _add(samples: Samples, gain: float, mix: Samples, spool: Spool | None, *, fa
 
 
 def render_stem_file(
-    midi: Path, limits: MidiLimits, config: BackendConfig, backends: Sequence[str], sound: pb.Sound, out: Path
+    midi: Path,
+    limits: MidiLimits,
+    config: BackendConfig,
+    backends: Sequence[str],
+    sound: pb.Sound,
+    variation: Variation | None,
+    out: Path,
 ) -> tuple[Path, float]:
     """Render one stem of a MIDI file again from its record, on the first of the back ends that has its instrument, into
-    the folder `out`; and the CPU seconds of that: the job of a worker process.
+    the folder `out`; and the CPU seconds of that: the job of a worker process. `variation` is the song's, None where it
+    was rendered as written.
 
     InvalidRequest MIDI_* for a file that cannot be rendered, `sound.part` for a part that it does not have,
     FailedPrecondition INSTRUMENT_UNKNOWN when the instrument is not here, INSTRUMENT_FAILED when it cannot play, and
@@ -252,6 +268,8 @@ def render_stem_file(
         if sound.part >= len(song.parts):
             text = f"must be below {len(song.parts)}, as the song has so many parts"
             raise InvalidRequest(violations=[("sound.part", text)])
+        if variation:
+            song, _ = varied(song, variation, limits)
         humanise = Humanise(sound.humanise_timing_ms, sound.humanise_velocity)
         step(f"playing {song.parts[sound.part].instrument.name}")
         again = performance(song, sound.part, humanise, sound.seed)

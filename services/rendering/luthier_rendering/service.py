@@ -4,6 +4,7 @@ A song's bytes go from the store to a worker process, as a hostile file costs it
 come back as facts and files. Inspection has processes of its own: it answers in milliseconds, while the others play.
 """
 
+import hashlib
 import importlib.metadata
 import logging
 import tempfile
@@ -18,7 +19,7 @@ import grpc
 import numpy as np
 from google.protobuf.json_format import MessageToDict
 
-from luthier.common.v1.common_pb2 import FACT_SOURCE_NOTES, MODE_MAJOR, MODE_MINOR, ArtifactRef, Span
+from luthier.common.v1.common_pb2 import FACT_SOURCE_NOTES, MODE_MAJOR, MODE_MINOR, ArtifactRef, Span, Variation
 from luthier.rendering.v1 import rendering_pb2 as pb
 from luthier.rendering.v1 import rendering_pb2_grpc
 from luthier_kit.rpc import Checks, FailedPrecondition, NotFound, Service, SettingsError
@@ -46,6 +47,7 @@ from luthier_rendering.render import (
 from luthier_rendering.settings import RenderingSettings
 from luthier_rendering.smf import MidiLimits
 from luthier_rendering.solos import Passage, PassageLengths, find_solos_file
+from luthier_rendering.variation import MAX_FACTOR, MAX_TRANSPOSE, MIN_FACTOR
 
 INSPECT_VERSION: Final = "5"  # raise it whenever the same file would be described differently
 RENDER_VERSION: Final = "5"  # raise it whenever the same song would sound or be measured differently
@@ -63,6 +65,7 @@ _MAX_GAIN: Final = 1e12  # linear, of a record: more than 180 dB, the most that 
 _MAX_VALUES: Final = 4096  # parameters of a plugin in a record
 _MAX_REDRAWS: Final = 64
 _MAX_NAME: Final = 400  # characters: a file name and what is said of it
+_MAX_VARIATION: Final = 1000  # of its number
 _LEVELS: Final = ("stem_loudness_lufs", "stem_jitter_db", "mix_loudness_lufs")  # fields of Levels and of the request
 
 
@@ -128,15 +131,22 @@ class Rendering(rendering_pb2_grpc.RenderingServiceServicer):
         checks.within("stem_jitter_db", levels.stem_jitter_db, 0, 12)
         checks.within("humanise_timing_ms", request.humanise_timing_ms, 0, MAX_TIMING_MS)
         checks.within("humanise_velocity", request.humanise_velocity, 0, MAX_VELOCITY)
+        variation = _variation(checks, request)
+        checks.that(bool(variation) or not request.other_instruments, "other_instruments", "must come with a variation")
         checks.done()
         data = self._store.blobs.read(request.midi, self._limits.size_bytes)
-        seed = request.seed if request.HasField("seed") else int(request.midi.sha256[:13], 16)  # 52 bits: exact in JSON
+        seed = request.seed if request.HasField("seed") else _seed(request.midi.sha256, variation)
         tools, licences, humanise = self._sounds(backend)
         if request.HasField("humanise_timing_ms"):
             humanise = replace(humanise, timing_ms=request.humanise_timing_ms)
         if request.HasField("humanise_velocity"):
             humanise = replace(humanise, velocity=request.humanise_velocity)
-        parameters = RenderParameters(backend, seed, levels, request.mix_only, humanise)
+        parameters = RenderParameters(
+            backend, seed, levels, request.mix_only, humanise, variation, request.other_instruments
+        )
+        varied: dict[str, object] = {}  # songs as written keep the records that they had before there were variations
+        if variation:
+            varied = {"variation": MessageToDict(variation), "other_instruments": request.other_instruments}
         action = Action(
             "render",
             [request.midi.sha256],
@@ -146,6 +156,7 @@ class Rendering(rendering_pb2_grpc.RenderingServiceServicer):
                 "mix_only": request.mix_only,
                 "limits": self._limits.changed(),
                 "humanise": asdict(humanise),
+                **varied,
             },
             seed,
             RENDER_VERSION,
@@ -176,6 +187,8 @@ class Rendering(rendering_pb2_grpc.RenderingServiceServicer):
             done = self._workers.run(call, out, render_file, midi, self._limits, self._config, parameters, out)
             response.timeline.CopyFrom(done.facts.timeline)
             response.fingerprint, result = done.facts.fingerprint, done.result
+            if done.variation:
+                response.variation.CopyFrom(done.variation)
             response.mix.CopyFrom(self._store.blobs.put_file("mixes", result.mix, _FLAC))
             response.mix_loudness_lufs, response.mix_peak_dbfs = result.mix_loudness_lufs, result.mix_peak_dbfs
             for stem in result.stems:
@@ -198,6 +211,7 @@ class Rendering(rendering_pb2_grpc.RenderingServiceServicer):
         checks = Checks()
         checks.artifact("midi", request.midi)
         _check_sound(checks, request.sound)
+        variation = _variation(checks, request)
         checks.done()
         data = self._store.blobs.read(request.midi, self._limits.size_bytes)
         sound = pb.Sound()
@@ -210,7 +224,11 @@ class Rendering(rendering_pb2_grpc.RenderingServiceServicer):
         action = Action(
             "render-stem",
             [request.midi.sha256],
-            {"sound": MessageToDict(sound), "limits": self._limits.changed()},
+            {
+                "sound": MessageToDict(sound),
+                "limits": self._limits.changed(),
+                **({"variation": MessageToDict(variation)} if variation else {}),
+            },
             version=RENDER_VERSION,
             tools={name: digest for one in sounds for name, digest in one.tools.items()},
             licences=sorted({licence for one in sounds for licence in one.licences}),
@@ -221,7 +239,7 @@ class Rendering(rendering_pb2_grpc.RenderingServiceServicer):
             with self._on_scratch("render-", data) as midi:
                 out = midi.parent
                 stem, cpu_s = self._workers.run(
-                    context, out, render_stem_file, midi, self._limits, self._config, backends, sound, out
+                    context, out, render_stem_file, midi, self._limits, self._config, backends, sound, variation, out
                 )
                 audio = self._store.blobs.put_file("stems", stem, _FLAC)
             return pb.RenderStemResponse(audio=audio, cpu_s=cpu_s + time.thread_time() - began)
@@ -340,6 +358,32 @@ class _Sounds(NamedTuple):
     tools: dict[str, str]
     licences: list[str]
     humanise: Humanise
+
+
+def _seed(midi_sha256: str, variation: Variation | None) -> int:
+    """What a request that names no seed draws by: 52 bits, which are exact in JSON."""
+    digest = hashlib.sha256(f"{midi_sha256}/{variation.number}".encode()).hexdigest() if variation else midi_sha256
+    return int(digest[:13], 16)
+
+
+def _variation(checks: Checks, request: pb.RenderSongRequest | pb.RenderStemRequest) -> Variation | None:
+    """The variation of a request, checked; None for a song as written."""
+    if not request.HasField("variation"):
+        return None
+    variation = request.variation
+    checks.within("variation.number", variation.number, 1, _MAX_VARIATION)
+    checks.within("variation.transpose_semitones", variation.transpose_semitones, -MAX_TRANSPOSE, MAX_TRANSPOSE)
+    checks.within("variation.tempo_factor", variation.tempo_factor or 1.0, MIN_FACTOR, MAX_FACTOR)
+    for field, others in (("variation.programs", variation.programs), ("variation.kits", variation.kits)):
+        fits = checks.count(field, others, 0, 128)
+        for was, now in others.items() if fits else ():
+            checks.within(field, was, 0, 127)
+            checks.within(f"{field}[{was}]", now, 0, 127)
+    asked = Variation()
+    asked.CopyFrom(variation)
+    asked.tempo_factor = asked.tempo_factor or 1.0
+    asked.ClearField("octaves")  # follows from the rest
+    return asked
 
 
 def _check_sound(checks: Checks, sound: pb.Sound) -> None:

@@ -23,6 +23,7 @@ from luthier.common.v1.common_pb2 import (
     Span,
     Tag,
     TempoFact,
+    Variation,
 )
 from luthier.curation.v1.curation_pb2 import ExportDatasetResponse, SplitSummary
 from luthier.curation.v1.dataset_pb2 import DatasetManifest, DatasetRow, DatasetVerdict, DatasetVersion
@@ -63,7 +64,7 @@ def known(clip: str, split: str, audio: ArtifactRef) -> DatasetRow:
         ),
         source=ClipSource(
             song_fingerprint="a" * 64, span=Span(start_s=30.5, end_s=30.6), midi_sha256="c" * 64,
-            song=SongName(artist=DOTTED, title=BOLD),
+            song=SongName(artist=DOTTED, title=BOLD), variation=Variation(number=7, transpose_semitones=-3),
         ),
         song_fingerprint="a" * 64, licences=["CC0-1.0", "MIT"], verdict=DatasetVerdict(reviewer="Ada"),
         lineage=Lineage(

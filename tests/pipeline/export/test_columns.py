@@ -16,6 +16,7 @@ def test_a_clip_of_which_everything_is_known() -> None:
     row = known("clip-1", "train", AUDIO)
     found = values(row)
     details = json.loads(str(found.pop("details")))
+    assert found.pop("variation") == 7.0
     assert found == {
         "clip_id": "clip-1", "split": "train", "subset": "polyphonic", "text": "Jazz in C",
         "prompts": ["Jazz in C", "A trio"], "artist": DOTTED, "title": BOLD, "start_s": 30.5, "end_s": 30.6,
@@ -34,7 +35,7 @@ def test_what_is_unknown_is_null_and_a_list_is_empty() -> None:
     empty = {name for name, value in found.items() if value is None}
     assert empty == {
         "artist", "start_s", "end_s", "tempo_bpm", "tempo_beat_quarters", "tempo_notated", "tempo_changes",
-        "tempo_source", "key", "key_source", "meter", "loudness_lufs", "midi_sha256",
+        "tempo_source", "key", "key_source", "meter", "loudness_lufs", "midi_sha256", "variation",
     }  # fmt: skip
     assert [found[name] for name in ("instruments", "genres", "tags", "licences")] == [[], [], [], []]
     assert (found["title"], found["subset"]) == (DATE, "external")

@@ -86,6 +86,8 @@ COLUMNS: Final = (
     Column("prompts", "texts", "All prompts that describe the clip.", lambda row: list(row.prompts)),
     Column("artist", "text", "Artist of the song; null = unknown.", lambda row: row.source.song.artist or None),
     Column("title", "text", "Title of the song; null = unknown.", lambda row: row.source.song.title or None),
+    Column("variation", "number", "Number of the song's variation (other key, tempo, instruments); null = as written.",
+           lambda row: float(row.source.variation.number) or None),
     Column("start_s", "number", "Start of the clip in the song, seconds.",
            lambda row: row.source.span.start_s if row.source.HasField("span") else None),
     Column("end_s", "number", "End of the clip in the song, seconds.",

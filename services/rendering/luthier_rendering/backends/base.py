@@ -6,6 +6,7 @@ from typing import NamedTuple, Protocol
 
 from luthier.rendering.v1 import rendering_pb2 as pb
 from luthier_music.audio import Samples
+from luthier_music.instruments import Instrument
 from luthier_rendering.humanise import Humanise
 from luthier_rendering.performance import Performance
 
@@ -66,6 +67,10 @@ class Backend(Protocol):
     @property
     def humanise(self) -> Humanise:
         """How notes are humanised when a request says nothing."""
+        ...
+
+    def sounds_of(self, who: Instrument) -> frozenset[str]:
+        """What may play an instrument, by names that are equal for what is the same sound; empty = nothing can."""
         ...
 
     def playables(self) -> list[Playable]:

@@ -159,6 +159,19 @@ class MapBackend:
     def humanise(self) -> Humanise:
         return self._map.humanise
 
+    def sounds_of(self, who: Instrument) -> frozenset[str]:
+        candidates = self._candidates(who)
+        if not candidates:
+            return self._files.fonts[DEFAULT].sounds_of(who)
+        return frozenset().union(*(self._sounds_of(one.instrument, who) for one in candidates))
+
+    def _sounds_of(self, choice: FontChoice | PluginChoice, who: Instrument) -> frozenset[str]:
+        """What one candidate may play: a plugin within the same ranges is the same sound for all its programs."""
+        if isinstance(choice, PluginChoice):
+            return frozenset([repr(choice)])
+        font = self._files.fonts[choice.font]
+        return frozenset([font.sound_of(choice.preset)]) if choice.preset else font.sounds_of(who)
+
     def playables(self) -> list[Playable]:
         everything = [*(instrument(program) for program in range(128)), instrument(0, is_drum=True)]
         return [

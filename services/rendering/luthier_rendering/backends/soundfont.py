@@ -85,6 +85,15 @@ class SoundFontFile:
         """Whether it has a preset for an instrument."""
         return self.usual(who) is not None
 
+    def sounds_of(self, who: Instrument) -> frozenset[str]:
+        """The preset that plays an instrument, as Backend.sounds_of has it."""
+        preset = self.usual(who)
+        return frozenset([self.sound_of(preset)] if preset else [])
+
+    def sound_of(self, preset: Preset) -> str:
+        """A name of a preset that no other sound has."""
+        return f"{self.digest}/{preset.bank}/{preset.program}"
+
     def record(self, preset: Preset) -> pb.Sound:
         """What is recorded of a stem that it plays."""
         return pb.Sound(
@@ -145,6 +154,9 @@ class SoundFontBackend:
     @property
     def humanise(self) -> Humanise:
         return Humanise()
+
+    def sounds_of(self, who: Instrument) -> frozenset[str]:
+        return self.font.sounds_of(who)
 
     def playables(self) -> list[Playable]:
         return [
