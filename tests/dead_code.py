@@ -30,7 +30,8 @@ _.__traceback__
 _.__getattr__
 # fields of messages
 _.requested_by, _.mix_loudness_target_lufs, _.checkpoint_step
-# templates of the evaluation report and of a clip's card
+# templates of the evaluation report, of a clip's card and of a corpus report, and its JSON
 _.measured_tempo, _.measured_key, _.audio_tag, _.tempo_source, _.key_source
+_.time_share, _.files_duration_s, _.median_s, _.lengths, _.tempo_unknown, _.key_unknown
 # commands of `luthier`, named in cli.SECTIONS
 _.luthier, _.demo, _.inspect, _.gc, _.takedown

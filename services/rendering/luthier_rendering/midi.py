@@ -93,8 +93,8 @@ class Notes:
     def __len__(self) -> int:
         return self.start_tick.size
 
-    def of(self, chosen: NDArray[np.bool_]) -> "Notes":
-        """Those that are chosen [n]."""
+    def of(self, chosen: NDArray[np.bool_] | NDArray[np.intp]) -> "Notes":
+        """Those that are chosen [n], or at these places."""
         return Notes(*(column[chosen] for column in vars(self).values()))
 
 

@@ -61,7 +61,8 @@ def signature(song: Song) -> NoteSignature:
 
 
 def _kept(hashes: _Hashes, below: int | None) -> list[int]:
-    return (hashes if below is None else hashes[hashes < below]).tolist()
+    kept: list[int] = (hashes if below is None else hashes[hashes < below]).tolist()
+    return kept
 
 
 @dataclass(frozen=True)
@@ -119,11 +120,12 @@ def _shingles(steps: NDArray[np.int64], length: int, distinct: int, ratios: NDAr
         return _NOTHING
     windows = sliding_window_view(steps, length)  # [shingle, step]
     columns = [*windows.T, *(() if ratios is None else sliding_window_view(ratios, length - 1).T)]
-    hashes = np.full(windows.shape[0], length, dtype=np.uint64)
+    hashes: _Hashes = np.full(windows.shape[0], length, dtype=np.uint64)
     for column in columns:
         hashes = _mixed(hashes * np.uint64(0x9E3779B97F4A7C15) + column.astype(np.uint64))
     different = 1 + np.count_nonzero(np.diff(np.sort(windows, axis=1), axis=1), axis=1)
-    return hashes[different >= distinct] >> np.uint64(32)
+    found: _Hashes = hashes[different >= distinct] >> np.uint64(32)
+    return found
 
 
 def _mixed(numbers: _Hashes) -> _Hashes:

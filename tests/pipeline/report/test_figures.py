@@ -12,7 +12,13 @@ from luthier.common.v1.common_pb2 import (
     TempoChange,
     Timeline,
 )
-from luthier.pipeline.v1.pipeline_pb2 import NEAR_DUPLICATES_KEEP, CorpusFile, CorpusManifest, SongFailure
+from luthier.pipeline.v1.pipeline_pb2 import (
+    NEAR_DUPLICATES_DROP,
+    NEAR_DUPLICATES_KEEP,
+    CorpusFile,
+    CorpusManifest,
+    SongFailure,
+)
 from luthier.rendering.v1.rendering_pb2 import InspectMidiResponse, MidiFault
 from luthier_pipeline.corpus import Corpus
 from luthier_pipeline.report.figures import Bin, CorpusMusic, Figures, Group, Member, Music, figures, song_groups
@@ -41,7 +47,7 @@ def facts(
 
 
 def corpus(*files: CorpusFile, keep: bool = False) -> Corpus:
-    return Corpus(CorpusManifest(files=files, near_duplicates=NEAR_DUPLICATES_KEEP if keep else 0))
+    return Corpus(CorpusManifest(files=files, near_duplicates=NEAR_DUPLICATES_KEEP if keep else NEAR_DUPLICATES_DROP))
 
 
 def counted(*songs: InspectMidiResponse) -> Figures:
