@@ -117,7 +117,7 @@ class MeterFound:
 class ClipFacts:
     """The facts of one clip's own span; `tempo` and `key` are those to use, the estimates are kept beside them.
 
-    `note` says what was not computed and why.
+    `note` says what was not computed and why; `solo`: one part of a song plays alone.
     """
 
     duration_s: float
@@ -130,6 +130,7 @@ class ClipFacts:
     descriptors: tuple[Descriptor, ...]
     meter: MeterFound | None
     note: str = ""
+    solo: bool = False
 
 
 def tempo_message(fact: Tempo | None) -> common.TempoFact:
@@ -209,4 +210,5 @@ def clip_message(facts: ClipFacts) -> common.ClipFacts:
         loudness_lufs=facts.loudness.loudness_lufs if facts.loudness else None,
         meter=_meter_message(facts.meter),
         meter_changes=facts.meter is not None and facts.meter.changes,
+        solo=facts.solo,
     )

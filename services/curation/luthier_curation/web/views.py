@@ -54,6 +54,7 @@ class ClipView:
     key: str
     key_source: str
     instruments: Sequence[common.InstrumentFact]
+    solo: bool
     loudness: str
     tags: Sequence[common.Tag]
     edited: Sequence[str]
@@ -85,6 +86,7 @@ def clip_view(row: ClipRow) -> ClipView:
         key=key_label(key),
         key_source=source_label(key),
         instruments=row.facts.instruments,
+        solo=row.facts.solo,
         loudness=f"{row.facts.loudness_lufs:.1f} LUFS" if row.facts.HasField("loudness_lufs") else "silent",
         tags=row.tags,
         edited=row.edited_fields,
