@@ -208,9 +208,73 @@ def test_cutting_again_gives_the_same_bytes(service: Stub, put: Put) -> None:
     assert [clip.audio.sha256 for clip in by_record.clips] == [clip.audio.sha256 for clip in again.clips]
 
 
+def solo(duration_s: float) -> common.Timeline:
+    line = a_timeline(duration_s)
+    line.solo = True
+    return line
+
+
+def span(start_s: float, end_s: float) -> common.Span:
+    return common.Span(start_s=start_s, end_s=end_s)
+
+
+def test_spans_are_cut_exactly_as_given(service: Stub, put: Put, store: Store, tmp_path: Path) -> None:
+    mono = aba()
+    response = cut(service, put(mono), timeline=a_timeline(48), spans=[span(2, 10), span(20, 21)])
+
+    assert [(clip.span.start_s, clip.span.end_s) for clip in response.clips] == [(2, 10), (20, 21)]
+    assert [clip.on_bar_lines for clip in response.clips] == [True, False]
+    assert not response.sections
+    samples, _ = soundfile.read(store.blobs.fetch(response.clips[0].audio, tmp_path), dtype="float32")
+    assert samples.shape == (8 * RATE_HZ, 2)
+    inside = slice(RATE_HZ, 7 * RATE_HZ)  # without the fades at the edges
+    assert np.abs(samples[inside, 0] - mono[2 * RATE_HZ :][inside]).max() < 1e-4
+
+
+def test_other_spans_are_another_question(service: Stub, put: Put) -> None:
+    ref = put(aba())
+    first, other, first_again = (
+        cut(service, ref, timeline=a_timeline(48), spans=[one]) for one in (span(0, 8), span(8, 16), span(0, 8))
+    )
+    assert (first.action.reused, other.action.reused, first_again.action.reused) == (False, False, True)
+    assert first.action.action_key != other.action.action_key
+
+
+def test_a_span_that_is_nearly_silent_is_no_clip_and_noted(service: Stub, put: Put) -> None:
+    music = chords(0, "major", 4)  # 8 s
+    whisper = 10 ** (-50 / 20) * music
+    mono = np.concatenate([music, np.zeros_like(music), whisper])
+    response = cut(service, put(mono), timeline=solo(24), spans=[span(0, 8), span(8, 16), span(16, 24)])
+
+    assert [clip.span.start_s for clip in response.clips] == [0]
+    assert list(response.notes) == ["8.00-16.00 s left out: nearly silent", "16.00-24.00 s left out: nearly silent"]
+
+
+def test_a_part_alone_is_said_to_be_alone_and_nothing_is_guessed_of_it(service: Stub, put: Put) -> None:
+    off_grid = solo(48)
+    for bar in off_grid.bars:
+        bar.onsets_on_grid = 0
+        bar.pitch_class_weights[:] = [1, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0]  # a fifth: no key
+    ref = put(aba())
+    proven = cut(service, ref, timeline=solo(48), spans=[span(0, 16)]).clips[0].facts
+    unproven = cut(service, ref, timeline=off_grid, spans=[span(0, 16)]).clips[0].facts
+    mix = cut(service, ref, timeline=a_timeline(48), spans=[span(0, 16)]).clips[0].facts
+
+    assert (proven.solo, unproven.solo, mix.solo) == (True, True, False)
+    assert proven.tempo == common.TempoFact(tempo_bpm=120, source=common.FACT_SOURCE_TEMPO_MAP)
+    assert (proven.key.tonic, proven.key.source) == ("C", common.FACT_SOURCE_NOTES)
+    assert (unproven.tempo, unproven.key) == (common.TempoFact(), common.KeyFact())
+    assert unproven.estimated_key.tonic == "C"  # kept beside
+
+
 @pytest.mark.parametrize(
     ("fields", "violated"),
     [
+        ({"spans": [span(0, 4), span(3, 8)]}, "spans[1].start_s"),
+        ({"spans": [span(4, 4.4)]}, "spans[0].end_s"),
+        ({"spans": [span(float("nan"), 4)]}, "spans[0].start_s"),
+        ({"spans": [span(4, 8.1)]}, "spans[0].end_s"),  # the audio has 8 s
+        ({"spans": [span(at, at + 0.5) for at in np.arange(0, 101, 0.5)]}, "spans"),
         ({"target_s": 1.0}, "target_s"),
         ({"target_s": float("nan")}, "target_s"),
         ({"target_s": 30.0, "min_s": 31.0}, "min_s"),

@@ -49,6 +49,35 @@ def test_the_list_shows_what_there_is(http: httpx.Client, name: str) -> None:
         assert text in html
 
 
+def test_a_choice_of_subset_is_there_where_there_is_more_than_one(
+    http: httpx.Client, paged: Curation, tones: list[Path]
+) -> None:
+    mix, solo = clip(paged.store, tones[0], title="Everybody"), clip(paged.store, tones[0], title="Cello only")
+    solo.source.subset, solo.source.part, solo.facts.solo = "monophonic", 3, True
+    paged.upsert("demo", [mix])
+    assert 'name="subset"' not in http.get("/").text
+
+    paged.upsert("demo", [solo])
+    paged.upsert("other", [clip(paged.store, tones[0], title="Elsewhere")])
+    page = http.get("/?collection=demo").text
+    assert "<option>monophonic</option><option>polyphonic</option>" in page
+    assert 'name="subset"' not in http.get("/?collection=other").text
+    chosen = http.get("/?collection=demo&subset=monophonic").text
+    assert ("Cello only" in chosen, "Everybody" in chosen, ">alone</li>" in chosen) == (True, False, True)
+    assert "<option selected>monophonic</option>" in chosen
+
+
+def test_a_verdict_about_all_that_match_keeps_to_the_subset(
+    http: httpx.Client, paged: Curation, tones: list[Path]
+) -> None:
+    mix, solo = clip(paged.store, tones[0]), clip(paged.store, tones[0])
+    solo.source.subset, solo.source.part = "monophonic", 3
+    [mix_id, solo_id], _ = paged.upsert("demo", [mix, solo])
+    body = {"verdict": "accepted", "reviewer": "Ada", "filter": {"collection": "demo", "subset": "monophonic"}}
+    http.post("/api/review", headers=HEADER, json=body).raise_for_status()
+    assert (paged.clip(solo_id).verdict, paged.clip(mix_id).verdict) == (ACCEPTED, "open")
+
+
 def test_other_peoples_text_is_text(http: httpx.Client, paged: Curation, tones: list[Path]) -> None:
     [name], _ = paged.upsert("demo", [clip(paged.store, tones[0], artist=HOSTILE, title='" onload="', genre=HOSTILE)])
     paged.edit(name, 1, HOSTILE, Edit(prompts=[HOSTILE], remark=HOSTILE))

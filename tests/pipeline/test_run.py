@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 
 from luthier.analysis.v1.analysis_pb2 import Clip, CutClipsRequest, CutClipsResponse
-from luthier.common.v1.common_pb2 import ActionInfo, Timeline
+from luthier.common.v1.common_pb2 import ActionInfo, ArtifactRef, InstrumentActivity, Span, Timeline
 from luthier.curation.v1.curation_pb2 import UpsertClipsRequest, UpsertClipsResponse
 from luthier.enrichment.v1.enrichment_pb2 import EnrichSongResponse
 from luthier.pipeline.v1.pipeline_pb2 import CorpusFile, PartProgress
@@ -22,10 +22,15 @@ from luthier.prompting.v1.prompting_pb2 import (
     PromptStyle,
 )
 from luthier.rendering.v1.rendering_pb2 import (
+    FindSolosRequest,
+    FindSolosResponse,
     InspectMidiRequest,
     InspectMidiResponse,
     RenderSongRequest,
     RenderSongResponse,
+    SoloPart,
+    SoloPassage,
+    Stem,
 )
 from luthier_kit.rpc import InvalidRequest, Unavailable
 from luthier_kit.store import Store
@@ -85,7 +90,7 @@ def test_a_folder_goes_all_the_way_and_everything_is_accounted_for(store: Store,
     assert set(document) == {
         "files", "duplicates", "near_duplicates", "songs", "rendered", "clips", "seconds", "audio_s", "computed",
         "reused", "cpu_s", "failures", "collection", "manifest", "shard", "shards", "without_clips", "variations",
-        "variations_audio_s", "variations_cpu_s",
+        "variations_audio_s", "variations_cpu_s", "solo_s",
     }  # fmt: skip
     assert document["collection"] == "songs"
 
@@ -212,6 +217,63 @@ def test_shards_take_their_songs_from_the_announced_corpus(store: Store, folder:
     assert len({summary["manifest"]["sha256"] for summary in summaries}) == 1
 
 
+def solos_of(store: Store) -> FakeClients:
+    """Services by which each song has a cello that plays from 0 to 30 s; what is cut of it is one clip. `long` cannot
+    be searched."""
+    clients = clients_of(store)
+
+    def found(request: FindSolosRequest) -> FindSolosResponse:
+        if store.blobs.read(request.midi) == b"long":
+            raise InvalidRequest("must be shorter", reason="MIDI_TOO_LONG")
+        passage = SoloPassage(span=Span(start_s=0, end_s=30))
+        part = SoloPart(activity=InstrumentActivity(instrument="Cello"), passages=[passage])
+        return FindSolosResponse(parts=[part], action=ActionInfo())
+
+    def rendered(request: RenderSongRequest) -> RenderSongResponse:
+        stem = Stem(audio=ArtifactRef(key="stems/1.flac"), loudness_lufs=-24.0)
+        return RenderSongResponse(action=ActionInfo(), timeline=Timeline(duration_s=62.0), stems=[stem])
+
+    def cut(request: CutClipsRequest) -> CutClipsResponse:
+        clips = [Clip(span=span) for span in request.spans] or [Clip(), Clip()]
+        return CutClipsResponse(action=ActionInfo(), clips=clips, cpu_s=0.5)
+
+    clients.stubs["rendering"].answers |= {"FindSolos": [found], "RenderSong": [rendered]}
+    clients.stubs["analysis"].answers["CutClips"] = [cut]
+    return clients
+
+
+def test_both_subsets_go_into_one_collection(store: Store, folder: Path) -> None:
+    clients = solos_of(store)
+    done = luthier(["run", str(folder), "--subsets", "polyphonic,monophonic"], clients)
+    made = [new.source.subset for request in clients.requests("UpsertClips") for new in request.clips]
+    assert (made.count(""), made.count("monophonic")) == (6, 2)
+    assert "solo clips of 1 instruments, 01:00 in all" in done.out.splitlines()
+
+
+def test_solos_alone_are_of_the_songs_that_were_chosen_and_the_others_are_not_rendered(
+    store: Store, folder: Path
+) -> None:
+    clients = solos_of(store)
+    line = ["run", str(folder), "--subsets", "monophonic", "--solo-minutes", "0.5", "--json"]
+    document = luthier(line, clients).document
+    assert len(clients.requests("RenderSong")) == 1
+    assert (document["rendered"], document["clips"], document["solo_s"]) == (3, 1, {"Cello": 30.0})
+    assert (document["failures"][1:], document["without_clips"]) == ([], {})  # the first one is no MIDI file
+
+
+def test_shards_choose_the_same_of_the_whole_corpus(store: Store, folder: Path) -> None:
+    luthier(["ingest", str(folder), "--collection", "book"], clients_of(store))
+
+    def solos(line: str) -> set[str]:
+        clients = solos_of(store)
+        luthier(f"run corpora/book --subsets monophonic --solo-minutes 1 {line}", clients)
+        return {new.source.midi_sha256 for asked in clients.requests("UpsertClips") for new in asked.clips}
+
+    whole, first, second = solos(""), solos("--shard 0/2"), solos("--shard 1/2")
+    assert len(whole) == 2
+    assert (first | second, first & second) == (whole, set())
+
+
 def test_a_manifest_is_a_source_by_its_key_and_as_a_file(store: Store, folder: Path, tmp_path: Path) -> None:
     ingested = luthier(["ingest", str(folder), "--json"], clients_of(store)).document
     key = ingested["manifest"]["key"]
@@ -259,6 +321,10 @@ def test_styles_are_asked_of_prompting_and_of_more_than_three_each_once(
         ("run FOLDER --clip-seconds nan", "must be between 3 and 560 seconds, got nan"),
         ("run FOLDER --humanise-timing-ms 21", "must be between 0 and 20 milliseconds, got 21"),
         ("run FOLDER --humanise-velocity nan", "must be between 0 and 20 steps, got nan"),
+        ("run FOLDER --subsets monophonic --mix-only", "cuts solo clips from stems, and --mix-only keeps none"),
+        ("run FOLDER --subsets external", "polyphonic and monophonic, one or both between commas, got 'external'"),
+        ("run FOLDER --subsets monophonic,monophonic", "one or both between commas"),
+        ("run FOLDER --solo-minutes 0", "must be between 0.5 and 1000 minutes, got 0"),
         ("run FOLDER --styles short,haiku", "'haiku' is none of sentence, short, tags, metadata"),
         (f"run FOLDER --styles {','.join(['tags'] * 17)}", "at most 16, got 17"),
         ("run FOLDER --variations 101", "less than or equal to 100"),

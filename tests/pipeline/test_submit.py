@@ -113,6 +113,19 @@ def test_sounds_and_styles_are_asked_of_the_shards(api: Api) -> None:
     assert run[-2:] == ["--styles", "short,tags"]
 
 
+def test_subsets_are_asked_of_the_shards(api: Api) -> None:
+    line = "--collection book --songbook --shards 2"
+    run = arguments(api.jobs[submitted(f"{line} --subsets polyphonic,monophonic --solo-minutes 3")["run"]])
+    assert run[-4:] == ["--subsets", "polyphonic,monophonic", "--solo-minutes", "3.0"]
+    assert parses(run)
+    assert "--subsets" not in arguments(api.jobs[submitted(line)["run"]])
+
+
+def test_solos_without_stems_are_refused_before_anything_is_submitted(api: Api) -> None:
+    done = luthier("submit --collection book --songbook --shards 2 --subsets monophonic --mix-only")
+    assert (done.code, "--mix-only keeps none" in done.err, api.jobs) == (2, True, {})
+
+
 def test_variations_are_asked_of_the_shards(api: Api) -> None:
     answer = submitted("--collection book --songbook --shards 2 --variations 24")
     assert arguments(api.jobs[answer["run"]])[-2:] == ["--variations", "24"]

@@ -34,9 +34,18 @@ UNKNOWN = Facts(instruments=(Heard("Acoustic Guitar (nylon)"), Heard("Flute")))
 SIX_EIGHT = Facts(tempo_bpm=120.0, beat_quarters=1.5, meter=(6, 8), instruments=(Heard("Flute"),))
 SEVEN_EIGHT = Facts(tempo_bpm=140.0, beat_quarters=1.0, notated=True, meter=(7, 8), instruments=(Heard("Flute"),))
 ESTIMATED = Facts(tempo_bpm=120.0, instruments=(Heard("Flute"),))  # from the audio: beats of a note value nobody knows
+SOLO = Facts(tempo_bpm=92.0, tonic="D", mode="minor", instruments=(Heard("Cello"),), solo=True)
+ONE_NAME = Facts(tempo_bpm=92.0, tonic="D", mode="minor", instruments=(Heard("Cello"),))  # there may be two cellists
 CHANGING = Facts(meter=(3, 4), meter_changes=True, instruments=(Heard("Flute"),))
 
 TRUE = [
+    (SOLO, "A solo cello, 92 BPM, in D minor."),
+    (SOLO, "Cello alone in D minor at 92 BPM."),
+    (SOLO, "Unaccompanied cello in D minor, 92 BPM, without accompaniment."),
+    (SOLO, "Format: Solo | Instruments: Cello | BPM: 92 | Key: D minor"),
+    (SOLO, "solo, cello, 92 BPM, D minor"),
+    (ONE_NAME, "A cello in D minor at 92 BPM, not alone."),
+    (ROCK, "Energetic indie rock in F# minor, 120 BPM: a guitar solo over bass and drums."),
     (SIX_EIGHT, "A flute in 6/8 time at 120 BPM."),
     (SIX_EIGHT, "A flute in 6/8 at 120 dotted quarter notes per minute."),
     (SIX_EIGHT, "A flute in six-eight, dotted quarter = 120."),
@@ -193,6 +202,17 @@ FALSE = [
     (ROCK, "loudness", "CONTRADICTS_FACTS", "at -9 LUFS"),
     (ROCK, "ensemble", "CONTRADICTS_FACTS", "by a quartet"),
     (ROCK, "ensemble", "CONTRADICTS_FACTS", "solo guitar"),
+    (ROCK, "ensemble", "CONTRADICTS_FACTS", "guitar alone"),
+    (ROCK, "ensemble", "CONTRADICTS_FACTS", "unaccompanied drums"),
+    (ONE_NAME, "ensemble", "CONTRADICTS_FACTS", "solo cello"),
+    (ONE_NAME, "ensemble", "CONTRADICTS_FACTS", "cello alone"),
+    (ONE_NAME, "ensemble", "CONTRADICTS_FACTS", "unaccompanied cello"),
+    (ONE_NAME, "ensemble", "CONTRADICTS_FACTS", "format: solo"),
+    (SOLO, "ensemble", "CONTRADICTS_FACTS", "not alone"),
+    (SOLO, "ensemble", "CONTRADICTS_FACTS", "with a band"),
+    (SOLO, "ensemble", "CONTRADICTS_FACTS", "accompanied"),
+    (SOLO, "ensemble", "CONTRADICTS_FACTS", "by a duo"),
+    (SOLO, "instrument", "NOT_IN_FACTS", "with piano"),
     (ROCK, "number", "NOT_IN_FACTS", "take 7"),
     (ROCK, "artist", "NOT_IN_FACTS", "in the style of the Beatles"),
     (ROCK, "acousticness", "CONTRADICTS_FACTS", "unplugged"),

@@ -2,6 +2,7 @@
 
 import itertools
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -89,6 +90,23 @@ def test_metadata_comes_with_and_without_type_names() -> None:
     assert any("|" not in text and ":" not in text for text in many)
     assert any(text.isupper() for text in many)
     assert any(text.islower() for text in many)
+
+
+@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize("name", [DRUMS, *PROGRAM_NAMES])
+def test_one_part_alone_is_said_to_be_alone_and_passes(name: str, style: Style) -> None:
+    facts = Facts(tempo_bpm=92.0, tonic="D", mode="minor", instruments=(Heard(name),), genres=("jazz",), solo=True)
+    done = composed(facts, 8, style, 3)
+    alone = [any(word in p.text.lower() for word in ("solo", "alone", "unaccompanied")) for p in done.prompts]
+    assert [p.disagreements for p in done.prompts] == [()] * 8
+    assert any(alone) if style == Style.METADATA else all(alone)
+    mix = replace(facts, solo=False)
+    assert all(check(p.text, mix) for p, said in zip(done.prompts, alone, strict=True) if said)
+
+
+def test_a_section_is_no_soloist() -> None:
+    strings = Facts(instruments=(Heard("String Ensemble 1"),), solo=True)
+    assert not any("solo" in text for seed in range(4) for text in texts(strings, seed=seed))
 
 
 def test_attributes_change_places() -> None:

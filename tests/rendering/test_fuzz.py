@@ -20,6 +20,7 @@ from .test_service import SONG, settings, store
 __all__ = ["settings", "store"]
 CONTRACT = pb.DESCRIPTOR.services_by_name["RenderingService"]
 INSPECT, RENDER = CONTRACT.methods_by_name["InspectMidi"], CONTRACT.methods_by_name["RenderSong"]
+SOLOS = CONTRACT.methods_by_name["FindSolos"]
 SOUND = pb.Sound(
     backend="soundfont",
     source="TimGM6mb.sf2",
@@ -49,6 +50,7 @@ def test_hostile_requests_are_refused_by_name(settings: RenderingSettings, store
         "InspectMidi": pb.InspectMidiRequest(midi=midi),
         "RenderSong": pb.RenderSongRequest(midi=midi, variation=VARIATION, other_instruments=True),
         "RenderStem": pb.RenderStemRequest(midi=midi, sound=SOUND, variation=VARIATION),
+        "FindSolos": pb.FindSolosRequest(midi=midi, target_s=2.0, min_s=1.0),
         "ListInstruments": pb.ListInstrumentsRequest(),
     }
     with in_own_process(build, settings) as service:
@@ -62,6 +64,19 @@ def test_hostile_files_are_inspected_or_refused(settings: RenderingSettings, sto
         for title, make in CLASSES.items():
             count = per_class // 10 if title == "large" else per_class  # two megabytes each
             own.files(INSPECT, title, make, count, lambda data: pb.InspectMidiRequest(midi=put(store, data)))
+
+
+@pytest.mark.parametrize("per_class", [10, pytest.param(1000, marks=pytest.mark.slow)])
+def test_hostile_files_are_searched_for_solos_or_refused(
+    settings: RenderingSettings, store: Store, per_class: int
+) -> None:
+    def ask(data: bytes) -> pb.FindSolosRequest:
+        return pb.FindSolosRequest(midi=put(store, data), target_s=2.0, min_s=1.0)  # the more passages, the more work
+
+    with in_own_process(build, settings) as service, attacking(service, "FindSolos in hostile files") as own:
+        own.warm_up([(SOLOS, ask(SONG))])
+        for title, make in CLASSES.items():
+            own.files(SOLOS, title, make, per_class // 10 if title == "large" else per_class, ask)
 
 
 @pytest.mark.parametrize("per_class", [5, pytest.param(100, marks=pytest.mark.slow)])

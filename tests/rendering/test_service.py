@@ -31,7 +31,7 @@ from luthier_rendering.settings import RenderingSettings
 from tests.support.services import running
 
 from .in_workers import within
-from .midi_making import control, midi_bytes, name, notes, program
+from .midi_making import control, midi_bytes, name, note, notes, program
 
 SONG = midi_bytes([name("Lead"), program(73), *notes([60, 64, 67])], notes([36, 38, 36], channel=9))
 
@@ -158,6 +158,37 @@ def test_inspection_tells_facts_faults_and_the_same_fingerprint(service: Renderi
     assert [fault.reason for fault in found.faults] == ["TEMPO_IS_DEFAULT"]
     assert found.fingerprint == render(service, midi).fingerprint
     assert found.timeline == render(service, midi).timeline
+
+
+def test_solos_are_found_once_and_their_parts_are_those_of_the_stems(
+    service: RenderingServiceStub, store: Store
+) -> None:
+    play = [message for beat in range(24) for message in note(60 + 2 * (beat % 4), beat, 1, channel=1)]
+    song = midi_bytes([program(0), *note(48, 0, 1)], [program(40, channel=1), *play])  # the piano has one note
+    midi = store.blobs.put_bytes("midi", song, "mid", "audio/midi")
+    request = pb.FindSolosRequest(midi=midi, target_s=4)
+
+    found, again = (service.FindSolos(request, timeout=30) for _ in range(2))
+    [violin] = found.parts
+    assert (violin.activity.instrument, [p.span.start_s for p in violin.passages]) == ("Violin", [0, 4, 8])
+    assert [len(passage.pitch_class_weights) for passage in violin.passages] == [24, 24, 24]  # two bars of each
+    assert (found.target_s, found.min_s, found.max_s) == (4, 4, 32)
+    assert (found.action.reused, again.action.reused, list(again.parts)) == (False, True, list(found.parts))
+    [stem] = [stem for stem in render(service, midi).stems if stem.sound.part == violin.part]
+    assert stem.activity == violin.activity
+
+
+@pytest.mark.parametrize(
+    ("lengths", "field"),
+    [({"target_s": 1}, "target_s"), ({"min_s": 31}, "min_s"), ({"max_s": 29}, "max_s"), ({"max_s": 601}, "max_s")],
+)
+def test_lengths_of_solos_beyond_their_bounds_are_refused(
+    service: RenderingServiceStub, store: Store, lengths: dict[str, float], field: str
+) -> None:
+    midi = store.blobs.put_bytes("midi", SONG, "mid")
+    with pytest.raises(InvalidRequest) as refusal:
+        service.FindSolos(pb.FindSolosRequest(midi=midi, **lengths), timeout=30)
+    assert [name for name, _ in refusal.value.violations] == [field]
 
 
 def test_instruments_are_listed_with_digests(service: RenderingServiceStub) -> None:

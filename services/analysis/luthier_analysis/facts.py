@@ -139,8 +139,8 @@ class HeardShare:
 class ClipFacts:
     """The facts of one clip's own span; `tempo` and `key` are those to use, the estimates are kept beside them.
 
+    `note` says what was not computed and why; `solo`: one part of a song plays alone.
     `voice` is None where nothing but notes was rendered, so that there is none.
-    `note` says what was not computed and why.
     """
 
     duration_s: float
@@ -154,6 +154,7 @@ class ClipFacts:
     meter: MeterFound | None
     voice: Voice | None = None
     note: str = ""
+    solo: bool = False
 
 
 def tempo_message(fact: Tempo | None) -> common.TempoFact:
@@ -247,4 +248,5 @@ def clip_message(facts: ClipFacts) -> common.ClipFacts:
         meter=_meter_message(facts.meter),
         meter_changes=facts.meter is not None and facts.meter.changes,
         voice=_voice_message(facts.voice),
+        solo=facts.solo,
     )

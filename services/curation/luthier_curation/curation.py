@@ -77,6 +77,10 @@ class Curation:
         """Names of the collections."""
         return self.repository.read(listing.collections)
 
+    def subsets(self, collection: str) -> list[str]:
+        """See `listing.subsets`."""
+        return self.repository.read(lambda session: listing.subsets(session, collection))
+
     def verdict_counts(self, which: pb.ClipFilter) -> dict[str, int]:
         """See `listing.verdict_counts`."""
         return self.repository.read(lambda session: listing.verdict_counts(session, which))

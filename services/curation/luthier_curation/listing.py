@@ -101,6 +101,12 @@ def collections(session: Session) -> list[str]:
     return list(session.scalars(select(ClipRow.collection).distinct().order_by(ClipRow.collection)))
 
 
+def subsets(session: Session, collection: str) -> list[str]:
+    """Names of the subsets that a collection has clips of, in order; of all collections where none is named."""
+    of_collection = [ClipRow.collection == collection] if collection else []
+    return list(session.scalars(select(ClipRow.subset).where(*of_collection).distinct().order_by(ClipRow.subset)))
+
+
 def verdict_counts(session: Session, which: pb.ClipFilter) -> dict[str, int]:
     """How many clips have each verdict among those that match the rest of the filter."""
     matching = conditions(which, any_verdict=True)

@@ -40,6 +40,8 @@ _MINOR_PROFILES = np.array(
     ]
 )
 
+NOTE_KEY_ESTIMATOR = "profile/krumhansl-temperley-albrecht"  # what a KeyFact from notes names
+
 # Below these a reference key is unknown. A cadence leads by 0.3, a lone triad by 0.25; seven white keys of
 # equal length lead by 0.09 and may as well be A minor; a whole-tone scale correlates by 0.06.
 MIN_CORRELATION = 0.6

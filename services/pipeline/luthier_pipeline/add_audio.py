@@ -20,12 +20,14 @@ from luthier_pipeline.corpus import Shard, as_collection, as_name
 from luthier_pipeline.ingest import Source, ingest_collection, midi_files
 from luthier_pipeline.options import ClipSeconds, InFlight, Json, Licence, Prompts, begin
 from luthier_pipeline.run import Flight, RunSummary, default_in_flight, run_corpus
+from luthier_pipeline.run_status import ProgressPublisher
 from luthier_pipeline.song import (
     DECODE_TIMEOUT_S,
     MAX_NAME_CHARS,
     FileKind,
     IngestedFile,
     SongOptions,
+    SongPipeline,
     ingest_as,
     original_of,
 )
@@ -88,7 +90,9 @@ def add_audio(
         summary.cpu_s["decode"] = round(inspected.cpu_s, 3)
     options = SongOptions(name, licence=licence, clip_s=clip_seconds or 0.0, prompts=prompts or 0, sheet=stored.sheet)
     flight = Flight(name, stored.run, Shard(), counts.songs, corpus.songs, summary)
-    run_corpus(context, flight, options, in_flight or default_in_flight(), began)
+    with ProgressPublisher(context.clients.store, flight.progress(None)) as publisher:
+        pipeline = SongPipeline(context.clients, options)
+        run_corpus(pipeline, flight, in_flight or default_in_flight(), publisher, began)
     document = {**summary.document(), "collection": name, "manifest": plain(stored.manifest)}
     by_path = {path: list(notes) for path, notes in inspected.notes.items()}
     context.answer({**document, "notes": by_path}, summary.text(name, f"{summary.rendered} recordings cut"))

@@ -13,7 +13,8 @@ from luthier.prompting.v1.prompting_pb2 import (
     PROMPT_STYLE_TAGS,
     PromptStyle,
 )
-from luthier_pipeline.console import Context
+from luthier_pipeline.console import Context, UsageError
+from luthier_pipeline.solo import MONOPHONIC, SUBSETS
 from luthier_pipeline.songbook.compose import MAX_SONGS
 from luthier_pipeline.variations import MAX_VARIATIONS
 
@@ -148,3 +149,37 @@ Variations = Annotated[
     ),
 ]
 MixOnly = Annotated[bool, typer.Option("--mix-only", help="Keep no stems.")]
+
+
+def _subsets(text: str) -> str:
+    """A typer callback: names of SUBSETS between commas, each once."""
+    names = text.split(",")
+    if not set(names) <= set(SUBSETS) or len(set(names)) < len(names):
+        raise typer.BadParameter(f"must be {' and '.join(SUBSETS)}, one or both between commas, got {text[:80]!r}")
+    return text
+
+
+def check_subsets(subsets: str, *, mix_only: bool) -> tuple[str, ...]:
+    """The subsets by name. Raises UsageError for solo clips of songs whose stems are not kept."""
+    names = tuple(subsets.split(","))
+    if mix_only and MONOPHONIC in names:
+        raise UsageError(f"--subsets {MONOPHONIC} cuts solo clips from stems, and --mix-only keeps none: leave one out")
+    return names
+
+
+Subsets = Annotated[
+    str,
+    typer.Option(
+        metavar="NAMES",
+        callback=_subsets,
+        help="polyphonic (all parts of a song), monophonic (one part alone, from stems), or both: A,B.",
+    ),
+]
+SoloMinutes = Annotated[
+    float | None,
+    typer.Option(
+        metavar="MINUTES",
+        callback=_within_if_given(0.5, 1000, "minutes"),
+        help="Solo clips of each instrument, minutes over the whole corpus; default: 10.",
+    ),
+]

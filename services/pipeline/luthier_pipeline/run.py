@@ -36,18 +36,23 @@ from luthier_pipeline.options import (
     NearDuplicates,
     Prompts,
     RunName,
+    SoloMinutes,
     Styles,
+    Subsets,
     Tags,
     Variations,
     begin,
+    check_subsets,
     prompts_for,
     styles_of,
 )
 from luthier_pipeline.run_status import MAX_FAILURES, NO_CLIPS, ProgressPublisher, failed_name
+from luthier_pipeline.solo import MONOPHONIC, POLYPHONIC, Candidate, Chosen, by_song, candidates_of, choose
 from luthier_pipeline.song import SongOptions, SongPipeline, SongResult, StageError, check_sheet
 
 SHARD_IN_FLIGHT: Final = 16  # a shard only calls: the work is done by workers elsewhere, as many as there are
 LOOK_EVERY_S: Final = 1.0
+SOLO_MINUTES: Final = 10.0  # of each instrument
 
 
 class Take(NamedTuple):
@@ -67,7 +72,7 @@ class RunSummary:
     files = songs + duplicates + near_duplicates + failures at ingest; songs = rendered + failures after ingest, those
     of variations left out. `variations` are complete. `seconds` is wall clock, `audio_s` seconds of rendered music,
     `cpu_s` CPU seconds by stage where the service says them; `variations_audio_s` and `variations_cpu_s` are the
-    variations' share of both.
+    variations' share of both; `solo_s` seconds of solo clips by instrument.
     """
 
     files: int = 0
@@ -87,10 +92,11 @@ class RunSummary:
     failures: list[SongFailure] = field(default_factory=list)
     without_clips: list[SongFailure] = field(default_factory=list)
     """Songs and variations that went all the way and gave no clip, and why."""
+    solo_s: dict[str, float] = field(default_factory=dict)
 
     def add(self, take: Take, result: SongResult) -> None:
         """A song or a variation that went all the way."""
-        if not result.clips:
+        if not result.clips and not result.passed_over:
             why = "; ".join(result.notes) or "nothing in it is long enough for a clip"
             self.without_clips.append(take.failure("cut", NO_CLIPS, why))
         self.clips += result.clips
@@ -99,6 +105,8 @@ class RunSummary:
         self.reused += result.reused
         for stage, cpu_s in result.cpu_s.items():
             self.cpu_s[stage] = self.cpu_s.get(stage, 0.0) + cpu_s
+        for instrument, solo_s in result.solo_s.items():
+            self.solo_s[instrument] = self.solo_s.get(instrument, 0.0) + solo_s
         if not take.number:
             self.rendered += 1
             return
@@ -125,6 +133,9 @@ class RunSummary:
         lines += [f"FAILED {failed_name(f)}: {f.stage}: {f.reason}: {f.message}" for f in self.failures]
         lines += [f"NO CLIP {failed_name(f)}: {f.message}" for f in self.without_clips]
         return "\n".join(lines)
+
+    def solos_in_words(self) -> str:
+        return f"solo clips of {len(self.solo_s)} instruments, {clock(sum(self.solo_s.values()))} in all"
 
     def document(self) -> Mapping[str, object]:
         """Plain JSON."""
@@ -156,6 +167,8 @@ def run(
     styles: Styles = "",
     variations: Variations = 0,
     mix_only: MixOnly = False,
+    subsets: Subsets = POLYPHONIC,
+    solo_minutes: SoloMinutes = None,
     shard: Annotated[str, typer.Option(metavar="I/N", help="Only the songs of shard I of N, counted from 0.")] = "",
     shards: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Only the songs of shard JOB_COMPLETION_INDEX of N.")
@@ -173,6 +186,7 @@ def run(
     Resumable: after Ctrl-C, a kill or a failure run it again, and what is done is found.
     """
     context, began = begin(ctx, json), time.monotonic()
+    wanted = check_subsets(subsets, mix_only=mix_only)
     try:
         part = parse_shard(shard, shards or 0, os.environ)
     except ValueError as error:
@@ -223,24 +237,32 @@ def run(
         styles=tuple(styles_of(styles)),
         sheet=sheet or stored.sheet,
         mix_only=mix_only,
+        subsets=wanted,
         variations=variations,
     )
     flight = Flight(collection, stored.run, part, len(corpus.songs), songs, summary, variations)
     threads = in_flight or (SHARD_IN_FLIGHT if part.count > 1 else default_in_flight())
-    run_corpus(context, flight, options, threads, began)
+    pipeline = SongPipeline(context.clients, options)
+    with ProgressPublisher(context.clients.store, flight.progress(None)) as publisher:
+        if MONOPHONIC in wanted:
+            pipeline.solos = choose_solos(pipeline, corpus.songs, solo_minutes or SOLO_MINUTES, threads, flight)
+        run_corpus(pipeline, flight, threads, publisher, began)
+
     document = {**summary.document(), "collection": collection, "manifest": plain(stored.manifest)}
     varied = f" and {summary.variations} variations ({clock(summary.variations_audio_s)})" if variations else ""
     text = summary.text(collection, f"{summary.rendered} songs{varied} rendered")
+    text += f"\n{summary.solos_in_words()}" if MONOPHONIC in wanted else ""
     context.answer({**document, "shard": part.index, "shards": part.count}, text)
     return summary
 
 
-def run_corpus(context: Context, flight: "Flight", options: SongOptions, in_flight: int, began: float) -> None:
+def run_corpus(
+    pipeline: SongPipeline, flight: "Flight", in_flight: int, publisher: ProgressPublisher, began: float
+) -> None:
     """Takes the songs of a flight all the way and publishes how far it is; `began` on the monotonic clock."""
-    with ProgressPublisher(context.clients.store, flight.progress(None)) as publisher:
-        run_songs(SongPipeline(context.clients, options), flight, in_flight, publisher)
-        flight.summary.seconds = round(time.monotonic() - began, 1)
-        publisher.finish(flight.progress(0.0))
+    run_songs(pipeline, flight, in_flight, publisher)
+    flight.summary.seconds = round(time.monotonic() - began, 1)
+    publisher.finish(flight.progress(0.0))
 
 
 def _stored(context: Context, source: str, submission: str, wait_s: float) -> StoredCorpus:
@@ -361,6 +383,37 @@ class Flight:
             need_render=0 if recordings else self.takes - over - played,
             shard=work,
         )
+
+
+def choose_solos(
+    pipeline: SongPipeline, songs: list[CorpusFile], minutes: float, in_flight: int, flight: Flight
+) -> Chosen:
+    """The solo clips of all songs of a corpus, so that every shard chooses the same. A song that cannot be read has
+    none: it fails when it is rendered. Raises the error of a service that stays away."""
+    first = len(songs) * flight.shard.index // flight.shard.count  # what one shard has asked, others find done
+    with (
+        Progress("songs searched for solos", len(songs)) as progress,
+        pipeline.clients.thread_pool(in_flight, "solos") as pool,
+    ):
+
+        def look(song: CorpusFile) -> tuple[list[Candidate], bool | None]:
+            if song.HasField("recording"):  # has no parts
+                return [], None
+            try:
+                found = pipeline.find_solos(song)
+            except StageError as failed:
+                if is_fatal(failed.error):
+                    raise failed.error from None
+                return [], None
+            return candidates_of(song, found), found.action.reused
+
+        candidates: list[Candidate] = []
+        for found, reused in pool.map(look, [*songs[first:], *songs[:first]]):
+            candidates.extend(found)
+            flight.summary.computed += reused is False
+            flight.summary.reused += reused is True
+            progress.advance()
+    return by_song(choose(candidates, 60 * minutes))
 
 
 def run_songs(pipeline: SongPipeline, flight: Flight, in_flight: int, publisher: ProgressPublisher) -> None:

@@ -7,8 +7,8 @@ it stood.
 import os
 import stat
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
@@ -27,7 +27,14 @@ from luthier.curation.v1.curation_pb2 import NewClip, UpsertClipsRequest
 from luthier.enrichment.v1.enrichment_pb2 import EnrichSongRequest, EnrichSongResponse
 from luthier.pipeline.v1.pipeline_pb2 import CorpusFile, SongFailure
 from luthier.prompting.v1.prompting_pb2 import CheckPromptRequest, ComposePromptsRequest, PromptStyle
-from luthier.rendering.v1.rendering_pb2 import InspectMidiRequest, InspectMidiResponse, RenderSongRequest
+from luthier.rendering.v1.rendering_pb2 import (
+    FindSolosRequest,
+    FindSolosResponse,
+    InspectMidiRequest,
+    InspectMidiResponse,
+    RenderSongRequest,
+    RenderSongResponse,
+)
 from luthier_kit.rpc import (
     MAX_MIDI_BYTES,
     Cancelled,
@@ -42,6 +49,7 @@ from luthier_kit.rpc import (
 )
 from luthier_kit.store import canonical_json
 from luthier_pipeline.clients import Clients, IdleBudget, is_fatal
+from luthier_pipeline.solo import MONOPHONIC, POLYPHONIC, Chosen, chosen_passages, solo_timeline
 from luthier_pipeline.variations import variation_of
 
 R = TypeVar("R")
@@ -80,7 +88,8 @@ class SongOptions:
     """How songs are made into clips; zero, empty and None mean the services' defaults.
 
     `clip_s` is the length of clips aimed for in seconds, 3 to 560; `prompts` the number of prompts of a clip, 1 to 16;
-    `styles` those of its prompts by turns; `variations` how many of each song are made beside it, 0 to 100.
+    `styles` those of its prompts by turns; `variations` how many of each song are made beside it, 0 to 100; `subsets`
+    are those to make of SUBSETS.
     """
 
     collection: str
@@ -93,12 +102,20 @@ class SongOptions:
     mix_only: bool = False
     humanise_timing_ms: float | None = None  # 0 to 20
     humanise_velocity: float | None = None  # 0 to 20
+    subsets: tuple[str, ...] = (POLYPHONIC,)
     variations: int = 0
+
+    def set_lengths(self, request: CutClipsRequest | FindSolosRequest) -> None:
+        """Wanted, least and greatest length of clips, where they are not the service's own."""
+        if target_s := self.clip_s:
+            request.target_s = target_s
+            request.min_s, request.max_s = target_s * 2 / 3, target_s * 16 / 15  # as 20 and 32 to 30 s
 
 
 @dataclass
 class SongResult:
-    """What came of a song. `audio_s` is seconds of music, `cpu_s` CPU seconds by stage where the service says them."""
+    """What came of a song. `audio_s` is seconds of music, `cpu_s` CPU seconds by stage where the service says them;
+    `solo_s` seconds of solo clips by instrument; `passed_over`: only solos were wanted and none of it was chosen."""
 
     clips: int = 0
     audio_s: float = 0.0
@@ -107,6 +124,8 @@ class SongResult:
     cpu_s: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     """What cutting left out, and why."""
+    solo_s: dict[str, float] = field(default_factory=dict)
+    passed_over: bool = False
 
     def count(self, stage: str, action: ActionInfo, cpu_s: float = 0.0) -> None:
         """Counts an action, computed now or found done."""
@@ -238,11 +257,13 @@ def original_of(song: CorpusFile) -> ArtifactRef:
 
 
 class SongPipeline:
-    """Takes songs of a corpus through the services into curation. Threads may share it."""
+    """Takes songs of a corpus through the services into curation. Threads may share it. `solos` are the passages that
+    become solo clips."""
 
-    def __init__(self, clients: Clients, options: SongOptions) -> None:
+    def __init__(self, clients: Clients, options: SongOptions, solos: Chosen | None = None) -> None:
         self.clients = clients
         self.options = options
+        self.solos = solos or {}
         self._answered: dict[str, float] = {}  # when the service of each stage answered last, monotonic clock
 
     def run(self, song: CorpusFile, on_stage: Callable[[str], None], number: int = 0) -> SongResult:
@@ -264,19 +285,14 @@ class SongPipeline:
                 return self._run(song, on_stage, number)
 
     def _run(self, song: CorpusFile, on_stage: Callable[[str], None], number: int) -> SongResult:
-        result = SongResult()
         if song.HasField("recording"):
-            made, clips = self._decode_and_cut(song, result, on_stage)
-        else:
-            made, clips = self._render_and_cut(song, number, result, on_stage)
-        self._caption(made, clips, result, on_stage)
-        return result
+            return self._run_recording(song, on_stage)
+        options, clients, result = self.options, self.clients, SongResult()
+        solos = self.solos.get(song.sha256) if MONOPHONIC in options.subsets and not number else None
+        if POLYPHONIC not in options.subsets and not solos:
+            result.passed_over = True
+            return result
 
-    def _render_and_cut(
-        self, song: CorpusFile, number: int, result: SongResult, on_stage: Callable[[str], None]
-    ) -> tuple[Made, Iterable[Clip]]:
-        """Clips of a MIDI file's mix, of the song as written or varied."""
-        options, clients = self.options, self.clients
         on_stage("render")
         render = RenderSongRequest(
             midi=midi_of(song),
@@ -290,8 +306,6 @@ class SongPipeline:
         rendered = self._call("render", partial(clients.rendering.RenderSong, render, timeout=RENDER_TIMEOUT_S))
         result.count("render", rendered.action, rendered.cpu_s)
         result.audio_s = rendered.timeline.duration_s
-
-        clips = self._cut(CutClipsRequest(mix=rendered.mix, timeline=rendered.timeline), result, on_stage)
         source = ClipSource(
             song_fingerprint=song.fingerprint,
             midi_sha256=song.sha256,
@@ -299,12 +313,18 @@ class SongPipeline:
         )
         if number:
             source.variation.CopyFrom(rendered.variation)  # as it took effect
-        return Made(song, source, rendered.seed, (rendered.action, clips.action)), clips.clips
 
-    def _decode_and_cut(
-        self, song: CorpusFile, result: SongResult, on_stage: Callable[[str], None]
-    ) -> tuple[Made, Iterable[Clip]]:
-        """Clips of a recording, cut by the audio alone."""
+        if POLYPHONIC in options.subsets:
+            clips = self._cut(CutClipsRequest(mix=rendered.mix, timeline=rendered.timeline), result, on_stage)
+            made = Made(song, source, rendered.seed, (rendered.action, clips.action))
+            self._caption(made, clips.clips, result, on_stage)
+        if solos:
+            self._cut_solos(Made(song, source, rendered.seed, (rendered.action,)), rendered, solos, result, on_stage)
+        return result
+
+    def _run_recording(self, song: CorpusFile, on_stage: Callable[[str], None]) -> SongResult:
+        """Clips of a recording, cut by the audio alone, whatever the subsets of what is rendered."""
+        result = SongResult()
         on_stage("decode")
         decode = DecodeAudioRequest(original=original_of(song))
         decoded = self._call("decode", partial(self.clients.analysis.DecodeAudio, decode, timeout=DECODE_TIMEOUT_S))
@@ -315,17 +335,56 @@ class SongPipeline:
         source = ClipSource(
             song_fingerprint=song.fingerprint, subset=EXTERNAL, related_fingerprints=song.related_fingerprints
         )
-        return Made(song, source, 0, (decoded.action, clips.action)), clips.clips
+        made = Made(song, source, 0, (decoded.action, clips.action))
+        self._caption(made, clips.clips, result, on_stage)
+        return result
 
     def _cut(self, cut: CutClipsRequest, result: SongResult, on_stage: Callable[[str], None]) -> CutClipsResponse:
         """Clips as long as the options say."""
         on_stage("cut")
-        if target_s := self.options.clip_s:
-            cut.target_s, cut.min_s, cut.max_s = target_s, target_s * 2 / 3, target_s * 16 / 15  # as 20 and 32 to 30 s
+        self.options.set_lengths(cut)
         clips = self._call("cut", partial(self.clients.analysis.CutClips, cut, timeout=CUT_TIMEOUT_S))
         result.count("cut", clips.action, clips.cpu_s)
         result.notes.extend(clips.notes)
         return clips
+
+    def find_solos(self, song: CorpusFile) -> FindSolosResponse:
+        """The passages of a song in which a part plays. Raises StageError."""
+        find = FindSolosRequest(midi=midi_of(song))
+        self.options.set_lengths(find)
+        return self._call("solos", partial(self.clients.rendering.FindSolos, find, timeout=INSPECT_TIMEOUT_S))
+
+    def _cut_solos(
+        self,
+        made: Made,
+        rendered: RenderSongResponse,
+        chosen: Mapping[int, frozenset[float]],
+        result: SongResult,
+        on_stage: Callable[[str], None],
+    ) -> None:
+        """Clips of single parts, cut from their stems; `chosen` are the beginnings of their passages by part."""
+        on_stage("solos")
+        found = self.find_solos(made.song)
+        stems = {stem.sound.part: stem for stem in rendered.stems}
+        for part in found.parts:
+            passages = chosen_passages(part, chosen.get(part.part, frozenset()))
+            stem = stems.get(part.part)
+            if not passages or stem is None or not stem.HasField("loudness_lufs"):  # silent: keys without a sample
+                continue
+            on_stage("cut")
+            timeline = solo_timeline(rendered.timeline, part, passages)
+            cut = CutClipsRequest(mix=stem.audio, timeline=timeline, spans=[passage.span for passage in passages])
+            ask = partial(self.clients.analysis.CutClips, cut, timeout=CUT_TIMEOUT_S)
+            clips = self._call("cut", ask)
+            result.count("cut-solos", clips.action, clips.cpu_s)
+            result.notes.extend(f"part {part.part} alone: {note}" for note in clips.notes)
+            source = ClipSource(subset=MONOPHONIC, part=part.part)
+            source.MergeFrom(made.source)
+            of_part = replace(made, source=source, actions=(*made.actions, found.action, clips.action))
+            self._caption(of_part, clips.clips, result, on_stage)
+            instrument = part.activity.instrument
+            seconds = sum(clip.span.end_s - clip.span.start_s for clip in clips.clips)
+            result.solo_s[instrument] = result.solo_s.get(instrument, 0.0) + seconds
 
     def _caption(self, made: Made, clips: Iterable[Clip], result: SongResult, on_stage: Callable[[str], None]) -> None:
         """Tags, prompts and curation of the clips of a song, which are counted in `result`."""

@@ -32,12 +32,16 @@ from luthier_pipeline.options import (
     MixOnly,
     NearDuplicates,
     Prompts,
+    SoloMinutes,
     Songbook,
     Songs,
     Styles,
+    Subsets,
     Variations,
     begin,
+    check_subsets,
 )
+from luthier_pipeline.solo import POLYPHONIC
 
 if TYPE_CHECKING:
     from luthier_kit.kubernetes import Cluster, JobManifest  # a second of imports: only where a cluster is asked
@@ -101,6 +105,8 @@ def submit(
     styles: Styles = "",
     variations: Variations = 0,
     mix_only: MixOnly = False,
+    subsets: Subsets = POLYPHONIC,
+    solo_minutes: SoloMinutes = None,
     licence: Licence = "unknown",
     near_duplicates: NearDuplicates = "drop",
     release: Annotated[str, typer.Option(metavar="NAME", help="Helm release.")] = "luthier",
@@ -116,6 +122,7 @@ def submit(
     context = begin(ctx, json)
     if bool(claim) == songbook:
         raise UsageError("submit takes --claim PVC[:SUBPATH] or --songbook, one of them")
+    check_subsets(subsets, mix_only=mix_only)
     checks = Checks()
     checks.within("--shards", shards, 1, MAX_SHARDS)
     checks.within("--parallelism", parallelism or 1, 1, MAX_SHARDS)
@@ -128,6 +135,8 @@ def submit(
         "--clip-seconds": clip_seconds,
         "--prompts": prompts,
         "--styles": styles or None,
+        "--subsets": subsets if subsets != POLYPHONIC else None,
+        "--solo-minutes": solo_minutes,
         "--variations": variations or None,
     }
     options = [word for option, value in given.items() if value is not None for word in (option, str(value))]

@@ -22,6 +22,7 @@ ACOUSTIC = frozenset({0, 1, 3, 6, *range(8, 16), *range(19, 26), 32, *range(40, 
                       *range(104, 118)})  # fmt: skip
 SYNTHETIC = frozenset({38, 39, 50, 51, 54, 62, 63, *range(80, 104), 118})
 
+SECTIONS = frozenset({*range(48, 56), 61})  # programs that imitate many players at once
 VOICES = frozenset({52, 53, 54, 85, 91})  # programs that imitate voices
 
 LOW_ENERGY_HZ, HIGH_ENERGY_HZ = 2.5, 5.5  # onsets per second
@@ -59,7 +60,8 @@ class Facts:
 
     tempo_bpm 20 to 400 (the time-weighted mean where it changes) counts beats of `beat_quarters` quarter notes, None =
     of a note value that nobody knows. Where the meter does not tell its beat (`notated`) it counts quarter notes as
-    written, and beat_quarters is 1. tonic e.g. "F#", mode "major" or "minor"; instruments by share, highest first;
+    written, and beat_quarters is 1. `solo`: one part plays, and nothing else sounds.
+    tonic e.g. "F#", mode "major" or "minor"; instruments by share, highest first;
     meter is that of most of the clip; genres, moods and eras are canonical words of luthier_music.vocabulary.
     """
 
@@ -73,6 +75,7 @@ class Facts:
     meter_changes: bool = field(default=False, repr=False)  # what is not in the repr draws no other wording
     beat_quarters: float | None = field(default=None, repr=False)
     notated: bool = field(default=False, repr=False)
+    solo: bool = field(default=False, repr=False)
     loudness_lufs: float | None = None
     onset_rate_hz: float | None = None
     voice: Voice = field(default=Voice.NONE, repr=False)
@@ -177,6 +180,7 @@ def facts_of(facts: common_pb2.ClipFacts, tags: Sequence[common_pb2.Tag]) -> Fac
         meter=(facts.meter.numerator, facts.meter.denominator) if facts.meter.numerator else None,
         meter_changes=facts.meter_changes,
         beat_quarters=_beat_quarters(facts.tempo) if trusted_tempo and facts.tempo.tempo_bpm else None,
+        solo=facts.solo and len(facts.instruments) == 1,  # a person may have heard two
         notated=bool(facts.tempo.notated and trusted_tempo and facts.tempo.tempo_bpm),
         loudness_lufs=facts.loudness_lufs if facts.HasField("loudness_lufs") else None,
         onset_rate_hz=onsets[0] if onsets else None,

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from luthier_music.vocabulary import GENRE_WORDS
-from luthier_prompting.facts import Facts, Voice
+from luthier_prompting.facts import SECTIONS, Facts, Voice
 from luthier_prompting.instrument_words import caption_name
 from luthier_prompting.styles import MAX_SHORT_WORDS, Style
 
-VERSION: Final = "4"
+VERSION: Final = "5"
 
 _NOUNS: Final = ("piece", "track", "tune", "instrumental", "composition")
 _GENRE_SPELLINGS: Final = {
@@ -81,6 +81,8 @@ def _short(facts: Facts, rng: random.Random) -> str:
     if genre or names:
         rest = rest[: rng.choice((0, 1, 1, 2))]
     players = f"{rng.choice(('with', 'for', 'on'))} {' and '.join(names)}" if names else ""
+    if facts.solo and names:
+        players = _alone(names[0], facts, rng)
     nouns = _nouns(facts)
     head = " ".join([*mood, genre, rng.choice((*nouns, "")) if genre else rng.choice(nouns)]).split()
     parts = [" ".join([*head, players]).strip(), *rest]
@@ -187,8 +189,17 @@ def _players(facts: Facts, rng: random.Random) -> str:
     names = _names(facts, rng)
     if not names:
         return ""
+    if facts.solo and len(names) == 1:
+        return _alone(names[0], facts, rng)
     listed = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
     return f"{rng.choice(('with', 'with', 'featuring', 'played on', 'built on'))} {listed}"
+
+
+def _alone(name: str, facts: Facts, rng: random.Random) -> str:
+    """ "for solo cello": one part, whatever it plays; chords are no accompaniment. A section is no soloist."""
+    solo = "for {name} alone" if facts.programs() & SECTIONS else "for solo {name}"
+    wordings = (solo, solo, "for {name} alone", "played on {name} alone", "for unaccompanied {name}")
+    return rng.choice(wordings).format(name=name)
 
 
 def _names(facts: Facts, rng: random.Random) -> list[str]:
@@ -228,6 +239,7 @@ def _fields(facts: Facts, rng: random.Random) -> list[_Field]:
         _Field("Genre", tuple(_genre(genre) for genre in rng.sample(facts.genres, len(facts.genres)))),
         _Field("Moods", tuple(rng.sample(facts.moods, len(facts.moods)))),
         _Field("Instruments", tuple(_names(facts, rng))),
+        _Field("Format", ("solo",) if facts.solo else ()),
         _Field("Tempo", (_field_tempo(facts),)),
         _Field("Key", (key,)),
         _Field("Era", facts.eras),

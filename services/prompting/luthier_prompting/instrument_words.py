@@ -82,7 +82,7 @@ moog, minimoog, juno synth: 38 39 80 81 89 90 62 63 | tr 808, tr 909, linndrum: 
 _WHERE_TRUE: Final = """
 jazz guitar, jazz electric guitar: 26 | classical guitar, spanish guitar, flamenco guitar: 24 | rock organ: 18
 bright piano, bright acoustic piano: 1 | warm pad, warm synth pad: 89 | vibe: 11 | folk guitar: 25
-solo violin: 40 | soft pad: 88-95 | country fiddle, folk fiddle: 110
+soft pad: 88-95 | country fiddle, folk fiddle: 110
 """
 
 _NOWHERE: Final = """

@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 import grpc
+import numpy as np
 from google.protobuf.json_format import MessageToDict
 
-from luthier.common.v1.common_pb2 import ArtifactRef, Variation
+from luthier.common.v1.common_pb2 import FACT_SOURCE_NOTES, MODE_MAJOR, MODE_MINOR, ArtifactRef, Span, Variation
 from luthier.rendering.v1 import rendering_pb2 as pb
 from luthier.rendering.v1 import rendering_pb2_grpc
 from luthier_kit.rpc import Checks, FailedPrecondition, NotFound, Service, SettingsError
@@ -26,6 +27,7 @@ from luthier_kit.store import Action, Store, open_store
 from luthier_kit.workers import Call, Reasons, Workers
 from luthier_music.audio import SAMPLE_RATE_HZ
 from luthier_music.instruments import instrument
+from luthier_music.keys import NOTE_KEY_ESTIMATOR
 from luthier_rendering.backends import BACKENDS, OLDER_NAMES, effects
 from luthier_rendering.backends.base import BackendConfig, BackendError
 from luthier_rendering.backends.instrument_map import MAX_EFFECTS, read_map
@@ -44,10 +46,12 @@ from luthier_rendering.render import (
 )
 from luthier_rendering.settings import RenderingSettings
 from luthier_rendering.smf import MidiLimits
+from luthier_rendering.solos import Passage, PassageLengths, find_solos_file
 from luthier_rendering.variation import MAX_FACTOR, MAX_TRANSPOSE, MIN_FACTOR
 
 INSPECT_VERSION: Final = "5"  # raise it whenever the same file would be described differently
 RENDER_VERSION: Final = "5"  # raise it whenever the same song would sound or be measured differently
+SOLOS_VERSION: Final = "1"  # raise it whenever other passages of the same song would be found
 _INSPECTORS: Final = 2  # processes that inspect, at most
 _INSPECTION_S: Final = 60.0  # the costliest file takes two seconds
 _FILES_PER_INSPECTOR: Final = 5000  # then it is replaced
@@ -55,6 +59,7 @@ _INSPECTION_REASONS: Final = Reasons(
     "file", "INSPECTION_CRASHED", "INSPECTION_KILLED", "INSPECTION_TOO_SLOW", "INSPECTION_WORKER_NOT_STARTED"
 )
 _REASONS: Final = Reasons("song", "RENDERER_CRASHED", "RENDERER_KILLED", "RENDER_TOO_SLOW", "RENDER_WORKER_NOT_STARTED")
+_MODES: Final = {"major": MODE_MAJOR, "minor": MODE_MINOR}
 _FLAC: Final = "audio/flac"
 _MAX_GAIN: Final = 1e12  # linear, of a record: more than 180 dB, the most that a level is raised by
 _MAX_VALUES: Final = 4096  # parameters of a plugin in a record
@@ -265,6 +270,29 @@ class Rendering(rendering_pb2_grpc.RenderingServiceServicer):
         versions = {name: importlib.metadata.version(name) for name in packages}
         return _Sounds({**opened.digests(), **versions}, opened.licences(), opened.humanise)
 
+    def FindSolos(self, request: pb.FindSolosRequest, _: grpc.ServicerContext) -> pb.FindSolosResponse:
+        """Passages of single parts by the notes. InvalidRequest MIDI_* for a file that cannot be rendered."""
+        checks = Checks()
+        checks.artifact("midi", request.midi)
+        lengths = _lengths(request, checks)
+        checks.done()
+        data = self._store.blobs.read(request.midi, self._limits.size_bytes)
+
+        def compute() -> pb.FindSolosResponse:
+            with self._on_scratch("inspect-", data) as midi:
+                found = self._inspectors.run(None, midi.parent, find_solos_file, midi, self._limits, lengths)
+            return pb.FindSolosResponse(
+                parts=[
+                    pb.SoloPart(part=one.part, activity=one.activity, passages=map(_passage_message, one.passages))
+                    for one in found
+                ],
+                **asdict(lengths),
+            )
+
+        parameters = {**asdict(lengths), "limits": self._limits.changed()}
+        action = Action("solos", [request.midi.sha256], parameters, version=SOLOS_VERSION)
+        return self._store.actions.run(action, pb.FindSolosResponse, compute)[0]
+
     def ListInstruments(
         self, request: pb.ListInstrumentsRequest, _: grpc.ServicerContext
     ) -> pb.ListInstrumentsResponse:
@@ -293,6 +321,35 @@ class Rendering(rendering_pb2_grpc.RenderingServiceServicer):
                 )
             response.unavailable.extend(backend.faults())
         return response
+
+
+def _lengths(request: pb.FindSolosRequest, checks: Checks) -> PassageLengths:
+    """Absent lengths are the defaults, or the wanted length where that lies beyond them."""
+    default = PassageLengths()
+    target_s = request.target_s if request.HasField("target_s") else default.target_s
+    min_s = request.min_s if request.HasField("min_s") else min(default.min_s, target_s)
+    max_s = request.max_s if request.HasField("max_s") else max(default.max_s, target_s)
+    if checks.within("target_s", target_s, 2, 600):
+        checks.within("min_s", min_s, 1, target_s)
+        checks.within("max_s", max_s, target_s, 600)
+    return PassageLengths(target_s, min_s, max_s)
+
+
+def _passage_message(found: Passage) -> pb.SoloPassage:
+    message = pb.SoloPassage(
+        span=Span(start_s=found.start_s, end_s=found.end_s),
+        sounding_share=found.sounding_share,
+        longest_rest_s=found.longest_rest_s,
+        onsets=found.onsets,
+        tempo_bpm=found.tempo_bpm,
+        first_bar=found.first_bar,
+        pitch_class_weights=np.round(found.weights, 4).ravel().tolist(),  # half of the record's bytes
+    )
+    if found.key:
+        message.key.tonic, message.key.mode = found.key.key.tonic_name, _MODES[found.key.key.mode]
+        message.key.strength = min(1.0, found.key.margin)
+        message.key.source, message.key.estimator = FACT_SOURCE_NOTES, NOTE_KEY_ESTIMATOR
+    return message
 
 
 class _Sounds(NamedTuple):
@@ -394,7 +451,7 @@ def build(settings: RenderingSettings) -> Service:
         _INSPECTION_REASONS,
         max_job_s=_INSPECTION_S,
         jobs_per_worker=_FILES_PER_INSPECTOR,
-        preload=("luthier_rendering.inspection",),
+        preload=("luthier_rendering.inspection", "luthier_rendering.solos"),
     )
 
     def start() -> None:
@@ -417,7 +474,7 @@ def build(settings: RenderingSettings) -> Service:
     return Service(
         contract=pb.DESCRIPTOR.services_by_name["RenderingService"],
         servicer=servicer,
-        light=[servicer.InspectMidi, servicer.ListInstruments],  # neither waits for a song that plays
+        light=[servicer.InspectMidi, servicer.FindSolos, servicer.ListInstruments],  # none waits for a song that plays
         prepare=start,
         close=close,
     )

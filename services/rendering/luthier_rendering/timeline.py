@@ -69,11 +69,7 @@ def _activities(song: Song) -> list[InstrumentActivity]:
 
 def _activity(who: Instrument, notes: Notes, tempo: TempoMap) -> InstrumentActivity:
     """When notes are heard, merged over gaps up to GAP_S."""
-    starts, ends = tempo.to_seconds(notes.heard_from_tick), tempo.to_seconds(notes.heard_to_tick)
-    if who.is_drum:
-        ends = np.maximum(ends, starts + DRUM_STROKE_S)
-    order = np.argsort(starts, kind="stable")
-    starts, ends = starts[order], np.maximum.accumulate(ends[order])
+    starts, ends = heard_s(notes, tempo, who.is_drum)
     breaks = np.flatnonzero(starts[1:] > ends[:-1] + GAP_S)
     firsts, lasts = np.concatenate([[0], breaks + 1]), np.concatenate([breaks, [starts.size - 1]])
     return InstrumentActivity(
@@ -84,6 +80,15 @@ def _activity(who: Instrument, notes: Notes, tempo: TempoMap) -> InstrumentActiv
         spans=[Span(start_s=s, end_s=e) for s, e in zip(starts[firsts].tolist(), ends[lasts].tolist(), strict=True)],
         notes=len(notes),
     )
+
+
+def heard_s(notes: Notes, tempo: TempoMap, is_drum: bool) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """From when to when notes are heard in seconds: starts [n] ascending, and the latest end until then [n]."""
+    starts, ends = tempo.to_seconds(notes.heard_from_tick), tempo.to_seconds(notes.heard_to_tick)
+    if is_drum:
+        ends = np.maximum(ends, starts + DRUM_STROKE_S)
+    order = np.argsort(starts, kind="stable")
+    return starts[order], np.maximum.accumulate(ends[order])
 
 
 def bar_edges(song: Song, bound: int = MidiLimits.bars) -> NDArray[np.int64]:
@@ -107,7 +112,7 @@ def _bars(song: Song, edges: NDArray[np.int64]) -> list[Bar]:
     on_grid = np.abs(phase[:, np.newaxis] - _GRID_BEATS).min(axis=1) <= _GRID_TOLERANCE_BEATS  # by chance 25 % are
     onsets, _ = np.histogram(notes.start_tick, edges)
     onsets_on_grid, _ = np.histogram(notes.start_tick[on_grid], edges)
-    weights = _pitch_class_weights(song, seconds)
+    weights = pitch_class_weights(song, seconds)
     return [
         Bar(span=Span(start_s=start, end_s=end), pitch_class_weights=row, onsets=count, onsets_on_grid=hits)
         for start, end, row, count, hits in zip(
@@ -117,7 +122,7 @@ def _bars(song: Song, edges: NDArray[np.int64]) -> list[Bar]:
     ]  # fmt: skip
 
 
-def _pitch_class_weights(song: Song, edges_s: NDArray[np.float64]) -> NDArray[np.float64]:
+def pitch_class_weights(song: Song, edges_s: NDArray[np.float64]) -> NDArray[np.float64]:
     """Weights [bars, 12]: the difference of the cumulative weight at the bars' edges, whatever notes overlap."""
     pitched = song.notes.of(~song.is_drum)
     starts, ends = song.tempo.to_seconds(pitched.heard_from_tick), song.tempo.to_seconds(pitched.heard_to_tick)

@@ -30,6 +30,7 @@ class PageQuery(BaseModel):
     checked: Literal["", "yes", "no"] = ""
     text: Annotated[str, Field(max_length=200)] = ""
     instrument: Annotated[str, Field(max_length=64)] = ""
+    subset: Annotated[str, Field(max_length=64)] = ""
     min_tempo_bpm: Annotated[float, Field(ge=0, le=1000)] | None = None
     max_tempo_bpm: Annotated[float, Field(ge=0, le=1000)] | None = None
     page: Annotated[str, Field(max_length=4096)] = ""
@@ -47,6 +48,7 @@ class PageQuery(BaseModel):
             checked={"yes": True, "no": False}.get(self.checked),
             text=self.text,
             instrument=self.instrument,
+            subset=self.subset,
             min_tempo_bpm=self.min_tempo_bpm,
             max_tempo_bpm=self.max_tempo_bpm,
         )
@@ -96,6 +98,7 @@ def routes(curation: Curation) -> APIRouter:
             total=page.total,
             tabs=tabs(query, curation.verdict_counts(request.filter)),
             collections=collections,
+            subsets=curation.subsets(query.collection),
             next_url=query.url(page=page.next_token) if page.next_token else "",
             previous_url=query.url(page=page.previous_token) if page.previous_token else "",
             families=FAMILIES,

@@ -59,6 +59,7 @@ class ClipView:
     voice_stated: str
     voice_source: str
     instruments: Sequence[common.InstrumentFact]
+    solo: bool
     loudness: str
     tags: Sequence[common.Tag]
     edited: Sequence[str]
@@ -93,6 +94,7 @@ def clip_view(row: ClipRow) -> ClipView:
         voice_stated=common.VoicePresence.Name(row.facts.voice.presence) if row.facts.HasField("voice") else "",
         voice_source=voice_source(row.facts.voice),
         instruments=row.facts.instruments,
+        solo=row.facts.solo,
         loudness=f"{row.facts.loudness_lufs:.1f} LUFS" if row.facts.HasField("loudness_lufs") else "silent",
         tags=row.tags,
         edited=row.edited_fields,

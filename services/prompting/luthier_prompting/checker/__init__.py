@@ -33,6 +33,7 @@ def check(
     instruments.check(draft, facts, report)
     instruments.check_voices(draft, facts, report)
     words.check(draft, facts, report)
+    instruments.check_company(draft, facts, report)
     measures.leftovers(draft, report)
     if not allow_subset:
         _missing(facts, report)

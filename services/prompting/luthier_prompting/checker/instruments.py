@@ -41,7 +41,12 @@ _ACOUSTIC = re.compile(
 _SYNTHETIC = re.compile(
     r"\b(?:fully|purely|mostly|largely|all|entirely)[ -](?:electronic|synthetic|synthesized)\b", re.I
 )
-_SOLO = re.compile(r"\b(?:solo|unaccompanied)[ -](?=\x00)", re.I)
+# That a part is alone: "solo cello", "cello alone"; but "a saxophone solo over drums" is a passage.
+_SOLO = re.compile(
+    r"\bsolo[ -](?=\x00)|\bformat:? solo\b|\bunaccompanied\b|(?<!let )\balone\b|\b(?:on its own|by itself)\b", re.I
+)
+_LONE_WORD = re.compile(r"\bsolo\b", re.I)
+_COMPANY = re.compile(r"\b(?:bands?|ensembles?|accompan(?:ied|iment|ying|ies)|backing|rhythm section)\b", re.I)
 _GROUP = re.compile(r"\b(duo|duet|trio|quartet|quintet|sextet)\b(?P<of> of )?", re.I)
 _PLAYERS = re.compile(r"\b(?P<count>two|three|four|five|six) (?=\x00)", re.I)
 _SIZES = {"duo": 2, "duet": 2, "trio": 3, "quartet": 4, "quintet": 5, "sextet": 6}
@@ -120,7 +125,8 @@ def _acousticness(draft: Draft, facts: Facts, report: Report) -> None:
 def _size(draft: Draft, facts: Facts, report: Report) -> None:
     """ "A trio" counts all instruments, "a duet of strings" and "two guitarists" those of that name."""
     everyone = len(facts.instruments)
-    sizes = [(match, 1, everyone) for match in draft.take(_SOLO)]
+    _alone(draft, facts, report)
+    sizes = []
     for match in draft.take(_GROUP):
         named = _KNOWN.match(draft.text, match.end()) if match["of"] else None
         if named and re.match(r",| and\b| &", draft.text[named.end() :]):
@@ -137,6 +143,22 @@ def _size(draft: Draft, facts: Facts, report: Report) -> None:
 
 def _playing(named: re.Match[str], facts: Facts) -> int:
     return len(_PROGRAMS[squeezed(named["phrase"])] & facts.programs())
+
+
+def _alone(draft: Draft, facts: Facts, report: Report) -> None:
+    """That one part plays alone is true where the facts say so: a mix with one instrument may have two players."""
+    count = f"{len(facts.instruments)} instruments" if facts.instruments else ""
+    claims = list(draft.take(_SOLO)) + [match for match in _LONE_WORD.finditer(draft.left) if draft.fills_field(match)]
+    for match in claims:
+        if draft.denied(match.start()) == facts.solo:
+            report.against("ensemble", match[0], "one part alone" if facts.solo else count)
+
+
+def check_company(draft: Draft, facts: Facts, report: Report) -> None:
+    """Nobody plays beside a part that is alone; goes after the reader of genres, which knows brass bands."""
+    for match in draft.take(_COMPANY) if facts.solo else ():
+        if not draft.denied(match.start()):
+            report.differs("ensemble", CONTRADICTS_FACTS, match[0], "one part alone")
 
 
 def check_voices(draft: Draft, facts: Facts, report: Report) -> None:
