@@ -21,7 +21,7 @@ _.down_revision, _.downgrade
 _.model_config, _._empty_is_absent, _._is_unicode
 # settings of libraries that are assigned and never read by us
 _.infoActive, _.warningActive, _.file_size, _.external_attr, _.should_exit, _.ws_server, _.OAUTH_TOKEN_URL
-_.allow_tf32, _.pre_tokenizer, _.post_processor, _.grad, _.intra_op_num_threads, _.inter_op_num_threads
+_.allow_tf32, _.pre_tokenizer, _.post_processor, _.grad, _.intra_op_num_threads, _.inter_op_num_threads, _.thread_count
 # hatchling, when a wheel is built
 _.NativeHook, _.dependencies, _.initialize
 # Python's own
@@ -31,7 +31,7 @@ _.__getattr__
 # fields of messages
 _.requested_by, _.mix_loudness_target_lufs, _.checkpoint_step
 # templates of the evaluation report, of a clip's card and of a corpus report, and its JSON
-_.measured_tempo, _.measured_key, _.audio_tag, _.tempo_source, _.key_source
+_.measured_tempo, _.measured_key, _.audio_tag, _.tempo_source, _.key_source, _.voice_stated
 _.time_share, _.files_duration_s, _.median_s, _.lengths, _.tempo_unknown, _.key_unknown
 # commands of `luthier`, named in cli.SECTIONS
-_.luthier, _.demo, _.inspect, _.gc, _.takedown
+_.luthier, _.demo, _.inspect, _.add_audio, _.gc, _.takedown

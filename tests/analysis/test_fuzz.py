@@ -3,6 +3,7 @@
 import io
 import random
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from tests.support.fuzz import attack, attacking
 from tests.support.hostile_bytes import damaged
 from tests.support.own_process import in_own_process
 
+from .encoders import encoded
 from .synth import RATE_HZ, chords, stereo
 from .test_service import a_timeline
 
@@ -30,6 +32,7 @@ def test_hostile_requests_are_refused_by_name(
     sound = put(chords(0, "major", 2))
     examples = {
         "AnalyzeAudio": pb.AnalyzeAudioRequest(audio=sound, features=[pb.FEATURE_LOUDNESS]),
+        "DecodeAudio": pb.DecodeAudioRequest(original=sound),
         "CutClips": pb.CutClipsRequest(mix=sound, timeline=a_timeline(4.0), target_s=2, min_s=1, max_s=3, max_clips=2),
     }
     with in_own_process(build, settings) as service:
@@ -74,3 +77,33 @@ def test_hostile_audio_is_measured_or_refused(settings: AnalysisSettings, store:
         own.warm_up([(method, request(FLAC))])
         for title, make in AUDIO.items():
             own.files(method, title, make, per_class, request)
+
+
+TONES = stereo(chords(0, "major", 1)).T
+ORIGINALS = {
+    "MP3": encoded(TONES, "mp3", "libmp3lame", tags={"title": "Chords", "artist": "Nobody"}),
+    "AAC": encoded(TONES, "ipod", "aac", tags={"title": "Chords"}),
+    "Opus": encoded(TONES, "ogg", "libopus", rate_hz=48_000),
+    "FLAC": encoded(TONES, "flac", "flac"),
+    "Matroska": encoded(TONES, "matroska", "flac"),
+    "AIFF": encoded(TONES, "aiff", "pcm_s16be"),
+    "WavPack": encoded(TONES, "wv", "wavpack"),
+}
+
+
+def with_damaged_head(whole: bytes, head: int, chance: random.Random) -> bytes:
+    return damaged(whole[:head], chance) + whole[head:]
+
+
+@pytest.mark.parametrize("per_class", [12, pytest.param(500, marks=pytest.mark.slow)])
+def test_hostile_originals_are_decoded_or_refused(settings: AnalysisSettings, store: Store, per_class: int) -> None:
+    def request(original: bytes) -> pb.DecodeAudioRequest:
+        return pb.DecodeAudioRequest(original=store.blobs.put_bytes("audio", original, "bin"))
+
+    with in_own_process(build, settings) as service, attacking(service, "DecodeAudio of hostile files") as own:
+        method = CONTRACT.methods_by_name["DecodeAudio"]
+        own.warm_up([(method, request(ORIGINALS["FLAC"]))])
+        for title, whole in ORIGINALS.items():
+            own.files(method, f"damaged {title}", partial(damaged, whole), per_class, request)
+            head = min(400, len(whole) // 2)
+            own.files(method, f"damaged head of {title}", partial(with_damaged_head, whole, head), per_class, request)

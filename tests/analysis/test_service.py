@@ -147,6 +147,18 @@ def test_clips_carry_the_facts_of_their_span(service: Stub, put: Put, store: Sto
     assert (response.target_s, response.min_s, response.max_s, response.max_clips) == (16, 10, 20, 40)
 
 
+def test_of_a_clip_without_notes_nobody_knows_whether_a_voice_is_heard(service: Stub, put: Put) -> None:
+    mono = chords(0, "major", 8)
+    recorded, rendered = (
+        cut(service, put(mono), **given).clips[0].facts for given in ({}, {"timeline": a_timeline(16)})
+    )
+
+    assert (recorded.voice.presence, recorded.voice.source) == (0, 0)
+    assert recorded.voice.speech_share == 0
+    assert not recorded.voice.HasField("vocals_share")
+    assert not rendered.HasField("voice")
+
+
 def test_without_notes_nothing_proves_that_nobody_sings(service: Stub, put: Put) -> None:
     response = cut(service, put(chords(7, "major", 5)))
 

@@ -11,13 +11,15 @@ from luthier.common.v1.common_pb2 import (
     ArtifactRef,
     ClipFacts,
     Descriptor,
+    Disagreement,
     InstrumentFact,
     KeyFact,
     MeterChange,
+    PromptCheck,
     Tag,
     TempoFact,
 )
-from luthier.curation.v1.curation_pb2 import ClipFilter
+from luthier.curation.v1.curation_pb2 import ClipFilter, NewClip
 from luthier.curation.v1.dataset_pb2 import DatasetManifest, DatasetRow, DatasetVersion
 from luthier_curation.curation import Curation
 from luthier_curation.datasets import Export, audio_folder_metadata, find, manifest_of
@@ -25,6 +27,7 @@ from luthier_curation.reviews import Decision, Edit
 from luthier_curation.splits import Fractions
 from luthier_curation.tables import ACCEPTED, OPEN, REJECTED
 from luthier_kit.rpc import FailedPrecondition, InvalidRequest, NotFound
+from luthier_kit.store import Store
 
 from .builders import PROMPT, clip, fingerprint
 
@@ -87,6 +90,33 @@ def test_a_row_names_the_subset_that_its_clip_names(curation: Curation) -> None:
     curation.review_all(DEMO, Decision(ACCEPTED, "Ada"))
     [row] = manifest(curation, export(curation)).rows
     assert row.source.subset == "monophonic"
+
+
+def captioned(store: Store, *reasons: str) -> NewClip:
+    """A clip with a caption that lay beside its recording, and what is wrong with it."""
+    recorded = clip(store)
+    wrong = [Disagreement(subject="tempo", reason=reason) for reason in reasons]
+    recorded.prompts.add(text="By the label", composer="file", check=PromptCheck(disagreements=wrong))
+    return recorded
+
+
+@pytest.mark.parametrize(
+    ("reason", "leaves"), [("CONTRADICTS_FACTS", [PROMPT]), ("NOT_IN_FACTS", [PROMPT, "By the label"])]
+)
+def test_a_caption_that_the_facts_deny_stays_behind(curation: Curation, reason: str, leaves: list[str]) -> None:
+    curation.upsert("demo", [captioned(curation.store, reason)])
+    curation.review_all(DEMO, Decision(ACCEPTED, "Ada"))
+    [row] = manifest(curation, export(curation)).rows
+    assert list(row.prompts) == leaves
+    assert len(row.composers) == len(leaves)
+
+
+def test_a_caption_that_a_person_kept_leaves(curation: Curation) -> None:
+    [clip_id], _ = curation.upsert("demo", [captioned(curation.store, "CONTRADICTS_FACTS")])
+    curation.edit(clip_id, 1, "Ada", Edit(prompts=["By the label"]))
+    curation.review_all(DEMO, Decision(ACCEPTED, "Ada"))
+    [row] = manifest(curation, export(curation)).rows
+    assert list(zip(row.prompts, row.composers, strict=True)) == [("By the label", "file")]
 
 
 def test_an_unchanged_collection_is_the_same_manifest_and_no_new_number(curation: Curation, ids: list[str]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
-from luthier.common.v1.common_pb2 import FACT_SOURCE_TEMPO_MAP, TempoFact
+from luthier.common.v1.common_pb2 import FACT_SOURCE_PERSON, FACT_SOURCE_TEMPO_MAP, VOICE_PRESENCE_NONE, TempoFact
 from luthier_curation.curation import Curation
 from luthier_curation.reviews import Edit
 from luthier_curation.tables import ACCEPTED, OPEN, REJECTED
@@ -146,6 +146,28 @@ def test_prompt_and_instruments_are_edited_in_place(page: Page, paged: Curation,
     page.keyboard.press("Control+z")
     expect(shown).to_contain_text(PROMPT)
     assert paged.clip(ids[0]).edited_fields == []
+
+
+def test_a_person_confirms_that_nobody_sings_in_a_recording(page: Page, paged: Curation, tones: list[Path]) -> None:
+    recorded = clip(paged.store, tones[0], song="tape")
+    recorded.facts.voice.speech_share = 0.02
+    [name] = paged.upsert("demo", [recorded])[0]
+    page.reload()
+    card = page.locator(f"#{name}")
+    expect(card.get_by_title("Voice: speech in 2% of the clip; vocals not checked")).to_have_text("voice unknown")
+    card.get_by_role("button", name="Edit").click()
+    card.get_by_label("Voice").select_option("nobody sings or speaks")
+    card.get_by_role("button", name="Save").click()
+    expect(card.locator(".editor")).to_have_count(0)
+    expect(card).to_contain_text("no voice")
+    voice = paged.clip(name).facts.voice
+    assert (voice.presence, voice.source) == (VOICE_PRESENCE_NONE, FACT_SOURCE_PERSON)
+
+
+def test_the_editor_asks_for_no_voice_where_notes_were_rendered(page: Page, ids: list[str]) -> None:
+    page.keyboard.press("e")
+    expect(page.locator(".editor").get_by_label("Key")).to_be_visible()
+    expect(page.locator(".editor").get_by_label("Voice")).to_be_hidden()
 
 
 @pytest.mark.parametrize(

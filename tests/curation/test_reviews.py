@@ -74,6 +74,34 @@ def test_corrected_facts_void_the_checks_of_the_prompts(curation: Curation, ids:
     assert not row.checked
 
 
+HEARD_BY_DETECTORS = common.VoiceFact(speech_share=0.14, speech_estimator="silero", vocals_share=0.01)
+
+
+@pytest.mark.parametrize("stated", common.VoicePresence.values())
+def test_what_a_person_says_of_a_voice_stays_beside_what_detectors_heard(
+    curation: Curation, stated: common.VoicePresence
+) -> None:
+    recorded = clip(curation.store, song="recorded")
+    recorded.facts.voice.CopyFrom(HEARD_BY_DETECTORS)
+    [name] = curation.upsert("demo", [recorded])[0]
+    row, _ = curation.edit(name, 1, "Ada", Edit(voice=stated))
+    voice = row.facts.voice
+    assert (voice.presence, voice.source) == (stated, common.FACT_SOURCE_PERSON)
+    assert (voice.speech_share, voice.speech_estimator, voice.vocals_share) == (0.14, "silero", 0.01)
+    assert row.edited_fields == ["facts.voice"]
+
+
+def test_detectors_never_overrule_a_person(curation: Curation) -> None:
+    recorded = clip(curation.store, song="recorded")
+    recorded.facts.voice.CopyFrom(HEARD_BY_DETECTORS)
+    [name] = curation.upsert("demo", [recorded])[0]
+    curation.edit(name, 1, "Ada", Edit(voice=common.VOICE_PRESENCE_NONE))
+    recorded.facts.voice.presence, recorded.facts.voice.source = common.VOICE_PRESENCE_HEARD, common.FACT_SOURCE_AUDIO
+    curation.upsert("demo", [recorded])
+    voice = curation.clip(name).facts.voice
+    assert (voice.presence, voice.source) == (common.VOICE_PRESENCE_NONE, common.FACT_SOURCE_PERSON)
+
+
 def measured(
     tempo_bpm: float, source: common.FactSource = common.FACT_SOURCE_TEMPO_MAP, **more: Any
 ) -> common.TempoFact:
@@ -131,6 +159,7 @@ def test_what_the_number_of_a_persons_tempo_counts(
         (Edit(tempo=common.TempoFact(tempo_bpm=120, beat_quarters=9)), "tempo.beat_quarters"),
         (Edit(tempo=common.TempoFact(tempo_bpm=120, beat_quarters=float("nan"))), "tempo.beat_quarters"),
         (Edit(key=common.KeyFact(tonic="H", mode=common.MODE_MAJOR)), "key.tonic"),
+        (Edit(voice=9), "voice"),  # type: ignore[arg-type]
         (Edit(remark="x" * 2001), "remark"),
     ],
 )

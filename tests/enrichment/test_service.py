@@ -88,6 +88,56 @@ def test_tags_come_normalised_with_source_and_licence_and_voices_are_counted(ser
     assert (response.song.artist, response.song.title) == ("Korp", "Indigo")
 
 
+def test_tags_that_came_with_the_song_are_merged_with_the_others_and_name_their_source(
+    serve: Serve, tmp_path: Path
+) -> None:
+    own = [
+        common_pb2.Tag(text="Acid Jazz", kind="genre", weight=1, source="audio-file"),
+        common_pb2.Tag(text="hip-hop", weight=0.5, source="caption-file", licence="CC-BY-4.0"),
+        common_pb2.Tag(text="female vocals", weight=1, source="caption-file"),
+    ]
+    request = pb.EnrichSongRequest(path="Korp/Indigo", sheet=sheet_ref(tmp_path), tags=own)
+    enrichment = serve()
+    response = enrichment.EnrichSong(request)
+    assert [(t.text, t.source) for t in response.tags[:2]] == [
+        ("acid jazz", "own:audio-file"), ("hip hop", "file:book"),
+    ]  # fmt: skip
+    assert response.dropped_vocal_tags == 3
+    assert "own" in [status.provider for status in response.providers]
+    del request.tags[:]
+    assert not enrichment.EnrichSong(request).action.reused  # another question
+
+
+@pytest.mark.parametrize(
+    ("tag", "field"),
+    [
+        (common_pb2.Tag(text=" ", weight=1), "tags[0].text"),
+        (common_pb2.Tag(text="x" * 65, weight=1), "tags[0].text"),
+        (common_pb2.Tag(text="x", weight=2), "tags[0].weight"),
+        (common_pb2.Tag(text="x", weight=float("nan")), "tags[0].weight"),
+        (common_pb2.Tag(text="x", weight=1, kind="odd"), "tags[0].kind"),
+        (common_pb2.Tag(text="x", weight=1, source="s" * 65), "tags[0].source"),
+    ],
+)
+def test_a_tag_beyond_its_bounds_is_refused_by_field(serve: Serve, tag: common_pb2.Tag, field: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        serve().EnrichSong(pb.EnrichSongRequest(path="Korp/Indigo", tags=[tag]))
+    assert [name for name, _ in refused.value.violations] == [field]
+
+
+def test_the_licence_of_a_recording_is_that_of_just_this_song(serve: Serve, tmp_path: Path) -> None:
+    rows = "artist,title,tag,audio_licence\nKorp,Indigo,jazz,\nKorp,Indigo,soul,CC-BY-4.0\nKorp,Indigoo,soul,CC0-1.0\n"
+    enrichment, sheet = serve(), sheet_ref(tmp_path, rows)
+
+    def licence(title: str) -> list[str]:
+        response = enrichment.EnrichSong(pb.EnrichSongRequest(path=f"Korp/{title}", sheet=sheet))
+        assert response.tags
+        return [fact.value for fact in response.facts if fact.name == "audio_licence"]
+
+    assert licence("Indigo") == ["CC-BY-4.0"]
+    assert licence("Indigos") == []  # near enough for tags, but the licence would be another song's
+
+
 def test_names_of_artist_title_and_guest_are_dropped_and_listed(serve: Serve, tmp_path: Path) -> None:
     rows = "".join(f"Santana,Smooth,{tag}\n" for tag in ("santana", "Smooth", "Rob Thomas", "latin rock"))
     request = pb.EnrichSongRequest(

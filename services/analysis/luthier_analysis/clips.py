@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from luthier.common.v1.common_pb2 import FACT_SOURCE_NOTES
+from luthier_analysis import voices
 from luthier_analysis.cutting import MAX_SILENT_SHARE, cut
 from luthier_analysis.facts import ClipFacts, KeyFound, Perceptual, Tempo
 from luthier_analysis.features import descriptors, key, loudness, perceptual, tempo
@@ -74,6 +75,7 @@ def _clip(
 
 def _fallbacks(clips: Sequence[Clip]) -> list[str]:
     notes = {one.facts.estimated_tempo.note for one in clips if one.facts.estimated_tempo}
+    notes |= {one.facts.voice.note for one in clips if one.facts.voice}
     notes |= {one.facts.note for one in clips}
     return sorted(filter(None, notes))
 
@@ -100,6 +102,7 @@ def facts_of(excerpt: Sound, timeline: Timeline | None, span: Span, options: Opt
             *(timeline.descriptors_in(span) if timeline else heard.descriptors),
         ),
         meter=timeline.meter_in(span) if timeline else None,
+        voice=None if timeline else voices.measure(excerpt, options.vocals),
         note=heard.note,
         solo=solo,
     )

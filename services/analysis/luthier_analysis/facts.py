@@ -114,10 +114,33 @@ class MeterFound:
 
 
 @dataclass(frozen=True)
+class Voice:
+    """Whether somebody sings or speaks, as VOICE_PRESENCE_… and FACT_SOURCE_… give it; as it stands, unknown.
+
+    `speech` and `vocals` are what detectors heard; None = not checked. `note` says why vocals were not.
+    """
+
+    presence: common.VoicePresence = common.VOICE_PRESENCE_UNSPECIFIED
+    source: common.FactSource = common.FACT_SOURCE_UNSPECIFIED
+    speech: "HeardShare | None" = None
+    vocals: "HeardShare | None" = None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class HeardShare:
+    """The share of a clip in which a detector hears something, 0..1."""
+
+    share: float
+    estimator: str
+
+
+@dataclass(frozen=True)
 class ClipFacts:
     """The facts of one clip's own span; `tempo` and `key` are those to use, the estimates are kept beside them.
 
     `note` says what was not computed and why; `solo`: one part of a song plays alone.
+    `voice` is None where nothing but notes was rendered, so that there is none.
     """
 
     duration_s: float
@@ -129,6 +152,7 @@ class ClipFacts:
     loudness: Loudness | None
     descriptors: tuple[Descriptor, ...]
     meter: MeterFound | None
+    voice: Voice | None = None
     note: str = ""
     solo: bool = False
 
@@ -195,6 +219,19 @@ def _meter_message(fact: MeterFound | None) -> common.MeterChange | None:
     return common.MeterChange(numerator=fact.numerator, denominator=fact.denominator) if fact else None
 
 
+def _voice_message(fact: Voice | None) -> common.VoiceFact | None:
+    if fact is None:
+        return None
+    return common.VoiceFact(
+        presence=fact.presence,
+        source=fact.source,
+        speech_share=fact.speech.share if fact.speech else None,
+        speech_estimator=fact.speech.estimator if fact.speech else "",
+        vocals_share=fact.vocals.share if fact.vocals else None,
+        vocals_estimator=fact.vocals.estimator if fact.vocals else "",
+    )
+
+
 def clip_message(facts: ClipFacts) -> common.ClipFacts:
     return common.ClipFacts(
         duration_s=facts.duration_s,
@@ -210,5 +247,6 @@ def clip_message(facts: ClipFacts) -> common.ClipFacts:
         loudness_lufs=facts.loudness.loudness_lufs if facts.loudness else None,
         meter=_meter_message(facts.meter),
         meter_changes=facts.meter is not None and facts.meter.changes,
+        voice=_voice_message(facts.voice),
         solo=facts.solo,
     )

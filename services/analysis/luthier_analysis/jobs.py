@@ -5,6 +5,7 @@ what does the work stand inside.
 """
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -60,6 +61,36 @@ class SongCut:
     sections: tuple[Section, ...]
     notes: tuple[str, ...]
     cpu_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class DecodedAudio:
+    """An audio file decoded to FLAC: that file, and what the original was and says of itself (`tags`, untrusted).
+
+    `fingerprint` is that of the samples; `gain_db` is 0 or less.
+    """
+
+    path: Path
+    duration_s: float
+    fingerprint: str
+    container: str
+    codec: str
+    sample_rate_hz: int
+    channels: int
+    bit_rate_bps: int
+    tags: Mapping[str, str]
+    gain_db: float
+    notes: tuple[str, ...]
+    cpu_s: float = 0.0
+
+
+def decode(path: Path, directory: Path) -> DecodedAudio:
+    """Decode a file of any usual format to FLAC in `directory`. AudioError for what cannot be."""
+    from luthier_analysis import decoding
+
+    began = time.process_time()
+    step("decoding")
+    return replace(decoding.decode(path, directory), cpu_s=time.process_time() - began)
 
 
 def analyze(path: Path, features: tuple[str, ...], span: Span | None, options: Options) -> Measurements:

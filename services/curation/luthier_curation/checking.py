@@ -8,7 +8,7 @@ from typing import Any
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
-from luthier.common.v1.common_pb2 import MODE_MAJOR, MODE_MINOR, InstrumentFact
+from luthier.common.v1.common_pb2 import MODE_MAJOR, MODE_MINOR, InstrumentFact, VoicePresence
 from luthier.curation.v1 import curation_pb2 as pb
 from luthier_curation import listing
 from luthier_curation.reviews import Decision, Edit
@@ -97,6 +97,8 @@ def _check_new_clip(checks: Checks, clip: pb.NewClip) -> None:
         checks.within("facts.tempo.tempo_bpm", clip.facts.tempo.tempo_bpm, *TEMPO_BPM)
     if clip.facts.key.tonic:
         checks.one_of("facts.key.tonic", clip.facts.key.tonic, TONICS)
+    checks.within("facts.voice.speech_share", clip.facts.voice.speech_share, 0, 1)
+    checks.within("facts.voice.vocals_share", clip.facts.voice.vocals_share, 0, 1)
     for index, prompt in enumerate(clip.prompts):
         checks.text(f"prompts[{index}].text", prompt.text, max_chars=MAX_PROMPT_CHARS, blank=False)
 
@@ -155,6 +157,8 @@ def check_edit(edit: Edit, expected_revision: int, reviewer: str) -> None:
     if edit.key is not None and edit.key.tonic:
         checks.one_of("key.tonic", edit.key.tonic, TONICS)
         checks.that(edit.key.mode in (MODE_MAJOR, MODE_MINOR), "key.mode", "must be MODE_MAJOR or MODE_MINOR")
+    if edit.voice is not None:
+        checks.that(edit.voice in VoicePresence.values(), "voice", "must be a known VoicePresence")
     if edit.remark is not None:
         checks.text("remark", edit.remark, max_chars=MAX_REMARK_CHARS)
         clean(checks, "remark", edit.remark)

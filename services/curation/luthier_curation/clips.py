@@ -25,6 +25,8 @@ from luthier.common.v1.common_pb2 import (
     Prompt,
     SongName,
     TempoFact,
+    VoiceFact,
+    VoicePresence,
 )
 from luthier.curation.v1 import curation_pb2 as pb
 from luthier_curation.tables import OPEN, ChangeRow, ClipRow, ClipValues
@@ -37,7 +39,7 @@ ALL_PARTS = -1
 PERSON = "person"
 PIPELINE = "pipeline"
 CREATED, REVISED, EDITED, REVIEWED, UNDONE = "created", "revised", "edited", "reviewed", "undone"
-EDITABLE_FACTS = ("instruments", "tempo", "key")
+EDITABLE_FACTS = ("instruments", "tempo", "key", "voice")
 NOTE_VALUES: dict[float, str] = {
     0.25: "sixteenth", 0.375: "dotted sixteenth", 0.5: "eighth", 0.75: "dotted eighth", 1.5: "dotted quarter",
     2.0: "half note", 3.0: "dotted half", 4.0: "whole note", 6.0: "dotted whole",
@@ -145,6 +147,14 @@ def tempo_unit(tempo: TempoFact) -> str:
 def key_by_person(key: KeyFact) -> KeyFact:
     """A key as a person states it; without a tonic = unknown."""
     return KeyFact(tonic=key.tonic, mode=key.mode, source=FACT_SOURCE_PERSON)
+
+
+def voice_by_person(stated: VoicePresence, before: VoiceFact) -> VoiceFact:
+    """Whether a voice is heard, as a person states it; unspecified = unknown. What detectors heard stays beside it."""
+    voice = VoiceFact()
+    voice.CopyFrom(before)
+    voice.presence, voice.source = stated, FACT_SOURCE_PERSON
+    return voice
 
 
 def instruments_by_person(named: Iterable[tuple[str, float]]) -> list[InstrumentFact]:

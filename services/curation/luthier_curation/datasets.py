@@ -14,7 +14,7 @@ from google.protobuf.json_format import MessageToDict, ParseDict
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from luthier.common.v1.common_pb2 import FactSource, Mode
+from luthier.common.v1.common_pb2 import FactSource, Mode, Prompt
 from luthier.curation.v1.curation_pb2 import SplitSummary
 from luthier.curation.v1.dataset_pb2 import (
     DatasetManifest,
@@ -46,7 +46,7 @@ def freeze(session: Session, collection: str, name: str, fractions: Fractions) -
     if not rows:
         text = f"collection {collection!r} has no accepted clip to export"
         raise FailedPrecondition(text, reason="NOTHING_ACCEPTED", collection=collection)
-    if without := [row.clip_id for row in rows if not row.prompts]:
+    if without := [row.clip_id for row in rows if not _leaving(row)]:
         text = f"{len(without)} accepted clip(s) have no prompt, {without[0]} is one"
         raise FailedPrecondition(text, reason="PROMPT_MISSING", clip_id=without[0])
     songs = {row.song_fingerprint for row in rows}
@@ -68,12 +68,13 @@ def freeze(session: Session, collection: str, name: str, fractions: Fractions) -
 
 def _row(row: ClipRow, split: str) -> DatasetRow:
     licences = {*row.lineage.licences, *(tag.licence for tag in row.tags)} - {""}
+    prompts = _leaving(row)
     return DatasetRow(
         clip_id=row.clip_id,
         split=split,
         audio=row.audio,
-        prompts=[prompt.text for prompt in row.prompts],
-        composers=[prompt.composer for prompt in row.prompts],
+        prompts=[prompt.text for prompt in prompts],
+        composers=[prompt.composer for prompt in prompts],
         facts=row.facts,
         tags=row.tags,
         song_fingerprint=row.song_fingerprint,
@@ -82,6 +83,18 @@ def _row(row: ClipRow, split: str) -> DatasetRow:
         licences=sorted(licences),
         verdict=DatasetVerdict(reviewer=row.reviewer, automatic=row.automatic),
     )
+
+
+def _leaving(row: ClipRow) -> list[Prompt]:
+    """The prompts that go into a data set. A caption that lay beside a recording was written of the whole song: where
+    the clip's facts deny it, it stays behind for people to see, until one of them settles the clip's prompts."""
+    if "prompts" in row.edited_fields:
+        return row.prompts
+    return [
+        prompt
+        for prompt in row.prompts
+        if prompt.composer != "file" or all(found.reason != "CONTRADICTS_FACTS" for found in prompt.check.disagreements)
+    ]
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from sqlalchemy import ColumnElement, select
 from sqlalchemy.orm import Session
 
-from luthier.common.v1.common_pb2 import ClipFacts, InstrumentFact, KeyFact, TempoFact
+from luthier.common.v1.common_pb2 import ClipFacts, InstrumentFact, KeyFact, TempoFact, VoicePresence
 from luthier.curation.v1 import curation_pb2 as pb
 from luthier_curation import listing
 from luthier_curation.clips import (
@@ -19,6 +19,7 @@ from luthier_curation.clips import (
     edited_prompts,
     tempo_by_person,
     unchecked,
+    voice_by_person,
     with_fact,
 )
 from luthier_curation.tables import OPEN, ChangeRow, ClipRow, ClipValues
@@ -37,6 +38,7 @@ class Edit:
     instruments: list[InstrumentFact] | None = None
     tempo: TempoFact | None = None
     key: KeyFact | None = None
+    voice: VoicePresence | None = None
     remark: str | None = None
 
 
@@ -67,7 +69,8 @@ def edit(session: Session, clip_id: str, expected_revision: int, reviewer: str, 
     row = listing.get(session, clip_id, lock=True)
     expect(row, expected_revision)
     tempo = None if wanted.tempo is None else tempo_by_person(wanted.tempo, row.facts.tempo)
-    stated = ClipFacts(instruments=wanted.instruments, tempo=tempo, key=wanted.key)
+    voice = None if wanted.voice is None else voice_by_person(wanted.voice, row.facts.voice)
+    stated = ClipFacts(instruments=wanted.instruments, tempo=tempo, key=wanted.key, voice=voice)
     facts, edited = row.facts, set(row.edited_fields)
     for name in EDITABLE_FACTS:
         if getattr(wanted, name) is not None and (corrected := with_fact(facts, name, stated)) != facts:

@@ -84,6 +84,7 @@ def _edit(request: pb.UpdateClipRequest) -> Edit:
         instruments=instruments_by_person(instruments) if request.HasField("instruments") else None,
         tempo=request.tempo if request.HasField("tempo") else None,
         key=key_by_person(request.key) if request.HasField("key") else None,
+        voice=request.voice if request.HasField("voice") else None,
         remark=request.remark if request.HasField("remark") else None,
     )
 

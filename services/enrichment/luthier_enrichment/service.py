@@ -11,13 +11,14 @@ from luthier_enrichment.findings import Finding, Reason, State
 from luthier_enrichment.names import Name
 from luthier_enrichment.providers.base import Provider
 from luthier_enrichment.providers.file import FileProvider
+from luthier_enrichment.providers.own import OwnProvider
 from luthier_enrichment.sheet import MAX_BYTES, SheetCache
 from luthier_kit.rpc import Checks, in_field
 from luthier_kit.store import Action, Store
-from luthier_music.vocabulary import clean
+from luthier_music.vocabulary import KINDS, clean
 
 STAGE_VERSION = "2"
-MAX_PATH_CHARS, MAX_NAME_CHARS, MAX_PROVIDERS = 1024, 200, 32
+MAX_PATH_CHARS, MAX_NAME_CHARS, MAX_PROVIDERS, MAX_TAGS, MAX_TAG_CHARS = 1024, 200, 32, 100, 64
 _REASONS = {
     Reason.VOCAL: enrichment_pb2.DROP_REASON_VOCAL,
     Reason.NOISE: enrichment_pb2.DROP_REASON_NOISE,
@@ -85,6 +86,12 @@ class EnrichmentServicer(enrichment_pb2_grpc.EnrichmentServiceServicer):
         checks.that(bool(named.title), "song.title", "must name a song, here or by path")
         for field, name in checks.items("providers", request.providers, 0, MAX_PROVIDERS):
             checks.one_of(field, name, self._providers)
+        for field, tag in checks.items("tags", request.tags, 0, MAX_TAGS):
+            checks.text(f"{field}.text", tag.text, max_chars=MAX_TAG_CHARS, blank=False)
+            checks.that(tag.kind in ("", *KINDS), f"{field}.kind", f"must be empty or one of {', '.join(KINDS)}")
+            checks.within(f"{field}.weight", tag.weight, 0, 1)
+            checks.text(f"{field}.source", tag.source, max_chars=MAX_TAG_CHARS)
+            checks.text(f"{field}.licence", tag.licence, max_chars=MAX_NAME_CHARS)
         if request.HasField("sheet"):
             checks.artifact("sheet", request.sheet, max_bytes=MAX_BYTES)
         checks.done()
@@ -98,6 +105,8 @@ class EnrichmentServicer(enrichment_pb2_grpc.EnrichmentServiceServicer):
                 self._store.blobs.exists(request.sheet)  # refuses a bad reference, also to a sheet that is held already
                 sheet = self._sheets.get(digest, lambda: self._store.blobs.read(request.sheet, max_bytes=MAX_BYTES))
             asked["file"] = FileProvider(sheet, digest, self._min_score)
+        if request.tags:
+            asked[OwnProvider.name] = OwnProvider(request.tags)
         return asked
 
     def _action(self, request: enrichment_pb2.EnrichSongRequest, song: Name, asked: Mapping[str, Provider]) -> Action:

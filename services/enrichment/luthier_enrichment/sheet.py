@@ -1,7 +1,8 @@
 """Sheets of tags: CSV or JSON, one tag per row.
 
 Columns: artist, title, tag; and if wanted kind (genre, mood, era, instrument, other), weight (0 to 100, absent = 100),
-source, licence. JSON: a list of such objects, or {"rows": [...]}.
+source, licence (these of the tag), audio_licence (of the song's recording; the first row that states one counts).
+JSON: a list of such objects, or {"rows": [...]}.
 """
 
 import csv
@@ -27,6 +28,8 @@ MAX_CELL_CHARS: Final = 1000
 MAX_DEPTH: Final = 8  # of JSON: {"rows": [{…}]} are 3, and columns that we do not read may nest
 MAX_VALUES: Final = 2_000_000  # of JSON; MAX_BYTES hold fewer members of rows
 NEEDED: Final = ("artist", "title", "tag")
+AUDIO_LICENCE: Final = "audio_licence"
+MAX_LICENCE_CHARS: Final = 200
 CANDIDATES: Final = 20  # artists looked at for a near match
 
 
@@ -35,6 +38,7 @@ class Sheet:
     """Tags by folded artist and title."""
 
     songs: dict[str, dict[str, tuple[Name, list[RawTag]]]] = field(default_factory=lambda: defaultdict(dict))
+    audio_licences: dict[tuple[str, str], str] = field(default_factory=dict)
 
     def best(self, asked: Name) -> tuple[Name, float, list[RawTag]]:
         """The song that matches best, its score, and its tags; an empty name when the sheet has none alike."""
@@ -46,6 +50,10 @@ class Sheet:
         entries = [entry for key, *_ in near for entry in self.songs[key].values()]
         found = max(entries, key=lambda entry: score(asked, entry[0]), default=(Name(), []))
         return found[0], score(asked, found[0]), found[1]
+
+    def audio_licence(self, song: Name) -> str:
+        """The licence of a song's recording; empty = none is stated under just this name."""
+        return self.audio_licences.get((fold(song.artist), fold(song.title)), "")
 
 
 class SheetCache:
@@ -115,7 +123,9 @@ def _json_rows(data: bytes) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _put(sheet: Sheet, line: int, row: dict[str, Any]) -> None:
-    cells = {column: _cell(line, column, row.get(column)) for column in (*NEEDED, "kind", "source", "licence")}
+    cells = {
+        column: _cell(line, column, row.get(column)) for column in (*NEEDED, "kind", "source", "licence", AUDIO_LICENCE)
+    }
     for column in NEEDED:
         if not cells[column].strip():
             raise _refused(f"line {line}: {column} must not be empty")
@@ -123,6 +133,8 @@ def _put(sheet: Sheet, line: int, row: dict[str, Any]) -> None:
     tag = RawTag(cells["tag"], _weight(line, row.get("weight")), cells["kind"], cells["source"], cells["licence"])
     _, tags = sheet.songs[fold(name.artist)].setdefault(fold(name.title), (name, []))
     tags.append(tag)
+    if licence := clean(cells[AUDIO_LICENCE], MAX_LICENCE_CHARS):
+        sheet.audio_licences.setdefault((fold(name.artist), fold(name.title)), licence)
 
 
 def _cell(line: int, column: str, value: Any) -> str:

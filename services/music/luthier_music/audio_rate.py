@@ -5,6 +5,8 @@ The filters that SciPy and torchaudio have by default are 6 dB down there: from 
 21.1 kHz, -9 dB.
 """
 
+from collections.abc import Iterable, Iterator
+
 import numpy as np
 import soxr
 
@@ -17,3 +19,15 @@ def resampled(samples: Samples, rate_hz: int, wanted_hz: int) -> Samples:
         return samples
     at_wanted: Samples = soxr.resample(samples.astype(np.float32, copy=False), rate_hz, wanted_hz, quality="HQ")
     return at_wanted
+
+
+def resampled_blocks(blocks: Iterable[Samples], rate_hz: int, wanted_hz: int) -> Iterator[Samples]:
+    """Stereo audio that comes in blocks (frames, 2) at another rate, in blocks, never whole in memory: together the
+    same samples as `resampled` gives."""
+    if rate_hz == wanted_hz:
+        yield from blocks
+        return
+    stream = soxr.ResampleStream(rate_hz, wanted_hz, 2, dtype="float32", quality="HQ")
+    for block in blocks:
+        yield stream.resample_chunk(block)
+    yield stream.resample_chunk(np.empty((0, 2), np.float32), last=True)

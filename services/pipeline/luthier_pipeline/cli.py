@@ -31,6 +31,10 @@ SECTIONS: Final[dict[str, Commands]] = {
         "inspect": ("ingest:inspect", "Show what the MIDI files of a folder say, without rendering"),
         "ingest": ("ingest:ingest", "Write the corpus manifest of a folder"),
         "run": ("run:run", "Take a folder or a corpus, or one shard of it, all the way into curation"),
+        "add-audio": (
+            "add_audio:add_audio",
+            "Take a folder of recordings all the way into curation, as the subset external",
+        ),
         "status": ("status:status", "Show runs, clips, data sets, trainings, evaluations and models"),
     },
     "From clips to a data set": {

@@ -4,7 +4,7 @@ import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -43,7 +43,7 @@ from luthier_pipeline.options import (
 from luthier_pipeline.report.figures import CorpusMusic, Skipped, figures
 from luthier_pipeline.run_status import INGEST, MAX_FAILURES, ProgressPublisher, delete_old_runs
 from luthier_pipeline.same_song import NOTHING_EARLIER, Earlier
-from luthier_pipeline.song import check_sheet, ingest_file, inspect_midi
+from luthier_pipeline.song import IngestedFile, check_sheet, ingest_file, inspect_midi
 from luthier_pipeline.songbook import compose
 
 if TYPE_CHECKING:
@@ -66,10 +66,27 @@ POLICIES: Final[Mapping[str, pipeline.NearDuplicates]] = {
 
 @dataclass(frozen=True)
 class Inspected:
-    """A folder whose files were all inspected; `computed` are the paths of those that were not found done."""
+    """A folder whose files were all inspected; `computed` are the paths of those that were not found done, in `cpu_s`
+    seconds where the service says them. `notes` say by path what was odd."""
 
     corpus: Corpus
     computed: frozenset[str]
+    cpu_s: float = 0.0
+    notes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Which files of a folder are songs, and how one becomes a row of the manifest."""
+
+    kind: str
+    """In messages: `.mid or .midi`."""
+    find: Callable[[Path], list[Path]]
+    ingest: Callable[[Clients, Path, Path], IngestedFile]
+    skipped: Callable[[Path], str]
+    """What is said of other files that may hold songs; empty = nothing."""
+    needs_render: bool
+    """Whether its songs, and their inspection, need the renderer."""
 
 
 def inspect(
@@ -183,20 +200,23 @@ def ingest_collection(
     tags: str,
     policy: pipeline.NearDuplicates,
     submission: str = "",
+    source: Source | None = None,
 ) -> tuple[StoredCorpus, Inspected]:
     """Ingests a folder into `corpora/<collection>` as a run of its own, and publishes how far it is.
 
     What fails is published too, so that shards do not wait for it. `submission` is the run's name where Jobs were
-    submitted under one.
+    submitted under one. `source`: MIDI files unless it says otherwise.
     """
     store, run = context.clients.store, submission or uuid.uuid4().hex[:12]
+    source = source or MIDI_FILES
     delete_old_runs(store, collection, keep=run)
-    files = len(midi_files(folder))
+    files = len(source.find(folder))
 
     def progress(inspected: int) -> PartProgress:
         """A file that is not inspected needs a renderer as a song does."""
         work = IngestProgress(submitted=bool(submission), files=files, inspected=inspected)
-        return PartProgress(collection=collection, run=run, part=INGEST, need_render=files - inspected, ingest=work)
+        need_render = files - inspected if source.needs_render else 0
+        return PartProgress(collection=collection, run=run, part=INGEST, need_render=need_render, ingest=work)
 
     with ProgressPublisher(store, progress(0)) as publisher:
         try:
@@ -204,7 +224,13 @@ def ingest_collection(
                 check_sheet(context.clients, sheet)
             earlier = earlier_of(store, collection)
             inspected = inspect_folder(
-                context.clients, folder, licence, policy, earlier, lambda n: publisher.update(progress(n))
+                context.clients,
+                folder,
+                licence,
+                policy,
+                earlier,
+                lambda n: publisher.update(progress(n)),
+                source=source,
             )
         except (UsageError, LuthierError) as error:
             refused = error if isinstance(error, LuthierError) else InvalidRequest(str(error), reason="FOLDER_MISSING")
@@ -229,43 +255,50 @@ def inspect_folder(
     on_file: Callable[[int], None] = lambda _done: None,
     say: Callable[[str], None] = say_waiting,
     on_facts: Callable[[CorpusFile, InspectMidiResponse], None] = lambda _file, _facts: None,
+    source: Source | None = None,
 ) -> Inspected:
     """Stores and inspects every file of a folder; `on_file` gets the number of files done, `say` what is skipped,
     `on_facts` what each usable file says.
 
-    Raises UsageError when there is no such folder, InvalidRequest FOLDER_EMPTY when it has no MIDI file.
+    Raises UsageError when there is no such folder, InvalidRequest FOLDER_EMPTY when it has no such file.
     """
     from luthier_pipeline.near_duplicates import Sketch  # numpy: slow to import
 
     if not folder.is_dir():
         raise UsageError(f"FOLDER must be a folder, got {folder}")
-    paths = midi_files(folder)
-    if skipped := skipped_files(folder):
-        shown = ", ".join(_shown(path, folder) for path in skipped[:SKIPPED_SHOWN])
-        more = f" and {len(skipped) - SKIPPED_SHOWN} more" if len(skipped) > SKIPPED_SHOWN else ""
-        say(f"skipped {len(skipped)} that may hold songs (only .mid and .midi are taken): {shown}{more}")
+    source = source or MIDI_FILES
+    paths = source.find(folder)
+    if skipped := source.skipped(folder):
+        say(skipped)
     if not paths:
-        raise InvalidRequest(reason="FOLDER_EMPTY", violations=[("FOLDER", f"has no .mid or .midi file: {folder}")])
+        raise InvalidRequest(reason="FOLDER_EMPTY", violations=[("FOLDER", f"has no {source.kind} file: {folder}")])
     with Progress("inspected", len(paths)) as progress, clients.thread_pool(FILES_AT_ONCE, "file") as pool:
         files, computed, sketches = list[CorpusFile](), set[str](), dict[str, Sketch]()
-        for found in pool.map(lambda path: ingest_file(clients, path, folder), paths):
+        cpu_s, notes = 0.0, dict[str, tuple[str, ...]]()
+        for found in pool.map(lambda path: source.ingest(clients, path, folder), paths):
             files.append(found.file)
             if found.facts:
                 sketches.setdefault(found.file.fingerprint, Sketch.of(found.facts.signature))
                 on_facts(found.file, found.facts)
-                if found.computed:
-                    computed.add(found.file.path)
+            if found.computed:
+                computed.add(found.file.path)
+                cpu_s += found.decoded.cpu_s if found.decoded else 0.0
+            if found.notes:
+                notes[found.file.path] = found.notes
             progress.advance()
             on_file(progress.done)
         unknown = [song for song in earlier.songs if song.fingerprint not in sketches]
         sketches |= {song: sketch for song, sketch in pool.map(lambda song: _sketch(clients, song), unknown) if sketch}
-    return Inspected(corpus_of(files, licence, sketches, policy, earlier), frozenset(computed))
+    return Inspected(corpus_of(files, licence, sketches, policy, earlier), frozenset(computed), cpu_s, notes)
 
 
 def _sketch(clients: Clients, song: CorpusFile) -> tuple[str, "Sketch | None"]:
-    """Fingerprint and sketch of a song that the collection had before; None where its file is taken down or lost."""
+    """Fingerprint and sketch of a song that the collection had before; None of a recording, and where its file is taken
+    down or lost."""
     from luthier_pipeline.near_duplicates import Sketch
 
+    if song.HasField("recording"):
+        return song.fingerprint, None
     try:
         return song.fingerprint, Sketch.of(inspect_midi(clients, song).signature)
     except LuthierError as error:
@@ -289,12 +322,24 @@ def skipped_files(folder: Path) -> list[Path]:
     )
 
 
+def _skipped_text(folder: Path) -> str:
+    skipped = skipped_files(folder)
+    if not skipped:
+        return ""
+    shown = ", ".join(_shown(path, folder) for path in skipped[:SKIPPED_SHOWN])
+    more = f" and {len(skipped) - SKIPPED_SHOWN} more" if len(skipped) > SKIPPED_SHOWN else ""
+    return f"skipped {len(skipped)} that may hold songs (only .mid and .midi are taken): {shown}{more}"
+
+
 def _shown(path: Path, folder: Path) -> str:
     return f"{path.relative_to(folder)} ({_why_skipped(path)})"
 
 
 def _why_skipped(path: Path) -> str:
     return "a link to a folder: not followed" if path.is_dir() else SKIPPED[path.suffix.lower()]
+
+
+MIDI_FILES: Final = Source(".mid or .midi", midi_files, ingest_file, _skipped_text, needs_render=True)
 
 
 def remark(file: CorpusFile) -> str:

@@ -120,6 +120,20 @@ class RunSummary:
         """All that came to no clip, and why: failures, and songs that gave none."""
         return [*self.failures, *self.without_clips]
 
+    def text(self, collection: str, done: str) -> str:
+        """For people; `done` says what became of the songs."""
+        refused = self.files - self.songs - self.duplicates - self.near_duplicates
+        lines = [
+            f"{self.files} files: {self.songs} songs, {self.duplicates} duplicates, {self.near_duplicates} "
+            f"near-duplicates, {refused} refused",
+            f"{done} ({clock(self.audio_s)} of music), {self.clips} clips in collection {collection}, "
+            f"in {clock(self.seconds)}",
+            f"{self.computed} actions computed, {self.reused} found done",
+        ]
+        lines += [f"FAILED {failed_name(f)}: {f.stage}: {f.reason}: {f.message}" for f in self.failures]
+        lines += [f"NO CLIP {failed_name(f)}: {f.message}" for f in self.without_clips]
+        return "\n".join(lines)
+
     def solos_in_words(self) -> str:
         return f"solo clips of {len(self.solo_s)} instruments, {clock(sum(self.solo_s.values()))} in all"
 
@@ -227,29 +241,28 @@ def run(
         variations=variations,
     )
     flight = Flight(collection, stored.run, part, len(corpus.songs), songs, summary, variations)
+    threads = in_flight or (SHARD_IN_FLIGHT if part.count > 1 else default_in_flight())
+    pipeline = SongPipeline(context.clients, options)
     with ProgressPublisher(context.clients.store, flight.progress(None)) as publisher:
-        threads = in_flight or (SHARD_IN_FLIGHT if part.count > 1 else default_in_flight())
-        pipeline = SongPipeline(context.clients, options)
         if MONOPHONIC in wanted:
             pipeline.solos = choose_solos(pipeline, corpus.songs, solo_minutes or SOLO_MINUTES, threads, flight)
-        run_songs(pipeline, flight, threads, publisher)
-        summary.seconds = round(time.monotonic() - began, 1)
-        publisher.finish(flight.progress(0.0))
+        run_corpus(pipeline, flight, threads, publisher, began)
 
     document = {**summary.document(), "collection": collection, "manifest": plain(stored.manifest)}
-    failed = [f"FAILED {failed_name(f)}: {f.stage}: {f.reason}: {f.message}" for f in summary.failures]
     varied = f" and {summary.variations} variations ({clock(summary.variations_audio_s)})" if variations else ""
-    text = [
-        f"{summary.files} files: {summary.songs} songs, {summary.duplicates} duplicates, {summary.near_duplicates} "
-        f"near-duplicates, {summary.files - summary.songs - summary.duplicates - summary.near_duplicates} refused",
-        f"{summary.rendered} songs{varied} rendered ({clock(summary.audio_s)} of music), {summary.clips} clips in "
-        f"collection {collection}, in {clock(summary.seconds)}",
-        f"{summary.computed} actions computed, {summary.reused} found done",
-    ]
-    text += [summary.solos_in_words()] if MONOPHONIC in wanted else []
-    failed += [f"NO CLIP {failed_name(f)}: {f.message}" for f in summary.without_clips]
-    context.answer({**document, "shard": part.index, "shards": part.count}, "\n".join([*text, *failed]))
+    text = summary.text(collection, f"{summary.rendered} songs{varied} rendered")
+    text += f"\n{summary.solos_in_words()}" if MONOPHONIC in wanted else ""
+    context.answer({**document, "shard": part.index, "shards": part.count}, text)
     return summary
+
+
+def run_corpus(
+    pipeline: SongPipeline, flight: "Flight", in_flight: int, publisher: ProgressPublisher, began: float
+) -> None:
+    """Takes the songs of a flight all the way and publishes how far it is; `began` on the monotonic clock."""
+    run_songs(pipeline, flight, in_flight, publisher)
+    flight.summary.seconds = round(time.monotonic() - began, 1)
+    publisher.finish(flight.progress(0.0))
 
 
 def _stored(context: Context, source: str, submission: str, wait_s: float) -> StoredCorpus:
@@ -337,6 +350,7 @@ class Flight:
         summary, under_way = self.summary, list(self.running.values())
         in_flight = sum(not take.number for take in under_way)
         over = self.settled + summary.variations + self.variations_failed
+        recordings = bool(self.songs) and self.songs[0].HasField("recording")  # a corpus has none, or nothing else
         played = sum(self.stages.get((take.song.path, take.number), "render") != "render" for take in under_way)
         work = ShardProgress(
             shard=self.shard.index,
@@ -366,7 +380,7 @@ class Flight:
             part=str(self.shard),
             failures=summary.lost[-MAX_FAILURES:],
             corpus_songs=self.corpus_songs,
-            need_render=self.takes - over - played,
+            need_render=0 if recordings else self.takes - over - played,
             shard=work,
         )
 
@@ -383,6 +397,8 @@ def choose_solos(
     ):
 
         def look(song: CorpusFile) -> tuple[list[Candidate], bool | None]:
+            if song.HasField("recording"):  # has no parts
+                return [], None
             try:
                 found = pipeline.find_solos(song)
             except StageError as failed:

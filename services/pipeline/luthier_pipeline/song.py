@@ -1,4 +1,4 @@
-"""The way of one song: ingest, render, cut, enrich, prompt, curate.
+"""The way of one song: ingest, render (of a recording: decode), cut, enrich, prompt, curate.
 
 Every stage is idempotent: what is done is found by its action record, so a song that is taken once more goes on where
 it stood.
@@ -15,12 +15,18 @@ from typing import Final, TypeVar
 
 from google.protobuf.json_format import MessageToDict
 
-from luthier.analysis.v1.analysis_pb2 import Clip, CutClipsRequest
-from luthier.common.v1.common_pb2 import ActionInfo, ArtifactRef, ClipSource, Lineage, SongName
+from luthier.analysis.v1.analysis_pb2 import (
+    Clip,
+    CutClipsRequest,
+    CutClipsResponse,
+    DecodeAudioRequest,
+    DecodeAudioResponse,
+)
+from luthier.common.v1.common_pb2 import ActionInfo, ArtifactRef, ClipSource, Lineage, Prompt, SongName, Tag
 from luthier.curation.v1.curation_pb2 import NewClip, UpsertClipsRequest
-from luthier.enrichment.v1.enrichment_pb2 import EnrichSongRequest
+from luthier.enrichment.v1.enrichment_pb2 import EnrichSongRequest, EnrichSongResponse
 from luthier.pipeline.v1.pipeline_pb2 import CorpusFile, SongFailure
-from luthier.prompting.v1.prompting_pb2 import ComposePromptsRequest, PromptStyle
+from luthier.prompting.v1.prompting_pb2 import CheckPromptRequest, ComposePromptsRequest, PromptStyle
 from luthier.rendering.v1.rendering_pb2 import (
     FindSolosRequest,
     FindSolosResponse,
@@ -51,12 +57,20 @@ R = TypeVar("R")
 # longest call of a stage, seconds
 INSPECT_TIMEOUT_S: Final = 120.0
 RENDER_TIMEOUT_S: Final = 1800.0
+DECODE_TIMEOUT_S: Final = 900.0
 CUT_TIMEOUT_S: Final = 900.0
 ENRICH_TIMEOUT_S: Final = 120.0
 PROMPT_TIMEOUT_S: Final = 300.0
 CURATE_TIMEOUT_S: Final = 120.0
 MAX_NAME_CHARS: Final = 200  # of an artist and a title, as SongName says
+MAX_PROMPTS: Final = 16  # of a clip, as NewClip says
 MAX_PATH_CHARS: Final = 1024  # as EnrichSongRequest says
+EXTERNAL: Final = "external"
+"""Subset of clips of recordings."""
+AUDIO_LICENCE: Final = "audio_licence"
+"""The fact by which a sheet of tags states the licence of a recording."""
+CAPTION: Final = "file"
+"""Composer of a caption that lay beside a recording."""
 FIRST_PAUSE_S: Final = 0.5  # before a stage whose worker was stopped is called again
 
 
@@ -133,21 +147,59 @@ class Made:
 
 @dataclass(frozen=True)
 class IngestedFile:
-    """A file of the corpus, and what inspection said of it (None where it cannot be used)."""
+    """A file of the corpus, and what inspection said of a MIDI file or decoding of a recording; None where it cannot be
+    used. `notes` say what was odd about it."""
 
     file: CorpusFile
     facts: InspectMidiResponse | None = None
+    decoded: DecodeAudioResponse | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def computed(self) -> bool:
-        """Whether it was inspected now and not found done."""
-        return self.facts is not None and not self.facts.action.reused
+        """Whether it was looked at now and not found done."""
+        found = self.facts or self.decoded
+        return found is not None and not found.action.reused
+
+
+@dataclass(frozen=True)
+class FileKind:
+    """What files of a folder are: kind of their blobs, most bytes, reason of the refusal of a larger one."""
+
+    blobs: str
+    max_bytes: int
+    too_large: str
+
+
+MIDI: Final = FileKind("midi", MAX_MIDI_BYTES, "MIDI_TOO_LARGE")
 
 
 def ingest_file(clients: Clients, path: Path, folder: Path) -> IngestedFile:
     """Stores a MIDI file of a folder and inspects it. A file that cannot be used says why in its `failure`.
 
     Raises LuthierError when no file can be ingested: a service or the store stays away, or lets nobody in.
+    """
+
+    def inspect(file: CorpusFile) -> IngestedFile:
+        facts = inspect_midi(clients, file)
+        file.fingerprint, file.duration_s = facts.fingerprint, round(facts.duration_s, 3)
+        file.parts, file.notes = facts.parts, facts.notes
+        return IngestedFile(file, facts)
+
+    return ingest_as(clients, path, folder, MIDI, "audio/midi", inspect)
+
+
+def ingest_as(
+    clients: Clients,
+    path: Path,
+    folder: Path,
+    kind: FileKind,
+    media_type: str,
+    inspect: Callable[[CorpusFile], IngestedFile],
+) -> IngestedFile:
+    """Stores a file of a folder and has `inspect` complete its row; what cannot be used says why in its `failure`.
+
+    Raises LuthierError as `ingest_file` does.
     """
     written = path.relative_to(folder).as_posix()
     name = written.encode(errors="surrogateescape").decode(errors="backslashreplace")
@@ -162,24 +214,21 @@ def ingest_file(clients: Clients, path: Path, folder: Path) -> IngestedFile:
             found = path.stat()
             if not stat.S_ISREG(found.st_mode):  # to open a pipe would wait for who writes into it
                 raise InvalidRequest("it is no file but a pipe, a socket or a device", reason="FILE_NOT_REGULAR")
-            if (size_bytes := found.st_size) > MAX_MIDI_BYTES:
-                bound = f"must have at most {MAX_MIDI_BYTES} bytes, got {size_bytes}"
-                raise InvalidRequest(reason="MIDI_TOO_LARGE", violations=[("midi", bound)])
-            midi = clients.store.blobs.put_file("midi", path, media_type="audio/midi")
+            if (size_bytes := found.st_size) > kind.max_bytes:
+                bound = f"must have at most {kind.max_bytes} bytes, got {size_bytes}"
+                raise InvalidRequest(reason=kind.too_large, violations=[(kind.blobs, bound)])
+            stored = clients.store.blobs.put_file(kind.blobs, path, media_type=media_type)
         except OSError as error:
             dangling = path.is_symlink() and isinstance(error, FileNotFoundError)
             why = "it is a link to a file that is not there" if dangling else f"cannot be read: {error.strerror}"
             raise InvalidRequest(why, reason="FILE_UNREADABLE") from None
-        file.key, file.sha256, file.size_bytes = midi.key, midi.sha256, midi.size_bytes
-        facts = inspect_midi(clients, file)
+        file.key, file.sha256, file.size_bytes = stored.key, stored.sha256, stored.size_bytes
+        return inspect(file)
     except LuthierError as error:
         if is_fatal(error):
             raise
         file.failure.CopyFrom(SongFailure(path=name, stage="ingest", reason=error.reason, message=str(error)))
         return IngestedFile(file)
-    file.fingerprint, file.duration_s = facts.fingerprint, round(facts.duration_s, 3)
-    file.parts, file.notes = facts.parts, facts.notes
-    return IngestedFile(file, facts)
 
 
 def inspect_midi(clients: Clients, file: CorpusFile) -> InspectMidiResponse:
@@ -200,6 +249,11 @@ def check_sheet(clients: Clients, sheet: ArtifactRef) -> None:
 def midi_of(song: CorpusFile) -> ArtifactRef:
     """The MIDI file in the store."""
     return ArtifactRef(key=song.key, sha256=song.sha256, size_bytes=song.size_bytes, media_type="audio/midi")
+
+
+def original_of(song: CorpusFile) -> ArtifactRef:
+    """The recording in the store, as it came."""
+    return ArtifactRef(key=song.key, sha256=song.sha256, size_bytes=song.size_bytes)
 
 
 class SongPipeline:
@@ -231,8 +285,9 @@ class SongPipeline:
                 return self._run(song, on_stage, number)
 
     def _run(self, song: CorpusFile, on_stage: Callable[[str], None], number: int) -> SongResult:
+        if song.HasField("recording"):
+            return self._run_recording(song, on_stage)
         options, clients, result = self.options, self.clients, SongResult()
-
         solos = self.solos.get(song.sha256) if MONOPHONIC in options.subsets and not number else None
         if POLYPHONIC not in options.subsets and not solos:
             result.passed_over = True
@@ -260,17 +315,38 @@ class SongPipeline:
             source.variation.CopyFrom(rendered.variation)  # as it took effect
 
         if POLYPHONIC in options.subsets:
-            on_stage("cut")
-            cut = CutClipsRequest(mix=rendered.mix, timeline=rendered.timeline)
-            options.set_lengths(cut)
-            clips = self._call("cut", partial(clients.analysis.CutClips, cut, timeout=CUT_TIMEOUT_S))
-            result.count("cut", clips.action, clips.cpu_s)
-            result.notes.extend(clips.notes)
+            clips = self._cut(CutClipsRequest(mix=rendered.mix, timeline=rendered.timeline), result, on_stage)
             made = Made(song, source, rendered.seed, (rendered.action, clips.action))
             self._caption(made, clips.clips, result, on_stage)
         if solos:
             self._cut_solos(Made(song, source, rendered.seed, (rendered.action,)), rendered, solos, result, on_stage)
         return result
+
+    def _run_recording(self, song: CorpusFile, on_stage: Callable[[str], None]) -> SongResult:
+        """Clips of a recording, cut by the audio alone, whatever the subsets of what is rendered."""
+        result = SongResult()
+        on_stage("decode")
+        decode = DecodeAudioRequest(original=original_of(song))
+        decoded = self._call("decode", partial(self.clients.analysis.DecodeAudio, decode, timeout=DECODE_TIMEOUT_S))
+        result.count("decode", decoded.action, decoded.cpu_s)
+        result.audio_s = decoded.duration_s
+
+        clips = self._cut(CutClipsRequest(mix=decoded.audio), result, on_stage)
+        source = ClipSource(
+            song_fingerprint=song.fingerprint, subset=EXTERNAL, related_fingerprints=song.related_fingerprints
+        )
+        made = Made(song, source, 0, (decoded.action, clips.action))
+        self._caption(made, clips.clips, result, on_stage)
+        return result
+
+    def _cut(self, cut: CutClipsRequest, result: SongResult, on_stage: Callable[[str], None]) -> CutClipsResponse:
+        """Clips as long as the options say."""
+        on_stage("cut")
+        self.options.set_lengths(cut)
+        clips = self._call("cut", partial(self.clients.analysis.CutClips, cut, timeout=CUT_TIMEOUT_S))
+        result.count("cut", clips.action, clips.cpu_s)
+        result.notes.extend(clips.notes)
+        return clips
 
     def find_solos(self, song: CorpusFile) -> FindSolosResponse:
         """The passages of a song in which a part plays. Raises StageError."""
@@ -315,10 +391,13 @@ class SongPipeline:
         options, clients, song = self.options, self.clients, made.song
         on_stage("enrich")
         name = SongName(artist=song.artist[:MAX_NAME_CHARS], title=song.title[:MAX_NAME_CHARS])
-        enrich = EnrichSongRequest(song=name, path=song.path[:MAX_PATH_CHARS], sheet=options.sheet)
+        bare = song.path.rpartition(".")[0]  # enrichment knows that ".mid" is no part of a title
+        path = bare if song.HasField("recording") else song.path
+        enrich = EnrichSongRequest(song=name, path=path[:MAX_PATH_CHARS], sheet=options.sheet, tags=song.recording.tags)
         enriched = self._call("enrich", partial(clients.enrichment.EnrichSong, enrich, timeout=ENRICH_TIMEOUT_S))
         result.count("enrich", enriched.action)
 
+        licence = _licence(song, enriched, options.licence)
         curate = UpsertClipsRequest(collection=options.collection)
         for clip in clips:
             on_stage("prompt")
@@ -329,8 +408,9 @@ class SongPipeline:
             composed = self._call("prompt", ask)
             result.count("prompt", composed.action)
             new = NewClip(
-                source=made.source, audio=clip.audio, facts=clip.facts, tags=enriched.tags, prompts=composed.prompts,
-                lineage=_lineage(made, options.licence, (*made.actions, enriched.action, composed.action)),
+                source=made.source, audio=clip.audio, facts=clip.facts, tags=enriched.tags,
+                prompts=[*composed.prompts, *self._captions(song, clip, enriched.tags)][:MAX_PROMPTS],
+                lineage=_lineage(made, licence, (*made.actions, enriched.action, composed.action)),
             )  # fmt: skip
             new.source.span.CopyFrom(clip.span)
             new.source.song.CopyFrom(enriched.song)
@@ -341,6 +421,14 @@ class SongPipeline:
             upserted = self._call("curate", partial(clients.curation.UpsertClips, curate, timeout=CURATE_TIMEOUT_S))
             result.count("curate", ActionInfo(reused=not upserted.created + upserted.revised))
         result.clips += len(curate.clips)
+
+    def _captions(self, song: CorpusFile, clip: Clip, tags: Iterable[Tag]) -> Iterable[Prompt]:
+        """The captions that lay beside a recording, each checked against the facts of this clip: they were written of
+        the whole song, or of another one."""
+        for caption in song.recording.captions:
+            request = CheckPromptRequest(prompt=caption, facts=clip.facts, tags=tags, allow_subset=True)
+            check = partial(self.clients.prompting.CheckPrompt, request, timeout=PROMPT_TIMEOUT_S)
+            yield Prompt(text=caption, check=self._call("prompt", check).check, composer=CAPTION)
 
     def _call(self, stage: str, call: Callable[[], R]) -> R:
         """One stage's call. The retry budget is the service's, not the call's: while other songs get through a crowded
@@ -358,6 +446,14 @@ class SongPipeline:
             raise StageError(stage, error) from error
         self._answered[stage] = time.monotonic()
         return response
+
+
+def _licence(song: CorpusFile, enriched: EnrichSongResponse, stated: str) -> str:
+    """Of a recording what the sheet says, else what the file says; else what was stated of all."""
+    if not song.HasField("recording"):
+        return stated
+    by_sheet = (fact.value for fact in enriched.facts if fact.name == AUDIO_LICENCE)
+    return next(by_sheet, "") or song.recording.licence or stated
 
 
 def _lineage(made: Made, licence: str, actions: Iterable[ActionInfo]) -> Lineage:

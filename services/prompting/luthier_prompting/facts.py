@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from enum import Enum
 
 from luthier.common.v1 import common_pb2
 from luthier_kit.rpc import Checks
@@ -45,6 +46,14 @@ class Heard:
             return None
 
 
+class Voice(Enum):
+    """Whether somebody sings or speaks. What is rendered from notes has no voice; of a recording it may be unknown."""
+
+    NONE = "instrumental"
+    HEARD = "a voice is heard"
+    UNKNOWN = ""
+
+
 @dataclass(frozen=True)
 class Facts:
     """Facts of one clip. None or empty = unknown: then it must not be said.
@@ -69,6 +78,7 @@ class Facts:
     solo: bool = field(default=False, repr=False)
     loudness_lufs: float | None = None
     onset_rate_hz: float | None = None
+    voice: Voice = field(default=Voice.NONE, repr=False)
     genres: tuple[str, ...] = ()
     moods: tuple[str, ...] = ()
     eras: tuple[str, ...] = ()
@@ -108,7 +118,8 @@ class Facts:
 
     def is_empty(self) -> bool:
         """Nothing is known but the length and the level."""
-        return replace(self, duration_s=None, loudness_lufs=None, onset_rate_hz=None) == Facts()
+        bare = replace(self, duration_s=None, loudness_lufs=None, onset_rate_hz=None, voice=Voice.NONE)
+        return bare == Facts()
 
 
 def name_of(program: int) -> str:
@@ -173,10 +184,19 @@ def facts_of(facts: common_pb2.ClipFacts, tags: Sequence[common_pb2.Tag]) -> Fac
         notated=bool(facts.tempo.notated and trusted_tempo and facts.tempo.tempo_bpm),
         loudness_lufs=facts.loudness_lufs if facts.HasField("loudness_lufs") else None,
         onset_rate_hz=onsets[0] if onsets else None,
+        voice=_voice(facts),
         genres=tuple(dict.fromkeys(word.text for word in words if word.kind == "genre")),
         moods=tuple(dict.fromkeys(word.text for word in words if word.kind == "mood")),
         eras=tuple(dict.fromkeys(word.text for word in words if word.kind == "era")),
     )
+
+
+def _voice(facts: common_pb2.ClipFacts) -> Voice:
+    if not facts.HasField("voice"):
+        return Voice.NONE
+    known = {common_pb2.VOICE_PRESENCE_NONE: Voice.NONE, common_pb2.VOICE_PRESENCE_HEARD: Voice.HEARD}
+    trusted = facts.voice.source != common_pb2.FACT_SOURCE_UNSPECIFIED
+    return known.get(facts.voice.presence, Voice.UNKNOWN) if trusted else Voice.UNKNOWN
 
 
 def _beat_quarters(tempo: common_pb2.TempoFact) -> float | None:

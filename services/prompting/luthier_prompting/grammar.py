@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from luthier_music.vocabulary import GENRE_WORDS
-from luthier_prompting.facts import SECTIONS, Facts
+from luthier_prompting.facts import SECTIONS, Facts, Voice
 from luthier_prompting.instrument_words import caption_name
 from luthier_prompting.styles import MAX_SHORT_WORDS, Style
 
@@ -83,7 +83,8 @@ def _short(facts: Facts, rng: random.Random) -> str:
     players = f"{rng.choice(('with', 'for', 'on'))} {' and '.join(names)}" if names else ""
     if facts.solo and names:
         players = _alone(names[0], facts, rng)
-    head = " ".join([*mood, genre, rng.choice((*_NOUNS, "")) if genre else rng.choice(_NOUNS)]).split()
+    nouns = _nouns(facts)
+    head = " ".join([*mood, genre, rng.choice((*nouns, "")) if genre else rng.choice(nouns)]).split()
     parts = [" ".join([*head, players]).strip(), *rest]
     while len(" ".join(parts).split()) > MAX_SHORT_WORDS:
         parts.pop()
@@ -124,10 +125,15 @@ def _head(facts: Facts, rng: random.Random) -> str:
     era = list(facts.eras[:1]) if rng.random() < EXTRA_SHARE else []
     genre = rng.choice((facts.genres[0], *facts.genres[:3])) if facts.genres else ""
     joined = rng.choice((", ", " and ")) if len(moods) == 2 else ""
-    mood, noun = joined.join(moods), rng.choice(_NOUNS)
+    mood, noun = joined.join(moods), rng.choice(_nouns(facts))
     if mood and genre and not era and _names_another(moods[-1], genre):
         return f"{_genre(genre)} {noun} with {_article(mood)} {mood} mood"
     return " ".join([part for part in (mood, *era, _genre(genre)) if part] + [noun])
+
+
+def _nouns(facts: Facts) -> tuple[str, ...]:
+    """What the clip may be called: an instrumental only where nobody sings."""
+    return _NOUNS if facts.voice is Voice.NONE else tuple(noun for noun in _NOUNS if noun != "instrumental")
 
 
 def _names_another(mood: str, genre: str) -> bool:

@@ -6,7 +6,14 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from luthier.common.v1.common_pb2 import KeyFact, TempoFact
+from luthier.common.v1.common_pb2 import (
+    VOICE_PRESENCE_HEARD,
+    VOICE_PRESENCE_NONE,
+    VOICE_PRESENCE_UNSPECIFIED,
+    KeyFact,
+    TempoFact,
+    VoicePresence,
+)
 from luthier_curation.clips import instruments_by_person, key_by_person
 from luthier_curation.curation import Curation
 from luthier_curation.reviews import Decision, Edit, Reviewed
@@ -18,6 +25,11 @@ from luthier_curation.web.views import clip_view
 
 SHOWN = 100
 """ids of undone clips that the page may have on display: it shows fewer at a time."""
+VOICES: dict[str, VoicePresence] = {
+    "VOICE_PRESENCE_UNSPECIFIED": VOICE_PRESENCE_UNSPECIFIED,
+    "VOICE_PRESENCE_NONE": VOICE_PRESENCE_NONE,
+    "VOICE_PRESENCE_HEARD": VOICE_PRESENCE_HEARD,
+}
 Verdict = Literal["open", "accepted", "rejected"]
 
 
@@ -57,6 +69,7 @@ class EditBody(Body):
     tempo_changes: bool = False
     tonic: str | None = None
     mode: Literal["", "MODE_MAJOR", "MODE_MINOR"] = ""
+    voice: Literal["VOICE_PRESENCE_UNSPECIFIED", "VOICE_PRESENCE_NONE", "VOICE_PRESENCE_HEARD"] | None = None
     remark: str | None = None
 
     def edit(self) -> Edit:
@@ -71,6 +84,7 @@ class EditBody(Body):
             instruments=None if self.instruments is None else instruments_by_person(named),
             tempo=stated,
             key=None if self.tonic is None else key_by_person(key),
+            voice=None if self.voice is None else VOICES[self.voice],
             remark=self.remark,
         )
 

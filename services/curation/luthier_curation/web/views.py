@@ -9,6 +9,7 @@ from luthier_curation.clips import tempo_unit
 from luthier_curation.tables import ChangeRow, ClipRow, ClipValues
 
 MODES: dict[int, str] = {common.MODE_MAJOR: "major", common.MODE_MINOR: "minor"}
+VOICES: dict[int, str] = {common.VOICE_PRESENCE_NONE: "no voice", common.VOICE_PRESENCE_HEARD: "voice heard"}
 SOURCES: dict[int, str] = {
     common.FACT_SOURCE_NOTES: "from the notes",
     common.FACT_SOURCE_TEMPO_MAP: "from the tempo map, confirmed by the onsets",
@@ -30,7 +31,8 @@ class PromptView:
 @dataclass(frozen=True)
 class ClipView:
     """A clip's card. Tempo, key, their sources, loudness, span and moments are words; `tempo_bpm` (0 = unknown) with
-    what it counts, `tonic` and `mode` (empty = unknown) are what the editor starts with; `duration_s` in seconds."""
+    what it counts, `tonic` and `mode` (empty = unknown), `voice_stated` (empty = no recording) are what the editor
+    starts with; `duration_s` in seconds."""
 
     clip_id: str
     revision: int
@@ -53,6 +55,9 @@ class ClipView:
     mode: str
     key: str
     key_source: str
+    voice: str
+    voice_stated: str
+    voice_source: str
     instruments: Sequence[common.InstrumentFact]
     solo: bool
     loudness: str
@@ -85,6 +90,9 @@ def clip_view(row: ClipRow) -> ClipView:
         mode=common.Mode.Name(key.mode) if key.mode in MODES else "",
         key=key_label(key),
         key_source=source_label(key),
+        voice=voice_label(row.facts),
+        voice_stated=common.VoicePresence.Name(row.facts.voice.presence) if row.facts.HasField("voice") else "",
+        voice_source=voice_source(row.facts.voice),
         instruments=row.facts.instruments,
         solo=row.facts.solo,
         loudness=f"{row.facts.loudness_lufs:.1f} LUFS" if row.facts.HasField("loudness_lufs") else "silent",
@@ -118,6 +126,23 @@ def tempo_label(tempo: common.TempoFact) -> str:
 def key_label(key: common.KeyFact) -> str:
     """`Eb minor`, or that it is unknown."""
     return f"{key.tonic} {MODES.get(key.mode, '')}".strip() if key.tonic else "key unknown"
+
+
+def voice_label(facts: common.ClipFacts) -> str:
+    """`no voice`, `voice heard`, or that it is unknown; empty where notes were rendered, so that there is none."""
+    if not facts.HasField("voice"):
+        return ""
+    return VOICES.get(facts.voice.presence, "voice unknown") if facts.voice.source else "voice unknown"
+
+
+def voice_source(voice: common.VoiceFact) -> str:
+    """Who says whether a voice is heard, and what detectors heard."""
+    speech = (
+        f"speech in {voice.speech_share:.0%} of the clip" if voice.HasField("speech_share") else "speech not checked"
+    )
+    vocals = f"vocals in {voice.vocals_share:.0%}" if voice.HasField("vocals_share") else "vocals not checked"
+    by_person = ["stated by a person"] if voice.source == common.FACT_SOURCE_PERSON else []
+    return "; ".join([*by_person, speech, vocals])
 
 
 def source_label(fact: common.TempoFact | common.KeyFact) -> str:
@@ -188,4 +213,5 @@ def _words(values: ClipValues) -> dict[str, str]:
 
 def _facts_text(facts: common.ClipFacts) -> str:
     names = ", ".join(fact.instrument for fact in facts.instruments)
-    return f"{tempo_label(facts.tempo)} · {key_label(facts.key)} · {names or 'no instrument'}"
+    parts = [tempo_label(facts.tempo), key_label(facts.key), names or "no instrument", voice_label(facts)]
+    return " · ".join(filter(None, parts))

@@ -2,9 +2,9 @@
 
 from typing import ClassVar
 
-from luthier_enrichment.findings import Finding, State
+from luthier_enrichment.findings import Fact, Finding, State
 from luthier_enrichment.names import Name
-from luthier_enrichment.sheet import Sheet
+from luthier_enrichment.sheet import AUDIO_LICENCE, Sheet
 
 
 class FileProvider:
@@ -28,4 +28,6 @@ class FileProvider:
         name, value, tags = self._sheet.best(song)
         if value < self._min_score:
             return Finding(State.NO_MATCH, f"nothing in the sheet matches with {self._min_score:g}", value, name)
-        return Finding(State.MATCHED, score=value, matched=name, tags=tags)
+        licence = self._sheet.audio_licence(song)  # of a song that is merely alike it would be another's
+        facts = [Fact(AUDIO_LICENCE, licence)] if licence else []
+        return Finding(State.MATCHED, score=value, matched=name, tags=tags, facts=facts)

@@ -13,12 +13,23 @@ from typing import Final, Literal
 import pyarrow as pa
 from google.protobuf.json_format import MessageToDict
 
-from luthier.common.v1.common_pb2 import FACT_SOURCE_NOTES, FACT_SOURCE_TEMPO_MAP, FactSource, KeyFact, Mode, TempoFact
+from luthier.common.v1.common_pb2 import (
+    FACT_SOURCE_NOTES,
+    FACT_SOURCE_TEMPO_MAP,
+    VOICE_PRESENCE_HEARD,
+    VOICE_PRESENCE_NONE,
+    FactSource,
+    KeyFact,
+    Mode,
+    TempoFact,
+)
 from luthier.curation.v1.dataset_pb2 import DatasetRow
 from luthier_kit.store import canonical_json
 
 POLYPHONIC: Final = "polyphonic"
 """The subset of a clip that names none, as all clips were before there were subsets."""
+
+VOICES: Final[dict[int, str]] = {VOICE_PRESENCE_NONE: "none", VOICE_PRESENCE_HEARD: "heard"}
 
 Kind = Literal["text", "texts", "number", "flag"]
 Value = str | list[str] | float | bool | None
@@ -73,6 +84,12 @@ def _meter(row: DatasetRow) -> str | None:
     return f"{meter.numerator}/{meter.denominator}" if meter.numerator else None
 
 
+def _voice(row: DatasetRow) -> str | None:
+    if not row.facts.HasField("voice"):
+        return "none" if row.source.midi_sha256 else None  # rendered from notes
+    return VOICES.get(row.facts.voice.presence) if row.facts.voice.source else None
+
+
 def _details(row: DatasetRow) -> str:
     return canonical_json(MessageToDict(row, preserving_proto_field_name=True)).decode()
 
@@ -111,6 +128,13 @@ COLUMNS: Final = (
     Column("meter", "text", "Meter of most of the clip, e.g. 4/4; null = unknown.", _meter),
     Column("instruments", "texts", "Instruments that sound in the clip, those that sound longest first.",
            lambda row: [fact.instrument for fact in row.facts.instruments]),
+    Column("voice", "text", "none (nobody sings or speaks) or heard; null = unknown, of a recording.", _voice),
+    Column("voice_source", "text", "Who says so: notes (a render has nothing else), audio (a detector) or person.",
+           lambda row: _source(row.facts.voice.source) or ("notes" if _voice(row) else None)),
+    Column("speech_share", "number", "Share of the clip in which a detector hears speech, 0 to 1; null = not checked.",
+           lambda row: row.facts.voice.speech_share if row.facts.voice.HasField("speech_share") else None),
+    Column("vocals_share", "number", "Share of the clip in which a model hears vocals, 0 to 1; null = not checked.",
+           lambda row: row.facts.voice.vocals_share if row.facts.voice.HasField("vocals_share") else None),
     Column("genres", "texts", "Those of the tags that name a genre.", genres),
     Column("tags", "texts", "Tags of the song.", lambda row: [tag.text for tag in row.tags]),
     Column("loudness_lufs", "number", "Integrated loudness after BS.1770-4, LUFS; null = silence.",

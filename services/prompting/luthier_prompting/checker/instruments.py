@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from luthier_prompting.checker.draft import Draft
 from luthier_prompting.checker.report import CONTRADICTS_FACTS, NOT_IN_FACTS, Report
-from luthier_prompting.facts import ACOUSTIC, SYNTHETIC, VOICES, Facts, name_of
+from luthier_prompting.facts import ACOUSTIC, SYNTHETIC, VOICES, Facts, Voice, name_of
 from luthier_prompting.instrument_words import PHRASES, UNKNOWN, WHERE_TRUE
 
 
@@ -60,6 +60,7 @@ _VOICE = re.compile(
     r"sopranos?|altos?|tenors?|baritones?|backup singers?|frontman|frontwoman|yodel\w*|scat)\b",
     re.I,
 )
+_ANY_VOICE = re.compile(r"\b(?:vocals?|voices?|vocalists?|singers?)\b", re.I)
 _SINGING = re.compile(r"(?<=\x00 )(?:sings|singing)\b", re.I)  # "the violin sings": an instrument, read before
 _CHORUS = re.compile(r"\b(?:voices?|choirs?|choral)\b", re.I)
 
@@ -161,15 +162,24 @@ def check_company(draft: Draft, facts: Facts, report: Report) -> None:
 
 
 def check_voices(draft: Draft, facts: Facts, report: Report) -> None:
-    """Renders are instrumental: any voice that is not a General MIDI choir is untrue; "no vocals" is true."""
-    for _ in draft.take(_INSTRUMENTAL):
-        pass
+    """Where nothing but notes was rendered, any voice but a General MIDI choir is untrue, and "no vocals" is true.
+
+    Of a recording, "instrumental" and "no vocals" are true when it is known that nobody sings or speaks, and a mere
+    "voice" or "vocals" when it is known that somebody does. Whose voice it is and what it does, nobody knows.
+    """
+    for match in draft.take(_INSTRUMENTAL):
+        if facts.voice is not Voice.NONE:
+            report.against("vocals", match[0], facts.voice.value)
     for _ in draft.take(_SINGING):
         pass
     for match in draft.take(_VOICE):
         choir = bool(_CHORUS.search(match[0])) and bool(VOICES & facts.programs())
-        if not choir and not draft.denied(match.end() - 1) and not draft.denied(match.start()):
-            report.differs("vocals", CONTRADICTS_FACTS, match[0], "instrumental")
+        denied = draft.denied(match.end() - 1) or draft.denied(match.start())
+        heard = facts.voice is Voice.HEARD
+        if denied and facts.voice is not Voice.NONE:
+            report.against("vocals", f"no {match[0]}", facts.voice.value)
+        elif not choir and not denied and not (heard and _ANY_VOICE.search(match[0])):
+            report.against("vocals", match[0], facts.voice.value if not heard else "")
 
 
 def missing(facts: Facts, report: Report) -> list[str]:

@@ -32,6 +32,8 @@ function fill(form, clip) {
   $(".tempo-unit", form).textContent = `Tempo, ${clip.dataset.tempoUnit || "BPM"}${mean}`;
   form.elements.tonic.value = clip.dataset.tonic;
   form.elements.mode.value = clip.dataset.mode || "MODE_MAJOR";
+  form.elements.voice.value = clip.dataset.voice || "VOICE_PRESENCE_UNSPECIFIED";
+  $(".voice", form).hidden = !clip.dataset.voice; // rendered from notes: there is none
   form.elements.remark.value = $(".remark", clip)?.dataset.remark || "";
 }
 
@@ -69,6 +71,7 @@ function read(form) {
     })),
     tempo_bpm: Number(form.elements.tempo.value) || 0,
     key: [form.elements.tonic.value, form.elements.tonic.value && form.elements.mode.value],
+    voice: form.elements.voice.value,
     remark: form.elements.remark.value.trim(),
   };
 }
@@ -78,7 +81,7 @@ function read(form) {
 function changes(before, now) {
   const changed = (name) => JSON.stringify(before[name]) !== JSON.stringify(now[name]);
   const body = {};
-  for (const name of ["prompts", "instruments", "tempo_bpm", "remark"]) if (changed(name)) body[name] = now[name];
+  for (const name of ["prompts", "instruments", "tempo_bpm", "voice", "remark"]) if (changed(name)) body[name] = now[name];
   if ("tempo_bpm" in body) body.tempo_changes = before.tempo_changes && body.tempo_bpm > 0;
   if (changed("key")) [body.tonic, body.mode] = now.key;
   return body;
