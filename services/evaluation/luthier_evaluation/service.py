@@ -66,7 +66,9 @@ class EvaluationServicer(EvaluationServiceServicer):
             self.store, EVALUATIONS, request.request_id, plan_of(self.store, request)
         )
         self.worker.offer(log.id)
-        return pb.CreateEvaluationResponse(evaluation=evaluation_message(log.read()))
+        run = log.read()
+        self.pages.note(run)
+        return pb.CreateEvaluationResponse(evaluation=evaluation_message(run))
 
     def GetEvaluation(
         self, request: pb.GetEvaluationRequest, context: grpc.ServicerContext

@@ -34,7 +34,9 @@ class TrainingServicer(TrainingServiceServicer):
             self._check(asked)
         record = RunLog.create(self._store, KIND, asked.request_id, asked)
         self._scheduler.wake()
-        return pb.CreateTrainingRunResponse(run=to_message(record.read()))
+        run = record.read()
+        self._pages.note(run)
+        return pb.CreateTrainingRunResponse(run=to_message(run))
 
     def GetTrainingRun(
         self, request: pb.GetTrainingRunRequest, context: grpc.ServicerContext

@@ -274,6 +274,7 @@ def test_a_page_costs_its_own_runs_alone(store: Store, monkeypatch: pytest.Monke
         read.append(key)
         return get(key, most)
 
+    pages.note(created(store, "request-20").read())
     monkeypatch.setattr(store.objects, "get", noted)
     pages.page(2)
     assert len(read) == 2

@@ -11,6 +11,7 @@ import hashlib
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -299,30 +300,38 @@ class RunPages(Generic[Req, Prog, Res]):
     """The runs of a kind, newest first, a page at a time. Threads may share it.
 
     When a run was created is read once and remembered, so that a page costs its own runs and not all that there ever
-    were.
+    were. Of runs that this process created it is never read: `note` says it.
     """
 
     def __init__(self, store: Store, kind: RunKind[Req, Prog, Res]) -> None:
         self._store, self._kind = store, kind
         self._positions: dict[str, str] = {}  # by id
+        self._noted = deque[Run[Req, Prog, Res]]()
         self._lock = threading.Lock()
+
+    def note(self, run: Run[Req, Prog, Res]) -> None:
+        """A run that was just created. Waits for no page."""
+        self._noted.append(run)
 
     def page(self, size: int, behind: str = "") -> tuple[list[tuple[str, Run[Req, Prog, Res]]], str]:
         """At most `size` runs behind a position ("" = from the newest on), each with its position; and the position of
         the last one when more follow, else "". A run that cannot be read is told to the log and left out.
         """
         with self._lock:
+            while self._noted:
+                self._remember(self._noted.popleft())
             ids = self._store.names(f"runs/{self._kind.name}-")
             for run in _read(self._store, self._kind, [name for name in ids if name not in self._positions]):
-                self._positions[run.id] = (
-                    f"{run.created_at.astimezone(UTC).isoformat(timespec='microseconds')} {run.id}"
-                )
+                self._remember(run)
             self._positions = {name: self._positions[name] for name in ids if name in self._positions}
             found = sorted((at for at in self._positions.values() if not behind or at < behind), reverse=True)
         page = found[:size]
         positions = {at.rpartition(" ")[2]: at for at in page}
         runs = [(positions[run.id], run) for run in _read(self._store, self._kind, positions)]
         return runs, page[-1] if len(found) > size else ""
+
+    def _remember(self, run: Run[Req, Prog, Res]) -> None:
+        self._positions[run.id] = f"{run.created_at.astimezone(UTC).isoformat(timespec='microseconds')} {run.id}"
 
 
 def _read(store: Store, kind: RunKind[Req, Prog, Res], ids: Iterable[str]) -> list[Run[Req, Prog, Res]]:
