@@ -40,6 +40,9 @@ class Analysis(rpc.AnalysisServiceServicer):
             raise self.raises
         return pb.AnalyzeAudioResponse(duration_s=1)
 
+    def DecodeAudio(self, request: pb.DecodeAudioRequest, context: grpc.ServicerContext) -> pb.DecodeAudioResponse:
+        raise NotImplementedError
+
     def CutClips(self, request: pb.CutClipsRequest, context: grpc.ServicerContext) -> pb.CutClipsResponse:
         self.begun += 1
         self.release.wait(self.work_s)
