@@ -160,8 +160,27 @@ def floats(samples: np.ndarray, rate_hz: int = RATE_HZ) -> bytes:
         (floats(np.zeros((RATE_HZ, 7))), "nobody says what its 7 channels are"),
         (floats(np.zeros((RATE_HZ, 2)), 4000), "must be sampled at 8000 to 192000 Hz, got 4000"),
         (encoded(pair(8000), "wav", "adpcm_ima_wav", rate_hz=8000), "its codec is adpcm_ima_wav"),
+        (
+            floats(np.zeros((RATE_HZ, 2))).replace(b"fmt \x10\0\0\0\3\0", b"fmt \x10\0\0\0\x99\x99"),
+            "its codec is unknown",
+        ),
     ],
-    ids=["empty", "midi", "playlist", "concat", "zeros", "short", "long", "nan", "huge", "9", "7", "4 kHz", "adpcm"],
+    ids=[
+        "empty",
+        "midi",
+        "playlist",
+        "concat",
+        "zeros",
+        "short",
+        "long",
+        "nan",
+        "huge",
+        "9",
+        "7",
+        "4 kHz",
+        "adpcm",
+        "nobody's",
+    ],
 )
 def test_what_is_not_taken_says_why(tmp_path: Path, data: bytes, says: str) -> None:
     with pytest.raises(AudioError, match=says):

@@ -132,6 +132,16 @@ def test_more_than_the_bound_is_refused_before_it_is_read(store: Store) -> None:
         store.blobs.read(ref, max_bytes=99)
 
 
+def test_more_than_the_bound_is_refused_before_it_is_copied_whatever_the_reference_says(
+    store: Store, tmp_path: Path
+) -> None:
+    ref = store.blobs.put_bytes("clips", bytes(100), "flac")
+    ref.size_bytes = 0
+    with pytest.raises(InvalidRequest, match="at most 99 bytes"):
+        store.blobs.fetch(ref, tmp_path / "copies", max_bytes=99)
+    assert not (tmp_path / "copies").exists()
+
+
 def test_a_wrong_size_in_the_reference_is_refused(store: Store) -> None:
     ref = store.blobs.put_bytes("mixes", b"music", "flac")
     ref.size_bytes = 6

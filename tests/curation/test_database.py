@@ -3,13 +3,17 @@
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, MetaData, Table, select, text, update
 
+from luthier.curation.v1.curation_pb2 import ListClipsRequest
 from luthier_curation.__main__ import open_database
+from luthier_curation.clips import Identity
 from luthier_curation.curation import Curation
-from luthier_curation.database import Repository, head_revision, migrate, open_engine, schema_revision
+from luthier_curation.database import MIGRATIONS, Repository, head_revision, migrate, open_engine, schema_revision
 from luthier_curation.settings import CurationSettings
 from luthier_curation.tables import Base
 from luthier_kit.rpc import SettingsError, Unavailable
@@ -24,6 +28,25 @@ def test_the_migrations_make_the_tables_that_the_code_has(engine: Engine) -> Non
     with engine.connect() as connection:
         differences = compare_metadata(MigrationContext.configure(connection), Base.metadata)
     assert differences == []
+
+
+def test_a_clip_that_named_its_subset_before_there_was_a_column_moves_to_the_id_that_it_has_now(
+    curation: Curation,
+) -> None:
+    [name], _ = curation.upsert("demo", [clip(curation.store)])
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    with curation.repository.engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.downgrade(config, "0001")
+        clips = Table("clips", MetaData(), autoload_with=connection)
+        source: dict[str, object] = connection.scalars(select(clips.c.source)).one()
+        connection.execute(update(clips).values(source={**source, "subset": "external"}))
+    migrate(curation.repository.engine)
+    [row] = curation.page(ListClipsRequest(), 10).clips
+    assert (row.subset, row.clip_id) == ("external", Identity.of("demo", row.source).clip_id)
+    assert row.clip_id != name
+    assert [change.kind for change in curation.history(row.clip_id)] == ["created"]
 
 
 def test_migrating_again_changes_nothing(engine: Engine) -> None:

@@ -119,6 +119,26 @@ def test_a_caption_that_a_person_kept_leaves(curation: Curation) -> None:
     assert list(zip(row.prompts, row.composers, strict=True)) == [("By the label", "file")]
 
 
+def test_a_caption_whose_check_was_voided_stays_behind(curation: Curation) -> None:
+    [clip_id], _ = curation.upsert("demo", [captioned(curation.store, "CONTRADICTS_FACTS")])
+    curation.edit(clip_id, 1, "Ada", Edit(key=KeyFact(tonic="D", mode=MODE_MAJOR)))
+    curation.review_all(DEMO, Decision(ACCEPTED, "Ada"))
+    [row] = manifest(curation, export(curation)).rows
+    assert list(row.prompts) == [PROMPT]
+
+
+def test_a_caption_that_a_person_holds_for_true_as_it_is_leaves(curation: Curation) -> None:
+    alone = captioned(curation.store, "CONTRADICTS_FACTS")
+    del alone.prompts[0]
+    [clip_id], _ = curation.upsert("demo", [alone])
+    curation.review_all(DEMO, Decision(ACCEPTED, "Ada"))
+    with pytest.raises(FailedPrecondition, match="only captions"):
+        export(curation)
+    curation.edit(clip_id, 2, "Ada", Edit(prompts=["By the label"]))
+    [row] = manifest(curation, export(curation)).rows
+    assert list(row.prompts) == ["By the label"]
+
+
 def test_an_unchanged_collection_is_the_same_manifest_and_no_new_number(curation: Curation, ids: list[str]) -> None:
     first, again = export(curation), export(curation)
     assert again.entry == first.entry

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from luthier.common.v1 import common_pb2 as common
-from luthier.curation.v1.curation_pb2 import ListClipsRequest
+from luthier.curation.v1.curation_pb2 import ListClipsRequest, NewClip
+from luthier_curation.clips import Identity
 from luthier_curation.curation import Curation
 from luthier_curation.database import Repository, migrate, open_engine
 from luthier_curation.datasets import find, manifest_of
@@ -37,16 +38,27 @@ def old(old_database: Path, tmp_path: Path) -> Curation:
     return Curation(Repository(engine), Store(FolderStore(tmp_path / "store", "luthier")))
 
 
-def test_a_subset_that_was_named_before_there_was_a_column_is_kept(old_database: Path) -> None:
+def test_a_subset_that_was_named_before_there_was_a_column_is_kept(old_database: Path, tmp_path: Path) -> None:
+    shutil.copytree(STORED / "store", tmp_path / "store")
     with sqlite3.connect(old_database) as database:
         [(name,)] = database.execute("SELECT clip_id FROM clips LIMIT 1").fetchall()
         solo = "UPDATE clips SET source = json_set(source, '$.subset', 'monophonic') WHERE clip_id = ?"
         database.execute(solo, [name])
-    migrate(open_engine(f"sqlite:///{old_database}"))
-    with sqlite3.connect(old_database) as database:
-        found = database.execute("SELECT clip_id, subset, part, variation FROM clips").fetchall()
-    assert {row[1:] for row in found if row[0] != name} == {("polyphonic", -1, 0)}
-    assert [row[1:] for row in found if row[0] == name] == [("monophonic", -1, 0)]
+    engine = open_engine(f"sqlite:///{old_database}")
+    migrate(engine)
+    curation = Curation(Repository(engine), Store(FolderStore(tmp_path / "store", "luthier")))
+    rows = curation.page(ListClipsRequest(), 10).clips
+    [moved] = [row for row in rows if row.subset == "monophonic"]
+    assert (len(rows), moved.part, moved.variation) == (4, -1, 0)
+    identity = Identity.of(moved.collection, moved.source)
+    assert (moved.clip_id, moved.sort_key) == (identity.clip_id, identity.sort_key(moved.source.song))
+    assert moved.clip_id != name
+    assert curation.history(moved.clip_id)
+    new = NewClip(source=moved.source, audio=moved.audio, facts=moved.facts, prompts=moved.prompts, tags=moved.tags)
+    new.lineage.CopyFrom(moved.lineage)
+    assert curation.upsert(moved.collection, [new])[0] == [moved.clip_id]
+    new.source.subset = ""
+    assert curation.upsert(moved.collection, [new])[1] == {"created": 1}
 
 
 def test_clips_their_edits_and_their_history_are_there(old: Curation) -> None:

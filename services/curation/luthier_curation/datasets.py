@@ -23,7 +23,7 @@ from luthier.curation.v1.dataset_pb2 import (
     DatasetVersion,
     SplitFractions,
 )
-from luthier_curation.clips import tempo_unit
+from luthier_curation.clips import is_kept_back, tempo_unit
 from luthier_curation.splits import Fractions, assign, groups
 from luthier_curation.tables import ACCEPTED, ClipRow
 from luthier_kit.rpc import NAME_PATTERN, SPLITS, FailedPrecondition, LuthierError, NotFound, Unavailable
@@ -47,7 +47,10 @@ def freeze(session: Session, collection: str, name: str, fractions: Fractions) -
         text = f"collection {collection!r} has no accepted clip to export"
         raise FailedPrecondition(text, reason="NOTHING_ACCEPTED", collection=collection)
     if without := [row.clip_id for row in rows if not _leaving(row)]:
-        text = f"{len(without)} accepted clip(s) have no prompt, {without[0]} is one"
+        text = (
+            f"{len(without)} accepted clip(s) have no prompt, or only captions that no check or person holds for true"
+        )
+        text += f"; {without[0]} is one"
         raise FailedPrecondition(text, reason="PROMPT_MISSING", clip_id=without[0])
     songs = {row.song_fingerprint for row in rows}
     group = groups((row.song_fingerprint, row.source.related_fingerprints) for row in rows)
@@ -87,14 +90,11 @@ def _row(row: ClipRow, split: str) -> DatasetRow:
 
 def _leaving(row: ClipRow) -> list[Prompt]:
     """The prompts that go into a data set. A caption that lay beside a recording was written of the whole song: where
-    the clip's facts deny it, it stays behind for people to see, until one of them settles the clip's prompts."""
+    the clip's facts deny it, or were corrected since it was checked, it stays behind for people to see, until one of
+    them settles the clip's prompts."""
     if "prompts" in row.edited_fields:
         return row.prompts
-    return [
-        prompt
-        for prompt in row.prompts
-        if prompt.composer != "file" or all(found.reason != "CONTRADICTS_FACTS" for found in prompt.check.disagreements)
-    ]
+    return [prompt for prompt in row.prompts if not is_kept_back(prompt)]
 
 
 @dataclass(frozen=True)

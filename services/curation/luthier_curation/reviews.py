@@ -17,6 +17,7 @@ from luthier_curation.clips import (
     Author,
     change,
     edited_prompts,
+    is_kept_back,
     tempo_by_person,
     unchecked,
     voice_by_person,
@@ -79,7 +80,8 @@ def edit(session: Session, clip_id: str, expected_revision: int, reviewer: str, 
     prompts = row.prompts
     if wanted.prompts is not None:
         prompts = edited_prompts(wanted.prompts, row.prompts)
-        edited |= {"prompts"} if prompts != row.prompts else set()
+        settled = prompts != row.prompts or any(map(is_kept_back, prompts))  # a caption may be right as it is
+        edited |= {"prompts"} if settled else set()
     if facts != row.facts:
         prompts = unchecked(prompts)
     values = ClipValues(facts=facts, prompts=prompts, edited_fields=sorted(edited), remark=wanted.remark)

@@ -141,6 +141,7 @@ class RunSummary:
         """Plain JSON."""
         return {
             **vars(self),
+            "solo_s": {instrument: round(solo_s, 3) for instrument, solo_s in self.solo_s.items()},
             "failures": [plain(failure, zeros=True) for failure in self.failures],
             "without_clips": {failed_name(failure): [failure.message] for failure in self.without_clips},
         }

@@ -128,12 +128,15 @@ class Blobs:
         ref = self._named(blob_key(kind, sha256, ext), sha256, len(data), media_type)
         return self._put(lambda: io.BytesIO(data), ref)
 
-    def fetch(self, ref: ArtifactRef, directory: Path) -> Path:
+    def fetch(self, ref: ArtifactRef, directory: Path, *, max_bytes: int | None = None) -> Path:
         """Copy a blob to `<directory>/<sha256>.<ext>`, verified; a verified copy that is there already is kept.
 
-        Raises NotFound, DataLoss when the stored bytes are corrupt, and what `check_ref` refuses.
+        Raises NotFound, DataLoss when the stored bytes are corrupt, InvalidRequest ARTIFACT_TOO_LARGE beyond
+        `max_bytes` before they are copied, and what `check_ref` refuses.
         """
         objects = self._checked(ref)
+        if max_bytes is not None:
+            _refuse_larger(objects, ref, max_bytes)
         path = directory / Path(ref.key).name
         if path.is_file() and _file_sha256(path) == ref.sha256:
             return path
@@ -150,12 +153,7 @@ class Blobs:
     def read(self, ref: ArtifactRef, max_bytes: int = 64 << 20) -> bytes:
         """A blob's verified bytes; InvalidRequest ARTIFACT_TOO_LARGE beyond `max_bytes`, before they are read."""
         objects = self._checked(ref)
-        size_bytes = objects.size_bytes(ref.key)
-        if size_bytes is None:
-            raise _missing(ref)
-        if size_bytes > max_bytes:
-            text = f"must be at most {max_bytes} bytes long, {ref.key} has {size_bytes}"
-            raise InvalidRequest(f"artifact {text}", reason="ARTIFACT_TOO_LARGE", violations=[("size_bytes", text)])
+        _refuse_larger(objects, ref, max_bytes)
         buffers: list[io.BytesIO] = []
 
         def fresh() -> BinaryIO:
@@ -242,6 +240,16 @@ def _copy(objects: ObjectStore, ref: ArtifactRef, file: _Sink) -> tuple[str, int
     except NotFound:
         raise _missing(ref) from None
     return digest.hexdigest(), size_bytes
+
+
+def _refuse_larger(objects: ObjectStore, ref: ArtifactRef, max_bytes: int) -> None:
+    """NotFound when the blob is not there, InvalidRequest ARTIFACT_TOO_LARGE when it is larger, whatever `ref` says."""
+    size_bytes = objects.size_bytes(ref.key)
+    if size_bytes is None:
+        raise _missing(ref)
+    if size_bytes > max_bytes:
+        text = f"must be at most {max_bytes} bytes long, {ref.key} has {size_bytes}"
+        raise InvalidRequest(f"artifact {text}", reason="ARTIFACT_TOO_LARGE", violations=[("size_bytes", text)])
 
 
 def _missing(ref: ArtifactRef) -> NotFound:
