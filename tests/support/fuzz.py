@@ -440,8 +440,8 @@ class Attack:
         cpu_s: float = CPU_S,
         work_cpu_s: float | None = None,
     ) -> None:
-        """One class of requests to one method, whose answers take at most `cpu_s`; of requests that are valid after all,
-        for which the work is done, at most `work_cpu_s`."""
+        """One class of requests to one method. Answers take at most `cpu_s`, those of requests that are valid after all
+        at most `work_cpu_s`."""
         outcome, tree = self.outcome, self._tree
         tree.look()
         tree.begin_peak()
@@ -505,8 +505,8 @@ def attack(
     """Sends hostile requests to every method of a service, and asserts that each answer is right.
 
     `examples` has a valid request for every method, or makes a new one for each try (where each needs a request id of
-    its own, say). Every field is spoiled once in each class; in all there are `per_class` requests of each. `work_cpu_s`
-    as in `Attack.volley`.
+    its own, say). Every field is spoiled once in each class; in all there are `per_class` requests of each.
+    `work_cpu_s` as in `Attack.volley`.
     """
     assert set(examples) == {method.name for method in contract.methods}, "an example for every method"
     least = _least(examples, per_class) if per_class else {}
