@@ -18,6 +18,7 @@ from luthier_pipeline.corpus import (
     StoredCorpus,
     as_name,
     corpus_of,
+    earlier_of,
     parse_shard,
     put_manifest,
     read_manifest,
@@ -69,6 +70,15 @@ def test_what_is_no_manifest_is_refused(store: Store, data: bytes) -> None:
     with pytest.raises(InvalidRequest) as refused:
         read_manifest(store, store.blobs.put_bytes("manifests", data, "json"))
     assert refused.value.reason == "MANIFEST_INVALID"
+
+
+def test_what_a_collection_rendered_is_known_after_another_folder(store: Store) -> None:
+    corpora.publish(store, "book", "r1", CORPUS, None)
+    other = corpus_of([file("b.mid", "g")], "", earlier=earlier_of(store, "book"))
+    corpora.publish(store, "book", "r2", other, None)
+    earlier = earlier_of(store, "book")
+    assert earlier.rendered == {"f", "g"}
+    assert [song.path for song in earlier.songs] == ["a.mid", "b.mid"]
 
 
 def test_names_become_safe_collection_names() -> None:

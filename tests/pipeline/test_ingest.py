@@ -4,14 +4,20 @@ import os
 from pathlib import Path
 from typing import Any, Final
 
+import pytest
+
+from luthier.analysis.v1.analysis_pb2 import DecodeAudioResponse
 from luthier.common.v1.common_pb2 import ActionInfo, Timeline
 from luthier.enrichment.v1.enrichment_pb2 import EnrichSongResponse
-from luthier.pipeline.v1.pipeline_pb2 import CorpusFile
+from luthier.pipeline.v1.pipeline_pb2 import CorpusFile, PartProgress
 from luthier.rendering.v1.rendering_pb2 import InspectMidiRequest, InspectMidiResponse, NoteSignature, VoiceSignature
 from luthier_kit.rpc import InvalidRequest, NotFound, Unavailable
 from luthier_kit.store import Store
+from luthier_pipeline.add_audio import RECORDINGS
 from luthier_pipeline.corpus import Corpus, corpus_of, ingest_series, publish, put_manifest, read_manifest
-from luthier_pipeline.ingest import midi_files, skipped_files
+from luthier_pipeline.ingest import inspect_folder, midi_files, skipped_files
+from luthier_pipeline.run_status import ProgressPublisher
+from luthier_pipeline.same_song import Earlier
 from tests.pipeline.fakes import FakeClients, Stub, luthier
 
 
@@ -227,6 +233,47 @@ def test_another_folder_of_the_collection_shares_splits_with_the_first(store: St
     last = ingested(store, three.parent)  # the first folder is two ingests ago
     assert [list(song.related_fingerprints) for song in last.songs] == [["0" * 64]]
     assert [song.fingerprint for song in last.manifest.earlier] == ["0" * 64, "2" * 64]
+
+
+def test_a_folder_that_grows_keeps_what_it_has_though_another_came_between(store: Store, tmp_path: Path) -> None:
+    first, between = tmp_path / "first", tmp_path / "between"
+    for path, data in ((first / "Worse.mid", b"MThdx"), (between / "Other.mid", b"MThdxx")):
+        path.parent.mkdir(parents=True)
+        path.write_bytes(data)
+        ingested(store, path.parent)
+    (first / "Better.mid").write_bytes(b"MThd")
+    assert [song.path for song in ingested(store, first).songs] == ["Worse.mid"]
+
+
+def test_earlier_songs_need_the_renderer_while_they_are_inspected(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, data in (("one", b"MThd"), ("two", b"MThdxx")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "Song.mid").write_bytes(data)
+    ingested(store, tmp_path / "one")
+    said = list[tuple[int, int]]()
+
+    def update(_: ProgressPublisher, progress: PartProgress) -> None:
+        said.append((progress.ingest.inspected, progress.need_render))
+
+    monkeypatch.setattr(ProgressPublisher, "update", update)
+    ingested(store, tmp_path / "two")
+    assert said == [(1, 0), (1, 1), (1, 0)]
+
+
+def test_recordings_need_no_renderer_though_the_collection_has_midi(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "Song.mp3").write_bytes(b"ID3")
+    decoded = DecodeAudioResponse(fingerprint="d" * 64, duration_s=60, action=ActionInfo())
+    earlier = CorpusFile(path="A/One.mid", fingerprint="0" * 64, key="midi/0.mid", sha256="0" * 64)
+    clients = FakeClients(
+        store,
+        analysis=Stub(DecodeAudio=decoded),
+        rendering=Stub(InspectMidi=Unavailable("no renderer", reason="UNREACHABLE")),
+    )
+    corpus = inspect_folder(clients, tmp_path, "", earlier=Earlier([earlier]), source=RECORDINGS).corpus
+    assert [song.path for song in corpus.songs] == ["Song.mp3"]
+    assert [song.path for song in corpus.manifest.earlier] == ["A/One.mid"]
 
 
 def test_an_earlier_song_that_was_taken_down_is_passed_over(store: Store, tmp_path: Path) -> None:

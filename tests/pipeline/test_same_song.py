@@ -55,6 +55,29 @@ def test_what_was_rendered_before_stays_whatever_comes() -> None:
     assert why_kept(*files) == "was rendered before"
 
 
+def voices(*numbers: int) -> Sketch:
+    """A song of these voices: the same number is the same voice."""
+    return Sketch.of(
+        NoteSignature(voices=[VoiceSignature(hashes=range(1000 * number, 1000 * number + 100)) for number in numbers])
+    )
+
+
+def test_songs_that_only_a_medley_connects_are_both_kept_and_share_a_split() -> None:
+    files = [file("a", parts=9), file("b", parts=8), file("medley", parts=1)]
+    mark(files, {"a": voices(1), "b": voices(2), "medley": voices(1, 2)})
+    assert [(one.near_duplicate_of, one.similarity) for one in files] == [("", 0.0), ("", 0.0), ("a", 1.0)]
+    assert [list(one.related_fingerprints) for one in files] == [["b", "medley"], ["a", "medley"], ["a", "b"]]
+
+
+def test_a_near_duplicate_names_the_most_similar_of_those_that_are_kept() -> None:
+    files = [file("a", parts=9), file("b", parts=8), file("medley", parts=1)]
+    shortened = VoiceSignature(hashes=range(1000, 1070))
+    rest = VoiceSignature(hashes=range(5000, 5030))
+    a = Sketch.of(NoteSignature(voices=[VoiceSignature(hashes=[*shortened.hashes, *rest.hashes])]))
+    mark(files, {"a": a, "b": voices(2), "medley": voices(1, 2)})
+    assert [(one.near_duplicate_of, one.similarity) for one in files] == [("", 0.0), ("", 0.0), ("b", 1.0)]
+
+
 def test_near_duplicates_name_each_other_and_no_others() -> None:
     files = [file("a"), file("b"), file("c"), file("d")]
     mark(files, sketches(a=1, b=2, c=1, d=1))
@@ -81,6 +104,19 @@ def test_names_that_say_another_version(ending: str) -> None:
     assert [one.other_version_of for one in files] == ["", "A/Song.mid"]
     assert [list(one.related_fingerprints) for one in files] == [[files[1].fingerprint], [files[0].fingerprint]]
     assert [one.near_duplicate_of for one in files] == ["", ""]  # both are rendered
+
+
+def test_recordings_are_versions_by_their_names_whatever_their_format() -> None:
+    files = [file(f"A/{name}") for name in ("T.flac", "T.mp3", "T (1).mp3", "T (1).ogg", "T.live.mp3", "U.mp3")]
+    mark(files, {})
+    same = ["A/T.flac"] * 3
+    assert [one.other_version_of for one in files] == ["", *same, "", ""]
+    assert [len(one.related_fingerprints) for one in files] == [3, 3, 3, 3, 0, 0]
+
+
+def test_one_name_with_different_endings_is_one_song_where_no_plainer_name_is() -> None:
+    files = [file("A/T.2.mid"), file("A/T.2.midi"), file("A/T.3.mid")]
+    assert other_versions(files) == {"A/T.2.midi": "A/T.2.mid"}
 
 
 @pytest.mark.parametrize(

@@ -147,9 +147,8 @@ def earlier_of(store: Store, collection: str) -> Earlier:
                 corpus = read_manifest(store, outcome.corpus.manifest)
             except (NotFound, DataLoss, InvalidRequest):
                 return NOTHING_EARLIER
-            return Earlier(
-                [*corpus.manifest.earlier, *corpus.songs], frozenset(song.fingerprint for song in corpus.songs)
-            )
+            songs = [*corpus.manifest.earlier, *corpus.songs]
+            return Earlier(songs, frozenset(song.fingerprint for song in songs))
     return NOTHING_EARLIER
 
 

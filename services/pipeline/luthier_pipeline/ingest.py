@@ -212,13 +212,13 @@ def ingest_collection(
     delete_old_runs(store, collection, keep=run)
     files = len(source.find(folder))
 
-    def progress(inspected: int) -> PartProgress:
-        """A file that is not inspected needs a renderer as a song does."""
+    def progress(inspected: int, left: int) -> PartProgress:
+        """A file that is `left` to be inspected needs a renderer as a song does."""
         work = IngestProgress(submitted=bool(submission), files=files, inspected=inspected)
-        need_render = files - inspected if source.needs_render else 0
+        need_render = left if source.needs_render else 0
         return PartProgress(collection=collection, run=run, part=INGEST, need_render=need_render, ingest=work)
 
-    with ProgressPublisher(store, progress(0)) as publisher:
+    with ProgressPublisher(store, progress(0, files)) as publisher:
         try:
             if sheet := tag_sheet(store, tags, folder):
                 check_sheet(context.clients, sheet)
@@ -229,7 +229,7 @@ def ingest_collection(
                 licence,
                 policy,
                 earlier,
-                lambda n: publisher.update(progress(n)),
+                lambda inspected, left: publisher.update(progress(inspected, left)),
                 source=source,
             )
         except (UsageError, LuthierError) as error:
@@ -237,7 +237,7 @@ def ingest_collection(
             publish_failure(store, collection, run, refused)
             raise
         stored = publish(store, collection, run, inspected.corpus, sheet)
-        counts, done = stored.corpus.counts, progress(files)
+        counts, done = stored.corpus.counts, progress(files, 0)
         done.ingest.songs, done.ingest.duplicates, done.ingest.failed = counts.songs, counts.duplicates, counts.failed
         done.ingest.near_duplicates = counts.near_duplicates
         done.corpus_songs = counts.songs
@@ -252,13 +252,14 @@ def inspect_folder(
     licence: str,
     policy: pipeline.NearDuplicates = pipeline.NEAR_DUPLICATES_DROP,
     earlier: Earlier = NOTHING_EARLIER,
-    on_file: Callable[[int], None] = lambda _done: None,
+    on_file: Callable[[int, int], None] = lambda _done, _left: None,
     say: Callable[[str], None] = say_waiting,
     on_facts: Callable[[CorpusFile, InspectMidiResponse], None] = lambda _file, _facts: None,
     source: Source | None = None,
 ) -> Inspected:
-    """Stores and inspects every file of a folder; `on_file` gets the number of files done, `say` what is skipped,
-    `on_facts` what each usable file says.
+    """Stores and inspects every file of a folder; `on_file` gets the number of files done and of what is left to be
+    inspected, earlier songs too once the files are done; `say` gets what is skipped, `on_facts` what each usable file
+    says.
 
     Raises UsageError when there is no such folder, InvalidRequest FOLDER_EMPTY when it has no such file.
     """
@@ -286,25 +287,33 @@ def inspect_folder(
             if found.notes:
                 notes[found.file.path] = found.notes
             progress.advance()
-            on_file(progress.done)
-        unknown = [song for song in earlier.songs if song.fingerprint not in sketches]
-        sketches |= {song: sketch for song, sketch in pool.map(lambda song: _sketch(clients, song), unknown) if sketch}
+            on_file(progress.done, len(paths) - progress.done)
+        # only files that say notes are compared: recordings must not wait for a renderer
+        unknown = [
+            song
+            for song in (earlier.songs if source.needs_render else ())
+            if song.fingerprint not in sketches and not song.HasField("recording")
+        ]
+        if unknown:
+            on_file(len(paths), len(unknown))
+        heard = pool.map(lambda song: _sketch(clients, song), unknown)
+        for done, (song, sketch) in enumerate(zip(unknown, heard, strict=True), 1):
+            if sketch:
+                sketches[song.fingerprint] = sketch
+            on_file(len(paths), len(unknown) - done)
     return Inspected(corpus_of(files, licence, sketches, policy, earlier), frozenset(computed), cpu_s, notes)
 
 
-def _sketch(clients: Clients, song: CorpusFile) -> tuple[str, "Sketch | None"]:
-    """Fingerprint and sketch of a song that the collection had before; None of a recording, and where its file is taken
-    down or lost."""
+def _sketch(clients: Clients, song: CorpusFile) -> "Sketch | None":
+    """Sketch of a MIDI song that the collection had before; None where its file is taken down or lost."""
     from luthier_pipeline.near_duplicates import Sketch
 
-    if song.HasField("recording"):
-        return song.fingerprint, None
     try:
-        return song.fingerprint, Sketch.of(inspect_midi(clients, song).signature)
+        return Sketch.of(inspect_midi(clients, song).signature)
     except LuthierError as error:
         if is_fatal(error):
             raise
-        return song.fingerprint, None
+        return None
 
 
 def midi_files(folder: Path) -> list[Path]:

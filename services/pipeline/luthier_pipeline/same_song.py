@@ -1,12 +1,14 @@
 """One song is one song: which files of a corpus are the same one, which of them stays, and which share a split.
 
 Three degrees: files with the same notes (the fingerprint), near-duplicates (by their signatures), and files that the
-folder names as versions of one song, `Title.1.mid` beside `Title.mid`, which may well be different music.
+folder names as versions of one song, `Title.1.mid` or `Title.midi` beside `Title.mid`, which may well be different
+music.
 """
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Final
 
 from luthier.pipeline.v1.pipeline_pb2 import CorpusFile
@@ -54,9 +56,11 @@ def mark(files: Sequence[CorpusFile], sketches: Mapping[str, "Sketch"], earlier:
     with `similarity`, `other_version_of`, `related_fingerprints`.
 
     Of files with the same fingerprint the one with the shortest path (then the first by name) stays. Of near-duplicates
-    one stays that was rendered before, so that a folder which grows keeps its clips, then the best by RULES.
+    one stays that was rendered before, so that a folder which grows keeps its clips, then the best by RULES. A file
+    that is no near-duplicate of any that stay stays as well: a medley connects songs that have nothing in common.
+    `related_fingerprints` are those of all that are connected: a medley may not be in another split than its songs.
     """
-    from luthier_pipeline.near_duplicates import near_duplicates, similarity  # numpy: slow to import
+    from luthier_pipeline.near_duplicates import SAME, near_duplicates, similarity  # numpy: slow to import
 
     songs: dict[str, CorpusFile] = {}
     for file in sorted(files, key=lambda file: (len(file.path), file.path)):
@@ -71,10 +75,15 @@ def mark(files: Sequence[CorpusFile], sketches: Mapping[str, "Sketch"], earlier:
     for group in groups(alike):
         members = [songs[fingerprint] for fingerprint in group if fingerprint in songs]
         members.sort(key=lambda file: _rank(file, earlier))
-        for file in members[1:]:
-            best = members[0]
-            file.near_duplicate_of = best.path
-            file.similarity = round(similarity(sketches[best.fingerprint], sketches[file.fingerprint]), 3)
+        kept = list[CorpusFile]()
+        for file in members:
+            sketch = sketches[file.fingerprint]
+            alike_kept = [(similarity(sketches[other.fingerprint], sketch), other) for other in kept]
+            most, best = max(alike_kept, key=lambda found: found[0], default=(0.0, file))
+            if most < SAME:
+                kept.append(file)
+            else:
+                file.near_duplicate_of, file.similarity = best.path, round(most, 3)
 
     versions = other_versions(files)
     for file in files:
@@ -101,18 +110,14 @@ def why_kept(best: CorpusFile, other: CorpusFile) -> str:
 
 
 def other_versions(files: Iterable[CorpusFile]) -> dict[str, str]:
-    """Of each path that is another one of the same folder but for an ending such as `.1`, that other path."""
-    paths = {_stem(file.path): file.path for file in sorted(files, key=lambda file: file.path, reverse=True)}
-    found = {}
-    for stem, path in paths.items():
-        plain = _VERSION.sub("", stem)
-        if plain != stem and plain in paths and not plain.endswith("/"):
-            found[path] = paths[plain]
-    return found
-
-
-def _stem(path: str) -> str:
-    return re.sub(r"\.midi?$", "", path, flags=re.IGNORECASE)
+    """Of each path that is another one of the same folder but for an ending such as `.1`, that of its format (`.mp3`
+    beside `.flac`) or both, that other path: the first by name of those without `.1`."""
+    stems = {path: str(PurePosixPath(path).with_suffix("")) for path in sorted(file.path for file in files)}
+    first = dict[str, str]()
+    for path, stem in stems.items():
+        first.setdefault(stem, path)
+    originals = {path: first.get(_VERSION.sub("", stem), first[stem]) for path, stem in stems.items()}
+    return {path: original for path, original in originals.items() if original != path}
 
 
 def groups(links: Iterable[tuple[str, str]]) -> list[list[str]]:
