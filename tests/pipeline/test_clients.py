@@ -8,7 +8,15 @@ from pathlib import Path
 import pytest
 
 from luthier.rendering.v1.rendering_pb2 import ListInstrumentsRequest
-from luthier_kit.rpc import DataLoss, InvalidRequest, LuthierError, PermissionDenied, QuotaExceeded, Unavailable
+from luthier_kit.rpc import (
+    Cancelled,
+    DataLoss,
+    InvalidRequest,
+    LuthierError,
+    PermissionDenied,
+    QuotaExceeded,
+    Unavailable,
+)
 from luthier_kit.store import StoreSettings, open_store
 from luthier_pipeline.clients import Clients, IdleBudget, is_fatal
 from luthier_pipeline.console import UsageError
@@ -140,6 +148,14 @@ def test_a_pool_that_is_left_by_an_error_does_not_wait_for_its_work() -> None:
         left_by_ctrl_c()
     assert time.monotonic() - began < 10
     hold.set()
+
+
+def test_a_thread_that_makes_its_first_call_when_the_clients_are_closed_does_not_wait() -> None:
+    clients = Clients({"LUTHIER_RENDERING_ADDRESS": "127.0.0.9:9"}, retry_budget_s=60, say=lambda _: None)
+    clients.close()
+    with pytest.raises(Cancelled) as ended:
+        clients.rendering.ListInstruments(ListInstrumentsRequest())
+    assert ended.value.reason == "CLIENT_CLOSED"
 
 
 def test_an_idle_budget_begins_anew_with_each_answer() -> None:

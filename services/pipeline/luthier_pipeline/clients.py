@@ -28,6 +28,7 @@ from luthier_kit.bounded_json import read_json
 from luthier_kit.rpc import (
     PORTS,
     UNREACHABLE,
+    Cancelled,
     Channel,
     LuthierError,
     PermissionDenied,
@@ -72,6 +73,7 @@ class Clients:
         self._guesses: set[str] = set()  # that were said
         self._home = _home(environ)
         self._channels: dict[str, Channel] = {}
+        self._closed = False
         self._lock = threading.Lock()
 
     def with_retry_budget(self, retry_budget_s: float) -> "Clients":
@@ -163,8 +165,9 @@ class Clients:
         pool.shutdown()
 
     def close(self) -> None:
-        """Closes all channels; calls that run are cancelled."""
+        """Closes all channels; calls that run are cancelled, and those that threads were about to make."""
         with self._lock:
+            self._closed = True
             channels = list(self._channels.values())
         for channel in channels:
             channel.close()
@@ -175,6 +178,8 @@ class Clients:
             text = f"neither {name} nor {self._home} says where {service} is: asking the usual ports of this machine"
             self._say_guess("services", text)
         with self._lock:
+            if self._closed:
+                raise Cancelled("the client was closed", reason="CLIENT_CLOSED")
             if service not in self._channels:
                 self._channels[service] = Channel(
                     self.address(service),
