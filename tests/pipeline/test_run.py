@@ -250,6 +250,28 @@ def test_both_subsets_go_into_one_collection(store: Store, folder: Path) -> None
     assert "solo clips of 1 instruments, 01:00 in all" in done.out.splitlines()
 
 
+def test_a_song_whose_solos_fail_beside_its_mix_is_rendered_and_varied(store: Store, folder: Path) -> None:
+    clients = solos_of(store)
+    cut = clients.stubs["analysis"].answers["CutClips"][0]
+
+    def no_solos(request: CutClipsRequest) -> CutClipsResponse:
+        if request.spans:
+            raise InvalidRequest("a span lies outside the audio", reason="INVALID_SPANS")
+        answer: CutClipsResponse = cut(request)
+        return answer
+
+    clients.stubs["analysis"].answers["CutClips"] = [no_solos]
+    line = ["run", str(folder), "--subsets", "polyphonic,monophonic", "--variations", "2", "--collection", "book"]
+    document = luthier([*line, "--json"], clients).document
+    assert (document["rendered"], document["variations"], document["clips"]) == (3, 6, 18)
+    assert {(f["path"], f["stage"], f["reason"]) for f in document["failures"]} == {
+        ("Broken.mid", "ingest", "MIDI_NOT_MIDI"), ("A/One.mid", "cut", "INVALID_SPANS"),
+        ("B/Two.mid", "cut", "INVALID_SPANS"),
+    }  # fmt: skip
+    shard = RunStatusReader(store).runs("book")[0].shards[0].shard
+    assert (shard.rendered, shard.failed, shard.variations_rendered) == (3, 0, 6)
+
+
 def test_solos_alone_are_of_the_songs_that_were_chosen_and_the_others_are_not_rendered(
     store: Store, folder: Path
 ) -> None:

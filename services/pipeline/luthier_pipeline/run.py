@@ -64,15 +64,18 @@ class Take(NamedTuple):
     def failure(self, stage: str, reason: str, message: str) -> SongFailure:
         return SongFailure(path=self.song.path, stage=stage, reason=reason, message=message, variation=self.number)
 
+    def failed(self, why: StageError) -> SongFailure:
+        return self.failure(why.stage, why.error.reason, str(why.error))
+
 
 @dataclass
 class RunSummary:
     """What a run came to; the last line of `luthier run --json`.
 
     files = songs + duplicates + near_duplicates + failures at ingest; songs = rendered + failures after ingest, those
-    of variations left out. `variations` are complete. `seconds` is wall clock, `audio_s` seconds of rendered music,
-    `cpu_s` CPU seconds by stage where the service says them; `variations_audio_s` and `variations_cpu_s` are the
-    variations' share of both; `solo_s` seconds of solo clips by instrument.
+    of variations and of solos beside a mix left out. `variations` are complete. `seconds` is wall clock, `audio_s`
+    seconds of rendered music, `cpu_s` CPU seconds by stage where the service says them; `variations_audio_s` and
+    `variations_cpu_s` are the variations' share of both; `solo_s` seconds of solo clips by instrument.
     """
 
     files: int = 0
@@ -96,7 +99,9 @@ class RunSummary:
 
     def add(self, take: Take, result: SongResult) -> None:
         """A song or a variation that went all the way."""
-        if not result.clips and not result.passed_over:
+        if result.solos_failed:
+            self.failures.append(take.failed(result.solos_failed))
+        elif not result.clips and not result.passed_over:
             why = "; ".join(result.notes) or "nothing in it is long enough for a clip"
             self.without_clips.append(take.failure("cut", NO_CLIPS, why))
         self.clips += result.clips
@@ -328,7 +333,7 @@ class Flight:
         except StageError as failed:
             if is_fatal(failed.error):
                 raise failed.error from None
-            self.summary.failures.append(take.failure(failed.stage, failed.error.reason, str(failed.error)))
+            self.summary.failures.append(take.failed(failed))
             self.variations_failed += take.number > 0
         else:
             if not take.number:
