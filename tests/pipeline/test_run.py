@@ -9,11 +9,11 @@ from typing import Any, cast
 
 import pytest
 
-from luthier.analysis.v1.analysis_pb2 import Clip, CutClipsRequest, CutClipsResponse
+from luthier.analysis.v1.analysis_pb2 import Clip, CutClipsRequest, CutClipsResponse, DecodeAudioResponse
 from luthier.common.v1.common_pb2 import ActionInfo, ArtifactRef, InstrumentActivity, Span, Timeline
 from luthier.curation.v1.curation_pb2 import UpsertClipsRequest, UpsertClipsResponse
 from luthier.enrichment.v1.enrichment_pb2 import EnrichSongResponse
-from luthier.pipeline.v1.pipeline_pb2 import CorpusFile, PartProgress
+from luthier.pipeline.v1.pipeline_pb2 import CorpusFile, PartProgress, Recording
 from luthier.prompting.v1.prompting_pb2 import (
     PROMPT_STYLE_METADATA,
     PROMPT_STYLE_SHORT,
@@ -34,7 +34,7 @@ from luthier.rendering.v1.rendering_pb2 import (
 )
 from luthier_kit.rpc import InvalidRequest, Unavailable
 from luthier_kit.store import Store
-from luthier_pipeline.corpus import Shard, read_manifest
+from luthier_pipeline.corpus import Shard, corpus_of, publish, read_manifest
 from luthier_pipeline.run import Flight, RunSummary, run_songs
 from luthier_pipeline.run_status import ProgressPublisher, RunStatusReader, state_name
 from luthier_pipeline.song import SongPipeline, SongResult, midi_of
@@ -159,6 +159,34 @@ def test_variations_that_wait_ask_for_render_workers(store: Store, folder: Path)
     run_songs(cast(SongPipeline, Takes()), flight, 1, cast(ProgressPublisher, Publisher()))
     assert seen == [(6, 2, 4), (5, 1, 4), (4, 0, 4), (3, 0, 4), (2, 0, 4), (1, 0, 4)]
     assert (flight.settled, flight.summary.variations) == (2, 4)
+
+
+def announced(store: Store, *songs: CorpusFile) -> None:
+    """The corpus `book` in the store."""
+    publish(store, "book", "r", corpus_of(list(songs), "CC0-1.0"), None)
+
+
+def test_a_corpus_of_recordings_has_no_variations(store: Store) -> None:
+    announced(store, CorpusFile(path="a.mp3", key="audio/a", sha256="a" * 64, fingerprint="a", recording=Recording()))
+    clients = clients_of(store)
+    done = luthier("run corpora/book --variations 2", clients)
+    assert (done.code, clients.requests("CutClips")) == (2, [])
+    assert "--variations are of MIDI files, and corpora/book holds recordings only" in done.err
+
+
+def test_of_recordings_beside_midi_files_only_the_files_are_varied(store: Store) -> None:
+    midi = store.blobs.put_bytes("midi", b"one", "mid")
+    song = CorpusFile(path="a.mid", key=midi.key, sha256=midi.sha256, fingerprint="a", duration_s=60)
+    recording = CorpusFile(path="b.mp3", key="audio/b", sha256="b" * 64, fingerprint="b", recording=Recording())
+    announced(store, song, recording)
+    clients = clients_of(store)
+    clients.stubs["analysis"].answers["DecodeAudio"] = [DecodeAudioResponse(action=ActionInfo())]
+    done = luthier("run corpora/book --variations 2 --json", clients)
+    assert (done.document["rendered"], done.document["variations"], done.document["clips"]) == (2, 2, 8)
+    assert len(clients.requests("DecodeAudio")) == 1
+    assert "1 recordings have no variations" in done.err
+    shard = RunStatusReader(store).runs("book")[0].shards[0].shard
+    assert (shard.variations, shard.variations_rendered, shard.failed) == (2, 2, 0)
 
 
 def test_people_read_what_came_of_it(store: Store, folder: Path) -> None:

@@ -213,6 +213,8 @@ def run(
         stored, computed = _stored(context, source, submission, wait_s), 0
     corpus = stored.corpus
     songs = part.of(corpus.songs)
+    if variations:
+        _look_for_recordings(context, source, corpus.songs)
     if part.count > 1:  # files that are no songs are counted where the whole is run, not by shards
         summary = RunSummary(files=len(songs), songs=len(songs))
     else:
@@ -270,6 +272,15 @@ def run_corpus(
     publisher.finish(flight.progress(0.0))
 
 
+def _look_for_recordings(context: Context, source: str, songs: list[CorpusFile]) -> None:
+    """Says how many songs have no variations. Raises UsageError where none has any."""
+    recordings = sum(not _may_vary(song) for song in songs)
+    if recordings and recordings == len(songs):
+        raise UsageError(f"--variations are of MIDI files, and {source} holds recordings only: leave it out")
+    if recordings:
+        context.say(f"{recordings} recordings have no variations")
+
+
 def _stored(context: Context, source: str, submission: str, wait_s: float) -> StoredCorpus:
     """The corpus that `corpora/NAME`, a manifest file or a `manifests/…` key names."""
     store = context.clients.store
@@ -290,7 +301,7 @@ class Flight:
     """The songs of a shard, which of them are under way, and what has come of the others.
 
     Songs as written come first; a song's variations follow, one after the other, once it has gone all the way: what
-    cannot be rendered is tried once.
+    cannot be rendered is tried once. A recording has none.
     """
 
     collection: str
@@ -305,9 +316,11 @@ class Flight:
     settled: int = 0  # songs
     variations_failed: int = 0
     waiting: deque[Take] = field(init=False)
+    varied: int = field(init=False)  # songs that have variations, as far as it is known which can be rendered
 
     def __post_init__(self) -> None:
         self.waiting = deque(map(Take, self.songs))
+        self.varied = sum(map(_may_vary, self.songs))
 
     def next(self) -> Take | None:
         """What is to be taken next; None while nothing waits."""
@@ -335,8 +348,9 @@ class Flight:
                 raise failed.error from None
             self.summary.failures.append(take.failed(failed))
             self.variations_failed += take.number > 0
+            self.varied -= not take.number and _may_vary(take.song)
         else:
-            if not take.number:
+            if not take.number and _may_vary(take.song):
                 self._follow(take)
         return take
 
@@ -348,7 +362,7 @@ class Flight:
     @property
     def takes(self) -> int:
         """Songs and variations to make, as far as it is known which songs can be rendered."""
-        return len(self.songs) + self.variations * (len(self.songs) - self.failed)
+        return len(self.songs) + self.variations * self.varied
 
     def progress(self, eta_s: float | None) -> PartProgress:
         """What is published; songs and variations whose rendering is not over need a render worker."""
@@ -388,6 +402,11 @@ class Flight:
             need_render=0 if recordings else self.takes - over - played,
             shard=work,
         )
+
+
+def _may_vary(song: CorpusFile) -> bool:
+    """A recording is cut as it is: it has no notes to transpose and no instruments to change."""
+    return not song.HasField("recording")
 
 
 def choose_solos(
