@@ -372,6 +372,7 @@ def test_styles_are_asked_of_prompting_and_of_more_than_three_each_once(
         ("run FOLDER --humanise-timing-ms 21", "must be between 0 and 20 milliseconds, got 21"),
         ("run FOLDER --humanise-velocity nan", "must be between 0 and 20 steps, got nan"),
         ("run FOLDER --subsets monophonic --mix-only", "cuts solo clips from stems, and --mix-only keeps none"),
+        ("run FOLDER --subsets monophonic --variations 2", "of songs as written, and --variations makes others"),
         ("run FOLDER --subsets external", "polyphonic and monophonic, one or both between commas, got 'external'"),
         ("run FOLDER --subsets monophonic,monophonic", "one or both between commas"),
         ("run FOLDER --solo-minutes 0", "must be between 0.5 and 1000 minutes, got 0"),

@@ -191,7 +191,7 @@ def run(
     Resumable: after Ctrl-C, a kill or a failure run it again, and what is done is found.
     """
     context, began = begin(ctx, json), time.monotonic()
-    wanted = check_subsets(subsets, mix_only=mix_only)
+    wanted = check_subsets(subsets, mix_only=mix_only, variations=variations)
     try:
         part = parse_shard(shard, shards or 0, os.environ)
     except ValueError as error:
