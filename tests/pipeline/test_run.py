@@ -13,7 +13,7 @@ from luthier.analysis.v1.analysis_pb2 import Clip, CutClipsRequest, CutClipsResp
 from luthier.common.v1.common_pb2 import ActionInfo, ArtifactRef, InstrumentActivity, Span, Timeline
 from luthier.curation.v1.curation_pb2 import UpsertClipsRequest, UpsertClipsResponse
 from luthier.enrichment.v1.enrichment_pb2 import EnrichSongResponse
-from luthier.pipeline.v1.pipeline_pb2 import CorpusFile, PartProgress, Recording
+from luthier.pipeline.v1.pipeline_pb2 import CorpusFile, PartProgress, Recording, SongFailure
 from luthier.prompting.v1.prompting_pb2 import (
     PROMPT_STYLE_METADATA,
     PROMPT_STYLE_SHORT,
@@ -36,7 +36,7 @@ from luthier_kit.rpc import InvalidRequest, Unavailable
 from luthier_kit.store import Store
 from luthier_pipeline.corpus import Shard, corpus_of, publish, read_manifest
 from luthier_pipeline.run import Flight, RunSummary, run_songs
-from luthier_pipeline.run_status import ProgressPublisher, RunStatusReader, state_name
+from luthier_pipeline.run_status import MAX_FAILURES, ProgressPublisher, RunStatusReader, state_name
 from luthier_pipeline.song import SongPipeline, SongResult, midi_of
 from tests.pipeline.fakes import FakeClients, Stub, luthier
 
@@ -403,6 +403,30 @@ def test_a_song_that_gives_no_clip_says_why(store: Store, folder: Path) -> None:
     done = luthier(["run", str(folder)], clients)
     assert "NO CLIP A/One.mid: 0 to 60 s: silence" in done.out.splitlines()
     assert "0 clips in collection" in done.out
+
+
+def test_a_song_that_gives_no_clip_is_not_varied(store: Store, folder: Path) -> None:
+    clients = clients_of(store)
+    clients.stubs["analysis"].answers["CutClips"] = [CutClipsResponse(notes=["0 to 60 s: silence"])]
+    document = luthier(["run", str(folder), "--variations", "2", "--collection", "book", "--json"], clients).document
+    assert (document["rendered"], document["variations"], set(document["without_clips"])) == (
+        2, 0, {"A/One.mid", "B/Two.mid"},
+    )  # fmt: skip
+    shard = RunStatusReader(store).runs("book")[0].shards[0]
+    assert (shard.shard.variations, shard.need_render) == (0, 0)
+
+
+def test_what_is_published_of_many_is_the_failures_first() -> None:
+    summary = RunSummary(
+        failures=[SongFailure(path=f"failed {at}") for at in range(3)],
+        without_clips=[SongFailure(path=f"silent {at}") for at in range(600)],
+    )
+    assert [failure.path for failure in summary.lost(5)] == ["failed 0", "failed 1", "failed 2", "silent 0", "silent 1"]
+    assert [failure.path for failure in summary.lost(2)] == ["failed 1", "failed 2"]
+    flight = Flight("book", "run", Shard(), 603, [], summary)
+    published = flight.progress(None).failures
+    assert len(published) == MAX_FAILURES
+    assert [failure.path for failure in published[:3]] == ["failed 0", "failed 1", "failed 2"]
 
 
 def test_why_a_song_of_a_job_gave_no_clip_is_seen_from_afar(store: Store, folder: Path) -> None:

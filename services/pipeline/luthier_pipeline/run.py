@@ -120,10 +120,10 @@ class RunSummary:
         for stage, cpu_s in result.cpu_s.items():
             self.variations_cpu_s[stage] = self.variations_cpu_s.get(stage, 0.0) + cpu_s
 
-    @property
-    def lost(self) -> list[SongFailure]:
-        """All that came to no clip, and why: failures, and songs that gave none."""
-        return [*self.failures, *self.without_clips]
+    def lost(self, most: int) -> list[SongFailure]:
+        """What came to no clip, and why: the last failures, then, while there is room, songs that gave none."""
+        failures = self.failures[-most:]
+        return [*failures, *self.without_clips[: most - len(failures)]]
 
     def text(self, collection: str, done: str) -> str:
         """For people; `done` says what became of the songs."""
@@ -301,7 +301,7 @@ class Flight:
     """The songs of a shard, which of them are under way, and what has come of the others.
 
     Songs as written come first; a song's variations follow, one after the other, once it has gone all the way: what
-    cannot be rendered is tried once. A recording has none.
+    cannot be rendered, or gives no clip, is tried once. A recording has none.
     """
 
     collection: str
@@ -316,7 +316,7 @@ class Flight:
     settled: int = 0  # songs
     variations_failed: int = 0
     waiting: deque[Take] = field(init=False)
-    varied: int = field(init=False)  # songs that have variations, as far as it is known which can be rendered
+    varied: int = field(init=False)  # songs that have variations, as far as it is known which give clips
 
     def __post_init__(self) -> None:
         self.waiting = deque(map(Take, self.songs))
@@ -341,17 +341,21 @@ class Flight:
         take = self.running.pop(future)
         self.stages.pop((take.song.path, take.number), None)
         self.settled += not take.number
+        to_vary = False
         try:
-            self.summary.add(take, future.result())
+            result = future.result()
+            self.summary.add(take, result)
+            to_vary = bool(result.clips) or result.passed_over
         except StageError as failed:
             if is_fatal(failed.error):
                 raise failed.error from None
             self.summary.failures.append(take.failed(failed))
             self.variations_failed += take.number > 0
-            self.varied -= not take.number and _may_vary(take.song)
-        else:
-            if not take.number and _may_vary(take.song):
+        if not take.number and _may_vary(take.song):
+            if to_vary:
                 self._follow(take)
+            else:
+                self.varied -= 1
         return take
 
     @property
@@ -361,7 +365,7 @@ class Flight:
 
     @property
     def takes(self) -> int:
-        """Songs and variations to make, as far as it is known which songs can be rendered."""
+        """Songs and variations to make, as far as it is known which songs give clips."""
         return len(self.songs) + self.variations * self.varied
 
     def progress(self, eta_s: float | None) -> PartProgress:
@@ -397,7 +401,7 @@ class Flight:
             collection=self.collection,
             run=self.run,
             part=str(self.shard),
-            failures=summary.lost[-MAX_FAILURES:],
+            failures=summary.lost(MAX_FAILURES),
             corpus_songs=self.corpus_songs,
             need_render=0 if recordings else self.takes - over - played,
             shard=work,
