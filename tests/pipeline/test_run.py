@@ -34,10 +34,12 @@ from luthier.rendering.v1.rendering_pb2 import (
 )
 from luthier_kit.rpc import InvalidRequest, Unavailable
 from luthier_kit.store import Store
+from luthier_pipeline import run as runs
+from luthier_pipeline.console import Progress
 from luthier_pipeline.corpus import Shard, corpus_of, publish, read_manifest
 from luthier_pipeline.run import Flight, RunSummary, run_songs
 from luthier_pipeline.run_status import MAX_FAILURES, ProgressPublisher, RunStatusReader, state_name
-from luthier_pipeline.song import SongPipeline, SongResult, midi_of
+from luthier_pipeline.song import SongPipeline, SongResult, StageError, midi_of
 from tests.pipeline.fakes import FakeClients, Stub, luthier
 
 FILES = {"A/One.mid": b"one", "A/One.1.mid": b"one", "B/Two.mid": b"two", "B/Long.mid": b"long", "Broken.mid": b"?"}
@@ -159,6 +161,35 @@ def test_variations_that_wait_ask_for_render_workers(store: Store, folder: Path)
     run_songs(cast(SongPipeline, Takes()), flight, 1, cast(ProgressPublisher, Publisher()))
     assert seen == [(6, 2, 4), (5, 1, 4), (4, 0, 4), (3, 0, 4), (2, 0, 4), (1, 0, 4)]
     assert (flight.settled, flight.summary.variations) == (2, 4)
+
+
+def test_variations_that_will_not_come_are_no_time_to_go(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[Progress] = []
+
+    class Kept(Progress):
+        def __init__(self, what: str, total: int, weight: float = 0.0) -> None:
+            super().__init__(what, total, weight)
+            shown.append(self)
+
+    class Takes:
+        clients = FakeClients(store)
+
+        def run(self, song: CorpusFile, _on_stage: Callable[[str], None], _number: int) -> SongResult:
+            if song.path == "broken":
+                raise StageError("render", InvalidRequest("must be shorter", reason="MIDI_TOO_LONG"))
+            return SongResult(clips=song.path != "silent")
+
+    class Publisher:
+        def update(self, _progress: PartProgress) -> None:
+            pass
+
+    monkeypatch.setattr(runs, "Progress", Kept)
+    songs = [CorpusFile(path=path, sha256=path, duration_s=60.0) for path in ("good", "broken", "silent", "tape")]
+    songs[3].recording.SetInParent()
+    flight = Flight("book", "run", Shard(), 4, songs, RunSummary(songs=4), variations=2)
+    run_songs(cast(SongPipeline, Takes()), flight, 1, cast(ProgressPublisher, Publisher()))
+    [progress] = shown
+    assert (progress.done, progress.total, progress.weight, progress.eta_s) == (6, 6, 6 * 60.0, 0.0)
 
 
 def announced(store: Store, *songs: CorpusFile) -> None:

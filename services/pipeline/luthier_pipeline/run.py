@@ -317,10 +317,12 @@ class Flight:
     variations_failed: int = 0
     waiting: deque[Take] = field(init=False)
     varied: int = field(init=False)  # songs that have variations, as far as it is known which give clips
+    music_s: float = field(init=False)  # of songs and variations to make, as far as it is known
 
     def __post_init__(self) -> None:
         self.waiting = deque(map(Take, self.songs))
         self.varied = sum(map(_may_vary, self.songs))
+        self.music_s = sum(song.duration_s * (1 + self.variations * _may_vary(song)) for song in self.songs)
 
     def next(self) -> Take | None:
         """What is to be taken next; None while nothing waits."""
@@ -356,6 +358,7 @@ class Flight:
                 self._follow(take)
             else:
                 self.varied -= 1
+                self.music_s -= self.variations * take.song.duration_s
         return take
 
     @property
@@ -450,9 +453,8 @@ def run_songs(pipeline: SongPipeline, flight: Flight, in_flight: int, publisher:
     Raises the error of a service that stays away; a song that fails is a row of the summary. On KeyboardInterrupt the
     songs in flight are abandoned where they stand.
     """
-    songs, music_s = flight.songs, sum(song.duration_s for song in flight.songs)
     with (
-        Progress("songs", flight.takes, music_s * (1 + flight.variations)) as progress,
+        Progress("songs", flight.takes, flight.music_s) as progress,
         pipeline.clients.thread_pool(in_flight, "song") as pool,
     ):
 
@@ -469,11 +471,11 @@ def run_songs(pipeline: SongPipeline, flight: Flight, in_flight: int, publisher:
             publisher.update(flight.progress(progress.eta_s))
             for future in wait(flight.running, timeout=LOOK_EVERY_S, return_when=FIRST_COMPLETED).done:
                 take = flight.settle(future)
-                progress.total = flight.takes
+                progress.total, progress.weight = flight.takes, flight.music_s
                 failures = len(flight.summary.failures)
                 progress.advance(take.song.duration_s, f"{flight.summary.clips} clips, {failures} failures")
-    if flight.settled != len(songs):
-        raise Internal(f"{len(songs) - flight.settled} songs are not accounted for", reason="SONGS_LOST")
+    if flight.settled != len(flight.songs):
+        raise Internal(f"{len(flight.songs) - flight.settled} songs are not accounted for", reason="SONGS_LOST")
 
 
 def default_in_flight() -> int:
