@@ -38,7 +38,8 @@ from tests.pipeline.fakes import FakeClients, Stub
 
 def candidate(song: int = 0, number: int = 0, **changes: Any) -> Candidate:
     """The `number`-th half minute of a part of a song."""
-    usual = Candidate(f"song {song}", f"midi {song}", 0, 30.0 * number, 30.0 * number + 30, "Cello", "D minor", 100.0)
+    name, start_s = f"song {song}", 30.0 * number
+    usual = Candidate(name, name, f"midi {song}", 0, start_s, start_s + 30, "Cello", "D minor", 100.0)
     return replace(usual, **changes)
 
 
@@ -80,6 +81,22 @@ def test_parts_that_double_each_other_are_not_both_chosen() -> None:
     assert len(choose([left, right], quota_s=600)) == 1
     later = replace(right, start_s=30.0, end_s=60.0)
     assert len(choose([left, later], quota_s=600)) == 2
+
+
+def test_near_duplicates_and_versions_give_together_what_one_song_gives() -> None:
+    copies = [candidate(song, number, group="song 0") for song in range(3) for number in range(10)]
+    others = [candidate(song, number) for song in range(3, 8) for number in range(2)]
+    chosen = choose([*copies, *others], quota_s=600)
+    of_group = [one for one in chosen if one.group == "song 0"]
+    assert 0 < seconds(of_group) <= 600 / 5
+    assert len({one.start_s for one in of_group}) == len(of_group)  # nothing twice
+
+
+def test_of_a_passage_that_copies_share_one_is_chosen_of_each_instrument() -> None:
+    copies = [candidate(song, group="song 0") for song in range(3)]
+    drums = [replace(one, instrument="Drums", part=1) for one in copies]
+    chosen = choose([*copies, *drums], quota_s=600)
+    assert Counter(one.instrument for one in chosen) == {"Cello": 1, "Drums": 1}
 
 
 def test_the_choice_follows_from_the_content_not_from_the_order() -> None:
@@ -139,6 +156,14 @@ def test_a_songs_passages_are_candidates_by_instrument_key_and_tempo() -> None:
     ]  # fmt: skip
     assert [one.stratum[1] for one in found] == [3, -1]
     assert {(one.song, one.midi_sha256, one.instrument) for one in found} == {("fe", "ab", "Cello")}
+
+
+def test_songs_that_share_a_split_are_a_group_by_the_smallest_fingerprint() -> None:
+    found = FindSolosResponse(parts=[PART])
+    first = CorpusFile(fingerprint="aa", related_fingerprints=["bb", "cc"])
+    second = CorpusFile(fingerprint="bb", related_fingerprints=["aa", "cc"])
+    groups = {one.group for song in (first, second) for one in candidates_of(song, found)}
+    assert (groups, candidates_of(SONG, found)[0].group) == ({"aa"}, "fe")
 
 
 def stem(part: int, loudness_lufs: float | None = None) -> Stem:
