@@ -20,7 +20,14 @@ from luthier.common.v1.common_pb2 import (
 )
 from luthier.curation.v1.curation_pb2 import UpsertClipsRequest, UpsertClipsResponse
 from luthier.enrichment.v1.enrichment_pb2 import EnrichSongResponse, ReleaseFact
-from luthier.prompting.v1.prompting_pb2 import CheckPromptRequest, CheckPromptResponse, ComposePromptsResponse
+from luthier.prompting.v1.prompting_pb2 import (
+    PROMPT_STYLE_SHORT,
+    PROMPT_STYLE_TAGS,
+    CheckPromptRequest,
+    CheckPromptResponse,
+    ComposePromptsResponse,
+    PromptStyle,
+)
 from luthier_kit.rpc import InvalidRequest, Unavailable
 from luthier_kit.store import Store
 from luthier_pipeline.add_audio import audio_files, licence_of
@@ -113,6 +120,30 @@ def test_clips_are_of_the_subset_external_and_name_the_original(store: Store, fo
     cuts = clients.requests("CutClips")
     assert all(not cut.HasField("timeline") and cut.mix.key.startswith("decoded/") for cut in cuts)
     assert len(cuts) == 3
+
+
+@pytest.mark.parametrize(
+    ("options", "count", "styles"),
+    [
+        (["--styles", "short, tags"], 0, [PROMPT_STYLE_SHORT, PROMPT_STYLE_TAGS]),
+        (["--styles", "tags,tags,tags,short"], 4, [*[PROMPT_STYLE_TAGS] * 3, PROMPT_STYLE_SHORT]),
+        (["--styles", "tags", "--prompts", "2"], 2, [PROMPT_STYLE_TAGS]),
+        ([], 0, []),
+    ],
+)
+def test_styles_are_asked_of_prompting_as_run_does(
+    store: Store, folder: Path, options: list[str], count: int, styles: list[PromptStyle]
+) -> None:
+    clients = clients_of(store)
+    add(clients, folder, *options)
+    requests = clients.requests("ComposePrompts")
+    assert requests
+    assert all((list(request.styles), request.count) == (styles, count) for request in requests)
+
+
+def test_a_style_that_there_is_not_is_refused(store: Store, folder: Path) -> None:
+    done = luthier(["add-audio", str(folder), "--styles", "haiku"], clients_of(store))
+    assert (done.code, "'haiku' is none of sentence, short, tags, metadata" in done.err) == (2, True)
 
 
 def test_of_audio_and_midi_side_by_side_the_audio_is_taken_and_it_says_so(store: Store, folder: Path) -> None:

@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 
+from luthier.pipeline.v1.pipeline_pb2 import CorpusFile, Recording
 from luthier_kit.rpc import NotFound, Unavailable
 from luthier_kit.store import Store
+from luthier_pipeline.corpus import corpus_of, publish
 from luthier_pipeline.lineage import LineageIndex, lineage_of
 from tests.pipeline.fakes import FakeClients, luthier
 from tests.pipeline.filled_store import FilledStore
@@ -36,6 +38,27 @@ def test_the_graph_names_every_step_with_what_it_came_from(store: Store) -> None
     assert (nodes[filled.run_id]["kind"], nodes[filled.run_id]["state"]) == ("run", "SUCCEEDED")
     assert nodes["tuned@1"]["run"] == filled.run_id
     assert nodes[filled.clips[0].sha256]["records"] == ["actions/prompt/x.json"]
+
+
+def test_a_recording_is_listed_beside_midi_files_under_its_own_licence(store: Store) -> None:
+    filled = FilledStore(store)
+    tapes = {name: filled.blob("audio", name, "mp3") for name in ("stated.mp3", "silent.mp3")}
+    files = [
+        CorpusFile(path=path, key=ref.key, sha256=ref.sha256, fingerprint=path, recording=Recording(licence=licence))
+        for (path, ref), licence in zip(tapes.items(), ("CC-BY-4.0", ""), strict=True)
+    ]
+    publish(store, "tapes", "r", corpus_of(files, "CC0-1.0"), None)
+    index = LineageIndex(store)
+    licences = {}
+    for path, ref in tapes.items():
+        document: Any = lineage_of(index, ref.sha256).document()
+        assert (document["midi"], [node["kind"] for node in document["nodes"]]) == ([], ["recording"])
+        [recording] = document["recordings"]
+        assert (recording["sha256"], recording["path"]) == (ref.sha256, path)
+        licences[path] = (recording["licence"], document["licences"])
+    assert licences == {"stated.mp3": ("CC-BY-4.0", ["CC-BY-4.0"]), "silent.mp3": ("CC0-1.0", ["CC0-1.0"])}
+    of_midi: Any = lineage_of(index, filled.audio.sha256).document()
+    assert (len(of_midi["midi"]), of_midi["recordings"]) == (2, [])
 
 
 def test_a_store_that_is_down_is_not_taken_for_one_without_data_sets(

@@ -9,11 +9,11 @@ from typing import Any, cast
 
 import pytest
 
-from luthier.analysis.v1.analysis_pb2 import Clip, CutClipsRequest, CutClipsResponse
+from luthier.analysis.v1.analysis_pb2 import Clip, CutClipsRequest, CutClipsResponse, DecodeAudioResponse
 from luthier.common.v1.common_pb2 import ActionInfo, ArtifactRef, InstrumentActivity, Span, Timeline
 from luthier.curation.v1.curation_pb2 import UpsertClipsRequest, UpsertClipsResponse
 from luthier.enrichment.v1.enrichment_pb2 import EnrichSongResponse
-from luthier.pipeline.v1.pipeline_pb2 import CorpusFile, PartProgress
+from luthier.pipeline.v1.pipeline_pb2 import CorpusFile, PartProgress, Recording, SongFailure
 from luthier.prompting.v1.prompting_pb2 import (
     PROMPT_STYLE_METADATA,
     PROMPT_STYLE_SHORT,
@@ -34,10 +34,12 @@ from luthier.rendering.v1.rendering_pb2 import (
 )
 from luthier_kit.rpc import InvalidRequest, Unavailable
 from luthier_kit.store import Store
-from luthier_pipeline.corpus import Shard, read_manifest
+from luthier_pipeline import run as runs
+from luthier_pipeline.console import Progress
+from luthier_pipeline.corpus import Shard, corpus_of, publish, read_manifest
 from luthier_pipeline.run import Flight, RunSummary, run_songs
-from luthier_pipeline.run_status import ProgressPublisher, RunStatusReader, state_name
-from luthier_pipeline.song import SongPipeline, SongResult, midi_of
+from luthier_pipeline.run_status import MAX_FAILURES, ProgressPublisher, RunStatusReader, state_name
+from luthier_pipeline.song import SongPipeline, SongResult, StageError, midi_of
 from tests.pipeline.fakes import FakeClients, Stub, luthier
 
 FILES = {"A/One.mid": b"one", "A/One.1.mid": b"one", "B/Two.mid": b"two", "B/Long.mid": b"long", "Broken.mid": b"?"}
@@ -161,6 +163,63 @@ def test_variations_that_wait_ask_for_render_workers(store: Store, folder: Path)
     assert (flight.settled, flight.summary.variations) == (2, 4)
 
 
+def test_variations_that_will_not_come_are_no_time_to_go(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[Progress] = []
+
+    class Kept(Progress):
+        def __init__(self, what: str, total: int, weight: float = 0.0) -> None:
+            super().__init__(what, total, weight)
+            shown.append(self)
+
+    class Takes:
+        clients = FakeClients(store)
+
+        def run(self, song: CorpusFile, _on_stage: Callable[[str], None], _number: int) -> SongResult:
+            if song.path == "broken":
+                raise StageError("render", InvalidRequest("must be shorter", reason="MIDI_TOO_LONG"))
+            return SongResult(clips=song.path != "silent")
+
+    class Publisher:
+        def update(self, _progress: PartProgress) -> None:
+            pass
+
+    monkeypatch.setattr(runs, "Progress", Kept)
+    songs = [CorpusFile(path=path, sha256=path, duration_s=60.0) for path in ("good", "broken", "silent", "tape")]
+    songs[3].recording.SetInParent()
+    flight = Flight("book", "run", Shard(), 4, songs, RunSummary(songs=4), variations=2)
+    run_songs(cast(SongPipeline, Takes()), flight, 1, cast(ProgressPublisher, Publisher()))
+    [progress] = shown
+    assert (progress.done, progress.total, progress.weight, progress.eta_s) == (6, 6, 6 * 60.0, 0.0)
+
+
+def announced(store: Store, *songs: CorpusFile) -> None:
+    """The corpus `book` in the store."""
+    publish(store, "book", "r", corpus_of(list(songs), "CC0-1.0"), None)
+
+
+def test_a_corpus_of_recordings_has_no_variations(store: Store) -> None:
+    announced(store, CorpusFile(path="a.mp3", key="audio/a", sha256="a" * 64, fingerprint="a", recording=Recording()))
+    clients = clients_of(store)
+    done = luthier("run corpora/book --variations 2", clients)
+    assert (done.code, clients.requests("CutClips")) == (2, [])
+    assert "--variations are of MIDI files, and corpora/book holds recordings only" in done.err
+
+
+def test_of_recordings_beside_midi_files_only_the_files_are_varied(store: Store) -> None:
+    midi = store.blobs.put_bytes("midi", b"one", "mid")
+    song = CorpusFile(path="a.mid", key=midi.key, sha256=midi.sha256, fingerprint="a", duration_s=60)
+    recording = CorpusFile(path="b.mp3", key="audio/b", sha256="b" * 64, fingerprint="b", recording=Recording())
+    announced(store, song, recording)
+    clients = clients_of(store)
+    clients.stubs["analysis"].answers["DecodeAudio"] = [DecodeAudioResponse(action=ActionInfo())]
+    done = luthier("run corpora/book --variations 2 --json", clients)
+    assert (done.document["rendered"], done.document["variations"], done.document["clips"]) == (2, 2, 8)
+    assert len(clients.requests("DecodeAudio")) == 1
+    assert "1 recordings have no variations" in done.err
+    shard = RunStatusReader(store).runs("book")[0].shards[0].shard
+    assert (shard.variations, shard.variations_rendered, shard.failed) == (2, 2, 0)
+
+
 def test_people_read_what_came_of_it(store: Store, folder: Path) -> None:
     done = luthier(["run", str(folder), "--collection", "book"], clients_of(store))
     lines = done.out.splitlines()
@@ -250,6 +309,28 @@ def test_both_subsets_go_into_one_collection(store: Store, folder: Path) -> None
     assert "solo clips of 1 instruments, 01:00 in all" in done.out.splitlines()
 
 
+def test_a_song_whose_solos_fail_beside_its_mix_is_rendered_and_varied(store: Store, folder: Path) -> None:
+    clients = solos_of(store)
+    cut = clients.stubs["analysis"].answers["CutClips"][0]
+
+    def no_solos(request: CutClipsRequest) -> CutClipsResponse:
+        if request.spans:
+            raise InvalidRequest("a span lies outside the audio", reason="INVALID_SPANS")
+        answer: CutClipsResponse = cut(request)
+        return answer
+
+    clients.stubs["analysis"].answers["CutClips"] = [no_solos]
+    line = ["run", str(folder), "--subsets", "polyphonic,monophonic", "--variations", "2", "--collection", "book"]
+    document = luthier([*line, "--json"], clients).document
+    assert (document["rendered"], document["variations"], document["clips"]) == (3, 6, 18)
+    assert {(f["path"], f["stage"], f["reason"]) for f in document["failures"]} == {
+        ("Broken.mid", "ingest", "MIDI_NOT_MIDI"), ("A/One.mid", "cut", "INVALID_SPANS"),
+        ("B/Two.mid", "cut", "INVALID_SPANS"),
+    }  # fmt: skip
+    shard = RunStatusReader(store).runs("book")[0].shards[0].shard
+    assert (shard.rendered, shard.failed, shard.variations_rendered) == (3, 0, 6)
+
+
 def test_solos_alone_are_of_the_songs_that_were_chosen_and_the_others_are_not_rendered(
     store: Store, folder: Path
 ) -> None:
@@ -322,6 +403,7 @@ def test_styles_are_asked_of_prompting_and_of_more_than_three_each_once(
         ("run FOLDER --humanise-timing-ms 21", "must be between 0 and 20 milliseconds, got 21"),
         ("run FOLDER --humanise-velocity nan", "must be between 0 and 20 steps, got nan"),
         ("run FOLDER --subsets monophonic --mix-only", "cuts solo clips from stems, and --mix-only keeps none"),
+        ("run FOLDER --subsets monophonic --variations 2", "of songs as written, and --variations makes others"),
         ("run FOLDER --subsets external", "polyphonic and monophonic, one or both between commas, got 'external'"),
         ("run FOLDER --subsets monophonic,monophonic", "one or both between commas"),
         ("run FOLDER --solo-minutes 0", "must be between 0.5 and 1000 minutes, got 0"),
@@ -352,6 +434,30 @@ def test_a_song_that_gives_no_clip_says_why(store: Store, folder: Path) -> None:
     done = luthier(["run", str(folder)], clients)
     assert "NO CLIP A/One.mid: 0 to 60 s: silence" in done.out.splitlines()
     assert "0 clips in collection" in done.out
+
+
+def test_a_song_that_gives_no_clip_is_not_varied(store: Store, folder: Path) -> None:
+    clients = clients_of(store)
+    clients.stubs["analysis"].answers["CutClips"] = [CutClipsResponse(notes=["0 to 60 s: silence"])]
+    document = luthier(["run", str(folder), "--variations", "2", "--collection", "book", "--json"], clients).document
+    assert (document["rendered"], document["variations"], set(document["without_clips"])) == (
+        2, 0, {"A/One.mid", "B/Two.mid"},
+    )  # fmt: skip
+    shard = RunStatusReader(store).runs("book")[0].shards[0]
+    assert (shard.shard.variations, shard.need_render) == (0, 0)
+
+
+def test_what_is_published_of_many_is_the_failures_first() -> None:
+    summary = RunSummary(
+        failures=[SongFailure(path=f"failed {at}") for at in range(3)],
+        without_clips=[SongFailure(path=f"silent {at}") for at in range(600)],
+    )
+    assert [failure.path for failure in summary.lost(5)] == ["failed 0", "failed 1", "failed 2", "silent 0", "silent 1"]
+    assert [failure.path for failure in summary.lost(2)] == ["failed 1", "failed 2"]
+    flight = Flight("book", "run", Shard(), 603, [], summary)
+    published = flight.progress(None).failures
+    assert len(published) == MAX_FAILURES
+    assert [failure.path for failure in published[:3]] == ["failed 0", "failed 1", "failed 2"]
 
 
 def test_why_a_song_of_a_job_gave_no_clip_is_seen_from_afar(store: Store, folder: Path) -> None:

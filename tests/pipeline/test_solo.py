@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from luthier.analysis.v1.analysis_pb2 import Clip, CutClipsResponse
+from luthier.analysis.v1.analysis_pb2 import Clip, CutClipsRequest, CutClipsResponse
 from luthier.common.v1.common_pb2 import (
     ActionInfo,
     ArtifactRef,
@@ -30,14 +30,16 @@ from luthier.rendering.v1.rendering_pb2 import (
     Sound,
     Stem,
 )
+from luthier_kit.rpc import DataLoss, InvalidRequest
 from luthier_pipeline.solo import MONOPHONIC, POLYPHONIC, Candidate, by_song, candidates_of, choose, solo_timeline
-from luthier_pipeline.song import SongOptions, SongPipeline, SongResult
+from luthier_pipeline.song import SongOptions, SongPipeline, SongResult, StageError
 from tests.pipeline.fakes import FakeClients, Stub
 
 
 def candidate(song: int = 0, number: int = 0, **changes: Any) -> Candidate:
     """The `number`-th half minute of a part of a song."""
-    usual = Candidate(f"song {song}", f"midi {song}", 0, 30.0 * number, 30.0 * number + 30, "Cello", "D minor", 100.0)
+    name, start_s = f"song {song}", 30.0 * number
+    usual = Candidate(name, name, f"midi {song}", 0, start_s, start_s + 30, "Cello", "D minor", 100.0)
     return replace(usual, **changes)
 
 
@@ -79,6 +81,22 @@ def test_parts_that_double_each_other_are_not_both_chosen() -> None:
     assert len(choose([left, right], quota_s=600)) == 1
     later = replace(right, start_s=30.0, end_s=60.0)
     assert len(choose([left, later], quota_s=600)) == 2
+
+
+def test_near_duplicates_and_versions_give_together_what_one_song_gives() -> None:
+    copies = [candidate(song, number, group="song 0") for song in range(3) for number in range(10)]
+    others = [candidate(song, number) for song in range(3, 8) for number in range(2)]
+    chosen = choose([*copies, *others], quota_s=600)
+    of_group = [one for one in chosen if one.group == "song 0"]
+    assert 0 < seconds(of_group) <= 600 / 5
+    assert len({one.start_s for one in of_group}) == len(of_group)  # nothing twice
+
+
+def test_of_a_passage_that_copies_share_one_is_chosen_of_each_instrument() -> None:
+    copies = [candidate(song, group="song 0") for song in range(3)]
+    drums = [replace(one, instrument="Drums", part=1) for one in copies]
+    chosen = choose([*copies, *drums], quota_s=600)
+    assert Counter(one.instrument for one in chosen) == {"Cello": 1, "Drums": 1}
 
 
 def test_the_choice_follows_from_the_content_not_from_the_order() -> None:
@@ -140,6 +158,14 @@ def test_a_songs_passages_are_candidates_by_instrument_key_and_tempo() -> None:
     assert {(one.song, one.midi_sha256, one.instrument) for one in found} == {("fe", "ab", "Cello")}
 
 
+def test_songs_that_share_a_split_are_a_group_by_the_smallest_fingerprint() -> None:
+    found = FindSolosResponse(parts=[PART])
+    first = CorpusFile(fingerprint="aa", related_fingerprints=["bb", "cc"])
+    second = CorpusFile(fingerprint="bb", related_fingerprints=["aa", "cc"])
+    groups = {one.group for song in (first, second) for one in candidates_of(song, found)}
+    assert (groups, candidates_of(SONG, found)[0].group) == ({"aa"}, "fe")
+
+
 def stem(part: int, loudness_lufs: float | None = None) -> Stem:
     audio = ArtifactRef(key=f"stems/{part}.flac")
     return Stem(audio=audio, sound=Sound(part=part), activity=CELLO, loudness_lufs=loudness_lufs)
@@ -193,6 +219,56 @@ def test_both_subsets_of_a_song_stand_beside_each_other() -> None:
         "", "monophonic",
     ]  # fmt: skip
     assert (result.clips, result.cpu_s) == (2, {"cut": 2.0, "cut-solos": 1.0})
+
+
+def test_solos_that_fail_leave_the_clips_of_the_mix_counted() -> None:
+    clients = services(stem(3, loudness_lufs=-24))
+    clients.stubs["rendering"].answers["FindSolos"] = [InvalidRequest("must be shorter", reason="MIDI_TOO_LONG")]
+    result = run(clients, (POLYPHONIC, MONOPHONIC), {3: frozenset({2.0})})
+    assert (result.clips, result.cpu_s, len(clients.requests("RenderSong"))) == (1, {"cut": 2.0}, 1)
+    assert result.solos_failed
+    assert (result.solos_failed.stage, result.solos_failed.error.reason) == ("solos", "MIDI_TOO_LONG")
+
+
+def test_a_song_of_solos_alone_fails_with_them() -> None:
+    clients = services(stem(3, loudness_lufs=-24))
+    clients.stubs["rendering"].answers["FindSolos"] = [InvalidRequest("must be shorter", reason="MIDI_TOO_LONG")]
+    with pytest.raises(StageError, match="must be shorter"):
+        run(clients, (MONOPHONIC,), {3: frozenset({2.0})})
+
+
+@pytest.mark.parametrize(("losses", "clips"), [(1, 2), (2, 1)])
+def test_a_stem_that_was_lost_is_made_again_once(losses: int, clips: int) -> None:
+    clients = services(stem(3, loudness_lufs=-24))
+    cut = clients.stubs["analysis"].answers["CutClips"][0]
+    lost = [DataLoss("the stem is corrupt")] * losses
+
+    def of_solos_at_first_lost(request: CutClipsRequest) -> CutClipsResponse:
+        if request.spans and lost:
+            raise lost.pop()
+        answer: CutClipsResponse = cut(request)
+        return answer
+
+    clients.stubs["analysis"].answers["CutClips"] = [of_solos_at_first_lost]
+    result = run(clients, (POLYPHONIC, MONOPHONIC), {3: frozenset({2.0})})
+    assert (len(clients.requests("RenderSong")), result.clips, bool(result.solos_failed)) == (2, clips, losses == 2)
+
+
+def test_of_a_part_at_most_200_passages_are_cut_by_a_call() -> None:
+    clients = services(stem(3, loudness_lufs=-24))
+    passages = [SoloPassage(span=Span(start_s=at, end_s=at + 1), first_bar=0) for at in range(450)]
+    part = SoloPart(part=3, activity=CELLO, passages=passages)
+    clients.stubs["rendering"].answers["FindSolos"] = [FindSolosResponse(parts=[part])]
+
+    def cut(request: CutClipsRequest) -> CutClipsResponse:
+        return CutClipsResponse(clips=[Clip(span=span) for span in request.spans])
+
+    clients.stubs["analysis"].answers["CutClips"] = [cut]
+    result = run(clients, (MONOPHONIC,), {3: frozenset(float(at) for at in range(450))})
+    cuts = clients.requests("CutClips")
+    assert [len(request.spans) for request in cuts] == [200, 200, 50]
+    assert [span for request in cuts for span in request.spans] == [passage.span for passage in passages]
+    assert (result.clips, result.solo_s) == (450, {"Cello": 450.0})
 
 
 def test_without_a_chosen_passage_a_song_is_not_rendered_for_solos_alone() -> None:

@@ -126,6 +126,11 @@ def test_solos_without_stems_are_refused_before_anything_is_submitted(api: Api) 
     assert (done.code, "--mix-only keeps none" in done.err, api.jobs) == (2, True, {})
 
 
+def test_variations_of_solos_alone_are_refused_before_anything_is_submitted(api: Api) -> None:
+    done = luthier("submit --collection book --songbook --shards 2 --subsets monophonic --variations 2")
+    assert (done.code, "--variations makes others" in done.err, api.jobs) == (2, True, {})
+
+
 def test_variations_are_asked_of_the_shards(api: Api) -> None:
     answer = submitted("--collection book --songbook --shards 2 --variations 24")
     assert arguments(api.jobs[answer["run"]])[-2:] == ["--variations", "24"]

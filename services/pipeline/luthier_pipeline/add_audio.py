@@ -18,7 +18,17 @@ from luthier_pipeline.clients import Clients
 from luthier_pipeline.console import plain
 from luthier_pipeline.corpus import Shard, as_collection, as_name
 from luthier_pipeline.ingest import Source, ingest_collection, midi_files
-from luthier_pipeline.options import ClipSeconds, InFlight, Json, Licence, Prompts, begin
+from luthier_pipeline.options import (
+    ClipSeconds,
+    InFlight,
+    Json,
+    Licence,
+    Prompts,
+    Styles,
+    begin,
+    prompts_for,
+    styles_of,
+)
 from luthier_pipeline.run import Flight, RunSummary, default_in_flight, run_corpus
 from luthier_pipeline.run_status import ProgressPublisher
 from luthier_pipeline.song import (
@@ -59,6 +69,7 @@ def add_audio(
     in_flight: InFlight = None,
     clip_seconds: ClipSeconds = None,
     prompts: Prompts = None,
+    styles: Styles = "",
     sheet: Annotated[
         str,
         typer.Option("--sheet", "--tags", metavar="FILE", help="Sheet of tags, CSV or JSON; default: FOLDER/tags.csv."),
@@ -88,7 +99,14 @@ def add_audio(
     )
     if inspected.cpu_s:
         summary.cpu_s["decode"] = round(inspected.cpu_s, 3)
-    options = SongOptions(name, licence=licence, clip_s=clip_seconds or 0.0, prompts=prompts or 0, sheet=stored.sheet)
+    options = SongOptions(
+        name,
+        licence=licence,
+        clip_s=clip_seconds or 0.0,
+        prompts=prompts or prompts_for(styles_of(styles)),
+        styles=tuple(styles_of(styles)),
+        sheet=stored.sheet,
+    )
     flight = Flight(name, stored.run, Shard(), counts.songs, corpus.songs, summary)
     with ProgressPublisher(context.clients.store, flight.progress(None)) as publisher:
         pipeline = SongPipeline(context.clients, options)

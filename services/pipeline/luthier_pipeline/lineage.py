@@ -31,7 +31,7 @@ from luthier_pipeline.options import Json, begin
 
 M = TypeVar("M", bound=Message)
 ACTION, DATASET, MODEL, RUN = "action", "dataset", "model", "run"
-MIDI, BLOB, TEXT = "midi", "blob", "text"
+MIDI, RECORDING, BLOB, TEXT = "midi", "recording", "blob", "text"
 RUNS: Final = ("runs/training-", "runs/evaluation-")
 READS_AT_ONCE: Final = 16
 SHOWN: Final = 20
@@ -78,7 +78,8 @@ class Step:
 
 @dataclass(frozen=True)
 class Song:
-    """Where a MIDI file lay in a corpus, and the licence that its operator stated.
+    """Where a MIDI file or a recording lay in a corpus, and its licence: its own where it states one, else the one that
+    the corpus's operator stated.
 
     `corpus` is `corpora/<collection>@n`, or the manifest's key where it was never announced.
     """
@@ -86,6 +87,7 @@ class Song:
     path: str
     licence: str
     corpus: str
+    is_recording: bool = False
 
 
 class LineageIndex:
@@ -150,7 +152,9 @@ class LineageIndex:
             manifest = self._document(CorpusManifest, ArtifactRef(key=key, sha256=digest_in_key(key)))
             for file in manifest.files:
                 if file.sha256:
-                    yield file.sha256, Song(file.path, manifest.licence, announced.get(key, key))
+                    licence = file.recording.licence or manifest.licence
+                    song = Song(file.path, licence, announced.get(key, key), file.HasField("recording"))
+                    yield file.sha256, song
 
     def _document(self, kind: type[M], ref: ArtifactRef) -> M:
         """A stored document; empty when it is gone, taken down, corrupt or something else. Unavailable, Internal."""
@@ -233,7 +237,7 @@ class LineageIndex:
 
 @dataclass(frozen=True)
 class File:
-    """Bytes of a lineage: a MIDI file, another blob, or a text that was only digested.
+    """Bytes of a lineage: a MIDI file, a recording, another blob, or a text that was only digested.
 
     `behind` are the names of the steps that made it. `clip` is what a data set says of it.
     """
@@ -263,11 +267,11 @@ class Lineage:
         """The graph as JSON, and what a person asks for first."""
         files = [node for node in self.nodes.values() if isinstance(node, File)]
         steps = [node for node in self.nodes.values() if isinstance(node, Step)]
-        songs = [(file, file.song or Song("", "", "")) for file in files if file.kind == MIDI]
         prompts = [prompt for node in self.nodes.values() for prompt in _prompts(node)]
         return {
             "sha256": self.root,
-            "midi": [{"sha256": file.digest, "path": song.path, "licence": song.licence} for file, song in songs],
+            "midi": [_song_document(file) for file in files if file.kind == MIDI],
+            "recordings": [_song_document(file) for file in files if file.kind == RECORDING],
             "tools": {name: version for step in steps for name, version in step.tools.items()},
             "prompts": list(dict.fromkeys(prompts)),
             "datasets": [step.name for step in steps if step.kind == DATASET],
@@ -304,8 +308,9 @@ def lineage_of(index: LineageIndex, digest: str) -> Lineage:
         makers, clip = index.makers.get(name, []), clips.get(name)
         key, song = index.blobs.get(name, ""), index.songs.get(name)
         origin = clip.source.midi_sha256 if clip and not makers else ""
-        made = BLOB if key or makers else TEXT
-        kind = MIDI if song or key.startswith("midi/") else made
+        kind = BLOB if key or makers else TEXT
+        if song or key.startswith("midi/"):
+            kind = RECORDING if song and song.is_recording else MIDI
         behind = tuple(step.name for step in makers) or tuple(filter(None, [origin]))
         found.nodes[name] = File(name, kind, key, behind, song, clip)
         waiting += [origin] if origin else []
@@ -325,6 +330,11 @@ def _prompts(node: File | Step) -> list[str]:
         return list(node.clip.prompts) if node.clip else []
     prompt = node.parameters.get("prompt")
     return [prompt] if prompt else []
+
+
+def _song_document(file: File) -> Mapping[str, str]:
+    song = file.song or Song("", "", "")
+    return {"sha256": file.digest, "path": song.path, "licence": song.licence}
 
 
 def _node_document(node: File | Step) -> Mapping[str, object]:
@@ -397,7 +407,7 @@ def lineage(
     ],
     json: Json = False,
 ) -> None:
-    """Walk back from a file to every MIDI file, plugin, prompt, data set and model behind it."""
+    """Walk back from a file to every MIDI file, recording, plugin, prompt, data set and model behind it."""
     context = begin(ctx, json)
     index = LineageIndex(context.clients.store)
     found = lineage_of(index, digest_of_ref(ref, index.resolve))

@@ -159,11 +159,15 @@ def _subsets(text: str) -> str:
     return text
 
 
-def check_subsets(subsets: str, *, mix_only: bool) -> tuple[str, ...]:
-    """The subsets by name. Raises UsageError for solo clips of songs whose stems are not kept."""
+def check_subsets(subsets: str, *, mix_only: bool, variations: int) -> tuple[str, ...]:
+    """The subsets by name. Raises UsageError for solo clips of songs whose stems are not kept, and for variations where
+    solo clips alone are wanted."""
     names = tuple(subsets.split(","))
     if mix_only and MONOPHONIC in names:
         raise UsageError(f"--subsets {MONOPHONIC} cuts solo clips from stems, and --mix-only keeps none: leave one out")
+    if variations and names == (MONOPHONIC,):
+        why = "cuts solo clips of songs as written"
+        raise UsageError(f"--subsets {MONOPHONIC} {why}, and --variations makes others: leave one out")
     return names
 
 

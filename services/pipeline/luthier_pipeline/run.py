@@ -64,15 +64,18 @@ class Take(NamedTuple):
     def failure(self, stage: str, reason: str, message: str) -> SongFailure:
         return SongFailure(path=self.song.path, stage=stage, reason=reason, message=message, variation=self.number)
 
+    def failed(self, why: StageError) -> SongFailure:
+        return self.failure(why.stage, why.error.reason, str(why.error))
+
 
 @dataclass
 class RunSummary:
     """What a run came to; the last line of `luthier run --json`.
 
     files = songs + duplicates + near_duplicates + failures at ingest; songs = rendered + failures after ingest, those
-    of variations left out. `variations` are complete. `seconds` is wall clock, `audio_s` seconds of rendered music,
-    `cpu_s` CPU seconds by stage where the service says them; `variations_audio_s` and `variations_cpu_s` are the
-    variations' share of both; `solo_s` seconds of solo clips by instrument.
+    of variations and of solos beside a mix left out. `variations` are complete. `seconds` is wall clock, `audio_s`
+    seconds of rendered music, `cpu_s` CPU seconds by stage where the service says them; `variations_audio_s` and
+    `variations_cpu_s` are the variations' share of both; `solo_s` seconds of solo clips by instrument.
     """
 
     files: int = 0
@@ -96,7 +99,9 @@ class RunSummary:
 
     def add(self, take: Take, result: SongResult) -> None:
         """A song or a variation that went all the way."""
-        if not result.clips and not result.passed_over:
+        if result.solos_failed:
+            self.failures.append(take.failed(result.solos_failed))
+        elif not result.clips and not result.passed_over:
             why = "; ".join(result.notes) or "nothing in it is long enough for a clip"
             self.without_clips.append(take.failure("cut", NO_CLIPS, why))
         self.clips += result.clips
@@ -115,10 +120,10 @@ class RunSummary:
         for stage, cpu_s in result.cpu_s.items():
             self.variations_cpu_s[stage] = self.variations_cpu_s.get(stage, 0.0) + cpu_s
 
-    @property
-    def lost(self) -> list[SongFailure]:
-        """All that came to no clip, and why: failures, and songs that gave none."""
-        return [*self.failures, *self.without_clips]
+    def lost(self, most: int) -> list[SongFailure]:
+        """What came to no clip, and why: the last failures, then, while there is room, songs that gave none."""
+        failures = self.failures[-most:]
+        return [*failures, *self.without_clips[: most - len(failures)]]
 
     def text(self, collection: str, done: str) -> str:
         """For people; `done` says what became of the songs."""
@@ -187,7 +192,7 @@ def run(
     Resumable: after Ctrl-C, a kill or a failure run it again, and what is done is found.
     """
     context, began = begin(ctx, json), time.monotonic()
-    wanted = check_subsets(subsets, mix_only=mix_only)
+    wanted = check_subsets(subsets, mix_only=mix_only, variations=variations)
     try:
         part = parse_shard(shard, shards or 0, os.environ)
     except ValueError as error:
@@ -209,6 +214,8 @@ def run(
         stored, computed = _stored(context, source, submission, wait_s), 0
     corpus = stored.corpus
     songs = part.of(corpus.songs)
+    if variations:
+        _look_for_recordings(context, source, corpus.songs)
     if part.count > 1:  # files that are no songs are counted where the whole is run, not by shards
         summary = RunSummary(files=len(songs), songs=len(songs))
     else:
@@ -266,6 +273,15 @@ def run_corpus(
     publisher.finish(flight.progress(0.0))
 
 
+def _look_for_recordings(context: Context, source: str, songs: list[CorpusFile]) -> None:
+    """Says how many songs have no variations. Raises UsageError where none has any."""
+    recordings = sum(not _may_vary(song) for song in songs)
+    if recordings and recordings == len(songs):
+        raise UsageError(f"--variations are of MIDI files, and {source} holds recordings only: leave it out")
+    if recordings:
+        context.say(f"{recordings} recordings have no variations")
+
+
 def _stored(context: Context, source: str, submission: str, wait_s: float) -> StoredCorpus:
     """The corpus that `corpora/NAME`, a manifest file or a `manifests/…` key names."""
     store = context.clients.store
@@ -286,7 +302,7 @@ class Flight:
     """The songs of a shard, which of them are under way, and what has come of the others.
 
     Songs as written come first; a song's variations follow, one after the other, once it has gone all the way: what
-    cannot be rendered is tried once.
+    cannot be rendered, or gives no clip, is tried once. A recording has none.
     """
 
     collection: str
@@ -301,9 +317,13 @@ class Flight:
     settled: int = 0  # songs
     variations_failed: int = 0
     waiting: deque[Take] = field(init=False)
+    varied: int = field(init=False)  # songs that have variations, as far as it is known which give clips
+    music_s: float = field(init=False)  # of songs and variations to make, as far as it is known
 
     def __post_init__(self) -> None:
         self.waiting = deque(map(Take, self.songs))
+        self.varied = sum(map(_may_vary, self.songs))
+        self.music_s = sum(song.duration_s * (1 + self.variations * _may_vary(song)) for song in self.songs)
 
     def next(self) -> Take | None:
         """What is to be taken next; None while nothing waits."""
@@ -324,16 +344,22 @@ class Flight:
         take = self.running.pop(future)
         self.stages.pop((take.song.path, take.number), None)
         self.settled += not take.number
+        to_vary = False
         try:
-            self.summary.add(take, future.result())
+            result = future.result()
+            self.summary.add(take, result)
+            to_vary = bool(result.clips) or result.passed_over
         except StageError as failed:
             if is_fatal(failed.error):
                 raise failed.error from None
-            self.summary.failures.append(take.failure(failed.stage, failed.error.reason, str(failed.error)))
+            self.summary.failures.append(take.failed(failed))
             self.variations_failed += take.number > 0
-        else:
-            if not take.number:
+        if not take.number and _may_vary(take.song):
+            if to_vary:
                 self._follow(take)
+            else:
+                self.varied -= 1
+                self.music_s -= self.variations * take.song.duration_s
         return take
 
     @property
@@ -343,8 +369,8 @@ class Flight:
 
     @property
     def takes(self) -> int:
-        """Songs and variations to make, as far as it is known which songs can be rendered."""
-        return len(self.songs) + self.variations * (len(self.songs) - self.failed)
+        """Songs and variations to make, as far as it is known which songs give clips."""
+        return len(self.songs) + self.variations * self.varied
 
     def progress(self, eta_s: float | None) -> PartProgress:
         """What is published; songs and variations whose rendering is not over need a render worker."""
@@ -379,11 +405,16 @@ class Flight:
             collection=self.collection,
             run=self.run,
             part=str(self.shard),
-            failures=summary.lost[-MAX_FAILURES:],
+            failures=summary.lost(MAX_FAILURES),
             corpus_songs=self.corpus_songs,
             need_render=0 if recordings else self.takes - over - played,
             shard=work,
         )
+
+
+def _may_vary(song: CorpusFile) -> bool:
+    """A recording is cut as it is: it has no notes to transpose and no instruments to change."""
+    return not song.HasField("recording")
 
 
 def choose_solos(
@@ -423,9 +454,8 @@ def run_songs(pipeline: SongPipeline, flight: Flight, in_flight: int, publisher:
     Raises the error of a service that stays away; a song that fails is a row of the summary. On KeyboardInterrupt the
     songs in flight are abandoned where they stand.
     """
-    songs, music_s = flight.songs, sum(song.duration_s for song in flight.songs)
     with (
-        Progress("songs", flight.takes, music_s * (1 + flight.variations)) as progress,
+        Progress("songs", flight.takes, flight.music_s) as progress,
         pipeline.clients.thread_pool(in_flight, "song") as pool,
     ):
 
@@ -442,11 +472,11 @@ def run_songs(pipeline: SongPipeline, flight: Flight, in_flight: int, publisher:
             publisher.update(flight.progress(progress.eta_s))
             for future in wait(flight.running, timeout=LOOK_EVERY_S, return_when=FIRST_COMPLETED).done:
                 take = flight.settle(future)
-                progress.total = flight.takes
+                progress.total, progress.weight = flight.takes, flight.music_s
                 failures = len(flight.summary.failures)
                 progress.advance(take.song.duration_s, f"{flight.summary.clips} clips, {failures} failures")
-    if flight.settled != len(songs):
-        raise Internal(f"{len(songs) - flight.settled} songs are not accounted for", reason="SONGS_LOST")
+    if flight.settled != len(flight.songs):
+        raise Internal(f"{len(flight.songs) - flight.settled} songs are not accounted for", reason="SONGS_LOST")
 
 
 def default_in_flight() -> int:

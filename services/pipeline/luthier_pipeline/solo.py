@@ -6,7 +6,7 @@ first, however many shards there are, and again when a run goes on.
 
 Of each instrument about as many seconds are chosen as the quota says. They are spread over strata of key and tempo: the
 stratum that has least is served next, with a passage of the song that has given least; digests of the content decide
-between equals.
+between equals. Near-duplicates, and files whose names say that they are the same song, count as one song.
 """
 
 import hashlib
@@ -32,10 +32,12 @@ UNKNOWN: Final = "unknown"
 
 @dataclass(frozen=True)
 class Candidate:
-    """A passage that may be chosen: of which song (`song` is its fingerprint) and part, from when to when in seconds,
-    and its stratum; `key` as in "D minor", `tempo_bpm` in quarter notes per minute, 0 = unknown."""
+    """A passage that may be chosen: of which song (`song` is its fingerprint, `group` the smallest one among those that
+    share its split) and part, from when to when in seconds, and its stratum; `key` as in "D minor", `tempo_bpm` in
+    quarter notes per minute, 0 = unknown."""
 
     song: str
+    group: str
     midi_sha256: str
     part: int
     start_s: float
@@ -65,9 +67,10 @@ Chosen = Mapping[str, Mapping[int, frozenset[float]]]
 
 def candidates_of(song: CorpusFile, found: FindSolosResponse) -> list[Candidate]:
     """The passages of a song."""
+    group = min([song.fingerprint, *song.related_fingerprints])
     return [
         Candidate(
-            song.fingerprint, song.sha256, part.part, passage.span.start_s, passage.span.end_s,
+            song.fingerprint, group, song.sha256, part.part, passage.span.start_s, passage.span.end_s,
             part.activity.instrument, _key(passage), passage.tempo_bpm,
         )
         for part in found.parts
@@ -99,8 +102,8 @@ class _Choice:
     candidates: list[Candidate]
     quota_s: float
     _of_stratum: dict[tuple[str, int], float] = field(default_factory=lambda: defaultdict(float))  # seconds taken
-    _of_song: dict[str, float] = field(default_factory=lambda: defaultdict(float))
-    _taken: dict[str, list[Candidate]] = field(default_factory=lambda: defaultdict(list))  # by song
+    _of_group: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    _taken: dict[str, list[Candidate]] = field(default_factory=lambda: defaultdict(list))  # by group
 
     def made(self) -> list[Candidate]:
         left: dict[tuple[str, int], list[Candidate]] = defaultdict(list)
@@ -114,23 +117,23 @@ class _Choice:
             if not fitting:
                 del left[stratum]
                 continue
-            one = min(fitting, key=lambda one: (self._of_song[one.song], one.digest))
+            one = min(fitting, key=lambda one: (self._of_group[one.group], one.digest))
             if total_s and total_s + one.length_s / 2 > self.quota_s:  # without it the quota is met more closely
                 break
             left[stratum] = [other for other in fitting if other is not one]
             self._of_stratum[stratum] += one.length_s
-            self._of_song[one.song] += one.length_s
-            self._taken[one.song].append(one)
+            self._of_group[one.group] += one.length_s
+            self._taken[one.group].append(one)
             chosen.append(one)
             total_s += one.length_s
         return chosen
 
     def _fits(self, candidate: Candidate) -> bool:
-        """A song gives no more than its share; and nothing twice, as parts that double each other would."""
-        given_s = self._of_song[candidate.song]
+        """A song gives no more than its share; and nothing twice, as parts that double each other or copies would."""
+        given_s = self._of_group[candidate.group]
         if given_s and given_s + candidate.length_s > SONG_SHARE * self.quota_s:
             return False
-        taken = self._taken[candidate.song]
+        taken = self._taken[candidate.group]
         return all(one.end_s <= candidate.start_s or candidate.end_s <= one.start_s for one in taken)
 
 

@@ -71,6 +71,7 @@ AUDIO_LICENCE: Final = "audio_licence"
 """The fact by which a sheet of tags states the licence of a recording."""
 CAPTION: Final = "file"
 """Composer of a caption that lay beside a recording."""
+MAX_SPANS: Final = 200  # as CutClipsRequest says
 FIRST_PAUSE_S: Final = 0.5  # before a stage whose worker was stopped is called again
 
 
@@ -126,6 +127,8 @@ class SongResult:
     """What cutting left out, and why."""
     solo_s: dict[str, float] = field(default_factory=dict)
     passed_over: bool = False
+    solos_failed: StageError | None = None
+    """Why its solo clips, or some of them, are missing; what else came of it is in curation."""
 
     def count(self, stage: str, action: ActionInfo, cpu_s: float = 0.0) -> None:
         """Counts an action, computed now or found done."""
@@ -270,19 +273,22 @@ class SongPipeline:
         """Takes one song all the way, as written or (1 or more) its variation `number`; `on_stage` gets the name of
         each stage as it begins.
 
-        Raises StageError when the song cannot go on. An artifact that is missing or corrupt voids its record: the way
-        is then taken once more from the start, and what was lost is made again.
+        Raises StageError when the song cannot go on; solos that fail beside a mix are `solos_failed` of the result. An
+        artifact that is missing or corrupt voids its record: the way is then taken once more from the start, and what
+        was lost is made again.
         """
         request_id.set(f"song-{song.sha256[:12]}")
         about = {"luthier.path": song.path, "luthier.collection": self.options.collection}
         about |= {"luthier.variation": str(number)} if number else {}
         with span("song", **about):
             try:
-                return self._run(song, on_stage, number)
+                result = self._run(song, on_stage, number)
+                if result.solos_failed is None or not _is_lost(result.solos_failed):
+                    return result
             except StageError as failed:
-                if not isinstance(failed.error, DataLoss | NotFound):
+                if not _is_lost(failed):
                     raise
-                return self._run(song, on_stage, number)
+            return self._run(song, on_stage, number)
 
     def _run(self, song: CorpusFile, on_stage: Callable[[str], None], number: int) -> SongResult:
         if song.HasField("recording"):
@@ -319,7 +325,13 @@ class SongPipeline:
             made = Made(song, source, rendered.seed, (rendered.action, clips.action))
             self._caption(made, clips.clips, result, on_stage)
         if solos:
-            self._cut_solos(Made(song, source, rendered.seed, (rendered.action,)), rendered, solos, result, on_stage)
+            made = Made(song, source, rendered.seed, (rendered.action,))
+            try:
+                self._cut_solos(made, rendered, solos, result, on_stage)
+            except StageError as failed:
+                if is_fatal(failed.error) or POLYPHONIC not in options.subsets:
+                    raise
+                result.solos_failed = failed  # clips of the mix are in curation by now
         return result
 
     def _run_recording(self, song: CorpusFile, on_stage: Callable[[str], None]) -> SongResult:
@@ -371,20 +383,24 @@ class SongPipeline:
             stem = stems.get(part.part)
             if not passages or stem is None or not stem.HasField("loudness_lufs"):  # silent: keys without a sample
                 continue
-            on_stage("cut")
-            timeline = solo_timeline(rendered.timeline, part, passages)
-            cut = CutClipsRequest(mix=stem.audio, timeline=timeline, spans=[passage.span for passage in passages])
-            ask = partial(self.clients.analysis.CutClips, cut, timeout=CUT_TIMEOUT_S)
-            clips = self._call("cut", ask)
-            result.count("cut-solos", clips.action, clips.cpu_s)
-            result.notes.extend(f"part {part.part} alone: {note}" for note in clips.notes)
             source = ClipSource(subset=MONOPHONIC, part=part.part)
             source.MergeFrom(made.source)
-            of_part = replace(made, source=source, actions=(*made.actions, found.action, clips.action))
-            self._caption(of_part, clips.clips, result, on_stage)
-            instrument = part.activity.instrument
-            seconds = sum(clip.span.end_s - clip.span.start_s for clip in clips.clips)
-            result.solo_s[instrument] = result.solo_s.get(instrument, 0.0) + seconds
+            for first in range(0, len(passages), MAX_SPANS):
+                batch = passages[first : first + MAX_SPANS]
+                on_stage("cut")
+                cut = CutClipsRequest(
+                    mix=stem.audio,
+                    timeline=solo_timeline(rendered.timeline, part, batch),
+                    spans=[passage.span for passage in batch],
+                )
+                clips = self._call("cut", partial(self.clients.analysis.CutClips, cut, timeout=CUT_TIMEOUT_S))
+                result.count("cut-solos", clips.action, clips.cpu_s)
+                result.notes.extend(f"part {part.part} alone: {note}" for note in clips.notes)
+                of_part = replace(made, source=source, actions=(*made.actions, found.action, clips.action))
+                self._caption(of_part, clips.clips, result, on_stage)
+                instrument = part.activity.instrument
+                seconds = sum(clip.span.end_s - clip.span.start_s for clip in clips.clips)
+                result.solo_s[instrument] = result.solo_s.get(instrument, 0.0) + seconds
 
     def _caption(self, made: Made, clips: Iterable[Clip], result: SongResult, on_stage: Callable[[str], None]) -> None:
         """Tags, prompts and curation of the clips of a song, which are counted in `result`."""
@@ -446,6 +462,11 @@ class SongPipeline:
             raise StageError(stage, error) from error
         self._answered[stage] = time.monotonic()
         return response
+
+
+def _is_lost(failed: StageError) -> bool:
+    """Whether an artifact was missing or corrupt, which voids its record."""
+    return isinstance(failed.error, DataLoss | NotFound)
 
 
 def _licence(song: CorpusFile, enriched: EnrichSongResponse, stated: str) -> str:

@@ -122,7 +122,7 @@ def submit(
     context = begin(ctx, json)
     if bool(claim) == songbook:
         raise UsageError("submit takes --claim PVC[:SUBPATH] or --songbook, one of them")
-    check_subsets(subsets, mix_only=mix_only)
+    check_subsets(subsets, mix_only=mix_only, variations=variations)
     checks = Checks()
     checks.within("--shards", shards, 1, MAX_SHARDS)
     checks.within("--parallelism", parallelism or 1, 1, MAX_SHARDS)
