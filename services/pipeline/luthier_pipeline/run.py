@@ -55,7 +55,7 @@ LOOK_EVERY_S: Final = 1.0
 SOLO_MINUTES: Final = 10.0  # of each instrument
 
 
-class Take(NamedTuple):
+class SongVariation(NamedTuple):
     """A song as written, or (1 or more) one of its variations."""
 
     song: CorpusFile
@@ -97,13 +97,13 @@ class RunSummary:
     """Songs and variations that went all the way and gave no clip, and why."""
     solo_s: dict[str, float] = field(default_factory=dict)
 
-    def add(self, take: Take, result: SongResult) -> None:
+    def add(self, item: SongVariation, result: SongResult) -> None:
         """A song or a variation that went all the way."""
         if result.solos_failed:
-            self.failures.append(take.failed(result.solos_failed))
+            self.failures.append(item.failed(result.solos_failed))
         elif not result.clips and not result.passed_over:
             why = "; ".join(result.notes) or "nothing in it is long enough for a clip"
-            self.without_clips.append(take.failure("cut", NO_CLIPS, why))
+            self.without_clips.append(item.failure("cut", NO_CLIPS, why))
         self.clips += result.clips
         self.audio_s += result.audio_s
         self.computed += result.computed
@@ -112,7 +112,7 @@ class RunSummary:
             self.cpu_s[stage] = self.cpu_s.get(stage, 0.0) + cpu_s
         for instrument, solo_s in result.solo_s.items():
             self.solo_s[instrument] = self.solo_s.get(instrument, 0.0) + solo_s
-        if not take.number:
+        if not item.number:
             self.rendered += 1
             return
         self.variations += 1
@@ -312,55 +312,55 @@ class Flight:
     songs: list[CorpusFile]
     summary: RunSummary
     variations: int = 0  # of each song
-    running: dict[Future[SongResult], Take] = field(default_factory=dict)
-    stages: dict[tuple[str, int], str] = field(default_factory=dict)  # of takes that run, the stage that began last
+    running: dict[Future[SongResult], SongVariation] = field(default_factory=dict)
+    stages: dict[tuple[str, int], str] = field(default_factory=dict)  # of what runs, the stage that began last
     settled: int = 0  # songs
     variations_failed: int = 0
-    waiting: deque[Take] = field(init=False)
+    waiting: deque[SongVariation] = field(init=False)
     varied: int = field(init=False)  # songs that have variations, as far as it is known which give clips
     music_s: float = field(init=False)  # of songs and variations to make, as far as it is known
 
     def __post_init__(self) -> None:
-        self.waiting = deque(map(Take, self.songs))
+        self.waiting = deque(map(SongVariation, self.songs))
         self.varied = sum(map(_may_vary, self.songs))
         self.music_s = sum(song.duration_s * (1 + self.variations * _may_vary(song)) for song in self.songs)
 
-    def next(self) -> Take | None:
+    def next(self) -> SongVariation | None:
         """What is to be taken next; None while nothing waits."""
         if not self.waiting:
             return None
-        take = self.waiting.popleft()
-        if take.number:
-            self._follow(take)
-        return take
+        item = self.waiting.popleft()
+        if item.number:
+            self._follow(item)
+        return item
 
-    def _follow(self, take: Take) -> None:
+    def _follow(self, item: SongVariation) -> None:
         """The next variation of a song waits behind all others: so the first ones of every song come first."""
-        if take.number < self.variations:
-            self.waiting.append(Take(take.song, take.number + 1))
+        if item.number < self.variations:
+            self.waiting.append(SongVariation(item.song, item.number + 1))
 
-    def settle(self, future: Future[SongResult]) -> Take:
+    def settle(self, future: Future[SongResult]) -> SongVariation:
         """Counts what went all the way or failed. Raises the error of a service that stays away."""
-        take = self.running.pop(future)
-        self.stages.pop((take.song.path, take.number), None)
-        self.settled += not take.number
+        item = self.running.pop(future)
+        self.stages.pop((item.song.path, item.number), None)
+        self.settled += not item.number
         to_vary = False
         try:
             result = future.result()
-            self.summary.add(take, result)
+            self.summary.add(item, result)
             to_vary = bool(result.clips) or result.passed_over
         except StageError as failed:
             if is_fatal(failed.error):
                 raise failed.error from None
-            self.summary.failures.append(take.failed(failed))
-            self.variations_failed += take.number > 0
-        if not take.number and _may_vary(take.song):
+            self.summary.failures.append(item.failed(failed))
+            self.variations_failed += item.number > 0
+        if not item.number and _may_vary(item.song):
             if to_vary:
-                self._follow(take)
+                self._follow(item)
             else:
                 self.varied -= 1
-                self.music_s -= self.variations * take.song.duration_s
-        return take
+                self.music_s -= self.variations * item.song.duration_s
+        return item
 
     @property
     def failed(self) -> int:
@@ -368,17 +368,17 @@ class Flight:
         return self.settled - self.summary.rendered
 
     @property
-    def takes(self) -> int:
+    def items(self) -> int:
         """Songs and variations to make, as far as it is known which songs give clips."""
         return len(self.songs) + self.variations * self.varied
 
     def progress(self, eta_s: float | None) -> PartProgress:
         """What is published; songs and variations whose rendering is not over need a render worker."""
         summary, under_way = self.summary, list(self.running.values())
-        in_flight = sum(not take.number for take in under_way)
+        in_flight = sum(not item.number for item in under_way)
         over = self.settled + summary.variations + self.variations_failed
         recordings = bool(self.songs) and self.songs[0].HasField("recording")  # a corpus has none, or nothing else
-        played = sum(self.stages.get((take.song.path, take.number), "render") != "render" for take in under_way)
+        played = sum(self.stages.get((item.song.path, item.number), "render") != "render" for item in under_way)
         work = ShardProgress(
             shard=self.shard.index,
             shards=self.shard.count,
@@ -397,7 +397,7 @@ class Flight:
             duplicates=summary.duplicates,
             near_duplicates=summary.near_duplicates,
             seconds=summary.seconds,
-            variations=self.takes - len(self.songs),
+            variations=self.items - len(self.songs),
             variations_rendered=summary.variations,
             variations_failed=self.variations_failed,
         )
@@ -407,7 +407,7 @@ class Flight:
             part=str(self.shard),
             failures=summary.lost(MAX_FAILURES),
             corpus_songs=self.corpus_songs,
-            need_render=0 if recordings else self.takes - over - played,
+            need_render=0 if recordings else self.items - over - played,
             shard=work,
         )
 
@@ -455,26 +455,26 @@ def run_songs(pipeline: SongPipeline, flight: Flight, in_flight: int, publisher:
     songs in flight are abandoned where they stand.
     """
     with (
-        Progress("songs", flight.takes, flight.music_s) as progress,
+        Progress("songs", flight.items, flight.music_s) as progress,
         pipeline.clients.thread_pool(in_flight, "song") as pool,
     ):
 
-        def on_stage(take: Take, stage: str) -> None:
-            flight.stages[take.song.path, take.number] = stage
-            progress.show(f"{stage}: {take.song.path}{f', variation {take.number}' if take.number else ''}")
+        def on_stage(item: SongVariation, stage: str) -> None:
+            flight.stages[item.song.path, item.number] = stage
+            progress.show(f"{stage}: {item.song.path}{f', variation {item.number}' if item.number else ''}")
 
         while True:
-            while len(flight.running) < in_flight and (take := flight.next()) is not None:
-                future = pool.submit(pipeline.run, take.song, partial(on_stage, take), take.number)
-                flight.running[future] = take
+            while len(flight.running) < in_flight and (item := flight.next()) is not None:
+                future = pool.submit(pipeline.run, item.song, partial(on_stage, item), item.number)
+                flight.running[future] = item
             if not flight.running:
                 break
             publisher.update(flight.progress(progress.eta_s))
             for future in wait(flight.running, timeout=LOOK_EVERY_S, return_when=FIRST_COMPLETED).done:
-                take = flight.settle(future)
-                progress.total, progress.weight = flight.takes, flight.music_s
+                item = flight.settle(future)
+                progress.total, progress.weight = flight.items, flight.music_s
                 failures = len(flight.summary.failures)
-                progress.advance(take.song.duration_s, f"{flight.summary.clips} clips, {failures} failures")
+                progress.advance(item.song.duration_s, f"{flight.summary.clips} clips, {failures} failures")
     if flight.settled != len(flight.songs):
         raise Internal(f"{len(flight.songs) - flight.settled} songs are not accounted for", reason="SONGS_LOST")
 
