@@ -10,9 +10,9 @@ from collections.abc import Iterable
 
 import pytest
 
+from luthier_music.clip_facts import Facts, Heard
 from luthier_music.vocabulary import GENRE_PARENTS, implied_genres
 from luthier_prompting.checker import Disagreement, check
-from luthier_prompting.facts import Facts, Heard
 
 ROCK = Facts(
     duration_s=29.8, tempo_bpm=120.0, tonic="F#", mode="minor", meter=(4, 4), loudness_lufs=-14.2, onset_rate_hz=6.0,

@@ -3,10 +3,10 @@
 import re
 from collections.abc import Iterable
 
+from luthier_music.clip_facts import ACOUSTIC, SYNTHETIC, Facts, Voice
 from luthier_prompting.checker.draft import Draft
 from luthier_prompting.checker.report import CONTRADICTS_FACTS, NOT_IN_FACTS, Report
-from luthier_prompting.facts import ACOUSTIC, SYNTHETIC, VOICES, Facts, Voice, name_of
-from luthier_prompting.instrument_words import PHRASES, UNKNOWN, WHERE_TRUE
+from luthier_prompting.instrument_words import PHRASES, UNKNOWN, VOICES, WHERE_TRUE, name_of
 
 
 def phrases(words: Iterable[str]) -> re.Pattern[str]:

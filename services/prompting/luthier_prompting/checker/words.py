@@ -3,11 +3,11 @@
 import re
 from collections.abc import Iterable, Iterator
 
+from luthier_music.clip_facts import Facts
 from luthier_music.vocabulary import GENRE_WORDS, MOOD_WORDS, era, implied_genres
 from luthier_prompting.checker.draft import Draft
 from luthier_prompting.checker.instruments import begins_longer, names_instrument, phrases, squeezed
 from luthier_prompting.checker.report import Report
-from luthier_prompting.facts import Facts
 
 # Words that in a sentence mostly mean something else: they count where they are true, and are no claim elsewhere.
 _AMBIGUOUS = {
