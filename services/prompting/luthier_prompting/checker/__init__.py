@@ -11,7 +11,7 @@ from luthier_prompting.checker import form, instruments, key, measures, tempo, w
 from luthier_prompting.checker.draft import Draft
 from luthier_prompting.checker.report import CUT_OFF, REQUIRED_BUT_MISSING, Disagreement, Report
 
-VERSION = "luthier-checker/5"
+VERSION = "luthier-checker/6"
 
 __all__ = ["CUT_OFF", "VERSION", "Disagreement", "check", "required"]
 
