@@ -18,7 +18,7 @@ import grpc
 from luthier.analysis.v1 import analysis_pb2 as pb
 from luthier.analysis.v1 import analysis_pb2_grpc
 from luthier.common.v1 import common_pb2 as common
-from luthier_analysis import jobs
+from luthier_analysis import jobs, voices
 from luthier_analysis.extra import BEATNET, VIBENET, identity
 from luthier_analysis.facts import (
     beats_message,
@@ -274,7 +274,12 @@ def workers(count: int) -> Workers:
 
 
 def build(settings: AnalysisSettings) -> Service:
-    """The service as its settings say: store proven, a worker process per slot. LuthierError for the store."""
+    """The service as its settings say: store proven, a worker process per slot.
+
+    LuthierError for the store, SettingsError for a model of vocals that cannot be used.
+    """
+    if vocals := settings.options.vocals:
+        voices.check(vocals)
     pool = workers(settings.slots)
     return Service(
         contract=pb.DESCRIPTOR.services_by_name["AnalysisService"],

@@ -105,8 +105,11 @@ def corpus_of(
     here = {file.fingerprint for file in usable}
     elsewhere = sorted((song for song in earlier.songs if song.fingerprint not in here), key=lambda s: s.fingerprint)
     mark(usable, sketches or {}, Earlier(elsewhere, earlier.rendered))
-    manifest.earlier.extend(elsewhere)
-    return Corpus(manifest)
+    corpus = Corpus(manifest)
+    # a song that was kept once and is dropped now has clips in the collection all the same
+    dropped = [file for file in usable if file.fingerprint in earlier.rendered and corpus.is_dropped(file)]
+    manifest.earlier.extend(sorted([*elsewhere, *dropped], key=lambda song: song.fingerprint))
+    return corpus
 
 
 def put_manifest(store: Store, corpus: Corpus) -> ArtifactRef:

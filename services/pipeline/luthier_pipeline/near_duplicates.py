@@ -23,6 +23,8 @@ from luthier.rendering.v1.rendering_pb2 import NoteSignature
 SAME: Final = 0.6
 """Of 82 real songs no two share more than 0.1; variants of one share 0.76 and more (tests/bench/near_duplicates.py)."""
 VOICE_SAME: Final = 0.45
+APART: Final = 0.2
+"""Songs that share less have nothing in common: two that share SAME of a third, and are as long, share 2 * SAME - 1."""
 _FEW: Final = 24  # with fewer hashes the smaller song must be that share of the larger one: a phrase is in many songs
 _TOO_FEW: Final = 8  # with fewer nothing can be said
 _OF_A_VOICE: Final = 16  # smaller voices are taken together: one note more or less changes up to a dozen hashes
@@ -107,6 +109,14 @@ def similarity(one: Sketch, other: Sketch) -> float:
         if share > best and _holds(song, holder, cut, with_short=with_short):
             best = share
     return best
+
+
+def overlap(one: Sketch, other: Sketch) -> float:
+    """The share of hashes, 0 to 1, that the smaller of two songs has in common with the other, whatever the voices."""
+    below = min(one.below, other.below)
+    parts = [song.long if below == _ALL else song.long[: np.searchsorted(song.long, below)] for song in (one, other)]
+    small, large = sorted(parts, key=len)
+    return float(_shared(small, large).mean()) if small.size else 0.0
 
 
 def _holds(song: Sketch, holder: Hashes, cut: Callable[[Hashes], Hashes], *, with_short: bool) -> bool:

@@ -30,6 +30,7 @@ from luthier_kit.rpc import (
     Internal,
     LuthierError,
     NotFound,
+    PermissionDenied,
     RetryBudget,
     Unavailable,
     retry_policy,
@@ -66,6 +67,8 @@ _SETTINGS = {
     "STORE_BUCKET_MISSING": "LUTHIER_BUCKET",
 }
 """What an operator would look at, by reason."""
+_DENIED = "AccessDenied"
+_MAX_PREFIX_CHARS = 100
 
 
 class _WithoutProgress(RetryBudget):
@@ -165,7 +168,7 @@ class S3Store(ObjectStore):
             written_at = found.last_modified.timestamp() if found.last_modified else time.time()  # unsaid: young
             return Stored(key, found.size or 0, written_at)
 
-        found = self._try(attempt)
+        found = self._try(attempt, reads=key)
         if found is None:
             self._require_mark()
         return found
@@ -192,7 +195,7 @@ class S3Store(ObjectStore):
                 raise
 
         try:
-            while chunk := self._try(next_chunk):
+            while chunk := self._try(next_chunk, reads=key):
                 offset += len(chunk)
                 yield chunk
         except NotFound:
@@ -236,8 +239,10 @@ class S3Store(ObjectStore):
     def sibling(self, bucket: str) -> "S3Store":
         return S3Store(self.endpoint, bucket)
 
-    def _try(self, attempt: Callable[[], T]) -> T:
-        """Calls `attempt` until it answers, fails for good, or its time without progress is spent."""
+    def _try(self, attempt: Callable[[], T], *, reads: str = "") -> T:
+        """Calls `attempt` until it answers, fails for good, or its time without progress is spent. `reads` is the key
+        that it reads.
+        """
         budget = _WithoutProgress(self.endpoint.retry_budget_s)
         policy = retry_policy(
             budget, is_transient, first_s=_FIRST_PAUSE_S, longest_s=_LONGEST_PAUSE_S, log=log, summary=summary
@@ -247,7 +252,28 @@ class S3Store(ObjectStore):
         except LuthierError:
             raise
         except TROUBLE as error:
+            if reads and isinstance(error, S3Error) and error.code == _DENIED and self._may_list(reads):
+                raise self._may_not_read(reads) from None
             raise meaning(error, self.endpoint.host) from None
+
+    def _may_list(self, prefix: str) -> bool:
+        """Whether the store knows this service's key, which may list whatever else it may do (deploy/store). A refused
+        HEAD has no body: it alone does not tell a wrong secret from a policy.
+        """
+        try:
+            next(iter(self._client.list_objects(self.bucket, prefix)), None)
+        except TROUBLE:
+            return False
+        return True
+
+    def _may_not_read(self, key: str) -> PermissionDenied:
+        """The exception of a key outside the prefixes that this service's policy names. Callers name what is read, so a
+        retry brings the same; what is written has names of our own, and a refusal is the operator's to mend.
+        """
+        prefix = f"{key.rpartition('/')[0][:_MAX_PREFIX_CHARS]}/"
+        what = f"does not let this service read {prefix}"
+        text, public = f"object store at {self.endpoint.host} {what}; check its policy", f"the artifact store {what}"
+        return PermissionDenied(text, reason="STORE_ACCESS_DENIED", public=public)
 
     def _put_if_absent(self, key: str, data: bytes) -> bool:
         url = self._client.get_presigned_url("PUT", self.bucket, key, expires=_PRESIGNED_FOR)
