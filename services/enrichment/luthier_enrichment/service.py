@@ -13,8 +13,8 @@ from luthier_enrichment.providers.base import Provider
 from luthier_enrichment.providers.file import FileProvider
 from luthier_enrichment.providers.own import OwnProvider
 from luthier_enrichment.sheet import MAX_BYTES, SheetCache
-from luthier_kit.rpc import Checks, in_field
-from luthier_kit.store import Action, Store
+from luthier_kit.rpc import Checks, Configuration, in_field
+from luthier_kit.store import Action, Store, digest_of
 from luthier_music.vocabulary import KINDS, clean
 
 STAGE_VERSION = "2"
@@ -41,6 +41,15 @@ class EnrichmentServicer(enrichment_pb2_grpc.EnrichmentServiceServicer):
         self._store, self._providers = store, providers
         self._min_score, self._max_age_s = min_score, max_age_s
         self._sheets = SheetCache()
+
+    @property
+    def configuration(self) -> Configuration:
+        """What decides the answers beside the request. Those of providers elsewhere change by themselves."""
+        providers = {name: f"off: {p.off_because()}" if p.off_because() else p.version for name, p in self._providers.items()}
+        own = {"version": STAGE_VERSION, "min_score": self._min_score, "providers": providers}
+        return Configuration(
+            digest_of(own), ages=any(p.is_remote and not p.off_because() for p in self._providers.values())
+        )
 
     def EnrichSong(
         self, request: enrichment_pb2.EnrichSongRequest, _: grpc.ServicerContext

@@ -268,6 +268,8 @@ def run_corpus(
     pipeline: SongPipeline, flight: "Flight", in_flight: int, publisher: ProgressPublisher, began: float
 ) -> None:
     """Takes the songs of a flight all the way and publishes how far it is; `began` on the monotonic clock."""
+    with pipeline.clients.thread_pool(in_flight, "records") as pool:
+        pipeline.look_up(flight.songs, pool)
     run_songs(pipeline, flight, in_flight, publisher)
     flight.summary.seconds = round(time.monotonic() - began, 1)
     publisher.finish(flight.progress(0.0))
