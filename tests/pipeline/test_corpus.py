@@ -19,6 +19,7 @@ from luthier_pipeline.corpus import (
     as_name,
     corpus_of,
     earlier_of,
+    newest_corpus,
     parse_shard,
     put_manifest,
     read_manifest,
@@ -74,9 +75,9 @@ def test_what_is_no_manifest_is_refused(store: Store, data: bytes) -> None:
 
 def test_what_a_collection_rendered_is_known_after_another_folder(store: Store) -> None:
     corpora.publish(store, "book", "r1", CORPUS, None)
-    other = corpus_of([file("b.mid", "g")], "", earlier=earlier_of(store, "book"))
+    other = corpus_of([file("b.mid", "g")], "", earlier=earlier_of(newest_corpus(store, "book")))
     corpora.publish(store, "book", "r2", other, None)
-    earlier = earlier_of(store, "book")
+    earlier = earlier_of(newest_corpus(store, "book"))
     assert earlier.rendered == {"f", "g"}
     assert [song.path for song in earlier.songs] == ["a.mid", "b.mid"]
 

@@ -45,8 +45,7 @@ class EnrichmentServicer(enrichment_pb2_grpc.EnrichmentServiceServicer):
     @property
     def configuration(self) -> Configuration:
         """What decides the answers beside the request. Those of providers elsewhere change by themselves."""
-        providers = {name: f"off: {p.off_because()}" if p.off_because() else p.version for name, p in self._providers.items()}
-        own = {"version": STAGE_VERSION, "min_score": self._min_score, "providers": providers}
+        own = {"version": STAGE_VERSION, "min_score": self._min_score, "providers": _versions(self._providers)}
         return Configuration(
             digest_of(own), ages=any(p.is_remote and not p.off_because() for p in self._providers.values())
         )
@@ -124,8 +123,13 @@ class EnrichmentServicer(enrichment_pb2_grpc.EnrichmentServiceServicer):
             inputs=[request.sheet.sha256] if request.HasField("sheet") else [],
             parameters={"artist": song.artist, "title": song.title, "path": request.path, "min_score": self._min_score},
             version=STAGE_VERSION,
-            tools={name: f"off: {why}" if (why := p.off_because()) else p.version for name, p in asked.items()},
+            tools=_versions(asked),
         )
+
+
+def _versions(providers: Mapping[str, Provider]) -> dict[str, str]:
+    """Versions of providers; of those that are off the reason."""
+    return {name: f"off: {why}" if (why := p.off_because()) else p.version for name, p in providers.items()}
 
 
 def _complete(enriched: Enriched, asked: Mapping[str, Provider]) -> enrichment_pb2.EnrichSongResponse:

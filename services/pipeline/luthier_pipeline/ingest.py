@@ -12,7 +12,7 @@ import typer
 
 from luthier.common.v1.common_pb2 import ArtifactRef
 from luthier.pipeline.v1 import pipeline_pb2 as pipeline
-from luthier.pipeline.v1.pipeline_pb2 import CorpusFile, IngestProgress, PartProgress, SongFailure
+from luthier.pipeline.v1.pipeline_pb2 import CorpusFile, CorpusManifest, IngestProgress, PartProgress, SongFailure
 from luthier.rendering.v1.rendering_pb2 import InspectMidiResponse
 from luthier_kit.rpc import InvalidRequest, LuthierError
 from luthier_kit.store import Store
@@ -20,10 +20,12 @@ from luthier_pipeline.clients import Clients, is_fatal, say_waiting
 from luthier_pipeline.console import Context, Progress, UsageError, clock, plain, table
 from luthier_pipeline.corpus import (
     Corpus,
+    Known,
     StoredCorpus,
     as_collection,
     corpus_of,
     earlier_of,
+    newest_corpus,
     publish,
     publish_failure,
     put_manifest,
@@ -222,15 +224,17 @@ def ingest_collection(
         try:
             if sheet := tag_sheet(store, tags, folder):
                 check_sheet(context.clients, sheet)
-            earlier = earlier_of(store, collection)
+            newest = newest_corpus(store, collection)
+            configuration = context.clients.configuration("rendering").digest if source.needs_render else ""
             inspected = inspect_folder(
                 context.clients,
                 folder,
                 licence,
                 policy,
-                earlier,
+                earlier_of(newest),
                 lambda inspected, left: publisher.update(progress(inspected, left)),
                 source=source,
+                known=Known(store, newest, configuration),
             )
         except (UsageError, LuthierError) as error:
             refused = error if isinstance(error, LuthierError) else InvalidRequest(str(error), reason="FOLDER_MISSING")
@@ -256,15 +260,14 @@ def inspect_folder(
     say: Callable[[str], None] = say_waiting,
     on_facts: Callable[[CorpusFile, InspectMidiResponse], None] = lambda _file, _facts: None,
     source: Source | None = None,
+    known: Known | None = None,
 ) -> Inspected:
     """Stores and inspects every file of a folder; `on_file` gets the number of files done and of what is left to be
     inspected, earlier songs too once the files are done; `say` gets what is skipped, `on_facts` what each usable file
-    says.
+    says. What is `known` of a file is not asked again.
 
     Raises UsageError when there is no such folder, InvalidRequest FOLDER_EMPTY when it has no such file.
     """
-    from luthier_pipeline.near_duplicates import Sketch  # numpy: slow to import
-
     if not folder.is_dir():
         raise UsageError(f"FOLDER must be a folder, got {folder}")
     source = source or MIDI_FILES
@@ -274,13 +277,20 @@ def inspect_folder(
     if not paths:
         raise InvalidRequest(reason="FOLDER_EMPTY", violations=[("FOLDER", f"has no {source.kind} file: {folder}")])
     with Progress("inspected", len(paths)) as progress, clients.thread_pool(FILES_AT_ONCE, "file") as pool:
-        files, computed, sketches = list[CorpusFile](), set[str](), dict[str, Sketch]()
-        cpu_s, notes = 0.0, dict[str, tuple[str, ...]]()
-        for found in pool.map(lambda path: source.ingest(clients, path, folder), paths):
+        files, computed, sketches = list[CorpusFile](), set[str](), dict[str, "Sketch"]()
+        cpu_s, notes, configuration = 0.0, dict[str, tuple[str, ...]](), known.configuration if known else ""
+
+        def look(path: Path) -> IngestedFile:
+            row = known.row(path, folder) if known else None
+            return IngestedFile(row) if row else source.ingest(clients, path, folder)
+
+        for found in pool.map(look, paths):
             files.append(found.file)
             if found.facts:
-                sketches.setdefault(found.file.fingerprint, Sketch.of(found.facts.signature))
+                sketches.setdefault(found.file.fingerprint, _sketch_of(found.facts))
                 on_facts(found.file, found.facts)
+                if found.facts.action.configuration != configuration:  # another server answered
+                    configuration = ""
             if found.computed:
                 computed.add(found.file.path)
                 cpu_s += found.decoded.cpu_s if found.decoded else 0.0
@@ -288,12 +298,22 @@ def inspect_folder(
                 notes[found.file.path] = found.notes
             progress.advance()
             on_file(progress.done, len(paths) - progress.done)
+        if known and known.is_all(files, policy):
+            manifest = CorpusManifest()
+            manifest.CopyFrom(known.manifest)
+            del manifest.files[:]
+            manifest.files.extend(files)
+            manifest.licence = licence
+            return Inspected(Corpus(manifest), frozenset(computed), cpu_s, notes)
+
         # only files that say notes are compared: recordings must not wait for a renderer
-        unknown = [
-            song
-            for song in (earlier.songs if source.needs_render else ())
-            if song.fingerprint not in sketches and not song.HasField("recording")
-        ]
+        unknown = list(
+            {
+                song.fingerprint: song
+                for song in ([*files, *earlier.songs] if source.needs_render else ())
+                if song.fingerprint not in sketches and not (song.HasField("recording") or song.HasField("failure"))
+            }.values()
+        )
         if unknown:
             on_file(len(paths), len(unknown))
         heard = pool.map(lambda song: _sketch(clients, song), unknown)
@@ -301,19 +321,25 @@ def inspect_folder(
             if sketch:
                 sketches[song.fingerprint] = sketch
             on_file(len(paths), len(unknown) - done)
-    return Inspected(corpus_of(files, licence, sketches, policy, earlier), frozenset(computed), cpu_s, notes)
+    corpus = corpus_of(files, licence, sketches, policy, earlier, configuration)
+    return Inspected(corpus, frozenset(computed), cpu_s, notes)
 
 
 def _sketch(clients: Clients, song: CorpusFile) -> "Sketch | None":
     """Sketch of a MIDI song that the collection had before; None where its file is taken down or lost."""
-    from luthier_pipeline.near_duplicates import Sketch
-
     try:
-        return Sketch.of(inspect_midi(clients, song).signature)
+        return _sketch_of(inspect_midi(clients, song))
     except LuthierError as error:
         if is_fatal(error):
             raise
         return None
+
+
+def _sketch_of(facts: InspectMidiResponse) -> "Sketch":
+    """What near-duplicates of a song are found by."""
+    from luthier_pipeline.near_duplicates import Sketch  # numpy: slow to import
+
+    return Sketch.of(facts.signature)
 
 
 def midi_files(folder: Path) -> list[Path]:

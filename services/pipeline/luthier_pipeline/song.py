@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, fields, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -50,8 +50,15 @@ from luthier_kit.rpc import (
 )
 from luthier_kit.store import canonical_json, digest_of
 from luthier_pipeline.clients import Clients, IdleBudget, is_fatal
-from luthier_pipeline.solo import MONOPHONIC, POLYPHONIC, Chosen, chosen_passages, solo_timeline
-from luthier_pipeline.song_records import Behind, Configurations, Item, SongRecords, digest_of_answer
+from luthier_pipeline.solo import CHOICE_VERSION, MONOPHONIC, POLYPHONIC, Chosen, chosen_passages, solo_timeline
+from luthier_pipeline.song_records import (
+    Behind,
+    Configurations,
+    Item,
+    SongRecords,
+    digest_of_answer,
+    digest_of_message,
+)
 from luthier_pipeline.variations import variation_of
 
 R = TypeVar("R")
@@ -111,7 +118,9 @@ class SongOptions:
     @property
     def digest(self) -> str:
         """SHA-256 of all that decides what becomes of a song: how many variations are made beside it does not."""
-        values = {item.name: getattr(self, item.name) for item in fields(self) if item.name not in ("sheet", "variations")}
+        values = {
+            item.name: getattr(self, item.name) for item in fields(self) if item.name not in ("sheet", "variations")
+        }
         return digest_of({**values, "sheet": self.sheet.sha256 if self.sheet else ""})
 
     def set_lengths(self, request: CutClipsRequest | FindSolosRequest) -> None:
@@ -299,10 +308,24 @@ class SongPipeline:
     def look_up(self, songs: Iterable[CorpusFile], pool: ThreadPoolExecutor) -> None:
         """Finds which songs, and which of their variations, are done, so that `run` has nothing to do for them. Without
         it, and where a service does not say how it is configured, `run` asks every stage."""
-        configurations = Configurations.of(self.clients)
-        self._records = SongRecords(self.clients, self.options.collection, self.options.digest, configurations)
+        self._records = SongRecords(self.clients, self.options.collection, self.options.digest, self.configurations)
         items = [self._item(song, number) for song in songs for number in range(self.options.variations + 1)]
         self._done = self._records.found(items, pool)
+
+    @cached_property
+    def configurations(self) -> Configurations:
+        """How the services are configured as the run begins."""
+        return Configurations.of(self.clients)
+
+    def solo_question(self, songs: Iterable[CorpusFile], minutes: float) -> str:
+        """SHA-256 of all that decides which solo clips are chosen of a corpus; empty where it is not known."""
+        if not (rendering := self.configurations.digests["rendering"]):
+            return ""
+        lengths = FindSolosRequest()
+        self.options.set_lengths(lengths)
+        groups = [[song.sha256, song.fingerprint, *song.related_fingerprints] for song in songs]
+        asked = {"songs": groups, "minutes": minutes, "lengths": digest_of_message(lengths)}
+        return digest_of({"version": CHOICE_VERSION, "rendering": rendering, **asked})
 
     def _item(self, song: CorpusFile, number: int) -> Item:
         solos = self.solos.get(song.sha256, {}) if MONOPHONIC in self.options.subsets and not number else {}

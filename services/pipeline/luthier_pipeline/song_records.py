@@ -117,8 +117,8 @@ class Configurations:
 
 
 class SongRecords:
-    """The records of a collection under one set of options. `asked` names the options: SHA-256 of all of them that decide
-    what becomes of a song."""
+    """The records of a collection under one set of options. `asked` names the options: SHA-256 of all of them that
+    decide what becomes of a song."""
 
     def __init__(self, clients: Clients, collection: str, asked: str, configurations: Configurations) -> None:
         self._clients, self._collection, self._asked = clients, collection, asked
@@ -209,4 +209,3 @@ def _parts(ids: list[str]) -> Iterator[list[str]]:
 def solo_choice_key(collection: str) -> str:
     """Where the choice of solo clips of a collection's corpus lies."""
     return f"{ROOT}{collection}/solos.json"
-

@@ -194,9 +194,7 @@ class Actions:
         message = kind()
         record.result.Unpack(message)
         if "action" in kind.DESCRIPTOR.fields_by_name:
-            told = ActionInfo(
-                action_key=key, reused=reused, lineage=record.lineage, configuration=self.configuration
-            )
+            told = ActionInfo(action_key=key, reused=reused, lineage=record.lineage, configuration=self.configuration)
             message.action.CopyFrom(told)  # type: ignore[attr-defined]
         return message
 

@@ -175,7 +175,9 @@ class Blobs:
 
     def stored(self, sizes: Mapping[str, int]) -> frozenset[str]:
         """Those of these keys whose blobs are in the bucket with that size in bytes (0 = any), and not taken down."""
-        usable = [key for key in sizes if is_blob_key(key) and not self._tombstones.names(self.objects, _sha256_of(key))]
+        usable = [
+            key for key in sizes if is_blob_key(key) and not self._tombstones.names(self.objects, _sha256_of(key))
+        ]
         found = self.objects.sizes(usable)
         return frozenset(key for key, size_bytes in found.items() if sizes[key] in {0, size_bytes})
 

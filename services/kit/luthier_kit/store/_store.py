@@ -89,8 +89,8 @@ class Store:
             raise InvalidRequest(f"{ref.key}: {error}", reason=reason) from None
 
     def put_note(self, key: str, document: Message) -> None:
-        """Store a document under a name of its own, in place of the one that was there. For what can be found out again:
-        whatever must not be lost is written once (blobs, series, actions)."""
+        """Store a document under a name of its own, in place of the one that was there. For what can be found out
+        again: whatever must not be lost is written once (blobs, series, actions)."""
         data = to_json(document, MAX_DOCUMENT_BYTES)
         self.objects.put(key, lambda: io.BytesIO(data), len(data), "application/json")
 
