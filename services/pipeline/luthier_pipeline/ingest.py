@@ -225,7 +225,11 @@ def ingest_collection(
             if sheet := tag_sheet(store, tags, folder):
                 check_sheet(context.clients, sheet)
             newest = newest_corpus(store, collection)
-            configuration = context.clients.configuration("rendering").digest if source.needs_render else ""
+
+            def known() -> Known:
+                configuration = context.clients.configuration("rendering").digest if source.needs_render else ""
+                return Known(store, newest, configuration)
+
             inspected = inspect_folder(
                 context.clients,
                 folder,
@@ -234,7 +238,7 @@ def ingest_collection(
                 earlier_of(newest),
                 lambda inspected, left: publisher.update(progress(inspected, left)),
                 source=source,
-                known=Known(store, newest, configuration),
+                what_is_known=known,
             )
         except (UsageError, LuthierError) as error:
             refused = error if isinstance(error, LuthierError) else InvalidRequest(str(error), reason="FOLDER_MISSING")
@@ -260,11 +264,11 @@ def inspect_folder(
     say: Callable[[str], None] = say_waiting,
     on_facts: Callable[[CorpusFile, InspectMidiResponse], None] = lambda _file, _facts: None,
     source: Source | None = None,
-    known: Known | None = None,
+    what_is_known: Callable[[], Known] | None = None,
 ) -> Inspected:
     """Stores and inspects every file of a folder; `on_file` gets the number of files done and of what is left to be
     inspected, earlier songs too once the files are done; `say` gets what is skipped, `on_facts` what each usable file
-    says. What is `known` of a file is not asked again.
+    says. `what_is_known` is asked once there are files: they need not be inspected.
 
     Raises UsageError when there is no such folder, InvalidRequest FOLDER_EMPTY when it has no such file.
     """
@@ -278,7 +282,9 @@ def inspect_folder(
         raise InvalidRequest(reason="FOLDER_EMPTY", violations=[("FOLDER", f"has no {source.kind} file: {folder}")])
     with Progress("inspected", len(paths)) as progress, clients.thread_pool(FILES_AT_ONCE, "file") as pool:
         files, computed, sketches = list[CorpusFile](), set[str](), dict[str, "Sketch"]()
-        cpu_s, notes, configuration = 0.0, dict[str, tuple[str, ...]](), known.configuration if known else ""
+        cpu_s, notes = 0.0, dict[str, tuple[str, ...]]()
+        known = what_is_known() if what_is_known else None
+        configuration = known.configuration if known else ""
 
         def look(path: Path) -> IngestedFile:
             row = known.row(path, folder) if known else None

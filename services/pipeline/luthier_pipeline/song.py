@@ -389,8 +389,8 @@ class SongPipeline:
         )
         rendered = self._call("render", partial(clients.rendering.RenderSong, render, timeout=RENDER_TIMEOUT_S))
         result.count("render", rendered.action, rendered.cpu_s)
-        self._behind(result, "rendering", rendered.action, rendered.mix, *(stem.audio for stem in rendered.stems))
-        result.behind.add_blob(midi_of(song), self.clients.store.blobs.bucket)
+        stems = (stem.audio for stem in rendered.stems)
+        self._behind(result, "rendering", rendered.action, midi_of(song), rendered.mix, *stems)
         result.audio_s = rendered.timeline.duration_s
         source = ClipSource(
             song_fingerprint=song.fingerprint,
@@ -532,9 +532,10 @@ class SongPipeline:
         return self._call("enrich", partial(self.clients.enrichment.EnrichSong, enrich, timeout=ENRICH_TIMEOUT_S))
 
     def _behind(self, result: SongResult, service: str, action: ActionInfo, *blobs: ArtifactRef) -> None:
-        """Notes an answer of a service and the blobs that it names."""
-        expected = self._records.configurations.digests[service] if self._records else ""
-        result.behind.add_action(action, expected)
+        """Notes an answer of a service and the blobs that it names, where a record is to be made of them."""
+        if not self._records:
+            return
+        result.behind.add_action(action, self.configurations.digests[service])
         for blob in blobs:
             result.behind.add_blob(blob, self.clients.store.blobs.bucket)
 
