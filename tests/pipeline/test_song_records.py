@@ -33,12 +33,14 @@ from luthier.rendering.v1.rendering_pb2 import (
     FindSolosResponse,
     InspectMidiRequest,
     InspectMidiResponse,
+    NoteSignature,
     RenderSongRequest,
     RenderSongResponse,
     SoloPart,
     SoloPassage,
     Sound,
     Stem,
+    VoiceSignature,
 )
 from luthier_kit.rpc import Unimplemented
 from luthier_kit.store import Store
@@ -59,6 +61,7 @@ class World:
     answering: dict[str, str] = field(default_factory=dict)  # where a server answers that is configured otherwise
     ages: bool = False
     tags: tuple[str, ...] = ("jazz",)
+    notes: dict[str, int] = field(default_factory=dict)  # of fingerprints; the same number is a near-duplicate
     clips: dict[str, tuple[bytes, int]] = field(default_factory=dict)  # what was sent last, and how often it changed
     clients: FakeClients = field(init=False)
 
@@ -104,8 +107,12 @@ class World:
 
     def inspected(self, request: InspectMidiRequest) -> InspectMidiResponse:
         fingerprint = hashlib.sha256(self.store.blobs.read(request.midi)).hexdigest()
+        notes = self.notes.get(fingerprint, int(fingerprint[:5], 16))
         return InspectMidiResponse(
-            fingerprint=fingerprint, duration_s=60.0, action=self.action("rendering", "inspect", request)
+            fingerprint=fingerprint,
+            duration_s=60.0,
+            signature=NoteSignature(voices=[VoiceSignature(hashes=range(1000 * notes, 1000 * notes + 100))]),
+            action=self.action("rendering", "inspect", request),
         )
 
     def rendered(self, request: RenderSongRequest) -> RenderSongResponse:
@@ -299,11 +306,9 @@ def test_a_file_in_whose_place_a_link_out_of_the_folder_lies_is_refused(world: W
 
 
 def test_what_becomes_of_near_duplicates_is_decided_again_when_it_is_asked_otherwise(world: World) -> None:
-    world.run()
-    world.run("--near-duplicates", "keep")
-    assert world.asked("InspectMidi") == 2
-    world.run("--near-duplicates", "keep")
-    assert world.asked("InspectMidi") == 0
+    world.notes = dict.fromkeys((hashlib.sha256(path.encode()).hexdigest() for path in (ONE, TWO)), 7)
+    rendered = [world.run(*more)["rendered"] for more in ([], [], ["--near-duplicates", "keep"], [])]
+    assert rendered == [1, 1, 2, 1]
 
 
 def test_a_file_that_cannot_be_used_does_not_make_the_others_be_inspected(world: World) -> None:
@@ -321,6 +326,38 @@ def test_a_sheet_of_tags_that_was_edited_is_noticed(world: World) -> None:
     sheet.write_text("artist,title,tags\nA,One,bebop\n")
     world.run()
     assert world.rendered_paths == [ONE, TWO]
+
+
+def test_of_a_file_that_is_new_among_known_ones_it_alone_is_inspected(world: World) -> None:
+    world.run()
+    new = world.folder / "A/New.mid"
+    new.write_bytes(b"new")
+    document = world.run()
+    assert (world.asked("InspectMidi"), world.asked("RenderSong"), document["rendered"]) == (1, 1, 3)
+    new.write_bytes(b"newer")
+    world.run()
+    assert world.asked("InspectMidi") == 1
+
+
+def test_a_near_duplicate_of_a_known_song_is_found_without_inspecting_the_others(world: World) -> None:
+    world.run()
+    (world.folder / "A/New.mid").write_bytes(b"new")
+    one, new = (hashlib.sha256(data).hexdigest() for data in ((world.folder / ONE).read_bytes(), b"new"))
+    world.notes[new] = int(one[:5], 16)
+    document = world.run()
+    assert document["near_duplicates"] == 1
+    assert world.asked("InspectMidi") == 2  # the new one, and the one that it may be
+    assert world.asked("RenderSong") == 1  # the one that stays shares its split with another one now
+
+
+def test_outlines_that_are_lost_or_broken_are_made_again(world: World) -> None:
+    world.run()
+    for number, key in enumerate(key for key in world.keys("songs/book/") if "outlines" in key):
+        text = ("{", '{"configuration": "rendering-1", "fingerprints": ["f"], "hashes": "AAAA"}')[number % 2]
+        (world.store.objects.root / "luthier" / key).write_text(text)  # type: ignore[attr-defined]
+    (world.folder / "A/New.mid").write_bytes(b"new")
+    world.run()
+    assert world.asked("InspectMidi") == 3
 
 
 def test_a_song_that_gets_a_relative_is_sent_again_with_it(world: World) -> None:
@@ -346,7 +383,7 @@ def test_what_a_server_that_is_configured_otherwise_answered_is_asked_again(worl
     """In the middle of a rolling upgrade."""
     world.answering = {"analysis": "an older one"}
     world.run()
-    assert world.keys("songs/") == []
+    assert [key for key in world.keys("songs/") if "outlines" not in key] == []
     world.answering = {}
     world.run()
     assert world.rendered_paths == [ONE, TWO]

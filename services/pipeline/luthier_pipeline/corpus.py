@@ -46,7 +46,7 @@ from luthier_pipeline.run_status import INGEST, LONG_DEAD_S, part_series, second
 from luthier_pipeline.same_song import NOTHING_EARLIER, Earlier, mark
 
 if TYPE_CHECKING:
-    from luthier_pipeline.near_duplicates import Sketch
+    from luthier_pipeline.near_duplicates import Outline, Sketches
 
 ROOT: Final = "corpora/"
 MANIFEST_VERSION: Final = 1
@@ -96,7 +96,7 @@ class Corpus:
 def corpus_of(
     files: Iterable[CorpusFile],
     licence: str,
-    sketches: Mapping[str, "Sketch"] | None = None,
+    sketches: "Sketches | None" = None,
     policy: NearDuplicates = NEAR_DUPLICATES_DROP,
     earlier: Earlier = NOTHING_EARLIER,
     configuration: str = "",
@@ -109,7 +109,7 @@ def corpus_of(
     usable = [file for file in manifest.files if not file.HasField("failure")]
     here = {file.fingerprint for file in usable}
     elsewhere = sorted((song for song in earlier.songs if song.fingerprint not in here), key=lambda s: s.fingerprint)
-    mark(usable, sketches or {}, Earlier(elsewhere, earlier.rendered))
+    mark(usable, sketches, Earlier(elsewhere, earlier.rendered))
     manifest.earlier.extend(elsewhere)
     return Corpus(manifest)
 
@@ -168,8 +168,9 @@ class Known:
     """Files of a collection's newest corpus that need not be inspected again: the server that would inspect them is
     configured as the one that did (`configuration`), and what was stored of them is there."""
 
-    def __init__(self, store: Store, corpus: Corpus | None, configuration: str) -> None:
+    def __init__(self, store: Store, collection: str, corpus: Corpus | None, configuration: str) -> None:
         self.configuration = configuration
+        self._store, self._collection = store, collection
         self.manifest = corpus.manifest if corpus else CorpusManifest()
         holds = bool(configuration) and self.manifest.configuration == configuration
         usable = [file for file in self.manifest.files if holds and not file.HasField("failure")]
@@ -188,6 +189,27 @@ class Known:
         except OSError:
             return None
         return known if same else None
+
+    def outlines(self) -> dict[str, "Outline"]:
+        """What near-duplicates are looked for by, of songs that the collection had."""
+        from luthier_pipeline.outlines import read_outlines  # numpy: slow to import
+
+        return read_outlines(self._store, self._collection, self.configuration) if self.configuration else {}
+
+    def keep_outlines(self, outlines: Mapping[str, "Outline"]) -> None:
+        """Keeps them for the next ingest; they are those of a server that is configured as this one."""
+        from luthier_pipeline.outlines import keep_outlines
+
+        keep_outlines(self._store, self._collection, self.configuration, outlines)
+
+    def corpus_of(self, files: Sequence[CorpusFile], licence: str) -> Corpus:
+        """The newest corpus again, where these files are all of it."""
+        manifest = CorpusManifest()
+        manifest.CopyFrom(self.manifest)
+        del manifest.files[:]
+        manifest.files.extend(files)
+        manifest.licence = licence
+        return Corpus(manifest)
 
     def is_all(self, files: Sequence[CorpusFile], policy: NearDuplicates) -> bool:
         """Whether these rows are those of the newest corpus, but for files that cannot be used: then all that it says

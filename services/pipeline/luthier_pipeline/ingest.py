@@ -2,7 +2,8 @@
 
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -12,7 +13,7 @@ import typer
 
 from luthier.common.v1.common_pb2 import ArtifactRef
 from luthier.pipeline.v1 import pipeline_pb2 as pipeline
-from luthier.pipeline.v1.pipeline_pb2 import CorpusFile, CorpusManifest, IngestProgress, PartProgress, SongFailure
+from luthier.pipeline.v1.pipeline_pb2 import CorpusFile, IngestProgress, PartProgress, SongFailure
 from luthier.rendering.v1.rendering_pb2 import InspectMidiResponse
 from luthier_kit.rpc import InvalidRequest, LuthierError
 from luthier_kit.store import Store
@@ -49,7 +50,7 @@ from luthier_pipeline.song import IngestedFile, check_sheet, ingest_file, inspec
 from luthier_pipeline.songbook import compose
 
 if TYPE_CHECKING:
-    from luthier_pipeline.near_duplicates import Sketch
+    from luthier_pipeline.near_duplicates import Sketch, Sketches
 
 FILES_AT_ONCE: Final = 8
 UNPACK: Final = "unpack it"
@@ -228,7 +229,7 @@ def ingest_collection(
 
             def known() -> Known:
                 configuration = context.clients.configuration("rendering").digest if source.needs_render else ""
-                return Known(store, newest, configuration)
+                return Known(store, collection, newest, configuration)
 
             inspected = inspect_folder(
                 context.clients,
@@ -305,36 +306,69 @@ def inspect_folder(
             progress.advance()
             on_file(progress.done, len(paths) - progress.done)
         if known and known.is_all(files, policy):
-            manifest = CorpusManifest()
-            manifest.CopyFrom(known.manifest)
-            del manifest.files[:]
-            manifest.files.extend(files)
-            manifest.licence = licence
-            return Inspected(Corpus(manifest), frozenset(computed), cpu_s, notes)
-
-        # only files that say notes are compared: recordings must not wait for a renderer
-        unknown = list(
-            {
-                song.fingerprint: song
-                for song in ([*files, *earlier.songs] if source.needs_render else ())
-                if song.fingerprint not in sketches and not (song.HasField("recording") or song.HasField("failure"))
-            }.values()
-        )
-        if unknown:
-            on_file(len(paths), len(unknown))
-        heard = pool.map(lambda song: _sketch(clients, song), unknown)
-        for done, (song, sketch) in enumerate(zip(unknown, heard, strict=True), 1):
-            if sketch:
-                sketches[song.fingerprint] = sketch
-            on_file(len(paths), len(unknown) - done)
-    corpus = corpus_of(files, licence, sketches, policy, earlier, configuration)
+            corpus = known.corpus_of(files, licence)
+        else:
+            songs = [*files, *earlier.songs] if source.needs_render else []  # recordings must not wait for a renderer
+            compared = _Compared(clients, songs, sketches, known, configuration)
+            compared.find(pool, lambda left: on_file(len(paths), left))
+            corpus = corpus_of(files, licence, compared.all, policy, earlier, compared.configuration)
     return Inspected(corpus, frozenset(computed), cpu_s, notes)
 
 
-def _sketch(clients: Clients, song: CorpusFile) -> "Sketch | None":
-    """Sketch of a MIDI song that the collection had before; None where its file is taken down or lost."""
+class _Compared:
+    """What near-duplicates of songs are found by: what was inspected now (`sketches`), what an earlier ingest kept, and
+    the others inspected once more. `configuration` is that of the server that inspected all; empty = several."""
+
+    def __init__(
+        self,
+        clients: Clients,
+        songs: Iterable[CorpusFile],
+        sketches: dict[str, "Sketch"],
+        known: Known | None,
+        configuration: str,
+    ) -> None:
+        usable = (song for song in songs if not (song.HasField("recording") or song.HasField("failure")))
+        self.songs = {song.fingerprint: song for song in usable}
+        self.configuration = configuration
+        self._clients, self._sketches, self._known = clients, sketches, known
+        self._outlines = {fingerprint: sketch.outline for fingerprint, sketch in sketches.items()}
+
+    @property
+    def all(self) -> "Sketches":
+        """The sketches, those of known songs inspected when they are needed."""
+        from luthier_pipeline.near_duplicates import Sketches  # numpy: slow to import
+
+        return Sketches(self._outlines, self._load)
+
+    def find(self, pool: ThreadPoolExecutor, on_song: Callable[[int], None]) -> None:
+        """Finds the outlines of all songs, and keeps them for the next ingest; `on_song` gets how many are left to be
+        inspected."""
+        kept = self._known.outlines() if self._known and self.songs else {}
+        self._outlines |= {name: kept[name] for name in self.songs.keys() & kept.keys() - self._outlines.keys()}
+        unknown = [song for fingerprint, song in self.songs.items() if fingerprint not in self._outlines]
+        if unknown:
+            on_song(len(unknown))
+        heard = pool.map(lambda song: _inspected_again(self._clients, song), unknown)
+        for left, (song, facts) in zip(range(len(unknown) - 1, -1, -1), zip(unknown, heard, strict=True), strict=True):
+            if facts:
+                self._sketches[song.fingerprint] = sketch = _sketch_of(facts)
+                self._outlines[song.fingerprint] = sketch.outline
+                if facts.action.configuration != self.configuration:
+                    self.configuration = ""
+            on_song(left)
+        if self._known and self.configuration and self._outlines:
+            self._known.keep_outlines(self._outlines)
+
+    def _load(self, fingerprint: str) -> "Sketch | None":
+        if fingerprint not in self._sketches and (facts := _inspected_again(self._clients, self.songs[fingerprint])):
+            self._sketches[fingerprint] = _sketch_of(facts)
+        return self._sketches.get(fingerprint)
+
+
+def _inspected_again(clients: Clients, song: CorpusFile) -> InspectMidiResponse | None:
+    """What a MIDI song says that the collection had before; None where its file is taken down or lost."""
     try:
-        return _sketch_of(inspect_midi(clients, song))
+        return inspect_midi(clients, song)
     except LuthierError as error:
         if is_fatal(error):
             raise
