@@ -104,12 +104,12 @@ def more(counts: list[int], new: int) -> None:
         folder = Path(name)
         for count in sorted(counts):
             while made < count - new // 2:  # so that `count` is the middle of those that follow
-                write_song(folder, made)
+                write_song(folder, collection, made)
                 made += 1
             cost_of(folder, collection, ["--in-flight", "4"])
             costs, nothing = list[float](), [cost_of(folder, collection, [])]
             for _ in range(new):
-                write_song(folder, made)
+                write_song(folder, collection, made)
                 made += 1
                 added = cost_of(folder, collection, [])
                 assert added.said["computed"] > 0
@@ -124,9 +124,9 @@ def more(counts: list[int], new: int) -> None:
     print(f"ratio {found[-1] / found[0]:.3f}")
 
 
-def write_song(folder: Path, number: int) -> None:
-    """A song of its own: the same number is the same song."""
-    draw = random.Random(number)
+def write_song(folder: Path, collection: str, number: int) -> None:
+    """A song of its own, that no other collection has."""
+    draw = random.Random(f"{collection}/{number}")
     file = mido.MidiFile(ticks_per_beat=480)
     file.tracks.append(mido.MidiTrack([mido.MetaMessage("set_tempo", tempo=mido.bpm2tempo(draw.randint(90, 140)))]))
     for channel, (program, lowest, highest) in PARTS.items():

@@ -10,6 +10,7 @@ import numpy as np
 from luthier.pipeline.v1.pipeline_pb2 import SongOutlines
 from luthier_kit.store import Store
 from luthier_pipeline.near_duplicates import Outline
+from luthier_pipeline.notes import find_note, folder_of, keep_note
 
 DIGITS: Final = "0123456789abcdef"
 """With which fingerprints begin: a new song is one of these sixteen documents written anew."""
@@ -18,14 +19,14 @@ LITTLE_ENDIAN: Final = np.dtype("<u4")
 
 def outlines_key(collection: str, digit: str) -> str:
     """Where the outlines lie of songs whose fingerprints begin with a digit."""
-    return f"songs/{collection}/outlines-{digit}.json"
+    return f"{folder_of(collection)}outlines-{digit}.json"
 
 
 def read_outlines(store: Store, collection: str, configuration: str) -> dict[str, Outline]:
     """By fingerprint those that a server found that is configured so."""
     found: dict[str, Outline] = {}
     for digit in DIGITS:
-        kept = store.note(SongOutlines, outlines_key(collection, digit))
+        kept = find_note(store, SongOutlines, outlines_key(collection, digit))
         if kept and kept.configuration == configuration:
             found |= dict(_outlines_in(kept))
     return found
@@ -47,8 +48,8 @@ def keep_outlines(store: Store, collection: str, configuration: str, outlines: M
             all_kept=[song.every.size for song in songs],
             hashes=b"".join(part.astype(LITTLE_ENDIAN).tobytes() for song in songs for part in (song.long, song.every)),
         )
-        if store.note(SongOutlines, key) != kept:
-            store.put_note(key, kept)
+        if find_note(store, SongOutlines, key) != kept:
+            keep_note(store, key, kept)
 
 
 def _outlines_in(kept: SongOutlines) -> Iterator[tuple[str, Outline]]:

@@ -25,6 +25,7 @@ from luthier_pipeline.clients import is_fatal
 from luthier_pipeline.console import Context, Progress, UsageError, clock, plain
 from luthier_pipeline.corpus import Shard, StoredCorpus, as_collection, as_name, parse_shard, read_manifest
 from luthier_pipeline.ingest import POLICIES, ingest_collection, tag_sheet
+from luthier_pipeline.notes import find_note, keep_note
 from luthier_pipeline.options import (
     Backend,
     ClipSeconds,
@@ -436,9 +437,9 @@ def choose_solos(
 ) -> Chosen:
     """The solo clips of all songs of a corpus, so that every shard chooses the same. A song that cannot be read has
     none: it fails when it is rendered. Raises the error of a service that stays away."""
-    kept, question = pipeline.clients.store, pipeline.solo_question(songs, minutes)
+    store, question = pipeline.clients.store, pipeline.solo_question(songs, minutes)
     key = solo_choice_key(flight.collection)
-    if question and (known := kept.note(SoloChoice, key)) and known.question == question:
+    if question and (known := find_note(store, SoloChoice, key)) and known.question == question:
         flight.summary.reused += known.searched
         return of_choice(known)
     first = len(songs) * flight.shard.index // flight.shard.count  # what one shard has asked, others find done
@@ -472,7 +473,7 @@ def choose_solos(
             progress.advance()
     chosen = by_song(choose(candidates, 60 * minutes))
     if question:
-        kept.put_note(key, as_choice(chosen, question, searched))
+        keep_note(store, key, as_choice(chosen, question, searched))
     return chosen
 
 

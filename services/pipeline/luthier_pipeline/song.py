@@ -54,6 +54,7 @@ from luthier_pipeline.solo import CHOICE_VERSION, MONOPHONIC, POLYPHONIC, Chosen
 from luthier_pipeline.song_records import (
     Behind,
     Configurations,
+    Done,
     Item,
     SongRecords,
     digest_of_answer,
@@ -150,14 +151,15 @@ class SongResult:
     """What it is made of."""
 
     @classmethod
-    def of(cls, record: SongRecord) -> "SongResult":
+    def of(cls, done: Done) -> "SongResult":
         """What came of a song that was done before."""
+        came = done.came
         return cls(
-            clips=len(record.clips),
-            audio_s=record.audio_s,
-            reused=record.answers,
-            notes=list(record.notes),
-            solo_s=dict(record.solo_s),
+            clips=done.clips,
+            audio_s=came.audio_s,
+            reused=came.answers,
+            notes=list(came.notes),
+            solo_s=dict(came.solo_s),
         )
 
     def record(self) -> SongRecord:
@@ -302,7 +304,7 @@ class SongPipeline:
         self.options = options
         self.solos = solos or {}
         self._records: SongRecords | None = None
-        self._done: dict[tuple[str, int], SongRecord] = {}  # by digest of the file and number of the variation
+        self._done: dict[tuple[str, int], Done] = {}  # by digest of the file and number of the variation
         self._answered: dict[str, float] = {}  # when the service of each stage answered last, monotonic clock
 
     def look_up(self, songs: Iterable[CorpusFile], pool: ThreadPoolExecutor) -> None:
@@ -331,11 +333,10 @@ class SongPipeline:
         solos = self.solos.get(song.sha256, {}) if MONOPHONIC in self.options.subsets and not number else {}
         return Item(song, number, solos)
 
-    def _is_done(self, song: CorpusFile, record: SongRecord) -> bool:
+    def _is_done(self, song: CorpusFile, done: Done) -> bool:
         """Whether enrichment, where its answers age, still says what it said."""
-        if not record.enriched:
-            return True
-        return record.enriched == digest_of_answer(self._enrich(song))
+        enriched = done.came.enriched
+        return not enriched or enriched == digest_of_answer(self._enrich(song))
 
     def run(self, song: CorpusFile, on_stage: Callable[[str], None], number: int = 0) -> SongResult:
         """Takes one song all the way, as written or (1 or more) its variation `number`; `on_stage` gets the name of
@@ -349,9 +350,9 @@ class SongPipeline:
         about = {"luthier.path": song.path, "luthier.collection": self.options.collection}
         about |= {"luthier.variation": str(number)} if number else {}
         with span("song", **about):
-            record = self._done.pop((song.sha256, number), None)
-            if record is not None and self._is_done(song, record):
-                return SongResult.of(record)
+            done = self._done.pop((song.sha256, number), None)
+            if done and self._is_done(song, done):
+                return SongResult.of(done)
             result = self._run_again(song, on_stage, number)
             if self._records and not (result.solos_failed or result.passed_over):
                 self._records.put(self._item(song, number), result.behind, result.record())

@@ -14,11 +14,11 @@ What decides, and who says it:
     what people or other runs did to the clips               curation: the stamp of what the pipeline sent last
 """
 
-import logging
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from hashlib import sha256
+from itertools import islice
 from typing import Final
 
 from google.protobuf.message import Message
@@ -27,22 +27,22 @@ from luthier.common.v1.common_pb2 import ActionInfo, ArtifactRef
 from luthier.curation.v1.curation_pb2 import GetClipStampsRequest, UpsertClipsResponse
 from luthier.enrichment.v1.enrichment_pb2 import EnrichSongResponse
 from luthier.pipeline.v1.pipeline_pb2 import CorpusFile, SongClip, SongRecord
-from luthier_kit.rpc import LuthierError, PermissionDenied, Unimplemented
+from luthier_kit.rpc import PermissionDenied, Unimplemented
 from luthier_kit.store import digest_of
 from luthier_pipeline.clients import Clients
+from luthier_pipeline.notes import find_note, folder_of, keep_note
 
-log = logging.getLogger(__name__)
-ROOT: Final = "songs/"
 VERSION: Final = "1"  # raised whenever the pipeline itself makes other clips of the same answers
 SERVICES: Final = ("rendering", "analysis", "enrichment", "prompting")
 """Whose answers make a song's clips."""
+SONGS_AT_ONCE: Final = 500  # whose records are held in memory: a song names some fifty objects
 STAMPS_AT_ONCE: Final = 5000  # as GetClipStampsRequest says
 TIMEOUT_S: Final = 120.0
 
 
 def record_key(collection: str, song: CorpusFile, number: int) -> str:
     """Where the record of a song lies, as written or (1 or more) of its variation `number`."""
-    return f"{ROOT}{collection}/{song.sha256}{f'.{number}' if number else ''}.json"
+    return f"{folder_of(collection)}{song.sha256}{f'.{number}' if number else ''}.json"
 
 
 def digest_of_message(message: Message) -> str:
@@ -98,6 +98,26 @@ class Item:
 
 
 @dataclass(frozen=True)
+class Done:
+    """A song for which nothing is to be done: the number of its clips, and of its record what came of it."""
+
+    clips: int
+    came: SongRecord
+
+    @classmethod
+    def of(cls, record: SongRecord) -> "Done":
+        """Without what had to be checked, which is most of it."""
+        came = SongRecord(
+            enriched=record.enriched,
+            answers=record.answers,
+            audio_s=record.audio_s,
+            solo_s=record.solo_s,
+            notes=record.notes,
+        )
+        return cls(len(record.clips), came)
+
+
+@dataclass(frozen=True)
 class Configurations:
     """How the services are configured, by name; an empty digest is not known. `ages`: enrichment's answers do."""
 
@@ -123,7 +143,6 @@ class SongRecords:
     def __init__(self, clients: Clients, collection: str, asked: str, configurations: Configurations) -> None:
         self._clients, self._collection, self._asked = clients, collection, asked
         self.configurations = configurations
-        self._refused = False
 
     def question(self, item: Item) -> str:
         """SHA-256 of all that decides what becomes of a song."""
@@ -139,36 +158,36 @@ class SongRecords:
             }
         )
 
-    def found(self, items: Iterable[Item], pool: ThreadPoolExecutor) -> dict[tuple[str, int], SongRecord]:
-        """By digest of the file and number of the variation, the records that hold: nothing is to be done for them.
-        Records whose enrichment has to be asked again (`enriched`) are among them; the caller asks."""
+    def found(self, items: Iterable[Item], pool: ThreadPoolExecutor) -> dict[tuple[str, int], Done]:
+        """By digest of the file and number of the variation, what is done: nothing is to be done for it, where
+        enrichment has not to be asked again (`enriched`); the caller asks."""
         if not self.configurations.known:
             return {}
-        store = self._clients.store
-        names = set(store.objects.keys(f"{ROOT}{self._collection}/"))
-        kept = [item for item in items if record_key(self._collection, item.song, item.number) in names]
-        records = {
-            (item.song.sha256, item.number): record
-            for item, record in zip(kept, pool.map(self._read, kept), strict=True)
-            if record
-        }
-        blobs = store.blobs.stored({key: size for one in records.values() for key, size in one.blobs.items()})
-        actions = store.objects.sizes({key for one in records.values() for key in one.actions})
-        records = {
-            name: one
-            for name, one in records.items()
-            if blobs.issuperset(one.blobs) and all(key in actions for key in one.actions)
-        }
-        stamps = self._stamps([clip.clip_id for one in records.values() for clip in one.clips])
-        return {
-            name: one
-            for name, one in records.items()
-            if all(stamps.get(clip.clip_id) == clip.stamp for clip in one.clips)
-        }
+        names = set(self._clients.store.objects.keys(folder_of(self._collection)))
+        kept = (item for item in items if record_key(self._collection, item.song, item.number) in names)
+        done: dict[tuple[str, int], Done] = {}
+        while batch := list(islice(kept, SONGS_AT_ONCE)):
+            records = zip(batch, pool.map(self._read, batch), strict=True)
+            done |= self._hold({(item.song.sha256, item.number): one for item, one in records if one})
+        return done
 
     def _read(self, item: Item) -> SongRecord | None:
-        record = self._clients.store.note(SongRecord, record_key(self._collection, item.song, item.number))
+        record = find_note(self._clients.store, SongRecord, record_key(self._collection, item.song, item.number))
         return record if record and record.question == self.question(item) else None
+
+    def _hold(self, records: Mapping[tuple[str, int], SongRecord]) -> dict[tuple[str, int], Done]:
+        """Those of which all is there."""
+        store = self._clients.store
+        blobs = store.blobs.stored({key: size for one in records.values() for key, size in one.blobs.items()})
+        actions = store.objects.sizes({key for one in records.values() for key in one.actions})
+        stamps = self._stamps([clip.clip_id for one in records.values() for clip in one.clips])
+        return {
+            name: Done.of(one)
+            for name, one in records.items()
+            if blobs.issuperset(one.blobs)
+            and actions.keys() >= set(one.actions)
+            and all(stamps.get(clip.clip_id) == clip.stamp for clip in one.clips)
+        }
 
     def _stamps(self, ids: list[str]) -> dict[str, str]:
         """What curation says of clips, by id."""
@@ -193,12 +212,7 @@ class SongRecords:
         record.blobs.update(behind.blobs)
         record.actions.extend(dict.fromkeys(behind.actions))
         record.answers = behind.answers
-        try:
-            self._clients.store.put_note(record_key(self._collection, item.song, item.number), record)
-        except LuthierError as error:
-            if not self._refused:
-                log.warning("a song that is done is not noted, the next run asks all of it again: %s", error)
-            self._refused = True
+        keep_note(self._clients.store, record_key(self._collection, item.song, item.number), record)
 
 
 def _parts(ids: list[str]) -> Iterator[list[str]]:
@@ -208,4 +222,4 @@ def _parts(ids: list[str]) -> Iterator[list[str]]:
 
 def solo_choice_key(collection: str) -> str:
     """Where the choice of solo clips of a collection's corpus lies."""
-    return f"{ROOT}{collection}/solos.json"
+    return f"{folder_of(collection)}solos.json"
