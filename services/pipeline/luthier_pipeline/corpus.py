@@ -171,6 +171,7 @@ class Known:
     def __init__(self, store: Store, collection: str, corpus: Corpus | None, configuration: str) -> None:
         self.configuration = configuration
         self._store, self._collection = store, collection
+        self._outlines: dict[str, Outline] = {}  # as they were read
         self.manifest = corpus.manifest if corpus else CorpusManifest()
         holds = bool(configuration) and self.manifest.configuration == configuration
         usable = [file for file in self.manifest.files if holds and not file.HasField("failure")]
@@ -194,13 +195,15 @@ class Known:
         """What near-duplicates are looked for by, of songs that the collection had."""
         from luthier_pipeline.outlines import read_outlines  # numpy: slow to import
 
-        return read_outlines(self._store, self._collection, self.configuration) if self.configuration else {}
+        if self.configuration:
+            self._outlines = read_outlines(self._store, self._collection, self.configuration)
+        return self._outlines
 
     def keep_outlines(self, outlines: Mapping[str, "Outline"]) -> None:
         """Keeps them for the next ingest; they are those of a server that is configured as this one."""
         from luthier_pipeline.outlines import keep_outlines
 
-        keep_outlines(self._store, self._collection, self.configuration, outlines)
+        keep_outlines(self._store, self._collection, self.configuration, outlines, self._outlines)
 
     def corpus_of(self, files: Sequence[CorpusFile], licence: str) -> Corpus:
         """The newest corpus again, where these files are all of it."""

@@ -1,7 +1,7 @@
 """Outlines of a collection's songs, kept from one ingest to the next (`SongOutlines`): a song that is new is held
 against all others without inspecting those again."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from typing import Final
 
@@ -32,12 +32,22 @@ def read_outlines(store: Store, collection: str, configuration: str) -> dict[str
     return found
 
 
-def keep_outlines(store: Store, collection: str, configuration: str, outlines: Mapping[str, Outline]) -> None:
-    """Keeps these in place of those before."""
+def keep_outlines(
+    store: Store,
+    collection: str,
+    configuration: str,
+    outlines: Mapping[str, Outline],
+    before: Mapping[str, Outline] | None = None,
+) -> None:
+    """Keeps these in place of those `before`, as they were read; documents in which nothing changes are left alone."""
+    before = before or {}
+    were = Counter(fingerprint[:1] for fingerprint in before)
     of_digit: dict[str, list[str]] = defaultdict(list)
     for fingerprint in sorted(outlines):
         of_digit[fingerprint[:1]].append(fingerprint)
     for digit, fingerprints in of_digit.items():
+        if were[digit] == len(fingerprints) and all(outlines[one] is before.get(one) for one in fingerprints):
+            continue
         key, songs = outlines_key(collection, digit), [outlines[fingerprint] for fingerprint in fingerprints]
         kept = SongOutlines(
             configuration=configuration,
