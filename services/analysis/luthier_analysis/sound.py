@@ -140,15 +140,16 @@ def projected_power(signal: np.ndarray, frame: int, hop: int, basis: np.ndarray)
 
     A full-scale sine has power 1 at its bin. At least one frame, zero-padded where the signal is shorter.
     """
-    from scipy.signal.windows import hann
+    from scipy import fft
 
     if len(signal) < frame:
         signal = np.pad(signal, (0, frame - len(signal)))
     frames = np.lib.stride_tricks.sliding_window_view(signal, frame)[::hop]
-    window = hann(frame, sym=False).astype(np.float32)
+    window = (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(frame) / frame)).astype(np.float32)
     window /= window.sum() / 2
+    basis = basis.astype(np.float32)
     projected = np.empty((len(frames), basis.shape[1]), np.float32)
     for first in range(0, len(frames), _SPECTRUM_BLOCK):
-        block = np.fft.rfft(frames[first : first + _SPECTRUM_BLOCK] * window, axis=1)
+        block = fft.rfft(frames[first : first + _SPECTRUM_BLOCK] * window, axis=1)
         projected[first : first + _SPECTRUM_BLOCK] = (block.real**2 + block.imag**2) @ basis
     return projected
