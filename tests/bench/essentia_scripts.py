@@ -20,7 +20,12 @@ from typing import Final
 
 IMPORTED: Final = "import time; imported_s = time.process_time()\n"
 SPENT: Final = "import time; print('CPU', imported_s, time.process_time())\n"
-LOADED: Final = f"import sys\nfrom essentia import standard as es\n{IMPORTED}mono = es.MonoLoader(filename=sys.argv[1])()\n"
+LOADED: Final = f"""
+import sys
+from essentia import standard as es
+{IMPORTED}
+mono = es.MonoLoader(filename=sys.argv[1])()
+"""
 SCRIPTS: Final = {
     "tempo": f"{LOADED}print(es.RhythmExtractor2013(method='multifeature')(mono)[0])\n",
     "key": f"{LOADED}print(es.KeyExtractor(profileType='bgate')(mono))\n",
@@ -93,7 +98,8 @@ def main() -> None:
                     run(side, name, OURS, str(path), *features)
         print(f"\r{number + 1} of {len(files)} files", end="", file=sys.stderr, flush=True)
 
-    print(f"\n{len(files)} files; {os.cpu_count()} cores, {platform.machine()}; CPU seconds, without imports in brackets")
+    machine = f"{os.cpu_count()} cores, {platform.machine()}"
+    print(f"\n{len(files)} files; {machine}; CPU seconds, without imports in brackets")
     for name in SCRIPTS:
         print(f"  script: {name:<14}{whole_s['scripts', name]:8.1f} ({warm_s['scripts', name]:.1f})")
     for name, features in SETS.items():

@@ -209,7 +209,8 @@ def _differences(frames: _Spectra, *, opposite: bool = False) -> np.ndarray:
     along *= along
     across *= across
     along += across
-    return along
+    squared: np.ndarray = along
+    return squared
 
 
 def _beat_emphasis(in_erbs: np.ndarray) -> Function:
@@ -222,7 +223,7 @@ def _beat_emphasis(in_erbs: np.ndarray) -> Function:
     means = (sums[:, _SMOOTHED:] - sums[:, :-_SMOOTHED]) / _SMOOTHED  # of a frame and those that follow
     bands[:, :count] = np.maximum(bands[:, :count] - means, 0)
     clarity = _clarity(bands)
-    # Meant is the threshold that 40 % of the bands reach, but essentia sorts an empty list: it is the value of one band.
+    # Meant is the threshold that 40 % of the bands reach, but essentia sorts an empty list: it is one band's value.
     weights = np.where(clarity >= clarity[_DECIDING_ERB], clarity, 0)
     emphasis: Function = (weights @ bands[:, :count]).astype(np.float32)
     return emphasis
@@ -254,7 +255,7 @@ def _information_gain(magnitudes: np.ndarray) -> Function:
     count, reach = len(magnitudes), len(_GAIN_WEIGHTS)
     padded = np.concatenate([np.zeros((2 * reach, magnitudes.shape[1]), np.float32), magnitudes])
     before, after = np.zeros_like(magnitudes), np.zeros_like(magnitudes)
-    for number, weight in enumerate(np.float32(_GAIN_WEIGHTS)):
+    for number, weight in enumerate(_GAIN_WEIGHTS):
         before += padded[reach - 1 - number :][:count] * weight
         after += padded[reach + 1 + number :][:count] * weight
     before[before == 0] = 1

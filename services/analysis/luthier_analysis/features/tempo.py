@@ -1,12 +1,13 @@
 """Global tempo by essentia's RhythmExtractor2013 (Zapata et al. 2014), or by deeprhythm or BeatNet where asked for and
 possible.
 
-Where the tempo map proves the tempo, the audio's only stands beside it: then it is that of the beats by one of the five
-detection functions (Degara et al. 2012), without a confidence, at half of the cost and as near to the truth
-(tests/bench/truth.py compares them).
+Where the tempo map proves the tempo, the audio's only stands beside it: then it is that of the beats by one of the
+extractor's five detection functions (Degara et al. 2012), without a confidence, at a third of the cost and as near to
+the truth (tests/bench/truth.py compares them).
 
-The extractor's own BPM comes from a histogram of beat intervals in analysis frames: a click track of 133 BPM reads 135.8, one of
-180 reads 184.6, beyond the 2 % of Accuracy 1. A straight line through its beats reads both to 0.03 BPM: that is used.
+The extractor's own BPM comes from a histogram of beat intervals in analysis frames: a click track of 133 BPM reads
+135.8, one of 180 reads 184.6, beyond the 2 % of Accuracy 1. A straight line through its beats reads both to 0.03 BPM:
+that is used.
 """
 
 import numpy as np
@@ -24,7 +25,7 @@ QUICK_ESTIMATOR = "essentia/BeatTrackerDegara/beat-line"
 MIN_S = 2.0  # below this there are too few beats for a tempo
 MIN_BEATS = 4
 DECIMALS = 3  # of a tempo in BPM: the rest differs between processors, and with it the digest of all that follows
-NEAR_BPM = 5.0
+NEAR_BPM = 5.0  # of intervals that count for the most frequent tempo
 MAX_CORRECTION = 0.05  # a line that departs further from the histogram went through beats that slip
 
 
