@@ -11,7 +11,7 @@ from luthier_analysis.engine import algorithms
 from luthier_analysis.onset_functions import COARSE_HOP, HOP, beat_functions, complex_difference, onset_functions
 from luthier_analysis.sound import ESSENTIA_RATE_HZ, Sound
 
-MAX_CONFIDENCE: Final = 5.32  # of the beats, as essentia's documentation says
+MAX_CONFIDENCE: Final = 5.32  # of the beats, as essentia's documentation says; trackers that are equal reach 5
 _MIN_PULSE_HZ: Final = 0.4  # fewer onsets than this per second bear no beat: trackers then invent one
 
 
