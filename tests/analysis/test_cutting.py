@@ -134,9 +134,7 @@ def test_facts_keep_reference_and_estimate_apart() -> None:
     assert facts.estimated_key
     assert (facts.tempo.tempo_bpm, facts.tempo.source) == (120.0, FACT_SOURCE_TEMPO_MAP)
     assert facts.estimated_tempo.source == FACT_SOURCE_AUDIO
-    assert (
-        facts.estimated_tempo.estimator == "essentia/BeatTrackerDegara/beat-line"
-    )  # the cheap one
+    assert facts.estimated_tempo.estimator == "essentia/BeatTrackerDegara/beat-line"  # the cheap one
     assert accuracy_2(120.0, facts.estimated_tempo.tempo_bpm)
     assert (str(facts.key.key), facts.key.source) == ("C major", FACT_SOURCE_NOTES)
     assert (str(facts.estimated_key.key), facts.estimated_key.source) == ("C major", FACT_SOURCE_AUDIO)
