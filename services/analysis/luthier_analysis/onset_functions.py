@@ -86,13 +86,16 @@ def beat_functions(signal: np.ndarray) -> BeatFunctions:
     frames = max(count, every * (coarse_count - 1) + 1)  # the last coarse frame may begin behind the last fine one
     low, high = (round(hertz * BEAT_FRAME / ESSENTIA_RATE_HZ) for hertz in _GAIN_HZ)
     in_erbs = np.empty((frames, _ERBS), np.float32)
-    magnitudes = np.empty((frames, high + 1 - low), np.float32)
+    gain = np.empty(frames, np.float32)
+    recent = np.zeros((2 * len(_GAIN_WEIGHTS), high + 1 - low), np.float32)  # magnitudes of the frames before a block
     difference, power = np.empty((2, coarse_count), np.float32)
     in_mels = np.empty((coarse_count, _MELS), np.float32)
     for block in _blocks(signal, BEAT_FRAME, HOP, frames, before=2 * every):
         fine = block.spectra()
         in_erbs[block.own] = _differences(fine[2 * every - 2 :], opposite=True) @ _erb_weights()
-        magnitudes[block.own] = fine.magnitude[2 * every :, low : high + 1]
+        magnitudes = np.concatenate([recent, fine.magnitude[2 * every :, low : high + 1]])
+        gain[block.own] = _information_gain(magnitudes)
+        recent = magnitudes[-len(recent) :]
         coarse_block = block.every(every)
         noisy = coarse_block.with_noise()
         coarse = fine[::every] if noisy is coarse_block else noisy.spectra()
@@ -106,7 +109,7 @@ def beat_functions(signal: np.ndarray) -> BeatFunctions:
         energy_flux=np.maximum(np.diff(np.sqrt(power), prepend=np.sqrt(power[:1])), 0),
         mel_flux=np.maximum(np.diff(decibels, axis=0, prepend=decibels[:1]), 0).sum(axis=1),
         beat_emphasis=_beat_emphasis(in_erbs[:count]),
-        information_gain=_information_gain(magnitudes[:count]),
+        information_gain=gain[:count],
     )
 
 
@@ -176,12 +179,13 @@ class _Block:
 
 def _blocks(signal: np.ndarray, frame: int, hop: int, count: int, *, before: int) -> Iterator[_Block]:
     """`count` frames in blocks of _BLOCK at most, each with the `before` frames that precede it."""
-    reached = np.zeros((count - 1) * hop + frame, np.float32)
-    reached[: len(signal)] = signal[: len(reached)]
-    frames = sliding_window_view(reached, frame)[::hop]
     for first in range(0, count, _BLOCK):
         own = slice(first, min(count, first + _BLOCK))
-        yield _Block(own, max(0, before - first), frames[max(0, first - before) : own.stop])
+        begin, end = max(0, first - before) * hop, (own.stop - 1) * hop + frame
+        samples = signal[begin:end]
+        if len(samples) < end - begin:
+            samples = np.concatenate([samples, np.zeros(end - begin - len(samples), np.float32)])
+        yield _Block(own, max(0, before - first), sliding_window_view(samples, frame)[::hop])
 
 
 def _differences(frames: _Spectra, *, opposite: bool = False) -> np.ndarray:
@@ -217,47 +221,50 @@ def _beat_emphasis(in_erbs: np.ndarray) -> Function:
     """Of differences (frames, bands): the sum of the bands that beat most clearly, each weighted by how clearly."""
     count = len(in_erbs)
     spread = in_erbs.std(axis=0, dtype=np.float64)
-    bands = in_erbs.T / np.where(spread > 0, spread, 1)[:, None]
-    bands = np.concatenate([bands, np.repeat(bands[:, -1:], _SMOOTHED - 1, axis=1)], axis=1)
-    sums = np.concatenate([np.zeros((_ERBS, 1)), np.cumsum(bands, axis=1)], axis=1)
-    means = (sums[:, _SMOOTHED:] - sums[:, :-_SMOOTHED]) / _SMOOTHED  # of a frame and those that follow
-    bands[:, :count] = np.maximum(bands[:, :count] - means, 0)
-    clarity = _clarity(bands)
+    bands = np.empty((_ERBS, count), np.float32)
+    clarity = np.empty(_ERBS)
+    for number in range(_ERBS):
+        band = in_erbs[:, number] / (spread[number] or 1)
+        band = np.concatenate([band, np.repeat(band[-1:], _SMOOTHED - 1)])
+        sums = np.concatenate([[0], np.cumsum(band)])
+        means = (sums[_SMOOTHED:] - sums[:-_SMOOTHED]) / _SMOOTHED  # of a frame and those that follow
+        band[:count] = np.maximum(band[:count] - means, 0)
+        bands[number], clarity[number] = band[:count], _clarity(band)
     # Meant is the threshold that 40 % of the bands reach, but essentia sorts an empty list: it is one band's value.
     weights = np.where(clarity >= clarity[_DECIDING_ERB], clarity, 0)
-    emphasis: Function = (weights @ bands[:, :count]).astype(np.float32)
+    emphasis: Function = weights.astype(np.float32) @ bands
     return emphasis
 
 
-def _clarity(bands: np.ndarray) -> np.ndarray:
-    """How strongly each of (bands, n) repeats itself, at the period that it does most: (bands,)."""
-    size = bands.shape[1]
-    padded = fft.next_fast_len(2 * size, real=True)
-    spectra = fft.rfft(bands, padded, axis=1)
-    likeness = fft.irfft(spectra.real**2 + spectra.imag**2, padded, axis=1)[:, :size] / (size - np.arange(size))
-    likeness = np.pad(likeness, ((0, 0), (0, _LONGEST_PERIOD)))[:, :_LONGEST_PERIOD]
+def _clarity(band: np.ndarray) -> float:
+    """How strongly (n,) repeats itself, at the period that it does most."""
+    padded = fft.next_fast_len(2 * len(band), real=True)
+    spectrum = fft.rfft(band, padded)
+    likeness = fft.irfft(spectrum.real**2 + spectrum.imag**2, padded)[: min(len(band), _LONGEST_PERIOD)]
+    likeness /= len(band) - np.arange(len(likeness))
+    likeness = np.pad(likeness, (0, _LONGEST_PERIOD - len(likeness)))
     lags = np.arange(_SHORTEST_PERIOD - 1, (_LONGEST_PERIOD - (_COMBS - 1)) // _COMBS - 1)
-    combed = np.zeros((len(bands), len(lags)))
+    combed = np.zeros(len(lags))
     for comb in range(1, _COMBS + 1):
         for beside in range(1 - comb, comb):
-            combed += likeness[:, lags * comb + beside] / (2 * comb - 1)
+            combed += likeness[lags * comb + beside] / (2 * comb - 1)
     periods = lags + 1
     preference = periods / _COMMON_PERIOD**2 * np.exp(-0.5 * periods**2 / _COMMON_PERIOD**2)  # Rayleigh
-    clarity: np.ndarray = (combed * preference).max(axis=1, initial=0)
-    return clarity
+    return float((combed * preference).max(initial=0))
 
 
 def _information_gain(magnitudes: np.ndarray) -> Function:
-    """Of (frames, bins): by how many octaves the bins rise from the frames before a moment to those after it.
+    """Of (frames, bins), by how many octaves the bins rise from the frames before a moment to those after it: for all
+    frames but the first ten.
 
     The moment lies five frames before the one that the value stands at.
     """
-    count, reach = len(magnitudes), len(_GAIN_WEIGHTS)
-    padded = np.concatenate([np.zeros((2 * reach, magnitudes.shape[1]), np.float32), magnitudes])
-    before, after = np.zeros_like(magnitudes), np.zeros_like(magnitudes)
+    reach = len(_GAIN_WEIGHTS)
+    count = len(magnitudes) - 2 * reach
+    before, after = np.zeros((2, count, magnitudes.shape[1]), np.float32)
     for number, weight in enumerate(_GAIN_WEIGHTS):
-        before += padded[reach - 1 - number :][:count] * weight
-        after += padded[reach + 1 + number :][:count] * weight
+        before += magnitudes[reach - 1 - number :][:count] * weight
+        after += magnitudes[reach + 1 + number :][:count] * weight
     before[before == 0] = 1
     after[after == 0] = np.finfo(np.float32).eps
     after /= before
