@@ -36,7 +36,7 @@ from luthier_kit.store import Action, Store, digest_of, open_store
 from luthier_kit.workers import Reasons, Workers
 from luthier_music.audio import AudioError
 
-VERSION: Final = "6"  # of the stages that measure; raised whenever the same input would give another answer
+VERSION: Final = "7"  # of the stages that measure; raised whenever the same input would give another answer
 DECODE_VERSION: Final = "1"  # of DecodeAudio, whose answers do not change with the features
 VOICE_VERSION: Final = "2"  # of what is said of voices, which is only asked of recordings
 FEATURE_NAMES: Final = {
