@@ -26,7 +26,7 @@ from luthier_pipeline.corpus import (
     read_manifest,
     shard_of,
 )
-from luthier_pipeline.near_duplicates import Sketch
+from luthier_pipeline.near_duplicates import Sketch, Sketches
 
 
 def file(path: str, fingerprint: str = "", failed: bool = False) -> CorpusFile:
@@ -91,19 +91,19 @@ def test_what_was_kept_once_and_is_dropped_now_was_rendered_all_the_same(store: 
     both = [file("a.mid", "f"), file("b.mid", "g")]
     corpora.publish(store, "book", "r1", corpus_of(both, "", alike, NEAR_DUPLICATES_KEEP), None)
     for run, files in (("r2", both), ("r3", both), ("r4", [file("c.mid", "h")])):
-        corpus = corpus_of(files, "", alike, NEAR_DUPLICATES_DROP, earlier_of(store, "book"))
+        corpus = corpus_of(files, "", alike, NEAR_DUPLICATES_DROP, earlier_of(newest_corpus(store, "book")))
         corpora.publish(store, "book", run, corpus, None)
         assert len(corpus.songs) == 1
-        assert {"f", "g"} <= earlier_of(store, "book").rendered
+        assert {"f", "g"} <= earlier_of(newest_corpus(store, "book")).rendered
     assert [song.path for song in corpus.manifest.earlier] == ["a.mid", "b.mid"]
 
 
 def test_a_near_duplicate_that_was_never_rendered_is_not_known_as_rendered(store: Store) -> None:
     notes = NoteSignature(voices=[VoiceSignature(hashes=range(100))])
-    alike = {"f": Sketch.of(notes), "g": Sketch.of(notes)}
+    alike = Sketches.of({"f": Sketch.of(notes), "g": Sketch.of(notes)})
     corpus = corpus_of([file("a.mid", "f"), file("b.mid", "g")], "", alike, NEAR_DUPLICATES_DROP)
     corpora.publish(store, "book", "r1", corpus, None)
-    assert earlier_of(store, "book").rendered == {"f"}
+    assert earlier_of(newest_corpus(store, "book")).rendered == {"f"}
 
 
 def test_names_become_safe_collection_names() -> None:
