@@ -292,6 +292,11 @@ def test_peaks_are_those_that_scipy_finds(seed: int) -> None:
     assert sections.peaks_of(values, 0.5, 16) == truth.tolist()
 
 
+def test_a_flat_top_is_no_peak_and_of_two_as_high_the_first_stays() -> None:
+    assert sections.peaks_of(np.array([0, 1, 1, 0, 0, 0.9, 0]), 0.5, 3) == [5]
+    assert sections.peaks_of(np.array([0, 1, 0, 1, 0, 0, 0]), 0.5, 3) == [1]
+
+
 def test_smoothing_is_that_of_scipy() -> None:
     rows = np.random.default_rng(0).random((30, 4))
 

@@ -1,6 +1,7 @@
 """FLAC files are what another decoder and another MD5 say they are; a file that cannot be written says so."""
 
 import contextlib
+import ctypes
 import errno
 import hashlib
 from pathlib import Path
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from luthier_music.audio import write_blocks
 from luthier_music.flac_writer import FlacWriter
 
 MD5 = slice(26, 42)  # of the file: RFC 9639, 8.2
@@ -62,6 +64,35 @@ def test_what_flac_does_not_have_is_refused(tmp_path: Path, channels: int, rate_
 def test_samples_of_another_number_of_channels_are_refused(tmp_path: Path) -> None:
     with FlacWriter(tmp_path / "a.flac", 44_100, 2, md5=False) as file, pytest.raises(ValueError, match="1 channels"):
         file.write(steps(10, channels=1))
+
+
+@pytest.mark.parametrize(
+    "wrong", [steps(10).astype(np.int16), steps(10).T.copy().T, steps(20)[:, ::2], steps(10)[0:2, :, None]]
+)
+def test_steps_that_would_be_misread_are_refused(tmp_path: Path, wrong: np.ndarray) -> None:
+    with FlacWriter(tmp_path / "a.flac", 44_100, 2, md5=False) as file, pytest.raises(ValueError, match="int32"):
+        file.write(wrong)
+
+
+@pytest.mark.parametrize("ending", ["flac", "wav"])
+def test_blocks_without_a_frame_change_nothing(tmp_path: Path, ending: str) -> None:
+    path, samples = tmp_path / f"a.{ending}", np.full((10, 2), 0.5, np.float32)
+    write_blocks(path, [samples[:0], samples, samples[:0], samples, samples[:0]])
+
+    np.testing.assert_array_equal(soundfile.read(path)[0], np.full((20, 2), 0.5))
+
+
+@pytest.mark.parametrize("error", [MemoryError, KeyboardInterrupt])
+def test_whatever_fails_while_libflac_writes_is_raised(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
+) -> None:
+    def failing(*_: object) -> bytes:
+        raise error
+
+    file = FlacWriter(tmp_path / "a.flac", 44_100, 2, md5=False)
+    monkeypatch.setattr(ctypes, "string_at", failing)
+    with pytest.raises(error), file:
+        file.write(steps(30_000))
 
 
 def test_an_exception_leaves_no_file_that_claims_to_be_whole(tmp_path: Path) -> None:

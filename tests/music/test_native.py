@@ -52,3 +52,26 @@ def test_a_view_that_is_no_whole_array_is_refused() -> None:
     samples = np.zeros((2, 100), np.float32)
     with pytest.raises(ValueError, match="whole arrays"):
         add_to_mix(samples.T, 1.0, np.empty(0, np.float32), np.zeros((100, 2), np.float32), 10)
+
+
+def _read_only(array: np.ndarray) -> np.ndarray:
+    array.flags.writeable = False
+    return array
+
+
+@pytest.mark.parametrize(
+    ("samples", "fade", "mix"),
+    [
+        (np.zeros((100, 2)), np.ones(5, np.float32), np.zeros((100, 2))),
+        (np.zeros((100, 2), np.float32), np.ones(5, np.float32), np.zeros((100, 2))),
+        (np.zeros((100, 2), np.float32), np.ones(5), np.zeros((100, 2), np.float32)),
+        (np.zeros((100, 2), np.float32), np.ones(10, np.float32)[::2], np.zeros((100, 2), np.float32)),
+        (np.zeros((100, 1), np.float32), np.ones(5, np.float32), np.zeros((100, 1), np.float32)),
+        (np.zeros((100, 2), np.float32), np.ones(5, np.float32), np.zeros((99, 2), np.float32)),
+        (_read_only(np.zeros((100, 2), np.float32)), np.ones(5, np.float32), np.zeros((100, 2), np.float32)),
+        (np.zeros((100, 2), np.float32), np.ones(5, np.float32), _read_only(np.zeros((100, 2), np.float32))),
+    ],
+)
+def test_arrays_that_would_be_misread_are_refused(samples: np.ndarray, fade: np.ndarray, mix: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="samples"):
+        add_to_mix(samples, 1.0, fade, mix, 10)

@@ -1,5 +1,8 @@
 """What waits on scratch comes back as it was, and silence takes no space there."""
 
+import errno
+import resource
+from io import FileIO
 from pathlib import Path
 
 import numpy as np
@@ -58,3 +61,30 @@ def test_a_file_that_lost_its_end_is_an_error_of_scratch(tmp_path: Path) -> None
 
     with pytest.raises(OSError, match="shorter"):
         list(spool.pieces())
+
+
+class _Reluctant(FileIO):
+    """A file that takes 1000 bytes at a time, as the system may."""
+
+    def write(self, data: memoryview, /) -> int:  # type: ignore[override]  # of all buffers, the one that comes
+        return super().write(data.cast("B")[:1000])
+
+
+def test_what_the_system_did_not_take_at_once_is_written_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    samples = np.random.default_rng(1).normal(0, 1, (QUIET_FRAMES + 7, 2)).astype(np.float32)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", lambda path, mode, **_: _Reluctant(path, mode))
+        spool = spooled(tmp_path / "a", samples)
+
+    np.testing.assert_array_equal(np.concatenate([piece.copy() for piece in spool.pieces()]), samples)
+
+
+def test_a_place_that_takes_only_a_part_is_an_error(tmp_path: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        with pytest.raises(OSError, match="too large") as failure:
+            spooled(tmp_path / "a", np.ones((1000, 2), np.float32))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert failure.value.errno == errno.EFBIG

@@ -62,7 +62,7 @@ class FlacWriter:
         """`md5`: whether the header has the MD5 of all samples, by which decoders check themselves. OSError where the
         file cannot be opened, ValueError for a rate or a number of channels that FLAC does not have (1 to 8)."""
         self._file, self._channels = path.open("wb", buffering=_BUFFER_BYTES), channels
-        self._failure: OSError | None = None  # of a callback: it cannot raise through libFLAC
+        self._failure: BaseException | None = None  # of a callback: it cannot raise through libFLAC
         self._callbacks = _WRITE(self._on_write), _SEEK(self._on_seek), _TELL(self._on_tell)
         self._encoder = _FLAC.FLAC__stream_encoder_new()
         if not self._encoder:
@@ -80,8 +80,12 @@ class FlacWriter:
         """More samples [channels, frames], in steps of 16 bit. OSError where the file cannot be written."""
         if len(steps) != self._channels:
             raise ValueError(f"{len(steps)} channels for a file of {self._channels}")
+        if steps.ndim != 2 or steps.dtype != np.int32 or not steps[0].flags.c_contiguous:
+            raise ValueError("steps must be int32 [channels, frames], the frames of each channel side by side")
+        if steps.shape[1] == 0:
+            return
         first, apart = steps.ctypes.data, steps.strides[0]
-        planes = _PLANES(*range(first, first + len(steps) * apart, apart))
+        planes = _PLANES(*(first + channel * apart for channel in range(len(steps))))
         self._check(_FLAC.FLAC__stream_encoder_process(self._encoder, planes, steps.shape[1]))
 
     def __enter__(self) -> Self:
@@ -119,7 +123,7 @@ class FlacWriter:
         """What a callback answers that does this."""
         try:
             action()
-        except OSError as error:
+        except BaseException as error:  # also MemoryError and an interrupt: without an answer it is undefined
             self._failure = error
             return _FAILED
         return _OK

@@ -1,6 +1,7 @@
 """The compiled loops of native/, for arrays: what numpy would need several passes for is one here.
 
-Arrays are checked by their callers; here they only become pointers. Calls let other threads of Python run.
+Arrays become pointers here, once they are converted or, where they are changed in place, checked. Calls let other
+threads of Python run.
 """
 
 import ctypes
@@ -39,6 +40,7 @@ def hop_energies(
     there is one."""
     hops = edges.size - 1
     energies, peaks = np.empty(hops), np.empty(hops, np.float32)
+    edges = np.ascontiguousarray(edges, np.int64)
     samples, sos = np.ascontiguousarray(samples, np.float32), np.ascontiguousarray(sos, np.float64)
     pointers = (samples.ctypes.data, samples.shape[1], edges.ctypes.data, hops, sos.ctypes.data)
     _LIBRARY.luthier_hop_energies(*pointers, energies.ctypes.data, peaks.ctypes.data)
@@ -50,8 +52,12 @@ def add_to_mix(
 ) -> NDArray[np.float32]:
     """Multiply samples [frames, 2] by a gain and their end by `fade` [any], in place, and add them to the mix [frames,
     2]. Of each `block_frames` of them, the last one shorter, the peak then [blocks]."""
-    if not (samples.flags.c_contiguous and mix.flags.c_contiguous and samples.shape == mix.shape):
-        raise ValueError("samples and mix must be whole arrays [frames, 2] of one length")
+    if not samples.shape == mix.shape == (len(samples), 2):
+        raise ValueError("samples and mix must be [frames, 2], of one length")
+    if not all(array.dtype == np.float32 and array.flags.c_contiguous for array in (samples, mix, fade)):
+        raise ValueError("samples, mix and fade must be whole arrays of float32")
+    if not (samples.flags.writeable and mix.flags.writeable):
+        raise ValueError("samples and mix are changed, so they must be writeable")
     peaks = np.empty(-(-len(samples) // block_frames), np.float32)
     faded = fade.ctypes.data, fade.size
     _LIBRARY.luthier_add_to_mix(

@@ -48,7 +48,8 @@ void luthier_add_to_mix(float *samples, int64_t frames, float gain, const float 
  * that is above 1.0, or no number, steps mean nothing. */
 float luthier_to_steps(const float *samples, int64_t frames, int channels, float gain, int32_t *steps) {
     const float magic = 12582912.0f; /* 1.5 * 2^23: a sum with it has no place for less than 1 */
-    int32_t zero, most = 0;
+    uint32_t zero; /* differences of bits are taken without a sign: that wraps, where a signed one is undefined */
+    int32_t most = 0;
     memcpy(&zero, &magic, sizeof zero);
     for (int channel = 0; channel < channels; channel++) {
         const float *from = samples + channel;
@@ -56,12 +57,13 @@ float luthier_to_steps(const float *samples, int64_t frames, int channels, float
         for (int64_t i = 0; i < frames; i++) {
             const float levelled = from[i * channels] * gain;
             const float sum = levelled * 32768.0f + magic;
-            int32_t bits, step;
+            uint32_t sum_bits;
+            int32_t bits;
             memcpy(&bits, &levelled, sizeof bits);
-            memcpy(&step, &sum, sizeof step);
+            memcpy(&sum_bits, &sum, sizeof sum_bits);
             bits &= 0x7FFFFFFF;
             most = bits > most ? bits : most;
-            step -= zero;
+            const int32_t step = (int32_t)(sum_bits - zero);
             to[i] = step > 32767 ? 32767 : step;
         }
     }

@@ -88,7 +88,9 @@ def smoothed(rows: np.ndarray) -> np.ndarray:
 
 def peaks_of(values: np.ndarray, height: float, distance: int) -> list[int]:
     """Where values of (n,) that reach `height` are higher than both neighbours, ascending; of those that are nearer to
-    each other than `distance` the highest. As scipy.signal.find_peaks, whose import takes a second."""
+    each other than `distance` the highest. As scipy.signal.find_peaks, whose import takes a second, but
+    where values are equal: a flat top is no peak here (there its middle is), and of two as high the first stays (there
+    the last)."""
     inner = values[1:-1]
     found = np.flatnonzero((inner > values[:-2]) & (inner > values[2:]) & (inner >= height)) + 1
     kept: list[int] = []

@@ -9,7 +9,9 @@ from numpy.typing import NDArray
 
 from luthier_music.audio import Samples
 
-_KEPT_VALUES: Final = 1 << 25  # 6 minutes of stereo, 128 MB: what an idle worker may go on holding
+_KEPT_VALUES: Final = (
+    1 << 25
+)  # 6 minutes of stereo, 128 MB: what an idle worker may go on holding, of stems and of mixes each
 _FREE: Final = 2  # references to an array that no other one is a view of: where it is kept, and the question itself
 
 
@@ -22,8 +24,7 @@ class Memory:
     def samples(self, frames: int) -> Samples:
         """Samples [frames, 2] of any value."""
         size = 2 * frames
-        block = self._kept
-        del self._kept  # or the count below would depend on where it is asked
+        block, self._kept = self._kept, np.empty(0, dtype=np.float32)  # `block` alone holds it, as _FREE says
         if block.size < size or sys.getrefcount(block) > _FREE:
             block = np.empty(size, dtype=np.float32)
         self._kept = block if size <= _KEPT_VALUES else np.empty(0, dtype=np.float32)
