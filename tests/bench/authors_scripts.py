@@ -3,8 +3,8 @@ r"""Rendering against plain scripts that render track by track (`plain_rendering
     uv run --project services/rendering --frozen --group bench python -m tests.bench.authors_scripts SONG.mid ... \
         --vst3 FOLDER
 
-What is known of the paper's own scripts is done here by a script written anew from public packages: no stems, drums as a
-piano, all tracks in memory. Effects are left out on both sides. With a SoundFont it has two forms: the command
+What is known of the scripts of the paper, a script written anew from public packages does here: no stems, drums as
+a piano, all tracks in memory. Effects are left out on both sides. With a SoundFont it has two forms: the command
 `fluidsynth` for each track (left out where it is not on the PATH), and the synthesiser that the service uses itself.
 With `--vst3`, a folder with mda-vst3.vst3, plugins play every track there; here every part but drums, by the same three
 plugins, with the same parameters drawn. The service's side writes stems, too; `mix only` does what the script does.
