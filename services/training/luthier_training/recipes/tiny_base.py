@@ -1,4 +1,4 @@
-"""Makes the tiny base model from a data set: its Oobleck autoencoder is trained on the training clips, its tokenizer on
+"""Makes a base model from a data set: its Oobleck autoencoder is trained on the training clips, its tokenizer on
 their prompts; text encoder and transformer stay random, for fine-tuning to start from.
 
 The autoencoder learns by the multi-resolution STFT distance (Yamamoto 2020, as stable-audio-tools ships it) and the
@@ -56,7 +56,7 @@ def run(job: Job) -> ModelVersion:
         raise Stopped
     asked, seed, reporter = job.request.tiny_base, job.request.seed, job.reporter
     reporter.stage("fetch")
-    dataset, known = read_manifest(job.store, job.request.dataset), tiny.configuration()
+    dataset, known = read_manifest(job.store, job.request.dataset), tiny.configuration(size=asked.size)
     chosen = rows_of(dataset, TRAIN)
     random.Random(seed).shuffle(chosen)
     chosen, clips = chosen[:MAX_CLIPS], []
@@ -84,7 +84,7 @@ def run(job: Job) -> ModelVersion:
 
     reporter.stage("export")
     scale = latent_scale(autoencoder, clips, known.downsampling_ratio)
-    return export(job, dataset, tiny.configuration(scale), model.state_dict())
+    return export(job, dataset, tiny.configuration(scale, asked.size), model.state_dict())
 
 
 def train(
@@ -203,5 +203,5 @@ def export(job: Job, dataset: DatasetManifest, known: Configuration, state: dict
             "licences": list(dataset.licences),
         },
         created_by=job.request.created_by,
-        reason=f"tiny base made by {job.run_id}",
+        reason=f"{job.request.tiny_base.size} base made by {job.run_id}",
     )
