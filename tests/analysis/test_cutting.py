@@ -15,6 +15,7 @@ from luthier_analysis.jobs import CutPlan
 from luthier_analysis.settings import Options
 from luthier_analysis.sound import Sound
 from luthier_analysis.timeline import Timeline
+from luthier_music.tempo import accuracy_2
 
 from .synth import RATE_HZ, aba, activity, chords, sound, timeline, tone
 
@@ -133,6 +134,8 @@ def test_facts_keep_reference_and_estimate_apart() -> None:
     assert facts.estimated_key
     assert (facts.tempo.tempo_bpm, facts.tempo.source) == (120.0, FACT_SOURCE_TEMPO_MAP)
     assert facts.estimated_tempo.source == FACT_SOURCE_AUDIO
+    assert facts.estimated_tempo.estimator == "essentia/BeatTrackerDegara/beat-line"  # the cheap one
+    assert accuracy_2(120.0, facts.estimated_tempo.tempo_bpm)
     assert (str(facts.key.key), facts.key.source) == ("C major", FACT_SOURCE_NOTES)
     assert (str(facts.estimated_key.key), facts.estimated_key.source) == ("C major", FACT_SOURCE_AUDIO)
     assert [one.instrument for one in facts.instruments] == ["Harpsichord"]

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy.signal import butter, sosfilt
+from scipy.ndimage import uniform_filter1d
+from scipy.signal import butter, find_peaks, sosfilt
 
 from luthier_analysis.facts import Beats, Descriptor, KeyFound, Loudness, Perceptual, Section, Tempo
-from luthier_analysis.features import FEATURES, descriptors
+from luthier_analysis.features import FEATURES, descriptors, sections
 from luthier_analysis.settings import Options
 from luthier_analysis.sound import Sound, load, read_header
 from luthier_music.audio import write_audio
@@ -262,6 +263,39 @@ def test_an_offset_changes_neither_level_nor_key() -> None:
 
     assert moved.levels_dbfs == pytest.approx(plain.levels_dbfs, abs=1.0)
     assert FEATURES["key"](moved, OPTIONS).key == Key(0, "major")
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_a_constant_is_silence_beside_any_music(channels: int) -> None:
+    music = 0.5 * groove(120, 2)[: 2 * RATE_HZ]
+    mono = np.concatenate([np.full(2 * RATE_HZ, 0.3), music + 0.3]).astype(np.float32)
+    moved = Sound(np.repeat(mono[:, None], channels, axis=1), RATE_HZ)
+
+    assert moved.levels_dbfs[:40].max() < -150
+    assert moved.levels_dbfs[40:] == pytest.approx(sound(music).levels_dbfs, abs=0.1)
+
+
+def test_level_of_a_sine_in_one_channel_of_two() -> None:
+    left = 0.5 * tone(441, 2, 0, 1)[RATE_HZ // 10 :]  # whole periods in each frame
+
+    found = Sound(np.stack([left, np.zeros_like(left)], axis=1), RATE_HZ).levels_dbfs
+
+    assert found == pytest.approx(20 * np.log10(0.5 / np.sqrt(2) / np.sqrt(2)), abs=0.05)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_peaks_are_those_that_scipy_finds(seed: int) -> None:
+    values = np.convolve(np.random.default_rng(seed).random(400), np.ones(5) / 5, "same")
+
+    truth, _ = find_peaks(values, height=0.5, distance=16)
+
+    assert sections.peaks_of(values, 0.5, 16) == truth.tolist()
+
+
+def test_smoothing_is_that_of_scipy() -> None:
+    rows = np.random.default_rng(0).random((30, 4))
+
+    assert sections.smoothed(rows) == pytest.approx(uniform_filter1d(rows, sections.SMOOTHED_STEPS, axis=0))
 
 
 @pytest.mark.parametrize("bpm", [40.0, 60.0, 120.0])

@@ -17,7 +17,8 @@ from luthier.analysis.v1 import analysis_pb2 as pb
 from luthier.analysis.v1.analysis_pb2_grpc import AnalysisServiceStub as Stub
 from luthier.common.v1 import common_pb2 as common
 from luthier_analysis.extra import VIBENET, identity
-from luthier_analysis.settings import AnalysisSettings
+from luthier_analysis.service import configuration
+from luthier_analysis.settings import AnalysisSettings, Options, Weights
 from luthier_kit.rpc import DataLoss, InvalidRequest, LuthierError, NotFound, PermissionDenied, QuotaExceeded
 from luthier_kit.store import Store
 from luthier_music.audio import write_audio
@@ -485,3 +486,19 @@ def test_facts_of_loud_float_samples_are_finite(service: Stub, store: Store, tmp
     assert "nan" not in str(response).lower()
     assert "inf" not in str(response).lower()
     assert response.loudness_lufs > 90
+
+
+def test_answers_name_the_configuration_of_the_server(service: Stub, settings: AnalysisSettings, put: Put) -> None:
+    answer = analyze(service, put(chords(0, "major", 2)))
+    assert answer.action.configuration == configuration(settings.options).digest
+
+
+def test_estimators_and_weights_are_in_the_configuration() -> None:
+    weights = Weights(Path("model.onnx"), "ab" * 32)
+    options = [
+        Options(), Options(tempo_estimator="beatnet"), Options(beat_estimator="beatnet"), Options(vocals=weights),
+        Options(deeprhythm=weights), Options(vocals=Weights(Path("model.onnx"), "cd" * 32)),
+    ]  # fmt: skip
+    assert len({configuration(one).digest for one in options}) == len(options)
+    elsewhere = Options(vocals=Weights(Path("moved/model.onnx"), "ab" * 32))
+    assert configuration(elsewhere) == configuration(Options(vocals=weights))

@@ -4,6 +4,7 @@
 """
 
 import hashlib
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,14 +18,29 @@ from luthier_analysis import voices
 from luthier_analysis.clips import cut_song
 from luthier_analysis.facts import Voice, clip_message
 from luthier_analysis.jobs import CutPlan
+from luthier_analysis.service import build
 from luthier_analysis.settings import AnalysisSettings, Options, Weights
 from luthier_analysis.sound import Sound, load
+from luthier_kit.rpc import SettingsError
 from luthier_music.audio_rate import resampled
 
 from .synth import RATE_HZ, chords, click_track, sound
 
 SPEECH = Path(__file__).with_name("speech.flac")
 FRAME = 1600  # samples of a frame of the tiny model
+
+
+SPOILED = pytest.mark.parametrize(
+    ("spoil", "why"),
+    [
+        (lambda w: replace(w, path=w.path.with_name("absent.onnx")), "cannot be read (No such file or directory)"),
+        (lambda w: replace(w, sha256="0" * 64), "has another SHA-256 than configured"),
+        (lambda w: written(w.path.parent, b"no model"), "the model is damaged"),
+        (lambda w: written(w.path.parent, two_inputs()), "must have one input and one output"),
+        (lambda w: written(w.path.parent, no_probabilities()), "must be probabilities, 0 to 1"),
+    ],
+    ids=["absent", "other bytes", "damaged", "two inputs", "no probabilities"],
+)
 
 
 @pytest.fixture(scope="module")
@@ -135,17 +151,7 @@ def test_speech_is_a_voice_whatever_the_model_of_vocals_hears(tmp_path: Path, sp
     assert voices.measure(sound(loudest), deaf).presence == common.VOICE_PRESENCE_HEARD
 
 
-@pytest.mark.parametrize(
-    ("spoil", "why"),
-    [
-        (lambda w: replace(w, path=w.path.with_name("absent.onnx")), "cannot be read (No such file or directory)"),
-        (lambda w: replace(w, sha256="0" * 64), "has another SHA-256 than configured"),
-        (lambda w: written(w.path.parent, b"no model"), "the model is damaged"),
-        (lambda w: written(w.path.parent, two_inputs()), "must have one input and one output"),
-        (lambda w: written(w.path.parent, no_probabilities()), "must be probabilities, 0 to 1"),
-    ],
-    ids=["absent", "other bytes", "damaged", "two inputs", "no probabilities"],
-)
+@SPOILED
 def test_a_model_that_cannot_be_used_says_why_and_vocals_are_not_checked(
     model: Weights, spoil: "object", why: str
 ) -> None:
@@ -154,6 +160,23 @@ def test_a_model_that_cannot_be_used_says_why_and_vocals_are_not_checked(
     assert found.presence == common.VOICE_PRESENCE_UNSPECIFIED
     assert found.note.startswith("vocals were not checked: ")
     assert why in found.note
+
+
+@SPOILED
+def test_the_service_does_not_start_with_a_model_that_cannot_be_used(
+    model: Weights, tmp_path: Path, spoil: "object", why: str
+) -> None:
+    spoiled: Weights = spoil(model)  # type: ignore[operator]
+    settings = AnalysisSettings(
+        address="127.0.0.1:0", store_folder=tmp_path, vocals_model=str(spoiled.path), vocals_sha256=spoiled.sha256
+    )
+    with pytest.raises(SettingsError, match=f"LUTHIER_VOCALS_MODEL {spoiled.path}: .*{re.escape(why)}"):
+        build(settings)
+
+
+def test_a_model_that_can_be_used_is_tried_and_forgotten(model: Weights) -> None:
+    voices.check(model)
+    assert voices._session.cache_info().currsize == 0
 
 
 def two_inputs() -> onnx.ModelProto:

@@ -19,7 +19,7 @@ CUT = """
 import sys, tempfile
 from pathlib import Path
 from luthier.common.v1.common_pb2 import Timeline as Message
-from luthier_analysis import clips, engine  # imported before the clock of the job starts
+from luthier_analysis import clips  # imported before the clock of the job starts
 from luthier_analysis.jobs import CutPlan, cut
 from luthier_analysis.settings import Options
 from luthier_analysis.timeline import Timeline

@@ -31,7 +31,7 @@ import mido
 sys.path.append(str(Path(__file__).parents[2] / "services" / "pipeline"))  # of which only this module is needed
 
 from luthier.rendering.v1.rendering_pb2 import NoteSignature
-from luthier_pipeline.near_duplicates import SAME, Sketch, candidates, near_duplicates, similarity
+from luthier_pipeline.near_duplicates import SAME, Pair, Sketch, candidates, near_duplicates, similarity
 from luthier_rendering.midi import load_song
 from luthier_rendering.signature import signature
 
@@ -305,6 +305,11 @@ def melodies(score: Score) -> Iterator[list[int]]:
         yield from by_channel.values()
 
 
+def pairs_among(songs: Sequence[Sketch]) -> list[Pair]:
+    """The near-duplicates among songs."""
+    return near_duplicates([song.outline for song in songs], songs.__getitem__)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folders", nargs="+", type=Path)
@@ -315,7 +320,7 @@ def main() -> None:
         found = list(pool.map(signatures, paths))
     songs = [sketch(of[""]) for of in found]
     print(f"{len(songs)} songs; {os.cpu_count()} cores, {platform.machine()}; {cost_ms(paths):.1f} ms CPU a signature")
-    false = near_duplicates(songs)
+    false = pairs_among(songs)
     most = max(holding(one, other) for at, one in enumerate(songs) for other in songs[:at])
     print(f"false pairs among the songs: {len(false)}; the most that one has of another: {most:.2f} (bound {SAME})")
     for pair in false:
@@ -325,7 +330,7 @@ def main() -> None:
     for name in [*TARGETS, *MORE]:
         owners = [number for number, of in enumerate(found) if name in of]
         variants = [sketch(found[owner][name]) for owner in owners]
-        pairs = {(pair.first, pair.second) for pair in near_duplicates([*songs, *variants])}
+        pairs = {(pair.first, pair.second) for pair in pairs_among([*songs, *variants])}
         right = {(owner, len(songs) + place) for place, owner in enumerate(owners)}
         lowest = min(similarity(songs[owner], variant) for owner, variant in zip(owners, variants, strict=True))
         share = f"{len(pairs & right)} of {len(right)}"
@@ -356,8 +361,8 @@ def scale(paths: Sequence[Path], count: int) -> None:
     songs = [sketch(message) for message in drawn_songs(paths, count)]
     for part in (count // 10, count):
         began = time.process_time()
-        tried = len(candidates(songs[:part]))
-        false = len(near_duplicates(songs[:part]))
+        tried = len(candidates([song.outline for song in songs[:part]]))
+        false = len(pairs_among(songs[:part]))
         spent_s = time.process_time() - began
         print(f"{part} drawn songs: {false} false pairs; {tried} candidates; {spent_s:.1f} s CPU", flush=True)
 

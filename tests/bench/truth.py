@@ -33,7 +33,7 @@ import numpy as np
 
 from luthier.common.v1.common_pb2 import Timeline as TimelineMessage
 from luthier_analysis.cutting import cut
-from luthier_analysis.engine import algorithms, has_pulse
+from luthier_analysis.engine import algorithms
 from luthier_analysis.extra import BEATNET, NoEstimate, identity
 from luthier_analysis.features import beatnet, deeprhythm
 from luthier_analysis.features.sections import structure
@@ -91,7 +91,6 @@ def song_scores(path: Path, subjects: Sequence[str]) -> tuple[dict[str, Scores],
         excerpt = sound.excerpt(*span)
         truths["clips"] += 1
         _ = excerpt.mono
-        has_pulse(excerpt)  # is asked for by every clip anyhow
         for measured in of_clips:
             measured(found, truths, excerpt, timeline, span)
     return dict(found), dict(truths)
@@ -139,7 +138,7 @@ def of_tempo(found: dict[str, Scores], truths: dict[str, int], sound: Sound, tim
         name = f"RhythmExtractor2013 {method}"
         add(f"{name}, line through its beats", rhythm, lambda it: line_bpm(it[1]), name)
         add(f"{name}, its own BPM", rhythm, lambda it: it[0], name)
-    add("PercivalBpmEstimator (beside what is proven)", lambda: algorithms.PercivalBpmEstimator()(sound.mono))
+    add("PercivalBpmEstimator", lambda: algorithms.PercivalBpmEstimator()(sound.mono))
     if BEATNET_IS_THERE:
         add("BeatNet, line through its beats", lambda: beatnet.beats(sound), lambda it: line_bpm(it.times_s), "BeatNet")
     if DEEPRHYTHM:

@@ -14,7 +14,7 @@ from minio import MinioAdmin
 from minio.credentials.providers import StaticProvider
 
 from luthier.rendering.v1.rendering_pb2 import RenderSongResponse
-from luthier_kit.rpc import DataLoss, Unavailable
+from luthier_kit.rpc import DataLoss, PermissionDenied, Unavailable, status_of
 from luthier_kit.store import Action, Endpoint, S3Store, Store
 from tests.support.services import ROOT
 from tests.support.stores import damage
@@ -66,8 +66,8 @@ def is_done(call: Callable[[], object]) -> bool:
     """Whether the store lets this key do it."""
     try:
         call()
-    except Unavailable as refused:
-        if refused.reason != "STORE_CREDENTIALS_REFUSED":
+    except (Unavailable, PermissionDenied) as refused:
+        if refused.reason not in {"STORE_CREDENTIALS_REFUSED", "STORE_ACCESS_DENIED"}:
             raise
         return False
     return True
@@ -86,6 +86,30 @@ def test_a_key_reads_writes_and_deletes_what_the_table_says_and_nothing_else(
         new = f"{prefix}new-{component}.json"
         assert is_done(lambda: objects.create(new, b"x")) == allowed(component, "writes", new), new  # noqa: B023
         assert is_done(lambda: list(objects.keys(prefix)))  # noqa: B023  # names are digests
+
+
+def test_what_a_caller_names_outside_a_services_prefixes_is_denied_for_good(with_keys: Endpoint) -> None:
+    checkpoint = Store(S3Store(with_keys, BUCKET)).blobs.put_bytes("checkpoints", b"weights", "bin")
+    rendering = opened(with_keys, "rendering")
+    reads: list[Callable[[], object]] = [
+        lambda: rendering.blobs.read(checkpoint),
+        lambda: rendering.blobs.exists(checkpoint),
+        lambda: rendering.objects.get("checkpoints/none.bin", 10),
+    ]
+    for read in reads:
+        with pytest.raises(PermissionDenied) as denied:
+            read()
+        assert denied.value.reason == "STORE_ACCESS_DENIED"
+        told = status_of(denied.value, "rendering")
+        assert "does not let this service read checkpoints/" in told.message
+        assert with_keys.host not in told.message
+        assert SECRET not in f"{denied.value} {told}"
+
+
+def test_what_a_service_may_not_write_is_its_operators_to_mend(with_keys: Endpoint) -> None:
+    with pytest.raises(Unavailable) as refused:
+        opened(with_keys, "rendering").objects.create("models/production/1.json", b"x")
+    assert refused.value.reason == "STORE_CREDENTIALS_REFUSED"
 
 
 def test_what_is_absent_is_absent_and_not_refused(with_keys: Endpoint) -> None:

@@ -200,3 +200,15 @@ def test_what_is_taken_down_while_it_is_worked_on_gets_no_record(store: Store) -
     with pytest.raises(NotFound, match="was taken down"):
         store.actions.run(RENDER, RenderSongResponse, compute)
     assert not list(store.objects.keys("actions/render/"))
+
+
+def test_an_answer_names_the_configuration_of_the_server_that_gives_it(
+    store: Store, open_store: OpenStore, bucket: str
+) -> None:
+    """Not of the one that computed it: what is found was asked for by today's question."""
+    store.actions.configuration = "one"
+    computed, _ = store.actions.run(RENDER, RenderSongResponse, lambda: rendering(store))
+    upgraded = open_store(bucket)
+    upgraded.actions.configuration = "another"
+    found, _ = upgraded.actions.run(RENDER, RenderSongResponse, lambda: rendering(store))
+    assert (computed.action.configuration, found.action.configuration) == ("one", "another")

@@ -218,3 +218,28 @@ def test_what_was_taken_down_is_refused_to_every_reader(
         with pytest.raises(NotFound) as caught:
             read(ref)
         assert caught.value.reason == "ARTIFACT_TAKEN_DOWN"
+
+
+@pytest.mark.parametrize("others", [0, 3000])
+def test_which_of_many_blobs_are_there_is_one_question(store: Store, others: int) -> None:
+    """Also among more objects than a listing is read for."""
+    refs = [store.blobs.put_bytes("clips", f"{number}".encode() * 3, "flac") for number in range(25)]
+    for number in range(others):
+        store.objects.put(f"clips/{number:064x}.flac", lambda: io.BytesIO(b""), 0, "audio/flac")
+    asked = {ref.key: ref.size_bytes for ref in refs}
+    lost, cut, down, any_size = refs[0].key, refs[1].key, refs[2], refs[3].key
+    store.objects.delete(lost)
+    store.objects.put(cut, lambda: io.BytesIO(b"x"), 1, "audio/flac")
+    store.blobs.take_down(down.sha256, by="me", reason="asked")
+    asked[any_size] = 0
+    elsewhere = store.blobs.put_bytes("mixes", b"mix", "flac")
+    asked |= {elsewhere.key: 3, "mixes/" + "0" * 64 + ".flac": 3, "not a key": 1}
+    assert store.blobs.stored(asked) == {ref.key for ref in refs[3:]} | {elsewhere.key}
+
+
+def test_sizes_are_those_of_the_objects_that_are_there(store: Store) -> None:
+    refs = [store.blobs.put_bytes("clips", b"x" * number, "flac") for number in range(1, 30)]
+    store.objects.create("actions/cut/1.json", b"{}")
+    keys = [*(ref.key for ref in refs), "clips/none.flac", "actions/cut/1.json", "actions/cut/2.json", "nowhere/1"]
+    assert store.objects.sizes(keys) == {**{ref.key: ref.size_bytes for ref in refs}, "actions/cut/1.json": 2}
+    assert store.objects.sizes([]) == {}

@@ -33,7 +33,7 @@ def test_the_migrations_make_the_tables_that_the_code_has(engine: Engine) -> Non
 def test_a_clip_that_named_its_subset_before_there_was_a_column_moves_to_the_id_that_it_has_now(
     curation: Curation,
 ) -> None:
-    [name], _ = curation.upsert("demo", [clip(curation.store)])
+    [name], *_ = curation.upsert("demo", [clip(curation.store)])
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
     with curation.repository.engine.begin() as connection:
@@ -64,7 +64,7 @@ def test_readers_do_not_wait_for_the_writer(curation: Curation, engine: Engine) 
 
 @SQLITE
 def test_what_was_written_survives_a_restart(curation: Curation, engine: Engine, store: Store) -> None:
-    ids, _ = curation.upsert("demo", [clip(store)])
+    ids, *_ = curation.upsert("demo", [clip(store)])
     engine.dispose()
     again = Curation(Repository(open_engine(str(engine.url))), store)
     assert again.clip(ids[0]).revision == 1

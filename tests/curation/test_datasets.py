@@ -39,7 +39,7 @@ DEMO = ClipFilter(collection="demo")
 def ids(curation: Curation) -> list[str]:
     """Five songs of three clips each, all accepted."""
     clips = [clip(curation.store, song=song, start_s=start) for song in range(5) for start in (0.0, 30.0, 60.0)]
-    found, _ = curation.upsert("demo", clips)
+    found, *_ = curation.upsert("demo", clips)
     curation.review_all(DEMO, Decision(ACCEPTED, "Ada"))
     return found
 
@@ -112,7 +112,7 @@ def test_a_caption_that_the_facts_deny_stays_behind(curation: Curation, reason: 
 
 
 def test_a_caption_that_a_person_kept_leaves(curation: Curation) -> None:
-    [clip_id], _ = curation.upsert("demo", [captioned(curation.store, "CONTRADICTS_FACTS")])
+    [clip_id], *_ = curation.upsert("demo", [captioned(curation.store, "CONTRADICTS_FACTS")])
     curation.edit(clip_id, 1, "Ada", Edit(prompts=["By the label"]))
     curation.review_all(DEMO, Decision(ACCEPTED, "Ada"))
     [row] = manifest(curation, export(curation)).rows
@@ -120,7 +120,7 @@ def test_a_caption_that_a_person_kept_leaves(curation: Curation) -> None:
 
 
 def test_a_caption_whose_check_was_voided_stays_behind(curation: Curation) -> None:
-    [clip_id], _ = curation.upsert("demo", [captioned(curation.store, "CONTRADICTS_FACTS")])
+    [clip_id], *_ = curation.upsert("demo", [captioned(curation.store, "CONTRADICTS_FACTS")])
     curation.edit(clip_id, 1, "Ada", Edit(key=KeyFact(tonic="D", mode=MODE_MAJOR)))
     curation.review_all(DEMO, Decision(ACCEPTED, "Ada"))
     [row] = manifest(curation, export(curation)).rows
@@ -130,7 +130,7 @@ def test_a_caption_whose_check_was_voided_stays_behind(curation: Curation) -> No
 def test_a_caption_that_a_person_holds_for_true_as_it_is_leaves(curation: Curation) -> None:
     alone = captioned(curation.store, "CONTRADICTS_FACTS")
     del alone.prompts[0]
-    [clip_id], _ = curation.upsert("demo", [alone])
+    [clip_id], *_ = curation.upsert("demo", [alone])
     curation.review_all(DEMO, Decision(ACCEPTED, "Ada"))
     with pytest.raises(FailedPrecondition, match="only captions"):
         export(curation)

@@ -29,7 +29,7 @@ def test_hostile_requests_are_refused_by_name(
         web_address=OFF,
     )
     sent = clip(store)
-    [clip_id], _ = curation.upsert("demo", [sent])
+    [clip_id], *_ = curation.upsert("demo", [sent])
 
     def update() -> pb.UpdateClipRequest:
         return pb.UpdateClipRequest(

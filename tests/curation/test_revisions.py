@@ -19,7 +19,7 @@ CELLO = [common.InstrumentFact(instrument="Cello", family="Strings", share=1.0)]
 
 
 def one(curation: Curation, new: pb.NewClip, collection: str = "demo") -> str:
-    ids, _ = curation.upsert(collection, [new])
+    ids, *_ = curation.upsert(collection, [new])
     return ids[0]
 
 
@@ -27,8 +27,8 @@ def test_a_clip_is_one_by_collection_song_and_span(curation: Curation) -> None:
     first = clip(curation.store)
     other_span = clip(curation.store, start_s=30.0)
     other_song = clip(curation.store, song=2)
-    ids, outcomes = curation.upsert("demo", [first, other_span, other_song])
-    again, _ = curation.upsert("other", [first])
+    ids, outcomes, _ = curation.upsert("demo", [first, other_span, other_song])
+    again, *_ = curation.upsert("other", [first])
     assert len({*ids, *again}) == 4
     assert outcomes == {"created": 3}
     assert ids[1] == Identity("demo", fingerprint(1), 30_000, 32_000).clip_id
@@ -40,7 +40,7 @@ def test_subset_part_and_variation_are_in_the_identity(curation: Curation) -> No
     for new, part in ((solo, 0), (bass, 1)):
         new.source.subset, new.source.part = "monophonic", part
     faster.source.variation.MergeFrom(common.Variation(number=1, tempo_factor=1.1))
-    ids, outcomes = curation.upsert("demo", [span_of_all, solo, bass, faster])
+    ids, outcomes, _ = curation.upsert("demo", [span_of_all, solo, bass, faster])
     assert (len(set(ids)), outcomes) == (4, {"created": 4})
     assert [row.clip_id for row in curation.page(pb.ListClipsRequest(), 10).clips].count(ids[1]) == 1
     assert curation.upsert("demo", [span_of_all, solo, bass, faster])[1] == {"unchanged": 4}
@@ -54,7 +54,7 @@ def test_the_subset_that_is_meant_where_none_is_named_is_polyphonic(curation: Cu
 
 def test_the_same_clip_again_changes_nothing(curation: Curation) -> None:
     name = one(curation, clip(curation.store))
-    _, outcomes = curation.upsert("demo", [clip(curation.store)])
+    _, outcomes, _ = curation.upsert("demo", [clip(curation.store)])
     assert outcomes == {"unchanged": 1}
     assert curation.clip(name).revision == 1
     assert len(curation.history(name)) == 1
@@ -67,7 +67,7 @@ def test_a_new_render_never_overwrites_an_edited_field_and_reopens_the_verdict(c
     curation.edit(name, 1, "Ada", edit)
     curation.review({name: 2}, Decision(ACCEPTED, "Ada"))
 
-    _, outcomes = curation.upsert(
+    _, outcomes, _ = curation.upsert(
         "demo", [clip(curation.store, b"second render", tempo_bpm=99.0, prompts=("Rock at 99 BPM",), title="Renamed")]
     )
 
@@ -87,7 +87,7 @@ def test_a_new_render_never_overwrites_an_edited_field_and_reopens_the_verdict(c
 def test_after_an_edit_the_old_render_again_is_not_a_revision(curation: Curation) -> None:
     name = one(curation, clip(curation.store))
     curation.edit(name, 1, "Ada", Edit(prompts=["A lone cello"]))
-    _, outcomes = curation.upsert("demo", [clip(curation.store)])
+    _, outcomes, _ = curation.upsert("demo", [clip(curation.store)])
     assert outcomes == {"unchanged": 1}
     assert curation.clip(name).prompts[0].text == "A lone cello"
 
@@ -107,7 +107,7 @@ def test_the_same_sound_with_other_lineage_keeps_the_verdict(curation: Curation)
     curation.review({name: 1}, Decision(ACCEPTED, "Ada"))
     new = clip(curation.store)
     new.lineage.CopyFrom(common.Lineage(versions={"rendering": "2"}))
-    _, outcomes = curation.upsert("demo", [new])
+    _, outcomes, _ = curation.upsert("demo", [new])
     assert outcomes == {"revised": 1}
     assert curation.clip(name).verdict == ACCEPTED
 

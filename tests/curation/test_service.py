@@ -300,3 +300,48 @@ def test_a_clip_that_would_fill_a_page_is_refused(client: CurationServiceStub, s
     heavy.tags.extend(common.Tag(text="x" * 9000, kind="genre", weight=1) for _ in range(200))
     with pytest.raises(InvalidRequest, match="must have at most 1048576 bytes"):
         upsert(client, heavy)
+
+
+def stamps(client: CurationServiceStub, *ids: str) -> list[str]:
+    return list(client.GetClipStamps(pb.GetClipStampsRequest(clip_ids=ids)).stamps)
+
+
+def test_a_stamp_stays_while_the_pipeline_sends_the_same_whatever_people_do(
+    client: CurationServiceStub, store: Store
+) -> None:
+    sent = upsert(client, message(store), message(store, song=2))
+    assert stamps(client, *sent.clip_ids) == list(sent.stamps)
+    assert upsert(client, message(store), message(store, song=2)).stamps == sent.stamps
+    first = sent.clip_ids[0]
+    client.UpdateClip(pb.UpdateClipRequest(clip_id=first, expected_revision=1, reviewer="me", prompts=["Other."]))
+    client.ReviewClips(
+        pb.ReviewClipsRequest(
+            filter=pb.ClipFilter(collection="demo"), verdict=pb.VERDICT_ACCEPTED, reviewer="me", automatic=True
+        )
+    )
+    assert stamps(client, *sent.clip_ids) == list(sent.stamps)
+
+
+def test_a_stamp_is_another_one_once_the_pipeline_sends_something_else(
+    client: CurationServiceStub, store: Store
+) -> None:
+    sent = upsert(client, message(store))
+    other = message(store, b"fLaC another render")
+    revised = upsert(client, other)
+    assert revised.clip_ids == sent.clip_ids
+    assert revised.stamps != sent.stamps
+    back = upsert(client, message(store))
+    assert len({sent.stamps[0], revised.stamps[0], back.stamps[0]}) == 3
+    assert stamps(client, back.clip_ids[0]) == list(back.stamps)
+
+
+def test_a_clip_that_is_not_there_has_no_stamp(client: CurationServiceStub, store: Store) -> None:
+    sent = upsert(client, message(store))
+    many = [f"clip-{number:024x}" for number in range(1200)]
+    assert stamps(client, *many, sent.clip_ids[0], many[0]) == [""] * 1200 + [sent.stamps[0], ""]
+
+
+@pytest.mark.parametrize("count", [0, 5001])
+def test_stamps_are_asked_for_one_to_5000_clips(client: CurationServiceStub, count: int) -> None:
+    with pytest.raises(InvalidRequest, match="clip_ids"):
+        stamps(client, *["clip-0"] * count)

@@ -12,7 +12,15 @@ from luthier.enrichment.v1 import enrichment_pb2 as pb
 from luthier.enrichment.v1.enrichment_pb2_grpc import EnrichmentServiceStub
 from luthier_enrichment.__main__ import build
 from luthier_enrichment.settings import EnrichmentSettings
-from luthier_kit.rpc import Channel, FailedPrecondition, InvalidRequest, NotFound, PermissionDenied, SettingsError
+from luthier_kit.rpc import (
+    Channel,
+    Configuration,
+    FailedPrecondition,
+    InvalidRequest,
+    NotFound,
+    PermissionDenied,
+    SettingsError,
+)
 from luthier_kit.store import open_store
 from tests.support.services import running
 
@@ -263,3 +271,19 @@ def test_keys_are_not_shown() -> None:
     own = EnrichmentSettings(lastfm_api_key="k3y", spotify_client_secret="s3cret")
     assert "k3y" not in repr(own)
     assert "s3cret" not in repr(own)
+
+
+def test_providers_are_in_the_configuration_and_those_elsewhere_age(
+    serve: Serve, tmp_path: Path, lastfm: LastFm
+) -> None:
+    def configured(**more: Unpack[Further]) -> Configuration:
+        return build(settings(tmp_path, **more)).configuration
+
+    own_sheet = tmp_path / "own.csv"
+    own_sheet.write_text(SHEET)
+    asked = configured(lastfm_api_key="key", lastfm_host=lastfm.host)
+    assert not configured().ages
+    assert asked.ages
+    assert len({configured().digest, asked.digest, configured(sheet=str(own_sheet)).digest}) == 3
+    answer = serve().EnrichSong(pb.EnrichSongRequest(song=common_pb2.SongName(title="One")))
+    assert answer.action.configuration == configured().digest

@@ -9,6 +9,7 @@ from typing import Any
 from google.protobuf.message import Message
 from typer.testing import CliRunner
 
+from luthier.server.v1.server_pb2 import GetConfigurationResponse
 from luthier_kit.store import Store
 from luthier_pipeline.cli import app
 from luthier_pipeline.clients import Clients
@@ -48,6 +49,8 @@ class FakeClients(Clients):
     def __init__(self, store: Store | None = None, **stubs: Stub) -> None:
         super().__init__({"LUTHIER_HOME": "/nowhere"}, retry_budget_s=0.0)
         self.stubs = stubs
+        self.configurations: dict[str, str] = {}
+        self.enrichment_ages = False
         self.__dict__ |= stubs
         if store is not None:
             self.__dict__["store"] = store
@@ -58,6 +61,9 @@ class FakeClients(Clients):
 
     def with_retry_budget(self, retry_budget_s: float) -> Clients:
         return self
+
+    def configuration(self, service: str) -> GetConfigurationResponse:
+        return GetConfigurationResponse(digest=self.configurations.get(service, ""), ages=self.enrichment_ages)
 
     def address(self, service: str) -> str:
         return "127.0.0.9:9"  # closed

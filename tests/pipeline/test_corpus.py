@@ -8,7 +8,8 @@ from collections import Counter
 
 import pytest
 
-from luthier.pipeline.v1.pipeline_pb2 import CorpusFile, SongFailure
+from luthier.pipeline.v1.pipeline_pb2 import NEAR_DUPLICATES_DROP, NEAR_DUPLICATES_KEEP, CorpusFile, SongFailure
+from luthier.rendering.v1.rendering_pb2 import NoteSignature, VoiceSignature
 from luthier_kit.rpc import DeadlineExceeded, FailedPrecondition, InvalidRequest, Unavailable
 from luthier_kit.store import Store
 from luthier_pipeline import corpus as corpora
@@ -19,11 +20,13 @@ from luthier_pipeline.corpus import (
     as_name,
     corpus_of,
     earlier_of,
+    newest_corpus,
     parse_shard,
     put_manifest,
     read_manifest,
     shard_of,
 )
+from luthier_pipeline.near_duplicates import Sketch, Sketches
 
 
 def file(path: str, fingerprint: str = "", failed: bool = False) -> CorpusFile:
@@ -74,11 +77,33 @@ def test_what_is_no_manifest_is_refused(store: Store, data: bytes) -> None:
 
 def test_what_a_collection_rendered_is_known_after_another_folder(store: Store) -> None:
     corpora.publish(store, "book", "r1", CORPUS, None)
-    other = corpus_of([file("b.mid", "g")], "", earlier=earlier_of(store, "book"))
+    other = corpus_of([file("b.mid", "g")], "", earlier=earlier_of(newest_corpus(store, "book")))
     corpora.publish(store, "book", "r2", other, None)
-    earlier = earlier_of(store, "book")
+    earlier = earlier_of(newest_corpus(store, "book"))
     assert earlier.rendered == {"f", "g"}
     assert [song.path for song in earlier.songs] == ["a.mid", "b.mid"]
+
+
+def test_what_was_kept_once_and_is_dropped_now_was_rendered_all_the_same(store: Store) -> None:
+    """In a later folder that has neither, too."""
+    notes = NoteSignature(voices=[VoiceSignature(hashes=range(100))])
+    alike = Sketches.of({"f": Sketch.of(notes), "g": Sketch.of(notes)})
+    both = [file("a.mid", "f"), file("b.mid", "g")]
+    corpora.publish(store, "book", "r1", corpus_of(both, "", alike, NEAR_DUPLICATES_KEEP), None)
+    for run, files in (("r2", both), ("r3", both), ("r4", [file("c.mid", "h")])):
+        corpus = corpus_of(files, "", alike, NEAR_DUPLICATES_DROP, earlier_of(newest_corpus(store, "book")))
+        corpora.publish(store, "book", run, corpus, None)
+        assert len(corpus.songs) == 1
+        assert {"f", "g"} <= earlier_of(newest_corpus(store, "book")).rendered
+    assert [song.path for song in corpus.manifest.earlier] == ["a.mid", "b.mid"]
+
+
+def test_a_near_duplicate_that_was_never_rendered_is_not_known_as_rendered(store: Store) -> None:
+    notes = NoteSignature(voices=[VoiceSignature(hashes=range(100))])
+    alike = Sketches.of({"f": Sketch.of(notes), "g": Sketch.of(notes)})
+    corpus = corpus_of([file("a.mid", "f"), file("b.mid", "g")], "", alike, NEAR_DUPLICATES_DROP)
+    corpora.publish(store, "book", "r1", corpus, None)
+    assert earlier_of(newest_corpus(store, "book")).rendered == {"f"}
 
 
 def test_names_become_safe_collection_names() -> None:

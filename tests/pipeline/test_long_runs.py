@@ -119,6 +119,12 @@ def test_a_result_under_another_name_says_why(store: Store) -> None:
     assert text.splitlines()[0] == "model tuned-0123456789abcdef@1  (tuned was promoted meanwhile)"
 
 
+def test_how_often_metadata_are_drawn_reaches_the_service(store: Store) -> None:
+    training = trainer([DONE])
+    train(store, training, f"{TRAIN} --metadata-share 0.25")
+    assert [request.fine_tune.metadata_share for request in training.requests("CreateTrainingRun")] == [0.25]
+
+
 def test_a_quiet_run_is_followed_beyond_the_retry_budget(store: Store) -> None:
     queued, cut = run_in(RUN_STATE_QUEUED), Unavailable("the server ends old connections", retry_after_s=0.0)
     assert train(store, trainer([queued, 0.3, cut], [DONE]), retry_budget_s=0.2).document["model"] == "tuned@1"

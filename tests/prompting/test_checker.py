@@ -10,9 +10,10 @@ from collections.abc import Iterable
 
 import pytest
 
+from luthier_music.clip_facts import Facts, Heard
+from luthier_music.instruments import PROGRAM_NAMES
 from luthier_music.vocabulary import GENRE_PARENTS, implied_genres
 from luthier_prompting.checker import Disagreement, check
-from luthier_prompting.facts import Facts, Heard
 
 ROCK = Facts(
     duration_s=29.8, tempo_bpm=120.0, tonic="F#", mode="minor", meter=(4, 4), loudness_lufs=-14.2, onset_rate_hz=6.0,
@@ -436,6 +437,56 @@ def test_nearly_every_genre_of_the_vocabulary_is_found_where_it_is_wrong() -> No
     wrong = [genre for genre in GENRE_PARENTS if genre not in implied_genres("klezmer")]
     found = [genre for genre in wrong if check(f"A {genre} track", facts, allow_subset=True)]
     assert len(found) >= 0.93 * len(wrong)
+
+
+def playing(genre: str, *instruments: str) -> Facts:
+    """A clip of a genre in which these play, the first most."""
+    return Facts(
+        genres=(genre,), instruments=tuple(Heard(name, 1 - place / 10) for place, name in enumerate(instruments))
+    )
+
+
+@pytest.mark.parametrize(
+    ("facts", "words"),
+    [
+        (playing("pop", "Acoustic Guitar (steel)", "Flute", "Drums"), "acoustic pop"),
+        (playing("sunshine pop", "Acoustic Guitar (steel)"), "Acoustic-pop"),  # which is pop
+        (playing("rock", "Acoustic Grand Piano", "Electric Bass (finger)", "Drums"), "piano rock"),
+        (playing("delta blues", "Harmonica", "Drums"), "harmonica blues"),
+    ],
+)
+def test_a_genre_of_two_true_words_is_true(facts: Facts, words: str) -> None:
+    assert not check(f"A {words} track.", facts, allow_subset=True)
+
+
+@pytest.mark.parametrize(
+    ("facts", "words"),
+    [
+        (playing("pop", "Synth Bass 1", "Lead 1 (square)", "Drums"), "acoustic pop"),
+        (playing("jazz", "Acoustic Guitar (steel)"), "acoustic pop"),
+        (playing("rock", "Distortion Guitar", "Electric Bass (finger)", "Drums"), "piano rock"),
+        (
+            playing("rock", *(f"Synth Strings {n}" for n in (1, 2)), *PROGRAM_NAMES[56:60], "Acoustic Grand Piano"),
+            "piano rock",
+        ),
+        (playing("pop", "Lead 1 (square)"), "synth pop"),  # a genre of its own
+        (playing("house", "Synth Bass 1"), "bass house"),
+    ],
+)
+def test_a_genre_of_its_own_is_none_by_what_plays(facts: Facts, words: str) -> None:
+    assert [found.subject for found in check(f"A {words} track.", facts, allow_subset=True)] == ["genre"]
+
+
+def test_a_genre_that_names_an_energy_is_a_genre() -> None:
+    caption = "A high energy disco track."
+    assert not check(caption, Facts(genres=("hi nrg",), onset_rate_hz=4.0), allow_subset=True)
+    assert [found.subject for found in check(caption, Facts(genres=("rock",)), allow_subset=True)] == ["genre"]
+
+
+def test_a_genre_that_names_an_instrument_states_it() -> None:
+    facts = playing("rock", "Acoustic Grand Piano", "Drums")
+    assert not check("A piano rock track with drums.", facts)
+    assert [found.expected for found in check("A piano rock track.", facts)] == ["Drums"]
 
 
 def test_a_longer_name_of_an_instrument_goes_before_a_genre() -> None:

@@ -6,11 +6,12 @@ from dataclasses import replace
 
 import pytest
 
+from luthier_music.clip_facts import Facts, Heard
 from luthier_music.instruments import DRUMS, PROGRAM_NAMES
+from luthier_music.metadata import draw_metadata
 from luthier_music.vocabulary import GENRE_PARENTS, MOOD_WORDS
 from luthier_prompting.checker import check
 from luthier_prompting.composers import Composed, compose
-from luthier_prompting.facts import Facts, Heard
 from luthier_prompting.grammar import Grammar
 from luthier_prompting.styles import MAX_SHORT_WORDS, Style
 
@@ -68,6 +69,35 @@ def test_lists_of_metadata_are_shuffled() -> None:
     facts = Facts(genres=("rock", "jazz", "folk"))
     made = {text.lower().removeprefix("genre: ") for text in texts(facts, style=Style.METADATA)}
     assert len(made & {", ".join(order) for order in itertools.permutations(facts.genres)}) >= 4
+
+
+@pytest.mark.parametrize("style", [Style.TAGS, Style.METADATA])
+def test_where_a_list_has_nothing_to_hold_a_sentence_is_written(style: Style) -> None:
+    done = composed(Facts(meter=(6, 8)), 4, style, 1)
+    assert [p.disagreements for p in done.prompts] == [()] * 4
+    assert all(p.text.endswith(".") for p in done.prompts)
+
+
+def test_drawn_metadata_are_true_by_the_checker_whatever_is_known() -> None:
+    """Training draws them unchecked."""
+    rng = random.Random(7)
+    genres, moods = sorted(GENRE_PARENTS), sorted(set(MOOD_WORDS.values()))
+    for _ in range(400):
+        facts = Facts(
+            tempo_bpm=rng.choice([None, 93.0, 140.4]),
+            tempo_changes=rng.random() < 0.2,
+            tonic=rng.choice([None, "F#", "Bb", "A"]),
+            mode=rng.choice([None, "major", "minor"]),
+            instruments=tuple(
+                Heard(name, rng.random()) for name in rng.sample([DRUMS, *PROGRAM_NAMES], rng.randrange(8))
+            ),
+            genres=tuple(rng.sample(genres, rng.randrange(4))),
+            moods=tuple(rng.sample(moods, rng.randrange(4))),
+            eras=rng.choice([(), ("1980s",)]),
+            onset_rate_hz=rng.choice([None, 1.0, 4.0, 8.0]),
+        )
+        text = draw_metadata(facts, rng)
+        assert not text or not check(text, facts, allow_subset=True), text
 
 
 def test_styles_come_by_turns() -> None:

@@ -268,3 +268,22 @@ def test_no_text_of_other_people_reaches_the_model_or_a_caption(tmp_path: Path, 
         assert not any(word in text.lower() for word in ("ignore", "saxophone", "200", "c major"))
     assert all(text.count("</attributes>") == 1 for text in sent[1:] if "<attributes>" in text)
     assert all(prompt.check.passed == (prompt.composer == "grammar") for prompt in prompts)
+
+
+def test_composers_and_their_models_are_in_the_configuration(tmp_path: Path, chat: ChatServer) -> None:
+    def configured(**more: Any) -> str:
+        return build(settings(tmp_path, **more)).configuration.digest
+
+    found = [
+        configured(),
+        configured(vllm_url=chat.url, vllm_model="one"),
+        configured(vllm_url=chat.url, vllm_model="another"),
+        configured(vllm_url=chat.url, vllm_model="one", backend="vllm"),
+    ]
+    assert len(set(found)) == len(found)
+    assert configured(slots=7) == found[0]
+
+
+def test_answers_name_the_configuration_of_the_server(prompting: PromptingServiceStub, tmp_path: Path) -> None:
+    answer = prompting.ComposePrompts(compose(count=1), timeout=20)
+    assert answer.action.configuration == build(settings(tmp_path)).configuration.digest

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from luthier_kit.rpc import (
 )
 from luthier_kit.store import Store, open_store
 from luthier_music.audio import audio_info
+from luthier_rendering.backends.soundfont import packaged_soundfont
 from luthier_rendering.service import build
 from luthier_rendering.settings import RenderingSettings
 from tests.support.services import running
@@ -317,3 +319,29 @@ def test_settings_that_are_wrong_are_all_named() -> None:
         load(RenderingSettings, {"LUTHIER_BACKEND": "kazoo", "LUTHIER_RENDER_TIMEOUT_S": "0"})
     assert "LUTHIER_BACKEND" in str(fault.value)
     assert "LUTHIER_RENDER_TIMEOUT_S" in str(fault.value)
+
+
+def configured(settings: RenderingSettings, **other: Any) -> str:
+    return build(replace(settings, **other)).configuration.digest
+
+
+def test_what_decides_the_sound_is_in_the_configuration_and_nothing_else(
+    settings: RenderingSettings, service: RenderingServiceStub, store: Store, tmp_path: Path
+) -> None:
+    usual = configured(settings)
+    assert configured(settings, slots=2, store_folder=tmp_path, render_timeout_s=9.0) == usual
+    font = tmp_path / "own.sf2"
+    font.write_bytes(packaged_soundfont().read_bytes() + b"x")
+    other = {configured(settings, max_notes=7), configured(settings, soundfont=str(font))}
+    assert len({usual, *other}) == 3
+    answer = render(service, store.blobs.put_bytes("midi", SONG, "mid"))
+    assert answer.action.configuration == usual
+
+
+def test_another_instrument_map_is_another_configuration(settings: RenderingSettings, tmp_path: Path) -> None:
+    found = []
+    for weight in (1, 2):
+        path = tmp_path / f"{weight}.yaml"
+        path.write_text(f"instruments: [{{for: [Piano], candidates: [{{soundfont: packaged, weight: {weight}}}]}}]")
+        found.append(configured(settings, instrument_map=str(path)))
+    assert len({*found, configured(settings)}) == 3

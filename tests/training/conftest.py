@@ -28,6 +28,33 @@ from tests.kubernetes_api import TEMPLATE, Api, kubeconfig
 WriteTemplate = Callable[..., Path]
 SECONDS = (2.0, 1.6, 2.4)
 SPLITS = ("train", "train", "validation")
+FACTS: list[dict[str, Any]] = [
+    {
+        "duration_s": 2.0,
+        "tempo": {"tempo_bpm": 120, "source": "FACT_SOURCE_TEMPO_MAP"},
+        "key": {"tonic": "A", "mode": "MODE_MINOR", "source": "FACT_SOURCE_NOTES"},
+        "instruments": [
+            {"instrument": "Acoustic Grand Piano", "family": "Piano", "share": 0.9},
+            {"instrument": "Drums", "family": "Drums", "share": 0.5},
+            {"instrument": "Violin", "family": "Strings", "share": 0.03},
+        ],
+        "descriptors": [{"name": "onset_rate_hz", "value": 8}],
+    },
+    {
+        "duration_s": 1.6,
+        "tempo": {"tempo_bpm": 97},  # no source: nobody knows
+        "estimated_tempo": {"tempo_bpm": 98, "source": "FACT_SOURCE_AUDIO"},
+        "estimated_key": {"tonic": "C", "mode": "MODE_MAJOR", "source": "FACT_SOURCE_AUDIO"},
+        "instruments": [{"instrument": "Flute", "family": "Pipe", "share": 1}],
+        "solo": True,
+    },
+    {"duration_s": 2.4},
+]
+TAGS = [
+    ["jazz", "sad", "1950s", "kind of blue", "miles davis", "female vocalists", "seen live"],
+    ["so what", "flute"],
+    [],
+]
 PROMPTS = ["A slow jazz ballad with piano", "Driving techno with synth bass", "Folk with guitar"]
 
 
@@ -56,6 +83,9 @@ def manifest(store: Store, folder: Path, **changes: Any) -> bytes:
                 "audio": audio,
                 "prompts": [prompt, prompt.upper()],
                 "song_fingerprint": f"song{index}",
+                "facts": FACTS[index],
+                "tags": [{"text": text, "weight": 1} for text in TAGS[index]],
+                "source": {"song": {"artist": "Miles Davis", "title": "So What"}},
             }
         )
     document = {"format": "luthier.dataset.v1", "name": "three", "licences": ["CC0-1.0"], "rows": rows}

@@ -39,6 +39,7 @@ def test_hostile_requests_are_refused_by_name(
         warmup_steps=1,
         accumulate=1,
         min_excerpt_s=1,
+        metadata_share=0.5,
     )
 
     def create() -> pb.CreateTrainingRunRequest:

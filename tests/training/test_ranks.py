@@ -75,7 +75,7 @@ def test_two_processes_train_as_one(
     environment = {"DEVICE": "cpu", "LUTHIER_STORE_FOLDER": str(tmp_path / "store"), "LUTHIER_SCRATCH": str(tmp_path)}
     ends = []
     for processes in (1, 2):
-        record = queued_tuning(store, dataset_ref, f"by-{processes}", accumulate=2, ema_decay=0.9)
+        record = queued_tuning(store, dataset_ref, f"by-{processes}", accumulate=2, ema_decay=0.9, metadata_share=0.7)
         code = work(record.id, processes, environment)
         end = record.read()
         assert (code, end.state) == (0, RUN_STATE_SUCCEEDED), end.error

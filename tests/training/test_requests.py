@@ -48,6 +48,8 @@ def test_a_given_seed_is_kept() -> None:
         ("fine_tune.validate_every", FineTune(base_model="b", steps=10, validate_every=11)),
         ("fine_tune.ema_decay", FineTune(base_model="b", ema_decay=1)),
         ("fine_tune.min_excerpt_s", FineTune(base_model="b", min_excerpt_s=-1)),
+        ("fine_tune.metadata_share", FineTune(base_model="b", metadata_share=1.1)),
+        ("fine_tune.metadata_share", FineTune(base_model="b", metadata_share=float("nan"))),
         ("fine_tune.base_model", FineTune()),
     ],
 )

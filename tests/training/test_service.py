@@ -1,5 +1,6 @@
 """The service as others meet it: real process, real gRPC, runners that are killed."""
 
+import json
 import os
 import signal
 import subprocess
@@ -25,7 +26,7 @@ from luthier_training.service import TrainingServicer
 from luthier_training.settings import RunnerSettings, TrainingSettings
 from tests.support.services import running
 
-from .conftest import WriteTemplate, promote
+from .conftest import WriteTemplate, manifest, promote
 
 PORT = 17116
 TUNE = pb.FineTune(base_model="base", steps=30, batch_size=2, learning_rate=1e-3, checkpoint_every=2, validate_every=15)
@@ -199,6 +200,26 @@ def test_a_request_id_finds_its_run_whatever_has_changed_since(
     with pytest.raises(FailedPrecondition) as promoted:
         create(client_of_the_service, dataset_ref, "another")
     assert promoted.value.reason == "NAME_IS_PROMOTED"
+
+
+def test_metadata_of_a_data_set_of_which_nothing_is_known_are_refused(
+    store: Store,
+    client_of_the_service: TrainingServiceStub,
+    base: ModelVersion,
+    dataset_ref: ArtifactRef,
+    tmp_path: Path,
+) -> None:
+    document = json.loads(manifest(store, tmp_path))
+    for row in document["rows"][:2]:
+        del row["facts"], row["tags"]
+    document["rows"][2]["facts"] = {"key": {"tonic": "A", "source": "FACT_SOURCE_NOTES"}}  # it is not trained on
+    unknown = store.blobs.put_bytes("manifests", json.dumps(document).encode(), "json")
+    tune = pb.FineTune(base_model="base", metadata_share=0.5)
+    with pytest.raises(InvalidRequest, match="metadata") as refused:
+        create(client_of_the_service, unknown, fine_tune=tune)
+    assert refused.value.reason == "DATASET_INVALID"
+    create(client_of_the_service, unknown, fine_tune=pb.FineTune(base_model="base"))
+    assert create(client_of_the_service, dataset_ref, "other", fine_tune=tune).request.fine_tune.metadata_share == 0.5
 
 
 def test_pages_hold_every_run_once_newest_first(store: Store, client_of_the_service: TrainingServiceStub) -> None:

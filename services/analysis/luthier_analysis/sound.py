@@ -20,6 +20,8 @@ SILENCE_DBFS: Final = -60.0  # a frame below this is silent
 FRAME_S: Final = 0.05  # of the level envelope
 REST_S: Final = 2.0  # a bar of four beats at 120 BPM; longer silence between sounds is silence
 ANTIPHASE_SHARE: Final = 0.05  # of the channels' mean power, below which their mean has lost the music (-13 dB)
+_LARGE_OFFSET: Final = 0.01  # of the power of a frame
+_CONSTANT: Final = 1e-10  # of the power of an offset, which float32 leaves of a constant
 _MOSTLY: Final = 0.9  # estimators find things in what is silent for more than this share
 _FORMATS: Final = ("FLAC", "WAV", "WAVEX")
 _MAX_CHANNELS: Final = 2
@@ -62,11 +64,13 @@ class Sound:
 
         The mean of the channels; where they are in antiphase, so that it cancels the music, the louder one.
         """
-        channels = np.ascontiguousarray(self.samples.T)  # (channels, n): what follows takes a third of the time
-        mono = channels[0] if len(channels) == 1 else (channels[0] + channels[1]) * np.float32(0.5)
-        powers = [_variance(channel) for channel in channels]
+        left, right = self.samples[:, 0], self.samples[:, -1]
+        mono = left if self.channels == 1 else left + right
+        if self.channels > 1:
+            mono *= np.float32(0.5)
+        powers = [_variance(left), _variance(right)]
         if _variance(mono) < ANTIPHASE_SHARE * np.mean(powers):
-            mono = channels[int(np.argmax(powers))]
+            mono = left if powers[0] >= powers[1] else right
         offset = mono.mean()
         if abs(offset) > 10 ** (SILENCE_DBFS / 20):  # else all stays to the bit: beat trackers turn on less
             mono = mono - offset
@@ -75,12 +79,18 @@ class Sound:
     @cached_property
     def levels_dbfs(self) -> np.ndarray:
         """RMS level of each whole FRAME_S without its offset: (n,) dBFS, -200 for digital silence."""
-        frame = round(FRAME_S * self.sample_rate_hz)
-        count = max(1, len(self.samples) // frame)
-        frames = self.samples[: count * frame].reshape(count, -1, self.channels)
-        power = np.einsum("ijk,ijk->i", frames, frames) / (frames.shape[1] * self.channels)
-        offset = np.square(frames.mean(axis=1)).mean(axis=1)
-        power = np.where(power - offset > 1e-5 * offset, power - offset, 0.0)  # float32 leaves that much of a constant
+        count = max(1, len(self.samples) // round(FRAME_S * self.sample_rate_hz))
+        frame = min(len(self.samples), round(FRAME_S * self.sample_rate_hz))
+        frames = np.ascontiguousarray(self.samples[: count * frame]).reshape(count, frame * self.channels)
+        power = np.einsum("ij,ij->i", frames, frames) / frames.shape[1]
+        pairs = frames.view(np.complex64) if self.channels == 2 else frames  # NumPy is slow on a short last axis
+        means = pairs.mean(axis=1).view(np.float32).reshape(count, self.channels)
+        offset = np.square(means).mean(axis=1)
+        large = offset > _LARGE_OFFSET * power  # their difference is then too small for float32
+        power -= offset
+        centred = frames[large].reshape(-1, frame, self.channels) - means[large, None]
+        power[large] = np.square(centred).mean(axis=(1, 2))
+        power[power <= _CONSTANT * offset] = 0.0
         levels: np.ndarray = 10 * np.log10(np.maximum(power, 1e-20))
         return levels
 
@@ -130,15 +140,16 @@ def projected_power(signal: np.ndarray, frame: int, hop: int, basis: np.ndarray)
 
     A full-scale sine has power 1 at its bin. At least one frame, zero-padded where the signal is shorter.
     """
-    from scipy.signal.windows import hann
+    from scipy import fft
 
     if len(signal) < frame:
         signal = np.pad(signal, (0, frame - len(signal)))
     frames = np.lib.stride_tricks.sliding_window_view(signal, frame)[::hop]
-    window = hann(frame, sym=False).astype(np.float32)
+    window = (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(frame) / frame)).astype(np.float32)
     window /= window.sum() / 2
+    basis = basis.astype(np.float32)
     projected = np.empty((len(frames), basis.shape[1]), np.float32)
     for first in range(0, len(frames), _SPECTRUM_BLOCK):
-        block = np.fft.rfft(frames[first : first + _SPECTRUM_BLOCK] * window, axis=1)
+        block = fft.rfft(frames[first : first + _SPECTRUM_BLOCK] * window, axis=1)
         projected[first : first + _SPECTRUM_BLOCK] = (block.real**2 + block.imag**2) @ basis
     return projected

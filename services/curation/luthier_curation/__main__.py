@@ -47,7 +47,7 @@ def service_of(curation: Curation, web: WebServer | None = None) -> Service:
     return Service(
         curation_pb2.DESCRIPTOR.services_by_name["CurationService"],
         servicer,
-        light=[servicer.ListClips, servicer.UpdateClip],
+        light=[servicer.ListClips, servicer.UpdateClip, servicer.GetClipStamps],
         prepare=web.start if web else None,
         close=web.stop if web else None,
     )

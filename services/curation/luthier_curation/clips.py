@@ -40,6 +40,8 @@ PERSON = "person"
 CAPTION = "file"
 """Composer of a caption that lay beside a recording."""
 PIPELINE = "pipeline"
+STAMPS_AT_ONCE = 500
+"""Ids in one question to the database."""
 CREATED, REVISED, EDITED, REVIEWED, UNDONE = "created", "revised", "edited", "reviewed", "undone"
 EDITABLE_FACTS = ("instruments", "tempo", "key", "voice")
 NOTE_VALUES: dict[float, str] = {
@@ -281,6 +283,18 @@ def upsert(session: Session, collection: str, clips: Sequence[pb.NewClip]) -> tu
         else:
             outcomes["revised" if _revise(session, row, clip, author) else "unchanged"] += 1
     return ids, outcomes
+
+
+def stamps(session: Session, ids: Sequence[str]) -> list[str]:
+    """Of each clip what names its newest revision that came from the pipeline; empty where there is no such clip."""
+    newest: dict[str, tuple[int, int]] = {}
+    for first in range(0, len(ids), STAMPS_AT_ONCE):
+        asked = select(ChangeRow.clip_id, ChangeRow.revision, ChangeRow.at_ms).where(
+            ChangeRow.clip_id.in_(ids[first : first + STAMPS_AT_ONCE]), ChangeRow.kind.in_((CREATED, REVISED))
+        )
+        for clip_id, revision, at_ms in session.execute(asked):
+            newest[clip_id] = max(newest.get(clip_id, (0, 0)), (revision, at_ms))
+    return [f"{newest[clip_id][0]}.{newest[clip_id][1]}" if clip_id in newest else "" for clip_id in ids]
 
 
 def _create(session: Session, identity: Identity, clip: pb.NewClip, author: Author) -> None:

@@ -2,6 +2,9 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import NamedTuple
+
+from sqlalchemy.orm import Session
 
 from luthier.curation.v1 import curation_pb2 as pb
 from luthier_curation import checking, clips, datasets, listing, reviews
@@ -15,6 +18,14 @@ from luthier_kit.rpc import InvalidRequest, NotFound
 from luthier_kit.store import Store
 
 
+class Upserted(NamedTuple):
+    """What became of clips, see `clips.upsert`, and their stamps, see `clips.stamps`."""
+
+    ids: list[str]
+    outcomes: Counter[str]
+    stamps: list[str]
+
+
 class Curation:
     """Collections of clips over one database and one store. Threads may share it."""
 
@@ -22,13 +33,23 @@ class Curation:
         self.repository = repository
         self.store = store
 
-    def upsert(self, collection: str, new: Sequence[pb.NewClip]) -> tuple[list[str], Counter[str]]:
+    def upsert(self, collection: str, new: Sequence[pb.NewClip]) -> Upserted:
         """See `clips.upsert`. NotFound when the audio of a clip is not in the store."""
         for index, clip in enumerate(new):
             if not self.store.blobs.exists(clip.audio):
                 text = f"clips[{index}].audio: {clip.audio.key} is not in the store with that size"
                 raise NotFound(text, reason="ARTIFACT_NOT_FOUND", key=clip.audio.key)
-        return self.repository.write(lambda session: clips.upsert(session, collection, new))
+
+        def upsert(session: Session) -> Upserted:
+            ids, outcomes = clips.upsert(session, collection, new)
+            session.flush()
+            return Upserted(ids, outcomes, clips.stamps(session, ids))
+
+        return self.repository.write(upsert)
+
+    def stamps(self, ids: Sequence[str]) -> list[str]:
+        """See `clips.stamps`."""
+        return self.repository.read(lambda session: clips.stamps(session, ids))
 
     def page(self, request: pb.ListClipsRequest, size: int) -> Page:
         """See `listing.page`."""

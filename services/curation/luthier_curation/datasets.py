@@ -26,7 +26,15 @@ from luthier.curation.v1.dataset_pb2 import (
 from luthier_curation.clips import is_kept_back, tempo_unit
 from luthier_curation.splits import Fractions, assign, groups
 from luthier_curation.tables import ACCEPTED, ClipRow
-from luthier_kit.rpc import NAME_PATTERN, SPLITS, FailedPrecondition, LuthierError, NotFound, Unavailable
+from luthier_kit.rpc import (
+    NAME_PATTERN,
+    SPLITS,
+    FailedPrecondition,
+    LuthierError,
+    NotFound,
+    PermissionDenied,
+    Unavailable,
+)
 from luthier_kit.store import Series, Store, canonical_json
 
 log = logging.getLogger(__name__)
@@ -132,7 +140,7 @@ def _is_manifest(store: Store, entry: DatasetVersion, manifest: DatasetManifest)
     """Whether a registered version is this manifest; one that was taken down or cannot be read is not."""
     try:
         return manifest_of(store, entry) == manifest
-    except Unavailable:
+    except (Unavailable, PermissionDenied):
         raise
     except LuthierError as error:
         log.warning("the newest manifest of %s cannot be read: %s", manifest.name, error)

@@ -16,6 +16,7 @@ from luthier_kit.rpc import Checks, actor, fit_page
 
 VERDICT_NUMBERS = {name: number for number, name in VERDICTS.items()}
 DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE = 50, 500
+MAX_STAMPS = 5000
 
 
 class CurationService(CurationServiceServicer):
@@ -27,8 +28,17 @@ class CurationService(CurationServiceServicer):
     def UpsertClips(self, request: pb.UpsertClipsRequest, _context: grpc.ServicerContext) -> pb.UpsertClipsResponse:
         """Adds clips or revises them."""
         checking.check_upsert(request)
-        ids, outcomes = self.curation.upsert(request.collection, request.clips)
-        return pb.UpsertClipsResponse(clip_ids=ids, **outcomes)
+        upserted = self.curation.upsert(request.collection, request.clips)
+        return pb.UpsertClipsResponse(clip_ids=upserted.ids, stamps=upserted.stamps, **upserted.outcomes)
+
+    def GetClipStamps(
+        self, request: pb.GetClipStampsRequest, _context: grpc.ServicerContext
+    ) -> pb.GetClipStampsResponse:
+        """What the pipeline sent last."""
+        checks = Checks()
+        checks.count("clip_ids", request.clip_ids, 1, MAX_STAMPS)
+        checks.done()
+        return pb.GetClipStampsResponse(stamps=self.curation.stamps(request.clip_ids))
 
     def ListClips(self, request: pb.ListClipsRequest, _context: grpc.ServicerContext) -> pb.ListClipsResponse:
         """A page of the clips that match."""

@@ -13,11 +13,14 @@ from luthier_kit.store import open_store
 def build(settings: EnrichmentSettings) -> Service:
     """The service as its settings say."""
     providers = build_providers(settings)
-    servicer = EnrichmentServicer(open_store(settings), providers, settings.min_score, settings.max_age_s)
+    store = open_store(settings)
+    servicer = EnrichmentServicer(store, providers, settings.min_score, settings.max_age_s)
+    store.actions.configuration = servicer.configuration.digest
     return Service(
         enrichment_pb2.DESCRIPTOR.services_by_name["EnrichmentService"],
         servicer,
         light=[servicer.ListProviders],
+        configuration=servicer.configuration,
     )
 
 

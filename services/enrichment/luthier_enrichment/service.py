@@ -13,8 +13,8 @@ from luthier_enrichment.providers.base import Provider
 from luthier_enrichment.providers.file import FileProvider
 from luthier_enrichment.providers.own import OwnProvider
 from luthier_enrichment.sheet import MAX_BYTES, SheetCache
-from luthier_kit.rpc import Checks, in_field
-from luthier_kit.store import Action, Store
+from luthier_kit.rpc import Checks, Configuration, in_field
+from luthier_kit.store import Action, Store, digest_of
 from luthier_music.vocabulary import KINDS, clean
 
 STAGE_VERSION = "2"
@@ -41,6 +41,14 @@ class EnrichmentServicer(enrichment_pb2_grpc.EnrichmentServiceServicer):
         self._store, self._providers = store, providers
         self._min_score, self._max_age_s = min_score, max_age_s
         self._sheets = SheetCache()
+
+    @property
+    def configuration(self) -> Configuration:
+        """What decides the answers beside the request. Those of providers elsewhere change by themselves."""
+        own = {"version": STAGE_VERSION, "min_score": self._min_score, "providers": _versions(self._providers)}
+        return Configuration(
+            digest_of(own), ages=any(p.is_remote and not p.off_because() for p in self._providers.values())
+        )
 
     def EnrichSong(
         self, request: enrichment_pb2.EnrichSongRequest, _: grpc.ServicerContext
@@ -115,8 +123,13 @@ class EnrichmentServicer(enrichment_pb2_grpc.EnrichmentServiceServicer):
             inputs=[request.sheet.sha256] if request.HasField("sheet") else [],
             parameters={"artist": song.artist, "title": song.title, "path": request.path, "min_score": self._min_score},
             version=STAGE_VERSION,
-            tools={name: f"off: {why}" if (why := p.off_because()) else p.version for name, p in asked.items()},
+            tools=_versions(asked),
         )
+
+
+def _versions(providers: Mapping[str, Provider]) -> dict[str, str]:
+    """Versions of providers; of those that are off the reason."""
+    return {name: f"off: {why}" if (why := p.off_because()) else p.version for name, p in providers.items()}
 
 
 def _complete(enriched: Enriched, asked: Mapping[str, Provider]) -> enrichment_pb2.EnrichSongResponse:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import Final
 
 DRUMS: Final = "Drums"
+DRUM_PROGRAM: Final = -1
+"""Stands for the drums, which are no General MIDI program."""
 
 _FAMILIES: Final[dict[str, str]] = {
     "Piano": "Acoustic Grand Piano, Bright Acoustic Piano, Electric Grand Piano, Honky-tonk Piano, "
@@ -59,6 +61,25 @@ _ELECTRIC_PROGRAMS: Final = frozenset(
 )
 _FIRST_NOISE: Final = 120  # sound effects are no instruments
 
+_CAPTION_NAMES: Final = {
+    0: "piano", 1: "bright acoustic piano", 2: "electric grand piano", 4: "electric piano", 5: "FM electric piano",
+    14: "tubular bells", 16: "drawbar organ", 22: "harmonica", 23: "bandoneon", 24: "nylon-string guitar",
+    25: "steel-string acoustic guitar", 26: "jazz guitar", 27: "clean electric guitar", 28: "muted electric guitar",
+    29: "overdriven guitar", 30: "distorted guitar", 31: "guitar harmonics", 32: "upright bass",
+    33: "electric bass", 34: "picked bass", 36: "slap bass", 37: "slap bass", 38: "synth bass", 39: "synth bass",
+    43: "double bass", 44: "tremolo strings", 45: "pizzicato strings", 46: "harp", 48: "string ensemble",
+    49: "string section", 50: "synth strings", 51: "synth strings", 52: "choir aahs", 53: "voice oohs",
+    54: "synth voice", 62: "synth brass", 63: "synth brass", 64: "soprano saxophone", 65: "alto saxophone",
+    66: "tenor saxophone", 67: "baritone saxophone", 80: "square-wave synth lead", 81: "sawtooth synth lead",
+    82: "calliope synth lead", 83: "chiff synth lead", 84: "charang synth lead", 85: "synth lead",
+    86: "fifths synth lead", 87: "synth lead", 88: "new age synth pad", 89: "warm synth pad", 90: "polysynth pad",
+    91: "choir pad", 92: "bowed synth pad", 93: "metallic synth pad", 94: "halo synth pad", 95: "sweep synth pad",
+    96: "rain synth effect", 97: "soundtrack synth effect", 98: "crystal synth effect",
+    99: "atmosphere synth effect", 100: "brightness synth effect", 101: "goblin synth effect",
+    102: "echo synth effect", 103: "sci-fi synth effect", 109: "bagpipes", 114: "steel drums", 116: "taiko drums",
+    DRUM_PROGRAM: "drums",
+}  # fmt: skip
+
 
 @dataclass(frozen=True, order=True)
 class Instrument:
@@ -85,6 +106,11 @@ def instrument(program: int, *, is_drum: bool = False) -> Instrument:
 def program_of(name: str) -> int:
     """The program of a General MIDI name, any case. KeyError when it is none (drums are not a program)."""
     return _BY_NAME[name.strip().casefold()]
+
+
+def caption_name(program: int) -> str:
+    """What a caption calls the instrument of a program 0..127, or the drums of DRUM_PROGRAM."""
+    return _CAPTION_NAMES.get(program) or PROGRAM_NAMES[program].lower()
 
 
 def family_of(name: str) -> str:

@@ -195,6 +195,32 @@ MOOD_WORDS, _ = _table(_MOODS)
 """Every spelling of a mood to its canonical word."""
 
 
+_GENRE_SPELLINGS: Final = {
+    "lo fi": "lo-fi",
+    "r&b": "R&B",
+    "k pop": "K-pop",
+    "j pop": "J-pop",
+    "idm": "IDM",
+    "edm": "EDM",
+    "aor": "AOR",
+    "mpb": "MPB",
+    "c pop": "C-pop",
+    "j rock": "J-rock",
+    "g funk": "G-funk",
+    "p funk": "P-funk",
+    "hi nrg": "hi-NRG",
+    "doo wop": "doo-wop",
+    "post rock": "post-rock",
+    "uk hip hop": "UK hip hop",
+    "uk hardcore": "UK hardcore",
+}
+
+
+def written_genre(genre: str) -> str:
+    """A canonical genre as people write it: "lo-fi" for "lo fi"."""
+    return _GENRE_SPELLINGS.get(genre, genre)
+
+
 def implied_genres(genre: str) -> frozenset[str]:
     """A canonical genre and all that it is a kind of: what may be said of it truly."""
     found: set[str] = set()

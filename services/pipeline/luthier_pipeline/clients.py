@@ -23,6 +23,8 @@ from luthier.evaluation.v1.evaluation_pb2_grpc import EvaluationServiceStub
 from luthier.inference.v1.inference_pb2_grpc import InferenceServiceStub
 from luthier.prompting.v1.prompting_pb2_grpc import PromptingServiceStub
 from luthier.rendering.v1.rendering_pb2_grpc import RenderingServiceStub
+from luthier.server.v1.server_pb2 import GetConfigurationRequest, GetConfigurationResponse
+from luthier.server.v1.server_pb2_grpc import ServerServiceStub
 from luthier.training.v1.training_pb2_grpc import TrainingServiceStub
 from luthier_kit.bounded_json import read_json
 from luthier_kit.rpc import (
@@ -113,6 +115,15 @@ class Clients:
     @cached_property
     def evaluation(self) -> EvaluationServiceStub:
         return EvaluationServiceStub(self._channel("evaluation"))
+
+    def configuration(self, service: str) -> GetConfigurationResponse:
+        """What a service says of its configuration; nothing where it is older than the question, or does not answer it
+        to this caller."""
+        about = ServerServiceStub(self._channel(service))
+        try:
+            return about.GetConfiguration(GetConfigurationRequest())
+        except (Unimplemented, PermissionDenied):
+            return GetConfigurationResponse()
 
     @cached_property
     def store(self) -> Store:

@@ -7,9 +7,11 @@ them.
 
 import hashlib
 import re
+import stat
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from google.protobuf.json_format import ParseDict
@@ -44,7 +46,7 @@ from luthier_pipeline.run_status import INGEST, LONG_DEAD_S, part_series, second
 from luthier_pipeline.same_song import NOTHING_EARLIER, Earlier, mark
 
 if TYPE_CHECKING:
-    from luthier_pipeline.near_duplicates import Sketch
+    from luthier_pipeline.near_duplicates import Outline, Sketches
 
 ROOT: Final = "corpora/"
 MANIFEST_VERSION: Final = 1
@@ -94,19 +96,25 @@ class Corpus:
 def corpus_of(
     files: Iterable[CorpusFile],
     licence: str,
-    sketches: Mapping[str, "Sketch"] | None = None,
+    sketches: "Sketches | None" = None,
     policy: NearDuplicates = NEAR_DUPLICATES_DROP,
     earlier: Earlier = NOTHING_EARLIER,
+    configuration: str = "",
 ) -> Corpus:
     """The corpus of inspected files, which are marked as `same_song` says; `sketches` are by fingerprint, those of
-    earlier songs as well."""
-    manifest = CorpusManifest(version=MANIFEST_VERSION, licence=licence, files=files, near_duplicates=policy)
+    earlier songs as well. `configuration` is that of the server that inspected them, where it is known."""
+    manifest = CorpusManifest(
+        version=MANIFEST_VERSION, licence=licence, files=files, near_duplicates=policy, configuration=configuration
+    )
     usable = [file for file in manifest.files if not file.HasField("failure")]
     here = {file.fingerprint for file in usable}
     elsewhere = sorted((song for song in earlier.songs if song.fingerprint not in here), key=lambda s: s.fingerprint)
-    mark(usable, sketches or {}, Earlier(elsewhere, earlier.rendered))
-    manifest.earlier.extend(elsewhere)
-    return Corpus(manifest)
+    mark(usable, sketches, Earlier(elsewhere, earlier.rendered))
+    corpus = Corpus(manifest)
+    # a song that was kept once and is dropped now has clips in the collection all the same
+    dropped = [file for file in usable if file.fingerprint in earlier.rendered and corpus.is_dropped(file)]
+    manifest.earlier.extend(sorted([*elsewhere, *dropped], key=lambda song: song.fingerprint))
+    return corpus
 
 
 def put_manifest(store: Store, corpus: Corpus) -> ArtifactRef:
@@ -138,18 +146,84 @@ def ingest_series(store: Store, collection: str) -> Series[IngestOutcome]:
     return store.series(IngestOutcome, ROOT + collection, _old_outcome)
 
 
-def earlier_of(store: Store, collection: str) -> Earlier:
-    """What the collection's newest corpus had, and had from those before it; nothing where there is none, or where it
-    cannot be read any more."""
-    for _, outcome in reversed(list(ingest_series(store, collection).entries())):
-        if outcome.HasField("corpus"):
-            try:
-                corpus = read_manifest(store, outcome.corpus.manifest)
-            except (NotFound, DataLoss, InvalidRequest):
-                return NOTHING_EARLIER
-            songs = [*corpus.manifest.earlier, *corpus.songs]
-            return Earlier(songs, frozenset(song.fingerprint for song in songs))
-    return NOTHING_EARLIER
+def newest_corpus(store: Store, collection: str) -> Corpus | None:
+    """The collection's newest corpus; None where there is none, or where it cannot be read any more."""
+    series = ingest_series(store, collection)
+    number, outcome = series.latest() or (0, None)
+    while outcome and not outcome.HasField("corpus"):
+        number -= 1
+        outcome = series.entry(number) if number else None
+    try:
+        return read_manifest(store, outcome.corpus.manifest) if outcome else None
+    except (NotFound, DataLoss, InvalidRequest):
+        return None
+
+
+def earlier_of(corpus: Corpus | None) -> Earlier:
+    """What a collection's newest corpus had, and had from those before it."""
+    if corpus is None:
+        return NOTHING_EARLIER
+    songs = [*corpus.manifest.earlier, *corpus.songs]
+    return Earlier(songs, frozenset(song.fingerprint for song in songs))
+
+
+class Known:
+    """Files of a collection's newest corpus that need not be inspected again: the server that would inspect them is
+    configured as the one that did (`configuration`), and what was stored of them is there."""
+
+    def __init__(self, store: Store, collection: str, corpus: Corpus | None, configuration: str) -> None:
+        self.configuration = configuration
+        self._store, self._collection = store, collection
+        self._outlines: dict[str, Outline] = {}  # as they were read
+        self.manifest = corpus.manifest if corpus else CorpusManifest()
+        holds = bool(configuration) and self.manifest.configuration == configuration
+        usable = [file for file in self.manifest.files if holds and not file.HasField("failure")]
+        stored = store.blobs.stored({file.key: file.size_bytes for file in usable})
+        self._files = {file.path: file for file in usable if file.key in stored}
+
+    def row(self, path: Path, folder: Path) -> CorpusFile | None:
+        """What was found out of a file of a folder, when it has the same bytes still."""
+        try:
+            known = self._files.get(path.relative_to(folder).as_posix())
+            found = path.lstat()
+            if known is None or not stat.S_ISREG(found.st_mode) or found.st_size != known.size_bytes:
+                return None
+            with path.open("rb") as file:
+                same = hashlib.file_digest(file, "sha256").hexdigest() == known.sha256
+        except OSError:
+            return None
+        return known if same else None
+
+    def outlines(self) -> dict[str, "Outline"]:
+        """What near-duplicates are looked for by, of songs that the collection had."""
+        from luthier_pipeline.outlines import read_outlines  # numpy: slow to import
+
+        if self.configuration:
+            self._outlines = read_outlines(self._store, self._collection, self.configuration)
+        return self._outlines
+
+    def keep_outlines(self, outlines: Mapping[str, "Outline"]) -> None:
+        """Keeps them for the next ingest; they are those of a server that is configured as this one."""
+        from luthier_pipeline.outlines import keep_outlines
+
+        keep_outlines(self._store, self._collection, self.configuration, outlines, self._outlines)
+
+    def corpus_of(self, files: Sequence[CorpusFile], licence: str) -> Corpus:
+        """The newest corpus again, where these files are all of it."""
+        manifest = CorpusManifest()
+        manifest.CopyFrom(self.manifest)
+        del manifest.files[:]
+        manifest.files.extend(files)
+        manifest.licence = licence
+        return Corpus(manifest)
+
+    def is_all(self, files: Sequence[CorpusFile], policy: NearDuplicates) -> bool:
+        """Whether these rows are those of the newest corpus, but for files that cannot be used: then all that it says
+        of them holds, which one is a near-duplicate of which, too."""
+        usable = [file for file in files if not file.HasField("failure")]
+        were = sum(not file.HasField("failure") for file in self.manifest.files)
+        same = all(self._files.get(file.path) is file for file in usable)
+        return same and len(usable) == were > 0 and policy == self.manifest.near_duplicates
 
 
 def publish(store: Store, collection: str, run: str, corpus: Corpus, sheet: ArtifactRef | None) -> StoredCorpus:

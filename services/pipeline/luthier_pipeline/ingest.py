@@ -2,7 +2,8 @@
 
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -20,10 +21,12 @@ from luthier_pipeline.clients import Clients, is_fatal, say_waiting
 from luthier_pipeline.console import Context, Progress, UsageError, clock, plain, table
 from luthier_pipeline.corpus import (
     Corpus,
+    Known,
     StoredCorpus,
     as_collection,
     corpus_of,
     earlier_of,
+    newest_corpus,
     publish,
     publish_failure,
     put_manifest,
@@ -47,7 +50,7 @@ from luthier_pipeline.song import IngestedFile, check_sheet, ingest_file, inspec
 from luthier_pipeline.songbook import compose
 
 if TYPE_CHECKING:
-    from luthier_pipeline.near_duplicates import Sketch
+    from luthier_pipeline.near_duplicates import Sketch, Sketches
 
 FILES_AT_ONCE: Final = 8
 UNPACK: Final = "unpack it"
@@ -222,15 +225,21 @@ def ingest_collection(
         try:
             if sheet := tag_sheet(store, tags, folder):
                 check_sheet(context.clients, sheet)
-            earlier = earlier_of(store, collection)
+            newest = newest_corpus(store, collection)
+
+            def known() -> Known:
+                configuration = context.clients.configuration("rendering").digest if source.needs_render else ""
+                return Known(store, collection, newest, configuration)
+
             inspected = inspect_folder(
                 context.clients,
                 folder,
                 licence,
                 policy,
-                earlier,
+                earlier_of(newest),
                 lambda inspected, left: publisher.update(progress(inspected, left)),
                 source=source,
+                what_is_known=known,
             )
         except (UsageError, LuthierError) as error:
             refused = error if isinstance(error, LuthierError) else InvalidRequest(str(error), reason="FOLDER_MISSING")
@@ -256,15 +265,14 @@ def inspect_folder(
     say: Callable[[str], None] = say_waiting,
     on_facts: Callable[[CorpusFile, InspectMidiResponse], None] = lambda _file, _facts: None,
     source: Source | None = None,
+    what_is_known: Callable[[], Known] | None = None,
 ) -> Inspected:
     """Stores and inspects every file of a folder; `on_file` gets the number of files done and of what is left to be
     inspected, earlier songs too once the files are done; `say` gets what is skipped, `on_facts` what each usable file
-    says.
+    says. `what_is_known` is asked once there are files: they need not be inspected.
 
     Raises UsageError when there is no such folder, InvalidRequest FOLDER_EMPTY when it has no such file.
     """
-    from luthier_pipeline.near_duplicates import Sketch  # numpy: slow to import
-
     if not folder.is_dir():
         raise UsageError(f"FOLDER must be a folder, got {folder}")
     source = source or MIDI_FILES
@@ -274,13 +282,22 @@ def inspect_folder(
     if not paths:
         raise InvalidRequest(reason="FOLDER_EMPTY", violations=[("FOLDER", f"has no {source.kind} file: {folder}")])
     with Progress("inspected", len(paths)) as progress, clients.thread_pool(FILES_AT_ONCE, "file") as pool:
-        files, computed, sketches = list[CorpusFile](), set[str](), dict[str, Sketch]()
+        files, computed, sketches = list[CorpusFile](), set[str](), dict[str, "Sketch"]()
         cpu_s, notes = 0.0, dict[str, tuple[str, ...]]()
-        for found in pool.map(lambda path: source.ingest(clients, path, folder), paths):
+        known = what_is_known() if what_is_known else None
+        configuration = known.configuration if known else ""
+
+        def look(path: Path) -> IngestedFile:
+            row = known.row(path, folder) if known else None
+            return IngestedFile(row) if row else source.ingest(clients, path, folder)
+
+        for found in pool.map(look, paths):
             files.append(found.file)
             if found.facts:
-                sketches.setdefault(found.file.fingerprint, Sketch.of(found.facts.signature))
+                sketches.setdefault(found.file.fingerprint, _sketch_of(found.facts))
                 on_facts(found.file, found.facts)
+                if found.facts.action.configuration != configuration:  # another server answered
+                    configuration = ""
             if found.computed:
                 computed.add(found.file.path)
                 cpu_s += found.decoded.cpu_s if found.decoded else 0.0
@@ -288,32 +305,81 @@ def inspect_folder(
                 notes[found.file.path] = found.notes
             progress.advance()
             on_file(progress.done, len(paths) - progress.done)
-        # only files that say notes are compared: recordings must not wait for a renderer
-        unknown = [
-            song
-            for song in (earlier.songs if source.needs_render else ())
-            if song.fingerprint not in sketches and not song.HasField("recording")
-        ]
+        if known and known.is_all(files, policy):
+            corpus = known.corpus_of(files, licence)
+        else:
+            songs = [*files, *earlier.songs] if source.needs_render else []  # recordings must not wait for a renderer
+            compared = _Compared(clients, songs, sketches, known, configuration)
+            compared.find(pool, lambda left: on_file(len(paths), left))
+            corpus = corpus_of(files, licence, compared.all, policy, earlier, compared.configuration)
+    return Inspected(corpus, frozenset(computed), cpu_s, notes)
+
+
+class _Compared:
+    """What near-duplicates of songs are found by: what was inspected now (`sketches`), what an earlier ingest kept, and
+    the others inspected once more. `configuration` is that of the server that inspected all; empty = several."""
+
+    def __init__(
+        self,
+        clients: Clients,
+        songs: Iterable[CorpusFile],
+        sketches: dict[str, "Sketch"],
+        known: Known | None,
+        configuration: str,
+    ) -> None:
+        usable = (song for song in songs if not (song.HasField("recording") or song.HasField("failure")))
+        self.songs = {song.fingerprint: song for song in usable}
+        self.configuration = configuration
+        self._clients, self._sketches, self._known = clients, sketches, known
+        self._outlines = {fingerprint: sketch.outline for fingerprint, sketch in sketches.items()}
+
+    @property
+    def all(self) -> "Sketches":
+        """The sketches, those of known songs inspected when they are needed."""
+        from luthier_pipeline.near_duplicates import Sketches  # numpy: slow to import
+
+        return Sketches(self._outlines, self._load)
+
+    def find(self, pool: ThreadPoolExecutor, on_song: Callable[[int], None]) -> None:
+        """Finds the outlines of all songs, and keeps them for the next ingest; `on_song` gets how many are left to be
+        inspected."""
+        kept = self._known.outlines() if self._known and self.songs else {}
+        self._outlines |= {name: kept[name] for name in self.songs.keys() & kept.keys() - self._outlines.keys()}
+        unknown = [song for fingerprint, song in self.songs.items() if fingerprint not in self._outlines]
         if unknown:
-            on_file(len(paths), len(unknown))
-        heard = pool.map(lambda song: _sketch(clients, song), unknown)
-        for done, (song, sketch) in enumerate(zip(unknown, heard, strict=True), 1):
-            if sketch:
-                sketches[song.fingerprint] = sketch
-            on_file(len(paths), len(unknown) - done)
-    return Inspected(corpus_of(files, licence, sketches, policy, earlier), frozenset(computed), cpu_s, notes)
+            on_song(len(unknown))
+        heard = pool.map(lambda song: _inspected_again(self._clients, song), unknown)
+        for left, (song, facts) in zip(range(len(unknown) - 1, -1, -1), zip(unknown, heard, strict=True), strict=True):
+            if facts:
+                self._sketches[song.fingerprint] = sketch = _sketch_of(facts)
+                self._outlines[song.fingerprint] = sketch.outline
+                if facts.action.configuration != self.configuration:
+                    self.configuration = ""
+            on_song(left)
+        if self._known and self.configuration and self._outlines:
+            self._known.keep_outlines(self._outlines)
+
+    def _load(self, fingerprint: str) -> "Sketch | None":
+        if fingerprint not in self._sketches and (facts := _inspected_again(self._clients, self.songs[fingerprint])):
+            self._sketches[fingerprint] = _sketch_of(facts)
+        return self._sketches.get(fingerprint)
 
 
-def _sketch(clients: Clients, song: CorpusFile) -> "Sketch | None":
-    """Sketch of a MIDI song that the collection had before; None where its file is taken down or lost."""
-    from luthier_pipeline.near_duplicates import Sketch
-
+def _inspected_again(clients: Clients, song: CorpusFile) -> InspectMidiResponse | None:
+    """What a MIDI song says that the collection had before; None where its file is taken down or lost."""
     try:
-        return Sketch.of(inspect_midi(clients, song).signature)
+        return inspect_midi(clients, song)
     except LuthierError as error:
         if is_fatal(error):
             raise
         return None
+
+
+def _sketch_of(facts: InspectMidiResponse) -> "Sketch":
+    """What near-duplicates of a song are found by."""
+    from luthier_pipeline.near_duplicates import Sketch  # numpy: slow to import
+
+    return Sketch.of(facts.signature)
 
 
 def midi_files(folder: Path) -> list[Path]:

@@ -69,6 +69,10 @@ def train(
     min_excerpt: Annotated[
         float | None, typer.Option(metavar="SECONDS", help="Offer random excerpts this long or longer.")
     ] = None,
+    metadata_share: Annotated[
+        float | None,
+        typer.Option(help="Probability that a drawn clip comes with a fresh draw of its metadata, not with a prompt."),
+    ] = None,
     warmup: Annotated[
         int | None, typer.Option(metavar="STEPS", help="Linear warm-up of the learning rate; default: 0.")
     ] = None,
@@ -104,6 +108,7 @@ def train(
         batch_size=batch_size,
         learning_rate=learning_rate,
         min_excerpt_s=min_excerpt,
+        metadata_share=metadata_share,
         warmup_steps=warmup,
         ema_decay=ema_decay,
         validate_every=validate_every,

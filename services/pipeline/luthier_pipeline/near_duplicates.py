@@ -10,7 +10,7 @@ VOICE_SAME of each voice's. The first lets tracks be dropped and passages be cut
 was dropped from one whose track is another, such as another melody over the same accompaniment: that is another song.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
@@ -23,6 +23,8 @@ from luthier.rendering.v1.rendering_pb2 import NoteSignature
 SAME: Final = 0.6
 """Of 82 real songs no two share more than 0.1; variants of one share 0.76 and more (tests/bench/near_duplicates.py)."""
 VOICE_SAME: Final = 0.45
+APART: Final = 0.2
+"""Songs that share less have nothing in common: two that share SAME of a third, and are as long, share 2 * SAME - 1."""
 _FEW: Final = 24  # with fewer hashes the smaller song must be that share of the larger one: a phrase is in many songs
 _TOO_FEW: Final = 8  # with fewer nothing can be said
 _OF_A_VOICE: Final = 16  # smaller voices are taken together: one note more or less changes up to a dozen hashes
@@ -41,6 +43,17 @@ class Voice:
 
     long: Hashes
     short: Hashes
+
+
+@dataclass(frozen=True)
+class Outline:
+    """The smallest hashes of a song, ascending, by which candidates are found, and how many hashes it has: of six
+    intervals, and of all. `every` is empty where all are of six intervals."""
+
+    long: Hashes
+    longs: int
+    every: Hashes
+    all: int
 
 
 @dataclass(frozen=True)
@@ -69,6 +82,31 @@ class Sketch:
         """All, each once, ascending."""
         return _united(hashes for voice in self.voices for hashes in (voice.long, voice.short))
 
+    @cached_property
+    def outline(self) -> Outline:
+        """A hundredth of it."""
+        every = self.every[:_SMALLEST] if self.every.size > self.long.size else self.every[:0]
+        return Outline(self.long[:_SMALLEST].copy(), self.long.size, every.copy(), self.every.size)
+
+
+class Sketches:
+    """Songs by fingerprint: their outlines, and their sketches, which are made when one is asked for."""
+
+    def __init__(self, outlines: Mapping[str, Outline], load: Callable[[str], Sketch | None]) -> None:
+        self.outlines = outlines
+        self._load, self._loaded = load, dict[str, Sketch | None]()
+
+    @classmethod
+    def of(cls, sketches: Mapping[str, Sketch]) -> "Sketches":
+        """Sketches that are there."""
+        return cls({name: sketch.outline for name, sketch in sketches.items()}, sketches.get)
+
+    def get(self, fingerprint: str) -> Sketch | None:
+        """The sketch of a song; None where its file is not there any more."""
+        if fingerprint not in self._loaded:
+            self._loaded[fingerprint] = self._load(fingerprint)
+        return self._loaded[fingerprint]
+
 
 @dataclass(frozen=True)
 class Pair:
@@ -79,11 +117,15 @@ class Pair:
     similarity: float
 
 
-def near_duplicates(songs: Sequence[Sketch]) -> list[Pair]:
-    """The pairs of near-duplicates among songs. Of a large group not every pair is listed, but enough to connect it."""
+def near_duplicates(songs: Sequence[Outline], sketch_of: Callable[[int], Sketch | None]) -> list[Pair]:
+    """The pairs of near-duplicates among songs. Of a large group not every pair is listed, but enough to connect it.
+
+    `sketch_of` gives the sketch of a song by its place, where it is among candidates; None: it is passed over.
+    """
     pairs = []
     for first, second in candidates(songs):
-        if (found := similarity(songs[first], songs[second])) >= SAME:
+        one, other = sketch_of(first), sketch_of(second)
+        if one and other and (found := similarity(one, other)) >= SAME:
             pairs.append(Pair(first, second, found))
     return pairs
 
@@ -109,6 +151,14 @@ def similarity(one: Sketch, other: Sketch) -> float:
     return best
 
 
+def overlap(one: Sketch, other: Sketch) -> float:
+    """The share of hashes, 0 to 1, that the smaller of two songs has in common with the other, whatever the voices."""
+    below = min(one.below, other.below)
+    parts = [song.long if below == _ALL else song.long[: np.searchsorted(song.long, below)] for song in (one, other)]
+    small, large = sorted(parts, key=len)
+    return float(_shared(small, large).mean()) if small.size else 0.0
+
+
 def _holds(song: Sketch, holder: Hashes, cut: Callable[[Hashes], Hashes], *, with_short: bool) -> bool:
     """Whether each voice of a song is found among the hashes of another one."""
     rest = []
@@ -122,19 +172,19 @@ def _holds(song: Sketch, holder: Hashes, cut: Callable[[Hashes], Hashes], *, wit
     return together.size < _OF_A_VOICE or bool(_shared(together, holder).mean() >= VOICE_SAME)
 
 
-def candidates(songs: Sequence[Sketch]) -> list[tuple[int, int]]:
+def candidates(songs: Sequence[Outline]) -> list[tuple[int, int]]:
     """Pairs that share many of their smallest hashes, ordered: all that can be near-duplicates, and few others."""
-    little = [number for number, song in enumerate(songs) if song.every.size > song.long.size]
-    found = set(_sharing([song.long for song in songs]))
-    found |= {(little[first], little[second]) for first, second in _sharing([songs[number].every for number in little])}
+    little = [number for number, song in enumerate(songs) if song.every.size]
+    found = set(_sharing([song.long for song in songs], [song.longs for song in songs]))
+    every = _sharing([songs[number].every for number in little], [songs[number].all for number in little])
+    found |= {(little[first], little[second]) for first, second in every}
     return sorted(found)
 
 
-def _sharing(sets: Sequence[Hashes]) -> list[tuple[int, int]]:
-    """Pairs of sets that share many of their smallest hashes."""
-    smallest = [hashes[:_SMALLEST] for hashes in sets]
+def _sharing(smallest: Sequence[Hashes], wholes: Sequence[int]) -> list[tuple[int, int]]:
+    """Pairs of sets that share many of their smallest hashes; `wholes` are the sizes of the sets."""
     sizes = np.array([hashes.size for hashes in smallest], dtype=np.int64)
-    owners = np.repeat(np.arange(len(sets), dtype=np.uint64), sizes)
+    owners = np.repeat(np.arange(len(smallest), dtype=np.uint64), sizes)
     if not owners.size:
         return []
     keys = np.concatenate(smallest).astype(np.uint64) << np.uint64(32) | owners
@@ -147,9 +197,7 @@ def _sharing(sets: Sequence[Hashes]) -> list[tuple[int, int]]:
     pairs, shared = np.unique(np.concatenate(found), return_counts=True)
     first, second = (pairs >> np.uint64(32)).astype(np.int64), (pairs & np.uint64(0xFFFFFFFF)).astype(np.int64)
     # hashes are spread evenly: of a set that has more than its smallest, so many are below another one's bound
-    bounds = np.array(
-        [part[-1] if part.size < whole.size else _ALL for part, whole in zip(smallest, sets, strict=True)]
-    )
+    bounds = np.array([part[-1] if part.size < whole else _ALL for part, whole in zip(smallest, wholes, strict=True)])
     lower = np.minimum(bounds[first], bounds[second])
     expected = np.minimum(*(sizes[number] * lower / bounds[number] for number in (first, second)))
     chosen = shared >= np.maximum(_SHARED, _SHARED_OF_SAME * SAME * expected)

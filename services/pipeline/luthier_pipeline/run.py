@@ -17,13 +17,15 @@ from typing import Annotated, Final, NamedTuple
 import typer
 
 from luthier.common.v1.common_pb2 import ArtifactRef
-from luthier.pipeline.v1.pipeline_pb2 import CorpusFile, PartProgress, ShardProgress, SongFailure
+from luthier.pipeline.v1.pipeline_pb2 import CorpusFile, PartProgress, ShardProgress, SoloChoice, SongFailure
+from luthier.rendering.v1.rendering_pb2 import FindSolosResponse
 from luthier_kit.rpc import Internal
 from luthier_pipeline import corpus as corpora
 from luthier_pipeline.clients import is_fatal
 from luthier_pipeline.console import Context, Progress, UsageError, clock, plain
 from luthier_pipeline.corpus import Shard, StoredCorpus, as_collection, as_name, parse_shard, read_manifest
 from luthier_pipeline.ingest import POLICIES, ingest_collection, tag_sheet
+from luthier_pipeline.notes import find_note, keep_note
 from luthier_pipeline.options import (
     Backend,
     ClipSeconds,
@@ -47,8 +49,19 @@ from luthier_pipeline.options import (
     styles_of,
 )
 from luthier_pipeline.run_status import MAX_FAILURES, NO_CLIPS, ProgressPublisher, failed_name
-from luthier_pipeline.solo import MONOPHONIC, POLYPHONIC, Candidate, Chosen, by_song, candidates_of, choose
+from luthier_pipeline.solo import (
+    MONOPHONIC,
+    POLYPHONIC,
+    Candidate,
+    Chosen,
+    as_choice,
+    by_song,
+    candidates_of,
+    choose,
+    of_choice,
+)
 from luthier_pipeline.song import SongOptions, SongPipeline, SongResult, StageError, check_sheet
+from luthier_pipeline.song_records import solo_choice_key
 
 SHARD_IN_FLIGHT: Final = 16  # a shard only calls: the work is done by workers elsewhere, as many as there are
 LOOK_EVERY_S: Final = 1.0
@@ -268,6 +281,8 @@ def run_corpus(
     pipeline: SongPipeline, flight: "Flight", in_flight: int, publisher: ProgressPublisher, began: float
 ) -> None:
     """Takes the songs of a flight all the way and publishes how far it is; `began` on the monotonic clock."""
+    with pipeline.clients.thread_pool(in_flight, "record") as pool:
+        pipeline.look_up(flight.songs, pool)
     run_songs(pipeline, flight, in_flight, publisher)
     flight.summary.seconds = round(time.monotonic() - began, 1)
     publisher.finish(flight.progress(0.0))
@@ -422,30 +437,44 @@ def choose_solos(
 ) -> Chosen:
     """The solo clips of all songs of a corpus, so that every shard chooses the same. A song that cannot be read has
     none: it fails when it is rendered. Raises the error of a service that stays away."""
+    store, question = pipeline.clients.store, pipeline.solo_question(songs, minutes)
+    key = solo_choice_key(flight.collection)
+    if question and (known := find_note(store, SoloChoice, key)) and known.question == question:
+        flight.summary.reused += known.searched
+        return of_choice(known)
     first = len(songs) * flight.shard.index // flight.shard.count  # what one shard has asked, others find done
     with (
         Progress("songs searched for solos", len(songs)) as progress,
         pipeline.clients.thread_pool(in_flight, "solos") as pool,
     ):
 
-        def look(song: CorpusFile) -> tuple[list[Candidate], bool | None]:
+        def look(song: CorpusFile) -> FindSolosResponse | None:
             if song.HasField("recording"):  # has no parts
-                return [], None
+                return None
             try:
-                found = pipeline.find_solos(song)
+                return pipeline.find_solos(song)
             except StageError as failed:
                 if is_fatal(failed.error):
                     raise failed.error from None
-                return [], None
-            return candidates_of(song, found), found.action.reused
+                return None
 
-        candidates: list[Candidate] = []
-        for found, reused in pool.map(look, [*songs[first:], *songs[:first]]):
-            candidates.extend(found)
-            flight.summary.computed += reused is False
-            flight.summary.reused += reused is True
+        candidates, searched = list[Candidate](), 0
+        in_turn = [*songs[first:], *songs[:first]]
+        for song, found in zip(in_turn, pool.map(look, in_turn), strict=True):
+            if found:
+                candidates.extend(candidates_of(song, found))
+                flight.summary.computed += not found.action.reused
+                flight.summary.reused += found.action.reused
+                searched += 1
+                if found.action.configuration != pipeline.configurations.digests["rendering"]:  # another server
+                    question = ""
+            elif not song.HasField("recording"):
+                question = ""  # it may be readable the next time
             progress.advance()
-    return by_song(choose(candidates, 60 * minutes))
+    chosen = by_song(choose(candidates, 60 * minutes))
+    if question:
+        keep_note(store, key, as_choice(chosen, question, searched))
+    return chosen
 
 
 def run_songs(pipeline: SongPipeline, flight: Flight, in_flight: int, publisher: ProgressPublisher) -> None:

@@ -6,7 +6,8 @@ music.
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Final
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from luthier.pipeline.v1.pipeline_pb2 import CorpusFile
 
 if TYPE_CHECKING:
-    from luthier_pipeline.near_duplicates import Sketch
+    from luthier_pipeline.near_duplicates import Sketches
 
 MOST_RELATED: Final = 100
 """Fingerprints that a clip's source may name (ClipSource)."""
@@ -49,36 +50,45 @@ RULES: Final = (
     Rule("has the shorter path", lambda file: -len(file.path)),
 )
 """In this order, then the first by name. What the collection has already goes before all of them."""
+BEFORE: Final = "was rendered before, or the other is a medley"
 
 
-def mark(files: Sequence[CorpusFile], sketches: Mapping[str, "Sketch"], earlier: Earlier = NOTHING_EARLIER) -> None:
+def mark(files: Sequence[CorpusFile], sketches: "Sketches | None" = None, earlier: Earlier = NOTHING_EARLIER) -> None:
     """Says in each of some files (none of them a failure) what it is to the others: `duplicate_of`, `near_duplicate_of`
     with `similarity`, `other_version_of`, `related_fingerprints`.
 
     Of files with the same fingerprint the one with the shortest path (then the first by name) stays. Of near-duplicates
-    one stays that was rendered before, so that a folder which grows keeps its clips, then the best by RULES. A file
-    that is no near-duplicate of any that stay stays as well: a medley connects songs that have nothing in common.
+    one stays that was rendered before, so that a folder which grows keeps its clips, then the best by RULES. A medley,
+    which holds songs that have nothing in common, is the last to stay: no song is dropped for it. A file that is no
+    near-duplicate of any that stay stays as well, such as two songs that only a medley connects.
     `related_fingerprints` are those of all that are connected: a medley may not be in another split than its songs.
     """
-    from luthier_pipeline.near_duplicates import SAME, near_duplicates, similarity  # numpy: slow to import
+    from luthier_pipeline.near_duplicates import SAME, Sketches, near_duplicates, similarity  # numpy: slow to import
 
     songs: dict[str, CorpusFile] = {}
     for file in sorted(files, key=lambda file: (len(file.path), file.path)):
         original = songs.setdefault(file.fingerprint, file)
         file.duplicate_of = "" if original is file else original.path
 
-    known = sorted(sketches.keys() & {*songs, *(song.fingerprint for song in earlier.songs)})
-    pairs = near_duplicates([sketches[fingerprint] for fingerprint in known])
+    sketches = sketches or Sketches.of({})
+    known = sorted(sketches.outlines.keys() & {*songs, *(song.fingerprint for song in earlier.songs)})
+    outlines = [sketches.outlines[fingerprint] for fingerprint in known]
+    pairs = near_duplicates(outlines, lambda place: sketches.get(known[place]))
+
+    def alike_by(one: str, other: str) -> float:
+        first, second = sketches.get(one), sketches.get(other)
+        return similarity(first, second) if first and second else 0.0
+
     alike = [(known[pair.first], known[pair.second]) for pair in pairs]
+    mixed = medleys(alike, sketches)
     for file in files:
         file.near_duplicate_of, file.similarity = "", 0.0
     for group in groups(alike):
         members = [songs[fingerprint] for fingerprint in group if fingerprint in songs]
-        members.sort(key=lambda file: _rank(file, earlier))
+        members.sort(key=lambda file: (file.fingerprint in mixed, _rank(file, earlier)))
         kept = list[CorpusFile]()
         for file in members:
-            sketch = sketches[file.fingerprint]
-            alike_kept = [(similarity(sketches[other.fingerprint], sketch), other) for other in kept]
+            alike_kept = [(alike_by(other.fingerprint, file.fingerprint), other) for other in kept]
             most, best = max(alike_kept, key=lambda found: found[0], default=(0.0, file))
             if most < SAME:
                 kept.append(file)
@@ -96,6 +106,23 @@ def mark(files: Sequence[CorpusFile], sketches: Mapping[str, "Sketch"], earlier:
         file.related_fingerprints[:] = [one for one in group if one != file.fingerprint][:MOST_RELATED]
 
 
+def medleys(alike: Iterable[tuple[str, str]], sketches: "Sketches") -> frozenset[str]:
+    """The fingerprints of files that are near-duplicates of two which have nothing in common."""
+    from luthier_pipeline.near_duplicates import APART, overlap
+
+    others = defaultdict[str, list[str]](list)
+    for one, other in alike:
+        others[one].append(other)
+        others[other].append(one)
+    found = set()
+    for fingerprint, members in others.items():
+        known = [sketch for other in sorted(members) if (sketch := sketches.get(other))]
+        smallest = min(known, key=lambda sketch: sketch.long.size)  # a song, not another medley
+        if any(overlap(smallest, other) < APART for other in known):
+            found.add(fingerprint)
+    return frozenset(found)
+
+
 def _rank(file: CorpusFile, earlier: Earlier) -> tuple[object, ...]:
     """Sorts the best of near-duplicates first."""
     return (file.fingerprint not in earlier.rendered, *(-rule.value(file) for rule in RULES), file.path)
@@ -105,8 +132,8 @@ def why_kept(best: CorpusFile, other: CorpusFile) -> str:
     """By which rule a file was kept rather than a near-duplicate of it."""
     for rule in RULES:
         if rule.value(best) != rule.value(other):
-            return rule.words if rule.value(best) > rule.value(other) else "was rendered before"
-    return "is the first by name" if best.path < other.path else "was rendered before"
+            return rule.words if rule.value(best) > rule.value(other) else BEFORE
+    return "is the first by name" if best.path < other.path else BEFORE
 
 
 def other_versions(files: Iterable[CorpusFile]) -> dict[str, str]:

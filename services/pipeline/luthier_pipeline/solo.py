@@ -18,7 +18,7 @@ from functools import cached_property
 from typing import Final
 
 from luthier.common.v1.common_pb2 import MODE_MAJOR, Timeline
-from luthier.pipeline.v1.pipeline_pb2 import CorpusFile
+from luthier.pipeline.v1.pipeline_pb2 import ChosenPart, CorpusFile, SoloChoice
 from luthier.rendering.v1.rendering_pb2 import FindSolosResponse, SoloPart, SoloPassage
 
 POLYPHONIC: Final = "polyphonic"
@@ -28,6 +28,7 @@ TEMPO_EDGES_BPM: Final = (70.0, 90.0, 110.0, 130.0, 160.0)  # between strata, qu
 SONG_SHARE: Final = 0.2  # of an instrument's quota that a song gives at most, but one passage always
 MAX_PART: Final = 4095  # that ClipSource can name
 UNKNOWN: Final = "unknown"
+CHOICE_VERSION: Final = "1"  # raised whenever other passages would be chosen among the same ones
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,24 @@ def by_song(chosen: Iterable[Candidate]) -> Chosen:
     for one in chosen:
         starts[one.midi_sha256][one.part].add(one.start_s)
     return {song: {part: frozenset(own) for part, own in parts.items()} for song, parts in starts.items()}
+
+
+def as_choice(chosen: Chosen, question: str, searched: int) -> SoloChoice:
+    """A choice as it is stored."""
+    parts = [
+        ChosenPart(midi_sha256=song, part=part, starts_s=sorted(starts))
+        for song, parts in chosen.items()
+        for part, starts in parts.items()
+    ]
+    return SoloChoice(question=question, searched=searched, parts=parts)
+
+
+def of_choice(stored: SoloChoice) -> Chosen:
+    """A choice that was stored."""
+    chosen: dict[str, dict[int, frozenset[float]]] = defaultdict(dict)
+    for one in stored.parts:
+        chosen[one.midi_sha256][one.part] = frozenset(one.starts_s)
+    return dict(chosen)
 
 
 @dataclass

@@ -8,8 +8,9 @@ import os
 import stat
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from functools import partial
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, fields, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -25,7 +26,7 @@ from luthier.analysis.v1.analysis_pb2 import (
 from luthier.common.v1.common_pb2 import ActionInfo, ArtifactRef, ClipSource, Lineage, Prompt, SongName, Tag
 from luthier.curation.v1.curation_pb2 import NewClip, UpsertClipsRequest
 from luthier.enrichment.v1.enrichment_pb2 import EnrichSongRequest, EnrichSongResponse
-from luthier.pipeline.v1.pipeline_pb2 import CorpusFile, SongFailure
+from luthier.pipeline.v1.pipeline_pb2 import CorpusFile, SongFailure, SongRecord
 from luthier.prompting.v1.prompting_pb2 import CheckPromptRequest, ComposePromptsRequest, PromptStyle
 from luthier.rendering.v1.rendering_pb2 import (
     FindSolosRequest,
@@ -47,9 +48,18 @@ from luthier_kit.rpc import (
     retry_policy,
     span,
 )
-from luthier_kit.store import canonical_json
+from luthier_kit.store import canonical_json, digest_of
 from luthier_pipeline.clients import Clients, IdleBudget, is_fatal
-from luthier_pipeline.solo import MONOPHONIC, POLYPHONIC, Chosen, chosen_passages, solo_timeline
+from luthier_pipeline.solo import CHOICE_VERSION, MONOPHONIC, POLYPHONIC, Chosen, chosen_passages, solo_timeline
+from luthier_pipeline.song_records import (
+    Behind,
+    Configurations,
+    Done,
+    Item,
+    SongRecords,
+    digest_of_answer,
+    digest_of_message,
+)
 from luthier_pipeline.variations import variation_of
 
 R = TypeVar("R")
@@ -106,6 +116,14 @@ class SongOptions:
     subsets: tuple[str, ...] = (POLYPHONIC,)
     variations: int = 0
 
+    @property
+    def digest(self) -> str:
+        """SHA-256 of all that decides what becomes of a song: how many variations are made beside it does not."""
+        values = {
+            item.name: getattr(self, item.name) for item in fields(self) if item.name not in ("sheet", "variations")
+        }
+        return digest_of({**values, "sheet": self.sheet.sha256 if self.sheet else ""})
+
     def set_lengths(self, request: CutClipsRequest | FindSolosRequest) -> None:
         """Wanted, least and greatest length of clips, where they are not the service's own."""
         if target_s := self.clip_s:
@@ -129,6 +147,24 @@ class SongResult:
     passed_over: bool = False
     solos_failed: StageError | None = None
     """Why its solo clips, or some of them, are missing; what else came of it is in curation."""
+    behind: Behind = field(default_factory=Behind)
+    """What it is made of."""
+
+    @classmethod
+    def of(cls, done: Done) -> "SongResult":
+        """What came of a song that was done before."""
+        came = done.came
+        return cls(
+            clips=done.clips,
+            audio_s=came.audio_s,
+            reused=came.answers,
+            notes=list(came.notes),
+            solo_s=dict(came.solo_s),
+        )
+
+    def record(self) -> SongRecord:
+        """What is kept of it."""
+        return SongRecord(audio_s=self.audio_s, solo_s=self.solo_s, notes=self.notes)
 
     def count(self, stage: str, action: ActionInfo, cpu_s: float = 0.0) -> None:
         """Counts an action, computed now or found done."""
@@ -267,7 +303,40 @@ class SongPipeline:
         self.clients = clients
         self.options = options
         self.solos = solos or {}
+        self._records: SongRecords | None = None
+        self._done: dict[tuple[str, int], Done] = {}  # by digest of the file and number of the variation
         self._answered: dict[str, float] = {}  # when the service of each stage answered last, monotonic clock
+
+    def look_up(self, songs: Iterable[CorpusFile], pool: ThreadPoolExecutor) -> None:
+        """Finds which songs, and which of their variations, are done, so that `run` has nothing to do for them. Without
+        it, and where a service does not say how it is configured, `run` asks every stage."""
+        self._records = SongRecords(self.clients, self.options.collection, self.options.digest, self.configurations)
+        items = [self._item(song, number) for song in songs for number in range(self.options.variations + 1)]
+        self._done = self._records.found(items, pool)
+
+    @cached_property
+    def configurations(self) -> Configurations:
+        """How the services are configured as the run begins."""
+        return Configurations.of(self.clients)
+
+    def solo_question(self, songs: Iterable[CorpusFile], minutes: float) -> str:
+        """SHA-256 of all that decides which solo clips are chosen of a corpus; empty where it is not known."""
+        if not (rendering := self.configurations.digests["rendering"]):
+            return ""
+        lengths = FindSolosRequest()
+        self.options.set_lengths(lengths)
+        groups = [[song.sha256, song.fingerprint, *song.related_fingerprints] for song in songs]
+        asked = {"songs": groups, "minutes": minutes, "lengths": digest_of_message(lengths)}
+        return digest_of({"version": CHOICE_VERSION, "rendering": rendering, **asked})
+
+    def _item(self, song: CorpusFile, number: int) -> Item:
+        solos = self.solos.get(song.sha256, {}) if MONOPHONIC in self.options.subsets and not number else {}
+        return Item(song, number, solos)
+
+    def _is_done(self, song: CorpusFile, done: Done) -> bool:
+        """Whether enrichment, where its answers age, still says what it said."""
+        enriched = done.came.enriched
+        return not enriched or enriched == digest_of_answer(self._enrich(song))
 
     def run(self, song: CorpusFile, on_stage: Callable[[str], None], number: int = 0) -> SongResult:
         """Takes one song all the way, as written or (1 or more) its variation `number`; `on_stage` gets the name of
@@ -281,14 +350,24 @@ class SongPipeline:
         about = {"luthier.path": song.path, "luthier.collection": self.options.collection}
         about |= {"luthier.variation": str(number)} if number else {}
         with span("song", **about):
-            try:
-                result = self._run(song, on_stage, number)
-                if result.solos_failed is None or not _is_lost(result.solos_failed):
-                    return result
-            except StageError as failed:
-                if not _is_lost(failed):
-                    raise
-            return self._run(song, on_stage, number)
+            done = self._done.pop((song.sha256, number), None)
+            if done and self._is_done(song, done):
+                return SongResult.of(done)
+            result = self._run_again(song, on_stage, number)
+            if self._records and not (result.solos_failed or result.passed_over):
+                self._records.put(self._item(song, number), result.behind, result.record())
+            return result
+
+    def _run_again(self, song: CorpusFile, on_stage: Callable[[str], None], number: int) -> SongResult:
+        """The way of a song, twice where something was lost."""
+        try:
+            result = self._run(song, on_stage, number)
+            if result.solos_failed is None or not _is_lost(result.solos_failed):
+                return result
+        except StageError as failed:
+            if not _is_lost(failed):
+                raise
+        return self._run(song, on_stage, number)
 
     def _run(self, song: CorpusFile, on_stage: Callable[[str], None], number: int) -> SongResult:
         if song.HasField("recording"):
@@ -311,6 +390,8 @@ class SongPipeline:
         )
         rendered = self._call("render", partial(clients.rendering.RenderSong, render, timeout=RENDER_TIMEOUT_S))
         result.count("render", rendered.action, rendered.cpu_s)
+        stems = (stem.audio for stem in rendered.stems)
+        self._behind(result, "rendering", rendered.action, midi_of(song), rendered.mix, *stems)
         result.audio_s = rendered.timeline.duration_s
         source = ClipSource(
             song_fingerprint=song.fingerprint,
@@ -341,6 +422,7 @@ class SongPipeline:
         decode = DecodeAudioRequest(original=original_of(song))
         decoded = self._call("decode", partial(self.clients.analysis.DecodeAudio, decode, timeout=DECODE_TIMEOUT_S))
         result.count("decode", decoded.action, decoded.cpu_s)
+        self._behind(result, "analysis", decoded.action, original_of(song), decoded.audio)
         result.audio_s = decoded.duration_s
 
         clips = self._cut(CutClipsRequest(mix=decoded.audio), result, on_stage)
@@ -357,6 +439,7 @@ class SongPipeline:
         self.options.set_lengths(cut)
         clips = self._call("cut", partial(self.clients.analysis.CutClips, cut, timeout=CUT_TIMEOUT_S))
         result.count("cut", clips.action, clips.cpu_s)
+        self._behind(result, "analysis", clips.action, *(clip.audio for clip in clips.clips))
         result.notes.extend(clips.notes)
         return clips
 
@@ -377,6 +460,7 @@ class SongPipeline:
         """Clips of single parts, cut from their stems; `chosen` are the beginnings of their passages by part."""
         on_stage("solos")
         found = self.find_solos(made.song)
+        self._behind(result, "rendering", found.action)
         stems = {stem.sound.part: stem for stem in rendered.stems}
         for part in found.parts:
             passages = chosen_passages(part, chosen.get(part.part, frozenset()))
@@ -395,6 +479,7 @@ class SongPipeline:
                 )
                 clips = self._call("cut", partial(self.clients.analysis.CutClips, cut, timeout=CUT_TIMEOUT_S))
                 result.count("cut-solos", clips.action, clips.cpu_s)
+                self._behind(result, "analysis", clips.action, *(clip.audio for clip in clips.clips))
                 result.notes.extend(f"part {part.part} alone: {note}" for note in clips.notes)
                 of_part = replace(made, source=source, actions=(*made.actions, found.action, clips.action))
                 self._caption(of_part, clips.clips, result, on_stage)
@@ -405,13 +490,11 @@ class SongPipeline:
     def _caption(self, made: Made, clips: Iterable[Clip], result: SongResult, on_stage: Callable[[str], None]) -> None:
         """Tags, prompts and curation of the clips of a song, which are counted in `result`."""
         options, clients, song = self.options, self.clients, made.song
-        on_stage("enrich")
-        name = SongName(artist=song.artist[:MAX_NAME_CHARS], title=song.title[:MAX_NAME_CHARS])
-        bare = song.path.rpartition(".")[0]  # enrichment knows that ".mid" is no part of a title
-        path = bare if song.HasField("recording") else song.path
-        enrich = EnrichSongRequest(song=name, path=path[:MAX_PATH_CHARS], sheet=options.sheet, tags=song.recording.tags)
-        enriched = self._call("enrich", partial(clients.enrichment.EnrichSong, enrich, timeout=ENRICH_TIMEOUT_S))
-        result.count("enrich", enriched.action)
+        if (enriched := result.behind.enriched) is None:  # once a song, however many of its parts become clips
+            on_stage("enrich")
+            enriched = result.behind.enriched = self._enrich(song)
+            result.count("enrich", enriched.action)
+            self._behind(result, "enrichment", enriched.action)
 
         licence = _licence(song, enriched, options.licence)
         curate = UpsertClipsRequest(collection=options.collection)
@@ -423,6 +506,7 @@ class SongPipeline:
             ask = partial(clients.prompting.ComposePrompts, compose, timeout=PROMPT_TIMEOUT_S)
             composed = self._call("prompt", ask)
             result.count("prompt", composed.action)
+            self._behind(result, "prompting", composed.action)
             new = NewClip(
                 source=made.source, audio=clip.audio, facts=clip.facts, tags=enriched.tags,
                 prompts=[*composed.prompts, *self._captions(song, clip, enriched.tags)][:MAX_PROMPTS],
@@ -436,7 +520,25 @@ class SongPipeline:
             on_stage("curate")
             upserted = self._call("curate", partial(clients.curation.UpsertClips, curate, timeout=CURATE_TIMEOUT_S))
             result.count("curate", ActionInfo(reused=not upserted.created + upserted.revised))
+            result.behind.add_clips(upserted)
         result.clips += len(curate.clips)
+
+    def _enrich(self, song: CorpusFile) -> EnrichSongResponse:
+        """Tags and facts of a song. Raises StageError."""
+        name = SongName(artist=song.artist[:MAX_NAME_CHARS], title=song.title[:MAX_NAME_CHARS])
+        bare = song.path.rpartition(".")[0]  # enrichment knows that ".mid" is no part of a title
+        path = bare if song.HasField("recording") else song.path
+        sheet = self.options.sheet
+        enrich = EnrichSongRequest(song=name, path=path[:MAX_PATH_CHARS], sheet=sheet, tags=song.recording.tags)
+        return self._call("enrich", partial(self.clients.enrichment.EnrichSong, enrich, timeout=ENRICH_TIMEOUT_S))
+
+    def _behind(self, result: SongResult, service: str, action: ActionInfo, *blobs: ArtifactRef) -> None:
+        """Notes an answer of a service and the blobs that it names, where a record is to be made of them."""
+        if not self._records:
+            return
+        result.behind.add_action(action, self.configurations.digests[service])
+        for blob in blobs:
+            result.behind.add_blob(blob, self.clients.store.blobs.bucket)
 
     def _captions(self, song: CorpusFile, clip: Clip, tags: Iterable[Tag]) -> Iterable[Prompt]:
         """The captions that lay beside a recording, each checked against the facts of this clip: they were written of

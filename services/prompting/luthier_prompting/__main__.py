@@ -12,11 +12,14 @@ from luthier_prompting.settings import PromptingSettings
 
 def build(settings: PromptingSettings) -> Service:
     """The service as its settings say."""
-    servicer = PromptingServicer(open_store(settings), Composers(settings))
+    store = open_store(settings)
+    servicer = PromptingServicer(store, Composers(settings))
+    store.actions.configuration = servicer.configuration.digest
     return Service(
         prompting_pb2.DESCRIPTOR.services_by_name["PromptingService"],
         servicer,
         light=[servicer.CheckPrompt],
+        configuration=servicer.configuration,
     )
 
 

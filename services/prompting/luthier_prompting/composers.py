@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from luthier_kit.rpc import FailedPrecondition
+from luthier_music.clip_facts import Facts
 from luthier_prompting.checker import CUT_OFF, Disagreement, check
-from luthier_prompting.facts import Facts
 from luthier_prompting.grammar import Grammar
 from luthier_prompting.settings import PromptingSettings
 from luthier_prompting.styles import CutOff, Style
@@ -55,6 +55,12 @@ class Composers:
     def __init__(self, settings: PromptingSettings) -> None:
         self._found = {name: build(settings) for name, build in BACKENDS.items()}
         self.default = settings.backend
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """Versions of those that are set up, and which is the default."""
+        versions = {name: composer.version for name, composer in self._found.items() if composer}
+        return versions | {"default": self.default, "count": str(DEFAULT_COUNT)}
 
     def get(self, name: str) -> Composer:
         """The composer of this name; empty = the default. FailedPrecondition when this server has none set up."""

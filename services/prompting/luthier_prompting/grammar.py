@@ -1,44 +1,24 @@
 """The grammar composer: prompts of every style made from the facts alone, decided by a seeded generator.
 
-Attributes come in shuffled order, in wordings drawn at random; what is unknown is left out. The metadata style
-follows Stable Audio's training: a random subset, half the time with type names and bars, half without and with
-commas, in shuffled order and case.
+Attributes come in shuffled order, in wordings drawn at random; what is unknown is left out. The metadata style is
+luthier_music.metadata's: training draws it anew at every step.
 """
 
 import random
 import re
-from dataclasses import dataclass
 from typing import Final
 
-from luthier_music.vocabulary import GENRE_WORDS
-from luthier_prompting.facts import SECTIONS, Facts, Voice
-from luthier_prompting.instrument_words import caption_name
+from luthier_music.clip_facts import Facts, Voice
+from luthier_music.instruments import caption_name
+from luthier_music.metadata import draw_metadata, fields_of, instrument_names, tempo_value
+from luthier_music.vocabulary import GENRE_WORDS, written_genre
+from luthier_prompting.instrument_words import SECTIONS
 from luthier_prompting.styles import MAX_SHORT_WORDS, Style
 
 VERSION: Final = "5"
 
 _NOUNS: Final = ("piece", "track", "tune", "instrumental", "composition")
-_GENRE_SPELLINGS: Final = {
-    "lo fi": "lo-fi",
-    "r&b": "R&B",
-    "k pop": "K-pop",
-    "j pop": "J-pop",
-    "idm": "IDM",
-    "edm": "EDM",
-    "aor": "AOR",
-    "mpb": "MPB",
-    "c pop": "C-pop",
-    "j rock": "J-rock",
-    "g funk": "G-funk",
-    "p funk": "P-funk",
-    "hi nrg": "hi-NRG",
-    "doo wop": "doo-wop",
-    "post rock": "post-rock",
-    "uk hip hop": "UK hip hop",
-    "uk hardcore": "UK hardcore",
-}
 _VOWEL_SOUND: Final = re.compile(r"(?!eu|u[ks]\b)[aeiou]|R&B|MPB", re.IGNORECASE)
-KEEP_SHARE: Final = 0.75  # of the metadata fields
 EXTRA_SHARE: Final = 0.3  # of sentences that state an optional fact
 
 
@@ -55,9 +35,14 @@ class Grammar:
     styles = frozenset(Style)
 
     def draft(self, facts: Facts, seed: str, style: Style) -> str:
-        """A prompt of this style, decided by the facts and the seed."""
-        write = {Style.SENTENCE: _sentence, Style.SHORT: _short, Style.TAGS: _tags, Style.METADATA: _metadata}[style]
-        return write(facts, rng_of(facts, seed))
+        """A prompt of this style, decided by the facts and the seed; a sentence where a list has nothing to hold, as of
+        a meter alone.
+        """
+        write = {Style.SENTENCE: _sentence, Style.SHORT: _short, Style.TAGS: _tags, Style.METADATA: draw_metadata}[
+            style
+        ]
+        rng = rng_of(facts, seed)
+        return write(facts, rng) or _sentence(facts, rng)
 
 
 def _sentence(facts: Facts, rng: random.Random) -> str:
@@ -71,12 +56,12 @@ def _sentence(facts: Facts, rng: random.Random) -> str:
 def _short(facts: Facts, rng: random.Random) -> str:
     """ "Slow jazz piece for piano in A minor." Genre and instruments, with tempo, key, both or neither."""
     mood = [rng.choice(facts.moods)] if facts.moods and rng.random() < 0.5 else []
-    genre = _genre(rng.choice(facts.genres[:3])) if facts.genres else ""
+    genre = written_genre(rng.choice(facts.genres[:3])) if facts.genres else ""
     if mood and genre and _names_another(mood[0], genre.lower()):
         mood = []
     names = [caption_name(h.program) for h in facts.required_instruments()[:2] if h.program is not None]
     names = list(dict.fromkeys(names))[: rng.choice((1, 2, 2))]
-    rest = [clause for clause in (_short_key(facts, rng), _field_tempo(facts)) if clause]
+    rest = [clause for clause in (_short_key(facts, rng), tempo_value(facts)) if clause]
     rng.shuffle(rest)
     if genre or names:
         rest = rest[: rng.choice((0, 1, 1, 2))]
@@ -99,7 +84,7 @@ def _short_key(facts: Facts, rng: random.Random) -> str:
 
 def _tags(facts: Facts, rng: random.Random) -> str:
     """ "jazz, calm, A minor, 120 BPM, piano, drums": every field's values one by one, shuffled, without their names."""
-    values = [value for field in _fields(facts, rng) for value in field.values]
+    values = [value for field in fields_of(facts, rng) for value in field.values]
     rng.shuffle(values)
     return rng.choice((str, str, str.lower))(", ".join(values))
 
@@ -127,8 +112,8 @@ def _head(facts: Facts, rng: random.Random) -> str:
     joined = rng.choice((", ", " and ")) if len(moods) == 2 else ""
     mood, noun = joined.join(moods), rng.choice(_nouns(facts))
     if mood and genre and not era and _names_another(moods[-1], genre):
-        return f"{_genre(genre)} {noun} with {_article(mood)} {mood} mood"
-    return " ".join([part for part in (mood, *era, _genre(genre)) if part] + [noun])
+        return f"{written_genre(genre)} {noun} with {_article(mood)} {mood} mood"
+    return " ".join([part for part in (mood, *era, written_genre(genre)) if part] + [noun])
 
 
 def _nouns(facts: Facts) -> tuple[str, ...]:
@@ -186,7 +171,7 @@ def _pace(tempo_bpm: float) -> str:
 
 
 def _players(facts: Facts, rng: random.Random) -> str:
-    names = _names(facts, rng)
+    names = instrument_names(facts, rng)
     if not names:
         return ""
     if facts.solo and len(names) == 1:
@@ -200,65 +185,6 @@ def _alone(name: str, facts: Facts, rng: random.Random) -> str:
     solo = "for {name} alone" if facts.programs() & SECTIONS else "for solo {name}"
     wordings = (solo, solo, "for {name} alone", "played on {name} alone", "for unaccompanied {name}")
     return rng.choice(wordings).format(name=name)
-
-
-def _names(facts: Facts, rng: random.Random) -> list[str]:
-    programs = [heard.program for heard in facts.required_instruments() if heard.program is not None]
-    names = list(dict.fromkeys(caption_name(program) for program in programs))
-    rng.shuffle(names)
-    return names
-
-
-@dataclass(frozen=True)
-class _Field:
-    """A type of metadata and what it holds; `plain` is how its one value reads beside its name."""
-
-    name: str
-    values: tuple[str, ...]
-    plain: str = ""
-
-    def named(self) -> str:
-        return f"{self.name}: {self.plain or ', '.join(self.values)}"
-
-
-def _metadata(facts: Facts, rng: random.Random) -> str:
-    fields = _fields(facts, rng)
-    kept = [field for field in fields if rng.random() < KEEP_SHARE] or [rng.choice(fields)]
-    rng.shuffle(kept)
-    if rng.random() < 0.5:
-        text = rng.choice(("|", " | ")).join(field.named() for field in kept)
-    else:
-        text = ", ".join(value for field in kept for value in field.values)
-    return rng.choice((str, str.lower, str.upper, _title))(text)
-
-
-def _fields(facts: Facts, rng: random.Random) -> list[_Field]:
-    """What is known by type; lists in shuffled order."""
-    key = f"{facts.tonic} {facts.mode or ''}".strip() if facts.tonic else f"{facts.mode} key" if facts.mode else ""
-    fields = [
-        _Field("Genre", tuple(_genre(genre) for genre in rng.sample(facts.genres, len(facts.genres)))),
-        _Field("Moods", tuple(rng.sample(facts.moods, len(facts.moods)))),
-        _Field("Instruments", tuple(_names(facts, rng))),
-        _Field("Format", ("solo",) if facts.solo else ()),
-        _Field("Tempo", (_field_tempo(facts),)),
-        _Field("Key", (key,)),
-        _Field("Era", facts.eras),
-        _Field("Energy", (f"{facts.energy()} energy",) if facts.energy() else (), facts.energy()),
-    ]
-    return [field for field in fields if any(field.values)]
-
-
-def _field_tempo(facts: Facts) -> str:
-    tempo = f"{facts.tempo_bpm:.0f} {facts.tempo_unit()}" if facts.tempo_bpm is not None else ""
-    return f"changing tempo around {tempo}".removesuffix(" around ") if facts.tempo_changes else tempo
-
-
-def _title(text: str) -> str:
-    return re.sub(r"\b[a-z]", lambda first: first[0].upper(), text)
-
-
-def _genre(genre: str) -> str:
-    return _GENRE_SPELLINGS.get(genre, genre)
 
 
 def _article(head: str) -> str:

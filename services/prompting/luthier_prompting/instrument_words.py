@@ -7,8 +7,7 @@ Programs are 0 to 127, "drums" stands for the kit.
 import re
 from typing import Final
 
-from luthier_music.instruments import DRUMS, PROGRAM_NAMES
-from luthier_prompting.facts import DRUM_PROGRAM
+from luthier_music.instruments import DRUM_PROGRAM, DRUMS, PROGRAM_NAMES
 
 _SOURCE: Final = """
 piano: 0-3 | keyboard, keys: 0-7 16-20 80-103 | grand piano: 0 2 | acoustic piano: 0 1 3 | acoustic grand piano: 0
@@ -121,26 +120,10 @@ PHRASES: Final = {DRUMS.lower(): frozenset({DRUM_PROGRAM}), **_GM_NAMES, **_tabl
 
 WHERE_TRUE: Final = _table(_WHERE_TRUE)
 
-_CAPTION_NAMES: Final = {
-    0: "piano", 1: "bright acoustic piano", 2: "electric grand piano", 4: "electric piano", 5: "FM electric piano",
-    14: "tubular bells", 16: "drawbar organ", 22: "harmonica", 23: "bandoneon", 24: "nylon-string guitar",
-    25: "steel-string acoustic guitar", 26: "jazz guitar", 27: "clean electric guitar", 28: "muted electric guitar",
-    29: "overdriven guitar", 30: "distorted guitar", 31: "guitar harmonics", 32: "upright bass",
-    33: "electric bass", 34: "picked bass", 36: "slap bass", 37: "slap bass", 38: "synth bass", 39: "synth bass",
-    43: "double bass", 44: "tremolo strings", 45: "pizzicato strings", 46: "harp", 48: "string ensemble",
-    49: "string section", 50: "synth strings", 51: "synth strings", 52: "choir aahs", 53: "voice oohs",
-    54: "synth voice", 62: "synth brass", 63: "synth brass", 64: "soprano saxophone", 65: "alto saxophone",
-    66: "tenor saxophone", 67: "baritone saxophone", 80: "square-wave synth lead", 81: "sawtooth synth lead",
-    82: "calliope synth lead", 83: "chiff synth lead", 84: "charang synth lead", 85: "synth lead",
-    86: "fifths synth lead", 87: "synth lead", 88: "new age synth pad", 89: "warm synth pad", 90: "polysynth pad",
-    91: "choir pad", 92: "bowed synth pad", 93: "metallic synth pad", 94: "halo synth pad", 95: "sweep synth pad",
-    96: "rain synth effect", 97: "soundtrack synth effect", 98: "crystal synth effect",
-    99: "atmosphere synth effect", 100: "brightness synth effect", 101: "goblin synth effect",
-    102: "echo synth effect", 103: "sci-fi synth effect", 109: "bagpipes", 114: "steel drums", 116: "taiko drums",
-    DRUM_PROGRAM: "drums",
-}  # fmt: skip
+SECTIONS: Final = frozenset({*range(48, 56), 61})  # programs that imitate many players at once
+VOICES: Final = frozenset({52, 53, 54, 85, 91})  # programs that imitate voices
 
 
-def caption_name(program: int) -> str:
-    """What a caption calls the instrument."""
-    return _CAPTION_NAMES.get(program) or PROGRAM_NAMES[program].lower()
+def name_of(program: int) -> str:
+    """The General MIDI name, or "Drums"."""
+    return DRUMS if program == DRUM_PROGRAM else PROGRAM_NAMES[program]

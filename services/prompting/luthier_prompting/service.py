@@ -8,11 +8,12 @@ from google.protobuf.json_format import MessageToDict
 
 from luthier.common.v1 import common_pb2
 from luthier.prompting.v1 import prompting_pb2, prompting_pb2_grpc
-from luthier_kit.rpc import MAX_PROMPT_CHARS, Checks, InvalidRequest
-from luthier_kit.store import Action, Store
+from luthier_kit.rpc import MAX_PROMPT_CHARS, Checks, Configuration, InvalidRequest
+from luthier_kit.store import Action, Store, digest_of
+from luthier_music.clip_facts import Facts, facts_of
 from luthier_prompting.checker import VERSION, Disagreement, check
 from luthier_prompting.composers import BACKENDS, DEFAULT_COUNT, MAX_COUNT, Composer, Composers, compose, writer_of
-from luthier_prompting.facts import Facts, check_facts, facts_of
+from luthier_prompting.facts import check_facts
 from luthier_prompting.styles import Style
 
 STAGE_VERSION = "3"
@@ -32,6 +33,13 @@ class PromptingServicer(prompting_pb2_grpc.PromptingServiceServicer):
     def __init__(self, store: Store, composers: Composers) -> None:
         self._store = store
         self._composers = composers
+
+    @property
+    def configuration(self) -> Configuration:
+        """What decides the answers beside the request."""
+        return Configuration(
+            digest_of({"version": STAGE_VERSION, "checker": VERSION, "composers": self._composers.versions})
+        )
 
     def ComposePrompts(
         self, request: prompting_pb2.ComposePromptsRequest, _context: grpc.ServicerContext

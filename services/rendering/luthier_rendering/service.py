@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -22,8 +23,8 @@ from google.protobuf.json_format import MessageToDict
 from luthier.common.v1.common_pb2 import FACT_SOURCE_NOTES, MODE_MAJOR, MODE_MINOR, ArtifactRef, Span, Variation
 from luthier.rendering.v1 import rendering_pb2 as pb
 from luthier.rendering.v1 import rendering_pb2_grpc
-from luthier_kit.rpc import Checks, FailedPrecondition, NotFound, Service, SettingsError
-from luthier_kit.store import Action, Store, open_store
+from luthier_kit.rpc import Checks, Configuration, FailedPrecondition, NotFound, Service, SettingsError
+from luthier_kit.store import Action, Store, digest_of, open_store
 from luthier_kit.workers import Call, Reasons, Workers
 from luthier_music.audio import SAMPLE_RATE_HZ
 from luthier_music.instruments import instrument
@@ -85,6 +86,28 @@ class Rendering(rendering_pb2_grpc.RenderingServiceServicer):
     ) -> None:
         self._store, self._inspectors, self._workers, self._config = store, inspectors, workers, config
         self._limits, self._scratch, self._default_backend = limits, scratch, default_backend
+
+    @cached_property
+    def configuration(self) -> Configuration:
+        """What decides the answers beside the files. SoundFonts, plugins and maps are read once a process."""
+        sounds: dict[str, object] = {}
+        for name in BACKENDS:
+            try:
+                sounds[name] = self._sounds(name)._asdict() | {"humanise": asdict(self._sounds(name).humanise)}
+            except FailedPrecondition as error:
+                sounds[name] = str(error)
+        return Configuration(
+            digest_of(
+                {
+                    "versions": [INSPECT_VERSION, RENDER_VERSION, SOLOS_VERSION],
+                    "levels": asdict(Levels()),
+                    "lengths": asdict(PassageLengths()),
+                    "limits": self._limits.changed(),
+                    "backend": self._default_backend,
+                    "sounds": sounds,
+                }
+            )
+        )
 
     def InspectMidi(self, request: pb.InspectMidiRequest, _: grpc.ServicerContext) -> pb.InspectMidiResponse:
         """Facts, faults and fingerprint. InvalidRequest MIDI_* for a file that cannot be rendered."""
@@ -471,10 +494,12 @@ def build(settings: RenderingSettings) -> Service:
         scratch=settings.scratch,
         default_backend=default,
     )
+    store.actions.configuration = servicer.configuration.digest
     return Service(
         contract=pb.DESCRIPTOR.services_by_name["RenderingService"],
         servicer=servicer,
         light=[servicer.InspectMidi, servicer.FindSolos, servicer.ListInstruments],  # none waits for a song that plays
         prepare=start,
         close=close,
+        configuration=servicer.configuration,
     )

@@ -4,6 +4,7 @@ Each clip's latents and each prompt's text embedding are encoded once: actions k
 frozen encoders are cached; the seconds embedders and a text encoder's projection are trained.
 """
 
+import functools
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -72,6 +73,21 @@ def posterior_of(autoencoder: AudioAutoencoder, audio: torch.Tensor) -> tuple[to
     """
     mean, spread = autoencoder.encode(audio, skip_bottleneck=True).chunk(2, dim=1)
     return mean, torch.nn.functional.softplus(spread) + 1e-4  # as the library's vae_sample
+
+
+def encode_text(
+    conditioner: T5Conditioner, prompts: Sequence[str], device: torch.device | str
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """What the frozen text encoder makes of prompts, before the projection: (batch, tokens, width) float32, zero where
+    there is no token, and (batch, tokens) bool. In the encoder's own precision, whatever a training step computes in.
+    """
+    projection, conditioner.proj_out = conditioner.proj_out, torch.nn.Identity()
+    try:
+        with torch.no_grad(), torch.autocast(torch.device(device).type, enabled=False):
+            tokens, mask = conditioner(list(prompts), device)
+    finally:
+        conditioner.proj_out = projection
+    return tokens.float(), mask
 
 
 @dataclass(frozen=True)
@@ -144,24 +160,21 @@ class BaseModel:
         conditioner: T5Conditioner = self.model.conditioner.conditioners[PROMPT]
 
         def encode() -> dict[str, torch.Tensor]:
-            projection, conditioner.proj_out = conditioner.proj_out, torch.nn.Identity()
-            try:
-                with torch.no_grad():
-                    tokens, mask = conditioner([prompt], self.device)  # (1, tokens, width), (1, tokens)
-            finally:
-                conditioner.proj_out = projection
-            return {"states": tokens[0].float().cpu().contiguous(), "mask": mask[0].cpu().contiguous()}
+            tokens, mask = encode_text(conditioner, [prompt], self.device)
+            return {"states": tokens[0].cpu().contiguous(), "mask": mask[0].cpu().contiguous()}
 
         inputs, parameters = [hashlib.sha256(prompt.encode()).hexdigest()], {"max_tokens": conditioner.max_length}
         tools = {"text_encoder": self.text_encoder_digest}
         stored = self._once(Action(TEXT_STAGE, inputs, parameters, version=TEXT_VERSION, tools=tools), encode)
         return TextEmbedding(stored["states"], stored["mask"])
 
-    def cache_prompts(self, prompts: Sequence[str]) -> None:
-        """Puts the embeddings of all prompts of a data set in the place of the text encoder."""
+    def cache_prompts(self, prompts: Sequence[str], *, keep_encoder: bool = False) -> None:
+        """Puts the embeddings of all prompts of a data set in the place of the text encoder, which stays behind them
+        where other captions are drawn.
+        """
         embeddings = {prompt: self.text_embedding(prompt) for prompt in prompts}
         conditioners = self.model.conditioner.conditioners
-        conditioners[PROMPT] = CachedPrompts(conditioners[PROMPT], embeddings)
+        conditioners[PROMPT] = CachedPrompts(conditioners[PROMPT], embeddings, keep_encoder=keep_encoder)
 
     def _once(self, action: Action, encode: Callable[[], dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
         """The tensors of an action, as a safetensors blob in the store."""
@@ -176,15 +189,25 @@ class BaseModel:
 class CachedPrompts(Conditioner):  # type: ignore[misc]
     """Stands for the T5 conditioner with the embeddings of every prompt of the data set.
 
-    The same numbers, without the encoder in memory and in each step. `proj_out` is the model's own and is trained.
+    The same numbers, without the encoder in memory and in each step. With `keep_encoder` it takes any caption: what it
+    does not hold is encoded in one call and forgotten, because hardly a draw of metadata comes twice. `proj_out` is
+    the model's own and is trained.
     """
 
-    def __init__(self, original: T5Conditioner, embeddings: dict[str, TextEmbedding]) -> None:
+    def __init__(
+        self, original: T5Conditioner, embeddings: dict[str, TextEmbedding], *, keep_encoder: bool = False
+    ) -> None:
         super().__init__(original.dim, original.output_dim)
         self.proj_out, self.embeddings = original.proj_out, embeddings
+        # no submodule: what is frozen is neither trained nor exported
+        self.encode = functools.partial(encode_text, original) if keep_encoder else None
 
     def forward(self, x: list[str], device: torch.device | str) -> tuple[torch.Tensor, torch.Tensor]:
-        """(batch, tokens, width) and (batch, tokens) of prompts that the data set holds."""
-        tokens = torch.stack([self.embeddings[prompt].tokens for prompt in x]).to(device)
-        mask = torch.stack([self.embeddings[prompt].mask for prompt in x]).to(device)
+        """(batch, tokens, width) and (batch, tokens) of captions."""
+        found = {caption: self.embeddings[caption] for caption in x if caption in self.embeddings or not self.encode}
+        if self.encode and (drawn := [caption for caption in dict.fromkeys(x) if caption not in found]):
+            tokens, mask = self.encode(drawn, device)
+            found |= {caption: TextEmbedding(tokens[row], mask[row]) for row, caption in enumerate(drawn)}
+        tokens = torch.stack([found[caption].tokens.to(device) for caption in x])
+        mask = torch.stack([found[caption].mask.to(device) for caption in x])
         return self.proj_out(tokens) * mask.unsqueeze(-1), mask

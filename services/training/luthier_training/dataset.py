@@ -1,11 +1,14 @@
 """A frozen data set, as curation exports it: clips with prompts, in splits that share no song."""
 
+import random
 from collections.abc import Iterable
 
 from luthier.common.v1.common_pb2 import ArtifactRef
 from luthier.curation.v1.dataset_pb2 import DatasetManifest, DatasetRow, DatasetVersion
 from luthier_kit.rpc import MAX_PROMPT_CHARS, TRAIN, VALIDATION, Checks, InvalidRequest
 from luthier_kit.store import Store
+from luthier_music.clip_facts import facts_of
+from luthier_music.metadata import draw_metadata
 
 FORMAT = "luthier.dataset.v1"
 MAX_ROWS = 500_000
@@ -39,6 +42,12 @@ def read_manifest(store: Store, ref: ArtifactRef) -> DatasetManifest:
     if shared := sorted(songs[TRAIN] & related):
         raise InvalidRequest(f"song {shared[0]} is in the train split, a near-duplicate in validation", reason=REASON)
     return manifest
+
+
+def check_metadata(manifest: DatasetManifest) -> None:
+    """InvalidRequest DATASET_INVALID unless metadata can be drawn of a clip that is trained on."""
+    if not any(draw_metadata(facts_of(row.facts, row.tags), random.Random(0)) for row in rows_of(manifest, TRAIN)):
+        raise InvalidRequest("no clip of the train split has facts or tags that metadata could state", reason=REASON)
 
 
 def rows_of(manifest: DatasetManifest, split: str) -> list[DatasetRow]:

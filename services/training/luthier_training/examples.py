@@ -1,4 +1,4 @@
-"""What a training step takes: which clips, which prompt and latents of each, noise, timesteps, dropped conditions.
+"""What a training step takes: which clips, what is said of each, its latents, noise, timesteps, dropped conditions.
 
 All of it follows from (seed, batch number) and is drawn for the whole batch on the CPU. So a run that was killed goes
 on as if nothing had happened, and its course depends neither on the device nor on how many processes share a batch.
@@ -13,6 +13,8 @@ from typing import TypedDict
 import torch
 
 from luthier.curation.v1.dataset_pb2 import DatasetRow
+from luthier_music.clip_facts import Facts
+from luthier_music.metadata import draw_metadata
 from luthier_training.base_model import Excerpt, Latents
 from luthier_training.seeds import seed_of
 
@@ -32,10 +34,14 @@ class Conditions(TypedDict):
 
 @dataclass(frozen=True)
 class Example:
-    """A clip as it is trained on: its own file, so it starts at 0 and lasts `latents.seconds_total`."""
+    """A clip as it is trained on: its own file, so it starts at 0 and lasts `latents.seconds_total`.
+
+    `facts` are what its metadata may state.
+    """
 
     latents: Latents
     prompts: tuple[str, ...]
+    facts: Facts = Facts()
 
     def conditions(self, prompt: str) -> Conditions:
         return {"prompt": prompt, "seconds_start": 0.0, "seconds_total": self.latents.seconds_total}
@@ -79,9 +85,13 @@ def _order(count: int, epoch: int, seed: int) -> torch.Tensor:
     return torch.randperm(count, generator=torch.Generator().manual_seed(seed_of(seed, "epoch", epoch)))
 
 
-def draw_batch(examples: Sequence[Example], number: int, batch_size: int, dropout: float, seed: int) -> Batch:
-    """Batch `number` (0, 1, 2, …): each epoch in an order of its own, each clip with one of its prompts; `dropout` is
-    the probability that a row's conditions are dropped.
+def draw_batch(
+    examples: Sequence[Example], number: int, batch_size: int, dropout: float, seed: int, metadata_share: float = 0.0
+) -> Batch:
+    """Batch `number` (0, 1, 2, …): each epoch in an order of its own, each clip with one of its prompts.
+
+    `dropout` is the probability that a row's conditions are dropped, `metadata_share` that a clip comes with a draw of
+    its metadata in place of a prompt.
     """
     generator = torch.Generator().manual_seed(seed_of(seed, "batch", number))
     latents, conditions = [], []
@@ -89,6 +99,9 @@ def draw_batch(examples: Sequence[Example], number: int, batch_size: int, dropou
         epoch, within = divmod(place, len(examples))
         example = examples[int(_order(len(examples), epoch, seed)[within])]
         prompt = example.prompts[int(torch.randint(len(example.prompts), (1,), generator=generator))]
+        draw = random.Random(seed_of(seed, "metadata", place))
+        if draw.random() < metadata_share:
+            prompt = draw_metadata(example.facts, draw) or prompt
         latents.append(example.latents.sample(generator))
         conditions.append(example.conditions(prompt))
 

@@ -41,7 +41,7 @@ def _settle_fine_tune(asked: FineTune, checks: Checks) -> None:
     _default(asked, steps=DEFAULT_STEPS, batch_size=DEFAULT_BATCH, learning_rate=DEFAULT_RATE)
     _default(asked, conditioning_dropout=DEFAULT_DROPOUT, ema_decay=0.0, warmup_steps=0, accumulate=1)
     tenth = max(1, asked.steps // 10)
-    _default(asked, validate_every=tenth, checkpoint_every=tenth, min_excerpt_s=0.0)
+    _default(asked, validate_every=tenth, checkpoint_every=tenth, min_excerpt_s=0.0, metadata_share=0.0)
     if not checks.within(f"{at}steps", asked.steps, 1, MAX_STEPS):
         return  # the bounds of others follow from it
     checks.within(f"{at}batch_size", asked.batch_size, 1, MAX_BATCH)
@@ -53,6 +53,7 @@ def _settle_fine_tune(asked: FineTune, checks: Checks) -> None:
     checks.within(f"{at}warmup_steps", asked.warmup_steps, 0, asked.steps)
     checks.within(f"{at}accumulate", asked.accumulate, 1, MAX_BATCH)
     checks.within(f"{at}min_excerpt_s", asked.min_excerpt_s, 0, MAX_EXCERPT_S)
+    checks.within(f"{at}metadata_share", asked.metadata_share, 0, 1)
 
 
 def _settle_tiny_base(asked: TinyBase, checks: Checks) -> None:

@@ -22,6 +22,9 @@ from luthier.evaluation.v1 import evaluation_pb2
 from luthier.inference.v1 import inference_pb2
 from luthier.prompting.v1 import prompting_pb2
 from luthier.rendering.v1 import rendering_pb2
+from luthier.server.v1 import server_pb2
+from luthier.server.v1.server_pb2 import GetConfigurationRequest
+from luthier.server.v1.server_pb2_grpc import ServerServiceStub
 from luthier.training.v1 import training_pb2
 from luthier_kit.rpc import (
     Callers,
@@ -33,6 +36,7 @@ from luthier_kit.rpc import (
     Server,
     ServiceSettings,
     SettingsError,
+    Unauthenticated,
     actor,
     configure_logging,
     current_caller,
@@ -296,7 +300,7 @@ def test_permissions_without_callers_are_a_wrong_setting() -> None:
 def test_every_method_of_every_contract_says_which_permission_it_asks_for() -> None:
     modules = (
         analysis_pb2, curation_pb2, enrichment_pb2, evaluation_pb2, inference_pb2, prompting_pb2, rendering_pb2,
-        training_pb2,
+        training_pb2, server_pb2,
     )  # fmt: skip
     asked = {
         method.name: Permission.Name(method.GetOptions().Extensions[permission])
@@ -304,7 +308,7 @@ def test_every_method_of_every_contract_says_which_permission_it_asks_for() -> N
         for service in module.DESCRIPTOR.services_by_name.values()
         for method in service.methods
     }
-    assert len(asked) == 32
+    assert len(asked) == 34
     assert "PERMISSION_UNSPECIFIED" not in asked.values()
     reading = {name for name in asked if name.startswith(("Get", "List", "Watch", "Check"))}
     assert {name for name, wanted in asked.items() if wanted == "PERMISSION_READ"} == reading
@@ -329,3 +333,13 @@ def test_the_actor_of_a_record_is_the_caller_and_a_name_it_gives_is_a_claim(
         assert actor(claimed) == recorded
     finally:
         current_caller.reset(token)
+
+
+def test_how_a_server_is_configured_is_for_callers_who_may_read(callers: Path) -> None:
+    with serving(Analysis(), callers=str(callers), caller_permissions=("alice=read", "bob=generate")) as server:
+        with calling(server, {"LUTHIER_TOKEN": ALICE}) as client:
+            ServerServiceStub(client).GetConfiguration(GetConfigurationRequest())
+        with calling(server, {"LUTHIER_TOKEN": BOB}) as client, pytest.raises(PermissionDenied):
+            ServerServiceStub(client).GetConfiguration(GetConfigurationRequest())
+        with calling(server) as client, pytest.raises(Unauthenticated):
+            ServerServiceStub(client).GetConfiguration(GetConfigurationRequest())

@@ -12,13 +12,17 @@ import pytest
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from luthier.analysis.v1 import analysis_pb2 as pb
+from luthier.server.v1.server_pb2 import GetConfigurationRequest
+from luthier.server.v1.server_pb2_grpc import ServerServiceStub
 from luthier_kit.rpc import (
     Channel,
+    Configuration,
     DataLoss,
     Internal,
     InvalidRequest,
     Server,
     Service,
+    ServiceSettings,
     SettingsError,
     request_id,
     serve_metrics,
@@ -76,7 +80,8 @@ def test_reflection_names_the_service(server: Server) -> None:
     with grpc.insecure_channel(server.address) as channel:
         ask = reflection_pb2.ServerReflectionRequest(list_services="")
         answer = next(reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo(iter([ask])))
-    assert NAME in {service.name for service in answer.list_services_response.service}
+    names = {service.name for service in answer.list_services_response.service}
+    assert {NAME, "luthier.server.v1.ServerService"} < names
 
 
 def metrics() -> str:
@@ -125,3 +130,20 @@ def test_a_graceful_stop_finishes_the_call_that_runs(server: Server, servicer: A
         threading.Timer(0.5, servicer.release.set).start()
         server.stop()
         assert call.result() == pb.CutClipsResponse()
+
+
+def test_a_server_says_how_it_is_configured() -> None:
+    service = Service(CONTRACT, Analysis(), configuration=Configuration("ab" * 32, ages=True))
+    server = Server(service, ServiceSettings(address="127.0.0.1:0"))
+    server.start()
+    try:
+        with Channel(server.address) as channel:
+            answer = ServerServiceStub(channel).GetConfiguration(GetConfigurationRequest())
+    finally:
+        server.stop(grace_s=0)
+    assert (answer.digest, answer.ages) == ("ab" * 32, True)
+
+
+def test_a_server_that_was_given_no_configuration_says_none(channel: Channel) -> None:
+    answer = ServerServiceStub(channel).GetConfiguration(GetConfigurationRequest())
+    assert (answer.digest, answer.ages) == ("", False)

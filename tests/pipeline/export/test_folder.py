@@ -127,6 +127,25 @@ def test_an_export_that_cannot_be_finished_leaves_the_last_one(store: Store, tmp
     assert audio_of(out) == {"train/clip-c.flac": b"third"}
 
 
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_fault_of_the_store_is_told_as_the_stores(store: Store, tmp_path: Path, form: Format) -> None:
+    answer = dataset(store, 1, train_a=b"sound")
+    blob = next((tmp_path / "store").rglob("clips/*.flac"))
+    blob.unlink()
+    blob.symlink_to(blob)  # reading it is an OSError for everybody, root included
+    done = export(store, answer, tmp_path / "out", form)
+    assert done.code == 1
+    assert "the artifact folder failed" in done.err
+    assert "--out" not in done.err
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_fault_of_the_folder_is_told_as_the_folders(store: Store, tmp_path: Path, form: Format) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    done = export(store, dataset(store, 1, train_a=b"sound"), tmp_path / "file/out", form)
+    assert (done.code, "--out: cannot be written: Not a directory" in done.err) == (1, True)
+
+
 @pytest.mark.parametrize(
     "clip", [DatasetRow(clip_id="clip-../../x"), DatasetRow(clip_id="clip-a.b"), DatasetRow(split="../train")]
 )

@@ -11,6 +11,7 @@ from luthier.common.v1.common_pb2 import ArtifactRef
 from luthier.curation.v1.curation_pb2 import CuratedClip, ListClipsResponse
 from luthier.curation.v1.dataset_pb2 import DatasetManifest, DatasetRow, DatasetVersion
 from luthier.inference.v1.inference_pb2 import GenerateRequest
+from luthier.pipeline.v1.pipeline_pb2 import SongRecord
 from luthier.registry.v1.registry_pb2 import ModelVersion
 from luthier_kit.registry import claim_request
 from luthier_kit.rpc import FailedPrecondition
@@ -98,6 +99,16 @@ def test_audio_that_was_measured_expires_and_audio_in_a_data_set_stays(each_stor
     assert [one.went["expired"]["generated"].blobs for one in told] == [2, 2]
     collect(store, EVERYTHING_IS_OLD, generated_only=True)
     assert (store.blobs.exists(measured), store.blobs.exists(in_dataset)) == (False, True)
+
+
+def test_a_note_of_a_song_holds_nothing_and_stays(each_store: Store) -> None:
+    store = each_store
+    clip = store.blobs.put_bytes("clips", b"its record is gone", "flac")
+    key = f"songs/book/{'ab' * 32}.json"
+    store.put_note(key, SongRecord(blobs={clip.key: clip.size_bytes}))
+    collect(store, EVERYTHING_IS_OLD)
+    assert not store.blobs.exists(clip)
+    assert store.note(SongRecord, key) is not None
 
 
 def documents_read(store: Store, monkeypatch: pytest.MonkeyPatch, rule: Rule) -> int:

@@ -5,10 +5,10 @@ Of essentia's two trackers the cheaper one is nearer to the notes (tests/bench/t
 
 from typing import Final
 
-from luthier_analysis.engine import algorithms, has_pulse
 from luthier_analysis.extra import NoEstimate
 from luthier_analysis.facts import Beats
 from luthier_analysis.features import beatnet
+from luthier_analysis.rhythm import beats_s, has_pulse
 from luthier_analysis.settings import Options
 from luthier_analysis.sound import Sound
 
@@ -30,7 +30,7 @@ def measure(sound: Sound, options: Options) -> Beats | None:
 
 
 def _essentia(sound: Sound, note: str) -> Beats | None:
-    times_s = algorithms.BeatTrackerDegara()(sound.mono)
+    times_s = beats_s(sound)
     if len(times_s) < MIN_BEATS:
         return None
     return Beats(tuple(times_s.astype(float).tolist()), (False,) * len(times_s), ESTIMATOR, note=note)

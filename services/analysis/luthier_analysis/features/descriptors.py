@@ -5,8 +5,9 @@ from typing import Final
 
 import numpy as np
 
-from luthier_analysis.engine import algorithms, has_pulse, onsets_s
+from luthier_analysis.engine import algorithms
 from luthier_analysis.facts import Descriptor
+from luthier_analysis.rhythm import has_pulse, onsets_s
 from luthier_analysis.sound import ESSENTIA_RATE_HZ, FRAME_S, SILENCE_DBFS, Sound, projected_power
 
 _CENTROID_FRAME: Final = 4096  # samples at 44.1 kHz

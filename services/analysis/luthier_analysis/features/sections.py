@@ -11,9 +11,6 @@ from itertools import pairwise
 
 import numpy as np
 from scipy.fft import dct
-from scipy.ndimage import uniform_filter1d
-from scipy.signal import find_peaks
-from scipy.signal.windows import gaussian
 
 from luthier_analysis.facts import Section
 from luthier_analysis.sound import ESSENTIA_RATE_HZ, SILENCE_DBFS, Sound, projected_power
@@ -61,8 +58,8 @@ def structure(sound: Sound) -> Structure:
     distance = max(1, round(MIN_SECTION_S / STEP_S))
     inside = novelty.copy()
     inside[:distance] = inside[max(0, len(inside) - distance) :] = 0.0
-    peaks, _ = find_peaks(inside, height=MIN_STRENGTH, distance=distance)
-    edges = [0, *(int(peak) for peak in peaks), len(vectors)]
+    peaks = peaks_of(inside, MIN_STRENGTH, distance)
+    edges = [0, *peaks, len(vectors)]
     labels = _labels([vectors[a:b].mean(axis=0) for a, b in pairwise(edges)])
     times = [0.0, *_moved([edge * STEP_S for edge in edges[1:-1]], power), sound.duration_s]
     strengths = [1.0, *(float(novelty[peak]) for peak in peaks)]
@@ -78,8 +75,27 @@ def _step_vectors(power: np.ndarray) -> np.ndarray:
     steps = max(1, len(power) // HOPS_PER_STEP)
     whole = np.resize(power, (steps * HOPS_PER_STEP, power.shape[1])).reshape(steps, -1, power.shape[1])
     timbre, harmony = _timbre_and_harmony(whole.mean(axis=1))
-    smooth = [uniform_filter1d(group, SMOOTHED_STEPS, axis=0) for group in (timbre, harmony)]
-    return np.concatenate([_standard(smooth[0]), HARMONY_WEIGHT * _standard(smooth[1])], axis=1)
+    return np.concatenate([_standard(smoothed(timbre)), HARMONY_WEIGHT * _standard(smoothed(harmony))], axis=1)
+
+
+def smoothed(rows: np.ndarray) -> np.ndarray:
+    """Each row's mean with its neighbours, SMOOTHED_STEPS in all; the ends are mirrored."""
+    mirrored = np.pad(rows, ((SMOOTHED_STEPS // 2, SMOOTHED_STEPS // 2), (0, 0)), mode="symmetric")
+    windows = np.lib.stride_tricks.sliding_window_view(mirrored, SMOOTHED_STEPS, axis=0)
+    means: np.ndarray = windows.mean(axis=-1)
+    return means
+
+
+def peaks_of(values: np.ndarray, height: float, distance: int) -> list[int]:
+    """Where values of (n,) that reach `height` are higher than both neighbours, ascending; of those that are nearer to
+    each other than `distance` the highest. As scipy.signal.find_peaks, whose import takes a second."""
+    inner = values[1:-1]
+    found = np.flatnonzero((inner > values[:-2]) & (inner > values[2:]) & (inner >= height)) + 1
+    kept: list[int] = []
+    for peak in sorted(found.tolist(), key=lambda peak: -values[peak]):
+        if all(abs(peak - other) >= distance for other in kept):
+            kept.append(peak)
+    return sorted(kept)
 
 
 def _timbre_and_harmony(power: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -123,7 +139,7 @@ def _novelty(vectors: np.ndarray) -> np.ndarray:
     half = round(KERNEL_S / STEP_S)
     unit = vectors / (np.linalg.norm(vectors, axis=1, keepdims=True) + 1e-9)
     padded = np.pad(unit, ((half, half), (0, 0)), mode="edge")
-    taper = gaussian(2 * half, half / 2)
+    taper = np.exp(-0.5 * ((np.arange(2 * half) - half + 0.5) / (half / 2)) ** 2)
     sign = np.repeat([-1.0, 1.0], half)
     kernel = np.outer(taper * sign, taper * sign)
     kernel /= np.abs(kernel).sum()

@@ -62,10 +62,9 @@ def _values(session: Any, signal: np.ndarray) -> np.ndarray:
 
 def log_mel(signal: np.ndarray) -> np.ndarray:
     """(n,) samples at RATE_HZ, a WINDOW at least, to (MELS, frames) dB, at most RANGE_DB below the loudest."""
-    from scipy.signal.windows import hann
-
     frames = np.lib.stride_tricks.sliding_window_view(signal, WINDOW)[::HOP]
-    spectra = np.fft.rfft(frames * hann(WINDOW, sym=False).astype(np.float32), n=FFT, axis=1)
+    window = (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(WINDOW) / WINDOW)).astype(np.float32)
+    spectra = np.fft.rfft(frames * window, n=FFT, axis=1)
     power = (spectra.real**2 + spectra.imag**2).astype(np.float32) @ _mel_bands()
     decibels = 10 * np.log10(np.maximum(power.T, np.float32(1e-10)))
     floored: np.ndarray = np.maximum(decibels, decibels.max() - np.float32(RANGE_DB))

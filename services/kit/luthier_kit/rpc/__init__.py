@@ -50,7 +50,7 @@ from luthier_kit.rpc._pages import fit_page, page_position, page_token
 from luthier_kit.rpc._references import REF_INVALID, SHA256, SHA256_RULE, is_blob_key, ref_violations
 from luthier_kit.rpc._reread import Reread
 from luthier_kit.rpc._retry import RetryBudget, retry_policy
-from luthier_kit.rpc._server import Server, Service, main
+from luthier_kit.rpc._server import Configuration, Server, Service, main
 from luthier_kit.rpc._settings import ClientSettings, ServiceSettings, Settings, SettingsError, load, setting
 from luthier_kit.rpc._telemetry import configure_logging, current_caller, new_request_id, request_id, serve_metrics
 from luthier_kit.rpc._tracing import flush_traces, span, start_traces, tracing_enabled
@@ -79,6 +79,7 @@ __all__ = [
     "Channel",
     "Checks",
     "ClientSettings",
+    "Configuration",
     "Credentials",
     "DataLoss",
     "DeadlineExceeded",

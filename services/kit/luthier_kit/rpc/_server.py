@@ -15,6 +15,7 @@ from google.protobuf.descriptor import ServiceDescriptor
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
+from luthier.server.v1 import server_pb2, server_pb2_grpc
 from luthier_kit.rpc import _telemetry as telemetry
 from luthier_kit.rpc import _tls as tls
 from luthier_kit.rpc import _tracing as tracing
@@ -39,12 +40,37 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
+class Configuration:
+    """What decides a server's answers beside requests and stored files: the digest of stage versions, tools, models and
+    settings. `ages`: some answers come from sources that change by themselves."""
+
+    digest: str = ""
+    ages: bool = False
+
+
+class _About(server_pb2_grpc.ServerServiceServicer):
+    """What a server says of itself."""
+
+    def __init__(self, configuration: Configuration) -> None:
+        self._configuration = configuration
+
+    def GetConfiguration(
+        self, _request: server_pb2.GetConfigurationRequest, _: grpc.ServicerContext
+    ) -> server_pb2.GetConfigurationResponse:
+        return server_pb2.GetConfigurationResponse(digest=self._configuration.digest, ages=self._configuration.ages)
+
+
+ABOUT = server_pb2.DESCRIPTOR.services_by_name["ServerService"]
+
+
+@dataclass(frozen=True)
 class Service:
     """What a server serves.
 
     `contract` is the service of the generated module (`rendering_pb2.DESCRIPTOR.services_by_name[…]`), `servicer` has
     its methods. `light` and `watch` are the servicer's methods that are admitted apart from work: quick reads, and
-    streams that wait. `prepare` runs before SERVING, `close` after the last call.
+    streams that wait. `prepare` runs before SERVING, `close` after the last call. `configuration` is what the server
+    says of itself; a service that says none is asked everything anew.
     """
 
     contract: ServiceDescriptor
@@ -53,6 +79,7 @@ class Service:
     watch: Collection[Callable[..., Any]] = ()
     prepare: Callable[[], None] | None = None
     close: Callable[[], None] | None = None
+    configuration: Configuration = Configuration()
 
     def __post_init__(self) -> None:
         for method in (*self.light, *self.watch):
@@ -83,10 +110,14 @@ class Server:
         light, watch = ({method.__name__ for method in methods} for methods in (service.light, service.watch))
         admission = Admission(service.name, settings.slots, settings.caller_in_flight)
         bound = settings.caller_in_flight // 2 or 1  # a client sends two calls for each slot that it is told of
+        callers, slots = Callers(settings), min(settings.slots, bound) if settings.caller_in_flight else settings.slots
         self.dispatcher = Dispatcher(
-            service.contract, service.servicer, admission, Callers(settings), domain=service.domain,
-            light=light, watch=watch,
-            slots_told=min(settings.slots, bound) if settings.caller_in_flight else settings.slots,
+            service.contract, service.servicer, admission, callers, domain=service.domain,
+            light=light, watch=watch, slots_told=slots,
+        )  # fmt: skip
+        self._about = Dispatcher(
+            ABOUT, _About(service.configuration), admission, callers, domain=service.domain,
+            light=set(ABOUT.methods_by_name), watch=set(), slots_told=slots,
         )  # fmt: skip
         self._secret = tls.server_credentials(settings.tls_cert, settings.tls_key, settings.tls_client_ca)
         self._loop = asyncio.new_event_loop()
@@ -102,7 +133,7 @@ class Server:
         service, settings = self.service, self.settings
         self.health = health.aio.HealthServicer()  # type: ignore[attr-defined]  # set below the module's version check
         self.grpc = grpc.aio.server(
-            handlers=[self.dispatcher],
+            handlers=[self.dispatcher, self._about],
             interceptors=tracing.server_interceptors(),
             options=[
                 ("grpc.so_reuseport", 0),
@@ -115,7 +146,7 @@ class Server:
             ],
         )
         health_pb2_grpc.add_HealthServicer_to_server(self.health, self.grpc)
-        names = (service.name, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        names = (service.name, self._about.name, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection_pb2_grpc.add_ServerReflectionServicer_to_server(GuardedReflection(names, self.dispatcher), self.grpc)
         await self._set_health(NOT_SERVING)
         secret = self._secret
@@ -148,7 +179,7 @@ class Server:
         self._in_loop(self.grpc.start())
         if self.service.prepare:
             self.service.prepare()
-        self.dispatcher.ready = True
+        self.dispatcher.ready = self._about.ready = True
         self._in_loop(self._set_health(SERVING))
 
     def announce_stop(self) -> None:
@@ -167,6 +198,7 @@ class Server:
         self._in_loop(self.grpc.stop(self.settings.grace_s if grace_s is None else grace_s))
         self._in_loop(self._probed.stop(None))
         self._in_loop(self.dispatcher.close())
+        self._in_loop(self._about.close())
         if self.service.close:
             self.service.close()
         self._loop.call_soon_threadsafe(self._loop.stop)

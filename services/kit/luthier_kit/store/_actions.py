@@ -104,6 +104,8 @@ class Actions:
 
     def __init__(self, objects: ObjectStore, blobs: Blobs, tombstones: Tombstones) -> None:
         self._objects, self._blobs, self._tombstones = objects, blobs, tombstones
+        self.configuration = ""
+        """Digest of the configuration of the server whose actions these are; responses name it."""
         self._guard = threading.Lock()
         self._locks: dict[str, tuple[threading.Lock, int]] = {}  # by digest, with the number of its users
 
@@ -121,7 +123,7 @@ class Actions:
         with self._holding(action.digest):
             found, generation = self._newest(action, kind)
             if found and self._holds(found, max_age_s):
-                return _response(action.key(generation), found, kind, reused=True), True
+                return self._response(action.key(generation), found, kind, reused=True), True
             record = ActionRecord(stage=action.stage, digest=action.digest, lineage=action.lineage)
             try:
                 _put_result(record, compute())
@@ -178,12 +180,23 @@ class Actions:
             record.generation, record.commit = generation, uuid.uuid4().hex
             record.created_at.GetCurrentTime()
             if self._objects.create(key, encode_record(record)):
-                return _response(key, record, kind, reused=False), False
+                return self._response(key, record, kind, reused=False), False
             theirs = parse_record(self._read(key) or b"", kind)
             if theirs and self._holds(theirs, None):
                 log.info("record %s was committed by another worker first; adopted", key)
-                return _response(key, theirs, kind, reused=True), True
+                return self._response(key, theirs, kind, reused=True), True
             generation += 1
+
+    def _response(self, key: str, record: ActionRecord, kind: type[M], *, reused: bool) -> M:
+        """The response that a record holds; raises the refusal when it holds one."""
+        if record.HasField("refusal"):
+            raise error_of(record.refusal)
+        message = kind()
+        record.result.Unpack(message)
+        if "action" in kind.DESCRIPTOR.fields_by_name:
+            told = ActionInfo(action_key=key, reused=reused, lineage=record.lineage, configuration=self.configuration)
+            message.action.CopyFrom(told)  # type: ignore[attr-defined]
+        return message
 
     @contextmanager
     def _holding(self, digest: str) -> Iterator[None]:
@@ -251,19 +264,6 @@ def _put_result(record: ActionRecord, result: Message) -> None:
         stored.ClearField("action")
     record.result.Pack(stored)
     record.blobs.extend({ref.key: ref for ref in artifacts_in(stored)}.values())
-
-
-def _response(key: str, record: ActionRecord, kind: type[M], *, reused: bool) -> M:
-    """The response that a record holds; raises the refusal when it holds one."""
-    if record.HasField("refusal"):
-        raise error_of(record.refusal)
-    message = kind()
-    record.result.Unpack(message)
-    if "action" in kind.DESCRIPTOR.fields_by_name:
-        message.action.CopyFrom(  # type: ignore[attr-defined]
-            ActionInfo(action_key=key, reused=reused, lineage=record.lineage)
-        )
-    return message
 
 
 def _is_permanent(error: LuthierError) -> bool:

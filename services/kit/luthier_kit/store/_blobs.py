@@ -9,7 +9,7 @@ import io
 import logging
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -60,10 +60,15 @@ def check_ref(ref: ArtifactRef, bucket: str, allowed: frozenset[str]) -> None:
     if (ref.bucket or bucket) != bucket and ref.bucket not in allowed:
         text = f"bucket {ref.bucket[:80]!r} is not on this service's allow list"
         raise PermissionDenied(text, reason="BUCKET_NOT_ALLOWED")
-    named = ref.key.rsplit("/", 1)[1].split(".", 1)[0]
+    named = _sha256_of(ref.key)
     if named != ref.sha256:
         text = f"the reference says sha256 {ref.sha256}, its key says {named}"
         raise FailedPrecondition(text, reason="ARTIFACT_DIGEST_MISMATCH")
+
+
+def _sha256_of(key: str) -> str:
+    """The digest in a blob's key."""
+    return key.rsplit("/", 1)[1].split(".", 1)[0]
 
 
 class VerifiedReader(io.RawIOBase):
@@ -167,6 +172,14 @@ class Blobs:
         """True when the blob is stored with the size that the reference states (0 = any); its bytes are not read."""
         size_bytes = self._checked(ref).size_bytes(ref.key)
         return size_bytes is not None and ref.size_bytes in {0, size_bytes}
+
+    def stored(self, sizes: Mapping[str, int]) -> frozenset[str]:
+        """Those of these keys whose blobs are in the bucket with that size in bytes (0 = any), and not taken down."""
+        usable = [
+            key for key in sizes if is_blob_key(key) and not self._tombstones.names(self.objects, _sha256_of(key))
+        ]
+        found = self.objects.sizes(usable)
+        return frozenset(key for key, size_bytes in found.items() if sizes[key] in {0, size_bytes})
 
     def take_down(self, sha256: str, *, by: str, reason: str) -> None:
         """Refuse these bytes to every reader from now on (elsewhere within half a minute), as NotFound."""

@@ -5,7 +5,7 @@ Two implementations answer it: a folder (the embedded default) and any S3. One c
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -81,6 +81,11 @@ class ObjectStore(ABC):
         """Length of the object, None when there is none."""
         found = self.stat(key)
         return found.size_bytes if found else None
+
+    def sizes(self, keys: Collection[str]) -> dict[str, int]:
+        """Length of each object of `keys` that is there, in bytes, as `size_bytes` says it."""
+        found = ((key, self.size_bytes(key)) for key in keys)
+        return {key: size_bytes for key, size_bytes in found if size_bytes is not None}
 
     @abstractmethod
     def chunks(self, key: str) -> Iterator[bytes]:

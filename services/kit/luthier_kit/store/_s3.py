@@ -12,9 +12,11 @@ or never answers is given up when the budget is spent.
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
+from itertools import islice
 from typing import Any, TypeVar
 
 import certifi
@@ -30,6 +32,7 @@ from luthier_kit.rpc import (
     Internal,
     LuthierError,
     NotFound,
+    PermissionDenied,
     RetryBudget,
     Unavailable,
     retry_policy,
@@ -42,6 +45,8 @@ PART_BYTES = 8 << 20  # at most 10,000 parts: objects of up to 80 GB, about thre
 _CONNECT_S = 3.0
 _PRESIGNED_FOR = timedelta(minutes=15)
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 2.0
+_WORTH_A_LISTING = 20  # keys of a folder
+_LISTED_FOR_A_HEAD = 50  # objects listed for each key that is looked for, at most
 MARK_FRESH_S = 1.0
 """For so long the mark counts as seen: one small request a second tells a bucket from another one in its place."""
 
@@ -66,6 +71,8 @@ _SETTINGS = {
     "STORE_BUCKET_MISSING": "LUTHIER_BUCKET",
 }
 """What an operator would look at, by reason."""
+_DENIED = "AccessDenied"
+_MAX_PREFIX_CHARS = 100
 
 
 class _WithoutProgress(RetryBudget):
@@ -165,9 +172,26 @@ class S3Store(ObjectStore):
             written_at = found.last_modified.timestamp() if found.last_modified else time.time()  # unsaid: young
             return Stored(key, found.size or 0, written_at)
 
-        found = self._try(attempt)
+        found = self._try(attempt, reads=key)
         if found is None:
             self._require_mark()
+        return found
+
+    def sizes(self, keys: Collection[str]) -> dict[str, int]:
+        """A page of a listing costs about as much as ten objects' heads and tells of a thousand objects, so folders in
+        which many are asked for are listed, as far as that pays; the rest are asked for one by one."""
+        of_folder: dict[str, set[str]] = defaultdict(set)
+        for key in keys:
+            of_folder[check_key(key).rpartition("/")[0]].add(key)
+        found: dict[str, int] = {}
+        for folder, wanted in of_folder.items():
+            left = set(wanted)
+            if len(wanted) >= _WORTH_A_LISTING:
+                listed = islice(self._listing(f"{folder}/"), len(wanted) * _LISTED_FOR_A_HEAD)
+                sizes = {one.object_name: one.size or 0 for one in listed if one.object_name in wanted}
+                found |= sizes
+                left -= sizes.keys()
+            found |= super().sizes(left)
         return found
 
     def chunks(self, key: str) -> Iterator[bytes]:
@@ -192,7 +216,7 @@ class S3Store(ObjectStore):
                 raise
 
         try:
-            while chunk := self._try(next_chunk):
+            while chunk := self._try(next_chunk, reads=key):
                 offset += len(chunk)
                 yield chunk
         except NotFound:
@@ -236,8 +260,10 @@ class S3Store(ObjectStore):
     def sibling(self, bucket: str) -> "S3Store":
         return S3Store(self.endpoint, bucket)
 
-    def _try(self, attempt: Callable[[], T]) -> T:
-        """Calls `attempt` until it answers, fails for good, or its time without progress is spent."""
+    def _try(self, attempt: Callable[[], T], *, reads: str = "") -> T:
+        """Calls `attempt` until it answers, fails for good, or its time without progress is spent. `reads` is the key
+        that it reads.
+        """
         budget = _WithoutProgress(self.endpoint.retry_budget_s)
         policy = retry_policy(
             budget, is_transient, first_s=_FIRST_PAUSE_S, longest_s=_LONGEST_PAUSE_S, log=log, summary=summary
@@ -247,7 +273,28 @@ class S3Store(ObjectStore):
         except LuthierError:
             raise
         except TROUBLE as error:
+            if reads and isinstance(error, S3Error) and error.code == _DENIED and self._may_list(reads):
+                raise self._may_not_read(reads) from None
             raise meaning(error, self.endpoint.host) from None
+
+    def _may_list(self, prefix: str) -> bool:
+        """Whether the store knows this service's key, which may list whatever else it may do (deploy/store). A refused
+        HEAD has no body: it alone does not tell a wrong secret from a policy.
+        """
+        try:
+            next(iter(self._client.list_objects(self.bucket, prefix)), None)
+        except TROUBLE:
+            return False
+        return True
+
+    def _may_not_read(self, key: str) -> PermissionDenied:
+        """The exception of a key outside the prefixes that this service's policy names. Callers name what is read, so a
+        retry brings the same; what is written has names of our own, and a refusal is the operator's to mend.
+        """
+        prefix = f"{key.rpartition('/')[0][:_MAX_PREFIX_CHARS]}/"
+        what = f"does not let this service read {prefix}"
+        text, public = f"object store at {self.endpoint.host} {what}; check its policy", f"the artifact store {what}"
+        return PermissionDenied(text, reason="STORE_ACCESS_DENIED", public=public)
 
     def _put_if_absent(self, key: str, data: bytes) -> bool:
         url = self._client.get_presigned_url("PUT", self.bucket, key, expires=_PRESIGNED_FOR)
@@ -287,6 +334,14 @@ class S3Store(ObjectStore):
         if self._try(attempt) != data:
             raise self.lost(key)
         self._mark_seen_at = asked_at
+
+    def _listing(self, prefix: str) -> Iterator[Any]:
+        """What lies below a prefix, page by page. What a page that fails would have told is left out."""
+        self._require_mark()
+        try:
+            yield from self._client.list_objects(self.bucket, prefix, recursive=True)
+        except TROUBLE as error:
+            log.info("the listing of %s ended early: %s", prefix, summary(error))
 
     def _list(self, prefix: str, *, recursive: bool) -> list[Any]:
         self._require_mark()

@@ -1,5 +1,6 @@
 """The store: everything a service keeps, over any object store; how it is opened and proven."""
 
+import io
 import threading
 import uuid
 from concurrent.futures import ThreadPoolExecutor
@@ -9,7 +10,7 @@ from pathlib import Path
 from google.protobuf.message import Message
 
 from luthier.common.v1.common_pb2 import ArtifactRef
-from luthier_kit.rpc import FailedPrecondition, InvalidRequest, Settings, Unavailable, setting
+from luthier_kit.rpc import DataLoss, FailedPrecondition, InvalidRequest, Settings, Unavailable, setting
 from luthier_kit.store._actions import Actions
 from luthier_kit.store._blobs import Blobs
 from luthier_kit.store._documents import MAX_DOCUMENT_BYTES, M, OldForm, canonical_json, from_json, to_json
@@ -86,6 +87,20 @@ class Store:
             return from_json(kind, self.blobs.read(ref, max_bytes=MAX_DOCUMENT_BYTES), old_form)
         except ValueError as error:
             raise InvalidRequest(f"{ref.key}: {error}", reason=reason) from None
+
+    def put_note(self, key: str, document: Message) -> None:
+        """Store a document under a name of its own, in place of the one that was there. For what can be found out
+        again: whatever must not be lost is written once (blobs, series, actions)."""
+        data = to_json(document, MAX_DOCUMENT_BYTES)
+        self.objects.put(key, lambda: io.BytesIO(data), len(data), "application/json")
+
+    def note(self, kind: type[M], key: str) -> M | None:
+        """The document that `put_note` stored; None where there is none, or none of this type."""
+        try:
+            data = self.objects.get(key, MAX_DOCUMENT_BYTES)
+            return from_json(kind, data) if data else None
+        except (DataLoss, ValueError):
+            return None
 
     def series(self, kind: type[M], name: str, old_form: OldForm[M] | None = None) -> Series[M]:
         """The append-only series `<name>/<n>.json` of documents of one type."""

@@ -30,8 +30,12 @@ class Tombstones:
 
     def check(self, objects: ObjectStore, sha256: str) -> None:
         """Raise NotFound ARTIFACT_TAKEN_DOWN when these bytes were taken down from the bucket."""
-        if sha256 in self._of(objects):
+        if self.names(objects, sha256):
             raise NotFound(f"artifact {sha256} was taken down", reason="ARTIFACT_TAKEN_DOWN")
+
+    def names(self, objects: ObjectStore, sha256: str) -> bool:
+        """Whether these bytes were taken down from the bucket."""
+        return sha256 in self._of(objects)
 
     def _of(self, objects: ObjectStore) -> frozenset[str]:
         listed_at, digests = self._listed.get(objects.bucket, (-self._fresh_s, frozenset()))

@@ -33,7 +33,8 @@ MAKING: Final = "actions/generate/"
 MANIFESTS: Final = ("manifests/", "evaluations/")  # blobs that name other blobs
 HOLDING: Final = ("actions/evaluation-row/", "datasets/")
 """Documents that hold generated audio; what they name below MANIFESTS does, too."""
-NO_DOCUMENTS: Final = ("heartbeats/", "proofs/", "quarantine/", REQUESTS, "tombstones/")
+NO_DOCUMENTS: Final = ("heartbeats/", "proofs/", "quarantine/", REQUESTS, "songs/", "tombstones/")
+"""Notes of songs (`songs/`) name what records of actions name, and hold nothing beyond."""
 BATCH: Final = 1000  # blobs deleted between two looks, some seconds of deletes
 DIGEST_CHARS: Final = 64
 HOUR_S: Final = 3600.0

@@ -6,12 +6,12 @@ each blanks out the words it has understood, so that "jazz guitar" or "120 BPM" 
 words outside the vocabularies ("shimmering", "wall of sound") state nothing that a fact could prove, and pass.
 """
 
+from luthier_music.clip_facts import Facts
 from luthier_prompting.checker import form, instruments, key, measures, tempo, words
 from luthier_prompting.checker.draft import Draft
 from luthier_prompting.checker.report import CUT_OFF, REQUIRED_BUT_MISSING, Disagreement, Report
-from luthier_prompting.facts import Facts
 
-VERSION = "luthier-checker/5"
+VERSION = "luthier-checker/6"
 
 __all__ = ["CUT_OFF", "VERSION", "Disagreement", "check", "required"]
 

@@ -3,10 +3,10 @@
 import re
 from collections.abc import Iterable
 
+from luthier_music.clip_facts import ACOUSTIC, SYNTHETIC, Facts, Voice
 from luthier_prompting.checker.draft import Draft
 from luthier_prompting.checker.report import CONTRADICTS_FACTS, NOT_IN_FACTS, Report
-from luthier_prompting.facts import ACOUSTIC, SYNTHETIC, VOICES, Facts, Voice, name_of
-from luthier_prompting.instrument_words import PHRASES, UNKNOWN, WHERE_TRUE
+from luthier_prompting.instrument_words import PHRASES, UNKNOWN, VOICES, WHERE_TRUE, name_of
 
 
 def phrases(words: Iterable[str]) -> re.Pattern[str]:
@@ -76,6 +76,15 @@ def begins_longer(text: str, match: re.Match[str]) -> bool:
     return named is not None and named.end() > match.end()
 
 
+def plays_much(word: str, facts: Facts) -> frozenset[int]:
+    """The programs heard most of which a word is true: the name of an instrument, or "acoustic" where at least half of
+    what plays is. Empty = it is not true.
+    """
+    if word == "acoustic":
+        return facts.pitched() & ACOUSTIC if _share(facts, ACOUSTIC) >= 0.5 else frozenset()
+    return _PROGRAMS[word] & {heard.program for heard in facts.required_instruments() if heard.program is not None}
+
+
 def check(draft: Draft, facts: Facts, report: Report) -> None:
     """Reads every instrument and holds it against what sounds."""
     for match in draft.take(_UNKNOWN):
@@ -115,11 +124,15 @@ def _acousticness(draft: Draft, facts: Facts, report: Report) -> None:
         for match in draft.take(pattern):
             if draft.denied(match.start()):
                 continue
-            pitched = facts.pitched()
-            share = len(pitched & kind) / len(pitched) if pitched else 0.0
+            share = _share(facts, kind)
             needed = 1.0 if re.match(r"fully|purely|all|entirely", match[0], re.I) else 0.5
-            if share < needed or not pitched:
+            if share < needed:
                 report.against("acousticness", match[0], _sounding(facts))
+
+
+def _share(facts: Facts, kind: frozenset[int]) -> float:
+    """The share of pitched instruments that are of a kind; 0 where there are none."""
+    return len(facts.pitched() & kind) / len(facts.pitched()) if facts.pitched() else 0.0
 
 
 def _size(draft: Draft, facts: Facts, report: Report) -> None:

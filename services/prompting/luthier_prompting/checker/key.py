@@ -6,9 +6,9 @@ The word "a" before minor or major is a tonic only where the sentence says so.
 
 import re
 
+from luthier_music.clip_facts import Facts
 from luthier_prompting.checker.draft import Draft
 from luthier_prompting.checker.report import Report
-from luthier_prompting.facts import Facts
 
 _LETTERS = {"c": 0, "d": 2, "e": 4, "f": 5, "g": 7, "a": 9, "b": 11}
 _MODES = {"major": "major", "maj": "major", "ionian": "major"}

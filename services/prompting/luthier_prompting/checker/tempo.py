@@ -8,9 +8,9 @@ known. Where the meter does not tell its beat, the facts count notated quarter n
 
 import re
 
+from luthier_music.clip_facts import Facts
 from luthier_prompting.checker.draft import Draft
 from luthier_prompting.checker.report import CONTRADICTS_FACTS, NEGATED, NOT_IN_FACTS, Report
-from luthier_prompting.facts import Facts
 
 HEDGED_SHARE = 0.02
 WIDEST_RANGE = 0.1  # of the tempo; a wider range tells of another piece

@@ -3,11 +3,11 @@
 import re
 from collections.abc import Iterable, Iterator
 
+from luthier_music.clip_facts import Facts
 from luthier_music.vocabulary import GENRE_WORDS, MOOD_WORDS, era, implied_genres
 from luthier_prompting.checker.draft import Draft
-from luthier_prompting.checker.instruments import begins_longer, names_instrument, phrases, squeezed
+from luthier_prompting.checker.instruments import begins_longer, names_instrument, phrases, plays_much, squeezed
 from luthier_prompting.checker.report import Report
-from luthier_prompting.facts import Facts
 
 # Words that in a sentence mostly mean something else: they count where they are true, and are no claim elsewhere.
 _AMBIGUOUS = {
@@ -27,19 +27,26 @@ _AMBIGUOUS = {
     "stride", "symphony", "twist", "two step", "western", "wonky",
 }  # fmt: skip
 
-_GENRES = phrases(set(GENRE_WORDS) - _AMBIGUOUS)
-# Of more than one word: "orchestra" alone is an instrument first.
-_COMPOUND_GENRES = phrases(
-    {"big band", *(word for word in GENRE_WORDS if not word.isalpha() and names_instrument(word))}
+_ENERGY = re.compile(
+    r"\b(?P<level>low|high|medium|moderate)[ -](?:in )?energy\b|\benergy:? (?P<label>low|high|medium|moderate)\b", re.I
 )
+
+_GENRES = phrases(set(GENRE_WORDS) - _AMBIGUOUS)
+# Of more than one word, which name an instrument or an energy: "orchestra" alone is an instrument first.
+_COMPOUND_GENRES = phrases(
+    {
+        "big band",
+        *(word for word in GENRE_WORDS if not word.isalpha() and (names_instrument(word) or _ENERGY.search(word))),
+    }
+)
+_DESCRIBING = frozenset({"acoustic", "cello", "harmonica", "piano"})
+"""First words of genres that also describe a piece of the genre behind them: rock with a piano is piano rock. Not so
+synth and bass: pop with a synthesizer is no synth pop."""
 _AMBIGUOUS_WORDS = phrases(_AMBIGUOUS)
 _MOODS = phrases(set(MOOD_WORDS) - _AMBIGUOUS)
 _GENRE_OF = {squeezed(word): genre for word, genre in GENRE_WORDS.items()}
 _MOOD_OF = {squeezed(word): mood for word, mood in MOOD_WORDS.items()}
 _ERA = re.compile(r"\b(?:(?:19|20)\d\ds?|'?\d0'?s|(?:twen|thir|for|fif|six|seven|eigh|nine)ties|noughties)(?!\w)", re.I)
-_ENERGY = re.compile(
-    r"\b(?P<level>low|high|medium|moderate)[ -](?:in )?energy\b|\benergy:? (?P<label>low|high|medium|moderate)\b", re.I
-)
 _VERBS = re.compile(
     r"\b(?:swing(?:s|ing)? (?:into|back)|swings\b|rock(?:s|ing|ed)\b|pop(?:s|ping|ped)\b|houses\b|trapped\b)|"
     r"(?<=\x00 )swing(?= (?:under|over|along|through|together|beneath|behind|against|hard|at|in)\b)",  # "drums swing"
@@ -62,7 +69,7 @@ def check(draft: Draft, facts: Facts, report: Report) -> None:
 
 
 def compounds(draft: Draft, facts: Facts, report: Report) -> None:
-    """Reads the genres whose names hold names of instruments; goes before the reader of instruments."""
+    """Reads the genres whose names hold those of instruments or an energy; goes before the readers of these."""
     _genres(draft, facts, report, _compounds(draft))
 
 
@@ -79,9 +86,21 @@ def _genres(draft: Draft, facts: Facts, report: Report, matches: Iterable[re.Mat
         genre, denied = _GENRE_OF[squeezed(match["phrase"])], draft.denied(match.start())
         if not denied and genre not in true_genres and _proven_by_facts(genre, facts):
             continue  # true, but it is not the genre that a caption must state
+        if not denied and genre not in true_genres and (programs := _described(match["phrase"], true_genres, facts)):
+            report.stated.add("genre")
+            if "acoustic" not in match["phrase"].lower():  # it names no instrument
+                report.programs |= programs
+            continue
         report.hold(
             "genre", match["phrase"], true=genre in true_genres, expected=", ".join(facts.genres), denied=denied
         )
+
+
+def _described(phrase: str, true_genres: frozenset[str], facts: Facts) -> frozenset[int]:
+    """What plays, where a phrase is a true word before a true genre ("acoustic pop" of pop on a guitar); else empty."""
+    first, _, genre = phrase.lower().replace("-", " ").partition(" ")
+    described = first in _DESCRIBING and _GENRE_OF.get(squeezed(genre)) in true_genres
+    return plays_much(first, facts) if described else frozenset()
 
 
 def _ambiguous(draft: Draft, facts: Facts, report: Report) -> None:

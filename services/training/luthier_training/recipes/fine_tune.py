@@ -23,6 +23,7 @@ from luthier_kit.rpc import TRAIN, VALIDATION, DataLoss, FailedPrecondition, Not
 from luthier_model import checkpoint
 from luthier_model.errors import CheckpointError, WeightsError
 from luthier_model.registered import statuses
+from luthier_music.clip_facts import facts_of
 from luthier_training.base_model import BaseModel, Excerpt
 from luthier_training.checkpoints import Progress, Trained
 from luthier_training.dataset import prompts_of, read_manifest, registered_name, rows_of
@@ -74,7 +75,9 @@ def run(job: Job) -> ModelVersion:
 
 
 def encode(job: Job, base: BaseModel, dataset: DatasetManifest) -> tuple[list[Example], list[Example]]:
-    """Examples for training and for validation; the prompts' embeddings replace the text encoder in the model."""
+    """Examples for training and for validation; the prompts' embeddings replace the text encoder in the model, or stand
+    before it where metadata are drawn.
+    """
     clips = [*rows_of(dataset, TRAIN), *rows_of(dataset, VALIDATION)]
     shortest_s = job.request.fine_tune.min_excerpt_s
     found: dict[int, list[Example]] = {}
@@ -86,11 +89,13 @@ def encode(job: Job, base: BaseModel, dataset: DatasetManifest) -> tuple[list[Ex
             if clip.split == TRAIN and shortest_s:
                 parts = excerpts(clip, latents[0].seconds_total, shortest_s, job.request.seed)
                 latents += [base.latents(part, Path(scratch)) for part in parts]
-        found[index] = [Example(each, tuple(clip.prompts)) for each in latents]
+        facts = facts_of(clip.facts, clip.tags)
+        found[index] = [Example(each, tuple(clip.prompts), facts) for each in latents]
         job.reporter.advance(len(found), len(clips))
         job.reporter.check()
     prompts = prompts_of(clips)
-    base.cache_prompts([prompts[index] for index in job.ranks.own_first(len(prompts))])
+    own_first = [prompts[index] for index in job.ranks.own_first(len(prompts))]
+    base.cache_prompts(own_first, keep_encoder=job.request.fine_tune.metadata_share > 0)
     train = len(rows_of(dataset, TRAIN))
     return (
         [example for index in range(train) for example in found[index]],
@@ -148,7 +153,9 @@ def fit(
         trained.gradient.zero_()
         loss = 0.0
         for number in range(progress.step * recipe.accumulate, (progress.step + 1) * recipe.accumulate):
-            batch = draw_batch(train, number, recipe.batch_size, recipe.conditioning_dropout, seed).part(rows, device)
+            batch = draw_batch(
+                train, number, recipe.batch_size, recipe.conditioning_dropout, seed, recipe.metadata_share
+            ).part(rows, device)
             with torch.autocast("cuda", torch.bfloat16, enabled=device == "cuda"):
                 part = batch_loss(model, batch, recompute=recompute) / recipe.accumulate
             part.backward()  # type: ignore[no-untyped-call]
