@@ -54,6 +54,12 @@ def _settle_fine_tune(asked: FineTune, checks: Checks) -> None:
     checks.within(f"{at}accumulate", asked.accumulate, 1, MAX_BATCH)
     checks.within(f"{at}min_excerpt_s", asked.min_excerpt_s, 0, MAX_EXCERPT_S)
     checks.within(f"{at}metadata_share", asked.metadata_share, 0, 1)
+    if asked.HasField("timestep_logit_mean"):
+        _default(asked, timestep_logit_deviation=1.0)
+        checks.within(f"{at}timestep_logit_mean", asked.timestep_logit_mean, -10, 10)
+        checks.within(f"{at}timestep_logit_deviation", asked.timestep_logit_deviation, 0.1, 10)
+    elif asked.HasField("timestep_logit_deviation"):
+        checks.that(False, f"{at}timestep_logit_deviation", "must come with timestep_logit_mean")
 
 
 def _settle_tiny_base(asked: TinyBase, checks: Checks) -> None:
