@@ -19,6 +19,7 @@ TARGET = ["-target", "x86_64-linux-gnu.2.31"]  # as old as the system of any Pyt
 FLAGS = [
     "-std=gnu11",
     "-O3",
+    "-msse4.2",  # as numpy's wheels want
     "-ffp-contract=off",
     "-Wall",
     "-shared",

@@ -7,7 +7,7 @@ import mido
 import numpy as np
 import pytest
 
-from luthier_kit.rpc import InvalidRequest
+from luthier_kit.rpc import InvalidRequest, QuotaExceeded
 from luthier_music.audio import audio_info, peak, read_audio
 from luthier_music.loudness import Measured, integrated_loudness_lufs
 from luthier_rendering.backends.base import BackendConfig
@@ -121,6 +121,16 @@ def test_what_has_no_sample_is_not_named(tmp_path: Path) -> None:
     assert [who.instrument for who in done.facts.timeline.instruments] == ["Acoustic Grand Piano"]
     assert [len(activity.spans) for activity in done.activities] == [1, 0]
     assert sum(bar.onsets for bar in done.facts.timeline.bars) == 2
+
+
+def test_a_full_disk_is_answered_as_one(tmp_path: Path) -> None:
+    midi, out = tmp_path / "song.mid", tmp_path / "out"
+    out.mkdir()
+    midi.write_bytes(midi_bytes(*SONG))
+    (out / "mix.flac").symlink_to("/dev/full")
+    with pytest.raises(QuotaExceeded) as failure:
+        render_file(midi, MidiLimits(), BackendConfig(), RenderParameters("soundfont", seed=1), out)
+    assert failure.value.reason == "SCRATCH_FULL"
 
 
 @pytest.mark.parametrize("volume", [1, 20, 21, 100, 127])

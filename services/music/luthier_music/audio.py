@@ -1,4 +1,5 @@
-"""Audio files: FLAC and WAV in and out through libsndfile; samples are float32 [frames, channels], full scale 1.0.
+"""Audio files: FLAC and WAV in and out, through libsndfile but for FLAC out; samples are float32
+[frames, channels], full scale 1.0.
 
 Everything that Luthier stores is 16-bit FLAC at 44.1 kHz, stereo; reading takes what libsndfile knows, and FLAC without
 a length in its header. It is bounded, so that a small file that claims to be days long allocates nothing.
@@ -15,13 +16,14 @@ import soundfile
 from numpy.typing import NDArray
 
 from luthier_music.audio_flac import CutStream, with_length
+from luthier_music.flac_writer import FlacWriter
+from luthier_music.native import to_steps
 
 SAMPLE_RATE_HZ: Final = 44_100
 MAX_DURATION_S: Final = 7200.0
 MAX_VALUES: Final = 1 << 30  # frames times channels: 4 GiB once decoded, 1.5 hours of 96 kHz stereo
 MAX_SAMPLE: Final = 1e6  # 120 dB above full scale: far beyond it, powers and spectra overflow float32
 BLOCK_FRAMES: Final = 1 << 16  # written at a time: 1.5 s at 44.1 kHz
-_FLAC_LEVEL: Final = 0.125  # level 1 of 8: takes as long as level 0 and 13 % fewer bytes
 
 Samples = NDArray[np.float32]
 
@@ -91,14 +93,17 @@ def write_audio(
     sample_rate_hz: int = SAMPLE_RATE_HZ,
     *,
     gain: float = 1.0,
+    md5: bool = True,
 ) -> None:
     """Write samples [frames] or [frames, channels], times `gain`, in 16 bit as the path's ending says (.flac or .wav).
 
+    `md5`: a FLAC's header has the MD5 of all samples, by which decoders check themselves; it takes half as long again.
     AudioError for NaN, infinity or samples that would clip: a level is the caller's decision, never cut off here.
+    OSError where the file cannot be written.
     """
     frames = samples[:, np.newaxis] if samples.ndim == 1 else samples
     blocks = (frames[first : first + BLOCK_FRAMES] for first in range(0, len(frames), BLOCK_FRAMES))
-    write_blocks(path, blocks, frames.shape[1], sample_rate_hz, gain=gain)
+    write_blocks(path, blocks, frames.shape[1], sample_rate_hz, gain=gain, md5=md5)
 
 
 def write_blocks(
@@ -108,28 +113,33 @@ def write_blocks(
     sample_rate_hz: int = SAMPLE_RATE_HZ,
     *,
     gain: float = 1.0,
+    md5: bool = True,
 ) -> None:
     """The same of samples that come in blocks [frames, channels]."""
     flac = path.suffix.lower() == ".flac"
-    options = {"compression_level": _FLAC_LEVEL} if flac else {}
     first = 0
-    with soundfile.SoundFile(
-        path, "w", sample_rate_hz, channels, "PCM_16", format="FLAC" if flac else "WAV", **options
-    ) as file:
+    with FlacWriter(path, sample_rate_hz, channels, md5=md5) if flac else _Wav(path, sample_rate_hz, channels) as file:
         for block in blocks:
-            levelled = np.multiply(block, gain, dtype=np.float32, casting="same_kind")
-            if not peak(levelled) <= 1.0:
-                raise _unwritable(levelled, first)
-            levelled *= np.float32(1 << 15)
-            np.rint(levelled, out=levelled)
-            np.minimum(levelled, (1 << 15) - 1, out=levelled)
-            file.write(levelled.astype(np.int16))  # libsndfile's own takes longer
+            steps, highest = to_steps(block, gain)
+            if not highest <= 1.0:
+                raise _unwritable(highest, first)
+            file.write(steps)
             first += len(block)
 
 
-def _unwritable(block: Samples, first: int) -> AudioError:
-    """Why samples from frame `first` on cannot be written."""
-    highest = peak(block)
+class _Wav(soundfile.SoundFile):  # type: ignore[misc]  # soundfile has no types
+    """A WAV file of 16 bit that takes what FlacWriter takes."""
+
+    def __init__(self, path: Path, sample_rate_hz: int, channels: int) -> None:
+        super().__init__(path, "w", sample_rate_hz, channels, "PCM_16", format="WAV")
+
+    def write(self, steps: NDArray[np.int32]) -> None:
+        """More samples [channels, frames], in steps of 16 bit."""
+        super().write(steps.T.astype(np.int16))
+
+
+def _unwritable(highest: float, first: int) -> AudioError:
+    """Why a block from frame `first` on with such a peak cannot be written."""
     if not np.isfinite(highest):
         return AudioError(f"samples from frame {first} hold NaN or infinity")
     return AudioError(f"samples from frame {first} reach {highest:.3f}: full scale is 1.0")

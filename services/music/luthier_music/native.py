@@ -1,4 +1,4 @@
-"""The compiled loop of native/loudness.c, for arrays: what numpy would need several passes for is one here.
+"""The compiled loops of native/, for arrays: what numpy would need several passes for is one here.
 
 Arrays are checked by their callers; here they only become pointers. Calls let other threads of Python run.
 """
@@ -20,6 +20,11 @@ def _load() -> ctypes.CDLL:
     pointer, whole, number = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
     library.luthier_hop_energies.argtypes = [pointer, number, pointer, whole, pointer, pointer, pointer]
     library.luthier_hop_energies.restype = None
+    single = ctypes.c_float
+    library.luthier_add_to_mix.argtypes = [pointer, whole, single, pointer, whole, pointer, whole, pointer]
+    library.luthier_add_to_mix.restype = None
+    library.luthier_to_steps.argtypes = [pointer, whole, number, single, pointer]
+    library.luthier_to_steps.restype = single
     return library
 
 
@@ -38,3 +43,26 @@ def hop_energies(
     pointers = (samples.ctypes.data, samples.shape[1], edges.ctypes.data, hops, sos.ctypes.data)
     _LIBRARY.luthier_hop_energies(*pointers, energies.ctypes.data, peaks.ctypes.data)
     return energies, peaks
+
+
+def add_to_mix(
+    samples: NDArray[np.float32], gain: float, fade: NDArray[np.float32], mix: NDArray[np.float32], block_frames: int
+) -> NDArray[np.float32]:
+    """Multiply samples [frames, 2] by a gain and their end by `fade` [any], in place, and add them to the mix [frames,
+    2]. Of each `block_frames` of them, the last one shorter, the peak then [blocks]."""
+    if not (samples.flags.c_contiguous and mix.flags.c_contiguous and samples.shape == mix.shape):
+        raise ValueError("samples and mix must be whole arrays [frames, 2] of one length")
+    peaks = np.empty(-(-len(samples) // block_frames), np.float32)
+    faded = fade.ctypes.data, fade.size
+    _LIBRARY.luthier_add_to_mix(
+        samples.ctypes.data, len(samples), gain, *faded, mix.ctypes.data, block_frames, peaks.ctypes.data
+    )
+    return peaks
+
+
+def to_steps(samples: NDArray[np.floating], gain: float) -> tuple[NDArray[np.int32], float]:
+    """Samples [frames, channels] times a gain in steps of 16 bit [channels, frames], and their peak before they are
+    rounded, NaN or infinity where there is one. Above 1.0 the steps mean nothing."""
+    samples = np.ascontiguousarray(samples, np.float32)
+    steps = np.empty(samples.shape[::-1], np.int32)
+    return steps, _LIBRARY.luthier_to_steps(samples.ctypes.data, *samples.shape, gain, steps.ctypes.data)

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from luthier.common.v1.common_pb2 import InstrumentActivity, Variation
 from luthier.rendering.v1 import rendering_pb2 as pb
@@ -29,21 +30,24 @@ from luthier_kit.rpc import FailedPrecondition, InvalidRequest, QuotaExceeded, U
 from luthier_kit.workers import step
 from luthier_music.audio import SAMPLE_RATE_HZ, Samples, peak, write_audio, write_blocks
 from luthier_music.loudness import Measured, gated_loudness_lufs, measure
+from luthier_music.native import add_to_mix
 from luthier_rendering.backends import BACKENDS, effects
 from luthier_rendering.backends.base import Backend, BackendConfig, BackendError, UnknownSound
+from luthier_rendering.backends.memory import Memory
 from luthier_rendering.backends.soundfont import SOUNDFONT
 from luthier_rendering.humanise import Humanise
 from luthier_rendering.inspection import SongFacts, facts
 from luthier_rendering.midi import Song, load_song
 from luthier_rendering.performance import Performance, performance
 from luthier_rendering.smf import MidiLimits, refuse
-from luthier_rendering.spool import PIECE_FRAMES, Spool
+from luthier_rendering.spool import PIECE_FRAMES, QUIET_FRAMES, Spool
 from luthier_rendering.timeline import TAIL_S, part_activity, timeline
 from luthier_rendering.variation import OtherInstruments, varied
 
 PEAK_CEILING_DBFS: Final = -1.0
 _MAX_GAIN_DB: Final = 180.0  # brings volume 1 with expression 1 to any level; what is quieter is arithmetic noise
 _FADE_FRAMES: Final = SAMPLE_RATE_HZ // 2  # the end of the tail fades, so that nothing is cut off
+_MEMORY: Final = Memory()
 
 
 @dataclass(frozen=True)
@@ -154,7 +158,8 @@ def scratch_error(error: OSError) -> QuotaExceeded | Unavailable:
 def render_song(song: Song, backend: Backend, parameters: RenderParameters, out: Path) -> RenderResult:
     """Render `song` into `out`. BackendError when one cannot play, InvalidRequest MIDI_SILENT when all is silent."""
     watch, began = _Stopwatch(), time.process_time()
-    mix = np.zeros((_frames(song), 2), dtype=np.float32)  # [frames, 2]
+    mix = _MEMORY.samples(_frames(song))  # [frames, 2]
+    mix[:] = 0.0
     targets = stem_targets_lufs(parameters.levels, len(song.parts), parameters.seed)
     played, first = np.unique(song.notes.part, return_index=True)
     in_order = played[np.argsort(song.notes.start_tick[first], kind="stable")].tolist()  # together: as in the file
@@ -193,7 +198,7 @@ def render_song(song: Song, backend: Backend, parameters: RenderParameters, out:
         refuse("MIDI_SILENT", "every note of the file is played at volume 0")
     step("writing files")
     with watch.stage("write"):
-        write_audio(out / "mix.flac", mix, gain=gain)
+        write_audio(out / "mix.flac", mix, gain=gain, md5=False)
         stems = [_written(stem, spool, gain, out) for stem, spool in levelled]
     cpu_s = time.process_time() - began
     return RenderResult(out / "mix.flac", mix_loudness, linear_to_db(highest), stems, cpu_s, dict(watch.stages_s))
@@ -227,19 +232,17 @@ def _sounded(
 def _add(samples: Samples, gain: float, mix: Samples, spool: Spool | None, *, fades: bool) -> float:
     """Add samples [frames, 2] times their gain to the mix, their end faded out; and to a spool, where there is one.
     Changes the samples. Their peak then."""
-    fade = _fade(len(samples)) if fades else np.empty((0, 1), np.float32)
+    fade = _fade(len(samples)) if fades else np.empty(0, np.float32)
     fade_from = len(samples) - len(fade)
     loudest = 0.0
     for first in range(0, len(samples), PIECE_FRAMES):
         piece = samples[first : first + PIECE_FRAMES]
-        if peak(piece) > 0.0:
-            piece *= np.float32(gain)
-            if (begin := max(first, fade_from)) < first + len(piece):
-                piece[begin - first :] *= fade[begin - fade_from : first + len(piece) - fade_from]
-            mix[first : first + PIECE_FRAMES] += piece
-            loudest = max(loudest, peak(piece))
+        last = first + len(piece)
+        fades_here = fade[max(first - fade_from, 0) : max(last - fade_from, 0)]
+        peaks = add_to_mix(piece, gain, fades_here, mix[first:last], QUIET_FRAMES)
+        loudest = max(loudest, float(peaks.max()))
         if spool:
-            spool.append(piece)
+            spool.append(piece, peaks > 0.0)
     if spool:
         spool.close()
     return loudest
@@ -283,7 +286,7 @@ def render_stem_file(
             raise InvalidRequest(violations=[("sound", "has gains and effects beyond what samples can hold")])
         if np.float32(highest) * np.float32(gain) > 1.0:  # a plugin that does not repeat itself is louder this time
             gain = _db_to_linear(PEAK_CEILING_DBFS) / highest
-        write_audio(out / "stem.flac", samples, gain=gain)
+        write_audio(out / "stem.flac", samples, gain=gain, md5=False)
         return out / "stem.flac", time.process_time() - began
     except UnknownSound as error:
         raise FailedPrecondition(str(error), reason="INSTRUMENT_UNKNOWN") from error
@@ -322,13 +325,13 @@ def _in_room(samples: Samples, room: pb.Effect | None) -> Samples:
 def _faded(samples: Samples) -> Samples:
     """The end of the tail fades, in place."""
     fade = _fade(len(samples))
-    samples[-len(fade) :] *= fade
+    samples[-len(fade) :] *= fade[:, np.newaxis]
     return samples
 
 
-def _fade(frames: int) -> Samples:
-    """Gains [any, 1] of the last of so many frames."""
-    return np.linspace(1.0, 0.0, min(_FADE_FRAMES, frames), dtype=np.float32)[:, np.newaxis]
+def _fade(frames: int) -> NDArray[np.float32]:
+    """Gains [any] of the last of so many frames."""
+    return np.linspace(1.0, 0.0, min(_FADE_FRAMES, frames), dtype=np.float32)
 
 
 def stem_targets_lufs(levels: Levels, stems: int, seed: int) -> list[float]:
@@ -374,7 +377,7 @@ def _written(stem: StemResult, spool: Spool | None, gain: float, out: Path) -> S
     if spool is None:
         return StemResult(None, loudness, stem.sound)
     flac = out / f"stem-{stem.part:02d}.flac"
-    write_blocks(flac, spool.pieces(), gain=gain)
+    write_blocks(flac, spool.pieces(), gain=gain, md5=False)
     return StemResult(flac, loudness, stem.sound)
 
 

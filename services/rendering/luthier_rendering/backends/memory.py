@@ -1,5 +1,5 @@
-"""Memory of stems, used again once nobody holds a stem any more: to be given fresh memory for each takes the system a
-third of the time that the synthesiser needs to fill it."""
+"""Memory of stems and mixes, used again once nobody holds one any more: to be given fresh memory for each takes the
+system a third of the time that the synthesiser needs to fill it."""
 
 import sys
 from typing import Final
