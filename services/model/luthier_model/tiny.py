@@ -2,7 +2,7 @@
 gated weights.
 
 `tiny` has 0.6 million parameters: it shows that every part works, and makes no music. `small` has 2.5 million and
-windows of 8 s: enough to learn a beat at the tempo that the prompt names.
+windows of 4.1 s: enough to learn a beat at the tempo that the prompt names.
 """
 
 import copy

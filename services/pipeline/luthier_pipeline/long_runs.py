@@ -73,6 +73,11 @@ def train(
         float | None,
         typer.Option(help="Probability that a drawn clip comes with a fresh draw of its metadata, not with a prompt."),
     ] = None,
+    timestep_mean: Annotated[
+        float | None,
+        typer.Option(help="Draw timesteps logit-normally with this mean: larger = more noise. Default: uniformly."),
+    ] = None,
+    timestep_deviation: Annotated[float | None, typer.Option(help="Its deviation, 0.1 to 10; default: 1.")] = None,
     warmup: Annotated[
         int | None, typer.Option(metavar="STEPS", help="Linear warm-up of the learning rate; default: 0.")
     ] = None,
@@ -109,6 +114,8 @@ def train(
         learning_rate=learning_rate,
         min_excerpt_s=min_excerpt,
         metadata_share=metadata_share,
+        timestep_logit_mean=timestep_mean,
+        timestep_logit_deviation=timestep_deviation,
         warmup_steps=warmup,
         ema_decay=ema_decay,
         validate_every=validate_every,

@@ -27,7 +27,7 @@ from luthier_music.clip_facts import facts_of
 from luthier_training.base_model import BaseModel, Excerpt
 from luthier_training.checkpoints import Progress, Trained
 from luthier_training.dataset import prompts_of, read_manifest, registered_name, rows_of
-from luthier_training.examples import Batch, Example, draw_batch, excerpts
+from luthier_training.examples import Batch, Example, LogitNormal, draw_batch, excerpts
 from luthier_training.job import Job
 from luthier_training.ranks import ALONE, Ranks
 from luthier_training.reporting import RankLost, Stopped
@@ -129,7 +129,9 @@ def fit(
     stored after that.
     """
     recipe, seed, ranks, reporter, device = job.request.fine_tune, job.request.seed, job.ranks, job.reporter, job.device
-    rows = ranks.rows(recipe.batch_size)
+    rows, logit = ranks.rows(recipe.batch_size), None
+    if recipe.HasField("timestep_logit_mean"):
+        logit = LogitNormal(recipe.timestep_logit_mean, recipe.timestep_logit_deviation)
 
     recompute = sum(parameter.numel() for parameter in model.model.parameters()) > RECOMPUTED_PARAMETERS
     trained = prepare(model, recipe)
@@ -154,7 +156,7 @@ def fit(
         loss = 0.0
         for number in range(progress.step * recipe.accumulate, (progress.step + 1) * recipe.accumulate):
             batch = draw_batch(
-                train, number, recipe.batch_size, recipe.conditioning_dropout, seed, recipe.metadata_share
+                train, number, recipe.batch_size, recipe.conditioning_dropout, seed, recipe.metadata_share, logit
             ).part(rows, device)
             with torch.autocast("cuda", torch.bfloat16, enabled=device == "cuda"):
                 part = batch_loss(model, batch, recompute=recompute) / recipe.accumulate

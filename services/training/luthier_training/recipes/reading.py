@@ -1,10 +1,10 @@
 """Teaches a small text encoder to read, from text alone: what a pretrained T5 knows of numbers and words, a random one
 does not, and a transformer that must learn it from audio needs many times the steps.
 
-The mean of the encoder's states must tell the tempo that a prompt states, as sines and cosines of its logarithm, so that
-near tempi look alike; and which of the common words stand in it. Tempi are replaced by random ones, so every number from
-LOW_BPM to HIGH_BPM is read whatever the data set holds. No audio and no fact of a clip is seen: the prompt is question
-and answer.
+The mean of the encoder's states must tell the tempo that a prompt states, as sines and cosines of its logarithm, so
+that near tempi look alike; and which of the common words stand in it. Tempi are replaced by random ones: every number
+from LOW_BPM to HIGH_BPM is read, whatever the data set holds. No audio and no fact of a clip is seen: the prompt is
+question and answer.
 """
 
 import math
@@ -54,7 +54,8 @@ def train(folder: Path, prompts: Sequence[str], steps: int, seed: int, report: C
         asked = [_tempo(text) for text in batch]
         stated = torch.tensor([value is not None for value in asked])
         error = (tempo(mean) - waves([value or LOW_BPM for value in asked])).square().mean(dim=1)
-        present = torch.tensor([[word in set(WORD.findall(text.lower())) for word in words] for text in batch])
+        held = [set(WORD.findall(text.lower())) for text in batch]
+        present = torch.tensor([[word in of for word in words] for of in held])
         loss = error[stated].mean() if stated.any() else error.sum() * 0.0
         loss = loss + nn.functional.binary_cross_entropy_with_logits(spoken(mean), present.float())
         optimizer.zero_grad()

@@ -61,7 +61,8 @@ def run(job: Job) -> ModelVersion:
         raise Stopped
     asked, seed, reporter = job.request.tiny_base, job.request.seed, job.reporter
     reporter.stage("fetch")
-    dataset, known = read_manifest(job.store, job.request.dataset), tiny.configuration(size=asked.size)
+    size = asked.size or TINY  # a request of an earlier release names none
+    dataset, known = read_manifest(job.store, job.request.dataset), tiny.configuration(size=size)
     chosen = rows_of(dataset, TRAIN)
     random.Random(seed).shuffle(chosen)
     chosen, clips = chosen[:MAX_CLIPS], []
@@ -90,7 +91,7 @@ def run(job: Job) -> ModelVersion:
     scale, text = latent_scale(autoencoder, clips, known.downsampling_ratio), job.folder("export") / "text_encoder"
     prompts, text_seed = prompts_of(rows_of(dataset, TRAIN)), seed_of(seed, "text") % (1 << 31)
     tiny.write_text_encoder(prompts, known.cond_dim, text, text_seed)
-    if steps := READING_STEPS[asked.size]:
+    if steps := READING_STEPS[size]:
         reporter.stage("read", steps)
 
         def read(step: int, loss: float) -> bool:
@@ -100,7 +101,7 @@ def run(job: Job) -> ModelVersion:
         if not reading.train(text, prompts, steps, text_seed, read):
             raise Stopped
     reporter.stage("export")
-    return export(job, dataset, tiny.configuration(scale, asked.size), model.state_dict(), text)
+    return export(job, dataset, tiny.configuration(scale, size), model.state_dict(), text)
 
 
 def train(
@@ -218,5 +219,5 @@ def export(
             "licences": list(dataset.licences),
         },
         created_by=job.request.created_by,
-        reason=f"{job.request.tiny_base.size} base made by {job.run_id}",
+        reason=f"{job.request.tiny_base.size or TINY} base made by {job.run_id}",
     )
