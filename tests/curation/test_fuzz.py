@@ -58,6 +58,7 @@ def test_hostile_requests_are_refused_by_name(
         ),
         "UpdateClip": update,
         "ReviewClips": review,
+        "GetClipStamps": pb.GetClipStampsRequest(clip_ids=[clip_id]),
         "ExportDataset": pb.ExportDatasetRequest(
             collection="demo", name="demo", validation_share=0.1, test_share=0.1, exported_by="ann"
         ),

@@ -243,7 +243,7 @@ def test_a_verdict_on_a_clip_that_changed_is_not_given(page: Page, paged: Curati
 
 def test_a_filter_finds_and_bulk_decides_about_all_that_match(page: Page, paged: Curation, ids: list[str]) -> None:
     more = [clip(paged.store, b"fLaC", song=song, genre="tango") for song in range(100, 145)]
-    tangos, _ = paged.upsert("demo", more)
+    tangos, *_ = paged.upsert("demo", more)
     page.get_by_label("Search").fill("tango")
     page.get_by_role("button", name="Filter").click()
     expect(page.locator("#total")).to_have_text("45")
@@ -323,7 +323,7 @@ def test_help_names_the_keys(page: Page) -> None:
 
 
 def test_hostile_text_stays_text_everywhere(context: BrowserContext, paged: Curation, tones: list[Path]) -> None:
-    [name], _ = paged.upsert("demo", [clip(paged.store, tones[0], title=HOSTILE, artist=HOSTILE, prompts=(HOSTILE,))])
+    [name], *_ = paged.upsert("demo", [clip(paged.store, tones[0], title=HOSTILE, artist=HOSTILE, prompts=(HOSTILE,))])
     paged.edit(name, 1, HOSTILE, Edit(remark=HOSTILE))
     page = context.new_page()
     page.goto("/")

@@ -72,14 +72,14 @@ def test_a_verdict_about_all_that_match_keeps_to_the_subset(
 ) -> None:
     mix, solo = clip(paged.store, tones[0]), clip(paged.store, tones[0])
     solo.source.subset, solo.source.part = "monophonic", 3
-    [mix_id, solo_id], _ = paged.upsert("demo", [mix, solo])
+    [mix_id, solo_id], *_ = paged.upsert("demo", [mix, solo])
     body = {"verdict": "accepted", "reviewer": "Ada", "filter": {"collection": "demo", "subset": "monophonic"}}
     http.post("/api/review", headers=HEADER, json=body).raise_for_status()
     assert (paged.clip(solo_id).verdict, paged.clip(mix_id).verdict) == (ACCEPTED, "open")
 
 
 def test_other_peoples_text_is_text(http: httpx.Client, paged: Curation, tones: list[Path]) -> None:
-    [name], _ = paged.upsert("demo", [clip(paged.store, tones[0], artist=HOSTILE, title='" onload="', genre=HOSTILE)])
+    [name], *_ = paged.upsert("demo", [clip(paged.store, tones[0], artist=HOSTILE, title='" onload="', genre=HOSTILE)])
     paged.edit(name, 1, HOSTILE, Edit(prompts=[HOSTILE], remark=HOSTILE))
     for path in ("/", f"/clips/{name}", f"/clips/{name}/history", f"/?text={HOSTILE}"):
         html = http.get(path).text
@@ -147,7 +147,7 @@ def test_audio_that_the_store_lost_is_said_clearly(http: httpx.Client, paged: Cu
 
 
 def test_audio_that_is_none_is_said_clearly(http: httpx.Client, paged: Curation) -> None:
-    [name], _ = paged.upsert("demo", [clip(paged.store, b"not audio at all")])
+    [name], *_ = paged.upsert("demo", [clip(paged.store, b"not audio at all")])
     assert refusal(http.get(f"/clips/{name}/peaks")) == (500, "AUDIO_UNREADABLE")
 
 

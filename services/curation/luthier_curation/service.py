@@ -36,7 +36,8 @@ class CurationService(CurationServiceServicer):
     ) -> pb.GetClipStampsResponse:
         """What the pipeline sent last."""
         checks = Checks()
-        checks.count("clip_ids", request.clip_ids, 1, MAX_STAMPS)
+        for path, clip_id in checks.items("clip_ids", request.clip_ids, 1, MAX_STAMPS):
+            checking.clean(checks, path, clip_id)
         checks.done()
         return pb.GetClipStampsResponse(stamps=self.curation.stamps(request.clip_ids))
 

@@ -83,6 +83,7 @@ class Behind:
 
     def add_clips(self, upserted: UpsertClipsResponse) -> None:
         """Clips that curation took."""
+        self.answers += 1
         self.whole &= len(upserted.stamps) == len(upserted.clip_ids) and all(upserted.stamps)
         for clip_id, stamp in zip(upserted.clip_ids, upserted.stamps, strict=False):
             self.clips.append(SongClip(clip_id=clip_id, stamp=stamp))
