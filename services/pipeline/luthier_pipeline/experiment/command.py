@@ -32,7 +32,9 @@ from luthier_pipeline.songbook.compose import write_songs
 
 NAME: Final = "experiment"
 CONTROL: Final = "experiment-control"
-WINDOW_S: Final = 4.0  # of the small model: what it is asked for; a tempo is heard in 4 s (Accuracy 2 of the clips: 1.0)
+WINDOW_S: Final = (
+    4.0  # of the small model: what it is asked for; a tempo is heard in 4 s (Accuracy 2 of the clips: 1.0)
+)
 CLIP_S: Final = 8.0  # aimed for, so that no clip is shorter than the window
 PROMPTS: Final = 6  # of a clip: more wordings than the demo's three
 SPLIT: Final = "--validation-share 0.05 --test-share 0"

@@ -2,9 +2,9 @@
 does not, and a transformer that must learn it from audio needs many times the steps.
 
 The mean of the encoder's states must tell the tempo that a prompt states, as sines and cosines of its logarithm, so
-that near tempi look alike; and which of the common words stand in it. Tempi are replaced by random ones: every number
-from LOW_BPM to HIGH_BPM is read, whatever the data set holds. No audio and no fact of a clip is seen: the prompt is
-question and answer.
+that near tempi look alike; and which of the common words stand in it. Tempi are replaced by random ones, words are left out
+and words of music that the data set lacks put in: so every number from LOW_BPM to HIGH_BPM is read, whatever stands
+around it. No audio and no fact of a clip is seen: the prompt is question and answer.
 """
 
 import math
@@ -18,15 +18,26 @@ import torch
 from torch import nn
 from transformers import AutoTokenizer, T5EncoderModel
 
+from luthier_music.instruments import PROGRAM_NAMES
+from luthier_music.vocabulary import GENRE_WORDS, MOOD_WORDS
+
 LOW_BPM, HIGH_BPM = 60, 200
 OCTAVES = math.log2(HIGH_BPM / LOW_BPM)
 WAVES = 16
 """Sines and as many cosines; the finest tells tempi apart that are 4 % from each other."""
 COMMON = 0.01
 """Share of the prompts from which on a word is common."""
+LEFT_OUT, PUT_IN = 0.25, 6
+"""Share of the words that a varied prompt lacks; the most that it has besides."""
+FILLING = "a,an,the,of,with,and,in,on,by,for,song,piece,tune,groove,solo,style,feel,bright,slow,fast,loud,soft"
+FOREIGN = sorted(
+    {*GENRE_WORDS, *MOOD_WORDS, *FILLING.split(",")} | {word for name in PROGRAM_NAMES for word in name.lower().split()}
+)
+"""Words that are put in: genres, moods, instruments, and what stands between them."""
 BATCH, PEAK_RATE, WARMUP_STEPS = 32, 2e-3, 50
 MAX_TOKENS = 64
 TEMPO = re.compile(r"\d{2,3}(?= (?:BPM|beats per minute))", re.IGNORECASE)
+TEMPO_PHRASE = re.compile(TEMPO.pattern + r" (?:BPM|beats per minute)", re.IGNORECASE)
 WORD = re.compile(r"[a-z#&]+")
 
 
@@ -48,7 +59,7 @@ def train(folder: Path, prompts: Sequence[str], steps: int, seed: int, report: C
         for group in optimizer.param_groups:  # linear warm-up, then half a cosine
             warm = min(1.0, (step + 1) / WARMUP_STEPS)
             group["lr"] = PEAK_RATE * warm * 0.5 * (1 + math.cos(math.pi * step / steps))
-        batch = [_with_another_tempo(text, draw) for text in draw.choices(texts, k=BATCH)]
+        batch = [varied(text, draw) for text in draw.choices(texts, k=BATCH)]
         tokens = tokenizer(batch, return_tensors="pt", padding=True, truncation=True, max_length=MAX_TOKENS)
         mean = pooled(encoder(**tokens).last_hidden_state, tokens["attention_mask"])
         asked = [_tempo(text) for text in batch]
@@ -93,5 +104,19 @@ def _tempo(text: str) -> float | None:
     return float(found[0]) if found else None
 
 
-def _with_another_tempo(text: str, draw: random.Random) -> str:
-    return TEMPO.sub(str(draw.randint(LOW_BPM, HIGH_BPM)), text)
+def varied(text: str, draw: random.Random) -> str:
+    """The prompt with another tempo, a part of its words and some that are not its own; half of the time as it is but
+    for the tempo."""
+    text = TEMPO.sub(str(draw.randint(LOW_BPM, HIGH_BPM)), text)
+    if draw.random() < 0.5:
+        return text
+    found = TEMPO_PHRASE.search(text)
+    parts = [text] if found is None else [text[: found.start()], found[0], text[found.end() :]]
+    pieces = [
+        part if found and number == 1 else " ".join(word for word in part.split() if draw.random() >= LEFT_OUT)
+        for number, part in enumerate(parts)
+    ]
+    for _ in range(draw.randint(0, PUT_IN)):
+        place = draw.choice((0, len(pieces)))
+        pieces.insert(place, draw.choice(FOREIGN))
+    return " ".join(piece for piece in pieces if piece)
