@@ -2,8 +2,8 @@
 does not, and a transformer that must learn it from audio needs many times the steps.
 
 The mean of the encoder's states must tell the tempo that a prompt states, as sines and cosines of its logarithm, so
-that near tempi look alike; and which of the common words stand in it. Tempi are replaced by random ones, words are left out
-and words of music that the data set lacks put in: so every number from LOW_BPM to HIGH_BPM is read, whatever stands
+that near tempi look alike; and which of the common words stand in it. Tempi are replaced by random ones, words are left
+out and words of music that the data set lacks put in: so every number from LOW_BPM to HIGH_BPM is read, whatever stands
 around it. No audio and no fact of a clip is seen: the prompt is question and answer.
 """
 
