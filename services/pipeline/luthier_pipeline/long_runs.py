@@ -73,6 +73,9 @@ def train(
         float | None,
         typer.Option(help="Probability that a drawn clip comes with a fresh draw of its metadata, not with a prompt."),
     ] = None,
+    cut_to_window: Annotated[
+        bool, typer.Option("--cut-to-window", help="Train clips longer than the window as clips of just the window.")
+    ] = False,
     timestep_mean: Annotated[
         float | None,
         typer.Option(help="Draw timesteps logit-normally with this mean: larger = more noise. Default: uniformly."),
@@ -114,6 +117,7 @@ def train(
         learning_rate=learning_rate,
         min_excerpt_s=min_excerpt,
         metadata_share=metadata_share,
+        cut_to_window=cut_to_window or None,
         timestep_logit_mean=timestep_mean,
         timestep_logit_deviation=timestep_deviation,
         warmup_steps=warmup,

@@ -24,6 +24,7 @@ def manifest(songs: int = 20, clips: int = 3) -> DatasetManifest:
                 composers=["grammar", "grammar"],
             )
             row.facts.tempo.tempo_bpm = row.facts.estimated_tempo.tempo_bpm = 75 + song
+            row.facts.descriptors.add(name="onset_rate_hz", value=(75 + song) / 30)
             row.facts.key.tonic = "C"
     return made
 
@@ -42,8 +43,9 @@ def test_the_tempi_of_a_split_change_hands_song_by_song() -> None:
         assert sorted(told) == sorted(row.facts.tempo.tempo_bpm for row in rows)
     by_song = {row.song_fingerprint: lying[row.clip_id].tempo.tempo_bpm for row in true.rows}
     assert all(lying[row.clip_id].tempo.tempo_bpm == by_song[row.song_fingerprint] for row in true.rows)
-    kept = sum(lying[row.clip_id].tempo.tempo_bpm == row.facts.tempo.tempo_bpm for row in true.rows)
-    assert kept < len(true.rows) / 4
+    assert all(lying[row.clip_id].tempo.tempo_bpm != row.facts.tempo.tempo_bpm for row in true.rows)
+    rates = [(lying[row.clip_id].descriptors[0].value, lying[row.clip_id].tempo.tempo_bpm) for row in true.rows]
+    assert all(rate == tempo / 30 for rate, tempo in rates)
     assert all(lying[row.clip_id].key.tonic == "C" for row in true.rows)
 
 

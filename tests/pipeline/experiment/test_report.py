@@ -20,15 +20,12 @@ LOSSES = [LossPoint(step=step, loss=1 / step) for step in range(1, 20)]
 
 
 def run(model: str) -> TrainingRun:
-    made = TrainingRun(
+    return TrainingRun(
         model=model,
         request=CreateTrainingRunRequest(seed=3, fine_tune=FineTune(steps=20)),
         training=LOSSES,
         validation=[LossPoint(step=0, loss=0.5), LossPoint(step=20, loss=0.25)],
     )
-    made.created_at.FromSeconds(1000)
-    made.updated_at.FromSeconds(1000 + 90)
-    return made
 
 
 def measured(title: str, model: str, accuracy: float, folder: Path) -> Measured:
@@ -74,7 +71,7 @@ def test_the_page_holds_every_model_its_score_and_what_is_not_computed(tmp_path:
     assert 'href="true@1.html"' in page
     document = json.loads((tmp_path / "report.json").read_text())
     assert document["scores"]["control"]["tempo_accuracy_2"]["value"] == 0.1875
-    assert document["training"]["control"]["minutes"] == 1.5
+    assert document["training"]["control"]["validation"] == [0.5, 0.25]
 
 
 def test_only_rows_that_ask_for_a_tempo_and_have_one_are_plotted(tmp_path: Path) -> None:

@@ -14,19 +14,20 @@ from luthier_pipeline.clients import Clients
 from luthier_pipeline.console import Progress
 
 SEED: Final = 0
+BACKEND: Final = "grammar"  # that of the data set's own captions; its answers are the same each time
 EXPORTED_BY: Final = "luthier experiment (tempos of the captions shuffled among songs)"
 
 
 def shuffled(manifest: DatasetManifest) -> dict[str, ClipFacts]:
-    """Facts of every clip, by clip id, with the tempo of another song; the songs of a split trade among themselves."""
+    """Facts of every clip, by clip id, with the tempo of another song, and its descriptors, of which captions state the
+    energy; the songs of a split trade among themselves."""
     facts: dict[str, ClipFacts] = {}
     for split in sorted({row.split for row in manifest.rows}):
         rows = [row for row in manifest.rows if row.split == split]
         first = {row.song_fingerprint: row for row in reversed(rows)}  # a song's first clip has its tempo
         songs = sorted(first)
-        others = songs.copy()
-        random.Random(f"{SEED}/{split}").shuffle(others)
-        lent = dict(zip(songs, others, strict=True))
+        random.Random(f"{SEED}/{split}").shuffle(songs)
+        lent = dict(zip(songs, [*songs[1:], *songs[:1]], strict=True))  # nobody keeps the own one, unless alone
         for row in rows:
             facts[row.clip_id] = _with_tempo_of(row, first[lent[row.song_fingerprint]])
     return facts
@@ -37,6 +38,8 @@ def _with_tempo_of(row: DatasetRow, other: DatasetRow) -> ClipFacts:
     facts.CopyFrom(row.facts)
     facts.tempo.CopyFrom(other.facts.tempo)
     facts.estimated_tempo.CopyFrom(other.facts.estimated_tempo)
+    del facts.descriptors[:]  # the onset rate, which captions state as energy, would tell the true tempo
+    facts.descriptors.extend(other.facts.descriptors)
     return facts
 
 
@@ -52,7 +55,9 @@ def control_dataset(clients: Clients, entry: DatasetVersion, name: str) -> str:
     manifest.name = name
     with Progress("control captions", count) as progress:
         for row in manifest.rows:
-            asked = ComposePromptsRequest(facts=facts[row.clip_id], tags=row.tags, count=len(row.prompts))
+            asked = ComposePromptsRequest(
+                facts=facts[row.clip_id], tags=row.tags, count=len(row.prompts), backend=BACKEND
+            )
             prompts = clients.prompting.ComposePrompts(asked).prompts
             row.prompts[:] = [prompt.text for prompt in prompts]
             row.composers[:] = [prompt.composer for prompt in prompts]

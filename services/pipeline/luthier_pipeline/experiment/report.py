@@ -5,6 +5,7 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import cycle
 from pathlib import Path
 from typing import Any, Final
 
@@ -114,14 +115,12 @@ def _numbers(score: Score) -> dict[str, float | int | None]:
 
 
 def _training(run: TrainingRun) -> dict[str, Any]:
-    """Steps, minutes from its creation to its end, validation loss before and after."""
-    minutes = (run.updated_at.ToNanoseconds() - run.created_at.ToNanoseconds()) / 60e9
+    """Steps, validation loss before and after."""
     losses = [point.loss for point in run.validation]
     return {
         "model": run.model,
         "seed": str(run.request.seed),
         "steps": run.request.fine_tune.steps,
-        "minutes": round(minutes, 1),
         "validation": [losses[0], losses[-1]] if losses else [],
     }
 
@@ -146,7 +145,7 @@ def _tempi(measured: Sequence[Measured]) -> Markup:
 def _losses(curves: Mapping[str, Sequence[LossPoint]]) -> Markup:
     figure = Figure((6.4, 2.8), layout="constrained")
     axes = figure.add_subplot()
-    for colour, (title, points) in zip(COLOURS, curves.items(), strict=False):
+    for colour, (title, points) in zip(cycle(COLOURS), curves.items(), strict=False):
         axes.plot([p.step for p in points], [p.loss for p in points], color=colour, linewidth=0.8, label=title)
     axes.set(xlabel="Step", ylabel="Loss")
     axes.legend(frameon=False, fontsize=8)

@@ -1,63 +1,77 @@
 """The songs that the experiment learns from: every tempo from 75 to 160 BPM in four genres, keys evenly drawn.
 
 Nothing but the groove: drums, bass and chords that strike with the beat. Half of what sounds then follows from genre,
-tempo and place in the bar, where melodies, fills and pads leave a small model little to learn a tempo from (tried: of
-the variance of latents that a genre leaves open, tempo explains a half here, and little of the songbook's). Harmony
-exists in a major and a minor form, so that each genre comes in all 24 keys and a key says nothing of the genre.
+tempo and place in the bar, where melodies, fills and pads leave a small model little to learn a tempo from. Chords and
+bass lines are drawn song by song, so that no two are one song to the fingerprint or near-duplicates of each other.
 """
 
 import random
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 from luthier_pipeline.songbook.plan import SONGS, Part, SongPlan
 from luthier_pipeline.songbook.theory import SCALES, TONICS, Key
 
 TEMPI_BPM: Final = range(75, 161)  # as the paper tests: 75 to 160
-FOUR, WALK, EIGHT = "x---x---x---x---", "r--3--5--a--", "r-r-r-r-r-r-r-r-"
+BARS: Final = 8  # of a section
+CHORDS: Final = {"major": ("I", "IV", "V", "vi", "ii"), "minor": ("i", "iv", "V", "VI", "VII")}
+"""By mode; the first is the tonic, the third the dominant."""
+SEVENTHS: Final = {"I": "Imaj7", "IV": "IVmaj7", "V": "V7", "vi": "vi7", "ii": "ii7", "i": "i7", "iv": "iv7"} | {
+    "VI": "VImaj7",
+    "VII": "VII7",
+}
+TONES: Final = "r358"  # root, third, fifth and octave, as `songbook.parts` spells a bass
+
+
+@dataclass(frozen=True)
+class Groove:
+    """Drums of a genre, its chords (a part that strikes with the beat), its bass, and the bass's rhythm: each `x` is a
+    tone of the chord, drawn song by song, the first of a bar its root."""
+
+    drums: str
+    chords: Part
+    bass: Part
+    rhythm: str
+    sevenths: bool = False
+
+
+FOUR, OFF, SWING = ("x---x---x---x---",), ("..x-..x-..x-..x-",), ("x-....x-....",)
 GROOVES: Final = {
-    "rock": (
+    "rock": Groove(
         "rock",
-        Part("chords", 29, "Overdriven Guitar", (FOUR,), (FOUR,), 52, 84, 50, 80),
-        Part("bass", 34, "Electric Bass (pick)", (EIGHT,), (EIGHT,), 36, 96),
+        Part("chords", 29, "Overdriven Guitar", FOUR, FOUR, 52, 84, 50, 80),
+        Part("bass", 34, "Electric Bass (pick)", (), (), 36, 96),
+        "x-x-x-x-x-x-x-x-",
     ),
-    "jazz": (
+    "jazz": Groove(
         "swing",
-        Part("chords", 0, "Acoustic Grand Piano", ("x-....x-....",), ("x-....x-....",), 62, 74, 50),
-        Part("bass", 32, "Acoustic Bass", (WALK,), (WALK,), 40, 92),
+        Part("chords", 0, "Acoustic Grand Piano", SWING, SWING, 62, 74, 50),
+        Part("bass", 32, "Acoustic Bass", (), (), 40, 92),
+        "x--x--x--x--",
+        sevenths=True,
     ),
-    "pop": (
+    "pop": Groove(
         "pop",
-        Part("chords", 0, "Acoustic Grand Piano", (FOUR,), (FOUR,), 62, 80, 54),
-        Part("bass", 33, "Electric Bass (finger)", ("r---r---r---r---",), ("r---r---r---r---",), 36, 92),
+        Part("chords", 0, "Acoustic Grand Piano", FOUR, FOUR, 62, 80, 54),
+        Part("bass", 33, "Electric Bass (finger)", (), (), 36, 92),
+        "x---x---x---x---",
     ),
-    "house": (
+    "house": Groove(
         "house",
-        Part("chords", 81, "Lead 2 (sawtooth)", ("..x-..x-..x-..x-",), ("..x-..x-..x-..x-",), 64, 66, 44, 72),
-        Part("bass", 38, "Synth Bass 1", ("r---r---r---r---",), ("r---r---r---r---",), 36, 98),
+        Part("chords", 81, "Lead 2 (sawtooth)", OFF, OFF, 64, 66, 44, 72),
+        Part("bass", 38, "Synth Bass 1", (), (), 36, 98),
+        "x---x---x---x---",
     ),
 }
-"""Drums, chords and bass of each genre, as `songbook.parts` reads them."""
-HARMONY: Final = {
-    ("rock", "major"): ("I I IV V I I IV V", "IV V I I IV IV V V"),
-    ("rock", "minor"): ("i i VI VII i i iv V", "VI VII i i iv iv V V"),
-    ("jazz", "major"): ("Imaj7 vi7 ii7 V7 iii7 vi7 ii7,V7 Imaj7", "IVmaj7 iv7 iii7 VI7 ii7 ii7 V7 V7"),
-    ("jazz", "minor"): ("i7 VImaj7 iv7 V7 i7 VImaj7 iv7,V7 i7", "iv7 VII7 IIImaj7 VImaj7 iv7 iv7 V7 V7"),
-    ("pop", "major"): ("I V vi IV I V IV V", "vi IV I V vi IV ii V"),
-    ("pop", "minor"): ("i VI III VII i VI iv V", "VI VII i i VI iv V V"),
-    ("house", "major"): ("I I vi vi IV IV V V", "IV IV I I vi vi V V"),
-    ("house", "minor"): ("i i VI VI i i iv V", "iv iv i i VI VI V V"),
-}
-"""Progressions of sections A and B, one bar per blank, by genre and mode."""
 
 
 def songs(tempi_bpm: Sequence[int] = TEMPI_BPM, seed: int = 0) -> list[SongPlan]:
-    """One song of each genre at each tempo, its key drawn by the seed: each genre goes through all keys in turn, in an
-    order of its own.
+    """One song of each genre at each tempo. Keys, chords and bass lines are drawn by the seed: each genre goes through
+    all 24 keys in turn, in an order of its own.
     """
     made = []
-    for genre, (kit, *parts) in GROOVES.items():
+    for genre, groove in GROOVES.items():
         plan = next(song for song in SONGS if song.genre == genre)
         dice = random.Random(f"{seed}/{genre}")
         keys = [Key(tonic, mode) for tonic in TONICS for mode in SCALES]
@@ -65,19 +79,30 @@ def songs(tempi_bpm: Sequence[int] = TEMPI_BPM, seed: int = 0) -> list[SongPlan]
         while len(drawn) < len(tempi_bpm):
             drawn += dice.sample(keys, len(keys))
         for tempo_bpm, key in zip(tempi_bpm, drawn, strict=False):
-            a, b = HARMONY[genre, key.mode]
-            title = f"{plan.title} {tempo_bpm}"
+            lines = [tuple(_bass(groove.rhythm, dice) for _ in range(BARS)) for _ in "AB"]
             made.append(
                 replace(
                     plan,
-                    title=title,
+                    title=f"{plan.title} {tempo_bpm}",
                     key=key,
                     tempo_bpm=tempo_bpm,
-                    a=a,
-                    b=b,
-                    drums_a=kit,
-                    drums_b=kit,
-                    parts=tuple(parts),
+                    a=_progression(key.mode, groove, dice),
+                    b=_progression(key.mode, groove, dice),
+                    drums_a=groove.drums,
+                    drums_b=groove.drums,
+                    parts=(groove.chords, replace(groove.bass, a=lines[0], b=lines[1])),
                 )
             )
     return made
+
+
+def _progression(mode: str, groove: Groove, dice: random.Random) -> str:
+    """A chord for each bar: the tonic first, the dominant last, so that the key is heard."""
+    chords = CHORDS[mode]
+    drawn = [chords[0], *dice.choices(chords, k=BARS - 2), chords[2]]
+    return " ".join(SEVENTHS[chord] if groove.sevenths else chord for chord in drawn)
+
+
+def _bass(rhythm: str, dice: random.Random) -> str:
+    tones = iter(["r", *dice.choices(TONES, k=rhythm.count("x") - 1)])
+    return "".join(next(tones) if step == "x" else step for step in rhythm)

@@ -79,13 +79,14 @@ def encode(job: Job, base: BaseModel, dataset: DatasetManifest) -> tuple[list[Ex
     before it where metadata are drawn.
     """
     clips = [*rows_of(dataset, TRAIN), *rows_of(dataset, VALIDATION)]
-    shortest_s = job.request.fine_tune.min_excerpt_s
+    shortest_s, known = job.request.fine_tune.min_excerpt_s, base.configuration
+    window_s = known.window_samples / known.sample_rate_hz if job.request.fine_tune.cut_to_window else 0.0
     found: dict[int, list[Example]] = {}
     job.reporter.stage("encode", len(clips))
     for index in job.ranks.own_first(len(clips)):
         clip = clips[index]
         with tempfile.TemporaryDirectory(dir=job.folder("encode")) as scratch:
-            latents = [base.latents(Excerpt(clip), Path(scratch))]
+            latents = [base.latents(Excerpt(clip, length_s=window_s), Path(scratch))]
             if clip.split == TRAIN and shortest_s:
                 parts = excerpts(clip, latents[0].seconds_total, shortest_s, job.request.seed)
                 latents += [base.latents(part, Path(scratch)) for part in parts]
