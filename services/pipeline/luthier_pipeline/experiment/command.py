@@ -39,7 +39,10 @@ PROMPTS: Final = 12  # of a clip: the more wordings, the better one that was nev
 SPLIT: Final = "--validation-share 0.05 --test-share 0"
 AUTOENCODER_STEPS: Final = 1500
 STEPS: Final = 5000  # of fine-tuning
-FINE_TUNE: Final = "--cut-to-window --batch-size 16 --learning-rate 0.002 --warmup 50 --ema-decay 0.995 --timestep-mean 1.5 --timestep-deviation 1.5"
+FINE_TUNE: Final = (
+    "--cut-to-window --batch-size 16 --learning-rate 0.002 --warmup 50 --ema-decay 0.995"
+    " --timestep-mean 1.5 --timestep-deviation 1.5"
+)
 MOST_HELD_OUT: Final = 0.2  # share of the songs; asked for is a twentieth
 HEARD_EVERY: Final = 43  # of the rows of a tempo suite one is kept to listen to
 DENOISING_STEPS: Final = 50
