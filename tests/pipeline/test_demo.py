@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from luthier.inference.v1.inference_pb2 import ListModelsResponse
-from luthier_pipeline import demo
 from luthier_pipeline.console import Context
 from luthier_pipeline.demo import FLOOR_DB, level_dbfs
+from luthier_pipeline.nested import command
 from tests.pipeline.fakes import FakeClients, Stub
 
 
@@ -29,7 +29,7 @@ def test_a_step_of_the_demo_shows_its_line_and_keeps_standard_output_for_the_dem
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     context = Context(FakeClients(inference=Stub(ListModels=ListModelsResponse())), as_json=True)
-    demo._luthier(context, "models", type(None))
+    command(context, "models", type(None))
     done = capsys.readouterr()
     assert done.out == ""
     assert done.err.startswith("\n$ luthier models\nmodel")

@@ -8,7 +8,7 @@ import torch
 from luthier.common.v1.common_pb2 import ArtifactRef
 from luthier.curation.v1.dataset_pb2 import DatasetRow
 from luthier_training.base_model import Latents
-from luthier_training.examples import Batch, Example, draw_batch, excerpts
+from luthier_training.examples import Batch, Example, LogitNormal, draw_batch, excerpts
 
 
 def example(number: int) -> Example:
@@ -94,3 +94,19 @@ def test_seeds_that_share_their_lower_32_bits_are_other_runs(other: int) -> None
     assert orders[0] != orders[1]
     dropped = [draw_batch(MANY, 0, 40, 0.5, seed).dropped for seed in (1, other)]
     assert not torch.equal(*dropped)
+
+
+def test_logit_normal_timesteps_lie_where_the_distribution_says() -> None:
+    """Shares below a point: the normal distribution's own table, 15.87 % below one deviation under the mean."""
+    drawn = torch.cat(
+        [draw_batch(MANY, number, 40, 0.0, seed=1, logit=LogitNormal(1.5, 0.5)).timesteps for number in range(25)]
+    )
+    for logit, share in ((1.0, 0.1587), (1.5, 0.5), (2.0, 0.8413), (2.5, 0.9772)):
+        assert float((drawn < torch.sigmoid(torch.tensor(logit))).float().mean()) == pytest.approx(share, abs=0.01)
+    assert float(drawn.min()) > 0
+    assert float(drawn.max()) < 1
+
+
+def test_the_ends_of_a_logit_normal_stay_inside() -> None:
+    ends = LogitNormal(0, 1).quantile(torch.tensor([0.0, 1.0]))
+    assert 0 < float(ends[0]) < float(ends[1]) < 1

@@ -22,6 +22,7 @@ from luthier_kit.rpc import DataLoss, FailedPrecondition
 from luthier_kit.store import Store
 from luthier_model import checkpoint
 from luthier_model.configuration import Configuration, packaged
+from luthier_training import audio
 from luthier_training.base_model import BaseModel
 from luthier_training.dataset import read_manifest
 from luthier_training.examples import draw_batch
@@ -124,6 +125,27 @@ def test_recomputing_activations_changes_nothing(
         found.append(trained.gradient)
     assert float(found[0].abs().max()) > 0
     torch.testing.assert_close(found[1], found[0])
+
+
+@pytest.mark.parametrize("cut", [False, True])
+def test_a_clip_beyond_the_window_is_one_of_the_window_where_asked_for(
+    store: Store,
+    base: ModelVersion,
+    known: Configuration,
+    dataset_ref: ArtifactRef,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    cut: bool,
+) -> None:
+    opened, window_s = BaseModel.open(store, base, "cpu", tmp_path), known.window_samples / known.sample_rate_hz
+    rate_hz, encoded = known.sample_rate_hz, opened.encode(torch.zeros(2, known.window_samples + 999))
+    assert encoded.seconds_total > window_s  # SAO's way: a clip's own length
+    asked, _ = job(store, dataset_ref, tmp_path / "a", fine_tune=FineTune(cut_to_window=cut, **TUNE))
+    long = torch.zeros(2, round(1.5 * window_s * rate_hz))
+    monkeypatch.setattr(audio, "read", lambda path, configuration: long)
+    train, held_out = fine_tune.encode(asked, opened, read_manifest(store, dataset_ref))
+    told = [example.latents.seconds_total for example in (*train, *held_out)]
+    assert told == pytest.approx([window_s if cut else 1.5 * window_s] * 3, abs=1e-3)
 
 
 def test_the_export_fits_the_bases_configuration(

@@ -27,6 +27,15 @@ def test_defaults_are_filled_in() -> None:
     assert (asked.steps, asked.batch_size, asked.conditioning_dropout, asked.validate_every) == (4000, 16, 0.1, 400)
 
 
+def test_a_base_is_tiny_unless_another_size_is_asked_for() -> None:
+    asked = settle(request(tiny_base=TinyBase())).tiny_base
+    assert (asked.size, asked.autoencoder_steps) == ("tiny", 400)
+    assert settle(request(tiny_base=TinyBase(size="small"))).tiny_base.autoencoder_steps == 1500
+    with pytest.raises(InvalidRequest) as refused:
+        settle(request(tiny_base=TinyBase(size="huge")))
+    assert dict(refused.value.violations)["tiny_base.size"] == "must be tiny or small, got 'huge'"
+
+
 def test_seed_follows_from_the_request_id() -> None:
     assert settle(request()).seed == settle(request()).seed
     assert settle(request()).seed != settle(request(request_id="other")).seed
@@ -50,6 +59,12 @@ def test_a_given_seed_is_kept() -> None:
         ("fine_tune.min_excerpt_s", FineTune(base_model="b", min_excerpt_s=-1)),
         ("fine_tune.metadata_share", FineTune(base_model="b", metadata_share=1.1)),
         ("fine_tune.metadata_share", FineTune(base_model="b", metadata_share=float("nan"))),
+        ("fine_tune.timestep_logit_mean", FineTune(base_model="b", timestep_logit_mean=11)),
+        ("fine_tune.timestep_logit_deviation", FineTune(base_model="b", timestep_logit_deviation=1)),
+        (
+            "fine_tune.timestep_logit_deviation",
+            FineTune(base_model="b", timestep_logit_mean=0, timestep_logit_deviation=0),
+        ),
         ("fine_tune.base_model", FineTune()),
     ],
 )

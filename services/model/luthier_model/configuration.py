@@ -18,6 +18,7 @@ from luthier_kit.bounded_json import read_json
 from luthier_model.errors import ConfigurationError
 
 STABLE_AUDIO_OPEN: Final = "stable-audio-open-1.0"
+TINY, SMALL = "tiny", "small"  # trained on any CPU
 MAX_CONFIGURATION_BYTES: Final = 1 << 20
 MAX_CONFIGURATION_DEPTH: Final = 32
 MIN_HEAD_WIDTH: Final = 32  # narrower attention heads break the library's rotary embedding

@@ -44,9 +44,10 @@ SECTIONS: Final[dict[str, Commands]] = {
     "Models": {
         "register": ("models:register", "Bring weights of your own, e.g. Stable Audio Open"),
         "models": ("models:models", "List registered model versions"),
-        "train": ("long_runs:train", "Fine-tune a base model on a data set, or make the tiny base"),
+        "train": ("long_runs:train", "Fine-tune a base model on a data set, or make one that any CPU trains"),
         "generate": ("models:generate", "Generate audio into a file"),
         "evaluate": ("long_runs:evaluate", "Measure a model, beside a baseline"),
+        "experiment": ("experiment.command:experiment", "Show in small that true captions teach a model tempo"),
         "cancel": ("long_runs:cancel", "Cancel a training or an evaluation"),
         "promote": ("models:promote", "Make a model version the current one of a name, or roll back"),
     },

@@ -11,7 +11,7 @@ import shlex
 import time
 import wave
 from pathlib import Path
-from typing import Annotated, Final, TypeVar
+from typing import Annotated, Final
 
 import typer
 
@@ -20,14 +20,13 @@ from luthier.evaluation.v1.evaluation_pb2 import Evaluation, PromoteModelRespons
 from luthier.inference.v1.inference_pb2 import GenerateResponse, ListModelsRequest
 from luthier.training.v1.training_pb2 import TrainingRun
 from luthier_kit.rpc import Internal
-from luthier_pipeline.cli import load
-from luthier_pipeline.console import Context, clock, plain
+from luthier_pipeline.console import clock, plain
 from luthier_pipeline.files import save
+from luthier_pipeline.nested import command
 from luthier_pipeline.options import Json, Reviewer, begin
 from luthier_pipeline.run import RunSummary
 from luthier_pipeline.songbook import compose
 
-T = TypeVar("T")
 COLLECTION: Final = "songbook"
 BASE, TUNED, SERVED = "tiny-base", "tiny", "demo"
 SEED: Final = 1  # of both trainings: the same demo on every machine
@@ -61,19 +60,19 @@ def demo(
     songbook, dataset, report = (shlex.quote(str(out / name)) for name in ("songbook", "dataset", "report.html"))
 
     compose(out / "songbook")
-    ran = _luthier(context, f"run {songbook} --collection {COLLECTION} --licence Apache-2.0", RunSummary)
+    ran = command(context, f"run {songbook} --collection {COLLECTION} --licence Apache-2.0", RunSummary)
     if ran.failures:
         reasons = ", ".join(f"{failure.path}: {failure.reason}: {failure.message}" for failure in ran.failures)
         raise Internal(f"songs of the songbook failed: {reasons}", reason="DEMO_FAILED")
-    _luthier(context, f"review --collection {COLLECTION} --accept checked --as {who}", type(None))
+    command(context, f"review --collection {COLLECTION} --accept checked --as {who}", type(None))
     export = f"export --collection {COLLECTION} --as {who} {SPLIT} --out {dataset}"
-    exported = _luthier(context, export, ExportDatasetResponse)
+    exported = command(context, export, ExportDatasetResponse)
     data = f"{exported.name}@{exported.version}"
 
     train = f"train --tiny-base --dataset {data} --name {BASE} --seed {SEED} --as {who}"
-    base = _luthier(context, train, TrainingRun)
+    base = command(context, train, TrainingRun)
     train = f"train --base {base.model} --dataset {data} --name {TUNED} --as {who} {FINE_TUNE}"
-    tuned = _luthier(context, train, TrainingRun)
+    tuned = command(context, train, TrainingRun)
     name, _, version = tuned.model.partition("@")
     listed = context.clients.inference.ListModels(ListModelsRequest(name=name)).models
     registered = next(model for model in listed if str(model.version) == version)
@@ -87,19 +86,19 @@ def demo(
             f"generate {shlex.quote(prompt)} --seconds {STOP_S:g} --steps {STEPS} --seed 7 --model {tuned.model}"
             f" {'--untrimmed ' if name == 'stops' else ''}--guidance-scale {GUIDANCE} --out {shlex.quote(str(target))}"
         )
-        response = _luthier(context, generate, GenerateResponse)
+        response = command(context, generate, GenerateResponse)
         audio.append({"file": str(target), "prompt": prompt, "audio": plain(response.audio)})
 
     evaluate = (
         f"evaluate --model {tuned.model} --baseline {base.model} --suite quick --max-rows 8 --seconds {STOP_S:g}"
         f" --steps {STEPS} --guidance-scale {GUIDANCE} --as {who} --report {report}"
     )
-    judged = _luthier(context, evaluate, Evaluation)
+    judged = command(context, evaluate, Evaluation)
     promote = (
         f"promote {SERVED} --model {tuned.model} --evaluation {judged.evaluation_id} --as {who}"
         " --reason 'promoted by luthier demo'"
     )
-    promoted = _luthier(context, promote, PromoteModelResponse)
+    promoted = command(context, promote, PromoteModelResponse)
 
     losses = [point.loss for point in tuned.validation]
     stops = out / "audio/stops.wav"
@@ -135,18 +134,6 @@ def demo(
     )
     page = context.clients.curation_page
     context.answer(result, f"{text}\ncuration page   http://{page}" if page else text)
-
-
-def _luthier(context: Context, line: str, kind: type[T]) -> T:
-    """What the command `luthier <line>` answers with; the line and its answer are shown."""
-    context.say(f"\n$ luthier {line}")
-    name, *arguments = shlex.split(line)
-    command = load(name)
-    with command.make_context(name, arguments, obj=Context(context.clients, nested=True)) as ctx:
-        answer = command.invoke(ctx)
-    if not isinstance(answer, kind):
-        raise TypeError(f"luthier {name} answered with a {type(answer).__name__}, not a {kind.__name__}")
-    return answer
 
 
 def level_dbfs(path: Path, start_s: float, end_s: float | None = None) -> float:

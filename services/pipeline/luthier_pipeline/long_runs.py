@@ -59,9 +59,10 @@ def train(
     dataset: Annotated[str, typer.Option(metavar="NAME[@N]", help="Data set; default version: the newest.")],
     name: Annotated[str, typer.Option(metavar="NAME", help="Name under which the result is registered.")],
     base: Annotated[str, typer.Option(metavar="MODEL", help="Model to fine-tune: name, name@n or sha256:…")] = "",
-    tiny_base: Annotated[
-        bool, typer.Option("--tiny-base", help="Make the tiny base model, which any CPU can train.")
-    ] = False,
+    tiny_base: Annotated[bool, typer.Option("--tiny-base", help="Make a base model that any CPU can train.")] = False,
+    size: Annotated[
+        str, typer.Option(metavar="tiny|small", help="Of --tiny-base; default: tiny, which makes no music.")
+    ] = "",
     steps: Annotated[int | None, typer.Option(metavar="N", min=1, help="Optimiser steps; default: 4000.")] = None,
     batch_size: Annotated[int | None, typer.Option(metavar="CLIPS", min=1, help="Default: 16.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Peak, 1e-8 to 0.1; default: 5e-5.")] = None,
@@ -72,6 +73,14 @@ def train(
         float | None,
         typer.Option(help="Probability that a drawn clip comes with a fresh draw of its metadata, not with a prompt."),
     ] = None,
+    cut_to_window: Annotated[
+        bool, typer.Option("--cut-to-window", help="Train clips longer than the window as clips of just the window.")
+    ] = False,
+    timestep_mean: Annotated[
+        float | None,
+        typer.Option(help="Draw timesteps logit-normally with this mean: larger = more noise. Default: uniformly."),
+    ] = None,
+    timestep_deviation: Annotated[float | None, typer.Option(help="Its deviation, 0.1 to 10; default: 1.")] = None,
     warmup: Annotated[
         int | None, typer.Option(metavar="STEPS", help="Linear warm-up of the learning rate; default: 0.")
     ] = None,
@@ -85,17 +94,20 @@ def train(
         int | None, typer.Option(metavar="STEPS", min=1, help="Default: a tenth of the steps.")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Default: drawn from the request id.")] = None,
+    detach: Annotated[bool, typer.Option("--detach", help="Begin it, and do not wait for its end.")] = False,
     request_id: RequestId = "",
     reviewer: Reviewer = USER,
     json: Json = False,
 ) -> TrainingRun:
-    """Fine-tune a base model on a data set, or make the tiny base.
+    """Fine-tune a base model on a data set, or make a base that any CPU trains.
 
     The same arguments are the same run: the command called again follows it.
     """
     context = begin(ctx, json)
     if bool(base) == tiny_base:
         raise UsageError("train takes --base MODEL or --tiny-base, one of them")
+    if size and base:
+        raise UsageError("--size is of --tiny-base; a model that is fine-tuned keeps its size")
     clients = context.clients
     manifest, version = _dataset(clients.store, dataset)
     fine_tune = FineTune(
@@ -105,6 +117,9 @@ def train(
         learning_rate=learning_rate,
         min_excerpt_s=min_excerpt,
         metadata_share=metadata_share,
+        cut_to_window=cut_to_window or None,
+        timestep_logit_mean=timestep_mean,
+        timestep_logit_deviation=timestep_deviation,
         warmup_steps=warmup,
         ema_decay=ema_decay,
         validate_every=validate_every,
@@ -117,7 +132,7 @@ def train(
         seed=seed,
         created_by=reviewer,
         fine_tune=fine_tune if base else None,
-        tiny_base=TinyBase(autoencoder_steps=steps, batch_size=batch_size) if tiny_base else None,
+        tiny_base=TinyBase(autoencoder_steps=steps, batch_size=batch_size, size=size or None) if tiny_base else None,
     )
 
     def create(asked: CreateTrainingRunRequest) -> TrainingRun:
@@ -138,6 +153,10 @@ def train(
         [base],
     )
     context.say(f"training run {run.run_id}: {name} on {version}")
+    if detach:
+        following = "" if context.nested else "; the same command without --detach follows it, luthier status lists all"
+        context.answer({"run": run.run_id, **plain(run)}, f"{run.run_id} goes on in the service{following}")
+        return run
 
     def events(known: TrainingRun) -> Iterator[TrainingRun]:
         request = WatchTrainingRunRequest(run_id=known.run_id)

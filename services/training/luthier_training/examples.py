@@ -80,18 +80,37 @@ def excerpts(clip: DatasetRow, duration_s: float, shortest_s: float, seed: int) 
     return found
 
 
+@dataclass(frozen=True)
+class LogitNormal:
+    """A distribution on (0, 1): its logit is normal, of this mean and standard deviation (Esser 2024)."""
+
+    mean: float
+    deviation: float
+
+    def quantile(self, share: torch.Tensor) -> torch.Tensor:
+        """Timesteps below which a share of all, 0 to 1, lies."""
+        inside = share.clamp(1e-6, 1 - 1e-6)
+        return torch.sigmoid(self.mean + self.deviation * torch.special.ndtri(inside))
+
+
 @functools.lru_cache(maxsize=2)  # a batch may lie across two epochs
 def _order(count: int, epoch: int, seed: int) -> torch.Tensor:
     return torch.randperm(count, generator=torch.Generator().manual_seed(seed_of(seed, "epoch", epoch)))
 
 
 def draw_batch(
-    examples: Sequence[Example], number: int, batch_size: int, dropout: float, seed: int, metadata_share: float = 0.0
+    examples: Sequence[Example],
+    number: int,
+    batch_size: int,
+    dropout: float,
+    seed: int,
+    metadata_share: float = 0.0,
+    logit: LogitNormal | None = None,
 ) -> Batch:
     """Batch `number` (0, 1, 2, …): each epoch in an order of its own, each clip with one of its prompts.
 
     `dropout` is the probability that a row's conditions are dropped, `metadata_share` that a clip comes with a draw of
-    its metadata in place of a prompt.
+    its metadata in place of a prompt; `logit` how timesteps are distributed, None = uniformly.
     """
     generator = torch.Generator().manual_seed(seed_of(seed, "batch", number))
     latents, conditions = [], []
@@ -112,4 +131,6 @@ def draw_batch(
     # a scrambled Sobol sequence covers the timesteps evenly within a batch, as in the library's training
     sobol = torch.quasirandom.SobolEngine(1, scramble=True, seed=step_seed % (1 << 31))  # type: ignore[no-untyped-call]
     timesteps = sobol.draw(batch_size)[:, 0]
+    if logit:
+        timesteps = logit.quantile(timesteps)
     return Batch(torch.stack(latents), conditions, noise, timesteps, dropped)

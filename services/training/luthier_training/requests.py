@@ -4,12 +4,13 @@ from luthier.training.v1.training_pb2 import CreateTrainingRunRequest, FineTune,
 from luthier_kit.registry import MAX_REQUEST_ID_CHARS
 from luthier_kit.rpc import Checks
 from luthier_kit.store import MAX_DOCUMENT_BYTES
+from luthier_model.configuration import SMALL, TINY
 from luthier_training.seeds import seed_of
 
 MAX_STEPS, MAX_BATCH = 1_000_000, 256
 DEFAULT_STEPS, DEFAULT_BATCH, DEFAULT_RATE, DEFAULT_DROPOUT = 4000, 16, 5e-5, 0.1
-TINY_STEPS, TINY_BATCH = 400, 8
-"""Some two minutes on two cores."""
+TINY_STEPS, TINY_BATCH = {TINY: 400, SMALL: 1500}, 8
+"""Autoencoder steps by size: one and a half minutes, and six, on one core."""
 MAX_EXCERPT_S = 3600.0
 
 
@@ -53,10 +54,22 @@ def _settle_fine_tune(asked: FineTune, checks: Checks) -> None:
     checks.within(f"{at}accumulate", asked.accumulate, 1, MAX_BATCH)
     checks.within(f"{at}min_excerpt_s", asked.min_excerpt_s, 0, MAX_EXCERPT_S)
     checks.within(f"{at}metadata_share", asked.metadata_share, 0, 1)
+    if asked.HasField("timestep_logit_mean"):
+        _default(asked, timestep_logit_deviation=1.0)
+        checks.within(f"{at}timestep_logit_mean", asked.timestep_logit_mean, -10, 10)
+        checks.within(f"{at}timestep_logit_deviation", asked.timestep_logit_deviation, 0.1, 10)
+    elif asked.HasField("timestep_logit_deviation"):
+        checks.that(False, f"{at}timestep_logit_deviation", "must come with timestep_logit_mean")
 
 
 def _settle_tiny_base(asked: TinyBase, checks: Checks) -> None:
-    _default(asked, autoencoder_steps=TINY_STEPS, batch_size=TINY_BATCH)
+    if not asked.HasField("size"):
+        asked.size = TINY
+    if not checks.that(
+        asked.size in TINY_STEPS, "tiny_base.size", f"must be {' or '.join(TINY_STEPS)}, got {asked.size[:80]!r}"
+    ):
+        return
+    _default(asked, autoencoder_steps=TINY_STEPS[asked.size], batch_size=TINY_BATCH)
     checks.within("tiny_base.autoencoder_steps", asked.autoencoder_steps, 1, 100_000)
     checks.within("tiny_base.batch_size", asked.batch_size, 1, 64)
 

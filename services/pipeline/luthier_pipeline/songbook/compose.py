@@ -4,6 +4,7 @@ The same arguments give the same bytes.
 """
 
 import random
+from collections.abc import Sequence
 from pathlib import Path
 
 from luthier_pipeline.songbook.midi_file import Track, write_midi
@@ -17,20 +18,25 @@ DRUM_CHANNEL = 9
 
 
 def compose(folder: Path, count: int = len(SONGS), seed: int = 0) -> list[SongTruth]:
-    """Writes `Artist/Title.mid` for `count` songs (1 to 1000), truth.json and tags.csv into `folder`.
-
-    The seed changes melodies and touch, not the plans. Raises ValueError for a count out of bounds.
-    """
+    """Writes the first `count` songs (1 to 1000). Raises ValueError for a count out of bounds."""
     if not 1 <= count <= MAX_SONGS:
         raise ValueError(f"count must be between 1 and {MAX_SONGS}, got {count}")
+    return write_songs(folder, plans(count), seed)
+
+
+def write_songs(folder: Path, songs: Sequence[SongPlan], seed: int = 0) -> list[SongTruth]:
+    """Writes `Artist/Title.mid` for each plan, truth.json and tags.csv into `folder`.
+
+    The seed changes melodies and touch, not the plans.
+    """
     truths = []
-    for song in plans(count):
+    for song in songs:
         path = folder / song.artist / f"{song.title}.mid"
         path.parent.mkdir(parents=True, exist_ok=True)
         write_midi(path, song, _tracks(song, random.Random(f"{seed}/{song.artist}/{song.title}")))
         truths.append(truth_of(song, path.relative_to(folder)))
     write_truth(folder / "truth.json", truths)
-    write_sheet(folder / "tags.csv", plans(count))
+    write_sheet(folder / "tags.csv", songs)
     return truths
 
 

@@ -27,7 +27,7 @@ from luthier_music.clip_facts import facts_of
 from luthier_training.base_model import BaseModel, Excerpt
 from luthier_training.checkpoints import Progress, Trained
 from luthier_training.dataset import prompts_of, read_manifest, registered_name, rows_of
-from luthier_training.examples import Batch, Example, draw_batch, excerpts
+from luthier_training.examples import Batch, Example, LogitNormal, draw_batch, excerpts
 from luthier_training.job import Job
 from luthier_training.ranks import ALONE, Ranks
 from luthier_training.reporting import RankLost, Stopped
@@ -79,13 +79,14 @@ def encode(job: Job, base: BaseModel, dataset: DatasetManifest) -> tuple[list[Ex
     before it where metadata are drawn.
     """
     clips = [*rows_of(dataset, TRAIN), *rows_of(dataset, VALIDATION)]
-    shortest_s = job.request.fine_tune.min_excerpt_s
+    shortest_s, known = job.request.fine_tune.min_excerpt_s, base.configuration
+    window_s = known.window_samples / known.sample_rate_hz if job.request.fine_tune.cut_to_window else 0.0
     found: dict[int, list[Example]] = {}
     job.reporter.stage("encode", len(clips))
     for index in job.ranks.own_first(len(clips)):
         clip = clips[index]
         with tempfile.TemporaryDirectory(dir=job.folder("encode")) as scratch:
-            latents = [base.latents(Excerpt(clip), Path(scratch))]
+            latents = [base.latents(Excerpt(clip, length_s=window_s), Path(scratch))]
             if clip.split == TRAIN and shortest_s:
                 parts = excerpts(clip, latents[0].seconds_total, shortest_s, job.request.seed)
                 latents += [base.latents(part, Path(scratch)) for part in parts]
@@ -129,7 +130,9 @@ def fit(
     stored after that.
     """
     recipe, seed, ranks, reporter, device = job.request.fine_tune, job.request.seed, job.ranks, job.reporter, job.device
-    rows = ranks.rows(recipe.batch_size)
+    rows, logit = ranks.rows(recipe.batch_size), None
+    if recipe.HasField("timestep_logit_mean"):
+        logit = LogitNormal(recipe.timestep_logit_mean, recipe.timestep_logit_deviation)
 
     recompute = sum(parameter.numel() for parameter in model.model.parameters()) > RECOMPUTED_PARAMETERS
     trained = prepare(model, recipe)
@@ -154,7 +157,7 @@ def fit(
         loss = 0.0
         for number in range(progress.step * recipe.accumulate, (progress.step + 1) * recipe.accumulate):
             batch = draw_batch(
-                train, number, recipe.batch_size, recipe.conditioning_dropout, seed, recipe.metadata_share
+                train, number, recipe.batch_size, recipe.conditioning_dropout, seed, recipe.metadata_share, logit
             ).part(rows, device)
             with torch.autocast("cuda", torch.bfloat16, enabled=device == "cuda"):
                 part = batch_loss(model, batch, recompute=recompute) / recipe.accumulate

@@ -1,5 +1,6 @@
-"""Makes the tiny base model from a data set: its Oobleck autoencoder is trained on the training clips, its tokenizer on
-their prompts; text encoder and transformer stay random, for fine-tuning to start from.
+"""Makes a base model from a data set: its Oobleck autoencoder is trained on the training clips, its tokenizer on
+their prompts; the transformer stays random, for fine-tuning to start from, and so does the text encoder of the size
+`tiny`. That of `small` learns to read first (`reading`).
 
 The autoencoder learns by the multi-resolution STFT distance (Yamamoto 2020, as stable-audio-tools ships it) and the
 absolute error of samples, with a small Kullback-Leibler term (Kingma 2013). There is no discriminator: a few hundred
@@ -13,6 +14,7 @@ import json
 import math
 import random
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import torch
 from stable_audio_tools.models.autoencoders import AudioAutoencoder
@@ -24,12 +26,13 @@ from luthier.training.v1.training_pb2 import LossPoint
 from luthier_kit.registry import ModelVersion
 from luthier_kit.rpc import TRAIN
 from luthier_model import checkpoint, text_encoder, tiny
-from luthier_model.configuration import Configuration
+from luthier_model.configuration import SMALL, TINY, Configuration
 from luthier_model.network import random_model
 from luthier_training import audio
 from luthier_training.base_model import posterior_of
 from luthier_training.dataset import prompts_of, read_manifest, registered_name, rows_of
 from luthier_training.job import Job
+from luthier_training.recipes import reading
 from luthier_training.reporting import Stopped
 from luthier_training.seeds import seed_of
 
@@ -46,6 +49,8 @@ START_DEVIATION = 0.1
 """Standard deviation of a latent at the start: small, so that the latents carry the clip rather than noise."""
 OUTPUT_LEVEL = 0.1
 """RMS of the decoder's output at the start, near that of music at -20 LUFS."""
+READING_STEPS = {TINY: 0, SMALL: 1500}
+"""Steps in which the text encoder learns to read, by size; two minutes on one core."""
 MAX_POINTS = 500
 """Losses kept of a run."""
 
@@ -56,7 +61,8 @@ def run(job: Job) -> ModelVersion:
         raise Stopped
     asked, seed, reporter = job.request.tiny_base, job.request.seed, job.reporter
     reporter.stage("fetch")
-    dataset, known = read_manifest(job.store, job.request.dataset), tiny.configuration()
+    size = asked.size or TINY  # a request of an earlier release names none
+    dataset, known = read_manifest(job.store, job.request.dataset), tiny.configuration(size=size)
     chosen = rows_of(dataset, TRAIN)
     random.Random(seed).shuffle(chosen)
     chosen, clips = chosen[:MAX_CLIPS], []
@@ -82,9 +88,20 @@ def run(job: Job) -> ModelVersion:
     if not train(autoencoder, clips, asked.autoencoder_steps, asked.batch_size, torch_seed, report):
         raise Stopped
 
+    scale, text = latent_scale(autoencoder, clips, known.downsampling_ratio), job.folder("export") / "text_encoder"
+    prompts, text_seed = prompts_of(rows_of(dataset, TRAIN)), seed_of(seed, "text") % (1 << 31)
+    tiny.write_text_encoder(prompts, known.cond_dim, text, text_seed)
+    if steps := READING_STEPS[size]:
+        reporter.stage("read", steps)
+
+        def read(step: int, loss: float) -> bool:
+            reporter.advance(step, steps, loss)
+            return reporter.going
+
+        if not reading.train(text, prompts, steps, text_seed, read):
+            raise Stopped
     reporter.stage("export")
-    scale = latent_scale(autoencoder, clips, known.downsampling_ratio)
-    return export(job, dataset, tiny.configuration(scale), model.state_dict())
+    return export(job, dataset, tiny.configuration(scale, size), model.state_dict(), text)
 
 
 def train(
@@ -177,14 +194,13 @@ def latent_scale(model: AudioAutoencoder, clips: Sequence[torch.Tensor], ratio: 
     return max(1e-3, round(float(torch.cat(means).std()), 6))
 
 
-def export(job: Job, dataset: DatasetManifest, known: Configuration, state: dict[str, torch.Tensor]) -> ModelVersion:
-    """The version of the trained autoencoder and the rest, its files stored."""
-    folder = job.folder("export")
-    weights, text = folder / "tiny.safetensors", folder / "text_encoder"
+def export(
+    job: Job, dataset: DatasetManifest, known: Configuration, state: dict[str, torch.Tensor], text: Path
+) -> ModelVersion:
+    """The version of the trained autoencoder and the rest, its files stored; `text` is the text encoder's folder."""
+    weights = job.folder("export") / "tiny.safetensors"
     checkpoint.write(weights, state, {"format": "pt", "moving_average": "false"})
     placed = checkpoint.verify(weights, known)
-    prompts = prompts_of(rows_of(dataset, TRAIN))
-    tiny.write_text_encoder(prompts, known.cond_dim, text, seed_of(job.request.seed, "text") % (1 << 31))
     configuration = json.dumps(known.document, indent=1, sort_keys=True).encode()
     return ModelVersion(
         name=job.request.model_name,
@@ -203,5 +219,5 @@ def export(job: Job, dataset: DatasetManifest, known: Configuration, state: dict
             "licences": list(dataset.licences),
         },
         created_by=job.request.created_by,
-        reason=f"tiny base made by {job.run_id}",
+        reason=f"{job.request.tiny_base.size or TINY} base made by {job.run_id}",
     )
