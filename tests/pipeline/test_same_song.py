@@ -94,6 +94,38 @@ def test_a_song_whose_variants_lack_different_voices_is_no_medley() -> None:
     assert [one.near_duplicate_of for one in files] == ["", "whole", "whole"]
 
 
+def test_a_song_is_not_dropped_for_a_fragment_that_is_too_short_to_tell_apart() -> None:
+    files = [file("a", parts=5, notes=100), file("b", parts=1, notes=40)]
+    short = range(5000, 5040)
+    whole = Sketch.of(NoteSignature(voices=[VoiceSignature(hashes=range(1000, 1006), short_hashes=short)]))
+    fragment = Sketch.of(NoteSignature(voices=[VoiceSignature(short_hashes=short[:36])]))
+    mark(files, Sketches.of({"a": whole, "b": fragment}))
+    assert [one.near_duplicate_of for one in files] == ["", "a"]
+
+
+def test_a_short_song_does_not_hide_that_the_others_of_a_medley_are_apart() -> None:
+    files = [file("a"), file("b"), file("fragment"), file("medley", parts=9)]
+    few = Sketch.of(NoteSignature(voices=[VoiceSignature(hashes=range(1000, 1007), short_hashes=range(5000, 5040))]))
+    both = NoteSignature(
+        voices=[
+            VoiceSignature(hashes=range(1000, 1100), short_hashes=range(5000, 5040)),
+            VoiceSignature(hashes=range(2000, 2100), short_hashes=range(6000, 6040)),
+        ]
+    )
+    songs = {"a": voices(1), "b": voices(2), "fragment": few, "medley": Sketch.of(both)}
+    mark(files, Sketches.of(songs))
+    assert files[0].near_duplicate_of == files[1].near_duplicate_of == ""
+    assert files[3].near_duplicate_of
+
+
+def test_a_song_of_two_medleys_is_itself_none() -> None:
+    files = [file("m1", parts=9), file("m2", parts=8), file("s0")]
+    medley, other = voices(0, 1, 2, 3, 4, 5), voices(0, 6, 7, 8, 9, 10)
+    earlier = Earlier(rendered=frozenset({"s0"}))
+    mark(files, Sketches.of({"m1": medley, "m2": other, "s0": voices(0)}), earlier)
+    assert [one.near_duplicate_of for one in files] == ["s0", "s0", ""]
+
+
 def test_a_near_duplicate_names_the_most_similar_of_those_that_are_kept() -> None:
     files = [file("a", parts=9), file("b", parts=8), file("medley", parts=1)]
     shortened = VoiceSignature(hashes=range(1000, 1070))

@@ -107,8 +107,9 @@ def mark(files: Sequence[CorpusFile], sketches: "Sketches | None" = None, earlie
 
 
 def medleys(alike: Iterable[tuple[str, str]], sketches: "Sketches") -> frozenset[str]:
-    """The fingerprints of files that are near-duplicates of two which have nothing in common."""
-    from luthier_pipeline.near_duplicates import APART, overlap
+    """The fingerprints of files that are near-duplicates of two which have nothing in common, neither of them longer:
+    what two medleys have in common is a song."""
+    from luthier_pipeline.near_duplicates import APART, TOO_FEW, overlap
 
     others = defaultdict[str, list[str]](list)
     for one, other in alike:
@@ -116,9 +117,11 @@ def medleys(alike: Iterable[tuple[str, str]], sketches: "Sketches") -> frozenset
         others[other].append(one)
     found = set()
     for fingerprint, members in others.items():
+        own = sketches.get(fingerprint)
+        most = own.long.size if own else 0
         known = [sketch for other in sorted(members) if (sketch := sketches.get(other))]
-        smallest = min(known, key=lambda sketch: sketch.long.size)  # a song, not another medley
-        if any(overlap(smallest, other) < APART for other in known):
+        parts = sorted((sketch for sketch in known if TOO_FEW <= sketch.long.size <= most), key=lambda one: one.long.size)
+        if any(overlap(parts[0], other) < APART for other in parts[1:]):  # the smallest: a song, not another medley
             found.add(fingerprint)
     return frozenset(found)
 
