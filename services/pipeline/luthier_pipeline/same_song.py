@@ -13,10 +13,12 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Final
 
 from luthier.pipeline.v1.pipeline_pb2 import CorpusFile
+from luthier_kit.store import digest_of
 
 if TYPE_CHECKING:
     from luthier_pipeline.near_duplicates import Sketches
 
+VERSION: Final = "1"  # raised whenever other files would be found to be one song, or another of them would stay
 MOST_RELATED: Final = 100
 """Fingerprints that a clip's source may name (ClipSource)."""
 _VERSION: Final = re.compile(r"(?:\.\d{1,3}|[ _-]?\(\d{1,3}\)|_\d{1,3}|(?: -)? copy(?: \d{1,3})?)$", re.IGNORECASE)
@@ -51,6 +53,12 @@ RULES: Final = (
 )
 """In this order, then the first by name. What the collection has already goes before all of them."""
 BEFORE: Final = "was rendered before, or the other is a medley"
+
+
+def found_by(configuration: str) -> str:
+    """Digest of what decides which files are one song: the configuration of the server that inspected them, and the
+    rules here; empty where that is not known."""
+    return digest_of({"version": VERSION, "inspected": configuration}) if configuration else ""
 
 
 def mark(files: Sequence[CorpusFile], sketches: "Sketches | None" = None, earlier: Earlier = NOTHING_EARLIER) -> None:
