@@ -128,7 +128,8 @@ def medleys(alike: Iterable[tuple[str, str]], sketches: "Sketches") -> frozenset
         own = sketches.get(fingerprint)
         most = own.long.size if own else 0
         known = [sketch for other in sorted(members) if (sketch := sketches.get(other))]
-        parts = sorted((sketch for sketch in known if TOO_FEW <= sketch.long.size <= most), key=lambda one: one.long.size)
+        parts = [sketch for sketch in known if TOO_FEW <= sketch.long.size <= most]
+        parts.sort(key=lambda sketch: sketch.long.size)
         if any(overlap(parts[0], other) < APART for other in parts[1:]):  # the smallest: a song, not another medley
             found.add(fingerprint)
     return frozenset(found)
