@@ -468,6 +468,18 @@ def test_solo_clips_are_chosen_and_cut_once(world: World) -> None:
     assert len(world.rendered_paths) == 1
 
 
+def test_solo_clips_are_chosen_again_where_a_songs_file_is_gone(world: World) -> None:
+    line = "run corpora/book --subsets polyphonic,monophonic --json"
+    world.run("--subsets", "polyphonic,monophonic")
+    luthier(line, world.clients_of())
+    assert world.asked("FindSolos") == 0
+    world.store.blobs.take_down(hashlib.sha256((world.folder / ONE).read_bytes()).hexdigest(), by="me", reason="asked")
+    luthier(line, world.clients_of())
+    assert {request.midi.sha256 for request in world.clients.requests("FindSolos")} >= {
+        hashlib.sha256((world.folder / path).read_bytes()).hexdigest() for path in (ONE, TWO)
+    }
+
+
 def test_a_song_without_clips_says_again_why(world: World) -> None:
     world.cut = lambda request: CutClipsResponse(  # type: ignore[method-assign]
         action=World.action(world, "analysis", "cut", request), notes=["too short"]
