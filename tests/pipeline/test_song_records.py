@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+import tracemalloc
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,7 @@ from luthier.curation.v1.curation_pb2 import (
     UpsertClipsResponse,
 )
 from luthier.enrichment.v1.enrichment_pb2 import EnrichSongRequest, EnrichSongResponse
+from luthier.pipeline.v1.pipeline_pb2 import CorpusFile
 from luthier.prompting.v1.prompting_pb2 import ComposePromptsRequest, ComposePromptsResponse
 from luthier.rendering.v1.rendering_pb2 import (
     FindSolosRequest,
@@ -46,6 +49,7 @@ from luthier_kit.rpc import Unimplemented
 from luthier_kit.store import Store
 from luthier_pipeline import same_song
 from luthier_pipeline.corpus import newest_corpus
+from luthier_pipeline.song import SongOptions, SongPipeline
 from luthier_pipeline.song_records import SERVICES
 from tests.pipeline.fakes import FakeClients, Stub, luthier
 
@@ -454,6 +458,19 @@ def test_variations_have_records_of_their_own(world: World) -> None:
     again = world.run("--variations", "3")
     assert sorted(request.variation.number for request in world.clients.requests("RenderSong")) == [3, 3]
     assert (again["variations"], again["clips"], again["audio_s"]) == (6, 2 * 4 * 2, 8 * 62.0)
+
+
+def test_what_is_looked_up_of_many_variations_is_not_held_in_memory(world: World) -> None:
+    pipeline, songs = SongPipeline(world.clients_of(), SongOptions("book", variations=50_000)), [CorpusFile()]
+    with ThreadPoolExecutor(1) as pool:
+        pipeline.look_up(songs, pool)  # what is imported and opened once
+        tracemalloc.start()
+        try:
+            pipeline.look_up(songs, pool)
+            _, most_bytes = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert most_bytes < 50_000 * 10
 
 
 def test_solo_clips_are_chosen_and_cut_once(world: World) -> None:

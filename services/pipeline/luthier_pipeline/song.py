@@ -319,7 +319,7 @@ class SongPipeline:
         if _are_recordings(songs):
             self._services = OF_RECORDINGS
         self._records = SongRecords(self.clients, self.options.collection, self.options.digest, self.configurations)
-        items = [self._item(song, number) for song in songs for number in range(self.options.variations + 1)]
+        items = (self._item(song, number) for song in songs for number in range(self.options.variations + 1))
         self._done = self._records.found(items, pool)
 
     @cached_property
