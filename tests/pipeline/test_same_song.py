@@ -1,5 +1,7 @@
 """Which files of a corpus are one song, which of them stays, and which share a split."""
 
+import random
+
 import pytest
 
 from luthier.pipeline.v1.pipeline_pb2 import CorpusFile
@@ -124,6 +126,21 @@ def test_a_song_of_two_medleys_is_itself_none() -> None:
     earlier = Earlier(rendered=frozenset({"s0"}))
     mark(files, Sketches.of({"m1": medley, "m2": other, "s0": voices(0)}), earlier)
     assert [one.near_duplicate_of for one in files] == ["s0", "s0", ""]
+
+
+def test_a_medley_of_which_only_the_smallest_hashes_are_known_is_one() -> None:
+    """Rendering keeps some thousand of a song."""
+    files = [file("a"), file("b"), file("medley", parts=9)]
+    below, draw = 1 << 30, random.Random(1)
+    of_a, of_b = (sorted(draw.sample(range(1 << 32), 400)) for _ in range(2))
+    kept = [VoiceSignature(hashes=[one for one in voice if one < below]) for voice in (of_a, of_b)]
+    songs = {
+        "a": Sketch.of(NoteSignature(voices=[VoiceSignature(hashes=of_a)])),
+        "b": Sketch.of(NoteSignature(voices=[VoiceSignature(hashes=of_b)])),
+        "medley": Sketch.of(NoteSignature(voices=kept, below=below)),
+    }
+    mark(files, Sketches.of(songs))
+    assert [bool(one.near_duplicate_of) for one in files] == [False, False, True]
 
 
 def test_a_near_duplicate_names_the_most_similar_of_those_that_are_kept() -> None:

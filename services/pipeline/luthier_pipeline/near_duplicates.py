@@ -77,6 +77,11 @@ class Sketch:
         """Those of six intervals, each once, ascending."""
         return _united(voice.long for voice in self.voices)
 
+    @property
+    def longs(self) -> float:
+        """How many of six intervals the whole song has, about: hashes are spread evenly."""
+        return self.long.size * _ALL / self.below
+
     @cached_property
     def every(self) -> Hashes:
         """All, each once, ascending."""
@@ -153,7 +158,7 @@ def similarity(one: Sketch, other: Sketch) -> float:
 
 def overlap(one: Sketch, other: Sketch) -> float:
     """The share of hashes of six intervals, 0 to 1, that the smaller of two songs has in common with the other,
-    whatever the voices; 1 where it has TOO_FEW: they cannot be told apart."""
+    whatever the voices; 1 where it has fewer than TOO_FEW: they cannot be told apart."""
     below = min(one.below, other.below)
     parts = [song.long if below == _ALL else song.long[: np.searchsorted(song.long, below)] for song in (one, other)]
     small, large = sorted(parts, key=len)

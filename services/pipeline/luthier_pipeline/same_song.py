@@ -126,10 +126,10 @@ def medleys(alike: Iterable[tuple[str, str]], sketches: "Sketches") -> frozenset
     found = set()
     for fingerprint, members in others.items():
         own = sketches.get(fingerprint)
-        most = own.long.size if own else 0
+        most = own.longs if own else 0.0
         known = [sketch for other in sorted(members) if (sketch := sketches.get(other))]
-        parts = [sketch for sketch in known if TOO_FEW <= sketch.long.size <= most]
-        parts.sort(key=lambda sketch: sketch.long.size)
+        parts = [sketch for sketch in known if sketch.long.size >= TOO_FEW and sketch.longs <= most]
+        parts.sort(key=lambda sketch: sketch.longs)
         if any(overlap(parts[0], other) < APART for other in parts[1:]):  # the smallest: a song, not another medley
             found.add(fingerprint)
     return frozenset(found)

@@ -305,7 +305,7 @@ class SongPipeline:
         self.clients = clients
         self.options = options
         self.solos = solos or {}
-        self._services = SERVICES
+        self._services = SERVICES  # whose answers make the clips
         self._records: SongRecords | None = None
         self._done: dict[tuple[str, int], Done] = {}  # by digest of the file and number of the variation
         self._answered: dict[str, float] = {}  # when the service of each stage answered last, monotonic clock

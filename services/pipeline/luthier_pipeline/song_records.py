@@ -33,7 +33,7 @@ from luthier_pipeline.clients import Clients
 from luthier_pipeline.notes import find_note, folder_of, keep_note
 
 VERSION: Final = "1"  # raised whenever the pipeline itself makes other clips of the same answers
-SERVICES: Final = ("rendering", "analysis", "enrichment", "prompting")
+SERVICES: Final[tuple[str, ...]] = ("rendering", "analysis", "enrichment", "prompting")
 """Whose answers make a song's clips."""
 OF_RECORDINGS: Final = tuple(service for service in SERVICES if service != "rendering")
 """Whose answers make the clips of recordings: nobody waits for a renderer there, and none may be running."""
