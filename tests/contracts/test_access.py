@@ -133,6 +133,19 @@ def test_a_stage_runs_with_the_key_of_its_service_and_is_found_again(with_keys: 
     assert opened(with_keys, "analysis").blobs.exists(made.mix)
 
 
+def test_a_result_that_may_not_be_looked_for_is_denied_and_not_computed_anew(with_keys: Endpoint) -> None:
+    root, action = Store(S3Store(with_keys, BUCKET)), Action("render", ["ab" * 32])
+    elsewhere = RenderSongResponse(mix=root.blobs.put_bytes("checkpoints", b"a mix", "flac"))
+    root.actions.run(action, RenderSongResponse, lambda: elsewhere)
+
+    def compute() -> RenderSongResponse:
+        pytest.fail("it is there already")
+
+    with pytest.raises(PermissionDenied) as denied:
+        opened(with_keys, "rendering").actions.run(action, RenderSongResponse, compute)
+    assert denied.value.reason == "STORE_ACCESS_DENIED"
+
+
 def test_what_a_stage_made_is_set_aside_when_it_is_corrupt_and_a_model_stays_where_it_is(with_keys: Endpoint) -> None:
     root, analysis, inference = (
         Store(S3Store(with_keys, BUCKET)), opened(with_keys, "analysis"), opened(with_keys, "inference")

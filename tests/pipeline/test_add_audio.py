@@ -1,6 +1,7 @@
 """`luthier add-audio`: recordings to clips by services that answer from a script."""
 
 import hashlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from luthier.common.v1.common_pb2 import (
 )
 from luthier.curation.v1.curation_pb2 import UpsertClipsRequest, UpsertClipsResponse
 from luthier.enrichment.v1.enrichment_pb2 import EnrichSongResponse, ReleaseFact
+from luthier.pipeline.v1.pipeline_pb2 import CorpusFile
 from luthier.prompting.v1.prompting_pb2 import (
     PROMPT_STYLE_SHORT,
     PROMPT_STYLE_TAGS,
@@ -28,11 +30,13 @@ from luthier.prompting.v1.prompting_pb2 import (
     ComposePromptsResponse,
     PromptStyle,
 )
+from luthier.server.v1.server_pb2 import GetConfigurationResponse
 from luthier_kit.rpc import InvalidRequest, Unavailable
 from luthier_kit.store import Store
 from luthier_pipeline.add_audio import audio_files, licence_of
-from luthier_pipeline.corpus import read_manifest
+from luthier_pipeline.corpus import corpus_of, newest_corpus, publish, read_manifest, shard_of
 from luthier_pipeline.run_status import RunStatusReader
+from luthier_pipeline.song import SongOptions, SongPipeline
 from tests.pipeline.fakes import FakeClients, Stub, luthier
 
 FILES = {
@@ -248,6 +252,57 @@ def test_the_manifest_can_be_run_again_by_shards(store: Store, folder: Path) -> 
     done = [luthier(f"run corpora/tapes --shard {index}/2 --json", clients).document for index in (0, 1)]
     assert sum(document["rendered"] for document in done) == 3
     assert {clip.source.subset for request in clients.requests("UpsertClips") for clip in request.clips} == {"external"}
+
+
+def without_a_renderer(clients: FakeClients) -> list[str]:
+    """Makes the renderer one that cannot be reached; the services that are asked how they are configured."""
+    asked = list[str]()
+
+    def configuration(service: str) -> GetConfigurationResponse:
+        asked.append(service)
+        if service == "rendering":
+            raise Unavailable("nobody is there", reason="UNREACHABLE")
+        return GetConfigurationResponse(digest=f"{service}-1")
+
+    clients.configuration = configuration  # type: ignore[method-assign]
+    return asked
+
+
+def test_recordings_need_no_renderer_that_runs(store: Store, folder: Path) -> None:
+    clients = clients_of(store)
+    asked = without_a_renderer(clients)
+    assert add(clients, folder, "--collection", "tapes")["rendered"] == 3
+    assert sorted(asked) == ["analysis", "enrichment", "prompting"]
+
+
+def test_what_recordings_came_to_is_known_without_a_renderer(store: Store, folder: Path) -> None:
+    add(clients_of(store), folder, "--collection", "tapes")
+    clients = clients_of(store)
+    without_a_renderer(clients)
+    pipeline = SongPipeline(clients, SongOptions("tapes"))
+    corpus = newest_corpus(store, "tapes")
+    assert corpus is not None
+    with ThreadPoolExecutor(1) as pool:
+        pipeline.look_up(corpus.songs, pool)
+    assert pipeline.configurations.known
+
+
+def test_solos_of_recordings_are_none_and_ask_nobody(store: Store, folder: Path) -> None:
+    add(clients_of(store), folder, "--collection", "tapes")
+    clients = clients_of(store)
+    without_a_renderer(clients)
+    done = luthier("run corpora/tapes --subsets polyphonic,monophonic --json", clients)
+    assert (done.code, done.document["rendered"]) == (0, 3), done.err
+
+
+def test_a_shard_without_songs_asks_nobody(store: Store) -> None:
+    song = CorpusFile(path="a.mid", key="midi/0.mid", sha256="0", fingerprint="0")
+    publish(store, "book", "r", corpus_of([song], "unknown"), None)
+    clients = clients_of(store)
+    asked = without_a_renderer(clients)
+    empty = 1 - shard_of(song.fingerprint, 2)
+    done = luthier(f"run corpora/book --shard {empty}/2 --json", clients)
+    assert (done.code, done.document["songs"], asked) == (0, 0, []), done.err
 
 
 def test_recordings_ask_for_no_render_worker(store: Store, folder: Path) -> None:

@@ -5,16 +5,16 @@ from collections.abc import Callable
 import pytest
 
 from luthier.pipeline.v1.pipeline_pb2 import SongRecord
-from luthier_kit.rpc import Unavailable
+from luthier_kit.rpc import LuthierError, PermissionDenied, Unavailable
 from luthier_kit.store import Store
 from luthier_pipeline.notes import find_note, keep_note
 
 KEY = "songs/book/one.json"
 
 
-def refuses(reason: str) -> Callable[..., object]:
+def refuses(reason: str, kind: type[LuthierError] = Unavailable) -> Callable[..., object]:
     def refuse(*_: object) -> object:
-        raise Unavailable("no", reason=reason)
+        raise kind("no", reason=reason)
 
     return refuse
 
@@ -25,8 +25,13 @@ def test_what_is_kept_is_found(store: Store) -> None:
     assert find_note(store, SongRecord, KEY) == SongRecord(answers=3)
 
 
-def test_a_key_of_the_store_that_may_not_read_notes_finds_none(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store.objects, "get", refuses("STORE_CREDENTIALS_REFUSED"))
+@pytest.mark.parametrize(
+    ("kind", "reason"), [(PermissionDenied, "STORE_ACCESS_DENIED"), (Unavailable, "STORE_CREDENTIALS_REFUSED")]
+)
+def test_a_key_of_the_store_that_may_not_read_notes_finds_none(
+    store: Store, monkeypatch: pytest.MonkeyPatch, kind: type[LuthierError], reason: str
+) -> None:
+    monkeypatch.setattr(store.objects, "get", refuses(reason, kind))
     assert find_note(store, SongRecord, KEY) is None
 
 

@@ -1,5 +1,7 @@
 """Which files of a corpus are one song, which of them stays, and which share a split."""
 
+import random
+
 import pytest
 
 from luthier.pipeline.v1.pipeline_pb2 import CorpusFile
@@ -92,6 +94,53 @@ def test_a_song_whose_variants_lack_different_voices_is_no_medley() -> None:
     parts = {"whole": voices(1, 2, 3, 4), "no bass": voices(1, 3, 4), "no melody": voices(2, 3, 4)}
     mark(files, Sketches.of(parts))
     assert [one.near_duplicate_of for one in files] == ["", "whole", "whole"]
+
+
+def test_a_song_is_not_dropped_for_a_fragment_that_is_too_short_to_tell_apart() -> None:
+    files = [file("a", parts=5, notes=100), file("b", parts=1, notes=40)]
+    short = range(5000, 5040)
+    whole = Sketch.of(NoteSignature(voices=[VoiceSignature(hashes=range(1000, 1006), short_hashes=short)]))
+    fragment = Sketch.of(NoteSignature(voices=[VoiceSignature(short_hashes=short[:36])]))
+    mark(files, Sketches.of({"a": whole, "b": fragment}))
+    assert [one.near_duplicate_of for one in files] == ["", "a"]
+
+
+def test_a_short_song_does_not_hide_that_the_others_of_a_medley_are_apart() -> None:
+    files = [file("a"), file("b"), file("fragment"), file("medley", parts=9)]
+    few = Sketch.of(NoteSignature(voices=[VoiceSignature(hashes=range(1000, 1007), short_hashes=range(5000, 5040))]))
+    both = NoteSignature(
+        voices=[
+            VoiceSignature(hashes=range(1000, 1100), short_hashes=range(5000, 5040)),
+            VoiceSignature(hashes=range(2000, 2100), short_hashes=range(6000, 6040)),
+        ]
+    )
+    songs = {"a": voices(1), "b": voices(2), "fragment": few, "medley": Sketch.of(both)}
+    mark(files, Sketches.of(songs))
+    assert files[0].near_duplicate_of == files[1].near_duplicate_of == ""
+    assert files[3].near_duplicate_of
+
+
+def test_a_song_of_two_medleys_is_itself_none() -> None:
+    files = [file("m1", parts=9), file("m2", parts=8), file("s0")]
+    medley, other = voices(0, 1, 2, 3, 4, 5), voices(0, 6, 7, 8, 9, 10)
+    earlier = Earlier(rendered=frozenset({"s0"}))
+    mark(files, Sketches.of({"m1": medley, "m2": other, "s0": voices(0)}), earlier)
+    assert [one.near_duplicate_of for one in files] == ["s0", "s0", ""]
+
+
+def test_a_medley_of_which_only_the_smallest_hashes_are_known_is_one() -> None:
+    """Rendering keeps some thousand of a song."""
+    files = [file("a"), file("b"), file("medley", parts=9)]
+    below, draw = 1 << 30, random.Random(1)
+    of_a, of_b = (sorted(draw.sample(range(1 << 32), 400)) for _ in range(2))
+    kept = [VoiceSignature(hashes=[one for one in voice if one < below]) for voice in (of_a, of_b)]
+    songs = {
+        "a": Sketch.of(NoteSignature(voices=[VoiceSignature(hashes=of_a)])),
+        "b": Sketch.of(NoteSignature(voices=[VoiceSignature(hashes=of_b)])),
+        "medley": Sketch.of(NoteSignature(voices=kept, below=below)),
+    }
+    mark(files, Sketches.of(songs))
+    assert [bool(one.near_duplicate_of) for one in files] == [False, False, True]
 
 
 def test_a_near_duplicate_names_the_most_similar_of_those_that_are_kept() -> None:

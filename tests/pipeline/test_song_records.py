@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+import tracemalloc
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,7 @@ from luthier.curation.v1.curation_pb2 import (
     UpsertClipsResponse,
 )
 from luthier.enrichment.v1.enrichment_pb2 import EnrichSongRequest, EnrichSongResponse
+from luthier.pipeline.v1.pipeline_pb2 import CorpusFile
 from luthier.prompting.v1.prompting_pb2 import ComposePromptsRequest, ComposePromptsResponse
 from luthier.rendering.v1.rendering_pb2 import (
     FindSolosRequest,
@@ -44,6 +47,9 @@ from luthier.rendering.v1.rendering_pb2 import (
 )
 from luthier_kit.rpc import Unimplemented
 from luthier_kit.store import Store
+from luthier_pipeline import same_song
+from luthier_pipeline.corpus import newest_corpus
+from luthier_pipeline.song import SongOptions, SongPipeline
 from luthier_pipeline.song_records import SERVICES
 from tests.pipeline.fakes import FakeClients, Stub, luthier
 
@@ -350,10 +356,50 @@ def test_a_near_duplicate_of_a_known_song_is_found_without_inspecting_the_others
     assert world.asked("RenderSong") == 1  # the one that stays shares its split with another one now
 
 
+def test_what_another_server_said_of_a_known_song_decides_nothing_for_the_next_run(world: World) -> None:
+    """In the middle of a rolling upgrade: a known song is inspected once more, as a new one may be its duplicate."""
+    world.run()
+    (world.folder / "A/New.mid").write_bytes(b"new")
+    one, new = (hashlib.sha256(data).hexdigest() for data in ((world.folder / ONE).read_bytes(), b"new"))
+    world.notes[new] = int(one[:5], 16)
+    inspected = world.inspected
+
+    def by_the_older_one(request: InspectMidiRequest) -> InspectMidiResponse:
+        found = inspected(request)
+        if found.fingerprint == one:
+            found.action.configuration = "an older one"
+        return found
+
+    world.inspected = by_the_older_one  # type: ignore[method-assign]
+    assert world.run()["near_duplicates"] == 1
+    world.inspected = inspected  # type: ignore[method-assign]
+    world.run()
+    assert world.asked("InspectMidi") >= 3  # nothing is believed of what is there
+    world.run()
+    assert world.asked("InspectMidi") == 0
+
+
+def test_what_near_duplicates_are_is_decided_again_where_the_rules_are_others(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.notes = dict.fromkeys((hashlib.sha256(path.encode()).hexdigest() for path in (ONE, TWO)), 7)
+    assert world.run()["near_duplicates"] == 1
+    before = newest_corpus(world.store, "book")
+    assert before is not None
+    monkeypatch.setattr(same_song, "VERSION", "of another release")
+    monkeypatch.setattr("luthier_pipeline.near_duplicates.SAME", 1.1)
+    assert world.run()["near_duplicates"] == 0
+    assert world.asked("InspectMidi") == 2
+    after = newest_corpus(world.store, "book")
+    assert after is not None
+    assert after.manifest.configuration != before.manifest.configuration
+
+
 def test_outlines_that_are_lost_or_broken_are_made_again(world: World) -> None:
     world.run()
     for number, key in enumerate(key for key in world.keys("songs/book/") if "outlines" in key):
-        text = ("{", '{"configuration": "rendering-1", "fingerprints": ["f"], "hashes": "AAAA"}')[number % 2]
+        broken = {"configuration": same_song.found_by("rendering-1"), "fingerprints": ["f"], "hashes": "AAAA"}
+        text = ("{", json.dumps(broken))[number % 2]
         (world.store.objects.root / "luthier" / key).write_text(text)  # type: ignore[attr-defined]
     (world.folder / "A/New.mid").write_bytes(b"new")
     world.run()
@@ -414,6 +460,19 @@ def test_variations_have_records_of_their_own(world: World) -> None:
     assert (again["variations"], again["clips"], again["audio_s"]) == (6, 2 * 4 * 2, 8 * 62.0)
 
 
+def test_what_is_looked_up_of_many_variations_is_not_held_in_memory(world: World) -> None:
+    pipeline, songs = SongPipeline(world.clients_of(), SongOptions("book", variations=50_000)), [CorpusFile()]
+    with ThreadPoolExecutor(1) as pool:
+        pipeline.look_up(songs, pool)  # what is imported and opened once
+        tracemalloc.start()
+        try:
+            pipeline.look_up(songs, pool)
+            _, most_bytes = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert most_bytes < 50_000 * 10
+
+
 def test_solo_clips_are_chosen_and_cut_once(world: World) -> None:
     both = ("--subsets", "polyphonic,monophonic")
     first = world.run(*both)
@@ -424,6 +483,18 @@ def test_solo_clips_are_chosen_and_cut_once(world: World) -> None:
     world.run(*both, "--solo-minutes", "0.5")  # of the two songs one
     assert world.asked("FindSolos") >= 2
     assert len(world.rendered_paths) == 1
+
+
+def test_solo_clips_are_chosen_again_where_a_songs_file_is_gone(world: World) -> None:
+    line = "run corpora/book --subsets polyphonic,monophonic --json"
+    world.run("--subsets", "polyphonic,monophonic")
+    luthier(line, world.clients_of())
+    assert world.asked("FindSolos") == 0
+    world.store.blobs.take_down(hashlib.sha256((world.folder / ONE).read_bytes()).hexdigest(), by="me", reason="asked")
+    luthier(line, world.clients_of())
+    assert {request.midi.sha256 for request in world.clients.requests("FindSolos")} >= {
+        hashlib.sha256((world.folder / path).read_bytes()).hexdigest() for path in (ONE, TWO)
+    }
 
 
 def test_a_song_without_clips_says_again_why(world: World) -> None:

@@ -43,7 +43,7 @@ from luthier_kit.rpc import (
 )
 from luthier_kit.store import Series, Store
 from luthier_pipeline.run_status import INGEST, LONG_DEAD_S, part_series, seconds, silent_s, timestamp
-from luthier_pipeline.same_song import NOTHING_EARLIER, Earlier, mark
+from luthier_pipeline.same_song import NOTHING_EARLIER, Earlier, found_by, mark
 
 if TYPE_CHECKING:
     from luthier_pipeline.near_duplicates import Outline, Sketches
@@ -99,13 +99,10 @@ def corpus_of(
     sketches: "Sketches | None" = None,
     policy: NearDuplicates = NEAR_DUPLICATES_DROP,
     earlier: Earlier = NOTHING_EARLIER,
-    configuration: str = "",
 ) -> Corpus:
     """The corpus of inspected files, which are marked as `same_song` says; `sketches` are by fingerprint, those of
-    earlier songs as well. `configuration` is that of the server that inspected them, where it is known."""
-    manifest = CorpusManifest(
-        version=MANIFEST_VERSION, licence=licence, files=files, near_duplicates=policy, configuration=configuration
-    )
+    earlier songs as well."""
+    manifest = CorpusManifest(version=MANIFEST_VERSION, licence=licence, files=files, near_duplicates=policy)
     usable = [file for file in manifest.files if not file.HasField("failure")]
     here = {file.fingerprint for file in usable}
     elsewhere = sorted((song for song in earlier.songs if song.fingerprint not in here), key=lambda s: s.fingerprint)
@@ -169,14 +166,15 @@ def earlier_of(corpus: Corpus | None) -> Earlier:
 
 class Known:
     """Files of a collection's newest corpus that need not be inspected again: the server that would inspect them is
-    configured as the one that did (`configuration`), and what was stored of them is there."""
+    configured as the one that did (`configuration`), the rules of `same_song` are the same, and what was stored of them
+    is there."""
 
     def __init__(self, store: Store, collection: str, corpus: Corpus | None, configuration: str) -> None:
         self.configuration = configuration
         self._store, self._collection = store, collection
         self._outlines: dict[str, Outline] = {}  # as they were read
         self.manifest = corpus.manifest if corpus else CorpusManifest()
-        holds = bool(configuration) and self.manifest.configuration == configuration
+        holds = bool(configuration) and self.manifest.configuration == found_by(configuration)
         usable = [file for file in self.manifest.files if holds and not file.HasField("failure")]
         stored = store.blobs.stored({file.key: file.size_bytes for file in usable})
         self._files = {file.path: file for file in usable if file.key in stored}

@@ -45,7 +45,7 @@ from luthier_pipeline.options import (
 )
 from luthier_pipeline.report.figures import CorpusMusic, Skipped, figures
 from luthier_pipeline.run_status import INGEST, MAX_FAILURES, ProgressPublisher, delete_old_runs
-from luthier_pipeline.same_song import NOTHING_EARLIER, Earlier
+from luthier_pipeline.same_song import NOTHING_EARLIER, Earlier, found_by
 from luthier_pipeline.song import IngestedFile, check_sheet, ingest_file, inspect_midi
 from luthier_pipeline.songbook import compose
 
@@ -311,7 +311,8 @@ def inspect_folder(
             songs = [*files, *earlier.songs] if source.needs_render else []  # recordings must not wait for a renderer
             compared = _Compared(clients, songs, sketches, known, configuration)
             compared.find(pool, lambda left: on_file(len(paths), left))
-            corpus = corpus_of(files, licence, compared.all, policy, earlier, compared.configuration)
+            corpus = corpus_of(files, licence, compared.all, policy, earlier)
+            corpus.manifest.configuration = found_by(compared.configuration)  # known now: candidates were inspected
     return Inspected(corpus, frozenset(computed), cpu_s, notes)
 
 
@@ -362,6 +363,8 @@ class _Compared:
     def _load(self, fingerprint: str) -> "Sketch | None":
         if fingerprint not in self._sketches and (facts := _inspected_again(self._clients, self.songs[fingerprint])):
             self._sketches[fingerprint] = _sketch_of(facts)
+            if facts.action.configuration != self.configuration:
+                self.configuration = ""
         return self._sketches.get(fingerprint)
 
 

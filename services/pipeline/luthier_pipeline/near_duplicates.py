@@ -26,7 +26,7 @@ VOICE_SAME: Final = 0.45
 APART: Final = 0.2
 """Songs that share less have nothing in common: two that share SAME of a third, and are as long, share 2 * SAME - 1."""
 _FEW: Final = 24  # with fewer hashes the smaller song must be that share of the larger one: a phrase is in many songs
-_TOO_FEW: Final = 8  # with fewer nothing can be said
+TOO_FEW: Final = 8  # with fewer nothing can be said
 _OF_A_VOICE: Final = 16  # smaller voices are taken together: one note more or less changes up to a dozen hashes
 _SMALLEST: Final = 128  # hashes of a song by which candidates are found
 _NEIGHBOURS: Final = 16  # songs with the same hash that a song is held against; common hashes say little
@@ -76,6 +76,11 @@ class Sketch:
     def long(self) -> Hashes:
         """Those of six intervals, each once, ascending."""
         return _united(voice.long for voice in self.voices)
+
+    @property
+    def longs(self) -> float:
+        """How many of six intervals the whole song has, about: hashes are spread evenly."""
+        return self.long.size * _ALL / self.below
 
     @cached_property
     def every(self) -> Hashes:
@@ -140,7 +145,7 @@ def similarity(one: Sketch, other: Sketch) -> float:
 
     whole_one, whole_other = (cut(song.every if with_short else song.long) for song in (one, other))
     small, large = sorted((whole_one.size, whole_other.size))
-    if small < _TOO_FEW:
+    if small < TOO_FEW:
         return 0.0
     shared = int(_shared(whole_one, whole_other).sum())
     best = 0.0
@@ -152,11 +157,12 @@ def similarity(one: Sketch, other: Sketch) -> float:
 
 
 def overlap(one: Sketch, other: Sketch) -> float:
-    """The share of hashes, 0 to 1, that the smaller of two songs has in common with the other, whatever the voices."""
+    """The share of hashes of six intervals, 0 to 1, that the smaller of two songs has in common with the other,
+    whatever the voices; 1 where it has fewer than TOO_FEW: they cannot be told apart."""
     below = min(one.below, other.below)
     parts = [song.long if below == _ALL else song.long[: np.searchsorted(song.long, below)] for song in (one, other)]
     small, large = sorted(parts, key=len)
-    return float(_shared(small, large).mean()) if small.size else 0.0
+    return float(_shared(small, large).mean()) if small.size >= TOO_FEW else 1.0
 
 
 def _holds(song: Sketch, holder: Hashes, cut: Callable[[Hashes], Hashes], *, with_short: bool) -> bool:

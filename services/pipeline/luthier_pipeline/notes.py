@@ -8,12 +8,14 @@ from typing import Final, TypeVar
 
 from google.protobuf.message import Message
 
-from luthier_kit.rpc import LuthierError, Unavailable
+from luthier_kit.rpc import LuthierError, PermissionDenied, Unavailable
 from luthier_kit.store import Store
 
 log = logging.getLogger(__name__)
 M = TypeVar("M", bound=Message)
 ROOT: Final = "songs/"
+REFUSED: Final = frozenset({"STORE_ACCESS_DENIED", "STORE_CREDENTIALS_REFUSED"})
+"""Why a store gives no note to this key: its policy has no `songs/`, or the store takes the key for nothing at all."""
 
 
 def folder_of(collection: str) -> str:
@@ -25,8 +27,8 @@ def find_note(store: Store, kind: type[M], key: str) -> M | None:
     """A note that an earlier run kept."""
     try:
         return store.note(kind, key)
-    except Unavailable as error:
-        if error.reason != "STORE_CREDENTIALS_REFUSED":
+    except (PermissionDenied, Unavailable) as error:
+        if error.reason not in REFUSED:
             raise
         return None
 

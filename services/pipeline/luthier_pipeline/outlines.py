@@ -11,6 +11,7 @@ from luthier.pipeline.v1.pipeline_pb2 import SongOutlines
 from luthier_kit.store import Store
 from luthier_pipeline.near_duplicates import Outline
 from luthier_pipeline.notes import find_note, folder_of, keep_note
+from luthier_pipeline.same_song import found_by
 
 DIGITS: Final = "0123456789abcdef"
 """With which fingerprints begin: a new song is one of these sixteen documents written anew."""
@@ -27,7 +28,7 @@ def read_outlines(store: Store, collection: str, configuration: str) -> dict[str
     found: dict[str, Outline] = {}
     for digit in DIGITS:
         kept = find_note(store, SongOutlines, outlines_key(collection, digit))
-        if kept and kept.configuration == configuration:
+        if kept and kept.configuration == found_by(configuration):
             found |= dict(_outlines_in(kept))
     return found
 
@@ -50,7 +51,7 @@ def keep_outlines(
             continue
         key, songs = outlines_key(collection, digit), [outlines[fingerprint] for fingerprint in fingerprints]
         kept = SongOutlines(
-            configuration=configuration,
+            configuration=found_by(configuration),
             fingerprints=fingerprints,
             longs=[song.longs for song in songs],
             longs_kept=[song.long.size for song in songs],

@@ -436,10 +436,13 @@ def choose_solos(
     pipeline: SongPipeline, songs: list[CorpusFile], minutes: float, in_flight: int, flight: Flight
 ) -> Chosen:
     """The solo clips of all songs of a corpus, so that every shard chooses the same. A song that cannot be read has
-    none: it fails when it is rendered. Raises the error of a service that stays away."""
+    none: it fails when it is rendered. What was chosen before holds while the files of all songs are there. Raises the
+    error of a service that stays away."""
     store, question = pipeline.clients.store, pipeline.solo_question(songs, minutes)
     key = solo_choice_key(flight.collection)
-    if question and (known := find_note(store, SoloChoice, key)) and known.question == question:
+    known = find_note(store, SoloChoice, key) if question else None
+    files = {song.key: song.size_bytes for song in songs}
+    if known and known.question == question and store.blobs.stored(files).issuperset(files):
         flight.summary.reused += known.searched
         return of_choice(known)
     first = len(songs) * flight.shard.index // flight.shard.count  # what one shard has asked, others find done

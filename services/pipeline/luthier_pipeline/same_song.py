@@ -13,10 +13,12 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Final
 
 from luthier.pipeline.v1.pipeline_pb2 import CorpusFile
+from luthier_kit.store import digest_of
 
 if TYPE_CHECKING:
     from luthier_pipeline.near_duplicates import Sketches
 
+VERSION: Final = "1"  # raised whenever other files would be found to be one song, or another of them would stay
 MOST_RELATED: Final = 100
 """Fingerprints that a clip's source may name (ClipSource)."""
 _VERSION: Final = re.compile(r"(?:\.\d{1,3}|[ _-]?\(\d{1,3}\)|_\d{1,3}|(?: -)? copy(?: \d{1,3})?)$", re.IGNORECASE)
@@ -51,6 +53,12 @@ RULES: Final = (
 )
 """In this order, then the first by name. What the collection has already goes before all of them."""
 BEFORE: Final = "was rendered before, or the other is a medley"
+
+
+def found_by(configuration: str) -> str:
+    """Digest of what decides which files are one song: the configuration of the server that inspected them, and the
+    rules here; empty where that is not known."""
+    return digest_of({"version": VERSION, "inspected": configuration}) if configuration else ""
 
 
 def mark(files: Sequence[CorpusFile], sketches: "Sketches | None" = None, earlier: Earlier = NOTHING_EARLIER) -> None:
@@ -107,8 +115,9 @@ def mark(files: Sequence[CorpusFile], sketches: "Sketches | None" = None, earlie
 
 
 def medleys(alike: Iterable[tuple[str, str]], sketches: "Sketches") -> frozenset[str]:
-    """The fingerprints of files that are near-duplicates of two which have nothing in common."""
-    from luthier_pipeline.near_duplicates import APART, overlap
+    """The fingerprints of files that are near-duplicates of two which have nothing in common, neither of them longer:
+    what two medleys have in common is a song."""
+    from luthier_pipeline.near_duplicates import APART, TOO_FEW, overlap
 
     others = defaultdict[str, list[str]](list)
     for one, other in alike:
@@ -116,9 +125,12 @@ def medleys(alike: Iterable[tuple[str, str]], sketches: "Sketches") -> frozenset
         others[other].append(one)
     found = set()
     for fingerprint, members in others.items():
+        own = sketches.get(fingerprint)
+        most = own.longs if own else 0.0
         known = [sketch for other in sorted(members) if (sketch := sketches.get(other))]
-        smallest = min(known, key=lambda sketch: sketch.long.size)  # a song, not another medley
-        if any(overlap(smallest, other) < APART for other in known):
+        parts = [sketch for sketch in known if sketch.long.size >= TOO_FEW and sketch.longs <= most]
+        parts.sort(key=lambda sketch: sketch.longs)
+        if any(overlap(parts[0], other) < APART for other in parts[1:]):  # the smallest: a song, not another medley
             found.add(fingerprint)
     return frozenset(found)
 

@@ -7,7 +7,7 @@ it stood.
 import os
 import stat
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property, partial
@@ -52,6 +52,8 @@ from luthier_kit.store import canonical_json, digest_of
 from luthier_pipeline.clients import Clients, IdleBudget, is_fatal
 from luthier_pipeline.solo import CHOICE_VERSION, MONOPHONIC, POLYPHONIC, Chosen, chosen_passages, solo_timeline
 from luthier_pipeline.song_records import (
+    OF_RECORDINGS,
+    SERVICES,
     Behind,
     Configurations,
     Done,
@@ -303,25 +305,32 @@ class SongPipeline:
         self.clients = clients
         self.options = options
         self.solos = solos or {}
+        self._services = SERVICES  # whose answers make the clips
         self._records: SongRecords | None = None
         self._done: dict[tuple[str, int], Done] = {}  # by digest of the file and number of the variation
         self._answered: dict[str, float] = {}  # when the service of each stage answered last, monotonic clock
 
-    def look_up(self, songs: Iterable[CorpusFile], pool: ThreadPoolExecutor) -> None:
+    def look_up(self, songs: Sequence[CorpusFile], pool: ThreadPoolExecutor) -> None:
         """Finds which songs, and which of their variations, are done, so that `run` has nothing to do for them. Without
-        it, and where a service does not say how it is configured, `run` asks every stage."""
+        it, and where a service does not say how it is configured, `run` asks every stage. Where there are no songs, no
+        service is asked."""
+        if not songs:
+            return
+        if _are_recordings(songs):
+            self._services = OF_RECORDINGS
         self._records = SongRecords(self.clients, self.options.collection, self.options.digest, self.configurations)
-        items = [self._item(song, number) for song in songs for number in range(self.options.variations + 1)]
+        items = (self._item(song, number) for song in songs for number in range(self.options.variations + 1))
         self._done = self._records.found(items, pool)
 
     @cached_property
     def configurations(self) -> Configurations:
-        """How the services are configured as the run begins."""
-        return Configurations.of(self.clients)
+        """How the services that make the clips are configured as the run begins."""
+        return Configurations.of(self.clients, self._services)
 
-    def solo_question(self, songs: Iterable[CorpusFile], minutes: float) -> str:
-        """SHA-256 of all that decides which solo clips are chosen of a corpus; empty where it is not known."""
-        if not (rendering := self.configurations.digests["rendering"]):
+    def solo_question(self, songs: Sequence[CorpusFile], minutes: float) -> str:
+        """SHA-256 of all that decides which solo clips are chosen of a corpus; empty where it is not known,
+        and of recordings, which have no parts."""
+        if _are_recordings(songs) or not (rendering := self.configurations.digests["rendering"]):
             return ""
         lengths = FindSolosRequest()
         self.options.set_lengths(lengths)
@@ -564,6 +573,11 @@ class SongPipeline:
             raise StageError(stage, error) from error
         self._answered[stage] = time.monotonic()
         return response
+
+
+def _are_recordings(songs: Iterable[CorpusFile]) -> bool:
+    """Whether none of the songs is rendered."""
+    return all(song.HasField("recording") for song in songs)
 
 
 def _is_lost(failed: StageError) -> bool:

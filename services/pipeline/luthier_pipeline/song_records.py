@@ -33,8 +33,10 @@ from luthier_pipeline.clients import Clients
 from luthier_pipeline.notes import find_note, folder_of, keep_note
 
 VERSION: Final = "1"  # raised whenever the pipeline itself makes other clips of the same answers
-SERVICES: Final = ("rendering", "analysis", "enrichment", "prompting")
+SERVICES: Final[tuple[str, ...]] = ("rendering", "analysis", "enrichment", "prompting")
 """Whose answers make a song's clips."""
+OF_RECORDINGS: Final = tuple(service for service in SERVICES if service != "rendering")
+"""Whose answers make the clips of recordings: nobody waits for a renderer there, and none may be running."""
 SONGS_AT_ONCE: Final = 500  # whose records are held in memory: a song names some fifty objects
 STAMPS_AT_ONCE: Final = 5000  # as GetClipStampsRequest says
 TIMEOUT_S: Final = 120.0
@@ -126,14 +128,14 @@ class Configurations:
     ages: bool = False
 
     @classmethod
-    def of(cls, clients: Clients) -> "Configurations":
+    def of(cls, clients: Clients, services: Iterable[str] = SERVICES) -> "Configurations":
         """As the services say it now."""
-        said = {service: clients.configuration(service) for service in SERVICES}
+        said = {service: clients.configuration(service) for service in services}
         return cls({service: one.digest for service, one in said.items()}, ages=said["enrichment"].ages)
 
     @property
     def known(self) -> bool:
-        """Whether every service says what it is."""
+        """Whether every service that was asked says what it is."""
         return all(self.digests.values())
 
 

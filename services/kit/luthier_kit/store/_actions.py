@@ -171,8 +171,10 @@ class Actions:
     def _is_stored(self, ref: ArtifactRef) -> bool:
         try:
             return self._blobs.exists(ref)
-        except (PermissionDenied, FailedPrecondition):  # no reference that we would have written
-            return False
+        except (PermissionDenied, FailedPrecondition) as error:
+            if error.reason.startswith("STORE_"):  # the store does not let this service look: it may well be there
+                raise
+            return False  # no reference that we would have written
 
     def _commit(self, action: Action, kind: type[M], generation: int, record: ActionRecord) -> tuple[M, bool]:
         while True:
