@@ -42,7 +42,7 @@ def losses_of(folder: Path, steps: int) -> list[float]:
 
 def states(folder: Path, texts: list[str]) -> torch.Tensor:
     tokens = AutoTokenizer.from_pretrained(folder)(texts, return_tensors="pt", padding=True)
-    encoder = T5EncoderModel.from_pretrained(folder).eval()
+    encoder = T5EncoderModel.from_pretrained(folder).eval()  # type: ignore[no-untyped-call]
     with torch.no_grad():
         return reading.pooled(encoder(**tokens).last_hidden_state, tokens["attention_mask"])
 

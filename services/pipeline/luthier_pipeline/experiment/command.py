@@ -38,9 +38,9 @@ CLIP_S: Final = 8.0  # aimed for, so that no clip is shorter than the window
 PROMPTS: Final = 12  # of a clip: the more wordings, the better one that was never seen is understood
 SPLIT: Final = "--validation-share 0.05 --test-share 0"
 AUTOENCODER_STEPS: Final = 1500
-STEPS: Final = 5000  # of fine-tuning
+STEPS, WARMUP = 5000, 50  # of fine-tuning
 FINE_TUNE: Final = (
-    "--cut-to-window --batch-size 16 --learning-rate 0.002 --warmup 50 --ema-decay 0.995"
+    "--cut-to-window --batch-size 16 --learning-rate 0.002 --ema-decay 0.995"
     " --timestep-mean 1.5 --timestep-deviation 1.5"
 )
 MOST_HELD_OUT: Final = 0.2  # share of the songs; asked for is a twentieth
@@ -105,7 +105,7 @@ def experiment(
     arms.append(Arm("shuffled tempi (control)", f"{name}-control", lying, 1))
     lines = [
         f"train --base {base.model} --dataset {arm.dataset} --name {arm.name} --seed {arm.seed} --steps {steps}"
-        f" {FINE_TUNE} --as {who}"
+        f" --warmup {min(WARMUP, steps)} {FINE_TUNE} --as {who}"
         for arm in arms
     ]
     for line in lines:
