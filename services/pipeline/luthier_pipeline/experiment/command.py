@@ -31,9 +31,7 @@ from luthier_pipeline.run import RunSummary
 from luthier_pipeline.songbook.compose import write_songs
 
 NAME: Final = "experiment"
-WINDOW_S: Final = (
-    4.0  # of the small model: what it is asked for; a tempo is heard in 4 s (Accuracy 2 of the clips: 1.0)
-)
+WINDOW_S: Final = 4.096  # of the small model: what it is asked for, and enough to hear a tempo
 CLIP_S: Final = 8.0  # aimed for, so that no clip is shorter than the window
 PROMPTS: Final = 12  # of a clip: the more wordings, the better one that was never seen is understood
 SPLIT: Final = "--validation-share 0.05 --test-share 0"
