@@ -11,8 +11,8 @@ TOOLS_OF_TESTS = {"grpc-stubs", "iniconfig", "pluggy", "pygments", "pytest", "ty
 
 
 def test_hardly_more_than_eighty_distributions_are_installed() -> None:
-    """With stable-audio-tools' own list they are 211 (5.4 GB): trainers, samplers, plots, a web interface. The one above
-    eighty is flacarray (0.4 MB), which luthier-music brings for those who write FLAC."""
+    """With stable-audio-tools' own list they are 211 (5.4 GB): trainers, samplers, plots, a web interface. The one
+    above eighty is flacarray (0.4 MB), which luthier-music brings for those who write FLAC."""
     installed = {found.name.lower() for found in distributions()} - TOOLS_OF_TESTS
 
     assert len(installed) <= 81
