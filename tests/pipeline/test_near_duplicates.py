@@ -116,7 +116,7 @@ def test_none_among_none() -> None:
 
 
 def test_the_cost_grows_with_the_songs_and_not_with_their_square() -> None:
-    pool = hashes(12, 30_000)  # what songs of a style have in common: each takes some of it
+    pool = hashes(12, 1000)  # what songs of a style have in common: each takes some of it
 
     def work(count: int) -> tuple[int, int]:
         """Lines of Python that run, and bytes that arrays take: what the time is made of, on any machine."""
