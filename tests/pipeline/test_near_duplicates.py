@@ -140,7 +140,7 @@ def test_the_cost_grows_with_the_songs_and_not_with_their_square() -> None:
             tracemalloc.stop()
         return lines, peak
 
-    (few_lines, few_bytes), (many_lines, many_bytes) = work(500), work(2000)
+    (few_lines, few_bytes), (many_lines, many_bytes) = work(1000), work(4000)
     assert many_lines < 6 * few_lines
     assert many_bytes < 6 * few_bytes
 
