@@ -55,11 +55,12 @@ def test_the_second_time_is_found(
     opened: BaseModel, clip: DatasetRow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = opened.latents(Excerpt(clip), tmp_path)
-    words = opened.text_embedding(PROMPTS[0])
+    words = opened.text_embeddings(PROMPTS)
     monkeypatch.setattr(opened.model, "pretransform", None)  # nothing can be encoded any more
     monkeypatch.setattr(opened.model.conditioner.conditioners["prompt"], "model", None)
     assert torch.equal(opened.latents(Excerpt(clip), tmp_path).mean, first.mean)
-    assert torch.equal(opened.text_embedding(PROMPTS[0]).tokens, words.tokens)
+    again = opened.text_embeddings(PROMPTS)
+    assert all(torch.equal(one.tokens, other.tokens) for one, other in zip(words, again, strict=True))
 
 
 def test_latents_of_an_earlier_release_are_made_anew(
@@ -108,7 +109,7 @@ def test_mean_and_deviation_are_the_librarys_posterior(opened: BaseModel, known:
 
 def test_cached_prompts_are_what_the_text_encoder_says(opened: BaseModel) -> None:
     conditioner = opened.model.conditioner.conditioners["prompt"]
-    opened.cache_prompts(PROMPTS)
+    opened.cache_prompts(dict(zip(PROMPTS, opened.text_embeddings(PROMPTS), strict=True)))
     cached = opened.model.conditioner.conditioners["prompt"]
     assert isinstance(cached, CachedPrompts)
     tokens, mask = cached(PROMPTS[:2], "cpu")
@@ -117,12 +118,14 @@ def test_cached_prompts_are_what_the_text_encoder_says(opened: BaseModel) -> Non
     assert torch.allclose(tokens, wanted.float(), atol=2e-3)
 
 
-def test_a_prompt_is_an_action_of_its_digest_and_the_text_encoders(opened: BaseModel) -> None:
-    opened.text_embedding(PROMPTS[0])
-    inputs = [hashlib.sha256(PROMPTS[0].encode()).hexdigest()]
+def test_the_prompts_of_a_clip_are_an_action_of_their_digests_and_the_text_encoders(opened: BaseModel) -> None:
+    words = opened.text_embeddings(PROMPTS[:2])
+    inputs = [hashlib.sha256(prompt.encode()).hexdigest() for prompt in PROMPTS[:2]]
     tools = {"text_encoder": opened.text_encoder_digest}
-    action = Action("text-states", inputs, {"max_tokens": opened.configuration.text.max_tokens}, tools=tools)
+    parameters = {"max_tokens": opened.configuration.text.max_tokens}
+    action = Action("text-states", inputs, parameters, version="2", tools=tools)
     assert opened.store.actions.record(action, ArtifactRef)
+    assert 0 < len(words[0].mask) < opened.configuration.text.max_tokens  # padding is not kept
 
 
 @pytest.mark.parametrize("name", ["../weights", "x" * 101])

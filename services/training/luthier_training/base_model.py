@@ -1,12 +1,12 @@
 """The model version that a run starts from, and what its frozen encoders make of clips and prompts.
 
-Each clip's latents and each prompt's text embedding are encoded once: actions keyed by content and encoder. Only the
-frozen encoders are cached; the seconds embedders and a text encoder's projection are trained.
+Each clip's latents and the text embeddings of its prompts are encoded once: actions keyed by content and encoder. Only
+the frozen encoders are cached; the seconds embedders and a text encoder's projection are trained.
 """
 
 import functools
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,7 +28,7 @@ from luthier_training import audio
 MAX_TENSORS_BYTES = 1 << 30
 """Bound of a stored encoding: latents of the longest window that a configuration may have take 256 MiB."""
 LATENTS_STAGE, TEXT_STAGE = "latents", "text-states"
-LATENTS_VERSION, TEXT_VERSION = "2", "1"
+LATENTS_VERSION, TEXT_VERSION = "2", "2"
 """Stages of the two kinds of actions, and their versions. They are part of the actions' digests."""
 
 
@@ -60,7 +60,9 @@ class Latents:
 
 @dataclass(frozen=True)
 class TextEmbedding:
-    """`tokens`: (tokens, width) float32, zero where there is no token. `mask`: (tokens,) bool."""
+    """`tokens`: (tokens, width) float32, zero where there is no token. `mask`: (tokens,) bool. Padding behind them may be
+    left out.
+    """
 
     tokens: torch.Tensor
     mask: torch.Tensor
@@ -155,24 +157,26 @@ class BaseModel:
         )
         return Latents(mean, deviation, samples.shape[1] / known.sample_rate_hz)
 
-    def text_embedding(self, prompt: str) -> TextEmbedding:
-        """What the frozen text encoder makes of a prompt, before the projection; found in the store or encoded now."""
+    def text_embeddings(self, prompts: Sequence[str]) -> list[TextEmbedding]:
+        """What the frozen text encoder makes of a clip's prompts, before the projection; found in the store or encoded
+        now, in one call.
+        """
         conditioner: T5Conditioner = self.model.conditioner.conditioners[PROMPT]
 
         def encode() -> dict[str, torch.Tensor]:
-            tokens, mask = encode_text(conditioner, [prompt], self.device)
-            return {"states": tokens[0].cpu().contiguous(), "mask": mask[0].cpu().contiguous()}
+            tokens, mask = encode_text(conditioner, prompts, self.device)
+            longest = int(mask.any(0).nonzero().max()) + 1  # what lies behind is zero
+            return {"states": tokens[:, :longest].cpu().contiguous(), "mask": mask[:, :longest].cpu().contiguous()}
 
-        inputs, parameters = [hashlib.sha256(prompt.encode()).hexdigest()], {"max_tokens": conditioner.max_length}
-        tools = {"text_encoder": self.text_encoder_digest}
+        inputs = [hashlib.sha256(prompt.encode()).hexdigest() for prompt in prompts]
+        parameters, tools = {"max_tokens": conditioner.max_length}, {"text_encoder": self.text_encoder_digest}
         stored = self._once(Action(TEXT_STAGE, inputs, parameters, version=TEXT_VERSION, tools=tools), encode)
-        return TextEmbedding(stored["states"], stored["mask"])
+        return [TextEmbedding(*each) for each in zip(stored["states"], stored["mask"], strict=True)]
 
-    def cache_prompts(self, prompts: Sequence[str], *, keep_encoder: bool = False) -> None:
+    def cache_prompts(self, embeddings: Mapping[str, TextEmbedding], *, keep_encoder: bool = False) -> None:
         """Puts the embeddings of all prompts of a data set in the place of the text encoder, which stays behind them
         where other captions are drawn.
         """
-        embeddings = {prompt: self.text_embedding(prompt) for prompt in prompts}
         conditioners = self.model.conditioner.conditioners
         conditioners[PROMPT] = CachedPrompts(conditioners[PROMPT], embeddings, keep_encoder=keep_encoder)
 
@@ -195,10 +199,10 @@ class CachedPrompts(Conditioner):  # type: ignore[misc]
     """
 
     def __init__(
-        self, original: T5Conditioner, embeddings: dict[str, TextEmbedding], *, keep_encoder: bool = False
+        self, original: T5Conditioner, embeddings: Mapping[str, TextEmbedding], *, keep_encoder: bool = False
     ) -> None:
         super().__init__(original.dim, original.output_dim)
-        self.proj_out, self.embeddings = original.proj_out, embeddings
+        self.proj_out, self.embeddings, self.max_tokens = original.proj_out, embeddings, original.max_length
         # no submodule: what is frozen is neither trained nor exported
         self.encode = functools.partial(encode_text, original) if keep_encoder else None
 
@@ -208,6 +212,10 @@ class CachedPrompts(Conditioner):  # type: ignore[misc]
         if self.encode and (drawn := [caption for caption in dict.fromkeys(x) if caption not in found]):
             tokens, mask = self.encode(drawn, device)
             found |= {caption: TextEmbedding(tokens[row], mask[row]) for row, caption in enumerate(drawn)}
-        tokens = torch.stack([found[caption].tokens.to(device) for caption in x])
-        mask = torch.stack([found[caption].mask.to(device) for caption in x])
+        some = found[x[0]].tokens
+        tokens = torch.zeros((len(x), self.max_tokens, some.shape[1]), device=device)
+        mask = torch.zeros((len(x), self.max_tokens), dtype=torch.bool, device=device)
+        for row, caption in enumerate(x):
+            count = len(found[caption].mask)
+            tokens[row, :count], mask[row, :count] = found[caption].tokens, found[caption].mask
         return self.proj_out(tokens) * mask.unsqueeze(-1), mask

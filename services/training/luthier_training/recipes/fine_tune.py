@@ -24,9 +24,9 @@ from luthier_model import checkpoint
 from luthier_model.errors import CheckpointError, WeightsError
 from luthier_model.registered import statuses
 from luthier_music.clip_facts import facts_of
-from luthier_training.base_model import BaseModel, Excerpt
+from luthier_training.base_model import BaseModel, Excerpt, TextEmbedding
 from luthier_training.checkpoints import Progress, Trained
-from luthier_training.dataset import prompts_of, read_manifest, registered_name, rows_of
+from luthier_training.dataset import read_manifest, registered_name, rows_of
 from luthier_training.examples import Batch, Example, LogitNormal, draw_batch, excerpts
 from luthier_training.job import Job
 from luthier_training.ranks import ALONE, Ranks
@@ -94,9 +94,14 @@ def encode(job: Job, base: BaseModel, dataset: DatasetManifest) -> tuple[list[Ex
         found[index] = [Example(each, tuple(clip.prompts), facts) for each in latents]
         job.reporter.advance(len(found), len(clips))
         job.reporter.check()
-    prompts = prompts_of(clips)
-    own_first = [prompts[index] for index in job.ranks.own_first(len(prompts))]
-    base.cache_prompts(own_first, keep_encoder=job.request.fine_tune.metadata_share > 0)
+    told = list(dict.fromkeys(tuple(clip.prompts) for clip in clips))
+    embeddings: dict[str, TextEmbedding] = {}
+    job.reporter.stage("encode prompts", len(told))
+    for done, index in enumerate(job.ranks.own_first(len(told)), start=1):
+        embeddings |= zip(told[index], base.text_embeddings(told[index]), strict=True)
+        job.reporter.advance(done, len(told))
+        job.reporter.check()
+    base.cache_prompts(embeddings, keep_encoder=job.request.fine_tune.metadata_share > 0)
     train = len(rows_of(dataset, TRAIN))
     return (
         [example for index in range(train) for example in found[index]],
