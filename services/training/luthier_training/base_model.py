@@ -60,8 +60,8 @@ class Latents:
 
 @dataclass(frozen=True)
 class TextEmbedding:
-    """`tokens`: (tokens, width) float32, zero where there is no token. `mask`: (tokens,) bool. Padding behind them may be
-    left out.
+    """`tokens`: (tokens, width) float32, zero where there is no token. `mask`: (tokens,) bool. Padding may be
+    left out behind them.
     """
 
     tokens: torch.Tensor
