@@ -37,6 +37,7 @@ from luthier_pipeline.add_audio import audio_files, licence_of
 from luthier_pipeline.corpus import corpus_of, newest_corpus, publish, read_manifest, shard_of
 from luthier_pipeline.run_status import RunStatusReader
 from luthier_pipeline.song import SongOptions, SongPipeline
+from luthier_pipeline.song_records import OF_RECORDINGS
 from tests.pipeline.fakes import FakeClients, Stub, luthier
 
 FILES = {
@@ -54,8 +55,13 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "Tapes"
 
 
-def clients_of(store: Store, tags: dict[str, str] | None = None, facts: tuple[ReleaseFact, ...] = ()) -> FakeClients:
-    """Every service. `?` is no audio; files that differ by blanks are the same music; each song gives two clips."""
+def clients_of(
+    store: Store, tags: dict[str, str] | None = None, facts: tuple[ReleaseFact, ...] = (), checker: str | None = None
+) -> FakeClients:
+    """Every service. `?` is no audio; files that differ by blanks are the same music; each song gives two clips. With
+    `checker` they say that they are configured as "1", and who checks captions as that."""
+    configuration = "" if checker is None else "1"
+    action = ActionInfo(action_key="actions/stage/0.json", configuration=configuration)
 
     def decode(request: DecodeAudioRequest) -> DecodeAudioResponse:
         data = store.blobs.read(request.original).strip()
@@ -69,23 +75,33 @@ def clients_of(store: Store, tags: dict[str, str] | None = None, facts: tuple[Re
             cpu_s=0.5,
             tags=[FileTag(name=name, value=value) for name, value in (tags or {}).items()],
             notes=["1 of 9 packets could not be decoded"] if data == b"two" else [],
-            action=ActionInfo(action_key="actions/decode/0.json", lineage=Lineage(versions={"decode": "1"})),
+            action=ActionInfo(
+                action_key="actions/decode/0.json",
+                lineage=Lineage(versions={"decode": "1"}),
+                configuration=configuration,
+            ),
         )
 
     def check(request: CheckPromptRequest) -> CheckPromptResponse:
         wrong = [DENIED] if "200 BPM" in request.prompt else []
-        return CheckPromptResponse(check=PromptCheck(passed=not wrong, disagreements=wrong))
+        return CheckPromptResponse(check=PromptCheck(passed=not wrong, disagreements=wrong), configuration=checker)
+
+    def upsert(request: UpsertClipsRequest) -> UpsertClipsResponse:
+        ids = [str(number) for number in range(len(request.clips))]
+        return UpsertClipsResponse(created=len(ids), clip_ids=ids, stamps=ids)
 
     clips = [Clip(span=Span(start_s=at, end_s=at + 30), facts=ClipFacts(duration_s=30)) for at in (0, 30)]
-    enriched = EnrichSongResponse(action=ActionInfo(), tags=[Tag(text="jazz", kind="genre")], facts=facts)
-    composed = ComposePromptsResponse(action=ActionInfo(), prompts=[Prompt(text="Jazz.", composer="grammar")])
-    return FakeClients(
+    enriched = EnrichSongResponse(action=action, tags=[Tag(text="jazz", kind="genre")], facts=facts)
+    composed = ComposePromptsResponse(action=action, prompts=[Prompt(text="Jazz.", composer="grammar")])
+    clients = FakeClients(
         store,
-        analysis=Stub(DecodeAudio=decode, CutClips=CutClipsResponse(action=ActionInfo(), clips=clips, cpu_s=1.0)),
+        analysis=Stub(DecodeAudio=decode, CutClips=CutClipsResponse(action=action, clips=clips, cpu_s=1.0)),
         enrichment=Stub(EnrichSong=enriched),
         prompting=Stub(ComposePrompts=composed, CheckPrompt=check),
-        curation=Stub(UpsertClips=lambda request: UpsertClipsResponse(created=len(request.clips))),
+        curation=Stub(UpsertClips=upsert),
     )
+    clients.configurations = dict.fromkeys(OF_RECORDINGS, configuration)
+    return clients
 
 
 def add(clients: FakeClients, folder: Path, *more: str) -> dict[str, Any]:
@@ -231,6 +247,20 @@ def test_captions_beside_a_recording_are_checked_for_each_clip_and_come_after_wh
     assert [tag.text for tag in asked[0].tags] == ["jazz"]
     other = upserts(clients)[hashlib.sha256(b"loose").hexdigest()]
     assert [prompt.composer for prompt in other.clips[0].prompts] == ["grammar"]
+
+
+@pytest.mark.parametrize("checker", ["1", "2", ""])
+def test_captions_that_a_server_configured_otherwise_checked_are_checked_again(
+    store: Store, folder: Path, checker: str
+) -> None:
+    """In the middle of a rolling upgrade of prompting: no record says that the song is done."""
+    (folder / "Odd/Two.txt").write_text("Calm jazz for the night\n")
+    add(clients_of(store, checker=checker), folder)
+    [collection] = {key.split("/")[1] for key in store.objects.keys("songs/")}
+    done = {key.rpartition("/")[2] for key in store.objects.keys(f"songs/{collection}/")}
+    with_captions = f"{hashlib.sha256(FILES['Odd/Two.OGG']).hexdigest()}.json"
+    assert (with_captions in done) == (checker == "1")
+    assert f"{hashlib.sha256(FILES['loose.m4a']).hexdigest()}.json" in done
 
 
 def test_what_lies_beside_names_the_song_and_states_its_licence(store: Store, folder: Path) -> None:

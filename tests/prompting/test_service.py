@@ -140,7 +140,10 @@ def test_a_prompt_out_of_bounds_is_refused(prompting: PromptingServiceStub, prom
 
 def test_a_check_names_every_difference(prompting: PromptingServiceStub) -> None:
     request = prompting_pb2.CheckPromptRequest(prompt="Calm jazz piano in C major.", facts=facts(), tags=TAGS)
-    check = prompting.CheckPrompt(request).check
+    answer = prompting.CheckPrompt(request)
+    composed = prompting.ComposePrompts(prompting_pb2.ComposePromptsRequest(facts=facts(), count=1))
+    assert answer.configuration == composed.action.configuration != ""
+    check = answer.check
     assert not check.passed
     assert {(d.subject, d.reason) for d in check.disagreements} == {
         ("key", "CONTRADICTS_FACTS"), ("instrument", "NOT_IN_FACTS"), ("genre", "CONTRADICTS_FACTS"),

@@ -518,7 +518,7 @@ class SongPipeline:
             self._behind(result, "prompting", composed.action)
             new = NewClip(
                 source=made.source, audio=clip.audio, facts=clip.facts, tags=enriched.tags,
-                prompts=[*composed.prompts, *self._captions(song, clip, enriched.tags)][:MAX_PROMPTS],
+                prompts=[*composed.prompts, *self._captions(song, clip, enriched.tags, result)][:MAX_PROMPTS],
                 lineage=_lineage(made, licence, (*made.actions, enriched.action, composed.action)),
             )  # fmt: skip
             new.source.span.CopyFrom(clip.span)
@@ -549,13 +549,16 @@ class SongPipeline:
         for blob in blobs:
             result.behind.add_blob(blob, self.clients.store.blobs.bucket)
 
-    def _captions(self, song: CorpusFile, clip: Clip, tags: Iterable[Tag]) -> Iterable[Prompt]:
+    def _captions(self, song: CorpusFile, clip: Clip, tags: Iterable[Tag], result: SongResult) -> Iterable[Prompt]:
         """The captions that lay beside a recording, each checked against the facts of this clip: they were written of
         the whole song, or of another one."""
         for caption in song.recording.captions:
             request = CheckPromptRequest(prompt=caption, facts=clip.facts, tags=tags, allow_subset=True)
             check = partial(self.clients.prompting.CheckPrompt, request, timeout=PROMPT_TIMEOUT_S)
-            yield Prompt(text=caption, check=self._call("prompt", check).check, composer=CAPTION)
+            checked = self._call("prompt", check)
+            if self._records:
+                result.behind.add_check(checked.configuration, self.configurations.digests["prompting"])
+            yield Prompt(text=caption, check=checked.check, composer=CAPTION)
 
     def _call(self, stage: str, call: Callable[[], R]) -> R:
         """One stage's call. The retry budget is the service's, not the call's: while other songs get through a crowded

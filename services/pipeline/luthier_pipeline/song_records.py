@@ -78,6 +78,10 @@ class Behind:
         self.actions.append(action.action_key)
         self.whole &= bool(action.action_key and action.configuration) and action.configuration == configuration
 
+    def add_check(self, answered: str, configuration: str) -> None:
+        """An answer that leaves no record, by a server configured so, of a service that should be configured so."""
+        self.whole &= bool(answered) and answered == configuration
+
     def add_blob(self, ref: ArtifactRef, bucket: str) -> None:
         """A blob that the clips are made of."""
         self.blobs[ref.key] = ref.size_bytes

@@ -79,7 +79,7 @@ class PromptingServicer(prompting_pb2_grpc.PromptingServiceServicer):
         checks.done()
         facts = facts_of(request.facts, request.tags)
         found = check(request.prompt, facts, allow_subset=request.allow_subset)
-        return prompting_pb2.CheckPromptResponse(check=_check_message(found))
+        return prompting_pb2.CheckPromptResponse(check=_check_message(found), configuration=self.configuration.digest)
 
 
 def _digest_seed(request: prompting_pb2.ComposePromptsRequest) -> int:
