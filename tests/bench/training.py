@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from safetensors.torch import save_file
 from stable_audio_tools.models.diffusion import ConditionedDiffusionModelWrapper
 from stable_audio_tools.training.diffusion import DiffusionCondTrainingWrapper
 
@@ -26,7 +27,7 @@ from luthier_kit.store import StoreSettings, open_store
 from luthier_model import configuration, tiny
 from luthier_model.configuration import Configuration
 from luthier_model.loading import load
-from luthier_training.base_model import CachedPrompts, Latents, TextEmbedding, encode_text
+from luthier_training.base_model import CachedPrompts, StoredLatents, StoredText, encode_text
 from luthier_training.examples import Example
 from luthier_training.job import Job
 from luthier_training.recipes.fine_tune import BETAS, WEIGHT_DECAY, fit
@@ -141,12 +142,13 @@ def main() -> None:
         peer = Peer(load(known, weights, text, asked.device), known, asked)
         conditioner = model.conditioner.conditioners["prompt"]
         tokens, mask = encode_text(conditioner, PROMPTS, asked.device)
-        said = {prompt: TextEmbedding(tokens[row].cpu(), mask[row].cpu()) for row, prompt in enumerate(PROMPTS)}
+        save_file({"states": tokens.cpu(), "mask": mask.cpu()}, folder / "text.safetensors")
+        said = {prompt: StoredText(folder / "text.safetensors", row) for row, prompt in enumerate(PROMPTS)}
         model.conditioner.conditioners["prompt"] = CachedPrompts(conditioner, said)
         latents = torch.randn(CLIPS, 2, known.latent_channels, known.window_latents) * 0.1
         examples = [
-            Example(Latents(mean, deviation.abs(), known.window_s), (PROMPTS[number % len(PROMPTS)],))
-            for number, (mean, deviation) in enumerate(latents)
+            Example(stored(latents[number], folder, known.window_s), (PROMPTS[number % len(PROMPTS)],))
+            for number in range(CLIPS)
         ]
         steps = asked.steps * (asked.blocks + 1)  # the first block warms up
         recipe = FineTune(
@@ -161,6 +163,13 @@ def main() -> None:
         job.choose_threads(parameters)
         fit(job, model, examples, examples[:1])
     report(reporter, parameters, asked)
+
+
+def stored(latents: torch.Tensor, folder: Path, seconds: float) -> StoredLatents:
+    """(2, latent channels, window latents): mean and deviation, where a run keeps them."""
+    path = folder / f"{len(list(folder.iterdir()))}.safetensors"
+    save_file({"mean": latents[0].contiguous(), "deviation": latents[1].abs()}, path)
+    return StoredLatents(path, seconds)
 
 
 def report(reporter: Alternating, parameters: int, asked: argparse.Namespace) -> None:

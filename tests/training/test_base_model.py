@@ -40,7 +40,7 @@ def clip(store: Store, dataset_ref: ArtifactRef) -> DatasetRow:
 def test_latents_are_those_of_the_clip_with_silence_up_to_the_window(
     opened: BaseModel, clip: DatasetRow, known: Configuration, tmp_path: Path
 ) -> None:
-    latents = opened.latents(Excerpt(clip), tmp_path)
+    latents = opened.latents(Excerpt(clip), tmp_path, tmp_path / "latents").read()
     assert latents.mean.shape == latents.deviation.shape == (known.latent_channels, known.window_latents)
     assert latents.seconds_total == pytest.approx(SECONDS[0], abs=1e-3)
     samples = audio.read(opened.store.blobs.fetch(clip.audio, tmp_path), known)
@@ -54,13 +54,12 @@ def test_latents_are_those_of_the_clip_with_silence_up_to_the_window(
 def test_the_second_time_is_found(
     opened: BaseModel, clip: DatasetRow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = opened.latents(Excerpt(clip), tmp_path)
-    words = opened.text_embeddings(PROMPTS)
+    first = opened.latents(Excerpt(clip), tmp_path, tmp_path / "latents").read()
+    words = opened.text_embeddings(PROMPTS, tmp_path / "text")[PROMPTS[1]].read()
     monkeypatch.setattr(opened.model, "pretransform", None)  # nothing can be encoded any more
     monkeypatch.setattr(opened.model.conditioner.conditioners["prompt"], "model", None)
-    assert torch.equal(opened.latents(Excerpt(clip), tmp_path).mean, first.mean)
-    again = opened.text_embeddings(PROMPTS)
-    assert all(torch.equal(one.tokens, other.tokens) for one, other in zip(words, again, strict=True))
+    assert torch.equal(opened.latents(Excerpt(clip), tmp_path, tmp_path / "latents").read().mean, first.mean)
+    assert torch.equal(opened.text_embeddings(PROMPTS, tmp_path / "again")[PROMPTS[1]].read().tokens, words.tokens)
 
 
 def test_latents_of_an_earlier_release_are_made_anew(
@@ -72,14 +71,15 @@ def test_latents_of_an_earlier_release_are_made_anew(
     action = Action("latents", [clip.audio.sha256], parameters, version="1", tools=tools)
     data = save({name: torch.tensor(value) for name, value in STORED.items()})
     opened.store.actions.run(action, ArtifactRef, lambda: opened.store.blobs.put_bytes("latents", data, "safetensors"))
-    assert opened.latents(Excerpt(clip, 0.5, 1.0), tmp_path).mean.shape == (known.latent_channels, known.window_latents)
+    latents = opened.latents(Excerpt(clip, 0.5, 1.0), tmp_path, tmp_path / "latents").read()
+    assert latents.mean.shape == (known.latent_channels, known.window_latents)
 
 
 def test_an_earlier_release_can_read_what_is_stored_now(
     opened: BaseModel, clip: DatasetRow, known: Configuration, tmp_path: Path
 ) -> None:
     """It wants the mask of the clip's own latents, True before the padding."""
-    opened.latents(Excerpt(clip), tmp_path)
+    opened.latents(Excerpt(clip), tmp_path, tmp_path / "latents").read()
     [key] = opened.store.objects.keys("latents/")
     stored = load(opened.store.objects.get(key, 1 << 20) or b"")
     assert set(stored) == set(STORED)
@@ -88,7 +88,8 @@ def test_an_earlier_release_can_read_what_is_stored_now(
 
 
 def test_an_excerpt_has_its_own_length(opened: BaseModel, clip: DatasetRow, tmp_path: Path) -> None:
-    assert opened.latents(Excerpt(clip, 0.5, 1.0), tmp_path).seconds_total == pytest.approx(1.0, abs=1e-6)
+    latents = opened.latents(Excerpt(clip, 0.5, 1.0), tmp_path, tmp_path / "latents")
+    assert latents.seconds_total == pytest.approx(1.0, abs=1e-6)
 
 
 def test_what_is_longer_than_the_window_is_cut_and_keeps_its_length(opened: BaseModel, known: Configuration) -> None:
@@ -107,9 +108,9 @@ def test_mean_and_deviation_are_the_librarys_posterior(opened: BaseModel, known:
     assert torch.allclose(draws.std(0), latents.deviation, rtol=0.6)
 
 
-def test_cached_prompts_are_what_the_text_encoder_says(opened: BaseModel) -> None:
+def test_cached_prompts_are_what_the_text_encoder_says(opened: BaseModel, tmp_path: Path) -> None:
     conditioner = opened.model.conditioner.conditioners["prompt"]
-    opened.cache_prompts(dict(zip(PROMPTS, opened.text_embeddings(PROMPTS), strict=True)))
+    opened.cache_prompts(opened.text_embeddings(PROMPTS, tmp_path))
     cached = opened.model.conditioner.conditioners["prompt"]
     assert isinstance(cached, CachedPrompts)
     tokens, mask = cached(PROMPTS[:2], "cpu")
@@ -118,14 +119,16 @@ def test_cached_prompts_are_what_the_text_encoder_says(opened: BaseModel) -> Non
     assert torch.allclose(tokens, wanted.float(), atol=2e-3)
 
 
-def test_the_prompts_of_a_clip_are_an_action_of_their_digests_and_the_text_encoders(opened: BaseModel) -> None:
-    words = opened.text_embeddings(PROMPTS[:2])
+def test_the_prompts_of_a_clip_are_an_action_of_their_digests_and_the_text_encoders(
+    opened: BaseModel, tmp_path: Path
+) -> None:
+    words = opened.text_embeddings(PROMPTS[:2], tmp_path)[PROMPTS[0]].read()
     inputs = [hashlib.sha256(prompt.encode()).hexdigest() for prompt in PROMPTS[:2]]
     tools = {"text_encoder": opened.text_encoder_digest}
     parameters = {"max_tokens": opened.configuration.text.max_tokens}
     action = Action("text-states", inputs, parameters, version="2", tools=tools)
     assert opened.store.actions.record(action, ArtifactRef)
-    assert 0 < len(words[0].mask) < opened.configuration.text.max_tokens  # padding is not kept
+    assert 0 < len(words.mask) < opened.configuration.text.max_tokens  # padding is not kept
 
 
 @pytest.mark.parametrize("name", ["../weights", "x" * 101])

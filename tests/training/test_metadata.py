@@ -180,7 +180,7 @@ def test_drawn_captions_are_what_the_text_encoder_says_of_them(
     opened = BaseModel.open(store, base, "cpu", tmp_path / "base")
     conditioner = opened.model.conditioner.conditioners["prompt"]
     names = set(opened.model.state_dict())
-    opened.cache_prompts({PROMPTS[0]: opened.text_embeddings(PROMPTS[:1])[0]}, keep_encoder=True)
+    opened.cache_prompts(opened.text_embeddings(PROMPTS[:1], tmp_path), keep_encoder=True)
     said = ["Genre: jazz | Key: A minor", PROMPTS[0], "JAZZ, 120 BPM", "Genre: jazz | Key: A minor"]
     tokens, mask = opened.model.conditioner.conditioners["prompt"](said, "cpu")
     wanted, wanted_mask = conditioner(said, "cpu")
@@ -193,6 +193,6 @@ def test_drawn_captions_are_what_the_text_encoder_says_of_them(
 
 def test_without_metadata_the_encoder_is_not_kept(store: Store, base: ModelVersion, tmp_path: Path) -> None:
     opened = BaseModel.open(store, base, "cpu", tmp_path / "base")
-    opened.cache_prompts({PROMPTS[0]: opened.text_embeddings(PROMPTS[:1])[0]})
+    opened.cache_prompts(opened.text_embeddings(PROMPTS[:1], tmp_path))
     with pytest.raises(KeyError):
         opened.model.conditioner.conditioners["prompt"](["JAZZ, 120 BPM"], "cpu")

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import load, save
+from safetensors import safe_open
+from safetensors.torch import save
 from stable_audio_tools.models.autoencoders import AudioAutoencoder
 from stable_audio_tools.models.conditioners import Conditioner, T5Conditioner
 from stable_audio_tools.models.diffusion import ConditionedDiffusionModelWrapper
@@ -59,6 +60,23 @@ class Latents:
 
 
 @dataclass(frozen=True)
+class StoredLatents:
+    """Latents in a file of this machine, read when they are drawn: a data set may be larger than the memory."""
+
+    path: Path
+    seconds_total: float
+
+    def read(self) -> Latents:
+        """All of them."""
+        with safe_open(self.path, "pt") as file:
+            return Latents(file.get_tensor("mean"), file.get_tensor("deviation"), self.seconds_total)
+
+    def sample(self, generator: torch.Generator) -> torch.Tensor:
+        """One draw of the posterior, (latent channels, window latents)."""
+        return self.read().sample(generator)
+
+
+@dataclass(frozen=True)
 class TextEmbedding:
     """`tokens`: (tokens, width) float32, zero where there is no token. `mask`: (tokens,) bool. Padding may be
     left out behind them.
@@ -66,6 +84,19 @@ class TextEmbedding:
 
     tokens: torch.Tensor
     mask: torch.Tensor
+
+
+@dataclass(frozen=True)
+class StoredText:
+    """A text embedding in a file of this machine, `row` among those of a clip's prompts, read when it is drawn."""
+
+    path: Path
+    row: int
+
+    def read(self) -> TextEmbedding:
+        """What the text encoder made of the prompt."""
+        with safe_open(self.path, "pt") as file:
+            return TextEmbedding(file.get_slice("states")[self.row], file.get_slice("mask")[self.row])
 
 
 @torch.no_grad()
@@ -115,8 +146,8 @@ class BaseModel:
             autoencoder_digest = checkpoint.autoencoder_digest(files.weights, layout, files.configuration)
         return cls(store, version, files.configuration, model, autoencoder_digest, text_encoder.digest(folder), device)
 
-    def latents(self, excerpt: Excerpt, scratch: Path) -> Latents:
-        """Latents of an excerpt, or of a whole clip, found in the store or encoded now."""
+    def latents(self, excerpt: Excerpt, scratch: Path, kept: Path) -> StoredLatents:
+        """Latents of an excerpt, or of a whole clip, found in the store or encoded now; their file lies in `kept`."""
         known, clip = self.configuration, excerpt.clip
 
         def encode() -> dict[str, torch.Tensor]:
@@ -142,8 +173,9 @@ class BaseModel:
         }
         tools = {"autoencoder": self.autoencoder_digest}
         action = Action(LATENTS_STAGE, [clip.audio.sha256], parameters, version=LATENTS_VERSION, tools=tools)
-        stored = self._once(action, encode)
-        return Latents(stored["mean"], stored["deviation"], float(stored["seconds_total"]))
+        path = self.store.blobs.fetch(self._once(action, encode), kept, max_bytes=MAX_TENSORS_BYTES)
+        with safe_open(path, "pt") as file:
+            return StoredLatents(path, float(file.get_tensor("seconds_total")))
 
     def encode(self, samples: torch.Tensor) -> Latents:
         """(channels, samples) -> latents of the whole window: what is longer is cut, its `seconds_total` kept."""
@@ -157,9 +189,9 @@ class BaseModel:
         )
         return Latents(mean, deviation, samples.shape[1] / known.sample_rate_hz)
 
-    def text_embeddings(self, prompts: Sequence[str]) -> list[TextEmbedding]:
+    def text_embeddings(self, prompts: Sequence[str], kept: Path) -> dict[str, StoredText]:
         """What the frozen text encoder makes of a clip's prompts, before the projection; found in the store or encoded
-        now, in one call.
+        now, in one call. Their file lies in `kept`.
         """
         conditioner: T5Conditioner = self.model.conditioner.conditioners[PROMPT]
 
@@ -170,36 +202,37 @@ class BaseModel:
 
         inputs = [hashlib.sha256(prompt.encode()).hexdigest() for prompt in prompts]
         parameters, tools = {"max_tokens": conditioner.max_length}, {"text_encoder": self.text_encoder_digest}
-        stored = self._once(Action(TEXT_STAGE, inputs, parameters, version=TEXT_VERSION, tools=tools), encode)
-        return [TextEmbedding(*each) for each in zip(stored["states"], stored["mask"], strict=True)]
+        ref = self._once(Action(TEXT_STAGE, inputs, parameters, version=TEXT_VERSION, tools=tools), encode)
+        path = self.store.blobs.fetch(ref, kept, max_bytes=MAX_TENSORS_BYTES)
+        return {prompt: StoredText(path, row) for row, prompt in enumerate(prompts)}
 
-    def cache_prompts(self, embeddings: Mapping[str, TextEmbedding], *, keep_encoder: bool = False) -> None:
+    def cache_prompts(self, embeddings: Mapping[str, StoredText], *, keep_encoder: bool = False) -> None:
         """Puts the embeddings of all prompts of a data set in the place of the text encoder, which stays behind them
         where other captions are drawn.
         """
         conditioners = self.model.conditioner.conditioners
         conditioners[PROMPT] = CachedPrompts(conditioners[PROMPT], embeddings, keep_encoder=keep_encoder)
 
-    def _once(self, action: Action, encode: Callable[[], dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
-        """The tensors of an action, as a safetensors blob in the store."""
+    def _once(self, action: Action, encode: Callable[[], dict[str, torch.Tensor]]) -> ArtifactRef:
+        """The safetensors blob with the tensors of an action."""
 
         def compute() -> ArtifactRef:
             return self.store.blobs.put_bytes(action.stage, save(encode()), "safetensors")
 
         ref, _ = self.store.actions.run(action, ArtifactRef, compute)
-        return load(self.store.blobs.read(ref, max_bytes=MAX_TENSORS_BYTES))
+        return ref
 
 
 class CachedPrompts(Conditioner):  # type: ignore[misc]
     """Stands for the T5 conditioner with the embeddings of every prompt of the data set.
 
-    The same numbers, without the encoder in memory and in each step. With `keep_encoder` it takes any caption: what it
-    does not hold is encoded in one call and forgotten, because hardly a draw of metadata comes twice. `proj_out` is
-    the model's own and is trained.
+    The same numbers, without the encoder in memory and in each step; they are read when they are drawn. With
+    `keep_encoder` it takes any caption: what it does not hold is encoded in one call and forgotten, because hardly a
+    draw of metadata comes twice. `proj_out` is the model's own and is trained.
     """
 
     def __init__(
-        self, original: T5Conditioner, embeddings: Mapping[str, TextEmbedding], *, keep_encoder: bool = False
+        self, original: T5Conditioner, embeddings: Mapping[str, StoredText], *, keep_encoder: bool = False
     ) -> None:
         super().__init__(original.dim, original.output_dim)
         self.proj_out, self.embeddings, self.max_tokens = original.proj_out, embeddings, original.max_length
@@ -208,7 +241,11 @@ class CachedPrompts(Conditioner):  # type: ignore[misc]
 
     def forward(self, x: list[str], device: torch.device | str) -> tuple[torch.Tensor, torch.Tensor]:
         """(batch, tokens, width) and (batch, tokens) of captions."""
-        found = {caption: self.embeddings[caption] for caption in x if caption in self.embeddings or not self.encode}
+        found = {
+            caption: self.embeddings[caption].read()
+            for caption in dict.fromkeys(x)
+            if caption in self.embeddings or not self.encode
+        }
         if self.encode and (drawn := [caption for caption in dict.fromkeys(x) if caption not in found]):
             tokens, mask = self.encode(drawn, device)
             found |= {caption: TextEmbedding(tokens[row], mask[row]) for row, caption in enumerate(drawn)}

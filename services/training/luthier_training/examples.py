@@ -15,7 +15,7 @@ import torch
 from luthier.curation.v1.dataset_pb2 import DatasetRow
 from luthier_music.clip_facts import Facts
 from luthier_music.metadata import draw_metadata
-from luthier_training.base_model import Excerpt, Latents
+from luthier_training.base_model import Excerpt, Latents, StoredLatents
 from luthier_training.seeds import seed_of
 
 EXCERPTS_PER_CLIP = 8
@@ -39,7 +39,7 @@ class Example:
     `facts` are what its metadata may state.
     """
 
-    latents: Latents
+    latents: Latents | StoredLatents
     prompts: tuple[str, ...]
     facts: Facts = Facts()
 

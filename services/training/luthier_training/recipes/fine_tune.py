@@ -24,7 +24,7 @@ from luthier_model import checkpoint
 from luthier_model.errors import CheckpointError, WeightsError
 from luthier_model.registered import statuses
 from luthier_music.clip_facts import facts_of
-from luthier_training.base_model import BaseModel, Excerpt, TextEmbedding
+from luthier_training.base_model import BaseModel, Excerpt, StoredText
 from luthier_training.checkpoints import Progress, Trained
 from luthier_training.dataset import read_manifest, registered_name, rows_of
 from luthier_training.examples import Batch, Example, LogitNormal, draw_batch, excerpts
@@ -82,23 +82,24 @@ def encode(job: Job, base: BaseModel, dataset: DatasetManifest) -> tuple[list[Ex
     shortest_s, known = job.request.fine_tune.min_excerpt_s, base.configuration
     window_s = known.window_samples / known.sample_rate_hz if job.request.fine_tune.cut_to_window else 0.0
     found: dict[int, list[Example]] = {}
+    kept = job.folder("latents")
     job.reporter.stage("encode", len(clips))
     for index in job.ranks.own_first(len(clips)):
         clip = clips[index]
         with tempfile.TemporaryDirectory(dir=job.folder("encode")) as scratch:
-            latents = [base.latents(Excerpt(clip, length_s=window_s), Path(scratch))]
+            latents = [base.latents(Excerpt(clip, length_s=window_s), Path(scratch), kept)]
             if clip.split == TRAIN and shortest_s:
                 parts = excerpts(clip, latents[0].seconds_total, shortest_s, job.request.seed)
-                latents += [base.latents(part, Path(scratch)) for part in parts]
+                latents += [base.latents(part, Path(scratch), kept) for part in parts]
         facts = facts_of(clip.facts, clip.tags)
         found[index] = [Example(each, tuple(clip.prompts), facts) for each in latents]
         job.reporter.advance(len(found), len(clips))
         job.reporter.check()
     told = list(dict.fromkeys(tuple(clip.prompts) for clip in clips))
-    embeddings: dict[str, TextEmbedding] = {}
+    embeddings: dict[str, StoredText] = {}
     job.reporter.stage("encode prompts", len(told))
     for done, index in enumerate(job.ranks.own_first(len(told)), start=1):
-        embeddings |= zip(told[index], base.text_embeddings(told[index]), strict=True)
+        embeddings |= base.text_embeddings(told[index], kept)
         job.reporter.advance(done, len(told))
         job.reporter.check()
     base.cache_prompts(embeddings, keep_encoder=job.request.fine_tune.metadata_share > 0)
