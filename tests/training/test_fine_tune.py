@@ -47,7 +47,7 @@ TUNE: dict[str, Any] = {
 
 def job(
     store: Store,
-    dataset_ref: ArtifactRef,
+    dataset_ref: ArtifactRef | None,
     folder: Path,
     request_id: str = "r",
     reporter: type[Reporter] = Reporter,
