@@ -44,6 +44,7 @@ def violations(*stages: TrainingStage, **recipe: Any) -> dict[str, str]:
     return dict(refused.value.violations)
 
 
+MANY = [StageData(dataset=ArtifactRef(key=f"manifests/{n:064}.json", sha256=f"{n:064}")) for n in range(21)]
 TEST = stage("test", 20, [StageData(dataset=ref("1"))], batch_size=2)
 MAIN = stage("main", 100, [StageData(dataset=ref("2"), share=3), StageData(dataset=ref("3"))], learning_rate=1e-4)
 
@@ -108,6 +109,7 @@ def test_a_settled_request_is_settled() -> None:
         ("fine_tune.stages[0].steps", [stage(steps=0)], {}),
         ("fine_tune.stages", [stage("a", 600_000), stage("b", 600_000)], {}),
         ("fine_tune.stages", [stage(f"s{number}") for number in range(21)], {}),
+        ("fine_tune.stages", [stage("a", data=MANY[:11]), stage("b", data=MANY[11:])], {}),
         ("fine_tune.stages[1].name", [stage(), stage()], {}),
         ("fine_tune.stages[0].name", [stage("No Name")], {}),
         ("fine_tune.stages[0].batch_size", [stage(batch_size=257)], {}),

@@ -18,7 +18,7 @@ from luthier_kit.rpc import FailedPrecondition, InvalidRequest, NotFound, in_fie
 from luthier_kit.store import Store
 from luthier_training.dataset import read_manifest, registered_name
 from luthier_training.kept import add, best_of, kept_of
-from luthier_training.plan import check_held_out, plan_of
+from luthier_training.plan import Plan, check_held_out, held_out_songs, plan_of
 from luthier_training.runs import KIND, TrainingRun
 
 FIELD = "fine_tune.continue_from"
@@ -51,10 +51,11 @@ def check_source(
             bound = f"must be as in {source.id} to go on with its plan"
             raise InvalidRequest(violations=[(field, bound) for field in differing])
         return
+    held_out = held_out_songs(manifests)
     for run in chain(store, recipe.continue_from):
         for ref in plan_of(run.request).datasets:
             with in_field(FIELD):
-                check_held_out(manifests, read_manifest(store, ref), f"by {run.id}")
+                check_held_out(held_out, read_manifest(store, ref), f"by {run.id}")
 
 
 def begin(store: Store, asked: ContinueFrom, progress: TrainingProgress) -> None:
@@ -157,6 +158,11 @@ def made_of(store: Store, asked: CreateTrainingRunRequest, manifests: Sequence[D
         step = checkpoint_of(earlier[0], recipe.continue_from).step
         notes["continued_from"] = [{"run": earlier[0].id, "step": step}, *({"run": run.id} for run in earlier[1:])]
     return MadeOf(named, licences, notes)
+
+
+def names_of(store: Store, plan: Plan) -> list[str]:
+    """What people call the data sets of a plan; of a single one there is no need to tell it apart."""
+    return [name_of(store, ref) for ref in plan.datasets] if len(plan.datasets) > 1 else [""]
 
 
 def name_of(store: Store, ref: ArtifactRef) -> str:

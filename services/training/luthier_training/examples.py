@@ -5,6 +5,7 @@ on as if nothing had happened, and its course depends neither on the device nor 
 """
 
 import random
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -100,11 +101,13 @@ class LogitNormal:
 
 def mixture_of(examples: Sequence[Example], sources: Sequence[Source], seed: int) -> Mixture[Example]:
     """What a stage draws from: of each source the examples of its data set and subset."""
-    clips = [
-        [each for each in examples if each.dataset == source.dataset and source.subset in ("", each.subset)]
-        for source in sources
-    ]
-    return Mixture(clips, [source.share for source in sources], seed)
+    clips: dict[tuple[int, str], list[Example]] = defaultdict(list)
+    for each in examples:
+        for subset in ("", each.subset):
+            clips[each.dataset, subset].append(each)
+    return Mixture(
+        [clips[source.dataset, source.subset] for source in sources], [source.share for source in sources], seed
+    )
 
 
 def draw_batch(

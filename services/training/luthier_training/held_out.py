@@ -33,14 +33,16 @@ class HeldOut:
         if len(points) > 1:
             for number, point in enumerate(points):
                 progress.by_dataset.setdefault(number, []).append(point)
-            self.note(progress, noted)
+        self.note(progress, noted)
         return loss
 
     def note(self, progress: Progress, noted: TrainingProgress) -> None:
-        """Notes the losses by data set, as a checkpoint holds them."""
+        """Notes the losses so far, as a checkpoint holds them: the run may go on from one of another run."""
         by_name = [
             DatasetValidation(dataset=self._names[number], losses=losses)
             for number, losses in sorted(progress.by_dataset.items())
         ]
-        del noted.validation_by_dataset[:]
+        del noted.validation_by_dataset[:], noted.validation[:], noted.training[:]
         noted.validation_by_dataset.extend(by_name)
+        noted.validation.extend(progress.validation)
+        noted.training.extend(progress.training)

@@ -3,7 +3,7 @@
 Free of torch: the service refuses with it what cannot be, before a runner exists.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -21,12 +21,12 @@ from luthier.training.v1.training_pb2 import (
 )
 from luthier_kit.rpc import TRAIN, VALIDATION, Checks, InvalidRequest, in_field
 from luthier_kit.store import MAX_DOCUMENT_BYTES, Store
-from luthier_training.dataset import REASON, read_manifest, rows_of, subset_of
+from luthier_training.dataset import MAX_ROWS, REASON, read_manifest, rows_of, subset_of
 from luthier_training.seeds import seed_of
 
 MAX_STEPS, MAX_BATCH, MAX_STAGES = 1_000_000, 256, 20
 MAX_DATA = 20
-"""Data sets of a stage, and subsets of each."""
+"""Data sets of a stage, and of a plan; subsets of each."""
 MAX_SHARE = 1e6
 MAX_RUN_ID_CHARS = 128
 _SHOWN = 8
@@ -101,6 +101,8 @@ def settle_stages(asked: FineTune, checks: Checks) -> bool:
             checks.that(names.index(stage.name) == index, f"{at}[{index}].name", f"{stage.name!r} stands twice")
         for where, data in checks.items(f"{at}[{index}].data", stage.data, 0, MAX_DATA):
             _check_data(where, data, checks)
+    refs = {data.dataset.sha256 for stage in asked.stages for data in stage.data}
+    checks.that(len(refs) <= MAX_DATA, at, f"must draw from at most {MAX_DATA} data sets together, got {len(refs)}")
     good = good and checks.that(total <= MAX_STEPS, at, f"must have at most {MAX_STEPS} steps together, got {total}")
     if good and asked.HasField("steps"):
         bound = f"must be absent or the sum of the stages' steps, {total}, got {asked.steps}"
@@ -214,21 +216,30 @@ def read_data(store: Store, plan: Plan) -> list[DatasetManifest]:
             del manifest.rows[:]
             manifest.rows.extend(rows)
         manifests.append(manifest)
+    if (rows := sum(len(manifest.rows) for manifest in manifests)) > MAX_ROWS:
+        raise InvalidRequest(f"the data sets must have at most {MAX_ROWS} rows together, got {rows}", reason=REASON)
+    held_out = held_out_songs(manifests)
     for number, manifest in enumerate(manifests):
         with in_field(plan.fields[number]):
-            check_held_out(manifests, manifest, f"by {manifest.name}")
+            check_held_out(held_out, manifest, f"by {manifest.name}")
     return manifests
 
 
-def check_held_out(manifests: Sequence[DatasetManifest], trained_on: DatasetManifest, whom: str) -> None:
-    """InvalidRequest DATASET_INVALID when a song that is validated with, or a near-duplicate, is trained on `whom`."""
-    trained = {row.song_fingerprint for row in rows_of(trained_on, TRAIN)}
-    for manifest in manifests:
-        held_out = rows_of(manifest, VALIDATION)
-        near = {other for row in held_out for other in row.source.related_fingerprints}
-        if shared := sorted(trained & ({row.song_fingerprint for row in held_out} | near)):
-            text = f"song {shared[0]} is trained on {whom}, and it or a near-duplicate is in the validation split of "
-            raise InvalidRequest(text + manifest.name, reason=REASON)
+def held_out_songs(manifests: Iterable[DatasetManifest]) -> dict[str, str]:
+    """Songs of the validation splits and their near-duplicates, each with a data set that validates with it."""
+    return {
+        song: manifest.name
+        for manifest in manifests
+        for row in rows_of(manifest, VALIDATION)
+        for song in (row.song_fingerprint, *row.source.related_fingerprints)
+    }
+
+
+def check_held_out(held_out: Mapping[str, str], trained_on: DatasetManifest, whom: str) -> None:
+    """InvalidRequest DATASET_INVALID when a song that is held out is trained on `whom`."""
+    if shared := sorted({row.song_fingerprint for row in rows_of(trained_on, TRAIN)} & held_out.keys()):
+        text = f"song {shared[0]} is trained on {whom}, and it or a near-duplicate is in the validation split of "
+        raise InvalidRequest(text + held_out[shared[0]], reason=REASON)
 
 
 def _check_data(where: str, data: StageData, checks: Checks) -> None:

@@ -17,7 +17,7 @@ from ema_pytorch import EMA
 from stable_audio_tools.models.diffusion import ConditionedDiffusionModelWrapper
 
 from luthier.curation.v1.dataset_pb2 import DatasetManifest
-from luthier.training.v1.training_pb2 import FineTune, KeptReason, LossPoint
+from luthier.training.v1.training_pb2 import FineTune, LossPoint
 from luthier_kit.registry import ModelVersion, resolve
 from luthier_kit.rpc import TRAIN, VALIDATION, DataLoss, FailedPrecondition, NotFound
 from luthier_model import checkpoint
@@ -152,7 +152,7 @@ def fit(
     recipe, seed, ranks, reporter, device = job.request.fine_tune, job.request.seed, job.ranks, job.reporter, job.device
     plan, logit = plan_of(job.request), logit_of(recipe)
     mixtures = [mixture_of(train, stage.sources, stage.seed(seed)) for stage in plan.stages]
-    clips = HeldOut(held_out, [continuing.name_of(job.store, ref) for ref in plan.datasets])
+    clips = HeldOut(held_out, continuing.names_of(job.store, plan))
 
     recompute = sum(parameter.numel() for parameter in model.model.parameters()) > RECOMPUTED_PARAMETERS
     trained = prepare(model, recipe)
@@ -167,9 +167,8 @@ def fit(
         )
         check_finite("validation loss", loss, progress.step)
 
-    reporter.stage("train", plan.steps, done=progress.step)
     clips.note(progress, reporter.progress)
-    reporter.advance(progress.step, plan.steps, None, progress.training, progress.validation)
+    reporter.stage("train", plan.steps, done=progress.step)
     if not progress.validation:
         validate()
     while progress.step < plan.steps:
@@ -205,9 +204,7 @@ def fit(
             validate()
         reporter.advance(progress.step, plan.steps, loss, progress.training, progress.validation)
         stop = ranks.mean(not reporter.going) > 0  # all ranks stop at the same step
-        why = kept.reasons_at(progress.step, recipe, plan, progress.validation, reporter.progress.kept)
-        if not ranks.rank and (ends or stop or why or progress.step % recipe.checkpoint_every == 0):
-            store_checkpoint(job, trained, progress, why)
+        store_checkpoint(job, trained, progress, due=ends or stop or progress.step % recipe.checkpoint_every == 0)
         if stop:
             raise Stopped
     return trained, progress
@@ -326,18 +323,22 @@ def thinned(points: list[LossPoint]) -> list[LossPoint]:
     return points if len(points) <= MAX_POINTS else points[-1::-2][::-1]
 
 
-def store_checkpoint(job: Job, trained: Trained, progress: Progress, why: Sequence[KeptReason] = ()) -> None:
-    """Stores a checkpoint below the run's own prefix and records it in the run. The one before it is kept, and what is
-    kept for good (`why`); others are removed.
+def store_checkpoint(job: Job, trained: Trained, progress: Progress, *, due: bool) -> None:
+    """Stores a checkpoint below the run's own prefix and records it in the run, where one is due or is kept for another
+    reason. The one before it is kept, and what is kept for good; others are removed. Ranks other than 0 store nothing.
     """
+    noted, recipe = job.reporter.progress, job.request.fine_tune
+    why = kept.reasons_at(progress.step, recipe, plan_of(job.request), progress.validation, noted.kept)
+    if job.ranks.rank or not (due or why):
+        return
     path = job.folder("fit") / f"step-{progress.step}.safetensors"
     trained.save(path, progress)
     ref = job.store.blobs.put_file(f"checkpoints/{job.run_id}", path)
     path.unlink()
     loss = next((point.loss for point in progress.validation if point.step == progress.step), None)
-    kept.add(job.reporter.progress, ref, progress.step, loss, why)
+    kept.add(noted, ref, progress.step, loss, why)
     job.reporter.checkpoint(ref, progress.step)
-    kept.remove_unnamed(job.store, job.run_id, job.reporter.progress)
+    kept.remove_unnamed(job.store, job.run_id, noted)
 
 
 def export(
