@@ -239,6 +239,7 @@ def test_a_cancelled_run_goes_on_with_its_own_plan(store: Store, before: Trainin
     assert (request.dataset, request.seed, request.model_name) == (manifest("small"), 9, "tuned")
     assert (recipe.steps, recipe.batch_size, recipe.export) == (8, 2, EXPORTED_WEIGHTS_BEST_BY_VALIDATION)
     source = recipe.continue_from
+    assert recipe.base_model == "tiny-base@1"
     assert (source.run_id, source.same_plan, source.HasField("step")) == (before.run_id, True, False)
 
 
@@ -254,7 +255,7 @@ def test_with_steps_a_run_is_trained_on(store: Store, before: TrainingRun) -> No
     request, recipe = asked(training), asked(training).fine_tune
     assert (request.dataset, request.HasField("seed"), request.model_name) == (manifest("songbook"), False, "more")
     assert (recipe.steps, recipe.batch_size, recipe.HasField("validate_every")) == (3, 2, False)
-    assert recipe.base_model == "tiny-base"
+    assert recipe.base_model == "tiny-base@1"  # the version that the run trained, whatever the name means now
     assert not recipe.continue_from.same_plan
 
 

@@ -100,13 +100,13 @@ def continue_run(request: CreateTrainingRunRequest, run: TrainingRun, step: int 
     What the request leaves open is as in that run. With nothing asked for that changes a weight it goes on at the
     checkpoint's step of that run's plan; else the checkpoint is the start of the request's own plan.
     """
-    asked, before = request.fine_tune, run.request.fine_tune
+    asked, before, base = request.fine_tune, run.request.fine_tune, request.fine_tune.base_model
     own = [field.name for field, _ in asked.ListFields() if field.name not in SAME_PLAN]
     anew = planned or request.HasField("dataset") or request.HasField("seed") or bool(own)
     source = ContinueFrom(run_id=run.run_id, step=step, same_plan=True if not anew else None)
     if not planned:
         asked.CopyFrom(_on(asked, before, request) if anew else _same(asked, before, run, step))
-    asked.base_model = asked.base_model or run.base or before.base_model
+    asked.base_model = base or run.base or before.base_model  # its version: the name may mean another by now
     if anew and not planned and not request.HasField("dataset"):
         request.dataset.CopyFrom(run.request.dataset)
     elif not anew:
