@@ -78,6 +78,10 @@ def train(
     min_excerpt: Annotated[
         float | None, typer.Option(metavar="SECONDS", help="Offer random excerpts this long or longer.")
     ] = None,
+    windows_per_clip: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=0, help="Offer N windows of each longer clip, told their place and its length."),
+    ] = None,
     metadata_share: Annotated[
         float | None,
         typer.Option(help="Probability that a drawn clip comes with a fresh draw of its metadata, not with a prompt."),
@@ -145,6 +149,7 @@ def train(
         learning_rate=learning_rate,
         min_excerpt_s=min_excerpt,
         metadata_share=metadata_share,
+        windows_per_clip=windows_per_clip,
         cut_to_window=cut_to_window or None,
         timestep_logit_mean=timestep_mean,
         timestep_logit_deviation=timestep_deviation,

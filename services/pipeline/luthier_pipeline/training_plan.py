@@ -53,6 +53,7 @@ WHOLE: Final = {
     "checkpoint_every": (1, MAX_STEPS),
     "accumulate": (1, 256),
     "keep_every": (0, MAX_STEPS),
+    "windows_per_clip": (0, 64),
 }
 NUMBERS: Final = {
     "learning_rate": (1e-8, 0.1),

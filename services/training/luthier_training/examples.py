@@ -4,6 +4,7 @@ All of it follows from (seed, batch number) and is drawn for the whole batch on 
 on as if nothing had happened, and its course depends neither on the device nor on how many processes share a batch.
 """
 
+import math
 import random
 from collections import defaultdict
 from collections.abc import Sequence
@@ -38,7 +39,8 @@ class Conditions(TypedDict):
 
 @dataclass(frozen=True)
 class Example:
-    """A clip as it is trained on: its own file, so it starts at 0 and lasts `latents.seconds_total`.
+    """A clip as it is trained on: its own file, so it starts at 0 and lasts `latents.seconds_total`; or the part of a
+    longer one that begins at `start_s`, of which the whole lasts `whole_s`.
 
     `facts` are what its metadata may state; `dataset` is the number of its data set among the run's.
     """
@@ -48,9 +50,12 @@ class Example:
     facts: Facts = Facts()
     dataset: int = 0
     subset: str = POLYPHONIC
+    start_s: float = 0.0
+    whole_s: float = 0.0
 
     def conditions(self, prompt: str) -> Conditions:
-        return {"prompt": prompt, "seconds_start": 0.0, "seconds_total": self.latents.seconds_total}
+        whole_s = self.whole_s or self.latents.seconds_total
+        return {"prompt": prompt, "seconds_start": self.start_s, "seconds_total": whole_s}
 
 
 @dataclass(frozen=True)
@@ -84,6 +89,15 @@ def excerpts(clip: DatasetRow, duration_s: float, shortest_s: float, seed: int) 
         on_grid = (round(round(value / GRID_S) * GRID_S, 2) for value in (start_s, length_s))
         found.append(Excerpt(clip, *on_grid))
     return found
+
+
+def windows(clip: DatasetRow, duration_s: float, window_s: float, count: int, seed: int) -> list[Excerpt]:
+    """As many windows of a clip, one at a random place of each part of it, the parts being equal; none when the clip is
+    no longer than a window.
+    """
+    draw, room_s = random.Random(f"{seed} windows {clip.audio.sha256}"), duration_s - window_s
+    places = [(number + draw.random()) / count * room_s for number in range(count if room_s > 0 else 0)]
+    return [Excerpt(clip, round(math.floor(place / GRID_S) * GRID_S, 2), window_s) for place in places]
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from luthier_training.seeds import seed_of
 DEFAULT_STEPS, DEFAULT_BATCH, DEFAULT_RATE, DEFAULT_DROPOUT = 4000, 16, 5e-5, 0.1
 TINY_STEPS, TINY_BATCH = {TINY: 400, SMALL: 1500}, 8
 """Autoencoder steps by size: one and a half minutes, and six, on one core."""
-MAX_EXCERPT_S = 3600.0
+MAX_EXCERPT_S, MAX_WINDOWS = 3600.0, 64
 
 
 def settle(request: CreateTrainingRunRequest) -> CreateTrainingRunRequest:
@@ -74,6 +74,8 @@ def _settle_fine_tune(asked: FineTune, checks: Checks) -> None:
     settle_keeping(asked, checks)
     checks.within(f"{at}min_excerpt_s", asked.min_excerpt_s, 0, MAX_EXCERPT_S)
     checks.within(f"{at}metadata_share", asked.metadata_share, 0, 1)
+    if checks.within(f"{at}windows_per_clip", asked.windows_per_clip, 0, MAX_WINDOWS) and asked.windows_per_clip:
+        checks.that(not asked.cut_to_window, f"{at}cut_to_window", "must not come with windows_per_clip")
     if asked.HasField("timestep_logit_mean"):
         _default(asked, timestep_logit_deviation=1.0)
         checks.within(f"{at}timestep_logit_mean", asked.timestep_logit_mean, -10, 10)

@@ -28,7 +28,7 @@ from luthier_training import continuing, kept
 from luthier_training.base_model import BaseModel, Excerpt, StoredLatents, StoredText
 from luthier_training.checkpoints import Progress, Trained
 from luthier_training.dataset import rows_of, subset_of
-from luthier_training.examples import Batch, Example, LogitNormal, draw_batch, excerpts, mixture_of
+from luthier_training.examples import Batch, Example, LogitNormal, draw_batch, excerpts, mixture_of, windows
 from luthier_training.held_out import HeldOut
 from luthier_training.job import Job
 from luthier_training.plan import plan_of, read_data
@@ -89,9 +89,9 @@ def encode(job: Job, base: BaseModel, *datasets: DatasetManifest) -> tuple[list[
         for row in rows_of(dataset, split)
     ]  # fmt: skip
     clips = [row for _, row in numbered]
-    made: dict[tuple[str, str], list[StoredLatents]] = {}
-    shortest_s, known = job.request.fine_tune.min_excerpt_s, base.configuration
-    window_s = known.window_samples / known.sample_rate_hz if job.request.fine_tune.cut_to_window else 0.0
+    made: dict[tuple[str, str], list[tuple[StoredLatents, float, float]]] = {}  # with start and whole length, seconds
+    recipe, known = job.request.fine_tune, base.configuration
+    window_s = known.window_samples / known.sample_rate_hz
     found: dict[int, list[Example]] = {}
     files = job.folder("latents")
     job.reporter.stage("encode", len(clips))
@@ -100,13 +100,20 @@ def encode(job: Job, base: BaseModel, *datasets: DatasetManifest) -> tuple[list[
         identity = (clip.audio.sha256, clip.split)
         if identity not in made:
             with tempfile.TemporaryDirectory(dir=job.folder("encode")) as scratch:
-                latents = [base.latents(Excerpt(clip, length_s=window_s), Path(scratch), files)]
-                if clip.split == TRAIN and shortest_s:
-                    parts = excerpts(clip, latents[0].seconds_total, shortest_s, job.request.seed)
-                    latents += [base.latents(part, Path(scratch), files) for part in parts]
-            made[identity] = latents
+                whole = base.latents(
+                    Excerpt(clip, length_s=window_s if recipe.cut_to_window else 0.0), Path(scratch), files
+                )
+                made[identity], lasts_s = [(whole, 0.0, 0.0)], whole.seconds_total
+                if clip.split == TRAIN and recipe.min_excerpt_s:
+                    parts = excerpts(clip, lasts_s, recipe.min_excerpt_s, job.request.seed)
+                    made[identity] += [(base.latents(part, Path(scratch), files), 0.0, 0.0) for part in parts]
+                if clip.split == TRAIN and recipe.windows_per_clip:
+                    parts = windows(clip, lasts_s, window_s, recipe.windows_per_clip, job.request.seed)
+                    made[identity] += [
+                        (base.latents(part, Path(scratch), files), part.start_s, lasts_s) for part in parts
+                    ]
         told_of = (tuple(clip.prompts), facts_of(clip.facts, clip.tags), numbered[index][0], subset_of(clip))
-        found[index] = [Example(each, *told_of) for each in made[identity]]
+        found[index] = [Example(each, *told_of, *place) for each, *place in made[identity]]
         job.reporter.advance(len(found), len(clips))
         job.reporter.check()
     told = list(dict.fromkeys(tuple(clip.prompts) for clip in clips))
