@@ -107,6 +107,7 @@ def test_a_settled_request_is_settled() -> None:
     ("field", "stages", "recipe"),
     [
         ("fine_tune.stages[0].steps", [stage(steps=0)], {}),
+        ("fine_tune.stages[1].steps", [stage("a"), stage("b", steps=2**31 - 1)], {}),
         ("fine_tune.stages", [stage("a", 600_000), stage("b", 600_000)], {}),
         ("fine_tune.stages", [stage(f"s{number}") for number in range(21)], {}),
         ("fine_tune.stages", [stage("a", data=MANY[:11]), stage("b", data=MANY[11:])], {}),

@@ -104,11 +104,13 @@ def settle_stages(asked: FineTune, checks: Checks) -> bool:
     refs = {data.dataset.sha256 for stage in asked.stages for data in stage.data}
     checks.that(len(refs) <= MAX_DATA, at, f"must draw from at most {MAX_DATA} data sets together, got {len(refs)}")
     good = good and checks.that(total <= MAX_STEPS, at, f"must have at most {MAX_STEPS} steps together, got {total}")
-    if good and asked.HasField("steps"):
+    if not good:
+        return False
+    if asked.HasField("steps"):
         bound = f"must be absent or the sum of the stages' steps, {total}, got {asked.steps}"
         checks.that(asked.steps == total, "fine_tune.steps", bound)
     asked.steps = total
-    return good
+    return True
 
 
 def fill_stages(asked: FineTune, checks: Checks) -> None:
@@ -216,8 +218,8 @@ def read_data(store: Store, plan: Plan) -> list[DatasetManifest]:
             del manifest.rows[:]
             manifest.rows.extend(rows)
         manifests.append(manifest)
-    if (rows := sum(len(manifest.rows) for manifest in manifests)) > MAX_ROWS:
-        raise InvalidRequest(f"the data sets must have at most {MAX_ROWS} rows together, got {rows}", reason=REASON)
+    if (together := sum(len(manifest.rows) for manifest in manifests)) > MAX_ROWS:
+        raise InvalidRequest(f"the data sets must have at most {MAX_ROWS} rows together, got {together}", reason=REASON)
     held_out = held_out_songs(manifests)
     for number, manifest in enumerate(manifests):
         with in_field(plan.fields[number]):
