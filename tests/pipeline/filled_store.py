@@ -1,6 +1,7 @@
 """A store as the services leave it: two songs on their way to a model."""
 
 import hashlib
+from typing import Any
 
 from luthier.analysis.v1.analysis_pb2 import CutClipsResponse
 from luthier.common.v1.common_pb2 import ArtifactRef, ClipSource, Lineage
@@ -73,7 +74,7 @@ class FilledStore:
         self.store.series(DatasetVersion, "datasets/way").append(version)
         return manifest
 
-    def model(self, name: str, notes: dict[str, str], dataset: ArtifactRef | None = None) -> ModelVersion:
+    def model(self, name: str, notes: dict[str, Any], dataset: ArtifactRef | None = None) -> ModelVersion:
         version = ModelVersion(
             name=name,
             checkpoint=self.blob("checkpoints", f"weights of {name}", "safetensors"),

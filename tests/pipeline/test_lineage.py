@@ -5,11 +5,13 @@ from typing import Any
 
 import pytest
 
+from luthier.curation.v1.dataset_pb2 import DatasetManifest, DatasetRow, DatasetVersion
 from luthier.pipeline.v1.pipeline_pb2 import CorpusFile, Recording
 from luthier_kit.rpc import NotFound, Unavailable
 from luthier_kit.store import Store
 from luthier_pipeline.corpus import corpus_of, publish
 from luthier_pipeline.lineage import LineageIndex, lineage_of
+from luthier_pipeline.retention.takedown import reach
 from tests.pipeline.fakes import FakeClients, luthier
 from tests.pipeline.filled_store import FilledStore
 
@@ -38,6 +40,20 @@ def test_the_graph_names_every_step_with_what_it_came_from(store: Store) -> None
     assert (nodes[filled.run_id]["kind"], nodes[filled.run_id]["state"]) == ("run", "SUCCEEDED")
     assert nodes["tuned@1"]["run"] == filled.run_id
     assert nodes[filled.clips[0].sha256]["records"] == ["actions/prompt/x.json"]
+
+
+def test_a_model_of_several_data_sets_comes_from_all_of_them(store: Store) -> None:
+    """Of stages and of the runs that it goes on from: else a takedown would not name it."""
+    filled = FilledStore(store)
+    clip = filled.blob("clips", "a clip of the other data set")
+    other = store.put("manifests", DatasetManifest(rows=[DatasetRow(clip_id="clip-9", audio=clip)]))
+    store.series(DatasetVersion, "datasets/other").append(DatasetVersion(manifest=other))
+    datasets = [{"name": "way@1", "sha256": filled.dataset.sha256}, {"name": "other@1", "sha256": other.sha256}]
+    mixed = filled.model("mixed", {"base_digest": filled.base.digest, "datasets": datasets}, dataset=filled.dataset)
+    index = LineageIndex(store)
+    document: Any = lineage_of(index, mixed.digest).document()
+    assert set(document["datasets"]) == {"way@1", "other@1"}
+    assert "mixed@1" in reach(index, clip.sha256).models
 
 
 def test_a_recording_is_listed_beside_midi_files_under_its_own_licence(store: Store) -> None:

@@ -8,7 +8,7 @@ import torch
 from luthier.common.v1.common_pb2 import ArtifactRef
 from luthier.curation.v1.dataset_pb2 import DatasetRow
 from luthier_training.base_model import Latents
-from luthier_training.examples import Batch, Example, LogitNormal, draw_batch, excerpts
+from luthier_training.examples import Batch, Example, LogitNormal, draw_batch, excerpts, windows
 
 
 def example(number: int) -> Example:
@@ -78,6 +78,30 @@ def test_excerpts_lie_inside_the_clip() -> None:
         for excerpt in excerpts(CLIP, 30.0, 4.0, seed):
             assert excerpt.length_s >= 4.0
             assert 0 <= excerpt.start_s <= excerpt.start_s + excerpt.length_s <= 30.02
+
+
+@pytest.mark.parametrize("count", [1, 4, 64])
+def test_windows_lie_inside_a_song_one_in_each_part_of_it(count: int) -> None:
+    room_s = 200.0 - 47.0
+    for seed in range(20):
+        found = windows(CLIP, 200.0, 47.0, count, seed)
+        parts = [part.start_s / room_s * count for part in found]
+        assert all(number - 0.01 <= place <= number + 1 for number, place in enumerate(parts))
+        assert len(found) == count
+        assert all(0 <= part.start_s <= room_s and part.length_s == 47.0 for part in found)
+        assert found == windows(CLIP, 200.0, 47.0, count, seed)
+    assert windows(CLIP, 200.0, 47.0, count, 1) != windows(CLIP, 200.0, 47.0, count, 2)
+
+
+def test_a_clip_no_longer_than_the_window_has_no_windows() -> None:
+    assert windows(CLIP, 47.0, 47.0, 4, 0) == []
+
+
+def test_a_part_of_a_song_is_told_its_place_and_the_songs_length() -> None:
+    latents = Latents(torch.zeros(2, 4), torch.zeros(2, 4), 47.0)
+    own, part = Example(latents, ("p",)), Example(latents, ("p",), start_s=60.0, whole_s=200.0)
+    assert (own.conditions("p")["seconds_start"], own.conditions("p")["seconds_total"]) == (0.0, 47.0)
+    assert (part.conditions("p")["seconds_start"], part.conditions("p")["seconds_total"]) == (60.0, 200.0)
 
 
 def test_a_short_clip_has_no_excerpts() -> None:

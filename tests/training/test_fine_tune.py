@@ -23,7 +23,7 @@ from luthier_kit.store import Store
 from luthier_model import checkpoint
 from luthier_model.configuration import Configuration, packaged
 from luthier_training import audio
-from luthier_training.base_model import BaseModel
+from luthier_training.base_model import BaseModel, Latents
 from luthier_training.dataset import read_manifest
 from luthier_training.examples import draw_batch
 from luthier_training.job import Job
@@ -47,7 +47,7 @@ TUNE: dict[str, Any] = {
 
 def job(
     store: Store,
-    dataset_ref: ArtifactRef,
+    dataset_ref: ArtifactRef | None,
     folder: Path,
     request_id: str = "r",
     reporter: type[Reporter] = Reporter,
@@ -146,6 +146,29 @@ def test_a_clip_beyond_the_window_is_one_of_the_window_where_asked_for(
     train, held_out = fine_tune.encode(asked, opened, read_manifest(store, dataset_ref))
     told = [example.latents.seconds_total for example in (*train, *held_out)]
     assert told == pytest.approx([window_s if cut else 1.5 * window_s] * 3, abs=1e-3)
+
+
+def test_windows_of_a_song_are_the_sound_at_their_place(
+    store: Store, base: ModelVersion, known: Configuration, dataset_ref: ArtifactRef, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """A song that gets louder: what a window encodes is what the song holds from the told place on."""
+    opened, rate_hz = BaseModel.open(store, base, "cpu", tmp_path), known.sample_rate_hz
+    song = torch.linspace(0, 1, 3 * known.window_samples).repeat(2, 1)
+    monkeypatch.setattr(audio, "read", lambda path, configuration: song)
+    asked, _ = job(store, dataset_ref, tmp_path / "a", fine_tune=FineTune(windows_per_clip=3, **TUNE))
+    train, held_out = fine_tune.encode(asked, opened, read_manifest(store, dataset_ref))
+    assert len(train) == 2 * (1 + 3)
+    assert len(held_out) == 1
+    whole_s = song.shape[1] / rate_hz
+    for example in train:
+        told = example.conditions("p")
+        assert told["seconds_total"] == pytest.approx(whole_s)
+        first = round(told["seconds_start"] * rate_hz)
+        wanted = opened.encode(song[:, first : first + known.window_samples])
+        found = example.latents if isinstance(example.latents, Latents) else example.latents.read()
+        torch.testing.assert_close(found.mean, wanted.mean, rtol=1e-4, atol=1e-4)
+    assert len({example.start_s for example in train}) == 1 + 2 * 3
 
 
 def test_the_export_fits_the_bases_configuration(

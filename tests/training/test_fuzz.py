@@ -40,6 +40,13 @@ def test_hostile_requests_are_refused_by_name(
         accumulate=1,
         min_excerpt_s=1,
         metadata_share=0.5,
+        keep_every=2,
+        keep_best=True,
+        export=pb.EXPORTED_WEIGHTS_BEST_BY_VALIDATION,
+        stages=[
+            pb.TrainingStage(name="test", steps=3, batch_size=1, data=[pb.StageData(dataset=dataset_ref, share=2)]),
+            pb.TrainingStage(name="main", steps=5, learning_rate=1e-3, warmup_steps=2),
+        ],
     )
 
     def create() -> pb.CreateTrainingRunRequest:

@@ -58,6 +58,8 @@ def test_a_given_seed_is_kept() -> None:
         ("fine_tune.ema_decay", FineTune(base_model="b", ema_decay=1)),
         ("fine_tune.min_excerpt_s", FineTune(base_model="b", min_excerpt_s=-1)),
         ("fine_tune.metadata_share", FineTune(base_model="b", metadata_share=1.1)),
+        ("fine_tune.windows_per_clip", FineTune(base_model="b", windows_per_clip=65)),
+        ("fine_tune.cut_to_window", FineTune(base_model="b", windows_per_clip=2, cut_to_window=True)),
         ("fine_tune.metadata_share", FineTune(base_model="b", metadata_share=float("nan"))),
         ("fine_tune.timestep_logit_mean", FineTune(base_model="b", timestep_logit_mean=11)),
         ("fine_tune.timestep_logit_deviation", FineTune(base_model="b", timestep_logit_deviation=1)),

@@ -202,6 +202,22 @@ def test_a_request_id_finds_its_run_whatever_has_changed_since(
     assert promoted.value.reason == "NAME_IS_PROMOTED"
 
 
+def test_a_plan_is_refused_by_name_before_a_run_is_made(
+    store: Store, client_of_the_service: TrainingServiceStub, base: ModelVersion, dataset_ref: ArtifactRef
+) -> None:
+    data = [pb.StageData(subsets=[pb.SubsetShare(subset="monophonic")])]
+    tune = pb.FineTune(base_model="base", stages=[pb.TrainingStage(name="main", steps=3, data=data)])
+    with pytest.raises(InvalidRequest, match="three has no clip of the subset 'monophonic'") as refused:
+        create(client_of_the_service, dataset_ref, fine_tune=tune)
+    assert [field for field, _ in refused.value.violations] == ["dataset"]
+
+    tune = pb.FineTune(base_model="base", continue_from=pb.ContinueFrom(run_id="training-" + "0" * 32))
+    with pytest.raises(NotFound) as unknown:
+        create(client_of_the_service, dataset_ref, fine_tune=tune)
+    assert unknown.value.reason == "RUN_NOT_FOUND"
+    assert not list(store.names("runs/"))
+
+
 def test_metadata_of_a_data_set_of_which_nothing_is_known_are_refused(
     store: Store,
     client_of_the_service: TrainingServiceStub,

@@ -8,7 +8,7 @@ import hashlib
 import json as json_text
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -200,12 +200,19 @@ class LineageIndex:
     def _models(self) -> Iterator[Step]:
         for version in (version for name in model_names(self.store) for version in versions(self.store, name)):
             dataset = version.dataset.sha256 if version.dataset else ""
+            datasets = [each.get("sha256", "") for each in version.notes.get("datasets", ())]  # of several, all of them
             text_encoder = [ref.sha256 for _, ref in version.text_encoder]
-            inputs = (dataset, version.notes.get("base_digest", ""), version.configuration.sha256, *text_encoder)
+            inputs = (
+                dataset,
+                *datasets,
+                version.notes.get("base_digest", ""),
+                version.configuration.sha256,
+                *text_encoder,
+            )
             yield Step(
                 MODEL,
                 version.label,
-                tuple(filter(None, inputs)),
+                tuple(dict.fromkeys(filter(None, inputs))),
                 (version.digest, version.checkpoint.sha256),
                 dataset_name=version.dataset_name,
                 evaluation=version.evaluation,
@@ -216,14 +223,8 @@ class LineageIndex:
             )
 
     def _runs(self, keys: list[str]) -> Iterator[Step]:
-        newest: dict[str, int] = {}
-        for key in keys:
-            series, _, entry = key.rpartition("/")
-            number = entry.removesuffix(".json")
-            if key.startswith(RUNS) and number.isdecimal():
-                newest[series] = max(newest.get(series, 0), int(number))
-        for series, newest_entry in newest.items():
-            data = self.store.objects.get(f"{series}/{newest_entry}.json", MAX_ENTRY_BYTES)
+        for key in newest_entries(keys):
+            data = self.store.objects.get(key, MAX_ENTRY_BYTES)
             try:
                 run = json_text.loads(data or b"")["document"]
                 inputs = dict.fromkeys(digests_in(json_text.dumps(run.get("request")).encode()))
@@ -232,7 +233,18 @@ class LineageIndex:
             except (ValueError, KeyError, TypeError, AttributeError):
                 continue
             made = tuple(digest for digest in outputs if digest not in inputs)
-            yield Step(RUN, series.removeprefix("runs/"), tuple(inputs), made, state=state)
+            yield Step(RUN, key.rpartition("/")[0].removeprefix("runs/"), tuple(inputs), made, state=state)
+
+
+def newest_entries(keys: Iterable[str]) -> list[str]:
+    """Of the keys of a store, the newest entry of each training and evaluation: all that is known of it."""
+    newest: dict[str, int] = {}
+    for key in keys:
+        series, _, entry = key.rpartition("/")
+        number = entry.removesuffix(".json")
+        if key.startswith(RUNS) and number.isdecimal():
+            newest[series] = max(newest.get(series, 0), int(number))
+    return [f"{series}/{number}.json" for series, number in newest.items()]
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,6 @@ from typing import Annotated, Final, TypeVar
 
 import typer
 
-from luthier.common.v1.common_pb2 import ArtifactRef
-from luthier.curation.v1.dataset_pb2 import DatasetVersion
 from luthier.evaluation.v1.evaluation_pb2 import (
     EVALUATION_STATE_CANCELLED,
     EVALUATION_STATE_FAILED,
@@ -36,12 +34,23 @@ from luthier.training.v1.training_pb2 import (
     WatchTrainingRunRequest,
 )
 from luthier_kit.registry import current_version
-from luthier_kit.rpc import Cancelled, DeadlineExceeded, NotFound, Unavailable, error_of, retry_policy
+from luthier_kit.rpc import (
+    Cancelled,
+    DeadlineExceeded,
+    InvalidRequest,
+    LuthierError,
+    NotFound,
+    Unavailable,
+    error_of,
+    retry_policy,
+)
 from luthier_kit.store import Store
 from luthier_pipeline.clients import IdleBudget
 from luthier_pipeline.console import Context, Progress, UsageError, plain, table
 from luthier_pipeline.files import save
 from luthier_pipeline.options import USER, Json, RequestId, Reviewer, begin
+from luthier_pipeline.training_plan import EXPORTS
+from luthier_pipeline.training_request import complete, kept_text
 
 Req = TypeVar("Req", CreateTrainingRunRequest, CreateEvaluationRequest)
 R = TypeVar("R", TrainingRun, Evaluation)
@@ -56,8 +65,8 @@ UNSUCCESSFUL_EVALUATION: Final = (EVALUATION_STATE_FAILED, EVALUATION_STATE_CANC
 
 def train(
     ctx: typer.Context,
-    dataset: Annotated[str, typer.Option(metavar="NAME[@N]", help="Data set; default version: the newest.")],
-    name: Annotated[str, typer.Option(metavar="NAME", help="Name under which the result is registered.")],
+    dataset: Annotated[str, typer.Option(metavar="NAME[@N]", help="Data set; default version: the newest.")] = "",
+    name: Annotated[str, typer.Option(metavar="NAME", help="Name under which the result is registered.")] = "",
     base: Annotated[str, typer.Option(metavar="MODEL", help="Model to fine-tune: name, name@n or sha256:…")] = "",
     tiny_base: Annotated[bool, typer.Option("--tiny-base", help="Make a base model that any CPU can train.")] = False,
     size: Annotated[
@@ -68,6 +77,10 @@ def train(
     learning_rate: Annotated[float | None, typer.Option(help="Peak, 1e-8 to 0.1; default: 5e-5.")] = None,
     min_excerpt: Annotated[
         float | None, typer.Option(metavar="SECONDS", help="Offer random excerpts this long or longer.")
+    ] = None,
+    windows_per_clip: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=0, help="Offer N windows of each longer clip, told their place and its length."),
     ] = None,
     metadata_share: Annotated[
         float | None,
@@ -93,6 +106,24 @@ def train(
     checkpoint_every: Annotated[
         int | None, typer.Option(metavar="STEPS", min=1, help="Default: a tenth of the steps.")
     ] = None,
+    plan: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.yaml", help="Stages with their data sets, and all else; beside it only --name."),
+    ] = None,
+    continued: Annotated[
+        str,
+        typer.Option(
+            "--continue",
+            metavar="RUN[@STEP]",
+            help="Go on with a training that was cancelled or failed; with --steps or --plan, train on from it.",
+        ),
+    ] = "",
+    keep_every: Annotated[
+        int | None, typer.Option(metavar="STEPS", min=0, help="Keep the checkpoint of each of so many steps for good.")
+    ] = None,
+    export: Annotated[
+        str, typer.Option(metavar="last|best", help="Weights to export: best = lowest validation loss. Default: last.")
+    ] = "",
     seed: Annotated[int | None, typer.Option(help="Default: drawn from the request id.")] = None,
     detach: Annotated[bool, typer.Option("--detach", help="Begin it, and do not wait for its end.")] = False,
     request_id: RequestId = "",
@@ -104,12 +135,13 @@ def train(
     The same arguments are the same run: the command called again follows it.
     """
     context = begin(ctx, json)
-    if bool(base) == tiny_base:
-        raise UsageError("train takes --base MODEL or --tiny-base, one of them")
-    if size and base:
-        raise UsageError("--size is of --tiny-base; a model that is fine-tuned keeps its size")
+    _check_train(
+        base=base, dataset=dataset, name=name, size=size, tiny=tiny_base, other=bool(plan or continued),
+        tuning=keep_every is not None or bool(export),
+    )  # fmt: skip
+    if export and export not in EXPORTS:
+        raise UsageError(f"--export must be {' or '.join(EXPORTS)}, got {export[:80]!r}")
     clients = context.clients
-    manifest, version = _dataset(clients.store, dataset)
     fine_tune = FineTune(
         base_model=base,
         steps=steps,
@@ -117,6 +149,7 @@ def train(
         learning_rate=learning_rate,
         min_excerpt_s=min_excerpt,
         metadata_share=metadata_share,
+        windows_per_clip=windows_per_clip,
         cut_to_window=cut_to_window or None,
         timestep_logit_mean=timestep_mean,
         timestep_logit_deviation=timestep_deviation,
@@ -124,20 +157,26 @@ def train(
         ema_decay=ema_decay,
         validate_every=validate_every,
         checkpoint_every=checkpoint_every,
+        keep_every=keep_every,
+        export=EXPORTS.get(export),
     )
     request = CreateTrainingRunRequest(
         request_id=request_id,
-        dataset=manifest,
         model_name=name,
         seed=seed,
         created_by=reviewer,
-        fine_tune=fine_tune if base else None,
+        fine_tune=fine_tune if not tiny_base else None,
         tiny_base=TinyBase(autoencoder_steps=steps, batch_size=batch_size, size=size or None) if tiny_base else None,
     )
+
+    versions, read = complete(request, clients, dataset, plan, continued)
+    base = request.fine_tune.base_model
 
     def create(asked: CreateTrainingRunRequest) -> TrainingRun:
         try:
             return clients.training.CreateTrainingRun(asked).run
+        except InvalidRequest as error:
+            raise (read.explained(error) if read else error) from None
         except NotFound as error:
             if error.reason != "MODEL_NOT_FOUND":
                 raise
@@ -152,7 +191,9 @@ def train(
         clients.store,
         [base],
     )
-    context.say(f"training run {run.run_id}: {name} on {version}")
+    name = request.model_name
+    on = f" on {', '.join(versions)}" if versions else ""
+    context.say(f"training run {run.run_id}: {name}{on}{f', from {continued}' if continued else ''}")
     if detach:
         following = "" if context.nested else "; the same command without --detach follows it, luthier status lists all"
         context.answer({"run": run.run_id, **plain(run)}, f"{run.run_id} goes on in the service{following}")
@@ -165,6 +206,7 @@ def train(
     def stage(run: TrainingRun) -> Stage:
         losses = [f"loss {run.loss:.4f}"] if run.HasField("loss") else []
         losses += [f"validation {run.validation[-1].loss:.4f}"] if run.validation else []
+        losses[:0] = [run.training_stage] if run.training_stage and run.stage == "train" else []
         eta_s = run.eta_s if run.HasField("eta_s") else None
         return Stage(run.stage or "waiting", run.done, run.total, ", ".join(losses), eta_s)
 
@@ -172,7 +214,7 @@ def train(
     with _left_running(context, run.run_id):
         run = follow(run, events, stage, lambda run: run.state in ended, clients.retry_budget_s)
     if run.state != RUN_STATE_SUCCEEDED:
-        raise error_of(run.error) if run.HasField("error") else Cancelled("the run was cancelled")
+        raise _unsuccessful(context, run)
     losses = [point.loss for point in run.validation]
     change = f"  validation loss {losses[0]:.4f} -> {losses[-1]:.4f}" if losses else ""
     following = "" if context.nested else f"\nnext: luthier evaluate --model {run.model} --report report.html"
@@ -285,7 +327,30 @@ def cancel(
         state = EvaluationState.Name(evaluation.state).removeprefix("EVALUATION_STATE_")
         document = plain(evaluation)
     asked = "asked to stop, now" if state in ("RUNNING", "QUEUED") else "is"
-    context.answer({"run": identity, **document}, f"{identity} {asked} {state}")
+    tunes = identity.startswith("training-") and run.request.HasField("fine_tune")
+    following = f"\nlater: luthier train --continue {identity}" if tunes and (run.kept or state == "RUNNING") else ""
+    context.answer({"run": identity, **document}, f"{identity} {asked} {state}{following}")
+
+
+def _check_train(*, base: str, dataset: str, name: str, size: str, tiny: bool, other: bool, tuning: bool) -> None:
+    """UsageError for options of `train` that do not go together. `other`: a plan or a run says what is trained;
+    `tuning`: options of fine-tuning alone are there.
+    """
+    if not other and bool(base) == tiny:
+        raise UsageError("train takes --base MODEL or --tiny-base, one of them")
+    if size and not tiny:
+        raise UsageError("--size is of --tiny-base; a model that is fine-tuned keeps its size")
+    if tiny and (other or tuning):
+        raise UsageError("--plan, --continue, --keep-every and --export are of a fine-tuning, not of --tiny-base")
+    if not other and not (dataset and name):
+        raise UsageError("train takes --dataset NAME and --name NAME, or --plan FILE.yaml")
+
+
+def _unsuccessful(context: Context, run: TrainingRun) -> LuthierError:
+    """Why a run has no model; says what it can be continued from."""
+    if run.kept:
+        context.say(f"kept: {', '.join(map(kept_text, run.kept))}\nnext: luthier train --continue {run.run_id}")
+    return error_of(run.error) if run.HasField("error") else Cancelled("the run was cancelled")
 
 
 @contextmanager
@@ -362,15 +427,3 @@ def follow(
     with shown:
         retry_policy(budget, (Unavailable, DeadlineExceeded), first_s=FIRST_PAUSE_S)(watch)
     return newest
-
-
-def _dataset(store: Store, name: str) -> tuple[ArtifactRef, str]:
-    """The manifest of `name` (its newest version) or `name@n`, and which version that is. Raises NotFound."""
-    base, _, number = name.partition("@")
-    entries = store.series(DatasetVersion, f"datasets/{base}").entries()
-    chosen = [(n, version) for n, version in entries if not number or str(n) == number]
-    if not chosen:
-        known = ", ".join(store.names("datasets/")) or "none"
-        raise NotFound(f"no data set {name}; there are: {known}", reason="DATASET_NOT_FOUND")
-    n, version = chosen[-1]
-    return version.manifest, f"{base}@{n}"

@@ -19,7 +19,7 @@ from luthier.curation.v1.dataset_pb2 import DatasetVersion
 from luthier.evaluation.v1.evaluation_pb2 import EvaluationState, ListEvaluationsRequest
 from luthier.inference.v1.inference_pb2 import ListModelsRequest
 from luthier.pipeline.v1.pipeline_pb2 import PART_STATE_DONE, PART_STATE_RUNNING, PartProgress
-from luthier.training.v1.training_pb2 import ListTrainingRunsRequest, RunState
+from luthier.training.v1.training_pb2 import ListTrainingRunsRequest, RunState, TrainingRun
 from luthier_kit.rpc import UNREACHABLE, LuthierError, error_of
 from luthier_pipeline.clients import Clients
 from luthier_pipeline.console import ago, clock, plain, table
@@ -35,6 +35,7 @@ from luthier_pipeline.run_status import (
     silent_s,
     state_name,
 )
+from luthier_pipeline.training_request import kept_text
 
 RETRY_BUDGET_S: Final = 2.0  # a service that is away is a line of the answer
 NEWEST: Final = 10  # trainings and evaluations that are shown
@@ -119,8 +120,17 @@ def _datasets(clients: Clients) -> Subject:
 
 def _trainings(clients: Clients) -> Subject:
     runs = clients.training.ListTrainingRuns(ListTrainingRunsRequest(page_size=NEWEST)).runs
-    states = ((run.run_id, RunState.Name(run.state).removeprefix("RUN_STATE_"), run.model) for run in runs)
+    states = ((run.run_id, RunState.Name(run.state).removeprefix("RUN_STATE_"), _standing(run)) for run in runs)
     return Subject([plain(run) for run in runs], _lines(states))
+
+
+def _standing(run: TrainingRun) -> str:
+    """The model; of a run that has none, where it stands, and what it can be continued from."""
+    if run.model:
+        return run.model
+    where = f"{run.stage} {run.training_stage}".strip() + (f" {run.done}/{run.total}" if run.total else "")
+    kept = f"  kept: {', '.join(map(kept_text, run.kept))}" if run.kept else ""
+    return f"{where}{kept}".strip()
 
 
 def _evaluations(clients: Clients) -> Subject:

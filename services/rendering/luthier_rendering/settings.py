@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from luthier_kit.bounded_yaml import MAX_BYTES
 from luthier_kit.rpc import ServiceSettings, setting
 from luthier_kit.store import StoreSettings
 from luthier_rendering.backends.base import BackendConfig
-from luthier_rendering.bounded_yaml import MAX_BYTES
 from luthier_rendering.smf import MidiLimits
 
 _DEFAULT = MidiLimits()

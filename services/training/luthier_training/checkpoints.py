@@ -23,6 +23,8 @@ from luthier_model.errors import CheckpointError
 
 FROZEN = "pretransform."
 WEIGHTS, AVERAGE, OPTIMIZER = "weights.", "average.", "optimizer."
+DATASET = "dataset."
+"""Before the number of a data set, in the names of the losses on it."""
 MAX_NUMBERS_BYTES, MAX_NUMBERS_DEPTH, MAX_NUMBERS = 64 << 20, 3, 4_000_000
 """Of the numbers as JSON: a million steps, each validated, and the lists that pair steps with losses."""
 NAMED = 3
@@ -31,11 +33,14 @@ NAMED = 3
 
 @dataclass
 class Progress:
-    """The numbers of a run: optimiser steps done, and the losses on the way."""
+    """The numbers of a run: optimiser steps done, and the losses on the way; validation losses also of each of several
+    data sets, by its number.
+    """
 
     step: int = 0
     training: list[LossPoint] = field(default_factory=list)
     validation: list[LossPoint] = field(default_factory=list)
+    by_dataset: dict[int, list[LossPoint]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -56,17 +61,23 @@ class Trained:
         for index, moments in self.optimizer.state_dict()["state"].items():
             state |= {f"{OPTIMIZER}{index}.{name}": torch.as_tensor(value) for name, value in moments.items()}
         losses = {"training": progress.training, "validation": progress.validation}
+        losses |= {f"{DATASET}{number}": points for number, points in progress.by_dataset.items()}
         pairs = {name: [(point.step, point.loss) for point in points] for name, points in losses.items()}
         tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}
         save_file(tensors, path, metadata={"format": "pt", "progress": json.dumps({"step": progress.step, **pairs})})
 
-    def restore(self, path: Path) -> Progress:
+    def restore(self, path: Path, *, other_run: bool = False) -> Progress:
         """Puts weights, moving average and moments back where they were; returns the numbers of the checkpoint.
 
+        Of another run the moving average may be missing, then it begins here, or be there where none is kept here.
         CheckpointError when the file is none, is not of this model, or says what cannot be: then nothing was changed.
         """
         found = {name: tensor.shape for name, tensor in checkpoint.header(path).items()}
         wanted = {name: tuple(tensor.shape) for name, tensor in self._weights_and_average()} | dict(self._moments())
+        if other_run and self.average is None:
+            found = {name: shape for name, shape in found.items() if not name.startswith(AVERAGE)}
+        if other_run and not any(name.startswith(AVERAGE) for name in found):
+            wanted = {name: shape for name, shape in wanted.items() if not name.startswith(AVERAGE)}
         if wrong := sorted(name for name in {*found, *wanted} if found.get(name) != wanted.get(name)):
             text = f"{len(wrong)} tensors are not those of the model that is trained, such as {wrong[:NAMED]}"
             raise CheckpointError(text[:300])
@@ -79,7 +90,7 @@ class Trained:
 
         frozen = {name: tensor for name, tensor in self.model.state_dict().items() if name.startswith(FROZEN)}
         self.model.load_state_dict({**frozen, **below(WEIGHTS)}, strict=True)
-        if self.average is not None:
+        if self.average is not None and below(AVERAGE):
             self.average.load_state_dict(below(AVERAGE), strict=True)
         moments: dict[int, dict[str, torch.Tensor]] = {}
         for name, tensor in below(OPTIMIZER).items():
@@ -120,13 +131,15 @@ def _progress(text: str) -> Progress:
             text.encode(), max_bytes=MAX_NUMBERS_BYTES, max_depth=MAX_NUMBERS_DEPTH, max_values=MAX_NUMBERS
         )
         training, validation = (_points(numbers[name]) for name in ("training", "validation"))
+        named = {name.removeprefix(DATASET): points for name, points in numbers.items() if name.startswith(DATASET)}
+        by_dataset = {int(number): _points(points) for number, points in named.items()}
         step = LossPoint(step=numbers["step"]).step
     except (ValueError, TypeError, KeyError, OverflowError) as error:
         raise CheckpointError(f"its numbers cannot be read: {error!r}"[:300]) from None
-    steps = [[point.step for point in points] for points in (training, validation)]
+    steps = [[point.step for point in points] for points in (training, validation, *by_dataset.values())]
     if step < 1 or any(each != sorted(set(each)) or not 0 <= each[0] <= each[-1] <= step for each in steps if each):
         raise CheckpointError(f"its numbers are not those of a run after {step} steps")
-    return Progress(step, training, validation)
+    return Progress(step, training, validation, by_dataset)
 
 
 def _points(pairs: Any) -> list[LossPoint]:

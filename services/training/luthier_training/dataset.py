@@ -12,6 +12,8 @@ from luthier_music.metadata import draw_metadata
 
 FORMAT = "luthier.dataset.v1"
 MAX_ROWS = 500_000
+POLYPHONIC = "polyphonic"
+"""The subset of a clip that names none, as `ClipSource.subset` says."""
 REASON = "DATASET_INVALID"
 
 
@@ -44,15 +46,21 @@ def read_manifest(store: Store, ref: ArtifactRef) -> DatasetManifest:
     return manifest
 
 
-def check_metadata(manifest: DatasetManifest) -> None:
+def check_metadata(manifests: Iterable[DatasetManifest]) -> None:
     """InvalidRequest DATASET_INVALID unless metadata can be drawn of a clip that is trained on."""
-    if not any(draw_metadata(facts_of(row.facts, row.tags), random.Random(0)) for row in rows_of(manifest, TRAIN)):
+    rows = (row for manifest in manifests for row in rows_of(manifest, TRAIN))
+    if not any(draw_metadata(facts_of(row.facts, row.tags), random.Random(0)) for row in rows):
         raise InvalidRequest("no clip of the train split has facts or tags that metadata could state", reason=REASON)
 
 
 def rows_of(manifest: DatasetManifest, split: str) -> list[DatasetRow]:
     """The clips of a split, in the order of the manifest."""
     return [row for row in manifest.rows if row.split == split]
+
+
+def subset_of(row: DatasetRow) -> str:
+    """`polyphonic`, `monophonic`, `external`, …"""
+    return row.source.subset or POLYPHONIC
 
 
 def prompts_of(rows: Iterable[DatasetRow]) -> list[str]:

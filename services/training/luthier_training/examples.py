@@ -4,10 +4,12 @@ All of it follows from (seed, batch number) and is drawn for the whole batch on 
 on as if nothing had happened, and its course depends neither on the device nor on how many processes share a batch.
 """
 
-import functools
+import math
 import random
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import TypedDict
 
 import torch
@@ -16,6 +18,9 @@ from luthier.curation.v1.dataset_pb2 import DatasetRow
 from luthier_music.clip_facts import Facts
 from luthier_music.metadata import draw_metadata
 from luthier_training.base_model import Excerpt, Latents, StoredLatents
+from luthier_training.dataset import POLYPHONIC
+from luthier_training.mixture import Mixture
+from luthier_training.plan import Source
 from luthier_training.seeds import seed_of
 
 EXCERPTS_PER_CLIP = 8
@@ -34,17 +39,23 @@ class Conditions(TypedDict):
 
 @dataclass(frozen=True)
 class Example:
-    """A clip as it is trained on: its own file, so it starts at 0 and lasts `latents.seconds_total`.
+    """A clip as it is trained on: its own file, so it starts at 0 and lasts `latents.seconds_total`; or the part of a
+    longer one that begins at `start_s`, of which the whole lasts `whole_s`.
 
-    `facts` are what its metadata may state.
+    `facts` are what its metadata may state; `dataset` is the number of its data set among the run's.
     """
 
     latents: Latents | StoredLatents
     prompts: tuple[str, ...]
     facts: Facts = Facts()
+    dataset: int = 0
+    subset: str = POLYPHONIC
+    start_s: float = 0.0
+    whole_s: float = 0.0
 
     def conditions(self, prompt: str) -> Conditions:
-        return {"prompt": prompt, "seconds_start": 0.0, "seconds_total": self.latents.seconds_total}
+        whole_s = self.whole_s or self.latents.seconds_total
+        return {"prompt": prompt, "seconds_start": self.start_s, "seconds_total": whole_s}
 
 
 @dataclass(frozen=True)
@@ -80,6 +91,15 @@ def excerpts(clip: DatasetRow, duration_s: float, shortest_s: float, seed: int) 
     return found
 
 
+def windows(clip: DatasetRow, duration_s: float, window_s: float, count: int, seed: int) -> list[Excerpt]:
+    """As many windows of a clip, one at a random place of each part of it, the parts being equal; none when the clip is
+    no longer than a window.
+    """
+    draw, room_s = random.Random(f"{seed} windows {clip.audio.sha256}"), duration_s - window_s
+    places = [(number + draw.random()) / count * room_s for number in range(count if room_s > 0 else 0)]
+    return [Excerpt(clip, round(math.floor(place / GRID_S) * GRID_S, 2), window_s) for place in places]
+
+
 @dataclass(frozen=True)
 class LogitNormal:
     """A distribution on (0, 1): its logit is normal, of this mean and standard deviation (Esser 2024)."""
@@ -93,13 +113,19 @@ class LogitNormal:
         return torch.sigmoid(self.mean + self.deviation * torch.special.ndtri(inside))
 
 
-@functools.lru_cache(maxsize=2)  # a batch may lie across two epochs
-def _order(count: int, epoch: int, seed: int) -> torch.Tensor:
-    return torch.randperm(count, generator=torch.Generator().manual_seed(seed_of(seed, "epoch", epoch)))
+def mixture_of(examples: Sequence[Example], sources: Sequence[Source], seed: int) -> Mixture[Example]:
+    """What a stage draws from: of each source the examples of its data set and subset."""
+    clips: dict[tuple[int, str], list[Example]] = defaultdict(list)
+    for each in examples:
+        for subset in ("", each.subset):
+            clips[each.dataset, subset].append(each)
+    return Mixture(
+        [clips[source.dataset, source.subset] for source in sources], [source.share for source in sources], seed
+    )
 
 
 def draw_batch(
-    examples: Sequence[Example],
+    examples: Sequence[Example] | Mixture[Example],
     number: int,
     batch_size: int,
     dropout: float,
@@ -107,16 +133,17 @@ def draw_batch(
     metadata_share: float = 0.0,
     logit: LogitNormal | None = None,
 ) -> Batch:
-    """Batch `number` (0, 1, 2, …): each epoch in an order of its own, each clip with one of its prompts.
+    """Batch `number` (0, 1, 2, …) of a mixture, or of examples that are one source of it: each epoch in an order of its
+    own, each clip with one of its prompts.
 
     `dropout` is the probability that a row's conditions are dropped, `metadata_share` that a clip comes with a draw of
     its metadata in place of a prompt; `logit` how timesteps are distributed, None = uniformly.
     """
     generator = torch.Generator().manual_seed(seed_of(seed, "batch", number))
     latents, conditions = [], []
+    mixture = examples if isinstance(examples, Mixture) else Mixture([examples], [Fraction(1)], seed)
     for place in range(number * batch_size, (number + 1) * batch_size):
-        epoch, within = divmod(place, len(examples))
-        example = examples[int(_order(len(examples), epoch, seed)[within])]
+        example = mixture.at(place)
         prompt = example.prompts[int(torch.randint(len(example.prompts), (1,), generator=generator))]
         draw = random.Random(seed_of(seed, "metadata", place))
         if draw.random() < metadata_share:

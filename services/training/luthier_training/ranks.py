@@ -19,6 +19,8 @@ TIMEOUT = timedelta(days=1)
 one dies.
 """
 
+BATCH_FIELD = "fine_tune.batch_size"
+
 
 @dataclass(frozen=True)
 class Ranks:
@@ -28,11 +30,11 @@ class Ranks:
     count: int = 1
     device: str = "cpu"
 
-    def rows(self, batch_size: int) -> slice:
-        """Its rows of a batch. Raises InvalidRequest when the processes cannot share it evenly."""
+    def rows(self, batch_size: int, field: str = BATCH_FIELD) -> slice:
+        """Its rows of a batch. Raises InvalidRequest, with the field, when the processes cannot share it evenly."""
         if batch_size % self.count:
             bound = f"must be a multiple of the {self.count} processes of a run, got {batch_size}"
-            raise InvalidRequest(violations=[("fine_tune.batch_size", bound)])
+            raise InvalidRequest(violations=[(field, bound)])
         share = batch_size // self.count
         return slice(self.rank * share, (self.rank + 1) * share)
 

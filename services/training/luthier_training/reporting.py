@@ -10,6 +10,7 @@ from luthier.common.v1.common_pb2 import ArtifactRef
 from luthier.training.v1.training_pb2 import LossPoint, TrainingProgress
 from luthier_kit.registry import EXPIRY_S
 from luthier_kit.rpc import LuthierError
+from luthier_training.kept import forget_after
 from luthier_training.runs import TrainingRunLog
 
 log = logging.getLogger(__name__)
@@ -87,32 +88,28 @@ class Reporter:
         if time.monotonic() >= self._due or done == total:
             self._publish()
 
-    def checkpoint(self, ref: ArtifactRef, step: int) -> str:
-        """A checkpoint is stored: say so now. Returns the key of the one that nothing names any more, or ""."""
-        progress, oldest = self.progress, ""
-        if progress.checkpoint.key != ref.key:
-            oldest = progress.previous_checkpoint.key
-            if progress.HasField("checkpoint"):
-                progress.previous_checkpoint.CopyFrom(progress.checkpoint)
-                progress.previous_checkpoint_step = progress.checkpoint_step
+    def checkpoint(self, ref: ArtifactRef, step: int) -> None:
+        """A checkpoint is stored: say so now, with what is kept besides."""
+        progress = self.progress
+        if progress.HasField("checkpoint") and progress.checkpoint.key != ref.key:
+            progress.previous_checkpoint.CopyFrom(progress.checkpoint)
+            progress.previous_checkpoint_step = progress.checkpoint_step
         progress.checkpoint.CopyFrom(ref)
         progress.checkpoint_step = step
         self._publish()
-        return oldest if oldest not in (ref.key, progress.previous_checkpoint.key) else ""
 
     def use_previous_checkpoint(self) -> None:
         """The newest checkpoint cannot be read: the one before is the newest from now on."""
         self.progress.checkpoint.CopyFrom(self.progress.previous_checkpoint)
         self.progress.checkpoint_step = self.progress.previous_checkpoint_step
+        forget_after(self.progress, self.progress.checkpoint_step)
         self.forget_previous_checkpoint()
 
-    def forget_previous_checkpoint(self) -> str:
-        """The checkpoint before the newest is of no more use: say so now. Returns its key, or ""."""
-        key = self.progress.previous_checkpoint.key
+    def forget_previous_checkpoint(self) -> None:
+        """The checkpoint before the newest is of no more use: say so now."""
         self.progress.ClearField("previous_checkpoint")
         self.progress.ClearField("previous_checkpoint_step")
         self._publish()
-        return key
 
     def _publish(self) -> None:
         if self._log is None:

@@ -5,13 +5,22 @@ from luthier_kit.registry import MAX_REQUEST_ID_CHARS
 from luthier_kit.rpc import Checks
 from luthier_kit.store import MAX_DOCUMENT_BYTES
 from luthier_model.configuration import SMALL, TINY
+from luthier_training.plan import (
+    MAX_BATCH,
+    MAX_STEPS,
+    fill_stages,
+    main_dataset,
+    needs_dataset,
+    plan_of,
+    settle_keeping,
+    settle_stages,
+)
 from luthier_training.seeds import seed_of
 
-MAX_STEPS, MAX_BATCH = 1_000_000, 256
 DEFAULT_STEPS, DEFAULT_BATCH, DEFAULT_RATE, DEFAULT_DROPOUT = 4000, 16, 5e-5, 0.1
 TINY_STEPS, TINY_BATCH = {TINY: 400, SMALL: 1500}, 8
 """Autoencoder steps by size: one and a half minutes, and six, on one core."""
-MAX_EXCERPT_S = 3600.0
+MAX_EXCERPT_S, MAX_WINDOWS = 3600.0, 64
 
 
 def settle(request: CreateTrainingRunRequest) -> CreateTrainingRunRequest:
@@ -20,7 +29,8 @@ def settle(request: CreateTrainingRunRequest) -> CreateTrainingRunRequest:
     effective.CopyFrom(request)
     checks = Checks()
     checks.text("request_id", request.request_id, max_chars=MAX_REQUEST_ID_CHARS, blank=False)
-    checks.artifact("dataset", request.dataset, max_bytes=MAX_DOCUMENT_BYTES)
+    if needs_dataset(request.fine_tune) or request.HasField("dataset"):
+        checks.artifact("dataset", request.dataset, max_bytes=MAX_DOCUMENT_BYTES)
     checks.name("model_name", request.model_name)
     checks.text("created_by", request.created_by, max_chars=100)
     if request.HasField("fine_tune"):
@@ -30,6 +40,12 @@ def settle(request: CreateTrainingRunRequest) -> CreateTrainingRunRequest:
     else:
         checks.that(False, "recipe", "must be fine_tune or tiny_base")
     checks.done()
+    if not effective.HasField("dataset"):
+        effective.dataset.CopyFrom(main_dataset(effective.fine_tune))
+    if effective.fine_tune.stages:
+        named = effective.dataset.sha256 in {ref.sha256 for ref in plan_of(effective).datasets}
+        checks.that(named, "dataset", "must be absent where no stage draws from it")
+        checks.done()
     if not request.HasField("seed"):
         effective.seed = seed_of("training", request.request_id)
     return effective
@@ -38,6 +54,8 @@ def settle(request: CreateTrainingRunRequest) -> CreateTrainingRunRequest:
 def _settle_fine_tune(asked: FineTune, checks: Checks) -> None:
     at = "fine_tune."
     checks.text(f"{at}base_model", asked.base_model, max_chars=128, blank=False)
+    if asked.stages and not settle_stages(asked, checks):
+        return
     _default(asked, steps=DEFAULT_STEPS, batch_size=DEFAULT_BATCH, learning_rate=DEFAULT_RATE)
     _default(asked, conditioning_dropout=DEFAULT_DROPOUT, ema_decay=0.0, warmup_steps=0, accumulate=1)
     tenth = max(1, asked.steps // 10)
@@ -52,8 +70,12 @@ def _settle_fine_tune(asked: FineTune, checks: Checks) -> None:
     checks.within(f"{at}ema_decay", asked.ema_decay, 0, 0.99999)
     checks.within(f"{at}warmup_steps", asked.warmup_steps, 0, asked.steps)
     checks.within(f"{at}accumulate", asked.accumulate, 1, MAX_BATCH)
+    fill_stages(asked, checks)
+    settle_keeping(asked, checks)
     checks.within(f"{at}min_excerpt_s", asked.min_excerpt_s, 0, MAX_EXCERPT_S)
     checks.within(f"{at}metadata_share", asked.metadata_share, 0, 1)
+    if checks.within(f"{at}windows_per_clip", asked.windows_per_clip, 0, MAX_WINDOWS) and asked.windows_per_clip:
+        checks.that(not asked.cut_to_window, f"{at}cut_to_window", "must not come with windows_per_clip")
     if asked.HasField("timestep_logit_mean"):
         _default(asked, timestep_logit_deviation=1.0)
         checks.within(f"{at}timestep_logit_mean", asked.timestep_logit_mean, -10, 10)

@@ -7,6 +7,7 @@ from google.protobuf.json_format import ParseDict
 
 from luthier.training.v1 import training_pb2 as pb
 from luthier_kit.registry import Run, RunKind, RunLog, RunState, timestamp
+from luthier_training.kept import kept_of
 
 TrainingRun = Run[pb.CreateTrainingRunRequest, pb.TrainingProgress, pb.TrainingResult]
 TrainingRunLog = RunLog[pb.CreateTrainingRunRequest, pb.TrainingProgress, pb.TrainingResult]
@@ -48,6 +49,11 @@ def to_message(run: TrainingRun) -> pb.TrainingRun:
         attempts=run.attempts,
         training=progress.training,
         checkpoint=progress.checkpoint if progress.HasField("checkpoint") else None,
+        base=progress.base,
+        training_stage=progress.training_stage,
+        kept=kept_of(progress),
+        validation_by_dataset=progress.validation_by_dataset,
+        continued_from=progress.continued_from if progress.HasField("continued_from") else None,
     )
     if progress.HasField("eta_s") and not run.waiting_for:
         message.eta_s = progress.eta_s

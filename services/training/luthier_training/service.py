@@ -9,7 +9,9 @@ from luthier.training.v1.training_pb2_grpc import TrainingServiceServicer
 from luthier_kit.registry import RunLog, RunPages, current_version, refuse_promoted, resolve, run_id_of
 from luthier_kit.rpc import Checks, NotFound, actor, fit_page, in_field, page_position, page_token
 from luthier_kit.store import Store
+from luthier_training.continuing import check_source
 from luthier_training.dataset import check_metadata, read_manifest
+from luthier_training.plan import plan_of, read_data
 from luthier_training.requests import settle
 from luthier_training.runs import KIND, TrainingRunLog, to_message
 from luthier_training.scheduler import Scheduler
@@ -88,12 +90,15 @@ class TrainingServicer(TrainingServiceServicer):
         """
         if current := current_version(self._store, asked.model_name):
             refuse_promoted(current)
-        with in_field("dataset"):
-            manifest = read_manifest(self._store, asked.dataset)
-            if asked.fine_tune.metadata_share:
-                check_metadata(manifest)
-        if asked.HasField("fine_tune"):
-            resolve(self._store, asked.fine_tune.base_model)
+        if not asked.HasField("fine_tune"):
+            with in_field("dataset"):
+                read_manifest(self._store, asked.dataset)
+            return
+        manifests = read_data(self._store, plan_of(asked))
+        if asked.fine_tune.metadata_share:
+            with in_field("dataset"):
+                check_metadata(manifests)
+        check_source(self._store, asked, resolve(self._store, asked.fine_tune.base_model), manifests)
 
     def _record(self, run_id: str) -> TrainingRunLog:
         if not run_id.startswith(f"{KIND.name}-"):

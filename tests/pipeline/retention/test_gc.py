@@ -13,13 +13,14 @@ from luthier.curation.v1.dataset_pb2 import DatasetManifest, DatasetRow, Dataset
 from luthier.inference.v1.inference_pb2 import GenerateRequest
 from luthier.pipeline.v1.pipeline_pb2 import SongRecord
 from luthier.registry.v1.registry_pb2 import ModelVersion
-from luthier_kit.registry import claim_request
+from luthier.training.v1.training_pb2 import CreateTrainingRunRequest, KeptCheckpoint, TrainingProgress
+from luthier_kit.registry import RunLog, claim_request
 from luthier_kit.rpc import FailedPrecondition
 from luthier_kit.store import Action, FolderStore, Store, Stored
 from luthier_pipeline.retention import gc
 from luthier_pipeline.retention.gc import Amount, Rule, collect
 from tests.pipeline.fakes import FakeClients, Stub, luthier
-from tests.pipeline.filled_store import FilledStore
+from tests.pipeline.filled_store import TRAINING, FilledStore
 
 EVERYTHING_IS_OLD = Rule(grace_s=-60, generated_s=-60)
 ALL_IS_YOUNG = Rule(grace_s=3600, generated_s=3600)
@@ -58,6 +59,21 @@ def test_gc_deletes_what_nothing_reaches_and_keeps_the_rest(each_store: Store) -
     assert done.went["expired"] == {"generated": Amount(1, filled.audio.size_bytes)}
     assert done.total == Amount(2, crashed.size_bytes + filled.audio.size_bytes)
     assert collect(store, EVERYTHING_IS_OLD, [in_curation.sha256]).total.blobs == 0
+
+
+def test_gc_keeps_the_checkpoints_that_a_run_keeps_and_not_those_that_it_let_go(each_store: Store) -> None:
+    """A runner that dies between letting go and deleting leaves a checkpoint that only an earlier entry names."""
+    store = each_store
+    best, newest, let_go = (
+        store.blobs.put_bytes("checkpoints/training-x", text, "safetensors") for text in (b"best", b"newest", b"let go")
+    )
+    log = RunLog.create(store, TRAINING, "x", CreateTrainingRunRequest(request_id="x"))
+    own = RunLog(store, TRAINING, log.id, "runner")
+    own.start()
+    own.progress(TrainingProgress(checkpoint=let_go, kept=[KeptCheckpoint(step=1, checkpoint=best)]))
+    own.progress(TrainingProgress(checkpoint=newest, kept=[KeptCheckpoint(step=1, checkpoint=best)]))
+    collect(store, EVERYTHING_IS_OLD)
+    assert [store.blobs.exists(ref) for ref in (best, newest, let_go)] == [True, True, False]
 
 
 def test_the_command_keeps_what_curation_holds_and_says_what_went(store: Store) -> None:

@@ -2,7 +2,8 @@
 
 A blob is reached when a document names its digest: an action record, an entry of a series (models, data sets, runs,
 corpora), a manifest that is reached itself, or a clip in curation. Documents are searched for digests, whatever their
-form. Documents of other buckets are not read.
+form. Documents of other buckets are not read. Of a training or an evaluation the newest entry counts, which holds all
+that the run keeps: checkpoints that only earlier ones name were let go.
 
 Running work is safe: what is younger than the grace stays, and a blob that is written again is young again. Each age is
 read just before the blob goes, and what is reached is looked at again before each batch. Generated audio is held by
@@ -25,7 +26,7 @@ from luthier_kit.rpc import NotFound
 from luthier_kit.store import Store, Stored, is_blob_key
 from luthier_pipeline.console import table
 from luthier_pipeline.curate import clips
-from luthier_pipeline.lineage import READS_AT_ONCE, digest_in_key, digests_in
+from luthier_pipeline.lineage import READS_AT_ONCE, RUNS, digest_in_key, digests_in, newest_entries
 from luthier_pipeline.options import Json, begin, within
 
 GENERATED: Final = "generated/"
@@ -104,7 +105,9 @@ class Reached:
     def update(self) -> None:
         """Read every document that was not read yet."""
         keys = [key for folder in self._folders for key in self.store.objects.keys(folder)]
-        self._add(key for key in keys if not is_blob_key(key) and not key.startswith((*NO_DOCUMENTS, ".")))
+        runs = set(newest_entries(keys))
+        documents = (key for key in keys if not is_blob_key(key) and not key.startswith((*NO_DOCUMENTS, ".")))
+        self._add(key for key in documents if not key.startswith(RUNS) or key in runs)
         manifests = [key for key in keys if key.startswith(MANIFESTS)]
         while named := [key for key in manifests if key not in self._read and digest_in_key(key) in self._named]:
             self._add(named)

@@ -32,12 +32,12 @@ from pathlib import Path
 from typing import Final, Literal
 
 from luthier.rendering.v1 import rendering_pb2 as pb
+from luthier_kit.bounded_yaml import Faults, Node, read_yaml
 from luthier_kit.rpc import is_blob_key
 from luthier_music.instruments import DRUMS, FAMILIES, Instrument, program_of
 from luthier_rendering.backends import effects
 from luthier_rendering.backends.base import BackendError
 from luthier_rendering.backends.soundfont_file import Preset
-from luthier_rendering.bounded_yaml import Faults, Node, read_yaml
 from luthier_rendering.humanise import MAX_TIMING_MS, MAX_VELOCITY, Humanise
 
 DEFAULT_MAP: Final = Path(__file__).parent / "instrument_map.yaml"

@@ -24,13 +24,17 @@ from luthier_model import checkpoint
 from luthier_model.errors import CheckpointError, WeightsError
 from luthier_model.registered import statuses
 from luthier_music.clip_facts import facts_of
-from luthier_training.base_model import BaseModel, Excerpt, StoredText
+from luthier_training import continuing, kept
+from luthier_training.base_model import BaseModel, Excerpt, StoredLatents, StoredText
 from luthier_training.checkpoints import Progress, Trained
-from luthier_training.dataset import read_manifest, registered_name, rows_of
-from luthier_training.examples import Batch, Example, LogitNormal, draw_batch, excerpts
+from luthier_training.dataset import rows_of, subset_of
+from luthier_training.examples import Batch, Example, LogitNormal, draw_batch, excerpts, mixture_of, windows
+from luthier_training.held_out import HeldOut
 from luthier_training.job import Job
-from luthier_training.ranks import ALONE, Ranks
+from luthier_training.plan import plan_of, read_data
+from luthier_training.ranks import ALONE, BATCH_FIELD, Ranks
 from luthier_training.reporting import RankLost, Stopped
+from luthier_training.resuming import MAX_FAULTS_CHARS, choose_export, continued, restored
 from luthier_training.seeds import seed_of
 
 log = logging.getLogger(__name__)
@@ -45,65 +49,82 @@ RECOMPUTED_PARAMETERS = 10_000_000
 """Larger transformers recompute activations to save memory; smaller ones have no need to."""
 VALIDATION_TIMESTEPS = (0.1, 0.3, 0.5, 0.7, 0.9)
 """The library's own choice: from nearly clean (0) to nearly noise (1)."""
-MAX_VALIDATION_EXAMPLES = 256
-"""The standard error of the mean is then a sixteenth of the spread over clips; more clips cost minutes."""
-MAX_FAULTS_CHARS = 1000
 MAX_POINTS = 1000
 """Training losses kept of a run, as `TrainingRun.training` promises."""
 
 
 def run(job: Job) -> ModelVersion:
     """The version to register. Raises Stopped, too, when another rank registers it."""
-    job.ranks.rows(job.request.fine_tune.batch_size)  # refuses before the work
+    plan, recipe, noted = plan_of(job.request), job.request.fine_tune, job.reporter.progress
+    for stage in plan.stages:  # refuses before the work
+        job.ranks.rows(stage.batch_size, f"fine_tune.stages[{stage.number}].batch_size" if stage.name else BATCH_FIELD)
     job.reporter.stage("fetch")
-    dataset = read_manifest(job.store, job.request.dataset)
-    version = resolve(job.store, job.request.fine_tune.base_model)
+    datasets = read_data(job.store, plan)
+    version = resolve(job.store, noted.base or recipe.base_model)
+    noted.base = version.label  # whatever the name means when another runner goes on
+    if recipe.HasField("continue_from"):
+        continuing.begin(job.store, recipe.continue_from, noted)
     base = BaseModel.open(job.store, version, job.device, job.folder("base"))
     job.choose_threads(sum(parameter.numel() for parameter in base.model.parameters()))
 
-    train, held_out = encode(job, base, dataset)
+    train, held_out = encode(job, base, *datasets)
     trained, progress = fit(job, base.model, train, held_out)
     job.ranks.close()
     if job.ranks.rank:
         raise Stopped
 
     job.reporter.stage("export")
-    version = export(job, base, dataset, trained, progress)
-    if before := job.reporter.forget_previous_checkpoint():
-        job.store.objects.delete(before)
+    version = export(job, base, datasets, trained, progress)
+    job.reporter.forget_previous_checkpoint()
+    kept.remove_unnamed(job.store, job.run_id, job.reporter.progress)
     return version
 
 
-def encode(job: Job, base: BaseModel, dataset: DatasetManifest) -> tuple[list[Example], list[Example]]:
-    """Examples for training and for validation; the prompts' embeddings replace the text encoder in the model, or stand
-    before it where metadata are drawn.
+def encode(job: Job, base: BaseModel, *datasets: DatasetManifest) -> tuple[list[Example], list[Example]]:
+    """Examples for training and for validation, of all data sets; the prompts' embeddings replace the text encoder in
+    the model, or stand before it where metadata are drawn. A clip that several data sets name is encoded once.
     """
-    clips = [*rows_of(dataset, TRAIN), *rows_of(dataset, VALIDATION)]
-    shortest_s, known = job.request.fine_tune.min_excerpt_s, base.configuration
-    window_s = known.window_samples / known.sample_rate_hz if job.request.fine_tune.cut_to_window else 0.0
+    numbered = [
+        (number, row) for split in (TRAIN, VALIDATION) for number, dataset in enumerate(datasets)
+        for row in rows_of(dataset, split)
+    ]  # fmt: skip
+    clips = [row for _, row in numbered]
+    made: dict[tuple[str, str], list[tuple[StoredLatents, float, float]]] = {}  # with start and whole length, seconds
+    recipe, known = job.request.fine_tune, base.configuration
+    window_s = known.window_samples / known.sample_rate_hz
     found: dict[int, list[Example]] = {}
-    kept = job.folder("latents")
+    files = job.folder("latents")
     job.reporter.stage("encode", len(clips))
     for index in job.ranks.own_first(len(clips)):
         clip = clips[index]
-        with tempfile.TemporaryDirectory(dir=job.folder("encode")) as scratch:
-            latents = [base.latents(Excerpt(clip, length_s=window_s), Path(scratch), kept)]
-            if clip.split == TRAIN and shortest_s:
-                parts = excerpts(clip, latents[0].seconds_total, shortest_s, job.request.seed)
-                latents += [base.latents(part, Path(scratch), kept) for part in parts]
-        facts = facts_of(clip.facts, clip.tags)
-        found[index] = [Example(each, tuple(clip.prompts), facts) for each in latents]
+        identity = (clip.audio.sha256, clip.split)
+        if identity not in made:
+            with tempfile.TemporaryDirectory(dir=job.folder("encode")) as scratch:
+                whole = base.latents(
+                    Excerpt(clip, length_s=window_s if recipe.cut_to_window else 0.0), Path(scratch), files
+                )
+                made[identity], lasts_s = [(whole, 0.0, 0.0)], whole.seconds_total
+                if clip.split == TRAIN and recipe.min_excerpt_s:
+                    parts = excerpts(clip, lasts_s, recipe.min_excerpt_s, job.request.seed)
+                    made[identity] += [(base.latents(part, Path(scratch), files), 0.0, 0.0) for part in parts]
+                if clip.split == TRAIN and recipe.windows_per_clip:
+                    parts = windows(clip, lasts_s, window_s, recipe.windows_per_clip, job.request.seed)
+                    made[identity] += [
+                        (base.latents(part, Path(scratch), files), part.start_s, lasts_s) for part in parts
+                    ]
+        told_of = (tuple(clip.prompts), facts_of(clip.facts, clip.tags), numbered[index][0], subset_of(clip))
+        found[index] = [Example(each, *told_of, *place) for each, *place in made[identity]]
         job.reporter.advance(len(found), len(clips))
         job.reporter.check()
     told = list(dict.fromkeys(tuple(clip.prompts) for clip in clips))
     embeddings: dict[str, StoredText] = {}
     job.reporter.stage("encode prompts", len(told))
     for done, index in enumerate(job.ranks.own_first(len(told)), start=1):
-        embeddings |= base.text_embeddings(told[index], kept)
+        embeddings |= base.text_embeddings(told[index], files)
         job.reporter.advance(done, len(told))
         job.reporter.check()
     base.cache_prompts(embeddings, keep_encoder=job.request.fine_tune.metadata_share > 0)
-    train = len(rows_of(dataset, TRAIN))
+    train = sum(clip.split == TRAIN for clip in clips)
     return (
         [example for index in range(train) for example in found[index]],
         [example for index in range(train, len(clips)) for example in found[index]],
@@ -131,14 +152,14 @@ def fit(
 ) -> tuple[Trained, Progress]:
     """Trains from the newest checkpoint, else from the base, to the last step.
 
-    Stores a checkpoint every `checkpoint_every` steps, at the last one, and before it raises Stopped because the run
-    should stop. Raises FailedPrecondition TRAINING_DIVERGED when a loss or the gradient is not finite: no checkpoint is
-    stored after that.
+    Stores a checkpoint every `checkpoint_every` steps, at the end of each stage, where it is kept for another reason,
+    and before it raises Stopped because the run should stop. Raises FailedPrecondition TRAINING_DIVERGED when a loss or
+    the gradient is not finite: no checkpoint is stored after that.
     """
     recipe, seed, ranks, reporter, device = job.request.fine_tune, job.request.seed, job.ranks, job.reporter, job.device
-    rows, logit = ranks.rows(recipe.batch_size), None
-    if recipe.HasField("timestep_logit_mean"):
-        logit = LogitNormal(recipe.timestep_logit_mean, recipe.timestep_logit_deviation)
+    plan, logit = plan_of(job.request), logit_of(recipe)
+    mixtures = [mixture_of(train, stage.sources, stage.seed(seed)) for stage in plan.stages]
+    clips = HeldOut(held_out, continuing.names_of(job.store, plan))
 
     recompute = sum(parameter.numel() for parameter in model.model.parameters()) > RECOMPUTED_PARAMETERS
     trained = prepare(model, recipe)
@@ -146,25 +167,32 @@ def fit(
 
     def validate() -> None:
         """Measures what would be exported now."""
-        network = trained.average.ema_model if trained.average is not None and progress.step else model.model
-        loss = validation_loss(model, network, held_out, seed, device, ranks)
+        averaged = trained.average is not None and int(trained.average.step) > 0
+        network = trained.average.ema_model if trained.average is not None and averaged else model.model
+        loss = clips.measure(
+            progress, reporter.progress, lambda some: validation_loss(model, network, some, seed, device, ranks)
+        )
         check_finite("validation loss", loss, progress.step)
-        progress.validation.append(LossPoint(step=progress.step, loss=loss))
 
-    reporter.stage("train", recipe.steps, done=progress.step)
+    clips.note(progress, reporter.progress)
+    reporter.stage("train", plan.steps, done=progress.step)
     if not progress.validation:
         validate()
-    while progress.step < recipe.steps:
+    while progress.step < plan.steps:
+        stage = plan.at(progress.step)
+        rows, drawn, local = ranks.rows(stage.batch_size), stage.seed(seed), progress.step - stage.first
+        reporter.progress.training_stage = stage.name
         if trained.average is not None:
             trained.average.update()  # before the step, as stable-audio-tools does: the average is one step behind
         for group in trained.optimizer.param_groups:
-            group["lr"] = recipe.learning_rate * rate(progress.step, recipe.steps, recipe.warmup_steps)
+            group["lr"] = stage.learning_rate * rate(local, stage.steps, stage.warmup_steps)
         trained.gradient.zero_()
         loss = 0.0
-        for number in range(progress.step * recipe.accumulate, (progress.step + 1) * recipe.accumulate):
+        for number in range(local * recipe.accumulate, (local + 1) * recipe.accumulate):
             batch = draw_batch(
-                train, number, recipe.batch_size, recipe.conditioning_dropout, seed, recipe.metadata_share, logit
-            ).part(rows, device)
+                mixtures[stage.number], number, stage.batch_size, recipe.conditioning_dropout, drawn,
+                recipe.metadata_share, logit,
+            ).part(rows, device)  # fmt: skip
             with torch.autocast("cuda", torch.bfloat16, enabled=device == "cuda"):
                 part = batch_loss(model, batch, recompute=recompute) / recipe.accumulate
             part.backward()  # type: ignore[no-untyped-call]
@@ -178,44 +206,43 @@ def fit(
 
         progress.step += 1
         progress.training = thinned([*progress.training, LossPoint(step=progress.step, loss=loss)])
-        last = progress.step == recipe.steps
-        if last or progress.step % recipe.validate_every == 0:
+        ends = progress.step == stage.end
+        if ends or progress.step % recipe.validate_every == 0:
             validate()
-        reporter.advance(progress.step, recipe.steps, loss, progress.training, progress.validation)
+        reporter.advance(progress.step, plan.steps, loss, progress.training, progress.validation)
         stop = ranks.mean(not reporter.going) > 0  # all ranks stop at the same step
-        if not ranks.rank and (last or stop or progress.step % recipe.checkpoint_every == 0):
-            store_checkpoint(job, trained, progress)
+        store_checkpoint(job, trained, progress, due=ends or stop or progress.step % recipe.checkpoint_every == 0)
         if stop:
             raise Stopped
     return trained, progress
 
 
 def resumed(job: Job, trained: Trained) -> Progress:
-    """From the newest checkpoint that can be read; the beginning when there is none yet.
+    """From the newest checkpoint that can be read; the beginning when there is none yet: the base, or the checkpoint of
+    the run that is continued.
 
     DataLoss CHECKPOINT_CORRUPT when none that the run has can be read. Raises RankLost when ranks read different ones.
     """
-    kept = job.reporter.progress
-    checkpoints = [(kept.checkpoint, kept.checkpoint_step), (kept.previous_checkpoint, kept.previous_checkpoint_step)]
+    noted = job.reporter.progress
+    checkpoints = [
+        (noted.checkpoint, noted.checkpoint_step),
+        (noted.previous_checkpoint, noted.previous_checkpoint_step),
+    ]
     checkpoints = [(ref, step) for ref, step in checkpoints if ref.key]
     faults = []
     for ref, step in checkpoints:
         try:
-            saved = job.store.blobs.fetch(ref, job.folder("resume"))
-            progress = trained.restore(saved)
-            if progress.step != step:
-                raise CheckpointError(f"it says step {progress.step}, the run says {step}")
+            progress = restored(job, trained, ref, step)
         except (CheckpointError, DataLoss, NotFound) as error:
             log.warning("the checkpoint of step %d, %s, cannot be read: %s", step, ref.key, error)
             faults.append(f"step {step}: {error}")
             continue
-        saved.unlink()
         break
     else:
         if faults:
             text = "the run cannot go on from its checkpoints: " + "; ".join(faults)
             raise DataLoss(text[:MAX_FAULTS_CHARS], reason="CHECKPOINT_CORRUPT")
-        progress = Progress()
+        progress = continued(job, trained) if job.request.fine_tune.HasField("continue_from") else Progress()
     if faults:
         job.reporter.use_previous_checkpoint()
     if job.ranks.mean(progress.step) != progress.step:
@@ -270,7 +297,7 @@ def validation_loss(
     be compared. Ranks share the examples.
     """
     network.eval()
-    count, losses = min(len(examples), MAX_VALIDATION_EXAMPLES), []
+    count, losses = len(examples), []
     for index in range(ranks.rank, count, ranks.count):
         example = examples[index]
         conditions = model.conditioner([example.conditions(example.prompts[0])], device)
@@ -285,6 +312,13 @@ def validation_loss(
     return ranks.mean(math.fsum(losses)) * ranks.count / (count * len(VALIDATION_TIMESTEPS))
 
 
+def logit_of(recipe: FineTune) -> LogitNormal | None:
+    """How timesteps are drawn; None = uniformly."""
+    if not recipe.HasField("timestep_logit_mean"):
+        return None
+    return LogitNormal(recipe.timestep_logit_mean, recipe.timestep_logit_deviation)
+
+
 def rate(step: int, steps: int, warmup_steps: int) -> float:
     """Share of the peak learning rate at a step: linear warm-up, then half a cosine down to FINAL_RATE."""
     warm = min(1.0, (step + 1) / (warmup_steps + 1))
@@ -296,21 +330,31 @@ def thinned(points: list[LossPoint]) -> list[LossPoint]:
     return points if len(points) <= MAX_POINTS else points[-1::-2][::-1]
 
 
-def store_checkpoint(job: Job, trained: Trained, progress: Progress) -> None:
-    """Stores a checkpoint below the run's own prefix and records it in the run. The one before it is kept, the one
-    before that is removed.
+def store_checkpoint(job: Job, trained: Trained, progress: Progress, *, due: bool) -> None:
+    """Stores a checkpoint below the run's own prefix and records it in the run, where one is due or is kept for another
+    reason. The one before it is kept, and what is kept for good; others are removed. Ranks other than 0 store nothing.
     """
+    noted, recipe = job.reporter.progress, job.request.fine_tune
+    why = kept.reasons_at(progress.step, recipe, plan_of(job.request), progress.validation, noted.kept)
+    if job.ranks.rank or not (due or why):
+        return
     path = job.folder("fit") / f"step-{progress.step}.safetensors"
     trained.save(path, progress)
     ref = job.store.blobs.put_file(f"checkpoints/{job.run_id}", path)
     path.unlink()
-    if oldest := job.reporter.checkpoint(ref, progress.step):
-        job.store.objects.delete(oldest)
+    loss = next((point.loss for point in progress.validation if point.step == progress.step), None)
+    kept.add(noted, ref, progress.step, loss, why)
+    job.reporter.checkpoint(ref, progress.step)
+    kept.remove_unnamed(job.store, job.run_id, noted)
 
 
-def export(job: Job, base: BaseModel, dataset: DatasetManifest, trained: Trained, progress: Progress) -> ModelVersion:
+def export(
+    job: Job, base: BaseModel, datasets: Sequence[DatasetManifest], trained: Trained, progress: Progress
+) -> ModelVersion:
     """The version of what was trained, its checkpoint stored; `notes` say what it was made from."""
-    averaged = trained.average is not None
+    averaged, main = trained.average is not None, job.request.dataset
+    made_of = continuing.made_of(job.store, job.request, datasets)
+    chosen = choose_export(job, trained, progress)
     weights = job.folder("export") / "tuned.safetensors"
     checkpoint.write(weights, trained.exported(), {"format": "pt", "moving_average": str(averaged).lower()})
     with statuses(base.version):
@@ -325,8 +369,8 @@ def export(job: Job, base: BaseModel, dataset: DatasetManifest, trained: Trained
         configuration=base.version.configuration,
         text_encoder=base.version.text_encoder,
         autoencoder_digest=base.autoencoder_digest,
-        dataset=job.request.dataset,
-        dataset_name=registered_name(job.store, dataset.name, job.request.dataset.sha256),
+        dataset=main,
+        dataset_name=next(each.name for each in made_of.datasets if each.sha256 == main.sha256),
         notes={
             "tiny": bool(base.version.notes.get("tiny")),
             "moving_average": averaged,
@@ -336,7 +380,9 @@ def export(job: Job, base: BaseModel, dataset: DatasetManifest, trained: Trained
             "seed": str(job.request.seed),
             "steps": progress.step,
             "validation": [[point.step, point.loss] for point in progress.validation],
-            "licences": sorted({*dataset.licences, *base.version.notes.get("licences", ())}),
+            "licences": sorted({*made_of.licences, *base.version.notes.get("licences", ())}),
+            **made_of.notes,
+            **chosen,
         },
         created_by=job.request.created_by,
         reason=f"fine-tuned from {base.version.label} by {job.run_id}",
