@@ -161,6 +161,18 @@ def test_an_autoencoder_that_replaces_the_checkpoints_own_is_noted(
     assert any("own autoencoder" in note and "was left out" in note for note in report.notes)
 
 
+def test_the_same_weights_are_the_same_bytes_whatever_file_they_came_in(
+    tmp_path: Path, state: State, config: Path
+) -> None:
+    first = saved(tmp_path / "a.ckpt", wrapped(state, updates=None), optimizer_states=[{}])
+    second = saved(tmp_path / "b.ckpt", dict(reversed(state.items())))
+    written = []
+    for path in (first, second):
+        convert(Sources(path, config), tmp_path / path.stem)
+        written.append((tmp_path / path.stem / "weights.safetensors").read_bytes())
+    assert written[0] == written[1]
+
+
 def test_what_was_written_says_where_it_came_from(tmp_path: Path, state: State, converted: Converts) -> None:
     report = converted(saved(tmp_path / "a.ckpt", state))
     document = json.loads((tmp_path / "out/conversion.json").read_text())

@@ -173,7 +173,7 @@ def test_a_name_without_end_is_refused(tmp_path: Path) -> None:
 def test_tied_tensors_are_written_each(tmp_path: Path) -> None:
     shared = torch.arange(6.0)
     file = opened(saved(tmp_path / "a.ckpt", {"a": shared, "b": shared, "c": shared[2:4]}))
-    reader.write({name: (0, name) for name in "abc"}, {}, [file], tmp_path / "out.safetensors")
+    reader.write({name: (0, name) for name in "abc"}, [file], tmp_path / "out.safetensors")
     written = opened(tmp_path / "out.safetensors").tensors
     assert {name: tensor.tolist() for name, tensor in written.items()} == {
         "a": shared.tolist(), "b": shared.tolist(), "c": [2.0, 3.0],

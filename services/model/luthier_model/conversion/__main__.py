@@ -13,21 +13,16 @@ import warnings
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
+# libraries say what they lack, even where answers go
 warnings.simplefilter("ignore")
-with (
-    redirect_stdout(io.StringIO()),
-    redirect_stderr(io.StringIO()),
-):  # libraries say what they lack, even where answers go
+with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
     from luthier_model.conversion.convert import Sources, convert
     from luthier_model.conversion.report import ConversionError
-
-TERMINATED = 143
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Converts, and says what was found; the exit code."""
     options = _parser().parse_args(arguments)
-    signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(TERMINATED))  # what was begun is removed
     sources = Sources(options.checkpoint, options.config, options.autoencoder, options.weights, options.timeout)
     try:
         report = convert(sources, options.out)
@@ -57,4 +52,6 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
+    for ending in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(ending, lambda number, _frame: sys.exit(128 + number))  # on the way out what was begun is removed
     sys.exit(main())

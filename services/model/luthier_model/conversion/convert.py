@@ -140,8 +140,7 @@ def _read(sources: Sources, wanted: Mapping[str, tuple[int, ...]], limits: Limit
             for file in sources.files:
                 report.found.append(_found(reader, file, wanted))
             plan = _plan(report, wanted, sources.weights)
-            note = {"converted_from": report.found[0].sha256, "weights": report.weights}
-            reader.ask({"write": plan, "to": str(path), "note": note})
+            reader.ask({"write": plan, "to": str(path)})
     except Refused as error:
         raise ConversionError(error.reason, _advice(error), report) from None
 

@@ -4,7 +4,7 @@ A `.ckpt` is opened by `torch.load(weights_only=True)` alone, mapped into memory
 members was held against the file's size. Questions and answers are lines of JSON (`sandbox.Process`):
 
     {"open": path}                                → what is in it
-    {"write": {name: [number of the file, its name there]}, "to": path, "note": {…}}  → {}
+    {"write": {name: [number of the file, its name there]}, "to": path}  → {}
 """
 
 import json
@@ -68,7 +68,7 @@ def _answer(question: dict[str, Any], files: list[Opened]) -> dict[str, Any]:
     if "open" in question:
         files.append(opened(Path(question["open"])))
         return listing(files[-1])
-    write(question["write"], question["note"], files, Path(question["to"]))
+    write(question["write"], files, Path(question["to"]))
     return {}
 
 
@@ -167,8 +167,11 @@ def listing(file: Opened) -> dict[str, Any]:
     }
 
 
-def write(wanted: dict[str, tuple[int, str]], note: dict[str, str], files: list[Opened], path: Path) -> None:
-    """Writes tensors as safetensors in float32: what the services compute with, and every half precision fits in it."""
+def write(wanted: dict[str, tuple[int, str]], files: list[Opened], path: Path) -> None:
+    """Writes tensors as safetensors in float32: what the services compute with, and every half precision fits in it.
+
+    The same tensors are the same bytes, so that registering them again changes nothing.
+    """
     state: dict[str, torch.Tensor] = {}
     written: set[int] = set()
     for name, (number, stored) in wanted.items():
@@ -177,7 +180,7 @@ def write(wanted: dict[str, tuple[int, str]], note: dict[str, str], files: list[
             tensor = tensor.clone()  # safetensors takes no two tensors of one storage
         written.add(tensor.data_ptr())
         state[name] = tensor
-    save_file(state, path, metadata={"format": "pt", **note})
+    save_file(state, path, metadata={"format": "pt"})  # one key alone: more are written in an order drawn each time
 
 
 if __name__ == "__main__":
