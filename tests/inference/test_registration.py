@@ -54,6 +54,17 @@ def test_registered_weights_generate(served: Served, model_files: ModelFiles) ->
     assert model.window_s == pytest.approx(model_files.configuration.window_s)
 
 
+def test_weights_in_half_precision_generate(served: Served, model_files: ModelFiles, tmp_path: Path) -> None:
+    half = {name: tensor.half() for name, tensor in load_file(model_files.weights).items()}
+    save_file(half, tmp_path / "half.safetensors")
+    ref = served.store.blobs.put_file("checkpoints", tmp_path / "half.safetensors")
+    served.stub.RegisterModel(registration(served.store, model_files, name="half", checkpoint=ref))
+
+    response = served.stub.Generate(pb.GenerateRequest(prompt=PROMPT, steps=1, model="half", seconds_total=0.5))
+
+    assert response.samples == 8000
+
+
 def test_a_registered_version_knows_its_autoencoder_and_brings_its_text_encoder(
     served: Served, model_files: ModelFiles
 ) -> None:

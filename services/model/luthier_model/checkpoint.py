@@ -116,9 +116,9 @@ def check_weights(path: Path, names: Iterable[str]) -> None:
 
 
 def read(path: Path, layout: Layout, device: str = "cpu") -> dict[str, torch.Tensor]:
-    """The model's own tensors, mapped from the file."""
+    """The model's own tensors in float32, mapped from the file where it has them so."""
     with safe_open(path, "pt", device=device) as file:
-        return {name: file.get_tensor(stored) for name, stored in layout.items()}
+        return {name: file.get_tensor(stored).to(torch.float32) for name, stored in layout.items()}
 
 
 def write(path: Path, state: dict[str, torch.Tensor], note: dict[str, str] | None = None) -> None:

@@ -14,7 +14,7 @@ from luthier_model.network import skeleton
 def load(
     configuration: Configuration, weights: Path, text: Path | None, device: str = "cpu"
 ) -> ConditionedDiffusionModelWrapper:
-    """stable-audio-tools' own model in eval mode on `device`, float32 as in the file.
+    """stable-audio-tools' own model in eval mode on `device`, in float32 whatever the file's precision.
 
     `weights` is safetensors, wrapped or not; `text` the folder of the T5 encoder. Everything is compared with the
     configuration first (CheckpointError, CheckpointMismatch, TextEncoderError, TextEncoderMismatch), then the file's

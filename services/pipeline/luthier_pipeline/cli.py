@@ -43,6 +43,10 @@ SECTIONS: Final[dict[str, Commands]] = {
     },
     "Models": {
         "register": ("models:register", "Bring weights of your own, e.g. Stable Audio Open"),
+        "convert-checkpoint": (
+            "convert_checkpoint:convert_checkpoint",
+            "Turn a .ckpt into safetensors, without running what is in it",
+        ),
         "models": ("models:models", "List registered model versions"),
         "train": ("long_runs:train", "Fine-tune a base model on a data set, or make one that any CPU trains"),
         "generate": ("models:generate", "Generate audio into a file"),

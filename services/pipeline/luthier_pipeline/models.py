@@ -46,7 +46,7 @@ def register(
     context = begin(ctx, json)
     store = context.clients.store
     if weights.suffix != ".safetensors":
-        bound = f"must be a .safetensors file, got {weights}"
+        bound = f"must be a .safetensors file, got {weights}: luthier convert-checkpoint makes one of a .ckpt"
         raise InvalidRequest(reason="SAFETENSORS_ONLY", violations=[("--weights", bound)])
     if text_encoder and not text_encoder.is_dir():
         raise UsageError(f"--text-encoder must be a folder, got {text_encoder}")
