@@ -58,8 +58,8 @@ class Objective:
 # Steps, guidance and samplers of the flows are those of stable-audio-tools' own interface, `v`'s those of Stable Audio
 # Open's model card. Half noise and half audio is to a flow what sigma 1 is to `v`.
 FLOW_SAMPLERS: Final = ("euler", "dpmpp", "rk4")
-LOWEST_START: Final = 1 / (1 + math.exp(2))
-"""The flows' schedule ends at the log signal-to-noise ratio 2: beginning below that, its levels would go up."""
+LOWEST_START: Final = 0.12
+"""The flows' schedule ends at the log signal-to-noise ratio 2, level 0.119: beginning below, levels would go up."""
 OBJECTIVES: Final[Mapping[str, Objective]] = {
     V: Objective(
         V,
