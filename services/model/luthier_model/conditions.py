@@ -8,7 +8,7 @@ that fills in the rest, acts as channels beside the latents (input concat).
 from collections.abc import Mapping
 from typing import Any, Final
 
-from luthier_model.rules import BOOL, Integer, Real
+from luthier_model.rules import BOOL, Integer, Real, Rule
 
 MAX_CONDITIONS: Final = 16
 PROMPT: Final = "prompt"
@@ -106,6 +106,6 @@ def _one_condition(path: str, condition: Any) -> list[Violation]:
     return found + [(f"{path}.config.{n}", "is not a known field") for n in sorted(set(config) - required - optional)]
 
 
-def _problems(path: str, rule: Integer | Real | Any, value: Any) -> list[Violation]:
+def _problems(path: str, rule: Rule, value: Any) -> list[Violation]:
     problem = rule.problem(value)
     return [(path, problem)] if problem else []

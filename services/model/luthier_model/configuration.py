@@ -280,7 +280,7 @@ def _mask_violations(document: Mapping[str, Any]) -> list[Violation]:
         return []
     if not isinstance(given, dict):
         return [(_MASKS, "must be an object")]
-    rules = {"max_mask_segments": Integer(1, MAX_MASK_SEGMENTS), "mask_type_probabilities": Shares(3)}
+    rules: dict[str, Rule] = {"max_mask_segments": Integer(1, MAX_MASK_SEGMENTS), "mask_type_probabilities": Shares(3)}
     found = [(f"{_MASKS}.{name}", "is not a known field") for name in given if name not in rules]
     for name, rule in rules.items():
         found += _problems(f"{_MASKS}.{name}", rule, given[name]) if name in given else []
