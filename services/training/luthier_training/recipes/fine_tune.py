@@ -289,7 +289,7 @@ def validation_loss(
         example = examples[index]
         conditions = model.conditioner([example.conditions(example.prompts[0])], device)
         if model.input_concat_ids:
-            conditions |= kept_inputs(torch.zeros_like(example.latents.mean[None]), 0.0, device)
+            conditions |= kept_inputs(example.latents.sample(torch.Generator())[None], 0.0, device)
         predict = functools.partial(network, **model.get_conditioning_inputs(conditions))
         for timestep in VALIDATION_TIMESTEPS:
             generator = torch.Generator().manual_seed(seed_of(seed, "validation", index, timestep))
