@@ -45,7 +45,7 @@ def test_tiny_window_holds_a_clip_of_thirty_seconds() -> None:
         ("model.pretransform.scale", 10**400),
         ("model.pretransform.scale", float("nan")),
         ("model.pretransform.config.encoder.config.strides", [2, 4, 4, 8, 4]),
-        ("model.diffusion.global_cond_ids", ["seconds_total"]),
+        ("model.diffusion.global_cond_ids", ["prompt"]),
         ("model.pretransform.ckpt_path", "x.ckpt"),
     ],
 )
@@ -58,7 +58,7 @@ def test_refusal_names_the_field(path: str, value: object) -> None:
 def test_conditions_other_than_prompt_and_seconds_are_refused() -> None:
     conditions = copy.deepcopy(packaged().document["model"]["conditioning"]["configs"])
     conditions[0] = {"id": "prompt", "type": "clap_text", "config": {"clap_ckpt_path": "x.pt"}}
-    with pytest.raises(ConfigurationError, match="must be 't5' or 'number'"):
+    with pytest.raises(ConfigurationError, match="must be 't5' for prompt"):
         check(changed("model.conditioning.configs", conditions))
 
 

@@ -1,9 +1,10 @@
 """A model configuration, checked before anything is built from it.
 
-The document is stable-audio-tools' `model_config.json`, kept as it is. Known is the family of Stable Audio Open: a
-conditioned latent diffusion transformer (`dit`) over an Oobleck variational autoencoder, conditioned by one T5 prompt
-and by numbers of seconds. Whatever else the library could build is refused: some of it unpickles files or fetches from
-the network.
+The document is stable-audio-tools' `model_config.json`, kept as it is. Known are the families of Stable Audio Open and
+Stable Audio Open Small: a conditioned latent diffusion transformer (`dit`) over an Oobleck variational autoencoder,
+conditioned by one T5 prompt and by numbers of seconds, trained to predict `v` or the velocity of a rectified flow; and
+the kind that fills in what a mask leaves out (`diffusion_cond_inpaint`). Whatever else the library could build is
+refused: some of it unpickles files or fetches from the network.
 
 Units: samples at `sample_rate_hz`; a latent is `downsampling_ratio` samples.
 """
@@ -15,7 +16,11 @@ from importlib import resources
 from typing import Any, Final
 
 from luthier_kit.bounded_json import read_json
+from luthier_model import conditions, unsupported
+from luthier_model.conditions import SECONDS, Violation
 from luthier_model.errors import ConfigurationError
+from luthier_model.objectives import OBJECTIVES, Objective, TimestepShift, V
+from luthier_model.rules import BOOL, Choice, Integer, Integers, Real, Rule, Shares
 
 STABLE_AUDIO_OPEN: Final = "stable-audio-open-1.0"
 TINY, SMALL = "tiny", "small"  # trained on any CPU
@@ -23,13 +28,12 @@ MAX_CONFIGURATION_BYTES: Final = 1 << 20
 MAX_CONFIGURATION_DEPTH: Final = 32
 MIN_HEAD_WIDTH: Final = 32  # narrower attention heads break the library's rotary embedding
 MAX_WINDOW_LATENTS: Final = 1 << 15
-MAX_CONDITIONS: Final = 16
-PROMPT: Final = "prompt"
-SECONDS: Final = ("seconds_start", "seconds_total")
+INPAINTING: Final = "diffusion_cond_inpaint"
+MAX_MASK_SEGMENTS: Final = 1000
 
 _DIT, _AUTOENCODER = "model.diffusion.config", "model.pretransform.config"
-
-Violation = tuple[str, str]  # path of a field, what it must be
+_OBJECTIVE, _SHIFT = "model.diffusion.diffusion_objective", "model.diffusion.distribution_shift_options"
+_MASKS = "training.inpainting.mask_kwargs"
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,18 @@ class TextCondition:
     encoder: str
     max_tokens: int
     project_out: bool
+
+
+@dataclass(frozen=True)
+class Masks:
+    """How masks are drawn for a model that fills in what is masked, by the library's `random_inpaint_mask`.
+
+    `probabilities`: of up to `max_segments` random gaps, of nothing kept, of a beginning kept. The defaults are the
+    library's.
+    """
+
+    max_segments: int = 10
+    probabilities: tuple[float, float, float] = (0.1, 0.8, 0.1)
 
 
 @dataclass(frozen=True)
@@ -96,6 +112,32 @@ class Configuration:
         return min(float(c["config"]["max_val"]) for c in self._conditions if c["id"] in SECONDS)
 
     @property
+    def seconds(self) -> tuple[str, ...]:
+        """Which of `SECONDS` the model is told."""
+        told = {c["id"] for c in self._conditions}
+        return tuple(name for name in SECONDS if name in told)
+
+    @property
+    def objective(self) -> Objective:
+        """What the model was trained to predict."""
+        return OBJECTIVES[self.document["model"]["diffusion"].get("diffusion_objective", V)]
+
+    @property
+    def timestep_shift(self) -> TimestepShift | None:
+        """How the timesteps that are drawn are moved towards noise; None where they stay."""
+        options = self.document["model"]["diffusion"].get("distribution_shift_options")
+        return TimestepShift(**options) if options else None
+
+    @property
+    def masks(self) -> Masks | None:
+        """How masks are drawn in training; None for a model that takes none."""
+        if self.document["model_type"] != INPAINTING:
+            return None
+        given, drawn = _optional(self.document, _MASKS) or {}, Masks()
+        probabilities = given.get("mask_type_probabilities", drawn.probabilities)
+        return Masks(given.get("max_mask_segments", drawn.max_segments), tuple(probabilities))
+
+    @property
     def _conditions(self) -> list[dict[str, Any]]:
         return list(_at(self.document, "model.conditioning.configs"))
 
@@ -119,83 +161,29 @@ def check(document: Any) -> Configuration:
     """The configuration, or ConfigurationError naming every field that is missing, unknown or out of bounds."""
     if not isinstance(document, dict):
         raise ConfigurationError([("(document)", "must be a JSON object")])
+    if missing := unsupported.missing_parts(document):
+        text = f"is {unsupported.FAMILY}'s, which is not built here: {'; '.join(missing)} are missing"
+        raise ConfigurationError([("model", text)])
     present = dict(_leaves(document))
     found = [(path, "is missing") for path in REQUIRED if path not in present]
     rules = {**REQUIRED, **OPTIONAL}
     for path, value in present.items():
         if path in rules:
             found += _problems(path, rules[path], value)
-        elif path not in CONDITION_LISTS:
+        elif path not in conditions.LISTS:
             found.append((path, "is not a field of a model that Luthier knows"))
-    found = found or _condition_violations(document["model"]) or _disagreements(Configuration(document))
+    if not found:
+        inpainting = document["model_type"] == INPAINTING
+        found = conditions.violations(document["model"], inpainting=inpainting)
+        found += _mask_violations(document) if inpainting else []
+    found = found or _disagreements(Configuration(document))
     if found:
         raise ConfigurationError(found)
     return Configuration(document)
 
 
-@dataclass(frozen=True)
-class Integer:
-    """A whole number in [low, high]."""
-
-    low: int
-    high: int
-
-    def problem(self, value: Any) -> str | None:
-        """What is wrong with a value; None when nothing is."""
-        if isinstance(value, int) and not isinstance(value, bool) and self.low <= value <= self.high:
-            return None
-        return f"must be a whole number between {self.low} and {self.high}, got {value!r}"[:200]
-
-
-@dataclass(frozen=True)
-class Real:
-    """A finite number in [low, high]."""
-
-    low: float
-    high: float
-
-    def problem(self, value: Any) -> str | None:
-        """What is wrong with a value; None when nothing is."""
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if number and self.low <= value <= self.high:  # NaN is not; a whole number may be too large for a float
-            return None
-        return f"must be a number between {self.low} and {self.high}, got {value!r}"[:200]
-
-
-@dataclass(frozen=True)
-class Choice:
-    """One of the named values; True is not 1."""
-
-    values: tuple[Any, ...]
-
-    def problem(self, value: Any) -> str | None:
-        """What is wrong with a value; None when nothing is."""
-        if any(value == allowed and type(value) is type(allowed) for allowed in self.values):
-            return None
-        return f"must be one of {', '.join(map(repr, self.values))}, got {value!r}"[:300]
-
-
-@dataclass(frozen=True)
-class Integers:
-    """A list of 1 to `longest` whole numbers, each in [low, high]."""
-
-    low: int
-    high: int
-    longest: int
-
-    def problem(self, value: Any) -> str | None:
-        """What is wrong with a value; None when nothing is."""
-        each = Integer(self.low, self.high)
-        if isinstance(value, list) and 0 < len(value) <= self.longest and not any(map(each.problem, value)):
-            return None
-        return f"must be 1 to {self.longest} whole numbers between {self.low} and {self.high}, got {value!r}"[:200]
-
-
-Rule = Integer | Real | Choice | Integers
-BOOL: Final = Choice((True, False))
-
 REQUIRED: Final[Mapping[str, Rule]] = {
-    "model_type": Choice(("diffusion_cond",)),
+    "model_type": Choice(("diffusion_cond", INPAINTING)),
     "sample_size": Integer(1, 1 << 25),
     "sample_rate": Integer(8000, 96000),
     "audio_channels": Integer(1, 2),
@@ -221,18 +209,27 @@ REQUIRED: Final[Mapping[str, Rule]] = {
     f"{_DIT}.depth": Integer(1, 96),
     f"{_DIT}.num_heads": Integer(1, 128),
     f"{_DIT}.cond_token_dim": Integer(8, 8192),
-    f"{_DIT}.global_cond_dim": Integer(8, 16384),
 }
 OPTIONAL: Final[Mapping[str, Rule]] = {
     "model.pretransform.iterate_batch": BOOL,
     "model.pretransform.chunked": BOOL,
-    "model.pretransform.model_half": Choice((False,)),
+    "model.pretransform.model_half": BOOL,  # read, not followed: the autoencoder is float32 here
     "model.pretransform.scale": Real(1e-3, 1e3),
     **{f"{_AUTOENCODER}.{side}.config.use_snake": BOOL for side in ("encoder", "decoder")},
     **{f"{_AUTOENCODER}.{side}.config.antialias_activation": Choice((False,)) for side in ("encoder", "decoder")},
+    **{f"{_AUTOENCODER}.{side}.requires_grad": BOOL for side in ("encoder", "decoder")},  # it is never trained here
     f"{_AUTOENCODER}.decoder.config.final_tanh": BOOL,
     f"{_AUTOENCODER}.decoder.config.use_nearest_upsample": BOOL,
-    "model.diffusion.diffusion_objective": Choice(("v",)),
+    _OBJECTIVE: Choice(tuple(OBJECTIVES)),
+    f"{_SHIFT}.base_shift": Real(-5, 5),
+    f"{_SHIFT}.max_shift": Real(-5, 5),
+    f"{_SHIFT}.min_length": Integer(1, MAX_WINDOW_LATENTS),
+    f"{_SHIFT}.max_length": Integer(2, MAX_WINDOW_LATENTS),
+    f"{_SHIFT}.use_sine": BOOL,
+    f"{_DIT}.global_cond_dim": Integer(0, 16384),
+    f"{_DIT}.prepend_cond_dim": Integer(0, 8192),
+    f"{_DIT}.input_concat_dim": Integer(0, 1025),
+    f"{_DIT}.attn_kwargs.qk_norm": Choice(("none", "l2", "ln", "dyt")),
     f"{_DIT}.patch_size": Choice((1,)),
     f"{_DIT}.project_cond_tokens": BOOL,
     f"{_DIT}.project_global_cond": BOOL,
@@ -243,13 +240,7 @@ OPTIONAL: Final[Mapping[str, Rule]] = {
 }
 """Fields that may be left out. A field of `model` in neither table is refused, so that nothing takes effect unseen."""
 UNREAD: Final = ("training", "model_name")
-"""Top-level fields that say nothing about the model: kept, not read."""
-CONDITION_LISTS: Final = (
-    "model.conditioning.configs",
-    "model.diffusion.cross_attention_cond_ids",
-    "model.diffusion.global_cond_ids",
-)
-"""Lists that `_condition_violations` checks."""
+"""Top-level fields that say nothing about the model: kept, not read, but for how masks are drawn."""
 
 
 def _leaves(node: Mapping[str, Any], at: str = "") -> Iterator[tuple[str, Any]]:
@@ -271,58 +262,29 @@ def _at(document: Mapping[str, Any], path: str) -> Any:
     return node
 
 
+def _optional(document: Any, path: str) -> Any:
+    """What a path leads to; None where it leads nowhere."""
+    for name in path.split("."):
+        document = document.get(name) if isinstance(document, dict) else None
+    return document
+
+
 def _problems(path: str, rule: Rule, value: Any) -> list[Violation]:
     problem = rule.problem(value)
     return [(path, problem)] if problem else []
 
 
-def _condition_violations(model: dict[str, Any]) -> list[Violation]:
-    """Violations among the conditions of `document["model"]`: one T5 prompt and two numbers, named where they act."""
-    conditions, path = model.get("conditioning", {}).get("configs"), "model.conditioning.configs"
-    if not isinstance(conditions, list) or not 1 <= len(conditions) <= MAX_CONDITIONS:
-        return [(path, f"must be a list of 1 to {MAX_CONDITIONS} conditions")]
-    found: list[Violation] = []
-    for index, condition in enumerate(conditions):
-        found += _one_condition(f"{path}[{index}]", condition)
-    if found:
-        return found
-    types = {condition["id"]: condition["type"] for condition in conditions}
-    wanted = {PROMPT: "t5", **dict.fromkeys(SECONDS, "number")}
-    if types != wanted or len(conditions) != len(types):
-        return [(path, f"must be exactly {wanted}, each once")]
-    diffusion = model.get("diffusion", {})
-    lists = {"cross_attention_cond_ids": [PROMPT, *SECONDS], "global_cond_ids": list(SECONDS)}
-    return [
-        (f"model.diffusion.{name}", f"must be {ids}, got {diffusion.get(name)!r}"[:200])
-        for name, ids in lists.items()
-        if diffusion.get(name) != ids
-    ]
-
-
-def _one_condition(path: str, condition: Any) -> list[Violation]:
-    if not isinstance(condition, dict) or not isinstance(condition.get("config"), dict):
-        return [(path, "must be an object with id, type and config")]
-    kind, config = condition.get("type"), condition["config"]
-    if not isinstance(condition.get("id"), str) or set(condition) != {"id", "type", "config"}:
-        return [(path, "must have exactly id (a string), type and config")]
-    if kind == "t5":
-        required, optional = {"t5_model_name"}, {"max_length", "project_out"}
-        name = config.get("t5_model_name", "")
-        found = _problems(f"{path}.config.max_length", Integer(1, 512), config.get("max_length", 128))
-        found += _problems(f"{path}.config.project_out", BOOL, config.get("project_out", False))
-        if not (isinstance(name, str) and 0 < len(name) <= 200):
-            found.append((f"{path}.config.t5_model_name", "must be a name"))
-    elif kind == "number":
-        required, optional = {"min_val", "max_val"}, set()
-        low, high = config.get("min_val", 0), config.get("max_val", 0)
-        found = _problems(f"{path}.config.min_val", Real(0, 1e6), low)
-        found += _problems(f"{path}.config.max_val", Real(0, 1e6), high)
-        if not found and not low < high:
-            found.append((f"{path}.config.max_val", "must be above min_val"))
-    else:
-        return [(f"{path}.type", f"must be 't5' or 'number', got {kind!r}"[:200])]
-    found += [(f"{path}.config.{name}", "is missing") for name in sorted(required - set(config))]
-    return found + [(f"{path}.config.{n}", "is not a known field") for n in sorted(set(config) - required - optional)]
+def _mask_violations(document: Mapping[str, Any]) -> list[Violation]:
+    given = _optional(document, _MASKS)
+    if given is None:
+        return []
+    if not isinstance(given, dict):
+        return [(_MASKS, "must be an object")]
+    rules: dict[str, Rule] = {"max_mask_segments": Integer(1, MAX_MASK_SEGMENTS), "mask_type_probabilities": Shares(3)}
+    found = [(f"{_MASKS}.{name}", "is not a known field") for name in given if name not in rules]
+    for name, rule in rules.items():
+        found += _problems(f"{_MASKS}.{name}", rule, given[name]) if name in given else []
+    return found
 
 
 def _disagreements(c: Configuration) -> list[Violation]:
@@ -332,6 +294,9 @@ def _disagreements(c: Configuration) -> list[Violation]:
     width, heads, ratio = dit["embed_dim"], dit["num_heads"], autoencoder["downsampling_ratio"]
     latent_dim = autoencoder["latent_dim"]
     cond_width = width if dit.get("project_cond_tokens", True) else dit["cond_token_dim"]
+    model, shift = c.document["model"], c.timestep_shift
+    whole, before = (conditions.ids_of(model, each) for each in (conditions.GLOBAL, conditions.PREPEND))
+    beside = 1 + c.latent_channels if c.masks else 0
     at_encoder, at_decoder = f"{_AUTOENCODER}.encoder.config", f"{_AUTOENCODER}.decoder.config"
     rules = [
         (width % heads == 0, f"{_DIT}.num_heads", f"must divide embed_dim {width}, got {heads}"),
@@ -339,7 +304,27 @@ def _disagreements(c: Configuration) -> list[Violation]:
         (cond_width % max(width // heads, 1) == 0, f"{_DIT}.cond_token_dim", "must hold whole heads"),
         (dit["io_channels"] == c.latent_channels, f"{_DIT}.io_channels", "must equal model.io_channels"),
         (dit["cond_token_dim"] == c.cond_dim, f"{_DIT}.cond_token_dim", "must equal model.conditioning.cond_dim"),
-        (dit["global_cond_dim"] == 2 * c.cond_dim, f"{_DIT}.global_cond_dim", "must be twice conditioning.cond_dim"),
+        (
+            dit.get("global_cond_dim", 0) == len(whole) * c.cond_dim,
+            f"{_DIT}.global_cond_dim",
+            f"must be {len(whole)} times conditioning.cond_dim, once for each id in global_cond_ids",
+        ),
+        (
+            dit.get("prepend_cond_dim", 0) == bool(before) * c.cond_dim,
+            f"{_DIT}.prepend_cond_dim",
+            "must equal conditioning.cond_dim" if before else "must be 0, or absent, without prepend_cond_ids",
+        ),
+        (
+            dit.get("input_concat_dim", 0) == beside,
+            f"{_DIT}.input_concat_dim",
+            f"must be {beside}"
+            + (": a mask and the latents that it keeps" if beside else f" in a {c.document['model_type']}"),
+        ),
+        (
+            shift is None or shift.min_length < shift.max_length,
+            f"{_SHIFT}.max_length",
+            "must be above min_length",
+        ),
         (latent_dim == c.latent_channels, f"{_AUTOENCODER}.latent_dim", "must equal model.io_channels"),
         (encoder["latent_dim"] == 2 * latent_dim, f"{at_encoder}.latent_dim", "must be twice latent_dim"),
         (decoder["latent_dim"] == latent_dim, f"{at_decoder}.latent_dim", "must equal latent_dim"),

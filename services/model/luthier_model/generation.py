@@ -10,21 +10,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from luthier_model import flow
+from luthier_model.conditions import KEPT, KEPT_LATENTS
 from luthier_model.configuration import Configuration
 from luthier_model.errors import OutputNotFinite
-from luthier_model.sampling import (
-    DEFAULT_SAMPLER,
-    SAMPLERS,
-    SIGMA_MAX,
-    SIGMA_MIN,
-    GuidedDenoiser,
-    SeededNoise,
-    noise_levels,
-)
+from luthier_model.objectives import OBJECTIVES, V
+from luthier_model.sampling import SAMPLERS, GuidedDenoiser, SeededNoise, noise_levels
 
-STEPS: Final = 100  # this and the next: Stable Audio Open's model card
-GUIDANCE_SCALE: Final = 7.0
-INIT_NOISE_LEVEL: Final = 1.0  # stable-audio-tools' default
+_DEFAULT: Final = OBJECTIVES[V]
 MARGIN_LATENTS: Final = 16  # decoded beyond an edge; 10 leave an error of 1e-16 at full size
 
 Samples = NDArray[np.float32]  # (samples, channels), full scale 1.0
@@ -34,8 +27,9 @@ Samples = NDArray[np.float32]  # (samples, channels), full scale 1.0
 class GenerationParameters:
     """One piece of audio: every value that decides its sound, but the model.
 
-    Times in seconds; sigmas in units of the latents. `init_noise_level` 0 = from noise alone. `untrimmed` = the whole
-    window, to hear how well the model stops.
+    Times in seconds; sigmas in units of the latents, for a flow the share of noise (it has no `sigma_min`).
+    `init_noise_level` 0 = from noise alone. `untrimmed` = the whole window, to hear how well the model stops. The
+    defaults are those of a model that predicts v.
     """
 
     prompt: str
@@ -43,11 +37,11 @@ class GenerationParameters:
     seconds_total: float
     seconds_start: float = 0.0
     negative_prompt: str = ""
-    steps: int = STEPS
-    sampler: str = DEFAULT_SAMPLER
-    sigma_min: float = SIGMA_MIN
-    sigma_max: float = SIGMA_MAX
-    guidance_scale: float = GUIDANCE_SCALE
+    steps: int = _DEFAULT.steps
+    sampler: str = _DEFAULT.samplers[0]
+    sigma_min: float = _DEFAULT.sigma_min
+    sigma_max: float = _DEFAULT.sigma_max
+    guidance_scale: float = _DEFAULT.guidance_scale
     guidance_rescale: float = 0.0
     init_noise_level: float = 0.0
     untrimmed: bool = False
@@ -107,9 +101,10 @@ def denoise(model: LoadedModel, parameters: GenerationParameters, init_audio: Te
 
     def conditioning(prompt: str, *, negative: bool = False) -> dict[str, Tensor | None]:
         values = {"prompt": prompt, "seconds_start": p.seconds_start, "seconds_total": p.seconds_total}
-        inputs: dict[str, Tensor | None] = network.get_conditioning_inputs(
-            network.conditioner([values], model.device), negative=negative
-        )
+        tensors = network.conditioner([values], model.device)
+        if c.masks:
+            tensors |= kept_inputs(torch.zeros(1, c.latent_channels, c.window_latents), 0.0, model.device)
+        inputs: dict[str, Tensor | None] = network.get_conditioning_inputs(tensors, negative=negative)
         return inputs
 
     negative = None
@@ -123,13 +118,23 @@ def denoise(model: LoadedModel, parameters: GenerationParameters, init_audio: Te
         rescale=p.guidance_rescale,
     )
     noise = SeededNoise(p.seed, (1, c.latent_channels, c.window_latents), model.device)
-    sigmas = noise_levels(p.steps, p.sigma_min, p.init_noise_level or p.sigma_max)
-    x = noise() * sigmas[0]
-    if init_audio is not None:
-        x = x + encode(model, init_audio)
-    steps = iter(SAMPLERS[p.sampler](denoiser, x, sigmas, noise))
+    start = p.init_noise_level or p.sigma_max
+    if c.objective.flow:
+        levels = flow.levels(p.steps, start)
+        if p.sampler in flow.EVENLY:
+            levels = flow.even_levels(p.steps, start, c.timestep_shift, c.window_latents)
+        x = noise()
+        if init_audio is not None:
+            x = encode(model, init_audio).lerp(x, start)
+        steps = iter(flow.FLOW_SAMPLERS[p.sampler](denoiser.velocity, x, levels, noise))
+    else:
+        levels = noise_levels(p.steps, p.sigma_min, start)
+        x = noise() * levels[0]
+        if init_audio is not None:
+            x = x + encode(model, init_audio)
+        steps = iter(SAMPLERS[p.sampler](denoiser, x, levels, noise))
     queued: torch.cuda.Event | None = None
-    for number, sigma in enumerate(sigmas[1:], 1):
+    for number, sigma in enumerate(levels[1:], 1):
         with torch.autocast(model.device.type, torch.bfloat16, enabled=model.precision == "bfloat16"):
             latents = next(steps)
         if model.device.type == "cuda":
@@ -161,6 +166,16 @@ def decode(model: LoadedModel, parameters: GenerationParameters, latents: Tensor
             "the model's output is not finite with these parameters: try a lower guidance_scale or sigma_max"
         )
     return np.ascontiguousarray(audio)
+
+
+def kept_inputs(latents: Tensor, kept: Tensor | float, device: torch.device | str) -> dict[str, list[Tensor]]:
+    """What a model that fills in the rest is given beside its conditions: the mask, and the latents that it keeps.
+
+    `latents`: (batch, latent channels, latents); `kept`: (batch, 1, latents), 1 = kept, 0 = to be made, or one of the
+    two for all.
+    """
+    mask = torch.zeros_like(latents[:, :1]) + kept
+    return {KEPT: [mask.to(device)], KEPT_LATENTS: [(latents * mask).to(device)]}
 
 
 def encode(model: LoadedModel, audio: Tensor) -> Tensor:

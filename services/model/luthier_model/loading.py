@@ -18,12 +18,13 @@ def load(
 
     `weights` is safetensors, wrapped or not; `text` the folder of the T5 encoder. Everything is compared with the
     configuration first (CheckpointError, CheckpointMismatch, TextEncoderError, TextEncoderMismatch), then the file's
-    tensors become the parameters without a second copy.
+    tensors become the parameters, those in float32 without a second copy.
     """
     layout = checkpoint.verify(weights, configuration)
     text_encoder.check(text, configuration)
     model = skeleton(configuration)
-    model.load_state_dict(checkpoint.read(weights, layout, device), strict=True, assign=True)
+    state = {name: tensor.float() for name, tensor in checkpoint.read(weights, layout, device).items()}
+    model.load_state_dict(state, strict=True, assign=True)
     return complete(model, configuration, text, device)
 
 

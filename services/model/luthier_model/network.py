@@ -46,6 +46,7 @@ def skeleton(configuration: Configuration, device: str = "meta") -> ConditionedD
     conditioning: dict[str, Any] = document["model"]["conditioning"]
     text = configuration.text
     conditioning["configs"] = [c for c in conditioning["configs"] if c["id"] != text.id]
+    document["model"]["pretransform"]["model_half"] = False  # audible, and slow on a CPU
     width = text_width(configuration)
     with torch.device(device):
         model = create_diffusion_cond_from_config(document)

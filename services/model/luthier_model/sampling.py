@@ -3,8 +3,9 @@
 Noise levels: `sigma` is the standard deviation of the noise in units of the (unit variance) latents, as in Karras et
 al. 2022, "Elucidating the Design Space of Diffusion-Based Generative Models".
 
-Denoising: a transformer predicts v (Salimans and Ho 2022), framed as k-diffusion's `VDenoiser`. Guidance: Ho and
-Salimans 2022. Rescale: Lin et al. 2023, "Common Diffusion Noise Schedules and Sample Steps are Flawed", section 3.4.
+Denoising: a transformer predicts v (Salimans and Ho 2022), framed as k-diffusion's `VDenoiser`; models of a flow are
+sampled by `flow.py`. Guidance: Ho and Salimans 2022. Rescale: Lin et al. 2023, "Common Diffusion Noise Schedules and
+Sample Steps are Flawed", section 3.4.
 
 Samplers: each is a generator that yields the latents after every step, so that the caller reports progress and stops
 between steps. Coefficients are Python floats computed on the host, so no step waits for the device. The names are
@@ -23,9 +24,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-SIGMA_MIN: Final = 0.3  # Stable Audio Open's own choice (model card), not stable-audio-tools' 0.01
-SIGMA_MAX: Final = 500.0  # likewise
-DEFAULT_SAMPLER: Final = "dpmpp-3m-sde"  # likewise
 _MT19937_WORDS: Final = 624  # of 32 bits, Matsumoto and Nishimura 1998; torch keeps each in 64
 _MT19937_FIRST: Final = 3  # in a generator's state, behind the seed, the position and the words left
 GUIDED_KEYS: Final = ("cross_attn_cond", "prepend_cond")  # what the unconditional branch goes without
@@ -74,10 +72,10 @@ class GuidedDenoiser:
 
     def __call__(self, x: Tensor, sigma: float) -> Tensor:
         norm = math.sqrt(sigma * sigma + 1)
-        return x / (norm * norm) - self._velocity(x / norm, math.atan(sigma) * 2 / math.pi) * (sigma / norm)
+        return x / (norm * norm) - self.velocity(x / norm, math.atan(sigma) * 2 / math.pi) * (sigma / norm)
 
-    def _velocity(self, x: Tensor, t: float) -> Tensor:
-        """`t` in (0, 1): 0 is clean, 1 is noise alone."""
+    def velocity(self, x: Tensor, t: float) -> Tensor:
+        """What the network answers, guided; `t` in [0, 1]: 0 is clean, 1 is noise alone."""
         if self._scale == 1.0:
             return self._predict(x, t)
         conditional, unconditional = self._predict(torch.cat([x, x]), t).chunk(2)

@@ -98,7 +98,7 @@ def generate(
         ),
     ] = "",
     negative_prompt: Annotated[str, typer.Option(metavar="TEXT", help="What not to hear.")] = "",
-    guidance_scale: Annotated[float | None, typer.Option(help="0 to 50, 1 = off; default: 7.")] = None,
+    guidance_scale: Annotated[float | None, typer.Option(help="0 to 50, 1 = off; default: the model's.")] = None,
     sampler: Annotated[str, typer.Option(help="Default: the model's.")] = "",
     untrimmed: Annotated[bool, typer.Option("--untrimmed", help="Keep the whole window, to see how it stops.")] = False,
     json: Json = False,

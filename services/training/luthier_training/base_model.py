@@ -22,7 +22,8 @@ from luthier.curation.v1.dataset_pb2 import DatasetRow
 from luthier_kit.registry import ModelVersion
 from luthier_kit.store import Action, Store
 from luthier_model import checkpoint, loading, text_encoder
-from luthier_model.configuration import PROMPT, Configuration
+from luthier_model.conditions import PROMPT
+from luthier_model.configuration import Configuration
 from luthier_model.registered import fetch_version, statuses
 from luthier_training import audio
 

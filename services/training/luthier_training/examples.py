@@ -63,7 +63,8 @@ class Batch:
     """`latents`, `noise`: (batch, latent channels, window latents); `conditions`: one for each row.
 
     `timesteps`: (batch,) in [0, 1), 0 = clean. `dropped`: (batch,) bool, True where a row is trained without its prompt
-    and seconds in cross attention.
+    and seconds in cross attention. `kept`: (batch, 1, window latents), 1 where a model that fills in the rest is given
+    the latents; None for other models.
     """
 
     latents: torch.Tensor
@@ -71,12 +72,14 @@ class Batch:
     noise: torch.Tensor
     timesteps: torch.Tensor
     dropped: torch.Tensor
+    kept: torch.Tensor | None = None
 
     def part(self, rows: slice, device: str) -> "Batch":
         """Some rows, on a device."""
         tensors = (self.latents, self.noise, self.timesteps, self.dropped)
         latents, noise, timesteps, dropped = (tensor[rows].to(device) for tensor in tensors)
-        return Batch(latents, self.conditions[rows], noise, timesteps, dropped)
+        kept = None if self.kept is None else self.kept[rows].to(device)
+        return Batch(latents, self.conditions[rows], noise, timesteps, dropped, kept)
 
 
 def excerpts(clip: DatasetRow, duration_s: float, shortest_s: float, seed: int) -> list[Excerpt]:

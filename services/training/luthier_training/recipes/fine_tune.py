@@ -1,8 +1,8 @@
 """Fine-tunes a base model version on a frozen data set: fetch, encode, train, export.
 
-The objective is Stable Audio Open's (Evans 2024): the transformer predicts `v` (Salimans 2022) of noised latents, and
-some clips are trained without their conditions, for classifier-free guidance. The loss covers the silence behind a
-clip: that is how the model learns to stop.
+The objective is the base's own: the transformer predicts `v` (Salimans 2022) of noised latents, as Stable Audio Open
+does (Evans 2024), or the velocity of a rectified flow. Some clips are trained without their conditions, for
+classifier-free guidance. The loss covers the silence behind a clip: that is how the model learns to stop.
 """
 
 import functools
@@ -21,14 +21,19 @@ from luthier.training.v1.training_pb2 import FineTune, LossPoint
 from luthier_kit.registry import ModelVersion, resolve
 from luthier_kit.rpc import TRAIN, VALIDATION, DataLoss, FailedPrecondition, NotFound
 from luthier_model import checkpoint
+from luthier_model.configuration import Configuration
 from luthier_model.errors import CheckpointError, WeightsError
+from luthier_model.generation import kept_inputs
+from luthier_model.objectives import OBJECTIVES, Objective
 from luthier_model.registered import statuses
+from luthier_model.sampling import GUIDED_KEYS
 from luthier_music.clip_facts import facts_of
 from luthier_training import continuing, kept
 from luthier_training.base_model import BaseModel, Excerpt, StoredLatents, StoredText
 from luthier_training.checkpoints import Progress, Trained
 from luthier_training.dataset import rows_of, subset_of
 from luthier_training.examples import Batch, Example, LogitNormal, draw_batch, excerpts, mixture_of, windows
+from luthier_training.families import as_trained
 from luthier_training.held_out import HeldOut
 from luthier_training.job import Job
 from luthier_training.plan import plan_of, read_data
@@ -68,7 +73,7 @@ def run(job: Job) -> ModelVersion:
     job.choose_threads(sum(parameter.numel() for parameter in base.model.parameters()))
 
     train, held_out = encode(job, base, *datasets)
-    trained, progress = fit(job, base.model, train, held_out)
+    trained, progress = fit(job, base.model, train, held_out, base.configuration)
     job.ranks.close()
     if job.ranks.rank:
         raise Stopped
@@ -148,7 +153,11 @@ def prepare(model: ConditionedDiffusionModelWrapper, recipe: FineTune) -> Traine
 
 
 def fit(
-    job: Job, model: ConditionedDiffusionModelWrapper, train: Sequence[Example], held_out: Sequence[Example]
+    job: Job,
+    model: ConditionedDiffusionModelWrapper,
+    train: Sequence[Example],
+    held_out: Sequence[Example],
+    known: Configuration,
 ) -> tuple[Trained, Progress]:
     """Trains from the newest checkpoint, else from the base, to the last step.
 
@@ -192,7 +201,8 @@ def fit(
             batch = draw_batch(
                 mixtures[stage.number], number, stage.batch_size, recipe.conditioning_dropout, drawn,
                 recipe.metadata_share, logit,
-            ).part(rows, device)  # fmt: skip
+            )  # fmt: skip
+            batch = as_trained(batch, known, drawn, number).part(rows, device)
             with torch.autocast("cuda", torch.bfloat16, enabled=device == "cuda"):
                 part = batch_loss(model, batch, recompute=recompute) / recipe.accumulate
             part.backward()  # type: ignore[no-untyped-call]
@@ -259,27 +269,30 @@ def check_finite(name: str, value: float, step: int) -> None:
 
 def batch_loss(model: ConditionedDiffusionModelWrapper, batch: Batch, *, recompute: bool) -> torch.Tensor:
     """The loss of a batch on the model's device; `recompute` spares the memory of activations."""
-    inputs = model.get_conditioning_inputs(model.conditioner(batch.conditions, batch.latents.device))
-    tokens = inputs["cross_attn_cond"]  # (batch, tokens, width): the prompt's and the seconds'
-    inputs["cross_attn_cond"] = torch.where(batch.dropped[:, None, None], torch.zeros_like(tokens), tokens)
+    conditions = model.conditioner(batch.conditions, batch.latents.device)
+    if batch.kept is not None:
+        conditions |= kept_inputs(batch.latents, batch.kept, batch.latents.device)
+    inputs = model.get_conditioning_inputs(conditions)
+    for name in GUIDED_KEYS:
+        if (tokens := inputs[name]) is not None:  # (batch, tokens, width): the prompt's and the seconds'
+            inputs[name] = torch.where(batch.dropped[:, None, None], torch.zeros_like(tokens), tokens)
     predict = functools.partial(model.model, **inputs, use_checkpointing=recompute)
-    return v_loss(predict, batch.latents, batch.noise, batch.timesteps)
+    return denoising_loss(OBJECTIVES[model.diffusion_objective], predict, batch.latents, batch.noise, batch.timesteps)
 
 
-def v_loss(
+def denoising_loss(
+    objective: Objective,
     predict: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
     latents: torch.Tensor,
     noise: torch.Tensor,
     timesteps: torch.Tensor,
 ) -> torch.Tensor:
-    """Mean squared error of `v` (Salimans 2022) that `predict` reads from noised latents and timesteps.
+    """Mean squared error of what `predict` reads from noised latents and timesteps.
 
     `latents`, `noise`: (batch, latent channels, window latents); `timesteps`: (batch,), 0 = clean to 1 = noise.
     """
-    angle = timesteps[:, None, None] * math.pi / 2
-    alpha, sigma = torch.cos(angle), torch.sin(angle)
-    output = predict(latents * alpha + noise * sigma, timesteps)
-    return torch.nn.functional.mse_loss(output, noise * alpha - latents * sigma)
+    noised, target = objective.noised(latents, noise, timesteps)
+    return torch.nn.functional.mse_loss(predict(noised, timesteps), target)
 
 
 @torch.no_grad()
@@ -294,20 +307,24 @@ def validation_loss(
     """The mean loss of `network`, the model's transformer or its average, over examples and timesteps.
 
     Each example comes with its first prompt, with fixed noise and fixed timesteps, so that two models or two steps can
-    be compared. Ranks share the examples.
+    be compared; a model that fills in what is masked is given nothing of it. Ranks share the examples.
     """
     network.eval()
     count, losses = len(examples), []
+    objective = OBJECTIVES[model.diffusion_objective]
     for index in range(ranks.rank, count, ranks.count):
         example = examples[index]
         conditions = model.conditioner([example.conditions(example.prompts[0])], device)
+        if model.input_concat_ids:
+            conditions |= kept_inputs(example.latents.sample(torch.Generator())[None], 0.0, device)
         predict = functools.partial(network, **model.get_conditioning_inputs(conditions))
         for timestep in VALIDATION_TIMESTEPS:
             generator = torch.Generator().manual_seed(seed_of(seed, "validation", index, timestep))
             latents = example.latents.sample(generator)[None]  # (1, latent channels, window latents)
             noise = torch.randn(latents.shape, generator=generator)
             timesteps = torch.tensor([timestep], device=device)
-            losses.append(float(v_loss(predict, latents.to(device), noise.to(device), timesteps)))
+            loss = denoising_loss(objective, predict, latents.to(device), noise.to(device), timesteps)
+            losses.append(float(loss))
     network.train()
     return ranks.mean(math.fsum(losses)) * ranks.count / (count * len(VALIDATION_TIMESTEPS))
 

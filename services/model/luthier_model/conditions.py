@@ -1,0 +1,111 @@
+"""What a model is told, as its configuration says: a prompt and numbers of seconds, and where each of them acts.
+
+Each condition has an id; the lists of `model.diffusion` name the ids that act as tokens of cross attention, as one
+vector for all latents (global) or as tokens before the latents (prepend). What is to be kept of a sound, for a model
+that fills in the rest, acts as channels beside the latents (input concat).
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from luthier_model.rules import BOOL, Integer, Real, Rule
+
+MAX_CONDITIONS: Final = 16
+PROMPT: Final = "prompt"
+SECONDS_START, SECONDS_TOTAL = "seconds_start", "seconds_total"
+SECONDS: Final = (SECONDS_START, SECONDS_TOTAL)
+KEPT, KEPT_LATENTS = "inpaint_mask", "inpaint_masked_input"
+INPAINTING: Final = (KEPT, KEPT_LATENTS)
+"""The library's ids of the mask (1 = kept, 0 = to be made) and of the latents that it keeps."""
+CONFIGS: Final = "model.conditioning.configs"
+CROSS, GLOBAL, PREPEND, CONCAT = (
+    f"model.diffusion.{name}"
+    for name in ("cross_attention_cond_ids", "global_cond_ids", "prepend_cond_ids", "input_concat_ids")
+)
+LISTS: Final = (CONFIGS, CROSS, GLOBAL, PREPEND, CONCAT)
+"""Paths of the lists that `violations` checks."""
+
+Violation = tuple[str, str]  # path of a field, what it must be
+
+
+def ids_of(model: Mapping[str, Any], path: str) -> list[str]:
+    """The ids in one of the lists of a checked `document["model"]`; none where it has no such list."""
+    return list(model["diffusion"].get(path.rsplit(".", 1)[1], []))
+
+
+def violations(model: Mapping[str, Any], *, inpainting: bool) -> list[Violation]:
+    """Violations among the conditions of `document["model"]`, named where they act."""
+    conditions = model.get("conditioning", {}).get("configs")
+    if not isinstance(conditions, list) or not 1 <= len(conditions) <= MAX_CONDITIONS:
+        return [(CONFIGS, f"must be a list of 1 to {MAX_CONDITIONS} conditions")]
+    found: list[Violation] = []
+    for index, condition in enumerate(conditions):
+        found += _one_condition(f"{CONFIGS}[{index}]", condition)
+    return found or _unknown_ids([c["id"] for c in conditions]) or _misplaced(model, inpainting=inpainting)
+
+
+def _unknown_ids(ids: list[str]) -> list[Violation]:
+    """One prompt and the seconds of a sound: nothing else can be told from a request."""
+    if set(ids) - {PROMPT, *SECONDS} or not {PROMPT, SECONDS_TOTAL} <= set(ids) or len(ids) != len(set(ids)):
+        text = f"must be {PROMPT}, {SECONDS_TOTAL} and perhaps {SECONDS_START}, each once, got {', '.join(ids)}"
+        return [(CONFIGS, text[:200])]
+    return []
+
+
+def _misplaced(model: Mapping[str, Any], *, inpainting: bool) -> list[Violation]:
+    known = {condition["id"] for condition in model["conditioning"]["configs"]}
+    allowed = {CROSS: known, GLOBAL: known - {PROMPT}, PREPEND: known}
+    diffusion, acting, found = model.get("diffusion", {}), set(), []
+    for path, ids in allowed.items():
+        given = diffusion.get(path.rsplit(".", 1)[1], [])
+        texts = isinstance(given, list) and all(isinstance(each, str) for each in given)
+        if not texts or len(given) != len(set(given)) or set(given) - ids:
+            found.append((path, f"must hold ids among {', '.join(sorted(ids))}, each once, got {given!r}"[:300]))
+            continue
+        acting |= set(given)
+        if path == CROSS and PROMPT not in given:
+            found.append((path, f"must hold {PROMPT}, got {given!r}"[:200]))
+    if idle := sorted(known - acting):
+        found.append((CONFIGS, f"must act: no list of model.diffusion holds {', '.join(idle)}"))
+    concat, wanted = diffusion.get(CONCAT.rsplit(".", 1)[1], []), INPAINTING if inpainting else ()
+    if not isinstance(concat, list) or len(concat) != len(wanted) or any(each not in wanted for each in concat):
+        text = (
+            f"must hold {' and '.join(INPAINTING)}" if inpainting else "must be empty, or absent, in a diffusion_cond"
+        )
+        found.append((CONCAT, f"{text}, got {concat!r}"[:300]))
+    elif len(set(concat)) != len(wanted):
+        found.append((CONCAT, f"must hold each id once, got {concat!r}"[:300]))
+    return found
+
+
+def _one_condition(path: str, condition: Any) -> list[Violation]:
+    if not isinstance(condition, dict) or not isinstance(condition.get("config"), dict):
+        return [(path, "must be an object with id, type and config")]
+    kind, config = condition.get("type"), condition["config"]
+    if not isinstance(condition.get("id"), str) or set(condition) != {"id", "type", "config"}:
+        return [(path, "must have exactly id (a string), type and config")]
+    if (condition["id"] == PROMPT) != (kind == "t5"):
+        return [(f"{path}.type", f"must be 't5' for {PROMPT} and 'number' for seconds, got {kind!r}"[:200])]
+    if kind == "t5":
+        required, optional = {"t5_model_name"}, {"max_length", "project_out"}
+        name = config.get("t5_model_name", "")
+        found = _problems(f"{path}.config.max_length", Integer(1, 512), config.get("max_length", 128))
+        found += _problems(f"{path}.config.project_out", BOOL, config.get("project_out", False))
+        if not (isinstance(name, str) and 0 < len(name) <= 200):
+            found.append((f"{path}.config.t5_model_name", "must be a name"))
+    elif kind == "number":
+        required, optional = {"min_val", "max_val"}, set()
+        low, high = config.get("min_val", 0), config.get("max_val", 0)
+        found = _problems(f"{path}.config.min_val", Real(0, 1e6), low)
+        found += _problems(f"{path}.config.max_val", Real(0, 1e6), high)
+        if not found and not low < high:
+            found.append((f"{path}.config.max_val", "must be above min_val"))
+    else:
+        return [(f"{path}.type", f"must be 't5' or 'number', got {kind!r}"[:200])]
+    found += [(f"{path}.config.{name}", "is missing") for name in sorted(required - set(config))]
+    return found + [(f"{path}.config.{n}", "is not a known field") for n in sorted(set(config) - required - optional)]
+
+
+def _problems(path: str, rule: Rule, value: Any) -> list[Violation]:
+    problem = rule.problem(value)
+    return [(path, problem)] if problem else []

@@ -1,0 +1,98 @@
+"""`Generate` on versions of a rectified flow: its defaults, its samplers, what it refuses by name."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import grpc
+import pytest
+
+from luthier.inference.v1 import inference_pb2 as pb
+from luthier.inference.v1 import inference_pb2_grpc
+from luthier_inference.app import build_service
+from luthier_kit.registry import register
+from tests.model.families import small_family
+from tests.support.services import running, temp_store
+
+from .conftest import Served, refusal, settings_for, version_of
+
+PROMPT = "calm piano in D minor at 90 BPM"
+NAMES = {"arc": "stable_audio_open_small", "flow": "stable_audio_open_small_base", "fill": "inpainting"}
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """Three models: post-trained for few steps, the flow before that, and one that fills in what is masked."""
+    folder = tmp_path_factory.mktemp("families")
+    settings = settings_for(folder, models_loaded=len(NAMES))
+    with temp_store(folder / "store") as store:
+        for name, family in NAMES.items():
+            register(store, version_of(store, small_family(family, tmp_path_factory.mktemp(name)), name))
+        with running(build_service(settings, store), settings) as address, grpc.insecure_channel(address) as channel:
+            yield Served(store, inference_pb2_grpc.InferenceServiceStub(channel), address)
+
+
+def request(model: str, **fields: Any) -> pb.GenerateRequest:
+    return pb.GenerateRequest(**{"prompt": PROMPT, "seconds_total": 0.15, "seed": 7, "model": model, **fields})
+
+
+@pytest.mark.parametrize(
+    ("model", "defaults"),
+    [
+        ("arc", ("pingpong", 8, 1.0, 0.0, 1.0)),
+        ("flow", ("euler", 50, 7.0, 0.0, 1.0)),
+        ("fill", ("dpmpp-3m-sde", 100, 7.0, 0.3, 500.0)),
+    ],
+)
+def test_an_objective_has_its_defaults(served: Served, model: str, defaults: tuple[object, ...]) -> None:
+    """As stable-audio-tools' own interface has them; Stable Audio Open's model card."""
+    made = served.stub.Generate(request(model))
+
+    effective = (made.sampler, made.steps, made.guidance_scale, made.sigma_min, made.sigma_max)
+    assert effective == pytest.approx(defaults)
+    assert made.samples == 2400
+
+
+@pytest.mark.parametrize("sampler", ["euler", "dpmpp", "rk4", "pingpong"])
+def test_a_flow_takes_its_samplers(served: Served, sampler: str) -> None:
+    assert served.stub.Generate(request("arc", sampler=sampler, steps=2)).sampler == sampler
+
+
+@pytest.mark.parametrize(
+    ("model", "field", "value", "bound"),
+    [
+        ("arc", "sampler", "dpmpp-3m-sde", "must be one of dpmpp, euler, pingpong, rk4"),
+        ("flow", "sampler", "pingpong", "must be one of dpmpp, euler, rk4"),
+        ("fill", "sampler", "euler", "must be one of dpmpp-2m"),
+        ("arc", "sigma_min", 0.3, "must be 0"),
+        ("arc", "sigma_max", 500.0, "between 0.12 and 1"),
+        ("arc", "seconds_start", 1.0, "must be 0"),
+        ("arc", "init_noise_level", 0.5, "needs init_audio"),
+    ],
+)
+def test_what_is_another_objectives_is_refused_by_name(
+    served: Served, model: str, field: str, value: object, bound: str
+) -> None:
+    code, details = refusal(lambda: served.stub.Generate(request(model, **{field: value})))
+
+    assert code == grpc.StatusCode.INVALID_ARGUMENT
+    assert field in details
+    assert bound in details
+
+
+def test_a_flow_starts_from_audio(served: Served) -> None:
+    first = served.stub.Generate(request("arc"))
+    level = {"init_audio": first.audio, "steps": 4}
+
+    again = served.stub.Generate(request("arc", **level))
+    code, details = refusal(lambda: served.stub.Generate(request("arc", init_noise_level=0.05, **level)))
+
+    assert again.init_noise_level == 0.5
+    assert again.audio.sha256 != first.audio.sha256
+    assert code == grpc.StatusCode.INVALID_ARGUMENT
+    assert "between 0.12 and 1" in details
+
+
+def test_a_sampler_of_any_objective_is_known_while_the_model_is_not(served: Served) -> None:
+    code, _ = refusal(lambda: served.stub.Generate(request("nobody", sampler="pingpong")))
+
+    assert code == grpc.StatusCode.NOT_FOUND

@@ -1,0 +1,352 @@
+"""The families of the papers: which configurations are accepted, and audio as stable-audio-tools makes it."""
+
+import copy
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from stable_audio_tools.inference import sampling as theirs
+from stable_audio_tools.inference.generation import generate_diffusion_cond, generate_diffusion_cond_inpaint
+
+from luthier_model import flow
+from luthier_model.configuration import check
+from luthier_model.errors import ConfigurationError
+from luthier_model.generation import GenerationParameters, LoadedModel, decode, denoise, encode, prepare
+from luthier_model.loading import load
+from luthier_model.network import skeleton
+from luthier_model.objectives import OBJECTIVES, TimestepShift
+
+from .families import (
+    FAMILIES,
+    Document,
+    inpainting,
+    prepended,
+    small_family,
+    stable_audio_open_small,
+    stable_audio_open_small_base,
+)
+from .test_sampling import Recorded, last, wavy
+
+CPU = torch.device("cpu")
+
+
+def changed(document: Document, path: str, value: object) -> Document:
+    document = copy.deepcopy(document)
+    *way, end = path.split(".")
+    node = document
+    for name in way:
+        node = node[name]
+    node[end] = value
+    return document
+
+
+@pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
+def test_a_familys_configuration_is_accepted(family: Callable[[], Document]) -> None:
+    assert check(family()).document == family()
+
+
+def test_stable_audio_open_small_has_the_published_size() -> None:
+    """Novack 2025: 11.9 s of audio, a transformer of 0.34 billion parameters."""
+    known = check(stable_audio_open_small())
+
+    transformer = skeleton(known).model
+
+    assert known.window_s == pytest.approx(11.9, abs=0.05)
+    assert sum(each.numel() for each in transformer.parameters()) / 1e9 == pytest.approx(0.34, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("document", "path", "value", "named"),
+    [
+        (stable_audio_open_small(), "model.diffusion.diffusion_objective", "epsilon", None),
+        (stable_audio_open_small(), "model.diffusion.config.attn_kwargs", {"qk_norm": "rms"}, "attn_kwargs.qk_norm"),
+        (stable_audio_open_small(), "model.diffusion.config.attn_kwargs", {"causal": True}, "attn_kwargs.causal"),
+        (stable_audio_open_small(), "model.diffusion.config.global_cond_dim", 1536, None),
+        (stable_audio_open_small(), "model.diffusion.global_cond_ids", ["prompt"], None),
+        (stable_audio_open_small(), "model.diffusion.global_cond_ids", ["seconds_start"], None),
+        (stable_audio_open_small(), "model.diffusion.cross_attention_cond_ids", ["seconds_total"], None),
+        (stable_audio_open_small(), "model.diffusion.cross_attention_cond_ids", ["prompt", "prompt"], None),
+        (stable_audio_open_small(), "model.diffusion.cross_attention_cond_ids", [["prompt"]], None),
+        (stable_audio_open_small(), "model.diffusion.prepend_cond_ids", ["seconds_total"], "prepend_cond_dim"),
+        (stable_audio_open_small(), "model.diffusion.input_concat_ids", ["inpaint_mask"], None),
+        (stable_audio_open_small(), "model.conditioning.pre_encoded_keys", ["prompt"], None),
+        (stable_audio_open_small_base(), "model.diffusion.distribution_shift_options.max_shift", 1e9, None),
+        (stable_audio_open_small_base(), "model.diffusion.distribution_shift_options.max_length", 16, None),
+        (inpainting(), "model.diffusion.input_concat_ids", ["inpaint_mask", "inpaint_mask"], None),
+        (inpainting(), "model.diffusion.input_concat_ids", [], None),
+        (inpainting(), "model.diffusion.config.input_concat_dim", 64, None),
+        (inpainting(), "training.inpainting.mask_kwargs", {"max_mask_segments": 10**9}, "max_mask_segments"),
+        (inpainting(), "training.inpainting.mask_kwargs", {"mask_type_probabilities": [1, 1, 1]}, "probabilities"),
+        (inpainting(), "training.inpainting.mask_kwargs", {"magic": 1}, "mask_kwargs.magic"),
+        (inpainting(), "training.inpainting.mask_kwargs", 3, None),
+        (prepended(), "model.diffusion.prepend_cond_ids", [], "model.conditioning.configs"),
+    ],
+)
+def test_what_does_not_fit_is_refused_by_name(document: Document, path: str, value: object, named: str | None) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        check(changed(document, path, value))
+
+    assert any((named or path) in field for field, _ in refused.value.violations)
+
+
+@pytest.mark.parametrize(
+    "conditions",
+    [
+        [{"id": "bpm", "type": "number", "config": {"min_val": 0, "max_val": 200}}],
+        [{"id": "seconds_total", "type": "number", "config": {"min_val": 0, "max_val": 200}}] * 2,
+        [{"id": "seconds_start", "type": "number", "config": {"min_val": 0, "max_val": 200}}],
+        [{"id": "seconds_total", "type": "t5", "config": {"t5_model_name": "t5-base"}}],
+        [],
+    ],
+    ids=["of another thing", "twice", "without the length", "of another type", "without numbers"],
+)
+def test_other_conditions_are_refused(conditions: list[Document]) -> None:
+    document = stable_audio_open_small()
+    prompt = document["model"]["conditioning"]["configs"][0]
+    document["model"]["conditioning"]["configs"] = [prompt, *conditions]
+
+    with pytest.raises(ConfigurationError, match=r"conditioning\.configs"):
+        check(document)
+
+
+def test_stable_audio_3_is_refused_with_what_is_missing() -> None:
+    document = inpainting()
+    document["model"]["pretransform"]["config"]["bottleneck"] = {"type": "softnorm", "config": {"dim": 256}}
+    document["model"]["pretransform"]["config"]["encoder"]["config"]["variable_stride"] = True
+    document["model"]["conditioning"]["configs"][0] = {
+        "id": "prompt",
+        "type": "t5gemma",
+        "config": {"repo_id": "stabilityai/stable-audio-3-medium", "max_length": 256},
+    }
+    document["model"]["diffusion"]["local_add_cond_ids"] = ["inpaint_mask"]
+    document["model"]["diffusion"]["config"]["timestep_features_type"] = "expo"
+    document["model"]["diffusion"]["config"]["attn_kwargs"] = {"differential": True}
+
+    with pytest.raises(ConfigurationError) as refused:
+        check(document)
+
+    ((_, text),) = refused.value.violations
+    assert "Stable Audio 3" in text
+    for part in ("T5Gemma", "soft-norm", "resampling", "local_add", "timestep_features", "differential"):
+        assert part in text
+    assert "sampling_distribution_shift_options" not in text  # it was not asked for
+
+
+@pytest.mark.parametrize("weird", [None, 3, [], {"model": 3}, {"model": {"conditioning": {"configs": [1, "t5gemma"]}}}])
+def test_a_document_of_any_shape_is_refused(weird: object) -> None:
+    with pytest.raises(ConfigurationError):
+        check(weird)
+
+
+@pytest.mark.parametrize("latents", [256, 300, 4096])
+@pytest.mark.parametrize("sine", [False, True])
+def test_the_shift_of_timesteps_is_the_librarys(latents: int, sine: bool) -> None:
+    options = {"base_shift": 0.4, "max_shift": 1.3, "min_length": 256, "max_length": 4096, "use_sine": sine}
+    timesteps = torch.linspace(0, 1, 21, dtype=torch.float64)
+
+    ours = TimestepShift(**options)(timesteps, latents)
+
+    torch.testing.assert_close(ours, theirs.DistributionShift(**options).time_shift(timesteps, latents))
+
+
+def test_the_shift_stays_beyond_its_lengths() -> None:
+    """stable-audio-tools 0.0.19 extrapolates: a training on audio, whose length is in samples, sees noise alone."""
+    shift, timesteps = TimestepShift(), torch.tensor([0.1, 0.5])
+
+    torch.testing.assert_close(shift(timesteps, 524288), shift(timesteps, 4096))
+    torch.testing.assert_close(shift(timesteps, 1), shift(timesteps, 256))
+
+
+SOLVERS = {
+    "euler": theirs.sample_discrete_euler,
+    "rk4": theirs.sample_rk4,
+    "dpmpp": theirs.sample_flow_dpmpp,
+    "pingpong": theirs.sample_flow_pingpong,
+}
+
+
+@pytest.mark.parametrize("name", flow.FLOW_SAMPLERS)
+@pytest.mark.parametrize("steps", [1, 2, 3, 12])
+def test_a_sampler_agrees_with_the_library_given_the_same_noise(
+    name: str, steps: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    levels, x = flow.levels(steps), Recorded()()
+    draws = Recorded()
+    monkeypatch.setattr(torch, "randn_like", lambda _: draws())
+
+    expected = SOLVERS[name](wavy, x, sigmas=torch.tensor(levels, dtype=torch.float64))
+
+    torch.testing.assert_close(
+        last(flow.FLOW_SAMPLERS[name](wavy, x, levels, Recorded())), expected, atol=1e-9, rtol=1e-9
+    )
+
+
+@pytest.mark.parametrize("name", flow.FLOW_SAMPLERS)
+def test_a_sampler_reaches_the_data_that_the_flow_leads_to(name: str) -> None:
+    """Of a flow from N(0, 1) to N(2, 0.25) the velocity is known: its mean and spread come out."""
+    mean, spread = 2.0, 0.5
+
+    def velocity(x: torch.Tensor, t: float) -> torch.Tensor:
+        variance = (1 - t) ** 2 * spread**2 + t**2
+        gain = (t - (1 - t) * spread**2) / variance
+        return gain * (x - (1 - t) * mean) - mean
+
+    noise = torch.randn(40_000, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    more = torch.Generator().manual_seed(2)
+    draw = lambda: torch.randn(noise.shape, generator=more, dtype=torch.float64)  # noqa: E731
+
+    made = last(flow.FLOW_SAMPLERS[name](velocity, noise, flow.levels(100), draw))
+
+    assert float(made.mean()) == pytest.approx(mean, abs=0.02)
+    if name != "pingpong":  # it ends at the expectation of a last guess, so its spread is smaller
+        assert float(made.std()) == pytest.approx(spread, rel=0.06)  # the last level, 0.12, is one step from 0
+
+
+@pytest.mark.parametrize("wrong", [(0, 1.0), (3, 0.0), (3, 1.5), (3, math.nan)])
+def test_levels_that_make_no_sense_are_refused(wrong: tuple[int, float]) -> None:
+    with pytest.raises(ValueError, match="steps >= 1"):
+        flow.levels(*wrong)
+
+
+@pytest.mark.parametrize("start", [OBJECTIVES["rectified_flow"].lowest_start, 0.5, 1.0])
+def test_levels_fall(start: float) -> None:
+    levels = flow.levels(1000, start)
+
+    assert levels == sorted(levels, reverse=True)
+    assert (levels[0], levels[-1], len(levels)) == (start, 0.0, 1001)
+
+
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], LoadedModel]:
+    models: dict[str, LoadedModel] = {}
+
+    def of(name: str) -> LoadedModel:
+        if name not in models:
+            files = small_family(name, tmp_path_factory.mktemp(name))
+            network = load(files.configuration, files.weights, files.text_encoder)
+            models[name] = prepare(network, files.configuration, CPU, "float32")
+        return models[name]
+
+    return of
+
+
+def parameters(model: LoadedModel, **fields: Any) -> GenerationParameters:
+    objective = model.configuration.objective
+    defaults: dict[str, Any] = {
+        "prompt": "calm piano in D minor",
+        "seed": 11,
+        "seconds_total": 0.15,
+        "steps": 5,
+        "sampler": objective.samplers[0],
+        "sigma_min": objective.sigma_min,
+        "sigma_max": objective.sigma_max,
+        "guidance_scale": objective.guidance_scale,
+    }
+    return GenerationParameters(**{**defaults, **fields})
+
+
+def library(model: LoadedModel, p: GenerationParameters, **more: Any) -> torch.Tensor:
+    """The latents that stable-audio-tools makes with the same parameters."""
+
+    def told(prompt: str) -> list[Document]:
+        return [{"prompt": prompt, "seconds_start": p.seconds_start, "seconds_total": p.seconds_total}]
+
+    generate = generate_diffusion_cond_inpaint if model.configuration.masks else generate_diffusion_cond
+    with torch.inference_mode():
+        latents: torch.Tensor = generate(
+            model.network,
+            steps=p.steps,
+            cfg_scale=p.guidance_scale,
+            conditioning=told(p.prompt),
+            negative_conditioning=told(p.negative_prompt) if p.negative_prompt else None,
+            sample_size=model.configuration.window_samples,
+            seed=p.seed,
+            device="cpu",
+            sampler_type=p.sampler,
+            return_latents=True,
+            **({} if model.configuration.objective.flow else {"sigma_min": p.sigma_min, "sigma_max": p.sigma_max}),
+            **more,
+        )
+    return latents
+
+
+@pytest.mark.parametrize(
+    ("family", "fields"),
+    [
+        ("stable_audio_open_small", {}),
+        ("stable_audio_open_small", {"guidance_scale": 4.0, "negative_prompt": "loud drums"}),
+        ("stable_audio_open_small_base", {"sampler": "euler"}),
+        ("stable_audio_open_small_base", {"sampler": "dpmpp", "negative_prompt": "loud drums"}),
+        ("stable_audio_open_small_base", {"sampler": "rk4"}),
+        ("inpainting", {"sampler": "dpmpp-2m"}),
+        ("inpainting_flow", {}),
+        ("prepended", {"sampler": "dpmpp-2m", "seconds_start": 3.0}),
+    ],
+    ids=lambda each: each if isinstance(each, str) else "-".join(map(str, each.values())) or "default",
+)
+def test_latents_are_those_of_stable_audio_tools(
+    loaded: Callable[[str], LoadedModel], family: str, fields: Document
+) -> None:
+    model = loaded(family)
+    wanted = parameters(model, **fields)
+
+    expected = library(model, wanted)
+
+    made = list(denoise(model, wanted))[-1].latents
+    assert made.shape == (1, model.configuration.latent_channels, model.configuration.window_latents)
+    torch.testing.assert_close(made, expected, rtol=2e-4, atol=2e-4 * float(expected.std()))
+
+
+@pytest.mark.parametrize("sampler", ["euler", "rk4"])
+def test_variations_of_a_flow_are_the_librarys(
+    loaded: Callable[[str], LoadedModel], sampler: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = loaded("stable_audio_open_small")
+    wanted = parameters(model, sampler=sampler, init_noise_level=0.5)
+    audio = 0.3 * torch.randn(1, 2, model.configuration.window_samples, generator=torch.Generator().manual_seed(1))
+    monkeypatch.setattr(model.network.pretransform, "encode", lambda sound: encode(model, sound))
+
+    expected = library(model, wanted, init_audio=(16000, audio[0]), init_noise_level=0.5)
+
+    made = list(denoise(model, wanted, audio))[-1].latents
+    torch.testing.assert_close(made, expected, rtol=2e-4, atol=2e-4 * float(expected.std()))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_condition_is_heard(loaded: Callable[[str], LoadedModel], family: str) -> None:
+    model = loaded(family)
+
+    def made(**fields: Any) -> torch.Tensor:
+        return list(denoise(model, parameters(model, steps=2, **fields)))[-1].latents
+
+    first = made()
+    assert not torch.allclose(first, made(prompt="loud drums and bass, funk, 120 BPM"))
+    assert not torch.allclose(first, made(seconds_total=0.05))
+    assert torch.equal(first, made(seconds_start=3.0)) == ("seconds_start" not in model.configuration.seconds)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_family_makes_audio_of_the_length_asked_for(loaded: Callable[[str], LoadedModel], family: str) -> None:
+    model = loaded(family)
+    wanted = parameters(model, steps=1)
+
+    (step,) = denoise(model, wanted)
+
+    assert decode(model, wanted, step.latents).shape == (2400, 2)
+
+
+def test_half_weights_become_float32(tmp_path: Path) -> None:
+    """As a checkpoint of a configuration with model_half holds them."""
+    from safetensors.torch import load_file, save_file
+
+    files = small_family("stable_audio_open_small", tmp_path)
+    state = load_file(files.weights)
+    halves = {name: t.half() if name.startswith("pretransform") else t for name, t in state.items()}
+    save_file(halves, tmp_path / "half.safetensors")
+
+    network = load(files.configuration, tmp_path / "half.safetensors", files.text_encoder)
+
+    assert {each.dtype for each in network.parameters()} == {torch.float32}
