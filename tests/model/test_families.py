@@ -144,7 +144,13 @@ def test_a_document_of_any_shape_is_refused(weird: object) -> None:
 @pytest.mark.parametrize("latents", [256, 300, 4096])
 @pytest.mark.parametrize("sine", [False, True])
 def test_the_shift_of_timesteps_is_the_librarys(latents: int, sine: bool) -> None:
-    options: dict[str, Any] = {"base_shift": 0.4, "max_shift": 1.3, "min_length": 256, "max_length": 4096, "use_sine": sine}
+    options: dict[str, Any] = {
+        "base_shift": 0.4,
+        "max_shift": 1.3,
+        "min_length": 256,
+        "max_length": 4096,
+        "use_sine": sine,
+    }
     timesteps = torch.linspace(0, 1, 21, dtype=torch.float64)
 
     ours = TimestepShift(**options)(timesteps, latents)
