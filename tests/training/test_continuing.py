@@ -29,6 +29,7 @@ from luthier_training.plan import plan_of, read_data
 from luthier_training.recipes import RECIPES, fine_tune
 from luthier_training.reporting import Stopped
 from luthier_training.requests import settle
+from luthier_training.resuming import continued
 from luthier_training.runs import KIND, TrainingRunLog
 
 from .conftest import register_base
@@ -148,8 +149,6 @@ def test_the_optimisers_state_comes_with_the_weights(
     kept = kept_of(before.read().progress)[-1]
     stored = load_file(store.blobs.fetch(kept.checkpoint, tmp_path))
     found: list[dict[str, torch.Tensor]] = []
-    continued = fine_tune.continued
-
     def noted(asked: Any, state: Any) -> Any:
         progress = continued(asked, state)
         moments = state.optimizer.state_dict()["state"]
@@ -158,7 +157,7 @@ def test_the_optimisers_state_comes_with_the_weights(
         )
         return progress
 
-    monkeypatch.setattr(fine_tune, "continued", noted)
+    monkeypatch.setattr("luthier_training.recipes.fine_tune.continued", noted)
     source = ContinueFrom(run_id=before.id)
     more = {"steps": 1, "validate_every": 1, "checkpoint_every": 1, "continue_from": source}
     after, _ = job(store, small, tmp_path / "after", "after", fine_tune=tune(**more))
@@ -328,7 +327,7 @@ def test_a_run_with_stages_is_continued_in_its_second(
         TrainingStage(name="test", steps=2, data=[StageData(dataset=small)]),
         TrainingStage(name="main", steps=4, data=[StageData(dataset=large)]),
     ]
-    planned = {"stages": stages, "steps": 6, "checkpoint_every": 6, "validate_every": 6}
+    planned: dict[str, Any] = {"stages": stages, "steps": 6, "checkpoint_every": 6, "validate_every": 6}
     whole, _ = job(store, large, tmp_path / "whole", "whole", fine_tune=tune(**planned))
     wanted = trained(store, whole, tmp_path / "wanted")
     before = cancelled_at(store, large, tmp_path, 4, **planned)
