@@ -262,7 +262,9 @@ def test_with_steps_a_run_is_trained_on(store: Store, before: TrainingRun) -> No
 def test_a_run_of_stages_is_trained_on_as_its_last(store: Store, before: TrainingRun) -> None:
     stages = [
         TrainingStage(name="test", steps=3, data=[StageData(dataset=manifest("small"))]),
-        TrainingStage(name="main", steps=5, batch_size=3, data=[StageData(dataset=manifest("songbook"))]),
+        TrainingStage(
+            name="main", steps=500, batch_size=3, warmup_steps=40, data=[StageData(dataset=manifest("songbook"))]
+        ),
     ]
     before.request.fine_tune.stages.extend(stages)
     training = trainer(before)
@@ -270,6 +272,7 @@ def test_a_run_of_stages_is_trained_on_as_its_last(store: Store, before: Trainin
     recipe = asked(training).fine_tune
     [only] = recipe.stages
     assert (only.name, only.steps, only.batch_size, only.learning_rate) == ("main", 30, 3, 1e-5)
+    assert not only.HasField("warmup_steps")  # longer than the steps from here on
     assert only.data[0].dataset == manifest("songbook")
 
 

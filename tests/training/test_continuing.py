@@ -149,6 +149,7 @@ def test_the_optimisers_state_comes_with_the_weights(
     kept = kept_of(before.read().progress)[-1]
     stored = load_file(store.blobs.fetch(kept.checkpoint, tmp_path))
     found: list[dict[str, torch.Tensor]] = []
+
     def noted(asked: Any, state: Any) -> Any:
         progress = continued(asked, state)
         moments = state.optimizer.state_dict()["state"]

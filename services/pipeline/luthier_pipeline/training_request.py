@@ -146,10 +146,12 @@ def _on(asked: FineTune, before: FineTune, request: CreateTrainingRunRequest) ->
         last = recipe.stages.add()
         last.CopyFrom(stages[-1])
         last.steps = asked.steps
+    for part in (recipe, *recipe.stages):
+        if part.warmup_steps > asked.steps:
+            part.ClearField("warmup_steps")  # but what is asked for now is the service's to refuse
+    recipe.MergeFrom(asked)
+    for stage in recipe.stages:
         for name in ("batch_size", "learning_rate", "warmup_steps"):
             if asked.HasField(name):
-                setattr(last, name, getattr(asked, name))
-    if recipe.warmup_steps > asked.steps:
-        recipe.ClearField("warmup_steps")
-    recipe.MergeFrom(asked)
+                setattr(stage, name, getattr(asked, name))
     return recipe
