@@ -18,6 +18,7 @@ from luthier.training.v1.training_pb2 import (
     KeptCheckpoint,
     KeptReason,
     TrainingRun,
+    TrainingStage,
 )
 from luthier_kit.rpc import NotFound
 from luthier_kit.store import Store
@@ -146,7 +147,8 @@ def _on(asked: FineTune, before: FineTune, request: CreateTrainingRunRequest) ->
         last = recipe.stages.add()
         last.CopyFrom(stages[-1])
         last.steps = asked.steps
-    for part in (recipe, *recipe.stages):
+    parts: list[FineTune | TrainingStage] = [recipe, *recipe.stages]
+    for part in parts:
         if part.warmup_steps > asked.steps:
             part.ClearField("warmup_steps")  # but what is asked for now is the service's to refuse
     recipe.MergeFrom(asked)
