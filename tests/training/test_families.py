@@ -16,6 +16,7 @@ from stable_audio_tools.training.diffusion import DiffusionCondTrainingWrapper
 from luthier.common.v1.common_pb2 import ArtifactRef
 from luthier.training.v1.training_pb2 import FineTune
 from luthier_kit.registry import ModelVersion
+from luthier_kit.rpc import InvalidRequest
 from luthier_kit.store import Store
 from luthier_model import loading
 from luthier_model.configuration import Masks
@@ -205,3 +206,13 @@ def test_a_run_makes_a_version_that_generates(
     )
     (step,) = denoise(model, wanted)
     assert decode(model, wanted, step.latents).shape == (8000, 2)
+
+
+@pytest.mark.parametrize("family", ["stable_audio_open_small"], indirect=True)
+def test_windows_of_songs_are_refused_where_their_place_cannot_be_told(
+    store: Store, family: ModelVersion, dataset_ref: ArtifactRef, tmp_path: Path
+) -> None:
+    asked, _ = job(store, dataset_ref, tmp_path / "a", fine_tune=FineTune(windows_per_clip=2, **TUNE))
+    with pytest.raises(InvalidRequest) as refused:
+        RECIPES["fine_tune"](asked)
+    assert [field for field, _ in refused.value.violations] == ["fine_tune.windows_per_clip"]

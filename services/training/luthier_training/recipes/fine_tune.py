@@ -19,8 +19,9 @@ from stable_audio_tools.models.diffusion import ConditionedDiffusionModelWrapper
 from luthier.curation.v1.dataset_pb2 import DatasetManifest
 from luthier.training.v1.training_pb2 import FineTune, LossPoint
 from luthier_kit.registry import ModelVersion, resolve
-from luthier_kit.rpc import TRAIN, VALIDATION, DataLoss, FailedPrecondition, NotFound
+from luthier_kit.rpc import TRAIN, VALIDATION, DataLoss, FailedPrecondition, InvalidRequest, NotFound
 from luthier_model import checkpoint
+from luthier_model.conditions import SECONDS_START
 from luthier_model.configuration import Configuration
 from luthier_model.errors import CheckpointError, WeightsError
 from luthier_model.generation import kept_inputs
@@ -70,6 +71,9 @@ def run(job: Job) -> ModelVersion:
     if recipe.HasField("continue_from"):
         continuing.begin(job.store, recipe.continue_from, noted)
     base = BaseModel.open(job.store, version, job.device, job.folder("base"))
+    if recipe.windows_per_clip and SECONDS_START not in base.configuration.seconds:
+        bound = f"must be absent: {version.label} is not told where in a song a sound begins"
+        raise InvalidRequest(violations=[("fine_tune.windows_per_clip", bound)])
     job.choose_threads(sum(parameter.numel() for parameter in base.model.parameters()))
 
     train, held_out = encode(job, base, *datasets)
