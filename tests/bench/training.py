@@ -161,7 +161,7 @@ def main() -> None:
         job = Job("training-bench", request, store, reporter, asked.device, folder)
         parameters = sum(parameter.numel() for parameter in model.model.parameters())
         job.choose_threads(parameters)
-        fit(job, model, examples, examples[:1])
+        fit(job, model, examples, examples[:1], known)
     report(reporter, parameters, asked)
 
 
