@@ -49,6 +49,7 @@ SECTIONS: Final[dict[str, Commands]] = {
         ),
         "models": ("models:models", "List registered model versions"),
         "train": ("long_runs:train", "Fine-tune a base model on a data set, or make one that any CPU trains"),
+        "logs": ("training_logs:logs", "Fetch a training's TensorBoard log and its audio samples into a folder"),
         "generate": ("models:generate", "Generate audio into a file"),
         "evaluate": ("long_runs:evaluate", "Measure a model, beside a baseline"),
         "experiment": ("experiment.command:experiment", "Show in small that true captions teach a model tempo"),
