@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import AUDIO, SCALARS, TENSORS, EventAccumulator
 
 from luthier.common.v1.common_pb2 import ArtifactRef
@@ -68,14 +69,16 @@ def values_of(found: EventAccumulator, tag: str) -> list[float]:
 def test_observing_a_run_changes_no_weight(
     store: Store, base: ModelVersion, dataset_ref: ArtifactRef, tmp_path: Path
 ) -> None:
-    digests = set()
-    for name, options in (("seen", SAMPLED), ("unseen", OFF)):
+    weights = {}
+    for name, options in (("seen", SAMPLED), ("unseen", OFF), ("other-draws", OFF | {"conditioning_dropout": 0.9})):
         tune = FineTune(steps=8, ema_decay=0.9, **TUNE | options)
         asked, own = job(store, dataset_ref, tmp_path / name, name, fine_tune=tune)
-        torch.manual_seed(1)
-        digests.add(RECIPES["fine_tune"](asked).checkpoint.sha256)
+        weights[name] = load_file(store.blobs.fetch(RECIPES["fine_tune"](asked).checkpoint, tmp_path))
         assert len(own.read().progress.samples) == (6 if options == SAMPLED else 0)
-    assert len(digests) == 1
+    # memory lies elsewhere, and vectorised sums may then round differently in the last bit
+    torch.testing.assert_close(weights["seen"], weights["unseen"], rtol=1e-4, atol=1e-5)
+    with pytest.raises(AssertionError):
+        torch.testing.assert_close(weights["other-draws"], weights["unseen"], rtol=1e-4, atol=1e-5)
 
 
 def test_tensorboard_reads_every_step_of_a_run(

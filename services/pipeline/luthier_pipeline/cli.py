@@ -48,6 +48,7 @@ SECTIONS: Final[dict[str, Commands]] = {
             "Turn a .ckpt into safetensors, without running what is in it",
         ),
         "models": ("models:models", "List registered model versions"),
+        "card": ("card:card", "Show what a model was trained on"),
         "train": ("long_runs:train", "Fine-tune a base model on a data set, or make one that any CPU trains"),
         "logs": ("training_logs:logs", "Fetch a training's TensorBoard log and its audio samples into a folder"),
         "generate": ("models:generate", "Generate audio into a file"),

@@ -213,7 +213,7 @@ class LineageIndex:
                 MODEL,
                 version.label,
                 tuple(dict.fromkeys(filter(None, inputs))),
-                (version.digest, version.checkpoint.sha256),
+                (version.digest, version.checkpoint.sha256, *([version.card.sha256] if version.card else [])),
                 dataset_name=version.dataset_name,
                 evaluation=version.evaluation,
                 created_by=version.created_by,

@@ -132,7 +132,7 @@ def train(
         typer.Option(
             metavar="N",
             min=0,
-            help="Else of so many validation clips' prompts, 0 = off; default: 2, less in short runs.",
+            help="Else of so many validation clips' prompts, 0 = off; default: 2, fewer in short runs.",
         ),
     ] = None,
     sample_steps: Annotated[

@@ -37,9 +37,8 @@ def in_full(run: TrainingRun) -> str:
         error = error_of(run.error)
         lines += [f"error         {error.reason}: {error}"]
     if run.HasField("loss"):
-        lines += [
-            f"loss          {run.loss:.4f}" + (f", {_rate_and_norm(run)}" if run.HasField("learning_rate") else "")
-        ]
+        observed = f", {_rate_and_norm(run)}" if run.HasField("learning_rate") else ""
+        lines += [f"loss          {run.loss:.4f}{observed}"]
     if run.validation:
         lines += [f"validation    {_validation(run)}, step {run.validation[-1].step}"]
     if run.validation_by_timestep:

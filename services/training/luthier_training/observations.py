@@ -92,15 +92,15 @@ class Observed:
 
     def write(self, folder: Path) -> Path:
         """The event file of it all."""
-        writer = SummaryWriter(str(folder), filename_suffix=".tfevents")  # type: ignore[no-untyped-call]
+        writer = SummaryWriter(str(folder), filename_suffix=".tfevents")
         for tag, step, value, at in self.values:
-            writer.add_scalar(tag, value, step, walltime=at)  # type: ignore[no-untyped-call]
+            writer.add_scalar(tag, value, step, walltime=at)
         for step, sound in self.sounds:
             tag, mono = f"samples/{sound.number + 1}", torch.from_numpy(sound.samples.mean(axis=1)).clamp(-1, 1)
-            writer.add_audio(tag, mono, step, sound.sample_rate_hz)  # type: ignore[no-untyped-call]
+            writer.add_audio(tag, mono, step, sound.sample_rate_hz)
             if step == 0:
-                writer.add_text(f"{tag}/prompt", sound.prompt, step)  # type: ignore[no-untyped-call]
-        writer.close()  # type: ignore[no-untyped-call]
+                writer.add_text(f"{tag}/prompt", sound.prompt, step)
+        writer.close()
         [path] = folder.iterdir()
         return path
 
@@ -125,10 +125,11 @@ class Observer:
     def resume(self, step: int) -> None:
         """The run goes on behind this step, 0 = begins: what was observed later will be observed again."""
         progress = self._job.reporter.progress
-        for kept, last in ((progress.samples, "step"), (progress.logs, "last_step")):
-            earlier = [copy.deepcopy(each) for each in kept if step and getattr(each, last) <= step]
-            del kept[:]
-            kept.extend(earlier)
+        samples = [copy.deepcopy(each) for each in progress.samples if step and each.step <= step]
+        logs = [copy.deepcopy(each) for each in progress.logs if step and each.last_step <= step]
+        del progress.samples[:], progress.logs[:]
+        progress.samples.extend(samples)
+        progress.logs.extend(logs)
         self._observed, self._last = Observed(first_step=step + 1 if step else 0), step
 
     def rows(self, timesteps: torch.Tensor, losses: torch.Tensor) -> None:
@@ -268,12 +269,12 @@ def generated(
     precision = "bfloat16" if device.type == "cuda" else "float32"
     with unchanged(model, transformer) as network:
         ready = generation.prepare(network, configuration, device, precision)
-        latents = None
         for step in generation.denoise(ready, prompt):
-            latents = step.latents
             if not going():
                 return None
-        return generation.decode(ready, prompt, latents)
+            if step.number == step.total:
+                return generation.decode(ready, prompt, step.latents)
+    return None
 
 
 @contextmanager

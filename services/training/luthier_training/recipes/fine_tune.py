@@ -36,6 +36,7 @@ from luthier_training.examples import Batch, Example, LogitNormal, draw_batch, e
 from luthier_training.families import as_trained
 from luthier_training.held_out import HeldOut
 from luthier_training.job import Job
+from luthier_training.model_card import card_of_run
 from luthier_training.observations import Observer, prompts_to_sample
 from luthier_training.plan import plan_of, read_data
 from luthier_training.ranks import ALONE, BATCH_FIELD, Ranks
@@ -55,6 +56,8 @@ RECOMPUTED_PARAMETERS = 10_000_000
 """Larger transformers recompute activations to save memory; smaller ones have no need to."""
 VALIDATION_TIMESTEPS = (0.1, 0.3, 0.5, 0.7, 0.9)
 """The library's own choice: from nearly clean (0) to nearly noise (1)."""
+CARD_KIND = "model-cards"
+"""Of blobs."""
 MAX_POINTS = 1000
 """Training losses kept of a run, as `TrainingRun.training` promises."""
 RowLosses = Callable[[torch.Tensor, torch.Tensor], None]
@@ -416,6 +419,7 @@ def export(
         autoencoder_digest=base.autoencoder_digest,
         dataset=main,
         dataset_name=next(each.name for each in made_of.datasets if each.sha256 == main.sha256),
+        card=job.store.put(CARD_KIND, card_of_run(job, base, made_of.datasets, chosen["exported_step"], progress)),
         notes={
             "tiny": bool(base.version.notes.get("tiny")),
             "moving_average": averaged,
