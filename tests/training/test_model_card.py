@@ -140,8 +140,8 @@ def test_the_readme_is_a_card_of_the_hub(licences: list[str], base: list[str], o
 
 def test_other_peoples_text_stays_text() -> None:
     card = ModelCard(
-        model_name="m", datasets=[HeardDataset(name="<b>d</b>")], base="[x](http://y)", licences=[HeardAmount(name="|a|\n---\n# b")],
-        validation=[LossPoint(loss=1)],
+        model_name="m", datasets=[HeardDataset(name="<b>d</b>")], base="[x](http://y)",
+        licences=[HeardAmount(name="|a|\n---\n# b")], validation=[LossPoint(loss=1)],
     )  # fmt: skip
     text = markdown(card)
     assert "<b>" not in text
