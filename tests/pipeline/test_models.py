@@ -119,7 +119,7 @@ def test_weights_that_are_not_safetensors_are_refused_before_they_are_read(store
 def test_models_are_a_table() -> None:
     known = ListModelsResponse(models=[Model(name="sao", version=2, window_s=47.55, loaded=True, reason="it fits")])
     text = luthier("models", FakeClients(inference=Stub(ListModels=known))).out
-    assert text.splitlines()[1].split() == ["sao@2", "47.5", "s", "yes", "it", "fits"]
+    assert text.splitlines()[1].split() == ["sao@2", "47.5", "s", "yes", "no", "it", "fits"]
 
 
 def test_without_a_model_the_json_is_an_empty_object() -> None:

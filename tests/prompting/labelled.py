@@ -15,8 +15,8 @@ from typing import Final
 from google.protobuf.json_format import ParseDict
 
 from luthier.prompting.v1 import prompting_pb2
+from luthier_music.captions import check
 from luthier_music.clip_facts import Facts, facts_of
-from luthier_prompting.checker import check
 
 _FOLDER: Final = Path(__file__).with_name("captions")
 SETS: Final = ("first", "second")

@@ -10,10 +10,10 @@ from collections.abc import Iterable
 
 import pytest
 
+from luthier_music.captions import Disagreement, check
 from luthier_music.clip_facts import Facts, Heard
 from luthier_music.instruments import PROGRAM_NAMES
 from luthier_music.vocabulary import GENRE_PARENTS, implied_genres
-from luthier_prompting.checker import Disagreement, check
 
 ROCK = Facts(
     duration_s=29.8, tempo_bpm=120.0, tonic="F#", mode="minor", meter=(4, 4), loudness_lufs=-14.2, onset_rate_hz=6.0,

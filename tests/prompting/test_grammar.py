@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 
+from luthier_music.captions import check
 from luthier_music.clip_facts import Facts, Heard
 from luthier_music.instruments import DRUMS, PROGRAM_NAMES
 from luthier_music.metadata import draw_metadata
 from luthier_music.vocabulary import GENRE_PARENTS, MOOD_WORDS
-from luthier_prompting.checker import check
 from luthier_prompting.composers import Composed, compose
 from luthier_prompting.grammar import Grammar
 from luthier_prompting.styles import MAX_SHORT_WORDS, Style

@@ -12,8 +12,8 @@ import outlines_core
 import pytest
 
 from luthier_kit.rpc import Unavailable
+from luthier_music.captions import check
 from luthier_music.clip_facts import Facts, Heard
-from luthier_prompting.checker import check
 from luthier_prompting.composers import ATTEMPTS, compose
 from luthier_prompting.styles import MAX_SHORT_WORDS, Style
 from luthier_prompting.vllm import EXAMPLES, SHORT_EXAMPLES, Endpoint, Vllm

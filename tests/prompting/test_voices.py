@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from luthier.common.v1 import common_pb2 as common
+from luthier_music.captions import check
 from luthier_music.clip_facts import Facts, Voice, facts_of
-from luthier_prompting.checker import check
 from luthier_prompting.grammar import Grammar
 from luthier_prompting.styles import Style
 

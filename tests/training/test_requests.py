@@ -68,12 +68,38 @@ def test_a_given_seed_is_kept() -> None:
             FineTune(base_model="b", timestep_logit_mean=0, timestep_logit_deviation=0),
         ),
         ("fine_tune.base_model", FineTune()),
+        ("fine_tune.samples", FineTune(base_model="b", samples=9)),
+        ("fine_tune.samples", FineTune(base_model="b", samples=1, sample_prompts=["calm"])),
+        ("fine_tune.sample_steps", FineTune(base_model="b", sample_steps=0)),
+        ("fine_tune.sample_steps", FineTune(base_model="b", sample_steps=251)),
+        ("fine_tune.sample_prompts", FineTune(base_model="b", sample_prompts=["calm"] * 9)),
+        ("fine_tune.sample_prompts[1]", FineTune(base_model="b", sample_prompts=["calm", " "])),
+        ("fine_tune.sample_prompts[0]", FineTune(base_model="b", sample_prompts=["c" * 2001])),
+        ("fine_tune.validate_every", FineTune(base_model="b", steps=256, validate_every=1, samples=1)),
     ],
 )
 def test_beyond_a_bound_is_refused_by_name(field: str, recipe: FineTune) -> None:
     with pytest.raises(InvalidRequest) as refused:
         settle(request(fine_tune=recipe))
     assert field in dict(refused.value.violations)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "samples"),
+    [
+        (FineTune(), 2),
+        (FineTune(steps=1000, batch_size=8), 1),  # 11 validations, 100 evaluations a sample, 24,000 of training
+        (FineTune(steps=100, batch_size=4), 0),
+        (FineTune(steps=4000, validate_every=10), 0),  # 401 validations
+        (FineTune(steps=4000, validate_every=20), 0),  # 201 validations with 100 evaluations each are a tenth
+        (FineTune(steps=100, batch_size=4, samples=3), 3),
+        (FineTune(sample_prompts=["calm"]), 0),
+    ],
+)
+def test_sampling_takes_a_twentieth_of_a_run_unless_it_is_asked_for(recipe: FineTune, samples: int) -> None:
+    recipe.base_model = "b"
+    settled = settle(request(fine_tune=recipe)).fine_tune
+    assert (settled.samples, settled.sample_steps) == (samples, 50)
 
 
 def test_the_rest_of_the_request_is_bounded_too() -> None:

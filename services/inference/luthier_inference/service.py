@@ -14,6 +14,7 @@ import grpc
 from luthier.inference.v1 import inference_pb2 as pb
 from luthier.inference.v1 import inference_pb2_grpc as pb_grpc
 from luthier_inference import metrics
+from luthier_inference.advice import Cards
 from luthier_inference.generator import GenerationResult, Generator, OnStep
 from luthier_inference.model_cache import ModelCache
 from luthier_inference.registration import Registrar
@@ -43,7 +44,7 @@ class InferenceServicer(pb_grpc.InferenceServiceServicer):
         self, store: Store, models: ServedModels, cache: ModelCache, generator: Generator, registrar: Registrar
     ) -> None:
         self.store, self.models, self.cache = store, models, cache
-        self.generator, self.registrar = generator, registrar
+        self.generator, self.registrar, self.cards = generator, registrar, Cards(store)
 
     def Generate(self, request: pb.GenerateRequest, context: grpc.ServicerContext) -> pb.GenerateResponse:
         job = self._job_of(request)
@@ -134,6 +135,7 @@ class InferenceServicer(pb_grpc.InferenceServiceServicer):
         )
         metrics.REUSED.inc(reused)
         response.request_id, response.model = request.request_id, job.served.version.label
+        response.advice.extend(self.cards.advice(job.served.version, job.parameters.prompt))
         if request.inline_audio:
             size = response.audio.size_bytes
             if size <= MAX_INLINE_BYTES:
@@ -213,6 +215,7 @@ def model_message(version: ModelVersion, served: ServedVersion | None, *, loaded
         evaluation_id=version.evaluation,
         checkpoint=version.checkpoint,
         configuration=version.configuration,
+        card=version.card,
     )
     if version.created_at:
         model.created_at.FromDatetime(version.created_at)

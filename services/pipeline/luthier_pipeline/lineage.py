@@ -213,7 +213,7 @@ class LineageIndex:
                 MODEL,
                 version.label,
                 tuple(dict.fromkeys(filter(None, inputs))),
-                (version.digest, version.checkpoint.sha256),
+                (version.digest, version.checkpoint.sha256, *([version.card.sha256] if version.card else [])),
                 dataset_name=version.dataset_name,
                 evaluation=version.evaluation,
                 created_by=version.created_by,
@@ -228,7 +228,8 @@ class LineageIndex:
             try:
                 run = json_text.loads(data or b"")["document"]
                 inputs = dict.fromkeys(digests_in(json_text.dumps(run.get("request")).encode()))
-                outputs = dict.fromkeys(digests_in(json_text.dumps(run.get("result")).encode()))
+                samples = [each.get("audio") for each in (run.get("progress") or {}).get("samples", ())]
+                outputs = dict.fromkeys(digests_in(json_text.dumps([run.get("result"), samples]).encode()))
                 state = run.get("state", "").removeprefix("RUN_STATE_")
             except (ValueError, KeyError, TypeError, AttributeError):
                 continue

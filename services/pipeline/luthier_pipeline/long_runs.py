@@ -2,7 +2,6 @@
 
 import hashlib
 import json as json_text
-import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -49,16 +48,16 @@ from luthier_pipeline.clients import IdleBudget
 from luthier_pipeline.console import Context, Progress, UsageError, plain, table
 from luthier_pipeline.files import save
 from luthier_pipeline.options import USER, Json, RequestId, Reviewer, begin
+from luthier_pipeline.run_ids import identity_of
 from luthier_pipeline.training_plan import EXPORTS
 from luthier_pipeline.training_request import complete, kept_text
+from luthier_pipeline.training_status import in_short
 
 Req = TypeVar("Req", CreateTrainingRunRequest, CreateEvaluationRequest)
 R = TypeVar("R", TrainingRun, Evaluation)
 
 WATCH_TIMEOUT_S: Final = 86400.0
 FIRST_PAUSE_S: Final = 0.5  # before a stream that broke is opened again
-RUN_ID: Final = re.compile(r"(training|evaluation)-[0-9a-f]{4,}")
-"""An id, or how it begins: long enough that nobody names the only run there is by a slip of the finger."""
 UNSUCCESSFUL: Final = (RUN_STATE_FAILED, RUN_STATE_CANCELLED)
 UNSUCCESSFUL_EVALUATION: Final = (EVALUATION_STATE_FAILED, EVALUATION_STATE_CANCELLED)
 
@@ -124,6 +123,21 @@ def train(
     export: Annotated[
         str, typer.Option(metavar="last|best", help="Weights to export: best = lowest validation loss. Default: last.")
     ] = "",
+    sample_prompt: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TEXT", help="Generate audio of this prompt at each validation; up to 8, one each time."),
+    ] = None,
+    samples: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=0,
+            help="Else of so many validation clips' prompts, 0 = off; default: 2, fewer in short runs.",
+        ),
+    ] = None,
+    sample_steps: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Denoising steps of a sample; default: 50.")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Default: drawn from the request id.")] = None,
     detach: Annotated[bool, typer.Option("--detach", help="Begin it, and do not wait for its end.")] = False,
     request_id: RequestId = "",
@@ -159,6 +173,9 @@ def train(
         checkpoint_every=checkpoint_every,
         keep_every=keep_every,
         export=EXPORTS.get(export),
+        sample_prompts=sample_prompt or (),
+        samples=samples,
+        sample_steps=sample_steps,
     )
     request = CreateTrainingRunRequest(
         request_id=request_id,
@@ -204,11 +221,8 @@ def train(
         return (event.run for event in clients.training.WatchTrainingRun(request, timeout=WATCH_TIMEOUT_S))
 
     def stage(run: TrainingRun) -> Stage:
-        losses = [f"loss {run.loss:.4f}"] if run.HasField("loss") else []
-        losses += [f"validation {run.validation[-1].loss:.4f}"] if run.validation else []
-        losses[:0] = [run.training_stage] if run.training_stage and run.stage == "train" else []
         eta_s = run.eta_s if run.HasField("eta_s") else None
-        return Stage(run.stage or "waiting", run.done, run.total, ", ".join(losses), eta_s)
+        return Stage(run.stage or "waiting", run.done, run.total, in_short(run), eta_s)
 
     ended = (*UNSUCCESSFUL, RUN_STATE_SUCCEEDED)
     with _left_running(context, run.run_id):
@@ -311,14 +325,7 @@ def cancel(
     """Cancel a training or an evaluation. One that has ended stays as it is."""
     context = begin(ctx, json)
     clients = context.clients
-    if not RUN_ID.fullmatch(run_id):
-        raise UsageError(f"ID {run_id!r} must be training- or evaluation- and four digits of the id, or more of it")
-    found = [name for name in clients.store.names("runs/") if name.startswith(run_id)]
-    if not found:
-        raise NotFound(f"no training or evaluation {run_id!r}; luthier status lists them", reason="RUN_NOT_FOUND")
-    if len(found) > 1:
-        raise UsageError(f"ID {run_id} is the beginning of {len(found)}: {', '.join(found[:4])}")
-    [identity] = found
+    identity = identity_of(clients.store, run_id)
     if identity.startswith("training-"):
         run = clients.training.CancelTrainingRun(CancelTrainingRunRequest(run_id=identity)).run
         state, document = RunState.Name(run.state).removeprefix("RUN_STATE_"), plain(run)

@@ -76,11 +76,12 @@ def models(ctx: typer.Context, json: Json = False) -> None:
             model.digest[:19],
             f"{model.window_s:.1f} s",
             "yes" if model.loaded else "no",
+            "yes" if model.HasField("card") else "no",
             model.reason,
         ]
         for model in answer.models
     ]
-    context.answer(plain(answer), table(rows, ["model", "digest", "window", "loaded", "why"]))
+    context.answer(plain(answer), table(rows, ["model", "digest", "window", "loaded", "card", "why"]))
 
 
 def generate(
@@ -125,6 +126,10 @@ def generate(
     response = _streamed(context.clients, request)
     save(store, response.audio, out)
     length_s = response.samples / response.sample_rate_hz
+    for advice in response.advice:
+        known = f"; it knows {', '.join(advice.near)}" if advice.near else ""
+        heard = f"{advice.heard_s / 60:.1f} min"
+        context.say(f"{response.model} heard {heard} of the {advice.subject} {advice.asked} in training{known}")
     context.answer(
         {"file": str(out), **plain(response)},
         f"{out}: {clock(length_s)} by {response.model}, seed {response.seed}, {response.steps} steps",

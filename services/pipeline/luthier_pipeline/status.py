@@ -36,6 +36,7 @@ from luthier_pipeline.run_status import (
     state_name,
 )
 from luthier_pipeline.training_request import kept_text
+from luthier_pipeline.training_status import in_full, training_named
 
 RETRY_BUDGET_S: Final = 2.0  # a service that is away is a line of the answer
 NEWEST: Final = 10  # trainings and evaluations that are shown
@@ -43,11 +44,18 @@ NEWEST: Final = 10  # trainings and evaluations that are shown
 
 def status(
     ctx: typer.Context,
+    run_id: Annotated[
+        str, typer.Argument(metavar="[ID]", help="Only this training, in full: its id, or how that begins.")
+    ] = "",
     collection: Annotated[str, typer.Option(metavar="NAME", help="Only this collection's run, shard by shard.")] = "",
     json: Json = False,
 ) -> None:
-    """Show runs, clips, data sets, trainings, evaluations and models."""
+    """Show runs, clips, data sets, trainings, evaluations and models; or all that is known of one training."""
     context = begin(ctx, json)
+    if run_id:
+        training = training_named(context.clients, run_id)
+        context.answer({"run": training.run_id, **plain(training)}, in_full(training))
+        return
     clients, runs = context.clients, dict[str, RunStatus]()
     for run in RunStatusReader(clients.store).runs(as_collection(collection) if collection else ""):
         runs.setdefault(run.collection, run)  # the one last heard of

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from luthier_kit.rpc import FailedPrecondition
+from luthier_music.captions import CUT_OFF, Disagreement, check
 from luthier_music.clip_facts import Facts
-from luthier_prompting.checker import CUT_OFF, Disagreement, check
 from luthier_prompting.grammar import Grammar
 from luthier_prompting.settings import PromptingSettings
 from luthier_prompting.styles import CutOff, Style

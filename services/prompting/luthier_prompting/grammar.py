@@ -9,10 +9,10 @@ import re
 from typing import Final
 
 from luthier_music.clip_facts import Facts, Voice
+from luthier_music.instrument_words import SECTIONS
 from luthier_music.instruments import caption_name
 from luthier_music.metadata import draw_metadata, fields_of, instrument_names, tempo_value
 from luthier_music.vocabulary import GENRE_WORDS, written_genre
-from luthier_prompting.instrument_words import SECTIONS
 from luthier_prompting.styles import MAX_SHORT_WORDS, Style
 
 VERSION: Final = "5"

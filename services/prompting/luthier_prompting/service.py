@@ -10,8 +10,8 @@ from luthier.common.v1 import common_pb2
 from luthier.prompting.v1 import prompting_pb2, prompting_pb2_grpc
 from luthier_kit.rpc import MAX_PROMPT_CHARS, Checks, Configuration, InvalidRequest
 from luthier_kit.store import Action, Store, digest_of
+from luthier_music.captions import VERSION, Disagreement, check
 from luthier_music.clip_facts import Facts, facts_of
-from luthier_prompting.checker import VERSION, Disagreement, check
 from luthier_prompting.composers import BACKENDS, DEFAULT_COUNT, MAX_COUNT, Composer, Composers, compose, writer_of
 from luthier_prompting.facts import check_facts
 from luthier_prompting.styles import Style

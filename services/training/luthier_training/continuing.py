@@ -22,7 +22,10 @@ from luthier_training.plan import Plan, check_held_out, held_out_songs, plan_of
 from luthier_training.runs import KIND, TrainingRun
 
 FIELD = "fine_tune.continue_from"
-FREE = ("continue_from", "validate_every", "checkpoint_every", "keep_every", "keep_best", "export")
+FREE = (
+    "continue_from", "validate_every", "checkpoint_every", "keep_every", "keep_best", "export", "sample_prompts",
+    "samples", "sample_steps",
+)  # fmt: skip
 """Fields of the recipe that may differ between a run and one that goes on with its plan: none changes a weight."""
 MAX_CHAIN = 100
 """Runs that continue one another."""

@@ -63,7 +63,7 @@ class Reporter:
         self._stage_began, self._done_at_stage = time.monotonic(), done
         self.progress.stage, self.progress.done, self.progress.total = name, done, total
         self.progress.ClearField("eta_s")
-        self._publish()
+        self.publish()
         self.check()
 
     def advance(
@@ -86,7 +86,7 @@ class Reporter:
                 del field[:]
                 field.extend(points)
         if time.monotonic() >= self._due or done == total:
-            self._publish()
+            self.publish()
 
     def checkpoint(self, ref: ArtifactRef, step: int) -> None:
         """A checkpoint is stored: say so now, with what is kept besides."""
@@ -96,7 +96,7 @@ class Reporter:
             progress.previous_checkpoint_step = progress.checkpoint_step
         progress.checkpoint.CopyFrom(ref)
         progress.checkpoint_step = step
-        self._publish()
+        self.publish()
 
     def use_previous_checkpoint(self) -> None:
         """The newest checkpoint cannot be read: the one before is the newest from now on."""
@@ -109,9 +109,10 @@ class Reporter:
         """The checkpoint before the newest is of no more use: say so now."""
         self.progress.ClearField("previous_checkpoint")
         self.progress.ClearField("previous_checkpoint_step")
-        self._publish()
+        self.publish()
 
-    def _publish(self) -> None:
+    def publish(self) -> None:
+        """Publishes the progress as it is now."""
         if self._log is None:
             return
         published = TrainingProgress()

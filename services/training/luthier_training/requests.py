@@ -2,7 +2,7 @@
 
 from luthier.training.v1.training_pb2 import CreateTrainingRunRequest, FineTune, TinyBase
 from luthier_kit.registry import MAX_REQUEST_ID_CHARS
-from luthier_kit.rpc import Checks
+from luthier_kit.rpc import MAX_PROMPT_CHARS, Checks
 from luthier_kit.store import MAX_DOCUMENT_BYTES
 from luthier_model.configuration import SMALL, TINY
 from luthier_training.plan import (
@@ -21,6 +21,11 @@ DEFAULT_STEPS, DEFAULT_BATCH, DEFAULT_RATE, DEFAULT_DROPOUT = 4000, 16, 5e-5, 0.
 TINY_STEPS, TINY_BATCH = {TINY: 400, SMALL: 1500}, 8
 """Autoencoder steps by size: one and a half minutes, and six, on one core."""
 MAX_EXCERPT_S, MAX_WINDOWS = 3600.0, 64
+MAX_SAMPLE_PROMPTS, MAX_SAMPLE_STEPS, MAX_SAMPLES = 8, 250, 256
+"""At one validation; of one sample; of a run."""
+DEFAULT_SAMPLES, DEFAULT_SAMPLE_STEPS = 2, 50
+SAMPLING_SHARE = 0.05
+"""Of the transformer's work in a run, which sampling takes at most where nobody says how many."""
 
 
 def settle(request: CreateTrainingRunRequest) -> CreateTrainingRunRequest:
@@ -76,12 +81,43 @@ def _settle_fine_tune(asked: FineTune, checks: Checks) -> None:
     checks.within(f"{at}metadata_share", asked.metadata_share, 0, 1)
     if checks.within(f"{at}windows_per_clip", asked.windows_per_clip, 0, MAX_WINDOWS) and asked.windows_per_clip:
         checks.that(not asked.cut_to_window, f"{at}cut_to_window", "must not come with windows_per_clip")
+    _settle_samples(asked, checks, at)
     if asked.HasField("timestep_logit_mean"):
         _default(asked, timestep_logit_deviation=1.0)
         checks.within(f"{at}timestep_logit_mean", asked.timestep_logit_mean, -10, 10)
         checks.within(f"{at}timestep_logit_deviation", asked.timestep_logit_deviation, 0.1, 10)
     elif asked.HasField("timestep_logit_deviation"):
         checks.that(False, f"{at}timestep_logit_deviation", "must come with timestep_logit_mean")
+
+
+def _settle_samples(asked: FineTune, checks: Checks, at: str) -> None:
+    """Work is counted in evaluations of the transformer for one clip: a step of training takes three for each clip,
+    forward and back, a step of denoising two, with and without the prompt.
+    """
+    _default(asked, sample_steps=DEFAULT_SAMPLE_STEPS)
+    if not checks.within(f"{at}sample_steps", asked.sample_steps, 1, MAX_SAMPLE_STEPS):
+        return
+    validations = 1 + -(-asked.steps // max(asked.validate_every, 1))
+    prompts = len(asked.sample_prompts)
+    if prompts:
+        for field, prompt in checks.items(f"{at}sample_prompts", asked.sample_prompts, 0, MAX_SAMPLE_PROMPTS):
+            checks.text(field, prompt, max_chars=MAX_PROMPT_CHARS, blank=False)
+        checks.that(not asked.HasField("samples"), f"{at}samples", "must be absent beside sample_prompts")
+        prompts = min(prompts, MAX_SAMPLE_PROMPTS)
+    elif asked.HasField("samples"):
+        checks.within(f"{at}samples", asked.samples, 0, MAX_SAMPLE_PROMPTS)
+        prompts = asked.samples
+    else:
+        clips = sum(stage.steps * stage.batch_size for stage in asked.stages) or asked.steps * asked.batch_size
+        training = 3 * clips * asked.accumulate
+        affordable = int(SAMPLING_SHARE * training / (2 * asked.sample_steps * validations))
+        asked.samples = min(DEFAULT_SAMPLES, affordable, MAX_SAMPLES // validations)
+    most = MAX_SAMPLES // validations
+    checks.that(
+        prompts <= most,
+        f"{at}validate_every",
+        f"must be larger: {prompts} samples at each of {validations} validations are more than {MAX_SAMPLES} in all",
+    )
 
 
 def _settle_tiny_base(asked: TinyBase, checks: Checks) -> None:

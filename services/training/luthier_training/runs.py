@@ -54,9 +54,14 @@ def to_message(run: TrainingRun) -> pb.TrainingRun:
         kept=kept_of(progress),
         validation_by_dataset=progress.validation_by_dataset,
         continued_from=progress.continued_from if progress.HasField("continued_from") else None,
+        samples=progress.samples,
+        logs=progress.logs,
+        validation_by_timestep=progress.validation_by_timestep,
     )
     if progress.HasField("eta_s") and not run.waiting_for:
         message.eta_s = progress.eta_s
     if progress.HasField("loss"):
         message.loss = progress.loss
+    if progress.HasField("learning_rate"):
+        message.learning_rate, message.gradient_norm = progress.learning_rate, progress.gradient_norm
     return message

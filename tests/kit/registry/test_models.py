@@ -139,3 +139,14 @@ def test_notes_that_would_be_read_back_otherwise_are_refused_by_name(
     assert (refused.value.reason, where) == ("MODEL_NOTES_INVALID", field)
     assert rule in why
     assert model_names(store) == []
+
+
+def test_a_card_goes_with_its_version_and_must_be_stored(store: Store) -> None:
+    card = store.blobs.put_bytes("model-cards", b"{}", "json", "application/json")
+    carded = register(store, replace(version(store, b"1", "tuned"), card=card))
+    assert resolve(store, "tuned").card == card
+    assert carded.digest == version(store, b"1", "tuned").digest, "it decides no sound"
+    assert register(store, version(store, b"1", "plain")).card is None
+    store.objects.delete(card.key)
+    with pytest.raises(NotFound, match="model-cards/"):
+        register(store, replace(version(store, b"1", "other"), card=card))

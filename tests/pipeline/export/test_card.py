@@ -13,13 +13,13 @@ import yaml
 from markdown_it import MarkdownIt
 
 from luthier.curation.v1.dataset_pb2 import DatasetRow
+from luthier_kit.hub_licences import hub_licence
+from luthier_kit.markdown import escaped, plain
 from luthier_kit.store import Store
-from luthier_pipeline.export.card import hub_licence
 from luthier_pipeline.export.columns import COLUMNS
 from luthier_pipeline.export.command import write_folder
 from luthier_pipeline.export.dataset import Format
 from luthier_pipeline.export.figures import figures, most_common
-from luthier_pipeline.export.markdown import escaped, plain
 from tests.pipeline.export.hostile import BOLD, DOTTED, FENCE, hostile
 
 PNG = b"\x89PNG\r\n\x1a\n"

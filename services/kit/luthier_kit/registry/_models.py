@@ -31,8 +31,9 @@ class ModelVersion:
     """One version of a model.
 
     `text_encoder` pairs each file's name with its blob. `dataset` is the frozen manifest it was trained on,
-    `evaluation` the id of the evaluation behind a promotion. `notes` are JSON facts (tiny, moving average, …), stored
-    as a Struct: a whole number is an int, also where a float was registered.
+    `evaluation` the id of the evaluation behind a promotion, `card` a document of what it was trained on. `notes` are
+    JSON facts (tiny, moving average, …), stored as a Struct: a whole number is an int, also where a float was
+    registered.
     `n` and `created_at` are given at registration.
     """
 
@@ -44,6 +45,7 @@ class ModelVersion:
     dataset: ArtifactRef | None = None
     dataset_name: str = ""
     evaluation: str = ""
+    card: ArtifactRef | None = None
     notes: Mapping[str, Any] = field(default_factory=dict)
     created_by: str = ""
     reason: str = ""
@@ -77,7 +79,7 @@ def register(store: Store, version: ModelVersion, *, promotion: bool = False) ->
         raise InvalidRequest(reason="MODEL_NOTES_INVALID", violations=violations)
     version = _comparable(version)
     refs = [version.checkpoint, version.configuration, *(ref for _, ref in version.text_encoder)]
-    for ref in [*refs, version.dataset] if version.dataset else refs:
+    for ref in [*refs, *filter(None, (version.dataset, version.card))]:
         if not store.blobs.exists(ref):
             raise NotFound(f"model {version.name}: artifact {ref.key} is not stored", reason="ARTIFACT_NOT_FOUND")
     series = _series(store, version.name)
@@ -166,6 +168,7 @@ def _to_message(version: ModelVersion) -> registry_pb2.ModelVersion:
         dataset=version.dataset,
         dataset_name=version.dataset_name,
         evaluation=version.evaluation,
+        card=version.card,
         created_by=version.created_by,
         reason=version.reason,
     )
@@ -185,6 +188,7 @@ def _from_message(n: int, message: registry_pb2.ModelVersion) -> ModelVersion:
         dataset=message.dataset if message.HasField("dataset") else None,
         dataset_name=message.dataset_name,
         evaluation=message.evaluation,
+        card=message.card if message.HasField("card") else None,
         notes=_with_whole_numbers(MessageToDict(message.notes)),
         created_by=message.created_by,
         reason=message.reason,

@@ -9,24 +9,16 @@ from typing import Final
 
 import yaml
 
+from luthier_kit.hub_licences import hub_licence
+from luthier_kit.markdown import escaped, table
 from luthier_pipeline.console import clock
 from luthier_pipeline.export.columns import COLUMNS, Kind
 from luthier_pipeline.export.dataset import Format, FrozenDataset
 from luthier_pipeline.export.figures import Figures, most_common
 from luthier_pipeline.export.folder import CARD_MARK, PICTURES
-from luthier_pipeline.export.markdown import escaped, table
 from luthier_pipeline.export.pictures import key_histogram, tempo_histogram
 
 MOST_ARTISTS, MOST_NAMES = 50, 8
-_OF_THE_HUB: Final = frozenset(
-    {
-        "apache-2.0", "mit", "unlicense", "cc0-1.0", "cc-by-2.0", "cc-by-2.5", "cc-by-3.0", "cc-by-4.0",
-        "cc-by-sa-3.0", "cc-by-sa-4.0", "cc-by-nc-2.0", "cc-by-nc-3.0", "cc-by-nc-4.0", "cc-by-nd-4.0",
-        "cc-by-nc-nd-3.0", "cc-by-nc-nd-4.0", "cc-by-nc-sa-2.0", "cc-by-nc-sa-3.0", "cc-by-nc-sa-4.0", "gpl-2.0",
-        "gpl-3.0", "lgpl-2.1", "lgpl-3.0", "agpl-3.0",
-    }
-)  # fmt: skip
-"""Licences that the hub's cards know by name; every other is `other` there."""
 _SIZES: Final = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"))
 _YAML_KINDS: Final[dict[Kind, dict[str, str]]] = {
     "text": {"dtype": "string"}, "texts": {"sequence": "string"}, "number": {"dtype": "float64"},
@@ -92,17 +84,6 @@ def _front_matter(dataset: FrozenDataset, found: Figures, form: Format) -> str:
         front["dataset_info"] = {"features": [{"name": "audio", "dtype": "audio"}, *columns]}
     text: str = yaml.safe_dump(front, sort_keys=False, allow_unicode=True)
     return text
-
-
-def hub_licence(licences: list[str], unlicensed: int = 0) -> str | list[str]:
-    """What the hub calls these licences: its names where it knows all of them and they bind every clip, else `other`,
-    or `unknown`."""
-    names = sorted({name.lower().removesuffix("-only").removesuffix("-or-later") for name in licences})
-    if not names:
-        return "unknown"
-    if unlicensed or not _OF_THE_HUB.issuperset(names):
-        return "other"
-    return names[0] if len(names) == 1 else names
 
 
 def _example(dataset: FrozenDataset, form: Format) -> str:

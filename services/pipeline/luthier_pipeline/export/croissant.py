@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
+from luthier_kit.markdown import plain
 from luthier_pipeline.export.columns import COLUMNS, Kind
 from luthier_pipeline.export.dataset import Format, FrozenDataset, sha256_of
 from luthier_pipeline.export.figures import Figures, most_common
-from luthier_pipeline.export.markdown import plain
 
 Json = dict[str, object]
 CONFORMS_TO: Final = ["http://mlcommons.org/croissant/1.1", "http://mlcommons.org/croissant/RAI/1.0"]

@@ -37,6 +37,8 @@ from luthier_training.examples import Batch, Example, LogitNormal, draw_batch, e
 from luthier_training.families import as_trained
 from luthier_training.held_out import HeldOut
 from luthier_training.job import Job
+from luthier_training.model_card import card_of_run
+from luthier_training.observations import Observer, prompts_to_sample
 from luthier_training.plan import plan_of, read_data
 from luthier_training.ranks import ALONE, BATCH_FIELD, Ranks
 from luthier_training.reporting import RankLost, Stopped
@@ -55,8 +57,12 @@ RECOMPUTED_PARAMETERS = 10_000_000
 """Larger transformers recompute activations to save memory; smaller ones have no need to."""
 VALIDATION_TIMESTEPS = (0.1, 0.3, 0.5, 0.7, 0.9)
 """The library's own choice: from nearly clean (0) to nearly noise (1)."""
+CARD_KIND = "model-cards"
+"""Of blobs."""
 MAX_POINTS = 1000
 """Training losses kept of a run, as `TrainingRun.training` promises."""
+RowLosses = Callable[[torch.Tensor, torch.Tensor], None]
+"""Takes the timesteps of rows and their losses, (batch,) each."""
 
 
 def run(job: Job) -> ModelVersion:
@@ -77,7 +83,10 @@ def run(job: Job) -> ModelVersion:
     job.choose_threads(sum(parameter.numel() for parameter in base.model.parameters()))
 
     train, held_out = encode(job, base, *datasets)
-    trained, progress = fit(job, base.model, train, held_out, base.configuration)
+    prompts = prompts_to_sample(recipe, job.request.seed, held_out, base.configuration)
+    observer = Observer(job, base.model, base.configuration, prompts)
+    with observer.kept():
+        trained, progress = fit(job, base.model, train, held_out, base.configuration, observer)
     job.ranks.close()
     if job.ranks.rank:
         raise Stopped
@@ -125,7 +134,8 @@ def encode(job: Job, base: BaseModel, *datasets: DatasetManifest) -> tuple[list[
         found[index] = [Example(each, *told_of, *place) for each, *place in made[identity]]
         job.reporter.advance(len(found), len(clips))
         job.reporter.check()
-    told = list(dict.fromkeys(tuple(clip.prompts) for clip in clips))
+    sampled = tuple(job.request.fine_tune.sample_prompts)
+    told = list(dict.fromkeys([*(tuple(clip.prompts) for clip in clips), *([sampled] if sampled else [])]))
     embeddings: dict[str, StoredText] = {}
     job.reporter.stage("encode prompts", len(told))
     for done, index in enumerate(job.ranks.own_first(len(told)), start=1):
@@ -162,6 +172,7 @@ def fit(
     train: Sequence[Example],
     held_out: Sequence[Example],
     known: Configuration,
+    observer: Observer,
 ) -> tuple[Trained, Progress]:
     """Trains from the newest checkpoint, else from the base, to the last step.
 
@@ -177,20 +188,13 @@ def fit(
     recompute = sum(parameter.numel() for parameter in model.model.parameters()) > RECOMPUTED_PARAMETERS
     trained = prepare(model, recipe)
     progress = resumed(job, trained)
-
-    def validate() -> None:
-        """Measures what would be exported now."""
-        averaged = trained.average is not None and int(trained.average.step) > 0
-        network = trained.average.ema_model if trained.average is not None and averaged else model.model
-        loss = clips.measure(
-            progress, reporter.progress, lambda some: validation_loss(model, network, some, seed, device, ranks)
-        )
-        check_finite("validation loss", loss, progress.step)
+    observer.resume(progress.step)
 
     clips.note(progress, reporter.progress)
     reporter.stage("train", plan.steps, done=progress.step)
     if not progress.validation:
-        validate()
+        validate(job, trained, progress, clips, observer)
+        observer.end_part(progress.step)
     while progress.step < plan.steps:
         stage = plan.at(progress.step)
         rows, drawn, local = ranks.rows(stage.batch_size), stage.seed(seed), progress.step - stage.first
@@ -208,27 +212,45 @@ def fit(
             )  # fmt: skip
             batch = as_trained(batch, known, drawn, number).part(rows, device)
             with torch.autocast("cuda", torch.bfloat16, enabled=device == "cuda"):
-                part = batch_loss(model, batch, recompute=recompute) / recipe.accumulate
+                part = batch_loss(model, batch, recompute=recompute, observe=observer.rows) / recipe.accumulate
             part.backward()  # type: ignore[no-untyped-call]
             loss += float(part.detach())
         loss = ranks.mean(loss)
         check_finite("loss", loss, progress.step + 1)
         ranks.average(trained.gradient)
-        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), MAX_GRADIENT_NORM)
-        check_finite("gradient's norm", float(norm), progress.step + 1)
+        norm = float(torch.nn.utils.clip_grad_norm_(model.parameters(), MAX_GRADIENT_NORM))
+        check_finite("gradient's norm", norm, progress.step + 1)
         trained.optimizer.step()
 
         progress.step += 1
         progress.training = thinned([*progress.training, LossPoint(step=progress.step, loss=loss)])
+        observer.step(progress.step, loss=loss, learning_rate=group["lr"], gradient_norm=norm)
         ends = progress.step == stage.end
-        if ends or progress.step % recipe.validate_every == 0:
-            validate()
+        if validates := ends or progress.step % recipe.validate_every == 0:
+            validate(job, trained, progress, clips, observer)
         reporter.advance(progress.step, plan.steps, loss, progress.training, progress.validation)
         stop = ranks.mean(not reporter.going) > 0  # all ranks stop at the same step
-        store_checkpoint(job, trained, progress, due=ends or stop or progress.step % recipe.checkpoint_every == 0)
+        due = ends or stop or progress.step % recipe.checkpoint_every == 0
+        if validates or due or (recipe.keep_every and progress.step % recipe.keep_every == 0):
+            observer.end_part(progress.step)  # wherever a checkpoint may be stored
+        store_checkpoint(job, trained, progress, due=due)
         if stop:
             raise Stopped
     return trained, progress
+
+
+def validate(job: Job, trained: Trained, progress: Progress, clips: HeldOut, observer: Observer) -> None:
+    """Measures what would be exported now."""
+    average = trained.average if trained.average is not None and int(trained.average.step) > 0 else None
+    network = average.ema_model if average is not None else trained.model.model
+
+    def loss_of(some: Sequence[Example]) -> float:
+        seed, observe = job.request.seed, observer.validation_rows
+        return validation_loss(trained.model, network, some, seed, job.device, job.ranks, observe)
+
+    loss = clips.measure(progress, job.reporter.progress, loss_of)
+    check_finite("validation loss", loss, progress.step)
+    observer.validated(progress.step, loss, network)
 
 
 def resumed(job: Job, trained: Trained) -> Progress:
@@ -271,8 +293,11 @@ def check_finite(name: str, value: float, step: int) -> None:
         raise FailedPrecondition(text, reason="TRAINING_DIVERGED")
 
 
-def batch_loss(model: ConditionedDiffusionModelWrapper, batch: Batch, *, recompute: bool) -> torch.Tensor:
-    """The loss of a batch on the model's device; `recompute` spares the memory of activations."""
+def batch_loss(
+    model: ConditionedDiffusionModelWrapper, batch: Batch, *, recompute: bool, observe: RowLosses | None = None
+) -> torch.Tensor:
+    """The loss of a batch on the model's device; `recompute` spares the memory of activations. `observe` is told the
+    loss of each row."""
     conditions = model.conditioner(batch.conditions, batch.latents.device)
     if batch.kept is not None:
         conditions |= kept_inputs(batch.latents, batch.kept, batch.latents.device)
@@ -281,7 +306,8 @@ def batch_loss(model: ConditionedDiffusionModelWrapper, batch: Batch, *, recompu
         if (tokens := inputs[name]) is not None:  # (batch, tokens, width): the prompt's and the seconds'
             inputs[name] = torch.where(batch.dropped[:, None, None], torch.zeros_like(tokens), tokens)
     predict = functools.partial(model.model, **inputs, use_checkpointing=recompute)
-    return denoising_loss(OBJECTIVES[model.diffusion_objective], predict, batch.latents, batch.noise, batch.timesteps)
+    objective = OBJECTIVES[model.diffusion_objective]
+    return denoising_loss(objective, predict, batch.latents, batch.noise, batch.timesteps, observe)
 
 
 def denoising_loss(
@@ -290,13 +316,17 @@ def denoising_loss(
     latents: torch.Tensor,
     noise: torch.Tensor,
     timesteps: torch.Tensor,
+    observe: RowLosses | None = None,
 ) -> torch.Tensor:
     """Mean squared error of what `predict` reads from noised latents and timesteps.
 
     `latents`, `noise`: (batch, latent channels, window latents); `timesteps`: (batch,), 0 = clean to 1 = noise.
     """
     noised, target = objective.noised(latents, noise, timesteps)
-    return torch.nn.functional.mse_loss(predict(noised, timesteps), target)
+    output = predict(noised, timesteps)
+    if observe is not None:
+        observe(timesteps, (output.detach().float() - target).square().mean((1, 2)))  # (batch,)
+    return torch.nn.functional.mse_loss(output, target)
 
 
 @torch.no_grad()
@@ -307,6 +337,7 @@ def validation_loss(
     seed: int,
     device: str,
     ranks: Ranks = ALONE,
+    observe: RowLosses | None = None,
 ) -> float:
     """The mean loss of `network`, the model's transformer or its average, over examples and timesteps.
 
@@ -327,7 +358,7 @@ def validation_loss(
             latents = example.latents.sample(generator)[None]  # (1, latent channels, window latents)
             noise = torch.randn(latents.shape, generator=generator)
             timesteps = torch.tensor([timestep], device=device)
-            loss = denoising_loss(objective, predict, latents.to(device), noise.to(device), timesteps)
+            loss = denoising_loss(objective, predict, latents.to(device), noise.to(device), timesteps, observe)
             losses.append(float(loss))
     network.train()
     return ranks.mean(math.fsum(losses)) * ranks.count / (count * len(VALIDATION_TIMESTEPS))
@@ -392,6 +423,7 @@ def export(
         autoencoder_digest=base.autoencoder_digest,
         dataset=main,
         dataset_name=next(each.name for each in made_of.datasets if each.sha256 == main.sha256),
+        card=job.store.put(CARD_KIND, card_of_run(job, base, made_of.datasets, chosen["exported_step"], progress)),
         notes={
             "tiny": bool(base.version.notes.get("tiny")),
             "moving_average": averaged,

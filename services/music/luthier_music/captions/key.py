@@ -6,9 +6,10 @@ The word "a" before minor or major is a tonic only where the sentence says so.
 
 import re
 
+from luthier_music.captions.draft import Draft
+from luthier_music.captions.report import Report
 from luthier_music.clip_facts import Facts
-from luthier_prompting.checker.draft import Draft
-from luthier_prompting.checker.report import Report
+from luthier_music.keys import Key
 
 _LETTERS = {"c": 0, "d": 2, "e": 4, "f": 5, "g": 7, "a": 9, "b": 11}
 _MODES = {"major": "major", "maj": "major", "ionian": "major"}
@@ -71,6 +72,15 @@ def check(draft: Draft, facts: Facts, report: Report) -> None:
     for match in _FIELD_MODE.finditer(draft.left):
         if draft.fills_field(match):
             _mode(draft, match, match["mode"], facts, report)
+
+
+def key_of(statement: str) -> Key | None:
+    """The key in words that `check` has read; None for a tonic alone, and for church modes that no fact has."""
+    match = _FULL.match(statement) or _SHORT.match(statement)
+    mode = _MODES.get(match["mode"].lower()) if match else None
+    if match is None or mode is None:
+        return None
+    return Key(pitch_class(match["letter"], match["accidental"]), "major" if mode == "major" else "minor")
 
 
 def pitch_class(letter: str, accidental: str) -> int:

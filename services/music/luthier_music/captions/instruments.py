@@ -3,10 +3,10 @@
 import re
 from collections.abc import Iterable
 
+from luthier_music.captions.draft import Draft
+from luthier_music.captions.report import CONTRADICTS_FACTS, NOT_IN_FACTS, Report
 from luthier_music.clip_facts import ACOUSTIC, SYNTHETIC, Facts, Voice
-from luthier_prompting.checker.draft import Draft
-from luthier_prompting.checker.report import CONTRADICTS_FACTS, NOT_IN_FACTS, Report
-from luthier_prompting.instrument_words import PHRASES, UNKNOWN, VOICES, WHERE_TRUE, name_of
+from luthier_music.instrument_words import PHRASES, UNKNOWN, VOICES, WHERE_TRUE, name_of
 
 
 def phrases(words: Iterable[str]) -> re.Pattern[str]:
@@ -63,6 +63,11 @@ _VOICE = re.compile(
 _ANY_VOICE = re.compile(r"\b(?:vocals?|voices?|vocalists?|singers?)\b", re.I)
 _SINGING = re.compile(r"(?<=\x00 )(?:sings|singing)\b", re.I)  # "the violin sings": an instrument, read before
 _CHORUS = re.compile(r"\b(?:voices?|choirs?|choral)\b", re.I)
+
+
+def programs_of(phrase: str) -> frozenset[int]:
+    """The programs of which a phrase that `check` has read may be true; empty for an instrument that no program is."""
+    return _PROGRAMS.get(squeezed(phrase), frozenset())
 
 
 def names_instrument(phrase: str) -> bool:

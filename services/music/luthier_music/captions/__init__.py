@@ -6,10 +6,10 @@ each blanks out the words it has understood, so that "jazz guitar" or "120 BPM" 
 words outside the vocabularies ("shimmering", "wall of sound") state nothing that a fact could prove, and pass.
 """
 
+from luthier_music.captions import form, instruments, key, measures, tempo, words
+from luthier_music.captions.draft import Draft
+from luthier_music.captions.report import CUT_OFF, REQUIRED_BUT_MISSING, Disagreement, Report
 from luthier_music.clip_facts import Facts
-from luthier_prompting.checker import form, instruments, key, measures, tempo, words
-from luthier_prompting.checker.draft import Draft
-from luthier_prompting.checker.report import CUT_OFF, REQUIRED_BUT_MISSING, Disagreement, Report
 
 VERSION = "luthier-checker/6"
 

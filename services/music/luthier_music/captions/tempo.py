@@ -8,11 +8,12 @@ known. Where the meter does not tell its beat, the facts count notated quarter n
 
 import re
 
+from luthier_music.captions.draft import Draft
+from luthier_music.captions.report import CONTRADICTS_FACTS, NEGATED, NOT_IN_FACTS, Report
 from luthier_music.clip_facts import Facts
-from luthier_prompting.checker.draft import Draft
-from luthier_prompting.checker.report import CONTRADICTS_FACTS, NEGATED, NOT_IN_FACTS, Report
 
 HEDGED_SHARE = 0.02
+LOWEST_BPM, HIGHEST_BPM = 20.0, 400.0  # of facts
 WIDEST_RANGE = 0.1  # of the tempo; a wider range tells of another piece
 
 _N = r"(?P<low>\d{1,4}(?:\.\d+)?)(?:\s?(?:-|to|and|/)\s?(?P<high>\d{1,4}(?:\.\d+)?))?"
@@ -72,6 +73,20 @@ _PACE = (
     (re.compile(r"\bvivace\b", re.I), 126, 999),
     (re.compile(r"\b(?:presto|prestissimo)\b", re.I), 150, 999),
 )
+
+
+def beats_of(statement: str) -> tuple[float, float] | None:
+    """Lowest and highest BPM in words that `check` has read; None for words of pace, and for note values that may be no
+    beat.
+    """
+    note = _NOTE_VALUE.search(statement)
+    if note and (note["dotted"] or _QUARTERS[note["value"].lower()] != 1.0):
+        return None
+    match = next(filter(None, (pattern.search(statement) for pattern in NUMBERS)), None)
+    if match is None:
+        return None
+    low, high = float(match["low"]), float(match["high"] or match["low"])
+    return (low, high) if LOWEST_BPM <= low <= high <= HIGHEST_BPM else None
 
 
 def check(draft: Draft, facts: Facts, report: Report) -> None:

@@ -2,9 +2,9 @@
 
 import re
 
+from luthier_music.captions.draft import Draft
+from luthier_music.captions.report import NOT_IN_FACTS, Report
 from luthier_music.clip_facts import Facts
-from luthier_prompting.checker.draft import Draft
-from luthier_prompting.checker.report import NOT_IN_FACTS, Report
 
 _METER = re.compile(
     r"(?<![\w/.])(?P<numerator>\d{1,2})\s?/\s?(?P<denominator>1|2|4|8|16|32)\b(?: time\b| meter\b| metre\b)?"

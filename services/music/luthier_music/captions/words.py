@@ -3,11 +3,11 @@
 import re
 from collections.abc import Iterable, Iterator
 
+from luthier_music.captions.draft import Draft
+from luthier_music.captions.instruments import begins_longer, names_instrument, phrases, plays_much, squeezed
+from luthier_music.captions.report import Report
 from luthier_music.clip_facts import Facts
 from luthier_music.vocabulary import GENRE_WORDS, MOOD_WORDS, era, implied_genres
-from luthier_prompting.checker.draft import Draft
-from luthier_prompting.checker.instruments import begins_longer, names_instrument, phrases, plays_much, squeezed
-from luthier_prompting.checker.report import Report
 
 # Words that in a sentence mostly mean something else: they count where they are true, and are no claim elsewhere.
 _AMBIGUOUS = {
@@ -66,6 +66,11 @@ def check(draft: Draft, facts: Facts, report: Report) -> None:
         true = _MOOD_OF[squeezed(match["phrase"])] in facts.moods
         denied = draft.denied(match.start())
         report.hold("mood", match["phrase"], true=true, expected=", ".join(facts.moods), denied=denied)
+
+
+def genre_of(phrase: str) -> str:
+    """The canonical genre of a phrase that `check` has read."""
+    return _GENRE_OF[squeezed(phrase)]
 
 
 def compounds(draft: Draft, facts: Facts, report: Report) -> None:

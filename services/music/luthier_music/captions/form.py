@@ -2,9 +2,10 @@
 
 import re
 
-from luthier_kit.rpc import MAX_PROMPT_CHARS
-from luthier_prompting.checker.draft import Draft
-from luthier_prompting.checker.report import INSTRUCTION, NOT_ONLY_THE_PROMPT, QUESTION, TOO_LONG, Report
+from luthier_music.captions.draft import Draft
+from luthier_music.captions.report import INSTRUCTION, NOT_ONLY_THE_PROMPT, QUESTION, TOO_LONG, Report
+
+MAX_CHARS = 2000  # of a prompt, as the contracts say
 
 _VERBS = """add|aim for|arrange|avoid|begin with|blend|bring|build|capture|combine|compose|craft|create|deliver|describe
 design|develop|do not|don't|draw|employ|end with|ensure|evoke|experience|explore|feature|finish with|generate|give|have
@@ -51,5 +52,5 @@ def check(draft: Draft, report: Report, max_words: int | None) -> None:
         report.differs("form", NOT_ONLY_THE_PROMPT, match[0])
     if not re.search(r"[^\W\d_]", draft.text):
         report.differs("form", NOT_ONLY_THE_PROMPT, draft.text[:40])
-    if len(draft.text) > MAX_PROMPT_CHARS:
+    if len(draft.text) > MAX_CHARS:
         report.differs("form", NOT_ONLY_THE_PROMPT, f"{len(draft.text)} characters")
