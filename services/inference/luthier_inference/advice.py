@@ -9,6 +9,7 @@ import math
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, TypeVar
 
 from luthier.inference.v1.inference_pb2 import Advice
@@ -110,21 +111,21 @@ def advice_of(heard: Heard, asked: Asked) -> Iterator[Advice]:
     if heard.programs is not None:
         for words, programs in asked.instruments:
             heard_s = sum(heard.programs.get(program, 0.0) for program in programs)
-            near = _nearest(heard.programs, heard.enough_s, lambda program, of=programs: _other_family(program, of))
+            near = _nearest(heard.programs, heard.enough_s, partial(_other_family, asked=programs))
             yield from too_little("instrument", words, heard_s, map(caption_name, near))
     if heard.genres is not None:
         for genre in asked.genres:
-            near_genres = _nearest(heard.genres, heard.enough_s, lambda other, of=genre: _unrelated(other, of))
+            near_genres = _nearest(heard.genres, heard.enough_s, partial(_unrelated, asked=genre))
             heard_s = heard.genres.get(genre, 0.0)
             yield from too_little("genre", written_genre(genre), heard_s, map(written_genre, near_genres))
     if heard.tempi is not None:
         for tempo in asked.tempi_bpm:
             known = {bounds: _around(heard.tempi, bounds) for bounds in heard.tempi}
-            bins = _nearest(known, heard.enough_s, lambda bounds, of=tempo: _tempo_distance(bounds, of))
+            bins = _nearest(known, heard.enough_s, partial(_tempo_distance, asked=tempo))
             yield from too_little("tempo", _bpm(tempo), _around(heard.tempi, tempo), map(_bpm, bins))
     if heard.keys is not None:
         for key in asked.keys:
-            keys = _nearest(heard.keys, heard.enough_s, lambda other, of=key: _key_distance(other, of))
+            keys = _nearest(heard.keys, heard.enough_s, partial(_key_distance, asked=key))
             yield from too_little("key", str(key), heard.keys.get(key, 0.0), map(str, keys))
 
 
