@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -275,7 +276,7 @@ def test_a_file_beyond_the_bound_is_refused_unopened(
 def test_no_room_is_said_before_anything_is_read(
     tmp_path: Path, converted: Converts, state: State, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 1000})())
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: type("Usage", (), {"free": 1000})())
     assert refused(lambda: converted(saved(tmp_path / "a.ckpt", state))).reason == "DISK_FULL"
 
 
