@@ -42,10 +42,9 @@ from luthier_training.observations import Observer, prompts_to_sample
 from luthier_training.plan import plan_of, read_data
 from luthier_training.ranks import ALONE, BATCH_FIELD, Ranks
 from luthier_training.reporting import RankLost, Stopped
-from luthier_training.resuming import MAX_FAULTS_CHARS, choose_export, continued, restored
+from luthier_training.resuming import choose_export, continued, newest
 from luthier_training.seeds import seed_of
 
-log = logging.getLogger(__name__)
 WEIGHT_DECAY, BETAS = 1e-3, (0.9, 0.999)
 """As Stable Audio Open was trained (Evans 2024)."""
 FINAL_RATE = 0.02
@@ -256,34 +255,12 @@ def validate(job: Job, trained: Trained, progress: Progress, clips: HeldOut, obs
 def resumed(job: Job, trained: Trained) -> Progress:
     """From the newest checkpoint that can be read; the beginning when there is none yet: the base, or the checkpoint of
     the run that is continued.
-
-    DataLoss CHECKPOINT_CORRUPT when none that the run has can be read. Raises RankLost when ranks read different ones.
     """
-    noted = job.reporter.progress
-    checkpoints = [
-        (noted.checkpoint, noted.checkpoint_step),
-        (noted.previous_checkpoint, noted.previous_checkpoint_step),
-    ]
-    checkpoints = [(ref, step) for ref, step in checkpoints if ref.key]
-    faults = []
-    for ref, step in checkpoints:
-        try:
-            progress = restored(job, trained, ref, step)
-        except (CheckpointError, DataLoss, NotFound) as error:
-            log.warning("the checkpoint of step %d, %s, cannot be read: %s", step, ref.key, error)
-            faults.append(f"step {step}: {error}")
-            continue
-        break
-    else:
-        if faults:
-            text = "the run cannot go on from its checkpoints: " + "; ".join(faults)
-            raise DataLoss(text[:MAX_FAULTS_CHARS], reason="CHECKPOINT_CORRUPT")
-        progress = continued(job, trained) if job.request.fine_tune.HasField("continue_from") else Progress()
-    if faults:
-        job.reporter.use_previous_checkpoint()
-    if job.ranks.mean(progress.step) != progress.step:
-        raise RankLost("the ranks go on from different checkpoints")
-    return progress
+
+    def beginning() -> Progress:
+        return continued(job, trained) if job.request.fine_tune.HasField("continue_from") else Progress()
+
+    return newest(job, trained.restore, beginning)
 
 
 def check_finite(name: str, value: float, step: int) -> None:
