@@ -6,7 +6,6 @@ classifier-free guidance. The loss covers the silence behind a clip: that is how
 """
 
 import functools
-import logging
 import math
 import tempfile
 from collections.abc import Callable, Sequence
@@ -19,11 +18,11 @@ from stable_audio_tools.models.diffusion import ConditionedDiffusionModelWrapper
 from luthier.curation.v1.dataset_pb2 import DatasetManifest
 from luthier.training.v1.training_pb2 import FineTune, LossPoint
 from luthier_kit.registry import ModelVersion, resolve
-from luthier_kit.rpc import TRAIN, VALIDATION, DataLoss, FailedPrecondition, InvalidRequest, NotFound
+from luthier_kit.rpc import TRAIN, VALIDATION, FailedPrecondition, InvalidRequest
 from luthier_model import checkpoint
 from luthier_model.conditions import SECONDS_START
 from luthier_model.configuration import Configuration
-from luthier_model.errors import CheckpointError, WeightsError
+from luthier_model.errors import WeightsError
 from luthier_model.generation import kept_inputs
 from luthier_model.objectives import OBJECTIVES, Objective
 from luthier_model.registered import statuses
@@ -41,7 +40,7 @@ from luthier_training.model_card import card_of_run
 from luthier_training.observations import Observer, prompts_to_sample
 from luthier_training.plan import plan_of, read_data
 from luthier_training.ranks import ALONE, BATCH_FIELD, Ranks
-from luthier_training.reporting import RankLost, Stopped
+from luthier_training.reporting import Stopped
 from luthier_training.resuming import choose_export, continued, newest
 from luthier_training.seeds import seed_of
 
