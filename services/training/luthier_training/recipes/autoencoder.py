@@ -10,7 +10,7 @@ Both learn in float32 on every device: half the bits of a sample are half its dy
 import copy
 import itertools
 import json
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import Any
@@ -59,11 +59,11 @@ def run(job: Job) -> ModelVersion:
     train, held_out = fetch(job, dataset, known)
 
     base = BaseModel.open(job.store, version, "cpu", job.folder("base"))  # its transformer is not computed with
-    autoencoder = base.model.pretransform.model
+    untouched, autoencoder = base.model.state_dict(), base.model.pretransform.model
     if recipe.random_start:
         autoencoder = random_autoencoder(known, job.request.seed)
         start(autoencoder, draw_crops(train, 0, recipe.batch_size, recipe.window_samples, known, job.request.seed))
-    autoencoder.to(job.device)
+    autoencoder.to(job.device, torch.float32)  # a copy where the base has half precision or the device is another
     job.choose_threads(sum(parameter.numel() for parameter in autoencoder.parameters()))
 
     trained, progress = fit(job, known, autoencoder, train, held_out)
@@ -72,7 +72,7 @@ def run(job: Job) -> ModelVersion:
         raise Stopped
 
     reporter.stage("export")
-    version = export(job, base, dataset, trained, progress, train)
+    version = export(job, base, untouched, dataset, trained, progress, train)
     if before := reporter.forget_previous_checkpoint():
         job.store.objects.delete(before)
     return version
@@ -301,10 +301,16 @@ def rescaled(job: Job, known: Configuration, autoencoder: AudioAutoencoder, trai
 
 
 def export(
-    job: Job, base: BaseModel, dataset: DatasetManifest, trained: Trained, progress: Progress, train: Sequence[Clip]
+    job: Job,
+    base: BaseModel,
+    untouched: Mapping[str, torch.Tensor],
+    dataset: DatasetManifest,
+    trained: Trained,
+    progress: Progress,
+    train: Sequence[Clip],
 ) -> ModelVersion:
-    """The base with the new autoencoder, its checkpoint stored; `notes` say what it was made from, and whether its
-    transformer still fits.
+    """The base, whose weights are `untouched`, with what was trained, its checkpoint stored; `notes` say what it was
+    made from, and whether its transformer still fits.
     """
     known, configuration = base.configuration, base.version.configuration
     autoencoder = trained.result()
@@ -312,11 +318,13 @@ def export(
         known = rescaled(job, known, autoencoder, train)
         document = json.dumps(known.document, indent=1, sort_keys=True).encode()
         configuration = job.store.blobs.put_bytes("configurations", document, "json", "application/json")
-    new = {f"{checkpoint.AUTOENCODER}model.{name}": tensor for name, tensor in autoencoder.state_dict().items()}
+    learnt = {f"{checkpoint.AUTOENCODER}model.{name}": tensor for name, tensor in autoencoder.state_dict().items()}
+    if not trained.encodes:
+        learnt = {name: tensor for name, tensor in learnt.items() if name.startswith(checkpoint.DECODER)}
     weights = job.folder("export") / "autoencoder.safetensors"
     averaged = bool(base.version.notes.get("moving_average"))
     note = {"format": "pt", "moving_average": str(averaged).lower()}
-    checkpoint.write(weights, {**base.model.state_dict(), **new}, note)
+    checkpoint.write(weights, {**untouched, **learnt}, note)
     with statuses(base.version):
         layout = checkpoint.verify(weights, known)
     try:
