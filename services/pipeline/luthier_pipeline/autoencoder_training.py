@@ -1,29 +1,14 @@
 """train-autoencoder: the autoencoder of a registered model, or its decoder alone, learns from a data set."""
 
-from collections.abc import Iterator
 from typing import Annotated
 
 import typer
 
-from luthier.training.v1.training_pb2 import (
-    RUN_STATE_SUCCEEDED,
-    CreateTrainingRunRequest,
-    TrainAutoencoder,
-    TrainingRun,
-    WatchTrainingRunRequest,
-)
-from luthier_kit.rpc import Cancelled, error_of
+from luthier.training.v1.training_pb2 import CreateTrainingRunRequest, TrainAutoencoder, TrainingRun
 from luthier_pipeline.console import UsageError, plain
-from luthier_pipeline.long_runs import (
-    UNSUCCESSFUL,
-    WATCH_TIMEOUT_S,
-    Stage,
-    begin_run,
-    find_dataset,
-    follow,
-    left_running,
-)
+from luthier_pipeline.long_runs import UNSUCCESSFUL, begin_run, follow_training
 from luthier_pipeline.options import USER, Json, RequestId, Reviewer, begin
+from luthier_pipeline.training_request import find_dataset
 
 Steps = Annotated[int | None, typer.Option(metavar="STEPS", min=1, help="Default: a tenth of the steps.")]
 
@@ -145,22 +130,7 @@ def train_autoencoder(
         context.answer({"run": run.run_id, **plain(run)}, f"{run.run_id} goes on in the service{following}")
         return run
 
-    def events(known: TrainingRun) -> Iterator[TrainingRun]:
-        request = WatchTrainingRunRequest(run_id=known.run_id)
-        return (event.run for event in clients.training.WatchTrainingRun(request, timeout=WATCH_TIMEOUT_S))
-
-    def stage(run: TrainingRun) -> Stage:
-        notes = [f"loss {run.loss:.4f}"] if run.HasField("loss") else []
-        notes += [f"spectra {run.validation[-1].loss:.4f}"] if run.validation else []
-        notes += [f"SI-SDR {run.fidelity[-1].si_sdr_db:.1f} dB"] if run.fidelity else []
-        eta_s = run.eta_s if run.HasField("eta_s") else None
-        return Stage(run.stage or "waiting", run.done, run.total, ", ".join(notes), eta_s)
-
-    ended = (*UNSUCCESSFUL, RUN_STATE_SUCCEEDED)
-    with left_running(context, run.run_id):
-        run = follow(run, events, stage, lambda run: run.state in ended, clients.retry_budget_s)
-    if run.state != RUN_STATE_SUCCEEDED:
-        raise error_of(run.error) if run.HasField("error") else Cancelled("the run was cancelled")
+    run = follow_training(context, run)
     lines = [
         f"model {run.model}" + ("" if run.model.partition("@")[0] == name else f"  ({name} was promoted meanwhile)")
     ]

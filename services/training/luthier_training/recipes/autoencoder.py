@@ -28,6 +28,7 @@ from luthier_model import checkpoint
 from luthier_model.configuration import Configuration, check
 from luthier_model.errors import WeightsError
 from luthier_model.registered import statuses
+from luthier_training import kept
 from luthier_training.autoencoder_state import Progress, Trained
 from luthier_training.autoencoder_window import check_window
 from luthier_training.base_model import SAME_ENCODER, BaseModel, posterior_of, trained_posterior
@@ -35,10 +36,11 @@ from luthier_training.crops import Clip, draw_crops, held_out_crops
 from luthier_training.dataset import read_manifest, registered_name, rows_of
 from luthier_training.job import Job
 from luthier_training.ranks import Ranks
-from luthier_training.recipes.fine_tune import MAX_GRADIENT_NORM, check_finite, rate, resumed, thinned
+from luthier_training.recipes.fine_tune import MAX_GRADIENT_NORM, check_finite, rate, thinned
 from luthier_training.recipes.tiny_base import latent_scale, start
 from luthier_training.reconstruction import Fidelity, SpectralLoss, divergence, make_discriminator
 from luthier_training.reporting import Stopped
+from luthier_training.resuming import newest
 from luthier_training.seeds import seed_of
 
 MAX_VALIDATION_CLIPS = 64
@@ -53,7 +55,8 @@ def run(job: Job) -> ModelVersion:
     """The version to register. Raises Stopped, too, when another rank registers it."""
     recipe, reporter = job.request.autoencoder, job.reporter
     job.ranks.rows(recipe.batch_size, "autoencoder.batch_size")  # this and the window: refused before the work
-    version = resolve(job.store, recipe.base_model)
+    version = resolve(job.store, reporter.progress.base or recipe.base_model)
+    reporter.progress.base = version.label  # whatever the name means when another runner goes on
     known = check_window(job.store, version, recipe)
     dataset = read_manifest(job.store, job.request.dataset)
     train, held_out = fetch(job, dataset, known)
@@ -73,8 +76,8 @@ def run(job: Job) -> ModelVersion:
 
     reporter.stage("export")
     version = export(job, base, untouched, dataset, trained, progress, train)
-    if before := reporter.forget_previous_checkpoint():
-        job.store.objects.delete(before)
+    reporter.forget_previous_checkpoint()
+    kept.remove_unnamed(job.store, job.run_id, reporter.progress)
     return version
 
 
@@ -128,7 +131,7 @@ def fit(
     if recipe.adversarial_weight or recipe.feature_matching_weight:
         discriminator = make_discriminator(known.channels, recipe.discriminator_filters, seed).to(device)
     trained = Trained.prepare(autoencoder, discriminator, recipe)
-    progress = resumed(job, trained, Progress())
+    progress = newest(job, trained.restore, Progress)
 
     def validate() -> None:
         """Measures what would be exported now."""
@@ -284,8 +287,8 @@ def store_checkpoint(job: Job, trained: Trained, progress: Progress) -> None:
     trained.save(path, progress)
     ref = job.store.blobs.put_file(f"checkpoints/{job.run_id}", path)
     path.unlink()
-    if oldest := job.reporter.checkpoint(ref, progress.step):
-        job.store.objects.delete(oldest)
+    job.reporter.checkpoint(ref, progress.step)
+    kept.remove_unnamed(job.store, job.run_id, job.reporter.progress)
 
 
 def rescaled(job: Job, known: Configuration, autoencoder: AudioAutoencoder, train: Sequence[Clip]) -> Configuration:
@@ -360,6 +363,7 @@ def export(
         autoencoder_digest=checkpoint.autoencoder_digest(weights, layout, known),
         dataset=job.request.dataset,
         dataset_name=registered_name(job.store, dataset.name, job.request.dataset.sha256),
+        card=None if trained.encodes else base.version.card,  # of what its transformer heard
         notes=notes,
         created_by=job.request.created_by,
         reason=f"{notes['trained']} of {base.version.label} trained by {job.run_id}",
