@@ -43,9 +43,9 @@ class Progress:
 
     def publish(self, told: TrainingProgress) -> None:
         """Puts into `told` what a reporter is not given with each step."""
-        for kept, points in ((told.discriminator, self.discriminator), (told.fidelity, self.fidelity)):
-            del kept[:]
-            kept.extend(points)
+        del told.discriminator[:], told.fidelity[:]
+        told.discriminator.extend(self.discriminator)
+        told.fidelity.extend(self.fidelity)
 
     def as_json(self) -> str:
         """The numbers as a checkpoint holds them."""
@@ -63,7 +63,9 @@ class Progress:
             )
             found = cls(
                 LossPoint(step=numbers["step"]).step,
-                *(_points(numbers[name]) for name in ("training", "discriminator", "validation")),
+                _points(numbers["training"]),
+                _points(numbers["discriminator"]),
+                _points(numbers["validation"]),
                 [FidelityPoint(step=step, mel=mel, si_sdr_db=ratio) for step, mel, ratio in numbers["fidelity"]],
             )
         except (ValueError, TypeError, KeyError, OverflowError) as error:

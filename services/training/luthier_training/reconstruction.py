@@ -53,9 +53,11 @@ class SpectralLoss(nn.Module):
     def forward(self, decoded: torch.Tensor, original: torch.Tensor) -> torch.Tensor:
         """A number, 0 or more."""
         if self.sum_and_difference is None:
-            return self.single(decoded, original)
+            one: torch.Tensor = self.single(decoded, original)
+            return one
         sides = [self.single(decoded[:, side : side + 1], original[:, side : side + 1]) for side in (0, 1)]
-        return self.sum_and_difference(decoded, original) + (sides[0] + sides[1]) / 2
+        both: torch.Tensor = self.sum_and_difference(decoded, original) + (sides[0] + sides[1]) / 2
+        return both
 
 
 def make_discriminator(channels: int, filters: int, seed: int) -> EncodecDiscriminator:

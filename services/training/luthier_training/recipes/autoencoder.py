@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from stable_audio_tools.models.autoencoders import AudioAutoencoder
+from stable_audio_tools.models.discriminators import EncodecDiscriminator
 from stable_audio_tools.models.factory import create_pretransform_from_config
 from torch import nn
 
@@ -240,25 +241,26 @@ def batch_losses(
     decoded, audio = decoded[..., :shorter], audio[..., :shorter]
 
     critics_loss = torch.zeros((), device=audio.device)
-    if trained.critic is not None:
-        critics_loss, _, _ = trained.critic.network.loss(audio, decoded.detach())
-        (critics_loss / recipe.accumulate).backward()  # type: ignore[no-untyped-call]
+    discriminator: EncodecDiscriminator | None = trained.critic.network if trained.critic else None
+    if discriminator is not None:
+        critics_loss, _, _ = discriminator.loss(audio, decoded.detach())
+        (critics_loss / recipe.accumulate).backward()
 
     loss = recipe.spectral_weight * spectral(decoded, audio)
     if recipe.sample_weight:
         loss = loss + recipe.sample_weight * nn.functional.l1_loss(decoded, audio)
     if trained.encodes:
         loss = loss + recipe.kl_weight * divergence(mean, deviation)
-    if trained.critic is None or not listens:
+    if discriminator is None or not listens:
         (loss / recipe.accumulate).backward()
         return loss.detach(), critics_loss.detach()
-    trained.critic.network.requires_grad_(False)  # it judges here, and learns nothing
+    discriminator.requires_grad_(False)  # it judges here, and learns nothing
     try:
-        _, adversarial, matching = trained.critic.network.loss(audio, decoded)
+        _, adversarial, matching = discriminator.loss(audio, decoded)
         loss = loss + recipe.adversarial_weight * adversarial + recipe.feature_matching_weight * matching
         (loss / recipe.accumulate).backward()
     finally:
-        trained.critic.network.requires_grad_(True)
+        discriminator.requires_grad_(True)
     return loss.detach(), critics_loss.detach()
 
 
