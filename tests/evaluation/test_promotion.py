@@ -1,10 +1,12 @@
 """A model becomes the current one of a name because an evaluation supports it, or because a person insists."""
 
+from dataclasses import replace
+
 import pytest
 from conftest import Platform, add_model
 from loopback import follows_prompt, ignores_prompt
 
-from luthier_kit.registry import resolve, versions
+from luthier_kit.registry import TRANSFORMER, UNFIT, register, resolve, versions
 from luthier_kit.rpc import FailedPrecondition, InvalidRequest, NotFound
 
 
@@ -78,6 +80,17 @@ def test_an_evaluation_that_failed_supports_nothing(platform: Platform) -> None:
 
     with pytest.raises(FailedPrecondition, match="is FAILED, not SUCCEEDED"):
         platform.promote(evaluation_id=evaluation.evaluation_id)
+
+
+def test_a_version_that_would_make_noise_is_not_promoted_even_by_force(platform: Platform) -> None:
+    unfit = replace(add_model(platform.store, "unfit"), notes={TRANSFORMER: UNFIT})
+    label = register(platform.store, unfit).label
+
+    with pytest.raises(FailedPrecondition, match="fine-tune it") as error:
+        platform.promote(model=label, force=True, reason="I insist")
+
+    assert error.value.reason == "TRANSFORMER_UNFIT"
+    assert versions(platform.store, "current") == []
 
 
 def test_too_many_failed_rows_are_a_reason_to_refuse(platform: Platform) -> None:

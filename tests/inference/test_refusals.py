@@ -1,13 +1,17 @@
 """What `Generate` refuses, by name and bound."""
 
+import json
+from dataclasses import replace
 from typing import Any
 
 import grpc
 import pytest
 
 from luthier.inference.v1 import inference_pb2 as pb
+from luthier_kit.registry import TRANSFORMER, UNFIT, register
+from tests.model.small import ModelFiles
 
-from .conftest import Served, refusal
+from .conftest import Served, refusal, version_of
 
 PROMPT = "calm piano in D minor at 90 BPM"
 
@@ -53,6 +57,21 @@ def test_all_violations_are_named_at_once(served: Served) -> None:
     _, details = refusal(lambda: served.stub.Generate(request(prompt="", steps=0, seconds_total=1e9)))
 
     assert all(field in details for field in ("prompt", "steps", "seconds_total"))
+
+
+def test_a_version_whose_transformer_does_not_fit_its_autoencoder_makes_no_noise(
+    served: Served, model_files: ModelFiles
+) -> None:
+    unfit = replace(version_of(served.store, model_files, "unfit"), notes={TRANSFORMER: UNFIT})
+    # other bytes of the same meaning: another digest, so that no model in memory stands for it
+    document = json.dumps(dict(model_files.configuration.document), indent=3).encode()
+    other = served.store.blobs.put_bytes("configurations", document, "json", "application/json")
+    label = register(served.store, replace(unfit, configuration=other)).label
+    code, details = refusal(lambda: served.stub.Generate(request(model=label)))
+
+    assert code == grpc.StatusCode.FAILED_PRECONDITION
+    assert "the encoder of unfit@1 was trained" in details
+    assert "fine-tune it" in details
 
 
 def test_a_bad_request_is_refused_in_a_stream_too(served: Served) -> None:

@@ -107,6 +107,26 @@ def test_a_deep_header_is_refused(known: Configuration, tmp_path: Path, nested: 
         checkpoint.verify(path, known)
 
 
+def test_another_decoder_leaves_the_encoders_digest(
+    known: Configuration, files: tuple[Path, Path], tmp_path: Path
+) -> None:
+    def digests(part: str) -> tuple[str, str]:
+        """Of the autoencoder and of its encoder, after a tensor of this part has changed."""
+        state, path = load_file(files[0]), tmp_path / "changed.safetensors"
+        name = next((name for name in state if part and name.startswith(f"pretransform.model.{part}.")), "")
+        if name:
+            state[name] = state[name] + 1
+        save_file(state, path)
+        layout = checkpoint.verify(path, known)
+        return checkpoint.autoencoder_digest(path, layout, known), checkpoint.encoder_digest(path, layout, known)
+
+    whole, encoder = digests("")
+    assert digests("decoder")[0] != whole
+    assert digests("decoder")[1] == encoder
+    assert digests("encoder")[0] != whole
+    assert digests("encoder")[1] != encoder
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_weights_that_are_not_finite_are_named(files: tuple[Path, Path], tmp_path: Path, value: float) -> None:
     state = load_file(files[0])

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from luthier.common.v1.common_pb2 import ArtifactRef
-from luthier.training.v1.training_pb2 import CreateTrainingRunRequest, FineTune, TinyBase
+from luthier.training.v1.training_pb2 import CreateTrainingRunRequest, FineTune, TinyBase, TrainAutoencoder
 from luthier_kit.rpc import InvalidRequest
 from luthier_training.requests import settle
 
@@ -100,6 +100,57 @@ def test_sampling_takes_a_twentieth_of_a_run_unless_it_is_asked_for(recipe: Fine
     recipe.base_model = "b"
     settled = settle(request(fine_tune=recipe)).fine_tune
     assert (settled.samples, settled.sample_steps) == (samples, 50)
+
+
+def test_an_autoencoder_is_trained_as_stable_audio_opens_was_its_encoder_frozen() -> None:
+    asked = settle(request(autoencoder=TrainAutoencoder(base_model="b"))).autoencoder
+    assert (asked.decoder_only, asked.random_start, asked.a_weighting) == (True, False, True)
+    assert (asked.window_samples, asked.learning_rate, asked.discriminator_learning_rate) == (65536, 1.5e-4, 3e-4)
+    assert (asked.spectral_weight, asked.adversarial_weight, asked.feature_matching_weight) == (1, 0.1, 5)
+    assert (asked.kl_weight, asked.sample_weight, asked.ema_decay, asked.discriminator_filters) == (1e-4, 0, 0.9999, 64)
+    assert (asked.validate_every, asked.checkpoint_every, asked.discriminator_warmup_steps) == (2000, 2000, 2000)
+
+
+def test_an_autoencoder_of_random_weights_trains_its_encoder() -> None:
+    assert not settle(request(autoencoder=TrainAutoencoder(base_model="b", random_start=True))).autoencoder.decoder_only
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("steps", 0),
+        ("batch_size", 257),
+        ("window_samples", 2048),
+        ("window_samples", 1 << 21),
+        ("learning_rate", float("nan")),
+        ("discriminator_learning_rate", 1.0),
+        ("warmup_steps", -1),
+        ("discriminator_warmup_steps", 20_001),
+        ("discriminator_filters", 0),
+        ("spectral_weight", -1.0),
+        ("spectral_weight", 0.0),
+        ("sample_weight", float("inf")),
+        ("adversarial_weight", 1001.0),
+        ("feature_matching_weight", -0.1),
+        ("kl_weight", 1.5),
+        ("accumulate", 0),
+        ("validate_every", 20_001),
+        ("checkpoint_every", 0),
+        ("ema_decay", 1.0),
+        ("base_model", " "),
+    ],
+)
+def test_options_of_an_autoencoder_are_bounded(field: str, value: Any) -> None:
+    recipe = TrainAutoencoder(**{"base_model": "b", field: value})
+    with pytest.raises(InvalidRequest) as refused:
+        settle(request(autoencoder=recipe))
+    assert list(dict(refused.value.violations)) == [f"autoencoder.{field}"]
+
+
+def test_a_decoder_alone_has_no_random_start() -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        settle(request(autoencoder=TrainAutoencoder(base_model="b", random_start=True, decoder_only=True)))
+    assert list(dict(refused.value.violations)) == ["autoencoder.random_start"]
 
 
 def test_the_rest_of_the_request_is_bounded_too() -> None:

@@ -144,6 +144,11 @@ def test_refusals_name_what_is_wrong(
     assert "fine_tune.steps" in dict(refused.value.violations)
     with pytest.raises(NotFound, match="no model 'nobody'"):
         create(client, dataset_ref, fine_tune=pb.FineTune(base_model="nobody"))
+    with pytest.raises(NotFound, match="no model 'nobody'"):
+        create(client, dataset_ref, autoencoder=pb.TrainAutoencoder(base_model="nobody"))
+    with pytest.raises(InvalidRequest) as refused:
+        create(client, dataset_ref, autoencoder=pb.TrainAutoencoder(base_model="base", window_samples=4097))
+    assert "multiple of the 2048 samples of a latent" in dict(refused.value.violations)["autoencoder.window_samples"]
     with pytest.raises(NotFound):
         create(client, ArtifactRef(key=f"manifests/{'0' * 64}.json", sha256="0" * 64))
     with pytest.raises(FailedPrecondition) as differs:

@@ -15,7 +15,15 @@ from luthier.registry.v1.registry_pb2 import RunState
 from luthier_evaluation.metrics import METRICS
 from luthier_evaluation.plan import candidate, evaluation_log, total_rows
 from luthier_evaluation.scores import difference_name
-from luthier_kit.registry import PROMOTED_FROM, RUN_STATE_SUCCEEDED, ModelVersion, register, resolve, versions
+from luthier_kit.registry import (
+    PROMOTED_FROM,
+    RUN_STATE_SUCCEEDED,
+    ModelVersion,
+    refuse_unfit,
+    register,
+    resolve,
+    versions,
+)
 from luthier_kit.rpc import FailedPrecondition, actor
 from luthier_kit.store import Store
 
@@ -27,9 +35,10 @@ def promote(store: Store, request: pb.PromoteModelRequest) -> tuple[ModelVersion
     """The new current version of the name, and whether it already was.
 
     Raises NotFound for an unknown model or evaluation, FailedPrecondition PROMOTION_REFUSED naming every gate that
-    failed.
+    failed, and TRANSFORMER_UNFIT, which nothing overrules: no server would generate with it.
     """
     version = resolve(store, request.model)
+    refuse_unfit(version)
     history = versions(store, request.name)
     recorded = (old.evaluation for old in reversed(history) if old.digest == version.digest and old.evaluation)
     evaluation_id = request.evaluation_id or next(recorded, "")

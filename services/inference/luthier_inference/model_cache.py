@@ -13,7 +13,7 @@ import torch
 
 from luthier_inference.metrics import MODELS_LOADED
 from luthier_inference.served_models import ServedModels, ServedVersion
-from luthier_kit.registry import resolve
+from luthier_kit.registry import refuse_unfit, resolve
 from luthier_kit.rpc import LuthierError, NotFound, Unavailable
 from luthier_kit.store import Store
 from luthier_model.generation import LoadedModel, prepare
@@ -37,7 +37,10 @@ class Loader:
     scratch: Path
 
     def __call__(self, served: ServedVersion) -> LoadedModel:
-        """DataLoss when the stored bytes are corrupt, FailedPrecondition when they do not fit together."""
+        """DataLoss when the stored bytes are corrupt, FailedPrecondition when they do not fit together or the version
+        would make noise.
+        """
+        refuse_unfit(served.version)
         with (
             statuses(served.version),
             tempfile.TemporaryDirectory(dir=self.scratch, prefix="model-") as folder,

@@ -26,6 +26,7 @@ WRAPPER: Final = "diffusion."
 MOVING_AVERAGE: Final = "diffusion_ema.ema_model."
 TRANSFORMER: Final = "model."
 AUTOENCODER: Final = "pretransform."
+DECODER: Final = "pretransform.model.decoder."
 MAX_HEADER_BYTES: Final = 16 << 20  # of 100,000 tensors; the full-size model's has 0.2 MB, the format allows 100
 MAX_TENSORS: Final = 100_000
 MAX_HEADER_DEPTH: Final = 4
@@ -127,10 +128,20 @@ def write(path: Path, state: dict[str, torch.Tensor], note: dict[str, str] | Non
 
 
 def autoencoder_digest(path: Path, layout: Layout, configuration: Configuration) -> str:
-    """sha256 over the autoencoder's tensors and its part of the configuration: names what is encoded with it."""
+    """sha256 over the autoencoder's tensors and its part of the configuration."""
+    return _digest(path, configuration, {name: at for name, at in layout.items() if name.startswith(AUTOENCODER)})
+
+
+def encoder_digest(path: Path, layout: Layout, configuration: Configuration) -> str:
+    """The same without the decoder's tensors: names what is encoded, which another decoder leaves as it is."""
+    names = (name for name in layout if name.startswith(AUTOENCODER) and not name.startswith(DECODER))
+    return _digest(path, configuration, {name: layout[name] for name in names})
+
+
+def _digest(path: Path, configuration: Configuration, layout: Layout) -> str:
     whole = hashlib.sha256(json.dumps(configuration.document["model"]["pretransform"], sort_keys=True).encode())
     with safe_open(path, "pt") as file:
-        for name in sorted(name for name in layout if name.startswith(AUTOENCODER)):
+        for name in sorted(layout):
             tensor = file.get_tensor(layout[name]).contiguous()
             whole.update(f"\n{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
             whole.update(tensor.reshape(-1).view(torch.uint8).numpy().data)

@@ -51,6 +51,10 @@ SECTIONS: Final[dict[str, Commands]] = {
         "card": ("card:card", "Show what a model was trained on"),
         "train": ("long_runs:train", "Fine-tune a base model on a data set, or make one that any CPU trains"),
         "logs": ("training_logs:logs", "Fetch a training's TensorBoard log and its audio samples into a folder"),
+        "train-autoencoder": (
+            "autoencoder_training:train_autoencoder",
+            "Train a model's decoder on a data set, or its whole autoencoder",
+        ),
         "generate": ("models:generate", "Generate audio into a file"),
         "evaluate": ("long_runs:evaluate", "Measure a model, beside a baseline"),
         "experiment": ("experiment.command:experiment", "Show in small that true captions teach a model tempo"),

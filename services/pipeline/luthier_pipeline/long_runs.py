@@ -216,6 +216,20 @@ def train(
         context.answer({"run": run.run_id, **plain(run)}, f"{run.run_id} goes on in the service{following}")
         return run
 
+    run = follow_training(context, run)
+    losses = [point.loss for point in run.validation]
+    change = f"  validation loss {losses[0]:.4f} -> {losses[-1]:.4f}" if losses else ""
+    following = "" if context.nested else f"\nnext: luthier evaluate --model {run.model} --report report.html"
+    document = {"run": run.run_id, "model": run.model, **plain(run)}
+    moved = "" if run.model.partition("@")[0] == name else f"  ({name} was promoted meanwhile)"
+    context.answer(document, f"model {run.model}{moved}{change}{following}")
+    return run
+
+
+def follow_training(context: Context, run: TrainingRun) -> TrainingRun:
+    """Follows a training to its end. Raises its error where it has no model."""
+    clients = context.clients
+
     def events(known: TrainingRun) -> Iterator[TrainingRun]:
         request = WatchTrainingRunRequest(run_id=known.run_id)
         return (event.run for event in clients.training.WatchTrainingRun(request, timeout=WATCH_TIMEOUT_S))
@@ -229,12 +243,6 @@ def train(
         run = follow(run, events, stage, lambda run: run.state in ended, clients.retry_budget_s)
     if run.state != RUN_STATE_SUCCEEDED:
         raise _unsuccessful(context, run)
-    losses = [point.loss for point in run.validation]
-    change = f"  validation loss {losses[0]:.4f} -> {losses[-1]:.4f}" if losses else ""
-    following = "" if context.nested else f"\nnext: luthier evaluate --model {run.model} --report report.html"
-    document = {"run": run.run_id, "model": run.model, **plain(run)}
-    moved = "" if run.model.partition("@")[0] == name else f"  ({name} was promoted meanwhile)"
-    context.answer(document, f"model {run.model}{moved}{change}{following}")
     return run
 
 
@@ -355,7 +363,7 @@ def _check_train(*, base: str, dataset: str, name: str, size: str, tiny: bool, o
 
 def _unsuccessful(context: Context, run: TrainingRun) -> LuthierError:
     """Why a run has no model; says what it can be continued from."""
-    if run.kept:
+    if run.kept and not run.request.HasField("autoencoder"):  # that goes on by its own command
         context.say(f"kept: {', '.join(map(kept_text, run.kept))}\nnext: luthier train --continue {run.run_id}")
     return error_of(run.error) if run.HasField("error") else Cancelled("the run was cancelled")
 

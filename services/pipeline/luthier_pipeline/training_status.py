@@ -20,6 +20,7 @@ def in_short(run: TrainingRun) -> str:
     parts = [run.training_stage] if run.training_stage and run.stage == "train" else []
     parts += [f"loss {run.loss:.4f}"] if run.HasField("loss") else []
     parts += [f"validation {_validation(run)}"] if run.validation else []
+    parts += [f"SI-SDR {run.fidelity[-1].si_sdr_db:.1f} dB"] if run.fidelity else []
     parts += [_rate_and_norm(run)] if run.HasField("learning_rate") else []
     return ", ".join(parts)
 
@@ -30,7 +31,8 @@ def in_full(run: TrainingRun) -> str:
     work = f"{run.stage} {run.done} of {run.total}" if run.total else run.stage
     to_go = f"{clock(run.eta_s)} to go" if run.HasField("eta_s") and state == "RUNNING" else ""
     attempts = f"attempt {run.attempts}" if run.attempts > 1 else ""
-    base = f" from {run.request.fine_tune.base_model}" if run.request.HasField("fine_tune") else ""
+    trained_from = run.request.fine_tune.base_model or run.request.autoencoder.base_model
+    base = f" from {trained_from}" if trained_from else ""
     lines = [f"{run.run_id}  {state}  {', '.join(filter(None, (work, to_go, attempts)))}"]
     lines += [f"model         {run.model or run.request.model_name}{base}"]
     if run.HasField("error"):
@@ -41,6 +43,12 @@ def in_full(run: TrainingRun) -> str:
         lines += [f"loss          {run.loss:.4f}{observed}"]
     if run.validation:
         lines += [f"validation    {_validation(run)}, step {run.validation[-1].step}"]
+    if run.fidelity:
+        first, newest = run.fidelity[0], run.fidelity[-1]
+        mel, ratio = f"{first.mel:.4f} -> {newest.mel:.4f}", f"{first.si_sdr_db:.1f} -> {newest.si_sdr_db:.1f} dB"
+        lines += [f"fidelity      mel spectra {mel}, SI-SDR {ratio}, step {newest.step}"]
+    if run.discriminator:
+        lines += [f"discriminator {run.discriminator[-1].loss:.4f}"]
     if run.validation_by_timestep:
         each = ", ".join(f"{point.loss:.4f} at {point.timestep:.1f}" for point in run.validation_by_timestep)
         lines += [f"by timestep   {each} (0 = clean, 1 = noise)"]

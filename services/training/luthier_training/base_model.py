@@ -30,6 +30,8 @@ from luthier_training import audio
 MAX_TENSORS_BYTES = 1 << 30
 """Bound of a stored encoding: latents of the longest window that a configuration may have take 256 MiB."""
 LATENTS_STAGE, TEXT_STAGE = "latents", "text-states"
+SAME_ENCODER = "same_encoder"
+"""Note of a version: digests of other autoencoders that have its encoder, so that their latents are its own."""
 LATENTS_VERSION, TEXT_VERSION = "2", "2"
 """Stages of the two kinds of actions, and their versions. They are part of the actions' digests."""
 
@@ -100,13 +102,18 @@ class StoredText:
             return TextEmbedding(file.get_slice("states")[self.row], file.get_slice("mask")[self.row])
 
 
-@torch.no_grad()
-def posterior_of(autoencoder: AudioAutoencoder, audio: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def trained_posterior(autoencoder: AudioAutoencoder, audio: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """(batch, channels, samples) -> mean and standard deviation of the latents, each (batch, latent channels, latents),
     unscaled.
     """
     mean, spread = autoencoder.encode(audio, skip_bottleneck=True).chunk(2, dim=1)
     return mean, torch.nn.functional.softplus(spread) + 1e-4  # as the library's vae_sample
+
+
+@torch.no_grad()
+def posterior_of(autoencoder: AudioAutoencoder, audio: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The same of a frozen autoencoder."""
+    return trained_posterior(autoencoder, audio)
 
 
 def encode_text(
@@ -133,6 +140,7 @@ class BaseModel:
     configuration: Configuration
     model: ConditionedDiffusionModelWrapper
     autoencoder_digest: str
+    encoder_digest: str
     text_encoder_digest: str
     device: str
 
@@ -144,8 +152,10 @@ class BaseModel:
             model = loading.load(files.configuration, files.weights, files.text_encoder, device)
             folder = text_encoder.check(files.text_encoder, files.configuration)
             layout = checkpoint.verify(files.weights, files.configuration)
-            autoencoder_digest = checkpoint.autoencoder_digest(files.weights, layout, files.configuration)
-        return cls(store, version, files.configuration, model, autoencoder_digest, text_encoder.digest(folder), device)
+            parts = (files.weights, layout, files.configuration)
+            whole, encoder = checkpoint.autoencoder_digest(*parts), checkpoint.encoder_digest(*parts)
+        text = text_encoder.digest(folder)
+        return cls(store, version, files.configuration, model, whole, encoder, text, device)
 
     def latents(self, excerpt: Excerpt, scratch: Path, kept: Path) -> StoredLatents:
         """Latents of an excerpt, or of a whole clip, found in the store or encoded now; their file lies in `kept`."""
@@ -172,9 +182,15 @@ class BaseModel:
             "start_s": excerpt.start_s,
             "length_s": excerpt.length_s,
         }
-        tools = {"autoencoder": self.autoencoder_digest}
-        action = Action(LATENTS_STAGE, [clip.audio.sha256], parameters, version=LATENTS_VERSION, tools=tools)
-        path = self.store.blobs.fetch(self._once(action, encode), kept, max_bytes=MAX_TENSORS_BYTES)
+
+        def action(**tools: str) -> Action:
+            return Action(LATENTS_STAGE, [clip.audio.sha256], parameters, version=LATENTS_VERSION, tools=tools)
+
+        # earlier releases named latents by the whole autoencoder
+        wholes = [self.autoencoder_digest, *self.version.notes.get(SAME_ENCODER, ())]
+        earlier = [action(autoencoder=digest) for digest in wholes]
+        ref = self._once(action(encoder=self.encoder_digest), encode, earlier)
+        path = self.store.blobs.fetch(ref, kept, max_bytes=MAX_TENSORS_BYTES)
         with safe_open(path, "pt") as file:
             return StoredLatents(path, float(file.get_tensor("seconds_total")))
 
@@ -214,13 +230,24 @@ class BaseModel:
         conditioners = self.model.conditioner.conditioners
         conditioners[PROMPT] = CachedPrompts(conditioners[PROMPT], embeddings, keep_encoder=keep_encoder)
 
-    def _once(self, action: Action, encode: Callable[[], dict[str, torch.Tensor]]) -> ArtifactRef:
-        """The safetensors blob with the tensors of an action."""
+    def _once(
+        self, action: Action, encode: Callable[[], dict[str, torch.Tensor]], earlier: Sequence[Action] = ()
+    ) -> ArtifactRef:
+        """The safetensors blob with the tensors of an action; `earlier` are other names under which it may have been
+        done.
+        """
+        actions = self.store.actions
 
         def compute() -> ArtifactRef:
+            for known in earlier:
+                if actions.record(known, ArtifactRef):
+                    return actions.run(known, ArtifactRef, put)[0]
+            return put()
+
+        def put() -> ArtifactRef:
             return self.store.blobs.put_bytes(action.stage, save(encode()), "safetensors")
 
-        ref, _ = self.store.actions.run(action, ArtifactRef, compute)
+        ref, _ = actions.run(action, ArtifactRef, compute)
         return ref
 
 

@@ -1,6 +1,6 @@
 """What a run is asked to do: requests checked against their bounds, defaults filled in."""
 
-from luthier.training.v1.training_pb2 import CreateTrainingRunRequest, FineTune, TinyBase
+from luthier.training.v1.training_pb2 import CreateTrainingRunRequest, FineTune, TinyBase, TrainAutoencoder
 from luthier_kit.registry import MAX_REQUEST_ID_CHARS
 from luthier_kit.rpc import MAX_PROMPT_CHARS, Checks
 from luthier_kit.store import MAX_DOCUMENT_BYTES
@@ -26,6 +26,9 @@ MAX_SAMPLE_PROMPTS, MAX_SAMPLE_STEPS, MAX_SAMPLES = 8, 250, 256
 DEFAULT_SAMPLES, DEFAULT_SAMPLE_STEPS = 2, 50
 SAMPLING_SHARE = 0.05
 """Of the transformer's work in a run, which sampling takes at most where nobody says how many."""
+MIN_WINDOW, MAX_WINDOW = 4096, 1 << 20
+"""Samples of an autoencoder's crop: spectra of 2048 fit in, 24 s at 44.1 kHz."""
+MAX_LOSS_WEIGHT = 1000.0
 
 
 def settle(request: CreateTrainingRunRequest) -> CreateTrainingRunRequest:
@@ -42,8 +45,10 @@ def settle(request: CreateTrainingRunRequest) -> CreateTrainingRunRequest:
         _settle_fine_tune(effective.fine_tune, checks)
     elif request.HasField("tiny_base"):
         _settle_tiny_base(effective.tiny_base, checks)
+    elif request.HasField("autoencoder"):
+        _settle_autoencoder(effective.autoencoder, checks)
     else:
-        checks.that(False, "recipe", "must be fine_tune or tiny_base")
+        checks.that(False, "recipe", "must be fine_tune, tiny_base or autoencoder")
     checks.done()
     if not effective.HasField("dataset"):
         effective.dataset.CopyFrom(main_dataset(effective.fine_tune))
@@ -132,7 +137,45 @@ def _settle_tiny_base(asked: TinyBase, checks: Checks) -> None:
     checks.within("tiny_base.batch_size", asked.batch_size, 1, 64)
 
 
-def _default(message: FineTune | TinyBase, **values: float) -> None:
+def _settle_autoencoder(asked: TrainAutoencoder, checks: Checks) -> None:
+    """Defaults are those of Stable Audio Open's autoencoder."""
+    at = "autoencoder."
+    checks.text(f"{at}base_model", asked.base_model, max_chars=128, blank=False)
+    _default(asked, decoder_only=not asked.random_start, random_start=False, a_weighting=True)
+    _default(asked, steps=20_000, batch_size=16, window_samples=65_536, accumulate=1, ema_decay=0.9999)
+    _default(asked, learning_rate=1.5e-4, discriminator_learning_rate=3e-4, warmup_steps=0, discriminator_filters=64)
+    _default(asked, spectral_weight=1.0, sample_weight=0.0, adversarial_weight=0.1, feature_matching_weight=5.0)
+    tenth = max(1, asked.steps // 10)
+    _default(asked, kl_weight=1e-4, validate_every=tenth, checkpoint_every=tenth)
+    _default(asked, discriminator_warmup_steps=asked.steps // 10)
+    alone = not (asked.random_start and asked.decoder_only)
+    checks.that(alone, f"{at}random_start", "must be false with decoder_only: a decoder learns from latents of sound")
+    if not checks.within(f"{at}steps", asked.steps, 1, MAX_STEPS):
+        return  # the bounds of others follow from it
+    for name, low, high in (
+        ("batch_size", 1, MAX_BATCH),
+        ("window_samples", MIN_WINDOW, MAX_WINDOW),
+        ("learning_rate", 1e-8, 0.1),
+        ("discriminator_learning_rate", 1e-8, 0.1),
+        ("warmup_steps", 0, asked.steps),
+        ("discriminator_warmup_steps", 0, asked.steps),
+        ("discriminator_filters", 1, 256),
+        ("spectral_weight", 0, MAX_LOSS_WEIGHT),
+        ("sample_weight", 0, MAX_LOSS_WEIGHT),
+        ("adversarial_weight", 0, MAX_LOSS_WEIGHT),
+        ("feature_matching_weight", 0, MAX_LOSS_WEIGHT),
+        ("kl_weight", 0, 1),
+        ("accumulate", 1, MAX_BATCH),
+        ("validate_every", 1, asked.steps),
+        ("checkpoint_every", 1, asked.steps),
+        ("ema_decay", 0, 0.99999),
+    ):
+        checks.within(f"{at}{name}", getattr(asked, name), low, high)
+    learns = asked.spectral_weight or asked.sample_weight
+    checks.that(bool(learns), f"{at}spectral_weight", "must be above 0, or sample_weight must")
+
+
+def _default(message: FineTune | TinyBase | TrainAutoencoder, **values: float) -> None:
     for name, value in values.items():
         if not message.HasField(name):
             setattr(message, name, value)

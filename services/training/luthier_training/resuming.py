@@ -1,6 +1,10 @@
 """Checkpoints put back into what is trained: to go on, to begin from another run's, and to export the best."""
 
-from typing import Any
+import functools
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
 
 from luthier.common.v1.common_pb2 import ArtifactRef
 from luthier.training.v1.training_pb2 import EXPORTED_WEIGHTS_BEST_BY_VALIDATION
@@ -9,22 +13,71 @@ from luthier_model.errors import CheckpointError
 from luthier_training import kept
 from luthier_training.checkpoints import Progress, Trained
 from luthier_training.job import Job
+from luthier_training.reporting import RankLost
 
+log = logging.getLogger(__name__)
 MAX_FAULTS_CHARS = 1000
+
+
+class Numbers(Protocol):
+    """The numbers of a run in its checkpoints."""
+
+    step: int
+
+
+N = TypeVar("N", bound=Numbers)
+
+
+def newest(job: Job, restore: Callable[[Path], N], beginning: Callable[[], N]) -> N:
+    """From the newest checkpoint of the run that can be read, which `restore` puts back; the beginning when there is
+    none yet.
+
+    DataLoss CHECKPOINT_CORRUPT when none that the run has can be read. Raises RankLost when ranks read different ones.
+    """
+    noted = job.reporter.progress
+    checkpoints = [
+        (noted.checkpoint, noted.checkpoint_step),
+        (noted.previous_checkpoint, noted.previous_checkpoint_step),
+    ]
+    checkpoints = [(ref, step) for ref, step in checkpoints if ref.key]
+    faults = []
+    for ref, step in checkpoints:
+        try:
+            progress = _read(job, restore, ref, step)
+        except (CheckpointError, DataLoss, NotFound) as error:
+            log.warning("the checkpoint of step %d, %s, cannot be read: %s", step, ref.key, error)
+            faults.append(f"step {step}: {error}")
+            continue
+        break
+    else:
+        if faults:
+            text = "the run cannot go on from its checkpoints: " + "; ".join(faults)
+            raise DataLoss(text[:MAX_FAULTS_CHARS], reason="CHECKPOINT_CORRUPT")
+        progress = beginning()
+    if faults:
+        job.reporter.use_previous_checkpoint()
+    if job.ranks.mean(progress.step) != progress.step:
+        raise RankLost("the ranks go on from different checkpoints")
+    return progress
+
+
+def _read(job: Job, restore: Callable[[Path], N], ref: ArtifactRef, step: int) -> N:
+    """CheckpointError, DataLoss or NotFound when it cannot be read, is of another model or of another step."""
+    saved = job.store.blobs.fetch(ref, job.folder("resume"))
+    try:
+        progress = restore(saved)
+    finally:
+        saved.unlink()
+    if progress.step != step:
+        raise CheckpointError(f"it says step {progress.step}, the run says {step}")
+    return progress
 
 
 def restored(job: Job, trained: Trained, ref: ArtifactRef, step: int, *, other_run: bool = False) -> Progress:
     """The state of a stored checkpoint, put into what is trained. CheckpointError, DataLoss or NotFound when it cannot
     be read, is of another model or of another step.
     """
-    saved = job.store.blobs.fetch(ref, job.folder("resume"))
-    try:
-        progress = trained.restore(saved, other_run=other_run)
-    finally:
-        saved.unlink()
-    if progress.step != step:
-        raise CheckpointError(f"it says step {progress.step}, the run says {step}")
-    return progress
+    return _read(job, functools.partial(trained.restore, other_run=other_run), ref, step)
 
 
 def continued(job: Job, trained: Trained) -> Progress:

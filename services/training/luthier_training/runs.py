@@ -57,6 +57,8 @@ def to_message(run: TrainingRun) -> pb.TrainingRun:
         samples=progress.samples,
         logs=progress.logs,
         validation_by_timestep=progress.validation_by_timestep,
+        fidelity=progress.fidelity,
+        discriminator=progress.discriminator,
     )
     if progress.HasField("eta_s") and not run.waiting_for:
         message.eta_s = progress.eta_s

@@ -9,6 +9,7 @@ from luthier.training.v1.training_pb2_grpc import TrainingServiceServicer
 from luthier_kit.registry import RunLog, RunPages, current_version, refuse_promoted, resolve, run_id_of
 from luthier_kit.rpc import Checks, NotFound, actor, fit_page, in_field, page_position, page_token
 from luthier_kit.store import Store
+from luthier_training.autoencoder_window import check_window
 from luthier_training.continuing import check_source
 from luthier_training.dataset import check_metadata, read_manifest
 from luthier_training.plan import plan_of, read_data
@@ -93,6 +94,8 @@ class TrainingServicer(TrainingServiceServicer):
         if not asked.HasField("fine_tune"):
             with in_field("dataset"):
                 read_manifest(self._store, asked.dataset)
+            if asked.HasField("autoencoder"):
+                check_window(self._store, resolve(self._store, asked.autoencoder.base_model), asked.autoencoder)
             return
         manifests = read_data(self._store, plan_of(asked))
         if asked.fine_tune.metadata_share:

@@ -20,6 +20,10 @@ from luthier_kit.store import Series, Store, digest_of
 
 PROMOTED_FROM = "promoted_from"
 """Note of a version that came by promotion: the version that was promoted, `name@n`."""
+TRANSFORMER = "transformer"
+"""Note on a version's transformer where it is not what its name suggests: `random`, or UNFIT."""
+UNFIT = "of another autoencoder"
+"""Of a version whose encoder was trained since its transformer was: it would make noise."""
 MAX_WHOLE = 1 << 53
 """Beyond it a floating-point number, all that a Struct has, no longer tells one whole number from the next."""
 _NAME = re.compile(r"[a-z0-9_][a-z0-9._-]{0,63}")
@@ -102,6 +106,13 @@ def refuse_promoted(current: ModelVersion) -> None:
     if PROMOTED_FROM in current.notes:
         text = f"{current.name} is a promoted name: register under another name, then promote that version"
         raise FailedPrecondition(text, reason="NAME_IS_PROMOTED")
+
+
+def refuse_unfit(version: ModelVersion) -> None:
+    """FailedPrecondition TRANSFORMER_UNFIT when its transformer was not trained on its autoencoder's latents."""
+    if version.notes.get(TRANSFORMER) == UNFIT:
+        text = f"the encoder of {version.label} was trained, its transformer was not trained on the new latents"
+        raise FailedPrecondition(f"{text}: fine-tune it, and take the result", reason="TRANSFORMER_UNFIT")
 
 
 def resolve(store: Store, model: str) -> ModelVersion:

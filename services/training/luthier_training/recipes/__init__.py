@@ -4,7 +4,11 @@ from collections.abc import Callable
 
 from luthier_kit.registry import ModelVersion
 from luthier_training.job import Job
-from luthier_training.recipes import fine_tune, tiny_base
+from luthier_training.recipes import autoencoder, fine_tune, tiny_base
 
-RECIPES: dict[str, Callable[[Job], ModelVersion]] = {"fine_tune": fine_tune.run, "tiny_base": tiny_base.run}
+RECIPES: dict[str, Callable[[Job], ModelVersion]] = {
+    "fine_tune": fine_tune.run,
+    "tiny_base": tiny_base.run,
+    "autoencoder": autoencoder.run,
+}
 """Recipe -> what makes the version that is then registered."""

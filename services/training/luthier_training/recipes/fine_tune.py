@@ -6,7 +6,6 @@ classifier-free guidance. The loss covers the silence behind a clip: that is how
 """
 
 import functools
-import logging
 import math
 import tempfile
 from collections.abc import Callable, Sequence
@@ -19,11 +18,11 @@ from stable_audio_tools.models.diffusion import ConditionedDiffusionModelWrapper
 from luthier.curation.v1.dataset_pb2 import DatasetManifest
 from luthier.training.v1.training_pb2 import FineTune, LossPoint
 from luthier_kit.registry import ModelVersion, resolve
-from luthier_kit.rpc import TRAIN, VALIDATION, DataLoss, FailedPrecondition, InvalidRequest, NotFound
+from luthier_kit.rpc import TRAIN, VALIDATION, FailedPrecondition, InvalidRequest
 from luthier_model import checkpoint
 from luthier_model.conditions import SECONDS_START
 from luthier_model.configuration import Configuration
-from luthier_model.errors import CheckpointError, WeightsError
+from luthier_model.errors import WeightsError
 from luthier_model.generation import kept_inputs
 from luthier_model.objectives import OBJECTIVES, Objective
 from luthier_model.registered import statuses
@@ -41,11 +40,10 @@ from luthier_training.model_card import card_of_run
 from luthier_training.observations import Observer, prompts_to_sample
 from luthier_training.plan import plan_of, read_data
 from luthier_training.ranks import ALONE, BATCH_FIELD, Ranks
-from luthier_training.reporting import RankLost, Stopped
-from luthier_training.resuming import MAX_FAULTS_CHARS, choose_export, continued, restored
+from luthier_training.reporting import Stopped
+from luthier_training.resuming import choose_export, continued, newest
 from luthier_training.seeds import seed_of
 
-log = logging.getLogger(__name__)
 WEIGHT_DECAY, BETAS = 1e-3, (0.9, 0.999)
 """As Stable Audio Open was trained (Evans 2024)."""
 FINAL_RATE = 0.02
@@ -256,34 +254,12 @@ def validate(job: Job, trained: Trained, progress: Progress, clips: HeldOut, obs
 def resumed(job: Job, trained: Trained) -> Progress:
     """From the newest checkpoint that can be read; the beginning when there is none yet: the base, or the checkpoint of
     the run that is continued.
-
-    DataLoss CHECKPOINT_CORRUPT when none that the run has can be read. Raises RankLost when ranks read different ones.
     """
-    noted = job.reporter.progress
-    checkpoints = [
-        (noted.checkpoint, noted.checkpoint_step),
-        (noted.previous_checkpoint, noted.previous_checkpoint_step),
-    ]
-    checkpoints = [(ref, step) for ref, step in checkpoints if ref.key]
-    faults = []
-    for ref, step in checkpoints:
-        try:
-            progress = restored(job, trained, ref, step)
-        except (CheckpointError, DataLoss, NotFound) as error:
-            log.warning("the checkpoint of step %d, %s, cannot be read: %s", step, ref.key, error)
-            faults.append(f"step {step}: {error}")
-            continue
-        break
-    else:
-        if faults:
-            text = "the run cannot go on from its checkpoints: " + "; ".join(faults)
-            raise DataLoss(text[:MAX_FAULTS_CHARS], reason="CHECKPOINT_CORRUPT")
-        progress = continued(job, trained) if job.request.fine_tune.HasField("continue_from") else Progress()
-    if faults:
-        job.reporter.use_previous_checkpoint()
-    if job.ranks.mean(progress.step) != progress.step:
-        raise RankLost("the ranks go on from different checkpoints")
-    return progress
+
+    def beginning() -> Progress:
+        return continued(job, trained) if job.request.fine_tune.HasField("continue_from") else Progress()
+
+    return newest(job, trained.restore, beginning)
 
 
 def check_finite(name: str, value: float, step: int) -> None:

@@ -30,6 +30,7 @@ from luthier_model.configuration import SMALL, TINY, Configuration
 from luthier_model.network import random_model
 from luthier_training import audio
 from luthier_training.base_model import posterior_of
+from luthier_training.crops import crop_start
 from luthier_training.dataset import prompts_of, read_manifest, registered_name, rows_of
 from luthier_training.job import Job
 from luthier_training.recipes import reading
@@ -39,8 +40,6 @@ from luthier_training.seeds import seed_of
 MAX_CLIPS = 100
 """Clips that the autoencoder is trained on; they are held in memory, 4 MB a clip of 30 s."""
 CROP_SAMPLES = 8192
-SILENT_END = 0.2
-"""Share of crops that hold the end of a clip and the silence behind it."""
 FFT_SIZES = (1024, 256, 64)
 """Windows of the STFT distance in samples, 64 to 4 ms at 16 kHz."""
 PEAK_RATE, WARMUP_STEPS = 3e-3, 20
@@ -149,11 +148,7 @@ def crops(clips: Sequence[torch.Tensor], count: int, generator: torch.Generator)
     place, ending = torch.rand(2, count, generator=generator)
     for row in range(count):
         clip = clips[int(which[row])]
-        length = clip.shape[1]
-        if ending[row] < SILENT_END:
-            first = length - int(place[row] * min(CROP_SAMPLES, length))
-        else:
-            first = int(place[row] * max(1, length - CROP_SAMPLES))
+        first = crop_start(clip.shape[1], CROP_SAMPLES, place[row], ending[row])
         piece = clip[:, first : first + CROP_SAMPLES]
         batch[row, :, : piece.shape[1]] = piece
     return batch
