@@ -40,3 +40,25 @@ def fill_zero_branches(weights: Path) -> None:
         if name.startswith("model.") and tensor.dim() > 1 and not tensor.any():
             state[name] = 0.05 * torch.randn(tensor.shape, generator=generator)
     save_file(state, weights, metadata={"format": "pt"})
+
+
+def adapter_over(files: ModelFiles, base_digest: str, folder: Path, kind: str = "lora", size: float = 0.1) -> Path:
+    """Writes an adapter of random weights on the attention of the model, rank 3, alpha 6."""
+    import torch
+    from safetensors.torch import load_file
+
+    from luthier_model import adapters
+    from luthier_model.network import skeleton
+
+    layers = [name for name in adapters.linear_layers(skeleton(files.configuration)) if "_attn." in name]
+    state, generator, tensors = load_file(files.weights), torch.Generator().manual_seed(7), {}
+    for layer in layers:
+        rows, columns = state[f"{layer}.weight"].shape
+        tensors[layer + adapters.A] = torch.randn(3, columns, generator=generator)
+        tensors[layer + adapters.B] = size * torch.randn(rows, 3, generator=generator)
+        if kind == adapters.DORA:
+            lengths = state[f"{layer}.weight"].norm(dim=1)
+            tensors[layer + adapters.MAGNITUDE] = lengths * (1 + 0.2 * torch.rand(rows, generator=generator))
+    path = folder / f"{kind}-{base_digest[:8]}.safetensors"
+    adapters.write(path, tensors, kind=kind, rank=3, alpha=6.0, targets=("attention",), base_digest=base_digest)
+    return path

@@ -1,10 +1,11 @@
 """A store as the services leave it: two songs on their way to a model."""
 
 import hashlib
+from dataclasses import replace
 from typing import Any
 
 from luthier.analysis.v1.analysis_pb2 import CutClipsResponse
-from luthier.common.v1.common_pb2 import ArtifactRef, ClipSource, Lineage
+from luthier.common.v1.common_pb2 import ADAPTER_KIND_LORA, ArtifactRef, ClipSource, Lineage, ModelAdapter
 from luthier.curation.v1.curation_pb2 import SplitSummary
 from luthier.curation.v1.dataset_pb2 import DatasetManifest, DatasetRow, DatasetVersion
 from luthier.evaluation.v1.evaluation_pb2 import RowResult
@@ -83,6 +84,14 @@ class FilledStore:
             dataset_name="way@1" if dataset else "",
             notes=notes,
         )
+        return register(self.store, version)
+
+    def adapt(self, name: str, base: ModelVersion) -> ModelVersion:
+        """A version that is an adapter over another."""
+        artifact = self.blob("checkpoints", f"adapter of {name}", "safetensors")
+        adapters = (*base.adapters, ModelAdapter(artifact=artifact, kind=ADAPTER_KIND_LORA, rank=16, alpha=16))
+        notes = {"base": base.label, "base_digest": base.digest}
+        version = replace(base, name=name, adapters=adapters, dataset=self.dataset, notes=notes, created_at=None, n=0)
         return register(self.store, version)
 
     def train(self) -> tuple[ModelVersion, str]:

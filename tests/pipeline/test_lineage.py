@@ -29,6 +29,22 @@ def test_lineage_walks_back_from_audio_to_midi_soundfont_prompts_data_set_and_mo
     assert document["licences"] == ["CC0-1.0"]
 
 
+def test_lineage_walks_back_through_an_adapter_to_its_base_and_data_set(store: Store) -> None:
+    filled = FilledStore(store)
+    once = filled.adapt("once", filled.base)
+    twice = filled.adapt("twice", once)
+    document: Any = lineage_of(LineageIndex(store), twice.adapters[1].artifact.sha256).document()
+    nodes = {node["name"]: node for node in document["nodes"]}
+    assert set(document["models"]) == {"twice@1", "once@1", "base@1"}
+    assert document["datasets"] == ["way@1"]
+    assert len(document["midi"]) == 2
+    made_by = {
+        ref.sha256: nodes[ref.sha256]["from"] for ref in (once.checkpoint, *(a.artifact for a in twice.adapters))
+    }
+    assert list(made_by.values()) == [["base@1"], ["once@1"], ["twice@1"]]
+    assert LineageIndex(store).resolve_file(twice.adapters[1].artifact.sha256) == twice.adapters[1].artifact.sha256
+
+
 def test_the_graph_names_every_step_with_what_it_came_from(store: Store) -> None:
     filled = FilledStore(store)
     document: Any = lineage_of(LineageIndex(store), filled.audio.sha256).document()

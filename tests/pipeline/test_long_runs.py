@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from google.rpc.status_pb2 import Status
 
-from luthier.common.v1.common_pb2 import ArtifactRef
+from luthier.common.v1.common_pb2 import ADAPTER_KIND_DORA, ADAPTER_KIND_LORA, ArtifactRef
 from luthier.curation.v1.dataset_pb2 import DatasetVersion
 from luthier.evaluation.v1.evaluation_pb2 import (
     EVALUATION_STATE_FAILED,
@@ -27,6 +27,7 @@ from luthier.training.v1.training_pb2 import (
     RUN_STATE_QUEUED,
     RUN_STATE_RUNNING,
     RUN_STATE_SUCCEEDED,
+    Adapter,
     CancelTrainingRunResponse,
     CreateTrainingRunRequest,
     CreateTrainingRunResponse,
@@ -123,6 +124,32 @@ def test_how_often_metadata_are_drawn_reaches_the_service(store: Store) -> None:
     training = trainer([DONE])
     train(store, training, f"{TRAIN} --metadata-share 0.25")
     assert [request.fine_tune.metadata_share for request in training.requests("CreateTrainingRun")] == [0.25]
+
+
+def test_an_adapter_is_asked_for_as_the_options_say(store: Store) -> None:
+    training = trainer([DONE], [DONE])
+    options = "--adapter dora --adapter-rank 8 --adapter-alpha 4 --adapter-dropout 0.1 --adapter-targets attention,all"
+    train(store, training, f"{TRAIN} {options}")
+    train(store, training, f"{TRAIN} --adapter lora")
+    full, plain = (request.fine_tune.adapter for request in training.requests("CreateTrainingRun"))
+    expected = {"rank": 8, "alpha": 4, "dropout": 0.1, "targets": ["attention", "all"]}
+    assert full == Adapter(kind=ADAPTER_KIND_DORA, **expected)  # type: ignore[arg-type]
+    assert plain == Adapter(kind=ADAPTER_KIND_LORA)
+
+
+@pytest.mark.parametrize(
+    ("line", "text"),
+    [
+        (f"{TRAIN} --adapter loha", "--adapter must be one of lora, dora, got 'loha'"),
+        (f"{TRAIN} --adapter-rank 4", "--adapter-rank is of an adapter: --adapter lora or --adapter dora"),
+        (f"{TRAIN} --adapter-targets all", "--adapter-targets is of an adapter"),
+        ("train --tiny-base --dataset way --name b --adapter lora", "--adapter is of --base"),
+    ],
+)
+def test_options_of_an_adapter_that_fit_nothing_are_refused(store: Store, line: str, text: str) -> None:
+    done = train(store, trainer([DONE]), line)
+    assert done.code == 2
+    assert text in done.err
 
 
 def test_a_quiet_run_is_followed_beyond_the_retry_budget(store: Store) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from luthier.common.v1.common_pb2 import ADAPTER_KIND_DORA, ADAPTER_KIND_LORA, ModelAdapter
 from luthier.evaluation.v1.evaluation_pb2 import PromoteModelResponse
 from luthier.inference.v1.inference_pb2 import (
     OUTPUT_FORMAT_FLAC,
@@ -120,6 +121,16 @@ def test_models_are_a_table() -> None:
     known = ListModelsResponse(models=[Model(name="sao", version=2, window_s=47.55, loaded=True, reason="it fits")])
     text = luthier("models", FakeClients(inference=Stub(ListModels=known))).out
     assert text.splitlines()[1].split() == ["sao@2", "47.5", "s", "yes", "no", "it", "fits"]
+
+
+def test_models_are_listed_with_their_adapters() -> None:
+    adapters = [
+        ModelAdapter(kind=ADAPTER_KIND_LORA, rank=16, relative_change=0.0213),
+        ModelAdapter(kind=ADAPTER_KIND_DORA, rank=8, relative_change=0.3),
+    ]
+    known = ListModelsResponse(models=[Model(name="sao", version=2, window_s=47.55, adapters=adapters)])
+    clients = FakeClients(inference=Stub(ListModels=known))
+    assert "LoRA 16, changes 2.1 % + DoRA 8, changes 30 %" in luthier("models", clients).out
 
 
 def test_without_a_model_the_json_is_an_empty_object() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from luthier.common.v1.common_pb2 import ArtifactRef
+from luthier.common.v1.common_pb2 import ADAPTER_KIND_DORA, ArtifactRef
 from luthier.curation.v1.dataset_pb2 import DatasetVersion
 from luthier.training.v1.training_pb2 import (
     EXPORTED_WEIGHTS_BEST_BY_VALIDATION,
@@ -15,6 +15,7 @@ from luthier.training.v1.training_pb2 import (
     RUN_STATE_CANCELLED,
     RUN_STATE_RUNNING,
     RUN_STATE_SUCCEEDED,
+    Adapter,
     CancelTrainingRunResponse,
     CreateTrainingRunRequest,
     CreateTrainingRunResponse,
@@ -127,6 +128,26 @@ def test_the_plan_of_the_readme_is_one(store: Store, path: Path) -> None:
     recipe = asked(training).fine_tune
     assert [(stage.name, stage.steps) for stage in recipe.stages] == [("test", 200), ("main", 4000)]
     assert [data.share for data in recipe.stages[1].data] == [3, 1]
+
+
+def test_a_plan_with_an_adapter_is_asked_as_it_says(store: Store, path: Path) -> None:
+    path.write_text(f"adapter: {{kind: dora, rank: 8, alpha: 4, targets: [attention]}}\n{PLAN}")
+    training = trainer()
+    assert train(store, f"--plan {path}", training).code == 0
+    expected = Adapter(kind=ADAPTER_KIND_DORA, rank=8, alpha=4, targets=["attention"])
+    assert asked(training).fine_tune.adapter == expected
+
+
+def test_faults_of_an_adapter_are_told_with_their_lines(store: Store, path: Path) -> None:
+    path.write_text(f"adapter:\n  kind: loha\n  rank: 0\n  targets: [drums]\n  bias: all\n{PLAN}")
+    told = train(store, f"--plan {path} --json", trainer()).document["error"]["message"]
+    for fault in (
+        "line 2: adapter.kind: must be lora or dora, got 'loha'",
+        "line 3: adapter.rank: must be a whole number between 1 and 256, got '0'",
+        "line 4: adapter.targets[0]: must be a group of layers: attention, feed_forward or all, got 'drums'",
+        "line 5: adapter.bias: is not known",
+    ):
+        assert fault in told
 
 
 def test_a_plan_may_be_registered_under_another_name(store: Store, path: Path) -> None:

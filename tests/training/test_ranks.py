@@ -13,7 +13,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from luthier.common.v1.common_pb2 import ArtifactRef
+from luthier.common.v1.common_pb2 import ADAPTER_KIND_DORA, ArtifactRef
+from luthier.training.v1.training_pb2 import Adapter
 from luthier_kit.registry import RUN_STATE_RUNNING, RUN_STATE_SUCCEEDED, ModelVersion, resolve
 from luthier_kit.rpc import InvalidRequest
 from luthier_kit.store import Store
@@ -87,6 +88,21 @@ def test_two_processes_train_as_one(
     one, two = (weights(store, tmp_path, end) for end in ends)
     torch.testing.assert_close(two, one, rtol=1e-3, atol=1e-4)
     assert [end.attempts for end in ends] == [1, 1]
+
+
+def test_two_processes_train_an_adapter_as_one(
+    store: Store, base: ModelVersion, dataset_ref: ArtifactRef, tmp_path: Path
+) -> None:
+    """Here DoRA on some layers and LoRA on those that begin at zero."""
+    environment = {"DEVICE": "cpu", "LUTHIER_STORE_FOLDER": str(tmp_path / "store"), "LUTHIER_SCRATCH": str(tmp_path)}
+    found = []
+    for processes in (1, 2):
+        adapter = Adapter(kind=ADAPTER_KIND_DORA, rank=4)
+        record = queued_tuning(store, dataset_ref, f"adapter-by-{processes}", ema_decay=0.9, adapter=adapter)
+        assert forked(record.id, processes, environment) == 0
+        [made] = resolve(store, record.read().result.model).adapters
+        found.append(load_file(store.blobs.fetch(made.artifact, tmp_path)))
+    torch.testing.assert_close(found[1], found[0], rtol=1e-3, atol=1e-4)
 
 
 def test_a_rank_that_dies_leaves_a_run_that_goes_on_from_its_checkpoint(

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from luthier.common.v1.common_pb2 import ArtifactRef
-from luthier.training.v1.training_pb2 import CreateTrainingRunRequest, FineTune, TinyBase, TrainAutoencoder
+from luthier.common.v1.common_pb2 import ADAPTER_KIND_LORA, ADAPTER_KIND_UNSPECIFIED, ArtifactRef
+from luthier.training.v1.training_pb2 import Adapter, CreateTrainingRunRequest, FineTune, TinyBase, TrainAutoencoder
 from luthier_kit.rpc import InvalidRequest
 from luthier_training.requests import settle
 
@@ -34,6 +34,39 @@ def test_a_base_is_tiny_unless_another_size_is_asked_for() -> None:
     with pytest.raises(InvalidRequest) as refused:
         settle(request(tiny_base=TinyBase(size="huge")))
     assert dict(refused.value.violations)["tiny_base.size"] == "must be tiny or small, got 'huge'"
+
+
+def test_an_adapter_gets_its_defaults_and_ten_times_the_rate() -> None:
+    tune = settle(request(fine_tune=FineTune(base_model="b", adapter=Adapter()))).fine_tune
+    assert tune.learning_rate == 5e-4
+    assert tune.adapter == Adapter(
+        kind=ADAPTER_KIND_LORA, rank=16, alpha=16, dropout=0, targets=["attention", "feed_forward"]
+    )
+    scaled = settle(request(fine_tune=FineTune(base_model="b", adapter=Adapter(rank=8), learning_rate=1e-5))).fine_tune
+    assert (scaled.adapter.alpha, scaled.learning_rate) == (8, 1e-5)
+
+
+@pytest.mark.parametrize(
+    ("field", "adapter"),
+    [
+        ("kind", Adapter(kind=ADAPTER_KIND_UNSPECIFIED)),
+        ("kind", Adapter(kind=7)),  # type: ignore[arg-type] - of a newer client
+        ("rank", Adapter(rank=0)),
+        ("rank", Adapter(rank=257)),
+        ("alpha", Adapter(alpha=0)),
+        ("alpha", Adapter(alpha=-1)),
+        ("alpha", Adapter(alpha=4097)),
+        ("alpha", Adapter(alpha=float("nan"))),
+        ("dropout", Adapter(dropout=1)),
+        ("dropout", Adapter(dropout=float("nan"))),
+        ("targets", Adapter(targets=["all"] * 4)),
+        ("targets[1]", Adapter(targets=["all", "convolutions"])),
+    ],
+)
+def test_an_adapter_beyond_a_bound_is_refused_by_name(field: str, adapter: Adapter) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        settle(request(fine_tune=FineTune(base_model="b", adapter=adapter)))
+    assert f"fine_tune.adapter.{field}" in dict(refused.value.violations)
 
 
 def test_seed_follows_from_the_request_id() -> None:

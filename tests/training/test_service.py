@@ -7,15 +7,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from luthier.common.v1.common_pb2 import ArtifactRef
+from luthier.common.v1.common_pb2 import ArtifactRef, ModelAdapter
 from luthier.training.v1 import training_pb2 as pb
 from luthier.training.v1.training_pb2_grpc import TrainingServiceStub
-from luthier_kit.registry import ModelVersion, RunLog, resolve
+from luthier_kit.registry import ModelVersion, RunLog, register, resolve
 from luthier_kit.rpc import Channel, FailedPrecondition, InvalidRequest, NotFound, Service, SettingsError, load
 from luthier_kit.store import Store
 from luthier_model.configuration import Configuration
@@ -241,6 +242,19 @@ def test_metadata_of_a_data_set_of_which_nothing_is_known_are_refused(
     assert refused.value.reason == "DATASET_INVALID"
     create(client_of_the_service, unknown, fine_tune=pb.FineTune(base_model="base"))
     assert create(client_of_the_service, dataset_ref, "other", fine_tune=tune).request.fine_tune.metadata_share == 0.5
+
+
+def test_a_ninth_adapter_is_refused_with_what_to_do(
+    store: Store, base: ModelVersion, dataset_ref: ArtifactRef, client_of_the_service: TrainingServiceStub
+) -> None:
+    stored = [store.blobs.put_bytes("checkpoints", b"%d" % n, "safetensors") for n in range(8)]
+    eight = replace(base, name="eight", adapters=[ModelAdapter(artifact=ref) for ref in stored], created_at=None, n=0)
+    register(store, eight)
+    asked = pb.FineTune(base_model="eight", adapter=pb.Adapter())
+    with pytest.raises(InvalidRequest, match=r"fine_tune.base_model: eight@1 has 8 adapters.*without one"):
+        create(client_of_the_service, dataset_ref, fine_tune=asked)
+    asked.ClearField("adapter")
+    assert create(client_of_the_service, dataset_ref, fine_tune=asked).request.fine_tune.base_model == "eight"
 
 
 def test_pages_hold_every_run_once_newest_first(store: Store, client_of_the_service: TrainingServiceStub) -> None:

@@ -47,7 +47,7 @@ class Loader:
         ):
             files = fetch_version(self.store, served.version, Path(folder))
             text = files.text_encoder or self.text_encoder
-            network = load(files.configuration, files.weights, text, str(self.device))
+            network = load(files.configuration, files.weights, text, str(self.device), files.adapters)
         return prepare(network, served.configuration, self.device, self.precision)
 
 

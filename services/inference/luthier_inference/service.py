@@ -216,6 +216,7 @@ def model_message(version: ModelVersion, served: ServedVersion | None, *, loaded
         checkpoint=version.checkpoint,
         configuration=version.configuration,
         card=version.card,
+        adapters=version.adapters,
     )
     if version.created_at:
         model.created_at.FromDatetime(version.created_at)

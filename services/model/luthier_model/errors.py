@@ -5,6 +5,8 @@ ModelError
 ├── CheckpointError       the weights file cannot be read as safetensors
 ├── CheckpointMismatch    the weights do not fit the configuration; names the tensors
 ├── WeightsError          weights that are not finite floating-point numbers; names the tensor
+├── AdapterError          an adapter's file cannot be read as one, or holds what is not finite
+├── AdapterMismatch       an adapter was trained on other weights, or does not fit these; names the layer
 ├── TextEncoderError      the text encoder's files cannot be read as one
 ├── TextEncoderMismatch   the text encoder is absent, incomplete or does not fit the configuration
 └── OutputNotFinite       these parameters drive the model out of bounds
@@ -59,6 +61,14 @@ class CheckpointMismatch(ModelError):
 
 class WeightsError(ModelError):
     """Weights are not floating-point, or not finite."""
+
+
+class AdapterError(ModelError):
+    """A file is not a readable low-rank adapter, or its numbers are not finite."""
+
+
+class AdapterMismatch(ModelError):
+    """A low-rank adapter does not belong to the weights that it is to change."""
 
 
 class TextEncoderError(ModelError):

@@ -1,29 +1,40 @@
 """From a configuration, weights and a text encoder to a model that can denoise."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from stable_audio_tools.models.diffusion import ConditionedDiffusionModelWrapper
 from stable_audio_tools.models.transformer import ScaledSinusoidalEmbedding
 
-from luthier_model import checkpoint, text_encoder
+from luthier_model import adapters, checkpoint, text_encoder
+from luthier_model.adapters import Adapter
 from luthier_model.configuration import Configuration
 from luthier_model.network import skeleton
 
 
 def load(
-    configuration: Configuration, weights: Path, text: Path | None, device: str = "cpu"
+    configuration: Configuration,
+    weights: Path,
+    text: Path | None,
+    device: str = "cpu",
+    merge: Sequence[Adapter] = (),
 ) -> ConditionedDiffusionModelWrapper:
     """stable-audio-tools' own model in eval mode on `device`, in float32 whatever the file's precision.
 
-    `weights` is safetensors, wrapped or not; `text` the folder of the T5 encoder. Everything is compared with the
-    configuration first (CheckpointError, CheckpointMismatch, TextEncoderError, TextEncoderMismatch), then the file's
-    tensors become the parameters, those in float32 without a second copy.
+    `weights` is safetensors, wrapped or not; `text` the folder of the T5 encoder; `merge` are adapters that change the
+    weights, one after the other. Everything is compared with the configuration first (CheckpointError,
+    CheckpointMismatch, AdapterMismatch, TextEncoderError, TextEncoderMismatch), then the file's tensors become the
+    parameters, those in float32 without a second copy. AdapterError when an adapter is not finite.
     """
     layout = checkpoint.verify(weights, configuration)
     text_encoder.check(text, configuration)
     model = skeleton(configuration)
+    for adapter in merge:
+        adapters.check(adapter, model)
     state = {name: tensor.float() for name, tensor in checkpoint.read(weights, layout, device).items()}
+    for adapter in merge:
+        adapters.merge(adapter, state)
     model.load_state_dict(state, strict=True, assign=True)
     return complete(model, configuration, text, device)
 

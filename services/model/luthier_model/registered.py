@@ -5,9 +5,9 @@ versions, and what is wrong with one must have the same status in both. The rest
 """
 
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -15,8 +15,12 @@ from luthier.common.v1.common_pb2 import ArtifactRef
 from luthier_kit.registry import ModelVersion
 from luthier_kit.rpc import DataLoss, FailedPrecondition, InvalidRequest, LuthierError
 from luthier_kit.store import Store
+from luthier_model import adapters
+from luthier_model.adapters import Adapter
 from luthier_model.configuration import MAX_CONFIGURATION_BYTES, Configuration, read
 from luthier_model.errors import (
+    AdapterError,
+    AdapterMismatch,
     CheckpointError,
     CheckpointMismatch,
     ConfigurationError,
@@ -32,11 +36,14 @@ MAX_FILE_NAME_CHARS: Final = 100
 
 @dataclass(frozen=True)
 class VersionFiles:
-    """A registered version on this machine. `text_encoder` is a folder, None when the version brings none."""
+    """A registered version on this machine. `text_encoder` is a folder, None when the version brings none; `adapters`
+    belong to these weights, each to what the ones before it make of them.
+    """
 
     configuration: Configuration
     weights: Path
     text_encoder: Path | None
+    adapters: tuple[Adapter, ...] = ()
 
 
 def fetch_version(store: Store, version: ModelVersion, folder: Path) -> VersionFiles:
@@ -45,7 +52,21 @@ def fetch_version(store: Store, version: ModelVersion, folder: Path) -> VersionF
         fetch_configuration(store, version.configuration),
         store.blobs.fetch(version.checkpoint, folder),
         fetch_text_encoder(store, version.text_encoder, folder),
+        fetch_adapters(store, version, folder),
     )
+
+
+def fetch_adapters(store: Store, version: ModelVersion, folder: Path) -> tuple[Adapter, ...]:
+    """A version's adapters; AdapterMismatch unless each was trained on the version that comes before it."""
+    found: list[Adapter] = []
+    for number, known in enumerate(version.adapters):
+        adapter = adapters.read(store.blobs.fetch(known.artifact, folder))
+        base = replace(version, adapters=version.adapters[:number]).digest
+        if adapter.base_digest != base:
+            text = f"adapter: it was trained on sha256:{adapter.base_digest}, the weights below it are sha256:{base}"
+            raise AdapterMismatch(text)
+        found.append(adapter)
+    return tuple(found)
 
 
 def fetch_configuration(store: Store, ref: ArtifactRef) -> Configuration:
@@ -85,6 +106,8 @@ def statuses(version: ModelVersion | None = None) -> Iterator[None]:
     | WeightsError | INVALID_ARGUMENT WEIGHTS_NOT_FINITE | DATA_LOSS CHECKPOINT_CORRUPT |
     | TextEncoderError | INVALID_ARGUMENT TEXT_ENCODER_UNREADABLE | DATA_LOSS TEXT_ENCODER_CORRUPT |
     | TextEncoderMismatch | FAILED_PRECONDITION TEXT_ENCODER_MISMATCH | FAILED_PRECONDITION TEXT_ENCODER_UNUSABLE |
+    | AdapterError | | DATA_LOSS ADAPTER_CORRUPT |
+    | AdapterMismatch | | FAILED_PRECONDITION ADAPTER_MISMATCH |
     | OutputNotFinite | | FAILED_PRECONDITION OUTPUT_NOT_FINITE |
     """
     try:
@@ -111,19 +134,26 @@ def _of_caller(error: ModelError) -> LuthierError:
     raise error
 
 
+_CORRUPT: Final[Mapping[type[ModelError], str]] = {
+    ConfigurationError: "CONFIGURATION_INVALID",
+    CheckpointError: "CHECKPOINT_CORRUPT",
+    WeightsError: "CHECKPOINT_CORRUPT",
+    AdapterError: "ADAPTER_CORRUPT",
+    TextEncoderError: "TEXT_ENCODER_CORRUPT",
+}
+_NOT_USABLE: Final[Mapping[type[ModelError], str]] = {
+    CheckpointMismatch: "CHECKPOINT_MISMATCH",
+    AdapterMismatch: "ADAPTER_MISMATCH",
+    TextEncoderMismatch: "TEXT_ENCODER_UNUSABLE",
+}
+
+
 def _of_version(error: ModelError, version: ModelVersion) -> LuthierError:
-    text = f"model {version.label}: {error}"
-    match error:
-        case ConfigurationError():
-            return DataLoss(text, reason="CONFIGURATION_INVALID")
-        case CheckpointError() | WeightsError():
-            return DataLoss(text, reason="CHECKPOINT_CORRUPT")
-        case TextEncoderError():
-            return DataLoss(text, reason="TEXT_ENCODER_CORRUPT")
-        case CheckpointMismatch():
-            return VersionNotUsable(text, reason="CHECKPOINT_MISMATCH")
-        case TextEncoderMismatch():
-            return VersionNotUsable(text, reason="TEXT_ENCODER_UNUSABLE")
-        case OutputNotFinite():
-            return FailedPrecondition(str(error), reason="OUTPUT_NOT_FINITE")
+    text, kind = f"model {version.label}: {error}", type(error)
+    if kind in _CORRUPT:
+        return DataLoss(text, reason=_CORRUPT[kind])
+    if kind in _NOT_USABLE:
+        return VersionNotUsable(text, reason=_NOT_USABLE[kind])
+    if kind is OutputNotFinite:
+        return FailedPrecondition(str(error), reason="OUTPUT_NOT_FINITE")
     raise error

@@ -54,7 +54,8 @@ class Step:
     """Something that was done; what does not apply to its kind is empty.
 
     `name` is an action's key, `name@n` of a data set or model, or a run's id. `inputs` and `outputs` are digests.
-    `clips` are the rows of a data set by the digest of their audio.
+    `clips` are the rows of a data set by the digest of their audio. `beneath` are what a model version with an adapter
+    has of others: the checkpoint and the adapters that its own changes.
     """
 
     kind: str
@@ -74,6 +75,7 @@ class Step:
     run: str = ""
     state: str = ""
     clips: Mapping[str, DatasetRow] = field(default_factory=dict)
+    beneath: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -202,24 +204,27 @@ class LineageIndex:
             dataset = version.dataset.sha256 if version.dataset else ""
             datasets = [each.get("sha256", "") for each in version.notes.get("datasets", ())]  # of several, all of them
             text_encoder = [ref.sha256 for _, ref in version.text_encoder]
+            *beneath, own = [version.checkpoint.sha256, *(adapter.artifact.sha256 for adapter in version.adapters)]
             inputs = (
                 dataset,
                 *datasets,
                 version.notes.get("base_digest", ""),
                 version.configuration.sha256,
                 *text_encoder,
+                *beneath,
             )
             yield Step(
                 MODEL,
                 version.label,
                 tuple(dict.fromkeys(filter(None, inputs))),
-                (version.digest, version.checkpoint.sha256, *([version.card.sha256] if version.card else [])),
+                (version.digest, own, *([version.card.sha256] if version.card else [])),
                 dataset_name=version.dataset_name,
                 evaluation=version.evaluation,
                 created_by=version.created_by,
                 reason=version.reason,
                 licences=tuple(version.notes.get("licences", ())),
                 run=version.notes.get("run", ""),
+                beneath=tuple(beneath),
             )
 
     def _runs(self, keys: list[str]) -> Iterator[Step]:

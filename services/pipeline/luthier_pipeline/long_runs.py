@@ -44,6 +44,7 @@ from luthier_kit.rpc import (
     retry_policy,
 )
 from luthier_kit.store import Store
+from luthier_pipeline.adapters import adapter_of
 from luthier_pipeline.clients import IdleBudget
 from luthier_pipeline.console import Context, Progress, UsageError, plain, table
 from luthier_pipeline.files import save
@@ -73,7 +74,23 @@ def train(
     ] = "",
     steps: Annotated[int | None, typer.Option(metavar="N", min=1, help="Optimiser steps; default: 4000.")] = None,
     batch_size: Annotated[int | None, typer.Option(metavar="CLIPS", min=1, help="Default: 16.")] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="Peak, 1e-8 to 0.1; default: 5e-5.")] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="Peak, 1e-8 to 0.1; default: 5e-5, of an adapter 5e-4.")
+    ] = None,
+    adapter: Annotated[
+        str,
+        typer.Option(
+            metavar="lora|dora", help="Train a low-rank adapter over the base, a small file, not all weights."
+        ),
+    ] = "",
+    adapter_rank: Annotated[int | None, typer.Option(metavar="N", help="1 to 256; default: 16.")] = None,
+    adapter_alpha: Annotated[
+        float | None, typer.Option(help="It is scaled by alpha / rank; default: the rank.")
+    ] = None,
+    adapter_dropout: Annotated[float | None, typer.Option(help="0 to 0.9; default: 0.")] = None,
+    adapter_targets: Annotated[
+        str, typer.Option(metavar="GROUPS", help="attention, feed_forward, all; default: attention,feed_forward.")
+    ] = "",
     min_excerpt: Annotated[
         float | None, typer.Option(metavar="SECONDS", help="Offer random excerpts this long or longer.")
     ] = None,
@@ -155,6 +172,9 @@ def train(
     )  # fmt: skip
     if export and export not in EXPORTS:
         raise UsageError(f"--export must be {' or '.join(EXPORTS)}, got {export[:80]!r}")
+    low_rank = adapter_of(adapter, adapter_rank, adapter_alpha, adapter_dropout, adapter_targets)
+    if low_rank and tiny_base:
+        raise UsageError("--adapter is of --base: a model that is made has no weights to adapt yet")
     clients = context.clients
     fine_tune = FineTune(
         base_model=base,
@@ -176,6 +196,7 @@ def train(
         sample_prompts=sample_prompt or (),
         samples=samples,
         sample_steps=sample_steps,
+        adapter=low_rank,
     )
     request = CreateTrainingRunRequest(
         request_id=request_id,

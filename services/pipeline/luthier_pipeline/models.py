@@ -16,6 +16,7 @@ from luthier.inference.v1.inference_pb2 import (
     StreamGenerateRequest,
 )
 from luthier_kit.rpc import InvalidRequest, Unavailable, new_request_id, retry_policy
+from luthier_pipeline.adapters import adapters_of
 from luthier_pipeline.clients import Clients
 from luthier_pipeline.console import Progress, UsageError, clock, plain, table
 from luthier_pipeline.files import put, save
@@ -77,11 +78,12 @@ def models(ctx: typer.Context, json: Json = False) -> None:
             f"{model.window_s:.1f} s",
             "yes" if model.loaded else "no",
             "yes" if model.HasField("card") else "no",
+            adapters_of(model),
             model.reason,
         ]
         for model in answer.models
     ]
-    context.answer(plain(answer), table(rows, ["model", "digest", "window", "loaded", "card", "why"]))
+    context.answer(plain(answer), table(rows, ["model", "digest", "window", "loaded", "card", "adapter", "why"]))
 
 
 def generate(

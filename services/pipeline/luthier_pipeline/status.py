@@ -21,6 +21,7 @@ from luthier.inference.v1.inference_pb2 import ListModelsRequest
 from luthier.pipeline.v1.pipeline_pb2 import PART_STATE_DONE, PART_STATE_RUNNING, PartProgress
 from luthier.training.v1.training_pb2 import ListTrainingRunsRequest, RunState, TrainingRun
 from luthier_kit.rpc import UNREACHABLE, LuthierError, error_of
+from luthier_pipeline.adapters import adapters_of
 from luthier_pipeline.clients import Clients
 from luthier_pipeline.console import ago, clock, plain, table
 from luthier_pipeline.corpus import as_collection
@@ -152,7 +153,10 @@ def _evaluations(clients: Clients) -> Subject:
 
 def _models(clients: Clients) -> Subject:
     models = clients.inference.ListModels(ListModelsRequest()).models
-    return Subject([plain(model) for model in models], _listed(f"{model.name}@{model.version}" for model in models))
+    listed = (
+        f"{model.name}@{model.version}{f' ({adapter})' if (adapter := adapters_of(model)) else ''}" for model in models
+    )
+    return Subject([plain(model) for model in models], _listed(listed))
 
 
 def _lines(rows: Iterable[tuple[str, str, str]]) -> str:

@@ -25,10 +25,11 @@ from typing import Final
 
 from google.protobuf.message import Message
 
-from luthier.common.v1.common_pb2 import ArtifactRef
+from luthier.common.v1.common_pb2 import ADAPTER_KIND_LORA, ArtifactRef
 from luthier.training.v1.training_pb2 import (
     EXPORTED_WEIGHTS_BEST_BY_VALIDATION,
     EXPORTED_WEIGHTS_LAST,
+    Adapter,
     CreateTrainingRunRequest,
     ExportedWeights,
     StageData,
@@ -36,6 +37,7 @@ from luthier.training.v1.training_pb2 import (
 )
 from luthier_kit.bounded_yaml import Faults, Node, read_yaml
 from luthier_kit.rpc import InvalidRequest, NotFound
+from luthier_pipeline.adapters import KINDS
 
 MAX_STEPS: Final = 1_000_000
 MAX_SEED: Final = 1 << 53  # what a number of YAML holds exactly
@@ -65,10 +67,11 @@ NUMBERS: Final = {
     "timestep_logit_deviation": (0.1, 10.0),
 }
 FLAGS: Final = ("cut_to_window", "keep_best")
-RUN: Final = ("name", "base", "seed", "export", *WHOLE, *NUMBERS, *FLAGS, "stages")
+RUN: Final = ("name", "base", "seed", "export", "adapter", *WHOLE, *NUMBERS, *FLAGS, "stages")
 STAGE: Final = ("name", "steps", "batch_size", "learning_rate", "warmup_steps", "data")
 NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 DATASET: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}(@[0-9]{1,9})?")
+GROUP: Final = re.compile("attention|feed_forward|all")
 MODEL: Final = re.compile(r"\S{1,128}")
 FIELDS_OF_THE_FILE: Final = {"model_name": "name", "fine_tune.base_model": "base"}
 """Fields of the request whose names in the file are others; all else is below `fine_tune.`."""
@@ -144,6 +147,8 @@ class _Reader:
                 self._faults.add(node, f"must be {' or '.join(EXPORTS)}, got {node}")
             recipe.export = EXPORTS.get(node.text or "", EXPORTED_WEIGHTS_LAST)
             self.lines["fine_tune.export"] = node.line
+        if node := top.get("adapter"):
+            recipe.adapter.CopyFrom(self._adapter(node))
         self._fill(recipe, top, "fine_tune")
         if node := top.get("stages"):
             self.lines["fine_tune.stages"] = node.line
@@ -173,6 +178,28 @@ class _Reader:
             for index, item in enumerate(self._items(data, "data sets")):
                 stage.data.append(self._data(item, f"{at}.data[{index}]"))
         return stage
+
+    def _adapter(self, node: Node) -> Adapter:
+        adapter, at = Adapter(), "fine_tune.adapter"
+        found = self._faults.members(node, ("kind", "rank", "alpha", "dropout", "targets"), ("kind",))
+        self.lines[at] = node.line
+        if kind := found.get("kind"):
+            if kind.text not in KINDS:
+                self._faults.add(kind, f"must be {' or '.join(KINDS)}, got {kind}")
+            adapter.kind = KINDS.get(kind.text or "", ADAPTER_KIND_LORA)
+        if rank := found.get("rank"):
+            adapter.rank = self._faults.whole(rank, 1, 256)
+        if alpha := found.get("alpha"):
+            adapter.alpha = self._faults.within(alpha, 1e-6, 4096)
+        if dropout := found.get("dropout"):
+            adapter.dropout = self._faults.within(dropout, 0, 0.9)
+        if targets := found.get("targets"):
+            must = "be a group of layers: attention, feed_forward or all"
+            adapter.targets.extend(
+                self._faults.string(item, GROUP, must) for item in self._items(targets, "groups of layers")
+            )
+        self.lines |= {f"{at}.{name}": item.line for name, item in found.items()}
+        return adapter
 
     def _data(self, node: Node, at: str) -> StageData:
         found = self._faults.members(node, ("dataset", "share", "subsets"), ("dataset",))

@@ -149,7 +149,7 @@ class BaseModel:
         """Fetches a version and loads it; `statuses` names the errors, which come before anything is allocated."""
         with statuses(version):
             files = fetch_version(store, version, scratch)
-            model = loading.load(files.configuration, files.weights, files.text_encoder, device)
+            model = loading.load(files.configuration, files.weights, files.text_encoder, device, files.adapters)
             folder = text_encoder.check(files.text_encoder, files.configuration)
             layout = checkpoint.verify(files.weights, files.configuration)
             parts = (files.weights, layout, files.configuration)

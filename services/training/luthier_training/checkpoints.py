@@ -1,11 +1,13 @@
 """Where a killed run goes on: trained weights, moving average and optimiser state in one safetensors file.
 
 No pickle: tensors by name (`weights.…`, `average.…`, `optimizer.<parameter>.<moment>`), the numbers as JSON
-in the file's metadata. The frozen autoencoder and text encoder are not in it; they come from the base.
+in the file's metadata. What is frozen is not in it and comes from the base: autoencoder and text encoder, and with an
+adapter all but the adapter.
 """
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from luthier.training.v1.training_pb2 import LossPoint
 from luthier_kit.bounded_json import read_json
 from luthier_model import checkpoint
 from luthier_model.errors import CheckpointError
+from luthier_training.adapters import AdapterInTraining
 
 FROZEN = "pretransform."
 WEIGHTS, AVERAGE, OPTIMIZER = "weights.", "average.", "optimizer."
@@ -45,15 +48,27 @@ class Progress:
 
 @dataclass(frozen=True)
 class Trained:
-    """What training changes; `average` is the moving average of the transformer, None without one.
+    """What training changes; `average` is the moving average of the transformer or of the adapter, None without one.
 
-    `gradient` holds every parameter's gradient as a view, so that ranks exchange one message without a copy of it.
+    With an `adapter` it alone is trained. `gradient` holds every trained parameter's gradient as a view, so that ranks
+    exchange one message without a copy of it.
     """
 
     model: ConditionedDiffusionModelWrapper
     average: EMA | None
     optimizer: torch.optim.Optimizer
     gradient: torch.Tensor
+    adapter: AdapterInTraining | None = None
+
+    @contextmanager
+    def network(self) -> Iterator[torch.nn.Module]:
+        """The transformer as it would be exported now: the moving average of it, where one has begun."""
+        average = self.average if self.average is not None and int(self.average.step) > 0 else None
+        if self.adapter:
+            with self.adapter.holding(average):
+                yield self.model.model
+        else:
+            yield self.model.model if average is None else average.ema_model
 
     def save(self, path: Path, progress: Progress) -> None:
         """Writes a checkpoint."""
@@ -88,8 +103,11 @@ class Trained:
         def below(prefix: str) -> dict[str, torch.Tensor]:
             return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
-        frozen = {name: tensor for name, tensor in self.model.state_dict().items() if name.startswith(FROZEN)}
-        self.model.load_state_dict({**frozen, **below(WEIGHTS)}, strict=True)
+        if self.adapter:
+            self.adapter.weights.load_state_dict(below(WEIGHTS), strict=True)
+        else:
+            frozen = {name: tensor for name, tensor in self.model.state_dict().items() if name.startswith(FROZEN)}
+            self.model.load_state_dict({**frozen, **below(WEIGHTS)}, strict=True)
         if self.average is not None and below(AVERAGE):
             self.average.load_state_dict(below(AVERAGE), strict=True)
         moments: dict[int, dict[str, torch.Tensor]] = {}
@@ -100,7 +118,7 @@ class Trained:
         return progress
 
     def exported(self) -> dict[str, torch.Tensor]:
-        """The unwrapped state, with the moving average of the transformer where there is one."""
+        """The unwrapped state, with the moving average of the transformer where there is one. Not of an adapter."""
         state = dict(self.model.state_dict())
         if self.average is not None:
             state |= {f"model.{name}": tensor for name, tensor in self.average.ema_model.state_dict().items()}
@@ -108,7 +126,8 @@ class Trained:
 
     def _weights_and_average(self) -> Iterator[tuple[str, torch.Tensor]]:
         """Names and tensors of a checkpoint, but the optimiser's."""
-        for name, tensor in self.model.state_dict().items():
+        trained = self.adapter.weights if self.adapter else self.model
+        for name, tensor in trained.state_dict().items():
             if not name.startswith(FROZEN):
                 yield f"{WEIGHTS}{name}", tensor
         if self.average is not None:

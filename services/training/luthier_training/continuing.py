@@ -8,6 +8,7 @@ from luthier.common.v1.common_pb2 import ArtifactRef
 from luthier.curation.v1.dataset_pb2 import DatasetManifest
 from luthier.training.v1.training_pb2 import (
     KEPT_REASON_BEST,
+    Adapter,
     ContinueFrom,
     CreateTrainingRunRequest,
     KeptCheckpoint,
@@ -54,6 +55,9 @@ def check_source(
             bound = f"must be as in {source.id} to go on with its plan"
             raise InvalidRequest(violations=[(field, bound) for field in differing])
         return
+    if _adapter_of(source.request) != _adapter_of(asked):
+        bound = f"must be as in {source.id}, but for its dropout, or train another on the version that it registered"
+        raise InvalidRequest(violations=[("fine_tune.adapter", bound)])
     held_out = held_out_songs(manifests)
     for run in chain(store, recipe.continue_from):
         for ref in plan_of(run.request).datasets:
@@ -171,6 +175,14 @@ def names_of(store: Store, plan: Plan) -> list[str]:
 def name_of(store: Store, ref: ArtifactRef) -> str:
     """What people call a data set, see `dataset.registered_name`."""
     return registered_name(store, store.get(DatasetManifest, ref).name, ref.sha256)
+
+
+def _adapter_of(asked: CreateTrainingRunRequest) -> Adapter:
+    """What decides how an adapter's weights act; a default one where all weights are trained."""
+    adapter = Adapter()
+    adapter.CopyFrom(asked.fine_tune.adapter)
+    adapter.ClearField("dropout")
+    return adapter
 
 
 def _differences(one: CreateTrainingRunRequest, other: CreateTrainingRunRequest) -> Iterator[str]:

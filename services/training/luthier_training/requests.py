@@ -1,8 +1,11 @@
 """What a run is asked to do: requests checked against their bounds, defaults filled in."""
 
-from luthier.training.v1.training_pb2 import CreateTrainingRunRequest, FineTune, TinyBase, TrainAutoencoder
-from luthier_kit.registry import MAX_REQUEST_ID_CHARS
-from luthier_kit.rpc import MAX_PROMPT_CHARS, Checks
+from typing import Final
+
+from luthier.common.v1.common_pb2 import ADAPTER_KIND_DORA, ADAPTER_KIND_LORA
+from luthier.training.v1.training_pb2 import Adapter, CreateTrainingRunRequest, FineTune, TinyBase, TrainAutoencoder
+from luthier_kit.registry import MAX_ADAPTERS, MAX_REQUEST_ID_CHARS, ModelVersion
+from luthier_kit.rpc import MAX_PROMPT_CHARS, Checks, InvalidRequest
 from luthier_kit.store import MAX_DOCUMENT_BYTES
 from luthier_model.configuration import SMALL, TINY
 from luthier_training.plan import (
@@ -29,6 +32,11 @@ SAMPLING_SHARE = 0.05
 MIN_WINDOW, MAX_WINDOW = 4096, 1 << 20
 """Samples of an autoencoder's crop: spectra of 2048 fit in, 24 s at 44.1 kHz."""
 MAX_LOSS_WEIGHT = 1000.0
+TARGETS: Final = ("attention", "feed_forward", "all")
+"""Groups of the transformer's linear layers that an adapter may be put on."""
+DEFAULT_RANK, MAX_RANK, MAX_ALPHA, MAX_DROPOUT = 16, 256, 4096.0, 0.9
+ADAPTER_RATE = 5e-4
+"""Default peak learning rate of an adapter: ten times that of all weights (Schulman 2025, LoRA Without Regret)."""
 
 
 def settle(request: CreateTrainingRunRequest) -> CreateTrainingRunRequest:
@@ -66,8 +74,11 @@ def _settle_fine_tune(asked: FineTune, checks: Checks) -> None:
     checks.text(f"{at}base_model", asked.base_model, max_chars=128, blank=False)
     if asked.stages and not settle_stages(asked, checks):
         return
-    _default(asked, steps=DEFAULT_STEPS, batch_size=DEFAULT_BATCH, learning_rate=DEFAULT_RATE)
+    usual_rate = ADAPTER_RATE if asked.HasField("adapter") else DEFAULT_RATE
+    _default(asked, steps=DEFAULT_STEPS, batch_size=DEFAULT_BATCH, learning_rate=usual_rate)
     _default(asked, conditioning_dropout=DEFAULT_DROPOUT, ema_decay=0.0, warmup_steps=0, accumulate=1)
+    if asked.HasField("adapter"):
+        _settle_adapter(asked.adapter, checks)
     tenth = max(1, asked.steps // 10)
     _default(asked, validate_every=tenth, checkpoint_every=tenth, min_excerpt_s=0.0, metadata_share=0.0)
     if not checks.within(f"{at}steps", asked.steps, 1, MAX_STEPS):
@@ -125,6 +136,32 @@ def _settle_samples(asked: FineTune, checks: Checks, at: str) -> None:
     )
 
 
+def _settle_adapter(asked: Adapter, checks: Checks) -> None:
+    at = "fine_tune.adapter."
+    _default(asked, kind=ADAPTER_KIND_LORA, rank=DEFAULT_RANK, dropout=0.0)
+    _default(asked, alpha=float(asked.rank))
+    kinds = (ADAPTER_KIND_LORA, ADAPTER_KIND_DORA)
+    checks.that(asked.kind in kinds, f"{at}kind", f"must be LORA or DORA, got {asked.kind}")
+    checks.within(f"{at}rank", asked.rank, 1, MAX_RANK)
+    checks.within(f"{at}dropout", asked.dropout, 0, MAX_DROPOUT)
+    fits = 0 < asked.alpha <= MAX_ALPHA  # NaN does not
+    checks.that(fits, f"{at}alpha", f"must be above 0 and at most {MAX_ALPHA:.0f}, got {asked.alpha}")
+    checks.count(f"{at}targets", asked.targets, 0, len(TARGETS))
+    for index, target in enumerate(asked.targets[: len(TARGETS)]):
+        checks.one_of(f"{at}targets[{index}]", target, TARGETS)
+    if not asked.targets:
+        asked.targets.extend(("attention", "feed_forward"))
+
+
+def check_base(asked: FineTune, base: ModelVersion) -> None:
+    """InvalidRequest when the base has as many adapters as a version may have, and another is asked for."""
+    if asked.HasField("adapter") and len(base.adapters) >= MAX_ADAPTERS:
+        bound = (
+            f"{base.label} has {MAX_ADAPTERS} adapters, the most there may be: fine-tune it without one, to merge them"
+        )
+        raise InvalidRequest(violations=[("fine_tune.base_model", bound)])
+
+
 def _settle_tiny_base(asked: TinyBase, checks: Checks) -> None:
     if not asked.HasField("size"):
         asked.size = TINY
@@ -175,7 +212,7 @@ def _settle_autoencoder(asked: TrainAutoencoder, checks: Checks) -> None:
     checks.that(bool(learns), f"{at}spectral_weight", "must be above 0, or sample_weight must")
 
 
-def _default(message: FineTune | TinyBase | TrainAutoencoder, **values: float) -> None:
+def _default(message: FineTune | Adapter | TinyBase | TrainAutoencoder, **values: float) -> None:
     for name, value in values.items():
         if not message.HasField(name):
             setattr(message, name, value)

@@ -13,7 +13,7 @@ from luthier_training.autoencoder_window import check_window
 from luthier_training.continuing import check_source
 from luthier_training.dataset import check_metadata, read_manifest
 from luthier_training.plan import plan_of, read_data
-from luthier_training.requests import settle
+from luthier_training.requests import check_base, settle
 from luthier_training.runs import KIND, TrainingRunLog, to_message
 from luthier_training.scheduler import Scheduler
 
@@ -101,7 +101,9 @@ class TrainingServicer(TrainingServiceServicer):
         if asked.fine_tune.metadata_share:
             with in_field("dataset"):
                 check_metadata(manifests)
-        check_source(self._store, asked, resolve(self._store, asked.fine_tune.base_model), manifests)
+        base = resolve(self._store, asked.fine_tune.base_model)
+        check_base(asked.fine_tune, base)
+        check_source(self._store, asked, base, manifests)
 
     def _record(self, run_id: str) -> TrainingRunLog:
         if not run_id.startswith(f"{KIND.name}-"):

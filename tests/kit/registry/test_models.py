@@ -1,5 +1,6 @@
 """Model versions: register, name, promote, roll back."""
 
+import hashlib
 import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from luthier.common.v1.common_pb2 import ADAPTER_KIND_DORA, ModelAdapter
 from luthier_kit.registry import PROMOTED_FROM, ModelVersion, model_names, register, resolve, versions
 from luthier_kit.rpc import FailedPrecondition, InvalidRequest, NotFound
 from luthier_kit.store import FolderStore, Store
@@ -47,6 +49,48 @@ def test_the_digest_is_of_what_decides_the_sound(store: Store) -> None:
     assert one.digest == replace(one, created_by="another", reason="another", name="other").digest
     assert one.digest != version(store, b"2").digest
     assert one.digest != replace(one, text_encoder=()).digest
+
+
+def adapter(store: Store, content: bytes) -> ModelAdapter:
+    ref = store.blobs.put_bytes("checkpoints", content, "safetensors")
+    return ModelAdapter(artifact=ref, kind=ADAPTER_KIND_DORA, rank=16, alpha=16, targets=["attention"])
+
+
+def test_adapters_and_their_order_are_part_of_the_digest(store: Store) -> None:
+    base, one, two = version(store, b"1"), adapter(store, b"one"), adapter(store, b"two")
+    found = {replace(base, adapters=those).digest for those in ((), (one,), (two,), (one, two), (two, one))}
+    assert len(found) == 5
+    assert base.digest in found
+
+
+def test_a_version_without_adapters_has_the_digest_of_before_there_were_any(store: Store) -> None:
+    """As Luthier 0.1 computed it: the checkpoint, the configuration, the files of the text encoder."""
+    one = version(store, b"1")
+    files = [["spiece.model", one.text_encoder[0][1].sha256]]
+    spelled = json.dumps([one.checkpoint.sha256, one.configuration.sha256, files], separators=(",", ":"))
+    assert one.digest == hashlib.sha256(spelled.encode()).hexdigest()
+
+
+def test_adapters_are_read_back_and_kept_by_a_promotion(store: Store) -> None:
+    first = register(store, replace(version(store, b"1"), adapters=[adapter(store, b"one")]))
+    assert resolve(store, "tiny") == first
+    notes = {PROMOTED_FROM: first.label}
+    promoted = register(store, replace(first, name="production", notes=notes, created_at=None, n=0), promotion=True)
+    assert (promoted.digest, promoted.adapters) == (first.digest, first.adapters)
+
+
+def test_an_adapter_must_be_stored(store: Store) -> None:
+    found = adapter(store, b"one")
+    store.objects.delete(found.artifact.key)
+    with pytest.raises(NotFound, match=found.artifact.key):
+        register(store, replace(version(store, b"1"), adapters=[found]))
+
+
+def test_a_version_has_eight_adapters_at_most(store: Store) -> None:
+    found = [adapter(store, b"%d" % n) for n in range(9)]
+    register(store, replace(version(store, b"1"), adapters=found[:8]))
+    with pytest.raises(InvalidRequest, match="adapters: must be at most 8, got 9"):
+        register(store, replace(version(store, b"1"), adapters=found))
 
 
 def test_rollback_appends_the_older_digest(store: Store) -> None:

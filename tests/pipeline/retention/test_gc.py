@@ -42,6 +42,13 @@ def name_it(store: Store, ref: ArtifactRef) -> None:
     store.series(ModelVersion, "models/late").append(ModelVersion(checkpoint=ref))
 
 
+def test_gc_keeps_a_models_adapter_and_the_checkpoint_beneath(store: Store) -> None:
+    filled = FilledStore(store)
+    version = filled.adapt("adapted", filled.adapt("once", filled.base))
+    collect(store, EVERYTHING_IS_OLD)
+    assert {ref.key for ref in version.files} <= keys(store)
+
+
 def test_gc_deletes_what_nothing_reaches_and_keeps_the_rest(each_store: Store) -> None:
     store = each_store
     filled = FilledStore(store)

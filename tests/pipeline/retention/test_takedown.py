@@ -58,6 +58,20 @@ def test_a_takedown_names_the_models_tuned_from_a_checkpoint_and_the_data_set_of
     assert (manifest.datasets, manifest.models) == (["way@1"], ["tuned@1"])
 
 
+def test_a_model_goes_with_the_weights_beneath_its_adapter_and_stays_without_one_above(store: Store) -> None:
+    filled = FilledStore(store)
+    once = filled.adapt("once", filled.base)
+    twice = filled.adapt("twice", once)
+    index = LineageIndex(store)
+    beneath = reach(index, filled.base.checkpoint.sha256)
+    assert (beneath.unserved, beneath.models) == (["base@1", "once@1", "twice@1"], ["tuned@1"])
+    assert {filled.base.digest, once.digest, twice.digest} <= set(beneath.derived)
+    lower, upper = (reach(index, adapter.artifact.sha256) for adapter in twice.adapters)
+    assert lower.unserved == ["once@1", "twice@1"]
+    assert upper.unserved == ["twice@1"]
+    assert filled.base.checkpoint.sha256 not in lower.derived
+
+
 def test_what_another_song_also_made_is_left_and_named_with_what_came_of_it(store: Store) -> None:
     filled = FilledStore(store)
     silence = filled.blob("stems", "silence")

@@ -10,6 +10,7 @@ from luthier.registry.v1.registry_pb2 import (
 )
 from luthier_kit.registry._heartbeat import EXPIRY_S, Heartbeat
 from luthier_kit.registry._models import (
+    MAX_ADAPTERS,
     PROMOTED_FROM,
     TRANSFORMER,
     UNFIT,
@@ -36,6 +37,7 @@ from luthier_kit.registry._runs import (
 
 __all__ = [
     "EXPIRY_S",
+    "MAX_ADAPTERS",
     "MAX_REQUEST_ID_CHARS",
     "PROMOTED_FROM",
     "REQUESTS",

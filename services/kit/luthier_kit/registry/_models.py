@@ -13,7 +13,7 @@ from typing import Any
 
 from google.protobuf.json_format import MessageToDict, ParseDict
 
-from luthier.common.v1.common_pb2 import ArtifactRef
+from luthier.common.v1.common_pb2 import ArtifactRef, ModelAdapter
 from luthier.registry.v1 import registry_pb2
 from luthier_kit.rpc import DataLoss, FailedPrecondition, InvalidRequest, NotFound
 from luthier_kit.store import Series, Store, digest_of
@@ -24,6 +24,8 @@ TRANSFORMER = "transformer"
 """Note on a version's transformer where it is not what its name suggests: `random`, or UNFIT."""
 UNFIT = "of another autoencoder"
 """Of a version whose encoder was trained since its transformer was: it would make noise."""
+MAX_ADAPTERS = 8
+"""Adapters of a version, each over the ones before it: each is read and merged whenever the version is loaded."""
 MAX_WHOLE = 1 << 53
 """Beyond it a floating-point number, all that a Struct has, no longer tells one whole number from the next."""
 _NAME = re.compile(r"[a-z0-9_][a-z0-9._-]{0,63}")
@@ -34,10 +36,10 @@ _NAME_RULE = "must be 1 to 64 of a-z, 0-9, '-', '_', '.', not beginning with '-'
 class ModelVersion:
     """One version of a model.
 
-    `text_encoder` pairs each file's name with its blob. `dataset` is the frozen manifest it was trained on,
-    `evaluation` the id of the evaluation behind a promotion, `card` a document of what it was trained on. `notes` are
-    JSON facts (tiny, moving average, …), stored as a Struct: a whole number is an int, also where a float was
-    registered.
+    `text_encoder` pairs each file's name with its blob. `adapters` change the checkpoint's weights, one after the other
+    (at most MAX_ADAPTERS). `dataset` is the frozen manifest it was trained on, `evaluation` the id of the evaluation
+    behind a promotion, `card` a document of what it was trained on. `notes` are JSON facts (tiny, moving average, …),
+    stored as a Struct: a whole number is an int, also where a float was registered.
     `n` and `created_at` are given at registration.
     """
 
@@ -55,12 +57,21 @@ class ModelVersion:
     reason: str = ""
     created_at: datetime | None = None
     n: int = 0
+    adapters: Sequence[ModelAdapter] = ()
 
     @property
     def digest(self) -> str:
-        """SHA-256 over what decides the sound: checkpoint, configuration and text encoder files."""
+        """SHA-256 over what decides the sound: checkpoint, configuration, text encoder files and adapters."""
         files = sorted((name, ref.sha256) for name, ref in self.text_encoder)
-        return digest_of([self.checkpoint.sha256, self.configuration.sha256, files])
+        decisive = [self.checkpoint.sha256, self.configuration.sha256, files]
+        adapters = [adapter.artifact.sha256 for adapter in self.adapters]
+        return digest_of([*decisive, adapters] if adapters else decisive)  # without: as before there were adapters
+
+    @property
+    def files(self) -> Sequence[ArtifactRef]:
+        """All blobs that loading it takes."""
+        text_encoder = (ref for _, ref in self.text_encoder)
+        return [self.checkpoint, self.configuration, *text_encoder, *(adapter.artifact for adapter in self.adapters)]
 
     @property
     def label(self) -> str:
@@ -82,8 +93,10 @@ def register(store: Store, version: ModelVersion, *, promotion: bool = False) ->
     if violations:
         raise InvalidRequest(reason="MODEL_NOTES_INVALID", violations=violations)
     version = _comparable(version)
-    refs = [version.checkpoint, version.configuration, *(ref for _, ref in version.text_encoder)]
-    for ref in [*refs, *filter(None, (version.dataset, version.card))]:
+    if len(version.adapters) > MAX_ADAPTERS:
+        bound = f"must be at most {MAX_ADAPTERS}, got {len(version.adapters)}"
+        raise InvalidRequest(reason="TOO_MANY_ADAPTERS", violations=[("adapters", bound)])
+    for ref in [*version.files, *filter(None, (version.dataset, version.card))]:
         if not store.blobs.exists(ref):
             raise NotFound(f"model {version.name}: artifact {ref.key} is not stored", reason="ARTIFACT_NOT_FOUND")
     series = _series(store, version.name)
@@ -182,6 +195,7 @@ def _to_message(version: ModelVersion) -> registry_pb2.ModelVersion:
         card=version.card,
         created_by=version.created_by,
         reason=version.reason,
+        adapters=version.adapters,
     )
     message.notes.update(version.notes)
     if version.created_at:
@@ -205,6 +219,7 @@ def _from_message(n: int, message: registry_pb2.ModelVersion) -> ModelVersion:
         reason=message.reason,
         created_at=message.created_at.ToDatetime(UTC) if message.HasField("created_at") else None,
         n=n,
+        adapters=tuple(message.adapters),
     )
     if version.digest != message.digest:
         raise DataLoss(f"model {version.label}: its digest does not fit its files", reason="MODEL_CORRUPT")

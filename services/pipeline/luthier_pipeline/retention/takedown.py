@@ -1,7 +1,8 @@
 """takedown: refuses a song (or any file) and what was made of it alone to every reader from now on.
 
-A model goes with its checkpoint. What was frozen from many songs or trained on them (data sets, other models, audio
-that models generated), and what was also made without it, is named, for a person to decide about.
+A model goes with its weights: its checkpoint, an adapter, or what lies beneath one. What was frozen from many songs or
+trained on them (data sets, other models, audio that models generated), and what was also made without it, is named, for
+a person to decide about.
 """
 
 import time
@@ -30,8 +31,8 @@ class Reach:
     """What comes from a digest.
 
     `derived` names, the digest itself first, what goes with it: files that actions made of it alone, and versions of
-    models (by digest) whose checkpoint goes; their names are `unserved`. `shared` are files made of it and also without
-    it.
+    models (by digest) whose checkpoint or an adapter goes; their names are `unserved`. `shared` are files made of it
+    and also without it.
     """
 
     digest: str
@@ -64,8 +65,12 @@ def reach(index: LineageIndex, digest: str) -> Reach:
         return index.blobs.get(one, f"sha256:{one}")
 
     made_alone, shared = _made_of(index, digest)
-    holders = [step for one in made_alone for step in index.makers.get(one, []) if step.kind in (DATASET, MODEL)]
-    versions = [step for step in holders if step.kind == MODEL]
+    datasets = [step for one in made_alone for step in index.makers.get(one, []) if step.kind == DATASET]
+    weights = set(made_alone)
+    versions = [
+        step for step in index.steps if step.kind == MODEL and not weights.isdisjoint((*step.outputs, *step.beneath))
+    ]
+    holders = [*datasets, *versions]
     derived = dict.fromkeys([*made_alone, *(step.outputs[0] for step in versions)])
     everything, later = _closure(index, [*derived, *(one for step in holders for one in step.outputs)])
     names = {kind: {step.name for step in (*holders, *later) if step.kind == kind} for kind in (DATASET, MODEL, RUN)}
@@ -175,7 +180,7 @@ def takedown(
         f"{len(made)} clips in curation {'to reject' if dry_run else 'rejected'}"
     ]
     lines += [f"  {key}" for key in sorted(found.derived.values())]
-    lines += [f"model that goes with its checkpoint: {name}" for name in found.unserved]
+    lines += [f"model that goes with its weights: {name}" for name in found.unserved]
     lines += [f"left, for it was also made without it (luthier lineage shows of what): {key}" for key in found.shared]
     left = {"data set": found.datasets, "model": found.models, "run": found.runs, "generated": found.generated}
     lines += [f"{kind} that it is in or behind: {name}" for kind, names in left.items() for name in names]

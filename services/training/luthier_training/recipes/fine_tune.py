@@ -15,6 +15,7 @@ import torch
 from ema_pytorch import EMA
 from stable_audio_tools.models.diffusion import ConditionedDiffusionModelWrapper
 
+from luthier.common.v1.common_pb2 import ArtifactRef
 from luthier.curation.v1.dataset_pb2 import DatasetManifest
 from luthier.training.v1.training_pb2 import FineTune, LossPoint
 from luthier_kit.registry import ModelVersion, resolve
@@ -28,7 +29,7 @@ from luthier_model.objectives import OBJECTIVES, Objective
 from luthier_model.registered import statuses
 from luthier_model.sampling import GUIDED_KEYS
 from luthier_music.clip_facts import facts_of
-from luthier_training import continuing, kept
+from luthier_training import adapters, continuing, kept
 from luthier_training.base_model import BaseModel, Excerpt, StoredLatents, StoredText
 from luthier_training.checkpoints import Progress, Trained
 from luthier_training.dataset import rows_of, subset_of
@@ -78,6 +79,8 @@ def run(job: Job) -> ModelVersion:
     if recipe.windows_per_clip and SECONDS_START not in base.configuration.seconds:
         bound = f"must be absent: {version.label} is not told where in a song a sound begins"
         raise InvalidRequest(violations=[("fine_tune.windows_per_clip", bound)])
+    if recipe.HasField("adapter"):
+        adapters.choose(base.model, recipe.adapter)  # refuses before the work
     job.choose_threads(sum(parameter.numel() for parameter in base.model.parameters()))
 
     train, held_out = encode(job, base, *datasets)
@@ -148,20 +151,26 @@ def encode(job: Job, base: BaseModel, *datasets: DatasetManifest) -> tuple[list[
     )
 
 
-def prepare(model: ConditionedDiffusionModelWrapper, recipe: FineTune) -> Trained:
-    """What is trained and how: transformer and conditioners (seconds embedders, projections), not the autoencoder."""
-    model.train().requires_grad_(True)
+def prepare(model: ConditionedDiffusionModelWrapper, recipe: FineTune, seed: int = 0) -> Trained:
+    """What is trained and how: transformer and conditioners (seconds embedders, projections), not the autoencoder; of a
+    run with an adapter the adapter alone, whose first values follow from the seed.
+    """
+    adapter = adapters.insert(model, recipe.adapter, seed) if recipe.HasField("adapter") else None
+    model.train()
+    if adapter is None:
+        model.requires_grad_(True)
     model.pretransform.eval().requires_grad_(False)
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=recipe.learning_rate, betas=BETAS, weight_decay=WEIGHT_DECAY)
     average = None
     if recipe.ema_decay:
         options = {"beta": recipe.ema_decay, "power": AVERAGE_POWER, "update_every": 1, "update_after_step": 1}
-        average = EMA(model.model, include_online_model=False, **options)
+        changed = adapter.weights if adapter else model.model
+        average = EMA(changed, include_online_model=False, **options)
     gradient = torch.zeros(sum(parameter.numel() for parameter in parameters), device=parameters[0].device)
     for parameter, part in zip(parameters, torch.split(gradient, [p.numel() for p in parameters]), strict=True):
         parameter.grad = part.view_as(parameter)
-    return Trained(model, average, optimizer, gradient)
+    return Trained(model, average, optimizer, gradient, adapter)
 
 
 def fit(
@@ -184,7 +193,7 @@ def fit(
     clips = HeldOut(held_out, continuing.names_of(job.store, plan))
 
     recompute = sum(parameter.numel() for parameter in model.model.parameters()) > RECOMPUTED_PARAMETERS
-    trained = prepare(model, recipe)
+    trained = prepare(model, recipe, seed)
     progress = resumed(job, trained)
     observer.resume(progress.step)
 
@@ -209,6 +218,7 @@ def fit(
                 recipe.metadata_share, logit,
             )  # fmt: skip
             batch = as_trained(batch, known, drawn, number).part(rows, device)
+            adapters.seed_dropout(recipe.adapter, drawn, number, ranks.rank)
             with torch.autocast("cuda", torch.bfloat16, enabled=device == "cuda"):
                 part = batch_loss(model, batch, recompute=recompute, observe=observer.rows) / recipe.accumulate
             part.backward()  # type: ignore[no-untyped-call]
@@ -239,16 +249,15 @@ def fit(
 
 def validate(job: Job, trained: Trained, progress: Progress, clips: HeldOut, observer: Observer) -> None:
     """Measures what would be exported now."""
-    average = trained.average if trained.average is not None and int(trained.average.step) > 0 else None
-    network = average.ema_model if average is not None else trained.model.model
+    with trained.network() as network:
 
-    def loss_of(some: Sequence[Example]) -> float:
-        seed, observe = job.request.seed, observer.validation_rows
-        return validation_loss(trained.model, network, some, seed, job.device, job.ranks, observe)
+        def loss_of(some: Sequence[Example]) -> float:
+            seed, observe = job.request.seed, observer.validation_rows
+            return validation_loss(trained.model, network, some, seed, job.device, job.ranks, observe)
 
-    loss = clips.measure(progress, job.reporter.progress, loss_of)
-    check_finite("validation loss", loss, progress.step)
-    observer.validated(progress.step, loss, network)
+        loss = clips.measure(progress, job.reporter.progress, loss_of)
+        check_finite("validation loss", loss, progress.step)
+        observer.validated(progress.step, loss, network)
 
 
 def resumed(job: Job, trained: Trained) -> Progress:
@@ -376,14 +385,9 @@ def store_checkpoint(job: Job, trained: Trained, progress: Progress, *, due: boo
     kept.remove_unnamed(job.store, job.run_id, noted)
 
 
-def export(
-    job: Job, base: BaseModel, datasets: Sequence[DatasetManifest], trained: Trained, progress: Progress
-) -> ModelVersion:
-    """The version of what was trained, its checkpoint stored; `notes` say what it was made from."""
-    averaged, main = trained.average is not None, job.request.dataset
-    made_of = continuing.made_of(job.store, job.request, datasets)
-    chosen = choose_export(job, trained, progress)
-    weights = job.folder("export") / "tuned.safetensors"
+def store_weights(job: Job, base: BaseModel, trained: Trained) -> ArtifactRef:
+    """All weights of what was trained, as a checkpoint in the store; FailedPrecondition unless they are finite."""
+    averaged, weights = trained.average is not None, job.folder("export") / "tuned.safetensors"
     checkpoint.write(weights, trained.exported(), {"format": "pt", "moving_average": str(averaged).lower()})
     with statuses(base.version):
         layout = checkpoint.verify(weights, base.configuration)
@@ -391,9 +395,25 @@ def export(
         checkpoint.check_weights(weights, layout.values())
     except WeightsError as error:
         raise FailedPrecondition(f"{error}; a lower learning rate may help", reason="TRAINING_DIVERGED") from None
+    return job.store.blobs.put_file("checkpoints", weights)
+
+
+def export(
+    job: Job, base: BaseModel, datasets: Sequence[DatasetManifest], trained: Trained, progress: Progress
+) -> ModelVersion:
+    """The version of what was trained, its checkpoint or adapter stored; `notes` say what it was made from."""
+    averaged, main = trained.average is not None, job.request.dataset
+    made_of = continuing.made_of(job.store, job.request, datasets)
+    chosen = choose_export(job, trained, progress)
+    if trained.adapter:
+        own = adapters.store(trained.adapter, trained.average, base.version.digest, job.folder("export"), job.store)
+        ref, over = base.version.checkpoint, [*base.version.adapters, own]
+    else:
+        ref, over = store_weights(job, base, trained), []
     return ModelVersion(
         name=job.request.model_name,
-        checkpoint=job.store.blobs.put_file("checkpoints", weights),
+        checkpoint=ref,
+        adapters=over,
         configuration=base.version.configuration,
         text_encoder=base.version.text_encoder,
         autoencoder_digest=base.autoencoder_digest,
