@@ -1,7 +1,6 @@
 """The families of the papers are trained: losses as the library's, masks as it draws them, runs from end to end."""
 
 import random
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -53,17 +52,16 @@ class Wrapper(DiffusionCondTrainingWrapper):  # type: ignore[misc]
 
 
 @pytest.fixture
-def same_timesteps(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def same_timesteps(monkeypatch: pytest.MonkeyPatch) -> None:
     """The library's shift of timesteps, held at its lengths as its later sources do."""
     from stable_audio_tools.inference.sampling import DistributionShift
 
     shift = DistributionShift.time_shift
 
-    def held(self: Any, timesteps: torch.Tensor, length: int) -> torch.Tensor:
+    def held(self: Any, timesteps: torch.Tensor, length: int) -> Any:
         return shift(self, timesteps, min(max(length, self.min_length), self.max_length))
 
     monkeypatch.setattr(DistributionShift, "time_shift", held)
-    return
 
 
 @pytest.mark.parametrize("family", FAMILIES, indirect=True)

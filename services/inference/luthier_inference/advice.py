@@ -34,6 +34,7 @@ CARDS_KEPT: Final = 256
 FIFTHS: Final = 7  # semitones
 
 T = TypeVar("T")
+A = TypeVar("A")
 
 
 @dataclass(frozen=True)
@@ -110,27 +111,28 @@ def advice_of(heard: Heard, asked: Asked) -> Iterator[Advice]:
     if heard.programs is not None:
         for words, programs in asked.instruments:
             heard_s = sum(heard.programs.get(program, 0.0) for program in programs)
-            near = _nearest(heard.programs, heard.enough_s, lambda program, of=programs: _other_family(program, of))
+            near = _nearest(heard.programs, heard.enough_s, programs, _other_family)
             yield from too_little("instrument", words, heard_s, map(caption_name, near))
     if heard.genres is not None:
         for genre in asked.genres:
-            near_genres = _nearest(heard.genres, heard.enough_s, lambda other, of=genre: _unrelated(other, of))
+            near_genres = _nearest(heard.genres, heard.enough_s, genre, _unrelated)
             heard_s = heard.genres.get(genre, 0.0)
             yield from too_little("genre", written_genre(genre), heard_s, map(written_genre, near_genres))
     if heard.tempi is not None:
         for tempo in asked.tempi_bpm:
             known = {bounds: _around(heard.tempi, bounds) for bounds in heard.tempi}
-            bins = _nearest(known, heard.enough_s, lambda bounds, of=tempo: _tempo_distance(bounds, of))
+            bins = _nearest(known, heard.enough_s, tempo, _tempo_distance)
             yield from too_little("tempo", _bpm(tempo), _around(heard.tempi, tempo), map(_bpm, bins))
     if heard.keys is not None:
         for key in asked.keys:
-            keys = _nearest(heard.keys, heard.enough_s, lambda other, of=key: _key_distance(other, of))
+            keys = _nearest(heard.keys, heard.enough_s, key, _key_distance)
             yield from too_little("key", str(key), heard.keys.get(key, 0.0), map(str, keys))
 
 
-def _nearest(heard: Mapping[T, float], enough_s: float, distance: Callable[[T], float]) -> list[T]:
-    """What was heard enough, nearest first, and of what is equally near the most heard."""
-    return sorted((each for each in heard if heard[each] >= enough_s), key=lambda each: (distance(each), -heard[each]))
+def _nearest(heard: Mapping[T, float], enough_s: float, asked: A, distance: Callable[[T, A], float]) -> list[T]:
+    """What was heard enough, what is nearest to `asked` first, and of what is equally near the most heard."""
+    known = (each for each in heard if heard[each] >= enough_s)
+    return sorted(known, key=lambda each: (distance(each, asked), -heard[each]))
 
 
 def _seconds(amount: HeardAmount | HeardTempo) -> float:
