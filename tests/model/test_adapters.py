@@ -80,7 +80,7 @@ def contents(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     return load_file(path), facts
 
 
-Change = Callable[[dict[str, torch.Tensor], dict[str, str]], None]
+Change = Callable[[dict[str, torch.Tensor], dict[str, str]], object]
 A = f"base_model.model.{LAYER}.lora_A.weight"
 UNREADABLE: dict[str, tuple[Change, str]] = {
     "no kind": (lambda _, facts: facts.pop("kind"), "kind must be one of lora, dora, got ''"),

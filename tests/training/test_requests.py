@@ -50,7 +50,7 @@ def test_an_adapter_gets_its_defaults_and_ten_times_the_rate() -> None:
     ("field", "adapter"),
     [
         ("kind", Adapter(kind=ADAPTER_KIND_UNSPECIFIED)),
-        ("kind", Adapter(kind=7)),  # type: ignore[arg-type] - of a newer client
+        ("kind", Adapter(kind=7)),  # type: ignore[arg-type]
         ("rank", Adapter(rank=0)),
         ("rank", Adapter(rank=257)),
         ("alpha", Adapter(alpha=0)),
