@@ -44,9 +44,9 @@ def in_full(run: TrainingRun) -> str:
     if run.validation:
         lines += [f"validation    {_validation(run)}, step {run.validation[-1].step}"]
     if run.fidelity:
-        first, newest = run.fidelity[0], run.fidelity[-1]
-        mel, ratio = f"{first.mel:.4f} -> {newest.mel:.4f}", f"{first.si_sdr_db:.1f} -> {newest.si_sdr_db:.1f} dB"
-        lines += [f"fidelity      mel spectra {mel}, SI-SDR {ratio}, step {newest.step}"]
+        first, last = run.fidelity[0], run.fidelity[-1]
+        mel, ratio = f"{first.mel:.4f} -> {last.mel:.4f}", f"{first.si_sdr_db:.1f} -> {last.si_sdr_db:.1f} dB"
+        lines += [f"fidelity      mel spectra {mel}, SI-SDR {ratio}, step {last.step}"]
     if run.discriminator:
         lines += [f"discriminator {run.discriminator[-1].loss:.4f}"]
     if run.validation_by_timestep:
