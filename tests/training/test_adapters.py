@@ -29,6 +29,7 @@ from luthier_model.loading import load
 from luthier_model.registered import fetch_version
 from luthier_training import adapters
 from luthier_training.base_model import BaseModel
+from luthier_training.checkpoints import Progress
 from luthier_training.continuing import check_source
 from luthier_training.dataset import read_manifest
 from luthier_training.examples import draw_batch
@@ -65,7 +66,7 @@ def live(store: Store, known: Configuration, live_files: tuple[Path, Path]) -> M
     return register_base(store, known, live_files, "live")
 
 
-def tune(kind: int, **changes: Any) -> FineTune:
+def tune(kind: Any, **changes: Any) -> FineTune:
     return FineTune(**{**TUNE, "base_model": "live", "adapter": Adapter(kind=kind, **SMALL), **changes})
 
 
@@ -95,7 +96,7 @@ def output(model: ConditionedDiffusionModelWrapper, known: Configuration) -> tor
 
 
 def with_random_adapter(
-    known: Configuration, files: tuple[Path, Path], kind: int, **changes: Any
+    known: Configuration, files: tuple[Path, Path], kind: Any, **changes: Any
 ) -> tuple[ConditionedDiffusionModelWrapper, adapters.AdapterInTraining]:
     """A model under an adapter of random weights, as if it had been trained."""
     model = load(known, *files)
@@ -115,7 +116,7 @@ def written(inserted: adapters.AdapterInTraining, store: Store, folder: Path) ->
 
 @BOTH
 def test_a_fresh_adapter_leaves_the_model_as_it_was(
-    known: Configuration, live_files: tuple[Path, Path], kind: int
+    known: Configuration, live_files: tuple[Path, Path], kind: Any
 ) -> None:
     model = load(known, *live_files)
     before = output(model, known)
@@ -126,7 +127,7 @@ def test_a_fresh_adapter_leaves_the_model_as_it_was(
 @BOTH
 @pytest.mark.parametrize("target", ["attention", "feed_forward", "all"])
 def test_merging_equals_applying(
-    store: Store, known: Configuration, live_files: tuple[Path, Path], tmp_path: Path, kind: int, target: str
+    store: Store, known: Configuration, live_files: tuple[Path, Path], tmp_path: Path, kind: Any, target: str
 ) -> None:
     model, inserted = with_random_adapter(known, live_files, kind, targets=[target])
     applied, path = output(model, known), written(inserted, store, tmp_path / "a")
@@ -139,7 +140,7 @@ def test_merging_equals_applying(
 
 @BOTH
 def test_merging_gives_what_pefts_own_merging_gives(
-    store: Store, known: Configuration, live_files: tuple[Path, Path], tmp_path: Path, kind: int
+    store: Store, known: Configuration, live_files: tuple[Path, Path], tmp_path: Path, kind: Any
 ) -> None:
     _, inserted = with_random_adapter(known, live_files, kind, targets=["all"])
     state, path = load_file(live_files[0]), written(inserted, store, tmp_path / "a")
@@ -153,7 +154,7 @@ def test_merging_gives_what_pefts_own_merging_gives(
 
 @BOTH
 def test_peft_reads_the_file_as_its_own(
-    store: Store, known: Configuration, live_files: tuple[Path, Path], tmp_path: Path, kind: int
+    store: Store, known: Configuration, live_files: tuple[Path, Path], tmp_path: Path, kind: Any
 ) -> None:
     model, inserted = with_random_adapter(known, live_files, kind)
     path = written(inserted, store, tmp_path / "a")
@@ -167,7 +168,7 @@ def test_peft_reads_the_file_as_its_own(
     )
 
     other = get_peft_model(load(known, *live_files), config)
-    loaded = set_peft_model_state_dict(other, load_file(path))
+    loaded: Any = set_peft_model_state_dict(other, load_file(path))
 
     assert not loaded.unexpected_keys
     assert not [key for key in loaded.missing_keys if "lora_" in key]
@@ -176,7 +177,7 @@ def test_peft_reads_the_file_as_its_own(
 
 @BOTH
 def test_a_run_takes_effect_and_its_artifact_is_small(
-    store: Store, live: ModelVersion, known: Configuration, dataset_ref: ArtifactRef, tmp_path: Path, kind: int
+    store: Store, live: ModelVersion, known: Configuration, dataset_ref: ArtifactRef, tmp_path: Path, kind: Any
 ) -> None:
     everywhere = Adapter(kind=kind, **SMALL | {"targets": ["all"]})
     version = trained(store, dataset_ref, tmp_path, "a", tune(kind, steps=40, learning_rate=1e-2, adapter=everywhere))
@@ -221,7 +222,7 @@ def test_only_the_adapter_is_trained(known: Configuration, live_files: tuple[Pat
     found.optimizer.step()
     after = found.model.state_dict()
     assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
-    found.save(tmp_path / "c.safetensors", fine_tune.Progress(1))
+    found.save(tmp_path / "c.safetensors", Progress(1))
     assert (tmp_path / "c.safetensors").stat().st_size < 0.4 * live_files[0].stat().st_size, "with both moments"
 
 
@@ -233,7 +234,7 @@ def test_a_stopped_run_goes_on_to_the_same_adapter(
     live_files: tuple[Path, Path],
     dataset_ref: ArtifactRef,
     tmp_path: Path,
-    kind: int,
+    kind: Any,
     ema: float,
     dropout: float,
 ) -> None:
@@ -279,7 +280,7 @@ def test_dropout_drops_and_follows_from_the_seed(
 
 @BOTH
 def test_recomputing_activations_changes_nothing(
-    store: Store, live: ModelVersion, dataset_ref: ArtifactRef, tmp_path: Path, kind: int
+    store: Store, live: ModelVersion, dataset_ref: ArtifactRef, tmp_path: Path, kind: Any
 ) -> None:
     recipe = tune(kind, steps=4, adapter=Adapter(kind=kind, dropout=0.2, **SMALL))
     asked, _ = job(store, dataset_ref, tmp_path / "a", fine_tune=recipe)
@@ -353,7 +354,7 @@ def test_a_weight_normed_layer_takes_no_adapter(
 
 
 def spoiled(inserted: adapters.AdapterInTraining, how: str) -> None:
-    first = next(iter(inserted.layers.values()))
+    first: Any = next(iter(inserted.layers.values()))
     with torch.no_grad():
         for key, parameter in inserted.weights.items():
             if how == "without effect" and "lora_B" in key:
