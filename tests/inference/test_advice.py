@@ -1,5 +1,6 @@
 """What a prompt asks for and the model hardly heard is said with the audio, and is never an error."""
 
+import json
 import logging
 from dataclasses import replace
 
@@ -8,7 +9,7 @@ import pytest
 from luthier.inference.v1 import inference_pb2 as pb
 from luthier.training.v1.model_card_pb2 import HeardAmount, HeardTempo, ModelCard
 from luthier_inference.advice import Cards, advice_of, heard_of
-from luthier_kit.registry import register
+from luthier_kit.registry import ModelVersion, register
 from luthier_music.captions.asked import asked_of
 from tests.model.small import ModelFiles
 
@@ -89,9 +90,16 @@ def test_a_subject_that_nobody_labelled_gets_no_advice() -> None:
     assert advised("bebop, violin, 120 BPM, G major", ModelCard()) == []
 
 
+def of_its_own_digest(served: Served, files: ModelFiles, name: str) -> ModelVersion:
+    """The same model with its configuration written otherwise: the digest of `tiny` goes on to name one model."""
+    document = json.dumps(dict(files.configuration.document), indent=1).encode()
+    configuration = served.store.blobs.put_bytes("configurations", document, "json", "application/json")
+    return replace(version_of(served.store, files, name), configuration=configuration)
+
+
 def test_generate_says_it_with_the_audio_also_when_it_was_made_before(served: Served, model_files: ModelFiles) -> None:
     card = served.store.put("model-cards", CARD)
-    register(served.store, replace(version_of(served.store, model_files, "carded"), card=card))
+    register(served.store, replace(of_its_own_digest(served, model_files, "carded"), card=card))
     asked = request(model="carded", prompt="calm violin, C major", steps=2)
     first, again = (served.stub.Generate(asked) for _ in range(2))
     for response in (first, again):
@@ -119,7 +127,7 @@ def test_a_card_that_is_of_no_use_is_no_error(
 ) -> None:
     data = b"no JSON" if fault == "no card" else b"{}"
     card = served.store.blobs.put_bytes("model-cards", data, "json")
-    version = replace(version_of(served.store, model_files, "bad"), card=card)
+    version = replace(of_its_own_digest(served, model_files, "bad"), card=card)
     if fault == "gone":
         served.store.objects.delete(card.key)
     cards = Cards(served.store)
