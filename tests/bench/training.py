@@ -30,6 +30,7 @@ from luthier_model.loading import load
 from luthier_training.base_model import CachedPrompts, StoredLatents, StoredText, encode_text
 from luthier_training.examples import Example
 from luthier_training.job import Job
+from luthier_training.observations import Observer
 from luthier_training.recipes.fine_tune import BETAS, WEIGHT_DECAY, fit
 from luthier_training.reporting import Reporter
 
@@ -161,7 +162,7 @@ def main() -> None:
         job = Job("training-bench", request, store, reporter, asked.device, folder)
         parameters = sum(parameter.numel() for parameter in model.model.parameters())
         job.choose_threads(parameters)
-        fit(job, model, examples, examples[:1], known)
+        fit(job, model, examples, examples[:1], known, Observer(job, model, known, []))
     report(reporter, parameters, asked)
 
 
