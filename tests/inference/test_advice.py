@@ -82,6 +82,15 @@ def test_of_a_small_training_a_share_is_enough() -> None:
     assert (asked, heard_s, near) == ("flute", 11, ["violin"])
 
 
+def test_it_says_when_nobody_knows_what_the_base_heard() -> None:
+    card = ModelCard()
+    card.CopyFrom(CARD)
+    for unknown in (False, True):
+        card.base_unknown = unknown
+        [advice] = advice_of(heard_of(card), asked_of("calm violin, C major"))
+        assert advice.base_unknown == unknown
+
+
 def test_a_subject_that_nobody_labelled_gets_no_advice() -> None:
     unlabelled = ModelCard()
     unlabelled.CopyFrom(CARD)

@@ -13,7 +13,7 @@ from luthier.common.v1.common_pb2 import ArtifactRef
 from luthier.curation.v1.dataset_pb2 import DatasetManifest
 from luthier.training.v1.model_card_pb2 import HeardAmount, HeardDataset, ModelCard
 from luthier.training.v1.training_pb2 import FineTune, LossPoint
-from luthier_kit.registry import ModelVersion, register
+from luthier_kit.registry import RANDOM, TRANSFORMER, ModelVersion, register
 from luthier_kit.rpc import TRAIN, VALIDATION
 from luthier_kit.store import Store
 from luthier_training.dataset import rows_of
@@ -186,3 +186,19 @@ def test_a_model_that_is_tuned_again_knows_what_its_base_heard(
     assert (card.base, card.base_digest) == ("first@1", first.digest)
     assert card.base_duration_s == pytest.approx(3.6)
     assert card.instruments[0].base_duration_s == pytest.approx(1.8)
+    assert card.base_unknown, "nobody knows what the base of `first` heard"
+    assert "what its base heard before is not recorded" in card.markdown
+
+
+def test_of_a_random_transformer_it_is_known_what_it_heard(
+    store: Store, base: ModelVersion, dataset_ref: ArtifactRef, tmp_path: Path
+) -> None:
+    notes = {**base.notes, TRANSFORMER: RANDOM}
+    register(store, replace(base, name="random", notes=notes, created_at=None, n=0))
+    tune = FineTune(steps=1, **TUNE | {"base_model": "random", "validate_every": 1, "checkpoint_every": 1})
+    asked, _ = job(store, dataset_ref, tmp_path / "a", "a", fine_tune=tune)
+    made = RECIPES["fine_tune"](asked).card
+    assert made is not None
+    card = store.get(ModelCard, made)
+    assert not card.base_unknown
+    assert "not recorded" not in card.markdown.partition("## What it heard")[0]

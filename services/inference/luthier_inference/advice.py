@@ -46,6 +46,8 @@ class Heard:
     genres: Mapping[str, float] | None
     tempi: Mapping[tuple[float, float], float] | None
     keys: Mapping[Key, float] | None
+    base_unknown: bool = False
+    """Nobody has recorded what the base heard before."""
 
 
 class Cards:
@@ -92,6 +94,7 @@ def heard_of(card: ModelCard) -> Heard:
     programs = {program: _seconds(each) for each in card.instruments if (program := _program(each.name)) is not None}
     return Heard(
         enough_s=min(ENOUGH_S, ENOUGH_SHARE * total_s),
+        base_unknown=card.base_unknown,
         programs=known(programs, card.instruments_known_s),
         genres=known({each.name: _seconds(each) for each in card.genres}, card.genres_known_s),
         tempi=known({(each.low_bpm, each.high_bpm): _seconds(each) for each in card.tempi}, card.tempi_known_s),
@@ -105,8 +108,9 @@ def advice_of(heard: Heard, asked: Asked) -> Iterator[Advice]:
     def too_little(subject: str, words: str, heard_s: float, near: Iterable[str]) -> Iterator[Advice]:
         if heard_s < heard.enough_s:
             yield Advice(
-                subject=subject, asked=words, heard_s=heard_s, enough_s=heard.enough_s, near=[*near][:MOST_NEAR]
-            )
+                subject=subject, asked=words, heard_s=heard_s, enough_s=heard.enough_s, near=[*near][:MOST_NEAR],
+                base_unknown=heard.base_unknown,
+            )  # fmt: skip
 
     if heard.programs is not None:
         for words, programs in asked.instruments:

@@ -131,7 +131,8 @@ def generate(
     for advice in response.advice:
         known = f"; it knows {', '.join(advice.near)}" if advice.near else ""
         heard = f"{advice.heard_s / 60:.1f} min"
-        context.say(f"{response.model} heard {heard} of the {advice.subject} {advice.asked} in training{known}")
+        when = "fine-tuning (what its base heard is not recorded)" if advice.base_unknown else "training"
+        context.say(f"{response.model} heard {heard} of the {advice.subject} {advice.asked} in {when}{known}")
     context.answer(
         {"file": str(out), **plain(response)},
         f"{out}: {clock(length_s)} by {response.model}, seed {response.seed}, {response.steps} steps",

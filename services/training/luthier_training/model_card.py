@@ -16,6 +16,7 @@ from luthier.curation.v1.dataset_pb2 import DatasetManifest, DatasetRow
 from luthier.training.v1.model_card_pb2 import HeardAmount, HeardDataset, HeardTempo, ModelCard
 from luthier_kit.hub_licences import hub_licence
 from luthier_kit.markdown import escaped, table
+from luthier_kit.registry import RANDOM, TRANSFORMER
 from luthier_kit.rpc import TRAIN, VALIDATION
 from luthier_kit.store import Store
 from luthier_music.clip_facts import facts_of
@@ -85,6 +86,8 @@ def card_of_run(
             elif not number:
                 held_out.add(row.audio.sha256)
     card = card_of(list(heard.values()), len(held_out), base.configuration.window_s, before)
+    without_card = not base.version.card and base.version.notes.get(TRANSFORMER) != RANDOM
+    card.base_unknown = without_card or before.base_unknown
     card.model_name, card.run_id, card.seed = job.request.model_name, job.run_id, job.request.seed
     card.base, card.base_digest = base.version.label, base.version.digest
     card.datasets.extend(HeardDataset(name=each.name, digest=each.sha256) for each in datasets)
@@ -204,6 +207,7 @@ def markdown(card: ModelCard) -> str:
         f"{escaped(card.base)}, fine-tuned by Luthier on {minutes(card.duration_s)} min of audio: {card.clips} clips "
         f"of {card.songs} songs"
         + (f"; its base was trained on {minutes(card.base_duration_s)} min before" if card.base_duration_s else "")
+        + ("; what its base heard before is not recorded" if card.base_unknown else "")
         + ". What is unknown of a clip is counted nowhere, and what lies beyond the model's window is not heard.",
         "## What it heard",
         *_heard(card),

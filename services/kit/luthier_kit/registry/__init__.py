@@ -12,6 +12,7 @@ from luthier_kit.registry._heartbeat import EXPIRY_S, Heartbeat
 from luthier_kit.registry._models import (
     MAX_ADAPTERS,
     PROMOTED_FROM,
+    RANDOM,
     TRANSFORMER,
     UNFIT,
     ModelVersion,
@@ -40,6 +41,7 @@ __all__ = [
     "MAX_ADAPTERS",
     "MAX_REQUEST_ID_CHARS",
     "PROMOTED_FROM",
+    "RANDOM",
     "REQUESTS",
     "RUN_STATE_CANCELLED",
     "RUN_STATE_FAILED",

@@ -21,7 +21,9 @@ from luthier_kit.store import Series, Store, digest_of
 PROMOTED_FROM = "promoted_from"
 """Note of a version that came by promotion: the version that was promoted, `name@n`."""
 TRANSFORMER = "transformer"
-"""Note on a version's transformer where it is not what its name suggests: `random`, or UNFIT."""
+"""Note on a version's transformer where it is not what its name suggests: RANDOM, or UNFIT."""
+RANDOM = "random"
+"""Of a version whose transformer has not been trained."""
 UNFIT = "of another autoencoder"
 """Of a version whose encoder was trained since its transformer was: it would make noise."""
 MAX_ADAPTERS = 8

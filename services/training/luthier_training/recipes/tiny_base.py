@@ -23,7 +23,7 @@ from torch import nn
 
 from luthier.curation.v1.dataset_pb2 import DatasetManifest
 from luthier.training.v1.training_pb2 import LossPoint
-from luthier_kit.registry import ModelVersion
+from luthier_kit.registry import RANDOM, TRANSFORMER, ModelVersion
 from luthier_kit.rpc import TRAIN
 from luthier_model import checkpoint, text_encoder, tiny
 from luthier_model.configuration import SMALL, TINY, Configuration
@@ -208,7 +208,7 @@ def export(
         notes={
             "tiny": True,
             "moving_average": False,
-            "transformer": "random",
+            TRANSFORMER: RANDOM,
             "run": job.run_id,
             "seed": str(job.request.seed),
             "licences": list(dataset.licences),
