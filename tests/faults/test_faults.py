@@ -30,18 +30,17 @@ EVALUATION = RunKind(
 
 
 def test_a_service_that_is_killed_in_the_middle_is_waited_for(system: System) -> None:
-    folder = transposed(system.folder / "killed-services", keep=4, by=3)
-    run = system.begin("run", str(folder), "--collection", "killed-services", "--mix-only")
+    folder = transposed(system.folder / "killed-services", keep=8, by=3)
+    begun = time.time()
+    run = system.begin("run", str(folder), "--collection", "killed-services", "--mix-only", "--in-flight", "1")
     died = {}
-    for service in ("rendering", "analysis", "enrichment", "prompting", "curation"):
-        time.sleep(1.5)
-        if run.poll() is None:
-            died[service] = system.kill(service)
+    for songs, service in enumerate(("rendering", "analysis", "enrichment", "prompting", "curation"), start=1):
+        wait_for(lambda songs=songs: _records(system, "render", newer_than=begun) >= songs)  # others are left
+        died[service] = system.kill(service)
     out, err = run.communicate(timeout=300)
     assert run.returncode == 0, err
-    assert died
     summary = json.loads(out.splitlines()[-1])
-    assert (summary["rendered"], summary["failures"]) == (4, [])
+    assert (summary["rendered"], summary["failures"]) == (8, [])
     after = system.services
     assert all(after[service].pid != pid for service, pid in died.items())
 
