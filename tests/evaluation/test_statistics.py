@@ -7,7 +7,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from luthier_evaluation.statistics import Interval, interval, permutation_baseline, sign_flip_p
+from luthier_evaluation.statistics import (
+    Interval,
+    interval,
+    paired_interval,
+    permutation_baseline,
+    permutation_p,
+    sign_flip_p,
+)
 
 
 def interval_of(*values: float) -> Interval:
@@ -103,3 +110,43 @@ def test_sums_that_differ_by_rounding_alone_are_equal() -> None:
 def test_the_sign_flip_test_of_many_rows_comes_near_the_exact_one() -> None:
     exact = stats.binomtest(60, 100).pvalue  # 0.0569: with differences of 1 the test is the sign test
     assert sign_flip_p([1.0] * 60 + [-1.0] * 40) == pytest.approx(exact, abs=0.005)
+
+
+def test_a_paired_interval_of_shares_is_that_of_the_textbook() -> None:
+    """Ratings of a prime minister, asked twice of 1,600 people (Agresti, Categorical Data Analysis, table 10.1): the
+    Wald interval of the fall is 0.02 to 0.06, that of Agresti and Min 0.021 to 0.059."""
+    found = paired_interval([1.0] * 150 + [-1.0] * 86 + [0.0] * (1600 - 236))
+    assert found is not None
+    assert found.mean == pytest.approx(0.04)
+    assert (found.low, found.high) == pytest.approx((0.0212, 0.0587), abs=5e-5)
+
+
+def test_rows_that_are_all_alike_leave_an_interval_that_narrows_with_their_number() -> None:
+    few, many = (paired_interval([0.0] * rows) for rows in (20, 200))
+    assert few is not None
+    assert many is not None
+    assert few.low == pytest.approx(-1.96 / 22, abs=1e-4)
+    assert many.low == pytest.approx(-1.96 / 202, abs=1e-4)
+    assert paired_interval([]) is None
+
+
+def test_a_paired_interval_of_other_differences_is_the_bootstrap() -> None:
+    differences = [0.3, -0.2, 0.5, 0.0, 0.3, 0.2]
+    assert paired_interval(differences) == interval(differences)
+
+
+def test_estimates_that_follow_are_not_reached_by_chance_and_others_are() -> None:
+    asked = [float(tempo) for tempo in range(80, 110)]
+    same = float.__eq__
+    assert permutation_p(asked, asked, same) == 1e-4
+    assert permutation_p(asked, [90.0] * len(asked), same) == 1.0  # the same for every prompt
+    assert permutation_p([90.0] * 30, [90.0] * 30, same) == 1.0  # no prompt asks for anything else
+    assert permutation_p(asked, [None] * len(asked), same) == 1.0
+    assert permutation_p([], [], same) is None
+
+
+def test_the_p_of_a_permutation_is_the_exact_one() -> None:
+    """Two rows of three are right: of the six orders of three only one leaves both where they are."""
+    asked = ["a", "b", "c"]
+    found = permutation_p(asked, ["a", "b", "x"], str.__eq__)
+    assert found == pytest.approx(1 / 6, abs=0.015)

@@ -14,6 +14,7 @@ from conftest import Platform
 from luthier.common.v1.common_pb2 import MODE_MINOR
 from luthier.evaluation.v1 import evaluation_pb2 as pb
 from luthier_kit.registry import resolve
+from luthier_kit.rpc import FailedPrecondition
 from luthier_kit.store import Store
 from tests.support.services import temp_store
 
@@ -82,7 +83,9 @@ def test_a_repeated_request_is_the_stored_evaluation(platform: Platform) -> None
     assert platform.inference.calls == []
 
 
-def test_it_supports_a_promotion(platform: Platform) -> None:
-    platform.promote(evaluation_id=FINISHED)
+def test_without_its_results_it_supports_no_promotion_but_by_force(platform: Platform) -> None:
+    with pytest.raises(FailedPrecondition, match="not in the store any more"):
+        platform.promote(evaluation_id=FINISHED)
+    platform.promote(evaluation_id=FINISHED, force=True)
 
     assert resolve(platform.store, "current").evaluation == FINISHED

@@ -10,6 +10,7 @@ import subprocess
 import time
 import urllib.request
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import mido
@@ -32,10 +33,14 @@ EVALUATION = RunKind(
 def test_a_service_that_is_killed_in_the_middle_is_waited_for(system: System) -> None:
     folder = transposed(system.folder / "killed-services", keep=8, by=3)
     begun = time.time()
+    died: dict[str, int] = {}
+
+    def rendered(songs: int) -> bool:
+        return _records(system, "render", newer_than=begun) >= songs
+
     run = system.begin("run", str(folder), "--collection", "killed-services", "--mix-only", "--in-flight", "1")
-    died = {}
     for songs, service in enumerate(("rendering", "analysis", "enrichment", "prompting", "curation"), start=1):
-        wait_for(lambda songs=songs: _records(system, "render", newer_than=begun) >= songs)  # others are left
+        wait_for(partial(rendered, songs))  # others are left
         died[service] = system.kill(service)
     out, err = run.communicate(timeout=300)
     assert run.returncode == 0, err

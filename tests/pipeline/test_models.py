@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from luthier.common.v1.common_pb2 import ADAPTER_KIND_DORA, ADAPTER_KIND_LORA, ModelAdapter
-from luthier.evaluation.v1.evaluation_pb2 import PromoteModelResponse
+from luthier.evaluation.v1.evaluation_pb2 import PromoteModelResponse, PromotionClause
 from luthier.inference.v1.inference_pb2 import (
     OUTPUT_FORMAT_FLAC,
     GenerateProgress,
@@ -145,3 +145,33 @@ def test_promote_says_what_a_name_is_now() -> None:
     assert done.out == "served is now served@2 sha256:1 (it already was)\n"
     [request] = evaluation.requests("PromoteModel")
     assert (request.name, request.model, request.promoted_by, request.force) == ("served", "sao@1", "ann", False)
+
+
+def test_promote_tells_every_clause_and_what_was_forced() -> None:
+    clauses = [
+        PromotionClause(name="silent", holds=True, figure="0 of 24 rows are silent, at most 2%"),
+        PromotionClause(name="clipped", holds=False, figure="9 of 24 are clipped, at most 10%"),
+    ]
+    answer = PromoteModelResponse(
+        model="served@2", model_digest="sha256:1", clauses=clauses, rule="strict", promoted=True
+    )
+    done = luthier("promote served --model sao@1 --reason x --force", FakeClients(evaluation=Stub(PromoteModel=answer)))
+    assert [line.split(maxsplit=2) for line in done.out.splitlines()[1:3]] == [
+        ["yes", "silent", "0 of 24 rows are silent, at most 2%"],
+        ["no", "clipped", "9 of 24 are clipped, at most 10%"],
+    ]
+    assert done.out.splitlines()[3:] == [
+        "served is now served@2 sha256:1",
+        "by force, against 1 of the rule's clauses: that stays in the version",
+    ]
+    evaluation = Stub(PromoteModel=answer)
+    asked = luthier("promote served --model sao@1 --reason x --check", FakeClients(evaluation=evaluation))
+    assert asked.out.splitlines()[-1] == "served@2 would not be promoted: 1 do not hold"
+    [request] = evaluation.requests("PromoteModel")
+    assert (request.check_only, request.force) == (True, False)
+
+
+def test_a_model_that_was_promoted_by_force_says_so() -> None:
+    known = ListModelsResponse(models=[Model(name="sao", version=2, reason="noon", overruled=["silent: 3 of 4"])])
+    text = luthier("models", FakeClients(inference=Stub(ListModels=known))).out
+    assert text.splitlines()[1].endswith("by force: noon")

@@ -12,8 +12,9 @@ import pytest
 from luthier.registry.v1.registry_pb2 import Cancellation
 from luthier.training.v1 import training_pb2 as pb
 from luthier_kit.registry import RUN_STATE_RUNNING, RunLog, list_runs, run_id_of
-from luthier_kit.rpc import Internal, error_of
+from luthier_kit.rpc import FailedPrecondition, Internal, error_of
 from luthier_kit.store import Store
+from luthier_training.requests import settle
 from luthier_training.runs import KIND, to_message
 
 STORED = json.loads((Path(__file__).parent / "stored/runs.json").read_text())
@@ -97,3 +98,16 @@ def test_a_failed_run_has_its_status(store: Store) -> None:
     log.fail(Internal("its runner died 10 times", reason="RUNNER_DIED"))
     error = to_message(log.read()).error
     assert (error.code, error_of(error).reason) == (13, "RUNNER_DIED")
+
+
+def test_an_old_run_is_found_by_its_request_though_more_can_be_asked_now(
+    old: Callable[[str], pb.TrainingRun], store: Store
+) -> None:
+    asked = old("succeeded").request
+    effective = settle(asked)
+    assert effective != asked  # this release fills in fields that 0.1 did not have
+    assert RunLog.create(store, KIND, "succeeded", effective, settle).read().state == pb.RUN_STATE_SUCCEEDED
+    effective.fine_tune.steps += 1
+    with pytest.raises(FailedPrecondition) as other:
+        RunLog.create(store, KIND, "succeeded", effective, settle)
+    assert other.value.reason == "REQUEST_ID_REUSED"

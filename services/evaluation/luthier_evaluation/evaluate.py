@@ -19,6 +19,7 @@ from luthier.analysis.v1.analysis_pb2_grpc import AnalysisServiceStub
 from luthier.evaluation.v1 import evaluation_pb2 as pb
 from luthier.inference.v1.inference_pb2 import OUTPUT_FORMAT_FLAC, GenerateRequest
 from luthier.inference.v1.inference_pb2_grpc import InferenceServiceStub
+from luthier_evaluation.levels import clipped_share_of
 from luthier_evaluation.plan import Evaluation, row_json, suite_sha256, total_rows
 from luthier_evaluation.report.page import render
 from luthier_evaluation.scores import score_table
@@ -181,6 +182,7 @@ def row_result(
             key=measured.key,
             loudness_lufs=measured.loudness_lufs if measured.HasField("loudness_lufs") else None,
             duration_s=measured.duration_s,
+            clipped_share=clipped_share_of(store, generated.audio),
         )
 
     digest = model.model_digest.removeprefix("sha256:")

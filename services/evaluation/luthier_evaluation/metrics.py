@@ -19,7 +19,7 @@ from mir_eval.key import weighted_score
 
 from luthier.evaluation.v1 import evaluation_pb2 as pb
 from luthier_evaluation.plan import key_of
-from luthier_evaluation.statistics import permutation_baseline
+from luthier_evaluation.statistics import permutation_baseline, permutation_p
 from luthier_music import tempo
 from luthier_music.keys import ALL_KEYS, Key
 
@@ -40,7 +40,7 @@ class Metric:
     """A number for each row.
 
     `of` gives None for a row to which the metric does not apply. `unit` is "share" (0 to 1, shown in per cent), LUFS
-    or s. A `gate` metric must not get worse at a promotion.
+    or s. `permuted`: of a metric of what the prompt asks for, the p that the prompts do not matter; None without rows.
     """
 
     name: str
@@ -49,7 +49,7 @@ class Metric:
     about: str
     of: Callable[[pb.SuiteRow, pb.RowResult], float | None]
     chance: Callable[[Pairs], Chance] | None = None
-    gate: bool = False
+    permuted: Callable[[Pairs], float | None] | None = None
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,11 @@ def _tempo_metric(
             return Chance(guessed, f"chance: {note}")
         return Chance(baseline, f"chance: each tempo measured held against the other rows' prompts; {note}")
 
-    return Metric(f"tempo_accuracy_{number}", title, "share", about, of, chance, gate=True)
+    def permuted(pairs: Pairs) -> float | None:
+        asked = [(row.tempo_bpm, tempo_of(result)) for row, result in pairs if row.HasField("tempo_bpm")]
+        return permutation_p([bpm for bpm, _ in asked], [measured for _, measured in asked], score)
+
+    return Metric(f"tempo_accuracy_{number}", title, "share", about, of, chance, permuted)
 
 
 def _key_metric(name: str, title: str, about: str, score: Callable[[Key, Key], float]) -> Metric:
@@ -122,7 +126,11 @@ def _key_metric(name: str, title: str, about: str, score: Callable[[Key, Key], f
             return Chance(guessed if keys else None, f"chance: {note}" if keys else "")
         return Chance(baseline, f"chance: each key measured held against the other rows' prompts; {note}")
 
-    return Metric(name, title, "share", about, of, chance, gate=True)
+    def permuted(pairs: Pairs) -> float | None:
+        keys = [(key, key_of(result.key)) for row, result in pairs if (key := key_of(row.key))]
+        return permutation_p([asked for asked, _ in keys], [measured for _, measured in keys], score)
+
+    return Metric(name, title, "share", about, of, chance, permuted)
 
 
 METRICS: Final[tuple[Metric, ...]] = (

@@ -1,6 +1,7 @@
 """EvaluationService: the bounds of its requests, and runs as its messages."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Final
 
 import grpc
@@ -15,6 +16,7 @@ from luthier_evaluation.plan import (
     DEFAULT_GUIDANCE_SCALE,
     DEFAULT_STEPS,
     EVALUATIONS,
+    MAX_ROWS,
     Evaluation,
     baseline,
     candidate,
@@ -26,6 +28,7 @@ from luthier_evaluation.plan import (
     suite_sha256,
     total_rows,
 )
+from luthier_evaluation.promotion_rule import Rule, read_rule
 from luthier_evaluation.settings import EvaluationSettings
 from luthier_evaluation.worker import Worker
 from luthier_kit.registry import Run, RunLog, RunPages, resolve, run_id_of, timestamp
@@ -42,7 +45,6 @@ from luthier_kit.rpc import (
 )
 from luthier_kit.store import Store
 
-MAX_ROWS: Final = 5000
 MAX_MODEL_CHARS: Final = 200
 DEFAULT_PAGE: Final = 50
 WATCH_POLL_S: Final = 0.5
@@ -53,9 +55,10 @@ EvaluationRun = Run[pb.EvaluationPlan, pb.EvaluationProgress, pb.EvaluationOutco
 class EvaluationServicer(EvaluationServiceServicer):
     """The RPCs. The worker beside it does the evaluations."""
 
-    def __init__(self, store: Store, worker: Worker) -> None:
+    def __init__(self, store: Store, worker: Worker, rule: Rule) -> None:
         self.store = store
         self.worker = worker
+        self.rule = rule
         self.pages = RunPages(store, EVALUATIONS)
 
     def CreateEvaluation(
@@ -115,9 +118,16 @@ class EvaluationServicer(EvaluationServiceServicer):
         checks.text("promoted_by", request.promoted_by, max_chars=100, blank=False)
         checks.text("reason", request.reason, max_chars=500, blank=False)
         checks.done()
-        version, unchanged = promotion.promote(self.store, request)
-        digest = f"sha256:{version.digest}"
-        return pb.PromoteModelResponse(model=version.label, model_digest=digest, unchanged=unchanged)
+        decision = promotion.promote(self.store, request, self.rule)
+        return pb.PromoteModelResponse(
+            model=decision.version.label,
+            model_digest=f"sha256:{decision.version.digest}",
+            unchanged=decision.unchanged,
+            clauses=[pb.PromotionClause(name=c.name, holds=c.holds, figure=c.figure) for c in decision.clauses],
+            rule=self.rule.name,
+            rule_sha256=self.rule.sha256,
+            promoted=decision.promoted,
+        )
 
     def _begun(self, request: pb.CreateEvaluationRequest) -> Evaluation | None:
         """The run that this request id began; its models stay as they were pinned then."""
@@ -230,7 +240,8 @@ def evaluation_message(run: EvaluationRun, *, with_suite: bool = True) -> pb.Eva
 def service(store: Store, settings: EvaluationSettings) -> Service:
     """The service with its worker."""
     worker = Worker(store, settings)
-    servicer = EvaluationServicer(store, worker)
+    rule = read_rule(Path(settings.promotion_rule) if settings.promotion_rule else None)
+    servicer = EvaluationServicer(store, worker, rule)
     return Service(
         contract=pb.DESCRIPTOR.services_by_name["EvaluationService"],
         servicer=servicer,

@@ -25,3 +25,6 @@ class EvaluationSettings(ServiceSettings, StoreSettings):
     retry_budget_s: float = setting(
         "LUTHIER_PATIENCE_S", default=300.0, low=0, high=86400, help="how long a service that is down is tried again"
     )
+    promotion_rule: str = setting(
+        "LUTHIER_PROMOTION_RULE", default="", help="file of the promotion rule; empty = the strict one that ships"
+    )

@@ -16,6 +16,7 @@ RESAMPLES: Final = 4000  # of the bootstrap
 SIGN_FLIPS: Final = 20_000  # up to 14 rows that is more than there are: the test is exact
 BATCH: Final = 200  # resamples at a time: bounds memory with thousands of rows
 SEED: Final = 20_240_921  # any fixed number
+PERMUTATIONS: Final = 9999  # of the prompts; the smallest p is then 0.0001
 MAX_PAIRED_ROWS: Final = 1000  # of the permutation baseline: beyond, time grows and the estimate stays
 
 
@@ -89,3 +90,41 @@ def permutation_baseline(
         if i != j and estimate is not None
     )
     return total / (len(rows) * (len(rows) - 1))
+
+
+def permutation_p(
+    references: Sequence[T], estimates: Sequence[T | None], score: Callable[[T, T], float]
+) -> float | None:
+    """How often the estimates score as well or better when the references are dealt out anew: a permutation test of
+    independence, one-sided, PERMUTATIONS draws. 1 where all references are alike; None without rows.
+    """
+    if not references:
+        return None
+    kinds = list(dict.fromkeys(references))
+    number = {kind: position for position, kind in enumerate(kinds)}
+    rows = np.array([number[reference] for reference in references])
+    held = np.array(
+        [[0.0 if found is None else float(score(kind, found)) for kind in kinds] for found in estimates]
+    )  # (rows, kinds): each estimate against each reference
+    each = np.arange(rows.size)
+    observed = held[each, rows].sum().round(9)
+    dice = np.random.default_rng(SEED)
+    reached = sum(held[each, dice.permutation(rows)].sum().round(9) >= observed for _ in range(PERMUTATIONS))
+    return float(1 + reached) / (1 + PERMUTATIONS)
+
+
+def paired_interval(differences: Sequence[float]) -> Interval | None:
+    """The 95 % interval of the mean of paired differences; None without rows.
+
+    Of rows that are right or wrong (differences -1, 0, 1): Agresti and Min 2005, half a pair added to each of the four
+    cells, so that rows that are all alike leave an interval of their number. Else the bootstrap.
+    """
+    data = np.asarray(differences, dtype=np.float64)
+    if not data.size:
+        return None
+    if not np.isin(data, (-1, 0, 1)).all():
+        return interval(differences)
+    rows, better, worse = data.size + 2, (data > 0).sum() + 0.5, (data < 0).sum() + 0.5
+    middle = (better - worse) / rows
+    half = stats.norm.ppf((1 + CONFIDENCE) / 2) * np.sqrt((better + worse) / rows - middle**2) / np.sqrt(rows)
+    return Interval(float(data.mean()), float(middle - half), float(middle + half), data.size)

@@ -20,7 +20,7 @@ from luthier_inference.model_cache import ModelCache
 from luthier_inference.registration import Registrar
 from luthier_inference.request import OUTPUT_FORMATS, GenerationJob, job_of
 from luthier_inference.served_models import ServedModels, ServedVersion
-from luthier_kit.registry import ModelVersion, claim_request, versions
+from luthier_kit.registry import OVERRULED, ModelVersion, claim_request, versions
 from luthier_kit.rpc import Checks, LuthierError, actor, in_field, new_request_id
 from luthier_kit.store import Store
 from luthier_model import text_encoder
@@ -213,6 +213,7 @@ def model_message(version: ModelVersion, served: ServedVersion | None, *, loaded
         created_by=version.created_by,
         reason=version.reason,
         evaluation_id=version.evaluation,
+        overruled=version.notes.get(OVERRULED, ()),
         checkpoint=version.checkpoint,
         configuration=version.configuration,
         card=version.card,

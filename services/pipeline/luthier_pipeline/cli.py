@@ -27,7 +27,7 @@ SETTINGS: Final = {"help_option_names": ["-h", "--help"], "max_content_width": 1
 Commands = dict[str, tuple[str, str]]
 SECTIONS: Final[dict[str, Commands]] = {
     "From MIDI to clips": {
-        "demo": ("demo:demo", "Compose twelve songs and take them all the way to a report"),
+        "demo": ("demo:demo", "Compose songs and take them all the way to a report"),
         "inspect": ("ingest:inspect", "Show what the MIDI files of a folder say, without rendering"),
         "ingest": ("ingest:ingest", "Write the corpus manifest of a folder"),
         "run": ("run:run", "Take a folder or a corpus, or one shard of it, all the way into curation"),

@@ -1,15 +1,13 @@
-"""`luthier demo`: the whole way on the songbook, by the commands that anyone can type.
+"""`luthier demo`: the whole way on songs that it composes, by the commands that anyone can type.
 
-It asserts only what the tiny model can learn: the validation loss on held-out songs falls below the base's, and the
-sound after `seconds_total` is at least 12 dB quieter. Such a model makes no music.
+Grooves in four genres at four tempi: few enough that a model of 2.5 million parameters learns their beat in minutes. It
+asserts what such a model can learn: the validation loss on held-out songs falls below the base's, and most rows of a
+suite in words that no caption has are heard at the tempo they ask for.
 """
 
-import array
 import json as json_text
-import math
 import shlex
 import time
-import wave
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -21,30 +19,44 @@ from luthier.inference.v1.inference_pb2 import GenerateResponse, ListModelsReque
 from luthier.training.v1.training_pb2 import TrainingRun
 from luthier_kit.rpc import Internal
 from luthier_pipeline.console import clock, plain
+from luthier_pipeline.experiment.songs import GROOVES, songs
 from luthier_pipeline.files import save
 from luthier_pipeline.nested import command
 from luthier_pipeline.options import Json, Reviewer, begin
 from luthier_pipeline.run import RunSummary
-from luthier_pipeline.songbook import compose
+from luthier_pipeline.songbook.compose import write_songs
 
-COLLECTION: Final = "songbook"
-BASE, TUNED, SERVED = "tiny-base", "tiny", "demo"
+COLLECTION: Final = "grooves"
+BASE, TUNED, SERVED = "small-base", "small", "demo"
 SEED: Final = 1  # of both trainings: the same demo on every machine
-STEPS: Final = 50  # denoising steps; enough for the tiny model
-STOP_S: Final = 12.0  # seconds_total of the clip that shows how the model stops
-GUIDANCE: Final = 1  # off: what guidance exaggerates is little in a model this small
-QUIETER_DB: Final = 12.0  # what silence comes to lies at -42 dBFS, as the tiny autoencoder decodes it
-FLOOR_DB: Final = -120.0
-EXAMPLES: Final = {
-    "stops": "A calm piano piece in C major at 90 BPM",
-    "rock": "An energetic rock track with electric guitar, bass and drums in A minor at 140 BPM",
-    "jazz": "A mellow jazz piece with piano, bass and drums in F major at 110 BPM",
-}
-SPLIT: Final = "--validation-share 0.25 --test-share 0"
+TEMPI_BPM: Final = (80, 100, 125, 150)  # of the grooves
+WINDOW_S: Final = 4.096  # of the small model: what it is asked for, and enough to hear a tempo
+STEPS: Final = 50  # denoising steps; enough for a model this small
+GUIDANCE: Final = 3
+HEARD: Final = 0.5
+"""Share of the rows that must be heard at the tempo asked for; a model that ignores its prompt reaches a quarter."""
+METRIC: Final = "tempo_accuracy_2"
+RUN: Final = "--licence Apache-2.0 --clip-seconds 8 --prompts 12"  # no clip is shorter than the window
+SPLIT: Final = "--validation-share 0.05 --test-share 0"
+MAKE: Final = f"--tiny-base --size small --steps 400 --reading-steps 400 --seed {SEED}"
 FINE_TUNE: Final = (
-    "--steps 1000 --batch-size 8 --learning-rate 0.001 --warmup 20 --min-excerpt 3"
-    f" --validate-every 100 --checkpoint-every 100 --ema-decay 0.99 --seed {SEED}"
+    "--steps 1000 --batch-size 8 --learning-rate 0.002 --warmup 20 --cut-to-window --ema-decay 0.99"
+    f" --timestep-mean 1.5 --timestep-deviation 1.5 --validate-every 100 --checkpoint-every 100 --seed {SEED}"
 )
+EXAMPLES: Final = {f"rock-{bpm}": f"A rock song with drums and bass at {bpm} BPM" for bpm in TEMPI_BPM}
+
+
+def suite() -> list[dict[str, str | float]]:
+    """Rows of `evaluate`, enough for a promotion: each genre at each tempo, two genres twice, in words that no caption
+    has."""
+    asked = [(f"Please play {genre}, {bpm} beats per minute.", bpm) for genre in GROOVES for bpm in TEMPI_BPM]
+    asked += [
+        (f"Play {genre} at {bpm} beats per minute, please.", bpm) for genre in ("pop", "house") for bpm in TEMPI_BPM
+    ]
+    return [
+        {"prompt": prompt, "seconds_total": WINDOW_S, "seed": seed, "tempo_bpm": bpm}
+        for seed, (prompt, bpm) in enumerate(asked)
+    ]
 
 
 def demo(
@@ -53,24 +65,24 @@ def demo(
     reviewer: Reviewer = "demo",
     json: Json = False,
 ) -> None:
-    """Compose twelve songs and take them all the way to a report: run, review, export, train, generate, evaluate,
-    promote."""
+    """Compose songs and take them all the way to a report: run, review, export, train, generate, evaluate, promote."""
     context, began = begin(ctx, json), time.monotonic()
     who = shlex.quote(reviewer)
-    songbook, dataset, report = (shlex.quote(str(out / name)) for name in ("songbook", "dataset", "report.html"))
+    composed, dataset, report, asked = (
+        shlex.quote(str(out / name)) for name in ("songs", "dataset", "report.html", "suite.json")
+    )
 
-    compose(out / "songbook")
-    ran = command(context, f"run {songbook} --collection {COLLECTION} --licence Apache-2.0", RunSummary)
+    write_songs(out / "songs", songs(TEMPI_BPM))
+    ran = command(context, f"run {composed} --collection {COLLECTION} {RUN}", RunSummary)
     if ran.failures:
         reasons = ", ".join(f"{failure.path}: {failure.reason}: {failure.message}" for failure in ran.failures)
-        raise Internal(f"songs of the songbook failed: {reasons}", reason="DEMO_FAILED")
+        raise Internal(f"songs of the demo failed: {reasons}", reason="DEMO_FAILED")
     command(context, f"review --collection {COLLECTION} --accept checked --as {who}", type(None))
     export = f"export --collection {COLLECTION} --as {who} {SPLIT} --out {dataset}"
     exported = command(context, export, ExportDatasetResponse)
     data = f"{exported.name}@{exported.version}"
 
-    train = f"train --tiny-base --dataset {data} --name {BASE} --seed {SEED} --as {who}"
-    base = command(context, train, TrainingRun)
+    base = command(context, f"train --dataset {data} --name {BASE} --as {who} {MAKE}", TrainingRun)
     train = f"train --base {base.model} --dataset {data} --name {TUNED} --as {who} {FINE_TUNE}"
     tuned = command(context, train, TrainingRun)
     name, _, version = tuned.model.partition("@")
@@ -83,15 +95,20 @@ def demo(
     for name, prompt in EXAMPLES.items():
         target = out / f"audio/{name}.wav"
         generate = (
-            f"generate {shlex.quote(prompt)} --seconds {STOP_S:g} --steps {STEPS} --seed 7 --model {tuned.model}"
-            f" {'--untrimmed ' if name == 'stops' else ''}--guidance-scale {GUIDANCE} --out {shlex.quote(str(target))}"
+            f"generate {shlex.quote(prompt)} --seconds {WINDOW_S:g} --steps {STEPS} --guidance-scale {GUIDANCE}"
+            f" --seed 7 --model {tuned.model} --out {shlex.quote(str(target))}"
         )
         response = command(context, generate, GenerateResponse)
         audio.append({"file": str(target), "prompt": prompt, "audio": plain(response.audio)})
 
+    # what the name stands for now, as the promotion rule wants it: another demo was here before
+    served = context.clients.inference.ListModels(ListModelsRequest(name=SERVED)).models
+    other = next((model for model in served[:1] if model.digest != registered.digest), None)
+    baseline = f"{SERVED}@{other.version}" if other else base.model
+    (out / "suite.json").write_text(json_text.dumps({"name": "demo", "rows": suite()}, indent=1) + "\n")
     evaluate = (
-        f"evaluate --model {tuned.model} --baseline {base.model} --suite quick --max-rows 8 --seconds {STOP_S:g}"
-        f" --steps {STEPS} --guidance-scale {GUIDANCE} --as {who} --report {report}"
+        f"evaluate --model {tuned.model} --baseline {baseline} --suite {asked} --steps {STEPS}"
+        f" --guidance-scale {GUIDANCE} --as {who} --report {report}"
     )
     judged = command(context, evaluate, Evaluation)
     promote = (
@@ -101,14 +118,13 @@ def demo(
     promoted = command(context, promote, PromoteModelResponse)
 
     losses = [point.loss for point in tuned.validation]
-    stops = out / "audio/stops.wav"
-    drop_db = level_dbfs(stops, 0, STOP_S) - level_dbfs(stops, STOP_S)
+    heard = {score.model: score.value for score in judged.scores if score.metric == METRIC}[judged.candidate]
     if losses[-1] >= losses[0]:
         text = f"validation loss did not fall: {losses[0]:.4f} -> {losses[-1]:.4f}"
         raise Internal(text, reason="DEMO_NOTHING_LEARNT")
-    if drop_db < QUIETER_DB:
-        text = f"the sound after {STOP_S:g} s is only {drop_db:.1f} dB quieter, not {QUIETER_DB:g}"
-        raise Internal(text, reason="DEMO_DOES_NOT_STOP")
+    if heard < HEARD:
+        text = f"only {heard:.0%} of the rows are heard at the tempo they ask for, not {HEARD:.0%}"
+        raise Internal(text, reason="DEMO_KEEPS_NO_TEMPO")
     result = {
         "dataset": data,
         "manifest": plain(exported.manifest),
@@ -123,25 +139,17 @@ def demo(
         "seconds": round(time.monotonic() - began, 1),
         "base_loss": losses[0],
         "tuned_loss": losses[-1],
-        "quieter_after_end_db": round(drop_db, 1),
+        "tempo_accuracy_2": heard,
     }
     (out / "demo.json").write_text(json_text.dumps(result, indent=1) + "\n")
     computed = f"{ran.computed} actions computed" if ran.computed else "nothing was recomputed"
+    rows = len(suite())
     text = (
         f"\ndone in {clock(time.monotonic() - began)}; {computed}\n"
-        f"validation loss {losses[0]:.4f} -> {losses[-1]:.4f}; {drop_db:.0f} dB quieter after the end\n"
-        f"data set        {data}\nmodel           {promoted.model}\nreport          {out / 'report.html'}"
+        f"validation loss {losses[0]:.4f} -> {losses[-1]:.4f};"
+        f" {round(heard * rows)} of {rows} rows are heard at the tempo they ask for\n"
+        f"data set        {data}\nmodel           {promoted.model}\nreport          {out / 'report.html'}\n"
+        f"to listen to    {out / 'audio'}"
     )
     page = context.clients.curation_page
     context.answer(result, f"{text}\ncuration page   http://{page}" if page else text)
-
-
-def level_dbfs(path: Path, start_s: float, end_s: float | None = None) -> float:
-    """RMS level in dBFS over all channels of a span of a 16-bit WAV file; silence and an empty span are FLOOR_DB."""
-    with wave.open(str(path)) as file:
-        rate, channels = file.getframerate(), file.getnchannels()
-        samples = array.array("h", file.readframes(file.getnframes()))
-    last = None if end_s is None else round(end_s * rate) * channels
-    span = samples[round(start_s * rate) * channels : last]
-    power = sum(sample * sample for sample in span) / len(span) / 32768**2 if span else 0.0
-    return max(FLOOR_DB, 10 * math.log10(power)) if power else FLOOR_DB

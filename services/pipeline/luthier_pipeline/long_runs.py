@@ -50,6 +50,7 @@ from luthier_pipeline.console import Context, Progress, UsageError, plain, table
 from luthier_pipeline.files import save
 from luthier_pipeline.options import USER, Json, RequestId, Reviewer, begin
 from luthier_pipeline.run_ids import identity_of
+from luthier_pipeline.suites import is_file, read_suite
 from luthier_pipeline.training_plan import EXPORTS
 from luthier_pipeline.training_request import complete, kept_text
 from luthier_pipeline.training_status import in_short
@@ -72,6 +73,10 @@ def train(
     size: Annotated[
         str, typer.Option(metavar="tiny|small", help="Of --tiny-base; default: tiny, which makes no music.")
     ] = "",
+    reading_steps: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=0, help="Of --tiny-base: steps in which its text encoder learns to read."),
+    ] = None,
     steps: Annotated[int | None, typer.Option(metavar="N", min=1, help="Optimiser steps; default: 4000.")] = None,
     batch_size: Annotated[int | None, typer.Option(metavar="CLIPS", min=1, help="Default: 16.")] = None,
     learning_rate: Annotated[
@@ -167,8 +172,8 @@ def train(
     """
     context = begin(ctx, json)
     _check_train(
-        base=base, dataset=dataset, name=name, size=size, tiny=tiny_base, other=bool(plan or continued),
-        tuning=keep_every is not None or bool(export),
+        base=base, dataset=dataset, name=name, tiny=tiny_base, other=bool(plan or continued),
+        made=bool(size) or reading_steps is not None, tuning=keep_every is not None or bool(export),
     )  # fmt: skip
     if export and export not in EXPORTS:
         raise UsageError(f"--export must be {' or '.join(EXPORTS)}, got {export[:80]!r}")
@@ -198,13 +203,14 @@ def train(
         sample_steps=sample_steps,
         adapter=low_rank,
     )
+    made = TinyBase(autoencoder_steps=steps, batch_size=batch_size, size=size or None, reading_steps=reading_steps)
     request = CreateTrainingRunRequest(
         request_id=request_id,
         model_name=name,
         seed=seed,
         created_by=reviewer,
         fine_tune=fine_tune if not tiny_base else None,
-        tiny_base=TinyBase(autoencoder_steps=steps, batch_size=batch_size, size=size or None) if tiny_base else None,
+        tiny_base=made if tiny_base else None,
     )
 
     versions, read = complete(request, clients, dataset, plan, continued)
@@ -271,7 +277,9 @@ def evaluate(
     ctx: typer.Context,
     model: Annotated[str, typer.Option(metavar="MODEL", help="The candidate: name, name@n or sha256:…")],
     baseline: Annotated[str, typer.Option(metavar="MODEL", help="Model to compare with.")] = "",
-    suite: Annotated[str, typer.Option(metavar="NAME", help="Frozen suite.")] = "quick",
+    suite: Annotated[
+        str, typer.Option(metavar="NAME|FILE", help="A suite that ships, or one of your own: FILE.json, FILE.yaml.")
+    ] = "quick",
     steps: Annotated[int | None, typer.Option(metavar="N", min=1, help="Denoising steps; default: 100.")] = None,
     guidance_scale: Annotated[float | None, typer.Option(help="0 to 50, 1 = off; default: 7.")] = None,
     seconds: Annotated[float | None, typer.Option(help="Length of each row; default: the suite's.")] = None,
@@ -291,7 +299,8 @@ def evaluate(
         request_id=request_id,
         candidate_model=model,
         baseline_model=baseline,
-        suite_name=suite,
+        suite_name="" if is_file(suite) else suite,
+        suite=read_suite(Path(suite)) if is_file(suite) else None,
         steps=steps,
         guidance_scale=guidance_scale,
         seconds_total=seconds,
@@ -368,14 +377,14 @@ def cancel(
     context.answer({"run": identity, **document}, f"{identity} {asked} {state}{following}")
 
 
-def _check_train(*, base: str, dataset: str, name: str, size: str, tiny: bool, other: bool, tuning: bool) -> None:
+def _check_train(*, base: str, dataset: str, name: str, made: bool, tiny: bool, other: bool, tuning: bool) -> None:
     """UsageError for options of `train` that do not go together. `other`: a plan or a run says what is trained;
-    `tuning`: options of fine-tuning alone are there.
+    `made`, `tuning`: options of a base that is made, or of fine-tuning alone, are there.
     """
     if not other and bool(base) == tiny:
         raise UsageError("train takes --base MODEL or --tiny-base, one of them")
-    if size and not tiny:
-        raise UsageError("--size is of --tiny-base; a model that is fine-tuned keeps its size")
+    if made and not tiny:
+        raise UsageError("--size and --reading-steps are of --tiny-base; a model that is fine-tuned keeps its size")
     if tiny and (other or tuning):
         raise UsageError("--plan, --continue, --keep-every and --export are of a fine-tuning, not of --tiny-base")
     if not other and not (dataset and name):

@@ -79,7 +79,7 @@ def models(ctx: typer.Context, json: Json = False) -> None:
             "yes" if model.loaded else "no",
             "yes" if model.HasField("card") else "no",
             adapters_of(model),
-            model.reason,
+            f"by force: {model.reason}" if model.overruled else model.reason,
         ]
         for model in answer.models
     ]
@@ -181,16 +181,31 @@ def promote(
     model: Annotated[str, typer.Option(metavar="NAME@N|sha256:…", help="The version; an older one is a rollback.")],
     reason: Annotated[str, typer.Option(metavar="TEXT", help="Why, kept with the version.")],
     evaluation: Annotated[str, typer.Option(metavar="ID", help="Evaluation that speaks for it.")] = "",
-    force: Annotated[bool, typer.Option("--force", help="Without an evaluation or against its scores.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Without an evaluation or against the rule.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Only say what the promotion rule makes of it.")] = False,
     reviewer: Reviewer = USER,
     json: Json = False,
 ) -> PromoteModelResponse:
-    """Make a model version the current one of a name, or roll back."""
+    """Make a model version the current one of a name, or roll back. What the rule makes of it is told clause by
+    clause."""
     context = begin(ctx, json)
     request = PromoteModelRequest(
-        name=name, model=model, evaluation_id=evaluation, promoted_by=reviewer, reason=reason, force=force
-    )
+        name=name, model=model, evaluation_id=evaluation, promoted_by=reviewer, reason=reason, force=force,
+        check_only=check,
+    )  # fmt: skip
     answer = context.clients.evaluation.PromoteModel(request)
+    rows = [["yes" if clause.holds else "no", clause.name, clause.figure] for clause in answer.clauses]
+    text = [table(rows, ["holds", f"clause of the rule {answer.rule}", "figure"])] if rows else []
     same = " (it already was)" if answer.unchanged else ""
-    context.answer(plain(answer), f"{name} is now {answer.model} {answer.model_digest}{same}")
+    missing = sum(not clause.holds for clause in answer.clauses)
+    if check:
+        text += [
+            f"{answer.model} would not be promoted: {missing} do not hold"
+            if missing
+            else f"{answer.model} may be promoted"
+        ]
+    else:
+        text += [f"{name} is now {answer.model} {answer.model_digest}{same}"]
+        text += [f"by force, against {missing} of the rule's clauses: that stays in the version"] if missing else []
+    context.answer(plain(answer), "\n".join(text))
     return answer

@@ -23,6 +23,8 @@ from luthier_training.seeds import seed_of
 DEFAULT_STEPS, DEFAULT_BATCH, DEFAULT_RATE, DEFAULT_DROPOUT = 4000, 16, 5e-5, 0.1
 TINY_STEPS, TINY_BATCH = {TINY: 400, SMALL: 1500}, 8
 """Autoencoder steps by size: one and a half minutes, and six, on one core."""
+READING_STEPS = {TINY: 0, SMALL: 1500}
+"""Steps in which the text encoder learns to read, by size; two minutes on one core."""
 MAX_EXCERPT_S, MAX_WINDOWS = 3600.0, 64
 MAX_SAMPLE_PROMPTS, MAX_SAMPLE_STEPS, MAX_SAMPLES = 8, 250, 256
 """At one validation; of one sample; of a run."""
@@ -170,8 +172,10 @@ def _settle_tiny_base(asked: TinyBase, checks: Checks) -> None:
     ):
         return
     _default(asked, autoencoder_steps=TINY_STEPS[asked.size], batch_size=TINY_BATCH)
+    _default(asked, reading_steps=READING_STEPS[asked.size])
     checks.within("tiny_base.autoencoder_steps", asked.autoencoder_steps, 1, 100_000)
     checks.within("tiny_base.batch_size", asked.batch_size, 1, 64)
+    checks.within("tiny_base.reading_steps", asked.reading_steps, 0, 100_000)
 
 
 def _settle_autoencoder(asked: TrainAutoencoder, checks: Checks) -> None:

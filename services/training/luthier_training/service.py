@@ -35,7 +35,7 @@ class TrainingServicer(TrainingServiceServicer):
         asked.created_by = actor(asked.created_by)
         if not self._is_begun(asked.request_id):
             self._check(asked)
-        record = RunLog.create(self._store, KIND, asked.request_id, asked)
+        record = RunLog.create(self._store, KIND, asked.request_id, asked, settle)
         self._scheduler.wake()
         run = record.read()
         self._pages.note(run)

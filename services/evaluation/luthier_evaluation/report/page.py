@@ -124,7 +124,7 @@ def summary(plan: pb.EvaluationPlan, table: Sequence[pb.Score]) -> list[str]:
     sentences = []
     for metric in METRICS:
         score = scores[metric.name, model.model]
-        if not metric.gate or not score.HasField("value"):
+        if not metric.permuted or not score.HasField("value"):
             continue
         text = f"{metric.title}: {model.model} scores {number(score.value, metric.unit)} on {score.n} rows"
         if score.HasField("chance"):

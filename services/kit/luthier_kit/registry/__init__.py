@@ -11,6 +11,7 @@ from luthier.registry.v1.registry_pb2 import (
 from luthier_kit.registry._heartbeat import EXPIRY_S, Heartbeat
 from luthier_kit.registry._models import (
     MAX_ADAPTERS,
+    OVERRULED,
     PROMOTED_FROM,
     RANDOM,
     TRANSFORMER,
@@ -40,6 +41,7 @@ __all__ = [
     "EXPIRY_S",
     "MAX_ADAPTERS",
     "MAX_REQUEST_ID_CHARS",
+    "OVERRULED",
     "PROMOTED_FROM",
     "RANDOM",
     "REQUESTS",

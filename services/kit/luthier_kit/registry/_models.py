@@ -20,6 +20,8 @@ from luthier_kit.store import Series, Store, digest_of
 
 PROMOTED_FROM = "promoted_from"
 """Note of a version that came by promotion: the version that was promoted, `name@n`."""
+OVERRULED = "overruled"
+"""Note of a version that came by promotion: the clauses of the rule that did not hold, overruled by force."""
 TRANSFORMER = "transformer"
 """Note on a version's transformer where it is not what its name suggests: RANDOM, or UNFIT."""
 RANDOM = "random"

@@ -124,11 +124,17 @@ class RunLog(Generic[Req, Prog, Res]):
 
     @classmethod
     def create(
-        cls, store: Store, kind: RunKind[Req, Prog, Res], request_id: str, request: Req
+        cls,
+        store: Store,
+        kind: RunKind[Req, Prog, Res],
+        request_id: str,
+        request: Req,
+        settle: Callable[[Req], Req] = lambda stored: stored,
     ) -> "RunLog[Req, Prog, Res]":
         """Begin a run, or find the one that this request id began.
 
-        Raises FailedPrecondition REQUEST_ID_REUSED when that one was asked something else.
+        `settle` fills in what a request of an earlier release could not name. Raises FailedPrecondition
+        REQUEST_ID_REUSED when that one was asked something else.
         """
         if not 0 < len(request_id) <= MAX_REQUEST_ID_CHARS:
             bound = f"must be 1 to {MAX_REQUEST_ID_CHARS} characters, got {len(request_id)}"
@@ -138,7 +144,7 @@ class RunLog(Generic[Req, Prog, Res]):
         run = Run(log.id, kind.name, request, kind.progress(), kind.result(), created_at=now, updated_at=now)
         if not log._series.append_at(1, _to_message(run)):
             first = log._series.entry(1)
-            if first is None or _unpacked(first.request, kind.request) != request:
+            if first is None or settle(_unpacked(first.request, kind.request)) != request:
                 text = f"request id {request_id!r} began another {kind.name} run; use a new one"
                 raise FailedPrecondition(text, reason="REQUEST_ID_REUSED")
         return log

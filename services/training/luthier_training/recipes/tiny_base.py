@@ -26,7 +26,7 @@ from luthier.training.v1.training_pb2 import LossPoint
 from luthier_kit.registry import RANDOM, TRANSFORMER, ModelVersion
 from luthier_kit.rpc import TRAIN
 from luthier_model import checkpoint, text_encoder, tiny
-from luthier_model.configuration import SMALL, TINY, Configuration
+from luthier_model.configuration import TINY, Configuration
 from luthier_model.network import random_model
 from luthier_training import audio
 from luthier_training.base_model import posterior_of
@@ -35,6 +35,7 @@ from luthier_training.dataset import prompts_of, read_manifest, registered_name,
 from luthier_training.job import Job
 from luthier_training.recipes import reading
 from luthier_training.reporting import Stopped
+from luthier_training.requests import READING_STEPS
 from luthier_training.seeds import seed_of
 
 MAX_CLIPS = 100
@@ -48,8 +49,6 @@ START_DEVIATION = 0.1
 """Standard deviation of a latent at the start: small, so that the latents carry the clip rather than noise."""
 OUTPUT_LEVEL = 0.1
 """RMS of the decoder's output at the start, near that of music at -20 LUFS."""
-READING_STEPS = {TINY: 0, SMALL: 1500}
-"""Steps in which the text encoder learns to read, by size; two minutes on one core."""
 MAX_POINTS = 500
 """Losses kept of a run."""
 
@@ -90,7 +89,8 @@ def run(job: Job) -> ModelVersion:
     scale, text = latent_scale(autoencoder, clips, known.downsampling_ratio), job.folder("export") / "text_encoder"
     prompts, text_seed = prompts_of(rows_of(dataset, TRAIN)), seed_of(seed, "text") % (1 << 31)
     tiny.write_text_encoder(prompts, known.cond_dim, text, text_seed)
-    if steps := READING_STEPS[size]:
+    # a request of an earlier release names no steps of reading
+    if steps := asked.reading_steps if asked.HasField("reading_steps") else READING_STEPS[size]:
         reporter.stage("read", steps)
 
         def read(step: int, loss: float) -> bool:
