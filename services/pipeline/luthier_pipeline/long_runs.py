@@ -273,7 +273,7 @@ def evaluate(
     baseline: Annotated[str, typer.Option(metavar="MODEL", help="Model to compare with.")] = "",
     suite: Annotated[str, typer.Option(metavar="NAME", help="Frozen suite.")] = "quick",
     steps: Annotated[int | None, typer.Option(metavar="N", min=1, help="Denoising steps; default: 100.")] = None,
-    guidance_scale: Annotated[float | None, typer.Option(help="0 to 50, 1 = off; default: 7.")] = None,
+    guidance_scale: Annotated[float | None, typer.Option(help="0 to 50, 1 = off; default: each model's own.")] = None,
     seconds: Annotated[float | None, typer.Option(help="Length of each row; default: the suite's.")] = None,
     max_rows: Annotated[int | None, typer.Option(metavar="N", min=1, help="Only the first rows.")] = None,
     report: Annotated[Path | None, typer.Option(metavar="FILE.html", help="Where the report goes.")] = None,
