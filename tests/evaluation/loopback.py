@@ -76,6 +76,7 @@ class Inference(inference_pb2_grpc.InferenceServiceServicer):
     calls: list[tuple[str, int]] = field(default_factory=list)
     hold: threading.Event | None = None
     refuse: Callable[[str, int], bool] = lambda model, row: False
+    own_guidance: float = 1.0
 
     def Generate(
         self, request: inference_pb2.GenerateRequest, context: grpc.ServicerContext
@@ -95,6 +96,7 @@ class Inference(inference_pb2_grpc.InferenceServiceServicer):
             audio=self.store.blobs.put_bytes("generated", out.getvalue(), "flac", "audio/flac"),
             model=version.label,
             model_digest=f"sha256:{version.digest}",
+            guidance_scale=request.guidance_scale if request.HasField("guidance_scale") else self.own_guidance,
         )
 
 

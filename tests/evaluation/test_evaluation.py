@@ -223,6 +223,21 @@ def test_a_suite_of_the_callers_own_is_used_as_it_is(platform: Platform) -> None
     assert evaluation.request.steps == 100
 
 
+@pytest.mark.parametrize(("asked", "took_effect"), [(None, 1.0), (4.5, 4.5), (0.0, 0.0)])
+def test_guidance_is_the_models_own_unless_it_is_asked_for(
+    platform: Platform, asked: float | None, took_effect: float
+) -> None:
+    evaluation = platform.done(guidance_scale=asked, max_rows=2)
+
+    results = platform.store.get(pb.EvaluationResults, evaluation.results)
+    assert {row.guidance_scale for row in results.rows} == {took_effect}
+    assert evaluation.request.HasField("guidance_scale") == (asked is not None)
+    assert evaluation.request.guidance_scale == (asked or 0)
+    page = platform.store.blobs.read(evaluation.report).decode()
+    own = "1 (base@1&#39;s own), 1 (tuned@1&#39;s own)"
+    assert f"guidance {own if asked is None else f'{asked:g}'}," in page
+
+
 @pytest.mark.parametrize(
     ("fields", "field", "bound"),
     [

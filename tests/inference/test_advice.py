@@ -54,16 +54,17 @@ def advised(prompt: str, card: ModelCard = CARD) -> list[tuple[str, str, float, 
     ("prompt", "advice"),
     [
         ("Rock, piano and drums, 92 BPM, C major", []),
-        ("violin", [("instrument", "violin", 260, ["cello", "piano", "drums"])]),
+        ("violin", [("instrument", "violin", 260, ["cello"])]),  # of the strings' family, not piano, not drums
         ("flute", []),  # 200 s, and 120 of the base
-        ("a theremin", [("instrument", "theremin", 0, ["piano", "drums", "cello"])]),
+        ("a theremin", [("instrument", "theremin", 0, [])]),
         ("no violin", []),
-        ("bebop", [("genre", "bebop", 0, ["jazz", "swing", "rock"])]),
+        ("bebop", [("genre", "bebop", 0, ["jazz", "swing"])]),  # rock is of another kind
         ("99 BPM", []),  # within 4 %
-        ("120 BPM", [("tempo", "120 BPM", 0, ["95 to 100 BPM", "150 to 155 BPM", "90 to 95 BPM"])]),
-        ("202 BPM", [("tempo", "202 BPM", 299, ["150 to 155 BPM", "95 to 100 BPM", "90 to 95 BPM"])]),
-        ("G major", [("key", "G major", 0, ["C major", "A minor", "E major"])]),
-        ("Bb minor", [("key", "Bb minor", 0, ["F# major", "E major", "A minor"])]),  # 1, 3 and 5 fifths
+        ("106 BPM", [("tempo", "106 BPM", 0, ["95 to 100 BPM"])]),  # the bin below ends 10.4 % below it
+        ("120 BPM", [("tempo", "120 BPM", 0, [])]),
+        ("202 BPM", [("tempo", "202 BPM", 299, [])]),
+        ("G major", [("key", "G major", 0, ["C major", "A minor"])]),  # E major is three fifths away
+        ("Bb minor", [("key", "Bb minor", 0, ["F# major"])]),  # 1, 3 and 5 fifths
     ],
 )
 def test_what_was_hardly_heard_is_named_with_what_is_near(
@@ -79,7 +80,7 @@ def test_of_a_small_training_a_share_is_enough() -> None:
     )  # fmt: skip
     assert advised("violin", small) == []
     [(_, asked, heard_s, near)] = advised("flute", small)
-    assert (asked, heard_s, near) == ("flute", 11, ["violin"])
+    assert (asked, heard_s, near) == ("flute", 11, [])
 
 
 def test_it_says_when_nobody_knows_what_the_base_heard() -> None:

@@ -1,6 +1,7 @@
 """`Generate` on versions of a rectified flow: its defaults, its samplers, what it refuses by name."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -14,14 +15,16 @@ from tests.model.families import small_family
 from tests.support.services import running, temp_store
 
 from .conftest import Served, refusal, settings_for, version_of
+from .test_registration import registration
 
 PROMPT = "calm piano in D minor at 90 BPM"
-NAMES = {"arc": "stable_audio_open_small", "flow": "stable_audio_open_small_base", "fill": "inpainting"}
+NAMES = {"arc": "stable_audio_open_small", "flow": "stable_audio_open_small_base", "fill": "inpainting",
+         "unet": "stable_audio_1", "long": "stable_audio_2"}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """Three models: post-trained for few steps, the flow before that, and one that fills in what is masked."""
+    """Post-trained for few steps, the flow before that, one that fills in what is masked; Stable Audio 1 and 2."""
     folder = tmp_path_factory.mktemp("families")
     settings = settings_for(folder, models_loaded=len(NAMES))
     with temp_store(folder / "store") as store:
@@ -38,16 +41,19 @@ def request(model: str, **fields: Any) -> pb.GenerateRequest:
 @pytest.mark.parametrize(
     ("model", "defaults"),
     [
-        ("arc", ("pingpong", 8, 1.0, 0.0, 1.0)),
-        ("flow", ("euler", 50, 7.0, 0.0, 1.0)),
-        ("fill", ("dpmpp-3m-sde", 100, 7.0, 0.3, 500.0)),
+        ("arc", ("pingpong", 8, 1.0, 0.0, 0.0, 1.0)),
+        ("flow", ("euler", 50, 7.0, 0.0, 0.0, 1.0)),
+        ("fill", ("dpmpp-3m-sde", 100, 7.0, 0.0, 0.3, 500.0)),
+        ("unet", ("dpmpp-3m-sde", 100, 6.0, 0.4, 0.3, 500.0)),
+        ("long", ("dpmpp-3m-sde", 100, 7.0, 0.0, 0.3, 500.0)),
     ],
 )
 def test_an_objective_has_its_defaults(served: Served, model: str, defaults: tuple[object, ...]) -> None:
-    """As stable-audio-tools' own interface has them; Stable Audio Open's model card."""
+    """As stable-audio-tools' own interface and its U-Net have them; the papers and Stable Audio Open's model card."""
     made = served.stub.Generate(request(model))
 
-    effective = (made.sampler, made.steps, made.guidance_scale, made.sigma_min, made.sigma_max)
+    guidance = (made.guidance_scale, made.guidance_rescale)
+    effective = (made.sampler, made.steps, *guidance, made.sigma_min, made.sigma_max)
     assert effective == pytest.approx(defaults)
     assert made.samples == 2400
 
@@ -90,6 +96,17 @@ def test_a_flow_starts_from_audio(served: Served) -> None:
     assert again.audio.sha256 != first.audio.sha256
     assert code == grpc.StatusCode.INVALID_ARGUMENT
     assert "between 0.12 and 1" in details
+
+
+def test_claps_text_encoder_is_registered(served: Served, tmp_path: Path) -> None:
+    files = small_family("stable_audio_2", tmp_path)
+
+    model = served.stub.RegisterModel(registration(served.store, files, name="clap")).model
+
+    assert served.stub.Generate(request("clap", steps=1)).model == f"clap@{model.version}"
+    code, details = refusal(lambda: served.stub.RegisterModel(registration(served.store, files, text_encoder=[])))
+    assert code == grpc.StatusCode.FAILED_PRECONDITION
+    assert "needs the text encoder 'clap_text' as a folder of files; none was given" in details
 
 
 def test_a_sampler_of_any_objective_is_known_while_the_model_is_not(served: Served) -> None:

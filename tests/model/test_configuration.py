@@ -57,8 +57,8 @@ def test_refusal_names_the_field(path: str, value: object) -> None:
 
 def test_conditions_other_than_prompt_and_seconds_are_refused() -> None:
     conditions = copy.deepcopy(packaged().document["model"]["conditioning"]["configs"])
-    conditions[0] = {"id": "prompt", "type": "clap_text", "config": {"clap_ckpt_path": "x.pt"}}
-    with pytest.raises(ConfigurationError, match="must be 't5' for prompt"):
+    conditions[0] = {"id": "prompt", "type": "clap_audio", "config": {"clap_ckpt_path": "x.pt"}}
+    with pytest.raises(ConfigurationError, match="must be 't5' or 'clap_text' for prompt"):
         check(changed("model.conditioning.configs", conditions))
 
 

@@ -10,13 +10,15 @@ import pytest
 import torch
 from stable_audio_tools.inference import sampling as theirs
 from stable_audio_tools.inference.generation import generate_diffusion_cond, generate_diffusion_cond_inpaint
+from stable_audio_tools.models.conditioners import IntConditioner
+from stable_audio_tools.models.factory import create_model_from_config
 
-from luthier_model import flow
+from luthier_model import descript, flow
 from luthier_model.configuration import check
 from luthier_model.errors import ConfigurationError
-from luthier_model.generation import GenerationParameters, LoadedModel, decode, denoise, encode, prepare
+from luthier_model.generation import MARGIN_LATENTS, GenerationParameters, LoadedModel, decode, denoise, encode, prepare
 from luthier_model.loading import load
-from luthier_model.network import skeleton
+from luthier_model.network import WholeSeconds, shapes, skeleton
 from luthier_model.objectives import OBJECTIVES, TimestepShift
 
 from .families import (
@@ -25,6 +27,8 @@ from .families import (
     inpainting,
     prepended,
     small_family,
+    stable_audio_1,
+    stable_audio_2,
     stable_audio_open_small,
     stable_audio_open_small_base,
 )
@@ -38,7 +42,7 @@ def changed(document: Document, path: str, value: object) -> Document:
     *way, end = path.split(".")
     node = document
     for name in way:
-        node = node[name]
+        node = node[int(name) if isinstance(node, list) else name]
     node[end] = value
     return document
 
@@ -59,8 +63,84 @@ def test_stable_audio_open_small_has_the_published_size() -> None:
 
 
 @pytest.mark.parametrize(
+    ("family", "window_s", "parameters"),
+    [(stable_audio_1, 95.1, 0.907), (stable_audio_2, 285.3, 1.1)],
+    ids=["stable_audio_1", "stable_audio_2"],
+)
+def test_a_family_has_the_published_size(family: Callable[[], Document], window_s: float, parameters: float) -> None:
+    """Evans 2024, "Fast Timing-Conditioned Latent Audio Diffusion": 95 s, a U-Net of 907 million parameters; and
+    "Long-form Music Generation with Latent Diffusion": 285 s, a transformer of 1.1 billion.
+    """
+    known = check(family())
+
+    network = skeleton(known).model
+
+    assert known.window_s == pytest.approx(window_s, abs=0.05)
+    assert sum(each.numel() for each in network.parameters()) / 1e9 == pytest.approx(parameters, rel=0.05)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_layers_are_those_that_the_library_builds(name: str) -> None:
+    """Names and shapes at the true size, but of the text encoder, which no checkpoint holds."""
+    document = FAMILIES[name]()
+    theirs_alone = copy.deepcopy(document)
+    configs = theirs_alone["model"]["conditioning"]["configs"]
+    theirs_alone["model"]["conditioning"]["configs"] = [each for each in configs if each["id"] != "prompt"]
+
+    with torch.device("meta"):
+        expected = create_model_from_config(theirs_alone).state_dict()
+
+    made = {name: shape for name, shape in shapes(check(document)).items() if ".prompt." not in name}
+    assert made == {name: tuple(tensor.shape) for name, tensor in expected.items()}
+
+
+@pytest.mark.parametrize("name", ["seconds_start", "seconds_total"])
+def test_whole_seconds_are_the_librarys(name: str) -> None:
+    """Where it takes them; of others the second that has begun, or all that are needed, as its data sets are told."""
+    theirs_alone = IntConditioner(8, 0, 20)
+    ours = WholeSeconds(theirs_alone, name)
+
+    def told(conditioner: IntConditioner, *seconds: float) -> torch.Tensor:
+        embedded, mask = conditioner(list(seconds), "cpu")
+        assert mask.shape == (len(seconds), 1)
+        return embedded
+
+    assert torch.equal(told(ours, 0, 7.0, 20, 512), told(theirs_alone, 0, 7, 20, 512))
+    assert torch.equal(
+        told(ours, 7.2, 7.8), told(theirs_alone, 7, 7) if name == "seconds_start" else told(theirs_alone, 8, 8)
+    )
+
+
+@pytest.mark.parametrize(
     ("document", "path", "value", "named"),
     [
+        (stable_audio_1(), "model.diffusion.config.stft_num_fft", 512, None),
+        (stable_audio_1(), "model.diffusion.config.embed_dim", 512, None),
+        (stable_audio_1(), "model.diffusion.config.channels", 8192, None),
+        (stable_audio_1(), "model.diffusion.config.channels", 100, "resnet_groups"),
+        (stable_audio_1(), "model.diffusion.config.in_channels", 32, None),
+        (stable_audio_1(), "model.diffusion.config.context_embedding_max_length", 78, None),
+        (stable_audio_1(), "model.diffusion.config.context_embedding_features", 512, None),
+        (stable_audio_1(), "model.diffusion.config.context_features", 768, None),
+        (stable_audio_1(), "model.diffusion.config.multipliers", [4, 4, 4], None),
+        (stable_audio_1(), "model.diffusion.config.attentions", [1, 1], None),
+        (stable_audio_1(), "model.diffusion.config.use_xattn_time", True, None),
+        (stable_audio_1(), "model.diffusion.prepend_cond_ids", ["seconds_total"], None),
+        (stable_audio_1(), "model_type", "diffusion_cond_inpaint", "input_concat_ids"),
+        (stable_audio_1(), "sample_size", 4194304 + 1024, None),
+        (stable_audio_1(), "model.pretransform.config.encoder.config.strides", [4, 4, 8, 4], None),
+        (stable_audio_1(), "model.pretransform.config.encoder.config.strides", [3, 5, 8, 8], None),
+        (stable_audio_1(), "model.pretransform.config.encoder.config.d_model", 4096, None),
+        (stable_audio_1(), "model.pretransform.config.decoder.config.channels", 1500, None),
+        (stable_audio_1(), "model.pretransform.config.decoder.config.final_tanh", True, None),
+        (stable_audio_1(), "model.conditioning.configs.1.config.min_val", 1, "configs[1].config.min_val"),
+        (stable_audio_1(), "model.conditioning.configs.1.config.max_val", 1e9, "configs[1].config.max_val"),
+        (stable_audio_2(), "model.conditioning.configs.0.config.finetune", True, "configs[0].config.finetune"),
+        (stable_audio_2(), "model.conditioning.configs.0.config.feature_layer_ix", "-2", "feature_layer_ix"),
+        (stable_audio_2(), "model.conditioning.configs.0.config.clap_ckpt_path", "", "clap_ckpt_path"),
+        (stable_audio_2(), "model.conditioning.configs.0.config.max_length", 77, "configs[0].config.max_length"),
+        (stable_audio_2(), "model.conditioning.configs.0.type", "clap_audio", "configs[0].type"),
+        (stable_audio_2(), "model.diffusion.type", "adp_1d", None),
         (stable_audio_open_small(), "model.diffusion.diffusion_objective", "epsilon", None),
         (stable_audio_open_small(), "model.diffusion.config.attn_kwargs", {"qk_norm": "rms"}, "attn_kwargs.qk_norm"),
         (stable_audio_open_small(), "model.diffusion.config.attn_kwargs", {"causal": True}, "attn_kwargs.causal"),
@@ -249,7 +329,8 @@ def parameters(model: LoadedModel, **fields: Any) -> GenerationParameters:
         "sampler": objective.samplers[0],
         "sigma_min": objective.sigma_min,
         "sigma_max": objective.sigma_max,
-        "guidance_scale": objective.guidance_scale,
+        "guidance_scale": model.configuration.guidance_scale,
+        "guidance_rescale": model.configuration.guidance_rescale,
     }
     return GenerationParameters(**{**defaults, **fields})
 
@@ -290,6 +371,11 @@ def library(model: LoadedModel, p: GenerationParameters, **more: Any) -> torch.T
         ("inpainting", {"sampler": "dpmpp-2m"}),
         ("inpainting_flow", {}),
         ("prepended", {"sampler": "dpmpp-2m", "seconds_start": 3.0}),
+        ("stable_audio_2", {"sampler": "dpmpp-2m"}),
+        ("stable_audio_2", {"sampler": "dpmpp-2m", "seconds_start": 3.0, "negative_prompt": "loud drums"}),
+        ("stable_audio_1", {"sampler": "dpmpp-2m", "seconds_start": 3.0}),
+        ("stable_audio_1", {"sampler": "k-heun", "negative_prompt": "loud drums"}),
+        ("stable_audio_1", {"sampler": "dpmpp-2m", "guidance_scale": 1.0, "negative_prompt": "loud drums"}),
     ],
     ids=lambda each: each if isinstance(each, str) else "-".join(map(str, each.values())) or "default",
 )
@@ -330,7 +416,7 @@ def test_every_condition_is_heard(loaded: Callable[[str], LoadedModel], family: 
 
     first = made()
     assert not torch.allclose(first, made(prompt="loud drums and bass, funk, 120 BPM"))
-    assert not torch.allclose(first, made(seconds_total=0.05))
+    assert not torch.allclose(first, made(seconds_total=1.5))  # of whole seconds 0.15 is one, and this two
     assert torch.equal(first, made(seconds_start=3.0)) == ("seconds_start" not in model.configuration.seconds)
 
 
@@ -356,3 +442,15 @@ def test_half_weights_become_float32(tmp_path: Path) -> None:
     network = load(files.configuration, tmp_path / "half.safetensors", files.text_encoder)
 
     assert {each.dtype for each in network.parameters()} == {torch.float32}
+
+
+def test_a_part_is_decoded_as_in_the_whole() -> None:
+    """Of the Descript codec's decoder at its published strides: what is decoded beyond an edge is enough."""
+    torch.manual_seed(1)
+    decoder = descript.Decoder(input_channel=4, channels=16, rates=[8, 8, 4, 4], d_out=2).double()
+    latents = torch.randn(1, 4, 64, dtype=torch.float64)
+    with torch.no_grad():
+        whole, part = decoder(latents), decoder(latents[..., : 30 + MARGIN_LATENTS])
+
+    assert whole.shape == (1, 2, 64 * 1024)
+    torch.testing.assert_close(part[..., : 30 * 1024], whole[..., : 30 * 1024], rtol=0, atol=1e-12)

@@ -25,7 +25,7 @@ def folder(files: tuple[Path, Path], tmp_path: Path) -> Path:
 
 def test_a_whole_encoder_passes(folder: Path, known: Configuration) -> None:
     assert text_encoder.check(folder, known) == folder
-    text_encoder.check_weights(folder)
+    text_encoder.check_weights(folder, known)
 
 
 @pytest.mark.parametrize("name", [CONFIG, TOKENIZER, "tokenizer_config.json"])
@@ -78,12 +78,12 @@ def test_weights_of_another_shape_are_refused(folder: Path, known: Configuration
 
 
 @pytest.mark.parametrize("spoiled", [math.nan, math.inf])
-def test_weights_that_are_not_finite_are_refused(folder: Path, spoiled: float) -> None:
+def test_weights_that_are_not_finite_are_refused(folder: Path, known: Configuration, spoiled: float) -> None:
     state = load_file(folder / WEIGHTS)
     state["shared.weight"][0, 0] = spoiled
     save_file(state, folder / WEIGHTS)
     with pytest.raises(TextEncoderError, match=r"shared\.weight holds NaN or infinity"):
-        text_encoder.check_weights(folder)
+        text_encoder.check_weights(folder, known)
 
 
 @pytest.mark.parametrize(

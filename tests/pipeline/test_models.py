@@ -98,7 +98,14 @@ def test_another_file_format_is_refused_by_name(store: Store) -> None:
 
 
 def test_register_sends_what_a_text_encoder_is_loaded_from(store: Store, tmp_path: Path) -> None:
-    for name in ("model.safetensors", "config.json", "t5/config.json", "t5/model.safetensors", "t5/pytorch_model.bin"):
+    for name in (
+        "model.safetensors",
+        "config.json",
+        "t5/config.json",
+        "t5/model.safetensors",
+        "t5/pytorch_model.bin",
+        "t5/vocab.json",
+    ):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(name.encode())
     answer = RegisterModelResponse(model=Model(name="sao", version=1, digest="sha256:1"))

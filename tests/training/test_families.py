@@ -12,12 +12,12 @@ from safetensors.torch import load_file
 from stable_audio_tools.models.inpainting import random_inpaint_mask
 from stable_audio_tools.training.diffusion import DiffusionCondTrainingWrapper
 
-from luthier.common.v1.common_pb2 import ArtifactRef
-from luthier.training.v1.training_pb2 import FineTune
+from luthier.common.v1.common_pb2 import ADAPTER_KIND_LORA, ArtifactRef
+from luthier.training.v1.training_pb2 import Adapter, FineTune
 from luthier_kit.registry import ModelVersion
 from luthier_kit.rpc import InvalidRequest
 from luthier_kit.store import Store
-from luthier_model import loading
+from luthier_model import adapters, loading
 from luthier_model.configuration import Masks
 from luthier_model.generation import GenerationParameters, LoadedModel, decode, denoise, prepare
 from luthier_model.registered import fetch_configuration
@@ -65,21 +65,29 @@ def same_timesteps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(DistributionShift, "time_shift", held)
 
 
-@pytest.mark.parametrize("family", FAMILIES, indirect=True)
+@pytest.mark.parametrize(
+    ("family", "dropout"),
+    [*((name, 0.0) for name in FAMILIES), ("stable_audio_1", 1.0), ("stable_audio_2", 1.0)],
+    indirect=["family"],
+)
 @pytest.mark.usefixtures("same_timesteps")
-def test_the_loss_is_the_librarys(store: Store, family: ModelVersion, dataset_ref: ArtifactRef, tmp_path: Path) -> None:
-    """Noise, timesteps and masks the same; nothing dropped, as the library drops each kind of condition by itself."""
+def test_the_loss_is_the_librarys(
+    store: Store, family: ModelVersion, dropout: float, dataset_ref: ArtifactRef, tmp_path: Path
+) -> None:
+    """Noise, timesteps and masks the same; nothing dropped or all, as the library drops each kind of condition by
+    itself.
+    """
     asked, _ = job(store, dataset_ref, tmp_path / "a", fine_tune=FineTune(steps=4, **TUNE))
     opened = BaseModel.open(store, family, "cpu", tmp_path / "base")
     known = opened.configuration
     train, _ = fine_tune.encode(asked, opened, read_manifest(store, dataset_ref))
-    batch = as_trained(draw_batch(train, 0, 8, 0.0, seed=4), known, 4, 0)
+    batch = as_trained(draw_batch(train, 0, 8, dropout, seed=4), known, 4, 0)
     ours = fine_tune.batch_loss(opened.model, batch, recompute=False)
 
     masks = known.masks
     inpainting = {"mask_kwargs": known.document["training"]["inpainting"]["mask_kwargs"]} if masks else None
     theirs = Wrapper(
-        opened.model, lr=1e-3, use_ema=False, pre_encoded=True, cfg_dropout_prob=0.0, inpainting_config=inpainting
+        opened.model, lr=1e-3, use_ema=False, pre_encoded=True, cfg_dropout_prob=dropout, inpainting_config=inpainting
     )
     seed = seed_of(4, "step", 0)
     theirs.rng = torch.quasirandom.SobolEngine(1, True, seed % (1 << 31))  # type: ignore[no-untyped-call]
@@ -154,13 +162,17 @@ def test_only_what_the_mask_keeps_is_given(
 def test_conditions_that_are_dropped_are_not_heard(
     store: Store, family: ModelVersion, dataset_ref: ArtifactRef, tmp_path: Path
 ) -> None:
-    """Tokens of cross attention and those before the latents are dropped together, as guidance goes without both."""
+    """Tokens of cross attention and those before the latents are dropped together, as guidance goes without both. The
+    library's U-Net keeps the mask of a prompt that it goes without: of how many tokens there were it hears.
+    """
     asked, _ = job(store, dataset_ref, tmp_path / "a", fine_tune=FineTune(steps=4, **TUNE))
     opened = BaseModel.open(store, family, "cpu", tmp_path / "base")
     train, _ = fine_tune.encode(asked, opened, read_manifest(store, dataset_ref))
     batch = as_trained(draw_batch(train, 0, 4, 0.0, seed=4), opened.configuration, 4, 0)
     other = replace(batch, conditions=[{**said, "prompt": train[0].prompts[-1]} for said in batch.conditions])
     other.conditions[0]["prompt"] = train[1].prompts[0]
+    if opened.configuration.has_unet:
+        other = replace(batch, conditions=[{**said, "seconds_start": 3.0} for said in batch.conditions])
     dropped = torch.ones(4).bool()
 
     def loss(batch: Batch) -> float:
@@ -205,6 +217,21 @@ def test_a_run_makes_a_version_that_generates(
     )
     (step,) = denoise(model, wanted)
     assert decode(model, wanted, step.latents).shape == (8000, 2)
+
+
+@pytest.mark.parametrize("family", ["stable_audio_1"], indirect=True)
+def test_a_unet_takes_an_adapter(store: Store, family: ModelVersion, dataset_ref: ArtifactRef, tmp_path: Path) -> None:
+    """Before it is stored each layer is computed with its merged weight (`adapters.store`)."""
+    adapter = Adapter(kind=ADAPTER_KIND_LORA, rank=2, alpha=4, targets=["attention", "feed_forward"])
+    asked, _ = job(store, dataset_ref, tmp_path / "a", fine_tune=FineTune(steps=4, **TUNE, adapter=adapter))
+
+    version = RECIPES["fine_tune"](asked)
+
+    assert version.checkpoint == family.checkpoint
+    layers = adapters.read(store.blobs.fetch(version.adapters[0].artifact, tmp_path)).layers
+    # six blocks: one in each of two levels on the way down and up, two between; each with self attention and cross
+    # attention (to_q, to_kv, to_out) and two layers behind them
+    assert len(layers) == 6 * (2 * 3 + 2)
 
 
 @pytest.mark.parametrize("family", ["stable_audio_open_small"], indirect=True)

@@ -151,14 +151,14 @@ def row_result(
     neither says anything about the row.
     """
     row = plan.suite.rows[index]
-    sampler = plan.request.sampler
+    sampler, guidance_scale = plan.request.sampler, None if plan.own_guidance else plan.guidance_scale
 
     def compute() -> pb.RowResult:
         request = GenerateRequest(
             prompt=row.prompt,
             seconds_total=row.seconds_total,
             steps=plan.steps,
-            guidance_scale=plan.guidance_scale,
+            guidance_scale=guidance_scale,
             sampler=sampler,
             seed=row.seed,
             model=model.model,
@@ -183,6 +183,7 @@ def row_result(
             loudness_lufs=measured.loudness_lufs if measured.HasField("loudness_lufs") else None,
             duration_s=measured.duration_s,
             clipped_share=clipped_share_of(store, generated.audio),
+            guidance_scale=generated.guidance_scale,
         )
 
     digest = model.model_digest.removeprefix("sha256:")
@@ -192,7 +193,7 @@ def row_result(
         "prompt": row.prompt,
         "seconds_total": row.seconds_total,
         "steps": plan.steps,
-        "guidance_scale": plan.guidance_scale,
+        "guidance_scale": guidance_scale,
         "sampler": sampler,
     }
     inputs = [digest, digest_of(row_json(row))]

@@ -22,7 +22,6 @@ from luthier_kit.store import Store, digest_of
 from luthier_music.keys import Key, parse_key, parse_pitch_class
 
 DEFAULT_STEPS: Final = 100
-DEFAULT_GUIDANCE_SCALE: Final = 7.0
 MAX_ROWS: Final = 5000  # of a suite
 
 Evaluation = RunLog[pb.EvaluationPlan, pb.EvaluationProgress, pb.EvaluationOutcome]

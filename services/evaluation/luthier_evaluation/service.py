@@ -13,7 +13,6 @@ from luthier.evaluation.v1.evaluation_pb2_grpc import (
 from luthier.registry.v1.registry_pb2 import RunState
 from luthier_evaluation import promotion
 from luthier_evaluation.plan import (
-    DEFAULT_GUIDANCE_SCALE,
     DEFAULT_STEPS,
     EVALUATIONS,
     MAX_ROWS,
@@ -185,7 +184,8 @@ def plan_of(store: Store, request: pb.CreateEvaluationRequest) -> pb.EvaluationP
         ),
         models=models,
         steps=request.steps if request.HasField("steps") else DEFAULT_STEPS,
-        guidance_scale=request.guidance_scale if request.HasField("guidance_scale") else DEFAULT_GUIDANCE_SCALE,
+        guidance_scale=request.guidance_scale,
+        own_guidance=not request.HasField("guidance_scale"),
     )
 
 
@@ -231,7 +231,9 @@ def evaluation_message(run: EvaluationRun, *, with_suite: bool = True) -> pb.Eva
         updated_at=timestamp(run.updated_at),
         sequence=run.seq,
     )
-    message.request.steps, message.request.guidance_scale = plan.steps, plan.guidance_scale
+    message.request.steps = plan.steps
+    if not plan.own_guidance:
+        message.request.guidance_scale = plan.guidance_scale
     if not with_suite:
         message.request.ClearField("suite")
     return message

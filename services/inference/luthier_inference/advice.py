@@ -5,7 +5,6 @@ nor of a subject of which too little is known: what nobody labelled may have bee
 """
 
 import logging
-import math
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -30,6 +29,12 @@ KNOWN_SHARE: Final = 0.5
 """Of the training, of which a subject must be known."""
 NEAR_TEMPO: Final = 0.04
 """Tempi that differ by no more are one tempo: twice the tolerance of Accuracy 1 (Gouyon 2006)."""
+NEIGHBOURING_TEMPO: Final = 0.1
+"""Of the tempo that is asked for, up to which another one is near it."""
+RELATED_GENRE: Final = 0.99
+"""Genres are near that have a kind in common."""
+RELATED_KEY: Final = 1.5
+"""Closely related keys: those of signatures that differ by one step at most."""
 MOST_NEAR: Final = 3
 CARDS_KEPT: Final = 256
 FIFTHS: Final = 7  # semitones
@@ -115,27 +120,30 @@ def advice_of(heard: Heard, asked: Asked) -> Iterator[Advice]:
     if heard.programs is not None:
         for words, programs in asked.instruments:
             heard_s = sum(heard.programs.get(program, 0.0) for program in programs)
-            near = _nearest(heard.programs, heard.enough_s, partial(_other_family, asked=programs))
+            near = _nearest(heard.programs, heard.enough_s, partial(_other_family, asked=programs), 0)
             yield from too_little("instrument", words, heard_s, map(caption_name, near))
     if heard.genres is not None:
         for genre in asked.genres:
-            near_genres = _nearest(heard.genres, heard.enough_s, partial(_unrelated, asked=genre))
+            near_genres = _nearest(heard.genres, heard.enough_s, partial(_unrelated, asked=genre), RELATED_GENRE)
             heard_s = heard.genres.get(genre, 0.0)
             yield from too_little("genre", written_genre(genre), heard_s, map(written_genre, near_genres))
     if heard.tempi is not None:
         for tempo in asked.tempi_bpm:
             known = {bounds: _around(heard.tempi, bounds) for bounds in heard.tempi}
-            bins = _nearest(known, heard.enough_s, partial(_tempo_distance, asked=tempo))
+            bins = _nearest(known, heard.enough_s, partial(_tempo_distance, asked=tempo), NEIGHBOURING_TEMPO)
             yield from too_little("tempo", _bpm(tempo), _around(heard.tempi, tempo), map(_bpm, bins))
     if heard.keys is not None:
         for key in asked.keys:
-            keys = _nearest(heard.keys, heard.enough_s, partial(_key_distance, asked=key))
+            keys = _nearest(heard.keys, heard.enough_s, partial(_key_distance, asked=key), RELATED_KEY)
             yield from too_little("key", str(key), heard.keys.get(key, 0.0), map(str, keys))
 
 
-def _nearest(heard: Mapping[T, float], enough_s: float, distance: Callable[[T], float]) -> list[T]:
-    """What was heard enough, nearest first, and of what is equally near the most heard."""
-    return sorted((each for each in heard if heard[each] >= enough_s), key=lambda each: (distance(each), -heard[each]))
+def _nearest(heard: Mapping[T, float], enough_s: float, distance: Callable[[T], float], farthest: float) -> list[T]:
+    """What was heard enough and is no farther than `farthest`, nearest first, and of what is equally near the most
+    heard. Of what is far nothing is said: drums are no substitute for a violin.
+    """
+    near = (each for each in heard if heard[each] >= enough_s and distance(each) <= farthest)
+    return sorted(near, key=lambda each: (distance(each), -heard[each]))
 
 
 def _seconds(amount: HeardAmount | HeardTempo) -> float:
@@ -169,7 +177,8 @@ def _around(tempi: Mapping[tuple[float, float], float], asked: tuple[float, floa
 
 
 def _tempo_distance(tempo: tuple[float, float], asked: tuple[float, float]) -> float:
-    return abs(math.log(sum(tempo) / sum(asked)))
+    """How far one is from the other, as a share of what is asked for; 0 where they overlap."""
+    return max(tempo[0] - asked[1], asked[0] - tempo[1], 0.0) / asked[0]
 
 
 def _bpm(tempo: tuple[float, float]) -> str:

@@ -47,7 +47,7 @@ class Registrar:
                 layout = checkpoint.verify(weights, configuration)
                 checkpoint.check_weights(weights, layout.values())
                 if given:
-                    text_encoder.check_weights(encoder)
+                    text_encoder.check_weights(encoder, configuration)
                 text_encoder.check_tokenizer(encoder, configuration)
                 autoencoder_digest = checkpoint.autoencoder_digest(weights, layout, configuration)
         files = version.text_encoder

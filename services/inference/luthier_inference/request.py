@@ -42,17 +42,22 @@ class GenerationJob:
 
 @dataclass(frozen=True)
 class Bounds:
-    """What a model allows; in seconds. `latest_start_s` None: it is not told where a sound starts."""
+    """What a model allows, in seconds, and the guidance it takes where none is asked for. `latest_start_s` None: it is
+    not told where a sound starts.
+    """
 
     objective: Objective
     window_s: float
     latest_start_s: float | None
+    guidance_scale: float = OBJECTIVES[V].guidance_scale
+    guidance_rescale: float = 0.0
 
     @classmethod
     def of(cls, served: ServedVersion) -> "Bounds":
         """Those of a registered version."""
         c = served.configuration
-        return cls(c.objective, served.window_s, c.seconds_max if SECONDS_START in c.seconds else None)
+        latest_start_s = c.seconds_max if SECONDS_START in c.seconds else None
+        return cls(c.objective, served.window_s, latest_start_s, c.guidance_scale, c.guidance_rescale)
 
 
 _SAMPLERS: Final = tuple(dict.fromkeys(name for each in OBJECTIVES.values() for name in each.samplers))
@@ -91,8 +96,8 @@ def _parameters(request: pb.GenerateRequest, bounds: Bounds) -> GenerationParame
         sampler=request.sampler or objective.samplers[0],
         sigma_min=given("sigma_min", objective.sigma_min),
         sigma_max=given("sigma_max", objective.sigma_max),
-        guidance_scale=given("guidance_scale", objective.guidance_scale),
-        guidance_rescale=given("guidance_rescale", 0.0),
+        guidance_scale=given("guidance_scale", bounds.guidance_scale),
+        guidance_rescale=given("guidance_rescale", bounds.guidance_rescale),
         # 64 bits from the request id, so that a retry on any server is the same request
         seed=given("seed", int.from_bytes(hashlib.sha256(request.request_id.encode()).digest()[:8])),
         init_noise_level=given("init_noise_level", objective.init_noise_level) if has_init else 0.0,

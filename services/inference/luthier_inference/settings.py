@@ -27,7 +27,7 @@ class InferenceSettings(ServiceSettings, StoreSettings):
         "LUTHIER_TEXT_ENCODER",
         default="",
         path="folder",
-        help="folder of the T5 encoder that registered weights without one get",
+        help="folder of the text encoder that registered weights without one get",
     )
 
     def faults(self) -> list[str]:

@@ -8,9 +8,13 @@ that fills in the rest, acts as channels beside the latents (input concat).
 from collections.abc import Mapping
 from typing import Any, Final
 
-from luthier_model.rules import BOOL, Integer, Real, Rule
+from luthier_model.rules import BOOL, Choice, Integer, Real, Rule, Text
 
 MAX_CONDITIONS: Final = 16
+T5, CLAP_TEXT, NUMBER, INT = "t5", "clap_text", "number", "int"
+"""Types of conditions: two encoders of a prompt; seconds as a number between bounds, and seconds in whole ones, which
+have an embedding each."""
+MAX_TEXT_LAYERS: Final = 96
 PROMPT: Final = "prompt"
 SECONDS_START, SECONDS_TOTAL = "seconds_start", "seconds_total"
 SECONDS: Final = (SECONDS_START, SECONDS_TOTAL)
@@ -78,32 +82,46 @@ def _misplaced(model: Mapping[str, Any], *, inpainting: bool) -> list[Violation]
     return found
 
 
+Fields = Mapping[str, Rule]
+_TYPES: Final[Mapping[str, tuple[Fields, Fields]]] = {
+    T5: ({"t5_model_name": Text(200)}, {"max_length": Integer(1, 512), "project_out": BOOL}),
+    CLAP_TEXT: (
+        {"clap_ckpt_path": Text(1000)},  # read, never opened: the encoder comes as a folder
+        {
+            "use_text_features": BOOL,
+            "feature_layer_ix": Integer(-MAX_TEXT_LAYERS - 1, MAX_TEXT_LAYERS),
+            "audio_model_type": Text(100),  # this and the next are about the encoder of audio, which no prompt takes
+            "enable_fusion": BOOL,
+            "project_out": BOOL,
+            "finetune": Choice((False,)),
+        },
+    ),
+    NUMBER: ({"min_val": Real(0, 1e6), "max_val": Real(0, 1e6)}, {}),
+    # the library looks the seconds up as they are, without taking min_val off: only 0 stays within its table
+    INT: ({"max_val": Integer(1, 1 << 16)}, {"min_val": Choice((0,))}),
+}
+"""Of each type the fields that it must have and those that it may have."""
+
+
 def _one_condition(path: str, condition: Any) -> list[Violation]:
     if not isinstance(condition, dict) or not isinstance(condition.get("config"), dict):
         return [(path, "must be an object with id, type and config")]
     kind, config = condition.get("type"), condition["config"]
     if not isinstance(condition.get("id"), str) or set(condition) != {"id", "type", "config"}:
         return [(path, "must have exactly id (a string), type and config")]
-    if (condition["id"] == PROMPT) != (kind == "t5"):
-        return [(f"{path}.type", f"must be 't5' for {PROMPT} and 'number' for seconds, got {kind!r}"[:200])]
-    if kind == "t5":
-        required, optional = {"t5_model_name"}, {"max_length", "project_out"}
-        name = config.get("t5_model_name", "")
-        found = _problems(f"{path}.config.max_length", Integer(1, 512), config.get("max_length", 128))
-        found += _problems(f"{path}.config.project_out", BOOL, config.get("project_out", False))
-        if not (isinstance(name, str) and 0 < len(name) <= 200):
-            found.append((f"{path}.config.t5_model_name", "must be a name"))
-    elif kind == "number":
-        required, optional = {"min_val", "max_val"}, set()
-        low, high = config.get("min_val", 0), config.get("max_val", 0)
-        found = _problems(f"{path}.config.min_val", Real(0, 1e6), low)
-        found += _problems(f"{path}.config.max_val", Real(0, 1e6), high)
-        if not found and not low < high:
-            found.append((f"{path}.config.max_val", "must be above min_val"))
-    else:
-        return [(f"{path}.type", f"must be 't5' or 'number', got {kind!r}"[:200])]
-    found += [(f"{path}.config.{name}", "is missing") for name in sorted(required - set(config))]
-    return found + [(f"{path}.config.{n}", "is not a known field") for n in sorted(set(config) - required - optional)]
+    known = (T5, CLAP_TEXT) if condition["id"] == PROMPT else (NUMBER, INT)
+    if kind not in known:
+        text = f"must be {known[0]!r} or {known[1]!r} for {condition['id'][:40]}, got {kind!r}"
+        return [(f"{path}.type", text[:200])]
+    required, optional = _TYPES[kind]
+    found: list[Violation] = []
+    for name, rule in {**required, **optional}.items():
+        found += _problems(f"{path}.config.{name}", rule, config[name]) if name in config else []
+    found += [(f"{path}.config.{name}", "is missing") for name in sorted(set(required) - set(config))]
+    if kind == NUMBER and not found and not config["min_val"] < config["max_val"]:
+        found.append((f"{path}.config.max_val", "must be above min_val"))
+    unknown = sorted(set(config) - {*required, *optional})
+    return found + [(f"{path}.config.{name}", "is not a known field") for name in unknown]
 
 
 def _problems(path: str, rule: Rule, value: Any) -> list[Violation]:

@@ -1,10 +1,11 @@
 """A model configuration, checked before anything is built from it.
 
-The document is stable-audio-tools' `model_config.json`, kept as it is. Known are the families of Stable Audio Open and
-Stable Audio Open Small: a conditioned latent diffusion transformer (`dit`) over an Oobleck variational autoencoder,
-conditioned by one T5 prompt and by numbers of seconds, trained to predict `v` or the velocity of a rectified flow; and
-the kind that fills in what a mask leaves out (`diffusion_cond_inpaint`). Whatever else the library could build is
-refused: some of it unpickles files or fetches from the network.
+The document is stable-audio-tools' `model_config.json`, kept as it is. Known are the families of Stable Audio 1, 2,
+Open and Open Small: a conditioned latent diffusion transformer (`dit`) or U-Net (`adp_cfg_1d`) over a variational
+autoencoder (`oobleck`, `dac`), conditioned by one prompt (`t5`, `clap_text`) and by seconds (`number`, `int`), trained
+to predict `v` or the velocity of a rectified flow; and the kind that fills in what a mask leaves out
+(`diffusion_cond_inpaint`). Whatever else the library could build is refused: some of it unpickles files or fetches from
+the network.
 
 Units: samples at `sample_rate_hz`; a latent is `downsampling_ratio` samples.
 """
@@ -16,11 +17,12 @@ from importlib import resources
 from typing import Any, Final
 
 from luthier_kit.bounded_json import read_json
-from luthier_model import conditions, unsupported
-from luthier_model.conditions import SECONDS, Violation
+from luthier_model import conditions, stable_audio_1, unsupported
+from luthier_model.conditions import CLAP_TEXT, PROMPT, SECONDS, T5, Violation
 from luthier_model.errors import ConfigurationError
 from luthier_model.objectives import OBJECTIVES, Objective, TimestepShift, V
 from luthier_model.rules import BOOL, Choice, Integer, Integers, Real, Rule, Shares
+from luthier_model.stable_audio_1 import DAC, UNET
 
 STABLE_AUDIO_OPEN: Final = "stable-audio-open-1.0"
 TINY, SMALL = "tiny", "small"  # trained on any CPU
@@ -30,6 +32,9 @@ MIN_HEAD_WIDTH: Final = 32  # narrower attention heads break the library's rotar
 MAX_WINDOW_LATENTS: Final = 1 << 15
 INPAINTING: Final = "diffusion_cond_inpaint"
 MAX_MASK_SEGMENTS: Final = 1000
+TRANSFORMER, OOBLECK = "dit", "oobleck"
+CLAP_TOKENS: Final = 77
+"""What CLAP's text encoder reads of a prompt; the library has no field for it."""
 
 _DIT, _AUTOENCODER = "model.diffusion.config", "model.pretransform.config"
 _OBJECTIVE, _SHIFT = "model.diffusion.diffusion_objective", "model.diffusion.distribution_shift_options"
@@ -38,12 +43,22 @@ _MASKS = "training.inpainting.mask_kwargs"
 
 @dataclass(frozen=True)
 class TextCondition:
-    """The T5 encoder behind the prompt: its name in the configuration and how many tokens it reads."""
+    """The encoder behind the prompt: its type and name, and how many tokens it reads.
+
+    `layer`: of CLAP, the hidden layer whose states are taken, as Python counts; None: one vector for the whole prompt.
+    """
 
     id: str
+    type: str
     encoder: str
     max_tokens: int
     project_out: bool
+    layer: int | None = None
+
+    @property
+    def states(self) -> int:
+        """How many tokens the prompt is in cross attention."""
+        return 1 if self.type == CLAP_TEXT and self.layer is None else self.max_tokens
 
 
 @dataclass(frozen=True)
@@ -101,10 +116,12 @@ class Configuration:
 
     @property
     def text(self) -> TextCondition:
-        entry = next(c for c in self._conditions if c["type"] == "t5")
-        config = entry["config"]
-        project = bool(config.get("project_out", False))
-        return TextCondition(entry["id"], config["t5_model_name"], int(config.get("max_length", 128)), project)
+        entry = next(c for c in self._conditions if c["id"] == PROMPT)
+        config, project = entry["config"], bool(entry["config"].get("project_out", False))
+        if entry["type"] == T5:
+            return TextCondition(PROMPT, T5, config["t5_model_name"], int(config.get("max_length", 128)), project)
+        layer = int(config.get("feature_layer_ix", -1)) if config.get("use_text_features", False) else None
+        return TextCondition(PROMPT, CLAP_TEXT, CLAP_TEXT, CLAP_TOKENS, project, layer)
 
     @property
     def seconds_max(self) -> float:
@@ -121,6 +138,21 @@ class Configuration:
     def objective(self) -> Objective:
         """What the model was trained to predict."""
         return OBJECTIVES[self.document["model"]["diffusion"].get("diffusion_objective", V)]
+
+    @property
+    def has_unet(self) -> bool:
+        """Whether a U-Net denoises, not a transformer."""
+        return bool(_at(self.document, "model.diffusion.type") == UNET)
+
+    @property
+    def guidance_scale(self) -> float:
+        """What takes effect where a request for audio names none."""
+        return stable_audio_1.GUIDANCE_SCALE if self.has_unet else self.objective.guidance_scale
+
+    @property
+    def guidance_rescale(self) -> float:
+        """The same of the rescaling of what guidance makes."""
+        return stable_audio_1.GUIDANCE_RESCALE if self.has_unet else 0.0
 
     @property
     def timestep_shift(self) -> TimestepShift | None:
@@ -165,8 +197,9 @@ def check(document: Any) -> Configuration:
         text = f"is {unsupported.FAMILY}'s, which is not built here: {'; '.join(missing)} are missing"
         raise ConfigurationError([("model", text)])
     present = dict(_leaves(document))
-    found = [(path, "is missing") for path in REQUIRED if path not in present]
-    rules = {**REQUIRED, **OPTIONAL}
+    required, optional = _rules(document)
+    found = [(path, "is missing") for path in required if path not in present]
+    rules = {**required, **optional}
     for path, value in present.items():
         if path in rules:
             found += _problems(path, rules[path], value)
@@ -189,43 +222,37 @@ REQUIRED: Final[Mapping[str, Rule]] = {
     "audio_channels": Integer(1, 2),
     "model.io_channels": Integer(1, 1024),
     "model.pretransform.type": Choice(("autoencoder",)),
-    f"{_AUTOENCODER}.encoder.type": Choice(("oobleck",)),
-    f"{_AUTOENCODER}.decoder.type": Choice(("oobleck",)),
+    f"{_AUTOENCODER}.encoder.type": Choice((OOBLECK, DAC)),
+    f"{_AUTOENCODER}.decoder.type": Choice((OOBLECK, DAC)),
     f"{_AUTOENCODER}.bottleneck.type": Choice(("vae",)),
     f"{_AUTOENCODER}.latent_dim": Integer(1, 1024),
     f"{_AUTOENCODER}.downsampling_ratio": Integer(2, 1 << 16),
     f"{_AUTOENCODER}.io_channels": Integer(1, 2),
-    f"{_AUTOENCODER}.encoder.config.in_channels": Integer(1, 2),
-    f"{_AUTOENCODER}.encoder.config.latent_dim": Integer(2, 2048),
-    f"{_AUTOENCODER}.decoder.config.out_channels": Integer(1, 2),
-    f"{_AUTOENCODER}.decoder.config.latent_dim": Integer(1, 1024),
-    **{f"{_AUTOENCODER}.{side}.config.channels": Integer(1, 512) for side in ("encoder", "decoder")},
-    **{f"{_AUTOENCODER}.{side}.config.c_mults": Integers(1, 64, 8) for side in ("encoder", "decoder")},
-    **{f"{_AUTOENCODER}.{side}.config.strides": Integers(1, 32, 8) for side in ("encoder", "decoder")},
     "model.conditioning.cond_dim": Integer(8, 8192),
-    "model.diffusion.type": Choice(("dit",)),
-    f"{_DIT}.io_channels": Integer(1, 1024),
-    f"{_DIT}.embed_dim": Integer(8, 8192),
-    f"{_DIT}.depth": Integer(1, 96),
-    f"{_DIT}.num_heads": Integer(1, 128),
-    f"{_DIT}.cond_token_dim": Integer(8, 8192),
+    "model.diffusion.type": Choice((TRANSFORMER, UNET)),
 }
 OPTIONAL: Final[Mapping[str, Rule]] = {
     "model.pretransform.iterate_batch": BOOL,
     "model.pretransform.chunked": BOOL,
     "model.pretransform.model_half": BOOL,  # read, not followed: the autoencoder is float32 here
     "model.pretransform.scale": Real(1e-3, 1e3),
-    **{f"{_AUTOENCODER}.{side}.config.use_snake": BOOL for side in ("encoder", "decoder")},
-    **{f"{_AUTOENCODER}.{side}.config.antialias_activation": Choice((False,)) for side in ("encoder", "decoder")},
     **{f"{_AUTOENCODER}.{side}.requires_grad": BOOL for side in ("encoder", "decoder")},  # it is never trained here
-    f"{_AUTOENCODER}.decoder.config.final_tanh": BOOL,
-    f"{_AUTOENCODER}.decoder.config.use_nearest_upsample": BOOL,
     _OBJECTIVE: Choice(tuple(OBJECTIVES)),
     f"{_SHIFT}.base_shift": Real(-5, 5),
     f"{_SHIFT}.max_shift": Real(-5, 5),
     f"{_SHIFT}.min_length": Integer(1, MAX_WINDOW_LATENTS),
     f"{_SHIFT}.max_length": Integer(2, MAX_WINDOW_LATENTS),
     f"{_SHIFT}.use_sine": BOOL,
+}
+"""Fields of every model. One of `model` that is in no table is refused, so that nothing takes effect unseen."""
+TRANSFORMER_REQUIRED: Final[Mapping[str, Rule]] = {
+    f"{_DIT}.io_channels": Integer(1, 1024),
+    f"{_DIT}.embed_dim": Integer(8, 8192),
+    f"{_DIT}.depth": Integer(1, 96),
+    f"{_DIT}.num_heads": Integer(1, 128),
+    f"{_DIT}.cond_token_dim": Integer(8, 8192),
+}
+TRANSFORMER_OPTIONAL: Final[Mapping[str, Rule]] = {
     f"{_DIT}.global_cond_dim": Integer(0, 16384),
     f"{_DIT}.prepend_cond_dim": Integer(0, 8192),
     f"{_DIT}.input_concat_dim": Integer(0, 1025),
@@ -238,7 +265,39 @@ OPTIONAL: Final[Mapping[str, Rule]] = {
     f"{_DIT}.use_sinusoidal_emb": BOOL,
     f"{_DIT}.num_memory_tokens": Integer(0, 256),
 }
-"""Fields that may be left out. A field of `model` in neither table is refused, so that nothing takes effect unseen."""
+SIDES: Final = ("encoder", "decoder")
+"""Of an autoencoder."""
+
+
+def _rules(document: Mapping[str, Any]) -> tuple[dict[str, Rule], dict[str, Rule]]:
+    """The fields that a document must and may have, by the types of its parts; of a type that is not known, the
+    fields of Stable Audio Open's.
+    """
+    required, optional = dict(REQUIRED), dict(OPTIONAL)
+    if _optional(document, "model.diffusion.type") == UNET:
+        required |= stable_audio_1.UNET_REQUIRED
+        optional |= stable_audio_1.UNET_OPTIONAL
+    else:
+        required |= TRANSFORMER_REQUIRED
+        optional |= TRANSFORMER_OPTIONAL
+    for side in SIDES:
+        config = f"{_AUTOENCODER}.{side}.config"
+        if _optional(document, f"{_AUTOENCODER}.{side}.type") == DAC:
+            required |= stable_audio_1.dac_fields(side, config)
+            continue
+        required |= {
+            f"{config}.{'in' if side == 'encoder' else 'out'}_channels": Integer(1, 2),
+            f"{config}.latent_dim": Integer(2, 2048) if side == "encoder" else Integer(1, 1024),
+            f"{config}.channels": Integer(1, 512),
+            f"{config}.c_mults": Integers(1, 64, 8),
+            f"{config}.strides": Integers(1, 32, 8),
+        }
+        optional |= {f"{config}.use_snake": BOOL, f"{config}.antialias_activation": Choice((False,))}
+        if side == "decoder":
+            optional |= {f"{config}.final_tanh": BOOL, f"{config}.use_nearest_upsample": BOOL}
+    return required, optional
+
+
 UNREAD: Final = ("training", "model_name")
 """Top-level fields that say nothing about the model: kept, not read, but for how masks are drawn."""
 
@@ -289,15 +348,52 @@ def _mask_violations(document: Mapping[str, Any]) -> list[Violation]:
 
 def _disagreements(c: Configuration) -> list[Violation]:
     """Where two fields say the same thing differently: (the field to mend, what it must be)."""
-    dit, autoencoder = _at(c.document, _DIT), _at(c.document, _AUTOENCODER)
+    autoencoder, shift = _at(c.document, _AUTOENCODER), c.timestep_shift
     encoder, decoder = autoencoder["encoder"]["config"], autoencoder["decoder"]["config"]
-    width, heads, ratio = dit["embed_dim"], dit["num_heads"], autoencoder["downsampling_ratio"]
-    latent_dim = autoencoder["latent_dim"]
+    ratio, latent_dim = autoencoder["downsampling_ratio"], autoencoder["latent_dim"]
+    at_encoder, at_decoder = f"{_AUTOENCODER}.encoder.config", f"{_AUTOENCODER}.decoder.config"
+    rules = [
+        (
+            shift is None or shift.min_length < shift.max_length,
+            f"{_SHIFT}.max_length",
+            "must be above min_length",
+        ),
+        (latent_dim == c.latent_channels, f"{_AUTOENCODER}.latent_dim", "must equal model.io_channels"),
+        (encoder["latent_dim"] == 2 * latent_dim, f"{at_encoder}.latent_dim", "must be twice latent_dim"),
+        (decoder["latent_dim"] == latent_dim, f"{at_decoder}.latent_dim", "must equal latent_dim"),
+        (autoencoder["io_channels"] == c.channels, f"{_AUTOENCODER}.io_channels", "must equal audio_channels"),
+        (encoder["in_channels"] == c.channels, f"{at_encoder}.in_channels", "must equal audio_channels"),
+        (decoder["out_channels"] == c.channels, f"{at_decoder}.out_channels", "must equal audio_channels"),
+        (c.window_samples % ratio == 0, "sample_size", f"must be a multiple of downsampling_ratio {ratio}"),
+        (
+            1 <= c.window_samples // ratio <= MAX_WINDOW_LATENTS,
+            "sample_size",
+            f"must hold 1 to {MAX_WINDOW_LATENTS} latents",
+        ),
+    ]
+    found = [(field, what) for good, field, what in rules if not good]
+    for side, at, fields in (("encoder", at_encoder, encoder), ("decoder", at_decoder, decoder)):
+        if autoencoder[side]["type"] == DAC:
+            found += stable_audio_1.dac_disagreements(side, at, fields, ratio)
+            continue
+        if len(fields["strides"]) != len(fields["c_mults"]):
+            found.append((f"{at}.strides", "must be as many as c_mults"))
+        if math.prod(fields["strides"]) != ratio:
+            found.append((f"{at}.strides", f"must multiply to {ratio}"))
+    if c.has_unet:
+        crossing = conditions.ids_of(c.document["model"], conditions.CROSS)
+        tokens = sum(c.text.states if name == PROMPT else 1 for name in crossing)
+        inpainting = c.masks is not None
+        return found + stable_audio_1.unet_disagreements(c.document, tokens, c.window_latents, inpainting=inpainting)
+    return found + _transformer_disagreements(c)
+
+
+def _transformer_disagreements(c: Configuration) -> list[Violation]:
+    dit, model = _at(c.document, _DIT), c.document["model"]
+    width, heads = dit["embed_dim"], dit["num_heads"]
     cond_width = width if dit.get("project_cond_tokens", True) else dit["cond_token_dim"]
-    model, shift = c.document["model"], c.timestep_shift
     whole, before = (conditions.ids_of(model, each) for each in (conditions.GLOBAL, conditions.PREPEND))
     beside = 1 + c.latent_channels if c.masks else 0
-    at_encoder, at_decoder = f"{_AUTOENCODER}.encoder.config", f"{_AUTOENCODER}.decoder.config"
     rules = [
         (width % heads == 0, f"{_DIT}.num_heads", f"must divide embed_dim {width}, got {heads}"),
         (width // heads >= MIN_HEAD_WIDTH, f"{_DIT}.num_heads", f"must leave heads at least {MIN_HEAD_WIDTH} wide"),
@@ -320,25 +416,5 @@ def _disagreements(c: Configuration) -> list[Violation]:
             f"must be {beside}"
             + (": a mask and the latents that it keeps" if beside else f" in a {c.document['model_type']}"),
         ),
-        (
-            shift is None or shift.min_length < shift.max_length,
-            f"{_SHIFT}.max_length",
-            "must be above min_length",
-        ),
-        (latent_dim == c.latent_channels, f"{_AUTOENCODER}.latent_dim", "must equal model.io_channels"),
-        (encoder["latent_dim"] == 2 * latent_dim, f"{at_encoder}.latent_dim", "must be twice latent_dim"),
-        (decoder["latent_dim"] == latent_dim, f"{at_decoder}.latent_dim", "must equal latent_dim"),
-        (autoencoder["io_channels"] == c.channels, f"{_AUTOENCODER}.io_channels", "must equal audio_channels"),
-        (encoder["in_channels"] == c.channels, f"{at_encoder}.in_channels", "must equal audio_channels"),
-        (decoder["out_channels"] == c.channels, f"{at_decoder}.out_channels", "must equal audio_channels"),
-        (c.window_samples % ratio == 0, "sample_size", f"must be a multiple of downsampling_ratio {ratio}"),
-        (
-            1 <= c.window_samples // ratio <= MAX_WINDOW_LATENTS,
-            "sample_size",
-            f"must hold 1 to {MAX_WINDOW_LATENTS} latents",
-        ),
     ]
-    for at, side in ((at_encoder, encoder), (at_decoder, decoder)):
-        rules.append((len(side["strides"]) == len(side["c_mults"]), f"{at}.strides", "must be as many as c_mults"))
-        rules.append((math.prod(side["strides"]) == ratio, f"{at}.strides", f"must multiply to {ratio}"))
     return [(field, what) for good, field, what in rules if not good]

@@ -72,7 +72,7 @@ class AdapterMismatch(ModelError):
 
 
 class TextEncoderError(ModelError):
-    """The text encoder's files cannot be read as a T5 encoder."""
+    """The text encoder's files cannot be read as one."""
 
 
 class TextEncoderMismatch(ModelError):

@@ -1,5 +1,6 @@
 """From parameters to audio: conditions, denoising, decoding. Pure torch; nothing is stored here."""
 
+import functools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from luthier_model import flow
 from luthier_model.conditions import KEPT, KEPT_LATENTS
 from luthier_model.configuration import Configuration
 from luthier_model.errors import OutputNotFinite
+from luthier_model.network import without_conditions
 from luthier_model.objectives import OBJECTIVES, V
 from luthier_model.sampling import SAMPLERS, GuidedDenoiser, SeededNoise, noise_levels
 
@@ -29,7 +31,7 @@ class GenerationParameters:
 
     Times in seconds; sigmas in units of the latents, for a flow the share of noise (it has no `sigma_min`).
     `init_noise_level` 0 = from noise alone. `untrimmed` = the whole window, to hear how well the model stops. The
-    defaults are those of a model that predicts v.
+    defaults are those of a transformer that predicts v.
     """
 
     prompt: str
@@ -78,7 +80,8 @@ def prepare(network: Any, configuration: Configuration, device: torch.device, pr
     convolutions, in the whole process: its 10 bits are audible in the decoder.
     """
     torch.backends.cudnn.allow_tf32 = False
-    features = network.model.model.timestep_features
+    inner = network.model.model
+    features = inner.to_time if configuration.has_unet else inner.timestep_features
     in_autocast = features.forward
 
     def exact(t: Tensor) -> Tensor:
@@ -116,6 +119,7 @@ def denoise(model: LoadedModel, parameters: GenerationParameters, init_audio: Te
         negative=negative,
         scale=p.guidance_scale,
         rescale=p.guidance_rescale,
+        unconditional=functools.partial(without_conditions, network.model),
     )
     noise = SeededNoise(p.seed, (1, c.latent_channels, c.window_latents), model.device)
     start = p.init_noise_level or p.sigma_max

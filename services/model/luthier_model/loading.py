@@ -22,7 +22,7 @@ def load(
 ) -> ConditionedDiffusionModelWrapper:
     """stable-audio-tools' own model in eval mode on `device`, in float32 whatever the file's precision.
 
-    `weights` is safetensors, wrapped or not; `text` the folder of the T5 encoder; `merge` are adapters that change the
+    `weights` is safetensors, wrapped or not; `text` the text encoder's folder; `merge` are adapters that change the
     weights, one after the other. Everything is compared with the configuration first (CheckpointError,
     CheckpointMismatch, AdapterMismatch, TextEncoderError, TextEncoderMismatch), then the file's tensors become the
     parameters, those in float32 without a second copy. AdapterError when an adapter is not finite.
@@ -42,7 +42,7 @@ def load(
 def complete(
     model: ConditionedDiffusionModelWrapper, configuration: Configuration, text: Path | None, device: str = "cpu"
 ) -> ConditionedDiffusionModelWrapper:
-    """A skeleton with weights becomes a model: its T5 encoder, the constants that no checkpoint holds, eval mode, no
+    """A skeleton with weights becomes a model: its text encoder, the constants that no checkpoint holds, eval mode, no
     gradients, every tensor on `device`.
     """
     conditioners, prompt = model.conditioner.conditioners, configuration.text.id

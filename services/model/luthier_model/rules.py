@@ -48,6 +48,19 @@ class Choice:
 
 
 @dataclass(frozen=True)
+class Text:
+    """A text of 1 to `longest` characters."""
+
+    longest: int
+
+    def problem(self, value: Any) -> str | None:
+        """What is wrong with a value; None when nothing is."""
+        if isinstance(value, str) and 0 < len(value) <= self.longest:
+            return None
+        return f"must be a name of 1 to {self.longest} characters, got {value!r}"[:200]
+
+
+@dataclass(frozen=True)
 class Integers:
     """A list of 1 to `longest` whole numbers, each in [low, high]."""
 
@@ -78,5 +91,5 @@ class Shares:
         return f"must be {self.count} numbers of 0 or more that sum to 1, got {value!r}"[:200]
 
 
-Rule = Integer | Real | Choice | Integers | Shares
+Rule = Integer | Real | Choice | Text | Integers | Shares
 BOOL: Final = Choice((True, False))

@@ -47,11 +47,12 @@ def noise_levels(steps: int, sigma_min: float, sigma_max: float) -> list[float]:
 
 
 class GuidedDenoiser:
-    """Callable `(x, sigma) -> denoised` over a stable-audio-tools `DiTWrapper`; x is (1, channels, latents).
+    """Callable `(x, sigma) -> denoised` over stable-audio-tools' transformer or U-Net; x is (1, channels, latents).
 
     `scale` 1 evaluates the conditional branch alone; otherwise both branches go as one batch and the velocity is
     unconditional + scale * (conditional - unconditional). `rescale` (0 to 1) pulls its spread in each frame back to
-    that of the conditional branch. `negative` is the unconditional branch's text; without it, zeros are.
+    that of the conditional branch. `negative` is the unconditional branch's text; without it, and where it has no
+    token, `unconditional` says what stands there: zeros, or what the network learned.
 
     The transformer's own `cfg_scale` gives the same numbers but waits for the device each step: it stays 1.
     """
@@ -64,11 +65,12 @@ class GuidedDenoiser:
         negative: Conditioning | None = None,
         scale: float = 1.0,
         rescale: float = 0.0,
+        unconditional: Callable[[Tensor], Tensor] = torch.zeros_like,
     ) -> None:
         self._transformer, self._scale, self._rescale = transformer, scale, rescale
         self._inputs = {key: value for key, value in conditioning.items() if value is not None}
         if scale != 1.0:
-            self._inputs = _with_unconditional(self._inputs, negative or {})  # batch 1 -> 2
+            self._inputs = _both_branches(self._inputs, negative or {}, unconditional)  # batch 1 -> 2
 
     def __call__(self, x: Tensor, sigma: float) -> Tensor:
         norm = math.sqrt(sigma * sigma + 1)
@@ -90,14 +92,16 @@ class GuidedDenoiser:
         return self._transformer(x, times, **self._inputs).to(x.dtype)
 
 
-def _with_unconditional(conditional: dict[str, Tensor], negative: Conditioning) -> dict[str, Tensor]:
+def _both_branches(
+    conditional: dict[str, Tensor], negative: Conditioning, unconditional: Callable[[Tensor], Tensor]
+) -> dict[str, Tensor]:
     """Each input twice along the batch: as asked for, then without what guidance steers by."""
     both = {}
     for key, value in conditional.items():
-        both[key] = torch.cat([value, torch.zeros_like(value) if key in GUIDED_KEYS else value])
+        both[key] = torch.cat([value, unconditional(value) if key in GUIDED_KEYS else value])
     text, mask = negative.get("negative_cross_attn_cond"), negative.get("negative_cross_attn_mask")
     if text is not None and "cross_attn_cond" in conditional:
-        text = text if mask is None else text * mask.to(text.dtype).unsqueeze(-1)
+        text = text if mask is None else torch.where(mask.bool()[..., None], text, unconditional(text))
         both["cross_attn_cond"] = torch.cat([conditional["cross_attn_cond"], text])  # (2, tokens, width)
     return both
 

@@ -1,7 +1,8 @@
-"""The T5 text encoder, from a local folder in the Hugging Face layout. Nothing is ever fetched.
+"""The text encoder, T5 or CLAP's, from a local folder in the Hugging Face layout. Nothing is ever fetched.
 
-A folder holds `config.json`, `model.safetensors` and a tokenizer (`tokenizer.json`, or `spiece.model` with its
-`tokenizer_config.json`). For Stable Audio Open that is the published t5-base; the tiny model brings its own.
+A folder holds `config.json`, `model.safetensors` and a tokenizer (`tokenizer.json`; of T5 also `spiece.model` with its
+`tokenizer_config.json`). For Stable Audio Open that is the published t5-base; the tiny model brings its own. What is
+CLAP's alone is in `clap_text`.
 """
 
 import hashlib
@@ -18,8 +19,10 @@ from stable_audio_tools.models.conditioners import T5Conditioner
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, T5Config, T5EncoderModel
 
 from luthier_kit.bounded_json import check_json, read_json
-from luthier_model import checkpoint
-from luthier_model.configuration import Configuration
+from luthier_model import checkpoint, clap_text
+from luthier_model.clap_text import ClapText
+from luthier_model.conditions import CLAP_TEXT
+from luthier_model.configuration import Configuration, TextCondition
 from luthier_model.errors import CheckpointError, TextEncoderError, TextEncoderMismatch, WeightsError
 from luthier_model.network import text_width
 
@@ -68,6 +71,8 @@ PROBES: Final = ("", "Jazz, piano trio, 120 BPM, F major")
 TOKENS, TOKENS_ALIAS = "shared.weight", "encoder.embed_tokens.weight"
 """The token embeddings' two names; a file may hold either."""
 
+TextConditioner = T5Conditioner | ClapText
+
 _table = threading.Lock()
 
 
@@ -98,34 +103,39 @@ def check(folder: Path | None, configuration: Configuration) -> Path:
     TextEncoderMismatch when there is none, a file is absent or it has another width; TextEncoderError when a file is
     not what its name says.
     """
-    name, wanted = configuration.text.encoder, text_width(configuration)
+    name, wanted, is_clap = configuration.text.encoder, text_width(configuration), _is_clap(configuration)
     if folder is None:
         raise TextEncoderMismatch(f"this model needs the text encoder {name!r} as a folder of files; none was given")
     files(folder)
-    config = _config(folder)
-    if config["d_model"] != wanted:
-        raise TextEncoderMismatch(f"the text encoder is {config['d_model']} wide, {name!r} must be {wanted}")
+    if is_clap:
+        if not (folder / TOKENIZERS[0]).is_file():
+            raise TextEncoderMismatch(f"the text encoder's folder lacks {TOKENIZERS[0]}; nothing is downloaded")
+        _clap(folder, configuration.text)
+    elif (width := _config(folder)["d_model"]) != wanted:
+        raise TextEncoderMismatch(f"the text encoder is {width} wide, {name!r} must be {wanted}")
     for path in files(folder):
         if path.suffix == ".json":
             _check_json_file(path)
         elif path.suffix == ".model" and path.stat().st_size > MAX_TOKENIZER_BYTES:
             raise TextEncoderError(f"{path.name} of the text encoder must have at most {MAX_TOKENIZER_BYTES} bytes")
-    weights(folder)
+    weights(folder, configuration)
     return folder
 
 
-def weights(folder: Path) -> list[str]:
+def weights(folder: Path, configuration: Configuration) -> list[str]:
     """Names of the encoder's tensors in its weights file; TextEncoderError when they are not its configuration's."""
     try:
         found = checkpoint.header(folder / WEIGHTS)
     except CheckpointError as error:
         raise TextEncoderError(f"{WEIGHTS} of the text encoder: {error}") from None
-    config = _t5(folder)
-    with _reading(f"{CONFIG} of the text encoder", folder), torch.device("meta"):
-        model = T5EncoderModel(config)
-    shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items() if name != TOKENS_ALIAS}
-    if TOKENS not in found:
-        shapes[TOKENS_ALIAS] = shapes.pop(TOKENS)
+    if _is_clap(configuration):
+        fields, text = _clap(folder, configuration.text), configuration.text
+        stored, own = clap_text.stored_names(found, fields, text), clap_text.shapes(fields, text)
+        shapes = {stored[name]: shape for name, shape in own.items()}
+    else:
+        shapes = _t5_shapes(folder)
+        if TOKENS not in found:
+            shapes[TOKENS_ALIAS] = shapes.pop(TOKENS)
     for name, shape in shapes.items():
         if name not in found:
             raise TextEncoderError(f"{WEIGHTS} of the text encoder lacks {name}")
@@ -135,10 +145,17 @@ def weights(folder: Path) -> list[str]:
     return sorted(shapes)
 
 
-def check_weights(folder: Path) -> None:
+def _t5_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
+    config = _t5(folder)
+    with _reading(f"{CONFIG} of the text encoder", folder), torch.device("meta"):
+        model = T5EncoderModel(config)
+    return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items() if name != TOKENS_ALIAS}
+
+
+def check_weights(folder: Path, configuration: Configuration) -> None:
     """TextEncoderError when the encoder's weights are not finite floating-point numbers. Reads the file once."""
     try:
-        checkpoint.check_weights(folder / WEIGHTS, weights(folder))
+        checkpoint.check_weights(folder / WEIGHTS, weights(folder, configuration))
     except WeightsError as error:
         raise TextEncoderError(f"{WEIGHTS} of the text encoder: {error}") from None
 
@@ -147,9 +164,17 @@ def check_tokenizer(folder: Path, configuration: Configuration) -> None:
     """TextEncoderError when the tokenizer does not turn prompts into tokens of this encoder: it is loaded, and used as
     it is when audio is made.
     """
-    with _known_files(folder) as known, _reading(TOKENIZER, known):
+    _tokenizer(folder, configuration)
+
+
+def _tokenizer(folder: Path, configuration: Configuration) -> PreTrainedTokenizerBase:
+    """The folder's, as `check_tokenizer` says."""
+    text = configuration.text
+    with _known_files(folder, text) as known, _reading(TOKENIZER, known):
         tokenizer = AutoTokenizer.from_pretrained(str(known), local_files_only=True, trust_remote_code=False)
-    _probe(tokenizer, configuration.text.max_tokens, _t5(folder).vocab_size)
+    vocabulary = _clap(folder, text)["vocab_size"] if _is_clap(configuration) else _t5(folder).vocab_size
+    _probe(tokenizer, text.max_tokens, vocabulary)
+    return tokenizer
 
 
 def _probe(tokenizer: PreTrainedTokenizerBase, max_tokens: int, vocabulary: int) -> None:
@@ -187,13 +212,16 @@ def _reading(what: str, folder: Path | None = None) -> Iterator[None]:
 
 
 @contextmanager
-def _known_files(folder: Path) -> Iterator[Path]:
+def _known_files(folder: Path, text: TextCondition) -> Iterator[Path]:
     """A folder of the encoder's files in which the configuration has nothing but what is known.
 
     transformers makes an attribute of the model of every other field, too: `return_dict`, `is_decoder`,
     `_attn_implementation` or one that it does not know.
     """
-    config = {"model_type": "t5", "architectures": ["T5EncoderModel"], **_config(folder)}
+    if text.type == CLAP_TEXT:
+        config = {"model_type": "roberta", "architectures": ["RobertaModel"], **_clap(folder, text)}
+    else:
+        config = {"model_type": "t5", "architectures": ["T5EncoderModel"], **_config(folder)}
     with tempfile.TemporaryDirectory(prefix="text-encoder-") as name:
         known = Path(name)
         for path in files(folder):
@@ -210,13 +238,37 @@ def _t5(folder: Path) -> T5Config:
         return T5Config(**{name: value for name, value in fields.items() if name not in NUMBER_FORMATS})
 
 
-def _config(folder: Path) -> dict[str, Any]:
-    """The known fields of the encoder's configuration, each within its bound."""
-    path = folder / CONFIG
+def _is_clap(configuration: Configuration) -> bool:
+    return configuration.text.type == CLAP_TEXT
+
+
+def _clap(folder: Path, text: TextCondition) -> dict[str, Any]:
+    """The known fields of CLAP's configuration, each within its bound, large enough for what is taken from it."""
+    what = f"{CONFIG} of the text encoder"
+    document = _document(folder, "CLAP's (a RoBERTa's)")
+    if not isinstance(document, dict) or document.get("model_type") not in clap_text.MODEL_TYPES:
+        raise TextEncoderError(f"{what} is not CLAP's: model_type must be one of {', '.join(clap_text.MODEL_TYPES)}")
+    for field in REFUSED:
+        _require(document.get(field) is None, field, document.get(field), "must be absent")
     try:
-        config = read_json(_bytes_of(path, MAX_CONFIG_BYTES), max_bytes=MAX_CONFIG_BYTES, max_depth=MAX_JSON_DEPTH)
+        fields = clap_text.fields_of(document)
+        clap_text.check_condition(fields, text)
     except ValueError as error:
-        raise TextEncoderError(f"{CONFIG} of the text encoder is not a T5 configuration: {error}"[:300]) from None
+        raise TextEncoderError(f"{what}: {error}"[:300]) from None
+    return fields
+
+
+def _document(folder: Path, whose: str) -> Any:
+    data = _bytes_of(folder / CONFIG, MAX_CONFIG_BYTES)
+    try:
+        return read_json(data, max_bytes=MAX_CONFIG_BYTES, max_depth=MAX_JSON_DEPTH)
+    except ValueError as error:
+        raise TextEncoderError(f"{CONFIG} of the text encoder is not {whose} configuration: {error}"[:300]) from None
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    """The known fields of a T5 encoder's configuration, each within its bound."""
+    config = _document(folder, "a T5")
     if not isinstance(config, dict) or "d_model" not in config or config.get("model_type", "t5") not in MODEL_TYPES:
         raise TextEncoderError(f"{CONFIG} of the text encoder is not a T5 configuration")
     for field, most in BOUNDS.items():
@@ -255,10 +307,15 @@ def _bytes_of(path: Path, most: int) -> bytes:
         return file.read(most + 1)
 
 
-def conditioner(folder: Path | None, configuration: Configuration) -> T5Conditioner:
-    """stable-audio-tools' own T5 conditioner over a local folder; errors as `check` and `check_tokenizer`."""
+def conditioner(folder: Path | None, configuration: Configuration) -> TextConditioner:
+    """The library's own T5 conditioner over a local folder, or CLAP's; errors as `check` and `check_tokenizer`."""
     checked, text = check(folder, configuration), configuration.text
-    with _known_files(checked) as known, _table:  # the library accepts names of a fixed table only, so the folder
+    if _is_clap(configuration):
+        fields, tokenizer = _clap(checked, text), _tokenizer(checked, configuration)
+        names = clap_text.stored_names(checkpoint.header(checked / WEIGHTS), fields, text)
+        with _reading("the text encoder", checked):
+            return clap_text.conditioner(checked / WEIGHTS, fields, names, text, configuration.cond_dim, tokenizer)
+    with _known_files(checked, text) as known, _table:  # the library accepts names of a fixed table only, so the folder
         location = str(known)  # becomes one for a moment
         T5Conditioner.T5_MODELS.append(location)
         T5Conditioner.T5_MODEL_DIMS[location] = text_width(configuration)

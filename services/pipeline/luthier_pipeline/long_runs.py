@@ -281,7 +281,7 @@ def evaluate(
         str, typer.Option(metavar="NAME|FILE", help="A suite that ships, or one of your own: FILE.json, FILE.yaml.")
     ] = "quick",
     steps: Annotated[int | None, typer.Option(metavar="N", min=1, help="Denoising steps; default: 100.")] = None,
-    guidance_scale: Annotated[float | None, typer.Option(help="0 to 50, 1 = off; default: 7.")] = None,
+    guidance_scale: Annotated[float | None, typer.Option(help="0 to 50, 1 = off; default: each model's own.")] = None,
     seconds: Annotated[float | None, typer.Option(help="Length of each row; default: the suite's.")] = None,
     max_rows: Annotated[int | None, typer.Option(metavar="N", min=1, help="Only the first rows.")] = None,
     report: Annotated[Path | None, typer.Option(metavar="FILE.html", help="Where the report goes.")] = None,

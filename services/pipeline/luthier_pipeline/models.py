@@ -24,8 +24,17 @@ from luthier_pipeline.options import USER, Json, Reviewer, begin
 
 REGISTER_TIMEOUT_S: Final = 600.0
 FIRST_PAUSE_S: Final = 0.5  # before a server that broke off is asked again
-TEXT_ENCODER_ENDINGS: Final = (".json", ".model", ".safetensors")
-"""What a text encoder is loaded from; a hub folder also holds pickles and other frameworks' weights."""
+TEXT_ENCODER_FILES: Final = (
+    "config.json",
+    "generation_config.json",
+    "model.safetensors",
+    "special_tokens_map.json",
+    "spiece.model",
+    "tokenizer.json",
+    "tokenizer_config.json",
+)
+"""What inference loads a text encoder from; a hub folder also holds pickles, other frameworks' weights and the
+tokenizer once more."""
 FORMATS: Final = {".flac": OUTPUT_FORMAT_FLAC, ".wav": OUTPUT_FORMAT_WAV}
 
 
@@ -35,7 +44,8 @@ def register(
     weights: Annotated[Path, typer.Option(metavar="FILE.safetensors", help="Weights.")],
     config: Annotated[Path, typer.Option(metavar="FILE.json", help="stable-audio-tools model configuration.")],
     text_encoder: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Folder of the T5 text encoder; default: the server's.")
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Folder of T5, or of CLAP's text encoder; default: the server's."),
     ] = None,
     reason: Annotated[str, typer.Option(metavar="TEXT", help="Why, kept with the version.")] = (
         "registered by an operator"
@@ -59,7 +69,7 @@ def register(
         reason=reason,
     )
     for path in sorted(text_encoder.iterdir()) if text_encoder else ():
-        if path.suffix in TEXT_ENCODER_ENDINGS and path.is_file():
+        if path.name in TEXT_ENCODER_FILES and path.is_file():
             request.text_encoder.add(name=path.name, file=put(store, "text-encoders", path, "application/octet-stream"))
     answer = context.clients.inference.RegisterModel(request, timeout=REGISTER_TIMEOUT_S)
     label = f"{answer.model.name}@{answer.model.version}"

@@ -34,11 +34,11 @@ log = logging.getLogger(__name__)
 NAME: Final = "default"
 """peft's name of an adapter among several."""
 GROUPS: Final = {
-    "attention": re.compile(r"\.(self|cross)_attn\.to_\w+$"),
-    "feed_forward": re.compile(r"\.ff\.ff\."),
+    "attention": re.compile(r"\.(self|cross)_attn\.to_\w+$|attention\.to_(q|kv)$|attention\.attention\.to_out$"),
+    "feed_forward": re.compile(r"\.ff\.ff\.|\.feed_forward\."),
     "all": re.compile(""),
 }
-"""Layers by the names that stable-audio-tools gives them, of each group of `requests.TARGETS`."""
+"""Layers by the names that stable-audio-tools gives them, in a transformer or U-Net, of each of `requests.TARGETS`."""
 assert tuple(GROUPS) == TARGETS
 PROBES: Final = 8
 TOLERANCE: Final = 1e-4

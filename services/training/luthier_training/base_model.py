@@ -14,7 +14,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save
 from stable_audio_tools.models.autoencoders import AudioAutoencoder
-from stable_audio_tools.models.conditioners import Conditioner, T5Conditioner
+from stable_audio_tools.models.conditioners import Conditioner
 from stable_audio_tools.models.diffusion import ConditionedDiffusionModelWrapper
 
 from luthier.common.v1.common_pb2 import ArtifactRef
@@ -22,9 +22,11 @@ from luthier.curation.v1.dataset_pb2 import DatasetRow
 from luthier_kit.registry import ModelVersion
 from luthier_kit.store import Action, Store
 from luthier_model import checkpoint, loading, text_encoder
+from luthier_model.clap_text import ClapText
 from luthier_model.conditions import PROMPT
 from luthier_model.configuration import Configuration
 from luthier_model.registered import fetch_version, statuses
+from luthier_model.text_encoder import TextConditioner
 from luthier_training import audio
 
 MAX_TENSORS_BYTES = 1 << 30
@@ -81,8 +83,8 @@ class StoredLatents:
 
 @dataclass(frozen=True)
 class TextEmbedding:
-    """`tokens`: (tokens, width) float32, zero where there is no token. `mask`: (tokens,) bool. Padding may be
-    left out behind them.
+    """`tokens`: (tokens, width) float32. `mask`: (tokens,) bool. Padding may be left out behind them: zeros where the
+    text encoder is T5; of CLAP it is as the last of them.
     """
 
     tokens: torch.Tensor
@@ -117,10 +119,11 @@ def posterior_of(autoencoder: AudioAutoencoder, audio: torch.Tensor) -> tuple[to
 
 
 def encode_text(
-    conditioner: T5Conditioner, prompts: Sequence[str], device: torch.device | str
+    conditioner: TextConditioner, prompts: Sequence[str], device: torch.device | str
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """What the frozen text encoder makes of prompts, before the projection: (batch, tokens, width) float32, zero where
-    there is no token, and (batch, tokens) bool. In the encoder's own precision, whatever a training step computes in.
+    """What the frozen text encoder makes of prompts, before the projection: (batch, tokens, width) float32, of T5 zero
+    where there is no token, and (batch, tokens) bool. In the encoder's own precision, whatever a training step
+    computes in.
     """
     projection, conditioner.proj_out = conditioner.proj_out, torch.nn.Identity()
     try:
@@ -210,15 +213,19 @@ class BaseModel:
         """What the frozen text encoder makes of a clip's prompts, before the projection; found in the store or encoded
         now, in one call. Their file lies in `kept`.
         """
-        conditioner: T5Conditioner = self.model.conditioner.conditioners[PROMPT]
+        conditioner: TextConditioner = self.model.conditioner.conditioners[PROMPT]
 
         def encode() -> dict[str, torch.Tensor]:
             tokens, mask = encode_text(conditioner, prompts, self.device)
             longest = int(mask.any(0).nonzero().max()) + 1  # what lies behind is zero
+            if isinstance(conditioner, ClapText):  # … or one vector again and again, of which one is kept
+                longest = min(longest + 1, conditioner.states)
             return {"states": tokens[:, :longest].cpu().contiguous(), "mask": mask[:, :longest].cpu().contiguous()}
 
         inputs = [hashlib.sha256(prompt.encode()).hexdigest() for prompt in prompts]
         parameters, tools = {"max_tokens": conditioner.max_length}, {"text_encoder": self.text_encoder_digest}
+        if isinstance(conditioner, ClapText):
+            tools["taken"] = "one vector" if conditioner.layer is None else f"layer {conditioner.layer}"
         ref = self._once(Action(TEXT_STAGE, inputs, parameters, version=TEXT_VERSION, tools=tools), encode)
         path = self.store.blobs.fetch(ref, kept, max_bytes=MAX_TENSORS_BYTES)
         return {prompt: StoredText(path, row) for row, prompt in enumerate(prompts)}
@@ -252,7 +259,7 @@ class BaseModel:
 
 
 class CachedPrompts(Conditioner):  # type: ignore[misc]
-    """Stands for the T5 conditioner with the embeddings of every prompt of the data set.
+    """Stands for the text encoder's conditioner with the embeddings of every prompt of the data set.
 
     The same numbers, without the encoder in memory and in each step; they are read when they are drawn. With
     `keep_encoder` it takes any caption: what it does not hold is encoded in one call and forgotten, because hardly a
@@ -260,10 +267,12 @@ class CachedPrompts(Conditioner):  # type: ignore[misc]
     """
 
     def __init__(
-        self, original: T5Conditioner, embeddings: Mapping[str, StoredText], *, keep_encoder: bool = False
+        self, original: TextConditioner, embeddings: Mapping[str, StoredText], *, keep_encoder: bool = False
     ) -> None:
         super().__init__(original.dim, original.output_dim)
-        self.proj_out, self.embeddings, self.max_tokens = original.proj_out, embeddings, original.max_length
+        self.proj_out, self.embeddings = original.proj_out, embeddings
+        self.hears_padding = isinstance(original, ClapText)
+        self.states = original.states if self.hears_padding else original.max_length
         # no submodule: what is frozen is neither trained nor exported
         self.encode = functools.partial(encode_text, original) if keep_encoder else None
 
@@ -278,9 +287,12 @@ class CachedPrompts(Conditioner):  # type: ignore[misc]
             tokens, mask = self.encode(drawn, device)
             found |= {caption: TextEmbedding(tokens[row], mask[row]) for row, caption in enumerate(drawn)}
         some = found[x[0]].tokens
-        tokens = torch.zeros((len(x), self.max_tokens, some.shape[1]), device=device)
-        mask = torch.zeros((len(x), self.max_tokens), dtype=torch.bool, device=device)
+        tokens = torch.zeros((len(x), self.states, some.shape[1]), device=device)
+        mask = torch.zeros((len(x), self.states), dtype=torch.bool, device=device)
         for row, caption in enumerate(x):
             count = len(found[caption].mask)
             tokens[row, :count], mask[row, :count] = found[caption].tokens, found[caption].mask
-        return self.proj_out(tokens) * mask.unsqueeze(-1), mask
+            if self.hears_padding:
+                tokens[row, count:] = found[caption].tokens[-1]
+        projected = self.proj_out(tokens)  # (batch, states, width)
+        return projected if self.hears_padding else projected * mask.unsqueeze(-1), mask

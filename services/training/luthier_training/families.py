@@ -1,5 +1,5 @@
 """What a model's family adds to a training batch: timesteps moved towards noise, and masks for a model that fills in
-what they leave out.
+what they leave out; and whether its network can recompute activations.
 
 All of it follows from (seed, batch number), as the batch does.
 """
@@ -8,6 +8,7 @@ import random
 from dataclasses import replace
 
 import torch
+from stable_audio_tools.models.diffusion import DiTWrapper
 
 from luthier_model.configuration import Configuration, Masks
 from luthier_training.examples import Batch, Conditions
@@ -27,6 +28,11 @@ def as_trained(batch: Batch, known: Configuration, seed: int, number: int) -> Ba
         kept = [draw_mask(draw, masks, window, sounding(said, known)) for said in batch.conditions]
         batch = replace(batch, kept=torch.stack(kept))
     return batch
+
+
+def recomputing(network: torch.nn.Module, *, wanted: bool) -> dict[str, bool]:
+    """How the library's network is told to recompute activations, or not to; its U-Net cannot."""
+    return {"use_checkpointing": wanted} if isinstance(network, DiTWrapper) else {}
 
 
 def sounding(said: Conditions, known: Configuration) -> int:

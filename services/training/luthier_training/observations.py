@@ -63,7 +63,8 @@ def prompts_to_sample(
             sampler=own.samplers[0],
             sigma_min=own.sigma_min,
             sigma_max=own.sigma_max,
-            guidance_scale=own.guidance_scale,
+            guidance_scale=configuration.guidance_scale,
+            guidance_rescale=configuration.guidance_rescale,
         )
         for number, (prompt, seconds_total) in enumerate(asked)
     ]

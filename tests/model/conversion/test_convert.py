@@ -16,6 +16,8 @@ from luthier_model.conversion import convert as module
 from luthier_model.conversion.__main__ import main
 from luthier_model.conversion.convert import Sources, convert
 from luthier_model.conversion.report import ConversionError, Report
+from luthier_model.network import random_model
+from tests.model.families import small_family
 
 State = dict[str, torch.Tensor]
 
@@ -316,3 +318,22 @@ def test_the_command_answers_in_json_when_it_fails(
     assert document["error"]["reason"] == "CHECKPOINT_MISMATCH"
     assert document["missing"]["count"] == len(autoencoder_of(state))
     assert len(document["missing"]["first"]) == 5
+
+
+@pytest.mark.parametrize("family", ["stable_audio_1", "stable_audio_2"])
+def test_other_families_trained_compiled_and_in_parallel(family: str, tmp_path: Path) -> None:
+    """Names as torch itself makes them of a compiled network in a training wrapper."""
+    files = small_family(family, tmp_path)
+    known, state = files.configuration, load_file(files.weights)
+    (tmp_path / "family.json").write_text(json.dumps(dict(known.document)))
+    wrapper = torch.nn.ModuleDict({"diffusion": random_model(known, seed=1)})
+    wrapper["diffusion"].load_state_dict(state)
+    wrapper["diffusion"].model = torch.compile(wrapper["diffusion"].model)
+    names = torch.nn.ModuleDict({"module": wrapper}).state_dict()
+    assert any(name.startswith("module.diffusion.model._orig_mod.model.") for name in names)
+
+    report = convert(Sources(saved(tmp_path / "a.ckpt", names), tmp_path / "family.json"), tmp_path / "out")
+
+    assert same(tmp_path / "out", state)
+    assert any("names hold _orig_mod and module" in note for note in report.notes)
+    assert "FOLDER-OF-clap_text" in report.next[0]

@@ -49,3 +49,39 @@ def test_the_wrapper_of_an_autoencoder_is_known() -> None:
     assert layout.online == {"pretransform.model.encoder.d": "autoencoder.encoder.d"}
     assert layout.averaged == {"pretransform.model.encoder.d": "autoencoder_ema.ema_model.encoder.d"}
     assert layout.rest == ("discriminator.x",)
+
+
+@pytest.mark.parametrize(
+    ("prefix", "inside", "inserted"),
+    [
+        ("", "_orig_mod.", ("_orig_mod",)),
+        ("module.", "", ("module",)),
+        ("module.", "_orig_mod.", ("_orig_mod", "module")),
+        ("_forward_module.", "", ("_forward_module",)),
+    ],
+)
+def test_what_compiling_and_several_gpus_put_into_names_is_taken_out(
+    prefix: str, inside: str, inserted: tuple[str, ...]
+) -> None:
+    """As torch names a module that was compiled in a model, and a model that is trained in parallel."""
+    names = [prefix + f"diffusion.{name}".replace("model.model.", f"model.{inside}model.") for name in WANTED]
+    names += [f"{prefix}diffusion_ema.ema_model.{inside}model.{name}" for name in "ab"]
+
+    layout = layout_of(names, WANTED)
+
+    assert layout.online == dict(zip(WANTED, names[:4], strict=True))
+    assert layout.chosen("ema")["model.model.a"] == names[4]
+    assert (layout.rest, layout.inserted) == ((), inserted)
+
+
+@pytest.mark.parametrize("prefix", ["_orig_mod.", "module.", "module._orig_mod."])
+def test_a_model_that_was_saved_compiled_or_in_parallel_is_known(prefix: str) -> None:
+    assert layout_of([prefix + name for name in WANTED], WANTED).online == {name: prefix + name for name in WANTED}
+    assert layout_of([prefix + "encoder.d"], WANTED).added == "pretransform.model."
+
+
+def test_names_that_would_become_one_stay_as_they_are() -> None:
+    names = [*WANTED, "module.conditioner.c"]
+    layout = layout_of(names, WANTED)
+    assert layout.online == {name: name for name in names}
+    assert layout.inserted == ()

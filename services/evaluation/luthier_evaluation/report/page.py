@@ -86,6 +86,7 @@ def render(results: pb.EvaluationResults, store: Store) -> str:
     return templates.get_template("report.html").render(
         results=results,
         plan=plan,
+        guidance=_guidance(plan, results.rows),
         candidate=candidate(plan),
         baseline=baseline(plan),
         colours=colours,
@@ -115,6 +116,14 @@ def with_interval(score: pb.Score, unit: str, *, signed: bool = False) -> str:
     """`62.5 % (30.0 % to 90.0 %)`."""
     value, low, high = (number(part, unit, signed=signed) for part in (score.value, score.low, score.high))
     return f"{value} ({low} to {high})"
+
+
+def _guidance(plan: pb.EvaluationPlan, rows: Sequence[pb.RowResult]) -> str:
+    """The guidance scale that took effect, of each model where they have their own."""
+    if not plan.own_guidance:
+        return f"{plan.guidance_scale:g}"
+    own = {row.model: row.guidance_scale for row in rows if row.HasField("guidance_scale")}
+    return ", ".join(f"{own[model.model]:g} ({model.model}'s own)" for model in plan.models if model.model in own)
 
 
 def summary(plan: pb.EvaluationPlan, table: Sequence[pb.Score]) -> list[str]:

@@ -258,6 +258,10 @@ def _say(report: Report) -> None:
             f"a training wrapper's checkpoint: its names begin with {first.layout.wrapper}; what loads models reports "
             "all of them as missing. They are unwrapped"
         )
+    if inserted := dict.fromkeys(each for found in report.found for each in found.layout.inserted):
+        report.notes.append(
+            f"names hold {' and '.join(inserted)}, put there by torch.compile or by training on several GPUs: taken out"
+        )
     if first.updates == 0:
         text = "it holds the weights that training began with"
         report.notes.append(f"the file has a moving average that was never updated: {text}")

@@ -25,6 +25,7 @@ from luthier_model.conditions import SECONDS_START
 from luthier_model.configuration import Configuration
 from luthier_model.errors import WeightsError
 from luthier_model.generation import kept_inputs
+from luthier_model.network import without_conditions
 from luthier_model.objectives import OBJECTIVES, Objective
 from luthier_model.registered import statuses
 from luthier_model.sampling import GUIDED_KEYS
@@ -34,7 +35,7 @@ from luthier_training.base_model import BaseModel, Excerpt, StoredLatents, Store
 from luthier_training.checkpoints import Progress, Trained
 from luthier_training.dataset import rows_of, subset_of
 from luthier_training.examples import Batch, Example, LogitNormal, draw_batch, excerpts, mixture_of, windows
-from luthier_training.families import as_trained
+from luthier_training.families import as_trained, recomputing
 from luthier_training.held_out import HeldOut
 from luthier_training.job import Job
 from luthier_training.model_card import card_of_run
@@ -281,16 +282,17 @@ def check_finite(name: str, value: float, step: int) -> None:
 def batch_loss(
     model: ConditionedDiffusionModelWrapper, batch: Batch, *, recompute: bool, observe: RowLosses | None = None
 ) -> torch.Tensor:
-    """The loss of a batch on the model's device; `recompute` spares the memory of activations. `observe` is told the
-    loss of each row."""
+    """The loss of a batch on the model's device; `recompute` spares a transformer's memory of activations. `observe` is
+    told the loss of each row."""
     conditions = model.conditioner(batch.conditions, batch.latents.device)
     if batch.kept is not None:
         conditions |= kept_inputs(batch.latents, batch.kept, batch.latents.device)
     inputs = model.get_conditioning_inputs(conditions)
     for name in GUIDED_KEYS:
         if (tokens := inputs[name]) is not None:  # (batch, tokens, width): the prompt's and the seconds'
-            inputs[name] = torch.where(batch.dropped[:, None, None], torch.zeros_like(tokens), tokens)
-    predict = functools.partial(model.model, **inputs, use_checkpointing=recompute)
+            without = without_conditions(model.model, tokens)
+            inputs[name] = torch.where(batch.dropped[:, None, None], without, tokens)
+    predict = functools.partial(model.model, **inputs, **recomputing(model.model, wanted=recompute))
     objective = OBJECTIVES[model.diffusion_objective]
     return denoising_loss(objective, predict, batch.latents, batch.noise, batch.timesteps, observe)
 
