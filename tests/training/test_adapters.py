@@ -222,7 +222,7 @@ def test_only_the_adapter_is_trained(known: Configuration, live_files: tuple[Pat
     found.optimizer.step()
     after = found.model.state_dict()
     assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
-    found.save(tmp_path / "c.safetensors", Progress(1))
+    found.snapshot(Progress(1)).write(tmp_path / "c.safetensors")
     assert (tmp_path / "c.safetensors").stat().st_size < 0.4 * live_files[0].stat().st_size, "with both moments"
 
 

@@ -39,7 +39,7 @@ def stepped(fresh: Callable[[], Trained]) -> Trained:
 
 def test_what_was_saved_is_restored(fresh: Callable[[], Trained], stepped: Trained, tmp_path: Path) -> None:
     path = tmp_path / "c.safetensors"
-    stepped.save(path, PROGRESS)
+    stepped.snapshot(PROGRESS).write(path)
     restored = fresh()
     assert restored.restore(path) == PROGRESS
     assert stepped.average is not None
@@ -55,7 +55,7 @@ def test_what_was_saved_is_restored(fresh: Callable[[], Trained], stepped: Train
 
 
 def test_its_form_is_that_of_release_0_1(stepped: Trained, tmp_path: Path) -> None:
-    stepped.save(tmp_path / "c.safetensors", PROGRESS)
+    stepped.snapshot(PROGRESS).write(tmp_path / "c.safetensors")
     with safe_open(tmp_path / "c.safetensors", "pt") as file:
         names, numbers = list(file.keys()), json.loads(file.metadata()["progress"])
     assert numbers == {"step": 3, "training": [[2, 0.5], [3, 0.25]], "validation": [[0, 1.5]]}
@@ -96,7 +96,7 @@ def test_numbers_that_cannot_be_are_refused_and_nothing_is_changed(
     fresh: Callable[[], Trained], stepped: Trained, tmp_path: Path, text: str
 ) -> None:
     path = tmp_path / "c.safetensors"
-    stepped.save(path, PROGRESS)
+    stepped.snapshot(PROGRESS).write(path)
     save_file(load_file(path), path, metadata={"format": "pt", "progress": text})
     trained, untouched = fresh(), fresh()
     with pytest.raises(CheckpointError, match="its numbers"):
@@ -112,7 +112,7 @@ def test_tensors_of_another_model_are_named(
     fresh: Callable[[], Trained], stepped: Trained, tmp_path: Path, prefix: str, change: str
 ) -> None:
     path = tmp_path / "c.safetensors"
-    stepped.save(path, PROGRESS)
+    stepped.snapshot(PROGRESS).write(path)
     tensors = load_file(path)
     name = next(name for name in sorted(tensors) if name.startswith(prefix) and tensors[name].numel() > 1)
     changed = tensors.pop(name)

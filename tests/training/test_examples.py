@@ -44,7 +44,7 @@ def test_no_two_batches_have_the_same_noise() -> None:
 
 def test_parts_of_a_batch_are_its_rows() -> None:
     whole = draw(7, 6)
-    parts = [whole.part(slice(first, first + 2), "cpu") for first in (0, 2, 4)]
+    parts = [whole.part(slice(first, first + 2)) for first in (0, 2, 4)]
     assert [row for part in parts for row in part.conditions] == whole.conditions
     for name in ("latents", "noise", "timesteps", "dropped"):
         assert torch.equal(torch.cat([getattr(part, name) for part in parts]), getattr(whole, name))

@@ -129,7 +129,7 @@ def test_masks_follow_from_the_seed_and_the_batch(
     assert torch.equal(kept(3), kept(3))
     assert not torch.equal(kept(3), kept(4))
     assert not torch.equal(kept(3), kept(3, seed=5))
-    part = as_trained(batch, opened.configuration, 4, 3).part(slice(2, 4), "cpu")
+    part = as_trained(batch, opened.configuration, 4, 3).part(slice(2, 4))
     assert part.kept is not None
     assert torch.equal(part.kept, kept(3)[2:4])
 

@@ -1,5 +1,6 @@
-"""Runners of a run with stages are killed, without a warning, between two stages and inside the second."""
+"""Runners of a run with stages are killed, without a warning: between two stages, and while a checkpoint is written."""
 
+import itertools
 import multiprocessing
 import os
 import signal
@@ -23,17 +24,13 @@ from luthier.training.v1.training_pb2 import (
 from luthier_kit.registry import RUN_STATE_SUCCEEDED, ModelVersion, RunLog, resolve
 from luthier_kit.store import Store
 from luthier_training import runner
-from luthier_training.examples import Batch, draw_batch
 from luthier_training.kept import kept_of
 from luthier_training.recipes import fine_tune
 from luthier_training.requests import settle
 from luthier_training.runs import KIND, TrainingRunLog
+from luthier_training.snapshots import Snapshot
 
 from .data_sets import LARGE, SMALL, put
-
-Draw = Callable[..., Batch]
-TEST, MAIN = 2, 4
-"""Clips in a batch of each stage, by which a draw is told apart."""
 
 
 @pytest.fixture
@@ -47,9 +44,9 @@ def queued(
     monkeypatch.setattr(runner, "POLL_INTERVAL_S", 0.05)
     small, large = put(store, tmp_path, "small", SMALL), put(store, tmp_path, "large", LARGE)
     stages = [
-        TrainingStage(name="test", steps=3, batch_size=TEST, data=[StageData(dataset=small)]),
+        TrainingStage(name="test", steps=3, batch_size=2, data=[StageData(dataset=small)]),
         TrainingStage(
-            name="main", steps=5, batch_size=MAIN, data=[StageData(dataset=large, share=3), StageData(dataset=small)]
+            name="main", steps=5, batch_size=4, data=[StageData(dataset=large, share=3), StageData(dataset=small)]
         ),
     ]
     tune = FineTune(base_model="base", stages=stages, learning_rate=3e-3, validate_every=4, checkpoint_every=2)
@@ -69,31 +66,49 @@ def run_to_its_end(record: TrainingRunLog, name: str) -> int | None:
     return process.exitcode
 
 
-def killed_at(draw: tuple[int, int]) -> Draw:
-    """Draws as ever, but dies at the batch of that size and number."""
+def killed_at(call: int) -> Callable[..., torch.Tensor]:
+    """The loss as ever, but the process dies in that call."""
+    batch_loss, calls = fine_tune.batch_loss, itertools.count(1)
 
-    def dying(examples: Any, number: int, batch_size: int, *rest: Any) -> Batch:
-        if (batch_size, number) == draw:
+    def dying(*arguments: Any, **options: Any) -> torch.Tensor:
+        if next(calls) == call:
             os.kill(os.getpid(), signal.SIGKILL)
-        return draw_batch(examples, number, batch_size, *rest)
+        return batch_loss(*arguments, **options)
 
     return dying
 
 
-def test_a_run_whose_runners_are_killed_between_stages_and_inside_one_ends_as_one_that_was_left_alone(
+def killed_writing(call: int) -> Callable[[Snapshot, Path], None]:
+    """A checkpoint as ever, but the process dies where that one is half written."""
+    write, calls = Snapshot.write, itertools.count(1)
+
+    def dying(snapshot: Snapshot, path: Path) -> None:
+        write(snapshot, path)
+        if next(calls) == call:
+            os.truncate(path, path.stat().st_size // 2)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return dying
+
+
+def test_a_run_killed_between_stages_and_while_it_writes_a_checkpoint_ends_as_one_that_was_left_alone(
     store: Store, queued: Callable[[str], TrainingRunLog], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = queued("whole")
     assert run_to_its_end(whole, "alone") == runner.ENDED
 
     record = queued("killed")
-    for name, draw, step in (("first", (MAIN, 0), 3), ("second", (MAIN, 4), 6)):
-        monkeypatch.setattr(fine_tune, "draw_batch", killed_at(draw))
-        assert run_to_its_end(record, name) == -signal.SIGKILL
+    deaths: list[tuple[str, Any, str, Any, int]] = [
+        ("first", fine_tune, "batch_loss", killed_at(4), 3),  # the first of the second stage
+        ("second", Snapshot, "write", killed_writing(2), 4),  # of step 6, while the seventh may be computed
+    ]
+    for name, where, attribute, dying, step in deaths:
+        with monkeypatch.context() as patch:
+            patch.setattr(where, attribute, dying)
+            assert run_to_its_end(record, name) == -signal.SIGKILL
         assert record.read().progress.checkpoint_step == step
         for key in list(store.objects.keys(f"heartbeats/{record.id}/")):
             store.objects.delete(key)  # as if the expiry had passed
-    monkeypatch.setattr(fine_tune, "draw_batch", draw_batch)
     assert run_to_its_end(record, "third") == runner.ENDED
 
     run = record.read()

@@ -1,11 +1,12 @@
 """Two processes train as one would, and a run of theirs ends as one."""
 
+import itertools
 import os
 import socket
 import subprocess
 import sys
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,6 @@ from luthier_kit.registry import RUN_STATE_RUNNING, RUN_STATE_SUCCEEDED, ModelVe
 from luthier_kit.rpc import InvalidRequest
 from luthier_kit.store import Store
 from luthier_training import runner
-from luthier_training.examples import Batch, Example, draw_batch
 from luthier_training.launchers.launcher import runner_arguments
 from luthier_training.ranks import Ranks
 from luthier_training.recipes import fine_tune
@@ -113,13 +113,15 @@ def test_a_rank_that_dies_leaves_a_run_that_goes_on_from_its_checkpoint(
     assert forked(whole.id, 1, environment) == runner.ENDED
     record = queued_tuning(store, dataset_ref, "parts", checkpoint_every=2)
 
-    def dies_in_the_sixth(examples: Sequence[Example], number: int, *rest: Any) -> Batch:
-        if number == 5 and os.environ["RANK"] == "1":
+    batch_loss, numbers = fine_tune.batch_loss, itertools.count(1)
+
+    def dies_in_the_sixth(*arguments: Any, **options: Any) -> torch.Tensor:
+        if next(numbers) == 6 and os.environ["RANK"] == "1":
             os._exit(9)
-        return draw_batch(examples, number, *rest)
+        return batch_loss(*arguments, **options)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fine_tune, "draw_batch", dies_in_the_sixth)
+        patch.setattr(fine_tune, "batch_loss", dies_in_the_sixth)
         assert forked(record.id, 2, environment) == 9
     left = record.read()
     assert (left.state, left.progress.checkpoint_step) == (RUN_STATE_RUNNING, 4)

@@ -1,5 +1,6 @@
 """A runner's exit code tells whether its run has ended: Kubernetes starts another one until it has."""
 
+import itertools
 import math
 import multiprocessing
 import os
@@ -7,12 +8,13 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from luthier.common.v1.common_pb2 import ArtifactRef
 from luthier.training.v1.training_pb2 import CreateTrainingRunRequest, TinyBase, TrainingProgress, TrainingResult
@@ -30,7 +32,6 @@ from luthier_kit.registry import (
 from luthier_kit.rpc import error_of
 from luthier_kit.store import Store
 from luthier_training import runner
-from luthier_training.examples import Batch, Example, draw_batch
 from luthier_training.recipes import fine_tune
 from luthier_training.runs import KIND, TrainingRunLog
 
@@ -95,6 +96,18 @@ def test_told_to_go_while_it_waits_it_says_that_the_run_has_not_ended(store: Sto
     assert time.monotonic() - began < 5
 
 
+def in_the(number: int, act: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What happens while the loss of batch `number` (1, 2, …) is computed."""
+    batch_loss, numbers = fine_tune.batch_loss, itertools.count(1)
+
+    def acting(*arguments: Any, **options: Any) -> torch.Tensor:
+        if next(numbers) == number:
+            act()
+        return batch_loss(*arguments, **options)
+
+    monkeypatch.setattr(fine_tune, "batch_loss", acting)
+
+
 @pytest.mark.parametrize(("accumulate", "step"), [(1, 5), (2, 3)])
 def test_told_to_go_in_a_step_it_stores_a_checkpoint_first(
     store: Store,
@@ -105,12 +118,7 @@ def test_told_to_go_in_a_step_it_stores_a_checkpoint_first(
     accumulate: int,
     step: int,
 ) -> None:
-    def with_a_sigterm_in_the_fifth(examples: Sequence[Example], number: int, *rest: Any) -> Batch:
-        if number == 4:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return draw_batch(examples, number, *rest)
-
-    monkeypatch.setattr(fine_tune, "draw_batch", with_a_sigterm_in_the_fifth)
+    in_the(5, lambda: os.kill(os.getpid(), signal.SIGTERM), monkeypatch)
     record = queued_tuning(store, dataset_ref, "told", accumulate=accumulate)
     # forked: nothing is imported again
     process = multiprocessing.get_context("fork").Process(target=lambda: sys.exit(runner.main(record.id, "own")))
@@ -128,12 +136,7 @@ def test_a_cancelled_run_ends_and_its_heartbeat_stops(
     monkeypatch.setattr("luthier_training.reporting.POLL_INTERVAL_S", 0.01)
     record = queued_tuning(store, dataset_ref, "cancelled", steps=100_000, validate_every=100_000)
 
-    def cancelled_in_the_third(examples: Sequence[Example], number: int, *rest: Any) -> Batch:
-        if number == 2:
-            RunLog(store, KIND, record.id).cancel("me", "enough")
-        return draw_batch(examples, number, *rest)
-
-    monkeypatch.setattr(fine_tune, "draw_batch", cancelled_in_the_third)
+    in_the(3, lambda: RunLog(store, KIND, record.id).cancel("me", "enough"), monkeypatch)
     assert runner.main(record.id, "own") == runner.ENDED
     ended = record.read()
     assert ended.state == RUN_STATE_CANCELLED
@@ -146,12 +149,7 @@ def test_a_run_whose_name_is_promoted_meanwhile_keeps_what_it_made(
 ) -> None:
     record = queued_tuning(store, dataset_ref, "promoted")
 
-    def promoted_in_the_third(examples: Sequence[Example], number: int, *rest: Any) -> Batch:
-        if number == 2:
-            promote(store, base, "tuned")
-        return draw_batch(examples, number, *rest)
-
-    monkeypatch.setattr(fine_tune, "draw_batch", promoted_in_the_third)
+    in_the(3, lambda: promote(store, base, "tuned"), monkeypatch)
     assert runner.main(record.id, "own") == runner.ENDED
     ended = record.read()
     assert (ended.state, ended.result.model) == (RUN_STATE_SUCCEEDED, f"tuned-{record.id.rpartition('-')[2][:16]}@1")

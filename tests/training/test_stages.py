@@ -27,7 +27,7 @@ from luthier_kit.rpc import InvalidRequest
 from luthier_kit.store import Store
 from luthier_model.configuration import Configuration
 from luthier_training import audio
-from luthier_training.examples import Batch, Example, draw_batch
+from luthier_training.examples import Batch, Example
 from luthier_training.job import Job
 from luthier_training.kept import kept_of
 from luthier_training.ranks import Ranks
@@ -82,14 +82,14 @@ def trained(store: Store, asked: Job, folder: Path) -> Weights:
 
 
 def noting(monkeypatch: pytest.MonkeyPatch) -> list[Batch]:
-    """The batches that are drawn."""
-    batches = []
+    """The batches that are trained on."""
+    batches, batch_loss = [], fine_tune.batch_loss
 
-    def noted(*arguments: Any) -> Batch:
-        batches.append(draw_batch(*arguments))
-        return batches[-1]
+    def noted(model: Any, batch: Batch, **options: Any) -> torch.Tensor:
+        batches.append(batch)
+        return batch_loss(model, batch, **options)
 
-    monkeypatch.setattr(fine_tune, "draw_batch", noted)
+    monkeypatch.setattr(fine_tune, "batch_loss", noted)
     return batches
 
 

@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from ema_pytorch import EMA
 from safetensors import safe_open
-from safetensors.torch import save_file
 from stable_audio_tools.models.autoencoders import AudioAutoencoder
 from stable_audio_tools.models.discriminators import EncodecDiscriminator
 from torch import nn
@@ -24,6 +23,7 @@ from luthier_kit.bounded_json import read_json
 from luthier_model import checkpoint
 from luthier_model.errors import CheckpointError
 from luthier_training.checkpoints import MAX_NUMBERS, MAX_NUMBERS_BYTES, MAX_NUMBERS_DEPTH, NAMED
+from luthier_training.snapshots import Buffers, Snapshot
 
 BETAS, WEIGHT_DECAY = (0.8, 0.99), 1e-3
 """Of both optimisers, as Stable Audio Open's autoencoder was trained."""
@@ -133,6 +133,7 @@ class Trained:
     generator: Learner
     average: EMA | None
     critic: Learner | None
+    buffers: Buffers = field(default_factory=Buffers)
 
     @classmethod
     def prepare(
@@ -156,16 +157,12 @@ class Trained:
         """Whether the encoder is trained."""
         return "encoder" in dict(self.generator.network.named_children())
 
-    def save(self, path: Path, progress: Progress) -> None:
-        """Writes a checkpoint."""
-        tensors = {
-            name: tensor.detach().cpu().contiguous().clone()
-            for learner, *names in self._learners()
-            for name, tensor in learner.tensors(*names)
-        }
+    def snapshot(self, progress: Progress) -> Snapshot:
+        """A checkpoint as it is now, to be written before the next one is taken."""
+        tensors = {name: tensor for learner, *names in self._learners() for name, tensor in learner.tensors(*names)}
         if self.average is not None:
-            tensors |= {f"average.{name}": tensor.cpu() for name, tensor in self.average.state_dict().items()}
-        save_file(tensors, path, metadata={"format": "pt", "progress": progress.as_json()})
+            tensors |= {f"average.{name}": tensor for name, tensor in self.average.state_dict().items()}
+        return Snapshot(self.buffers.copy(tensors.items()), progress.as_json())
 
     def restore(self, path: Path) -> Progress:
         """Puts everything back where it was; returns the numbers of the checkpoint.

@@ -15,7 +15,6 @@ from typing import Any
 import torch
 from ema_pytorch import EMA
 from safetensors import safe_open
-from safetensors.torch import save_file
 from stable_audio_tools.models.diffusion import ConditionedDiffusionModelWrapper
 
 from luthier.training.v1.training_pb2 import LossPoint
@@ -23,6 +22,7 @@ from luthier_kit.bounded_json import read_json
 from luthier_model import checkpoint
 from luthier_model.errors import CheckpointError
 from luthier_training.adapters import AdapterInTraining
+from luthier_training.snapshots import Buffers, Snapshot
 
 FROZEN = "pretransform."
 WEIGHTS, AVERAGE, OPTIMIZER = "weights.", "average.", "optimizer."
@@ -59,6 +59,7 @@ class Trained:
     optimizer: torch.optim.Optimizer
     gradient: torch.Tensor
     adapter: AdapterInTraining | None = None
+    buffers: Buffers = field(default_factory=Buffers)
 
     @contextmanager
     def network(self) -> Iterator[torch.nn.Module]:
@@ -70,16 +71,15 @@ class Trained:
         else:
             yield self.model.model if average is None else average.ema_model
 
-    def save(self, path: Path, progress: Progress) -> None:
-        """Writes a checkpoint."""
+    def snapshot(self, progress: Progress) -> Snapshot:
+        """A checkpoint as it is now, to be written before the next one is taken."""
         state = dict(self._weights_and_average())
         for index, moments in self.optimizer.state_dict()["state"].items():
             state |= {f"{OPTIMIZER}{index}.{name}": torch.as_tensor(value) for name, value in moments.items()}
         losses = {"training": progress.training, "validation": progress.validation}
         losses |= {f"{DATASET}{number}": points for number, points in progress.by_dataset.items()}
         pairs = {name: [(point.step, point.loss) for point in points] for name, points in losses.items()}
-        tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}
-        save_file(tensors, path, metadata={"format": "pt", "progress": json.dumps({"step": progress.step, **pairs})})
+        return Snapshot(self.buffers.copy(state.items()), json.dumps({"step": progress.step, **pairs}))
 
     def restore(self, path: Path, *, other_run: bool = False) -> Progress:
         """Puts weights, moving average and moments back where they were; returns the numbers of the checkpoint.

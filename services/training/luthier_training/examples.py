@@ -7,7 +7,7 @@ on as if nothing had happened, and its course depends neither on the device nor 
 import math
 import random
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TypedDict
@@ -74,12 +74,23 @@ class Batch:
     dropped: torch.Tensor
     kept: torch.Tensor | None = None
 
-    def part(self, rows: slice, device: str) -> "Batch":
-        """Some rows, on a device."""
+    def part(self, rows: slice) -> "Batch":
+        """Some rows."""
+        return self._each(lambda tensor: tensor[rows], self.conditions[rows])
+
+    def pinned(self) -> "Batch":
+        """The same in memory from which a GPU copies while the CPU goes on."""
+        return self._each(torch.Tensor.pin_memory, self.conditions)
+
+    def on(self, device: str) -> "Batch":
+        """The same on a device."""
+        return self._each(lambda tensor: tensor.to(device, non_blocking=True), self.conditions)
+
+    def _each(self, change: Callable[[torch.Tensor], torch.Tensor], conditions: list[Conditions]) -> "Batch":
         tensors = (self.latents, self.noise, self.timesteps, self.dropped)
-        latents, noise, timesteps, dropped = (tensor[rows].to(device) for tensor in tensors)
-        kept = None if self.kept is None else self.kept[rows].to(device)
-        return Batch(latents, self.conditions[rows], noise, timesteps, dropped, kept)
+        latents, noise, timesteps, dropped = map(change, tensors)
+        kept = None if self.kept is None else change(self.kept)
+        return Batch(latents, conditions, noise, timesteps, dropped, kept)
 
 
 def excerpts(clip: DatasetRow, duration_s: float, shortest_s: float, seed: int) -> list[Excerpt]:

@@ -44,6 +44,8 @@ class Ranks:
 
     def mean(self, value: float) -> float:
         """The mean over all ranks."""
+        if self.count == 1:
+            return value
         tensor = torch.tensor(value, dtype=torch.float64, device=self.device)
         self.average(tensor)
         return float(tensor)

@@ -10,8 +10,7 @@ Both learn in float32 on every device: half the bits of a sample are half its dy
 import copy
 import itertools
 import json
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from typing import Any
 
@@ -21,6 +20,7 @@ from stable_audio_tools.models.discriminators import EncodecDiscriminator
 from stable_audio_tools.models.factory import create_pretransform_from_config
 from torch import nn
 
+from luthier.common.v1.common_pb2 import ArtifactRef
 from luthier.curation.v1.dataset_pb2 import DatasetManifest
 from luthier.training.v1.training_pb2 import FidelityPoint, LossPoint, TrainAutoencoder
 from luthier_kit.registry import TRANSFORMER, UNFIT, ModelVersion, resolve
@@ -30,6 +30,7 @@ from luthier_model.configuration import Configuration, check
 from luthier_model.errors import WeightsError
 from luthier_model.registered import statuses
 from luthier_training import kept
+from luthier_training.ahead import Beside, ahead
 from luthier_training.autoencoder_state import Progress, Trained
 from luthier_training.autoencoder_window import check_window
 from luthier_training.base_model import SAME_ENCODER, BaseModel, posterior_of, trained_posterior
@@ -37,7 +38,7 @@ from luthier_training.crops import Clip, draw_crops, held_out_crops
 from luthier_training.dataset import read_manifest, registered_name, rows_of
 from luthier_training.job import Job
 from luthier_training.ranks import Ranks
-from luthier_training.recipes.fine_tune import MAX_GRADIENT_NORM, check_finite, rate, thinned
+from luthier_training.recipes.fine_tune import MAX_GRADIENT_NORM, check_finite, put_snapshot, rate, thinned
 from luthier_training.recipes.tiny_base import latent_scale, start
 from luthier_training.reconstruction import Fidelity, SpectralLoss, divergence, make_discriminator
 from luthier_training.reporting import Stopped
@@ -152,7 +153,7 @@ def fit(
     reporter.stage("train", recipe.steps, done=progress.step)
     if not progress.validation:
         validate()
-    with closing(drawn(draw, progress.step * recipe.accumulate)) as batches:
+    with closing(ahead(draw, itertools.count(progress.step * recipe.accumulate))) as batches, Beside() as beside:
         while progress.step < recipe.steps:
             loss, critics_loss = learn(trained, spectral, recipe, batches, progress.step, ranks)
             progress.step += 1
@@ -167,20 +168,11 @@ def fit(
             reporter.advance(progress.step, recipe.steps, loss, progress.training, progress.validation)
             stop = ranks.mean(not reporter.going) > 0  # all ranks stop at the same step
             if not ranks.rank and (last or stop or progress.step % recipe.checkpoint_every == 0):
-                store_checkpoint(job, trained, progress)
+                store_checkpoint(job, trained, progress, beside)
+            beside.poll()
             if stop:
                 raise Stopped
     return trained, progress
-
-
-def drawn(draw: Callable[[int], Batch], first: int) -> Generator[Batch]:
-    """Batches from a number on; the next is decoded while one is computed."""
-    with ThreadPoolExecutor(1) as reader:
-        upcoming = reader.submit(draw, first)
-        for number in itertools.count(first + 1):
-            found = upcoming.result()
-            upcoming = reader.submit(draw, number)
-            yield found
 
 
 def learn(
@@ -281,16 +273,18 @@ def measured(
     return means
 
 
-def store_checkpoint(job: Job, trained: Trained, progress: Progress) -> None:
-    """Stores a checkpoint below the run's own prefix and records it in the run. The one before it is kept, the one
-    before that is removed.
+def store_checkpoint(job: Job, trained: Trained, progress: Progress, beside: Beside) -> None:
+    """Stores a checkpoint below the run's own prefix, beside training, then records it in the run. The one before it is
+    kept, the one before that is removed.
     """
-    path = job.folder("fit") / f"step-{progress.step}.safetensors"
-    trained.save(path, progress)
-    ref = job.store.blobs.put_file(f"checkpoints/{job.run_id}", path)
-    path.unlink()
-    job.reporter.checkpoint(ref, progress.step)
-    kept.remove_unnamed(job.store, job.run_id, job.reporter.progress)
+    beside.finish()  # the memory of a copy is used again
+    step, snapshot = progress.step, trained.snapshot(progress)
+
+    def record(ref: ArtifactRef) -> None:
+        job.reporter.checkpoint(ref, step)
+        kept.remove_unnamed(job.store, job.run_id, job.reporter.progress)
+
+    beside.begin(lambda: put_snapshot(job, snapshot, step), record)
 
 
 def rescaled(job: Job, known: Configuration, autoencoder: AudioAutoencoder, train: Sequence[Clip]) -> Configuration:

@@ -8,7 +8,8 @@ classifier-free guidance. The loss covers the silence behind a clip: that is how
 import functools
 import math
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import torch
@@ -31,6 +32,7 @@ from luthier_model.registered import statuses
 from luthier_model.sampling import GUIDED_KEYS
 from luthier_music.clip_facts import facts_of
 from luthier_training import adapters, continuing, kept
+from luthier_training.ahead import Beside, ahead
 from luthier_training.base_model import BaseModel, Excerpt, StoredLatents, StoredText
 from luthier_training.checkpoints import Progress, Trained
 from luthier_training.dataset import rows_of, subset_of
@@ -40,11 +42,13 @@ from luthier_training.held_out import HeldOut
 from luthier_training.job import Job
 from luthier_training.model_card import card_of_run
 from luthier_training.observations import Observer, prompts_to_sample
-from luthier_training.plan import plan_of, read_data
+from luthier_training.pending import OneStepLate, Pending
+from luthier_training.plan import Stage, plan_of, read_data
 from luthier_training.ranks import ALONE, BATCH_FIELD, Ranks
 from luthier_training.reporting import Stopped
 from luthier_training.resuming import choose_export, continued, newest
 from luthier_training.seeds import seed_of
+from luthier_training.snapshots import Snapshot
 
 WEIGHT_DECAY, BETAS = 1e-3, (0.9, 0.999)
 """As Stable Audio Open was trained (Evans 2024)."""
@@ -188,64 +192,118 @@ def fit(
     and before it raises Stopped because the run should stop. Raises FailedPrecondition TRAINING_DIVERGED when a loss or
     the gradient is not finite: no checkpoint is stored after that.
     """
-    recipe, seed, ranks, reporter, device = job.request.fine_tune, job.request.seed, job.ranks, job.reporter, job.device
-    plan, logit = plan_of(job.request), logit_of(recipe)
-    mixtures = [mixture_of(train, stage.sources, stage.seed(seed)) for stage in plan.stages]
+    recipe, ranks, reporter, plan = job.request.fine_tune, job.ranks, job.reporter, plan_of(job.request)
     clips = HeldOut(held_out, continuing.names_of(job.store, plan))
-
     recompute = sum(parameter.numel() for parameter in model.model.parameters()) > RECOMPUTED_PARAMETERS
-    trained = prepare(model, recipe, seed)
+    trained = prepare(model, recipe, job.request.seed)
     progress = resumed(job, trained)
     observer.resume(progress.step)
+
+    def note(step: Pending) -> bool:
+        """Notes the numbers of a step, TRAINING_DIVERGED unless they are finite; whether any rank should stop."""
+        loss, stopping, norm = step.read()
+        check_finite("loss", loss, step.step)
+        check_finite("gradient's norm", norm, step.step)
+        progress.training = thinned([*progress.training, LossPoint(step=step.step, loss=loss)])
+        reporter.progress.loss = loss
+        observer.step(step.step, loss=loss, learning_rate=step.learning_rate, gradient_norm=norm)
+        return stopping > 0
 
     clips.note(progress, reporter.progress)
     reporter.stage("train", plan.steps, done=progress.step)
     if not progress.validation:
         validate(job, trained, progress, clips, observer)
         observer.end_part(progress.step)
-    while progress.step < plan.steps:
-        stage = plan.at(progress.step)
-        rows, drawn, local = ranks.rows(stage.batch_size), stage.seed(seed), progress.step - stage.first
-        reporter.progress.training_stage = stage.name
-        if trained.average is not None:
-            trained.average.update()  # before the step, as stable-audio-tools does: the average is one step behind
-        for group in trained.optimizer.param_groups:
-            group["lr"] = stage.learning_rate * rate(local, stage.steps, stage.warmup_steps)
-        trained.gradient.zero_()
-        loss = 0.0
-        for number in range(local * recipe.accumulate, (local + 1) * recipe.accumulate):
-            batch = draw_batch(
-                mixtures[stage.number], number, stage.batch_size, recipe.conditioning_dropout, drawn,
-                recipe.metadata_share, logit,
-            )  # fmt: skip
-            batch = as_trained(batch, known, drawn, number).part(rows, device)
-            adapters.seed_dropout(recipe.adapter, drawn, number, ranks.rank)
-            with torch.autocast("cuda", torch.bfloat16, enabled=device == "cuda"):
-                part = batch_loss(model, batch, recompute=recompute, observe=observer.rows) / recipe.accumulate
-            part.backward()  # type: ignore[no-untyped-call]
-            loss += float(part.detach())
-        loss = ranks.mean(loss)
-        check_finite("loss", loss, progress.step + 1)
-        ranks.average(trained.gradient)
-        norm = float(torch.nn.utils.clip_grad_norm_(model.parameters(), MAX_GRADIENT_NORM))
-        check_finite("gradient's norm", norm, progress.step + 1)
-        trained.optimizer.step()
-
-        progress.step += 1
-        progress.training = thinned([*progress.training, LossPoint(step=progress.step, loss=loss)])
-        observer.step(progress.step, loss=loss, learning_rate=group["lr"], gradient_norm=norm)
-        ends = progress.step == stage.end
-        if validates := ends or progress.step % recipe.validate_every == 0:
-            validate(job, trained, progress, clips, observer)
-        reporter.advance(progress.step, plan.steps, loss, progress.training, progress.validation)
-        stop = ranks.mean(not reporter.going) > 0  # all ranks stop at the same step
-        due = ends or stop or progress.step % recipe.checkpoint_every == 0
-        if validates or due or (recipe.keep_every and progress.step % recipe.keep_every == 0):
-            observer.end_part(progress.step)  # wherever a checkpoint may be stored
-        store_checkpoint(job, trained, progress, due=due)
-        if stop:
-            raise Stopped
+    numbers = OneStepLate(note)
+    with closing(drawn(job, train, known, progress.step)) as batches, Beside() as beside:
+        while progress.step < plan.steps:
+            stage = plan.at(progress.step)
+            reporter.progress.training_stage = stage.name
+            step = learn(job, trained, batches, progress.step, stage, recompute=recompute, observe=observer.rows)
+            stop, progress.step = numbers.add(step), step.step
+            ends = progress.step == stage.end
+            validates = ends or progress.step % recipe.validate_every == 0
+            due = ends or progress.step % recipe.checkpoint_every == 0
+            keeps = bool(recipe.keep_every) and progress.step % recipe.keep_every == 0
+            if validates or due or keeps:  # nothing is stored of a step whose numbers are not finite
+                stop |= numbers.finish()
+            if validates:
+                validate(job, trained, progress, clips, observer)
+            reporter.advance(progress.step, plan.steps, None, progress.training, progress.validation)
+            if ranks.count == 1:  # several stop at the same step, when all have been told
+                stop = not reporter.going
+            if stop:
+                numbers.finish()
+            if validates or due or keeps or stop:
+                beside.finish()  # what is kept so far decides what is the best and which parts of the log are joined
+                observer.end_part(progress.step)
+                store_checkpoint(job, trained, progress, beside, due=due or stop)
+            if ends or stop:
+                beside.finish()
+            beside.poll()
+            if stop:
+                raise Stopped
     return trained, progress
+
+
+def drawn(job: Job, train: Sequence[Example], known: Configuration, step: int) -> Generator[Batch]:
+    """This rank's rows of every batch of a run from a step on, drawn by a thread ahead of their step."""
+    recipe, seed, plan = job.request.fine_tune, job.request.seed, plan_of(job.request)
+    logit = logit_of(recipe)
+    mixtures = [mixture_of(train, stage.sources, stage.seed(seed)) for stage in plan.stages]
+
+    def places() -> Iterator[tuple[Stage, int]]:
+        for stage in plan.stages[plan.at(step).number :]:
+            first = max(step - stage.first, 0)
+            yield from ((stage, number) for number in range(first * recipe.accumulate, stage.steps * recipe.accumulate))
+
+    def draw(place: tuple[Stage, int]) -> Batch:
+        stage, number = place
+        batch = draw_batch(
+            mixtures[stage.number], number, stage.batch_size, recipe.conditioning_dropout, stage.seed(seed),
+            recipe.metadata_share, logit,
+        )  # fmt: skip
+        own = as_trained(batch, known, stage.seed(seed), number).part(job.ranks.rows(stage.batch_size))
+        return own.pinned() if job.device == "cuda" else own
+
+    return ahead(draw, places())
+
+
+def learn(
+    job: Job,
+    trained: Trained,
+    batches: Iterator[Batch],
+    done: int,
+    stage: Stage,
+    *,
+    recompute: bool,
+    observe: RowLosses,
+) -> Pending:
+    """The step after `done` steps; the means over ranks of its loss and of whether they should stop, then the
+    gradient's norm. Nothing of it waits for the device.
+    """
+    recipe, ranks, device = job.request.fine_tune, job.ranks, job.device
+    local, seed = done - stage.first, stage.seed(job.request.seed)
+    if trained.average is not None:
+        trained.average.update()  # before the step, as stable-audio-tools does: the average is one step behind
+    learning_rate = stage.learning_rate * rate(local, stage.steps, stage.warmup_steps)
+    for group in trained.optimizer.param_groups:
+        group["lr"] = learning_rate
+    trained.gradient.zero_()
+    loss = torch.zeros((), dtype=torch.float64, device=device)
+    for number in range(local * recipe.accumulate, (local + 1) * recipe.accumulate):
+        batch = next(batches).on(device)
+        adapters.seed_dropout(recipe.adapter, seed, number, ranks.rank)
+        with torch.autocast("cuda", torch.bfloat16, enabled=device == "cuda"):
+            part = batch_loss(trained.model, batch, recompute=recompute, observe=observe) / recipe.accumulate
+        part.backward()  # type: ignore[no-untyped-call]
+        loss += part.detach()
+    told = torch.stack([loss, torch.full_like(loss, not job.reporter.going)])
+    ranks.average(told)
+    ranks.average(trained.gradient)
+    norm = torch.nn.utils.clip_grad_norm_(trained.model.parameters(), MAX_GRADIENT_NORM)
+    trained.optimizer.step()
+    return Pending(done + 1, learning_rate, torch.cat([told, norm.double()[None]]))
 
 
 def validate(job: Job, trained: Trained, progress: Progress, clips: HeldOut, observer: Observer) -> None:
@@ -369,22 +427,34 @@ def thinned(points: list[LossPoint]) -> list[LossPoint]:
     return points if len(points) <= MAX_POINTS else points[-1::-2][::-1]
 
 
-def store_checkpoint(job: Job, trained: Trained, progress: Progress, *, due: bool) -> None:
+def store_checkpoint(job: Job, trained: Trained, progress: Progress, beside: Beside, *, due: bool) -> None:
     """Stores a checkpoint below the run's own prefix and records it in the run, where one is due or is kept for another
     reason. The one before it is kept, and what is kept for good; others are removed. Ranks other than 0 store nothing.
+
+    Waits until it is copied; it is written, hashed and stored beside training, and recorded when that is done.
     """
-    noted, recipe = job.reporter.progress, job.request.fine_tune
-    why = kept.reasons_at(progress.step, recipe, plan_of(job.request), progress.validation, noted.kept)
+    noted, recipe, step = job.reporter.progress, job.request.fine_tune, progress.step
+    why = kept.reasons_at(step, recipe, plan_of(job.request), progress.validation, noted.kept)
     if job.ranks.rank or not (due or why):
         return
-    path = job.folder("fit") / f"step-{progress.step}.safetensors"
-    trained.save(path, progress)
+    snapshot = trained.snapshot(progress)
+    loss = next((point.loss for point in progress.validation if point.step == step), None)
+
+    def record(ref: ArtifactRef) -> None:
+        kept.add(noted, ref, step, loss, why)
+        job.reporter.checkpoint(ref, step)
+        kept.remove_unnamed(job.store, job.run_id, noted)
+
+    beside.begin(lambda: put_snapshot(job, snapshot, step), record)
+
+
+def put_snapshot(job: Job, snapshot: Snapshot, step: int) -> ArtifactRef:
+    """The checkpoint of a step as it is stored, below the run's own prefix."""
+    path = job.folder("fit") / f"step-{step}.safetensors"
+    snapshot.write(path)
     ref = job.store.blobs.put_file(f"checkpoints/{job.run_id}", path)
     path.unlink()
-    loss = next((point.loss for point in progress.validation if point.step == progress.step), None)
-    kept.add(noted, ref, progress.step, loss, why)
-    job.reporter.checkpoint(ref, progress.step)
-    kept.remove_unnamed(job.store, job.run_id, noted)
+    return ref
 
 
 def store_weights(job: Job, base: BaseModel, trained: Trained) -> ArtifactRef:
