@@ -2,22 +2,40 @@
 
 A write goes to a temporary file, is synced, then appears under its name by one atomic call: `rename` for content-named
 blobs, `link` (which fails where the name exists) for conditional creates. A crash leaves at worst a temporary file.
+A file that its writer gives up becomes the temporary file itself where it lies on the same file system, and is copied
+where it does not.
 """
 
 import contextlib
+import hashlib
 import os
+import stat
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from typing import BinaryIO
 
 from luthier_kit.rpc import DataLoss, NotFound, Unavailable
-from luthier_kit.store._objects import CHUNK_BYTES, ObjectStore, OpenSource, Stored, check_key
+from luthier_kit.store._objects import CHUNK_BYTES, KeyOf, Link, Moved, ObjectStore, OpenSource, Stored, check_key
 
 _TEMPORARY = ".incoming"
+_READ_BYTES = 64 << 10  # a buffer that the allocator keeps, and that is in the cache yet when it is hashed
 _ABANDONED_S = 24 * 3600.0
+_STAMP = "user.luthier.stored"
+_STAMP_FRESH_S = 3600.0
+
+
+@dataclass(frozen=True)
+class _Taken:
+    """A file on its way into the store: its temporary name there, and what was read of it."""
+
+    temporary: Path
+    sha256: str
+    size_bytes: int
 
 
 class FolderStore(ObjectStore):
@@ -47,7 +65,7 @@ class FolderStore(ObjectStore):
                 os.link(temporary, path)
             except FileExistsError:
                 return path.samefile(temporary)  # a network file system may repeat a link whose reply was lost
-            _sync_folder(path.parent)
+            _sync_path(path.parent)
             return True
 
     def put(self, key: str, source: OpenSource, size_bytes: int, media_type: str) -> None:
@@ -62,7 +80,38 @@ class FolderStore(ObjectStore):
             _sync(file)
             path.parent.mkdir(parents=True, exist_ok=True)
             temporary.replace(path)
-            _sync_folder(path.parent)
+            _sync_path(path.parent)
+
+    def move_in(self, files: Sequence[Path], key_of: KeyOf, media_type: str) -> list[Moved]:
+        """All files are synced before the first appears under its name, and each folder once for all of them."""
+        with ExitStack() as incoming:
+            taken = [self._taken(path, incoming) for path in files]
+            moved = [
+                Moved(key_of(path, one.sha256), one.sha256, one.size_bytes)
+                for path, one in zip(files, taken, strict=True)
+            ]
+            with _file_errors(self._folder):
+                for one in taken:
+                    _sync_path(one.temporary)
+                targets = [self._path(one.key) for one in moved]
+                for one, target in zip(taken, targets, strict=True):
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    one.temporary.replace(target)
+                for folder in {target.parent for target in targets}:
+                    _sync_path(folder)
+        for path in files:
+            path.unlink(missing_ok=True)
+        return moved
+
+    def link(self, key: str, path: Path) -> Link | None:
+        stored = self._path(key)
+        try:
+            if stored.is_symlink():  # an administrator's: a further name would be one of the link
+                return None
+            os.link(stored, path)
+        except OSError:  # another file system, or somebody else's file (fs.protected_hardlinks), or it is not there
+            return None
+        return Link(_stamped(path))
 
     def stat(self, key: str) -> Stored | None:
         path = self._path(key)
@@ -83,7 +132,7 @@ class FolderStore(ObjectStore):
                 self._require_bucket()
                 raise NotFound(f"no object {key}", reason="OBJECT_NOT_FOUND") from None
             with file:
-                while chunk := file.read(CHUNK_BYTES):
+                while chunk := file.read(_READ_BYTES):
                     yield chunk
 
     def get(self, key: str, max_bytes: int) -> bytes | None:
@@ -129,7 +178,7 @@ class FolderStore(ObjectStore):
         with _file_errors(path), contextlib.suppress(FileNotFoundError):
             target.parent.mkdir(parents=True, exist_ok=True)
             path.replace(target)
-            _sync_folder(path.parent)
+            _sync_path(path.parent)
 
     def delete(self, key: str) -> None:
         path = self._path(key)
@@ -167,6 +216,21 @@ class FolderStore(ObjectStore):
         finally:
             temporary.unlink(missing_ok=True)
 
+    def _taken(self, path: Path, incoming: ExitStack) -> _Taken:
+        """A file as a temporary one: itself where it can be renamed, else its copy."""
+        with path.open("rb", buffering=0) as source, _file_errors(self._folder):
+            temporary, file = incoming.enter_context(self._incoming())
+            with file:
+                renamed = _renamed(path, source, temporary, file)
+                digest, size_bytes = hashlib.sha256(), 0
+                while chunk := source.read(_READ_BYTES):
+                    digest.update(chunk)
+                    size_bytes += len(chunk)
+                    if not renamed:
+                        file.write(chunk)
+            _stamp(temporary, digest.hexdigest())
+            return _Taken(temporary, digest.hexdigest(), size_bytes)
+
     def _delete_abandoned(self) -> None:
         """Remove what crashed writers left more than a day ago."""
         for path in (self._folder / _TEMPORARY).iterdir():
@@ -186,13 +250,57 @@ def _file_errors(path: Path) -> Iterator[None]:
         raise Unavailable(text, reason="STORE_UNAVAILABLE", public=public) from error
 
 
+def _renamed(path: Path, source: FileIO, temporary: Path, file: BinaryIO) -> bool:
+    """Puts an opened file in the place of the temporary one, with that one's mode, where both lie on one file system
+    and nobody can change it by another name.
+    """
+    found, made = os.fstat(source.fileno()), os.fstat(file.fileno())
+    if found.st_dev != made.st_dev or found.st_nlink != 1 or not stat.S_ISREG(path.lstat().st_mode):
+        return False
+    try:
+        path.replace(temporary)
+    except OSError:  # another mount of that file system, or a folder that is not ours
+        return False
+    if found.st_mode != made.st_mode:
+        os.fchmod(source.fileno(), stat.S_IMODE(made.st_mode))
+    return True
+
+
+def _stamp(path: Path, sha256: str) -> None:
+    """Note in a file's extended attributes that its bytes, as they are now, were read and have this digest.
+
+    Its time of change becomes one of the clock's nanoseconds. A later write sets it to a tick of the kernel's, so that
+    the note does not hold any more, however soon it comes.
+    """
+    now_ns = time.time_ns()
+    os.utime(path, ns=(now_ns, now_ns))
+    with contextlib.suppress(OSError):  # a file system without them: readers read the bytes
+        os.setxattr(path, _STAMP, f"{sha256} {path.stat().st_size} {now_ns}".encode())
+
+
+def _stamped(path: Path) -> str:
+    """The digest that `_stamp` noted, empty when the file was changed since or the note is old.
+
+    While it is young, reading would hash what the kernel holds in memory since it was written. The disk is trusted for
+    no longer.
+    """
+    try:
+        sha256, size_bytes, at_ns = os.getxattr(path, _STAMP).decode().split()
+        found = path.stat()
+    except (OSError, ValueError):
+        return ""
+    same = (found.st_size, found.st_mtime_ns) == (int(size_bytes), int(at_ns))
+    return sha256 if same and 0 <= time.time_ns() - int(at_ns) < _STAMP_FRESH_S * 1e9 else ""
+
+
 def _sync(file: BinaryIO) -> None:
     file.flush()
     os.fsync(file.fileno())
 
 
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
+def _sync_path(path: Path) -> None:
+    """Syncs a file, or the names in a folder."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
