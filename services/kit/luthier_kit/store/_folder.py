@@ -84,24 +84,28 @@ class FolderStore(ObjectStore):
 
     def move_in(self, files: Sequence[Path], key_of: KeyOf, media_type: str) -> list[Moved]:
         """All files are synced before the first appears under its name, and each folder once for all of them."""
-        with ExitStack() as incoming:
-            taken = [self._taken(path, incoming) for path in files]
-            moved = [
-                Moved(key_of(path, one.sha256), one.sha256, one.size_bytes)
-                for path, one in zip(files, taken, strict=True)
-            ]
+        with ExitStack() as ended:
+            with _file_errors(self._folder), self._incoming() as (placeholder, file):
+                mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)  # that of the files of this process
+            taken = list[_Taken]()
+            for path in files:
+                temporary = placeholder.with_name(uuid.uuid4().hex)
+                ended.callback(temporary.unlink, missing_ok=True)
+                taken.append(_taken(path, temporary, mode))
+            keys = [key_of(path, one.sha256) for path, one in zip(files, taken, strict=True)]
+            targets = [self._path(key) for key in keys]
             with _file_errors(self._folder):
                 for one in taken:
                     _sync_path(one.temporary)
-                targets = [self._path(one.key) for one in moved]
+                for folder in {target.parent for target in targets}:
+                    folder.mkdir(parents=True, exist_ok=True)
                 for one, target in zip(taken, targets, strict=True):
-                    target.parent.mkdir(parents=True, exist_ok=True)
                     one.temporary.replace(target)
                 for folder in {target.parent for target in targets}:
                     _sync_path(folder)
         for path in files:
             path.unlink(missing_ok=True)
-        return moved
+        return [Moved(key, one.sha256, one.size_bytes) for key, one in zip(keys, taken, strict=True)]
 
     def link(self, key: str, path: Path) -> Link | None:
         stored = self._path(key)
@@ -216,21 +220,6 @@ class FolderStore(ObjectStore):
         finally:
             temporary.unlink(missing_ok=True)
 
-    def _taken(self, path: Path, incoming: ExitStack) -> _Taken:
-        """A file as a temporary one: itself where it can be renamed, else its copy."""
-        with path.open("rb", buffering=0) as source, _file_errors(self._folder):
-            temporary, file = incoming.enter_context(self._incoming())
-            with file:
-                renamed = _renamed(path, source, temporary, file)
-                digest, size_bytes = hashlib.sha256(), 0
-                while chunk := source.read(_READ_BYTES):
-                    digest.update(chunk)
-                    size_bytes += len(chunk)
-                    if not renamed:
-                        file.write(chunk)
-            _stamp(temporary, digest.hexdigest())
-            return _Taken(temporary, digest.hexdigest(), size_bytes)
-
     def _delete_abandoned(self) -> None:
         """Remove what crashed writers left more than a day ago."""
         for path in (self._folder / _TEMPORARY).iterdir():
@@ -250,23 +239,36 @@ def _file_errors(path: Path) -> Iterator[None]:
         raise Unavailable(text, reason="STORE_UNAVAILABLE", public=public) from error
 
 
-def _renamed(path: Path, source: FileIO, temporary: Path, file: BinaryIO) -> bool:
-    """Puts an opened file in the place of the temporary one, with that one's mode, where both lie on one file system
-    and nobody can change it by another name.
-    """
-    found, made = os.fstat(source.fileno()), os.fstat(file.fileno())
-    if found.st_dev != made.st_dev or found.st_nlink != 1 or not stat.S_ISREG(path.lstat().st_mode):
+def _taken(path: Path, temporary: Path, mode: int) -> _Taken:
+    """A file under a temporary name: itself where it can be renamed, else its copy. `mode` is what it is to have."""
+    with path.open("rb", buffering=0) as source, _file_errors(temporary.parent):
+        digest, size_bytes = hashlib.sha256(), 0
+        copy = None if _renamed(path, source, temporary, mode) else temporary.open("xb")
+        with copy or contextlib.nullcontext():
+            while chunk := source.read(_READ_BYTES):
+                digest.update(chunk)
+                size_bytes += len(chunk)
+                if copy:
+                    copy.write(chunk)
+        _stamp(temporary, digest.hexdigest(), size_bytes)
+    return _Taken(temporary, digest.hexdigest(), size_bytes)
+
+
+def _renamed(path: Path, source: FileIO, temporary: Path, mode: int) -> bool:
+    """Renames an opened file where it goes no further than its file system and nobody can change it by another name."""
+    found = os.fstat(source.fileno())
+    if found.st_nlink != 1 or not stat.S_ISREG(path.lstat().st_mode):
         return False
     try:
-        path.replace(temporary)
-    except OSError:  # another mount of that file system, or a folder that is not ours
+        path.rename(temporary)
+    except OSError:  # another file system, or a folder that is not ours
         return False
-    if found.st_mode != made.st_mode:
-        os.fchmod(source.fileno(), stat.S_IMODE(made.st_mode))
+    if stat.S_IMODE(found.st_mode) != mode:
+        os.fchmod(source.fileno(), mode)
     return True
 
 
-def _stamp(path: Path, sha256: str) -> None:
+def _stamp(path: Path, sha256: str, size_bytes: int) -> None:
     """Note in a file's extended attributes that its bytes, as they are now, were read and have this digest.
 
     Its time of change becomes one of the clock's nanoseconds. A later write sets it to a tick of the kernel's, so that
@@ -275,7 +277,7 @@ def _stamp(path: Path, sha256: str) -> None:
     now_ns = time.time_ns()
     os.utime(path, ns=(now_ns, now_ns))
     with contextlib.suppress(OSError):  # a file system without them: readers read the bytes
-        os.setxattr(path, _STAMP, f"{sha256} {path.stat().st_size} {now_ns}".encode())
+        os.setxattr(path, _STAMP, f"{sha256} {size_bytes} {now_ns}".encode())
 
 
 def _stamped(path: Path) -> str:
