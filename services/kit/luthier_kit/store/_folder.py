@@ -12,7 +12,7 @@ import os
 import stat
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from io import FileIO
@@ -126,6 +126,17 @@ class FolderStore(ObjectStore):
                 self._require_bucket()
                 return None
             return Stored(key, found.st_size, found.st_mtime)
+
+    def sizes(self, keys: Collection[str]) -> dict[str, int]:
+        """A run asks for some ten objects of each song that is done: paths as strings take a third of the time."""
+        found = dict[str, int]()
+        with _file_errors(self._folder):
+            for key in keys:
+                with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                    found[key] = os.stat(f"{self._folder}/{check_key(key)}").st_size
+            if len(found) < len(keys):
+                self._require_bucket()
+        return found
 
     def chunks(self, key: str) -> Iterator[bytes]:
         path = self._path(key)
