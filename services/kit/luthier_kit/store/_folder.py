@@ -133,7 +133,7 @@ class FolderStore(ObjectStore):
         with _file_errors(self._folder):
             for key in keys:
                 with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-                    found[key] = os.stat(f"{self._folder}/{check_key(key)}").st_size
+                    found[key] = os.stat(f"{self._folder}/{check_key(key)}").st_size  # noqa: PTH116 - as said
             if len(found) < len(keys):
                 self._require_bucket()
         return found
