@@ -6,9 +6,9 @@
 by `services/pipeline/.venv/bin/python`, beside services that `make up` started (LUTHIER_HOME), which nobody else calls.
 
 `again` runs a folder into a collection of its own, then twice more: the first run against those that find all done.
-`more` runs small songs (three parts, eight bars) that it makes, a collection for each number of them. Then it adds one at
-a time to each in turn and runs after each, once with it and once with nothing to do: the difference is what a new song
-costs among so many.
+`more` runs small songs (three parts, eight bars) that it makes, a collection for each number of them. Then it adds one
+at a time to each in turn and runs after each, once with it and once with nothing to do: the difference is what a new
+song costs among so many.
 """
 
 import argparse
