@@ -6,8 +6,9 @@
 by `services/pipeline/.venv/bin/python`, beside services that `make up` started (LUTHIER_HOME), which nobody else calls.
 
 `again` runs a folder into a collection of its own, then twice more: the first run against those that find all done.
-`more` runs small songs (three parts, eight bars) that it makes, adds one at a time and runs after each, once with it
-and once with nothing to do: the difference is what a new song costs among so many.
+`more` runs small songs (three parts, eight bars) that it makes, a collection for each number of them. Then it adds one
+at a time to each in turn and runs after each, once with it and once with nothing to do: the difference is what a new
+song costs among so many.
 """
 
 import argparse
@@ -97,31 +98,51 @@ def again(folder: Path, options: list[str]) -> None:
         print(f"again  {run}: {shares}", flush=True)
 
 
+class Growing:
+    """A collection of so many small songs, to which one is added at a time."""
+
+    def __init__(self, folder: Path, count: int) -> None:
+        self.folder, self.made = folder / f"{count}", 0
+        self.folder.mkdir()
+        self.collection = f"bench-{time.time_ns():x}"
+        for _ in range(count):
+            self.write()
+        cost_of(self.folder, self.collection, ["--in-flight", "4"])
+        self.idle_s = [self.nothing()]
+        self.costs = list[float]()
+
+    def write(self) -> None:
+        write_song(self.folder, self.collection, self.made)
+        self.made += 1
+
+    def nothing(self) -> float:
+        """CPU seconds of a run that finds all done."""
+        run = cost_of(self.folder, self.collection, [])
+        assert run.said["computed"] == 0
+        return run.cpu_s
+
+    def add(self) -> None:
+        """One new song, then nothing new."""
+        self.write()
+        added = cost_of(self.folder, self.collection, [])
+        assert added.said["computed"] > 0
+        self.idle_s.append(self.nothing())
+        self.costs.append(added.cpu_s - self.idle_s[-1])
+
+
 def more(counts: list[int], new: int) -> None:
-    """New songs among so many, one at a time."""
-    collection, made, found = f"bench-{time.time_ns():x}", 0, list[float]()
+    """New songs among so many, one at a time, in turn among few and among many."""
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        for count in sorted(counts):
-            while made < count - new // 2:  # so that `count` is the middle of those that follow
-                write_song(folder, collection, made)
-                made += 1
-            cost_of(folder, collection, ["--in-flight", "4"])
-            costs, nothing = list[float](), [cost_of(folder, collection, [])]
-            for _ in range(new):
-                write_song(folder, collection, made)
-                made += 1
-                added = cost_of(folder, collection, [])
-                assert added.said["computed"] > 0
-                nothing.append(cost_of(folder, collection, []))
-                assert nothing[-1].said["computed"] == 0
-                costs.append(added.cpu_s - nothing[-1].cpu_s)
-            found.append(statistics.mean(costs))
-            idle_s = statistics.mean(run.cpu_s for run in nothing)
-            spread = statistics.stdev(costs) / len(costs) ** 0.5
-            print(f"among {count}: a new song {found[-1]:.3f} ± {spread:.3f} CPU s; nothing to do {idle_s:.3f}")
-            sys.stdout.flush()
-    print(f"ratio {found[-1] / found[0]:.3f}")
+        grown = [Growing(Path(name), count - new // 2) for count in sorted(counts)]  # `count` is the middle
+        for _ in range(new):
+            for one in grown:
+                one.add()
+    for count, one in zip(sorted(counts), grown, strict=True):
+        mean, spread = statistics.mean(one.costs), statistics.stdev(one.costs) / new**0.5
+        idle_s = statistics.mean(one.idle_s)
+        print(f"among {count}: a new song {mean:.3f} ± {spread:.3f} CPU s; nothing to do {idle_s:.3f}")
+    few, many = (statistics.mean(one.costs) for one in (grown[0], grown[-1]))
+    print(f"ratio {many / few:.3f}")
 
 
 def write_song(folder: Path, collection: str, number: int) -> None:

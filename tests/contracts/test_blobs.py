@@ -29,6 +29,34 @@ def test_a_blob_is_named_by_its_digest_and_comes_back_as_it_went(store: Store, t
     assert store.blobs.exists(ref)
 
 
+def test_files_that_are_given_up_are_stored_as_others_are_and_gone(store: Store, tmp_path: Path) -> None:
+    paths = [tmp_path / f"clip-{number}.FLAC" for number in range(3)]
+    for number, path in enumerate(paths):
+        path.write_bytes(b"music" * number)  # one of them is empty
+    kept = tmp_path / "kept.flac"
+    kept.write_bytes(b"music")
+
+    refs = store.blobs.move_files("clips", paths, "audio/flac")
+
+    assert refs[1] == store.blobs.put_file("clips", kept, "audio/flac")
+    assert [store.blobs.read(ref) for ref in refs] == [b"", b"music", b"musicmusic"]
+    assert [path for path in paths if path.exists()] == []
+    assert store.blobs.move_files("clips", [], "audio/flac") == []
+    assert store.blobs.move_file("clips", kept, "audio/flac") == refs[1]  # equal bytes are one blob
+
+
+def test_a_blob_that_is_only_read_need_not_be_a_copy_and_is_what_was_stored(store: Store, tmp_path: Path) -> None:
+    written = tmp_path / "mix.flac"
+    written.write_bytes(b"music" * 1000)
+    ref = store.blobs.move_file("mixes", written, "audio/flac")
+    path = store.blobs.fetch(ref, tmp_path / "out", read_only=True)
+    assert path == store.blobs.fetch(ref, tmp_path / "out", read_only=True)
+    assert path.read_bytes() == b"music" * 1000
+    path.unlink()
+    assert list((tmp_path / "out").iterdir()) == []
+    assert store.blobs.read(ref) == b"music" * 1000
+
+
 def test_an_empty_blob_is_a_blob(store: Store, tmp_path: Path) -> None:
     ref = store.blobs.put_bytes("manifests", b"", "json", "application/json")
     assert store.blobs.read(ref) == b""
@@ -83,12 +111,13 @@ def test_a_source_of_another_length_stores_nothing(store: Store, change: bytes) 
     assert list(store.objects.keys("mixes/")) == []
 
 
-def test_corrupt_bytes_are_data_loss_and_are_set_aside(store: Store, tmp_path: Path) -> None:
+@pytest.mark.parametrize("read_only", [True, False])
+def test_corrupt_bytes_are_data_loss_and_are_set_aside(store: Store, tmp_path: Path, read_only: bool) -> None:
     ref = store.blobs.put_bytes("mixes", b"music", "flac")
     damage(store, ref.key, b"noise")
 
     with pytest.raises(DataLoss):
-        store.blobs.fetch(ref, tmp_path)
+        store.blobs.fetch(ref, tmp_path, read_only=read_only)
     assert list(tmp_path.iterdir()) in ([], [tmp_path / "objects"])
     assert not store.blobs.exists(ref)
     assert list(store.objects.keys("quarantine/")) == [f"quarantine/{ref.key}"]
@@ -112,7 +141,11 @@ def test_a_digest_that_is_wrong_only_once_is_not_corruption(store: Store) -> Non
 
 def test_a_missing_object_is_not_found(store: Store, tmp_path: Path) -> None:
     ref = ArtifactRef(key=f"mixes/{'0' * 64}.flac", sha256="0" * 64)
-    for read in (lambda: store.blobs.read(ref), lambda: store.blobs.fetch(ref, tmp_path)):
+    for read in (
+        lambda: store.blobs.read(ref),
+        lambda: store.blobs.fetch(ref, tmp_path),
+        lambda: store.blobs.fetch(ref, tmp_path, read_only=True),
+    ):
         with pytest.raises(NotFound) as caught:
             read()
         assert caught.value.reason == "ARTIFACT_NOT_FOUND"
@@ -137,17 +170,19 @@ def test_more_than_the_bound_is_refused_before_it_is_copied_whatever_the_referen
 ) -> None:
     ref = store.blobs.put_bytes("clips", bytes(100), "flac")
     ref.size_bytes = 0
-    with pytest.raises(InvalidRequest, match="at most 99 bytes"):
-        store.blobs.fetch(ref, tmp_path / "copies", max_bytes=99)
+    for read_only in (False, True):
+        with pytest.raises(InvalidRequest, match="at most 99 bytes"):
+            store.blobs.fetch(ref, tmp_path / "copies", max_bytes=99, read_only=read_only)
     assert not (tmp_path / "copies").exists()
 
 
-def test_a_wrong_size_in_the_reference_is_refused(store: Store) -> None:
+def test_a_wrong_size_in_the_reference_is_refused(store: Store, tmp_path: Path) -> None:
     ref = store.blobs.put_bytes("mixes", b"music", "flac")
     ref.size_bytes = 6
-    with pytest.raises(FailedPrecondition) as caught:
-        store.blobs.read(ref)
-    assert caught.value.reason == "ARTIFACT_SIZE_MISMATCH"
+    for read in (lambda: store.blobs.read(ref), lambda: store.blobs.fetch(ref, tmp_path, read_only=True)):
+        with pytest.raises(FailedPrecondition) as caught:
+            read()
+        assert caught.value.reason == "ARTIFACT_SIZE_MISMATCH"
 
 
 @pytest.mark.parametrize(
@@ -195,6 +230,7 @@ def test_a_long_blob_is_streamed(store: Store, tmp_path: Path) -> None:
     try:
         ref = store.blobs.put_file("checkpoints", source)
         store.blobs.fetch(ref, tmp_path / "out")
+        store.blobs.move_file("checkpoints", source)
         _, peak_bytes = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -213,6 +249,7 @@ def test_what_was_taken_down_is_refused_to_every_reader(
         another.blobs.read,
         another.blobs.exists,
         lambda ref: another.blobs.fetch(ref, tmp_path),
+        lambda ref: another.blobs.fetch(ref, tmp_path, read_only=True),
     ]
     for read in readers:
         with pytest.raises(NotFound) as caught:

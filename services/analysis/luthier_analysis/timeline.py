@@ -63,7 +63,7 @@ def _is_span(span: common.Span) -> bool:
 
 def _is_bar(bar: common.Bar) -> bool:
     weights = bar.pitch_class_weights
-    sane = len(weights) == 12 and all(0 <= weight < math.inf for weight in weights)
+    sane = len(weights) == 12 and min(weights) >= 0 and math.isfinite(sum(weights))
     return _is_span(bar.span) and sane and 0 <= bar.onsets_on_grid <= bar.onsets
 
 

@@ -88,7 +88,7 @@ class Generator:
             samples = decode(model, job.parameters, step.latents)  # (samples, channels)
             compute_s = time.perf_counter() - started
             path = audio.write(Path(folder), samples, c.sample_rate_hz, job.output_format)
-            ref = self.store.blobs.put_file(KIND, path, media_type=audio.FORMATS[job.output_format].media_type)
+            ref = self.store.blobs.move_file(KIND, path, media_type=audio.FORMATS[job.output_format].media_type)
             metrics.AUDIO_SECONDS.labels(name).inc(len(samples) / c.sample_rate_hz)
             peak_dbfs = audio.peak_dbfs(samples)
             return GenerationResult(ref, len(samples), peak_dbfs, compute_s, _notes(model, job, peak_dbfs))

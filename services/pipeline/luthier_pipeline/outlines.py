@@ -72,6 +72,6 @@ def _outlines_in(kept: SongOutlines) -> Iterator[tuple[str, Outline]]:
         return
     at = 0
     for fingerprint, longs, longs_kept, every, every_kept in zip(kept.fingerprints, *columns, strict=True):
-        parts = np.split(hashes[at : at + longs_kept + every_kept], [longs_kept])
-        yield fingerprint, Outline(parts[0], longs, parts[1], every)
-        at += longs_kept + every_kept
+        middle, end = at + longs_kept, at + longs_kept + every_kept
+        yield fingerprint, Outline(hashes[at:middle], longs, hashes[middle:end], every)
+        at = end

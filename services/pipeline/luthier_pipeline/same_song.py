@@ -5,11 +5,11 @@ folder names as versions of one song, `Title.1.mid` or `Title.midi` beside `Titl
 music.
 """
 
+import posixpath
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Final
 
 from luthier.pipeline.v1.pipeline_pb2 import CorpusFile
@@ -151,7 +151,7 @@ def why_kept(best: CorpusFile, other: CorpusFile) -> str:
 def other_versions(files: Iterable[CorpusFile]) -> dict[str, str]:
     """Of each path that is another one of the same folder but for an ending such as `.1`, that of its format (`.mp3`
     beside `.flac`) or both, that other path: the first by name of those without `.1`."""
-    stems = {path: str(PurePosixPath(path).with_suffix("")) for path in sorted(file.path for file in files)}
+    stems = {path: posixpath.splitext(path)[0] for path in sorted(file.path for file in files)}
     first = dict[str, str]()
     for path, stem in stems.items():
         first.setdefault(stem, path)

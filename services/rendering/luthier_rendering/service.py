@@ -212,12 +212,14 @@ class Rendering(rendering_pb2_grpc.RenderingServiceServicer):
             response.fingerprint, result = done.facts.fingerprint, done.result
             if done.variation:
                 response.variation.CopyFrom(done.variation)
-            response.mix.CopyFrom(self._store.blobs.put_file("mixes", result.mix, _FLAC))
+            response.mix.CopyFrom(self._store.blobs.move_file("mixes", result.mix, _FLAC))
             response.mix_loudness_lufs, response.mix_peak_dbfs = result.mix_loudness_lufs, result.mix_peak_dbfs
+            files = [stem.file for stem in result.stems if stem.file]
+            stored = iter(self._store.blobs.move_files("stems", files, _FLAC))
             for stem in result.stems:
                 if stem.file:
                     response.stems.add(
-                        audio=self._store.blobs.put_file("stems", stem.file, _FLAC),
+                        audio=next(stored),
                         name=done.names[stem.part],
                         activity=done.activities[stem.part],
                         loudness_lufs=stem.loudness_lufs,
@@ -264,7 +266,7 @@ class Rendering(rendering_pb2_grpc.RenderingServiceServicer):
                 stem, cpu_s = self._workers.run(
                     context, out, render_stem_file, midi, self._limits, self._config, backends, sound, variation, out
                 )
-                audio = self._store.blobs.put_file("stems", stem, _FLAC)
+                audio = self._store.blobs.move_file("stems", stem, _FLAC)
             return pb.RenderStemResponse(audio=audio, cpu_s=cpu_s + time.thread_time() - began)
 
         return self._store.actions.run(action, pb.RenderStemResponse, compute)[0]
@@ -444,7 +446,7 @@ def _fetch_soundfonts(store: Store, config: BackendConfig) -> None:
     for font in read_map(config.instrument_map).fonts.values():
         if font.artifact:
             sha256 = Path(font.artifact).stem
-            store.blobs.fetch(ArtifactRef(key=font.artifact, sha256=sha256), Path(config.fetched))
+            store.blobs.fetch(ArtifactRef(key=font.artifact, sha256=sha256), Path(config.fetched), read_only=True)
 
 
 def build(settings: RenderingSettings) -> Service:

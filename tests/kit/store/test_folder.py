@@ -1,5 +1,6 @@
 """What only a folder can do wrong."""
 
+import errno
 import os
 import shutil
 import subprocess
@@ -11,7 +12,7 @@ import pytest
 
 from luthier.common.v1.common_pb2 import ArtifactRef
 from luthier.registry.v1.registry_pb2 import Cancellation
-from luthier_kit.rpc import Unavailable, status_of
+from luthier_kit.rpc import DataLoss, Unavailable, status_of
 from luthier_kit.store import FolderStore, Store, StoreSettings, open_store
 
 
@@ -79,8 +80,12 @@ from luthier.common.v1.common_pb2 import ArtifactRef
 from luthier_kit.store import FolderStore, Store
 store = Store(FolderStore(Path(sys.argv[1]), "luthier"))
 store.objects.ensure_bucket(create=True)
+clips = [Path(sys.argv[1]) / f"written-{n}.flac" for n in range(3)]
 for n in range(10**6):
     store.blobs.put_bytes("mixes", b"%09d" % n * 100_000, "flac")
+    for clip in clips:
+        clip.write_bytes(b"%09d" % n * 10_000 + clip.name.encode())
+    store.blobs.move_files("mixes", clips)
     store.series(ArtifactRef, "runs/a").append(ArtifactRef(size_bytes=n), after=n)
     print(n, flush=True)
 """
@@ -103,6 +108,95 @@ def test_a_killed_writer_leaves_nothing_half_written(tmp_path: Path) -> None:
     written = [document.size_bytes for _, document in series.entries()]
     assert written == list(range(len(written)))
     assert series.append(ArtifactRef()) == len(written) + 1
+
+
+def given_up(folder: Path, data: bytes = b"music") -> Path:
+    """A file as a worker process writes it."""
+    path = folder / "clip.flac"
+    path.write_bytes(data)
+    path.chmod(0o600)
+    return path
+
+
+def test_a_file_that_is_given_up_is_the_blob_with_the_mode_of_others_and_young(tmp_path: Path) -> None:
+    store = opened(tmp_path / "store")
+    other = store.objects.stat(store.blobs.put_bytes("clips", b"other", "flac").key)
+    path = given_up(tmp_path)
+    inode = path.stat().st_ino
+    os.utime(path, (0, 0))
+    ref = store.blobs.move_file("clips", path)
+    blobs = tmp_path / "store/luthier/clips"
+    assert other
+    assert (blobs / Path(ref.key).name).stat().st_ino == inode
+    assert len({path.stat().st_mode for path in blobs.iterdir()}) == 1
+    found = store.objects.stat(ref.key)
+    assert found
+    assert found.written_at >= other.written_at
+
+
+@pytest.mark.parametrize("name", ["hard", "soft"])
+def test_a_file_that_has_another_name_is_copied(tmp_path: Path, name: str) -> None:
+    """Whoever writes to that one does not change the blob."""
+    store, path, other = opened(tmp_path / "store"), given_up(tmp_path), tmp_path / "other.flac"
+    if name == "hard":
+        os.link(path, other)
+    else:
+        path.rename(other)
+        path.symlink_to(other)
+    ref = store.blobs.move_file("clips", path)
+    other.write_bytes(b"noise")
+    assert store.blobs.read(ref) == b"music"
+    assert not path.exists()
+
+
+def test_files_of_another_file_system_are_copied_both_ways(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = opened(tmp_path / "store")
+    path = given_up(tmp_path)
+
+    def refused(*_: object) -> None:
+        raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+    monkeypatch.setattr(Path, "rename", refused)
+    monkeypatch.setattr(os, "link", refused)
+    ref = store.blobs.move_file("clips", path)
+    assert not path.exists()
+    fetched = store.blobs.fetch(ref, tmp_path / "out", read_only=True)
+    fetched.write_bytes(b"noise")
+    assert store.blobs.read(ref) == b"music"
+
+
+def test_a_blob_that_is_changed_the_moment_it_is_stored_is_found_out_by_who_only_reads_it(tmp_path: Path) -> None:
+    """The kernel's clock of files has ticks of milliseconds: several writes have one time."""
+    store = opened(tmp_path / "store")
+    for number in range(20):
+        ref = store.blobs.move_file("clips", given_up(tmp_path, b"%05d" % number))
+        (tmp_path / "store/luthier" / ref.key).write_bytes(b"noise")
+        with pytest.raises(DataLoss):
+            store.blobs.fetch(ref, tmp_path / "out", read_only=True)
+        assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.parametrize("age_s", [0.0, 7200.0])
+def test_bytes_that_change_on_the_disk_are_found_out_once_they_are_an_hour_old(tmp_path: Path, age_s: float) -> None:
+    """Below the file system, so that nothing tells of it but the bytes."""
+    store = opened(tmp_path / "store")
+    ref = store.blobs.move_file("clips", given_up(tmp_path))
+    blob = tmp_path / "store/luthier" / ref.key
+    at_ns = blob.stat().st_mtime_ns - round(age_s * 1e9)
+    try:
+        noted = os.getxattr(blob, "user.luthier.stored").split()
+    except OSError as error:
+        pytest.skip(f"no extended attributes here: {error.strerror}")
+    blob.write_bytes(b"noise")
+    os.setxattr(blob, "user.luthier.stored", b" ".join([*noted[:2], b"%d" % at_ns]))
+    os.utime(blob, ns=(at_ns, at_ns))
+    if age_s:
+        with pytest.raises(DataLoss):
+            store.blobs.fetch(ref, tmp_path / "out", read_only=True)
+    else:
+        assert store.blobs.fetch(ref, tmp_path / "out", read_only=True).read_bytes() == b"noise"  # what the hour costs
+        with pytest.raises(DataLoss):
+            store.blobs.fetch(ref, tmp_path / "copies")
 
 
 def test_callers_of_a_service_are_told_no_path_of_its_store(tmp_path: Path) -> None:

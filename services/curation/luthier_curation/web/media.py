@@ -108,7 +108,7 @@ def _archive(store: Store, data: bytes, manifest: DatasetManifest, scratch: Path
             archive.writestr(_entry(f"{split}/metadata.jsonl", len(lines)), lines)
             for row in members:
                 yield outlet.take()
-                path = store.blobs.fetch(row.audio, Path(folder))
+                path = store.blobs.fetch(row.audio, Path(folder), read_only=True)
                 yield from _copied(archive, outlet, path, f"{split}/{datasets.file_name(row)}")
                 path.unlink()
     yield outlet.take()

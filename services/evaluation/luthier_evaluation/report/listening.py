@@ -42,7 +42,7 @@ def sound(store: Store, audio: ArtifactRef) -> Sound | None:
     """The sound of an artifact; None when it is not there any more or cannot be read (generated audio expires)."""
     try:
         with tempfile.TemporaryDirectory() as folder:
-            path = store.blobs.fetch(audio, Path(folder))
+            path = store.blobs.fetch(audio, Path(folder), read_only=True)
             samples, rate = read_audio(path, duration_s=MAX_S)
     except (LuthierError, AudioError):
         return None

@@ -219,10 +219,12 @@ class Actions:
 
 
 def encode_record(record: ActionRecord) -> bytes:
-    """A record as it is stored: protobuf JSON that people can read."""
-    return json.dumps(
-        MessageToDict(record, preserving_proto_field_name=True), indent=1, ensure_ascii=False, allow_nan=False
-    ).encode()
+    """A record as it is stored: protobuf JSON, a line for each field. (`indent` would take twenty times as long: with
+    it Python's encoder is not the one in C.)
+    """
+    fields = MessageToDict(record, preserving_proto_field_name=True)
+    lines = (f'"{name}": {json.dumps(value, ensure_ascii=False, allow_nan=False)}' for name, value in fields.items())
+    return ("{\n " + ",\n ".join(lines) + "\n}").encode()
 
 
 def parse_record(data: bytes, kind: type[Message]) -> ActionRecord | None:

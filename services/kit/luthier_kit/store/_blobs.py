@@ -1,7 +1,8 @@
 """Blobs: immutable bytes named by their SHA-256, `<kind>/<sha256>.<ext>`.
 
-Digests are verified when blobs are written and read; files are streamed, never whole in memory. References are checked
-before storage is asked.
+Digests are verified when blobs are written and read; files are streamed, never whole in memory. Who reads a folder's
+own file within an hour after it was stored is content with the folder's note that it is unchanged since. References are
+checked before storage is asked.
 """
 
 import hashlib
@@ -9,7 +10,8 @@ import io
 import logging
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+import uuid
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -123,21 +125,40 @@ class Blobs:
         with path.open("rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
             size_bytes = file.seek(0, os.SEEK_END)
-        ext = path.suffix.lstrip(".").lower() or "bin"
-        ref = self._named(blob_key(kind, sha256, ext), sha256, size_bytes, media_type)
+        ref = self._named(blob_key(kind, sha256, _extension(path)), sha256, size_bytes, media_type)
         return self._put(lambda: path.open("rb"), ref)
 
     def put_bytes(self, kind: str, data: bytes, ext: str, media_type: str = "application/octet-stream") -> ArtifactRef:
         """Store bytes under their digest."""
         sha256 = hashlib.sha256(data).hexdigest()
         ref = self._named(blob_key(kind, sha256, ext), sha256, len(data), media_type)
-        return self._put(lambda: io.BytesIO(data), ref)
+        self.objects.put(ref.key, lambda: io.BytesIO(data), ref.size_bytes, media_type)
+        return ref
 
-    def fetch(self, ref: ArtifactRef, directory: Path, *, max_bytes: int | None = None) -> Path:
+    def move_files(
+        self, kind: str, paths: Sequence[Path], media_type: str = "application/octet-stream"
+    ) -> list[ArtifactRef]:
+        """Store files that the caller has written and gives up, as `put_file` names them. They are gone afterwards.
+
+        Cheaper than `put_file`: nobody else changes them, so that they are read once; a folder takes the file itself
+        where it lies on its file system, and syncs folders once for all of them. When it fails, some may be stored, and
+        those may be gone.
+        """
+        moved = self.objects.move_in(paths, lambda path, sha256: blob_key(kind, sha256, _extension(path)), media_type)
+        return [self._named(one.key, one.sha256, one.size_bytes, media_type) for one in moved]
+
+    def move_file(self, kind: str, path: Path, media_type: str = "application/octet-stream") -> ArtifactRef:
+        """Store a file that the caller has written and gives up, as `move_files` does."""
+        return self.move_files(kind, [path], media_type)[0]
+
+    def fetch(
+        self, ref: ArtifactRef, directory: Path, *, max_bytes: int | None = None, read_only: bool = False
+    ) -> Path:
         """Copy a blob to `<directory>/<sha256>.<ext>`, verified; a verified copy that is there already is kept.
 
-        Raises NotFound, DataLoss when the stored bytes are corrupt, InvalidRequest ARTIFACT_TOO_LARGE beyond
-        `max_bytes` before they are copied, and what `check_ref` refuses.
+        `read_only`: the caller writes neither to the file nor to its mode; then it may be the store's own, under a
+        further name, and is not copied. Raises NotFound, DataLoss when the stored bytes are corrupt, InvalidRequest
+        ARTIFACT_TOO_LARGE beyond `max_bytes` before they are copied, and what `check_ref` refuses.
         """
         objects = self._checked(ref)
         if max_bytes is not None:
@@ -146,6 +167,8 @@ class Blobs:
         if path.is_file() and _file_sha256(path) == ref.sha256:
             return path
         directory.mkdir(parents=True, exist_ok=True)
+        if read_only and _linked(objects, ref, path):
+            return path
         with tempfile.NamedTemporaryFile(dir=directory, delete=False) as file:
             temporary = Path(file.name)
         try:
@@ -241,6 +264,26 @@ class _KeptOpen(io.BytesIO):
 
     def close(self) -> None:
         pass
+
+
+def _extension(path: Path) -> str:
+    return path.suffix.lstrip(".").lower() or "bin"
+
+
+def _linked(objects: ObjectStore, ref: ArtifactRef, path: Path) -> bool:
+    """Whether `path` is now a further name of the stored file, which has the right bytes."""
+    temporary = path.with_name(f".{uuid.uuid4().hex}")
+    if not (link := objects.link(ref.key, temporary)):
+        return False
+    try:
+        right = ref.size_bytes in {0, temporary.stat().st_size} and ref.sha256 == (
+            link.sha256 or _file_sha256(temporary)
+        )
+        if right:
+            temporary.replace(path)
+        return right
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _copy(objects: ObjectStore, ref: ArtifactRef, file: _Sink) -> tuple[str, int]:

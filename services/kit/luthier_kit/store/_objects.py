@@ -3,10 +3,13 @@
 Two implementations answer it: a folder (the embedded default) and any S3. One contract suite runs against both.
 """
 
+import functools
+import hashlib
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import BinaryIO
 
 from luthier_kit.rpc import Unavailable
@@ -19,6 +22,9 @@ MAX_MARK_BYTES = 1024
 
 OpenSource = Callable[[], BinaryIO]
 """Opens the bytes of an upload from their beginning; called once per attempt."""
+
+KeyOf = Callable[[Path, str], str]
+"""The key under which a file is stored, by its path and SHA-256."""
 
 
 def check_key(key: str) -> str:
@@ -35,6 +41,23 @@ class Stored:
     key: str
     size_bytes: int
     written_at: float
+
+
+@dataclass(frozen=True)
+class Link:
+    """A further name of an object's file. `sha256` is what the store knows its bytes to have; when it is empty, they
+    must be read."""
+
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Moved:
+    """A file that became an object."""
+
+    key: str
+    sha256: str
+    size_bytes: int
 
 
 class ObjectStore(ABC):
@@ -72,6 +95,24 @@ class ObjectStore(ABC):
     @abstractmethod
     def put(self, key: str, source: OpenSource, size_bytes: int, media_type: str) -> None:
         """Write `size_bytes` bytes under `key`: all of them become visible, or none."""
+
+    def move_in(self, files: Sequence[Path], key_of: KeyOf, media_type: str) -> list[Moved]:
+        """Make objects of files that nobody else writes to, each read once for its digest. They are gone afterwards."""
+        moved = []
+        for path in files:
+            with path.open("rb") as file:
+                sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+                size_bytes = file.tell()
+            key = key_of(path, sha256)
+            self.put(key, functools.partial(path.open, "rb"), size_bytes, media_type)
+            path.unlink()
+            moved.append(Moved(key, sha256, size_bytes))
+        return moved
+
+    def link(self, key: str, path: Path) -> Link | None:
+        """Make `path`, which is free, a further name of the object's own file, where the store has files and can do so
+        from there; else None. Whoever writes to it changes the object."""
+        return None
 
     @abstractmethod
     def stat(self, key: str) -> Stored | None:

@@ -30,7 +30,7 @@ def write(dataset: FrozenDataset, store: Store, folder: Path, shard_bytes: int =
                 tempfile.TemporaryDirectory(dir=folder) as scratch,
             ):
                 for row in rows:
-                    audio = store.blobs.fetch(row.audio, Path(scratch))
+                    audio = store.blobs.fetch(row.audio, Path(scratch), read_only=True)
                     member = tarfile.TarInfo(audio_file_name(row))
                     member.size = audio.stat().st_size
                     with audio.open("rb") as file:
