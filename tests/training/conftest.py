@@ -21,6 +21,8 @@ from luthier_kit.registry import PROMOTED_FROM, ModelVersion, RunLog, register
 from luthier_kit.store import Store, StoreSettings, open_store
 from luthier_model import text_encoder, tiny
 from luthier_model.configuration import Configuration, check, packaged
+from luthier_training.base_model import BaseModel, Excerpt, StoredLatents
+from luthier_training.clip_encoder import ClipEncoder
 from luthier_training.requests import settle
 from luthier_training.runs import KIND, TrainingRunLog
 from tests.kubernetes_api import TEMPLATE, Api, kubeconfig
@@ -133,6 +135,20 @@ def register_base(store: Store, known: Configuration, files: tuple[Path, Path], 
             text_encoder=tuple((p.name, store.blobs.put_file("text_encoders", p)) for p in text_encoder.files(text)),
             notes={"tiny": True},
         ),
+    )
+
+
+def encoder_of(base: BaseModel) -> ClipEncoder:
+    return ClipEncoder(base.model, base.configuration, base.device)
+
+
+def latents_of(base: BaseModel, excerpt: Excerpt, folder: Path) -> StoredLatents:
+    """Latents of one clip, found or encoded; files below `folder`."""
+    return base.latents(
+        excerpt,
+        lambda: base.read(excerpt.clip, folder),
+        folder / "latents",
+        lambda samples: encoder_of(base).encode(samples),
     )
 
 

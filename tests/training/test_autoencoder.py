@@ -36,7 +36,7 @@ from luthier_training.reporting import Stopped
 from luthier_training.requests import settle
 from luthier_training.runs import KIND
 
-from .conftest import register_base
+from .conftest import encoder_of, latents_of, register_base
 from .test_fine_tune import StopsAtFive, job
 from .test_ranks import forked
 from .test_tiny_base import clips
@@ -115,7 +115,7 @@ def test_latents_that_were_cached_are_those_of_the_new_decoder(
     clip = read_manifest(store, dataset_ref).rows[0]
     opened = BaseModel.open(store, base, "cpu", tmp_path / "base")
     if named == "by this release":
-        mean = opened.latents(Excerpt(clip), tmp_path, tmp_path).read().mean
+        mean = latents_of(opened, Excerpt(clip), tmp_path).read().mean
     else:
         mean = torch.full((known.latent_channels, known.window_latents), 7.0)
         parts = {"mean": mean, "deviation": mean.clone(), "seconds_total": torch.tensor(2.0)}
@@ -129,7 +129,7 @@ def test_latents_that_were_cached_are_those_of_the_new_decoder(
 
     assert version.autoencoder_digest != opened.autoencoder_digest
     tuned = BaseModel.open(store, version, "cpu", tmp_path / "tuned")
-    assert torch.equal(tuned.latents(Excerpt(clip), tmp_path, tmp_path).read().mean, mean)
+    assert torch.equal(latents_of(tuned, Excerpt(clip), tmp_path).read().mean, mean)
     assert len(list(store.objects.keys("latents/"))) == 1
 
 
@@ -149,7 +149,7 @@ def test_an_encoder_learns_too_and_the_transformer_is_said_not_to_fit(
 
     opened = BaseModel.open(store, version, "cpu", tmp_path / "open")
     crops = torch.stack([clip[:, :16384] for clip in clips()])
-    assert 0.3 < float(opened.encode(crops[0]).mean.std()) < 3
+    assert 0.3 < float(encoder_of(opened).encode(crops[0]).mean.std()) < 3
 
     tune = FineTune(base_model="tuned", steps=1, batch_size=1)
     second, _ = job(store, dataset_ref, tmp_path / "b", "tune", fine_tune=tune)

@@ -34,7 +34,7 @@ from luthier_training.requests import settle
 from luthier_training.runs import KIND, TrainingRunLog
 from luthier_training.seeds import seed_of
 
-from .conftest import register_base
+from .conftest import encoder_of, register_base
 
 TUNE: dict[str, Any] = {
     "base_model": "base",
@@ -138,7 +138,7 @@ def test_a_clip_beyond_the_window_is_one_of_the_window_where_asked_for(
     cut: bool,
 ) -> None:
     opened, window_s = BaseModel.open(store, base, "cpu", tmp_path), known.window_samples / known.sample_rate_hz
-    rate_hz, encoded = known.sample_rate_hz, opened.encode(torch.zeros(2, known.window_samples + 999))
+    rate_hz, encoded = known.sample_rate_hz, encoder_of(opened).encode(torch.zeros(2, known.window_samples + 999))
     assert encoded.seconds_total > window_s  # SAO's way: a clip's own length
     asked, _ = job(store, dataset_ref, tmp_path / "a", fine_tune=FineTune(cut_to_window=cut, **TUNE))
     long = torch.zeros(2, round(1.5 * window_s * rate_hz))
@@ -165,7 +165,7 @@ def test_windows_of_a_song_are_the_sound_at_their_place(
         told = example.conditions("p")
         assert told["seconds_total"] == pytest.approx(whole_s)
         first = round(told["seconds_start"] * rate_hz)
-        wanted = opened.encode(song[:, first : first + known.window_samples])
+        wanted = encoder_of(opened).encode(song[:, first : first + known.window_samples])
         found = example.latents if isinstance(example.latents, Latents) else example.latents.read()
         torch.testing.assert_close(found.mean, wanted.mean, rtol=1e-4, atol=1e-4)
     assert len({example.start_s for example in train}) == 1 + 2 * 3

@@ -108,7 +108,12 @@ def trained_posterior(autoencoder: AudioAutoencoder, audio: torch.Tensor) -> tup
     """(batch, channels, samples) -> mean and standard deviation of the latents, each (batch, latent channels, latents),
     unscaled.
     """
-    mean, spread = autoencoder.encode(audio, skip_bottleneck=True).chunk(2, dim=1)
+    return posterior_of_encoded(autoencoder.encode(audio, skip_bottleneck=True))
+
+
+def posterior_of_encoded(encoded: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The same of what the encoder made of audio, (batch, 2 * latent channels, latents)."""
+    mean, spread = encoded.chunk(2, dim=1)
     return mean, torch.nn.functional.softplus(spread) + 1e-4  # as the library's vae_sample
 
 
@@ -160,18 +165,30 @@ class BaseModel:
         text = text_encoder.digest(folder)
         return cls(store, version, files.configuration, model, whole, encoder, text, device)
 
-    def latents(self, excerpt: Excerpt, scratch: Path, kept: Path) -> StoredLatents:
-        """Latents of an excerpt, or of a whole clip, found in the store or encoded now; their file lies in `kept`."""
+    def read(self, clip: DatasetRow, scratch: Path) -> torch.Tensor:
+        """A clip as `audio.read` gives it; its file lies in `scratch`."""
+        return audio.read(self.store.blobs.fetch(clip.audio, scratch), self.configuration)
+
+    def latents(
+        self,
+        excerpt: Excerpt,
+        samples: Callable[[], torch.Tensor],
+        kept: Path,
+        encode: Callable[[torch.Tensor], Latents],
+    ) -> StoredLatents:
+        """Latents of an excerpt, or of a whole clip, found in the store or encoded now; their file lies in `kept`.
+
+        `samples` gives the whole clip when it is wanted, `encode` the latents of what the excerpt has of it.
+        """
         known, clip = self.configuration, excerpt.clip
 
-        def encode() -> dict[str, torch.Tensor]:
-            source = self.store.blobs.fetch(clip.audio, scratch)
-            samples = audio.read(source, known)
+        def tensors() -> dict[str, torch.Tensor]:
+            part = samples()
             if excerpt.length_s:
                 first, count = (round(s * known.sample_rate_hz) for s in (excerpt.start_s, excerpt.length_s))
-                samples = samples[:, first : first + count]
-            found = self.encode(samples)
-            held = -(-min(samples.shape[1], known.window_samples) // known.downsampling_ratio)  # latents of the clip
+                part = part[:, first : first + count]
+            found = encode(part)
+            held = -(-min(part.shape[1], known.window_samples) // known.downsampling_ratio)  # latents of the clip
             return {
                 "mean": found.mean,
                 "deviation": found.deviation,
@@ -192,22 +209,10 @@ class BaseModel:
         # earlier releases named latents by the whole autoencoder
         wholes = [self.autoencoder_digest, *self.version.notes.get(SAME_ENCODER, ())]
         earlier = [action(autoencoder=digest) for digest in wholes]
-        ref = self._once(action(encoder=self.encoder_digest), encode, earlier)
+        ref = self._once(action(encoder=self.encoder_digest), tensors, earlier)
         path = self.store.blobs.fetch(ref, kept, max_bytes=MAX_TENSORS_BYTES)
         with safe_open(path, "pt") as file:
             return StoredLatents(path, float(file.get_tensor("seconds_total")))
-
-    def encode(self, samples: torch.Tensor) -> Latents:
-        """(channels, samples) -> latents of the whole window: what is longer is cut, its `seconds_total` kept."""
-        known = self.configuration
-        cut = samples[:, : known.window_samples]
-        window = torch.nn.functional.pad(cut, (0, known.window_samples - cut.shape[1]))  # (channels, window samples)
-        posterior = posterior_of(self.model.pretransform.model, window[None].to(self.device))
-        mean, deviation = (
-            (part[0] / self.model.pretransform.scale).float().cpu().contiguous()  # (latent channels, window latents)
-            for part in posterior
-        )
-        return Latents(mean, deviation, samples.shape[1] / known.sample_rate_hz)
 
     def text_embeddings(self, prompts: Sequence[str], kept: Path) -> dict[str, StoredText]:
         """What the frozen text encoder makes of a clip's prompts, before the projection; found in the store or encoded

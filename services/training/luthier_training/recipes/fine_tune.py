@@ -7,10 +7,8 @@ classifier-free guidance. The loss covers the silence behind a clip: that is how
 
 import functools
 import math
-import tempfile
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
-from pathlib import Path
 
 import torch
 from ema_pytorch import EMA
@@ -20,7 +18,7 @@ from luthier.common.v1.common_pb2 import ArtifactRef
 from luthier.curation.v1.dataset_pb2 import DatasetManifest
 from luthier.training.v1.training_pb2 import FineTune, LossPoint
 from luthier_kit.registry import ModelVersion, resolve
-from luthier_kit.rpc import TRAIN, VALIDATION, FailedPrecondition, InvalidRequest
+from luthier_kit.rpc import FailedPrecondition, InvalidRequest
 from luthier_model import checkpoint
 from luthier_model.conditions import SECONDS_START
 from luthier_model.configuration import Configuration
@@ -30,13 +28,12 @@ from luthier_model.network import without_conditions
 from luthier_model.objectives import OBJECTIVES, Objective
 from luthier_model.registered import statuses
 from luthier_model.sampling import GUIDED_KEYS
-from luthier_music.clip_facts import facts_of
 from luthier_training import adapters, continuing, kept
 from luthier_training.ahead import Beside, ahead
-from luthier_training.base_model import BaseModel, Excerpt, StoredLatents, StoredText
+from luthier_training.base_model import BaseModel
 from luthier_training.checkpoints import Progress, Trained
-from luthier_training.dataset import rows_of, subset_of
-from luthier_training.examples import Batch, Example, LogitNormal, draw_batch, excerpts, mixture_of, windows
+from luthier_training.encoding import encode
+from luthier_training.examples import Batch, Example, LogitNormal, draw_batch, mixture_of
 from luthier_training.families import as_trained, recomputing
 from luthier_training.held_out import HeldOut
 from luthier_training.job import Job
@@ -102,58 +99,6 @@ def run(job: Job) -> ModelVersion:
     job.reporter.forget_previous_checkpoint()
     kept.remove_unnamed(job.store, job.run_id, job.reporter.progress)
     return version
-
-
-def encode(job: Job, base: BaseModel, *datasets: DatasetManifest) -> tuple[list[Example], list[Example]]:
-    """Examples for training and for validation, of all data sets; the prompts' embeddings replace the text encoder in
-    the model, or stand before it where metadata are drawn. A clip that several data sets name is encoded once.
-    """
-    numbered = [
-        (number, row) for split in (TRAIN, VALIDATION) for number, dataset in enumerate(datasets)
-        for row in rows_of(dataset, split)
-    ]  # fmt: skip
-    clips = [row for _, row in numbered]
-    made: dict[tuple[str, str], list[tuple[StoredLatents, float, float]]] = {}  # with start and whole length, seconds
-    recipe, known = job.request.fine_tune, base.configuration
-    window_s = known.window_samples / known.sample_rate_hz
-    found: dict[int, list[Example]] = {}
-    files = job.folder("latents")
-    job.reporter.stage("encode", len(clips))
-    for index in job.ranks.own_first(len(clips)):
-        clip = clips[index]
-        identity = (clip.audio.sha256, clip.split)
-        if identity not in made:
-            with tempfile.TemporaryDirectory(dir=job.folder("encode")) as scratch:
-                whole = base.latents(
-                    Excerpt(clip, length_s=window_s if recipe.cut_to_window else 0.0), Path(scratch), files
-                )
-                made[identity], lasts_s = [(whole, 0.0, 0.0)], whole.seconds_total
-                if clip.split == TRAIN and recipe.min_excerpt_s:
-                    parts = excerpts(clip, lasts_s, recipe.min_excerpt_s, job.request.seed)
-                    made[identity] += [(base.latents(part, Path(scratch), files), 0.0, 0.0) for part in parts]
-                if clip.split == TRAIN and recipe.windows_per_clip:
-                    parts = windows(clip, lasts_s, window_s, recipe.windows_per_clip, job.request.seed)
-                    made[identity] += [
-                        (base.latents(part, Path(scratch), files), part.start_s, lasts_s) for part in parts
-                    ]
-        told_of = (tuple(clip.prompts), facts_of(clip.facts, clip.tags), numbered[index][0], subset_of(clip))
-        found[index] = [Example(each, *told_of, *place) for each, *place in made[identity]]
-        job.reporter.advance(len(found), len(clips))
-        job.reporter.check()
-    sampled = tuple(job.request.fine_tune.sample_prompts)
-    told = list(dict.fromkeys([*(tuple(clip.prompts) for clip in clips), *([sampled] if sampled else [])]))
-    embeddings: dict[str, StoredText] = {}
-    job.reporter.stage("encode prompts", len(told))
-    for done, index in enumerate(job.ranks.own_first(len(told)), start=1):
-        embeddings |= base.text_embeddings(told[index], files)
-        job.reporter.advance(done, len(told))
-        job.reporter.check()
-    base.cache_prompts(embeddings, keep_encoder=job.request.fine_tune.metadata_share > 0)
-    train = sum(clip.split == TRAIN for clip in clips)
-    return (
-        [example for index in range(train) for example in found[index]],
-        [example for index in range(train, len(clips)) for example in found[index]],
-    )
 
 
 def prepare(model: ConditionedDiffusionModelWrapper, recipe: FineTune, seed: int = 0) -> Trained:
