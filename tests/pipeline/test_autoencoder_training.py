@@ -37,6 +37,7 @@ def test_a_decoder_is_trained_unless_the_encoder_is_asked_for(store: Store) -> N
     assert done.out.splitlines() == [
         "model truer@1",
         "held-out clips: distance of spectra 1.5000 -> 1.2500, of mel spectra 0.5000 -> 0.2500, SI-SDR 7.0 -> 8.2 dB",
+        "to hear it: luthier fidelity truer@1 --dataset way --report fidelity.html",
         "next: luthier evaluate --model truer@1 --baseline sao --report report.html",
     ]
 

@@ -141,6 +141,7 @@ def train_autoencoder(
             f"of mel spectra {points[0].mel:.4f} -> {points[-1].mel:.4f}, "
             f"SI-SDR {points[0].si_sdr_db:.1f} -> {points[-1].si_sdr_db:.1f} dB"
         ]
+    lines += [f"to hear it: luthier fidelity {run.model} --dataset {dataset} --report fidelity.html"]
     if with_encoder:
         lines += [f"its transformer does not fit: luthier train --base {run.model} --dataset {dataset} --name NAME"]
     else:

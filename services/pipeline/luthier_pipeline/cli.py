@@ -55,6 +55,7 @@ SECTIONS: Final[dict[str, Commands]] = {
             "autoencoder_training:train_autoencoder",
             "Train a model's decoder on a data set, or its whole autoencoder",
         ),
+        "fidelity": ("fidelity:fidelity", "Measure how true a model's reconstructions of held-out clips are"),
         "generate": ("models:generate", "Generate audio into a file"),
         "evaluate": ("long_runs:evaluate", "Measure a model, beside a baseline"),
         "experiment": ("experiment.command:experiment", "Show in small that true captions teach a model tempo"),

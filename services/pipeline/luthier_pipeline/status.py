@@ -137,6 +137,8 @@ def _standing(run: TrainingRun) -> str:
     """The model; of a run that has none, where it stands, and what it can be continued from."""
     if run.model:
         return run.model
+    if run.HasField("fidelity_report"):
+        return f"fidelity of {run.fidelity_report.model}: SI-SDR {run.fidelity_report.mean.si_sdr_db:.1f} dB"
     where = f"{run.stage} {run.training_stage}".strip() + (f" {run.done}/{run.total}" if run.total else "")
     kept = f"  kept: {', '.join(map(kept_text, run.kept))}" if run.kept else ""
     return f"{where}{kept}".strip()

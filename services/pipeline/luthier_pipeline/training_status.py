@@ -34,7 +34,10 @@ def in_full(run: TrainingRun) -> str:
     trained_from = run.request.fine_tune.base_model or run.request.autoencoder.base_model
     base = f" from {trained_from}" if trained_from else ""
     lines = [f"{run.run_id}  {state}  {', '.join(filter(None, (work, to_go, attempts)))}"]
-    lines += [f"model         {run.model or run.request.model_name}{base}"]
+    if run.request.HasField("fidelity"):
+        lines += [f"fidelity of   {run.base or run.request.fidelity.model}"]
+    else:
+        lines += [f"model         {run.model or run.request.model_name}{base}"]
     if run.HasField("error"):
         error = error_of(run.error)
         lines += [f"error         {error.reason}: {error}"]
@@ -47,6 +50,10 @@ def in_full(run: TrainingRun) -> str:
         first, last = run.fidelity[0], run.fidelity[-1]
         mel, ratio = f"{first.mel:.4f} -> {last.mel:.4f}", f"{first.si_sdr_db:.1f} -> {last.si_sdr_db:.1f} dB"
         lines += [f"fidelity      mel spectra {mel}, SI-SDR {ratio}, step {last.step}"]
+    if run.HasField("fidelity_report"):
+        found = run.fidelity_report
+        beside = f" beside {found.baseline}" if found.baseline else ""
+        lines += [f"report        {len(found.clips)} clips{beside}: {found.page.key}"]
     if run.discriminator:
         lines += [f"discriminator {run.discriminator[-1].loss:.4f}"]
     if run.validation_by_timestep:

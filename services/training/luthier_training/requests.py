@@ -3,7 +3,14 @@
 from typing import Final
 
 from luthier.common.v1.common_pb2 import ADAPTER_KIND_DORA, ADAPTER_KIND_LORA
-from luthier.training.v1.training_pb2 import Adapter, CreateTrainingRunRequest, FineTune, TinyBase, TrainAutoencoder
+from luthier.training.v1.training_pb2 import (
+    Adapter,
+    CreateTrainingRunRequest,
+    FineTune,
+    MeasureFidelity,
+    TinyBase,
+    TrainAutoencoder,
+)
 from luthier_kit.registry import MAX_ADAPTERS, MAX_REQUEST_ID_CHARS, ModelVersion
 from luthier_kit.rpc import MAX_PROMPT_CHARS, Checks, InvalidRequest
 from luthier_kit.store import MAX_DOCUMENT_BYTES
@@ -34,6 +41,9 @@ SAMPLING_SHARE = 0.05
 MIN_WINDOW, MAX_WINDOW = 4096, 1 << 20
 """Samples of an autoencoder's crop: spectra of 2048 fit in, 24 s at 44.1 kHz."""
 MAX_LOSS_WEIGHT = 1000.0
+DEFAULT_MEASURED_CLIPS, MAX_MEASURED_CLIPS = 32, 256
+DEFAULT_MEASURED_S, MAX_MEASURED_S = 30.0, 600.0
+"""Of a report of fidelity: clips, and seconds of each."""
 TARGETS: Final = ("attention", "feed_forward", "all")
 """Groups of the transformer's linear layers that an adapter may be put on."""
 DEFAULT_RANK, MAX_RANK, MAX_ALPHA, MAX_DROPOUT = 16, 256, 4096.0, 0.9
@@ -49,7 +59,10 @@ def settle(request: CreateTrainingRunRequest) -> CreateTrainingRunRequest:
     checks.text("request_id", request.request_id, max_chars=MAX_REQUEST_ID_CHARS, blank=False)
     if needs_dataset(request.fine_tune) or request.HasField("dataset"):
         checks.artifact("dataset", request.dataset, max_bytes=MAX_DOCUMENT_BYTES)
-    checks.name("model_name", request.model_name)
+    if request.HasField("fidelity"):
+        checks.that(not request.model_name, "model_name", "must be empty: nothing is registered")
+    else:
+        checks.name("model_name", request.model_name)
     checks.text("created_by", request.created_by, max_chars=100)
     if request.HasField("fine_tune"):
         _settle_fine_tune(effective.fine_tune, checks)
@@ -57,8 +70,10 @@ def settle(request: CreateTrainingRunRequest) -> CreateTrainingRunRequest:
         _settle_tiny_base(effective.tiny_base, checks)
     elif request.HasField("autoencoder"):
         _settle_autoencoder(effective.autoencoder, checks)
+    elif request.HasField("fidelity"):
+        _settle_fidelity(effective.fidelity, checks)
     else:
-        checks.that(False, "recipe", "must be fine_tune, tiny_base or autoencoder")
+        checks.that(False, "recipe", "must be fine_tune, tiny_base, autoencoder or fidelity")
     checks.done()
     if not effective.HasField("dataset"):
         effective.dataset.CopyFrom(main_dataset(effective.fine_tune))
@@ -218,7 +233,16 @@ def _settle_autoencoder(asked: TrainAutoencoder, checks: Checks) -> None:
     checks.that(bool(learns), f"{at}spectral_weight", "must be above 0, or sample_weight must")
 
 
-def _default(message: FineTune | Adapter | TinyBase | TrainAutoencoder, **values: float) -> None:
+def _settle_fidelity(asked: MeasureFidelity, checks: Checks) -> None:
+    checks.text("fidelity.model", asked.model, max_chars=128, blank=False)
+    if asked.HasField("baseline"):
+        checks.text("fidelity.baseline", asked.baseline, max_chars=128, blank=False)
+    _default(asked, clips=DEFAULT_MEASURED_CLIPS, max_clip_s=DEFAULT_MEASURED_S)
+    checks.within("fidelity.clips", asked.clips, 1, MAX_MEASURED_CLIPS)
+    checks.within("fidelity.max_clip_s", asked.max_clip_s, 1, MAX_MEASURED_S)
+
+
+def _default(message: FineTune | Adapter | TinyBase | TrainAutoencoder | MeasureFidelity, **values: float) -> None:
     for name, value in values.items():
         if not message.HasField(name):
             setattr(message, name, value)

@@ -96,10 +96,12 @@ def attempt(store: Store, settings: RunnerSettings, own: TrainingRunLog, run: Tr
     heartbeat = HeartbeatThread(RunLog(store, KIND, run.id, own.runner), reporter)
     signal.signal(signal.SIGTERM, lambda *_: reporter.stop())
     try:
-        version = _work(store, settings, run, reporter)
+        result = _work(store, settings, run, reporter)
         reporter.check()
-        registered = publish(store, version, run.id)
-        own.succeed(TrainingResult(model=registered.label, model_digest=f"sha256:{registered.digest}"))
+        if isinstance(result, ModelVersion):
+            registered = publish(store, result, run.id)
+            result = TrainingResult(model=registered.label, model_digest=f"sha256:{registered.digest}")
+        own.succeed(result)
         return ENDED
     except Stopped:
         if not heartbeat.cancelled:
@@ -157,7 +159,9 @@ def work_beside(store: Store, settings: RunnerSettings, own: TrainingRunLog) -> 
     return UNFINISHED
 
 
-def _work(store: Store, settings: RunnerSettings, run: TrainingRun, reporter: Reporter) -> ModelVersion:
+def _work(
+    store: Store, settings: RunnerSettings, run: TrainingRun, reporter: Reporter
+) -> ModelVersion | TrainingResult:
     reporter.stage("start")
     from luthier_training.job import Job  # torch takes seconds to import: the run says first that it has begun
     from luthier_training.ranks import join

@@ -60,6 +60,7 @@ def to_message(run: TrainingRun) -> pb.TrainingRun:
         fidelity=progress.fidelity,
         discriminator=progress.discriminator,
         memory=progress.memory if progress.HasField("memory") else None,
+        fidelity_report=run.result.fidelity_report if run.result.HasField("fidelity_report") else None,
     )
     if progress.HasField("eta_s") and not run.waiting_for:
         message.eta_s = progress.eta_s

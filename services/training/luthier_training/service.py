@@ -11,6 +11,7 @@ from luthier_kit.rpc import Checks, NotFound, actor, fit_page, in_field, page_po
 from luthier_kit.store import Store
 from luthier_model.registered import fetch_configuration, statuses
 from luthier_training.autoencoder_window import check_window
+from luthier_training.compared import compared
 from luthier_training.continuing import check_source
 from luthier_training.dataset import check_metadata, read_manifest
 from luthier_training.plan import plan_of, read_data
@@ -91,13 +92,15 @@ class TrainingServicer(TrainingServiceServicer):
         """What a new run needs. One that was begun is found by its request id whatever has changed since: its name may
         be promoted by now.
         """
-        if current := current_version(self._store, asked.model_name):
+        if asked.model_name and (current := current_version(self._store, asked.model_name)):
             refuse_promoted(current)
         if not asked.HasField("fine_tune"):
             with in_field("dataset"):
                 read_manifest(self._store, asked.dataset)
             if asked.HasField("autoencoder"):
                 check_window(self._store, resolve(self._store, asked.autoencoder.base_model), asked.autoencoder)
+            if asked.HasField("fidelity"):
+                compared(self._store, asked.fidelity)
             return
         manifests = read_data(self._store, plan_of(asked))
         if asked.fine_tune.metadata_share:

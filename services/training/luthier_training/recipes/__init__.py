@@ -2,13 +2,15 @@
 
 from collections.abc import Callable
 
+from luthier.training.v1.training_pb2 import TrainingResult
 from luthier_kit.registry import ModelVersion
 from luthier_training.job import Job
-from luthier_training.recipes import autoencoder, fine_tune, tiny_base
+from luthier_training.recipes import autoencoder, fidelity, fine_tune, tiny_base
 
-RECIPES: dict[str, Callable[[Job], ModelVersion]] = {
+RECIPES: dict[str, Callable[[Job], ModelVersion | TrainingResult]] = {
     "fine_tune": fine_tune.run,
     "tiny_base": tiny_base.run,
     "autoencoder": autoencoder.run,
+    "fidelity": fidelity.run,
 }
-"""Recipe -> what makes the version that is then registered."""
+"""Recipe -> what makes the version that is then registered, or the result of a run that registers none."""

@@ -32,6 +32,7 @@ from luthier_model.objectives import OBJECTIVES, Objective
 from luthier_model.registered import fetch_configuration, statuses
 from luthier_model.sampling import GUIDED_KEYS
 from luthier_training import adapters, continuing, kept, memory
+from luthier_training.ahead import Beside, ahead
 from luthier_training.base_model import BaseModel
 from luthier_training.checkpoints import Progress, Trained
 from luthier_training.encoding import encode
