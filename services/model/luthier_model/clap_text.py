@@ -143,7 +143,7 @@ class ClapText(Conditioner):  # type: ignore[misc]
     ) -> None:
         super().__init__(WIDTH if projection is None else JOINT_WIDTH, output_dim, text.project_out)
         self.tokenizer, self.max_length, self.states, self.layer = tokenizer, text.max_tokens, text.states, text.layer
-        self.__dict__ |= {"model": encoder, "projection": projection}
+        self.__dict__.update(model=encoder, projection=projection)
 
     def forward(self, x: list[str], device: torch.device | str) -> tuple[Tensor, Tensor]:
         """(batch, states, output_dim), and (batch, states) bool: True where there is a token."""
