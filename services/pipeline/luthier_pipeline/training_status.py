@@ -46,16 +46,7 @@ def in_full(run: TrainingRun) -> str:
         lines += [f"loss          {run.loss:.4f}{observed}"]
     if run.validation:
         lines += [f"validation    {_validation(run)}, step {run.validation[-1].step}"]
-    if run.fidelity:
-        first, last = run.fidelity[0], run.fidelity[-1]
-        mel, ratio = f"{first.mel:.4f} -> {last.mel:.4f}", f"{first.si_sdr_db:.1f} -> {last.si_sdr_db:.1f} dB"
-        lines += [f"fidelity      mel spectra {mel}, SI-SDR {ratio}, step {last.step}"]
-    if run.HasField("fidelity_report"):
-        found = run.fidelity_report
-        beside = f" beside {found.baseline}" if found.baseline else ""
-        lines += [f"report        {len(found.clips)} clips{beside}: {found.page.key}"]
-    if run.discriminator:
-        lines += [f"discriminator {run.discriminator[-1].loss:.4f}"]
+    lines += _autoencoder(run)
     if run.validation_by_timestep:
         each = ", ".join(f"{point.loss:.4f} at {point.timestep:.1f}" for point in run.validation_by_timestep)
         lines += [f"by timestep   {each} (0 = clean, 1 = noise)"]
@@ -72,6 +63,22 @@ def in_full(run: TrainingRun) -> str:
     if run.logs:
         lines += [f"TensorBoard   up to step {run.logs[-1].last_step}: luthier logs {run.run_id} FOLDER"]
     return "\n".join(lines)
+
+
+def _autoencoder(run: TrainingRun) -> list[str]:
+    """What is known of an autoencoder that is trained or measured."""
+    lines = []
+    if run.fidelity:
+        first, last = run.fidelity[0], run.fidelity[-1]
+        mel, ratio = f"{first.mel:.4f} -> {last.mel:.4f}", f"{first.si_sdr_db:.1f} -> {last.si_sdr_db:.1f} dB"
+        lines += [f"fidelity      mel spectra {mel}, SI-SDR {ratio}, step {last.step}"]
+    if run.HasField("fidelity_report"):
+        found = run.fidelity_report
+        beside = f" beside {found.baseline}" if found.baseline else ""
+        lines += [f"report        {len(found.clips)} clips{beside}: {found.page.key}"]
+    if run.discriminator:
+        lines += [f"discriminator {run.discriminator[-1].loss:.4f}"]
+    return lines
 
 
 def _validation(run: TrainingRun) -> str:
