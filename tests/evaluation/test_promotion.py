@@ -37,7 +37,8 @@ def measured(platform: Platform) -> Callable[..., pb.Evaluation]:
 
     def done(request_id: str = "r1", rows: int = 24, **fields: object) -> pb.Evaluation:
         fields = {"suite_name": None, "suite": suite(rows), "seconds_total": None, "baseline_model": "", **fields}
-        return platform.done(request_id, **fields)
+        evaluation: pb.Evaluation = platform.done(request_id, **fields)
+        return evaluation
 
     return done
 
