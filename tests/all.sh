@@ -1,17 +1,26 @@
 #!/usr/bin/env bash
-# Runs each project's unit tests in its own environment, then the suites that need more than one service. Goes on after a failure;
+# Runs each project's unit tests in its own environment, then the suites that need more than one service: LANES suites at a time
+# (default 2; a suite often waits), each one's output as a piece when it ends, the end-to-end tests alone. Goes on after a failure;
 # exits 1 when any suite failed. Arguments: names of projects.
-set -u
+set -um # each suite a process group of its own, to which SIGINT means what it means at a terminal
 cd "$(dirname "$0")/.."
-failed=()
-run() {  # name, environment, paths…
-  local name=$1 python=$2/.venv/bin/python
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+trap 'for job in $(jobs -rp); do kill -INT -- "-$job"; done; wait; exit 130' INT TERM
+suite() {  # name, environment, paths…
+  local name=$1 python=$2/.venv/bin/python output
   shift 2
-  echo "== $name"
-  "$python" -m pytest --rootdir tests -c tests/pyproject.toml -q "$@"
+  output=$(mktemp "$work/output.XXXXXX")
+  "$python" -m pytest --rootdir tests -c tests/pyproject.toml -q "$@" >"$output" 2>&1
   local code=$?
-  [ $code -eq 0 ] || [ $code -eq 5 ] || failed+=("$name")
+  [ $code -eq 0 ] || [ $code -eq 5 ] || echo "$name" >>"$work/failed"
+  { flock 9; echo "== $name"; cat "$output"; } 9>"$work/printing"
 }
+run() {
+  while [ "$(jobs -rp | wc -l)" -ge "${LANES:-2}" ]; do wait -n; done
+  suite "$@" &
+}
+told() { [ ! -e "$work/failed" ] || echo "FAILED so far: $(sort "$work/failed" | paste -sd' ')"; }
 for name in "$@"; do
   case $name in
     local) home=deploy/local ;;
@@ -19,12 +28,12 @@ for name in "$@"; do
   esac
   [ -d "tests/$name" ] && run "$name" "$home" "tests/$name"
 done
-[ ${#failed[@]} -eq 0 ] || echo "FAILED so far: ${failed[*]}"
 run "contracts of the store" services/kit tests/contracts
-[ ${#failed[@]} -eq 0 ] || echo "FAILED so far: ${failed[*]}"
 run "operations" services/pipeline tests/operations
-[ ${#failed[@]} -eq 0 ] || echo "FAILED so far: ${failed[*]}"
 run "chart, images and documents" tests tests/chart tests/images tests/docs
-[ ${#failed[@]} -eq 0 ] || echo "FAILED so far: ${failed[*]}"
+wait
+told
 run "end to end" tests tests/e2e tests/faults
-[ ${#failed[@]} -eq 0 ]
+wait
+told
+[ ! -e "$work/failed" ]
