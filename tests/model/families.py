@@ -99,6 +99,14 @@ def stable_audio_2() -> Document:
     return document
 
 
+def one_vector() -> Document:
+    """Stable Audio 2 with CLAP's vector for the whole prompt, in the space that it shares with audio."""
+    document = stable_audio_2()
+    document["model"]["conditioning"]["configs"][0]["config"] |= {"use_text_features": False}
+    del document["model"]["conditioning"]["configs"][0]["config"]["feature_layer_ix"]
+    return document
+
+
 def stable_audio_1() -> Document:
     """Of `stable_audio_1_0.json`: a U-Net over latents of the Descript codec's convolutions, seconds in whole ones."""
     document = stable_audio_open()
@@ -162,6 +170,7 @@ FAMILIES: dict[str, Callable[[], Document]] = {
         inpainting_flow,
         prepended,
         stable_audio_2,
+        one_vector,
         stable_audio_1,
     )
 }

@@ -373,6 +373,7 @@ def library(model: LoadedModel, p: GenerationParameters, **more: Any) -> torch.T
         ("prepended", {"sampler": "dpmpp-2m", "seconds_start": 3.0}),
         ("stable_audio_2", {"sampler": "dpmpp-2m"}),
         ("stable_audio_2", {"sampler": "dpmpp-2m", "seconds_start": 3.0, "negative_prompt": "loud drums"}),
+        ("one_vector", {"sampler": "dpmpp-2m", "negative_prompt": "loud drums"}),
         ("stable_audio_1", {"sampler": "dpmpp-2m", "seconds_start": 3.0}),
         ("stable_audio_1", {"sampler": "k-heun", "negative_prompt": "loud drums"}),
         ("stable_audio_1", {"sampler": "dpmpp-2m", "guidance_scale": 1.0, "negative_prompt": "loud drums"}),

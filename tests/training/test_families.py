@@ -182,6 +182,21 @@ def test_conditions_that_are_dropped_are_not_heard(
     assert loss(replace(batch, dropped=dropped)) == loss(replace(other, dropped=dropped))
 
 
+@pytest.mark.parametrize("family", ["stable_audio_open", "stable_audio_2", "one_vector"], indirect=True)
+def test_stored_prompts_are_what_the_encoder_makes(store: Store, family: ModelVersion, tmp_path: Path) -> None:
+    """Of prompts that are kept, of several lengths, and of one that was drawn: the padding of CLAP is heard, too."""
+    opened = BaseModel.open(store, family, "cpu", tmp_path / "base")
+    conditioners = opened.model.conditioner.conditioners
+    kept, drawn = ["calm piano in D minor at 90 BPM", "drums"], "piano, 100 BPM"
+    with torch.no_grad():
+        expected, expected_mask = conditioners["prompt"]([*kept, drawn], "cpu")
+        opened.cache_prompts(opened.text_embeddings(kept, tmp_path), keep_encoder=True)
+        states, mask = conditioners["prompt"]([*kept, drawn], "cpu")
+
+    assert torch.equal(mask, expected_mask)
+    torch.testing.assert_close(states, expected, rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("family", FAMILIES, indirect=True)
 def test_a_run_makes_a_version_that_generates(
     store: Store, family: ModelVersion, dataset_ref: ArtifactRef, tmp_path: Path

@@ -5,7 +5,7 @@ memory and the cores. So the layers are run over spans of the audio whose values
 (weight norm, the activations' coefficients) is computed once, and the silence behind a clip is not encoded: there all
 latents are the same, but for those within the encoder's reach of the clip or of the window's end.
 
-This holds of convolutions (Oobleck: Stable Audio 1 to Open). Other encoders, such as those with attention, run as they
+This holds of convolutions (Oobleck: Stable Audio 2 and Open). Other encoders, such as those with attention, run as they
 are, on whole windows.
 """
 
