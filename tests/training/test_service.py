@@ -257,6 +257,15 @@ def test_a_ninth_adapter_is_refused_with_what_to_do(
     assert create(client_of_the_service, dataset_ref, fine_tune=asked).request.fine_tune.base_model == "eight"
 
 
+def test_a_window_beyond_what_the_base_can_be_told_is_refused_before_a_run_is_made(
+    client_of_the_service: TrainingServiceStub, base: ModelVersion, known: Configuration, dataset_ref: ArtifactRef
+) -> None:
+    asked = pb.FineTune(base_model="base", window_seconds=known.seconds_max + 1)
+    with pytest.raises(InvalidRequest) as refused:
+        create(client_of_the_service, dataset_ref, fine_tune=asked)
+    assert [field for field, _ in refused.value.violations] == ["fine_tune.window_seconds"]
+
+
 def test_pages_hold_every_run_once_newest_first(store: Store, client_of_the_service: TrainingServiceStub) -> None:
     runs = [RunLog.create(store, KIND, f"r{number}", pb.CreateTrainingRunRequest()).id for number in range(5)]
     seen, token = [], ""

@@ -99,6 +99,10 @@ def train(
     min_excerpt: Annotated[
         float | None, typer.Option(metavar="SECONDS", help="Offer random excerpts this long or longer.")
     ] = None,
+    window_seconds: Annotated[
+        float | None,
+        typer.Option(metavar="SECONDS", min=0, help="Train at another window than the base's, and export with it."),
+    ] = None,
     windows_per_clip: Annotated[
         int | None,
         typer.Option(metavar="N", min=0, help="Offer N windows of each longer clip, told their place and its length."),
@@ -188,6 +192,7 @@ def train(
         learning_rate=learning_rate,
         min_excerpt_s=min_excerpt,
         metadata_share=metadata_share,
+        window_seconds=window_seconds,
         windows_per_clip=windows_per_clip,
         cut_to_window=cut_to_window or None,
         timestep_logit_mean=timestep_mean,

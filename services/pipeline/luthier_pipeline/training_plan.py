@@ -62,6 +62,7 @@ NUMBERS: Final = {
     "conditioning_dropout": (0.0, 0.9),
     "ema_decay": (0.0, 0.99999),
     "min_excerpt_s": (0.0, 3600.0),
+    "window_seconds": (0.0, 3600.0),
     "metadata_share": (0.0, 1.0),
     "timestep_logit_mean": (-10.0, 10.0),
     "timestep_logit_deviation": (0.1, 10.0),

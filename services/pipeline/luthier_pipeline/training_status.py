@@ -52,6 +52,10 @@ def in_full(run: TrainingRun) -> str:
     if run.validation_by_timestep:
         each = ", ".join(f"{point.loss:.4f} at {point.timestep:.1f}" for point in run.validation_by_timestep)
         lines += [f"by timestep   {each} (0 = clean, 1 = noise)"]
+    if run.HasField("memory"):
+        needed, free = (count / (1 << 30) for count in (run.memory.needed_bytes, run.memory.free_bytes))
+        how = "recomputed" if run.memory.recomputes_activations else "kept"
+        lines += [f"memory        about {needed:.1f} of {free:.1f} GiB, activations {how}"]
     if run.HasField("checkpoint"):
         lines += [f"checkpoint    {run.checkpoint.key}"]
     if run.samples:

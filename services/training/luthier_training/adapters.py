@@ -27,6 +27,7 @@ from luthier_kit.rpc import FailedPrecondition, Internal, InvalidRequest
 from luthier_kit.store import Store
 from luthier_model import adapters
 from luthier_model.adapters import DORA, LORA, MAGNITUDE, A, B
+from luthier_training.live_bytes import has_data
 from luthier_training.requests import TARGETS
 from luthier_training.seeds import seed_of
 
@@ -85,12 +86,13 @@ def choose(model: ConditionedDiffusionModelWrapper, asked: Adapter) -> tuple[dic
             bound = f"this model has no layer of {target} that can take an adapter"
             raise InvalidRequest(violations=[("fine_tune.adapter.targets", bound)])
         chosen |= found
-    zero_rows = [name for name, layer in chosen.items() if not layer.weight.norm(dim=1).all()]
     is_dora = asked.kind == ADAPTER_KIND_DORA
+    looked_at = {name: layer.weight for name, layer in chosen.items() if is_dora and has_data(layer.weight)}
+    zero_rows = [name for name, weight in looked_at.items() if not weight.norm(dim=1).all()]
     if is_dora and len(zero_rows) == len(chosen):
         bound = f"is not defined on rows of zeros, which all {len(chosen)} layers of the targets have: take LoRA"
         raise InvalidRequest(violations=[("fine_tune.adapter.kind", f"DoRA {bound}")])
-    return chosen, sorted(zero_rows) if is_dora else []
+    return chosen, sorted(zero_rows)
 
 
 def insert(model: ConditionedDiffusionModelWrapper, asked: Adapter, seed: int) -> AdapterInTraining:

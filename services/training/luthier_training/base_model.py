@@ -7,7 +7,7 @@ the frozen encoders are cached; the seconds embedders and a text encoder's proje
 import functools
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -164,6 +164,10 @@ class BaseModel:
             whole, encoder = checkpoint.autoencoder_digest(*parts), checkpoint.encoder_digest(*parts)
         text = text_encoder.digest(folder)
         return cls(store, version, files.configuration, model, whole, encoder, text, device)
+
+    def at_window(self, configuration: Configuration) -> "BaseModel":
+        """The same model with a configuration that differs in its window, of which no weight knows."""
+        return replace(self, configuration=configuration)
 
     def read(self, clip: DatasetRow, scratch: Path) -> torch.Tensor:
         """A clip as `audio.read` gives it; its file lies in `scratch`."""

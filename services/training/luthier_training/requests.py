@@ -95,6 +95,8 @@ def _settle_fine_tune(asked: FineTune, checks: Checks) -> None:
     checks.within(f"{at}accumulate", asked.accumulate, 1, MAX_BATCH)
     fill_stages(asked, checks)
     settle_keeping(asked, checks)
+    _default(asked, window_seconds=0.0)
+    checks.within(f"{at}window_seconds", asked.window_seconds, 0, MAX_EXCERPT_S)
     checks.within(f"{at}min_excerpt_s", asked.min_excerpt_s, 0, MAX_EXCERPT_S)
     checks.within(f"{at}metadata_share", asked.metadata_share, 0, 1)
     if checks.within(f"{at}windows_per_clip", asked.windows_per_clip, 0, MAX_WINDOWS) and asked.windows_per_clip:

@@ -59,6 +59,7 @@ def to_message(run: TrainingRun) -> pb.TrainingRun:
         validation_by_timestep=progress.validation_by_timestep,
         fidelity=progress.fidelity,
         discriminator=progress.discriminator,
+        memory=progress.memory if progress.HasField("memory") else None,
     )
     if progress.HasField("eta_s") and not run.waiting_for:
         message.eta_s = progress.eta_s

@@ -9,6 +9,7 @@ from luthier.training.v1.training_pb2_grpc import TrainingServiceServicer
 from luthier_kit.registry import RunLog, RunPages, current_version, refuse_promoted, resolve, run_id_of
 from luthier_kit.rpc import Checks, NotFound, actor, fit_page, in_field, page_position, page_token
 from luthier_kit.store import Store
+from luthier_model.registered import fetch_configuration, statuses
 from luthier_training.autoencoder_window import check_window
 from luthier_training.continuing import check_source
 from luthier_training.dataset import check_metadata, read_manifest
@@ -16,6 +17,7 @@ from luthier_training.plan import plan_of, read_data
 from luthier_training.requests import check_base, settle
 from luthier_training.runs import KIND, TrainingRunLog, to_message
 from luthier_training.scheduler import Scheduler
+from luthier_training.training_window import with_window
 
 DEFAULT_PAGE, MAX_PAGE = 50, 500
 WATCH_POLL_S = 0.5
@@ -103,6 +105,9 @@ class TrainingServicer(TrainingServiceServicer):
                 check_metadata(manifests)
         base = resolve(self._store, asked.fine_tune.base_model)
         check_base(asked.fine_tune, base)
+        if asked.fine_tune.window_seconds:
+            with statuses(base):
+                with_window(fetch_configuration(self._store, base.configuration), asked.fine_tune)
         check_source(self._store, asked, base, manifests)
 
     def _record(self, run_id: str) -> TrainingRunLog:

@@ -6,9 +6,12 @@ classifier-free guidance. The loss covers the silence behind a clip: that is how
 """
 
 import functools
+import json
 import math
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
+from dataclasses import replace
+from typing import Final
 
 import torch
 from ema_pytorch import EMA
@@ -26,9 +29,9 @@ from luthier_model.errors import WeightsError
 from luthier_model.generation import kept_inputs
 from luthier_model.network import without_conditions
 from luthier_model.objectives import OBJECTIVES, Objective
-from luthier_model.registered import statuses
+from luthier_model.registered import fetch_configuration, statuses
 from luthier_model.sampling import GUIDED_KEYS
-from luthier_training import adapters, continuing, kept
+from luthier_training import adapters, continuing, kept, memory
 from luthier_training.ahead import Beside, ahead
 from luthier_training.base_model import BaseModel
 from luthier_training.checkpoints import Progress, Trained
@@ -46,6 +49,7 @@ from luthier_training.reporting import Stopped
 from luthier_training.resuming import choose_export, continued, newest
 from luthier_training.seeds import seed_of
 from luthier_training.snapshots import Snapshot
+from luthier_training.training_window import with_window
 
 WEIGHT_DECAY, BETAS = 1e-3, (0.9, 0.999)
 """As Stable Audio Open was trained (Evans 2024)."""
@@ -54,8 +58,6 @@ FINAL_RATE = 0.02
 MAX_GRADIENT_NORM = 1.0
 AVERAGE_POWER = 3 / 4
 """The moving average's decay is 1 - (1 + step)^-power until it reaches `ema_decay`, as in stable-audio-tools."""
-RECOMPUTED_PARAMETERS = 10_000_000
-"""Larger transformers recompute activations to save memory; smaller ones have no need to."""
 VALIDATION_TIMESTEPS = (0.1, 0.3, 0.5, 0.7, 0.9)
 """The library's own choice: from nearly clean (0) to nearly noise (1)."""
 CARD_KIND = "model-cards"
@@ -77,7 +79,10 @@ def run(job: Job) -> ModelVersion:
     noted.base = version.label  # whatever the name means when another runner goes on
     if recipe.HasField("continue_from"):
         continuing.begin(job.store, recipe.continue_from, noted)
-    base = BaseModel.open(job.store, version, job.device, job.folder("base"))
+    with statuses(version):
+        known = with_window(fetch_configuration(job.store, version.configuration), recipe)
+    recompute = memory.choose(job, known, version, COMPUTATION)  # refuses before anything is loaded
+    base = BaseModel.open(job.store, version, job.device, job.folder("base")).at_window(known)
     if recipe.windows_per_clip and SECONDS_START not in base.configuration.seconds:
         bound = f"must be absent: {version.label} is not told where in a song a sound begins"
         raise InvalidRequest(violations=[("fine_tune.windows_per_clip", bound)])
@@ -89,7 +94,7 @@ def run(job: Job) -> ModelVersion:
     prompts = prompts_to_sample(recipe, job.request.seed, held_out, base.configuration)
     observer = Observer(job, base.model, base.configuration, prompts)
     with observer.kept():
-        trained, progress = fit(job, base.model, train, held_out, base.configuration, observer)
+        trained, progress = fit(job, base.model, train, held_out, known, observer, recompute=recompute)
     job.ranks.close()
     if job.ranks.rank:
         raise Stopped
@@ -130,6 +135,8 @@ def fit(
     held_out: Sequence[Example],
     known: Configuration,
     observer: Observer,
+    *,
+    recompute: bool = False,
 ) -> tuple[Trained, Progress]:
     """Trains from the newest checkpoint, else from the base, to the last step.
 
@@ -139,7 +146,6 @@ def fit(
     """
     recipe, ranks, reporter, plan = job.request.fine_tune, job.ranks, job.reporter, plan_of(job.request)
     clips = HeldOut(held_out, continuing.names_of(job.store, plan))
-    recompute = sum(parameter.numel() for parameter in model.model.parameters()) > RECOMPUTED_PARAMETERS
     trained = prepare(model, recipe, job.request.seed)
     progress = resumed(job, trained)
     observer.resume(progress.step)
@@ -300,6 +306,10 @@ def batch_loss(
     return denoising_loss(objective, predict, batch.latents, batch.noise, batch.timesteps, observe)
 
 
+COMPUTATION: Final = memory.Computation(prepare, batch_loss)
+"""Of which the memory is counted."""
+
+
 def denoising_loss(
     objective: Objective,
     predict: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
@@ -415,15 +425,24 @@ def store_weights(job: Job, base: BaseModel, trained: Trained) -> ArtifactRef:
     return job.store.blobs.put_file("checkpoints", weights)
 
 
+def configuration_of(job: Job, base: BaseModel) -> ArtifactRef:
+    """The configuration of what was trained, stored: the base's own unless its window was changed."""
+    if not job.request.fine_tune.window_seconds:
+        return base.version.configuration
+    document = json.dumps(base.configuration.document, indent=1, sort_keys=True).encode()
+    return job.store.blobs.put_bytes("configurations", document, "json", "application/json")
+
+
 def export(
     job: Job, base: BaseModel, datasets: Sequence[DatasetManifest], trained: Trained, progress: Progress
 ) -> ModelVersion:
     """The version of what was trained, its checkpoint or adapter stored; `notes` say what it was made from."""
     averaged, main = trained.average is not None, job.request.dataset
     made_of = continuing.made_of(job.store, job.request, datasets)
-    chosen = choose_export(job, trained, progress)
+    chosen, configuration = choose_export(job, trained, progress), configuration_of(job, base)
     if trained.adapter:
-        own = adapters.store(trained.adapter, trained.average, base.version.digest, job.folder("export"), job.store)
+        below = replace(base.version, configuration=configuration).digest
+        own = adapters.store(trained.adapter, trained.average, below, job.folder("export"), job.store)
         ref, over = base.version.checkpoint, [*base.version.adapters, own]
     else:
         ref, over = store_weights(job, base, trained), []
@@ -431,7 +450,7 @@ def export(
         name=job.request.model_name,
         checkpoint=ref,
         adapters=over,
-        configuration=base.version.configuration,
+        configuration=configuration,
         text_encoder=base.version.text_encoder,
         autoencoder_digest=base.autoencoder_digest,
         dataset=main,

@@ -1,0 +1,68 @@
+"""Memory that a computation takes, counted without doing it: on tensors that have shapes and no data."""
+
+import weakref
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+from unittest import mock
+
+import torch
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_iter
+
+
+class LiveBytes(TorchDispatchMode):
+    """In its block counts the bytes of storages that are alive, and the most at any time; `there` are not counted."""
+
+    def __init__(self, there: Iterable[torch.Tensor] = ()) -> None:
+        super().__init__()
+        self.now = self.peak = 0
+        self._sizes = {tensor.untyped_storage()._cdata: 0 for tensor in there}
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        found = func(*args, **(kwargs or {}))
+        for tensor in tree_iter(found):
+            if isinstance(tensor, torch.Tensor):
+                self._add(tensor.untyped_storage())
+        return found
+
+    def _add(self, storage: torch.UntypedStorage) -> None:
+        key = storage._cdata
+        if key in self._sizes:
+            return
+        self._sizes[key] = storage.nbytes()
+        self.now += self._sizes[key]
+        self.peak = max(self.peak, self.now)
+        weakref.finalize(storage, self._remove, key)
+
+    def _remove(self, key: int) -> None:
+        self.now -= self._sizes.pop(key)
+
+
+@contextmanager
+def without_data() -> Iterator[None]:
+    """In the block tensors that are made have shapes alone, and so have results; all stay on the CPU."""
+    here = mock.patch.object(torch.nn.Module, "to", lambda module, *_, **__: module)  # torch cannot move such modules
+    with here, FakeTensorMode(allow_non_fake_inputs=True):
+        yield
+
+
+def has_data(tensor: torch.Tensor) -> bool:
+    """Whether there are numbers to look at."""
+    return not isinstance(tensor, FakeTensor)
+
+
+@contextmanager
+def norms_in_float32() -> Iterator[None]:
+    """In the block layer norms are computed in float32, as a GPU's autocast does and a CPU's does not."""
+    norm = functional.layer_norm
+
+    def in_float32(x: torch.Tensor, *arguments: Any, **options: Any) -> torch.Tensor:
+        return norm(x.float(), *arguments, **options)
+
+    with mock.patch.object(functional, "layer_norm", in_float32):
+        yield
