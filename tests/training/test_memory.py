@@ -17,8 +17,10 @@ from luthier_kit.registry import ModelVersion
 from luthier_kit.rpc import InvalidRequest
 from luthier_kit.store import Store
 from luthier_model.configuration import Configuration, check, packaged
+from luthier_model.network import random_model
 from luthier_training import memory
-from luthier_training.base_model import BaseModel, posterior_of
+from luthier_training.base_model import BaseModel
+from luthier_training.clip_encoder import ClipEncoder
 from luthier_training.dataset import read_manifest
 from luthier_training.examples import draw_batch
 from luthier_training.job import Job
@@ -87,20 +89,18 @@ def test_a_step_takes_what_was_counted(
             assert taken == pytest.approx(estimate, rel=0.05)
 
 
-def test_encoding_and_decoding_take_no_more_than_was_counted(
-    store: Store, base: ModelVersion, known: Configuration, tmp_path: Path
-) -> None:
-    model = BaseModel.open(store, base, "cpu", tmp_path).model
-    window, latents = (
-        torch.zeros(1, 2, known.window_samples),
-        torch.zeros(1, known.latent_channels, known.window_latents),
-    )
-    counts = memory._autoencoder_bytes(json.dumps(known.document, sort_keys=True))
+def test_encoding_and_decoding_take_what_was_counted() -> None:
+    known = packaged("small")
+    model, document = random_model(known, 1), json.dumps(known.document, sort_keys=True)
+    window = torch.ones(known.channels, known.window_samples)
+    latents = torch.zeros(1, known.latent_channels, known.window_latents)
+    encoder = ClipEncoder(model, known, "cpu")
     with torch.no_grad():
-        encoded = allocated(lambda: posterior_of(model.pretransform.model, window))
+        encoded = allocated(lambda: encoder.encode(window))
         decoded = allocated(lambda: model.pretransform.decode(latents))
-    for count, found in zip(counts, (encoded, decoded), strict=True):
-        assert 0.9 * count <= found <= memory.CPU_CONVOLUTIONS * count
+    assert encoded == pytest.approx(memory._encoding_bytes(document, "cpu"), rel=memory.MARGIN)
+    whole = memory._decoding_bytes(document, "cpu")
+    assert whole / memory.CPU_CONVOLUTIONS <= decoded <= whole
 
 
 def deeper(known: Configuration, depth: int) -> Configuration:
@@ -189,7 +189,7 @@ def test_a_sample_that_cannot_be_decoded_beside_training_is_refused(
 ) -> None:
     asked.request.fine_tune.batch_size = 1
     free = needs(asked, deep, 1, recompute=False)
-    monkeypatch.setattr(memory, "_autoencoder_bytes", lambda document: (0, free))
+    monkeypatch.setattr(memory, "_decoding_bytes", lambda document, device: free)
     assert decided(asked, base, deep, free, monkeypatch) is False
     asked.request.fine_tune.samples = 1
     with pytest.raises(InvalidRequest, match=r"fine_tune\.samples: must be 0"):

@@ -22,6 +22,7 @@ from torch import nn
 
 from luthier_model.configuration import Configuration
 from luthier_training.base_model import Latents, posterior_of_encoded
+from luthier_training.live_bytes import has_data
 
 SPAN_VALUES = {"cpu": 1 << 18, "cuda": 1 << 28}
 """Values of the widest layer in a span, for each thread: 1 MiB, about a core's own cache; on a GPU 1 GiB, a bound of
@@ -174,7 +175,7 @@ def snake(module: SnakeBeta) -> Layer:
 
     def compute(x: torch.Tensor) -> torch.Tensor:
         wave = x * a
-        if wave.device.type == "cpu" and torch.get_num_threads() == 1:
+        if wave.device.type == "cpu" and torch.get_num_threads() == 1 and has_data(wave):
             values = wave.numpy()
             np.sin(values, out=values)  # 2.6 times as fast as torch's, and as exact (6e-8)
         else:

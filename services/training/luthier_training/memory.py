@@ -8,6 +8,7 @@ is being written.
 
 import functools
 import json
+import math
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -23,8 +24,8 @@ from luthier_kit.registry import ModelVersion
 from luthier_kit.rpc import InvalidRequest
 from luthier_model import network
 from luthier_model.configuration import Configuration, check
-from luthier_training.base_model import posterior_of
 from luthier_training.checkpoints import Trained
+from luthier_training.clip_encoder import SHORTEST_SPAN, SPAN_VALUES, ClipEncoder
 from luthier_training.examples import Batch
 from luthier_training.job import Job
 from luthier_training.live_bytes import LiveBytes, norms_in_float32, without_data
@@ -35,7 +36,11 @@ MARGIN: Final = 0.1
 CUDA_RESERVE: Final = 512 << 20
 """Bytes of a GPU for its libraries' own memory."""
 CPU_CONVOLUTIONS: Final = 2.6
-"""So many times what its tensors are takes the autoencoder on a CPU: oneDNN copies them to another order (measured)."""
+"""So many times what its tensors are takes the decoder on a CPU: oneDNN copies them to another order (measured: 1.0 to
+2.55)."""
+SPAN_TENSORS: Final = 4
+"""Tensors of a span that are there at once while it is encoded: a residual unit's input, what a convolution reads and
+gives, and its scratch memory."""
 GIB: Final = 1 << 30
 
 
@@ -99,8 +104,6 @@ def choose(job: Job, known: Configuration, base: ModelVersion, computation: Comp
     """
     recipe, device, budget = job.request.fine_tune, job.device, Budget.of(job)
     text = sum(ref.size_bytes for name, ref in base.text_encoder if name.endswith(".safetensors"))
-    convolutions = CPU_CONVOLUTIONS if device == "cpu" else 1.0
-    encoding, decoding = (round(convolutions * each) for each in _autoencoder_bytes(_text_of(known)))
     stays = text if recipe.metadata_share else 0
     rows, field = largest_share(job)
 
@@ -111,10 +114,10 @@ def choose(job: Job, known: Configuration, base: ModelVersion, computation: Comp
         return _count(*key, rows, device == "cuda", recompute, computation)
 
     plain = counted(rows, recompute=False)
-    if (needed := plain.model + text + encoding) > budget.bound:
+    if (needed := plain.model + text + _encoding_bytes(_text_of(known), device)) > budget.bound:
         _refuse(recipe, budget.lacking(f"to encode the window of {known.window_s:.1f} s", needed))
     samples = recipe.samples or recipe.sample_prompts
-    if samples and (needed := plain.kept(device) + stays + decoding) > budget.bound:
+    if samples and (needed := plain.kept(device) + stays + _decoding_bytes(_text_of(known), device)) > budget.bound:
         field = "fine_tune.sample_prompts" if recipe.sample_prompts else "fine_tune.samples"
         bound = f"must be {'absent' if recipe.sample_prompts else 0}"
         raise InvalidRequest(violations=[(field, f"{bound}: {budget.lacking('to decode a sample', needed)}")])
@@ -202,17 +205,38 @@ def _count(document: str, recipe: bytes, rows: int, half: bool, recompute: bool,
 
 
 @functools.lru_cache(maxsize=64)
-def _autoencoder_bytes(document: str) -> tuple[int, int]:
-    """What it takes beside the weights to encode a window, and to decode one, in float32."""
+def _encoding_bytes(document: str, device: str) -> int:
+    """What it takes beside the weights to encode a window as `ClipEncoder` does: of a layer all it reads and twice what
+    it gives, in spans and joined, and what a span takes on the way.
+    """
     known = check(json.loads(document))
     with without_data(), torch.random.fork_rng(devices=[]), torch.no_grad():
         model = network.skeleton(known, "cpu")
-        there = [*model.parameters(), *model.buffers()]
-        with LiveBytes(there) as encoding:
-            posterior_of(model.pretransform.model, torch.zeros(1, known.channels, known.window_samples))
-        with LiveBytes(there) as decoding:
+        encoder = ClipEncoder(model, known, "cpu")
+        if not encoder.layers:
+            with LiveBytes([*model.parameters(), *model.buffers()]) as whole:
+                encoder.autoencoder.encode(torch.zeros(1, known.channels, known.window_samples), skip_bottleneck=True)
+            return round(whole.peak * (CPU_CONVOLUTIONS if device == "cpu" else 1))
+        most, channels, samples = 0, known.channels, known.window_samples
+        span = SPAN_VALUES[device] * (torch.get_num_threads() if device == "cpu" else 1)
+        for layer in encoder.layers:
+            given = layer.compute(torch.zeros(1, channels, layer.stride * math.ceil(layer.reach / layer.stride + 1)))
+            read, made = channels * samples, given.shape[1] * samples // layer.stride
+            on_the_way = SPAN_TENSORS * min(max(span, SHORTEST_SPAN * layer.reach * layer.width), layer.width * samples)
+            most = max(most, read + 2 * made + on_the_way)
+            channels, samples = given.shape[1], samples // layer.stride
+        return 4 * most
+
+
+@functools.lru_cache(maxsize=64)
+def _decoding_bytes(document: str, device: str) -> int:
+    """What it takes beside the weights to decode a window."""
+    known = check(json.loads(document))
+    with without_data(), torch.random.fork_rng(devices=[]), torch.no_grad():
+        model = network.skeleton(known, "cpu")
+        with LiveBytes([*model.parameters(), *model.buffers()]) as decoding:
             model.pretransform.decode(torch.zeros(1, known.latent_channels, known.window_latents))
-    return encoding.peak, decoding.peak
+    return round(decoding.peak * (CPU_CONVOLUTIONS if device == "cpu" else 1))
 
 
 def _bytes(*tensors: torch.Tensor) -> int:

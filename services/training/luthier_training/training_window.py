@@ -12,7 +12,8 @@ FIELD = "fine_tune.window_seconds"
 
 
 def with_window(base: Configuration, asked: FineTune) -> Configuration:
-    """The configuration to train with and to export: the base's, with the window that is asked for in whole latents.
+    """The configuration to train with and to export: the base's, with the window that is asked for, rounded up to as
+    many latents as its network takes.
 
     No weight depends on the window: rotary positions are computed, and convolutions take any length. What a model is
     told of seconds does: the library embeds seconds / max_val, and clamps what is longer. Another max_val would change
@@ -20,16 +21,17 @@ def with_window(base: Configuration, asked: FineTune) -> Configuration:
     """
     if not asked.window_seconds:
         return base
-    step = base.downsampling_ratio
-    longest_s = min(base.seconds_max, MAX_WINDOW_LATENTS * step / base.sample_rate_hz)
+    network = base.document["model"]["diffusion"]["config"]
+    # a U-Net halves the window so often; a transformer may take latents by the patch
+    step = base.downsampling_ratio * math.prod(network.get("factors", ())) * network.get("patch_size", 1)
+    longest_s = min(base.seconds_max, MAX_WINDOW_LATENTS * base.downsampling_ratio / base.sample_rate_hz)
     if not asked.window_seconds <= longest_s:
         bound = f"must be at most {longest_s:g}, the longest sound that this base can tell from a shorter one"
         if longest_s < base.seconds_max:
             bound = f"must be at most {longest_s:g}, {MAX_WINDOW_LATENTS} latents of this base"
         raise InvalidRequest(violations=[(FIELD, f"{bound}, got {asked.window_seconds:g}")])
     document = copy.deepcopy(dict(base.document))
-    latents = math.ceil(round(asked.window_seconds * base.sample_rate_hz) / step)
-    document["sample_size"] = latents * step
+    document["sample_size"] = math.ceil(round(asked.window_seconds * base.sample_rate_hz) / step) * step
     try:
         return check(document)
     except ConfigurationError as error:
