@@ -6,7 +6,7 @@ SERVICES := rendering analysis enrichment prompting curation training inference 
 LIBRARIES := kit music model
 PROJECTS := $(LIBRARIES:%=services/%) $(SERVICES:%=services/%) services/pipeline deploy/local tests
 SUITES := $(LIBRARIES) $(SERVICES) pipeline local
-NATIVE := services/music/pyproject.toml services/music/build_native.py $(wildcard services/music/native/*.c)
+NATIVE := services/music/pyproject.toml services/music/build_native.py $(wildcard services/music/native/*.[ch])
 PROTOS := $(shell find protos -name '*.proto') protos/pyproject.toml protos/build_stubs.py
 
 REGISTRY ?= luthier.local

@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+from scipy.signal import resample_poly
 
-from luthier_music.native import add_to_mix, to_steps
+from luthier_music.native import add_to_mix, highest, read_warped, to_steps
 
 RANDOM = np.random.default_rng(3)
 
@@ -75,3 +76,38 @@ def _read_only(array: np.ndarray) -> np.ndarray:
 def test_arrays_that_would_be_misread_are_refused(samples: np.ndarray, fade: np.ndarray, mix: np.ndarray) -> None:
     with pytest.raises(ValueError, match="samples"):
         add_to_mix(samples, 1.0, fade, mix, 10)
+
+
+@pytest.mark.parametrize("bad", [np.nan, -np.inf, 0.25])
+def test_the_highest_sample_is_by_its_amount(bad: float) -> None:
+    samples = RANDOM.uniform(-0.9, 0.9, (2, 5001)).astype(np.float32)
+    assert highest(samples[:, ::2]) == np.abs(samples[:, ::2]).max()
+    samples[1, 17] = bad
+    np.testing.assert_equal(highest(samples), np.abs(samples).max())
+    assert highest(samples[:, :0]) == 0.0
+
+
+@pytest.mark.parametrize("frames", [1, 5, 30, 5000])
+@pytest.mark.parametrize("up", [1, 2, 4])
+def test_samples_are_read_at_other_moments_as_scipy_and_numpy_read_them(up: int, frames: int) -> None:
+    """All of the signal, with its ends and what lies behind, forwards, twice as fast and at a stand."""
+    played = RANDOM.normal(0, 0.3, (frames, 2)).astype(np.float32)
+    reach = 10 if up > 1 else 0
+    impulse = np.zeros(2 * reach + 1, np.float32)
+    impulse[reach] = 1.0
+    phases = resample_poly(impulse, up, 1).reshape(-1, up).T[:, ::-1]
+    fine = resample_poly(played, up, 1, axis=0)
+    places = RANDOM.uniform(0, up * frames + 3, 7000)
+    at = np.concatenate([[0.0, up * frames - 1, up * frames], np.arange(up * frames), np.sort(places), places])
+
+    found = read_warped(played, phases, at)
+
+    for side in range(2):
+        wanted = np.interp(at, np.arange(len(fine)), fine[:, side]).astype(np.float32)
+        np.testing.assert_array_equal(found[:, side], wanted)
+
+
+@pytest.mark.parametrize(("frames", "place"), [(0, 0.0), (5, -0.5), (5, np.nan)])
+def test_nowhere_is_no_place_to_read(frames: int, place: float) -> None:
+    with pytest.raises(ValueError, match="must be"):
+        read_warped(np.zeros((frames, 2), np.float32), np.ones((1, 1), np.float32), np.array([place]))

@@ -26,10 +26,15 @@ def _load() -> ctypes.CDLL:
     library.luthier_add_to_mix.restype = None
     library.luthier_to_steps.argtypes = [pointer, whole, number, single, pointer]
     library.luthier_to_steps.restype = single
+    library.luthier_highest.argtypes = [pointer, whole]
+    library.luthier_highest.restype = single
+    library.luthier_read_warped.argtypes = [pointer, whole, pointer, number, number, pointer, whole, pointer]
+    library.luthier_read_warped.restype = None
     return library
 
 
 _LIBRARY: Final = _load()
+_MOST_WEIGHTS: Final = 1024  # as in warped.c
 
 
 def hop_energies(
@@ -72,3 +77,29 @@ def to_steps(samples: NDArray[np.floating], gain: float) -> tuple[NDArray[np.int
     samples = np.ascontiguousarray(samples, np.float32)
     steps = np.empty(samples.shape[::-1], np.int32)
     return steps, _LIBRARY.luthier_to_steps(samples.ctypes.data, *samples.shape, gain, steps.ctypes.data)
+
+
+def highest(samples: NDArray[np.float32]) -> float:
+    """Largest absolute sample, 0 for none; NaN or infinity where there is one."""
+    samples = np.ascontiguousarray(samples, np.float32)
+    return float(_LIBRARY.luthier_highest(samples.ctypes.data, samples.size))
+
+
+def read_warped(
+    played: NDArray[np.float32], phases: NDArray[np.float32], at: NDArray[np.float64]
+) -> NDArray[np.float32]:
+    """What was played [any, 2], read at the places `at` [frames], 0 or more, of a grid that is as many times as fine as
+    `phases` [up, taps] has rows: those of a low-pass filter, of an odd number of taps. [frames, 2]; behind the end, the
+    last value."""
+    played, at = np.ascontiguousarray(played, np.float32), np.ascontiguousarray(at, np.float64)
+    phases = np.ascontiguousarray(phases, np.float32)
+    if played.ndim != 2 or played.shape[1] != 2 or not len(played):
+        raise ValueError("samples must be [1 or more, 2]")
+    if not phases.shape[1] % 2 or phases.size > _MOST_WEIGHTS:
+        raise ValueError(f"phases must be [up, odd], at most {_MOST_WEIGHTS}")
+    if at.size and not at.min() >= 0:
+        raise ValueError("places must be 0 or more")
+    out = np.empty((at.size, 2), np.float32)
+    sizes = phases.ctypes.data, *phases.shape
+    _LIBRARY.luthier_read_warped(played.ctypes.data, len(played), *sizes, at.ctypes.data, at.size, out.ctypes.data)
+    return out

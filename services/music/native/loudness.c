@@ -5,8 +5,7 @@
  * operations, so that every machine and compiler gives the same bits.
  */
 
-#include <stdint.h>
-#include <string.h>
+#include "samples.h"
 
 typedef double pair_t __attribute__((vector_size(16))); /* left, right */
 
@@ -19,20 +18,6 @@ static int forgotten(const pair_t *memory, int count) {
         for (int side = 0; side < 2; side++)
             if (memory[i][side] > FORGOTTEN || memory[i][side] < -FORGOTTEN) return 0;
     return 1;
-}
-
-/* The largest absolute value; NaN or infinity where there is one. Patterns of positive floats are ordered as they are. */
-static float highest(const float *samples, int64_t count) {
-    int32_t most = 0;
-    for (int64_t i = 0; i < count; i++) {
-        int32_t bits;
-        memcpy(&bits, samples + i, sizeof bits);
-        bits &= 0x7FFFFFFF;
-        most = bits > most ? bits : most;
-    }
-    float peak;
-    memcpy(&peak, &most, sizeof peak);
-    return peak;
 }
 
 /* samples: [frames, channels], 1 or 2 channels; hop h reaches from frame edges[h] to edges[h + 1].
@@ -48,7 +33,7 @@ void luthier_hop_energies(const float *samples, int channels, const int64_t *edg
     for (int64_t hop = 0; hop < hops; hop++) {
         const float *from = samples + edges[hop] * channels;
         const int64_t frames = edges[hop + 1] - edges[hop];
-        peaks[hop] = highest(from, frames * channels);
+        peaks[hop] = as_float(highest_bits(from, frames * channels));
         if (peaks[hop] == 0.0f && forgotten(memory, MEMORY)) {
             memset(memory, 0, sizeof memory);
             energies[hop] = 0.0;

@@ -3,27 +3,10 @@
  * Each operation is one of IEEE 754 in single precision and rounds by itself, as numpy's do.
  */
 
-#include <stdint.h>
-#include <string.h>
+#include "samples.h"
 
-/* Bits of the largest absolute value; those of NaN or infinity where there is one: patterns of positive floats are
- * ordered as they are. */
-static int32_t highest_bits(const float *samples, int64_t count) {
-    int32_t most = 0;
-    for (int64_t i = 0; i < count; i++) {
-        int32_t bits;
-        memcpy(&bits, samples + i, sizeof bits);
-        bits &= 0x7FFFFFFF;
-        most = bits > most ? bits : most;
-    }
-    return most;
-}
-
-static float as_float(int32_t bits) {
-    float value;
-    memcpy(&value, &bits, sizeof value);
-    return value;
-}
+/* The largest absolute value of `count` samples; NaN or infinity where there is one. */
+float luthier_highest(const float *samples, int64_t count) { return as_float(highest_bits(samples, count)); }
 
 /* samples [frames, 2] *= gain, their last `faded` frames *= fade [faded] besides; mix [frames, 2] += samples.
  * peaks: [blocks], of each `block` frames the largest absolute sample then. Silent blocks cost a look. */

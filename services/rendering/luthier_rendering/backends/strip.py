@@ -1,12 +1,14 @@
 """The channel strip that every back end's samples go through: levels, and what an instrument itself cannot do."""
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from luthier_music.audio import SAMPLE_RATE_HZ, Samples
+from luthier_music.native import read_warped
 from luthier_rendering.performance import Gain, Message
 from luthier_rendering.smf import BEND
 
@@ -14,6 +16,7 @@ RAMP_FRAMES: Final = 220  # 5 ms, so that a jump does not click
 _OVERSAMPLED: Final = 4  # linear interpolation of four times as many samples leaves an error below -70 dB up to 10 kHz
 
 _PIECE_FRAMES: Final = 1 << 18  # of music: 6 s
+_REACH_FRAMES: Final = 10  # of that filter, to each side
 _MARGIN_FRAMES: Final = 64  # more than the interpolation filter reaches: a piece's own edges are not read
 
 
@@ -30,7 +33,9 @@ def apply_gains(samples: Samples, gains: Sequence[Gain]) -> Samples:
         if ramp > start:
             share = (np.arange(1, ramp - start + 1, dtype=np.float32) / RAMP_FRAMES)[:, np.newaxis]
             samples[start:ramp] *= before + share * (now - before)
-            samples[ramp:stop] *= now
+            for side in range(2):  # a stride of two is fast for numpy, a row of two samples is not
+                if now[side] != 1.0:
+                    samples[ramp:stop, side] *= now[side]
             before = now if ramp - start == RAMP_FRAMES else before + share[-1] * (now - before)
     return samples
 
@@ -58,8 +63,6 @@ class Bend:
 
     def read(self, played: Samples, frames: int) -> Samples:
         """Samples [frames, 2] of the music from what was played in the instrument's time [any, 2], piece by piece."""
-        from scipy.signal import resample_poly
-
         out = np.zeros((frames, 2), np.float32)
         for first in range(0, frames, _PIECE_FRAMES):
             last = min(first + _PIECE_FRAMES, frames)
@@ -68,8 +71,18 @@ class Bend:
             piece = played[begin : int(at[-1]) + _MARGIN_FRAMES]
             if not piece.size:
                 break  # nothing was played so late
-            fine = resample_poly(piece, _OVERSAMPLED, 1, axis=0)
-            at = (at - begin) * _OVERSAMPLED
-            for side in range(2):
-                out[first:last, side] = np.interp(at, np.arange(len(fine)), fine[:, side])
+            out[first:last] = read_warped(piece, _phases(), (at - begin) * _OVERSAMPLED)
         return out
+
+
+@cache
+def _phases() -> NDArray[np.float32]:
+    """The filter of `resample_poly`, as what it makes of one sample: of each place between two samples [4], what the
+    samples around it weigh [21], the oldest first."""
+    from scipy.signal import resample_poly
+
+    impulse = np.zeros(2 * _REACH_FRAMES + 1, np.float32)
+    impulse[_REACH_FRAMES] = 1.0
+    response = resample_poly(impulse, _OVERSAMPLED, 1)  # [4 * 21]: the latest place of a sample has its first weight
+    phases: NDArray[np.float32] = response.reshape(-1, _OVERSAMPLED).T[:, ::-1]
+    return phases

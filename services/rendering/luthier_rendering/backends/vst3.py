@@ -20,6 +20,7 @@ from typing import Any, Final
 import numpy as np
 
 from luthier_music.audio import SAMPLE_RATE_HZ, Samples, peak
+from luthier_music.native import highest
 from luthier_rendering.backends.base import CLIPPED, NOT_FINITE, SILENT, BackendError, Unusable
 from luthier_rendering.backends.instrument_map import PluginChoice
 from luthier_rendering.backends.strip import Bend, apply_gains
@@ -299,13 +300,13 @@ def unusable(played: Samples) -> str:
 
     Clipped is what stays for _CLIPPED_RUN samples on its own highest value, at or above full scale.
     """
-    highest = peak(played)
-    if not np.isfinite(highest):
+    top = highest(played)
+    if not np.isfinite(top):
         return NOT_FINITE
-    if highest == 0.0:
+    if top == 0.0:
         return SILENT
-    if highest >= 1.0:
-        at_top = np.abs(played) == highest
+    if top >= 1.0:
+        at_top = np.abs(played) == top
         run = at_top[:, : 1 - _CLIPPED_RUN].copy()
         for later in range(1, _CLIPPED_RUN):
             run &= at_top[:, later : at_top.shape[1] - _CLIPPED_RUN + 1 + later]
