@@ -8,18 +8,19 @@ from luthier.training.v1.training_pb2 import CreateTrainingRunRequest, TrainAuto
 from luthier_pipeline.console import UsageError, plain
 from luthier_pipeline.long_runs import UNSUCCESSFUL, begin_run, follow_training
 from luthier_pipeline.options import USER, Json, RequestId, Reviewer, begin
-from luthier_pipeline.training_request import find_dataset
+from luthier_pipeline.training_plan import EXPORTS
+from luthier_pipeline.training_request import continue_autoencoder, find_dataset, run_to_continue
 
 Steps = Annotated[int | None, typer.Option(metavar="STEPS", min=1, help="Default: a tenth of the steps.")]
 
 
 def train_autoencoder(
     ctx: typer.Context,
-    dataset: Annotated[str, typer.Option(metavar="NAME[@N]", help="Data set; default version: the newest.")],
-    name: Annotated[str, typer.Option(metavar="NAME", help="Name under which the result is registered.")],
+    dataset: Annotated[str, typer.Option(metavar="NAME[@N]", help="Data set; default version: the newest.")] = "",
+    name: Annotated[str, typer.Option(metavar="NAME", help="Name under which the result is registered.")] = "",
     base: Annotated[
         str, typer.Option(metavar="MODEL", help="Model whose decoder is trained: name, name@n or sha256:…")
-    ],
+    ] = "",
     with_encoder: Annotated[
         bool,
         typer.Option("--with-encoder", help="Train the encoder too: the transformer must be fine-tuned afterwards."),
@@ -72,6 +73,15 @@ def train_autoencoder(
     ] = None,
     validate_every: Steps = None,
     checkpoint_every: Steps = None,
+    export: Annotated[
+        str, typer.Option(metavar="last|best", help="Weights to export: best = truest spectra. Default: last.")
+    ] = "",
+    continued: Annotated[
+        str,
+        typer.Option(
+            "--continue", metavar="RUN[@STEP]", help="Go on with the plan of a run that was cancelled or failed."
+        ),
+    ] = "",
     seed: Annotated[int | None, typer.Option(help="Default: drawn from the request id.")] = None,
     detach: Annotated[bool, typer.Option("--detach", help="Begin it, and do not wait for its end.")] = False,
     request_id: RequestId = "",
@@ -85,8 +95,14 @@ def train_autoencoder(
     context = begin(ctx, json)
     if random_start and not with_encoder:
         raise UsageError("--random-start needs --with-encoder: a decoder alone learns from the latents of its encoder")
+    if not continued and not (dataset and name and base):
+        raise UsageError("train-autoencoder takes --base MODEL, --dataset NAME and --name NAME, or --continue RUN")
+    if continued and (base or dataset):
+        raise UsageError("--continue goes on with the base and the data set of the run: name neither")
+    if export and export not in EXPORTS:
+        raise UsageError(f"--export must be {' or '.join(EXPORTS)}, got {export[:80]!r}")
     clients = context.clients
-    manifest, version = find_dataset(clients.store, dataset)
+    manifest, version = find_dataset(clients.store, dataset) if dataset else (None, "")
     request = CreateTrainingRunRequest(
         request_id=request_id,
         dataset=manifest,
@@ -94,8 +110,8 @@ def train_autoencoder(
         seed=seed,
         created_by=reviewer,
         autoencoder=TrainAutoencoder(
-            base_model=base,
-            decoder_only=not with_encoder,
+            base_model=base or None,
+            decoder_only=None if continued and not with_encoder else not with_encoder,
             random_start=random_start or None,
             steps=steps,
             batch_size=batch_size,
@@ -115,8 +131,14 @@ def train_autoencoder(
             ema_decay=ema_decay,
             validate_every=validate_every,
             checkpoint_every=checkpoint_every,
+            export=EXPORTS[export] if export else None,
         ),
     )
+    if continued:
+        run, step = run_to_continue(clients, continued, "autoencoder", "luthier train-autoencoder")
+        continue_autoencoder(request, run, step)
+        name, base, version = request.model_name, request.autoencoder.base_model, f"the data of {run.run_id}"
+        with_encoder = not request.autoencoder.decoder_only
     run = begin_run(
         request,
         lambda asked: clients.training.CreateTrainingRun(asked).run,
@@ -141,9 +163,10 @@ def train_autoencoder(
             f"of mel spectra {points[0].mel:.4f} -> {points[-1].mel:.4f}, "
             f"SI-SDR {points[0].si_sdr_db:.1f} -> {points[-1].si_sdr_db:.1f} dB"
         ]
-    lines += [f"to hear it: luthier fidelity {run.model} --dataset {dataset} --report fidelity.html"]
+    data = dataset or "NAME"
+    lines += [f"to hear it: luthier fidelity {run.model} --dataset {data} --report fidelity.html"]
     if with_encoder:
-        lines += [f"its transformer does not fit: luthier train --base {run.model} --dataset {dataset} --name NAME"]
+        lines += [f"its transformer does not fit: luthier train --base {run.model} --dataset {data} --name NAME"]
     else:
         lines += [f"next: luthier evaluate --model {run.model} --baseline {base} --report report.html"]
     context.answer({"run": run.run_id, "model": run.model, **plain(run)}, "\n".join(lines))

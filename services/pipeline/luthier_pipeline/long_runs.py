@@ -61,6 +61,8 @@ R = TypeVar("R", TrainingRun, Evaluation)
 WATCH_TIMEOUT_S: Final = 86400.0
 FIRST_PAUSE_S: Final = 0.5  # before a stream that broke is opened again
 UNSUCCESSFUL: Final = (RUN_STATE_FAILED, RUN_STATE_CANCELLED)
+CONTINUING: Final = {"fine_tune": "luthier train", "autoencoder": "luthier train-autoencoder"}
+"""The command that goes on with a run that has checkpoints, by its recipe."""
 UNSUCCESSFUL_EVALUATION: Final = (EVALUATION_STATE_FAILED, EVALUATION_STATE_CANCELLED)
 
 
@@ -377,8 +379,8 @@ def cancel(
         state = EvaluationState.Name(evaluation.state).removeprefix("EVALUATION_STATE_")
         document = plain(evaluation)
     asked = "asked to stop, now" if state in ("RUNNING", "QUEUED") else "is"
-    tunes = identity.startswith("training-") and run.request.HasField("fine_tune")
-    following = f"\nlater: luthier train --continue {identity}" if tunes and (run.kept or state == "RUNNING") else ""
+    command = CONTINUING.get(str(run.request.WhichOneof("recipe"))) if identity.startswith("training-") else None
+    following = f"\nlater: {command} --continue {identity}" if command and (run.kept or state == "RUNNING") else ""
     context.answer({"run": identity, **document}, f"{identity} {asked} {state}{following}")
 
 
@@ -398,8 +400,9 @@ def _check_train(*, base: str, dataset: str, name: str, made: bool, tiny: bool, 
 
 def _unsuccessful(context: Context, run: TrainingRun) -> LuthierError:
     """Why a run has no model; says what it can be continued from."""
-    if run.kept and not run.request.HasField("autoencoder"):  # that goes on by its own command
-        context.say(f"kept: {', '.join(map(kept_text, run.kept))}\nnext: luthier train --continue {run.run_id}")
+    command = CONTINUING.get(str(run.request.WhichOneof("recipe")))
+    if run.kept and command:
+        context.say(f"kept: {', '.join(map(kept_text, run.kept))}\nnext: {command} --continue {run.run_id}")
     return error_of(run.error) if run.HasField("error") else Cancelled("the run was cancelled")
 
 

@@ -17,6 +17,7 @@ from luthier.training.v1.training_pb2 import (
     GetTrainingRunRequest,
     KeptCheckpoint,
     KeptReason,
+    TrainAutoencoder,
     TrainingRun,
     TrainingStage,
 )
@@ -79,7 +80,9 @@ def _planned(request: CreateTrainingRunRequest, path: Path, store: Store, *, nee
     return read
 
 
-def run_to_continue(clients: Clients, text: str) -> tuple[TrainingRun, int | None]:
+def run_to_continue(
+    clients: Clients, text: str, recipe: str = "fine_tune", command: str = "luthier train"
+) -> tuple[TrainingRun, int | None]:
     """The run that `RUN[@STEP]` names, or how its id begins, and the step. NotFound RUN_NOT_FOUND, UsageError."""
     match = _RUN.fullmatch(text)
     if not match:
@@ -90,8 +93,8 @@ def run_to_continue(clients: Clients, text: str) -> tuple[TrainingRun, int | Non
     if len(found) > 1:
         raise UsageError(f"--continue {match[1]} is the beginning of {len(found)}: {', '.join(found[:4])}")
     run = clients.training.GetTrainingRun(GetTrainingRunRequest(run_id=found[0])).run
-    if not run.request.HasField("fine_tune"):
-        raise UsageError(f"{run.run_id} made a tiny base: only a run that fine-tunes can be continued")
+    if run.request.WhichOneof("recipe") != recipe:
+        raise UsageError(f"{run.run_id} is no run of {command}, which continues its own alone")
     return run, int(match[2]) if match[2] else None
 
 
@@ -115,6 +118,26 @@ def continue_run(request: CreateTrainingRunRequest, run: TrainingRun, step: int 
         request.seed = run.request.seed
     request.model_name = request.model_name or run.request.model_name
     asked.continue_from.CopyFrom(source)
+
+
+def continue_autoencoder(request: CreateTrainingRunRequest, run: TrainingRun, step: int | None) -> None:
+    """Completes a request of options to one that goes on with the plan of a run that trains an autoencoder."""
+    asked, before = request.autoencoder, run.request.autoencoder
+    other = [field.name for field, _ in asked.ListFields() if field.name not in SAME_PLAN]
+    if other or request.HasField("dataset") or request.HasField("seed"):
+        text = "--continue goes on with the run's own plan: beside it only --name, --export, --validate-every and "
+        raise UsageError(text + "--checkpoint-every; to train on, name what it made as --base")
+    if run.state == RUN_STATE_SUCCEEDED and step is None:
+        raise UsageError(f"{run.run_id} has finished: to train on from {run.model}, name it as --base")
+    recipe = TrainAutoencoder()
+    recipe.CopyFrom(before)
+    recipe.MergeFrom(asked)
+    recipe.base_model = run.base or before.base_model  # its version: the name may mean another by now
+    recipe.continue_from.CopyFrom(ContinueFrom(run_id=run.run_id, step=step, same_plan=True))
+    asked.CopyFrom(recipe)
+    request.dataset.CopyFrom(run.request.dataset)
+    request.seed = run.request.seed
+    request.model_name = request.model_name or run.request.model_name
 
 
 def kept_text(kept: KeptCheckpoint) -> str:

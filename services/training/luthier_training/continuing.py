@@ -22,12 +22,17 @@ from luthier_training.kept import add, best_of, kept_of
 from luthier_training.plan import Plan, check_held_out, held_out_songs, plan_of
 from luthier_training.runs import KIND, TrainingRun
 
-FIELD = "fine_tune.continue_from"
+FINE_TUNE, AUTOENCODER = "fine_tune", "autoencoder"
+CONTINUED = {FINE_TUNE: "a run that fine-tunes", AUTOENCODER: "a run that trains an autoencoder"}
+"""What can be continued, by recipe."""
+FIELD = f"{FINE_TUNE}.continue_from"
 FREE = (
     "continue_from", "validate_every", "checkpoint_every", "keep_every", "keep_best", "export", "sample_prompts",
     "samples", "sample_steps",
 )  # fmt: skip
 """Fields of the recipe that may differ between a run and one that goes on with its plan: none changes a weight."""
+FREE_OF_AUTOENCODER = ("continue_from", "validate_every", "checkpoint_every", "export")
+"""The same of a run that trains an autoencoder."""
 MAX_CHAIN = 100
 """Runs that continue one another."""
 
@@ -46,14 +51,9 @@ def check_source(
         return
     source = read_source(store, recipe.continue_from)
     checkpoint_of(source, recipe.continue_from)
-    trained = base_of(store, source)
-    if trained.digest != base.digest:
-        text = f"{source.id} trains {trained.label}, not {base.label}: name that base"
-        raise FailedPrecondition(text, reason="CONTINUES_ANOTHER_BASE")
+    _check_base(store, source, base)
     if recipe.continue_from.same_plan:
-        if differing := sorted(_differences(source.request, asked)):
-            bound = f"must be as in {source.id} to go on with its plan"
-            raise InvalidRequest(violations=[(field, bound) for field in differing])
+        _check_plan(source, asked, FINE_TUNE, FREE)
         return
     if _adapter_of(source.request) != _adapter_of(asked):
         bound = f"must be as in {source.id}, but for its dropout, or train another on the version that it registered"
@@ -65,26 +65,37 @@ def check_source(
                 check_held_out(held_out, read_manifest(store, ref), f"by {run.id}")
 
 
-def begin(store: Store, asked: ContinueFrom, progress: TrainingProgress) -> None:
+def check_autoencoder(store: Store, asked: CreateTrainingRunRequest, base: ModelVersion) -> None:
+    """The same of a run that trains an autoencoder, which can go on with the plan of another alone."""
+    recipe = asked.autoencoder
+    if not recipe.HasField("continue_from"):
+        return
+    source = read_source(store, recipe.continue_from, AUTOENCODER)
+    checkpoint_of(source, recipe.continue_from)
+    _check_base(store, source, base)
+    _check_plan(source, asked, AUTOENCODER, FREE_OF_AUTOENCODER)
+
+
+def begin(store: Store, asked: ContinueFrom, progress: TrainingProgress, recipe: str = FINE_TUNE) -> None:
     """Notes in the progress of a run that has not begun where it begins, and what it keeps of that run: the best of a
     plan may lie before the step at which another run goes on with it.
     """
     if progress.HasField("continued_from"):
         return
-    source = read_source(store, asked)
+    source = read_source(store, asked, recipe)
     progress.continued_from.CopyFrom(checkpoint_of(source, asked))
     best = best_of(source.progress.kept)
     if asked.same_plan and best and best.step <= progress.continued_from.step:
         add(progress, best.checkpoint, best.step, best.validation_loss, [KEPT_REASON_BEST])
 
 
-def read_source(store: Store, asked: ContinueFrom) -> TrainingRun:
-    """The run that is continued, which has ended and is one that can be."""
+def read_source(store: Store, asked: ContinueFrom, recipe: str = FINE_TUNE) -> TrainingRun:
+    """The run that is continued, which has ended and is one of the same recipe."""
     if not asked.run_id.startswith(f"{KIND.name}-"):
         raise NotFound(f"no training run {asked.run_id[:80]!r}", reason="RUN_NOT_FOUND")
     run = RunLog(store, KIND, asked.run_id).read()
-    if not run.request.HasField("fine_tune"):
-        raise InvalidRequest(violations=[(f"{FIELD}.run_id", "must be a run that fine-tunes")])
+    if run.request.WhichOneof("recipe") != recipe:
+        raise InvalidRequest(violations=[(f"{recipe}.continue_from.run_id", f"must be {CONTINUED[recipe]}")])
     if not run.ended:
         text = f"{run.id} has not ended: it goes on by itself, or cancel it first"
         raise FailedPrecondition(text, reason="RUN_NOT_ENDED")
@@ -103,7 +114,8 @@ def checkpoint_of(run: TrainingRun, asked: ContinueFrom) -> KeptCheckpoint:
 
 def base_of(store: Store, run: TrainingRun) -> ModelVersion:
     """The version of its base that a run trained; of a run of an earlier release, what its base's name means now."""
-    return resolve(store, run.progress.base or run.request.fine_tune.base_model)
+    recipe = getattr(run.request, str(run.request.WhichOneof("recipe")))
+    return resolve(store, run.progress.base or recipe.base_model)
 
 
 def chain(store: Store, asked: ContinueFrom) -> Iterator[TrainingRun]:
@@ -185,7 +197,22 @@ def _adapter_of(asked: CreateTrainingRunRequest) -> Adapter:
     return adapter
 
 
-def _differences(one: CreateTrainingRunRequest, other: CreateTrainingRunRequest) -> Iterator[str]:
+def _check_base(store: Store, source: TrainingRun, base: ModelVersion) -> None:
+    trained = base_of(store, source)
+    if trained.digest != base.digest:
+        text = f"{source.id} trains {trained.label}, not {base.label}: name that base"
+        raise FailedPrecondition(text, reason="CONTINUES_ANOTHER_BASE")
+
+
+def _check_plan(source: TrainingRun, asked: CreateTrainingRunRequest, recipe: str, free: Sequence[str]) -> None:
+    if differing := sorted(_differences(source.request, asked, recipe, free)):
+        bound = f"must be as in {source.id} to go on with its plan"
+        raise InvalidRequest(violations=[(field, bound) for field in differing])
+
+
+def _differences(
+    one: CreateTrainingRunRequest, other: CreateTrainingRunRequest, recipe: str, free: Sequence[str]
+) -> Iterator[str]:
     """Fields that make another plan of a request."""
     if one.seed != other.seed:
         yield "seed"
@@ -193,12 +220,13 @@ def _differences(one: CreateTrainingRunRequest, other: CreateTrainingRunRequest)
         yield "dataset"
     recipes = []
     for request in (one, other):
-        recipe = type(request.fine_tune)()
-        recipe.CopyFrom(request.fine_tune)
-        for name in (*FREE, "base_model"):  # the base is compared by digest
-            recipe.ClearField(name)
-        recipes.append(recipe)
+        part = getattr(request, recipe)
+        copied = type(part)()
+        copied.CopyFrom(part)
+        for name in (*free, "base_model"):  # the base is compared by digest
+            copied.ClearField(name)
+        recipes.append(copied)
     for field in recipes[0].DESCRIPTOR.fields:
-        values = [getattr(recipe, field.name) for recipe in recipes]
+        values = [getattr(each, field.name) for each in recipes]
         if values[0] != values[1]:
-            yield f"fine_tune.{field.name}"
+            yield f"{recipe}.{field.name}"

@@ -137,7 +137,7 @@ def settle_keeping(asked: FineTune, checks: Checks) -> None:
     if asked.export == EXPORTED_WEIGHTS_BEST_BY_VALIDATION and asked.HasField("keep_best"):
         checks.that(asked.keep_best, "fine_tune.keep_best", "must not be false where the best is exported")
     if asked.HasField("continue_from"):
-        _check_continue_from(asked.continue_from, checks)
+        check_continue_from(asked.continue_from, checks, "fine_tune.")
 
 
 def keeps_best(recipe: FineTune) -> bool:
@@ -257,8 +257,9 @@ def _check_data(where: str, data: StageData, checks: Checks) -> None:
             checks.above(f"{at}.share", part.share, 0, MAX_SHARE)
 
 
-def _check_continue_from(asked: ContinueFrom, checks: Checks) -> None:
-    at = "fine_tune.continue_from"
+def check_continue_from(asked: ContinueFrom, checks: Checks, recipe: str) -> None:
+    """Its bounds, as a field of `recipe`, such as `fine_tune.`."""
+    at = f"{recipe}continue_from"
     checks.text(f"{at}.run_id", asked.run_id, max_chars=MAX_RUN_ID_CHARS, blank=False)
     if asked.HasField("step"):
         checks.within(f"{at}.step", asked.step, 1, MAX_STEPS)

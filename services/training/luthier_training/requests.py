@@ -4,6 +4,8 @@ from typing import Final
 
 from luthier.common.v1.common_pb2 import ADAPTER_KIND_DORA, ADAPTER_KIND_LORA
 from luthier.training.v1.training_pb2 import (
+    EXPORTED_WEIGHTS_BEST_BY_VALIDATION,
+    EXPORTED_WEIGHTS_LAST,
     Adapter,
     CreateTrainingRunRequest,
     FineTune,
@@ -18,6 +20,7 @@ from luthier_model.configuration import SMALL, TINY
 from luthier_training.plan import (
     MAX_BATCH,
     MAX_STEPS,
+    check_continue_from,
     fill_stages,
     main_dataset,
     needs_dataset,
@@ -229,6 +232,14 @@ def _settle_autoencoder(asked: TrainAutoencoder, checks: Checks) -> None:
         ("ema_decay", 0, 0.99999),
     ):
         checks.within(f"{at}{name}", getattr(asked, name), low, high)
+    exports = (EXPORTED_WEIGHTS_LAST, EXPORTED_WEIGHTS_BEST_BY_VALIDATION)
+    if not asked.HasField("export"):
+        asked.export = EXPORTED_WEIGHTS_LAST
+    checks.that(asked.export in exports, f"{at}export", f"must be LAST or BEST_BY_VALIDATION, got {asked.export}")
+    if asked.HasField("continue_from"):
+        check_continue_from(asked.continue_from, checks, at)
+        bound = "must be true; to train on, name the version that the run registered as base_model"
+        checks.that(asked.continue_from.same_plan, f"{at}continue_from.same_plan", bound)
     learns = asked.spectral_weight or asked.sample_weight
     checks.that(bool(learns), f"{at}spectral_weight", "must be above 0, or sample_weight must")
 

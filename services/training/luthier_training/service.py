@@ -12,7 +12,7 @@ from luthier_kit.store import Store
 from luthier_model.registered import fetch_configuration, statuses
 from luthier_training.autoencoder_window import check_window
 from luthier_training.compared import compared
-from luthier_training.continuing import check_source
+from luthier_training.continuing import check_autoencoder, check_source
 from luthier_training.dataset import check_metadata, read_manifest
 from luthier_training.plan import plan_of, read_data
 from luthier_training.requests import check_base, settle
@@ -98,7 +98,9 @@ class TrainingServicer(TrainingServiceServicer):
             with in_field("dataset"):
                 read_manifest(self._store, asked.dataset)
             if asked.HasField("autoencoder"):
-                check_window(self._store, resolve(self._store, asked.autoencoder.base_model), asked.autoencoder)
+                base = resolve(self._store, asked.autoencoder.base_model)
+                check_window(self._store, base, asked.autoencoder)
+                check_autoencoder(self._store, asked, base)
             if asked.HasField("fidelity"):
                 compared(self._store, asked.fidelity)
             return

@@ -22,14 +22,20 @@ from torch import nn
 
 from luthier.common.v1.common_pb2 import ArtifactRef
 from luthier.curation.v1.dataset_pb2 import DatasetManifest
-from luthier.training.v1.training_pb2 import FidelityPoint, LossPoint, TrainAutoencoder
+from luthier.training.v1.training_pb2 import (
+    EXPORTED_WEIGHTS_BEST_BY_VALIDATION,
+    KEPT_REASON_BEST,
+    FidelityPoint,
+    LossPoint,
+    TrainAutoencoder,
+)
 from luthier_kit.registry import TRANSFORMER, UNFIT, ModelVersion, resolve
 from luthier_kit.rpc import TRAIN, VALIDATION, FailedPrecondition
 from luthier_model import checkpoint
 from luthier_model.configuration import Configuration, check
 from luthier_model.errors import WeightsError
 from luthier_model.registered import statuses
-from luthier_training import kept
+from luthier_training import continuing, kept
 from luthier_training.ahead import Beside, ahead
 from luthier_training.autoencoder_state import Progress, Trained
 from luthier_training.autoencoder_window import check_window
@@ -42,7 +48,7 @@ from luthier_training.recipes.fine_tune import MAX_GRADIENT_NORM, check_finite, 
 from luthier_training.recipes.tiny_base import latent_scale, start
 from luthier_training.reconstruction import Fidelity, SpectralLoss, divergence, make_discriminator
 from luthier_training.reporting import Stopped
-from luthier_training.resuming import newest
+from luthier_training.resuming import choose_export, newest, of_other_run
 from luthier_training.seeds import seed_of
 
 MAX_VALIDATION_CLIPS = 64
@@ -59,6 +65,8 @@ def run(job: Job) -> ModelVersion:
     job.ranks.rows(recipe.batch_size, "autoencoder.batch_size")  # this and the window: refused before the work
     version = resolve(job.store, reporter.progress.base or recipe.base_model)
     reporter.progress.base = version.label  # whatever the name means when another runner goes on
+    if recipe.HasField("continue_from"):
+        continuing.begin(job.store, recipe.continue_from, reporter.progress, continuing.AUTOENCODER)
     known = check_window(job.store, version, recipe)
     dataset = read_manifest(job.store, job.request.dataset)
     train, held_out = fetch(job, dataset, known)
@@ -133,7 +141,14 @@ def fit(
     if recipe.adversarial_weight or recipe.feature_matching_weight:
         discriminator = make_discriminator(known.channels, recipe.discriminator_filters, seed).to(device)
     trained = Trained.prepare(autoencoder, discriminator, recipe)
-    progress = newest(job, trained.restore, Progress)
+
+    def beginning() -> Progress:
+        """Before the first step, or where the run stood that this one goes on with."""
+        if recipe.HasField("continue_from"):
+            return of_other_run(job, trained.restore, recipe.continue_from)
+        return Progress()
+
+    progress = newest(job, trained.restore, beginning)
 
     def validate() -> None:
         """Measures what would be exported now."""
@@ -167,8 +182,8 @@ def fit(
             progress.publish(reporter.progress)
             reporter.advance(progress.step, recipe.steps, loss, progress.training, progress.validation)
             stop = ranks.mean(not reporter.going) > 0  # all ranks stop at the same step
-            if not ranks.rank and (last or stop or progress.step % recipe.checkpoint_every == 0):
-                store_checkpoint(job, trained, progress, beside)
+            due = last or stop or progress.step % recipe.checkpoint_every == 0
+            store_checkpoint(job, trained, progress, beside, due=due)
             beside.poll()
             if stop:
                 raise Stopped
@@ -273,16 +288,27 @@ def measured(
     return means
 
 
-def store_checkpoint(job: Job, trained: Trained, progress: Progress, beside: Beside) -> None:
-    """Stores a checkpoint below the run's own prefix, beside training, then records it in the run. The one before it is
-    kept, the one before that is removed.
+def store_checkpoint(job: Job, trained: Trained, progress: Progress, beside: Beside, *, due: bool) -> None:
+    """Stores a checkpoint below the run's own prefix, beside training, then records it in the run, where one is due or
+    it is the best of a run that exports it. The one before it is kept, and the best; others are removed. Ranks other
+    than 0 store nothing.
     """
-    beside.finish()  # the memory of a copy is used again
-    step, snapshot = progress.step, trained.snapshot(progress)
+    step, noted = progress.step, job.reporter.progress
+    loss = next((point.loss for point in progress.validation if point.step == step), None)
+    seeks = job.request.autoencoder.export == EXPORTED_WEIGHTS_BEST_BY_VALIDATION and loss is not None
+    if job.ranks.rank or not (due or seeks):
+        return
+    beside.finish()  # the memory of a copy is used again, and the best so far is recorded
+    best = kept.best_of(noted.kept)
+    is_best = seeks and (best is None or loss < best.validation_loss)
+    if not (due or is_best):
+        return
+    snapshot = trained.snapshot(progress)
 
     def record(ref: ArtifactRef) -> None:
+        kept.add(noted, ref, step, loss, [KEPT_REASON_BEST] if is_best else [])
         job.reporter.checkpoint(ref, step)
-        kept.remove_unnamed(job.store, job.run_id, job.reporter.progress)
+        kept.remove_unnamed(job.store, job.run_id, noted)
 
     beside.begin(lambda: put_snapshot(job, snapshot, step), record)
 
@@ -312,6 +338,8 @@ def export(
     made from, and whether its transformer still fits.
     """
     known, configuration = base.configuration, base.version.configuration
+    export_as = job.request.autoencoder.export
+    chosen = choose_export(job, export_as, trained.restore, progress.step, progress.validation)
     autoencoder = trained.result()
     if trained.encodes:
         known = rescaled(job, known, autoencoder, train)
@@ -344,7 +372,10 @@ def export(
         "validation": [[point.step, point.loss] for point in progress.validation],
         "fidelity": [[point.step, point.mel, point.si_sdr_db] for point in progress.fidelity],
         "licences": sorted({*dataset.licences, *base.version.notes.get("licences", ())}),
+        **chosen,
     }
+    if job.request.autoencoder.HasField("continue_from"):
+        notes["continued_from"] = [{"run": job.request.autoencoder.continue_from.run_id}]
     if trained.encodes:
         notes[TRANSFORMER] = UNFIT
     else:

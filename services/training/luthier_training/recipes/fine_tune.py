@@ -439,7 +439,8 @@ def export(
     """The version of what was trained, its checkpoint or adapter stored; `notes` say what it was made from."""
     averaged, main = trained.average is not None, job.request.dataset
     made_of = continuing.made_of(job.store, job.request, datasets)
-    chosen, configuration = choose_export(job, trained, progress), configuration_of(job, base)
+    configuration, export_as = configuration_of(job, base), job.request.fine_tune.export
+    chosen = choose_export(job, export_as, trained.restore, progress.step, progress.validation)
     if trained.adapter:
         below = replace(base.version, configuration=configuration).digest
         own = adapters.store(trained.adapter, trained.average, below, job.folder("export"), job.store)
