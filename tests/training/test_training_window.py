@@ -1,6 +1,7 @@
 """A run at another window than its base's: what it trains, exports and generates is as long as was asked for."""
 
 import copy
+import math
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from luthier_training import audio
 from luthier_training.recipes import RECIPES, fine_tune
 from luthier_training.requests import settle
 from luthier_training.training_window import with_window
+from tests.model.families import stable_audio_1
 
 from .test_fine_tune import TUNE, job
 
@@ -43,6 +45,15 @@ def test_three_minutes_of_stable_audio_open_are_as_many_latents_as_of_stable_aud
     """4,096 latents of 2,048 samples at 44.1 kHz last 190.2 s (Evans 2024b)."""
     found = with_window(packaged(), FineTune(window_seconds=190.2))
     assert (found.window_latents, found.downsampling_ratio, found.sample_rate_hz) == (4096, 2048, 44100)
+
+
+def test_a_window_of_a_unet_is_halved_as_often_as_its_factors_say() -> None:
+    base = check(stable_audio_1())
+    halvings = math.prod(base.document["model"]["diffusion"]["config"]["factors"])
+    found = with_window(base, FineTune(window_seconds=50))
+    assert halvings > 1
+    assert found.window_latents % halvings == 0
+    assert 50 <= found.window_s < 50 + halvings * base.downsampling_ratio / base.sample_rate_hz
 
 
 def test_a_window_that_the_base_cannot_be_told_is_refused(known: Configuration) -> None:
