@@ -182,7 +182,7 @@ def _count(document: str, recipe: bytes, rows: int, half: bool, recompute: bool,
     with without_data(), torch.random.fork_rng(devices=[]):
         model = network.skeleton(known, "cpu")
         conditioners = model.conditioner.conditioners
-        conditioners[known.text.id] = _AnyPrompt(conditioners[known.text.id], known.text.max_tokens)
+        conditioners[known.text.id] = _AnyPrompt(conditioners[known.text.id], known.text.states)
         trained = computation.prepare(model, FineTune.FromString(recipe))
         latents = torch.zeros(rows, known.latent_channels, known.window_latents)
         said = {"prompt": "", "seconds_start": 0.0, "seconds_total": known.window_s}
