@@ -1,11 +1,14 @@
 """Training steps of this build and of stable-audio-tools' own wrapper, on the same clips, in turn.
 
     services/training/.venv/bin/python tests/bench/training.py [--size small] [--config FILE] [--blocks 8] [--steps 10]
-        [--batch-size 16] [--on-the-fly]
+        [--batch-size 16] [--on-the-fly] [--checkpoint-every 4]
 
 Random weights and latents (speed does not depend on the values). Both are full fine-tuning with AdamW and a moving
 average; the wrapper runs in a plain loop, without Lightning's own cost. It takes latents as its pre-encoding leaves
 them, with `--on-the-fly` audio; its text encoder runs in each step, as it always does. Blocks of steps alternate.
+
+With `--checkpoint-every` it says, too, how long checkpoints stop our loop, and how long they take to be written: give
+it so many steps that one is written before the next is due. Their CPU seconds are then among ours.
 """
 
 import argparse
@@ -14,8 +17,9 @@ import platform
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -27,10 +31,12 @@ from luthier_kit.store import StoreSettings, open_store
 from luthier_model import configuration, tiny
 from luthier_model.configuration import Configuration
 from luthier_model.loading import load
+from luthier_training.ahead import Beside
 from luthier_training.base_model import CachedPrompts, StoredLatents, StoredText, encode_text
 from luthier_training.examples import Example
 from luthier_training.job import Job
 from luthier_training.observations import Observer
+from luthier_training.recipes import fine_tune
 from luthier_training.recipes.fine_tune import BETAS, WEIGHT_DECAY, fit
 from luthier_training.reporting import Reporter
 
@@ -48,6 +54,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=10, help="of a block")
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--on-the-fly", action="store_true", help="the wrapper encodes audio in each step")
+    parser.add_argument("--checkpoint-every", type=int, default=0, help="steps; default: one at the end")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     return parser.parse_args()
 
@@ -129,6 +136,44 @@ class Alternating(Reporter):
         self.mark = self.clock()
 
 
+class Checkpoints:
+    """How long the loop is stopped by checkpoints, and how long they take to be written; seconds of the clock."""
+
+    def __init__(self) -> None:
+        self.stopped, self.written, self.depth = 0.0, list[float](), 0
+        fine_tune.store_checkpoint = self.stopping(fine_tune.store_checkpoint)
+        for name in ("poll", "finish"):
+            setattr(Beside, name, self.stopping(getattr(Beside, name)))
+        fine_tune.put_snapshot = self.writing(fine_tune.put_snapshot)
+
+    def stopping(self, work: Callable[..., Any]) -> Callable[..., Any]:
+        def timed(*arguments: Any, **options: Any) -> Any:
+            began, self.depth = time.perf_counter(), self.depth + 1
+            try:
+                return work(*arguments, **options)
+            finally:
+                self.depth -= 1
+                if not self.depth:
+                    self.stopped += time.perf_counter() - began
+
+        return timed
+
+    def writing(self, work: Callable[..., Any]) -> Callable[..., Any]:
+        def timed(*arguments: Any) -> Any:
+            began = time.perf_counter()
+            try:
+                return work(*arguments)
+            finally:
+                self.written.append(time.perf_counter() - began)
+
+        return timed
+
+    def report(self) -> None:
+        *others, last = self.written  # the run waits for its last one
+        each, share = sum(self.written) / len(self.written), (self.stopped - last) / sum(others)
+        print(f"{len(self.written)} checkpoints took {each:.2f} s each to be written; the loop stood {share:.1%} of it")
+
+
 def since(begun: tuple[float, float], now: tuple[float, float]) -> tuple[float, float]:
     return now[0] - begun[0], now[1] - begun[1]
 
@@ -154,7 +199,7 @@ def main() -> None:
         steps = asked.steps * (asked.blocks + 1)  # the first block warms up
         recipe = FineTune(
             steps=steps, batch_size=asked.batch_size, learning_rate=LEARNING_RATE, conditioning_dropout=0.1,
-            validate_every=steps, checkpoint_every=steps, ema_decay=DECAY, accumulate=1,
+            validate_every=steps, checkpoint_every=asked.checkpoint_every or steps, ema_decay=DECAY, accumulate=1,
         )  # fmt: skip
         reporter = Alternating(peer, asked)
         request = CreateTrainingRunRequest(fine_tune=recipe, seed=1)
@@ -162,8 +207,11 @@ def main() -> None:
         job = Job("training-bench", request, store, reporter, asked.device, folder)
         parameters = sum(parameter.numel() for parameter in model.model.parameters())
         job.choose_threads(parameters)
+        checkpoints = Checkpoints() if asked.checkpoint_every else None
         fit(job, model, examples, examples[:1], known, Observer(job, model, known, []))
     report(reporter, parameters, asked)
+    if checkpoints:
+        checkpoints.report()
 
 
 def stored(latents: torch.Tensor, folder: Path, seconds: float) -> StoredLatents:
