@@ -26,10 +26,11 @@ from luthier_training.scheduler import Scheduler
 from luthier_training.service import TrainingServicer
 from luthier_training.settings import RunnerSettings, TrainingSettings
 from tests.support.services import running
+from tests.support.stores import free_port
 
 from .conftest import WriteTemplate, manifest, promote
 
-PORT = 17116
+PORT, METRICS_PORT = free_port(), free_port()
 TUNE = pb.FineTune(base_model="base", steps=30, batch_size=2, learning_rate=1e-3, checkpoint_every=2, validate_every=15)
 LONG = pb.FineTune(  # seconds of steps after the first checkpoint, however quick the machine: time to kill it in
     base_model="base", steps=400, batch_size=2, learning_rate=1e-3, checkpoint_every=20, validate_every=200
@@ -46,7 +47,7 @@ def process(store: Store, tmp_path: Path) -> Iterator[Callable[[], subprocess.Po
         "DEVICE": "cpu",
         "LUTHIER_TRAINING_THREADS": "1",
         "LUTHIER_ADDRESS": f"127.0.0.1:{PORT}",
-        "LUTHIER_METRICS_ADDRESS": f"127.0.0.1:{PORT + 100}",
+        "LUTHIER_METRICS_ADDRESS": f"127.0.0.1:{METRICS_PORT}",
         "LUTHIER_STORE_FOLDER": str(tmp_path / "store"),
         "LUTHIER_SCRATCH": str(tmp_path / "scratch"),
     }
