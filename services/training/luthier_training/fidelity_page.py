@@ -62,8 +62,12 @@ def page(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     rows = [(each, sounds_of(report, each, sample_rate_hz)) for each in played]
+    notes = version.notes
+    exported = notes.get("exported_step", notes.get("steps"))
+    points = zip(notes.get("validation", ()), notes.get("fidelity", ()), strict=False)
+    course = [(spectra, others) for spectra, others in points if spectra[0] in (0, exported)]
     return environment.get_template("fidelity_page.html").render(
-        report=report, notes=version.notes, asked=request.fidelity, played=rows, rate_khz=sample_rate_hz / 2000
+        report=report, notes=notes, course=course, asked=request.fidelity, played=rows, rate_khz=sample_rate_hz / 2000
     )
 
 
