@@ -325,13 +325,14 @@ def test_solos_of_recordings_are_none_and_ask_nobody(store: Store, folder: Path)
     assert (done.code, done.document["rendered"]) == (0, 3), done.err
 
 
-def test_a_shard_without_songs_asks_nobody(store: Store) -> None:
+@pytest.mark.parametrize("subsets", ["polyphonic", "monophonic", "polyphonic,monophonic"])
+def test_a_shard_without_songs_asks_nobody(store: Store, subsets: str) -> None:
     song = CorpusFile(path="a.mid", key="midi/0.mid", sha256="0", fingerprint="0")
     publish(store, "book", "r", corpus_of([song], "unknown"), None)
     clients = clients_of(store)
     asked = without_a_renderer(clients)
     empty = 1 - shard_of(song.fingerprint, 2)
-    done = luthier(f"run corpora/book --shard {empty}/2 --json", clients)
+    done = luthier(f"run corpora/book --shard {empty}/2 --subsets {subsets} --json", clients)
     assert (done.code, done.document["songs"], asked) == (0, 0, []), done.err
 
 

@@ -18,7 +18,7 @@ import pytest
 from luthier.pipeline.v1.pipeline_pb2 import CorpusFile, PartProgress
 from luthier_kit.rpc import load
 from luthier_kit.store import FolderStore, Store, StoreSettings, open_store
-from luthier_pipeline.corpus import corpus_of, publish
+from luthier_pipeline.corpus import corpus_of, publish, shard_of
 from luthier_pipeline.run_status import RunStatusReader, state_name
 
 T = TypeVar("T")
@@ -126,6 +126,21 @@ def test_sigterm_notes_that_the_shard_was_interrupted_and_another_pod_goes_on(
         until(lambda: [state(part) for part in shards(store).values()] == ["RUNNING"] * 2)
         assert sum(part.shard.songs for part in shards(store).values()) == SONGS
         until(lambda: metrics(port).get(WAITING) == SONGS)
+
+
+@pytest.mark.parametrize("subsets", ["monophonic", "polyphonic,monophonic"])
+def test_a_shard_without_songs_is_done_with_its_solo_clips_while_nobody_renders(
+    environ: dict[str, str], store: Store, subsets: str
+) -> None:
+    song = CorpusFile(path="a.mid", key="midi/0.mid", sha256="0", fingerprint="0")
+    publish(store, "book", "r1", corpus_of([song], "unknown"), None)
+    empty = 1 - shard_of(song.fingerprint, 2)
+    run = ("run", "corpora/book", "--shard", f"{empty}/2", "--subsets", subsets, "--json")
+    with luthier(environ, *run) as shard:
+        out, err = shard.communicate(timeout=60)
+    assert (shard.returncode, json.loads(out)["songs"]) == (0, 0), err
+    assert f"shard {empty}/2 has no songs" in err
+    assert (state(shards(store)[empty]), shards(store)[empty].need_render) == ("DONE", 0)
 
 
 def test_a_store_that_is_down_is_unknown_and_never_zero(

@@ -227,6 +227,8 @@ def run(
         stored, computed = _stored(context, source, submission, wait_s), 0
     corpus = stored.corpus
     songs = part.of(corpus.songs)
+    if corpus.songs and not songs:
+        context.say(f"shard {part.index}/{part.count} has no songs: there is nothing to ask of the services")
     if variations:
         _look_for_recordings(context, source, corpus.songs)
     if part.count > 1:  # files that are no songs are counted where the whole is run, not by shards
@@ -265,7 +267,7 @@ def run(
     threads = in_flight or (SHARD_IN_FLIGHT if part.count > 1 else default_in_flight())
     pipeline = SongPipeline(context.clients, options)
     with ProgressPublisher(context.clients.store, flight.progress(None)) as publisher:
-        if MONOPHONIC in wanted:
+        if MONOPHONIC in wanted and songs:  # a shard without songs makes no clips: it has nothing to choose
             pipeline.solos = choose_solos(pipeline, corpus.songs, solo_minutes or SOLO_MINUTES, threads, flight)
         run_corpus(pipeline, flight, threads, publisher, began)
 
