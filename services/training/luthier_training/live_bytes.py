@@ -22,7 +22,7 @@ class LiveBytes(TorchDispatchMode):
         self._sizes = {tensor.untyped_storage()._cdata: 0 for tensor in there}
 
     def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        self, func: Any, _types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         found = func(*args, **(kwargs or {}))
         for tensor in tree_iter(found):
@@ -46,6 +46,8 @@ class LiveBytes(TorchDispatchMode):
 @contextmanager
 def without_data() -> Iterator[None]:
     """In the block tensors that are made have shapes alone, and so have results; all stay on the CPU."""
+    # the first backward pass of a process among tensors without data starts threads that no forked process can use
+    torch.ones((), requires_grad=True).backward()  # type: ignore[no-untyped-call]
     here = mock.patch.object(torch.nn.Module, "to", lambda module, *_, **__: module)  # torch cannot move such modules
     with here, FakeTensorMode(allow_non_fake_inputs=True):
         yield
