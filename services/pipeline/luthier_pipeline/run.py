@@ -226,9 +226,7 @@ def run(
     else:
         stored, computed = _stored(context, source, submission, wait_s), 0
     corpus = stored.corpus
-    songs = part.of(corpus.songs)
-    if corpus.songs and not songs:
-        context.say(f"shard {part.index}/{part.count} has no songs: there is nothing to ask of the services")
+    songs = _songs_of(context, part, corpus.songs)
     if variations:
         _look_for_recordings(context, source, corpus.songs)
     if part.count > 1:  # files that are no songs are counted where the whole is run, not by shards
@@ -288,6 +286,14 @@ def run_corpus(
     run_songs(pipeline, flight, in_flight, publisher)
     flight.summary.seconds = round(time.monotonic() - began, 1)
     publisher.finish(flight.progress(0.0))
+
+
+def _songs_of(context: Context, part: Shard, songs: list[CorpusFile]) -> list[CorpusFile]:
+    """The songs of a shard. Says so where it has none of them."""
+    mine = part.of(songs)
+    if songs and not mine:
+        context.say(f"shard {part.index}/{part.count} has no songs: there is nothing to ask of the services")
+    return mine
 
 
 def _look_for_recordings(context: Context, source: str, songs: list[CorpusFile]) -> None:
