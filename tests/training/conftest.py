@@ -13,7 +13,6 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: tensors this smal
 import numpy as np
 import pytest
 import soundfile
-import torch
 import yaml
 
 from luthier.common.v1.common_pb2 import ArtifactRef
@@ -27,10 +26,6 @@ from luthier_training.clip_encoder import ClipEncoder
 from luthier_training.requests import settle
 from luthier_training.runs import KIND, TrainingRunLog
 from tests.kubernetes_api import TEMPLATE, Api, kubeconfig
-
-# The first backward pass of a process decides whether it starts threads for other devices, after which its children
-# cannot compute gradients. Counting memory on tensors without data makes torch believe in a GPU: tests fork after that.
-torch.zeros((), requires_grad=True).backward()
 
 WriteTemplate = Callable[..., Path]
 SECONDS = (2.0, 1.6, 2.4)
