@@ -1,4 +1,5 @@
-"""Share of CPU that the store and gRPC take of analysis, in a real service: loopback, store in a folder, one worker.
+"""Share of CPU that the store and gRPC take of analysis, in a real service: loopback, one worker, a store in a folder
+or, with LUTHIER_STORE=s3 and its settings in the environment (services/kit), in that store.
 
     services/analysis/.venv/bin/python tests/bench/analysis_service.py FOLDER [--songs 6]
 
@@ -7,7 +8,7 @@ fetches and stores, and waits for the worker process, which decodes, measures an
 the share. Waiting costs, too, and more on a busy machine, where the worker takes longer: what the first process spends
 doing nothing is measured as well, and the share given without it. Each song is cut with its timeline, then analysed for
 all features; a call before warms everything. Then the parts of the store's work are done here one by one, on the same
-files.
+files: fetching songs, and storing their clips both ways, in turn. What a server of a store spends is not counted.
 """
 
 import argparse
@@ -20,15 +21,18 @@ import tempfile
 import time
 from collections import defaultdict
 from pathlib import Path
+from statistics import median
 
 from luthier.analysis.v1 import analysis_pb2 as pb
 from luthier.analysis.v1.analysis_pb2_grpc import AnalysisServiceStub
 from luthier.common.v1.common_pb2 import ArtifactRef, Timeline
-from luthier_kit.rpc import Channel
+from luthier_kit.rpc import Channel, load
 from luthier_kit.store import Store, StoreSettings, open_store
 from luthier_music.audio import audio_info
 
 FEATURES = [feature for feature in pb.Feature.values() if feature]
+TURNS = 5
+CLIP_S = 30.0
 SCHED = 2  # CPUCLOCK_SCHED of linux/posix-timers.h: nanoseconds that the scheduler counted, where /proc has ticks
 
 
@@ -57,7 +61,9 @@ def main() -> None:
     timelines = sorted(options.folder.glob("*.timeline"))
     timelines = timelines[:: max(1, len(timelines) // options.songs)][: options.songs]
     with tempfile.TemporaryDirectory() as name:
-        settings = StoreSettings(store="folder", store_folder=Path(name, "store"))
+        settings = load(StoreSettings)
+        if settings.store == "folder":
+            settings = StoreSettings(store="folder", store_folder=Path(name, "store"))
         store = open_store(settings)
         address = f"127.0.0.1:{options.port}"
         environment = {
@@ -75,7 +81,9 @@ def main() -> None:
         finally:
             service.terminate()
             service.wait()
-        parts(store, Path(name), timelines)
+        print(f"the parts, store: {'a folder' if settings.store == 'folder' else settings.s3_endpoint}")
+        fetching(store, Path(name), timelines)
+        storing(store, Path(name), timelines)
 
 
 def measure(pid: int, address: str, store: Store, timelines: list[Path], scratch: Path) -> None:
@@ -116,24 +124,55 @@ def measure(pid: int, address: str, store: Store, timelines: list[Path], scratch
     print(f"doing nothing: {idle:.2%} of a core")
 
 
-def parts(store: Store, folder: Path, timelines: list[Path]) -> None:
-    """Prints CPU seconds per audio minute of fetching a song, and of storing it as its clips are."""
+def fetching(store: Store, folder: Path, timelines: list[Path]) -> None:
+    """Prints CPU seconds per audio minute of fetching a song."""
     spent: defaultdict[str, float] = defaultdict(float)
     audio_s = 0.0
     for path in timelines:
         mix = copied(path.with_suffix(".flac"), folder)
         audio_s += audio_info(mix).duration_s
-        began = time.process_time()
-        ref: ArtifactRef = store.blobs.move_file("clips", mix, "audio/flac")
-        spent["storing as many bytes"] += time.process_time() - began
+        ref: ArtifactRef = store.blobs.move_file("mixes", mix, "audio/flac")
         began = time.process_time()
         store.blobs.fetch(ref, folder, max_bytes=1 << 30, read_only=True).unlink()
-        spent["fetching them at once"] += time.process_time() - began
+        spent["fetching a song to read it"] += time.process_time() - began
         began = time.process_time()
         store.blobs.fetch(ref, folder, max_bytes=1 << 30).unlink()
         spent["fetching a copy"] += time.process_time() - began
     for part, seconds in spent.items():
         print(f"  {part}: {seconds / audio_s * 60:.4f}")
+
+
+def storing(store: Store, folder: Path, timelines: list[Path]) -> None:
+    """Prints CPU seconds per audio minute of storing clips that are given up, as analysis does, and that are kept."""
+    spent: dict[str, list[float]] = {"move_files": [], "put_file": []}
+    audio_s = sum(audio_info(path.with_suffix(".flac")).duration_s for path in timelines)
+    for _ in range(TURNS):
+        for way, turns in spent.items():
+            turns.append(0.0)
+            for path in timelines:
+                clips = as_clips(path.with_suffix(".flac"), folder)
+                began = time.process_time()
+                if way == "move_files":
+                    store.blobs.move_files("clips", clips, "audio/flac")
+                else:
+                    for clip in clips:
+                        store.blobs.put_file("clips", clip, "audio/flac")
+                turns[-1] += time.process_time() - began
+                for clip in clips:
+                    clip.unlink(missing_ok=True)
+    for way, turns in spent.items():
+        low, middle, high = (seconds / audio_s * 60 for seconds in (min(turns), median(turns), max(turns)))
+        print(f"  storing clips by {way}: {middle:.4f} ({low:.4f} to {high:.4f} of {TURNS} turns)")
+
+
+def as_clips(mix: Path, folder: Path) -> list[Path]:
+    """As many bytes as a song's clips have, in as many files; no store has them yet."""
+    data, count = mix.read_bytes(), max(1, round(audio_info(mix).duration_s / CLIP_S))
+    size, clips = -(-len(data) // count), []
+    for number in range(count):
+        clips.append(folder / f"{number}.flac")
+        clips[-1].write_bytes(os.urandom(16) + data[number * size : (number + 1) * size])
+    return clips
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from tests.images.dockerfile import services
+from tests.images.test_licences import WITH_LIBFLAC
 
 RUN = shlex.split(os.environ.get("IMAGE_RUN", ""))
 ALL = services("base", "torch")
@@ -97,3 +98,9 @@ def test_an_image_has_a_user_and_no_tools(service: str) -> None:
         f"id -u; for tool in {TOOLS}; do command -v $tool; done; touch /app/file 2>/dev/null && echo writable; true"
     )
     assert output("--entrypoint=sh", image(service), "-c", script) == "10001"
+
+
+@pytest.mark.parametrize("service", WITH_LIBFLAC)
+def test_an_image_with_libflac_carries_its_licence(service: str) -> None:
+    script = "cat /app/.venv/lib/python*/site-packages/luthier_music-*.dist-info/licenses/LICENSES/libFLAC-*"
+    assert "Xiph.Org Foundation" in output("--entrypoint=sh", image(service), "-c", script)

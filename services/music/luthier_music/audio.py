@@ -9,15 +9,17 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
 from luthier_music.audio_flac import CutStream, with_length
-from luthier_music.flac_writer import FlacWriter
 from luthier_music.native import to_steps
+
+if TYPE_CHECKING:
+    from luthier_music.flac_writer import FlacWriter
 
 SAMPLE_RATE_HZ: Final = 44_100
 MAX_DURATION_S: Final = 7200.0
@@ -116,9 +118,8 @@ def write_blocks(
     md5: bool = True,
 ) -> None:
     """The same of samples that come in blocks [frames, channels]."""
-    flac = path.suffix.lower() == ".flac"
     first = 0
-    with FlacWriter(path, sample_rate_hz, channels, md5=md5) if flac else _Wav(path, sample_rate_hz, channels) as file:
+    with _writer(path, sample_rate_hz, channels, md5=md5) as file:
         for block in blocks:
             steps, highest = to_steps(block, gain)
             if not highest <= 1.0:
@@ -136,6 +137,15 @@ class _Wav(soundfile.SoundFile):  # type: ignore[misc]  # soundfile has no types
     def write(self, steps: NDArray[np.int32]) -> None:
         """More samples [channels, frames], in steps of 16 bit."""
         super().write(steps.T.astype(np.int16))
+
+
+def _writer(path: Path, sample_rate_hz: int, channels: int, *, md5: bool) -> "FlacWriter | _Wav":
+    """What writes a file of this name."""
+    if path.suffix.lower() != ".flac":
+        return _Wav(path, sample_rate_hz, channels)
+    from luthier_music.flac_writer import FlacWriter  # the extra `flac`: who only reads has no libFLAC
+
+    return FlacWriter(path, sample_rate_hz, channels, md5=md5)
 
 
 def _unwritable(highest: float, first: int) -> AudioError:

@@ -5,6 +5,7 @@ every sample go through one more array. Here a checksum is a choice: RFC 9639 (8
 and each frame keeps a CRC of its own.
 
 libFLAC comes with flacarray, whose wheel has it as a library that others can call; nothing else of flacarray is used.
+It is the extra `flac` of this package, for those who write; without it this module cannot be imported.
 """
 
 import ctypes
@@ -36,7 +37,7 @@ def _load() -> ctypes.CDLL:
     """libFLAC, found as what flacarray's own library depends on: its file's name has a digest in it."""
     spec = find_spec("flacarray")
     if spec is None or spec.origin is None:
-        raise ImportError("flacarray, whose package holds libFLAC, is not installed")
+        raise ImportError("writing FLAC takes the package flacarray, which holds libFLAC: install luthier-music[flac]")
     library = ctypes.CDLL(str(Path(spec.origin).parent / "lib" / "libflacarray.so"))
     encoder, number, yes = ctypes.c_void_p, ctypes.c_uint32, ctypes.c_int
     library.FLAC__stream_encoder_new.argtypes, library.FLAC__stream_encoder_new.restype = [], encoder
