@@ -47,7 +47,8 @@ def write_clap(prompts: Sequence[str], folder: Path) -> ClapTextModelWithProject
     ).save_pretrained(folder)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(5)
-        model = ClapTextModelWithProjection(clap_config()).eval()
+        model = ClapTextModelWithProjection(clap_config())
+        model.train(False)
         for parameter in model.parameters():  # biases and norms begin as if they were not there
             parameter.data += 0.05 * torch.randn_like(parameter)
     model.save_pretrained(folder)

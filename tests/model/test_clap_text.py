@@ -20,7 +20,8 @@ from luthier_model.configuration import Configuration, check
 from luthier_model.errors import TextEncoderError, TextEncoderMismatch
 
 from .clap import write_clap
-from .families import PROMPTS, small_sized, stable_audio_2
+from .families import small_sized, stable_audio_2
+from .small import PROMPTS
 
 SAID = [*PROMPTS, "", "piano " * 100]
 
@@ -52,7 +53,7 @@ class LaionClap(torch.nn.Module):
         super().__init__()
         given = json.loads((self.folder / "config.json").read_text())
         fields = {name: given[name] for name in given if name not in ("model_type", "architectures", "dtype")}
-        self.model = torch.nn.Module()
+        self.model: Any = torch.nn.Module()
         self.model.text_branch = RobertaModel(RobertaConfig(**fields))
         self.model.text_projection = torch.nn.Sequential(
             torch.nn.Linear(768, 512), torch.nn.ReLU(), torch.nn.Linear(512, 512)
@@ -66,7 +67,7 @@ class LaionClap(torch.nn.Module):
     def get_text_embedding(self, x: list[str], use_tensor: bool) -> torch.Tensor:
         assert use_tensor
         self.model.eval()
-        pooled = self.model.text_branch(**self.tokenizer(x))["pooler_output"]
+        pooled: torch.Tensor = self.model.text_branch(**self.tokenizer(x))["pooler_output"]
         return torch.nn.functional.normalize(self.model.text_projection(pooled), dim=-1)
 
 
@@ -136,7 +137,8 @@ def test_weights_come_by_any_of_their_names(
     def states(folder: Path) -> torch.Tensor:
         made = text_encoder.conditioner(folder, configured())
         made.proj_out = torch.nn.Identity()  # drawn anew each time
-        return made(SAID, "cpu")[0]
+        embedded: torch.Tensor = made(SAID, "cpu")[0]
+        return embedded
 
     expected = states(folder)
     save_file(renamed(load_file(folder / "model.safetensors")), folder / "model.safetensors")

@@ -101,6 +101,7 @@ def test_whole_seconds_are_the_librarys(name: str) -> None:
     ours = WholeSeconds(theirs_alone, name)
 
     def told(conditioner: IntConditioner, *seconds: float) -> torch.Tensor:
+        embedded: torch.Tensor
         embedded, mask = conditioner(list(seconds), "cpu")
         assert mask.shape == (len(seconds), 1)
         return embedded

@@ -32,6 +32,7 @@ from luthier_training.base_model import BaseModel
 from luthier_training.checkpoints import Progress
 from luthier_training.continuing import check_source
 from luthier_training.dataset import read_manifest
+from luthier_training.encoding import encode
 from luthier_training.examples import draw_batch
 from luthier_training.recipes import RECIPES, fine_tune
 from luthier_training.reporting import Stopped
@@ -285,7 +286,7 @@ def test_recomputing_activations_changes_nothing(
     recipe = tune(kind, steps=4, adapter=Adapter(kind=kind, dropout=0.2, **SMALL))
     asked, _ = job(store, dataset_ref, tmp_path / "a", fine_tune=recipe)
     base = BaseModel.open(store, live, "cpu", tmp_path / "base")
-    train, _ = fine_tune.encode(asked, base, read_manifest(store, dataset_ref))
+    train, _ = encode(asked, base, read_manifest(store, dataset_ref))
     prepared = fine_tune.prepare(base.model, asked.request.fine_tune)
     found = []
     for recompute in (False, True):

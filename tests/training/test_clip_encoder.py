@@ -81,6 +81,7 @@ def test_the_reach_is_that_of_the_encoder(changes: dict[str, Any]) -> None:
     audio = noise(known.window_samples)[None].requires_grad_()
     place = WINDOW // 2
     model.pretransform.model.encode(audio, skip_bottleneck=True)[0, :, place].sum().backward()
+    assert audio.grad is not None
     heard = audio.grad[0].any(0).nonzero()[:, 0]
     before = place * known.downsampling_ratio - int(heard[0])
     behind = int(heard[-1]) + 1 - (place + 1) * known.downsampling_ratio

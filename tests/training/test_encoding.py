@@ -13,8 +13,9 @@ from luthier.training.v1.training_pb2 import FineTune
 from luthier_kit.registry import ModelVersion
 from luthier_kit.rpc import InvalidRequest
 from luthier_kit.store import Store
+from luthier_model.configuration import Configuration
 from luthier_training import audio, encoding
-from luthier_training.base_model import BaseModel, Excerpt, Latents
+from luthier_training.base_model import BaseModel, Excerpt, Latents, StoredLatents
 from luthier_training.clip_encoder import ClipEncoder
 from luthier_training.dataset import read_manifest
 from luthier_training.encoding import Encode, Room, encode, with_ahead
@@ -60,6 +61,7 @@ def test_all_parts_are_those_of_one_at_a_time(
     ]
     assert set(store.objects.keys("actions/latents/")) < actions
     for example, alone in zip(train, wanted, strict=True):
+        assert isinstance(example.latents, StoredLatents)
         found = example.latents.read()
         assert torch.equal(found.mean, alone.mean)
         assert torch.equal(found.deviation, alone.deviation)
@@ -69,8 +71,13 @@ def test_all_parts_are_those_of_one_at_a_time(
 def test_a_clip_is_decoded_once_for_all_its_parts_and_not_at_all_when_they_are_known(
     store: Store, base: ModelVersion, dataset_ref: ArtifactRef, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read, decoded = audio.read, []
-    monkeypatch.setattr(audio, "read", lambda path, known: decoded.append(path.name) or read(path, known))
+    read, decoded = audio.read, list[str]()
+
+    def noted(path: Path, known: Configuration) -> torch.Tensor:
+        decoded.append(path.name)
+        return read(path, known)
+
+    monkeypatch.setattr(audio, "read", noted)
     asked, _ = job(store, dataset_ref, tmp_path / "a", fine_tune=FineTune(min_excerpt_s=1, **TUNE))
     for _ in range(2):
         opened = BaseModel.open(store, base, "cpu", tmp_path / "base")
@@ -87,8 +94,13 @@ def test_a_run_that_stops_between_clips_goes_on_with_those_that_are_left(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(encoding, "THREADS", 1)
-    base, count, encoded = register_base(store, known, base_files), ClipEncoder.encode, []
-    monkeypatch.setattr(ClipEncoder, "encode", lambda self, samples: encoded.append(1) or count(self, samples))
+    base, encode_clip, encoded = register_base(store, known, base_files), ClipEncoder.encode, list[int]()
+
+    def counted(self: ClipEncoder, samples: torch.Tensor) -> Latents:
+        encoded.append(1)
+        return encode_clip(self, samples)
+
+    monkeypatch.setattr(ClipEncoder, "encode", counted)
     opened = BaseModel.open(store, base, "cpu", tmp_path / "base")
     asked, _ = job(store, dataset_ref, tmp_path / "a", reporter=StopsAfterOne, fine_tune=FineTune(**TUNE))
     with pytest.raises(Stopped):

@@ -23,6 +23,7 @@ from luthier_model.generation import GenerationParameters, LoadedModel, decode, 
 from luthier_model.registered import fetch_configuration
 from luthier_training.base_model import BaseModel
 from luthier_training.dataset import read_manifest
+from luthier_training.encoding import encode
 from luthier_training.examples import Batch, draw_batch
 from luthier_training.families import as_trained, draw_mask, sounding
 from luthier_training.recipes import RECIPES, fine_tune
@@ -80,7 +81,7 @@ def test_the_loss_is_the_librarys(
     asked, _ = job(store, dataset_ref, tmp_path / "a", fine_tune=FineTune(steps=4, **TUNE))
     opened = BaseModel.open(store, family, "cpu", tmp_path / "base")
     known = opened.configuration
-    train, _ = fine_tune.encode(asked, opened, read_manifest(store, dataset_ref))
+    train, _ = encode(asked, opened, read_manifest(store, dataset_ref))
     batch = as_trained(draw_batch(train, 0, 8, dropout, seed=4), known, 4, 0)
     ours = fine_tune.batch_loss(opened.model, batch, recompute=False)
 
@@ -141,7 +142,7 @@ def test_only_what_the_mask_keeps_is_given(
     """The mask and the latents that it keeps reach the transformer, none of what it leaves out does."""
     asked, _ = job(store, dataset_ref, tmp_path / "a", fine_tune=FineTune(steps=4, **TUNE))
     opened = BaseModel.open(store, family, "cpu", tmp_path / "base")
-    train, _ = fine_tune.encode(asked, opened, read_manifest(store, dataset_ref))
+    train, _ = encode(asked, opened, read_manifest(store, dataset_ref))
     batch = as_trained(draw_batch(train, 0, 4, 0.0, seed=4), opened.configuration, 4, 0)
     kept = torch.ones(4, 1, WINDOW)
     kept[:, :, WINDOW // 2 :] = 0
@@ -167,7 +168,7 @@ def test_conditions_that_are_dropped_are_not_heard(
     """
     asked, _ = job(store, dataset_ref, tmp_path / "a", fine_tune=FineTune(steps=4, **TUNE))
     opened = BaseModel.open(store, family, "cpu", tmp_path / "base")
-    train, _ = fine_tune.encode(asked, opened, read_manifest(store, dataset_ref))
+    train, _ = encode(asked, opened, read_manifest(store, dataset_ref))
     batch = as_trained(draw_batch(train, 0, 4, 0.0, seed=4), opened.configuration, 4, 0)
     other = replace(batch, conditions=[{**said, "prompt": train[0].prompts[-1]} for said in batch.conditions])
     other.conditions[0]["prompt"] = train[1].prompts[0]

@@ -12,7 +12,7 @@ import pytest
 import soundfile
 import torch
 from stable_audio_tools.training.losses.auraloss import MelSTFTLoss, MultiResolutionSTFTLoss
-from torchmetrics.functional.audio import scale_invariant_signal_distortion_ratio
+from torchmetrics.functional.audio.sdr import scale_invariant_signal_distortion_ratio
 
 from luthier.common.v1.common_pb2 import ArtifactRef
 from luthier.training.v1.training_pb2 import (

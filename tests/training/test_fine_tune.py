@@ -25,6 +25,7 @@ from luthier_model.configuration import Configuration, packaged
 from luthier_training import audio
 from luthier_training.base_model import BaseModel, Latents
 from luthier_training.dataset import read_manifest
+from luthier_training.encoding import encode
 from luthier_training.examples import draw_batch
 from luthier_training.job import Job
 from luthier_training.ranks import Ranks
@@ -92,7 +93,7 @@ def test_the_loss_is_the_librarys(store: Store, base: ModelVersion, dataset_ref:
     """With the same draws, stable-audio-tools' own training step gives the same loss, dropped conditions included."""
     asked, _ = job(store, dataset_ref, tmp_path / "a", fine_tune=FineTune(steps=4, **TUNE))
     opened = BaseModel.open(store, base, "cpu", tmp_path / "base")
-    train, _ = fine_tune.encode(asked, opened, read_manifest(store, dataset_ref))
+    train, _ = encode(asked, opened, read_manifest(store, dataset_ref))
     batch = draw_batch(train, 0, 8, 0.5, seed=4)
     assert 0 < int(batch.dropped.sum()) < 8
     ours = fine_tune.batch_loss(opened.model, batch, recompute=False)
@@ -117,7 +118,7 @@ def test_recomputing_activations_changes_nothing(
 ) -> None:
     asked, _ = job(store, dataset_ref, tmp_path / "a", fine_tune=FineTune(steps=4, **TUNE))
     opened = BaseModel.open(store, base, "cpu", tmp_path / "base")
-    train, _ = fine_tune.encode(asked, opened, read_manifest(store, dataset_ref))
+    train, _ = encode(asked, opened, read_manifest(store, dataset_ref))
     found = []
     for recompute in (False, True):
         trained = fine_tune.prepare(opened.model, asked.request.fine_tune)
@@ -143,7 +144,7 @@ def test_a_clip_beyond_the_window_is_one_of_the_window_where_asked_for(
     asked, _ = job(store, dataset_ref, tmp_path / "a", fine_tune=FineTune(cut_to_window=cut, **TUNE))
     long = torch.zeros(2, round(1.5 * window_s * rate_hz))
     monkeypatch.setattr(audio, "read", lambda path, configuration: long)
-    train, held_out = fine_tune.encode(asked, opened, read_manifest(store, dataset_ref))
+    train, held_out = encode(asked, opened, read_manifest(store, dataset_ref))
     told = [example.latents.seconds_total for example in (*train, *held_out)]
     assert told == pytest.approx([window_s if cut else 1.5 * window_s] * 3, abs=1e-3)
 
@@ -157,7 +158,7 @@ def test_windows_of_a_song_are_the_sound_at_their_place(
     song = torch.linspace(0, 1, 3 * known.window_samples).repeat(2, 1)
     monkeypatch.setattr(audio, "read", lambda path, configuration: song)
     asked, _ = job(store, dataset_ref, tmp_path / "a", fine_tune=FineTune(windows_per_clip=3, **TUNE))
-    train, held_out = fine_tune.encode(asked, opened, read_manifest(store, dataset_ref))
+    train, held_out = encode(asked, opened, read_manifest(store, dataset_ref))
     assert len(train) == 2 * (1 + 3)
     assert len(held_out) == 1
     whole_s = song.shape[1] / rate_hz

@@ -17,6 +17,7 @@ from luthier_kit.store import Store
 from luthier_training import adapters
 from luthier_training.base_model import BaseModel
 from luthier_training.dataset import read_manifest
+from luthier_training.encoding import encode
 from luthier_training.examples import draw_batch
 from luthier_training.families import as_trained
 from luthier_training.job import Job
@@ -35,7 +36,7 @@ RECIPE_KINDS: dict[str, dict[str, Any]] = {
 
 def opened(store: Store, base: ModelVersion, asked: Job, folder: Path) -> tuple[BaseModel, Any, Any]:
     model = BaseModel.open(store, base, "cpu", folder)
-    return model, *fine_tune.encode(asked, model, read_manifest(store, asked.request.dataset))
+    return model, *encode(asked, model, read_manifest(store, asked.request.dataset))
 
 
 @pytest.mark.parametrize("kind", RECIPE_KINDS.values(), ids=RECIPE_KINDS)
@@ -101,9 +102,9 @@ def test_training_goes_on_while_a_checkpoint_is_written(
     asked, own = job(store, dataset_ref, tmp_path / "a", fine_tune=tune)
     found, *examples = opened(store, base, asked, tmp_path / "base")
     name, _ = next(found.model.model.named_parameters())
-    fine_tune.fit(
-        asked, found.model, *examples, found.configuration, Observer(asked, found.model, found.configuration, [])
-    )
+    train, held_out = examples
+    observer = Observer(asked, found.model, found.configuration, [])
+    fine_tune.fit(asked, found.model, train, held_out, found.configuration, observer)
     [kept] = own.read().progress.kept
     stored = load_file(store.blobs.fetch(kept.checkpoint, tmp_path))
     assert kept.step == 3

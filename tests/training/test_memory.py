@@ -22,6 +22,7 @@ from luthier_training import memory
 from luthier_training.base_model import BaseModel
 from luthier_training.clip_encoder import ClipEncoder
 from luthier_training.dataset import read_manifest
+from luthier_training.encoding import encode
 from luthier_training.examples import draw_batch
 from luthier_training.job import Job
 from luthier_training.memory import free_bytes
@@ -65,7 +66,7 @@ def test_a_step_takes_what_was_counted(
     recipe = FineTune(ema_decay=0.9, learning_rate=1e-3, **kind)
     asked, _ = job(store, dataset_ref, tmp_path / "a", fine_tune=FineTune(steps=4, **TUNE))
     opened = BaseModel.open(store, base, "cpu", tmp_path / "base")
-    train, _ = fine_tune.encode(asked, opened, read_manifest(store, dataset_ref))
+    train, _ = encode(asked, opened, read_manifest(store, dataset_ref))
     trained, batch = fine_tune.prepare(opened.model, recipe), draw_batch(train, 0, 16, 0.1, seed=4)
 
     def step() -> None:
@@ -148,7 +149,8 @@ def asked(store: Store, base: ModelVersion, dataset_ref: ArtifactRef, tmp_path: 
 def needs(asked: Job, known: Configuration, rows: int, *, recompute: bool) -> int:
     """Bytes that must be free, with the margin."""
     recipe = FineTune(ema_decay=asked.request.fine_tune.ema_decay, learning_rate=asked.request.fine_tune.learning_rate)
-    return round(counted(known, recipe, rows, recompute=recompute).most("cpu") * (1 + memory.MARGIN)) + 2
+    most: int = counted(known, recipe, rows, recompute=recompute).most("cpu")
+    return round(most * (1 + memory.MARGIN)) + 2
 
 
 def test_activations_are_recomputed_where_they_do_not_fit(

@@ -106,7 +106,8 @@ def test_an_old_run_is_found_by_its_request_though_more_can_be_asked_now(
     asked = old("succeeded").request
     effective = settle(asked)
     assert effective != asked  # this release fills in fields that 0.1 did not have
-    assert RunLog.create(store, KIND, "succeeded", effective, settle).read().state == pb.RUN_STATE_SUCCEEDED
+    found = to_message(RunLog.create(store, KIND, "succeeded", effective, settle).read())
+    assert pb.RunState.Name(found.state) == "RUN_STATE_SUCCEEDED"
     effective.fine_tune.steps += 1
     with pytest.raises(FailedPrecondition) as other:
         RunLog.create(store, KIND, "succeeded", effective, settle)

@@ -182,4 +182,5 @@ def conditioner(
     encoder = RobertaModel.from_pretrained(
         None, config=RobertaConfig(**fields), state_dict=state, add_pooling_layer=projection is not None
     )
-    return ClapText(output_dim, text, encoder.eval().requires_grad_(False), projection, tokenizer)
+    encoder.train(False).requires_grad_(False)
+    return ClapText(output_dim, text, encoder, projection, tokenizer)

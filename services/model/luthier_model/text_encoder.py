@@ -12,7 +12,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import torch
 from stable_audio_tools.models.conditioners import T5Conditioner
@@ -71,7 +71,7 @@ PROBES: Final = ("", "Jazz, piano trio, 120 BPM, F major")
 TOKENS, TOKENS_ALIAS = "shared.weight", "encoder.embed_tokens.weight"
 """The token embeddings' two names; a file may hold either."""
 
-TextConditioner = T5Conditioner | ClapText
+TextConditioner: TypeAlias = T5Conditioner | ClapText
 
 _table = threading.Lock()
 
@@ -140,8 +140,8 @@ def weights(folder: Path, configuration: Configuration) -> list[str]:
         if name not in found:
             raise TextEncoderError(f"{WEIGHTS} of the text encoder lacks {name}")
         if found[name].shape != shape:
-            text = f"{name} is {list(found[name].shape)}, {CONFIG} says {list(shape)}"
-            raise TextEncoderError(f"{WEIGHTS} of the text encoder: {text}"[:300])
+            told = f"{name} is {list(found[name].shape)}, {CONFIG} says {list(shape)}"
+            raise TextEncoderError(f"{WEIGHTS} of the text encoder: {told}"[:300])
     return sorted(shapes)
 
 

@@ -78,7 +78,10 @@ class ClipEncoder:
         """(1, 2 * latent channels, window latents) before the bottleneck."""
         known = self.known
         if not self.layers:
-            return self.autoencoder.encode(self._padded(samples, known.window_latents), skip_bottleneck=True)
+            whole: torch.Tensor = self.autoencoder.encode(
+                self._padded(samples, known.window_latents), skip_bottleneck=True
+            )
+            return whole
         held = math.ceil(sounding(samples) / known.downsampling_ratio)
         silent = held + self.reach  # the first latent that does not hear the clip
         computed = min(silent + 1 + self.reach, known.window_latents)
@@ -187,12 +190,13 @@ def snake(module: SnakeBeta) -> Layer:
 
 def convolution(module: nn.Conv1d) -> Layer:
     """A convolution, its weight norm computed once. Unknown where n samples do not give n / stride."""
-    [stride], [padding], [dilation], [kernel] = module.stride, module.padding, module.dilation, module.kernel_size
+    sizes: tuple[Any, ...] = (module.stride, module.padding, module.dilation, module.kernel_size)
+    stride, padding, dilation, kernel = (int(value) for (value,) in sizes)
     behind = dilation * (kernel - 1) - padding  # samples from an output's place on
     if module.padding_mode != "zeros" or not 0 < 1 + behind - padding <= stride:
         raise Unknown
     normed = hasattr(module, "weight_v")  # the older form of weight norm computes `weight` when the module is called
-    weight = torch._weight_norm(module.weight_v, module.weight_g, 0) if normed else module.weight
+    weight: torch.Tensor = torch._weight_norm(module.weight_v, module.weight_g, 0) if normed else module.weight  # type: ignore[arg-type]
     weight, bias = weight.detach(), module.bias
 
     def compute(x: torch.Tensor) -> torch.Tensor:

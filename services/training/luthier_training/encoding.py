@@ -170,7 +170,7 @@ def with_ahead(tasks: Iterable[Callable[[Encode], T]], encode: Encode) -> Genera
                     _answer(item, encode)
                     continue
                 running.remove(item)
-                if task := next(upcoming, None):
+                for task in itertools.islice(upcoming, 1):
                     begin(task)
                 yield item.result()
         finally:

@@ -216,7 +216,7 @@ def _encoding_bytes(document: str, device: str) -> int:
         if not encoder.layers:
             with LiveBytes([*model.parameters(), *model.buffers()]) as whole:
                 encoder.autoencoder.encode(torch.zeros(1, known.channels, known.window_samples), skip_bottleneck=True)
-            return round(whole.peak * (CPU_CONVOLUTIONS if device == "cpu" else 1))
+            return _with_copies(whole.peak, device)
         most, channels, samples = 0, known.channels, known.window_samples
         span = SPAN_VALUES[device] * (torch.get_num_threads() if device == "cpu" else 1)
         for layer in encoder.layers:
@@ -236,7 +236,12 @@ def _decoding_bytes(document: str, device: str) -> int:
         model = network.skeleton(known, "cpu")
         with LiveBytes([*model.parameters(), *model.buffers()]) as decoding:
             model.pretransform.decode(torch.zeros(1, known.latent_channels, known.window_latents))
-    return round(decoding.peak * (CPU_CONVOLUTIONS if device == "cpu" else 1))
+    return _with_copies(decoding.peak, device)
+
+
+def _with_copies(counted: int, device: str) -> int:
+    """What an autoencoder's layers take of which so much was counted."""
+    return round(counted * (CPU_CONVOLUTIONS if device == "cpu" else 1.0))
 
 
 def _bytes(*tensors: torch.Tensor) -> int:

@@ -14,7 +14,7 @@ class Pending:
     def __init__(self, step: int, learning_rate: float, numbers: torch.Tensor) -> None:
         self.step, self.learning_rate = step, learning_rate
         self._numbers = numbers.to("cpu", non_blocking=True)  # from a GPU into pinned memory
-        self._copied = torch.cuda.Event() if numbers.is_cuda else None
+        self._copied = torch.cuda.Event() if numbers.is_cuda else None  # type: ignore[no-untyped-call]
         if self._copied is not None:
             self._copied.record()
 

@@ -165,13 +165,14 @@ def _work(
     reporter.stage("start")
     from luthier_training.job import Job  # torch takes seconds to import: the run says first that it has begun
     from luthier_training.ranks import join
-    from luthier_training.recipes import RECIPES
+    from luthier_training.recipes import MEASUREMENTS, RECIPES
 
     settings.scratch.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="training-", dir=settings.scratch) as scratch:
         ranks = join(settings.device)
         job = Job(run.id, run.request, store, reporter, settings.device, Path(scratch), settings.threads, ranks)
-        return RECIPES[str(run.request.WhichOneof("recipe"))](job)
+        recipe = str(run.request.WhichOneof("recipe"))
+        return MEASUREMENTS[recipe](job) if recipe in MEASUREMENTS else RECIPES[recipe](job)
 
 
 def _exit(*_: object) -> NoReturn:

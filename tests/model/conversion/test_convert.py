@@ -328,7 +328,8 @@ def test_other_families_trained_compiled_and_in_parallel(family: str, tmp_path: 
     (tmp_path / "family.json").write_text(json.dumps(dict(known.document)))
     wrapper = torch.nn.ModuleDict({"diffusion": random_model(known, seed=1)})
     wrapper["diffusion"].load_state_dict(state)
-    wrapper["diffusion"].model = torch.compile(wrapper["diffusion"].model)
+    inner: Any = wrapper["diffusion"]
+    inner.model = torch.compile(inner.model)
     names = torch.nn.ModuleDict({"module": wrapper}).state_dict()
     assert any(name.startswith("module.diffusion.model._orig_mod.model.") for name in names)
 

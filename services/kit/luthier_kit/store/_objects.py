@@ -34,6 +34,10 @@ def check_key(key: str) -> str:
     return key
 
 
+def _opened(path: Path) -> BinaryIO:
+    return path.open("rb")
+
+
 @dataclass(frozen=True)
 class Stored:
     """An object as a listing shows it: `written_at` in seconds since the epoch, by the store's clock."""
@@ -104,7 +108,7 @@ class ObjectStore(ABC):
                 sha256 = hashlib.file_digest(file, "sha256").hexdigest()
                 size_bytes = file.tell()
             key = key_of(path, sha256)
-            self.put(key, functools.partial(path.open, "rb"), size_bytes, media_type)
+            self.put(key, functools.partial(_opened, path), size_bytes, media_type)
             path.unlink()
             moved.append(Moved(key, sha256, size_bytes))
         return moved

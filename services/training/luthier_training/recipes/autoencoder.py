@@ -295,12 +295,12 @@ def store_checkpoint(job: Job, trained: Trained, progress: Progress, beside: Bes
     """
     step, noted = progress.step, job.reporter.progress
     loss = next((point.loss for point in progress.validation if point.step == step), None)
-    seeks = job.request.autoencoder.export == EXPORTED_WEIGHTS_BEST_BY_VALIDATION and loss is not None
-    if job.ranks.rank or not (due or seeks):
+    seeks = job.request.autoencoder.export == EXPORTED_WEIGHTS_BEST_BY_VALIDATION
+    if job.ranks.rank or not (due or (seeks and loss is not None)):
         return
     beside.finish()  # the memory of a copy is used again, and the best so far is recorded
     best = kept.best_of(noted.kept)
-    is_best = seeks and (best is None or loss < best.validation_loss)
+    is_best = seeks and loss is not None and (best is None or loss < best.validation_loss)
     if not (due or is_best):
         return
     snapshot = trained.snapshot(progress)
