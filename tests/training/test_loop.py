@@ -16,6 +16,7 @@ from luthier_kit.rpc import FailedPrecondition
 from luthier_kit.store import Store
 from luthier_training import adapters
 from luthier_training.base_model import BaseModel
+from luthier_training.checkpoints import Progress
 from luthier_training.dataset import read_manifest
 from luthier_training.encoding import encode
 from luthier_training.examples import draw_batch
@@ -183,3 +184,30 @@ def test_a_snapshot_stays_as_it_was_and_its_memory_is_used_again() -> None:
     third = buffers.copy([("weight", weight[:2])])
     assert third["weight"].shape == (2, 3)
     assert buffers.copy([]) == {}
+
+
+def test_memory_that_was_reserved_is_copied_to() -> None:
+    buffers = Buffers()
+    buffers.reserve([("weight", (4, 3)), ("count", ())])
+    count, weight = torch.tensor(3), torch.rand(4, 3)
+    reserved = buffers._held["weight"].data_ptr()
+    copied = buffers.copy([("weight", weight), ("count", count)])
+    assert copied["weight"].data_ptr() == reserved
+    assert torch.equal(copied["weight"], weight)
+    assert (copied["count"].dtype, int(copied["count"])) == (torch.int64, 3)
+
+
+def test_a_run_reserves_what_its_checkpoints_hold(
+    store: Store, base: ModelVersion, dataset_ref: ArtifactRef, tmp_path: Path
+) -> None:
+    asked, _ = job(store, dataset_ref, tmp_path / "a", fine_tune=FineTune(steps=8, **TUNE))
+    found, *_ = opened(store, base, asked, tmp_path / "base")
+    trained = fine_tune.prepare(found.model, asked.request.fine_tune)
+    trained.reserve()
+    reserved = {name: tensor.data_ptr() for name, tensor in trained.buffers._held.items()}
+    trained.gradient.normal_()
+    trained.optimizer.step()
+    copied = trained.snapshot(Progress(1)).tensors
+    large = {name for name, tensor in copied.items() if tensor.numel() > 1}
+    assert large
+    assert all(copied[name].data_ptr() == reserved[name] for name in large)

@@ -71,6 +71,11 @@ class Trained:
         else:
             yield self.model.model if average is None else average.ema_model
 
+    def reserve(self) -> None:
+        """Takes the memory that snapshots are copied to."""
+        weights = ((name, tuple(tensor.shape)) for name, tensor in self._weights_and_average())
+        self.buffers.reserve([*weights, *self._moments()])
+
     def snapshot(self, progress: Progress) -> Snapshot:
         """A checkpoint as it is now, to be written before the next one is taken."""
         state = dict(self._weights_and_average())

@@ -167,6 +167,8 @@ def fit(
         observer.end_part(progress.step)
     numbers = OneStepLate(note)
     with closing(drawn(job, train, known, progress.step)) as batches, Beside() as beside:
+        if not ranks.rank:  # others store nothing
+            beside.begin(trained.reserve, lambda _: None)
         while progress.step < plan.steps:
             stage = plan.at(progress.step)
             reporter.progress.training_stage = stage.name
