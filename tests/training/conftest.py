@@ -60,6 +60,14 @@ TAGS = [
 PROMPTS = ["A slow jazz ballad with piano", "Driving techno with synth bass", "Folk with guitar"]
 
 
+@pytest.fixture(autouse=True)
+def no_trackers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever runs the tests reports nothing of them."""
+    for name in ("WANDB_API_KEY", "WANDB_MODE", "MLFLOW_TRACKING_URI"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(f"{name}_FILE", raising=False)
+
+
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     return open_store(StoreSettings(store="folder", store_folder=tmp_path / "store"))

@@ -28,6 +28,7 @@ from luthier_model.generation import GenerationParameters, Samples
 from luthier_training.examples import Example
 from luthier_training.job import Job
 from luthier_training.seeds import seed_of
+from luthier_training.trackers import Trackers
 
 log = logging.getLogger(__name__)
 SAMPLES_KIND, LOGS_KIND = "training-samples", "training-logs"
@@ -117,7 +118,7 @@ class Observer:
     ) -> None:
         self._job, self._model, self._configuration, self._prompts = job, model, configuration, prompts
         self._every = math.ceil(job.request.fine_tune.steps / MAX_LOGGED_STEPS)
-        self._observed, self._last = Observed(), 0
+        self._observed, self._last, self._trackers = Observed(), 0, Trackers.of(job)
         # losses by timestep: their sums and numbers, on the device, so that no step waits for them
         self._training, self._validation = (
             torch.zeros(2, BINS, dtype=torch.float64, device=job.device) for _ in range(2)
@@ -145,7 +146,7 @@ class Observer:
             return
         values = {"loss": loss, "learning_rate": learning_rate, "gradient_norm": gradient_norm}
         for name, value in values.items():
-            self._observed.value(f"train/{name}", step, value)
+            self._value(f"train/{name}", step, value)
 
     def validation_rows(self, timesteps: torch.Tensor, losses: torch.Tensor) -> None:
         """The loss of each row of a validation, (batch,), at its timestep, (batch,)."""
@@ -153,12 +154,12 @@ class Observer:
 
     def validated(self, step: int, loss: float, transformer: torch.nn.Module) -> None:
         """A validation is done: its loss, of `transformer`, the model's own or its average."""
-        self._observed.value("validation/loss", step, loss)
+        self._value("validation/loss", step, loss)
         by_timestep = self._job.reporter.progress.validation_by_timestep
         del by_timestep[:]
         for place, mean in self._means(self._validation):
             timestep = (place + 0.5) / BINS
-            self._observed.value(f"validation_by_timestep/{timestep:.1f}", step, mean)
+            self._value(f"validation_by_timestep/{timestep:.1f}", step, mean)
             by_timestep.append(TimestepLoss(timestep=timestep, loss=mean))
         if not self._job.ranks.rank:
             self._sample(step, transformer)
@@ -167,7 +168,7 @@ class Observer:
         """Stores what was observed up to this step as a part of the log, and lists it in the run."""
         for place, mean in self._means(self._training):
             low, high = place / BINS, (place + 1) / BINS
-            self._observed.value(f"train_by_timestep/{low:.1f}_to_{high:.1f}", step, mean)
+            self._value(f"train_by_timestep/{low:.1f}_to_{high:.1f}", step, mean)
         if self._job.ranks.rank or not (self._observed.values or self._observed.sounds):
             return
         try:
@@ -184,14 +185,21 @@ class Observer:
 
     @contextmanager
     def kept(self) -> Iterator[None]:
-        """When the run fails in the block, what was observed up to there is kept: that is what people look at then."""
-        try:
-            yield
-        except FailedPrecondition:
-            if self._job.ranks.count == 1:  # the others may not be there to average with
-                self.end_part(self._last)
-                self._job.reporter.publish()
-            raise
+        """When the run fails in the block, what was observed up to there is kept: that is what people look at then.
+        In the block it is reported to trackers, too.
+        """
+        with self._trackers:
+            try:
+                yield
+            except FailedPrecondition:
+                if self._job.ranks.count == 1:  # the others may not be there to average with
+                    self.end_part(self._last)
+                    self._job.reporter.publish()
+                raise
+
+    def _value(self, tag: str, step: int, value: float) -> None:
+        self._observed.value(tag, step, value)
+        self._trackers.report(tag, step, value)
 
     def _means(self, bins: torch.Tensor) -> list[tuple[int, float]]:
         """Place and mean of each bin that holds a loss of any rank; the bins are empty afterwards."""
