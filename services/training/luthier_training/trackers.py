@@ -97,7 +97,6 @@ class WandbTracker:
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # to the library's makers
         import wandb  # a second: only who uses it pays
 
-        logging.getLogger("wandb").propagate = False  # a trace at each try; it has files of its own
         settings = wandb.Settings(
             console="off",  # the runner's log stays here
             disable_git=True,
