@@ -25,7 +25,9 @@ PROMPT = "calm piano in D minor at 90 BPM"
     "family", ["stable_audio_1", "stable_audio_2", "stable_audio_open", "stable_audio_open_small_base", "inpainting"]
 )
 def test_a_step_of_training_and_one_of_sampling(family: str, tmp_path: Path) -> None:
-    """Up to four minutes of two cores and 9 GB each; text encoders have the published width and few layers."""
+    """Ten seconds (small) to four minutes (Stable Audio 1) of two cores, more for longer windows, up to 9 GB each; text
+    encoders have the published width and few layers.
+    """
     known = check(FAMILIES[family]())
     if known.text.type == "clap_text":
         write_clap([PROMPT], tmp_path)
