@@ -85,11 +85,11 @@ class FolderStore(ObjectStore):
     def move_in(self, files: Sequence[Path], key_of: KeyOf, media_type: str) -> list[Moved]:
         """All files are synced before the first appears under its name, and each folder once for all of them."""
         with ExitStack() as ended:
-            with _file_errors(self._folder), self._incoming() as (placeholder, file):
+            with _file_errors(self._folder), self._incoming() as (empty, file):
                 mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)  # that of the files of this process
             taken = list[_Taken]()
             for path in files:
-                temporary = placeholder.with_name(uuid.uuid4().hex)
+                temporary = empty.with_name(uuid.uuid4().hex)
                 ended.callback(temporary.unlink, missing_ok=True)
                 taken.append(_taken(path, temporary, mode))
             keys = [key_of(path, one.sha256) for path, one in zip(files, taken, strict=True)]
