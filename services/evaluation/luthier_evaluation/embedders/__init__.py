@@ -17,12 +17,14 @@ class Kind:
     """An embedder that can be had where its weights are.
 
     `open` reads a safetensors file of ours, raising InvalidRequest WEIGHTS_INVALID where it does not fit; `bring` is
-    what to type to get it, for the message that it is absent.
+    what to type to get it, for the message that it is absent. `tagger`: it has classes; `texts`: it embeds texts, too.
     """
 
     title: str
     bring: str
     open: Callable[[Path], Embedder]
+    tagger: bool = False
+    texts: bool = False
 
 
 EMBEDDERS: Final[Mapping[str, Kind]] = {}

@@ -1,0 +1,90 @@
+"""What embedders make of stored audio: an action for each piece and embedder, so that no piece is listened to twice,
+whatever is computed from it later. A piece is read once for all embedders that have not heard it.
+"""
+
+import tempfile
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from safetensors.numpy import load, save
+
+from luthier.common.v1.common_pb2 import ArtifactRef
+from luthier.evaluation.v1 import evaluation_pb2 as pb
+from luthier_evaluation.embedders import Embedder, Embedding
+from luthier_evaluation.embedders.base import SILENT_BELOW, Floats
+from luthier_kit.rpc import InvalidRequest
+from luthier_kit.store import Action, Store
+from luthier_music.audio import AudioError, Samples, read_audio
+from luthier_music.audio_rate import resampled
+
+VERSION: Final = "1"
+MAX_DURATION_S: Final = 1800.0
+MAX_BYTES: Final = 256 << 20  # of an embedding: half an hour of windows of 1024 values, ten a second, with 527 classes
+MIN_S: Final = 0.5
+
+
+def embed_audio(store: Store, audio: ArtifactRef, embedders: Mapping[str, Embedder]) -> list[pb.AudioEmbedding]:
+    """What each embedder makes of the artifact; without windows where it is silent.
+
+    Raises InvalidRequest AUDIO_INVALID for what is no audio, or is longer than half an hour or shorter than 0.5 s.
+    """
+
+    @cache
+    def samples() -> tuple[Samples, int]:
+        return _read(store, audio)
+
+    def compute(embedder: Embedder) -> pb.AudioEmbedding:
+        result = pb.AudioEmbedding(embedder=embedder.name, weights_sha256=embedder.weights_sha256)
+        at_own, rate = samples()
+        if not np.abs(at_own).max() > SILENT_BELOW:
+            return result
+        heard = embedder.embed(_as_heard(at_own, rate, embedder))
+        if not (np.isfinite(heard.vectors).all() and np.isfinite(heard.logits).all()):
+            raise RuntimeError(f"{embedder.name} gives values that are not finite for {audio.key}")
+        result.windows = len(heard.vectors)
+        data = save({"vectors": heard.vectors, "logits": heard.logits})
+        result.values.CopyFrom(store.blobs.put_bytes("embeddings", data, "safetensors"))
+        return result
+
+    return [
+        store.actions.run(
+            Action("embed", [audio.sha256], {"embedder": name}, 0, VERSION, {name: embedder.weights_sha256}),
+            pb.AudioEmbedding,
+            lambda embedder=embedder: compute(embedder),
+        )[0]
+        for name, embedder in embedders.items()
+    ]
+
+
+def read_embedding(store: Store, found: pb.AudioEmbedding) -> Embedding | None:
+    """The stored values; None of silence."""
+    if not found.windows:
+        return None
+    values = load(store.blobs.read(found.values, MAX_BYTES))
+    return Embedding(values["vectors"], values["logits"])
+
+
+def _read(store: Store, audio: ArtifactRef) -> tuple[Samples, int]:
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            samples, rate = read_audio(
+                store.blobs.fetch(audio, Path(folder), read_only=True), max_duration_s=MAX_DURATION_S
+            )
+        except AudioError as error:
+            raise InvalidRequest(str(error), reason="AUDIO_INVALID") from error
+    if len(samples) < MIN_S * rate:
+        raise InvalidRequest(f"{audio.key} lasts {len(samples) / rate:.2f} s, at least {MIN_S} s are needed",
+                             reason="AUDIO_INVALID")  # fmt: skip
+    return samples, rate
+
+
+def _as_heard(samples: Samples, rate: int, embedder: Embedder) -> Floats:
+    """(frames, channels) as the embedder wants them: mono is the mean of the channels, stereo of mono is twice it."""
+    if embedder.channels == 1:
+        samples = samples.mean(axis=1, keepdims=True)
+    elif samples.shape[1] != embedder.channels:
+        samples = np.repeat(samples.mean(axis=1, keepdims=True), embedder.channels, axis=1)
+    return np.ascontiguousarray(resampled(samples, rate, embedder.sample_rate_hz), dtype=np.float32)
