@@ -29,6 +29,7 @@ from luthier_evaluation.plan import (
 )
 from luthier_evaluation.promotion_rule import Rule, read_rule
 from luthier_evaluation.settings import EvaluationSettings
+from luthier_evaluation.weights import Weights
 from luthier_evaluation.worker import Worker
 from luthier_kit.registry import Run, RunLog, RunPages, resolve, run_id_of, timestamp
 from luthier_kit.rpc import (
@@ -45,6 +46,9 @@ from luthier_kit.rpc import (
 from luthier_kit.store import Store
 
 MAX_MODEL_CHARS: Final = 200
+MAX_GENRES: Final = 16  # of a row
+MAX_INSTRUMENTS: Final = 64
+MAX_WORD_CHARS: Final = 100
 DEFAULT_PAGE: Final = 50
 WATCH_POLL_S: Final = 0.5
 
@@ -54,8 +58,9 @@ EvaluationRun = Run[pb.EvaluationPlan, pb.EvaluationProgress, pb.EvaluationOutco
 class EvaluationServicer(EvaluationServiceServicer):
     """The RPCs. The worker beside it does the evaluations."""
 
-    def __init__(self, store: Store, worker: Worker, rule: Rule) -> None:
+    def __init__(self, store: Store, worker: Worker, weights: Weights, rule: Rule) -> None:
         self.store = store
+        self.weights = weights
         self.worker = worker
         self.rule = rule
         self.pages = RunPages(store, EVALUATIONS)
@@ -65,7 +70,7 @@ class EvaluationServicer(EvaluationServiceServicer):
     ) -> pb.CreateEvaluationResponse:
         request.created_by = actor(request.created_by)
         log = self._begun(request) or RunLog.create(
-            self.store, EVALUATIONS, request.request_id, plan_of(self.store, request)
+            self.store, EVALUATIONS, request.request_id, plan_of(self.store, self.weights, request)
         )
         self.worker.offer(log.id)
         run = log.read()
@@ -141,7 +146,7 @@ class EvaluationServicer(EvaluationServiceServicer):
         return log
 
 
-def plan_of(store: Store, request: pb.CreateEvaluationRequest) -> pb.EvaluationPlan:
+def plan_of(store: Store, weights: Weights, request: pb.CreateEvaluationRequest) -> pb.EvaluationPlan:
     """The plan that a request makes. Raises InvalidRequest naming every field, NotFound for an unknown model."""
     checks = Checks()
     checks.text("request_id", request.request_id, max_chars=128, blank=False)
@@ -186,6 +191,7 @@ def plan_of(store: Store, request: pb.CreateEvaluationRequest) -> pb.EvaluationP
         steps=request.steps if request.HasField("steps") else DEFAULT_STEPS,
         guidance_scale=request.guidance_scale,
         own_guidance=not request.HasField("guidance_scale"),
+        embedders=weights.at_hand(),
     )
 
 
@@ -195,6 +201,15 @@ def _check_suite(checks: Checks, suite: pb.Suite) -> None:
     checks.count("suite.rows", suite.rows, 1, MAX_ROWS)
     for index, row in enumerate(suite.rows[:MAX_ROWS]):
         at = f"suite.rows[{index}]"
+        for field, words, most in (
+            ("genres", row.genres, MAX_GENRES),
+            ("instruments", row.instruments, MAX_INSTRUMENTS),
+        ):
+            checks.that(len(words) <= most, f"{at}.{field}", f"must be at most {most}, got {len(words)}")
+            for word in words[:most]:
+                checks.text(f"{at}.{field}", word, max_chars=MAX_WORD_CHARS, blank=False)
+        if row.HasField("reference"):
+            checks.artifact(f"{at}.reference", row.reference)
         checks.text(f"{at}.prompt", row.prompt, max_chars=MAX_PROMPT_CHARS, blank=False)
         checks.within(f"{at}.seconds_total", row.seconds_total, 0.5, 600)
         if row.HasField("tempo_bpm"):
@@ -217,6 +232,8 @@ def evaluation_message(run: EvaluationRun, *, with_suite: bool = True) -> pb.Eva
         total=total_rows(plan),
         eta_s=run.progress.eta_s if run.progress.HasField("eta_s") and not run.ended else None,
         failed_rows=run.progress.failed_rows,
+        beside_done=run.progress.beside_done,
+        beside_total=run.progress.beside_total,
         scores=run.result.scores,
         report=run.result.report if run.result.HasField("report") else None,
         results=run.result.results if run.result.HasField("results") else None,
@@ -241,9 +258,10 @@ def evaluation_message(run: EvaluationRun, *, with_suite: bool = True) -> pb.Eva
 
 def service(store: Store, settings: EvaluationSettings) -> Service:
     """The service with its worker."""
-    worker = Worker(store, settings)
+    weights = Weights(store, Path(settings.metric_weights) if settings.metric_weights else None)
+    worker = Worker(store, weights, settings)
     rule = read_rule(Path(settings.promotion_rule) if settings.promotion_rule else None)
-    servicer = EvaluationServicer(store, worker, rule)
+    servicer = EvaluationServicer(store, worker, weights, rule)
     return Service(
         contract=pb.DESCRIPTOR.services_by_name["EvaluationService"],
         servicer=servicer,
