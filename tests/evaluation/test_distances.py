@@ -75,7 +75,8 @@ def test_fewer_windows_than_a_covariance_needs_have_no_gaussian() -> None:
 def test_the_floor_of_a_reference_falls_with_its_size() -> None:
     small, large = (reference_of([drawn(10, 8, seed) for seed in range(count)], count, 8) for count in (10, 300))
 
-    assert small.floor and large.floor
+    assert small.floor is not None
+    assert large.floor is not None
     assert large.floor < small.floor / 5
 
 

@@ -161,11 +161,14 @@ def absent_embedders(plan: pb.EvaluationPlan) -> Iterator[tuple[str, str]]:
     for name, kind in EMBEDDERS.items():
         if name not in there:
             why = f"not computed: no weights of {kind.title} were there: {kind.bring}"
-            yield f"fd_{name}", why
-            if kind.tagger:
-                yield f"kl_{name}", why
-            if kind.texts:
-                yield f"{name}_score", why
+            yield from ((score, why) for score in scores_by(name))
+
+
+def scores_by(embedder: str) -> list[str]:
+    """Names of the scores that an embedder computes."""
+    kind = EMBEDDERS[embedder]
+    found = [f"fd_{embedder}", f"fd_inf_{embedder}"]
+    return found + [f"kl_{embedder}"] * kind.tagger + [f"{embedder}_score"] * kind.texts
 
 
 def _cosine(text: Vectors, heard: Embedding) -> float:

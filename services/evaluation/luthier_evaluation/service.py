@@ -12,6 +12,8 @@ from luthier.evaluation.v1.evaluation_pb2_grpc import (
 )
 from luthier.registry.v1.registry_pb2 import RunState
 from luthier_evaluation import promotion
+from luthier_evaluation.audio_values import scores_by
+from luthier_evaluation.embedders import EMBEDDERS
 from luthier_evaluation.plan import (
     DEFAULT_STEPS,
     EVALUATIONS,
@@ -46,6 +48,7 @@ from luthier_kit.rpc import (
 from luthier_kit.store import Store
 
 MAX_MODEL_CHARS: Final = 200
+MAX_WEIGHTS_BYTES: Final = 4 << 30
 MAX_GENRES: Final = 16  # of a row
 MAX_INSTRUMENTS: Final = 64
 MAX_WORD_CHARS: Final = 100
@@ -132,6 +135,39 @@ class EvaluationServicer(EvaluationServiceServicer):
             rule_sha256=self.rule.sha256,
             promoted=decision.promoted,
         )
+
+    def RegisterMetricWeights(
+        self, request: pb.RegisterMetricWeightsRequest, context: grpc.ServicerContext
+    ) -> pb.RegisterMetricWeightsResponse:
+        checks = Checks()
+        checks.one_of("name", request.name, EMBEDDERS)
+        checks.artifact("weights", request.weights, max_bytes=MAX_WEIGHTS_BYTES)
+        checks.text("source", request.source, max_chars=500)
+        checks.text("created_by", request.created_by, max_chars=100)
+        checks.done()
+        brought = pb.MetricWeights(
+            name=request.name,
+            weights=request.weights,
+            source=request.source,
+            created_by=actor(request.created_by),
+        )
+        return pb.RegisterMetricWeightsResponse(weights=brought, unchanged=not self.weights.register(brought))
+
+    def ListMetricWeights(
+        self, request: pb.ListMetricWeightsRequest, context: grpc.ServicerContext
+    ) -> pb.ListMetricWeightsResponse:
+        there = {one.embedder: one.weights_sha256 for one in self.weights.at_hand()}
+        states = (
+            pb.MetricWeightsState(
+                name=name,
+                title=kind.title,
+                weights_sha256=there.get(name, ""),
+                bring="" if name in there else kind.bring,
+                scores=scores_by(name),
+            )
+            for name, kind in EMBEDDERS.items()
+        )
+        return pb.ListMetricWeightsResponse(embedders=states)
 
     def _begun(self, request: pb.CreateEvaluationRequest) -> Evaluation | None:
         """The run that this request id began; its models stay as they were pinned then."""
@@ -271,6 +307,7 @@ def service(store: Store, settings: EvaluationSettings) -> Service:
             servicer.ListEvaluations,
             servicer.CancelEvaluation,
             servicer.PromoteModel,
+            servicer.ListMetricWeights,
         ],
         watch=[servicer.WatchEvaluation],
         prepare=worker.start,
