@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from luthier_evaluation.embedders import musicnn
 from luthier_evaluation.embedders.base import Embedder, Embedding, TextEmbedder
 
 __all__ = ["EMBEDDERS", "Embedder", "Embedding", "Kind", "TextEmbedder"]
@@ -27,5 +28,16 @@ class Kind:
     texts: bool = False
 
 
-EMBEDDERS: Final[Mapping[str, Kind]] = {}
+EMBEDDERS: Final[Mapping[str, Kind]] = {
+    "musicnn_msd": Kind(
+        "musicnn, tags of the Million Song Dataset",
+        "python -m luthier_evaluation.conversion musicnn_msd --out FOLDER",
+        musicnn.opener("musicnn_msd", musicnn.MSD_CLASSES),
+    ),
+    "musicnn_mtt": Kind(
+        "musicnn, tags of MagnaTagATune",
+        "python -m luthier_evaluation.conversion musicnn_mtt --out FOLDER",
+        musicnn.opener("musicnn_mtt", musicnn.MTT_CLASSES),
+    ),
+}
 """By name, in the order of the report."""
