@@ -30,14 +30,16 @@ class Kind:
 
 EMBEDDERS: Final[Mapping[str, Kind]] = {
     "musicnn_msd": Kind(
-        "musicnn, tags of the Million Song Dataset",
-        "python -m luthier_evaluation.conversion musicnn_msd --out FOLDER",
+        "musicnn (MSD)",
+        "luthier metric-weights musicnn_msd",
         musicnn.opener("musicnn_msd", musicnn.MSD_CLASSES),
+        tagger=True,
     ),
     "musicnn_mtt": Kind(
-        "musicnn, tags of MagnaTagATune",
-        "python -m luthier_evaluation.conversion musicnn_mtt --out FOLDER",
+        "musicnn (MTT)",
+        "luthier metric-weights musicnn_mtt",
         musicnn.opener("musicnn_mtt", musicnn.MTT_CLASSES),
+        tagger=True,
     ),
 }
 """By name, in the order of the report."""
