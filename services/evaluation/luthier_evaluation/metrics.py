@@ -155,6 +155,30 @@ METRICS: Final[tuple[Metric, ...]] = (
     ),
 )
 
+
+
+def _aligned(name: str, title: str, unit: str, about: str) -> Metric:
+    return Metric(name, title, unit, about, lambda _, result: result.values[name] if name in result.values else None)
+
+
+ALIGNED: Final[tuple[Metric, ...]] = (
+    _aligned("stft", "STFT distance", "", "to the reference that the audio reconstructs; auraloss' default resolutions"),
+    _aligned("mel", "Mel distance", "", "the same of mel spectra, 128 bands"),
+    _aligned(
+        "si_sdr_db",
+        "SI-SDR",
+        "dB",
+        "scale-invariant signal to distortion, means removed, at most 100 dB; rows whose reference is silent are left out",
+    ),
+)
+"""Of audio that reconstructs its reference sample by sample (`aligned.py`)."""
+
+
+def metrics_of(plan: pb.EvaluationPlan) -> Sequence[Metric]:
+    """The metrics of an evaluation."""
+    return (*METRICS, *ALIGNED) if plan.request.aligned else METRICS
+
+
 _WEIGHTS = "its weights are not on this machine and are never downloaded; this version has no loader for them"
 ABSENT: Final = (
     Absent("fd_openl3", "FD OpenL3", f"not computed: OpenL3 (mel256, env music): {_WEIGHTS}"),

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from luthier.evaluation.v1 import evaluation_pb2 as pb
-from luthier_evaluation.metrics import ABSENT, METRICS
+from luthier_evaluation.metrics import ABSENT, metrics_of
 from luthier_evaluation.plan import baseline, candidate
 from luthier_evaluation.statistics import interval, sign_flip_p
 
@@ -16,7 +16,7 @@ def score_table(plan: pb.EvaluationPlan, results: Sequence[pb.RowResult]) -> lis
     A score without `value` was not computed; its `note` says why.
     """
     table = []
-    for metric in METRICS:
+    for metric in metrics_of(plan):
         values: list[dict[int, float]] = []  # of each model, by row
         for model in plan.models:
             pairs = [(plan.suite.rows[r.row], r) for r in results if r.model == model.model and not r.HasField("error")]

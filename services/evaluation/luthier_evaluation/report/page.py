@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from luthier.evaluation.v1 import evaluation_pb2 as pb
-from luthier_evaluation.metrics import ABSENT, METRICS, Metric, key_score, tempo_of
+from luthier_evaluation.metrics import ABSENT, METRICS, Metric, key_score, metrics_of, tempo_of
 from luthier_evaluation.plan import baseline, candidate, key_of
 from luthier_evaluation.report import plots
 from luthier_evaluation.report.listening import Sound, rows_to_play, sound
@@ -153,7 +153,7 @@ def summary(plan: pb.EvaluationPlan, table: Sequence[pb.Score]) -> list[str]:
 def _score_rows(plan: pb.EvaluationPlan, table: Sequence[pb.Score], colours: Sequence[str]) -> list[ScoreRow]:
     by_model = {(score.metric, score.model): score for score in table}
     rows = []
-    for metric in METRICS:
+    for metric in metrics_of(plan):
         scores = [by_model[metric.name, model.model] for model in plan.models]
         computed = [(score, colour) for score, colour in zip(scores, colours, strict=True) if score.HasField("value")]
         marks = [
