@@ -70,10 +70,18 @@ def suite_sha256(suite: pb.Suite) -> str:
     return digest_of([row_json(row) for row in suite.rows])
 
 
-def row_json(row: pb.SuiteRow) -> dict[str, str | float | None]:
+def row_json(row: pb.SuiteRow) -> dict[str, str | float | list[str] | None]:
     """The form over which digests are taken: another one would rename every suite and repeat every row."""
     key = key_of(row.key)
+    more: dict[str, str | list[str]] = {}
+    if row.genres:
+        more["genres"] = list(row.genres)
+    if row.instruments:
+        more["instruments"] = list(row.instruments)
+    if row.HasField("reference"):
+        more["reference"] = row.reference.sha256
     return {
+        **more,
         "prompt": row.prompt,
         "seconds_total": row.seconds_total,
         "seed": row.seed,
