@@ -39,7 +39,7 @@ SILENT_BELOW: Final = 10 ** (-60 / 20)  # of full scale
 CLIPS_OF_STEM, CLIPS_OF_MIX = 2, 3
 PROGRAMS: Final = range(112)  # percussive ones and sound effects play no lines
 BASSES: Final = (*range(32, 40), 43, 58, 67, 70)  # programs of low register, which play the songs' bass lines
-LINES: Final = 3  # that each program plays
+LINES: Final = 2  # that each program plays
 DRUM_CHANNEL: Final = 9
 
 
