@@ -15,6 +15,7 @@ from safetensors.numpy import load, save
 
 from luthier.common.v1.common_pb2 import ArtifactRef
 from luthier.evaluation.v1 import evaluation_pb2 as pb
+from luthier_evaluation.adherence import heard_words, words_of
 from luthier_evaluation.distances import Gaussian, Moments, Reference, Vectors, frechet, frechet_infinity, reference_of
 from luthier_evaluation.divergence import clap_score, kl_of
 from luthier_evaluation.embedders import EMBEDDERS, Embedder, TextEmbedder
@@ -36,7 +37,7 @@ class AudioValues:
 
     def __init__(self, store: Store, weights: Weights, plan: pb.EvaluationPlan, progress: Progress) -> None:
         """Listens to the reference. Raises as `Weights.embedders` and `embed_audio` do."""
-        self._store, self._plan = store, plan
+        self._store, self._plan, self._words = store, plan, words_of(plan.suite)
         self._embedders = weights.embedders(plan.embedders)
         refs = references_of(store, plan) if self._embedders else []
         for index, ref in enumerate(refs):
@@ -54,8 +55,14 @@ class AudioValues:
             found.embedder: found
             for found in (embed_audio(self._store, row.reference, self._taggers()) if row.HasField("reference") else ())
         }
+        embeddings = {
+            found.embedder: heard
+            for found in result.embeddings
+            if (heard := read_embedding(self._store, found)) is not None
+        }
+        result.heard.extend(heard_words(row, self._words, embeddings))
         for found in result.embeddings:
-            heard = read_embedding(self._store, found)
+            heard = embeddings.get(found.embedder)
             if heard is None:
                 continue
             embedder = self._embedders[found.embedder]

@@ -18,6 +18,7 @@ from typing import Final
 from mir_eval.key import weighted_score
 
 from luthier.evaluation.v1 import evaluation_pb2 as pb
+from luthier_evaluation.adherence import Kind, heard_by_chance, share_heard
 from luthier_evaluation.embedders import EMBEDDERS
 from luthier_evaluation.plan import key_of
 from luthier_evaluation.statistics import permutation_baseline, permutation_p
@@ -159,6 +160,21 @@ METRICS: Final[tuple[Metric, ...]] = (
 )
 
 
+def _heard_metric(kind: Kind) -> Metric:
+    def chance(pairs: Pairs) -> Chance:
+        found = heard_by_chance(kind, [result for _, result in pairs])
+        return Chance(found, "" if found is None else f"chance: each {kind} held against the rows that ask for others")
+
+    return Metric(
+        f"{kind}s_heard",
+        f"{kind.capitalize()}s heard",
+        "share",
+        f"{kind}s that the prompt states and musicnn hears, of those that it can tell",
+        lambda _, result: share_heard(kind, result),
+        chance,
+    )
+
+
 def _value(name: str) -> Callable[[pb.SuiteRow, pb.RowResult], float | None]:
     return lambda _, result: result.values.get(name)
 
@@ -186,6 +202,7 @@ ALIGNED: Final = (
 def metrics_of(plan: pb.EvaluationPlan) -> tuple[Metric, ...]:
     """The metrics of the rows of an evaluation: METRICS, those of aligned references, and those of its embedders."""
     found = [*METRICS, *(ALIGNED if plan.request.aligned else ())]
+    found += [_heard_metric("genre"), _heard_metric("instrument")]
     for name, kind in EMBEDDERS.items():
         if name in {one.embedder for one in plan.embedders}:
             if kind.tagger:
