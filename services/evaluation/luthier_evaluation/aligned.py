@@ -5,8 +5,8 @@
 - Scale-invariant ratio of signal to distortion (Le Roux 2018), the mean removed, the mean over the channels that sound.
   A reference without sound has none; equal audio has MAX_DB.
 
-auraloss holds the spectra of the whole file, some 30 MB for a second of stereo. Here they are taken PIECE_FRAMES at a time,
-and sums are kept: the figures are the same.
+auraloss holds the spectra of the whole file, some 30 MB for a second of stereo. Here they are taken PIECE_FRAMES at a
+time, and sums are kept: the figures are the same.
 """
 
 import tempfile
@@ -61,8 +61,8 @@ def aligned_values(store: Store, audio: ArtifactRef, reference: ArtifactRef) -> 
     found, own_rate = _read(store, audio)
     apart_s = len(found) / own_rate - len(wanted) / rate
     if abs(apart_s) > LENGTHS_DIFFER_S:
-        text = f"the audio is {apart_s:+.2f} s longer than its reference, aligned ones differ by at most {LENGTHS_DIFFER_S:g} s"
-        raise InvalidRequest(text, reason="REFERENCE_NOT_ALIGNED")
+        text = f"the audio is {apart_s:+.2f} s longer than its reference"
+        raise InvalidRequest(f"{text}, at most {LENGTHS_DIFFER_S:g} s are allowed", reason="REFERENCE_NOT_ALIGNED")
     if found.shape[1] != wanted.shape[1]:
         found, wanted = (samples.mean(axis=1, keepdims=True) for samples in (found, wanted))
     found = resampled(found, own_rate, rate)
@@ -88,8 +88,8 @@ def si_sdr_db(found: torch.Tensor, wanted: torch.Tensor) -> float | None:
     """Of (channels, samples) each, in dB, -MAX_DB to MAX_DB; None where no channel of `wanted` sounds. A silent `found`
     has -MAX_DB."""
     ratios = []
-    for one, other in zip(found.double(), wanted.double(), strict=True):
-        one, other = one - one.mean(), other - other.mean()
+    centred = (audio.double() - audio.double().mean(dim=1, keepdim=True) for audio in (found, wanted))
+    for one, other in zip(*centred, strict=True):
         if float(other.square().mean().sqrt()) < SILENCE:
             continue
         signal = other * (one @ other) / (other @ other)

@@ -28,7 +28,9 @@ def system_of(store: Store, ref: ArtifactRef, field: str, rows: int) -> pb.Evalu
     found = _read(store, ref, field, MAX_SYSTEM_ITEMS)
     checks = Checks()
     checks.that(
-        len(found.items) == rows, f"{field}.items", f"must be {rows}, one for each row of the suite, got {len(found.items)}"
+        len(found.items) == rows,
+        f"{field}.items",
+        f"must be {rows}, one for each row of the suite, got {len(found.items)}",
     )
     checks.done()
     return pb.EvaluatedModel(model=f"{PREFIX}{found.name}", model_digest=f"sha256:{ref.sha256}", audio=ref)

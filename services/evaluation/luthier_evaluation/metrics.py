@@ -156,19 +156,20 @@ METRICS: Final[tuple[Metric, ...]] = (
 )
 
 
-
 def _aligned(name: str, title: str, unit: str, about: str) -> Metric:
-    return Metric(name, title, unit, about, lambda _, result: result.values[name] if name in result.values else None)
+    return Metric(name, title, unit, about, lambda _, result: result.values.get(name, None))
 
 
 ALIGNED: Final[tuple[Metric, ...]] = (
-    _aligned("stft", "STFT distance", "", "to the reference that the audio reconstructs; auraloss' default resolutions"),
+    _aligned(
+        "stft", "STFT distance", "", "to the reference that the audio reconstructs; auraloss' default resolutions"
+    ),
     _aligned("mel", "Mel distance", "", "the same of mel spectra, 128 bands"),
     _aligned(
         "si_sdr_db",
         "SI-SDR",
         "dB",
-        "scale-invariant signal to distortion, means removed, at most 100 dB; rows whose reference is silent are left out",
+        "scale-invariant signal to distortion, means removed, at most 100 dB; silent references are left out",
     ),
 )
 """Of audio that reconstructs its reference sample by sample (`aligned.py`)."""
