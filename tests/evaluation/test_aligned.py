@@ -16,7 +16,7 @@ from test_audio_sets import audio_set, given, scores, stored, suite
 from luthier.common.v1.common_pb2 import ArtifactRef
 from luthier.evaluation.v1 import evaluation_pb2 as pb
 from luthier_evaluation import aligned
-from luthier_evaluation.aligned import aligned_values, mel_distance, si_sdr_db, stft_distance
+from luthier_evaluation.aligned import aligned_values, mel_distance, si_sdr_db, stft_distance, visqol
 from luthier_kit.rpc import InvalidRequest
 from luthier_kit.store import Store
 
@@ -91,6 +91,29 @@ def test_silence_is_a_state_of_its_own() -> None:
     assert si_sdr_db(silence, sound) == -100
     one_side = torch.stack([sound[0], silence[0]])
     assert si_sdr_db(one_side, one_side) == 100  # the mean over the channel that sounds
+
+
+def test_visqol_gives_equal_audio_its_highest_rating_and_noise_a_lower_one() -> None:
+    """4.7321 is what Google's own program gives in its mode for audio."""
+    pytest.importorskip("visqol", reason="uv sync --extra visqol")
+    time_s = torch.arange(round(1.5 * 48_000), dtype=torch.float64) / 48_000
+    tones = [torch.sin(2 * torch.pi * hz * time_s) for hz in (220, 440, 1500, 3000)]
+    wanted = (0.1 * sum(tones) * (0.6 + 0.4 * torch.sin(4 * torch.pi * time_s)))[None].float()
+    noisy = wanted + 0.1 * noise(8, 2.0, 1)[:, : wanted.shape[1]]
+
+    assert visqol(wanted, wanted, 48_000) == pytest.approx(4.7321, abs=1e-3)
+    assert 1 <= (visqol(noisy, wanted, 48_000) or 0) < 4.5
+
+
+def test_without_visqol_its_score_says_what_brings_it(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(aligned, "_visqol", lambda: None)
+    reference = stored(platform.store, Music())
+
+    evaluation = platform.done(**given(platform, suite=suite(reference=reference), aligned=True))
+
+    score = scores(evaluation, "audio:truth")["visqol"]
+    assert not score.HasField("value")
+    assert "the extra `visqol`" in score.note
 
 
 def put(store: Store, samples: torch.Tensor, rate: int) -> ArtifactRef:

@@ -171,8 +171,8 @@ def ill_formed() -> pb.AudioItem:
         ({"baseline_audio": "namesake"}, "baseline_audio", "must have another name than candidate_audio"),
         ({"reference_audio": "empty"}, "reference_audio.items", "must have 1 to 50000 items, got 0"),
         ({"aligned": True}, "aligned", "needs a reference for every row: 3 have none, the first is row 0"),
-        ({"suite": suite(genres=["x"] * 17)}, "suite.rows[0].genres", "must have 0 to 16 items, got 17"),
-        ({"suite": suite(instruments=[""])}, "suite.rows[0].instruments[0]", "must not be empty"),
+        ({"suite": suite(genres=["x"] * 17)}, "suite.rows[0].genres", "must be at most 16, got 17"),
+        ({"suite": suite(instruments=[""])}, "suite.rows[0].instruments", "must not be empty"),
         ({"suite": suite(reference=ArtifactRef(key="x"))}, "suite.rows[0].reference.key", "must be <kind>/<sha256>"),
     ],
 )  # fmt: skip

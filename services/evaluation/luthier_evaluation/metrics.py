@@ -18,6 +18,7 @@ from typing import Final
 from mir_eval.key import weighted_score
 
 from luthier.evaluation.v1 import evaluation_pb2 as pb
+from luthier_evaluation.embedders import EMBEDDERS
 from luthier_evaluation.plan import key_of
 from luthier_evaluation.statistics import permutation_baseline, permutation_p
 from luthier_music import tempo
@@ -39,8 +40,9 @@ class Chance:
 class Metric:
     """A number for each row.
 
-    `of` gives None for a row to which the metric does not apply. `unit` is "share" (0 to 1, shown in per cent), LUFS
-    or s. `permuted`: of a metric of what the prompt asks for, the p that the prompts do not matter; None without rows.
+    `of` gives None for a row to which the metric does not apply. `unit` is "share" (0 to 1, shown in per cent), LUFS,
+    s, nats or empty. `permuted`: of a metric of what the prompt asks for, the p that the prompts do not matter; None
+    without rows.
     """
 
     name: str
@@ -50,15 +52,18 @@ class Metric:
     of: Callable[[pb.SuiteRow, pb.RowResult], float | None]
     chance: Callable[[Pairs], Chance] | None = None
     permuted: Callable[[Pairs], float | None] | None = None
+    absent: str = "no row to which it applies"
+    """Why it is not computed where no row has it."""
 
 
 @dataclass(frozen=True)
-class Absent:
-    """A published metric that is not computed here, and why."""
+class SetMetric:
+    """A number for all rows of a model together. `unit` as of a Metric."""
 
     name: str
     title: str
-    reason: str
+    unit: str
+    about: str
 
 
 def tempo_of(result: pb.RowResult) -> float | None:
@@ -156,33 +161,60 @@ METRICS: Final[tuple[Metric, ...]] = (
 )
 
 
-def _aligned(name: str, title: str, unit: str, about: str) -> Metric:
-    return Metric(name, title, unit, about, lambda _, result: result.values.get(name, None))
+def _value(name: str) -> Callable[[pb.SuiteRow, pb.RowResult], float | None]:
+    return lambda _, result: result.values.get(name)
 
 
-ALIGNED: Final[tuple[Metric, ...]] = (
-    _aligned(
-        "stft", "STFT distance", "", "to the reference that the audio reconstructs; auraloss' default resolutions"
+ALIGNED: Final = (
+    Metric(
+        "stft",
+        "STFT distance",
+        "",
+        "to the reference that the audio reconstructs; auraloss' default resolutions",
+        _value("stft"),
     ),
-    _aligned("mel", "Mel distance", "", "the same of mel spectra, 128 bands"),
-    _aligned(
+    Metric("mel", "Mel distance", "", "the same of mel spectra, 128 bands", _value("mel")),
+    Metric(
         "si_sdr_db",
         "SI-SDR",
         "dB",
         "scale-invariant signal to distortion, means removed, at most 100 dB; silent references are left out",
+        _value("si_sdr_db"),
+    ),
+    Metric(
+        "visqol",
+        "ViSQOL",
+        "",
+        "quality as ViSQOL predicts that listeners rate it, 1 to 4.73, of the first 10 s",
+        _value("visqol"),
+        absent="the package visqol-python was not installed: the extra `visqol` of this service brings it",
     ),
 )
 """Of audio that reconstructs its reference sample by sample (`aligned.py`)."""
 
 
-def metrics_of(plan: pb.EvaluationPlan) -> Sequence[Metric]:
-    """The metrics of an evaluation."""
-    return (*METRICS, *ALIGNED) if plan.request.aligned else METRICS
+def metrics_of(plan: pb.EvaluationPlan) -> tuple[Metric, ...]:
+    """The metrics of the rows of an evaluation: METRICS, those of aligned references, and those of its embedders."""
+    found = [*METRICS, *(ALIGNED if plan.request.aligned else ())]
+    for name, kind in EMBEDDERS.items():
+        if name in {one.embedder for one in plan.embedders}:
+            if kind.tagger:
+                about = (
+                    f"divergence of what {kind.title} hears from what it hears in the audio that the prompt describes"
+                )
+                found.append(Metric(f"kl_{name}", f"KL {kind.title}", "nats", about, _value(f"kl_{name}")))
+            if kind.texts:
+                about = "cosine between the audio and its prompt, -1 to 1"
+                found.append(Metric(f"{name}_score", f"{kind.title} score", "", about, _value(f"{name}_score")))
+    return tuple(found)
 
 
-_WEIGHTS = "its weights are not on this machine and are never downloaded; this version has no loader for them"
-ABSENT: Final = (
-    Absent("fd_openl3", "FD OpenL3", f"not computed: OpenL3 (mel256, env music): {_WEIGHTS}"),
-    Absent("kl_passt", "KL PaSST", f"not computed: PaSST: {_WEIGHTS}"),
-    Absent("clap_score", "CLAP score", f"not computed: CLAP (630k-audioset-fusion-best): {_WEIGHTS}"),
-)
+def set_metrics_of(plan: pb.EvaluationPlan) -> tuple[SetMetric, ...]:
+    """The metrics of all rows of a model together."""
+    found = []
+    for name, kind in EMBEDDERS.items():
+        if name in {one.embedder for one in plan.embedders}:
+            about = f"Fréchet distance of {kind.title}'s embeddings from the reference's"
+            found.append(SetMetric(f"fd_{name}", f"FD {kind.title}", "", about))
+            found.append(SetMetric(f"fd_inf_{name}", f"FD {kind.title}, endless", "", f"{about}, without its bias"))
+    return tuple(found)

@@ -12,7 +12,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from luthier.evaluation.v1 import evaluation_pb2 as pb
-from luthier_evaluation.metrics import ABSENT, METRICS, Metric, key_score, metrics_of, tempo_of
+from luthier_evaluation.audio_values import absent_embedders
+from luthier_evaluation.metrics import Metric, SetMetric, key_score, metrics_of, set_metrics_of, tempo_of
 from luthier_evaluation.plan import baseline, candidate, key_of
 from luthier_evaluation.report import plots
 from luthier_evaluation.report.listening import Sound, rows_to_play, sound
@@ -35,7 +36,7 @@ Results = Mapping[tuple[str, int], pb.RowResult]
 class ScoreRow:
     """A metric in the table of scores. `scores` are in the order of the plan's models."""
 
-    metric: Metric
+    metric: Metric | SetMetric
     scores: Sequence[pb.Score]
     difference: pb.Score | None
     plot: Markup | None
@@ -92,7 +93,7 @@ def render(results: pb.EvaluationResults, store: Store) -> str:
         colours=colours,
         summary=summary(plan, results.scores),
         scores=_score_rows(plan, results.scores, colours),
-        absent=ABSENT,
+        absent=list(absent_embedders(plan)),
         scatter=_scatter(plan, by_row, colours),
         asks_tempo=any(row.HasField("tempo_bpm") for row in plan.suite.rows),
         key_rows=_key_outcomes(plan, by_row),
@@ -108,14 +109,14 @@ def number(value: float | None, unit: str, *, signed: bool = False) -> str:
         return "–"
     sign = "+" if signed else ""
     digits = 1 if unit in ("share", "LUFS") else 2
-    text = f"{100 * value:{sign}.1f} %" if unit == "share" else f"{value:{sign}.{digits}f} {unit}"
+    text = f"{100 * value:{sign}.1f} %" if unit == "share" else f"{value:{sign}.{digits}f} {unit}".rstrip()
     return text.replace("-", "−").replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def with_interval(score: pb.Score, unit: str, *, signed: bool = False) -> str:
     """`62.5 % (30.0 % to 90.0 %)`."""
     value, low, high = (number(part, unit, signed=signed) for part in (score.value, score.low, score.high))
-    return f"{value} ({low} to {high})"
+    return f"{value} ({low} to {high})" if score.HasField("low") else value
 
 
 def _guidance(plan: pb.EvaluationPlan, rows: Sequence[pb.RowResult]) -> str:
@@ -131,7 +132,7 @@ def summary(plan: pb.EvaluationPlan, table: Sequence[pb.Score]) -> list[str]:
     scores = {(score.metric, score.model): score for score in table}
     model, other = candidate(plan), baseline(plan)
     sentences = []
-    for metric in METRICS:
+    for metric in metrics_of(plan):
         score = scores[metric.name, model.model]
         if not metric.permuted or not score.HasField("value"):
             continue
@@ -153,14 +154,14 @@ def summary(plan: pb.EvaluationPlan, table: Sequence[pb.Score]) -> list[str]:
 def _score_rows(plan: pb.EvaluationPlan, table: Sequence[pb.Score], colours: Sequence[str]) -> list[ScoreRow]:
     by_model = {(score.metric, score.model): score for score in table}
     rows = []
-    for metric in metrics_of(plan):
+    for metric in (*metrics_of(plan), *set_metrics_of(plan)):
         scores = [by_model[metric.name, model.model] for model in plan.models]
         computed = [(score, colour) for score, colour in zip(scores, colours, strict=True) if score.HasField("value")]
         marks = [
             plots.Mark(
                 score.value,
-                score.low,
-                score.high,
+                score.low if score.HasField("low") else score.value,
+                score.high if score.HasField("high") else score.value,
                 score.chance if score.HasField("chance") else None,
                 colour,
                 f"{score.model}: {with_interval(score, metric.unit)}",
