@@ -166,6 +166,8 @@ def read_prompts(path: Path, layout: str = "") -> PromptFile:
     told, rows, found = _Told(), list[PromptRow](), layout
     for file, folder in _files(path):
         lines = _lines(file)
+        if not lines:
+            raise _invalid(path, [f"{file.name} has no prompts"])
         known = set().union(*(line.values for line in lines))
         found = layout or next((name for name, one in LAYOUTS.items() if known.issuperset(one.needs)), "")
         if not found or not known.issuperset(LAYOUTS[found].needs):
@@ -181,8 +183,6 @@ def read_prompts(path: Path, layout: str = "") -> PromptFile:
     if told.count:
         more = [f"and {told.count - len(told.said)} more"] if told.count > len(told.said) else []
         raise _invalid(path, [*told.said, *more])
-    if not rows:
-        raise _invalid(path, ["has no prompts"])
     return PromptFile(found, tuple(rows))
 
 
@@ -213,7 +213,7 @@ def _row(line: _Line, layout: Layout, folder: str, told: _Told) -> PromptRow | N
         told.add(line.where, f"{layout.prompt[0]} must be 1 to {MAX_PROMPT_CHARS} characters, got {len(prompt)}")
     ids = layout.ids(line)
     if not ids:
-        told.add(line.where, f"names no audio: {', '.join(layout.needs[:2])} is empty")
+        told.add(line.where, f"names no audio: {layout.needs[0]} is empty")
     references = layout.references(line) if layout.references else ids
     for names in (*ids.values(), *references.values()):
         if any(len(name) > MAX_NAME_CHARS or _leads_outside(name) for name in names):

@@ -28,6 +28,8 @@ DATASET: Final = "dataset:"
 SECONDS: Final = 10.0  # of a row that names no length
 MIN_SECONDS, MAX_SECONDS = 0.5, 600.0  # of a row
 ROUNDED_BPM: Final = 1.0  # prompts say whole beats a minute
+KEY_OF_A: Final = re.compile(r"\bA[ -]?(?:maj|min|m\b)")
+"""In lower case it may be an article: "in a minor mood"."""
 MAX_GENRES, MAX_INSTRUMENTS = 16, 64  # of a row
 MAX_ROWS: Final = 5000
 MAX_SEED: Final = 1 << 53  # what a number of YAML holds exactly
@@ -119,7 +121,7 @@ def state(row: SuiteRow, tempo_bpm: float | None = None) -> None:
         if low == high and 20 <= low <= 400:
             rounded = tempo_bpm is not None and abs(tempo_bpm - low) <= ROUNDED_BPM
             row.tempo_bpm = tempo_bpm if rounded else low
-    if len(asked.keys) == 1:
+    if len(asked.keys) == 1 and (asked.keys[0].tonic_name != "A" or KEY_OF_A.search(row.prompt)):
         row.key.CopyFrom(key_fact(asked.keys[0]))
     row.genres.extend(asked.genres[:MAX_GENRES])
     row.instruments.extend(list(dict.fromkeys(words for words, _ in asked.instruments))[:MAX_INSTRUMENTS])
