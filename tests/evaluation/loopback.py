@@ -4,6 +4,7 @@ and third on the right. What inference makes of a prompt is a table; analysis me
 
 import io
 import re
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -19,7 +20,7 @@ from luthier.common.v1.common_pb2 import FACT_SOURCE_AUDIO, TempoFact
 from luthier.inference.v1 import inference_pb2, inference_pb2_grpc
 from luthier_evaluation.plan import key_fact
 from luthier_kit.registry import resolve
-from luthier_kit.rpc import InvalidRequest, Service
+from luthier_kit.rpc import Checks, InvalidRequest, Service
 from luthier_kit.store import Store
 from luthier_music.keys import Key, parse_key
 
@@ -110,12 +111,21 @@ class Analysis(analysis_pb2_grpc.AnalysisServiceServicer):
     def AnalyzeAudio(
         self, request: analysis_pb2.AnalyzeAudioRequest, context: grpc.ServicerContext
     ) -> analysis_pb2.AnalyzeAudioResponse:
-        data, rate = soundfile.read(self.store.blobs.fetch(request.audio, self.folder))
+        if request.tempo_estimator:
+            checks = Checks()
+            checks.one_of("tempo_estimator", request.tempo_estimator, ("clicks", "deeprhythm"))
+            checks.done()
+        with tempfile.TemporaryDirectory(dir=self.folder) as folder:
+            try:
+                data, rate = soundfile.read(self.store.blobs.fetch(request.audio, Path(folder)))
+            except soundfile.LibsndfileError as error:
+                raise InvalidRequest(str(error), reason="INVALID_AUDIO") from None
         response = analysis_pb2.AnalyzeAudioResponse(duration_s=len(data) / rate)
         clicks = np.flatnonzero(data[:, 0] > 0.01)
         if len(clicks) > 1:
             tempo = 60 * rate * (len(clicks) - 1) / (clicks[-1] - clicks[0])
-            response.tempo.CopyFrom(TempoFact(tempo_bpm=tempo, source=FACT_SOURCE_AUDIO, estimator="clicks/1"))
+            estimator = f"{request.tempo_estimator}/test" if request.tempo_estimator else "clicks/1"
+            response.tempo.CopyFrom(TempoFact(tempo_bpm=tempo, source=FACT_SOURCE_AUDIO, estimator=estimator))
         if data[:, 1].any():
             response.key.CopyFrom(key_fact(_key(data[:, 1], rate)))
             response.key.estimator = "peaks/1"

@@ -4,17 +4,20 @@
   (Yamamoto 2020; Steinmetz and Reiss 2020), spectral convergence plus the L1 distance of log magnitudes.
 - Scale-invariant ratio of signal to distortion (Le Roux 2018), the mean removed, the mean over the channels that sound.
   A reference without sound has none; equal audio has MAX_DB.
+- ViSQOL (Chinen 2020), its mode for audio, where the package visqol-python is installed (the extra `visqol`).
 
-auraloss holds the spectra of the whole file, some 30 MB for a second of stereo. Here they are taken PIECE_FRAMES at a time,
-and sums are kept: the figures are the same.
+auraloss holds the spectra of the whole file, some 30 MB for a second of stereo. Here they are taken PIECE_FRAMES at a
+time, and sums are kept: the figures are the same.
 """
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -34,6 +37,9 @@ SILENCE: Final = 1e-4  # RMS of full scale, -80 dB
 LENGTHS_DIFFER_S: Final = 1.0
 """By so much a codec may lengthen or shorten: it pads to its frames. What both have is compared."""
 PIECE_FRAMES: Final = 4096  # of a spectrum held at a time: 34 MB at the largest resolution
+VISQOL_RATE_HZ: Final = 48_000  # of its mode for audio
+VISQOL_S: Final = 10.0  # its listening tests had 5 to 10 s, and it takes as long as it hears
+VISQOL_MIN_S: Final = 1.0
 EPS: Final = 1e-8  # least power of a bin, as auraloss'
 
 
@@ -52,7 +58,8 @@ MEL_BANDS: Final = 128
 
 
 def aligned_values(store: Store, audio: ArtifactRef, reference: ArtifactRef) -> dict[str, float]:
-    """`stft`, `mel`, and `si_sdr_db` where the reference sounds: of an artifact against the one that it reconstructs.
+    """`stft`, `mel`, `si_sdr_db` where the reference sounds, `visqol` where it is installed: of an artifact against the
+    one that it reconstructs.
 
     Both are compared at the reference's sampling rate; mono with stereo in mono. Raises InvalidRequest AUDIO_INVALID
     for what cannot be read, REFERENCE_NOT_ALIGNED where the lengths differ by more than LENGTHS_DIFFER_S.
@@ -61,8 +68,8 @@ def aligned_values(store: Store, audio: ArtifactRef, reference: ArtifactRef) -> 
     found, own_rate = _read(store, audio)
     apart_s = len(found) / own_rate - len(wanted) / rate
     if abs(apart_s) > LENGTHS_DIFFER_S:
-        text = f"the audio is {apart_s:+.2f} s longer than its reference, aligned ones differ by at most {LENGTHS_DIFFER_S:g} s"
-        raise InvalidRequest(text, reason="REFERENCE_NOT_ALIGNED")
+        text = f"the audio is {apart_s:+.2f} s longer than its reference"
+        raise InvalidRequest(f"{text}, at most {LENGTHS_DIFFER_S:g} s are allowed", reason="REFERENCE_NOT_ALIGNED")
     if found.shape[1] != wanted.shape[1]:
         found, wanted = (samples.mean(axis=1, keepdims=True) for samples in (found, wanted))
     found = resampled(found, own_rate, rate)
@@ -71,6 +78,8 @@ def aligned_values(store: Store, audio: ArtifactRef, reference: ArtifactRef) -> 
     values = {"stft": stft_distance(one, other), "mel": mel_distance(one, other, rate)}
     if (ratio := si_sdr_db(one, other)) is not None:
         values["si_sdr_db"] = ratio
+    if (quality := visqol(one, other, rate)) is not None:
+        values["visqol"] = quality
     return values
 
 
@@ -88,14 +97,36 @@ def si_sdr_db(found: torch.Tensor, wanted: torch.Tensor) -> float | None:
     """Of (channels, samples) each, in dB, -MAX_DB to MAX_DB; None where no channel of `wanted` sounds. A silent `found`
     has -MAX_DB."""
     ratios = []
-    for one, other in zip(found.double(), wanted.double(), strict=True):
-        one, other = one - one.mean(), other - other.mean()
+    centred = (audio.double() - audio.double().mean(dim=1, keepdim=True) for audio in (found, wanted))
+    for one, other in zip(*centred, strict=True):
         if float(other.square().mean().sqrt()) < SILENCE:
             continue
         signal = other * (one @ other) / (other @ other)
         ratio = signal.square().sum() / (one - signal).square().sum()  # 0 / 0 of a silent one, x / 0 of equal ones
         ratios.append(float((10 * ratio.log10()).nan_to_num(nan=-MAX_DB).clamp(-MAX_DB, MAX_DB)))
     return sum(ratios) / len(ratios) if ratios else None
+
+
+def visqol(found: torch.Tensor, wanted: torch.Tensor, sample_rate_hz: int) -> float | None:
+    """Of (channels, samples) each, in mono, the first VISQOL_S: 1 to 4.73, which equal audio has. None where it is not
+    installed, of less than VISQOL_MIN_S, and where `wanted` is silent."""
+    audio = [each.mean(0).double().numpy()[: round(VISQOL_S * sample_rate_hz)] for each in (wanted, found)]
+    long_enough = len(audio[0]) >= VISQOL_MIN_S * sample_rate_hz
+    if not long_enough or float(np.sqrt(np.square(audio[0]).mean())) < SILENCE or (measure := _visqol()) is None:
+        return None
+    at_48k = [resampled(each.astype(np.float32), sample_rate_hz, VISQOL_RATE_HZ).astype(np.float64) for each in audio]
+    return float(measure(*at_48k, VISQOL_RATE_HZ).moslqo)
+
+
+@cache
+def _visqol() -> Callable[..., Any] | None:
+    """What measures reference, degraded, rate; None where the package is not installed."""
+    if find_spec("visqol") is None:
+        return None
+    api = import_module("visqol").VisqolApi()
+    api.create(mode="audio")
+    measure: Callable[..., Any] = api.measure_from_arrays
+    return measure
 
 
 @torch.no_grad()

@@ -198,8 +198,8 @@ def row_result(
 
     The action is of this evaluation only: another one measures again, as the estimators may have changed. A row that
     fails is a result with its error. `given`: the audio, of a system that is a set of audio. Raises Unavailable when a
-    service stays down, and Cancelled when this one stops: neither says anything about the row; InvalidRequest for a
-    tempo estimator that analysis does not have, which no row survives.
+    service stays down, and Cancelled when this one stops: neither says anything about the row. Raises InvalidRequest
+    for a tempo estimator that analysis does not have: no row could be measured.
     """
     row = plan.suite.rows[index]
     sampler, guidance_scale = plan.request.sampler, None if plan.own_guidance else plan.guidance_scale

@@ -53,6 +53,8 @@ class Metric:
     of: Callable[[pb.SuiteRow, pb.RowResult], float | None]
     chance: Callable[[Pairs], Chance] | None = None
     permuted: Callable[[Pairs], float | None] | None = None
+    absent: str = "no row to which it applies"
+    """Why it is not computed where no row has it."""
 
 
 @dataclass(frozen=True)
@@ -192,8 +194,16 @@ ALIGNED: Final = (
         "si_sdr_db",
         "SI-SDR",
         "dB",
-        "scale-invariant signal to distortion, means removed, at most 100 dB; rows with a silent reference are left out",
+        "scale-invariant signal to distortion, means removed, at most 100 dB; silent references are left out",
         _value("si_sdr_db"),
+    ),
+    Metric(
+        "visqol",
+        "ViSQOL",
+        "",
+        "quality as ViSQOL predicts that listeners rate it, 1 to 4.73, of the first 10 s",
+        _value("visqol"),
+        absent="the package visqol-python was not installed: the extra `visqol` of this service brings it",
     ),
 )
 """Of audio that reconstructs its reference sample by sample (`aligned.py`)."""

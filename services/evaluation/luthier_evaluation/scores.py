@@ -28,7 +28,7 @@ def score_table(
             pairs = [(plan.suite.rows[r.row], r) for r in results if r.model == model.model and not r.HasField("error")]
             of_rows = {result.row: metric.of(row, result) for row, result in pairs}
             values.append({row: value for row, value in of_rows.items() if value is not None})
-            score = _score(metric.name, model.model, list(values[-1].values()), "no row to which it applies")
+            score = _score(metric.name, model.model, list(values[-1].values()), metric.absent)
             if metric.chance and score.HasField("value"):
                 chance = metric.chance(pairs)
                 if chance.value is not None:

@@ -18,8 +18,10 @@ from luthier.evaluation.v1.evaluation_pb2 import (
     CreateEvaluationRequest,
     Evaluation,
     EvaluationState,
+    Suite,
     WatchEvaluationRequest,
 )
+from luthier.inference.v1.inference_pb2 import ListModelsRequest
 from luthier.training.v1.training_pb2 import (
     RUN_STATE_CANCELLED,
     RUN_STATE_FAILED,
@@ -32,8 +34,9 @@ from luthier.training.v1.training_pb2 import (
     TrainingRun,
     WatchTrainingRunRequest,
 )
-from luthier_kit.registry import current_version
+from luthier_kit.registry import current_version, resolve
 from luthier_kit.rpc import (
+    TEST,
     Cancelled,
     DeadlineExceeded,
     InvalidRequest,
@@ -48,9 +51,9 @@ from luthier_pipeline.adapters import adapter_of
 from luthier_pipeline.clients import IdleBudget
 from luthier_pipeline.console import Context, Progress, UsageError, plain, table
 from luthier_pipeline.files import save
-from luthier_pipeline.options import USER, Json, RequestId, Reviewer, begin
+from luthier_pipeline.options import USER, Json, RequestId, Reviewer, TempoEstimator, begin
 from luthier_pipeline.run_ids import identity_of
-from luthier_pipeline.suites import is_file, read_suite
+from luthier_pipeline.suites import DATASET, MAX_SECONDS, dataset_suite, is_file, read_suite
 from luthier_pipeline.training_plan import EXPORTS
 from luthier_pipeline.training_request import complete, kept_text
 from luthier_pipeline.training_status import in_short
@@ -58,6 +61,7 @@ from luthier_pipeline.training_status import in_short
 Req = TypeVar("Req", CreateTrainingRunRequest, CreateEvaluationRequest)
 R = TypeVar("R", TrainingRun, Evaluation)
 
+MAX_REQUEST_BYTES: Final = 4_100_000  # gRPC's bound of a request is 4 MiB
 WATCH_TIMEOUT_S: Final = 86400.0
 FIRST_PAUSE_S: Final = 0.5  # before a stream that broke is opened again
 UNSUCCESSFUL: Final = (RUN_STATE_FAILED, RUN_STATE_CANCELLED)
@@ -285,12 +289,25 @@ def evaluate(
     model: Annotated[str, typer.Option(metavar="MODEL", help="The candidate: name, name@n or sha256:…")],
     baseline: Annotated[str, typer.Option(metavar="MODEL", help="Model to compare with.")] = "",
     suite: Annotated[
-        str, typer.Option(metavar="NAME|FILE", help="A suite that ships, or one of your own: FILE.json, FILE.yaml.")
+        str,
+        typer.Option(
+            metavar="NAME|FILE|dataset:NAME[@N]",
+            help="A suite that ships, one of your own (FILE.json, FILE.yaml), or the clips of a data set.",
+        ),
     ] = "quick",
+    split: Annotated[
+        str, typer.Option(metavar="NAME", help="Of dataset:NAME: train, validation or test; default: test.")
+    ] = "",
     steps: Annotated[int | None, typer.Option(metavar="N", min=1, help="Denoising steps; default: 100.")] = None,
     guidance_scale: Annotated[float | None, typer.Option(help="0 to 50, 1 = off; default: each model's own.")] = None,
     seconds: Annotated[float | None, typer.Option(help="Length of each row; default: the suite's.")] = None,
-    max_rows: Annotated[int | None, typer.Option(metavar="N", min=1, help="Only the first rows.")] = None,
+    max_rows: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Only the first rows; of dataset:NAME so many, drawn.")
+    ] = None,
+    reference: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Audio that Fréchet distances compare with.")
+    ] = None,
+    tempo_estimator: TempoEstimator = "",
     report: Annotated[Path | None, typer.Option(metavar="FILE.html", help="Where the report goes.")] = None,
     request_id: RequestId = "",
     reviewer: Reviewer = USER,
@@ -301,26 +318,58 @@ def evaluate(
     The same arguments are the same evaluation: the command called again follows it.
     """
     context = begin(ctx, json)
-    clients = context.clients
+    own = is_file(suite) or suite.startswith(DATASET)
+    if split and not suite.startswith(DATASET):
+        raise UsageError("--split is of --suite dataset:NAME")
+    reference_audio = None
+    if reference:
+        from luthier_pipeline.score_audio import reference_set  # slow to import
+
+        reference_audio = reference_set(context.clients, reference)
     request = CreateEvaluationRequest(
         request_id=request_id,
         candidate_model=model,
         baseline_model=baseline,
-        suite_name="" if is_file(suite) else suite,
-        suite=read_suite(Path(suite)) if is_file(suite) else None,
+        suite_name="" if own else suite,
+        suite=_own_suite(context, suite, split or TEST, max_rows, [model, baseline]) if own else None,
         steps=steps,
         guidance_scale=guidance_scale,
         seconds_total=seconds,
-        max_rows=max_rows,
+        max_rows=max_rows if not suite.startswith(DATASET) else None,
         created_by=reviewer,
+        reference_audio=reference_audio,
+        tempo_estimator=tempo_estimator,
     )
+    return run_evaluation(context, request, report)
+
+
+def _own_suite(context: Context, suite: str, split: str, max_rows: int | None, models: Iterable[str]) -> Suite:
+    """The suite in a file, or of a data set's split, bounded by the shortest window of the models."""
+    if not suite.startswith(DATASET):
+        return read_suite(Path(suite))
+    windows = []
+    for name in filter(None, models):
+        digest = f"sha256:{resolve(context.clients.store, name).digest}"
+        known = context.clients.inference.ListModels(ListModelsRequest()).models
+        windows += [model.window_s for model in known if model.digest == digest and model.window_s]
+    longest_s = min((MAX_SECONDS, *windows))
+    return dataset_suite(context.clients.store, suite.removeprefix(DATASET), split, max_rows, longest_s=longest_s)
+
+
+def run_evaluation(context: Context, request: CreateEvaluationRequest, report: Path | None) -> Evaluation:
+    """Begins an evaluation, or finds it, follows it to its end, and tells its scores."""
+    clients = context.clients
+    if (size_bytes := request.ByteSize()) > MAX_REQUEST_BYTES:
+        text = f"the suite has {size_bytes} bytes with its references, a request at most {MAX_REQUEST_BYTES}"
+        raise UsageError(f"{text}: take fewer rows (--max-rows)")
     evaluation = begin_run(
         request,
         lambda asked: clients.evaluation.CreateEvaluation(asked).evaluation,
         lambda known: known.state in UNSUCCESSFUL_EVALUATION,
         clients.store,
-        [model, baseline],
+        [request.candidate_model, request.baseline_model],
     )
+    model, baseline = request.candidate_model or evaluation.candidate, request.baseline_model or evaluation.baseline
 
     def events(known: Evaluation) -> Iterator[Evaluation]:
         request = WatchEvaluationRequest(evaluation_id=known.evaluation_id)
@@ -359,7 +408,7 @@ def evaluate(
     text += [f"evaluation {evaluation.evaluation_id}"]
     if not context.nested:
         judged = f"--model {evaluation.candidate or model} --evaluation {evaluation.evaluation_id}"
-        text += [f"next: luthier promote NAME {judged} --reason TEXT"]
+        text += [f"next: luthier promote NAME {judged} --reason TEXT"] if request.candidate_model else []
     context.answer({"evaluation": evaluation.evaluation_id, **plain(evaluation)}, "\n".join(text))
     return evaluation
 

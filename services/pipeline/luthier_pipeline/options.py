@@ -59,6 +59,9 @@ def _within_if_given(low: float, high: float, unit: str) -> Callable[[float | No
 
 Collection = Annotated[str, typer.Option(metavar="NAME")]
 RequestId = Annotated[str, typer.Option(metavar="ID", help="Default: a digest of the arguments.")]
+TempoEstimator = Annotated[
+    str, typer.Option(metavar="NAME", help="essentia, deeprhythm or beatnet; default: that of analysis.")
+]
 Licence = Annotated[str, typer.Option(metavar="NAME", help="Licence of the songs, recorded in every lineage.")]
 Tags = Annotated[str, typer.Option(metavar="FILE", help="Sheet of tags, CSV or JSON; default: FOLDER/tags.csv.")]
 RunName = Annotated[str, typer.Option(metavar="ID", help="Name of the run, set by luthier submit.")]

@@ -1,25 +1,36 @@
-"""A suite of one's own as a file, YAML or JSON, in the form of the suites that ship:
+"""Suites of one's own: the clips of a data set's split, or a file, YAML or JSON, in the form of the suites that ship:
 
     name: tempi                        # default: the name of the file
     rows:
       - {prompt: "A rock song with drums at 125 BPM.", seconds_total: 10, seed: 1, tempo_bpm: 125}
       - {prompt: "A calm piano piece in A minor.", key: A minor}
 
-Every fault of a file is told at once, with its line.
+Every fault of a file is told at once, with its line. `DATASET` before a name makes it that of a data set.
 """
 
+import hashlib
 import re
 from pathlib import Path
 from typing import Final
 
 from luthier.common.v1.common_pb2 import MODE_MAJOR, MODE_MINOR, KeyFact
+from luthier.curation.v1.dataset_pb2 import DatasetManifest, DatasetRow
 from luthier.evaluation.v1.evaluation_pb2 import Suite, SuiteRow
 from luthier_kit.bounded_yaml import Faults, Node, read_yaml
-from luthier_kit.rpc import InvalidRequest
-from luthier_music.keys import parse_key
+from luthier_kit.rpc import SPLITS, InvalidRequest
+from luthier_kit.store import Store
+from luthier_music.keys import Key, parse_key
+from luthier_pipeline.console import UsageError
+from luthier_pipeline.training_request import find_dataset
 
 SUFFIXES: Final = (".json", ".yaml", ".yml")
+DATASET: Final = "dataset:"
 SECONDS: Final = 10.0  # of a row that names no length
+MIN_SECONDS, MAX_SECONDS = 0.5, 600.0  # of a row
+ROUNDED_BPM: Final = 1.0  # prompts say whole beats a minute
+KEY_OF_A: Final = re.compile(r"\bA[ -]?(?:maj|min|m\b)")
+"""In lower case it may be an article: "in a minor mood"."""
+MAX_GENRES, MAX_INSTRUMENTS = 16, 64  # of a row
 MAX_ROWS: Final = 5000
 MAX_SEED: Final = 1 << 53  # what a number of YAML holds exactly
 PROMPT: Final = re.compile(r"(?=.*\S).{1,2000}", re.DOTALL)
@@ -56,6 +67,71 @@ def read_suite(path: Path) -> Suite:
     return suite
 
 
+def dataset_suite(
+    store: Store, name: str, split: str, max_rows: int | None = None, seed: int = 0, longest_s: float = MAX_SECONDS
+) -> Suite:
+    """The clips of a frozen data set's split as rows, each with its audio as reference.
+
+    `name`: NAME or NAME@N. Of a clip's prompts one is drawn, and of more than `max_rows` clips so many, both by `seed`
+    alone. Tempo, key, genres and instruments are what the prompt states. Of clips longer than `longest_s` as much is
+    asked for. Raises NotFound, UsageError for a split that is none or has no clip.
+    """
+    if split not in SPLITS:
+        raise UsageError(f"--split must be one of {', '.join(SPLITS)}, got {split[:80]!r}")
+    ref, version = find_dataset(store, name)
+    manifest = store.get(DatasetManifest, ref, reason="MANIFEST_INVALID")
+    clips = [row for row in manifest.rows if row.split == split and row.prompts]
+    if not clips:
+        raise UsageError(f"--split {split}: {version} has no clip there with a prompt")
+    most = min(max_rows or MAX_ROWS, MAX_ROWS)
+    if len(clips) > most:
+        drawn = sorted(clips, key=lambda row: _drawn(seed, row.clip_id))[:most]
+        clips = sorted(drawn, key=lambda row: row.clip_id)
+    suite = Suite(
+        name=f"{version} {split}"[:100],
+        description=f"{len(clips)} clips of the {split} split of data set {version}, whose audio is the reference",
+    )
+    suite.rows.extend(_clip_row(clip, index, seed, longest_s) for index, clip in enumerate(clips))
+    return suite
+
+
+def _clip_row(clip: DatasetRow, index: int, seed: int, longest_s: float) -> SuiteRow:
+    prompt = clip.prompts[_drawn(seed, f"{clip.clip_id} prompt") % len(clip.prompts)]
+    seconds_total = min(max(clip.facts.duration_s, MIN_SECONDS), longest_s, MAX_SECONDS)
+    row = SuiteRow(prompt=prompt, seconds_total=seconds_total, seed=index, reference=clip.audio)
+    tempo = clip.facts.tempo
+    state(row, tempo.tempo_bpm if tempo.tempo_bpm and not tempo.changes else None)
+    return row
+
+
+def _drawn(seed: int, name: str) -> int:
+    """A number that depends on seed and name alone."""
+    return int.from_bytes(hashlib.sha256(f"{seed} {name}".encode()).digest()[:8], "big")
+
+
+def state(row: SuiteRow, tempo_bpm: float | None = None) -> None:
+    """Puts into a row what its prompt states, as the checker of captions reads it: tempo and key where the prompt has
+    one alone, genres, instruments. `tempo_bpm`: of the audio, taken where the prompt rounds it.
+    """
+    from luthier_music.captions.asked import asked_of  # slow to import
+
+    asked = asked_of(row.prompt)
+    if len(asked.tempi_bpm) == 1:
+        low, high = asked.tempi_bpm[0]
+        if low == high and 20 <= low <= 400:
+            rounded = tempo_bpm is not None and abs(tempo_bpm - low) <= ROUNDED_BPM
+            row.tempo_bpm = tempo_bpm if rounded else low
+    if len(asked.keys) == 1 and (asked.keys[0].tonic_name != "A" or KEY_OF_A.search(row.prompt)):
+        row.key.CopyFrom(key_fact(asked.keys[0]))
+    row.genres.extend(asked.genres[:MAX_GENRES])
+    row.instruments.extend(list(dict.fromkeys(words for words, _ in asked.instruments))[:MAX_INSTRUMENTS])
+
+
+def key_fact(key: Key) -> KeyFact:
+    """A key as a row has it."""
+    return KeyFact(tonic=key.tonic_name, mode=MODE_MAJOR if key.mode == "major" else MODE_MINOR)
+
+
 def _row(faults: Faults, node: Node, index: int) -> SuiteRow:
     found = faults.members(node, ("prompt", "seconds_total", "seed", "tempo_bpm", "key"), ("prompt",))
     row = SuiteRow(seconds_total=SECONDS, seed=index)
@@ -73,6 +149,5 @@ def _row(faults: Faults, node: Node, index: int) -> SuiteRow:
         except ValueError:
             faults.add(key, f"must be a tonic and a mode, such as F# minor, got {key}")
         else:
-            mode = MODE_MAJOR if known.mode == "major" else MODE_MINOR
-            row.key.CopyFrom(KeyFact(tonic=known.tonic_name, mode=mode))
+            row.key.CopyFrom(key_fact(known))
     return row

@@ -10,11 +10,19 @@ from luthier.analysis.v1.analysis_pb2 import AnalyzeAudioResponse
 from luthier.common.v1.common_pb2 import ArtifactRef
 from luthier.curation.v1.curation_pb2 import CuratedClip, ListClipsResponse
 from luthier.curation.v1.dataset_pb2 import DatasetManifest, DatasetRow, DatasetVersion
+from luthier.evaluation.v1.evaluation_pb2 import (
+    AudioItem,
+    AudioSet,
+    CreateEvaluationRequest,
+    EvaluationOutcome,
+    EvaluationPlan,
+    EvaluationProgress,
+)
 from luthier.inference.v1.inference_pb2 import GenerateRequest
 from luthier.pipeline.v1.pipeline_pb2 import SongRecord
 from luthier.registry.v1.registry_pb2 import ModelVersion
 from luthier.training.v1.training_pb2 import CreateTrainingRunRequest, KeptCheckpoint, TrainingProgress
-from luthier_kit.registry import RunLog, claim_request
+from luthier_kit.registry import RunKind, RunLog, claim_request
 from luthier_kit.rpc import FailedPrecondition
 from luthier_kit.store import Action, FolderStore, Store, Stored
 from luthier_pipeline.retention import gc
@@ -66,6 +74,17 @@ def test_gc_deletes_what_nothing_reaches_and_keeps_the_rest(each_store: Store) -
     assert done.went["expired"] == {"generated": Amount(1, filled.audio.size_bytes)}
     assert done.total == Amount(2, crashed.size_bytes + filled.audio.size_bytes)
     assert collect(store, EVERYTHING_IS_OLD, [in_curation.sha256]).total.blobs == 0
+
+
+def test_gc_keeps_the_audio_of_sets_that_an_evaluation_names(store: Store) -> None:
+    heard, alone = (store.blobs.put_bytes("audio", text, "flac") for text in (b"of a set", b"of a set of nobody"))
+    named = store.put("audio-sets", AudioSet(name="truth", items=[AudioItem(audio=heard)]))
+    store.put("audio-sets", AudioSet(name="lost", items=[AudioItem(audio=alone)]))
+    plan = EvaluationPlan(request=CreateEvaluationRequest(request_id="x", candidate_audio=named))
+    kind = RunKind("evaluation", EvaluationPlan, EvaluationProgress, EvaluationOutcome)
+    RunLog.create(store, kind, "x", plan)
+    collect(store, EVERYTHING_IS_OLD)
+    assert [store.blobs.exists(ref) for ref in (named, heard, alone)] == [True, True, False]
 
 
 def test_gc_keeps_the_checkpoints_that_a_run_keeps_and_not_those_that_it_let_go(each_store: Store) -> None:
