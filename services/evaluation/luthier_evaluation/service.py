@@ -13,7 +13,6 @@ from luthier.evaluation.v1.evaluation_pb2_grpc import (
 from luthier.registry.v1.registry_pb2 import RunState
 from luthier_evaluation import promotion
 from luthier_evaluation.plan import (
-    DEFAULT_STEPS,
     EVALUATIONS,
     MAX_ROWS,
     Evaluation,
@@ -22,8 +21,10 @@ from luthier_evaluation.plan import (
     effective_suite,
     evaluation_log,
     key_of,
+    scaled_to_window,
     shipped_names,
     shipped_suite,
+    shipped_window_s,
     suite_sha256,
     total_rows,
 )
@@ -43,8 +44,13 @@ from luthier_kit.rpc import (
     page_token,
 )
 from luthier_kit.store import Store
+from luthier_model.registered import fetch_configuration, statuses
 
 MAX_MODEL_CHARS: Final = 200
+MAX_GENRES: Final = 16  # of a row
+MAX_INSTRUMENTS: Final = 64  # of a row
+MAX_WORD_CHARS: Final = 100
+BEAT_ESTIMATORS: Final = ("beatnet", "essentia")
 DEFAULT_PAGE: Final = 50
 WATCH_POLL_S: Final = 0.5
 
@@ -149,6 +155,8 @@ def plan_of(store: Store, request: pb.CreateEvaluationRequest) -> pb.EvaluationP
     checks.text("baseline_model", request.baseline_model, max_chars=MAX_MODEL_CHARS)
     checks.text("created_by", request.created_by, max_chars=100)
     checks.text("sampler", request.sampler, max_chars=64)
+    if request.beat_estimator:
+        checks.one_of("beat_estimator", request.beat_estimator, BEAT_ESTIMATORS)
     if request.HasField("steps"):
         checks.within("steps", request.steps, 1, 1000)
     if request.HasField("guidance_scale"):
@@ -164,9 +172,15 @@ def plan_of(store: Store, request: pb.CreateEvaluationRequest) -> pb.EvaluationP
         checks.one_of("suite_name", request.suite_name, shipped_names())
     checks.done()
 
-    models = []
+    models, windows_s = [], []
+    suite = shipped_suite(request.suite_name) if request.suite_name else request.suite
+    spread_over_s = shipped_window_s(request.suite_name) if request.suite_name else None
     for name in filter(None, (request.baseline_model, request.candidate_model)):
         pinned = resolve(store, name)
+        if spread_over_s:
+            with statuses(pinned):
+                configuration = fetch_configuration(store, pinned.configuration)
+            windows_s.append(min(configuration.window_s, configuration.seconds_max))
         digest = f"sha256:{pinned.digest}"
         models.append(pb.EvaluatedModel(model=pinned.label, model_digest=digest, dataset_name=pinned.dataset_name))
     checks.that(
@@ -175,17 +189,21 @@ def plan_of(store: Store, request: pb.CreateEvaluationRequest) -> pb.EvaluationP
         f"must be another version than candidate_model: both are {models[0].model_digest}",
     )
     checks.done(reason="MODELS_ALIKE")
+    if spread_over_s and windows_s:
+        suite = scaled_to_window(suite, spread_over_s, min(windows_s))
     return pb.EvaluationPlan(
         request=request,
         suite=effective_suite(
-            shipped_suite(request.suite_name) if request.suite_name else request.suite,
+            suite,
             request.max_rows if request.HasField("max_rows") else None,
             request.seconds_total if request.HasField("seconds_total") else None,
         ),
         models=models,
-        steps=request.steps if request.HasField("steps") else DEFAULT_STEPS,
+        steps=request.steps,
+        own_steps=not request.HasField("steps"),
         guidance_scale=request.guidance_scale,
         own_guidance=not request.HasField("guidance_scale"),
+        measure_end=request.measure_end or spread_over_s is not None,
     )
 
 
@@ -205,6 +223,13 @@ def _check_suite(checks: Checks, suite: pb.Suite) -> None:
             except ValueError:
                 known = False
             checks.that(known, f"{at}.key", f"must have a tonic (C, F#, Bb, …) and a mode, got {row.key.tonic!r}")
+        for field, words, most in (
+            ("genres", row.genres, MAX_GENRES),
+            ("instruments", row.instruments, MAX_INSTRUMENTS),
+        ):
+            for path, word in checks.items(f"{at}.{field}", words, 0, most):
+                checks.text(path, word, max_chars=MAX_WORD_CHARS, blank=False)
+                checks.that(word == word.lower(), path, f"must be in lower case, got {word[:MAX_WORD_CHARS]!r}")
 
 
 def evaluation_message(run: EvaluationRun, *, with_suite: bool = True) -> pb.Evaluation:
@@ -231,7 +256,8 @@ def evaluation_message(run: EvaluationRun, *, with_suite: bool = True) -> pb.Eva
         updated_at=timestamp(run.updated_at),
         sequence=run.seq,
     )
-    message.request.steps = plan.steps
+    if not plan.own_steps:
+        message.request.steps = plan.steps
     if not plan.own_guidance:
         message.request.guidance_scale = plan.guidance_scale
     if not with_suite:
