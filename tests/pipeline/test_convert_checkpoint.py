@@ -58,7 +58,7 @@ def test_other_weights_than_there_are_are_wrong_usage(answers: Path) -> None:
 
 def test_without_torch_it_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError, match="make install"):
-        convert_checkpoint.python({convert_checkpoint.PYTHON: "/nowhere/python"})
+        convert_checkpoint.python_of({convert_checkpoint.PYTHON: "/nowhere/python"}, ("training",), "module")
 
 
 def test_an_environment_of_the_clone_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,7 +66,7 @@ def test_an_environment_of_the_clone_is_found(tmp_path: Path, monkeypatch: pytes
     found.parent.mkdir(parents=True)
     found.touch()
     monkeypatch.setattr(convert_checkpoint, "__file__", str(tmp_path / "services/pipeline/luthier_pipeline/it.py"))
-    assert convert_checkpoint.python({}) == found
+    assert convert_checkpoint.python_of({}, convert_checkpoint.ENVIRONMENTS, "module") == found
 
 
 def test_when_it_is_terminated_it_ends_the_process(tmp_path: Path) -> None:

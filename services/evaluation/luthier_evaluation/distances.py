@@ -128,8 +128,8 @@ def frechet_infinity(vectors: Vectors, reference: Gaussian) -> float | None:
 
 
 def frechet_of_piece(vectors: Vectors, reference: Gaussian) -> float | None:
-    """The distance of one piece, vectors (windows, d), of however few windows: pieces of one length can be ranked by it,
-    and it is no score. None of fewer than two windows.
+    """The distance of one piece, vectors (windows, d), of however few windows: pieces of one length can be ranked by
+    it, and it is no score. None of fewer than two windows.
     """
     if len(vectors) < 2:
         return None

@@ -27,6 +27,7 @@ from luthier.common.v1.common_pb2 import Span
 from luthier.evaluation.v1 import evaluation_pb2 as pb
 from luthier.inference.v1.inference_pb2 import OUTPUT_FORMAT_FLAC, GenerateRequest
 from luthier.inference.v1.inference_pb2_grpc import InferenceServiceStub
+from luthier_evaluation.audio_values import AudioValues
 from luthier_evaluation.ends import sounding_s_of
 from luthier_evaluation.levels import clipped_share_of
 from luthier_evaluation.plan import Evaluation, row_json, suite_sha256, total_rows
@@ -36,6 +37,7 @@ from luthier_evaluation.report.structure import LONG_S
 from luthier_evaluation.scores import genre_scores, score_table
 from luthier_evaluation.second_tempo import beat_tempo
 from luthier_evaluation.settings import EvaluationSettings
+from luthier_evaluation.weights import Weights
 from luthier_kit.registry import timestamp
 from luthier_kit.rpc import Cancelled, Channel, FailedPrecondition, LuthierError, Unavailable, status_of
 from luthier_kit.store import Action, Store, digest_of
@@ -73,22 +75,28 @@ def connect(settings: EvaluationSettings) -> Clients:
 
 
 def evaluate(
-    store: Store, clients: Clients, log: Evaluation, settings: EvaluationSettings, stopping: Callable[[], bool]
+    store: Store,
+    clients: Clients,
+    weights: Weights,
+    log: Evaluation,
+    settings: EvaluationSettings,
+    stopping: Callable[[], bool],
 ) -> pb.EvaluationOutcome:
     """Does an evaluation that has been started, to its end.
 
     Raises CancelRequestedError, or the error that ends it: Unavailable when a service stays down, FailedPrecondition
-    when every row of a model failed.
+    when every row of a model failed, or when the weights of an embedder are gone.
     """
     run = log.read()
     plan = run.request
-    rows = _all_rows(store, clients, log, settings, stopping)
+    heard = AudioValues(store, weights, plan, Beside(log, stopping))
+    rows = _all_rows(store, clients, heard, log, settings, stopping)
     for model in plan.models:
         of_model = [row for row in rows if row.model == model.model]
         if all(row.HasField("error") for row in of_model):
             text = f"every row of {model.model} failed; the first one: {of_model[0].error.message}"
             raise FailedPrecondition(text, reason="NO_ROW_SUCCEEDED")
-    scores = score_table(plan, rows)
+    scores = score_table(plan, rows, heard.scores)
     results = pb.EvaluationResults(
         evaluation_id=log.id,
         plan=plan,
@@ -112,8 +120,29 @@ def evaluate(
     )
 
 
+class Beside:
+    """Tells how far an evaluation is with audio beside its rows, at most once a second, and whether it shall stop."""
+
+    def __init__(self, log: Evaluation, stopping: Callable[[], bool]) -> None:
+        self._log, self._stopping = log, stopping
+        self._next = time.monotonic() + PROGRESS_EVERY_S
+
+    def __call__(self, done: int, total: int) -> None:
+        """Raises CancelRequestedError when someone asked the evaluation to stop."""
+        if time.monotonic() > self._next or done == total:
+            self._next = time.monotonic() + PROGRESS_EVERY_S
+            if self._stopping() or self._log.read().cancellation:
+                raise CancelRequestedError
+            self._log.progress(pb.EvaluationProgress(beside_done=done, beside_total=total))
+
+
 def _all_rows(
-    store: Store, clients: Clients, log: Evaluation, settings: EvaluationSettings, stopping: Callable[[], bool]
+    store: Store,
+    clients: Clients,
+    heard: AudioValues,
+    log: Evaluation,
+    settings: EvaluationSettings,
+    stopping: Callable[[], bool],
 ) -> Sequence[pb.RowResult]:
     """The results, by row and model: `rows_in_flight` rows at a time, and at most one progress event a second.
 
@@ -128,14 +157,19 @@ def _all_rows(
     with ThreadPoolExecutor(settings.rows_in_flight, thread_name_prefix="row") as pool:
         while True:
             while len(in_flight) < settings.rows_in_flight and (job := next(jobs, None)):
-                in_flight.add(pool.submit(row_result, store, clients, log.id, plan, *job, settings.generate_timeout_s))
+                in_flight.add(
+                    pool.submit(row_result, store, clients, heard, log.id, plan, *job, settings.generate_timeout_s)
+                )
             finished = not in_flight
             if finished or time.monotonic() > next_progress:
                 next_progress = time.monotonic() + PROGRESS_EVERY_S
-                progress = pb.EvaluationProgress(
-                    done=len(results), failed_rows=sum(result.HasField("error") for result in results)
-                )
                 known = log.read().progress
+                progress = pb.EvaluationProgress(
+                    done=len(results),
+                    failed_rows=sum(result.HasField("error") for result in results),
+                    beside_done=known.beside_done,
+                    beside_total=known.beside_total,
+                )
                 if results and (progress.done, progress.failed_rows) != (known.done, known.failed_rows):
                     seconds_per_row = (time.monotonic() - began) / len(results)
                     progress.eta_s = round(seconds_per_row * (total_rows(plan) - len(results)), 1)
@@ -151,13 +185,15 @@ def _all_rows(
 def row_result(
     store: Store,
     clients: Clients,
+    heard: AudioValues,
     evaluation_id: str,
     plan: pb.EvaluationPlan,
     model: pb.EvaluatedModel,
     index: int,
     generate_timeout_s: float,
 ) -> pb.RowResult:
-    """What `model` does with row `index`: an action, so that a restarted evaluation does not do it again.
+    """What `model` does with row `index`: an action, so that a restarted evaluation does not do it again. What
+    embedders hear in it are actions of their own.
 
     The action is of this evaluation only: another one measures again, as the estimators may have changed. A row that
     fails is a result with its error. Raises Unavailable when a service stays down, and Cancelled when this one stops:
@@ -237,7 +273,9 @@ def row_result(
     inputs = [digest, digest_of(row_json(row))]
     action = Action("evaluation-row", inputs, parameters, row.seed, ROW_VERSION, {"model": model.model_digest})
     try:
-        return store.actions.run(action, pb.RowResult, compute)[0]
+        result = store.actions.run(action, pb.RowResult, compute)[0]
+        heard.add_to(result)
+        return result
     except (Unavailable, Cancelled):
         raise
     except LuthierError as error:

@@ -20,6 +20,7 @@ from typing import Final
 from mir_eval.key import weighted_score
 
 from luthier.evaluation.v1 import evaluation_pb2 as pb
+from luthier_evaluation.embedders import EMBEDDERS
 from luthier_evaluation.plan import key_of
 from luthier_evaluation.statistics import permutation_baseline, permutation_p
 from luthier_music import tempo
@@ -41,8 +42,9 @@ class Chance:
 class Metric:
     """A number for each row.
 
-    `of` gives None for a row to which the metric does not apply. `unit` is "share" (0 to 1, shown in per cent), LUFS
-    or s. `permuted`: of a metric of what the prompt asks for, the p that the prompts do not matter; None without rows.
+    `of` gives None for a row to which the metric does not apply. `unit` is "share" (0 to 1, shown in per cent), LUFS,
+    s, nats or empty. `permuted`: of a metric of what the prompt asks for, the p that the prompts do not matter; None
+    without rows.
     """
 
     name: str
@@ -55,12 +57,13 @@ class Metric:
 
 
 @dataclass(frozen=True)
-class Absent:
-    """A published metric that is not computed here, and why."""
+class SetMetric:
+    """A number for all rows of a model together. `unit` as of a Metric."""
 
     name: str
     title: str
-    reason: str
+    unit: str
+    about: str
 
 
 def tempo_of(result: pb.RowResult) -> float | None:
@@ -200,9 +203,33 @@ METRICS: Final[tuple[Metric, ...]] = (
     ),
 )
 
-_WEIGHTS = "its weights are not on this machine and are never downloaded; this version has no loader for them"
-ABSENT: Final = (
-    Absent("fd_openl3", "FD OpenL3", f"not computed: OpenL3 (mel256, env music): {_WEIGHTS}"),
-    Absent("kl_passt", "KL PaSST", f"not computed: PaSST: {_WEIGHTS}"),
-    Absent("clap_score", "CLAP score", f"not computed: CLAP (630k-audioset-fusion-best): {_WEIGHTS}"),
-)
+
+def metrics_of(plan: pb.EvaluationPlan) -> tuple[Metric, ...]:
+    """The metrics of the rows of an evaluation: METRICS, and those of its embedders."""
+    found = list(METRICS)
+    for name, kind in EMBEDDERS.items():
+        if name in {one.embedder for one in plan.embedders}:
+            if kind.tagger:
+                about = (
+                    f"divergence of what {kind.title} hears from what it hears in the audio that the prompt describes"
+                )
+                found.append(Metric(f"kl_{name}", f"KL {kind.title}", "nats", about, _value(f"kl_{name}")))
+            if kind.texts:
+                about = "cosine between the audio and its prompt, -1 to 1"
+                found.append(Metric(f"{name}_score", f"{kind.title} score", "", about, _value(f"{name}_score")))
+    return tuple(found)
+
+
+def set_metrics_of(plan: pb.EvaluationPlan) -> tuple[SetMetric, ...]:
+    """The metrics of all rows of a model together."""
+    found = []
+    for name, kind in EMBEDDERS.items():
+        if name in {one.embedder for one in plan.embedders}:
+            about = f"Fréchet distance of {kind.title}'s embeddings from the reference's"
+            found.append(SetMetric(f"fd_{name}", f"FD {kind.title}", "", about))
+            found.append(SetMetric(f"fd_inf_{name}", f"FD {kind.title}, endless", "", f"{about}, without its bias"))
+    return tuple(found)
+
+
+def _value(name: str) -> Callable[[pb.SuiteRow, pb.RowResult], float | None]:
+    return lambda _, result: result.values.get(name)

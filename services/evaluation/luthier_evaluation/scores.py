@@ -1,22 +1,28 @@
 """The table of scores: every metric for every model, with n, chance level and interval, and the paired difference."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from luthier.evaluation.v1 import evaluation_pb2 as pb
-from luthier_evaluation.metrics import ABSENT, METRICS
+from luthier_evaluation.audio_values import absent_embedders
+from luthier_evaluation.metrics import metrics_of
 from luthier_evaluation.plan import baseline, candidate
 from luthier_evaluation.statistics import interval, sign_flip_p
 
 FEW_ROWS = 20
 
 
-def score_table(plan: pb.EvaluationPlan, results: Sequence[pb.RowResult]) -> list[pb.Score]:
+def score_table(
+    plan: pb.EvaluationPlan,
+    results: Sequence[pb.RowResult],
+    of_all: Callable[[str, Sequence[pb.RowResult]], Iterable[pb.Score]],
+) -> list[pb.Score]:
     """All scores, by metric; within a metric baseline, candidate, and the difference over the rows that both have.
+    `of_all` gives the scores of all rows of a model together.
 
     A score without `value` was not computed; its `note` says why.
     """
     table = []
-    for metric in METRICS:
+    for metric in metrics_of(plan):
         values: list[dict[int, float]] = []  # of each model, by row
         for model in plan.models:
             pairs = [(plan.suite.rows[r.row], r) for r in results if r.model == model.model and not r.HasField("error")]
@@ -37,14 +43,19 @@ def score_table(plan: pb.EvaluationPlan, results: Sequence[pb.RowResult]) -> lis
                 score.p = sign_flip_p(differences)
                 score.note = "; ".join(filter(None, (f"paired by row, sign-flip p = {score.p:.3g}", score.note)))
             table.append(score)
-    return table + [pb.Score(metric=a.name, model=m.model, note=a.reason) for a in ABSENT for m in plan.models]
+    together = [
+        of_all(m.model, [r for r in results if r.model == m.model and r.HasField("audio")]) for m in plan.models
+    ]
+    table += [score for scores in zip(*together, strict=True) for score in scores]
+    absent = absent_embedders(plan)
+    return table + [pb.Score(metric=metric, model=m.model, note=why) for metric, why in absent for m in plan.models]
 
 
 def genre_scores(plan: pb.EvaluationPlan, results: Sequence[pb.RowResult]) -> list[pb.Score]:
     """Scores of tempo and key of each model by genre, by metric and genre, over the rows that name the genre."""
     genres = list(dict.fromkeys(genre for row in plan.suite.rows for genre in row.genres))
     table = []
-    for metric in METRICS:
+    for metric in metrics_of(plan):
         for genre in genres if metric.permuted else ():
             for model in plan.models:
                 values = [
@@ -70,6 +81,8 @@ def difference_name(plan: pb.EvaluationPlan) -> str:
 
 def caution(score: pb.Score) -> str:
     """What to mind about a score's interval; empty = nothing."""
+    if not score.HasField("low"):
+        return ""
     if score.low == score.high:
         return "all rows alike: the interval cannot show how sure this is"
     return f"fewer than {FEW_ROWS} rows: the interval is rough" if score.n < FEW_ROWS else ""

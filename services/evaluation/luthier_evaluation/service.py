@@ -12,6 +12,8 @@ from luthier.evaluation.v1.evaluation_pb2_grpc import (
 )
 from luthier.registry.v1.registry_pb2 import RunState
 from luthier_evaluation import promotion
+from luthier_evaluation.audio_values import scores_by
+from luthier_evaluation.embedders import EMBEDDERS
 from luthier_evaluation.plan import (
     EVALUATIONS,
     MAX_ROWS,
@@ -30,6 +32,7 @@ from luthier_evaluation.plan import (
 )
 from luthier_evaluation.promotion_rule import Rule, read_rule
 from luthier_evaluation.settings import EvaluationSettings
+from luthier_evaluation.weights import Weights
 from luthier_evaluation.worker import Worker
 from luthier_kit.registry import Run, RunLog, RunPages, resolve, run_id_of, timestamp
 from luthier_kit.rpc import (
@@ -47,10 +50,11 @@ from luthier_kit.store import Store
 from luthier_model.registered import fetch_configuration, statuses
 
 MAX_MODEL_CHARS: Final = 200
-MAX_GENRES: Final = 16  # of a row
-MAX_INSTRUMENTS: Final = 64  # of a row
-MAX_WORD_CHARS: Final = 100
 BEAT_ESTIMATORS: Final = ("beatnet", "essentia")
+MAX_WEIGHTS_BYTES: Final = 4 << 30
+MAX_GENRES: Final = 16  # of a row
+MAX_INSTRUMENTS: Final = 64
+MAX_WORD_CHARS: Final = 100
 DEFAULT_PAGE: Final = 50
 WATCH_POLL_S: Final = 0.5
 
@@ -60,8 +64,9 @@ EvaluationRun = Run[pb.EvaluationPlan, pb.EvaluationProgress, pb.EvaluationOutco
 class EvaluationServicer(EvaluationServiceServicer):
     """The RPCs. The worker beside it does the evaluations."""
 
-    def __init__(self, store: Store, worker: Worker, rule: Rule) -> None:
+    def __init__(self, store: Store, worker: Worker, weights: Weights, rule: Rule) -> None:
         self.store = store
+        self.weights = weights
         self.worker = worker
         self.rule = rule
         self.pages = RunPages(store, EVALUATIONS)
@@ -71,7 +76,7 @@ class EvaluationServicer(EvaluationServiceServicer):
     ) -> pb.CreateEvaluationResponse:
         request.created_by = actor(request.created_by)
         log = self._begun(request) or RunLog.create(
-            self.store, EVALUATIONS, request.request_id, plan_of(self.store, request)
+            self.store, EVALUATIONS, request.request_id, plan_of(self.store, self.weights, request)
         )
         self.worker.offer(log.id)
         run = log.read()
@@ -134,6 +139,39 @@ class EvaluationServicer(EvaluationServiceServicer):
             promoted=decision.promoted,
         )
 
+    def RegisterMetricWeights(
+        self, request: pb.RegisterMetricWeightsRequest, context: grpc.ServicerContext
+    ) -> pb.RegisterMetricWeightsResponse:
+        checks = Checks()
+        checks.one_of("name", request.name, EMBEDDERS)
+        checks.artifact("weights", request.weights, max_bytes=MAX_WEIGHTS_BYTES)
+        checks.text("source", request.source, max_chars=500)
+        checks.text("created_by", request.created_by, max_chars=100)
+        checks.done()
+        brought = pb.MetricWeights(
+            name=request.name,
+            weights=request.weights,
+            source=request.source,
+            created_by=actor(request.created_by),
+        )
+        return pb.RegisterMetricWeightsResponse(weights=brought, unchanged=not self.weights.register(brought))
+
+    def ListMetricWeights(
+        self, request: pb.ListMetricWeightsRequest, context: grpc.ServicerContext
+    ) -> pb.ListMetricWeightsResponse:
+        there = {one.embedder: one.weights_sha256 for one in self.weights.at_hand()}
+        states = (
+            pb.MetricWeightsState(
+                name=name,
+                title=kind.title,
+                weights_sha256=there.get(name, ""),
+                bring="" if name in there else kind.bring,
+                scores=scores_by(name),
+            )
+            for name, kind in EMBEDDERS.items()
+        )
+        return pb.ListMetricWeightsResponse(embedders=states)
+
     def _begun(self, request: pb.CreateEvaluationRequest) -> Evaluation | None:
         """The run that this request id began; its models stay as they were pinned then."""
         log = RunLog(self.store, EVALUATIONS, run_id_of(EVALUATIONS.name, request.request_id))
@@ -147,7 +185,7 @@ class EvaluationServicer(EvaluationServiceServicer):
         return log
 
 
-def plan_of(store: Store, request: pb.CreateEvaluationRequest) -> pb.EvaluationPlan:
+def plan_of(store: Store, weights: Weights, request: pb.CreateEvaluationRequest) -> pb.EvaluationPlan:
     """The plan that a request makes. Raises InvalidRequest naming every field, NotFound for an unknown model."""
     checks = Checks()
     checks.text("request_id", request.request_id, max_chars=128, blank=False)
@@ -204,6 +242,7 @@ def plan_of(store: Store, request: pb.CreateEvaluationRequest) -> pb.EvaluationP
         guidance_scale=request.guidance_scale,
         own_guidance=not request.HasField("guidance_scale"),
         measure_end=request.measure_end or spread_over_s is not None,
+        embedders=weights.at_hand(),
     )
 
 
@@ -213,6 +252,15 @@ def _check_suite(checks: Checks, suite: pb.Suite) -> None:
     checks.count("suite.rows", suite.rows, 1, MAX_ROWS)
     for index, row in enumerate(suite.rows[:MAX_ROWS]):
         at = f"suite.rows[{index}]"
+        for field, words, most in (
+            ("genres", row.genres, MAX_GENRES),
+            ("instruments", row.instruments, MAX_INSTRUMENTS),
+        ):
+            for path, word in checks.items(f"{at}.{field}", words, 0, most):
+                checks.text(path, word, max_chars=MAX_WORD_CHARS, blank=False)
+                checks.that(word == word.lower(), path, f"must be in lower case, got {word[:MAX_WORD_CHARS]!r}")
+        if row.HasField("reference"):
+            checks.artifact(f"{at}.reference", row.reference)
         checks.text(f"{at}.prompt", row.prompt, max_chars=MAX_PROMPT_CHARS, blank=False)
         checks.within(f"{at}.seconds_total", row.seconds_total, 0.5, 600)
         if row.HasField("tempo_bpm"):
@@ -223,13 +271,6 @@ def _check_suite(checks: Checks, suite: pb.Suite) -> None:
             except ValueError:
                 known = False
             checks.that(known, f"{at}.key", f"must have a tonic (C, F#, Bb, …) and a mode, got {row.key.tonic!r}")
-        for field, words, most in (
-            ("genres", row.genres, MAX_GENRES),
-            ("instruments", row.instruments, MAX_INSTRUMENTS),
-        ):
-            for path, word in checks.items(f"{at}.{field}", words, 0, most):
-                checks.text(path, word, max_chars=MAX_WORD_CHARS, blank=False)
-                checks.that(word == word.lower(), path, f"must be in lower case, got {word[:MAX_WORD_CHARS]!r}")
 
 
 def evaluation_message(run: EvaluationRun, *, with_suite: bool = True) -> pb.Evaluation:
@@ -242,6 +283,8 @@ def evaluation_message(run: EvaluationRun, *, with_suite: bool = True) -> pb.Eva
         total=total_rows(plan),
         eta_s=run.progress.eta_s if run.progress.HasField("eta_s") and not run.ended else None,
         failed_rows=run.progress.failed_rows,
+        beside_done=run.progress.beside_done,
+        beside_total=run.progress.beside_total,
         scores=run.result.scores,
         report=run.result.report if run.result.HasField("report") else None,
         results=run.result.results if run.result.HasField("results") else None,
@@ -267,9 +310,10 @@ def evaluation_message(run: EvaluationRun, *, with_suite: bool = True) -> pb.Eva
 
 def service(store: Store, settings: EvaluationSettings) -> Service:
     """The service with its worker."""
-    worker = Worker(store, settings)
+    weights = Weights(store, Path(settings.metric_weights) if settings.metric_weights else None)
+    worker = Worker(store, weights, settings)
     rule = read_rule(Path(settings.promotion_rule) if settings.promotion_rule else None)
-    servicer = EvaluationServicer(store, worker, rule)
+    servicer = EvaluationServicer(store, worker, weights, rule)
     return Service(
         contract=pb.DESCRIPTOR.services_by_name["EvaluationService"],
         servicer=servicer,
@@ -279,6 +323,7 @@ def service(store: Store, settings: EvaluationSettings) -> Service:
             servicer.ListEvaluations,
             servicer.CancelEvaluation,
             servicer.PromoteModel,
+            servicer.ListMetricWeights,
         ],
         watch=[servicer.WatchEvaluation],
         prepare=worker.start,

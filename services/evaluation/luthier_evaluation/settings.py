@@ -28,3 +28,8 @@ class EvaluationSettings(ServiceSettings, StoreSettings):
     promotion_rule: str = setting(
         "LUTHIER_PROMOTION_RULE", default="", help="file of the promotion rule; empty = the strict one that ships"
     )
+    metric_weights: str = setting(
+        "LUTHIER_METRIC_WEIGHTS",
+        default="",
+        help="folder of embedders' weights, NAME.safetensors, which go before the store's; empty = the store's alone",
+    )

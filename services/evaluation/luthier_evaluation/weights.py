@@ -39,6 +39,19 @@ class Weights:
                 found.append(pb.EvaluatedBy(embedder=name, weights_sha256=newest[1].weights.sha256))
         return found
 
+    def register(self, brought: pb.MetricWeights) -> bool:
+        """Makes these the weights of their embedder that the store has; False when they were. They are opened first:
+        InvalidRequest WEIGHTS_INVALID where they do not fit.
+        """
+        series = self._series(brought.name)
+        newest = series.latest()
+        if newest and newest[1].weights.sha256 == brought.weights.sha256:
+            return False
+        with tempfile.TemporaryDirectory() as folder:
+            EMBEDDERS[brought.name].open(self._store.blobs.fetch(brought.weights, Path(folder)))
+        series.append(brought)
+        return True
+
     def embedders(self, wanted: Sequence[pb.EvaluatedBy]) -> Mapping[str, Embedder]:
         """These embedders with these very weights. FailedPrecondition WEIGHTS_GONE where they are not at hand any more,
         InvalidRequest WEIGHTS_INVALID where they are none of this embedder.

@@ -9,6 +9,7 @@ from typing import Final
 from luthier_evaluation.evaluate import CancelRequestedError, connect, evaluate
 from luthier_evaluation.plan import EVALUATIONS, Evaluation
 from luthier_evaluation.settings import EvaluationSettings
+from luthier_evaluation.weights import Weights
 from luthier_kit.registry import RunLog, list_runs
 from luthier_kit.rpc import Aborted, Internal, LuthierError
 from luthier_kit.store import Store
@@ -22,8 +23,9 @@ BEAT_EXPIRY_S: Final = 12.0  # so soon another process may take a dead one's eva
 class Worker:
     """One thread. `offer` makes it look at once; `close` gives an unfinished run back."""
 
-    def __init__(self, store: Store, settings: EvaluationSettings) -> None:
+    def __init__(self, store: Store, weights: Weights, settings: EvaluationSettings) -> None:
         self.store = store
+        self.weights = weights
         self.settings = settings
         self.clients = connect(settings)
         self.name = f"evaluation-{uuid.uuid4().hex}"
@@ -87,7 +89,8 @@ class Worker:
         beating = threading.Thread(target=beat, name="heartbeat", daemon=True)
         beating.start()
         try:
-            evaluation.succeed(evaluate(self.store, self.clients, evaluation, self.settings, self._stop.is_set))
+            stopping = self._stop.is_set
+            evaluation.succeed(evaluate(self.store, self.clients, self.weights, evaluation, self.settings, stopping))
         except CancelRequestedError:
             if not self._stop.is_set():
                 evaluation.cancelled()

@@ -58,6 +58,10 @@ SECTIONS: Final[dict[str, Commands]] = {
         "fidelity": ("fidelity:fidelity", "Measure how true a model's reconstructions of held-out clips are"),
         "generate": ("models:generate", "Generate audio into a file"),
         "evaluate": ("long_runs:evaluate", "Measure a model, beside a baseline"),
+        "metric-weights": (
+            "metric_weights:metric_weights",
+            "Bring the weights of an embedder that metrics are computed with",
+        ),
         "experiment": ("experiment.command:experiment", "Show in small that true captions teach a model tempo"),
         "cancel": ("long_runs:cancel", "Cancel a training or an evaluation"),
         "promote": ("models:promote", "Make a model version the current one of a name, or roll back"),

@@ -5,7 +5,7 @@ The command's own environment has no torch, and no service opens a pickle, so an
 
 import os
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
@@ -53,26 +53,29 @@ def convert_checkpoint(
     words = [str(checkpoint), "--config", str(config), "--out", str(out)]
     for option, value in (("--autoencoder", autoencoder), ("--weights", weights), ("--timeout", timeout)):
         words += [option, str(value)] if value is not None else []
-    code, said = _run([str(python(os.environ)), "-m", MODULE, *words, *(["--json"] if json else [])])
+    code, said = run_python(
+        [str(python_of(os.environ, ENVIRONMENTS, MODULE)), "-m", MODULE, *words, *(["--json"] if json else [])]
+    )
     print(said, end="", flush=True)
     if code:
         raise typer.Exit(code)
 
 
-def python(environ: Mapping[str, str]) -> Path:
-    """The Python that has torch and Luthier's model code; UsageError, with what to do, where there is none."""
-    services = Path(__file__).parents[2]
-    known = [services / name / ".venv/bin/python" for name in ENVIRONMENTS]
+def python_of(environ: Mapping[str, str], services: Sequence[str], module: str) -> Path:
+    """The Python of one of these services, which has torch and `module`; UsageError, with what to do, where there is
+    none."""
+    folder = Path(__file__).parents[2]
+    known = [folder / name / ".venv/bin/python" for name in services]
     for found in [Path(environ[PYTHON])] if environ.get(PYTHON) else known:
         if found.is_file():
             return found
     raise UsageError(
         f"no Python with Luthier's model code here: run make install in a clone, name one by {PYTHON}, or run "
-        f"python -m {MODULE} in the image of training (--network none --entrypoint python), with the same options"
+        f"python -m {module} in the image of {services[-1]} (--network none --entrypoint python), with the same options"
     )
 
 
-def _run(command: list[str]) -> tuple[int, str]:
+def run_python(command: list[str]) -> tuple[int, str]:
     """Exit code and standard output. Standard error passes through; what is interrupted ends the process first."""
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
     try:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from luthier_evaluation.embedders import musicnn
 from luthier_evaluation.embedders.base import Embedder, Embedding, TextEmbedder
 
 __all__ = ["EMBEDDERS", "Embedder", "Embedding", "Kind", "TextEmbedder"]
@@ -27,5 +28,18 @@ class Kind:
     texts: bool = False
 
 
-EMBEDDERS: Final[Mapping[str, Kind]] = {}
+EMBEDDERS: Final[Mapping[str, Kind]] = {
+    "musicnn_msd": Kind(
+        "musicnn (MSD)",
+        "luthier metric-weights musicnn_msd",
+        musicnn.opener("musicnn_msd", musicnn.MSD_CLASSES),
+        tagger=True,
+    ),
+    "musicnn_mtt": Kind(
+        "musicnn (MTT)",
+        "luthier metric-weights musicnn_mtt",
+        musicnn.opener("musicnn_mtt", musicnn.MTT_CLASSES),
+        tagger=True,
+    ),
+}
 """By name, in the order of the report."""

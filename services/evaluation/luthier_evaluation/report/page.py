@@ -12,7 +12,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from luthier.evaluation.v1 import evaluation_pb2 as pb
-from luthier_evaluation.metrics import ABSENT, METRICS, Metric, tempo_of
+from luthier_evaluation.audio_values import absent_embedders
+from luthier_evaluation.metrics import Metric, SetMetric, metrics_of, set_metrics_of, tempo_of
 from luthier_evaluation.plan import baseline, candidate, key_of
 from luthier_evaluation.report import plots
 from luthier_evaluation.report.key import NO_KEY, key_section, relation
@@ -34,7 +35,7 @@ SIGNIFICANT: Final = 0.05
 class ScoreRow:
     """A metric in the table of scores. `scores` are in the order of the plan's models."""
 
-    metric: Metric
+    metric: Metric | SetMetric
     scores: Sequence[pb.Score]
     difference: pb.Score | None
     plot: Markup | None
@@ -96,7 +97,7 @@ def render(results: pb.EvaluationResults, store: Store) -> str:
         colours=colours,
         summary=summary(plan, results.scores),
         scores=_score_rows(plan, results.scores, colours),
-        absent=ABSENT,
+        absent=list(absent_embedders(plan)),
         tempi=tempo_section(results, colours),
         keys=key_section(results, colours),
         lengths=length_section(results, colours),
@@ -127,7 +128,7 @@ def summary(plan: pb.EvaluationPlan, table: Sequence[pb.Score]) -> list[str]:
     scores = {(score.metric, score.model): score for score in table}
     model, other = candidate(plan), baseline(plan)
     sentences = []
-    for metric in METRICS:
+    for metric in metrics_of(plan):
         score = scores[metric.name, model.model]
         if not metric.permuted or not score.HasField("value"):
             continue
@@ -149,14 +150,14 @@ def summary(plan: pb.EvaluationPlan, table: Sequence[pb.Score]) -> list[str]:
 def _score_rows(plan: pb.EvaluationPlan, table: Sequence[pb.Score], colours: Sequence[str]) -> list[ScoreRow]:
     by_model = {(score.metric, score.model): score for score in table}
     rows = []
-    for metric in METRICS:
+    for metric in (*metrics_of(plan), *set_metrics_of(plan)):
         scores = [by_model[metric.name, model.model] for model in plan.models]
         computed = [(score, colour) for score, colour in zip(scores, colours, strict=True) if score.HasField("value")]
         marks = [
             plots.Mark(
                 score.value,
-                score.low,
-                score.high,
+                score.low if score.HasField("low") else score.value,
+                score.high if score.HasField("high") else score.value,
                 score.chance if score.HasField("chance") else None,
                 colour,
                 f"{score.model}: {with_interval(score, metric.unit)}",
