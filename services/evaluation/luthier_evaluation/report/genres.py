@@ -13,9 +13,11 @@ from luthier_evaluation.report.text import with_interval
 
 @dataclass(frozen=True)
 class GenreRow:
-    """Scores of a genre: `cells` has for each model, in the plan's order, one score for each metric, None = no row."""
+    """Scores of a genre: `cells` has for each model, in the plan's order, one score for each metric, None = no row;
+    `n` are the rows of the model that has most."""
 
     genre: str
+    n: int
     cells: Sequence[Sequence[pb.Score | None]]
 
 
@@ -37,10 +39,10 @@ def genre_scores(results: pb.EvaluationResults, names: Sequence[str], colours: S
     if not genres:
         return None
     models = [model.model for model in results.plan.models]
-    rows = [
-        GenreRow(genre, [[found.get((metric.name, genre, model)) for metric in metrics] for model in models])
-        for genre in genres
-    ]
+    rows = []
+    for genre in genres:
+        cells = [[found.get((metric.name, genre, model)) for metric in metrics] for model in models]
+        rows.append(GenreRow(genre, max(score.n for scores in cells for score in scores if score), cells))
     groups = []
     for row in rows:
         marks = [

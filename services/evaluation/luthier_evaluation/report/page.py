@@ -102,6 +102,7 @@ def render(results: pb.EvaluationResults, store: Store) -> str:
         keys=key_section(results, colours),
         lengths=length_section(results, colours),
         listening=listening,
+        structured=any(cell.structure for *_, cells in listening for cell in cells),
         rows=[(*row, [_cell(plan, by_row[m.model, row[0]]) for m in plan.models]) for row in rows[:MAX_LISTED]],
         failures=[result for result in results.rows if result.HasField("error")],
     )

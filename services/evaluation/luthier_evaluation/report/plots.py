@@ -168,7 +168,7 @@ def intervals_by_group(groups: Sequence[tuple[str, Sequence[Mark]]], name: str) 
     """Shares with their intervals, 0 to 1, by group: for (group, marks of each model) as `intervals` draws them."""
     lines = [(group, mark) for group, marks in groups for mark in marks]
     with matplotlib.rc_context(STYLE):
-        figure, axes = _figure(480, 18 * len(lines) + 10 * len(groups) + 44, (110, 40, 14, 4))
+        figure, axes = _figure(480, 18 * len(lines) + 10 * len(groups) + 44, (110, 40, 24, 4))
         axes.set(xlim=(0, 1), ylim=(len(lines) + 0.5 * len(groups), 0), xlabel=name)
         axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0 %", "25 %", "50 %", "75 %", "100 %"])
         axes.set_axisbelow(True)
@@ -198,9 +198,9 @@ def confusion(
     was asked for in its line. The first `len(asked)` columns are the lines' own values: their diagonal is framed.
     """
     lines, columns = counts.shape
-    side = 19
+    side = 18
     with matplotlib.rc_context({**STYLE, "font.size": 9}):
-        margins = (46, 8, 8, 50)
+        margins = (42, 4, 4, 50)
         size = (columns * side + margins[0] + margins[2], lines * side + margins[1] + margins[3])
         figure, axes = _figure(*size, margins)
         axes.set(xlim=(-0.5, columns - 0.5), ylim=(lines - 0.5, -0.5), xlabel="measured", ylabel="asked for")

@@ -25,7 +25,7 @@ PLANE: Final = plots.Plane(
 )
 BIN: Final = 2 * math.log2(1 + TOLERANCE)
 """Width of a bin of the histogram of errors, octaves: the middle one holds what Accuracy 2 accepts (thirds apart)."""
-TICKS: Final = (-0.25, -0.1, -0.02, 0.02, 0.1, 0.25)
+TICKS: Final = (-0.25, -0.1, 0.0, 0.1, 0.25)
 """Errors that the axis names, as shares of the tempo asked for."""
 
 
@@ -105,7 +105,7 @@ def _histogram(models: Sequence[str], errors: Sequence[Sequence[float]], colours
     axis = plots.Axis(
         "Error of the tempo, octaves left out (log axis)",
         edges,
-        {math.log2(1 + share): f"{100 * share:+.0f} %".replace("-", "−") for share in TICKS},
+        {math.log2(1 + share): f"{100 * share:+.0f} %".replace("-", "−") if share else "0" for share in TICKS},
     )
     return plots.histogram(series, axis, "Rows by the error of their tempo, octaves left out")
 
