@@ -55,9 +55,9 @@ class Platform:
         created: pb.CreateEvaluationResponse = self.evaluation.CreateEvaluation(request)
         return created.evaluation
 
-    def wait(self, evaluation_id: str) -> pb.Evaluation:
+    def wait(self, evaluation_id: str, timeout_s: float = 60) -> pb.Evaluation:
         request = pb.WatchEvaluationRequest(evaluation_id=evaluation_id)
-        *_, last = self.evaluation.WatchEvaluation(request, timeout=60)
+        *_, last = self.evaluation.WatchEvaluation(request, timeout=timeout_s)
         return self.get(last.evaluation.evaluation_id)
 
     def get(self, evaluation_id: str) -> pb.Evaluation:

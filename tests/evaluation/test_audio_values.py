@@ -51,9 +51,9 @@ def noise(store: Store, seed: int, seconds: float = 4.0, level: float = 0.1, low
     return store.blobs.put_bytes("audio", out.getvalue(), "flac", "audio/flac")
 
 
-def audio_set(store: Store, refs: list[ArtifactRef]) -> ArtifactRef:
+def audio_set(store: Store, name: str, refs: list[ArtifactRef]) -> ArtifactRef:
     items = [pb.AudioItem(audio=ref, name=f"{index}.flac") for index, ref in enumerate(refs)]
-    return store.put("audio-sets", pb.AudioSet(name="noises", items=items))
+    return store.put("audio-sets", pb.AudioSet(name=name, items=items))
 
 
 def by_metric(evaluation: pb.Evaluation, model: str) -> dict[str, pb.Score]:
@@ -137,7 +137,10 @@ def test_rows_that_sound_as_their_references_diverge_less(listening: Platform) -
     suite = pb.Suite(name="own")
     for seed in range(2):
         suite.rows.add(
-            prompt="a", seconds_total=4, seed=9000 + seed, reference=noise(listening.store, seed, low_pass=9)
+            prompt="A song in C major at 120 BPM",
+            seconds_total=4,
+            seed=9000 + seed,
+            reference=noise(listening.store, seed, low_pass=9),
         )
 
     done = listening.done(suite=suite, suite_name=None, seconds_total=None)
@@ -155,23 +158,25 @@ def test_a_distance_needs_a_reference_and_says_so(listening: Platform) -> None:
     assert "no reference" in by_metric(done, "tuned@1")[f"fd_{NAME}"].note
 
 
+@pytest.mark.slow
 def test_a_system_is_nearer_to_audio_of_its_kind(listening: Platform) -> None:
     store = listening.store
-    reference = audio_set(store, [noise(store, seed, seconds=120, low_pass=9) for seed in range(3)])
+    reference = audio_set(store, "reference", [noise(store, seed, seconds=75, low_pass=9) for seed in range(3)])
     same, other = (
-        audio_set(store, [noise(store, 10 + seed, seconds=120, low_pass=width) for seed in range(3)])
+        audio_set(store, f"width-{width}", [noise(store, 10 + seed, seconds=75, low_pass=width) for seed in range(3)])
         for width in (9, 1)
     )
-    suite = pb.Suite(name="own", rows=[pb.SuiteRow(prompt="noise", seconds_total=120, seed=s) for s in range(3)])
+    suite = pb.Suite(name="own", rows=[pb.SuiteRow(prompt="noise", seconds_total=75, seed=s) for s in range(3)])
 
-    done = listening.done(
+    created = listening.create(
         candidate_model="", baseline_model="", candidate_audio=same, baseline_audio=other, reference_audio=reference,
         suite=suite, suite_name=None, seconds_total=None,
     )  # fmt: skip
+    done = listening.wait(created.evaluation_id, timeout_s=600)
     near, far = (
         {score.model: score for score in done.scores if score.metric == f"fd_{NAME}"}[model]
         for model in (done.candidate, done.baseline)
     )
 
     assert near.value < far.value / 3
-    assert 0 < near.floor < far.value
+    assert not near.HasField("floor")  # half of the reference's windows are too few

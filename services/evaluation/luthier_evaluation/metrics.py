@@ -204,9 +204,33 @@ METRICS: Final[tuple[Metric, ...]] = (
 )
 
 
+def _value(name: str) -> Callable[[pb.SuiteRow, pb.RowResult], float | None]:
+    return lambda _, result: result.values.get(name)
+
+
+ALIGNED: Final = (
+    Metric(
+        "stft",
+        "STFT distance",
+        "",
+        "to the reference that the audio reconstructs; auraloss' default resolutions",
+        _value("stft"),
+    ),
+    Metric("mel", "Mel distance", "", "the same of mel spectra, 128 bands", _value("mel")),
+    Metric(
+        "si_sdr_db",
+        "SI-SDR",
+        "dB",
+        "scale-invariant signal to distortion, means removed, at most 100 dB; rows whose reference is silent are left out",
+        _value("si_sdr_db"),
+    ),
+)
+"""Of audio that reconstructs its reference sample by sample (`aligned.py`)."""
+
+
 def metrics_of(plan: pb.EvaluationPlan) -> tuple[Metric, ...]:
-    """The metrics of the rows of an evaluation: METRICS, and those of its embedders."""
-    found = list(METRICS)
+    """The metrics of the rows of an evaluation: METRICS, those of aligned references, and those of its embedders."""
+    found = [*METRICS, *(ALIGNED if plan.request.aligned else ())]
     for name, kind in EMBEDDERS.items():
         if name in {one.embedder for one in plan.embedders}:
             if kind.tagger:
@@ -229,7 +253,3 @@ def set_metrics_of(plan: pb.EvaluationPlan) -> tuple[SetMetric, ...]:
             found.append(SetMetric(f"fd_{name}", f"FD {kind.title}", "", about))
             found.append(SetMetric(f"fd_inf_{name}", f"FD {kind.title}, endless", "", f"{about}, without its bias"))
     return tuple(found)
-
-
-def _value(name: str) -> Callable[[pb.SuiteRow, pb.RowResult], float | None]:
-    return lambda _, result: result.values.get(name)

@@ -40,6 +40,14 @@ def baseline(plan: pb.EvaluationPlan) -> pb.EvaluatedModel | None:
     return plan.models[0] if len(plan.models) > 1 else None
 
 
+def measured_s(plan: pb.EvaluationPlan, model: str, row: pb.SuiteRow) -> float | None:
+    """How much of a row's audio by a model (`name@n`) is measured, seconds from its start. None = all of it: it was
+    trimmed to the length asked for, or is of a set.
+    """
+    of_set = any(one.model == model and one.HasField("audio") for one in plan.models)
+    return row.seconds_total if plan.measure_end and not of_set else None
+
+
 def total_rows(plan: pb.EvaluationPlan) -> int:
     """Rows over all models."""
     return len(plan.suite.rows) * len(plan.models)
@@ -98,19 +106,20 @@ def suite_sha256(suite: pb.Suite) -> str:
     return digest_of([row_json(row) for row in suite.rows])
 
 
-def row_json(row: pb.SuiteRow) -> dict[str, Any]:
+def row_json(row: pb.SuiteRow) -> dict[str, str | float | list[str] | None]:
     """The form over which digests are taken: another one would rename every suite and repeat every row.
 
     Genres, instruments and a reference came later and are in it only where a row has them. Those that the prompt names
     word for word are in it with the prompt, so that naming them renames no suite.
     """
     key = key_of(row.key)
-    named = {
+    more: dict[str, str | list[str]] = {
         "genres": unstated(row.prompt, row.genres),
         "instruments": unstated(row.prompt, row.instruments),
         "reference": row.reference.sha256,
     }
-    return {name: value for name, value in named.items() if value} | {
+    return {
+        **{name: value for name, value in more.items() if value},
         "prompt": row.prompt,
         "seconds_total": row.seconds_total,
         "seed": row.seed,

@@ -111,6 +111,9 @@ def held(
         state = RunState.Name(run.state).removeprefix("RUN_STATE_")
         yield Clause("evaluation", False, f"{evaluation_id} is {state}, not SUCCEEDED")
         return
+    if measured.HasField("audio"):
+        yield Clause("evaluation", False, f"{evaluation_id} measured {measured.model}, a set of audio: it is no model")
+        return
     if measured.model_digest != f"sha256:{version.digest}":
         told = f"{evaluation_id} measured {measured.model} ({measured.model_digest}), not sha256:{version.digest}"
         yield Clause("evaluation", False, told)

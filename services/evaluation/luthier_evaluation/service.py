@@ -1,6 +1,6 @@
 """EvaluationService: the bounds of its requests, and runs as its messages."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -12,6 +12,7 @@ from luthier.evaluation.v1.evaluation_pb2_grpc import (
 )
 from luthier.registry.v1.registry_pb2 import RunState
 from luthier_evaluation import promotion
+from luthier_evaluation.audio_sets import MAX_AUDIO_BYTES, MAX_SET_BYTES, check_references, system_of
 from luthier_evaluation.audio_values import scores_by
 from luthier_evaluation.embedders import EMBEDDERS
 from luthier_evaluation.plan import (
@@ -46,7 +47,7 @@ from luthier_kit.rpc import (
     page_position,
     page_token,
 )
-from luthier_kit.store import Store
+from luthier_kit.store import MAX_ENTRY_BYTES, Store, to_json
 from luthier_model.registered import fetch_configuration, statuses
 
 MAX_MODEL_CHARS: Final = 200
@@ -57,6 +58,8 @@ MAX_INSTRUMENTS: Final = 64
 MAX_WORD_CHARS: Final = 100
 DEFAULT_PAGE: Final = 50
 WATCH_POLL_S: Final = 0.5
+MAX_PLAN_BYTES: Final = MAX_ENTRY_BYTES - (2 << 20)
+"""Of an event of the run as JSON, which holds the suite twice, and at the end the scores."""
 
 EvaluationRun = Run[pb.EvaluationPlan, pb.EvaluationProgress, pb.EvaluationOutcome]
 
@@ -188,9 +191,87 @@ class EvaluationServicer(EvaluationServiceServicer):
 def plan_of(store: Store, weights: Weights, request: pb.CreateEvaluationRequest) -> pb.EvaluationPlan:
     """The plan that a request makes. Raises InvalidRequest naming every field, NotFound for an unknown model."""
     checks = Checks()
+    _check_request(checks, request)
+    checks.done()
+
+    suite = shipped_suite(request.suite_name) if request.suite_name else request.suite
+    spread_over_s = shipped_window_s(request.suite_name) if request.suite_name else None
+    models = []
+    for side in ("baseline", "candidate"):
+        if request.HasField(f"{side}_audio"):
+            models.append(system_of(store, getattr(request, f"{side}_audio"), f"{side}_audio", len(suite.rows)))
+        elif name := getattr(request, f"{side}_model"):
+            pinned = resolve(store, name)
+            digest = f"sha256:{pinned.digest}"
+            models.append(pb.EvaluatedModel(model=pinned.label, model_digest=digest, dataset_name=pinned.dataset_name))
+    compared_with = "baseline_audio" if request.HasField("baseline_audio") else "baseline_model"
+    checks.that(
+        len({model.model_digest for model in models}) == len(models),
+        compared_with,
+        f"must be another version than candidate_model: both are {models[0].model_digest}",
+    )
+    checks.that(
+        bool(checks.violations) or len({model.model for model in models}) == len(models),
+        compared_with,
+        f"must have another name than candidate_audio: both are {models[0].model}",
+    )
+    checks.done(reason="MODELS_ALIKE")
+    if request.HasField("reference_audio"):
+        check_references(store, request.reference_audio)
+    if spread_over_s and (window_s := _window_s(store, models)):
+        suite = scaled_to_window(suite, spread_over_s, window_s)
+    plan = pb.EvaluationPlan(
+        request=request,
+        suite=effective_suite(
+            suite,
+            request.max_rows if request.HasField("max_rows") else None,
+            request.seconds_total if request.HasField("seconds_total") else None,
+        ),
+        models=models,
+        steps=request.steps,
+        own_steps=not request.HasField("steps"),
+        guidance_scale=request.guidance_scale,
+        own_guidance=not request.HasField("guidance_scale"),
+        measure_end=request.measure_end or spread_over_s is not None,
+        embedders=weights.at_hand(),
+    )
+    if request.aligned:
+        without = [index for index, row in enumerate(plan.suite.rows) if not row.HasField("reference")]
+        checks.that(
+            not without, "aligned", f"needs a reference of every row: {len(without)} have none, {without[:5]} …"
+        )
+    size = len(to_json(plan)) if plan.ByteSize() > MAX_ENTRY_BYTES // 8 else 0
+    checks.that(
+        size <= MAX_PLAN_BYTES, "suite", f"must be at most {MAX_PLAN_BYTES // 2} bytes as JSON, got {size // 2}"
+    )
+    checks.done()
+    return plan
+
+
+def _window_s(store: Store, models: Sequence[pb.EvaluatedModel]) -> float | None:
+    """The shortest window of the models, seconds; None where all are sets of audio."""
+    windows_s = []
+    for model in models:
+        if not model.HasField("audio"):
+            pinned = resolve(store, model.model)
+            with statuses(pinned):
+                configuration = fetch_configuration(store, pinned.configuration)
+            windows_s.append(min(configuration.window_s, configuration.seconds_max))
+    return min(windows_s, default=None)
+
+
+def _check_request(checks: Checks, request: pb.CreateEvaluationRequest) -> None:
     checks.text("request_id", request.request_id, max_chars=128, blank=False)
-    checks.text("candidate_model", request.candidate_model, max_chars=MAX_MODEL_CHARS, blank=False)
-    checks.text("baseline_model", request.baseline_model, max_chars=MAX_MODEL_CHARS)
+    for model, audio in (("candidate_model", "candidate_audio"), ("baseline_model", "baseline_audio")):
+        named = getattr(request, model)
+        if request.HasField(audio):
+            checks.that(not named, model, f"must be empty where {audio} is given")
+            checks.artifact(audio, getattr(request, audio), max_bytes=MAX_SET_BYTES)
+        else:
+            checks.text(model, named, max_chars=MAX_MODEL_CHARS, blank=model != "candidate_model")
+    if request.HasField("reference_audio"):
+        checks.artifact("reference_audio", request.reference_audio, max_bytes=MAX_SET_BYTES)
+    checks.text("tempo_estimator", request.tempo_estimator, max_chars=64)
     checks.text("created_by", request.created_by, max_chars=100)
     checks.text("sampler", request.sampler, max_chars=64)
     if request.beat_estimator:
@@ -208,42 +289,6 @@ def plan_of(store: Store, weights: Weights, request: pb.CreateEvaluationRequest)
         _check_suite(checks, request.suite)
     else:
         checks.one_of("suite_name", request.suite_name, shipped_names())
-    checks.done()
-
-    models, windows_s = [], []
-    suite = shipped_suite(request.suite_name) if request.suite_name else request.suite
-    spread_over_s = shipped_window_s(request.suite_name) if request.suite_name else None
-    for name in filter(None, (request.baseline_model, request.candidate_model)):
-        pinned = resolve(store, name)
-        if spread_over_s:
-            with statuses(pinned):
-                configuration = fetch_configuration(store, pinned.configuration)
-            windows_s.append(min(configuration.window_s, configuration.seconds_max))
-        digest = f"sha256:{pinned.digest}"
-        models.append(pb.EvaluatedModel(model=pinned.label, model_digest=digest, dataset_name=pinned.dataset_name))
-    checks.that(
-        len({model.model_digest for model in models}) == len(models),
-        "baseline_model",
-        f"must be another version than candidate_model: both are {models[0].model_digest}",
-    )
-    checks.done(reason="MODELS_ALIKE")
-    if spread_over_s and windows_s:
-        suite = scaled_to_window(suite, spread_over_s, min(windows_s))
-    return pb.EvaluationPlan(
-        request=request,
-        suite=effective_suite(
-            suite,
-            request.max_rows if request.HasField("max_rows") else None,
-            request.seconds_total if request.HasField("seconds_total") else None,
-        ),
-        models=models,
-        steps=request.steps,
-        own_steps=not request.HasField("steps"),
-        guidance_scale=request.guidance_scale,
-        own_guidance=not request.HasField("guidance_scale"),
-        measure_end=request.measure_end or spread_over_s is not None,
-        embedders=weights.at_hand(),
-    )
 
 
 def _check_suite(checks: Checks, suite: pb.Suite) -> None:
@@ -271,6 +316,11 @@ def _check_suite(checks: Checks, suite: pb.Suite) -> None:
             except ValueError:
                 known = False
             checks.that(known, f"{at}.key", f"must have a tonic (C, F#, Bb, …) and a mode, got {row.key.tonic!r}")
+        for name, texts, most in (("genres", row.genres, 16), ("instruments", row.instruments, 64)):
+            for item, text in checks.items(f"{at}.{name}", texts, 0, most):
+                checks.text(item, text, max_chars=100, blank=False)
+        if row.HasField("reference"):
+            checks.artifact(f"{at}.reference", row.reference, max_bytes=MAX_AUDIO_BYTES)
 
 
 def evaluation_message(run: EvaluationRun, *, with_suite: bool = True) -> pb.Evaluation:

@@ -328,6 +328,8 @@ def evaluate(
         return (event.evaluation for event in stream)
 
     def stage(known: Evaluation) -> Stage:
+        if not known.done and known.beside_total:
+            return Stage("listened to reference and training audio", known.beside_done, known.beside_total, "", None)
         eta_s = known.eta_s if known.HasField("eta_s") else None
         return Stage("evaluated rows", known.done, known.total, "", eta_s)
 

@@ -21,6 +21,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from luthier_evaluation.report.text import rows
+
 BASELINE, CANDIDATE = "#8a94a6", "#0b7a75"
 INK, FAINT, LINE = "#1d2433", "#667085", "#d9dee7"
 SIMILARITY: Final = LinearSegmentedColormap.from_list("similarity", ["#ffffff", "#9db4c8", "#12263a"])
@@ -221,7 +223,7 @@ def confusion(
                 [column], [line], "s", color=colour, alpha=0.15 + 0.85 * share, markersize=side - 1, markeredgewidth=0,
                 gid=gid,
             )  # fmt: skip
-            titles[gid] = [f"{model}: {asked[line]} asked for, {measured[column]} measured: {count} rows"]
+            titles[gid] = [f"{model}: {asked[line]} asked for, {measured[column]} measured: {rows(count)}"]
             axes.text(
                 column, line, str(count), ha="center", va="center_baseline", color="white" if share > 0.5 else INK
             )

@@ -31,7 +31,7 @@ from luthier_pipeline.options import Json, begin, within
 
 GENERATED: Final = "generated/"
 MAKING: Final = "actions/generate/"
-MANIFESTS: Final = ("manifests/", "evaluations/")  # blobs that name other blobs
+MANIFESTS: Final = ("audio-sets/", "manifests/", "evaluations/")  # blobs that name other blobs
 HOLDING: Final = ("actions/evaluation-row/", "datasets/")
 """Documents that hold generated audio; what they name below MANIFESTS does, too."""
 NO_DOCUMENTS: Final = ("heartbeats/", "proofs/", "quarantine/", REQUESTS, "songs/", "tombstones/")
