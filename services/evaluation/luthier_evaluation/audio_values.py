@@ -16,8 +16,8 @@ from safetensors.numpy import load, save
 from luthier.common.v1.common_pb2 import ArtifactRef
 from luthier.evaluation.v1 import evaluation_pb2 as pb
 from luthier_evaluation.distances import Gaussian, Moments, Reference, Vectors, frechet, frechet_infinity, reference_of
-from luthier_evaluation.divergence import kl_of
-from luthier_evaluation.embedders import EMBEDDERS, Embedder, Embedding, TextEmbedder
+from luthier_evaluation.divergence import clap_score, kl_of
+from luthier_evaluation.embedders import EMBEDDERS, Embedder, TextEmbedder
 from luthier_evaluation.embedding import embed_audio, read_embedding
 from luthier_evaluation.plan import measured_s
 from luthier_evaluation.weights import Weights
@@ -64,7 +64,9 @@ class AudioValues:
             if found.embedder in described and (other := read_embedding(self._store, described[found.embedder])):
                 result.values[f"kl_{found.embedder}"] = kl_of(heard.logits, other.logits)
             if isinstance(embedder, TextEmbedder):
-                result.values[f"{found.embedder}_score"] = _cosine(embedder.embed_text([row.prompt])[0], heard)
+                result.values[f"{found.embedder}_score"] = clap_score(
+                    heard.vectors.mean(axis=0, keepdims=True), embedder.embed_text([row.prompt])
+                )
 
     def scores(self, model: str, rows: Sequence[pb.RowResult]) -> Iterator[pb.Score]:
         """The Fréchet distances of a model's rows, two for each embedder; what is not computed says why."""
@@ -171,9 +173,3 @@ def scores_by(embedder: str) -> list[str]:
     kind = EMBEDDERS[embedder]
     found = [f"fd_{embedder}", f"fd_inf_{embedder}"]
     return found + [f"kl_{embedder}"] * kind.tagger + [f"{embedder}_score"] * kind.texts
-
-
-def _cosine(text: Vectors, heard: Embedding) -> float:
-    """Of a text's vector (d) and the mean of the windows' (windows, d)."""
-    audio = heard.vectors.astype(np.float64).mean(axis=0)
-    return float(audio @ text / (np.linalg.norm(audio) * np.linalg.norm(text)))

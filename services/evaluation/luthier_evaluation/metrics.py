@@ -221,7 +221,7 @@ ALIGNED: Final = (
         "si_sdr_db",
         "SI-SDR",
         "dB",
-        "scale-invariant signal to distortion, means removed, at most 100 dB; rows whose reference is silent are left out",
+        "scale-invariant signal to distortion, means removed, at most 100 dB; rows with a silent reference are left out",
         _value("si_sdr_db"),
     ),
 )
