@@ -20,6 +20,7 @@ from luthier_evaluation.distances import Gaussian, Moments, Reference, Vectors, 
 from luthier_evaluation.divergence import clap_score, kl_of
 from luthier_evaluation.embedders import EMBEDDERS, Embedder, TextEmbedder
 from luthier_evaluation.embedding import embed_audio, read_embedding
+from luthier_evaluation.plan import measured_s
 from luthier_evaluation.weights import Weights
 from luthier_kit.store import Action, Store
 
@@ -50,7 +51,8 @@ class AudioValues:
     def add_to(self, result: pb.RowResult) -> None:
         """Put the embeddings of a row's audio, and its values, into its result."""
         row = self._plan.suite.rows[result.row]
-        result.embeddings.extend(embed_audio(self._store, result.audio, self._embedders))
+        heard_s = measured_s(self._plan, result.model, row)
+        result.embeddings.extend(embed_audio(self._store, result.audio, self._embedders, heard_s))
         described = {
             found.embedder: found
             for found in (embed_audio(self._store, row.reference, self._taggers()) if row.HasField("reference") else ())
