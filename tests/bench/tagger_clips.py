@@ -10,6 +10,7 @@ than two seconds, so that nothing follows from them, and the genre that the song
 """
 
 import argparse
+import csv
 import hashlib
 import json
 import tempfile
@@ -38,13 +39,13 @@ SILENT_BELOW: Final = 10 ** (-60 / 20)  # of full scale
 CLIPS_OF_STEM, CLIPS_OF_MIX = 2, 3
 PROGRAMS: Final = range(112)  # percussive ones and sound effects play no lines
 BASSES: Final = (*range(32, 40), 43, 58, 67, 70)  # programs of low register, which play the songs' bass lines
-LINES: Final = 3  # that each program plays
+LINES: Final = 2  # that each program plays
 DRUM_CHANNEL: Final = 9
 
 
 @dataclass(frozen=True)
 class Clip:
-    """A file of OUT. `kind`: stem, mix or line. `genre`: empty = unknown."""
+    """A file of OUT. `kind`: stem, mix or line. `genre`: empty = unknown; `tags`: what else the songbook says of it."""
 
     file: str
     song: str
@@ -52,6 +53,7 @@ class Clip:
     programs: list[int]
     unsure: list[int]
     genre: str
+    tags: list[str]
 
 
 def program_of(who: InstrumentActivity) -> int:
@@ -77,9 +79,9 @@ def spread(found: Sequence[float], most: int) -> list[float]:
     return [alone[i] for i in sorted({round(x) for x in np.linspace(0, len(alone) - 1, most)})] if alone else []
 
 
-def song_clips(out: Path, config: BackendConfig, song: tuple[Path, str]) -> list[Clip]:
-    """Clips of the stems and of the mix of a MIDI file, of this genre."""
-    midi, genre = song
+def song_clips(out: Path, config: BackendConfig, song: tuple[Path, str, list[str]]) -> list[Clip]:
+    """Clips of the stems and of the mix of a MIDI file, of this genre and with these tags."""
+    midi, genre, tags = song
     name = hashlib.sha256(midi.read_bytes()).hexdigest()[:12]
     with tempfile.TemporaryDirectory(dir=out) as folder:
         try:
@@ -93,7 +95,7 @@ def song_clips(out: Path, config: BackendConfig, song: tuple[Path, str]) -> list
             playing = [start for start in starts if sounding_s(who, start) >= PLAYING * CLIP_S]
             for start in spread(playing, CLIPS_OF_STEM):
                 assert file
-                clip = Clip(f"{name}-{len(clips)}.flac", name, "stem", [program_of(who)], [], genre)
+                clip = Clip(f"{name}-{len(clips)}.flac", name, "stem", [program_of(who)], [], genre, tags)
                 clips += cut(file, start, out, clip)
         for start in spread(starts, CLIPS_OF_MIX):
             lengths = {program_of(who): 0.0 for who, _ in heard}
@@ -101,7 +103,7 @@ def song_clips(out: Path, config: BackendConfig, song: tuple[Path, str]) -> list
                 lengths[program_of(who)] += sounding_s(who, start)
             sure = sorted(program for program, length in lengths.items() if length >= SOUNDING_S)
             unsure = sorted(program for program, length in lengths.items() if 0 < length < SOUNDING_S)
-            clip = Clip(f"{name}-{len(clips)}.flac", name, "mix", sure, unsure, genre)
+            clip = Clip(f"{name}-{len(clips)}.flac", name, "mix", sure, unsure, genre, tags)
             clips += cut(done.result.mix, start, out, clip)
     return clips
 
@@ -145,7 +147,7 @@ def line_clip(out: Path, config: BackendConfig, line: tuple[int, str, mido.MidiF
         )
         who = done.activities[0]
         playing = [s for s in starts_of(done.facts.duration_s) if sounding_s(who, s) >= PLAYING * CLIP_S]
-        clip = Clip(f"line-{program}-{song}-{number}.flac", song, "line", [program], [], "")
+        clip = Clip(f"line-{program}-{song}-{number}.flac", song, "line", [program], [], "", [])
         return cut(done.result.mix, playing[0], out, clip) if playing else []
 
 
@@ -159,8 +161,17 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     config = BackendConfig(soundfont=options.soundfont)
     stated = json.loads((options.songbook / "truth.json").read_text(encoding="utf-8"))
-    songs = [(options.songbook / song["path"], song["genre"]) for song in stated]
-    songs += [(path, "") for folder in options.folders for path in sorted(folder.rglob("*.mid"))]
+    with (options.songbook / "tags.csv").open(encoding="utf-8", newline="") as sheet:
+        tags = [(row["artist"], row["title"], row["tag"]) for row in csv.DictReader(sheet)]
+    songs = [
+        (
+            options.songbook / song["path"],
+            song["genre"],
+            [tag for artist, title, tag in tags if (artist, title) == (song["artist"], song["title"])],
+        )
+        for song in stated
+    ]
+    songs += [(path, "", []) for folder in options.folders for path in sorted(folder.rglob("*.mid"))]
     lines = list(lines_of(options.songbook))
     played = []
     for program in PROGRAMS:

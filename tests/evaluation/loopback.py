@@ -16,7 +16,7 @@ import numpy as np
 import soundfile
 
 from luthier.analysis.v1 import analysis_pb2, analysis_pb2_grpc
-from luthier.common.v1.common_pb2 import FACT_SOURCE_AUDIO, TempoFact
+from luthier.common.v1.common_pb2 import FACT_SOURCE_AUDIO, Span, TempoFact
 from luthier.inference.v1 import inference_pb2, inference_pb2_grpc
 from luthier_evaluation.plan import key_fact
 from luthier_kit.registry import resolve
@@ -78,6 +78,9 @@ class Inference(inference_pb2_grpc.InferenceServiceServicer):
     hold: threading.Event | None = None
     refuse: Callable[[str, int], bool] = lambda model, row: False
     own_guidance: float = 1.0
+    own_steps: int = 8
+    window_s: float = 12.0
+    requests: list[inference_pb2.GenerateRequest] = field(default_factory=list)
 
     def Generate(
         self, request: inference_pb2.GenerateRequest, context: grpc.ServicerContext
@@ -86,18 +89,25 @@ class Inference(inference_pb2_grpc.InferenceServiceServicer):
         while self.hold and not self.hold.is_set() and context.is_active():
             time.sleep(0.02)
         self.calls.append((request.model, row))
+        self.requests.append(request)
         if self.refuse(request.model, row):
             raise InvalidRequest(violations=[("seconds_total", "must be between 0.1 and 5.9, got 10")])
         version = resolve(self.store, request.model)
         out = io.BytesIO()
-        soundfile.write(
-            out, samples(self.makes[version.name](request, row), request.seconds_total), RATE, format="FLAC"
-        )
+        made = samples(self.makes[version.name](request, row), request.seconds_total)
+        if request.untrimmed:
+            window = np.zeros((round(self.window_s * RATE), 2), dtype=np.float32)
+            window[: len(made)] = made[: len(window)]
+            made = window
+        soundfile.write(out, made, RATE, format="FLAC")
         return inference_pb2.GenerateResponse(
             audio=self.store.blobs.put_bytes("generated", out.getvalue(), "flac", "audio/flac"),
             model=version.label,
             model_digest=f"sha256:{version.digest}",
             guidance_scale=request.guidance_scale if request.HasField("guidance_scale") else self.own_guidance,
+            steps=request.steps if request.HasField("steps") else self.own_steps,
+            sampler=request.sampler or "own",
+            compute_s=0.25,
         )
 
 
@@ -120,12 +130,21 @@ class Analysis(analysis_pb2_grpc.AnalysisServiceServicer):
                 data, rate = soundfile.read(self.store.blobs.fetch(request.audio, Path(folder)))
             except soundfile.LibsndfileError as error:
                 raise InvalidRequest(str(error), reason="INVALID_AUDIO") from None
+        if request.HasField("span"):
+            data = data[round(request.span.start_s * rate) : round(request.span.end_s * rate)]
         response = analysis_pb2.AnalyzeAudioResponse(duration_s=len(data) / rate)
         clicks = np.flatnonzero(data[:, 0] > 0.01)
         if len(clicks) > 1:
             tempo = 60 * rate * (len(clicks) - 1) / (clicks[-1] - clicks[0])
             estimator = f"{request.tempo_estimator}/test" if request.tempo_estimator else "clicks/1"
             response.tempo.CopyFrom(TempoFact(tempo_bpm=tempo, source=FACT_SOURCE_AUDIO, estimator=estimator))
+        if analysis_pb2.FEATURE_BEATS in request.features:
+            response.beats.estimator = f"{request.beat_estimator}/1"
+            response.beats.beats.extend(analysis_pb2.Beat(time_s=click / rate) for click in clicks)
+        if analysis_pb2.FEATURE_SECTIONS in request.features:
+            middle_s = len(data) / rate / 2
+            response.sections.add(span=Span(end_s=middle_s), label="A")
+            response.sections.add(span=Span(start_s=middle_s, end_s=2 * middle_s), label="B")
         if data[:, 1].any():
             response.key.CopyFrom(key_fact(_key(data[:, 1], rate)))
             response.key.estimator = "peaks/1"

@@ -179,4 +179,4 @@ def test_a_system_is_nearer_to_audio_of_its_kind(listening: Platform) -> None:
     )
 
     assert near.value < far.value / 3
-    assert 0 < near.floor < far.value
+    assert not near.HasField("floor")  # half of the reference's windows are too few

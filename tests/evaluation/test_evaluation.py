@@ -1,20 +1,26 @@
 """An evaluation over real gRPC, with music of known tempo and key: the scores that must come out are known."""
 
+import json
+import re
 import threading
 import time
+from dataclasses import replace
 from typing import Any
 
 import grpc
 import pytest
 from conftest import Platform, add_model
-from loopback import Music
+from loopback import Music, follows_prompt, ignores_prompt
 
 from luthier.evaluation.v1 import evaluation_pb2 as pb
 from luthier.evaluation.v1.evaluation_pb2_grpc import EvaluationServiceStub
+from luthier.inference.v1.inference_pb2 import GenerateRequest
 from luthier_evaluation.service import service
 from luthier_evaluation.settings import EvaluationSettings
+from luthier_kit.registry import ModelVersion, register
 from luthier_kit.rpc import Channel, FailedPrecondition, InvalidRequest, NotFound
 from luthier_kit.store import Store
+from luthier_model.tiny import configuration
 from tests.support.services import running
 
 SUCCEEDED = pb.EVALUATION_STATE_SUCCEEDED
@@ -220,7 +226,7 @@ def test_a_suite_of_the_callers_own_is_used_as_it_is(platform: Platform) -> None
     assert found["tempo_accuracy_1"].value == 1
     assert found["key_exact"].note == "not computed: no row to which it applies"
     assert evaluation.request.suite == suite
-    assert evaluation.request.steps == 100
+    assert not evaluation.request.HasField("steps")
 
 
 @pytest.mark.parametrize(("asked", "took_effect"), [(None, 1.0), (4.5, 4.5), (0.0, 0.0)])
@@ -238,12 +244,108 @@ def test_guidance_is_the_models_own_unless_it_is_asked_for(
     assert f"guidance {own if asked is None else f'{asked:g}'}," in page
 
 
+@pytest.mark.parametrize(("asked", "took_effect"), [(None, 8), (25, 25)])
+def test_steps_are_the_models_own_unless_they_are_asked_for(
+    platform: Platform, asked: int | None, took_effect: int
+) -> None:
+    evaluation = platform.done(steps=asked, max_rows=2)
+
+    assert {request.HasField("steps") for request in platform.inference.requests} == {asked is not None}
+    results = platform.store.get(pb.EvaluationResults, evaluation.results)
+    assert {(row.steps, row.sampler, row.compute_s) for row in results.rows} == {(took_effect, "own", 0.25)}
+    assert evaluation.request.steps == (asked or 0)
+    page = platform.store.blobs.read(evaluation.report).decode()
+    assert ("25 steps, guidance" if asked else "8 steps (base@1&#39;s own), 8 steps (tuned@1&#39;s own)") in page
+
+
+def test_untrimmed_audio_is_measured_to_its_end_and_its_music_within_the_length_asked_for(platform: Platform) -> None:
+    def goes_on(request: GenerateRequest, row: int) -> Music:
+        return replace(follows_prompt(request, row), extra_s=2.0)
+
+    platform.inference.makes = {"base": follows_prompt, "tuned": goes_on}
+
+    evaluation = platform.done(measure_end=True)
+
+    assert {request.untrimmed for request in platform.inference.requests} == {True}
+    base, tuned = scores(evaluation, "base@1"), scores(evaluation, "tuned@1")
+    assert base["length_error_untrimmed_s"].value == pytest.approx(0, abs=0.011)
+    assert tuned["length_error_untrimmed_s"].value == pytest.approx(2.0, abs=0.011)
+    assert tuned["length_bias_untrimmed_s"].value == pytest.approx(2.0, abs=0.011)
+    assert tuned["length_error_s"].value == 0
+    assert tuned["tempo_accuracy_1"].value == 1
+    rows = platform.store.get(pb.EvaluationResults, evaluation.results).rows
+    assert {row.untrimmed_s for row in rows} == {12.0}  # the window
+    page = platform.store.blobs.read(evaluation.report).decode()
+    assert 'aria-label="Length asked for against the end of the sound"' in page
+
+
+def test_a_silent_window_has_no_end(platform: Platform) -> None:
+    platform.inference.makes["tuned"] = lambda request, row: Music(tempo_bpm=None, key=None)
+
+    evaluation = platform.done(measure_end=True, max_rows=2)
+
+    score = scores(evaluation, "tuned@1")["length_error_untrimmed_s"]
+    assert (score.HasField("value"), score.note) == (False, "not computed: no row to which it applies")
+    assert scores(evaluation, "tuned@1")["silent"].value == 1
+
+
+def test_the_length_suite_is_of_the_window_of_the_models(platform: Platform) -> None:
+    tiny = configuration()
+    window_s = tiny.window_s
+    weights = platform.store.blobs.put_bytes("checkpoints", b"w", "safetensors", "application/octet-stream")
+    told = platform.store.blobs.put_bytes(
+        "configurations", json.dumps(tiny.document).encode(), "json", "application/json"
+    )
+    register(platform.store, ModelVersion("tuned", weights, told, created_by="test", reason="test"))
+    platform.inference.window_s = window_s
+    platform.inference.makes["tuned"] = ignores_prompt
+
+    evaluation = platform.done(suite_name="paper-length", baseline_model=None, seconds_total=None, max_rows=8)
+
+    requests = platform.inference.requests
+    assert {request.untrimmed for request in requests} == {True}
+    lengths = sorted({request.seconds_total for request in requests})  # of the first eight rows, 3 and 9 of 95 s
+    assert lengths == [window_s * 3 // 95, window_s * 9 // 95]
+    assert scores(evaluation, "tuned@2")["length_error_untrimmed_s"].n == 8
+
+
+def test_a_second_estimator_of_tempo_is_asked_where_one_is_named(platform: Platform) -> None:
+    evaluation = platform.done(beat_estimator="beatnet", baseline_model=None)
+
+    assert scores(evaluation, "tuned@1")["tempo_second_agrees"].value == 1
+    rows = platform.store.get(pb.EvaluationResults, evaluation.results).rows
+    assert {row.beat_tempo.estimator for row in rows} == {"beatnet/1/beat-line"}
+    assert "Second opinion: beatnet/1/beat-line" in platform.store.blobs.read(evaluation.report).decode()
+
+
+def test_long_rows_have_their_structure_drawn_with_the_sections_found(platform: Platform) -> None:
+    row = pb.SuiteRow(prompt="A rock song at 100 BPM.", seconds_total=30, seed=9000, tempo_bpm=100)
+    short = pb.SuiteRow(prompt="A rock song at 100 BPM.", seconds_total=10, seed=9001, tempo_bpm=100)
+    suite = pb.Suite(name="mine", rows=[row, short])
+
+    evaluation = platform.done(suite_name=None, suite=suite, seconds_total=None, baseline_model=None)
+
+    page = platform.store.blobs.read(evaluation.report).decode()
+    assert re.findall(r'aria-label="(Self-similarity[^"]*)"', page) == [
+        "Self-similarity of tuned@1, row 0, over 30 s; sections A B"
+    ]
+
+
 @pytest.mark.parametrize(
     ("fields", "field", "bound"),
     [
+        ({"beat_estimator": "madmom"}, "beat_estimator", "must be one of beatnet, essentia"),
+        (
+            {
+                "suite_name": None,
+                "suite": pb.Suite(name="x", rows=[pb.SuiteRow(prompt="a", seconds_total=1, genres=["Rock"])]),
+            },
+            "suite.rows[0].genres[0]",
+            "must be in lower case",
+        ),
         ({"request_id": ""}, "request_id", "must not be empty"),
         ({"candidate_model": ""}, "candidate_model", "must not be empty"),
-        ({"suite_name": "huge"}, "suite_name", "must be one of paper-key, paper-tempo, quick"),
+        ({"suite_name": "huge"}, "suite_name", "must be one of paper-key, paper-length, paper-tempo, quick"),
         ({"steps": 0}, "steps", "must be between 1 and 1000, got 0"),
         ({"guidance_scale": float("nan")}, "guidance_scale", "must be between 0 and 50, got nan"),
         ({"seconds_total": 1e9}, "seconds_total", "must be between 0.5 and 600"),

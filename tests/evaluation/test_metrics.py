@@ -10,7 +10,7 @@ from luthier.common.v1.common_pb2 import TempoFact
 from luthier.evaluation.v1 import evaluation_pb2 as pb
 from luthier_evaluation.metrics import METRICS
 from luthier_evaluation.plan import key_fact
-from luthier_evaluation.scores import score_table
+from luthier_evaluation.scores import genre_scores, score_table
 from luthier_music.keys import ALL_KEYS, Key, parse_key
 from luthier_music.tempo import accuracy_1
 
@@ -53,20 +53,21 @@ def test_tempo_accuracy(asked: float, measured: float, accuracy_1: float, accura
 
 
 @pytest.mark.parametrize(
-    ("asked", "measured", "exact", "mirex"),
+    ("asked", "measured", "exact", "tonic", "mirex"),
     [
-        ("C major", "C major", 1, 1),
-        ("C major", "G major", 0, 0.5),
-        ("C major", "F major", 0, 0),  # a fifth below does not count, as mir_eval has it
-        ("C major", "A minor", 0, 0.3),
-        ("A minor", "C major", 0, 0.3),
-        ("C major", "C minor", 0, 0.2),
-        ("C major", "F# major", 0, 0),
-        ("C major", "", 0, 0),
-        ("", "C major", None, None),
+        ("C major", "C major", 1, 1, 1),
+        ("C major", "G major", 0, 0, 0.5),
+        ("C major", "F major", 0, 0, 0),  # a fifth below does not count, as mir_eval has it
+        ("C major", "A minor", 0, 0, 0.3),
+        ("A minor", "C major", 0, 0, 0.3),
+        ("C major", "C minor", 0, 1, 0.2),
+        ("C major", "F# major", 0, 0, 0),
+        ("C major", "", 0, 0, 0),
+        ("", "C major", None, None, None),
     ],
 )
-def test_key_scores(asked: str, measured: str, exact: float, mirex: float) -> None:
+def test_key_scores(asked: str, measured: str, exact: float, tonic: float, mirex: float) -> None:
+    assert BY_NAME["key_tonic"].of(suite_row(key=asked), result(key=measured)) == tonic
     assert BY_NAME["key_exact"].of(suite_row(key=asked), result(key=measured)) == exact
     assert BY_NAME["key_mirex"].of(suite_row(key=asked), result(key=measured)) == mirex
 
@@ -75,6 +76,44 @@ def test_length_error_is_a_distance() -> None:
     of = BY_NAME["length_error_s"].of
     assert of(suite_row(seconds=10), result(duration_s=9.5)) == pytest.approx(0.5)
     assert of(suite_row(seconds=10), result(duration_s=10.5)) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(
+    ("end_s", "distance_s", "error_s"), [(10.0, 0, 0), (12.5, 2.5, 2.5), (7.0, 3.0, -3.0), (None, None, None)]
+)
+def test_untrimmed_length_error_is_from_the_end_of_the_sound(
+    end_s: float | None, distance_s: float | None, error_s: float | None
+) -> None:
+    measured = result(sounding_s=end_s, duration_s=10.0)
+    assert BY_NAME["length_error_untrimmed_s"].of(suite_row(seconds=10), measured) == distance_s
+    assert BY_NAME["length_bias_untrimmed_s"].of(suite_row(seconds=10), measured) == error_s
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "agrees"), [(120, 121, 1), (120, 60, 1), (120, 180, 0), (None, 120, None), (120, None, None)]
+)
+def test_a_second_tempo_agrees_as_accuracy_2_counts(
+    first: float | None, second: float | None, agrees: float | None
+) -> None:
+    measured = result(first, beat_tempo=TempoFact(tempo_bpm=second) if second else None)
+    assert BY_NAME["tempo_second_agrees"].of(suite_row(), measured) == agrees
+
+
+def test_scores_by_genre_are_of_the_rows_that_name_it() -> None:
+    rows = [suite_row(tempo) for tempo in (100, 120, 140, 160)]
+    for row, genres in zip(rows, (["rock"], ["rock", "pop"], ["jazz"], []), strict=True):
+        row.genres.extend(genres)
+    evaluated = pb.EvaluationPlan(suite=pb.Suite(rows=rows), models=[pb.EvaluatedModel(model="m@1")])
+    results = [result(100.0), result(90.0, row=1), result(140.0, row=2), result(160.0, row=3)]
+    results[2].error.message = "no room"
+
+    table = genre_scores(evaluated, results)
+
+    found = {(score.metric, score.genre): (score.value, score.n) for score in table}
+    assert found["tempo_accuracy_1", "rock"] == (0.5, 2)
+    assert found["tempo_accuracy_1", "pop"] == (0, 1)
+    assert ("tempo_accuracy_1", "jazz") not in found  # its only row failed
+    assert ("key_exact", "rock") not in found  # no row asks for a key
 
 
 @pytest.mark.parametrize("asked", ALL_KEYS, ids=str)

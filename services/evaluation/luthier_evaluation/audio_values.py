@@ -15,10 +15,12 @@ from safetensors.numpy import load, save
 
 from luthier.common.v1.common_pb2 import ArtifactRef
 from luthier.evaluation.v1 import evaluation_pb2 as pb
+from luthier_evaluation.adherence import heard_words, words_of
 from luthier_evaluation.distances import Gaussian, Moments, Reference, Vectors, frechet, frechet_infinity, reference_of
-from luthier_evaluation.divergence import kl_of
-from luthier_evaluation.embedders import EMBEDDERS, Embedder, Embedding, TextEmbedder
+from luthier_evaluation.divergence import clap_score, kl_of
+from luthier_evaluation.embedders import EMBEDDERS, Embedder, TextEmbedder
 from luthier_evaluation.embedding import embed_audio, read_embedding
+from luthier_evaluation.plan import measured_s
 from luthier_evaluation.weights import Weights
 from luthier_kit.store import Action, Store
 
@@ -36,7 +38,7 @@ class AudioValues:
 
     def __init__(self, store: Store, weights: Weights, plan: pb.EvaluationPlan, progress: Progress) -> None:
         """Listens to the reference. Raises as `Weights.embedders` and `embed_audio` do."""
-        self._store, self._plan = store, plan
+        self._store, self._plan, self._words = store, plan, words_of(plan.suite)
         self._embedders = weights.embedders(plan.embedders)
         refs = references_of(store, plan) if self._embedders else []
         for index, ref in enumerate(refs):
@@ -49,20 +51,29 @@ class AudioValues:
     def add_to(self, result: pb.RowResult) -> None:
         """Put the embeddings of a row's audio, and its values, into its result."""
         row = self._plan.suite.rows[result.row]
-        result.embeddings.extend(embed_audio(self._store, result.audio, self._embedders))
+        heard_s = measured_s(self._plan, result.model, row)
+        result.embeddings.extend(embed_audio(self._store, result.audio, self._embedders, heard_s))
         described = {
             found.embedder: found
             for found in (embed_audio(self._store, row.reference, self._taggers()) if row.HasField("reference") else ())
         }
+        embeddings = {
+            found.embedder: heard
+            for found in result.embeddings
+            if (heard := read_embedding(self._store, found)) is not None
+        }
+        result.heard.extend(heard_words(row, self._words, embeddings))
         for found in result.embeddings:
-            heard = read_embedding(self._store, found)
+            heard = embeddings.get(found.embedder)
             if heard is None:
                 continue
             embedder = self._embedders[found.embedder]
             if found.embedder in described and (other := read_embedding(self._store, described[found.embedder])):
                 result.values[f"kl_{found.embedder}"] = kl_of(heard.logits, other.logits)
             if isinstance(embedder, TextEmbedder):
-                result.values[f"{found.embedder}_score"] = _cosine(embedder.embed_text([row.prompt])[0], heard)
+                result.values[f"{found.embedder}_score"] = clap_score(
+                    heard.vectors.mean(axis=0, keepdims=True), embedder.embed_text([row.prompt])
+                )
 
     def scores(self, model: str, rows: Sequence[pb.RowResult]) -> Iterator[pb.Score]:
         """The Fréchet distances of a model's rows, two for each embedder; what is not computed says why."""
@@ -169,9 +180,3 @@ def scores_by(embedder: str) -> list[str]:
     kind = EMBEDDERS[embedder]
     found = [f"fd_{embedder}", f"fd_inf_{embedder}"]
     return found + [f"kl_{embedder}"] * kind.tagger + [f"{embedder}_score"] * kind.texts
-
-
-def _cosine(text: Vectors, heard: Embedding) -> float:
-    """Of a text's vector (d) and the mean of the windows' (windows, d)."""
-    audio = heard.vectors.astype(np.float64).mean(axis=0)
-    return float(audio @ text / (np.linalg.norm(audio) * np.linalg.norm(text)))

@@ -26,15 +26,18 @@ MAX_BYTES: Final = 256 << 20  # of an embedding: half an hour of windows of 1024
 MIN_S: Final = 0.5
 
 
-def embed_audio(store: Store, audio: ArtifactRef, embedders: Mapping[str, Embedder]) -> list[pb.AudioEmbedding]:
-    """What each embedder makes of the artifact; without windows where it is silent.
+def embed_audio(
+    store: Store, audio: ArtifactRef, embedders: Mapping[str, Embedder], seconds: float | None = None
+) -> list[pb.AudioEmbedding]:
+    """What each embedder makes of the artifact, of its first `seconds` where they are given; without windows where that
+    is silent.
 
     Raises InvalidRequest AUDIO_INVALID for what is no audio, or is longer than half an hour or shorter than 0.5 s.
     """
 
     @cache
     def samples() -> tuple[Samples, int]:
-        return _read(store, audio)
+        return _read(store, audio, seconds)
 
     def compute(embedder: Embedder) -> pb.AudioEmbedding:
         result = pb.AudioEmbedding(embedder=embedder.name, weights_sha256=embedder.weights_sha256)
@@ -49,9 +52,10 @@ def embed_audio(store: Store, audio: ArtifactRef, embedders: Mapping[str, Embedd
         result.values.CopyFrom(store.blobs.put_bytes("embeddings", data, "safetensors"))
         return result
 
+    part = {"seconds": seconds} if seconds else {}
     return [
         store.actions.run(
-            Action("embed", [audio.sha256], {"embedder": name}, 0, VERSION, {name: embedder.weights_sha256}),
+            Action("embed", [audio.sha256], {"embedder": name, **part}, 0, VERSION, {name: embedder.weights_sha256}),
             pb.AudioEmbedding,
             lambda embedder=embedder: compute(embedder),
         )[0]
@@ -67,11 +71,13 @@ def read_embedding(store: Store, found: pb.AudioEmbedding) -> Embedding | None:
     return Embedding(values["vectors"], values["logits"])
 
 
-def _read(store: Store, audio: ArtifactRef) -> tuple[Samples, int]:
+def _read(store: Store, audio: ArtifactRef, seconds: float | None) -> tuple[Samples, int]:
     with tempfile.TemporaryDirectory() as folder:
         try:
             samples, rate = read_audio(
-                store.blobs.fetch(audio, Path(folder), read_only=True), max_duration_s=MAX_DURATION_S
+                store.blobs.fetch(audio, Path(folder), read_only=True),
+                duration_s=seconds,
+                max_duration_s=MAX_DURATION_S,
             )
         except AudioError as error:
             raise InvalidRequest(str(error), reason="AUDIO_INVALID") from error

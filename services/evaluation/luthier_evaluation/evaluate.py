@@ -14,19 +14,30 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
-from luthier.analysis.v1.analysis_pb2 import FEATURE_KEY, FEATURE_LOUDNESS, FEATURE_TEMPO, AnalyzeAudioRequest
+from luthier.analysis.v1.analysis_pb2 import (
+    FEATURE_BEATS,
+    FEATURE_KEY,
+    FEATURE_LOUDNESS,
+    FEATURE_SECTIONS,
+    FEATURE_TEMPO,
+    AnalyzeAudioRequest,
+)
 from luthier.analysis.v1.analysis_pb2_grpc import AnalysisServiceStub
-from luthier.common.v1.common_pb2 import ArtifactRef
+from luthier.common.v1.common_pb2 import ArtifactRef, Span
 from luthier.evaluation.v1 import evaluation_pb2 as pb
 from luthier.inference.v1.inference_pb2 import OUTPUT_FORMAT_FLAC, GenerateRequest, GenerateResponse
 from luthier.inference.v1.inference_pb2_grpc import InferenceServiceStub
 from luthier_evaluation.aligned import aligned_values
 from luthier_evaluation.audio_sets import sets_of
 from luthier_evaluation.audio_values import AudioValues
+from luthier_evaluation.ends import sounding_s_of
 from luthier_evaluation.levels import clipped_share_of
-from luthier_evaluation.plan import Evaluation, row_json, suite_sha256, total_rows
+from luthier_evaluation.plan import Evaluation, measured_s, row_json, suite_sha256, total_rows
+from luthier_evaluation.report.listening import rows_to_play
 from luthier_evaluation.report.page import render
-from luthier_evaluation.scores import score_table
+from luthier_evaluation.report.structure import LONG_S
+from luthier_evaluation.scores import genre_scores, score_table
+from luthier_evaluation.second_tempo import beat_tempo
 from luthier_evaluation.settings import EvaluationSettings
 from luthier_evaluation.weights import Weights
 from luthier_kit.registry import timestamp
@@ -95,6 +106,7 @@ def evaluate(
         plan=plan,
         suite_sha256=suite_sha256(plan.suite),
         scores=scores,
+        genre_scores=genre_scores(plan, rows),
         rows=rows,
         tempo_estimators=sorted({row.tempo.estimator for row in rows} - {""}),
         key_estimators=sorted({row.key.estimator for row in rows} - {""}),
@@ -203,14 +215,21 @@ def row_result(
     """
     row = plan.suite.rows[index]
     sampler, guidance_scale = plan.request.sampler, None if plan.own_guidance else plan.guidance_scale
+    steps = None if plan.own_steps else plan.steps
+    features = [FEATURE_TEMPO, FEATURE_KEY, FEATURE_LOUDNESS]
+    if plan.request.beat_estimator:
+        features.append(FEATURE_BEATS)
+    if row.seconds_total >= LONG_S and index in rows_to_play(len(plan.suite.rows)):
+        features.append(FEATURE_SECTIONS)
 
     def generate() -> GenerateResponse:
         request = GenerateRequest(
             prompt=row.prompt,
             seconds_total=row.seconds_total,
-            steps=plan.steps,
+            steps=steps,
             guidance_scale=guidance_scale,
             sampler=sampler,
+            untrimmed=plan.measure_end,
             seed=row.seed,
             model=model.model,
             output_format=OUTPUT_FORMAT_FLAC,
@@ -224,18 +243,19 @@ def row_result(
         return generated
 
     def compute() -> pb.RowResult:
-        audio, own_guidance = given, None
-        if audio is None:
-            generated = generate()
-            audio, own_guidance = generated.audio, generated.guidance_scale
+        generated = GenerateResponse(audio=given) if given else generate()
+        audio, heard_s = generated.audio, measured_s(plan, model.model, row)
         measured = clients.analysis.AnalyzeAudio(
             AnalyzeAudioRequest(
                 audio=audio,
-                features=[FEATURE_TEMPO, FEATURE_KEY, FEATURE_LOUDNESS],
+                features=features,
+                span=Span(end_s=heard_s) if heard_s else None,
                 tempo_estimator=plan.request.tempo_estimator,
+                beat_estimator=plan.request.beat_estimator,
             ),
             timeout=ANALYZE_TIMEOUT_S,
         )
+        sounding_s, untrimmed_s = sounding_s_of(store, audio) if plan.measure_end else (None, None)
         return pb.RowResult(
             row=index,
             model=model.model,
@@ -244,9 +264,16 @@ def row_result(
             key=measured.key,
             loudness_lufs=measured.loudness_lufs if measured.HasField("loudness_lufs") else None,
             duration_s=measured.duration_s,
-            clipped_share=clipped_share_of(store, audio),
-            guidance_scale=own_guidance,
+            clipped_share=clipped_share_of(store, audio, heard_s),
+            guidance_scale=None if given else generated.guidance_scale,
             values=aligned_values(store, audio, row.reference) if plan.request.aligned else {},
+            compute_s=None if given else generated.compute_s,
+            steps=generated.steps,
+            sampler=generated.sampler,
+            sounding_s=sounding_s,
+            untrimmed_s=untrimmed_s,
+            beat_tempo=beat_tempo(measured.beats, measured.tempo),
+            sections=[pb.HeardSection(span=one.span, label=one.label) for one in measured.sections],
         )
 
     digest = model.model_digest.removeprefix("sha256:")
@@ -255,10 +282,14 @@ def row_result(
         "row": index,
         "prompt": row.prompt,
         "seconds_total": row.seconds_total,
-        "steps": plan.steps,
+        "steps": steps,
         "guidance_scale": guidance_scale,
         "sampler": sampler,
     }
+    if plan.measure_end:
+        parameters["measure_end"] = True
+    if plan.request.beat_estimator:
+        parameters["beat_estimator"] = plan.request.beat_estimator
     inputs = [digest, digest_of(row_json(row)), *([given.sha256] if given else [])]
     action = Action("evaluation-row", inputs, parameters, row.seed, ROW_VERSION, {"model": model.model_digest})
     try:

@@ -16,10 +16,10 @@ RUN: Final = 3
 """Samples at full scale in a row that are no peak any more."""
 
 
-def clipped_share_of(store: Store, audio: ArtifactRef) -> float:
-    """The share of an artifact's samples that are clipped."""
+def clipped_share_of(store: Store, audio: ArtifactRef, seconds: float | None = None) -> float:
+    """The share of an artifact's samples that are clipped, of its first `seconds` where they are given."""
     with tempfile.TemporaryDirectory() as folder:
-        samples, _ = read_audio(store.blobs.fetch(audio, Path(folder)))
+        samples, _ = read_audio(store.blobs.fetch(audio, Path(folder)), duration_s=seconds)
     return clipped_share(samples)
 
 

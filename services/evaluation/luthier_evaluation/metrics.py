@@ -4,8 +4,10 @@ A metric gives a number for each row, averaged over the rows to which it applies
 level: what a model reaches that ignores the prompt.
 
 - Tempo: Accuracy 1 and 2 (Gouyon et al. 2006), tolerance 2 %.
-- Key: exact, and MIREX's weights (fifth above 0.5, relative 0.3, parallel 0.2) as `mir_eval.key` computes them.
-- Sound: integrated loudness (BS.1770-4), silence, and how far the length is from the length asked for.
+- Key: exact, tonic only, and MIREX's weights (fifth above 0.5, relative 0.3, parallel 0.2) as `mir_eval.key` computes
+  them.
+- Sound: integrated loudness (BS.1770-4), silence, and how far the length is from the length asked for. Of untrimmed
+  audio how far its sound ends from there (`ends`).
 
 Audio in which the estimator finds no tempo or key counts as wrong where one was asked for.
 """
@@ -18,6 +20,7 @@ from typing import Final
 from mir_eval.key import weighted_score
 
 from luthier.evaluation.v1 import evaluation_pb2 as pb
+from luthier_evaluation.adherence import Kind, heard_by_chance, share_heard
 from luthier_evaluation.embedders import EMBEDDERS
 from luthier_evaluation.plan import key_of
 from luthier_evaluation.statistics import permutation_baseline, permutation_p
@@ -74,6 +77,22 @@ def tempo_of(result: pb.RowResult) -> float | None:
 def is_silent(result: pb.RowResult) -> bool:
     """Whether nothing passes the gate of BS.1770-4."""
     return not result.HasField("error") and not result.HasField("loudness_lufs")
+
+
+def _end_error_s(row: pb.SuiteRow, result: pb.RowResult) -> float | None:
+    """Seconds by which the sound of untrimmed audio goes on behind the length asked for; None where that is unknown."""
+    return result.sounding_s - row.seconds_total if result.HasField("sounding_s") else None
+
+
+def _end_distance_s(row: pb.SuiteRow, result: pb.RowResult) -> float | None:
+    error_s = _end_error_s(row, result)
+    return None if error_s is None else abs(error_s)
+
+
+def _second_agrees(_: pb.SuiteRow, result: pb.RowResult) -> float | None:
+    """Whether tempo by beats is the other estimator's as Accuracy 2 counts; None where one of them is not had."""
+    first, second = tempo_of(result), result.beat_tempo.tempo_bpm
+    return float(tempo.accuracy_2(first, second)) if first and second else None
 
 
 @cache
@@ -142,6 +161,12 @@ METRICS: Final[tuple[Metric, ...]] = (
     _tempo_metric(1, "Tempo accuracy 1", "measured tempo within 2 % of the prompt's", tempo.accuracy_1, tempo.chance_1),
     _tempo_metric(2, "Tempo accuracy 2", "the same, with 2, 1/2, 3 and 1/3 times it", tempo.accuracy_2, tempo.chance_2),
     _key_metric("key_exact", "Key, exact", "same tonic and same mode as the prompt states", Key.__eq__),
+    _key_metric(
+        "key_tonic",
+        "Key, tonic only",
+        "same tonic as the prompt states, in either mode",
+        lambda a, b: a.tonic == b.tonic,
+    ),
     _key_metric("key_mirex", "Key, MIREX weighted", "near misses count in part", key_score),
     Metric(
         "loudness_lufs",
@@ -155,10 +180,46 @@ METRICS: Final[tuple[Metric, ...]] = (
         "length_error_s",
         "Length error",
         "s",
-        "distance between the length of the file and the length asked for",
+        "distance between the length of the file and the length asked for; 0 by construction where it was trimmed",
         lambda row, result: abs(result.duration_s - row.seconds_total),
     ),
+    Metric(
+        "length_error_untrimmed_s",
+        "Length error, untrimmed",
+        "s",
+        "distance between the end of the sound and the length asked for; silent rows are left out",
+        _end_distance_s,
+    ),
+    Metric(
+        "length_bias_untrimmed_s",
+        "Length bias, untrimmed",
+        "s",
+        "the same with its sign: above 0 the sound goes on for too long",
+        _end_error_s,
+    ),
+    Metric(
+        "tempo_second_agrees",
+        "Second tempo estimator agrees",
+        "share",
+        "tempo by beats within 2 % of the tempo measured, or of 2, 1/2, 3 and 1/3 times it: how sure the measure is",
+        _second_agrees,
+    ),
 )
+
+
+def _heard_metric(kind: Kind) -> Metric:
+    def chance(pairs: Pairs) -> Chance:
+        found = heard_by_chance(kind, [result for _, result in pairs])
+        return Chance(found, "" if found is None else f"chance: each {kind} held against the rows that ask for others")
+
+    return Metric(
+        f"{kind}s_heard",
+        f"{kind.capitalize()}s heard",
+        "share",
+        f"{kind}s that the prompt states and musicnn hears, of those that it can tell",
+        lambda _, result: share_heard(kind, result),
+        chance,
+    )
 
 
 def _value(name: str) -> Callable[[pb.SuiteRow, pb.RowResult], float | None]:
@@ -196,6 +257,7 @@ ALIGNED: Final = (
 def metrics_of(plan: pb.EvaluationPlan) -> tuple[Metric, ...]:
     """The metrics of the rows of an evaluation: METRICS, those of aligned references, and those of its embedders."""
     found = [*METRICS, *(ALIGNED if plan.request.aligned else ())]
+    found += [_heard_metric("genre"), _heard_metric("instrument")]
     for name, kind in EMBEDDERS.items():
         if name in {one.embedder for one in plan.embedders}:
             if kind.tagger:

@@ -51,6 +51,28 @@ def score_table(
     return table + [pb.Score(metric=metric, model=m.model, note=why) for metric, why in absent for m in plan.models]
 
 
+def genre_scores(plan: pb.EvaluationPlan, results: Sequence[pb.RowResult]) -> list[pb.Score]:
+    """Scores of tempo and key of each model by genre, by metric and genre, over the rows that name the genre."""
+    genres = list(dict.fromkeys(genre for row in plan.suite.rows for genre in row.genres))
+    table = []
+    for metric in metrics_of(plan):
+        for genre in genres if metric.permuted else ():
+            for model in plan.models:
+                values = [
+                    metric.of(plan.suite.rows[result.row], result)
+                    for result in results
+                    if result.model == model.model
+                    and genre in plan.suite.rows[result.row].genres
+                    and not result.HasField("error")
+                ]
+                asked = [value for value in values if value is not None]
+                if asked:
+                    score = _score(metric.name, model.model, asked, "")
+                    score.genre = genre
+                    table.append(score)
+    return table
+
+
 def difference_name(plan: pb.EvaluationPlan) -> str:
     """What stands for a model where two are subtracted: `candidate - baseline`; empty where there is one model."""
     other = baseline(plan)

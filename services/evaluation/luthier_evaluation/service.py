@@ -1,6 +1,6 @@
 """EvaluationService: the bounds of its requests, and runs as its messages."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -16,7 +16,6 @@ from luthier_evaluation.audio_sets import MAX_AUDIO_BYTES, MAX_SET_BYTES, check_
 from luthier_evaluation.audio_values import scores_by
 from luthier_evaluation.embedders import EMBEDDERS
 from luthier_evaluation.plan import (
-    DEFAULT_STEPS,
     EVALUATIONS,
     MAX_ROWS,
     Evaluation,
@@ -25,8 +24,10 @@ from luthier_evaluation.plan import (
     effective_suite,
     evaluation_log,
     key_of,
+    scaled_to_window,
     shipped_names,
     shipped_suite,
+    shipped_window_s,
     suite_sha256,
     total_rows,
 )
@@ -47,8 +48,10 @@ from luthier_kit.rpc import (
     page_token,
 )
 from luthier_kit.store import MAX_ENTRY_BYTES, Store, to_json
+from luthier_model.registered import fetch_configuration, statuses
 
 MAX_MODEL_CHARS: Final = 200
+BEAT_ESTIMATORS: Final = ("beatnet", "essentia")
 MAX_WEIGHTS_BYTES: Final = 4 << 30
 MAX_GENRES: Final = 16  # of a row
 MAX_INSTRUMENTS: Final = 64
@@ -188,38 +191,16 @@ class EvaluationServicer(EvaluationServiceServicer):
 def plan_of(store: Store, weights: Weights, request: pb.CreateEvaluationRequest) -> pb.EvaluationPlan:
     """The plan that a request makes. Raises InvalidRequest naming every field, NotFound for an unknown model."""
     checks = Checks()
-    checks.text("request_id", request.request_id, max_chars=128, blank=False)
-    for model, audio in (("candidate_model", "candidate_audio"), ("baseline_model", "baseline_audio")):
-        named = getattr(request, model)
-        if request.HasField(audio):
-            checks.that(not named, model, f"must be empty where {audio} is given")
-            checks.artifact(audio, getattr(request, audio), max_bytes=MAX_SET_BYTES)
-        else:
-            checks.text(model, named, max_chars=MAX_MODEL_CHARS, blank=model != "candidate_model")
-    if request.HasField("reference_audio"):
-        checks.artifact("reference_audio", request.reference_audio, max_bytes=MAX_SET_BYTES)
-    checks.text("tempo_estimator", request.tempo_estimator, max_chars=64)
-    checks.text("created_by", request.created_by, max_chars=100)
-    checks.text("sampler", request.sampler, max_chars=64)
-    if request.HasField("steps"):
-        checks.within("steps", request.steps, 1, 1000)
-    if request.HasField("guidance_scale"):
-        checks.within("guidance_scale", request.guidance_scale, 0, 50)
-    if request.HasField("max_rows"):
-        checks.within("max_rows", request.max_rows, 1, MAX_ROWS)
-    if request.HasField("seconds_total"):
-        checks.within("seconds_total", request.seconds_total, 0.5, 600)
-    if request.HasField("suite"):
-        checks.that(not request.suite_name, "suite_name", "must be empty where suite is given")
-        _check_suite(checks, request.suite)
-    else:
-        checks.one_of("suite_name", request.suite_name, shipped_names())
+    _check_request(checks, request)
     checks.done()
 
     suite = shipped_suite(request.suite_name) if request.suite_name else request.suite
     models = _systems(store, request, len(suite.rows))
+    spread_over_s = shipped_window_s(request.suite_name) if request.suite_name else None
     if request.HasField("reference_audio"):
         check_references(store, request.reference_audio)
+    if spread_over_s and (window_s := _window_s(store, models)):
+        suite = scaled_to_window(suite, spread_over_s, window_s)
     plan = pb.EvaluationPlan(
         request=request,
         suite=effective_suite(
@@ -228,9 +209,11 @@ def plan_of(store: Store, weights: Weights, request: pb.CreateEvaluationRequest)
             request.seconds_total if request.HasField("seconds_total") else None,
         ),
         models=models,
-        steps=request.steps if request.HasField("steps") else DEFAULT_STEPS,
+        steps=request.steps,
+        own_steps=not request.HasField("steps"),
         guidance_scale=request.guidance_scale,
         own_guidance=not request.HasField("guidance_scale"),
+        measure_end=request.measure_end or spread_over_s is not None,
         embedders=weights.at_hand(),
     )
     _check_plan(checks, plan)
@@ -269,6 +252,49 @@ def _check_plan(checks: Checks, plan: pb.EvaluationPlan) -> None:
     checks.that(size <= MAX_PLAN_BYTES, "suite", bound)
 
 
+def _window_s(store: Store, models: Sequence[pb.EvaluatedModel]) -> float | None:
+    """The shortest window of the models, seconds; None where all are sets of audio."""
+    windows_s = []
+    for model in models:
+        if not model.HasField("audio"):
+            pinned = resolve(store, model.model)
+            with statuses(pinned):
+                configuration = fetch_configuration(store, pinned.configuration)
+            windows_s.append(min(configuration.window_s, configuration.seconds_max))
+    return min(windows_s, default=None)
+
+
+def _check_request(checks: Checks, request: pb.CreateEvaluationRequest) -> None:
+    checks.text("request_id", request.request_id, max_chars=128, blank=False)
+    for model, audio in (("candidate_model", "candidate_audio"), ("baseline_model", "baseline_audio")):
+        named = getattr(request, model)
+        if request.HasField(audio):
+            checks.that(not named, model, f"must be empty where {audio} is given")
+            checks.artifact(audio, getattr(request, audio), max_bytes=MAX_SET_BYTES)
+        else:
+            checks.text(model, named, max_chars=MAX_MODEL_CHARS, blank=model != "candidate_model")
+    if request.HasField("reference_audio"):
+        checks.artifact("reference_audio", request.reference_audio, max_bytes=MAX_SET_BYTES)
+    checks.text("tempo_estimator", request.tempo_estimator, max_chars=64)
+    checks.text("created_by", request.created_by, max_chars=100)
+    checks.text("sampler", request.sampler, max_chars=64)
+    if request.beat_estimator:
+        checks.one_of("beat_estimator", request.beat_estimator, BEAT_ESTIMATORS)
+    if request.HasField("steps"):
+        checks.within("steps", request.steps, 1, 1000)
+    if request.HasField("guidance_scale"):
+        checks.within("guidance_scale", request.guidance_scale, 0, 50)
+    if request.HasField("max_rows"):
+        checks.within("max_rows", request.max_rows, 1, MAX_ROWS)
+    if request.HasField("seconds_total"):
+        checks.within("seconds_total", request.seconds_total, 0.5, 600)
+    if request.HasField("suite"):
+        checks.that(not request.suite_name, "suite_name", "must be empty where suite is given")
+        _check_suite(checks, request.suite)
+    else:
+        checks.one_of("suite_name", request.suite_name, shipped_names())
+
+
 def _check_suite(checks: Checks, suite: pb.Suite) -> None:
     checks.text("suite.name", suite.name, max_chars=100, blank=False)
     checks.text("suite.description", suite.description, max_chars=500)
@@ -279,9 +305,9 @@ def _check_suite(checks: Checks, suite: pb.Suite) -> None:
             ("genres", row.genres, MAX_GENRES),
             ("instruments", row.instruments, MAX_INSTRUMENTS),
         ):
-            checks.that(len(words) <= most, f"{at}.{field}", f"must be at most {most}, got {len(words)}")
-            for word in words[:most]:
-                checks.text(f"{at}.{field}", word, max_chars=MAX_WORD_CHARS, blank=False)
+            for path, word in checks.items(f"{at}.{field}", words, 0, most):
+                checks.text(path, word, max_chars=MAX_WORD_CHARS, blank=False)
+                checks.that(word == word.lower(), path, f"must be in lower case, got {word[:MAX_WORD_CHARS]!r}")
         if row.HasField("reference"):
             checks.artifact(f"{at}.reference", row.reference, max_bytes=MAX_AUDIO_BYTES)
         checks.text(f"{at}.prompt", row.prompt, max_chars=MAX_PROMPT_CHARS, blank=False)
@@ -322,7 +348,8 @@ def evaluation_message(run: EvaluationRun, *, with_suite: bool = True) -> pb.Eva
         updated_at=timestamp(run.updated_at),
         sequence=run.seq,
     )
-    message.request.steps = plan.steps
+    if not plan.own_steps:
+        message.request.steps = plan.steps
     if not plan.own_guidance:
         message.request.guidance_scale = plan.guidance_scale
     if not with_suite:

@@ -377,6 +377,8 @@ def run_evaluation(context: Context, request: CreateEvaluationRequest, report: P
         return (event.evaluation for event in stream)
 
     def stage(known: Evaluation) -> Stage:
+        if not known.done and known.beside_total:
+            return Stage("listened to reference and training audio", known.beside_done, known.beside_total, "", None)
         eta_s = known.eta_s if known.HasField("eta_s") else None
         return Stage("evaluated rows", known.done, known.total, "", eta_s)
 

@@ -8,7 +8,7 @@ CONVERTERS under the embedder's name, and a test; a pickle is opened by the sand
 from collections.abc import Mapping
 from typing import Final
 
-from luthier_evaluation.conversion import musicnn
+from luthier_evaluation.conversion import clap, musicnn, openl3, passt
 from luthier_evaluation.conversion.base import ConversionError, Converter, Published
 
 __all__ = ["CONVERTERS", "ConversionError", "Converter", "Published"]
@@ -16,5 +16,9 @@ __all__ = ["CONVERTERS", "ConversionError", "Converter", "Published"]
 CONVERTERS: Final[Mapping[str, Converter]] = {
     "musicnn_msd": musicnn.MSD,
     "musicnn_mtt": musicnn.MTT,
+    "passt": passt.PASST,
+    "openl3": openl3.OPENL3,
+    "torchopenl3": openl3.TORCHOPENL3,
+    "clap": clap.CLAP,
 }
 """By the embedder's name."""

@@ -62,7 +62,7 @@ def convert(embedder: str, source: Path | None, out: Path) -> Report:
     _check(embedder, published.tensors, converter.shapes())
     out.mkdir(parents=True, exist_ok=True)
     path = out / f"{embedder}.safetensors"
-    header = {NAME: embedder, SOURCE: published.source, SOURCE_SHA256: published.source_sha256}
+    header = {**published.header, NAME: embedder, SOURCE: published.source, SOURCE_SHA256: published.source_sha256}
     if published.classes:
         header[CLASSES] = json.dumps(published.classes, ensure_ascii=False)
     handle, name = tempfile.mkstemp(dir=out, prefix=f".{embedder}-")

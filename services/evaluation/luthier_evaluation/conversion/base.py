@@ -23,7 +23,8 @@ class Published:
 
     `tensors`: by the embedder's names, floating-point. `source`: package and version, or the file's name, without its
     folder. `source_sha256`: of the file that holds the numbers. `classes`: names of a tagger's classes, in the order of
-    its logits. `left_out` counts what the source holds besides by what it is; `notes` are for people.
+    its logits. `left_out` counts what the source holds besides by what it is; `notes` are for people. `header`: further
+    entries of the file's header, which the embedder reads.
     """
 
     tensors: Mapping[str, torch.Tensor]
@@ -32,6 +33,7 @@ class Published:
     classes: tuple[str, ...] = ()
     left_out: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    header: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from luthier_evaluation.embedders import musicnn
 from luthier_evaluation.embedders.base import Embedder, Embedding, TextEmbedder
 
 __all__ = ["EMBEDDERS", "Embedder", "Embedding", "Kind", "TextEmbedder"]
@@ -28,18 +27,48 @@ class Kind:
     texts: bool = False
 
 
+def _musicnn(name: str) -> Callable[[Path], Embedder]:
+    def open_weights(path: Path) -> Embedder:
+        from luthier_evaluation.embedders import musicnn
+
+        classes = musicnn.MSD_CLASSES if name == "musicnn_msd" else musicnn.MTT_CLASSES
+        return musicnn.opener(name, classes)(path)
+
+    return open_weights
+
+
+def _passt(path: Path) -> Embedder:
+    from luthier_evaluation.embedders import passt
+
+    return passt.open_passt(path)
+
+
+def _openl3(name: str) -> Callable[[Path], Embedder]:
+    def open_weights(path: Path) -> Embedder:
+        from luthier_evaluation.embedders import openl3
+
+        return openl3.opener(name)(path)
+
+    return open_weights
+
+
+def _clap(path: Path) -> Embedder:
+    from luthier_evaluation.embedders import clap
+
+    return clap.open_clap(path)
+
+
+# torch and transformers take seconds and 300 MB: they are imported when an embedder is opened
 EMBEDDERS: Final[Mapping[str, Kind]] = {
-    "musicnn_msd": Kind(
-        "musicnn (MSD)",
-        "luthier metric-weights musicnn_msd",
-        musicnn.opener("musicnn_msd", musicnn.MSD_CLASSES),
-        tagger=True,
+    "musicnn_msd": Kind("musicnn (MSD)", "luthier metric-weights musicnn_msd", _musicnn("musicnn_msd"), tagger=True),
+    "musicnn_mtt": Kind("musicnn (MTT)", "luthier metric-weights musicnn_mtt", _musicnn("musicnn_mtt"), tagger=True),
+    "passt": Kind("PaSST", "luthier metric-weights passt passt-s-f128-p16-s10-ap.476-swa.pt", _passt, tagger=True),
+    "openl3": Kind("OpenL3", "luthier metric-weights openl3 torchopenl3_mel256_music_512.pth.tar", _openl3("openl3")),
+    "torchopenl3": Kind(
+        "OpenL3 by torchopenl3's front end",
+        "luthier metric-weights torchopenl3 torchopenl3_mel256_music_512.pth.tar",
+        _openl3("torchopenl3"),
     ),
-    "musicnn_mtt": Kind(
-        "musicnn (MTT)",
-        "luthier metric-weights musicnn_mtt",
-        musicnn.opener("musicnn_mtt", musicnn.MTT_CLASSES),
-        tagger=True,
-    ),
+    "clap": Kind("CLAP", "luthier metric-weights clap FOLDER", _clap, texts=True),
 }
 """By name, in the order of the report."""

@@ -35,12 +35,15 @@ FLOATING: Final = ("F64", "F32", "F16", "BF16")
 
 @dataclass(frozen=True)
 class Weights:
-    """An embedder's weights: float32 tensors by name, the file's digest, where they are from, and class names."""
+    """An embedder's weights: float32 tensors by name, the file's digest, where they are from, class names, and all that
+    the header says.
+    """
 
     tensors: Mapping[str, torch.Tensor]
     sha256: str
     source: str
     classes: tuple[str, ...]
+    header: Mapping[str, str]
 
 
 def read_weights(path: Path, embedder: str, shapes: Mapping[str, Sequence[int]]) -> Weights:
@@ -68,7 +71,7 @@ def read_weights(path: Path, embedder: str, shapes: Mapping[str, Sequence[int]])
     for name, tensor in tensors.items():
         if not torch.isfinite(tensor).all():
             raise _invalid(path, f"holds NaN or infinity in {name}")
-    return Weights(tensors, digest, said.get(SOURCE, "")[:200], _classes(path, said.get(CLASSES, "[]")))
+    return Weights(tensors, digest, said.get(SOURCE, "")[:200], _classes(path, said.get(CLASSES, "[]")), said)
 
 
 def _compare(path: Path, stored: Mapping[str, object], shapes: Mapping[str, Sequence[int]]) -> None:

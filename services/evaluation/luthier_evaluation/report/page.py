@@ -1,10 +1,10 @@
 """The report's page: what was asked, the scores, the plots, audio of some rows, and where all of it comes from.
 
-One HTML file without references to anything outside it.
+One HTML file without references to anything outside it. Each subject has a module and a template of its own (`tempo`,
+`key`, `length`, `structure`).
 """
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -13,10 +13,15 @@ from markupsafe import Markup
 
 from luthier.evaluation.v1 import evaluation_pb2 as pb
 from luthier_evaluation.audio_values import absent_embedders
-from luthier_evaluation.metrics import Metric, SetMetric, key_score, metrics_of, set_metrics_of, tempo_of
+from luthier_evaluation.metrics import Metric, SetMetric, metrics_of, set_metrics_of, tempo_of
 from luthier_evaluation.plan import baseline, candidate, key_of
 from luthier_evaluation.report import plots
+from luthier_evaluation.report.key import NO_KEY, key_section, relation
+from luthier_evaluation.report.length import length_section
 from luthier_evaluation.report.listening import Sound, rows_to_play, sound
+from luthier_evaluation.report.structure import structure
+from luthier_evaluation.report.tempo import tempo_section
+from luthier_evaluation.report.text import number, with_interval
 from luthier_evaluation.scores import caution, difference_name
 from luthier_kit.store import Store
 from luthier_music.keys import Key
@@ -24,12 +29,6 @@ from luthier_music.tempo import accuracy_1, accuracy_2
 
 MAX_LISTED: Final = 500  # rows in the table of all rows; the results file has every one
 SIGNIFICANT: Final = 0.05
-RELATIONS: Final = {1.0: "exact", 0.5: "a fifth above", 0.3: "relative", 0.2: "parallel", 0.0: "other"}
-"""How keys stand to each other, by their MIREX score."""
-NO_KEY: Final = "no key found"
-
-Results = Mapping[tuple[str, int], pb.RowResult]
-"""By model and row."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +54,7 @@ class Cell:
     key: str
     sound: Sound | None = None
     wave: Markup | None = None
+    structure: Markup | None = None
 
     @property
     def measured_tempo(self) -> float | None:
@@ -77,7 +77,9 @@ def render(results: pb.EvaluationResults, store: Store) -> str:
         for model, colour in zip(plan.models, colours, strict=True):
             result = by_row[model.model, index]
             audio = sound(store, result.audio) if result.HasField("audio") else None
-            cells.append(_cell(plan, result, audio, plots.waveform(audio.peaks, colour) if audio else None))
+            wave = plots.waveform(audio.peaks, colour) if audio else None
+            matrix = structure(store, rows[index][1], result) if audio else None
+            cells.append(_cell(plan, result, audio, wave, matrix))
         listening.append((*rows[index], cells))
     templates = Environment(
         loader=PackageLoader("luthier_evaluation", "report"), autoescape=True, undefined=StrictUndefined,
@@ -88,35 +90,22 @@ def render(results: pb.EvaluationResults, store: Store) -> str:
         results=results,
         plan=plan,
         guidance=_guidance(plan, results.rows),
+        steps=_steps(plan, results.rows),
+        samplers=sorted({row.sampler for row in results.rows} - {""}),
         candidate=candidate(plan),
         baseline=baseline(plan),
         colours=colours,
         summary=summary(plan, results.scores),
         scores=_score_rows(plan, results.scores, colours),
         absent=list(absent_embedders(plan)),
-        scatter=_scatter(plan, by_row, colours),
-        asks_tempo=any(row.HasField("tempo_bpm") for row in plan.suite.rows),
-        key_rows=_key_outcomes(plan, by_row),
+        tempi=tempo_section(results, colours),
+        keys=key_section(results, colours),
+        lengths=length_section(results, colours),
         listening=listening,
+        structured=any(cell.structure for *_, cells in listening for cell in cells),
         rows=[(*row, [_cell(plan, by_row[m.model, row[0]]) for m in plan.models]) for row in rows[:MAX_LISTED]],
         failures=[result for result in results.rows if result.HasField("error")],
     )
-
-
-def number(value: float | None, unit: str, *, signed: bool = False) -> str:
-    """`62.5 %` for shares, `−14.2 LUFS`, else two decimals and the unit; a dash for None. Spaces do not break."""
-    if value is None:
-        return "–"
-    sign = "+" if signed else ""
-    digits = 1 if unit in ("share", "LUFS") else 2
-    text = f"{100 * value:{sign}.1f} %" if unit == "share" else f"{value:{sign}.{digits}f} {unit}".rstrip()
-    return text.replace("-", "−").replace(" ", "\N{NO-BREAK SPACE}")
-
-
-def with_interval(score: pb.Score, unit: str, *, signed: bool = False) -> str:
-    """`62.5 % (30.0 % to 90.0 %)`."""
-    value, low, high = (number(part, unit, signed=signed) for part in (score.value, score.low, score.high))
-    return f"{value} ({low} to {high})" if score.HasField("low") else value
 
 
 def _guidance(plan: pb.EvaluationPlan, rows: Sequence[pb.RowResult]) -> str:
@@ -125,6 +114,14 @@ def _guidance(plan: pb.EvaluationPlan, rows: Sequence[pb.RowResult]) -> str:
         return f"{plan.guidance_scale:g}"
     own = {row.model: row.guidance_scale for row in rows if row.HasField("guidance_scale")}
     return ", ".join(f"{own[model.model]:g} ({model.model}'s own)" for model in plan.models if model.model in own)
+
+
+def _steps(plan: pb.EvaluationPlan, rows: Sequence[pb.RowResult]) -> str:
+    """The denoising steps that took effect, of each model where they have their own."""
+    if not plan.own_steps:
+        return f"{plan.steps} steps"
+    own = {row.model: row.steps for row in rows if row.steps}
+    return ", ".join(f"{own[model.model]} steps ({model.model}'s own)" for model in plan.models if model.model in own)
 
 
 def summary(plan: pb.EvaluationPlan, table: Sequence[pb.Score]) -> list[str]:
@@ -180,37 +177,12 @@ def _score_rows(plan: pb.EvaluationPlan, table: Sequence[pb.Score], colours: Seq
     return rows
 
 
-def _scatter(plan: pb.EvaluationPlan, results: Results, colours: Sequence[str]) -> Markup | None:
-    """None where no row has both a tempo asked for and one measured."""
-    series = []
-    for model, colour in zip(plan.models, colours, strict=True):
-        points = [
-            plots.Point(row.tempo_bpm, bpm, f"{model.model}, row {index}: {row.tempo_bpm:g} -> {bpm:.1f}")
-            for index, row in enumerate(plan.suite.rows)
-            if row.HasField("tempo_bpm") and (bpm := tempo_of(results[model.model, index]))
-        ]
-        series.append((colour, points))
-    return plots.scatter(series) if any(points for _, points in series) else None
-
-
-def _key_outcomes(plan: pb.EvaluationPlan, results: Results) -> list[tuple[str, list[tuple[int, float]]]]:
-    """(relation, [(rows, share) per model]) over the rows that ask for a key; empty when none does."""
-    asked = [(index, key) for index, row in enumerate(plan.suite.rows) if (key := key_of(row.key))]
-    counts = []
-    for model in plan.models:
-        of_model = [(key, results[model.model, index]) for index, key in asked]
-        counts.append(Counter(relation(key, key_of(r.key)) for key, r in of_model if not r.HasField("error")))
-    names = [*RELATIONS.values(), NO_KEY] if asked else []
-    return [(name, [(count[name], count[name] / max(1, count.total())) for count in counts]) for name in names]
-
-
-def relation(asked: Key, measured: Key | None) -> str:
-    """How the key measured stands to the key asked for, in MIREX's terms."""
-    return RELATIONS[key_score(asked, measured)] if measured else NO_KEY
-
-
 def _cell(
-    plan: pb.EvaluationPlan, result: pb.RowResult, audio: Sound | None = None, wave: Markup | None = None
+    plan: pb.EvaluationPlan,
+    result: pb.RowResult,
+    audio: Sound | None = None,
+    wave: Markup | None = None,
+    matrix: Markup | None = None,
 ) -> Cell:
     row = plan.suite.rows[result.row]
     tempo = key = ""
@@ -223,4 +195,4 @@ def _cell(
         if asked := key_of(row.key):
             outcome = relation(asked, key_of(result.key))
             key = {"exact": "right", "other": "wrong", NO_KEY: "wrong"}.get(outcome, "near")
-    return Cell(result, tempo, key, audio, wave)
+    return Cell(result, tempo, key, audio, wave, matrix)
