@@ -63,6 +63,7 @@ SECTIONS: Final[dict[str, Commands]] = {
             "metric_weights:metric_weights",
             "Bring the weights of an embedder that metrics are computed with",
         ),
+        "sweep": ("sweep.command:sweep", "Measure a model at several steps, samplers and guidance scales"),
         "experiment": ("experiment.command:experiment", "Show in small that true captions teach a model tempo"),
         "cancel": ("long_runs:cancel", "Cancel a training or an evaluation"),
         "promote": ("models:promote", "Make a model version the current one of a name, or roll back"),
