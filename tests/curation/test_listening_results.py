@@ -43,7 +43,9 @@ def drawn() -> dict[str, np.ndarray]:
     """Ratings of 7 listeners x 9 trials of two systems: strict and mild listeners, hard and easy trials."""
     rng = np.random.default_rng(3)
     strict, hard = rng.normal(0, 9, (7, 1)), rng.normal(0, 6, (1, 9))
-    return {name: np.round(mean + strict + hard + rng.normal(0, 8, (7, 9))) for name, mean in (("ours", 60), ("base", 52))}
+    return {
+        name: np.round(mean + strict + hard + rng.normal(0, 8, (7, 9))) for name, mean in (("ours", 60), ("base", 52))
+    }
 
 
 def test_a_score_is_the_one_sample_t_interval_of_scipy_over_listeners(drawn: dict[str, np.ndarray]) -> None:
