@@ -37,8 +37,11 @@ def listening(curation: Curation) -> Listening:
 def listen(listening: Listening, test_id: str, name: str, say: Callable[[str], int], steps: int = 10_000) -> str:
     """A session to its end, or for so many steps; `say` answers by the name of a condition. The token."""
     token = listening.join(test_id, name)
-    plan = listening._known(test_id)
-    while steps and (place := listening.place(test_id, token)).step:
+    plan = listening.plan(test_id)
+    while steps:
+        place = listening.place(test_id, token)
+        if place.step is None:
+            break
         for index, condition in enumerate(place.step.conditions):
             for question in place.step.questions:
                 value = say(plan.trials[place.step.trial].stimuli[condition].condition)

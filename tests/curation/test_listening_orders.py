@@ -1,5 +1,6 @@
 """Who hears what when: every order is a permutation, another one for each listener, and the same when resumed."""
 
+import hashlib
 from collections import Counter
 
 import pytest
@@ -40,9 +41,6 @@ def test_two_listeners_have_different_orders_and_one_has_the_same_again(kind: pb
 
 
 def test_orders_are_the_same_in_every_release() -> None:
-    # sha256 of "seed\0what\0<n>" begins with these digits (printf 'seed\0what\0000' | sha256sum, and so on)
-    import hashlib
-
     digests = {n: hashlib.sha256(b"seed\x00what\x00" + str(n).encode()).hexdigest() for n in range(5)}
     assert shuffled("seed", "what", 5) == sorted(digests, key=lambda n: digests[n])
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import json as json_text
-import mimetypes
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,9 +45,9 @@ from luthier_pipeline.run_ids import identity_of
 
 CREATE_TIMEOUT_S: Final = 600.0
 DEFAULT_ROWS: Final = 12
-"""At two systems 24 sounds: what a listener rates in half an hour, as BS.1534-3 advises for a sitting."""
+"""At two systems 24 sounds."""
 LOUDNESS_LUFS: Final = -23.0  # of EBU R 128: low enough that nearly everything reaches it without clipping
-SUFFIXES: Final = (".flac", ".wav", ".ogg", ".mp3")
+MEDIA_TYPES: Final = {".flac": "audio/flac", ".wav": "audio/wav", ".ogg": "audio/ogg", ".mp3": "audio/mpeg"}
 PAGE_SIZE: Final = 500
 KINDS: Final = {"mos": LISTENING_KIND_MOS, "mushra": LISTENING_KIND_MUSHRA}
 QUESTIONS: Final = {
@@ -143,8 +142,8 @@ def create(
         trial = ListeningTrial(prompt=row.prompt, training=place < training)
         trial.stimuli.extend(ListeningStimulus(system=model, audio=audio) for model, audio in row.audio.items())
         if reference:
-            media_type = mimetypes.guess_type(references[row.row])[0] or "application/octet-stream"
-            trial.reference.CopyFrom(put(clients.store, "audio", references[row.row], media_type))
+            path = references[row.row]
+            trial.reference.CopyFrom(put(clients.store, "audio", path, MEDIA_TYPES[path.suffix.lower()]))
         request.trials.append(trial)
     if not request_id:
         request.request_id = hashlib.sha256(json_text.dumps(plain(request), sort_keys=True).encode()).hexdigest()
@@ -281,7 +280,7 @@ def _references(folder: Path) -> dict[int, Path]:
         raise UsageError(f"--reference must be a folder, got {folder}")
     found: dict[int, Path] = {}
     for path in sorted(folder.iterdir()):
-        if path.suffix.lower() in SUFFIXES and path.stem.isdecimal():
+        if path.suffix.lower() in MEDIA_TYPES and path.stem.isdecimal():
             if int(path.stem) in found:
                 raise UsageError(f"{path.name} and {found[int(path.stem)].name} are both of row {int(path.stem)}")
             found[int(path.stem)] = path

@@ -12,7 +12,7 @@ from luthier_kit.rpc import MAX_PROMPT_CHARS, NAME_PATTERN, Checks
 MAX_TRIALS, MAX_SYSTEMS, MAX_QUESTIONS, MAX_SOUNDS = 500, 8, 4, 2000
 MAX_TRIAL_S: Final = 900.0
 """Of all sounds of a MUSHRA trial, which a browser holds decoded at once: some 350 MB."""
-MAX_INSTRUCTIONS_CHARS, MAX_LISTENER_CHARS, MAX_REQUEST_ID_CHARS = 2000, 64, 128
+MAX_INSTRUCTIONS_CHARS, MAX_REQUEST_ID_CHARS = 2000, 128
 MAX_LISTENERS: Final = 500
 """Of a test: the page has no accounts."""
 LOUDNESS_LUFS = (-60.0, -10.0)

@@ -73,12 +73,13 @@ class _Said:
 class Listening:
     """Listening tests over one database and one store. Threads may share it.
 
-    `scratch` is where audio is decoded; None = the system's folder for temporary files.
+    `scratch` is where audio is decoded; None = the system's folder for temporary files. `plan(test_id)` is all that a
+    test is (NotFound).
     """
 
     def __init__(self, repository: Repository, store: Store, scratch: Path | None = None) -> None:
         self.repository, self.store, self.scratch = repository, store, scratch
-        self._known = lru_cache(maxsize=KNOWN_TESTS)(self._loaded)
+        self.plan = lru_cache(maxsize=KNOWN_TESTS)(self._loaded)
         self._steps = lru_cache(maxsize=KNOWN_SESSIONS)(self._ordered)
 
     def create(self, request: pb.CreateListeningTestRequest) -> ListeningTestRow:
@@ -162,12 +163,12 @@ class Listening:
         """Begin a session: its token. See `sessions.join`."""
         listener = listener.strip()
         checking.check_listener(listener)
-        self._known(test_id)
+        self.plan(test_id)
         return self.repository.write(lambda session: sessions.join(session, test_id, listener)[1])
 
     def place(self, test_id: str, token: str) -> Place:
         """Where the listener of this token is. NotFound."""
-        plan = self._known(test_id)
+        plan = self.plan(test_id)
 
         def read(session: Session) -> tuple[ListeningSessionRow, dict[tuple[int, int], int]]:
             row = sessions.session_of(session, test_id, token)
@@ -179,11 +180,7 @@ class Listening:
         steps = self._steps(test_id, row.seed)
         step = steps[row.position] if row.position < len(steps) else None
         following = steps[row.position + 1 : row.position + 2]
-        sounds = []
-        for condition, label in zip(step.conditions, step.labels, strict=True) if step else ():
-            stimulus = plan.trials[step.trial].stimuli[condition]
-            given = {q: said[condition, q] for q in step.questions if (condition, q) in said}
-            sounds.append(Sound(label, orders.audio_token(row.seed, step.trial, condition), stimulus.duration_s, given))
+        sounds = [] if step is None else _sounds(plan, step, row.seed, said)
         reference = orders.audio_token(row.seed, step.trial, None) if step and _shows_reference(plan) else ""
         return Place(
             listener=row.listener,
@@ -199,7 +196,7 @@ class Listening:
 
     def rate(self, test_id: str, token: str, number: int, answer: tuple[int, int, int]) -> None:
         """Keep an answer: place in the step, question, value. See `sessions.rate`."""
-        plan = self._known(test_id)
+        plan = self.plan(test_id)
         checking.check_value(plan.request.kind, answer[2])
 
         def write(session: Session) -> None:
@@ -212,7 +209,7 @@ class Listening:
 
     def finish_step(self, test_id: str, token: str, number: int) -> None:
         """Go on to the next step. See `sessions.finish_step`."""
-        self._known(test_id)
+        self.plan(test_id)
 
         def write(session: Session) -> None:
             row = sessions.session_of(session, test_id, token, lock=True)
@@ -222,16 +219,12 @@ class Listening:
 
     def sound(self, test_id: str, token: str, address: str) -> ArtifactRef:
         """The audio of an address that the listener's present step, or the next one, plays. NotFound."""
-        plan = self._known(test_id)
+        plan = self.plan(test_id)
         row = self.repository.read(lambda session: sessions.session_of(session, test_id, token))
         for step in self._steps(test_id, row.seed)[row.position : row.position + 2]:
             if stimulus := self._audio(plan, step, row.seed).get(address):
                 return stimulus.audio
         raise NotFound("This sound is not of the page that the session is at.", reason="SOUND_NOT_FOUND")
-
-    def request_of(self, test_id: str) -> pb.CreateListeningTestRequest:
-        """What a test was asked to be. NotFound."""
-        return self._known(test_id).request
 
     @staticmethod
     def _audio(plan: pb.ListeningPlan, step: Step, seed: str) -> dict[str, pb.KeptStimulus]:
@@ -249,7 +242,21 @@ class Listening:
         return self.repository.read(lambda session: sessions.find(session, test_id)).plan
 
     def _ordered(self, test_id: str, seed: str) -> list[Step]:
-        return orders.steps_of(self._known(test_id), seed)
+        return orders.steps_of(self.plan(test_id), seed)
+
+
+def _sounds(plan: pb.ListeningPlan, step: Step, seed: str, said: dict[tuple[int, int], int]) -> list[Sound]:
+    """The rated sounds of a step, in the order shown."""
+    stimuli = plan.trials[step.trial].stimuli
+    return [
+        Sound(
+            label,
+            orders.audio_token(seed, step.trial, condition),
+            stimuli[condition].duration_s,
+            {question: said[condition, question] for question in step.questions if (condition, question) in said},
+        )
+        for condition, label in zip(step.conditions, step.labels, strict=True)
+    ]
 
 
 def _shows_reference(plan: pb.ListeningPlan) -> bool:

@@ -5,6 +5,7 @@ import secrets
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 from sqlalchemy import func, or_, select, tuple_
 from sqlalchemy.orm import Session, defer
@@ -230,7 +231,8 @@ def ratings(session: Session, row: ListeningTestRow) -> list[Rating]:
     for listener, trial, condition, question, value in session.execute(query):
         if not trials[trial].training:
             stimulus = trials[trial].stimuli[condition]
-            found.append(Rating(listener, trial, stimulus.condition, stimulus.role, question, value))
+            asked = cast("pb.ListeningQuestion", question)
+            found.append(Rating(listener, trial, stimulus.condition, stimulus.role, asked, value))
     return found
 
 

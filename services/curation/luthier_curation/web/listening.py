@@ -6,8 +6,8 @@ can give them that and nothing else.
 """
 
 import hmac
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Cookie, Request
@@ -17,6 +17,7 @@ from pydantic import Field
 from luthier.curation.v1 import listening_pb2 as pb
 from luthier_curation.listening import Listening
 from luthier_curation.listening.listening import Place, Results, ratings_csv
+from luthier_curation.listening.results import ROLE_NAMES
 from luthier_curation.web.api import JsonBody
 from luthier_curation.web.audio import AudioCache
 from luthier_curation.web.templating import render
@@ -110,7 +111,7 @@ def routes(listening: Listening, cache: AudioCache) -> APIRouter:
 
     @router.get("", response_class=HTMLResponse)
     def page(test_id: str) -> HTMLResponse:
-        request = listening.request_of(test_id)
+        request = listening.plan(test_id).request
         return render(
             "listening.html",
             mushra=request.kind == pb.LISTENING_KIND_MUSHRA,
@@ -124,7 +125,7 @@ def routes(listening: Listening, cache: AudioCache) -> APIRouter:
 
     @router.get("/state")
     def state(test_id: str, token: SessionToken = "") -> Response:
-        kind = listening.request_of(test_id).kind
+        kind = listening.plan(test_id).request.kind
         if token:
             try:
                 return _private(_state(test_id, token, listening.place(test_id, token), kind))
@@ -150,7 +151,7 @@ def routes(listening: Listening, cache: AudioCache) -> APIRouter:
     @router.post("/next")
     def go_on(test_id: str, body: NextBody, token: SessionToken = "") -> Response:
         listening.finish_step(test_id, token, body.step)
-        kind = listening.request_of(test_id).kind
+        kind = listening.plan(test_id).request.kind
         return _private(_state(test_id, token, listening.place(test_id, token), kind))
 
     @router.get("/audio/{address}")
@@ -166,7 +167,7 @@ def routes(listening: Listening, cache: AudioCache) -> APIRouter:
 
     @router.get("/results", response_class=HTMLResponse)
     def results(test_id: str, key: ResultsKey = "", excluded: bool = False) -> HTMLResponse:
-        listening.request_of(test_id)
+        listening.plan(test_id)
         try:
             found = _opened(listening, test_id, key, include_excluded=excluded)
         except PermissionDenied:
@@ -194,7 +195,7 @@ def routes(listening: Listening, cache: AudioCache) -> APIRouter:
 
 def _opened(listening: Listening, test_id: str, key: str, *, include_excluded: bool = False) -> Results:
     """The results, for who has the key. PermissionDenied."""
-    listening.request_of(test_id)
+    listening.plan(test_id)
     found = listening.results(test_id, include_excluded=include_excluded)
     if not hmac.compare_digest(found.response.results_key.encode(), key.encode()):
         raise PermissionDenied("This is not the key of the results.", reason="RESULTS_KEY_WRONG")
@@ -259,7 +260,6 @@ class Bar:
     """A score or a difference as a row: places in the picture, 0 to CHART_WIDTH, and words."""
 
     name: str
-    role: str
     dot: float
     low: float | None
     high: float | None
@@ -267,6 +267,7 @@ class Bar:
     interval: str
     listeners: int
     ratings: int
+    role: str = ""
     p: str = ""
     p_adjusted: str = ""
 
@@ -287,7 +288,7 @@ def results_view(found: pb.GetListeningResultsResponse, *, include_excluded: boo
     scale = (0.0, 100.0) if mushra else (1.0, 5.0)
     widest = max((abs(end) for d in found.differences for end in (d.low, d.high, d.mean)), default=1.0) or 1.0
 
-    def scored(scores: Any, question: int) -> list[Bar]:
+    def scored(scores: Iterable[pb.ListeningScore], question: int) -> list[Bar]:
         return [_bar(score.condition, score, score.ratings, scale) for score in scores if score.question == question]
 
     views = [
@@ -318,22 +319,24 @@ def results_view(found: pb.GetListeningResultsResponse, *, include_excluded: boo
     }
 
 
-def _bar(name: str, found: Any, ratings: int, scale: tuple[float, float]) -> Bar:
+def _bar(name: str, found: pb.ListeningScore | pb.ListeningDifference, ratings: int, scale: tuple[float, float]) -> Bar:
     there = found.HasField("low")
-    tested = isinstance(found, pb.ListeningDifference) and found.HasField("p")
-    sign = "+" if isinstance(found, pb.ListeningDifference) else ""
-    return Bar(
+    bar = Bar(
         name=name,
-        role=pb.ListeningRole.Name(found.role).removeprefix("LISTENING_ROLE_").lower()
-        if hasattr(found, "role")
-        else "",
         dot=_at(found.mean, scale),
         low=_at(found.low, scale) if there else None,
         high=_at(found.high, scale) if there else None,
-        mean=f"{found.mean:{sign}.2f}",
+        mean=f"{found.mean:.2f}",
         interval=f"{found.low:.2f} to {found.high:.2f}" if there else "one listener: no interval",
         listeners=found.listeners,
         ratings=ratings,
+    )
+    if isinstance(found, pb.ListeningScore):
+        return replace(bar, role=ROLE_NAMES[found.role])
+    tested = found.HasField("p")
+    return replace(
+        bar,
+        mean=f"{found.mean:+.2f}",
         p=_p(found.p) if tested else "",
         p_adjusted=_p(found.p_adjusted) if tested else "",
     )
