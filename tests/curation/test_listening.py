@@ -309,6 +309,12 @@ def test_an_unknown_test_is_not_found(client: CurationServiceStub, name: str) ->
 
 
 @SQLITE
+def test_a_test_that_would_ask_nothing_is_refused(client: CurationServiceStub, store: Store, tmp_path: Path) -> None:
+    with pytest.raises(InvalidRequest, match="must ask something"):
+        client.CreateListeningTest(create(store, tmp_path, trials=1, channels=1, questions=(STEREO,)))
+
+
+@SQLITE
 def test_stereo_is_not_asked_of_a_mono_test(
     client: CurationServiceStub, listening: Listening, store: Store, tmp_path: Path
 ) -> None:

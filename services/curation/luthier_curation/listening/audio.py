@@ -23,7 +23,7 @@ KIND: Final = "listening"
 VERSION: Final = "1"
 MAX_BYTES: Final = 256 << 20
 DURATION_S: Final = (0.1, 300.0)
-SAMPLE_RATE_HZ: Final = (16_000, 192_000)
+SAMPLE_RATE_HZ: Final = (16_000, 96_000)
 MAX_CHANNELS: Final = 2
 
 PASSBAND_HZ: Final = 3500.0
@@ -68,6 +68,7 @@ def low_passed(samples: Samples, sample_rate_hz: int) -> Samples:
     taps = int(np.ceil((STOPBAND_DB - 7.95) / (14.36 * width))) | 1  # Kaiser's formula; odd, so that the delay is whole
     middle_hz = (PASSBAND_HZ + STOPBAND_HZ) / 2
     kernel = firwin(taps, middle_hz, window=("kaiser", kaiser_beta(STOPBAND_DB)), fs=sample_rate_hz)
+    kernel = kernel.astype(np.float32)  # of double precision it would have all samples double
     padded = np.pad(samples, ((taps // 2, taps // 2), (0, 0)))
     return np.asarray(oaconvolve(padded, kernel[:, np.newaxis], mode="valid", axes=0), dtype=np.float32)
 

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -22,6 +23,8 @@ from luthier_kit.store import Store
 
 KNOWN_TESTS, KNOWN_SESSIONS = 8, 64
 """Tests and orders of steps that are held in memory: neither ever changes."""
+DECODING = 1
+"""Sounds that are decoded at a time: five minutes of 96 kHz stereo are 230 MB, and some times that while filtered."""
 RATING_COLUMNS = ("listener", "trial", "condition", "role", "question", "value")
 
 
@@ -79,6 +82,7 @@ class Listening:
 
     def __init__(self, repository: Repository, store: Store, scratch: Path | None = None) -> None:
         self.repository, self.store, self.scratch = repository, store, scratch
+        self._decoding = threading.BoundedSemaphore(DECODING)
         self.plan = lru_cache(maxsize=KNOWN_TESTS)(self._loaded)
         self._steps = lru_cache(maxsize=KNOWN_SESSIONS)(self._ordered)
 
@@ -90,6 +94,9 @@ class Listening:
         plan = pb.ListeningPlan(request=request)
         for index, trial in enumerate(request.trials):
             plan.trials.append(self._kept(request, trial, f"trials[{index}]"))
+        if all(step.training for step in orders.steps_of(plan, "")):
+            bound = "must ask something of these sounds: the stereo image is asked about two channels only"
+            raise InvalidRequest(violations=[("questions", bound)])
         return self.repository.write(lambda session: sessions.create(session, plan))
 
     def _kept(self, request: pb.CreateListeningTestRequest, trial: pb.ListeningTrial, field: str) -> pb.KeptTrial:
@@ -98,7 +105,7 @@ class Listening:
 
         def add(name: str, role: pb.ListeningRole, source: ArtifactRef, place: str) -> pb.KeptStimulus:
             loudness_lufs = request.loudness_lufs if request.HasField("loudness_lufs") else None
-            with in_field(f"{field}.{place}"):
+            with self._decoding, in_field(f"{field}.{place}"):
                 stimulus = audio.keep(self.store, source, loudness_lufs, self.scratch)
             stimulus.condition, stimulus.role = name, role
             kept.stimuli.append(stimulus)
@@ -109,7 +116,8 @@ class Listening:
         if trial.HasField("reference"):
             reference = add(checking.REFERENCE, pb.LISTENING_ROLE_REFERENCE, trial.reference, "reference")
             if request.make_anchor:
-                made = audio.anchor(self.store, reference, self.scratch)
+                with self._decoding:
+                    made = audio.anchor(self.store, reference, self.scratch)
                 made.condition, made.role = checking.ANCHOR, pb.LISTENING_ROLE_ANCHOR
                 kept.stimuli.append(made)
         if trial.HasField("anchor"):

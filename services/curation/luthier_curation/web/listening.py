@@ -117,6 +117,7 @@ def routes(listening: Listening, cache: AudioCache) -> APIRouter:
             mushra=request.kind == pb.LISTENING_KIND_MUSHRA,
             referenced=request.trials[0].HasField("reference"),
             training=any(trial.training for trial in request.trials),
+            quality=pb.LISTENING_QUESTION_AUDIO_QUALITY in request.questions,
             questions=[QUESTIONS[question] for question in request.questions],
             instructions=request.instructions,
             words=MUSHRA_WORDS,
