@@ -59,6 +59,7 @@ SECTIONS: Final[dict[str, Commands]] = {
         "generate": ("models:generate", "Generate audio into a file"),
         "evaluate": ("long_runs:evaluate", "Measure a model, beside a baseline"),
         "score": ("score:score", "Measure a folder of audio against its prompts, as evaluate measures a model"),
+        "demo-page": ("demo_page.command:demo_page", "Make a page to listen to from evaluations, as static files"),
         "metric-weights": (
             "metric_weights:metric_weights",
             "Bring the weights of an embedder that metrics are computed with",
