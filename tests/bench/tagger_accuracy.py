@@ -19,6 +19,7 @@ import argparse
 import datetime
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
@@ -97,6 +98,17 @@ def beliefs(clips: Path, weights: Path, clip: Clip) -> dict[str, float]:
         opened = embedder(who, weights)
         found[who] = opened.embed(resampled(mono, rate, opened.sample_rate_hz))
     return {f"{kind} {word}": belief(tag, found[tag.embedder]) for (kind, word), tag in wanted.items()}
+
+
+def chosen(clips: Sequence[Clip], stems: int) -> list[Clip]:
+    """All mixes and lines, and of each program so many stems, drawn by their names: songs have drums in plenty."""
+    taken: Counter[int] = Counter()
+    found = [clip for clip in clips if clip.kind != "stem"]
+    for clip in sorted(clips, key=lambda clip: hashlib.sha256(clip.file.encode()).hexdigest()):
+        if clip.kind == "stem" and taken[clip.programs[0]] < stems:
+            taken[clip.programs[0]] += 1
+            found.append(clip)
+    return found
 
 
 def best_threshold(values: NDArray[np.float64], truth: NDArray[np.bool_]) -> float:
@@ -182,9 +194,10 @@ def main() -> None:
     parser.add_argument("clips", type=Path)
     parser.add_argument("weights", type=Path)
     parser.add_argument("--out", type=Path, help="the JSON file that is written")
+    parser.add_argument("--stems", type=int, default=4, metavar="N", help="of stems, so many of each program")
     options = parser.parse_args()
     document = json.loads((options.clips / "clips.json").read_text(encoding="utf-8"))
-    clips = [Clip(**clip) for clip in document["clips"]]
+    clips = chosen([Clip(**clip) for clip in document["clips"]], options.stems)
     with ProcessPoolExecutor(WORKERS) as pool:
         work = partial(beliefs, options.clips, options.weights)
         found = list(pool.map(work, clips, chunksize=8))
