@@ -243,6 +243,7 @@ def masked(crc: int) -> int:
 
 
 _LANES: Final = 1024  # pieces that are worked through side by side
+_FEW_BYTES: Final = 4096  # for which that is no gain
 
 
 def crc32c(data: bytes | memoryview) -> int:
@@ -251,14 +252,14 @@ def crc32c(data: bytes | memoryview) -> int:
     Many equal pieces are worked through at once, one byte of each at a time; then neighbours are joined: the CRC of two
     pieces is the CRC of the first, pushed by the length of the second, xor that of the second.
     """
+    if len(data) < _FEW_BYTES:
+        return _bytewise(bytes(data))
     given = np.frombuffer(data, dtype=np.uint8)
-    length = max(1, -(-given.size // _LANES))
+    length = -(-given.size // _LANES)
     lanes = np.zeros(_LANES * length, dtype=np.uint8)  # zeros before the data change no CRC that begins at 0
     start = lanes.size - given.size
     lanes[start:] = given
-    if given.size < 4:  # to begin at all ones is to begin at 0 with the first four bytes inverted
-        return _bytewise(bytes(data))
-    lanes[start : start + 4] ^= 0xFF
+    lanes[start : start + 4] ^= 0xFF  # to begin at all ones is to begin at 0 with the first four bytes inverted
     crcs = np.zeros(_LANES, dtype=np.uint32)
     table = _byte_table()
     for column in np.ascontiguousarray(lanes.reshape(_LANES, length).T):
@@ -271,9 +272,9 @@ def crc32c(data: bytes | memoryview) -> int:
 
 
 def _bytewise(data: bytes) -> int:
-    crc = 0xFFFFFFFF
+    crc, table = 0xFFFFFFFF, _byte_list()
     for byte in data:
-        crc = int(_byte_table()[(crc ^ byte) & 0xFF]) ^ (crc >> 8)
+        crc = table[(crc ^ byte) & 0xFF] ^ (crc >> 8)
     return crc ^ 0xFFFFFFFF
 
 
@@ -284,6 +285,12 @@ def _byte_table() -> NDArray[np.uint32]:
     for _ in range(8):
         table = np.where(table & 1, (table >> 1) ^ np.uint32(_POLYNOMIAL), table >> 1).astype(np.uint32)
     return table
+
+
+@cache
+def _byte_list() -> list[int]:
+    numbers: list[int] = _byte_table().tolist()
+    return numbers
 
 
 def _zeros_operator(length: int) -> NDArray[np.uint32]:

@@ -93,7 +93,8 @@ _TIMBRAL_FILTERS: Final = 204
 _TEMPORAL: Final = (128, 64, 32)  # frames of a filter
 _TEMPORAL_FILTERS: Final = 51
 _MIDDLE_FILTERS: Final = 64
-_MIDDLE_FRAMES: Final = 7
+_FRAMES: Final = 7  # of a filter of timbre, or of the middle layers
+_EDGE: Final = _FRAMES // 2
 _FRONT: Final = len(_TIMBRAL) * _TIMBRAL_FILTERS + len(_TEMPORAL) * _TEMPORAL_FILTERS
 _POOLED: Final = 2 * (_FRONT + 3 * _MIDDLE_FILTERS)  # maximum and mean of each
 
@@ -101,7 +102,7 @@ _POOLED: Final = 2 * (_FRONT + 3 * _MIDDLE_FILTERS)  # maximum and mean of each
 class _Block(nn.Module):
     """A convolution, its rectified output normalised: in this order, as published."""
 
-    def __init__(self, convolution: nn.Module, norm: nn.Module) -> None:
+    def __init__(self, convolution: nn.Module, norm: nn.BatchNorm1d) -> None:
         super().__init__()
         self.convolution, self.norm = convolution, norm
 
@@ -109,25 +110,36 @@ class _Block(nn.Module):
         normalised: Tensor = self.norm(functional.relu(self.convolution(x)))
         return normalised
 
+    def pooled(self, x: Tensor) -> Tensor:
+        """The maximum over mels (windows, filters, frames) of spectrograms (windows, 1, frames, mels).
+
+        Rectifying and normalising keep the order of values, or turn it round where the norm's factor is negative: so
+        they wait until one value of the many is chosen.
+        """
+        filtered = self.convolution(x)
+        rising = self.norm.weight[:, None] >= 0
+        chosen = torch.where(rising, filtered.amax(dim=3), filtered.amin(dim=3))
+        normalised: Tensor = self.norm(functional.relu(chosen))
+        return normalised
+
 
 class Network(nn.Module):
-    """Spectrograms (windows, 187, 96) in; vectors (windows, 200) and logits (windows, classes) out."""
+    """Spectrograms of windows (windows, 187, 96) in; vectors (windows, 200) and logits (windows, classes) out."""
 
     def __init__(self, classes: int) -> None:
         super().__init__()
         self.input_norm = nn.BatchNorm2d(1, _EPSILON)
         self.timbral = nn.ModuleList(
-            _Block(nn.Conv2d(1, _TIMBRAL_FILTERS, size, padding=(3, 0)), nn.BatchNorm2d(_TIMBRAL_FILTERS, _EPSILON))
+            _Block(nn.Conv2d(1, _TIMBRAL_FILTERS, size), nn.BatchNorm1d(_TIMBRAL_FILTERS, _EPSILON))
             for size in _TIMBRAL
         )
         self.temporal = nn.ModuleList(
-            _Block(nn.Conv2d(1, _TEMPORAL_FILTERS, (size, 1)), nn.BatchNorm2d(_TEMPORAL_FILTERS, _EPSILON))
+            _Block(nn.Conv2d(1, _TEMPORAL_FILTERS, (size, 1)), nn.BatchNorm1d(_TEMPORAL_FILTERS, _EPSILON))
             for size in _TEMPORAL
         )
         self.middle = nn.ModuleList(
             _Block(
-                nn.Conv1d(channels, _MIDDLE_FILTERS, _MIDDLE_FRAMES, padding=3),
-                nn.BatchNorm1d(_MIDDLE_FILTERS, _EPSILON),
+                nn.Conv1d(channels, _MIDDLE_FILTERS, _FRAMES, padding=_EDGE), nn.BatchNorm1d(_MIDDLE_FILTERS, _EPSILON)
             )
             for channels in (_FRONT, _MIDDLE_FILTERS, _MIDDLE_FILTERS)
         )
@@ -136,17 +148,44 @@ class Network(nn.Module):
         self.dense_norm = nn.BatchNorm1d(DIMENSIONS, _EPSILON)
         self.output = nn.Linear(DIMENSIONS, classes)
 
-    def forward(self, spectrogram: Tensor) -> tuple[Tensor, Tensor]:
-        x = self.input_norm(spectrogram[:, None])  # (windows, 1, frames, mels)
-        front = [block(x).amax(dim=3) for block in self.timbral]  # each (windows, 204, frames)
+    def forward(self, windows: Tensor) -> tuple[Tensor, Tensor]:
+        x = self.input_norm(windows[:, None])  # (windows, 1, 187, 96)
+        padded = functional.pad(x, (0, 0, _EDGE, _EDGE))
+        return self._rest(x, [block.pooled(padded) for block in self.timbral])
+
+    def overlapping(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """The same of the windows of a spectrogram (frames, 96), HOP_FRAMES apart.
+
+        Most of the work is the filters of timbre, each 7 frames wide. Windows share their frames, so what these filters
+        make of them is worked out once; only next to its ends, where a window is padded, has each its own.
+        """
+        windows = frames.unfold(0, WINDOW_FRAMES, HOP_FRAMES).transpose(1, 2)  # (windows, 187, 96)
+        x = self.input_norm(windows[:, None])
+        whole = self.input_norm(frames[None, None])
+        ends = torch.cat(
+            [
+                functional.pad(x[:, :, : 2 * _EDGE], (0, 0, _EDGE, 0)),
+                functional.pad(x[:, :, -2 * _EDGE :], (0, 0, 0, _EDGE)),
+            ]
+        )  # (2 * windows, 1, 9, 96): each gives 3 frames
+        timbral = []
+        for block in self.timbral:
+            inner = block.pooled(whole)[0].unfold(1, WINDOW_FRAMES - 2 * _EDGE, HOP_FRAMES)  # (204, windows, 181)
+            first, last = block.pooled(ends).chunk(2)
+            timbral.append(torch.cat([first, inner.transpose(0, 1), last], dim=2))  # (windows, 204, 187)
+        return self._rest(x, timbral)
+
+    def _rest(self, x: Tensor, timbral: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """From the normalised windows (windows, 1, 187, 96) and what the filters of timbre made of them."""
+        front = list(timbral)  # each (windows, 204, 187)
         for block, frames in zip(self.temporal, _TEMPORAL, strict=True):
             padded = functional.pad(x, (0, 0, frames // 2 - 1, frames // 2))  # TensorFlow's SAME: the odd one behind
-            front.append(block(padded).amax(dim=3))  # (windows, 51, frames)
-        layers = [torch.cat(front, dim=1)]  # (windows, 561, frames)
-        layers.append(self.middle[0](layers[0]))  # (windows, 64, frames)
+            front.append(block.pooled(padded))  # (windows, 51, 187)
+        layers = [torch.cat(front, dim=1)]  # (windows, 561, 187)
+        layers.append(self.middle[0](layers[0]))  # (windows, 64, 187)
         layers.append(self.middle[1](layers[1]) + layers[1])
         layers.append(self.middle[2](layers[2]) + layers[2])
-        features = torch.cat(layers, dim=1)  # (windows, 753, frames)
+        features = torch.cat(layers, dim=1)  # (windows, 753, 187)
         pooled = torch.stack([features.amax(dim=2), features.mean(dim=2)], dim=2)  # (windows, 753, 2)
         dense = functional.relu(self.dense(self.pool_norm(pooled.flatten(1))))
         vectors = self.dense_norm(dense)
@@ -212,16 +251,15 @@ def spectrogram(samples: Floats) -> Tensor:
     return torch.log10(COMPRESSION * mel + 1.0).T
 
 
-def windows_of(frames: Tensor) -> Tensor:
-    """Windows (windows, 187, 96) of a spectrogram (frames, 96), each HOP_FRAMES after the one before.
+def filled(frames: Tensor) -> Tensor:
+    """A spectrogram (frames, 96) of at least one window.
 
-    A spectrogram shorter than one window is repeated until it fills it, as in the networks' training (`pad_short:
-    repeat-pad`): silence behind the music would be something the network hears. What is left at the end, less than
-    HOP_FRAMES, is not heard.
+    A shorter one is repeated until it fills it, as in the networks' training (`pad_short: repeat-pad`): silence behind
+    the music would be something the network hears.
     """
-    if len(frames) < WINDOW_FRAMES:
-        frames = frames.repeat(-(-WINDOW_FRAMES // len(frames)), 1)[:WINDOW_FRAMES]
-    return frames.unfold(0, WINDOW_FRAMES, HOP_FRAMES).transpose(1, 2)  # (windows, 187, 96)
+    if len(frames) >= WINDOW_FRAMES:
+        return frames
+    return frames.repeat(-(-WINDOW_FRAMES // len(frames)), 1)[:WINDOW_FRAMES]
 
 
 def levelled(samples: Floats) -> Floats:
@@ -257,11 +295,13 @@ class Musicnn:
             raise InvalidRequest(violations=[("samples", bound)])
         if not np.isfinite(samples).all():
             raise InvalidRequest("the audio holds NaN or infinity", reason="AUDIO_NOT_FINITE")
-        windows = windows_of(spectrogram(levelled(samples[:, 0])))
+        frames = filled(spectrogram(levelled(samples[:, 0])))
+        count = 1 + (len(frames) - WINDOW_FRAMES) // HOP_FRAMES  # what is left at the end, below 0.98 s, is not heard
+        found = []
         with torch.inference_mode():
-            found = [
-                self._network(windows[at : at + WINDOWS_AT_ONCE]) for at in range(0, len(windows), WINDOWS_AT_ONCE)
-            ]
+            for first in range(0, count, WINDOWS_AT_ONCE):
+                last = min(first + WINDOWS_AT_ONCE, count) - 1
+                found.append(self._network.overlapping(frames[first * HOP_FRAMES : last * HOP_FRAMES + WINDOW_FRAMES]))
         vectors, logits = (torch.cat([each[part] for each in found]).numpy() for part in (0, 1))
         if not (np.isfinite(vectors).all() and np.isfinite(logits).all()):
             raise InvalidRequest(f"{self.name} gives NaN or infinity for this audio", reason="AUDIO_NOT_FINITE")
