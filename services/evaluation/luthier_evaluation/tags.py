@@ -284,7 +284,7 @@ def _useless(word: str, known: WordAccuracy | None) -> str:
     accuracy = known.rates.balanced_accuracy or 0.0
     if accuracy < USEFUL:
         n = known.rates.positives + known.rates.negatives
-        return f"the tagger does not hear {word} in rendered music: balanced accuracy {accuracy:.2f} on {n} clips"
+        return f"the tagger does not hear {word} in rendered music: balanced accuracy {accuracy:.3f} on {n} clips"
     return ""
 
 
