@@ -163,6 +163,18 @@ def _value(name: str) -> Callable[[pb.SuiteRow, pb.RowResult], float | None]:
     return lambda _, result: result.values.get(name)
 
 
+COPY: Final = "copy"
+"""Value of a row: 1 where a training clip is heard in it, else 0; absent where no data set is recorded with its model."""
+COPIES: Final = Metric(
+    "copies",
+    "Copies of training clips",
+    "share",
+    "rows in which a clip that the model was trained on is heard, at any pitch within a semitone and a half and any tempo"
+    " within 4 %",
+    _value(COPY),
+)
+
+
 ALIGNED: Final = (
     Metric(
         "stft",
@@ -185,7 +197,7 @@ ALIGNED: Final = (
 
 def metrics_of(plan: pb.EvaluationPlan) -> tuple[Metric, ...]:
     """The metrics of the rows of an evaluation: METRICS, those of aligned references, and those of its embedders."""
-    found = [*METRICS, *(ALIGNED if plan.request.aligned else ())]
+    found = [*METRICS, COPIES, *(ALIGNED if plan.request.aligned else ())]
     for name, kind in EMBEDDERS.items():
         if name in {one.embedder for one in plan.embedders}:
             if kind.tagger:

@@ -15,6 +15,7 @@ from luthier_evaluation import promotion
 from luthier_evaluation.audio_sets import MAX_AUDIO_BYTES, MAX_SET_BYTES, check_references, system_of
 from luthier_evaluation.audio_values import scores_by
 from luthier_evaluation.embedders import EMBEDDERS
+from luthier_evaluation.memorisation import training_sets_of
 from luthier_evaluation.plan import (
     DEFAULT_STEPS,
     EVALUATIONS,
@@ -209,6 +210,9 @@ def plan_of(store: Store, weights: Weights, request: pb.CreateEvaluationRequest)
         checks.within("max_rows", request.max_rows, 1, MAX_ROWS)
     if request.HasField("seconds_total"):
         checks.within("seconds_total", request.seconds_total, 0.5, 600)
+    embedders = weights.at_hand()
+    if request.nearest_by:
+        checks.one_of("nearest_by", request.nearest_by, [one.embedder for one in embedders])
     if request.HasField("suite"):
         checks.that(not request.suite_name, "suite_name", "must be empty where suite is given")
         _check_suite(checks, request.suite)
@@ -223,8 +227,14 @@ def plan_of(store: Store, weights: Weights, request: pb.CreateEvaluationRequest)
             models.append(system_of(store, getattr(request, f"{side}_audio"), f"{side}_audio", len(suite.rows)))
         elif name := getattr(request, f"{side}_model"):
             pinned = resolve(store, name)
-            digest = f"sha256:{pinned.digest}"
-            models.append(pb.EvaluatedModel(model=pinned.label, model_digest=digest, dataset_name=pinned.dataset_name))
+            models.append(
+                pb.EvaluatedModel(
+                    model=pinned.label,
+                    model_digest=f"sha256:{pinned.digest}",
+                    dataset_name=pinned.dataset_name,
+                    training_sets=training_sets_of(store, pinned),
+                )
+            )
     compared_with = "baseline_audio" if request.HasField("baseline_audio") else "baseline_model"
     checks.that(
         len({model.model_digest for model in models}) == len(models),
@@ -250,7 +260,7 @@ def plan_of(store: Store, weights: Weights, request: pb.CreateEvaluationRequest)
         steps=request.steps if request.HasField("steps") else DEFAULT_STEPS,
         guidance_scale=request.guidance_scale,
         own_guidance=not request.HasField("guidance_scale"),
-        embedders=weights.at_hand(),
+        embedders=embedders,
     )
     if request.aligned:
         without = [index for index, row in enumerate(plan.suite.rows) if not row.HasField("reference")]
