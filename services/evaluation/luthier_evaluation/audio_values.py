@@ -39,7 +39,7 @@ class AudioValues:
     def __init__(self, store: Store, weights: Weights, plan: pb.EvaluationPlan, progress: Progress) -> None:
         """Listens to the reference. Raises as `Weights.embedders` and `embed_audio` do."""
         self._store, self._plan, self._words = store, plan, words_of(plan.suite)
-        self._embedders = weights.embedders(plan.embedders)
+        self.embedders = self._embedders = weights.embedders(plan.embedders)
         refs = references_of(store, plan) if self._embedders else []
         for index, ref in enumerate(refs):
             embed_audio(store, ref, self._embedders)
