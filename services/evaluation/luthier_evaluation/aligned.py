@@ -11,6 +11,7 @@ time, and sums are kept: the figures are the same.
 """
 
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache, lru_cache
@@ -40,6 +41,8 @@ PIECE_FRAMES: Final = 4096  # of a spectrum held at a time: 34 MB at the largest
 VISQOL_RATE_HZ: Final = 48_000  # of its mode for audio
 VISQOL_S: Final = 10.0  # its listening tests had 5 to 10 s, and it takes as long as it hears
 VISQOL_MIN_S: Final = 1.0
+_VISQOL_ALONE: Final = threading.Lock()
+"""Two calls at once give other ratings, or end the process: its filters keep state, and libsvm's memory is shared."""
 EPS: Final = 1e-8  # least power of a bin, as auraloss'
 
 
@@ -115,7 +118,8 @@ def visqol(found: torch.Tensor, wanted: torch.Tensor, sample_rate_hz: int) -> fl
     if not long_enough or float(np.sqrt(np.square(audio[0]).mean())) < SILENCE or (measure := _visqol()) is None:
         return None
     at_48k = [resampled(each.astype(np.float32), sample_rate_hz, VISQOL_RATE_HZ).astype(np.float64) for each in audio]
-    return float(measure(*at_48k, VISQOL_RATE_HZ).moslqo)
+    with _VISQOL_ALONE:
+        return float(measure(*at_48k, VISQOL_RATE_HZ).moslqo)
 
 
 @cache
