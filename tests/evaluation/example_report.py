@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
+from PIL import Image
 
 from luthier.common.v1.common_pb2 import ArtifactRef, Span, TempoFact
 from luthier.evaluation.v1 import evaluation_pb2 as pb
@@ -27,7 +28,8 @@ WINDOW_S = 47.0
 ROWS = 96
 MODELS = ("base@1", "tuned@3")
 FOLLOWS = {"base@1": 0.35, "tuned@3": 0.85}  # share of the rows that are as asked
-HEIGHT = 5200  # of the picture, pixels
+WIDTH, HEIGHT = 1200, 5400  # of the picture, pixels: to the first rows to listen to
+COLOURS = 160  # of the picture
 
 
 def plan() -> pb.EvaluationPlan:
@@ -109,14 +111,15 @@ def example(store: Store) -> pb.EvaluationResults:
     return results
 
 
-def main(page: Path, picture: Path | None, width: int = 1280) -> None:
+def main(page: Path, picture: Path | None) -> None:
     with tempfile.TemporaryDirectory() as folder:
         store = open_store(StoreSettings(store_folder=Path(folder)))
         page.write_text(render(example(store), store), encoding="utf-8")
     if picture:
         flags = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"]
-        size = f"--window-size={width},{HEIGHT}"
+        size = f"--window-size={WIDTH},{HEIGHT}"
         subprocess.run(["chromium", *flags, size, f"--screenshot={picture}", page.absolute().as_uri()], check=True)
+        Image.open(picture).convert("RGB").quantize(COLOURS).save(picture, optimize=True)
 
 
 if __name__ == "__main__":
