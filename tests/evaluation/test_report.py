@@ -77,7 +77,7 @@ def test_plots_leave_the_rest_of_the_page_alone(page: str) -> None:
 def test_it_shows_scores_plots_failures_and_where_all_comes_from(page: str) -> None:
     for expected in (
         "Tempo accuracy 1",
-        "kl_passt",
+        "KL PaSST",
         "not computed",
         'aria-label="Tempo asked for against tempo measured"',
         "Rows that failed",

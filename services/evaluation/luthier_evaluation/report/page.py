@@ -12,6 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from luthier.evaluation.v1 import evaluation_pb2 as pb
+from luthier_evaluation.adherence import WordHeard, by_word
 from luthier_evaluation.audio_values import absent_embedders, scores_by
 from luthier_evaluation.metrics import Metric, SetMetric, metrics_of, set_metrics_of, tempo_of
 from luthier_evaluation.plan import baseline, candidate, key_of
@@ -19,10 +20,12 @@ from luthier_evaluation.report import plots
 from luthier_evaluation.report.key import NO_KEY, key_section, relation
 from luthier_evaluation.report.length import length_section
 from luthier_evaluation.report.listening import Sound, rows_to_play, sound
+from luthier_evaluation.report.nearest import pairs_of
 from luthier_evaluation.report.structure import structure
 from luthier_evaluation.report.tempo import tempo_section
 from luthier_evaluation.report.text import number, with_interval
 from luthier_evaluation.scores import caution, difference_name
+from luthier_evaluation.tags import NotHeard
 from luthier_kit.store import Store
 from luthier_music.keys import Key
 from luthier_music.tempo import accuracy_1, accuracy_2
@@ -86,6 +89,9 @@ def render(results: pb.EvaluationResults, store: Store) -> str:
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     templates.globals["number"] = number
+    templates.filters["columns"] = lambda rows: zip(*rows, strict=True)
+    told = [(m.model, by_word(plan.suite, [r for r in results.rows if r.model == m.model])) for m in plan.models]
+    of_candidate = [result for result in results.rows if result.model == candidate(plan).model]
     return templates.get_template("report.html").render(
         results=results,
         plan=plan,
@@ -101,10 +107,22 @@ def render(results: pb.EvaluationResults, store: Store) -> str:
         tempi=tempo_section(results, colours),
         keys=key_section(results, colours),
         lengths=length_section(results, colours),
+        adherence=_told_of_all(told),
+        untold=[word for word in told[-1][1] if isinstance(word, NotHeard)],
+        pairs=pairs_of(of_candidate, store),
         listening=listening,
         structured=any(cell.structure for *_, cells in listening for cell in cells),
         rows=[(*row, [_cell(plan, by_row[m.model, row[0]]) for m in plan.models]) for row in rows[:MAX_LISTED]],
         failures=[result for result in results.rows if result.HasField("error")],
+    )
+
+
+def _told_of_all(told: Sequence[tuple[str, Sequence[WordHeard | NotHeard]]]) -> list[tuple[str, list[WordHeard]]]:
+    """Of each model the words that were computed of all of them, in one order; empty without such words."""
+    words = [{(one.kind, one.word): one for one in found if isinstance(one, WordHeard)} for _, found in told]
+    of_all = [key for key in words[0] if all(key in each for each in words)]
+    return (
+        [(model, [each[key] for key in of_all]) for (model, _), each in zip(told, words, strict=True)] if of_all else []
     )
 
 
