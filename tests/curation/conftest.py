@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 from sqlalchemy import Engine, make_url
 
 from luthier_curation.curation import Curation
@@ -121,6 +121,7 @@ def paged(tmp_path: Path, store: Store, page_url: str) -> Curation:
 def browser() -> Iterator[Browser]:
     """Debian's chromium."""
     chromium = require_tool("chromium")
+    expect.set_options(timeout=15_000)  # a machine that is busy; what is there is seen at once
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=list(FLAGS))
         yield browser

@@ -51,12 +51,20 @@ export class Player {
     return this.context.decodeAudioData(await response.arrayBuffer());
   }
 
-  /** Take these sounds; what neither they nor `ahead` need is forgotten. */
-  async load(urls, ahead, { loop }) {
+  /** Take these sounds; what neither they nor `ahead` need is forgotten. Who plays meanwhile waits for them. */
+  load(urls, ahead, { loop }) {
     this.pause();
+    this.buffers = [];
+    this.loaded = this.take(urls, ahead, loop);
+    return this.loaded;
+  }
+
+  async take(urls, ahead, loop) {
+    this.taking = urls;
     const wanted = new Set([...urls, ...ahead]);
     for (const url of this.known.keys()) if (!wanted.has(url)) this.known.delete(url);
     const buffers = await Promise.all(urls.map((url) => this.fetch(url)));
+    if (this.taking !== urls) return; // others are wanted by now
     this.duration = Math.max(...buffers.map((buffer) => buffer.duration));
     this.buffers = buffers.map((buffer) => this.padded(buffer));
     this.heard = buffers.map(() => 0);
@@ -77,8 +85,8 @@ export class Player {
   }
 
   async play() {
+    await Promise.all([this.loaded, this.context.resume()]);
     if (this.playing || !this.buffers.length) return;
-    await this.context.resume();
     const { on, start, end } = this.loop;
     if (this.offset < start || this.offset >= end - 0.01) this.offset = start;
     this.began = this.context.currentTime + 0.02;
