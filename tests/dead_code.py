@@ -13,6 +13,7 @@ _.abort_with_status, _.send_initial_metadata, _.set_code, _.set_details
 _.readable, _.readinto, _.writable, _.try_to_connect, _.initial_metadata
 # gRPC methods and HTTP handlers are called by their names in the contract or the path
 _.format_commands, _.do_GET, _.log_message, _.malformed, _.bug, _.download
+_.go_on, _.unlock, _.scores_csv
 _.RenderStem  # of people who look into one stem, not of the pipeline
 # SQLAlchemy and Alembic
 _.impl, _.cache_ok, _.process_bind_param, _.process_result_value, _.change_id, _.isolation_level
@@ -37,3 +38,4 @@ _.measured_tempo, _.measured_key, _.audio_tag, _.tempo_source, _.key_source, _.v
 _.time_share, _.files_duration_s, _.median_s, _.lengths, _.tempo_unknown, _.key_unknown
 # commands of `luthier`, named in cli.SECTIONS
 _.luthier, _.demo, _.inspect, _.add_audio, _.gc, _.takedown, _.experiment, _.convert_checkpoint, _.train_autoencoder
+_.list_tests

@@ -1,7 +1,7 @@
 """Training steps of this build and of stable-audio-tools' own wrapper, on the same clips, in turn.
 
-    services/training/.venv/bin/python tests/bench/training.py [--size small] [--config FILE] [--blocks 8] [--steps 10]
-        [--batch-size 16] [--on-the-fly] [--checkpoint-every 4]
+    services/training/.venv/bin/python tests/bench/training.py [--size small] [--width 512 --depth 12 --heads 8]
+        [--config FILE] [--blocks 8] [--steps 10] [--batch-size 16] [--on-the-fly] [--checkpoint-every 4]
 
 Random weights and latents (speed does not depend on the values). Both are full fine-tuning with AdamW and a moving
 average; the wrapper runs in a plain loop, without Lightning's own cost. It takes latents as its pre-encoding leaves
@@ -12,6 +12,7 @@ it so many steps that one is written before the next is due. Their CPU seconds a
 """
 
 import argparse
+import copy
 import os
 import platform
 import sys
@@ -49,6 +50,9 @@ LEARNING_RATE, DECAY = 1e-4, 0.9999
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", default="small", help="tiny or small")
+    parser.add_argument("--width", type=int, help="of the size's transformer, in place of its own; so depth and heads")
+    parser.add_argument("--depth", type=int)
+    parser.add_argument("--heads", type=int)
     parser.add_argument("--config", type=Path, help="a model_config.json in place of a size")
     parser.add_argument("--blocks", type=int, default=8)
     parser.add_argument("--steps", type=int, default=10, help="of a block")
@@ -180,7 +184,7 @@ def since(begun: tuple[float, float], now: tuple[float, float]) -> tuple[float, 
 
 def main() -> None:
     asked = arguments()
-    known = configuration.read(asked.config.read_bytes()) if asked.config else tiny.configuration(size=asked.size)
+    known = configuration.read(asked.config.read_bytes()) if asked.config else sized(asked)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         weights, text = tiny.write_random(known, PROMPTS, folder, seed=1)
@@ -212,6 +216,14 @@ def main() -> None:
     report(reporter, parameters, asked)
     if checkpoints:
         checkpoints.report()
+
+
+def sized(asked: argparse.Namespace) -> Configuration:
+    """A size's configuration with another transformer where one is asked for."""
+    document = copy.deepcopy(dict(tiny.configuration(size=asked.size).document))
+    other = {"embed_dim": asked.width, "depth": asked.depth, "num_heads": asked.heads}
+    document["model"]["diffusion"]["config"] |= {name: value for name, value in other.items() if value}
+    return configuration.check(document)
 
 
 def stored(latents: torch.Tensor, folder: Path, seconds: float) -> StoredLatents:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from playwright.sync_api import Browser, sync_playwright
 from sqlalchemy import Engine, make_url
 
 from luthier_curation.curation import Curation
@@ -15,9 +16,14 @@ from luthier_curation.database import Repository, migrate, open_engine
 from luthier_curation.settings import CurationSettings
 from luthier_curation.web.server import WebServer, create_app
 from luthier_kit.store import Store
-from tests.support.services import temp_store
+from tests.support.services import require_tool, temp_store
 
 from .postgres import own_database, running_postgres
+
+FLAGS = (
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync", "--autoplay-policy=no-user-gesture-required",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="session")
@@ -109,3 +115,13 @@ def page_url(tmp_path: Path, store: Store, blank: Path) -> Iterator[str]:
 def paged(tmp_path: Path, store: Store, page_url: str) -> Curation:
     """Curation over the page's database: what the pipeline and other people do meanwhile."""
     return Curation(Repository(open_engine(f"sqlite:///{tmp_path}/page.sqlite3")), store)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Debian's chromium."""
+    chromium = require_tool("chromium")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=list(FLAGS))
+        yield browser
+        browser.close()

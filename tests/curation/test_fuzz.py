@@ -7,6 +7,7 @@ from sqlalchemy import Engine
 
 from luthier.common.v1 import common_pb2 as common
 from luthier.curation.v1 import curation_pb2 as pb
+from luthier.curation.v1 import listening_pb2
 from luthier_curation.__main__ import OFF, build
 from luthier_curation.curation import Curation
 from luthier_curation.settings import CurationSettings
@@ -15,6 +16,7 @@ from tests.support.fuzz import Example, attack
 from tests.support.own_process import in_own_process
 
 from .builders import PROMPT, clip
+from .listening_builders import create
 
 
 @pytest.mark.parametrize("per_class", [0, pytest.param(1000, marks=pytest.mark.slow)])
@@ -62,6 +64,10 @@ def test_hostile_requests_are_refused_by_name(
         "ExportDataset": pb.ExportDatasetRequest(
             collection="demo", name="demo", validation_share=0.1, test_share=0.1, exported_by="ann"
         ),
+        "CreateListeningTest": create(store, tmp_path, trials=1, seconds=0.2),
+        "GetListeningTest": listening_pb2.GetListeningTestRequest(test="ours-vs-base"),
+        "ListListeningTests": listening_pb2.ListListeningTestsRequest(page_size=5),
+        "GetListeningResults": listening_pb2.GetListeningResultsRequest(test="ours-vs-base"),
     }
     with in_own_process(build, settings) as service:
         attack(service, pb.DESCRIPTOR.services_by_name["CurationService"], examples, per_class)

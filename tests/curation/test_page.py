@@ -7,31 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from luthier.common.v1.common_pb2 import FACT_SOURCE_PERSON, FACT_SOURCE_TEMPO_MAP, VOICE_PRESENCE_NONE, TempoFact
 from luthier_curation.curation import Curation
 from luthier_curation.reviews import Edit
 from luthier_curation.tables import ACCEPTED, OPEN, REJECTED
-from tests.support.services import require_tool
 
 from .builders import PROMPT, clip
 
-FLAGS = (
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync", "--autoplay-policy=no-user-gesture-required",
-)  # fmt: skip
 HOSTILE = "<img src=x onerror=\"document.title='taken over'\">"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """Debian's chromium."""
-    chromium = require_tool("chromium")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=list(FLAGS))
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

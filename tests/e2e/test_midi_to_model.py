@@ -8,6 +8,7 @@ import json
 import math
 import os
 import time
+import urllib.request
 from pathlib import Path
 
 import soundfile
@@ -146,6 +147,19 @@ def test_the_evaluation_measures_both_models_on_the_same_rows(
     for model in (base["model"], tuned["model"]):
         assert scores["tempo_accuracy_1", model]["n"] >= 1
     assert (system.folder / "report.html").read_text().lstrip().lower().startswith("<!doctype html")
+
+
+def test_people_hear_what_the_evaluation_heard_and_copies_of_it_are_kept(system: System, judged: Answer) -> None:
+    made = system.luthier(
+        "listening", "create", "--name", "way", "--evaluation", judged["evaluation"], "--rows", "2", "--kind", "mushra"
+    )
+    assert made["test"]["systems"] == [judged["baseline"], judged["candidate"]]
+    assert made["test"]["trials"] == 2
+    assert len(list(system.store.objects.keys("listening/"))) == 4
+    again = system.luthier("listening", "results", "way")
+    assert again["test"] == made["test"]
+    with urllib.request.urlopen(made["link"]) as page:
+        assert b"Listening" in page.read()
 
 
 def test_a_promoted_model_is_served_under_its_new_name(system: System, judged: Answer, tuned: Answer) -> None:

@@ -1,7 +1,7 @@
 """A store with two models, and the evaluation service beside loopback inference and analysis, over real gRPC."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +11,14 @@ import pytest
 
 from luthier.evaluation.v1 import evaluation_pb2 as pb
 from luthier.evaluation.v1.evaluation_pb2_grpc import EvaluationServiceStub
+from luthier_evaluation.conversion import checkpoints, clap, openl3, passt
+from luthier_evaluation.conversion.checkpoints import Checkpoint
 from luthier_evaluation.service import service
 from luthier_evaluation.settings import EvaluationSettings
 from luthier_kit.registry import ModelVersion, register
 from luthier_kit.rpc import Channel
 from luthier_kit.store import Store
+from luthier_model.conversion.reader import opened
 from tests.support.services import running, temp_store
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -93,3 +96,20 @@ def platform(store: Store, tmp_path: Path) -> Iterator[Platform]:
         address = stack.enter_context(running(service(store, settings), settings))
         channel = stack.enter_context(Channel(address))
         yield Platform(store, inference, settings, EvaluationServiceStub(channel))
+
+
+@pytest.fixture
+def unsandboxed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Checkpoints that a test wrote are opened in this process: starting the reader takes seconds. The reader itself is
+    held by test_passt.py and tests/model/conversion.
+    """
+
+    def read(path: Path, choose: Callable[[Any], Any]) -> Checkpoint:
+        file = opened(path)
+        chosen = choose({name: tuple(tensor.shape) for name, tensor in file.tensors.items()})
+        tensors = {name: file.tensors[stored].float() for name, stored in chosen.items()}
+        left = checkpoints.counted(set(file.tensors) - set(chosen.values()), file.entries)
+        return Checkpoint(tensors, "0" * 64, left)
+
+    for module in (clap, openl3, passt):
+        monkeypatch.setattr(module, "read_checkpoint", read)

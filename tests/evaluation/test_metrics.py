@@ -146,7 +146,7 @@ def test_the_golden_table() -> None:
     results = [result(tempo, row=i, model="base@1", loudness_lufs=-20.0) for i, tempo in enumerate(base)]
     results += [result(tempo, row=i, model="tuned@2", loudness_lufs=-14.0) for i, tempo in enumerate(tuned)]
 
-    table = score_table(pb.EvaluationPlan(suite=suite, models=models), results)
+    table = score_table(pb.EvaluationPlan(suite=suite, models=models), results, lambda _model, _rows: ())
 
     found = {(s.metric, s.model): (s.value, s.n, s.chance if s.HasField("chance") else None) for s in table}
     assert found["tempo_accuracy_1", "base@1"] == (1 / 4, 4, 3 / 12)
@@ -165,7 +165,7 @@ def test_rows_that_failed_are_in_no_score() -> None:
     failed = result(row=1)
     failed.error.message = "no room"
 
-    score = score_table(plan, [result(100.0), failed])[0]
+    score = score_table(plan, [result(100.0), failed], lambda _model, _rows: ())[0]
 
     assert (score.value, score.n) == (1.0, 1)
     assert "all rows alike" in score.note

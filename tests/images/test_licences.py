@@ -31,7 +31,7 @@ WITH_LIBFLAC = [service for service in services("base", "torch") if "flacarray" 
 
 
 def test_libflac_is_where_flac_is_written() -> None:
-    assert sorted(WITH_LIBFLAC) == ["analysis", "rendering"]
+    assert sorted(WITH_LIBFLAC) == ["analysis", "curation", "rendering"]
 
 
 @pytest.mark.parametrize("service", WITH_LIBFLAC)

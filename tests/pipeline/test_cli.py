@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from typer.core import TyperGroup
 
 from luthier_kit.store import StoreSettings, open_store
 from luthier_pipeline.cli import SECTIONS, load
@@ -75,10 +76,13 @@ def test_luthier_alone_shows_the_help() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_command_has_help_and_takes_json(name: str) -> None:
-    done = luthier([name, "--help"])
-    assert done.code == 0
-    assert "--json" in done.out
-    assert load(name).help
+    found = load(name)
+    called = [[name, further] for further in found.commands] if isinstance(found, TyperGroup) else [[name]]
+    for words in called:
+        done = luthier([*words, "--help"])
+        assert done.code == 0
+        assert "--json" in done.out
+    assert found.help
 
 
 def test_the_version_is_that_of_the_package() -> None:

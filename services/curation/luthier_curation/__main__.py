@@ -1,6 +1,7 @@
 """`python -m luthier_curation`: the service and its page, until SIGTERM."""
 
 import sys
+from pathlib import Path
 
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
@@ -16,6 +17,7 @@ from luthier_curation.database import (
     open_configured,
     schema_revision,
 )
+from luthier_curation.listening import Listening
 from luthier_curation.service import CurationService
 from luthier_curation.settings import AUTOMATIC, CurationSettings
 from luthier_curation.web.server import WebServer, create_app
@@ -41,13 +43,20 @@ def open_database(settings: CurationSettings) -> Engine:
     return engine
 
 
-def service_of(curation: Curation, web: WebServer | None = None) -> Service:
-    """The gRPC service, and the page beside it. Reading and a single edit never wait behind bulk work."""
-    servicer = CurationService(curation)
+def service_of(curation: Curation, web: WebServer | None = None, scratch: Path | None = None) -> Service:
+    """The gRPC service, and the page beside it. Reading and a single edit never wait behind bulk work. Audio is decoded
+    below `scratch`; None = the system's folder for temporary files."""
+    servicer = CurationService(curation, Listening(curation.repository, curation.store, scratch))
     return Service(
         curation_pb2.DESCRIPTOR.services_by_name["CurationService"],
         servicer,
-        light=[servicer.ListClips, servicer.UpdateClip, servicer.GetClipStamps],
+        light=[
+            servicer.ListClips,
+            servicer.UpdateClip,
+            servicer.GetClipStamps,
+            servicer.GetListeningTest,
+            servicer.ListListeningTests,
+        ],
         prepare=web.start if web else None,
         close=web.stop if web else None,
     )
@@ -57,7 +66,7 @@ def build(settings: CurationSettings) -> Service:
     """The service as its settings say."""
     curation = Curation(Repository(open_database(settings)), open_store(settings))
     web = None if settings.web_address == OFF else WebServer(create_app(curation, settings), settings.web_address)
-    return service_of(curation, web)
+    return service_of(curation, web, settings.scratch)
 
 
 if __name__ == "__main__":

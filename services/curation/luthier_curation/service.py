@@ -3,11 +3,13 @@
 import grpc
 
 from luthier.curation.v1 import curation_pb2 as pb
+from luthier.curation.v1 import listening_pb2
 from luthier.curation.v1.curation_pb2_grpc import CurationServiceServicer
 from luthier_curation import checking
 from luthier_curation.clips import instruments_by_person, key_by_person
 from luthier_curation.curation import Curation
 from luthier_curation.datasets import Export
+from luthier_curation.listening import Listening
 from luthier_curation.listing import VERDICTS, position_after
 from luthier_curation.reviews import Decision, Edit
 from luthier_curation.splits import Fractions
@@ -22,8 +24,9 @@ MAX_STAMPS = 5000
 class CurationService(CurationServiceServicer):
     """Collections of clips; see curation.proto."""
 
-    def __init__(self, curation: Curation) -> None:
+    def __init__(self, curation: Curation, listening: Listening) -> None:
         self.curation = curation
+        self.listening = listening
 
     def UpsertClips(self, request: pb.UpsertClipsRequest, _context: grpc.ServicerContext) -> pb.UpsertClipsResponse:
         """Adds clips or revises them."""
@@ -43,12 +46,7 @@ class CurationService(CurationServiceServicer):
 
     def ListClips(self, request: pb.ListClipsRequest, _context: grpc.ServicerContext) -> pb.ListClipsResponse:
         """A page of the clips that match."""
-        size = request.page_size if request.HasField("page_size") else DEFAULT_PAGE_SIZE
-        checks = Checks()
-        checks.within("page_size", size, 1, MAX_PAGE_SIZE)
-        checks.text("page_token", request.page_token, max_chars=4096)
-        checks.done()
-        page = self.curation.page(request, size)
+        page = self.curation.page(request, _page_size(request))
         items = ((position_after(row.sort_key), _curated_clip(row)) for row in page.clips)
         clips, more = fit_page(request, items, page.next_token)
         return pb.ListClipsResponse(clips=clips, total=page.total, next_page_token=more)
@@ -85,6 +83,45 @@ class CurationService(CurationServiceServicer):
         fractions = _fractions(request)
         export = self.curation.export(request.collection, request.name, fractions, actor(request.exported_by))
         return _export_response(export, fractions)
+
+    def CreateListeningTest(
+        self, request: listening_pb2.CreateListeningTestRequest, _context: grpc.ServicerContext
+    ) -> listening_pb2.CreateListeningTestResponse:
+        """Copies the audio and keeps the test."""
+        request.created_by = actor(request.created_by)
+        created = self.listening.create(request)
+        test = self.listening.test(created.test_id)
+        return listening_pb2.CreateListeningTestResponse(test=test, results_key=created.results_key)
+
+    def GetListeningTest(
+        self, request: listening_pb2.GetListeningTestRequest, _context: grpc.ServicerContext
+    ) -> listening_pb2.GetListeningTestResponse:
+        """One test."""
+        return listening_pb2.GetListeningTestResponse(test=self.listening.test(request.test))
+
+    def ListListeningTests(
+        self, request: listening_pb2.ListListeningTestsRequest, _context: grpc.ServicerContext
+    ) -> listening_pb2.ListListeningTestsResponse:
+        """A page of tests."""
+        page = self.listening.listed(request, _page_size(request))
+        tests, more = fit_page(request, page.tests, page.next_token)
+        return listening_pb2.ListListeningTestsResponse(tests=tests, next_page_token=more)
+
+    def GetListeningResults(
+        self, request: listening_pb2.GetListeningResultsRequest, _context: grpc.ServicerContext
+    ) -> listening_pb2.GetListeningResultsResponse:
+        """What listeners said so far."""
+        return self.listening.results(request.test, include_excluded=request.include_excluded).response
+
+
+def _page_size(request: pb.ListClipsRequest | listening_pb2.ListListeningTestsRequest) -> int:
+    """How many items a page may have."""
+    size = request.page_size if request.HasField("page_size") else DEFAULT_PAGE_SIZE
+    checks = Checks()
+    checks.within("page_size", size, 1, MAX_PAGE_SIZE)
+    checks.text("page_token", request.page_token, max_chars=4096)
+    checks.done()
+    return size
 
 
 def _edit(request: pb.UpdateClipRequest) -> Edit:

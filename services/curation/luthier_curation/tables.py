@@ -15,6 +15,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
 from luthier.common.v1.common_pb2 import ArtifactRef, ClipFacts, ClipSource, Lineage, Prompt, Tag
+from luthier.curation.v1.listening_pb2 import ListeningPlan, ListeningTest
 
 OPEN, ACCEPTED, REJECTED = "open", "accepted", "rejected"
 VERDICTS = (OPEN, ACCEPTED, REJECTED)
@@ -167,3 +168,52 @@ class ChangeRow(Base):
     at_ms: Mapped[int] = mapped_column(BigInteger)
     before: Mapped[ClipValues] = mapped_column(ValuesColumn)
     after: Mapped[ClipValues] = mapped_column(ValuesColumn)
+
+
+class ListeningTestRow(Base):
+    """A listening test, never changed. `results_key` opens its results page."""
+
+    __tablename__ = "listening_tests"
+
+    test_id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    name: Mapped[str] = mapped_column(String(64), unique=True)
+    plan: Mapped[ListeningPlan] = mapped_column(MessageColumn(ListeningPlan))
+    summary: Mapped[ListeningTest] = mapped_column(MessageColumn(ListeningTest))
+    """What lists show, without what changes: listeners, and how many came to the end."""
+    results_key: Mapped[str] = mapped_column(String(64))
+    created_at_ms: Mapped[int] = mapped_column(BigInteger)
+
+
+class ListeningSessionRow(Base):
+    """One listener in one test. All that is random follows from `seed`; `position` counts the steps that are done. Of
+    the token, which is the listener's alone, only the digest is kept."""
+
+    __tablename__ = "listening_sessions"
+    __table_args__ = (Index("listening_sessions_listener", "test_id", "listener", unique=True),)
+
+    session_id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    test_id: Mapped[str] = mapped_column(String(40), ForeignKey("listening_tests.test_id", ondelete="CASCADE"))
+    listener: Mapped[str] = mapped_column(String(64))
+    token_sha256: Mapped[str] = mapped_column(String(64), unique=True)
+    seed: Mapped[str] = mapped_column(String(64))
+    position: Mapped[int] = mapped_column(Integer)
+    begun_at_ms: Mapped[int] = mapped_column(BigInteger)
+    updated_at_ms: Mapped[int] = mapped_column(BigInteger)
+    finished_at_ms: Mapped[int | None] = mapped_column(BigInteger)
+
+
+class ListeningRatingRow(Base):
+    """What a listener said last about one sound. It counts once `step` is done. `question` is a ListeningQuestion,
+    `condition` the index of a sound in its trial."""
+
+    __tablename__ = "listening_ratings"
+
+    session_id: Mapped[str] = mapped_column(
+        String(32), ForeignKey("listening_sessions.session_id", ondelete="CASCADE"), primary_key=True
+    )
+    trial: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    condition: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    question: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    step: Mapped[int] = mapped_column(Integer)
+    value: Mapped[int] = mapped_column(Integer)
+    at_ms: Mapped[int] = mapped_column(BigInteger)

@@ -34,6 +34,8 @@ def heard_words(
     row: pb.SuiteRow, words: Mapping[Kind, Sequence[str]], embeddings: Mapping[str, Embedding]
 ) -> Iterator[pb.HeardWord]:
     """Of each word that a tagger can tell: whether it is heard. `embeddings`: the audio's, by embedder."""
+    if not embeddings:
+        return
     for kind, asked in words.items():
         here = set(row.genres if kind == "genre" else row.instruments)
         for found in HEARS[kind](asked, embeddings):

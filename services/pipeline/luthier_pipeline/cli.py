@@ -60,10 +60,13 @@ SECTIONS: Final[dict[str, Commands]] = {
         "evaluate": ("long_runs:evaluate", "Measure a model, beside a baseline"),
         "compare": ("compare:compare", "Show the scores of several evaluations side by side"),
         "score": ("score:score", "Measure a folder of audio against its prompts, as evaluate measures a model"),
+        "demo-page": ("demo_page.command:demo_page", "Make a page to listen to from evaluations, as static files"),
         "metric-weights": (
             "metric_weights:metric_weights",
             "Bring the weights of an embedder that metrics are computed with",
         ),
+        "sweep": ("sweep.command:sweep", "Measure a model at several steps, samplers and guidance scales"),
+        "listening": ("listening:app", "Let people rate models blindly in the browser: create, results, list"),
         "experiment": ("experiment.command:experiment", "Show in small that true captions teach a model tempo"),
         "cancel": ("long_runs:cancel", "Cancel a training or an evaluation"),
         "promote": ("models:promote", "Make a model version the current one of a name, or roll back"),
@@ -95,10 +98,13 @@ class Terminated(KeyboardInterrupt):
 
 
 def load(name: str) -> Any:
-    """The command of that name, its module imported."""
+    """The command of that name, its module imported. A Typer in place of a function is a group of commands."""
     function = next(commands[name][0] for commands in SECTIONS.values() if name in commands)
+    found = pkgutil.resolve_name(f"luthier_pipeline.{function}")
+    if isinstance(found, typer.Typer):
+        return typer.main.get_command(found)
     single = typer.Typer(add_completion=False, rich_markup_mode=None, context_settings=SETTINGS)
-    single.command(name)(pkgutil.resolve_name(f"luthier_pipeline.{function}"))
+    single.command(name)(found)
     return typer.main.get_command(single)
 
 

@@ -17,8 +17,9 @@ from luthier.curation.v1.curation_pb2 import ExportDatasetResponse
 from luthier.evaluation.v1.evaluation_pb2 import Evaluation, PromoteModelResponse
 from luthier.inference.v1.inference_pb2 import GenerateResponse, ListModelsRequest
 from luthier.training.v1.training_pb2 import TrainingRun
-from luthier_kit.rpc import Internal
-from luthier_pipeline.console import clock, plain
+from luthier_kit.rpc import Internal, NotFound
+from luthier_pipeline.console import Context, clock, plain
+from luthier_pipeline.demo_page.command import EXPIRED, DemoPage
 from luthier_pipeline.experiment.songs import GROOVES, songs
 from luthier_pipeline.files import save
 from luthier_pipeline.nested import command
@@ -116,6 +117,7 @@ def demo(
         " --reason 'promoted by luthier demo'"
     )
     promoted = command(context, promote, PromoteModelResponse)
+    _page(context, judged, out / "page")
 
     losses = [point.loss for point in tuned.validation]
     heard = {score.model: score.value for score in judged.scores if score.metric == METRIC}[judged.candidate]
@@ -134,6 +136,7 @@ def demo(
         "audio": audio,
         "evaluation": judged.evaluation_id,
         "report": str(out / "report.html"),
+        "page": str(out / "page/index.html"),
         "computed": ran.computed,
         "reused": ran.reused,
         "seconds": round(time.monotonic() - began, 1),
@@ -149,7 +152,18 @@ def demo(
         f"validation loss {losses[0]:.4f} -> {losses[-1]:.4f};"
         f" {round(heard * rows)} of {rows} rows are heard at the tempo they ask for\n"
         f"data set        {data}\nmodel           {promoted.model}\nreport          {out / 'report.html'}\n"
-        f"to listen to    {out / 'audio'}"
+        f"to listen to    {out / 'page/index.html'}"
     )
-    page = context.clients.curation_page
-    context.answer(result, f"{text}\ncuration page   http://{page}" if page else text)
+    curation = context.clients.curation_page
+    context.answer(result, f"{text}\ncuration page   http://{curation}" if curation else text)
+
+
+def _page(context: Context, judged: Evaluation, folder: Path) -> None:
+    """Makes the page to listen to. Of a demo that is run again days later, whose audio has expired, the page of before
+    stays."""
+    try:
+        command(context, f"demo-page {judged.evaluation_id} --out {shlex.quote(str(folder))}", DemoPage)
+    except NotFound as error:
+        if error.reason != EXPIRED:
+            raise
+        context.say(f"{folder} stays as it is: {error}")

@@ -298,7 +298,10 @@ def evaluate(
     split: Annotated[
         str, typer.Option(metavar="NAME", help="Of dataset:NAME: train, validation or test; default: test.")
     ] = "",
-    steps: Annotated[int | None, typer.Option(metavar="N", min=1, help="Denoising steps; default: 100.")] = None,
+    steps: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Denoising steps; default: each model's own.")
+    ] = None,
+    sampler: Annotated[str, typer.Option(help="Default: each model's own.")] = "",
     guidance_scale: Annotated[float | None, typer.Option(help="0 to 50, 1 = off; default: each model's own.")] = None,
     seconds: Annotated[float | None, typer.Option(help="Length of each row; default: the suite's.")] = None,
     max_rows: Annotated[
@@ -308,6 +311,12 @@ def evaluate(
         Path | None, typer.Option(metavar="FOLDER", help="Audio that Fréchet distances compare with.")
     ] = None,
     tempo_estimator: TempoEstimator = "",
+    beat_estimator: Annotated[
+        str, typer.Option(metavar="NAME", help="Take a second tempo from beats: beatnet or essentia.")
+    ] = "",
+    measure_end: Annotated[
+        bool, typer.Option("--measure-end", help="Generate whole windows, and measure where their sound ends.")
+    ] = False,
     report: Annotated[Path | None, typer.Option(metavar="FILE.html", help="Where the report goes.")] = None,
     request_id: RequestId = "",
     reviewer: Reviewer = USER,
@@ -333,8 +342,11 @@ def evaluate(
         suite_name="" if own else suite,
         suite=_own_suite(context, suite, split or TEST, max_rows, [model, baseline]) if own else None,
         steps=steps,
+        sampler=sampler,
         guidance_scale=guidance_scale,
         seconds_total=seconds,
+        beat_estimator=beat_estimator,
+        measure_end=measure_end,
         max_rows=max_rows if not suite.startswith(DATASET) else None,
         created_by=reviewer,
         reference_audio=reference_audio,
@@ -358,11 +370,17 @@ def _own_suite(context: Context, suite: str, split: str, max_rows: int | None, m
 
 def run_evaluation(context: Context, request: CreateEvaluationRequest, report: Path | None) -> Evaluation:
     """Begins an evaluation, or finds it, follows it to its end, and tells its scores."""
+    evaluation = follow_evaluation(context, begin_evaluation(context, request))
+    return _tell_scores(context, request, evaluation, report)
+
+
+def begin_evaluation(context: Context, request: CreateEvaluationRequest) -> Evaluation:
+    """Begins an evaluation, or finds it."""
     clients = context.clients
     if (size_bytes := request.ByteSize()) > MAX_REQUEST_BYTES:
         text = f"the suite has {size_bytes} bytes with its references, a request at most {MAX_REQUEST_BYTES}"
         raise UsageError(f"{text}: take fewer rows (--max-rows)")
-    evaluation = begin_run(
+    evaluation: Evaluation = begin_run(
         request,
         lambda asked: clients.evaluation.CreateEvaluation(asked).evaluation,
         lambda known: known.state in UNSUCCESSFUL_EVALUATION,
@@ -370,6 +388,13 @@ def run_evaluation(context: Context, request: CreateEvaluationRequest, report: P
         [request.candidate_model, request.baseline_model],
     )
     model, baseline = request.candidate_model or evaluation.candidate, request.baseline_model or evaluation.baseline
+    context.say(f"evaluation {evaluation.evaluation_id}: {model}{f' beside {baseline}' if baseline else ''}")
+    return evaluation
+
+
+def follow_evaluation(context: Context, evaluation: Evaluation) -> Evaluation:
+    """Follows an evaluation to its end. Raises its error where it has no scores."""
+    clients = context.clients
 
     def events(known: Evaluation) -> Iterator[Evaluation]:
         request = WatchEvaluationRequest(evaluation_id=known.evaluation_id)
@@ -383,14 +408,19 @@ def run_evaluation(context: Context, request: CreateEvaluationRequest, report: P
         return Stage("evaluated rows", known.done, known.total, "", eta_s)
 
     ended = (*UNSUCCESSFUL_EVALUATION, EVALUATION_STATE_SUCCEEDED)
-    context.say(f"evaluation {evaluation.evaluation_id}: {model}{f' beside {baseline}' if baseline else ''}")
     with _left_running(context, evaluation.evaluation_id):
         evaluation = follow(evaluation, events, stage, lambda known: known.state in ended, clients.retry_budget_s)
     if evaluation.state != EVALUATION_STATE_SUCCEEDED:
         failed = evaluation.HasField("error")
         raise error_of(evaluation.error) if failed else Cancelled("the evaluation was cancelled")
+    return evaluation
+
+
+def _tell_scores(
+    context: Context, request: CreateEvaluationRequest, evaluation: Evaluation, report: Path | None
+) -> Evaluation:
     if report:
-        save(clients.store, evaluation.report, report)
+        save(context.clients.store, evaluation.report, report)
     rows = [
         [
             score.metric,
@@ -407,7 +437,7 @@ def run_evaluation(context: Context, request: CreateEvaluationRequest, report: P
     text += [f"report {report}"] if report else []
     text += [f"evaluation {evaluation.evaluation_id}"]
     if not context.nested:
-        judged = f"--model {evaluation.candidate or model} --evaluation {evaluation.evaluation_id}"
+        judged = f"--model {evaluation.candidate or request.candidate_model} --evaluation {evaluation.evaluation_id}"
         text += [f"next: luthier promote NAME {judged} --reason TEXT"] if request.candidate_model else []
     context.answer({"evaluation": evaluation.evaluation_id, **plain(evaluation)}, "\n".join(text))
     return evaluation

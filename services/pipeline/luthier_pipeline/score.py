@@ -92,7 +92,7 @@ def score(
     ] = False,
     max_rows: Annotated[int | None, typer.Option(metavar="N", min=1, help="Only the first prompts.")] = None,
     steps: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Denoising steps of --baseline-model; default: 100.")
+        int | None, typer.Option(metavar="N", min=1, help="Denoising steps of --baseline-model; default: its own.")
     ] = None,
     tempo_estimator: TempoEstimator = "",
     report: Annotated[Path | None, typer.Option(metavar="FILE.html", help="Where the report goes.")] = None,

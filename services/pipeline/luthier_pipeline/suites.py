@@ -3,7 +3,7 @@
     name: tempi                        # default: the name of the file
     rows:
       - {prompt: "A rock song with drums at 125 BPM.", seconds_total: 10, seed: 1, tempo_bpm: 125}
-      - {prompt: "A calm piano piece in A minor.", key: A minor}
+      - {prompt: "A calm piano piece in A minor.", key: A minor, genres: [classical], instruments: [piano]}
 
 Every fault of a file is told at once, with its line. `DATASET` before a name makes it that of a data set.
 """
@@ -35,6 +35,7 @@ MAX_ROWS: Final = 5000
 MAX_SEED: Final = 1 << 53  # what a number of YAML holds exactly
 PROMPT: Final = re.compile(r"(?=.*\S).{1,2000}", re.DOTALL)
 NAME: Final = re.compile(r"(?=.*\S).{1,100}")
+WORD: Final = re.compile(r"(?=.*\S)[^A-Z]{1,100}")
 DESCRIPTION: Final = re.compile(r".{0,500}", re.DOTALL)
 
 
@@ -133,7 +134,8 @@ def key_fact(key: Key) -> KeyFact:
 
 
 def _row(faults: Faults, node: Node, index: int) -> SuiteRow:
-    found = faults.members(node, ("prompt", "seconds_total", "seed", "tempo_bpm", "key"), ("prompt",))
+    known = ("prompt", "seconds_total", "seed", "tempo_bpm", "key", "genres", "instruments")
+    found = faults.members(node, known, ("prompt",))
     row = SuiteRow(seconds_total=SECONDS, seed=index)
     if prompt := found.get("prompt"):
         row.prompt = faults.string(prompt, PROMPT, "be 1 to 2000 characters")
@@ -145,9 +147,15 @@ def _row(faults: Faults, node: Node, index: int) -> SuiteRow:
         row.tempo_bpm = faults.within(tempo, 20, 400)
     if key := found.get("key"):
         try:
-            known = parse_key(key.text or "")
+            stated = parse_key(key.text or "")
         except ValueError:
             faults.add(key, f"must be a tonic and a mode, such as F# minor, got {key}")
         else:
-            row.key.CopyFrom(key_fact(known))
+            row.key.CopyFrom(key_fact(stated))
+    for name, words, most in (("genres", row.genres, MAX_GENRES), ("instruments", row.instruments, MAX_INSTRUMENTS)):
+        if listed := found.get(name):
+            nodes = faults.list(listed, "words")
+            if len(nodes) > most:
+                faults.add(listed, f"must be at most {most} words, got {len(nodes)}")
+            words.extend(faults.string(word, WORD, "be 1 to 100 characters in lower case") for word in nodes[:most])
     return row

@@ -53,7 +53,8 @@ def in_full(run: TrainingRun) -> str:
     if run.HasField("memory"):
         needed, free = (count / (1 << 30) for count in (run.memory.needed_bytes, run.memory.free_bytes))
         how = "recomputed" if run.memory.recomputes_activations else "kept"
-        lines += [f"memory        about {needed:.1f} of {free:.1f} GiB, activations {how}"]
+        activations = f", activations {how}" if run.request.HasField("fine_tune") else ""
+        lines += [f"memory        about {needed:.1f} of {free:.1f} GiB{activations}"]
     if run.HasField("checkpoint"):
         lines += [f"checkpoint    {run.checkpoint.key}"]
     if run.samples:

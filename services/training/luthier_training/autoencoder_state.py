@@ -23,6 +23,7 @@ from luthier_kit.bounded_json import read_json
 from luthier_model import checkpoint
 from luthier_model.errors import CheckpointError
 from luthier_training.checkpoints import MAX_NUMBERS, MAX_NUMBERS_BYTES, MAX_NUMBERS_DEPTH, NAMED
+from luthier_training.optimizer import adamw
 from luthier_training.snapshots import Buffers, Snapshot
 
 BETAS, WEIGHT_DECAY = (0.8, 0.99), 1e-3
@@ -96,7 +97,7 @@ class Learner:
         gradient = torch.zeros(sum(each.numel() for each in parameters), device=parameters[0].device)
         for parameter, part in zip(parameters, torch.split(gradient, [p.numel() for p in parameters]), strict=True):
             parameter.grad = part.view_as(parameter)
-        optimizer = torch.optim.AdamW(parameters, lr=learning_rate, betas=BETAS, weight_decay=WEIGHT_DECAY)
+        optimizer = adamw(parameters, learning_rate, BETAS, WEIGHT_DECAY)
         return cls(network, optimizer, gradient)
 
     def tensors(self, name: str, optimizer: str) -> Iterator[tuple[str, torch.Tensor]]:

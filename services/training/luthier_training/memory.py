@@ -110,14 +110,14 @@ def choose(job: Job, known: Configuration, base: ModelVersion, computation: Comp
     def counted(rows: int, *, recompute: bool) -> Counted:
         what = FineTune(adapter=recipe.adapter) if recipe.HasField("adapter") else FineTune()
         what.ema_decay, what.learning_rate = recipe.ema_decay, recipe.learning_rate
-        key = (_text_of(known), what.SerializeToString(deterministic=True))
+        key = (text_of(known), what.SerializeToString(deterministic=True))
         return _count(*key, rows, device == "cuda", recompute, computation)
 
     plain = counted(rows, recompute=False)
-    if (needed := plain.model + text + _encoding_bytes(_text_of(known), device)) > budget.bound:
+    if (needed := plain.model + text + _encoding_bytes(text_of(known), device)) > budget.bound:
         _refuse(recipe, budget.lacking(f"to encode the window of {known.window_s:.1f} s", needed))
     samples = recipe.samples or recipe.sample_prompts
-    if samples and (needed := plain.kept(device) + stays + _decoding_bytes(_text_of(known), device)) > budget.bound:
+    if samples and (needed := plain.kept(device) + stays + _decoding_bytes(text_of(known), device)) > budget.bound:
         field = "fine_tune.sample_prompts" if recipe.sample_prompts else "fine_tune.samples"
         bound = f"must be {'absent' if recipe.sample_prompts else 0}"
         raise InvalidRequest(violations=[(field, f"{bound}: {budget.lacking('to decode a sample', needed)}")])
@@ -158,7 +158,8 @@ def _refuse(recipe: FineTune, lacking: str) -> NoReturn:
     raise InvalidRequest(violations=[(field, f"{bound}: {lacking}")])
 
 
-def _text_of(known: Configuration) -> str:
+def text_of(known: Configuration) -> str:
+    """A configuration as a count is remembered by."""
     return json.dumps(known.document, sort_keys=True)
 
 
@@ -201,7 +202,7 @@ def _count(document: str, recipe: bytes, rows: int, half: bool, recompute: bool,
                 loss = computation.loss(model, batch, recompute=recompute)
             loss.backward()  # type: ignore[no-untyped-call]
         tensors = (*model.parameters(), *model.buffers())
-        return Counted(_bytes(*tensors), _bytes(trained.gradient), _bytes(*averaged), live.peak)
+        return Counted(bytes_of(*tensors), bytes_of(trained.gradient), bytes_of(*averaged), live.peak)
 
 
 @functools.lru_cache(maxsize=64)
@@ -244,7 +245,8 @@ def _with_copies(counted: int, device: str) -> int:
     return round(counted * (CPU_CONVOLUTIONS if device == "cpu" else 1.0))
 
 
-def _bytes(*tensors: torch.Tensor) -> int:
+def bytes_of(*tensors: torch.Tensor) -> int:
+    """What the values of tensors take."""
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 

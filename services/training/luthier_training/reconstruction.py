@@ -19,6 +19,7 @@ from stable_audio_tools.training.losses.auraloss import (
 )
 from torch import nn
 
+from luthier.training.v1.training_pb2 import TrainAutoencoder
 from luthier_training.crops import SILENCE
 from luthier_training.seeds import seed_of
 
@@ -72,6 +73,13 @@ def make_discriminator(channels: int, filters: int, seed: int) -> EncodecDiscrim
             hop_lengths=[window // 4 for window in windows],
             win_lengths=windows,
         )
+
+
+def discriminator_of(recipe: TrainAutoencoder, channels: int, seed: int) -> EncodecDiscriminator | None:
+    """The discriminator that a run trains against; None where it has no part in the loss."""
+    if not (recipe.adversarial_weight or recipe.feature_matching_weight):
+        return None
+    return make_discriminator(channels, recipe.discriminator_filters, seed)
 
 
 def divergence(mean: torch.Tensor, deviation: torch.Tensor) -> torch.Tensor:

@@ -6,6 +6,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -46,6 +47,16 @@ def test_what_lies_beside_the_weights_is_named(tmp_path: Path) -> None:
     document = {"state_dict": {**STATE, "note": "text"}, "optimizer_states": [{}], "global_step": 7}
     file = opened(saved(tmp_path / "a.ckpt", document))
     assert (file.entries, file.step) == (["optimizer_states", "global_step", "note"], 7)
+
+
+def test_numbers_of_numpy_beside_the_weights_are_no_obstacle(tmp_path: Path) -> None:
+    groups = [{"lr": np.float64(1e-4), "step": np.int64(7)}]
+    torch.save({"state_dict": {"w": torch.ones(2)}, "optimizer": {"param_groups": groups}}, tmp_path / "trained.pt")
+
+    file = opened(tmp_path / "trained.pt")
+
+    assert list(file.tensors) == ["w"]
+    assert file.entries == ["optimizer"]
 
 
 def test_a_global_that_is_no_tensor_is_refused_by_name(tmp_path: Path) -> None:

@@ -173,7 +173,7 @@ def test_two_exports_into_one_folder_are_refused(store: Store, tmp_path: Path) -
     fcntl.flock(other, fcntl.LOCK_EX)
     done = export(store, dataset(store, 1, train_a=b"sound"), tmp_path / "out")
     os.close(other)
-    assert (done.code, "by another export" in done.err) == (2, True)
+    assert (done.code, "by another command" in done.err) == (2, True)
 
 
 def test_a_file_system_without_hard_links_takes_a_second_version(

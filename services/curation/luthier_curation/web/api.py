@@ -33,11 +33,10 @@ VOICES: dict[str, VoicePresence] = {
 Verdict = Literal["open", "accepted", "rejected"]
 
 
-class Body(BaseModel):
-    """A body of known fields only, and who sends it."""
+class JsonBody(BaseModel):
+    """A body of known fields only, in Unicode."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
-    reviewer: str
 
     @model_validator(mode="before")
     @classmethod
@@ -48,6 +47,12 @@ class Body(BaseModel):
         except UnicodeEncodeError:
             raise ValueError("must be Unicode text") from None
         return value
+
+
+class Body(JsonBody):
+    """A body that says who sends it."""
+
+    reviewer: str
 
 
 class InstrumentBody(BaseModel):

@@ -10,8 +10,9 @@ from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
 
 from luthier_curation.curation import Curation
+from luthier_curation.listening import Listening
 from luthier_curation.settings import CurationSettings
-from luthier_curation.web import api, errors, media, pages
+from luthier_curation.web import api, errors, listening, media, pages
 from luthier_curation.web.audio import AudioCache
 from luthier_curation.web.connections import BoundedProtocol
 from luthier_curation.web.safety import Safety
@@ -31,6 +32,8 @@ def create_app(curation: Curation, settings: CurationSettings) -> FastAPI:
     app.include_router(pages.routes(curation))
     app.include_router(api.routes(curation))
     app.include_router(media.routes(curation, cache, settings.scratch))
+    tests = Listening(curation.repository, curation.store, settings.scratch)
+    app.include_router(listening.routes(tests, cache))
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     return app
 

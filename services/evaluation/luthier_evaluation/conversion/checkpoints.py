@@ -6,7 +6,7 @@ import hashlib
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -68,9 +68,12 @@ def read_checkpoint(path: Path, choose: Callable[[Mapping[str, Shape]], Mapping[
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise ConversionError("READER_DIED", f"the process that read {path} answered nonsense: {error!r}") from None
         tensors = load_file(written)
-    left = Counter(name.split(".")[0] for name in set(shapes) - set(chosen.values()))
-    left.update({str(entry): 0 for entry in listed["entries"]})
-    return Checkpoint(tensors, digest, dict(sorted(left.items())))
+    return Checkpoint(tensors, digest, counted(set(shapes) - set(chosen.values()), map(str, listed["entries"])))
+
+
+def counted(names: Iterable[str], entries: Iterable[str]) -> dict[str, int]:
+    """Tensors that were left, by the first part of their names, and entries that are no tensors, each once."""
+    return dict(sorted(Counter([*(name.split(".")[0] for name in names), *entries]).items()))
 
 
 def by_prefix(found: Mapping[str, Shape], wanted: Mapping[str, Shape], prefixes: tuple[str, ...]) -> dict[str, str]:

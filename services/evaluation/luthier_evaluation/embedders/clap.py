@@ -5,7 +5,7 @@ Audio and texts have vectors in one space of 512 dimensions. Of audio beyond 10 
 10 s, and three pieces of 10 s, one of each third. The published code draws the pieces anew at every call, so the same
 file scores differently each time; here each piece is the one in the middle of its third's range.
 
-transformers' feature extractor is not used: it differs from laion_clap (findings/clap-processor-is-not-laions.sh).
+transformers' feature extractor is not used: it differs from laion_clap (findings/clap-fuses-a-short-clip-by-chance.sh).
 """
 
 import threading

@@ -17,7 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import torch
+from numpy._core.multiarray import scalar
 from safetensors.torch import load_file, save_file
 
 from luthier_model.conversion.sandbox import Refused, confined
@@ -34,6 +36,13 @@ PICKLE: Final = b"\x80"
 HEADER: Final = b"{"  # of safetensors, after its length of 8 bytes
 COUNTERS: Final = ("_ema.initted", "_ema.step")
 """Ends of names of tensors of one number, by which ema-pytorch counts the updates of a moving average."""
+NUMBERS: Final = [
+    (scalar, "numpy.core.multiarray.scalar"),
+    (scalar, "numpy._core.multiarray.scalar"),
+    (np.dtype, "numpy.dtype"),
+    *(type(np.dtype(name)) for name in ("float64", "float32", "int64", "int32")),
+]
+"""NumPy's single numbers, as learning rates and losses beside the weights often are; torch names them to allow them."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +129,8 @@ def check_archive(path: Path) -> None:
 
 def _checkpoint(path: Path) -> Opened:
     try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        with torch.serialization.safe_globals(NUMBERS):
+            loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except pickle.UnpicklingError as error:
         said = str(error).partition("WeightsUnpickler error: ")[2].partition("\n")[0] or str(error)
         raise Refused("PICKLE_REFUSED", said[:300]) from None

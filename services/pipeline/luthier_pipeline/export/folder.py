@@ -4,7 +4,7 @@ import fcntl
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -28,26 +28,32 @@ _WITH_CARD: Final = re.compile(
 
 
 def check_out(folder: Path) -> None:
-    """Raises UsageError for a folder that no export can replace: it holds anything but a data set, is in use by the
-    shell that calls, or is a mount point, which cannot be renamed."""
+    """Raises UsageError for a folder that no export can replace: it holds anything but a data set, or cannot be
+    renamed."""
+    check_movable(folder)
+    if stranger := _not_of_a_dataset(folder.resolve()):
+        raise UsageError(f"--out {folder} holds what no export wrote ({stranger}); name a new or empty folder")
+
+
+def check_movable(folder: Path) -> None:
+    """Raises UsageError for a folder that is in use by the shell that calls, or is a mount point, which cannot be
+    renamed."""
     folder = folder.resolve()
     if folder.is_mount():
         raise UsageError(f"--out {folder} is a mount point, which cannot be replaced; name a folder in it")
     if Path.cwd().is_relative_to(folder):
         raise UsageError(f"--out {folder} is the working directory, which cannot be replaced; name a folder in it")
-    if stranger := _not_of_a_dataset(folder):
-        raise UsageError(f"--out {folder} holds what no export wrote ({stranger}); name a new or empty folder")
 
 
 @contextmanager
-def replacing(folder: Path) -> Iterator[Path]:
+def replacing(folder: Path, check: Callable[[Path], None] = check_out) -> Iterator[Path]:
     """A new folder beside `folder`, to be filled; when the block ends without an error it replaces `folder`, so that no
-    two versions mix. What an export that was killed left of it is swept first.
+    two versions mix. What a command that was killed left of it is swept first.
 
-    Raises UsageError for a folder that `check_out` refuses and while another export writes it, InvalidRequest
+    Raises UsageError for a folder that `check` refuses and while another command writes it, InvalidRequest
     FOLDER_UNWRITABLE where the file system refuses.
     """
-    check_out(folder)
+    check(folder)
     folder = folder.resolve()
     whole, replaced = folder.parent / f".{folder.name}.new", folder.parent / f".{folder.name}.old"
     try:
@@ -57,7 +63,7 @@ def replacing(folder: Path) -> Iterator[Path]:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise UsageError(f"--out {folder} is being written by another export") from None
+                raise UsageError(f"--out {folder} is being written by another command") from None
             if replaced.exists() and not folder.exists():  # killed between the two renames below
                 replaced.rename(folder)
             for left in (*whole.iterdir(), *([replaced] if replaced.exists() else [])):

@@ -37,6 +37,7 @@ from luthier_model.errors import WeightsError
 from luthier_model.registered import statuses
 from luthier_training import continuing, kept
 from luthier_training.ahead import Beside, ahead
+from luthier_training.autoencoder_memory import check_memory
 from luthier_training.autoencoder_state import Progress, Trained
 from luthier_training.autoencoder_window import check_window
 from luthier_training.base_model import SAME_ENCODER, BaseModel, posterior_of, trained_posterior
@@ -46,7 +47,7 @@ from luthier_training.job import Job
 from luthier_training.ranks import Ranks
 from luthier_training.recipes.fine_tune import MAX_GRADIENT_NORM, check_finite, put_snapshot, rate, thinned
 from luthier_training.recipes.tiny_base import latent_scale, start
-from luthier_training.reconstruction import Fidelity, SpectralLoss, divergence, make_discriminator
+from luthier_training.reconstruction import Fidelity, SpectralLoss, discriminator_of, divergence
 from luthier_training.reporting import Stopped
 from luthier_training.resuming import choose_export, newest, of_other_run
 from luthier_training.seeds import seed_of
@@ -69,6 +70,8 @@ def run(job: Job) -> ModelVersion:
         continuing.begin(job.store, recipe.continue_from, reporter.progress, continuing.AUTOENCODER)
     known = check_window(job.store, version, recipe)
     dataset = read_manifest(job.store, job.request.dataset)
+    validated = len(rows_of(dataset, VALIDATION)[:MAX_VALIDATION_CLIPS])
+    check_memory(job, known, version, validated, batch_losses)  # refuses before anything is loaded
     train, held_out = fetch(job, dataset, known)
 
     base = BaseModel.open(job.store, version, "cpu", job.folder("base"))  # its transformer is not computed with
@@ -137,9 +140,9 @@ def fit(
     rows = ranks.rows(recipe.batch_size, "autoencoder.batch_size")
     spectral = SpectralLoss(known.sample_rate_hz, known.channels, a_weighting=recipe.a_weighting).to(device)
     fidelity = Fidelity(known.sample_rate_hz).to(device)
-    discriminator = None
-    if recipe.adversarial_weight or recipe.feature_matching_weight:
-        discriminator = make_discriminator(known.channels, recipe.discriminator_filters, seed).to(device)
+    discriminator = discriminator_of(recipe, known.channels, seed)
+    if discriminator is not None:
+        discriminator.to(device)
     trained = Trained.prepare(autoencoder, discriminator, recipe)
 
     def beginning() -> Progress:

@@ -42,6 +42,7 @@ from luthier_training.held_out import HeldOut
 from luthier_training.job import Job
 from luthier_training.model_card import card_of_run
 from luthier_training.observations import Observer, prompts_to_sample
+from luthier_training.optimizer import adamw
 from luthier_training.pending import OneStepLate, Pending
 from luthier_training.plan import Stage, plan_of, read_data
 from luthier_training.ranks import ALONE, BATCH_FIELD, Ranks
@@ -116,7 +117,7 @@ def prepare(model: ConditionedDiffusionModelWrapper, recipe: FineTune, seed: int
         model.requires_grad_(True)
     model.pretransform.eval().requires_grad_(False)
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=recipe.learning_rate, betas=BETAS, weight_decay=WEIGHT_DECAY)
+    optimizer = adamw(parameters, recipe.learning_rate, BETAS, WEIGHT_DECAY)
     average = None
     if recipe.ema_decay:
         options = {"beta": recipe.ema_decay, "power": AVERAGE_POWER, "update_every": 1, "update_after_step": 1}

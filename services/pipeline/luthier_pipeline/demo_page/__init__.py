@@ -1,0 +1,1 @@
+"""`luthier demo-page`: evaluations as a folder of static files to listen to."""

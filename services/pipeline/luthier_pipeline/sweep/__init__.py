@@ -1,0 +1,1 @@
+"""luthier sweep: a model's scores against the settings with which it generates."""
