@@ -1,7 +1,7 @@
 """compare: the scores of evaluations side by side, so that one system's figures on several suites stand in one table:
 prompts of its training and prompts it never saw, the suites of a paper, a model and the audio that it was trained on.
 
-Only figures of the same metric stand in a line. Rows of different suites are not paired, so no difference is tested here.
+Only figures of the same metric stand in a line. Rows of different suites are not paired, so no difference is tested.
 """
 
 from collections.abc import Sequence
