@@ -168,7 +168,7 @@ def read_prompts(path: Path, layout: str = "") -> PromptFile:
         lines = _lines(file)
         if not lines:
             raise _invalid(path, [f"{file.name} has no prompts"])
-        known = set().union(*(line.values for line in lines))
+        known = set[str]().union(*(line.values for line in lines))
         found = layout or next((name for name, one in LAYOUTS.items() if known.issuperset(one.needs)), "")
         if not found or not known.issuperset(LAYOUTS[found].needs):
             wanted = "; ".join(
