@@ -30,6 +30,7 @@ from luthier_kit.registry import ModelVersion, register
 from luthier_kit.store import Store, StoreSettings, open_store
 from luthier_model import configuration, text_encoder, tiny
 from luthier_model.configuration import Configuration, check
+from luthier_training import audio
 from luthier_training.base_model import BaseModel, Excerpt, Latents, StoredLatents, posterior_of
 from luthier_training.encoding import encode_clips, identity
 from luthier_training.examples import excerpts
@@ -67,9 +68,14 @@ def one_at_a_time(base: BaseModel, rows: list[DatasetRow], asked: argparse.Names
     for row in rows:
         parts = [Excerpt(row), *(excerpts(row, asked.seconds, asked.excerpts, 1) if asked.excerpts else [])]
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
-            read = functools.partial(base.read, row, Path(scratch))
+            read = functools.partial(read_clip, base, row, Path(scratch))
             found += [base.latents(part, read, folder, encoded) for part in parts]
     return [each.read() for each in found]
+
+
+def read_clip(base: BaseModel, row: DatasetRow, scratch: Path) -> torch.Tensor:
+    """(channels, samples) of a clip, fetched into a folder."""
+    return audio.read(base.store.blobs.fetch(row.audio, scratch), base.configuration)
 
 
 def ahead(base: BaseModel, rows: list[DatasetRow], asked: argparse.Namespace, folder: Path) -> list[Latents]:
@@ -85,10 +91,10 @@ def clips(store: Store, seconds: float, count: int, seed: int) -> list[DatasetRo
     rows = []
     for number in range(count):
         draw = np.random.default_rng([seed, number])
-        audio = np.cumsum(draw.standard_normal((round(seconds * RATE_HZ), 2)), axis=0)
-        audio = 0.5 * audio / np.abs(audio).max() + 0.01 * draw.standard_normal(audio.shape)
+        sound = np.cumsum(draw.standard_normal((round(seconds * RATE_HZ), 2)), axis=0)
+        sound = 0.5 * sound / np.abs(sound).max() + 0.01 * draw.standard_normal(sound.shape)
         file = io.BytesIO()
-        soundfile.write(file, audio, RATE_HZ, format="FLAC")
+        soundfile.write(file, sound, RATE_HZ, format="FLAC")
         ref = store.blobs.put_bytes("clips", file.getvalue(), "flac", "audio/flac")
         rows.append(DatasetRow(split="train", prompts=PROMPTS, song_fingerprint=f"{seed}-{number}", audio=ref))
     return rows

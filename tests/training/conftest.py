@@ -21,6 +21,7 @@ from luthier_kit.registry import PROMOTED_FROM, ModelVersion, RunLog, register
 from luthier_kit.store import Store, StoreSettings, open_store
 from luthier_model import text_encoder, tiny
 from luthier_model.configuration import Configuration, check, packaged
+from luthier_training import audio
 from luthier_training.base_model import BaseModel, Excerpt, StoredLatents
 from luthier_training.clip_encoder import ClipEncoder
 from luthier_training.requests import settle
@@ -154,7 +155,7 @@ def latents_of(base: BaseModel, excerpt: Excerpt, folder: Path) -> StoredLatents
     """Latents of one clip, found or encoded; files below `folder`."""
     return base.latents(
         excerpt,
-        lambda: base.read(excerpt.clip, folder),
+        lambda: audio.read(base.store.blobs.fetch(excerpt.clip.audio, folder), base.configuration),
         folder / "latents",
         lambda samples: encoder_of(base).encode(samples),
     )

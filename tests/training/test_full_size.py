@@ -17,6 +17,8 @@ from luthier_training.recipes import fine_tune
 from tests.model.clap import write_clap
 from tests.model.families import FAMILIES
 
+TRAINED_LATENTS = 512
+"""Window of the training step, in latents: no weight knows the window, and `--window-seconds` trains at any."""
 PROMPT = "calm piano in D minor at 90 BPM"
 
 
@@ -25,8 +27,9 @@ PROMPT = "calm piano in D minor at 90 BPM"
     "family", ["stable_audio_1", "stable_audio_2", "stable_audio_open", "stable_audio_open_small_base", "inpainting"]
 )
 def test_a_step_of_training_and_one_of_sampling(family: str, tmp_path: Path) -> None:
-    """Ten seconds (small) to four minutes (Stable Audio 1) of two cores, more for longer windows, up to 9 GB each; text
-    encoders have the published width and few layers.
+    """Training on a short window, sampling on the whole. Minutes of a core, GB of memory: Stable Audio Open 1.7 and 8.
+    Stable Audio 1 took four minutes of two cores and 9 GB when it trained on its whole window, Stable Audio Open Small
+    ten seconds; the others' are not known yet. Text encoders have the published width and few layers.
     """
     known = check(FAMILIES[family]())
     if known.text.type == "clap_text":
@@ -36,7 +39,7 @@ def test_a_step_of_training_and_one_of_sampling(family: str, tmp_path: Path) -> 
     model = complete(random_model(known, seed=1), known, tmp_path)
     low_rank = Adapter(kind=ADAPTER_KIND_LORA, rank=2, alpha=2, targets=["attention"])
     trained = fine_tune.prepare(model, FineTune(adapter=low_rank, learning_rate=1e-3), seed=1)
-    shape = (1, known.latent_channels, known.window_latents)
+    shape = (1, known.latent_channels, min(TRAINED_LATENTS, known.window_latents))
     dice = torch.Generator().manual_seed(1)
     batch = Batch(
         torch.randn(shape, generator=dice),
@@ -44,7 +47,7 @@ def test_a_step_of_training_and_one_of_sampling(family: str, tmp_path: Path) -> 
         torch.randn(shape, generator=dice),
         torch.tensor([0.5]),
         torch.tensor([False]),
-        torch.zeros(1, 1, known.window_latents) if known.masks else None,
+        torch.zeros(1, 1, shape[-1]) if known.masks else None,
     )
     before = [parameter.clone() for parameter in model.parameters() if parameter.requires_grad]
 
@@ -61,5 +64,5 @@ def test_a_step_of_training_and_one_of_sampling(family: str, tmp_path: Path) -> 
         PROMPT, 1, 10.0, steps=1, guidance_scale=1.0, sampler=objective.samplers[0], sigma_max=objective.sigma_max
     )
     (step,) = denoise(loaded, parameters)
-    assert step.latents.shape == shape
+    assert step.latents.shape == (1, known.latent_channels, known.window_latents)
     assert torch.isfinite(step.latents).all()

@@ -27,7 +27,6 @@ from luthier_model.conditions import PROMPT
 from luthier_model.configuration import Configuration
 from luthier_model.registered import fetch_version, statuses
 from luthier_model.text_encoder import TextConditioner
-from luthier_training import audio
 
 MAX_TENSORS_BYTES = 1 << 30
 """Bound of a stored encoding: latents of the longest window that a configuration may have take 256 MiB."""
@@ -168,10 +167,6 @@ class BaseModel:
     def at_window(self, configuration: Configuration) -> "BaseModel":
         """The same model with a configuration that differs in its window, of which no weight knows."""
         return replace(self, configuration=configuration)
-
-    def read(self, clip: DatasetRow, scratch: Path) -> torch.Tensor:
-        """A clip as `audio.read` gives it; its file lies in `scratch`."""
-        return audio.read(self.store.blobs.fetch(clip.audio, scratch), self.configuration)
 
     def latents(
         self,

@@ -100,8 +100,8 @@ class ClipEncoder:
 
 def sounding(samples: torch.Tensor) -> int:
     """How many samples there are up to the last that is not zero."""
-    at = samples.any(0).nonzero()
-    return int(at[-1]) + 1 if len(at) else 0
+    heard = samples.numpy().any(0)[::-1]  # the search below ends at the first of them: mostly the clip's last sample
+    return len(heard) - int(heard.argmax()) if heard.any() else 0
 
 
 def in_spans(layer: Layer, audio: torch.Tensor) -> torch.Tensor:

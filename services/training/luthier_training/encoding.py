@@ -114,9 +114,9 @@ def parts_of(job: Job, base: BaseModel, clip: DatasetRow, files: Path, given: En
 
         @functools.cache
         def samples() -> torch.Tensor:
-            lasts_s = audio.duration_s(base.store.blobs.fetch(clip.audio, scratch))
-            stack.enter_context(room.taken(round(lasts_s * known.sample_rate_hz * known.channels)))
-            return base.read(clip, scratch)
+            path = base.store.blobs.fetch(clip.audio, scratch)
+            stack.enter_context(room.taken(round(audio.duration_s(path) * known.sample_rate_hz * known.channels)))
+            return audio.read(path, known)
 
         def latents(part: Excerpt) -> StoredLatents:
             return base.latents(part, samples, files, given)
