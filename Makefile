@@ -5,6 +5,8 @@ SHELL := /bin/bash
 SERVICES := rendering analysis enrichment prompting curation training inference evaluation
 LIBRARIES := kit music model
 PROJECTS := $(LIBRARIES:%=services/%) $(SERVICES:%=services/%) services/pipeline deploy/local tests
+# brought by its own target alone: diffusers for models that are only compared with
+OPTIONAL := services/baselines
 SUITES := $(LIBRARIES) $(SERVICES) pipeline local
 NATIVE := services/music/pyproject.toml services/music/build_native.py $(wildcard services/music/native/*.[ch])
 PROTOS := $(shell find protos -name '*.proto') protos/pyproject.toml protos/build_stubs.py
@@ -34,7 +36,7 @@ KUBECONFORM := $(or $(LUTHIER_KUBECONFORM),$(shell command -v kubeconform),$(TOO
 PYTEST := .venv/bin/python -m pytest --rootdir tests -c tests/pyproject.toml
 LOCAL := deploy/local/.venv/bin/python -m luthier_local
 
-.PHONY: help demo experiment test test-slow test-vllm test-cluster lint proto-check format up down ps install clean bench bench-truth bench-captions bench-duplicates system minio images chart-check chart-tools
+.PHONY: help demo experiment baselines test test-slow test-baselines test-vllm test-cluster lint proto-check format up down ps install clean bench bench-truth bench-captions bench-duplicates system minio images chart-check chart-tools
 
 help:  ## Show what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -62,6 +64,12 @@ test: install system minio chart-tools  ## All tests but the slow ones
 test-slow: install system minio  ## The tests that take minutes: one step of the full-size model, the demo twice on MinIO, kills
 	@PYTEST_ADDOPTS="-m slow" tests/all.sh $(SUITES)
 
+baselines: services/baselines/.venv/.synced  ## Install luthier-baselines: MusicGen, AudioLDM 2, EnCodec, DAC with weights that you have
+
+test-baselines: baselines tests/.venv/.synced  ## Its tests, with tiny models of these architectures, and its types
+	@services/baselines/.venv/bin/python -m pytest --rootdir tests -c tests/pyproject.toml -q tests/baselines
+	@tests/types.sh $(OPTIONAL)
+
 test-vllm: services/prompting/.venv/.synced $(TOOLS)/vllm/.ready  ## Captions by a real vLLM on the CPU, with a model of random weights made here (6 GB, 4 min)
 	@services/prompting/.venv/bin/python -m pytest --rootdir tests -c tests/pyproject.toml -v -s -m vllm tests/prompting/test_real_vllm.py
 
@@ -72,7 +80,7 @@ lint: install proto-check  ## ruff, dead code, mypy, locks, contracts
 	tests/.venv/bin/ruff format --check .
 	tests/.venv/bin/ruff check .
 	tests/.venv/bin/vulture
-	@printf '%s\n' $(PROJECTS) docs | xargs -P 4 -I{} $(UV) lock --check --quiet --project {}
+	@printf '%s\n' $(PROJECTS) $(OPTIONAL) docs | xargs -P 4 -I{} $(UV) lock --check --quiet --project {}
 	@tests/types.sh $(LIBRARIES:%=services/%) $(SERVICES:%=services/%) services/pipeline deploy/local
 
 proto-check: tests/.venv/.synced  ## Contracts: buf lint, and breaking changes against the last release
@@ -115,7 +123,7 @@ install: $(PROJECTS:%=%/.venv/.synced)  ## Bring every environment up to date wi
 	@cd $* && $(UV) sync --frozen --quiet && touch .venv/.synced
 
 # the first brings torch, the others find it in the cache
-$(patsubst %,services/%/.venv/.synced,training inference evaluation): | services/model/.venv/.synced
+$(patsubst %,services/%/.venv/.synced,training inference evaluation baselines): | services/model/.venv/.synced
 
 $(TOOLS)/bin/uv:
 	@echo "installing uv"
@@ -161,6 +169,6 @@ system:
 	@tests/system.sh
 
 clean: down  ## Remove environments, tools and state (.luthier, demo)
-	rm -rf $(PROJECTS:%=%/.venv) .tools .luthier demo
+	rm -rf $(PROJECTS:%=%/.venv) $(OPTIONAL:%=%/.venv) .tools .luthier demo
 	rm -rf docs/.venv docs/api
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

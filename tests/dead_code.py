@@ -39,3 +39,15 @@ _.time_share, _.files_duration_s, _.median_s, _.lengths, _.tempo_unknown, _.key_
 # commands of `luthier`, named in cli.SECTIONS
 _.luthier, _.demo, _.inspect, _.add_audio, _.gc, _.takedown, _.experiment, _.convert_checkpoint, _.train_autoencoder
 _.list_tests
+(
+    _.luthier,
+    _.demo,
+    _.inspect,
+    _.add_audio,
+    _.gc,
+    _.takedown,
+    _.experiment,
+    _.demo_page,
+    _.convert_checkpoint,
+    _.train_autoencoder,
+)

@@ -68,7 +68,7 @@ def demo_page(
         bool, typer.Option("--match-loudness", help="Bring all audio to one loudness (BS.1770); default: as it is.")
     ] = False,
     format: Annotated[
-        Format, typer.Option(help="flac: lossless, as it is stored; mp3: a seventh of the size.")
+        Format, typer.Option(help="flac: lossless, as it is stored; mp3: about a quarter of its size.")
     ] = "flac",
     title: Annotated[str, typer.Option(metavar="TEXT", help="Default: the names of the systems.")] = "",
     licence: Annotated[

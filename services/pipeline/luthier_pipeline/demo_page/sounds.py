@@ -21,7 +21,7 @@ Format = Literal["flac", "mp3"]
 
 MP3_RATES_HZ: Final = frozenset({8000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000})
 MP3_QUALITY: Final = 0.2
-"""Of libsndfile's variable bit rate, 0 best to 1 smallest: about 190 kbit/s of music in stereo."""
+"""Of libsndfile's variable bit rate, 0 best to 1 smallest: about 180 kbit/s of music in stereo."""
 CEILING: Final = 10 ** (-1 / 20)
 """Highest sample after matching of loudness, -1 dBFS: what an encoder adds to it must not clip."""
 HIGHEST_MATCH_LUFS: Final = -16.0
