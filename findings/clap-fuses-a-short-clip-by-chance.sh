@@ -8,8 +8,8 @@
 # with laion_clap; scores of long audio change from run to run.
 # Printed:
 #   transformers 5.24.0: of 4 clips of 3 s, marked as longer in 20 calls: [0, 1, 2, 3]
-#   transformers 5.24.0: the vector of one clip, marked or not: cosine 0.9961
-#   transformers 5.24.0: 20 s, two calls: features differ by 48 dB
+#   transformers 5.24.0: the vector of one clip, marked or not: cosine 0.8108
+#   transformers 5.24.0: 20 s, two calls: features differ by more than 10 dB
 #   transformers 5.24.0: lowest band from 0 Hz
 set -euo pipefail
 t=$(mktemp -d); trap 'rm -rf "$t"' EXIT
@@ -41,8 +41,8 @@ print(said, f"the vector of one clip, marked or not: cosine {cosine:.4f}")
 assert cosine < 0.9999
 long = draw.standard_normal(20 * 48000) * np.linspace(0, 0.1, 20 * 48000)
 apart = (features(long)["input_features"] - features(long)["input_features"]).abs().max().item()
-print(said, f"20 s, two calls: features differ by {apart:.0f} dB")
-assert apart > 1
+assert apart > 10
+print(said, "20 s, two calls: features differ by more than 10 dB")
 print(said, f"lowest band from {extractor.frequency_min:g} Hz")
 assert extractor.frequency_min == 0
 PY

@@ -146,7 +146,7 @@ def test_rows_whose_file_is_no_audio_fail_alone(platform: Platform) -> None:
 
 def test_suites_that_differ_in_what_prompts_state_have_other_digests(platform: Platform) -> None:
     plain = platform.create("a", **given(platform))
-    named = platform.create("b", **given(platform, suite=suite(genres=["waltz"])))
+    named = platform.create("b", **given(platform, suite=suite(genres=["polka"])))
     heard = platform.create("c", **given(platform, suite=suite(reference=stored(platform.store, Music()))))
 
     assert len({plain.suite_sha256, named.suite_sha256, heard.suite_sha256}) == 3
@@ -172,7 +172,7 @@ def ill_formed() -> pb.AudioItem:
         ({"reference_audio": "empty"}, "reference_audio.items", "must have 1 to 50000 items, got 0"),
         ({"aligned": True}, "aligned", "needs a reference for every row: 3 have none, the first is row 0"),
         ({"suite": suite(genres=["x"] * 17)}, "suite.rows[0].genres", "must have 0 to 16 items, got 17"),
-        ({"suite": suite(instruments=[""])}, "suite.rows[0].instruments", "must not be empty"),
+        ({"suite": suite(instruments=[""])}, "suite.rows[0].instruments[0]", "must not be empty"),
         ({"suite": suite(reference=ArtifactRef(key="x"))}, "suite.rows[0].reference.key", "must be <kind>/<sha256>"),
     ],
 )  # fmt: skip

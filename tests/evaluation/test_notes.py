@@ -1,6 +1,8 @@
 """Notes of synthesised music whose notes are known."""
 
+import json
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import onnxruntime
@@ -10,6 +12,7 @@ from numpy.typing import NDArray
 from luthier_evaluation import notes
 from luthier_evaluation.notes import NoteEvent, Transcriber, key_by_notes, pitch_classes, transcriber
 from luthier_kit.rpc import FailedPrecondition, InvalidRequest
+from tests.evaluation.notes_sound import RATE_HZ, reference_sound
 
 RATE = 44_100
 C_MAJOR = (60, 62, 64, 65, 67, 69, 71, 72)
@@ -90,6 +93,24 @@ def test_a_long_sound_does_not_drift() -> None:
 
     starts = sorted(note.onset_s for note in found)
     np.testing.assert_allclose(starts, np.arange(40) * NOTE_S, atol=0.03)
+
+
+def test_the_notes_are_those_that_the_package_hears() -> None:
+    """All 93, by onset and pitch; the gate may cut a note a little shorter."""
+    published = json.loads((Path(__file__).parent / "basic_pitch_reference.json").read_text())
+
+    found = transcriber().notes(reference_sound()[:, None], RATE_HZ)
+
+    left = [tuple(note) for note in published]
+    for note in found:
+        same = [
+            one
+            for one in left
+            if one[2] == note.pitch and abs(one[0] - note.onset_s) < 0.03 and abs(one[1] - note.end_s) < 0.1
+        ]
+        assert same, note
+        left.remove(same[0])
+    assert not left
 
 
 def test_stereo_is_heard_as_the_mean_of_its_channels() -> None:

@@ -39,7 +39,7 @@ class AudioValues:
     def __init__(self, store: Store, weights: Weights, plan: pb.EvaluationPlan, progress: Progress) -> None:
         """Listens to the reference. Raises as `Weights.embedders` and `embed_audio` do."""
         self._store, self._plan, self._words = store, plan, words_of(plan.suite)
-        self._embedders = weights.embedders(plan.embedders)
+        self.embedders = self._embedders = weights.embedders(plan.embedders)
         refs = references_of(store, plan) if self._embedders else []
         for index, ref in enumerate(refs):
             embed_audio(store, ref, self._embedders)
@@ -167,16 +167,19 @@ def references_of(store: Store, plan: pb.EvaluationPlan) -> list[ArtifactRef]:
 
 
 def absent_embedders(plan: pb.EvaluationPlan) -> Iterator[tuple[str, str]]:
-    """(metric, why it is not computed) of the embedders whose weights were not there."""
+    """(embedder, why its scores are not computed) of those whose weights were not there."""
     there = {one.embedder for one in plan.embedders}
     for name, kind in EMBEDDERS.items():
         if name not in there:
-            why = f"not computed: no weights of {kind.title} were there: {kind.bring}"
-            yield from ((score, why) for score in scores_by(name))
+            yield name, f"not computed: no weights of {kind.title} were there: {kind.bring}"
 
 
-def scores_by(embedder: str) -> list[str]:
-    """Names of the scores that an embedder computes."""
+def scores_by(embedder: str) -> dict[str, str]:
+    """The scores that an embedder computes, with what they are called."""
     kind = EMBEDDERS[embedder]
-    found = [f"fd_{embedder}", f"fd_inf_{embedder}"]
-    return found + [f"kl_{embedder}"] * kind.tagger + [f"{embedder}_score"] * kind.texts
+    found = {f"fd_{embedder}": f"FD {kind.title}", f"fd_inf_{embedder}": f"FD {kind.title}, endless"}
+    if kind.tagger:
+        found[f"kl_{embedder}"] = f"KL {kind.title}"
+    if kind.texts:
+        found[f"{embedder}_score"] = f"{kind.title} score"
+    return found

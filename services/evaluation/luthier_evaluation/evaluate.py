@@ -32,6 +32,8 @@ from luthier_evaluation.audio_sets import sets_of
 from luthier_evaluation.audio_values import AudioValues
 from luthier_evaluation.ends import sounding_s_of
 from luthier_evaluation.levels import clipped_share_of
+from luthier_evaluation.memorisation import Memorisation
+from luthier_evaluation.metrics import COPY
 from luthier_evaluation.plan import Evaluation, measured_s, row_json, suite_sha256, total_rows
 from luthier_evaluation.report.listening import rows_to_play
 from luthier_evaluation.report.page import render
@@ -93,14 +95,24 @@ def evaluate(
     """
     run = log.read()
     plan = run.request
-    heard = AudioValues(store, weights, plan, Beside(log, stopping))
-    rows = _all_rows(store, clients, heard, log, settings, stopping)
+    beside = Beside(log, stopping)
+    values = AudioValues(store, weights, plan, beside)
+    training = Memorisation(store, plan, values.embedders, beside)
+
+    def listen(result: pb.RowResult) -> None:
+        values.add_to(result)
+        nearest = training.nearest(result.model, result.audio)
+        if nearest is not None:
+            result.nearest.extend(nearest)
+            result.values[COPY] = any(clip.copy for clip in nearest)
+
+    rows = _all_rows(store, clients, listen, log, settings, stopping)
     for model in plan.models:
         of_model = [row for row in rows if row.model == model.model]
         if all(row.HasField("error") for row in of_model):
             text = f"every row of {model.model} failed; the first one: {of_model[0].error.message}"
             raise FailedPrecondition(text, reason="NO_ROW_SUCCEEDED")
-    scores = score_table(plan, rows, heard.scores)
+    scores = score_table(plan, rows, values.scores)
     results = pb.EvaluationResults(
         evaluation_id=log.id,
         plan=plan,
@@ -143,7 +155,7 @@ class Beside:
 def _all_rows(
     store: Store,
     clients: Clients,
-    heard: AudioValues,
+    listen: Callable[[pb.RowResult], None],
     log: Evaluation,
     settings: EvaluationSettings,
     stopping: Callable[[], bool],
@@ -170,7 +182,7 @@ def _all_rows(
         while True:
             while len(in_flight) < settings.rows_in_flight and (job := next(jobs, None)):
                 in_flight.add(
-                    pool.submit(row_result, store, clients, heard, log.id, plan, *job, settings.generate_timeout_s)
+                    pool.submit(row_result, store, clients, listen, log.id, plan, *job, settings.generate_timeout_s)
                 )
             finished = not in_flight
             if finished or time.monotonic() > next_progress:
@@ -197,7 +209,7 @@ def _all_rows(
 def row_result(
     store: Store,
     clients: Clients,
-    heard: AudioValues,
+    listen: Callable[[pb.RowResult], None],
     evaluation_id: str,
     plan: pb.EvaluationPlan,
     model: pb.EvaluatedModel,
@@ -206,7 +218,7 @@ def row_result(
     generate_timeout_s: float,
 ) -> pb.RowResult:
     """What `model` does with row `index`: an action, so that a restarted evaluation does not do it again. What
-    embedders hear in it are actions of their own.
+    `listen` adds of its audio are actions of their own.
 
     The action is of this evaluation only: another one measures again, as the estimators may have changed. A row that
     fails is a result with its error. `given`: the audio, of a system that is a set of audio. Raises Unavailable when a
@@ -294,7 +306,7 @@ def row_result(
     action = Action("evaluation-row", inputs, parameters, row.seed, ROW_VERSION, {"model": model.model_digest})
     try:
         result = store.actions.run(action, pb.RowResult, compute)[0]
-        heard.add_to(result)
+        listen(result)
         return result
     except (Unavailable, Cancelled):
         raise

@@ -226,6 +226,18 @@ def _value(name: str) -> Callable[[pb.SuiteRow, pb.RowResult], float | None]:
     return lambda _, result: result.values.get(name)
 
 
+COPY: Final = "copy"
+"""Value of a row: 1 where a training clip is heard in it, else 0; absent where none was looked for."""
+COPIES: Final = Metric(
+    "copies",
+    "Copies of training clips",
+    "share",
+    "rows in which a clip that the model was trained on is heard, up to 1.75 semitones off and 4 % faster or slower",
+    _value(COPY),
+    absent="no data set is recorded with the model or its bases",
+)
+
+
 ALIGNED: Final = (
     Metric(
         "stft",
@@ -256,7 +268,7 @@ ALIGNED: Final = (
 
 def metrics_of(plan: pb.EvaluationPlan) -> tuple[Metric, ...]:
     """The metrics of the rows of an evaluation: METRICS, those of aligned references, and those of its embedders."""
-    found = [*METRICS, *(ALIGNED if plan.request.aligned else ())]
+    found = [*METRICS, COPIES, *(ALIGNED if plan.request.aligned else ())]
     found += [_heard_metric("genre"), _heard_metric("instrument")]
     for name, kind in EMBEDDERS.items():
         if name in {one.embedder for one in plan.embedders}:

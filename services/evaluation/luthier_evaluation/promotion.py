@@ -11,7 +11,7 @@ from typing import Final
 
 from luthier.evaluation.v1 import evaluation_pb2 as pb
 from luthier.registry.v1.registry_pb2 import RunState
-from luthier_evaluation.metrics import METRICS, Pairs, is_silent
+from luthier_evaluation.metrics import COPY, METRICS, Pairs, is_silent
 from luthier_evaluation.plan import baseline, candidate, evaluation_log
 from luthier_evaluation.promotion_rule import Rule
 from luthier_evaluation.statistics import paired_interval
@@ -147,6 +147,13 @@ def _of_results(results: pb.EvaluationResults, current: ModelVersion | None, rul
         if len(known) == len(rows)
         else Clause("clipped", False, f"measured in {len(known)} of {len(rows)} rows")
     )
+    if "copies" in rule.shares:
+        looked = [row for row in rows if COPY in row.values]
+        copies = sum(bool(row.values[COPY]) for row in looked)
+        if model.training_sets:
+            yield _share("copies", copies, len(looked), rule, "rows hold a training clip")
+        else:
+            yield Clause("copies", True, "not looked for: no data set is recorded with the model or its bases")
     for name, most in rule.follows.items():
         measure = metrics[name].permuted
         assert measure  # the rule names only metrics of what is asked for

@@ -17,6 +17,8 @@ from luthier_kit.rpc import InvalidRequest
 ASKED: Final = tuple(metric.name for metric in METRICS if metric.permuted)
 """Metrics of what the prompt asks for."""
 SHARES: Final = ("failed", "silent", "clipped")
+OPTIONAL_SHARES: Final = ("copies",)
+"""A rule that does not name them has no such clause."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ def read_rule(path: Path | None = None) -> Rule:
 
 def _rule(faults: Faults, root: Node, sha256: str) -> Rule:
     needed = ("name", "rows", "follows", "margins", *SHARES)
-    found = faults.members(root, (*needed, "better"), needed)
+    found = faults.members(root, (*needed, "better", *OPTIONAL_SHARES), needed)
     if (name := found.get("name")) and not (name.text or "").strip():
         faults.add(name, "must be a text")
     better = found.get("better")
@@ -65,7 +67,7 @@ def _rule(faults: Faults, root: Node, sha256: str) -> Rule:
         follows={metric: faults.within(node, 1e-4, 1) for metric, node in _metrics(faults, found.get("follows"))},
         better=(better.text if better else "") or "",
         margins={metric: faults.within(node, 0, 1) for metric, node in _metrics(faults, found.get("margins"))},
-        shares={share: faults.within(found[share], 0, 1) for share in SHARES if share in found},
+        shares={share: faults.within(found[share], 0, 1) for share in (*SHARES, *OPTIONAL_SHARES) if share in found},
     )
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 
 from luthier.evaluation.v1 import evaluation_pb2 as pb
-from luthier_evaluation.audio_values import absent_embedders
+from luthier_evaluation.audio_values import absent_embedders, scores_by
 from luthier_evaluation.metrics import metrics_of
 from luthier_evaluation.plan import baseline, candidate
 from luthier_evaluation.statistics import interval, sign_flip_p
@@ -47,8 +47,12 @@ def score_table(
         of_all(m.model, [r for r in results if r.model == m.model and r.HasField("audio")]) for m in plan.models
     ]
     table += [score for scores in zip(*together, strict=True) for score in scores]
-    absent = absent_embedders(plan)
-    return table + [pb.Score(metric=metric, model=m.model, note=why) for metric, why in absent for m in plan.models]
+    return table + [
+        pb.Score(metric=metric, model=model.model, note=why)
+        for embedder, why in absent_embedders(plan)
+        for metric in scores_by(embedder)
+        for model in plan.models
+    ]
 
 
 def genre_scores(plan: pb.EvaluationPlan, results: Sequence[pb.RowResult]) -> list[pb.Score]:

@@ -15,6 +15,7 @@ from luthier_evaluation import promotion
 from luthier_evaluation.audio_sets import MAX_AUDIO_BYTES, MAX_SET_BYTES, check_references, system_of
 from luthier_evaluation.audio_values import scores_by
 from luthier_evaluation.embedders import EMBEDDERS
+from luthier_evaluation.memorisation import training_sets_of
 from luthier_evaluation.plan import (
     EVALUATIONS,
     MAX_ROWS,
@@ -192,6 +193,9 @@ def plan_of(store: Store, weights: Weights, request: pb.CreateEvaluationRequest)
     """The plan that a request makes. Raises InvalidRequest naming every field, NotFound for an unknown model."""
     checks = Checks()
     _check_request(checks, request)
+    embedders = weights.at_hand()
+    if request.nearest_by:
+        checks.one_of("nearest_by", request.nearest_by, [one.embedder for one in embedders])
     checks.done()
 
     suite = shipped_suite(request.suite_name) if request.suite_name else request.suite
@@ -214,7 +218,7 @@ def plan_of(store: Store, weights: Weights, request: pb.CreateEvaluationRequest)
         guidance_scale=request.guidance_scale,
         own_guidance=not request.HasField("guidance_scale"),
         measure_end=request.measure_end or spread_over_s is not None,
-        embedders=weights.at_hand(),
+        embedders=embedders,
     )
     _check_plan(checks, plan)
     checks.done()
@@ -229,8 +233,14 @@ def _systems(store: Store, request: pb.CreateEvaluationRequest, rows: int) -> li
             models.append(system_of(store, getattr(request, f"{side}_audio"), f"{side}_audio", rows))
         elif name := getattr(request, f"{side}_model"):
             pinned = resolve(store, name)
-            digest = f"sha256:{pinned.digest}"
-            models.append(pb.EvaluatedModel(model=pinned.label, model_digest=digest, dataset_name=pinned.dataset_name))
+            models.append(
+                pb.EvaluatedModel(
+                    model=pinned.label,
+                    model_digest=f"sha256:{pinned.digest}",
+                    dataset_name=pinned.dataset_name,
+                    training_sets=training_sets_of(store, pinned),
+                )
+            )
     checks = Checks()
     field = "baseline_audio" if request.HasField("baseline_audio") else "baseline_model"
     another = len({model.model_digest for model in models}) == len(models)

@@ -151,8 +151,12 @@ class WordAccuracy:
 
     @property
     def rates(self) -> Rates:
-        """Those that decide whether the word is computed: of mixes, as generated music is, where there are any."""
-        return self.mixes if self.mixes.measured else self.stems
+        """Those that decide whether the word is computed: the worse of stems and mixes, where there are clips enough.
+
+        Mixes alone would not do: a harp that is only ever in an orchestra may be heard by the orchestra.
+        """
+        measured = [rates for rates in (self.stems, self.mixes) if rates.measured]
+        return min(measured, key=lambda rates: rates.balanced_accuracy or 0.0, default=self.mixes)
 
 
 @dataclass(frozen=True)
@@ -284,7 +288,7 @@ def _useless(word: str, known: WordAccuracy | None) -> str:
     accuracy = known.rates.balanced_accuracy or 0.0
     if accuracy < USEFUL:
         n = known.rates.positives + known.rates.negatives
-        return f"the tagger does not hear {word} in rendered music: balanced accuracy {accuracy:.2f} on {n} clips"
+        return f"the tagger does not hear {word} in rendered music: balanced accuracy {accuracy:.3f} on {n} clips"
     return ""
 
 

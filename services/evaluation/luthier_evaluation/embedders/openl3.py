@@ -21,7 +21,7 @@ from typing import Final, Literal
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 from torchaudio.functional import melscale_fbanks
 
@@ -53,33 +53,32 @@ TABLE: Final = 512  # values a sample; between them lines
 PHASES, STEP = 160, 147  # 48000 / 44100
 
 # the network
-FILTERS: Final = (64, 64, 128, 128, 256, 256, 512)
-POOLED_AFTER: Final = (1, 3, 5)  # of the convolutions, by their place
+CONVOLUTIONS: Final[Mapping[str, int]] = {
+    "conv2d_1": 64,
+    "conv2d_2": 64,
+    "conv2d_3": 128,
+    "conv2d_4": 128,
+    "conv2d_5": 256,
+    "conv2d_6": 256,
+    "conv2d_7": 512,
+    "audio_embedding_layer": CHANNEL_DIMENSIONS,
+}
+"""Filters of the layers; before each stands a batch normalisation."""
+NORMALISATION: Final = ("weight", "bias", "running_mean", "running_var")
+POOLED_AFTER: Final = ("conv2d_2", "conv2d_4", "conv2d_6")
 LAST_POOL: Final = (32, 24)  # of (32, 24): all of it
 EPSILON: Final = 1e-3  # of batch normalisation
 
 
-class Network(nn.Module):
-    """As published: batch normalisation before and after each convolution, by torchopenl3's names."""
-
-    def __init__(self, front_end: FrontEnd) -> None:
-        super().__init__()
-        if front_end == "torchopenl3":
-            self.register_buffer("mel_basis", torch.zeros(MELS, FFT_SAMPLES // 2 + 1))
-        before = 1
-        for place, filters in enumerate(FILTERS, 1):
-            setattr(self, f"batch_normalization_{place}", nn.BatchNorm2d(before, EPSILON))
-            setattr(self, f"conv2d_{place}", nn.Conv2d(before, filters, 3, padding=1))
-            before = filters
-        self.batch_normalization_8 = nn.BatchNorm2d(before, EPSILON)
-        self.audio_embedding_layer = nn.Conv2d(before, CHANNEL_DIMENSIONS, 3, padding=1)
-
-
 def weight_shapes(front_end: FrontEnd) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of the network's tensors; those of `torchopenl3` have the mel filters, too."""
-    with torch.device("meta"):
-        state = Network(front_end).state_dict()
-    return {name: tuple(value.shape) for name, value in state.items() if not name.endswith("num_batches_tracked")}
+    """Names and shapes of the tensors, by torchopenl3's names; those of `torchopenl3` have the mel filters, too."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    before = 1
+    for place, (name, filters) in enumerate(CONVOLUTIONS.items(), 1):
+        shapes |= {f"batch_normalization_{place}.{part}": (before,) for part in NORMALISATION}
+        shapes |= {f"{name}.weight": (filters, before, 3, 3), f"{name}.bias": (filters,)}
+        before = filters
+    return shapes if front_end == "openl3" else {**shapes, "mel_basis": (MELS, FFT_SAMPLES // 2 + 1)}
 
 
 class _Inference:
@@ -88,35 +87,32 @@ class _Inference:
     def __init__(self, tensors: Mapping[str, Tensor]) -> None:
         def normalisation(place: int) -> tuple[Tensor, Tensor]:
             weight, bias, mean, variance = (
-                tensors[f"batch_normalization_{place}.{part}"].double()
-                for part in ("weight", "bias", "running_mean", "running_var")
+                tensors[f"batch_normalization_{place}.{part}"].double() for part in NORMALISATION
             )
             scale = weight / (variance + EPSILON).sqrt()
             return scale, bias - mean * scale
 
         # the first stands before zeros are padded, so it cannot move into the convolution behind it
         self._scale, self._shift = (float(value) for value in normalisation(1))
-        self._layers: list[tuple[Tensor, Tensor]] = []
-        for place in range(1, len(FILTERS) + 1):
-            scale, shift = normalisation(place + 1)
-            weight = tensors[f"conv2d_{place}.weight"].double() * scale[:, None, None, None]
-            bias = tensors[f"conv2d_{place}.bias"].double() * scale + shift
-            self._layers.append((_laid_out(weight), bias.float()))
-        self._last = (_laid_out(tensors["audio_embedding_layer.weight"]), tensors["audio_embedding_layer.bias"].float())
+        self._layers: dict[str, tuple[Tensor, Tensor]] = {}
+        for place, name in enumerate(CONVOLUTIONS, 1):
+            weight, bias = tensors[f"{name}.weight"].double(), tensors[f"{name}.bias"].double()
+            if place < len(CONVOLUTIONS):
+                scale, shift = normalisation(place + 1)
+                weight, bias = weight * scale[:, None, None, None], bias * scale + shift
+            laid_out = weight.float().contiguous(memory_format=torch.channels_last)
+            self._layers[name] = (laid_out, bias.float())
 
     def __call__(self, mel: Tensor) -> Tensor:
         """Vectors (batch, 512) of log mel spectrograms (batch, 256, 199)."""
         x = (mel * self._scale + self._shift)[:, None].contiguous(memory_format=torch.channels_last)
-        for place, (weight, bias) in enumerate(self._layers):
-            x = functional.conv2d(x, weight, bias, padding=1).relu_()
-            if place in POOLED_AFTER:
+        for name, (weight, bias) in self._layers.items():
+            x = functional.conv2d(x, weight, bias, padding=1)
+            if name != "audio_embedding_layer":
+                x = x.relu_()
+            if name in POOLED_AFTER:
                 x = functional.max_pool2d(x, 2)
-        x = functional.conv2d(x, *self._last, padding=1)  # (batch, 512, 32, 24)
-        return functional.max_pool2d(x, LAST_POOL).flatten(1)
-
-
-def _laid_out(weight: Tensor) -> Tensor:
-    return weight.float().contiguous(memory_format=torch.channels_last)
+        return functional.max_pool2d(x, LAST_POOL).flatten(1)  # of (batch, 512, 32, 24)
 
 
 @cache

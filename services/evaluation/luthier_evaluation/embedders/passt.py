@@ -7,7 +7,7 @@ window of 10 s. Its tensors have the checkpoint's names. Of patchout nothing is 
 
 import csv
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -210,14 +210,10 @@ class Passt:
         mono = torch.from_numpy(levelled(samples, 1, SAMPLE_RATE_HZ)[:, 0])
         found: list[tuple[Tensor, Tensor]] = []
         with self._turn, torch.inference_mode():
-            found.extend(self._network(spectrogram(some)) for some in _batches(windows_of(mono)))
+            found.extend(self._network(spectrogram(some)) for some in windows_of(mono).split(WINDOWS_AT_ONCE))
         vectors, logits = (torch.cat([each[part] for each in found]).numpy() for part in (0, 1))
         finite(self.name, vectors, logits)
         return Embedding(vectors, logits)
-
-
-def _batches(windows: Tensor) -> Iterator[Tensor]:
-    yield from windows.split(WINDOWS_AT_ONCE)
 
 
 def open_passt(path: Path) -> Passt:

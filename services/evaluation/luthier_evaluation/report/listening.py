@@ -46,9 +46,7 @@ def sound(store: Store, audio: ArtifactRef) -> Sound | None:
             samples, rate = read_audio(path, duration_s=MAX_S)
     except (LuthierError, AudioError):
         return None
-    data, media_type = encode(samples, rate)
-    uri = f"data:{media_type};base64,{base64.b64encode(data).decode()}"
-    return Sound(uri, peaks(samples), cut=samples.shape[0] >= int(MAX_S * rate))
+    return Sound(uri_of(*encode(samples, rate)), peaks(samples), cut=samples.shape[0] >= int(MAX_S * rate))
 
 
 def encode(samples: Samples, rate: int) -> tuple[bytes, str]:
@@ -62,6 +60,11 @@ def encode(samples: Samples, rate: int) -> tuple[bytes, str]:
         soundfile.write(out, samples, rate, format="FLAC", subtype="PCM_16")
         return out.getvalue(), "audio/flac"
     return out.getvalue(), "audio/mpeg"
+
+
+def uri_of(data: bytes, media_type: str) -> str:
+    """A data URI."""
+    return f"data:{media_type};base64,{base64.b64encode(data).decode()}"
 
 
 def peaks(samples: Samples, bars: int = BARS) -> tuple[float, ...]:

@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from luthier.evaluation.v1 import evaluation_pb2 as pb
-from luthier_evaluation.audio_values import absent_embedders
+from luthier_evaluation.audio_values import absent_embedders, scores_by
 from luthier_evaluation.metrics import Metric, SetMetric, metrics_of, set_metrics_of, tempo_of
 from luthier_evaluation.plan import baseline, candidate, key_of
 from luthier_evaluation.report import plots
@@ -97,7 +97,7 @@ def render(results: pb.EvaluationResults, store: Store) -> str:
         colours=colours,
         summary=summary(plan, results.scores),
         scores=_score_rows(plan, results.scores, colours),
-        absent=list(absent_embedders(plan)),
+        absent=[(", ".join(scores_by(name).values()), why) for name, why in absent_embedders(plan)],
         tempi=tempo_section(results, colours),
         keys=key_section(results, colours),
         lengths=length_section(results, colours),

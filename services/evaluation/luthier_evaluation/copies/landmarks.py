@@ -1,0 +1,193 @@
+"""Landmarks of audio: the spectral peaks by which a passage is found again.
+
+A recording is a set of points on a plane of time and log frequency (Wang, "An industrial-strength audio search
+algorithm", ISMIR 2003; the frequency axis is that of Six and Leman's Panako, ISMIR 2014). A pitch shift adds the same
+to all frequencies, a stretch multiplies all times, and other music adds points and hides some.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
+
+import numpy as np
+import scipy.fft
+import scipy.sparse
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+from scipy.ndimage import maximum_filter1d, uniform_filter1d
+
+from luthier_kit.rpc import InvalidRequest
+from luthier_music.audio_rate import resampled
+
+Floats = NDArray[np.float32]
+
+RATE_HZ: Final = 11_025
+"""All is heard at this rate: landmarks lie below 4.6 kHz, and a quarter of 44.1 kHz is cheap to make."""
+FRAME: Final = 2048
+"""Samples of a Fourier transform, 186 ms: two notes a semitone apart are two peaks from 180 Hz on."""
+HOP: Final = 256
+FRAME_S: Final = HOP / RATE_HZ
+"""23 ms from a frame to the next."""
+BINS_PER_SEMITONE: Final = 3
+LOWEST_HZ: Final = 180.0
+BINS: Final = 168  # 56 semitones, to 4.57 kHz
+MIN_DURATION_S: Final = 2.0
+MAX_DURATION_S: Final = 600.0
+PEAKS_PER_S: Final = 50
+"""Peaks kept of a second, at most."""
+
+_SMOOTH_BINS: Final = 31  # 10 semitones: the slope of a spectrum, as equalisers and instruments give it
+_PAST_FRAMES: Final = 13  # 0.3 s
+_PAST_SHARE: Final = 0.5  # of the level before, taken off: a note counts most where it begins
+_PEAK_FRAMES: Final = 4  # a peak is the highest of 9 frames and 7 bins around it
+_PEAK_BINS: Final = 3
+_PEAK_HEIGHT: Final = 0.5  # log2 of power above its surroundings
+_FLOOR: Final = 1e-6  # of the loudest: 60 dB below it is silence
+_SILENCE: Final = 1e-8  # power of a bin, full scale 1 gives about 1e5: below, there is nothing to hear
+
+
+class NoLandmarks(InvalidRequest):
+    """This audio or these bytes have no landmarks."""
+
+
+@dataclass(frozen=True)
+class Landmarks:
+    """The peaks of one piece of audio, in the order of time, and how long it is.
+
+    `frames` (n,) uint16: time in FRAME_S. `bins` (n,) float32: log frequency in thirds of a semitone above LOWEST_HZ,
+    0 to BINS. `ranks` (n,) uint8: 0 = the strongest of its second. `duration_s`: 2 to 600. Silence has no peaks.
+    """
+
+    frames: NDArray[np.uint16]
+    bins: Floats
+    ranks: NDArray[np.uint8]
+    duration_s: float
+
+    @property
+    def frame_count(self) -> int:
+        return round(self.duration_s / FRAME_S) + 1
+
+    def strongest(self, per_s: int) -> "Landmarks":
+        """Only so many of each second."""
+        kept = self.ranks < per_s
+        return Landmarks(self.frames[kept], self.bins[kept], self.ranks[kept], self.duration_s)
+
+    def to_bytes(self) -> bytes:
+        """A safetensors file, about 5 bytes a peak, 6 kB for 30 s; the same landmarks give the same bytes."""
+        return save(
+            {
+                "frames": self.frames,
+                "bins": np.rint(self.bins * _STEPS).astype(np.uint16),
+                "ranks": self.ranks,
+                "duration_s": np.array([self.duration_s], np.float64),
+                "version": np.array([VERSION], np.int32),
+            }
+        )
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "Landmarks":
+        """What `to_bytes` wrote. NoLandmarks where it is something else, or of another version."""
+        try:
+            arrays = load(data)
+            frames, bins, ranks = (arrays[name] for name in ("frames", "bins", "ranks"))
+            (duration_s,), (version,) = arrays["duration_s"], arrays["version"]
+        except (SafetensorError, KeyError, ValueError, TypeError, OverflowError) as error:
+            raise NoLandmarks(f"landmarks: these bytes are none ({type(error).__name__})") from error
+        if version != VERSION:
+            raise NoLandmarks(f"landmarks: version {version}, this is version {VERSION}: compute them again")
+        if not MIN_DURATION_S <= duration_s <= MAX_DURATION_S:
+            raise NoLandmarks(f"landmarks: duration_s must be {MIN_DURATION_S:g} to {MAX_DURATION_S:g}: {duration_s}")
+        types = [array.dtype for array in (frames, bins, ranks)] == [np.uint16, np.uint16, np.uint8]
+        if not (types and frames.ndim == 1 and frames.shape == bins.shape == ranks.shape):
+            raise NoLandmarks("landmarks: frames, bins and ranks must be (n,) of uint16, uint16 and uint8")
+        if frames.size and (
+            np.any(np.diff(frames.astype(np.int32)) < 0)
+            or frames[-1] > duration_s / FRAME_S + 1
+            or bins.max() > (BINS - 1) * _STEPS
+        ):
+            raise NoLandmarks("landmarks: frames must ascend within the duration, and bins lie within the axis")
+        return cls(frames, bins.astype(np.float32) / _STEPS, ranks, float(duration_s))
+
+
+VERSION: Final = 1
+"""Goes up whenever the same audio gives other landmarks: stored ones are then computed again."""
+_STEPS: Final = 64  # of a bin, in which bins are kept
+
+
+def landmarks_of(samples: Floats, sample_rate_hz: int) -> Landmarks:
+    """The landmarks of audio (frames,) or (frames, channels), full scale 1, of 2 to 600 s; channels are averaged.
+
+    The same samples give the same landmarks. Silence gives none. NoLandmarks (an InvalidRequest) where the audio is too
+    short or too long, is not finite, or has another shape.
+    """
+    if not 1000 <= sample_rate_hz <= 768_000:
+        raise NoLandmarks(f"sample_rate_hz must be 1000 to 768000: got {sample_rate_hz}")
+    if samples.ndim not in (1, 2) or (samples.ndim == 2 and not 1 <= samples.shape[1] <= 64):
+        raise NoLandmarks(f"samples must be (frames,) or (frames, 1 to 64 channels): got the shape {samples.shape}")
+    duration_s = len(samples) / sample_rate_hz
+    if not MIN_DURATION_S <= duration_s <= MAX_DURATION_S:
+        raise NoLandmarks(f"audio must last {MIN_DURATION_S:g} to {MAX_DURATION_S:g} s: got {duration_s:.3f} s")
+    mono = samples if samples.ndim == 1 else samples.mean(axis=1)
+    if not np.isfinite(mono).all():
+        raise NoLandmarks("samples must be finite: NaN or infinity among them")
+    levels = _levels(resampled(mono.astype(np.float32, copy=False), sample_rate_hz, RATE_HZ))
+    frames, bins, heights = _peaks(_contrast(levels))
+    second = (frames * HOP) // RATE_HZ
+    order = np.lexsort((-heights, second))
+    ranks = np.empty(len(order), np.int64)
+    ranks[order] = np.arange(len(order)) - np.searchsorted(second[order], second[order])
+    kept = ranks < PEAKS_PER_S
+    bins = np.rint(bins[kept] * _STEPS).astype(np.float32) / _STEPS  # as stored
+    frames = frames[kept]
+    return Landmarks(frames.astype(np.uint16), bins, ranks[kept].astype(np.uint8), duration_s)
+
+
+@lru_cache(maxsize=1)
+def _filters() -> tuple[scipy.sparse.csr_matrix, Floats]:
+    """Triangles (BINS, FRAME / 2 + 1) over power, a bin wide, or as wide as the transform resolves; its window."""
+    centres = LOWEST_HZ * 2 ** (np.arange(-1, BINS + 1) / (12 * BINS_PER_SEMITONE))
+    hz = np.fft.rfftfreq(FRAME, 1 / RATE_HZ)
+    low = np.minimum(centres[:-2], centres[1:-1] - hz[1])[:, None]
+    high = np.maximum(centres[2:], centres[1:-1] + hz[1])[:, None]
+    middle = centres[1:-1][:, None]
+    triangles = np.clip(np.minimum((hz - low) / (middle - low), (high - hz) / (high - middle)), 0, None)
+    return scipy.sparse.csr_matrix(triangles.astype(np.float32)), np.hanning(FRAME + 1)[:-1].astype(np.float32)
+
+
+_BLOCK: Final = 512  # frames at a time: their transforms stay in the cache
+
+
+def _levels(mono: Floats) -> Floats:
+    """log2 of power (frames, BINS), nothing below 60 dB under the loudest."""
+    filters, window = _filters()
+    padded = np.pad(mono, (FRAME // 2, FRAME // 2))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, FRAME)[::HOP]
+    power = np.empty((BINS, len(windows)), np.float32)
+    for start in range(0, len(windows), _BLOCK):
+        spectrum = scipy.fft.rfft(windows[start : start + _BLOCK] * window, axis=1)
+        squared = np.square(spectrum.real) + np.square(spectrum.imag)
+        power[:, start : start + _BLOCK] = filters @ np.ascontiguousarray(squared.T)
+    floor = max(float(np.percentile(power, 99.5)) * _FLOOR, _SILENCE)
+    return np.log2(power + np.float32(floor))
+
+
+def _contrast(levels: Floats) -> Floats:
+    """How far each point (BINS, frames) stands above its surroundings and above what was there before."""
+    slope = uniform_filter1d(levels, _SMOOTH_BINS, axis=0, mode="nearest")
+    above = levels - slope
+    before = uniform_filter1d(above, _PAST_FRAMES, axis=1, mode="nearest", origin=_PAST_FRAMES // 2)
+    above -= np.float32(_PAST_SHARE) * before
+    return above
+
+
+def _peaks(contrast: Floats) -> tuple[NDArray[np.int64], Floats, Floats]:
+    """Frames, bins between the bins by a parabola, and heights of the local maxima, in the order of time."""
+    highest = maximum_filter1d(contrast, 2 * _PEAK_BINS + 1, axis=0, mode="nearest")
+    highest = maximum_filter1d(highest, 2 * _PEAK_FRAMES + 1, axis=1, mode="nearest")
+    is_peak = (contrast == highest) & (contrast > _PEAK_HEIGHT)
+    is_peak[[0, -1]] = False
+    frames, bins = np.nonzero(is_peak.T)
+    below, at, above = contrast[bins - 1, frames], contrast[bins, frames], contrast[bins + 1, frames]
+    vertex = 0.5 * (below - above) / np.minimum(below - 2 * at + above, -1e-6)
+    return frames, (bins + np.clip(vertex, -0.5, 0.5)).astype(np.float32), at

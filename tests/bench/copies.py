@@ -1,0 +1,247 @@
+"""How many training clips are found in outputs that hold them, how many outputs without one are flagged, and the cost.
+
+    services/rendering/.venv/bin/python tests/bench/copies.py OUT FOLDER [FOLDER ...] [--clips 10000] [--songs N]
+
+Each FOLDER (MIDI files that are different songs) is rendered into OUT by `truth_songs.py`; what is there is kept. One
+half of the songs is trained on, the other half is the music that holds no training clip and lies over the copies in
+mixes. The songbook's further songs are variations of its twelve plans, so it is halved by plan (its artist). Of each
+song two clips of 30 s are copied in each kind: pitched by 0.5 to 1.5 semitones, up or down, and stretched by 1.5 to 4 %
+by Rubber Band (pedalboard), 6 dB (RMS) below another half's clip, a random 5 s, and together. The other half's clips go
+the same ways; one that is flagged is a false alarm. The index is filled up to --clips with the trained clips' landmarks
+moved by 3 to 11 semitones and 10 to 30 % of time, far beyond what is searched. CPU seconds of one thread.
+"""
+
+import argparse
+import hashlib
+import platform
+import resource
+import statistics
+import sys
+import time
+from collections import defaultdict
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from itertools import repeat
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import pedalboard
+import soundfile
+
+sys.path.append(str(Path(__file__).parents[2] / "services" / "evaluation"))  # of which only this package is needed
+sys.path.append(str(Path(__file__).parent))
+
+from truth_songs import made
+
+from luthier_evaluation.copies import COPY_SCORE, Copy, Index, Landmarks, landmarks_of, search
+from luthier_evaluation.copies.landmarks import BINS, BINS_PER_SEMITONE, Floats
+
+RATE_HZ: Final = 44_100
+CLIP_S: Final = 30
+SHORTEST_S: Final = 15  # a song's last clip
+CUT_S: Final = 5
+LONG_S: Final = 190
+MIX: Final = 10 ** (-6 / 20)
+FALSE_ALARMS: Final = 0.01
+
+
+@dataclass(frozen=True)
+class Song:
+    """A rendered song: its mix, and of what it is a variation."""
+
+    mix: Path
+    family: str
+    folder: str
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What is done to a clip before it is an output."""
+
+    name: str
+    pitched: bool = False
+    stretched: bool = False
+    mixed: bool = False
+    cut: bool = False
+
+
+KINDS: Final = (
+    Kind("as it is"),
+    Kind("pitched", pitched=True),
+    Kind("stretched", stretched=True),
+    Kind("at -6 dB in a mix", mixed=True),
+    Kind("cut to 5 s", cut=True),
+    Kind("pitched, stretched", pitched=True, stretched=True),
+    Kind("pitched, stretched, cut to 5 s", pitched=True, stretched=True, cut=True),
+    Kind("pitched, in a mix", pitched=True, mixed=True),
+    Kind("stretched, in a mix", stretched=True, mixed=True),
+    Kind("pitched, stretched, in a mix", pitched=True, stretched=True, mixed=True),
+    Kind("in a mix, cut to 5 s", mixed=True, cut=True),
+)
+ALONE: Final = 5  # of them are one manipulation at most
+
+
+@dataclass(frozen=True)
+class Material:
+    """Landmarks of a song's clips, and of the outputs that are made of them, by kind."""
+
+    clips: list[Landmarks]
+    outputs: list[tuple[str, Landmarks]]
+
+
+def clips_of(song: Song) -> list[Floats]:
+    samples = soundfile.read(song.mix, dtype="float32", always_2d=True)[0].mean(axis=1)
+    cut = [samples[at : at + CLIP_S * RATE_HZ] for at in range(0, len(samples), CLIP_S * RATE_HZ)]
+    return [clip for clip in cut if len(clip) >= SHORTEST_S * RATE_HZ]
+
+
+def changed(clip: Floats, path: Path, stretch: float, semitones: float) -> Floats:
+    """By Rubber Band; kept as a file, since it takes as long as all the rest."""
+    if not path.exists():
+        done = pedalboard.time_stretch(clip[None], float(RATE_HZ), stretch, semitones)[0]
+        soundfile.write(path.with_suffix(".part"), done, RATE_HZ, format="FLAC", subtype="PCM_16")
+        path.with_suffix(".part").replace(path)
+    samples: Floats = soundfile.read(path, dtype="float32")[0]
+    return samples
+
+
+def material(song: Song, other: Song) -> Material:
+    """`other`: the song that lies over the copies in mixes."""
+    clips, others = clips_of(song), clips_of(other)
+    chance = np.random.default_rng(int(song.mix.stem[:8], 16))
+    outputs = []
+    for number in sorted({0, len(clips) // 2}) if clips else []:
+        clip = clips[number]
+        semitones = float(chance.choice([-1, 1]) * chance.uniform(0.5, 1.5))
+        stretch = float(1 + chance.choice([-1, 1]) * chance.uniform(0.015, 0.04))
+        start = chance.uniform(0, 0.8)
+        ways: dict[tuple[bool, bool], Floats] = {(False, False): clip}
+        for name, way in (("pitch", (True, False)), ("stretch", (False, True)), ("both", (True, True))):
+            path = song.mix.with_name(f"{song.mix.stem}-{number}-{name}.flac")
+            ways[way] = changed(clip, path, stretch if way[1] else 1.0, semitones if way[0] else 0.0)
+        over = others[number % len(others)]
+        for kind in KINDS:
+            output = ways[kind.pitched, kind.stretched]
+            if kind.mixed:
+                frames = min(len(output), len(over))
+                gain = MIX * rms(over) / max(rms(output), 1e-9)
+                output = output[:frames] * np.float32(gain) + over[:frames]
+            if kind.cut:
+                at = int(start * (len(output) - CUT_S * RATE_HZ))
+                output = output[at : at + CUT_S * RATE_HZ]
+            outputs.append((kind.name, landmarks_of(output, RATE_HZ)))
+    return Material([landmarks_of(clip, RATE_HZ) for clip in clips], outputs)
+
+
+def rms(samples: Floats) -> float:
+    return float(np.sqrt(np.mean(np.square(samples, dtype=np.float64))))
+
+
+def moved(clip: Landmarks, chance: np.random.Generator) -> Landmarks:
+    """Another clip to search among: a trained one in another key and at another tempo."""
+    semitones = chance.choice([-1, 1]) * chance.integers(3, 12)
+    stretch = float(chance.uniform(1.1, 1.3) ** chance.choice([-1, 1]))
+    bins = clip.bins + np.float32(semitones * BINS_PER_SEMITONE)
+    kept = (bins > 1) & (bins < BINS - 2)
+    frames = np.floor(clip.frames[kept] * stretch).astype(np.uint16)
+    return Landmarks(frames, bins[kept], clip.ranks[kept], clip.duration_s * stretch)
+
+
+def songs_of(folder: Path, out: Path, most: int) -> list[Song]:
+    out.mkdir(parents=True, exist_ok=True)
+    files = {hashlib.sha256(path.read_bytes()).hexdigest()[:16]: path for path in sorted(folder.rglob("*.mid"))}
+    files = dict(sorted(files.items())[:most])
+    with ProcessPoolExecutor() as pool:
+        list(pool.map(made, files.values(), repeat(out)))
+    by_plan = (folder / "truth.json").exists()
+    songs = [
+        Song(out / f"{name}.flac", path.parent.name if by_plan else name, folder.name) for name, path in files.items()
+    ]
+    return [song for song in songs if song.mix.exists()]
+
+
+def best(found: list[Copy], clips: set[int] | None = None) -> float:
+    return max((one.score for one in found if clips is None or one.clip in clips), default=0.0)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("out", type=Path)
+    parser.add_argument("folders", nargs="+", type=Path)
+    parser.add_argument("--clips", type=int, default=10_000)
+    parser.add_argument("--songs", type=int, default=1000, help="of a folder, at most")
+    options = parser.parse_args()
+
+    songs, others, trained = list[Song](), list[Song](), list[bool]()
+    for folder in options.folders:
+        of_folder = songs_of(folder, options.out, options.songs)
+        families = sorted({song.family for song in of_folder})
+        is_trained = [families.index(song.family) % 2 == 0 for song in of_folder]
+        untrained = [song for song, known in zip(of_folder, is_trained, strict=True) if not known]
+        for number, song in enumerate(of_folder):
+            over = [one for one in untrained if one.family != song.family]
+            others.append(over[number % len(over)])
+        songs, trained = songs + of_folder, trained + is_trained
+    with ProcessPoolExecutor() as pool:
+        materials = list(pool.map(material, songs, others))
+
+    clips, clips_of_family = list[Landmarks](), defaultdict[str, set[int]](set)
+    for song, known, made_of in zip(songs, trained, materials, strict=True):
+        if known:
+            clips_of_family[song.family] |= set(range(len(clips), len(clips) + len(made_of.clips)))
+            clips += made_of.clips
+    real, chance = len(clips), np.random.default_rng(0)
+    while len(clips) < options.clips:
+        clips.append(moved(clips[chance.integers(real)], chance))
+    began = time.process_time()
+    index = Index.of(clips)
+    indexed_s = time.process_time() - began
+
+    scores: defaultdict[tuple[str, str, bool], list[float]] = defaultdict(list)
+    cost_ms: defaultdict[str, list[float]] = defaultdict(list)
+    for song, known, made_of in zip(songs, trained, materials, strict=True):
+        for kind, output in made_of.outputs:
+            began = time.process_time()
+            found = search(index, output)
+            cost_ms[kind].append(1000 * (time.process_time() - began))
+            scores[song.folder, kind, known].append(best(found, clips_of_family[song.family] if known else None))
+
+    hours = sum(clip.duration_s for clip in clips) / 3600
+    stored_kb = statistics.median(len(clip.to_bytes()) for clip in clips[:real]) / 1000
+    print(
+        f"index: {len(clips)} clips, {hours:.0f} h, {real} of them rendered; {index.size_bytes / 1e6:.0f} MB,"
+        f" {indexed_s:.0f} CPU s; {stored_kb:.1f} kB stored a clip;"
+        f" peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MiB; {platform.machine()}\n"
+    )
+    for folder in options.folders:
+        alone = [score for kind in KINDS[:ALONE] for score in scores[folder.name, kind.name, False]]
+        own = float(np.quantile(alone, 1 - FALSE_ALARMS, method="higher"))
+        print(f"{folder.name}: threshold {COPY_SCORE}; 1 % of {len(alone)} outputs without a clip reach {own:.3f}\n")
+        print("| output | copies | caught | outputs without | false alarms | highest | caught at that 1 % | ms |")
+        print("|---|---|---|---|---|---|---|---|")
+        for kind in KINDS:
+            copies, without = (np.array(scores[folder.name, kind.name, known]) for known in (True, False))
+            print(
+                f"| {kind.name} | {len(copies)} | {np.mean(copies >= COPY_SCORE):.1%} | {len(without)} "
+                f"| {np.mean(without >= COPY_SCORE):.1%} | {without.max():.2f} | {np.mean(copies > own):.1%} "
+                f"| {statistics.median(cost_ms[kind.name]):.0f} |"
+            )
+        print()
+
+    audio = np.concatenate([clip for song in songs[: LONG_S // CLIP_S + 1] for clip in clips_of(song)[:1]])
+    for seconds in (CUT_S, CLIP_S, 47, LONG_S):
+        output = audio[: seconds * RATE_HZ]
+        costs = []
+        for _ in range(5):
+            began = time.process_time()
+            heard = landmarks_of(output, RATE_HZ)
+            listened = time.process_time()
+            search(index, heard)
+            costs.append((1000 * (listened - began), 1000 * (time.process_time() - listened)))
+        listening, searching = np.median(costs, axis=0)
+        print(f"an output of {len(output) / RATE_HZ:.0f} s: search {searching:.0f} ms, landmarks {listening:.0f} ms")
+
+
+if __name__ == "__main__":
+    main()
