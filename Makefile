@@ -14,6 +14,7 @@ PROTOS := $(shell find protos -name '*.proto') protos/pyproject.toml protos/buil
 REGISTRY ?= luthier.local
 TAG ?= $(or $(shell sed -nE 's/^appVersion: *"?([^" ]+)"?.*/\1/p' charts/luthier/Chart.yaml 2>/dev/null),0.1.0)
 TRUTH ?= .luthier/truth
+COPIES ?= .luthier/copies
 IMAGES ?= $(SERVICES) pipeline minio postgresql prometheus collector
 
 # installing waits for disks and registries
@@ -36,7 +37,7 @@ KUBECONFORM := $(or $(LUTHIER_KUBECONFORM),$(shell command -v kubeconform),$(TOO
 PYTEST := .venv/bin/python -m pytest --rootdir tests -c tests/pyproject.toml
 LOCAL := deploy/local/.venv/bin/python -m luthier_local
 
-.PHONY: help demo experiment baselines test test-slow test-baselines test-vllm test-cluster lint proto-check format up down ps install clean bench bench-truth bench-captions bench-duplicates system minio images chart-check chart-tools
+.PHONY: help demo experiment baselines test test-slow test-baselines test-vllm test-cluster lint proto-check format up down ps install clean bench bench-truth bench-captions bench-duplicates bench-copies system minio images chart-check chart-tools
 
 help:  ## Show what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -108,6 +109,12 @@ bench-captions: services/prompting/.venv/.synced  ## The checker on captions tha
 bench-duplicates: services/rendering/.venv/.synced services/pipeline/.venv/.synced  ## Near-duplicates found among variants of songs (SONGS: more folders of MIDI files that are different songs)
 	@songs=$$(mktemp -d) && services/pipeline/.venv/bin/python -m luthier_pipeline.songbook $$songs && \
 	  services/rendering/.venv/bin/python tests/bench/near_duplicates.py $$songs $(SONGS) --songs 10000; rm -rf $$songs
+
+bench-copies: services/rendering/.venv/.synced services/pipeline/.venv/.synced  ## Training clips planted in outputs: caught, false alarms, cost (SONGS: more folders of MIDI files; COPIES: where renders are kept)
+	@folder=$$(mktemp -d) && services/pipeline/.venv/bin/python -c 'import sys; from pathlib import Path; \
+	  from luthier_pipeline.songbook import compose; compose(Path(sys.argv[1]), 72)' $$folder/songbook && \
+	  OMP_NUM_THREADS=1 $(UV) run --frozen --quiet --project services/rendering --with safetensors==0.8.0 \
+	  python tests/bench/copies.py $(COPIES) $$folder/songbook $(SONGS); rm -rf $$folder
 
 bench: install  ## CPU seconds per audio minute by stage, seconds per denoising step
 	@services/inference/.venv/bin/python tests/bench/inference/steps.py

@@ -167,7 +167,7 @@ def test_a_passage_amid_other_music_is_found_with_its_place_and_length(index: In
     assert copy.duration_s == pytest.approx(6, abs=1)
 
 
-@pytest.mark.parametrize("number", range(200, 212))
+@pytest.mark.parametrize("number", range(200, 208))
 def test_other_songs_are_no_copies_and_their_nearest_clips_are_told(index: Index, number: int) -> None:
     found = search(index, heard(played(Song(number))))
 
@@ -238,6 +238,7 @@ def test_landmarks_that_break_their_bounds_are_refused(trained: list[Landmarks])
         {"version": np.array([99], np.int32)},
         {"duration_s": np.array([np.nan])},
         {"duration_s": np.array([3.0])},
+        {"duration_s": np.array([20.0, 20.0])},
         {"frames": arrays["frames"][::-1].copy()},
         {"frames": arrays["frames"].astype(np.int64)},
         {"frames": arrays["frames"][1:].copy()},

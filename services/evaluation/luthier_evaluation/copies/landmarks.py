@@ -91,7 +91,7 @@ class Landmarks:
         try:
             arrays = load(data)
             frames, bins, ranks = (arrays[name] for name in ("frames", "bins", "ranks"))
-            (duration_s,), (version,) = arrays["duration_s"], arrays["version"]
+            duration_s, version = (arrays[name].reshape(1)[0] for name in ("duration_s", "version"))
         except (SafetensorError, KeyError, ValueError, TypeError, OverflowError) as error:
             raise NoLandmarks(f"landmarks: these bytes are none ({type(error).__name__})") from error
         if version != VERSION:
@@ -106,7 +106,7 @@ class Landmarks:
             or frames[-1] > duration_s / FRAME_S + 1
             or bins.max() > (BINS - 1) * _STEPS
         ):
-            raise NoLandmarks("landmarks: frames must ascend within the duration, and bins lie within the axis")
+            raise NoLandmarks("landmarks: frames must ascend within the duration, and bins lie on the axis")
         return cls(frames, bins.astype(np.float32) / _STEPS, ranks, float(duration_s))
 
 
