@@ -14,7 +14,12 @@ from typing import Annotated, Final
 import typer
 
 from luthier.curation.v1.curation_pb2 import ExportDatasetResponse
-from luthier.evaluation.v1.evaluation_pb2 import Evaluation, PromoteModelResponse
+from luthier.evaluation.v1.evaluation_pb2 import (
+    Evaluation,
+    ListMetricWeightsRequest,
+    PromoteModelResponse,
+    RegisterMetricWeightsResponse,
+)
 from luthier.inference.v1.inference_pb2 import GenerateResponse, ListModelsRequest
 from luthier.training.v1.training_pb2 import TrainingRun
 from luthier_kit.rpc import Internal, NotFound
@@ -31,11 +36,14 @@ COLLECTION: Final = "grooves"
 BASE, TUNED, SERVED = "small-base", "small", "demo"
 SEED: Final = 1  # of both trainings: the same demo on every machine
 TEMPI_BPM: Final = (80, 100, 125, 150)  # of the grooves
+TRAINED_ROWS: Final = 16  # of prompts that were trained on
 WINDOW_S: Final = 4.096  # of the small model: what it is asked for, and enough to hear a tempo
 STEPS: Final = 50  # denoising steps; enough for a model this small
 GUIDANCE: Final = 3
 HEARD: Final = 0.5
 """Share of the rows that must be heard at the tempo asked for; a model that ignores its prompt reaches a quarter."""
+TAGGERS: Final = ("musicnn_msd", "musicnn_mtt")
+"""Embedders whose weights a package of evaluation's ships."""
 METRIC: Final = "tempo_accuracy_2"
 RUN: Final = "--licence Apache-2.0 --clip-seconds 8 --prompts 12"  # no clip is shorter than the window
 SPLIT: Final = "--validation-share 0.05 --test-share 0"
@@ -47,16 +55,18 @@ FINE_TUNE: Final = (
 EXAMPLES: Final = {f"rock-{bpm}": f"A rock song with drums and bass at {bpm} BPM" for bpm in TEMPI_BPM}
 
 
-def suite() -> list[dict[str, str | float]]:
+def suite() -> list[dict[str, str | float | list[str]]]:
     """Rows of `evaluate`, enough for a promotion: each genre at each tempo, two genres twice, in words that no caption
     has."""
-    asked = [(f"Please play {genre}, {bpm} beats per minute.", bpm) for genre in GROOVES for bpm in TEMPI_BPM]
+    asked = [(f"Please play {genre}, {bpm} beats per minute.", genre, bpm) for genre in GROOVES for bpm in TEMPI_BPM]
     asked += [
-        (f"Play {genre} at {bpm} beats per minute, please.", bpm) for genre in ("pop", "house") for bpm in TEMPI_BPM
+        (f"Play {genre} at {bpm} beats per minute, please.", genre, bpm)
+        for genre in ("pop", "house")
+        for bpm in TEMPI_BPM
     ]
     return [
-        {"prompt": prompt, "seconds_total": WINDOW_S, "seed": seed, "tempo_bpm": bpm}
-        for seed, (prompt, bpm) in enumerate(asked)
+        {"prompt": prompt, "seconds_total": WINDOW_S, "seed": seed, "tempo_bpm": bpm, "genres": [genre]}
+        for seed, (prompt, genre, bpm) in enumerate(asked)
     ]
 
 
@@ -106,6 +116,10 @@ def demo(
     served = context.clients.inference.ListModels(ListModelsRequest(name=SERVED)).models
     other = next((model for model in served[:1] if model.digest != registered.digest), None)
     baseline = f"{SERVED}@{other.version}" if other else base.model
+    known = context.clients.evaluation.ListMetricWeights(ListMetricWeightsRequest()).embedders
+    for state in known:
+        if state.name in TAGGERS and not state.weights_sha256:
+            command(context, f"metric-weights {state.name} --as {who}", RegisterMetricWeightsResponse)
     (out / "suite.json").write_text(json_text.dumps({"name": "demo", "rows": suite()}, indent=1) + "\n")
     evaluate = (
         f"evaluate --model {tuned.model} --baseline {baseline} --suite {asked} --steps {STEPS}"
@@ -118,6 +132,16 @@ def demo(
     )
     promoted = command(context, promote, PromoteModelResponse)
     _page(context, judged, out / "page")
+
+    # what the estimators hear in the songs themselves, and how the model does on prompts that it was trained on
+    upper = command(context, f"score {dataset} --max-rows {len(suite())} --name songs --as {who}", Evaluation)
+    heard_before = (
+        f"evaluate --model {tuned.model} --suite dataset:{data} --split train --max-rows {TRAINED_ROWS}"
+        f" --seconds {WINDOW_S:g} --steps {STEPS} --guidance-scale {GUIDANCE} --as {who}"
+    )
+    trained = command(context, heard_before, Evaluation)
+    compared = " ".join(each.evaluation_id for each in (judged, trained, upper))
+    command(context, f"compare {compared} --report {shlex.quote(str(out / 'compare.html'))}", type(None))
 
     losses = [point.loss for point in tuned.validation]
     heard = {score.model: score.value for score in judged.scores if score.metric == METRIC}[judged.candidate]

@@ -13,7 +13,11 @@ from typing import Annotated, Final
 
 import typer
 
-from luthier.evaluation.v1.evaluation_pb2 import ListMetricWeightsRequest, RegisterMetricWeightsRequest
+from luthier.evaluation.v1.evaluation_pb2 import (
+    ListMetricWeightsRequest,
+    RegisterMetricWeightsRequest,
+    RegisterMetricWeightsResponse,
+)
 from luthier_kit.rpc import InvalidRequest
 from luthier_pipeline.console import UsageError, plain, table
 from luthier_pipeline.convert_checkpoint import python_of, run_python
@@ -45,7 +49,7 @@ def metric_weights(
     ] = None,
     reviewer: Reviewer = USER,
     json: Json = False,
-) -> None:
+) -> RegisterMetricWeightsResponse | None:
     """Bring the weights of an embedder, or list the embedders."""
     context = begin(ctx, json)
     evaluation = context.clients.evaluation
@@ -56,7 +60,7 @@ def metric_weights(
             for state in known.embedders
         ]
         context.answer(plain(known), table(rows, ["embedder", "of", "weights", "scores", "to bring it"]))
-        return
+        return None
     names = [state.name for state in known.embedders]
     if name not in names:
         raise UsageError(f"no embedder {name!r}: {', '.join(names)}")
@@ -78,9 +82,12 @@ def metric_weights(
         f"{name}: {told}, {answer.weights.weights.sha256[:16]}{known_already}\n"
         "next: luthier evaluate or luthier score computes its scores",
     )
+    return answer
 
 
 def _is_ours(path: Path) -> bool:
+    if path.is_dir():
+        return False
     try:
         with path.open("rb") as file:
             return OURS in file.read(HEADER_BYTES)
