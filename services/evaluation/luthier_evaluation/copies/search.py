@@ -25,9 +25,8 @@ Numbers = NDArray[np.int64]
 Reals = NDArray[np.float64]
 
 COPY_SCORE: Final = 0.17
-"""From this score on a passage counts as a copy: of 140 outputs of real songs that hold no clip of an index of 10,000,
-1 % reach 0.272 (`tests/bench/copies.py`). Of the songbook's, whose songs share rules and drum samples, 1 % reach 0.478.
-"""
+"""From this score on a passage counts as a copy: of 195 outputs of real songs and of the songbook that hold no clip of
+an index of 10,000, none does; 1 % of the real ones reach 0.162 (`tests/bench/copies.py`)."""
 LISTED: Final = 50
 """Clips that a search tells, at most."""
 
