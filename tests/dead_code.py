@@ -36,5 +36,15 @@ _.requested_by, _.mix_loudness_target_lufs, _.checkpoint_step
 _.measured_tempo, _.measured_key, _.audio_tag, _.tempo_source, _.key_source, _.voice_stated
 _.time_share, _.files_duration_s, _.median_s, _.lengths, _.tempo_unknown, _.key_unknown
 # commands of `luthier`, named in cli.SECTIONS
-_.demo_page
-_.luthier, _.demo, _.inspect, _.add_audio, _.gc, _.takedown, _.experiment, _.convert_checkpoint, _.train_autoencoder
+(
+    _.luthier,
+    _.demo,
+    _.inspect,
+    _.add_audio,
+    _.gc,
+    _.takedown,
+    _.experiment,
+    _.demo_page,
+    _.convert_checkpoint,
+    _.train_autoencoder,
+)
