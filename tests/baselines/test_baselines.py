@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
 from luthier_baselines.__main__ import main
@@ -41,8 +42,9 @@ def generate(model: str, weights: Path, out: Path, *more: str, rows: Sequence[di
     )
 
 
-def audio(out: Path, name: str = "0000") -> tuple[np.ndarray, int]:
-    return soundfile.read(out / f"{name}.flac", always_2d=True)
+def audio(out: Path, name: str = "0000") -> tuple[NDArray[np.float64], int]:
+    samples, rate = soundfile.read(out / f"{name}.flac", always_2d=True)
+    return samples, rate
 
 
 @pytest.mark.parametrize("model", GENERATORS)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 from google.rpc.status_pb2 import Status
+from numpy.typing import NDArray
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from luthier.common.v1.common_pb2 import MODE_MAJOR, MODE_MINOR, ArtifactRef, KeyFact
@@ -46,12 +47,12 @@ FIRST, SECOND = f"evaluation-{'1' * 64}", f"evaluation-{'2' * 64}"
 RATE = 44_100
 
 
-def tone(hz: float, *, seconds: float = 1.5, level: float = 0.5, rate: int = RATE) -> np.ndarray:
+def tone(hz: float, *, seconds: float = 1.5, level: float = 0.5, rate: int = RATE) -> NDArray[np.float32]:
     sound = level * np.sin(2 * np.pi * hz * np.arange(int(seconds * rate)) / rate)
     return np.stack([sound, sound], axis=1).astype(np.float32)
 
 
-def stored(store: Store, samples: np.ndarray, kind: str = "generated", form: str = "FLAC") -> ArtifactRef:
+def stored(store: Store, samples: NDArray[np.float32], kind: str = "generated", form: str = "FLAC") -> ArtifactRef:
     out = io.BytesIO()
     soundfile.write(out, samples, RATE, format=form, subtype="PCM_16")
     return store.blobs.put_bytes(kind, out.getvalue(), form.lower(), f"audio/{form.lower()}")

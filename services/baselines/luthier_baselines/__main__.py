@@ -105,6 +105,7 @@ def _generate(given: argparse.Namespace) -> Summary:
         AUDIOLDM2_STEPS,
         MUSICGEN_GUIDANCE,
         AudioLDM2,
+        Generator,
         MusicGen,
     )
 
@@ -120,13 +121,18 @@ def _generate(given: argparse.Namespace) -> Summary:
         )
         for number, row in enumerate(listed)
     ]
-    kind, scale = (MusicGen, MUSICGEN_GUIDANCE) if given.model == "musicgen" else (AudioLDM2, AUDIOLDM2_GUIDANCE)
-    scale = scale if given.guidance_scale is None else given.guidance_scale
-    steps = (given.steps or AUDIOLDM2_STEPS) if kind is AudioLDM2 else 0
-    model = kind(given.weights, _device(given.device), guidance_scale=scale, steps=steps)
+    own = MUSICGEN_GUIDANCE if given.model == "musicgen" else AUDIOLDM2_GUIDANCE
+    scale = own if given.guidance_scale is None else float(given.guidance_scale)
+    options: dict[str, float | str] = {"guidance_scale": scale}
+    device = _device(given.device)
+    model: Generator
+    if given.model == "musicgen":
+        model = MusicGen(given.weights, device, guidance_scale=scale)
+    else:
+        options["steps"] = given.steps or AUDIOLDM2_STEPS
+        model = AudioLDM2(given.weights, device, guidance_scale=scale, steps=int(options["steps"]))
     for seconds in {float(row.inputs["seconds"]) for row in rows}:
         model.check(seconds)
-    options = {"guidance_scale": scale, **({"steps": steps} if steps else {})}
     return fill(
         given.out,
         _settings(given, options),

@@ -6,12 +6,12 @@ and comes out at that rate, as long as it was.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 import numpy as np
 import torch
 
-from luthier_baselines.weights import check_loaded
+from luthier_baselines.loading import load
 from luthier_baselines.work import Result, as_frames
 from luthier_kit.rpc import InvalidRequest
 from luthier_music.audio import AudioError, Samples, read_audio
@@ -50,11 +50,7 @@ class EnCodec:
     def __init__(self, folder: Path, device: torch.device, *, kbps: float | None = None) -> None:
         from transformers import EncodecModel
 
-        model, loaded = EncodecModel.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, dtype=torch.float32, output_loading_info=True
-        )
-        check_loaded(folder, loaded["missing_keys"])
-        self._model: Any = model.to(device).eval()
+        self._model = load(EncodecModel, folder).to(device).eval()
         config = self._model.config
         known: Sequence[float] = [float(one) for one in config.target_bandwidths]
         self.kbps = kbps if kbps is not None else ENCODEC_KBPS if ENCODEC_KBPS in known else max(known)
@@ -79,11 +75,7 @@ class DAC:
     def __init__(self, folder: Path, device: torch.device, *, quantizers: int | None = None) -> None:
         from transformers import DacModel
 
-        model, loaded = DacModel.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, dtype=torch.float32, output_loading_info=True
-        )
-        check_loaded(folder, loaded["missing_keys"])
-        self._model: Any = model.to(device).eval()
+        self._model = load(DacModel, folder).to(device).eval()
         config = self._model.config
         most = int(config.n_codebooks)
         self.quantizers = most if quantizers is None else quantizers

@@ -7,7 +7,7 @@ from typing import Any, Final, Protocol
 import numpy as np
 import torch
 
-from luthier_baselines.weights import check_loaded
+from luthier_baselines.loading import assemble, load
 from luthier_baselines.work import Result, as_frames
 from luthier_kit.rpc import InvalidRequest
 
@@ -32,15 +32,11 @@ class Generator(Protocol):
 class MusicGen:
     """MusicGen, mono or stereo."""
 
-    def __init__(self, folder: Path, device: torch.device, *, guidance_scale: float, steps: int = 0) -> None:
+    def __init__(self, folder: Path, device: torch.device, *, guidance_scale: float) -> None:
         from transformers import AutoTokenizer, MusicgenForConditionalGeneration
 
-        self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        model, loaded = MusicgenForConditionalGeneration.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, dtype=torch.float32, output_loading_info=True
-        )
-        check_loaded(folder, loaded["missing_keys"])
-        self._model: Any = model.to(device).eval()
+        self._tokenizer = assemble(AutoTokenizer, folder)
+        self._model = load(MusicgenForConditionalGeneration, folder).to(device).eval()
         self._guidance_scale = guidance_scale
         codec = self._model.config.audio_encoder
         decoder = self._model.config.decoder
@@ -94,19 +90,11 @@ class AudioLDM2:
             "vae": AutoencoderKL,
             "vocoder": SpeechT5HifiGan,
         }
-        parts = {}
-        for name, kind in kinds.items():  # one by one: the pipeline does not say what it lacks
-            parts[name], loaded = kind.from_pretrained(
-                folder / name,
-                local_files_only=True,
-                use_safetensors=True,
-                dtype=torch.float32,
-                output_loading_info=True,
-            )
-            check_loaded(folder / name, loaded["missing_keys"])
-        pipeline = AudioLDM2Pipeline.from_pretrained(folder, local_files_only=True, **parts)
+        # one by one: the pipeline does not say what it lacks
+        parts = {name: load(kind, folder / name) for name, kind in kinds.items()}
+        pipeline = assemble(AudioLDM2Pipeline, folder, **parts)
         pipeline.set_progress_bar_config(disable=True)
-        self._pipeline: Any = pipeline.to(device)
+        self._pipeline = pipeline.to(device)
         self._guidance_scale, self._steps = guidance_scale, steps
         vocoder = self._pipeline.vocoder.config
         self._rate = int(vocoder.sampling_rate)
