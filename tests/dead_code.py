@@ -34,7 +34,17 @@ _.__getattr__
 # fields of messages
 _.requested_by, _.mix_loudness_target_lufs, _.checkpoint_step
 # templates of the evaluation report, of a clip's card and of a corpus report, and its JSON
-_.relations, _.confusions, _.run_on, _.measured_tempo, _.measured_key, _.audio_tag, _.tempo_source, _.key_source, _.voice_stated
+(
+    _.relations,
+    _.confusions,
+    _.run_on,
+    _.measured_tempo,
+    _.measured_key,
+    _.audio_tag,
+    _.tempo_source,
+    _.key_source,
+    _.voice_stated,
+)
 _.time_share, _.files_duration_s, _.median_s, _.lengths, _.tempo_unknown, _.key_unknown
 # commands of `luthier`, named in cli.SECTIONS
 _.luthier, _.demo, _.inspect, _.add_audio, _.gc, _.takedown, _.experiment, _.convert_checkpoint, _.train_autoencoder

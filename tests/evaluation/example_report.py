@@ -54,8 +54,8 @@ def measured(plan: pb.EvaluationPlan, audio: ArtifactRef, dice: np.random.Genera
             assert asked
             right, near = dice.random(2) < FOLLOWS[model]
             tempo = row.tempo_bpm * dice.choice([1, 1, 1, 0.5, 2]) if right else dice.uniform(60, 180)
-            other = dice.choice([asked, Key((asked.tonic + 7) % 12, asked.mode), Key(asked.tonic, "minor")])
-            key = asked if near else dice.choice([other, dice.choice(ALL_KEYS)])
+            other = (asked, Key((asked.tonic + 7) % 12, asked.mode), Key(asked.tonic, "minor"))[dice.integers(3)]
+            key = asked if near else (other, ALL_KEYS[dice.integers(len(ALL_KEYS))])[dice.integers(2)]
             end_s = min(WINDOW_S, row.seconds_total + dice.exponential(1 if model == MODELS[1] else 8) - 0.4)
             result = pb.RowResult(
                 row=number, model=model, audio=audio, duration_s=row.seconds_total, compute_s=3.2, steps=100,

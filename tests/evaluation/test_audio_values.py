@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from luthier.common.v1.common_pb2 import ArtifactRef
 from luthier.evaluation.v1 import evaluation_pb2 as pb
 from luthier.evaluation.v1.evaluation_pb2_grpc import EvaluationServiceStub
 from luthier_evaluation.conversion.__main__ import convert
+from luthier_evaluation.embedders import Embedder
 from luthier_evaluation.embedding import embed_audio, read_embedding
 from luthier_evaluation.service import service
 from luthier_evaluation.weights import Weights
@@ -66,7 +68,7 @@ def test_an_embedding_is_stored_and_not_computed_again(store: Store, weights_fol
     ref = noise(store, 1)
 
     first = embed_audio(store, ref, embedders)[0]
-    again = embed_audio(store, ref, {NAME: _Deaf(embedders[NAME])})[0]  # type: ignore[arg-type]
+    again = embed_audio(store, ref, {NAME: cast(Embedder, _Deaf(embedders[NAME]))})[0]
 
     assert first.windows > 0
     assert again.values.sha256 == first.values.sha256
@@ -75,8 +77,8 @@ def test_an_embedding_is_stored_and_not_computed_again(store: Store, weights_fol
 class _Deaf:
     """An embedder that must not be asked."""
 
-    def __init__(self, other: object) -> None:
-        self.weights_sha256 = other.weights_sha256  # type: ignore[attr-defined]
+    def __init__(self, other: Embedder) -> None:
+        self.weights_sha256 = other.weights_sha256
         self.name = NAME
 
 

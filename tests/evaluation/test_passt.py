@@ -25,7 +25,7 @@ def reference() -> torch.nn.Module:
 
 @pytest.fixture(scope="module")
 def embedder(reference: torch.nn.Module) -> Passt:
-    state = reference.net.state_dict()  # type: ignore[union-attr]
+    state = reference.get_submodule("net").state_dict()
     return Passt("digest", {name: state[name] for name in passt.weight_shapes(SMALL)}, SMALL)
 
 
@@ -96,7 +96,7 @@ def test_a_checkpoint_is_read_under_any_of_its_prefixes(
     reference: torch.nn.Module, embedder: Passt, prefix: str, tmp_path: Path, unsandboxed: None
 ) -> None:
     path = tmp_path / "passt.pt"
-    torch.save({prefix + name: value for name, value in reference.net.state_dict().items()}, path)  # type: ignore[union-attr]
+    torch.save({prefix + name: value for name, value in reference.get_submodule("net").state_dict().items()}, path)
 
     published = conversion.read(path, SMALL)
 
@@ -109,7 +109,7 @@ def test_a_checkpoint_is_read_under_any_of_its_prefixes(
 def test_averaged_weights_come_before_those_of_the_last_step(
     reference: torch.nn.Module, tmp_path: Path, unsandboxed: None
 ) -> None:
-    state = reference.net.state_dict()  # type: ignore[union-attr]
+    state = reference.get_submodule("net").state_dict()
     both = {f"net.{name}": torch.zeros_like(value) for name, value in state.items()}
     both |= {f"net_swa.{name}": value for name, value in state.items()}
     torch.save({"state_dict": both, "epoch": 3}, tmp_path / "training.ckpt")
@@ -133,7 +133,7 @@ def test_windows_begin_where_stable_audio_metrics_begins_them(seconds: float, be
 
 
 def test_the_sandboxed_reader_opens_a_checkpoint(reference: torch.nn.Module, tmp_path: Path) -> None:
-    state = reference.net.state_dict()  # type: ignore[union-attr]
+    state = reference.get_submodule("net").state_dict()
     torch.save(state, tmp_path / "passt.pt")
 
     published = conversion.read(tmp_path / "passt.pt", SMALL)
@@ -152,7 +152,7 @@ def test_silence_has_no_embedding(embedder: Passt) -> None:
 @pytest.mark.slow
 def test_at_its_true_size_a_converted_checkpoint_gives_hear21passts_logits(tmp_path: Path) -> None:
     network = references.passt(768, 12)
-    torch.save(network.net.state_dict(), tmp_path / "passt.pt")  # type: ignore[union-attr]
+    torch.save(network.get_submodule("net").state_dict(), tmp_path / "passt.pt")
     convert("passt", tmp_path / "passt.pt", tmp_path)
     audio = music(11, 7)
     vectors, logits = as_published(network, audio)

@@ -2,6 +2,7 @@
 
 import re
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
@@ -86,7 +87,7 @@ def test_what_a_prompt_does_not_say_is_in_the_digest() -> None:
     row = pb.SuiteRow(prompt="A rocket song with bass drum at 90 BPM.", seconds_total=5)
     bare = plan.suite_sha256(pb.Suite(rows=[row]))
 
-    def digest(**fields: object) -> str:
+    def digest(**fields: Any) -> str:
         changed = pb.SuiteRow(prompt=row.prompt, seconds_total=5, **fields)
         return plan.suite_sha256(pb.Suite(rows=[changed]))
 

@@ -159,8 +159,10 @@ def test_a_genre_is_heard_from_its_threshold_on(measured: TaggerAccuracy) -> Non
 
     assert isinstance(loud, Heard)
     assert isinstance(soft, Heard)
-    assert (loud.heard, loud.belief) == (True, pytest.approx(0.5))
-    assert (soft.heard, soft.belief) == (False, pytest.approx(1 / (1 + math.exp(2))))
+    assert loud.heard
+    assert loud.belief == pytest.approx(0.5)
+    assert not soft.heard
+    assert soft.belief == pytest.approx(1 / (1 + math.exp(2)))
 
 
 def test_what_was_asked_and_what_stood_for_it_are_both_said(measured: TaggerAccuracy) -> None:

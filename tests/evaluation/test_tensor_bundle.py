@@ -115,7 +115,14 @@ class Written:
         data = self.first.tobytes() + self.second.tobytes()
         dimensions = b"".join(message((2, message((1, size)))) for size in self.shape)
         crcs = [masked(bytewise(tensor.tobytes())) for tensor in (self.first, self.second)]
-        first = [(1, self.dtype), (2, dimensions), *self.more, (4, self.offset), (5, self.size), (6, crcs[0])]
+        first: list[tuple[int, int | bytes]] = [
+            (1, self.dtype),
+            (2, dimensions),
+            *self.more,
+            (4, self.offset),
+            (5, self.size),
+            (6, crcs[0]),
+        ]
         second: list[tuple[int, int | bytes]] = [(1, INT64), (2, b""), (4, 24), (5, 8), (6, crcs[1])]
         entries = [(b"", message(*self.header)), (b"dense/bias", message(*first)), (b"dense/step", message(*second))]
         return table(entries, self.compression), data

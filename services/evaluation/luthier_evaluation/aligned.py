@@ -146,7 +146,7 @@ def _distance(
             power += float(y.double().square().sum())
             logs += float((x.log() - y.log()).abs().double().sum())
             count += x.numel()
-    return (apart / power) ** 0.5 + logs / count
+    return float((apart / power) ** 0.5 + logs / count)
 
 
 def _magnitudes(samples: torch.Tensor, resolution: Resolution, bands: torch.Tensor | None) -> Iterator[torch.Tensor]:
@@ -169,7 +169,8 @@ def _mel_bands(sample_rate_hz: int) -> torch.Tensor:
     banks = melscale_fbanks(
         MEL.transform // 2 + 1, 0.0, sample_rate_hz / 2, MEL_BANDS, sample_rate_hz, norm="slaney", mel_scale="slaney"
     )
-    return banks.T.contiguous()
+    bands: torch.Tensor = banks.T.contiguous()
+    return bands
 
 
 def _read(store: Store, audio: ArtifactRef) -> tuple[Samples, int]:

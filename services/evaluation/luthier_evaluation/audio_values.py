@@ -85,7 +85,7 @@ class AudioValues:
             elif reference.gaussian is None:
                 why = f"not computed: the reference has {reference.windows} windows, {reference.needed} are needed"
             else:
-                why = self._measure(*found, name, embedder, reference, reference.gaussian, rows)
+                why = self._measure(found[0], found[1], name, embedder, reference, reference.gaussian, rows)
             for score in found:
                 score.note = score.note or why
             yield from found

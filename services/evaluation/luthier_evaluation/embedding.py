@@ -4,7 +4,7 @@ whatever is computed from it later. A piece is read once for all embedders that 
 
 import tempfile
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Final
 
@@ -57,7 +57,7 @@ def embed_audio(
         store.actions.run(
             Action("embed", [audio.sha256], {"embedder": name, **part}, 0, VERSION, {name: embedder.weights_sha256}),
             pb.AudioEmbedding,
-            lambda embedder=embedder: compute(embedder),
+            partial(compute, embedder),
         )[0]
         for name, embedder in embedders.items()
     ]

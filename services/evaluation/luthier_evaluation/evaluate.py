@@ -247,7 +247,7 @@ def row_result(
             output_format=OUTPUT_FORMAT_FLAC,
             request_id=f"{evaluation_id}-{index}-{digest[:16]}",
         )
-        generated = clients.inference.Generate(request, timeout=generate_timeout_s)
+        generated: GenerateResponse = clients.inference.Generate(request, timeout=generate_timeout_s)
         if generated.model_digest != model.model_digest:
             answered = f"{generated.model} ({generated.model_digest})"
             text = f"inference answered with {answered} in place of {model.model} ({model.model_digest})"

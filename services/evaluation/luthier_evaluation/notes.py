@@ -161,7 +161,8 @@ def _audible(mono: Floats, times_s: NDArray[np.float64]) -> NDArray[np.bool_]:
     first, last = np.clip(centres - reach, 0, len(mono)), np.clip(centres + reach, 0, len(mono))
     powers = (sums[last] - sums[first]) / np.maximum(last - first, 1)
     gate = max(10 ** (GATE_DBFS / 10), float(powers.max(initial=0.0)) * 10 ** (-GATE_BELOW_LOUDEST_DB / 10))
-    return powers > gate
+    loud: NDArray[np.bool_] = powers > gate
+    return loud
 
 
 def _events(sounding: Floats, onsets: Floats, times_s: NDArray[np.float64]) -> list[NoteEvent]:

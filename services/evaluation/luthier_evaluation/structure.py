@@ -34,7 +34,8 @@ def self_similarity(samples: Samples, rate: int) -> NDArray[np.float32]:
     followed = followed[: max(1, len(found) - CONTEXT + 1)]
     lengths = np.linalg.norm(followed, axis=1, keepdims=True)
     unit = np.divide(followed, lengths, out=np.zeros_like(followed), where=lengths > 1e-9)
-    return (unit @ unit.T).astype(np.float32)
+    alike: NDArray[np.float32] = (unit @ unit.T).astype(np.float32)
+    return alike
 
 
 def part_s(duration_s: float) -> float:
@@ -73,7 +74,8 @@ def _standardised(parts: NDArray[np.float64]) -> NDArray[np.float64]:
     """Each feature less its mean, all of them together with variance 1 for each part: 0 where nothing varies."""
     centred = parts - parts.mean(axis=0)
     spread = float(np.sqrt(np.square(centred).sum(axis=1).mean()))
-    return centred / spread if spread > 1e-6 else np.zeros_like(centred)
+    standardised: NDArray[np.float64] = centred / spread if spread > 1e-6 else np.zeros_like(centred)
+    return standardised
 
 
 def _pitch_classes(frequencies: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -88,8 +90,13 @@ def _pitch_classes(frequencies: NDArray[np.float64]) -> NDArray[np.float64]:
 def _mel_bands(frequencies: NDArray[np.float64]) -> NDArray[np.float64]:
     """(bins, MELS): triangles evenly spaced in mel (O'Shaughnessy), up to half the sampling rate."""
     top = min(MEL_HZ[1], float(frequencies[-1]))
-    edges = np.linspace(*(2595 * np.log10(1 + hz / 700) for hz in (MEL_HZ[0], top)), MELS + 2)
+    edges = np.linspace(_mel_of(MEL_HZ[0]), _mel_of(top), MELS + 2)
     centres = 700 * (10 ** (edges / 2595) - 1)
     rising = (frequencies[:, None] - centres[:-2]) / np.diff(centres)[:-1]
     falling = (centres[2:] - frequencies[:, None]) / np.diff(centres)[1:]
-    return np.maximum(0, np.minimum(rising, falling))
+    bands: NDArray[np.float64] = np.maximum(0, np.minimum(rising, falling))
+    return bands
+
+
+def _mel_of(hz: float) -> float:
+    return float(2595 * np.log10(1 + hz / 700))

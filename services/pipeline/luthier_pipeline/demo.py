@@ -116,10 +116,7 @@ def demo(
     served = context.clients.inference.ListModels(ListModelsRequest(name=SERVED)).models
     other = next((model for model in served[:1] if model.digest != registered.digest), None)
     baseline = f"{SERVED}@{other.version}" if other else base.model
-    known = context.clients.evaluation.ListMetricWeights(ListMetricWeightsRequest()).embedders
-    for state in known:
-        if state.name in TAGGERS and not state.weights_sha256:
-            command(context, f"metric-weights {state.name} --as {who}", RegisterMetricWeightsResponse)
+    _bring_taggers(context, who)
     (out / "suite.json").write_text(json_text.dumps({"name": "demo", "rows": suite()}, indent=1) + "\n")
     evaluate = (
         f"evaluate --model {tuned.model} --baseline {baseline} --suite {asked} --steps {STEPS}"
@@ -133,7 +130,7 @@ def demo(
     promoted = command(context, promote, PromoteModelResponse)
     _page(context, judged, out / "page")
 
-    # what the estimators hear in the songs themselves, and how the model does on prompts that it was trained on
+    # what the estimators hear in the songs themselves, and the model on prompts that it was trained on
     upper = command(context, f"score {dataset} --max-rows {len(suite())} --name songs --as {who}", Evaluation)
     heard_before = (
         f"evaluate --model {tuned.model} --suite dataset:{data} --split train --max-rows {TRAINED_ROWS}"
@@ -180,6 +177,13 @@ def demo(
     )
     curation = context.clients.curation_page
     context.answer(result, f"{text}\ncuration page   http://{curation}" if curation else text)
+
+
+def _bring_taggers(context: Context, who: str) -> None:
+    """The weights that evaluation's packages ship, unless they are there."""
+    for state in context.clients.evaluation.ListMetricWeights(ListMetricWeightsRequest()).embedders:
+        if state.name in TAGGERS and not state.weights_sha256:
+            command(context, f"metric-weights {state.name} --as {who}", RegisterMetricWeightsResponse)
 
 
 def _page(context: Context, judged: Evaluation, folder: Path) -> None:

@@ -73,7 +73,8 @@ def _side(frames: Ints, bins: NDArray[np.float32], others: NDArray[np.int64], ed
     step_bins = np.searchsorted(edges, np.arange(edges[-1] + 1), side="right").astype(np.int32) - 1
     step = step_bins[np.clip(steps, edges[0], edges[-1] - 1)]
     interval = np.rint((bins[others] - bins[:, None]) * np.float32(1 / BINS_PER_SEMITONE)).astype(np.int32)
-    return (np.clip(interval, -_INTERVAL, _INTERVAL) + _INTERVAL) * np.int32(len(edges) - 1) + step
+    side: Ints = (np.clip(interval, -_INTERVAL, _INTERVAL) + _INTERVAL) * np.int32(len(edges) - 1) + step
+    return side
 
 
 def _strongest_between(

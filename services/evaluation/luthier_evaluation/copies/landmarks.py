@@ -107,7 +107,7 @@ class Landmarks:
             or bins.max() > (BINS - 1) * _STEPS
         ):
             raise NoLandmarks("landmarks: frames must ascend within the duration, and bins lie on the axis")
-        return cls(frames, bins.astype(np.float32) / _STEPS, ranks, float(duration_s))
+        return cls(frames, (bins / _STEPS).astype(np.float32), ranks, float(duration_s))
 
 
 VERSION: Final = 1
@@ -138,7 +138,7 @@ def landmarks_of(samples: Floats, sample_rate_hz: int) -> Landmarks:
     ranks = np.empty(len(order), np.int64)
     ranks[order] = np.arange(len(order)) - np.searchsorted(second[order], second[order])
     kept = ranks < PEAKS_PER_S
-    bins = np.rint(bins[kept] * _STEPS).astype(np.float32) / _STEPS  # as stored
+    bins = (np.rint(bins[kept] * _STEPS) / _STEPS).astype(np.float32)  # as stored
     frames = frames[kept]
     return Landmarks(frames.astype(np.uint16), bins, ranks[kept].astype(np.uint8), duration_s)
 
@@ -169,13 +169,14 @@ def _levels(mono: Floats) -> Floats:
         squared = np.square(spectrum.real) + np.square(spectrum.imag)
         power[:, start : start + _BLOCK] = filters @ np.ascontiguousarray(squared.T)
     floor = max(float(np.percentile(power, 99.5)) * _FLOOR, _SILENCE)
-    return np.log2(power + np.float32(floor))
+    levels: Floats = np.log2(power + np.float32(floor))
+    return levels
 
 
 def _contrast(levels: Floats) -> Floats:
     """How far each point (BINS, frames) stands above its surroundings and above what was there before."""
     slope = uniform_filter1d(levels, _SMOOTH_BINS, axis=0, mode="nearest")
-    above = levels - slope
+    above: Floats = levels - slope
     before = uniform_filter1d(above, _PAST_FRAMES, axis=1, mode="nearest", origin=_PAST_FRAMES // 2)
     above -= np.float32(_PAST_SHARE) * before
     return above

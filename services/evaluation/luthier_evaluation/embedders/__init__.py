@@ -5,7 +5,7 @@ that holds it against the reference implementation, and a row in the service's R
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from luthier_evaluation.embedders.base import Embedder, Embedding, TextEmbedder
 
@@ -43,7 +43,7 @@ def _passt(path: Path) -> Embedder:
     return passt.open_passt(path)
 
 
-def _openl3(name: str) -> Callable[[Path], Embedder]:
+def _openl3(name: Literal["openl3", "torchopenl3"]) -> Callable[[Path], Embedder]:
     def open_weights(path: Path) -> Embedder:
         from luthier_evaluation.embedders import openl3
 

@@ -123,7 +123,8 @@ class Clap:
             self._model = ClapModel((size or Size()).config())
         constants = {name: value for name, value in self._model.state_dict().items() if name.endswith(_NOT_STORED)}
         self._model.load_state_dict({**constants, **tensors}, assign=True)
-        self._model.eval().requires_grad_(False)
+        self._model.requires_grad_(False)
+        self._model.train(False)
         self._tokenizer = tokenizer
         self._tokenizer.enable_truncation(MAX_TOKENS)
         self._tokenizer.no_padding()

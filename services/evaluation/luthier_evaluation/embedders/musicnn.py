@@ -10,7 +10,7 @@ so audio is brought to LEVEL_LUFS first: the same music, softer by 12 dB, has th
 single sounds something, too: a class is evidence only as far as `tagger_accuracy.json` says.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -123,6 +123,11 @@ class _Block(nn.Module):
         return normalised
 
 
+def _blocks(modules: nn.ModuleList) -> Iterator[_Block]:
+    """A list's blocks, by their type."""
+    return (block for block in modules if isinstance(block, _Block))
+
+
 class Network(nn.Module):
     """Spectrograms of windows (windows, 187, 96) in; vectors (windows, 200) and logits (windows, classes) out."""
 
@@ -151,7 +156,7 @@ class Network(nn.Module):
     def forward(self, windows: Tensor) -> tuple[Tensor, Tensor]:
         x = self.input_norm(windows[:, None])  # (windows, 1, 187, 96)
         padded = functional.pad(x, (0, 0, _EDGE, _EDGE))
-        return self._rest(x, [block.pooled(padded) for block in self.timbral])
+        return self._rest(x, [block.pooled(padded) for block in _blocks(self.timbral)])
 
     def overlapping(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         """The same of the windows of a spectrogram (frames, 96), HOP_FRAMES apart.
@@ -169,7 +174,7 @@ class Network(nn.Module):
             ]
         )  # (2 * windows, 1, 9, 96): each gives 3 frames
         timbral = []
-        for block in self.timbral:
+        for block in _blocks(self.timbral):
             inner = block.pooled(whole)[0].unfold(1, WINDOW_FRAMES - 2 * _EDGE, HOP_FRAMES)  # (204, windows, 181)
             first, last = block.pooled(ends).chunk(2)
             timbral.append(torch.cat([first, inner.transpose(0, 1), last], dim=2))  # (windows, 204, 187)
@@ -178,7 +183,7 @@ class Network(nn.Module):
     def _rest(self, x: Tensor, timbral: list[Tensor]) -> tuple[Tensor, Tensor]:
         """From the normalised windows (windows, 1, 187, 96) and what the filters of timbre made of them."""
         front = list(timbral)  # each (windows, 204, 187)
-        for block, frames in zip(self.temporal, _TEMPORAL, strict=True):
+        for block, frames in zip(_blocks(self.temporal), _TEMPORAL, strict=True):
             padded = functional.pad(x, (0, 0, frames // 2 - 1, frames // 2))  # TensorFlow's SAME: the odd one behind
             front.append(block.pooled(padded))  # (windows, 51, 187)
         layers = [torch.cat(front, dim=1)]  # (windows, 561, 187)

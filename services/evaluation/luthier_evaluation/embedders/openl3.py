@@ -200,7 +200,7 @@ class OpenL3:
             channels = resampled(stereo)
             windows = torch.cat([windows_of(channel) for channel in channels])
             found = torch.cat(
-                [self._network(spectrogram(some, self._mel_basis)) for some in windows.split(WINDOWS_AT_ONCE)]
+                [self._network(spectrogram(some, self._mel_basis)) for some in torch.split(windows, WINDOWS_AT_ONCE)]
             )
         each = found.numpy().reshape(len(channels), -1, CHANNEL_DIMENSIONS)
         vectors = np.concatenate([each[0], each[-1]], axis=1)

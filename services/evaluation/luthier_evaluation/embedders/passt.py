@@ -103,7 +103,8 @@ class Block(nn.Module):
     def forward(self, x: Tensor, asking: int) -> Tensor:
         """The first `asking` tokens of what becomes of (batch, tokens, width)."""
         out: Tensor = x[:, :asking] + self.attn(self.norm1(x), asking)
-        return out + self.mlp(self.norm2(out))
+        after: Tensor = out + self.mlp(self.norm2(out))
+        return after
 
 
 class Network(nn.Module):
@@ -143,8 +144,8 @@ def weight_shapes(size: Size | None = None) -> dict[str, tuple[int, ...]]:
 def classes() -> tuple[str, ...]:
     """AudioSet's 527 classes (Gemmeke et al. 2017, CC BY 4.0), in the order of the logits."""
     table = resources.files("luthier_evaluation.embedders").joinpath("audioset_classes.csv")
-    with table.open(encoding="utf-8", newline="") as file:
-        return tuple(row["display_name"] for row in csv.DictReader(file))
+    lines = table.read_text(encoding="utf-8").splitlines()
+    return tuple(row["display_name"] for row in csv.DictReader(lines))
 
 
 @cache
@@ -210,7 +211,7 @@ class Passt:
         mono = torch.from_numpy(levelled(samples, 1, SAMPLE_RATE_HZ)[:, 0])
         found: list[tuple[Tensor, Tensor]] = []
         with self._turn, torch.inference_mode():
-            found.extend(self._network(spectrogram(some)) for some in windows_of(mono).split(WINDOWS_AT_ONCE))
+            found.extend(self._network(spectrogram(some)) for some in torch.split(windows_of(mono), WINDOWS_AT_ONCE))
         vectors, logits = (torch.cat([each[part] for each in found]).numpy() for part in (0, 1))
         finite(self.name, vectors, logits)
         return Embedding(vectors, logits)

@@ -169,7 +169,8 @@ def summary(plan: pb.EvaluationPlan, table: Sequence[pb.Score]) -> list[str]:
 def _score_rows(plan: pb.EvaluationPlan, table: Sequence[pb.Score], colours: Sequence[str]) -> list[ScoreRow]:
     by_model = {(score.metric, score.model): score for score in table}
     rows = []
-    for metric in (*metrics_of(plan), *set_metrics_of(plan)):
+    metrics: list[Metric | SetMetric] = [*metrics_of(plan), *set_metrics_of(plan)]
+    for metric in metrics:
         scores = [by_model[metric.name, model.model] for model in plan.models]
         computed = [(score, colour) for score, colour in zip(scores, colours, strict=True) if score.HasField("value")]
         marks = [

@@ -175,7 +175,9 @@ def intervals_by_group(groups: Sequence[tuple[str, Sequence[Mark]]], name: str) 
         axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0 %", "25 %", "50 %", "75 %", "100 %"])
         axes.set_axisbelow(True)
         axes.grid(axis="x")
-        titles, ticks, y = {}, {}, 0.5
+        titles: dict[str, list[str]] = {}
+        ticks: dict[float, str] = {}
+        y = 0.5
         for group, marks in groups:
             ticks[y + (len(marks) - 1) / 2] = group
             for mark in marks:
