@@ -6,8 +6,8 @@ r"""Embedding a folder for KL_passt, FD_openl3 and the CLAP score, against the c
 Both sides have the same random weights of the true shapes, in one process, on the threads that torch takes, in turn.
 The peers' side is what the scripts do with a file, by the packages that they call: hear21passt window by window,
 torchopenl3 by batches of 32 windows (the scripts' own openl3 is the same network in TensorFlow 2.13), laion_clap file
-by file and texts by 64. Reading and resampling are left out on both sides: the peers' files are read once for each metric,
-ours once for all. Printed: CPU seconds for a minute of audio, their ratio, and how far the outputs are apart.
+by file and texts by 64. Reading and resampling are left out on both sides: the peers' files are read once for each
+metric, ours once for all. Printed: CPU seconds for a minute of audio, their ratio, and how far the outputs are apart.
 
 With `--scripts` (a clone of Stability-AI/stable-audio-metrics) the divergence of the first file from the second is
 computed by its own `src/passt_kld.py`, too, which is imported for that.

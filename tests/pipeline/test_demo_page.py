@@ -100,8 +100,10 @@ def results_of(
             measured.key.CopyFrom(KeyFact(tonic="A", mode=MODE_MINOR if row else MODE_MAJOR))
             results.rows.append(measured)
         value = 0.25 if model is models[0] else 0.75
-        score = {"metric": "tempo_accuracy_2", "model": model.model, "n": rows, "low": value - 0.1, "high": value + 0.1}
-        results.scores.append(Score(value=value, chance=0.2, **score))
+        results.scores.add(
+            metric="tempo_accuracy_2", model=model.model, n=rows, value=value, chance=0.2, low=value - 0.1,
+            high=value + 0.1,
+        )  # fmt: skip
         results.scores.append(Score(metric="fd_openl3", model=model.model, note="not computed"))
     return results
 
@@ -117,10 +119,10 @@ def evaluations(store: Store) -> Evaluations:
 def two_evaluations(store: Store) -> Evaluations:
     """FIRST: base@1 and tuned@1, whose card states a licence. SECOND: the same base beside other@4."""
     card = ModelCard(licences=[HeardAmount(name="CC-BY-4.0", clips=7)], base_licences=["Apache-2.0"])
-    files = [
+    weights, configuration = (
         store.blobs.put_bytes("checkpoints", name.encode(), "safetensors") for name in ("weights", "configuration")
-    ]
-    version = ModelVersion("tuned", *files, card=store.put("model-cards", card))
+    )
+    version = ModelVersion("tuned", weights, configuration, card=store.put("model-cards", card))
     tuned = EvaluatedModel(
         model="tuned@1", model_digest=f"sha256:{register(store, version).digest}", dataset_name="mine@2"
     )
@@ -367,7 +369,7 @@ def playing(page: Page, expected: str) -> bool:
         "(name) => ((a) => !a.paused && a.currentTime > 0)(document.querySelector(`audio[src$='${name}']`))",
         arg=expected,
     )
-    return page.locator("audio").evaluate_all("all => all.filter((a) => !a.paused).length") == 1  # type: ignore[no-any-return]
+    return page.locator("audio").evaluate_all("all => all.filter((a) => !a.paused).length") == 1
 
 
 def test_a_browser_plays_from_the_folder_one_sound_at_a_time(shown: Page) -> None:

@@ -181,15 +181,19 @@ def test_gc_leaves_the_copies_and_takes_generated_audio_that_they_were_made_of(s
     assert not store.blobs.exists(source)
 
 
+QUALITY, MUSICALITY = pb.LISTENING_QUESTION_AUDIO_QUALITY, pb.LISTENING_QUESTION_MUSICALITY
+SYSTEM = pb.LISTENING_ROLE_SYSTEM
 RESULTS = pb.GetListeningResultsResponse(
     test=TEST,
     scores=[
-        pb.ListeningScore(question=1, condition="ours@2", role=1, mean=4.25, low=3.5, high=5, listeners=2, ratings=8),
-        pb.ListeningScore(question=3, condition="ours@2", role=1, mean=3, listeners=1, ratings=4),
+        pb.ListeningScore(
+            question=QUALITY, condition="ours@2", role=SYSTEM, mean=4.25, low=3.5, high=5, listeners=2, ratings=8
+        ),
+        pb.ListeningScore(question=MUSICALITY, condition="ours@2", role=SYSTEM, mean=3, listeners=1, ratings=4),
     ],
     differences=[
         pb.ListeningDifference(
-            question=1, condition="ours@2", compared_with="base@1", mean=1.25, low=0.5, high=2, p=0.0125,
+            question=QUALITY, condition="ours@2", compared_with="base@1", mean=1.25, low=0.5, high=2, p=0.0125,
             p_adjusted=0.025, listeners=2, pairs=8,
         )
     ],

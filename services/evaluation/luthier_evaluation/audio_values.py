@@ -2,6 +2,8 @@
 
 - `fd_<embedder>`, `fd_inf_<embedder>`: Fréchet distances of a model's rows from the reference (`distances`).
 - `kl_<embedder>` of a tagger: divergence of a row from the audio that its prompt describes (`divergence`).
+- `song_fd_<embedder>`: the same of one row, by which rows can be ranked; it is no score.
+- `key_by_notes`: whether the notes that basic-pitch hears are in the key asked for, 1 or 0.
 - `<embedder>_score` of an embedder of texts, too: cosine between a row's audio and its prompt (Wu 2023).
 
 The reference is the caller's set of audio, or the references of the rows.
@@ -16,14 +18,25 @@ from safetensors.numpy import load, save
 from luthier.common.v1.common_pb2 import ArtifactRef
 from luthier.evaluation.v1 import evaluation_pb2 as pb
 from luthier_evaluation.adherence import heard_words, words_of
-from luthier_evaluation.distances import Gaussian, Moments, Reference, Vectors, frechet, frechet_infinity, reference_of
+from luthier_evaluation.distances import (
+    Gaussian,
+    Moments,
+    Reference,
+    Vectors,
+    frechet,
+    frechet_infinity,
+    frechet_of_piece,
+    reference_of,
+)
 from luthier_evaluation.divergence import clap_score, kl_of
 from luthier_evaluation.embedders import EMBEDDERS, Embedder, TextEmbedder
-from luthier_evaluation.embedding import embed_audio, read_embedding
-from luthier_evaluation.plan import measured_s
+from luthier_evaluation.embedding import embed_audio, read_embedding, read_part
+from luthier_evaluation.notes import key_by_notes, transcriber
+from luthier_evaluation.plan import key_of, measured_s
 from luthier_evaluation.weights import Weights
 from luthier_kit.store import Action, Store
 
+KEY_BY_NOTES: Final = "key_by_notes"
 STATISTICS_VERSION: Final = "1"
 MAX_STATISTICS_BYTES: Final = 64 << 20  # of 1024 dimensions 8 MiB
 MAX_LINE_BYTES: Final = 256 << 20  # of vectors through which the line to infinity goes; of more, rows are drawn
@@ -63,6 +76,9 @@ class AudioValues:
             if (heard := read_embedding(self._store, found)) is not None
         }
         result.heard.extend(heard_words(row, self._words, embeddings))
+        if asked := key_of(row.key):
+            fit = key_by_notes(transcriber().notes(*read_part(self._store, result.audio, heard_s)))
+            result.values[KEY_BY_NOTES] = fit is not None and fit.key == asked
         for found in result.embeddings:
             heard = embeddings.get(found.embedder)
             if heard is None:
@@ -70,6 +86,11 @@ class AudioValues:
             embedder = self._embedders[found.embedder]
             if found.embedder in described and (other := read_embedding(self._store, described[found.embedder])):
                 result.values[f"kl_{found.embedder}"] = kl_of(heard.logits, other.logits)
+            reference = self._references.get(found.embedder)
+            if reference and reference.gaussian:
+                of_piece = frechet_of_piece(heard.vectors, reference.gaussian)
+                if of_piece is not None:
+                    result.values[f"song_fd_{found.embedder}"] = of_piece
             if isinstance(embedder, TextEmbedder):
                 result.values[f"{found.embedder}_score"] = clap_score(
                     heard.vectors.mean(axis=0, keepdims=True), embedder.embed_text([row.prompt])

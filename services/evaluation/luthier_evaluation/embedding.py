@@ -37,7 +37,7 @@ def embed_audio(
 
     @cache
     def samples() -> tuple[Samples, int]:
-        return _read(store, audio, seconds)
+        return read_part(store, audio, seconds)
 
     def compute(embedder: Embedder) -> pb.AudioEmbedding:
         result = pb.AudioEmbedding(embedder=embedder.name, weights_sha256=embedder.weights_sha256)
@@ -71,7 +71,10 @@ def read_embedding(store: Store, found: pb.AudioEmbedding) -> Embedding | None:
     return Embedding(values["vectors"], values["logits"])
 
 
-def _read(store: Store, audio: ArtifactRef, seconds: float | None) -> tuple[Samples, int]:
+def read_part(store: Store, audio: ArtifactRef, seconds: float | None) -> tuple[Samples, int]:
+    """The first `seconds` of stored audio, None = all of it: samples (frames, channels) and their rate in Hz. Raises as
+    `embed_audio` does.
+    """
     with tempfile.TemporaryDirectory() as folder:
         try:
             samples, rate = read_audio(

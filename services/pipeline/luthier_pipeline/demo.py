@@ -102,15 +102,7 @@ def demo(
     save(context.clients.store, registered.checkpoint, out / "checkpoint/model.safetensors")
     save(context.clients.store, registered.configuration, out / "checkpoint/model_config.json")
 
-    audio = []
-    for name, prompt in EXAMPLES.items():
-        target = out / f"audio/{name}.wav"
-        generate = (
-            f"generate {shlex.quote(prompt)} --seconds {WINDOW_S:g} --steps {STEPS} --guidance-scale {GUIDANCE}"
-            f" --seed 7 --model {tuned.model} --out {shlex.quote(str(target))}"
-        )
-        response = command(context, generate, GenerateResponse)
-        audio.append({"file": str(target), "prompt": prompt, "audio": plain(response.audio)})
+    audio = _examples(context, tuned.model, out / "audio")
 
     # what the name stands for now, as the promotion rule wants it: another demo was here before
     served = context.clients.inference.ListModels(ListModelsRequest(name=SERVED)).models
@@ -129,16 +121,7 @@ def demo(
     )
     promoted = command(context, promote, PromoteModelResponse)
     _page(context, judged, out / "page")
-
-    # what the estimators hear in the songs themselves, and the model on prompts that it was trained on
-    upper = command(context, f"score {dataset} --max-rows {len(suite())} --name songs --as {who}", Evaluation)
-    heard_before = (
-        f"evaluate --model {tuned.model} --suite dataset:{data} --split train --max-rows {TRAINED_ROWS}"
-        f" --seconds {WINDOW_S:g} --steps {STEPS} --guidance-scale {GUIDANCE} --as {who}"
-    )
-    trained = command(context, heard_before, Evaluation)
-    compared = " ".join(each.evaluation_id for each in (judged, trained, upper))
-    command(context, f"compare {compared} --report {shlex.quote(str(out / 'compare.html'))}", type(None))
+    _side_by_side(context, judged, dataset, f"dataset:{data}", out)
 
     losses = [point.loss for point in tuned.validation]
     heard = {score.model: score.value for score in judged.scores if score.metric == METRIC}[judged.candidate]
@@ -179,11 +162,38 @@ def demo(
     context.answer(result, f"{text}\ncuration page   http://{curation}" if curation else text)
 
 
+def _examples(context: Context, model: str, folder: Path) -> list[dict[str, object]]:
+    """A file of audio for each of EXAMPLES."""
+    audio: list[dict[str, object]] = []
+    for name, prompt in EXAMPLES.items():
+        target = folder / f"{name}.wav"
+        generate = (
+            f"generate {shlex.quote(prompt)} --seconds {WINDOW_S:g} --steps {STEPS} --guidance-scale {GUIDANCE}"
+            f" --seed 7 --model {model} --out {shlex.quote(str(target))}"
+        )
+        response = command(context, generate, GenerateResponse)
+        audio.append({"file": str(target), "prompt": prompt, "audio": plain(response.audio)})
+    return audio
+
+
 def _bring_taggers(context: Context, who: str) -> None:
     """The weights that evaluation's packages ship, unless they are there."""
     for state in context.clients.evaluation.ListMetricWeights(ListMetricWeightsRequest()).embedders:
         if state.name in TAGGERS and not state.weights_sha256:
             command(context, f"metric-weights {state.name} --as {who}", RegisterMetricWeightsResponse)
+
+
+def _side_by_side(context: Context, judged: Evaluation, dataset: str, suite_of_clips: str, out: Path) -> None:
+    """Beside the evaluation: what is heard in the songs themselves, and the model on prompts of its data set."""
+    who = f"--as {shlex.quote(judged.request.created_by)}"
+    songs_alone = command(context, f"score {dataset} --max-rows {len(suite())} --name songs {who}", Evaluation)
+    on_training = (
+        f"evaluate --model {judged.candidate} --suite {suite_of_clips} --split train --max-rows {TRAINED_ROWS}"
+        f" --seconds {WINDOW_S:g} --steps {STEPS} --guidance-scale {GUIDANCE} {who}"
+    )
+    trained = command(context, on_training, Evaluation)
+    compared = " ".join(each.evaluation_id for each in (judged, trained, songs_alone))
+    command(context, f"compare {compared} --report {shlex.quote(str(out / 'compare.html'))}", type(None))
 
 
 def _page(context: Context, judged: Evaluation, folder: Path) -> None:
