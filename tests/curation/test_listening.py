@@ -231,6 +231,11 @@ def refusals(**changes: object) -> Callable[[pb.CreateListeningTestRequest], Non
 
 
 @SQLITE
+def all_are_training(request: pb.CreateListeningTestRequest) -> None:
+    for trial in request.trials:
+        trial.training = True
+
+
 @pytest.mark.parametrize(
     ("change", "field"),
     [
@@ -247,7 +252,7 @@ def refusals(**changes: object) -> Callable[[pb.CreateListeningTestRequest], Non
         (lambda request: request.questions.append(9), "questions[2]"),
         (lambda request: request.ClearField("trials"), "trials"),
         (lambda request: request.trials.extend([request.trials[0]] * MAX_TRIALS), "trials"),
-        (lambda request: [setattr(trial, "training", True) for trial in request.trials], "trials"),
+        (all_are_training, "trials"),
         (lambda request: request.trials[0].ClearField("reference"), "trials"),
         (lambda request: request.trials[0].ClearField("prompt"), "trials[0].prompt"),
         (lambda request: request.trials[1].stimuli.pop(), "trials[1].stimuli"),

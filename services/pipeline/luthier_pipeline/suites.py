@@ -120,8 +120,7 @@ def state(row: SuiteRow, tempo_bpm: float | None = None) -> None:
     if len(asked.tempi_bpm) == 1:
         low, high = asked.tempi_bpm[0]
         if low == high and 20 <= low <= 400:
-            rounded = tempo_bpm is not None and abs(tempo_bpm - low) <= ROUNDED_BPM
-            row.tempo_bpm = tempo_bpm if rounded else low
+            row.tempo_bpm = tempo_bpm if tempo_bpm is not None and abs(tempo_bpm - low) <= ROUNDED_BPM else low
     if len(asked.keys) == 1 and (asked.keys[0].tonic_name != "A" or KEY_OF_A.search(row.prompt)):
         row.key.CopyFrom(key_fact(asked.keys[0]))
     row.genres.extend(asked.genres[:MAX_GENRES])

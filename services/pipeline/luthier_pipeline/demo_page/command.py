@@ -107,11 +107,11 @@ def demo_page(
         if cell.missing
     ]
     page = out / "index.html"
-    text = [f"{page}: {len(made)} prompts, {len(systems)} systems, {size_mb:.1f} MB"]
-    text += [f"at {level:.1f} LUFS each" if level is not None else "all is silent"] if match_loudness else []
-    text += [f"not there: {one}" for one in gone]
+    told = [f"{page}: {len(made)} prompts, {len(systems)} systems, {size_mb:.1f} MB"]
+    told += [f"at {level:.1f} LUFS each" if level is not None else "all is silent"] if match_loudness else []
+    told += [f"not there: {one}" for one in gone]
     document = {"page": str(page), "rows": numbers, "systems": [one.title for one in systems], "missing": gone}
-    context.answer(document, "\n".join(text))
+    context.answer(document, "\n".join(told))
     return DemoPage(page, numbers, gone)
 
 
