@@ -8,6 +8,7 @@ import pytest
 from luthier.common.v1.common_pb2 import MODE_MINOR, KeyFact
 from luthier.evaluation.v1 import evaluation_pb2 as pb
 from luthier_evaluation.__main__ import build
+from luthier_evaluation.conversion.__main__ import convert
 from luthier_evaluation.plan import EVALUATIONS
 from luthier_evaluation.settings import EvaluationSettings
 from luthier_kit.registry import RunLog
@@ -39,12 +40,17 @@ def test_hostile_requests_are_refused_by_name(store: Store, tmp_path: Path, per_
             created_by="ann",
             sampler="k-euler",
             seconds_total=1,
+            tempo_estimator="essentia",
+            beat_estimator="essentia",
+            measure_end=True,
         )
 
     ended = RunLog.create(
         store, EVALUATIONS, "ended", pb.EvaluationPlan(request=create(), models=[pb.EvaluatedModel()])
     )
     ended.cancel()  # a stream of it ends
+    convert("musicnn_msd", None, tmp_path / "weights")
+    weights = store.blobs.put_file("metric-weights", tmp_path / "weights/musicnn_msd.safetensors")
     examples: dict[str, Example] = {
         "CreateEvaluation": create,
         "GetEvaluation": pb.GetEvaluationRequest(evaluation_id=ended.id),
@@ -54,6 +60,10 @@ def test_hostile_requests_are_refused_by_name(store: Store, tmp_path: Path, per_
         "PromoteModel": pb.PromoteModelRequest(
             name="current", model="tuned@1", evaluation_id=ended.id, promoted_by="ann", reason="better", force=True
         ),
+        "RegisterMetricWeights": pb.RegisterMetricWeightsRequest(
+            name="musicnn_msd", weights=weights, source="a test", created_by="ann"
+        ),
+        "ListMetricWeights": pb.ListMetricWeightsRequest(),
     }
     with in_own_process(build, settings) as service:
         attack(service, pb.DESCRIPTOR.services_by_name["EvaluationService"], examples, per_class)
