@@ -18,6 +18,7 @@ from luthier.evaluation.v1.evaluation_pb2 import (
     CreateEvaluationRequest,
     Evaluation,
     EvaluationState,
+    Score,
     Suite,
     WatchEvaluationRequest,
 )
@@ -419,21 +420,24 @@ def follow_evaluation(context: Context, evaluation: Evaluation) -> Evaluation:
 def _tell_scores(
     context: Context, request: CreateEvaluationRequest, evaluation: Evaluation, report: Path | None
 ) -> Evaluation:
+    """What was computed as a table, and in a line each why other scores were not."""
     if report:
         save(context.clients.store, evaluation.report, report)
+    computed = [score for score in evaluation.scores if score.HasField("value")]
     rows = [
         [
             score.metric,
             score.model,
-            f"{score.value:.3f}" if score.HasField("value") else "not computed",
+            f"{score.value:.3f}",
             f"[{score.low:.3f}, {score.high:.3f}]" if score.HasField("low") else "",
             str(score.n),
             f"{score.chance:.3f}" if score.HasField("chance") else "",
         ]
-        for score in evaluation.scores
+        for score in computed
     ]
     text = [table(rows, ["metric", "model", "value", "95 %", "n", "chance"])]
-    text += list(dict.fromkeys(f"{score.metric}: {score.note}" for score in evaluation.scores if score.note))
+    text += list(dict.fromkeys(f"{score.metric}: {score.note}" for score in computed if score.note))
+    text += _not_computed(evaluation.scores)
     text += [f"report {report}"] if report else []
     text += [f"evaluation {evaluation.evaluation_id}"]
     if not context.nested:
@@ -441,6 +445,22 @@ def _tell_scores(
         text += [f"next: luthier promote NAME {judged} --reason TEXT"] if request.candidate_model else []
     context.answer({"evaluation": evaluation.evaluation_id, **plain(evaluation)}, "\n".join(text))
     return evaluation
+
+
+def _not_computed(scores: Iterable[Score]) -> list[str]:
+    """A line for each reason why scores were not computed, with the metrics of which no system has one."""
+    known = {score.metric for score in scores if score.HasField("value")}
+    reasons: dict[str, dict[str, None]] = {}
+    for score in scores:
+        if score.metric not in known:
+            reasons.setdefault(score.note.removeprefix("not computed: "), {})[score.metric] = None
+    told: set[str] = set()
+    lines = []
+    for reason, metrics in reasons.items():
+        fresh = [metric for metric in metrics if metric not in told]
+        told.update(fresh)
+        lines += [f"not computed: {', '.join(fresh)}: {reason}"] if fresh else []
+    return lines
 
 
 def cancel(
