@@ -16,6 +16,8 @@ from luthier_music.audio import AudioError, read_audio
 MAX_PAIRS: Final = 50  # as the paper lists them
 PASSAGE_S: Final = 5.0  # of each: a page of fifty pairs has some 5 MB
 
+LEAD_S: Final = 0.5
+
 
 @dataclass(frozen=True)
 class Pair:
@@ -46,11 +48,11 @@ def pairs_of(results: Sequence[pb.RowResult], store: Store) -> list[Pair]:
 
 
 def passage(store: Store, audio: ArtifactRef, start_s: float) -> Sound | None:
-    """PASSAGE_S of an artifact from `start_s` on; None where it is gone or cannot be read."""
+    """PASSAGE_S of an artifact, from LEAD_S before `start_s` on; None where it is gone or cannot be read."""
     try:
         with tempfile.TemporaryDirectory() as folder:
             path = store.blobs.fetch(audio, Path(folder), read_only=True)
-            samples, rate = read_audio(path, start_s=start_s, duration_s=PASSAGE_S)
+            samples, rate = read_audio(path, start_s=max(0.0, start_s - LEAD_S), duration_s=PASSAGE_S)
     except (LuthierError, AudioError):
         return None
     if not len(samples):

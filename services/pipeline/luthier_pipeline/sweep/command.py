@@ -48,8 +48,8 @@ def sweep(
     asked_steps = _listed("--steps", steps, int, "a whole number from 1 to 1000", lambda n: 1 <= n <= 1000)
     asked_samplers = _listed("--samplers", samplers, str, "a name of at most 64 characters", lambda s: 0 < len(s) <= 64)
     asked_guidance = _listed("--guidance", guidance, float, "a number from 0 to 50", lambda g: 0 <= g <= 50)
-    each_steps: list[int | None] = [*(asked_steps or [None])]
-    each_guidance: list[float | None] = [*(asked_guidance or [None])]
+    each_steps: list[int | None] = [*asked_steps] if asked_steps else [None]
+    each_guidance: list[float | None] = [*asked_guidance] if asked_guidance else [None]
     settings = list(product(each_steps, asked_samplers or [""], each_guidance))
     if len(settings) == 1:
         raise UsageError("name at least two settings: --steps, --samplers or --guidance, each N,M,...")
