@@ -93,7 +93,7 @@ class Release:
         """The same in the background; killing it does not stop what it started in the cluster."""
         command = ["kubectl", "-n", self.kube.namespace, "exec", f"deploy/{self.name}-monitor", "--", "luthier"]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        return subprocess.Popen([*command, *arguments, "--json"], text=True, **pipes)  # type: ignore[call-overload,no-any-return]
+        return subprocess.Popen([*command, *arguments, "--json"], text=True, **pipes)  # type: ignore[call-overload]
 
     def helm_test(self) -> str:
         """`helm test`, with what it says."""

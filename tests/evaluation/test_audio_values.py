@@ -182,3 +182,11 @@ def test_a_system_is_nearer_to_audio_of_its_kind(listening: Platform) -> None:
 
     assert near.value < far.value / 3
     assert not near.HasField("floor")  # half of the reference's windows are too few
+
+
+def test_the_key_is_told_by_the_notes_where_a_second_opinion_is_asked_for(platform: Platform) -> None:
+    asked = platform.done("asked", max_rows=2, baseline_model="", key_by_notes=True)
+    plain = platform.done("plain", max_rows=2, baseline_model="")
+
+    assert by_metric(asked, "tuned@1")["key_by_notes"].n == 2
+    assert "key_by_notes" not in by_metric(plain, "tuned@1")

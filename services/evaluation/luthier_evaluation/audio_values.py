@@ -76,7 +76,7 @@ class AudioValues:
             if (heard := read_embedding(self._store, found)) is not None
         }
         result.heard.extend(heard_words(row, self._words, embeddings))
-        if asked := key_of(row.key):
+        if self._plan.request.key_by_notes and (asked := key_of(row.key)):
             fit = key_by_notes(transcriber().notes(*read_part(self._store, result.audio, heard_s)))
             result.values[KEY_BY_NOTES] = fit is not None and fit.key == asked
         for found in result.embeddings:

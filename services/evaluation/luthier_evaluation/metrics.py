@@ -269,15 +269,9 @@ ALIGNED: Final = (
 def metrics_of(plan: pb.EvaluationPlan) -> tuple[Metric, ...]:
     """The metrics of the rows of an evaluation: METRICS, those of aligned references, and those of its embedders."""
     found = [*METRICS, COPIES, *(ALIGNED if plan.request.aligned else ())]
-    found.append(
-        Metric(
-            "key_by_notes",
-            "Key by notes, exact",
-            "share",
-            "the same, a second opinion: the key that fits the notes which basic-pitch hears",
-            _value("key_by_notes"),
-        )
-    )
+    if plan.request.key_by_notes:
+        about = "a second opinion: the key that fits the notes which basic-pitch hears"
+        found.append(Metric("key_by_notes", "Key by notes, exact", "share", about, _value("key_by_notes")))
     found += [_heard_metric("genre"), _heard_metric("instrument")]
     for name, kind in EMBEDDERS.items():
         if name in {one.embedder for one in plan.embedders}:

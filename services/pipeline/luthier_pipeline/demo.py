@@ -189,7 +189,7 @@ def _side_by_side(context: Context, judged: Evaluation, dataset: str, suite_of_c
     songs_alone = command(context, f"score {dataset} --max-rows {len(suite())} --name songs {who}", Evaluation)
     on_training = (
         f"evaluate --model {judged.candidate} --suite {suite_of_clips} --split train --max-rows {TRAINED_ROWS}"
-        f" --seconds {WINDOW_S:g} --steps {STEPS} --guidance-scale {GUIDANCE} {who}"
+        f" --seconds {WINDOW_S:g} --steps {STEPS} --guidance-scale {GUIDANCE} --key-by-notes {who}"
     )
     trained = command(context, on_training, Evaluation)
     compared = " ".join(each.evaluation_id for each in (judged, trained, songs_alone))

@@ -312,6 +312,9 @@ def evaluate(
         Path | None, typer.Option(metavar="FOLDER", help="Audio that Fréchet distances compare with.")
     ] = None,
     tempo_estimator: TempoEstimator = "",
+    key_by_notes: Annotated[
+        bool, typer.Option("--key-by-notes", help="A second opinion on keys, by the notes that basic-pitch hears.")
+    ] = False,
     beat_estimator: Annotated[
         str, typer.Option(metavar="NAME", help="Take a second tempo from beats: beatnet or essentia.")
     ] = "",
@@ -347,6 +350,7 @@ def evaluate(
         guidance_scale=guidance_scale,
         seconds_total=seconds,
         beat_estimator=beat_estimator,
+        key_by_notes=key_by_notes,
         measure_end=measure_end,
         max_rows=max_rows if not suite.startswith(DATASET) else None,
         created_by=reviewer,

@@ -12,7 +12,7 @@ import pickle
 import sys
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -36,7 +36,7 @@ PICKLE: Final = b"\x80"
 HEADER: Final = b"{"  # of safetensors, after its length of 8 bytes
 COUNTERS: Final = ("_ema.initted", "_ema.step")
 """Ends of names of tensors of one number, by which ema-pytorch counts the updates of a moving average."""
-NUMBERS: Final = [
+NUMBERS: Final[list[Callable[..., Any] | tuple[Callable[..., Any], str]]] = [
     (scalar, "numpy.core.multiarray.scalar"),
     (scalar, "numpy._core.multiarray.scalar"),
     (np.dtype, "numpy.dtype"),
