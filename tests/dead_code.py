@@ -47,8 +47,7 @@ _.requested_by, _.mix_loudness_target_lufs, _.checkpoint_step
 )
 _.time_share, _.files_duration_s, _.median_s, _.lengths, _.tempo_unknown, _.key_unknown
 # commands of `luthier`, named in cli.SECTIONS
-_.luthier, _.demo, _.inspect, _.add_audio, _.gc, _.takedown, _.experiment, _.convert_checkpoint, _.train_autoencoder
-_.list_tests
+_.list_tests, _.compare
 (
     _.luthier,
     _.demo,
@@ -61,3 +60,6 @@ _.list_tests
     _.convert_checkpoint,
     _.train_autoencoder,
 )
+_.words_computed  # tests of which words the taggers can tell
+# figures of the accuracy file that ships, which people read; the report's template reads the last
+_.area, _.measured_on, _.heard_elsewhere

@@ -78,7 +78,11 @@ class Memorisation:
         if clips.neighbours and self._by:
             vectors = read_embedding(self._store, embed_audio(self._store, audio, {self._by.name: self._by})[0])
             neighbours = clips.neighbours.nearest(vectors.vectors, KEPT) if vectors else []
-            found += [self._clip(self._by.name, clips.rows[one.clip], one.cosine) for one in neighbours]
+            for one in neighbours:
+                nearest = self._clip(self._by.name, clips.rows[one.clip], one.cosine)
+                nearest.at_s, nearest.clip_at_s = one.window * self._by.hop_s, one.clip_window * self._by.hop_s
+                nearest.duration_s = self._by.window_s
+                found.append(nearest)
         return found
 
     def _clip(self, by: str, row: DatasetRow, similarity: float) -> pb.NearestClip:

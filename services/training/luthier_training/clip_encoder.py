@@ -100,7 +100,9 @@ class ClipEncoder:
 
 def sounding(samples: torch.Tensor) -> int:
     """How many samples there are up to the last that is not zero."""
-    heard = np.any(samples.numpy(), axis=0)[::-1]  # the search below ends at the first of them: mostly the clip's last sample
+    heard = np.any(samples.numpy(), axis=0)[
+        ::-1
+    ]  # the search below ends at the first of them: mostly the clip's last sample
     return len(heard) - int(heard.argmax()) if heard.any() else 0
 
 
