@@ -114,12 +114,12 @@ def read_warped(
 
 @dataclass(frozen=True)
 class Votes:
-    """What an inverted index says of places, each a row << 8 | a column: runs of its `entries` [any], from `first` [runs],
-    `lengths` [runs] of them; less `asked` [runs] each entry is the place that it votes for,
-    with the run's weight of `weights` [runs].
+    """What an inverted index says of places, each a row << 8 | a column.
 
-    Places are counted in cells: 16 rows high, and `column_cells` [256] tells a column's, below `width`. All are uint32, but
-    `column_cells` and `weights`, uint8. ValueError where runs leave the entries or cells the width.
+    Runs of its `entries` [any], from `first` [runs], `lengths` [runs] of them, vote for places: an entry less `asked`
+    [runs], with the weight `weights` [runs]. Places are counted in cells: 16 rows high, and `column_cells` [256] tells a
+    column's, below `width`. All are uint32, but `column_cells` and `weights`, uint8. ValueError where runs leave the
+    entries or cells the width.
     """
 
     entries: NDArray[np.uint32]
@@ -136,7 +136,11 @@ class Votes:
             raise ValueError("entries, first, lengths and asked must be whole arrays of uint32")
         if not self.first.shape == self.lengths.shape == self.asked.shape == (self.first.size,):
             raise ValueError("first, lengths and asked must be [runs], of one length")
-        if self.weights.dtype != np.uint8 or not self.weights.flags.c_contiguous or self.weights.shape != self.first.shape:
+        if (
+            self.weights.dtype != np.uint8
+            or not self.weights.flags.c_contiguous
+            or self.weights.shape != self.first.shape
+        ):
             raise ValueError("weights must be a whole array [runs] of uint8")
         ends = self.first.astype(np.int64) + self.lengths
         if ends.max(initial=0) > self.entries.size:
@@ -153,14 +157,12 @@ class Votes:
         return counts
 
     def within(self, groups: NDArray[np.uint16], room: int) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
-        """Of each vote for a cell whose group, at its place as in `counts`, is not 0: its run and its entry, in the order
-        of the runs, the first `room` of them."""
+        """Of each vote for a cell whose group, at its place as in `counts`, is not 0: its run and its entry, in the
+        order of the runs, the first `room` of them."""
         groups = np.ascontiguousarray(groups, np.uint16)
         run_of, entry_of = np.empty(room, np.uint32), np.empty(room, np.uint32)
         cells = groups.ctypes.data, groups.size, room
-        found = _LIBRARY.luthier_votes_in_groups(
-            *self._pointers(), *cells, run_of.ctypes.data, entry_of.ctypes.data
-        )
+        found = _LIBRARY.luthier_votes_in_groups(*self._pointers(), *cells, run_of.ctypes.data, entry_of.ctypes.data)
         return run_of[:found], entry_of[:found]
 
     def _pointers(self) -> tuple[int, int, int, int, int, int, int]:

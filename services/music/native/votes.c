@@ -7,7 +7,7 @@
 
 #include <stdint.h>
 
-enum { ROW_BITS = 12, COLUMNS = 255, MOST = 32767 };
+enum { ROW_BITS = 12, COLUMNS = 255, MOST = 32767, AHEAD = 12 };
 
 static inline uint32_t cell_of(uint32_t place, const uint8_t *column_cells, uint32_t width) {
     return (place >> ROW_BITS) * width + column_cells[place & COLUMNS];
@@ -19,6 +19,7 @@ void luthier_count_votes(const uint32_t *entries, const uint32_t *first, const u
                          int64_t runs, const uint8_t *column_cells, uint32_t width, const uint8_t *weights,
                          uint16_t *counts, int64_t cells) {
     for (int64_t run = 0; run < runs; run++) {
+        if (run + AHEAD < runs) __builtin_prefetch(entries + first[run + AHEAD]); /* runs lie anywhere */
         const uint32_t *entry = entries + first[run], *end = entry + lengths[run];
         const uint32_t less = asked[run];
         const uint16_t weight = weights[run];
@@ -37,6 +38,7 @@ int64_t luthier_votes_in_groups(const uint32_t *entries, const uint32_t *first, 
                                 uint32_t *entry_of) {
     int64_t found = 0;
     for (int64_t run = 0; run < runs; run++) {
+        if (run + AHEAD < runs) __builtin_prefetch(entries + first[run + AHEAD]); /* runs lie anywhere */
         const uint32_t *entry = entries + first[run], *end = entry + lengths[run];
         const uint32_t less = asked[run];
         for (; entry < end; entry++) {

@@ -3,8 +3,8 @@
 In three steps, each on less than the one before:
 
 1. Votes. Each triplet of the output is looked up; what the index has of its shape votes for a place on the time line of
-   all clips. Rare shapes are taken first and their number is bounded, so that a check takes the same time whatever the
-   music is.
+   all clips, with more weight the rarer the shape is. Rare shapes are taken first and their number is bounded, so that
+   a check takes the same time whatever the music is. Compiled code counts them (`luthier_music.native.Votes`).
 2. Alignments. Votes that agree on a place and a pitch shift are fitted with a stretch.
 3. Evidence. The peaks of the clip are held against those of the output at that alignment. The passage taken is that
    with the most evidence: the log likelihood ratio of its peaks being heard, against being there by chance.
@@ -25,7 +25,7 @@ from luthier_music.native import Votes
 Numbers = NDArray[np.int64]
 Reals = NDArray[np.float64]
 
-COPY_SCORE: Final = 0.17
+COPY_SCORE: Final = 0.55
 """From this score on a passage counts as a copy: of 195 outputs of real songs and of the songbook that hold no clip of
 an index of 10,000, none does; 1 % of the real ones reach 0.162 (`tests/bench/copies.py`)."""
 LISTED: Final = 50
@@ -44,9 +44,9 @@ _COMMON: Final = 4096  # votes of a shape that weigh 1 each; half as many weigh 
 _CELL_TICKS: Final = 16  # 0.74 s of the time line: a cell of votes
 _CELL_BINS: Final = 3  # and a semitone of pitch shift
 _SHIFTS: Final = 5  # cells of pitch shift
-_CELLS: Final = 800  # with the most votes, that are fitted
-_FITTED: Final = 400  # alignments, of which the evidence is weighed as they are
-_VERIFIED: Final = 72  # of them with the most evidence are aligned more exactly
+_CELLS: Final = 600  # with the most votes, that are fitted
+_FITTED: Final = 300  # alignments, of which the evidence is weighed as they are
+_VERIFIED: Final = 32  # of them with the most evidence are aligned more exactly
 _FIT_TICKS: Final = 2  # votes within 93 ms agree
 _FIT_WIDTH: Final = 96  # steps of the fit around a cell
 _NEAR_BINS: Final = 1  # a peak is heard when one of the output is so near
@@ -64,11 +64,12 @@ _SHIFT_CELL: Final = np.clip((np.arange(256) - _SHIFT_OFFSET + 7) // _CELL_BINS,
 class Copy:
     """A passage of an output that is alike a passage of a clip.
 
-    `clip`: position in the index. `score`, 0 to 1: the share of the clip's peaks in the passage that are heard in the
-    output beyond chance, 1 = all, less where there are few; a copy from COPY_SCORE on. `at_s`, `clip_at_s`: where the
+    `clip`: position in the index. `score`, 0 to 1: how much is alike and how surely, e / (e + 36 squared), e = `share`
+    times `evidence` squared; a copy from COPY_SCORE on. `at_s`, `clip_at_s`: where the
     passage begins in the output and in the clip; `duration_s`: of the output. `pitch_semitones`: of the output above
     the clip, -1.75 to 1.75 about; `stretch`: duration in the output by that in the clip, 0.955 to 1.045 about.
-    `share`: the score before what few peaks take off; `evidence`: log likelihood ratio in nats.
+    `share`: of the clip's peaks in the passage, those that are heard in the output beyond chance, 1 = all; `evidence`:
+    log likelihood ratio in nats.
     """
 
     clip: int
@@ -129,8 +130,8 @@ def near_duplicates(index: Index, clips: Sequence[Landmarks], songs: Sequence[st
 
 
 def _votes(index: Index, output: Landmarks, peaks: Landmarks) -> Votes:
-    """Runs of the index's anchors whose shape a triplet of these peaks of the output has. Less what they are asked with,
-    rows are ticks of the time line at the output's start, columns shifts in bins."""
+    """Runs of the index's anchors whose shape a triplet of these peaks of the output has. Less what they are asked
+    with, rows are ticks of the time line at the output's start, columns shifts in bins."""
     asked = triplets(peaks, _ASKED)
     every = -(-len(asked.shapes) // _MOST_ASKED)
     shapes, of = asked.shapes[::every] * np.int32(SEMITONES), asked.anchors[::every]
@@ -183,9 +184,7 @@ class _Alignments:
     pivot: Reals
 
     def only(self, some: Numbers) -> "_Alignments":
-        return _Alignments(
-            self.clip[some], self.offset[some], self.stretch[some], self.shift[some], self.pivot[some]
-        )
+        return _Alignments(self.clip[some], self.offset[some], self.stretch[some], self.shift[some], self.pivot[some])
 
 
 def _alignments(index: Index, output: Landmarks, votes: Votes) -> _Alignments | None:
@@ -253,13 +252,22 @@ def _fitted(
         better = found > votes
         votes[better], stretch[better] = found[better], tried
         offset[better] = (where[better] + 1 - _FIT_WIDTH / 3) * _FIT_TICKS + least[better]
-    order = np.argsort(-votes, kind="stable")[:_FITTED]
     agrees = np.abs(ticks - stretch[number] * clip_ticks - offset[number]) <= _FIT_TICKS + 0.5
     number, ticks, clip_ticks, shifts = number[agrees], ticks[agrees], clip_ticks[agrees], shifts[agrees]
-    total = np.maximum(np.bincount(number, minlength=n), 1)
+    # Of the votes that agree on a place, those of the pitch shift that most have, within a bin.
+    weights = weights[agrees]
+    column = np.clip(np.rint(shifts), 1 - _SHIFT_OFFSET, _SHIFT_OFFSET - 2).astype(np.int64) + _SHIFT_OFFSET
+    agreed = np.bincount(number * 2 * _SHIFT_OFFSET + column, weights, minlength=n * 2 * _SHIFT_OFFSET)
+    agreed = agreed.reshape(n, 2 * _SHIFT_OFFSET)
+    centre = (agreed[:, 2:] + agreed[:, 1:-1] + agreed[:, :-2]).argmax(axis=1) + 1
+    near = np.abs(column - centre[number]) <= 1
+    number, ticks, clip_ticks, shifts, weights = (array[near] for array in (number, ticks, clip_ticks, shifts, weights))
+    total = np.bincount(number, weights, minlength=n)
+    order = np.argsort(-total, kind="stable")[:_FITTED]
+    total = np.maximum(total, 1)
 
     def mean(values: Reals) -> Reals:
-        return (np.bincount(number, values, minlength=n) / total)[order]
+        return (np.bincount(number, values * weights, minlength=n) / total)[order]
 
     return _Alignments(
         clip=clips[order],
@@ -334,7 +342,9 @@ def _verified(index: Index, output: Landmarks, fitted: _Alignments) -> Iterator[
     chance = np.clip(heard.mean(axis=1), 0.02, 0.5).astype(np.float32)
 
     held = _Held.of(index, fitted, chance, heard)
-    promising = np.argsort(-_gained(held.weighed(fitted.offset, fitted.stretch)[2])[0].max(axis=1), kind="stable")[:_VERIFIED]
+    promising = np.argsort(-_gained(held.weighed(fitted.offset, fitted.stretch)[2])[0].max(axis=1), kind="stable")[
+        :_VERIFIED
+    ]
     fitted = fitted.only(promising)
     held = _Held.of(index, fitted, chance, heard)
     offset, stretch, most = fitted.offset, fitted.stretch, np.full(len(fitted.clip), -np.inf)
