@@ -9,6 +9,9 @@ song two clips of 30 s are copied in each kind: pitched by 0.5 to 1.5 semitones,
 by Rubber Band (pedalboard), 6 dB (RMS) below another half's clip, a random 5 s, and together. The other half's clips go
 the same ways; one that is flagged is a false alarm. The index is filled up to --clips with the trained clips' landmarks
 moved by 3 to 11 semitones and 10 to 30 % of time, far beyond what is searched. CPU seconds of one thread.
+
+Songs are also halved by a hash of what they are variations of: a threshold is taken from the outputs of one half, the
+score that 1 % of those without a clip reach in the folder where that is highest, and rates are of the other half.
 """
 
 import argparse
@@ -53,6 +56,11 @@ class Song:
     mix: Path
     family: str
     folder: str
+
+    @property
+    def is_reported(self) -> bool:
+        """Of the half that the tables are of; the threshold is of the other."""
+        return hashlib.sha256(f"reported {self.family}".encode()).digest()[0] % 2 == 1
 
 
 @dataclass(frozen=True)
@@ -198,14 +206,15 @@ def main() -> None:
     index = Index.of(clips)
     indexed_s = time.process_time() - began
 
-    scores: defaultdict[tuple[str, str, bool], list[float]] = defaultdict(list)
+    scores: defaultdict[tuple[str, str, bool, bool], list[float]] = defaultdict(list)
     cost_ms: defaultdict[str, list[float]] = defaultdict(list)
     for song, known, made_of in zip(songs, trained, materials, strict=True):
         for kind, output in made_of.outputs:
             began = time.process_time()
             found = search(index, output)
             cost_ms[kind].append(1000 * (time.process_time() - began))
-            scores[song.folder, kind, known].append(best(found, clips_of_family[song.family] if known else None))
+            of_song = clips_of_family[song.family] if known else None
+            scores[song.folder, kind, known, song.is_reported].append(best(found, of_song))
 
     hours = sum(clip.duration_s for clip in clips) / 3600
     stored_kb = statistics.median(len(clip.to_bytes()) for clip in clips[:real]) / 1000
@@ -214,14 +223,23 @@ def main() -> None:
         f" {indexed_s:.0f} CPU s; {stored_kb:.1f} kB stored a clip;"
         f" peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MiB; {platform.machine()}\n"
     )
+    own = 0.0
     for folder in options.folders:
-        alone = [score for kind in KINDS[:ALONE] for score in scores[folder.name, kind.name, False]]
-        own = float(np.quantile(alone, 1 - FALSE_ALARMS, method="higher"))
-        print(f"{folder.name}: threshold {COPY_SCORE}; 1 % of {len(alone)} outputs without a clip reach {own:.3f}\n")
-        print("| output | copies | caught | outputs without | false alarms | highest | caught at that 1 % | ms |")
+        alone = [score for kind in KINDS[:ALONE] for score in scores[folder.name, kind.name, False, False]]
+        own = max(own, float(np.quantile(alone, 1 - FALSE_ALARMS, method="higher")))
+        print(f"{folder.name}, the other half: 1 % of {len(alone)} outputs without a clip reach {own:.3f} or less")
+    for folder in options.folders:
+        alone = [score for kind in KINDS[:ALONE] for score in scores[folder.name, kind.name, False, True]]
+        print(
+            f"\n{folder.name}: of {len(alone)} outputs without a clip {np.mean(np.array(alone) >= COPY_SCORE):.1%}"
+            f" reach COPY_SCORE {COPY_SCORE}, {np.mean(np.array(alone) > own):.1%} exceed the other half's {own:.3f}\n"
+        )
+        print(
+            "| output | copies | caught | outputs without | false alarms | highest | caught by the other half's | ms |"
+        )
         print("|---|---|---|---|---|---|---|---|")
         for kind in KINDS:
-            copies, without = (np.array(scores[folder.name, kind.name, known]) for known in (True, False))
+            copies, without = (np.array(scores[folder.name, kind.name, known, True]) for known in (True, False))
             print(
                 f"| {kind.name} | {len(copies)} | {np.mean(copies >= COPY_SCORE):.1%} | {len(without)} "
                 f"| {np.mean(without >= COPY_SCORE):.1%} | {without.max():.2f} | {np.mean(copies > own):.1%} "

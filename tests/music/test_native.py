@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.signal import resample_poly
 
-from luthier_music.native import add_to_mix, highest, read_warped, to_steps
+from luthier_music.native import Votes, add_to_mix, highest, read_warped, to_steps
 
 RANDOM = np.random.default_rng(3)
 
@@ -111,3 +111,79 @@ def test_samples_are_read_at_other_moments_as_scipy_and_numpy_read_them(up: int,
 def test_nowhere_is_no_place_to_read(frames: int, place: float) -> None:
     with pytest.raises(ValueError, match="must be"):
         read_warped(np.zeros((frames, 2), np.float32), np.ones((1, 1), np.float32), np.array([place]))
+
+
+def _votes(**changes: np.ndarray) -> Votes:
+    chance = np.random.default_rng(5)
+    entries = (chance.integers(3000, 90_000, 20_000) << 8 | chance.integers(0, 200, 20_000)).astype(np.uint32)
+    lengths = chance.integers(0, 60, 700).astype(np.uint32)
+    first = chance.integers(0, 20_000 - 60, 700).astype(np.uint32)
+    asked = (chance.integers(0, 2000, 700) << 8 | chance.integers(0, 200, 700)).astype(np.uint32)
+    columns = chance.integers(0, 5, 256).astype(np.uint8)
+    weights = chance.integers(1, 12, 700).astype(np.uint8)
+    arrays = {"entries": entries, "first": first, "lengths": lengths, "asked": asked, "column_cells": columns}
+    return Votes(**{**arrays, "weights": weights, "width": 5, **changes})
+
+
+def _each_vote(votes: Votes) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Run, entry and cell of all votes, by numpy."""
+    lengths = votes.lengths.astype(np.int64)
+    run = np.repeat(np.arange(len(lengths)), lengths)
+    within = np.arange(len(run)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    entry = votes.entries[votes.first[run] + within]
+    place = entry - votes.asked[run]
+    return run, entry, (place >> 12).astype(np.int64) * 5 + votes.column_cells[place & 255]
+
+
+@pytest.mark.parametrize("rows", [90_000, 50_000, 0])  # with fewer than places have, those beyond are passed over
+def test_counts_of_cells_are_those_of_all_votes(rows: int) -> None:
+    votes = _votes()
+    run, _, cell = _each_vote(votes)
+    cells = -(-rows // 16) * 5
+    inside = cell < cells
+    wanted = np.bincount(cell[inside], votes.weights[run[inside]], minlength=cells)
+
+    np.testing.assert_array_equal(votes.counts(rows), wanted)
+
+
+@pytest.mark.parametrize("room", [100_000, 50, 0])
+def test_votes_within_groups_are_told_in_their_order(room: int) -> None:
+    votes = _votes()
+    run, entry, cell = _each_vote(votes)
+    groups = (np.random.default_rng(6).random(30_000) < 0.2).astype(np.uint16)
+    held = groups[cell] > 0
+    assert held.sum() > 50
+
+    run_of, entry_of = votes.within(groups, room)
+
+    np.testing.assert_array_equal(run_of, run[held][:room])
+    np.testing.assert_array_equal(entry_of, entry[held][:room])
+
+
+def test_a_cell_that_is_full_does_not_wrap() -> None:
+    one = np.zeros(1, np.uint32)
+    votes = _votes(
+        entries=np.full(300, 5 << 8, np.uint32),
+        first=one,
+        lengths=one + 300,
+        asked=one,
+        weights=np.full(1, 255, np.uint8),
+    )
+    assert 32767 - 255 < votes.counts(16).max() <= 32767
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"first": np.full(700, 19_990, np.uint32), "lengths": np.full(700, 11, np.uint32)}, "end within"),
+        ({"first": np.full(700, 2**32 - 1, np.uint32), "lengths": np.full(700, 2, np.uint32)}, "end within"),
+        ({"asked": np.zeros(699, np.uint32)}, "one length"),
+        ({"asked": np.zeros(700, np.int64)}, "uint32"),
+        ({"entries": np.zeros(40_000, np.uint32)[::2]}, "whole arrays"),
+        ({"column_cells": np.full(256, 5, np.uint8)}, "below the width"),
+        ({"weights": np.ones(699, np.uint8)}, "weights"),
+    ],
+)
+def test_votes_that_leave_their_arrays_are_refused(changes: dict[str, np.ndarray], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        _votes(**changes)

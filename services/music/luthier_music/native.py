@@ -5,6 +5,7 @@ threads of Python run.
 """
 
 import ctypes
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
@@ -30,11 +31,17 @@ def _load() -> ctypes.CDLL:
     library.luthier_highest.restype = single
     library.luthier_read_warped.argtypes = [pointer, whole, pointer, number, number, pointer, whole, pointer]
     library.luthier_read_warped.restype = None
+    runs = [pointer, pointer, pointer, pointer, whole, pointer, ctypes.c_uint32]
+    library.luthier_count_votes.argtypes = [*runs, pointer, pointer, whole]
+    library.luthier_count_votes.restype = None
+    library.luthier_votes_in_groups.argtypes = [*runs, pointer, whole, whole, pointer, pointer]
+    library.luthier_votes_in_groups.restype = whole
     return library
 
 
 _LIBRARY: Final = _load()
 _MOST_WEIGHTS: Final = 1024  # as in warped.c
+_CELL_ROWS: Final = 16  # as in votes.c
 
 
 def hop_energies(
@@ -103,3 +110,62 @@ def read_warped(
     sizes = phases.ctypes.data, *phases.shape
     _LIBRARY.luthier_read_warped(played.ctypes.data, len(played), *sizes, at.ctypes.data, at.size, out.ctypes.data)
     return out
+
+
+@dataclass(frozen=True)
+class Votes:
+    """What an inverted index says of places, each a row << 8 | a column.
+
+    Runs of its `entries` [any], from `first` [runs], `lengths` [runs] of them, vote for places: an entry less `asked`
+    [runs], with the weight `weights` [runs]. Places are counted in cells: 16 rows high, and `column_cells` [256] tells a
+    column's, below `width`. All are uint32, but `column_cells` and `weights`, uint8. ValueError where runs leave the
+    entries or cells the width.
+    """
+
+    entries: NDArray[np.uint32]
+    first: NDArray[np.uint32]
+    lengths: NDArray[np.uint32]
+    asked: NDArray[np.uint32]
+    column_cells: NDArray[np.uint8]
+    width: int
+    weights: NDArray[np.uint8]
+
+    def __post_init__(self) -> None:
+        arrays = (self.entries, self.first, self.lengths, self.asked)
+        if not all(array.dtype == np.uint32 and array.flags.c_contiguous for array in arrays):
+            raise ValueError("entries, first, lengths and asked must be whole arrays of uint32")
+        if not self.first.shape == self.lengths.shape == self.asked.shape == (self.first.size,):
+            raise ValueError("first, lengths and asked must be [runs], of one length")
+        if (
+            self.weights.dtype != np.uint8
+            or not self.weights.flags.c_contiguous
+            or self.weights.shape != self.first.shape
+        ):
+            raise ValueError("weights must be a whole array [runs] of uint8")
+        ends = self.first.astype(np.int64) + self.lengths
+        if ends.max(initial=0) > self.entries.size:
+            raise ValueError(f"runs must end within the {self.entries.size} entries: got {ends.max()}")
+        whole = self.column_cells.dtype == np.uint8 and self.column_cells.flags.c_contiguous
+        if not whole or self.column_cells.shape != (256,) or self.column_cells.max() >= self.width:
+            raise ValueError("column_cells must be a whole array [256] of uint8, below the width")
+
+    def counts(self, rows: int) -> NDArray[np.uint16]:
+        """The weights of the votes for each cell, summed: `width` cells for each 16 of so many rows. No more is added
+        to what is above 32512."""
+        counts = np.zeros(-(-rows // _CELL_ROWS) * self.width, np.uint16)
+        _LIBRARY.luthier_count_votes(*self._pointers(), self.weights.ctypes.data, counts.ctypes.data, counts.size)
+        return counts
+
+    def within(self, groups: NDArray[np.uint16], room: int) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
+        """Of each vote for a cell whose group, at its place as in `counts`, is not 0: its run and its entry, in the
+        order of the runs, the first `room` of them."""
+        groups = np.ascontiguousarray(groups, np.uint16)
+        run_of, entry_of = np.empty(room, np.uint32), np.empty(room, np.uint32)
+        cells = groups.ctypes.data, groups.size, room
+        found = _LIBRARY.luthier_votes_in_groups(*self._pointers(), *cells, run_of.ctypes.data, entry_of.ctypes.data)
+        return run_of[:found], entry_of[:found]
+
+    def _pointers(self) -> tuple[int, int, int, int, int, int, int]:
+        arrays = (self.entries, self.first, self.lengths, self.asked)
+        entries, first, lengths, asked = (array.ctypes.data for array in arrays)
+        return entries, first, lengths, asked, self.first.size, self.column_cells.ctypes.data, self.width

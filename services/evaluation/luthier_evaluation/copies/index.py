@@ -111,6 +111,7 @@ class Index:
     peak_starts: NDArray[np.int64]  # (clips + 1,)
     peak_frames: NDArray[np.float32]  # (peaks,) in the clip
     peak_bins: NDArray[np.float32]
+    peak_ranks: NDArray[np.uint8]  # 0 = the strongest of its second
 
     @classmethod
     def of(cls, clips: Sequence[Landmarks]) -> "Index":
@@ -126,7 +127,7 @@ class Index:
         if ticks > MAX_TICKS:
             hours = MAX_TICKS * TICK * FRAME_S / 3600
             raise NoLandmarks(f"clips and gaps of 4.6 s must last at most {hours:.0f} h together")
-        keys, anchors, frames, bins = [], [], [], []
+        keys, anchors, frames, bins, ranks = [], [], [], [], []
         for start, clip in zip(starts, clips, strict=True):
             peaks = clip.strongest(INDEXED_PER_S)
             made = triplets(peaks, INDEXED)
@@ -136,6 +137,7 @@ class Index:
             held = clip.strongest(VERIFIED_PER_S)
             frames.append(held.frames.astype(np.float32))
             bins.append(held.bins)
+            ranks.append(held.ranks)
         all_keys = np.concatenate([np.empty(0, np.int32), *keys])
         order = np.argsort(all_keys, kind="stable")
         table = np.zeros(SHAPES * SEMITONES + 1, np.uint32)
@@ -150,6 +152,7 @@ class Index:
             peak_starts=np.cumsum([0, *(len(one) for one in frames)]),
             peak_frames=np.concatenate([np.empty(0, np.float32), *frames]),
             peak_bins=np.concatenate([np.empty(0, np.float32), *bins]),
+            peak_ranks=np.concatenate([np.empty(0, np.uint8), *ranks]),
         )
 
     @property
