@@ -103,7 +103,6 @@ class Index:
     """
 
     clips: int
-    durations_s: NDArray[np.float64]  # (clips,)
     starts: NDArray[np.int64]  # (clips,) ticks on the time line of all
     ticks: int  # of that time line
     table: NDArray[np.uint32]  # (SHAPES * SEMITONES + 1,): where each shape with its anchor's semitone starts
@@ -144,7 +143,6 @@ class Index:
         np.cumsum(np.bincount(all_keys, minlength=SHAPES * SEMITONES), out=table[1:])
         return cls(
             clips=len(clips),
-            durations_s=np.array([clip.duration_s for clip in clips], np.float64),
             starts=starts,
             ticks=ticks,
             table=table,

@@ -152,7 +152,8 @@ def _votes(index: Index, output: Landmarks, peaks: Landmarks) -> Votes:
     kept = np.flatnonzero(counts)
     codes = (peaks.frames // TICK).astype(np.uint32) << 8 | np.rint(peaks.bins).astype(np.uint32)
     asked_with = codes[of[kept]] - np.uint32(_ahead(output) << 8 | _SHIFT_OFFSET)
-    return Votes(index.anchors, first[kept], counts[kept], asked_with, _SHIFT_CELL, _SHIFTS, _weights(counts[kept]))
+    lengths = counts[kept].astype(np.uint32)
+    return Votes(index.anchors, first[kept], lengths, asked_with, _SHIFT_CELL, _SHIFTS, _weights(lengths))
 
 
 def _weights(lengths: NDArray[np.uint32]) -> NDArray[np.uint8]:
