@@ -151,7 +151,7 @@ def _votes(index: Index, output: Landmarks, peaks: Landmarks) -> Votes:
     first, counts = np.where(same_counts > 0, same_first, first), counts + same_counts
     kept = np.flatnonzero(counts)
     codes = (peaks.frames // TICK).astype(np.uint32) << 8 | np.rint(peaks.bins).astype(np.uint32)
-    asked_with = codes[of[kept]] - np.uint32(_ahead(output) << 8 | _SHIFT_OFFSET)
+    asked_with = (codes[of[kept]] - np.uint32(_ahead(output) << 8 | _SHIFT_OFFSET)).astype(np.uint32)
     lengths = counts[kept].astype(np.uint32)
     return Votes(index.anchors, first[kept], lengths, asked_with, _SHIFT_CELL, _SHIFTS, _weights(lengths))
 
