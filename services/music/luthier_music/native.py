@@ -117,8 +117,8 @@ class Votes:
     """What an inverted index says of places, each a row << 8 | a column.
 
     Runs of its `entries` [any], from `first` [runs], `lengths` [runs] of them, vote for places: an entry less `asked`
-    [runs], with the weight `weights` [runs]. Places are counted in cells: 16 rows high, and `column_cells` [256] tells a
-    column's, below `width`. All are uint32, but `column_cells` and `weights`, uint8. ValueError where runs leave the
+    [runs], with the weight `weights` [runs]. Places are counted in cells: 16 rows high, and `column_cells` [256] tells
+    a column's, below `width`. All are uint32, but `column_cells` and `weights`, uint8. ValueError where runs leave the
     entries or cells the width.
     """
 
