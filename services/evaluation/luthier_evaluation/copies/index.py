@@ -98,7 +98,7 @@ def _strongest_between(
 class Index:
     """All triplets and peaks of clips that are known by their position, 0 to clips - 1.
 
-    Memory: 4 bytes a triplet, about 1,100 of 30 s, 8 bytes of each of 600 peaks, and a table of 11 MB: 102 MB for
+    Memory: 4 bytes a triplet, about 1,100 of 30 s, 9 bytes of each of 600 peaks, and a table of 11 MB: 103 MB for
     10,000 clips of 30 s.
     """
 
