@@ -78,7 +78,7 @@ def test_a_published_checkpoint_is_converted_stored_and_registered(
     done = luthier(f"metric-weights passt {tmp_path / 'passt.pt'} --out {tmp_path / 'kept'} --as ann", clients)
 
     assert done.code == 0
-    (request,) = clients.evaluation.requests("RegisterMetricWeights")
+    (request,) = clients.requests("RegisterMetricWeights")
     assert (request.name, request.source) == ("passt", "-m luthier_evaluation.conversion passt")
     assert store.blobs.read(request.weights) == OURS
     assert (tmp_path / "kept/passt.safetensors").read_bytes() == OURS
@@ -90,7 +90,7 @@ def test_a_file_that_was_converted_before_needs_no_torch(clients: FakeClients, t
     done = luthier(f"metric-weights passt {tmp_path / 'mine.safetensors'} --json", clients)
 
     assert json.loads(done.out)["weights"]["name"] == "passt"
-    assert clients.evaluation.requests("RegisterMetricWeights")[0].source == "mine.safetensors"
+    assert clients.requests("RegisterMetricWeights")[0].source == "mine.safetensors"
 
 
 def test_what_the_conversion_refuses_registers_nothing(clients: FakeClients, converter: Path, tmp_path: Path) -> None:
@@ -100,4 +100,4 @@ def test_what_the_conversion_refuses_registers_nothing(clients: FakeClients, con
     done = luthier(f"metric-weights passt {tmp_path / 'passt.pt'}", clients)
 
     assert done.code == 1
-    assert not clients.evaluation.requests("RegisterMetricWeights")
+    assert not clients.requests("RegisterMetricWeights")
