@@ -1,5 +1,7 @@
 """The compiled loops give what numpy gives, bit for bit."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from scipy.signal import resample_poly
@@ -121,7 +123,13 @@ def _votes(**changes: np.ndarray) -> Votes:
     asked = (chance.integers(0, 2000, 700) << 8 | chance.integers(0, 200, 700)).astype(np.uint32)
     columns = chance.integers(0, 5, 256).astype(np.uint8)
     weights = chance.integers(1, 12, 700).astype(np.uint8)
-    arrays = {"entries": entries, "first": first, "lengths": lengths, "asked": asked, "column_cells": columns}
+    arrays: dict[str, Any] = {
+        "entries": entries,
+        "first": first,
+        "lengths": lengths,
+        "asked": asked,
+        "column_cells": columns,
+    }
     return Votes(**{**arrays, "weights": weights, "width": 5, **changes})
 
 

@@ -8,7 +8,7 @@ import ctypes
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +31,7 @@ def _load() -> ctypes.CDLL:
     library.luthier_highest.restype = single
     library.luthier_read_warped.argtypes = [pointer, whole, pointer, number, number, pointer, whole, pointer]
     library.luthier_read_warped.restype = None
-    runs = [pointer, pointer, pointer, pointer, whole, pointer, ctypes.c_uint32]
+    runs: list[Any] = [pointer, pointer, pointer, pointer, whole, pointer, ctypes.c_uint32]
     library.luthier_count_votes.argtypes = [*runs, pointer, pointer, whole]
     library.luthier_count_votes.restype = None
     library.luthier_votes_in_groups.argtypes = [*runs, pointer, whole, whole, pointer, pointer]
