@@ -58,10 +58,10 @@ strongest stay."""
 _EVIDENCE: Final = 36.0
 """Nats, times the root of the share, that score half in an output of 30 s."""
 _SCORED_S: Final = (5.0, 30.0)
-"""The evidence that scores half is by the root of the output's duration within these bounds, in seconds: what gathers by
-chance is a sum over peaks, whose standard deviation is by the root of their number. Of the powers of share and duration
-tried these caught most copies over all kinds of `tests/bench/copies.py`, on the half of the songs that the threshold is
-of. The bounds are about the shortest and the longest outputs there."""
+"""The evidence that scores half is by the root of the output's duration within these bounds, in seconds: what gathers
+by chance is a sum over peaks, whose standard deviation is by the root of their number. Of the powers of share and
+duration tried these caught most copies over all kinds of `tests/bench/copies.py`, on the half of the songs that the
+threshold is of. The bounds are about the shortest and the longest outputs there."""
 
 _SHIFT_OFFSET: Final = 16  # keeps differences of bins above 0
 _SHIFT_CELL: Final = np.clip((np.arange(256) - _SHIFT_OFFSET + 7) // _CELL_BINS, 0, _SHIFTS - 1).astype(np.uint8)
