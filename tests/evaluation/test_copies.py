@@ -155,6 +155,19 @@ def test_5_s_of_a_clip_are_found_with_their_place(index: Index, start_s: float) 
     assert copy.clip_at_s - copy.at_s / copy.stretch == pytest.approx(start_s, abs=0.1)
 
 
+@pytest.mark.parametrize(("semitones", "stretch"), [(1.0, 0.97), (-1.0, 1.03), (-1.5, 0.97)])
+def test_5_s_are_found_pitched_and_stretched(index: Index, semitones: float, stretch: float) -> None:
+    samples = played(Song(4, semitones=semitones, stretch=stretch))
+    copy = only_copy(search(index, heard(samples[7 * RATE_HZ : 12 * RATE_HZ])))
+    assert copy.clip == 4
+
+
+@pytest.mark.parametrize("number", range(200, 208))
+def test_5_s_of_other_songs_are_no_copies(index: Index, number: int) -> None:
+    found = search(index, heard(played(Song(number))[7 * RATE_HZ : 12 * RATE_HZ]))
+    assert [one.clip for one in found if one.is_copy] == []
+
+
 def test_a_passage_amid_other_music_is_found_with_its_place_and_length(index: Index) -> None:
     other = played(Song(100))
     passage = played(Song(1))[6 * RATE_HZ : 12 * RATE_HZ]

@@ -27,7 +27,7 @@ Reals = NDArray[np.float64]
 
 COPY_SCORE: Final = 0.68
 """From this score on a passage counts as a copy. 1 % of 345 outputs of half of the songs that hold no clip of an index
-of 10,000 reach 0.673; of the other half 3.5 % of 115 of the songbook and none of 260 real ones exceed it
+of 10,000 reach 0.673; of the other half 4.3 % of 115 of the songbook and none of 260 real ones exceed it
 (`tests/bench/copies.py`)."""
 LISTED: Final = 50
 """Clips that a search tells, at most."""
@@ -55,7 +55,13 @@ _NEAR_FRAMES: Final = 2
 _HEARD: Final = (0.45 * np.exp(-np.arange(256) / 12)).astype(np.float32)
 """Of a copy's peaks beyond chance, in the likelihood, by their rank in their second: as in a mix at -6 dB, where the
 strongest stay."""
-_EVIDENCE: Final = 36.0  # nats, times the root of the share: as much scores half
+_EVIDENCE: Final = 36.0
+"""Nats, times the root of the share, that score half in an output of 30 s."""
+_SCORED_S: Final = (5.0, 30.0)
+"""The evidence that scores half is by the root of the output's duration within these bounds, in seconds: what gathers
+by chance is a sum over peaks, whose standard deviation is by the root of their number. Of the powers of share and
+duration tried these caught most copies over all kinds of `tests/bench/copies.py`, on the half of the songs that the
+threshold is of. The bounds are about the shortest and the longest outputs there."""
 
 _SHIFT_OFFSET: Final = 16  # keeps differences of bins above 0
 _SHIFT_CELL: Final = np.clip((np.arange(256) - _SHIFT_OFFSET + 7) // _CELL_BINS, 0, _SHIFTS - 1).astype(np.uint8)
@@ -65,12 +71,12 @@ _SHIFT_CELL: Final = np.clip((np.arange(256) - _SHIFT_OFFSET + 7) // _CELL_BINS,
 class Copy:
     """A passage of an output that is alike a passage of a clip.
 
-    `clip`: position in the index. `score`, 0 to 1: how much is alike and how surely, e / (e + 36 squared), e = `share`
-    times `evidence` squared; a copy from COPY_SCORE on. `at_s`, `clip_at_s`: where the
-    passage begins in the output and in the clip; `duration_s`: of the output. `pitch_semitones`: of the output above
-    the clip, -1.75 to 1.75 about; `stretch`: duration in the output by that in the clip, 0.955 to 1.045 about.
-    `share`: of the clip's peaks in the passage, those that are heard in the output beyond chance, 1 = all; `evidence`:
-    log likelihood ratio in nats.
+    `clip`: position in the index. `score`, 0 to 1: how much is alike and how surely, e / (e + 36 squared times d), e =
+    `share` times `evidence` squared, d = the output's duration by 30 s, 1/6 to 1; a copy from COPY_SCORE on. `at_s`,
+    `clip_at_s`: where the passage begins in the output and in the clip; `duration_s`: of the output.
+    `pitch_semitones`: of the output above the clip, -1.75 to 1.75 about; `stretch`: duration in the output by that in
+    the clip, 0.955 to 1.045 about. `share`: of the clip's peaks in the passage, those that are heard in the output
+    beyond chance, 1 = all; `evidence`: log likelihood ratio in nats.
     """
 
     clip: int
@@ -360,6 +366,7 @@ def _verified(index: Index, output: Landmarks, fitted: _Alignments) -> Iterator[
     inside, is_heard, evidence = held.weighed(offset, stretch)
     gained, upto = _gained(evidence)
     ends = gained.argmax(axis=1)
+    half = _EVIDENCE**2 * min(max(output.duration_s, _SCORED_S[0]), _SCORED_S[1]) / _SCORED_S[1]
     for row, end in enumerate(ends.tolist()):
         begin = int(upto[row, : end + 1].argmin())
         counted = np.flatnonzero(inside[row, begin:end]) + begin
@@ -371,7 +378,7 @@ def _verified(index: Index, output: Landmarks, fitted: _Alignments) -> Iterator[
         start_s, end_s = (float(held.clip_frames[row, place]) * FRAME_S for place in (counted[0], counted[-1]))
         yield Copy(
             clip=int(fitted.clip[row]),
-            score=share * nats**2 / (share * nats**2 + _EVIDENCE**2),
+            score=share * nats**2 / (share * nats**2 + half),
             at_s=max(0.0, float(offset[row]) * FRAME_S + start_s * float(stretch[row])),
             clip_at_s=start_s,
             duration_s=(end_s - start_s) * float(stretch[row]),
