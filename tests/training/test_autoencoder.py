@@ -29,6 +29,7 @@ from luthier_training.autoencoder_state import Trained
 from luthier_training.autoencoder_window import check_window
 from luthier_training.base_model import LATENTS_VERSION, BaseModel, Excerpt, posterior_of
 from luthier_training.dataset import read_manifest
+from luthier_training.live_bytes import has_data
 from luthier_training.ranks import Ranks
 from luthier_training.recipes import RECIPES, autoencoder, tiny_base
 from luthier_training.reconstruction import SpectralLoss, make_discriminator
@@ -272,6 +273,8 @@ def test_what_is_not_finite_ends_the_run_before_it_is_kept(
 
     def spoiling(trained: Trained, *rest: Any, **options: Any) -> tuple[torch.Tensor, torch.Tensor]:
         loss, critics_loss = batch_losses(trained, *rest, **options)
+        if not has_data(loss):  # the step whose memory is counted
+            return loss, critics_loss
         if next(steps) < 3:
             return loss, critics_loss
         if spoiled == "gradient":
