@@ -40,7 +40,7 @@ class Sound:
 
 
 @dataclass(frozen=True)
-class Place:
+class ListenerPosition:
     """Where a listener is: the step by number (from 0) of `steps`; `step` is None at the end. `ahead` are addresses
     of audio that the next step needs, `volume` of the sound to set the volume by."""
 
@@ -174,7 +174,7 @@ class Listening:
         self.plan(test_id)
         return self.repository.write(lambda session: sessions.join(session, test_id, listener)[1])
 
-    def place(self, test_id: str, token: str) -> Place:
+    def place(self, test_id: str, token: str) -> ListenerPosition:
         """Where the listener of this token is. NotFound."""
         plan = self.plan(test_id)
 
@@ -190,7 +190,7 @@ class Listening:
         following = steps[row.position + 1 : row.position + 2]
         sounds = [] if step is None else _sounds(plan, step, row.seed, said)
         reference = orders.audio_token(row.seed, step.trial, None) if step and _shows_reference(plan) else ""
-        return Place(
+        return ListenerPosition(
             listener=row.listener,
             number=row.position,
             steps=len(steps),

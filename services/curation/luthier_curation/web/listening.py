@@ -16,7 +16,7 @@ from pydantic import Field
 
 from luthier.curation.v1 import listening_pb2 as pb
 from luthier_curation.listening import Listening
-from luthier_curation.listening.listening import Place, Results, ratings_csv
+from luthier_curation.listening.listening import ListenerPosition, Results, ratings_csv
 from luthier_curation.listening.results import ROLE_NAMES
 from luthier_curation.web.api import JsonBody
 from luthier_curation.web.audio import AudioCache
@@ -203,7 +203,7 @@ def _opened(listening: Listening, test_id: str, key: str, *, include_excluded: b
     return found
 
 
-def _state(test_id: str, token: str, place: Place, kind: pb.ListeningKind) -> dict[str, Any]:
+def _state(test_id: str, token: str, place: ListenerPosition, kind: pb.ListeningKind) -> dict[str, Any]:
     """What the listeners' page needs to know, and nothing that tells one system from another."""
     base = f"/listening/{test_id}"
     step = place.step
