@@ -20,6 +20,7 @@ from luthier.training.v1.training_pb2 import FineTune
 from luthier_model.network import random_model
 from luthier_training import memory
 from luthier_training.examples import Batch, Conditions
+from luthier_training.ranks import ALONE
 from luthier_training.recipes import fine_tune
 from tests.bench.training import sized
 
@@ -67,10 +68,11 @@ def main() -> None:
     times = max(round(counter.get_total_flops() / (2 * wide.numel() * narrow.shape[1])), 1)
     for _ in range(asked.steps + 1):  # the first warms up
         timed("moving average", trained.average.update)
-        timed("zeroing gradients", trained.gradient.zero_)
+        trained.gradients.forget()
         loss = timed("forward", lambda: fine_tune.batch_loss(model, batch, recompute=False))
         timed("backward", loss.backward)
-        timed("clipping", lambda: torch.nn.utils.clip_grad_norm_(parameters, fine_tune.MAX_GRADIENT_NORM))
+        trained.gradients.average(ALONE)
+        timed("clipping", lambda: trained.gradients.clip(fine_tune.MAX_GRADIENT_NORM))
         timed("AdamW", trained.optimizer.step)
         timed("(torch's own AdamW)", plain.step)
         timed("(the bare products)", lambda: [wide @ narrow for _ in range(times)])

@@ -13,6 +13,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: tensors this smal
 import numpy as np
 import pytest
 import soundfile
+import torch
 import yaml
 
 from luthier.common.v1.common_pb2 import ArtifactRef
@@ -23,6 +24,7 @@ from luthier_model import text_encoder, tiny
 from luthier_model.configuration import Configuration, check, packaged
 from luthier_training import audio
 from luthier_training.base_model import BaseModel, Excerpt, StoredLatents
+from luthier_training.checkpoints import Trained
 from luthier_training.clip_encoder import ClipEncoder
 from luthier_training.requests import settle
 from luthier_training.runs import KIND, TrainingRunLog
@@ -145,6 +147,11 @@ def register_base(store: Store, known: Configuration, files: tuple[Path, Path], 
             notes={"tiny": True},
         ),
     )
+
+
+def gradient_of(trained: Trained) -> torch.Tensor:
+    """All gradients of what is trained, after a backward pass, as one row."""
+    return torch.cat([each.grad.flatten() for each in trained.gradients.parameters if each.grad is not None])
 
 
 def encoder_of(base: BaseModel) -> ClipEncoder:

@@ -38,7 +38,7 @@ from luthier_training.recipes import RECIPES, fine_tune
 from luthier_training.reporting import Stopped
 from luthier_training.requests import settle
 
-from .conftest import register_base
+from .conftest import gradient_of, register_base
 from .test_fine_tune import TUNE, StopsAtFive, job
 from .test_stages import falling_until, stopping
 
@@ -219,7 +219,8 @@ def test_only_the_adapter_is_trained(known: Configuration, live_files: tuple[Pat
         *found.adapter.weights.values()  # type: ignore[union-attr]
     }
     before = {name: t.clone() for name, t in found.model.state_dict().items() if ".lora_" not in name}
-    found.gradient.fill_(1.0)
+    for parameter in found.gradients.parameters:
+        parameter.grad = torch.ones_like(parameter)
     found.optimizer.step()
     after = found.model.state_dict()
     assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
@@ -290,10 +291,10 @@ def test_recomputing_activations_changes_nothing(
     prepared = fine_tune.prepare(base.model, asked.request.fine_tune)
     found = []
     for recompute in (False, True):
-        prepared.gradient.zero_()
+        prepared.gradients.forget()
         torch.manual_seed(1)
         fine_tune.batch_loss(base.model, draw_batch(train, 0, 4, 0.1, seed=4), recompute=recompute).backward()  # type: ignore[no-untyped-call]
-        found.append(prepared.gradient.clone())
+        found.append(gradient_of(prepared))
     assert float(found[0].abs().max()) > 0
     torch.testing.assert_close(found[1], found[0])
 

@@ -57,7 +57,7 @@ def test_weights_and_losses_are_to_the_bit_those_of_a_plain_loop(
             plain.average.update()
         for group in plain.optimizer.param_groups:
             group["lr"] = recipe.learning_rate * fine_tune.rate(step, recipe.steps, 0)
-        plain.gradient.zero_()
+        plain.optimizer.zero_grad()
         loss = 0.0
         for number in range(step * recipe.accumulate, (step + 1) * recipe.accumulate):
             dropout, share = recipe.conditioning_dropout, recipe.metadata_share
@@ -205,7 +205,8 @@ def test_a_run_reserves_what_its_checkpoints_hold(
     trained = fine_tune.prepare(found.model, asked.request.fine_tune)
     trained.reserve()
     reserved = {name: tensor.data_ptr() for name, tensor in trained.buffers._held.items()}
-    trained.gradient.normal_()
+    for parameter in trained.gradients.parameters:
+        parameter.grad = torch.randn_like(parameter)
     trained.optimizer.step()
     copied = trained.snapshot(Progress(1)).tensors
     large = {name for name, tensor in copied.items() if tensor.numel() > 1}

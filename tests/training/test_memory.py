@@ -73,12 +73,13 @@ def test_a_step_takes_what_was_counted(
         fine_tune.batch_loss(opened.model, batch, recompute=recompute).backward()  # type: ignore[no-untyped-call]
 
     step()  # what torch makes once is there from now on
+    trained.gradients.forget()
     found = counted(known, recipe, 16, recompute=recompute)
     assert trained.average is not None
     there = (*opened.model.parameters(), *opened.model.buffers())
     sizes = [
-        (found.step, allocated(step)),
-        (found.gradient, 4 * trained.gradient.numel()),
+        (found.step + found.gradient, allocated(step)),  # the gradient is made on the way
+        (found.gradient, 4 * sum(each.numel() for each in trained.gradients.parameters)),
         (found.average, 4 * sum(each.numel() for each in trained.average.ema_model.parameters())),
         (found.model, sum(tensor.numel() * tensor.element_size() for tensor in there)),
     ]

@@ -22,6 +22,7 @@ from luthier_kit.bounded_json import read_json
 from luthier_model import checkpoint
 from luthier_model.errors import CheckpointError
 from luthier_training.adapters import AdapterInTraining
+from luthier_training.gradients import Gradients
 from luthier_training.snapshots import Buffers, Snapshot
 
 FROZEN = "pretransform."
@@ -50,14 +51,13 @@ class Progress:
 class Trained:
     """What training changes; `average` is the moving average of the transformer or of the adapter, None without one.
 
-    With an `adapter` it alone is trained. `gradient` holds every trained parameter's gradient as a view, so that ranks
-    exchange one message without a copy of it.
+    With an `adapter` it alone is trained.
     """
 
     model: ConditionedDiffusionModelWrapper
     average: EMA | None
     optimizer: torch.optim.Optimizer
-    gradient: torch.Tensor
+    gradients: Gradients
     adapter: AdapterInTraining | None = None
     buffers: Buffers = field(default_factory=Buffers)
 

@@ -196,13 +196,14 @@ def _count(document: str, recipe: bytes, rows: int, half: bool, recompute: bool,
             kept=torch.zeros(rows, 1, known.window_latents) if known.masks else None,
         )
         averaged = [] if trained.average is None else list(trained.average.ema_model.parameters())
-        there = [*model.parameters(), *model.buffers(), *averaged, trained.gradient]
+        there = [*model.parameters(), *model.buffers(), *averaged]
         with LiveBytes(there) as live, norms_in_float32() if half else nullcontext():
             with torch.autocast("cpu", torch.bfloat16, enabled=half):
                 loss = computation.loss(model, batch, recompute=recompute)
             loss.backward()  # type: ignore[no-untyped-call]
         tensors = (*model.parameters(), *model.buffers())
-        return Counted(bytes_of(*tensors), bytes_of(trained.gradient), bytes_of(*averaged), live.peak)
+        gradient = bytes_of(*trained.gradients.parameters)  # made within the step
+        return Counted(bytes_of(*tensors), gradient, bytes_of(*averaged), live.peak - gradient)
 
 
 @functools.lru_cache(maxsize=64)

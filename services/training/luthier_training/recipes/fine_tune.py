@@ -38,6 +38,7 @@ from luthier_training.checkpoints import Progress, Trained
 from luthier_training.encoding import encode
 from luthier_training.examples import Batch, Example, LogitNormal, draw_batch, mixture_of
 from luthier_training.families import as_trained, recomputing
+from luthier_training.gradients import Gradients
 from luthier_training.held_out import HeldOut
 from luthier_training.job import Job
 from luthier_training.model_card import card_of_run
@@ -123,10 +124,7 @@ def prepare(model: ConditionedDiffusionModelWrapper, recipe: FineTune, seed: int
         options = {"beta": recipe.ema_decay, "power": AVERAGE_POWER, "update_every": 1, "update_after_step": 1}
         changed = adapter.weights if adapter else model.model
         average = EMA(changed, include_online_model=False, **options)
-    gradient = torch.zeros(sum(parameter.numel() for parameter in parameters), device=parameters[0].device)
-    for parameter, part in zip(parameters, torch.split(gradient, [p.numel() for p in parameters]), strict=True):
-        parameter.grad = part.view_as(parameter)
-    return Trained(model, average, optimizer, gradient, adapter)
+    return Trained(model, average, optimizer, Gradients(parameters), adapter)
 
 
 def fit(
@@ -243,7 +241,7 @@ def learn(
     learning_rate = stage.learning_rate * rate(local, stage.steps, stage.warmup_steps)
     for group in trained.optimizer.param_groups:
         group["lr"] = learning_rate
-    trained.gradient.zero_()
+    trained.gradients.forget()
     loss = torch.zeros((), dtype=torch.float64, device=device)
     for number in range(local * recipe.accumulate, (local + 1) * recipe.accumulate):
         batch = next(batches).on(device)
@@ -254,8 +252,8 @@ def learn(
         loss += part.detach()
     told = torch.stack([loss, torch.full_like(loss, not job.reporter.going)])
     ranks.average(told)
-    ranks.average(trained.gradient)
-    norm = torch.nn.utils.clip_grad_norm_(trained.model.parameters(), MAX_GRADIENT_NORM)
+    trained.gradients.average(ranks)
+    norm = trained.gradients.clip(MAX_GRADIENT_NORM)
     trained.optimizer.step()
     return Pending(done + 1, learning_rate, torch.cat([told, norm.double()[None]]))
 
