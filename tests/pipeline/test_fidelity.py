@@ -4,7 +4,16 @@ from pathlib import Path
 
 import pytest
 
+from luthier.common.v1.common_pb2 import ArtifactRef
 from luthier.curation.v1.dataset_pb2 import DatasetVersion
+from luthier.evaluation.v1.evaluation_pb2 import (
+    EVALUATION_STATE_SUCCEEDED,
+    AudioSet,
+    CreateEvaluationResponse,
+    Evaluation,
+    Score,
+    WatchEvaluationResponse,
+)
 from luthier.training.v1.training_pb2 import (
     RUN_STATE_SUCCEEDED,
     ClipFidelity,
@@ -16,7 +25,7 @@ from luthier.training.v1.training_pb2 import (
 )
 from luthier_kit.store import Store
 from luthier_pipeline.training_status import in_full
-from tests.pipeline.fakes import FakeClients, luthier
+from tests.pipeline.fakes import FakeClients, Stub, luthier
 
 from .test_long_runs import MANIFEST, run_in, trainer
 
@@ -56,6 +65,63 @@ def test_a_model_beside_it_may_be_named(store: Store, done: TrainingRun) -> None
     luthier(f"{LINE} --baseline other --max-clip 10", FakeClients(store, training=training))
     [request] = training.requests("CreateTrainingRun")
     assert (request.fidelity.baseline, request.fidelity.max_clip_s) == ("other", 10)
+
+
+def test_frechet_distances_are_those_of_an_evaluation_of_the_sound(
+    store: Store, done: TrainingRun, tmp_path: Path
+) -> None:
+    """The reconstructions are its two systems, the originals its references; what is too short to measure is left out."""
+
+    def sound(what: str) -> ArtifactRef:
+        return store.blobs.put_bytes("fidelity-reports", what.encode(), "flac", "audio/flac")
+
+    del done.fidelity_report.clips[:]
+    for name, seconds in (("one", 4.0), ("short", 0.25), ("two", 2.5)):
+        kept = {f"{which}sound": sound(which + name) for which in ("", "model_", "baseline_")}
+        done.fidelity_report.clips.add(clip_id=name, song=f"song of {name}", duration_s=seconds, **kept)
+    scores = [
+        Score(metric="fd_musicnn_msd", model="audio:truer@1", n=2, value=1.5, note="floor 0.2"),
+        Score(metric="loudness", model="audio:truer@1", n=2, value=-14),
+        Score(metric="fd_passt", note="not computed: no weights"),
+    ]
+    report = store.blobs.put_bytes("reports", b"<!doctype html><title>evaluation", "html", "text/html")
+    ended = Evaluation(evaluation_id="e1", state=EVALUATION_STATE_SUCCEEDED, scores=scores, report=report)
+    evaluation = Stub(
+        CreateEvaluation=CreateEvaluationResponse(evaluation=ended),
+        WatchEvaluation=lambda _request: iter([WatchEvaluationResponse(evaluation=ended)]),
+    )
+    training, page = trainer([done]), tmp_path / "pages" / "report.html"
+
+    told = luthier(f"{LINE} --frechet --report {page}", FakeClients(store, training=training, evaluation=evaluation))
+
+    assert told.code == 0, told.err
+    [asked] = training.requests("CreateTrainingRun")
+    assert asked.fidelity.keep_sound
+    [request] = evaluation.requests("CreateEvaluation")
+    assert [(row.seconds_total, row.reference) for row in request.suite.rows] == [
+        (4.0, sound("one")),
+        (2.5, sound("two")),
+    ]
+    for ref, name, which in (
+        (request.candidate_audio, "truer@1", "model_"),
+        (request.baseline_audio, "sao@1", "baseline_"),
+    ):
+        found = store.get(AudioSet, ref)
+        assert found.name == name
+        assert [(item.name, item.audio) for item in found.items] == [(n, sound(which + n)) for n in ("one", "two")]
+    assert request.aligned
+    lines = told.out.splitlines()
+    assert any(line.split()[:3] == ["fd_musicnn_msd", "audio:truer@1", "1.500"] for line in lines)
+    assert "not computed: fd_passt: no weights" in lines
+    assert not any("loudness" in line for line in lines)
+    assert (page.parent / f"{done.run_id}-frechet.html").read_bytes() == b"<!doctype html><title>evaluation"
+
+
+def test_without_it_no_sound_is_kept_and_nothing_evaluated(store: Store, done: TrainingRun) -> None:
+    training = trainer([done])
+    luthier(LINE, FakeClients(store, training=training))
+    [request] = training.requests("CreateTrainingRun")
+    assert not request.fidelity.keep_sound
 
 
 def test_status_says_what_was_measured(done: TrainingRun) -> None:

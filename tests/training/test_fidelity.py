@@ -123,9 +123,31 @@ def test_the_page_plays_the_original_and_shows_every_figure(
     for scores in (report.mean, report.baseline_mean):
         for figure in (f"{scores.stft:.3f}", f"{scores.mel:.3f}", f"{scores.si_sdr_db:.1f} dB"):
             assert figure in page
-    assert "Fréchet distance: not computed" in page
+    assert "--frechet" in page
     assert "4, after" in page  # the run's own steps
     assert "<script" not in page
+
+
+def test_the_sound_is_kept_where_it_is_asked_for(
+    store: Store, base: ModelVersion, trained: ModelVersion, dataset_ref: ArtifactRef, known: Configuration,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    """Original and reconstructions as files, whole; the page refers to what is measured of them."""
+    report, page = measured(store, dataset_ref, tmp_path, model=trained.label, keep_sound=True)
+    [clip] = report.clips
+    original, decoded = reconstruction(store, trained, dataset_ref, known, tmp_path)
+    _, of_base = reconstruction(store, base, dataset_ref, known, tmp_path)
+    for ref, sound in ((clip.sound, original), (clip.model_sound, decoded), (clip.baseline_sound, of_base)):
+        samples, rate_hz = soundfile.read(io.BytesIO(store.blobs.read(ref)), always_2d=True)
+        assert (rate_hz, ref.media_type) == (known.sample_rate_hz, "audio/flac")
+        np.testing.assert_allclose(samples.T, sound.detach().clamp(-1, 1).numpy(), rtol=0, atol=2 / 32768)
+    assert re.search(r'href="training-[0-9a-f]+-frechet\.html"', page)
+
+
+def test_no_sound_is_kept_otherwise(store: Store, base: ModelVersion, dataset_ref: ArtifactRef, tmp_path: Path) -> None:
+    report, _ = measured(store, dataset_ref, tmp_path, model="base")
+    assert not any(report.clips[0].HasField(field) for field in ("sound", "model_sound", "baseline_sound"))
+    assert {key.rpartition(".")[2] for key in store.objects.keys("fidelity-reports/")} == {"html"}
 
 
 def test_names_of_songs_are_text(store: Store, base: ModelVersion, tmp_path: Path) -> None:

@@ -1,16 +1,47 @@
-"""fidelity: how true the reconstructions of a model's autoencoder are, as figures and as a page to look at."""
+"""fidelity: how true the reconstructions of a model's autoencoder are, as figures and as a page to look at.
+
+Fréchet distances are evaluation's, which knows the embedders and their weights: the sound of the report goes there as two
+sets of audio, beside the originals.
+"""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
-from luthier.training.v1.training_pb2 import CreateTrainingRunRequest, FidelityScores, MeasureFidelity, TrainingRun
-from luthier_pipeline.console import plain, table
+from luthier.common.v1.common_pb2 import ArtifactRef
+from luthier.evaluation.v1.evaluation_pb2 import (
+    AudioItem,
+    AudioSet,
+    CreateEvaluationRequest,
+    Evaluation,
+    Suite,
+    SuiteRow,
+)
+from luthier.training.v1.training_pb2 import (
+    CreateTrainingRunRequest,
+    FidelityReport,
+    FidelityScores,
+    MeasureFidelity,
+    TrainingRun,
+)
+from luthier_kit.rpc import InvalidRequest
+from luthier_pipeline.console import Context, plain, table
 from luthier_pipeline.files import save
-from luthier_pipeline.long_runs import UNSUCCESSFUL, begin_run, follow_training
+from luthier_pipeline.long_runs import (
+    UNSUCCESSFUL,
+    begin_evaluation,
+    begin_run,
+    follow_evaluation,
+    follow_training,
+    told_scores,
+)
 from luthier_pipeline.options import USER, Json, RequestId, Reviewer, begin
+from luthier_pipeline.suites import MIN_SECONDS
 from luthier_pipeline.training_request import find_dataset
+
+FRECHET: Final = ("fd_",)
+"""Beginnings of the scores that are told of the evaluation."""
 
 
 def fidelity(
@@ -30,6 +61,12 @@ def fidelity(
     report: Annotated[
         Path | None, typer.Option(metavar="FILE.html", help="Page with tables, spectra, and audio to compare.")
     ] = None,
+    frechet: Annotated[
+        bool,
+        typer.Option(
+            "--frechet", help="Fréchet distances from the originals, too, with the metric weights that are there."
+        ),
+    ] = False,
     request_id: RequestId = "",
     reviewer: Reviewer = USER,
     json: Json = False,
@@ -45,7 +82,9 @@ def fidelity(
         request_id=request_id,
         dataset=manifest,
         created_by=reviewer,
-        fidelity=MeasureFidelity(model=model, baseline=baseline or None, clips=clips, max_clip_s=max_clip),
+        fidelity=MeasureFidelity(
+            model=model, baseline=baseline or None, clips=clips, max_clip_s=max_clip, keep_sound=frechet
+        ),
     )
     run = begin_run(
         request,
@@ -63,8 +102,47 @@ def fidelity(
     rows += [[found.model, *_told(found.mean)]]
     text = [table(rows, ["model", "STFT", "mel", "SI-SDR"]), f"means over {len(found.clips)} held-out clips"]
     text += [f"report {report}"] if report else []
-    context.answer({"run": run.run_id, **plain(run)}, "\n".join(text))
+    document = {"run": run.run_id, **plain(run)}
+    if frechet:
+        evaluation = _evaluated(context, found, reviewer)
+        text += told_scores(evaluation, FRECHET)
+        if report:
+            beside = report.parent / f"{run.run_id}-frechet.html"  # to which the page refers
+            save(clients.store, evaluation.report, beside)
+            text += [f"report {beside}"]
+        document["frechet"] = plain(evaluation)
+    context.answer(document, "\n".join(text))
     return run
+
+
+def _evaluated(context: Context, report: FidelityReport, reviewer: str) -> Evaluation:
+    """The evaluation of a report's reconstructions as two systems, their originals the references; found or made now."""
+    store = context.clients.store
+    clips = [clip for clip in report.clips if clip.duration_s >= MIN_SECONDS]
+    if not clips:
+        raise InvalidRequest(f"no clip lasts {MIN_SECONDS:g} s, of which evaluation measures nothing")
+    if left := len(report.clips) - len(clips):
+        context.say(f"{left} clips shorter than {MIN_SECONDS:g} s are not in the Fréchet distances")
+
+    def as_set(name: str, field: str) -> ArtifactRef:
+        return store.put(
+            "audio-sets", AudioSet(name=name, items=[AudioItem(audio=getattr(c, field), name=c.clip_id) for c in clips])
+        )
+
+    rows = [
+        SuiteRow(prompt=clip.song or clip.clip_id, seconds_total=clip.duration_s, seed=number, reference=clip.sound)
+        for number, clip in enumerate(clips)
+    ]
+    request = CreateEvaluationRequest(
+        candidate_audio=as_set(report.model, "model_sound"),
+        baseline_audio=as_set(report.baseline, "baseline_sound") if report.baseline else None,
+        suite=Suite(
+            name="reconstructions", rows=rows, description=f"{len(rows)} held-out clips of a report of fidelity"
+        ),
+        created_by=reviewer,
+        aligned=True,
+    )
+    return follow_evaluation(context, begin_evaluation(context, request))
 
 
 def _told(scores: FidelityScores) -> list[str]:

@@ -427,7 +427,20 @@ def _tell_scores(
     """What was computed as a table, and in a line each why other scores were not."""
     if report:
         save(context.clients.store, evaluation.report, report)
-    computed = [score for score in evaluation.scores if score.HasField("value")]
+    text = told_scores(evaluation)
+    text += [f"report {report}"] if report else []
+    text += [f"evaluation {evaluation.evaluation_id}"]
+    if not context.nested:
+        judged = f"--model {evaluation.candidate or request.candidate_model} --evaluation {evaluation.evaluation_id}"
+        text += [f"next: luthier promote NAME {judged} --reason TEXT"] if request.candidate_model else []
+    context.answer({"evaluation": evaluation.evaluation_id, **plain(evaluation)}, "\n".join(text))
+    return evaluation
+
+
+def told_scores(evaluation: Evaluation, beginnings: tuple[str, ...] = ("",)) -> list[str]:
+    """What was computed as a table, and in a line each why other scores were not; of scores that begin so alone."""
+    scores = [score for score in evaluation.scores if score.metric.startswith(beginnings)]
+    computed = [score for score in scores if score.HasField("value")]
     rows = [
         [
             score.metric,
@@ -439,16 +452,10 @@ def _tell_scores(
         ]
         for score in computed
     ]
-    text = [table(rows, ["metric", "model", "value", "95 %", "n", "chance"])]
+    text = [table(rows, ["metric", "model", "value", "95 %", "n", "chance"])] if rows else []
     text += list(dict.fromkeys(f"{score.metric}: {score.note}" for score in computed if score.note))
-    text += _not_computed(evaluation.scores)
-    text += [f"report {report}"] if report else []
-    text += [f"evaluation {evaluation.evaluation_id}"]
-    if not context.nested:
-        judged = f"--model {evaluation.candidate or request.candidate_model} --evaluation {evaluation.evaluation_id}"
-        text += [f"next: luthier promote NAME {judged} --reason TEXT"] if request.candidate_model else []
-    context.answer({"evaluation": evaluation.evaluation_id, **plain(evaluation)}, "\n".join(text))
-    return evaluation
+    text += _not_computed(scores)
+    return text
 
 
 def _not_computed(scores: Iterable[Score]) -> list[str]:

@@ -56,8 +56,11 @@ def page(
     request: CreateTrainingRunRequest,
     played: Sequence[Played],
     sample_rate_hz: int,
+    run_id: str,
 ) -> str:
-    """The page as HTML."""
+    """The page as HTML. Of a run that keeps its sound it refers to `RUN-frechet.html` beside it, the report of the
+    evaluation of this sound.
+    """
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
@@ -67,7 +70,13 @@ def page(
     points = zip(notes.get("validation", ()), notes.get("fidelity", ()), strict=False)
     course = [(spectra, others) for spectra, others in points if spectra[0] in (0, exported)]
     return environment.get_template("fidelity_page.html").render(
-        report=report, notes=notes, course=course, asked=request.fidelity, played=rows, rate_khz=sample_rate_hz / 2000
+        report=report,
+        notes=notes,
+        course=course,
+        asked=request.fidelity,
+        played=rows,
+        rate_khz=sample_rate_hz / 2000,
+        run=run_id,
     )
 
 
@@ -78,7 +87,7 @@ def sounds_of(report: FidelityReport, played: Played, sample_rate_hz: int) -> li
     titles = ["original", report.model, report.baseline]
     scores = [None, played.clip.model, played.clip.baseline]
     return [
-        Sound(title, flac(audio.T.numpy(), sample_rate_hz), picture(spectrum, loudest), score)
+        Sound(title, uri(flac(audio.T.numpy(), sample_rate_hz), "audio/flac"), picture(spectrum, loudest), score)
         for title, audio, spectrum, score in zip(
             titles, (played.original, *played.decoded), spectra, scores, strict=False
         )
@@ -102,11 +111,11 @@ def picture(spectrum: torch.Tensor, loudest_db: float) -> str:
     return uri(out.getvalue(), "image/png")
 
 
-def flac(samples: Samples, sample_rate_hz: int) -> str:
+def flac(samples: Samples, sample_rate_hz: int) -> bytes:
     """(samples, channels) as 16-bit FLAC; what is beyond full scale is clipped."""
     out = io.BytesIO()
     soundfile.write(out, np.clip(samples, -1, 1), sample_rate_hz, format="FLAC", subtype="PCM_16")
-    return uri(out.getvalue(), "audio/flac")
+    return out.getvalue()
 
 
 def uri(data: bytes, media_type: str) -> str:

@@ -20,7 +20,7 @@ from luthier_training.clip_encoder import ClipEncoder
 from luthier_training.compared import compared
 from luthier_training.crops import Clip, is_silent
 from luthier_training.dataset import read_manifest, rows_of
-from luthier_training.fidelity_page import MAX_PLAYED_S, PLAYED, Played, page
+from luthier_training.fidelity_page import MAX_PLAYED_S, PLAYED, Played, flac, page
 from luthier_training.job import Job
 from luthier_training.reconstruction import Fidelity
 from luthier_training.reporting import Stopped
@@ -62,6 +62,10 @@ def run(job: Job) -> TrainingResult:
         )
         if scores[1:]:
             found.baseline.CopyFrom(scores[1])
+        if recipe.keep_sound:
+            for field, sound in zip(("sound", "model_sound", "baseline_sound"), (original, *decoded), strict=False):
+                data = flac(sound.T.numpy(), known.sample_rate_hz)
+                getattr(found, field).CopyFrom(job.store.blobs.put_bytes(REPORTS_KIND, data, "flac", "audio/flac"))
         report.clips.append(found)
         if number in listened:
             shown = round(MAX_PLAYED_S * known.sample_rate_hz)
@@ -73,7 +77,7 @@ def run(job: Job) -> TrainingResult:
         report.baseline_mean.CopyFrom(mean_of([each.baseline for each in report.clips]))
 
     reporter.stage("report")
-    html = page(report, versions[0], job.request, played, known.sample_rate_hz)
+    html = page(report, versions[0], job.request, played, known.sample_rate_hz, job.run_id)
     report.page.CopyFrom(job.store.blobs.put_bytes(REPORTS_KIND, html.encode(), "html", "text/html"))
     return TrainingResult(fidelity_report=report)
 
