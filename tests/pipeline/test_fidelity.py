@@ -70,7 +70,7 @@ def test_a_model_beside_it_may_be_named(store: Store, done: TrainingRun) -> None
 def test_frechet_distances_are_those_of_an_evaluation_of_the_sound(
     store: Store, done: TrainingRun, tmp_path: Path
 ) -> None:
-    """The reconstructions are its two systems, the originals its references; what is too short to measure is left out."""
+    """The reconstructions are its systems, the originals its references; what is too short to measure is left out."""
 
     def sound(what: str) -> ArtifactRef:
         return store.blobs.put_bytes("fidelity-reports", what.encode(), "flac", "audio/flac")
@@ -98,7 +98,8 @@ def test_frechet_distances_are_those_of_an_evaluation_of_the_sound(
     [asked] = training.requests("CreateTrainingRun")
     assert asked.fidelity.keep_sound
     [request] = evaluation.requests("CreateEvaluation")
-    assert [(row.seconds_total, row.reference) for row in request.suite.rows] == [
+    rows = [(row.seconds_total, row.reference) for row in request.suite.rows]
+    assert rows == [
         (4.0, sound("one")),
         (2.5, sound("two")),
     ]

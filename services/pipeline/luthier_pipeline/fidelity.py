@@ -1,7 +1,7 @@
 """fidelity: how true the reconstructions of a model's autoencoder are, as figures and as a page to look at.
 
-Fréchet distances are evaluation's, which knows the embedders and their weights: the sound of the report goes there as two
-sets of audio, beside the originals.
+Fréchet distances are evaluation's, which knows the embedders and their weights: the sound of the report goes there as
+two sets of audio, beside the originals.
 """
 
 from pathlib import Path
@@ -116,7 +116,7 @@ def fidelity(
 
 
 def _evaluated(context: Context, report: FidelityReport, reviewer: str) -> Evaluation:
-    """The evaluation of a report's reconstructions as two systems, their originals the references; found or made now."""
+    """The evaluation of a report's reconstructions as two systems, their originals the references."""
     store = context.clients.store
     clips = [clip for clip in report.clips if clip.duration_s >= MIN_SECONDS]
     if not clips:
@@ -136,9 +136,7 @@ def _evaluated(context: Context, report: FidelityReport, reviewer: str) -> Evalu
     request = CreateEvaluationRequest(
         candidate_audio=as_set(report.model, "model_sound"),
         baseline_audio=as_set(report.baseline, "baseline_sound") if report.baseline else None,
-        suite=Suite(
-            name="reconstructions", rows=rows, description=f"{len(rows)} held-out clips of a report of fidelity"
-        ),
+        suite=Suite(name="reconstructions", rows=rows, description=f"{len(rows)} clips of a report of fidelity"),
         created_by=reviewer,
         aligned=True,
     )
