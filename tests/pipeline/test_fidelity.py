@@ -11,6 +11,8 @@ from luthier.evaluation.v1.evaluation_pb2 import (
     AudioSet,
     CreateEvaluationResponse,
     Evaluation,
+    ListMetricWeightsResponse,
+    MetricWeightsState,
     Score,
     WatchEvaluationResponse,
 )
@@ -67,6 +69,20 @@ def test_a_model_beside_it_may_be_named(store: Store, done: TrainingRun) -> None
     assert (request.fidelity.baseline, request.fidelity.max_clip_s) == ("other", 10)
 
 
+def weights_of(**digests: str) -> ListMetricWeightsResponse:
+    """What evaluation says of its embedders; an empty digest = no weights."""
+    states = [MetricWeightsState(name=name, weights_sha256=digest) for name, digest in digests.items()]
+    return ListMetricWeightsResponse(embedders=states)
+
+
+def test_frechet_distances_without_any_weights_are_refused_before_the_run(store: Store, done: TrainingRun) -> None:
+    training, evaluation = trainer([done]), Stub(ListMetricWeights=weights_of(musicnn_msd="", passt=""))
+    told = luthier(f"{LINE} --frechet", FakeClients(store, training=training, evaluation=evaluation))
+    assert told.code == 2
+    assert "luthier metric-weights" in told.err
+    assert not training.asked
+
+
 def test_frechet_distances_are_those_of_an_evaluation_of_the_sound(
     store: Store, done: TrainingRun, tmp_path: Path
 ) -> None:
@@ -87,6 +103,7 @@ def test_frechet_distances_are_those_of_an_evaluation_of_the_sound(
     report = store.blobs.put_bytes("reports", b"<!doctype html><title>evaluation", "html", "text/html")
     ended = Evaluation(evaluation_id="e1", state=EVALUATION_STATE_SUCCEEDED, scores=scores, report=report)
     evaluation = Stub(
+        ListMetricWeights=weights_of(musicnn_msd="ab" * 32, passt=""),
         CreateEvaluation=CreateEvaluationResponse(evaluation=ended),
         WatchEvaluation=lambda _request: iter([WatchEvaluationResponse(evaluation=ended)]),
     )
@@ -111,6 +128,7 @@ def test_frechet_distances_are_those_of_an_evaluation_of_the_sound(
         assert found.name == name
         assert [(item.name, item.audio) for item in found.items] == [(n, sound(which + n)) for n in ("one", "two")]
     assert request.aligned
+    assert "musicnn_msd abab" in request.suite.description  # so that weights brought later are another evaluation
     lines = told.out.splitlines()
     assert any(line.split()[:3] == ["fd_musicnn_msd", "audio:truer@1", "1.500"] for line in lines)
     assert "not computed: fd_passt: no weights" in lines

@@ -293,6 +293,12 @@ def test_the_page_size_is_bounded(client_of_the_service: TrainingServiceStub) ->
             client_of_the_service.ListTrainingRuns(pb.ListTrainingRunsRequest(page_size=size))
 
 
+def test_it_does_not_load_torch() -> None:
+    """Which takes seconds of its start and hundreds of MB for as long as it runs."""
+    code = "import sys, luthier_training.__main__; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
 def test_without_a_device_it_does_not_start() -> None:
     with pytest.raises(SettingsError, match="DEVICE is missing"):
         load(TrainingSettings, {})

@@ -2,21 +2,24 @@
 
 The one module of this library that knows the registry: training and inference open the same
 versions, and what is wrong with one must have the same status in both. The rest knows local files only.
+
+Services read configurations without loading torch, which takes seconds and hundreds of MB: what needs it is imported
+where it is used.
 """
+
+from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from luthier.common.v1.common_pb2 import ArtifactRef
 from luthier_kit.registry import ModelVersion
 from luthier_kit.rpc import DataLoss, FailedPrecondition, InvalidRequest, LuthierError
 from luthier_kit.store import Store
-from luthier_model import adapters
-from luthier_model.adapters import Adapter
 from luthier_model.configuration import MAX_CONFIGURATION_BYTES, Configuration, read
 from luthier_model.errors import (
     AdapterError,
@@ -30,6 +33,9 @@ from luthier_model.errors import (
     TextEncoderMismatch,
     WeightsError,
 )
+
+if TYPE_CHECKING:
+    from luthier_model.adapters import Adapter
 
 MAX_FILE_NAME_CHARS: Final = 100
 
@@ -58,6 +64,8 @@ def fetch_version(store: Store, version: ModelVersion, folder: Path) -> VersionF
 
 def fetch_adapters(store: Store, version: ModelVersion, folder: Path) -> tuple[Adapter, ...]:
     """A version's adapters; AdapterMismatch unless each was trained on the version that comes before it."""
+    from luthier_model import adapters  # torch
+
     found: list[Adapter] = []
     for number, known in enumerate(version.adapters):
         adapter = adapters.read(store.blobs.fetch(known.artifact, folder))

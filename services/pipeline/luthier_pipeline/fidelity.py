@@ -15,6 +15,7 @@ from luthier.evaluation.v1.evaluation_pb2 import (
     AudioSet,
     CreateEvaluationRequest,
     Evaluation,
+    ListMetricWeightsRequest,
     Suite,
     SuiteRow,
 )
@@ -25,8 +26,9 @@ from luthier.training.v1.training_pb2 import (
     MeasureFidelity,
     TrainingRun,
 )
-from luthier_kit.rpc import InvalidRequest
-from luthier_pipeline.console import Context, plain, table
+from luthier_kit.rpc import MAX_PROMPT_CHARS, InvalidRequest
+from luthier_pipeline.clients import Clients
+from luthier_pipeline.console import Context, UsageError, plain, table
 from luthier_pipeline.files import save
 from luthier_pipeline.long_runs import (
     UNSUCCESSFUL,
@@ -77,6 +79,7 @@ def fidelity(
     """
     context = begin(ctx, json)
     clients = context.clients
+    heard_by = _embedders(clients) if frechet else []
     manifest, _ = find_dataset(clients.store, dataset)
     request = CreateTrainingRunRequest(
         request_id=request_id,
@@ -104,7 +107,7 @@ def fidelity(
     text += [f"report {report}"] if report else []
     document = {"run": run.run_id, **plain(run)}
     if frechet:
-        evaluation = _evaluated(context, found, reviewer)
+        evaluation = _evaluated(context, found, heard_by, reviewer)
         text += told_scores(evaluation, FRECHET)
         if report:
             beside = report.parent / f"{run.run_id}-frechet.html"  # to which the page refers
@@ -115,7 +118,16 @@ def fidelity(
     return run
 
 
-def _evaluated(context: Context, report: FidelityReport, reviewer: str) -> Evaluation:
+def _embedders(clients: Clients) -> list[str]:
+    """Those whose weights are there, each with the weights' digest; UsageError where there are none."""
+    known = clients.evaluation.ListMetricWeights(ListMetricWeightsRequest()).embedders
+    found = [f"{state.name} {state.weights_sha256[:16]}" for state in known if state.weights_sha256]
+    if not found:
+        raise UsageError("--frechet needs weights of an embedder: luthier metric-weights lists them")
+    return found
+
+
+def _evaluated(context: Context, report: FidelityReport, heard_by: list[str], reviewer: str) -> Evaluation:
     """The evaluation of a report's reconstructions as two systems, their originals the references."""
     store = context.clients.store
     clips = [clip for clip in report.clips if clip.duration_s >= MIN_SECONDS]
@@ -130,13 +142,19 @@ def _evaluated(context: Context, report: FidelityReport, reviewer: str) -> Evalu
         )
 
     rows = [
-        SuiteRow(prompt=clip.song or clip.clip_id, seconds_total=clip.duration_s, seed=number, reference=clip.sound)
+        SuiteRow(
+            prompt=(clip.song or clip.clip_id)[:MAX_PROMPT_CHARS],
+            seconds_total=clip.duration_s,
+            seed=number,
+            reference=clip.sound,
+        )
         for number, clip in enumerate(clips)
     ]
+    told = f"{len(rows)} clips of a report of fidelity, heard by {', '.join(heard_by)}"  # new weights, new evaluation
     request = CreateEvaluationRequest(
         candidate_audio=as_set(report.model, "model_sound"),
         baseline_audio=as_set(report.baseline, "baseline_sound") if report.baseline else None,
-        suite=Suite(name="reconstructions", rows=rows, description=f"{len(rows)} clips of a report of fidelity"),
+        suite=Suite(name="reconstructions", rows=rows, description=told[:500]),
         created_by=reviewer,
         aligned=True,
     )
