@@ -181,7 +181,7 @@ def test_a_run_takes_effect_and_its_artifact_is_small(
     store: Store, live: ModelVersion, known: Configuration, dataset_ref: ArtifactRef, tmp_path: Path, kind: Any
 ) -> None:
     everywhere = Adapter(kind=kind, **SMALL | {"targets": ["all"]})
-    version = trained(store, dataset_ref, tmp_path, "a", tune(kind, steps=40, learning_rate=1e-2, adapter=everywhere))
+    version = trained(store, dataset_ref, tmp_path, "a", tune(kind, steps=24, learning_rate=1e-2, adapter=everywhere))
 
     validation = [loss for _, loss in version.notes["validation"]]
     assert validation[-1] < 0.95 * validation[0]

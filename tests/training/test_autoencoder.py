@@ -160,7 +160,7 @@ def test_an_encoder_learns_too_and_the_transformer_is_said_not_to_fit(
 def test_a_run_that_was_stopped_goes_on_bit_for_bit(
     store: Store, base: ModelVersion, dataset_ref: ArtifactRef, tmp_path: Path
 ) -> None:
-    recipe = TrainAutoencoder(steps=8, accumulate=2, **SHORT)
+    recipe = TrainAutoencoder(steps=6, accumulate=2, **SHORT)
     whole, own = job(store, dataset_ref, tmp_path / "whole", "whole", autoencoder=recipe)
     wanted, told = weights(store, RECIPES["autoencoder"](whole), tmp_path), own.read().progress
     first, own = job(store, dataset_ref, tmp_path / "first", "parts", StopsAtFive, autoencoder=recipe)
@@ -181,7 +181,9 @@ def test_a_run_that_was_stopped_goes_on_bit_for_bit(
 def test_two_processes_train_as_one(store: Store, base: ModelVersion, dataset_ref: ArtifactRef, tmp_path: Path) -> None:
     environment = {"DEVICE": "cpu", "LUTHIER_STORE_FOLDER": str(tmp_path / "store"), "LUTHIER_SCRATCH": str(tmp_path)}
     rates = {"learning_rate": 1e-4, "discriminator_learning_rate": 1e-4}
-    recipe = TrainAutoencoder(steps=4, decoder_only=False, **SHORT | rates)
+    recipe = TrainAutoencoder(
+        steps=2, decoder_only=False, **SHORT | rates | {"validate_every": 2, "checkpoint_every": 2}
+    )
     ends = []
     for processes in (1, 2):
         asked = CreateTrainingRunRequest(

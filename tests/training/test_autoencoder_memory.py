@@ -189,6 +189,7 @@ def test_a_run_that_does_not_fit_ends_before_anything_is_loaded(asked: Job, monk
         raise AssertionError("the base was loaded, or clips were fetched")
 
     monkeypatch.setattr(memory, "free_bytes", lambda device: 1 << 20)
+    monkeypatch.setattr(autoencoder_memory, "count", plain)
     monkeypatch.setattr(BaseModel, "open", forbidden)
     monkeypatch.setattr(autoencoder, "fetch", forbidden)
     with pytest.raises(InvalidRequest, match="free on this cpu"):

@@ -137,7 +137,7 @@ def decided(asked: Job, base: ModelVersion, known: Configuration, free: int, pat
 @pytest.fixture
 def deep(known: Configuration) -> Configuration:
     """A model of which recomputing saves most."""
-    return deeper(known, 8)
+    return deeper(known, 5)
 
 
 @pytest.fixture
@@ -149,8 +149,8 @@ def asked(store: Store, base: ModelVersion, dataset_ref: ArtifactRef, tmp_path: 
 
 def needs(asked: Job, known: Configuration, rows: int, *, recompute: bool) -> int:
     """Bytes that must be free, with the margin."""
-    recipe = FineTune(ema_decay=asked.request.fine_tune.ema_decay, learning_rate=asked.request.fine_tune.learning_rate)
-    most: int = counted(known, recipe, rows, recompute=recompute).most("cpu")
+    recipe = asked.request.fine_tune
+    most: int = counted(known, memory.decisive(recipe), rows, recompute=recompute).most("cpu")
     return round(most * (1 + memory.MARGIN)) + 2
 
 

@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,9 @@ from luthier_kit.registry import RUN_STATE_RUNNING, RUN_STATE_SUCCEEDED, ModelVe
 from luthier_kit.rpc import InvalidRequest
 from luthier_kit.store import Store
 from luthier_training import runner
+from luthier_training.base_model import StoredLatents
+from luthier_training.examples import Example
+from luthier_training.job import Job
 from luthier_training.launchers.launcher import runner_arguments
 from luthier_training.ranks import Ranks
 from luthier_training.recipes import fine_tune
@@ -130,6 +133,44 @@ def test_a_rank_that_dies_leaves_a_run_that_goes_on_from_its_checkpoint(
     assert [end.attempts for end in ends] == [1, 2]
     one, two = (weights(store, tmp_path, end) for end in ends)
     torch.testing.assert_close(two, one, rtol=1e-3, atol=1e-4)
+
+
+def test_ranks_on_one_machine_have_one_copy_of_what_is_encoded(
+    store: Store, base: ModelVersion, dataset_ref: ArtifactRef, tmp_path: Path
+) -> None:
+    environment = {"DEVICE": "cpu", "LUTHIER_STORE_FOLDER": str(tmp_path / "store"), "LUTHIER_SCRATCH": str(tmp_path)}
+    record = queued_tuning(store, dataset_ref, "shared")
+    fit = fine_tune.fit
+
+    def noting(job: Job, model: Any, train: Sequence[Example], *rest: Any, **options: Any) -> Any:
+        [folder] = {example.latents.path.parent for example in train if isinstance(example.latents, StoredLatents)}
+        (tmp_path / f"rank-{job.ranks.rank}").write_text(str(folder))
+        return fit(job, model, train, *rest, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fine_tune, "fit", noting)
+        assert forked(record.id, 2, environment) == 0
+    first, second = ((tmp_path / f"rank-{rank}").read_text() for rank in (0, 1))
+    assert first == second
+    assert not Path(first).exists()  # rank 0 took it away
+
+
+def test_ranks_of_several_machines_keep_their_own_folders(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Also where rank 0's happens to be there, too."""
+    monkeypatch.setattr("torch.distributed.broadcast", lambda tensor, source: None)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    assert Ranks(0, 2).shared(tmp_path) == tmp_path
+    other = tmp_path / "ä other"
+    other.mkdir()
+
+    def hear(tensor: torch.Tensor, source: int) -> None:
+        tensor.zero_()
+        name = os.fsencode(other)
+        tensor[: len(name)] = torch.tensor(list(name), dtype=torch.uint8)
+
+    monkeypatch.setattr("torch.distributed.broadcast", hear)
+    assert Ranks(1, 2).shared(tmp_path) == other
+    assert Ranks(1, 4).shared(tmp_path) == tmp_path
 
 
 def test_the_mean_of_one_rank_is_its_own_value() -> None:

@@ -48,7 +48,7 @@ def states(folder: Path, texts: list[str]) -> torch.Tensor:
 
 
 def test_the_loss_falls(tmp_path: Path) -> None:
-    losses = losses_of(tmp_path, 200)
+    losses = losses_of(tmp_path, 120)
     assert sum(losses[-10:]) < 0.6 * sum(losses[:10])
 
 

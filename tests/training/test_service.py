@@ -33,7 +33,7 @@ from .conftest import WriteTemplate, manifest, promote
 PORT, METRICS_PORT = free_port(), free_port()
 TUNE = pb.FineTune(base_model="base", steps=30, batch_size=2, learning_rate=1e-3, checkpoint_every=2, validate_every=15)
 LONG = pb.FineTune(  # seconds of steps after the first checkpoint, however quick the machine: time to kill it in
-    base_model="base", steps=400, batch_size=2, learning_rate=1e-3, checkpoint_every=20, validate_every=200
+    base_model="base", steps=160, batch_size=2, learning_rate=1e-3, checkpoint_every=8, validate_every=80
 )
 RUNNER = "luthier_training.runner"
 
@@ -129,7 +129,7 @@ def test_a_run_survives_the_death_of_its_runner_and_of_the_service(
     last = list(watch(client, run.run_id))[-1]
     assert pb.RunState.Name(last.state) == "RUN_STATE_SUCCEEDED"
     assert last.attempts == 2
-    assert [point.step for point in last.validation] == [0, 200, 400]
+    assert [point.step for point in last.validation] == [0, 80, 160]
     assert f"sha256:{resolve(store, last.model).digest}" == last.model_digest
 
 

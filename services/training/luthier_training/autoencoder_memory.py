@@ -26,11 +26,12 @@ from luthier_training.requests import MIN_WINDOW
 
 WAITING: Final = DEPTH + 1
 """Batches of crops that are drawn ahead of their step."""
-DECISIVE: Final = (
-    "decoder_only", "random_start", "discriminator_filters", "spectral_weight", "sample_weight", "adversarial_weight",
-    "feature_matching_weight", "kl_weight", "a_weighting", "ema_decay", "learning_rate", "discriminator_learning_rate",
-)  # fmt: skip
+DECISIVE: Final = ("decoder_only", "random_start", "discriminator_filters", "a_weighting")
 """Fields that decide what is computed and what is kept, beside batch and window."""
+SWITCHES: Final = (
+    "spectral_weight", "sample_weight", "adversarial_weight", "feature_matching_weight", "kl_weight", "ema_decay",
+)  # fmt: skip
+"""Fields that do where they are not 0; recipes that differ in such numbers alone are counted once."""
 Losses = Callable[..., tuple[torch.Tensor, torch.Tensor]]
 """`recipes.autoencoder.batch_losses`."""
 
@@ -48,6 +49,8 @@ def check_memory(job: Job, known: Configuration, base: ModelVersion, held_out: i
         asked = TrainAutoencoder(batch_size=rows, window_samples=window, accumulate=1)
         for field in DECISIVE:
             setattr(asked, field, changed.get(field, getattr(recipe, field)))
+        for field in SWITCHES:
+            setattr(asked, field, 0.5 if getattr(recipe, field) else 0.0)
         counted = count(text_of(known), asked.SerializeToString(deterministic=True), losses)
         crops = 4 * known.channels * window * (held_out + WAITING * recipe.batch_size) if device == "cpu" else 0
         return counted.most(device) + others + crops

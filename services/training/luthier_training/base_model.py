@@ -209,7 +209,7 @@ class BaseModel:
         wholes = [self.autoencoder_digest, *self.version.notes.get(SAME_ENCODER, ())]
         earlier = [action(autoencoder=digest) for digest in wholes]
         ref = self._once(action(encoder=self.encoder_digest), tensors, earlier)
-        path = self.store.blobs.fetch(ref, kept, max_bytes=MAX_TENSORS_BYTES)
+        path = self.store.blobs.fetch(ref, kept, max_bytes=MAX_TENSORS_BYTES, read_only=True)
         with safe_open(path, "pt") as file:
             return StoredLatents(path, float(file.get_tensor("seconds_total")))
 
@@ -231,7 +231,7 @@ class BaseModel:
         if isinstance(conditioner, ClapText):
             tools["taken"] = "one vector" if conditioner.layer is None else f"layer {conditioner.layer}"
         ref = self._once(Action(TEXT_STAGE, inputs, parameters, version=TEXT_VERSION, tools=tools), encode)
-        path = self.store.blobs.fetch(ref, kept, max_bytes=MAX_TENSORS_BYTES)
+        path = self.store.blobs.fetch(ref, kept, max_bytes=MAX_TENSORS_BYTES, read_only=True)
         return {prompt: StoredText(path, row) for row, prompt in enumerate(prompts)}
 
     def cache_prompts(self, embeddings: Mapping[str, StoredText], *, keep_encoder: bool = False) -> None:

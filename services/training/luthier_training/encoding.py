@@ -54,7 +54,7 @@ def encode(job: Job, base: BaseModel, *datasets: DatasetManifest) -> tuple[list[
         (number, row) for split in (TRAIN, VALIDATION) for number, dataset in enumerate(datasets)
         for row in rows_of(dataset, split)
     ]  # fmt: skip
-    clips, files = [row for _, row in numbered], job.folder("latents")
+    clips, files = [row for _, row in numbered], job.shared_folder("latents")
     parts = encode_clips(job, base, clips, files)
     sampled = tuple(job.request.fine_tune.sample_prompts)
     told = list(dict.fromkeys([*(tuple(clip.prompts) for clip in clips), *([sampled] if sampled else [])]))
@@ -114,7 +114,7 @@ def parts_of(job: Job, base: BaseModel, clip: DatasetRow, files: Path, given: En
 
         @functools.cache
         def samples() -> torch.Tensor:
-            path = base.store.blobs.fetch(clip.audio, scratch)
+            path = base.store.blobs.fetch(clip.audio, scratch, read_only=True)
             stack.enter_context(room.taken(round(audio.duration_s(path) * known.sample_rate_hz * known.channels)))
             return audio.read(path, known)
 

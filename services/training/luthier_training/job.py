@@ -16,7 +16,9 @@ SINGLE_THREAD_PARAMETERS = 10_000_000
 
 @dataclass(frozen=True)
 class Job:
-    """One attempt at a run; `threads` 0 leaves their number to us."""
+    """One attempt at a run; `threads` 0 leaves their number to us. `scratch` is this rank's own folder, `shared` one
+    that the ranks on a machine have in common; None = there are no others.
+    """
 
     run_id: str
     request: CreateTrainingRunRequest
@@ -26,6 +28,7 @@ class Job:
     scratch: Path
     threads: int = 0
     ranks: Ranks = ALONE
+    shared: Path | None = None
 
     def choose_threads(self, parameters: int) -> None:
         """As many threads as asked for; else torch's own choice, and one where a model is too small to share."""
@@ -35,5 +38,11 @@ class Job:
     def folder(self, name: str) -> Path:
         """A folder of this attempt's own."""
         path = self.scratch / name
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def shared_folder(self, name: str) -> Path:
+        """A folder of this attempt that all its ranks on one machine have in common; it is gone when rank 0 ends."""
+        path = (self.shared or self.scratch) / name
         path.mkdir(parents=True, exist_ok=True)
         return path

@@ -108,9 +108,7 @@ def choose(job: Job, known: Configuration, base: ModelVersion, computation: Comp
     rows, field = largest_share(job)
 
     def counted(rows: int, *, recompute: bool) -> Counted:
-        what = FineTune(adapter=recipe.adapter) if recipe.HasField("adapter") else FineTune()
-        what.ema_decay, what.learning_rate = recipe.ema_decay, recipe.learning_rate
-        key = (text_of(known), what.SerializeToString(deterministic=True))
+        key = (text_of(known), decisive(recipe).SerializeToString(deterministic=True))
         return _count(*key, rows, device == "cuda", recompute, computation)
 
     plain = counted(rows, recompute=False)
@@ -174,6 +172,15 @@ class _AnyPrompt(Conditioner):  # type: ignore[misc]
         """(batch, tokens, width) and (batch, tokens)."""
         tokens = torch.zeros(len(x), self.max_tokens, self.dim, device=device)
         return self.proj_out(tokens), torch.ones(len(x), self.max_tokens, dtype=torch.bool, device=device)
+
+
+def decisive(recipe: FineTune) -> FineTune:
+    """What of a recipe decides what is kept and what a step computes, beside its rows: so that what differs in numbers
+    alone is counted once.
+    """
+    what = FineTune(adapter=recipe.adapter) if recipe.HasField("adapter") else FineTune()
+    what.ema_decay = 0.5 if recipe.ema_decay else 0.0
+    return what
 
 
 @functools.lru_cache(maxsize=64)

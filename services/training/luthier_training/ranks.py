@@ -7,6 +7,7 @@ averaged before they are clipped, so all ranks hold the same weights at every st
 import os
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 
 import torch
 from torch import distributed
@@ -20,6 +21,8 @@ one dies.
 """
 
 BATCH_FIELD = "fine_tune.batch_size"
+MAX_PATH_BYTES = 4096
+"""Of Linux."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,24 @@ class Ranks:
         except RuntimeError as error:
             raise RankLost(f"a rank does not answer: {error}") from None
         tensor.div_(self.count)
+
+    def shared(self, folder: Path) -> Path:
+        """Rank 0's folder, where all ranks are on one machine and see it; else this rank's own, which is given. Raises
+        RankLost when one has died.
+        """
+        if self.count == 1:
+            return folder
+        name = os.fsencode(folder)
+        told = torch.zeros(MAX_PATH_BYTES, dtype=torch.uint8)
+        told[: len(name)] = torch.frombuffer(bytearray(name), dtype=torch.uint8)
+        told = told.to(self.device)
+        try:
+            distributed.broadcast(told, 0)
+        except RuntimeError as error:
+            raise RankLost(f"a rank does not answer: {error}") from None
+        one_machine = int(os.environ.get("LOCAL_WORLD_SIZE", self.count)) == self.count
+        first = Path(os.fsdecode(bytes(told.tolist()).rstrip(b"\0")))
+        return first if one_machine and first.is_dir() else folder
 
     def close(self) -> None:
         """The work in common is done; rank 0 may store and register for a long time."""

@@ -170,7 +170,9 @@ def _work(
     settings.scratch.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="training-", dir=settings.scratch) as scratch:
         ranks = join(settings.device)
-        job = Job(run.id, run.request, store, reporter, settings.device, Path(scratch), settings.threads, ranks)
+        own = Path(scratch)
+        shared = ranks.shared(own)
+        job = Job(run.id, run.request, store, reporter, settings.device, own, settings.threads, ranks, shared)
         recipe = str(run.request.WhichOneof("recipe"))
         return MEASUREMENTS[recipe](job) if recipe in MEASUREMENTS else RECIPES[recipe](job)
 
