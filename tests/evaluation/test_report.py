@@ -6,7 +6,7 @@ import re
 
 import pytest
 import soundfile
-from conftest import Platform
+from conftest import platform_of, store_in
 
 from luthier.common.v1.common_pb2 import MODE_MAJOR, TempoFact
 from luthier.evaluation.v1 import evaluation_pb2 as pb
@@ -19,15 +19,18 @@ from luthier_evaluation.scores import genre_scores
 from luthier_music.keys import parse_key
 
 
-@pytest.fixture
-def page(platform: Platform) -> str:
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The report of two rows and two models, of which one row failed."""
     row = pb.SuiteRow(prompt="<script>alert(1)</script> at 100 BPM", seconds_total=3, seed=9000, tempo_bpm=100)
     row.key.tonic, row.key.mode = "A", MODE_MAJOR
     other = pb.SuiteRow(prompt="A song in C minor at 90 BPM.", seconds_total=3, seed=9001, tempo_bpm=90)
-    platform.inference.refuse = lambda model, index: model == "base@1" and index == 1
     suite = pb.Suite(name="mine", rows=[row, other])
-    evaluation = platform.done(suite_name=None, suite=suite, seconds_total=None, created_by="<b>ada</b>")
-    return str(platform.store.blobs.read(evaluation.report).decode())
+    folder = tmp_path_factory.mktemp("page")
+    with store_in(folder) as store, platform_of(store, folder) as platform:
+        platform.inference.refuse = lambda model, index: model == "base@1" and index == 1
+        evaluation = platform.done(suite_name=None, suite=suite, seconds_total=None, created_by="<b>ada</b>")
+        return str(store.blobs.read(evaluation.report).decode())
 
 
 def test_nothing_is_fetched_from_anywhere(page: str) -> None:
