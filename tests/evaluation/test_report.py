@@ -6,7 +6,7 @@ import re
 
 import pytest
 import soundfile
-from conftest import platform_of, store_in
+from conftest import Platform, platform_of, store_in
 
 from luthier.common.v1.common_pb2 import MODE_MAJOR, TempoFact
 from luthier.evaluation.v1 import evaluation_pb2 as pb
@@ -14,6 +14,7 @@ from luthier_evaluation.plan import key_fact
 from luthier_evaluation.report import listening, tempo
 from luthier_evaluation.report.key import FIFTHS, confusion, key_section, short
 from luthier_evaluation.report.length import length_section
+from luthier_evaluation.report.page import render
 from luthier_evaluation.report.tempo import octave_error, tempo_section
 from luthier_evaluation.scores import genre_scores
 from luthier_music.keys import parse_key
@@ -67,6 +68,19 @@ def test_every_plot_says_its_name_and_every_row_its_values(page: str) -> None:
         "tuned@1, row 0: 100 -&gt; 100.0",
         "tuned@1, row 1: 90 -&gt; 90.0",
     ]
+
+
+def test_rows_show_how_far_each_is_from_the_reference(platform: Platform) -> None:
+    evaluation = platform.done(max_rows=2)
+    results = platform.store.get(pb.EvaluationResults, evaluation.results)
+    results.rows[0].values["song_fd_passt"] = 123.44
+
+    page = render(results, platform.store)
+
+    assert page.count("<th>FD passt</th>") == 2  # a column of each model
+    assert page.count('<td class="n">123.4</td>') == 1
+    assert page.count('<td class="n">–</td>') == 3
+    assert "FD passt" not in str(platform.store.blobs.read(evaluation.report))
 
 
 def test_plots_leave_the_rest_of_the_page_alone(page: str) -> None:
