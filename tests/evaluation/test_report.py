@@ -70,6 +70,14 @@ def test_every_plot_says_its_name_and_every_row_its_values(page: str) -> None:
     ]
 
 
+def test_what_is_not_computed_says_why(page: str) -> None:
+    reason = "not computed: no row has a second tempo: none was asked for"
+
+    (row,) = (row for row in re.findall(r"<tr>.*?</tr>", page, re.S) if reason in row)
+
+    assert "Second tempo estimator agrees" in row
+
+
 def test_rows_show_how_far_each_is_from_the_reference(platform: Platform) -> None:
     evaluation = platform.done(max_rows=2)
     results = platform.store.get(pb.EvaluationResults, evaluation.results)
