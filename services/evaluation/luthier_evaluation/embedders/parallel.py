@@ -1,7 +1,7 @@
 """Windows of audio heard at the same time, each by one thread.
 
 torch would divide each operation among the cores. Its threads then wait for each other thousands of times a second,
-and spin while they do: on two cores that something else uses, too, a window of OpenL3 took four times the CPU.
+and spin while they do, which costs most where something else uses the cores, too.
 """
 
 from collections.abc import Callable, Iterable

@@ -30,7 +30,7 @@ WINDOW_SAMPLES: Final = 10 * SAMPLE_RATE_HZ  # what the network was trained on
 HOP_SAMPLES: Final = 5 * SAMPLE_RATE_HZ
 UNPADDED_SAMPLES: Final = 48_000  # 15 % of a window: so little is heard as it is, without silence behind
 CLASSES: Final = 527
-WINDOWS_AT_ONCE: Final = 1  # of more, what the layers give (15 MB each) is too much for the cache: 5 % more time
+WINDOWS_AT_ONCE: Final = 1  # what a layer gives of more (15 MB each) is too much for the cache
 
 # the front end
 PREEMPHASIS: Final = 0.97

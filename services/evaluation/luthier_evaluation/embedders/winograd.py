@@ -3,8 +3,7 @@ of a filter instead of 144 (Lavin and Gray 2016, "Fast Algorithms for Convolutio
 
 Tiles of 6 x 6 inputs, four apart, are transformed; between transformed tiles and filters a convolution is a product of
 matrices for each of the 36 places; what comes out is transformed back to 4 x 4 outputs. The transforms are sums with
-the factors 1, 2, 4, 5 and 8, so float32 loses a digit: of outputs of size 1 the error is 1e-5 where a direct
-convolution has 2e-6.
+the factors 1, 2, 4, 5 and 8, so float32 loses a digit beside a direct convolution.
 
 Tensors have their channels last, (batch, height, width, channels).
 """
@@ -19,8 +18,8 @@ from torch.nn import functional
 TILE: Final = 4  # outputs of a tile along one side
 REACH: Final = TILE + 2  # inputs that they hear
 TILES_AT_ONCE: Final = 200
-"""What a strip of the image holds at least: so few that its transforms stay in a core's cache (1.8 MB with 64
-channels), so many that the filters are not fetched anew too often."""
+"""What a strip of the image holds at least: so few that its transforms stay in a core's cache, so
+many that the filters are not fetched anew too often."""
 FILTERS: Final = (
     (1 / 4, 0.0, 0.0),
     (-1 / 6, -1 / 6, -1 / 6),
