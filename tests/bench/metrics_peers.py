@@ -3,7 +3,7 @@ r"""Embedding a folder for KL_passt, FD_openl3 and the CLAP score, against the c
     services/evaluation/.venv/bin/python -m tests.bench.metrics_peers FOLDER [--rounds 2] [--only passt openl3 clap]
         [--scripts stable-audio-metrics]
 
-Both sides have the same random weights of the true shapes, in one process, on the threads that torch takes, in turn.
+Both sides have the same random weights of the true shapes, in one process, in turn. An operation has one thread.
 The peers' side is what the scripts do with a file, by the packages that they call: hear21passt window by window,
 torchopenl3 by batches of 32 windows (the scripts' own openl3 is the same network in TensorFlow 2.13), laion_clap file
 by file and texts by 64. Reading and resampling are left out on both sides: the peers' files are read once for each
@@ -24,7 +24,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from unittest import mock
 
 import numpy as np
@@ -39,7 +39,7 @@ import references
 
 from luthier_evaluation.conversion import clap as laion
 from luthier_evaluation.divergence import kl_of
-from luthier_evaluation.embedders import clap, openl3, passt
+from luthier_evaluation.embedders import Embedder, clap, openl3, passt
 
 METRICS: Final = ("passt", "openl3", "clap")
 SUFFIXES: Final = (".wav", ".flac", ".mp3")
@@ -47,12 +47,16 @@ SUFFIXES: Final = (".wav", ".flac", ".mp3")
 
 @dataclass(frozen=True)
 class Pair:
-    """Two ways to the same numbers of samples (frames, channels)."""
+    """Two ways to the same numbers of samples (frames, channels): a published network and our embedder, with the same
+    weights.
+    """
 
     rate: int
     channels: int
     theirs: Callable[[np.ndarray], np.ndarray]
     ours: Callable[[np.ndarray], np.ndarray]
+    network: Any
+    embedder: Embedder
 
 
 def passt_pair() -> Pair:
@@ -70,7 +74,7 @@ def passt_pair() -> Pair:
             found.append(references.passt_outputs(network, window)[1])
         return np.stack(found)
 
-    return Pair(passt.SAMPLE_RATE_HZ, 1, theirs, lambda audio: embedder.embed(audio).logits)
+    return Pair(passt.SAMPLE_RATE_HZ, 1, theirs, lambda audio: embedder.embed(audio).logits, network, embedder)
 
 
 def openl3_pair() -> Pair:
@@ -87,23 +91,23 @@ def openl3_pair() -> Pair:
                 found.append(torch.vstack([network(some) for some in windows.split(32)]).numpy())
         return np.concatenate(found, axis=1)
 
-    return Pair(openl3.SAMPLE_RATE_HZ, 2, theirs, lambda audio: embedder.embed(audio).vectors)
+    return Pair(openl3.SAMPLE_RATE_HZ, 2, theirs, lambda audio: embedder.embed(audio).vectors, network, embedder)
 
 
-def clap_pair() -> Pair:
+def clap_pair(tokenizer: Any = None) -> Pair:
     config = RobertaConfig(
         vocab_size=50265, max_position_embeddings=514, type_vocab_size=1, layer_norm_eps=1e-5, pad_token_id=1
     )
     network = references.LaionClap(RobertaModel(config))
     state = network.model.state_dict()
     tensors = {name: laion._part(state[laion.laions_name(name)], name) for name in clap.weight_shapes()}
-    embedder = clap.Clap("", tensors, _Silent())
+    embedder = clap.Clap("", tensors, tokenizer or _Silent())
 
     def theirs(audio: np.ndarray) -> np.ndarray:
         rounded = (audio[:, 0] * np.float32(32767)).astype(np.int16).astype(np.float32) / np.float32(32767)
         return network.audio(rounded, lambda places: places[len(places) // 2])[None]
 
-    return Pair(clap.SAMPLE_RATE_HZ, 1, theirs, lambda audio: embedder.embed(audio).vectors)
+    return Pair(clap.SAMPLE_RATE_HZ, 1, theirs, lambda audio: embedder.embed(audio).vectors, network, embedder)
 
 
 class _Silent:
@@ -143,7 +147,8 @@ def main() -> None:
     paths = sorted(path for path in options.folder.iterdir() if path.suffix.lower() in SUFFIXES)
     if not paths:
         parser.error(f"{options.folder} holds no {', '.join(SUFFIXES)}")
-    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads")
+    torch.set_num_threads(1)
+    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores")
     print(f"{'':8}{'theirs':>10}{'ours':>10}{'ratio':>8}   CPU s for a minute of audio; apart, of the largest output")
     for name in options.only:
         pair = PAIRS[name]()

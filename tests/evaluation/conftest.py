@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import pytest
 
 from luthier.evaluation.v1 import evaluation_pb2 as pb
 from luthier.evaluation.v1.evaluation_pb2_grpc import EvaluationServiceStub
+from luthier_evaluation import evaluate
 from luthier_evaluation.conversion import checkpoints, clap, openl3, passt
 from luthier_evaluation.conversion.checkpoints import Checkpoint
 from luthier_evaluation.service import service
@@ -28,7 +29,14 @@ from loopback import Inference, analysis_service, follows_prompt, ignores_prompt
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
-    with temp_store(tmp_path / "store") as opened:
+    with store_in(tmp_path) as opened:
+        yield opened
+
+
+@contextmanager
+def store_in(folder: Path) -> Iterator[Store]:
+    """A store with the models `base` and `tuned`."""
+    with temp_store(folder / "store") as opened:
         for name in ("base", "tuned"):
             add_model(opened, name)
         yield opened
@@ -39,6 +47,18 @@ def add_model(store: Store, name: str, text: str = "") -> ModelVersion:
     weights = store.blobs.put_bytes("checkpoints", (text or name).encode(), "safetensors", "application/octet-stream")
     configuration = store.blobs.put_bytes("configurations", b"{}", "json", "application/json")
     return register(store, ModelVersion(name, weights, configuration, created_by="test", reason="test"))
+
+
+@pytest.fixture
+def pages() -> None:
+    """Asked for by a test that reads the report, where `undrawn` is used."""
+
+
+@pytest.fixture
+def undrawn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports are empty: drawing them takes more than half of the time of an evaluation of these rows."""
+    if "pages" not in request.fixturenames:
+        monkeypatch.setattr(evaluate, "render", lambda *_: "")
 
 
 @dataclass
@@ -85,12 +105,19 @@ class Platform:
 
 @pytest.fixture
 def platform(store: Store, tmp_path: Path) -> Iterator[Platform]:
+    with platform_of(store, tmp_path) as started:
+        yield started
+
+
+@contextmanager
+def platform_of(store: Store, folder: Path) -> Iterator[Platform]:
+    """The three services; a test that only reads may share them with others of its module."""
     inference = loopback_inference(store, base=ignores_prompt, tuned=follows_prompt)
     with ExitStack() as stack:
         settings = EvaluationSettings(
             address="127.0.0.1:0",
             inference_address=stack.enter_context(running(inference_service(inference))),
-            analysis_address=stack.enter_context(running(analysis_service(store, tmp_path))),
+            analysis_address=stack.enter_context(running(analysis_service(store, folder))),
             retry_budget_s=3.0,
         )
         address = stack.enter_context(running(service(store, settings), settings))

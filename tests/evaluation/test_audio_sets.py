@@ -14,6 +14,8 @@ from luthier_kit.rpc import FailedPrecondition, InvalidRequest
 from luthier_kit.store import Store
 from luthier_music.keys import parse_key
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 TEMPI = (100, 110, 120)
 SECONDS = 3.0
 
@@ -74,6 +76,7 @@ def test_a_set_is_compared_with_another_one_by_row(platform: Platform) -> None:
     assert difference.n == 3
 
 
+@pytest.mark.usefixtures("pages")
 def test_a_model_and_a_set_stand_beside_each_other(platform: Platform) -> None:
     evaluation = platform.done(
         **given(platform, candidate_model="tuned", candidate_audio=None, baseline_audio=right(platform.store))
@@ -86,6 +89,7 @@ def test_a_model_and_a_set_stand_beside_each_other(platform: Platform) -> None:
     assert "8 steps" in page
 
 
+@pytest.mark.usefixtures("pages")
 def test_the_page_of_sets_alone_speaks_of_no_generation(platform: Platform) -> None:
     page = platform.store.blobs.read(platform.done(**given(platform)).report).decode()
 
@@ -121,6 +125,7 @@ def test_a_model_that_was_compared_with_a_set_was_not_compared_with_the_current_
     assert "it was compared with audio:truth" in told["baseline"][1]
 
 
+@pytest.mark.usefixtures("pages")
 def test_the_tempo_estimator_is_asked_of_analysis_and_shown(platform: Platform) -> None:
     evaluation = platform.done(**given(platform, tempo_estimator="deeprhythm"))
 

@@ -23,6 +23,8 @@ from luthier_kit.store import Store
 from luthier_model.tiny import configuration
 from tests.support.services import running
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 SUCCEEDED = pb.EVALUATION_STATE_SUCCEEDED
 
 
@@ -187,6 +189,7 @@ def test_a_cancelled_evaluation_stops(platform: Platform) -> None:
     assert len(platform.inference.calls) < 16
 
 
+@pytest.mark.usefixtures("pages")
 def test_watch_shows_progress_and_ends(platform: Platform) -> None:
     created = platform.create()
 
@@ -229,6 +232,7 @@ def test_a_suite_of_the_callers_own_is_used_as_it_is(platform: Platform) -> None
     assert not evaluation.request.HasField("steps")
 
 
+@pytest.mark.usefixtures("pages")
 @pytest.mark.parametrize(("asked", "took_effect"), [(None, 1.0), (4.5, 4.5), (0.0, 0.0)])
 def test_guidance_is_the_models_own_unless_it_is_asked_for(
     platform: Platform, asked: float | None, took_effect: float
@@ -244,6 +248,7 @@ def test_guidance_is_the_models_own_unless_it_is_asked_for(
     assert f"guidance {own if asked is None else f'{asked:g}'}," in page
 
 
+@pytest.mark.usefixtures("pages")
 @pytest.mark.parametrize(("asked", "took_effect"), [(None, 8), (25, 25)])
 def test_steps_are_the_models_own_unless_they_are_asked_for(
     platform: Platform, asked: int | None, took_effect: int
@@ -258,6 +263,7 @@ def test_steps_are_the_models_own_unless_they_are_asked_for(
     assert ("25 steps, guidance" if asked else "8 steps (base@1&#39;s own), 8 steps (tuned@1&#39;s own)") in page
 
 
+@pytest.mark.usefixtures("pages")
 def test_untrimmed_audio_is_measured_to_its_end_and_its_music_within_the_length_asked_for(platform: Platform) -> None:
     def goes_on(request: GenerateRequest, row: int) -> Music:
         return replace(follows_prompt(request, row), extra_s=2.0)
@@ -309,6 +315,7 @@ def test_the_length_suite_is_of_the_window_of_the_models(platform: Platform) -> 
     assert scores(evaluation, "tuned@2")["length_error_untrimmed_s"].n == 8
 
 
+@pytest.mark.usefixtures("pages")
 def test_a_second_estimator_of_tempo_is_asked_where_one_is_named(platform: Platform) -> None:
     evaluation = platform.done(beat_estimator="beatnet", baseline_model=None)
 
@@ -318,6 +325,7 @@ def test_a_second_estimator_of_tempo_is_asked_where_one_is_named(platform: Platf
     assert "Second opinion: beatnet/1/beat-line" in platform.store.blobs.read(evaluation.report).decode()
 
 
+@pytest.mark.usefixtures("pages")
 def test_long_rows_have_their_structure_drawn_with_the_sections_found(platform: Platform) -> None:
     row = pb.SuiteRow(prompt="A rock song at 100 BPM.", seconds_total=30, seed=9000, tempo_bpm=100)
     short = pb.SuiteRow(prompt="A rock song at 100 BPM.", seconds_total=10, seed=9001, tempo_bpm=100)

@@ -76,7 +76,7 @@ def test_level_batch_and_what_came_before_change_nothing(embedder: Passt, monkey
     audio = music(10.1, 4)
     before = embedder.embed(audio)
 
-    monkeypatch.setattr(passt, "WINDOWS_AT_ONCE", 1)
+    monkeypatch.setattr(passt, "WINDOWS_AT_ONCE", 3)
     embedder.embed(music(2, 5))
     after = embedder.embed(audio * np.float32(0.1))
 

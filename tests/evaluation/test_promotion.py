@@ -18,6 +18,8 @@ from luthier_kit.registry import TRANSFORMER, UNFIT, register, resolve, versions
 from luthier_kit.rpc import FailedPrecondition, InvalidRequest, NotFound
 from luthier_music.keys import ALL_KEYS
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 TEMPI = (75, 83, 91, 99, 108, 118, 129, 141)
 
 

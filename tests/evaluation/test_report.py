@@ -6,7 +6,7 @@ import re
 
 import pytest
 import soundfile
-from conftest import Platform
+from conftest import Platform, platform_of, store_in
 
 from luthier.common.v1.common_pb2 import MODE_MAJOR, TempoFact
 from luthier.evaluation.v1 import evaluation_pb2 as pb
@@ -14,20 +14,24 @@ from luthier_evaluation.plan import key_fact
 from luthier_evaluation.report import listening, tempo
 from luthier_evaluation.report.key import FIFTHS, confusion, key_section, short
 from luthier_evaluation.report.length import length_section
+from luthier_evaluation.report.page import render
 from luthier_evaluation.report.tempo import octave_error, tempo_section
 from luthier_evaluation.scores import genre_scores
 from luthier_music.keys import parse_key
 
 
-@pytest.fixture
-def page(platform: Platform) -> str:
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The report of two rows and two models, of which one row failed."""
     row = pb.SuiteRow(prompt="<script>alert(1)</script> at 100 BPM", seconds_total=3, seed=9000, tempo_bpm=100)
     row.key.tonic, row.key.mode = "A", MODE_MAJOR
     other = pb.SuiteRow(prompt="A song in C minor at 90 BPM.", seconds_total=3, seed=9001, tempo_bpm=90)
-    platform.inference.refuse = lambda model, index: model == "base@1" and index == 1
     suite = pb.Suite(name="mine", rows=[row, other])
-    evaluation = platform.done(suite_name=None, suite=suite, seconds_total=None, created_by="<b>ada</b>")
-    return str(platform.store.blobs.read(evaluation.report).decode())
+    folder = tmp_path_factory.mktemp("page")
+    with store_in(folder) as store, platform_of(store, folder) as platform:
+        platform.inference.refuse = lambda model, index: model == "base@1" and index == 1
+        evaluation = platform.done(suite_name=None, suite=suite, seconds_total=None, created_by="<b>ada</b>")
+        return str(store.blobs.read(evaluation.report).decode())
 
 
 def test_nothing_is_fetched_from_anywhere(page: str) -> None:
@@ -64,6 +68,27 @@ def test_every_plot_says_its_name_and_every_row_its_values(page: str) -> None:
         "tuned@1, row 0: 100 -&gt; 100.0",
         "tuned@1, row 1: 90 -&gt; 90.0",
     ]
+
+
+def test_what_is_not_computed_says_why(page: str) -> None:
+    reason = "not computed: no row has a second tempo: none was asked for"
+
+    (row,) = (row for row in re.findall(r"<tr>.*?</tr>", page, re.S) if reason in row)
+
+    assert "Second tempo estimator agrees" in row
+
+
+def test_rows_show_how_far_each_is_from_the_reference(platform: Platform) -> None:
+    evaluation = platform.done(max_rows=2)
+    results = platform.store.get(pb.EvaluationResults, evaluation.results)
+    results.rows[0].values["song_fd_passt"] = 123.44
+
+    page = render(results, platform.store)
+
+    assert page.count("<th>FD passt</th>") == 2  # a column of each model
+    assert page.count('<td class="n">123.4</td>') == 1
+    assert page.count('<td class="n">–</td>') == 3
+    assert "FD passt" not in str(platform.store.blobs.read(evaluation.report))
 
 
 def test_plots_leave_the_rest_of_the_page_alone(page: str) -> None:

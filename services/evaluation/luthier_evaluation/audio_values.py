@@ -37,6 +37,8 @@ from luthier_evaluation.weights import Weights
 from luthier_kit.store import Action, Store
 
 KEY_BY_NOTES: Final = "key_by_notes"
+SONG_FD: Final = "song_fd_"
+"""Before the name of the embedder."""
 STATISTICS_VERSION: Final = "1"
 MAX_STATISTICS_BYTES: Final = 64 << 20  # of 1024 dimensions 8 MiB
 MAX_LINE_BYTES: Final = 256 << 20  # of vectors through which the line to infinity goes; of more, rows are drawn
@@ -90,7 +92,7 @@ class AudioValues:
             if reference and reference.gaussian:
                 of_piece = frechet_of_piece(heard.vectors, reference.gaussian)
                 if of_piece is not None:
-                    result.values[f"song_fd_{found.embedder}"] = of_piece
+                    result.values[SONG_FD + found.embedder] = of_piece
             if isinstance(embedder, TextEmbedder):
                 result.values[f"{found.embedder}_score"] = clap_score(
                     heard.vectors.mean(axis=0, keepdims=True), embedder.embed_text([row.prompt])

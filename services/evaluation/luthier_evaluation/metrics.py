@@ -203,6 +203,7 @@ METRICS: Final[tuple[Metric, ...]] = (
         "share",
         "tempo by beats within 2 % of the tempo measured, or of 2, 1/2, 3 and 1/3 times it: how sure the measure is",
         _second_agrees,
+        absent="no row has a second tempo: none was asked for, both are one library's, or analysis lacks the estimator",
     ),
 )
 

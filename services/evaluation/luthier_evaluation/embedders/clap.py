@@ -11,7 +11,7 @@ transformers' feature extractor is not used: it differs from laion_clap (finding
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -20,7 +20,7 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 from torch.nn import functional
-from torchaudio.transforms import AmplitudeToDB, MelSpectrogram
+from torchaudio.functional import melscale_fbanks
 from transformers import ClapConfig, ClapModel
 from transformers.initialization import no_init_weights
 
@@ -41,6 +41,7 @@ INT16: Final = 32767.0
 FFT_SAMPLES, HOP_SAMPLES, MELS = 1024, 480, 64
 LOW_HZ, HIGH_HZ = 50.0, 14_000.0
 FRAMES: Final = WINDOW_SAMPLES // HOP_SAMPLES + 1
+FLOOR: Final = 1e-10  # of power
 
 # the text side
 MAX_TOKENS: Final = 77
@@ -103,6 +104,28 @@ def pieces_of(frames: int) -> tuple[int, int, int]:
     return first, second, third
 
 
+@cache
+def mel_filters() -> Tensor:
+    """Weights of the FFT bins up to HIGH_HZ in mel bands (64, 299), HTK's triangles."""
+    filters: Tensor = melscale_fbanks(FFT_SAMPLES // 2 + 1, LOW_HZ, HIGH_HZ, MELS, SAMPLE_RATE_HZ)
+    return filters[: int(HIGH_HZ * FFT_SAMPLES / SAMPLE_RATE_HZ) + 1].T.contiguous()
+
+
+def spectrogram(mono: Tensor) -> Tensor:
+    """Mel powers in dB (1 + frames // 480, 64) of samples (frames,) at 48 kHz: the front end."""
+    bins = torch.stft(
+        mono,
+        FFT_SAMPLES,
+        HOP_SAMPLES,
+        window=torch.hann_window(FFT_SAMPLES),
+        center=True,
+        pad_mode="reflect",
+        return_complex=True,
+    )[: mel_filters().shape[1]]  # (299, frames)
+    power = bins.real.square() + bins.imag.square()
+    return 10 * (mel_filters() @ power).clamp(min=FLOOR).log10().T
+
+
 class Clap:
     """CLAP with its weights. Many threads may call it: they take turns."""
 
@@ -130,13 +153,6 @@ class Clap:
         self._tokenizer.no_padding()
         self._turn = threading.Lock()
 
-    @cached_property
-    def _mel(self) -> torch.nn.Sequential:
-        mel = MelSpectrogram(
-            SAMPLE_RATE_HZ, FFT_SAMPLES, hop_length=HOP_SAMPLES, f_min=LOW_HZ, f_max=HIGH_HZ, n_mels=MELS, power=2.0
-        )
-        return torch.nn.Sequential(mel, AmplitudeToDB("power"))
-
     def embed(self, samples: Floats) -> Embedding:
         """One vector (1, 512) of length 1 of mono samples (frames, 1) at 48 kHz, of 0.5 s to 1 h.
 
@@ -149,14 +165,14 @@ class Clap:
             if len(mono) < WINDOW_SAMPLES:
                 mono = mono.repeat(WINDOW_SAMPLES // len(mono))
                 mono = functional.pad(mono, (0, WINDOW_SAMPLES - len(mono)))
-            spectrogram = self._mel(mono).T  # (frames, 64)
-            fused = len(spectrogram) > FRAMES
+            mel = spectrogram(mono)
+            fused = len(mel) > FRAMES
             if fused:
-                shrunk = functional.interpolate(spectrogram[None, None], (FRAMES, MELS), mode="bilinear")[0, 0]
-                pieces = [spectrogram[begin : begin + FRAMES] for begin in pieces_of(len(spectrogram))]
+                shrunk = functional.interpolate(mel[None, None], (FRAMES, MELS), mode="bilinear")[0, 0]
+                pieces = [mel[begin : begin + FRAMES] for begin in pieces_of(len(mel))]
                 heard = torch.stack([shrunk, *pieces])
             else:
-                heard = spectrogram.expand(4, -1, -1)  # only the first is listened to
+                heard = mel.expand(4, -1, -1)  # only the first is listened to
             encoded = self._model.audio_model(input_features=heard[None], is_longer=torch.tensor([[fused]]))
             vectors = functional.normalize(self._model.audio_projection(encoded.pooler_output), dim=-1).numpy()
         finite(self.name, vectors)

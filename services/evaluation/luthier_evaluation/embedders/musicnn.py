@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from luthier_evaluation.embedders.base import SILENT_BELOW, Embedding, Floats
+from luthier_evaluation.embedders.parallel import in_parallel
 from luthier_evaluation.embedders.weights import INVALID, read_weights
 from luthier_kit.rpc import InvalidRequest
 from luthier_music.loudness import integrated_loudness_lufs
@@ -302,11 +303,11 @@ class Musicnn:
             raise InvalidRequest("the audio holds NaN or infinity", reason="AUDIO_NOT_FINITE")
         frames = filled(spectrogram(levelled(samples[:, 0])))
         count = 1 + (len(frames) - WINDOW_FRAMES) // HOP_FRAMES  # what is left at the end, below 0.98 s, is not heard
-        found = []
-        with torch.inference_mode():
-            for first in range(0, count, WINDOWS_AT_ONCE):
-                last = min(first + WINDOWS_AT_ONCE, count) - 1
-                found.append(self._network.overlapping(frames[first * HOP_FRAMES : last * HOP_FRAMES + WINDOW_FRAMES]))
+        groups = (range(first, min(first + WINDOWS_AT_ONCE, count)) for first in range(0, count, WINDOWS_AT_ONCE))
+        found = in_parallel(
+            self._network.overlapping,
+            (frames[group[0] * HOP_FRAMES : group[-1] * HOP_FRAMES + WINDOW_FRAMES] for group in groups),
+        )
         vectors, logits = (torch.cat([each[part] for each in found]).numpy() for part in (0, 1))
         if not (np.isfinite(vectors).all() and np.isfinite(logits).all()):
             raise InvalidRequest(f"{self.name} gives NaN or infinity for this audio", reason="AUDIO_NOT_FINITE")

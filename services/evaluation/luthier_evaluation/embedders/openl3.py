@@ -27,7 +27,9 @@ from torchaudio.functional import melscale_fbanks
 
 from luthier_evaluation.embedders.base import Embedding, Floats
 from luthier_evaluation.embedders.papers import finite, levelled
+from luthier_evaluation.embedders.parallel import in_parallel
 from luthier_evaluation.embedders.weights import read_weights
+from luthier_evaluation.embedders.winograd import Convolution
 
 FrontEnd = Literal["openl3", "torchopenl3"]
 
@@ -35,7 +37,7 @@ SAMPLE_RATE_HZ: Final = 44_100  # stable-audio-metrics brings all audio to it, a
 NETWORK_HZ: Final = 48_000
 WINDOW_SAMPLES, HOP_SAMPLES = NETWORK_HZ, NETWORK_HZ // 2
 CHANNEL_DIMENSIONS: Final = 512
-WINDOWS_AT_ONCE: Final = 8
+WINDOWS_AT_ONCE: Final = 4
 
 # the front ends
 FFT_SAMPLES, FRAME_HOP_SAMPLES, MELS = 2048, 242, 256
@@ -66,7 +68,9 @@ CONVOLUTIONS: Final[Mapping[str, int]] = {
 """Filters of the layers; before each stands a batch normalisation."""
 NORMALISATION: Final = ("weight", "bias", "running_mean", "running_var")
 POOLED_AFTER: Final = ("conv2d_2", "conv2d_4", "conv2d_6")
-LAST_POOL: Final = (32, 24)  # of (32, 24): all of it
+TOGETHER: Final = 2
+"""The last layers have more filters than places, so they hear some windows at once; of the others one window fills a
+core's cache."""
 EPSILON: Final = 1e-3  # of batch normalisation
 
 
@@ -94,25 +98,32 @@ class _Inference:
 
         # the first stands before zeros are padded, so it cannot move into the convolution behind it
         self._scale, self._shift = (float(value) for value in normalisation(1))
-        self._layers: dict[str, tuple[Tensor, Tensor]] = {}
+        folded = []
         for place, name in enumerate(CONVOLUTIONS, 1):
             weight, bias = tensors[f"{name}.weight"].double(), tensors[f"{name}.bias"].double()
             if place < len(CONVOLUTIONS):
                 scale, shift = normalisation(place + 1)
                 weight, bias = weight * scale[:, None, None, None], bias * scale + shift
-            laid_out = weight.float().contiguous(memory_format=torch.channels_last)
-            self._layers[name] = (laid_out, bias.float())
+            folded.append((name, weight, bias))
+        (_, weight, bias), *rest = folded
+        self._first = weight.float().contiguous(memory_format=torch.channels_last), bias.float()  # of one channel
+        convolutions = [(name, Convolution(weight, bias)) for name, weight, bias in rest]
+        self._large, self._small = convolutions[:-TOGETHER], convolutions[-TOGETHER:]
 
     def __call__(self, mel: Tensor) -> Tensor:
         """Vectors (batch, 512) of log mel spectrograms (batch, 256, 199)."""
+        x = torch.cat([self._one(each) for each in mel.split(1)])  # (batch, 32, 24, 256)
+        for name, convolution in self._small:
+            x = convolution(x, rectify=name != "audio_embedding_layer")
+        return x.amax((1, 2))
+
+    def _one(self, mel: Tensor) -> Tensor:
+        """What the layers with large images make of one spectrogram (1, 256, 199): the next ones' input."""
         x = (mel * self._scale + self._shift)[:, None].contiguous(memory_format=torch.channels_last)
-        for name, (weight, bias) in self._layers.items():
-            x = functional.conv2d(x, weight, bias, padding=1)
-            if name != "audio_embedding_layer":
-                x = x.relu_()
-            if name in POOLED_AFTER:
-                x = functional.max_pool2d(x, 2)
-        return functional.max_pool2d(x, LAST_POOL).flatten(1)  # of (batch, 512, 32, 24)
+        x = functional.conv2d(x, *self._first, padding=1).relu_().permute(0, 2, 3, 1)  # (1, 256, 199, 64)
+        for name, convolution in self._large:
+            x = convolution(x, pool=name in POOLED_AFTER)
+        return x
 
 
 @cache
@@ -196,11 +207,13 @@ class OpenL3:
         stereo = torch.from_numpy(np.ascontiguousarray(levelled(samples, 2, SAMPLE_RATE_HZ).T))
         if torch.equal(stereo[0], stereo[1]):
             stereo = stereo[:1]
-        with self._turn, torch.inference_mode():
+        with self._turn:
             channels = resampled(stereo)
             windows = torch.cat([windows_of(channel) for channel in channels])
             found = torch.cat(
-                [self._network(spectrogram(some, self._mel_basis)) for some in torch.split(windows, WINDOWS_AT_ONCE)]
+                in_parallel(
+                    lambda some: self._network(spectrogram(some, self._mel_basis)), windows.split(WINDOWS_AT_ONCE)
+                )
             )
         each = found.numpy().reshape(len(channels), -1, CHANNEL_DIMENSIONS)
         vectors = np.concatenate([each[0], each[-1]], axis=1)

@@ -21,6 +21,7 @@ from torchaudio.compliance.kaldi import get_mel_banks
 
 from luthier_evaluation.embedders.base import Embedding, Floats
 from luthier_evaluation.embedders.papers import finite, levelled
+from luthier_evaluation.embedders.parallel import in_parallel
 from luthier_evaluation.embedders.weights import read_weights
 
 NAME: Final = "passt"
@@ -29,7 +30,7 @@ WINDOW_SAMPLES: Final = 10 * SAMPLE_RATE_HZ  # what the network was trained on
 HOP_SAMPLES: Final = 5 * SAMPLE_RATE_HZ
 UNPADDED_SAMPLES: Final = 48_000  # 15 % of a window: so little is heard as it is, without silence behind
 CLASSES: Final = 527
-WINDOWS_AT_ONCE: Final = 4
+WINDOWS_AT_ONCE: Final = 1  # what a layer gives of more (15 MB each) is too much for the cache
 
 # the front end
 PREEMPHASIS: Final = 0.97
@@ -209,9 +210,10 @@ class Passt:
         InvalidRequest where they are not that, not finite (AUDIO_NOT_FINITE), or silent (AUDIO_SILENT).
         """
         mono = torch.from_numpy(levelled(samples, 1, SAMPLE_RATE_HZ)[:, 0])
-        found: list[tuple[Tensor, Tensor]] = []
-        with self._turn, torch.inference_mode():
-            found.extend(self._network(spectrogram(some)) for some in torch.split(windows_of(mono), WINDOWS_AT_ONCE))
+        with self._turn:
+            found: list[tuple[Tensor, Tensor]] = in_parallel(
+                lambda window: self._network(spectrogram(window)), windows_of(mono).split(WINDOWS_AT_ONCE)
+            )
         vectors, logits = (torch.cat([each[part] for each in found]).numpy() for part in (0, 1))
         finite(self.name, vectors, logits)
         return Embedding(vectors, logits)

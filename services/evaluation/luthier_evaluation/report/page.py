@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from luthier.evaluation.v1 import evaluation_pb2 as pb
 from luthier_evaluation.adherence import WordHeard, by_word
-from luthier_evaluation.audio_values import absent_embedders, scores_by
+from luthier_evaluation.audio_values import SONG_FD, absent_embedders, scores_by
 from luthier_evaluation.metrics import Metric, SetMetric, metrics_of, set_metrics_of, tempo_of
 from luthier_evaluation.plan import baseline, candidate, key_of
 from luthier_evaluation.report import plots
@@ -113,6 +113,8 @@ def render(results: pb.EvaluationResults, store: Store) -> str:
         listening=listening,
         structured=any(cell.structure for *_, cells in listening for cell in cells),
         rows=[(*row, [_cell(plan, by_row[m.model, row[0]]) for m in plan.models]) for row in rows[:MAX_LISTED]],
+        song_fd=SONG_FD,
+        of_songs=sorted({name.removeprefix(SONG_FD) for r in results.rows for name in r.values if SONG_FD in name}),
         failures=[result for result in results.rows if result.HasField("error")],
     )
 

@@ -32,6 +32,11 @@ TITLES: Final = {
     "key_mirex": "Key, MIREX",
     "silent": "Silent rows",
     "loudness_lufs": "Loudness (LUFS)",
+    "copies": "Copies of training clips",
+    "genres_heard": "Genres heard",
+    "instruments_heard": "Instruments heard",
+    "length_error_untrimmed_s": "Length error, untrimmed (s)",
+    "length_bias_untrimmed_s": "Length bias, untrimmed (s)",
 }
 """Scores that need another word than their name."""
 NOT_SHOWN: Final = ("length_error_s", "tempo_second_agrees")
