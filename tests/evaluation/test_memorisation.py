@@ -115,6 +115,31 @@ def test_the_data_sets_of_a_base_are_looked_for_too(store: Store) -> None:
     assert found == [own.sha256, below.dataset.sha256]
 
 
+def test_training_clips_of_different_songs_that_hold_the_same_passage_are_listed_when_asked_for(
+    platform: Platform,
+) -> None:
+    store = platform.store
+    again = DatasetManifest(format="luthier.dataset.v1", name="songs")
+    again.CopyFrom(store.get(DatasetManifest, dataset(store, 0, 1)))
+    out = io.BytesIO()
+    soundfile.write(out, played(Song(1, semitones=1.0)) * 0.5, RATE_HZ, format="FLAC")
+    cover = store.blobs.put_bytes("clips", out.getvalue(), "flac", "audio/flac")
+    row = again.rows.add(clip_id="cover", split="train", audio=cover, prompts=["a song"])
+    row.source.song.title = "A cover"
+    version = trained_on(store, store.put("manifests", again))
+    platform.inference.makes["trained"] = repeats(8)
+
+    asked = platform.done(candidate_model=version.label, baseline_model="", max_rows=1, near_duplicates=True)
+    plain = platform.done("plain", candidate_model=version.label, baseline_model="", max_rows=1)
+
+    (pair,) = store.get(pb.EvaluationResults, asked.results).near_duplicates
+    assert {pair.clip_id, pair.other.clip_id} == {"clip-1", "cover"}
+    assert abs(pair.other.pitch_semitones) == pytest.approx(1, abs=0.2)
+    section = store.blobs.read(asked.report).decode().partition("Training clips that hold the same passage")[2]
+    assert section.count("<audio") >= 2
+    assert "hold the same passage" not in store.blobs.read(plain.report).decode()
+
+
 def test_the_report_plays_what_was_made_beside_the_clip(platform: Platform) -> None:
     evaluated(platform, repeats(8, 1, 9), 0, 1, 2)
 

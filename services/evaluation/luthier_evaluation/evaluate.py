@@ -34,7 +34,7 @@ from luthier_evaluation.ends import sounding_s_of
 from luthier_evaluation.levels import clipped_share_of
 from luthier_evaluation.memorisation import Memorisation
 from luthier_evaluation.metrics import COPY
-from luthier_evaluation.plan import Evaluation, measured_s, row_json, suite_sha256, total_rows
+from luthier_evaluation.plan import Evaluation, candidate, measured_s, row_json, suite_sha256, total_rows
 from luthier_evaluation.report.listening import rows_to_play
 from luthier_evaluation.report.page import render
 from luthier_evaluation.report.structure import LONG_S
@@ -125,6 +125,7 @@ def evaluate(
         created_at=timestamp(run.created_at),
         evaluator=version("luthier-evaluation"),
         machine=machine(),
+        near_duplicates=training.near_duplicates(candidate(plan).model) if plan.request.near_duplicates else (),
     )
     results.finished_at.FromSeconds(int(time.time()))
     report = store.blobs.put_bytes("reports", render(results, store).encode(), "html", "text/html")

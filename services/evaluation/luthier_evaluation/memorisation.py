@@ -15,7 +15,7 @@ import numpy as np
 from luthier.common.v1.common_pb2 import ArtifactRef
 from luthier.curation.v1.dataset_pb2 import DatasetManifest, DatasetRow
 from luthier.evaluation.v1 import evaluation_pb2 as pb
-from luthier_evaluation.copies import Index, Landmarks, NoLandmarks, landmarks_of, search
+from luthier_evaluation.copies import Copy, Index, Landmarks, NoLandmarks, landmarks_of, near_duplicates, search
 from luthier_evaluation.copies.landmarks import VERSION
 from luthier_evaluation.copies.neighbours import Neighbours
 from luthier_evaluation.embedders import Embedder
@@ -27,6 +27,7 @@ from luthier_music.audio import AudioError, read_audio
 
 LANDMARKS: Final = "landmarks"
 KEPT: Final = 5  # nearest clips of a row, of each way
+MAX_NEAR_DUPLICATES: Final = 500  # pairs, as the contract says
 MAX_LANDMARKS_BYTES: Final = 64 << 20
 MAX_BASES: Final = 32  # of a model, one below the other
 
@@ -38,6 +39,7 @@ class TrainingClips:
     """The clips that a model and its bases were trained on, each piece of audio once, and what finds them again."""
 
     rows: Sequence[DatasetRow]
+    heard: Sequence[Landmarks]
     index: Index
     neighbours: Neighbours | None
 
@@ -49,7 +51,7 @@ class Memorisation:
         self, store: Store, plan: pb.EvaluationPlan, embedders: Mapping[str, Embedder], progress: Progress
     ) -> None:
         """Listens to the training clips. Raises NotFound where a data set or a clip of it is gone."""
-        self._store = store
+        self._store, self._progress = store, progress
         self._by = embedders.get(plan.request.nearest_by)
         sets = {model.model: _rows_of(store, model.training_sets) for model in plan.models if model.training_sets}
         every = {row.audio.sha256: row for rows in sets.values() for row in rows}
@@ -70,11 +72,7 @@ class Memorisation:
             return None
         found = []
         for copy in search(clips.index, heard)[:KEPT]:
-            nearest = self._clip(LANDMARKS, clips.rows[copy.clip], copy.score)
-            nearest.copy = copy.is_copy
-            nearest.at_s, nearest.clip_at_s, nearest.duration_s = copy.at_s, copy.clip_at_s, copy.duration_s
-            nearest.pitch_semitones, nearest.stretch = copy.pitch_semitones, copy.stretch
-            found.append(nearest)
+            found.append(self._copy(clips.rows[copy.clip], copy))
         if clips.neighbours and self._by:
             vectors = read_embedding(self._store, embed_audio(self._store, audio, {self._by.name: self._by})[0])
             neighbours = clips.neighbours.nearest(vectors.vectors, KEPT) if vectors else []
@@ -85,14 +83,39 @@ class Memorisation:
                 found.append(nearest)
         return found
 
+    def near_duplicates(self, model: str) -> list[pb.NearDuplicateClips]:
+        """Pairs of a model's training clips of different songs that hold the same passage, most alike first. Clips
+        whose song is not named are songs of their own."""
+        clips = self._clips.get(model)
+        if clips is None:
+            return []
+        songs = [_song(row) or row.clip_id for row in clips.rows]
+        found = list(near_duplicates(clips.index, clips.heard, songs, self._progress))
+        found.sort(key=lambda pair: (-pair.found.score, pair.first, pair.second))
+        return [
+            pb.NearDuplicateClips(
+                clip_id=clips.rows[pair.first].clip_id,
+                audio=clips.rows[pair.first].audio,
+                song=_song(clips.rows[pair.first]),
+                other=self._copy(clips.rows[pair.second], pair.found),
+            )
+            for pair in found[:MAX_NEAR_DUPLICATES]
+        ]
+
+    def _copy(self, row: DatasetRow, copy: Copy) -> pb.NearestClip:
+        nearest = self._clip(LANDMARKS, row, copy.score)
+        nearest.copy = copy.is_copy
+        nearest.at_s, nearest.clip_at_s, nearest.duration_s = copy.at_s, copy.clip_at_s, copy.duration_s
+        nearest.pitch_semitones, nearest.stretch = copy.pitch_semitones, copy.stretch
+        return nearest
+
     def _clip(self, by: str, row: DatasetRow, similarity: float) -> pb.NearestClip:
-        song = " - ".join(filter(None, (row.source.song.artist, row.source.song.title)))
-        return pb.NearestClip(by=by, clip_id=row.clip_id, audio=row.audio, similarity=similarity, song=song)
+        return pb.NearestClip(by=by, clip_id=row.clip_id, audio=row.audio, similarity=similarity, song=_song(row))
 
     def _of(self, rows: Sequence[DatasetRow], found: dict[str, Landmarks | None]) -> TrainingClips:
         known = [row for row in rows if found[row.audio.sha256]]
-        index = Index.of([heard for row in known if (heard := found[row.audio.sha256])])
-        return TrainingClips(known, index, self._neighbours(known))
+        of_rows = [heard for row in known if (heard := found[row.audio.sha256])]
+        return TrainingClips(known, of_rows, Index.of(of_rows), self._neighbours(known))
 
     def _neighbours(self, rows: Sequence[DatasetRow]) -> Neighbours | None:
         if not self._by:
@@ -142,6 +165,10 @@ def training_sets_of(store: Store, version: ModelVersion) -> list[ArtifactRef]:
         except NotFound:
             break
     return list(found.values())
+
+
+def _song(row: DatasetRow) -> str:
+    return " - ".join(filter(None, (row.source.song.artist, row.source.song.title)))
 
 
 def _rows_of(store: Store, manifests: Sequence[ArtifactRef]) -> list[DatasetRow]:

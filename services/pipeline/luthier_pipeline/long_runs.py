@@ -321,6 +321,10 @@ def evaluate(
     measure_end: Annotated[
         bool, typer.Option("--measure-end", help="Generate whole windows, and measure where their sound ends.")
     ] = False,
+    near_duplicates: Annotated[
+        bool,
+        typer.Option("--near-duplicates", help="List training clips of different songs that hold the same passage."),
+    ] = False,
     report: Annotated[Path | None, typer.Option(metavar="FILE.html", help="Where the report goes.")] = None,
     request_id: RequestId = "",
     reviewer: Reviewer = USER,
@@ -352,6 +356,7 @@ def evaluate(
         beat_estimator=beat_estimator,
         key_by_notes=key_by_notes,
         measure_end=measure_end,
+        near_duplicates=near_duplicates,
         max_rows=max_rows if not suite.startswith(DATASET) else None,
         created_by=reviewer,
         reference_audio=reference_audio,

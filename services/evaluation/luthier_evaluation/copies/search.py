@@ -10,7 +10,7 @@ In three steps, each on less than the one before:
    with the most evidence: the log likelihood ratio of its peaks being heard, against being there by chance.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -120,10 +120,16 @@ def search(index: Index, output: Landmarks) -> list[Copy]:
     return sorted(best.values(), key=lambda found: (-found.score, found.clip))[:LISTED]
 
 
-def near_duplicates(index: Index, clips: Sequence[Landmarks], songs: Sequence[str]) -> Iterator[NearDuplicate]:
+def near_duplicates(
+    index: Index,
+    clips: Sequence[Landmarks],
+    songs: Sequence[str],
+    progress: Callable[[int, int], None] | None = None,
+) -> Iterator[NearDuplicate]:
     """Pairs of clips of different songs of which one holds a passage of the other, each pair once, as they are found.
 
-    `clips` are those that the index was made of, `songs` tells the song of each. A search a clip.
+    `clips` are those that the index was made of, `songs` tells the song of each. A search a clip, after each of which
+    `progress` is told how many are done, of how many.
     """
     if not len(clips) == len(songs) == index.clips:
         raise NoLandmarks(f"clips and songs must be {index.clips}, as in the index: got {len(clips)} and {len(songs)}")
@@ -134,6 +140,8 @@ def near_duplicates(index: Index, clips: Sequence[Landmarks], songs: Sequence[st
             if found.is_copy and songs[found.clip] != songs[number] and pair not in told:
                 told.add(pair)
                 yield NearDuplicate(number, found.clip, found)
+        if progress:
+            progress(number + 1, len(clips))
 
 
 def _votes(index: Index, output: Landmarks, peaks: Landmarks) -> Votes:

@@ -47,6 +47,27 @@ def pairs_of(results: Sequence[pb.RowResult], store: Store) -> list[Pair]:
     ]
 
 
+@dataclass(frozen=True)
+class Duplicate:
+    """Two training clips that hold the same passage. A sound is None where its audio is gone."""
+
+    clips: pb.NearDuplicateClips
+    first: Sound | None
+    other: Sound | None
+
+
+def duplicates_of(found: Sequence[pb.NearDuplicateClips], store: Store) -> list[Duplicate]:
+    """The first MAX_PAIRS of them, to be listened to."""
+    return [
+        Duplicate(
+            clips,
+            passage(store, clips.audio, clips.other.at_s),
+            passage(store, clips.other.audio, clips.other.clip_at_s),
+        )
+        for clips in found[:MAX_PAIRS]
+    ]
+
+
 def passage(store: Store, audio: ArtifactRef, start_s: float) -> Sound | None:
     """PASSAGE_S of an artifact, from LEAD_S before `start_s` on; None where it is gone or cannot be read."""
     try:

@@ -20,7 +20,7 @@ from luthier_evaluation.report import plots
 from luthier_evaluation.report.key import NO_KEY, key_section, relation
 from luthier_evaluation.report.length import length_section
 from luthier_evaluation.report.listening import Sound, rows_to_play, sound
-from luthier_evaluation.report.nearest import pairs_of
+from luthier_evaluation.report.nearest import duplicates_of, pairs_of
 from luthier_evaluation.report.structure import structure
 from luthier_evaluation.report.tempo import tempo_section
 from luthier_evaluation.report.text import number, with_interval
@@ -110,6 +110,7 @@ def render(results: pb.EvaluationResults, store: Store) -> str:
         adherence=_told_of_all(told),
         untold=[word for word in told[-1][1] if isinstance(word, NotHeard)],
         pairs=pairs_of(of_candidate, store),
+        duplicates=duplicates_of(results.near_duplicates, store),
         listening=listening,
         structured=any(cell.structure for *_, cells in listening for cell in cells),
         rows=[(*row, [_cell(plan, by_row[m.model, row[0]]) for m in plan.models]) for row in rows[:MAX_LISTED]],
