@@ -43,7 +43,7 @@ def test_they_are_clipped_to_the_bit_as_torch_clips(scale: float) -> None:
 def test_what_is_not_finite_is_told() -> None:
     model = network()
     found = gradients(model)
-    model[0].bias.grad[0] = torch.nan  # type: ignore[index]
+    model[0].bias.grad[0] = torch.nan  # type: ignore[index, operator]
     assert torch.isnan(found.clip(1.0))
 
 

@@ -35,7 +35,9 @@ class Gradients:
         whole = torch.cat([parameter.grad.flatten() for parameter in self.parameters if parameter.grad is not None])
         self.forget()
         ranks.average(whole)  # one message
-        for parameter, part in zip(self.parameters, whole.split([p.numel() for p in self.parameters]), strict=True):
+        for parameter, part in zip(
+            self.parameters, torch.split(whole, [p.numel() for p in self.parameters]), strict=True
+        ):
             parameter.grad = part.view_as(parameter)
 
     def clip(self, most: float) -> torch.Tensor:

@@ -112,7 +112,7 @@ class _Inference:
 
     def __call__(self, mel: Tensor) -> Tensor:
         """Vectors (batch, 512) of log mel spectrograms (batch, 256, 199)."""
-        x = torch.cat([self._one(each) for each in mel.split(1)])  # (batch, 32, 24, 256)
+        x = torch.cat([self._one(each) for each in torch.split(mel, 1)])  # (batch, 32, 24, 256)
         for name, convolution in self._small:
             x = convolution(x, rectify=name != "audio_embedding_layer")
         return x.amax((1, 2))
@@ -212,7 +212,8 @@ class OpenL3:
             windows = torch.cat([windows_of(channel) for channel in channels])
             found = torch.cat(
                 in_parallel(
-                    lambda some: self._network(spectrogram(some, self._mel_basis)), windows.split(WINDOWS_AT_ONCE)
+                    lambda some: self._network(spectrogram(some, self._mel_basis)),
+                    torch.split(windows, WINDOWS_AT_ONCE),
                 )
             )
         each = found.numpy().reshape(len(channels), -1, CHANNEL_DIMENSIONS)

@@ -212,7 +212,7 @@ class Passt:
         mono = torch.from_numpy(levelled(samples, 1, SAMPLE_RATE_HZ)[:, 0])
         with self._turn:
             found: list[tuple[Tensor, Tensor]] = in_parallel(
-                lambda window: self._network(spectrogram(window)), windows_of(mono).split(WINDOWS_AT_ONCE)
+                lambda window: self._network(spectrogram(window)), torch.split(windows_of(mono), WINDOWS_AT_ONCE)
             )
         vectors, logits = (torch.cat([each[part] for each in found]).numpy() for part in (0, 1))
         finite(self.name, vectors, logits)
