@@ -16,10 +16,21 @@ from stable_audio_tools.models.factory import create_model_from_config
 from luthier_model import descript, flow
 from luthier_model.configuration import check
 from luthier_model.errors import ConfigurationError
-from luthier_model.generation import MARGIN_LATENTS, GenerationParameters, LoadedModel, decode, denoise, encode, prepare
+from luthier_model.generation import (
+    MARGIN_LATENTS,
+    Denoising,
+    GenerationParameters,
+    LoadedModel,
+    decode,
+    denoise,
+    encode,
+    evaluate,
+    prepare,
+)
 from luthier_model.loading import load
 from luthier_model.network import WholeSeconds, shapes, skeleton
 from luthier_model.objectives import OBJECTIVES, TimestepShift
+from luthier_model.sampling import steps_of
 
 from .families import (
     FAMILIES,
@@ -267,7 +278,7 @@ def test_a_sampler_agrees_with_the_library_given_the_same_noise(
     expected = SOLVERS[name](wavy, x, sigmas=torch.tensor(levels, dtype=torch.float64))
 
     torch.testing.assert_close(
-        last(flow.FLOW_SAMPLERS[name](wavy, x, levels, Recorded())), expected, atol=1e-9, rtol=1e-9
+        last(steps_of(flow.FLOW_SAMPLERS[name](x, levels, Recorded()), wavy)), expected, atol=1e-9, rtol=1e-9
     )
 
 
@@ -285,7 +296,7 @@ def test_a_sampler_reaches_the_data_that_the_flow_leads_to(name: str) -> None:
     more = torch.Generator().manual_seed(2)
     draw = lambda: torch.randn(noise.shape, generator=more, dtype=torch.float64)  # noqa: E731
 
-    made = last(flow.FLOW_SAMPLERS[name](velocity, noise, flow.levels(100), draw))
+    made = last(steps_of(flow.FLOW_SAMPLERS[name](noise, flow.levels(100), draw), velocity))
 
     assert float(made.mean()) == pytest.approx(mean, abs=0.02)
     if name != "pingpong":  # it ends at the expectation of a last guess, so its spread is smaller
@@ -456,3 +467,19 @@ def test_a_part_is_decoded_as_in_the_whole() -> None:
 
     assert whole.shape == (1, 2, 64 * 1024)
     torch.testing.assert_close(part[..., : 30 * 1024], whole[..., : 30 * 1024], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_familys_requests_share_steps_as_alone(name: str, tmp_path: Path) -> None:
+    files = small_family(name, tmp_path)
+    network = load(files.configuration, files.weights, files.text_encoder)
+    model = prepare(network, files.configuration, CPU, "float32")
+    wanted = [parameters(model, steps=3, seed=1), parameters(model, steps=2, seed=2, negative_prompt="loud drums")]
+    alone = [list(denoise(model, each))[-1].latents for each in wanted]
+
+    together = [Denoising(model, each) for each in wanted]
+    while running := [each for each in together if each.asked]:
+        evaluate(running)
+
+    for each, expected in zip(together, alone, strict=True):
+        torch.testing.assert_close(each.latents, expected, rtol=1e-4, atol=1e-4 * float(expected.std()))

@@ -1,6 +1,7 @@
 """Conditions, denoising and decoding against stable-audio-tools' own, on the tiny model with the same noise."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import k_diffusion
@@ -12,11 +13,15 @@ from stable_audio_tools.inference.generation import generate_diffusion_cond
 from luthier_model.errors import OutputNotFinite
 from luthier_model.generation import (
     MARGIN_LATENTS,
+    Denoising,
     GenerationParameters,
     LoadedModel,
     decode,
     denoise,
     encode,
+    evaluate,
+    for_serving,
+    pieces,
     prepare,
     prompt_tokens,
 )
@@ -129,17 +134,66 @@ def test_without_guidance_the_transformer_is_asked_for_one_branch(
     model: LoadedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes = []
-    forward = model.network.model.forward
+    project_in = model.network.model.model.transformer.project_in
+    monkeypatch.setattr(project_in, "forward", _watched(project_in.forward, lambda x: sizes.append(len(x))))
 
-    def watched(x: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-        sizes.append(x.shape[0])
-        return forward(x, *args, **kwargs)
-
-    monkeypatch.setattr(model.network.model, "forward", watched)
     ours(model, parameters(guidance_scale=1.0, steps=3, negative_prompt="drums"))
     ours(model, parameters(guidance_scale=3.0, steps=3))
 
     assert sizes == [1, 1, 1, 2, 2, 2]
+
+
+def test_a_branch_without_text_skips_cross_attention(model: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = []
+    attention = model.network.model.model.transformer.layers[0].cross_attn
+    monkeypatch.setattr(attention.to_q, "forward", _watched(attention.to_q.forward, lambda x: rows.append(len(x))))
+
+    ours(model, parameters(steps=1))
+    ours(model, parameters(steps=1, negative_prompt="drums"))
+
+    assert rows == [1, 2]
+
+
+def _watched(forward: Callable[[torch.Tensor], torch.Tensor], see: Callable[[torch.Tensor], None]) -> Any:
+    def watched(x: torch.Tensor) -> torch.Tensor:
+        see(x)
+        return forward(x)
+
+    return watched
+
+
+REQUESTS = [
+    parameters(sampler="dpmpp-3m-sde", steps=9, seed=1),
+    parameters(sampler="k-heun", steps=3, seed=2, guidance_scale=1.0),
+    parameters(sampler="k-euler", steps=6, seed=3, prompt="loud drums", guidance_rescale=0.7),
+    parameters(sampler="dpmpp-2m", steps=5, seed=4, negative_prompt="loud drums", seconds_total=1.0),
+]
+
+
+def test_requests_that_share_steps_are_as_alone(model: LoadedModel) -> None:
+    """Whatever their steps, samplers, guidance, seeds and lengths; each joins and leaves at its own time."""
+    alone = [ours(model, wanted) for wanted in REQUESTS]
+
+    running: list[Denoising] = []
+    waiting = [Denoising(model, wanted) for wanted in REQUESTS]
+    everything = list(waiting)
+    while waiting or running:
+        running += [waiting.pop(0)] if waiting else []
+        evaluate(running)
+        running = [each for each in running if each.asked]
+
+    for each, expected in zip(everything, alone, strict=True):
+        torch.testing.assert_close(each.latents, expected, rtol=1e-4, atol=1e-4 * float(expected.std()))
+
+
+def test_one_that_leaves_changes_nothing_for_the_others(model: LoadedModel) -> None:
+    stays, leaves = (Denoising(model, wanted) for wanted in REQUESTS[:2])
+    evaluate([stays, leaves])
+    while stays.asked:
+        evaluate([stays])
+
+    expected = ours(model, REQUESTS[0])
+    torch.testing.assert_close(stays.latents, expected, rtol=1e-4, atol=1e-4 * float(expected.std()))
 
 
 @pytest.mark.parametrize("seconds", [0.1, 0.5, 1.7])
@@ -164,6 +218,52 @@ def test_only_the_latents_asked_for_are_decoded_to_the_same_samples(
     assert decoded == [needed + MARGIN_LATENTS]
     assert len(part) == round(seconds * 16000)
     np.testing.assert_allclose(part, whole[: len(part)], atol=1e-6 * np.abs(whole).max())
+
+
+def test_pieces_are_the_whole(model: LoadedModel) -> None:
+    latents = torch.randn(1, model.configuration.latent_channels, model.configuration.window_latents)
+    wanted = parameters(untrimmed=True)
+    whole = decode(model, wanted, latents)
+
+    found = list(pieces(model, wanted, latents, piece_latents=7))
+
+    assert len(found) == math.ceil(model.configuration.window_latents / 7)
+    np.testing.assert_allclose(np.concatenate(found), whole, atol=1e-6 * np.abs(whole).max())
+
+
+def test_weights_made_for_serving_generate_the_same(model: LoadedModel, model_files: ModelFiles) -> None:
+    network = load(model_files.configuration, model_files.weights, model_files.text_encoder)
+    for_serving(network, "float32")
+    served, wanted = LoadedModel(network, model_files.configuration, CPU), parameters()
+    latents = ours(model, wanted)
+
+    assert torch.equal(ours(served, wanted), latents)
+    np.testing.assert_allclose(decode(served, wanted, latents), decode(model, wanted, latents), atol=1e-7)
+
+
+def test_weights_held_in_bfloat16_generate_what_casting_them_in_each_step_does(model_files: ModelFiles) -> None:
+    wanted, made = parameters(sampler="dpmpp-2m"), []
+    for held in (False, True):
+        network = load(model_files.configuration, model_files.weights, model_files.text_encoder)
+        if held:
+            for_serving(network, "bfloat16")
+        made.append(ours(prepare(network, model_files.configuration, CPU, "bfloat16"), wanted))
+
+    assert torch.equal(*made)
+
+
+def test_the_text_of_a_prompt_is_encoded_once(model_files: ModelFiles, monkeypatch: pytest.MonkeyPatch) -> None:
+    network = load(model_files.configuration, model_files.weights, model_files.text_encoder)
+    fresh, asked = LoadedModel(network, model_files.configuration, CPU), []
+    encoder = network.conditioner.conditioners["prompt"]
+    monkeypatch.setattr(
+        encoder, "forward", lambda texts, device, f=encoder.forward: asked.append(texts) or f(texts, device)
+    )
+
+    for seed in (1, 2):
+        ours(fresh, parameters(steps=1, seed=seed, negative_prompt="drums"))
+
+    assert asked == [["calm piano in D minor"], ["drums"]]
 
 
 def test_output_that_is_not_finite_is_refused(model: LoadedModel) -> None:

@@ -1,16 +1,25 @@
 """Noise levels and samplers against k-diffusion's own, and against the distribution whose denoiser is known exactly."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 
 import k_diffusion
 import numpy as np
 import pytest
 import torch
 
-from luthier_model.sampling import SAMPLERS, SeededNoise, dpmpp_2m_sde, dpmpp_3m_sde, generator_of, noise_levels
+from luthier_model.sampling import (
+    SAMPLERS,
+    Sampling,
+    SeededNoise,
+    dpmpp_2m_sde,
+    dpmpp_3m_sde,
+    generator_of,
+    noise_levels,
+    steps_of,
+)
 
-Solver = Callable[..., Iterator[torch.Tensor]]
+Solver = Callable[..., Sampling]
 
 MEAN, SPREAD = 0.7, 1.3
 NO_NOISE = torch.zeros(1).double
@@ -75,7 +84,7 @@ def test_a_sampler_agrees_with_k_diffusion_given_the_same_noise(name: str, steps
     extra = {"noise_sampler": Recorded()} if name.endswith("sde") else {}
 
     theirs = THEIRS[name](wavy, x, torch.tensor(sigmas, dtype=torch.float64), disable=True, **extra)
-    ours = last(SAMPLERS[name](wavy, x, sigmas, Recorded()))
+    ours = last(steps_of(SAMPLERS[name](x, sigmas, Recorded()), wavy))
 
     torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
 
@@ -84,7 +93,7 @@ def test_a_sampler_agrees_with_k_diffusion_given_the_same_noise(name: str, steps
 def test_a_single_step_is_what_the_denoiser_says(name: str) -> None:
     x = Recorded()() * 500
 
-    (only,) = SAMPLERS[name](wavy, x, [500.0, 0.0], Recorded())
+    (only,) = steps_of(SAMPLERS[name](x, [500.0, 0.0], Recorded()), wavy)
 
     torch.testing.assert_close(only, wavy(x, 500.0))
 
@@ -97,7 +106,7 @@ def test_eta_zero_takes_the_noise_out(name: str, sampler: Solver) -> None:
         wavy, x, torch.tensor(sigmas, dtype=torch.float64), disable=True, eta=0.0, noise_sampler=Recorded()
     )
 
-    ours = last(sampler(wavy, x, sigmas, Recorded(), eta=0.0))
+    ours = last(steps_of(sampler(x, sigmas, Recorded(), eta=0.0), wavy))
 
     torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
 
@@ -106,7 +115,7 @@ def ode_error(sampler: Solver, steps: int, **eta: float) -> float:
     """Distance from the exact solution of the probability flow at sigma_min, for Gaussian data."""
     sigmas = noise_levels(steps, 0.05, 20)[:-1]
     x = torch.full((1, 1, 1), 17.0, dtype=torch.float64)
-    got = last(sampler(gaussian, x, sigmas, NO_NOISE, **eta))
+    got = last(steps_of(sampler(x, sigmas, NO_NOISE, **eta), gaussian))
     shrink = math.sqrt((SPREAD**2 + sigmas[-1] ** 2) / (SPREAD**2 + sigmas[0] ** 2))
     return abs(float(got) - (MEAN + (17.0 - MEAN) * shrink))
 
@@ -137,7 +146,7 @@ def test_a_stochastic_sampler_draws_from_the_distribution(name: str) -> None:
     sigmas = noise_levels(60, 0.01, 100)
     noise = SeededNoise(1, (1, 1, 40000), torch.device("cpu"))
 
-    drawn = last(SAMPLERS[name](gaussian, noise() * sigmas[0], sigmas, noise))
+    drawn = last(steps_of(SAMPLERS[name](noise() * sigmas[0], sigmas, noise), gaussian))
 
     assert float(drawn.mean()) == pytest.approx(MEAN, abs=0.03)
     assert float(drawn.std()) == pytest.approx(SPREAD, rel=0.03)
@@ -151,7 +160,8 @@ def test_latents_come_after_every_step(name: str) -> None:
         asked.append(sigma)
         return gaussian(x, sigma)
 
-    running = SAMPLERS[name](denoise, torch.ones(1, 2, 3), noise_levels(7, 0.3, 500), lambda: torch.ones(1, 2, 3))
+    sampling = SAMPLERS[name](torch.ones(1, 2, 3), noise_levels(7, 0.3, 500), lambda: torch.ones(1, 2, 3))
+    running = steps_of(sampling, denoise)
     next(running)
     asked_in_one_step = len(asked)
 

@@ -2,7 +2,9 @@
 
 import functools
 import math
-from collections.abc import Iterator
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -12,15 +14,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from luthier_model import flow
-from luthier_model.conditions import KEPT, KEPT_LATENTS
+from luthier_model.conditions import KEPT, KEPT_LATENTS, SECONDS_START, SECONDS_TOTAL
 from luthier_model.configuration import Configuration
 from luthier_model.errors import OutputNotFinite
-from luthier_model.network import without_conditions
+from luthier_model.guidance import Conditioning, Guided, Network, UNet, velocities
 from luthier_model.objectives import OBJECTIVES, V
-from luthier_model.sampling import SAMPLERS, GuidedDenoiser, SeededNoise, noise_levels
+from luthier_model.sampling import SAMPLERS, Evaluation, Sampling, SeededNoise, noise_levels
+from luthier_model.transformer import Transformer
 
 _DEFAULT: Final = OBJECTIVES[V]
 MARGIN_LATENTS: Final = 16  # decoded beyond an edge; 10 leave an error of 1e-16 at full size
+PIECE_LATENTS: Final = 256  # 12 s of Stable Audio Open; the margins are an eighth more work
+TEXTS_KEPT: Final = 64  # 0.4 MB each with t5-base
 
 Samples = NDArray[np.float32]  # (samples, channels), full scale 1.0
 
@@ -53,13 +58,32 @@ class GenerationParameters:
 class LoadedModel:
     """stable-audio-tools' wrapper on its device, and what its configuration says. Made by `prepare`.
 
-    `precision` "bfloat16": the transformer's products; weights, noise levels, latents and the decoder stay float32.
+    `precision` "bfloat16": the transformer's products; noise levels, latents, norms and the decoder stay float32.
     """
 
     network: Any
     configuration: Configuration
     device: torch.device
     precision: str = "float32"
+
+    @functools.cached_property
+    def velocity_of(self) -> Network[Any]:
+        """The network as it is evaluated."""
+        return UNet(self.network.model) if self.configuration.has_unet else Transformer(self.network.model.model)
+
+    @functools.cached_property
+    def _texts(self) -> "OrderedDict[str, Any]":
+        return OrderedDict()
+
+    def text_states(self, prompt: str) -> Any:
+        """The text encoder's answer as the library's conditioner gives it; the last TEXTS_KEPT prompts are kept."""
+        if prompt not in self._texts:
+            while len(self._texts) >= TEXTS_KEPT:
+                self._texts.popitem(last=False)
+            encoder = self.network.conditioner.conditioners[self.configuration.text.id]
+            self._texts[prompt] = encoder([prompt], self.device)
+        self._texts.move_to_end(prompt)
+        return self._texts[prompt]
 
 
 @dataclass(frozen=True)
@@ -73,7 +97,7 @@ class Step:
 
 
 def prepare(network: Any, configuration: Configuration, device: torch.device, precision: str) -> LoadedModel:
-    """A network made ready to generate.
+    """A network made ready to generate; its weights stay as they are.
 
     The embedding of the noise level is taken out of autocast: near noise alone the levels differ by less than
     bfloat16's step below 1 (0.004), so sigma 500 would be taken for infinity or for 160. TF32 is switched off for
@@ -93,83 +117,181 @@ def prepare(network: Any, configuration: Configuration, device: torch.device, pr
     return LoadedModel(network, configuration, device, precision)
 
 
-@torch.inference_mode()
-def denoise(model: LoadedModel, parameters: GenerationParameters, init_audio: Tensor | None = None) -> Iterator[Step]:
-    """The whole window, a step at a time; nothing runs between the steps that the caller takes.
+def for_serving(network: Any, precision: str) -> None:
+    """Changes a network's weights into what generating reads, for good: it can be trained no more.
+
+    Weight norm becomes the weight that it makes. With `precision` "bfloat16" the transformer's linear layers hold
+    their weights so: autocast would cast them anew in every step.
+    """
+    for module in network.pretransform.modules():
+        if hasattr(module, "weight_g") and hasattr(module, "weight_v"):
+            torch.nn.utils.remove_weight_norm(module)
+    if precision == "bfloat16":
+        for module in network.model.modules():
+            if isinstance(module, torch.nn.Linear):
+                module.to(torch.bfloat16)
+
+
+class Denoising:
+    """A request on its way from noise to latents: what it wants evaluated next, and what it has when all is done.
 
     `init_audio` (1, channels, window samples) is noised to `init_noise_level` and is where it starts from. The same
-    parameters give the same latents: noise is drawn from the seed alone.
+    parameters give the same latents, whatever else is evaluated along with it: noise is drawn from the seed alone.
     """
-    c, p, network = model.configuration, parameters, model.network
 
-    def conditioning(prompt: str, *, negative: bool = False) -> dict[str, Tensor | None]:
-        values = {"prompt": prompt, "seconds_start": p.seconds_start, "seconds_total": p.seconds_total}
-        tensors = network.conditioner([values], model.device)
+    def __init__(self, model: LoadedModel, parameters: GenerationParameters, init_audio: Tensor | None = None) -> None:
+        self.model, self.parameters = model, parameters
+        with torch.inference_mode(), _precision(model):
+            self.guided = self._guided()
+            self._sampling, self.levels = self._begun(init_audio)
+            self.asked: Evaluation | None = next(self._sampling)
+        self.latents: Tensor = self.asked.x
+        """Those of the steps that are done, (1, channels, latents)."""
+        self.steps_done = 0
+
+    @property
+    def sigma(self) -> float:
+        """The noise level reached."""
+        return self.levels[self.steps_done]
+
+    def framed(self) -> tuple[Tensor, float]:
+        """What the network is given for what is asked: latents of unit variance and a timestep from 0 to 1."""
+        assert self.asked is not None
+        x, level = self.asked.x, self.asked.level
+        if self.model.configuration.objective.flow:
+            return x, level
+        return x / math.sqrt(level * level + 1), math.atan(level) * 2 / math.pi
+
+    def answer(self, velocity: Tensor) -> None:
+        """Goes on to the next evaluation with the network's answer to what was asked."""
+        assert self.asked is not None
+        x, level = self.asked.x, self.asked.level
+        if not self.model.configuration.objective.flow:
+            norm = math.sqrt(level * level + 1)
+            velocity = x / (norm * norm) - velocity * (level / norm)  # the expected clean latents
+        try:
+            self.asked = self._sampling.send(velocity)
+        except StopIteration as done:
+            self.asked, self.latents, self.steps_done = None, done.value, len(self.levels) - 1
+        else:
+            if self.asked.step > self.steps_done:
+                self.latents, self.steps_done = self.asked.x, self.asked.step
+
+    def _guided(self) -> Guided[Any]:
+        p, network = self.parameters, self.model.velocity_of
+        told = self._told(p.prompt)
+        if p.guidance_scale == 1.0:
+            return Guided(network.branch(told))
+        negative = self._told(p.negative_prompt, negative=True) if p.negative_prompt else None
+        other = network.other_branch(told, negative)
+        return Guided(network.branch(told), other, p.guidance_scale, p.guidance_rescale)
+
+    def _told(self, prompt: str, *, negative: bool = False) -> Conditioning:
+        """The library's names of what acts where, for a prompt and the seconds."""
+        model, c, p = self.model, self.model.configuration, self.parameters
+        tensors = {c.text.id: model.text_states(prompt)}
+        seconds = {SECONDS_START: p.seconds_start, SECONDS_TOTAL: p.seconds_total}
+        for name, conditioner in model.network.conditioner.conditioners.items():
+            if name in seconds:
+                tensors[name] = conditioner([seconds[name]], model.device)
         if c.masks:
             tensors |= kept_inputs(torch.zeros(1, c.latent_channels, c.window_latents), 0.0, model.device)
-        inputs: dict[str, Tensor | None] = network.get_conditioning_inputs(tensors, negative=negative)
-        return inputs
+        told: Conditioning = model.network.get_conditioning_inputs(tensors, negative=negative)
+        return told
 
-    negative = None
-    if p.negative_prompt and p.guidance_scale != 1.0:
-        negative = conditioning(p.negative_prompt, negative=True)
-    denoiser = GuidedDenoiser(
-        network.model,
-        conditioning(p.prompt),
-        negative=negative,
-        scale=p.guidance_scale,
-        rescale=p.guidance_rescale,
-        unconditional=functools.partial(without_conditions, network.model),
-    )
-    noise = SeededNoise(p.seed, (1, c.latent_channels, c.window_latents), model.device)
-    start = p.init_noise_level or p.sigma_max
-    if c.objective.flow:
-        levels = flow.levels(p.steps, start)
-        if p.sampler in flow.EVENLY:
-            levels = flow.even_levels(p.steps, start, c.timestep_shift, c.window_latents)
-        x = noise()
-        if init_audio is not None:
-            x = encode(model, init_audio).lerp(x, start)
-        steps = iter(flow.FLOW_SAMPLERS[p.sampler](denoiser.velocity, x, levels, noise))
-    else:
+    def _begun(self, init_audio: Tensor | None) -> tuple[Sampling, Sequence[float]]:
+        """The sampler before its first evaluation, and its levels."""
+        model, c, p = self.model, self.model.configuration, self.parameters
+        noise = SeededNoise(p.seed, (1, c.latent_channels, c.window_latents), model.device)
+        start = p.init_noise_level or p.sigma_max
+        if c.objective.flow:
+            levels = flow.levels(p.steps, start)
+            if p.sampler in flow.EVENLY:
+                levels = flow.even_levels(p.steps, start, c.timestep_shift, c.window_latents)
+            x = noise()
+            if init_audio is not None:
+                x = encode(model, init_audio).lerp(x, start)
+            return flow.FLOW_SAMPLERS[p.sampler](x, levels, noise), levels
         levels = noise_levels(p.steps, p.sigma_min, start)
         x = noise() * levels[0]
         if init_audio is not None:
             x = x + encode(model, init_audio)
-        steps = iter(SAMPLERS[p.sampler](denoiser, x, levels, noise))
-    queued: torch.cuda.Event | None = None
-    for number, sigma in enumerate(levels[1:], 1):
-        with torch.autocast(model.device.type, torch.bfloat16, enabled=model.precision == "bfloat16"):
-            latents = next(steps)
-        if model.device.type == "cuda":
-            # The host stays at most one step ahead of the device: progress is true, a cancel is quick, and the device
-            # always has a step queued, so it never waits for the host.
-            done = torch.cuda.Event()  # type: ignore[no-untyped-call]
-            done.record()
-            if queued:
-                queued.synchronize()
-            queued = done
-        yield Step(number, p.steps, sigma, latents)
+        return SAMPLERS[p.sampler](x, levels, noise), levels
+
+
+def _precision(model: LoadedModel) -> AbstractContextManager[Any]:
+    return torch.autocast(model.device.type, torch.bfloat16, enabled=model.precision == "bfloat16")
 
 
 @torch.inference_mode()
-def decode(model: LoadedModel, parameters: GenerationParameters, latents: Tensor) -> Samples:
-    """(samples, channels): as many as `seconds_total` says, or the whole window when `untrimmed`.
+def evaluate(together: Sequence[Denoising]) -> None:
+    """What each asks for in one pass of the network, and each goes on. All are of one model and as long."""
+    model = together[0].model
+    with _precision(model):
+        asked = [(each.guided, *each.framed()) for each in together]
+        found = velocities(model.velocity_of, asked)
+        for each, velocity in zip(together, found, strict=True):
+            each.answer(velocity)
 
-    Only the latents that this takes are decoded. OutputNotFinite when the model went out of bounds with these
-    parameters.
+
+def denoise(model: LoadedModel, parameters: GenerationParameters, init_audio: Tensor | None = None) -> Iterator[Step]:
+    """A request alone: the whole window, a step at a time; nothing runs between the steps that the caller takes."""
+    running, pace = Denoising(model, parameters, init_audio), Pace(model.device)
+    for number in range(1, parameters.steps + 1):
+        while running.steps_done < number:
+            evaluate([running])
+            pace.keep()
+        yield Step(number, parameters.steps, running.sigma, running.latents)
+
+
+class Pace:
+    """Keeps the host at most one evaluation ahead of the device.
+
+    So progress is true, a cancel is quick, and the device always has work queued and never waits for the host.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._queued: torch.cuda.Event | None = None
+
+    def keep(self) -> None:
+        """Call after each evaluation."""
+        if self._device.type == "cuda":
+            done = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            done.record()
+            if self._queued:
+                self._queued.synchronize()
+            self._queued = done
+
+
+def decode(model: LoadedModel, parameters: GenerationParameters, latents: Tensor) -> Samples:
+    """(samples, channels): as many as `seconds_total` says, or the whole window when `untrimmed`. See `pieces`."""
+    return np.concatenate(list(pieces(model, parameters, latents)))
+
+
+def pieces(
+    model: LoadedModel, parameters: GenerationParameters, latents: Tensor, piece_latents: int = PIECE_LATENTS
+) -> Iterator[Samples]:
+    """The audio of latents in pieces (samples, channels) of at most `piece_latents`, one behind the other.
+
+    Only the latents that this takes are decoded, and MARGIN_LATENTS on either side of each piece, so that memory does
+    not grow with the length. OutputNotFinite when the model went out of bounds with these parameters.
     """
     c = model.configuration
     asked = c.window_samples if parameters.untrimmed else samples_of(parameters.seconds_total, c.sample_rate_hz)
-    samples = min(asked, c.window_samples)
-    needed = latents[:, :, : math.ceil(samples / c.downsampling_ratio) + MARGIN_LATENTS]
-    sound = model.network.pretransform.decode(needed.float())  # (1, channels, samples); bfloat16 would be audible
-    audio = sound[0, :, :samples].T.float().cpu().numpy()
-    if not np.isfinite(audio).all():
-        raise OutputNotFinite(
-            "the model's output is not finite with these parameters: try a lower guidance_scale or sigma_max"
-        )
-    return np.ascontiguousarray(audio)
+    samples, ratio = min(asked, c.window_samples), c.downsampling_ratio
+    for begin in range(0, math.ceil(samples / ratio), piece_latents):
+        end = min(begin + piece_latents, math.ceil(samples / ratio))
+        first = max(begin - MARGIN_LATENTS, 0)
+        with torch.inference_mode():  # bfloat16 would be audible
+            sound = model.network.pretransform.decode(latents[:, :, first : end + MARGIN_LATENTS].float())
+            audio = sound[0, :, (begin - first) * ratio : min(end * ratio, samples) - first * ratio].T.float().cpu()
+        piece = audio.numpy()  # (samples, channels)
+        if not np.isfinite(piece).all():
+            raise OutputNotFinite(
+                "the model's output is not finite with these parameters: try a lower guidance_scale or sigma_max"
+            )
+        yield np.ascontiguousarray(piece)
 
 
 def kept_inputs(latents: Tensor, kept: Tensor | float, device: torch.device | str) -> dict[str, list[Tensor]]:

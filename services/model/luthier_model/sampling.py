@@ -3,20 +3,21 @@
 Noise levels: `sigma` is the standard deviation of the noise in units of the (unit variance) latents, as in Karras et
 al. 2022, "Elucidating the Design Space of Diffusion-Based Generative Models".
 
-Denoising: a transformer predicts v (Salimans and Ho 2022), framed as k-diffusion's `VDenoiser`; models of a flow are
-sampled by `flow.py`. Guidance: Ho and Salimans 2022. Rescale: Lin et al. 2023, "Common Diffusion Noise Schedules and
-Sample Steps are Flawed", section 3.4.
+Denoising: a network predicts v (Salimans and Ho 2022), framed as k-diffusion's `VDenoiser`; models of a flow are
+sampled by `flow.py`.
 
-Samplers: each is a generator that yields the latents after every step, so that the caller reports progress and stops
-between steps. Coefficients are Python floats computed on the host, so no step waits for the device. The names are
-stable-audio-tools' `sampler_type`; the solvers are those of k-diffusion:
+Samplers: each is a generator that yields what it wants evaluated and is sent the answer, so that whoever drives it can
+evaluate several at once, report progress and stop in between. It returns the latents. Coefficients are Python floats
+computed on the host, so no step waits for the device. The names are stable-audio-tools' `sampler_type`; the solvers are
+those of k-diffusion:
 * `k-euler`, `k-heun`: Karras et al. 2022, algorithm 2 without churn. Heun evaluates the denoiser twice a step.
 * `dpmpp-2m`: DPM-Solver++(2M), Lu et al. 2022. Deterministic, second order.
 * `dpmpp-2m-sde` (midpoint), `dpmpp-3m-sde`: its stochastic multistep forms. Stable Audio Open uses the last.
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final, Protocol
 
@@ -26,11 +27,24 @@ from torch import Tensor
 
 _MT19937_WORDS: Final = 624  # of 32 bits, Matsumoto and Nishimura 1998; torch keeps each in 64
 _MT19937_FIRST: Final = 3  # in a generator's state, behind the seed, the position and the words left
-GUIDED_KEYS: Final = ("cross_attn_cond", "prepend_cond")  # what the unconditional branch goes without
 
-Conditioning = Mapping[str, Tensor | None]  # keyword arguments of the transformer, batch 1
-Denoiser = Callable[[Tensor, float], Tensor]  # (noisy latents, sigma) -> expected clean latents, same shape
 Noise = Callable[[], Tensor]  # the next standard normal draw, shape and device of the latents
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a sampler wants evaluated: `x` (batch, channels, latents) at a noise level, with `step` steps done.
+
+    The answer is the expected clean latents; of a flow, whose level is the share of noise, the velocity.
+    """
+
+    x: Tensor
+    level: float
+    step: int
+
+
+Sampling = Generator[Evaluation, Tensor, Tensor]
+"""A sampler at work: yields evaluations, is sent their answers, returns the latents."""
 
 
 def noise_levels(steps: int, sigma_min: float, sigma_max: float) -> list[float]:
@@ -46,70 +60,24 @@ def noise_levels(steps: int, sigma_min: float, sigma_max: float) -> list[float]:
     return [math.exp(low + at * (high - low)) for at in ramp] + [0.0]
 
 
-class GuidedDenoiser:
-    """Callable `(x, sigma) -> denoised` over stable-audio-tools' transformer or U-Net; x is (1, channels, latents).
-
-    `scale` 1 evaluates the conditional branch alone; otherwise both branches go as one batch and the velocity is
-    unconditional + scale * (conditional - unconditional). `rescale` (0 to 1) pulls its spread in each frame back to
-    that of the conditional branch. `negative` is the unconditional branch's text; without it, and where it has no
-    token, `unconditional` says what stands there: zeros, or what the network learned.
-
-    The transformer's own `cfg_scale` gives the same numbers but waits for the device each step: it stays 1.
-    """
-
-    def __init__(
-        self,
-        transformer: Callable[..., Tensor],
-        conditioning: Conditioning,
-        *,
-        negative: Conditioning | None = None,
-        scale: float = 1.0,
-        rescale: float = 0.0,
-        unconditional: Callable[[Tensor], Tensor] = torch.zeros_like,
-    ) -> None:
-        self._transformer, self._scale, self._rescale = transformer, scale, rescale
-        self._inputs = {key: value for key, value in conditioning.items() if value is not None}
-        if scale != 1.0:
-            self._inputs = _both_branches(self._inputs, negative or {}, unconditional)  # batch 1 -> 2
-
-    def __call__(self, x: Tensor, sigma: float) -> Tensor:
-        norm = math.sqrt(sigma * sigma + 1)
-        return x / (norm * norm) - self.velocity(x / norm, math.atan(sigma) * 2 / math.pi) * (sigma / norm)
-
-    def velocity(self, x: Tensor, t: float) -> Tensor:
-        """What the network answers, guided; `t` in [0, 1]: 0 is clean, 1 is noise alone."""
-        if self._scale == 1.0:
-            return self._predict(x, t)
-        conditional, unconditional = self._predict(torch.cat([x, x]), t).chunk(2)
-        guided = unconditional + (conditional - unconditional) * self._scale
-        if not self._rescale:
-            return guided
-        spread = conditional.std(dim=1, keepdim=True) / guided.std(dim=1, keepdim=True)  # (1, 1, latents)
-        return guided * (spread * self._rescale + (1 - self._rescale))
-
-    def _predict(self, x: Tensor, t: float) -> Tensor:
-        times = torch.full((x.shape[0],), t, device=x.device, dtype=torch.float32)
-        return self._transformer(x, times, **self._inputs).to(x.dtype)
-
-
-def _both_branches(
-    conditional: dict[str, Tensor], negative: Conditioning, unconditional: Callable[[Tensor], Tensor]
-) -> dict[str, Tensor]:
-    """Each input twice along the batch: as asked for, then without what guidance steers by."""
-    both = {}
-    for key, value in conditional.items():
-        both[key] = torch.cat([value, unconditional(value) if key in GUIDED_KEYS else value])
-    text, mask = negative.get("negative_cross_attn_cond"), negative.get("negative_cross_attn_mask")
-    if text is not None and "cross_attn_cond" in conditional:
-        text = text if mask is None else torch.where(mask.bool()[..., None], text, unconditional(text))
-        both["cross_attn_cond"] = torch.cat([conditional["cross_attn_cond"], text])  # (2, tokens, width)
-    return both
-
-
 class Sampler(Protocol):
-    """Denoises `x` (batch, channels, latents) along `sigmas`; yields it len(sigmas) - 1 times."""
+    """Begins to denoise `x` (batch, channels, latents) along `levels`, in len(levels) - 1 steps."""
 
-    def __call__(self, denoise: Denoiser, x: Tensor, sigmas: Sequence[float], noise: Noise) -> Iterator[Tensor]: ...
+    def __call__(self, x: Tensor, levels: Sequence[float], noise: Noise) -> Sampling: ...
+
+
+def steps_of(sampling: Sampling, evaluate: Callable[[Tensor, float], Tensor]) -> Iterator[Tensor]:
+    """Drives a sampler by a function of latents and level; yields the latents after every step."""
+    step, asked = 0, next(sampling)
+    while True:
+        try:
+            asked = sampling.send(evaluate(asked.x, asked.level))
+        except StopIteration as done:
+            yield done.value
+            return
+        if asked.step > step:
+            step = asked.step
+            yield asked.x
 
 
 class SeededNoise:
@@ -145,53 +113,54 @@ def generator_of(seed: int) -> torch.Generator:
     return generator
 
 
-def euler(denoise: Denoiser, x: Tensor, sigmas: Sequence[float], noise: Noise) -> Iterator[Tensor]:
+def euler(x: Tensor, levels: Sequence[float], noise: Noise) -> Sampling:
     """First order, one evaluation a step. `noise` is not drawn from."""
     del noise
-    for sigma, following in pairwise(sigmas):
-        x = denoise(x, sigma).lerp(x, following / sigma)
-        yield x
+    for step, (sigma, following) in enumerate(pairwise(levels)):
+        denoised = yield Evaluation(x, sigma, step)
+        x = denoised.lerp(x, following / sigma)
+    return x
 
 
-def heun(denoise: Denoiser, x: Tensor, sigmas: Sequence[float], noise: Noise) -> Iterator[Tensor]:
+def heun(x: Tensor, levels: Sequence[float], noise: Noise) -> Sampling:
     """Second order, two evaluations a step (one in the last). `noise` is not drawn from."""
     del noise
-    for sigma, following in pairwise(sigmas):
-        slope = (x - denoise(x, sigma)) / sigma
+    for step, (sigma, following) in enumerate(pairwise(levels)):
+        denoised = yield Evaluation(x, sigma, step)
+        slope = (x - denoised) / sigma
         ahead = x + slope * (following - sigma)
         if following > 0:
-            slope = (slope + (ahead - denoise(ahead, following)) / following) / 2
+            denoised = yield Evaluation(ahead, following, step)
+            slope = (slope + (ahead - denoised) / following) / 2
             ahead = x + slope * (following - sigma)
         x = ahead
-        yield x
+    return x
 
 
-def dpmpp_2m(denoise: Denoiser, x: Tensor, sigmas: Sequence[float], noise: Noise) -> Iterator[Tensor]:
+def dpmpp_2m(x: Tensor, levels: Sequence[float], noise: Noise) -> Sampling:
     """DPM-Solver++(2M): extrapolates from the last two evaluations. `noise` is not drawn from."""
     del noise
     before: Tensor | None = None
-    for i, (sigma, following) in enumerate(pairwise(sigmas)):
-        denoised = denoise(x, sigma)
+    for step, (sigma, following) in enumerate(pairwise(levels)):
+        denoised = yield Evaluation(x, sigma, step)
         if following == 0:
             x = denoised
         else:
             target = denoised
             if before is not None:
                 # this step's log SNR over the last's
-                ratio = math.log(sigma / following) / math.log(sigmas[i - 1] / sigma)
+                ratio = math.log(sigma / following) / math.log(levels[step - 1] / sigma)
                 target = denoised + (denoised - before) * (ratio / 2)
             x = target.lerp(x, following / sigma)
         before = denoised
-        yield x
+    return x
 
 
-def dpmpp_2m_sde(
-    denoise: Denoiser, x: Tensor, sigmas: Sequence[float], noise: Noise, eta: float = 1.0
-) -> Iterator[Tensor]:
+def dpmpp_2m_sde(x: Tensor, levels: Sequence[float], noise: Noise, eta: float = 1.0) -> Sampling:
     """DPM-Solver++(2M) SDE, midpoint. `eta` 1 draws noise once a step but the last, 0 never."""
     before: Tensor | None = None
-    for i, (sigma, following) in enumerate(pairwise(sigmas)):
-        denoised = denoise(x, sigma)
+    for step, (sigma, following) in enumerate(pairwise(levels)):
+        denoised = yield Evaluation(x, sigma, step)
         if following == 0:
             x = denoised
         else:
@@ -199,31 +168,30 @@ def dpmpp_2m_sde(
             gain = -math.expm1(-h * (1 + eta))
             x = x * math.exp(-h * (1 + eta)) + denoised * gain
             if before is not None:
-                x = x + (denoised - before) * (0.5 * gain * h / math.log(sigmas[i - 1] / sigma))
+                x = x + (denoised - before) * (0.5 * gain * h / math.log(levels[step - 1] / sigma))
             x = _renoised(x, following, h, eta, noise)
         before = denoised
-        yield x
+    return x
 
 
-def dpmpp_3m_sde(
-    denoise: Denoiser, x: Tensor, sigmas: Sequence[float], noise: Noise, eta: float = 1.0
-) -> Iterator[Tensor]:
+def dpmpp_3m_sde(x: Tensor, levels: Sequence[float], noise: Noise, eta: float = 1.0) -> Sampling:
     """DPM-Solver++(3M) SDE: extrapolates from the last three evaluations. `eta` as in `dpmpp_2m_sde`.
 
     As in k-diffusion and DPM-Solver++'s own code the third term has half its Taylor weight, so the order of
     convergence is 2, with a smaller error than 2M. Kept: published models are tuned with it.
     """
     evaluations: list[Tensor] = []  # newest first, at most three
-    for i, (sigma, following) in enumerate(pairwise(sigmas)):
-        evaluations = [denoise(x, sigma), *evaluations[:2]]
+    for step, (sigma, following) in enumerate(pairwise(levels)):
+        denoised = yield Evaluation(x, sigma, step)
+        evaluations = [denoised, *evaluations[:2]]
         if following == 0:
-            x = evaluations[0]
+            x = denoised
         else:
             h = math.log(sigma / following)
-            x = x * math.exp(-h * (1 + eta)) + evaluations[0] * -math.expm1(-h * (1 + eta))
-            x = x + _higher_orders(evaluations, sigmas[max(i - 2, 0) : i + 2], h * (1 + eta))
+            x = x * math.exp(-h * (1 + eta)) + denoised * -math.expm1(-h * (1 + eta))
+            x = x + _higher_orders(evaluations, levels[max(step - 2, 0) : step + 2], h * (1 + eta))
             x = _renoised(x, following, h, eta, noise)
-        yield x
+    return x
 
 
 def _higher_orders(evaluations: list[Tensor], sigmas: Sequence[float], h_eta: float) -> Tensor | float:
