@@ -34,6 +34,14 @@ def test_who_would_miss_the_deadline_goes_first() -> None:
     assert in_order([load(1.0), replace(urgent, deadline=100.0)], now=5.0, slots=2) == [0, 1]
 
 
+def test_a_deadline_that_was_promised_is_kept_whatever_comes_without_one() -> None:
+    promised = load(10.0, deadline=12.0)
+
+    ready = ready_times([promised, *(load(1.0) for _ in range(20))], now=0.0, slots=30)
+
+    assert ready[0] <= 12.0
+
+
 def test_nobody_starves_behind_deadlines() -> None:
     starved = load(1.0, came=0.0)
     urgent = load(10.0, came=50.0, deadline=60.5)

@@ -187,23 +187,6 @@ def test_a_deadline_that_cannot_be_met_is_refused_at_once(model: LoadedModel, pa
     assert {seed for seeds in passes for seed in seeds} == {1}
 
 
-@pytest.mark.usefixtures("fixed_costs")
-def test_what_makes_another_miss_its_deadline_is_refused(model: LoadedModel) -> None:
-    stop = threading.Event()
-    with device() as scheduler, ThreadPoolExecutor(1) as threads, Held() as held:
-        generated(scheduler, model, parameters(steps=3))
-        promised = threads.submit(
-            generated, scheduler, model, parameters(steps=100), on_step=held, time_left_s=26, stop=stop
-        )
-        assert held.reached.wait(60)
-        with pytest.raises(Unavailable, match="an earlier one"):
-            generated(scheduler, model, parameters(steps=50, seed=2), time_left_s=10.5)
-        stop.set()
-        held.go_on.set()
-        with pytest.raises(Cancelled):
-            promised.result()
-
-
 def test_one_that_waits_is_told_how_many_are_ready_before_it(model: LoadedModel) -> None:
     told: list[Forecast] = []
     with device(slots=1, queue=2) as scheduler, ThreadPoolExecutor(2) as threads, Held() as held:

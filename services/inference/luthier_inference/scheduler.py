@@ -7,7 +7,7 @@ but rounding.
 
 A request takes a place (`enter`) before its model is loaded, and keeps it until its audio is decoded; encoding and
 storing the file is its own thread's. Without a place it is refused at once, with an estimate of when there is one; so
-is a request that could not meet its deadline, or would make another miss its own.
+is a request that could not meet its deadline beside those that are there.
 """
 
 import logging
@@ -115,7 +115,7 @@ class Scheduler:
         """A place for a request on the model of a digest, given back at the end of the block.
 
         Raises Busy when all are taken; Unavailable DEADLINE_TOO_NEAR when it could not be ready within `time_left_s`
-        beside those that are there, or one of them could not be; DeadlineExceeded when it could not be even alone.
+        beside those that are there; DeadlineExceeded when it could not be even alone.
         """
         with self._change:
             costs = self._costs_of(model)
@@ -169,12 +169,10 @@ class Scheduler:
         if time_left_s is not None and alone_s > time_left_s:
             text = f"this takes about {alone_s:.1f} s and the call's deadline is in {time_left_s:.1f} s"
             raise DeadlineExceeded(text, reason=TOO_NEAR)
-        late = ready_s > place.deadline - now
-        others = any(at > each.deadline >= each.ready_at for at, each in zip(ready, taken, strict=False))
-        if late or others:
+        if time_left_s is not None and ready_s > time_left_s:
             self._workload.refused()
-            why = f"the call's deadline is in {time_left_s:.1f} s" if late else "an earlier one would miss its deadline"
-            text = f"this would be ready in about {ready_s:.1f} s beside {len(taken)} other requests, and {why}"
+            text = f"this would be ready in about {ready_s:.1f} s beside {len(taken)} other requests"
+            text = f"{text}, and the call's deadline is in {time_left_s:.1f} s"
             raise Unavailable(text, reason=TOO_NEAR, retry_after_s=max(ready_s - alone_s, 1.0))
 
     def _at_work(self) -> list[Place]:
