@@ -428,7 +428,7 @@ SYSTEMS: Final[Mapping[str, Any]] = {OURS: Ours, LIBRARY: Library, DIFFUSERS: Di
 
 
 def serve(system: str, folder: Path, threads: int) -> None:
-    """A child: a line on stdin is a job, a line on stdout its answer, the audio lies in the folder. Until stdin ends."""
+    """A child: a line on stdin is a job, a line on stdout its answer; the audio lies in the folder."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # the libraries print, too
     import torch
@@ -582,7 +582,8 @@ def main() -> None:
         pythons[DIFFUSERS] = asked.diffusers
     window_s = asked.window * LATENT_SAMPLES / RATE_HZ
     print(
-        f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, {asked.threads} threads, window of {window_s:.1f} s"
+        f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, {asked.threads} threads, "
+        f"window of {window_s:.1f} s"
     )
     if asked.batches:
         print(f"{'case':5}requests    CPU of an evaluation      of one")
