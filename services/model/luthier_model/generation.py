@@ -3,7 +3,7 @@
 import functools
 import math
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Final
@@ -11,6 +11,7 @@ from typing import Any, Final
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from stable_audio_tools.models.blocks import SnakeBeta
 from torch import Tensor
 
 from luthier_model import flow
@@ -122,16 +123,33 @@ def prepare(network: Any, configuration: Configuration, device: torch.device, pr
 def for_serving(network: Any, precision: str) -> None:
     """Changes a network's weights into what generating reads, for good: it can be trained no more.
 
-    Weight norm becomes the weight that it makes. With `precision` "bfloat16" the transformer's linear layers hold
-    their weights so: autocast would cast them anew in every step.
+    Weight norm becomes the weight that it makes, and the constants of the autoencoder's activations are computed. With
+    `precision` "bfloat16" the transformer's linear layers hold their weights so: autocast would cast them anew in every
+    step.
     """
     for module in network.pretransform.modules():
         if hasattr(module, "weight_g") and hasattr(module, "weight_v"):
             torch.nn.utils.remove_weight_norm(module)
+        elif isinstance(module, SnakeBeta):
+            module.forward = _snake(module)
     if precision == "bfloat16":
         for module in network.model.modules():
             if isinstance(module, torch.nn.Linear):
                 module.to(torch.bfloat16)
+
+
+def _snake(module: SnakeBeta) -> Callable[[Tensor], Tensor]:
+    """x + sin(a x)^2 / b (Ziyin 2020, as in BigVGAN), with a and b computed once and one tensor beside the input's."""
+    a, b = module.alpha, module.beta  # (channels,)
+    if module.alpha_logscale:
+        a, b = torch.exp(a), torch.exp(b)
+    a, share = a[:, None], (1.0 / (b + module.no_div_by_zero))[:, None]
+
+    def forward(x: Tensor) -> Tensor:
+        sines = torch.mul(x, a).sin_().square_()
+        return torch.addcmul(x, sines, share, out=sines)
+
+    return forward
 
 
 class Denoising:

@@ -6,7 +6,8 @@ the order of the work:
   rotary angles, positions;
 * rows whose tokens are all zeros skip cross attention. None of its layers has a bias, so that keys and values are zeros
   there, and zeros are what it would add;
-* nothing is recomputed: the library's own forward pass checkpoints activations also where nothing is trained.
+* nothing is recomputed: the library's own forward pass checkpoints activations also where nothing is trained;
+* what a layer has made is changed in place: on a CPU a pass over memory that is new costs more than the arithmetic.
 
 Shapes: `rows` are branches of requests (guidance has two for each), `tokens` are what is prepended and the latents.
 """
@@ -103,7 +104,7 @@ class Transformer:
         rotary = self._angles(x.shape[1])
         attended = self._joined_attended([branch for branch in branches if branch.attended is not None])
         for layer, keys_values in zip(inner.layers, attended, strict=True):
-            x = _block(layer, x, rotary, modulation, keys_values)
+            _block(layer, x, rotary, modulation, keys_values)
         x = inner.project_out(x[:, sum(each.shape[1] for each in before) :]).transpose(1, 2)
         velocity: Tensor = module.postprocess_conv(x) + x  # (rows, channels, latents)
         return velocity.split(1)
@@ -116,10 +117,11 @@ class Transformer:
         return embedding
 
     def _angles(self, tokens: int) -> tuple[Tensor, Tensor]:
-        """Cosines and sines of the rotary angles, (tokens, angles)."""
+        """Cosines of the rotary angles and sines, those of the first half negative; (tokens, angles) each."""
         if tokens not in self._rotary:
             angles, _ = self._inner.rotary_pos_emb.forward_from_seq_len(tokens)
-            self._rotary = {tokens: (angles.cos(), angles.sin())}
+            first, second = angles.sin().chunk(2, dim=-1)
+            self._rotary = {tokens: (angles.cos(), torch.cat([-first, second], dim=-1))}
         return self._rotary[tokens]
 
     def _attended(self, told: Tensor) -> tuple[tuple[Tensor, Tensor] | None, ...]:
@@ -157,24 +159,36 @@ class Transformer:
 def _block(
     layer: Any, x: Tensor, rotary: tuple[Tensor, Tensor], modulation: Tensor | None,
     keys_values: tuple[Tensor, Tensor] | None,
-) -> Tensor:  # fmt: skip
-    """One layer over (rows, tokens, width). The first rows attend to `keys_values`, one each; the others to nothing."""
+) -> None:  # fmt: skip
+    """One layer, in place over `x` (rows, tokens, width). The first rows attend to `keys_values`, one each; the others
+    to nothing.
+    """
     if modulation is None:
-        x = x + layer.self_attn_scale(_self_attention(layer.self_attn, layer.pre_norm(x), rotary))
+        x.add_(layer.self_attn_scale(_self_attention(layer.self_attn, layer.pre_norm(x), rotary)))
     else:  # Peebles and Xie 2023, "Scalable Diffusion Models with Transformers", as the library has it
         scale, shift, gate, ff_scale, ff_shift, ff_gate = (
             (layer.to_scale_shift_gate + modulation).unsqueeze(1).chunk(6, dim=-1)
         )
         inside = _self_attention(layer.self_attn, layer.pre_norm(x) * (1 + scale) + shift, rotary)
-        x = layer.self_attn_scale(inside * torch.sigmoid(1 - gate)) + x
+        x.add_(layer.self_attn_scale(inside.mul_(torch.sigmoid(1 - gate))))
     if keys_values is not None:
         attending = x[: len(keys_values[0])]
         inside = _cross_attention(layer.cross_attn, layer.cross_attend_norm(attending), *keys_values)
-        attending += layer.cross_attn_scale(inside)  # x is this layer's own
+        attending += layer.cross_attn_scale(inside)
     if modulation is None:
-        return x.add_(layer.ff_scale(layer.ff(layer.ff_norm(x))))
-    inside = layer.ff(layer.ff_norm(x) * (1 + ff_scale) + ff_shift)
-    return x.add_(layer.ff_scale(inside * torch.sigmoid(1 - ff_gate)))
+        x.add_(layer.ff_scale(_feed_forward(layer.ff, layer.ff_norm(x))))
+    else:
+        inside = _feed_forward(layer.ff, layer.ff_norm(x) * (1 + ff_scale) + ff_shift)
+        x.add_(layer.ff_scale(inside.mul_(torch.sigmoid(1 - ff_gate))))
+
+
+def _feed_forward(module: Any, x: Tensor) -> Tensor:
+    """SwiGLU (Shazeer 2020). Both of its halves are made on their own, so that neither is read across the other."""
+    gated, last = module.ff[0].proj, module.ff[2]
+    (values, gates), (bias, gates_bias) = gated.weight.chunk(2), gated.bias.chunk(2)
+    opened = functional.silu(functional.linear(x, gates, gates_bias), inplace=True)
+    found: Tensor = last(opened.mul_(functional.linear(x, values, bias)))
+    return found
 
 
 def _self_attention(attention: Any, x: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
@@ -210,12 +224,16 @@ def _normed(x: Tensor, attention: Any, norm: Any) -> Tensor:
 
 
 def _rotated(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
-    """Rotary positions (Su 2021) in float32 on the first `angles` of each head: half of them with the other half."""
-    angles = cosines.shape[-1]
-    turned, rest = x[..., :angles].float(), x[..., angles:]
+    """Rotary positions (Su 2021) in float32 on the first `angles` of each head: half of them with the other half.
+
+    In place where `x` is float32.
+    """
+    whole = x.float()
+    turned = whole[..., : cosines.shape[-1]]
     first, second = turned.chunk(2, dim=-1)
-    rotated = turned * cosines + torch.cat([-second, first], dim=-1) * sines
-    return torch.cat([rotated, rest.float()], dim=-1) if rest.shape[-1] else rotated
+    other = torch.cat([second, first], dim=-1)
+    turned.mul_(cosines).addcmul_(other, sines)
+    return whole
 
 
 def _stacked(parts: Sequence[Tensor | None]) -> Tensor:
