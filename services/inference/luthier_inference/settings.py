@@ -15,7 +15,7 @@ class InferenceSettings(ServiceSettings, StoreSettings):
     queue: int = setting("LUTHIER_QUEUE", default=8, low=0, high=256, help="generations that wait; more are refused")
     batch: int = setting(
         "LUTHIER_BATCH", default=0, low=0, high=64,
-        help="generations in one pass of the network; 0 = 8 with DEVICE=cuda, 1 with cpu",
+        help="generations in one pass of the network; 0 = 8 with DEVICE=cuda, 4 with cpu",
     )  # fmt: skip
     precision: str = setting(
         "LUTHIER_PRECISION", default="float32", choices=("float32", "bfloat16"), help="bfloat16 needs DEVICE=cuda"
@@ -38,7 +38,7 @@ class InferenceSettings(ServiceSettings, StoreSettings):
     @property
     def in_a_pass(self) -> int:
         """Generations in one pass of the network."""
-        return self.batch or (8 if self.device == "cuda" else 1)
+        return self.batch or (8 if self.device == "cuda" else 4)
 
     def faults(self) -> list[str]:
         faults = super().faults()
