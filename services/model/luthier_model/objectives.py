@@ -55,6 +55,8 @@ class Objective:
         return latents * alpha + noise * sigma, noise * alpha - latents * sigma
 
 
+TIMESTEP_SAMPLERS: Final = ("v-ddim", "v-ddim-cfgpp")
+"""Samplers of a network that predicts v whose levels are timesteps, as a flow's are: `sigma_max` is at most 1."""
 # Steps, guidance and samplers of the flows are those of stable-audio-tools' own interface, `v`'s those of Stable Audio
 # Open's model card. Half noise and half audio is to a flow what sigma 1 is to `v`.
 FLOW_SAMPLERS: Final = ("euler", "dpmpp", "rk4")
@@ -64,7 +66,19 @@ OBJECTIVES: Final[Mapping[str, Objective]] = {
     V: Objective(
         V,
         flow=False,
-        samplers=("dpmpp-3m-sde", "dpmpp-2m-sde", "dpmpp-2m", "k-heun", "k-euler"),
+        samplers=(
+            "dpmpp-3m-sde",
+            "dpmpp-2m-sde",
+            "dpmpp-2m",
+            "k-heun",
+            "k-euler",
+            "k-lms",
+            "k-dpm-2",
+            "k-dpm-fast",
+            "k-dpm-adaptive",
+            "k-dpmpp-2s-ancestral",
+            *TIMESTEP_SAMPLERS,
+        ),
         steps=100,
         guidance_scale=7.0,
         sigma_min=0.3,  # Stable Audio Open's own choice, not stable-audio-tools' 0.01
