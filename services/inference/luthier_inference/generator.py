@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Final
@@ -39,6 +39,7 @@ class GenerationResult:
     peak_dbfs: float
     compute_s: float
     notes: tuple[str, ...]
+    finished: audio.Finished
 
 
 class Generator:
@@ -50,7 +51,7 @@ class Generator:
     def action(self, job: GenerationJob) -> Action:
         """The name of a job: equal jobs give the same audio."""
         version = job.served.version
-        parameters = asdict(job.parameters) | {"output_format": job.output_format, "precision": self.precision}
+        parameters = job.named() | {"precision": self.precision}
         return Action(
             STAGE,
             inputs=[version.digest, job.init_audio.sha256] if job.init_audio else [version.digest],
@@ -87,11 +88,13 @@ class Generator:
                 _raise_if(stop)
             samples = decode(model, job.parameters, step.latents)  # (samples, channels)
             compute_s = time.perf_counter() - started
-            path = audio.write(Path(folder), samples, c.sample_rate_hz, job.output_format)
+            finished = audio.finished(samples, c.sample_rate_hz, job.output_format, job.level)
+            samples = finished.samples
+            path = audio.write(Path(folder), samples, finished.rate_hz, job.output_format, job.tags())
             ref = self.store.blobs.move_file(KIND, path, media_type=audio.FORMATS[job.output_format].media_type)
-            metrics.AUDIO_SECONDS.labels(name).inc(len(samples) / c.sample_rate_hz)
+            metrics.AUDIO_SECONDS.labels(name).inc(len(samples) / finished.rate_hz)
             peak_dbfs = audio.peak_dbfs(samples)
-            return GenerationResult(ref, len(samples), peak_dbfs, compute_s, _notes(model, job, peak_dbfs))
+            return GenerationResult(ref, len(samples), peak_dbfs, compute_s, _notes(model, job, peak_dbfs), finished)
 
 
 @contextmanager
