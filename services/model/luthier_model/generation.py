@@ -26,6 +26,8 @@ _DEFAULT: Final = OBJECTIVES[V]
 MARGIN_LATENTS: Final = 16  # decoded beyond an edge; 10 leave an error of 1e-16 at full size
 PIECE_LATENTS: Final = 256  # 12 s of Stable Audio Open; the margins are an eighth more work
 TEXTS_KEPT: Final = 64  # 0.4 MB each with t5-base
+EVALUATIONS: Final = {"k-heun": 2, "k-dpm-2": 2, "k-dpmpp-2s-ancestral": 2, ADAPTIVE: 3, "rk4": 4}
+"""Of the network in a step, of samplers that take more than one."""
 
 Samples = NDArray[np.float32]  # (samples, channels), full scale 1.0
 
@@ -203,6 +205,8 @@ class Denoising:
         try:
             self.asked = self._sampling.send(velocity)
         except StopIteration as done:
+            if done.value is None:  # it broke at an earlier answer
+                raise RuntimeError("the sampler has failed") from None
             self.asked, self.latents, self.steps_done, self.sigma = None, done.value, step + 1, self.levels[-1]
         else:
             if self.asked.step > self.steps_done:
@@ -316,8 +320,7 @@ def pieces(
     not grow with the length. OutputNotFinite when the model went out of bounds with these parameters.
     """
     c = model.configuration
-    asked = c.window_samples if parameters.untrimmed else samples_of(parameters.seconds_total, c.sample_rate_hz)
-    samples, ratio = min(asked, c.window_samples), c.downsampling_ratio
+    samples, ratio = length_of(c, parameters), c.downsampling_ratio
     for begin in range(0, math.ceil(samples / ratio), piece_latents):
         end = min(begin + piece_latents, math.ceil(samples / ratio))
         first = max(begin - MARGIN_LATENTS, 0)
@@ -330,6 +333,22 @@ def pieces(
                 "the model's output is not finite with these parameters: try a lower guidance_scale or sigma_max"
             )
         yield np.ascontiguousarray(piece)
+
+
+def length_of(configuration: Configuration, parameters: GenerationParameters) -> int:
+    """Samples per channel of the audio: as `seconds_total` says, or the whole window when `untrimmed`."""
+    asked = samples_of(parameters.seconds_total, configuration.sample_rate_hz)
+    return configuration.window_samples if parameters.untrimmed else min(asked, configuration.window_samples)
+
+
+def pieces_of(configuration: Configuration, parameters: GenerationParameters) -> int:
+    """How many pieces the audio is decoded in."""
+    return math.ceil(length_of(configuration, parameters) / configuration.downsampling_ratio / PIECE_LATENTS)
+
+
+def evaluations_of(parameters: GenerationParameters) -> int:
+    """Evaluations of the network that the sampler asks for, at most."""
+    return parameters.steps * EVALUATIONS.get(parameters.sampler, 1)
 
 
 def kept_inputs(latents: Tensor, kept: Tensor | float, device: torch.device | str) -> dict[str, list[Tensor]]:
