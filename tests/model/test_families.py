@@ -20,11 +20,13 @@ from luthier_model.generation import (
     MARGIN_LATENTS,
     Denoising,
     GenerationParameters,
+    Kept,
     LoadedModel,
     decode,
     denoise,
     encode,
     evaluate,
+    kept_mask,
     prepare,
 )
 from luthier_model.loading import load
@@ -418,6 +420,50 @@ def test_variations_of_a_flow_are_the_librarys(
 
     made = list(denoise(model, wanted, audio))[-1].latents
     torch.testing.assert_close(made, expected, rtol=2e-4, atol=2e-4 * float(expected.std()))
+
+
+@pytest.mark.parametrize(
+    ("family", "fields"),
+    [
+        ("inpainting", {"sampler": "dpmpp-2m", "negative_prompt": "loud drums"}),
+        ("inpainting", {"sampler": "dpmpp-2m", "init_noise_level": 2.0}),
+        ("inpainting_flow", {}),
+    ],
+    ids=["of v", "of v, from audio", "of a flow"],
+)
+def test_what_is_kept_is_what_the_library_keeps(
+    loaded: Callable[[str], LoadedModel], family: str, fields: Document, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = loaded(family)
+    c = model.configuration
+    keep = (Kept(0.0, 0.0701), Kept(0.1, 0.13))
+    wanted = parameters(model, keep=keep, **fields)
+    audio = 0.3 * torch.randn(1, 2, c.window_samples, generator=torch.Generator().manual_seed(1))
+    monkeypatch.setattr(model.network.pretransform, "encode", lambda sound: encode(model, sound))
+    mask = torch.zeros(1, c.window_samples)
+    for part in keep:
+        mask[:, round(part.start_s * c.sample_rate_hz) : round(part.end_s * c.sample_rate_hz)] = 1
+    start = (
+        {"init_audio": (c.sample_rate_hz, audio[0]), "init_noise_level": 2.0} if "init_noise_level" in fields else {}
+    )
+
+    expected = library(model, wanted, inpaint_audio=(c.sample_rate_hz, audio[0]), inpaint_mask=mask, **start)
+
+    made = list(denoise(model, wanted, audio))[-1].latents
+    torch.testing.assert_close(made, expected, rtol=2e-4, atol=2e-4 * float(expected.std()))
+    nothing = list(denoise(model, parameters(model, **fields), audio))[-1].latents
+    assert not torch.allclose(made, nothing, rtol=1e-2)
+
+
+def test_kept_are_the_latents_that_begin_in_what_is_kept(loaded: Callable[[str], LoadedModel]) -> None:
+    c = loaded("inpainting").configuration
+    latent_s = c.downsampling_ratio / c.sample_rate_hz
+
+    mask = kept_mask(
+        c, [Kept(0, 0.5 * latent_s), Kept(1.5 * latent_s, 3 * latent_s), Kept(4.1 * latent_s, 4.9 * latent_s)]
+    )
+
+    assert mask[0, 0, :6].tolist() == [1, 0, 1, 0, 0, 0]
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from stable_audio_tools.models.dit import DiffusionTransformer
 
-from luthier_model.guidance import Guided, Row, velocities
+from luthier_model.guidance import Asked, Guided, Row, velocities
 from luthier_model.transformer import Transformer
 
 WIDTH, TOKENS, LATENTS, CHANNELS = 64, 5, 12, 4
@@ -60,7 +60,7 @@ def test_guided_velocities_are_the_librarys(features: dict[str, Any]) -> None:
         inputs = told(seed, features)
         x = torch.randn(1, CHANNELS, LATENTS, generator=torch.Generator().manual_seed(10 + seed))
         other = evaluated.other_branch(inputs, None) if scale != 1 else None
-        asked.append((Guided(evaluated.branch(inputs), other, scale, rescale), x, t))
+        asked.append(Asked(Guided(evaluated.branch(inputs), other, scale, rescale), x, t))
         theirs = {**inputs, "global_embed": inputs["global_cond"]}
         del theirs["global_cond"]
         if inputs["prepend_cond"] is not None:

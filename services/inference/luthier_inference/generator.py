@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Final
@@ -44,6 +44,7 @@ class GenerationResult:
     peak_dbfs: float
     compute_s: float
     notes: tuple[str, ...]
+    finished: audio.Finished
 
 
 class Generator:
@@ -56,7 +57,7 @@ class Generator:
     def action(self, job: GenerationJob) -> Action:
         """The name of a job: equal jobs give the same audio."""
         version = job.served.version
-        parameters = asdict(job.parameters) | {"output_format": job.output_format, "precision": self.precision}
+        parameters = job.named() | {"precision": self.precision}
         return Action(
             STAGE,
             inputs=[version.digest, job.init_audio.sha256] if job.init_audio else [version.digest],
@@ -86,31 +87,34 @@ class Generator:
                 if job.init_audio:
                     path = self.store.blobs.fetch(job.init_audio, Path(folder))
                     init_audio = audio.read(path, c.sample_rate_hz, c.channels, c.window_samples)
-                work = Work(model, p, init_audio, _Steps(place, version.name, p.steps, on_progress))
+                work = Work(model, p, init_audio, _Steps(place, version.name, on_progress))
                 samples = place.run(work)  # (samples, channels)
-            path = audio.write(Path(folder), samples, c.sample_rate_hz, job.output_format)
+            finished = audio.finished(samples, c.sample_rate_hz, job.output_format, job.level)
+            samples = finished.samples
+            path = audio.write(Path(folder), samples, finished.rate_hz, job.output_format, job.tags())
             ref = self.store.blobs.move_file(KIND, path, media_type=audio.FORMATS[job.output_format].media_type)
-            metrics.AUDIO_SECONDS.labels(version.name).inc(len(samples) / c.sample_rate_hz)
+            metrics.AUDIO_SECONDS.labels(version.name).inc(len(samples) / finished.rate_hz)
             peak_dbfs = audio.peak_dbfs(samples)
-            return GenerationResult(ref, len(samples), peak_dbfs, place.device_s, _notes(model, job, peak_dbfs))
+            notes = _notes(model, job, peak_dbfs)
+            return GenerationResult(ref, len(samples), peak_dbfs, place.device_s, notes, finished)
 
 
 class _Steps:
     """Tells metrics and caller of each step that is done."""
 
-    def __init__(self, place: Place, model: str, total: int, on_progress: OnProgress) -> None:
-        self._place, self._total, self._on_progress = place, total, on_progress
+    def __init__(self, place: Place, model: str, on_progress: OnProgress) -> None:
+        self._place, self._on_progress = place, on_progress
         self._done, self._seconds = metrics.STEPS.labels(model), metrics.STEP_SECONDS.labels(model)
         self._before = time.perf_counter()
 
-    def __call__(self, step: int, sigma: float) -> None:
+    def __call__(self, step: int, total: int, sigma: float) -> None:
         now = time.perf_counter()
         self._done.inc()
         self._seconds.observe(now - self._before)
         self._before = now
         place = self._place
         eta_s, ahead = place.eta_s(), place.forecast.ahead
-        self._on_progress(pb.GenerateProgress(step=step, total=self._total, sigma=sigma, eta_s=eta_s, ahead=ahead))
+        self._on_progress(pb.GenerateProgress(step=step, total=total, sigma=sigma, eta_s=eta_s, ahead=ahead))
 
 
 @contextmanager

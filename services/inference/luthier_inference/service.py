@@ -192,7 +192,7 @@ def response_message(job: GenerationJob, result: GenerationResult) -> pb.Generat
         seed=p.seed,
         model_digest=f"sha256:{job.served.version.digest}",
         output_format=OUTPUT_FORMAT_ENUMS[job.output_format],
-        sample_rate_hz=c.sample_rate_hz,
+        sample_rate_hz=result.finished.rate_hz,
         channels=c.channels,
         samples=result.samples,
         peak_dbfs=result.peak_dbfs,
@@ -200,6 +200,12 @@ def response_message(job: GenerationJob, result: GenerationResult) -> pb.Generat
         notes=result.notes,
         init_noise_level=p.init_noise_level,
         untrimmed=p.untrimmed,
+        guidance_from=p.guidance_from,
+        guidance_to=p.guidance_to,
+        kept=job.kept(),
+        loudness_lufs=result.finished.loudness_lufs,
+        true_peak_dbtp=result.finished.true_peak_dbtp,
+        gain_db=result.finished.gain_db,
     )
 
 

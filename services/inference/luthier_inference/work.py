@@ -23,8 +23,8 @@ from luthier_model.generation import (
     pieces_of,
 )
 
-OnStep = Callable[[int, float], None]
-"""Told the steps that are done and the noise level reached, by the scheduler's thread: it must not wait."""
+OnStep = Callable[[int, int, float], None]
+"""Told the steps done, those in all and the noise level reached, by the scheduler's thread: it must not wait."""
 
 
 class Stage(enum.Enum):
@@ -117,7 +117,7 @@ class Work:
         whole = amount_of(self.model.configuration, self.parameters)
         if self.stage is Stage.BEGIN:
             return whole
-        steps_left = self.parameters.steps - self._denoising.steps_done if self._denoising else 0
+        steps_left = self._denoising.total - self._denoising.steps_done if self._denoising else 0
         rows = whole.rows * steps_left / self.parameters.steps
         return Amount(0, rows, whole.pieces - len(self._samples))
 
@@ -139,7 +139,7 @@ class Work:
             return
         if denoising.steps_done > self._told:
             self._told = denoising.steps_done
-            self._on_step(denoising.steps_done, denoising.sigma)
+            self._on_step(denoising.steps_done, denoising.total, denoising.sigma)
         if denoising.asked is None:
             self._pieces = pieces(self.model, self.parameters, denoising.latents)
             self._denoising, self.stage = None, Stage.DECODE

@@ -5,7 +5,7 @@ import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -14,32 +14,42 @@ from numpy.typing import NDArray
 from stable_audio_tools.models.blocks import SnakeBeta
 from torch import Tensor
 
-from luthier_model import flow
+from luthier_model import ddim, flow
 from luthier_model.conditions import KEPT, KEPT_LATENTS, SECONDS_START, SECONDS_TOTAL
 from luthier_model.configuration import Configuration
 from luthier_model.errors import OutputNotFinite
-from luthier_model.guidance import Conditioning, Guided, Network, UNet, velocities
+from luthier_model.guidance import Asked, Conditioning, Guided, Network, UNet, velocities
 from luthier_model.objectives import OBJECTIVES, V
-from luthier_model.sampling import SAMPLERS, Evaluation, Sampling, SeededNoise, noise_levels
+from luthier_model.sampling import ADAPTIVE, SAMPLERS, Evaluation, Sampling, SeededNoise, levels_of
 from luthier_model.transformer import Transformer
 
 _DEFAULT: Final = OBJECTIVES[V]
 MARGIN_LATENTS: Final = 16  # decoded beyond an edge; 10 leave an error of 1e-16 at full size
 PIECE_LATENTS: Final = 256  # 12 s of Stable Audio Open; the margins are an eighth more work
 TEXTS_KEPT: Final = 64  # 0.4 MB each with t5-base
-EVALUATIONS: Final = {"k-heun": 2, "rk4": 4}
+EVALUATIONS: Final = {"k-heun": 2, "k-dpm-2": 2, "k-dpmpp-2s-ancestral": 2, ADAPTIVE: 3, "rk4": 4}
 """Of the network in a step, of samplers that take more than one."""
 
 Samples = NDArray[np.float32]  # (samples, channels), full scale 1.0
 
 
 @dataclass(frozen=True)
+class Kept:
+    """A part of a sound that is kept, seconds from its beginning."""
+
+    start_s: float
+    end_s: float
+
+
+@dataclass(frozen=True)
 class GenerationParameters:
     """One piece of audio: every value that decides its sound, but the model.
 
-    Times in seconds; sigmas in units of the latents, for a flow the share of noise (it has no `sigma_min`).
-    `init_noise_level` 0 = from noise alone. `untrimmed` = the whole window, to hear how well the model stops. The
-    defaults are those of a transformer that predicts v.
+    Times in seconds; sigmas in units of the latents, along timesteps (of a flow, and of `ddim.py`) those, from 0 to 1
+    and without a `sigma_min`. `init_noise_level` 0 = from noise alone. `untrimmed` = the whole window, to hear how well
+    the model stops. Guidance acts where the amplitude of the noise is from `guidance_from` to `guidance_to`, 0 to 1.
+    `keep`: what is kept of `init_audio` by a model that fills in the rest. The defaults are those of a transformer that
+    predicts v.
     """
 
     prompt: str
@@ -55,6 +65,15 @@ class GenerationParameters:
     guidance_rescale: float = 0.0
     init_noise_level: float = 0.0
     untrimmed: bool = False
+    guidance_from: float = 0.0
+    guidance_to: float = 1.0
+    keep: tuple[Kept, ...] = ()
+
+    def named(self) -> dict[str, Any]:
+        """What names the audio. Values that the first release did not have are left out where they change nothing, so
+        that what was made before is found."""
+        fields, plain = asdict(self), {"guidance_from": 0.0, "guidance_to": 1.0, "keep": ()}
+        return {name: value for name, value in fields.items() if name not in plain or value != plain[name]}
 
 
 @dataclass(frozen=True)
@@ -155,38 +174,50 @@ def _snake(module: SnakeBeta) -> Callable[[Tensor], Tensor]:
 class Denoising:
     """A request on its way from noise to latents: what it wants evaluated next, and what it has when all is done.
 
-    `init_audio` (1, channels, window samples) is noised to `init_noise_level` and is where it starts from. The same
-    parameters give the same latents, whatever else is evaluated along with it: noise is drawn from the seed alone.
+    `init_audio` (1, channels, window samples) is noised to `init_noise_level` and is where it starts from (0: from
+    noise alone), and what the parameters' `keep` is of. The same parameters give the same latents, whatever else is
+    evaluated along with it: noise is drawn from the seed alone.
     """
 
     def __init__(self, model: LoadedModel, parameters: GenerationParameters, init_audio: Tensor | None = None) -> None:
         self.model, self.parameters = model, parameters
+        self._timesteps = model.configuration.objective.flow or parameters.sampler in ddim.DDIM_SAMPLERS
         with torch.inference_mode(), _precision(model):
-            self.guided = self._guided()
-            self._sampling, self.levels = self._begun(init_audio)
+            given = None if init_audio is None else encode(model, init_audio)
+            self.guided = self._guided(given)
+            self._sampling, self.levels = self._begun(given if parameters.init_noise_level else None)
             self.asked: Evaluation | None = next(self._sampling)
         self.latents: Tensor = self.asked.x
         """Those of the steps that are done, (1, channels, latents)."""
         self.steps_done = 0
+        self.sigma: float = self.levels[0]
+        """The noise level reached."""
 
     @property
-    def sigma(self) -> float:
-        """The noise level reached."""
-        return self.levels[self.steps_done]
+    def total(self) -> int:
+        """Steps in all. A sampler that finds its own is expected to go on in steps as large as so far."""
+        if self.asked is None:
+            return self.steps_done
+        first, last, most = self.levels[0], self.levels[-1], len(self.levels) - 1
+        if self.parameters.sampler != ADAPTIVE or not self.steps_done:
+            return most
+        return min(math.ceil(self.steps_done * math.log(first / last) / math.log(first / self.sigma)), most)
 
-    def framed(self) -> tuple[Tensor, float]:
-        """What the network is given for what is asked: latents of unit variance and a timestep from 0 to 1."""
+    def wanted(self) -> Asked[Any]:
+        """What is asked of the network: latents of unit variance at a timestep from 0 to 1."""
         assert self.asked is not None
-        x, level = self.asked.x, self.asked.level
-        if self.model.configuration.objective.flow:
-            return x, level
-        return x / math.sqrt(level * level + 1), math.atan(level) * 2 / math.pi
+        x, t = self.asked.x, self.asked.level
+        if not self._timesteps:
+            x, t = x / math.sqrt(t * t + 1), math.atan(t) * 2 / math.pi
+        amplitude = t if self.model.configuration.objective.flow else ddim.shares(t)[1]  # of the noise
+        steered = self.parameters.guidance_from <= amplitude <= self.parameters.guidance_to
+        return Asked(self.guided, x, t, steered, self.asked.both)
 
     def answer(self, velocity: Tensor) -> None:
         """Goes on to the next evaluation with the network's answer to what was asked."""
         assert self.asked is not None
-        x, level = self.asked.x, self.asked.level
-        if not self.model.configuration.objective.flow:
+        x, level, step = self.asked.x, self.asked.level, self.asked.step
+        if not self._timesteps:
             norm = math.sqrt(level * level + 1)
             velocity = x / (norm * norm) - velocity * (level / norm)  # the expected clean latents
         try:
@@ -194,22 +225,22 @@ class Denoising:
         except StopIteration as done:
             if done.value is None:  # it broke at an earlier answer
                 raise RuntimeError("the sampler has failed") from None
-            self.asked, self.latents, self.steps_done = None, done.value, len(self.levels) - 1
+            self.asked, self.latents, self.steps_done, self.sigma = None, done.value, step + 1, self.levels[-1]
         else:
             if self.asked.step > self.steps_done:
-                self.latents, self.steps_done = self.asked.x, self.asked.step
+                self.latents, self.steps_done, self.sigma = self.asked.x, self.asked.step, self.asked.level
 
-    def _guided(self) -> Guided[Any]:
+    def _guided(self, given: Tensor | None) -> Guided[Any]:
         p, network = self.parameters, self.model.velocity_of
-        told = self._told(p.prompt)
+        told = self._told(p.prompt, given)
         if p.guidance_scale == 1.0:
             return Guided(network.branch(told))
-        negative = self._told(p.negative_prompt, negative=True) if p.negative_prompt else None
+        negative = self._told(p.negative_prompt, given, negative=True) if p.negative_prompt else None
         other = network.other_branch(told, negative)
         return Guided(network.branch(told), other, p.guidance_scale, p.guidance_rescale)
 
-    def _told(self, prompt: str, *, negative: bool = False) -> Conditioning:
-        """The library's names of what acts where, for a prompt and the seconds."""
+    def _told(self, prompt: str, given: Tensor | None, *, negative: bool = False) -> Conditioning:
+        """The library's names of what acts where, for a prompt, the seconds and what is kept of `given` latents."""
         model, c, p = self.model, self.model.configuration, self.parameters
         tensors = {c.text.id: model.text_states(prompt)}
         seconds = {SECONDS_START: p.seconds_start, SECONDS_TOTAL: p.seconds_total}
@@ -217,12 +248,13 @@ class Denoising:
             if name in seconds:
                 tensors[name] = conditioner([seconds[name]], model.device)
         if c.masks:
-            tensors |= kept_inputs(torch.zeros(1, c.latent_channels, c.window_latents), 0.0, model.device)
+            latents = torch.zeros(1, c.latent_channels, c.window_latents) if given is None else given
+            tensors |= kept_inputs(latents, kept_mask(c, p.keep).to(latents.device), model.device)
         told: Conditioning = model.network.get_conditioning_inputs(tensors, negative=negative)
         return told
 
-    def _begun(self, init_audio: Tensor | None) -> tuple[Sampling, Sequence[float]]:
-        """The sampler before its first evaluation, and its levels."""
+    def _begun(self, given: Tensor | None) -> tuple[Sampling, Sequence[float]]:
+        """The sampler before its first evaluation, and its levels: from given latents with noise, or noise alone."""
         model, c, p = self.model, self.model.configuration, self.parameters
         noise = SeededNoise(p.seed, (1, c.latent_channels, c.window_latents), model.device)
         start = p.init_noise_level or p.sigma_max
@@ -231,13 +263,19 @@ class Denoising:
             if p.sampler in flow.EVENLY:
                 levels = flow.even_levels(p.steps, start, c.timestep_shift, c.window_latents)
             x = noise()
-            if init_audio is not None:
-                x = encode(model, init_audio).lerp(x, start)
+            if given is not None:
+                x = given.lerp(x, start)
             return flow.FLOW_SAMPLERS[p.sampler](x, levels, noise), levels
-        levels = noise_levels(p.steps, p.sigma_min, start)
-        x = noise() * levels[0]
-        if init_audio is not None:
-            x = x + encode(model, init_audio)
+        if p.sampler in ddim.DDIM_SAMPLERS:
+            levels, x = ddim.levels(p.steps, start), noise()
+            if given is not None:
+                alpha, sigma = ddim.shares(start)
+                x = given * alpha + x * sigma
+            return ddim.DDIM_SAMPLERS[p.sampler](x, levels, noise), levels
+        levels = levels_of(p.sampler, p.steps, p.sigma_min, start)
+        x = noise() * start
+        if given is not None:
+            x = x + given
         return SAMPLERS[p.sampler](x, levels, noise), levels
 
 
@@ -250,8 +288,7 @@ def evaluate(together: Sequence[Denoising]) -> None:
     """What each asks for in one pass of the network, and each goes on. All are of one model and as long."""
     model = together[0].model
     with _precision(model):
-        asked = [(each.guided, *each.framed()) for each in together]
-        found = velocities(model.velocity_of, asked)
+        found = velocities(model.velocity_of, [each.wanted() for each in together])
         for each, velocity in zip(together, found, strict=True):
             each.answer(velocity)
 
@@ -259,11 +296,12 @@ def evaluate(together: Sequence[Denoising]) -> None:
 def denoise(model: LoadedModel, parameters: GenerationParameters, init_audio: Tensor | None = None) -> Iterator[Step]:
     """A request alone: the whole window, a step at a time; nothing runs between the steps that the caller takes."""
     running, pace = Denoising(model, parameters, init_audio), Pace(model.device)
-    for number in range(1, parameters.steps + 1):
-        while running.steps_done < number:
+    while running.asked:
+        before = running.steps_done
+        while running.steps_done == before:
             evaluate([running])
             pace.keep()
-        yield Step(number, parameters.steps, running.sigma, running.latents)
+        yield Step(running.steps_done, running.total, running.sigma, running.latents)
 
 
 class Pace:
@@ -339,6 +377,17 @@ def kept_inputs(latents: Tensor, kept: Tensor | float, device: torch.device | st
     """
     mask = torch.zeros_like(latents[:, :1]) + kept
     return {KEPT: [mask.to(device)], KEPT_LATENTS: [(latents * mask).to(device)]}
+
+
+def kept_mask(configuration: Configuration, keep: Sequence[Kept]) -> Tensor:
+    """(1, 1, latents), 1 = kept: latents whose first sample is in a kept part, as the library takes them from a mask of
+    samples."""
+    firsts = torch.arange(configuration.window_latents, dtype=torch.float64) * configuration.downsampling_ratio
+    mask = torch.zeros(1, 1, configuration.window_latents)
+    for part in keep:
+        first, end = (samples_of(at, configuration.sample_rate_hz) for at in (part.start_s, part.end_s))
+        mask[..., (first <= firsts) & (firsts < end)] = 1.0
+    return mask
 
 
 def encode(model: LoadedModel, audio: Tensor) -> Tensor:

@@ -2,7 +2,8 @@
 
 With a scale other than 1 a request has two branches, as asked for and without what guidance steers by; the velocity is
 unconditional + scale * (conditional - unconditional). Rescale: Lin et al. 2023, "Common Diffusion Noise Schedules and
-Sample Steps are Flawed", section 3.4: pulls its spread in each frame back to that of the conditional branch.
+Sample Steps are Flawed", section 3.4: pulls its spread in each frame back to that of the conditional branch. Interval:
+Kynkäänniemi 2024, "Applying Guidance in a Limited Interval": elsewhere the conditional branch stands alone.
 """
 
 from collections.abc import Mapping, Sequence
@@ -51,14 +52,11 @@ class Guided(Generic[B]):
 
     @property
     def branches(self) -> list[B]:
-        """One for each row of the network that an evaluation takes."""
+        """One for each row of the network that an evaluation takes at most."""
         return [self.conditional] if self.unconditional is None else [self.conditional, self.unconditional]
 
-    def put_together(self, answers: Sequence[Tensor]) -> Tensor:
-        """The guided velocity (1, channels, latents) of the answers of its rows."""
-        if self.unconditional is None:
-            return answers[0]
-        conditional, unconditional = answers
+    def put_together(self, conditional: Tensor, unconditional: Tensor) -> Tensor:
+        """The guided velocity (1, channels, latents) of those of its branches."""
         guided = unconditional + (conditional - unconditional) * self.scale
         if not self.rescale:
             return guided
@@ -66,11 +64,36 @@ class Guided(Generic[B]):
         return guided * (spread * self.rescale + (1 - self.rescale))
 
 
-def velocities(network: Network[B], asked: Sequence[tuple[Guided[B], Tensor, float]]) -> list[Tensor]:
-    """The guided velocity of each: branches, latents (1, channels, latents), timestep. One pass of the network."""
-    rows = [Row(x, t, branch) for guided, x, t in asked for branch in guided.branches]
+@dataclass(frozen=True, eq=False)
+class Asked(Generic[B]):
+    """Latents (1, channels, latents) of a request at timestep `t`, to be evaluated.
+
+    `steered` False: outside its interval of guidance. `both`: the answer is the guided velocity and behind it that of
+    the unconditional branch, (2, channels, latents); where nothing is guided the same twice.
+    """
+
+    guided: Guided[B]
+    x: Tensor
+    t: float
+    steered: bool = True
+    both: bool = False
+
+    @property
+    def branches(self) -> list[B]:
+        """One for each row of the network that it takes."""
+        return self.guided.branches if self.steered else [self.guided.conditional]
+
+    def put_together(self, answers: Sequence[Tensor]) -> Tensor:
+        """The answer from those of its rows."""
+        velocity = self.guided.put_together(*answers) if len(answers) == 2 else answers[0]
+        return torch.cat([velocity, answers[-1]]) if self.both else velocity
+
+
+def velocities(network: Network[B], asked: Sequence[Asked[B]]) -> list[Tensor]:
+    """The answer to each, in one pass of the network."""
+    rows = [Row(each.x, each.t, branch) for each in asked for branch in each.branches]
     answers = iter(network(rows))
-    return [guided.put_together([next(answers).to(x.dtype) for _ in guided.branches]) for guided, x, _ in asked]
+    return [each.put_together([next(answers).to(each.x.dtype) for _ in each.branches]) for each in asked]
 
 
 class UNet:
