@@ -311,11 +311,15 @@ def test_weights_held_in_bfloat16_generate_what_casting_them_in_each_step_does(m
 
 def test_the_text_of_a_prompt_is_encoded_once(model_files: ModelFiles, monkeypatch: pytest.MonkeyPatch) -> None:
     network = load(model_files.configuration, model_files.weights, model_files.text_encoder)
-    fresh, asked = LoadedModel(network, model_files.configuration, CPU), []
+    fresh, asked = LoadedModel(network, model_files.configuration, CPU), list[list[str]]()
     encoder = network.conditioner.conditioners["prompt"]
-    monkeypatch.setattr(
-        encoder, "forward", lambda texts, device, f=encoder.forward: asked.append(texts) or f(texts, device)
-    )
+    encode_texts = encoder.forward
+
+    def watched(texts: list[str], device: torch.device) -> Any:
+        asked.append(texts)
+        return encode_texts(texts, device)
+
+    monkeypatch.setattr(encoder, "forward", watched)
 
     for seed in (1, 2):
         ours(fresh, parameters(steps=1, seed=seed, negative_prompt="drums"))

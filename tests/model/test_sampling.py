@@ -110,11 +110,13 @@ def in_float64() -> Iterable[None]:
 @pytest.mark.parametrize("steps", [1, 2, 3, 4, 5, 12])
 @pytest.mark.usefixtures("in_float64")
 def test_dpm_fast_agrees_with_k_diffusion_however_many_evaluations(steps: int) -> None:
-    x, asked = Recorded()() * 500, []
+    x, asked = Recorded()() * 500, list[float]()
 
-    theirs = k_diffusion.sampling.sample_dpm_fast(
-        lambda x, sigma: asked.append(float(sigma[0])) or wavy(x, sigma), x, 0.3, 500.0, steps, disable=True
-    )
+    def watched(x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+        asked.append(float(sigma[0]))
+        return wavy(x, sigma)
+
+    theirs = k_diffusion.sampling.sample_dpm_fast(watched, x, 0.3, 500.0, steps, disable=True)
     levels = levels_of(FAST, steps, 0.3, 500.0)
     ours = list(steps_of(SAMPLERS[FAST](x, levels, Recorded()), wavy))
 

@@ -15,6 +15,7 @@ import torch
 from luthier.common.v1.common_pb2 import ArtifactRef
 from luthier.inference.v1 import inference_pb2 as pb
 from luthier_inference import audio, metrics
+from luthier_inference.audio import Finished
 from luthier_inference.model_cache import ModelCache
 from luthier_inference.request import GenerationJob
 from luthier_inference.scheduler import Forecast, Place, Scheduler
@@ -44,7 +45,7 @@ class GenerationResult:
     peak_dbfs: float
     compute_s: float
     notes: tuple[str, ...]
-    finished: audio.Finished
+    finished: Finished
 
 
 class Generator:

@@ -125,4 +125,4 @@ class UNet:
             for name in rows[0].branch
         }
         velocity: Tensor = self._wrapper(x, t, **told)
-        return list(velocity.split(1))
+        return list(torch.split(velocity, 1))

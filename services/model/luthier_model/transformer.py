@@ -107,7 +107,7 @@ class Transformer:
             _block(layer, x, rotary, modulation, keys_values)
         x = inner.project_out(x[:, sum(each.shape[1] for each in before) :]).transpose(1, 2)
         velocity: Tensor = module.postprocess_conv(x) + x  # (rows, channels, latents)
-        return velocity.split(1)
+        return torch.split(velocity, 1)
 
     def _timesteps(self, times: Sequence[float], device: torch.device) -> Tensor:
         t = torch.tensor(times, dtype=torch.float32)
@@ -148,7 +148,7 @@ class Transformer:
             while len(self._joined) >= COMBINATIONS_KEPT:
                 del self._joined[next(iter(self._joined))]
             layers = zip(*(branch.attended or () for branch in branches), strict=True)
-            joined = [
+            joined: list[tuple[Tensor, Tensor] | None] = [
                 (torch.cat([each[0] for each in layer if each]), torch.cat([each[1] for each in layer if each]))
                 for layer in layers
             ]
@@ -213,7 +213,8 @@ def _joined_heads(attention: Any, x: Tensor) -> Tensor:
 
 def _heads(x: Tensor, heads: int) -> Tensor:
     """(rows, tokens, width) to (rows, heads, tokens, head width)."""
-    return x.unflatten(-1, (heads, -1)).transpose(1, 2)
+    rows, tokens, width = x.shape
+    return x.view(rows, tokens, heads, width // heads).transpose(1, 2)
 
 
 def _normed(x: Tensor, attention: Any, norm: Any) -> Tensor:
