@@ -3,7 +3,7 @@
 # soundfile.write, whose MP3 writer (libsndfile by LAME) takes float32, float64, int16 and int32. Stereo int16 comes out as loud
 # noise at full scale; mono int16, and stereo of the other types, as what they are. No error, no warning.
 # Hurt: whoever converts 16-bit recordings to MP3 to share or to augment a data set; a tone's own share of the spectrum falls to 1 %.
-# Our own code writes no MP3; tests/e2e/test_external.py, which makes some to be decoded, writes floats.
+# Our own code (inference's MP3, and tests/e2e/test_external.py, which makes some to be decoded) writes floats.
 # Printed:
 #   soundfile 0.14.0, libsndfile 1.2.2
 #   1 channels, float32: peak 0.256, share of the tone 0.87

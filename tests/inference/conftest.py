@@ -9,11 +9,14 @@ from typing import Any
 
 import grpc
 import pytest
+import torch
 
 from luthier.inference.v1 import inference_pb2_grpc
 from luthier_inference.app import build_service
+from luthier_inference.scheduler import Scheduler
 from luthier_inference.settings import InferenceSettings
 from luthier_kit.registry import ModelVersion, register
+from luthier_kit.rpc import Workload
 from luthier_kit.store import Store
 from tests.model.small import ModelFiles, small_model
 from tests.support.services import running, temp_store
@@ -41,6 +44,16 @@ def settings_for(folder: Path, **more: Any) -> InferenceSettings:
     return InferenceSettings(
         device="cpu", address="127.0.0.1:0", store_folder=folder / "store", scratch=folder / "scratch", **more
     )
+
+
+@contextmanager
+def device(slots: int = 8, queue: int = 8, batch: int = 1) -> Iterator[Scheduler]:
+    """A scheduler on the CPU, closed at the end."""
+    scheduler = Scheduler(torch.device("cpu"), slots, queue, batch, Workload("luthier.inference.v1.InferenceService"))
+    try:
+        yield scheduler
+    finally:
+        scheduler.close()
 
 
 @dataclass(frozen=True)

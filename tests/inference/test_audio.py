@@ -1,5 +1,6 @@
 """Init audio as the model takes it: its rate, its channels, its length."""
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,53 @@ RATE_HZ, LENGTH = 44_100, 2 * 44_100
 def written(folder: Path, samples: np.ndarray, rate_hz: int, name: str = "a.flac") -> Path:
     soundfile.write(folder / name, samples, rate_hz)
     return folder / name
+
+
+TAGS = audio.Tags("a title\nof two lines", "für")
+
+
+@pytest.mark.parametrize("name", audio.FORMATS)
+def test_the_same_samples_are_the_same_bytes_at_any_time(name: str, tmp_path: Path) -> None:
+    """libsndfile writes the clock into float WAVs, and draws an Ogg stream's serial number by it."""
+    rate_hz = audio.FORMATS[name].rate_hz or RATE_HZ
+    sound = np.stack([tone(440, rate_hz), tone(660, rate_hz)], axis=1).astype(np.float32)
+    found = []
+    for number in range(2):
+        (folder := tmp_path / str(number)).mkdir()
+        found.append(audio.write(folder, sound, rate_hz, name, TAGS).read_bytes())
+
+    assert found[0] == found[1]
+    if name == audio.WAV_FLOAT:  # in the chunk PEAK, behind its size and version
+        assert found[0].split(b"PEAK")[1][8:12] == bytes(4)
+    with soundfile.SoundFile(io.BytesIO(found[0])) as file:
+        assert (file.title, file.comment) == ("a title of two lines", "für")
+        read = file.read(always_2d=True)
+    assert read.shape == sound.shape
+    assert float(np.abs(read - sound).std()) < (0.02 if name in (audio.VORBIS, audio.OPUS, audio.MP3) else 2e-5)
+
+
+def test_opus_is_at_its_own_rate_and_as_long() -> None:
+    sound = tone(440, RATE_HZ)[:, None].astype(np.float32)
+
+    made = audio.finished(sound, RATE_HZ, audio.OPUS, audio.Level())
+
+    assert (made.rate_hz, made.samples.shape) == (48_000, (2 * 48_000, 1))
+
+
+def test_silence_gets_no_gain() -> None:
+    made = audio.finished(np.zeros((44_100, 2), np.float32), RATE_HZ, audio.FLAC, audio.Level(-14.0, -1.0))
+
+    assert (made.gain_db, made.loudness_lufs, made.true_peak_dbtp) == (0.0, None, None)
+    assert not made.samples.any()
+
+
+def test_a_limit_alone_only_turns_down() -> None:
+    quiet, loud = (audio.finished((gain * tone(997, RATE_HZ)[:, None]).astype(np.float32), RATE_HZ, audio.FLAC,
+                                  audio.Level(None, -1.0)) for gain in (0.5, 2.0))  # fmt: skip
+
+    assert quiet.gain_db == 0.0
+    assert loud.gain_db == pytest.approx(-1.0, abs=0.1)  # a sine of full scale
+    assert loud.loudness_lufs == pytest.approx(-3.01 - 1.0, abs=0.1)  # BS.1770 of one channel of it
 
 
 def tone(hz: float, rate_hz: int, seconds: float = 2.0) -> np.ndarray:

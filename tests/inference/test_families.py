@@ -7,6 +7,7 @@ from typing import Any
 import grpc
 import pytest
 
+from luthier.common.v1.common_pb2 import Span
 from luthier.inference.v1 import inference_pb2 as pb
 from luthier.inference.v1 import inference_pb2_grpc
 from luthier_inference.app import build_service
@@ -96,6 +97,24 @@ def test_a_flow_starts_from_audio(served: Served) -> None:
     assert again.audio.sha256 != first.audio.sha256
     assert code == grpc.StatusCode.INVALID_ARGUMENT
     assert "between 0.12 and 1" in details
+
+
+def test_parts_of_a_sound_are_kept(served: Served) -> None:
+    first = served.stub.Generate(request("fill", steps=2))
+    given = {"init_audio": first.audio, "steps": 2}
+    latent_s = 128 / 16000
+
+    whole, none = served.stub.Generate(request("fill", **given)), served.stub.Generate(request("fill", steps=2))
+    kept = served.stub.Generate(
+        request("fill", keep=[Span(start_s=0, end_s=0.1), Span(start_s=0.11, end_s=0.15)], **given)
+    )
+    nearby = served.stub.Generate(request("fill", keep=[Span(start_s=0, end_s=0.1)], init_noise_level=2.0, **given))
+
+    spans = [(span.start_s / latent_s, span.end_s / latent_s) for span in kept.kept]
+    assert (list(whole.kept), whole.init_noise_level, kept.init_noise_level) == ([], 1.0, 0.0)
+    assert spans == [(0, 13), (14, 19)]  # those that begin at 0 to 0.1 s and at 0.11 to 0.15 s
+    assert nearby.init_noise_level == 2.0
+    assert len({each.audio.sha256 for each in (whole, none, kept, nearby)}) == 4
 
 
 def test_claps_text_encoder_is_registered(served: Served, tmp_path: Path) -> None:

@@ -10,7 +10,11 @@ import soundfile
 
 from luthier.common.v1.common_pb2 import ArtifactRef
 from luthier.inference.v1 import inference_pb2 as pb
+from luthier_kit.store import Action
 from luthier_model.generation import Samples
+from luthier_model.objectives import OBJECTIVES
+from luthier_music.loudness import integrated_loudness_lufs
+from luthier_music.true_peak import true_peak_dbtp
 from tests.model.small import ModelFiles
 
 from .conftest import Served, refusal
@@ -123,7 +127,7 @@ def test_a_refused_request_does_not_take_its_id(served: Served) -> None:
     assert served.stub.Generate(request(seed=7, request_id="free")).request_id == "free"
 
 
-@pytest.mark.parametrize("sampler", ["dpmpp-3m-sde", "dpmpp-2m-sde", "dpmpp-2m", "k-heun", "k-euler"])
+@pytest.mark.parametrize("sampler", OBJECTIVES["v"].samplers)
 def test_each_sampler_makes_sound(served: Served, sampler: str) -> None:
     samples, _ = audio_of(served, served.stub.Generate(request(sampler=sampler)))
 
@@ -143,6 +147,8 @@ def test_each_sampler_makes_sound(served: Served, sampler: str) -> None:
         {"guidance_rescale": 0.7},
         {"steps": 5},
         {"sigma_max": 80.0},
+        {"guidance_from": 0.9},
+        {"guidance_to": 0.99},
     ],
 )
 def test_each_parameter_changes_the_sound(served: Served, change: dict[str, Any]) -> None:
@@ -158,6 +164,11 @@ def test_each_parameter_changes_the_sound(served: Served, change: dict[str, Any]
         (pb.OUTPUT_FORMAT_FLAC, "FLAC", "PCM_16"),
         (pb.OUTPUT_FORMAT_WAV, "WAV", "PCM_16"),
         (pb.OUTPUT_FORMAT_WAV_FLOAT, "WAV", "FLOAT"),
+        (pb.OUTPUT_FORMAT_FLAC_24, "FLAC", "PCM_24"),
+        (pb.OUTPUT_FORMAT_WAV_24, "WAV", "PCM_24"),
+        (pb.OUTPUT_FORMAT_OGG_VORBIS, "OGG", "VORBIS"),
+        (pb.OUTPUT_FORMAT_OGG_OPUS, "OGG", "OPUS"),
+        (pb.OUTPUT_FORMAT_MP3, "MP3", "MPEG_LAYER_III"),
     ],
 )
 def test_the_format_asked_for_is_the_one_stored(
@@ -167,6 +178,61 @@ def test_the_format_asked_for_is_the_one_stored(
 
     info = soundfile.info(io.BytesIO(served.store.blobs.read(response.audio)))
     assert (info.format, info.subtype, response.output_format) == (container, subtype, number)
+    assert (info.samplerate, info.frames) == (response.sample_rate_hz, response.samples)
+
+
+def test_a_file_says_what_made_it_and_nothing_of_who_asked(served: Served) -> None:
+    response = served.stub.Generate(request(seed=41, request_id="a-caller's-own"))
+
+    stored = served.store.blobs.read(response.audio)
+    with soundfile.SoundFile(io.BytesIO(stored)) as file:
+        assert (file.title, file.comment) == (PROMPT, f"model {response.model_digest}, seed 41")
+    assert b"a-caller's-own" not in stored
+
+
+def test_audio_of_the_first_release_is_found_under_its_name(served: Served) -> None:
+    """As the code of release 0.1 named this request; what it did not know of changes nothing here."""
+    version = served.stub.ListModels(pb.ListModelsRequest(name="tiny")).models[0].digest.removeprefix("sha256:")
+    named = Action(
+        "generate",
+        inputs=[version],
+        seed=7,
+        parameters={
+            "prompt": PROMPT, "seconds_total": 1.5, "seconds_start": 0.0, "negative_prompt": "", "steps": 4,
+            "sampler": "dpmpp-3m-sde", "sigma_min": 0.3, "sigma_max": 500.0, "guidance_scale": 7.0,
+            "guidance_rescale": 0.0, "init_noise_level": 0.0, "untrimmed": False, "output_format": "flac",
+            "precision": "float32",
+        },
+        version="1",
+        tools={"stable-audio-tools": "0.0.19"},
+    )  # fmt: skip
+
+    asked = request(guidance_from=0.0, guidance_to=1.0)
+    assert served.stub.Generate(asked).action.action_key.startswith(f"actions/generate/{named.digest}")
+
+
+def test_audio_is_brought_to_a_loudness_and_says_so(served: Served) -> None:
+    plain = served.stub.Generate(request(output_format=pb.OUTPUT_FORMAT_WAV_FLOAT))
+    asked = request(output_format=pb.OUTPUT_FORMAT_WAV_FLOAT, loudness_target_lufs=-23.0)
+    response = served.stub.Generate(asked)
+
+    samples, rate_hz = audio_of(served, response)
+    assert response.loudness_lufs == pytest.approx(-23.0)
+    assert integrated_loudness_lufs(samples, rate_hz) == pytest.approx(-23.0, abs=0.01)
+    np.testing.assert_allclose(
+        samples, audio_of(served, plain)[0] * 10 ** (response.gain_db / 20), rtol=1e-4, atol=1e-6
+    )
+    assert (plain.HasField("loudness_lufs"), plain.HasField("true_peak_dbtp"), plain.gain_db) == (False, False, 0)
+
+
+def test_the_true_peak_goes_before_the_loudness(served: Served) -> None:
+    response = served.stub.Generate(request(loudness_target_lufs=-5.0, true_peak_limit_dbtp=-3.0))
+
+    samples, rate_hz = audio_of(served, response)
+    assert response.true_peak_dbtp == pytest.approx(-3.0)
+    assert true_peak_dbtp(samples, rate_hz) == pytest.approx(-3.0, abs=0.01)
+    assert response.loudness_lufs < -5.0
+    assert response.peak_dbfs <= -3.0
 
 
 def test_float_and_integer_formats_differ_only_by_clipping_and_rounding(served: Served) -> None:

@@ -1,9 +1,8 @@
 """A generation is stopped within a step, and a device without memory is busy."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -14,12 +13,12 @@ from luthier_inference.model_cache import ModelCache
 from luthier_inference.request import GenerationJob
 from luthier_inference.served_models import ServedVersion
 from luthier_kit.rpc import Cancelled, Unavailable
-from luthier_model.generation import GenerationParameters, LoadedModel, Step, denoise
+from luthier_model.generation import Denoising, GenerationParameters, LoadedModel, evaluate
 from luthier_model.loading import load
 from tests.model.small import ModelFiles
 from tests.support.services import temp_store
 
-from .conftest import version_of
+from .conftest import device, version_of
 
 
 @pytest.mark.parametrize("at", [1, 3])
@@ -28,27 +27,26 @@ def test_no_step_begins_after_the_stop(
 ) -> None:
     network = load(model_files.configuration, model_files.weights, model_files.text_encoder)
     model = LoadedModel(network, model_files.configuration, torch.device("cpu"))
-    begun: list[int] = []
+    passes: list[int] = []
     stop = threading.Event()
 
-    def watched(*args: Any) -> Iterator[Step]:
-        for step in denoise(*args):
-            begun.append(step.number)
-            yield step
+    def watched(together: Sequence[Denoising]) -> None:
+        passes.append(len(together))
+        evaluate(together)
 
-    def on_step(progress: pb.GenerateProgress) -> None:
+    def on_progress(progress: pb.GenerateProgress) -> None:
         if progress.step == at:
             stop.set()
 
-    monkeypatch.setattr("luthier_inference.generator.denoise", watched)
-    with temp_store(tmp_path / "store") as store:
+    monkeypatch.setattr("luthier_inference.work.evaluate", watched)
+    with temp_store(tmp_path / "store") as store, device() as scheduler:
         served = ServedVersion(version_of(store, model_files, "tiny"), model_files.configuration)
-        generator = Generator(store, ModelCache(lambda _: model, 1), "float32", tmp_path)
+        generator = Generator(store, ModelCache(lambda _: model, 1), scheduler, "float32", tmp_path)
         parameters = GenerationParameters("calm piano", seed=11, seconds_total=2.0, steps=1000)
         with pytest.raises(Cancelled):
-            generator.generate(GenerationJob(served, parameters), on_step, stop)
+            generator.generate(GenerationJob(served, parameters), on_progress, stop)
 
-    assert begun == list(range(1, at + 1))
+    assert passes == [1] * at
     assert not list(tmp_path.glob("generation-*"))
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import grpc
 import pytest
 
+from luthier.common.v1.common_pb2 import Span
 from luthier.inference.v1 import inference_pb2 as pb
 from luthier_kit.registry import TRANSFORMER, UNFIT, register
 from tests.model.small import ModelFiles
@@ -38,6 +39,14 @@ def request(**fields: Any) -> pb.GenerateRequest:
         ("guidance_scale", float("nan"), "between 0 and 50"),
         ("guidance_rescale", 1.5, "between 0 and 1"),
         ("init_noise_level", 1.0, "needs init_audio"),
+        ("guidance_from", -0.1, "between 0 and 1"),
+        ("guidance_to", float("nan"), "between 0 and 1"),
+        ("keep", [Span(start_s=0, end_s=1)], "needs init_audio"),
+        ("keep", [Span(start_s=1, end_s=1)], "keep[0]: must be from 0 or later to a later end"),
+        ("keep", [Span(start_s=0, end_s=float("nan"))], "keep[0]: must be from 0 or later to a later end"),
+        ("keep", [Span(start_s=0, end_s=1)] * 65, "0 to 64 items"),
+        ("loudness_target_lufs", 0.0, "between -40 and -5"),
+        ("true_peak_limit_dbtp", 1.0, "between -20 and 0"),
         ("output_format", 99, "must be one of"),
         ("request_id", "i" * 129, "at most 128 characters"),
     ],
@@ -51,6 +60,29 @@ def test_what_is_beyond_a_bound_is_refused_by_name(
     assert code == grpc.StatusCode.INVALID_ARGUMENT
     assert field in details
     assert bound in details
+
+
+@pytest.mark.parametrize(
+    ("fields", "field", "bound"),
+    [
+        ({"guidance_from": 0.8, "guidance_to": 0.7}, "guidance_from", "at most guidance_to (0.7)"),
+        ({"sampler": "v-ddim", "sigma_max": 500.0}, "sigma_max", "between 0.001 and 1"),
+        ({"sampler": "v-ddim", "sigma_min": 0.3}, "sigma_min", "must be 0: v-ddim has none"),
+    ],
+)
+def test_what_goes_not_together_is_refused(served: Served, fields: dict[str, Any], field: str, bound: str) -> None:
+    code, details = refusal(lambda: served.stub.Generate(request(**fields)))
+
+    assert code == grpc.StatusCode.INVALID_ARGUMENT
+    assert f"{field}: {bound}" in details or (field in details and bound in details)
+
+
+def test_a_model_that_keeps_nothing_says_what_to_do_instead(served: Served) -> None:
+    ref = served.store.blobs.put_bytes("uploads", b"any audio", "wav", "audio/wav")
+    code, details = refusal(lambda: served.stub.Generate(request(init_audio=ref, keep=[Span(start_s=0, end_s=1)])))
+
+    assert code == grpc.StatusCode.INVALID_ARGUMENT
+    assert "only one of type diffusion_cond_inpaint does; init_audio with a low init_noise_level" in details
 
 
 def test_all_violations_are_named_at_once(served: Served) -> None:

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from types import GeneratorType
 from typing import Any
 
@@ -12,7 +12,7 @@ import pytest
 from luthier.inference.v1 import inference_pb2 as pb
 from luthier_inference import metrics
 from luthier_inference.service import events_of
-from luthier_model.generation import Step, denoise
+from luthier_model.generation import Denoising, evaluate
 
 from .conftest import Served
 
@@ -38,7 +38,8 @@ def test_progress_comes_per_step_then_the_response_then_the_audio(served: Served
     assert all(event.progress.total == 5 for event in events[:5])
     sigmas = [event.progress.sigma for event in events[:5]]
     assert sigmas == sorted(sigmas, reverse=True)
-    assert events[4].progress.eta_s == 0
+    assert 0 < events[4].progress.eta_s < events[0].progress.eta_s  # after the last step it is decoded
+    assert not any(event.progress.ahead for event in events[:5])
 
 
 def test_the_chunks_are_the_audio_in_pieces_of_at_most_a_mebibyte(
@@ -76,12 +77,11 @@ def settled(seconds: float = 5.0) -> float:
 def slow_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """Steps of a tenth of a second, as a large model's are, so that they can be counted."""
 
-    def slow(*args: Any) -> Iterator[Step]:
-        for step in denoise(*args):
-            time.sleep(0.1)
-            yield step
+    def slow(together: Sequence[Denoising]) -> None:
+        time.sleep(0.1)
+        evaluate(together)
 
-    monkeypatch.setattr("luthier_inference.generator.denoise", slow)
+    monkeypatch.setattr("luthier_inference.work.evaluate", slow)
 
 
 @pytest.mark.usefixtures("slow_steps")
@@ -105,21 +105,6 @@ def test_the_deadline_stops_the_denoising(served: Served) -> None:
     assert settled() - before < 200
     again = served.stub.Generate(pb.GenerateRequest(prompt=PROMPT, steps=2, seed=5), timeout=30)
     assert not again.action.reused
-
-
-def test_when_every_slot_and_place_is_taken_the_answer_is_unavailable_with_a_hint(served: Served) -> None:
-    first = stream(served, steps=1000, seed=6)
-    next(iter(first))
-    waiting = served.stub.Generate.future(pb.GenerateRequest(prompt=PROMPT, steps=1, seed=6))
-    time.sleep(0.3)
-
-    with pytest.raises(grpc.RpcError) as full:
-        served.stub.Generate(pb.GenerateRequest(prompt=PROMPT, steps=1, seed=7))
-    waiting.cancel()  # type: ignore[no-untyped-call]
-    first.cancel()  # type: ignore[no-untyped-call]
-
-    assert full.value.code() == grpc.StatusCode.UNAVAILABLE
-    assert "grpc-retry-pushback-ms" in {item.key for item in full.value.trailing_metadata()}
 
 
 def test_leaving_the_iterator_stops_the_work_and_waits_for_it() -> None:

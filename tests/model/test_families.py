@@ -16,10 +16,23 @@ from stable_audio_tools.models.factory import create_model_from_config
 from luthier_model import descript, flow
 from luthier_model.configuration import check
 from luthier_model.errors import ConfigurationError
-from luthier_model.generation import MARGIN_LATENTS, GenerationParameters, LoadedModel, decode, denoise, encode, prepare
+from luthier_model.generation import (
+    MARGIN_LATENTS,
+    Denoising,
+    GenerationParameters,
+    Kept,
+    LoadedModel,
+    decode,
+    denoise,
+    encode,
+    evaluate,
+    kept_mask,
+    prepare,
+)
 from luthier_model.loading import load
 from luthier_model.network import WholeSeconds, shapes, skeleton
 from luthier_model.objectives import OBJECTIVES, TimestepShift
+from luthier_model.sampling import steps_of
 
 from .families import (
     FAMILIES,
@@ -267,7 +280,7 @@ def test_a_sampler_agrees_with_the_library_given_the_same_noise(
     expected = SOLVERS[name](wavy, x, sigmas=torch.tensor(levels, dtype=torch.float64))
 
     torch.testing.assert_close(
-        last(flow.FLOW_SAMPLERS[name](wavy, x, levels, Recorded())), expected, atol=1e-9, rtol=1e-9
+        last(steps_of(flow.FLOW_SAMPLERS[name](x, levels, Recorded()), wavy)), expected, atol=1e-9, rtol=1e-9
     )
 
 
@@ -285,7 +298,7 @@ def test_a_sampler_reaches_the_data_that_the_flow_leads_to(name: str) -> None:
     more = torch.Generator().manual_seed(2)
     draw = lambda: torch.randn(noise.shape, generator=more, dtype=torch.float64)  # noqa: E731
 
-    made = last(flow.FLOW_SAMPLERS[name](velocity, noise, flow.levels(100), draw))
+    made = last(steps_of(flow.FLOW_SAMPLERS[name](noise, flow.levels(100), draw), velocity))
 
     assert float(made.mean()) == pytest.approx(mean, abs=0.02)
     if name != "pingpong":  # it ends at the expectation of a last guess, so its spread is smaller
@@ -409,6 +422,50 @@ def test_variations_of_a_flow_are_the_librarys(
     torch.testing.assert_close(made, expected, rtol=2e-4, atol=2e-4 * float(expected.std()))
 
 
+@pytest.mark.parametrize(
+    ("family", "fields"),
+    [
+        ("inpainting", {"sampler": "dpmpp-2m", "negative_prompt": "loud drums"}),
+        ("inpainting", {"sampler": "dpmpp-2m", "init_noise_level": 2.0}),
+        ("inpainting_flow", {}),
+    ],
+    ids=["of v", "of v, from audio", "of a flow"],
+)
+def test_what_is_kept_is_what_the_library_keeps(
+    loaded: Callable[[str], LoadedModel], family: str, fields: Document, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = loaded(family)
+    c = model.configuration
+    keep = (Kept(0.0, 0.0701), Kept(0.1, 0.13))
+    wanted = parameters(model, keep=keep, **fields)
+    audio = 0.3 * torch.randn(1, 2, c.window_samples, generator=torch.Generator().manual_seed(1))
+    monkeypatch.setattr(model.network.pretransform, "encode", lambda sound: encode(model, sound))
+    mask = torch.zeros(1, c.window_samples)
+    for part in keep:
+        mask[:, round(part.start_s * c.sample_rate_hz) : round(part.end_s * c.sample_rate_hz)] = 1
+    start = (
+        {"init_audio": (c.sample_rate_hz, audio[0]), "init_noise_level": 2.0} if "init_noise_level" in fields else {}
+    )
+
+    expected = library(model, wanted, inpaint_audio=(c.sample_rate_hz, audio[0]), inpaint_mask=mask, **start)
+
+    made = list(denoise(model, wanted, audio))[-1].latents
+    torch.testing.assert_close(made, expected, rtol=2e-4, atol=2e-4 * float(expected.std()))
+    nothing = list(denoise(model, parameters(model, **fields), audio))[-1].latents
+    assert not torch.allclose(made, nothing, rtol=1e-2)
+
+
+def test_kept_are_the_latents_that_begin_in_what_is_kept(loaded: Callable[[str], LoadedModel]) -> None:
+    c = loaded("inpainting").configuration
+    latent_s = c.downsampling_ratio / c.sample_rate_hz
+
+    mask = kept_mask(
+        c, [Kept(0, 0.5 * latent_s), Kept(1.5 * latent_s, 3 * latent_s), Kept(4.1 * latent_s, 4.9 * latent_s)]
+    )
+
+    assert mask[0, 0, :6].tolist() == [1, 0, 1, 0, 0, 0]
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_condition_is_heard(loaded: Callable[[str], LoadedModel], family: str) -> None:
     model = loaded(family)
@@ -456,3 +513,19 @@ def test_a_part_is_decoded_as_in_the_whole() -> None:
 
     assert whole.shape == (1, 2, 64 * 1024)
     torch.testing.assert_close(part[..., : 30 * 1024], whole[..., : 30 * 1024], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_familys_requests_share_steps_as_alone(name: str, tmp_path: Path) -> None:
+    files = small_family(name, tmp_path)
+    network = load(files.configuration, files.weights, files.text_encoder)
+    model = prepare(network, files.configuration, CPU, "float32")
+    wanted = [parameters(model, steps=3, seed=1), parameters(model, steps=2, seed=2, negative_prompt="loud drums")]
+    alone = [list(denoise(model, each))[-1].latents for each in wanted]
+
+    together = [Denoising(model, each) for each in wanted]
+    while running := [each for each in together if each.asked]:
+        evaluate(running)
+
+    for each, expected in zip(together, alone, strict=True):
+        torch.testing.assert_close(each.latents, expected, rtol=1e-4, atol=1e-4 * float(expected.std()))

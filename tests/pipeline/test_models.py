@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from luthier.common.v1.common_pb2 import ADAPTER_KIND_DORA, ADAPTER_KIND_LORA, ModelAdapter
+from luthier.common.v1.common_pb2 import ADAPTER_KIND_DORA, ADAPTER_KIND_LORA, ModelAdapter, Span
 from luthier.evaluation.v1.evaluation_pb2 import PromoteModelResponse, PromotionClause
 from luthier.inference.v1.inference_pb2 import (
     OUTPUT_FORMAT_FLAC,
@@ -13,6 +14,7 @@ from luthier.inference.v1.inference_pb2 import (
     GenerateResponse,
     ListModelsResponse,
     Model,
+    OutputFormat,
     RegisterModelResponse,
     StreamGenerateRequest,
     StreamGenerateResponse,
@@ -45,10 +47,10 @@ def test_generate_asks_the_servers_default_else_what_was_promoted_last_else_the_
 Stream = Callable[[StreamGenerateRequest], Iterator[StreamGenerateResponse]]
 
 
-def stream(store: Store, *, cut_after: int | None = None, response: bool = True) -> Stream:
+def stream(store: Store, *, cut_after: int | None = None, response: bool = True, **more: Any) -> Stream:
     """What StreamGenerate sends; an error after so many messages."""
     audio = store.blobs.put_bytes("generated", b"sound", "flac")
-    found = GenerateResponse(audio=audio, model="sao@1", samples=88200, sample_rate_hz=44100, seed=5, steps=2)
+    found = GenerateResponse(audio=audio, model="sao@1", samples=88200, sample_rate_hz=44100, seed=5, steps=2, **more)
     messages = [StreamGenerateResponse(progress=GenerateProgress(step=n + 1, total=2)) for n in range(2)]
     messages += [StreamGenerateResponse(response=found)] if response else []
     messages += [StreamGenerateResponse(audio_chunk=b"sound")]
@@ -92,9 +94,72 @@ def test_a_response_counts_even_when_the_server_dies_before_the_last_byte(store:
 
 
 def test_another_file_format_is_refused_by_name(store: Store) -> None:
-    done = luthier("generate song --out song.mp3 --json", FakeClients(store))
+    done = luthier("generate song --out song.aiff --json", FakeClients(store))
     assert (done.code, done.document["error"]["reason"]) == (1, "OUTPUT_FORMAT")
-    assert "must end in .flac or .wav, got song.mp3" in done.err
+    assert "must end in .flac, .wav, .ogg, .opus, .mp3, got song.aiff" in done.err
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ("--out a.WAV", "WAV"),
+        ("--out a.wav --bits float", "WAV_FLOAT"),
+        ("--out a.wav --bits 24", "WAV_24"),
+        ("--out a.flac --bits 24", "FLAC_24"),
+        ("--out a.ogg", "OGG_VORBIS"),
+        ("--out a.opus", "OGG_OPUS"),
+        ("--out a.mp3", "MP3"),
+    ],
+)
+def test_the_format_follows_from_the_ending_and_the_bits(
+    options: str, expected: str, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    inference = generator(stream(store))
+
+    assert luthier(f"generate song {options}", FakeClients(store, inference=inference)).code == 0
+
+    (asked,) = inference.requests("StreamGenerate")
+    assert OutputFormat.Name(asked.request.output_format) == f"OUTPUT_FORMAT_{expected}"
+
+
+def test_audio_goes_on_from_a_file_and_says_what_was_kept(store: Store, tmp_path: Path) -> None:
+    (given := tmp_path / "given.wav").write_bytes(b"given")
+    inference = generator(
+        stream(store, kept=[Span(start_s=0, end_s=9.98)], loudness_lufs=-14.0, true_peak_dbtp=-1.5, gain_db=2.0)
+    )
+    options = f"--init-audio {given} --keep 0-10 --keep 12.5-13 --loudness -14 --true-peak -1 --guidance-to 0.9"
+
+    done = luthier(f"generate song --out {tmp_path / 'a.flac'} {options}", FakeClients(store, inference=inference))
+
+    (asked,) = (message.request for message in inference.requests("StreamGenerate"))
+    assert store.blobs.read(asked.init_audio) == b"given"
+    assert asked.init_audio.key.startswith("audio/")
+    assert list(asked.keep) == [Span(start_s=0, end_s=10), Span(start_s=12.5, end_s=13)]
+    assert (asked.loudness_target_lufs, asked.true_peak_limit_dbtp, asked.guidance_to) == (-14, -1, 0.9)
+    assert not any(asked.HasField(name) for name in ("init_noise_level", "guidance_from"))
+    assert done.out.splitlines()[1:] == ["kept 0.00 to 9.98 s", "-14.0 LUFS, -1.5 dBTP after +2.0 dB"]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ("--init-audio FILE --keep 3", "--keep must be START-END in seconds, e.g. 0-10, got '3'"),
+        ("--init-audio FILE --keep a-b", "got 'a-b'"),
+        ("--keep 0-3", "--init-audio FILE"),
+        ("--init-noise-level 3", "--init-audio FILE"),
+    ],
+)
+def test_what_is_kept_without_seconds_or_audio_is_wrong_usage(options: str, said: str, store: Store) -> None:
+    done = luthier(f"generate song --out song.flac {options}", FakeClients(store))
+
+    assert (done.code, said in done.err) == (2, True)
+
+
+def test_bits_that_a_format_has_not_are_refused(store: Store) -> None:
+    done = luthier("generate song --out song.flac --bits float", FakeClients(store))
+
+    assert (done.code, "--bits: of .flac 16, 24, got float" in done.err) == (1, True)
 
 
 def test_register_sends_what_a_text_encoder_is_loaded_from(store: Store, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Puts the parts together as the settings say."""
 
 from pathlib import Path
+from typing import Final
 
 import torch
 
@@ -8,11 +9,14 @@ from luthier.inference.v1 import inference_pb2
 from luthier_inference.generator import Generator
 from luthier_inference.model_cache import Loader, ModelCache, Watcher
 from luthier_inference.registration import Registrar
+from luthier_inference.scheduler import Scheduler
 from luthier_inference.served_models import ServedModels
 from luthier_inference.service import InferenceServicer
 from luthier_inference.settings import InferenceSettings
-from luthier_kit.rpc import Service, SettingsError
+from luthier_kit.rpc import Service, SettingsError, Workload
 from luthier_kit.store import Store
+
+LOOKED_UP: Final = 16  # calls beside those that are worked on: bad requests, and answers that are stored
 
 
 def build_service(settings: InferenceSettings, store: Store) -> Service:
@@ -28,13 +32,23 @@ def build_service(settings: InferenceSettings, store: Store) -> Service:
     cache = ModelCache(
         Loader(store, torch.device(settings.device), settings.precision, text, scratch), settings.models_loaded
     )
-    generator = Generator(store, cache, settings.precision, scratch)
+    device, contract = torch.device(settings.device), inference_pb2.DESCRIPTOR.services_by_name["InferenceService"]
+    workload = Workload(contract.full_name)
+    scheduler = Scheduler(device, settings.slots, settings.queue, settings.in_a_pass, workload)
+    generator = Generator(store, cache, scheduler, settings.precision, scratch)
     servicer = InferenceServicer(store, models, cache, generator, Registrar(store, text, scratch))
     watcher = Watcher(models, cache, settings.watch_every_s)
+
+    def close() -> None:
+        watcher.stop()
+        scheduler.close()
+
     return Service(
-        inference_pb2.DESCRIPTOR.services_by_name["InferenceService"],
+        contract,
         servicer,
         light=[servicer.ListModels, servicer.RegisterModel],
+        scheduled=[servicer.Generate, servicer.StreamGenerate],
+        scheduled_calls=settings.slots + settings.queue + LOOKED_UP,
         prepare=watcher.start,
-        close=watcher.stop,
+        close=close,
     )

@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Final
@@ -15,11 +15,14 @@ import torch
 from luthier.common.v1.common_pb2 import ArtifactRef
 from luthier.inference.v1 import inference_pb2 as pb
 from luthier_inference import audio, metrics
+from luthier_inference.audio import Finished
 from luthier_inference.model_cache import ModelCache
 from luthier_inference.request import GenerationJob
-from luthier_kit.rpc import Cancelled, Unavailable
+from luthier_inference.scheduler import Forecast, Place, Scheduler
+from luthier_inference.work import Work, amount_of
+from luthier_kit.rpc import Unavailable
 from luthier_kit.store import Action, Store
-from luthier_model.generation import LoadedModel, decode, denoise, prompt_tokens
+from luthier_model.generation import LoadedModel, prompt_tokens
 from luthier_model.registered import statuses
 
 STAGE: Final = "generate"
@@ -27,30 +30,35 @@ STAGE_VERSION: Final = "1"
 STAGE_VERSION_2: Final = "2"  # where another resampler, or all 64 bits of a seed, give other audio than version 1
 KIND: Final = "generated"  # prefix of its own, so that a bucket rule can let generated audio expire
 
-OnStep = Callable[[pb.GenerateProgress], None]
+OnProgress = Callable[[pb.GenerateProgress], None]
+"""Told how far a request is, by the scheduler's thread: it must not wait."""
 
 
 @dataclass(frozen=True)
 class GenerationResult:
-    """What a job made. `peak_dbfs` is before clipping, `compute_s` without loading the model."""
+    """What a job made. `peak_dbfs` is before clipping; `compute_s` is what the device took, with passes that several
+    requests shared counted whole.
+    """
 
     audio: ArtifactRef
     samples: int
     peak_dbfs: float
     compute_s: float
     notes: tuple[str, ...]
+    finished: Finished
 
 
 class Generator:
     """Runs jobs. `precision` changes the audio a little, so it is part of an action's name."""
 
-    def __init__(self, store: Store, cache: ModelCache, precision: str, scratch: Path) -> None:
-        self.store, self.cache, self.precision, self.scratch = store, cache, precision, scratch
+    def __init__(self, store: Store, cache: ModelCache, scheduler: Scheduler, precision: str, scratch: Path) -> None:
+        self.store, self.cache, self.scheduler = store, cache, scheduler
+        self.precision, self.scratch = precision, scratch
 
     def action(self, job: GenerationJob) -> Action:
         """The name of a job: equal jobs give the same audio."""
         version = job.served.version
-        parameters = asdict(job.parameters) | {"output_format": job.output_format, "precision": self.precision}
+        parameters = job.named() | {"precision": self.precision}
         return Action(
             STAGE,
             inputs=[version.digest, job.init_audio.sha256] if job.init_audio else [version.digest],
@@ -61,37 +69,53 @@ class Generator:
             licences=version.notes.get("licences", ()),
         )
 
-    def generate(self, job: GenerationJob, on_step: OnStep, stop: threading.Event) -> GenerationResult:
-        """Denoises, decodes and stores. Raises Cancelled within one step of `stop`."""
-        version, name = job.served.version, job.served.version.name
-        with (
-            memory_bounded(),
-            statuses(version),
-            self.cache.acquire(job.served) as model,
-            tempfile.TemporaryDirectory(dir=self.scratch, prefix="generation-") as folder,
-        ):
-            c, started = model.configuration, time.perf_counter()
-            init_audio = None
-            if job.init_audio:
-                path = self.store.blobs.fetch(job.init_audio, Path(folder))
-                init_audio = audio.read(path, c.sample_rate_hz, c.channels, c.window_samples)
-            _raise_if(stop)
-            begun = before = time.perf_counter()
-            for step in denoise(model, job.parameters, init_audio):
-                now = time.perf_counter()
-                metrics.STEPS.labels(name).inc()
-                metrics.STEP_SECONDS.labels(name).observe(now - before)
-                before = now
-                to_go_s = (now - begun) / step.number * (step.total - step.number)
-                on_step(pb.GenerateProgress(step=step.number, total=step.total, sigma=step.sigma, eta_s=to_go_s))
-                _raise_if(stop)
-            samples = decode(model, job.parameters, step.latents)  # (samples, channels)
-            compute_s = time.perf_counter() - started
-            path = audio.write(Path(folder), samples, c.sample_rate_hz, job.output_format)
+    def generate(
+        self, job: GenerationJob, on_progress: OnProgress, stop: threading.Event, time_left_s: float | None = None
+    ) -> GenerationResult:
+        """Denoises and decodes beside other requests, then stores, which holds up nobody.
+
+        Raises Cancelled within one step of `stop`, and what a full scheduler raises (`Scheduler.enter`).
+        """
+        version, p, c = job.served.version, job.parameters, job.served.configuration
+
+        def forecast(found: Forecast) -> None:
+            on_progress(pb.GenerateProgress(total=p.steps, sigma=p.sigma_max, eta_s=found.ready_s, ahead=found.ahead))
+
+        entering = self.scheduler.enter(version.digest, amount_of(c, p), stop, time_left_s, forecast)
+        with statuses(version), tempfile.TemporaryDirectory(dir=self.scratch, prefix="generation-") as folder:
+            with entering as place, memory_bounded(), self.cache.acquire(job.served) as model:
+                init_audio = None
+                if job.init_audio:
+                    path = self.store.blobs.fetch(job.init_audio, Path(folder))
+                    init_audio = audio.read(path, c.sample_rate_hz, c.channels, c.window_samples)
+                work = Work(model, p, init_audio, _Steps(place, version.name, on_progress))
+                samples = place.run(work)  # (samples, channels)
+            finished = audio.finished(samples, c.sample_rate_hz, job.output_format, job.level)
+            samples = finished.samples
+            path = audio.write(Path(folder), samples, finished.rate_hz, job.output_format, job.tags())
             ref = self.store.blobs.move_file(KIND, path, media_type=audio.FORMATS[job.output_format].media_type)
-            metrics.AUDIO_SECONDS.labels(name).inc(len(samples) / c.sample_rate_hz)
+            metrics.AUDIO_SECONDS.labels(version.name).inc(len(samples) / finished.rate_hz)
             peak_dbfs = audio.peak_dbfs(samples)
-            return GenerationResult(ref, len(samples), peak_dbfs, compute_s, _notes(model, job, peak_dbfs))
+            notes = _notes(model, job, peak_dbfs)
+            return GenerationResult(ref, len(samples), peak_dbfs, place.device_s, notes, finished)
+
+
+class _Steps:
+    """Tells metrics and caller of each step that is done."""
+
+    def __init__(self, place: Place, model: str, on_progress: OnProgress) -> None:
+        self._place, self._on_progress = place, on_progress
+        self._done, self._seconds = metrics.STEPS.labels(model), metrics.STEP_SECONDS.labels(model)
+        self._before = time.perf_counter()
+
+    def __call__(self, step: int, total: int, sigma: float) -> None:
+        now = time.perf_counter()
+        self._done.inc()
+        self._seconds.observe(now - self._before)
+        self._before = now
+        place = self._place
+        eta_s, ahead = place.eta_s(), place.forecast.ahead
+        self._on_progress(pb.GenerateProgress(step=step, total=total, sigma=sigma, eta_s=eta_s, ahead=ahead))
 
 
 @contextmanager
@@ -103,12 +127,6 @@ def memory_bounded() -> Iterator[None]:
         torch.cuda.empty_cache()
         text = "the device has not enough free memory for this now"
         raise Unavailable(text, reason="DEVICE_OUT_OF_MEMORY", retry_after_s=10.0) from None
-
-
-def _raise_if(stop: threading.Event) -> None:
-    if stop.is_set():
-        metrics.CANCELLED.inc()
-        raise Cancelled("the caller went away; the denoising was stopped")
 
 
 def _notes(model: LoadedModel, job: GenerationJob, peak_dbfs: float) -> tuple[str, ...]:

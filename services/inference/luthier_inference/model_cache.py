@@ -16,7 +16,7 @@ from luthier_inference.served_models import ServedModels, ServedVersion
 from luthier_kit.registry import refuse_unfit, resolve
 from luthier_kit.rpc import LuthierError, NotFound, Unavailable
 from luthier_kit.store import Store
-from luthier_model.generation import LoadedModel, prepare
+from luthier_model.generation import LoadedModel, for_serving, prepare
 from luthier_model.loading import load
 from luthier_model.registered import fetch_version, statuses
 
@@ -48,6 +48,7 @@ class Loader:
             files = fetch_version(self.store, served.version, Path(folder))
             text = files.text_encoder or self.text_encoder
             network = load(files.configuration, files.weights, text, str(self.device), files.adapters)
+        for_serving(network, self.precision)
         return prepare(network, served.configuration, self.device, self.precision)
 
 

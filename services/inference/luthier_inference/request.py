@@ -2,21 +2,25 @@
 
 import hashlib
 from dataclasses import dataclass, replace
-from typing import Final, TypeVar
+from itertools import pairwise
+from typing import Any, Final, TypeVar
 
-from luthier.common.v1.common_pb2 import ArtifactRef
+from luthier.common.v1.common_pb2 import ArtifactRef, Span
 from luthier.inference.v1 import inference_pb2 as pb
-from luthier_inference.audio import FLAC, FORMATS, WAV, WAV_FLOAT
+from luthier_inference.audio import FLAC, FLAC_24, FORMATS, MP3, OPUS, VORBIS, WAV, WAV_24, WAV_FLOAT, Level, Tags
 from luthier_inference.served_models import ServedModels, ServedVersion
 from luthier_kit.registry import MAX_REQUEST_ID_CHARS
 from luthier_kit.rpc import MAX_PROMPT_CHARS, Checks, LuthierError
 from luthier_model.conditions import SECONDS_START
-from luthier_model.generation import GenerationParameters
+from luthier_model.generation import GenerationParameters, Kept, kept_mask
 from luthier_model.objectives import OBJECTIVES, Objective, V
 
 MAX_STEPS: Final = 1000
 MAX_GUIDANCE_SCALE: Final = 50.0
 MIN_SECONDS: Final = 0.1
+MAX_KEPT: Final = 64
+LOUDNESS_LUFS: Final = (-40.0, -5.0)
+TRUE_PEAK_DBTP: Final = (-20.0, 0.0)
 MAX_INIT_AUDIO_BYTES: Final = 256 << 20
 MAX_SECONDS: Final = 3600.0  # while no model is known: beyond what any model takes
 
@@ -25,6 +29,11 @@ OUTPUT_FORMATS: Final = {
     pb.OUTPUT_FORMAT_FLAC: FLAC,
     pb.OUTPUT_FORMAT_WAV: WAV,
     pb.OUTPUT_FORMAT_WAV_FLOAT: WAV_FLOAT,
+    pb.OUTPUT_FORMAT_FLAC_24: FLAC_24,
+    pb.OUTPUT_FORMAT_WAV_24: WAV_24,
+    pb.OUTPUT_FORMAT_OGG_VORBIS: VORBIS,
+    pb.OUTPUT_FORMAT_OGG_OPUS: OPUS,
+    pb.OUTPUT_FORMAT_MP3: MP3,
 }
 
 T = TypeVar("T", int, float)
@@ -32,18 +41,38 @@ T = TypeVar("T", int, float)
 
 @dataclass(frozen=True)
 class GenerationJob:
-    """Parameters for a model; `init_audio` is where it starts from, None for noise alone."""
+    """Parameters for a model; `init_audio` is where it starts from or what it keeps of, None for noise alone."""
 
     served: ServedVersion
     parameters: GenerationParameters
     output_format: str = FLAC
     init_audio: ArtifactRef | None = None
+    level: Level = Level()
+
+    def named(self) -> dict[str, Any]:
+        """Everything that names the audio beside the model, the init audio and the precision."""
+        return self.parameters.named() | {"output_format": self.output_format} | self.level.named()
+
+    def tags(self) -> Tags:
+        """What the file says of itself: only what names the audio, which callers share, and so no request id."""
+        return Tags(self.parameters.prompt, f"model sha256:{self.served.version.digest}, seed {self.parameters.seed}")
+
+    def kept(self) -> list[Span]:
+        """What is kept of the init audio, in whole latents: its first and its last sample in seconds."""
+        c = self.served.configuration
+        mask = [0.0, *kept_mask(c, self.parameters.keep)[0, 0].tolist(), 0.0] if self.parameters.keep else []
+        edges = [at for at, (before, after) in enumerate(pairwise(mask)) if before != after]
+        latent_s = c.downsampling_ratio / c.sample_rate_hz
+        return [
+            Span(start_s=start * latent_s, end_s=end * latent_s)
+            for start, end in zip(edges[::2], edges[1::2], strict=True)
+        ]
 
 
 @dataclass(frozen=True)
 class Bounds:
     """What a model allows, in seconds, and the guidance it takes where none is asked for. `latest_start_s` None: it is
-    not told where a sound starts.
+    not told where a sound starts. `masks`: it fills in what is not kept of a sound.
     """
 
     objective: Objective
@@ -51,13 +80,16 @@ class Bounds:
     latest_start_s: float | None
     guidance_scale: float = OBJECTIVES[V].guidance_scale
     guidance_rescale: float = 0.0
+    masks: bool = True
 
     @classmethod
     def of(cls, served: ServedVersion) -> "Bounds":
         """Those of a registered version."""
         c = served.configuration
         latest_start_s = c.seconds_max if SECONDS_START in c.seconds else None
-        return cls(c.objective, served.window_s, latest_start_s, c.guidance_scale, c.guidance_rescale)
+        return cls(
+            c.objective, served.window_s, latest_start_s, c.guidance_scale, c.guidance_rescale, c.masks is not None
+        )
 
 
 _SAMPLERS: Final = tuple(dict.fromkeys(name for each in OBJECTIVES.values() for name in each.samplers))
@@ -77,11 +109,16 @@ def job_of(request: pb.GenerateRequest, models: ServedModels) -> GenerationJob:
         raise
     parameters = _parameters(request, Bounds.of(served))
     init_audio = request.init_audio if request.HasField("init_audio") else None
-    return GenerationJob(served, parameters, OUTPUT_FORMATS[request.output_format], init_audio)
+    level = Level(
+        request.loudness_target_lufs if request.HasField("loudness_target_lufs") else None,
+        request.true_peak_limit_dbtp if request.HasField("true_peak_limit_dbtp") else None,
+    )
+    return GenerationJob(served, parameters, OUTPUT_FORMATS[request.output_format], init_audio, level)
 
 
 def _parameters(request: pb.GenerateRequest, bounds: Bounds) -> GenerationParameters:
-    objective = bounds.objective
+    sampler = request.sampler or bounds.objective.samplers[0]
+    objective = bounds.objective.along(sampler)
 
     def given(field: str, default: T) -> T:
         return getattr(request, field) if request.HasField(field) else default
@@ -93,16 +130,22 @@ def _parameters(request: pb.GenerateRequest, bounds: Bounds) -> GenerationParame
         seconds_start=given("seconds_start", 0.0),
         seconds_total=given("seconds_total", bounds.window_s),
         steps=given("steps", objective.steps),
-        sampler=request.sampler or objective.samplers[0],
+        sampler=sampler,
         sigma_min=given("sigma_min", objective.sigma_min),
         sigma_max=given("sigma_max", objective.sigma_max),
         guidance_scale=given("guidance_scale", bounds.guidance_scale),
         guidance_rescale=given("guidance_rescale", bounds.guidance_rescale),
         # 64 bits from the request id, so that a retry on any server is the same request
         seed=given("seed", int.from_bytes(hashlib.sha256(request.request_id.encode()).digest()[:8])),
-        init_noise_level=given("init_noise_level", objective.init_noise_level) if has_init else 0.0,
+        init_noise_level=given("init_noise_level", 0.0 if request.keep else objective.init_noise_level)
+        if has_init
+        else 0.0,
         untrimmed=request.untrimmed,
+        guidance_from=given("guidance_from", 0.0),
+        guidance_to=given("guidance_to", 1.0),
+        keep=tuple(Kept(part.start_s, part.end_s) for part in request.keep[:MAX_KEPT]),
     )
+    whose = f"a {objective.name}" if objective.flow else sampler
     checks = Checks()
     checks.text("prompt", p.prompt, max_chars=MAX_PROMPT_CHARS, blank=False)
     checks.text("negative_prompt", p.negative_prompt, max_chars=MAX_PROMPT_CHARS)
@@ -113,9 +156,9 @@ def _parameters(request: pb.GenerateRequest, bounds: Bounds) -> GenerationParame
     checks.within("seconds_total", p.seconds_total, MIN_SECONDS, bounds.window_s)
     checks.within("steps", p.steps, 1, MAX_STEPS)
     checks.one_of("sampler", p.sampler, objective.samplers)
-    if objective.flow:
+    if objective.sigma_min == 0:  # levels are timesteps
         checks.within("sigma_max", p.sigma_max, objective.lowest_start, objective.sigma_limit)
-        checks.that(p.sigma_min == 0, "sigma_min", f"must be 0: a {objective.name} has none, got {p.sigma_min:g}")
+        checks.that(p.sigma_min == 0, "sigma_min", f"must be 0: {whose} has none, got {p.sigma_min:g}")
     else:
         checks.above("sigma_max", p.sigma_max, 0, objective.sigma_limit)
         checks.that(
@@ -125,11 +168,25 @@ def _parameters(request: pb.GenerateRequest, bounds: Bounds) -> GenerationParame
         )
     checks.within("guidance_scale", p.guidance_scale, 0, MAX_GUIDANCE_SCALE)
     checks.within("guidance_rescale", p.guidance_rescale, 0, 1)
+    checks.within("guidance_from", p.guidance_from, 0, 1)
+    checks.within("guidance_to", p.guidance_to, 0, 1)
+    checks.that(
+        not p.guidance_from > p.guidance_to,
+        "guidance_from",
+        f"must be at most guidance_to ({p.guidance_to:g}), got {p.guidance_from:g}",
+    )
+    if request.HasField("loudness_target_lufs"):
+        checks.within("loudness_target_lufs", request.loudness_target_lufs, *LOUDNESS_LUFS)
+    if request.HasField("true_peak_limit_dbtp"):
+        checks.within("true_peak_limit_dbtp", request.true_peak_limit_dbtp, *TRUE_PEAK_DBTP)
+    _check_kept(checks, request, bounds)
     checks.one_of("output_format", OUTPUT_FORMATS.get(request.output_format, str(request.output_format)), FORMATS)
     checks.text("request_id", request.request_id, max_chars=MAX_REQUEST_ID_CHARS)
     if has_init:
         checks.artifact("init_audio", request.init_audio, max_bytes=MAX_INIT_AUDIO_BYTES)
-        if objective.flow:
+        if request.keep and not request.HasField("init_noise_level"):
+            checks.that(p.init_noise_level == 0, "init_noise_level", "must be absent: noise alone")
+        elif objective.sigma_min == 0:
             checks.within("init_noise_level", p.init_noise_level, objective.lowest_start, p.sigma_max)
         else:
             checks.that(
@@ -142,3 +199,21 @@ def _parameters(request: pb.GenerateRequest, bounds: Bounds) -> GenerationParame
         checks.that(not request.HasField("init_noise_level"), "init_noise_level", "needs init_audio")
     checks.done()
     return p
+
+
+def _check_kept(checks: Checks, request: pb.GenerateRequest, bounds: Bounds) -> None:
+    for path, part in checks.items("keep", request.keep, 0, MAX_KEPT):
+        checks.that(
+            0 <= part.start_s < part.end_s <= bounds.window_s,
+            path,
+            f"must be from 0 or later to a later end, at most {bounds.window_s:g} s, "
+            f"got {part.start_s:g} to {part.end_s:g}",
+        )
+    if request.keep:
+        checks.that(request.HasField("init_audio"), "keep", "needs init_audio, which it keeps parts of")
+        checks.that(
+            bounds.masks,
+            "keep",
+            "must be empty: this model keeps no parts of a sound, only one of type diffusion_cond_inpaint does; "
+            "init_audio with a low init_noise_level stays near the whole of it",
+        )

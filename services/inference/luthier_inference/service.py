@@ -15,7 +15,7 @@ from luthier.inference.v1 import inference_pb2 as pb
 from luthier.inference.v1 import inference_pb2_grpc as pb_grpc
 from luthier_inference import metrics
 from luthier_inference.advice import Cards
-from luthier_inference.generator import GenerationResult, Generator, OnStep
+from luthier_inference.generator import GenerationResult, Generator, OnProgress
 from luthier_inference.model_cache import ModelCache
 from luthier_inference.registration import Registrar
 from luthier_inference.request import OUTPUT_FORMATS, GenerationJob, job_of
@@ -48,7 +48,7 @@ class InferenceServicer(pb_grpc.InferenceServiceServicer):
 
     def Generate(self, request: pb.GenerateRequest, context: grpc.ServicerContext) -> pb.GenerateResponse:
         job = self._job_of(request)
-        return self._generated(request, job, lambda _: None, _stop_of(context))
+        return self._generated(request, job, lambda _: None, context, _stop_of(context))
 
     def StreamGenerate(
         self, request: pb.StreamGenerateRequest, context: grpc.ServicerContext
@@ -57,8 +57,8 @@ class InferenceServicer(pb_grpc.InferenceServiceServicer):
         with in_field("request"):
             job, stop = self._job_of(asked), _stop_of(context)
 
-        def work(on_step: OnStep) -> pb.GenerateResponse:
-            return self._generated(asked, job, on_step, stop)
+        def work(on_progress: OnProgress) -> pb.GenerateResponse:
+            return self._generated(asked, job, on_progress, context, stop)
 
         for event in events_of(work, stop):
             if isinstance(event, pb.GenerateProgress):
@@ -123,15 +123,16 @@ class InferenceServicer(pb_grpc.InferenceServiceServicer):
         return job
 
     def _generated(
-        self, request: pb.GenerateRequest, job: GenerationJob, on_step: OnStep, stop: threading.Event
-    ) -> pb.GenerateResponse:
-        """The response of a job, from an earlier generation where there is one."""
+        self, request: pb.GenerateRequest, job: GenerationJob, on_progress: OnProgress,
+        context: grpc.ServicerContext, stop: threading.Event,
+    ) -> pb.GenerateResponse:  # fmt: skip
+        """The response of a job, from an earlier generation where there is one: that waits for nobody."""
         if job.init_audio:
             self.store.blobs.exists(job.init_audio)  # refuses a bad reference, also where the audio is made already
         response, reused = self.store.actions.run(
             self.generator.action(job),
             pb.GenerateResponse,
-            lambda: response_message(job, self.generator.generate(job, on_step, stop)),
+            lambda: response_message(job, self.generator.generate(job, on_progress, stop, context.time_remaining())),
         )
         metrics.REUSED.inc(reused)
         response.request_id, response.model = request.request_id, job.served.version.label
@@ -191,7 +192,7 @@ def response_message(job: GenerationJob, result: GenerationResult) -> pb.Generat
         seed=p.seed,
         model_digest=f"sha256:{job.served.version.digest}",
         output_format=OUTPUT_FORMAT_ENUMS[job.output_format],
-        sample_rate_hz=c.sample_rate_hz,
+        sample_rate_hz=result.finished.rate_hz,
         channels=c.channels,
         samples=result.samples,
         peak_dbfs=result.peak_dbfs,
@@ -199,6 +200,12 @@ def response_message(job: GenerationJob, result: GenerationResult) -> pb.Generat
         notes=result.notes,
         init_noise_level=p.init_noise_level,
         untrimmed=p.untrimmed,
+        guidance_from=p.guidance_from,
+        guidance_to=p.guidance_to,
+        kept=job.kept(),
+        loudness_lufs=result.finished.loudness_lufs,
+        true_peak_dbtp=result.finished.true_peak_dbtp,
+        gain_db=result.finished.gain_db,
     )
 
 

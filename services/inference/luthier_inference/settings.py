@@ -11,7 +11,12 @@ class InferenceSettings(ServiceSettings, StoreSettings):
     """Beside what every service understands."""
 
     device: str = setting("DEVICE", choices=("cuda", "cpu"), help="cuda or cpu; cuda refuses to start without one")
-    slots: int = setting("LUTHIER_SLOTS", default=1, low=1, high=16, help="generations at a time; as many wait")
+    slots: int = setting("LUTHIER_SLOTS", default=8, low=1, high=64, help="generations that share the device")
+    queue: int = setting("LUTHIER_QUEUE", default=8, low=0, high=256, help="generations that wait; more are refused")
+    batch: int = setting(
+        "LUTHIER_BATCH", default=0, low=0, high=64,
+        help="generations in one pass of the network; 0 = 8 with DEVICE=cuda, 4 with cpu",
+    )  # fmt: skip
     precision: str = setting(
         "LUTHIER_PRECISION", default="float32", choices=("float32", "bfloat16"), help="bfloat16 needs DEVICE=cuda"
     )
@@ -29,6 +34,11 @@ class InferenceSettings(ServiceSettings, StoreSettings):
         path="folder",
         help="folder of the text encoder that registered weights without one get",
     )
+
+    @property
+    def in_a_pass(self) -> int:
+        """Generations in one pass of the network."""
+        return self.batch or (8 if self.device == "cuda" else 4)
 
     def faults(self) -> list[str]:
         faults = super().faults()

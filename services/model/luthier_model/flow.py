@@ -9,17 +9,15 @@ generators as those of `sampling.py`; names, levels and solvers are those of sta
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Final, Protocol
+from typing import Final
 
 import torch
 from torch import Tensor
 
 from luthier_model.objectives import TimestepShift
-from luthier_model.sampling import Noise
-
-Velocity = Callable[[Tensor, float], Tensor]  # (noisy latents, level) -> velocity, same shape
+from luthier_model.sampling import Evaluation, Noise, Sampler, Sampling
 
 FIRST_LOG_SNR: Final = -6.0  # of the levels behind noise alone; this and the next are the library's
 LAST_LOG_SNR: Final = 2.0
@@ -45,65 +43,62 @@ def even_levels(steps: int, start: float, shift: TimestepShift | None, latents: 
     return [float(level) for level in (shift(even, latents) if shift else even)]
 
 
-class FlowSampler(Protocol):
-    """Takes `x` (batch, channels, latents) along levels; yields it len(levels) - 1 times."""
-
-    def __call__(self, velocity: Velocity, x: Tensor, levels: Sequence[float], noise: Noise) -> Iterator[Tensor]: ...
-
-
-def euler(velocity: Velocity, x: Tensor, levels: Sequence[float], noise: Noise) -> Iterator[Tensor]:
+def euler(x: Tensor, levels: Sequence[float], noise: Noise) -> Sampling:
     """First order, one evaluation a step. `noise` is not drawn from."""
     del noise
-    for t, following in pairwise(levels):
-        x = x + velocity(x, t) * (following - t)
-        yield x
+    for step, (t, following) in enumerate(pairwise(levels)):
+        velocity = yield Evaluation(x, t, step)
+        x = x + velocity * (following - t)
+    return x
 
 
-def rk4(velocity: Velocity, x: Tensor, levels: Sequence[float], noise: Noise) -> Iterator[Tensor]:
+def rk4(x: Tensor, levels: Sequence[float], noise: Noise) -> Sampling:
     """Fourth order, four evaluations a step. `noise` is not drawn from."""
     del noise
-    for t, following in pairwise(levels):
+    for step, (t, following) in enumerate(pairwise(levels)):
         dt = following - t
-        k1 = velocity(x, t)
-        k2 = velocity(x + k1 * (dt / 2), t + dt / 2)
-        k3 = velocity(x + k2 * (dt / 2), t + dt / 2)
-        k4 = velocity(x + k3 * dt, following)
+        k1 = yield Evaluation(x, t, step)
+        k2 = yield Evaluation(x + k1 * (dt / 2), t + dt / 2, step)
+        k3 = yield Evaluation(x + k2 * (dt / 2), t + dt / 2, step)
+        k4 = yield Evaluation(x + k3 * dt, following, step)
         x = x + (k1 + (k2 + k3) * 2 + k4) * (dt / 6)
-        yield x
+    return x
 
 
-def dpmpp(velocity: Velocity, x: Tensor, levels: Sequence[float], noise: Noise) -> Iterator[Tensor]:
+def dpmpp(x: Tensor, levels: Sequence[float], noise: Noise) -> Sampling:
     """DPM-Solver++(2M): extrapolates from the last two evaluations. `noise` is not drawn from."""
     del noise
     before: Tensor | None = None
-    for i, (t, following) in enumerate(pairwise(levels)):
-        denoised = x - velocity(x, t) * t
+    for step, (t, following) in enumerate(pairwise(levels)):
+        velocity = yield Evaluation(x, t, step)
+        denoised = x - velocity * t
         if following == 0:
             x = denoised
         else:
             h, target = _log_snr(following) - _log_snr(t), denoised  # h is infinite in a step from noise alone
             if before is not None:
-                ratio = h / (_log_snr(t) - _log_snr(levels[i - 1]))  # this step's over the last's
+                ratio = h / (_log_snr(t) - _log_snr(levels[step - 1]))  # this step's over the last's
                 target = denoised + (denoised - before) * (ratio / 2)
             x = x * (following / t) - target * ((1 - following) * math.expm1(-h))
         before = denoised
-        yield x
+    return x
 
 
-def pingpong(velocity: Velocity, x: Tensor, levels: Sequence[float], noise: Noise) -> Iterator[Tensor]:
+def pingpong(x: Tensor, levels: Sequence[float], noise: Noise) -> Sampling:
     """To the latents and back to noise of the next level, one evaluation a step."""
-    for t, following in pairwise(levels):
-        x = x - velocity(x, t) * t
+    for step, (t, following) in enumerate(pairwise(levels)):
+        velocity = yield Evaluation(x, t, step)
+        x = x - velocity * t
         if following > 0:
             x = x.lerp(noise().to(x), following)
-        yield x
+    return x
 
 
 def _log_snr(t: float) -> float:
     return math.log((1 - t) / t) if t < 1 else -math.inf
 
 
-FLOW_SAMPLERS: Final[Mapping[str, FlowSampler]] = {
+FLOW_SAMPLERS: Final[Mapping[str, Sampler]] = {
     "euler": euler,
     "dpmpp": dpmpp,
     "rk4": rk4,

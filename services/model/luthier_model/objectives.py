@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -42,6 +42,14 @@ class Objective:
     sigma_min: float = 0.0
     lowest_start: float = 0.0
 
+    def along(self, sampler: str) -> Objective:
+        """What takes effect with one of its samplers: along timesteps other noise levels do."""
+        if sampler not in TIMESTEP_SAMPLERS:
+            return self
+        return replace(
+            self, sigma_min=0.0, sigma_max=1.0, sigma_limit=1.0, init_noise_level=0.5, lowest_start=LOWEST_TIMESTEP
+        )
+
     def noised(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> tuple[Tensor, Tensor]:
         """What the network is given, and what it should answer.
 
@@ -55,6 +63,9 @@ class Objective:
         return latents * alpha + noise * sigma, noise * alpha - latents * sigma
 
 
+TIMESTEP_SAMPLERS: Final = ("v-ddim", "v-ddim-cfgpp")
+"""Samplers of a network that predicts v whose levels are timesteps, as a flow's are: `sigma_max` is at most 1."""
+LOWEST_TIMESTEP: Final = 0.001
 # Steps, guidance and samplers of the flows are those of stable-audio-tools' own interface, `v`'s those of Stable Audio
 # Open's model card. Half noise and half audio is to a flow what sigma 1 is to `v`.
 FLOW_SAMPLERS: Final = ("euler", "dpmpp", "rk4")
@@ -64,7 +75,19 @@ OBJECTIVES: Final[Mapping[str, Objective]] = {
     V: Objective(
         V,
         flow=False,
-        samplers=("dpmpp-3m-sde", "dpmpp-2m-sde", "dpmpp-2m", "k-heun", "k-euler"),
+        samplers=(
+            "dpmpp-3m-sde",
+            "dpmpp-2m-sde",
+            "dpmpp-2m",
+            "k-heun",
+            "k-euler",
+            "k-lms",
+            "k-dpm-2",
+            "k-dpm-fast",
+            "k-dpm-adaptive",
+            "k-dpmpp-2s-ancestral",
+            *TIMESTEP_SAMPLERS,
+        ),
         steps=100,
         guidance_scale=7.0,
         sigma_min=0.3,  # Stable Audio Open's own choice, not stable-audio-tools' 0.01

@@ -5,13 +5,21 @@ from typing import Annotated, Final
 
 import typer
 
+from luthier.common.v1.common_pb2 import Span
 from luthier.evaluation.v1.evaluation_pb2 import PromoteModelRequest, PromoteModelResponse
 from luthier.inference.v1.inference_pb2 import (
     OUTPUT_FORMAT_FLAC,
+    OUTPUT_FORMAT_FLAC_24,
+    OUTPUT_FORMAT_MP3,
+    OUTPUT_FORMAT_OGG_OPUS,
+    OUTPUT_FORMAT_OGG_VORBIS,
     OUTPUT_FORMAT_WAV,
+    OUTPUT_FORMAT_WAV_24,
+    OUTPUT_FORMAT_WAV_FLOAT,
     GenerateRequest,
     GenerateResponse,
     ListModelsRequest,
+    OutputFormat,
     RegisterModelRequest,
     StreamGenerateRequest,
 )
@@ -35,7 +43,18 @@ TEXT_ENCODER_FILES: Final = (
 )
 """What inference loads a text encoder from; a hub folder also holds pickles, other frameworks' weights and the
 tokenizer once more."""
-FORMATS: Final = {".flac": OUTPUT_FORMAT_FLAC, ".wav": OUTPUT_FORMAT_WAV}
+FORMATS: Final = {
+    (".flac", "16"): OUTPUT_FORMAT_FLAC,
+    (".flac", "24"): OUTPUT_FORMAT_FLAC_24,
+    (".wav", "16"): OUTPUT_FORMAT_WAV,
+    (".wav", "24"): OUTPUT_FORMAT_WAV_24,
+    (".wav", "float"): OUTPUT_FORMAT_WAV_FLOAT,
+    (".ogg", ""): OUTPUT_FORMAT_OGG_VORBIS,
+    (".opus", ""): OUTPUT_FORMAT_OGG_OPUS,
+    (".mp3", ""): OUTPUT_FORMAT_MP3,
+}
+"""By the ending of a file and the bits of a sample; lossy formats have none."""
+SUFFIXES: Final = tuple(dict.fromkeys(suffix for suffix, _ in FORMATS))
 
 
 def register(
@@ -99,7 +118,7 @@ def models(ctx: typer.Context, json: Json = False) -> None:
 def generate(
     ctx: typer.Context,
     prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="What to hear.")],
-    out: Annotated[Path, typer.Option(metavar="FILE.wav|FILE.flac", help="Where the audio goes.")],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Where the audio goes: .flac, .wav, .ogg, .opus or .mp3.")],
     seconds: Annotated[float | None, typer.Option(help="Length; default: the model's window.")] = None,
     steps: Annotated[int, typer.Option(help="Denoising steps.")] = 100,
     seed: Annotated[int | None, typer.Option(help="Default: drawn from the request id.")] = None,
@@ -113,14 +132,39 @@ def generate(
     negative_prompt: Annotated[str, typer.Option(metavar="TEXT", help="What not to hear.")] = "",
     guidance_scale: Annotated[float | None, typer.Option(help="0 to 50, 1 = off; default: the model's.")] = None,
     sampler: Annotated[str, typer.Option(help="Default: the model's.")] = "",
+    guidance_from: Annotated[
+        float | None, typer.Option(help="Guide only where the noise's amplitude is at least this, 0 to 1; default: 0.")
+    ] = None,
+    guidance_to: Annotated[float | None, typer.Option(help="And at most this, 0 to 1; default: 1.")] = None,
+    init_audio: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Audio to start from; any that libsndfile reads.")
+    ] = None,
+    init_noise_level: Annotated[
+        float | None, typer.Option(help="Noise added to it, the more the less is left of it; default: the model's.")
+    ] = None,
+    keep: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="START-END",
+            help="Seconds of --init-audio that stay, the rest is made anew; may be given again. 0-10 goes on from the "
+            "first ten. Only of models that fill in.",
+        ),
+    ] = None,
+    bits: Annotated[str, typer.Option(metavar="16|24|float", help="Of .wav and, but for float, .flac.")] = "16",
+    loudness: Annotated[
+        float | None, typer.Option(metavar="LUFS", help="Bring it to this loudness, -40 to -5; default: as it is.")
+    ] = None,
+    true_peak: Annotated[
+        float | None, typer.Option(metavar="DBTP", help="Leave its true peak below this, -20 to 0; default: no limit.")
+    ] = None,
     untrimmed: Annotated[bool, typer.Option("--untrimmed", help="Keep the whole window, to see how it stops.")] = False,
     json: Json = False,
 ) -> GenerateResponse:
     """Generate audio into a file."""
     context = begin(ctx, json)
-    if out.suffix.lower() not in FORMATS:
-        bound = f"must end in {' or '.join(FORMATS)}, got {out}"
-        raise InvalidRequest(reason="OUTPUT_FORMAT", violations=[("--out", bound)])
+    output_format, kept = _format_of(out, bits), [_kept(each) for each in keep or ()]
+    if init_audio is None and (kept or init_noise_level is not None):
+        raise UsageError("--keep and --init-noise-level are of audio to start from: name it by --init-audio FILE")
     store = context.clients.store  # one that is not there is said before minutes of work
     request = GenerateRequest(
         prompt=prompt,
@@ -130,7 +174,14 @@ def generate(
         seed=seed,
         guidance_scale=guidance_scale,
         sampler=sampler,
-        output_format=FORMATS[out.suffix.lower()],
+        output_format=output_format,
+        guidance_from=guidance_from,
+        guidance_to=guidance_to,
+        init_audio=put(store, "audio", init_audio, "application/octet-stream") if init_audio else None,
+        init_noise_level=init_noise_level,
+        keep=kept,
+        loudness_target_lufs=loudness,
+        true_peak_limit_dbtp=true_peak,
         steps=steps,
         untrimmed=untrimmed,
         request_id=new_request_id(),  # asked again on another server it is the same request
@@ -143,11 +194,38 @@ def generate(
         heard = f"{advice.heard_s / 60:.1f} min"
         when = "fine-tuning (what its base heard is not recorded)" if advice.base_unknown else "training"
         context.say(f"{response.model} heard {heard} of the {advice.subject} {advice.asked} in {when}{known}")
-    context.answer(
-        {"file": str(out), **plain(response)},
-        f"{out}: {clock(length_s)} by {response.model}, seed {response.seed}, {response.steps} steps",
-    )
+    notes = [
+        f"kept {', '.join(f'{span.start_s:.2f} to {span.end_s:.2f} s' for span in response.kept)}" if kept else "",
+        f"{response.loudness_lufs:.1f} LUFS, {response.true_peak_dbtp:.1f} dBTP after {response.gain_db:+.1f} dB"
+        if response.HasField("loudness_lufs")
+        else "",
+    ]
+    text = [f"{out}: {clock(length_s)} by {response.model}, seed {response.seed}, {response.steps} steps"]
+    context.answer({"file": str(out), **plain(response)}, "\n".join(text + [note for note in notes if note]))
     return response
+
+
+def _format_of(out: Path, bits: str) -> OutputFormat:
+    suffix = out.suffix.lower()
+    if suffix not in SUFFIXES:
+        bound = f"must end in {', '.join(SUFFIXES)}, got {out}"
+        raise InvalidRequest(reason="OUTPUT_FORMAT", violations=[("--out", bound)])
+    if (found := FORMATS.get((suffix, ""), FORMATS.get((suffix, bits)))) is None:
+        known = ", ".join(of for ending, of in FORMATS if ending == suffix)
+        raise InvalidRequest(reason="OUTPUT_FORMAT", violations=[("--bits", f"of {suffix} {known}, got {bits}")])
+    return found
+
+
+def _kept(text: str) -> Span:
+    """Of START-END, seconds."""
+    start, dash, end = text.partition("-")
+    try:
+        span = Span(start_s=float(start), end_s=float(end))
+    except ValueError:
+        dash = ""
+    if not dash:
+        raise UsageError(f"--keep must be START-END in seconds, e.g. 0-10, got {text[:40]!r}")
+    return span
 
 
 def default_model(clients: Clients) -> str:

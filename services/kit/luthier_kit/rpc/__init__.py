@@ -5,6 +5,7 @@ Serve: `main`, `Service`, `Server`, `ServiceSettings`. Call: `Channel` under a g
 `retry_policy` for trying again, logs, metrics and traces.
 """
 
+from luthier_kit.rpc._admission import Workload
 from luthier_kit.rpc._callers import Callers, Tokens, actor
 from luthier_kit.rpc._channel import Channel
 from luthier_kit.rpc._checks import NAME_PATTERN, Checks, in_field
@@ -102,6 +103,7 @@ __all__ = [
     "Unavailable",
     "Unimplemented",
     "Violation",
+    "Workload",
     "actor",
     "configure_logging",
     "current_caller",

@@ -1,9 +1,11 @@
 """Admission: what a server takes at once, so that it refuses early, stays answering and says so in its metrics.
 
-Calls come in four sorts: calls whose message has not arrived yet, work, quick calls, and streams that wait. Each has a
-limit of its own. Work is `slots` calls at once and one waiting for each slot; more are refused at once with a hint when
-to come back. Quick calls and waiting streams do not wait behind work, so that a status or a cancel always gets through.
-Everything here runs in the server's event loop: no locks.
+Calls come in five sorts: calls whose message has not arrived yet, work, work that its service schedules, quick calls,
+and streams that wait. Each has a limit of its own. Work is `slots` calls at once and one waiting for each slot; more
+are refused at once with a hint when to come back. A service that schedules its work gets every such call up to a bound,
+so that it can refuse what is wrong and answer what is known before anything waits; when it is full is for the service
+to say. Quick calls and waiting streams do not wait behind work, so that a status or a cancel always gets through.
+Everything here but `Workload` runs in the server's event loop: no locks.
 """
 
 import asyncio
@@ -51,7 +53,7 @@ class Limit:
 class Admission:
     """The limits of one service."""
 
-    def __init__(self, service: str, slots: int, caller_in_flight: int = 0) -> None:
+    def __init__(self, service: str, slots: int, caller_in_flight: int = 0, scheduled: int = 0) -> None:
         self.slots = slots
         self._running = asyncio.Semaphore(slots)
         self._refused = telemetry.REFUSED.labels(service)
@@ -60,6 +62,7 @@ class Admission:
         self.opening_calls = Limit(OPENING_CALLS, self._busy, telemetry.OPENING.labels(service))
         self._opening_of: Counter[str] = Counter()
         self.queue = Limit(2 * slots, self._busy)
+        self.scheduled = Limit(scheduled, self._busy)
         self.light = Limit(LIGHT_CALLS, self._busy)
         self.watch = Limit(WATCHERS, self._busy)
         self.reflection = Limit(REFLECTIONS, self._busy)
@@ -70,7 +73,7 @@ class Admission:
     @property
     def threads(self) -> int:
         """Threads that the server needs: one for each call that may run."""
-        return self.slots + LIGHT_CALLS + WATCHERS
+        return self.slots + self.scheduled.places + LIGHT_CALLS + WATCHERS
 
     @contextmanager
     def opening(self, connection: str) -> Iterator[None]:
@@ -110,9 +113,41 @@ class Admission:
 
         return finished
 
+    def of_service(self, caller: str) -> Release:
+        """For work that its service schedules: at once, or Busy."""
+        given_back = self._callers.take(caller)
+        try:
+            place = self.scheduled.take()
+        except BaseException:
+            given_back()
+            raise
+
+        def finished() -> None:
+            place()
+            given_back()
+
+        return finished
+
     def _busy(self) -> Busy:
         self._refused.inc()
         return Busy("every slot is taken and the queue is full", retry_after_s=1.0)
+
+
+class Workload:
+    """What a service that schedules its work tells of it in the metrics of every service."""
+
+    def __init__(self, service: str) -> None:
+        self._in_flight, self._waiting = telemetry.IN_FLIGHT.labels(service), telemetry.WAITING.labels(service)
+        self._refused = telemetry.REFUSED.labels(service)
+
+    def tell(self, in_flight: int, waiting: int) -> None:
+        """Calls that are worked on, and calls that wait."""
+        self._in_flight.set(in_flight)
+        self._waiting.set(waiting)
+
+    def refused(self) -> None:
+        """A call was refused because there was no room."""
+        self._refused.inc()
 
 
 class _CallerLimit:

@@ -5,7 +5,7 @@ a bounded pool. The order for each call:
 
 1. on its headers: the caller's name, permission, whether the service is ready;
 2. its message, within OPENING_S and the limits of its connection; bytes that are no message are INVALID_ARGUMENT;
-3. admission: a quick call, a stream that waits, or work, which waits in a bounded queue;
+3. admission: a quick call, a stream that waits, work, which waits in a bounded queue, or what its service schedules;
 4. the method in a thread; when the caller goes away its context says so, and the slot is free once the method returns;
 5. errors as statuses, metrics, one log line.
 """
@@ -15,7 +15,7 @@ import contextvars
 import logging
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
@@ -124,14 +124,20 @@ class Method:
     permission: int
     light: bool
     watch: bool
+    scheduled: bool
 
     @classmethod
-    def of(cls, descriptor: MethodDescriptor, servicer: object, light: set[str], watch: set[str]) -> "Method":
+    def of(
+        cls, descriptor: MethodDescriptor, servicer: object, light: Set[str], watch: Set[str], scheduled: Set[str]
+    ) -> "Method":
         name = descriptor.name
         request = GetMessageClass(descriptor.input_type)
         options: Any = descriptor.GetOptions()  # the stubs do not know extensions of options
         permission: int = options.Extensions[common_pb2.permission]
-        return cls(name, getattr(servicer, name), request, permission, light=name in light, watch=name in watch)
+        return cls(
+            name, getattr(servicer, name), request, permission,
+            light=name in light, watch=name in watch, scheduled=name in scheduled,
+        )  # fmt: skip
 
 
 class Dispatcher(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic for mypy, not at run time
@@ -139,7 +145,7 @@ class Dispatcher(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic f
 
     def __init__(
         self, contract: ServiceDescriptor, servicer: object, admission: Admission, callers: Callers, *,
-        domain: str, light: set[str], watch: set[str], slots_told: int,
+        domain: str, light: Set[str], watch: Set[str], slots_told: int, scheduled: Set[str] = frozenset(),
     ) -> None:  # fmt: skip
         self.name = contract.full_name
         self.domain = domain
@@ -151,7 +157,7 @@ class Dispatcher(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic f
         self._pool = ThreadPoolExecutor(admission.threads, thread_name_prefix="call")
         self._handlers = {
             f"/{self.name}/{method.name}": self._handler(
-                Method.of(method, servicer, light, watch), streaming=method.server_streaming
+                Method.of(method, servicer, light, watch, scheduled), streaming=method.server_streaming
             )
             for method in contract.methods
         }
@@ -274,6 +280,8 @@ class _Call:
             return request, dispatcher.admission.watch.take()
         if self.method.light:
             return request, dispatcher.admission.light.take()
+        if self.method.scheduled:
+            return request, dispatcher.admission.of_service(caller or host(self.peer))
         return request, await dispatcher.admission.work(caller or host(self.peer))
 
     async def _within(self, seconds: float, read: Awaitable[T]) -> T:

@@ -69,20 +69,24 @@ class Service:
 
     `contract` is the service of the generated module (`rendering_pb2.DESCRIPTOR.services_by_name[…]`), `servicer` has
     its methods. `light` and `watch` are the servicer's methods that are admitted apart from work: quick reads, and
-    streams that wait. `prepare` runs before SERVING, `close` after the last call. `configuration` is what the server
-    says of itself; a service that says none is asked everything anew.
+    streams that wait. `scheduled` are those whose work the service schedules itself, at most `scheduled_calls` at once,
+    working, waiting or being looked up: they begin at once, and the service says when it is full and tells its
+    `Workload`. `prepare` runs before SERVING, `close` after the last call. `configuration` is what the server says of
+    itself; a service that says none is asked everything anew.
     """
 
     contract: ServiceDescriptor
     servicer: object
     light: Collection[Callable[..., Any]] = ()
     watch: Collection[Callable[..., Any]] = ()
+    scheduled: Collection[Callable[..., Any]] = ()
+    scheduled_calls: int = 0
     prepare: Callable[[], None] | None = None
     close: Callable[[], None] | None = None
     configuration: Configuration = Configuration()
 
     def __post_init__(self) -> None:
-        for method in (*self.light, *self.watch):
+        for method in (*self.light, *self.watch, *self.scheduled):
             if method.__name__ not in self.contract.methods_by_name:
                 raise ValueError(f"{self.name} has no method {method.__name__}")
 
@@ -107,13 +111,15 @@ class Server:
     def __init__(self, service: Service, settings: ServiceSettings) -> None:
         self.service = service
         self.settings = settings
-        light, watch = ({method.__name__ for method in methods} for methods in (service.light, service.watch))
-        admission = Admission(service.name, settings.slots, settings.caller_in_flight)
+        light, watch, scheduled = (
+            {method.__name__ for method in methods} for methods in (service.light, service.watch, service.scheduled)
+        )
+        admission = Admission(service.name, settings.slots, settings.caller_in_flight, service.scheduled_calls)
         bound = settings.caller_in_flight // 2 or 1  # a client sends two calls for each slot that it is told of
         callers, slots = Callers(settings), min(settings.slots, bound) if settings.caller_in_flight else settings.slots
         self.dispatcher = Dispatcher(
             service.contract, service.servicer, admission, callers, domain=service.domain,
-            light=light, watch=watch, slots_told=slots,
+            light=light, watch=watch, slots_told=slots, scheduled=scheduled,
         )  # fmt: skip
         self._about = Dispatcher(
             ABOUT, _About(service.configuration), admission, callers, domain=service.domain,

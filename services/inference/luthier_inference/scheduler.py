@@ -1,0 +1,276 @@
+"""The step scheduler: requests share the device from one pass of the network to the next.
+
+One thread works on the device. Before each pass everything is decided anew: those whose caller left are dropped, who
+goes next follows from `order`, and up to `batch` requests of the same model go in one pass, whatever their steps,
+samplers, guidance, seeds or lengths. Each draws its own noise from its own seed, so what shares a pass changes nothing
+but rounding.
+
+A request takes a place (`enter`) before its model is loaded, and keeps it until its audio is decoded; encoding and
+storing the file is its own thread's. Without a place it is refused at once, with an estimate of when there is one; so
+is a request that could not meet its deadline beside those that are there.
+"""
+
+import logging
+import math
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Final
+
+import torch
+
+from luthier_inference import metrics
+from luthier_inference.order import Load, in_order, ready_times
+from luthier_inference.work import Amount, Costs, Stage, Work, rows_of
+from luthier_kit.rpc import Busy, Cancelled, DeadlineExceeded, Unavailable, Workload
+from luthier_model.generation import Pace, Samples
+
+log = logging.getLogger(__name__)
+
+MODELS_REMEMBERED: Final = 256  # whose costs are kept
+IDLE_LOOK_S: Final = 0.1  # how often callers that left are looked for while nothing can be computed
+ESTIMATE_EVERY_S: Final = 1.0
+TOO_NEAR: Final = "DEADLINE_TOO_NEAR"
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """`ahead`: requests that are ready before this one; `ready_s`: seconds until it is, 0 = not known yet."""
+
+    ahead: int
+    ready_s: float
+
+
+OnForecast = Callable[[Forecast], None]
+
+
+@dataclass(eq=False)
+class Place:
+    """A request's place in the scheduler. `run` once its model is loaded.
+
+    `device_s`: seconds that the device worked for it, alone or along with others.
+    """
+
+    scheduler: "Scheduler"
+    costs: Costs
+    amount: Amount
+    came: float
+    deadline: float
+    stop: threading.Event
+    on_forecast: OnForecast
+    work: Work | None = None
+    device_s: float = 0.0
+    forecast: Forecast = Forecast(0, 0.0)
+    ready_at: float = 0.0
+    done: "Future[Samples]" = field(default_factory=Future)
+
+    def run(self, work: Work) -> Samples:
+        """Works until the audio is there. Raises Cancelled once `stop` is set, Unavailable when memory runs out, and
+        what the work raises.
+        """
+        self.scheduler.offer(self, work)
+        return self.done.result()
+
+    def left_s(self) -> float:
+        """Seconds that it still needs alone."""
+        return self.costs.seconds(self.work.left() if self.work else self.amount)
+
+    def eta_s(self) -> float:
+        """Seconds until it is ready, as estimated last."""
+        return max(self.ready_at - time.monotonic(), self.left_s(), 0.0)
+
+    def load(self) -> Load:
+        """As the order sees it."""
+        began = self.work is not None and self.work.stage is not Stage.BEGIN
+        return Load(self.came, self.costs.seconds(self.amount), self.left_s(), self.deadline, began)
+
+
+class Scheduler:
+    """`slots` requests share the device, `queue` more wait; at most `batch` go in one pass."""
+
+    def __init__(self, device: torch.device, slots: int, queue: int, batch: int, workload: Workload) -> None:
+        self.slots, self.places, self.batch = slots, slots + queue, batch
+        self._workload, self._pace = workload, Pace(device)
+        self._taken: list[Place] = []
+        self._costs: OrderedDict[str, Costs] = OrderedDict()
+        self._change = threading.Condition()
+        self._estimated_at = 0.0
+        self._closed = False
+        self._thread = threading.Thread(target=self._work, name="device", daemon=True)
+        self._thread.start()
+
+    @contextmanager
+    def enter(
+        self,
+        model: str,
+        amount: Amount,
+        stop: threading.Event,
+        time_left_s: float | None = None,
+        on_forecast: OnForecast = lambda _: None,
+    ) -> Iterator[Place]:
+        """A place for a request on the model of a digest, given back at the end of the block.
+
+        Raises Busy when all are taken; Unavailable DEADLINE_TOO_NEAR when it could not be ready within `time_left_s`
+        beside those that are there; DeadlineExceeded when it could not be even alone.
+        """
+        with self._change:
+            costs = self._costs_of(model)
+            now = time.monotonic()
+            deadline = math.inf if time_left_s is None else now + time_left_s
+            place = Place(self, costs, amount, now, deadline, stop, on_forecast)
+            self._admit(place, now, time_left_s)
+            self._taken.append(place)
+            self._changed()
+        try:
+            yield place
+        finally:
+            with self._change:
+                if place in self._taken:
+                    self._taken.remove(place)
+                    self._changed()
+
+    def offer(self, place: Place, work: Work) -> None:
+        """The work of a place whose model is loaded."""
+        with self._change:
+            place.work = work
+            self._change.notify_all()
+
+    def close(self) -> None:
+        """Ends the thread after the pass that it is at; what is left is cancelled."""
+        with self._change:
+            self._closed = True
+            self._change.notify_all()
+        self._thread.join(timeout=60)
+
+    # --- admission
+
+    def _costs_of(self, model: str) -> Costs:
+        costs = self._costs.setdefault(model, Costs())
+        self._costs.move_to_end(model)
+        if len(self._costs) > MODELS_REMEMBERED:
+            self._costs.popitem(last=False)
+        return costs
+
+    def _admit(self, place: Place, now: float, time_left_s: float | None) -> None:
+        taken = self._at_work()
+        ready = ready_times([each.load() for each in [*taken, place]], now, self.slots)
+        if len(taken) >= self.places:
+            self._workload.refused()
+            first_s = max(min(ready[:-1]) - now, 1.0)
+            text = f"all {self.places} places are taken; the next is free in about {first_s:.0f} s"
+            raise Busy(text, retry_after_s=first_s)
+        if not place.costs.known or not all(each.costs.known for each in taken):
+            return
+        alone_s, ready_s = place.costs.seconds(place.amount), ready[-1] - now
+        if time_left_s is not None and alone_s > time_left_s:
+            text = f"this takes about {alone_s:.1f} s and the call's deadline is in {time_left_s:.1f} s"
+            raise DeadlineExceeded(text, reason=TOO_NEAR)
+        if time_left_s is not None and ready_s > time_left_s:
+            self._workload.refused()
+            text = f"this would be ready in about {ready_s:.1f} s beside {len(taken)} other requests"
+            text = f"{text}, and the call's deadline is in {time_left_s:.1f} s"
+            raise Unavailable(text, reason=TOO_NEAR, retry_after_s=max(ready_s - alone_s, 1.0))
+
+    def _at_work(self) -> list[Place]:
+        return [place for place in self._taken if not place.done.done()]
+
+    def _changed(self) -> None:
+        """Requests came or went: metrics and forecasts anew."""
+        began = sum(place.load().began for place in self._at_work())
+        self._workload.tell(began, len(self._taken) - began)
+        self._estimate()
+        self._change.notify_all()
+
+    def _estimate(self) -> None:
+        self._estimated_at = now = time.monotonic()
+        at_work = self._at_work()
+        known = all(place.costs.known for place in at_work)
+        loads = [place.load() for place in at_work]
+        ready = ready_times(loads, now, self.slots)
+        for place, load, at in zip(at_work, loads, ready, strict=True):
+            place.ready_at = at if known else 0.0
+            before, ahead = place.forecast.ahead, sum(other < at for other in ready)
+            place.forecast = Forecast(ahead, at - now if known else 0.0)
+            if not load.began and (before or ahead):
+                place.on_forecast(place.forecast)
+
+    # --- the device's thread
+
+    def _work(self) -> None:
+        while True:
+            with self._change:
+                while not (together := self._next()) and not self._closed:
+                    self._change.wait(IDLE_LOOK_S if self._taken else None)
+                if self._closed:
+                    for place in self._taken:
+                        _fail(place, Cancelled("the server stops"))
+                    return
+            self._pass(together)
+            with self._change:
+                if any(place.done.done() for place in together):
+                    self._changed()
+                elif time.monotonic() - self._estimated_at > ESTIMATE_EVERY_S:
+                    self._estimate()
+
+    def _next(self) -> list[Place]:
+        """Those that go now: the first in the order, and with it who can share its pass."""
+        for place in self._at_work():
+            if place.stop.is_set():
+                metrics.CANCELLED.inc()
+                _fail(place, Cancelled("the caller went away; the denoising was stopped"))
+        able = [place for place in self._at_work() if place.work]
+        order = in_order([place.load() for place in able], time.monotonic(), self.slots)
+        if not order:
+            return []
+        first = able[order[0]]
+        assert first.work
+        if first.work.stage is not Stage.DENOISE:
+            return [first]
+        alike = [
+            able[at] for at in order
+            if (work := able[at].work) and work.stage is Stage.DENOISE and work.group == first.work.group
+        ]  # fmt: skip
+        return alike[: self.batch]
+
+    def _pass(self, together: list[Place]) -> None:
+        """One piece of work for these, or for each alone where it fails for all: what breaks, breaks one alone."""
+        try:
+            self._compute(together, [place.work for place in together if place.work])
+        except Exception as error:
+            if isinstance(error, torch.OutOfMemoryError):
+                torch.cuda.empty_cache()
+            if len(together) == 1:
+                _fail(together[0], error)
+                return
+            for place in together:
+                self._pass([place])
+
+    def _compute(self, together: list[Place], works: list[Work]) -> None:
+        stage, began, number = works[0].stage, time.perf_counter(), 1
+        if stage is Stage.BEGIN:
+            works[0].begin()
+        elif stage is Stage.DENOISE:
+            Work.evaluate(works)
+            self._pace.keep()
+            number = sum(rows_of(work.parameters) for work in works)
+        else:
+            works[0].decode()
+        seconds = time.perf_counter() - began
+        together[0].costs.learn(stage, seconds, number)
+        for place, work in zip(together, works, strict=True):
+            place.device_s += seconds
+            work.passed()
+            if work.stage is Stage.DONE and not place.done.done():
+                place.done.set_result(work.samples)
+
+
+def _fail(place: Place, error: Exception) -> None:
+    if isinstance(error, torch.OutOfMemoryError):
+        text = "the device has not enough free memory for this now"
+        error = Unavailable(text, reason="DEVICE_OUT_OF_MEMORY", retry_after_s=10.0)
+    if not place.done.done():
+        place.done.set_exception(error)

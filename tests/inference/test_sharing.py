@@ -1,0 +1,102 @@
+"""What callers see while the device is busy: bad requests, stored answers, short jobs, places, forecasts."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from luthier.inference.v1 import inference_pb2 as pb
+from luthier.inference.v1 import inference_pb2_grpc
+from luthier_inference.app import build_service
+from luthier_kit.registry import register
+from tests.model.small import ModelFiles
+from tests.support.services import running, temp_store
+
+from .conftest import Served, refusal, settings_for, version_of
+
+PROMPT = "calm piano in D minor at 90 BPM"
+
+
+def request(**fields: Any) -> pb.GenerateRequest:
+    return pb.GenerateRequest(**{"prompt": PROMPT, "seconds_total": 1.0, "steps": 4, **fields})
+
+
+@contextmanager
+def long_job(served: Served, seed: int = 99) -> Iterator["grpc.CallIterator[pb.StreamGenerateResponse]"]:
+    """The device at work on a thousand steps."""
+    call = served.stub.StreamGenerate(pb.StreamGenerateRequest(request=request(steps=1000, seed=seed)))
+    try:
+        next(iter(call))
+        yield call
+    finally:
+        call.cancel()  # type: ignore[no-untyped-call]
+
+
+def test_a_bad_request_is_refused_at_once_by_its_fields(served: Served) -> None:
+    with long_job(served):
+        began = time.monotonic()
+        code, message = refusal(lambda: served.stub.Generate(request(prompt="", steps=0, guidance_scale=-1), timeout=8))
+
+    assert code == grpc.StatusCode.INVALID_ARGUMENT
+    assert all(field in message for field in ("prompt", "steps", "guidance_scale"))
+    assert time.monotonic() - began < 4
+
+
+def test_a_stored_answer_waits_for_nobody(served: Served) -> None:
+    made = served.stub.Generate(request(seed=31))
+    with long_job(served) as call:
+        again = served.stub.Generate(request(seed=31), timeout=8)
+        following = next(iter(call))
+
+    assert (again.action.reused, again.audio) == (True, made.audio)
+    assert following.progress.step < 1000
+
+
+def test_a_short_job_is_done_long_before_the_long_one(served: Served) -> None:
+    with long_job(served) as call:
+        short = served.stub.Generate(request(seed=32), timeout=60)
+        step = next(iter(call)).progress.step
+
+    assert not short.action.reused
+    assert step < 900
+
+
+@pytest.fixture
+def crowded(model_files: ModelFiles, tmp_path: Path) -> Iterator[Served]:
+    """One shares the device, one waits."""
+    settings = settings_for(tmp_path, default_model="tiny", slots=1, queue=1)
+    with temp_store(tmp_path / "store") as store:
+        register(store, version_of(store, model_files, "tiny"))
+        with running(build_service(settings, store), settings) as address, grpc.insecure_channel(address) as channel:
+            served = Served(store, inference_pb2_grpc.InferenceServiceStub(channel), address)
+            served.stub.Generate(request(seed=1))  # what things cost is known
+            yield served
+
+
+def test_when_every_place_is_taken_the_answer_is_unavailable_with_estimate_and_hint(crowded: Served) -> None:
+    with long_job(crowded):
+        waiting = crowded.stub.StreamGenerate(pb.StreamGenerateRequest(request=request(seed=2)))
+        told = next(iter(waiting)).progress
+        with pytest.raises(grpc.RpcError) as full:
+            crowded.stub.Generate(request(seed=3))
+        waiting.cancel()  # type: ignore[no-untyped-call]
+
+    assert (told.step, told.ahead) == (0, 1)
+    assert told.eta_s > 0
+    assert full.value.code() == grpc.StatusCode.UNAVAILABLE
+    assert "the next is free in about" in (full.value.details() or "")
+    assert "grpc-retry-pushback-ms" in {item.key for item in full.value.trailing_metadata()}
+
+
+def test_a_deadline_that_cannot_be_met_is_refused_at_once(crowded: Served) -> None:
+    """Alone it could be: another server may, so that it is UNAVAILABLE."""
+    with long_job(crowded):
+        began = time.monotonic()
+        code, message = refusal(lambda: crowded.stub.Generate(request(seed=4), timeout=2.5))
+
+    assert time.monotonic() - began < 2
+    assert (code, "would be ready in about" in message) == (grpc.StatusCode.UNAVAILABLE, True)
