@@ -8,6 +8,7 @@ from typing import Any
 
 import grpc
 import pytest
+from prometheus_client import REGISTRY
 
 from luthier.inference.v1 import inference_pb2 as pb
 from luthier.inference.v1 import inference_pb2_grpc
@@ -63,6 +64,19 @@ def test_a_short_job_is_done_long_before_the_long_one(served: Served) -> None:
 
     assert not short.action.reused
     assert step < 900
+
+
+def test_metrics_tell_what_is_worked_on(served: Served) -> None:
+    def at_work() -> tuple[float, float]:
+        service = "luthier.inference.v1.InferenceService"
+        gauges = ("luthier_work_in_flight", "luthier_work_waiting")
+        in_flight, waiting = (REGISTRY.get_sample_value(name, {"service": service}) or 0.0 for name in gauges)
+        return in_flight, waiting
+
+    with long_job(served):
+        busy = at_work()
+
+    assert busy == (1, 0)
 
 
 @pytest.fixture

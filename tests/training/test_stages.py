@@ -28,6 +28,7 @@ from luthier_kit.store import Store
 from luthier_model.configuration import Configuration
 from luthier_training import audio
 from luthier_training.examples import Batch, Example
+from luthier_training.gradients import Gradients
 from luthier_training.job import Job
 from luthier_training.kept import kept_of
 from luthier_training.ranks import Ranks
@@ -137,7 +138,7 @@ def test_each_stage_has_a_schedule_of_its_own(
     store: Store, base: ModelVersion, stages: list[TrainingStage], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rates: list[float] = []
-    clip = torch.nn.utils.clip_grad_norm_
+    clip = Gradients.clip
     prepare = fine_tune.prepare
     groups: list[dict[str, Any]] = []
 
@@ -146,12 +147,12 @@ def test_each_stage_has_a_schedule_of_its_own(
         groups[:] = found.optimizer.param_groups
         return found
 
-    def noted(*arguments: Any) -> torch.Tensor:
+    def noted(gradients: Gradients, most: float) -> torch.Tensor:
         rates.append(groups[0]["lr"])
-        return clip(*arguments)
+        return clip(gradients, most)
 
     monkeypatch.setattr(fine_tune, "prepare", prepared)
-    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", noted)
+    monkeypatch.setattr(Gradients, "clip", noted)
     asked, _ = job(store, None, tmp_path / "a", fine_tune=recipe(stages))
     RECIPES["fine_tune"](asked)
     test = [3e-3 * fine_tune.rate(step, 3, 0) for step in range(3)]

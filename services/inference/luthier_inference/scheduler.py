@@ -209,9 +209,10 @@ class Scheduler:
                     for place in self._taken:
                         _fail(place, Cancelled("the server stops"))
                     return
+                begins = any(place.work and place.work.stage is Stage.BEGIN for place in together)
             self._pass(together)
             with self._change:
-                if any(place.done.done() for place in together):
+                if begins or any(place.done.done() for place in together):
                     self._changed()
                 elif time.monotonic() - self._estimated_at > ESTIMATE_EVERY_S:
                     self._estimate()

@@ -8,13 +8,16 @@ Kynkäänniemi 2024, "Applying Guidance in a Limited Interval": elsewhere the co
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
 Conditioning = Mapping[str, Tensor | None]
 """Inputs of the library's wrapper by its names (`cross_attn_cond`, `prepend_cond`, `global_cond`, …), batch 1."""
+
+GUIDED_KEYS: Final = ("cross_attn_cond", "prepend_cond")
+"""What guidance's other branch goes without, and what training drops at times so that it can."""
 
 B = TypeVar("B")
 

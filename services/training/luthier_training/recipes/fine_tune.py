@@ -27,10 +27,10 @@ from luthier_model.conditions import SECONDS_START
 from luthier_model.configuration import Configuration
 from luthier_model.errors import WeightsError
 from luthier_model.generation import kept_inputs
+from luthier_model.guidance import GUIDED_KEYS
 from luthier_model.network import without_conditions
 from luthier_model.objectives import OBJECTIVES, Objective
 from luthier_model.registered import fetch_configuration, statuses
-from luthier_model.sampling import GUIDED_KEYS
 from luthier_training import adapters, continuing, kept, memory
 from luthier_training.ahead import Beside, ahead
 from luthier_training.base_model import BaseModel
