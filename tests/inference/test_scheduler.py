@@ -187,6 +187,22 @@ def test_a_deadline_that_cannot_be_met_is_refused_at_once(model: LoadedModel, pa
     assert {seed for seeds in passes for seed in seeds} == {1}
 
 
+def test_closing_leaves_nobody_waiting(model: LoadedModel) -> None:
+    with device(slots=1) as scheduler, ThreadPoolExecutor(2) as threads, Held() as held:
+        both = [threads.submit(generated, scheduler, model, parameters(seed=1, steps=900), on_step=held)]
+        assert held.reached.wait(60)
+        both.append(threads.submit(generated, scheduler, model, parameters(seed=2)))
+        while len(scheduler._taken) < 2:
+            held.go_on.wait(0.01)
+        held.go_on.set()
+        scheduler.close()
+        for each in both:
+            with pytest.raises(Cancelled, match="stops"):
+                each.result(timeout=10)
+        with pytest.raises(Cancelled, match="stops"):
+            generated(scheduler, model, parameters(seed=3))
+
+
 def test_one_that_waits_is_told_how_many_are_ready_before_it(model: LoadedModel) -> None:
     told: list[Forecast] = []
     with device(slots=1, queue=2) as scheduler, ThreadPoolExecutor(2) as threads, Held() as held:

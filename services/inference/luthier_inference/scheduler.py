@@ -35,6 +35,7 @@ MODELS_REMEMBERED: Final = 256  # whose costs are kept
 IDLE_LOOK_S: Final = 0.1  # how often callers that left are looked for while nothing can be computed
 ESTIMATE_EVERY_S: Final = 1.0
 TOO_NEAR: Final = "DEADLINE_TOO_NEAR"
+STOPS: Final = "the server stops"
 
 
 @dataclass(frozen=True)
@@ -137,6 +138,8 @@ class Scheduler:
         """The work of a place whose model is loaded."""
         with self._change:
             place.work = work
+            if self._closed:
+                _fail(place, Cancelled(STOPS))
             self._change.notify_all()
 
     def close(self) -> None:
@@ -207,7 +210,7 @@ class Scheduler:
                     self._change.wait(IDLE_LOOK_S if self._taken else None)
                 if self._closed:
                     for place in self._taken:
-                        _fail(place, Cancelled("the server stops"))
+                        _fail(place, Cancelled(STOPS))
                     return
                 begins = any(place.work and place.work.stage is Stage.BEGIN for place in together)
             self._pass(together)

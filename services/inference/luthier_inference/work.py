@@ -113,11 +113,11 @@ class Work:
         return np.concatenate(self._samples)
 
     def left(self) -> Amount:
-        """What is still to be done."""
-        whole = amount_of(self.model.configuration, self.parameters)
+        """What is still to be done. Any thread may ask, also during a pass."""
+        whole, denoising = amount_of(self.model.configuration, self.parameters), self._denoising
         if self.stage is Stage.BEGIN:
             return whole
-        steps_left = self._denoising.total - self._denoising.steps_done if self._denoising else 0
+        steps_left = denoising.total - denoising.steps_done if denoising else 0
         rows = whole.rows * steps_left / self.parameters.steps
         return Amount(0, rows, whole.pieces - len(self._samples))
 
