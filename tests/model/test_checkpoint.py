@@ -159,4 +159,4 @@ def test_finite_floating_point_weights_pass(files: tuple[Path, Path], tmp_path: 
 def test_weights_are_checked_in_bounded_memory(tmp_path: Path) -> None:
     save_file({"w": torch.ones(64 << 20)}, tmp_path / "large.safetensors")  # 256 MB
     cost = cost_of(lambda: checkpoint.check_weights(tmp_path / "large.safetensors", ["w"]))
-    assert cost.peak_bytes < 100 << 20
+    assert cost.peak_bytes < 128 << 20  # half of the file
