@@ -11,6 +11,7 @@ import grpc
 import pytest
 import torch
 
+from luthier.inference.v1 import inference_pb2 as pb
 from luthier.inference.v1 import inference_pb2_grpc
 from luthier_inference.app import build_service
 from luthier_inference.scheduler import Scheduler
@@ -20,6 +21,8 @@ from luthier_kit.rpc import Workload
 from luthier_kit.store import Store
 from tests.model.small import ModelFiles, small_model
 from tests.support.services import running, temp_store
+
+PROMPT = "calm piano in D minor at 90 BPM"
 
 
 @pytest.fixture(scope="session")
@@ -86,3 +89,30 @@ def refusal(call: Callable[[], object]) -> tuple[grpc.StatusCode, str]:
     with pytest.raises(grpc.RpcError) as refused:
         call()
     return refused.value.code(), refused.value.details() or ""
+
+
+def request(**fields: Any) -> pb.GenerateRequest:
+    return pb.GenerateRequest(**{"prompt": PROMPT, "seconds_total": 1.0, "steps": 4, **fields})
+
+
+@contextmanager
+def long_job(served: Served, seed: int = 99) -> Iterator["grpc.CallIterator[pb.StreamGenerateResponse]"]:
+    """The device at work on a thousand steps."""
+    call = served.stub.StreamGenerate(pb.StreamGenerateRequest(request=request(steps=1000, seed=seed)))
+    try:
+        next(iter(call))
+        yield call
+    finally:
+        call.cancel()  # type: ignore[no-untyped-call]
+
+
+@pytest.fixture
+def crowded(model_files: ModelFiles, tmp_path: Path) -> Iterator[Served]:
+    """One shares the device, one waits."""
+    settings = settings_for(tmp_path, default_model="tiny", slots=1, queue=1)
+    with temp_store(tmp_path / "store") as store:
+        register(store, version_of(store, model_files, "tiny"))
+        with running(build_service(settings, store), settings) as address, grpc.insecure_channel(address) as channel:
+            served = Served(store, inference_pb2_grpc.InferenceServiceStub(channel), address)
+            served.stub.Generate(request(seed=1))  # what things cost is known
+            yield served

@@ -1,40 +1,14 @@
 """What callers see while the device is busy: bad requests, stored answers, short jobs, places, forecasts."""
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
 
 import grpc
 import pytest
 from prometheus_client import REGISTRY
 
 from luthier.inference.v1 import inference_pb2 as pb
-from luthier.inference.v1 import inference_pb2_grpc
-from luthier_inference.app import build_service
-from luthier_kit.registry import register
-from tests.model.small import ModelFiles
-from tests.support.services import running, temp_store
 
-from .conftest import Served, refusal, settings_for, version_of
-
-PROMPT = "calm piano in D minor at 90 BPM"
-
-
-def request(**fields: Any) -> pb.GenerateRequest:
-    return pb.GenerateRequest(**{"prompt": PROMPT, "seconds_total": 1.0, "steps": 4, **fields})
-
-
-@contextmanager
-def long_job(served: Served, seed: int = 99) -> Iterator["grpc.CallIterator[pb.StreamGenerateResponse]"]:
-    """The device at work on a thousand steps."""
-    call = served.stub.StreamGenerate(pb.StreamGenerateRequest(request=request(steps=1000, seed=seed)))
-    try:
-        next(iter(call))
-        yield call
-    finally:
-        call.cancel()  # type: ignore[no-untyped-call]
+from .conftest import Served, long_job, refusal, request
 
 
 def test_a_bad_request_is_refused_at_once_by_its_fields(served: Served) -> None:
@@ -77,18 +51,6 @@ def test_metrics_tell_what_is_worked_on(served: Served) -> None:
         busy = at_work()
 
     assert busy == (1, 0)
-
-
-@pytest.fixture
-def crowded(model_files: ModelFiles, tmp_path: Path) -> Iterator[Served]:
-    """One shares the device, one waits."""
-    settings = settings_for(tmp_path, default_model="tiny", slots=1, queue=1)
-    with temp_store(tmp_path / "store") as store:
-        register(store, version_of(store, model_files, "tiny"))
-        with running(build_service(settings, store), settings) as address, grpc.insecure_channel(address) as channel:
-            served = Served(store, inference_pb2_grpc.InferenceServiceStub(channel), address)
-            served.stub.Generate(request(seed=1))  # what things cost is known
-            yield served
 
 
 def test_when_every_place_is_taken_the_answer_is_unavailable_with_estimate_and_hint(crowded: Served) -> None:
