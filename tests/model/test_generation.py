@@ -1,7 +1,9 @@
 """Conditions, denoising and decoding against stable-audio-tools' own, on the tiny model with the same noise."""
 
 import math
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import k_diffusion
@@ -325,6 +327,26 @@ def test_the_text_of_a_prompt_is_encoded_once(model_files: ModelFiles, monkeypat
         ours(fresh, parameters(steps=1, seed=seed, negative_prompt="drums"))
 
     assert asked == [["calm piano in D minor"], ["drums"]]
+
+
+def test_a_prompt_is_padded_while_others_are_counted(model_files: ModelFiles) -> None:
+    """The tokenizer is one for all threads, and keeps the padding of the call before."""
+    network = load(model_files.configuration, model_files.weights, model_files.text_encoder)
+    shared = LoadedModel(network, model_files.configuration, CPU)
+    stop = threading.Event()
+
+    def count() -> None:
+        while not stop.is_set():
+            prompt_tokens(shared, "calm piano " * 200)
+
+    with ThreadPoolExecutor(2) as threads:
+        counting = [threads.submit(count) for _ in range(2)]
+        shapes = {tuple(shared.text_states(f"piano {number}")[0].shape[:2]) for number in range(300)}
+        stop.set()
+        for each in counting:
+            each.result()
+
+    assert shapes == {(1, 64)}
 
 
 def test_output_that_is_not_finite_is_refused(model: LoadedModel) -> None:

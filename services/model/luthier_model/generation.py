@@ -2,10 +2,11 @@
 
 import functools
 import math
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
 import numpy as np
@@ -87,6 +88,9 @@ class LoadedModel:
     configuration: Configuration
     device: torch.device
     precision: str = "float32"
+    tokenizing: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
+    """Hold it to call the tokenizer, which keeps padding and truncation of a call as its own: a call in another thread
+    would take them over, and get a prompt that is not padded."""
 
     @functools.cached_property
     def velocity_of(self) -> Network[Any]:
@@ -103,7 +107,8 @@ class LoadedModel:
             while len(self._texts) >= TEXTS_KEPT:
                 self._texts.popitem(last=False)
             encoder = self.network.conditioner.conditioners[self.configuration.text.id]
-            self._texts[prompt] = encoder([prompt], self.device)
+            with self.tokenizing:
+                self._texts[prompt] = encoder([prompt], self.device)
         self._texts.move_to_end(prompt)
         return self._texts[prompt]
 
@@ -402,7 +407,8 @@ def prompt_tokens(model: LoadedModel, prompt: str) -> tuple[int, int]:
     """How many tokens the prompt is, its end included, and how many the model reads."""
     text = model.configuration.text
     tokenizer = model.network.conditioner.conditioners[text.id].tokenizer
-    return len(tokenizer(prompt)["input_ids"]), text.max_tokens
+    with model.tokenizing:
+        return len(tokenizer(prompt)["input_ids"]), text.max_tokens
 
 
 def samples_of(seconds: float, sample_rate_hz: int) -> int:
