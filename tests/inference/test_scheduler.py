@@ -34,8 +34,8 @@ def parameters(**fields: Any) -> GenerationParameters:
 def generated(scheduler: Scheduler, model: LoadedModel, p: GenerationParameters, **more: Any) -> Samples:
     stop = more.pop("stop", None) or threading.Event()
     on_step = more.pop("on_step", lambda *_: None)
-    with scheduler.enter("model", amount_of(model.configuration, p), stop, **more) as place:
-        return place.run(Work(model, p, None, on_step))
+    with scheduler.enter("model", amount_of(model.configuration, p), stop, **more) as request:
+        return request.run(Work(model, p, None, on_step))
 
 
 def alone(model: LoadedModel, p: GenerationParameters) -> Samples:
@@ -94,7 +94,7 @@ def test_requests_share_passes_and_are_as_alone(model: LoadedModel, passes: list
         first = threads.submit(generated, scheduler, model, wanted[0], on_step=held)
         assert held.reached.wait(60)  # the others join a generation that is under way
         others = [threads.submit(generated, scheduler, model, p) for p in wanted[1:]]
-        while sum(place.work is not None for place in scheduler._taken) < 3:
+        while sum(request.work is not None for request in scheduler._taken) < 3:
             held.go_on.wait(0.01)
         held.go_on.set()
         made = [each.result() for each in (first, *others)]
@@ -109,7 +109,7 @@ def test_a_short_request_does_not_wait_for_the_end_of_a_long_one(model: LoadedMo
         long = threads.submit(generated, scheduler, model, parameters(seed=1, steps=200), on_step=held)
         assert held.reached.wait(60)
         short = threads.submit(generated, scheduler, model, parameters(seed=2, steps=4))
-        while sum(place.work is not None for place in scheduler._taken) < 2:
+        while sum(request.work is not None for request in scheduler._taken) < 2:
             held.go_on.wait(0.01)
         held.go_on.set()
         short.result()
@@ -142,7 +142,7 @@ def test_one_that_waits_is_cancelled_without_its_turn(model: LoadedModel) -> Non
         working = threads.submit(generated, scheduler, model, parameters(steps=3), on_step=held)
         assert held.reached.wait(60)
         waiting = threads.submit(generated, scheduler, model, parameters(seed=2), stop=stop)
-        while sum(place.work is not None for place in scheduler._taken) < 2:
+        while sum(request.work is not None for request in scheduler._taken) < 2:
             held.go_on.wait(0.01)
         stop.set()
         held.go_on.set()
@@ -192,7 +192,7 @@ def test_closing_leaves_nobody_waiting(model: LoadedModel) -> None:
         both = [threads.submit(generated, scheduler, model, parameters(seed=1, steps=900), on_step=held)]
         assert held.reached.wait(60)
         both.append(threads.submit(generated, scheduler, model, parameters(seed=2)))
-        while sum(place.work is not None for place in scheduler._taken) < 2:
+        while sum(request.work is not None for request in scheduler._taken) < 2:
             held.go_on.wait(0.01)
         held.go_on.set()
         scheduler.close()
@@ -231,7 +231,7 @@ def test_what_breaks_breaks_one_request_alone(model: LoadedModel, monkeypatch: p
         sound = threads.submit(generated, scheduler, model, parameters(seed=1), on_step=held)
         assert held.reached.wait(60)
         broken = threads.submit(generated, scheduler, model, parameters(seed=13))
-        while sum(place.work is not None for place in scheduler._taken) < 2:
+        while sum(request.work is not None for request in scheduler._taken) < 2:
             held.go_on.wait(0.01)
         held.go_on.set()
         with pytest.raises(ValueError, match="thirteen"):
@@ -263,7 +263,7 @@ def test_a_pass_that_does_not_fit_is_tried_one_by_one(
         both = [threads.submit(generated, scheduler, model, parameters(seed=1), on_step=held)]
         assert held.reached.wait(60)
         both.append(threads.submit(generated, scheduler, model, parameters(seed=2)))
-        while sum(place.work is not None for place in scheduler._taken) < 2:
+        while sum(request.work is not None for request in scheduler._taken) < 2:
             held.go_on.wait(0.01)
         held.go_on.set()
         for seed, made in zip((1, 2), both, strict=True):

@@ -18,9 +18,8 @@ from luthier_inference import audio, metrics
 from luthier_inference.audio import Finished
 from luthier_inference.model_cache import ModelCache
 from luthier_inference.request import GenerationJob
-from luthier_inference.scheduler import Forecast, Place, Scheduler
+from luthier_inference.scheduler import AdmittedRequest, Forecast, Scheduler, out_of_memory
 from luthier_inference.work import Work, amount_of
-from luthier_kit.rpc import Unavailable
 from luthier_kit.store import Action, Store
 from luthier_model.generation import LoadedModel, prompt_tokens
 from luthier_model.registered import statuses
@@ -83,13 +82,13 @@ class Generator:
 
         entering = self.scheduler.enter(version.digest, amount_of(c, p), stop, time_left_s, forecast)
         with statuses(version), tempfile.TemporaryDirectory(dir=self.scratch, prefix="generation-") as folder:
-            with entering as place, memory_bounded(), self.cache.acquire(job.served) as model:
+            with entering as request, memory_bounded(), self.cache.acquire(job.served) as model:
                 init_audio = None
                 if job.init_audio:
                     path = self.store.blobs.fetch(job.init_audio, Path(folder))
                     init_audio = audio.read(path, c.sample_rate_hz, c.channels, c.window_samples)
-                work = Work(model, p, init_audio, _Steps(place, version.name, on_progress))
-                samples = place.run(work)  # (samples, channels)
+                work = Work(model, p, init_audio, _Steps(request, version.name, on_progress))
+                samples = request.run(work)  # (samples, channels)
             finished = audio.finished(samples, c.sample_rate_hz, job.output_format, job.level)
             samples = finished.samples
             path = audio.write(Path(folder), samples, finished.rate_hz, job.output_format, job.tags())
@@ -97,14 +96,14 @@ class Generator:
             metrics.AUDIO_SECONDS.labels(version.name).inc(len(samples) / finished.rate_hz)
             peak_dbfs = audio.peak_dbfs(samples)
             notes = _notes(model, job, peak_dbfs)
-            return GenerationResult(ref, len(samples), peak_dbfs, place.device_s, notes, finished)
+            return GenerationResult(ref, len(samples), peak_dbfs, request.device_s, notes, finished)
 
 
 class _Steps:
     """Tells metrics and caller of each step that is done."""
 
-    def __init__(self, place: Place, model: str, on_progress: OnProgress) -> None:
-        self._place, self._on_progress = place, on_progress
+    def __init__(self, request: AdmittedRequest, model: str, on_progress: OnProgress) -> None:
+        self._request, self._on_progress = request, on_progress
         self._done, self._seconds = metrics.STEPS.labels(model), metrics.STEP_SECONDS.labels(model)
         self._before = time.perf_counter()
 
@@ -113,20 +112,18 @@ class _Steps:
         self._done.inc()
         self._seconds.observe(now - self._before)
         self._before = now
-        place = self._place
-        eta_s, ahead = place.eta_s(), place.forecast.ahead
+        eta_s, ahead = self._request.eta_s(), self._request.forecast.ahead
         self._on_progress(pb.GenerateProgress(step=step, total=total, sigma=sigma, eta_s=eta_s, ahead=ahead))
 
 
 @contextmanager
 def memory_bounded() -> Iterator[None]:
-    """A device that has no memory left is busy, not broken: Unavailable, so that another server is tried."""
+    """A device that has no memory left raises Unavailable."""
     try:
         yield
     except torch.OutOfMemoryError:
         torch.cuda.empty_cache()
-        text = "the device has not enough free memory for this now"
-        raise Unavailable(text, reason="DEVICE_OUT_OF_MEMORY", retry_after_s=10.0) from None
+        raise out_of_memory() from None
 
 
 def _notes(model: LoadedModel, job: GenerationJob, peak_dbfs: float) -> tuple[str, ...]:

@@ -50,8 +50,8 @@ OnForecast = Callable[[Forecast], None]
 
 
 @dataclass(eq=False)
-class Place:
-    """A request's place in the scheduler. `run` once its model is loaded.
+class AdmittedRequest:
+    """A request that has a place in the scheduler. `run` once its model is loaded.
 
     `device_s`: seconds that the device worked for it, alone or along with others.
     """
@@ -96,7 +96,7 @@ class Scheduler:
     def __init__(self, device: torch.device, slots: int, queue: int, batch: int, workload: Workload) -> None:
         self.slots, self.places, self.batch = slots, slots + queue, batch
         self._workload, self._pace = workload, Pace(device)
-        self._taken: list[Place] = []
+        self._taken: list[AdmittedRequest] = []
         self._costs: OrderedDict[str, Costs] = OrderedDict()
         self._change = threading.Condition()
         self._estimated_at = 0.0
@@ -112,7 +112,7 @@ class Scheduler:
         stop: threading.Event,
         time_left_s: float | None = None,
         on_forecast: OnForecast = lambda _: None,
-    ) -> Iterator[Place]:
+    ) -> Iterator[AdmittedRequest]:
         """A place for a request on the model of a digest, given back at the end of the block.
 
         Raises Busy when all are taken; Unavailable DEADLINE_TOO_NEAR when it could not be ready within `time_left_s`
@@ -122,24 +122,24 @@ class Scheduler:
             costs = self._costs_of(model)
             now = time.monotonic()
             deadline = math.inf if time_left_s is None else now + time_left_s
-            place = Place(self, costs, amount, now, deadline, stop, on_forecast)
-            self._admit(place, now, time_left_s)
-            self._taken.append(place)
+            request = AdmittedRequest(self, costs, amount, now, deadline, stop, on_forecast)
+            self._admit(request, now, time_left_s)
+            self._taken.append(request)
             self._changed()
         try:
-            yield place
+            yield request
         finally:
             with self._change:
-                if place in self._taken:
-                    self._taken.remove(place)
+                if request in self._taken:
+                    self._taken.remove(request)
                     self._changed()
 
-    def offer(self, place: Place, work: Work) -> None:
+    def offer(self, request: AdmittedRequest, work: Work) -> None:
         """The work of a place whose model is loaded."""
         with self._change:
-            place.work = work
+            request.work = work
             if self._closed:
-                _fail(place, Cancelled(STOPS))
+                _fail(request, Cancelled(STOPS))
             self._change.notify_all()
 
     def close(self) -> None:
@@ -158,17 +158,17 @@ class Scheduler:
             self._costs.popitem(last=False)
         return costs
 
-    def _admit(self, place: Place, now: float, time_left_s: float | None) -> None:
+    def _admit(self, request: AdmittedRequest, now: float, time_left_s: float | None) -> None:
         taken = self._at_work()
-        ready = ready_times([each.load() for each in [*taken, place]], now, self.slots)
+        ready = ready_times([each.load() for each in [*taken, request]], now, self.slots)
         if len(taken) >= self.places:
             self._workload.refused()
             first_s = max(min(ready[:-1]) - now, 1.0)
             text = f"all {self.places} places are taken; the next is free in about {first_s:.0f} s"
             raise Busy(text, retry_after_s=first_s)
-        if not place.costs.known or not all(each.costs.known for each in taken):
+        if not request.costs.known or not all(each.costs.known for each in taken):
             return
-        alone_s, ready_s = place.costs.seconds(place.amount), ready[-1] - now
+        alone_s, ready_s = request.costs.seconds(request.amount), ready[-1] - now
         if time_left_s is not None and alone_s > time_left_s:
             text = f"this takes about {alone_s:.1f} s and the call's deadline is in {time_left_s:.1f} s"
             raise DeadlineExceeded(text, reason=TOO_NEAR)
@@ -178,12 +178,12 @@ class Scheduler:
             text = f"{text}, and the call's deadline is in {time_left_s:.1f} s"
             raise Unavailable(text, reason=TOO_NEAR, retry_after_s=max(ready_s - alone_s, 1.0))
 
-    def _at_work(self) -> list[Place]:
-        return [place for place in self._taken if not place.done.done()]
+    def _at_work(self) -> list[AdmittedRequest]:
+        return [request for request in self._taken if not request.done.done()]
 
     def _changed(self) -> None:
         """Requests came or went: metrics and forecasts anew."""
-        began = sum(place.load().began for place in self._at_work())
+        began = sum(request.load().began for request in self._at_work())
         self._workload.tell(began, len(self._taken) - began)
         self._estimate()
         self._change.notify_all()
@@ -191,15 +191,15 @@ class Scheduler:
     def _estimate(self) -> None:
         self._estimated_at = now = time.monotonic()
         at_work = self._at_work()
-        known = all(place.costs.known for place in at_work)
-        loads = [place.load() for place in at_work]
+        known = all(request.costs.known for request in at_work)
+        loads = [request.load() for request in at_work]
         ready = ready_times(loads, now, self.slots)
-        for place, load, at in zip(at_work, loads, ready, strict=True):
-            place.ready_at = at if known else 0.0
-            before, ahead = place.forecast.ahead, sum(other < at for other in ready)
-            place.forecast = Forecast(ahead, at - now if known else 0.0)
+        for request, load, at in zip(at_work, loads, ready, strict=True):
+            request.ready_at = at if known else 0.0
+            before, ahead = request.forecast.ahead, sum(other < at for other in ready)
+            request.forecast = Forecast(ahead, at - now if known else 0.0)
             if not load.began and (before or ahead):
-                place.on_forecast(place.forecast)
+                request.on_forecast(request.forecast)
 
     # --- the device's thread
 
@@ -209,25 +209,25 @@ class Scheduler:
                 while not (together := self._next()) and not self._closed:
                     self._change.wait(IDLE_LOOK_S if self._taken else None)
                 if self._closed:
-                    for place in self._taken:
-                        _fail(place, Cancelled(STOPS))
+                    for request in self._taken:
+                        _fail(request, Cancelled(STOPS))
                     return
-                begins = any(place.work and place.work.stage is Stage.BEGIN for place in together)
+                begins = any(request.work and request.work.stage is Stage.BEGIN for request in together)
             self._pass(together)
             with self._change:
-                if begins or any(place.done.done() for place in together):
+                if begins or any(request.done.done() for request in together):
                     self._changed()
                 elif time.monotonic() - self._estimated_at > ESTIMATE_EVERY_S:
                     self._estimate()
 
-    def _next(self) -> list[Place]:
+    def _next(self) -> list[AdmittedRequest]:
         """Those that go now: the first in the order, and with it who can share its pass."""
-        for place in self._at_work():
-            if place.stop.is_set():
+        for request in self._at_work():
+            if request.stop.is_set():
                 metrics.CANCELLED.inc()
-                _fail(place, Cancelled("the caller went away; the denoising was stopped"))
-        able = [place for place in self._at_work() if place.work]
-        order = in_order([place.load() for place in able], time.monotonic(), self.slots)
+                _fail(request, Cancelled("the caller went away; the denoising was stopped"))
+        able = [request for request in self._at_work() if request.work]
+        order = in_order([request.load() for request in able], time.monotonic(), self.slots)
         if not order:
             return []
         first = able[order[0]]
@@ -240,20 +240,21 @@ class Scheduler:
         ]  # fmt: skip
         return alike[: self.batch]
 
-    def _pass(self, together: list[Place]) -> None:
+    def _pass(self, together: list[AdmittedRequest]) -> None:
         """One piece of work for these, or for each alone where it fails for all: what breaks, breaks one alone."""
         try:
-            self._compute(together, [place.work for place in together if place.work])
+            self._compute(together, [request.work for request in together if request.work])
         except Exception as error:
             if isinstance(error, torch.OutOfMemoryError):
                 torch.cuda.empty_cache()
             if len(together) == 1:
                 _fail(together[0], error)
                 return
-            for place in together:
-                self._pass([place])
+            log.warning("a pass of %d requests failed, each is tried alone", len(together), exc_info=error)
+            for request in together:
+                self._pass([request])
 
-    def _compute(self, together: list[Place], works: list[Work]) -> None:
+    def _compute(self, together: list[AdmittedRequest], works: list[Work]) -> None:
         stage, began, number = works[0].stage, time.perf_counter(), 1
         if stage is Stage.BEGIN:
             works[0].begin()
@@ -265,16 +266,21 @@ class Scheduler:
             works[0].decode()
         seconds = time.perf_counter() - began
         together[0].costs.learn(stage, seconds, number)
-        for place, work in zip(together, works, strict=True):
-            place.device_s += seconds
+        for request, work in zip(together, works, strict=True):
+            request.device_s += seconds
             work.passed()
-            if work.stage is Stage.DONE and not place.done.done():
-                place.done.set_result(work.samples)
+            if work.stage is Stage.DONE and not request.done.done():
+                request.done.set_result(work.samples)
 
 
-def _fail(place: Place, error: Exception) -> None:
+def out_of_memory() -> Unavailable:
+    """A device that has no memory left is busy, not broken: another server may be tried."""
+    text = "the device has not enough free memory for this now"
+    return Unavailable(text, reason="DEVICE_OUT_OF_MEMORY", retry_after_s=10.0)
+
+
+def _fail(request: AdmittedRequest, error: Exception) -> None:
     if isinstance(error, torch.OutOfMemoryError):
-        text = "the device has not enough free memory for this now"
-        error = Unavailable(text, reason="DEVICE_OUT_OF_MEMORY", retry_after_s=10.0)
-    if not place.done.done():
-        place.done.set_exception(error)
+        error = out_of_memory()
+    if not request.done.done():
+        request.done.set_exception(error)
