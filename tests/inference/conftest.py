@@ -14,6 +14,7 @@ import torch
 from luthier.inference.v1 import inference_pb2 as pb
 from luthier.inference.v1 import inference_pb2_grpc
 from luthier_inference.app import build_service
+from luthier_inference.memory import Memory
 from luthier_inference.scheduler import Scheduler
 from luthier_inference.settings import InferenceSettings
 from luthier_kit.registry import ModelVersion, register
@@ -50,9 +51,10 @@ def settings_for(folder: Path, **more: Any) -> InferenceSettings:
 
 
 @contextmanager
-def device(slots: int = 8, queue: int = 8, batch: int = 1) -> Iterator[Scheduler]:
-    """A scheduler on the CPU, closed at the end."""
-    scheduler = Scheduler(torch.device("cpu"), slots, queue, batch, Workload("luthier.inference.v1.InferenceService"))
+def device(slots: int = 8, queue: int = 8, batch: int = 1, memory: int = 1 << 60) -> Iterator[Scheduler]:
+    """A scheduler on the CPU with so many bytes of memory, closed at the end."""
+    workload = Workload("luthier.inference.v1.InferenceService")
+    scheduler = Scheduler(torch.device("cpu"), slots, queue, batch, workload, Memory(memory))
     try:
         yield scheduler
     finally:

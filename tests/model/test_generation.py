@@ -290,6 +290,17 @@ def test_pieces_are_the_whole(model: LoadedModel) -> None:
     np.testing.assert_allclose(np.concatenate(found), whole, atol=1e-6 * np.abs(whole).max())
 
 
+def test_latents_of_pieces_are_those_of_the_whole(model: LoadedModel) -> None:
+    c = model.configuration
+    audio = torch.randn(1, c.channels, c.window_samples, generator=torch.Generator().manual_seed(3))
+    with torch.inference_mode():
+        found = encode(model, audio, piece_latents=7)
+
+        means = model.network.pretransform.model.encoder(audio).chunk(2, dim=1)[0] / model.network.pretransform.scale
+    assert found.shape == (1, c.latent_channels, c.window_latents)
+    torch.testing.assert_close(found, means, atol=1e-5 * float(means.abs().max()), rtol=0)
+
+
 def test_weights_made_for_serving_generate_the_same(model: LoadedModel, model_files: ModelFiles) -> None:
     network = load(model_files.configuration, model_files.weights, model_files.text_encoder)
     for_serving(network, "float32")

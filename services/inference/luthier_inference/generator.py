@@ -16,6 +16,7 @@ from luthier.common.v1.common_pb2 import ArtifactRef
 from luthier.inference.v1 import inference_pb2 as pb
 from luthier_inference import audio, metrics
 from luthier_inference.audio import Finished
+from luthier_inference.memory import Estimates, Memory
 from luthier_inference.model_cache import ModelCache
 from luthier_inference.request import GenerationJob
 from luthier_inference.scheduler import AdmittedRequest, Forecast, Scheduler, out_of_memory
@@ -50,8 +51,12 @@ class GenerationResult:
 class Generator:
     """Runs jobs. `precision` changes the audio a little, so it is part of an action's name."""
 
-    def __init__(self, store: Store, cache: ModelCache, scheduler: Scheduler, precision: str, scratch: Path) -> None:
+    def __init__(
+        self, store: Store, cache: ModelCache, scheduler: Scheduler, memory: Memory, estimates: Estimates,
+        precision: str, scratch: Path,
+    ) -> None:  # fmt: skip
         self.store, self.cache, self.scheduler = store, cache, scheduler
+        self.memory, self.estimates = memory, estimates
         self.precision, self.scratch = precision, scratch
 
     def action(self, job: GenerationJob) -> Action:
@@ -73,16 +78,18 @@ class Generator:
     ) -> GenerationResult:
         """Denoises and decodes beside other requests, then stores, which holds up nobody.
 
-        Raises Cancelled within one step of `stop`, and what a full scheduler raises (`Scheduler.enter`).
+        Raises Cancelled within one step of `stop`, MemoryTooSmall, and what a full scheduler does (`Scheduler.enter`).
         """
         version, p, c = job.served.version, job.parameters, job.served.configuration
 
         def forecast(found: Forecast) -> None:
             on_progress(pb.GenerateProgress(total=p.steps, sigma=p.sigma_max, eta_s=found.ready_s, ahead=found.ahead))
 
-        entering = self.scheduler.enter(version.digest, amount_of(c, p), stop, time_left_s, forecast)
+        need = self.estimates.request(job.served, p, init_audio=job.init_audio is not None)
+        self.memory.check(job.served, self.estimates.model(job.served), need)
+        entering = self.scheduler.enter(version.digest, amount_of(c, p), stop, time_left_s, need, forecast)
         with statuses(version), tempfile.TemporaryDirectory(dir=self.scratch, prefix="generation-") as folder:
-            with entering as request, memory_bounded(), self.cache.acquire(job.served) as model:
+            with entering as request, memory_bounded(), self.cache.acquire(job.served, need, stop) as model:
                 init_audio = None
                 if job.init_audio:
                     path = self.store.blobs.fetch(job.init_audio, Path(folder))

@@ -1,26 +1,33 @@
 """The models in memory: loaded on demand and kept current, a bounded number, the least recently used goes first."""
 
 import logging
+import math
 import tempfile
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import torch
 
+from luthier_inference.memory import NOTHING, Memory, Need
 from luthier_inference.metrics import MODELS_LOADED
 from luthier_inference.served_models import ServedModels, ServedVersion
 from luthier_kit.registry import refuse_unfit, resolve
-from luthier_kit.rpc import LuthierError, NotFound, Unavailable
+from luthier_kit.rpc import Cancelled, LuthierError, NotFound, Unavailable
 from luthier_kit.store import Store
 from luthier_model.generation import LoadedModel, for_serving, prepare
 from luthier_model.loading import load
 from luthier_model.registered import fetch_version, statuses
 
 log = logging.getLogger(__name__)
+
+PATIENCE_S: Final = 10.0
+LOOK_EVERY_S: Final = 0.1
 
 
 @dataclass(frozen=True)
@@ -60,78 +67,131 @@ class _Entry:
 
 
 class ModelCache:
-    """Models by the digest of their version. They load one at a time, so memory stays bounded."""
+    """Models by the digest of their version, at most `capacity` and within the device's memory.
 
-    def __init__(self, load: Callable[[ServedVersion], LoadedModel], capacity: int) -> None:
-        self._load, self._capacity = load, capacity
+    They load one at a time. A call for a model that there is no room for waits until another is not in use; where it
+    has waited for `patience_s`, calls for models that are loaded wait behind it, so that its turn comes.
+    """
+
+    def __init__(
+        self,
+        load: Callable[[ServedVersion], LoadedModel],
+        capacity: int,
+        memory: Memory,
+        size_of: Callable[[ServedVersion], int],
+        patience_s: float = PATIENCE_S,
+    ) -> None:
+        self._load, self._capacity, self._memory, self._size_of = load, capacity, memory, size_of
         self._entries: OrderedDict[str, _Entry] = OrderedDict()  # least recently used first
-        self._lock, self._loading = threading.Lock(), threading.Lock()
+        self._change, self._loading = threading.Condition(), threading.Lock()
+        self._patience_s, self._waits_since = patience_s, math.inf
 
     @contextmanager
-    def acquire(self, served: ServedVersion) -> Iterator[LoadedModel]:
-        """The model, loaded if need be, not dropped while the block runs. Unavailable when no room can be made."""
-        entry = self._take(served, self._capacity)
+    def acquire(
+        self, served: ServedVersion, need: Need = NOTHING, stop: threading.Event | None = None
+    ) -> Iterator[LoadedModel]:
+        """The model, loaded if need be and with room for a request, not dropped while the block runs.
+
+        Waits where room must be made; Cancelled once `stop` is set.
+        """
+        entry = self._take(served, need, stop or threading.Event())
         try:
             yield entry.model
         finally:
             self._release(served, entry)
 
     def load_beside(self, served: ServedVersion) -> None:
-        """Loads a model while all that are loaded stay: one more than usual, until one is retired."""
-        self._release(served, self._take(served, self._capacity + 1))
+        """Loads a model while all that are in use stay: one more than usual, until one is retired. Unavailable when
+        there is no memory for it.
+        """
+        with self._loading:
+            if not (entry := self._find(served)):
+                if not self._make_room(self._capacity + 1, self._size_of(served)):
+                    text = f"there is no memory for model {served.version.label} beside those in use"
+                    raise Unavailable(text, reason="MODELS_BUSY")
+                entry = self._loaded(served)
+        self._release(served, entry)
 
     def retire(self, digest: str) -> None:
         """Drops a model as soon as nobody uses it."""
-        with self._lock:
+        with self._change:
             if entry := self._entries.get(digest):
                 entry.retired = True
                 self._drop_if_unused(digest, entry)
 
     def loaded(self) -> set[str]:
         """Digests of the versions in memory."""
-        with self._lock:
+        with self._change:
             return set(self._entries)
 
-    def _take(self, served: ServedVersion, limit: int) -> _Entry:
-        if entry := self._find(served):
+    def _take(self, served: ServedVersion, need: Need, stop: threading.Event) -> _Entry:
+        if time.monotonic() - self._waits_since < self._patience_s and (entry := self._find(served)):
+            self._make_room(self._capacity, 0, need)
             return entry
-        with self._loading:
+        while not self._loading.acquire(timeout=LOOK_EVERY_S):
+            _refuse_stopped(stop)
+        try:
             if entry := self._find(served):  # loaded by another call meanwhile
                 return entry
-            self._make_room(limit)
-            entry = _Entry(self._load(served), users=1)
-            with self._lock:
-                self._entries[served.version.digest] = entry
-                MODELS_LOADED.set(len(self._entries))
-            log.info("model %s is loaded", served.version.label)
-            return entry
+            size, self._waits_since = self._size_of(served), time.monotonic()
+            while not self._make_room(self._capacity, size, need):
+                _refuse_stopped(stop)
+                with self._change:
+                    self._change.wait(LOOK_EVERY_S)
+            return self._loaded(served)
+        finally:
+            self._waits_since = math.inf
+            self._loading.release()
+
+    def _loaded(self, served: ServedVersion) -> _Entry:
+        entry = _Entry(self._load(served), users=1)
+        self._memory.take(served.version.digest, self._size_of(served))
+        with self._change:
+            self._entries[served.version.digest] = entry
+            MODELS_LOADED.set(len(self._entries))
+        log.info("model %s is loaded", served.version.label)
+        return entry
 
     def _find(self, served: ServedVersion) -> _Entry | None:
-        with self._lock:
+        with self._change:
             if entry := self._entries.get(served.version.digest):
                 self._entries.move_to_end(served.version.digest)
                 entry.users, entry.retired = entry.users + 1, False
             return entry
 
     def _release(self, served: ServedVersion, entry: _Entry) -> None:
-        with self._lock:
+        with self._change:
             entry.users -= 1
             self._drop_if_unused(served.version.digest, entry)
+            self._change.notify_all()
 
-    def _make_room(self, limit: int) -> None:
-        with self._lock:
+    def _make_room(self, limit: int, size: int, need: Need = NOTHING) -> bool:
+        """Drops unused models, the least recently used first, until there is room for one of `size` bytes more (0 =
+        none more) and a request; False when there is none.
+        """
+
+        def crowded() -> bool:
+            return (size > 0 and len(self._entries) >= limit) or self._memory.lacks(size, need)
+
+        with self._change:
             unused = [digest for digest, entry in self._entries.items() if not entry.users]
-            while len(self._entries) >= limit and unused:
-                self._entries.pop(unused.pop(0))
-            MODELS_LOADED.set(len(self._entries))
-            if len(self._entries) >= limit:
-                text = f"all {len(self._entries)} loaded models are at work, and no more may be loaded"
-                raise Unavailable(text, reason="MODELS_BUSY", retry_after_s=5.0)
+            while crowded() and unused:
+                self._drop(unused.pop(0))
+            return not crowded()
 
     def _drop_if_unused(self, digest: str, entry: _Entry) -> None:
         if entry.retired and not entry.users:
-            self._entries.pop(digest, None)
+            self._drop(digest)
+
+    def _drop(self, digest: str) -> None:
+        if self._entries.pop(digest, None):
+            self._memory.give_back(digest)
             MODELS_LOADED.set(len(self._entries))
+
+
+def _refuse_stopped(stop: threading.Event) -> None:
+    if stop.is_set():
+        raise Cancelled("the caller went away while its model waited for room")
 
 
 class Watcher:

@@ -25,6 +25,10 @@ class InferenceSettings(ServiceSettings, StoreSettings):
     )
     default_model: str = setting("LUTHIER_DEFAULT_MODEL", default="", help="answers requests that name no model")
     models_loaded: int = setting("LUTHIER_MODELS_LOADED", default=2, low=1, high=64, help="models kept in memory")
+    memory_mib: int = setting(
+        "LUTHIER_MEMORY_MIB", default=0, low=0, high=16 << 20,
+        help="memory of the device for models and generations, MiB; 0 = what is free at the start",
+    )  # fmt: skip
     watch_every_s: float = setting(
         "LUTHIER_WATCH_EVERY_S", default=10.0, low=0.05, high=3600, help="how often newer versions are looked for"
     )

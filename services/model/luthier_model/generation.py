@@ -159,7 +159,8 @@ def for_serving(network: Any, precision: str) -> None:
     if precision == "bfloat16":
         for module in network.model.modules():
             if isinstance(module, torch.nn.Linear):
-                module.to(torch.bfloat16)
+                for name, parameter in list(module.named_parameters(recurse=False)):
+                    setattr(module, name, torch.nn.Parameter(parameter.to(torch.bfloat16), requires_grad=False))
 
 
 def _snake(module: SnakeBeta) -> Callable[[Tensor], Tensor]:
@@ -395,11 +396,20 @@ def kept_mask(configuration: Configuration, keep: Sequence[Kept]) -> Tensor:
     return mask
 
 
-def encode(model: LoadedModel, audio: Tensor) -> Tensor:
-    """Latents (1, channels, latents) of audio (1, channels, samples): the mean that the autoencoder gives."""
-    autoencoder = model.network.pretransform
-    moments = autoencoder.model.encoder(audio.to(model.device))  # (1, 2 * channels, latents): mean and scale
-    mean: Tensor = moments.chunk(2, dim=1)[0].float() / autoencoder.scale
+def encode(model: LoadedModel, audio: Tensor, piece_latents: int = PIECE_LATENTS) -> Tensor:
+    """Latents (1, channels, latents) of audio (1, channels, samples): the mean that the autoencoder gives.
+
+    In pieces of at most `piece_latents`, with MARGIN_LATENTS on either side: memory does not grow with the length.
+    """
+    autoencoder, ratio = model.network.pretransform, model.configuration.downsampling_ratio
+    latents, means = audio.shape[-1] // ratio, []
+    for begin in range(0, latents, piece_latents):
+        end = min(begin + piece_latents, latents)
+        first = max(begin - MARGIN_LATENTS, 0)
+        piece = audio[:, :, first * ratio : (end + MARGIN_LATENTS) * ratio].to(model.device)
+        moments = autoencoder.model.encoder(piece)  # (1, 2 * channels, latents): mean and scale
+        means.append(moments.chunk(2, dim=1)[0][:, :, begin - first : end - first].float())
+    mean: Tensor = torch.cat(means, dim=2) / autoencoder.scale
     return mean
 
 
