@@ -16,6 +16,7 @@ from stable_audio_tools.models.blocks import SnakeBeta
 from torch import Tensor
 
 from luthier_model import ddim, flow
+from luthier_model.adapter_mix import AdapterMix
 from luthier_model.conditions import KEPT, KEPT_LATENTS, SECONDS_START, SECONDS_TOTAL
 from luthier_model.configuration import Configuration
 from luthier_model.errors import OutputNotFinite
@@ -181,12 +182,15 @@ class Denoising:
     """A request on its way from noise to latents: what it wants evaluated next, and what it has when all is done.
 
     `init_audio` (1, channels, window samples) is noised to `init_noise_level` and is where it starts from (0: from
-    noise alone), and what the parameters' `keep` is of. The same parameters give the same latents, whatever else is
-    evaluated along with it: noise is drawn from the seed alone.
+    noise alone), and what the parameters' `keep` is of. `mix`: adapters that it is evaluated with. The same parameters
+    give the same latents, whatever else is evaluated along with it: noise is drawn from the seed alone.
     """
 
-    def __init__(self, model: LoadedModel, parameters: GenerationParameters, init_audio: Tensor | None = None) -> None:
-        self.model, self.parameters = model, parameters
+    def __init__(
+        self, model: LoadedModel, parameters: GenerationParameters, init_audio: Tensor | None = None,
+        mix: AdapterMix | None = None,
+    ) -> None:  # fmt: skip
+        self.model, self.parameters, self._mix = model, parameters, mix
         self._timesteps = model.configuration.objective.flow or parameters.sampler in ddim.DDIM_SAMPLERS
         with torch.inference_mode(), _precision(model):
             given = None if init_audio is None else encode(model, init_audio)
@@ -240,10 +244,10 @@ class Denoising:
         p, network = self.parameters, self.model.velocity_of
         told = self._told(p.prompt, given)
         if p.guidance_scale == 1.0:
-            return Guided(network.branch(told))
+            return Guided(network.branch(told, self._mix))
         negative = self._told(p.negative_prompt, given, negative=True) if p.negative_prompt else None
-        other = network.other_branch(told, negative)
-        return Guided(network.branch(told), other, p.guidance_scale, p.guidance_rescale)
+        other = network.other_branch(told, negative, self._mix)
+        return Guided(network.branch(told, self._mix), other, p.guidance_scale, p.guidance_rescale)
 
     def _told(self, prompt: str, given: Tensor | None, *, negative: bool = False) -> Conditioning:
         """The library's names of what acts where, for a prompt, the seconds and what is kept of `given` latents."""
