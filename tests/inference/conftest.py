@@ -20,6 +20,8 @@ from luthier_inference.settings import InferenceSettings
 from luthier_kit.registry import ModelVersion, register
 from luthier_kit.rpc import Workload
 from luthier_kit.store import Store
+from luthier_model.adapter_mix import LoadedAdapter
+from luthier_model.generation import LoadedModel
 from tests.model.small import ModelFiles, small_model
 from tests.support.services import running, temp_store
 
@@ -48,6 +50,11 @@ def settings_for(folder: Path, **more: Any) -> InferenceSettings:
     return InferenceSettings(
         device="cpu", address="127.0.0.1:0", store_folder=folder / "store", scratch=folder / "scratch", **more
     )
+
+
+def loads_no_adapter(version: ModelVersion, model: LoadedModel) -> LoadedAdapter:
+    """For a cache whose models have none."""
+    raise AssertionError(f"{version.label} is no adapter of {model.configuration}")
 
 
 @contextmanager

@@ -5,16 +5,18 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 import torch
 
-from luthier.common.v1.common_pb2 import ArtifactRef
+from luthier.common.v1.common_pb2 import ArtifactRef, ModelAdapter
 from luthier_inference.memory import Memory, Need
 from luthier_inference.model_cache import ModelCache
-from luthier_inference.served_models import ServedVersion
+from luthier_inference.served_models import AdapterShare, ServedVersion
 from luthier_kit.registry import ModelVersion
 from luthier_kit.rpc import Cancelled, Unavailable
+from luthier_model.adapter_mix import LoadedAdapter
 from luthier_model.configuration import packaged
 from luthier_model.generation import LoadedModel
 
@@ -39,18 +41,23 @@ class Loads:
 
     def __init__(self, seconds: float = 0.0) -> None:
         self.seconds, self.versions = seconds, list[ServedVersion]()
+        self.adapters = list[tuple[ModelVersion, LoadedModel]]()
 
     def __call__(self, served: ServedVersion) -> LoadedModel:
         time.sleep(self.seconds)
         self.versions.append(served)
         return LoadedModel(None, served.configuration, torch.device("cpu"))
 
+    def adapter(self, version: ModelVersion, model: LoadedModel) -> LoadedAdapter:
+        self.adapters.append((version, model))
+        return LoadedAdapter({})
+
 
 def cache_of(
     loads: Loads, capacity: int, *, memory: int = 1 << 40, size: int = 1, patience_s: float = 60.0
 ) -> ModelCache:
     """Each model takes `size` bytes of so many."""
-    return ModelCache(loads, capacity, Memory(memory), lambda served: size, patience_s)
+    return ModelCache(loads, loads.adapter, capacity, Memory(memory), lambda served: size, patience_s)
 
 
 def test_the_cache_drops_the_least_recently_used() -> None:
@@ -127,6 +134,39 @@ def test_an_unused_model_goes_when_a_request_needs_its_memory() -> None:
 
     with cache.acquire(B, Need(held=10, alone=30)):
         assert cache.loaded() == {B.version.digest}
+
+
+def with_adapter(served: ServedVersion, sha256: str, size: int = 0) -> ServedVersion:
+    adapter = ModelAdapter(artifact=ArtifactRef(sha256=sha256, size_bytes=size))
+    return replace(served, adapters=(AdapterShare(replace(served.version, adapters=(adapter,))),))
+
+
+def test_an_adapter_is_loaded_once_and_goes_with_its_model() -> None:
+    loads = Loads()
+    cache = cache_of(loads, capacity=1)
+    for served in (with_adapter(A, "1" * 64), A, with_adapter(A, "1" * 64), with_adapter(A, "2" * 64)):
+        with cache.acquire(served):
+            pass
+    before = len(loads.adapters)
+    for served in (B, with_adapter(A, "1" * 64)):
+        with cache.acquire(served):
+            pass
+
+    assert before == 2
+    assert len(loads.adapters) == 3
+    assert loads.adapters[0][1] is not loads.adapters[2][1], "it was read for the layers of the model loaded anew"
+
+
+def test_adapters_share_the_memory_and_the_least_used_goes() -> None:
+    loads = Loads()
+    cache = cache_of(loads, capacity=1, memory=100, size=40)
+    first, second, third = (with_adapter(A, digit * 64, size=25) for digit in "123")
+    for served in (first, second, first, third, first):
+        with cache.acquire(served):
+            pass
+
+    assert [version.adapters[0].artifact.sha256[0] for version, _ in loads.adapters] == ["1", "2", "3"]
+    assert cache.loaded() == {A.version.digest}
 
 
 def test_a_newer_version_is_not_loaded_beside_one_in_use_without_memory() -> None:

@@ -33,7 +33,7 @@ def build_service(settings: InferenceSettings, store: Store) -> Service:
     memory = Memory.of_device(settings.device, settings.memory_mib)
     estimates = Estimates(settings.device, settings.precision, text)
     loader = Loader(store, torch.device(settings.device), settings.precision, text, scratch)
-    cache = ModelCache(loader, settings.models_loaded, memory, estimates.model)
+    cache = ModelCache(loader, loader.adapter, settings.models_loaded, memory, estimates.model)
     device, contract = torch.device(settings.device), inference_pb2.DESCRIPTOR.services_by_name["InferenceService"]
     workload = Workload(contract.full_name)
     scheduler = Scheduler(device, settings.slots, settings.queue, settings.in_a_pass, workload, memory)

@@ -62,15 +62,18 @@ class Generator:
     def action(self, job: GenerationJob) -> Action:
         """The name of a job: equal jobs give the same audio."""
         version = job.served.version
+        adapters = sorted(each.artifact.sha256 for each in job.served.adapters)
         parameters = job.named() | {"precision": self.precision}
+        known = [version, *(each.version for each in job.served.adapters)]
+        licences = tuple(dict.fromkeys(licence for each in known for licence in each.notes.get("licences", ())))
         return Action(
             STAGE,
-            inputs=[version.digest, job.init_audio.sha256] if job.init_audio else [version.digest],
+            inputs=[version.digest, *adapters, *([job.init_audio.sha256] if job.init_audio else [])],
             seed=parameters.pop("seed"),
             parameters=parameters,
             version=STAGE_VERSION_2 if job.init_audio or job.parameters.seed >> 32 else STAGE_VERSION,
             tools={"stable-audio-tools": installed_version("stable-audio-tools")},
-            licences=version.notes.get("licences", ()),
+            licences=licences,
         )
 
     def generate(
@@ -86,15 +89,15 @@ class Generator:
             on_progress(pb.GenerateProgress(total=p.steps, sigma=p.sigma_max, eta_s=found.ready_s, ahead=found.ahead))
 
         need = self.estimates.request(job.served, p, init_audio=job.init_audio is not None)
-        self.memory.check(job.served, self.estimates.model(job.served), need)
+        self.memory.check(job.served, self.estimates.model(job.served) + self.estimates.adapters(job.served), need)
         entering = self.scheduler.enter(version.digest, amount_of(c, p), stop, time_left_s, need, forecast)
         with statuses(version), tempfile.TemporaryDirectory(dir=self.scratch, prefix="generation-") as folder:
-            with entering as request, memory_bounded(), self.cache.acquire(job.served, need, stop) as model:
+            with entering as request, memory_bounded(), self.cache.acquire(job.served, need, stop) as (model, mix):
                 init_audio = None
                 if job.init_audio:
                     path = self.store.blobs.fetch(job.init_audio, Path(folder))
                     init_audio = audio.read(path, c.sample_rate_hz, c.channels, c.window_samples)
-                work = Work(model, p, init_audio, _Steps(request, version.name, on_progress))
+                work = Work(model, p, init_audio, _Steps(request, version.name, on_progress), mix)
                 samples = request.run(work)  # (samples, channels)
             finished = audio.finished(samples, c.sample_rate_hz, job.output_format, job.level)
             samples = finished.samples

@@ -54,11 +54,17 @@ class Estimates:
         text = sum(ref.size_bytes for name, ref in served.version.text_encoder if name.endswith(".safetensors"))
         return self._footprint(served).weights + (text or self._own_text)
 
+    def adapters(self, served: ServedVersion) -> int:
+        """Bytes of its adapters."""
+        return sum(adapter.artifact.size_bytes for adapter in served.adapters)
+
     def request(self, served: ServedVersion, parameters: GenerationParameters, *, init_audio: bool) -> Need:
-        """What a request takes."""
+        """What a request takes; the mix of its adapters is its own."""
         found = self._footprint(served)
         audio = found.init_audio if init_audio else 0
-        return Need(found.held, max(found.row * rows_of(parameters), found.piece, audio), found.row)
+        return Need(
+            found.held + self.adapters(served), max(found.row * rows_of(parameters), found.piece, audio), found.row
+        )
 
     def _footprint(self, served: ServedVersion) -> memory.Footprint:
         return memory.footprint(served.configuration, self._device, self._precision)
@@ -79,6 +85,12 @@ class Memory:
         reserve = memory.CUDA_RESERVE if device == "cuda" else 0
         free = limit_mib * MIB or memory.free_bytes(device) - reserve
         return cls(round(free / (1 + memory.MARGIN)))
+
+    @property
+    def taken(self) -> int:
+        """By models and adapters."""
+        with self._lock:
+            return sum(self._models.values())
 
     def check(self, served: ServedVersion, model: int, need: Need) -> None:
         """MemoryTooSmall when a request would not fit were it all that there is."""

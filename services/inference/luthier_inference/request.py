@@ -51,11 +51,18 @@ class GenerationJob:
 
     def named(self) -> dict[str, Any]:
         """Everything that names the audio beside the model, the init audio and the precision."""
-        return self.parameters.named() | {"output_format": self.output_format} | self.level.named()
+        adapters = sorted([each.artifact.sha256, each.share] for each in self.served.adapters)
+        mix = {"adapters": adapters} if adapters else {}
+        return self.parameters.named() | {"output_format": self.output_format} | self.level.named() | mix
 
     def tags(self) -> Tags:
         """What the file says of itself: only what names the audio, which callers share, and so no request id."""
-        return Tags(self.parameters.prompt, f"model sha256:{self.served.version.digest}, seed {self.parameters.seed}")
+        return Tags(self.parameters.prompt, f"model {self.model_digests()}, seed {self.parameters.seed}")
+
+    def model_digests(self) -> str:
+        """The model and what is applied to it, by digests: names may be moved."""
+        adapters = (f"sha256:{each.artifact.sha256}:{each.share:g}" for each in self.served.adapters)
+        return "+".join([f"sha256:{self.served.version.digest}", *adapters])
 
     def kept(self) -> list[Span]:
         """What is kept of the init audio, in whole latents: its first and its last sample in seconds."""

@@ -135,8 +135,9 @@ class InferenceServicer(pb_grpc.InferenceServiceServicer):
             lambda: response_message(job, self.generator.generate(job, on_progress, stop, context.time_remaining())),
         )
         metrics.REUSED.inc(reused)
-        response.request_id, response.model = request.request_id, job.served.version.label
-        response.advice.extend(self.cards.advice(job.served.version, job.parameters.prompt))
+        response.request_id, response.model = request.request_id, job.served.label
+        trained = [each.version for each in job.served.adapters[:1]] or [job.served.version]
+        response.advice.extend(self.cards.advice(trained[0], job.parameters.prompt))
         if request.inline_audio:
             size = response.audio.size_bytes
             if size <= MAX_INLINE_BYTES:
@@ -206,6 +207,10 @@ def response_message(job: GenerationJob, result: GenerationResult) -> pb.Generat
         loudness_lufs=result.finished.loudness_lufs,
         true_peak_dbtp=result.finished.true_peak_dbtp,
         gain_db=result.finished.gain_db,
+        applied_adapters=[
+            pb.AppliedAdapter(model=each.version.label, digest=f"sha256:{each.artifact.sha256}", share=each.share)
+            for each in job.served.adapters
+        ],
     )
 
 

@@ -73,7 +73,7 @@ def load_adapter(adapter: Adapter, network: torch.nn.Module) -> LoadedAdapter:
                 total = weight.float() + up @ a.float()
                 scales = magnitude[0].float() / torch.linalg.vector_norm(total, dim=1)  # (outputs,)
                 up, gain = scales[:, None] * up, scales - 1
-            found = Difference(*(each if each is None else each.to(weight.dtype) for each in (a, up, gain)))
+            found = Difference(a.to(weight.dtype), up.to(weight.dtype), None if gain is None else gain.to(weight.dtype))
             if not all(torch.isfinite(each).all() for each in (found.up, found.gain) if each is not None):
                 raise AdapterError(f"adapter: {layer[:120]} would hold NaN or infinity")
             layers[known[layer]] = found
@@ -94,7 +94,7 @@ class AdapterMix:
             parts = [(adapter.layers[layer], share) for adapter, share in shares if layer in adapter.layers]
             gains = [share * part.gain for part, share in parts if part.gain is not None]
             found[layer] = Difference(
-                torch.cat([part.down for part, _ in parts]),
+                torch.cat([part.down for part, _ in parts]) if len(parts) > 1 else parts[0][0].down,
                 torch.cat([share * part.up for part, share in parts], dim=1),
                 torch.stack(gains).sum(0) if gains else None,
             )

@@ -7,7 +7,7 @@ All have the same random weights, prompts, noise, solver (`dpmpp-2m-sde`) and th
 loads its model once, and take turns: a round is one generation by each, with a prompt and a seed of its own, so that
 nothing is kept from the round before. The first round warms up and is not counted. Printed: medians of the CPU seconds
 (user and system) of a generation from prompt to audio, their ratio, the most memory that the process held, and the
-largest difference from the audio of stable-audio-tools, relative to its standard deviation; ours above AGREE fails the run.
+largest difference from stable-audio-tools' audio, in standard deviations of it; ours above AGREE fails the run.
 
 | case | transformer | steps | seconds | guidance |
 |---|---|---|---|---|
