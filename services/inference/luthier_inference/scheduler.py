@@ -252,7 +252,12 @@ class Scheduler:
             request for request in going
             if (work := request.work) and work.stage is Stage.DENOISE and work.group == first.work.group
         ]  # fmt: skip
-        return self._one_pass(alike)
+        together = self._one_pass(alike)
+        if len(together) == len(alike) < self.batch:  # the pass has room for one that has yet to begin
+            for request in going:
+                if request.work and request.work.stage is Stage.BEGIN and request.work.model is first.work.model:
+                    return [request]
+        return together
 
     def _within_memory(self, requests: list[AdmittedRequest]) -> list[AdmittedRequest]:
         """Without those that would begin while there is no memory for them, nor others that would overtake these. One
