@@ -194,3 +194,14 @@ def test_an_adapter_of_another_base_says_which_is_its_own(
 
     assert code is grpc.StatusCode.FAILED_PRECONDITION
     assert "the adapter of of-tiny@1 was trained on tiny@1, not on another@1" in details
+
+
+def test_adapters_are_not_applied_to_weights_of_8_bits(served: Served, model_files: ModelFiles, tmp_path: Path) -> None:
+    adapted(served, model_files, tmp_path, "rounded")
+    asked = request("tiny+rounded")
+    asked.precision = pb.PRECISION_INT8
+
+    code, details = refusal(lambda: served.stub.Generate(asked))
+
+    assert code is grpc.StatusCode.INVALID_ARGUMENT
+    assert "precision: must be another than int8 with adapters" in details

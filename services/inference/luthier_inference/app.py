@@ -29,7 +29,7 @@ def build_service(settings: InferenceSettings, store: Store) -> Service:
     scratch = settings.scratch / "luthier-inference"
     scratch.mkdir(parents=True, exist_ok=True)
     text = Path(settings.text_encoder) if settings.text_encoder else None
-    models = ServedModels(store, settings.models, settings.default_model)
+    models = ServedModels(store, settings.models, settings.default_model, settings.precisions)
     memory = Memory.of_device(settings.device, settings.memory_mib)
     estimates = Estimates(settings.device, settings.precision, text)
     loader = Loader(store, torch.device(settings.device), settings.precision, text, scratch)

@@ -22,7 +22,7 @@ from luthier_inference.request import GenerationJob
 from luthier_inference.scheduler import AdmittedRequest, Forecast, Scheduler, out_of_memory
 from luthier_inference.work import Work, amount_of
 from luthier_kit.store import Action, Store
-from luthier_model.generation import LoadedModel, prompt_tokens
+from luthier_model.generation import LoadedModel, fitted, prompt_tokens
 from luthier_model.registered import statuses
 
 STAGE: Final = "generate"
@@ -63,7 +63,7 @@ class Generator:
         """The name of a job: equal jobs give the same audio."""
         version = job.served.version
         adapters = sorted(each.artifact.sha256 for each in job.served.adapters)
-        parameters = job.named() | {"precision": self.precision}
+        parameters = job.named() | {"precision": job.served.precision or self.precision}
         known = [version, *(each.version for each in job.served.adapters)]
         licences = tuple(dict.fromkeys(licence for each in known for licence in each.notes.get("licences", ())))
         return Action(
@@ -83,7 +83,8 @@ class Generator:
 
         Raises Cancelled within one step of `stop`, MemoryTooSmall, and what a full scheduler does (`Scheduler.enter`).
         """
-        version, p, c = job.served.version, job.parameters, job.served.configuration
+        version, p = job.served.version, job.parameters
+        c = fitted(job.served.configuration, p)
 
         def forecast(found: Forecast) -> None:
             on_progress(pb.GenerateProgress(total=p.steps, sigma=p.sigma_max, eta_s=found.ready_s, ahead=found.ahead))

@@ -67,7 +67,7 @@ class Estimates:
         )
 
     def _footprint(self, served: ServedVersion) -> memory.Footprint:
-        return memory.footprint(served.configuration, self._device, self._precision)
+        return memory.footprint(served.configuration, self._device, served.precision or self._precision)
 
 
 class Memory:

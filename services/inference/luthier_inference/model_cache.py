@@ -57,8 +57,9 @@ class Loader:
             files = fetch_version(self.store, served.version, Path(folder))
             text = files.text_encoder or self.text_encoder
             network = load(files.configuration, files.weights, text, str(self.device), files.adapters)
-        for_serving(network, self.precision)
-        return prepare(network, served.configuration, self.device, self.precision)
+        precision = served.precision or self.precision
+        for_serving(network, precision)
+        return prepare(network, served.configuration, self.device, precision)
 
     def adapter(self, version: ModelVersion, model: LoadedModel) -> LoadedAdapter:
         """The last adapter of a version, for what lies beneath it. Errors as of a version."""
@@ -107,7 +108,7 @@ class ModelCache:
 
         Waits where room must be made; Cancelled once `stop` is set.
         """
-        stop, digest = stop or threading.Event(), served.version.digest
+        stop, digest = stop or threading.Event(), served.key
         with ExitStack() as held:
 
             def take(key: str, size: int, load: Callable[[], Any], over: str = "") -> Any:
@@ -127,7 +128,7 @@ class ModelCache:
         """Loads a model while all that are in use stay: one more than usual, until one is retired. Unavailable when
         there is no memory for it.
         """
-        digest, size = served.version.digest, self._size_of(served)
+        digest, size = served.key, self._size_of(served)
         with self._loading:
             if not (entry := self._find(digest)):
                 if not self._make_room(self._capacity + 1, size):
@@ -137,16 +138,16 @@ class ModelCache:
         self._release(digest, entry)
 
     def retire(self, digest: str) -> None:
-        """Drops a model as soon as nobody uses it."""
+        """Drops a model, in every precision, as soon as nobody uses it."""
         with self._change:
-            if entry := self._entries.get(digest):
-                entry.retired = True
-                self._drop_if_unused(digest, entry)
+            for key in [key for key, entry in self._entries.items() if _digest_of(key) == digest and not entry.over]:
+                self._entries[key].retired = True
+                self._drop_if_unused(key, self._entries[key])
 
     def loaded(self) -> set[str]:
         """Digests of the versions in memory."""
         with self._change:
-            return {digest for digest, entry in self._entries.items() if not entry.over}
+            return {_digest_of(key) for key, entry in self._entries.items() if not entry.over}
 
     def _take(
         self, key: str, size: int, load: Callable[[], Any], over: str, need: Need, stop: threading.Event
@@ -222,6 +223,11 @@ class ModelCache:
         MODELS_LOADED.set(sum(not entry.over for entry in self._entries.values()))
         ADAPTERS_LOADED.set(sum(bool(entry.over) for entry in self._entries.values()))
         MEMORY_TAKEN.set(self._memory.taken)
+
+
+def _digest_of(key: str) -> str:
+    """Of a version in memory, without its precision."""
+    return key.split("/")[0]
 
 
 def _refuse_stopped(stop: threading.Event) -> None:

@@ -255,7 +255,7 @@ class Scheduler:
         together = self._one_pass(alike)
         if len(together) == len(alike) < self.batch:  # the pass has room for one that has yet to begin
             for request in going:
-                if request.work and request.work.stage is Stage.BEGIN and request.work.model is first.work.model:
+                if request.work and request.work.stage is Stage.BEGIN and request.work.group == first.work.group:
                     return [request]
         return together
 

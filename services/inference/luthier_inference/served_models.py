@@ -39,11 +39,20 @@ class AdapterShare:
 
 @dataclass(frozen=True)
 class ServedVersion:
-    """A registered version with its configuration, read but not loaded, and adapters that are applied to it."""
+    """A registered version with its configuration, read but not loaded, and adapters that are applied to it.
+
+    `precision`: that of its transformer, where a request asks for another one than the server's.
+    """
 
     version: ModelVersion
     configuration: Configuration
     adapters: tuple[AdapterShare, ...] = ()
+    precision: str = ""
+
+    @property
+    def key(self) -> str:
+        """What is loaded for it, by its digest."""
+        return f"{self.version.digest}/{self.precision}" if self.precision else self.version.digest
 
     @property
     def label(self) -> str:
@@ -61,11 +70,14 @@ class ServedModels:
 
     `names` limits what is served (empty = all that are registered); adapters go over any of these. A name that
     `switch` has set stays with that version until the next `switch`, whatever is registered meanwhile: callers get a
-    newer version when it is loaded.
+    newer version when it is loaded. `precisions`: those of this server's device, first the one of requests that name
+    none.
     """
 
-    def __init__(self, store: Store, names: tuple[str, ...] = (), default: str = "") -> None:
-        self.store, self.names = store, names
+    def __init__(
+        self, store: Store, names: tuple[str, ...] = (), default: str = "", precisions: Sequence[str] = ("float32",)
+    ) -> None:
+        self.store, self.names, self.precisions = store, names, precisions
         self._default = default or (names[0] if names else "")
         self._current: dict[str, ModelVersion] = {}
         self._configurations: dict[str, Configuration] = {}

@@ -96,7 +96,7 @@ class Work:
         on_step: OnStep = lambda *_: None,
         mix: AdapterMix | None = None,
     ) -> None:
-        self.model, self.parameters, self._mix = model, parameters, mix
+        self.model, self.parameters, self._mix = model.fitted(parameters), parameters, mix
         self.stage = Stage.BEGIN
         self._init_audio, self._on_step = init_audio, on_step
         self._told = 0
@@ -107,7 +107,7 @@ class Work:
     @property
     def group(self) -> tuple[int, int]:
         """Requests of one group can share a pass: the same model, as many latents."""
-        return id(self.model), self.model.configuration.window_latents
+        return id(self.model.network), self.model.configuration.window_latents
 
     @property
     def samples(self) -> Samples:

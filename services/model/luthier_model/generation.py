@@ -6,7 +6,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
 
 import numpy as np
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from stable_audio_tools.models.blocks import SnakeBeta
 from torch import Tensor
 
-from luthier_model import ddim, flow
+from luthier_model import ddim, flow, int8
 from luthier_model.adapter_mix import AdapterMix
 from luthier_model.conditions import KEPT, KEPT_LATENTS, SECONDS_START, SECONDS_TOTAL
 from luthier_model.configuration import Configuration
@@ -28,6 +28,7 @@ from luthier_model.transformer import Transformer
 _DEFAULT: Final = OBJECTIVES[V]
 MARGIN_LATENTS: Final = 16  # decoded beyond an edge; 10 leave an error of 1e-16 at full size
 PIECE_LATENTS: Final = 256  # 12 s of Stable Audio Open; the margins are an eighth more work
+FIT_LATENTS: Final = 32  # 1.5 s
 TEXTS_KEPT: Final = 64  # 0.4 MB each with t5-base
 EVALUATIONS: Final = {"k-heun": 2, "k-dpm-2": 2, "k-dpmpp-2s-ancestral": 2, ADAPTIVE: 3, "rk4": 4}
 """Of the network in a step, of samplers that take more than one."""
@@ -50,7 +51,8 @@ class GenerationParameters:
     Times in seconds; sigmas in units of the latents, along timesteps (of a flow, and of `ddim.py`) those, from 0 to 1
     and without a `sigma_min`. `init_noise_level` 0 = from noise alone. `untrimmed` = the whole window, to hear how well
     the model stops. Guidance acts where the amplitude of the noise is from `guidance_from` to `guidance_to`, 0 to 1.
-    `keep`: what is kept of `init_audio` by a model that fills in the rest. The defaults are those of a transformer that
+    `keep`: what is kept of `init_audio` by a model that fills in the rest. `fit_window`: only the latents of
+    `seconds_total` are denoised (`fitted`). The defaults are those of a transformer that
     predicts v.
     """
 
@@ -70,11 +72,13 @@ class GenerationParameters:
     guidance_from: float = 0.0
     guidance_to: float = 1.0
     keep: tuple[Kept, ...] = ()
+    fit_window: bool = False
 
     def named(self) -> dict[str, Any]:
         """What names the audio. Values that the first release did not have are left out where they change nothing, so
         that what was made before is found."""
-        fields, plain = asdict(self), {"guidance_from": 0.0, "guidance_to": 1.0, "keep": ()}
+        fields = asdict(self)
+        plain = {"guidance_from": 0.0, "guidance_to": 1.0, "keep": (), "fit_window": False}
         return {name: value for name, value in fields.items() if name not in plain or value != plain[name]}
 
 
@@ -83,6 +87,7 @@ class LoadedModel:
     """stable-audio-tools' wrapper on its device, and what its configuration says. Made by `prepare`.
 
     `precision` "bfloat16": the transformer's products; noise levels, latents, norms and the decoder stay float32.
+    "int8": the weights of its blocks and what they are multiplied by (`int8.py`); the rest stays float32.
     """
 
     network: Any
@@ -112,6 +117,15 @@ class LoadedModel:
                 self._texts[prompt] = encoder([prompt], self.device)
         self._texts.move_to_end(prompt)
         return self._texts[prompt]
+
+    def fitted(self, parameters: GenerationParameters) -> "LoadedModel":
+        """The same model with the window of these parameters."""
+        configuration = fitted(self.configuration, parameters)
+        if configuration is self.configuration:
+            return self
+        model = replace(self, configuration=configuration)
+        vars(model).update(velocity_of=self.velocity_of, _texts=self._texts)  # what is kept is of the weights
+        return model
 
 
 @dataclass(frozen=True)
@@ -150,8 +164,10 @@ def for_serving(network: Any, precision: str) -> None:
 
     Weight norm becomes the weight that it makes, and the constants of the autoencoder's activations are computed. With
     `precision` "bfloat16" the transformer's linear layers hold their weights so: autocast would cast them anew in every
-    step.
+    step; with "int8" its blocks' are rounded.
     """
+    if precision == "int8":
+        int8.round_weights(network)
     for module in network.pretransform.modules():
         if hasattr(module, "weight_g") and hasattr(module, "weight_v"):
             torch.nn.utils.remove_weight_norm(module)
@@ -190,7 +206,8 @@ class Denoising:
         self, model: LoadedModel, parameters: GenerationParameters, init_audio: Tensor | None = None,
         mix: AdapterMix | None = None,
     ) -> None:  # fmt: skip
-        self.model, self.parameters, self._mix = model, parameters, mix
+        self.model, self.parameters, self._mix = model.fitted(parameters), parameters, mix
+        model = self.model
         self._timesteps = model.configuration.objective.flow or parameters.sampler in ddim.DDIM_SAMPLERS
         with torch.inference_mode(), _precision(model):
             given = None if init_audio is None else encode(model, init_audio)
@@ -361,6 +378,20 @@ def pieces(
                 "the model's output is not finite with these parameters: try a lower guidance_scale or sigma_max"
             )
         yield np.ascontiguousarray(piece)
+
+
+def fitted(configuration: Configuration, parameters: GenerationParameters) -> Configuration:
+    """The configuration with the window that is denoised: its own, or with `fit_window` the latents of `seconds_total`,
+    rounded up to a multiple of FIT_LATENTS, so that requests of about one length can share passes.
+
+    The model was trained on whole windows, and hears in it where a sound ends: so it is other audio, made sooner.
+    """
+    if not parameters.fit_window:
+        return configuration
+    samples = samples_of(parameters.seconds_total, configuration.sample_rate_hz)
+    step = math.lcm(FIT_LATENTS, configuration.latents_step)
+    latents = math.ceil(samples / configuration.downsampling_ratio / step) * step
+    return configuration if latents >= configuration.window_latents else configuration.cut_to(latents)
 
 
 def length_of(configuration: Configuration, parameters: GenerationParameters) -> int:

@@ -12,7 +12,7 @@ from typing import Final
 import torch
 from stable_audio_tools.models.conditioners import Conditioner
 
-from luthier_model import generation, network
+from luthier_model import generation, int8, network
 from luthier_model.configuration import Configuration, check
 from luthier_model.generation import GenerationParameters
 from luthier_model.live_bytes import LiveBytes, without_data
@@ -55,8 +55,10 @@ def _footprint(document: str, device: str, precision: str) -> Footprint:
         module = network.skeleton(known, "cpu")
         conditioners = module.conditioner.conditioners
         conditioners[known.text.id] = AnyPrompt(conditioners[known.text.id], known.text.states)
-        generation.for_serving(module, precision)
+        rounded = precision == "int8"  # of such weights nothing can be counted without data
+        generation.for_serving(module, "float32" if rounded else precision)
         model = generation.prepare(module, known, torch.device("cpu"), precision)
+        less = 3 * sum(layer.weight.numel() for _, _, layer in int8.layers_of(module)) if rounded else 0
         there = [*module.parameters(), *module.buffers()]
         with LiveBytes(there) as denoising:
             request = generation.Denoising(model, longest(known))
@@ -69,7 +71,7 @@ def _footprint(document: str, device: str, precision: str) -> Footprint:
             generation.encode(model, torch.zeros(1, known.channels, known.window_samples))
         row = (denoising.peak - held + 1) // 2
         piece, init_audio = (with_copies(each.peak, device) for each in (decoding, encoding))
-        return Footprint(bytes_of(*there), held, row, piece, init_audio)
+        return Footprint(bytes_of(*there) - less, held, row, piece, init_audio)
 
 
 def longest(known: Configuration) -> GenerationParameters:

@@ -188,6 +188,9 @@ def _block(
 def _feed_forward(module: Any, x: Tensor, rows: Rows) -> Tensor:
     """SwiGLU (Shazeer 2020). Both of its halves are made on their own, so that neither is read across the other."""
     gated, last = module.ff[0].proj, module.ff[2]
+    if not isinstance(gated, torch.nn.Linear):  # weights of 8 bits are in one piece
+        values, gates = gated(x).chunk(2, dim=-1)
+        return rows(last, functional.silu(gates).mul_(values))
     (values, gates), (bias, gates_bias) = gated.weight.chunk(2), gated.bias.chunk(2)
     first, second = slice(0, len(values)), slice(len(values), None)
     opened = functional.silu(rows.changed(gated, x, functional.linear(x, gates, gates_bias), second), inplace=True)
