@@ -10,6 +10,7 @@ from luthier.common.v1.common_pb2 import ADAPTER_KIND_DORA, ADAPTER_KIND_LORA, M
 from luthier.evaluation.v1.evaluation_pb2 import PromoteModelResponse, PromotionClause
 from luthier.inference.v1.inference_pb2 import (
     OUTPUT_FORMAT_FLAC,
+    GeneratedAudio,
     GenerateProgress,
     GenerateResponse,
     ListModelsResponse,
@@ -86,6 +87,21 @@ def test_generate_writes_the_file_and_repeats_the_same_request_when_a_server_die
     assert asked[0].output_format == OUTPUT_FORMAT_FLAC
     assert asked[0].request_id
     assert not asked[0].HasField("guidance_scale")
+
+
+def test_several_seeds_are_one_request_and_a_file_each(store: Store, tmp_path: Path) -> None:
+    other = GeneratedAudio(seed=9, audio=store.blobs.put_bytes("generated", b"other sound", "flac"))
+    inference = generator(stream(store, others=[other]))
+
+    done = luthier(
+        f"generate 'a song' --out {tmp_path / 'song.flac'} --seed 5 --seed 9", FakeClients(store, inference=inference)
+    )
+
+    (asked,) = (message.request for message in inference.requests("StreamGenerate"))
+    assert (list(asked.seeds), asked.HasField("seed")) == ([5, 9], False)
+    assert (tmp_path / "song.flac").read_bytes() == b"sound"
+    assert (tmp_path / "song-9.flac").read_bytes() == b"other sound"
+    assert done.out.splitlines()[1] == f"{tmp_path / 'song-9.flac'}: 00:02, seed 9"
 
 
 def test_a_response_counts_even_when_the_server_dies_before_the_last_byte(store: Store, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ MAX_STEPS: Final = 1000
 MAX_GUIDANCE_SCALE: Final = 50.0
 MIN_SECONDS: Final = 0.1
 MAX_KEPT: Final = 64
+MAX_SEEDS: Final = 8
 LOUDNESS_LUFS: Final = (-40.0, -5.0)
 TRUE_PEAK_DBTP: Final = (-20.0, 0.0)
 MAX_INIT_AUDIO_BYTES: Final = 256 << 20
@@ -97,8 +98,16 @@ UNKNOWN: Final = Bounds(replace(OBJECTIVES[V], samplers=_SAMPLERS), MAX_SECONDS,
 """Bounds while no model is known: beyond what any model takes."""
 
 
+def jobs_of(request: pb.GenerateRequest, models: ServedModels) -> list[GenerationJob]:
+    """The job of each seed that a request asks for, in its order, or the one job. Raises as `job_of`."""
+    job = job_of(request, models)
+    return [
+        replace(job, parameters=replace(job.parameters, seed=seed)) for seed in (request.seeds or [job.parameters.seed])
+    ]
+
+
 def job_of(request: pb.GenerateRequest, models: ServedModels) -> GenerationJob:
-    """The job of a request, defaults filled in. Allocates nothing.
+    """The job of a request of one seed, defaults filled in. Allocates nothing.
 
     InvalidRequest names every field beyond its bound, also when the model cannot be found.
     """
@@ -180,6 +189,7 @@ def _parameters(request: pb.GenerateRequest, bounds: Bounds) -> GenerationParame
     if request.HasField("true_peak_limit_dbtp"):
         checks.within("true_peak_limit_dbtp", request.true_peak_limit_dbtp, *TRUE_PEAK_DBTP)
     _check_kept(checks, request, bounds)
+    _check_seeds(checks, request)
     checks.one_of("output_format", OUTPUT_FORMATS.get(request.output_format, str(request.output_format)), FORMATS)
     checks.text("request_id", request.request_id, max_chars=MAX_REQUEST_ID_CHARS)
     if has_init:
@@ -199,6 +209,15 @@ def _parameters(request: pb.GenerateRequest, bounds: Bounds) -> GenerationParame
         checks.that(not request.HasField("init_noise_level"), "init_noise_level", "needs init_audio")
     checks.done()
     return p
+
+
+def _check_seeds(checks: Checks, request: pb.GenerateRequest) -> None:
+    if not request.seeds:
+        return
+    checks.that(not request.HasField("seed"), "seeds", "must be empty with seed: one of the two names the seeds")
+    if checks.count("seeds", request.seeds, 0, MAX_SEEDS):
+        twice = next((seed for at, seed in enumerate(request.seeds) if seed in request.seeds[:at]), None)
+        checks.that(twice is None, "seeds", f"must be distinct, got {twice} twice")
 
 
 def _check_kept(checks: Checks, request: pb.GenerateRequest, bounds: Bounds) -> None:

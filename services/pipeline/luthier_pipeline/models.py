@@ -121,7 +121,14 @@ def generate(
     out: Annotated[Path, typer.Option(metavar="FILE", help="Where the audio goes: .flac, .wav, .ogg, .opus or .mp3.")],
     seconds: Annotated[float | None, typer.Option(help="Length; default: the model's window.")] = None,
     steps: Annotated[int, typer.Option(help="Denoising steps.")] = 100,
-    seed: Annotated[int | None, typer.Option(help="Default: drawn from the request id.")] = None,
+    seed: Annotated[
+        list[int] | None,
+        typer.Option(
+            help="Default: drawn from the request id. May be given again: as many pieces are made at once, the second "
+            "and further ones into files of their own, NAME-SEED.",
+            show_default=False,
+        ),
+    ] = None,
     model: Annotated[
         str,
         typer.Option(
@@ -162,7 +169,7 @@ def generate(
 ) -> GenerateResponse:
     """Generate audio into a file."""
     context = begin(ctx, json)
-    output_format, kept = _format_of(out, bits), [_kept(each) for each in keep or ()]
+    output_format, kept, seeds = _format_of(out, bits), [_kept(each) for each in keep or ()], seed or []
     if init_audio is None and (kept or init_noise_level is not None):
         raise UsageError("--keep and --init-noise-level are of audio to start from: name it by --init-audio FILE")
     store = context.clients.store  # one that is not there is said before minutes of work
@@ -171,7 +178,8 @@ def generate(
         negative_prompt=negative_prompt,
         model=model or default_model(context.clients),
         seconds_total=seconds,
-        seed=seed,
+        seed=seeds[0] if len(seeds) == 1 else None,
+        seeds=seeds if len(seeds) > 1 else (),
         guidance_scale=guidance_scale,
         sampler=sampler,
         output_format=output_format,
@@ -188,6 +196,9 @@ def generate(
     )
     response = _streamed(context.clients, request)
     save(store, response.audio, out)
+    others = {out.with_stem(f"{out.stem}-{other.seed}"): other for other in response.others}
+    for path, other in others.items():
+        save(store, other.audio, path)
     length_s = response.samples / response.sample_rate_hz
     for advice in response.advice:
         known = f"; it knows {', '.join(advice.near)}" if advice.near else ""
@@ -201,6 +212,7 @@ def generate(
         else "",
     ]
     text = [f"{out}: {clock(length_s)} by {response.model}, seed {response.seed}, {response.steps} steps"]
+    text += [f"{path}: {clock(length_s)}, seed {other.seed}" for path, other in others.items()]
     context.answer({"file": str(out), **plain(response)}, "\n".join(text + [note for note in notes if note]))
     return response
 
@@ -245,13 +257,14 @@ def _streamed(clients: Clients, request: GenerateRequest) -> GenerateResponse:
 
     def ask() -> GenerateResponse:
         response: GenerateResponse | None = None
-        with Progress("steps", request.steps) as progress:
+        with Progress("steps", request.steps * max(1, len(request.seeds))) as progress:
             try:
                 for message in clients.inference.StreamGenerate(StreamGenerateRequest(request=request)):
                     if message.HasField("response"):
                         response = message.response
                     elif response is None:
-                        progress.advance()
+                        for _ in range(message.progress.step - progress.done):
+                            progress.advance()
                     # after it comes the audio: a stream that is left before its end counts as cancelled
             except Unavailable:
                 if response is None:
