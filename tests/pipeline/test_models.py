@@ -15,6 +15,7 @@ from luthier.inference.v1.inference_pb2 import (
     GenerateResponse,
     ListModelsResponse,
     Model,
+    MusicFields,
     OutputFormat,
     RegisterModelResponse,
     StreamGenerateRequest,
@@ -102,6 +103,30 @@ def test_several_seeds_are_one_request_and_a_file_each(store: Store, tmp_path: P
     assert (tmp_path / "song.flac").read_bytes() == b"sound"
     assert (tmp_path / "song-9.flac").read_bytes() == b"other sound"
     assert done.out.splitlines()[1] == f"{tmp_path / 'song-9.flac'}: 00:02, seed 9"
+
+
+def test_music_is_sent_in_its_fields_and_the_completed_prompt_is_shown(store: Store, tmp_path: Path) -> None:
+    inference = generator(stream(store, prompt="jazz, in D minor, at 90 BPM", music=MusicFields(tempo_bpm=90)))
+    options = "--tempo 90 --key 'D minor' --meter 3/4 --bars 8 --instrument piano --instrument drums"
+
+    done = luthier(f"generate jazz --out {tmp_path / 'a.flac'} {options}", FakeClients(store, inference=inference))
+
+    (asked,) = (message.request for message in inference.requests("StreamGenerate"))
+    assert asked.music == MusicFields(tempo_bpm=90, key="D minor", meter="3/4", bars=8, instruments=["piano", "drums"])
+    assert (asked.prompt, asked.HasField("seconds_total")) == ("jazz", False)
+    assert done.out.splitlines()[1] == "prompt: jazz, in D minor, at 90 BPM"
+
+
+def test_without_options_of_music_none_is_sent_and_with_them_no_prompt_is_needed(store: Store, tmp_path: Path) -> None:
+    inference = generator(stream(store))
+    for line in ("jazz", "--tempo 90"):
+        assert (
+            luthier(f"generate {line} --out {tmp_path / 'a.flac'}", FakeClients(store, inference=inference)).code == 0
+        )
+
+    plain, typed = (message.request for message in inference.requests("StreamGenerate"))
+    assert (plain.prompt, plain.HasField("music")) == ("jazz", False)
+    assert (typed.prompt, typed.music) == ("", MusicFields(tempo_bpm=90))
 
 
 def test_a_response_counts_even_when_the_server_dies_before_the_last_byte(store: Store, tmp_path: Path) -> None:

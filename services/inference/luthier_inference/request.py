@@ -8,12 +8,14 @@ from typing import Any, Final, TypeVar
 from luthier.common.v1.common_pb2 import ArtifactRef, Span
 from luthier.inference.v1 import inference_pb2 as pb
 from luthier_inference.audio import FLAC, FLAC_24, FORMATS, MP3, OPUS, VORBIS, WAV, WAV_24, WAV_FLOAT, Level, Tags
+from luthier_inference.music import prompt_of, wanted_of
 from luthier_inference.served_models import ServedModels, ServedVersion
 from luthier_kit.registry import MAX_REQUEST_ID_CHARS
 from luthier_kit.rpc import MAX_PROMPT_CHARS, Checks, LuthierError
 from luthier_model.conditions import SECONDS_START
 from luthier_model.generation import GenerationParameters, Kept, kept_mask
 from luthier_model.objectives import OBJECTIVES, Objective, V
+from luthier_music.captions.wanted import Wanted
 
 MAX_STEPS: Final = 1000
 MAX_GUIDANCE_SCALE: Final = 50.0
@@ -42,13 +44,16 @@ T = TypeVar("T", int, float)
 
 @dataclass(frozen=True)
 class GenerationJob:
-    """Parameters for a model; `init_audio` is where it starts from or what it keeps of, None for noise alone."""
+    """Parameters for a model; `init_audio` is where it starts from or what it keeps of, None for noise alone. `wanted`
+    is the music that parameters were made from, None where a prompt alone was.
+    """
 
     served: ServedVersion
     parameters: GenerationParameters
     output_format: str = FLAC
     init_audio: ArtifactRef | None = None
     level: Level = Level()
+    wanted: Wanted | None = None
 
     def named(self) -> dict[str, Any]:
         """Everything that names the audio beside the model, the init audio and the precision."""
@@ -116,28 +121,31 @@ def job_of(request: pb.GenerateRequest, models: ServedModels) -> GenerationJob:
     except LuthierError:
         _parameters(request, UNKNOWN)
         raise
-    parameters = _parameters(request, Bounds.of(served))
+    parameters, wanted = _parameters(request, Bounds.of(served))
     init_audio = request.init_audio if request.HasField("init_audio") else None
     level = Level(
         request.loudness_target_lufs if request.HasField("loudness_target_lufs") else None,
         request.true_peak_limit_dbtp if request.HasField("true_peak_limit_dbtp") else None,
     )
-    return GenerationJob(served, parameters, OUTPUT_FORMATS[request.output_format], init_audio, level)
+    return GenerationJob(served, parameters, OUTPUT_FORMATS[request.output_format], init_audio, level, wanted)
 
 
-def _parameters(request: pb.GenerateRequest, bounds: Bounds) -> GenerationParameters:
+def _parameters(request: pb.GenerateRequest, bounds: Bounds) -> tuple[GenerationParameters, Wanted | None]:
     sampler = request.sampler or bounds.objective.samplers[0]
     objective = bounds.objective.along(sampler)
 
     def given(field: str, default: T) -> T:
         return getattr(request, field) if request.HasField(field) else default
 
+    checks = Checks()
+    wanted = wanted_of(checks, request, MIN_SECONDS, bounds.window_s) if request.HasField("music") else None
+    prompt = prompt_of(checks, request.prompt, wanted)
     has_init = request.HasField("init_audio")
     p = GenerationParameters(
-        prompt=request.prompt,
+        prompt=prompt,
         negative_prompt=request.negative_prompt,
         seconds_start=given("seconds_start", 0.0),
-        seconds_total=given("seconds_total", bounds.window_s),
+        seconds_total=given("seconds_total", wanted.duration_s if wanted and wanted.duration_s else bounds.window_s),
         steps=given("steps", objective.steps),
         sampler=sampler,
         sigma_min=given("sigma_min", objective.sigma_min),
@@ -155,14 +163,13 @@ def _parameters(request: pb.GenerateRequest, bounds: Bounds) -> GenerationParame
         keep=tuple(Kept(part.start_s, part.end_s) for part in request.keep[:MAX_KEPT]),
     )
     whose = f"a {objective.name}" if objective.flow else sampler
-    checks = Checks()
-    checks.text("prompt", p.prompt, max_chars=MAX_PROMPT_CHARS, blank=False)
     checks.text("negative_prompt", p.negative_prompt, max_chars=MAX_PROMPT_CHARS)
     if bounds.latest_start_s is None:
         checks.that(p.seconds_start == 0, "seconds_start", f"must be 0: this model knows none, got {p.seconds_start:g}")
     else:
         checks.within("seconds_start", p.seconds_start, 0, bounds.latest_start_s)
-    checks.within("seconds_total", p.seconds_total, MIN_SECONDS, bounds.window_s)
+    if wanted is None or wanted.bars is None:
+        checks.within("seconds_total", p.seconds_total, MIN_SECONDS, bounds.window_s)
     checks.within("steps", p.steps, 1, MAX_STEPS)
     checks.one_of("sampler", p.sampler, objective.samplers)
     if objective.sigma_min == 0:  # levels are timesteps
@@ -192,7 +199,13 @@ def _parameters(request: pb.GenerateRequest, bounds: Bounds) -> GenerationParame
     _check_seeds(checks, request)
     checks.one_of("output_format", OUTPUT_FORMATS.get(request.output_format, str(request.output_format)), FORMATS)
     checks.text("request_id", request.request_id, max_chars=MAX_REQUEST_ID_CHARS)
-    if has_init:
+    _check_init(checks, request, p, objective)
+    checks.done()
+    return p, wanted
+
+
+def _check_init(checks: Checks, request: pb.GenerateRequest, p: GenerationParameters, objective: Objective) -> None:
+    if request.HasField("init_audio"):
         checks.artifact("init_audio", request.init_audio, max_bytes=MAX_INIT_AUDIO_BYTES)
         if request.keep and not request.HasField("init_noise_level"):
             checks.that(p.init_noise_level == 0, "init_noise_level", "must be absent: noise alone")
@@ -207,8 +220,6 @@ def _parameters(request: pb.GenerateRequest, bounds: Bounds) -> GenerationParame
             )
     else:
         checks.that(not request.HasField("init_noise_level"), "init_noise_level", "needs init_audio")
-    checks.done()
-    return p
 
 
 def _check_seeds(checks: Checks, request: pb.GenerateRequest) -> None:

@@ -17,6 +17,7 @@ from luthier_inference import metrics
 from luthier_inference.advice import Cards
 from luthier_inference.generator import GenerationResult, Generator, OnProgress
 from luthier_inference.model_cache import ModelCache
+from luthier_inference.music import music_message
 from luthier_inference.registration import Registrar
 from luthier_inference.request import OUTPUT_FORMATS, GenerationJob, jobs_of
 from luthier_inference.served_models import ServedModels, ServedVersion
@@ -134,7 +135,9 @@ class InferenceServicer(pb_grpc.InferenceServiceServicer):
 
         response, *others = all_at_once(jobs, make, on_progress, stop)
         response.others.extend(map(generated_audio, others))
-        served = jobs[0].served
+        served, wanted = jobs[0].served, jobs[0].wanted
+        if wanted:
+            response.music.CopyFrom(music_message(wanted))
         response.request_id, response.model = request.request_id, served.version.label
         response.advice.extend(self.cards.advice(served.version, jobs[0].parameters.prompt))
         if request.inline_audio:

@@ -1,5 +1,6 @@
 """register, models, generate, promote: model versions and the audio that they make."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -19,6 +20,7 @@ from luthier.inference.v1.inference_pb2 import (
     GenerateRequest,
     GenerateResponse,
     ListModelsRequest,
+    MusicFields,
     OutputFormat,
     RegisterModelRequest,
     StreamGenerateRequest,
@@ -117,8 +119,27 @@ def models(ctx: typer.Context, json: Json = False) -> None:
 
 def generate(
     ctx: typer.Context,
-    prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="What to hear.")],
     out: Annotated[Path, typer.Option(metavar="FILE", help="Where the audio goes: .flac, .wav, .ogg, .opus or .mp3.")],
+    prompt: Annotated[
+        str,
+        typer.Argument(
+            metavar="[PROMPT]",
+            help="What to hear. The options of music complete it, or stand alone; one that says otherwise is refused.",
+            show_default=False,
+        ),
+    ] = "",
+    tempo: Annotated[
+        float | None, typer.Option(metavar="BPM", help="Tempo in beats of the meter, 20 to 400; default: any.")
+    ] = None,
+    key: Annotated[str, typer.Option(metavar="KEY", help="e.g. 'F# minor', 'Bb major'; default: any.")] = "",
+    meter: Annotated[str, typer.Option(metavar="N/D", help="e.g. 3/4; default: any.")] = "",
+    bars: Annotated[
+        int | None, typer.Option(help="Length in bars, in place of --seconds; needs --tempo and --meter.")
+    ] = None,
+    instrument: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="e.g. piano, 'jazz guitar', drums; may be given again, at most 5."),
+    ] = None,
     seconds: Annotated[float | None, typer.Option(help="Length; default: the model's window.")] = None,
     steps: Annotated[int, typer.Option(help="Denoising steps.")] = 100,
     seed: Annotated[
@@ -177,6 +198,7 @@ def generate(
         prompt=prompt,
         negative_prompt=negative_prompt,
         model=model or default_model(context.clients),
+        music=_music(tempo, key, meter, bars, instrument or ()),
         seconds_total=seconds,
         seed=seeds[0] if len(seeds) == 1 else None,
         seeds=seeds if len(seeds) > 1 else (),
@@ -212,9 +234,18 @@ def generate(
         else "",
     ]
     text = [f"{out}: {clock(length_s)} by {response.model}, seed {response.seed}, {response.steps} steps"]
+    text += [f"prompt: {response.prompt}"] if response.HasField("music") else []
     text += [f"{path}: {clock(length_s)}, seed {other.seed}" for path, other in others.items()]
     context.answer({"file": str(out), **plain(response)}, "\n".join(text + [note for note in notes if note]))
     return response
+
+
+def _music(
+    tempo: float | None, key: str, meter: str, bars: int | None, instruments: Sequence[str]
+) -> MusicFields | None:
+    """None where no option of music is given."""
+    music = MusicFields(tempo_bpm=tempo, key=key, meter=meter, bars=bars, instruments=instruments)
+    return music if music.ByteSize() else None
 
 
 def _format_of(out: Path, bits: str) -> OutputFormat:
