@@ -13,9 +13,11 @@ from luthier.inference.v1.inference_pb2 import (
     GeneratedAudio,
     GenerateProgress,
     GenerateResponse,
+    GenerationTry,
     ListModelsResponse,
     Model,
     MusicFields,
+    ObeyedField,
     OutputFormat,
     RegisterModelResponse,
     StreamGenerateRequest,
@@ -115,6 +117,39 @@ def test_music_is_sent_in_its_fields_and_the_completed_prompt_is_shown(store: St
     assert asked.music == MusicFields(tempo_bpm=90, key="D minor", meter="3/4", bars=8, instruments=["piano", "drums"])
     assert (asked.prompt, asked.HasField("seconds_total")) == ("jazz", False)
     assert done.out.splitlines()[1] == "prompt: jazz, in D minor, at 90 BPM"
+
+
+def test_asked_and_heard_are_a_table_and_so_are_the_tries(store: Store, tmp_path: Path) -> None:
+    def heard(tempo: str, *, obeyed: bool) -> list[ObeyedField]:
+        return [
+            ObeyedField(field="tempo_bpm", asked="90 BPM", heard=tempo, obeyed=obeyed, estimator="essentia/1"),
+            ObeyedField(field="meter", asked="3/4", note="not measured: analysis hears no meter"),
+        ]
+
+    tries = [
+        GenerationTry(seed=5, heard=heard("120 BPM", obeyed=False)),
+        GenerationTry(seed=77, heard=heard("90.5 BPM", obeyed=True), chosen=True),
+    ]
+    inference = generator(
+        stream(store, prompt="p", music=MusicFields(tempo_bpm=90), heard=tries[1].heard, tries=tries, best_of=4)
+    )
+
+    done = luthier(
+        f"generate --tempo 90 --meter 3/4 --best-of 4 --out {tmp_path / 'a.flac'}",
+        FakeClients(store, inference=inference),
+    )
+
+    (asked,) = (message.request for message in inference.requests("StreamGenerate"))
+    assert asked.best_of == 4
+    assert [line.split() for line in done.out.splitlines()[2:]] == [
+        ["field", "asked", "heard", "obeyed", "how"],
+        ["tempo_bpm", "90", "BPM", "90.5", "BPM", "yes", "essentia/1"],
+        ["meter", "3/4", "-", "-", "not", "measured:", "analysis", "hears", "no", "meter"],
+        ["the", "best", "of", "2", "tries,", "of", "at", "most", "4:"],
+        ["seed", "tempo_bpm", "chosen"],
+        ["5", "120", "BPM"],
+        ["77", "90.5", "BPM", "yes"],
+    ]
 
 
 def test_without_options_of_music_none_is_sent_and_with_them_no_prompt_is_needed(store: Store, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any, Final, TypeVar
 from luthier.common.v1.common_pb2 import ArtifactRef, Span
 from luthier.inference.v1 import inference_pb2 as pb
 from luthier_inference.audio import FLAC, FLAC_24, FORMATS, MP3, OPUS, VORBIS, WAV, WAV_24, WAV_FLOAT, Level, Tags
+from luthier_inference.heard import NO_SERVICE
 from luthier_inference.music import prompt_of, wanted_of
 from luthier_inference.served_models import ServedModels, ServedVersion
 from luthier_kit.registry import MAX_REQUEST_ID_CHARS
@@ -22,6 +23,7 @@ MAX_GUIDANCE_SCALE: Final = 50.0
 MIN_SECONDS: Final = 0.1
 MAX_KEPT: Final = 64
 MAX_SEEDS: Final = 8
+MAX_TRIES: Final = 16
 LOUDNESS_LUFS: Final = (-40.0, -5.0)
 TRUE_PEAK_DBTP: Final = (-20.0, 0.0)
 MAX_INIT_AUDIO_BYTES: Final = 256 << 20
@@ -103,25 +105,25 @@ UNKNOWN: Final = Bounds(replace(OBJECTIVES[V], samplers=_SAMPLERS), MAX_SECONDS,
 """Bounds while no model is known: beyond what any model takes."""
 
 
-def jobs_of(request: pb.GenerateRequest, models: ServedModels) -> list[GenerationJob]:
+def jobs_of(request: pb.GenerateRequest, models: ServedModels, *, listens: bool = False) -> list[GenerationJob]:
     """The job of each seed that a request asks for, in its order, or the one job. Raises as `job_of`."""
-    job = job_of(request, models)
+    job = job_of(request, models, listens=listens)
     return [
         replace(job, parameters=replace(job.parameters, seed=seed)) for seed in (request.seeds or [job.parameters.seed])
     ]
 
 
-def job_of(request: pb.GenerateRequest, models: ServedModels) -> GenerationJob:
-    """The job of a request of one seed, defaults filled in. Allocates nothing.
+def job_of(request: pb.GenerateRequest, models: ServedModels, *, listens: bool = False) -> GenerationJob:
+    """The job of a request of one seed, defaults filled in. Allocates nothing. `listens`: there is an analysis service.
 
     InvalidRequest names every field beyond its bound, also when the model cannot be found.
     """
     try:
         served = models.resolve(request.model)
     except LuthierError:
-        _parameters(request, UNKNOWN)
+        _parameters(request, UNKNOWN, listens=listens)
         raise
-    parameters, wanted = _parameters(request, Bounds.of(served))
+    parameters, wanted = _parameters(request, Bounds.of(served), listens=listens)
     init_audio = request.init_audio if request.HasField("init_audio") else None
     level = Level(
         request.loudness_target_lufs if request.HasField("loudness_target_lufs") else None,
@@ -130,7 +132,9 @@ def job_of(request: pb.GenerateRequest, models: ServedModels) -> GenerationJob:
     return GenerationJob(served, parameters, OUTPUT_FORMATS[request.output_format], init_audio, level, wanted)
 
 
-def _parameters(request: pb.GenerateRequest, bounds: Bounds) -> tuple[GenerationParameters, Wanted | None]:
+def _parameters(
+    request: pb.GenerateRequest, bounds: Bounds, *, listens: bool
+) -> tuple[GenerationParameters, Wanted | None]:
     sampler = request.sampler or bounds.objective.samplers[0]
     objective = bounds.objective.along(sampler)
 
@@ -197,6 +201,8 @@ def _parameters(request: pb.GenerateRequest, bounds: Bounds) -> tuple[Generation
         checks.within("true_peak_limit_dbtp", request.true_peak_limit_dbtp, *TRUE_PEAK_DBTP)
     _check_kept(checks, request, bounds)
     _check_seeds(checks, request)
+    if request.HasField("best_of"):
+        _check_best_of(checks, request, listens=listens)
     checks.one_of("output_format", OUTPUT_FORMATS.get(request.output_format, str(request.output_format)), FORMATS)
     checks.text("request_id", request.request_id, max_chars=MAX_REQUEST_ID_CHARS)
     _check_init(checks, request, p, objective)
@@ -229,6 +235,14 @@ def _check_seeds(checks: Checks, request: pb.GenerateRequest) -> None:
     if checks.count("seeds", request.seeds, 0, MAX_SEEDS):
         twice = next((seed for at, seed in enumerate(request.seeds) if seed in request.seeds[:at]), None)
         checks.that(twice is None, "seeds", f"must be distinct, got {twice} twice")
+
+
+def _check_best_of(checks: Checks, request: pb.GenerateRequest, *, listens: bool) -> None:
+    checks.within("best_of", request.best_of, 1, MAX_TRIES)
+    asked = request.music.HasField("tempo_bpm") or request.music.key
+    checks.that(bool(asked), "best_of", "needs music.tempo_bpm or music.key, by which tries are told apart")
+    checks.that(listens, "best_of", f"needs an analysis service: {NO_SERVICE}")
+    checks.that(not request.seeds, "best_of", "must be absent with seeds: the seeds of its tries follow from one")
 
 
 def _check_kept(checks: Checks, request: pb.GenerateRequest, bounds: Bounds) -> None:

@@ -16,12 +16,14 @@ from luthier.inference.v1 import inference_pb2_grpc as pb_grpc
 from luthier_inference import metrics
 from luthier_inference.advice import Cards
 from luthier_inference.generator import GenerationResult, Generator, OnProgress
+from luthier_inference.heard import Hearing, Listener
 from luthier_inference.model_cache import ModelCache
 from luthier_inference.music import music_message
 from luthier_inference.registration import Registrar
 from luthier_inference.request import OUTPUT_FORMATS, GenerationJob, jobs_of
 from luthier_inference.served_models import ServedModels, ServedVersion
 from luthier_inference.several import all_at_once
+from luthier_inference.tries import best_of
 from luthier_kit.registry import OVERRULED, ModelVersion, claim_request, versions
 from luthier_kit.rpc import Checks, LuthierError, actor, in_field, new_request_id
 from luthier_kit.store import Store
@@ -43,10 +45,11 @@ class InferenceServicer(pb_grpc.InferenceServiceServicer):
     """The four methods."""
 
     def __init__(
-        self, store: Store, models: ServedModels, cache: ModelCache, generator: Generator, registrar: Registrar
-    ) -> None:
+        self, store: Store, models: ServedModels, cache: ModelCache, generator: Generator, registrar: Registrar,
+        listener: Listener,
+    ) -> None:  # fmt: skip
         self.store, self.models, self.cache = store, models, cache
-        self.generator, self.registrar, self.cards = generator, registrar, Cards(store)
+        self.generator, self.registrar, self.cards, self.listener = generator, registrar, Cards(store), listener
 
     def Generate(self, request: pb.GenerateRequest, context: grpc.ServicerContext) -> pb.GenerateResponse:
         jobs = self._jobs_of(request)
@@ -115,7 +118,7 @@ class InferenceServicer(pb_grpc.InferenceServiceServicer):
         """The jobs of a request, which gets an id where it brings none. An id of the caller's asks one thing only."""
         own_id = bool(request.request_id)
         request.request_id = request.request_id or new_request_id()
-        jobs = jobs_of(request, self.models)
+        jobs = jobs_of(request, self.models, listens=self.listener.known)
         if own_id:
             asked = pb.GenerateRequest()
             asked.CopyFrom(request)
@@ -133,8 +136,19 @@ class InferenceServicer(pb_grpc.InferenceServiceServicer):
         def make(job: GenerationJob, on_progress: OnProgress) -> pb.GenerateResponse:
             return self._generated(job, on_progress, context, stop)
 
-        response, *others = all_at_once(jobs, make, on_progress, stop)
-        response.others.extend(map(generated_audio, others))
+        def hear(job: GenerationJob, made: pb.GenerateResponse) -> Hearing:
+            return self._heard(job, made, context, stop)
+
+        def make_and_hear(job: GenerationJob, on_progress: OnProgress) -> pb.GenerateResponse:
+            made = make(job, on_progress)
+            made.heard.extend(hear(job, made).fields)
+            return made
+
+        if request.HasField("best_of"):
+            response = best_of(request.best_of, jobs[0], make, hear, on_progress, stop)
+        else:
+            response, *others = all_at_once(jobs, make_and_hear, on_progress, stop)
+            response.others.extend(map(generated_audio, others))
         served, wanted = jobs[0].served, jobs[0].wanted
         if wanted:
             response.music.CopyFrom(music_message(wanted))
@@ -157,6 +171,15 @@ class InferenceServicer(pb_grpc.InferenceServiceServicer):
         )
         metrics.REUSED.inc(reused)
         return response
+
+    def _heard(
+        self, job: GenerationJob, made: pb.GenerateResponse, context: grpc.ServicerContext, stop: threading.Event
+    ) -> Hearing:
+        """What is heard in a job's audio of the music that it was asked for."""
+        if job.wanted is None:
+            return Hearing(())
+        span_s = job.parameters.seconds_total if job.parameters.untrimmed else None
+        return self.listener.hear(job.wanted, made.audio, job.output_format, span_s, stop, context.time_remaining())
 
     def _inline(self, response: pb.GenerateResponse) -> None:
         """Puts the audio beside its reference while there is room, and says of the rest why it is not there."""
@@ -246,6 +269,7 @@ def generated_audio(made: pb.GenerateResponse) -> pb.GeneratedAudio:
         compute_s=made.compute_s,
         action=made.action,
         notes=made.notes,
+        heard=made.heard,
     )
 
 

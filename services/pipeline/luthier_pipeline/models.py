@@ -19,8 +19,10 @@ from luthier.inference.v1.inference_pb2 import (
     OUTPUT_FORMAT_WAV_FLOAT,
     GenerateRequest,
     GenerateResponse,
+    GenerationTry,
     ListModelsRequest,
     MusicFields,
+    ObeyedField,
     OutputFormat,
     RegisterModelRequest,
     StreamGenerateRequest,
@@ -141,6 +143,13 @@ def generate(
         typer.Option(metavar="NAME", help="e.g. piano, 'jazz guitar', drums; may be given again, at most 5."),
     ] = None,
     seconds: Annotated[float | None, typer.Option(help="Length; default: the model's window.")] = None,
+    best_of: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Try seeds, at most so many (16), until analysis hears --tempo and --key; else the best of them.",
+        ),
+    ] = None,
     steps: Annotated[int, typer.Option(help="Denoising steps.")] = 100,
     seed: Annotated[
         list[int] | None,
@@ -202,6 +211,7 @@ def generate(
         seconds_total=seconds,
         seed=seeds[0] if len(seeds) == 1 else None,
         seeds=seeds if len(seeds) > 1 else (),
+        best_of=best_of,
         guidance_scale=guidance_scale,
         sampler=sampler,
         output_format=output_format,
@@ -235,7 +245,11 @@ def generate(
     ]
     text = [f"{out}: {clock(length_s)} by {response.model}, seed {response.seed}, {response.steps} steps"]
     text += [f"prompt: {response.prompt}"] if response.HasField("music") else []
-    text += [f"{path}: {clock(length_s)}, seed {other.seed}" for path, other in others.items()]
+    text += [_heard(response.heard)] if response.heard else []
+    for path, other in others.items():
+        text += [f"{path}: {clock(length_s)}, seed {other.seed}", *([_heard(other.heard)] if other.heard else [])]
+    if response.tries:
+        text += [f"the best of {len(response.tries)} tries, of at most {response.best_of}:", _tries(response.tries)]
     context.answer({"file": str(out), **plain(response)}, "\n".join(text + [note for note in notes if note]))
     return response
 
@@ -246,6 +260,35 @@ def _music(
     """None where no option of music is given."""
     music = MusicFields(tempo_bpm=tempo, key=key, meter=meter, bars=bars, instruments=instruments)
     return music if music.ByteSize() else None
+
+
+def _heard(fields: Sequence[ObeyedField]) -> str:
+    """A table of what was asked for and what was heard."""
+    rows = [
+        [
+            one.field,
+            one.asked,
+            one.heard or "-",
+            ("yes" if one.obeyed else "no") if one.HasField("obeyed") else "-",
+            one.note or one.estimator,
+        ]
+        for one in fields
+    ]
+    return table(rows, ["field", "asked", "heard", "obeyed", "how"])
+
+
+def _tries(tries: Sequence[GenerationTry]) -> str:
+    """A table of seeds and what was heard of each."""
+    fields = [one.field for one in tries[0].heard if any(field.HasField("obeyed") for field in _of(tries, one.field))]
+    rows = [
+        [str(one.seed), *(_of([one], field)[0].heard or "-" for field in fields), "yes" if one.chosen else ""]
+        for one in tries
+    ]
+    return table(rows, ["seed", *fields, "chosen"])
+
+
+def _of(tries: Sequence[GenerationTry], field: str) -> list[ObeyedField]:
+    return [heard for one in tries for heard in one.heard if heard.field == field]
 
 
 def _format_of(out: Path, bits: str) -> OutputFormat:
@@ -288,14 +331,17 @@ def _streamed(clients: Clients, request: GenerateRequest) -> GenerateResponse:
 
     def ask() -> GenerateResponse:
         response: GenerateResponse | None = None
-        with Progress("steps", request.steps * max(1, len(request.seeds))) as progress:
+        with Progress("steps", request.steps * max(1, len(request.seeds), request.best_of)) as progress:
             try:
                 for message in clients.inference.StreamGenerate(StreamGenerateRequest(request=request)):
                     if message.HasField("response"):
                         response = message.response
                     elif response is None:
-                        for _ in range(message.progress.step - progress.done):
-                            progress.advance()
+                        told = message.progress
+                        before = max(0, told.try_number - 1) * request.steps
+                        note = f"try {told.try_number} of at most {request.best_of}" if told.try_number else ""
+                        for _ in range(before + told.step - progress.done):
+                            progress.advance(note=note)
                     # after it comes the audio: a stream that is left before its end counts as cancelled
             except Unavailable:
                 if response is None:
