@@ -33,7 +33,7 @@ SERVICES = (
     Service("prompting"),
     Service("curation", web=True),
     Service("training", torch=True),
-    Service("inference", torch=True),
+    Service("inference", torch=True, calls=("analysis",)),
     Service("evaluation", calls=("inference", "analysis")),
 )
 """In the order in which a song passes through them."""
