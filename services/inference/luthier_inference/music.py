@@ -38,26 +38,18 @@ def wanted_of(checks: Checks, request: pb.GenerateRequest, min_s: float, window_
         for field, words in checks.items("music.instruments", fields.instruments, 0, MAX_REQUIRED_INSTRUMENTS)
         if _is_instrument(checks, field, words)
     ]
-    bars, duration_s = None, None
-    if fields.HasField("bars") and checks.within("music.bars", fields.bars, 1, MAX_BARS):
-        together = "must be absent with music.bars, which says the length"
-        checks.that(not request.HasField("seconds_total"), "seconds_total", together)
-        needs = "needs music.tempo_bpm and music.meter, which say how long a bar is"
-        if (
-            checks.that(fields.HasField("tempo_bpm") and bool(fields.meter), "music.bars", needs)
-            and tempo_bpm
-            and meter
-        ):
-            bar_s, bars = bars_s(1, *meter, tempo_bpm), fields.bars
-            duration_s = bars_s(bars, *meter, tempo_bpm)
-            checks.that(
-                min_s <= duration_s <= window_s,
-                "music.bars",
-                f"must last between {min_s:g} and {window_s:g} s, which is at most {int(window_s / bar_s)} bars of "
-                f"{bar_s:.4g} s; got {bars}, which last {duration_s:.4g} s",
-            )
-    named = tempo_bpm is not None or fields.key or fields.meter or fields.instruments
-    checks.that(bool(named) or fields.HasField("tempo_bpm"), "music", "must ask for tempo, key, meter or instruments")
+    named = fields.HasField("tempo_bpm") or fields.key or fields.meter or fields.instruments
+    checks.that(bool(named), "music", "must ask for tempo, key, meter or instruments")
+    bars = _bars(checks, request)
+    duration_s = bars_s(bars, *meter, tempo_bpm) if bars and meter and tempo_bpm else None
+    if bars and duration_s:
+        most = int(window_s * bars / duration_s)
+        checks.that(
+            min_s <= duration_s <= window_s,
+            "music.bars",
+            f"must last between {min_s:g} and {window_s:g} s, which is at most {most} bars of "
+            f"{duration_s / bars:.4g} s; got {bars}, which last {duration_s:.4g} s",
+        )
     return Wanted(tempo_bpm, _key(checks, fields.key), meter, bars, duration_s, tuple(instruments))
 
 
@@ -85,6 +77,22 @@ def music_message(wanted: Wanted) -> pb.MusicFields:
         bars=wanted.bars,
         instruments=wanted.instruments,
     )
+
+
+def _bars(checks: Checks, request: pb.GenerateRequest) -> int | None:
+    """How many are asked for; None = none, or no right number, or how long one is cannot be known."""
+    fields = request.music
+    if not fields.HasField("bars"):
+        return None
+    needs = "needs music.tempo_bpm and music.meter, which say how long a bar is"
+    right = [
+        checks.within("music.bars", fields.bars, 1, MAX_BARS),
+        checks.that(fields.HasField("tempo_bpm") and bool(fields.meter), "music.bars", needs),
+        checks.that(
+            not request.HasField("seconds_total"), "seconds_total", "must be absent with music.bars: it is the length"
+        ),
+    ]
+    return fields.bars if all(right) else None
 
 
 def _key(checks: Checks, text: str) -> Key | None:

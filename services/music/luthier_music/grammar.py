@@ -5,6 +5,8 @@ wordings that a generator draws; what is unknown is left out. The metadata style
 draws it anew at every step.
 """
 
+from __future__ import annotations
+
 import random
 import re
 from collections.abc import MutableSequence
@@ -35,7 +37,7 @@ T = TypeVar("T")
 class PlainestWording(random.Random):
     """Draws the first of every choice, keeps every order and adds nothing: equal kinds of facts read alike."""
 
-    def choice(self, seq: "SupportsLenAndGetItem[T]") -> T:
+    def choice(self, seq: SupportsLenAndGetItem[T]) -> T:
         return seq[0]
 
     def shuffle(self, x: MutableSequence[Any]) -> None:
