@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import Final, TypeVar
 
 import grpc
+import numpy as np
 
 from luthier.inference.v1 import inference_pb2 as pb
 from luthier.inference.v1 import inference_pb2_grpc as pb_grpc
@@ -24,11 +25,12 @@ from luthier_inference.request import OUTPUT_FORMATS, PRECISIONS, GenerationJob,
 from luthier_inference.served_models import ServedModels, ServedVersion
 from luthier_inference.several import all_at_once
 from luthier_inference.tries import best_of
+from luthier_inference.work import OnPiece
 from luthier_kit.registry import OVERRULED, ModelVersion, claim_request, versions
 from luthier_kit.rpc import Checks, LuthierError, actor, in_field, new_request_id
 from luthier_kit.store import Store
 from luthier_model import text_encoder
-from luthier_model.generation import fitted
+from luthier_model.generation import Samples, fitted
 
 MAX_INLINE_BYTES: Final = 3 << 20
 CHUNK_BYTES: Final = 1 << 20
@@ -55,21 +57,30 @@ class InferenceServicer(pb_grpc.InferenceServiceServicer):
 
     def Generate(self, request: pb.GenerateRequest, context: grpc.ServicerContext) -> pb.GenerateResponse:
         jobs = self._jobs_of(request)
-        return self._answer(request, jobs, lambda _: None, context, _stop_of(context))
+        return self._answer(request, jobs, _drop, context, _stop_of(context), _drop)
 
     def StreamGenerate(
         self, request: pb.StreamGenerateRequest, context: grpc.ServicerContext
     ) -> Iterator[pb.StreamGenerateResponse]:
         asked = request.request
+        several = bool(asked.seeds) or asked.HasField("best_of")
+        checks = Checks()
+        checks.that(not (request.pieces and several), "pieces", "must be false with seeds and best_of")
+        checks.done()
         with in_field("request"):
             jobs, stop = self._jobs_of(asked), _stop_of(context)
 
-        def work(on_progress: OnProgress) -> pb.GenerateResponse:
-            return self._answer(asked, jobs, on_progress, context, stop)
+        def work(emit: Callable[[pb.GenerateProgress | Samples], None]) -> pb.GenerateResponse:
+            return self._answer(asked, jobs, emit, context, stop, emit if request.pieces else _drop)
 
+        decoded = 0
         for event in events_of(work, stop):
             if isinstance(event, pb.GenerateProgress):
                 yield pb.StreamGenerateResponse(progress=event)
+            elif isinstance(event, np.ndarray):
+                rate_hz = jobs[0].served.configuration.sample_rate_hz
+                yield from piece_messages(event, decoded, rate_hz)
+                decoded += len(event)
             else:
                 yield pb.StreamGenerateResponse(response=event)
                 yield from self._chunks(event)
@@ -131,12 +142,12 @@ class InferenceServicer(pb_grpc.InferenceServiceServicer):
 
     def _answer(
         self, request: pb.GenerateRequest, jobs: Sequence[GenerationJob], on_progress: OnProgress,
-        context: grpc.ServicerContext, stop: threading.Event,
+        context: grpc.ServicerContext, stop: threading.Event, on_piece: OnPiece,
     ) -> pb.GenerateResponse:  # fmt: skip
         """The response of a request: its first audio with all that took effect, and the others beside it."""
 
         def make(job: GenerationJob, on_progress: OnProgress) -> pb.GenerateResponse:
-            return self._generated(job, on_progress, context, stop)
+            return self._generated(job, on_progress, context, stop, on_piece)
 
         def hear(job: GenerationJob, made: pb.GenerateResponse) -> Hearing:
             return self._heard(job, made, context, stop)
@@ -165,16 +176,18 @@ class InferenceServicer(pb_grpc.InferenceServiceServicer):
         return response
 
     def _generated(
-        self, job: GenerationJob, on_progress: OnProgress, context: grpc.ServicerContext, stop: threading.Event
-    ) -> pb.GenerateResponse:
+        self, job: GenerationJob, on_progress: OnProgress, context: grpc.ServicerContext, stop: threading.Event,
+        on_piece: OnPiece,
+    ) -> pb.GenerateResponse:  # fmt: skip
         """What a job made, in an earlier generation where there is one: that waits for nobody."""
         if job.init_audio:
             self.store.blobs.exists(job.init_audio)  # refuses a bad reference, also where the audio is made already
-        response, reused = self.store.actions.run(
-            self.generator.action(job),
-            pb.GenerateResponse,
-            lambda: response_message(job, self.generator.generate(job, on_progress, stop, context.time_remaining())),
-        )
+
+        def make() -> pb.GenerateResponse:
+            result = self.generator.generate(job, on_progress, stop, context.time_remaining(), on_piece)
+            return response_message(job, result)
+
+        response, reused = self.store.actions.run(self.generator.action(job), pb.GenerateResponse, make)
         metrics.REUSED.inc(reused)
         return response
 
@@ -226,6 +239,20 @@ def events_of(work: Callable[[Callable[[E], None]], R], stop: threading.Event) -
             yield event.result()
         finally:
             stop.set()
+
+
+def piece_messages(samples: Samples, first: int, rate_hz: int) -> Iterator[pb.StreamGenerateResponse]:
+    """Decoded audio (samples, channels) that begins at sample `first`, in messages of at most CHUNK_BYTES."""
+    most = CHUNK_BYTES // samples[:1].nbytes
+    for begin in range(0, len(samples), most):
+        part = samples[begin : begin + most]
+        piece = pb.AudioPiece(
+            first_sample=first + begin,
+            samples=part.astype("<f4").tobytes(),
+            channels=part.shape[1],
+            sample_rate_hz=rate_hz,
+        )
+        yield pb.StreamGenerateResponse(piece=piece)
 
 
 def response_message(job: GenerationJob, result: GenerationResult) -> pb.GenerateResponse:
@@ -308,6 +335,10 @@ def model_message(version: ModelVersion, served: ServedVersion | None, *, loaded
         model.sample_rate_hz = served.configuration.sample_rate_hz
         model.channels = served.configuration.channels
     return model
+
+
+def _drop(_: object) -> None:
+    """Nobody is told."""
 
 
 def _stop_of(context: grpc.ServicerContext) -> threading.Event:
