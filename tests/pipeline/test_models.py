@@ -19,6 +19,7 @@ from luthier.inference.v1.inference_pb2 import (
     MusicFields,
     ObeyedField,
     OutputFormat,
+    Precision,
     RegisterModelResponse,
     StreamGenerateRequest,
     StreamGenerateResponse,
@@ -217,9 +218,23 @@ def test_audio_goes_on_from_a_file_and_says_what_was_kept(store: Store, tmp_path
     assert done.out.splitlines()[1:] == ["kept 0.00 to 9.98 s", "-14.0 LUFS, -1.5 dBTP after +2.0 dB"]
 
 
+def test_quicker_ways_are_asked_for_and_told(store: Store, tmp_path: Path) -> None:
+    inference = generator(stream(store, fit_window=True, window_s=4.096, precision=Precision.PRECISION_INT8))
+
+    done = luthier(
+        f"generate song --out {tmp_path / 'a.flac'} --seconds 4 --fit-window --precision int8 --model tiny+jazz:0.5",
+        FakeClients(store, inference=inference),
+    )
+
+    (asked,) = (message.request for message in inference.requests("StreamGenerate"))
+    assert (asked.fit_window, asked.precision, asked.model) == (True, Precision.PRECISION_INT8, "tiny+jazz:0.5")
+    assert done.out.splitlines()[1:] == ["4.10 s were denoised", "in int8"]
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
+        ("--precision int4", "--precision must be one of float32, bfloat16, int8, got 'int4'"),
         ("--init-audio FILE --keep 3", "--keep must be START-END in seconds, e.g. 0-10, got '3'"),
         ("--init-audio FILE --keep a-b", "got 'a-b'"),
         ("--keep 0-3", "--init-audio FILE"),

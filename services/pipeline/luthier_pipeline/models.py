@@ -24,6 +24,7 @@ from luthier.inference.v1.inference_pb2 import (
     MusicFields,
     ObeyedField,
     OutputFormat,
+    Precision,
     RegisterModelRequest,
     StreamGenerateRequest,
 )
@@ -47,6 +48,11 @@ TEXT_ENCODER_FILES: Final = (
 )
 """What inference loads a text encoder from; a hub folder also holds pickles, other frameworks' weights and the
 tokenizer once more."""
+PRECISIONS: Final = {
+    "float32": Precision.PRECISION_FLOAT32,
+    "bfloat16": Precision.PRECISION_BFLOAT16,
+    "int8": Precision.PRECISION_INT8,
+}
 FORMATS: Final = {
     (".flac", "16"): OUTPUT_FORMAT_FLAC,
     (".flac", "24"): OUTPUT_FORMAT_FLAC_24,
@@ -162,7 +168,8 @@ def generate(
     model: Annotated[
         str,
         typer.Option(
-            help="name, name@n or sha256:…; default: the server's, else what was promoted last, else the newest.",
+            help="name, name@n or sha256:…, and adapters over it: name+jazz@2:0.8; default: the server's, else what was "
+            "promoted last, else the newest.",
             show_default=False,
         ),
     ] = "",
@@ -195,6 +202,17 @@ def generate(
         float | None, typer.Option(metavar="DBTP", help="Leave its true peak below this, -20 to 0; default: no limit.")
     ] = None,
     untrimmed: Annotated[bool, typer.Option("--untrimmed", help="Keep the whole window, to see how it stops.")] = False,
+    fit_window: Annotated[
+        bool, typer.Option("--fit-window", help="Denoise no more than --seconds: sooner, and other audio.")
+    ] = False,
+    precision: Annotated[
+        str,
+        typer.Option(
+            metavar="float32|bfloat16|int8",
+            help="Of the transformer; the smaller the sooner, where the device can; default: the server's.",
+            show_default=False,
+        ),
+    ] = "",
     json: Json = False,
 ) -> GenerateResponse:
     """Generate audio into a file."""
@@ -224,6 +242,8 @@ def generate(
         true_peak_limit_dbtp=true_peak,
         steps=steps,
         untrimmed=untrimmed,
+        fit_window=fit_window,
+        precision=_precision_of(precision),
         request_id=new_request_id(),  # asked again on another server it is the same request
     )
     response = _streamed(context.clients, request)
@@ -242,6 +262,8 @@ def generate(
         f"{response.loudness_lufs:.1f} LUFS, {response.true_peak_dbtp:.1f} dBTP after {response.gain_db:+.1f} dB"
         if response.HasField("loudness_lufs")
         else "",
+        f"{response.window_s:.2f} s were denoised" if fit_window else "",
+        f"in {precision}" if precision else "",
     ]
     text = [f"{out}: {clock(length_s)} by {response.model}, seed {response.seed}, {response.steps} steps"]
     text += [f"prompt: {response.prompt}"] if response.HasField("music") else []
@@ -252,6 +274,14 @@ def generate(
         text += [f"the best of {len(response.tries)} tries, of at most {response.best_of}:", _tries(response.tries)]
     context.answer({"file": str(out), **plain(response)}, "\n".join(text + [note for note in notes if note]))
     return response
+
+
+def _precision_of(name: str) -> Precision:
+    """The server's own without a name."""
+    if name and name not in PRECISIONS:
+        bound = f"must be one of {', '.join(PRECISIONS)}, got {name[:40]!r}"
+        raise InvalidRequest(violations=[("--precision", bound)])
+    return PRECISIONS.get(name, Precision.PRECISION_UNSPECIFIED)
 
 
 def _music(
