@@ -218,6 +218,13 @@ def test_audio_goes_on_from_a_file_and_says_what_was_kept(store: Store, tmp_path
     assert done.out.splitlines()[1:] == ["kept 0.00 to 9.98 s", "-14.0 LUFS, -1.5 dBTP after +2.0 dB"]
 
 
+def test_an_unknown_precision_is_refused_by_name(store: Store, tmp_path: Path) -> None:
+    done = luthier(f"generate song --out {tmp_path / 'a.flac'} --precision int4", FakeClients(store))
+
+    assert done.code == 1
+    assert "--precision must be one of float32, bfloat16, int8, got 'int4'" in done.err
+
+
 def test_quicker_ways_are_asked_for_and_told(store: Store, tmp_path: Path) -> None:
     inference = generator(stream(store, fit_window=True, window_s=4.096, precision=Precision.PRECISION_INT8))
 
@@ -234,7 +241,6 @@ def test_quicker_ways_are_asked_for_and_told(store: Store, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ("--precision int4", "--precision must be one of float32, bfloat16, int8, got 'int4'"),
         ("--init-audio FILE --keep 3", "--keep must be START-END in seconds, e.g. 0-10, got '3'"),
         ("--init-audio FILE --keep a-b", "got 'a-b'"),
         ("--keep 0-3", "--init-audio FILE"),

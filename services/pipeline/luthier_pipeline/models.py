@@ -168,8 +168,8 @@ def generate(
     model: Annotated[
         str,
         typer.Option(
-            help="name, name@n or sha256:…, and adapters over it: name+jazz@2:0.8; default: the server's, else what was "
-            "promoted last, else the newest.",
+            help="name, name@n or sha256:…, and adapters over it: name+jazz@2:0.8; default: the server's, else what "
+            "was promoted last, else the newest.",
             show_default=False,
         ),
     ] = "",
@@ -218,6 +218,7 @@ def generate(
     """Generate audio into a file."""
     context = begin(ctx, json)
     output_format, kept, seeds = _format_of(out, bits), [_kept(each) for each in keep or ()], seed or []
+    asked_precision = _precision_of(precision)
     if init_audio is None and (kept or init_noise_level is not None):
         raise UsageError("--keep and --init-noise-level are of audio to start from: name it by --init-audio FILE")
     store = context.clients.store  # one that is not there is said before minutes of work
@@ -243,7 +244,7 @@ def generate(
         steps=steps,
         untrimmed=untrimmed,
         fit_window=fit_window,
-        precision=_precision_of(precision),
+        precision=asked_precision,
         request_id=new_request_id(),  # asked again on another server it is the same request
     )
     response = _streamed(context.clients, request)
