@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass
 
-from luthier_kit.rpc import ServiceSettings, setting
+from luthier_kit.rpc import WEB_PORTS, ServiceSettings, setting
 from luthier_kit.store import StoreSettings
+
+OFF = "off"
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,14 @@ class InferenceSettings(ServiceSettings, StoreSettings):
         default="",
         path="folder",
         help="folder of the text encoder that registered weights without one get",
+    )
+
+    web_address: str = setting(
+        "LUTHIER_WEB_ADDRESS", default=OFF,
+        help=f"host:port of HTTP and its page, such as 127.0.0.1:{WEB_PORTS['inference']}; `off` = none",
+    )  # fmt: skip
+    web_origins: tuple[str, ...] = setting(
+        "LUTHIER_WEB_ORIGINS", default=(), help="origins that the page is reached by behind a proxy, comma-separated"
     )
 
     @property
