@@ -5,6 +5,7 @@ brings in `luthier/contracts.binpb`.
 """
 
 import functools
+import re
 from html import escape
 from importlib import resources
 from typing import Any, Final
@@ -295,6 +296,11 @@ def document() -> Schema:
     }
 
 
+def _said(text: str) -> str:
+    """A description as HTML: what stands between backticks is code."""
+    return re.sub(r"`([^`]*)`", r"<code>\1</code>", escape(text))
+
+
 def _type_of(schema: Schema) -> str:
     """A schema in a few words, as HTML."""
     if "allOf" in schema:
@@ -313,7 +319,7 @@ def _type_of(schema: Schema) -> str:
 def _table(schema: Schema) -> str:
     rows = "".join(
         f"<tr><th scope='row'><code>{escape(name)}</code></th><td>{_type_of(each)}</td>"
-        f"<td>{escape(each.get('description', ''))}</td></tr>"
+        f"<td>{_said(each.get('description', ''))}</td></tr>"
         for name, each in schema.get("properties", {}).items()
     )
     head = "<tr><th scope='col'>field</th><th scope='col'>type</th><th scope='col'>meaning</th></tr>"
@@ -321,12 +327,14 @@ def _table(schema: Schema) -> str:
 
 
 def _operation(path: str, method: str, operation: Schema) -> str:
+    body = operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema")
+    taken = f" The body is {_type_of(body)}, in JSON." if body else ""
     rows = "".join(
-        f"<tr><th scope='row'>{status}</th><td>{escape(response['description'])}</td></tr>"
+        f"<tr><th scope='row'>{status}</th><td>{_said(response['description'])}</td></tr>"
         for status, response in operation["responses"].items()
     )
     return (
-        f"<section><h2><code>{method.upper()} {escape(path)}</code></h2><p>{escape(operation['summary'])}</p>"
+        f"<section><h2><code>{method.upper()} {escape(path)}</code></h2><p>{_said(operation['summary'])}{taken}</p>"
         f"<div class='scroll' tabindex='0'><table><tbody>{rows}</tbody></table></div></section>"
     )
 
@@ -341,7 +349,7 @@ def reference_page() -> str:
     error = told["components"]["schemas"]["Error"]["properties"]["error"]
     named = told["components"]["schemas"] | {"Error": {"description": "The member `error` of a refusal.", **error}}
     schemas = "".join(
-        f"<section id='{escape(name)}'><h2>{escape(name)}</h2><p>{escape(schema.get('description', ''))}</p>"
+        f"<section id='{escape(name)}'><h2>{escape(name)}</h2><p>{_said(schema.get('description', ''))}</p>"
         f"{_table(schema)}</section>"
         for name, schema in named.items()
     )
