@@ -12,8 +12,8 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 
 class StubHook(BuildHookInterface):
-    """Compiles every `luthier/**/*.proto` into messages, type stubs and gRPC stubs inside the wheel, and all of them into
-    `luthier/contracts.binpb`, a FileDescriptorSet with their comments, which the stubs have lost."""
+    """Compiles every `luthier/**/*.proto` into messages, type stubs and gRPC stubs inside the wheel, and all of them
+    into `luthier/contracts.binpb`, a FileDescriptorSet with their comments, which the stubs have lost."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         del version
