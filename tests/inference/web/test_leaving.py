@@ -57,8 +57,9 @@ def test_a_client_who_waits_for_a_place_and_leaves_gives_it_up(model_files: Mode
         before = steps()
         first = begin(served, body(seed=1, num_inference_steps=1000))
         wait_until(lambda: steps() > before)
-        second = begin(served, body(seed=2, num_inference_steps=1000))
-        wait_until(lambda: served.http.post(GENERATE, json=body(seed=3)).status_code == 503)
+        second = begin(served, body(seed=2, num_inference_steps=1000, stream_format="sse"))
+        assert second.getresponse().status == 200  # it was told how long it will wait
+        assert served.http.post(GENERATE, json=body(seed=3)).status_code == 503
         second.close()
 
         def there_is_room() -> bool:

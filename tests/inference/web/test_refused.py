@@ -138,6 +138,7 @@ def working(served: Both, seed: int, headers: dict[str, str] | None = None) -> I
         yield answer
 
 
+@pytest.mark.usefixtures("slow_steps")
 def test_where_every_place_is_taken_the_caller_is_told_when_to_come_back(
     model_files: ModelFiles, tmp_path: Path
 ) -> None:
@@ -153,9 +154,11 @@ def test_where_every_place_is_taken_the_caller_is_told_when_to_come_back(
     assert int(answer.headers["retry-after"]) == max(1, math.ceil(told["retry_after_s"]))
 
 
+@pytest.mark.usefixtures("slow_steps")
 def test_a_caller_with_too_many_calls_is_told_so(model_files: ModelFiles, tmp_path: Path) -> None:
     with both(model_files, tmp_path, caller_in_flight=1) as served, working(served, seed=2):
-        answer = served.http.post(GENERATE, json=body(seed=3))
+        elsewhere = {"x-forwarded-for": "10.0.0.7"}  # which nobody believes
+        answer = served.http.post(GENERATE, json=body(seed=3), headers=elsewhere)
         said = by_grpc(served, grpc_request(seed=4))  # of the same host
 
     assert (answer.status_code, error(answer)["type"]) == (429, "RateLimitError")
@@ -213,7 +216,7 @@ def test_what_takes_too_long_ends_at_the_callers_own_time(
     model_files: ModelFiles, tmp_path: Path, form: dict[str, str]
 ) -> None:
     with both(model_files, tmp_path) as served:
-        answer = served.http.post(GENERATE, json=body(seed=8, num_inference_steps=1000, timeout_s=2, **form))
+        answer = served.http.post(GENERATE, json=body(seed=8, num_inference_steps=1000, timeout_s=1.2, **form))
 
     if form.get("stream_format"):  # steps were told of already
         name, told = list(events(iter(answer.text.splitlines())))[-1]
@@ -247,7 +250,7 @@ def test_before_the_service_serves_it_says_when_to_come_back(tmp_path: Path) -> 
 @pytest.mark.usefixtures("slow_steps")
 def test_a_server_that_stops_answers_what_it_has_begun(model_files: ModelFiles, tmp_path: Path) -> None:
     with both(model_files, tmp_path) as served, ThreadPoolExecutor(1) as pool:
-        begun = pool.submit(served.http.post, GENERATE, json=body(seed=1, num_inference_steps=15))
+        begun = pool.submit(served.http.post, GENERATE, json=body(seed=1, num_inference_steps=8))
         wait_until(lambda: served.server.dispatcher.admission.scheduled.taken)
         served.server.stop(grace_s=30)
 

@@ -28,6 +28,7 @@ class WebServer:
             log_config=None,
             access_log=False,
             server_header=False,
+            proxy_headers=False,  # who connects is who calls: anybody can write X-Forwarded-For
             lifespan="off",
             timeout_graceful_shutdown=STOP_S,
             timeout_keep_alive=30,

@@ -17,7 +17,14 @@ async function opened() {
 
 class Kept {
   constructor(database) { this.database = database; }
-  do(mode, act) { return finished(act(this.database.transaction(STORE, mode).objectStore(STORE))); }
+  /** What a request gives, once its transaction is complete: a reload ends one that is not. */
+  async do(mode, act) {
+    const transaction = this.database.transaction(STORE, mode);
+    const complete = new Promise((resolve) => transaction.addEventListener("complete", resolve));
+    const result = await finished(act(transaction.objectStore(STORE)));
+    await complete;
+    return result;
+  }
   all() { return this.do("readonly", (store) => store.getAll()); }
   async add(piece) { return { ...piece, id: await this.do("readwrite", (store) => store.add(piece)) }; }
   remove(id) { return this.do("readwrite", (store) => store.delete(id)); }
