@@ -9,6 +9,7 @@ import pytest
 import soundfile
 
 from luthier_inference.audio import FORMATS
+from luthier_inference.web.generating import with_urls
 
 from .conftest import GENERATE, RATE_HZ, SECONDS, Both, body, events, grpc_request
 
@@ -82,6 +83,17 @@ def test_json_is_the_response_of_grpc_and_where_its_audio_is(
     assert told["output_format"] == "OUTPUT_FORMAT_WAV"
     assert int(told["samples"]) == round(SECONDS * RATE_HZ)
     assert len(served_both.http.get(told["audio_url"]).content) == int(told["audio"]["size_bytes"])
+
+
+def test_every_generated_audio_of_an_answer_has_its_address() -> None:
+    made, given = {"key": f"generated/{'0' * 64}.wav"}, {"key": f"clips/{'1' * 64}.flac"}
+    told = {"audio": made, "others": [{"audio": made, "seed": "2"}], "kept": {"audio": given}, "steps": 4}
+
+    path = f"/v1/audio/{'0' * 64}.wav"
+    assert with_urls(told) == {
+        "audio_url": path, "audio": made, "others": [{"audio_url": path, "audio": made, "seed": "2"}],
+        "kept": {"audio": given}, "steps": 4,
+    }  # fmt: skip
 
 
 def test_the_contracts_names_are_taken_too_in_both_spellings(served_both: Both) -> None:

@@ -16,6 +16,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from luthier.inference.v1 import inference_pb2 as pb
+from luthier_inference.generator import KIND
 from luthier_inference.web import errors
 from luthier_inference.web.body import Answer, Asked, read_body
 from luthier_inference.web.calls import Calls, Metadata, attended, metadata_of, request_id_of
@@ -84,7 +85,7 @@ async def _as_audio(request: Request, first: Event, events: Events) -> Response:
             async for more in events:
                 yield more.audio_chunk
 
-    url = url_of(response.audio)
+    url = url_of(response.audio.key)
     headers = headers_of(request, response) | {
         "Content-Location": url,
         "Content-Length": str(response.audio.size_bytes),
@@ -164,7 +165,20 @@ def as_dict(message: Message) -> dict[str, Any]:
 
 def response_dict(response: pb.GenerateResponse) -> dict[str, Any]:
     """A `GenerateResponse`, and where this server gives its audio."""
-    return {"audio_url": url_of(response.audio), **as_dict(response)}
+    told: dict[str, Any] = with_urls(as_dict(response))
+    return told
+
+
+def with_urls(told: Any) -> Any:
+    """A part of an answer, and beside each generated `audio` in it, at any depth, its `audio_url`."""
+    if isinstance(told, list):
+        return [with_urls(each) for each in told]
+    if not isinstance(told, dict):
+        return told
+    audio = told.get("audio")
+    key = audio.get("key", "") if isinstance(audio, dict) else ""
+    inner = {name: with_urls(each) for name, each in told.items()}
+    return {"audio_url": url_of(key), **inner} if key.startswith(f"{KIND}/") else inner
 
 
 def headers_of(request: Request, response: pb.GenerateResponse) -> dict[str, str]:

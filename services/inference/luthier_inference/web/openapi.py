@@ -47,6 +47,7 @@ _OWN_FIELDS: Final[dict[str, Schema]] = {
         "description": "How long the caller waits, seconds. What could not be ready by then is refused at once.",
     },
 }  # fmt: skip
+_AUDIO_URL: Final[Schema] = {"type": "string", "description": "Where this server gives the audio."}
 _ERROR: Final[Schema] = {
     "type": "object",
     "required": ["error"],
@@ -146,6 +147,8 @@ def _add(message: Descriptor, schemas: dict[str, Schema]) -> str:
     if name not in schemas:
         schemas[name] = {}  # a message may refer to itself
         properties = {field.name: _field_schema(field, schemas) for field in message.fields}
+        if "audio" in properties:
+            properties = {"audio_url": _AUDIO_URL, **properties}
         schemas[name] = {
             "type": "object", "description": comments().get(message.full_name, ""), "properties": properties,
         }  # fmt: skip
@@ -161,7 +164,6 @@ def _request_schema(schemas: dict[str, Schema]) -> Schema:
         "type": "object",
         "description": "Names are vLLM-Omni's and, beside them, those of GenerateRequest (luthier.inference.v1), by "
         "which the first four may be said, too: " + ", ".join(f"`{own}`" for own in VLLM_NAMES.values()) + ".",
-        "required": ["input"],
         "properties": {**named, **_OWN_FIELDS, **fields},
     }
 
@@ -185,10 +187,6 @@ def document() -> Schema:
     schemas: dict[str, Schema] = {"Error": _ERROR}
     schemas["Generate"] = _request_schema(schemas)
     generated = _reference(pb.GenerateResponse.DESCRIPTOR, schemas)
-    schemas["GenerateResponse"]["properties"] = {
-        "audio_url": {"type": "string", "description": "Where this server gives the audio."},
-        **schemas["GenerateResponse"]["properties"],
-    }
     _add(pb.GenerateProgress.DESCRIPTOR, schemas)
     model = {"$ref": f"#/components/schemas/{_add(pb.Model.DESCRIPTOR, schemas)}"}
     own = {

@@ -23,9 +23,9 @@ IMMUTABLE: Final = "private, max-age=604800, immutable"  # of those who may read
 _NAME: Final = re.compile(rf"([0-9a-f]{{64}})\.({'|'.join(sorted(MEDIA_TYPES))})")
 
 
-def url_of(audio: ArtifactRef) -> str:
-    """Where this server gives generated audio."""
-    return PREFIX + audio.key.rpartition("/")[2]
+def url_of(key: str) -> str:
+    """Where this server gives the generated audio of a key."""
+    return PREFIX + key.rpartition("/")[2]
 
 
 async def stored_audio(request: Request) -> Response:
