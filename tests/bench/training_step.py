@@ -17,8 +17,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from luthier.training.v1.training_pb2 import FineTune
+from luthier_model.memory import AnyPrompt
 from luthier_model.network import random_model
-from luthier_training import memory
 from luthier_training.examples import Batch, Conditions
 from luthier_training.ranks import ALONE
 from luthier_training.recipes import fine_tune
@@ -42,7 +42,7 @@ def main() -> None:
     known = sized(asked)
     model = random_model(known, 1)
     conditioners = model.conditioner.conditioners
-    conditioners["prompt"] = memory._AnyPrompt(conditioners["prompt"], known.text.states)
+    conditioners["prompt"] = AnyPrompt(conditioners["prompt"], known.text.states)
     trained = fine_tune.prepare(model, FineTune(ema_decay=0.9999, learning_rate=1e-4))
     assert trained.average is not None
     latents = torch.randn(asked.batch_size, known.latent_channels, known.window_latents)

@@ -14,11 +14,14 @@ import torch
 from luthier.inference.v1 import inference_pb2 as pb
 from luthier.inference.v1 import inference_pb2_grpc
 from luthier_inference.app import build_service
+from luthier_inference.memory import Memory
 from luthier_inference.scheduler import Scheduler
 from luthier_inference.settings import InferenceSettings
 from luthier_kit.registry import ModelVersion, register
 from luthier_kit.rpc import Workload
 from luthier_kit.store import Store
+from luthier_model.adapter_mix import LoadedAdapter
+from luthier_model.generation import LoadedModel
 from tests.model.small import ModelFiles, small_model
 from tests.support.services import running, temp_store
 
@@ -49,10 +52,16 @@ def settings_for(folder: Path, **more: Any) -> InferenceSettings:
     )
 
 
+def loads_no_adapter(version: ModelVersion, model: LoadedModel) -> LoadedAdapter:
+    """For a cache whose models have none."""
+    raise AssertionError(f"{version.label} is no adapter of {model.configuration}")
+
+
 @contextmanager
-def device(slots: int = 8, queue: int = 8, batch: int = 1) -> Iterator[Scheduler]:
-    """A scheduler on the CPU, closed at the end."""
-    scheduler = Scheduler(torch.device("cpu"), slots, queue, batch, Workload("luthier.inference.v1.InferenceService"))
+def device(slots: int = 8, queue: int = 8, batch: int = 1, memory: int = 1 << 60) -> Iterator[Scheduler]:
+    """A scheduler on the CPU with so many bytes of memory, closed at the end."""
+    workload = Workload("luthier.inference.v1.InferenceService")
+    scheduler = Scheduler(torch.device("cpu"), slots, queue, batch, workload, Memory(memory))
     try:
         yield scheduler
     finally:

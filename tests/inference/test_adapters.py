@@ -1,5 +1,6 @@
 """A version with an adapter is served as any other, its audio is the adapter's, and what is wrong with it is said."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,16 +23,16 @@ PROMPT = "calm piano in D minor at 90 BPM"
 KINDS = {"lora": ADAPTER_KIND_LORA, "dora": ADAPTER_KIND_DORA}
 
 
-def request(model: str) -> pb.GenerateRequest:
-    return pb.GenerateRequest(prompt=PROMPT, seconds_total=1, steps=4, seed=7, model=model)
+def request(model: str, seed: int = 7) -> pb.GenerateRequest:
+    return pb.GenerateRequest(prompt=PROMPT, seconds_total=1, steps=4, seed=seed, model=model)
 
 
 def adapted(
-    served: Served, files: ModelFiles, folder: Path, name: str, kind: str = "lora", size: float = 0.1
+    served: Served, files: ModelFiles, folder: Path, name: str, kind: str = "lora", size: float = 0.1, seed: int = 7
 ) -> ModelVersion:
     """Registered: the model with an adapter over it."""
     base = version_of(served.store, files, name)
-    path = adapter_over(files, base.digest, folder, kind, size)
+    path = adapter_over(files, base.digest, folder, kind, size, seed=seed)
     ref = served.store.blobs.put_file("checkpoints", path)
     adapter = ModelAdapter(artifact=ref, kind=KINDS[kind], rank=3, alpha=6, targets=["attention"], relative_change=0.2)
     return register(served.store, replace(base, adapters=(adapter,)))
@@ -101,3 +102,106 @@ def test_an_adapter_that_is_not_finite_is_data_loss(served: Served, model_files:
     assert code == grpc.StatusCode.DATA_LOSS
     assert "model not-finite@1: adapter: tensor" in text
     assert "holds NaN or infinity" in text
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_adapter_by_name_over_its_base_sounds_as_its_own_version(
+    served: Served, model_files: ModelFiles, tmp_path: Path, kind: str
+) -> None:
+    version = adapted(served, model_files, tmp_path, f"named-{kind}", kind)
+
+    merged, applied = (served.stub.Generate(request(model)) for model in (version.label, f"tiny+named-{kind}"))
+
+    expected, heard = (audio_of(served, each)[0] for each in (merged, applied))
+    np.testing.assert_allclose(heard, expected, atol=1e-3 * np.abs(expected).max())
+    assert (applied.model, applied.model_digest) == (f"tiny@1+named-{kind}@1:1", f"sha256:{digest_of_tiny(served)}")
+    assert [(each.model, each.share) for each in applied.applied_adapters] == [(f"named-{kind}@1", 1.0)]
+    assert applied.action.action_key != merged.action.action_key
+
+
+def digest_of_tiny(served: Served) -> str:
+    return served.stub.ListModels(pb.ListModelsRequest(name="tiny")).models[0].digest.removeprefix("sha256:")
+
+
+def test_shares_and_several_adapters_are_other_audio_and_named_so(
+    served: Served, model_files: ModelFiles, tmp_path: Path
+) -> None:
+    for seed, name in enumerate(("jazz", "piano")):
+        adapted(served, model_files, tmp_path, name, seed=seed)
+    asked = ["tiny+jazz", "tiny+jazz@1:1", "tiny+jazz:0.5", "tiny+jazz:0.5+piano:-0.25", "tiny+piano:-0.25+jazz:0.5"]
+
+    answers = [served.stub.Generate(request(model)) for model in asked]
+
+    keys = [answer.audio.key for answer in answers]
+    assert keys[0] == keys[1]
+    assert keys[3] == keys[4], "the order of adapters changes nothing"
+    assert answers[4].action.reused
+    assert len(set(keys)) == 3
+
+
+def test_requests_with_other_adapters_share_the_device_and_are_as_alone(
+    served: Served, model_files: ModelFiles, tmp_path: Path
+) -> None:
+    for kind in KINDS:
+        adapted(served, model_files, tmp_path, f"shared-{kind}", kind)
+    models = ["tiny", "tiny+shared-lora:0.7", "tiny+shared-dora", "tiny+shared-dora:0.5+shared-lora:0.5"]
+
+    with ThreadPoolExecutor(4) as threads:
+        together = list(threads.map(lambda model: served.stub.Generate(request(model, seed=91)), models))
+
+    alone = []
+    for model in models:
+        asked = request(model, seed=91)
+        asked.output_format = pb.OUTPUT_FORMAT_WAV  # the same samples under another name, so that they are made anew
+        alone.append(served.stub.Generate(asked))
+    for one, other in zip(together, alone, strict=True):
+        assert not other.action.reused
+        heard, expected = (audio_of(served, each)[0] for each in (one, other))
+        np.testing.assert_allclose(heard, expected, atol=1e-3 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize(
+    ("model", "code", "text"),
+    [
+        ("tiny+", grpc.StatusCode.INVALID_ARGUMENT, "must name an adapter behind each +"),
+        ("tiny+a+a", grpc.StatusCode.INVALID_ARGUMENT, "must name each adapter once"),
+        ("tiny+a:0", grpc.StatusCode.INVALID_ARGUMENT, "the share from -2 to 2 and not 0, got 'a:0'"),
+        ("tiny+a:nan", grpc.StatusCode.INVALID_ARGUMENT, "the share from -2 to 2 and not 0"),
+        ("tiny+a:2.1", grpc.StatusCode.INVALID_ARGUMENT, "the share from -2 to 2 and not 0"),
+        ("tiny+a+b+c+d+e", grpc.StatusCode.INVALID_ARGUMENT, "at most 4 adapters, got 5"),
+        ("tiny+nobody@3:1", grpc.StatusCode.NOT_FOUND, "nobody@3"),
+        ("tiny+tiny", grpc.StatusCode.FAILED_PRECONDITION, "tiny@1 has no adapter"),
+    ],
+)
+def test_adapters_that_cannot_be_applied_are_refused(
+    served: Served, model: str, code: grpc.StatusCode, text: str
+) -> None:
+    found, details = refusal(lambda: served.stub.Generate(request(model)))
+
+    assert found is code
+    assert text in details
+
+
+def test_an_adapter_of_another_base_says_which_is_its_own(
+    served: Served, model_files: ModelFiles, tmp_path: Path
+) -> None:
+    adapted(served, model_files, tmp_path, "of-tiny")
+    other = tmp_path / "another.safetensors"
+    save_file({name: 1.02 * tensor for name, tensor in load_file(model_files.weights).items()}, other)
+    register(served.store, version_of(served.store, replace(model_files, weights=other), "another"))
+
+    code, details = refusal(lambda: served.stub.Generate(request("another+of-tiny")))
+
+    assert code is grpc.StatusCode.FAILED_PRECONDITION
+    assert "the adapter of of-tiny@1 was trained on tiny@1, not on another@1" in details
+
+
+def test_adapters_are_not_applied_to_weights_of_8_bits(served: Served, model_files: ModelFiles, tmp_path: Path) -> None:
+    adapted(served, model_files, tmp_path, "rounded")
+    asked = request("tiny+rounded")
+    asked.precision = pb.PRECISION_INT8
+
+    code, details = refusal(lambda: served.stub.Generate(asked))
+
+    assert code is grpc.StatusCode.INVALID_ARGUMENT
+    assert "precision: must be another than int8 with adapters" in details

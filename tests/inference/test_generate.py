@@ -281,3 +281,37 @@ def test_prompts_beyond_what_the_model_reads_are_told(served: Served) -> None:
     response = served.stub.Generate(request(prompt="piano " * 300))
 
     assert any("tokens" in note for note in response.notes)
+
+
+def test_less_is_denoised_where_the_caller_chose_so(served: Served) -> None:
+    whole, fitted = (served.stub.Generate(request(seed=61, fit_window=fit)) for fit in (False, True))
+
+    assert (whole.fit_window, fitted.fit_window) == (False, True)
+    assert (whole.window_s, fitted.window_s) == pytest.approx((48 * 2048 / 16000, 32 * 2048 / 16000))
+    assert whole.samples == fitted.samples
+    assert whole.audio != fitted.audio
+
+
+@pytest.mark.parametrize("precision", [pb.PRECISION_BFLOAT16, pb.PRECISION_INT8])
+def test_a_precision_that_the_caller_chose_is_near_and_named(served: Served, precision: pb.Precision.ValueType) -> None:
+    exact, found = (
+        served.stub.Generate(request(seed=62, guidance_scale=1, steps=1, precision=each))
+        for each in (pb.PRECISION_UNSPECIFIED, precision)
+    )
+
+    assert (exact.precision, found.precision) == (pb.PRECISION_FLOAT32, precision)
+    sound, near = (audio_of(served, each)[0] for each in (exact, found))
+    assert 0 < np.std(sound - near) < 0.25 * np.std(sound)
+    again = served.stub.Generate(request(seed=62, guidance_scale=1, steps=1, precision=pb.PRECISION_FLOAT32))
+    assert again.audio == exact.audio
+    assert again.action.reused
+
+
+def test_what_a_precision_does_not_go_with_is_refused(served: Served) -> None:
+    for fields, text in (
+        ({"precision": 17}, "precision: must be one of"),
+        ({"fit_window": True, "untrimmed": True}, "fit_window: must be false with untrimmed"),
+    ):
+        code, details = refusal(lambda fields=fields: served.stub.Generate(request(**fields)))
+        assert code is grpc.StatusCode.INVALID_ARGUMENT
+        assert text in details

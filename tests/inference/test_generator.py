@@ -9,6 +9,7 @@ import torch
 
 from luthier.inference.v1 import inference_pb2 as pb
 from luthier_inference.generator import Generator, memory_bounded
+from luthier_inference.memory import Estimates, Memory
 from luthier_inference.model_cache import ModelCache
 from luthier_inference.request import GenerationJob
 from luthier_inference.served_models import ServedVersion
@@ -18,7 +19,7 @@ from luthier_model.loading import load
 from tests.model.small import ModelFiles
 from tests.support.services import temp_store
 
-from .conftest import device, version_of
+from .conftest import device, loads_no_adapter, version_of
 
 
 @pytest.mark.parametrize("at", [1, 3])
@@ -41,7 +42,9 @@ def test_no_step_begins_after_the_stop(
     monkeypatch.setattr("luthier_inference.work.evaluate", watched)
     with temp_store(tmp_path / "store") as store, device() as scheduler:
         served = ServedVersion(version_of(store, model_files, "tiny"), model_files.configuration)
-        generator = Generator(store, ModelCache(lambda _: model, 1), scheduler, "float32", tmp_path)
+        memory, estimates = Memory(1 << 60), Estimates("cpu", "float32", None)
+        cache = ModelCache(lambda _: model, loads_no_adapter, 1, memory, estimates.model)
+        generator = Generator(store, cache, scheduler, memory, estimates, "float32", tmp_path)
         parameters = GenerationParameters("calm piano", seed=11, seconds_total=2.0, steps=1000)
         with pytest.raises(Cancelled):
             generator.generate(GenerationJob(served, parameters), on_progress, stop)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from luthier_inference.memory import Need
 from luthier_inference.scheduler import Forecast, Scheduler
 from luthier_inference.work import Costs, Stage, Work, amount_of
 from luthier_kit.rpc import Busy, Cancelled, DeadlineExceeded, Unavailable
@@ -268,6 +269,42 @@ def test_a_pass_that_does_not_fit_is_tried_one_by_one(
         held.go_on.set()
         for seed, made in zip((1, 2), both, strict=True):
             np.testing.assert_allclose(made.result(), alone(model, parameters(seed=seed)), atol=1e-5)
+
+
+@pytest.mark.parametrize(("memory", "most"), [(100, 3), (80, 2), (50, 1)])
+def test_a_pass_takes_as_many_as_there_is_memory_for(
+    model: LoadedModel, passes: list[list[int]], memory: int, most: int
+) -> None:
+    need = Need(held=10, alone=20, row=10)  # guidance has two rows
+    with device(batch=4, memory=memory) as scheduler, ThreadPoolExecutor(3) as threads, Held() as held:
+        made = [threads.submit(generated, scheduler, model, parameters(seed=1, steps=20), on_step=held, need=need)]
+        assert held.reached.wait(60)
+        made += [threads.submit(generated, scheduler, model, parameters(seed=s, steps=20), need=need) for s in (2, 3)]
+        while sum(request.work is not None for request in scheduler._taken) < 3:
+            held.go_on.wait(0.01)
+        held.go_on.set()
+        for each in made:
+            each.result()
+
+    assert max(map(len, passes)) == most
+
+
+def test_what_memory_has_no_room_for_begins_when_others_are_done(model: LoadedModel, passes: list[list[int]]) -> None:
+    large, small = Need(held=60, alone=20), Need(held=5, alone=20)
+    with device(memory=100) as scheduler, ThreadPoolExecutor(3) as threads, Held() as held:
+        made = [threads.submit(generated, scheduler, model, parameters(seed=1, steps=30), on_step=held, need=large)]
+        assert held.reached.wait(60)
+        for seed, need in ((2, large), (3, small)):
+            made.append(threads.submit(generated, scheduler, model, parameters(seed=seed, steps=30), need=need))
+            while sum(request.work is not None for request in scheduler._taken) < seed:
+                held.go_on.wait(0.01)
+        held.go_on.set()
+        for each in made:
+            each.result()
+
+    order = [seeds[0] for seeds in passes]
+    assert order[:30] == [1] * 30  # a small one does not overtake what waits for memory, lest it waits for ever
+    assert set(order[30:]) == {2, 3}
 
 
 def test_what_is_left_grows_less_with_every_step(model: LoadedModel) -> None:

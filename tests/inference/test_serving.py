@@ -1,5 +1,6 @@
 """Naming, loading, watching and losing models, over real gRPC."""
 
+import re
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -139,3 +140,20 @@ def test_registered_bytes_that_are_no_checkpoint_are_data_loss(model_files: Mode
 
     assert code == grpc.StatusCode.DATA_LOSS
     assert "model broken@1" in details
+
+
+def test_a_request_that_memory_never_has_room_for_is_refused_with_both_figures(
+    model_files: ModelFiles, tmp_path: Path
+) -> None:
+    settings = settings_for(tmp_path, default_model="tiny", memory_mib=8)
+    with temp_store(tmp_path / "store") as store:
+        register(store, version_of(store, model_files, "tiny"))
+        with running(build_service(settings, store), settings) as address, grpc.insecure_channel(address) as channel:
+            stub = inference_pb2_grpc.InferenceServiceStub(channel)
+
+            code, details = refusal(lambda: stub.Generate(pb.GenerateRequest(prompt=PROMPT, steps=1)))
+
+            loaded = [model for model in stub.ListModels(pb.ListModelsRequest()).models if model.loaded]
+    assert code is grpc.StatusCode.FAILED_PRECONDITION
+    assert re.search(r"model tiny@1 takes \d MiB and this request \d+ MiB; this server has 7 MiB", details)
+    assert not loaded

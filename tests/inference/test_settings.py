@@ -18,7 +18,7 @@ from .conftest import settings_for
     ("environ", "said"),
     [
         ({}, "DEVICE is missing"),
-        ({"DEVICE": "cpu", "LUTHIER_PRECISION": "bfloat16"}, "needs DEVICE=cuda"),
+        ({"DEVICE": "cuda", "LUTHIER_PRECISION": "int8"}, "needs DEVICE=cpu"),
         ({"DEVICE": "cpu", "LUTHIER_MODELS": "a,b", "LUTHIER_MODELS_LOADED": "1"}, "LUTHIER_MODELS_LOADED"),
         ({"DEVICE": "cpu", "LUTHIER_TEXT_ENCODER": "/no/such/folder"}, "LUTHIER_TEXT_ENCODER.*/no/such/folder"),
     ],

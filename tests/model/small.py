@@ -42,7 +42,9 @@ def fill_zero_branches(weights: Path) -> None:
     save_file(state, weights, metadata={"format": "pt"})
 
 
-def adapter_over(files: ModelFiles, base_digest: str, folder: Path, kind: str = "lora", size: float = 0.1) -> Path:
+def adapter_over(
+    files: ModelFiles, base_digest: str, folder: Path, kind: str = "lora", size: float = 0.1, seed: int = 7
+) -> Path:
     """Writes an adapter of random weights on the attention of the model, rank 3, alpha 6."""
     import torch
     from safetensors.torch import load_file
@@ -51,7 +53,7 @@ def adapter_over(files: ModelFiles, base_digest: str, folder: Path, kind: str = 
     from luthier_model.network import skeleton
 
     layers = [name for name in adapters.linear_layers(skeleton(files.configuration)) if "_attn." in name]
-    state, generator, tensors = load_file(files.weights), torch.Generator().manual_seed(7), {}
+    state, generator, tensors = load_file(files.weights), torch.Generator().manual_seed(seed), {}
     for layer in layers:
         rows, columns = state[f"{layer}.weight"].shape
         tensors[layer + adapters.A] = torch.randn(3, columns, generator=generator)
@@ -59,6 +61,6 @@ def adapter_over(files: ModelFiles, base_digest: str, folder: Path, kind: str = 
         if kind == adapters.DORA:
             lengths = state[f"{layer}.weight"].norm(dim=1)
             tensors[layer + adapters.MAGNITUDE] = lengths * (1 + 0.2 * torch.rand(rows, generator=generator))
-    path = folder / f"{kind}-{base_digest[:8]}.safetensors"
+    path = folder / f"{kind}-{base_digest[:8]}-{seed}.safetensors"
     adapters.write(path, tensors, kind=kind, rank=3, alpha=6.0, targets=("attention",), base_digest=base_digest)
     return path

@@ -12,6 +12,7 @@ import pytest
 import torch
 from stable_audio_tools.inference.generation import generate_diffusion_cond
 
+from luthier_model.configuration import check
 from luthier_model.errors import OutputNotFinite
 from luthier_model.generation import (
     MARGIN_LATENTS,
@@ -290,6 +291,17 @@ def test_pieces_are_the_whole(model: LoadedModel) -> None:
     np.testing.assert_allclose(np.concatenate(found), whole, atol=1e-6 * np.abs(whole).max())
 
 
+def test_latents_of_pieces_are_those_of_the_whole(model: LoadedModel) -> None:
+    c = model.configuration
+    audio = torch.randn(1, c.channels, c.window_samples, generator=torch.Generator().manual_seed(3))
+    with torch.inference_mode():
+        found = encode(model, audio, piece_latents=7)
+
+        means = model.network.pretransform.model.encoder(audio).chunk(2, dim=1)[0] / model.network.pretransform.scale
+    assert found.shape == (1, c.latent_channels, c.window_latents)
+    torch.testing.assert_close(found, means, atol=1e-5 * float(means.abs().max()), rtol=0)
+
+
 def test_weights_made_for_serving_generate_the_same(model: LoadedModel, model_files: ModelFiles) -> None:
     network = load(model_files.configuration, model_files.weights, model_files.text_encoder)
     for_serving(network, "float32")
@@ -383,3 +395,21 @@ def test_bfloat16_leaves_the_noise_level_exact(model_files: ModelFiles) -> None:
         features = network.model.model.timestep_features(t)
 
     assert torch.equal(features, network.model.model.timestep_features(t))
+
+
+@pytest.mark.parametrize(("seconds", "latents"), [(0.1, 32), (4.0, 32), (4.1, 48), (6.1, 48)])
+def test_only_the_latents_that_are_asked_for_are_denoised(
+    model: LoadedModel, model_files: ModelFiles, seconds: float, latents: int
+) -> None:
+    """As by the same weights with a configuration of that window; the window has 48 latents of 0.128 s."""
+    wanted = parameters(seconds_total=seconds, fit_window=True)
+    document = {**model_files.configuration.document, "sample_size": latents * 2048}
+    network = load(check(document), model_files.weights, model_files.text_encoder)
+    short = LoadedModel(network, check(document), CPU)
+    expected = list(denoise(short, parameters(seconds_total=seconds)))[-1].latents
+
+    found = list(denoise(model, wanted))[-1].latents
+
+    assert found.shape[-1] == latents
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+    assert len(decode(model.fitted(wanted), wanted, found)) == round(seconds * 16000)

@@ -108,3 +108,17 @@ def _parent(pid: int) -> int:
 def _cpu_s(pid: int) -> float | None:
     fields = _stat(pid)
     return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S if fields else None
+
+
+def allocated(work: Callable[[], object]) -> int:
+    """The most bytes that torch's allocator gave out at a time, beyond what was there."""
+    from torch.profiler import ProfilerActivity, profile  # here: not every project that measures has torch
+
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as found:
+        work()
+    events = [event for event in found.profiler.kineto_results.events() if event.name() == "[memory]"]
+    most = now = 0
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        now += event.nbytes()
+        most = max(most, now)
+    return most

@@ -24,12 +24,12 @@ from luthier_kit.rpc import FailedPrecondition, InvalidRequest
 from luthier_kit.store import Action, Store
 from luthier_model import checkpoint
 from luthier_model.configuration import Configuration
+from luthier_model.live_bytes import has_data
 from luthier_model.network import random_model
 from luthier_training.autoencoder_state import Trained
 from luthier_training.autoencoder_window import check_window
 from luthier_training.base_model import LATENTS_VERSION, BaseModel, Excerpt, posterior_of
 from luthier_training.dataset import read_manifest
-from luthier_training.live_bytes import has_data
 from luthier_training.ranks import Ranks
 from luthier_training.recipes import RECIPES, autoencoder, tiny_base
 from luthier_training.reconstruction import SpectralLoss, make_discriminator

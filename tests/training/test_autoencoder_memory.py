@@ -16,6 +16,7 @@ from luthier_kit.registry import ModelVersion
 from luthier_kit.rpc import InvalidRequest
 from luthier_kit.store import Store
 from luthier_model.configuration import Configuration
+from luthier_model.memory import MARGIN
 from luthier_model.network import skeleton
 from luthier_training import autoencoder_memory, memory
 from luthier_training.autoencoder_state import Trained
@@ -26,9 +27,9 @@ from luthier_training.ranks import Ranks
 from luthier_training.recipes import RECIPES, autoencoder
 from luthier_training.reconstruction import SpectralLoss, discriminator_of
 from luthier_training.requests import settle
+from tests.support.measure import allocated
 
 from .test_fine_tune import job
-from .test_memory import allocated
 
 WHAT = {
     "decoder": {"discriminator_filters": 4},
@@ -117,7 +118,7 @@ def decide(known: Configuration, base: ModelVersion, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(autoencoder_memory, "WAITING", 0)
 
     def decided(asked: Job, mib: float) -> None:
-        free = round(mib * MIB * (1 + memory.MARGIN)) * asked.ranks.count
+        free = round(mib * MIB * (1 + MARGIN)) * asked.ranks.count
         monkeypatch.setattr(memory, "free_bytes", lambda device: free)
         autoencoder_memory.check_memory(asked, known, base, 0, autoencoder.batch_losses)
 
@@ -140,7 +141,7 @@ def test_what_fits_is_noted(asked: Job, decide: Callable[[Job, float], None]) ->
     decide(asked, kept(2) + 320.01)
     noted = asked.reporter.progress.memory
     assert noted.needed_bytes == (kept(2) + 320) * MIB
-    assert noted.free_bytes == round((kept(2) + 320.01) * MIB * (1 + memory.MARGIN))
+    assert noted.free_bytes == round((kept(2) + 320.01) * MIB * (1 + MARGIN))
 
 
 def test_a_batch_that_does_not_fit_is_refused_by_the_largest_that_does(

@@ -2,14 +2,12 @@
 
 import copy
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch.profiler import ProfilerActivity, profile
 
 from luthier.common.v1.common_pb2 import ADAPTER_KIND_DORA, ADAPTER_KIND_LORA, ArtifactRef
 from luthier.training.v1.training_pb2 import Adapter, FineTune, TrainingStage
@@ -17,6 +15,7 @@ from luthier_kit.registry import ModelVersion
 from luthier_kit.rpc import InvalidRequest
 from luthier_kit.store import Store
 from luthier_model.configuration import Configuration, check, packaged
+from luthier_model.memory import CPU_CONVOLUTIONS, MARGIN, free_bytes
 from luthier_model.network import random_model
 from luthier_training import memory
 from luthier_training.base_model import BaseModel
@@ -25,9 +24,9 @@ from luthier_training.dataset import read_manifest
 from luthier_training.encoding import encode
 from luthier_training.examples import draw_batch
 from luthier_training.job import Job
-from luthier_training.memory import free_bytes
 from luthier_training.ranks import Ranks
 from luthier_training.recipes import RECIPES, fine_tune
+from tests.support.measure import allocated
 
 from .test_fine_tune import TUNE, job
 
@@ -37,18 +36,6 @@ ADAPTERS = {
     "DoRA": {"adapter": Adapter(kind=ADAPTER_KIND_DORA, rank=4, alpha=4, targets=["attention"])},
 }
 GIB = 1 << 30
-
-
-def allocated(work: Callable[[], object]) -> int:
-    """The most bytes that torch's allocator gave out at a time, beyond what was there."""
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as found:
-        work()
-    events = [event for event in found.profiler.kineto_results.events() if event.name() == "[memory]"]
-    most = now = 0
-    for event in sorted(events, key=lambda event: event.start_ns()):
-        now += event.nbytes()
-        most = max(most, now)
-    return most
 
 
 def counted(known: Configuration, recipe: FineTune, rows: int, *, half: bool = False, recompute: bool = False) -> Any:
@@ -100,9 +87,9 @@ def test_encoding_and_decoding_take_what_was_counted() -> None:
     with torch.no_grad():
         encoded = allocated(lambda: encoder.encode(window))
         decoded = allocated(lambda: model.pretransform.decode(latents))
-    assert encoded == pytest.approx(memory._encoding_bytes(document, "cpu"), rel=memory.MARGIN)
+    assert encoded == pytest.approx(memory._encoding_bytes(document, "cpu"), rel=MARGIN)
     whole = memory._decoding_bytes(document, "cpu")
-    assert whole / memory.CPU_CONVOLUTIONS <= decoded <= whole
+    assert whole / CPU_CONVOLUTIONS <= decoded <= whole
 
 
 def deeper(known: Configuration, depth: int) -> Configuration:
@@ -151,7 +138,7 @@ def needs(asked: Job, known: Configuration, rows: int, *, recompute: bool) -> in
     """Bytes that must be free, with the margin."""
     recipe = asked.request.fine_tune
     most: int = counted(known, memory.decisive(recipe), rows, recompute=recompute).most("cpu")
-    return round(most * (1 + memory.MARGIN)) + 2
+    return round(most * (1 + MARGIN)) + 2
 
 
 def test_activations_are_recomputed_where_they_do_not_fit(
@@ -162,11 +149,11 @@ def test_activations_are_recomputed_where_they_do_not_fit(
     noted = asked.reporter.progress.memory
     assert decided(asked, base, deep, plain, monkeypatch) is False
     assert (noted.free_bytes, noted.recomputes_activations) == (plain, False)
-    assert noted.needed_bytes == pytest.approx(plain / (1 + memory.MARGIN), abs=2)
+    assert noted.needed_bytes == pytest.approx(plain / (1 + MARGIN), abs=2)
     assert decided(asked, base, deep, plain - 4, monkeypatch) is True
     assert noted.recomputes_activations
     assert decided(asked, base, deep, less, monkeypatch) is True
-    assert noted.needed_bytes == pytest.approx(less / (1 + memory.MARGIN), abs=2)
+    assert noted.needed_bytes == pytest.approx(less / (1 + MARGIN), abs=2)
 
 
 def test_a_batch_that_does_not_fit_is_refused_by_the_largest_that_does(

@@ -7,6 +7,7 @@ import torch
 
 from luthier.inference.v1 import inference_pb2
 from luthier_inference.generator import Generator
+from luthier_inference.memory import Estimates, Memory
 from luthier_inference.model_cache import Loader, ModelCache, Watcher
 from luthier_inference.registration import Registrar
 from luthier_inference.scheduler import Scheduler
@@ -28,14 +29,15 @@ def build_service(settings: InferenceSettings, store: Store) -> Service:
     scratch = settings.scratch / "luthier-inference"
     scratch.mkdir(parents=True, exist_ok=True)
     text = Path(settings.text_encoder) if settings.text_encoder else None
-    models = ServedModels(store, settings.models, settings.default_model)
-    cache = ModelCache(
-        Loader(store, torch.device(settings.device), settings.precision, text, scratch), settings.models_loaded
-    )
+    models = ServedModels(store, settings.models, settings.default_model, settings.precisions)
+    memory = Memory.of_device(settings.device, settings.memory_mib)
+    estimates = Estimates(settings.device, settings.precision, text)
+    loader = Loader(store, torch.device(settings.device), settings.precision, text, scratch)
+    cache = ModelCache(loader, loader.adapter, settings.models_loaded, memory, estimates.model)
     device, contract = torch.device(settings.device), inference_pb2.DESCRIPTOR.services_by_name["InferenceService"]
     workload = Workload(contract.full_name)
-    scheduler = Scheduler(device, settings.slots, settings.queue, settings.in_a_pass, workload)
-    generator = Generator(store, cache, scheduler, settings.precision, scratch)
+    scheduler = Scheduler(device, settings.slots, settings.queue, settings.in_a_pass, workload, memory)
+    generator = Generator(store, cache, scheduler, memory, estimates, settings.precision, scratch)
     servicer = InferenceServicer(store, models, cache, generator, Registrar(store, text, scratch))
     watcher = Watcher(models, cache, settings.watch_every_s)
 

@@ -16,12 +16,13 @@ from luthier.common.v1.common_pb2 import ArtifactRef
 from luthier.inference.v1 import inference_pb2 as pb
 from luthier_inference import audio, metrics
 from luthier_inference.audio import Finished
+from luthier_inference.memory import Estimates, Memory
 from luthier_inference.model_cache import ModelCache
 from luthier_inference.request import GenerationJob
 from luthier_inference.scheduler import AdmittedRequest, Forecast, Scheduler, out_of_memory
 from luthier_inference.work import Work, amount_of
 from luthier_kit.store import Action, Store
-from luthier_model.generation import LoadedModel, prompt_tokens
+from luthier_model.generation import LoadedModel, fitted, prompt_tokens
 from luthier_model.registered import statuses
 
 STAGE: Final = "generate"
@@ -50,22 +51,29 @@ class GenerationResult:
 class Generator:
     """Runs jobs. `precision` changes the audio a little, so it is part of an action's name."""
 
-    def __init__(self, store: Store, cache: ModelCache, scheduler: Scheduler, precision: str, scratch: Path) -> None:
+    def __init__(
+        self, store: Store, cache: ModelCache, scheduler: Scheduler, memory: Memory, estimates: Estimates,
+        precision: str, scratch: Path,
+    ) -> None:  # fmt: skip
         self.store, self.cache, self.scheduler = store, cache, scheduler
+        self.memory, self.estimates = memory, estimates
         self.precision, self.scratch = precision, scratch
 
     def action(self, job: GenerationJob) -> Action:
         """The name of a job: equal jobs give the same audio."""
         version = job.served.version
-        parameters = job.named() | {"precision": self.precision}
+        adapters = sorted(each.artifact.sha256 for each in job.served.adapters)
+        parameters = job.named() | {"precision": job.served.precision or self.precision}
+        known = [version, *(each.version for each in job.served.adapters)]
+        licences = tuple(dict.fromkeys(licence for each in known for licence in each.notes.get("licences", ())))
         return Action(
             STAGE,
-            inputs=[version.digest, job.init_audio.sha256] if job.init_audio else [version.digest],
+            inputs=[version.digest, *adapters, *([job.init_audio.sha256] if job.init_audio else [])],
             seed=parameters.pop("seed"),
             parameters=parameters,
             version=STAGE_VERSION_2 if job.init_audio or job.parameters.seed >> 32 else STAGE_VERSION,
             tools={"stable-audio-tools": installed_version("stable-audio-tools")},
-            licences=version.notes.get("licences", ()),
+            licences=licences,
         )
 
     def generate(
@@ -73,21 +81,24 @@ class Generator:
     ) -> GenerationResult:
         """Denoises and decodes beside other requests, then stores, which holds up nobody.
 
-        Raises Cancelled within one step of `stop`, and what a full scheduler raises (`Scheduler.enter`).
+        Raises Cancelled within one step of `stop`, MemoryTooSmall, and what a full scheduler does (`Scheduler.enter`).
         """
-        version, p, c = job.served.version, job.parameters, job.served.configuration
+        version, p = job.served.version, job.parameters
+        c = fitted(job.served.configuration, p)
 
         def forecast(found: Forecast) -> None:
             on_progress(pb.GenerateProgress(total=p.steps, sigma=p.sigma_max, eta_s=found.ready_s, ahead=found.ahead))
 
-        entering = self.scheduler.enter(version.digest, amount_of(c, p), stop, time_left_s, forecast)
+        need = self.estimates.request(job.served, p, init_audio=job.init_audio is not None)
+        self.memory.check(job.served, self.estimates.model(job.served) + self.estimates.adapters(job.served), need)
+        entering = self.scheduler.enter(version.digest, amount_of(c, p), stop, time_left_s, need, forecast)
         with statuses(version), tempfile.TemporaryDirectory(dir=self.scratch, prefix="generation-") as folder:
-            with entering as request, memory_bounded(), self.cache.acquire(job.served) as model:
+            with entering as request, memory_bounded(), self.cache.acquire(job.served, need, stop) as (model, mix):
                 init_audio = None
                 if job.init_audio:
                     path = self.store.blobs.fetch(job.init_audio, Path(folder))
                     init_audio = audio.read(path, c.sample_rate_hz, c.channels, c.window_samples)
-                work = Work(model, p, init_audio, _Steps(request, version.name, on_progress))
+                work = Work(model, p, init_audio, _Steps(request, version.name, on_progress), mix)
                 samples = request.run(work)  # (samples, channels)
             finished = audio.finished(samples, c.sample_rate_hz, job.output_format, job.level)
             samples = finished.samples

@@ -13,3 +13,5 @@ AUDIO_SECONDS = Counter("luthier_inference_audio_seconds", "Seconds of audio gen
 REUSED = Counter("luthier_inference_reused", "Requests answered from an earlier generation")
 CANCELLED = Counter("luthier_inference_cancelled", "Generations whose caller went away")
 MODELS_LOADED = Gauge("luthier_inference_models_loaded", "Models in memory")
+ADAPTERS_LOADED = Gauge("luthier_inference_adapters_loaded", "Adapters in memory, beside the models that they change")
+MEMORY_TAKEN = Gauge("luthier_inference_memory_taken_bytes", "Memory of the device that models and adapters take")

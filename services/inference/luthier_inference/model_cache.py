@@ -1,26 +1,35 @@
 """The models in memory: loaded on demand and kept current, a bounded number, the least recently used goes first."""
 
 import logging
+import math
 import tempfile
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any, Final
 
 import torch
 
-from luthier_inference.metrics import MODELS_LOADED
+from luthier_inference.memory import NOTHING, Memory, Need
+from luthier_inference.metrics import ADAPTERS_LOADED, MEMORY_TAKEN, MODELS_LOADED
 from luthier_inference.served_models import ServedModels, ServedVersion
-from luthier_kit.registry import refuse_unfit, resolve
-from luthier_kit.rpc import LuthierError, NotFound, Unavailable
+from luthier_kit.registry import ModelVersion, refuse_unfit, resolve
+from luthier_kit.rpc import Cancelled, LuthierError, NotFound, Unavailable
 from luthier_kit.store import Store
+from luthier_model.adapter_mix import AdapterMix, LoadedAdapter, load_adapter
 from luthier_model.generation import LoadedModel, for_serving, prepare
 from luthier_model.loading import load
-from luthier_model.registered import fetch_version, statuses
+from luthier_model.registered import fetch_adapters, fetch_version, statuses
 
 log = logging.getLogger(__name__)
+
+PATIENCE_S: Final = 10.0
+LOOK_EVERY_S: Final = 0.1
 
 
 @dataclass(frozen=True)
@@ -48,90 +57,182 @@ class Loader:
             files = fetch_version(self.store, served.version, Path(folder))
             text = files.text_encoder or self.text_encoder
             network = load(files.configuration, files.weights, text, str(self.device), files.adapters)
-        for_serving(network, self.precision)
-        return prepare(network, served.configuration, self.device, self.precision)
+        precision = served.precision or self.precision
+        for_serving(network, precision)
+        return prepare(network, served.configuration, self.device, precision)
+
+    def adapter(self, version: ModelVersion, model: LoadedModel) -> LoadedAdapter:
+        """The last adapter of a version, for what lies beneath it. Errors as of a version."""
+        refuse_unfit(version)
+        with statuses(version), tempfile.TemporaryDirectory(dir=self.scratch, prefix="adapter-") as folder:
+            return load_adapter(fetch_adapters(self.store, version, Path(folder))[-1], model.network)
 
 
 @dataclass
 class _Entry:
-    model: LoadedModel
+    """`over`: of an adapter the model that it changes, by its digest."""
+
+    loaded: Any
+    over: str = ""
     users: int = 0
     retired: bool = False
 
 
 class ModelCache:
-    """Models by the digest of their version. They load one at a time, so memory stays bounded."""
+    """Models by the digest of their version, at most `capacity`, and adapters for them, within the device's memory.
 
-    def __init__(self, load: Callable[[ServedVersion], LoadedModel], capacity: int) -> None:
-        self._load, self._capacity = load, capacity
+    They load one at a time. A call for a model that there is no room for waits until another is not in use; where it
+    has waited for `patience_s`, calls for models that are loaded wait behind it, so that its turn comes.
+    """
+
+    def __init__(
+        self,
+        load: Callable[[ServedVersion], LoadedModel],
+        load_adapter: Callable[[ModelVersion, LoadedModel], LoadedAdapter],
+        capacity: int,
+        memory: Memory,
+        size_of: Callable[[ServedVersion], int],
+        patience_s: float = PATIENCE_S,
+    ) -> None:
+        self._load, self._load_adapter = load, load_adapter
+        self._capacity, self._memory, self._size_of = capacity, memory, size_of
         self._entries: OrderedDict[str, _Entry] = OrderedDict()  # least recently used first
-        self._lock, self._loading = threading.Lock(), threading.Lock()
+        self._change, self._loading = threading.Condition(), threading.Lock()
+        self._patience_s, self._waits_since = patience_s, math.inf
 
     @contextmanager
-    def acquire(self, served: ServedVersion) -> Iterator[LoadedModel]:
-        """The model, loaded if need be, not dropped while the block runs. Unavailable when no room can be made."""
-        entry = self._take(served, self._capacity)
-        try:
-            yield entry.model
-        finally:
-            self._release(served, entry)
+    def acquire(
+        self, served: ServedVersion, need: Need = NOTHING, stop: threading.Event | None = None
+    ) -> Iterator[tuple[LoadedModel, AdapterMix | None]]:
+        """The model and its adapters, loaded if need be and with room for a request, not dropped while the block runs.
+
+        Waits where room must be made; Cancelled once `stop` is set.
+        """
+        stop, digest = stop or threading.Event(), served.key
+        with ExitStack() as held:
+
+            def take(key: str, size: int, load: Callable[[], Any], over: str = "") -> Any:
+                entry = self._take(key, size, load, over, need, stop)
+                held.callback(self._release, key, entry)
+                return entry.loaded
+
+            model: LoadedModel = take(digest, self._size_of(served), partial(self._load, served))
+            shares: list[tuple[LoadedAdapter, float]] = []
+            for each in served.adapters:
+                key, size = f"{digest}+{each.artifact.sha256}", each.artifact.size_bytes
+                adapter = take(key, size, partial(self._load_adapter, each.version, model), digest)
+                shares.append((adapter, each.share))
+            yield model, AdapterMix.of(shares) if shares else None
 
     def load_beside(self, served: ServedVersion) -> None:
-        """Loads a model while all that are loaded stay: one more than usual, until one is retired."""
-        self._release(served, self._take(served, self._capacity + 1))
+        """Loads a model while all that are in use stay: one more than usual, until one is retired. Unavailable when
+        there is no memory for it.
+        """
+        digest, size = served.key, self._size_of(served)
+        with self._loading:
+            if not (entry := self._find(digest)):
+                if not self._make_room(self._capacity + 1, size):
+                    text = f"there is no memory for model {served.version.label} beside those in use"
+                    raise Unavailable(text, reason="MODELS_BUSY")
+                entry = self._add(digest, size, self._load(served))
+        self._release(digest, entry)
 
     def retire(self, digest: str) -> None:
-        """Drops a model as soon as nobody uses it."""
-        with self._lock:
-            if entry := self._entries.get(digest):
-                entry.retired = True
-                self._drop_if_unused(digest, entry)
+        """Drops a model, in every precision, as soon as nobody uses it."""
+        with self._change:
+            for key in [key for key, entry in self._entries.items() if _digest_of(key) == digest and not entry.over]:
+                self._entries[key].retired = True
+                self._drop_if_unused(key, self._entries[key])
 
     def loaded(self) -> set[str]:
         """Digests of the versions in memory."""
-        with self._lock:
-            return set(self._entries)
+        with self._change:
+            return {_digest_of(key) for key, entry in self._entries.items() if not entry.over}
 
-    def _take(self, served: ServedVersion, limit: int) -> _Entry:
-        if entry := self._find(served):
+    def _take(
+        self, key: str, size: int, load: Callable[[], Any], over: str, need: Need, stop: threading.Event
+    ) -> _Entry:
+        limit = math.inf if over else self._capacity
+        if time.monotonic() - self._waits_since < self._patience_s and (entry := self._find(key)):
+            self._make_room(limit, 0, need)
             return entry
-        with self._loading:
-            if entry := self._find(served):  # loaded by another call meanwhile
+        while not self._loading.acquire(timeout=LOOK_EVERY_S):
+            _refuse_stopped(stop)
+        try:
+            if entry := self._find(key):  # loaded by another call meanwhile
                 return entry
-            self._make_room(limit)
-            entry = _Entry(self._load(served), users=1)
-            with self._lock:
-                self._entries[served.version.digest] = entry
-                MODELS_LOADED.set(len(self._entries))
-            log.info("model %s is loaded", served.version.label)
-            return entry
+            self._waits_since = time.monotonic()
+            while not self._make_room(limit, size, need):
+                _refuse_stopped(stop)
+                with self._change:
+                    self._change.wait(LOOK_EVERY_S)
+            return self._add(key, size, load(), over)
+        finally:
+            self._waits_since = math.inf
+            self._loading.release()
 
-    def _find(self, served: ServedVersion) -> _Entry | None:
-        with self._lock:
-            if entry := self._entries.get(served.version.digest):
-                self._entries.move_to_end(served.version.digest)
+    def _add(self, key: str, size: int, loaded: Any, over: str = "") -> _Entry:
+        entry = _Entry(loaded, over, users=1)
+        self._memory.take(key, size)
+        with self._change:
+            self._entries[key] = entry
+            self._tell()
+        log.info("%s %s is loaded", "adapter" if over else "model", key)
+        return entry
+
+    def _find(self, key: str) -> _Entry | None:
+        with self._change:
+            if entry := self._entries.get(key):
+                self._entries.move_to_end(key)
                 entry.users, entry.retired = entry.users + 1, False
             return entry
 
-    def _release(self, served: ServedVersion, entry: _Entry) -> None:
-        with self._lock:
+    def _release(self, key: str, entry: _Entry) -> None:
+        with self._change:
             entry.users -= 1
-            self._drop_if_unused(served.version.digest, entry)
+            self._drop_if_unused(key, entry)
+            self._change.notify_all()
 
-    def _make_room(self, limit: int) -> None:
-        with self._lock:
-            unused = [digest for digest, entry in self._entries.items() if not entry.users]
-            while len(self._entries) >= limit and unused:
-                self._entries.pop(unused.pop(0))
-            MODELS_LOADED.set(len(self._entries))
-            if len(self._entries) >= limit:
-                text = f"all {len(self._entries)} loaded models are at work, and no more may be loaded"
-                raise Unavailable(text, reason="MODELS_BUSY", retry_after_s=5.0)
+    def _make_room(self, limit: float, size: int, need: Need = NOTHING) -> bool:
+        """Drops what is not in use, the least recently used first, until there is room for `size` bytes more (0 =
+        nothing more) and a request, with fewer than `limit` models; False when there is none.
+        """
 
-    def _drop_if_unused(self, digest: str, entry: _Entry) -> None:
+        def crowded() -> bool:
+            models = sum(not entry.over for entry in self._entries.values())
+            return (size > 0 and models >= limit) or self._memory.lacks(size, need)
+
+        with self._change:
+            unused = [key for key, entry in self._entries.items() if not entry.users]
+            while crowded() and unused:
+                self._drop(unused.pop(0))
+            return not crowded()
+
+    def _drop_if_unused(self, key: str, entry: _Entry) -> None:
         if entry.retired and not entry.users:
-            self._entries.pop(digest, None)
-            MODELS_LOADED.set(len(self._entries))
+            self._drop(key)
+
+    def _drop(self, key: str) -> None:
+        """A model goes with its adapters, which belong to its layers."""
+        for each in [key, *(other for other, entry in self._entries.items() if entry.over == key)]:
+            if self._entries.pop(each, None):
+                self._memory.give_back(each)
+        self._tell()
+
+    def _tell(self) -> None:
+        MODELS_LOADED.set(sum(not entry.over for entry in self._entries.values()))
+        ADAPTERS_LOADED.set(sum(bool(entry.over) for entry in self._entries.values()))
+        MEMORY_TAKEN.set(self._memory.taken)
+
+
+def _digest_of(key: str) -> str:
+    """Of a version in memory, without its precision."""
+    return key.split("/")[0]
+
+
+def _refuse_stopped(stop: threading.Event) -> None:
+    if stop.is_set():
+        raise Cancelled("the caller went away while its model waited for room")
 
 
 class Watcher:

@@ -43,7 +43,7 @@ class Registrar:
             with tempfile.TemporaryDirectory(dir=self.scratch, prefix="register-") as folder:
                 given = fetch_text_encoder(self.store, version.text_encoder, Path(folder))
                 encoder = text_encoder.check(given or self.own_text_encoder, configuration)
-                weights = self.store.blobs.fetch(version.checkpoint, Path(folder))
+                weights = self.store.blobs.fetch(version.checkpoint, Path(folder), read_only=True)
                 layout = checkpoint.verify(weights, configuration)
                 checkpoint.check_weights(weights, layout.values())
                 if given:

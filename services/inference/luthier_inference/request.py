@@ -1,6 +1,7 @@
 """A `GenerateRequest` checked: every value that takes effect, within the bounds of its model."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, Final, TypeVar
@@ -9,10 +10,11 @@ from luthier.common.v1.common_pb2 import ArtifactRef, Span
 from luthier.inference.v1 import inference_pb2 as pb
 from luthier_inference.audio import FLAC, FLAC_24, FORMATS, MP3, OPUS, VORBIS, WAV, WAV_24, WAV_FLOAT, Level, Tags
 from luthier_inference.served_models import ServedModels, ServedVersion
+from luthier_inference.settings import BFLOAT16, FLOAT32, INT8
 from luthier_kit.registry import MAX_REQUEST_ID_CHARS
 from luthier_kit.rpc import MAX_PROMPT_CHARS, Checks, LuthierError
 from luthier_model.conditions import SECONDS_START
-from luthier_model.generation import GenerationParameters, Kept, kept_mask
+from luthier_model.generation import GenerationParameters, Kept, fitted, kept_mask
 from luthier_model.objectives import OBJECTIVES, Objective, V
 
 MAX_STEPS: Final = 1000
@@ -36,6 +38,13 @@ OUTPUT_FORMATS: Final = {
     pb.OUTPUT_FORMAT_MP3: MP3,
 }
 
+PRECISIONS: Final = {
+    pb.PRECISION_UNSPECIFIED: "",
+    pb.PRECISION_FLOAT32: FLOAT32,
+    pb.PRECISION_BFLOAT16: BFLOAT16,
+    pb.PRECISION_INT8: INT8,
+}
+
 T = TypeVar("T", int, float)
 
 
@@ -51,15 +60,22 @@ class GenerationJob:
 
     def named(self) -> dict[str, Any]:
         """Everything that names the audio beside the model, the init audio and the precision."""
-        return self.parameters.named() | {"output_format": self.output_format} | self.level.named()
+        adapters = sorted([each.artifact.sha256, each.share] for each in self.served.adapters)
+        mix = {"adapters": adapters} if adapters else {}
+        return self.parameters.named() | {"output_format": self.output_format} | self.level.named() | mix
 
     def tags(self) -> Tags:
         """What the file says of itself: only what names the audio, which callers share, and so no request id."""
-        return Tags(self.parameters.prompt, f"model sha256:{self.served.version.digest}, seed {self.parameters.seed}")
+        return Tags(self.parameters.prompt, f"model {self.model_digests()}, seed {self.parameters.seed}")
+
+    def model_digests(self) -> str:
+        """The model and what is applied to it, by digests: names may be moved."""
+        adapters = (f"sha256:{each.artifact.sha256}:{each.share:g}" for each in self.served.adapters)
+        return "+".join([f"sha256:{self.served.version.digest}", *adapters])
 
     def kept(self) -> list[Span]:
         """What is kept of the init audio, in whole latents: its first and its last sample in seconds."""
-        c = self.served.configuration
+        c = fitted(self.served.configuration, self.parameters)
         mask = [0.0, *kept_mask(c, self.parameters.keep)[0, 0].tolist(), 0.0] if self.parameters.keep else []
         edges = [at for at, (before, after) in enumerate(pairwise(mask)) if before != after]
         latent_s = c.downsampling_ratio / c.sample_rate_hz
@@ -108,6 +124,8 @@ def job_of(request: pb.GenerateRequest, models: ServedModels) -> GenerationJob:
         _parameters(request, UNKNOWN)
         raise
     parameters = _parameters(request, Bounds.of(served))
+    asked = _precision(request, served, models.precisions)
+    served = replace(served, precision="" if asked == models.precisions[0] else asked)
     init_audio = request.init_audio if request.HasField("init_audio") else None
     level = Level(
         request.loudness_target_lufs if request.HasField("loudness_target_lufs") else None,
@@ -144,6 +162,7 @@ def _parameters(request: pb.GenerateRequest, bounds: Bounds) -> GenerationParame
         guidance_from=given("guidance_from", 0.0),
         guidance_to=given("guidance_to", 1.0),
         keep=tuple(Kept(part.start_s, part.end_s) for part in request.keep[:MAX_KEPT]),
+        fit_window=request.fit_window,
     )
     whose = f"a {objective.name}" if objective.flow else sampler
     checks = Checks()
@@ -154,6 +173,9 @@ def _parameters(request: pb.GenerateRequest, bounds: Bounds) -> GenerationParame
     else:
         checks.within("seconds_start", p.seconds_start, 0, bounds.latest_start_s)
     checks.within("seconds_total", p.seconds_total, MIN_SECONDS, bounds.window_s)
+    checks.that(
+        not (p.fit_window and p.untrimmed), "fit_window", "must be false with untrimmed, which is of the window"
+    )
     checks.within("steps", p.steps, 1, MAX_STEPS)
     checks.one_of("sampler", p.sampler, objective.samplers)
     if objective.sigma_min == 0:  # levels are timesteps
@@ -199,6 +221,18 @@ def _parameters(request: pb.GenerateRequest, bounds: Bounds) -> GenerationParame
         checks.that(not request.HasField("init_noise_level"), "init_noise_level", "needs init_audio")
     checks.done()
     return p
+
+
+def _precision(request: pb.GenerateRequest, served: ServedVersion, precisions: Sequence[str]) -> str:
+    """The precision that takes effect."""
+    name = PRECISIONS.get(request.precision, str(request.precision)) or precisions[0]
+    checks = Checks()
+    checks.one_of("precision", name, precisions)
+    if name == INT8:
+        checks.that(not served.configuration.has_unet, "precision", "must be another than int8 of a U-Net")
+        checks.that(not served.adapters, "precision", "must be another than int8 with adapters")
+    checks.done()
+    return name
 
 
 def _check_kept(checks: Checks, request: pb.GenerateRequest, bounds: Bounds) -> None:

@@ -10,6 +10,7 @@ storing the file is its own thread's. Without a place it is refused at once, wit
 is a request that could not meet its deadline beside those that are there.
 """
 
+import ctypes
 import logging
 import math
 import threading
@@ -24,6 +25,7 @@ from typing import Final
 import torch
 
 from luthier_inference import metrics
+from luthier_inference.memory import NOTHING, Memory, Need
 from luthier_inference.order import Load, in_order, ready_times
 from luthier_inference.work import Amount, Costs, Stage, Work, rows_of
 from luthier_kit.rpc import Busy, Cancelled, DeadlineExceeded, Unavailable, Workload
@@ -59,6 +61,7 @@ class AdmittedRequest:
     scheduler: "Scheduler"
     costs: Costs
     amount: Amount
+    need: Need
     came: float
     deadline: float
     stop: threading.Event
@@ -91,11 +94,15 @@ class AdmittedRequest:
 
 
 class Scheduler:
-    """`slots` requests share the device, `queue` more wait; at most `batch` go in one pass."""
+    """`slots` requests share the device, `queue` more wait; at most `batch` go in one pass, or as many as
+    there is memory for.
+    """
 
-    def __init__(self, device: torch.device, slots: int, queue: int, batch: int, workload: Workload) -> None:
+    def __init__(
+        self, device: torch.device, slots: int, queue: int, batch: int, workload: Workload, memory: Memory
+    ) -> None:
         self.slots, self.places, self.batch = slots, slots + queue, batch
-        self._workload, self._pace = workload, Pace(device)
+        self._workload, self._pace, self._memory = workload, Pace(device), memory
         self._taken: list[AdmittedRequest] = []
         self._costs: OrderedDict[str, Costs] = OrderedDict()
         self._change = threading.Condition()
@@ -111,6 +118,7 @@ class Scheduler:
         amount: Amount,
         stop: threading.Event,
         time_left_s: float | None = None,
+        need: Need = NOTHING,
         on_forecast: OnForecast = lambda _: None,
     ) -> Iterator[AdmittedRequest]:
         """A place for a request on the model of a digest, given back at the end of the block.
@@ -122,7 +130,7 @@ class Scheduler:
             costs = self._costs_of(model)
             now = time.monotonic()
             deadline = math.inf if time_left_s is None else now + time_left_s
-            request = AdmittedRequest(self, costs, amount, now, deadline, stop, on_forecast)
+            request = AdmittedRequest(self, costs, amount, need, now, deadline, stop, on_forecast)
             self._admit(request, now, time_left_s)
             self._taken.append(request)
             self._changed()
@@ -181,9 +189,12 @@ class Scheduler:
     def _at_work(self) -> list[AdmittedRequest]:
         return [request for request in self._taken if not request.done.done()]
 
+    def _began(self) -> list[AdmittedRequest]:
+        return [request for request in self._at_work() if request.load().began]
+
     def _changed(self) -> None:
         """Requests came or went: metrics and forecasts anew."""
-        began = sum(request.load().began for request in self._at_work())
+        began = len(self._began())
         self._workload.tell(began, len(self._taken) - began)
         self._estimate()
         self._change.notify_all()
@@ -207,6 +218,8 @@ class Scheduler:
         while True:
             with self._change:
                 while not (together := self._next()) and not self._closed:
+                    if not self._taken:
+                        _trim()
                     self._change.wait(IDLE_LOOK_S if self._taken else None)
                 if self._closed:
                     for request in self._taken:
@@ -228,17 +241,50 @@ class Scheduler:
                 _fail(request, Cancelled("the caller went away; the denoising was stopped"))
         able = [request for request in self._at_work() if request.work]
         order = in_order([request.load() for request in able], time.monotonic(), self.slots)
-        if not order:
+        going = self._within_memory([able[at] for at in order])
+        if not going:
             return []
-        first = able[order[0]]
+        first = going[0]
         assert first.work
         if first.work.stage is not Stage.DENOISE:
             return [first]
         alike = [
-            able[at] for at in order
-            if (work := able[at].work) and work.stage is Stage.DENOISE and work.group == first.work.group
+            request for request in going
+            if (work := request.work) and work.stage is Stage.DENOISE and work.group == first.work.group
         ]  # fmt: skip
-        return alike[: self.batch]
+        together = self._one_pass(alike)
+        if len(together) == len(alike) < self.batch:  # the pass has room for one that has yet to begin
+            for request in going:
+                if request.work and request.work.stage is Stage.BEGIN and request.work.group == first.work.group:
+                    return [request]
+        return together
+
+    def _within_memory(self, requests: list[AdmittedRequest]) -> list[AdmittedRequest]:
+        """Without those that would begin while there is no memory for them, nor others that would overtake these. One
+        alone always goes: that it fits was known before its model was loaded.
+        """
+        began = [request.need for request in self._began()]
+        self._memory.at_work(began)
+        fits, going = True, []
+        for request in requests:
+            if not request.load().began:
+                fits = fits and (not began or not self._memory.lacks(need=request.need))
+                if not fits:
+                    continue
+            going.append(request)
+        return going
+
+    def _one_pass(self, alike: list[AdmittedRequest]) -> list[AdmittedRequest]:
+        """As many as one pass has memory for, one at least."""
+        left, together = self._memory.left([request.need for request in self._began()]), alike[:1]
+        left -= alike[0].need.row * rows_of(alike[0].work.parameters) if alike[0].work else 0
+        for request in alike[1 : self.batch]:
+            assert request.work
+            left -= request.need.row * rows_of(request.work.parameters)
+            if left < 0:
+                break
+            together.append(request)
+        return together
 
     def _pass(self, together: list[AdmittedRequest]) -> None:
         """One piece of work for these, or for each alone where it fails for all: what breaks, breaks one alone."""
@@ -271,6 +317,12 @@ class Scheduler:
             work.passed()
             if work.stage is Stage.DONE and not request.done.done():
                 request.done.set_result(work.samples)
+
+
+def _trim() -> None:
+    """Gives back free memory that glibc else keeps, such as what decoding took: 60 MB with a tiny model."""
+    if (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)) is not None:
+        trim(0)
 
 
 def out_of_memory() -> Unavailable:

@@ -18,12 +18,13 @@ from luthier_inference.advice import Cards
 from luthier_inference.generator import GenerationResult, Generator, OnProgress
 from luthier_inference.model_cache import ModelCache
 from luthier_inference.registration import Registrar
-from luthier_inference.request import OUTPUT_FORMATS, GenerationJob, job_of
+from luthier_inference.request import OUTPUT_FORMATS, PRECISIONS, GenerationJob, job_of
 from luthier_inference.served_models import ServedModels, ServedVersion
 from luthier_kit.registry import OVERRULED, ModelVersion, claim_request, versions
 from luthier_kit.rpc import Checks, LuthierError, actor, in_field, new_request_id
 from luthier_kit.store import Store
 from luthier_model import text_encoder
+from luthier_model.generation import fitted
 
 MAX_INLINE_BYTES: Final = 3 << 20
 CHUNK_BYTES: Final = 1 << 20
@@ -32,6 +33,7 @@ MAX_REGISTERED_BY_CHARS: Final = 100
 MAX_REASON_CHARS: Final = 500
 
 OUTPUT_FORMAT_ENUMS: Final = {name: number for number, name in OUTPUT_FORMATS.items() if number}
+PRECISION_ENUMS: Final = {name: number for number, name in PRECISIONS.items() if number}
 
 E = TypeVar("E")
 R = TypeVar("R")
@@ -135,8 +137,12 @@ class InferenceServicer(pb_grpc.InferenceServiceServicer):
             lambda: response_message(job, self.generator.generate(job, on_progress, stop, context.time_remaining())),
         )
         metrics.REUSED.inc(reused)
-        response.request_id, response.model = request.request_id, job.served.version.label
-        response.advice.extend(self.cards.advice(job.served.version, job.parameters.prompt))
+        response.request_id, response.model = request.request_id, job.served.label
+        response.precision = PRECISION_ENUMS[job.served.precision or self.models.precisions[0]]
+        response.fit_window = job.parameters.fit_window
+        response.window_s = fitted(job.served.configuration, job.parameters).window_s
+        trained = [each.version for each in job.served.adapters[:1]] or [job.served.version]
+        response.advice.extend(self.cards.advice(trained[0], job.parameters.prompt))
         if request.inline_audio:
             size = response.audio.size_bytes
             if size <= MAX_INLINE_BYTES:
@@ -206,6 +212,10 @@ def response_message(job: GenerationJob, result: GenerationResult) -> pb.Generat
         loudness_lufs=result.finished.loudness_lufs,
         true_peak_dbtp=result.finished.true_peak_dbtp,
         gain_db=result.finished.gain_db,
+        applied_adapters=[
+            pb.AppliedAdapter(model=each.version.label, digest=f"sha256:{each.artifact.sha256}", share=each.share)
+            for each in job.served.adapters
+        ],
     )
 
 

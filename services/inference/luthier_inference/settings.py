@@ -1,11 +1,14 @@
 """What the inference service reads from its environment at start."""
 
 from dataclasses import dataclass
+from typing import Final
 
 from luthier_kit.rpc import WEB_PORTS, ServiceSettings, setting
 from luthier_kit.store import StoreSettings
 
-OFF = "off"
+OFF: Final = "off"
+FLOAT32, BFLOAT16, INT8 = "float32", "bfloat16", "int8"
+PRECISIONS: Final = (FLOAT32, BFLOAT16, INT8)
 
 
 @dataclass(frozen=True)
@@ -20,13 +23,17 @@ class InferenceSettings(ServiceSettings, StoreSettings):
         help="generations in one pass of the network; 0 = 8 with DEVICE=cuda, 4 with cpu",
     )  # fmt: skip
     precision: str = setting(
-        "LUTHIER_PRECISION", default="float32", choices=("float32", "bfloat16"), help="bfloat16 needs DEVICE=cuda"
+        "LUTHIER_PRECISION", default="float32", choices=PRECISIONS, help="of requests that name none; int8: DEVICE=cpu"
     )
     models: tuple[str, ...] = setting(
         "LUTHIER_MODELS", default=(), help="names to load at start and keep current; empty = any, loaded on demand"
     )
     default_model: str = setting("LUTHIER_DEFAULT_MODEL", default="", help="answers requests that name no model")
     models_loaded: int = setting("LUTHIER_MODELS_LOADED", default=2, low=1, high=64, help="models kept in memory")
+    memory_mib: int = setting(
+        "LUTHIER_MEMORY_MIB", default=0, low=0, high=16 << 20,
+        help="memory of the device for models and generations, MiB; 0 = what is free at the start",
+    )  # fmt: skip
     watch_every_s: float = setting(
         "LUTHIER_WATCH_EVERY_S", default=10.0, low=0.05, high=3600, help="how often newer versions are looked for"
     )
@@ -46,14 +53,20 @@ class InferenceSettings(ServiceSettings, StoreSettings):
     )
 
     @property
+    def precisions(self) -> tuple[str, ...]:
+        """What a request may ask for on this device, its own first."""
+        here = (FLOAT32, BFLOAT16) if self.device == "cuda" else PRECISIONS
+        return (self.precision, *(each for each in here if each != self.precision))
+
+    @property
     def in_a_pass(self) -> int:
         """Generations in one pass of the network."""
         return self.batch or (8 if self.device == "cuda" else 4)
 
     def faults(self) -> list[str]:
         faults = super().faults()
-        if self.device == "cpu" and self.precision == "bfloat16":
-            faults.append("LUTHIER_PRECISION=bfloat16 needs DEVICE=cuda")
+        if self.device == "cuda" and self.precision == INT8:
+            faults.append("LUTHIER_PRECISION=int8 needs DEVICE=cpu")
         if len(self.models) > self.models_loaded:
             faults.append(
                 f"LUTHIER_MODELS_LOADED must be at least the {len(self.models)} names of LUTHIER_MODELS, "

@@ -11,6 +11,7 @@ from typing import Final
 import numpy as np
 import torch
 
+from luthier_model.adapter_mix import AdapterMix
 from luthier_model.configuration import Configuration
 from luthier_model.generation import (
     Denoising,
@@ -93,8 +94,9 @@ class Work:
         parameters: GenerationParameters,
         init_audio: torch.Tensor | None = None,
         on_step: OnStep = lambda *_: None,
+        mix: AdapterMix | None = None,
     ) -> None:
-        self.model, self.parameters = model, parameters
+        self.model, self.parameters, self._mix = model.fitted(parameters), parameters, mix
         self.stage = Stage.BEGIN
         self._init_audio, self._on_step = init_audio, on_step
         self._told = 0
@@ -105,7 +107,7 @@ class Work:
     @property
     def group(self) -> tuple[int, int]:
         """Requests of one group can share a pass: the same model, as many latents."""
-        return id(self.model), self.model.configuration.window_latents
+        return id(self.model.network), self.model.configuration.window_latents
 
     @property
     def samples(self) -> Samples:
@@ -123,7 +125,7 @@ class Work:
 
     def begin(self) -> None:
         """Encodes the prompt and the audio to start from, draws the first noise."""
-        self._denoising = Denoising(self.model, self.parameters, self._init_audio)
+        self._denoising = Denoising(self.model, self.parameters, self._init_audio, self._mix)
         self._init_audio, self.stage = None, Stage.DENOISE
 
     def decode(self) -> None:

@@ -8,7 +8,7 @@ is what a training wrapper saves: the same below `diffusion.`, perhaps with a mo
 import hashlib
 import json
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -78,11 +78,16 @@ def header(path: Path) -> dict[str, StoredTensor]:
 
 
 def verify(path: Path, configuration: Configuration) -> Layout:
-    """The file's layout when its tensors are exactly the configuration's; else CheckpointMismatch.
+    """The file's layout when its tensors are exactly the configuration's (`layout_of`)."""
+    return layout_of(path, shapes(configuration))
+
+
+def layout_of(path: Path, wanted: Mapping[str, tuple[int, ...]]) -> Layout:
+    """The file's layout when its tensors are exactly those that are wanted, by name and shape; else CheckpointMismatch.
 
     Reads the header only. Of a wrapped checkpoint the moving average is preferred where there is one.
     """
-    found, wanted = header(path), shapes(configuration)
+    found = header(path)
     names = {name.removeprefix(WRAPPER): name for name in found if name.startswith(WRAPPER)}
     averaged = {TRANSFORMER + n.removeprefix(MOVING_AVERAGE): n for n in found if n.startswith(MOVING_AVERAGE)}
     layout = {**names, **averaged} if names else {name: name for name in found}

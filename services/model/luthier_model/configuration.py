@@ -107,6 +107,17 @@ class Configuration:
         return self.window_samples // self.downsampling_ratio
 
     @property
+    def latents_step(self) -> int:
+        """A window's latents are a multiple of this: a U-Net halves it so often, a transformer may take them by the
+        patch."""
+        network = self.document["model"]["diffusion"]["config"]
+        return int(math.prod(network.get("factors", ())) * network.get("patch_size", 1))
+
+    def cut_to(self, latents: int) -> "Configuration":
+        """The same model with a window of so many latents, of which no weight knows."""
+        return Configuration({**self.document, "sample_size": latents * self.downsampling_ratio})
+
+    @property
     def latent_channels(self) -> int:
         return int(_at(self.document, "model.io_channels"))
 

@@ -6,7 +6,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
 
 import numpy as np
@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from stable_audio_tools.models.blocks import SnakeBeta
 from torch import Tensor
 
-from luthier_model import ddim, flow
+from luthier_model import ddim, flow, int8
+from luthier_model.adapter_mix import AdapterMix
 from luthier_model.conditions import KEPT, KEPT_LATENTS, SECONDS_START, SECONDS_TOTAL
 from luthier_model.configuration import Configuration
 from luthier_model.errors import OutputNotFinite
@@ -27,6 +28,7 @@ from luthier_model.transformer import Transformer
 _DEFAULT: Final = OBJECTIVES[V]
 MARGIN_LATENTS: Final = 16  # decoded beyond an edge; 10 leave an error of 1e-16 at full size
 PIECE_LATENTS: Final = 256  # 12 s of Stable Audio Open; the margins are an eighth more work
+FIT_LATENTS: Final = 32  # 1.5 s
 TEXTS_KEPT: Final = 64  # 0.4 MB each with t5-base
 EVALUATIONS: Final = {"k-heun": 2, "k-dpm-2": 2, "k-dpmpp-2s-ancestral": 2, ADAPTIVE: 3, "rk4": 4}
 """Of the network in a step, of samplers that take more than one."""
@@ -49,7 +51,8 @@ class GenerationParameters:
     Times in seconds; sigmas in units of the latents, along timesteps (of a flow, and of `ddim.py`) those, from 0 to 1
     and without a `sigma_min`. `init_noise_level` 0 = from noise alone. `untrimmed` = the whole window, to hear how well
     the model stops. Guidance acts where the amplitude of the noise is from `guidance_from` to `guidance_to`, 0 to 1.
-    `keep`: what is kept of `init_audio` by a model that fills in the rest. The defaults are those of a transformer that
+    `keep`: what is kept of `init_audio` by a model that fills in the rest. `fit_window`: only the latents of
+    `seconds_total` are denoised (`fitted`). The defaults are those of a transformer that
     predicts v.
     """
 
@@ -69,11 +72,13 @@ class GenerationParameters:
     guidance_from: float = 0.0
     guidance_to: float = 1.0
     keep: tuple[Kept, ...] = ()
+    fit_window: bool = False
 
     def named(self) -> dict[str, Any]:
         """What names the audio. Values that the first release did not have are left out where they change nothing, so
         that what was made before is found."""
-        fields, plain = asdict(self), {"guidance_from": 0.0, "guidance_to": 1.0, "keep": ()}
+        fields = asdict(self)
+        plain = {"guidance_from": 0.0, "guidance_to": 1.0, "keep": (), "fit_window": False}
         return {name: value for name, value in fields.items() if name not in plain or value != plain[name]}
 
 
@@ -82,6 +87,7 @@ class LoadedModel:
     """stable-audio-tools' wrapper on its device, and what its configuration says. Made by `prepare`.
 
     `precision` "bfloat16": the transformer's products; noise levels, latents, norms and the decoder stay float32.
+    "int8": the weights of its blocks and what they are multiplied by (`int8.py`); the rest stays float32.
     """
 
     network: Any
@@ -111,6 +117,15 @@ class LoadedModel:
                 self._texts[prompt] = encoder([prompt], self.device)
         self._texts.move_to_end(prompt)
         return self._texts[prompt]
+
+    def fitted(self, parameters: GenerationParameters) -> "LoadedModel":
+        """The same model with the window of these parameters."""
+        configuration = fitted(self.configuration, parameters)
+        if configuration is self.configuration:
+            return self
+        model = replace(self, configuration=configuration)
+        vars(model).update(velocity_of=self.velocity_of, _texts=self._texts)  # what is kept is of the weights
+        return model
 
 
 @dataclass(frozen=True)
@@ -149,8 +164,10 @@ def for_serving(network: Any, precision: str) -> None:
 
     Weight norm becomes the weight that it makes, and the constants of the autoencoder's activations are computed. With
     `precision` "bfloat16" the transformer's linear layers hold their weights so: autocast would cast them anew in every
-    step.
+    step; with "int8" its blocks' are rounded.
     """
+    if precision == "int8":
+        int8.round_weights(network)
     for module in network.pretransform.modules():
         if hasattr(module, "weight_g") and hasattr(module, "weight_v"):
             torch.nn.utils.remove_weight_norm(module)
@@ -159,7 +176,8 @@ def for_serving(network: Any, precision: str) -> None:
     if precision == "bfloat16":
         for module in network.model.modules():
             if isinstance(module, torch.nn.Linear):
-                module.to(torch.bfloat16)
+                for name, parameter in list(module.named_parameters(recurse=False)):
+                    setattr(module, name, torch.nn.Parameter(parameter.to(torch.bfloat16), requires_grad=False))
 
 
 def _snake(module: SnakeBeta) -> Callable[[Tensor], Tensor]:
@@ -180,12 +198,16 @@ class Denoising:
     """A request on its way from noise to latents: what it wants evaluated next, and what it has when all is done.
 
     `init_audio` (1, channels, window samples) is noised to `init_noise_level` and is where it starts from (0: from
-    noise alone), and what the parameters' `keep` is of. The same parameters give the same latents, whatever else is
-    evaluated along with it: noise is drawn from the seed alone.
+    noise alone), and what the parameters' `keep` is of. `mix`: adapters that it is evaluated with. The same parameters
+    give the same latents, whatever else is evaluated along with it: noise is drawn from the seed alone.
     """
 
-    def __init__(self, model: LoadedModel, parameters: GenerationParameters, init_audio: Tensor | None = None) -> None:
-        self.model, self.parameters = model, parameters
+    def __init__(
+        self, model: LoadedModel, parameters: GenerationParameters, init_audio: Tensor | None = None,
+        mix: AdapterMix | None = None,
+    ) -> None:  # fmt: skip
+        self.model, self.parameters, self._mix = model.fitted(parameters), parameters, mix
+        model = self.model
         self._timesteps = model.configuration.objective.flow or parameters.sampler in ddim.DDIM_SAMPLERS
         with torch.inference_mode(), _precision(model):
             given = None if init_audio is None else encode(model, init_audio)
@@ -239,10 +261,10 @@ class Denoising:
         p, network = self.parameters, self.model.velocity_of
         told = self._told(p.prompt, given)
         if p.guidance_scale == 1.0:
-            return Guided(network.branch(told))
+            return Guided(network.branch(told, self._mix))
         negative = self._told(p.negative_prompt, given, negative=True) if p.negative_prompt else None
-        other = network.other_branch(told, negative)
-        return Guided(network.branch(told), other, p.guidance_scale, p.guidance_rescale)
+        other = network.other_branch(told, negative, self._mix)
+        return Guided(network.branch(told, self._mix), other, p.guidance_scale, p.guidance_rescale)
 
     def _told(self, prompt: str, given: Tensor | None, *, negative: bool = False) -> Conditioning:
         """The library's names of what acts where, for a prompt, the seconds and what is kept of `given` latents."""
@@ -358,6 +380,20 @@ def pieces(
         yield np.ascontiguousarray(piece)
 
 
+def fitted(configuration: Configuration, parameters: GenerationParameters) -> Configuration:
+    """The configuration with the window that is denoised: its own, or with `fit_window` the latents of `seconds_total`,
+    rounded up to a multiple of FIT_LATENTS, so that requests of about one length can share passes.
+
+    The model was trained on whole windows, and hears in it where a sound ends: so it is other audio, made sooner.
+    """
+    if not parameters.fit_window:
+        return configuration
+    samples = samples_of(parameters.seconds_total, configuration.sample_rate_hz)
+    step = math.lcm(FIT_LATENTS, configuration.latents_step)
+    latents = math.ceil(samples / configuration.downsampling_ratio / step) * step
+    return configuration if latents >= configuration.window_latents else configuration.cut_to(latents)
+
+
 def length_of(configuration: Configuration, parameters: GenerationParameters) -> int:
     """Samples per channel of the audio: as `seconds_total` says, or the whole window when `untrimmed`."""
     asked = samples_of(parameters.seconds_total, configuration.sample_rate_hz)
@@ -395,11 +431,20 @@ def kept_mask(configuration: Configuration, keep: Sequence[Kept]) -> Tensor:
     return mask
 
 
-def encode(model: LoadedModel, audio: Tensor) -> Tensor:
-    """Latents (1, channels, latents) of audio (1, channels, samples): the mean that the autoencoder gives."""
-    autoencoder = model.network.pretransform
-    moments = autoencoder.model.encoder(audio.to(model.device))  # (1, 2 * channels, latents): mean and scale
-    mean: Tensor = moments.chunk(2, dim=1)[0].float() / autoencoder.scale
+def encode(model: LoadedModel, audio: Tensor, piece_latents: int = PIECE_LATENTS) -> Tensor:
+    """Latents (1, channels, latents) of audio (1, channels, samples): the mean that the autoencoder gives.
+
+    In pieces of at most `piece_latents`, with MARGIN_LATENTS on either side: memory does not grow with the length.
+    """
+    autoencoder, ratio = model.network.pretransform, model.configuration.downsampling_ratio
+    latents, means = audio.shape[-1] // ratio, []
+    for begin in range(0, latents, piece_latents):
+        end = min(begin + piece_latents, latents)
+        first = max(begin - MARGIN_LATENTS, 0)
+        piece = audio[:, :, first * ratio : (end + MARGIN_LATENTS) * ratio].to(model.device)
+        moments = autoencoder.model.encoder(piece)  # (1, 2 * channels, latents): mean and scale
+        means.append(moments.chunk(2, dim=1)[0][:, :, begin - first : end - first].float())
+    mean: Tensor = torch.cat(means, dim=2) / autoencoder.scale
     return mean
 
 

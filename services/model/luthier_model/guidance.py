@@ -13,6 +13,8 @@ from typing import Any, Final, Generic, Protocol, TypeVar
 import torch
 from torch import Tensor
 
+from luthier_model.adapter_mix import AdapterMix
+
 Conditioning = Mapping[str, Tensor | None]
 """Inputs of the library's wrapper by its names (`cross_attn_cond`, `prepend_cond`, `global_cond`, …), batch 1."""
 
@@ -34,10 +36,10 @@ class Row(Generic[B]):
 class Network(Protocol[B]):
     """What predicts velocities, the transformer or a U-Net, with its own form of what a row is told."""
 
-    def branch(self, told: Conditioning) -> B:
-        """What the row as asked for is told."""
+    def branch(self, told: Conditioning, mix: AdapterMix | None = None) -> B:
+        """What the row as asked for is told, and the adapters that it is evaluated with."""
 
-    def other_branch(self, told: Conditioning, negative: Conditioning | None) -> B:
+    def other_branch(self, told: Conditioning, negative: Conditioning | None, mix: AdapterMix | None = None) -> B:
         """What guidance steers away from: nothing, or the negative prompt, as the library's wrapper names it."""
 
     def __call__(self, rows: Sequence[Row[B]]) -> list[Tensor]:
@@ -105,11 +107,15 @@ class UNet:
     def __init__(self, wrapper: Any) -> None:
         self._wrapper = wrapper
 
-    def branch(self, told: Conditioning) -> Conditioning:
-        """All that there is."""
+    def branch(self, told: Conditioning, mix: AdapterMix | None = None) -> Conditioning:
+        """All that there is. ValueError with adapters, which a U-Net takes merged only."""
+        if mix is not None:
+            raise ValueError("a U-Net takes no adapters while it runs")
         return {name: value for name, value in told.items() if value is not None}
 
-    def other_branch(self, told: Conditioning, negative: Conditioning | None) -> Conditioning:
+    def other_branch(
+        self, told: Conditioning, negative: Conditioning | None, mix: AdapterMix | None = None
+    ) -> Conditioning:
         """What the network learned for no text, in place of the text or of the negative prompt's padding."""
         text = told["cross_attn_cond"]
         assert text is not None  # of a U-Net every condition but the seconds
@@ -117,7 +123,7 @@ class UNet:
         if negative and (given := negative.get("negative_cross_attn_cond")) is not None:
             mask = negative["negative_cross_attn_mask"]
             learned = given if mask is None else torch.where(mask.bool()[..., None], given, learned)
-        return self.branch({**told, "cross_attn_cond": learned})
+        return self.branch({**told, "cross_attn_cond": learned}, mix)
 
     def __call__(self, rows: Sequence[Row[Conditioning]]) -> list[Tensor]:
         """See `Network`."""

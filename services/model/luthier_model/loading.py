@@ -10,7 +10,7 @@ from stable_audio_tools.models.transformer import ScaledSinusoidalEmbedding
 from luthier_model import adapters, checkpoint, text_encoder
 from luthier_model.adapters import Adapter
 from luthier_model.configuration import Configuration
-from luthier_model.network import skeleton
+from luthier_model.network import shapes_of, skeleton
 
 
 def load(
@@ -27,9 +27,9 @@ def load(
     CheckpointMismatch, AdapterMismatch, TextEncoderError, TextEncoderMismatch), then the file's tensors become the
     parameters, those in float32 without a second copy. AdapterError when an adapter is not finite.
     """
-    layout = checkpoint.verify(weights, configuration)
-    text_encoder.check(text, configuration)
     model = skeleton(configuration)
+    layout = checkpoint.layout_of(weights, shapes_of(model))
+    text_encoder.check(text, configuration)
     for adapter in merge:
         adapters.check(adapter, model)
     state = {name: tensor.float() for name, tensor in checkpoint.read(weights, layout, device).items()}

@@ -87,7 +87,12 @@ def skeleton(configuration: Configuration, device: str = "meta") -> ConditionedD
 
 def shapes(configuration: Configuration) -> dict[str, tuple[int, ...]]:
     """Name -> shape of every tensor that an unwrapped checkpoint of this configuration holds."""
-    return {name: tuple(tensor.shape) for name, tensor in skeleton(configuration).state_dict().items()}
+    return shapes_of(skeleton(configuration))
+
+
+def shapes_of(model: torch.nn.Module) -> dict[str, tuple[int, ...]]:
+    """The same of a model that is there, perhaps on the meta device."""
+    return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
 
 
 def random_model(configuration: Configuration, seed: int) -> ConditionedDiffusionModelWrapper:

@@ -53,10 +53,12 @@ class VersionFiles:
 
 
 def fetch_version(store: Store, version: ModelVersion, folder: Path) -> VersionFiles:
-    """Copies a version's files below `folder`, verified. Use inside `statuses(version)`."""
+    """A version's files below `folder`, verified, for reading only: a store in a folder gives its own and copies none.
+    Use inside `statuses(version)`.
+    """
     return VersionFiles(
         fetch_configuration(store, version.configuration),
-        store.blobs.fetch(version.checkpoint, folder),
+        store.blobs.fetch(version.checkpoint, folder, read_only=True),
         fetch_text_encoder(store, version.text_encoder, folder),
         fetch_adapters(store, version, folder),
     )
@@ -68,7 +70,7 @@ def fetch_adapters(store: Store, version: ModelVersion, folder: Path) -> tuple[A
 
     found: list[Adapter] = []
     for number, known in enumerate(version.adapters):
-        adapter = adapters.read(store.blobs.fetch(known.artifact, folder))
+        adapter = adapters.read(store.blobs.fetch(known.artifact, folder, read_only=True))
         base = replace(version, adapters=version.adapters[:number]).digest
         if adapter.base_digest != base:
             text = f"adapter: it was trained on sha256:{adapter.base_digest}, the weights below it are sha256:{base}"
@@ -92,7 +94,7 @@ def fetch_text_encoder(store: Store, files: Iterable[tuple[str, ArtifactRef]], f
         if Path(name).name != name or len(name) > MAX_FILE_NAME_CHARS:
             raise TextEncoderMismatch(f"the text encoder has a file with a bad name: {name[:80]!r}")
         target.mkdir(parents=True, exist_ok=True)
-        shutil.move(store.blobs.fetch(ref, folder), target / name)
+        shutil.move(store.blobs.fetch(ref, folder, read_only=True), target / name)
     return target if target.exists() else None
 
 

@@ -27,7 +27,7 @@ from luthier_kit.rpc import FailedPrecondition, Internal, InvalidRequest
 from luthier_kit.store import Store
 from luthier_model import adapters
 from luthier_model.adapters import DORA, LORA, MAGNITUDE, A, B
-from luthier_training.live_bytes import has_data
+from luthier_model.live_bytes import has_data
 from luthier_training.requests import TARGETS
 from luthier_training.seeds import seed_of
 

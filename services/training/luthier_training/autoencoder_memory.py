@@ -16,11 +16,12 @@ from luthier_kit.registry import ModelVersion
 from luthier_kit.rpc import InvalidRequest
 from luthier_model import network
 from luthier_model.configuration import Configuration, check
+from luthier_model.live_bytes import LiveBytes, without_data
+from luthier_model.memory import bytes_of, text_of
 from luthier_training.ahead import DEPTH
 from luthier_training.autoencoder_state import Trained
 from luthier_training.job import Job
-from luthier_training.live_bytes import LiveBytes, without_data
-from luthier_training.memory import Budget, Counted, bytes_of, text_of
+from luthier_training.memory import Budget, Counted
 from luthier_training.reconstruction import SpectralLoss, discriminator_of
 from luthier_training.requests import MIN_WINDOW
 

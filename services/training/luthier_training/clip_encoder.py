@@ -22,8 +22,8 @@ from stable_audio_tools.models.diffusion import ConditionedDiffusionModelWrapper
 from torch import nn
 
 from luthier_model.configuration import Configuration
+from luthier_model.live_bytes import has_data
 from luthier_training.base_model import Latents, posterior_of_encoded
-from luthier_training.live_bytes import has_data
 
 SPAN_VALUES = {"cpu": 1 << 18, "cuda": 1 << 28}
 """Values of the widest layer in a span, for each thread: 1 MiB, about a core's own cache; on a GPU 1 GiB, a bound of

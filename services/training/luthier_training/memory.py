@@ -9,14 +9,12 @@ is being written.
 import functools
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final, NoReturn
 
 import torch
-from stable_audio_tools.models.conditioners import Conditioner
 from stable_audio_tools.models.diffusion import ConditionedDiffusionModelWrapper
 
 from luthier.training.v1.training_pb2 import FineTune, TrainingMemory
@@ -24,24 +22,17 @@ from luthier_kit.registry import ModelVersion
 from luthier_kit.rpc import InvalidRequest
 from luthier_model import network
 from luthier_model.configuration import Configuration, check
+from luthier_model.live_bytes import LiveBytes, norms_in_float32, without_data
+from luthier_model.memory import CUDA_RESERVE, GIB, MARGIN, AnyPrompt, bytes_of, free_bytes, text_of, with_copies
 from luthier_training.checkpoints import Trained
 from luthier_training.clip_encoder import SHORTEST_SPAN, SPAN_VALUES, ClipEncoder
 from luthier_training.examples import Batch
 from luthier_training.job import Job
-from luthier_training.live_bytes import LiveBytes, norms_in_float32, without_data
 from luthier_training.plan import plan_of
 
-MARGIN: Final = 0.1
-"""Share of what is counted that must be free besides: allocators leave gaps, kernels take scratch memory."""
-CUDA_RESERVE: Final = 512 << 20
-"""Bytes of a GPU for its libraries' own memory."""
-CPU_CONVOLUTIONS: Final = 2.6
-"""So many times what its tensors are takes the decoder on a CPU: oneDNN copies them to another order (measured: 1.0 to
-2.55)."""
 SPAN_TENSORS: Final = 4
 """Tensors of a span that are there at once while it is encoded: a residual unit's input, what a convolution reads and
 gives, and its scratch memory."""
-GIB: Final = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -156,24 +147,6 @@ def _refuse(recipe: FineTune, lacking: str) -> NoReturn:
     raise InvalidRequest(violations=[(field, f"{bound}: {lacking}")])
 
 
-def text_of(known: Configuration) -> str:
-    """A configuration as a count is remembered by."""
-    return json.dumps(known.document, sort_keys=True)
-
-
-class _AnyPrompt(Conditioner):  # type: ignore[misc]
-    """Stands for the prompt's conditioner: embeddings of the right size, whatever is said."""
-
-    def __init__(self, original: Conditioner, max_tokens: int) -> None:
-        super().__init__(original.dim, original.output_dim)
-        self.proj_out, self.max_tokens = original.proj_out, max_tokens
-
-    def forward(self, x: list[str], device: torch.device | str) -> tuple[torch.Tensor, torch.Tensor]:
-        """(batch, tokens, width) and (batch, tokens)."""
-        tokens = torch.zeros(len(x), self.max_tokens, self.dim, device=device)
-        return self.proj_out(tokens), torch.ones(len(x), self.max_tokens, dtype=torch.bool, device=device)
-
-
 def decisive(recipe: FineTune) -> FineTune:
     """What of a recipe decides what is kept and what a step computes, beside its rows: so that what differs in numbers
     alone is counted once.
@@ -190,7 +163,7 @@ def _count(document: str, recipe: bytes, rows: int, half: bool, recompute: bool,
     with without_data(), torch.random.fork_rng(devices=[]):
         model = network.skeleton(known, "cpu")
         conditioners = model.conditioner.conditioners
-        conditioners[known.text.id] = _AnyPrompt(conditioners[known.text.id], known.text.states)
+        conditioners[known.text.id] = AnyPrompt(conditioners[known.text.id], known.text.states)
         trained = computation.prepare(model, FineTune.FromString(recipe))
         latents = torch.zeros(rows, known.latent_channels, known.window_latents)
         said = {"prompt": "", "seconds_start": 0.0, "seconds_total": known.window_s}
@@ -225,7 +198,7 @@ def _encoding_bytes(document: str, device: str) -> int:
         if not encoder.layers:
             with LiveBytes([*model.parameters(), *model.buffers()]) as whole:
                 encoder.autoencoder.encode(torch.zeros(1, known.channels, known.window_samples), skip_bottleneck=True)
-            return _with_copies(whole.peak, device)
+            return with_copies(whole.peak, device)
         most, channels, samples = 0, known.channels, known.window_samples
         span = SPAN_VALUES[device] * (torch.get_num_threads() if device == "cpu" else 1)
         for layer in encoder.layers:
@@ -245,44 +218,4 @@ def _decoding_bytes(document: str, device: str) -> int:
         model = network.skeleton(known, "cpu")
         with LiveBytes([*model.parameters(), *model.buffers()]) as decoding:
             model.pretransform.decode(torch.zeros(1, known.latent_channels, known.window_latents))
-    return _with_copies(decoding.peak, device)
-
-
-def _with_copies(counted: int, device: str) -> int:
-    """What an autoencoder's layers take of which so much was counted."""
-    return round(counted * (CPU_CONVOLUTIONS if device == "cpu" else 1.0))
-
-
-def bytes_of(*tensors: torch.Tensor) -> int:
-    """What the values of tensors take."""
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
-
-
-def free_bytes(device: str, proc: Path = Path("/proc"), cgroups: Path = Path("/sys/fs/cgroup")) -> int:
-    """Memory of the device that a process can still take: of the CPU what the machine has available, or less where a
-    control group (version 2, as Kubernetes makes them) has less left; what only caches files counts as free.
-    """
-    if device == "cuda":
-        return torch.cuda.mem_get_info()[0]
-    fields = dict(line.split(":", 1) for line in (proc / "meminfo").read_text().splitlines())
-    found = [int(fields["MemAvailable"].split()[0]) << 10]
-    return min([*found, *_left_in_groups(proc, cgroups)])
-
-
-def _left_in_groups(proc: Path, cgroups: Path) -> Iterator[int]:
-    """What each control group that this process is in, and that has a limit, has left."""
-    try:
-        own = next(line for line in (proc / "self/cgroup").read_text().splitlines() if line.startswith("0::"))
-    except (OSError, StopIteration):
-        return
-    path = cgroups / own.removeprefix("0::").lstrip("/")
-    for group in (path, *path.parents):
-        if not group.is_relative_to(cgroups):
-            return
-        try:
-            limit, used = (group / "memory.max").read_text().strip(), int((group / "memory.current").read_text())
-            stat = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
-        except (OSError, ValueError):  # not a group with limits, or not to be seen from here
-            continue
-        if limit.isdigit():
-            yield max(int(limit) - used + int(stat.get("inactive_file", 0)), 0)
+    return with_copies(decoding.peak, device)

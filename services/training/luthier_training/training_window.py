@@ -21,9 +21,7 @@ def with_window(base: Configuration, asked: FineTune) -> Configuration:
     """
     if not asked.window_seconds:
         return base
-    network = base.document["model"]["diffusion"]["config"]
-    # a U-Net halves the window so often; a transformer may take latents by the patch
-    step = base.downsampling_ratio * math.prod(network.get("factors", ())) * network.get("patch_size", 1)
+    step = base.downsampling_ratio * base.latents_step
     longest_s = min(base.seconds_max, MAX_WINDOW_LATENTS * base.downsampling_ratio / base.sample_rate_hz)
     if not asked.window_seconds <= longest_s:
         bound = f"must be at most {longest_s:g}, the longest sound that this base can tell from a shorter one"

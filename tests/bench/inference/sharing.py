@@ -22,6 +22,7 @@ from typing import Any
 
 from steps import PROMPT, device_of, random_model
 
+from luthier_inference.memory import Memory
 from luthier_inference.scheduler import Scheduler
 from luthier_inference.work import Work, amount_of
 from luthier_kit.rpc import Workload
@@ -70,7 +71,7 @@ def one_at_a_time(model: LoadedModel) -> Any:
 @contextmanager
 def shared(model: LoadedModel, batch: int) -> Any:
     """By the step scheduler."""
-    scheduler = Scheduler(model.device, 16, 16, batch, Workload("bench"))
+    scheduler = Scheduler(model.device, 16, 16, batch, Workload("bench"), Memory(1 << 60))
 
     def beside_others(p: GenerationParameters) -> object:
         with scheduler.enter("model", amount_of(model.configuration, p), threading.Event()) as place:

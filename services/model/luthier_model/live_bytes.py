@@ -1,5 +1,6 @@
 """Memory that a computation takes, counted without doing it: on tensors that have shapes and no data."""
 
+import threading
 import weakref
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -11,6 +12,8 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
+
+_ONE_AT_A_TIME = threading.RLock()
 
 
 class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -45,11 +48,19 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 @contextmanager
 def without_data() -> Iterator[None]:
-    """In the block tensors that are made have shapes alone, and so have results; all stay on the CPU."""
+    """In the block tensors that this thread makes have shapes alone, and so have results; all stay on the CPU.
+
+    One thread at a time: others wait for the block to end.
+    """
     # the first backward pass of a process among tensors without data starts threads that no forked process can use
     torch.ones((), requires_grad=True).backward()  # type: ignore[no-untyped-call]
-    here = mock.patch.object(torch.nn.Module, "to", lambda module, *_, **__: module)  # torch cannot move such modules
-    with here, FakeTensorMode(allow_non_fake_inputs=True):
+    move, here = torch.nn.Module.to, threading.get_ident()
+
+    def to(module: torch.nn.Module, *to: Any, **options: Any) -> torch.nn.Module:
+        """torch cannot move modules without data."""
+        return module if threading.get_ident() == here else move(module, *to, **options)
+
+    with _ONE_AT_A_TIME, mock.patch.object(torch.nn.Module, "to", to), FakeTensorMode(allow_non_fake_inputs=True):
         yield
 
 
