@@ -20,6 +20,9 @@ from luthier_kit.bounded_json import read_json
 from luthier_kit.rpc import Checks, InvalidRequest, Violation
 
 MAX_BODY_BYTES: Final = 64 << 10
+MAX_MEMBERS: Final = 100  # of the body; each that is unknown is compared with those that are known
+MAX_VALUES: Final = 4096  # at any depth
+MAX_NAME_CHARS: Final = 80  # of a name that is told again
 MAX_TIMEOUT_S: Final = 3600.0
 DEFAULT_TIMEOUT_S: Final = 1740.0  # a minute less than the chart's grace: a Pod that stops ends none of them
 VLLM_NAMES: Final = {
@@ -82,11 +85,13 @@ def read_body(body: bytes, accept: str = "") -> Asked:
     What the fields hold is for the gRPC server to check.
     """
     try:
-        told = read_json(body, max_bytes=MAX_BODY_BYTES, unique_names=True)
+        told = read_json(body, max_bytes=MAX_BODY_BYTES, max_values=MAX_VALUES, unique_names=True)
     except ValueError as error:
         raise InvalidRequest(reason="BODY_NOT_JSON", violations=[("body", str(error))]) from None
     if not isinstance(told, dict):
         raise InvalidRequest(reason="BODY_NOT_JSON", violations=[("body", "must be a JSON object")])
+    if len(told) > MAX_MEMBERS:
+        raise InvalidRequest(violations=[("body", f"must have at most {MAX_MEMBERS} members, got {len(told)}")])
     told = {name: value for name, value in told.items() if value is not None}
     request, said, checks = pb.GenerateRequest(), dict[str, str](), Checks()
     for name, value in told.items():
@@ -94,7 +99,7 @@ def read_body(body: bytes, accept: str = "") -> Asked:
             continue
         own = VLLM_NAMES.get(name, _BY_NAME.get(name, ""))
         if not own:
-            checks.that(False, name, f"is no field of a generation{_meant(name)}")
+            checks.that(False, name[:MAX_NAME_CHARS], f"is no field of a generation{_meant(name)}")
         elif checks.that(own not in said, name, f"says the same as {said.get(own)}: only one of them may be there"):
             said[own] = name
             checks.violations += _set(request, own, name, value)
@@ -153,7 +158,7 @@ def _kind_of(path: str) -> str:
 
 
 def _meant(name: str) -> str:
-    near = difflib.get_close_matches(name, [*VLLM_NAMES, *_HERE, *_FIELDS], 1)
+    near = difflib.get_close_matches(name[:MAX_NAME_CHARS], [*VLLM_NAMES, *_HERE, *_FIELDS], 1)
     return f"; did you mean {near[0]}?" if near else ""
 
 
