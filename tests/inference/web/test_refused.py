@@ -84,7 +84,8 @@ def test_a_body_that_is_no_request_names_the_field(
 @pytest.mark.parametrize(
     "text",
     ["", "{", "[1]", '"text"', '{"input": NaN}', '{"input": "a", "input": "b"}', '{"input": "\\ud800"}',
-     '{"keep": [' + "1," * 5000 + "1]}", '{"keep": ' + "[" * 5000 + "]" * 5000 + "}", b"\xff\xfe{}", '{"seed": ' + "9" * 5000 + "}"],
+     '{"keep": [' + "1," * 5000 + "1]}",
+     '{"keep": ' + "[" * 5000 + "]" * 5000 + "}", b"\xff\xfe{}", '{"seed": ' + "9" * 5000 + "}"],
 )  # fmt: skip
 def test_a_body_that_is_not_json_is_refused(served_both: Both, text: str | bytes) -> None:
     answer = served_both.http.post(GENERATE, content=text, headers={"content-type": "application/json"})

@@ -13,7 +13,7 @@ import pytest
 
 from luthier.analysis.v1 import analysis_pb2 as pb
 from luthier.analysis.v1 import analysis_pb2_grpc as rpc
-from luthier_kit.rpc import Server, Service, ServiceSettings, forwarded
+from luthier_kit.rpc import Server, Service, ServiceSettings, SettingsError, forwarded
 from tests.kit.rpc.certificates import authority, issued
 from tests.kit.rpc.serving import CONTRACT, Analysis, wait_until
 
@@ -78,6 +78,16 @@ def test_nobody_else_can_enter_the_folder_of_its_socket_which_goes_at_the_end() 
         folder = Path(front.target.removeprefix("unix:")).parent
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert not folder.exists()
+
+
+def test_a_folder_too_long_for_a_socket_is_a_setting_that_is_wrong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / ("x" * 100)
+    folder.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(folder))
+    with pytest.raises(SettingsError, match="TMPDIR is too long"), fronted(Analysis()):
+        pass
 
 
 @pytest.mark.parametrize(

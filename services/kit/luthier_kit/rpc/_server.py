@@ -34,6 +34,7 @@ NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 MAX_REQUEST_BYTES = 4 << 20
 MAX_STREAMS_PER_CONNECTION = 1024
 MAX_PROBES_PER_CONNECTION = 16
+MAX_SOCKET_BYTES = 107  # of a path, unix(7)
 STOPPED, FAILED, WRONG_SETTINGS = 0, 1, 2
 """Exit codes of `main`."""
 S = TypeVar("S", bound=ServiceSettings)
@@ -180,7 +181,12 @@ class Server:
         self._own = tempfile.TemporaryDirectory(prefix="luthier-") if service.front else None
         self.own_target = ""
         if self._own:
-            self.own_target = f"unix:{self._own.name}/grpc"
+            path = f"{self._own.name}/grpc"
+            if len(path.encode()) > MAX_SOCKET_BYTES:
+                raise SettingsError(
+                    f"TMPDIR is too long: {path} must have at most {MAX_SOCKET_BYTES} bytes as a socket"
+                )
+            self.own_target = f"unix:{path}"
             self.grpc.add_insecure_port(self.own_target)
         # the same health without TLS or credentials, for probes that speak neither
         self._probed = grpc.aio.server(
