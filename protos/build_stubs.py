@@ -12,7 +12,8 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 
 class StubHook(BuildHookInterface):
-    """Compiles every `luthier/**/*.proto` into messages, type stubs and gRPC stubs inside the wheel."""
+    """Compiles every `luthier/**/*.proto` into messages, type stubs and gRPC stubs inside the wheel, and all of them
+    into `luthier/contracts.binpb`, a FileDescriptorSet with their comments, which the stubs have lost."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         del version
@@ -22,11 +23,15 @@ class StubHook(BuildHookInterface):
         outputs = [f"--{kind}_out={out}" for kind in ("python", "pyi", "grpc_python", "mypy_grpc")]
         plugin = f"--plugin=protoc-gen-mypy_grpc={Path(sys.executable).parent / 'protoc-gen-mypy_grpc'}"
         sources = sorted(str(path.relative_to(root)) for path in root.glob("luthier/**/*.proto"))
-        command = ["protoc", f"-I{root}", *(f"-I{path}" for path in includes), plugin, *outputs, *sources]
+        contracts = out / "luthier/contracts.binpb"
+        contracts.parent.mkdir()
+        described = [f"--descriptor_set_out={contracts}", "--include_source_info"]
+        command = ["protoc", f"-I{root}", *(f"-I{path}" for path in includes), plugin, *outputs, *described, *sources]
         if code := protoc.main(command):
             raise SystemExit(code)
         for stub in (path for path in out.rglob("*") if path.suffix in (".py", ".pyi")):
             build_data["force_include"][str(stub)] = str(stub.relative_to(out))
+        build_data["force_include"][str(contracts)] = str(contracts.relative_to(out))
         for package in {path.parent for path in out.rglob("*.py")}:
             marker = package / "py.typed"
             marker.touch()

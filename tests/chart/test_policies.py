@@ -115,6 +115,10 @@ FROM_OUTSIDE: list[tuple[str, Peer, dict[str, Any], set[tuple[str, str, int]]]] 
      {"services": {"curation": {"webCallers": [
          {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "ingress"}}}]}}},
      {("ingress controller", "curation", WEB)}),
+    ("programs that call inference over HTTP", CALLER,
+     {"services": {"inference": {"serves": ["grpc", "web"], "webCallers": [
+         {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "games"}}}]}}},
+     {("caller", "inference", WEB)}),
     ("Prometheus", SCRAPER,
      {"prometheus": {"scrapers": MONITORING},
       "llm": {"vllm": {"enabled": True, "model": MODEL}}},

@@ -85,7 +85,7 @@ CONTRADICTORY: list[tuple[str, str, dict[str, Any]]] = [
     ("try", 'services.evaluation.calls: "inferense" is none of services',
      {"services": {"evaluation": {"calls": ["inferense"]}}}),
     ("try", 'services.inference.ingress.port must be one of services.inference.serves, got "web"',
-     {"services": {"inference": {"ingress": {"enabled": True, "host": "a.b", "port": "web"}}}}),
+     {"services": {"inference": {"serves": ["grpc"], "ingress": {"enabled": True, "host": "a.b", "port": "web"}}}}),
     ("try", "autoscaling of rendering: minReplicas 9 is more than maxReplicas 8",
      {"services": {"rendering": {"autoscaling": {"enabled": True, "minReplicas": 9, "maxReplicas": 8}}}}),
     ("try", "services.enrichment: 11 Pods would share the rate of one address; at most 10",

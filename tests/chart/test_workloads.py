@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.chart.rendering import CHART, Helm, Manifest, env, jobs, named, pods
-from tests.chart.variants import SWITCHES
+from tests.chart.variants import SWITCHES, VARIANTS
 
 ROOT = CHART.parents[1]
 SERVERS = {"rendering", "analysis", "enrichment", "prompting", "curation", "training", "inference", "evaluation"}
@@ -34,6 +34,17 @@ def test_services_are_headless_and_select_their_pods(variant: list[Manifest]) ->
         assert service["spec"]["selector"].items() <= found[name].labels.items()
         for port in service["spec"]["ports"]:
             assert found[name].ports[port["targetPort"]] == port["port"]
+
+
+def test_inference_is_reached_over_http_where_it_serves_the_web(helm: Helm, production: list[Manifest]) -> None:
+    for manifests, ports in (
+        (production, {"grpc": 7100, "metrics": 7200}),
+        (helm.render(*VARIANTS["http"]), {"grpc": 7100, "metrics": 7200, "web": 7300}),
+    ):
+        service = named(manifests, "Service")["inference"]
+        container = named(manifests, "Deployment")["inference"]["spec"]["template"]["spec"]["containers"][0]
+        assert {port["name"]: port["port"] for port in service["spec"]["ports"]} == ports
+        assert env(container).get("LUTHIER_WEB_ADDRESS") == ("0.0.0.0:7300" if "web" in ports else None)
 
 
 def test_health_is_probed_on_its_own_port(variant: list[Manifest]) -> None:

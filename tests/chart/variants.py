@@ -42,6 +42,16 @@ SWITCHES: dict[str, dict[str, Any]] = {
             },
         }
     },
+    "http": {
+        "services": {
+            "inference": {
+                "serves": ["grpc", "web"],
+                "webCallers": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "ingress"}}}],
+                "ingress": {"enabled": True, "host": "generate.example.org", "port": "web"},
+                "env": {"LUTHIER_WEB_ORIGINS": "https://generate.example.org"},
+            }
+        }
+    },
     "queues": {"pipeline": {"queue": "cpu"}, "training": {"queue": "gpu", "nodePool": "gpu"}},
     "gpu-pool": {
         "nodePools": {"gpu": {**GPU, "gpus": 2, "runtimeClass": "nvidia"}},

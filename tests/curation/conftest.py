@@ -14,8 +14,9 @@ from sqlalchemy import Engine, make_url
 from luthier_curation.curation import Curation
 from luthier_curation.database import Repository, migrate, open_engine
 from luthier_curation.settings import CurationSettings
-from luthier_curation.web.server import WebServer, create_app
+from luthier_curation.web.server import create_app
 from luthier_kit.store import Store
+from luthier_kit.web import WebServer
 from tests.support.services import require_tool, temp_store
 
 from .postgres import own_database, running_postgres

@@ -10,8 +10,8 @@ import pytest
 from fastapi import FastAPI
 from fastapi.responses import PlainTextResponse, Response, StreamingResponse
 
-from luthier_curation.web import connections
-from luthier_curation.web.server import WebServer
+from luthier_kit.web import WebServer
+from luthier_kit.web import _connections as connections
 
 SIZE = 16 << 20
 """of an answer: more than the kernel keeps for a reader that does not read."""

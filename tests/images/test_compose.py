@@ -52,7 +52,7 @@ def test_secrets_are_files(name: str) -> None:
 
 def test_ports_are_published_on_loopback_only() -> None:
     ports = [port for container in CONTAINERS.values() for port in container.get("ports", [])]
-    assert len(ports) == 2
+    assert len(ports) == 3
     assert all(port.startswith("127.0.0.1:") for port in ports)
 
 

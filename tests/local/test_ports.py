@@ -24,7 +24,8 @@ def test_every_service_has_its_ports_of_the_kit() -> None:
     chosen = {(port.name, port.purpose): port.default for port in wanted(SERVICES, minio=True)}
     assert {name: chosen[name, "address"] for name in PORTS} == PORTS
     assert (chosen["rendering", "metrics"], chosen["curation", "web"], chosen["minio", "address"]) == (7201, 7300, 7400)
-    assert len(set(chosen.values())) == len(chosen) == 18
+    assert chosen["inference", "web"] == 7307
+    assert len(set(chosen.values())) == len(chosen) == 19
 
 
 def test_a_port_of_the_last_start_is_kept_while_the_program_holds_it() -> None:

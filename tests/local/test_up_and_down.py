@@ -35,7 +35,7 @@ def test_up_brings_every_service_to_serving_and_prints_a_line_each(installation:
         assert str(row["address"]) in line
         assert str(row["metrics"]) in line
         assert str(row["pid"]) in line
-    assert "web" in installation.services()["curation"]
+    assert {name for name, row in installation.services().items() if "web" in row} == {"curation", "inference"}
     assert "use the CPU" in done.stdout
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from luthier_kit.rpc import METRICS_OFFSET, PORTS, WEB_PORT
+from luthier_kit.rpc import METRICS_OFFSET, PORTS, WEB_PORTS
 from luthier_local.home import Program, Programs
 from luthier_local.services import Service
 
@@ -32,7 +32,7 @@ def wanted(services: tuple[Service, ...], *, minio: bool) -> list[Wanted]:
         port = PORTS[service.name]
         ports += [Wanted(service.name, "address", port), Wanted(service.name, "metrics", port + METRICS_OFFSET)]
         if service.web:
-            ports.append(Wanted(service.name, "web", WEB_PORT))
+            ports.append(Wanted(service.name, "web", WEB_PORTS[service.name]))
     return [*ports, Wanted("minio", "address", MINIO_PORT)] if minio else ports
 
 

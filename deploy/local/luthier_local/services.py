@@ -18,10 +18,11 @@ from luthier_local.home import Home, Programs
 
 @dataclass(frozen=True)
 class Service:
-    """One service: its name, whether it has a web page, whether it runs torch, and which others it calls."""
+    """One service: its name, whether it has a page, has a database, runs torch, and which others it calls."""
 
     name: str
     web: bool = False
+    database: bool = False
     torch: bool = False
     calls: tuple[str, ...] = ()
 
@@ -31,9 +32,9 @@ SERVICES = (
     Service("analysis"),
     Service("enrichment"),
     Service("prompting"),
-    Service("curation", web=True),
+    Service("curation", web=True, database=True),
     Service("training", torch=True),
-    Service("inference", torch=True, calls=("analysis",)),
+    Service("inference", web=True, torch=True, calls=("analysis",)),
     Service("evaluation", calls=("inference", "analysis")),
 )
 """In the order in which a song passes through them."""
@@ -80,8 +81,9 @@ def entries(chosen: tuple[Service, ...], programs: Programs, home: Home, environ
             values["DEVICE"] = environ.get("DEVICE", "cpu")
             values["OMP_WAIT_POLICY"] = "passive"  # threads that spin while they wait take the other services' cores
         if service.web:
-            database = f"sqlite:///{home.path / (service.name + '.db')}"
             values["LUTHIER_WEB_ADDRESS"] = own.web
+        if service.database:
+            database = f"sqlite:///{home.path / (service.name + '.db')}"
             values["LUTHIER_DATABASE_URL"] = environ.get("LUTHIER_DATABASE_URL", database)
         for other in service.calls:
             if other in programs:

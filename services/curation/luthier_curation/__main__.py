@@ -20,9 +20,10 @@ from luthier_curation.database import (
 from luthier_curation.listening import Listening
 from luthier_curation.service import CurationService
 from luthier_curation.settings import AUTOMATIC, CurationSettings
-from luthier_curation.web.server import WebServer, create_app
+from luthier_curation.web.server import create_app
 from luthier_kit.rpc import Service, SettingsError, main
 from luthier_kit.store import open_store
+from luthier_kit.web import WebServer
 
 OFF = "off"
 

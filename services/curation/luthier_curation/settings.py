@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from luthier_kit.rpc import WEB_PORT, ServiceSettings, Settings, setting
+from luthier_kit.rpc import WEB_PORTS, ServiceSettings, Settings, setting
 from luthier_kit.store import StoreSettings
 
 AUTOMATIC = "auto"
@@ -31,7 +31,7 @@ class CurationSettings(DatabaseSettings, ServiceSettings, StoreSettings):
         help="1 = migrate at start, 0 = refuse an old schema, auto = 1 for SQLite and 0 otherwise",
     )
     web_address: str = setting(
-        "LUTHIER_WEB_ADDRESS", default=f"127.0.0.1:{WEB_PORT}", help="host:port of the page; `off` = none"
+        "LUTHIER_WEB_ADDRESS", default=f"127.0.0.1:{WEB_PORTS['curation']}", help="host:port of the page; `off` = none"
     )
     web_origins: tuple[str, ...] = setting(
         "LUTHIER_WEB_ORIGINS", default=(), help="origins that the page is reached by behind a proxy, comma-separated"

@@ -14,8 +14,8 @@ from luthier_inference.registration import Registrar
 from luthier_inference.scheduler import Scheduler
 from luthier_inference.served_models import ServedModels
 from luthier_inference.service import InferenceServicer
-from luthier_inference.settings import InferenceSettings
-from luthier_kit.rpc import Service, SettingsError, Workload
+from luthier_inference.settings import OFF, InferenceSettings
+from luthier_kit.rpc import Front, Service, SettingsError, Workload
 from luthier_kit.store import Store
 
 LOOKED_UP: Final = 16  # calls beside those that are worked on: bad requests, and answers that are stored
@@ -56,4 +56,14 @@ def build_service(settings: InferenceSettings, store: Store) -> Service:
         scheduled_calls=settings.slots + settings.queue + LOOKED_UP,
         prepare=watcher.start,
         close=close,
+        front=_front(settings, store, scratch),
     )
+
+
+def _front(settings: InferenceSettings, store: Store, scratch: Path) -> Front | None:
+    """HTTP, where it is asked for: else none of it is imported."""
+    if settings.web_address == OFF:
+        return None
+    from luthier_inference.web.app import HttpFront
+
+    return HttpFront(store, scratch, settings.web_address, settings.web_origins)

@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from typing import Final
 
-from luthier_kit.rpc import ServiceSettings, setting
+from luthier_kit.rpc import WEB_PORTS, ServiceSettings, setting
 from luthier_kit.store import StoreSettings
 
+OFF: Final = "off"
 FLOAT32, BFLOAT16, INT8 = "float32", "bfloat16", "int8"
 PRECISIONS: Final = (FLOAT32, BFLOAT16, INT8)
 
@@ -46,6 +47,14 @@ class InferenceSettings(ServiceSettings, StoreSettings):
         "LUTHIER_ANALYSIS_ADDRESS",
         default="",
         help="host:port of analysis, which hears whether audio is as music asked for; empty = none",
+    )
+
+    web_address: str = setting(
+        "LUTHIER_WEB_ADDRESS", default=OFF,
+        help=f"host:port of HTTP and its page, such as 127.0.0.1:{WEB_PORTS['inference']}; `off` = none",
+    )  # fmt: skip
+    web_origins: tuple[str, ...] = setting(
+        "LUTHIER_WEB_ORIGINS", default=(), help="origins that the page is reached by behind a proxy, comma-separated"
     )
 
     @property

@@ -150,6 +150,11 @@ class Clients:
         """host:port of the curation page; empty when unknown."""
         return str(self._written("services").get("curation", {}).get("web", ""))
 
+    @property
+    def generate_page(self) -> str:
+        """host:port of inference's page; empty when unknown."""
+        return str(self._written("services").get("inference", {}).get("web", ""))
+
     def address(self, service: str) -> str:
         """host:port of a service."""
         return self._named_address(service) or f"127.0.0.1:{PORTS[service]}"

@@ -158,8 +158,8 @@ def demo(
         f"data set        {data}\nmodel           {promoted.model}\nreport          {out / 'report.html'}\n"
         f"to listen to    {out / 'page/index.html'}"
     )
-    curation = context.clients.curation_page
-    context.answer(result, f"{text}\ncuration page   http://{curation}" if curation else text)
+    pages = (("curation page", context.clients.curation_page), ("generate page", context.clients.generate_page))
+    context.answer(result, "\n".join([text, *(f"{name:<15} http://{address}" for name, address in pages if address)]))
 
 
 def _examples(context: Context, model: str, folder: Path) -> list[dict[str, object]]:

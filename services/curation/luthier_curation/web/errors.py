@@ -8,25 +8,10 @@ from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
 from luthier_curation.web.templating import render
-from luthier_kit.rpc import (
-    Aborted,
-    FailedPrecondition,
-    InvalidRequest,
-    LuthierError,
-    NotFound,
-    PermissionDenied,
-    Unavailable,
-)
+from luthier_kit.rpc import LuthierError
+from luthier_kit.web import http_status, retry_after
 
 log = logging.getLogger(__name__)
-STATUS: dict[type[LuthierError], int] = {
-    InvalidRequest: 400,
-    PermissionDenied: 403,
-    NotFound: 404,
-    Aborted: 409,
-    FailedPrecondition: 422,
-    Unavailable: 503,
-}
 HTTP_REASONS = {
     403: "FORBIDDEN",
     404: "NOT_FOUND",
@@ -34,11 +19,6 @@ HTTP_REASONS = {
     408: "BODY_LATE",
     411: "LENGTH_REQUIRED",
 }
-
-
-def status_of(error: LuthierError) -> int:
-    """HTTP status of an error; what is not in the table is our fault."""
-    return next((status for kind, status in STATUS.items() if isinstance(error, kind)), 500)
 
 
 def answer(request: Request, status: int, reason: str, message: str, **more: object) -> Response:
@@ -54,9 +34,8 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(LuthierError)
     def expected(request: Request, error: LuthierError) -> Response:
         violations = [list(pair) for pair in getattr(error, "violations", ())]
-        response = answer(request, status_of(error), error.reason, error.public or str(error), violations=violations)
-        if isinstance(error, Unavailable):
-            response.headers["Retry-After"] = str(max(1, round(error.retry_after_s)))
+        response = answer(request, http_status(error), error.reason, error.public or str(error), violations=violations)
+        response.headers.update(retry_after(error))
         return response
 
     @app.exception_handler(RequestValidationError)

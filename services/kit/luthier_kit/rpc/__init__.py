@@ -6,7 +6,7 @@ Serve: `main`, `Service`, `Server`, `ServiceSettings`. Call: `Channel` under a g
 """
 
 from luthier_kit.rpc._admission import Workload
-from luthier_kit.rpc._callers import Callers, Tokens, actor
+from luthier_kit.rpc._callers import TOKEN_KEY, Callers, Tokens, actor, forwarded
 from luthier_kit.rpc._channel import Channel
 from luthier_kit.rpc._checks import NAME_PATTERN, Checks, in_field
 from luthier_kit.rpc._contracts import (
@@ -18,7 +18,7 @@ from luthier_kit.rpc._contracts import (
     TEST,
     TRAIN,
     VALIDATION,
-    WEB_PORT,
+    WEB_PORTS,
 )
 from luthier_kit.rpc._credentials import Credentials
 from luthier_kit.rpc._errors import (
@@ -51,9 +51,16 @@ from luthier_kit.rpc._pages import fit_page, page_position, page_token
 from luthier_kit.rpc._references import REF_INVALID, SHA256, SHA256_RULE, is_blob_key, ref_violations
 from luthier_kit.rpc._reread import Reread
 from luthier_kit.rpc._retry import RetryBudget, retry_policy
-from luthier_kit.rpc._server import Configuration, Server, Service, main
+from luthier_kit.rpc._server import Configuration, Front, Server, Service, main
 from luthier_kit.rpc._settings import ClientSettings, ServiceSettings, Settings, SettingsError, load, setting
-from luthier_kit.rpc._telemetry import configure_logging, current_caller, new_request_id, request_id, serve_metrics
+from luthier_kit.rpc._telemetry import (
+    REQUEST_ID_KEY,
+    configure_logging,
+    current_caller,
+    new_request_id,
+    request_id,
+    serve_metrics,
+)
 from luthier_kit.rpc._tracing import flush_traces, span, start_traces, tracing_enabled
 
 __all__ = [
@@ -65,14 +72,16 @@ __all__ = [
     "NAME_PATTERN",
     "PORTS",
     "REF_INVALID",
+    "REQUEST_ID_KEY",
     "SHA256",
     "SHA256_RULE",
     "SPLITS",
     "TEST",
+    "TOKEN_KEY",
     "TRAIN",
     "UNREACHABLE",
     "VALIDATION",
-    "WEB_PORT",
+    "WEB_PORTS",
     "Aborted",
     "Busy",
     "Callers",
@@ -85,6 +94,7 @@ __all__ = [
     "DataLoss",
     "DeadlineExceeded",
     "FailedPrecondition",
+    "Front",
     "Internal",
     "InvalidRequest",
     "LuthierError",
@@ -111,6 +121,7 @@ __all__ = [
     "error_of_call",
     "fit_page",
     "flush_traces",
+    "forwarded",
     "grpc_status_of",
     "in_field",
     "is_blob_key",

@@ -167,6 +167,26 @@ def _by_certificate(identity: Mapping[str, Iterable[bytes]]) -> str:
     return next((name.decode(errors="replace") for name in names if name), "")
 
 
+FORWARDED_KEY = "luthier-forwarded-for"  # metadata of a front's call: the peer that it is for
+
+
+def forwarded(client: tuple[str, int] | None) -> tuple[tuple[str, str], ...]:
+    """Metadata that names the client of a front's call, as gRPC would name it as a peer."""
+    if client is None:
+        return ()
+    address, port = client
+    peer = f"ipv6:%5B{address}%5D:{port}" if ":" in address else f"ipv4:{address}:{port}"
+    return ((FORWARDED_KEY, peer),)
+
+
+def peer_of(peer: str, metadata: Metadata) -> str:
+    """Where a call comes from: its peer, and of the front of this process, which calls by a socket of its own, whom it
+    calls for. Nobody else is believed."""
+    if not peer.startswith("unix:"):
+        return peer
+    return next((str(value) for key, value in metadata if key == FORWARDED_KEY), peer)
+
+
 def host(peer: str) -> str:
     """Where a call comes from, without the port: of `ipv4:10.0.0.7:4711` the `10.0.0.7`."""
     return peer.partition(":")[2].rpartition(":")[0]

@@ -25,5 +25,5 @@ PORTS: Final = {
 """The port that each service listens on by default."""
 METRICS_OFFSET: Final = 100
 """A service's metrics are that much above its port."""
-WEB_PORT: Final = 7300
-"""Curation's page."""
+WEB_PORTS: Final = {"curation": 7300, "inference": 7307}
+"""The ports of the services that have a page."""

@@ -31,7 +31,7 @@ from grpc_reflection.v1alpha._async import ReflectionServicer
 from luthier.common.v1 import common_pb2
 from luthier_kit.rpc import _telemetry as telemetry
 from luthier_kit.rpc._admission import OPENING_S, Admission, Release
-from luthier_kit.rpc._callers import Callers, host
+from luthier_kit.rpc._callers import Callers, host, peer_of
 from luthier_kit.rpc._errors import DeadlineExceeded, InvalidRequest, LuthierError, Unavailable, grpc_status_of
 
 log = logging.getLogger(__name__)
@@ -210,7 +210,7 @@ class _Call:
 
     def __init__(self, dispatcher: Dispatcher, method: Method, context: grpc.aio.ServicerContext[Any, Any]) -> None:
         self.dispatcher, self.method, self.context = dispatcher, method, context
-        self.peer = str(context.peer())
+        self.peer = peer_of(str(context.peer()), tuple(context.invocation_metadata() or ()))
         self.began = time.perf_counter()
         self.code = "OK"
         self.refused: dict[str, str] = {}

@@ -5,10 +5,11 @@ import logging
 import os
 import signal
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Collection, Coroutine, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import grpc.aio
 from google.protobuf.descriptor import ServiceDescriptor
@@ -33,6 +34,7 @@ NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 MAX_REQUEST_BYTES = 4 << 20
 MAX_STREAMS_PER_CONNECTION = 1024
 MAX_PROBES_PER_CONNECTION = 16
+MAX_SOCKET_BYTES = 107  # of a path, unix(7)
 STOPPED, FAILED, WRONG_SETTINGS = 0, 1, 2
 """Exit codes of `main`."""
 S = TypeVar("S", bound=ServiceSettings)
@@ -63,6 +65,19 @@ class _About(server_pb2_grpc.ServerServiceServicer):
 ABOUT = server_pb2.DESCRIPTOR.services_by_name["ServerService"]
 
 
+class Front(Protocol):
+    """What a service serves beside gRPC and answers by calls of its own gRPC server, such as HTTP.
+
+    `start` comes when the gRPC server takes calls, `stop` after its last one. `target` is where this process alone
+    reaches it, for `grpc.insecure_channel`: without TLS or a certificate, so that only tokens name callers there. A
+    call says whom it is for in its metadata: `authorization`, and the address of the client (`forwarded`).
+    """
+
+    def start(self, target: str) -> None: ...
+
+    def stop(self) -> None: ...
+
+
 @dataclass(frozen=True)
 class Service:
     """What a server serves.
@@ -71,8 +86,8 @@ class Service:
     its methods. `light` and `watch` are the servicer's methods that are admitted apart from work: quick reads, and
     streams that wait. `scheduled` are those whose work the service schedules itself, at most `scheduled_calls` at once,
     working, waiting or being looked up: they begin at once, and the service says when it is full and tells its
-    `Workload`. `prepare` runs before SERVING, `close` after the last call. `configuration` is what the server says of
-    itself; a service that says none is asked everything anew.
+    `Workload`. `prepare` runs before SERVING, `close` after the last call. `front` is served beside gRPC.
+    `configuration` is what the server says of itself; a service that says none is asked everything anew.
     """
 
     contract: ServiceDescriptor
@@ -83,6 +98,7 @@ class Service:
     scheduled_calls: int = 0
     prepare: Callable[[], None] | None = None
     close: Callable[[], None] | None = None
+    front: Front | None = None
     configuration: Configuration = Configuration()
 
     def __post_init__(self) -> None:
@@ -161,6 +177,17 @@ class Server:
             self.grpc.add_insecure_port if secret is None else lambda at: self.grpc.add_secure_port(at, secret),
             "LUTHIER_ADDRESS",
         )
+        # for the front alone: others cannot enter the folder
+        self._own = tempfile.TemporaryDirectory(prefix="luthier-") if service.front else None
+        self.own_target = ""
+        if self._own:
+            path = f"{self._own.name}/grpc"
+            if len(path.encode()) > MAX_SOCKET_BYTES:
+                raise SettingsError(
+                    f"TMPDIR is too long: {path} must have at most {MAX_SOCKET_BYTES} bytes as a socket"
+                )
+            self.own_target = f"unix:{path}"
+            self.grpc.add_insecure_port(self.own_target)
         # the same health without TLS or credentials, for probes that speak neither
         self._probed = grpc.aio.server(
             options=[("grpc.so_reuseport", 0), ("grpc.max_concurrent_streams", MAX_PROBES_PER_CONNECTION)]
@@ -183,6 +210,8 @@ class Server:
         """Listens, prepares, then reports SERVING."""
         self._in_loop(self._probed.start())
         self._in_loop(self.grpc.start())
+        if self.service.front:
+            self.service.front.start(self.own_target)
         if self.service.prepare:
             self.service.prepare()
         self.dispatcher.ready = self._about.ready = True
@@ -205,6 +234,10 @@ class Server:
         self._in_loop(self._probed.stop(None))
         self._in_loop(self.dispatcher.close())
         self._in_loop(self._about.close())
+        if self.service.front:
+            self.service.front.stop()
+        if self._own:
+            self._own.cleanup()
         if self.service.close:
             self.service.close()
         self._loop.call_soon_threadsafe(self._loop.stop)

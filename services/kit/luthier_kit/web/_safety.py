@@ -1,28 +1,32 @@
-"""What the page refuses before it looks at a request, and the headers that every answer carries.
+"""What a server refuses before its application looks at a request, and the headers that every answer carries.
 
 * A Host that is a name we were not given: DNS rebinding would make another site's page same-origin with this one.
-* A change (POST) without the page's own header, or from another origin: another site's page cannot send that header
-  without a preflight, which is never granted.
-* A body without a length, or beyond MAX_BODY_BYTES, or that does not come in time.
+  Names that the internet's DNS has not, and so nobody can rebind, are taken: `localhost`, those of one word
+  (`luthier-inference`) and those below `svc`, `local` and `internal`.
+* A change (POST) that another site's page could send: from another origin, without the page's own header or, where
+  programs call, of another media type than JSON. Another site's page cannot send either without a preflight, which is
+  never granted.
+* A body without a length, or beyond a bound, or that does not come in time.
 * A path with a NUL, which no name that we gave has.
 """
 
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from luthier_curation.web.connections import in_time
-from luthier_curation.web.errors import answer
+from luthier_kit.web._connections import in_time
 
-MAX_BODY_BYTES = 1 << 20
 PAGE_HEADER = "x-luthier-page"
+JSON = "application/json"
+PRIVATE_NAMES = ("svc", "local", "internal", "localhost")
 HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
-    "media-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+    "media-src 'self' blob:; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
     "x-content-type-options": "nosniff",
     "referrer-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
@@ -30,11 +34,20 @@ HEADERS = {
 }
 
 
-class Safety:
-    """ASGI middleware; `origins` are those, besides the request's own host, under which a proxy shows the page."""
+Refuse = Callable[[Request, int, str, str], Response]
+"""The answer to a request that is refused: its status, reason and message."""
 
-    def __init__(self, app: ASGIApp, origins: Iterable[str] = ()) -> None:
+
+class Safety:
+    """ASGI middleware; `origins` are those, besides the request's own host, under which a proxy shows the page. Bodies
+    have at most `max_body_bytes`. `from_pages`: only pages change something, with their header; else programs do, too,
+    with JSON."""
+
+    def __init__(
+        self, app: ASGIApp, refuse: Refuse, *, origins: Iterable[str] = (), max_body_bytes: int, from_pages: bool
+    ) -> None:
         self.app = app
+        self._refuse, self._max_body_bytes, self._from_pages = refuse, max_body_bytes, from_pages
         self.origins = {origin.rstrip("/").lower() for origin in origins}
         self.hosts = {urlsplit(origin).hostname for origin in self.origins}
 
@@ -55,7 +68,7 @@ class Safety:
             await self.app(scope, in_time(receive), with_headers)
         else:
             status, reason, text = refusal
-            await answer(Request(scope), status, reason, text)(scope, receive, with_headers)
+            await self._refuse(Request(scope), status, reason, text)(scope, receive, with_headers)
 
     def refusal(self, method: str, path: str, headers: Headers) -> tuple[int, str, str] | None:
         """Status, reason and message for what is refused; None for what may pass."""
@@ -65,18 +78,27 @@ class Safety:
             return 400, "HOST_NOT_KNOWN", text
         if "\x00" in path:
             return 404, "NOT_FOUND", "There is nothing of this name."
-        if method in ("GET", "HEAD"):
-            return None
-        if headers.get(PAGE_HEADER) != "1" or not self._same_origin(headers.get("origin"), host):
+        return None if method in ("GET", "HEAD") else self._refused_change(headers, host)
+
+    def _refused_change(self, headers: Headers, host: str) -> tuple[int, str, str] | None:
+        if not self._same_origin(headers.get("origin"), host):
             return 403, "CROSS_SITE", "Changes are only accepted from this page itself."
+        if self._from_pages and headers.get(PAGE_HEADER) != "1":
+            return 403, "CROSS_SITE", "Changes are only accepted from this page itself."
+        if not self._from_pages and headers.get("content-type", "").partition(";")[0].strip().lower() != JSON:
+            return 415, "NOT_JSON", f"The body must be JSON and say so: Content-Type: {JSON}."
         length = headers.get("content-length", "")
-        if not length.isdecimal() or int(length) > MAX_BODY_BYTES:
-            return 413, "BODY_TOO_LARGE", f"The body must state its length, at most {MAX_BODY_BYTES} bytes."
+        if not length.isdecimal() or int(length) > self._max_body_bytes:
+            return 413, "BODY_TOO_LARGE", f"The body must state its length, at most {self._max_body_bytes} bytes."
         return None
 
     def _known(self, host: str) -> bool:
-        name = urlsplit(f"//{host}").hostname or ""
-        if name == "localhost" or name in self.hosts:
+        try:
+            name = (urlsplit(f"//{host}").hostname or "").removesuffix(".")
+        except ValueError:  # half of an IPv6 address
+            return False
+        words = name.split(".")
+        if name in self.hosts or (name and (len(words) == 1 or words[-1] in PRIVATE_NAMES)):
             return True
         try:
             return bool(ipaddress.ip_address(name))

@@ -1,4 +1,4 @@
-"""Connections of the page: bounded in number, and closed when a request or the reading of an answer makes no progress.
+"""Connections of a server: bounded in number, and closed when a request or the reading of an answer makes no progress.
 
 uvicorn has neither bound: a client that sends half of a request's head, or reads nothing of its answer, is held for
 ever.
