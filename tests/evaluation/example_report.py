@@ -16,10 +16,11 @@ from PIL import Image
 
 from luthier.common.v1.common_pb2 import ArtifactRef, Span, TempoFact
 from luthier.evaluation.v1 import evaluation_pb2 as pb
-from luthier_evaluation.plan import key_fact, key_of, shipped_suite, suite_sha256
+from luthier_evaluation.plan import shipped_suite, suite_sha256
 from luthier_evaluation.report.page import render
 from luthier_evaluation.scores import genre_scores, score_table
 from luthier_kit.store import Store, StoreSettings, open_store
+from luthier_music.key_facts import key_fact, key_of
 from luthier_music.keys import ALL_KEYS, Key
 
 RATE = 22_050

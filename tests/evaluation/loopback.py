@@ -18,10 +18,10 @@ import soundfile
 from luthier.analysis.v1 import analysis_pb2, analysis_pb2_grpc
 from luthier.common.v1.common_pb2 import FACT_SOURCE_AUDIO, Span, TempoFact
 from luthier.inference.v1 import inference_pb2, inference_pb2_grpc
-from luthier_evaluation.plan import key_fact
 from luthier_kit.registry import resolve
 from luthier_kit.rpc import Checks, InvalidRequest, Service
 from luthier_kit.store import Store
+from luthier_music.key_facts import key_fact
 from luthier_music.keys import Key, parse_key
 
 RATE = 8000

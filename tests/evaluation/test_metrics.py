@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import mir_eval.key
 import mir_eval.tempo
 import numpy as np
 import pytest
@@ -10,9 +11,9 @@ import pytest
 from luthier.common.v1.common_pb2 import TempoFact
 from luthier.evaluation.v1 import evaluation_pb2 as pb
 from luthier_evaluation.metrics import METRICS
-from luthier_evaluation.plan import key_fact
 from luthier_evaluation.scores import genre_scores, score_table
-from luthier_music.keys import ALL_KEYS, Key, parse_key
+from luthier_music.key_facts import key_fact
+from luthier_music.keys import ALL_KEYS, Key, key_score, parse_key
 from luthier_music.tempo import accuracy_1
 
 BY_NAME = {metric.name: metric for metric in METRICS}
@@ -76,6 +77,14 @@ def test_key_scores(asked: str, measured: str, exact: float, tonic: float, mirex
     assert BY_NAME["key_tonic"].of(suite_row(key=asked), result(key=measured)) == tonic
     assert BY_NAME["key_exact"].of(suite_row(key=asked), result(key=measured)) == exact
     assert BY_NAME["key_mirex"].of(suite_row(key=asked), result(key=measured)) == mirex
+
+
+def test_key_scores_are_mir_evals_for_all_pairs() -> None:
+    pairs = [(asked, heard) for asked in ALL_KEYS for heard in ALL_KEYS]
+
+    theirs = [mir_eval.key.weighted_score(str(asked), str(heard)) for asked, heard in pairs]
+
+    assert [key_score(asked, heard) for asked, heard in pairs] == theirs
 
 
 def test_length_error_is_a_distance() -> None:

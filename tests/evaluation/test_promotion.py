@@ -12,10 +12,10 @@ from loopback import Make, Music, follows_prompt, ignores_prompt
 
 from luthier.evaluation.v1 import evaluation_pb2 as pb
 from luthier.inference.v1.inference_pb2 import GenerateRequest
-from luthier_evaluation.plan import key_fact
 from luthier_evaluation.promotion_rule import read_rule
 from luthier_kit.registry import TRANSFORMER, UNFIT, register, resolve, versions
 from luthier_kit.rpc import FailedPrecondition, InvalidRequest, NotFound
+from luthier_music.key_facts import key_fact
 from luthier_music.keys import ALL_KEYS
 
 pytestmark = pytest.mark.usefixtures("undrawn")

@@ -10,13 +10,13 @@ from conftest import Platform, platform_of, store_in
 
 from luthier.common.v1.common_pb2 import MODE_MAJOR, TempoFact
 from luthier.evaluation.v1 import evaluation_pb2 as pb
-from luthier_evaluation.plan import key_fact
 from luthier_evaluation.report import listening, tempo
 from luthier_evaluation.report.key import FIFTHS, confusion, key_section, short
 from luthier_evaluation.report.length import length_section
 from luthier_evaluation.report.page import render
 from luthier_evaluation.report.tempo import octave_error, tempo_section
 from luthier_evaluation.scores import genre_scores
+from luthier_music.key_facts import key_fact
 from luthier_music.keys import parse_key
 
 

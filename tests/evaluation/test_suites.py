@@ -9,6 +9,7 @@ import pytest
 from luthier.common.v1.common_pb2 import ArtifactRef
 from luthier.evaluation.v1 import evaluation_pb2 as pb
 from luthier_evaluation import plan
+from luthier_music.key_facts import key_of
 from luthier_music.keys import ALL_KEYS
 
 FROZEN = {
@@ -35,7 +36,7 @@ def test_each_prompt_states_its_own_reference(name: str) -> None:
     for row in plan.shipped_suite(name).rows:
         tempo = re.search(r"at (\d+) BPM\.", row.prompt)
         assert (float(tempo[1]) if tempo else None) == (row.tempo_bpm if row.HasField("tempo_bpm") else None)
-        assert not row.HasField("key") or f"in {plan.key_of(row.key)}" in row.prompt
+        assert not row.HasField("key") or f"in {key_of(row.key)}" in row.prompt
 
 
 def test_the_tempo_suite_asks_for_every_tempo_from_75_to_160_twice() -> None:
@@ -46,7 +47,7 @@ def test_the_tempo_suite_asks_for_every_tempo_from_75_to_160_twice() -> None:
 def test_the_key_suite_asks_for_every_key_eight_times_in_four_genres() -> None:
     rows = plan.shipped_suite("paper-key").rows
     for key in ALL_KEYS:
-        prompts = [row.prompt for row in rows if plan.key_of(row.key) == key]
+        prompts = [row.prompt for row in rows if key_of(row.key) == key]
         assert len(prompts) == 8
         assert all(sum(genre in prompt for prompt in prompts) == 2 for genre in ("rock", "jazz", "hip hop", "pop"))
 

@@ -47,11 +47,17 @@ def test_hostile_requests_are_refused_by_name(model_files: ModelFiles, tmp_path:
             output_format=pb.OUTPUT_FORMAT_FLAC,
         )
 
+    def streamed() -> pb.StreamGenerateRequest:
+        """With music asked for in its fields."""
+        request = generate()
+        request.music.CopyFrom(pb.MusicFields(tempo_bpm=90, key="D minor", meter="3/4", instruments=["piano"]))
+        return pb.StreamGenerateRequest(request=request)
+
     with temp_store(tmp_path / "store") as store:
         register(store, version_of(store, model_files, "tiny"))
         examples: dict[str, Example] = {
             "Generate": generate,
-            "StreamGenerate": lambda: pb.StreamGenerateRequest(request=generate()),
+            "StreamGenerate": streamed,
             "ListModels": pb.ListModelsRequest(name="tiny"),
             "RegisterModel": registration(store, model_files, name="fuzzed"),
         }

@@ -1,6 +1,7 @@
 """`Generate` over real gRPC with a tiny model of random weights."""
 
 import io
+from functools import partial
 from typing import Any
 
 import grpc
@@ -293,7 +294,7 @@ def test_less_is_denoised_where_the_caller_chose_so(served: Served) -> None:
 
 
 @pytest.mark.parametrize("precision", [pb.PRECISION_BFLOAT16, pb.PRECISION_INT8])
-def test_a_precision_that_the_caller_chose_is_near_and_named(served: Served, precision: pb.Precision.ValueType) -> None:
+def test_a_precision_that_the_caller_chose_is_near_and_named(served: Served, precision: int) -> None:
     exact, found = (
         served.stub.Generate(request(seed=62, guidance_scale=1, steps=1, precision=each))
         for each in (pb.PRECISION_UNSPECIFIED, precision)
@@ -312,6 +313,6 @@ def test_what_a_precision_does_not_go_with_is_refused(served: Served) -> None:
         ({"precision": 17}, "precision: must be one of"),
         ({"fit_window": True, "untrimmed": True}, "fit_window: must be false with untrimmed"),
     ):
-        code, details = refusal(lambda fields=fields: served.stub.Generate(request(**fields)))
+        code, details = refusal(partial(served.stub.Generate, request(**fields)))
         assert code is grpc.StatusCode.INVALID_ARGUMENT
         assert text in details

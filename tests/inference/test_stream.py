@@ -1,5 +1,6 @@
 """`StreamGenerate`: progress, then the response, then the audio; a cancel stops the denoising."""
 
+import io
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -7,14 +8,16 @@ from types import GeneratorType
 from typing import Any
 
 import grpc
+import numpy as np
 import pytest
+import soundfile
 
 from luthier.inference.v1 import inference_pb2 as pb
 from luthier_inference import metrics
 from luthier_inference.service import events_of
 from luthier_model.generation import Denoising, evaluate
 
-from .conftest import Served
+from .conftest import Served, refusal, request
 
 PROMPT = "calm piano in D minor at 90 BPM"
 
@@ -129,3 +132,32 @@ def test_what_the_work_raises_is_raised() -> None:
 
     with pytest.raises(KeyError):
         list(events_of(work, threading.Event()))
+
+
+def test_the_audio_comes_as_it_is_decoded_before_the_response(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("luthier_inference.service.CHUNK_BYTES", 40_000)
+    asked = pb.StreamGenerateRequest(
+        request=request(steps=2, seed=301, seconds_total=1.25, output_format=pb.OUTPUT_FORMAT_WAV_FLOAT), pieces=True
+    )
+
+    events = list(served.stub.StreamGenerate(asked))
+    again = list(served.stub.StreamGenerate(asked))
+
+    kinds = [event.WhichOneof("event") for event in events]
+    pieces = [event.piece for event in events if event.HasField("piece")]
+    sound = np.concatenate([np.frombuffer(piece.samples, "<f4").reshape(-1, piece.channels) for piece in pieces])
+    whole, rate_hz = soundfile.read(io.BytesIO(b"".join(event.audio_chunk for event in events)), dtype="float32")
+    assert kinds.index("response") > max(at for at, kind in enumerate(kinds) if kind == "piece")
+    assert [piece.first_sample for piece in pieces] == [0, 5000, 10_000, 15_000]
+    assert {piece.sample_rate_hz for piece in pieces} == {rate_hz}
+    np.testing.assert_array_equal(sound, whole)
+    assert not any(event.HasField("piece") for event in again), "it is there already"
+
+
+def test_pieces_are_of_one_sound(served: Served) -> None:
+    several = pb.StreamGenerateRequest(request=request(seeds=[1, 2]), pieces=True)
+
+    code, details = refusal(lambda: list(served.stub.StreamGenerate(several)))
+
+    assert code is grpc.StatusCode.INVALID_ARGUMENT
+    assert "pieces: must be false with seeds and best_of" in details

@@ -10,11 +10,16 @@ from luthier.common.v1.common_pb2 import ADAPTER_KIND_DORA, ADAPTER_KIND_LORA, M
 from luthier.evaluation.v1.evaluation_pb2 import PromoteModelResponse, PromotionClause
 from luthier.inference.v1.inference_pb2 import (
     OUTPUT_FORMAT_FLAC,
+    GeneratedAudio,
     GenerateProgress,
     GenerateResponse,
+    GenerationTry,
     ListModelsResponse,
     Model,
+    MusicFields,
+    ObeyedField,
     OutputFormat,
+    Precision,
     RegisterModelResponse,
     StreamGenerateRequest,
     StreamGenerateResponse,
@@ -88,6 +93,78 @@ def test_generate_writes_the_file_and_repeats_the_same_request_when_a_server_die
     assert not asked[0].HasField("guidance_scale")
 
 
+def test_several_seeds_are_one_request_and_a_file_each(store: Store, tmp_path: Path) -> None:
+    other = GeneratedAudio(seed=9, audio=store.blobs.put_bytes("generated", b"other sound", "flac"))
+    inference = generator(stream(store, others=[other]))
+
+    done = luthier(
+        f"generate 'a song' --out {tmp_path / 'song.flac'} --seed 5 --seed 9", FakeClients(store, inference=inference)
+    )
+
+    (asked,) = (message.request for message in inference.requests("StreamGenerate"))
+    assert (list(asked.seeds), asked.HasField("seed")) == ([5, 9], False)
+    assert (tmp_path / "song.flac").read_bytes() == b"sound"
+    assert (tmp_path / "song-9.flac").read_bytes() == b"other sound"
+    assert done.out.splitlines()[1] == f"{tmp_path / 'song-9.flac'}: 00:02, seed 9"
+
+
+def test_music_is_sent_in_its_fields_and_the_completed_prompt_is_shown(store: Store, tmp_path: Path) -> None:
+    inference = generator(stream(store, prompt="jazz, in D minor, at 90 BPM", music=MusicFields(tempo_bpm=90)))
+    options = "--tempo 90 --key 'D minor' --meter 3/4 --bars 8 --instrument piano --instrument drums"
+
+    done = luthier(f"generate jazz --out {tmp_path / 'a.flac'} {options}", FakeClients(store, inference=inference))
+
+    (asked,) = (message.request for message in inference.requests("StreamGenerate"))
+    assert asked.music == MusicFields(tempo_bpm=90, key="D minor", meter="3/4", bars=8, instruments=["piano", "drums"])
+    assert (asked.prompt, asked.HasField("seconds_total")) == ("jazz", False)
+    assert done.out.splitlines()[1] == "prompt: jazz, in D minor, at 90 BPM"
+
+
+def test_asked_and_heard_are_a_table_and_so_are_the_tries(store: Store, tmp_path: Path) -> None:
+    def heard(tempo: str, *, obeyed: bool) -> list[ObeyedField]:
+        return [
+            ObeyedField(field="tempo_bpm", asked="90 BPM", heard=tempo, obeyed=obeyed, estimator="essentia/1"),
+            ObeyedField(field="meter", asked="3/4", note="not measured: analysis hears no meter"),
+        ]
+
+    tries = [
+        GenerationTry(seed=5, heard=heard("120 BPM", obeyed=False)),
+        GenerationTry(seed=77, heard=heard("90.5 BPM", obeyed=True), chosen=True),
+    ]
+    inference = generator(
+        stream(store, prompt="p", music=MusicFields(tempo_bpm=90), heard=tries[1].heard, tries=tries, best_of=4)
+    )
+
+    done = luthier(
+        f"generate --tempo 90 --meter 3/4 --best-of 4 --out {tmp_path / 'a.flac'}",
+        FakeClients(store, inference=inference),
+    )
+
+    (asked,) = (message.request for message in inference.requests("StreamGenerate"))
+    assert asked.best_of == 4
+    assert [line.split() for line in done.out.splitlines()[2:]] == [
+        ["field", "asked", "heard", "obeyed", "how"],
+        ["tempo_bpm", "90", "BPM", "90.5", "BPM", "yes", "essentia/1"],
+        ["meter", "3/4", "-", "-", "not", "measured:", "analysis", "hears", "no", "meter"],
+        ["the", "best", "of", "2", "tries,", "of", "at", "most", "4:"],
+        ["seed", "tempo_bpm", "chosen"],
+        ["5", "120", "BPM"],
+        ["77", "90.5", "BPM", "yes"],
+    ]
+
+
+def test_without_options_of_music_none_is_sent_and_with_them_no_prompt_is_needed(store: Store, tmp_path: Path) -> None:
+    inference = generator(stream(store))
+    for line in ("jazz", "--tempo 90"):
+        assert (
+            luthier(f"generate {line} --out {tmp_path / 'a.flac'}", FakeClients(store, inference=inference)).code == 0
+        )
+
+    plain, typed = (message.request for message in inference.requests("StreamGenerate"))
+    assert (plain.prompt, plain.HasField("music")) == ("jazz", False)
+    assert (typed.prompt, typed.music) == ("", MusicFields(tempo_bpm=90))
+
+
 def test_a_response_counts_even_when_the_server_dies_before_the_last_byte(store: Store, tmp_path: Path) -> None:
     clients = FakeClients(store, inference=generator(stream(store, cut_after=3)))
     assert luthier(f"generate 'a song' --out {tmp_path / 'song.flac'}", clients).code == 0
@@ -139,6 +216,26 @@ def test_audio_goes_on_from_a_file_and_says_what_was_kept(store: Store, tmp_path
     assert (asked.loudness_target_lufs, asked.true_peak_limit_dbtp, asked.guidance_to) == (-14, -1, 0.9)
     assert not any(asked.HasField(name) for name in ("init_noise_level", "guidance_from"))
     assert done.out.splitlines()[1:] == ["kept 0.00 to 9.98 s", "-14.0 LUFS, -1.5 dBTP after +2.0 dB"]
+
+
+def test_an_unknown_precision_is_refused_by_name(store: Store, tmp_path: Path) -> None:
+    done = luthier(f"generate song --out {tmp_path / 'a.flac'} --precision int4", FakeClients(store))
+
+    assert done.code == 1
+    assert "--precision must be one of float32, bfloat16, int8, got 'int4'" in done.err
+
+
+def test_quicker_ways_are_asked_for_and_told(store: Store, tmp_path: Path) -> None:
+    inference = generator(stream(store, fit_window=True, window_s=4.096, precision=Precision.PRECISION_INT8))
+
+    done = luthier(
+        f"generate song --out {tmp_path / 'a.flac'} --seconds 4 --fit-window --precision int8 --model tiny+jazz:0.5",
+        FakeClients(store, inference=inference),
+    )
+
+    (asked,) = (message.request for message in inference.requests("StreamGenerate"))
+    assert (asked.fit_window, asked.precision, asked.model) == (True, Precision.PRECISION_INT8, "tiny+jazz:0.5")
+    assert done.out.splitlines()[1:] == ["4.10 s were denoised", "in int8"]
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ SERVICES = (
     Service("prompting"),
     Service("curation", web=True, database=True),
     Service("training", torch=True),
-    Service("inference", web=True, torch=True),
+    Service("inference", web=True, torch=True, calls=("analysis",)),
     Service("evaluation", calls=("inference", "analysis")),
 )
 """In the order in which a song passes through them."""

@@ -18,6 +18,7 @@ from luthier_kit.rpc import Checks
 from luthier_music.grid import MIN_ONSETS, grid_holds
 from luthier_music.instruments import is_acoustic
 from luthier_music.keys import KeyFit, fit_key
+from luthier_music.meter import beat_quarters
 
 STEADY_WITHIN: Final = 0.02  # of the span's median tempo, the tolerance of Accuracy 1
 STEADY_SHARE: Final = 0.98  # of the span's time within that
@@ -195,17 +196,6 @@ class Timeline:
 
 def _of_notes(name: str, value: float) -> Descriptor:
     return Descriptor(name, value, f"luthier/{name}-of-notes-1", common.FACT_SOURCE_NOTES)
-
-
-def beat_quarters(numerator: int, denominator: int) -> float | None:
-    """Length in quarter notes of the beat of a meter; None where the meter does not tell.
-
-    Compound meters (6/8, 9/8, 12/8, 6/16, …) have dotted beats of three denominators; simple ones over 2 and 4 count
-    their denominators. 3/8, 5/8 or 7/8 are beaten in more than one way, and so are 6/4 and 9/4.
-    """
-    if numerator > 3 and numerator % 3 == 0:
-        return 12 / denominator if denominator >= 8 else None
-    return 4 / denominator if denominator in (2, 4) else None
 
 
 def _seconds_in(span: Span, starts_s: Sequence[float]) -> np.ndarray:

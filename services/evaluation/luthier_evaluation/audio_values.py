@@ -32,9 +32,10 @@ from luthier_evaluation.divergence import clap_score, kl_of
 from luthier_evaluation.embedders import EMBEDDERS, Embedder, TextEmbedder
 from luthier_evaluation.embedding import embed_audio, read_embedding, read_part
 from luthier_evaluation.notes import key_by_notes, transcriber
-from luthier_evaluation.plan import key_of, measured_s
+from luthier_evaluation.plan import measured_s
 from luthier_evaluation.weights import Weights
 from luthier_kit.store import Action, Store
+from luthier_music.key_facts import key_of
 
 KEY_BY_NOTES: Final = "key_by_notes"
 SONG_FD: Final = "song_fd_"

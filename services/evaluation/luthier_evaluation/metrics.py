@@ -5,7 +5,7 @@ level: what a model reaches that ignores the prompt.
 
 - Tempo: Accuracy 1 and 2 (Gouyon et al. 2006), tolerance 2 %.
 - Key: exact, tonic only, and MIREX's weights (fifth above 0.5, relative 0.3, parallel 0.2) as `mir_eval.key` computes
-  them.
+  them (`luthier_music.keys.key_score`).
 - Sound: integrated loudness (BS.1770-4), silence, and how far the length is from the length asked for. Of untrimmed
   audio how far its sound ends from there (`ends`).
 
@@ -14,18 +14,15 @@ Audio in which the estimator finds no tempo or key counts as wrong where one was
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Final
-
-from mir_eval.key import weighted_score
 
 from luthier.evaluation.v1 import evaluation_pb2 as pb
 from luthier_evaluation.adherence import Kind, heard_by_chance, share_heard
 from luthier_evaluation.embedders import EMBEDDERS
-from luthier_evaluation.plan import key_of
 from luthier_evaluation.statistics import permutation_baseline, permutation_p
 from luthier_music import tempo
-from luthier_music.keys import ALL_KEYS, Key
+from luthier_music.key_facts import key_of
+from luthier_music.keys import ALL_KEYS, Key, key_score
 
 Pairs = Sequence[tuple[pb.SuiteRow, pb.RowResult]]
 """Rows with what one model did with them; rows that failed are left out."""
@@ -93,12 +90,6 @@ def _second_agrees(_: pb.SuiteRow, result: pb.RowResult) -> float | None:
     """Whether tempo by beats is the other estimator's as Accuracy 2 counts; None where one of them is not had."""
     first, second = tempo_of(result), result.beat_tempo.tempo_bpm
     return float(tempo.accuracy_2(first, second)) if first and second else None
-
-
-@cache
-def key_score(asked: Key, measured: Key) -> float:
-    """MIREX's score of a key, 0 to 1. Kept for all 576 pairs: the permutation baseline asks up to a million times."""
-    return float(weighted_score(str(asked), str(measured)))
 
 
 def _tempo_metric(

@@ -16,12 +16,12 @@ from typing import Any, Final
 
 from google.protobuf.json_format import ParseDict
 
-from luthier.common.v1.common_pb2 import MODE_MAJOR, MODE_MINOR, KeyFact
 from luthier.evaluation.v1 import evaluation_pb2 as pb
 from luthier_kit.registry import RunKind, RunLog
 from luthier_kit.rpc import NotFound
 from luthier_kit.store import Store, digest_of
-from luthier_music.keys import Key, parse_key, parse_pitch_class
+from luthier_music.key_facts import key_fact, key_of
+from luthier_music.keys import parse_key
 
 MAX_ROWS: Final = 5000  # of a suite
 MIN_SECONDS: Final = 0.5  # of a row
@@ -132,18 +132,6 @@ def unstated(prompt: str, words: Iterable[str]) -> list[str]:
     """Those of the words or phrases, in lower case, that do not stand in the prompt."""
     lower = prompt.lower()
     return [word for word in words if not re.search(rf"\b{re.escape(word)}\b", lower)]
-
-
-def key_of(fact: KeyFact) -> Key | None:
-    """The key, None when tonic or mode is unknown. ValueError for a tonic that is no pitch class."""
-    if not fact.tonic or fact.mode not in (MODE_MAJOR, MODE_MINOR):
-        return None
-    return Key(parse_pitch_class(fact.tonic), "major" if fact.mode == MODE_MAJOR else "minor")
-
-
-def key_fact(key: Key) -> KeyFact:
-    """The fact without a source."""
-    return KeyFact(tonic=key.tonic_name, mode=MODE_MAJOR if key.mode == "major" else MODE_MINOR)
 
 
 def evaluation_log(store: Store, evaluation_id: str) -> Evaluation:

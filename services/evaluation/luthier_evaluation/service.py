@@ -24,7 +24,6 @@ from luthier_evaluation.plan import (
     candidate,
     effective_suite,
     evaluation_log,
-    key_of,
     scaled_to_window,
     shipped_names,
     shipped_suite,
@@ -50,6 +49,7 @@ from luthier_kit.rpc import (
 )
 from luthier_kit.store import MAX_ENTRY_BYTES, Store, to_json
 from luthier_model.registered import fetch_configuration, statuses
+from luthier_music.key_facts import key_of
 
 MAX_MODEL_CHARS: Final = 200
 BEAT_ESTIMATORS: Final = ("beatnet", "essentia")

@@ -7,6 +7,7 @@ import torch
 
 from luthier.inference.v1 import inference_pb2
 from luthier_inference.generator import Generator
+from luthier_inference.heard import Listener
 from luthier_inference.memory import Estimates, Memory
 from luthier_inference.model_cache import Loader, ModelCache, Watcher
 from luthier_inference.registration import Registrar
@@ -38,11 +39,13 @@ def build_service(settings: InferenceSettings, store: Store) -> Service:
     workload = Workload(contract.full_name)
     scheduler = Scheduler(device, settings.slots, settings.queue, settings.in_a_pass, workload, memory)
     generator = Generator(store, cache, scheduler, memory, estimates, settings.precision, scratch)
-    servicer = InferenceServicer(store, models, cache, generator, Registrar(store, text, scratch))
+    listener = Listener(settings.analysis_address)
+    servicer = InferenceServicer(store, models, cache, generator, Registrar(store, text, scratch), listener)
     watcher = Watcher(models, cache, settings.watch_every_s)
 
     def close() -> None:
         watcher.stop()
+        listener.close()
         scheduler.close()
 
     return Service(

@@ -20,7 +20,7 @@ from luthier_inference.memory import Estimates, Memory
 from luthier_inference.model_cache import ModelCache
 from luthier_inference.request import GenerationJob
 from luthier_inference.scheduler import AdmittedRequest, Forecast, Scheduler, out_of_memory
-from luthier_inference.work import Work, amount_of
+from luthier_inference.work import OnPiece, Work, amount_of
 from luthier_kit.store import Action, Store
 from luthier_model.generation import LoadedModel, fitted, prompt_tokens
 from luthier_model.registered import statuses
@@ -77,7 +77,12 @@ class Generator:
         )
 
     def generate(
-        self, job: GenerationJob, on_progress: OnProgress, stop: threading.Event, time_left_s: float | None = None
+        self,
+        job: GenerationJob,
+        on_progress: OnProgress,
+        stop: threading.Event,
+        time_left_s: float | None = None,
+        on_piece: OnPiece = lambda _: None,
     ) -> GenerationResult:
         """Denoises and decodes beside other requests, then stores, which holds up nobody.
 
@@ -98,7 +103,7 @@ class Generator:
                 if job.init_audio:
                     path = self.store.blobs.fetch(job.init_audio, Path(folder))
                     init_audio = audio.read(path, c.sample_rate_hz, c.channels, c.window_samples)
-                work = Work(model, p, init_audio, _Steps(request, version.name, on_progress), mix)
+                work = Work(model, p, init_audio, _Steps(request, version.name, on_progress), mix, on_piece)
                 samples = request.run(work)  # (samples, channels)
             finished = audio.finished(samples, c.sample_rate_hz, job.output_format, job.level)
             samples = finished.samples

@@ -9,6 +9,8 @@ from typing import Any, Final, TypeVar
 from luthier.common.v1.common_pb2 import ArtifactRef, Span
 from luthier.inference.v1 import inference_pb2 as pb
 from luthier_inference.audio import FLAC, FLAC_24, FORMATS, MP3, OPUS, VORBIS, WAV, WAV_24, WAV_FLOAT, Level, Tags
+from luthier_inference.heard import NO_SERVICE
+from luthier_inference.music import prompt_of, wanted_of
 from luthier_inference.served_models import ServedModels, ServedVersion
 from luthier_inference.settings import BFLOAT16, FLOAT32, INT8
 from luthier_kit.registry import MAX_REQUEST_ID_CHARS
@@ -16,11 +18,14 @@ from luthier_kit.rpc import MAX_PROMPT_CHARS, Checks, LuthierError
 from luthier_model.conditions import SECONDS_START
 from luthier_model.generation import GenerationParameters, Kept, fitted, kept_mask
 from luthier_model.objectives import OBJECTIVES, Objective, V
+from luthier_music.captions.wanted import Wanted
 
 MAX_STEPS: Final = 1000
 MAX_GUIDANCE_SCALE: Final = 50.0
 MIN_SECONDS: Final = 0.1
 MAX_KEPT: Final = 64
+MAX_SEEDS: Final = 8
+MAX_TRIES: Final = 16
 LOUDNESS_LUFS: Final = (-40.0, -5.0)
 TRUE_PEAK_DBTP: Final = (-20.0, 0.0)
 MAX_INIT_AUDIO_BYTES: Final = 256 << 20
@@ -50,13 +55,16 @@ T = TypeVar("T", int, float)
 
 @dataclass(frozen=True)
 class GenerationJob:
-    """Parameters for a model; `init_audio` is where it starts from or what it keeps of, None for noise alone."""
+    """Parameters for a model; `init_audio` is where it starts from or what it keeps of, None for noise alone. `wanted`
+    is the music that parameters were made from, None where a prompt alone was.
+    """
 
     served: ServedVersion
     parameters: GenerationParameters
     output_format: str = FLAC
     init_audio: ArtifactRef | None = None
     level: Level = Level()
+    wanted: Wanted | None = None
 
     def named(self) -> dict[str, Any]:
         """Everything that names the audio beside the model, the init audio and the precision."""
@@ -113,17 +121,25 @@ UNKNOWN: Final = Bounds(replace(OBJECTIVES[V], samplers=_SAMPLERS), MAX_SECONDS,
 """Bounds while no model is known: beyond what any model takes."""
 
 
-def job_of(request: pb.GenerateRequest, models: ServedModels) -> GenerationJob:
-    """The job of a request, defaults filled in. Allocates nothing.
+def jobs_of(request: pb.GenerateRequest, models: ServedModels, *, listens: bool = False) -> list[GenerationJob]:
+    """The job of each seed that a request asks for, in its order, or the one job. Raises as `job_of`."""
+    job = job_of(request, models, listens=listens)
+    return [
+        replace(job, parameters=replace(job.parameters, seed=seed)) for seed in (request.seeds or [job.parameters.seed])
+    ]
+
+
+def job_of(request: pb.GenerateRequest, models: ServedModels, *, listens: bool = False) -> GenerationJob:
+    """The job of a request of one seed, defaults filled in. Allocates nothing. `listens`: there is an analysis service.
 
     InvalidRequest names every field beyond its bound, also when the model cannot be found.
     """
     try:
         served = models.resolve(request.model)
     except LuthierError:
-        _parameters(request, UNKNOWN)
+        _parameters(request, UNKNOWN, listens=listens)
         raise
-    parameters = _parameters(request, Bounds.of(served))
+    parameters, wanted = _parameters(request, Bounds.of(served), listens=listens)
     asked = _precision(request, served, models.precisions)
     served = replace(served, precision="" if asked == models.precisions[0] else asked)
     init_audio = request.init_audio if request.HasField("init_audio") else None
@@ -131,22 +147,27 @@ def job_of(request: pb.GenerateRequest, models: ServedModels) -> GenerationJob:
         request.loudness_target_lufs if request.HasField("loudness_target_lufs") else None,
         request.true_peak_limit_dbtp if request.HasField("true_peak_limit_dbtp") else None,
     )
-    return GenerationJob(served, parameters, OUTPUT_FORMATS[request.output_format], init_audio, level)
+    return GenerationJob(served, parameters, OUTPUT_FORMATS[request.output_format], init_audio, level, wanted)
 
 
-def _parameters(request: pb.GenerateRequest, bounds: Bounds) -> GenerationParameters:
+def _parameters(
+    request: pb.GenerateRequest, bounds: Bounds, *, listens: bool
+) -> tuple[GenerationParameters, Wanted | None]:
     sampler = request.sampler or bounds.objective.samplers[0]
     objective = bounds.objective.along(sampler)
 
     def given(field: str, default: T) -> T:
         return getattr(request, field) if request.HasField(field) else default
 
+    checks = Checks()
+    wanted = wanted_of(checks, request, MIN_SECONDS, bounds.window_s) if request.HasField("music") else None
+    prompt = prompt_of(checks, request.prompt, wanted)
     has_init = request.HasField("init_audio")
     p = GenerationParameters(
-        prompt=request.prompt,
+        prompt=prompt,
         negative_prompt=request.negative_prompt,
         seconds_start=given("seconds_start", 0.0),
-        seconds_total=given("seconds_total", bounds.window_s),
+        seconds_total=given("seconds_total", wanted.duration_s if wanted and wanted.duration_s else bounds.window_s),
         steps=given("steps", objective.steps),
         sampler=sampler,
         sigma_min=given("sigma_min", objective.sigma_min),
@@ -165,14 +186,13 @@ def _parameters(request: pb.GenerateRequest, bounds: Bounds) -> GenerationParame
         fit_window=request.fit_window,
     )
     whose = f"a {objective.name}" if objective.flow else sampler
-    checks = Checks()
-    checks.text("prompt", p.prompt, max_chars=MAX_PROMPT_CHARS, blank=False)
     checks.text("negative_prompt", p.negative_prompt, max_chars=MAX_PROMPT_CHARS)
     if bounds.latest_start_s is None:
         checks.that(p.seconds_start == 0, "seconds_start", f"must be 0: this model knows none, got {p.seconds_start:g}")
     else:
         checks.within("seconds_start", p.seconds_start, 0, bounds.latest_start_s)
-    checks.within("seconds_total", p.seconds_total, MIN_SECONDS, bounds.window_s)
+    if wanted is None or wanted.bars is None:
+        checks.within("seconds_total", p.seconds_total, MIN_SECONDS, bounds.window_s)
     checks.that(
         not (p.fit_window and p.untrimmed), "fit_window", "must be false with untrimmed, which is of the window"
     )
@@ -202,9 +222,18 @@ def _parameters(request: pb.GenerateRequest, bounds: Bounds) -> GenerationParame
     if request.HasField("true_peak_limit_dbtp"):
         checks.within("true_peak_limit_dbtp", request.true_peak_limit_dbtp, *TRUE_PEAK_DBTP)
     _check_kept(checks, request, bounds)
+    _check_seeds(checks, request)
+    if request.HasField("best_of"):
+        _check_best_of(checks, request, listens=listens)
     checks.one_of("output_format", OUTPUT_FORMATS.get(request.output_format, str(request.output_format)), FORMATS)
     checks.text("request_id", request.request_id, max_chars=MAX_REQUEST_ID_CHARS)
-    if has_init:
+    _check_init(checks, request, p, objective)
+    checks.done()
+    return p, wanted
+
+
+def _check_init(checks: Checks, request: pb.GenerateRequest, p: GenerationParameters, objective: Objective) -> None:
+    if request.HasField("init_audio"):
         checks.artifact("init_audio", request.init_audio, max_bytes=MAX_INIT_AUDIO_BYTES)
         if request.keep and not request.HasField("init_noise_level"):
             checks.that(p.init_noise_level == 0, "init_noise_level", "must be absent: noise alone")
@@ -219,8 +248,23 @@ def _parameters(request: pb.GenerateRequest, bounds: Bounds) -> GenerationParame
             )
     else:
         checks.that(not request.HasField("init_noise_level"), "init_noise_level", "needs init_audio")
-    checks.done()
-    return p
+
+
+def _check_seeds(checks: Checks, request: pb.GenerateRequest) -> None:
+    if not request.seeds:
+        return
+    checks.that(not request.HasField("seed"), "seeds", "must be empty with seed: one of the two names the seeds")
+    if checks.count("seeds", request.seeds, 0, MAX_SEEDS):
+        twice = next((seed for at, seed in enumerate(request.seeds) if seed in request.seeds[:at]), None)
+        checks.that(twice is None, "seeds", f"must be distinct, got {twice} twice")
+
+
+def _check_best_of(checks: Checks, request: pb.GenerateRequest, *, listens: bool) -> None:
+    checks.within("best_of", request.best_of, 1, MAX_TRIES)
+    asked = request.music.HasField("tempo_bpm") or request.music.key
+    checks.that(bool(asked), "best_of", "needs music.tempo_bpm or music.key, by which tries are told apart")
+    checks.that(listens, "best_of", f"needs an analysis service: {NO_SERVICE}")
+    checks.that(not request.seeds, "best_of", "must be absent with seeds: the seeds of its tries follow from one")
 
 
 def _precision(request: pb.GenerateRequest, served: ServedVersion, precisions: Sequence[str]) -> str:

@@ -2,7 +2,7 @@
 
 import contextvars
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from queue import SimpleQueue
@@ -10,21 +10,27 @@ from tempfile import TemporaryDirectory
 from typing import Final, TypeVar
 
 import grpc
+import numpy as np
 
 from luthier.inference.v1 import inference_pb2 as pb
 from luthier.inference.v1 import inference_pb2_grpc as pb_grpc
 from luthier_inference import metrics
 from luthier_inference.advice import Cards
 from luthier_inference.generator import GenerationResult, Generator, OnProgress
+from luthier_inference.heard import Hearing, Listener
 from luthier_inference.model_cache import ModelCache
+from luthier_inference.music import music_message
 from luthier_inference.registration import Registrar
-from luthier_inference.request import OUTPUT_FORMATS, PRECISIONS, GenerationJob, job_of
+from luthier_inference.request import OUTPUT_FORMATS, PRECISIONS, GenerationJob, jobs_of
 from luthier_inference.served_models import ServedModels, ServedVersion
+from luthier_inference.several import all_at_once
+from luthier_inference.tries import best_of
+from luthier_inference.work import OnPiece
 from luthier_kit.registry import OVERRULED, ModelVersion, claim_request, versions
 from luthier_kit.rpc import Checks, LuthierError, actor, in_field, new_request_id
 from luthier_kit.store import Store
 from luthier_model import text_encoder
-from luthier_model.generation import fitted
+from luthier_model.generation import Samples, fitted
 
 MAX_INLINE_BYTES: Final = 3 << 20
 CHUNK_BYTES: Final = 1 << 20
@@ -43,28 +49,38 @@ class InferenceServicer(pb_grpc.InferenceServiceServicer):
     """The four methods."""
 
     def __init__(
-        self, store: Store, models: ServedModels, cache: ModelCache, generator: Generator, registrar: Registrar
-    ) -> None:
+        self, store: Store, models: ServedModels, cache: ModelCache, generator: Generator, registrar: Registrar,
+        listener: Listener,
+    ) -> None:  # fmt: skip
         self.store, self.models, self.cache = store, models, cache
-        self.generator, self.registrar, self.cards = generator, registrar, Cards(store)
+        self.generator, self.registrar, self.cards, self.listener = generator, registrar, Cards(store), listener
 
     def Generate(self, request: pb.GenerateRequest, context: grpc.ServicerContext) -> pb.GenerateResponse:
-        job = self._job_of(request)
-        return self._generated(request, job, lambda _: None, context, _stop_of(context))
+        jobs = self._jobs_of(request)
+        return self._answer(request, jobs, _drop, context, _stop_of(context), _drop)
 
     def StreamGenerate(
         self, request: pb.StreamGenerateRequest, context: grpc.ServicerContext
     ) -> Iterator[pb.StreamGenerateResponse]:
         asked = request.request
+        several = bool(asked.seeds) or asked.HasField("best_of")
+        checks = Checks()
+        checks.that(not (request.pieces and several), "pieces", "must be false with seeds and best_of")
+        checks.done()
         with in_field("request"):
-            job, stop = self._job_of(asked), _stop_of(context)
+            jobs, stop = self._jobs_of(asked), _stop_of(context)
 
-        def work(on_progress: OnProgress) -> pb.GenerateResponse:
-            return self._generated(asked, job, on_progress, context, stop)
+        def work(emit: Callable[[pb.GenerateProgress | Samples], None]) -> pb.GenerateResponse:
+            return self._answer(asked, jobs, emit, context, stop, emit if request.pieces else _drop)
 
+        decoded = 0
         for event in events_of(work, stop):
             if isinstance(event, pb.GenerateProgress):
                 yield pb.StreamGenerateResponse(progress=event)
+            elif isinstance(event, np.ndarray):
+                rate_hz = jobs[0].served.configuration.sample_rate_hz
+                yield from piece_messages(event, decoded, rate_hz)
+                decoded += len(event)
             else:
                 yield pb.StreamGenerateResponse(response=event)
                 yield from self._chunks(event)
@@ -111,48 +127,93 @@ class InferenceServicer(pb_grpc.InferenceServiceServicer):
         loaded = served.version.digest in self.cache.loaded()
         return pb.RegisterModelResponse(model=model_message(served.version, served, loaded=loaded))
 
-    def _job_of(self, request: pb.GenerateRequest) -> GenerationJob:
-        """The job of a request, which gets an id where it brings none. An id of the caller's asks one thing only."""
+    def _jobs_of(self, request: pb.GenerateRequest) -> list[GenerationJob]:
+        """The jobs of a request, which gets an id where it brings none. An id of the caller's asks one thing only."""
         own_id = bool(request.request_id)
         request.request_id = request.request_id or new_request_id()
-        job = job_of(request, self.models)
+        jobs = jobs_of(request, self.models, listens=self.listener.known)
         if own_id:
             asked = pb.GenerateRequest()
             asked.CopyFrom(request)
             for field in ("request_id", "inline_audio"):
                 asked.ClearField(field)
             claim_request(self.store, "generate", request.request_id, asked)
-        return job
+        return jobs
+
+    def _answer(
+        self, request: pb.GenerateRequest, jobs: Sequence[GenerationJob], on_progress: OnProgress,
+        context: grpc.ServicerContext, stop: threading.Event, on_piece: OnPiece,
+    ) -> pb.GenerateResponse:  # fmt: skip
+        """The response of a request: its first audio with all that took effect, and the others beside it."""
+
+        def make(job: GenerationJob, on_progress: OnProgress) -> pb.GenerateResponse:
+            return self._generated(job, on_progress, context, stop, on_piece)
+
+        def hear(job: GenerationJob, made: pb.GenerateResponse) -> Hearing:
+            return self._heard(job, made, context, stop)
+
+        def make_and_hear(job: GenerationJob, on_progress: OnProgress) -> pb.GenerateResponse:
+            made = make(job, on_progress)
+            made.heard.extend(hear(job, made).fields)
+            return made
+
+        if request.HasField("best_of"):
+            response = best_of(request.best_of, jobs[0], make, hear, on_progress, stop)
+        else:
+            response, *others = all_at_once(jobs, make_and_hear, on_progress, stop)
+            response.others.extend(map(generated_audio, others))
+        served, wanted = jobs[0].served, jobs[0].wanted
+        if wanted:
+            response.music.CopyFrom(music_message(wanted))
+        response.request_id, response.model = request.request_id, served.label
+        response.precision = PRECISION_ENUMS[served.precision or self.models.precisions[0]]
+        response.fit_window = jobs[0].parameters.fit_window
+        response.window_s = fitted(served.configuration, jobs[0].parameters).window_s
+        trained = [each.version for each in served.adapters[:1]] or [served.version]
+        response.advice.extend(self.cards.advice(trained[0], jobs[0].parameters.prompt))
+        if request.inline_audio:
+            self._inline(response)
+        return response
 
     def _generated(
-        self, request: pb.GenerateRequest, job: GenerationJob, on_progress: OnProgress,
-        context: grpc.ServicerContext, stop: threading.Event,
+        self, job: GenerationJob, on_progress: OnProgress, context: grpc.ServicerContext, stop: threading.Event,
+        on_piece: OnPiece,
     ) -> pb.GenerateResponse:  # fmt: skip
-        """The response of a job, from an earlier generation where there is one: that waits for nobody."""
+        """What a job made, in an earlier generation where there is one: that waits for nobody."""
         if job.init_audio:
             self.store.blobs.exists(job.init_audio)  # refuses a bad reference, also where the audio is made already
-        response, reused = self.store.actions.run(
-            self.generator.action(job),
-            pb.GenerateResponse,
-            lambda: response_message(job, self.generator.generate(job, on_progress, stop, context.time_remaining())),
-        )
+
+        def make() -> pb.GenerateResponse:
+            result = self.generator.generate(job, on_progress, stop, context.time_remaining(), on_piece)
+            return response_message(job, result)
+
+        response, reused = self.store.actions.run(self.generator.action(job), pb.GenerateResponse, make)
         metrics.REUSED.inc(reused)
-        response.request_id, response.model = request.request_id, job.served.label
-        response.precision = PRECISION_ENUMS[job.served.precision or self.models.precisions[0]]
-        response.fit_window = job.parameters.fit_window
-        response.window_s = fitted(job.served.configuration, job.parameters).window_s
-        trained = [each.version for each in job.served.adapters[:1]] or [job.served.version]
-        response.advice.extend(self.cards.advice(trained[0], job.parameters.prompt))
-        if request.inline_audio:
-            size = response.audio.size_bytes
-            if size <= MAX_INLINE_BYTES:
-                response.inline_audio = self.store.blobs.read(response.audio, max_bytes=MAX_INLINE_BYTES)
-            else:
-                response.notes.append(
-                    f"inline_audio: the audio has {size} bytes, at most {MAX_INLINE_BYTES} are inlined; "
-                    "fetch it by its reference, or call StreamGenerate"
-                )
         return response
+
+    def _heard(
+        self, job: GenerationJob, made: pb.GenerateResponse, context: grpc.ServicerContext, stop: threading.Event
+    ) -> Hearing:
+        """What is heard in a job's audio of the music that it was asked for."""
+        if job.wanted is None:
+            return Hearing(())
+        span_s = job.parameters.seconds_total if job.parameters.untrimmed else None
+        return self.listener.hear(job.wanted, made.audio, job.output_format, span_s, stop, context.time_remaining())
+
+    def _inline(self, response: pb.GenerateResponse) -> None:
+        """Puts the audio beside its reference while there is room, and says of the rest why it is not there."""
+        room, together = MAX_INLINE_BYTES, " of all together" if response.others else ""
+        every: list[pb.GenerateResponse | pb.GeneratedAudio] = [response, *response.others]
+        for made in every:
+            size = made.audio.size_bytes
+            if size <= room:
+                made.inline_audio = self.store.blobs.read(made.audio, max_bytes=room)
+                room -= size
+            else:
+                made.notes.append(
+                    f"inline_audio: the audio has {size} bytes, at most {MAX_INLINE_BYTES}{together} are inlined; "
+                    f"fetch it by its reference{', or call StreamGenerate' if made is response else ''}"
+                )
 
     def _chunks(self, response: pb.GenerateResponse) -> Iterator[pb.StreamGenerateResponse]:
         with (
@@ -178,6 +239,20 @@ def events_of(work: Callable[[Callable[[E], None]], R], stop: threading.Event) -
             yield event.result()
         finally:
             stop.set()
+
+
+def piece_messages(samples: Samples, first: int, rate_hz: int) -> Iterator[pb.StreamGenerateResponse]:
+    """Decoded audio (samples, channels) that begins at sample `first`, in messages of at most CHUNK_BYTES."""
+    most = CHUNK_BYTES // samples[:1].nbytes
+    for begin in range(0, len(samples), most):
+        part = samples[begin : begin + most]
+        piece = pb.AudioPiece(
+            first_sample=first + begin,
+            samples=part.astype("<f4").tobytes(),
+            channels=part.shape[1],
+            sample_rate_hz=rate_hz,
+        )
+        yield pb.StreamGenerateResponse(piece=piece)
 
 
 def response_message(job: GenerationJob, result: GenerationResult) -> pb.GenerateResponse:
@@ -219,6 +294,23 @@ def response_message(job: GenerationJob, result: GenerationResult) -> pb.Generat
     )
 
 
+def generated_audio(made: pb.GenerateResponse) -> pb.GeneratedAudio:
+    """What a response says of its audio alone."""
+    return pb.GeneratedAudio(
+        seed=made.seed,
+        audio=made.audio,
+        samples=made.samples,
+        peak_dbfs=made.peak_dbfs,
+        loudness_lufs=made.loudness_lufs if made.HasField("loudness_lufs") else None,
+        true_peak_dbtp=made.true_peak_dbtp if made.HasField("true_peak_dbtp") else None,
+        gain_db=made.gain_db,
+        compute_s=made.compute_s,
+        action=made.action,
+        notes=made.notes,
+        heard=made.heard,
+    )
+
+
 def model_message(version: ModelVersion, served: ServedVersion | None, *, loaded: bool) -> pb.Model:
     """A version as a message; without its configuration (unreadable) its window is left out."""
     model = pb.Model(
@@ -243,6 +335,10 @@ def model_message(version: ModelVersion, served: ServedVersion | None, *, loaded
         model.sample_rate_hz = served.configuration.sample_rate_hz
         model.channels = served.configuration.channels
     return model
+
+
+def _drop(_: object) -> None:
+    """Nobody is told."""
 
 
 def _stop_of(context: grpc.ServicerContext) -> threading.Event:

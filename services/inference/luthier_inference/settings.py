@@ -43,6 +43,11 @@ class InferenceSettings(ServiceSettings, StoreSettings):
         path="folder",
         help="folder of the text encoder that registered weights without one get",
     )
+    analysis_address: str = setting(
+        "LUTHIER_ANALYSIS_ADDRESS",
+        default="",
+        help="host:port of analysis, which hears whether audio is as music asked for; empty = none",
+    )
 
     web_address: str = setting(
         "LUTHIER_WEB_ADDRESS", default=OFF,

@@ -28,6 +28,10 @@ OnStep = Callable[[int, int, float], None]
 """Told the steps done, those in all and the noise level reached, by the scheduler's thread: it must not wait."""
 
 
+OnPiece = Callable[[Samples], None]
+"""Given the audio (samples, channels) piece by piece, as it is decoded, likewise."""
+
+
 class Stage(enum.Enum):
     """What a request needs next."""
 
@@ -95,10 +99,11 @@ class Work:
         init_audio: torch.Tensor | None = None,
         on_step: OnStep = lambda *_: None,
         mix: AdapterMix | None = None,
+        on_piece: OnPiece = lambda _: None,
     ) -> None:
         self.model, self.parameters, self._mix = model.fitted(parameters), parameters, mix
         self.stage = Stage.BEGIN
-        self._init_audio, self._on_step = init_audio, on_step
+        self._init_audio, self._on_step, self._on_piece = init_audio, on_step, on_piece
         self._told = 0
         self._denoising: Denoising | None = None
         self._pieces: Iterator[Samples] = iter(())
@@ -131,6 +136,7 @@ class Work:
     def decode(self) -> None:
         """The next piece of audio. Raises OutputNotFinite."""
         self._samples.append(next(self._pieces))
+        self._on_piece(self._samples[-1])
         if len(self._samples) == pieces_of(self.model.configuration, self.parameters):
             self.stage = Stage.DONE
 

@@ -25,10 +25,14 @@ LOW_ENERGY_HZ, HIGH_ENERGY_HZ = 2.5, 5.5  # onsets per second
 
 @dataclass(frozen=True)
 class Heard:
-    """An instrument that sounds: General MIDI name or "Drums", and its share of the clip, 0 to 1."""
+    """An instrument that sounds: General MIDI name or "Drums", and its share of the clip, 0 to 1.
+
+    `called`: the word for it in place of the one that captions have; empty = that one.
+    """
 
     name: str
     share: float = 1.0
+    called: str = field(default="", repr=False)
 
     @property
     def program(self) -> int | None:

@@ -68,6 +68,16 @@ class Key:
         return f"{self.tonic_name} {self.mode}"
 
 
+def key_score(asked: Key, heard: Key) -> float:
+    """How near a key is to the one asked for, 0 to 1, by MIREX's weights (Audio Key Detection): the same 1, its fifth
+    above 0.5, its relative 0.3, its parallel 0.2, any other 0. A fifth below is another, as `mir_eval.key` has it.
+    """
+    if heard.mode == asked.mode:
+        return {0: 1.0, 7: 0.5}.get((heard.tonic - asked.tonic) % 12, 0.0)
+    relative = 9 if asked.mode == "major" else 3  # semitones up to it
+    return {0: 0.2, relative: 0.3}.get((heard.tonic - asked.tonic) % 12, 0.0)
+
+
 ALL_KEYS = tuple(Key(tonic, mode) for mode in MODES for tonic in range(12))
 
 

@@ -62,8 +62,8 @@ def fields_of(facts: Facts, rng: random.Random) -> list[Field]:
 
 def instrument_names(facts: Facts, rng: random.Random) -> list[str]:
     """What a caption calls the instruments that a full caption names, each once, in shuffled order."""
-    programs = [heard.program for heard in facts.required_instruments() if heard.program is not None]
-    names = list(dict.fromkeys(caption_name(program) for program in programs))
+    found = [(heard.called, heard.program) for heard in facts.required_instruments()]
+    names = list(dict.fromkeys(called or caption_name(program) for called, program in found if program is not None))
     rng.shuffle(names)
     return names
 

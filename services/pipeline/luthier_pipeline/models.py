@@ -1,5 +1,6 @@
 """register, models, generate, promote: model versions and the audio that they make."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -18,8 +19,12 @@ from luthier.inference.v1.inference_pb2 import (
     OUTPUT_FORMAT_WAV_FLOAT,
     GenerateRequest,
     GenerateResponse,
+    GenerationTry,
     ListModelsRequest,
+    MusicFields,
+    ObeyedField,
     OutputFormat,
+    Precision,
     RegisterModelRequest,
     StreamGenerateRequest,
 )
@@ -43,6 +48,11 @@ TEXT_ENCODER_FILES: Final = (
 )
 """What inference loads a text encoder from; a hub folder also holds pickles, other frameworks' weights and the
 tokenizer once more."""
+PRECISIONS: Final = {
+    "float32": Precision.PRECISION_FLOAT32,
+    "bfloat16": Precision.PRECISION_BFLOAT16,
+    "int8": Precision.PRECISION_INT8,
+}
 FORMATS: Final = {
     (".flac", "16"): OUTPUT_FORMAT_FLAC,
     (".flac", "24"): OUTPUT_FORMAT_FLAC_24,
@@ -117,15 +127,49 @@ def models(ctx: typer.Context, json: Json = False) -> None:
 
 def generate(
     ctx: typer.Context,
-    prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="What to hear.")],
     out: Annotated[Path, typer.Option(metavar="FILE", help="Where the audio goes: .flac, .wav, .ogg, .opus or .mp3.")],
+    prompt: Annotated[
+        str,
+        typer.Argument(
+            metavar="[PROMPT]",
+            help="What to hear. The options of music complete it, or stand alone; one that says otherwise is refused.",
+            show_default=False,
+        ),
+    ] = "",
+    tempo: Annotated[
+        float | None, typer.Option(metavar="BPM", help="Tempo in beats of the meter, 20 to 400; default: any.")
+    ] = None,
+    key: Annotated[str, typer.Option(metavar="KEY", help="e.g. 'F# minor', 'Bb major'; default: any.")] = "",
+    meter: Annotated[str, typer.Option(metavar="N/D", help="e.g. 3/4; default: any.")] = "",
+    bars: Annotated[
+        int | None, typer.Option(help="Length in bars, in place of --seconds; needs --tempo and --meter.")
+    ] = None,
+    instrument: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="e.g. piano, 'jazz guitar', drums; may be given again, at most 5."),
+    ] = None,
     seconds: Annotated[float | None, typer.Option(help="Length; default: the model's window.")] = None,
+    best_of: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Try seeds, at most so many (16), until analysis hears --tempo and --key; else the best of them.",
+        ),
+    ] = None,
     steps: Annotated[int, typer.Option(help="Denoising steps.")] = 100,
-    seed: Annotated[int | None, typer.Option(help="Default: drawn from the request id.")] = None,
+    seed: Annotated[
+        list[int] | None,
+        typer.Option(
+            help="Default: drawn from the request id. May be given again: as many pieces are made at once, the second "
+            "and further ones into files of their own, NAME-SEED.",
+            show_default=False,
+        ),
+    ] = None,
     model: Annotated[
         str,
         typer.Option(
-            help="name, name@n or sha256:…; default: the server's, else what was promoted last, else the newest.",
+            help="name, name@n or sha256:…, and adapters over it: name+jazz@2:0.8; default: the server's, else what "
+            "was promoted last, else the newest.",
             show_default=False,
         ),
     ] = "",
@@ -158,11 +202,23 @@ def generate(
         float | None, typer.Option(metavar="DBTP", help="Leave its true peak below this, -20 to 0; default: no limit.")
     ] = None,
     untrimmed: Annotated[bool, typer.Option("--untrimmed", help="Keep the whole window, to see how it stops.")] = False,
+    fit_window: Annotated[
+        bool, typer.Option("--fit-window", help="Denoise no more than --seconds: sooner, and other audio.")
+    ] = False,
+    precision: Annotated[
+        str,
+        typer.Option(
+            metavar="float32|bfloat16|int8",
+            help="Of the transformer; the smaller the sooner, where the device can; default: the server's.",
+            show_default=False,
+        ),
+    ] = "",
     json: Json = False,
 ) -> GenerateResponse:
     """Generate audio into a file."""
     context = begin(ctx, json)
-    output_format, kept = _format_of(out, bits), [_kept(each) for each in keep or ()]
+    output_format, kept, seeds = _format_of(out, bits), [_kept(each) for each in keep or ()], seed or []
+    asked_precision = _precision_of(precision)
     if init_audio is None and (kept or init_noise_level is not None):
         raise UsageError("--keep and --init-noise-level are of audio to start from: name it by --init-audio FILE")
     store = context.clients.store  # one that is not there is said before minutes of work
@@ -170,8 +226,11 @@ def generate(
         prompt=prompt,
         negative_prompt=negative_prompt,
         model=model or default_model(context.clients),
+        music=_music(tempo, key, meter, bars, instrument or ()),
         seconds_total=seconds,
-        seed=seed,
+        seed=seeds[0] if len(seeds) == 1 else None,
+        seeds=seeds if len(seeds) > 1 else (),
+        best_of=best_of,
         guidance_scale=guidance_scale,
         sampler=sampler,
         output_format=output_format,
@@ -184,10 +243,15 @@ def generate(
         true_peak_limit_dbtp=true_peak,
         steps=steps,
         untrimmed=untrimmed,
+        fit_window=fit_window,
+        precision=asked_precision,
         request_id=new_request_id(),  # asked again on another server it is the same request
     )
     response = _streamed(context.clients, request)
     save(store, response.audio, out)
+    others = {out.with_stem(f"{out.stem}-{other.seed}"): other for other in response.others}
+    for path, other in others.items():
+        save(store, other.audio, path)
     length_s = response.samples / response.sample_rate_hz
     for advice in response.advice:
         known = f"; it knows {', '.join(advice.near)}" if advice.near else ""
@@ -199,10 +263,63 @@ def generate(
         f"{response.loudness_lufs:.1f} LUFS, {response.true_peak_dbtp:.1f} dBTP after {response.gain_db:+.1f} dB"
         if response.HasField("loudness_lufs")
         else "",
+        f"{response.window_s:.2f} s were denoised" if fit_window else "",
+        f"in {precision}" if precision else "",
     ]
     text = [f"{out}: {clock(length_s)} by {response.model}, seed {response.seed}, {response.steps} steps"]
+    text += [f"prompt: {response.prompt}"] if response.HasField("music") else []
+    text += [_heard(response.heard)] if response.heard else []
+    for path, other in others.items():
+        text += [f"{path}: {clock(length_s)}, seed {other.seed}", *([_heard(other.heard)] if other.heard else [])]
+    if response.tries:
+        text += [f"the best of {len(response.tries)} tries, of at most {response.best_of}:", _tries(response.tries)]
     context.answer({"file": str(out), **plain(response)}, "\n".join(text + [note for note in notes if note]))
     return response
+
+
+def _precision_of(name: str) -> Precision:
+    """The server's own without a name."""
+    if name and name not in PRECISIONS:
+        bound = f"must be one of {', '.join(PRECISIONS)}, got {name[:40]!r}"
+        raise InvalidRequest(violations=[("--precision", bound)])
+    return PRECISIONS.get(name, Precision.PRECISION_UNSPECIFIED)
+
+
+def _music(
+    tempo: float | None, key: str, meter: str, bars: int | None, instruments: Sequence[str]
+) -> MusicFields | None:
+    """None where no option of music is given."""
+    music = MusicFields(tempo_bpm=tempo, key=key, meter=meter, bars=bars, instruments=instruments)
+    return music if music.ByteSize() else None
+
+
+def _heard(fields: Sequence[ObeyedField]) -> str:
+    """A table of what was asked for and what was heard."""
+    rows = [
+        [
+            one.field,
+            one.asked,
+            one.heard or "-",
+            ("yes" if one.obeyed else "no") if one.HasField("obeyed") else "-",
+            one.note or one.estimator,
+        ]
+        for one in fields
+    ]
+    return table(rows, ["field", "asked", "heard", "obeyed", "how"])
+
+
+def _tries(tries: Sequence[GenerationTry]) -> str:
+    """A table of seeds and what was heard of each."""
+    fields = [one.field for one in tries[0].heard if any(field.HasField("obeyed") for field in _of(tries, one.field))]
+    rows = [
+        [str(one.seed), *(_of([one], field)[0].heard or "-" for field in fields), "yes" if one.chosen else ""]
+        for one in tries
+    ]
+    return table(rows, ["seed", *fields, "chosen"])
+
+
+def _of(tries: Sequence[GenerationTry], field: str) -> list[ObeyedField]:
+    return [heard for one in tries for heard in one.heard if heard.field == field]
 
 
 def _format_of(out: Path, bits: str) -> OutputFormat:
@@ -245,13 +362,17 @@ def _streamed(clients: Clients, request: GenerateRequest) -> GenerateResponse:
 
     def ask() -> GenerateResponse:
         response: GenerateResponse | None = None
-        with Progress("steps", request.steps) as progress:
+        with Progress("steps", request.steps * max(1, len(request.seeds), request.best_of)) as progress:
             try:
                 for message in clients.inference.StreamGenerate(StreamGenerateRequest(request=request)):
                     if message.HasField("response"):
                         response = message.response
                     elif response is None:
-                        progress.advance()
+                        told = message.progress
+                        before = max(0, told.try_number - 1) * request.steps
+                        note = f"try {told.try_number} of at most {request.best_of}" if told.try_number else ""
+                        for _ in range(before + told.step - progress.done):
+                            progress.advance(note=note)
                     # after it comes the audio: a stream that is left before its end counts as cancelled
             except Unavailable:
                 if response is None:

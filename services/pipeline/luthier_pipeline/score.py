@@ -15,12 +15,13 @@ import typer
 from luthier.common.v1.common_pb2 import ArtifactRef
 from luthier.evaluation.v1.evaluation_pb2 import CreateEvaluationRequest, Evaluation, Suite, SuiteRow
 from luthier_kit.rpc import InvalidRequest
+from luthier_music.key_facts import key_fact
 from luthier_pipeline.console import Context, UsageError
 from luthier_pipeline.long_runs import run_evaluation
 from luthier_pipeline.options import USER, Json, RequestId, Reviewer, TempoEstimator, begin
 from luthier_pipeline.prompt_files import LAYOUTS, Ids, PromptFile, PromptRow, read_prompts
 from luthier_pipeline.score_audio import AudioFolder, Sound, put_set, reference_set, set_name, store_sounds, unreadable
-from luthier_pipeline.suites import MAX_ROWS, MAX_SECONDS, MIN_SECONDS, key_fact, state
+from luthier_pipeline.suites import MAX_ROWS, MAX_SECONDS, MIN_SECONDS, state
 
 SHOWN: Final = 10  # of each kind of problem
 CLIP_S: Final = 10.5

@@ -13,13 +13,13 @@ import re
 from pathlib import Path
 from typing import Final
 
-from luthier.common.v1.common_pb2 import MODE_MAJOR, MODE_MINOR, KeyFact
 from luthier.curation.v1.dataset_pb2 import DatasetManifest, DatasetRow
 from luthier.evaluation.v1.evaluation_pb2 import Suite, SuiteRow
 from luthier_kit.bounded_yaml import Faults, Node, read_yaml
 from luthier_kit.rpc import SPLITS, InvalidRequest
 from luthier_kit.store import Store
-from luthier_music.keys import Key, parse_key
+from luthier_music.key_facts import key_fact
+from luthier_music.keys import parse_key
 from luthier_pipeline.console import UsageError
 from luthier_pipeline.training_request import find_dataset
 
@@ -125,11 +125,6 @@ def state(row: SuiteRow, tempo_bpm: float | None = None) -> None:
         row.key.CopyFrom(key_fact(asked.keys[0]))
     row.genres.extend(asked.genres[:MAX_GENRES])
     row.instruments.extend(list(dict.fromkeys(words for words, _ in asked.instruments))[:MAX_INSTRUMENTS])
-
-
-def key_fact(key: Key) -> KeyFact:
-    """A key as a row has it."""
-    return KeyFact(tonic=key.tonic_name, mode=MODE_MAJOR if key.mode == "major" else MODE_MINOR)
 
 
 def _row(faults: Faults, node: Node, index: int) -> SuiteRow:

@@ -7,10 +7,8 @@ not known, so there is none. `METADATA` is how Stable Audio Open (Evans et al. 2
 """
 
 from enum import StrEnum
-from typing import Final
 
-MAX_SHORT_WORDS: Final = 16
-"""Of a short prompt: about what people type into a music generator."""
+from luthier_music.grammar import MAX_SHORT_WORDS
 
 
 class Style(StrEnum):

@@ -10,11 +10,10 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from luthier.evaluation.v1 import evaluation_pb2 as pb
-from luthier_evaluation.metrics import key_score
-from luthier_evaluation.plan import key_of
 from luthier_evaluation.report import plots
 from luthier_evaluation.report.genres import GenreScores, genre_scores
-from luthier_music.keys import MODES, Key
+from luthier_music.key_facts import key_of
+from luthier_music.keys import MODES, Key, key_score
 
 RELATIONS: Final = {1.0: "exact", 0.5: "a fifth above", 0.3: "relative", 0.2: "parallel", 0.0: "other"}
 """How keys stand to each other, by their MIREX score."""

@@ -15,7 +15,7 @@ from luthier.evaluation.v1 import evaluation_pb2 as pb
 from luthier_evaluation.adherence import WordHeard, by_word
 from luthier_evaluation.audio_values import SONG_FD, absent_embedders, scores_by
 from luthier_evaluation.metrics import Metric, SetMetric, metrics_of, set_metrics_of, tempo_of
-from luthier_evaluation.plan import baseline, candidate, key_of
+from luthier_evaluation.plan import baseline, candidate
 from luthier_evaluation.report import plots
 from luthier_evaluation.report.key import NO_KEY, key_section, relation
 from luthier_evaluation.report.length import length_section
@@ -27,6 +27,7 @@ from luthier_evaluation.report.text import number, with_interval
 from luthier_evaluation.scores import caution, difference_name
 from luthier_evaluation.tags import NotHeard
 from luthier_kit.store import Store
+from luthier_music.key_facts import key_of
 from luthier_music.keys import Key
 from luthier_music.tempo import accuracy_1, accuracy_2
 

@@ -13,7 +13,7 @@ from luthier_music.clip_facts import Facts
 
 VERSION = "luthier-checker/6"
 
-__all__ = ["CUT_OFF", "VERSION", "Disagreement", "check", "required"]
+__all__ = ["CUT_OFF", "VERSION", "Disagreement", "check", "held", "required"]
 
 
 def check(
@@ -24,6 +24,17 @@ def check(
     `allow_subset`: required facts may stay unstated (metadata and short style); `must_name`: but a genre or an
     instrument must be named where one is required (short style); `max_words`: more are a fault of form.
     """
+    report = held(prompt, facts, max_words)
+    if not allow_subset:
+        _missing(facts, report)
+    nothing_named = "genre" not in report.stated and not report.programs
+    if must_name and nothing_named and (facts.genres or facts.required_instruments()):
+        report.differs("instrument", REQUIRED_BUT_MISSING, "", "a genre or an instrument")
+    return report.disagreements
+
+
+def held(prompt: str, facts: Facts, max_words: int | None = None) -> Report:
+    """Every statement of a prompt held against the facts: what is truly stated, and where they differ."""
     draft, report = Draft(prompt), Report()
     form.check(draft, report, max_words)
     measures.check(draft, facts, report)
@@ -35,12 +46,7 @@ def check(
     words.check(draft, facts, report)
     instruments.check_company(draft, facts, report)
     measures.leftovers(draft, report)
-    if not allow_subset:
-        _missing(facts, report)
-    nothing_named = "genre" not in report.stated and not report.programs
-    if must_name and nothing_named and (facts.genres or facts.required_instruments()):
-        report.differs("instrument", REQUIRED_BUT_MISSING, "", "a genre or an instrument")
-    return report.disagreements
+    return report
 
 
 def required(facts: Facts) -> dict[str, str]:

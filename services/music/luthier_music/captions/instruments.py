@@ -70,6 +70,14 @@ def programs_of(phrase: str) -> frozenset[int]:
     return _PROGRAMS.get(squeezed(phrase), frozenset())
 
 
+def instrument_of(words: str) -> frozenset[int]:
+    """The programs that words are a name of, and nothing else: "Drums", "the violins", "jazz guitar"; empty = none."""
+    for pattern, programs in ((_KNOWN, _PROGRAMS), (_TRUE, _TRUE_PROGRAMS)):
+        if match := pattern.fullmatch(words.strip()):
+            return programs[squeezed(match["phrase"])]
+    return frozenset()
+
+
 def names_instrument(phrase: str) -> bool:
     """Whether the readers below would read an instrument, or its kind, in this phrase."""
     return any(pattern.search(phrase) for pattern in (_KNOWN, _TRUE, _UNKNOWN, _ACOUSTIC, _SYNTHETIC))

@@ -11,9 +11,9 @@ from typing import Final
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from luthier.common.v1.common_pb2 import MODE_MAJOR, MODE_MINOR, KeyFact
 from luthier.evaluation.v1.evaluation_pb2 import EvaluationResults, RowResult, Score, SuiteRow
-from luthier_music.keys import Key, parse_pitch_class
+from luthier_music.key_facts import key_of
+from luthier_music.keys import Key
 from luthier_music.tempo import accuracy_1, accuracy_2
 from luthier_pipeline.demo_page.sounds import HIGHEST_HZ, LOWEST_HZ, RANGE_DB, Format, Sound
 
@@ -152,13 +152,6 @@ def number(metric: str, value: float) -> str:
     else:
         text = f"{value:.{1 if metric in UNITS else 2}f} {UNITS.get(metric, '')}".rstrip()
     return text.replace("-", "−").replace(" ", "\N{NO-BREAK SPACE}")
-
-
-def key_of(fact: KeyFact) -> Key | None:
-    """None when tonic or mode is unknown."""
-    if not fact.tonic or fact.mode not in (MODE_MAJOR, MODE_MINOR):
-        return None
-    return Key(parse_pitch_class(fact.tonic), "major" if fact.mode == MODE_MAJOR else "minor")
 
 
 def tempo_verdict(asked: SuiteRow, result: RowResult) -> str:
