@@ -222,7 +222,7 @@ def test_an_unknown_precision_is_refused_by_name(store: Store, tmp_path: Path) -
     done = luthier(f"generate song --out {tmp_path / 'a.flac'} --precision int4", FakeClients(store))
 
     assert done.code == 1
-    assert "--precision must be one of float32, bfloat16, int8, got 'int4'" in done.err
+    assert "--precision: must be one of float32, bfloat16, int8, got 'int4'" in done.err
 
 
 def test_quicker_ways_are_asked_for_and_told(store: Store, tmp_path: Path) -> None:

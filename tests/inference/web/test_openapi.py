@@ -24,7 +24,7 @@ def document(served_both: Both) -> dict[str, Any]:
 
 def faults(document: dict[str, Any], value: object, place: str) -> list[str]:
     """What of a value is not as the schema at a place of the document says."""
-    resource = Resource(contents=document, specification=DRAFT202012)
+    resource: Resource[Any] = DRAFT202012.create_resource(document)
     registry: Registry[Any] = Registry().with_resource("urn:document", resource)
     validator = OAS31Validator({"$ref": f"urn:document#{place}"}, registry=registry)
     return [fault.message for fault in validator.iter_errors(value)]

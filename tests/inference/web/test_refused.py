@@ -193,7 +193,7 @@ def named(model_files: ModelFiles, tmp_path: Path) -> Iterator[Both]:
     ],
 )
 def test_callers_are_those_of_grpc(named: Both, header: str | None, status: int, reason: str) -> None:
-    headers = {} if header is None else {"authorization": header.encode()}
+    headers: dict[bytes, bytes] = {} if header is None else {b"authorization": header.encode()}
     answer = named.http.post(GENERATE, json=body(seed=1), headers=headers)
 
     assert answer.status_code == status
@@ -265,7 +265,7 @@ def test_a_server_that_stops_answers_what_it_has_begun(model_files: ModelFiles, 
 def test_a_request_id_of_the_caller_goes_through_to_the_answer(served_both: Both) -> None:
     own = served_both.http.get("/v1/models", headers={"x-request-id": "mine"})
     made = served_both.http.post(
-        GENERATE, content=b"{", headers={"content-type": "application/json", "x-request-id": b"\xfc"}
+        GENERATE, content=b"{", headers={b"content-type": b"application/json", b"x-request-id": b"\xfc"}
     )
 
     assert own.headers["x-request-id"] == "mine"

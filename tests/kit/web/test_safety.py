@@ -63,7 +63,7 @@ JSON = {"content_type": "application/json; charset=utf-8", "content_length": "2"
     ],
 )
 def test_programs_change_things_with_json(headers: dict[str, str], expected: str) -> None:
-    assert reason("POST", **headers) == expected
+    assert reason("POST", from_pages=False, **headers) == expected
 
 
 def test_where_only_pages_change_things_their_header_is_asked_for() -> None:

@@ -57,7 +57,7 @@ def test_a_connections_writes_are_sent_at_once() -> None:
         client.request("GET", "/")
         client.getresponse().read()
         (connection,) = server._server.server_state.connections
-        accepted = connection.transport.get_extra_info("socket")  # type: ignore[union-attr]
+        accepted = connection.transport.get_extra_info("socket")
         nodelay = accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
         client.close()
     finally:

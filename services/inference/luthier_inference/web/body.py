@@ -9,7 +9,7 @@ import enum
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from google.protobuf.json_format import ParseDict, ParseError
 
@@ -138,7 +138,7 @@ def _set(request: pb.GenerateRequest, own: str, name: str, value: object) -> Ite
 
 def _kind_of(path: str) -> str:
     """What a field holds, in words. `path` is protobuf's of it, such as `keep[0].start_s`."""
-    message = pb.GenerateRequest.DESCRIPTOR
+    message: Any = pb.GenerateRequest.DESCRIPTOR
     for part in path.split("."):
         name, _, index = part.partition("[")
         described = next(each for each in message.fields if name in (each.name, each.json_name))

@@ -1,7 +1,7 @@
 """Calls of the service's own gRPC server for an HTTP client: with its credentials, and ended when it leaves."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from typing import Any, Final, TypeVar
 
 import grpc
@@ -101,8 +101,9 @@ class Calls:
         """The events of one generation. Closing the iterator cancels the call."""
         stream_request = pb.StreamGenerateRequest(request=asked)
         call = self._inference.StreamGenerate(stream_request, timeout=timeout_s, metadata=metadata)
+        events: Iterator[pb.StreamGenerateResponse] = iter(call)
         try:
-            while (event := await self._in_thread(lambda: next(call, None))) is not None:
+            while (event := await self._in_thread(lambda: next(events, None))) is not None:
                 yield event
         finally:
             call.cancel()  # type: ignore[no-untyped-call]  # does nothing to one that has ended

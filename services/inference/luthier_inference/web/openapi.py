@@ -10,7 +10,7 @@ from html import escape
 from importlib import resources
 from typing import Any, Final
 
-from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
+from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.descriptor_pb2 import DescriptorProto, EnumDescriptorProto, FileDescriptorSet
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
@@ -18,6 +18,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from luthier.inference.v1 import inference_pb2 as pb
 from luthier_inference.web.body import DEFAULT_TIMEOUT_S, JSON, MAX_TIMEOUT_S, RESPONSE_FORMATS, VLLM_NAMES
 
+Described = Any  # protobuf's descriptors, whose classes differ between its implementations
 Schema = dict[str, Any]
 
 _NUMBERS: Final[dict[int, Schema]] = {
@@ -119,11 +120,11 @@ def comments() -> dict[str, str]:
     return found
 
 
-def _enum_schema(described: EnumDescriptor) -> Schema:
+def _enum_schema(described: Described) -> Schema:
     return {"type": "string", "enum": [value.name for value in described.values]}
 
 
-def _field_schema(field: FieldDescriptor, schemas: dict[str, Schema]) -> Schema:
+def _field_schema(field: Described, schemas: dict[str, Schema]) -> Schema:
     if field.message_type is not None and field.message_type.GetOptions().map_entry:
         values = _field_schema(field.message_type.fields_by_name["value"], schemas)
         return {"type": "object", "additionalProperties": values, "description": comments().get(field.full_name, "")}
@@ -141,7 +142,7 @@ def _field_schema(field: FieldDescriptor, schemas: dict[str, Schema]) -> Schema:
     return schema | {"description": comments().get(field.full_name, "")}
 
 
-def _add(message: Descriptor, schemas: dict[str, Schema]) -> str:
+def _add(message: Described, schemas: dict[str, Schema]) -> str:
     """The name of a message's schema, which is added with those that it refers to."""
     name = str(message.name)
     if name not in schemas:
@@ -177,7 +178,7 @@ def _errors(*statuses: str) -> dict[str, Schema]:
     return {status: _response(_STATUSES[status], content) for status in statuses}
 
 
-def _reference(message: Descriptor, schemas: dict[str, Schema]) -> Schema:
+def _reference(message: Described, schemas: dict[str, Schema]) -> Schema:
     return {"schema": {"$ref": f"#/components/schemas/{_add(message, schemas)}"}}
 
 
@@ -218,7 +219,7 @@ def document() -> Schema:
             }
         }
     }
-    token = [{}, {"token": []}]
+    token: list[Schema] = [{}, {"token": []}]
     digest = {
         "name": "name",
         "in": "path",
