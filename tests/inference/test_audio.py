@@ -43,6 +43,16 @@ def test_the_same_samples_are_the_same_bytes_at_any_time(name: str, tmp_path: Pa
     assert float(np.abs(read - sound).std()) < (0.02 if name in (audio.VORBIS, audio.OPUS, audio.MP3) else 2e-5)
 
 
+@pytest.mark.parametrize("name", audio.FORMATS)
+def test_a_title_that_has_nothing_to_show_is_left_out(name: str, tmp_path: Path) -> None:
+    samples, rate_hz = np.zeros((4800, 2), np.float32), audio.FORMATS[name].rate_hz or 16_000
+
+    path = audio.write(tmp_path, samples, rate_hz, name, audio.Tags("\x00 \x01", "seed 1"))
+
+    with soundfile.SoundFile(path) as file:
+        assert (file.title, file.comment) == ("", "seed 1")
+
+
 def test_opus_is_at_its_own_rate_and_as_long() -> None:
     sound = tone(440, RATE_HZ)[:, None].astype(np.float32)
 

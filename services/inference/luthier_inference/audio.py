@@ -116,7 +116,9 @@ def write(folder: Path, samples: Samples, sample_rate_hz: int, output_format: st
     form = FORMATS[output_format]
     path = folder / f"audio.{form.extension}"
     with soundfile.SoundFile(path, "w", sample_rate_hz, samples.shape[1], form.subtype, format=form.container) as file:
-        file.title, file.comment = printable(tags.title)[:TITLE_CHARS], printable(tags.comment)
+        if title := printable(tags.title)[:TITLE_CHARS]:  # libsndfile refuses an empty one
+            file.title = title
+        file.comment = printable(tags.comment)
         for first in range(0, len(samples), BLOCK_FRAMES):
             block = samples[first : first + BLOCK_FRAMES]
             file.write(block.clip(-1.0, 1.0) if form.integer else block)

@@ -13,11 +13,12 @@ from typing import Any
 import pytest
 import soundfile
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, Route, expect, sync_playwright
 
 from luthier.inference.v1 import inference_pb2 as pb
 from luthier_inference import metrics
 from luthier_inference.advice import Cards
+from luthier_inference.web.generating import as_dict
 from tests.model.small import ModelFiles
 from tests.support.services import require_tool
 
@@ -237,6 +238,46 @@ def test_what_the_model_hardly_heard_is_said(page: Page, monkeypatch: pytest.Mon
     expect(page.locator(".notes")).to_have_text("The model hardly heard the instrument violin. It knows Cello.")
 
 
+def test_music_in_its_own_fields_completes_the_prompt(page: Page) -> None:
+    page.get_by_text("Music, in fields of its own").click()
+    page.get_by_label("Tempo, BPM").fill("96")
+    page.get_by_label("Key").fill("D minor")
+    page.get_by_label("Instruments").fill("piano, drums")
+    page.get_by_label("Seconds").fill("1")
+    page.get_by_label("Steps").fill("2")
+    page.get_by_role("button", name="Generate").click()
+    prompt = page.locator(".piece .prompt")
+    for words in ("96 BPM", "D minor", "piano", "drums"):
+        expect(prompt).to_contain_text(words, ignore_case=True)
+    page.reload()
+    expect(page.locator("html[data-ready]")).to_have_count(1)
+    page.get_by_role("button", name="Use again").click()
+    expect(page.get_by_label("Tempo, BPM")).to_have_value("96")
+    expect(page.get_by_label("Instruments")).to_have_value("piano, drums")
+    page.get_by_label("Key").fill("H flat")
+    page.get_by_role("button", name="Generate").click()
+    expect(page.get_by_role("alert")).to_contain_text("Key: ")
+    expect(page.get_by_label("Key")).to_have_attribute("aria-invalid", "true")
+
+
+def test_what_was_heard_of_the_music_is_said(page: Page) -> None:
+    heard = [
+        pb.ObeyedField(field="tempo_bpm", asked="90 BPM", heard="120 BPM", obeyed=False),
+        pb.ObeyedField(field="key", asked="D minor", heard="D minor", obeyed=True),
+        pb.ObeyedField(field="meter", asked="3/4", note="not measured"),
+    ]
+    page.route("**/v1/audio/generate", lambda route: _with_heard(route, heard))
+    generate(page, "calm piano", seed="41")
+    expect(page.locator(".notes li")).to_have_text(["Asked for 90 BPM, heard 120 BPM.", "D minor: heard as asked for."])
+
+
+def _with_heard(route: Route, heard: list[pb.ObeyedField]) -> None:
+    """The service's answer, as if analysis had heard this."""
+    answer = route.fetch()
+    told = json.dumps([as_dict(each) for each in heard])
+    route.fulfill(response=answer, body=answer.text().replace('"heard":[]', f'"heard":{told}'))
+
+
 def violations(page: Page) -> list[str]:
     """Rules of axe-core that the page breaks, WCAG A and AA among them."""
     found = Axe().run(page).response
@@ -247,7 +288,7 @@ def violations(page: Page) -> list[str]:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing(browser: Browser, served_both: Both, scheme: str) -> None:
     with visiting(browser, served_both.url, color_scheme=scheme, bypass_csp=True) as page:
-        page.locator("details").evaluate("(details) => { details.open = true }")
+        page.evaluate("document.querySelectorAll('details').forEach((each) => { each.open = true })")
         assert violations(page) == []
         generate(page)
         page.get_by_label("Prompt").fill(" ")

@@ -7,7 +7,8 @@ import { draw, forget, peaksOf } from "/static/waves.js";
 const $ = (selector, root = document) => root.querySelector(selector);
 const form = $("#form"), list = $("#history"), tokenField = $("#token"); // which has no name: no form sends it
 const FIRST_SECONDS = 10; // asked for unless told otherwise, where the model's window is as long
-const NUMBERS = new Set(["audio_length", "num_inference_steps", "guidance_scale", "loudness_target_lufs"]);
+const NUMBERS = new Set(["audio_length", "num_inference_steps", "guidance_scale", "loudness_target_lufs", "music.tempo_bpm"]);
+const LISTS = new Set(["music.instruments"]); // typed with commas
 let stopping; // an AbortController while something is generated
 let known = { data: [], default_model: "" };
 
@@ -16,15 +17,23 @@ function asked() {
   const body = {};
   for (const [name, text] of new FormData(form)) {
     const value = String(text).trim();
-    if (value || name === "input") body[name] = NUMBERS.has(name) ? Number(value) : value;
+    if (!value && name !== "input") continue;
+    const [outer, inner] = name.split(".");
+    const parsed = NUMBERS.has(name) ? Number(value) : LISTS.has(name) ? value.split(",").map((each) => each.trim()).filter(Boolean) : value;
+    if (inner) (body[outer] ??= {})[inner] = parsed;
+    else body[outer] = parsed;
   }
   return body;
 }
 
 function fill(body) {
-  for (const field of form.elements) if (field.name) field.value = body[field.name] ?? "";
+  for (const field of form.elements) {
+    if (!field.name) continue;
+    const value = field.name.split(".").reduce((within, name) => within?.[name], body) ?? "";
+    field.value = Array.isArray(value) ? value.join(", ") : value;
+    if (value !== "" && field.name !== "response_format") field.closest("details")?.setAttribute("open", "");
+  }
   form.elements.response_format.value ||= "flac";
-  if (body.negative_prompt || body.guidance_scale || body.loudness_target_lufs) $("details").open = true;
 }
 
 /** Tells what is wrong: at the fields that are, and in a list. */
@@ -39,12 +48,17 @@ function tell(fault) {
   const items = document.createElement("ul");
   items.append(...lines.map((text) => item(text)));
   box.append(items);
-  const wrong = (fault.violations ?? []).map(({ field }) => form.elements[field]).filter(Boolean);
-  for (const field of wrong) field.setAttribute("aria-invalid", "true");
+  const wrong = (fault.violations ?? []).map(({ field }) => fieldOf(field)).filter(Boolean);
+  for (const field of wrong) {
+    field.setAttribute("aria-invalid", "true");
+    field.closest("details")?.setAttribute("open", "");
+  }
   (wrong[0] ?? (fault.status === 401 ? tokenField : undefined))?.focus();
 }
 
-const labelOf = (name) => form.elements[name]?.closest("label")?.firstChild.textContent.trim() ?? name;
+/** The field of a path such as `music.instruments[1]`. */
+const fieldOf = (path) => form.elements[path.replace(/\[.*$/, "")];
+const labelOf = (path) => fieldOf(path)?.closest("label")?.firstChild.textContent.trim() ?? path;
 
 function item(text) {
   const made = document.createElement("li");
@@ -109,7 +123,9 @@ function notes({ response }) {
     const instead = near?.length ? ` It knows ${near.join(", ")}.` : "";
     return `The model hardly heard the ${subject} ${wanted}.${instead}`;
   });
-  return [...heard, ...(response.notes ?? [])];
+  const measured = (response.heard ?? []).filter(({ obeyed }) => obeyed !== undefined).map(({ asked: wanted, heard: found, obeyed }) =>
+    obeyed ? `${wanted}: heard as asked for.` : `Asked for ${wanted}, heard ${found || "nothing of it"}.`);
+  return [...heard, ...measured, ...(response.notes ?? [])];
 }
 
 /** Shows a piece at the top of the history. */
