@@ -64,6 +64,18 @@ def test_a_test_is_created_listed_and_found(client: CurationServiceStub, store: 
     assert len(made.results_key) >= 32
 
 
+def test_a_test_says_whose_audio_it_was_made_of(client: CurationServiceStub, store: Store, tmp_path: Path) -> None:
+    request = create(store, tmp_path, training=1, trials=3)
+    client.CreateListeningTest(request)
+    found = client.GetListeningTest(pb.GetListeningTestRequest(test=request.name)).trials
+    assert [trial.training for trial in found] == [True, False, False]
+    assert [[(s.system, s.audio) for s in trial.stimuli] for trial in found] == [
+        [(s.system, s.audio) for s in trial.stimuli] for trial in request.trials
+    ]
+    assert [trial.reference for trial in found] == [trial.reference for trial in request.trials]
+    assert not any(trial.prompt for trial in found)
+
+
 def test_the_same_request_is_the_same_test(client: CurationServiceStub, store: Store, tmp_path: Path) -> None:
     request = create(store, tmp_path)
     first = client.CreateListeningTest(request)

@@ -160,6 +160,9 @@ def test_people_hear_what_the_evaluation_heard_and_copies_of_it_are_kept(system:
     assert again["test"] == made["test"]
     with urllib.request.urlopen(made["link"]) as page:
         assert b"Listening" in page.read()
+    report = system.folder / "heard.html"
+    assert system.luthier("report", judged["evaluation"], "--out", str(report))["listening"] == ["way"]
+    assert "Nobody has rated yet" in report.read_text()
 
 
 def test_a_promoted_model_is_served_under_its_new_name(system: System, judged: Answer, tuned: Answer) -> None:

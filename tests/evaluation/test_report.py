@@ -43,6 +43,11 @@ def test_nothing_is_fetched_from_anywhere(page: str) -> None:
     assert "<script" not in page
 
 
+def test_its_audio_has_one_heading_which_luthier_report_puts_listening_tests_before(page: str) -> None:
+    assert page.count("<section>\n<h2>Listen</h2>") == 1
+    assert page.count("</main>") == 1
+
+
 def test_foreign_text_is_shown_as_text(page: str) -> None:
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
     assert "<b>ada</b>" not in page

@@ -96,8 +96,14 @@ class CurationService(CurationServiceServicer):
     def GetListeningTest(
         self, request: listening_pb2.GetListeningTestRequest, _context: grpc.ServicerContext
     ) -> listening_pb2.GetListeningTestResponse:
-        """One test."""
-        return listening_pb2.GetListeningTestResponse(test=self.listening.test(request.test))
+        """One test, and the audio that it was made of."""
+        test = self.listening.test(request.test)
+        response = listening_pb2.GetListeningTestResponse(
+            test=test, trials=self.listening.plan(test.test_id).request.trials
+        )
+        for trial in response.trials:
+            trial.ClearField("prompt")  # 500 of 2000 characters, up to four bytes each, are as much as a message holds
+        return response
 
     def ListListeningTests(
         self, request: listening_pb2.ListListeningTestsRequest, _context: grpc.ServicerContext

@@ -58,6 +58,7 @@ SECTIONS: Final[dict[str, Commands]] = {
         "fidelity": ("fidelity:fidelity", "Measure how true a model's reconstructions of held-out clips are"),
         "generate": ("models:generate", "Generate audio into a file"),
         "evaluate": ("long_runs:evaluate", "Measure a model, beside a baseline"),
+        "report": ("evaluation_report:report", "Write an evaluation's report, with what listeners said of its audio"),
         "compare": ("compare:compare", "Show the scores of several evaluations side by side"),
         "score": ("score:score", "Measure a folder of audio against its prompts, as evaluate measures a model"),
         "demo-page": ("demo_page.command:demo_page", "Make a page to listen to from evaluations, as static files"),

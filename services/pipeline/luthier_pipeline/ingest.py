@@ -141,13 +141,13 @@ def inspect(
     context.answer(document, text)
 
 
-def write_report(path: Path, text: str) -> None:
-    """Raises UsageError where the file cannot be written."""
+def write_report(path: Path, text: str, option: str = "--report") -> None:
+    """Raises UsageError, which names the option, where the file cannot be written."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
-        raise UsageError(f"--report {path} cannot be written: {error.strerror}") from None
+        raise UsageError(f"{option} {path} cannot be written: {error.strerror}") from None
 
 
 def ingest(

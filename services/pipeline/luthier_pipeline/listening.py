@@ -32,6 +32,7 @@ from luthier.curation.v1.listening_pb2 import (
 )
 from luthier.evaluation.v1.evaluation_pb2 import (
     EVALUATION_STATE_SUCCEEDED,
+    Evaluation,
     EvaluationResults,
     GetEvaluationRequest,
 )
@@ -213,17 +214,11 @@ def results(
 def list_tests(ctx: typer.Context, json: Json = False) -> list[ListeningTest]:
     """List listening tests, newest first."""
     context = begin(ctx, json)
-    request, found = ListListeningTestsRequest(page_size=PAGE_SIZE), list[ListeningTest]()
-    while True:
-        page = context.clients.curation.ListListeningTests(request)
-        found += page.tests
-        if not page.next_page_token:
-            break
-        request.page_token = page.next_page_token
+    found = listed(context.clients)
     rows = [
         [
             test.name,
-            _kind(test.kind),
+            kind_name(test.kind),
             ", ".join(test.systems),
             str(test.trials),
             f"{test.finished} of {test.listeners}",
@@ -238,6 +233,17 @@ def list_tests(ctx: typer.Context, json: Json = False) -> list[ListeningTest]:
     return found
 
 
+def listed(clients: Clients) -> list[ListeningTest]:
+    """Every listening test, newest first."""
+    request, found = ListListeningTestsRequest(page_size=PAGE_SIZE), list[ListeningTest]()
+    while True:
+        page = clients.curation.ListListeningTests(request)
+        found += page.tests
+        if not page.next_page_token:
+            return found
+        request.page_token = page.next_page_token
+
+
 @dataclass(frozen=True)
 class Heard:
     """A row of a suite and what each model made of it, by `name@n`."""
@@ -249,7 +255,8 @@ class Heard:
 
 def _heard(clients: Clients, ids: Sequence[str]) -> list[Heard]:
     """Rows of which every model of these evaluations has audio. UsageError unless they are done, and of one suite."""
-    measured = [_measured(clients, identity_of(clients.store, one)) for one in ids]
+    store: Store = clients.store
+    measured = [store.get(EvaluationResults, succeeded(clients, one).results) for one in ids]
     suites = {found.suite_sha256 for found in measured}
     if len(suites) > 1:
         raise UsageError("--evaluation and --baseline must be of one suite with the same rows, and are not")
@@ -266,12 +273,13 @@ def _heard(clients: Clients, ids: Sequence[str]) -> list[Heard]:
     ]
 
 
-def _measured(clients: Clients, evaluation_id: str) -> EvaluationResults:
-    found = clients.evaluation.GetEvaluation(GetEvaluationRequest(evaluation_id=evaluation_id)).evaluation
+def succeeded(clients: Clients, evaluation_id: str) -> Evaluation:
+    """The evaluation, by its id or how that begins. UsageError for one that has no results."""
+    identity = identity_of(clients.store, evaluation_id)
+    found: Evaluation = clients.evaluation.GetEvaluation(GetEvaluationRequest(evaluation_id=identity)).evaluation
     if found.state != EVALUATION_STATE_SUCCEEDED:
-        raise UsageError(f"{evaluation_id} has no results: it is not done, or did not succeed (luthier status)")
-    store: Store = clients.store
-    return store.get(EvaluationResults, found.results)
+        raise UsageError(f"{identity} has no results: it is not done, or did not succeed (luthier status)")
+    return found
 
 
 def _references(folder: Path) -> dict[int, Path]:
@@ -292,11 +300,11 @@ def _address(clients: Clients, path: str) -> str:
     return f"http://{clients.curation_page}{path}" if clients.curation_page else f"{path} on the curation page"
 
 
-def _kind(kind: ListeningKind) -> str:
+def kind_name(kind: ListeningKind) -> str:
     return ListeningKind.Name(kind).removeprefix("LISTENING_KIND_")
 
 
-def _question(question: ListeningQuestion) -> str:
+def question_name(question: ListeningQuestion) -> str:
     return next(name for name, number in QUESTIONS.items() if number == question)
 
 
@@ -306,10 +314,10 @@ def _interval(found: ListeningScore | ListeningDifference) -> str:
 
 def _score(score: ListeningScore) -> list[str]:
     counts = [str(score.listeners), str(score.ratings)]
-    return [_question(score.question), score.condition, f"{score.mean:.2f}", _interval(score), *counts]
+    return [question_name(score.question), score.condition, f"{score.mean:.2f}", _interval(score), *counts]
 
 
 def _difference(one: ListeningDifference) -> list[str]:
     ps: Iterable[str] = (f"{one.p:.4f}", f"{one.p_adjusted:.4f}") if one.HasField("p") else ("", "")
     pair = f"{one.condition} - {one.compared_with}"
-    return [_question(one.question), pair, f"{one.mean:+.2f}", _interval(one), *ps]
+    return [question_name(one.question), pair, f"{one.mean:+.2f}", _interval(one), *ps]
