@@ -36,6 +36,7 @@ log = logging.getLogger(__name__)
 MODELS_REMEMBERED: Final = 256  # whose costs are kept
 IDLE_LOOK_S: Final = 0.1  # how often callers that left are looked for while nothing can be computed
 ESTIMATE_EVERY_S: Final = 1.0
+TRIM_EVERY_S: Final = 10.0  # it takes some milliseconds
 TOO_NEAR: Final = "DEADLINE_TOO_NEAR"
 STOPS: Final = "the server stops"
 
@@ -106,7 +107,7 @@ class Scheduler:
         self._taken: list[AdmittedRequest] = []
         self._costs: OrderedDict[str, Costs] = OrderedDict()
         self._change = threading.Condition()
-        self._estimated_at = 0.0
+        self._estimated_at = self._trimmed_at = 0.0
         self._closed = False
         self._thread = threading.Thread(target=self._work, name="device", daemon=True)
         self._thread.start()
@@ -219,7 +220,7 @@ class Scheduler:
             with self._change:
                 while not (together := self._next()) and not self._closed:
                     if not self._taken:
-                        _trim()
+                        self._trim(0.0)
                     self._change.wait(IDLE_LOOK_S if self._taken else None)
                 if self._closed:
                     for request in self._taken:
@@ -227,6 +228,7 @@ class Scheduler:
                     return
                 begins = any(request.work and request.work.stage is Stage.BEGIN for request in together)
             self._pass(together)
+            self._trim(TRIM_EVERY_S)
             with self._change:
                 if begins or any(request.done.done() for request in together):
                     self._changed()
@@ -300,6 +302,13 @@ class Scheduler:
             for request in together:
                 self._pass([request])
 
+    def _trim(self, every_s: float) -> None:
+        """Gives back free memory that glibc else keeps, such as what decoding took: 60 MB with a tiny model."""
+        now = time.monotonic()
+        if now - self._trimmed_at >= every_s and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)) is not None:
+            self._trimmed_at = now
+            trim(0)
+
     def _compute(self, together: list[AdmittedRequest], works: list[Work]) -> None:
         stage, began, number = works[0].stage, time.perf_counter(), 1
         if stage is Stage.BEGIN:
@@ -317,12 +326,6 @@ class Scheduler:
             work.passed()
             if work.stage is Stage.DONE and not request.done.done():
                 request.done.set_result(work.samples)
-
-
-def _trim() -> None:
-    """Gives back free memory that glibc else keeps, such as what decoding took: 60 MB with a tiny model."""
-    if (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)) is not None:
-        trim(0)
 
 
 def out_of_memory() -> Unavailable:
