@@ -279,9 +279,7 @@ class PeakMap:
             raise ValueError("pivots must be [alignments]")
         sums, held = np.empty(some.first.size, np.float64), _room(some)
         pointers = self._pointers(evidence, peaks, some, below)
-        _LIBRARY.luthier_align_peaks(
-            *pointers, held.ctypes.data, pivots.ctypes.data, step, reach, sums.ctypes.data
-        )
+        _LIBRARY.luthier_align_peaks(*pointers, held.ctypes.data, pivots.ctypes.data, step, reach, sums.ctypes.data)
         return sums
 
     def classes(self, evidence: Singles, peaks: Peaks, some: Alignments, which: int) -> NDArray[np.uint8]:

@@ -77,8 +77,8 @@ def triplets(peaks: Landmarks, targets: Targets) -> Triplets:
 
 
 def pairs(peaks: Landmarks, most: int, every: int = 1) -> Triplets:
-    """Pairs of peaks as `Triplets`, their shapes 0 to PAIRS: of every so many-th anchor, with the strongest `most` of the
-    later peaks."""
+    """Pairs of peaks as `Triplets`, their shapes 0 to PAIRS: of every so many-th anchor, with the strongest `most` of
+    the later peaks."""
     frames, bins = peaks.frames.astype(np.int32), np.rint(peaks.bins).astype(np.int32)
     anchors = np.arange(0, len(frames), every)
     starts = np.searchsorted(frames, frames[anchors] + _PAIR_STEPS[0])
@@ -131,7 +131,7 @@ class Index:
     """All triplets and peaks of clips that are known by their position, 0 to clips - 1.
 
     Memory: 4 bytes a triplet, about 1,100 of 30 s, and a pair, about 1,500, 5 bytes of each of 1,500 peaks, and tables
-    of 12 MB.
+    of 13 MB: 180 MB for 10,000 clips of 30 s.
     """
 
     clips: int
