@@ -31,8 +31,8 @@ Reals = NDArray[np.float64]
 Singles = NDArray[np.float32]
 
 COPY_SCORE: Final = 0.5
-"""From this score on a passage counts as a copy. 1 % of 345 outputs of half of the songs that hold no clip of an index of
-10,000 reach 0.431; it lies above that, so that the drawn songs with the same drum pattern of
+"""From this score on a passage counts as a copy. 1 % of 345 outputs of half of the songs that hold no clip of an index
+of 10,000 reach 0.431; it lies above that, so that the drawn songs with the same drum pattern of
 `tests/evaluation/test_copies.py` are below it. Of the other half none of 115 of the songbook and of 260 real ones reach
 it (`tests/bench/copies.py`)."""
 LISTED: Final = 8
