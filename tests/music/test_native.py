@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.signal import resample_poly
 
-from luthier_music.native import Votes, add_to_mix, highest, read_warped, to_steps
+from luthier_music.native import Alignments, PeakMap, Peaks, Votes, add_to_mix, highest, read_warped, to_steps
 
 RANDOM = np.random.default_rng(3)
 
@@ -154,6 +154,25 @@ def test_counts_of_cells_are_those_of_all_votes(rows: int) -> None:
     np.testing.assert_array_equal(votes.counts(rows), wanted)
 
 
+@pytest.mark.parametrize("cell_rows", [1, 4, 64])
+def test_cells_are_as_high_as_asked_for(cell_rows: int) -> None:
+    votes = _votes(cell_rows=cell_rows)
+    run, entry, _ = _each_vote(votes)
+    place = entry - votes.asked[run]
+    cell = (place >> 8).astype(np.int64) // cell_rows * 5 + votes.column_cells[place & 255]
+
+    counts = votes.counts(90_000)
+
+    inside = cell < len(counts)
+    np.testing.assert_array_equal(counts, np.bincount(cell[inside], votes.weights[run[inside]], minlength=len(counts)))
+
+
+@pytest.mark.parametrize("cell_rows", [0, 3, 1 << 17])
+def test_cells_of_other_heights_are_refused(cell_rows: int) -> None:
+    with pytest.raises(ValueError, match="cell_rows must be a power of two"):
+        _votes(cell_rows=cell_rows)
+
+
 @pytest.mark.parametrize("room", [100_000, 50, 0])
 def test_votes_within_groups_are_told_in_their_order(room: int) -> None:
     votes = _votes()
@@ -195,3 +214,98 @@ def test_a_cell_that_is_full_does_not_wrap() -> None:
 def test_votes_that_leave_their_arrays_are_refused(changes: dict[str, np.ndarray], says: str) -> None:
     with pytest.raises(ValueError, match=says):
         _votes(**changes)
+
+
+BINS, FRAMES = 40, 300
+
+
+def _peaks(seed: int, count: int = 200) -> Peaks:
+    chance = np.random.default_rng(seed)
+    frames = np.sort(chance.integers(0, FRAMES, count)).astype(np.uint16)
+    return Peaks(
+        frames,
+        chance.integers(0, (BINS - 1) * 64 + 1, count).astype(np.uint16),
+        (np.arange(count) % 50).astype(np.uint8),
+    )
+
+
+def _alignments(*places: tuple[float, float, float], last: int = 200) -> Alignments:
+    offsets, stretches, shifts = np.array(places, np.float32).T
+    zeros = np.zeros(len(places), np.int64)
+    return Alignments(zeros, zeros + last, offsets, stretches, shifts)
+
+
+def _classes(near: Peaks, held: Peaks, offset: float, stretch: float, shift: float) -> list[int]:
+    """The class of each held peak, by the distance in half frames and thirds of a bin to all others."""
+    rows = (near.bins.astype(int) * 3 + 32) // 64
+    found = []
+    for frame, bin_ in zip(held.frames, held.bins / 64, strict=True):
+        at, of = offset + stretch * float(frame), bin_ + shift
+        if not (0 <= of < BINS - 0.5 and 0 <= at < FRAMES - 0.5):
+            found.append(255)
+            continue
+        late = np.abs(np.floor(2 * at + 0.5) - 2 * near.frames.astype(int))
+        up = np.abs(np.floor(3 * of + 0.5) - rows)
+        first, second = (up <= 1) & (late <= 1), (up <= 1) & (late <= 3)
+        third = ((up <= 1) & (late <= 5)) | ((up <= 2) & (late <= 3))
+        found.append(1 if first.any() else 2 if second.any() else 3 if third.any() else 0)
+    return found
+
+
+@pytest.mark.parametrize("place", [(0.0, 1.0, 0.0), (-20.5, 1.25, 2.5), (40.0, 0.75, -3.0)])
+def test_the_class_of_a_peak_tells_how_near_another_is(place: tuple[float, float, float]) -> None:
+    near, held = _peaks(1), _peaks(2)
+    evidence = np.zeros((BINS, 5, 4), np.float32)
+
+    classes = PeakMap(near, BINS, FRAMES).classes(evidence, held, _alignments(place), 0)
+
+    wanted = _classes(near, held, *place)
+    assert set(wanted) >= {0, 1, 2, 3}
+    assert classes.tolist() == wanted
+
+
+def test_evidence_is_summed_by_bin_rank_and_class_of_the_stronger_peaks() -> None:
+    near, held, place = _peaks(1), _peaks(2), (10.0, 1.0, 1.0)
+    evidence = np.random.default_rng(3).standard_normal((BINS, 5, 4)).astype(np.float32)
+
+    (found,) = PeakMap(near, BINS, FRAMES).sums(evidence, held, _alignments(place), 20)
+
+    bins = np.floor(held.bins / 64 + 1.0 + 0.5).astype(int)
+    of = zip(bins, held.ranks.astype(int), _classes(near, held, *place), strict=True)
+    assert found == pytest.approx(sum(evidence[b, rank // 10, c] for b, rank, c in of if rank < 20 and c != 255))
+
+
+def test_peaks_are_aligned_with_where_they_were_moved_from() -> None:
+    held = _peaks(2)
+    moved = Peaks((held.frames[:150] + 3).astype(np.uint16), held.bins[:150], held.ranks[:150])
+    evidence = np.broadcast_to(np.array([-0.1, 3, 1, 0.5], np.float32), (BINS, 5, 4)).copy()
+    some = _alignments((0.0, 1.0, 0.0), last=150)
+    frames = int(moved.frames.max()) + 1
+
+    PeakMap(moved, BINS, frames).align(evidence, held, some, 50, np.full(1, 100, np.float32), 0.0025, 5)
+
+    assert some.offsets[0] + some.stretches[0] * 100 - 100 == pytest.approx(3, abs=0.6)
+    assert some.shifts[0] == pytest.approx(0, abs=0.26)
+
+
+def test_peaks_and_alignments_that_do_not_fit_are_refused() -> None:
+    peaks, evidence = _peaks(1), np.zeros((BINS, 5, 4), np.float32)
+    near = PeakMap(peaks, BINS, FRAMES)
+    place = (0.0, 1.0, 0.0)
+
+    with pytest.raises(ValueError, match="within 40 bins and 10 frames"):
+        PeakMap(peaks, BINS, 10)
+    with pytest.raises(ValueError, match="bins and frames must be"):
+        PeakMap(peaks, BINS, 1 << 30)
+    with pytest.raises(ValueError, match="some of the 200 peaks"):
+        near.sums(evidence, peaks, _alignments(place, last=201), 20)
+    with pytest.raises(ValueError, match="below must be 0 to 50"):
+        near.sums(evidence, peaks, _alignments(place), 51)
+    with pytest.raises(ValueError, match="evidence must be"):
+        near.sums(evidence[:, :4].copy(), peaks, _alignments(place), 20)
+    with pytest.raises(ValueError, match="pivots must be"):
+        near.align(evidence, peaks, _alignments(place), 20, np.zeros(2, np.float32), 0.0025, 5)
+    with pytest.raises(ValueError, match="of one length"):
+        Peaks(peaks.frames, peaks.bins[1:], peaks.ranks)
+    with pytest.raises(ValueError, match="uint16, uint16 and uint8"):
+        Peaks(peaks.frames.astype(np.int64), peaks.bins, peaks.ranks)

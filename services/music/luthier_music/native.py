@@ -31,9 +31,22 @@ def _load() -> ctypes.CDLL:
     library.luthier_highest.restype = single
     library.luthier_read_warped.argtypes = [pointer, whole, pointer, number, number, pointer, whole, pointer]
     library.luthier_read_warped.restype = None
-    runs: list[Any] = [pointer, pointer, pointer, pointer, whole, pointer, ctypes.c_uint32]
+    runs: list[Any] = [pointer, pointer, pointer, pointer, whole, pointer, ctypes.c_uint32, ctypes.c_uint32]
     library.luthier_count_votes.argtypes = [*runs, pointer, pointer, whole]
     library.luthier_count_votes.restype = None
+    map_of: list[Any] = [pointer, pointer, whole, whole, whole]
+    peaks: list[Any] = [pointer, pointer, pointer]
+    some: list[Any] = [pointer, pointer, number, whole, pointer, pointer, pointer, pointer]
+    library.luthier_mark_peaks.argtypes = [pointer, whole, whole, pointer, pointer, whole]
+    library.luthier_mark_peaks.restype = None
+    library.luthier_count_marks.argtypes = [pointer, whole, whole, whole, pointer, pointer]
+    library.luthier_count_marks.restype = None
+    library.luthier_sum_evidence.argtypes = [*map_of, *peaks, *some, pointer]
+    library.luthier_sum_evidence.restype = None
+    library.luthier_align_peaks.argtypes = [*map_of, *peaks, *some, pointer, single, number, pointer]
+    library.luthier_align_peaks.restype = None
+    library.luthier_peak_classes.argtypes = [*map_of, pointer, pointer, whole, whole, single, single, single, pointer]
+    library.luthier_peak_classes.restype = None
     library.luthier_votes_in_groups.argtypes = [*runs, pointer, whole, whole, pointer, pointer]
     library.luthier_votes_in_groups.restype = whole
     return library
@@ -41,7 +54,13 @@ def _load() -> ctypes.CDLL:
 
 _LIBRARY: Final = _load()
 _MOST_WEIGHTS: Final = 1024  # as in warped.c
-_CELL_ROWS: Final = 16  # as in votes.c
+_COLUMN_BITS: Final = 8  # of a place, as in votes.c
+PEAK_CLASSES: Final = 4  # these, as in peaks.c
+PEAK_GROUPS: Final = 5
+PEAK_STEPS: Final = 64  # of a bin
+PEAK_OUTSIDE: Final = 255
+_FRAME_PARTS, _BIN_PARTS, _MARGIN = 2, 3, 8
+_MAX_MAP_BYTES: Final = 1 << 30
 
 
 def hop_energies(
@@ -117,9 +136,9 @@ class Votes:
     """What an inverted index says of places, each a row << 8 | a column.
 
     Runs of its `entries` [any], from `first` [runs], `lengths` [runs] of them, vote for places: an entry less `asked`
-    [runs], with the weight `weights` [runs]. Places are counted in cells: 16 rows high, and `column_cells` [256] tells
-    a column's, below `width`. All are uint32, but `column_cells` and `weights`, uint8. ValueError where runs leave the
-    entries or cells the width.
+    [runs], with the weight `weights` [runs]. Places are counted in cells: `cell_rows` high, a power of two, and
+    `column_cells` [256] tells a column's, below `width`. All are uint32, but `column_cells` and `weights`,
+    uint8. ValueError where runs leave the entries or cells the width.
     """
 
     entries: NDArray[np.uint32]
@@ -129,8 +148,11 @@ class Votes:
     column_cells: NDArray[np.uint8]
     width: int
     weights: NDArray[np.uint8]
+    cell_rows: int = 16
 
     def __post_init__(self) -> None:
+        if not 1 <= self.cell_rows <= 1 << 16 or self.cell_rows & (self.cell_rows - 1):
+            raise ValueError(f"cell_rows must be a power of two, 1 to {1 << 16}: got {self.cell_rows}")
         arrays = (self.entries, self.first, self.lengths, self.asked)
         if not all(array.dtype == np.uint32 and array.flags.c_contiguous for array in arrays):
             raise ValueError("entries, first, lengths and asked must be whole arrays of uint32")
@@ -150,9 +172,9 @@ class Votes:
             raise ValueError("column_cells must be a whole array [256] of uint8, below the width")
 
     def counts(self, rows: int) -> NDArray[np.uint16]:
-        """The weights of the votes for each cell, summed: `width` cells for each 16 of so many rows. No more is added
-        to what is above 32512."""
-        counts = np.zeros(-(-rows // _CELL_ROWS) * self.width, np.uint16)
+        """The weights of the votes for each cell, summed: `width` cells for each `cell_rows` of so many rows. No more
+        is added to what is above 32512."""
+        counts = np.zeros(-(-rows // self.cell_rows) * self.width, np.uint16)
         _LIBRARY.luthier_count_votes(*self._pointers(), self.weights.ctypes.data, counts.ctypes.data, counts.size)
         return counts
 
@@ -165,7 +187,136 @@ class Votes:
         found = _LIBRARY.luthier_votes_in_groups(*self._pointers(), *cells, run_of.ctypes.data, entry_of.ctypes.data)
         return run_of[:found], entry_of[:found]
 
-    def _pointers(self) -> tuple[int, int, int, int, int, int, int]:
+    def _pointers(self) -> tuple[int, int, int, int, int, int, int, int]:
         arrays = (self.entries, self.first, self.lengths, self.asked)
         entries, first, lengths, asked = (array.ctypes.data for array in arrays)
-        return entries, first, lengths, asked, self.first.size, self.column_cells.ctypes.data, self.width
+        bits = _COLUMN_BITS + self.cell_rows.bit_length() - 1
+        return entries, first, lengths, asked, self.first.size, self.column_cells.ctypes.data, self.width, bits
+
+
+Singles = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Peaks:
+    """Spectral peaks: `frames` and `bins` [peaks] uint16, bins in 64ths; `ranks` [peaks] uint8. ValueError where
+    they are something else."""
+
+    frames: NDArray[np.uint16]
+    bins: NDArray[np.uint16]
+    ranks: NDArray[np.uint8]
+
+    def __post_init__(self) -> None:
+        types = [array.dtype for array in (self.frames, self.bins, self.ranks)]
+        whole = all(array.flags.c_contiguous for array in (self.frames, self.bins, self.ranks))
+        if types != [np.uint16, np.uint16, np.uint8] or not whole:
+            raise ValueError("frames, bins and ranks must be whole arrays of uint16, uint16 and uint8")
+        if self.frames.ndim != 1 or not self.frames.shape == self.bins.shape == self.ranks.shape:
+            raise ValueError("frames, bins and ranks must be [peaks], of one length")
+
+
+@dataclass
+class Alignments:
+    """Peaks `first` to `last` of many [alignments] int64 at a place: a peak's frame times `stretches` plus `offsets`,
+    its bin plus `shifts`, [alignments] float32."""
+
+    first: NDArray[np.int64]
+    last: NDArray[np.int64]
+    offsets: Singles
+    stretches: Singles
+    shifts: Singles
+
+    def __post_init__(self) -> None:
+        self.first, self.last = (np.ascontiguousarray(array, np.int64) for array in (self.first, self.last))
+        self.offsets, self.stretches, self.shifts = (
+            np.array(array, np.float32) for array in (self.offsets, self.stretches, self.shifts)
+        )
+        shapes = {array.shape for array in (self.first, self.last, self.offsets, self.stretches, self.shifts)}
+        if shapes != {(self.first.size,)}:
+            raise ValueError("first, last, offsets, stretches and shifts must be [alignments], of one length")
+
+
+class PeakMap:
+    """Where peaks of a recording are near, of so many bins and frames: others are held against it.
+
+    `near` [3 bins, 2 frames + 16]: in thirds of a bin and half frames a class, 1 where a peak is within 0.75 frames, 2
+    within 1.75 and 3 within 2.75, all within half a bin; 3 also up to a bin further within 1.75; 0 elsewhere.
+    `counts` [bins, 4]: cells of each class; `heard` [frames]: cells at each frame that are near a peak. Peaks beyond
+    the map are a ValueError.
+    """
+
+    def __init__(self, peaks: Peaks, bins: int, frames: int) -> None:
+        self.bins, self.frames = bins, frames
+        columns = _FRAME_PARTS * frames + 2 * _MARGIN
+        if not (bins > 0 and frames > 0 and columns * bins * _BIN_PARTS <= _MAX_MAP_BYTES):
+            raise ValueError(f"bins and frames must be 1 or more, and few enough for {_MAX_MAP_BYTES} bytes")
+        if peaks.frames.max(initial=0) >= frames or peaks.bins.max(initial=0) > (bins - 1) * PEAK_STEPS:
+            raise ValueError(f"peaks must lie within {bins} bins and {frames} frames")
+        self.near = np.zeros((bins * _BIN_PARTS, columns), np.uint8)
+        self.counts = np.zeros((bins, PEAK_CLASSES), np.int64)
+        self.heard = np.zeros(frames, np.int32)
+        near = self.near.ctypes.data
+        _LIBRARY.luthier_mark_peaks(
+            near, bins, columns, peaks.frames.ctypes.data, peaks.bins.ctypes.data, peaks.frames.size
+        )
+        _LIBRARY.luthier_count_marks(near, bins, frames, columns, self.counts.ctypes.data, self.heard.ctypes.data)
+
+    def sums(self, evidence: Singles, peaks: Peaks, some: Alignments, below: int) -> NDArray[np.float64]:
+        """[alignments] of `evidence` [bins, 5, 4], by bin, tenth of the rank and class, over the peaks of each
+        alignment whose rank is below this, 50 at most, and that lie within the map."""
+        sums, held = np.empty(some.first.size, np.float64), _room(some)
+        pointers = self._pointers(evidence, peaks, some, below)
+        _LIBRARY.luthier_sum_evidence(*pointers, held.ctypes.data, sums.ctypes.data)
+        return sums
+
+    def align(
+        self, evidence: Singles, peaks: Peaks, some: Alignments, below: int, pivots: Singles, step: float, reach: int
+    ) -> NDArray[np.float64]:
+        """Moves alignments, in place, to where `sums` are highest: by up to `reach` frames and two and a half `step` of
+        stretch around the frames `pivots` [alignments] of the peaks, and a quarter of a bin. Returns those sums."""
+        pivots = np.ascontiguousarray(pivots, np.float32)
+        if pivots.shape != some.first.shape:
+            raise ValueError("pivots must be [alignments]")
+        sums, held = np.empty(some.first.size, np.float64), _room(some)
+        pointers = self._pointers(evidence, peaks, some, below)
+        _LIBRARY.luthier_align_peaks(*pointers, held.ctypes.data, pivots.ctypes.data, step, reach, sums.ctypes.data)
+        return sums
+
+    def classes(self, evidence: Singles, peaks: Peaks, some: Alignments, which: int) -> NDArray[np.uint8]:
+        """Of each peak of one alignment its class; 255 where it lies beyond the map."""
+        pointers = self._pointers(evidence, peaks, some, 0)
+        first, last = int(some.first[which]), int(some.last[which])
+        classes = np.empty(last - first, np.uint8)
+        place = float(some.offsets[which]), float(some.stretches[which]), float(some.shifts[which])
+        _LIBRARY.luthier_peak_classes(*pointers[:7], first, last, *place, classes.ctypes.data)
+        return classes
+
+    def _pointers(self, evidence: Singles, peaks: Peaks, some: Alignments, below: int) -> tuple[int, ...]:
+        if evidence.shape != (self.bins, PEAK_GROUPS, PEAK_CLASSES) or evidence.dtype != np.float32:
+            raise ValueError(f"evidence must be [{self.bins}, {PEAK_GROUPS}, {PEAK_CLASSES}] of float32")
+        if not evidence.flags.c_contiguous:
+            raise ValueError("evidence must be a whole array")
+        if not 0 <= below <= 10 * PEAK_GROUPS:
+            raise ValueError(f"below must be 0 to {10 * PEAK_GROUPS}: got {below}")
+        if some.first.size and not (
+            some.first.min() >= 0 and np.all(some.first <= some.last) and some.last.max() <= peaks.frames.size
+        ):
+            raise ValueError(f"alignments must be of some of the {peaks.frames.size} peaks")
+        arrays = (peaks.frames, peaks.bins, peaks.ranks, some.first, some.last)
+        places = (some.offsets, some.stretches, some.shifts)
+        return (
+            self.near.ctypes.data,
+            evidence.ctypes.data,
+            self.bins,
+            self.frames,
+            self.near.shape[1],
+            *(array.ctypes.data for array in arrays),
+            below,
+            some.first.size,
+            *(array.ctypes.data for array in places),
+        )
+
+
+def _room(some: Alignments) -> NDArray[np.float32]:
+    """For as many peaks as an alignment has: three numbers of 4 bytes each."""
+    return np.empty(3 * int((some.last - some.first).max(initial=0)), np.float32)

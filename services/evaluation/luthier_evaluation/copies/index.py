@@ -4,6 +4,9 @@ A triplet is an anchor and two later peaks, one soon after it and one later. Wha
 the clip changes is its *shape*: the two intervals in semitones and the two steps in time, in bins so wide that a
 stretch of 4 % mostly stays within. All triplets of all clips are sorted by shape and then by the anchor's frequency, so
 that those which a recording may have at any shift of up to `MAX_SHIFT` semitones are one run of the table.
+
+A pair is an anchor and one later peak, both at their own pitch. It says nothing of a shifted copy, but two peaks
+survive under other music more often than three, and a pair's frequencies and step in time are in narrow bins.
 """
 
 from collections.abc import Sequence
@@ -13,14 +16,15 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from luthier_evaluation.copies.landmarks import BINS, BINS_PER_SEMITONE, FRAME_S, Landmarks, NoLandmarks
+from luthier_evaluation.copies.landmarks import BINS, BINS_PER_SEMITONE, FRAME_S, STEPS, Landmarks, NoLandmarks
+from luthier_music.native import Peaks
 
 Ints = NDArray[np.int32]
 
 MAX_CLIPS: Final = 100_000
 INDEXED_PER_S: Final = 10
 """Peaks of a second that are anchors and ends of triplets in the index: the strongest are heard in a mix, too."""
-VERIFIED_PER_S: Final = 20
+VERIFIED_PER_S: Final = 50
 """Peaks of a second of a clip that are held against an output."""
 TICK: Final = 2
 """Frames: anchors are placed so exactly on the time line of all clips."""
@@ -33,6 +37,11 @@ _SOON: Final = np.array([3, 6, 9, 12, 15, 18, 21, 24])  # frames: edges of the s
 _LATER: Final = np.array([24, 28, 32, 37, 42, 48, 55, 63])  # and to the third
 SHAPES: Final = _INTERVALS * (len(_SOON) - 1) * _INTERVALS * (len(_LATER) - 1)
 SEMITONES: Final = BINS // BINS_PER_SEMITONE
+PAIRED: Final = 6  # later peaks that are joined with an anchor in the index: the strongest
+_PAIR_INTERVAL: Final = 45  # bins, up or down
+_PAIR_STEPS: Final = np.array([3, 100])  # frames, 70 ms to 2.3 s
+_PAIR_BINS: Final = 2  # bins and frames of one bin of a pair
+PAIRS: Final = (BINS // _PAIR_BINS + 1) * (_PAIR_INTERVAL + 2) * (int(_PAIR_STEPS[1]) // _PAIR_BINS + 1)
 MAX_TICKS: Final = (1 << 24) - (1 << 15)  # with 8 bits of frequency in 32 bits, and an output before it
 
 
@@ -67,6 +76,29 @@ def triplets(peaks: Landmarks, targets: Targets) -> Triplets:
     return Triplets(anchors.astype(np.int32), shapes[anchors, one, other])
 
 
+def pairs(peaks: Landmarks, most: int, every: int = 1) -> Triplets:
+    """Pairs of peaks as `Triplets`, their shapes 0 to PAIRS: of every so many-th anchor, with the strongest `most` of
+    the later peaks."""
+    frames, bins = peaks.frames.astype(np.int32), np.rint(peaks.bins).astype(np.int32)
+    anchors = np.arange(0, len(frames), every)
+    starts = np.searchsorted(frames, frames[anchors] + _PAIR_STEPS[0])
+    widest = int((np.searchsorted(frames, frames[anchors] + _PAIR_STEPS[1]) - starts).max(initial=0))
+    others = starts[:, None] + np.arange(widest)
+    there = others < len(frames)
+    others = np.minimum(others, max(len(frames) - 1, 0))
+    steps, intervals = frames[others] - frames[anchors, None], bins[others] - bins[anchors, None]
+    there &= (steps < _PAIR_STEPS[1]) & (np.abs(intervals) <= _PAIR_INTERVAL)
+    if widest > most:
+        order = np.where(there, peaks.ranks[others], np.uint8(255))
+        chosen = np.argsort(order, axis=1, kind="stable")[:, :most]
+        steps, intervals, there = (np.take_along_axis(array, chosen, 1) for array in (steps, intervals, there))
+    intervals = (intervals + _PAIR_INTERVAL + 1) // _PAIR_BINS
+    rows = bins[anchors, None] // _PAIR_BINS * (_PAIR_INTERVAL + 2) + intervals
+    shapes = rows * (int(_PAIR_STEPS[1]) // _PAIR_BINS + 1) + steps // _PAIR_BINS
+    of, _ = np.nonzero(there)
+    return Triplets(anchors[of].astype(np.int32), shapes[there].astype(np.int32))
+
+
 def _side(frames: Ints, bins: NDArray[np.float32], others: NDArray[np.int64], edges: NDArray[np.int64]) -> Ints:
     """Interval and step in time from each peak to others (peaks, targets), as one number."""
     steps = frames[others] - frames[:, None]
@@ -98,8 +130,8 @@ def _strongest_between(
 class Index:
     """All triplets and peaks of clips that are known by their position, 0 to clips - 1.
 
-    Memory: 4 bytes a triplet, about 1,100 of 30 s, 9 bytes of each of 600 peaks, and a table of 11 MB: 103 MB for
-    10,000 clips of 30 s.
+    Memory: 4 bytes a triplet, about 1,100 of 30 s, and a pair, about 1,500, 5 bytes of each of 1,500 peaks, and tables
+    of 13 MB: 180 MB for 10,000 clips of 30 s.
     """
 
     clips: int
@@ -107,9 +139,11 @@ class Index:
     ticks: int  # of that time line
     table: NDArray[np.uint32]  # (SHAPES * SEMITONES + 1,): where each shape with its anchor's semitone starts
     anchors: NDArray[np.uint32]  # (triplets,): tick << 8 | bin
+    pair_table: NDArray[np.uint32]  # (PAIRS + 1,): where each shape of pairs starts
+    pair_anchors: NDArray[np.uint32]  # (pairs,): as `anchors`
     peak_starts: NDArray[np.int64]  # (clips + 1,)
-    peak_frames: NDArray[np.float32]  # (peaks,) in the clip
-    peak_bins: NDArray[np.float32]
+    peak_frames: NDArray[np.uint16]  # (peaks,) in the clip
+    peak_bins: NDArray[np.uint16]  # in STEPS of a bin
     peak_ranks: NDArray[np.uint8]  # 0 = the strongest of its second
 
     @classmethod
@@ -126,34 +160,54 @@ class Index:
         if ticks > MAX_TICKS:
             hours = MAX_TICKS * TICK * FRAME_S / 3600
             raise NoLandmarks(f"clips and gaps of 4.6 s must last at most {hours:.0f} h together")
-        keys, anchors, frames, bins, ranks = [], [], [], [], []
+        keys, anchors, pair_keys, pair_anchors, frames, bins, ranks = [], [], [], [], [], [], []
         for start, clip in zip(starts, clips, strict=True):
             peaks = clip.strongest(INDEXED_PER_S)
             made = triplets(peaks, INDEXED)
             at, of = peaks.frames[made.anchors], peaks.bins[made.anchors]
             keys.append(made.shapes * np.int32(SEMITONES) + (of * np.float32(1 / BINS_PER_SEMITONE)).astype(np.int32))
             anchors.append((start + at // TICK).astype(np.uint32) << 8 | np.rint(of).astype(np.uint32))
+            two = pairs(peaks, PAIRED)
+            pair_keys.append(two.shapes)
+            at, of = peaks.frames[two.anchors], peaks.bins[two.anchors]
+            pair_anchors.append((start + at // TICK).astype(np.uint32) << 8 | np.rint(of).astype(np.uint32))
             held = clip.strongest(VERIFIED_PER_S)
-            frames.append(held.frames.astype(np.float32))
-            bins.append(held.bins)
+            frames.append(held.frames)
+            bins.append(np.rint(held.bins * STEPS).astype(np.uint16))
             ranks.append(held.ranks)
-        all_keys = np.concatenate([np.empty(0, np.int32), *keys])
-        order = np.argsort(all_keys, kind="stable")
-        table = np.zeros(SHAPES * SEMITONES + 1, np.uint32)
-        np.cumsum(np.bincount(all_keys, minlength=SHAPES * SEMITONES), out=table[1:])
+        table, sorted_anchors = _inverted(keys, anchors, SHAPES * SEMITONES)
+        pair_table, sorted_pairs = _inverted(pair_keys, pair_anchors, PAIRS)
         return cls(
             clips=len(clips),
             starts=starts,
             ticks=ticks,
             table=table,
-            anchors=np.concatenate([np.empty(0, np.uint32), *anchors])[order],
+            anchors=sorted_anchors,
+            pair_table=pair_table,
+            pair_anchors=sorted_pairs,
             peak_starts=np.cumsum([0, *(len(one) for one in frames)]),
-            peak_frames=np.concatenate([np.empty(0, np.float32), *frames]),
-            peak_bins=np.concatenate([np.empty(0, np.float32), *bins]),
+            peak_frames=np.concatenate([np.empty(0, np.uint16), *frames]),
+            peak_bins=np.concatenate([np.empty(0, np.uint16), *bins]),
             peak_ranks=np.concatenate([np.empty(0, np.uint8), *ranks]),
         )
+
+    @property
+    def peaks(self) -> Peaks:
+        """All peaks, as compiled code takes them."""
+        return Peaks(self.peak_frames, self.peak_bins, self.peak_ranks)
 
     @property
     def size_bytes(self) -> int:
         """Memory of its arrays."""
         return sum(value.nbytes for value in vars(self).values() if isinstance(value, np.ndarray))
+
+
+def _inverted(
+    keys: Sequence[Ints], anchors: Sequence[NDArray[np.uint32]], count: int
+) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
+    """Where each of so many keys starts (count + 1,), and the anchors in the order of their keys."""
+    all_keys = np.concatenate([np.empty(0, np.int32), *keys])
+    table = np.zeros(count + 1, np.uint32)
+    np.cumsum(np.bincount(all_keys, minlength=count), out=table[1:])
+    order = np.argsort(all_keys, kind="stable")
+    return table, np.concatenate([np.empty(0, np.uint32), *anchors])[order]

@@ -78,7 +78,7 @@ class Landmarks:
         return save(
             {
                 "frames": self.frames,
-                "bins": np.rint(self.bins * _STEPS).astype(np.uint16),
+                "bins": np.rint(self.bins * STEPS).astype(np.uint16),
                 "ranks": self.ranks,
                 "duration_s": np.array([self.duration_s], np.float64),
                 "version": np.array([VERSION], np.int32),
@@ -104,15 +104,16 @@ class Landmarks:
         if frames.size and (
             np.any(np.diff(frames.astype(np.int32)) < 0)
             or frames[-1] > duration_s / FRAME_S + 1
-            or bins.max() > (BINS - 1) * _STEPS
+            or bins.max() > (BINS - 1) * STEPS
         ):
             raise NoLandmarks("landmarks: frames must ascend within the duration, and bins lie on the axis")
-        return cls(frames, (bins / _STEPS).astype(np.float32), ranks, float(duration_s))
+        return cls(frames, (bins / STEPS).astype(np.float32), ranks, float(duration_s))
 
 
 VERSION: Final = 1
 """Goes up whenever the same audio gives other landmarks: stored ones are then computed again."""
-_STEPS: Final = 64  # of a bin, in which bins are kept
+STEPS: Final = 64
+"""Of a bin, in which bins are kept."""
 
 
 def landmarks_of(samples: Floats, sample_rate_hz: int) -> Landmarks:
@@ -138,7 +139,7 @@ def landmarks_of(samples: Floats, sample_rate_hz: int) -> Landmarks:
     ranks = np.empty(len(order), np.int64)
     ranks[order] = np.arange(len(order)) - np.searchsorted(second[order], second[order])
     kept = ranks < PEAKS_PER_S
-    bins = (np.rint(bins[kept] * _STEPS) / _STEPS).astype(np.float32)  # as stored
+    bins = (np.rint(bins[kept] * STEPS) / STEPS).astype(np.float32)  # as stored
     frames = frames[kept]
     return Landmarks(frames.astype(np.uint16), bins, ranks[kept].astype(np.uint8), duration_s)
 
