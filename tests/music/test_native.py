@@ -115,7 +115,7 @@ def test_nowhere_is_no_place_to_read(frames: int, place: float) -> None:
         read_warped(np.zeros((frames, 2), np.float32), np.ones((1, 1), np.float32), np.array([place]))
 
 
-def _votes(**changes: np.ndarray) -> Votes:
+def _votes(**changes: Any) -> Votes:
     chance = np.random.default_rng(5)
     entries = (chance.integers(3000, 90_000, 20_000) << 8 | chance.integers(0, 200, 20_000)).astype(np.uint32)
     lengths = chance.integers(0, 60, 700).astype(np.uint32)

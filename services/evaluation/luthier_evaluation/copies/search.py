@@ -36,7 +36,7 @@ of 10,000 reach 0.431; it lies above that, so that the drawn songs with the same
 `tests/evaluation/test_copies.py` are below it. Of the other half none of 115 of the songbook and of 260 real ones reach
 it (`tests/bench/copies.py`)."""
 LISTED: Final = 8
-"""Clips that a search tells, at most."""
+"""Clips that a search tells, at most, unless it is asked for more."""
 
 _MAX_SHIFT: Final = 1.75  # semitones
 _MAX_STRETCH: Final = 0.045
@@ -60,6 +60,7 @@ _FITTED: Final = 100  # alignments, of which the evidence is weighed as they are
 _VERIFIED: Final = 12  # of them with the most evidence are aligned more exactly
 _FIT_TICKS: Final = 2  # votes within 93 ms agree
 _FIT_WIDTH: Final = 96  # steps of the fit around a cell
+_EVERY_CLIP: Final = _VERIFIED + _BY_VOTES  # of near-duplicates: those of the same song must not hide another's
 _REACH: Final = 5  # frames, by which it may be moved
 _ALIGNED_PER_S: Final = 20  # peaks of a second of a clip by which it is aligned; by all of them it is verified
 _HEARD: Final = np.array([0.52, 0.36, 0.27, 0.2, 0.16], np.float32)
@@ -125,8 +126,8 @@ class NearDuplicate:
     found: Copy
 
 
-def search(index: Index, output: Landmarks) -> list[Copy]:
-    """The clips nearest to an output by descending score, at most LISTED, each once with its best passage.
+def search(index: Index, output: Landmarks, listed: int = LISTED) -> list[Copy]:
+    """The clips nearest to an output by descending score, at most `listed`, each once with its best passage.
 
     Those with `is_copy` are copies. Empty where the output or the index is silent.
     """
@@ -139,10 +140,10 @@ def search(index: Index, output: Landmarks) -> list[Copy]:
         same_pitch.only(np.arange(len(same_pitch.clip))[:_BY_VOTES])
     )
     best: dict[int, Copy] = {}
-    for found in evidence.verified(index, fitted):
+    for found in evidence.verified(index, fitted, listed):
         if found.clip not in best or found.score > best[found.clip].score:
             best[found.clip] = found
-    return sorted(best.values(), key=lambda found: (-found.score, found.clip))[:LISTED]
+    return sorted(best.values(), key=lambda found: (-found.score, found.clip))[:listed]
 
 
 def near_duplicates(
@@ -160,7 +161,7 @@ def near_duplicates(
         raise NoLandmarks(f"clips and songs must be {index.clips}, as in the index: got {len(clips)} and {len(songs)}")
     told: set[tuple[int, int]] = set()
     for number, clip in enumerate(clips):
-        for found in search(index, clip):
+        for found in search(index, clip, _EVERY_CLIP):
             pair = (min(number, found.clip), max(number, found.clip))
             if found.is_copy and songs[found.clip] != songs[number] and pair not in told:
                 told.add(pair)
@@ -375,8 +376,8 @@ class _Evidence:
         sums = self.near.sums(self.table, index.peaks, _placed(index, fitted), _ALIGNED_PER_S)
         return fitted.only(np.argsort(-sums, kind="stable")[:count])
 
-    def verified(self, index: Index, fitted: _Alignments) -> Iterator[Copy]:
-        """The passage with the most evidence of each clip, once it is aligned more exactly."""
+    def verified(self, index: Index, fitted: _Alignments, most: int) -> Iterator[Copy]:
+        """The passage with the most evidence of each clip, of so many at most, once it is aligned more exactly."""
         placed = _placed(index, fitted)
         pivots = fitted.pivot.astype(np.float32)
         sums = self.near.align(self.table, index.peaks, placed, _ALIGNED_PER_S, pivots, _STRETCH_STEP / 2, _REACH)
@@ -385,7 +386,7 @@ class _Evidence:
             clip = int(fitted.clip[row])
             if clip in told:
                 continue
-            if len(told) == LISTED:
+            if len(told) == most:
                 break
             told.add(clip)
             if found := self._passage(index, clip, placed, row):
