@@ -27,6 +27,7 @@ TOOLS := $(CURDIR)/.tools
 UV := $(or $(shell command -v uv),$(TOOLS)/bin/uv)
 MINIO_VERSION := v0.0.0-20260212201848-7aac2a2c5b7c
 VLLM_VERSION := 0.32.0
+MLFLOW_VERSION := 3.17.2
 UV_VERSION := 0.13.9
 HELM_VERSION := v4.3.1
 KUBECONFORM_VERSION := v0.8.0
@@ -37,7 +38,7 @@ KUBECONFORM := $(or $(LUTHIER_KUBECONFORM),$(shell command -v kubeconform),$(TOO
 PYTEST := .venv/bin/python -m pytest --rootdir tests -c tests/pyproject.toml
 LOCAL := deploy/local/.venv/bin/python -m luthier_local
 
-.PHONY: help demo experiment baselines test test-slow test-baselines test-vllm test-cluster lint proto-check format up down ps install clean bench bench-truth bench-captions bench-duplicates bench-copies system minio images chart-check chart-tools
+.PHONY: help demo experiment baselines test test-slow test-baselines test-vllm test-mlflow test-cluster lint proto-check format up down ps install clean bench bench-truth bench-captions bench-duplicates bench-copies system minio images chart-check chart-tools
 
 help:  ## Show what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -73,6 +74,11 @@ test-baselines: baselines tests/.venv/.synced  ## Its tests, with tiny models of
 
 test-vllm: services/prompting/.venv/.synced $(TOOLS)/vllm/.ready  ## Captions by a real vLLM on the CPU, with a model of random weights made here (6 GB, 4 min)
 	@services/prompting/.venv/bin/python -m pytest --rootdir tests -c tests/pyproject.toml -v -s -m vllm tests/prompting/test_real_vllm.py
+
+test-mlflow: services/training/.venv/.synced | $(UV)  ## What a training reports to MLflow, by a real MLflow server on loopback (600 MB, 3 min)
+	@cd services/training && LUTHIER_MLFLOW="$$($(UV) tool run --quiet --from mlflow==$(MLFLOW_VERSION) which mlflow)" \
+	  $(UV) run --frozen --quiet --extra trackers python -m pytest --rootdir ../../tests -c ../../tests/pyproject.toml -v -m mlflow \
+	  ../../tests/training/test_real_mlflow.py
 
 test-cluster: install $(HELM)  ## On a real Kubernetes: install, upgrade, power cuts, scaling (KUBECONFIG, IMAGE_LOAD, NODE_FAIL, NODE_HEAL)
 	@PATH="$$PATH:$(dir $(HELM))" tests/.venv/bin/python -m pytest --rootdir tests -c tests/pyproject.toml -v -m cluster tests/cluster

@@ -289,16 +289,38 @@ def test_mlflows_server_is_down(monkeypatch: pytest.MonkeyPatch, caplog: pytest.
 
 
 @installed("wandb")
-def test_wandb_writes_a_run_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wandb_reads_the_run_that_it_was_told_offline(
+    store: Store, base: ModelVersion, dataset_ref: ArtifactRef, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_DIR", str(tmp_path))
     import wandb
 
     wandb.teardown()  # it reads its variables once in a process
-    with Trackers([WandbTracker("training-1", {"seed": 4}, tmp_path)]) as reported:
-        for step in (1, 2):
-            reported.report("train/loss", step, 1 / step)
-    [path] = tmp_path.glob("wandb/offline-run-*-training-1/run-training-1.wandb")
-    assert path.read_bytes().count(b"train/loss") >= 2
+    asked = tuned(store, dataset_ref, tmp_path / "a")
+    RECIPES["fine_tune"](asked)
+    [path] = tmp_path.glob(f"wandb/offline-run-*-{asked.run_id}/run-{asked.run_id}.wandb")
+    records = [json.loads(line) for line in inspected(path, "--json").splitlines()]
+    curves: dict[str, list[tuple[int, float]]] = {}
+    for record in records:
+        if record["type"] == "history":
+            for tag, value in record["history"]["item"].items():
+                if not tag.startswith("_"):  # step and times
+                    curves.setdefault(tag, []).append((record["history"]["step"]["num"], value))
+    found = log_of(store, asked.reporter.progress, tmp_path / "log")
+    assert curves == {
+        tag: [(event.step, pytest.approx(event.value)) for event in found.Scalars(tag)]
+        for tag in found.Tags()["scalars"]
+    }
+    run = json.loads(inspected(path, "--summary", "--json"))
+    assert (run["project"], run["name"], run["state"], run["exit_code"]) == ("luthier", asked.run_id, "finished", 0)
+    assert run["config"] == parameters_of(asked.request)
+
+
+def inspected(path: Path, *how: str) -> str:
+    """A run's file as W&B's own reader prints it."""
+    line = [sys.executable, "-m", "wandb", "leet", "inspect", *how, str(path)]
+    return subprocess.run(line, capture_output=True, text=True, check=True, timeout=120).stdout
 
 
 @installed("wandb")
