@@ -134,6 +134,7 @@ def test_a_run_has_its_name_parameters_every_value_and_its_end(
     RECIPES["fine_tune"](asked)
     [run] = server.runs(own.id)
     found = log_of(store, own.read().progress, tmp_path / "log")
+    logged: dict[str, list[tuple[int, Any]]]
     logged = {tag: [(e.step, pytest.approx(e.value)) for e in found.Scalars(tag)] for tag in found.Tags()["scalars"]}
     assert server.curves(run) == logged
     assert len(logged["train/loss"]) == STEPS

@@ -308,10 +308,11 @@ def test_wandb_reads_the_run_that_it_was_told_offline(
                 if not tag.startswith("_"):  # step and times
                     curves.setdefault(tag, []).append((record["history"]["step"]["num"], value))
     found = log_of(store, asked.reporter.progress, tmp_path / "log")
-    assert curves == {
+    expected: dict[str, list[tuple[int, Any]]] = {
         tag: [(event.step, pytest.approx(event.value)) for event in found.Scalars(tag)]
         for tag in found.Tags()["scalars"]
     }
+    assert curves == expected
     run = json.loads(inspected(path, "--summary", "--json"))
     assert (run["project"], run["name"], run["state"], run["exit_code"]) == ("luthier", asked.run_id, "finished", 0)
     assert run["config"] == parameters_of(asked.request)
