@@ -1,5 +1,7 @@
 """What generating is estimated to take is what it takes."""
 
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -65,3 +67,24 @@ def test_bfloat16_halves_the_transformer() -> None:
 
     linear = 1_057_000_000  # parameters of its transformer (Evans 2024), nearly all in linear layers
     assert whole.weights - half.weights == pytest.approx(2 * linear, rel=0.02)
+
+
+def test_threads_that_counted_and_ended_leave_the_process_well() -> None:
+    """As those of a service's calls do."""
+    counting = """
+import threading
+from luthier_model.configuration import packaged
+from luthier_model.memory import _footprint, footprint
+
+counted = []
+for _ in range(4):
+    thread = threading.Thread(target=lambda: counted.append(footprint(packaged("tiny"), "cpu", "float32")))
+    thread.start()
+    thread.join()
+    _footprint.cache_clear()
+assert counted[0].row and len(set(counted)) == 1 and len(counted) == 4
+"""
+    # of these tests' environment alone: without what training on images needs
+    without_images = "import sys, importlib.util as u, importlib.machinery as m\n"
+    without_images += "sys.modules['k_diffusion'] = u.module_from_spec(m.ModuleSpec('k_diffusion', None))\n"
+    subprocess.run([sys.executable, "-c", without_images + counting], check=True, timeout=120)

@@ -46,6 +46,14 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.now -= self._sizes.pop(key)
 
 
+class _OnTheCpu(FakeTensorMode):  # type: ignore[no-untyped-call]
+    """Without a stand-in for CUDA's devices, which torch would take from the first thread that makes such tensors where
+    there is no GPU, for the whole process: once that thread has ended, the process crashes.
+    """
+
+    avoid_device_init = False
+
+
 @contextmanager
 def without_data() -> Iterator[None]:
     """In the block tensors that this thread makes have shapes alone, and so have results; all stay on the CPU.
@@ -60,7 +68,7 @@ def without_data() -> Iterator[None]:
         """torch cannot move modules without data."""
         return module if threading.get_ident() == here else move(module, *to, **options)
 
-    with _ONE_AT_A_TIME, mock.patch.object(torch.nn.Module, "to", to), FakeTensorMode(allow_non_fake_inputs=True):
+    with _ONE_AT_A_TIME, mock.patch.object(torch.nn.Module, "to", to), _OnTheCpu(allow_non_fake_inputs=True):
         yield
 
 
