@@ -1,6 +1,9 @@
 """Requests that share a device: passes, cancelling, refusals with estimates, errors that hurt one alone."""
 
+import gc
 import threading
+import time
+import weakref
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -10,7 +13,7 @@ import pytest
 import torch
 
 from luthier_inference.memory import Need
-from luthier_inference.scheduler import Forecast, Scheduler
+from luthier_inference.scheduler import AdmittedRequest, Forecast, Scheduler
 from luthier_inference.work import Costs, Stage, Work, amount_of
 from luthier_kit.rpc import Busy, Cancelled, DeadlineExceeded, Unavailable
 from luthier_model.generation import Denoising, GenerationParameters, LoadedModel, Samples, decode, denoise, evaluate
@@ -305,6 +308,28 @@ def test_what_memory_has_no_room_for_begins_when_others_are_done(model: LoadedMo
     order = [seeds[0] for seeds in passes]
     assert order[:30] == [1] * 30  # a small one does not overtake what waits for memory, lest it waits for ever
     assert set(order[30:]) == {2, 3}
+
+
+def test_a_request_that_is_done_leaves_nothing_behind(model: LoadedModel) -> None:
+    p, stop, ends = parameters(steps=2), threading.Event(), time.monotonic() + 30
+    gc.collect()
+    gc.disable()
+    try:
+        with device() as scheduler:
+            with scheduler.enter("model", amount_of(model.configuration, p), stop) as request:
+
+                def on_step(*_: float, told: AdmittedRequest = request) -> None:
+                    told.eta_s()
+
+                work = Work(model, p, None, on_step)
+                left = weakref.ref(work)
+                request.run(work)
+            del request, work, on_step
+            while scheduler._taken or left() is not None:  # the device's thread may be about to look at it
+                assert not stop.wait(0.01)
+                assert time.monotonic() < ends
+    finally:
+        gc.enable()
 
 
 def test_what_is_left_grows_less_with_every_step(model: LoadedModel) -> None:

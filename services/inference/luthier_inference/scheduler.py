@@ -139,6 +139,7 @@ class Scheduler:
             yield request
         finally:
             with self._change:
+                request.work = None  # which tells its steps to this request: so neither waits for the collector
                 if request in self._taken:
                     self._taken.remove(request)
                     self._changed()
