@@ -96,7 +96,10 @@ class Generator:
 
         need = self.estimates.request(job.served, p, init_audio=job.init_audio is not None)
         self.memory.check(job.served, self.estimates.model(job.served) + self.estimates.adapters(job.served), need)
-        entering = self.scheduler.enter(version.digest, amount_of(c, p), stop, time_left_s, need, forecast)
+        costs_as = (
+            f"{job.served.key}/{c.window_latents}"  # what a pass takes follows from its precision and window, too
+        )
+        entering = self.scheduler.enter(costs_as, amount_of(c, p), stop, time_left_s, need, forecast)
         with statuses(version), tempfile.TemporaryDirectory(dir=self.scratch, prefix="generation-") as folder:
             with entering as request, memory_bounded(), self.cache.acquire(job.served, need, stop) as (model, mix):
                 init_audio = None

@@ -108,7 +108,7 @@ class ModelCache:
 
         Waits where room must be made; Cancelled once `stop` is set.
         """
-        stop, digest = stop or threading.Event(), served.key
+        stop = stop or threading.Event()
         with ExitStack() as held:
 
             def take(key: str, size: int, load: Callable[[], Any], over: str = "") -> Any:
@@ -116,11 +116,11 @@ class ModelCache:
                 held.callback(self._release, key, entry)
                 return entry.loaded
 
-            model: LoadedModel = take(digest, self._size_of(served), partial(self._load, served))
+            model: LoadedModel = take(served.key, self._size_of(served), partial(self._load, served))
             shares: list[tuple[LoadedAdapter, float]] = []
             for each in served.adapters:
-                key, size = f"{digest}+{each.artifact.sha256}", each.artifact.size_bytes
-                adapter = take(key, size, partial(self._load_adapter, each.version, model), digest)
+                key, size = f"{served.key}+{each.artifact.sha256}", each.artifact.size_bytes
+                adapter = take(key, size, partial(self._load_adapter, each.version, model), served.key)
                 shares.append((adapter, each.share))
             yield model, AdapterMix.of(shares) if shares else None
 
@@ -128,14 +128,14 @@ class ModelCache:
         """Loads a model while all that are in use stay: one more than usual, until one is retired. Unavailable when
         there is no memory for it.
         """
-        digest, size = served.key, self._size_of(served)
+        key, size = served.key, self._size_of(served)
         with self._loading:
-            if not (entry := self._find(digest)):
+            if not (entry := self._find(key)):
                 if not self._make_room(self._capacity + 1, size):
                     text = f"there is no memory for model {served.version.label} beside those in use"
                     raise Unavailable(text, reason="MODELS_BUSY")
-                entry = self._add(digest, size, self._load(served))
-        self._release(digest, entry)
+                entry = self._add(key, size, self._load(served))
+        self._release(key, entry)
 
     def retire(self, digest: str) -> None:
         """Drops a model, in every precision, as soon as nobody uses it."""

@@ -122,7 +122,7 @@ class Scheduler:
         need: Need = NOTHING,
         on_forecast: OnForecast = lambda _: None,
     ) -> Iterator[AdmittedRequest]:
-        """A place for a request on the model of a digest, given back at the end of the block.
+        """A place for a request, given back at the end of the block. `model` names what has costs of its own.
 
         Raises Busy when all are taken; Unavailable DEADLINE_TOO_NEAR when it could not be ready within `time_left_s`
         beside those that are there; DeadlineExceeded when it could not be even alone.

@@ -10,12 +10,12 @@ from luthier.common.v1.common_pb2 import ArtifactRef
 from luthier_kit.registry import ModelVersion, model_names, resolve
 from luthier_kit.rpc import FailedPrecondition, InvalidRequest, NotFound
 from luthier_kit.store import Store
+from luthier_model.adapter_mix import MAX_SHARE
 from luthier_model.configuration import Configuration
 from luthier_model.registered import fetch_configuration, statuses
 
 MAX_MODEL_CHARS: Final = 512
 MAX_ADAPTERS: Final = 4
-MAX_SHARE: Final = 2.0
 CONFIGURATIONS_KEPT: Final = 256
 
 
