@@ -100,10 +100,7 @@ def report(
     heard = _heard(clients, own, list(dict.fromkeys(listening or ())))
     if refused := [name for name, conditions in heard.items() if not conditions]:
         raise UsageError(f"--listening {refused[0]} has no audio of {found.evaluation_id}")
-    answers = [
-        clients.curation.GetListeningResults(GetListeningResultsRequest(test=name))
-        for name, conditions in heard.items()
-    ]
+    answers = [clients.curation.GetListeningResults(GetListeningResultsRequest(test=name)) for name in heard]
     shown = [results_of(answer, found, conditions) for answer, conditions in zip(answers, heard.values(), strict=True)]
     write_report(out, with_listening(store.blobs.read(found.report).decode(), shown, datetime.now(UTC)), "--out")
     told = [f"report {out}"]
