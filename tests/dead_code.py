@@ -22,6 +22,7 @@ _.down_revision, _.downgrade
 _.model_config, _._empty_is_absent, _._is_unicode
 # settings of libraries that are assigned and never read by us
 _.infoActive, _.warningActive, _.file_size, _.external_attr, _.should_exit, _.ws_server, _.OAUTH_TOKEN_URL
+_.avoid_device_init  # torch reads it of its tensors without data
 _.allow_tf32, _.pre_tokenizer, _.post_processor, _.grad, _.intra_op_num_threads, _.inter_op_num_threads, _.thread_count
 # stable-audio-tools, of `dac.model.dac`
 _.Encoder, _.Decoder
