@@ -1,13 +1,16 @@
 """Runs in a Pod: calls one RPC at a steady rate until SIGTERM or the end; the last line counts the results.
 
     python load.py generate ADDRESS MODEL SECONDS RATE      (SECONDS 0: one call, with a deadline of 20 s)
+    python load.py mixed ADDRESS MODEL SECONDS RATE
     python load.py render ADDRESS - SECONDS RATE
 
-`generate` calls as another team's service does, with only grpcio and the stubs; `render` as the pipeline does, with
-Luthier's own client.
+`generate` and `mixed` call as another team's service does, with only grpcio and the stubs; `mixed` asks for few and many
+steps, short and long audio in several formats, and a quarter of its callers leave their stream at some step. `render`
+calls as the pipeline does, with Luthier's own client.
 """
 
 import json
+import random
 import signal
 import struct
 import sys
@@ -38,18 +41,54 @@ SERVICE_CONFIG = {
 }
 
 
+def channel_to(address: str) -> grpc.Channel:
+    """A channel to all Pods of a headless Service."""
+    return grpc.insecure_channel(f"dns:///{address}", options=[("grpc.service_config", json.dumps(SERVICE_CONFIG))])
+
+
 def generate(address: str, model: str, deadline_s: float) -> Call:
     """A function that generates one second of audio."""
     from luthier.inference.v1 import inference_pb2 as pb
     from luthier.inference.v1.inference_pb2_grpc import InferenceServiceStub
 
-    channel = grpc.insecure_channel(f"dns:///{address}", options=[("grpc.service_config", json.dumps(SERVICE_CONFIG))])
-    stub, begun = InferenceServiceStub(channel), int(time.time())  # new seeds, so that no answer is reused
+    stub, begun = InferenceServiceStub(channel_to(address)), int(time.time())  # new seeds, so that no answer is reused
 
     def call(number: int) -> None:
         request = pb.GenerateRequest(prompt="piano", seconds_total=1, steps=2, seed=begun * 1000 + number, model=model)
         request.request_id = f"load-{time.time()}-{number}"
         stub.Generate(request, timeout=deadline_s)
+
+    return call
+
+
+def mixed(address: str, model: str, deadline_s: float) -> Call:
+    """A function that generates audio of some length in some steps, or leaves before it is there."""
+    from luthier.inference.v1 import inference_pb2 as pb
+    from luthier.inference.v1.inference_pb2_grpc import InferenceServiceStub
+
+    stub, begun = InferenceServiceStub(channel_to(address)), int(time.time())
+
+    def call(number: int) -> None:
+        draw = random.Random(begun * 1000 + number)
+        request = pb.GenerateRequest(
+            prompt="piano",
+            seconds_total=draw.uniform(0.5, 4),
+            steps=draw.choice((2, 8, 8, 30)),
+            guidance_scale=draw.choice((1.0, 4.0)),
+            seed=begun * 1000 + number,
+            model=model,
+            output_format=draw.choice((pb.OUTPUT_FORMAT_FLAC, pb.OUTPUT_FORMAT_WAV, pb.OUTPUT_FORMAT_FLAC_24)),
+            request_id=f"load-{begun}-{number}",
+        )
+        leaves_at = draw.randrange(1, request.steps + 1) if number % 4 == 3 else 0
+        if not leaves_at:
+            assert stub.Generate(request, timeout=deadline_s).audio.sha256
+            return
+        stream = stub.StreamGenerate(pb.StreamGenerateRequest(request=request), timeout=deadline_s)
+        for received, _ in enumerate(stream, 1):
+            if received >= leaves_at:
+                stream.cancel()
+                break
 
     return call
 
@@ -77,7 +116,7 @@ def render(address: str, _: str, deadline_s: float) -> Call:
 
 def main(kind: str, address: str, model: str, seconds: str, rate: str) -> None:
     """Calls until SECONDS are over. Prints READY after a first success, {calls, ok, failed, slowest_s} at the end."""
-    make = {"generate": generate, "render": render}[kind]
+    make = {"generate": generate, "mixed": mixed, "render": render}[kind]
     call, stop = make(address, model, 120 if float(seconds) else 20), threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     took: list[float] = []  # seconds of each call

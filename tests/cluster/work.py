@@ -48,9 +48,9 @@ class Load:
         return bool(self.kube.get("pod", self.name)["status"]["phase"] in ("Succeeded", "Failed"))
 
 
-def generate_load(release: Release, model: str, seconds: float, rate: float) -> Load:
-    """Another team's service calls Generate from its own namespace."""
-    command = ["python", "/scripts/load.py", "generate", release.address("inference"), model, str(seconds), str(rate)]
+def generate_load(release: Release, model: str, seconds: float, rate: float, kind: str = "generate") -> Load:
+    """Another team's service calls Generate from its own namespace; `kind`: generate or mixed, as load.py explains."""
+    command = ["python", "/scripts/load.py", kind, release.address("inference"), model, str(seconds), str(rate)]
     image = release.settings.image("pipeline")
     return Load(Kube("luthier-callers"), caller_pod("generate-load", image, command))
 
