@@ -4,9 +4,9 @@
     python load.py mixed ADDRESS MODEL SECONDS RATE
     python load.py render ADDRESS - SECONDS RATE
 
-`generate` and `mixed` call as another team's service does, with only grpcio and the stubs; `mixed` asks for few and many
-steps, short and long audio in several formats, and a quarter of its callers leave their stream at some step. `render`
-calls as the pipeline does, with Luthier's own client.
+`generate` and `mixed` call as another team's service does, with only grpcio and the stubs; `mixed` asks for few and
+many steps, short and long audio in several formats, and a quarter of its callers leave their stream at some step.
+`render` calls as the pipeline does, with Luthier's own client.
 """
 
 import json
