@@ -106,6 +106,13 @@ def test_the_contracts_names_are_taken_too_in_both_spellings(served_both: Both) 
     assert told["audio_url"].endswith(".flac")
 
 
+@pytest.mark.parametrize("said", ["int8", "PRECISION_INT8"])
+def test_a_value_goes_by_its_short_name_too(served_both: Both, said: str) -> None:
+    told = served_both.http.post(GENERATE, json=body(seed=9, response_format="json", precision=said)).json()
+
+    assert told["precision"] == "PRECISION_INT8"
+
+
 def test_progress_the_response_and_the_audio_come_as_events(served_both: Both) -> None:
     with served_both.http.stream("POST", GENERATE, json=body(seed=4, stream_format="sse")) as answer:
         told = list(events(answer.iter_lines()))

@@ -65,6 +65,7 @@ def test_fields_beyond_their_bounds_are_named_as_the_caller_named_them(served_bo
         ({"input": "x", "keep": [{"start_s": 0, "ende_s": 1}]}, "keep[0].ende_s", "is no field of it"),
         ({"input": "x", "keep": [{"start_s": "now"}]}, "keep[0].start_s", "must be a finite number"),
         ({"input": "x", "init_audio": "song.wav"}, "init_audio", "must be an object, got 'song.wav'"),
+        ({"input": "x", "precision": "fp8"}, "precision", "must be one of float32, bfloat16, int8, got 'fp8'"),
         ({"input": "x", "speed": 2}, "speed", "must be 1: audio is made at the speed of the prompt"),
         ({"input": "x", "timeout_s": 1e9}, "timeout_s", "must be above 0 and at most 3600, got 1e+09"),
         ({"input": "x", "stream_format": "chunks"}, "stream_format", "must be one of audio, sse, got 'chunks'"),
@@ -213,13 +214,16 @@ def test_models_and_stored_audio_are_for_those_who_may_read(named: Both) -> None
     assert named.http.get("/").status_code == named.http.get("/health").status_code == 200
 
 
-@pytest.mark.parametrize("form", [{}, {"response_format": "json"}, {"stream_format": "sse"}])
+@pytest.mark.parametrize(
+    ("form", "timeout_s"),
+    [({}, 1.2), ({"response_format": "json"}, 1.2), ({"stream_format": "sse"}, 8)],  # time for a first step, and more
+)
 @pytest.mark.usefixtures("slow_steps")
 def test_what_takes_too_long_ends_at_the_callers_own_time(
-    model_files: ModelFiles, tmp_path: Path, form: dict[str, str]
+    model_files: ModelFiles, tmp_path: Path, form: dict[str, str], timeout_s: float
 ) -> None:
     with both(model_files, tmp_path) as served:
-        answer = served.http.post(GENERATE, json=body(seed=8, num_inference_steps=1000, timeout_s=1.2, **form))
+        answer = served.http.post(GENERATE, json=body(seed=8, num_inference_steps=1000, timeout_s=timeout_s, **form))
 
     if form.get("stream_format"):  # steps were told of already
         name, told = list(events(iter(answer.text.splitlines())))[-1]

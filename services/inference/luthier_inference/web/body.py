@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from google.protobuf.descriptor import EnumValueDescriptor
 from google.protobuf.json_format import ParseDict, ParseError
 
 from luthier.inference.v1 import inference_pb2 as pb
@@ -123,6 +124,8 @@ def _set(request: pb.GenerateRequest, own: str, name: str, value: object) -> Ite
     ):
         yield name, f"must be {_kind_of(own)}, got {str(value)[:80]!r}"  # protobuf takes a text for a list of names
         return
+    if described.enum_type:
+        value = next((each.name for each in described.enum_type.values if short_name(each) == value), value)
     try:
         ParseDict({own: value}, request)
     except (ParseError, ValueError, TypeError, RecursionError) as error:
@@ -134,6 +137,12 @@ def _set(request: pb.GenerateRequest, own: str, name: str, value: object) -> Ite
         else:
             got = "" if within else f", got {str(value)[:80]!r}"
             yield name + within, f"must be {_kind_of(own + within)}{got}"
+
+
+def short_name(value: EnumValueDescriptor) -> str:
+    """A value without its enum's name, as it may be written in a body: `int8` for `PRECISION_INT8`."""
+    enum_name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", str(value.type.name)).upper()
+    return str(value.name).removeprefix(f"{enum_name}_").lower()
 
 
 def _kind_of(path: str) -> str:
@@ -148,7 +157,7 @@ def _kind_of(path: str) -> str:
     if described.message_type:
         return "an object"
     if described.enum_type:
-        return f"one of {', '.join(value.name for value in described.enum_type.values)}"
+        return f"one of {', '.join(short_name(value) for value in described.enum_type.values[1:])}"
     kinds = {described.CPPTYPE_STRING: "a text", described.CPPTYPE_BOOL: "true or false"}
     unsigned = described.cpp_type in (described.CPPTYPE_UINT32, described.CPPTYPE_UINT64)
     number = "a finite number" if described.cpp_type in (described.CPPTYPE_DOUBLE, described.CPPTYPE_FLOAT) else ""

@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from luthier.inference.v1 import inference_pb2 as pb
-from luthier_inference.web.body import DEFAULT_TIMEOUT_S, JSON, MAX_TIMEOUT_S, RESPONSE_FORMATS, VLLM_NAMES
+from luthier_inference.web.body import DEFAULT_TIMEOUT_S, JSON, MAX_TIMEOUT_S, RESPONSE_FORMATS, VLLM_NAMES, short_name
 
 Described = Any  # protobuf's descriptors, whose classes differ between its implementations
 Schema = dict[str, Any]
@@ -159,6 +159,10 @@ def _add(message: Described, schemas: dict[str, Schema]) -> str:
 def _request_schema(schemas: dict[str, Schema]) -> Schema:
     """The body: vLLM-Omni's names, this server's own, then every further field of the contract."""
     fields = {field.name: _field_schema(field, schemas) for field in pb.GenerateRequest.DESCRIPTOR.fields}
+    for field in pb.GenerateRequest.DESCRIPTOR.fields:
+        if field.enum_type:
+            short = [short_name(value) for value in field.enum_type.values[1:]]
+            fields[field.name]["enum"] = [*short, *fields[field.name]["enum"]]
     named = {name: fields.pop(own) for name, own in VLLM_NAMES.items()}
     fields["output_format"]["description"] += " In place of `response_format`."
     return {
