@@ -12,11 +12,11 @@ from typing import Any, Final
 
 import torch
 from safetensors import safe_open
-from stable_audio_tools.models.conditioners import Conditioner
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase, RobertaConfig, RobertaModel
 
 from luthier_model.configuration import TextCondition
+from luthier_model.library import Conditioner
 
 WIDTH, JOINT_WIDTH = 768, 512
 """Of RoBERTa-base's states, and of the space that CLAP shares between text and audio (Wu 2023)."""

@@ -12,7 +12,6 @@ from typing import Any, Final
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from stable_audio_tools.models.blocks import SnakeBeta
 from torch import Tensor
 
 from luthier_model import ddim, flow, int8
@@ -21,6 +20,7 @@ from luthier_model.conditions import KEPT, KEPT_LATENTS, SECONDS_START, SECONDS_
 from luthier_model.configuration import Configuration
 from luthier_model.errors import OutputNotFinite
 from luthier_model.guidance import Asked, Conditioning, Guided, Network, UNet, velocities
+from luthier_model.library import SnakeBeta
 from luthier_model.objectives import OBJECTIVES, V
 from luthier_model.sampling import ADAPTIVE, SAMPLERS, Evaluation, Sampling, SeededNoise, levels_of
 from luthier_model.transformer import Transformer

@@ -4,12 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from stable_audio_tools.models.diffusion import ConditionedDiffusionModelWrapper
-from stable_audio_tools.models.transformer import ScaledSinusoidalEmbedding
 
 from luthier_model import adapters, checkpoint, text_encoder
 from luthier_model.adapters import Adapter
 from luthier_model.configuration import Configuration
+from luthier_model.library import ConditionedDiffusionModelWrapper, ScaledSinusoidalEmbedding
 from luthier_model.network import shapes_of, skeleton
 
 

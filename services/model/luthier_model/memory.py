@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Final
 
 import torch
-from stable_audio_tools.models.conditioners import Conditioner
 
 from luthier_model import generation, int8, network
 from luthier_model.configuration import Configuration, check
 from luthier_model.generation import GenerationParameters
+from luthier_model.library import Conditioner
 from luthier_model.live_bytes import LiveBytes, without_data
 
 MARGIN: Final = 0.1

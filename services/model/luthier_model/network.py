@@ -12,17 +12,18 @@ from types import ModuleType
 from typing import Any, Final
 
 import torch
-from stable_audio_tools.models.conditioners import Conditioner, IntConditioner
-from stable_audio_tools.models.diffusion import (
-    ConditionedDiffusionModelWrapper,
-    UNetCFG1DWrapper,
-    create_diffusion_cond_from_config,
-)
 
 from luthier_model import clap_text, descript
 from luthier_model.conditions import CLAP_TEXT, SECONDS, SECONDS_START
 from luthier_model.configuration import Configuration
 from luthier_model.errors import TextEncoderMismatch
+from luthier_model.library import (
+    ConditionedDiffusionModelWrapper,
+    Conditioner,
+    IntConditioner,
+    UNetCFG1DWrapper,
+    create_diffusion_cond_from_config,
+)
 
 if find_spec("dac") is None:  # descript-audio-codec, from which the library takes the parts of an autoencoder `dac`
     sys.modules |= {"dac": ModuleType("dac"), "dac.model": ModuleType("dac.model"), "dac.model.dac": descript}

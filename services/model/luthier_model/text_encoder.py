@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 import torch
-from stable_audio_tools.models.conditioners import T5Conditioner
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, T5Config, T5EncoderModel
 
 from luthier_kit.bounded_json import check_json, read_json
@@ -24,6 +23,7 @@ from luthier_model.clap_text import ClapText
 from luthier_model.conditions import CLAP_TEXT
 from luthier_model.configuration import Configuration, TextCondition
 from luthier_model.errors import CheckpointError, TextEncoderError, TextEncoderMismatch, WeightsError
+from luthier_model.library import T5Conditioner
 from luthier_model.network import text_width
 
 CONFIG: Final = "config.json"
