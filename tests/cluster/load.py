@@ -87,7 +87,7 @@ def mixed(address: str, model: str, deadline_s: float) -> Call:
         stream = stub.StreamGenerate(pb.StreamGenerateRequest(request=request), timeout=deadline_s)
         for received, _ in enumerate(stream, 1):
             if received >= leaves_at:
-                stream.cancel()
+                stream.cancel()  # type: ignore[no-untyped-call]
                 break
 
     return call

@@ -7,6 +7,8 @@ from google.protobuf.json_format import ParseDict
 
 from luthier.common.v1.common_pb2 import (
     FACT_SOURCE_NOTES,
+    LICENSED_USE_COMMERCIAL,
+    LICENSED_USE_RESEARCH,
     MODE_MAJOR,
     ArtifactRef,
     ClipFacts,
@@ -260,6 +262,20 @@ def test_splits_are_summed_up(curation: Curation, ids: list[str]) -> None:
     assert sum(split.duration_s for split in splits) == 30.0
     assert splits[0].clips > 0
     assert splits[1].clips > 0
+
+
+def test_what_licences_forbid_is_not_exported_for_that_use(curation: Curation, ids: list[str]) -> None:
+    bound = clip(curation.store, song=9)
+    bound.lineage.licences[:] = ["CC-BY-NC-4.0"]
+    [forbidding], *_ = curation.upsert("demo", [bound])
+    curation.review_all(DEMO, Decision(ACCEPTED, "Ada"))
+
+    with pytest.raises(FailedPrecondition, match=f"1 clips: 'CC-BY-NC-4.0' forbids it.*{forbidding}") as refused:
+        curation.export("demo", "", TENTHS, "Ada", LICENSED_USE_COMMERCIAL)
+
+    assert refused.value.reason == "LICENCE_FORBIDS"
+    assert not list(curation.store.names("datasets/"))
+    assert curation.export("demo", "", TENTHS, "Ada", LICENSED_USE_RESEARCH).version == 1
 
 
 def test_nothing_accepted_is_nothing_to_export(curation: Curation) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from luthier.common.v1.common_pb2 import ArtifactRef, ModelAdapter
+from luthier.common.v1.common_pb2 import LICENSED_USE_COMMERCIAL, ArtifactRef, ModelAdapter
 from luthier.training.v1 import training_pb2 as pb
 from luthier.training.v1.training_pb2_grpc import TrainingServiceStub
 from luthier_kit.registry import ModelVersion, RunLog, register, resolve
@@ -222,6 +222,22 @@ def test_a_plan_is_refused_by_name_before_a_run_is_made(
     with pytest.raises(NotFound) as unknown:
         create(client_of_the_service, dataset_ref, fine_tune=tune)
     assert unknown.value.reason == "RUN_NOT_FOUND"
+    assert not list(store.names("runs/"))
+
+
+def test_what_a_clips_licence_forbids_is_not_trained_on(
+    store: Store, client_of_the_service: TrainingServiceStub, base: ModelVersion, tmp_path: Path
+) -> None:
+    document = json.loads(manifest(store, tmp_path))
+    for row in document["rows"]:
+        row["licences"] = ["CC-BY-4.0"]
+    document["rows"][0]["licences"] = ["CC-BY-NC-4.0"]
+    bound = store.blobs.put_bytes("manifests", json.dumps(document).encode(), "json")
+
+    with pytest.raises(FailedPrecondition, match=f"'CC-BY-NC-4.0' forbids it.*{document['rows'][0]['clip_id']}") as no:
+        create(client_of_the_service, bound, fine_tune=TUNE, use=LICENSED_USE_COMMERCIAL)
+
+    assert no.value.reason == "LICENCE_FORBIDS"
     assert not list(store.names("runs/"))
 
 

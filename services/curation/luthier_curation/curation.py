@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from sqlalchemy.orm import Session
 
+from luthier.common.v1.common_pb2 import LICENSED_USE_UNSPECIFIED, LicensedUse
 from luthier.curation.v1 import curation_pb2 as pb
 from luthier_curation import checking, clips, datasets, listing, reviews
 from luthier_curation.database import Repository
@@ -14,6 +15,7 @@ from luthier_curation.listing import Page
 from luthier_curation.reviews import Decision, Edit, Reviewed
 from luthier_curation.splits import Fractions
 from luthier_curation.tables import ChangeRow, ClipRow
+from luthier_kit.licences import refuse
 from luthier_kit.rpc import InvalidRequest, NotFound
 from luthier_kit.store import Store
 
@@ -87,11 +89,22 @@ class Curation:
         checking.check_undo(batch_id, reviewer)
         return self.repository.write(lambda session: reviews.undo(session, batch_id, reviewer))
 
-    def export(self, collection: str, name: str, fractions: Fractions, exported_by: str) -> Export:
-        """Freeze and register; see `datasets.freeze` and `datasets.publish`. An empty name is the collection's."""
+    def export(
+        self,
+        collection: str,
+        name: str,
+        fractions: Fractions,
+        exported_by: str,
+        use: LicensedUse = LICENSED_USE_UNSPECIFIED,
+    ) -> Export:
+        """Freeze and register; see `datasets.freeze` and `datasets.publish`. An empty name is the collection's.
+
+        FailedPrecondition LICENCE_FORBIDS where a clip's licences do not allow the use.
+        """
         name = name or collection
         checking.check_export(collection, name, fractions, exported_by)
         frozen = self.repository.read(lambda session: datasets.freeze(session, collection, name, fractions))
+        refuse(frozen.rows, use)
         return datasets.publish(self.store, frozen, exported_by)
 
     def collections(self) -> list[str]:

@@ -81,7 +81,9 @@ class CurationService(CurationServiceServicer):
     ) -> pb.ExportDatasetResponse:
         """Freezes the accepted clips."""
         fractions = _fractions(request)
-        export = self.curation.export(request.collection, request.name, fractions, actor(request.exported_by))
+        export = self.curation.export(
+            request.collection, request.name, fractions, actor(request.exported_by), request.use
+        )
         return _export_response(export, fractions)
 
     def CreateListeningTest(

@@ -49,6 +49,10 @@ SECTIONS: Final[dict[str, Commands]] = {
         ),
         "models": ("models:models", "List registered model versions"),
         "card": ("card:card", "Show what a model was trained on"),
+        "lawpack": (
+            "lawpack.command:lawpack",
+            "Write what is behind a model: licences, bill of materials, EU summary, Croissant, attribution",
+        ),
         "train": ("long_runs:train", "Fine-tune a base model on a data set, or make one that any CPU trains"),
         "logs": ("training_logs:logs", "Fetch a training's TensorBoard log and its audio samples into a folder"),
         "train-autoencoder": (

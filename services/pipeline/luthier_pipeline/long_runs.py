@@ -35,6 +35,7 @@ from luthier.training.v1.training_pb2 import (
     TrainingRun,
     WatchTrainingRunRequest,
 )
+from luthier_kit.licences import USES
 from luthier_kit.registry import current_version, resolve
 from luthier_kit.rpc import (
     TEST,
@@ -52,7 +53,7 @@ from luthier_pipeline.adapters import adapter_of
 from luthier_pipeline.clients import IdleBudget
 from luthier_pipeline.console import Context, Progress, UsageError, plain, table
 from luthier_pipeline.files import save
-from luthier_pipeline.options import USER, Json, RequestId, Reviewer, TempoEstimator, begin
+from luthier_pipeline.options import USER, Json, RequestId, Reviewer, TempoEstimator, Use, begin
 from luthier_pipeline.run_ids import identity_of
 from luthier_pipeline.suites import DATASET, MAX_SECONDS, dataset_suite, is_file, read_suite
 from luthier_pipeline.training_plan import EXPORTS
@@ -172,6 +173,7 @@ def train(
         int | None, typer.Option(metavar="N", min=1, help="Denoising steps of a sample; default: 50.")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Default: drawn from the request id.")] = None,
+    use: Use = None,
     detach: Annotated[bool, typer.Option("--detach", help="Begin it, and do not wait for its end.")] = False,
     request_id: RequestId = "",
     reviewer: Reviewer = USER,
@@ -223,6 +225,7 @@ def train(
         created_by=reviewer,
         fine_tune=fine_tune if not tiny_base else None,
         tiny_base=made if tiny_base else None,
+        use=USES[use] if use else None,
     )
 
     versions, read = complete(request, clients, dataset, plan, continued)

@@ -62,6 +62,13 @@ RequestId = Annotated[str, typer.Option(metavar="ID", help="Default: a digest of
 TempoEstimator = Annotated[
     str, typer.Option(metavar="NAME", help="essentia, deeprhythm or beatnet; default: that of analysis.")
 ]
+Use = Annotated[
+    Literal["research", "commercial", "redistribution"] | None,
+    typer.Option(
+        "--use",
+        help="What it is for: refused, naming clips, where a clip's licences forbid it, do not say, or are not known.",
+    ),
+]
 Licence = Annotated[str, typer.Option(metavar="NAME", help="Licence of the songs, recorded in every lineage.")]
 Tags = Annotated[str, typer.Option(metavar="FILE", help="Sheet of tags, CSV or JSON; default: FOLDER/tags.csv.")]
 RunName = Annotated[str, typer.Option(metavar="ID", help="Name of the run, set by luthier submit.")]

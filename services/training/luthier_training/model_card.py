@@ -15,6 +15,7 @@ import yaml
 from luthier.curation.v1.dataset_pb2 import DatasetManifest, DatasetRow
 from luthier.training.v1.model_card_pb2 import HeardAmount, HeardDataset, HeardTempo, ModelCard
 from luthier_kit.hub_licences import hub_licence
+from luthier_kit.licences import UNSTATED
 from luthier_kit.markdown import escaped, table
 from luthier_kit.registry import RANDOM, TRANSFORMER
 from luthier_kit.rpc import TRAIN, VALIDATION
@@ -31,8 +32,6 @@ from luthier_training.job import Job
 from luthier_training.plan import Plan, plan_of
 
 TEMPO_BIN_BPM: Final = 5
-UNSTATED: Final = frozenset({"", "unknown"})
-"""Licences that say nothing: `luthier run` without --licence stores the second."""
 MAX_NAME_CHARS: Final = 100
 MOST_SHOWN: Final = 40
 """Rows of a table for people; the JSON has all."""

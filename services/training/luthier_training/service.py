@@ -6,6 +6,7 @@ import grpc
 
 from luthier.training.v1 import training_pb2 as pb
 from luthier.training.v1.training_pb2_grpc import TrainingServiceServicer
+from luthier_kit.licences import refuse
 from luthier_kit.registry import RunLog, RunPages, current_version, refuse_promoted, resolve, run_id_of
 from luthier_kit.rpc import Checks, NotFound, actor, fit_page, in_field, page_position, page_token
 from luthier_kit.store import Store
@@ -96,7 +97,7 @@ class TrainingServicer(TrainingServiceServicer):
             refuse_promoted(current)
         if not asked.HasField("fine_tune"):
             with in_field("dataset"):
-                read_manifest(self._store, asked.dataset)
+                refuse(read_manifest(self._store, asked.dataset).rows, asked.use)
             if asked.HasField("autoencoder"):
                 base = resolve(self._store, asked.autoencoder.base_model)
                 check_window(self._store, base, asked.autoencoder)
@@ -105,6 +106,7 @@ class TrainingServicer(TrainingServiceServicer):
                 compared(self._store, asked.fidelity)
             return
         manifests = read_data(self._store, plan_of(asked))
+        refuse((row for manifest in manifests for row in manifest.rows), asked.use)
         if asked.fine_tune.metadata_share:
             with in_field("dataset"):
                 check_metadata(manifests)

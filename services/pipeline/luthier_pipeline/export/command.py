@@ -12,12 +12,13 @@ from luthier.curation.v1.curation_pb2 import (
     ExportDatasetRequest,
     ExportDatasetResponse,
 )
+from luthier_kit.licences import USES
 from luthier_kit.store import Store
 from luthier_pipeline.console import UsageError, plain
 from luthier_pipeline.curate import collections
 from luthier_pipeline.export.folder import CARD, CROISSANT, MANIFEST, check_out, replacing
 from luthier_pipeline.files import save
-from luthier_pipeline.options import USER, Json, Reviewer, begin
+from luthier_pipeline.options import USER, Json, Reviewer, Use, begin
 
 if TYPE_CHECKING:
     from luthier_pipeline.export.dataset import Format
@@ -39,6 +40,7 @@ def export(
     ] = "audiofolder",
     validation_share: Annotated[float, typer.Option(metavar="SHARE", help="Share of songs, 0 to 0.5.")] = 0.1,
     test_share: Annotated[float, typer.Option(metavar="SHARE", help="Share of songs, 0 to 0.5.")] = 0.1,
+    use: Use = None,
     reviewer: Reviewer = USER,
     json: Json = False,
 ) -> ExportDatasetResponse:
@@ -60,6 +62,7 @@ def export(
         validation_share=validation_share,
         test_share=test_share,
         exported_by=reviewer,
+        use=USES[use] if use else None,
     )
     answer = context.clients.curation.ExportDataset(request, timeout=EXPORT_TIMEOUT_S)
     dataset = f"{answer.name}@{answer.version}"

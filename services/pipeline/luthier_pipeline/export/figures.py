@@ -7,13 +7,12 @@ from typing import Final
 
 from luthier.common.v1.common_pb2 import FACT_SOURCE_AUDIO
 from luthier.curation.v1.dataset_pb2 import DatasetRow
+from luthier_kit.licences import UNSTATED
 from luthier_pipeline.export.columns import genres, key_name, subset
 
 OFF: Final = "off: "
 """Begins what a lineage says in place of a version where a provider of tags was switched off, and why."""
 
-UNSTATED: Final = frozenset({"", "unknown"})
-"""Licences that say nothing: `luthier run` without --licence stores the second."""
 NOT_RECORDED: Final = "not recorded"
 
 
