@@ -47,6 +47,31 @@ def test_inference_is_reached_over_http_where_it_serves_the_web(helm: Helm, prod
         assert env(container).get("LUTHIER_WEB_ADDRESS") == ("0.0.0.0:7300" if "web" in ports else None)
 
 
+def test_inference_signs_by_the_certificate_in_the_secret_that_is_named(helm: Helm) -> None:
+    found = {pod.component: pod for pod in pods(helm.render(*VARIANTS["credentials"]))}
+
+    for name, pod in found.items():
+        volumes = [each["secret"] for each in pod.spec["volumes"] if each["name"] == "credentials"]
+        told = env(pod.spec["containers"][0])
+        paths = [told.get("LUTHIER_CREDENTIALS_CERTIFICATE"), told.get("LUTHIER_CREDENTIALS_KEY")]
+        if name == "inference":
+            [volume] = volumes
+            assert volume["secretName"] == "c2pa"
+            assert paths == [f"/etc/luthier/credentials/{item['path']}" for item in volume["items"]]
+        else:
+            assert (volumes, paths) == ([], [None, None])
+
+
+def test_the_readme_names_every_caller_whose_token_a_pod_mounts(helm: Helm) -> None:
+    found = pods(helm.render(*VARIANTS["callers"]))
+    volumes = [volume["secret"] for pod in found for volume in pod.spec.get("volumes", ()) if volume["name"] == "token"]
+    mounted = {item["key"] for volume in volumes for item in volume["items"]}
+
+    [row] = [line for line in (CHART / "README.md").read_text().splitlines() if line.startswith("| `luthier-tokens` |")]
+
+    assert mounted == set(re.findall(r"`(\w+)`", row.partition("own callers:")[2].partition(";")[0]))
+
+
 def test_health_is_probed_on_its_own_port(variant: list[Manifest]) -> None:
     for name, deployment in named(variant, "Deployment").items():
         container = deployment["spec"]["template"]["spec"]["containers"][0]

@@ -17,6 +17,7 @@ SWITCHES: dict[str, dict[str, Any]] = {
     "external-llm": {
         "llm": {"external": {"url": "https://llm.example.org/v1", "model": "qwen", "existingSecret": "llm"}}
     },
+    "credentials": {"credentials": {"existingSecret": "c2pa"}},
     "callers": {"auth": {"callersSecret": "callers", "tokenSecret": "tokens", "callerInFlight": 4}},
     "tls": {"tls": {"secret": "tls"}},
     "mutual-tls": {"tls": {"secret": "tls", "clientAuth": "mutual"}},

@@ -11,7 +11,6 @@ import soundfile
 
 from luthier.common.v1.common_pb2 import ArtifactRef
 from luthier.inference.v1 import inference_pb2 as pb
-from luthier_kit.store import Action
 from luthier_model.generation import Samples
 from luthier_model.objectives import OBJECTIVES
 from luthier_music.loudness import integrated_loudness_lufs
@@ -189,27 +188,6 @@ def test_a_file_says_what_made_it_and_nothing_of_who_asked(served: Served) -> No
     with soundfile.SoundFile(io.BytesIO(stored)) as file:
         assert (file.title, file.comment) == (PROMPT, f"model {response.model_digest}, seed 41")
     assert b"a-caller's-own" not in stored
-
-
-def test_audio_of_the_first_release_is_found_under_its_name(served: Served) -> None:
-    """As the code of release 0.1 named this request; what it did not know of changes nothing here."""
-    version = served.stub.ListModels(pb.ListModelsRequest(name="tiny")).models[0].digest.removeprefix("sha256:")
-    named = Action(
-        "generate",
-        inputs=[version],
-        seed=7,
-        parameters={
-            "prompt": PROMPT, "seconds_total": 1.5, "seconds_start": 0.0, "negative_prompt": "", "steps": 4,
-            "sampler": "dpmpp-3m-sde", "sigma_min": 0.3, "sigma_max": 500.0, "guidance_scale": 7.0,
-            "guidance_rescale": 0.0, "init_noise_level": 0.0, "untrimmed": False, "output_format": "flac",
-            "precision": "float32",
-        },
-        version="1",
-        tools={"stable-audio-tools": "0.0.19"},
-    )  # fmt: skip
-
-    asked = request(guidance_from=0.0, guidance_to=1.0)
-    assert served.stub.Generate(asked).action.action_key.startswith(f"actions/generate/{named.digest}")
 
 
 def test_audio_is_brought_to_a_loudness_and_says_so(served: Served) -> None:

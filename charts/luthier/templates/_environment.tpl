@@ -106,6 +106,10 @@ LUTHIER_TRAINING_LAUNCHER: kubernetes
 LUTHIER_JOB_TEMPLATE: /etc/luthier/jobs/training-run.yaml
 LUTHIER_JOB_OWNER: {{ include "luthier.fullname" (dict "root" .root "component" "jobs") }}
 {{- end }}
+{{- if and .server (eq .component "inference") .root.Values.credentials.existingSecret }}
+LUTHIER_CREDENTIALS_CERTIFICATE: /etc/luthier/credentials/tls.crt
+LUTHIER_CREDENTIALS_KEY: /etc/luthier/credentials/tls.key
+{{- end }}
 {{- if has "database" .workload.needs }}
 {{- if .root.Values.database.existingSecret }}
 LUTHIER_DATABASE_URL_FILE: /etc/luthier/database/url

@@ -23,6 +23,9 @@
 {{- if and (has "llm" .workload.needs) $values.llm.external.existingSecret }}
 - {name: llm, mount: /etc/luthier/llm, source: {{ include "luthier.secretSource" (dict "secret" $values.llm.external.existingSecret "keys" (list "api-key")) }}}
 {{- end }}
+{{- if and .server (eq .component "inference") $values.credentials.existingSecret }}
+- {name: credentials, mount: /etc/luthier/credentials, source: {{ include "luthier.secretSource" (dict "secret" $values.credentials.existingSecret "keys" (list "tls.crt" "tls.key")) }}}
+{{- end }}
 {{- if has "kubernetes" .workload.needs }}
 - {name: jobs, mount: /etc/luthier/jobs, source: {configMap: {name: {{ include "luthier.fullname" (dict "root" .root "component" "jobs") }}}}}
 {{- end }}

@@ -6,6 +6,7 @@ from typing import Final
 import torch
 
 from luthier.inference.v1 import inference_pb2
+from luthier_inference.credentials.signer import Signer, signer_of
 from luthier_inference.generator import Generator
 from luthier_inference.heard import Listener
 from luthier_inference.memory import Estimates, Memory
@@ -38,7 +39,8 @@ def build_service(settings: InferenceSettings, store: Store) -> Service:
     device, contract = torch.device(settings.device), inference_pb2.DESCRIPTOR.services_by_name["InferenceService"]
     workload = Workload(contract.full_name)
     scheduler = Scheduler(device, settings.slots, settings.queue, settings.in_a_pass, workload, memory)
-    generator = Generator(store, cache, scheduler, memory, estimates, settings.precision, scratch)
+    signer = _signer(settings, scratch)
+    generator = Generator(store, cache, scheduler, memory, estimates, settings.precision, scratch, signer)
     listener = Listener(settings.analysis_address)
     servicer = InferenceServicer(store, models, cache, generator, Registrar(store, text, scratch), listener)
     watcher = Watcher(models, cache, settings.watch_every_s)
@@ -47,6 +49,7 @@ def build_service(settings: InferenceSettings, store: Store) -> Service:
         watcher.stop()
         listener.close()
         scheduler.close()
+        signer.close()
 
     return Service(
         contract,
@@ -58,6 +61,14 @@ def build_service(settings: InferenceSettings, store: Store) -> Service:
         close=close,
         front=_front(settings, store, scratch),
     )
+
+
+def _signer(settings: InferenceSettings, scratch: Path) -> Signer:
+    """Of content credentials."""
+    if settings.credentials == OFF:
+        return Signer(None)
+    certificate, key = settings.credentials_certificate, settings.credentials_key
+    return signer_of(certificate, key, settings.credentials_authority, scratch / "credentials")
 
 
 def _front(settings: InferenceSettings, store: Store, scratch: Path) -> Front | None:

@@ -16,6 +16,8 @@ from luthier.common.v1.common_pb2 import ArtifactRef
 from luthier.inference.v1 import inference_pb2 as pb
 from luthier_inference import audio, metrics
 from luthier_inference.audio import Finished
+from luthier_inference.credentials.signer import Credentials, Signer
+from luthier_inference.credentials.statement import DATASET, MODEL, Ingredient, Statement
 from luthier_inference.memory import Estimates, Memory
 from luthier_inference.model_cache import ModelCache
 from luthier_inference.request import GenerationJob
@@ -46,6 +48,7 @@ class GenerationResult:
     compute_s: float
     notes: tuple[str, ...]
     finished: Finished
+    credentials: Credentials
 
 
 class Generator:
@@ -53,17 +56,18 @@ class Generator:
 
     def __init__(
         self, store: Store, cache: ModelCache, scheduler: Scheduler, memory: Memory, estimates: Estimates,
-        precision: str, scratch: Path,
+        precision: str, scratch: Path, signer: Signer,
     ) -> None:  # fmt: skip
         self.store, self.cache, self.scheduler = store, cache, scheduler
         self.memory, self.estimates = memory, estimates
-        self.precision, self.scratch = precision, scratch
+        self.precision, self.scratch, self.signer = precision, scratch, signer
 
     def action(self, job: GenerationJob) -> Action:
         """The name of a job: equal jobs give the same audio."""
         version = job.served.version
         adapters = sorted(each.artifact.sha256 for each in job.served.adapters)
         parameters = job.named() | {"precision": job.served.precision or self.precision}
+        parameters |= self.signer.named(audio.FORMATS[job.output_format].media_type)
         known = [version, *(each.version for each in job.served.adapters)]
         licences = tuple(dict.fromkeys(licence for each in known for licence in each.notes.get("licences", ())))
         return Action(
@@ -111,11 +115,13 @@ class Generator:
             finished = audio.finished(samples, c.sample_rate_hz, job.output_format, job.level)
             samples = finished.samples
             path = audio.write(Path(folder), samples, finished.rate_hz, job.output_format, job.tags())
-            ref = self.store.blobs.move_file(KIND, path, media_type=audio.FORMATS[job.output_format].media_type)
+            media_type = audio.FORMATS[job.output_format].media_type
+            credentials = self.signer.sign(path, media_type, _statement(job, self.action(job).key(1)))
+            ref = self.store.blobs.move_file(KIND, path, media_type=media_type)
             metrics.AUDIO_SECONDS.labels(version.name).inc(len(samples) / finished.rate_hz)
             peak_dbfs = audio.peak_dbfs(samples)
             notes = _notes(model, job, peak_dbfs)
-            return GenerationResult(ref, len(samples), peak_dbfs, request.device_s, notes, finished)
+            return GenerationResult(ref, len(samples), peak_dbfs, request.device_s, notes, finished, credentials)
 
 
 class _Steps:
@@ -143,6 +149,28 @@ def memory_bounded() -> Iterator[None]:
     except torch.OutOfMemoryError:
         torch.cuda.empty_cache()
         raise out_of_memory() from None
+
+
+def _statement(job: GenerationJob, action: str) -> Statement:
+    """What credentials state of a job's audio: nothing of the prompt, which may be the caller's secret."""
+    version = job.served.version
+    made_with = [Ingredient(version.label, f"sha256:{version.digest}", MODEL)]
+    made_with += [
+        Ingredient(each.version.label, f"sha256:{each.artifact.sha256}", MODEL) for each in job.served.adapters
+    ]
+    if version.dataset:
+        made_with.append(Ingredient(version.dataset_name or "data set", f"sha256:{version.dataset.sha256}", DATASET))
+    if job.init_audio:
+        made_with.append(Ingredient("the sound that it was made from", f"sha256:{job.init_audio.sha256}"))
+    return Statement(
+        title=f"{job.served.label}, seed {job.parameters.seed}",
+        model=job.served.label,
+        model_digest=job.model_digests(),
+        seed=job.parameters.seed,
+        action=action,
+        ingredients=tuple(made_with),
+        from_audio=job.init_audio is not None,
+    )
 
 
 def _notes(model: LoadedModel, job: GenerationJob, peak_dbfs: float) -> tuple[str, ...]:

@@ -287,6 +287,7 @@ def response_message(job: GenerationJob, result: GenerationResult) -> pb.Generat
         loudness_lufs=result.finished.loudness_lufs,
         true_peak_dbtp=result.finished.true_peak_dbtp,
         gain_db=result.finished.gain_db,
+        marks=pb.Marks(credentials=result.credentials.state, credentials_issuer=result.credentials.issuer),
         applied_adapters=[
             pb.AppliedAdapter(model=each.version.label, digest=f"sha256:{each.artifact.sha256}", share=each.share)
             for each in job.served.adapters
@@ -308,6 +309,7 @@ def generated_audio(made: pb.GenerateResponse) -> pb.GeneratedAudio:
         action=made.action,
         notes=made.notes,
         heard=made.heard,
+        marks=made.marks,
     )
 
 

@@ -7,6 +7,7 @@ from luthier_kit.rpc import WEB_PORTS, ServiceSettings, setting
 from luthier_kit.store import StoreSettings
 
 OFF: Final = "off"
+SIGN: Final = "sign"
 FLOAT32, BFLOAT16, INT8 = "float32", "bfloat16", "int8"
 PRECISIONS: Final = (FLOAT32, BFLOAT16, INT8)
 
@@ -57,6 +58,22 @@ class InferenceSettings(ServiceSettings, StoreSettings):
         "LUTHIER_WEB_ORIGINS", default=(), help="origins that the page is reached by behind a proxy, comma-separated"
     )
 
+    credentials: str = setting(
+        "LUTHIER_CREDENTIALS", default=SIGN, choices=(SIGN, OFF),
+        help="C2PA content credentials in FLAC, WAV and MP3: the file says that a model made it",
+    )  # fmt: skip
+    credentials_certificate: str = setting(
+        "LUTHIER_CREDENTIALS_CERTIFICATE", default="", path="file",
+        help="PEM chain that they are signed by; empty = a certificate for development, which nobody trusts",
+    )  # fmt: skip
+    credentials_key: str = setting(
+        "LUTHIER_CREDENTIALS_KEY", default="", path="file", help="PEM file of its private key"
+    )
+    credentials_authority: str = setting(
+        "LUTHIER_CREDENTIALS_AUTHORITY", default="",
+        help="http(s) address of a time-stamping authority (RFC 3161), asked once a file; empty = none",
+    )  # fmt: skip
+
     @property
     def precisions(self) -> tuple[str, ...]:
         """What a request may ask for on this device, its own first."""
@@ -72,6 +89,10 @@ class InferenceSettings(ServiceSettings, StoreSettings):
         faults = super().faults()
         if self.device == "cuda" and self.precision == INT8:
             faults.append("LUTHIER_PRECISION=int8 needs DEVICE=cpu")
+        if bool(self.credentials_certificate) != bool(self.credentials_key):
+            faults.append("LUTHIER_CREDENTIALS_CERTIFICATE and LUTHIER_CREDENTIALS_KEY go together: one is set")
+        if self.credentials_authority and not self.credentials_authority.startswith(("http://", "https://")):
+            faults.append("LUTHIER_CREDENTIALS_AUTHORITY must begin with http:// or https://")
         if len(self.models) > self.models_loaded:
             faults.append(
                 f"LUTHIER_MODELS_LOADED must be at least the {len(self.models)} names of LUTHIER_MODELS, "

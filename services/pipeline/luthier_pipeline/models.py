@@ -9,6 +9,10 @@ import typer
 from luthier.common.v1.common_pb2 import Span
 from luthier.evaluation.v1.evaluation_pb2 import PromoteModelRequest, PromoteModelResponse
 from luthier.inference.v1.inference_pb2 import (
+    CREDENTIALS_STATE_FORMAT_HOLDS_NONE,
+    CREDENTIALS_STATE_OFF,
+    CREDENTIALS_STATE_SIGNED,
+    CREDENTIALS_STATE_SIGNED_FOR_DEVELOPMENT,
     OUTPUT_FORMAT_FLAC,
     OUTPUT_FORMAT_FLAC_24,
     OUTPUT_FORMAT_MP3,
@@ -267,6 +271,8 @@ def generate(
         f"in {precision}" if precision else "",
     ]
     text = [f"{out}: {clock(length_s)} by {response.model}, seed {response.seed}, {response.steps} steps"]
+    if marked := _MARKED.get(response.marks.credentials):
+        text.append(marked.format(response.marks.credentials_issuer))
     text += [f"prompt: {response.prompt}"] if response.HasField("music") else []
     text += [_heard(response.heard)] if response.heard else []
     for path, other in others.items():
@@ -291,6 +297,14 @@ def _music(
     """None where no option of music is given."""
     music = MusicFields(tempo_bpm=tempo, key=key, meter=meter, bars=bars, instruments=instruments)
     return music if music.ByteSize() else None
+
+
+_MARKED: Final = {
+    CREDENTIALS_STATE_SIGNED: "with content credentials of {}",
+    CREDENTIALS_STATE_SIGNED_FOR_DEVELOPMENT: "with content credentials for development, which no reader trusts",
+    CREDENTIALS_STATE_FORMAT_HOLDS_NONE: "without content credentials: the format cannot hold them",
+    CREDENTIALS_STATE_OFF: "without content credentials: the operator switched them off",
+}
 
 
 def _heard(fields: Sequence[ObeyedField]) -> str:

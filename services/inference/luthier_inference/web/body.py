@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from google.protobuf.descriptor import EnumValueDescriptor
 from google.protobuf.json_format import ParseDict, ParseError
 
 from luthier.inference.v1 import inference_pb2 as pb
@@ -139,8 +138,8 @@ def _set(request: pb.GenerateRequest, own: str, name: str, value: object) -> Ite
             yield name + within, f"must be {_kind_of(own + within)}{got}"
 
 
-def short_name(value: EnumValueDescriptor) -> str:
-    """A value without its enum's name, as it may be written in a body: `int8` for `PRECISION_INT8`."""
+def short_name(value: Any) -> str:
+    """An enum's value, by its descriptor, without the enum's name, as a body may have it: `int8` for `PRECISION_INT8`."""
     enum_name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", str(value.type.name)).upper()
     return str(value.name).removeprefix(f"{enum_name}_").lower()
 

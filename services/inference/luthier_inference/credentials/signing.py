@@ -1,0 +1,27 @@
+"""The job of the process that signs: c2pa-python is native code, and a crash of it must not be the service's."""
+
+from pathlib import Path
+
+
+def sign(
+    source: Path, target: Path, media_type: str, statement: str, chain: Path, key: Path, algorithm: str, authority: str
+) -> None:
+    """Writes `source` with credentials to `target`, which must not exist. RuntimeError where it cannot be signed.
+
+    `authority`: address of a time-stamping authority (RFC 3161), empty for none.
+    """
+    import c2pa  # here alone, so that the service never loads it
+
+    info = c2pa.C2paSignerInfo(
+        algorithm.encode(), chain.read_bytes(), key.read_bytes(), authority.encode() if authority else None
+    )
+    try:
+        with (
+            c2pa.Signer.from_info(info) as signer,
+            c2pa.Builder(statement) as builder,
+            source.open("rb") as unsigned,
+            target.open("x+b") as signed,
+        ):
+            builder.sign(signer, media_type, unsigned, signed)
+    except c2pa.C2paError as error:
+        raise RuntimeError(str(error)) from None

@@ -1,0 +1,251 @@
+"""Content credentials, as a reader of c2pa-python finds them in what the service made."""
+
+import io
+import json
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import c2pa
+import grpc
+import numpy as np
+import pytest
+import soundfile
+
+from luthier.inference.v1 import inference_pb2 as pb
+from luthier.inference.v1.inference_pb2_grpc import InferenceServiceStub
+from luthier_inference.app import build_service
+from luthier_inference.audio import FORMATS
+from luthier_inference.credentials.certificate import for_development
+from luthier_inference.request import OUTPUT_FORMATS
+from luthier_kit.registry import register
+from luthier_kit.rpc import SettingsError
+from luthier_kit.store import Action
+from tests.model.small import ModelFiles
+from tests.support.services import running, temp_store
+
+from .conftest import PROMPT, Served, request, settings_for, version_of
+
+SIGNED = (pb.OUTPUT_FORMAT_FLAC, pb.OUTPUT_FORMAT_FLAC_24, pb.OUTPUT_FORMAT_WAV, pb.OUTPUT_FORMAT_WAV_FLOAT,
+          pb.OUTPUT_FORMAT_WAV_24, pb.OUTPUT_FORMAT_MP3)  # fmt: skip
+
+
+def serve(model_files: ModelFiles, folder: Path, **settings: Any) -> Iterator[Served]:
+    chosen = settings_for(folder, default_model="tiny", **settings)
+    with temp_store(folder / "store") as store:
+        register(store, version_of(store, model_files, "tiny"))
+        with running(build_service(chosen, store), chosen) as address, grpc.insecure_channel(address) as channel:
+            yield Served(store, InferenceServiceStub(channel), address)
+
+
+@pytest.fixture(scope="module")
+def signing(model_files: ModelFiles, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    yield from serve(model_files, tmp_path_factory.mktemp("signing"), credentials="sign")
+
+
+@pytest.fixture(scope="module")
+def silent(model_files: ModelFiles, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    yield from serve(model_files, tmp_path_factory.mktemp("silent"), credentials="off")
+
+
+def read(data: bytes, media_type: str) -> dict[str, Any]:
+    """What a reader says of a file."""
+    with c2pa.Reader(media_type, io.BytesIO(data)) as reader:
+        told: dict[str, Any] = json.loads(reader.json())
+    return told
+
+
+def manifest(data: bytes, media_type: str = "audio/flac") -> dict[str, Any]:
+    told = read(data, media_type)
+    found: dict[str, Any] = told["manifests"][told["active_manifest"]]
+    return found
+
+
+def signers() -> list[int]:
+    """Processes that this one began, to sign."""
+    tasks = Path("/proc/self/task").iterdir()
+    children = [int(pid) for task in tasks for pid in (task / "children").read_text().split()]
+    return [pid for pid in children if "libc2pa_c" in Path(f"/proc/{pid}/maps").read_text()]
+
+
+@pytest.mark.parametrize("form", SIGNED)
+def test_what_was_made_says_so_and_sounds_the_same(signing: Served, silent: Served, form: "pb.OutputFormat") -> None:
+    asked = request(seed=11, output_format=form, inline_audio=True)
+
+    made, plain = signing.stub.Generate(asked), silent.stub.Generate(asked)
+
+    told = read(made.inline_audio, FORMATS[OUTPUT_FORMATS[form]].media_type)
+    assert told["validation_state"] == "Valid"
+    assert [fault["code"] for fault in told["validation_status"]] == ["signingCredential.untrusted"]
+    found, expected = (soundfile.read(io.BytesIO(each.inline_audio))[0] for each in (made, plain))
+    assert np.array_equal(found, expected)
+    assert made.marks.credentials == pb.CREDENTIALS_STATE_SIGNED_FOR_DEVELOPMENT
+    assert plain.marks.credentials == pb.CREDENTIALS_STATE_OFF
+
+
+def test_credentials_state_the_model_and_where_everything_else_is(signing: Served) -> None:
+    made = signing.stub.Generate(request(seed=2**64 - 1, inline_audio=True))
+
+    found = manifest(made.inline_audio)
+
+    assertions = {each["label"]: each["data"] for each in found["assertions"]}
+    [created] = assertions["c2pa.actions.v2"]["actions"]
+    assert created["action"] == "c2pa.created"
+    assert created["digitalSourceType"].endswith("/trainedAlgorithmicMedia")
+    assert assertions["org.luthier.generation"] == {
+        "model": "tiny@1", "model_digest": made.model_digest, "seed": str(2**64 - 1), "action": made.action.action_key,
+    }  # fmt: skip
+    [model] = found["ingredients"]
+    assert (model["title"], model["instance_id"]) == ("tiny@1", made.model_digest)
+
+
+def test_nothing_of_the_prompt_is_in_the_credentials(signing: Served) -> None:
+    made = signing.stub.Generate(request(prompt="zithers for Ada", seed=5, inline_audio=True))
+
+    assert "zither" not in json.dumps(read(made.inline_audio, "audio/flac"))
+
+
+def test_one_flipped_bit_is_found(signing: Served) -> None:
+    data = bytearray(signing.stub.Generate(request(seed=3, inline_audio=True)).inline_audio)
+    data[-100] ^= 1
+
+    told = read(bytes(data), "audio/flac")
+
+    assert told["validation_state"] == "Invalid"
+    assert "assertion.dataHash.mismatch" in [fault["code"] for fault in told["validation_status"]]
+
+
+@pytest.mark.parametrize("form", [pb.OUTPUT_FORMAT_OGG_VORBIS, pb.OUTPUT_FORMAT_OGG_OPUS])
+def test_a_format_that_holds_none_says_so(signing: Served, form: "pb.OutputFormat") -> None:
+    made = signing.stub.Generate(request(seed=4, output_format=form))
+
+    assert made.marks == pb.Marks(credentials=pb.CREDENTIALS_STATE_FORMAT_HOLDS_NONE)
+
+
+def test_every_seed_of_a_request_has_credentials_of_its_own(signing: Served) -> None:
+    made = signing.stub.Generate(request(seeds=[21, 22]))
+
+    refs = (made.audio, *(each.audio for each in made.others))
+    seeds = [
+        next(a["data"]["seed"] for a in manifest(signing.store.blobs.read(ref))["assertions"] if "seed" in a["data"])
+        for ref in refs
+    ]
+    assert seeds == ["21", "22"]
+    assert made.others[0].marks == made.marks
+
+
+def test_audio_that_was_made_with_a_given_sound_says_so(signing: Served) -> None:
+    given = signing.stub.Generate(request(seed=6)).audio
+
+    made = signing.stub.Generate(request(seed=7, init_audio=given, init_noise_level=1.0, inline_audio=True))
+
+    found = manifest(made.inline_audio)
+    [created] = found["assertions"][0]["data"]["actions"]
+    assert created["digitalSourceType"].endswith("/compositeWithTrainedAlgorithmicMedia")
+    assert found["ingredients"][1]["instance_id"] == f"sha256:{given.sha256}"
+
+
+def test_signed_audio_can_be_started_from(signing: Served, silent: Served) -> None:
+    asked = {"init_noise_level": 1.0, "output_format": pb.OUTPUT_FORMAT_WAV_FLOAT, "inline_audio": True, "seed": 9}
+    found, expected = (
+        soundfile.read(io.BytesIO(
+            served.stub.Generate(request(init_audio=served.stub.Generate(request(seed=8)).audio, **asked)).inline_audio
+        ))[0]
+        for served in (signing, silent)
+    )  # fmt: skip
+
+    assert np.array_equal(found, expected)
+
+
+def test_a_stored_answer_keeps_its_credentials(signing: Served) -> None:
+    made = signing.stub.Generate(request(seed=31))
+    again = signing.stub.Generate(request(seed=31))
+
+    assert again.action.reused
+    assert (again.audio, again.marks) == (made.audio, made.marks)
+
+
+def test_the_process_that_signs_may_die(signing: Served) -> None:
+    signing.stub.Generate(request(seed=41))
+    killed = signers()
+    for pid in killed:
+        os.kill(pid, signal.SIGKILL)
+
+    made = signing.stub.Generate(request(seed=42, inline_audio=True))
+
+    assert killed
+    assert read(made.inline_audio, "audio/flac")["validation_state"] == "Valid"
+
+
+def test_an_operators_certificate_signs(model_files: ModelFiles, tmp_path: Path) -> None:
+    theirs = for_development(tmp_path / "theirs")
+    paths = {"credentials_certificate": str(theirs.chain), "credentials_key": str(theirs.key)}
+
+    for served in serve(model_files, tmp_path, **paths):
+        made = served.stub.Generate(request(seed=1, inline_audio=True))
+
+        assert made.marks.credentials == pb.CREDENTIALS_STATE_SIGNED
+        assert made.marks.credentials_issuer == "Luthier development"
+        assert manifest(made.inline_audio)["signature_info"]["issuer"] == "Luthier development"
+
+
+def test_what_cannot_be_signed_is_not_given_away(model_files: ModelFiles, tmp_path: Path) -> None:
+    theirs = for_development(tmp_path / "theirs")
+    paths = {"credentials_certificate": str(theirs.chain), "credentials_key": str(theirs.key)}
+
+    for served in serve(model_files, tmp_path, **paths):
+        theirs.key.write_text("no key any more")
+        with pytest.raises(grpc.RpcError) as refused:
+            served.stub.Generate(request(seed=1))
+
+        assert refused.value.code() is grpc.StatusCode.INTERNAL
+        assert not list(served.store.objects.keys("generated/"))
+
+
+@pytest.mark.parametrize(("wrong", "told"), [
+    ("other key", "LUTHIER_CREDENTIALS_KEY is not the key of"),
+    ("no key", "LUTHIER_CREDENTIALS_KEY cannot be read"),
+    ("no certificate", "LUTHIER_CREDENTIALS_CERTIFICATE cannot be read"),
+])  # fmt: skip
+def test_a_certificate_that_cannot_sign_is_named_at_the_start(tmp_path: Path, wrong: str, told: str) -> None:
+    one, other = for_development(tmp_path / "one"), for_development(tmp_path / "other")
+    (tmp_path / "text").write_text("neither")
+    chain = tmp_path / "text" if wrong == "no certificate" else one.chain
+    key = {"other key": other.key, "no key": tmp_path / "text"}.get(wrong, one.key)
+    settings = settings_for(tmp_path, credentials_certificate=str(chain), credentials_key=str(key))
+
+    with temp_store(tmp_path / "store") as store, pytest.raises(SettingsError, match=told):
+        build_service(settings, store)
+
+
+def test_half_a_certificate_is_named_at_the_start(tmp_path: Path) -> None:
+    [fault] = settings_for(tmp_path, credentials_key=str(for_development(tmp_path).key)).faults()
+
+    assert "go together" in fault
+
+
+def test_only_this_user_reads_the_development_key(tmp_path: Path) -> None:
+    assert for_development(tmp_path / "made").key.stat().st_mode & 0o077 == 0
+
+
+def test_audio_of_the_first_release_is_found_under_its_name(silent: Served) -> None:
+    """As the code of release 0.1 named this request, without credentials; what it did not know of changes nothing."""
+    version = silent.stub.ListModels(pb.ListModelsRequest(name="tiny")).models[0].digest.removeprefix("sha256:")
+    named = Action(
+        "generate",
+        inputs=[version],
+        seed=7,
+        parameters={
+            "prompt": PROMPT, "seconds_total": 1.5, "seconds_start": 0.0, "negative_prompt": "", "steps": 4,
+            "sampler": "dpmpp-3m-sde", "sigma_min": 0.3, "sigma_max": 500.0, "guidance_scale": 7.0,
+            "guidance_rescale": 0.0, "init_noise_level": 0.0, "untrimmed": False, "output_format": "flac",
+            "precision": "float32",
+        },
+        version="1",
+        tools={"stable-audio-tools": "0.0.19"},
+    )  # fmt: skip
+
+    asked = request(seed=7, seconds_total=1.5, guidance_from=0.0, guidance_to=1.0)
+    assert silent.stub.Generate(asked).action.action_key.startswith(f"actions/generate/{named.digest}")
