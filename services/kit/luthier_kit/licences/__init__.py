@@ -31,14 +31,14 @@ USES: Final[Mapping[str, LicensedUse]] = {
 """Uses of a data set by their names: to train a model for research, to train one that earns money, to pass it on."""
 UNSTATED: Final = frozenset({"", "unknown"})
 """Licences that say nothing: `luthier run` without --licence stores the second."""
-ALLOWED, FORBIDDEN = "allowed", "forbidden"
+FORBIDDEN: Final = "forbidden"
 _SHOWN: Final = 10
 """Rows that a refusal names; it counts all."""
 
 
 @dataclass(frozen=True)
 class Rule:
-    """What one licence says. Uses are ALLOWED or FORBIDDEN. `names`: by which it is stated, beside `licence`, which is
+    """What one licence says. Uses are `allowed` or FORBIDDEN. `names`: by which it is stated, beside `licence`, which is
     its SPDX identifier where it has one (`spdx`).
 
     `attribution`: whoever made it is named. `share_alike`: what is made of it and passed on has the same licence.
