@@ -19,6 +19,7 @@ from luthier.inference.v1.inference_pb2_grpc import InferenceServiceStub
 from luthier_inference.app import build_service
 from luthier_inference.audio import FORMATS
 from luthier_inference.credentials.certificate import for_development
+from luthier_inference.credentials.found import found_in
 from luthier_inference.request import OUTPUT_FORMATS
 from luthier_kit.registry import register
 from luthier_kit.rpc import SettingsError
@@ -249,3 +250,77 @@ def test_audio_of_the_first_release_is_found_under_its_name(silent: Served) -> N
 
     asked = request(seed=7, seconds_total=1.5, guidance_from=0.0, guidance_to=1.0)
     assert silent.stub.Generate(asked).action.action_key.startswith(f"actions/generate/{named.digest}")
+
+
+def detected(served: Served, data: bytes, extension: str = "flac") -> pb.DetectMarksResponse:
+    """What the service says of a file that was sent to it."""
+    ref = served.store.blobs.put_bytes("audio", data, extension, "application/octet-stream")
+    return served.stub.DetectMarks(pb.DetectMarksRequest(audio=ref))
+
+
+def test_an_output_is_known_with_what_made_it(signing: Served) -> None:
+    made = signing.stub.Generate(request(seed=51, inline_audio=True))
+
+    found = detected(signing, made.inline_audio)
+
+    assert found.output_key == made.audio.key
+    assert found.credentials == pb.FoundCredentials(
+        finding=pb.CREDENTIALS_FINDING_INTACT, issuer="Luthier development", made_by_model=True, model="tiny@1",
+        model_digest=made.model_digest, seed="51", action_key=made.action.action_key,
+        claim_generator=found.credentials.claim_generator,
+    )  # fmt: skip
+    assert found.credentials.claim_generator.startswith("Luthier ")
+
+
+@pytest.mark.parametrize(("form", "extension"), [(pb.OUTPUT_FORMAT_FLAC, "flac"), (pb.OUTPUT_FORMAT_WAV, "wav"),
+                                                 (pb.OUTPUT_FORMAT_MP3, "mp3")])  # fmt: skip
+def test_a_changed_file_is_told_from_an_intact_one(signing: Served, form: "pb.OutputFormat", extension: str) -> None:
+    data = bytearray(signing.stub.Generate(request(seed=52, output_format=form, inline_audio=True)).inline_audio)
+    data[len(data) // 2] ^= 4  # of the sound: a WAV has its credentials at the end
+
+    found = detected(signing, bytes(data), extension)
+
+    assert found.credentials.finding == pb.CREDENTIALS_FINDING_CHANGED
+    assert "assertion.dataHash.mismatch" in found.credentials.faults
+    assert not found.output_key
+
+
+def test_what_was_encoded_anew_has_none(signing: Served) -> None:
+    made = signing.stub.Generate(request(seed=53, inline_audio=True))
+    anew = io.BytesIO()
+    soundfile.write(anew, *soundfile.read(io.BytesIO(made.inline_audio)), format="FLAC")
+
+    assert detected(signing, anew.getvalue()).credentials.finding == pb.CREDENTIALS_FINDING_NONE
+
+
+def test_a_server_that_signs_nothing_reads_what_others_signed(signing: Served, silent: Served) -> None:
+    made = signing.stub.Generate(request(seed=54, inline_audio=True))
+
+    assert detected(silent, made.inline_audio).credentials.finding == pb.CREDENTIALS_FINDING_INTACT
+
+
+@pytest.mark.parametrize(("data", "extension", "finding"), [
+    (b"RIFF\x00\x00", "wav", pb.CREDENTIALS_FINDING_UNREADABLE),
+    (b"OggS", "ogg", pb.CREDENTIALS_FINDING_NONE),
+    (b"hello", "txt", pb.CREDENTIALS_FINDING_NONE),
+])  # fmt: skip
+def test_what_is_no_audio_has_none_or_is_damaged(
+    silent: Served, data: bytes, extension: str, finding: "pb.CredentialsFinding"
+) -> None:
+    assert detected(silent, data, extension).credentials.finding == finding
+
+
+def test_a_claim_of_others_is_read_and_not_believed() -> None:
+    told = {"active_manifest": "a", "validation_state": "Valid", "manifests": {"a": {
+        "claim_generator_info": [{"name": "Other", "version": "2"}], "signature_info": {"issuer": ["no text"]},
+        "assertions": [{"label": "c2pa.actions.v2", "data": {"actions": "none"}}, "x", {"label": 3}],
+    }}}  # fmt: skip
+
+    found = found_in(json.dumps(told))
+
+    assert (found.claim_generator, found.issuer, found.model, found.made_by_model) == ("Other 2", "", "", False)
+
+
+def test_what_is_no_manifest_store_is_refused() -> None:
+    with pytest.raises(ValueError, match="is no manifest store"):
+        found_in("[]")

@@ -54,7 +54,7 @@ def build_service(settings: InferenceSettings, store: Store) -> Service:
     return Service(
         contract,
         servicer,
-        light=[servicer.ListModels, servicer.RegisterModel],
+        light=[servicer.ListModels, servicer.RegisterModel, servicer.DetectMarks],
         scheduled=[servicer.Generate, servicer.StreamGenerate],
         scheduled_calls=settings.slots + settings.queue + LOOKED_UP,
         prepare=watcher.start,

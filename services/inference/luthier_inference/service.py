@@ -12,11 +12,13 @@ from typing import Final, TypeVar
 import grpc
 import numpy as np
 
+from luthier.common.v1.common_pb2 import ArtifactRef
 from luthier.inference.v1 import inference_pb2 as pb
 from luthier.inference.v1 import inference_pb2_grpc as pb_grpc
 from luthier_inference import metrics
 from luthier_inference.advice import Cards
-from luthier_inference.generator import GenerationResult, Generator, OnProgress
+from luthier_inference.audio import FORMATS
+from luthier_inference.generator import KIND, GenerationResult, Generator, OnProgress
 from luthier_inference.heard import Hearing, Listener
 from luthier_inference.model_cache import ModelCache
 from luthier_inference.music import music_message
@@ -33,6 +35,9 @@ from luthier_model import text_encoder
 from luthier_model.generation import Samples, fitted
 
 MAX_INLINE_BYTES: Final = 3 << 20
+MAX_DETECT_BYTES: Final = 256 << 20
+MEDIA_TYPES: Final = {"flac": "audio/flac", "wav": "audio/wav", "mp3": "audio/mpeg"}
+"""Of files that can hold content credentials, by their extension."""
 CHUNK_BYTES: Final = 1 << 20
 MAX_TEXT_ENCODER_FILES: Final = 16
 MAX_REGISTERED_BY_CHARS: Final = 100
@@ -46,7 +51,7 @@ R = TypeVar("R")
 
 
 class InferenceServicer(pb_grpc.InferenceServiceServicer):
-    """The four methods."""
+    """The five methods."""
 
     def __init__(
         self, store: Store, models: ServedModels, cache: ModelCache, generator: Generator, registrar: Registrar,
@@ -126,6 +131,25 @@ class InferenceServicer(pb_grpc.InferenceServiceServicer):
         )
         loaded = served.version.digest in self.cache.loaded()
         return pb.RegisterModelResponse(model=model_message(served.version, served, loaded=loaded))
+
+    def DetectMarks(self, request: pb.DetectMarksRequest, context: grpc.ServicerContext) -> pb.DetectMarksResponse:
+        checks = Checks()
+        checks.artifact("audio", request.audio, max_bytes=MAX_DETECT_BYTES)
+        checks.done()
+        extension = request.audio.key.rpartition(".")[2].lower()
+        with TemporaryDirectory(dir=self.generator.scratch, prefix="detect-") as folder:
+            path = self.store.blobs.fetch(request.audio, Path(folder), read_only=True)
+            found = self.generator.signer.found_in(path, MEDIA_TYPES.get(extension, ""), context)
+        forms = {form.extension: form.media_type for form in FORMATS.values()}
+        output = ""
+        if extension in forms:
+            stored = ArtifactRef(
+                key=f"{KIND}/{request.audio.sha256}.{extension}",
+                sha256=request.audio.sha256,
+                size_bytes=request.audio.size_bytes,
+            )
+            output = stored.key if self.store.blobs.exists(stored) else ""
+        return pb.DetectMarksResponse(credentials=found, output_key=output)
 
     def _jobs_of(self, request: pb.GenerateRequest) -> list[GenerationJob]:
         """The jobs of a request, which gets an id where it brings none. An id of the caller's asks one thing only."""

@@ -49,6 +49,7 @@ SECTIONS: Final[dict[str, Commands]] = {
         ),
         "models": ("models:models", "List registered model versions"),
         "card": ("card:card", "Show what a model was trained on"),
+        "verify": ("verify:verify", "Say whether a model made a file, which, and whether it was changed since"),
         "lawpack": (
             "lawpack.command:lawpack",
             "Write what is behind a model: licences, bill of materials, EU summary, Croissant, attribution",

@@ -1,4 +1,4 @@
-"""Signs files as the settings say, in a process of its own."""
+"""Signs files as the settings say, and reads what others signed, in a process of its own."""
 
 import logging
 from dataclasses import dataclass
@@ -7,7 +7,8 @@ from typing import Final
 
 from luthier.inference.v1 import inference_pb2 as pb
 from luthier_inference.credentials.certificate import Certificate, for_development, operators
-from luthier_inference.credentials.signing import sign
+from luthier_inference.credentials.found import MAX_CHARS, found_in
+from luthier_inference.credentials.signing import NONE, read, sign
 from luthier_inference.credentials.statement import Statement
 from luthier_kit.rpc import Internal
 from luthier_kit.workers import Call, Reasons, Workers
@@ -38,7 +39,7 @@ class Signer:
         self._certificate, self._authority = certificate, authority
         self._workers = Workers(
             1, _REASONS, max_job_s=MAX_JOB_S, jobs_per_worker=JOBS_PER_WORKER, preload=("c2pa",)
-        ) if certificate else None  # fmt: skip
+        )  # fmt: skip
         if certificate and certificate.for_development:
             log.warning(
                 "content credentials are signed by a certificate for development, which no reader trusts: set "
@@ -55,7 +56,7 @@ class Signer:
         """Replaces a file by itself with credentials; its folder is for it alone. Internal SIGNING_FAILED, and what
         `Workers.run` raises: audio that should be signed and is not, is never given away.
         """
-        if not self._certificate or not self._workers:
+        if not self._certificate:
             return Credentials(pb.CREDENTIALS_STATE_OFF)
         if media_type not in SIGNED_TYPES:
             return Credentials(pb.CREDENTIALS_STATE_FORMAT_HOLDS_NONE)
@@ -72,10 +73,19 @@ class Signer:
         state = pb.CREDENTIALS_STATE_SIGNED_FOR_DEVELOPMENT if development else pb.CREDENTIALS_STATE_SIGNED
         return Credentials(state, certificate.issuer)
 
+    def found_in(self, path: Path, media_type: str, call: Call) -> pb.FoundCredentials:
+        """What credentials a file has; its folder is for it alone. What `Workers.run` raises."""
+        if media_type not in SIGNED_TYPES:
+            return pb.FoundCredentials(finding=pb.CREDENTIALS_FINDING_NONE)
+        try:
+            told = self._workers.run(call, path.parent, read, path, media_type)
+            return pb.FoundCredentials(finding=pb.CREDENTIALS_FINDING_NONE) if told == NONE else found_in(told)
+        except (RuntimeError, ValueError) as error:
+            return pb.FoundCredentials(finding=pb.CREDENTIALS_FINDING_UNREADABLE, faults=[str(error)[:MAX_CHARS]])
+
     def close(self) -> None:
         """Ends the process."""
-        if self._workers:
-            self._workers.close()
+        self._workers.close()
 
 
 def signer_of(certificate: str, key: str, authority: str, folder: Path) -> Signer:

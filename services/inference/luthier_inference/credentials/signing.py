@@ -1,6 +1,10 @@
-"""The job of the process that signs: c2pa-python is native code, and a crash of it must not be the service's."""
+"""Jobs of the process that signs and reads: c2pa-python is native code, whose crash must not be the service's."""
 
 from pathlib import Path
+from typing import Final
+
+NONE: Final = ""
+"""What `read` returns of a file without credentials."""
 
 
 def sign(
@@ -24,4 +28,17 @@ def sign(
         ):
             builder.sign(signer, media_type, unsigned, signed)
     except c2pa.C2paError as error:
+        raise RuntimeError(str(error)) from None
+
+
+def read(path: Path, media_type: str) -> str:
+    """What a reader says of a file's credentials, as JSON; NONE where it has none. RuntimeError where it is damaged."""
+    import c2pa
+
+    try:
+        with path.open("rb") as file, c2pa.Reader(media_type, file) as reader:
+            return str(reader.json())
+    except c2pa.C2paError as error:
+        if isinstance(error, c2pa.C2paError.ManifestNotFound):
+            return NONE
         raise RuntimeError(str(error)) from None

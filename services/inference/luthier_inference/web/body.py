@@ -139,7 +139,7 @@ def _set(request: pb.GenerateRequest, own: str, name: str, value: object) -> Ite
 
 
 def short_name(value: Any) -> str:
-    """An enum's value, by its descriptor, without the enum's name, as a body may have it: `int8` for `PRECISION_INT8`."""
+    """An enum's value, by its descriptor, without the enum's name: `int8` of `PRECISION_INT8`."""
     enum_name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", str(value.type.name)).upper()
     return str(value.name).removeprefix(f"{enum_name}_").lower()
 

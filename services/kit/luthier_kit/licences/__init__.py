@@ -38,8 +38,8 @@ _SHOWN: Final = 10
 
 @dataclass(frozen=True)
 class Rule:
-    """What one licence says. Uses are `allowed` or FORBIDDEN. `names`: by which it is stated, beside `licence`, which is
-    its SPDX identifier where it has one (`spdx`).
+    """What one licence says. Uses are `allowed` or FORBIDDEN. `names`: by which it is stated beside `licence`, its SPDX
+    identifier where it has one (`spdx`).
 
     `attribution`: whoever made it is named. `share_alike`: what is made of it and passed on has the same licence.
     `source`: title, section and address of what it rests on.
