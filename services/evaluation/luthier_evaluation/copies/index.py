@@ -130,8 +130,8 @@ def _strongest_between(
 class Index:
     """All triplets and peaks of clips that are known by their position, 0 to clips - 1.
 
-    Memory: 4 bytes a triplet, about 1,100 of 30 s, and a pair, about 1,500, 5 bytes of each of 1,500 peaks, and tables
-    of 13 MB: 180 MB for 10,000 clips of 30 s.
+    Memory: 4 bytes a triplet, about 1,100 of 30 s, and a pair, about 1,500, 6 bytes of each of 1,500 peaks, and tables
+    of 13 MB: 195 MB for 10,000 clips of 30 s.
     """
 
     clips: int
@@ -145,6 +145,7 @@ class Index:
     peak_frames: NDArray[np.uint16]  # (peaks,) in the clip
     peak_bins: NDArray[np.uint16]  # in STEPS of a bin
     peak_ranks: NDArray[np.uint8]  # 0 = the strongest of its second
+    peak_levels: NDArray[np.uint8]  # power, as landmarks have it
 
     @classmethod
     def of(cls, clips: Sequence[Landmarks]) -> "Index":
@@ -160,7 +161,7 @@ class Index:
         if ticks > MAX_TICKS:
             hours = MAX_TICKS * TICK * FRAME_S / 3600
             raise NoLandmarks(f"clips and gaps of 4.6 s must last at most {hours:.0f} h together")
-        keys, anchors, pair_keys, pair_anchors, frames, bins, ranks = [], [], [], [], [], [], []
+        keys, anchors, pair_keys, pair_anchors, frames, bins, ranks, levels = [], [], [], [], [], [], [], []
         for start, clip in zip(starts, clips, strict=True):
             peaks = clip.strongest(INDEXED_PER_S)
             made = triplets(peaks, INDEXED)
@@ -175,6 +176,7 @@ class Index:
             frames.append(held.frames)
             bins.append(np.rint(held.bins * STEPS).astype(np.uint16))
             ranks.append(held.ranks)
+            levels.append(held.levels)
         table, sorted_anchors = _inverted(keys, anchors, SHAPES * SEMITONES)
         pair_table, sorted_pairs = _inverted(pair_keys, pair_anchors, PAIRS)
         return cls(
@@ -189,6 +191,7 @@ class Index:
             peak_frames=np.concatenate([np.empty(0, np.uint16), *frames]),
             peak_bins=np.concatenate([np.empty(0, np.uint16), *bins]),
             peak_ranks=np.concatenate([np.empty(0, np.uint8), *ranks]),
+            peak_levels=np.concatenate([np.empty(0, np.uint8), *levels]),
         )
 
     @property
