@@ -50,19 +50,20 @@ _PAIRED_PER_S: Final = 40  # peaks of a second of the output, in pairs
 _PAIRED: Final = 40  # with each anchor
 _MOST_PAIRED: Final = 1500  # anchors; of longer outputs evenly fewer
 _PAIR_TICKS: Final = 4  # of a cell of votes of pairs
-_BY_VOTES: Final = 60  # alignments of pairs that are verified
+_BY_VOTES: Final = 100  # alignments of pairs that are verified
 _COMMON: Final = 4096  # votes of a shape that weigh 1 each; half as many weigh 1 more
 _CELL_TICKS: Final = 16  # 0.74 s of the time line: a cell of votes
 _CELL_BINS: Final = 3  # and a semitone of pitch shift
 _SHIFTS: Final = 5  # cells of pitch shift
-_CELLS: Final = 60  # with the most votes, that are fitted
+_CELLS: Final = 100  # with the most votes, that are fitted
 _FITTED: Final = 100  # alignments, of which the evidence is weighed as they are
 _VERIFIED: Final = 12  # of them with the most evidence are aligned more exactly
 _FIT_TICKS: Final = 2  # votes within 93 ms agree
 _FIT_WIDTH: Final = 96  # steps of the fit around a cell
 _EVERY_CLIP: Final = _VERIFIED + _BY_VOTES  # of near-duplicates: those of the same song must not hide another's
 _REACH: Final = 5  # frames, by which it may be moved
-_ALIGNED_PER_S: Final = 20  # peaks of a second of a clip by which it is aligned; by all of them it is verified
+_FEW_PER_S: Final = 6  # peaks of a second of a clip by which it is aligned roughly
+_ALIGNED_PER_S: Final = 20  # and more exactly, where it is told; by all of them it is verified
 _REPEATED_PER_S: Final = 20  # and by which it is held against what is earlier and later
 _HEARD: Final = np.array([0.52, 0.36, 0.27, 0.2, 0.16], np.float32)
 """Of a copy's peaks at -6 dB in a mix those that are heard beyond chance, by the tens of their rank in their second."""
@@ -82,11 +83,12 @@ _BLOCK_FRAMES: Final = 44  # 1.02 s
 _BANDS: Final = np.array([45, 75, 105])  # bins: below 428, 764 and 1361 Hz, and above
 _MOST_OF_A_BAND: Final = 6.0  # nats of a block
 _LAGS: Final = np.arange(9.0, 220.0, 2.0)  # frames, 0.2 to 5 s: two bars at most tempi
-_STRENGTH: Final = 48.0
+_LEVEL_LAGS: Final = _LAGS[::2]  # levels are the highest of three frames
+_STRENGTH: Final = 64.0
 """Nats that score half in an output of 30 s: a little more than 1 % of the outputs without a clip reach (41.8), so
 that the same drum pattern stays below. Tried with the powers of `repeated` and `share` on the half of the songs that
 the threshold is of, which is no longer held out."""
-_LEVEL_STRENGTH: Final = 50.0
+_LEVEL_STRENGTH: Final = 64.0
 """The same of evidence of levels."""
 _LEVEL_POWER: Final = 1.0
 _SCORED_S: Final = (5.0, 30.0)
@@ -436,22 +438,33 @@ class _Evidence:
         return fitted.only(np.argsort(-sums, kind="stable")[:count])
 
     def verified(self, index: Index, fitted: _Alignments, most: int) -> Iterator[Copy]:
-        """The passage with the most evidence of each clip, of so many at most, once it is aligned more exactly."""
-        placed = _placed(index, fitted)
+        """The passage with the most evidence of each clip, of so many at most, once it is aligned more exactly: all by
+        a few peaks, then those that are told by more."""
+        roughly = _placed(index, fitted)
+        sums = self._align(index, roughly, fitted, _FEW_PER_S)
+        first = np.argsort(-sums, kind="stable")
+        _, once = np.unique(fitted.clip[first], return_index=True)
+        told = first[np.sort(once)[:most]]
+        fitted = fitted.only(told)
+        placed = Alignments(
+            *(each[told] for each in (roughly.first, roughly.last, roughly.offsets, roughly.stretches, roughly.shifts))
+        )
+        self._align(index, placed, fitted, _ALIGNED_PER_S)
+        for row, clip in enumerate(fitted.clip.tolist()):
+            if found := self._best(index, placed, row, clip):
+                yield found
+
+    def _align(self, index: Index, placed: Alignments, fitted: _Alignments, per_s: int) -> Reals:
         pivots = fitted.pivot.astype(np.float32)
-        sums = self.near.align(self.table, index.peaks, placed, _ALIGNED_PER_S, pivots, _STRETCH_STEP / 2, _REACH)
-        told: set[int] = set()
-        for row in np.argsort(-sums, kind="stable").tolist():
-            clip = int(fitted.clip[row])
-            if clip in told:
-                continue
-            if len(told) == most:
-                break
-            told.add(clip)
-            held = [self._by_peaks(index, placed, row), self._by_levels(index, placed, row)]
-            found = [one for each in held if each and (one := self._passage(index, placed, row, clip, each))]
-            if found:
-                yield max(found, key=lambda one: one.score)
+        return self.near.align(self.table, index.peaks, placed, per_s, pivots, _STRETCH_STEP / 2, _REACH)
+
+    def _best(self, index: Index, placed: Alignments, row: int, clip: int) -> Copy | None:
+        """The passage of one clip by the evidence that scores more."""
+        best = None
+        for held in (self._by_levels(index, placed, row), self._by_peaks(index, placed, row)):
+            found = self._passage(index, placed, row, clip, held, best.score if best else 0.0) if held else None
+            best = found or best
+        return best
 
     def _by_peaks(self, index: Index, placed: Alignments, row: int) -> _Held | None:
         """How near the clip's peaks are to those of the output; None where none lies within it."""
@@ -500,7 +513,7 @@ class _Evidence:
         chance = np.minimum(self.loudness.by_chance[of[inside], expected], _MOST_CHANCE)
 
         def repeats(first: int, last: int) -> float:
-            lags = np.concatenate([[0.0], -_LAGS, _LAGS]).astype(np.float32) + placed.offsets[row]
+            lags = np.concatenate([[0.0], -_LEVEL_LAGS, _LEVEL_LAGS]).astype(np.float32) + placed.offsets[row]
             some = Alignments(
                 np.array([first]), np.array([last + 1]), placed.offsets[[row]], placed.stretches[[row]],
                 placed.shifts[[row]],
@@ -512,8 +525,10 @@ class _Evidence:
             _LEVEL_STRENGTH, _LEVEL_POWER,
         )  # fmt: skip
 
-    def _passage(self, index: Index, placed: Alignments, row: int, clip: int, held: _Held) -> Copy | None:
-        """The passage of one clip at its alignment; None where nothing of it is heard."""
+    def _passage(
+        self, index: Index, placed: Alignments, row: int, clip: int, held: _Held, above: float
+    ) -> Copy | None:
+        """The passage of one clip at its alignment; None where nothing of it is heard, or its score is not above."""
         # No band of a block counts for more than _MOST_OF_A_BAND: a passage is alike all over, one struck sound is not.
         block = np.maximum(held.at, 0) // _BLOCK_FRAMES
         cell = block * (len(_BANDS) + 1) + np.searchsorted(_BANDS, held.bins, side="right")
@@ -528,19 +543,22 @@ class _Evidence:
         passage = within[first:last]
         if not len(passage):
             return None
-        nats = float(by_block[begin:end].sum())
+        nats, half = float(by_block[begin:end].sum()), held.half * _root_of_duration(self.output.duration_s)
+        if _score(nats, half) <= above:  # what is repeated only takes off
+            return None
         first_peak, last_peak = int(held.peaks[passage[0]]), int(held.peaks[passage[-1]])
         repeated = held.repeats(first_peak, last_peak)
-        half = held.half * _root_of_duration(self.output.duration_s)
         chance = held.chance[passage]
         share = max(0.0, float((held.heard[passage] - chance).sum() / (1 - chance).sum()))
         # A copy of music that repeats itself is one if most of it is heard.
         strength = nats * (1 - repeated * (1 - share**1.5)) ** held.power
+        if (score := _score(strength, half)) <= above:
+            return None
         offset, stretch, shift = (float(each[row]) for each in (placed.offsets, placed.stretches, placed.shifts))
         start_s, end_s = (float(index.peak_frames[peak]) * FRAME_S for peak in (first_peak, last_peak))
         return Copy(
             clip=clip,
-            score=strength**2 / (strength**2 + half**2),
+            score=score,
             at_s=max(0.0, offset * FRAME_S + start_s * stretch),
             clip_at_s=start_s,
             duration_s=(end_s - start_s) * stretch,
@@ -572,6 +590,10 @@ def _placed(index: Index, fitted: _Alignments) -> Alignments:
     first, last = index.peak_starts[fitted.clip], index.peak_starts[fitted.clip + 1]
     places = (each.astype(np.float32) for each in (fitted.offset, fitted.stretch, fitted.shift))
     return Alignments(first, last, *places)
+
+
+def _score(strength: float, half: float) -> float:
+    return strength**2 / (strength**2 + half**2)
 
 
 def _root_of_duration(duration_s: float) -> float:
