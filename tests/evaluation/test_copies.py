@@ -111,10 +111,10 @@ def index(trained: list[Landmarks]) -> Index:
     return Index.of(trained)
 
 
-def mixed(copy: Audio, other: Audio) -> Audio:
-    """The copy 6 dB (RMS) below the other."""
+def mixed(copy: Audio, other: Audio, level_db: float = -6.0) -> Audio:
+    """The copy at a level (RMS) beside the other."""
     frames = min(len(copy), len(other))
-    gain = 10 ** (-6 / 20) * np.sqrt(np.mean(other**2) / np.mean(copy**2))
+    gain = 10 ** (level_db / 20) * np.sqrt(np.mean(other**2) / np.mean(copy**2))
     return (gain * copy[:frames] + other[:frames]).astype(np.float32)
 
 
@@ -149,6 +149,16 @@ def test_another_pitch_and_tempo_are_found_and_told(index: Index, semitones: flo
 def test_a_clip_6_db_below_other_music_is_found(index: Index, number: int) -> None:
     copy = only_copy(search(index, as_output(mixed(played(Song(number)), played(Song(100 + number))))))
     assert copy.clip == number
+
+
+@pytest.mark.parametrize("number", range(SONGS))
+def test_levels_tell_a_clip_15_db_below_other_music_more_surely(index: Index, number: int) -> None:
+    hidden = as_output(mixed(played(Song(number)), played(Song(100 + number)), -15.0))
+
+    by_both, by_peaks = (search(index, heard_as)[0] for heard_as in (hidden, hidden.landmarks))
+
+    assert (by_both.clip, by_both.is_copy) == (number, True)
+    assert 1 - by_both.score < (1 - by_peaks.score) / 2
 
 
 @pytest.mark.parametrize("start_s", [0.0, 7.3, 14.9])
@@ -262,6 +272,8 @@ def test_landmarks_that_break_their_bounds_are_refused(trained: list[Landmarks])
         {"frames": arrays["frames"].astype(np.int64)},
         {"frames": arrays["frames"][1:].copy()},
         {"bins": np.full_like(arrays["bins"], 65535)},
+        {"levels": np.full_like(arrays["levels"], 128)},
+        {"levels": arrays["levels"][1:].copy()},
     ]
     for changes in breaks:
         with pytest.raises(NoLandmarks):
