@@ -2,7 +2,7 @@ r"""Evaluating a folder for KL_passt, FD_openl3 and the CLAP score by stable-aud
 and what all our metrics in one pass cost beside the dearest of them.
 
     .tools/bin/uv run --project services/evaluation --frozen --with librosa --with pyloudnorm --with resampy \
-        --with tqdm --with requests --with torchmetrics python -m tests.bench.metrics_scripts FOLDER SCRIPTS \
+        --with tqdm --with requests --with torchmetrics --with julius python -m tests.bench.metrics_scripts FOLDER SCRIPTS \
         [--rounds 2] [--audiocraft PACKAGE]
 
 FOLDER holds audio files of one suffix, SCRIPTS is a clone of Stability-AI/stable-audio-metrics. Its three functions run

@@ -6,7 +6,8 @@ stretch of 4 % mostly stays within. All triplets of all clips are sorted by shap
 that those which a recording may have at any shift of up to `MAX_SHIFT` semitones are one run of the table.
 
 A pair is an anchor and one later peak, both at their own pitch. It says nothing of a shifted copy, but two peaks
-survive under other music more often than three, and a pair's frequencies and step in time are in narrow bins.
+survive under other music more often than three, and a pair's frequencies and step in time are in narrow bins; how much
+louder one is than the other stays, too, where both are heard.
 """
 
 from collections.abc import Sequence
@@ -37,11 +38,13 @@ _SOON: Final = np.array([3, 6, 9, 12, 15, 18, 21, 24])  # frames: edges of the s
 _LATER: Final = np.array([24, 28, 32, 37, 42, 48, 55, 63])  # and to the third
 SHAPES: Final = _INTERVALS * (len(_SOON) - 1) * _INTERVALS * (len(_LATER) - 1)
 SEMITONES: Final = BINS // BINS_PER_SEMITONE
-PAIRED: Final = 6  # later peaks that are joined with an anchor in the index: the strongest
+PAIRED: Final = 10  # later peaks that are joined with an anchor in the index: the strongest
 _PAIR_INTERVAL: Final = 45  # bins, up or down
 _PAIR_STEPS: Final = np.array([3, 100])  # frames, 70 ms to 2.3 s
 _PAIR_BINS: Final = 2  # bins and frames of one bin of a pair
-PAIRS: Final = (BINS // _PAIR_BINS + 1) * (_PAIR_INTERVAL + 2) * (int(_PAIR_STEPS[1]) // _PAIR_BINS + 1)
+_PAIR_LEVEL: Final = 4  # steps of level, 6 dB, of one bin of the difference between the two
+_PAIR_LEVELS: Final = 8
+PAIRS: Final = (BINS // _PAIR_BINS + 1) * (_PAIR_INTERVAL + 2) * (int(_PAIR_STEPS[1]) // _PAIR_BINS + 1) * _PAIR_LEVELS
 MAX_TICKS: Final = (1 << 24) - (1 << 15)  # with 8 bits of frequency in 32 bits, and an output before it
 
 
@@ -86,15 +89,20 @@ def pairs(peaks: Landmarks, most: int, every: int = 1) -> Triplets:
     others = starts[:, None] + np.arange(widest)
     there = others < len(frames)
     others = np.minimum(others, max(len(frames) - 1, 0))
+    levels = peaks.levels.astype(np.int32)
     steps, intervals = frames[others] - frames[anchors, None], bins[others] - bins[anchors, None]
+    louder = levels[others] - levels[anchors, None]
     there &= (steps < _PAIR_STEPS[1]) & (np.abs(intervals) <= _PAIR_INTERVAL)
     if widest > most:
         order = np.where(there, peaks.ranks[others], np.uint8(255))
         chosen = np.argsort(order, axis=1, kind="stable")[:, :most]
-        steps, intervals, there = (np.take_along_axis(array, chosen, 1) for array in (steps, intervals, there))
+        arrays = (steps, intervals, louder, there)
+        steps, intervals, louder, there = (np.take_along_axis(array, chosen, 1) for array in arrays)
     intervals = (intervals + _PAIR_INTERVAL + 1) // _PAIR_BINS
     rows = bins[anchors, None] // _PAIR_BINS * (_PAIR_INTERVAL + 2) + intervals
     shapes = rows * (int(_PAIR_STEPS[1]) // _PAIR_BINS + 1) + steps // _PAIR_BINS
+    by_level = np.clip(louder // _PAIR_LEVEL + _PAIR_LEVELS // 2, 0, _PAIR_LEVELS - 1)
+    shapes = shapes * _PAIR_LEVELS + by_level
     of, _ = np.nonzero(there)
     return Triplets(anchors[of].astype(np.int32), shapes[there].astype(np.int32))
 
@@ -130,8 +138,8 @@ def _strongest_between(
 class Index:
     """All triplets and peaks of clips that are known by their position, 0 to clips - 1.
 
-    Memory: 4 bytes a triplet, about 1,100 of 30 s, and a pair, about 1,500, 6 bytes of each of 1,500 peaks, and tables
-    of 13 MB: 195 MB for 10,000 clips of 30 s.
+    Memory: 4 bytes a triplet, about 1,100 of 30 s, and a pair, about 2,500, 6 bytes of each of 1,500 peaks, and tables
+    of 19 MB: 240 MB for 10,000 clips of 30 s.
     """
 
     clips: int
