@@ -37,7 +37,7 @@ sys.path.append(str(Path(__file__).parent))
 
 from truth_songs import made
 
-from luthier_evaluation.copies import COPY_SCORE, Copy, Index, Landmarks, landmarks_of, search
+from luthier_evaluation.copies import COPY_SCORE, Copy, Heard, Index, Landmarks, heard, landmarks_of, search
 from luthier_evaluation.copies.landmarks import BINS, BINS_PER_SEMITONE, Floats
 
 RATE_HZ: Final = 44_100
@@ -92,10 +92,10 @@ ALONE: Final = 5  # of them are one manipulation at most
 
 @dataclass(frozen=True)
 class Material:
-    """Landmarks of a song's clips, and of the outputs that are made of them, by kind."""
+    """Landmarks of a song's clips, and the outputs that are made of them, by kind."""
 
     clips: list[Landmarks]
-    outputs: list[tuple[str, Landmarks]]
+    outputs: list[tuple[str, Heard]]
 
 
 def clips_of(song: Song) -> list[Floats]:
@@ -138,7 +138,7 @@ def material(song: Song, other: Song) -> Material:
             if kind.cut:
                 at = int(start * (len(output) - CUT_S * RATE_HZ))
                 output = output[at : at + CUT_S * RATE_HZ]
-            outputs.append((kind.name, landmarks_of(output, RATE_HZ)))
+            outputs.append((kind.name, heard(output, RATE_HZ)))
     return Material([landmarks_of(clip, RATE_HZ) for clip in clips], outputs)
 
 
@@ -153,7 +153,7 @@ def moved(clip: Landmarks, chance: np.random.Generator) -> Landmarks:
     bins = clip.bins + np.float32(semitones * BINS_PER_SEMITONE)
     kept = (bins > 1) & (bins < BINS - 2)
     frames = np.floor(clip.frames[kept] * stretch).astype(np.uint16)
-    return Landmarks(frames, bins[kept], clip.ranks[kept], clip.duration_s * stretch)
+    return Landmarks(frames, bins[kept], clip.ranks[kept], clip.levels[kept], clip.duration_s * stretch)
 
 
 def songs_of(folder: Path, out: Path, most: int) -> list[Song]:
@@ -253,9 +253,9 @@ def main() -> None:
         costs = []
         for _ in range(5):
             began = time.process_time()
-            heard = landmarks_of(output, RATE_HZ)
+            listened_to = heard(output, RATE_HZ)
             listened = time.process_time()
-            search(index, heard)
+            search(index, listened_to)
             costs.append((1000 * (listened - began), 1000 * (time.process_time() - listened)))
         listening, searching = np.median(costs, axis=0)
         print(f"an output of {len(output) / RATE_HZ:.0f} s: search {searching:.0f} ms, landmarks {listening:.0f} ms")

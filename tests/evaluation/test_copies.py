@@ -14,9 +14,11 @@ from safetensors.numpy import load, save
 
 from luthier_evaluation.copies import (
     Copy,
+    Heard,
     Index,
     Landmarks,
     NoLandmarks,
+    heard,
     landmarks_of,
     near_duplicates,
     neighbours,
@@ -91,13 +93,17 @@ def drum_samples() -> tuple[Audio, Audio, Audio]:
     return kick.astype(np.float32), snare.astype(np.float32), hat.astype(np.float32)
 
 
-def heard(samples: Audio) -> Landmarks:
+def marked(samples: Audio) -> Landmarks:
     return landmarks_of(samples, RATE_HZ)
+
+
+def as_output(samples: Audio) -> Heard:
+    return heard(samples, RATE_HZ)
 
 
 @pytest.fixture(scope="module")
 def trained() -> list[Landmarks]:
-    return [heard(played(Song(number))) for number in range(SONGS)]
+    return [marked(played(Song(number))) for number in range(SONGS)]
 
 
 @pytest.fixture(scope="module")
@@ -105,10 +111,10 @@ def index(trained: list[Landmarks]) -> Index:
     return Index.of(trained)
 
 
-def mixed(copy: Audio, other: Audio) -> Audio:
-    """The copy 6 dB (RMS) below the other."""
+def mixed(copy: Audio, other: Audio, level_db: float = -6.0) -> Audio:
+    """The copy at a level (RMS) beside the other."""
     frames = min(len(copy), len(other))
-    gain = 10 ** (-6 / 20) * np.sqrt(np.mean(other**2) / np.mean(copy**2))
+    gain = 10 ** (level_db / 20) * np.sqrt(np.mean(other**2) / np.mean(copy**2))
     return (gain * copy[:frames] + other[:frames]).astype(np.float32)
 
 
@@ -118,7 +124,7 @@ def only_copy(found: list[Copy]) -> Copy:
 
 
 def test_a_clip_itself_is_all_heard(index: Index) -> None:
-    copy = only_copy(search(index, heard(played(Song(2)))))
+    copy = only_copy(search(index, as_output(played(Song(2)))))
 
     assert copy.clip == 2
     assert copy.score > 0.95
@@ -132,7 +138,7 @@ def test_a_clip_itself_is_all_heard(index: Index) -> None:
     [(1.0, 1.0), (-1.0, 1.0), (1.5, 1.0), (-1.5, 1.0), (0.0, 0.97), (0.0, 1.03), (0.0, 0.96), (0.0, 1.04), (1.0, 0.97)],
 )
 def test_another_pitch_and_tempo_are_found_and_told(index: Index, semitones: float, stretch: float) -> None:
-    copy = only_copy(search(index, heard(played(Song(3, semitones=semitones, stretch=stretch)))))
+    copy = only_copy(search(index, as_output(played(Song(3, semitones=semitones, stretch=stretch)))))
 
     assert copy.clip == 3
     assert copy.pitch_semitones == pytest.approx(semitones, abs=0.2)
@@ -141,15 +147,25 @@ def test_another_pitch_and_tempo_are_found_and_told(index: Index, semitones: flo
 
 @pytest.mark.parametrize("number", range(SONGS))
 def test_a_clip_6_db_below_other_music_is_found(index: Index, number: int) -> None:
-    copy = only_copy(search(index, heard(mixed(played(Song(number)), played(Song(100 + number))))))
+    copy = only_copy(search(index, as_output(mixed(played(Song(number)), played(Song(100 + number))))))
     assert copy.clip == number
+
+
+@pytest.mark.parametrize("number", range(SONGS))
+def test_levels_tell_a_clip_15_db_below_other_music_more_surely(index: Index, number: int) -> None:
+    hidden = as_output(mixed(played(Song(number)), played(Song(100 + number)), -15.0))
+
+    by_both, by_peaks = (search(index, heard_as)[0] for heard_as in (hidden, hidden.landmarks))
+
+    assert (by_both.clip, by_both.is_copy) == (number, True)
+    assert 1 - by_both.score < (1 - by_peaks.score) / 2
 
 
 @pytest.mark.parametrize("start_s", [0.0, 7.3, 14.9])
 def test_5_s_of_a_clip_are_found_with_their_place(index: Index, start_s: float) -> None:
     start = round(start_s * RATE_HZ)
 
-    copy = only_copy(search(index, heard(played(Song(4))[start : start + 5 * RATE_HZ])))
+    copy = only_copy(search(index, as_output(played(Song(4))[start : start + 5 * RATE_HZ])))
 
     assert copy.clip == 4
     assert copy.clip_at_s - copy.at_s / copy.stretch == pytest.approx(start_s, abs=0.1)
@@ -158,13 +174,13 @@ def test_5_s_of_a_clip_are_found_with_their_place(index: Index, start_s: float) 
 @pytest.mark.parametrize(("semitones", "stretch"), [(1.0, 0.97), (-1.0, 1.03), (-1.5, 0.97)])
 def test_5_s_are_found_pitched_and_stretched(index: Index, semitones: float, stretch: float) -> None:
     samples = played(Song(4, semitones=semitones, stretch=stretch))
-    copy = only_copy(search(index, heard(samples[7 * RATE_HZ : 12 * RATE_HZ])))
+    copy = only_copy(search(index, as_output(samples[7 * RATE_HZ : 12 * RATE_HZ])))
     assert copy.clip == 4
 
 
 @pytest.mark.parametrize("number", range(200, 208))
 def test_5_s_of_other_songs_are_no_copies(index: Index, number: int) -> None:
-    found = search(index, heard(played(Song(number))[7 * RATE_HZ : 12 * RATE_HZ]))
+    found = search(index, as_output(played(Song(number))[7 * RATE_HZ : 12 * RATE_HZ]))
     assert [one.clip for one in found if one.is_copy] == []
 
 
@@ -173,7 +189,7 @@ def test_a_passage_amid_other_music_is_found_with_its_place_and_length(index: In
     passage = played(Song(1))[6 * RATE_HZ : 12 * RATE_HZ]
     output = np.concatenate([other[: 9 * RATE_HZ], passage, other[9 * RATE_HZ :]])
 
-    copy = only_copy(search(index, heard(output)))
+    copy = only_copy(search(index, as_output(output)))
 
     assert copy.clip == 1
     assert (copy.at_s, copy.clip_at_s) == pytest.approx((9, 6), abs=0.5)
@@ -182,7 +198,7 @@ def test_a_passage_amid_other_music_is_found_with_its_place_and_length(index: In
 
 @pytest.mark.parametrize("number", range(200, 208))
 def test_other_songs_are_no_copies_and_their_nearest_clips_are_told(index: Index, number: int) -> None:
-    found = search(index, heard(played(Song(number))))
+    found = search(index, as_output(played(Song(number))))
 
     assert [one.clip for one in found if one.is_copy] == []
     assert [one.score for one in found] == sorted((one.score for one in found), reverse=True)
@@ -191,29 +207,29 @@ def test_other_songs_are_no_copies_and_their_nearest_clips_are_told(index: Index
 
 @pytest.mark.parametrize("beat", [1, 2, 3])
 def test_the_same_drum_pattern_with_the_same_samples_is_no_copy(beat: int) -> None:
-    index = Index.of([heard(played(Song(number, beat=beat))) for number in range(300, 303)])
+    index = Index.of([marked(played(Song(number, beat=beat))) for number in range(300, 303)])
 
-    found = [search(index, heard(played(Song(number, beat=beat)))) for number in range(303, 306)]
+    found = [search(index, as_output(played(Song(number, beat=beat)))) for number in range(303, 306)]
 
     assert [one for output in found for one in output if one.is_copy] == []
 
 
 def test_two_clips_that_hold_the_same_passage_are_both_told(trained: list[Landmarks]) -> None:
-    later = heard(played(Song(0))[3 * RATE_HZ :])
+    later = marked(played(Song(0))[3 * RATE_HZ :])
 
-    found = search(Index.of([*trained, later]), heard(played(Song(0))[5 * RATE_HZ : 15 * RATE_HZ]))
+    found = search(Index.of([*trained, later]), as_output(played(Song(0))[5 * RATE_HZ : 15 * RATE_HZ]))
 
     assert {one.clip for one in found if one.is_copy} == {0, len(trained)}
 
 
 def test_another_sample_rate_and_stereo_are_the_same_music(index: Index) -> None:
     twice = np.repeat(played(Song(5)), 2)  # at 44.1 kHz, held
-    copy = only_copy(search(index, landmarks_of(np.stack([twice, twice], axis=1), 2 * RATE_HZ)))
+    copy = only_copy(search(index, heard(np.stack([twice, twice], axis=1), 2 * RATE_HZ)))
     assert (copy.clip, copy.score > 0.9) == (5, True)
 
 
 def test_near_duplicates_of_different_songs_are_each_told_once(trained: list[Landmarks]) -> None:
-    clips = [*trained, heard(played(Song(1, semitones=1.0, silent_drums=True))), heard(played(Song(2)))]
+    clips = [*trained, marked(played(Song(1, semitones=1.0, silent_drums=True))), marked(played(Song(2)))]
     songs = [str(number) for number in range(SONGS)] + ["cover", "2"]  # the last is another clip of song 2
 
     found = list(near_duplicates(Index.of(clips), clips, songs))
@@ -231,7 +247,7 @@ def test_stored_landmarks_give_the_same_index(trained: list[Landmarks], index: I
 
 def test_30_s_are_stored_in_less_than_100_kb() -> None:
     half_a_minute = np.concatenate([played(Song(0)), played(Song(1))])[: 30 * RATE_HZ]
-    assert len(heard(half_a_minute).to_bytes()) < 100_000
+    assert len(marked(half_a_minute).to_bytes()) < 100_000
 
 
 def damaged(data: bytes, **changes: NDArray[np.generic]) -> bytes:
@@ -256,6 +272,8 @@ def test_landmarks_that_break_their_bounds_are_refused(trained: list[Landmarks])
         {"frames": arrays["frames"].astype(np.int64)},
         {"frames": arrays["frames"][1:].copy()},
         {"bins": np.full_like(arrays["bins"], 65535)},
+        {"levels": np.full_like(arrays["levels"], 128)},
+        {"levels": arrays["levels"][1:].copy()},
     ]
     for changes in breaks:
         with pytest.raises(NoLandmarks):
@@ -280,7 +298,7 @@ def test_what_is_no_audio_is_refused(samples: Audio, rate_hz: int, says: str) ->
 
 
 def test_silence_has_no_landmarks_and_is_found_nowhere(trained: list[Landmarks], index: Index) -> None:
-    silence = heard(np.zeros(10 * RATE_HZ, np.float32))
+    silence = marked(np.zeros(10 * RATE_HZ, np.float32))
 
     assert silence.frames.size == 0
     assert search(index, silence) == []

@@ -6,7 +6,18 @@ import numpy as np
 import pytest
 from scipy.signal import resample_poly
 
-from luthier_music.native import Alignments, PeakMap, Peaks, Votes, add_to_mix, highest, read_warped, to_steps
+from luthier_music.native import (
+    LEVELS,
+    Alignments,
+    LevelMap,
+    PeakMap,
+    Peaks,
+    Votes,
+    add_to_mix,
+    highest,
+    read_warped,
+    to_steps,
+)
 
 RANDOM = np.random.default_rng(3)
 
@@ -309,3 +320,76 @@ def test_peaks_and_alignments_that_do_not_fit_are_refused() -> None:
         Peaks(peaks.frames, peaks.bins[1:], peaks.ranks)
     with pytest.raises(ValueError, match="uint16, uint16 and uint8"):
         Peaks(peaks.frames.astype(np.int64), peaks.bins, peaks.ranks)
+
+
+SOFTER, LOUDER, MISSED = 3, 1, -4.0
+
+
+def _level_map() -> LevelMap:
+    chance = np.random.default_rng(8)
+    levels = chance.integers(10, 60, (BINS, FRAMES)).astype(np.uint8)
+    near = chance.uniform(0, 3, (BINS, LEVELS)).astype(np.float32)
+    return LevelMap(levels, near, SOFTER, LOUDER, MISSED)
+
+
+def _level_evidence(
+    held: LevelMap, peaks: Peaks, levels: np.ndarray, place: tuple[float, float, float], gain: int
+) -> np.ndarray:
+    """[peaks] at one gain, by numpy."""
+    offset, stretch, shift = place
+    at, of = offset + stretch * peaks.frames.astype(float), peaks.bins / 64 + shift
+    inside = (of >= 0) & (of < BINS - 0.5) & (at >= 0) & (at < FRAMES - 0.5)
+    columns, rows = np.floor(at[inside] + 0.5).astype(int), np.floor(of[inside] + 0.5).astype(int)
+    expected = np.clip(levels[inside].astype(int) + gain, 0, LEVELS - 1)
+    louder = held.levels[rows, columns].astype(int) - expected
+    of_inside = np.where(louder <= LOUDER, held.near[rows, expected], 0)
+    evidence = np.zeros(peaks.frames.size)
+    evidence[inside] = np.where(louder < -SOFTER, MISSED, of_inside)
+    return evidence
+
+
+@pytest.mark.parametrize("place", [(0.0, 1.0, 0.0), (-20.5, 1.25, 2.5), (40.0, 0.75, -3.0)])
+def test_levels_of_peaks_count_by_whether_they_are_as_expected_softer_or_louder(
+    place: tuple[float, float, float],
+) -> None:
+    held, peaks = _level_map(), _peaks(2)
+    levels = np.random.default_rng(9).integers(0, 256, 200).astype(np.uint8)
+
+    evidence, gain = held.evidence(peaks, levels, _alignments(place), 0, 28, 44)
+    offsets = np.array([place[0], place[0] + 7.0], np.float32)
+    sums = held.sums(peaks, levels, _alignments(place), 0, gain, offsets)
+
+    np.testing.assert_allclose(evidence, _level_evidence(held, peaks, levels, place, gain), rtol=1e-6)
+    moved = _level_evidence(held, peaks, levels, (place[0] + 7.0, *place[1:]), gain)
+    np.testing.assert_allclose(sums, [evidence.sum(dtype=np.float64), moved.sum()], rtol=1e-5)
+
+
+def test_the_gain_told_is_that_of_the_passage_that_is_there() -> None:
+    held, peaks = _level_map(), _peaks(2)
+    rows, columns = np.floor(peaks.bins / 64 + 0.5).astype(int), peaks.frames.astype(int)
+    levels = (held.levels[rows, columns] + 9).astype(np.uint8)
+    levels[columns >= FRAMES // 2] = 127  # there the recording is something else
+
+    _, gain = held.evidence(peaks, levels, _alignments((0.0, 1.0, 0.0)), 0, 28, 44)
+
+    assert -9 - LOUDER <= gain <= -9 + SOFTER
+
+
+def test_levels_that_do_not_fit_are_refused() -> None:
+    held, peaks, levels = _level_map(), _peaks(2), np.zeros(200, np.uint8)
+    some = _alignments((0.0, 1.0, 0.0))
+
+    with pytest.raises(ValueError, match=r"near must be \[40, 128\]"):
+        LevelMap(held.levels, held.near[:, :100].copy(), SOFTER, LOUDER, MISSED)
+    with pytest.raises(ValueError, match="levels must be"):
+        LevelMap(held.levels.astype(np.uint16), held.near, SOFTER, LOUDER, MISSED)
+    with pytest.raises(ValueError, match="whole arrays"):
+        LevelMap(held.levels[:, ::2], held.near, SOFTER, LOUDER, MISSED)
+    with pytest.raises(ValueError, match="levels of peaks"):
+        held.evidence(peaks, levels[1:], some, 0, 28, 44)
+    with pytest.raises(ValueError, match="some of the 200 peaks"):
+        held.evidence(peaks, levels, _alignments((0.0, 1.0, 0.0), last=201), 0, 28, 44)
+    with pytest.raises(ValueError, match="most_gain"):
+        held.evidence(peaks, levels, some, 0, 129, 44)
+    with pytest.raises(ValueError, match="block_frames"):
+        held.evidence(peaks, levels, some, 0, 28, 0)

@@ -15,7 +15,7 @@ import numpy as np
 from luthier.common.v1.common_pb2 import ArtifactRef
 from luthier.curation.v1.dataset_pb2 import DatasetManifest, DatasetRow
 from luthier.evaluation.v1 import evaluation_pb2 as pb
-from luthier_evaluation.copies import Copy, Index, Landmarks, NoLandmarks, landmarks_of, near_duplicates, search
+from luthier_evaluation.copies import Copy, Heard, Index, Landmarks, NoLandmarks, heard, near_duplicates, search
 from luthier_evaluation.copies.landmarks import VERSION
 from luthier_evaluation.copies.neighbours import Neighbours
 from luthier_evaluation.embedders import Embedder
@@ -67,11 +67,11 @@ class Memorisation:
         """The training clips nearest to audio of this model: by landmarks, then by the embedder. None where they are
         not looked for: no data set is recorded with the model, or the audio is too short.
         """
-        clips, heard = self._clips.get(model), self._landmarks(audio)
-        if clips is None or heard is None:
+        clips = self._clips.get(model)
+        if clips is None or (output := self._heard(audio)) is None:
             return None
         found = []
-        for copy in search(clips.index, heard)[:KEPT]:
+        for copy in search(clips.index, output)[:KEPT]:
             found.append(self._copy(clips.rows[copy.clip], copy))
         if clips.neighbours and self._by:
             vectors = read_embedding(self._store, embed_audio(self._store, audio, {self._by.name: self._by})[0])
@@ -114,7 +114,7 @@ class Memorisation:
 
     def _of(self, rows: Sequence[DatasetRow], found: dict[str, Landmarks | None]) -> TrainingClips:
         known = [row for row in rows if found[row.audio.sha256]]
-        of_rows = [heard for row in known if (heard := found[row.audio.sha256])]
+        of_rows = [one for row in known if (one := found[row.audio.sha256])]
         return TrainingClips(known, of_rows, Index.of(of_rows), self._neighbours(known))
 
     def _neighbours(self, rows: Sequence[DatasetRow]) -> Neighbours | None:
@@ -125,19 +125,25 @@ class Memorisation:
         none = np.empty((0, self._by.dimensions), np.float32)
         return Neighbours.of([found.vectors if found else none for found in vectors])
 
+    def _heard(self, audio: ArtifactRef) -> Heard | None:
+        """Stored audio, as it is searched for clips; None of what is too short, or too long."""
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                samples, rate = read_audio(self._store.blobs.fetch(audio, Path(folder), read_only=True))
+            except AudioError as error:
+                raise InvalidRequest(str(error), reason="AUDIO_INVALID") from error
+        try:
+            return heard(samples, rate)
+        except NoLandmarks:
+            return None
+
     def _landmarks(self, audio: ArtifactRef) -> Landmarks | None:
         """Of stored audio, computed once; None of what is too short, or too long."""
 
         def compute() -> pb.AudioLandmarks:
-            with tempfile.TemporaryDirectory() as folder:
-                try:
-                    samples, rate = read_audio(self._store.blobs.fetch(audio, Path(folder), read_only=True))
-                except AudioError as error:
-                    raise InvalidRequest(str(error), reason="AUDIO_INVALID") from error
-            try:
-                data = landmarks_of(samples, rate).to_bytes()
-            except NoLandmarks:
+            if not (found := self._heard(audio)):
                 return pb.AudioLandmarks()
+            data = found.landmarks.to_bytes()
             return pb.AudioLandmarks(values=self._store.blobs.put_bytes("landmarks", data, "safetensors"))
 
         action = Action("landmarks", [audio.sha256], version=str(VERSION))

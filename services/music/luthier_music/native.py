@@ -47,8 +47,15 @@ def _load() -> ctypes.CDLL:
     library.luthier_align_peaks.restype = None
     library.luthier_peak_classes.argtypes = [*map_of, pointer, pointer, whole, whole, single, single, single, pointer]
     library.luthier_peak_classes.restype = None
-    library.luthier_votes_in_groups.argtypes = [*runs, pointer, whole, whole, pointer, pointer]
-    library.luthier_votes_in_groups.restype = whole
+    library.luthier_votes_in_cells.argtypes = [*runs, pointer, whole, whole, pointer, pointer]
+    library.luthier_votes_in_cells.restype = whole
+    level_map: list[Any] = [pointer, pointer, whole, whole, number, number, single]
+    levelled: list[Any] = [pointer, pointer, pointer, whole, whole]
+    gained: list[Any] = [single, single, single, number, number, whole, pointer, pointer, pointer]
+    library.luthier_level_evidence.argtypes = [*level_map, *levelled, *gained]
+    library.luthier_level_evidence.restype = number
+    library.luthier_sum_levels.argtypes = [*level_map, *levelled, pointer, whole, single, single, number, pointer]
+    library.luthier_sum_levels.restype = None
     return library
 
 
@@ -59,6 +66,7 @@ PEAK_CLASSES: Final = 4  # these, as in peaks.c
 PEAK_GROUPS: Final = 5
 PEAK_STEPS: Final = 64  # of a bin
 PEAK_OUTSIDE: Final = 255
+LEVELS: Final = 128  # as in levels.c
 _FRAME_PARTS, _BIN_PARTS, _MARGIN = 2, 3, 8
 _MAX_MAP_BYTES: Final = 1 << 30
 
@@ -181,10 +189,11 @@ class Votes:
     def within(self, groups: NDArray[np.uint16], room: int) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
         """Of each vote for a cell whose group, at its place as in `counts`, is not 0: its run and its entry, in the
         order of the runs, the first `room` of them."""
-        groups = np.ascontiguousarray(groups, np.uint16)
+        chosen = np.zeros(-(-groups.size // 64), np.uint64)  # a bit each, so that they stay in the cache
+        chosen.view(np.uint8)[: -(-groups.size // 8)] = np.packbits(groups != 0, bitorder="little")
         run_of, entry_of = np.empty(room, np.uint32), np.empty(room, np.uint32)
-        cells = groups.ctypes.data, groups.size, room
-        found = _LIBRARY.luthier_votes_in_groups(*self._pointers(), *cells, run_of.ctypes.data, entry_of.ctypes.data)
+        cells = chosen.ctypes.data, groups.size, room
+        found = _LIBRARY.luthier_votes_in_cells(*self._pointers(), *cells, run_of.ctypes.data, entry_of.ctypes.data)
         return run_of[:found], entry_of[:found]
 
     def _pointers(self) -> tuple[int, int, int, int, int, int, int, int]:
@@ -315,6 +324,74 @@ class PeakMap:
             some.first.size,
             *(array.ctypes.data for array in places),
         )
+
+
+@dataclass(frozen=True)
+class LevelMap:
+    """How loud a recording is, against which the levels of another's peaks are held, of which it may be one part.
+
+    `levels` [bins, frames] uint8, in steps, below LEVELS. `near` [bins, LEVELS] float32: what it counts that it is as
+    loud as expected, by bin and the level expected. Softer by more than `below` steps counts `missed`, louder by more
+    than `above` nothing. ValueError where they are something else.
+    """
+
+    levels: NDArray[np.uint8]
+    near: Singles
+    below: int
+    above: int
+    missed: float
+
+    def __post_init__(self) -> None:
+        bins = len(self.levels)
+        if self.levels.dtype != np.uint8 or self.levels.ndim != 2 or not self.levels.size:
+            raise ValueError("levels must be [bins, frames] of uint8")
+        if self.near.dtype != np.float32 or self.near.shape != (bins, LEVELS):
+            raise ValueError(f"near must be [{bins}, {LEVELS}] of float32")
+        if not (self.levels.flags.c_contiguous and self.near.flags.c_contiguous):
+            raise ValueError("levels and near must be whole arrays")
+
+    def evidence(
+        self, peaks: Peaks, levels: NDArray[np.uint8], some: Alignments, which: int, most_gain: int, block_frames: int
+    ) -> tuple[Singles, int]:
+        """What each peak of one alignment counts [peaks], 0 beyond the map, and the gain in steps, from -`most_gain`
+        to `most_gain`, that they are at: the one at which a run of blocks of so many frames counts most. `levels` are
+        those of all `peaks`."""
+        first, last = self._bounds(peaks, levels, some, which)
+        if not (block_frames > 0 and 0 <= most_gain <= LEVELS):
+            raise ValueError(f"block_frames must be 1 or more, most_gain 0 to {LEVELS}")
+        evidence = np.empty(last - first, np.float32)
+        held, by_block = np.empty(4 * (last - first), np.int32), np.empty(-(-self.levels.shape[1] // block_frames))
+        place = float(some.offsets[which]), float(some.stretches[which]), float(some.shifts[which])
+        room = held.ctypes.data, by_block.ctypes.data, evidence.ctypes.data
+        pointers = self._pointers(peaks, levels, first, last)
+        gain = _LIBRARY.luthier_level_evidence(*pointers, *place, -most_gain, most_gain, block_frames, *room)
+        return evidence, int(gain)
+
+    def sums(
+        self, peaks: Peaks, levels: NDArray[np.uint8], some: Alignments, which: int, gain: int, offsets: Singles
+    ) -> NDArray[np.float64]:
+        """[offsets] of what the peaks of one alignment count together, moved to each offset, at a gain in steps."""
+        first, last = self._bounds(peaks, levels, some, which)
+        offsets, sums = np.ascontiguousarray(offsets, np.float32), np.empty(offsets.size, np.float64)
+        place = float(some.stretches[which]), float(some.shifts[which])
+        moved = offsets.ctypes.data, offsets.size
+        pointers = self._pointers(peaks, levels, first, last)
+        _LIBRARY.luthier_sum_levels(*pointers, *moved, *place, gain, sums.ctypes.data)
+        return sums
+
+    def _bounds(self, peaks: Peaks, levels: NDArray[np.uint8], some: Alignments, which: int) -> tuple[int, int]:
+        first, last = int(some.first[which]), int(some.last[which])
+        if not 0 <= first <= last <= peaks.frames.size:
+            raise ValueError(f"alignments must be of some of the {peaks.frames.size} peaks")
+        if levels.dtype != np.uint8 or levels.shape != peaks.frames.shape or not levels.flags.c_contiguous:
+            raise ValueError("levels of peaks must be a whole array [peaks] of uint8")
+        return first, last
+
+    def _pointers(self, peaks: Peaks, levels: NDArray[np.uint8], first: int, last: int) -> tuple[float, ...]:
+        arrays = (peaks.frames, peaks.bins, levels)
+        rules = self.below, self.above, self.missed
+        size = self.levels.ctypes.data, self.near.ctypes.data, *self.levels.shape
+        return *size, *rules, *(array.ctypes.data for array in arrays), first, last
 
 
 def _room(some: Alignments) -> NDArray[np.float32]:

@@ -6,7 +6,8 @@ stretch of 4 % mostly stays within. All triplets of all clips are sorted by shap
 that those which a recording may have at any shift of up to `MAX_SHIFT` semitones are one run of the table.
 
 A pair is an anchor and one later peak, both at their own pitch. It says nothing of a shifted copy, but two peaks
-survive under other music more often than three, and a pair's frequencies and step in time are in narrow bins.
+survive under other music more often than three, and a pair's frequencies and step in time are in narrow bins; how much
+louder one is than the other stays, too, where both are heard.
 """
 
 from collections.abc import Sequence
@@ -37,11 +38,13 @@ _SOON: Final = np.array([3, 6, 9, 12, 15, 18, 21, 24])  # frames: edges of the s
 _LATER: Final = np.array([24, 28, 32, 37, 42, 48, 55, 63])  # and to the third
 SHAPES: Final = _INTERVALS * (len(_SOON) - 1) * _INTERVALS * (len(_LATER) - 1)
 SEMITONES: Final = BINS // BINS_PER_SEMITONE
-PAIRED: Final = 6  # later peaks that are joined with an anchor in the index: the strongest
+PAIRED: Final = 10  # later peaks that are joined with an anchor in the index: the strongest
 _PAIR_INTERVAL: Final = 45  # bins, up or down
 _PAIR_STEPS: Final = np.array([3, 100])  # frames, 70 ms to 2.3 s
 _PAIR_BINS: Final = 2  # bins and frames of one bin of a pair
-PAIRS: Final = (BINS // _PAIR_BINS + 1) * (_PAIR_INTERVAL + 2) * (int(_PAIR_STEPS[1]) // _PAIR_BINS + 1)
+_PAIR_LEVEL: Final = 4  # steps of level, 6 dB, of one bin of the difference between the two
+_PAIR_LEVELS: Final = 8
+PAIRS: Final = (BINS // _PAIR_BINS + 1) * (_PAIR_INTERVAL + 2) * (int(_PAIR_STEPS[1]) // _PAIR_BINS + 1) * _PAIR_LEVELS
 MAX_TICKS: Final = (1 << 24) - (1 << 15)  # with 8 bits of frequency in 32 bits, and an output before it
 
 
@@ -86,15 +89,20 @@ def pairs(peaks: Landmarks, most: int, every: int = 1) -> Triplets:
     others = starts[:, None] + np.arange(widest)
     there = others < len(frames)
     others = np.minimum(others, max(len(frames) - 1, 0))
+    levels = peaks.levels.astype(np.int32)
     steps, intervals = frames[others] - frames[anchors, None], bins[others] - bins[anchors, None]
+    louder = levels[others] - levels[anchors, None]
     there &= (steps < _PAIR_STEPS[1]) & (np.abs(intervals) <= _PAIR_INTERVAL)
     if widest > most:
         order = np.where(there, peaks.ranks[others], np.uint8(255))
         chosen = np.argsort(order, axis=1, kind="stable")[:, :most]
-        steps, intervals, there = (np.take_along_axis(array, chosen, 1) for array in (steps, intervals, there))
+        arrays = (steps, intervals, louder, there)
+        steps, intervals, louder, there = (np.take_along_axis(array, chosen, 1) for array in arrays)
     intervals = (intervals + _PAIR_INTERVAL + 1) // _PAIR_BINS
     rows = bins[anchors, None] // _PAIR_BINS * (_PAIR_INTERVAL + 2) + intervals
     shapes = rows * (int(_PAIR_STEPS[1]) // _PAIR_BINS + 1) + steps // _PAIR_BINS
+    by_level = np.clip(louder // _PAIR_LEVEL + _PAIR_LEVELS // 2, 0, _PAIR_LEVELS - 1)
+    shapes = shapes * _PAIR_LEVELS + by_level
     of, _ = np.nonzero(there)
     return Triplets(anchors[of].astype(np.int32), shapes[there].astype(np.int32))
 
@@ -130,8 +138,8 @@ def _strongest_between(
 class Index:
     """All triplets and peaks of clips that are known by their position, 0 to clips - 1.
 
-    Memory: 4 bytes a triplet, about 1,100 of 30 s, and a pair, about 1,500, 5 bytes of each of 1,500 peaks, and tables
-    of 13 MB: 180 MB for 10,000 clips of 30 s.
+    Memory: 4 bytes a triplet, about 1,100 of 30 s, and a pair, about 2,500, 6 bytes of each of 1,500 peaks, and tables
+    of 19 MB: 240 MB for 10,000 clips of 30 s.
     """
 
     clips: int
@@ -145,6 +153,7 @@ class Index:
     peak_frames: NDArray[np.uint16]  # (peaks,) in the clip
     peak_bins: NDArray[np.uint16]  # in STEPS of a bin
     peak_ranks: NDArray[np.uint8]  # 0 = the strongest of its second
+    peak_levels: NDArray[np.uint8]  # power, as landmarks have it
 
     @classmethod
     def of(cls, clips: Sequence[Landmarks]) -> "Index":
@@ -160,7 +169,7 @@ class Index:
         if ticks > MAX_TICKS:
             hours = MAX_TICKS * TICK * FRAME_S / 3600
             raise NoLandmarks(f"clips and gaps of 4.6 s must last at most {hours:.0f} h together")
-        keys, anchors, pair_keys, pair_anchors, frames, bins, ranks = [], [], [], [], [], [], []
+        keys, anchors, pair_keys, pair_anchors, frames, bins, ranks, levels = [], [], [], [], [], [], [], []
         for start, clip in zip(starts, clips, strict=True):
             peaks = clip.strongest(INDEXED_PER_S)
             made = triplets(peaks, INDEXED)
@@ -175,6 +184,7 @@ class Index:
             frames.append(held.frames)
             bins.append(np.rint(held.bins * STEPS).astype(np.uint16))
             ranks.append(held.ranks)
+            levels.append(held.levels)
         table, sorted_anchors = _inverted(keys, anchors, SHAPES * SEMITONES)
         pair_table, sorted_pairs = _inverted(pair_keys, pair_anchors, PAIRS)
         return cls(
@@ -189,6 +199,7 @@ class Index:
             peak_frames=np.concatenate([np.empty(0, np.uint16), *frames]),
             peak_bins=np.concatenate([np.empty(0, np.uint16), *bins]),
             peak_ranks=np.concatenate([np.empty(0, np.uint8), *ranks]),
+            peak_levels=np.concatenate([np.empty(0, np.uint8), *levels]),
         )
 
     @property

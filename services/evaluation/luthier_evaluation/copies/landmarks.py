@@ -19,6 +19,7 @@ from scipy.ndimage import maximum_filter1d, uniform_filter1d
 
 from luthier_kit.rpc import InvalidRequest
 from luthier_music.audio_rate import resampled
+from luthier_music.native import LEVELS
 
 Floats = NDArray[np.float32]
 
@@ -45,6 +46,7 @@ _PEAK_BINS: Final = 3
 _PEAK_HEIGHT: Final = 0.5  # log2 of power above its surroundings
 _FLOOR: Final = 1e-6  # of the loudest: 60 dB below it is silence
 _SILENCE: Final = 1e-8  # power of a bin, full scale 1 gives about 1e5: below, there is nothing to hear
+_LOWEST: Final = np.float32(np.log2(_SILENCE))
 
 
 class NoLandmarks(InvalidRequest):
@@ -56,12 +58,14 @@ class Landmarks:
     """The peaks of one piece of audio, in the order of time, and how long it is.
 
     `frames` (n,) uint16: time in FRAME_S. `bins` (n,) float32: log frequency in thirds of a semitone above LOWEST_HZ,
-    0 to BINS. `ranks` (n,) uint8: 0 = the strongest of its second. `duration_s`: 2 to 600. Silence has no peaks.
+    0 to BINS. `ranks` (n,) uint8: 0 = the strongest of its second. `levels` (n,) uint8: power, in LEVEL_STEPS.
+    `duration_s`: 2 to 600. Silence has no peaks.
     """
 
     frames: NDArray[np.uint16]
     bins: Floats
     ranks: NDArray[np.uint8]
+    levels: NDArray[np.uint8]
     duration_s: float
 
     @property
@@ -71,15 +75,16 @@ class Landmarks:
     def strongest(self, per_s: int) -> "Landmarks":
         """Only so many of each second."""
         kept = self.ranks < per_s
-        return Landmarks(self.frames[kept], self.bins[kept], self.ranks[kept], self.duration_s)
+        return Landmarks(self.frames[kept], self.bins[kept], self.ranks[kept], self.levels[kept], self.duration_s)
 
     def to_bytes(self) -> bytes:
-        """A safetensors file, 5 bytes a peak, 8 kB for 30 s; the same landmarks give the same bytes."""
+        """A safetensors file, 6 bytes a peak, 9 kB for 30 s; the same landmarks give the same bytes."""
         return save(
             {
                 "frames": self.frames,
                 "bins": np.rint(self.bins * STEPS).astype(np.uint16),
                 "ranks": self.ranks,
+                "levels": self.levels,
                 "duration_s": np.array([self.duration_s], np.float64),
                 "version": np.array([VERSION], np.int32),
             }
@@ -90,7 +95,7 @@ class Landmarks:
         """What `to_bytes` wrote. NoLandmarks where it is something else, or of another version."""
         try:
             arrays = load(data)
-            frames, bins, ranks = (arrays[name] for name in ("frames", "bins", "ranks"))
+            frames, bins, ranks, levels = (arrays[name] for name in ("frames", "bins", "ranks", "levels"))
             duration_s, version = (arrays[name].reshape(1)[0] for name in ("duration_s", "version"))
         except (SafetensorError, KeyError, ValueError, TypeError, OverflowError) as error:
             raise NoLandmarks(f"landmarks: these bytes are none ({type(error).__name__})") from error
@@ -98,22 +103,37 @@ class Landmarks:
             raise NoLandmarks(f"landmarks: version {version}, this is version {VERSION}: compute them again")
         if not MIN_DURATION_S <= duration_s <= MAX_DURATION_S:
             raise NoLandmarks(f"landmarks: duration_s must be {MIN_DURATION_S:g} to {MAX_DURATION_S:g}: {duration_s}")
-        types = [array.dtype for array in (frames, bins, ranks)] == [np.uint16, np.uint16, np.uint8]
-        if not (types and frames.ndim == 1 and frames.shape == bins.shape == ranks.shape):
-            raise NoLandmarks("landmarks: frames, bins and ranks must be (n,) of uint16, uint16 and uint8")
+        arrays_of = (frames, bins, ranks, levels)
+        types = [array.dtype for array in arrays_of] == [np.uint16, np.uint16, np.uint8, np.uint8]
+        if not (types and frames.ndim == 1 and all(array.shape == frames.shape for array in arrays_of)):
+            raise NoLandmarks("landmarks: frames, bins, ranks, levels must be (n,) of uint16, uint16, uint8, uint8")
         if frames.size and (
             np.any(np.diff(frames.astype(np.int32)) < 0)
             or frames[-1] > duration_s / FRAME_S + 1
             or bins.max() > (BINS - 1) * STEPS
+            or levels.max() >= LEVELS
         ):
-            raise NoLandmarks("landmarks: frames must ascend within the duration, and bins lie on the axis")
-        return cls(frames, (bins / STEPS).astype(np.float32), ranks, float(duration_s))
+            raise NoLandmarks("landmarks: frames must ascend within the duration, bins and levels lie on their axes")
+        return cls(frames, (bins / STEPS).astype(np.float32), ranks, levels, float(duration_s))
 
 
-VERSION: Final = 1
+VERSION: Final = 2
 """Goes up whenever the same audio gives other landmarks: stored ones are then computed again."""
 STEPS: Final = 64
 """Of a bin, in which bins are kept."""
+LEVEL_STEPS: Final = 2
+"""Of a doubling of power, 1.5 dB each, in which levels are kept: from _SILENCE on, below LEVELS."""
+
+
+@dataclass(frozen=True)
+class Heard:
+    """Audio in which clips are looked for: its landmarks, and how loud it is everywhere.
+
+    `levels` (BINS, frames) uint8: power in LEVEL_STEPS, the highest of a frame and of those beside it.
+    """
+
+    landmarks: Landmarks
+    levels: NDArray[np.uint8]
 
 
 def landmarks_of(samples: Floats, sample_rate_hz: int) -> Landmarks:
@@ -122,6 +142,11 @@ def landmarks_of(samples: Floats, sample_rate_hz: int) -> Landmarks:
     The same samples give the same landmarks. Silence gives none. NoLandmarks (an InvalidRequest) where the audio is too
     short or too long, is not finite, or has another shape.
     """
+    return heard(samples, sample_rate_hz).landmarks
+
+
+def heard(samples: Floats, sample_rate_hz: int) -> Heard:
+    """The landmarks of audio, as `landmarks_of`, and its levels."""
     if not 1000 <= sample_rate_hz <= 768_000:
         raise NoLandmarks(f"sample_rate_hz must be 1000 to 768000: got {sample_rate_hz}")
     if samples.ndim not in (1, 2) or (samples.ndim == 2 and not 1 <= samples.shape[1] <= 64):
@@ -139,9 +164,12 @@ def landmarks_of(samples: Floats, sample_rate_hz: int) -> Landmarks:
     ranks = np.empty(len(order), np.int64)
     ranks[order] = np.arange(len(order)) - np.searchsorted(second[order], second[order])
     kept = ranks < PEAKS_PER_S
-    bins = (np.rint(bins[kept] * STEPS) / STEPS).astype(np.float32)  # as stored
-    frames = frames[kept]
-    return Landmarks(frames.astype(np.uint16), bins, ranks[kept].astype(np.uint8), duration_s)
+    frames, bins, ranks = frames[kept], bins[kept], ranks[kept].astype(np.uint8)
+    steps = np.clip(np.rint((levels - _LOWEST) * np.float32(LEVEL_STEPS)), 0, LEVELS - 1).astype(np.uint8)
+    at_peaks = steps[np.rint(bins).astype(np.int64), frames]
+    bins = (np.rint(bins * STEPS) / STEPS).astype(np.float32)  # as stored
+    landmarks = Landmarks(frames.astype(np.uint16), bins, ranks, at_peaks, duration_s)
+    return Heard(landmarks, maximum_filter1d(steps, 3, axis=1, mode="nearest"))
 
 
 @lru_cache(maxsize=1)

@@ -7,10 +7,13 @@ In three steps, each on less than the one before:
    number is bounded, so that a check takes the same time whatever the music is.
 2. Alignments. Votes that agree on a place and a pitch shift are fitted with a stretch, and moved to where the clip's
    peaks lie nearest to the output's.
-3. Evidence. The log likelihood ratio of how near the clip's peaks are to those of the output there, against being so
-   near by chance; the passage taken is that with the most. What fits as well a beat or a bar off counts less.
+3. Evidence, in two ways, of which the surer one tells. By peaks: the log likelihood ratio of how near the clip's peaks
+   are to those of the output there, against being so near by chance. By levels: where a copy is louder than what is
+   mixed with it, the output is as loud as the copy is, elsewhere louder, and nowhere softer; the ratio of that against
+   being so loud by chance, at the gain that fits best. The passage taken is that with the most. What fits as well a
+   beat or a bar off counts less.
 
-Compiled code counts votes and peaks (`luthier_music.native`: Votes, PeakMap).
+Compiled code counts votes, peaks and levels (`luthier_music.native`: Votes, PeakMap, LevelMap).
 """
 
 import math
@@ -23,8 +26,8 @@ from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter1d
 
 from luthier_evaluation.copies.index import SEMITONES, TICK, Index, Targets, pairs, triplets
-from luthier_evaluation.copies.landmarks import BINS, BINS_PER_SEMITONE, FRAME_S, STEPS, Landmarks, NoLandmarks
-from luthier_music.native import PEAK_OUTSIDE, Alignments, PeakMap, Peaks, Votes
+from luthier_evaluation.copies.landmarks import BINS, BINS_PER_SEMITONE, FRAME_S, STEPS, Heard, Landmarks, NoLandmarks
+from luthier_music.native import LEVELS, PEAK_OUTSIDE, Alignments, LevelMap, PeakMap, Peaks, Votes
 
 Numbers = NDArray[np.int64]
 Reals = NDArray[np.float64]
@@ -45,24 +48,26 @@ _ASKED_PER_S: Final = 25  # peaks of a second of the output
 _ASKED: Final = Targets(6, 8)  # more than the index joins: other music may be louder than what it joins
 _MOST_ASKED: Final = 40_000  # triplets; of longer outputs evenly fewer
 _VOTES: Final = 600_000  # at any shift, rarest shapes first
-_PAIR_VOTES: Final = 1_500_000  # and of pairs, without a shift
+_PAIR_VOTES: Final = 2_000_000  # and of pairs, without a shift
 _PAIRED_PER_S: Final = 40  # peaks of a second of the output, in pairs
 _PAIRED: Final = 40  # with each anchor
 _MOST_PAIRED: Final = 1500  # anchors; of longer outputs evenly fewer
 _PAIR_TICKS: Final = 4  # of a cell of votes of pairs
-_BY_VOTES: Final = 24  # alignments of pairs that are verified
+_BY_VOTES: Final = 100  # alignments of pairs that are verified
 _COMMON: Final = 4096  # votes of a shape that weigh 1 each; half as many weigh 1 more
 _CELL_TICKS: Final = 16  # 0.74 s of the time line: a cell of votes
 _CELL_BINS: Final = 3  # and a semitone of pitch shift
 _SHIFTS: Final = 5  # cells of pitch shift
-_CELLS: Final = 60  # with the most votes, that are fitted
+_CELLS: Final = 100  # with the most votes, that are fitted
 _FITTED: Final = 100  # alignments, of which the evidence is weighed as they are
 _VERIFIED: Final = 12  # of them with the most evidence are aligned more exactly
 _FIT_TICKS: Final = 2  # votes within 93 ms agree
 _FIT_WIDTH: Final = 96  # steps of the fit around a cell
 _EVERY_CLIP: Final = _VERIFIED + _BY_VOTES  # of near-duplicates: those of the same song must not hide another's
 _REACH: Final = 5  # frames, by which it may be moved
-_ALIGNED_PER_S: Final = 20  # peaks of a second of a clip by which it is aligned; by all of them it is verified
+_FEW_PER_S: Final = 6  # peaks of a second of a clip by which it is aligned roughly
+_ALIGNED_PER_S: Final = 20  # and more exactly, where it is told; by all of them it is verified
+_REPEATED_PER_S: Final = 20  # and by which it is held against what is earlier and later
 _HEARD: Final = np.array([0.52, 0.36, 0.27, 0.2, 0.16], np.float32)
 """Of a copy's peaks at -6 dB in a mix those that are heard beyond chance, by the tens of their rank in their second."""
 _NEAR: Final = np.array([0.58, 0.27, 0.15], np.float32)
@@ -71,14 +76,23 @@ threshold is of: frequencies agree within a ninth of a semitone, times within 17
 _LEAST_CHANCE: Final = 3e-4  # of a class in a bin
 _LEAST_BY_FRAME: Final = 0.5  # of what is near at frames on average
 _MOST_CHANCE: Final = 0.6  # of any class
+_SOFTER: Final = 3  # steps of 1.5 dB softer than expected are as loud, since sounds that are added also cancel
+_LOUDER: Final = 1
+_AS_LOUD: Final = 0.95  # of what is louder than the rest of a mix, by which the mix is as loud
+_SOFTEST: Final = 0.02  # of a copy's peaks, at which the output is softer nevertheless
+_LEAST_AS_LOUD: Final = 1e-4
+_MOST_GAIN: Final = 28  # steps, 42 dB, by which an output may be louder or softer than a clip
 _BLOCK_FRAMES: Final = 44  # 1.02 s
 _BANDS: Final = np.array([45, 75, 105])  # bins: below 428, 764 and 1361 Hz, and above
 _MOST_OF_A_BAND: Final = 6.0  # nats of a block
 _LAGS: Final = np.arange(9.0, 220.0, 2.0)  # frames, 0.2 to 5 s: two bars at most tempi
-_STRENGTH: Final = 48.0
-"""Nats that score half in an output of 30 s: a little more than 1 % of the outputs without a clip reach (41.8), so
-that the same drum pattern stays below. Tried with the powers of `repeated` and `share` on the half of the songs that
-the threshold is of, which is no longer held out."""
+_LEVEL_LAGS: Final = _LAGS[::2]  # levels are the highest of three frames
+_PEAK_POWER: Final = 3.0
+_LEVEL_POWER: Final = 1.0
+_STRENGTH: Final = 64.0
+"""Nats that score half in an output of 30 s, of either evidence. Of 668 unmixed outputs without a clip of half of the
+songs 1 % reach 41 by peaks and 40 by levels, none 64; copies that are among the alignments reach it by at least one,
+those under other music 145 or more. That half is no longer held out."""
 _SCORED_S: Final = (5.0, 30.0)
 """The strength that scores half is by the root of the output's duration within these bounds, in seconds: what gathers
 by chance is a sum over peaks, whose standard deviation is by the root of their number."""
@@ -91,13 +105,14 @@ _SHIFT_CELL: Final = np.clip((np.arange(256) - _SHIFT_OFFSET + 7) // _CELL_BINS,
 class Copy:
     """A passage of an output that is alike a passage of a clip.
 
-    `clip`: position in the index. `score`, 0 to 1: how much is alike and how surely, s^2 / (s^2 + (48 d)^2), s =
-    `evidence` (1 - `repeated` (1 - `share`^1.5))^3, d = the root of the output's duration by 30 s, that 1/6 to 1; a
-    copy from COPY_SCORE on. `at_s`, `clip_at_s`: where the passage begins in the output and in the clip; `duration_s`:
-    of the output. `pitch_semitones`: of the output above the clip, -1.75 to 1.75 about; `stretch`: duration in the
-    output by that in the clip, 0.955 to 1.045 about. `share`: of the clip's peaks in the passage, those that are heard
-    in the output beyond chance, 1 = all; `evidence`: log likelihood ratio in nats, at most 24 a second; `repeated`, 0
-    to 1: of the evidence what is there as well up to 5 s earlier or later.
+    `clip`: position in the index. `score`, 0 to 1: how much is alike and how surely, s^2 / (s^2 + (64 d)^2), s =
+    `evidence` (1 - `repeated` (1 - `share`^1.5))^p, of peaks (p = 3) or of levels (p = 1), whichever scores more, d =
+    the root of the output's duration by 30 s, that 1/6 to 1; a copy from COPY_SCORE on. `at_s`, `clip_at_s`: where the
+    passage begins in the output and in the clip; `duration_s`: of the output. `pitch_semitones`: of the output above
+    the clip, -1.75 to 1.75 about; `stretch`: duration in the output by that in the clip, 0.955 to 1.045 about. `share`:
+    of the clip's peaks in the passage, those that are heard in the output beyond chance, 1 = all; `evidence`: log
+    likelihood ratio in nats, at most 24 a second; `repeated`, 0 to 1: of the evidence what is there as well up to 5 s
+    earlier or later.
     """
 
     clip: int
@@ -126,16 +141,18 @@ class NearDuplicate:
     found: Copy
 
 
-def search(index: Index, output: Landmarks, listed: int = LISTED) -> list[Copy]:
+def search(index: Index, output: Heard | Landmarks, listed: int = LISTED) -> list[Copy]:
     """The clips nearest to an output by descending score, at most `listed`, each once with its best passage.
 
-    Those with `is_copy` are copies. Empty where the output or the index is silent.
+    Those with `is_copy` are copies. Empty where the output or the index is silent. Of landmarks alone, evidence of
+    levels is not to be had: copies under other music are then found less surely.
     """
-    if not output.frames.size or not index.peak_frames.size:
+    peaks = output.landmarks if isinstance(output, Heard) else output
+    if not peaks.frames.size or not index.peak_frames.size:
         return []
-    evidence = _Evidence.of(output)
-    shifted = _alignments(index, output, _votes(index, output))
-    same_pitch = _alignments(index, output, _pair_votes(index, output))
+    evidence = _Evidence.of(peaks, _Loudness.of(output.levels) if isinstance(output, Heard) else None)
+    shifted = _alignments(index, peaks, _votes(index, peaks))
+    same_pitch = _alignments(index, peaks, _pair_votes(index, peaks))
     fitted = evidence.most(index, shifted, _VERIFIED).joined(
         same_pitch.only(np.arange(len(same_pitch.clip))[:_BY_VOTES])
     )
@@ -342,8 +359,51 @@ def _gained(evidence: Reals) -> tuple[int, int]:
 
 
 @dataclass(frozen=True)
+class _Loudness:
+    """How loud an output is (LevelMap), and what its levels are by chance.
+
+    Where a copy is louder than the other music of a mix, the output is as loud as the copy; elsewhere it is louder; and
+    nowhere softer. `by_chance` (BINS, LEVELS): the share of frames at which a bin is as loud as expected.
+    """
+
+    map: LevelMap
+    by_chance: Singles
+
+    @classmethod
+    def of(cls, levels: NDArray[np.uint8]) -> "_Loudness":
+        cells = levels + np.arange(BINS, dtype=np.int64)[:, None] * LEVELS
+        counts = np.bincount(cells.ravel(), minlength=BINS * LEVELS).reshape(BINS, LEVELS)
+        shares = 0.9 * counts / levels.shape[1] + 0.1 * counts.sum(axis=0) / levels.size
+        upto = np.concatenate([np.zeros((BINS, 1)), np.cumsum(shares, axis=1)], axis=1)  # (BINS, LEVELS + 1)
+        expected = np.arange(LEVELS)
+        softest, loudest = np.maximum(expected - _SOFTER, 0), np.minimum(expected + _LOUDER + 1, LEVELS)
+        by_chance = np.maximum(upto[:, loudest] - upto[:, softest], _LEAST_AS_LOUD)
+        near = np.ascontiguousarray(np.log1p(_AS_LOUD * upto[:, expected] / by_chance), np.float32)
+        return cls(LevelMap(levels, near, _SOFTER, _LOUDER, math.log(_SOFTEST)), by_chance.astype(np.float32))
+
+
+@dataclass(frozen=True)
+class _Held:
+    """The peaks of a clip at one place of an output, those that lie within it.
+
+    Arrays (peaks,): `peaks` their positions in the index; `at` the frame of the output; `bins`; `evidence` in nats;
+    `heard` whether they are; `chance` that they would be in other music. `repeats` tells of a run of positions what of
+    its evidence there is as well somewhat earlier or later, `power` how much that takes off.
+    """
+
+    peaks: Numbers
+    at: Numbers
+    bins: Numbers
+    evidence: Reals
+    heard: NDArray[np.bool_]
+    chance: Singles
+    repeats: Callable[[int, int], float]
+    power: float
+
+
+@dataclass(frozen=True)
 class _Evidence:
-    """An output, what clips are held against (`near`, PeakMap), and what is near by chance.
+    """An output, what clips are held against (`near`, PeakMap; `loudness`), and what is near by chance.
 
     `by_bin` (BINS, 3): the share of the output that is near one of its peaks, by class, of each bin by itself, so that
     the same key or the same instrument is no evidence. `by_frame` (frames,): how much more or less is near at a frame
@@ -356,9 +416,10 @@ class _Evidence:
     by_bin: Singles
     by_frame: Singles
     table: Singles
+    loudness: _Loudness | None
 
     @classmethod
-    def of(cls, output: Landmarks) -> "_Evidence":
+    def of(cls, output: Landmarks, loudness: _Loudness | None) -> "_Evidence":
         bins = np.rint(output.bins * STEPS).astype(np.uint16)
         near = PeakMap(
             Peaks(output.frames, bins, output.ranks), BINS, max(output.frame_count, 1 + int(output.frames[-1]))
@@ -369,73 +430,132 @@ class _Evidence:
         by_frame = np.maximum(heard / max(float(heard.mean()), 1e-9), _LEAST_BY_FRAME).astype(np.float32)
         hit = np.log1p(_HEARD[None, :, None] * (_NEAR / by_bin[:, None, :] - 1))
         miss = np.broadcast_to(np.log1p(-_HEARD)[None, :, None], (BINS, len(_HEARD), 1))
-        return cls(output, near, by_bin, by_frame, np.concatenate([miss, hit], axis=2).astype(np.float32))
+        table = np.concatenate([miss, hit], axis=2).astype(np.float32)
+        return cls(output, near, by_bin, by_frame, table, loudness)
 
     def most(self, index: Index, fitted: _Alignments, count: int) -> _Alignments:
         """Those with the most evidence as they are."""
-        sums = self.near.sums(self.table, index.peaks, _placed(index, fitted), _ALIGNED_PER_S)
+        sums = self.near.sums(self.table, index.peaks, _placed(index, fitted), _REPEATED_PER_S)
         return fitted.only(np.argsort(-sums, kind="stable")[:count])
 
     def verified(self, index: Index, fitted: _Alignments, most: int) -> Iterator[Copy]:
-        """The passage with the most evidence of each clip, of so many at most, once it is aligned more exactly."""
-        placed = _placed(index, fitted)
-        pivots = fitted.pivot.astype(np.float32)
-        sums = self.near.align(self.table, index.peaks, placed, _ALIGNED_PER_S, pivots, _STRETCH_STEP / 2, _REACH)
-        told: set[int] = set()
-        for row in np.argsort(-sums, kind="stable").tolist():
-            clip = int(fitted.clip[row])
-            if clip in told:
-                continue
-            if len(told) == most:
-                break
-            told.add(clip)
-            if found := self._passage(index, clip, placed, row):
+        """The passage with the most evidence of each clip, of so many at most, once it is aligned more exactly: all by
+        a few peaks, then those that are told by more."""
+        roughly = _placed(index, fitted)
+        sums = self._align(index, roughly, fitted, _FEW_PER_S)
+        first = np.argsort(-sums, kind="stable")
+        _, once = np.unique(fitted.clip[first], return_index=True)
+        told = first[np.sort(once)[:most]]
+        fitted = fitted.only(told)
+        placed = Alignments(
+            *(each[told] for each in (roughly.first, roughly.last, roughly.offsets, roughly.stretches, roughly.shifts))
+        )
+        self._align(index, placed, fitted, _ALIGNED_PER_S)
+        for row, clip in enumerate(fitted.clip.tolist()):
+            if found := self._best(index, placed, row, clip):
                 yield found
 
-    def _passage(self, index: Index, clip: int, placed: Alignments, row: int) -> Copy | None:
-        """The passage of one clip at its alignment; None where nothing of it is heard."""
+    def _align(self, index: Index, placed: Alignments, fitted: _Alignments, per_s: int) -> Reals:
+        pivots = fitted.pivot.astype(np.float32)
+        return self.near.align(self.table, index.peaks, placed, per_s, pivots, _STRETCH_STEP / 2, _REACH)
+
+    def _best(self, index: Index, placed: Alignments, row: int, clip: int) -> Copy | None:
+        """The passage of one clip by the evidence that scores more."""
+        best = None
+        for held in (self._by_levels(index, placed, row), self._by_peaks(index, placed, row)):
+            found = self._passage(index, placed, row, clip, held, best.score if best else 0.0) if held else None
+            best = found or best
+        return best
+
+    def _by_peaks(self, index: Index, placed: Alignments, row: int) -> _Held | None:
+        """How near the clip's peaks are to those of the output; None where none lies within it."""
         start = int(placed.first[row])
-        offset, stretch, shift = (float(each[row]) for each in (placed.offsets, placed.stretches, placed.shifts))
         classes = self.near.classes(self.table, index.peaks, placed, row)
         inside = np.flatnonzero(classes != PEAK_OUTSIDE)
         if not len(inside):
             return None
-        near, of = classes[inside], slice(start, start + len(classes))
-        frames, ranks = index.peak_frames[of][inside], index.peak_ranks[of][inside]
-        bins = np.rint(index.peak_bins[of][inside] * np.float32(1 / STEPS) + np.float32(shift)).astype(np.int64)
-        at = np.rint(frames * np.float32(stretch) + np.float32(offset)).astype(np.int64)
+        near, peaks = classes[inside], start + inside
+        at, bins = _places(index, placed, row, peaks)
         by_bin = self.by_bin[bins]
         usual = by_bin.sum(axis=1)
         chance = np.minimum(usual * self.by_frame[np.clip(at, 0, len(self.by_frame) - 1)], _MOST_CHANCE)
-        heard, likely = near > 0, _HEARD[ranks // 10]
+        heard, likely = near > 0, _HEARD[index.peak_ranks[peaks] // 10]
         kind = np.maximum(near, 1).astype(np.int64) - 1
         of_kind = by_bin[np.arange(len(bins)), kind] * chance / usual
         evidence = np.where(heard, np.log1p(likely * (_NEAR[kind] / of_kind - 1)), np.log1p(-likely))
 
+        def repeats(first: int, last: int) -> float:
+            lags = np.concatenate([[0.0], -_LAGS, _LAGS]).astype(np.float32)
+            some = Alignments(
+                np.full(len(lags), first),
+                np.full(len(lags), last + 1),
+                placed.offsets[row] + lags,
+                np.full(len(lags), placed.stretches[row]),
+                np.full(len(lags), placed.shifts[row]),
+            )
+            return _most_elsewhere(self.near.sums(self.table, index.peaks, some, _REPEATED_PER_S))
+
+        return _Held(peaks, at, bins, evidence, heard, chance, repeats, _PEAK_POWER)
+
+    def _by_levels(self, index: Index, placed: Alignments, row: int) -> _Held | None:
+        """Whether the output is as loud as the clip's peaks, at one gain, or louder."""
+        if not self.loudness:
+            return None
+        levels, (bins, frames) = self.loudness.map, self.loudness.map.levels.shape
+        evidence, gain = levels.evidence(index.peaks, index.peak_levels, placed, row, _MOST_GAIN, _BLOCK_FRAMES)
+        peaks = np.arange(int(placed.first[row]), int(placed.last[row]))
+        at, of = _places(index, placed, row, peaks)
+        inside = np.flatnonzero((at >= 0) & (at < frames) & (of >= 0) & (of < bins))
+        if not len(inside):
+            return None
+        expected = np.clip(index.peak_levels[peaks[inside]].astype(np.int64) + gain, 0, LEVELS - 1)
+        louder = levels.levels[of[inside], at[inside]].astype(np.int64) - expected
+        heard = (louder >= -_SOFTER) & (louder <= _LOUDER)
+        chance = np.minimum(self.loudness.by_chance[of[inside], expected], _MOST_CHANCE)
+
+        def repeats(first: int, last: int) -> float:
+            lags = np.concatenate([[0.0], -_LEVEL_LAGS, _LEVEL_LAGS]).astype(np.float32) + placed.offsets[row]
+            some = Alignments(
+                np.array([first]), np.array([last + 1]), placed.offsets[[row]], placed.stretches[[row]],
+                placed.shifts[[row]],
+            )  # fmt: skip
+            return _most_elsewhere(levels.sums(index.peaks, index.peak_levels, some, 0, gain, lags))
+
+        counted = evidence[inside].astype(np.float64)
+        return _Held(peaks[inside], at[inside], of[inside], counted, heard, chance, repeats, _LEVEL_POWER)
+
+    def _passage(self, index: Index, placed: Alignments, row: int, clip: int, held: _Held, above: float) -> Copy | None:
+        """The passage of one clip at its alignment; None where nothing of it is heard, or its score is not above."""
         # No band of a block counts for more than _MOST_OF_A_BAND: a passage is alike all over, one struck sound is not.
-        block = np.maximum(at, 0) // _BLOCK_FRAMES
-        cell = block * (len(_BANDS) + 1) + np.searchsorted(_BANDS, bins, side="right")
+        block = np.maximum(held.at, 0) // _BLOCK_FRAMES
+        cell = block * (len(_BANDS) + 1) + np.searchsorted(_BANDS, held.bins, side="right")
         blocks = int(block.max()) + 1
-        sums = np.bincount(cell, evidence, minlength=blocks * (len(_BANDS) + 1)).reshape(blocks, -1)
+        sums = np.bincount(cell, held.evidence, minlength=blocks * (len(_BANDS) + 1)).reshape(blocks, -1)
         by_block = np.minimum(sums, _MOST_OF_A_BAND).sum(axis=1)
         begin, end = _gained(by_block)
         within = np.flatnonzero((block >= begin) & (block < end))
         if not len(within):
             return None
-        first, last = _gained(evidence[within])
+        first, last = _gained(held.evidence[within])
         passage = within[first:last]
         if not len(passage):
             return None
-        nats = float(by_block[begin:end].sum())
-        repeated = self._repeated(index, placed, row, start + int(inside[passage[0]]), start + int(inside[passage[-1]]))
-        half = _half_strength(self.output.duration_s)
-        share = max(0.0, float((heard[passage] - chance[passage]).sum() / (1 - chance[passage]).sum()))
+        nats, half = float(by_block[begin:end].sum()), _STRENGTH * _root_of_duration(self.output.duration_s)
+        if _score(nats, half) <= above:  # what is repeated only takes off
+            return None
+        first_peak, last_peak = int(held.peaks[passage[0]]), int(held.peaks[passage[-1]])
+        repeated = held.repeats(first_peak, last_peak)
+        chance = held.chance[passage]
+        share = max(0.0, float((held.heard[passage] - chance).sum() / (1 - chance).sum()))
         # A copy of music that repeats itself is one if most of it is heard.
-        strength = nats * (1 - repeated * (1 - share**1.5)) ** 3
-        start_s, end_s = (float(frames[peak]) * FRAME_S for peak in (passage[0], passage[-1]))
+        strength = nats * (1 - repeated * (1 - share**1.5)) ** held.power
+        if (score := _score(strength, half)) <= above:
+            return None
+        offset, stretch, shift = (float(each[row]) for each in (placed.offsets, placed.stretches, placed.shifts))
+        start_s, end_s = (float(index.peak_frames[peak]) * FRAME_S for peak in (first_peak, last_peak))
         return Copy(
             clip=clip,
-            score=strength**2 / (strength**2 + half**2),
+            score=score,
             at_s=max(0.0, offset * FRAME_S + start_s * stretch),
             clip_at_s=start_s,
             duration_s=(end_s - start_s) * stretch,
@@ -446,19 +566,20 @@ class _Evidence:
             repeated=repeated,
         )
 
-    def _repeated(self, index: Index, placed: Alignments, row: int, first: int, last: int) -> float:
-        """Of the evidence of a passage the share that it also has somewhat earlier or later, where it is highest: much
-        of music in the same key and rhythm, which fits as well a beat or a bar off. 0 to 1."""
-        lags = np.concatenate([[0.0], -_LAGS, _LAGS]).astype(np.float32)
-        some = Alignments(
-            np.full(len(lags), first),
-            np.full(len(lags), last + 1),
-            placed.offsets[row] + lags,
-            np.full(len(lags), placed.stretches[row]),
-            np.full(len(lags), placed.shifts[row]),
-        )
-        sums = self.near.sums(self.table, index.peaks, some, _ALIGNED_PER_S)
-        return float(np.clip(sums[1:].max() / max(float(sums[0]), 1e-9), 0.0, 1.0))
+
+def _places(index: Index, placed: Alignments, row: int, peaks: Numbers) -> tuple[Numbers, Numbers]:
+    """Frames and bins of the output at which these peaks of the index lie at one alignment."""
+    offset, stretch, shift = (float(each[row]) for each in (placed.offsets, placed.stretches, placed.shifts))
+    at = np.rint(index.peak_frames[peaks] * np.float32(stretch) + np.float32(offset)).astype(np.int64)
+    bins = np.rint(index.peak_bins[peaks] * np.float32(1 / STEPS) + np.float32(shift)).astype(np.int64)
+    return at, bins
+
+
+def _most_elsewhere(sums: Reals) -> float:
+    """Of the evidence of a passage (the first of these) the share that it also has somewhat earlier or later (the
+    others), where it is highest: much of music in the same key and rhythm, which fits as well a beat or a bar off. 0 to
+    1."""
+    return float(np.clip(sums[1:].max() / max(float(sums[0]), 1e-9), 0.0, 1.0))
 
 
 def _placed(index: Index, fitted: _Alignments) -> Alignments:
@@ -468,7 +589,11 @@ def _placed(index: Index, fitted: _Alignments) -> Alignments:
     return Alignments(first, last, *places)
 
 
-def _half_strength(duration_s: float) -> float:
-    """The strength that scores half in an output of this duration."""
+def _score(strength: float, half: float) -> float:
+    return strength**2 / (strength**2 + half**2)
+
+
+def _root_of_duration(duration_s: float) -> float:
+    """By which the strength that scores half in 30 s is less in an output of this duration."""
     within = min(max(duration_s, _SCORED_S[0]), _SCORED_S[1])
-    return _STRENGTH * math.sqrt(within / _SCORED_S[1])
+    return math.sqrt(within / _SCORED_S[1])

@@ -1,0 +1,82 @@
+/* Levels of the peaks of one recording held against those of another, in which it may be one of several. Called through native.py.
+ *
+ * `levels` [bins, columns] of bytes tells how loud the first recording is, in steps below LEVELS; its chance part is `near` [bins,
+ * LEVELS]: what it counts that it is as loud as expected, by bin and the level expected. A peak of the other has a frame, a bin in
+ * 64ths and a level; at a gain it is expected that loud. Softer by more than `below` steps it is not there, which counts `missed`;
+ * louder by more than `above` it may be under something else, which counts nothing. Sums are double, in the order of the peaks.
+ */
+
+#include <stdint.h>
+
+enum { LEVELS = 128, STEPS = 64 };
+
+typedef struct {
+    const uint8_t *levels;
+    const float *near;
+    int64_t bins, columns;
+    int32_t below, above;
+    float missed;
+} Map;
+
+typedef struct {
+    int32_t bin, heard, level, block; /* heard: of the first recording, -1 where the peak lies beyond it */
+} Peak;
+
+static inline Peak peak_at(const Map *map, float bin, float frame, int32_t level, int64_t block_frames) {
+    if (!(bin >= 0 && bin < map->bins - 0.5f && frame >= 0 && frame < map->columns - 0.5f)) return (Peak){0, -1, 0, 0};
+    const int64_t row = (int64_t)(bin + 0.5f), column = (int64_t)(frame + 0.5f);
+    return (Peak){(int32_t)row, map->levels[row * map->columns + column], level, (int32_t)(column / block_frames)};
+}
+
+static inline float evidence_of(const Map *map, const Peak *peak, int32_t gain) {
+    int32_t expected = peak->level + gain;
+    expected = expected < 0 ? 0 : expected > LEVELS - 1 ? LEVELS - 1 : expected;
+    const int32_t louder = peak->heard - expected;
+    return louder < -map->below ? map->missed : louder <= map->above ? map->near[peak->bin * LEVELS + expected] : 0;
+}
+
+/* evidence [last - first]: of each peak at one alignment, 0 beyond the map, at the gain from `lowest` to `highest` at which the run of
+ * blocks with the most has the most; returns that gain. held: room for as many peaks; by_block: for as many as the map has. */
+int32_t luthier_level_evidence(const uint8_t *levels, const float *near, int64_t bins, int64_t columns, int32_t below,
+                               int32_t above, float missed, const uint16_t *frames, const uint16_t *peak_bins,
+                               const uint8_t *peak_levels, int64_t first, int64_t last, float offset, float stretch, float shift,
+                               int32_t lowest, int32_t highest, int64_t block_frames, Peak *held, double *by_block,
+                               float *evidence) {
+    const Map map = {levels, near, bins, columns, below, above, missed};
+    const int64_t blocks = (columns + block_frames - 1) / block_frames;
+    for (int64_t i = first; i < last; i++)
+        held[i - first] = peak_at(&map, peak_bins[i] * (1.0f / STEPS) + shift, offset + stretch * frames[i], peak_levels[i],
+                                  block_frames);
+    int32_t best = lowest;
+    double most = -1;
+    for (int32_t gain = lowest; gain <= highest; gain++) {
+        for (int64_t block = 0; block < blocks; block++) by_block[block] = 0;
+        for (int64_t i = 0; i < last - first; i++)
+            if (held[i].heard >= 0) by_block[held[i].block] += evidence_of(&map, held + i, gain);
+        double run = 0, found = 0;
+        for (int64_t block = 0; block < blocks; block++) {
+            run = run + by_block[block] > 0 ? run + by_block[block] : 0;
+            if (run > found) found = run;
+        }
+        if (found > most) most = found, best = gain;
+    }
+    for (int64_t i = 0; i < last - first; i++) evidence[i] = held[i].heard < 0 ? 0 : evidence_of(&map, held + i, best);
+    return best;
+}
+
+/* sums [offsets]: of the evidence of the peaks first to last at each offset, at one gain. */
+void luthier_sum_levels(const uint8_t *levels, const float *near, int64_t bins, int64_t columns, int32_t below, int32_t above,
+                        float missed, const uint16_t *frames, const uint16_t *peak_bins, const uint8_t *peak_levels,
+                        int64_t first, int64_t last, const float *offsets, int64_t count, float stretch, float shift, int32_t gain,
+                        double *sums) {
+    const Map map = {levels, near, bins, columns, below, above, missed};
+    for (int64_t at = 0; at < count; at++) {
+        double total = 0;
+        for (int64_t i = first; i < last; i++) {
+            const Peak peak = peak_at(&map, peak_bins[i] * (1.0f / STEPS) + shift, offsets[at] + stretch * frames[i],
+                                      peak_levels[i], columns);
+            if (peak.heard >= 0) total += evidence_of(&map, &peak, gain);
+        }
+        sums[at] = total;
+    }
+}
