@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from sqlalchemy import ColumnElement, Select, func, literal, or_, select, true, tuple_, union_all
-from sqlalchemy.orm import InstrumentedAttribute, Session
+from sqlalchemy import ColumnElement, Select, func, literal, select, text, true, tuple_, union_all
+from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 
 from luthier.common.v1.common_pb2 import FactSource, Mode
 from luthier.curation.v1 import curation_pb2 as pb
@@ -61,12 +61,16 @@ def conditions(session: Session, which: pb.ClipFilter, *, any_verdict: bool = Fa
     if which.HasField("max_tempo_bpm"):
         found.append(ClipRow.tempo_bpm <= which.max_tempo_bpm)
     if which.min_rating:
-        found.append(ClipRow.rating >= which.min_rating)
+        found += [ClipRow.rating >= which.min_rating, text("clips.rating > 0")]  # said, so that its index is used
     if which.HasField("conflict"):
         found.append(ClipRow.conflict == true() if which.conflict else ~ClipRow.conflict)
     if which.reviewer:
         gave = select(OpinionRow.clip_id).where(OpinionRow.reviewer == which.reviewer, OpinionRow.verdict != "")
-        found.append(or_(ClipRow.reviewer == which.reviewer, ClipRow.clip_id.in_(gave)))
+        other = aliased(ClipRow)  # verdicts that are no opinions
+        decided = select(other.clip_id).where(other.reviewer == which.reviewer, other.settled | other.automatic)
+        if which.collection:
+            decided = decided.where(other.collection == which.collection)
+        found.append(ClipRow.clip_id.in_(gave.union(decided)))
     if which.assigned_to:
         asked = select(OpinionRow.clip_id).where(OpinionRow.reviewer == which.assigned_to, OpinionRow.verdict == "")
         found.append(ClipRow.clip_id.in_(asked))
