@@ -284,7 +284,8 @@ def main() -> None:
     print("all: " + ", ".join(f"{number} clips p95 {ms:.1f} ms" for number, ms in tail.items())
           + f", ratio {tail[last] / tail[first]:.2f}")  # fmt: skip
     worst = max(found[last], key=lambda name: percentile(found[last][name], 0.95))
-    result |= {"p50_ms": middle, "p95_ms": tail, "ratio_of_p50": middle[last] / middle[first], "ratio_of_p95": tail[last] / tail[first], "worst": worst,
+    result |= {"p50_ms": middle, "p95_ms": tail, "ratio_of_p50": middle[last] / middle[first],
+               "ratio_of_p95": tail[last] / tail[first], "worst": worst,
                "worst_p95_ms": percentile(found[last][worst], 0.95)}  # fmt: skip
     print(json.dumps(result))
 
