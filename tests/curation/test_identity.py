@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
+from playwright.sync_api import Browser, expect
 
 from luthier_curation.curation import Curation
 from luthier_curation.database import Repository, open_engine
@@ -93,6 +94,34 @@ def test_a_token_names_who_shows_it(opened: Opened, store: Store, tmp_path: Path
     assert client.get("/api/me", headers=good).json() == {"name": "ada", "curator": True}
     verdict(client, name, headers=good).raise_for_status()
     assert curation.clip(name).reviewer == "ada"
+
+
+def test_the_page_asks_for_the_token_once_and_shows_its_name(
+    opened: Opened, store: Store, tmp_path: Path, browser: Browser
+) -> None:
+    folder = tmp_path / "callers"
+    folder.mkdir()
+    (folder / "ada").write_text(f"sha256:{hashlib.sha256(b'secret').hexdigest()}\n")
+    client, curation = opened(callers=str(folder), web_tokens=True)
+    ids = curation.upsert("demo", [clip(store, song=song) for song in range(2)])[0]
+    context = browser.new_context(base_url=str(client.base_url))
+    page = context.new_page()
+    page.goto("/")
+    expect(page.locator("html[data-ready]")).to_have_count(1)
+    page.keyboard.press("a")
+    page.locator("#token-input").fill("wrong")
+    page.keyboard.press("Enter")
+    expect(page.locator(".toast-fault")).to_contain_text("nobody's")
+    page.keyboard.press("a")
+    page.locator("#token-input").fill("secret")
+    page.keyboard.press("Enter")
+    expect(page.locator(f"#{ids[0]}")).to_have_attribute("data-verdict", "accepted")
+    expect(page.locator("#reviewer")).to_have_text("ada")
+    page.keyboard.press("a")
+    expect(page.locator(f"#{ids[1]}")).to_have_attribute("data-verdict", "accepted")
+    assert [curation.clip(name).reviewer for name in ids] == ["ada", "ada"]
+    assert "secret" not in page.url
+    context.close()
 
 
 def test_settings_that_cannot_name_anybody_are_refused() -> None:
