@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from luthier.curation.v1 import curation_pb2 as pb
 from luthier_curation import listing, reviews
 from luthier_curation.clips import REVIEWED, UNDONE, Author
-from luthier_curation.database import Repository
+from luthier_curation.database import Repository, derive_missing
 from luthier_curation.reviews import Chunk
 from luthier_curation.tables import REASON_NAMES, VERDICT_NAMES, BatchRow, ChangeRow
 from luthier_curation.verdicts import Decision
@@ -129,6 +129,10 @@ class Batches:
             self._thread = None
 
     def _work(self) -> None:
+        try:
+            derive_missing(self._repository)  # of a version before that wrote until its last Pod was replaced
+        except Unavailable as error:
+            log.warning("clips of another version wait: %s", error)
         while not self._stop.is_set():
             try:
                 while not self._stop.is_set() and self.advance():
