@@ -27,6 +27,8 @@ STATES: Final = {RUNNING: pb.BATCH_STATE_RUNNING, DONE: pb.BATCH_STATE_DONE, FAI
 REVIEW, UNDO = "review", "undo"
 LOOK_S: Final = 10.0
 """Between looks for batches that another replica began and left."""
+STOP_S: Final = 20.0
+"""For the chunk that is under way when the service ends."""
 MAX_ERROR_CHARS: Final = 500
 
 
@@ -125,7 +127,7 @@ class Batches:
         self._stop.set()
         self._wake.set()
         if self._thread is not None:
-            self._thread.join()
+            self._thread.join(STOP_S)
             self._thread = None
 
     def _work(self) -> None:

@@ -279,8 +279,8 @@ def _derive(session: Session, row: ClipRow) -> None:
 
 
 def derive_again(session: Session, after: str, size: int) -> str:
-    """Derive what an earlier version derived, or none, for up to `size` clips behind the id `after`: the last id that was
-    looked at, empty when there are no more."""
+    """Derive what an earlier version derived, or none, for up to `size` clips behind the id `after`: the last id that
+    was looked at, empty when there are no more."""
     query = select(ClipRow).where(ClipRow.clip_id > after, ClipRow.derived < DERIVED).order_by(ClipRow.clip_id)
     rows = list(session.scalars(query.limit(size).with_for_update()))
     for row in rows:
