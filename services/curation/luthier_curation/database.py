@@ -6,6 +6,7 @@ transaction that will write begins IMMEDIATE, because a deferred one that upgrad
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -25,6 +26,7 @@ from sqlalchemy.exc import (
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session
 
+from luthier_curation import clips, terms
 from luthier_kit.rpc import SettingsError, Unavailable, retry_policy
 
 log = logging.getLogger(__name__)
@@ -33,7 +35,11 @@ Result = TypeVar("Result")
 SQLITE_BUSY_TIMEOUT_S = 30.0
 CONNECT_TIMEOUT_S = 10
 DRIVER = "postgresql+psycopg"
+RANDOM_PAGE_COST = 1.1
+"""Of lists: what they read lies in memory or on a disk without a head. PostgreSQL's 4 makes it read all clips
+instead."""
 MIGRATION_LOCK = 0x4C757468  # PostgreSQL advisory lock: "Luth"
+DERIVED_AT_ONCE = 500  # clips in a transaction
 MIGRATIONS = Path(__file__).parent / "migrations"
 RACE_BUDGET_S = 2.0  # for a transaction that lost a race, before the caller is told to come back
 
@@ -44,9 +50,15 @@ def is_sqlite(url: str) -> bool:
 
 
 def open_engine(url: str) -> Engine:
-    """An engine with the pragmas and pool that the service relies on. Nothing is created but SQLite's folder."""
+    """An engine with the pragmas and pool that the service relies on. Nothing is created but SQLite's folder.
+
+    PostgreSQL plans each statement for its values: a plan for any value reads a filter's every match, be it 50,000.
+    """
     if not is_sqlite(url):
-        return create_engine(_postgresql(url), pool_pre_ping=True, pool_size=8, max_overflow=16, pool_timeout=20)
+        return create_engine(
+            _postgresql(url), connect_args={"prepare_threshold": None}, pool_pre_ping=True, pool_size=8,
+            max_overflow=16, pool_timeout=20,
+        )  # fmt: skip
     path = make_url(url).database
     if path and path != ":memory:":
         Path(path).parent.mkdir(parents=True, exist_ok=True)
@@ -110,6 +122,15 @@ def migrate(engine: Engine) -> None:
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
+    derive_missing(Repository(engine))
+
+
+def derive_missing(repository: "Repository") -> None:
+    """Derive what lists are sorted and searched by for clips that another version wrote, a transaction for each
+    chunk."""
+    last = ""
+    while last := repository.write(partial(clips.derive_again, after=last, size=DERIVED_AT_ONCE)):
+        log.info("derived what lists are sorted and searched by, up to clip %s", last)
 
 
 def schema_revision(engine: Engine) -> str | None:
@@ -134,6 +155,8 @@ class Repository:
         """Run `work` in a transaction that writes nothing. What it returns stays readable. Unavailable."""
         try:
             with Session(self._reader, expire_on_commit=False) as session:
+                if self._reader.dialect.name == "postgresql":
+                    session.execute(text(f"SET LOCAL random_page_cost = {RANDOM_PAGE_COST}"))
                 return work(session)
         except (OperationalError, InterfaceError, PoolTimeoutError) as error:
             raise _unavailable(error) from error
@@ -143,7 +166,9 @@ class Repository:
 
         def once() -> Result:
             with Session(self.engine, expire_on_commit=False) as session, session.begin():
-                return work(session)
+                result = work(session)
+                terms.settle(session)
+                return result
 
         try:
             return retry_policy(RACE_BUDGET_S, _lost_a_race, first_s=0.01, longest_s=0.2, log=log)(once)
