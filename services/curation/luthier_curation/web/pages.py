@@ -12,6 +12,7 @@ from luthier.curation.v1 import curation_pb2 as pb
 from luthier_curation.curation import Curation
 from luthier_curation.datasets import newest_versions
 from luthier_curation.service import VERDICT_NUMBERS
+from luthier_curation.web.details import details_view
 from luthier_curation.web.templating import fragment, render
 from luthier_curation.web.views import change_view, clip_view, moment
 from luthier_music.instruments import DRUMS, FAMILIES, PROGRAM_NAMES
@@ -114,6 +115,11 @@ def routes(curation: Curation) -> APIRouter:
     def history(clip_id: str) -> str:
         changes = [change_view(change) for change in curation.history(clip_id)]
         return fragment("history.html", changes=changes, clip=clip_view(curation.clip(clip_id)))
+
+    @router.get("/clips/{clip_id}/details", response_class=HTMLResponse)
+    def details(clip_id: str) -> str:
+        row = curation.clip(clip_id)
+        return fragment("details.html", clip=clip_view(row), details=details_view(curation.store, row))
 
     @router.get("/datasets", response_class=HTMLResponse)
     def datasets() -> str:

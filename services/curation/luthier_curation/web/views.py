@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 from luthier.common.v1 import common_pb2 as common
 from luthier_curation.clips import tempo_unit
+from luthier_curation.differences import key_difference, tempo_difference
 from luthier_curation.tables import ChangeRow, ClipRow, ClipValues
 
 MODES: dict[int, str] = {common.MODE_MAJOR: "major", common.MODE_MINOR: "minor"}
@@ -32,7 +33,8 @@ class PromptView:
 class ClipView:
     """A clip's card. Tempo, key, their sources, loudness, span and moments are words; `tempo_bpm` (0 = unknown) with
     what it counts, `tonic` and `mode` (empty = unknown), `voice_stated` (empty = no recording) are what the editor
-    starts with; `duration_s` in seconds."""
+    starts with; `duration_s` in seconds, `loudness_lufs` None for silence. `tempo_differs` and `key_differs` say what
+    the audio's estimate says instead, empty where it agrees."""
 
     clip_id: str
     revision: int
@@ -51,16 +53,19 @@ class ClipView:
     tempo_changes: bool
     tempo: str
     tempo_source: str
+    tempo_differs: str
     tonic: str
     mode: str
     key: str
     key_source: str
+    key_differs: str
     voice: str
     voice_stated: str
     voice_source: str
     instruments: Sequence[common.InstrumentFact]
     solo: bool
     loudness: str
+    loudness_lufs: float | None
     tags: Sequence[common.Tag]
     edited: Sequence[str]
 
@@ -86,16 +91,19 @@ def clip_view(row: ClipRow) -> ClipView:
         tempo_changes=tempo.changes,
         tempo=tempo_label(tempo),
         tempo_source=source_label(tempo),
+        tempo_differs=tempo_difference(tempo, row.facts.estimated_tempo, "the estimate"),
         tonic=key.tonic,
         mode=common.Mode.Name(key.mode) if key.mode in MODES else "",
         key=key_label(key),
         key_source=source_label(key),
+        key_differs=key_difference(key, row.facts.estimated_key, "the estimate"),
         voice=voice_label(row.facts),
         voice_stated=common.VoicePresence.Name(row.facts.voice.presence) if row.facts.HasField("voice") else "",
         voice_source=voice_source(row.facts.voice),
         instruments=row.facts.instruments,
         solo=row.facts.solo,
         loudness=f"{row.facts.loudness_lufs:.1f} LUFS" if row.facts.HasField("loudness_lufs") else "silent",
+        loudness_lufs=row.facts.loudness_lufs if row.facts.HasField("loudness_lufs") else None,
         tags=row.tags,
         edited=row.edited_fields,
     )

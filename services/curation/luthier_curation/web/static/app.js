@@ -1,5 +1,6 @@
 // The page: which clip is the current one, what buttons and keys do, and undo.
 
+import { closeDetails, mark, onDetails, openedId, toBeat, toggleDetails, toggleLoop, zoom } from "./details.js";
 import { closeEditor, openEditor } from "./editor.js";
 import { openExport } from "./export.js";
 import * as player from "./player.js";
@@ -32,6 +33,10 @@ function replace(id, html) {
   fresh.setAttribute("aria-current", old.getAttribute("aria-current"));
   count(old.dataset.verdict, -1);
   count(fresh.dataset.verdict, 1);
+  if (openedId() === id) closeDetails();
+  const wave = $(".wave", old);
+  if (fresh.dataset.audio === old.dataset.audio) $(".wave", fresh).replaceWith(wave); // it is the same sound
+  else wave.wave?.destroy();
   old.replaceWith(fresh);
   watch(fresh);
   player.mark();
@@ -132,7 +137,10 @@ const guarded = (act) => async (...given) => {
 };
 
 /* buttons */
-const place = (event) => Math.min(1, Math.max(0, event.offsetX / event.target.clientWidth));
+function place(event) {
+  const { left, width } = event.target.closest(".wave").getBoundingClientRect();
+  return Math.min(1, Math.max(0, (event.clientX - left) / width));
+}
 const onClip = {
   play: (clip) => player.toggle(clip),
   seek: (clip, event) => player.play(clip, place(event)),
@@ -140,6 +148,7 @@ const onClip = {
   rejected: (clip) => decide(clip, "rejected"),
   open: (clip) => decide(clip, "open"),
   edit,
+  details: toggleDetails,
   history,
 };
 const onPage = {
@@ -148,16 +157,16 @@ const onPage = {
   help: () => $("#help-dialog").showModal(),
   export: openExport,
   toggle: () => player.toggleCurrent(),
-  "seek-player": (_, event) => player.seekBig(place(event)),
   close: (button) => button.closest("dialog").close(),
 };
 
 document.addEventListener("click", guarded(async (event) => {
   const clip = event.target.closest(".clip");
-  if (clip && !event.target.closest(".editor")) choose(clip, { scroll: false });
+  if (clip && !event.target.closest(".editor, .details")) choose(clip, { scroll: false });
   const button = event.target.closest("[data-do]");
   if (!button) return;
-  if (clip) await onClip[button.dataset.do]?.(clip, event);
+  if (button.closest(".details")) await onDetails[button.dataset.do]?.(button);
+  else if (clip) await onClip[button.dataset.do]?.(clip, event);
   else await onPage[button.dataset.do]?.(button, event);
 }));
 
@@ -172,6 +181,11 @@ const keys = {
   0: () => decide(current(), "open"),
   e: () => edit(current()),
   h: () => history(current()),
+  d: () => toggleDetails(current()),
+  ",": () => toBeat(-1), ".": () => toBeat(1),
+  "<": () => toBeat(-1, { bars: true }), ">": () => toBeat(1, { bars: true }),
+  i: () => mark("from"), o: () => mark("to"), l: toggleLoop,
+  "+": () => zoom(40), "-": () => zoom(-40),
   "/": () => $('.filters [name="text"]').focus(),
   "?": () => $("#help-dialog").showModal(),
 };
