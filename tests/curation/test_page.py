@@ -65,7 +65,7 @@ def playing(page: Page) -> bool:
 
 def test_waveforms_are_drawn_and_one_player_is_there(page: Page) -> None:
     expect(page.locator(".clip .wave[data-drawn]")).to_have_count(3)
-    assert page.locator("body > .player audio").count() == 1
+    assert page.locator(".player audio").count() == 1
     drawn = page.locator(".clip .wave canvas").first.evaluate(COLUMNS)
     loud, quiet = drawn[: len(drawn) * 3 // 8], drawn[len(drawn) * 5 // 8 :]
     assert max(quiet) == pytest.approx(max(loud) / 2, abs=2), "the second half is half as loud"
@@ -237,7 +237,7 @@ def test_a_filter_finds_and_bulk_decides_about_all_that_match(page: Page, paged:
     tangos, *_ = paged.upsert("demo", more)
     page.get_by_label("Search").fill("tango")
     page.get_by_role("button", name="Filter").click()
-    expect(page.locator("#total")).to_have_text("45")
+    expect(page.locator(".bulk p .total")).to_have_text("45")
     expect(page.locator(".clip")).to_have_count(20)
     page.get_by_role("button", name="Accept all 45").click()
     page.locator("#confirm-ok").click()
@@ -332,17 +332,3 @@ def test_hostile_text_stays_text_everywhere(context: BrowserContext, paged: Cura
         assert page.title() == "Luthier curation"
         assert page.locator("img[src='x']").count() == 0
     expect(page.locator(".editor textarea").first).to_have_value(HOSTILE)
-
-
-def test_a_phone_shows_everything_without_scrolling_sideways(browser: Browser, page_url: str, ids: list[str]) -> None:
-    phone = browser.new_context(base_url=page_url, viewport={"width": 390, "height": 844}, has_touch=True)
-    page = phone.new_page()
-    page.goto("/")
-    expect(page.locator(".clip .wave[data-drawn]").first).to_be_visible()
-    widths = page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
-    assert widths[0] <= widths[1]
-    for button in page.locator(".clip").first.locator(".decide button").all():
-        box = button.bounding_box()
-        assert box
-        assert box["height"] >= 40
-    phone.close()

@@ -12,6 +12,7 @@ from luthier.curation.v1 import curation_pb2 as pb
 from luthier_curation.curation import Curation
 from luthier_curation.datasets import newest_versions
 from luthier_curation.service import VERDICT_NUMBERS
+from luthier_curation.tables import OPEN
 from luthier_curation.web.details import details_view
 from luthier_curation.web.templating import fragment, render
 from luthier_curation.web.views import change_view, clip_view, moment
@@ -92,12 +93,14 @@ def routes(curation: Curation) -> APIRouter:
             query = query.model_copy(update={"collection": collections[0]})
         request = query.request()
         page = curation.page(request, PAGE_SIZE)
+        counts = curation.verdict_counts(request.filter)
         return render(
             "page.html",
             query=query,
             clips=[clip_view(row) for row in page.clips],
             total=page.total,
-            tabs=tabs(query, curation.verdict_counts(request.filter)),
+            done=bool(sum(counts.values())) and not counts.get(OPEN),
+            tabs=tabs(query, counts),
             collections=collections,
             subsets=curation.subsets(query.collection),
             next_url=query.url(page=page.next_token) if page.next_token else "",

@@ -43,9 +43,18 @@ function replace(id, html) {
   if (fresh.getAttribute("aria-current") === "true") fresh.focus({ preventScroll: true });
 }
 
+/** One clip more or less has this verdict: every count on the page says so. */
 function count(verdict, step) {
   const shown = $(`.tabs [data-verdict="${verdict}"] .count`);
   shown.textContent = Number(shown.textContent) + step;
+  $$(`.done .count-${verdict}`).forEach((said) => { said.textContent = shown.textContent; });
+  if (filter.verdict === verdict) {
+    $$(".total").forEach((said) => { said.textContent = shown.textContent; });
+    const one = shown.textContent === "1";
+    $(".bulk .many").textContent = one ? "clip matches" : "clips match";
+    $$('.bulk [data-do="bulk"]').forEach((button) => { button.disabled = shown.textContent === "0"; });
+  }
+  $(".done").hidden = Number($('.tabs [data-verdict="open"] .count').textContent) > 0;
 }
 
 async function refresh(id) {
@@ -97,7 +106,7 @@ async function decide(clip, verdict) {
 }
 
 async function bulk(verdict) {
-  const total = $("#total").textContent;
+  const total = $(".bulk .total").textContent;
   const word = { accepted: "Accept", rejected: "Reject", open: "Reopen" }[verdict];
   const text = "Every clip that matches the filter now, on all pages. It can be undone.";
   if (!(await confirmed(`${word} all ${total} clips?`, text, `${word} all`))) return;
