@@ -259,6 +259,36 @@ def test_pages_go_on_and_back(page: Page, paged: Curation) -> None:
     assert page.locator(".clip").first.get_attribute("id") == first
 
 
+def test_keys_turn_pages_and_judge_over_their_ends(page: Page, paged: Curation) -> None:
+    paged.upsert("demo", [clip(paged.store, b"fLaC", song=song, title=f"T{song}") for song in range(100, 130)])
+    page.reload()
+    expect(page.locator("html[data-ready]")).to_have_count(1)
+    first = current(page)
+    page.locator(".clip").nth(19).locator("h2").click()
+    page.keyboard.press("1")
+    expect(page.locator(".toast")).to_contain_text("n turns the page")
+    page.keyboard.press("n")
+    expect(page.locator(".clip")).to_have_count(13)
+    assert current(page) == page.locator(".clip").first.get_attribute("id")
+    page.keyboard.press("ArrowUp")
+    expect(page.locator(".clip")).to_have_count(20)
+    expect(page.locator("html[data-ready]")).to_have_count(1)
+    assert current(page) == page.locator(".clip").last.get_attribute("id"), "back over the beginning of the page"
+    page.keyboard.press("ArrowDown")
+    expect(page.locator(".clip")).to_have_count(13)
+    page.keyboard.press("p")
+    expect(page.locator(".clip")).to_have_count(20)
+    expect(page.locator("html[data-ready]")).to_have_count(1)
+    assert current(page) == page.locator(".clip").last.get_attribute("id") != first
+
+
+def test_the_keys_are_shown_without_asking(page: Page) -> None:
+    expect(page.locator(".keys-line")).to_contain_text("1 accept 2 reject")
+    page.keyboard.press("?")
+    named = page.locator("#help-dialog kbd").all_inner_texts()
+    assert {"1", "2", "n", "p", "d", ",", ".", "i", "o", "l", "e", "h"} <= set(named)
+
+
 def test_the_reviewers_name_is_asked_once(browser: Browser, page_url: str, paged: Curation, ids: list[str]) -> None:
     context = browser.new_context(base_url=page_url)
     page = context.new_page()

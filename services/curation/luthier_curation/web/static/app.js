@@ -23,7 +23,21 @@ function choose(clip, { scroll = true } = {}) {
   if (scroll) clip.scrollIntoView({ block: "nearest" });
 }
 
-const move = (step) => choose(clips()[Math.min(clips().length - 1, Math.max(0, clips().indexOf(current()) + step))]);
+/** The page before (-1) or after (1); false = there is none. */
+function turn(step) {
+  const link = $(step > 0 ? '.pages [rel="next"]' : '.pages [rel="prev"]');
+  if (!link) return false;
+  sessionStorage.setItem("luthier-at", step > 0 ? "first" : "last");
+  location.assign(link.href);
+  return true;
+}
+
+/** The clip before or after; behind the last one comes the next page. */
+function move(step) {
+  const to = clips().indexOf(current()) + step;
+  if (to < 0 || to >= clips().length) turn(step);
+  else choose(clips()[to]);
+}
 
 /** Put the server's card in place of the one that is shown. */
 function replace(id, html) {
@@ -93,7 +107,8 @@ async function decide(clip, verdict) {
     const next = clips()[clips().indexOf(clip) + 1];
     replace(clip.id, done.html);
     remember(done.batch_id);
-    toast(`${DONE[verdict]}: ${clip.dataset.title}`, { label: "Undo", act: guarded(undo) });
+    const more = !next && $('.pages [rel="next"]') ? " It was the last one here: n turns the page." : "";
+    toast(`${DONE[verdict]}: ${clip.dataset.title}.${more}`, { label: "Undo", act: guarded(undo) });
     if (verdict !== "open" && next) {
       choose(next);
       if (goOn) player.play(next);
@@ -188,6 +203,7 @@ const keys = {
   1: () => decide(current(), "accepted"), a: () => decide(current(), "accepted"),
   2: () => decide(current(), "rejected"), r: () => decide(current(), "rejected"),
   0: () => decide(current(), "open"),
+  n: () => turn(1), p: () => turn(-1),
   e: () => edit(current()),
   h: () => history(current()),
   d: () => toggleDetails(current()),
@@ -210,13 +226,15 @@ document.addEventListener("keydown", guarded(async (event) => {
   if (command || event.altKey || !(event.key in keys)) return;
   if (event.key === " " && event.target.matches("button, a")) return; // Space presses what has the focus
   event.preventDefault();
-  if (current() || event.key === "?" || event.key === "/") await keys[event.key]();
+  if (current() || "?/np".includes(event.key)) await keys[event.key]();
 }));
 
 /* start */
 clips().forEach(watch);
 showReviewer();
-choose(clips()[0], { scroll: false });
+const at = sessionStorage.getItem("luthier-at");
+sessionStorage.removeItem("luthier-at");
+choose(at === "last" ? clips().at(-1) : clips()[0], { scroll: at === "last" });
 const told = sessionStorage.getItem("luthier-toast");
 sessionStorage.removeItem("luthier-toast");
 if (told) toast(told, { label: "Undo", act: guarded(undo) });
