@@ -2,7 +2,8 @@
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -80,9 +81,19 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 
 @pytest.fixture
-def curation(engine: Engine, store: Store) -> Curation:
+def curation(engine: Engine, store: Store) -> Iterator[Curation]:
     """Curation over this database and this store."""
-    return Curation(Repository(engine), store)
+    curation = Curation(Repository(engine), store)
+    yield curation
+    curation.batches.stop()
+
+
+@pytest.fixture
+def ticking(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
+    """A clock for what reviews write: a second later each time that it is read; in nanoseconds."""
+    ticks = count(1_800_000_000_000_000_000, 1_000_000_000)
+    monkeypatch.setattr("luthier_curation.reviews.time.time_ns", lambda: next(ticks))
+    return lambda: next(ticks)
 
 
 @pytest.fixture(scope="session")

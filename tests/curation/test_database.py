@@ -25,8 +25,12 @@ SQLITE = pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
 
 
 def test_the_migrations_make_the_tables_that_the_code_has(engine: Engine) -> None:
+    def of_the_code(name: str | None, kind: str, _parents: object) -> bool:
+        return not (kind == "table" and name and name.startswith("clip_terms"))  # each database has its own kind
+
     with engine.connect() as connection:
-        differences = compare_metadata(MigrationContext.configure(connection), Base.metadata)
+        opened = MigrationContext.configure(connection, opts={"include_name": of_the_code})
+        differences = compare_metadata(opened, Base.metadata)
     assert differences == []
 
 

@@ -23,9 +23,10 @@ from luthier.curation.v1.curation_pb2 import ClipFilter, NewClip
 from luthier.curation.v1.dataset_pb2 import DatasetManifest, DatasetRow, DatasetVersion
 from luthier_curation.curation import Curation
 from luthier_curation.datasets import Export, audio_folder_metadata, find, manifest_of
-from luthier_curation.reviews import Decision, Edit
+from luthier_curation.reviews import Edit
 from luthier_curation.splits import Fractions
 from luthier_curation.tables import ACCEPTED, OPEN, REJECTED
+from luthier_curation.verdicts import Decision
 from luthier_kit.rpc import FailedPrecondition, InvalidRequest, NotFound
 from luthier_kit.store import Store
 

@@ -1,5 +1,6 @@
 """Hostile requests to every RPC: the status of the table, a stable reason, and a field for what is invalid."""
 
+from itertools import cycle
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ from luthier.curation.v1 import listening_pb2
 from luthier_curation.__main__ import OFF, build
 from luthier_curation.curation import Curation
 from luthier_curation.settings import CurationSettings
+from luthier_curation.tables import ACCEPTED
+from luthier_curation.verdicts import Decision
 from luthier_kit.store import Store
 from tests.support.fuzz import Example, attack
 from tests.support.own_process import in_own_process
@@ -31,7 +34,8 @@ def test_hostile_requests_are_refused_by_name(
         web_address=OFF,
     )
     sent = clip(store)
-    [clip_id], *_ = curation.upsert("demo", [sent])
+    [clip_id, other], *_ = curation.upsert("demo", [sent, clip(store, song=2)])
+    ratings = cycle((1, 2))  # so that each verdict is a change
 
     def update() -> pb.UpdateClipRequest:
         return pb.UpdateClipRequest(
@@ -53,6 +57,14 @@ def test_hostile_requests_are_refused_by_name(
             remark="fine",
         )
 
+    reviewed = curation.review({clip_id: 0}, Decision(ACCEPTED, "ann"))
+
+    def undo() -> pb.UndoBatchRequest:
+        return pb.UndoBatchRequest(
+            batch_id=curation.review({other: 0}, Decision(ACCEPTED, "ann", rating=next(ratings))).batch_id,
+            reviewer="ann",
+        )
+
     examples: dict[str, Example] = {
         "UpsertClips": pb.UpsertClipsRequest(collection="demo", clips=[sent]),
         "ListClips": pb.ListClipsRequest(
@@ -60,6 +72,24 @@ def test_hostile_requests_are_refused_by_name(
         ),
         "UpdateClip": update,
         "ReviewClips": review,
+        "GetBatch": pb.GetBatchRequest(batch_id=reviewed.batch_id),
+        "UndoBatch": undo,
+        "SkipClips": pb.SkipClipsRequest(clip_ids=[clip_id], reviewer="ann"),
+        "AssignClips": pb.AssignClipsRequest(
+            filter=pb.ClipFilter(collection="demo"), reviewers=["ann", "bob"], per_clip=1
+        ),
+        "ListCollections": pb.ListCollectionsRequest(collection="demo"),
+        "UpdateCollection": pb.UpdateCollectionRequest(name="demo", opinions_per_clip=1),
+        "ImportOpinions": pb.ImportOpinionsRequest(
+            opinions=[
+                pb.ImportedOpinion(
+                    clip_id=clip_id,
+                    opinion=pb.Opinion(reviewer="ann", verdict=pb.VERDICT_ACCEPTED, rating=2, remark="dull"),
+                    prompts=[PROMPT],
+                )
+            ],
+            imported_by="bob",
+        ),
         "GetClipStamps": pb.GetClipStampsRequest(clip_ids=[clip_id]),
         "ExportDataset": pb.ExportDatasetRequest(
             collection="demo", name="demo", validation_share=0.1, test_share=0.1, exported_by="ann"

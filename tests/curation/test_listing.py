@@ -10,8 +10,9 @@ from luthier.curation.v1.curation_pb2 import (
     ListClipsRequest,
 )
 from luthier_curation.curation import Curation
-from luthier_curation.reviews import Decision
+from luthier_curation.listing import Count
 from luthier_curation.tables import ACCEPTED, REJECTED, ClipRow
+from luthier_curation.verdicts import Decision
 from luthier_kit.rpc import InvalidRequest, NotFound
 
 from .builders import clip
@@ -74,7 +75,7 @@ def test_verdicts_are_counted_for_the_rest_of_the_filter(filled: Curation) -> No
     filled.review_all(ClipFilter(collection="demo", text="tango"), Decision(REJECTED, "Ada"))
     filled.review_all(ClipFilter(collection="demo", text="alpha"), Decision(ACCEPTED, "Ada"))
     counts = filled.verdict_counts(ClipFilter(collection="demo", verdict=VERDICT_ACCEPTED))
-    assert counts == {"open": 1, "accepted": 1, "rejected": 1}
+    assert counts == {"open": Count(1), "accepted": Count(1), "rejected": Count(1)}
     assert found(filled, collection="demo", verdict=VERDICT_REJECTED) == ["Beta"]
 
 
@@ -94,7 +95,7 @@ def test_pages_cover_everything_once_in_order_of_artist_title_and_time(curation:
             break
     order = [("a", "Y", 20_000), ("a", "Y", 100_000), ("a", "z", 20_000), ("a", "z", 100_000)]
     assert seen == [*order, ("B", "x", 20_000), ("B", "x", 100_000)]
-    assert page.total == 6
+    assert page.total == Count(6)
 
 
 def test_the_next_page_misses_nothing_when_the_first_is_decided(curation: Curation) -> None:

@@ -9,8 +9,9 @@ import pytest
 from luthier.common.v1 import common_pb2 as common
 from luthier.curation.v1.curation_pb2 import ClipFilter
 from luthier_curation.curation import Curation
-from luthier_curation.reviews import Decision, Edit
+from luthier_curation.reviews import Edit
 from luthier_curation.tables import ACCEPTED, OPEN, REJECTED
+from luthier_curation.verdicts import Decision
 from luthier_kit.rpc import Aborted, FailedPrecondition, InvalidRequest, NotFound
 
 from .builders import PROMPT, clip

@@ -9,8 +9,9 @@ from luthier.common.v1 import common_pb2 as common
 from luthier.curation.v1 import curation_pb2 as pb
 from luthier_curation.clips import Identity
 from luthier_curation.curation import Curation
-from luthier_curation.reviews import Decision, Edit
+from luthier_curation.reviews import Edit
 from luthier_curation.tables import ACCEPTED, OPEN
+from luthier_curation.verdicts import Decision
 from luthier_kit.rpc import InvalidRequest, NotFound
 
 from .builders import PROMPT, clip, fingerprint

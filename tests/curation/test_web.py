@@ -15,9 +15,10 @@ import soundfile
 from luthier.common.v1 import common_pb2 as common
 from luthier.curation.v1.curation_pb2 import ClipFilter
 from luthier_curation.curation import Curation
-from luthier_curation.reviews import Decision, Edit
+from luthier_curation.reviews import Edit
 from luthier_curation.splits import Fractions
 from luthier_curation.tables import ACCEPTED
+from luthier_curation.verdicts import Decision
 from luthier_kit.store import Store
 
 from .builders import clip

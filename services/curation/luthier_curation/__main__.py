@@ -48,6 +48,17 @@ def service_of(curation: Curation, web: WebServer | None = None, scratch: Path |
     """The gRPC service, and the page beside it. Reading and a single edit never wait behind bulk work. Audio is decoded
     below `scratch`; None = the system's folder for temporary files."""
     servicer = CurationService(curation, Listening(curation.repository, curation.store, scratch))
+
+    def prepare() -> None:
+        curation.batches.start()
+        if web:
+            web.start()
+
+    def close() -> None:
+        if web:
+            web.stop()
+        curation.batches.stop()
+
     return Service(
         curation_pb2.DESCRIPTOR.services_by_name["CurationService"],
         servicer,
@@ -55,11 +66,15 @@ def service_of(curation: Curation, web: WebServer | None = None, scratch: Path |
             servicer.ListClips,
             servicer.UpdateClip,
             servicer.GetClipStamps,
+            servicer.GetBatch,
+            servicer.SkipClips,
+            servicer.ListCollections,
+            servicer.UpdateCollection,
             servicer.GetListeningTest,
             servicer.ListListeningTests,
         ],
-        prepare=web.start if web else None,
-        close=web.stop if web else None,
+        prepare=prepare,
+        close=close,
     )
 
 

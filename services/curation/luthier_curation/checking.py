@@ -2,18 +2,26 @@
 
 import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
-from luthier.common.v1.common_pb2 import MODE_MAJOR, MODE_MINOR, InstrumentFact, VoicePresence
+from luthier.common.v1.common_pb2 import MODE_MAJOR, MODE_MINOR, FactSource, InstrumentFact, Mode, VoicePresence
 from luthier.curation.v1 import curation_pb2 as pb
-from luthier_curation import listing
-from luthier_curation.reviews import Decision, Edit
+from luthier_curation.reviews import Edit
 from luthier_curation.splits import Fractions
-from luthier_curation.tables import VERDICTS
+from luthier_curation.tables import (
+    ACCEPTED,
+    OPEN,
+    REASON_NAMES,
+    REASON_NUMBERS,
+    REJECTED,
+    VERDICT_NAMES,
+    VERDICTS,
+)
+from luthier_curation.verdicts import Decision
 from luthier_kit.rpc import MAX_PROMPT_CHARS, Checks, InvalidRequest
 from luthier_music.instruments import family_of
 from luthier_music.keys import TONICS
@@ -31,7 +39,12 @@ TEMPO_BPM = (20.0, 400.0)
 MAX_BEAT_QUARTERS = 8.0
 INSTRUMENT_BOUND = "must be a General MIDI program name, or Drums"
 MAX_PARTS, MAX_VARIATIONS, MAX_PROGRAMS, MAX_RELATED = 4096, 1000, 128, 100
+MAX_RATING, MAX_ASSIGNED, MAX_OPINIONS_PER_CLIP = 5, 50, 2
 FINGERPRINT_BOUND = "must be 64 lowercase hexadecimal digits"
+FILTER_TEXTS = (
+    "collection", "text", "instrument", "song_fingerprint", "subset", "tonic", "tag", "tag_source", "artist",
+    "composer", "related_to", "reviewer", "assigned_to",
+)  # fmt: skip
 _FINGERPRINT = re.compile(r"[0-9a-f]{64}")
 
 
@@ -122,12 +135,24 @@ def check_filter(which: pb.ClipFilter) -> None:
     """Bounds of a filter."""
     checks = Checks("filter.")
     checks.that(len(which.collection) <= 64, "collection", "must have at most 64 characters")
-    checks.that(which.verdict in listing.VERDICTS, "verdict", "must be a known verdict")
+    checks.that(which.verdict in VERDICT_NAMES, "verdict", "must be a known verdict")
+    checks.that(which.reason in REASON_NAMES, "reason", "must be a known RejectReason")
+    checks.that(which.mode in Mode.values(), "mode", "must be a known Mode")
+    checks.that(which.fact_source in FactSource.values(), "fact_source", "must be a known FactSource")
+    known = which.disagreement in pb.EstimatorDisagreement.values()
+    checks.that(known, "disagreement", "must be a known EstimatorDisagreement")
+    checks.that(not which.tonic or which.tonic in TONICS, "tonic", f"must be one of {', '.join(TONICS)}")
+    checks.within("min_rating", which.min_rating, 0, MAX_RATING)
+    for name in ("tag", "tag_source", "composer", "related_to"):
+        checks.text(name, getattr(which, name), max_chars=64)
+    checks.text("artist", which.artist, max_chars=MAX_NAME_CHARS)
+    for name in ("reviewer", "assigned_to"):
+        checks.text(name, getattr(which, name), max_chars=MAX_REVIEWER_CHARS)
     checks.text("text", which.text, max_chars=MAX_QUERY_CHARS)
     checks.text("instrument", which.instrument, max_chars=64)
     checks.text("song_fingerprint", which.song_fingerprint, max_chars=64)
     checks.text("subset", which.subset, max_chars=64)
-    for name in ("collection", "text", "instrument", "song_fingerprint", "subset"):
+    for name in FILTER_TEXTS:
         clean(checks, name, getattr(which, name))
     for name in ("min_tempo_bpm", "max_tempo_bpm"):
         checks.finite(name, getattr(which, name))
@@ -191,6 +216,71 @@ def check_decision(decision: Decision, clip_ids: Iterable[str] = ()) -> None:
     check_reviewer(checks, "reviewer", decision.reviewer)
     checks.text("remark", decision.remark, max_chars=MAX_REMARK_CHARS)
     clean(checks, "remark", decision.remark)
+    _check_judgement(checks, "", decision.verdict, decision.reason, decision.rating)
+    by_person = not (decision.settle and decision.automatic)
+    checks.that(by_person, "settle", "must not be set where a rule decides")
+    checks.done()
+
+
+def _check_judgement(checks: Checks, path: str, verdict: str, reason: str, rating: int) -> None:
+    checks.that(reason in REASON_NUMBERS, f"{path}reason", "must be a known RejectReason")
+    fits = not reason or verdict == REJECTED
+    checks.that(fits, f"{path}reason", "must be given with VERDICT_REJECTED only")
+    checks.within(f"{path}rating", rating, 0, MAX_RATING)
+    judged = not rating or verdict != OPEN
+    checks.that(judged, f"{path}rating", "must not be given with VERDICT_OPEN")
+
+
+def check_skip(ids: Collection[str], reviewer: str) -> None:
+    """Bounds of clips to be judged later."""
+    checks = Checks()
+    for field, clip_id in checks.items("clip_ids", ids, 1, MAX_CLIPS):
+        clean(checks, field, clip_id)
+    check_reviewer(checks, "reviewer", reviewer)
+    checks.done()
+
+
+def check_assignment(request: pb.AssignClipsRequest) -> None:
+    """Bounds of who is asked about which clips."""
+    check_filter(request.filter)
+    checks = Checks()
+    checks.that(bool(request.filter.collection), "filter.collection", "must name a collection")
+    for field, name in checks.items("reviewers", request.reviewers, 1, MAX_ASSIGNED):
+        check_reviewer(checks, field, name)
+    checks.that(len(set(request.reviewers)) == len(request.reviewers), "reviewers", "must name each reviewer once")
+    checks.within("per_clip", request.per_clip, 0, max(1, len(request.reviewers)))
+    checks.done()
+
+
+def check_collection(name: str, opinions_per_clip: int) -> None:
+    """Bounds of what is decided about a collection."""
+    checks = Checks()
+    checks.name("name", name)
+    checks.within("opinions_per_clip", opinions_per_clip, 1, MAX_OPINIONS_PER_CLIP)
+    checks.done()
+
+
+def check_import(opinions: Collection[pb.ImportedOpinion], imported_by: str) -> None:
+    """Bounds of verdicts from elsewhere."""
+    checks = Checks()
+    seen = set[tuple[str, str]]()
+    for path, item in checks.items("opinions", opinions, 1, MAX_CLIPS):
+        opinion = item.opinion
+        clean(checks, f"{path}.clip_id", item.clip_id)
+        check_reviewer(checks, f"{path}.opinion.reviewer", opinion.reviewer)
+        verdict = VERDICT_NAMES.get(opinion.verdict, "")
+        checks.one_of(f"{path}.opinion.verdict", verdict, (ACCEPTED, REJECTED))
+        checks.text(f"{path}.opinion.remark", opinion.remark, max_chars=MAX_REMARK_CHARS)
+        clean(checks, f"{path}.opinion.remark", opinion.remark)
+        reason = REASON_NAMES.get(opinion.reason, "?")
+        _check_judgement(checks, f"{path}.opinion.", verdict, reason, opinion.rating)
+        for field, text in checks.items(f"{path}.prompts", item.prompts, 0, MAX_PROMPTS):
+            checks.text(field, text, max_chars=MAX_PROMPT_CHARS, blank=False)
+            clean(checks, field, text)
+        key = (item.clip_id, opinion.reviewer)
+        checks.that(key not in seen, f"{path}", "must be another clip or reviewer than those before it")
+        seen.add(key)
+    check_reviewer(checks, "imported_by", imported_by)
     checks.done()
 
 

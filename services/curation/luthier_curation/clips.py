@@ -10,6 +10,7 @@ import uuid
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
+from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -29,7 +30,9 @@ from luthier.common.v1.common_pb2 import (
     VoicePresence,
 )
 from luthier.curation.v1 import curation_pb2 as pb
-from luthier_curation.tables import OPEN, ChangeRow, ClipRow, ClipValues
+from luthier_curation import terms
+from luthier_curation.doubt import doubt, key_disagreement, priority, tempo_disagreement
+from luthier_curation.tables import NEVER, OPEN, SILENCE_LUFS, ChangeRow, ClipRow, ClipValues
 from luthier_kit.rpc import InvalidRequest
 from luthier_music.instruments import DRUMS, PROGRAM_NAMES, family_of, program_of
 
@@ -43,6 +46,16 @@ PIPELINE = "pipeline"
 STAMPS_AT_ONCE = 500
 """Ids in one question to the database."""
 CREATED, REVISED, EDITED, REVIEWED, UNDONE = "created", "revised", "edited", "reviewed", "undone"
+SKIPPED, IMPORTED = "skipped", "imported"
+DERIVED = 1
+"""Version of `_derive`: rows of another one are derived again by `derive_again`."""
+CONTENT = {"source", "facts", "tags", "prompts"}
+"""Fields that columns are derived from."""
+OPEN_AGAIN: dict[str, Any] = {
+    "verdict": OPEN, "reviewer": "", "automatic": False, "reason": "", "rating": 0, "conflict": False, "settled": False,
+    "skipped_at_ms": NEVER, "opinions": [],
+}  # fmt: skip
+"""Values of a clip that nobody has judged. The remark stays."""
 EDITABLE_FACTS = ("instruments", "tempo", "key", "voice")
 NOTE_VALUES: dict[float, str] = {
     0.25: "sixteenth", 0.375: "dotted sixteenth", 0.5: "eighth", 0.75: "dotted eighth", 1.5: "dotted quarter",
@@ -217,7 +230,9 @@ def change(session: Session, row: ClipRow, values: ClipValues, author: Author) -
     before = ClipValues(**{name: getattr(row, name) for name in after})
     for name, value in after.items():
         setattr(row, name, value)
-    _derive(row)
+    if after.keys() & CONTENT:
+        _derive(session, row)
+    row.priority = priority(row.doubt, row.conflict, row.skipped_at_ms)
     row.revision += 1
     _record(session, row, before, ClipValues(**after), author)
     return True
@@ -240,8 +255,8 @@ def _record(session: Session, row: ClipRow, before: ClipValues, after: ClipValue
     )
 
 
-def _derive(row: ClipRow) -> None:
-    """Sets the columns to filter by that follow from the content."""
+def _derive(session: Session, row: ClipRow) -> None:
+    """Sets the columns to filter and to sort by, and the terms, that follow from the content."""
     instruments = [name for fact in row.facts.instruments for name in (fact.instrument, fact.family)]
     words = [
         row.source.song.artist,
@@ -255,6 +270,22 @@ def _derive(row: ClipRow) -> None:
     row.duration_s = row.facts.duration_s
     row.instruments = "|" + "|".join(dict.fromkeys(name.lower() for name in instruments)) + "|"
     row.search = "\n".join(words).lower()
+    row.loudness_lufs = row.facts.loudness_lufs if row.facts.HasField("loudness_lufs") else SILENCE_LUFS
+    row.disagreement = tempo_disagreement(row.facts) + key_disagreement(row.facts)
+    row.doubt = doubt(row.facts, row.prompts)
+    row.priority = priority(row.doubt, row.conflict, row.skipped_at_ms)
+    row.derived = DERIVED
+    terms.wait(session, row)
+
+
+def derive_again(session: Session, after: str, size: int) -> str:
+    """Derive what another version derived, or none, for up to `size` clips behind the id `after`: the last id that was
+    looked at, empty when there are no more."""
+    query = select(ClipRow).where(ClipRow.clip_id > after, ClipRow.derived != DERIVED).order_by(ClipRow.clip_id)
+    rows = list(session.scalars(query.limit(size).with_for_update()))
+    for row in rows:
+        _derive(session, row)
+    return rows[-1].clip_id if len(rows) == size else ""
 
 
 # --- clips from the pipeline
@@ -314,10 +345,16 @@ def _create(session: Session, identity: Identity, clip: pb.NewClip, author: Auth
         reviewer="",
         automatic=False,
         remark="",
+        reason="",
+        rating=0,
+        conflict=False,
+        settled=False,
+        skipped_at_ms=NEVER,
         sort_key=identity.sort_key(clip.source.song),
+        created_at_ms=time.time_ns() // 1_000_000,
         updated_at_ms=0,
     )
-    _derive(row)
+    _derive(session, row)
     session.add(row)
     session.flush()
     after = ClipValues(audio=clip.audio, facts=clip.facts, prompts=list(clip.prompts))
@@ -350,8 +387,6 @@ def _revise(session: Session, row: ClipRow, clip: pb.NewClip, author: Author) ->
         tags=list(clip.tags),
         prompts=prompts,
         lineage=clip.lineage,
-        verdict=OPEN if judged_anew else None,
-        reviewer="" if judged_anew else None,
-        automatic=False if judged_anew else None,
+        **(OPEN_AGAIN if judged_anew else {}),
     )
     return change(session, row, values, author)

@@ -7,13 +7,16 @@ from typing import NamedTuple
 from sqlalchemy.orm import Session
 
 from luthier.curation.v1 import curation_pb2 as pb
-from luthier_curation import checking, clips, datasets, listing, reviews
+from luthier_curation import agreement, assignments, batches, checking, clips, datasets, imports, listing, reviews
+from luthier_curation.batches import Batches
 from luthier_curation.database import Repository
 from luthier_curation.datasets import Export
-from luthier_curation.listing import Page
-from luthier_curation.reviews import Decision, Edit, Reviewed
+from luthier_curation.imports import Imported
+from luthier_curation.listing import Count, Page
+from luthier_curation.reviews import Edit, Reviewed
 from luthier_curation.splits import Fractions
-from luthier_curation.tables import ChangeRow, ClipRow
+from luthier_curation.tables import ACCEPTED, OPEN, REJECTED, ChangeRow, ClipRow, CollectionRow
+from luthier_curation.verdicts import Decision
 from luthier_kit.rpc import InvalidRequest, NotFound
 from luthier_kit.store import Store
 
@@ -32,6 +35,7 @@ class Curation:
     def __init__(self, repository: Repository, store: Store) -> None:
         self.repository = repository
         self.store = store
+        self.batches = Batches(repository)
 
     def upsert(self, collection: str, new: Sequence[pb.NewClip]) -> Upserted:
         """See `clips.upsert`. NotFound when the audio of a clip is not in the store."""
@@ -82,6 +86,85 @@ class Curation:
             raise InvalidRequest(violations=[("filter.collection", "must name a collection")])
         return self.repository.write(lambda session: reviews.review_all(session, which, decision))
 
+    def review_in_background(self, request: pb.ReviewClipsRequest) -> pb.Batch:
+        """Begin to decide about all that match the request's filter, which must name a collection."""
+        checking.check_filter(request.filter)
+        checking.check_decision(batches.decision_of(request))
+        if not request.filter.collection:
+            raise InvalidRequest(violations=[("filter.collection", "must name a collection")])
+        return self.batches.review(request)
+
+    def batch(self, batch_id: str) -> pb.Batch:
+        """See `batches.get`."""
+        return self.repository.read(lambda session: batches.get(session, batch_id))
+
+    def is_background(self, batch_id: str) -> bool:
+        """See `batches.is_background`."""
+        return self.repository.read(lambda session: batches.is_background(session, batch_id))
+
+    def undo_in_background(self, batch_id: str, reviewer: str) -> pb.Batch:
+        """See `Batches.undo`."""
+        checking.check_undo(batch_id, reviewer)
+        return self.batches.undo(batch_id, reviewer)
+
+    def skip(self, ids: Sequence[str], reviewer: str) -> Reviewed:
+        """See `reviews.skip`."""
+        checking.check_skip(ids, reviewer)
+        return self.repository.write(lambda session: reviews.skip(session, ids, reviewer))
+
+    def import_opinions(self, opinions: Sequence[pb.ImportedOpinion], imported_by: str) -> Imported:
+        """See `imports.take_over`."""
+        checking.check_import(opinions, imported_by)
+        return self.repository.write(lambda session: imports.take_over(session, opinions, imported_by))
+
+    def assign(self, request: pb.AssignClipsRequest) -> pb.AssignClipsResponse:
+        """Ask reviewers about all clips that match, a transaction for each chunk: see `assignments`. Again is safe."""
+        checking.check_assignment(request)
+        which, reviewers, last = request.filter, list(request.reviewers), ""
+        per_clip = request.per_clip or self.opinions_per_clip(which.collection)
+        clips, by_reviewer = 0, Counter[str]()
+
+        def chunk(session: Session) -> assignments.Assigned | None:
+            if request.withdraw:
+                return assignments.withdraw_chunk(session, which, reviewers, last)
+            return assignments.assign_chunk(session, which, reviewers, per_clip, last)
+
+        while done := self.repository.write(chunk):
+            clips, last = clips + done.clips, done.last_clip_id
+            by_reviewer += done.by_reviewer
+        return pb.AssignClipsResponse(clips=clips, assigned=[by_reviewer[name] for name in reviewers])
+
+    def opinions_per_clip(self, collection: str) -> int:
+        """See `reviews.opinions_per_clip`."""
+        return self.repository.read(lambda session: reviews.opinions_per_clip(session, collection))
+
+    def update_collection(self, name: str, opinions_per_clip: int) -> pb.Collection:
+        """Say how many opinions a clip of a collection needs. NotFound for a collection without clips."""
+        checking.check_collection(name, opinions_per_clip)
+
+        def update(session: Session) -> pb.Collection:
+            counts = dict(listing.collections(session, name))
+            if name not in counts:
+                raise NotFound(f"no collection {name!r} has clips", reason="COLLECTION_NOT_FOUND", collection=name)
+            session.merge(CollectionRow(name=name, opinions_per_clip=opinions_per_clip))
+            return _collection(name, counts[name], opinions_per_clip)
+
+        return self.repository.write(update)
+
+    def list_collections(self, name: str = "") -> list[pb.Collection]:
+        """The collections that have clips, by name; one alone with the agreement of its reviewers."""
+
+        def read(session: Session) -> list[pb.Collection]:
+            found = [
+                _collection(each, counts, reviews.opinions_per_clip(session, each))
+                for each, counts in listing.collections(session, name)
+            ]
+            for collection in found if name else ():
+                collection.agreement.CopyFrom(agreement.agreement(session, name))
+            return found
+
+        return self.repository.read(read)
+
     def undo(self, batch_id: str, reviewer: str) -> tuple[Reviewed, list[str]]:
         """See `reviews.undo`."""
         checking.check_undo(batch_id, reviewer)
@@ -96,12 +179,24 @@ class Curation:
 
     def collections(self) -> list[str]:
         """Names of the collections."""
-        return self.repository.read(listing.collections)
+        return self.repository.read(lambda session: [name for name, _ in listing.collections(session)])
 
     def subsets(self, collection: str) -> list[str]:
         """See `listing.subsets`."""
         return self.repository.read(lambda session: listing.subsets(session, collection))
 
-    def verdict_counts(self, which: pb.ClipFilter) -> dict[str, int]:
+    def verdict_counts(self, which: pb.ClipFilter, limit: int | None = None) -> dict[str, Count]:
         """See `listing.verdict_counts`."""
-        return self.repository.read(lambda session: listing.verdict_counts(session, which))
+        return self.repository.read(lambda session: listing.verdict_counts(session, which, limit))
+
+    def count(self, which: pb.ClipFilter, limit: int | None = None) -> Count:
+        """See `listing.count`."""
+        checking.check_filter(which)
+        return self.repository.read(lambda session: listing.count(session, which, limit))
+
+
+def _collection(name: str, counts: dict[str, int], opinions_per_clip: int) -> pb.Collection:
+    open_, accepted, rejected = (counts.get(verdict, 0) for verdict in (OPEN, ACCEPTED, REJECTED))
+    return pb.Collection(
+        name=name, open=open_, accepted=accepted, rejected=rejected, opinions_per_clip=opinions_per_clip
+    )

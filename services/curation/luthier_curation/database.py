@@ -6,6 +6,7 @@ transaction that will write begins IMMEDIATE, because a deferred one that upgrad
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -25,6 +26,7 @@ from sqlalchemy.exc import (
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session
 
+from luthier_curation import clips, terms
 from luthier_kit.rpc import SettingsError, Unavailable, retry_policy
 
 log = logging.getLogger(__name__)
@@ -34,6 +36,7 @@ SQLITE_BUSY_TIMEOUT_S = 30.0
 CONNECT_TIMEOUT_S = 10
 DRIVER = "postgresql+psycopg"
 MIGRATION_LOCK = 0x4C757468  # PostgreSQL advisory lock: "Luth"
+DERIVED_AT_ONCE = 500  # clips in a transaction
 MIGRATIONS = Path(__file__).parent / "migrations"
 RACE_BUDGET_S = 2.0  # for a transaction that lost a race, before the caller is told to come back
 
@@ -110,6 +113,9 @@ def migrate(engine: Engine) -> None:
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
+    repository, last = Repository(engine), ""
+    while last := repository.write(partial(clips.derive_again, after=last, size=DERIVED_AT_ONCE)):
+        log.info("derived what lists are sorted and searched by, up to clip %s", last)
 
 
 def schema_revision(engine: Engine) -> str | None:
@@ -143,7 +149,9 @@ class Repository:
 
         def once() -> Result:
             with Session(self.engine, expire_on_commit=False) as session, session.begin():
-                return work(session)
+                result = work(session)
+                terms.settle(session)
+                return result
 
         try:
             return retry_policy(RACE_BUDGET_S, _lost_a_race, first_s=0.01, longest_s=0.2, log=log)(once)

@@ -23,9 +23,10 @@ from luthier.curation.v1.dataset_pb2 import (
     DatasetVersion,
     SplitFractions,
 )
+from luthier_curation.agreement import agreement
 from luthier_curation.clips import is_kept_back, tempo_unit
 from luthier_curation.splits import Fractions, assign, groups
-from luthier_curation.tables import ACCEPTED, ClipRow
+from luthier_curation.tables import ACCEPTED, SILENCE_LUFS, ClipRow
 from luthier_kit.rpc import (
     NAME_PATTERN,
     SPLITS,
@@ -40,8 +41,6 @@ from luthier_kit.store import Series, Store, canonical_json
 log = logging.getLogger(__name__)
 FORMAT = "luthier.dataset.v1"
 MAX_VERSION = 10**9
-SILENCE_LUFS = -70.0
-"""Stands for the loudness that a silent clip has not: the absolute gate of BS.1770-4."""
 
 
 def freeze(session: Session, collection: str, name: str, fractions: Fractions) -> DatasetManifest:
@@ -64,7 +63,7 @@ def freeze(session: Session, collection: str, name: str, fractions: Fractions) -
     group = groups((row.song_fingerprint, row.source.related_fingerprints) for row in rows)
     assignment = assign((group[song] for song in songs), fractions)
     frozen = [_row(row, assignment.splits[group[row.song_fingerprint]]) for row in rows]
-    return DatasetManifest(
+    manifest = DatasetManifest(
         format=FORMAT,
         name=name,
         collection=collection,
@@ -75,6 +74,9 @@ def freeze(session: Session, collection: str, name: str, fractions: Fractions) -
         licences=sorted({licence for row in frozen for licence in row.licences}),
         rows=frozen,
     )
+    if (agreed := agreement(session, collection)).clips:
+        manifest.agreement.CopyFrom(agreed)
+    return manifest
 
 
 def _row(row: ClipRow, split: str) -> DatasetRow:
@@ -92,7 +94,12 @@ def _row(row: ClipRow, split: str) -> DatasetRow:
         source=row.source,
         lineage=row.lineage,
         licences=sorted(licences),
-        verdict=DatasetVerdict(reviewer=row.reviewer, automatic=row.automatic),
+        verdict=DatasetVerdict(
+            reviewer=row.reviewer,
+            automatic=row.automatic,
+            rating=row.rating,
+            reviewers=names if len(names := [opinion.reviewer for opinion in row.opinions]) > 1 else [],
+        ),
     )
 
 

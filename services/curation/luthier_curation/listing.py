@@ -1,83 +1,184 @@
-"""Finding clips: filters, pages by key (stable while others edit), counts, names of collections, history."""
+"""Finding clips: filters, orders, pages by key (stable while others edit), counts, names of collections, history.
 
-from collections.abc import Sequence
+Nothing here looks at every clip of a large collection. A page is read along an index of its order; counting ends at a
+bound, and what has no filter but collection, subset and verdict is counted already (`ClipCount`).
+"""
+
+import json
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
-from sqlalchemy import ColumnElement, func, select
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, Select, func, literal, or_, select, true, tuple_, union_all
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
+from luthier.common.v1.common_pb2 import FactSource, Mode
 from luthier.curation.v1 import curation_pb2 as pb
-from luthier_curation.tables import ACCEPTED, OPEN, REJECTED, ChangeRow, ClipRow
-from luthier_kit.rpc import NotFound, page_position, page_token
+from luthier_curation import terms
+from luthier_curation.tables import (
+    REASON_NAMES,
+    VERDICT_NAMES,
+    VERDICTS,
+    ChangeRow,
+    ClipCount,
+    ClipRow,
+    OpinionRow,
+)
+from luthier_kit.rpc import InvalidRequest, NotFound, page_position, page_token
 
 MAX_ID_CHARS = 64
-VERDICTS: dict[pb.Verdict, str] = {
-    pb.VERDICT_UNSPECIFIED: "",
-    pb.VERDICT_OPEN: OPEN,
-    pb.VERDICT_ACCEPTED: ACCEPTED,
-    pb.VERDICT_REJECTED: REJECTED,
+DISAGREEMENTS = {
+    number: name.removeprefix("ESTIMATOR_DISAGREEMENT_").lower()
+    for name, number in pb.EstimatorDisagreement.items()
+    if number
 }
-"""The contract's verdicts as the database has them."""
+SORTED_BY: dict[pb.ClipOrder, InstrumentedAttribute[float] | InstrumentedAttribute[int]] = {
+    pb.CLIP_ORDER_NEWEST: ClipRow.created_at_ms,
+    pb.CLIP_ORDER_DISAGREEMENT: ClipRow.disagreement,
+    pb.CLIP_ORDER_LOUDNESS: ClipRow.loudness_lufs,
+    pb.CLIP_ORDER_LENGTH: ClipRow.duration_s,
+    pb.CLIP_ORDER_NEXT: ClipRow.priority,
+}
+"""What an order sorts by, the highest first, and then by id; the order that is not named, by the sort key, from A
+on."""
 
 
-def conditions(which: pb.ClipFilter, *, any_verdict: bool = False) -> list[ColumnElement[bool]]:
-    """The filter in SQL: all of it must hold, what is absent or empty means any.
-
-    Every word of `text` must be found; `%` and `_` are only characters.
-    """
+def conditions(session: Session, which: pb.ClipFilter, *, any_verdict: bool = False) -> list[ColumnElement[bool]]:
+    """The filter in SQL: all of it must hold, what is absent or empty means any."""
     equal = {
         ClipRow.collection: which.collection,
-        ClipRow.verdict: "" if any_verdict else VERDICTS[which.verdict],
+        ClipRow.verdict: "" if any_verdict else VERDICT_NAMES[which.verdict],
         ClipRow.song_fingerprint: which.song_fingerprint,
         ClipRow.subset: which.subset,
+        ClipRow.reason: REASON_NAMES[which.reason],
     }
     found = [column == value for column, value in equal.items() if value]
-    if which.HasField("checked"):
-        found.append(ClipRow.checked == which.checked)
-    found += [ClipRow.search.contains(word, autoescape=True) for word in which.text.lower().split()]
-    if which.instrument:
-        found.append(ClipRow.instruments.contains(f"|{which.instrument.lower()}|", autoescape=True))
+    said = terms.condition(session, which.text, _labels(which))
+    if said is not None:
+        found.append(said)
     if which.HasField("min_tempo_bpm"):
         found.append(ClipRow.tempo_bpm >= which.min_tempo_bpm)
     if which.HasField("max_tempo_bpm"):
         found.append(ClipRow.tempo_bpm <= which.max_tempo_bpm)
+    if which.min_rating:
+        found.append(ClipRow.rating >= which.min_rating)
+    if which.HasField("conflict"):
+        found.append(ClipRow.conflict == true() if which.conflict else ~ClipRow.conflict)
+    if which.reviewer:
+        gave = select(OpinionRow.clip_id).where(OpinionRow.reviewer == which.reviewer, OpinionRow.verdict != "")
+        found.append(or_(ClipRow.reviewer == which.reviewer, ClipRow.clip_id.in_(gave)))
+    if which.assigned_to:
+        asked = select(OpinionRow.clip_id).where(OpinionRow.reviewer == which.assigned_to, OpinionRow.verdict == "")
+        found.append(ClipRow.clip_id.in_(asked))
     return found
+
+
+def _labels(which: pb.ClipFilter) -> list[str]:
+    """What of a filter is said by labels; see `terms.terms_of`."""
+    texts = {
+        "instrument": which.instrument,
+        "tonic": which.tonic,
+        "mode": Mode.Name(which.mode) if which.mode else "",
+        "tag": which.tag,
+        "provider": which.tag_source,
+        "artist": which.artist,
+        "composer": which.composer,
+        "source": FactSource.Name(which.fact_source) if which.fact_source else "",
+        "disagreement": DISAGREEMENTS.get(which.disagreement, ""),
+        "related": which.related_to,
+        "checked": str(which.checked) if which.HasField("checked") else "",
+        "near-duplicates": str(which.near_duplicates) if which.HasField("near_duplicates") else "",
+    }
+    return [terms.label(kind, value) for kind, value in texts.items() if value]
+
+
+@dataclass(frozen=True)
+class Count:
+    """How many there are, or that there are more than `clips`."""
+
+    clips: int
+    more: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.clips:,}+" if self.more else f"{self.clips:,}"
 
 
 @dataclass(frozen=True)
 class Page:
-    """Clips in order of collection, artist, title and time; tokens are empty where there is no such page."""
+    """Clips in the order that was asked for; tokens are empty where there is no such page."""
 
     clips: Sequence[ClipRow]
-    total: int
+    total: Count
     next_token: str
     previous_token: str = ""
 
 
-def position_after(sort_key: str) -> str:
-    """The position, for a page's token, of what follows this key."""
-    return ">" + sort_key
+def position_after(request: pb.ListClipsRequest, row: ClipRow) -> str:
+    """The position, for a page's token, of what follows this clip in the request's order."""
+    return ">" + _position(request, row)
+
+
+def _position(request: pb.ListClipsRequest, row: ClipRow) -> str:
+    column = SORTED_BY.get(request.order)
+    return row.sort_key if column is None else json.dumps([getattr(row, column.key), row.clip_id])
 
 
 def page(session: Session, request: pb.ListClipsRequest, size: int) -> Page:
     """Up to `size` clips from the request's token on. InvalidRequest for a token of another list."""
-    matching = conditions(request.filter)
     position = page_position(request)
-    backward, key = position.startswith("<"), position[1:]
-    bounds = [ClipRow.sort_key < key if backward else ClipRow.sort_key > key] if position else []
-    order = ClipRow.sort_key.desc() if backward else ClipRow.sort_key
-    rows = list(session.scalars(select(ClipRow).where(*matching, *bounds).order_by(order).limit(size + 1)))
-    more, rows = len(rows) > size, rows[:size]
+    backward = position.startswith("<")
+    ids = _ids(session, request, position, size + 1)
+    more, ids = len(ids) > size, ids[:size]
     if backward:
-        rows.reverse()
-    total = session.scalar(select(func.count()).select_from(ClipRow).where(*matching)) or 0
+        ids.reverse()
+    by_id = {row.clip_id: row for row in session.scalars(select(ClipRow).where(ClipRow.clip_id.in_(ids)))}
+    rows = [by_id[clip_id] for clip_id in ids]
+    limit = request.count_limit if request.HasField("count_limit") else None
     follows, precedes = (bool(rows), more) if backward else (more, bool(position and rows))
     return Page(
         clips=rows,
-        total=total,
-        next_token=page_token(request, position_after(rows[-1].sort_key)) if follows else "",
-        previous_token=page_token(request, "<" + rows[0].sort_key) if precedes else "",
+        total=count(session, request.filter, limit),
+        next_token=page_token(request, position_after(request, rows[-1])) if follows else "",
+        previous_token=page_token(request, "<" + _position(request, rows[0])) if precedes else "",
     )
+
+
+def _ids(session: Session, request: pb.ListClipsRequest, position: str, size: int) -> list[str]:
+    """Ids of the clips at a position. Where a collection is named, each verdict is read along its own part of the index
+    and the parts are merged: no index has all verdicts in one order."""
+    column, key = SORTED_BY.get(request.order), position[1:]
+    descending = (column is not None) ^ request.reverse ^ position.startswith("<")
+    keys: list[ColumnElement[object]] = [ClipRow.sort_key] if column is None else [column, ClipRow.clip_id]
+    bounds = list[ColumnElement[bool]]()
+    if position:
+        values = [literal(value) for value in ([key] if column is None else _values(key))]
+        bounds = [tuple_(*keys) < tuple_(*values) if descending else tuple_(*keys) > tuple_(*values)]
+    verdict = VERDICT_NAMES[request.filter.verdict]
+    matching = conditions(session, request.filter, any_verdict=True)
+    parts = [verdict] if verdict else list(VERDICTS) if request.filter.collection else [""]
+
+    def part(name: str) -> Select[tuple[object, ...]]:
+        query = select(ClipRow.clip_id, *(item.label(f"key{index}") for index, item in enumerate(keys)))
+        of_verdict = [ClipRow.verdict == name] if name else []
+        return query.where(*of_verdict, *matching, *bounds).order_by(*_ordered(keys, descending)).limit(size)
+
+    merged = union_all(*(part(name).subquery().select() for name in parts)).subquery()
+    names = [merged.c[f"key{index}"] for index in range(len(keys))]
+    return list(session.scalars(select(merged.c.clip_id).order_by(*_ordered(names, descending)).limit(size)))
+
+
+def _ordered(keys: Sequence[ColumnElement[object]], descending: bool) -> list[ColumnElement[object]]:
+    return [key.desc() if descending else key.asc() for key in keys]
+
+
+def _values(key: str) -> list[float | str]:
+    """Value and id of a position. Its token is ours, or of a list in another order."""
+    try:
+        value, clip_id = json.loads(key)
+        return [float(value), str(clip_id)]
+    except (ValueError, TypeError):
+        bound = "must be the next_page_token of an earlier response to the same request"
+        raise InvalidRequest(reason="PAGE_TOKEN_INVALID", violations=[("page_token", bound)]) from None
 
 
 def get(session: Session, clip_id: str, *, lock: bool = False) -> ClipRow:
@@ -96,19 +197,61 @@ def history(session: Session, clip_id: str) -> Sequence[ChangeRow]:
     return session.scalars(query).all()
 
 
-def collections(session: Session) -> list[str]:
-    """Names of the collections, in order."""
-    return list(session.scalars(select(ClipRow.collection).distinct().order_by(ClipRow.collection)))
+# --- counts
+
+
+def is_counted(which: pb.ClipFilter) -> bool:
+    """Whether a filter has no more than collection, subset and verdict: such clips are counted already."""
+    return {field.name for field, _ in which.ListFields()} <= {"collection", "subset", "verdict"}
+
+
+def count(session: Session, which: pb.ClipFilter, limit: int | None) -> Count:
+    """How many clips match; counting ends at `limit`, None = never."""
+    verdict = VERDICT_NAMES[which.verdict]
+    counts = verdict_counts(session, which, limit, [verdict] if verdict else VERDICTS)
+    clips = sum(found.clips for found in counts.values())
+    if limit is None or is_counted(which):
+        return Count(clips)
+    return Count(min(clips, limit), clips > limit or any(found.more for found in counts.values()))
+
+
+def verdict_counts(
+    session: Session, which: pb.ClipFilter, limit: int | None = None, verdicts: Sequence[str] = VERDICTS
+) -> dict[str, Count]:
+    """How many clips have each of these verdicts among those that match the rest of the filter; counting each ends at
+    `limit`."""
+    if is_counted(which):
+        equal = {ClipCount.collection: which.collection, ClipCount.subset: which.subset}
+        query = select(ClipCount.verdict, func.sum(ClipCount.clips)).group_by(ClipCount.verdict)
+        found = session.execute(query.where(*(column == value for column, value in equal.items() if value)))
+        known = {row[0]: int(row[1]) for row in found}
+        return {verdict: Count(known.get(verdict, 0)) for verdict in verdicts}
+    matching = conditions(session, which, any_verdict=True)
+    if limit is None:
+        grouped = select(ClipRow.verdict, func.count()).where(*matching).group_by(ClipRow.verdict)
+        exact = {row[0]: row[1] for row in session.execute(grouped)}
+        return {verdict: Count(exact.get(verdict, 0)) for verdict in verdicts}
+    counts = dict[str, Count]()
+    for verdict in verdicts:
+        first = select(ClipRow.clip_id).where(ClipRow.verdict == verdict, *matching).limit(limit + 1).subquery()
+        clips = session.scalar(select(func.count()).select_from(first)) or 0
+        counts[verdict] = Count(min(clips, limit), clips > limit)
+    return counts
+
+
+def collections(session: Session, name: str = "") -> Iterator[tuple[str, dict[str, int]]]:
+    """Names of the collections that have clips, in order, each with its clips by verdict."""
+    of_name = [ClipCount.collection == name] if name else []
+    query = select(ClipCount.collection, ClipCount.verdict, func.sum(ClipCount.clips)).where(*of_name)
+    query = query.group_by(ClipCount.collection, ClipCount.verdict).order_by(ClipCount.collection, ClipCount.verdict)
+    for collection, rows in groupby(session.execute(query), key=lambda row: row[0]):
+        counts = {row[1]: int(row[2]) for row in rows}
+        if any(counts.values()):
+            yield collection, counts
 
 
 def subsets(session: Session, collection: str) -> list[str]:
     """Names of the subsets that a collection has clips of, in order; of all collections where none is named."""
-    of_collection = [ClipRow.collection == collection] if collection else []
-    return list(session.scalars(select(ClipRow.subset).where(*of_collection).distinct().order_by(ClipRow.subset)))
-
-
-def verdict_counts(session: Session, which: pb.ClipFilter) -> dict[str, int]:
-    """How many clips have each verdict among those that match the rest of the filter."""
-    matching = conditions(which, any_verdict=True)
-    query = select(ClipRow.verdict, func.count()).where(*matching).group_by(ClipRow.verdict)
-    return {row[0]: row[1] for row in session.execute(query)}
+    of_collection = [ClipCount.collection == collection] if collection else []
+    query = select(ClipCount.subset).where(*of_collection).group_by(ClipCount.subset)
+    return list(session.scalars(query.having(func.sum(ClipCount.clips) > 0).order_by(ClipCount.subset)))

@@ -1,18 +1,23 @@
-"""What people (and stated rules) do with clips: edit, decide, undo."""
+"""What people (and stated rules) do with clips: edit, decide, skip, undo."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields, replace
 
-from sqlalchemy import ColumnElement, select
+from sqlalchemy import ColumnElement, bindparam, delete, insert, select, update
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from luthier.common.v1.common_pb2 import ClipFacts, InstrumentFact, KeyFact, TempoFact, VoicePresence
 from luthier.curation.v1 import curation_pb2 as pb
-from luthier_curation import listing
+from luthier.curation.v1.curation_pb2 import Opinion
+from luthier_curation import listing, terms
 from luthier_curation.clips import (
     EDITABLE_FACTS,
     EDITED,
+    IMPORTED,
     REVIEWED,
+    SKIPPED,
     UNDONE,
     Author,
     change,
@@ -23,12 +28,24 @@ from luthier_curation.clips import (
     voice_by_person,
     with_fact,
 )
-from luthier_curation.tables import OPEN, ChangeRow, ClipRow, ClipValues
+from luthier_curation.doubt import CONFLICT
+from luthier_curation.tables import (
+    NEVER,
+    OPEN,
+    REASON_NAMES,
+    VERDICT_NAMES,
+    ChangeRow,
+    ClipRow,
+    ClipValues,
+    CollectionRow,
+    OpinionRow,
+)
+from luthier_curation.verdicts import Decision, Standing, decided, difference
 from luthier_kit.rpc import Aborted, FailedPrecondition, NotFound
 
 CHUNK = 500
 """clips held in memory at once while a filter's worth of clips is reviewed."""
-UNDOABLE = (EDITED, REVIEWED, UNDONE)
+UNDOABLE = (EDITED, REVIEWED, UNDONE, SKIPPED, IMPORTED)
 
 
 @dataclass(frozen=True)
@@ -41,16 +58,6 @@ class Edit:
     key: KeyFact | None = None
     voice: VoicePresence | None = None
     remark: str | None = None
-
-
-@dataclass(frozen=True)
-class Decision:
-    """A verdict, who gives it, and whether a rule did. An empty remark leaves the remark as it is."""
-
-    verdict: str
-    reviewer: str
-    automatic: bool = False
-    remark: str = ""
 
 
 @dataclass(frozen=True)
@@ -89,7 +96,7 @@ def edit(session: Session, clip_id: str, expected_revision: int, reviewer: str, 
     return row, author.batch_id if change(session, row, values, author) else ""
 
 
-def expect(row: ClipRow, revision: int) -> None:
+def expect(row: "ClipRow | ClipStanding", revision: int) -> None:
     """Aborted unless the clip is still at the revision that the caller saw."""
     if row.revision != revision:
         raise Aborted(
@@ -101,53 +108,184 @@ def expect(row: ClipRow, revision: int) -> None:
         )
 
 
-def review(session: Session, clips: dict[str, int], decision: Decision) -> Reviewed:
+# --- verdicts
+
+
+def review(session: Session, revisions: dict[str, int], decision: Decision, kind: str = REVIEWED) -> Reviewed:
     """Decide about these clips {id: expected revision, 0 = newest}, all or none. Aborted on a mismatch; NotFound."""
-    rows = {row.clip_id: row for chunk in _chunks(session, ClipRow.clip_id.in_(clips)) for row in chunk}
-    if missing := sorted(clips.keys() - rows.keys()):
+    rows = {row.clip_id: row for row in _standings(session, ClipRow.clip_id.in_(revisions))}
+    if missing := sorted(revisions.keys() - rows.keys()):
         raise NotFound(f"no clip {missing[0]}", reason="CLIP_NOT_FOUND", clip_id=missing[0])
-    for name, revision in clips.items():
+    for name, revision in revisions.items():
         if revision:
             expect(rows[name], revision)
-    author = Author(REVIEWED, decision.reviewer, decision.automatic)
-    changed = sum(_decide(session, row, decision, author) for row in rows.values())
+    author = Author(kind, decision.reviewer, decision.automatic)
+    changed = decide(session, list(rows.values()), dict.fromkeys(rows, decision), author)
     return Reviewed(changed, len(rows) - changed, author.batch_id)
 
 
 def review_all(session: Session, which: pb.ClipFilter, decision: Decision) -> Reviewed:
     """Decide about every clip that matches, on whichever page it is."""
-    author, seen, changed = Author(REVIEWED, decision.reviewer, decision.automatic), 0, 0
-    for rows in _chunks(session, *listing.conditions(which)):
-        seen += len(rows)
-        changed += sum(_decide(session, row, decision, author) for row in rows)
-        session.flush()
-        session.expunge_all()
+    author, seen, changed, last = Author(REVIEWED, decision.reviewer, decision.automatic), 0, 0, ""
+    while chunk := review_chunk(session, which, decision, author, last):
+        seen, changed, last = seen + chunk.seen, changed + chunk.changed, chunk.last_clip_id
     return Reviewed(changed, seen - changed, author.batch_id)
 
 
-def _chunks(session: Session, *conditions: ColumnElement[bool]) -> Iterator[list[ClipRow]]:
-    """The clips that match, locked, by id: by the key, because reviewing changes what matches."""
-    last = ""
-    while True:
-        query = select(ClipRow).where(*conditions, ClipRow.clip_id > last).order_by(ClipRow.clip_id)
-        rows = list(session.scalars(query.limit(CHUNK).with_for_update()))
-        if not rows:
-            return
-        last = rows[-1].clip_id
-        yield rows
+@dataclass(frozen=True)
+class Chunk:
+    """How many clips were looked at and changed, and the last of them."""
+
+    seen: int
+    changed: int
+    last_clip_id: str
 
 
-def _decide(session: Session, row: ClipRow, decision: Decision, author: Author) -> bool:
-    """A rule never overrules a person; a person may confirm what a rule decided."""
-    if decision.automatic and row.verdict != OPEN and not row.automatic:
-        return False
-    automatic = decision.automatic and decision.verdict != OPEN
-    remark = decision.remark or None
-    if row.verdict == decision.verdict and row.automatic == automatic:
-        return change(session, row, ClipValues(remark=remark), author)
-    reviewer = "" if decision.verdict == OPEN else decision.reviewer
-    values = ClipValues(verdict=decision.verdict, reviewer=reviewer, automatic=automatic, remark=remark)
-    return change(session, row, values, author)
+def review_chunk(
+    session: Session, which: pb.ClipFilter, decision: Decision, author: Author, after: str
+) -> Chunk | None:
+    """Decide about the first CHUNK clips that match behind an id; None = there are none. By id, because reviewing
+    changes what matches."""
+    matching = listing.conditions(session, which)
+    rows = _standings(session, *matching, ClipRow.clip_id > after)
+    if not rows:
+        return None
+    changed = decide(session, rows, {row.clip_id: decision for row in rows}, author)
+    return Chunk(len(rows), changed, rows[-1].clip_id)
+
+
+@dataclass(frozen=True)
+class ClipStanding:
+    """A clip, locked, with its standing, and the opinions that a clip of its collection needs."""
+
+    clip_id: str
+    revision: int
+    standing: Standing
+    opinions_per_clip: int
+
+
+STANDING = (
+    ClipRow.verdict, ClipRow.reviewer, ClipRow.automatic, ClipRow.remark, ClipRow.reason, ClipRow.rating,
+    ClipRow.conflict, ClipRow.settled, ClipRow.skipped_at_ms,
+)  # fmt: skip
+
+
+def _standings(session: Session, *conditions: ColumnElement[bool]) -> list[ClipStanding]:
+    """The first CHUNK clips that match, locked, by id."""
+    session.flush()
+    query = select(ClipRow.clip_id, ClipRow.revision, ClipRow.collection, *STANDING).where(*conditions)
+    query = query.order_by(ClipRow.clip_id).limit(CHUNK).with_for_update()
+    found = session.execute(query).all()
+    wanted = {name: opinions_per_clip(session, name) for name in {row.collection for row in found}}
+    given: dict[str, list[Opinion]] = {}
+    of_clips = OpinionRow.clip_id.in_([row.clip_id for row in found])
+    for opinion in session.scalars(select(OpinionRow).where(of_clips, OpinionRow.verdict != "")):
+        given.setdefault(opinion.clip_id, []).append(opinion.message())
+        session.expunge(opinion)  # what `decide` writes goes past these objects
+    return [
+        ClipStanding(
+            row.clip_id,
+            row.revision,
+            Standing(*row[3:], opinions=tuple(sorted(given.get(row.clip_id, ()), key=lambda item: item.reviewer))),
+            wanted[row.collection],
+        )
+        for row in found
+    ]
+
+
+def standing_of(row: ClipRow) -> Standing:
+    """The standing of a clip."""
+    return Standing(*(getattr(row, column.key) for column in STANDING), opinions=tuple(row.opinions))
+
+
+def opinions_per_clip(session: Session, collection: str) -> int:
+    """How many opinions a clip of this collection needs."""
+    row = session.get(CollectionRow, collection)
+    return row.opinions_per_clip if row else 1
+
+
+def decide(session: Session, rows: list[ClipStanding], decisions: dict[str, Decision], author: Author) -> int:
+    """Decide about locked clips; how many changed. Written in few statements, however many there are: nothing of a clip
+    is read or written but its standing."""
+    now = time.time_ns() // 1_000_000
+    outcomes = [(row, decided(row.standing, decisions[row.clip_id], row.opinions_per_clip, now)) for row in rows]
+    changed = [(row, after) for row, after in outcomes if after is not row.standing]
+    stand(session, changed, author, now)
+    return len(changed)
+
+
+def stand(session: Session, changed: list[tuple[ClipStanding, Standing]], author: Author, now_ms: int) -> None:
+    """Write new standings, with a revision and a line of history each."""
+    alike: dict[tuple[object, ...], list[str]] = {}
+    columns = [item.name for item in fields(Standing) if item.name != "opinions"]
+    for row, after in changed:
+        alike.setdefault(tuple(getattr(after, name) for name in columns), []).append(row.clip_id)
+    for values, ids in alike.items():
+        standing = dict(zip(columns, values, strict=True))
+        skipped = int(str(standing["skipped_at_ms"]))
+        doubtful = ClipRow.doubt + (CONFLICT if standing["conflict"] else 0.0)
+        session.execute(
+            update(ClipRow).where(ClipRow.clip_id.in_(ids)).values(
+                **standing, revision=ClipRow.revision + 1, updated_at_ms=now_ms,
+                priority=float(-skipped) if skipped else doubtful,
+            ).execution_options(synchronize_session=False)
+        )  # fmt: skip
+    _write_opinions(session, changed)
+    lines = []
+    for row, after in changed:
+        before_values, after_values = difference(row.standing, after)
+        lines.append({
+            "clip_id": row.clip_id, "revision": row.revision + 1, "batch_id": author.batch_id, "kind": author.kind,
+            "who": author.who, "automatic": author.automatic, "at_ms": now_ms, "before": before_values,
+            "after": after_values,
+        })  # fmt: skip
+    if lines:
+        session.execute(insert(ChangeRow), lines)
+    session.expire_all()
+
+
+def _write_opinions(session: Session, changed: list[tuple[ClipStanding, Standing]]) -> None:
+    """The opinions that are new or other, and without those that were withdrawn: who was asked for one is asked
+    again."""
+    new, withdrawn = list[dict[str, object]](), list[dict[str, object]]()
+    for row, after in changed:
+        before = {opinion.reviewer: opinion for opinion in row.standing.opinions}
+        now = {opinion.reviewer: opinion for opinion in after.opinions}
+        new += [
+            {
+                "clip_id": row.clip_id, "reviewer": name, "asked": False, "verdict": VERDICT_NAMES[opinion.verdict],
+                "reason": REASON_NAMES[opinion.reason], "rating": opinion.rating, "remark": opinion.remark,
+                "at_ms": opinion.at.ToMilliseconds(),
+            }
+            for name, opinion in now.items()
+            if before.get(name) != opinion
+        ]  # fmt: skip
+        withdrawn += [{"of_clip": row.clip_id, "of_reviewer": name} for name in before.keys() - now.keys()]
+    table = OpinionRow.__table__
+    if withdrawn:
+        one = (table.c.clip_id == bindparam("of_clip"), table.c.reviewer == bindparam("of_reviewer"))
+        connection = session.connection()
+        connection.execute(delete(table).where(*one, ~table.c.asked), withdrawn)
+        blank = {"verdict": "", "reason": "", "rating": 0, "remark": "", "at_ms": NEVER}
+        connection.execute(update(table).where(*one).values(**blank), withdrawn)
+    if new:
+        given = (postgresql if session.get_bind().dialect.name == "postgresql" else sqlite).insert(OpinionRow)
+        values = {name: given.excluded[name] for name in ("verdict", "reason", "rating", "remark", "at_ms")}
+        session.execute(given.on_conflict_do_update(index_elements=["clip_id", "reviewer"], set_=values), new)
+
+
+def skip(session: Session, ids: Sequence[str], reviewer: str) -> Reviewed:
+    """Put open clips at the end of the order to judge in; those that are decided stay. NotFound."""
+    rows = _standings(session, ClipRow.clip_id.in_(ids))
+    if missing := sorted(set(ids) - {row.clip_id for row in rows}):
+        raise NotFound(f"no clip {missing[0]}", reason="CLIP_NOT_FOUND", clip_id=missing[0])
+    author, now = Author(SKIPPED, reviewer), time.time_ns() // 1_000_000
+    skipped = [(row, replace(row.standing, skipped_at_ms=now)) for row in rows if row.standing.verdict == OPEN]
+    stand(session, skipped, author, now)
+    return Reviewed(len(skipped), len(rows) - len(skipped), author.batch_id)
+
+
+# --- undo
 
 
 def undo(session: Session, batch_id: str, reviewer: str) -> tuple[Reviewed, list[str]]:
@@ -156,31 +294,56 @@ def undo(session: Session, batch_id: str, reviewer: str) -> tuple[Reviewed, list
     Clips that were changed since stay as they are, and count as unchanged. NotFound for an unknown batch;
     FailedPrecondition for the pipeline's own changes.
     """
-    author, found, taken_back = Author(UNDONE, reviewer), 0, list[str]()
-    for batch in _batch(session, batch_id):
-        found += len(batch)
-        taken_back += [
-            row.clip_id
-            for made, row in batch
-            if row.revision == made.revision and change(session, row, made.before, author)
-        ]
-        session.flush()
-        session.expunge_all()
+    author, found, taken_back, last = Author(UNDONE, reviewer), 0, list[str](), ""
+    while chunk := undo_chunk(session, batch_id, author, last):
+        found, last = found + chunk.seen, chunk.last_clip_id
+        taken_back += chunk.changed_ids
     if not found:
-        raise NotFound("there is no such change to undo", reason="BATCH_NOT_FOUND", batch_id=batch_id)
+        raise unknown_batch(batch_id)
     return Reviewed(len(taken_back), found - len(taken_back), author.batch_id), taken_back
 
 
-def _batch(session: Session, batch_id: str) -> Iterator[list[tuple[ChangeRow, ClipRow]]]:
-    """The changes of a batch with their clips, locked, by clip. FailedPrecondition for what cannot be undone."""
-    last = ""
-    while True:
-        query = select(ChangeRow, ClipRow).join(ClipRow, ClipRow.clip_id == ChangeRow.clip_id)
-        query = query.where(ChangeRow.batch_id == batch_id, ChangeRow.clip_id > last).order_by(ChangeRow.clip_id)
-        rows = [(row[0], row[1]) for row in session.execute(query.limit(CHUNK).with_for_update(of=ClipRow))]
-        if not rows:
-            return
-        if rows[0][0].kind not in UNDOABLE:
-            raise FailedPrecondition("only edits and verdicts can be undone", reason="NOT_UNDOABLE")
-        last = rows[-1][1].clip_id
-        yield rows
+def unknown_batch(batch_id: str) -> NotFound:
+    """What is said of a batch that there is not."""
+    return NotFound("there is no such change", reason="BATCH_NOT_FOUND", batch_id=batch_id[: listing.MAX_ID_CHARS])
+
+
+@dataclass(frozen=True)
+class UndoneChunk(Chunk):
+    """A chunk of an undo, and the ids of the clips taken back."""
+
+    changed_ids: list[str]
+
+
+def check_undoable(kinds: Iterable[str]) -> None:
+    """FailedPrecondition for changes that were no person's and no rule's."""
+    if not set(kinds) <= set(UNDOABLE):
+        raise FailedPrecondition("only edits and verdicts can be undone", reason="NOT_UNDOABLE")
+
+
+def _before(made: ChangeRow) -> ClipValues:
+    """What a change replaced. Luthier 0.1 knew no opinions: who judged a clip was its reviewer alone."""
+    before, after = made.before, made.after
+    first = before.verdict == OPEN and before.conflict is None and after.opinions is None and after.settled is None
+    return replace(before, opinions=[]) if first and made.kind == REVIEWED and not made.automatic else before
+
+
+def undo_chunk(session: Session, batch_id: str, author: Author, after: str) -> UndoneChunk | None:
+    """Take back the first CHUNK changes of a batch behind the id of a clip; None = there are none. FailedPrecondition
+    for what cannot be undone."""
+    query = select(ChangeRow, ClipRow).join(ClipRow, ClipRow.clip_id == ChangeRow.clip_id)
+    query = query.where(ChangeRow.batch_id == batch_id, ChangeRow.clip_id > after).order_by(ChangeRow.clip_id)
+    rows = [(row[0], row[1]) for row in session.execute(query.limit(CHUNK).with_for_update(of=ClipRow))]
+    if not rows:
+        return None
+    check_undoable({made.kind for made, _ in rows})
+    last = rows[-1][1].clip_id
+    taken_back = [
+        row.clip_id
+        for made, row in rows
+        if row.revision == made.revision and change(session, row, _before(made), author)
+    ]
+    session.flush()
+    terms.settle(session)
+    session.expunge_all()
+    return UndoneChunk(len(rows), len(taken_back), last, taken_back)

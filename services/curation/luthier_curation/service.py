@@ -6,17 +6,17 @@ from luthier.curation.v1 import curation_pb2 as pb
 from luthier.curation.v1 import listening_pb2
 from luthier.curation.v1.curation_pb2_grpc import CurationServiceServicer
 from luthier_curation import checking
+from luthier_curation.batches import decision_of
 from luthier_curation.clips import instruments_by_person, key_by_person
 from luthier_curation.curation import Curation
 from luthier_curation.datasets import Export
 from luthier_curation.listening import Listening
-from luthier_curation.listing import VERDICTS, position_after
-from luthier_curation.reviews import Decision, Edit
+from luthier_curation.listing import position_after
+from luthier_curation.reviews import Edit
 from luthier_curation.splits import Fractions
-from luthier_curation.tables import ClipRow
+from luthier_curation.tables import REASON_NAMES, REASON_NUMBERS, VERDICT_NAMES, VERDICT_NUMBERS, ClipRow
 from luthier_kit.rpc import Checks, actor, fit_page
 
-VERDICT_NUMBERS = {name: number for number, name in VERDICTS.items()}
 DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE = 50, 500
 MAX_STAMPS = 5000
 
@@ -47,9 +47,11 @@ class CurationService(CurationServiceServicer):
     def ListClips(self, request: pb.ListClipsRequest, _context: grpc.ServicerContext) -> pb.ListClipsResponse:
         """A page of the clips that match."""
         page = self.curation.page(request, _page_size(request))
-        items = ((position_after(row.sort_key), _curated_clip(row)) for row in page.clips)
+        items = ((position_after(request, row), curated_clip(row)) for row in page.clips)
         clips, more = fit_page(request, items, page.next_token)
-        return pb.ListClipsResponse(clips=clips, total=page.total, next_page_token=more)
+        return pb.ListClipsResponse(
+            clips=clips, total=page.total.clips, more_than_total=page.total.more, next_page_token=more
+        )
 
     def UpdateClip(self, request: pb.UpdateClipRequest, _context: grpc.ServicerContext) -> pb.UpdateClipResponse:
         """A person's edit of one clip."""
@@ -58,23 +60,77 @@ class CurationService(CurationServiceServicer):
         checks.count("instruments", request.instruments.instruments, 0, checking.MAX_INSTRUMENTS)
         checks.done()
         row, _ = self.curation.edit(request.clip_id, request.expected_revision, actor(request.reviewer), _edit(request))
-        return pb.UpdateClipResponse(clip=_curated_clip(row))
+        return pb.UpdateClipResponse(clip=curated_clip(row))
 
     def ReviewClips(self, request: pb.ReviewClipsRequest, _context: grpc.ServicerContext) -> pb.ReviewClipsResponse:
         """Verdicts by id or by filter."""
         checks = Checks()
         one = bool(request.clips) != request.HasField("filter")
         checks.that(one, "clips", "must be given, or filter, and not both")
-        checks.that(request.verdict in VERDICTS, "verdict", "must be a known verdict")
+        checks.that(request.verdict in VERDICT_NAMES, "verdict", "must be a known verdict")
+        checks.that(request.reason in REASON_NAMES, "reason", "must be a known RejectReason")
+        checks.that(not (request.background and request.clips), "background", "must be used with filter only")
         checks.count("clips", request.clips, 0, checking.MAX_CLIPS)
         checks.done()
         clips = {clip.clip_id: clip.expected_revision for clip in request.clips}
         checks.that(len(clips) == len(request.clips), "clips", "must name each clip once")
         checks.done()
-        decision = Decision(VERDICTS[request.verdict], actor(request.reviewer), request.automatic, request.remark)
-        curation = self.curation
+        request.reviewer = actor(request.reviewer)
+        decision, curation = decision_of(request), self.curation
+        if request.background:
+            return pb.ReviewClipsResponse(batch_id=curation.review_in_background(request).batch_id)
         done = curation.review(clips, decision) if clips else curation.review_all(request.filter, decision)
         return pb.ReviewClipsResponse(changed=done.changed, unchanged=done.unchanged, batch_id=done.batch_id)
+
+    def GetBatch(self, request: pb.GetBatchRequest, _context: grpc.ServicerContext) -> pb.GetBatchResponse:
+        """How far a change of many clips has come."""
+        return pb.GetBatchResponse(batch=self.curation.batch(request.batch_id))
+
+    def UndoBatch(self, request: pb.UndoBatchRequest, _context: grpc.ServicerContext) -> pb.UndoBatchResponse:
+        """Takes back a change."""
+        reviewer = actor(request.reviewer)
+        if request.background:
+            return pb.UndoBatchResponse(batch=self.curation.undo_in_background(request.batch_id, reviewer))
+        done, _ = self.curation.undo(request.batch_id, reviewer)
+        seen = done.changed + done.unchanged
+        batch = pb.Batch(batch_id=done.batch_id, state=pb.BATCH_STATE_DONE, seen=seen, total=seen)
+        batch.changed, batch.unchanged = done.changed, done.unchanged
+        return pb.UndoBatchResponse(batch=batch)
+
+    def SkipClips(self, request: pb.SkipClipsRequest, _context: grpc.ServicerContext) -> pb.SkipClipsResponse:
+        """Clips to be judged later."""
+        done = self.curation.skip(request.clip_ids, actor(request.reviewer))
+        return pb.SkipClipsResponse(skipped=done.changed, batch_id=done.batch_id)
+
+    def AssignClips(self, request: pb.AssignClipsRequest, _context: grpc.ServicerContext) -> pb.AssignClipsResponse:
+        """Asks reviewers for opinions."""
+        return self.curation.assign(request)
+
+    def ListCollections(
+        self, request: pb.ListCollectionsRequest, _context: grpc.ServicerContext
+    ) -> pb.ListCollectionsResponse:
+        """Collections and what is decided about them."""
+        if request.collection:
+            checks = Checks()
+            checks.name("collection", request.collection)
+            checks.done()
+        return pb.ListCollectionsResponse(collections=self.curation.list_collections(request.collection))
+
+    def UpdateCollection(
+        self, request: pb.UpdateCollectionRequest, _context: grpc.ServicerContext
+    ) -> pb.UpdateCollectionResponse:
+        """How many opinions a clip needs."""
+        updated = self.curation.update_collection(request.name, request.opinions_per_clip)
+        return pb.UpdateCollectionResponse(collection=updated)
+
+    def ImportOpinions(
+        self, request: pb.ImportOpinionsRequest, _context: grpc.ServicerContext
+    ) -> pb.ImportOpinionsResponse:
+        """Verdicts that were given elsewhere."""
+        done = self.curation.import_opinions(request.opinions, actor(request.imported_by))
+        return pb.ImportOpinionsResponse(
+            changed=done.changed, unchanged=done.unchanged, unknown=done.unknown, batch_id=done.batch_id
+        )
 
     def ExportDataset(
         self, request: pb.ExportDatasetRequest, _context: grpc.ServicerContext
@@ -126,6 +182,9 @@ def _page_size(request: pb.ListClipsRequest | listening_pb2.ListListeningTestsRe
     checks = Checks()
     checks.within("page_size", size, 1, MAX_PAGE_SIZE)
     checks.text("page_token", request.page_token, max_chars=4096)
+    if isinstance(request, pb.ListClipsRequest):
+        checks.that(request.order in pb.ClipOrder.values(), "order", "must be a known ClipOrder")
+        checks.that(request.count_limit >= 0, "count_limit", f"must be 0 or more, got {request.count_limit}")
     checks.done()
     return size
 
@@ -151,7 +210,8 @@ def _fractions(request: pb.ExportDatasetRequest) -> Fractions:
     return Fractions.holding_out(validation, test)
 
 
-def _curated_clip(row: ClipRow) -> pb.CuratedClip:
+def curated_clip(row: ClipRow) -> pb.CuratedClip:
+    """A clip as the contract has it."""
     clip = pb.CuratedClip(
         clip_id=row.clip_id,
         collection=row.collection,
@@ -166,8 +226,17 @@ def _curated_clip(row: ClipRow) -> pb.CuratedClip:
         revision=row.revision,
         edited_fields=row.edited_fields,
         remark=row.remark,
+        reason=REASON_NUMBERS[row.reason],
+        rating=row.rating,
+        opinions=row.opinions,
+        conflict=row.conflict,
+        assigned_to=row.assigned_to,
+        disagreement=row.disagreement,
     )
     clip.updated_at.FromMilliseconds(row.updated_at_ms)
+    clip.created_at.FromMilliseconds(row.created_at_ms)
+    if row.skipped_at_ms:
+        clip.skipped_at.FromMilliseconds(row.skipped_at_ms)
     return clip
 
 

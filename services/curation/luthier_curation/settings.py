@@ -36,6 +36,17 @@ class CurationSettings(DatabaseSettings, ServiceSettings, StoreSettings):
     web_origins: tuple[str, ...] = setting(
         "LUTHIER_WEB_ORIGINS", default=(), help="origins that the page is reached by behind a proxy, comma-separated"
     )
+    web_user_header: str = setting(
+        "LUTHIER_WEB_USER_HEADER",
+        default="",
+        help="header in which the proxy before the page names the person, e.g. X-Forwarded-User; empty = people say it",
+    )
+    web_tokens: bool = setting(
+        "LUTHIER_WEB_TOKENS", default=False, help="true = people show a token of LUTHIER_CALLERS, which names them"
+    )
+    web_curators: tuple[str, ...] = setting(
+        "LUTHIER_WEB_CURATORS", default=(), help="names of curators, comma-separated; empty = everybody is one"
+    )
     audio_cache_bytes: int = setting(
         "LUTHIER_AUDIO_CACHE_BYTES",
         default=2 << 30,

@@ -2,7 +2,9 @@
 
 JSON columns hold the contract's messages in protobuf's JSON form with the names of the .proto file; rows give and take
 messages. A message of a row is never changed in place: a changed copy is assigned. Times are milliseconds since 1970
-UTC. Columns derived from messages (`checked`, `tempo_bpm`, `instruments`, `search`, `sort_key`) exist to filter by.
+UTC. Columns derived from messages (`checked`, `tempo_bpm`, `loudness_lufs`, `doubt`, `sort_key`, …) exist to filter and
+to sort by; `derived` says which version of the code derived them. Beside these tables the migrations make `clip_terms`,
+words and labels of clips (`terms.py`), which is made of each database's own full-text search.
 """
 
 from dataclasses import dataclass, fields
@@ -10,15 +12,40 @@ from typing import Any, Generic, TypeVar
 
 from google.protobuf.json_format import MessageToDict, ParseDict
 from google.protobuf.message import Message
-from sqlalchemy import JSON, BigInteger, Boolean, Dialect, Float, ForeignKey, Index, Integer, String, Text
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy import JSON, BigInteger, Boolean, Dialect, Float, ForeignKey, Index, Integer, String, Text, false, text
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 from sqlalchemy.types import TypeDecorator
 
 from luthier.common.v1.common_pb2 import ArtifactRef, ClipFacts, ClipSource, Lineage, Prompt, Tag
+from luthier.curation.v1.curation_pb2 import (
+    VERDICT_ACCEPTED,
+    VERDICT_OPEN,
+    VERDICT_REJECTED,
+    VERDICT_UNSPECIFIED,
+    Opinion,
+    RejectReason,
+    ReviewClipsRequest,
+    Verdict,
+)
 from luthier.curation.v1.listening_pb2 import ListeningPlan, ListeningTest
 
 OPEN, ACCEPTED, REJECTED = "open", "accepted", "rejected"
 VERDICTS = (OPEN, ACCEPTED, REJECTED)
+VERDICT_NAMES: dict[Verdict, str] = {
+    VERDICT_UNSPECIFIED: "",
+    VERDICT_OPEN: OPEN,
+    VERDICT_ACCEPTED: ACCEPTED,
+    VERDICT_REJECTED: REJECTED,
+}
+"""The contract's verdicts as the database has them."""
+VERDICT_NUMBERS = {name: number for number, name in VERDICT_NAMES.items()}
+REASON_NAMES: dict[RejectReason, str] = {
+    number: name.removeprefix("REJECT_REASON_").lower() if number else "" for name, number in RejectReason.items()
+}
+"""The contract's reasons as the database has them; none is empty."""
+REASON_NUMBERS = {name: number for number, name in REASON_NAMES.items()}
+NEVER = 0
+"""A time that has not come."""
 BINARY_ORDER = Text().with_variant(Text(collation="C"), "postgresql")
 """Text compared byte by byte on both databases, so that paging is the same on both."""
 M = TypeVar("M", bound=Message)
@@ -39,10 +66,17 @@ class ClipValues:
     reviewer: str | None = None
     automatic: bool | None = None
     remark: str | None = None
+    reason: str | None = None
+    rating: int | None = None
+    conflict: bool | None = None
+    settled: bool | None = None
+    skipped_at_ms: int | None = None
+    opinions: list[Opinion] | None = None
 
 
 MESSAGES: dict[str, type[Message]] = {
     "source": ClipSource, "audio": ArtifactRef, "facts": ClipFacts, "tags": Tag, "prompts": Prompt, "lineage": Lineage,
+    "opinions": Opinion,
 }  # fmt: skip
 
 
@@ -105,6 +139,44 @@ class Base(DeclarativeBase):
 IDENTITY = ("collection", "song_fingerprint", "start_ms", "end_ms", "subset", "part", "variation")
 
 
+SORTED_BY = ("created_at_ms", "disagreement", "loudness_lufs", "duration_s", "priority")
+"""What lists are sorted by beside artist, title and time: an index each, below collection and verdict."""
+SILENCE_LUFS = -70.0
+"""Stands for the loudness that a silent clip has not: the absolute gate of BS.1770-4."""
+
+
+class OpinionRow(Base):
+    """What one person thinks of a clip. `verdict` empty = was asked and has not answered; `asked` = was asked at
+    all."""
+
+    __tablename__ = "opinions"
+    __table_args__ = (Index("opinions_reviewer", "reviewer", "verdict", "clip_id"),)
+
+    clip_id: Mapped[str] = mapped_column(String(32), ForeignKey("clips.clip_id", ondelete="CASCADE"), primary_key=True)
+    reviewer: Mapped[str] = mapped_column(String(100), primary_key=True)
+    asked: Mapped[bool] = mapped_column(Boolean)
+    verdict: Mapped[str] = mapped_column(String(16))
+    reason: Mapped[str] = mapped_column(String(32))
+    rating: Mapped[int] = mapped_column(Integer)
+    remark: Mapped[str] = mapped_column(Text)
+    at_ms: Mapped[int] = mapped_column(BigInteger)
+
+    def message(self) -> Opinion:
+        """The same as the contract has it."""
+        opinion = Opinion(
+            reviewer=self.reviewer, verdict=VERDICT_NUMBERS[self.verdict], reason=REASON_NUMBERS[self.reason],
+            rating=self.rating, remark=self.remark,
+        )  # fmt: skip
+        opinion.at.FromMilliseconds(self.at_ms)
+        return opinion
+
+    def take(self, opinion: Opinion | None) -> None:
+        """Become this opinion; None = it is withdrawn."""
+        given = opinion or Opinion()
+        self.verdict, self.reason = VERDICT_NAMES[given.verdict], REASON_NAMES[given.reason]
+        self.rating, self.remark, self.at_ms = given.rating, given.remark, given.at.ToMilliseconds()
+
+
 class ClipRow(Base):
     """A clip in its newest revision. Identity: collection, song fingerprint, span in milliseconds, subset, part (-1 =
     all), variation (0 = as written)."""
@@ -112,7 +184,11 @@ class ClipRow(Base):
     __tablename__ = "clips"
     __table_args__ = (
         Index("clips_identity", *IDENTITY, unique=True),
-        Index("clips_verdict", "collection", "verdict"),
+        *(Index(f"clips_{name}", "collection", "verdict", name, "clip_id") for name in SORTED_BY),
+        Index("clips_song_order", "collection", "verdict", "sort_key"),
+        Index("clips_tempo", "collection", "tempo_bpm"),
+        Index("clips_reviewer", "collection", "reviewer"),
+        Index("clips_conflict", "collection", sqlite_where=text("conflict = 1"), postgresql_where=text("conflict")),
     )
 
     clip_id: Mapped[str] = mapped_column(String(32), primary_key=True)
@@ -139,6 +215,16 @@ class ClipRow(Base):
     reviewer: Mapped[str] = mapped_column(String(100))
     automatic: Mapped[bool] = mapped_column(Boolean)
     remark: Mapped[str] = mapped_column(Text)
+    reason: Mapped[str] = mapped_column(String(32), server_default="")
+    rating: Mapped[int] = mapped_column(Integer, server_default="0")
+    conflict: Mapped[bool] = mapped_column(Boolean, server_default=false())
+    """As many opinions as were asked for are there, and differ."""
+    settled: Mapped[bool] = mapped_column(Boolean, server_default=false())
+    """The verdict holds whatever the opinions say."""
+    skipped_at_ms: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    opinion_rows: Mapped[list[OpinionRow]] = relationship(
+        lazy="selectin", cascade="all, delete-orphan", order_by=OpinionRow.reviewer
+    )
 
     checked: Mapped[bool] = mapped_column(Boolean)
     tempo_bpm: Mapped[float | None] = mapped_column(Float)
@@ -146,6 +232,79 @@ class ClipRow(Base):
     instruments: Mapped[str] = mapped_column(Text)
     search: Mapped[str] = mapped_column(Text)
     sort_key: Mapped[str] = mapped_column(BINARY_ORDER, unique=True)
+    created_at_ms: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    updated_at_ms: Mapped[int] = mapped_column(BigInteger)
+    loudness_lufs: Mapped[float] = mapped_column(Float, server_default=str(SILENCE_LUFS))
+    disagreement: Mapped[float] = mapped_column(Float, server_default="0")
+    doubt: Mapped[float] = mapped_column(Float, server_default="0")
+    priority: Mapped[float] = mapped_column(Float, server_default="0")
+    """Place in the order to judge in, highest first: see `doubt.priority`."""
+    derived: Mapped[int] = mapped_column(Integer, server_default="0")
+
+    @property
+    def opinions(self) -> list[Opinion]:
+        """The opinions that were given, by reviewer."""
+        return [row.message() for row in sorted(self.opinion_rows, key=lambda row: row.reviewer) if row.verdict]
+
+    @opinions.setter
+    def opinions(self, wanted: list[Opinion]) -> None:
+        """Who was asked and whose opinion is not among them is asked still."""
+        by_name = {opinion.reviewer: opinion for opinion in wanted}
+        known = {row.reviewer for row in self.opinion_rows}
+        for row in self.opinion_rows:
+            row.take(by_name.get(row.reviewer))
+        self.opinion_rows = [row for row in self.opinion_rows if row.asked or row.verdict]
+        for name in sorted(by_name.keys() - known):
+            added = OpinionRow(clip_id=self.clip_id, reviewer=name, asked=False)
+            added.take(by_name[name])
+            self.opinion_rows.append(added)
+
+    @property
+    def assigned_to(self) -> list[str]:
+        """Who was asked and has not answered, by name."""
+        return sorted(row.reviewer for row in self.opinion_rows if not row.verdict)
+
+
+class ClipCount(Base):
+    """Clips by verdict, kept by triggers of the database. What `shard` numbers adds up: writers at the same time seldom
+    wait for the same row."""
+
+    __tablename__ = "clip_counts"
+
+    collection: Mapped[str] = mapped_column(String(64), primary_key=True)
+    subset: Mapped[str] = mapped_column(String(64), primary_key=True)
+    verdict: Mapped[str] = mapped_column(String(16), primary_key=True)
+    shard: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    clips: Mapped[int] = mapped_column(BigInteger)
+
+
+class CollectionRow(Base):
+    """What a collection's curators decided about it; one without a row has the defaults."""
+
+    __tablename__ = "collections"
+
+    name: Mapped[str] = mapped_column(String(64), primary_key=True)
+    opinions_per_clip: Mapped[int] = mapped_column(Integer)
+
+
+class BatchRow(Base):
+    """A change of many clips that goes on in the background, a transaction for each chunk, which locks this row:
+    whichever replica finds it free goes on behind `last_clip_id`."""
+
+    __tablename__ = "batches"
+
+    batch_id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    kind: Mapped[str] = mapped_column(String(16))
+    request: Mapped[ReviewClipsRequest] = mapped_column(MessageColumn(ReviewClipsRequest))
+    """What to do about which clips; of an undo its reviewer."""
+    undoes: Mapped[str] = mapped_column(String(32))
+    state: Mapped[str] = mapped_column(String(16))
+    total: Mapped[int] = mapped_column(BigInteger)
+    seen: Mapped[int] = mapped_column(BigInteger)
+    changed: Mapped[int] = mapped_column(BigInteger)
+    last_clip_id: Mapped[str] = mapped_column(String(32))
+    error: Mapped[str] = mapped_column(Text)
+    begun_at_ms: Mapped[int] = mapped_column(BigInteger)
     updated_at_ms: Mapped[int] = mapped_column(BigInteger)
 
 

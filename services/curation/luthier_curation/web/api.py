@@ -3,7 +3,10 @@
 import json
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
+from fastapi.responses import StreamingResponse
+from google.protobuf.json_format import MessageToDict
+from google.protobuf.message import Message
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from luthier.common.v1.common_pb2 import (
@@ -14,12 +17,18 @@ from luthier.common.v1.common_pb2 import (
     TempoFact,
     VoicePresence,
 )
+from luthier.curation.v1 import curation_pb2 as pb
+from luthier_curation.checking import MAX_CLIPS, MAX_RATING, MAX_REVIEWER_CHARS
 from luthier_curation.clips import instruments_by_person, key_by_person
 from luthier_curation.curation import Curation
-from luthier_curation.reviews import Decision, Edit, Reviewed
+from luthier_curation.reviews import Edit, Reviewed
+from luthier_curation.service import curated_clip
 from luthier_curation.splits import Fractions
-from luthier_curation.tables import ClipRow
-from luthier_curation.web.pages import PageQuery
+from luthier_curation.tables import REASON_NUMBERS, VERDICT_NUMBERS, ClipRow
+from luthier_curation.verdicts import Decision
+from luthier_curation.web.csv_file import verdict_lines
+from luthier_curation.web.identity import Identities
+from luthier_curation.web.pages import COUNTED, PAGE_SIZES, Listed, PageQuery
 from luthier_curation.web.templating import fragment
 from luthier_curation.web.views import clip_view
 
@@ -50,9 +59,9 @@ class JsonBody(BaseModel):
 
 
 class Body(JsonBody):
-    """A body that says who sends it."""
+    """A body that says who sends it; ignored where a proxy or a token says it."""
 
-    reviewer: str
+    reviewer: str = ""
 
 
 class InstrumentBody(BaseModel):
@@ -99,19 +108,61 @@ class VerdictBody(Body):
 
     verdict: Verdict
     expected_revision: int
+    reason: str = ""
+    rating: int = 0
+    remark: str = ""
+    settle: bool = False
 
 
 class ReviewBody(Body):
-    """A verdict about every clip that matches."""
+    """A verdict about every clip that matches, or about selected ones, as their reviewer saw them {id: revision}. In
+    the background: about all that match only; answered at once."""
 
     verdict: Verdict
-    filter: PageQuery
+    filter: PageQuery | None = None
+    clips: dict[str, int] | None = None
+    reason: str = ""
+    rating: int = 0
+    remark: str = ""
+    settle: bool = False
+    background: bool = False
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> "ReviewBody":
+        if (self.filter is None) == (self.clips is None):
+            raise ValueError("clips must be given, or filter, and not both")
+        if self.clips is not None and not 0 < len(self.clips) <= MAX_CLIPS:
+            raise ValueError(f"clips must have 1 to {MAX_CLIPS} items, got {len(self.clips)}")
+        if self.background and self.filter is None:
+            raise ValueError("background must be used with filter only")
+        return self
+
+
+class SkipBody(Body):
+    """Clips to be judged later."""
+
+    clip_ids: list[str]
 
 
 class UndoBody(Body):
     """Which batch to take back."""
 
     batch_id: str
+
+
+class CollectionBody(Body):
+    """What is decided about a collection."""
+
+    opinions_per_clip: int
+
+
+class AssignBody(Body):
+    """Whom to ask about which clips; see AssignClipsRequest."""
+
+    filter: PageQuery
+    reviewers: list[str]
+    per_clip: int = 0
+    withdraw: bool = False
 
 
 class ExportBody(Body):
@@ -123,33 +174,113 @@ class ExportBody(Body):
     test_share: Annotated[float, Field(strict=False)] = 0.1
 
 
-def routes(curation: Curation) -> APIRouter:
-    """The JSON routes."""
+def routes(curation: Curation, identities: Identities) -> APIRouter:
+    """The JSON routes. Messages are protobuf JSON with the names of the .proto files."""
     router = APIRouter(prefix="/api")
 
+    @router.get("/me")
+    def me(request: Request, claimed: str = "") -> dict[str, Any]:
+        person = identities.person(request, claimed[:MAX_REVIEWER_CHARS])
+        return {"name": person.name, "curator": person.curator}
+
+    @router.get("/clips")
+    def clips(query: Listed) -> dict[str, Any]:
+        request = query.request()
+        request.count_limit = COUNTED
+        page = curation.page(request, query.page_size or PAGE_SIZES[0])
+        return {
+            "clips": [_json(curated_clip(row)) for row in page.clips],
+            "total": page.total.clips,
+            "more_than_total": page.total.more,
+            "next_page": page.next_token,
+        }
+
+    @router.get("/count")
+    def count(query: Listed) -> dict[str, Any]:
+        return {"clips": curation.count(query.request().filter).clips}
+
+    @router.get("/verdicts.csv")
+    def verdicts(query: Listed) -> StreamingResponse:
+        lines = verdict_lines(curation, query.request().filter)
+        named = {"content-disposition": 'attachment; filename="verdicts.csv"'}
+        return StreamingResponse(lines, media_type="text/csv; charset=utf-8", headers=named)
+
+    @router.get("/collections")
+    def collections(collection: str = "") -> list[dict[str, Any]]:
+        return [_json(found) for found in curation.list_collections(collection)]
+
+    @router.post("/collections/{name}")
+    def update_collection(request: Request, name: str, body: CollectionBody) -> dict[str, Any]:
+        identities.person(request, body.reviewer).must_be_curator()
+        return _json(curation.update_collection(name, body.opinions_per_clip))
+
+    @router.post("/assign")
+    def assign(request: Request, body: AssignBody) -> dict[str, Any]:
+        identities.person(request, body.reviewer).must_be_curator()
+        wanted = pb.AssignClipsRequest(
+            filter=body.filter.request().filter, reviewers=body.reviewers, withdraw=body.withdraw
+        )
+        wanted.per_clip = min(max(body.per_clip, -1), MAX_CLIPS)
+        return _json(curation.assign(wanted))
+
     @router.post("/clips/{clip_id}")
-    def edit(clip_id: str, body: EditBody) -> dict[str, Any]:
-        row, batch_id = curation.edit(clip_id, body.expected_revision, body.reviewer, body.edit())
+    def edit(request: Request, clip_id: str, body: EditBody) -> dict[str, Any]:
+        person = identities.person(request, body.reviewer)
+        row, batch_id = curation.edit(clip_id, body.expected_revision, person.name, body.edit())
         return {"html": _card(row), "batch_id": batch_id}
 
     @router.post("/clips/{clip_id}/verdict")
-    def verdict(clip_id: str, body: VerdictBody) -> dict[str, Any]:
-        done = curation.review({clip_id: body.expected_revision}, Decision(body.verdict, body.reviewer))
+    def verdict(request: Request, clip_id: str, body: VerdictBody) -> dict[str, Any]:
+        done = curation.review({clip_id: body.expected_revision}, _decision(request, body))
         return {"html": _card(curation.clip(clip_id)), **_reviewed(done)}
 
+    @router.post("/skip")
+    def skip(request: Request, body: SkipBody) -> dict[str, Any]:
+        return _reviewed(curation.skip(body.clip_ids, identities.person(request, body.reviewer).name))
+
     @router.post("/review")
-    def review(body: ReviewBody) -> dict[str, Any]:
-        return _reviewed(curation.review_all(body.filter.request().filter, Decision(body.verdict, body.reviewer)))
+    def review(request: Request, body: ReviewBody) -> dict[str, Any]:
+        decision = _decision(request, body)
+        if body.clips is not None:
+            return _reviewed(curation.review(body.clips, decision))
+        assert body.filter is not None
+        identities.person(request, body.reviewer).must_be_curator()
+        which = body.filter.request().filter
+        if not body.background:
+            return _reviewed(curation.review_all(which, decision))
+        wanted = pb.ReviewClipsRequest(
+            filter=which, verdict=VERDICT_NUMBERS[decision.verdict], reviewer=decision.reviewer, remark=decision.remark,
+            reason=REASON_NUMBERS.get(decision.reason, -1), rating=min(max(decision.rating, -1), MAX_RATING + 1),
+            settle=decision.settle, background=True,
+        )  # fmt: skip
+        return _json(curation.review_in_background(wanted))
+
+    @router.get("/batches/{batch_id}")
+    def batch(batch_id: str) -> dict[str, Any]:
+        return _json(curation.batch(batch_id))
 
     @router.post("/undo")
-    def undo(body: UndoBody) -> dict[str, Any]:
-        done, clip_ids = curation.undo(body.batch_id, body.reviewer)
+    def undo(request: Request, body: UndoBody) -> dict[str, Any]:
+        name = identities.person(request, body.reviewer).name
+        if curation.is_background(body.batch_id):
+            return _json(curation.undo_in_background(body.batch_id, name))
+        done, clip_ids = curation.undo(body.batch_id, name)
         return {**_reviewed(done), "clip_ids": clip_ids[:SHOWN]}
 
+    def _decision(request: Request, body: VerdictBody | ReviewBody) -> Decision:
+        """What a body decides, by whoever sends it. PermissionDenied for a reviewer who settles."""
+        person = identities.person(request, body.reviewer)
+        if body.settle:
+            person.must_be_curator()
+        return Decision(
+            body.verdict, person.name, remark=body.remark, reason=body.reason, rating=body.rating, settle=body.settle
+        )
+
     @router.post("/export")
-    def export(body: ExportBody) -> dict[str, Any]:
+    def export(request: Request, body: ExportBody) -> dict[str, Any]:
+        name = identities.person(request, body.reviewer).must_be_curator().name
         fractions = Fractions.holding_out(body.validation_share, body.test_share)
-        done = curation.export(body.collection, body.name, fractions, body.reviewer)
+        done = curation.export(body.collection, body.name, fractions, name)
         return {
             "name": done.name,
             "version": done.version,
@@ -164,6 +295,14 @@ def routes(curation: Curation) -> APIRouter:
         }
 
     return router
+
+
+def _json(message: Message) -> dict[str, Any]:
+    """A message as JSON, numbers of zero included."""
+    found: dict[str, Any] = MessageToDict(
+        message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+    )
+    return found
 
 
 def _card(row: ClipRow) -> str:

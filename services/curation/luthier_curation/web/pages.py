@@ -8,18 +8,50 @@ from fastapi import APIRouter, Query
 from fastapi.responses import HTMLResponse
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from luthier.common.v1.common_pb2 import (
+    FACT_SOURCE_AUDIO,
+    FACT_SOURCE_NOTES,
+    FACT_SOURCE_PERSON,
+    FACT_SOURCE_TEMPO_MAP,
+    FACT_SOURCE_UNSPECIFIED,
+    MODE_MAJOR,
+    MODE_MINOR,
+    MODE_UNSPECIFIED,
+    FactSource,
+    Mode,
+)
 from luthier.curation.v1 import curation_pb2 as pb
 from luthier_curation.curation import Curation
 from luthier_curation.datasets import newest_versions
-from luthier_curation.service import VERDICT_NUMBERS
-from luthier_curation.tables import OPEN
+from luthier_curation.listing import Count, is_counted
+from luthier_curation.tables import REASON_NUMBERS, VERDICT_NUMBERS
 from luthier_curation.web.details import details_view
 from luthier_curation.web.templating import fragment, render
 from luthier_curation.web.views import change_view, clip_view, moment
 from luthier_music.instruments import DRUMS, FAMILIES, PROGRAM_NAMES
 from luthier_music.keys import TONICS
 
-PAGE_SIZE = 20
+PAGE_SIZES = (20, 50, 100)
+COUNTED = 1000
+"""Clips that a filter's matches are counted up to; the page says `1,000+` beyond."""
+Order = Literal["", "newest", "disagreement", "loudness", "length", "next"]
+ORDERS: dict[str, pb.ClipOrder] = {
+    "": pb.CLIP_ORDER_UNSPECIFIED, "newest": pb.CLIP_ORDER_NEWEST, "disagreement": pb.CLIP_ORDER_DISAGREEMENT,
+    "loudness": pb.CLIP_ORDER_LOUDNESS, "length": pb.CLIP_ORDER_LENGTH, "next": pb.CLIP_ORDER_NEXT,
+}  # fmt: skip
+DISAGREEMENTS: dict[str, pb.EstimatorDisagreement] = {
+    "": pb.ESTIMATOR_DISAGREEMENT_UNSPECIFIED, "any": pb.ESTIMATOR_DISAGREEMENT_ANY,
+    "tempo": pb.ESTIMATOR_DISAGREEMENT_TEMPO, "key": pb.ESTIMATOR_DISAGREEMENT_KEY,
+    "none": pb.ESTIMATOR_DISAGREEMENT_NONE,
+}  # fmt: skip
+MODES: dict[str, Mode] = {"": MODE_UNSPECIFIED, "major": MODE_MAJOR, "minor": MODE_MINOR}
+FACT_SOURCES: dict[str, FactSource] = {
+    "": FACT_SOURCE_UNSPECIFIED, "notes": FACT_SOURCE_NOTES, "tempo_map": FACT_SOURCE_TEMPO_MAP,
+    "audio": FACT_SOURCE_AUDIO, "person": FACT_SOURCE_PERSON,
+}  # fmt: skip
+REASONS = [name for name in REASON_NUMBERS if name]
+YES_NO: dict[str, bool | None] = {"yes": True, "no": False, "": None}
+YesNo = Literal["", "yes", "no"]
 
 
 class PageQuery(BaseModel):
@@ -35,9 +67,34 @@ class PageQuery(BaseModel):
     subset: Annotated[str, Field(max_length=64)] = ""
     min_tempo_bpm: Annotated[float, Field(ge=0, le=1000)] | None = None
     max_tempo_bpm: Annotated[float, Field(ge=0, le=1000)] | None = None
+    tonic: Annotated[str, Field(max_length=2)] = ""
+    mode: Literal["", "major", "minor"] = ""
+    tag: Annotated[str, Field(max_length=64)] = ""
+    tag_source: Annotated[str, Field(max_length=64)] = ""
+    artist: Annotated[str, Field(max_length=200)] = ""
+    composer: Literal["", "grammar", "vllm", "person", "file"] = ""
+    fact_source: Literal["", "notes", "tempo_map", "audio", "person"] = ""
+    disagreement: Literal["", "any", "tempo", "key", "none"] = ""
+    near_duplicates: YesNo = ""
+    related_to: Annotated[str, Field(max_length=64)] = ""
+    reviewer: Annotated[str, Field(max_length=100)] = ""
+    assigned_to: Annotated[str, Field(max_length=100)] = ""
+    conflict: YesNo = ""
+    reason: Annotated[str, Field(max_length=32)] = ""
+    min_rating: Annotated[int, Field(ge=1, le=5)] | None = None
+    order: Order = ""
+    reverse: Literal["", "yes"] = ""
+    page_size: Annotated[int, Field(ge=1, le=100)] | None = None
     page: Annotated[str, Field(max_length=4096)] = ""
 
-    @field_validator("min_tempo_bpm", "max_tempo_bpm", mode="before")
+    @field_validator("reason")
+    @classmethod
+    def _is_reason(cls, value: str) -> str:
+        if value not in REASON_NUMBERS:
+            raise ValueError(f"must be one of {', '.join(REASONS)}")
+        return value
+
+    @field_validator("min_tempo_bpm", "max_tempo_bpm", "min_rating", "page_size", mode="before")
     @classmethod
     def _empty_is_absent(cls, value: object) -> object:
         return None if value == "" else value
@@ -47,14 +104,35 @@ class PageQuery(BaseModel):
         which = pb.ClipFilter(
             collection=self.collection,
             verdict=VERDICT_NUMBERS[self.verdict],
-            checked={"yes": True, "no": False}.get(self.checked),
+            checked=YES_NO[self.checked],
             text=self.text,
             instrument=self.instrument,
             subset=self.subset,
             min_tempo_bpm=self.min_tempo_bpm,
             max_tempo_bpm=self.max_tempo_bpm,
+            tonic=self.tonic,
+            mode=MODES[self.mode],
+            tag=self.tag,
+            tag_source=self.tag_source,
+            artist=self.artist,
+            composer=self.composer,
+            fact_source=FACT_SOURCES[self.fact_source],
+            disagreement=DISAGREEMENTS[self.disagreement],
+            near_duplicates=YES_NO[self.near_duplicates],
+            related_to=self.related_to,
+            reviewer=self.reviewer,
+            assigned_to=self.assigned_to,
+            conflict=YES_NO[self.conflict],
+            reason=REASON_NUMBERS[self.reason],
+            min_rating=self.min_rating,
         )
-        return pb.ListClipsRequest(filter=which, page_token=self.page)
+        return pb.ListClipsRequest(
+            filter=which, page_token=self.page, order=ORDERS[self.order], reverse=bool(self.reverse), count_limit=0
+        )
+
+    def is_narrow(self) -> bool:
+        """Whether something of the filter is set that the page hides below `More`."""
+        return any(getattr(self, name) for name in HIDDEN)
 
     def url(self, **changes: str) -> str:
         """Address of the list with some parameters changed; a change of the filter starts at the first page."""
@@ -62,6 +140,10 @@ class PageQuery(BaseModel):
         return "/?" + urlencode({name: value for name, value in values.items() if value not in ("", None)})
 
 
+HIDDEN = (
+    "tonic", "mode", "tag", "tag_source", "artist", "composer", "fact_source", "disagreement", "near_duplicates",
+    "related_to", "reviewer", "assigned_to", "conflict", "reason", "min_rating", "min_tempo_bpm", "max_tempo_bpm",
+)  # fmt: skip
 Listed = Annotated[PageQuery, Query()]
 
 
@@ -71,19 +153,20 @@ class Tab:
 
     name: str
     label: str
-    count: int
+    count: Count
     url: str
 
 
-def tabs(query: PageQuery, counts: dict[str, int]) -> list[Tab]:
-    """All, open, accepted, rejected."""
+def tabs(query: PageQuery, counts: dict[str, Count]) -> list[Tab]:
+    """All, open, accepted, rejected. All is the sum of the others."""
     labels = {"": "All", "open": "To do", "accepted": "Accepted", "rejected": "Rejected"}
-    totals = {"": sum(counts.values()), **counts}
-    return [Tab(name, label, totals.get(name, 0), query.url(verdict=name)) for name, label in labels.items()]
+    every = Count(sum(count.clips for count in counts.values()), any(count.more for count in counts.values()))
+    totals = {"": every, **counts}
+    return [Tab(name, label, totals[name], query.url(verdict=name)) for name, label in labels.items()]
 
 
-def routes(curation: Curation) -> APIRouter:
-    """The HTML routes."""
+def routes(curation: Curation, way: str) -> APIRouter:
+    """The HTML routes; `way` is how people get their names, see `identity`."""
     router = APIRouter()
 
     @router.get("/", response_class=HTMLResponse)
@@ -92,15 +175,20 @@ def routes(curation: Curation) -> APIRouter:
         if not query.collection and len(collections) == 1:
             query = query.model_copy(update={"collection": collections[0]})
         request = query.request()
-        page = curation.page(request, PAGE_SIZE)
-        counts = curation.verdict_counts(request.filter)
+        page = curation.page(request, query.page_size or PAGE_SIZES[0])
+        found = tabs(query, curation.verdict_counts(request.filter, COUNTED))
+        done = not page.clips and query.verdict == "open" and is_counted(request.filter)
         return render(
             "page.html",
             query=query,
             clips=[clip_view(row) for row in page.clips],
-            total=page.total,
-            done=bool(sum(counts.values())) and not counts.get(OPEN),
-            tabs=tabs(query, counts),
+            total=next(tab.count for tab in found if tab.name == query.verdict),
+            tabs=found,
+            work_done=done and any(tab.count.clips for tab in found),
+            way=way,
+            page_sizes=PAGE_SIZES,
+            reasons=REASONS,
+            two_opinions=bool(query.collection) and curation.opinions_per_clip(query.collection) > 1,
             collections=collections,
             subsets=curation.subsets(query.collection),
             next_url=query.url(page=page.next_token) if page.next_token else "",

@@ -11,6 +11,7 @@ from luthier_curation.listening import Listening
 from luthier_curation.settings import CurationSettings
 from luthier_curation.web import api, errors, listening, media, pages
 from luthier_curation.web.audio import AudioCache
+from luthier_curation.web.identity import Identities
 from luthier_kit.web import Safety
 
 MAX_BODY_BYTES = 1 << 20
@@ -26,9 +27,10 @@ def create_app(curation: Curation, settings: CurationSettings) -> FastAPI:
         Safety, refuse=errors.answer, origins=settings.web_origins, max_body_bytes=MAX_BODY_BYTES, from_pages=True
     )
     errors.install(app)
+    identities = Identities(settings)
     cache = AudioCache(curation.store, settings.scratch / "luthier-audio", settings.audio_cache_bytes)
-    app.include_router(pages.routes(curation))
-    app.include_router(api.routes(curation))
+    app.include_router(pages.routes(curation, identities.way))
+    app.include_router(api.routes(curation, identities))
     app.include_router(media.routes(curation, cache, settings.scratch))
     tests = Listening(curation.repository, curation.store, settings.scratch)
     app.include_router(listening.routes(tests, cache))

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from luthier.common.v1 import common_pb2 as common
+from luthier.curation.v1.curation_pb2 import Opinion
 from luthier_curation.clips import tempo_unit
 from luthier_curation.differences import key_difference, tempo_difference
-from luthier_curation.tables import ChangeRow, ClipRow, ClipValues
+from luthier_curation.tables import REASON_NAMES, VERDICT_NAMES, ChangeRow, ClipRow, ClipValues
 
 MODES: dict[int, str] = {common.MODE_MAJOR: "major", common.MODE_MINOR: "minor"}
 VOICES: dict[int, str] = {common.VOICE_PRESENCE_NONE: "no voice", common.VOICE_PRESENCE_HEARD: "voice heard"}
@@ -67,6 +68,11 @@ class ClipView:
     loudness: str
     loudness_lufs: float | None
     tags: Sequence[common.Tag]
+    reason: str
+    rating: int
+    conflict: bool
+    opinions: list["OpinionView"]
+    assigned_to: list[str]
     edited: Sequence[str]
 
 
@@ -105,8 +111,29 @@ def clip_view(row: ClipRow) -> ClipView:
         loudness=f"{row.facts.loudness_lufs:.1f} LUFS" if row.facts.HasField("loudness_lufs") else "silent",
         loudness_lufs=row.facts.loudness_lufs if row.facts.HasField("loudness_lufs") else None,
         tags=row.tags,
+        reason=row.reason,
+        rating=row.rating,
+        conflict=row.conflict,
+        opinions=[_opinion(opinion) for opinion in row.opinions],
+        assigned_to=row.assigned_to,
         edited=row.edited_fields,
     )
+
+
+@dataclass(frozen=True)
+class OpinionView:
+    """A reviewer's opinion; `reason` empty and `rating` 0 = not said."""
+
+    reviewer: str
+    verdict: str
+    reason: str
+    rating: int
+    remark: str
+
+
+def _opinion(opinion: Opinion) -> OpinionView:
+    verdict, reason = VERDICT_NAMES[opinion.verdict], REASON_NAMES[opinion.reason]
+    return OpinionView(opinion.reviewer, verdict, reason, opinion.rating, opinion.remark)
 
 
 def _prompt(prompt: common.Prompt) -> PromptView:
@@ -215,8 +242,22 @@ def _words(values: ClipValues) -> dict[str, str]:
         "lineage": ", ".join(" ".join(item) for item in values.lineage.versions.items()) if values.lineage else None,
         "verdict": values.verdict,
         "remark": values.remark,
+        "reason": None if values.reason is None else values.reason.replace("_", " "),
+        "rating": None if values.rating is None else f"{values.rating} of 5" if values.rating else "",
+        "skipped": None
+        if values.skipped_at_ms is None
+        else moment(values.skipped_at_ms)
+        if values.skipped_at_ms
+        else "",
+        "opinions": None if values.opinions is None else "\n".join(map(_opinion_text, values.opinions)),
     }
     return {name: text for name, text in found.items() if text is not None}
+
+
+def _opinion_text(opinion: Opinion) -> str:
+    view = _opinion(opinion)
+    parts = [view.reason.replace("_", " "), f"{view.rating} of 5" if view.rating else "", view.remark]
+    return f"{view.reviewer}: {', '.join([view.verdict, *filter(None, parts)])}"
 
 
 def _facts_text(facts: common.ClipFacts) -> str:

@@ -1,5 +1,6 @@
 // The page: which clip is the current one, what buttons and keys do, and undo.
 
+import { finished } from "./batches.js";
 import { closeDetails, mark, onDetails, openedId, toBeat, toggleDetails, toggleLoop, zoom } from "./details.js";
 import { closeEditor, openEditor } from "./editor.js";
 import { openExport } from "./export.js";
@@ -14,7 +15,7 @@ const filter = Object.fromEntries(new FormData($(".filters")));
 
 /* the current clip */
 const clips = () => $$(".clip");
-const current = () => $('.clip[aria-current="true"]') || clips()[0];
+export const current = () => $('.clip[aria-current="true"]') || clips()[0];
 
 function choose(clip, { scroll = true } = {}) {
   if (!clip) return;
@@ -33,7 +34,7 @@ function turn(step) {
 }
 
 /** The clip before or after; behind the last one comes the next page. */
-function move(step) {
+export function move(step) {
   const to = clips().indexOf(current()) + step;
   if (to < 0 || to >= clips().length) turn(step);
   else choose(clips()[to]);
@@ -60,48 +61,54 @@ function replace(id, html) {
 /** One clip more or less has this verdict: every count on the page says so. */
 function count(verdict, step) {
   const shown = $(`.tabs [data-verdict="${verdict}"] .count`);
-  shown.textContent = Number(shown.textContent) + step;
+  const clips = Number(shown.dataset.clips) + step;
+  shown.dataset.clips = clips;
+  shown.textContent = clips.toLocaleString("en") + (shown.dataset.more === "true" ? "+" : "");
   $$(`.done .count-${verdict}`).forEach((said) => { said.textContent = shown.textContent; });
-  if (filter.verdict === verdict) {
-    $$(".total").forEach((said) => { said.textContent = shown.textContent; });
-    const one = shown.textContent === "1";
-    $(".bulk .many").textContent = one ? "clip matches" : "clips match";
-    $$('.bulk [data-do="bulk"]').forEach((button) => { button.disabled = shown.textContent === "0"; });
-  }
-  $(".done").hidden = Number($('.tabs [data-verdict="open"] .count').textContent) > 0;
+  if (filter.verdict !== verdict) return;
+  $$(".total").forEach((said) => { said.textContent = shown.textContent; });
+  $(".bulk .many").textContent = clips === 1 ? "clip matches" : "clips match";
+  $$('.bulk [data-do="bulk"]').forEach((button) => { button.disabled = clips === 0; });
+  if (verdict === "open") $(".done").hidden = clips > 0;
 }
 
-async function refresh(id) {
+export async function refresh(id) {
   if (document.getElementById(id)) replace(id, await getHtml(`/clips/${id}`));
 }
 
 /* undo */
 const undone = () => JSON.parse(sessionStorage.getItem(UNDO) || "[]");
-function remember(batch) {
+export function remember(batch) {
   if (batch) sessionStorage.setItem(UNDO, JSON.stringify([...undone(), batch].slice(-200)));
 }
 
-async function undo() {
+export async function undo() {
   const batches = undone();
   const batch = batches.pop();
   if (!batch) return toast("Nothing to undo.");
   const who = await reviewer();
   if (!who) return;
-  const done = await post("/api/undo", { batch_id: batch, reviewer: who });
+  const begun = await post("/api/undo", { batch_id: batch, reviewer: who });
+  const done = begun.state ? await finished(begun) : begun;
   sessionStorage.setItem(UNDO, JSON.stringify(batches));
-  const kept = done.unchanged ? ` ${done.unchanged} changed since and stay as they are.` : "";
-  toast(`Undone for ${done.changed} clip${done.changed === 1 ? "" : "s"}.${kept}`, { fault: !done.changed });
+  const kept = Number(done.unchanged) ? ` ${done.unchanged} changed since and stay as they are.` : "";
+  const text = `Undone for ${done.changed} clip${Number(done.changed) === 1 ? "" : "s"}.${kept}`;
+  if (done.state) { // of many clips: the page shows others of them, too
+    sessionStorage.setItem("luthier-toast", text);
+    return location.reload();
+  }
+  toast(text, { fault: !done.changed });
   await Promise.all(done.clip_ids.map(refresh));
   const shown = done.clip_ids.length === 1 && document.getElementById(done.clip_ids[0]);
   if (shown) choose(shown);
 }
 
 /* verdicts */
-async function decide(clip, verdict) {
+export async function decide(clip, verdict, told = {}) {
   const who = await reviewer();
   if (!who) return;
   const goOn = player.isPlaying() && player.playingId() === clip.id;
-  const body = { verdict, reviewer: who, expected_revision: Number(clip.dataset.revision) };
+  const body = { verdict, reviewer: who, expected_revision: Number(clip.dataset.revision), ...told };
   try {
     const done = await post(`/api/clips/${clip.id}/verdict`, body);
     const next = clips()[clips().indexOf(clip) + 1];
@@ -130,9 +137,9 @@ async function bulk(verdict) {
   const { page: _, ...matching } = filter;
   const number = (value) => (value ? Number(value) : null);
   const body = { ...matching, min_tempo_bpm: number(filter.min_tempo_bpm), max_tempo_bpm: number(filter.max_tempo_bpm) };
-  const done = await post("/api/review", { verdict, reviewer: who, filter: body });
+  const done = await finished(await post("/api/review", { verdict, reviewer: who, filter: body, background: true }));
   remember(done.batch_id);
-  sessionStorage.setItem("luthier-toast", `${DONE[verdict]}: ${done.changed} clips.${done.unchanged ? ` ${done.unchanged} were already.` : ""}`);
+  sessionStorage.setItem("luthier-toast", `${DONE[verdict]}: ${done.changed} clips.${Number(done.unchanged) ? ` ${done.unchanged} were already.` : ""}`);
   location.reload();
 }
 
@@ -152,7 +159,7 @@ function edit(clip) {
 }
 
 /** Run it; a refusal is told, never swallowed. */
-const guarded = (act) => async (...given) => {
+export const guarded = (act) => async (...given) => {
   try {
     await act(...given);
   } catch (error) {

@@ -19,15 +19,20 @@ async function answered(request) {
   throw new Refused(response.status, await response.json().catch(() => ({})));
 }
 
+const TOKEN = "luthier-token"; // of this tab alone; never in an address
+export const token = () => sessionStorage.getItem(TOKEN) || "";
+export const keepToken = (text) => (text ? sessionStorage.setItem(TOKEN, text) : sessionStorage.removeItem(TOKEN));
+const credentials = () => (token() ? { authorization: `Bearer ${token()}` } : {});
+
 /** POST JSON, get JSON. The header says that this page sent it. */
 export async function post(path, body) {
-  const headers = { "content-type": "application/json", accept: "application/json", "x-luthier-page": "1" };
+  const headers = { "content-type": "application/json", accept: "application/json", "x-luthier-page": "1", ...credentials() };
   const request = fetch(path, { method: "POST", headers, body: JSON.stringify(body) });
   return (await answered(request)).json();
 }
 
 export async function getJson(path) {
-  return (await answered(fetch(path, { headers: { accept: "application/json" } }))).json();
+  return (await answered(fetch(path, { headers: { accept: "application/json", ...credentials() } }))).json();
 }
 
 export async function getBytes(path) {

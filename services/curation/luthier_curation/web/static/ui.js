@@ -1,5 +1,7 @@
 // Toasts, dialogs, and the reviewer's name.
 
+import { getJson, keepToken, token } from "./server.js";
+
 export const $ = (selector, root = document) => root.querySelector(selector);
 export const $$ = (selector, root = document) => [...root.querySelectorAll(selector)];
 
@@ -40,12 +42,37 @@ export async function confirmed(title, text, ok) {
 }
 
 const NAME = "luthier-reviewer";
+const way = () => $("#reviewer").dataset.way; // how people get their names: claim, proxy or token
 
-export function showReviewer() {
-  $("#reviewer").textContent = localStorage.getItem(NAME) || "not set";
+export async function showReviewer() {
+  if (way() === "claim") $("#reviewer").textContent = localStorage.getItem(NAME) || "not set";
+  else if (way() === "proxy" || token()) $("#reviewer").textContent = (await named()) || "not set";
+}
+
+/** The name that the proxy or the token gives; "" where neither does. */
+async function named() {
+  try {
+    return (await getJson("/api/me")).name;
+  } catch (error) {
+    keepToken("");
+    toast(error.message, { fault: true });
+    return "";
+  }
+}
+
+async function askToken() {
+  const input = $("#token-input");
+  input.value = "";
+  if (!(await asked($("#token-dialog"))) || !input.value.trim()) return "";
+  keepToken(input.value.trim());
+  const name = await named();
+  $("#reviewer").textContent = name || "not set";
+  return name;
 }
 
 export async function askReviewer() {
+  if (way() === "proxy") return named();
+  if (way() === "token") return askToken();
   const input = $("#reviewer-input");
   input.value = localStorage.getItem(NAME) || "";
   if (!(await asked($("#reviewer-dialog"))) || !input.value.trim()) return "";
@@ -56,5 +83,6 @@ export async function askReviewer() {
 
 /** The reviewer's name, asked for once; "" when it was not given. */
 export async function reviewer() {
+  if (way() !== "claim") return way() === "token" && !token() ? askToken() : named();
   return localStorage.getItem(NAME) || askReviewer();
 }
