@@ -120,12 +120,19 @@ def test_the_list_its_editor_and_its_dialogs(seen: Seen, paged: Curation, ids: l
     page = seen.page
     expect(page.locator(".wave[data-drawn]").first).to_be_visible()
     seen.look("list", "4")
+    page.get_by_text("More filters").click()
+    page.keyboard.press("Escape")
+    page.locator(".pick").first.check()
+    seen.look("selected", "1 selected")
+    page.locator(".pick").first.uncheck()
+    page.locator(".clip").first.focus()
     page.keyboard.press("e")
     page.get_by_label("Add an instrument").fill("Kazoo")
     page.keyboard.press("Control+Enter")
     seen.look("editor", "is not a General MIDI instrument")
     page.get_by_role("button", name="Cancel").click()
     dialogs: dict[str, tuple[Callable[[], None], str]] = {
+        "judge": (lambda: page.keyboard.press("v"), "Judge this clip"),
         "help": (lambda: page.keyboard.press("?"), "play or pause"),
         "history": (lambda: page.keyboard.press("h"), "Created by"),
         "export": (lambda: page.get_by_role("button", name="Export data set").first.click(), "Freezes the accepted"),
@@ -183,12 +190,12 @@ def test_the_last_one_says_that_the_work_is_done(seen: Seen, paged: Curation, to
     seen.ready("/?verdict=open")
     page = seen.page
     page.keyboard.press("1")
-    expect(page.locator(".bulk p")).to_have_text("1 clip matches")
+    expect(page.locator(".bulk p").first).to_have_text("1 clip matches")
     expect(page.locator(".done")).to_be_hidden()
     page.keyboard.press("2")
     seen.look("done", "All of these are judged")
     expect(page.locator(".done")).to_contain_text("1 accepted, 1 rejected")
-    expect(page.locator(".bulk p")).to_have_text("0 clips match")
+    expect(page.locator(".bulk p").first).to_have_text("0 clips match")
     seen.ready("/?verdict=open")
     seen.look("done-later", "All of these are judged")
 
