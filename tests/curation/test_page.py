@@ -139,6 +139,29 @@ def test_prompt_and_instruments_are_edited_in_place(page: Page, paged: Curation,
     assert paged.clip(ids[0]).edited_fields == []
 
 
+def test_a_corrected_genre_is_in_the_prompts_and_own_words_show_what_disagrees(
+    page: Page, paged: Curation, ids: list[str]
+) -> None:
+    shown = page.locator(f"#{ids[0]}")
+    page.keyboard.press("e")
+    editor = page.locator(".editor")
+    editor.get_by_label("Remove rock").click()
+    editor.get_by_label("Add a tag").fill("tango")
+    editor.get_by_label("Add a tag").press("Enter")
+    page.keyboard.press("Control+Enter")
+    expect(editor).to_have_count(0)
+    expect(shown.locator(".prompt-text").first).to_contain_text("tango", ignore_case=True)
+    expect(shown.locator(".check-passed")).to_have_count(1)
+    page.keyboard.press("e")
+    editor.locator("textarea").first.fill("A waltz in D minor")
+    page.keyboard.press("Control+Enter")
+    expect(shown.locator(".prompt").first).to_contain_text("the facts say “C major”")
+    assert not paged.clip(ids[0]).prompts[0].check.passed
+    page.keyboard.press("Control+z")
+    page.keyboard.press("Control+z")
+    expect(shown.locator(".prompt-text").first).to_have_text(PROMPT)
+
+
 def test_a_person_confirms_that_nobody_sings_in_a_recording(page: Page, paged: Curation, tones: list[Path]) -> None:
     recorded = clip(paged.store, tones[0], song="tape")
     recorded.facts.voice.speech_share = 0.02

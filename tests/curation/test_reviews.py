@@ -69,10 +69,12 @@ def test_a_persons_prompt_comes_first_and_the_machines_keep_their_checks(curatio
     assert row.prompts[1].check == common.PromptCheck(passed=True)
 
 
-def test_corrected_facts_void_the_checks_of_the_prompts(curation: Curation, ids: list[str]) -> None:
-    row, _ = curation.edit(ids[0], 1, "Ada", Edit(tempo=common.TempoFact(tempo_bpm=60.0)))
-    assert not row.prompts[0].HasField("check")
-    assert not row.checked
+def test_corrected_facts_are_in_the_prompts_at_once(curation: Curation, ids: list[str]) -> None:
+    row, batch = curation.edit(ids[0], 1, "Ada", Edit(tempo=common.TempoFact(tempo_bpm=60.0)))
+    assert "60" in row.prompts[0].text
+    assert row.checked
+    curation.undo(batch, "Ada")
+    assert curation.clip(ids[0]).prompts[0].text == PROMPT
 
 
 HEARD_BY_DETECTORS = common.VoiceFact(speech_share=0.14, speech_estimator="silero", vocals_share=0.01)

@@ -33,6 +33,8 @@ MAX_CLIP_BYTES = 1 << 20
 """of a clip's message: with edits of every field it still fits a page of 4 MiB."""
 MAX_SONG_S = 86_400.0
 MAX_AUDIO_BYTES = 4 << 30
+MAX_TAG_CHARS = 64
+TAG_KINDS = ("genre", "mood", "era", "instrument", "other")
 GENERATED = "generated/"
 """Where audio lies that expires (`luthier gc --generated`): a clip of it would lose its sound."""
 TEMPO_BPM = (20.0, 400.0)
@@ -182,6 +184,11 @@ def check_edit(edit: Edit, expected_revision: int, reviewer: str) -> None:
     if edit.key is not None and edit.key.tonic:
         checks.one_of("key.tonic", edit.key.tonic, TONICS)
         checks.that(edit.key.mode in (MODE_MAJOR, MODE_MINOR), "key.mode", "must be MODE_MAJOR or MODE_MINOR")
+    if edit.tags is not None:
+        for field, (text, kind) in checks.items("tags", edit.tags, 0, MAX_TAGS):
+            checks.text(f"{field}.text", text, max_chars=MAX_TAG_CHARS, blank=False)
+            clean(checks, f"{field}.text", text)
+            checks.one_of(f"{field}.kind", kind, TAG_KINDS)
     if edit.voice is not None:
         checks.that(edit.voice in VoicePresence.values(), "voice", "must be a known VoicePresence")
     if edit.remark is not None:

@@ -25,6 +25,7 @@ from luthier.common.v1.common_pb2 import (
     KeyFact,
     Prompt,
     SongName,
+    Tag,
     TempoFact,
     VoiceFact,
     VoicePresence,
@@ -32,9 +33,11 @@ from luthier.common.v1.common_pb2 import (
 from luthier.curation.v1 import curation_pb2 as pb
 from luthier_curation import terms
 from luthier_curation.doubt import doubt, key_disagreement, priority, tempo_disagreement
+from luthier_curation.mending import mended
 from luthier_curation.tables import NEVER, OPEN, SILENCE_LUFS, ChangeRow, ClipRow, ClipValues
 from luthier_kit.rpc import InvalidRequest
 from luthier_music.instruments import DRUMS, PROGRAM_NAMES, family_of, program_of
+from luthier_music.vocabulary import normalise
 
 POLYPHONIC = "polyphonic"
 """The subset of a clip that names none."""
@@ -114,17 +117,6 @@ class Identity:
 # --- prompts and facts of people
 
 
-def unchecked(prompts: Iterable[Prompt]) -> list[Prompt]:
-    """The same prompts without their checks: those were about other facts."""
-    found = []
-    for prompt in prompts:
-        bare = Prompt()
-        bare.CopyFrom(prompt)
-        bare.ClearField("check")
-        found.append(bare)
-    return found
-
-
 def is_kept_back(prompt: Prompt) -> bool:
     """Whether a prompt is a caption of a whole song that the clip's facts deny, or have not been held against."""
     denied = any(found.reason == "CONTRADICTS_FACTS" for found in prompt.check.disagreements)
@@ -191,6 +183,13 @@ def instruments_by_person(named: Iterable[tuple[str, float]]) -> list[Instrument
             spelled, family = name, ""
         found.append(InstrumentFact(instrument=spelled, family=family, share=share))
     return found
+
+
+def tags_by_person(named: Iterable[tuple[str, str]], before: Iterable[Tag]) -> list[Tag]:
+    """Tags (text, kind) as a person lists them: those that were there keep weight, source and licence."""
+    known = {(tag.text, tag.kind): tag for tag in before}
+    wanted = dict.fromkeys((normalise(text), kind) for text, kind in named)
+    return [known.get(name) or Tag(text=name[0], kind=name[1], weight=1.0, source=PERSON) for name in wanted]
 
 
 def with_fact(facts: ClipFacts, name: str, source: ClipFacts) -> ClipFacts:
@@ -364,19 +363,20 @@ def _create(session: Session, identity: Identity, clip: pb.NewClip, author: Auth
 def _revise(session: Session, row: ClipRow, clip: pb.NewClip, author: Author) -> bool:
     """New values under a person's edits: every edited field keeps the value that the person gave it.
 
-    Checks of prompts survive only where they were made against the facts that hold now.
+    Prompts are mended where they were made of, or checked against, other facts or tags than those that hold now.
     """
     incoming = ClipValues(facts=clip.facts, prompts=list(clip.prompts))
+    tags = row.tags if "tags" in row.edited_fields else list(clip.tags)
     facts, prompts = row.facts, row.prompts
-    if incoming != row.incoming:
+    if incoming != row.incoming or tags != row.tags:
         facts = clip.facts
         for name in EDITABLE_FACTS:
             if f"facts.{name}" in row.edited_fields:
                 facts = with_fact(facts, name, row.facts)
         by_person = "prompts" in row.edited_fields
         prompts = row.prompts if by_person else list(clip.prompts)
-        if facts != (row.facts if by_person else clip.facts):
-            prompts = unchecked(prompts)
+        if (facts, tags) != ((row.facts, row.tags) if by_person else (clip.facts, list(clip.tags))):
+            prompts = mended(row.clip_id, prompts, facts, tags)
     judged_anew = (clip.audio.sha256, facts, prompts) != (row.audio.sha256, row.facts, row.prompts)
     row.incoming = incoming
     row.sort_key = Identity.of(row.collection, clip.source).sort_key(clip.source.song)
@@ -384,7 +384,7 @@ def _revise(session: Session, row: ClipRow, clip: pb.NewClip, author: Author) ->
         source=clip.source,
         audio=clip.audio,
         facts=facts,
-        tags=list(clip.tags),
+        tags=tags,
         prompts=prompts,
         lineage=clip.lineage,
         **(OPEN_AGAIN if judged_anew else {}),

@@ -23,12 +23,13 @@ from luthier_curation.clips import (
     change,
     edited_prompts,
     is_kept_back,
+    tags_by_person,
     tempo_by_person,
-    unchecked,
     voice_by_person,
     with_fact,
 )
 from luthier_curation.doubt import CONFLICT
+from luthier_curation.mending import checked, mended
 from luthier_curation.tables import (
     NEVER,
     OPEN,
@@ -50,13 +51,15 @@ UNDOABLE = (EDITED, REVIEWED, UNDONE, SKIPPED, IMPORTED)
 
 @dataclass(frozen=True)
 class Edit:
-    """New values of a clip; None leaves a field as it is. What a tempo's number counts: see `tempo_by_person`."""
+    """New values of a clip; None leaves a field as it is. What a tempo's number counts: see `tempo_by_person`. Tags are
+    texts with their kinds."""
 
     prompts: list[str] | None = None
     instruments: list[InstrumentFact] | None = None
     tempo: TempoFact | None = None
     key: KeyFact | None = None
     voice: VoicePresence | None = None
+    tags: list[tuple[str, str]] | None = None
     remark: str | None = None
 
 
@@ -72,7 +75,8 @@ class Reviewed:
 def edit(session: Session, clip_id: str, expected_revision: int, reviewer: str, wanted: Edit) -> tuple[ClipRow, str]:
     """Apply a person's edit: the clip as it is now, and the batch to undo it by ("" = nothing was different).
 
-    Corrected facts void the checks of the prompts. Aborted when the expected revision is not the newest; NotFound.
+    Corrected facts and tags mend the prompts (`mending.mended`); a person's own words are checked and kept, whatever
+    the check says. Aborted when the expected revision is not the newest; NotFound.
     """
     row = listing.get(session, clip_id, lock=True)
     expect(row, expected_revision)
@@ -84,14 +88,18 @@ def edit(session: Session, clip_id: str, expected_revision: int, reviewer: str, 
         if getattr(wanted, name) is not None and (corrected := with_fact(facts, name, stated)) != facts:
             facts = corrected
             edited.add(f"facts.{name}")
+    tags = row.tags if wanted.tags is None else tags_by_person(wanted.tags, row.tags)
+    edited |= {"tags"} if tags != row.tags else set()
     prompts = row.prompts
     if wanted.prompts is not None:
         prompts = edited_prompts(wanted.prompts, row.prompts)
         settled = prompts != row.prompts or any(map(is_kept_back, prompts))  # a caption may be right as it is
         edited |= {"prompts"} if settled else set()
-    if facts != row.facts:
-        prompts = unchecked(prompts)
-    values = ClipValues(facts=facts, prompts=prompts, edited_fields=sorted(edited), remark=wanted.remark)
+    if (facts, tags) != (row.facts, row.tags):
+        prompts = mended(row.clip_id, prompts, facts, tags)
+    elif wanted.prompts is not None:
+        prompts = [prompt if prompt.HasField("check") else checked(prompt, facts, tags) for prompt in prompts]
+    values = ClipValues(facts=facts, tags=tags, prompts=prompts, edited_fields=sorted(edited), remark=wanted.remark)
     author = Author(EDITED, reviewer)
     return row, author.batch_id if change(session, row, values, author) else ""
 

@@ -58,6 +58,7 @@ class CurationService(CurationServiceServicer):
         checks = Checks()
         checks.count("prompts", request.prompts, 0, checking.MAX_PROMPTS)
         checks.count("instruments", request.instruments.instruments, 0, checking.MAX_INSTRUMENTS)
+        checks.count("tags", request.tags.tags, 0, checking.MAX_TAGS)
         checks.done()
         row, _ = self.curation.edit(request.clip_id, request.expected_revision, actor(request.reviewer), _edit(request))
         return pb.UpdateClipResponse(clip=curated_clip(row))
@@ -198,6 +199,7 @@ def _edit(request: pb.UpdateClipRequest) -> Edit:
         tempo=request.tempo if request.HasField("tempo") else None,
         key=key_by_person(request.key) if request.HasField("key") else None,
         voice=request.voice if request.HasField("voice") else None,
+        tags=[(tag.text, tag.kind) for tag in request.tags.tags] if request.HasField("tags") else None,
         remark=request.remark if request.HasField("remark") else None,
     )
 

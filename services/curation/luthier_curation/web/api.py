@@ -72,6 +72,14 @@ class InstrumentBody(BaseModel):
     share: float = 0.0
 
 
+class TagBody(BaseModel):
+    """A tag of an edited list."""
+
+    model_config = ConfigDict(extra="forbid")
+    text: str
+    kind: str
+
+
 class EditBody(Body):
     """New values of a clip; what is absent stays. The tempo's number counts what the clip's counted; `tempo_changes`
     says whether it is the mean of a changing one."""
@@ -84,6 +92,7 @@ class EditBody(Body):
     tonic: str | None = None
     mode: Literal["", "MODE_MAJOR", "MODE_MINOR"] = ""
     voice: Literal["VOICE_PRESENCE_UNSPECIFIED", "VOICE_PRESENCE_NONE", "VOICE_PRESENCE_HEARD"] | None = None
+    tags: list[TagBody] | None = None
     remark: str | None = None
 
     def edit(self) -> Edit:
@@ -99,6 +108,7 @@ class EditBody(Body):
             tempo=stated,
             key=None if self.tonic is None else key_by_person(key),
             voice=None if self.voice is None else VOICES[self.voice],
+            tags=None if self.tags is None else [(tag.text, tag.kind) for tag in self.tags],
             remark=self.remark,
         )
 

@@ -1,5 +1,6 @@
 """Clips and history as templates show them: labels for people, nothing decided here."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -68,6 +69,7 @@ class ClipView:
     loudness: str
     loudness_lufs: float | None
     tags: Sequence[common.Tag]
+    tags_json: str
     reason: str
     rating: int
     conflict: bool
@@ -111,6 +113,7 @@ def clip_view(row: ClipRow) -> ClipView:
         loudness=f"{row.facts.loudness_lufs:.1f} LUFS" if row.facts.HasField("loudness_lufs") else "silent",
         loudness_lufs=row.facts.loudness_lufs if row.facts.HasField("loudness_lufs") else None,
         tags=row.tags,
+        tags_json=json.dumps([[tag.text, tag.kind] for tag in row.tags], ensure_ascii=False, separators=(",", ":")),
         reason=row.reason,
         rating=row.rating,
         conflict=row.conflict,

@@ -82,7 +82,11 @@ export function remember(batch) {
   if (batch) sessionStorage.setItem(UNDO, JSON.stringify([...undone(), batch].slice(-200)));
 }
 
-export async function undo() {
+let undoing = Promise.resolve();
+/** Take back the newest batch; one after the other, however fast the keys come. */
+export const undo = () => (undoing = undoing.catch(() => {}).then(undoNewest));
+
+async function undoNewest() {
   const batches = undone();
   const batch = batches.pop();
   if (!batch) return toast("Nothing to undo.");
