@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 from sqlalchemy import ColumnElement, bindparam, delete, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
@@ -329,7 +330,7 @@ def check_undoable(kinds: Iterable[str]) -> None:
         raise FailedPrecondition("only edits and verdicts can be undone", reason="NOT_UNDOABLE")
 
 
-def _before(made: ChangeRow) -> ClipValues:
+def _before(made: Any) -> ClipValues:
     """What a change replaced. Luthier 0.1 knew no opinions: who judged a clip was its reviewer alone."""
     before, after = made.before, made.after
     first = before.verdict == OPEN and before.conflict is None and after.opinions is None and after.settled is None
@@ -339,19 +340,41 @@ def _before(made: ChangeRow) -> ClipValues:
 def undo_chunk(session: Session, batch_id: str, author: Author, after: str) -> UndoneChunk | None:
     """Take back the first CHUNK changes of a batch behind the id of a clip; None = there are none. FailedPrecondition
     for what cannot be undone."""
-    query = select(ChangeRow, ClipRow).join(ClipRow, ClipRow.clip_id == ChangeRow.clip_id)
-    query = query.where(ChangeRow.batch_id == batch_id, ChangeRow.clip_id > after).order_by(ChangeRow.clip_id)
-    rows = [(row[0], row[1]) for row in session.execute(query.limit(CHUNK).with_for_update(of=ClipRow))]
-    if not rows:
+    columns = (
+        ChangeRow.clip_id,
+        ChangeRow.revision,
+        ChangeRow.kind,
+        ChangeRow.automatic,
+        ChangeRow.before,
+        ChangeRow.after,
+    )
+    query = select(*columns).where(ChangeRow.batch_id == batch_id, ChangeRow.clip_id > after)
+    lines = session.execute(query.order_by(ChangeRow.clip_id).limit(CHUNK)).all()
+    if not lines:
         return None
-    check_undoable({made.kind for made, _ in rows})
-    last = rows[-1][1].clip_id
-    taken_back = [
-        row.clip_id
-        for made, row in rows
-        if row.revision == made.revision and change(session, row, _before(made), author)
+    check_undoable({line.kind for line in lines})
+    rows = {row.clip_id: row for row in _standings(session, ClipRow.clip_id.in_([line.clip_id for line in lines]))}
+    newest = {line.clip_id: _before(line) for line in lines if rows[line.clip_id].revision == line.revision}
+    judged = {name: _standing_values(values) for name, values in newest.items()}
+    restored = [
+        (rows[name], replace(rows[name].standing, **values)) for name, values in judged.items() if values is not None
     ]
+    restored = [(row, standing) for row, standing in restored if standing != row.standing]
+    stand(session, restored, author, time.time_ns() // 1_000_000)
+    taken_back = [row.clip_id for row, _ in restored]
+    edited = [name for name, values in judged.items() if values is None]
+    for row in session.scalars(select(ClipRow).where(ClipRow.clip_id.in_(edited))):
+        if change(session, row, newest[row.clip_id], author):
+            taken_back.append(row.clip_id)
     session.flush()
     terms.settle(session)
     session.expunge_all()
-    return UndoneChunk(len(rows), len(taken_back), last, taken_back)
+    return UndoneChunk(len(lines), len(taken_back), lines[-1].clip_id, taken_back)
+
+
+def _standing_values(values: ClipValues) -> dict[str, Any] | None:
+    """The values as a standing has them; None where there are others among them."""
+    found = {item.name: value for item in fields(values) if (value := getattr(values, item.name)) is not None}
+    if "opinions" in found:
+        found["opinions"] = tuple(found["opinions"])
+    return found if found.keys() <= {item.name for item in fields(Standing)} else None

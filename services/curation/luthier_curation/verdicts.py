@@ -105,6 +105,8 @@ def _with_opinion(before: Standing, decision: Decision, opinions_per_clip: int, 
     opinion = _opinion(known, name, decision, at_ms)
     others = () if alone else tuple(item for item in before.opinions if item.reviewer != name)
     opinions = tuple(sorted((*others, opinion), key=lambda item: item.reviewer))
+    if opinion is known and opinions == before.opinions and (same or not alone):
+        return before
     if before.settled:
         return replace(before, opinions=opinions)
     told = replace(_told(before, decision), reviewer=name, opinions=opinions, conflict=False, skipped_at_ms=NEVER)
