@@ -354,7 +354,9 @@ def undo_chunk(session: Session, batch_id: str, author: Author, after: str) -> U
         return None
     check_undoable({line.kind for line in lines})
     rows = {row.clip_id: row for row in _standings(session, ClipRow.clip_id.in_([line.clip_id for line in lines]))}
-    newest = {line.clip_id: _before(line) for line in lines if rows[line.clip_id].revision == line.revision}
+    changed_since = {line.clip_id: line.revision for line in lines if rows[line.clip_id].revision != line.revision}
+    kept = changed_since.keys() - _as_left(session, changed_since)
+    newest = {line.clip_id: _before(line) for line in lines if line.clip_id not in kept}
     judged = {name: _standing_values(values) for name, values in newest.items()}
     restored = [
         (rows[name], replace(rows[name].standing, **values)) for name, values in judged.items() if values is not None
@@ -370,6 +372,22 @@ def undo_chunk(session: Session, batch_id: str, author: Author, after: str) -> U
     terms.settle(session)
     session.expunge_all()
     return UndoneChunk(len(lines), len(taken_back), lines[-1].clip_id, taken_back)
+
+
+def _as_left(session: Session, revisions: dict[str, int]) -> set[str]:
+    """Which of these clips {id: revision} are as that revision left them: all that happened since was taken back."""
+    columns = (ChangeRow.clip_id, ChangeRow.revision, ChangeRow.before, ChangeRow.after)
+    query = select(*columns).where(ChangeRow.clip_id.in_(revisions)).order_by(ChangeRow.clip_id, ChangeRow.revision)
+    then = {name: dict[str, object]() for name in revisions}
+    now = {name: dict[str, object]() for name in revisions}
+    for line in session.execute(query) if revisions else ():
+        if line.revision <= revisions[line.clip_id]:
+            continue
+        for item in fields(ClipValues):
+            if (value := getattr(line.after, item.name)) is not None:
+                then[line.clip_id].setdefault(item.name, getattr(line.before, item.name))
+                now[line.clip_id][item.name] = value
+    return {name for name in revisions if then[name] == now[name]}
 
 
 def _standing_values(values: ClipValues) -> dict[str, Any] | None:
