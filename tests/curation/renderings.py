@@ -51,10 +51,13 @@ def rendered_clip(store: Store, folder: Path, *, length_s: float = 2.0) -> pb.Ne
                 sound=rendering.Sound(part=part),
             )
         )
-    mix = folder / "mix.flac"
-    soundfile.write(mix, tone(LOW_HZ, length_s) + tone(HIGH_HZ, length_s), RATE, subtype="PCM_16")
+    song, mix = folder / "song.flac", folder / "mix.flac"
+    sound = tone(LOW_HZ) + tone(HIGH_HZ)
+    soundfile.write(song, sound, RATE, subtype="PCM_16")
+    soundfile.write(mix, sound[round(START_S * RATE) : round((START_S + length_s) * RATE)], RATE, subtype="PCM_16")
     action = Action("render", inputs=["b" * 64], version="1")
-    response = rendering.RenderSongResponse(stems=stems, timeline=timeline(), seed=1)
+    whole = store.blobs.put_file("mixes", song, media_type="audio/flac")
+    response = rendering.RenderSongResponse(mix=whole, stems=stems, timeline=timeline(), seed=1)
     store.actions.run(action, rendering.RenderSongResponse, lambda: response)
     new = clip(store, mix, song="rendered", start_s=START_S)
     new.source.span.end_s = START_S + length_s

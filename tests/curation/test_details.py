@@ -112,6 +112,11 @@ def test_numbers_and_keys_choose_a_region_without_a_mouse(page: Page) -> None:
     page.get_by_label("To, s").press("Tab")
     region = page.locator(".closeup [part^='region ']")
     expect(region).to_have_count(1)
+    box, whole = region.bounding_box(), page.locator(".closeup").bounding_box()
+    assert box
+    assert whole
+    assert (box["x"] - whole["x"]) / whole["width"] == pytest.approx(0.25 / 2, abs=0.01)
+    assert box["width"] / whole["width"] == pytest.approx(1.5 / 2, abs=0.01)
     page.get_by_role("button", name="Clear").click()
     expect(region).to_have_count(0)
     page.locator(".details").evaluate("(panel) => panel.closest('.clip').focus()")

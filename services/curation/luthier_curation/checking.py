@@ -2,14 +2,15 @@
 
 import math
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
-from luthier.common.v1.common_pb2 import MODE_MAJOR, MODE_MINOR, FactSource, InstrumentFact, Mode, VoicePresence
+from luthier.common.v1.common_pb2 import MODE_MAJOR, MODE_MINOR, FactSource, InstrumentFact, Mode, Span, VoicePresence
 from luthier.curation.v1 import curation_pb2 as pb
+from luthier_curation.cutting import check_parts
 from luthier_curation.reviews import Edit
 from luthier_curation.splits import Fractions
 from luthier_curation.tables import (
@@ -20,6 +21,7 @@ from luthier_curation.tables import (
     REJECTED,
     VERDICT_NAMES,
     VERDICTS,
+    ClipRow,
 )
 from luthier_curation.verdicts import Decision
 from luthier_kit.rpc import MAX_PROMPT_CHARS, Checks, InvalidRequest
@@ -288,6 +290,15 @@ def check_import(opinions: Collection[pb.ImportedOpinion], imported_by: str) -> 
         checks.that(key not in seen, f"{path}", "must be another clip or reviewer than those before it")
         seen.add(key)
     check_reviewer(checks, "imported_by", imported_by)
+    checks.done()
+
+
+def check_cut(row: ClipRow, expected_revision: int, reviewer: str, parts: Sequence[Span]) -> None:
+    """Bounds of the parts that a clip is cut into."""
+    checks = Checks()
+    check_reviewer(checks, "reviewer", reviewer)
+    checks.that(expected_revision >= 1, "expected_revision", f"must be 1 or more, got {expected_revision}")
+    check_parts(checks, parts, row.duration_s)
     checks.done()
 
 

@@ -290,8 +290,10 @@ def derive_again(session: Session, after: str, size: int) -> str:
 # --- clips from the pipeline
 
 
-def upsert(session: Session, collection: str, clips: Sequence[pb.NewClip]) -> tuple[list[str], Counter[str]]:
-    """Ids in the order of the clips, and how many were `created`, `revised`, `unchanged`.
+def upsert(
+    session: Session, collection: str, clips: Sequence[pb.NewClip], who: str = PIPELINE
+) -> tuple[list[str], Counter[str]]:
+    """Ids in the order of the clips, and how many were `created`, `revised`, `unchanged`; `who` brought them.
 
     A revision keeps every field that a person edited, and opens the verdict again when what was judged changed: the
     audio, the facts or the prompts. InvalidRequest when two of the clips are the same one.
@@ -304,7 +306,7 @@ def upsert(session: Session, collection: str, clips: Sequence[pb.NewClip]) -> tu
         raise InvalidRequest("the same clip twice", reason="DUPLICATE_CLIP", violations=[violation])
     present = select(ClipRow).where(ClipRow.clip_id.in_(ids)).order_by(ClipRow.clip_id).with_for_update()
     rows = {row.clip_id: row for row in session.scalars(present)}
-    author, outcomes = Author(REVISED, PIPELINE), Counter[str]()
+    author, outcomes = Author(REVISED, who), Counter[str]()
     for name, identity, clip in zip(ids, identities, clips, strict=True):
         row = rows.get(name)
         if row is None:

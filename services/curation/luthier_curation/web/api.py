@@ -14,6 +14,7 @@ from luthier.common.v1.common_pb2 import (
     VOICE_PRESENCE_NONE,
     VOICE_PRESENCE_UNSPECIFIED,
     KeyFact,
+    Span,
     TempoFact,
     VoicePresence,
 )
@@ -122,6 +123,25 @@ class VerdictBody(Body):
     rating: int = 0
     remark: str = ""
     settle: bool = False
+
+
+class PartBody(BaseModel):
+    """A part of a clip, in seconds from its first sample."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+    start_s: float
+    end_s: float
+
+
+class CutBody(Body):
+    """The parts of a clip that become clips of their own; the clip is rejected."""
+
+    expected_revision: int
+    parts: list[PartBody]
+
+    def spans(self) -> list[Span]:
+        """The same as the contract has them."""
+        return [Span(start_s=part.start_s, end_s=part.end_s) for part in self.parts]
 
 
 class ReviewBody(Body):
@@ -243,6 +263,12 @@ def routes(curation: Curation, identities: Identities) -> APIRouter:
     def verdict(request: Request, clip_id: str, body: VerdictBody) -> dict[str, Any]:
         done = curation.review({clip_id: body.expected_revision}, _decision(request, body))
         return {"html": _card(curation.clip(clip_id)), **_reviewed(done)}
+
+    @router.post("/clips/{clip_id}/cut")
+    def cut(request: Request, clip_id: str, body: CutBody) -> dict[str, Any]:
+        name = identities.person(request, body.reviewer).must_be_curator().name
+        done = curation.cut(clip_id, body.expected_revision, name, body.spans())
+        return {"clip_ids": done.ids, "notes": done.notes, **_reviewed(done.rejected)}
 
     @router.post("/skip")
     def skip(request: Request, body: SkipBody) -> dict[str, Any]:

@@ -210,7 +210,8 @@ def routes(curation: Curation, way: str) -> APIRouter:
     @router.get("/clips/{clip_id}/details", response_class=HTMLResponse)
     def details(clip_id: str) -> str:
         row = curation.clip(clip_id)
-        return fragment("details.html", clip=clip_view(row), details=details_view(curation.store, row))
+        shown = details_view(curation.store, row)
+        return fragment("details.html", clip=clip_view(row), details=shown, can_cut=curation.cutter.known)
 
     @router.get("/datasets", response_class=HTMLResponse)
     def datasets() -> str:

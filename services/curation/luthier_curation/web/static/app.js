@@ -1,7 +1,7 @@
 // The page: which clip is the current one, what buttons and keys do, and undo.
 
 import { finished } from "./batches.js";
-import { closeDetails, mark, onDetails, openedId, toBeat, toggleDetails, toggleLoop, zoom } from "./details.js";
+import { closeDetails, mark, onCut, onDetails, openedId, toBeat, toggleDetails, toggleLoop, zoom } from "./details.js";
 import { closeEditor, openEditor } from "./editor.js";
 import { openExport } from "./export.js";
 import * as player from "./player.js";
@@ -239,6 +239,13 @@ document.addEventListener("keydown", guarded(async (event) => {
   event.preventDefault();
   if (current() || "?/np".includes(event.key)) await keys[event.key]();
 }));
+
+onCut((done) => { // the parts are elsewhere in the list
+  remember(done.batch_id);
+  const left = done.notes.length ? ` ${done.notes.join("; ")}.` : "";
+  sessionStorage.setItem("luthier-toast", `Cut: ${done.clip_ids.length} new clip${done.clip_ids.length === 1 ? "" : "s"}.${left}`);
+  location.reload();
+});
 
 /* start */
 clips().forEach(watch);

@@ -2,8 +2,8 @@
 
 import { Mixer } from "./mixer.js";
 import * as player from "./player.js";
-import { getHtml } from "./server.js";
-import { $, $$, element } from "./ui.js";
+import { getHtml, post } from "./server.js";
+import { $, $$, confirmed, element, reviewer } from "./ui.js";
 import Regions from "./vendor/regions.js";
 import { peaksOf, waveform } from "./waves.js";
 
@@ -50,7 +50,7 @@ async function openDetails(clip) {
   await draw(open);
   open.form.addEventListener("submit", (event) => event.preventDefault());
   open.form.elements.zoom.addEventListener("input", (event) => open.wave.zoom(Number(event.target.value)));
-  for (const name of ["from", "to"]) open.form.elements[name].addEventListener("change", typed);
+  for (const name of ["from", "to"]) open.form.elements[name].addEventListener("input", typed);
   open.panel.scrollIntoView({ block: "nearest" });
 }
 
@@ -99,8 +99,11 @@ function snap(state, region) {
 }
 
 function told({ form, region, looping }) {
-  form.elements.from.value = region ? region.start.toFixed(3) : "";
-  form.elements.to.value = region ? region.end.toFixed(3) : "";
+  for (const [name, seconds] of [["from", region?.start], ["to", region?.end]]) {
+    const field = form.elements[name];
+    if (field !== document.activeElement) field.value = seconds === undefined ? "" : seconds.toFixed(3); // nobody types there
+  }
+  for (const button of $$('[data-do="keep-region"], [data-do="leave-out"]', form.parentElement)) button.disabled = !region;
   player.repeat(looping && region ? { from: region.start, to: region.end } : null);
 }
 
@@ -165,6 +168,37 @@ async function press(which, button) {
   const heard = $$(".stem:not(.stem-silent)", panel).length;
   $(".stems output", panel).textContent = mixer.active ? `${heard} of ${mixer.stems.length} play` : "The mix plays";
   panel.mixer = mixer;
+}
+
+/* cutting anew */
+const MIN_PART_S = 1;
+const spoken = ({ start_s: from, end_s: to }) => `${from.toFixed(2)} to ${to.toFixed(2)} s`;
+
+/** The parts of a clip that its region, or where it plays, makes. */
+function partsOf(what) {
+  const duration = Number(open.panel.dataset.duration);
+  const { start, end } = open.region ?? {};
+  if (what === "keep-region") return [{ start_s: start, end_s: end }];
+  if (what === "leave-out") return [{ start_s: 0, end_s: start }, { start_s: end, end_s: duration }].filter((part) => part.end_s - part.start_s >= MIN_PART_S);
+  const snapped = open.form.elements.snap.checked ? nearest(open.beats, player.audio.currentTime) : player.audio.currentTime;
+  return [{ start_s: 0, end_s: snapped }, { start_s: snapped, end_s: duration }];
+}
+
+async function cut(what) {
+  const parts = partsOf(what);
+  if (!parts.length || parts.some((part) => part.end_s - part.start_s < MIN_PART_S)) throw new Error(`A part has at least ${MIN_PART_S} s: choose another place.`);
+  const text = `New: ${parts.map(spoken).join(", ")}. They are measured anew and their prompts written anew; this clip is rejected, which can be undone.`;
+  if (!(await confirmed(`Cut ${parts.length === 1 ? "one clip" : `${parts.length} clips`} from this one?`, text, "Cut"))) return null;
+  const who = await reviewer();
+  if (!who) return null;
+  const { clip } = open;
+  const body = { reviewer: who, expected_revision: Number(clip.dataset.revision), parts };
+  return post(`/api/clips/${clip.id}/cut`, body);
+}
+
+/** What the page does with the answer comes from outside: it knows the list. */
+export function onCut(act) {
+  for (const what of ["split", "keep-region", "leave-out"]) onDetails[what] = async () => { const done = await cut(what); if (done) act(done); };
 }
 
 export const onDetails = {
