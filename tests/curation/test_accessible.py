@@ -156,6 +156,12 @@ def test_details(seen: Seen, paged: Curation, tmp_path: Path) -> None:
     seen.page.get_by_label("Zoom").fill("1000")
     seen.page.get_by_role("button", name="Solo Flute track").click()
     seen.look("zoomed", "1 of 2 play")
+    seen.page.get_by_label("From, s").fill("0.5")
+    seen.page.get_by_label("To, s").fill("0.75")
+    seen.page.get_by_label("What is wrong there").fill(LONG)
+    seen.page.get_by_role("button", name="Mark as bad").click()
+    expect(seen.page.locator(".closeup[data-drawn]")).to_have_count(1)
+    seen.look("marked", "bad: 0.50 to 0.75 s")
 
 
 def test_nothing_there_and_nothing_found(seen: Seen, paged: Curation, tones: list[Path]) -> None:

@@ -36,6 +36,7 @@ MAX_CLIP_BYTES = 1 << 20
 MAX_SONG_S = 86_400.0
 MAX_AUDIO_BYTES = 4 << 30
 MAX_TAG_CHARS = 64
+MAX_PASSAGES = 32
 TAG_KINDS = ("genre", "mood", "era", "instrument", "other")
 GENERATED = "generated/"
 """Where audio lies that expires (`luthier gc --generated`): a clip of it would lose its sound."""
@@ -191,6 +192,10 @@ def check_edit(edit: Edit, expected_revision: int, reviewer: str) -> None:
             checks.text(f"{field}.text", text, max_chars=MAX_TAG_CHARS, blank=False)
             clean(checks, f"{field}.text", text)
             checks.one_of(f"{field}.kind", kind, TAG_KINDS)
+    if edit.bad_passages is not None:
+        for field, passage in checks.items("bad_passages", edit.bad_passages, 0, MAX_PASSAGES):
+            checks.text(f"{field}.note", passage.note, max_chars=MAX_NAME_CHARS)
+            clean(checks, f"{field}.note", passage.note)
     if edit.voice is not None:
         checks.that(edit.voice in VoicePresence.values(), "voice", "must be a known VoicePresence")
     if edit.remark is not None:

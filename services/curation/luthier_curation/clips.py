@@ -342,6 +342,7 @@ def _create(session: Session, identity: Identity, clip: pb.NewClip, author: Auth
         lineage=clip.lineage,
         incoming=ClipValues(facts=clip.facts, prompts=list(clip.prompts)),
         edited_fields=[],
+        bad_passages=[],
         verdict=OPEN,
         reviewer="",
         automatic=False,
@@ -389,6 +390,7 @@ def _revise(session: Session, row: ClipRow, clip: pb.NewClip, author: Author) ->
         tags=tags,
         prompts=prompts,
         lineage=clip.lineage,
+        bad_passages=[] if clip.audio.sha256 != row.audio.sha256 else None,
         **(OPEN_AGAIN if judged_anew else {}),
     )
     return change(session, row, values, author)

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from luthier.common.v1.common_pb2 import ClipFacts, InstrumentFact, KeyFact, TempoFact, VoicePresence
 from luthier.curation.v1 import curation_pb2 as pb
-from luthier.curation.v1.curation_pb2 import Opinion
+from luthier.curation.v1.curation_pb2 import BadPassage, Opinion
 from luthier_curation import listing, terms
 from luthier_curation.clips import (
     EDITABLE_FACTS,
@@ -43,8 +43,10 @@ from luthier_curation.tables import (
     OpinionRow,
 )
 from luthier_curation.verdicts import Decision, Standing, decided, difference
-from luthier_kit.rpc import Aborted, FailedPrecondition, NotFound
+from luthier_kit.rpc import Aborted, Checks, FailedPrecondition, NotFound
 
+EDGE_S = 0.0015
+"""A passage that ends this far behind the clip ends with it: lengths are known to the millisecond."""
 CHUNK = 500
 """clips held in memory at once while a filter's worth of clips is reviewed."""
 UNDOABLE = (EDITED, REVIEWED, UNDONE, SKIPPED, IMPORTED)
@@ -61,6 +63,7 @@ class Edit:
     key: KeyFact | None = None
     voice: VoicePresence | None = None
     tags: list[tuple[str, str]] | None = None
+    bad_passages: list[BadPassage] | None = None
     remark: str | None = None
 
 
@@ -100,9 +103,28 @@ def edit(session: Session, clip_id: str, expected_revision: int, reviewer: str, 
         prompts = mended(row.clip_id, prompts, facts, tags)
     elif wanted.prompts is not None:
         prompts = [prompt if prompt.HasField("check") else checked(prompt, facts, tags) for prompt in prompts]
-    values = ClipValues(facts=facts, tags=tags, prompts=prompts, edited_fields=sorted(edited), remark=wanted.remark)
+    values = ClipValues(
+        facts=facts,
+        tags=tags,
+        prompts=prompts,
+        edited_fields=sorted(edited),
+        remark=wanted.remark,
+        bad_passages=wanted.bad_passages,
+    )
+    check_passages(wanted.bad_passages or [], row.duration_s)
     author = Author(EDITED, reviewer)
     return row, author.batch_id if change(session, row, values, author) else ""
+
+
+def check_passages(passages: Sequence[BadPassage], duration_s: float) -> None:
+    """InvalidRequest unless they are in order, disjoint and within a clip of this length, in seconds."""
+    checks, end_s = Checks(), 0.0
+    for index, passage in enumerate(passages):
+        span, field = passage.span, f"bad_passages[{index}].span"
+        checks.within(f"{field}.start_s", span.start_s, end_s, duration_s)
+        checks.above(f"{field}.end_s", span.end_s, span.start_s, duration_s + EDGE_S)
+        end_s = span.end_s
+    checks.done()
 
 
 def expect(row: "ClipRow | ClipStanding", revision: int) -> None:

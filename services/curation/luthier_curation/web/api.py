@@ -81,6 +81,15 @@ class TagBody(BaseModel):
     kind: str
 
 
+class PassageBody(BaseModel):
+    """A passage of a clip that is bad, in seconds from its first sample."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+    start_s: float
+    end_s: float
+    note: str = ""
+
+
 class EditBody(Body):
     """New values of a clip; what is absent stays. The tempo's number counts what the clip's counted; `tempo_changes`
     says whether it is the mean of a changing one."""
@@ -94,6 +103,7 @@ class EditBody(Body):
     mode: Literal["", "MODE_MAJOR", "MODE_MINOR"] = ""
     voice: Literal["VOICE_PRESENCE_UNSPECIFIED", "VOICE_PRESENCE_NONE", "VOICE_PRESENCE_HEARD"] | None = None
     tags: list[TagBody] | None = None
+    bad_passages: list[PassageBody] | None = None
     remark: str | None = None
 
     def edit(self) -> Edit:
@@ -110,6 +120,7 @@ class EditBody(Body):
             key=None if self.tonic is None else key_by_person(key),
             voice=None if self.voice is None else VOICES[self.voice],
             tags=None if self.tags is None else [(tag.text, tag.kind) for tag in self.tags],
+            bad_passages=None if self.bad_passages is None else [_passage(one) for one in self.bad_passages],
             remark=self.remark,
         )
 
@@ -339,6 +350,10 @@ def _json(message: Message) -> dict[str, Any]:
         message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
     )
     return found
+
+
+def _passage(said: PassageBody) -> pb.BadPassage:
+    return pb.BadPassage(span=Span(start_s=said.start_s, end_s=said.end_s), note=said.note)
 
 
 def _card(row: ClipRow) -> str:

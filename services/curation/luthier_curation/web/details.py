@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from luthier.common.v1 import common_pb2 as common
+from luthier.curation.v1.curation_pb2 import BadPassage
 from luthier.rendering.v1.rendering_pb2 import RenderSongResponse, Stem
 from luthier_curation.differences import key_difference, tempo_difference
 from luthier_curation.rendered import Beats, beats_of, rendering_of
@@ -52,6 +53,7 @@ class DetailsView:
     beats: Beats
     stems: list[StemView]
     origins: list[tuple[str, str]]
+    bad_passages: Sequence[BadPassage]
 
     @property
     def beats_json(self) -> str:
@@ -70,6 +72,7 @@ def details_view(store: Store, row: ClipRow) -> DetailsView:
         beats=beats_of(row.facts, row.source.span, rendered),
         stems=[_stem_view(stem) for stem in _sounding(row, rendered)],
         origins=_origins(row),
+        bad_passages=row.bad_passages,
     )
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from luthier.common.v1 import common_pb2 as common
-from luthier.curation.v1.curation_pb2 import Opinion
+from luthier.curation.v1.curation_pb2 import BadPassage, Opinion
 from luthier_curation.clips import tempo_unit
 from luthier_curation.differences import key_difference, tempo_difference
 from luthier_curation.tables import REASON_NAMES, VERDICT_NAMES, ChangeRow, ClipRow, ClipValues
@@ -70,6 +70,7 @@ class ClipView:
     loudness_lufs: float | None
     tags: Sequence[common.Tag]
     tags_json: str
+    bad_passages: int
     reason: str
     rating: int
     conflict: bool
@@ -113,6 +114,7 @@ def clip_view(row: ClipRow) -> ClipView:
         loudness=f"{row.facts.loudness_lufs:.1f} LUFS" if row.facts.HasField("loudness_lufs") else "silent",
         loudness_lufs=row.facts.loudness_lufs if row.facts.HasField("loudness_lufs") else None,
         tags=row.tags,
+        bad_passages=len(row.bad_passages),
         tags_json=json.dumps([[tag.text, tag.kind] for tag in row.tags], ensure_ascii=False, separators=(",", ":")),
         reason=row.reason,
         rating=row.rating,
@@ -243,6 +245,7 @@ def _words(values: ClipValues) -> dict[str, str]:
         "tags": None if values.tags is None else ", ".join(tag.text for tag in values.tags),
         "name": f"{values.source.song.artist} – {values.source.song.title}" if values.source else None,
         "lineage": ", ".join(" ".join(item) for item in values.lineage.versions.items()) if values.lineage else None,
+        "bad passages": None if values.bad_passages is None else "; ".join(map(_passage_text, values.bad_passages)),
         "verdict": values.verdict,
         "remark": values.remark,
         "reason": None if values.reason is None else values.reason.replace("_", " "),
@@ -261,6 +264,10 @@ def _opinion_text(opinion: Opinion) -> str:
     view = _opinion(opinion)
     parts = [view.reason.replace("_", " "), f"{view.rating} of 5" if view.rating else "", view.remark]
     return f"{view.reviewer}: {', '.join([view.verdict, *filter(None, parts)])}"
+
+
+def _passage_text(passage: BadPassage) -> str:
+    return f"{passage.span.start_s:.2f} to {passage.span.end_s:.2f} s {passage.note}".strip()
 
 
 def _facts_text(facts: common.ClipFacts) -> str:

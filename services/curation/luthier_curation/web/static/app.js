@@ -1,7 +1,7 @@
 // The page: which clip is the current one, what buttons and keys do, and undo.
 
 import { finished } from "./batches.js";
-import { closeDetails, mark, onCut, onDetails, openedId, toBeat, toggleDetails, toggleLoop, zoom } from "./details.js";
+import { closeDetails, mark, onCut, onDetails, onSaved, openedId, toBeat, toggleDetails, toggleLoop, zoom } from "./details.js";
 import { closeEditor, openEditor } from "./editor.js";
 import { openExport } from "./export.js";
 import * as player from "./player.js";
@@ -239,6 +239,13 @@ document.addEventListener("keydown", guarded(async (event) => {
   event.preventDefault();
   if (current() || "?/np".includes(event.key)) await keys[event.key]();
 }));
+
+onSaved(async (id, answer) => {
+  replace(id, answer.html);
+  remember(answer.batch_id);
+  await toggleDetails(document.getElementById(id));
+  toast("Saved.", { label: "Undo", act: guarded(undo) });
+});
 
 onCut((done) => { // the parts are elsewhere in the list
   remember(done.batch_id);

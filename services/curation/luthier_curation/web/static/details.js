@@ -7,6 +7,7 @@ import { $, $$, confirmed, element, reviewer } from "./ui.js";
 import Regions from "./vendor/regions.js";
 import { peaksOf, waveform } from "./waves.js";
 
+const BAD = "bad-"; // begins the ids of regions that show bad passages
 const TYPED = "typed"; // id of a region whose ends were given as numbers: they stay as given
 let open = null; // what is shown: {clip, panel, form, wave, regions, region, beats, mixer, looping}
 
@@ -64,8 +65,13 @@ async function draw(state) {
   const wrapper = state.wave.getWrapper();
   wrapper.parentElement.tabIndex = 0; // it scrolls when zoomed
   wrapper.append(beatLines(state, Number(state.panel.dataset.duration)), spectrogram(state.clip));
+  const showBad = () => $$(".bad-passage", state.panel).forEach(({ dataset }) => { // only to be seen
+    state.regions.addRegion({ id: BAD + dataset.start, start: Number(dataset.start), end: Number(dataset.end), drag: false, resize: false, color: "rgb(200 40 30 / 28%)" });
+  });
+  if (state.wave.getDuration()) showBad(); // before it is known, regions shrink to nothing
+  else state.wave.once("ready", showBad);
   state.regions.enableDragSelection({ color: "rgb(154 74 23 / 22%)" });
-  state.regions.on("region-created", (region) => { if (state.region && state.region !== region) state.region.remove(); state.region = region; if (region.id !== TYPED) snap(state, region); told(state); });
+  state.regions.on("region-created", (region) => { if (region.id.startsWith(BAD)) return; if (state.region && state.region !== region) state.region.remove(); state.region = region; if (region.id !== TYPED) snap(state, region); told(state); });
   state.regions.on("region-updated", (region) => { snap(state, region); told(state); });
 }
 
@@ -103,12 +109,12 @@ function told({ form, region, looping }) {
     const field = form.elements[name];
     if (field !== document.activeElement) field.value = seconds === undefined ? "" : seconds.toFixed(3); // nobody types there
   }
-  for (const button of $$('[data-do="keep-region"], [data-do="leave-out"]', form.parentElement)) button.disabled = !region;
+  for (const button of $$('[data-do="keep-region"], [data-do="leave-out"], [data-do="bad"]', form.parentElement)) button.disabled = !region;
   player.repeat(looping && region ? { from: region.start, to: region.end } : null);
 }
 
 function choose(start, end) {
-  open.regions.clearRegions();
+  open.region?.remove();
   open.region = null;
   if (end > start) open.regions.addRegion({ id: TYPED, start, end, color: "rgb(154 74 23 / 22%)" });
   else told(open);
@@ -170,6 +176,29 @@ async function press(which, button) {
   panel.mixer = mixer;
 }
 
+/* bad passages */
+const passages = () => $$(".bad-passage", open.panel).map(({ dataset: { start, end, note } }) => ({ start_s: Number(start), end_s: Number(end), note }));
+
+/** The passages of a clip with the region that is chosen; those that it touches become one with it. */
+function withRegion() {
+  const { start, end } = open.region;
+  const touched = passages().filter((one) => one.start_s <= end && one.end_s >= start);
+  const note = [...touched.map((one) => one.note), open.form.elements.note.value.trim()].filter(Boolean).join("; ");
+  const joined = { start_s: Math.min(start, ...touched.map((one) => one.start_s)), end_s: Math.max(end, ...touched.map((one) => one.end_s)), note: note.slice(0, 200) };
+  return [...passages().filter((one) => !touched.some((other) => other.start_s === one.start_s)), joined].sort((one, other) => one.start_s - other.start_s);
+}
+
+let saved = () => {}; // what the page does with the clip's new card
+export function onSaved(act) { saved = act; }
+
+async function keep(bad) {
+  const who = await reviewer();
+  if (!who) return;
+  const { clip } = open;
+  const body = { reviewer: who, expected_revision: Number(clip.dataset.revision), bad_passages: bad };
+  await saved(clip.id, await post(`/api/clips/${clip.id}`, body));
+}
+
 /* cutting anew */
 const MIN_PART_S = 1;
 const spoken = ({ start_s: from, end_s: to }) => `${from.toFixed(2)} to ${to.toFixed(2)} s`;
@@ -206,6 +235,8 @@ export const onDetails = {
   "beat-on": () => toBeat(1),
   loop: toggleLoop,
   "no-region": () => choose(0, 0),
+  bad: () => keep(withRegion()),
+  "not-bad": (button) => keep(passages().filter((one) => one.start_s !== Number(button.parentElement.dataset.start))),
   solo: (button) => press("solo", button),
   mute: (button) => press("mute", button),
 };
