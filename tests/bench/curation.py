@@ -273,17 +273,19 @@ def main() -> None:
             result[f"bulk {number}"] = bulk(curation, number)
             curation.batches.stop()
     first, last = numbers[0], numbers[-1]
-    print(f"{'':32} " + " ".join(f"{number:>8} p50 {'p95':>7}" for number in numbers) + "   ratio of p95")
+    print(f"{'':32} " + " ".join(f"{number:>8} p50 {'p95':>7}" for number in numbers) + "   ratio of p50, p95")
     for name in found[last]:
         row = [(percentile(found[n][name], 0.5), percentile(found[n][name], 0.95)) for n in numbers]
         print(f"{name:32} " + " ".join(f"{p50:12.1f} {p95:7.1f}" for p50, p95 in row)
-              + f"   {row[-1][1] / row[0][1]:.2f}")  # fmt: skip
+              + f"   {row[-1][0] / row[0][0]:.2f} {row[-1][1] / row[0][1]:.2f}")  # fmt: skip
     every = {number: [ms for each in found[number].values() for ms in each] for number in numbers}
     tail = {number: percentile(values, 0.95) for number, values in every.items()}
+    middle = {number: percentile(values, 0.5) for number, values in every.items()}
     print("all: " + ", ".join(f"{number} clips p95 {ms:.1f} ms" for number, ms in tail.items())
           + f", ratio {tail[last] / tail[first]:.2f}")  # fmt: skip
     worst = max(found[last], key=lambda name: percentile(found[last][name], 0.95))
-    result |= {"p95_ms": tail, "ratio": tail[last] / tail[first], "worst": worst,
+    result |= {"p50_ms": middle, "p95_ms": tail, "ratio_of_p50": middle[last] / middle[first],
+               "ratio_of_p95": tail[last] / tail[first], "worst": worst,
                "worst_p95_ms": percentile(found[last][worst], 0.95)}  # fmt: skip
     print(json.dumps(result))
 

@@ -171,8 +171,8 @@ class Curation:
         return pb.AssignClipsResponse(clips=clips, assigned=[by_reviewer[name] for name in reviewers])
 
     def opinions_per_clip(self, collection: str) -> int:
-        """See `reviews.opinions_per_clip`."""
-        return self.repository.read(lambda session: reviews.opinions_per_clip(session, collection))
+        """See `listing.opinions_per_clip`."""
+        return self.repository.read(lambda session: listing.opinions_per_clip(session, collection))
 
     def update_collection(self, name: str, opinions_per_clip: int) -> pb.Collection:
         """Say how many opinions a clip of a collection needs. NotFound for a collection without clips."""
@@ -192,7 +192,7 @@ class Curation:
 
         def read(session: Session) -> list[pb.Collection]:
             found = [
-                _collection(each, counts, reviews.opinions_per_clip(session, each))
+                _collection(each, counts, listing.opinions_per_clip(session, each))
                 for each, counts in listing.collections(session, name)
             ]
             for collection in found if name else ():

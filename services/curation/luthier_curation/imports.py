@@ -9,7 +9,8 @@ from sqlalchemy.orm import Session
 
 from luthier.curation.v1 import curation_pb2 as pb
 from luthier_curation.clips import IMPORTED, Author, change, edited_prompts
-from luthier_curation.reviews import opinions_per_clip, standing_of
+from luthier_curation.listing import opinions_per_clip
+from luthier_curation.reviews import standing_of
 from luthier_curation.tables import REASON_NAMES, VERDICT_NAMES, ClipRow, ClipValues
 from luthier_curation.verdicts import Decision, decided, difference
 

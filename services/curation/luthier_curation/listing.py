@@ -9,19 +9,21 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from sqlalchemy import ColumnElement, Select, func, literal, or_, select, true, tuple_, union_all
+from sqlalchemy import ColumnElement, Select, false, func, literal, select, text, true, tuple_, union_all
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from luthier.common.v1.common_pb2 import FactSource, Mode
 from luthier.curation.v1 import curation_pb2 as pb
 from luthier_curation import terms
 from luthier_curation.tables import (
+    OPEN,
     REASON_NAMES,
     VERDICT_NAMES,
     VERDICTS,
     ChangeRow,
     ClipCount,
     ClipRow,
+    CollectionRow,
     OpinionRow,
 )
 from luthier_kit.rpc import InvalidRequest, NotFound, page_position, page_token
@@ -61,16 +63,36 @@ def conditions(session: Session, which: pb.ClipFilter, *, any_verdict: bool = Fa
     if which.HasField("max_tempo_bpm"):
         found.append(ClipRow.tempo_bpm <= which.max_tempo_bpm)
     if which.min_rating:
-        found.append(ClipRow.rating >= which.min_rating)
+        found += [ClipRow.rating >= which.min_rating, text("clips.rating > 0")]  # said, so that its index is used
     if which.HasField("conflict"):
         found.append(ClipRow.conflict == true() if which.conflict else ~ClipRow.conflict)
     if which.reviewer:
-        gave = select(OpinionRow.clip_id).where(OpinionRow.reviewer == which.reviewer, OpinionRow.verdict != "")
-        found.append(or_(ClipRow.reviewer == which.reviewer, ClipRow.clip_id.in_(gave)))
+        found.append(_judged_by(session, which))
     if which.assigned_to:
         asked = select(OpinionRow.clip_id).where(OpinionRow.reviewer == which.assigned_to, OpinionRow.verdict == "")
         found.append(ClipRow.clip_id.in_(asked))
     return found
+
+
+def _judged_by(session: Session, which: pb.ClipFilter) -> ColumnElement[bool]:
+    """That the filter's reviewer gave an opinion, or, who gave none, decided. Where one opinion is enough it decides,
+    and the clip itself says whose it is."""
+    decided = ClipRow.reviewer == which.reviewer
+    if is_decided_by_one(session, which):
+        return false() if VERDICT_NAMES[which.verdict] == OPEN else decided
+    gave = select(OpinionRow.clip_id).where(OpinionRow.reviewer == which.reviewer, OpinionRow.verdict != "")
+    return ClipRow.clip_id.in_(gave) if session.scalar(gave.limit(1)) is not None else decided
+
+
+def is_decided_by_one(session: Session, which: pb.ClipFilter) -> bool:
+    """Whether a clip that matches needs one opinion."""
+    return bool(which.collection) and opinions_per_clip(session, which.collection) == 1
+
+
+def opinions_per_clip(session: Session, collection: str) -> int:
+    """How many opinions a clip of this collection needs."""
+    row = session.get(CollectionRow, collection)
+    return row.opinions_per_clip if row else 1
 
 
 def _labels(which: pb.ClipFilter) -> list[str]:
@@ -156,6 +178,10 @@ def _ids(session: Session, request: pb.ListClipsRequest, position: str, size: in
     verdict = VERDICT_NAMES[request.filter.verdict]
     matching = conditions(session, request.filter, any_verdict=True)
     parts = [verdict] if verdict else list(VERDICTS) if request.filter.collection else [""]
+    if request.filter.reviewer and is_decided_by_one(session, request.filter):
+        parts = [name for name in parts if name != OPEN]  # who decided is of what is decided
+    if not parts:
+        return []
 
     def part(name: str) -> Select[tuple[object, ...]]:
         query = select(ClipRow.clip_id, *(item.label(f"key{index}") for index, item in enumerate(keys)))
@@ -207,36 +233,34 @@ def is_counted(which: pb.ClipFilter) -> bool:
 
 def count(session: Session, which: pb.ClipFilter, limit: int | None) -> Count:
     """How many clips match; counting ends at `limit`, None = never."""
-    verdict = VERDICT_NAMES[which.verdict]
-    counts = verdict_counts(session, which, limit, [verdict] if verdict else VERDICTS)
-    clips = sum(found.clips for found in counts.values())
-    if limit is None or is_counted(which):
-        return Count(clips)
-    return Count(min(clips, limit), clips > limit or any(found.more for found in counts.values()))
+    if which.verdict and not is_counted(which) and limit is not None:
+        first = select(ClipRow.clip_id).where(*conditions(session, which)).limit(limit + 1).subquery()
+        clips = session.scalar(select(func.count()).select_from(first)) or 0
+        return Count(min(clips, limit), clips > limit)
+    counts = verdict_counts(session, which, limit)
+    of_verdict = [counts[VERDICT_NAMES[which.verdict]]] if which.verdict else list(counts.values())
+    return Count(sum(found.clips for found in of_verdict), any(found.more for found in of_verdict))
 
 
-def verdict_counts(
-    session: Session, which: pb.ClipFilter, limit: int | None = None, verdicts: Sequence[str] = VERDICTS
-) -> dict[str, Count]:
-    """How many clips have each of these verdicts among those that match the rest of the filter; counting each ends at
-    `limit`."""
+def verdict_counts(session: Session, which: pb.ClipFilter, limit: int | None = None) -> dict[str, Count]:
+    """How many clips have each verdict among those that match the rest of the filter. Counting ends at `limit` of them
+    all; then there are more of each, perhaps."""
     if is_counted(which):
         equal = {ClipCount.collection: which.collection, ClipCount.subset: which.subset}
         query = select(ClipCount.verdict, func.sum(ClipCount.clips)).group_by(ClipCount.verdict)
         found = session.execute(query.where(*(column == value for column, value in equal.items() if value)))
         known = {row[0]: int(row[1]) for row in found}
-        return {verdict: Count(known.get(verdict, 0)) for verdict in verdicts}
-    matching = conditions(session, which, any_verdict=True)
-    if limit is None:
-        grouped = select(ClipRow.verdict, func.count()).where(*matching).group_by(ClipRow.verdict)
-        exact = {row[0]: row[1] for row in session.execute(grouped)}
-        return {verdict: Count(exact.get(verdict, 0)) for verdict in verdicts}
-    counts = dict[str, Count]()
-    for verdict in verdicts:
-        first = select(ClipRow.clip_id).where(ClipRow.verdict == verdict, *matching).limit(limit + 1).subquery()
-        clips = session.scalar(select(func.count()).select_from(first)) or 0
-        counts[verdict] = Count(min(clips, limit), clips > limit)
-    return counts
+        return {verdict: Count(known.get(verdict, 0)) for verdict in VERDICTS}
+    first = select(ClipRow.verdict).where(*conditions(session, which, any_verdict=True))
+    first = first if limit is None else first.limit(limit + 1)
+    some = first.subquery()
+    grouped = session.execute(select(some.c.verdict, func.count()).group_by(some.c.verdict))
+    counts = {row[0]: int(row[1]) for row in grouped}
+    more = limit is not None and sum(counts.values()) > limit
+    if more:  # the one beyond the bound was only to know that there is one
+        largest = max(counts, key=lambda verdict: counts[verdict])
+        counts[largest] -= 1
+    return {verdict: Count(counts.get(verdict, 0), more) for verdict in VERDICTS}
 
 
 def collections(session: Session, name: str = "") -> Iterator[tuple[str, dict[str, int]]]:

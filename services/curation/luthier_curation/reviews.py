@@ -39,7 +39,6 @@ from luthier_curation.tables import (
     ChangeRow,
     ClipRow,
     ClipValues,
-    CollectionRow,
     OpinionRow,
 )
 from luthier_curation.verdicts import Decision, Standing, decided, difference
@@ -207,7 +206,7 @@ def _standings(session: Session, *conditions: ColumnElement[bool]) -> list[ClipS
     query = select(ClipRow.clip_id, ClipRow.revision, ClipRow.collection, *STANDING).where(*conditions)
     query = query.order_by(ClipRow.clip_id).limit(CHUNK).with_for_update()
     found = session.execute(query).all()
-    wanted = {name: opinions_per_clip(session, name) for name in {row.collection for row in found}}
+    wanted = {name: listing.opinions_per_clip(session, name) for name in {row.collection for row in found}}
     given: dict[str, list[Opinion]] = {}
     of_clips = OpinionRow.clip_id.in_([row.clip_id for row in found])
     for opinion in session.scalars(select(OpinionRow).where(of_clips, OpinionRow.verdict != "")):
@@ -227,12 +226,6 @@ def _standings(session: Session, *conditions: ColumnElement[bool]) -> list[ClipS
 def standing_of(row: ClipRow) -> Standing:
     """The standing of a clip."""
     return Standing(*(getattr(row, column.key) for column in STANDING), opinions=tuple(row.opinions))
-
-
-def opinions_per_clip(session: Session, collection: str) -> int:
-    """How many opinions a clip of this collection needs."""
-    row = session.get(CollectionRow, collection)
-    return row.opinions_per_clip if row else 1
 
 
 def decide(session: Session, rows: list[ClipStanding], decisions: dict[str, Decision], author: Author) -> int:

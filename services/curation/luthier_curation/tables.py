@@ -190,6 +190,9 @@ class ClipRow(Base):
         Index("clips_song_order", "collection", "verdict", "sort_key"),
         Index("clips_tempo", "collection", "tempo_bpm"),
         Index("clips_reviewer", "collection", "reviewer"),
+        Index(
+            "clips_rating", "collection", "rating", sqlite_where=text("rating > 0"), postgresql_where=text("rating > 0")
+        ),
         Index("clips_conflict", "collection", sqlite_where=text("conflict = 1"), postgresql_where=text("conflict")),
     )
 

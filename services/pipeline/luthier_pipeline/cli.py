@@ -39,6 +39,10 @@ SECTIONS: Final[dict[str, Commands]] = {
     },
     "From clips to a data set": {
         "review": ("curate:review", "Accept every open clip whose prompts passed the check"),
+        "curate": (
+            "judgements.command:app",
+            "Let several people judge, also in Label Studio and Argilla: export, import, assign, collections",
+        ),
         "export": ("export.command:export", "Freeze the accepted clips into a data set with leak-free splits"),
     },
     "Models": {

@@ -51,7 +51,7 @@ def review(
 
 def clips(clients: Clients, wanted: ClipFilter | None = None) -> Iterator[CuratedClip]:
     """Every clip that matches, of every collection unless the filter names one."""
-    request = ListClipsRequest(filter=wanted, page_size=PAGE_SIZE)
+    request = ListClipsRequest(filter=wanted, page_size=PAGE_SIZE, count_limit=0)
     while True:
         page = clients.curation.ListClips(request)
         yield from page.clips

@@ -12,6 +12,7 @@ import pytest
 import yaml
 from markdown_it import MarkdownIt
 
+from luthier.curation.v1.curation_pb2 import Agreement, PairAgreement
 from luthier.curation.v1.dataset_pb2 import DatasetRow
 from luthier_kit.hub_licences import hub_licence
 from luthier_kit.markdown import escaped, plain
@@ -158,6 +159,20 @@ def test_a_key_and_a_tempo_that_are_none_neither_mark_up_nor_grow(store: Store, 
     exported.answer.manifest.CopyFrom(store.put("manifests", exported.manifest))
     write_folder(store, exported.answer, tmp_path / "out", form)
     assert "<img src=x" not in rendered(parts(tmp_path / "out")[1])
+
+
+def test_the_agreement_of_the_reviewers_is_told(store: Store, tmp_path: Path, form: Format) -> None:
+    exported = hostile(store)
+    pair = PairAgreement(
+        reviewer=BOLD, other="Bob", both_accepted=20, both_rejected=15, only_reviewer_accepted=5,
+        only_other_accepted=10, kappa=0.4,
+    )  # fmt: skip
+    exported.manifest.agreement.CopyFrom(Agreement(clips=50, pairs=[pair], kappa=0.4))
+    exported.answer.manifest.CopyFrom(store.put("manifests", exported.manifest))
+    write_folder(store, exported.answer, tmp_path / "out", form)
+    text = parts(tmp_path / "out")[1]
+    assert table(text, "Reviewers")[0][1:] == ["Bob", "20", "15", "5", "10", "0.40"]
+    assert "<img src=x" not in rendered(text)
 
 
 def test_audio_of_another_kind_is_described_as_it_is(store: Store, tmp_path: Path, form: Format) -> None:

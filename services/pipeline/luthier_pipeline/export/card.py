@@ -42,6 +42,7 @@ def card(dataset: FrozenDataset, found: Figures, form: Format) -> str:
         "## Subsets\n\n" + _subsets(found),
         "## Splits\n\n" + _splits(dataset, found),
         "## Tempo and key\n\n" + _tempo_and_key(found),
+        *(["## Reviewers\n\n" + _agreement(dataset)] if dataset.manifest.HasField("agreement") else []),
         "## Columns\n\n" + _columns(dataset, form),
         "## Licences\n\n" + _licences(found),
         "## Sources\n\n" + _sources(found),
@@ -142,6 +143,23 @@ def _tempo_and_key(found: Figures) -> str:
     else:
         parts.append("No key is known.")
     return "\n\n".join(parts)
+
+
+def _agreement(dataset: FrozenDataset) -> str:
+    """How far the reviewers agree, with the counts that it follows from."""
+    agreed = dataset.manifest.agreement
+    rows = [
+        (
+            escaped(pair.reviewer), escaped(pair.other), pair.both_accepted, pair.both_rejected,
+            pair.only_reviewer_accepted, pair.only_other_accepted,
+            f"{pair.kappa:.2f}" if pair.HasField("kappa") else "not defined",
+        )
+        for pair in agreed.pairs
+    ]  # fmt: skip
+    mean = f", mean {agreed.kappa:.2f} by clips" if agreed.HasField("kappa") and len(rows) > 1 else ""
+    text = f"Two or more judged {agreed.clips} clips of the collection, rejected ones included. Cohen's kappa{mean}:"
+    header = ("reviewer", "other", "both accept", "both reject", "only the first", "only the other", "kappa")
+    return f"{text}\n\n{table(header, rows)}"
 
 
 def _columns(dataset: FrozenDataset, form: Format) -> str:

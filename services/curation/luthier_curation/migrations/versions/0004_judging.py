@@ -36,6 +36,8 @@ def upgrade() -> None:
     op.create_index("clips_song_order", "clips", ["collection", "verdict", "sort_key"])
     op.create_index("clips_tempo", "clips", ["collection", "tempo_bpm"])
     op.create_index("clips_reviewer", "clips", ["collection", "reviewer"])
+    rated = {"sqlite_where": sa.text("rating > 0"), "postgresql_where": sa.text("rating > 0")}
+    op.create_index("clips_rating", "clips", ["collection", "rating"], **rated)
     of_conflict = {"sqlite_where": sa.text("conflict = 1"), "postgresql_where": sa.text("conflict")}
     op.create_index("clips_conflict", "clips", ["collection"], **of_conflict)
     _tables()
@@ -146,7 +148,7 @@ def downgrade() -> None:
             op.execute(f"DROP TRIGGER count_clips_{event}")
     for name in ("clip_terms", "batches", "collections", "clip_counts", "opinions"):
         op.drop_table(name)
-    for name in ("conflict", "reviewer", "tempo", "song_order", *SORTED_BY):
+    for name in ("conflict", "rating", "reviewer", "tempo", "song_order", *SORTED_BY):
         op.drop_index(f"clips_{name}", "clips")
     op.create_index("clips_verdict", "clips", ["collection", "verdict"])
     for name in (

@@ -1,0 +1,222 @@
+"""luthier curate: who judges what, and what they think, to other tools and back."""
+
+import json as jsons
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Annotated, Final, Literal
+
+import typer
+
+from luthier.curation.v1.curation_pb2 import (
+    VERDICT_ACCEPTED,
+    VERDICT_OPEN,
+    VERDICT_REJECTED,
+    AssignClipsRequest,
+    AssignClipsResponse,
+    ClipFilter,
+    Collection,
+    CuratedClip,
+    ImportedOpinion,
+    ImportOpinionsRequest,
+    ImportOpinionsResponse,
+    ListCollectionsRequest,
+    UpdateCollectionRequest,
+)
+from luthier_kit.bounded_json import read_json
+from luthier_pipeline.console import UsageError, plain, table
+from luthier_pipeline.curate import clips
+from luthier_pipeline.files import save
+from luthier_pipeline.judgements import argilla, csv_file, label_studio
+from luthier_pipeline.judgements.opinions import reviewer_names
+from luthier_pipeline.options import USER, Json, Reviewer, begin
+
+AT_ONCE: Final = 500  # the most that ImportOpinions takes
+ASSIGN_TIMEOUT_S: Final = 600.0
+MAX_FILE_BYTES: Final = 256 << 20
+MAX_VALUES: Final = 20_000_000  # 100,000 tasks with some answers each
+VERDICTS: Final = {"open": VERDICT_OPEN, "accepted": VERDICT_ACCEPTED, "rejected": VERDICT_REJECTED}
+Form = Annotated[Literal["label-studio", "argilla", "csv"], typer.Option("--format", help="The other tool's format.")]
+Named = Annotated[str, typer.Option("--collection", metavar="NAME")]
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
+)
+
+
+@app.callback()
+def curate() -> None:
+    """Who judges what, and what they think, to Label Studio, Argilla and CSV, and back."""
+
+
+@app.command("export")
+def export(
+    ctx: typer.Context,
+    collection: Named,
+    out: Annotated[Path, typer.Option(metavar="PATH", help="A folder that is not there yet; of csv a file.")],
+    form: Form = "label-studio",
+    verdict: Annotated[
+        Literal["open", "accepted", "rejected", "any"], typer.Option(help="Only clips with this verdict.")
+    ] = "any",
+    audio_url: Annotated[
+        str,
+        typer.Option(
+            metavar="PREFIX",
+            help="Before the name of a clip's audio; default: its place in Label Studio's "
+            "local storage, or beside the file.",
+        ),
+    ] = "",
+    json: Json = False,
+) -> int:
+    """Write clips and what people think of them, audio included, as another tool imports them."""
+    context = begin(ctx, json)
+    wanted = ClipFilter(collection=collection, verdict=VERDICTS.get(verdict))
+    found = clips(context.clients, wanted)
+    if out.exists():
+        raise UsageError(f"--out {out} is there already")
+    if form == "csv":
+        written = _counted(found)
+        out.write_text("".join(csv_file.lines(written)), encoding="utf-8", newline="")
+        context.answer({"clips": written.count, "out": str(out)}, f"opinions about {written.count} clips in {out}")
+        return written.count
+    documents = []
+    prefix = audio_url or ("/data/local-files/?d=audio/" if form == "label-studio" else "audio/")
+    out.mkdir(parents=True)
+    for clip in found:
+        name = f"{clip.clip_id}.{clip.audio.key.rsplit('.', 1)[-1]}"
+        save(context.clients.store, clip.audio, out / "audio" / name)
+        documents.append((label_studio.task if form == "label-studio" else argilla.record)(clip, prefix + name))
+    if form == "label-studio":
+        (out / "interface.xml").write_text(label_studio.interface(), encoding="utf-8")
+        _write(out / "tasks.json", documents)
+    else:
+        _write(out / "settings.json", argilla.settings())
+        _write(out / "records.json", documents)
+    context.answer({"clips": len(documents), "out": str(out)}, f"{len(documents)} clips in {out} for {form}")
+    return len(documents)
+
+
+class _counted(Iterable[CuratedClip]):  # noqa: N801
+    """Clips, and how many there were."""
+
+    def __init__(self, found: Iterator[CuratedClip]) -> None:
+        self._found, self.count = found, 0
+
+    def __iter__(self) -> Iterator[CuratedClip]:
+        for clip in self._found:
+            self.count += 1
+            yield clip
+
+
+def _write(path: Path, document: object) -> None:
+    path.write_text(jsons.dumps(document, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+
+
+@app.command("import")
+def import_opinions(
+    ctx: typer.Context,
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="What the other tool exported; of argilla records.json.")
+    ],
+    form: Form = "label-studio",
+    names: Annotated[
+        list[str] | None,
+        typer.Option("--reviewer", metavar="ID=NAME", help="Name of the other tool's user; may be said several times."),
+    ] = None,
+    reviewer: Reviewer = USER,
+    json: Json = False,
+) -> ImportOpinionsResponse:
+    """Take over verdicts, ratings, remarks and captions, each as its reviewer's; the same again changes nothing."""
+    context = begin(ctx, json)
+    found = list(_read(file, form, reviewer_names(names or [])))  # all of it is read before any of it is sent
+    total, batches = ImportOpinionsResponse(), list[str]()
+    for some in _chunks(found):
+        answer = context.clients.curation.ImportOpinions(ImportOpinionsRequest(opinions=some, imported_by=reviewer))
+        total.changed += answer.changed
+        total.unchanged += answer.unchanged
+        total.unknown.extend(answer.unknown)
+        batches.append(answer.batch_id)
+    missing = f"; {len(total.unknown)} of unknown clips, {total.unknown[0]} is one" if total.unknown else ""
+    context.answer(
+        {**plain(total), "opinions": len(found), "batches": batches},
+        f"{len(found)} opinions: {total.changed} clips changed, {total.unchanged} were there already{missing}",
+    )
+    return total
+
+
+def _read(file: Path, form: str, names: dict[str, str]) -> Iterator[ImportedOpinion]:
+    try:
+        if file.stat().st_size > MAX_FILE_BYTES:
+            raise UsageError(f"{file} must have at most {MAX_FILE_BYTES} bytes")
+        data = file.read_bytes()
+        if form == "csv":
+            return csv_file.opinions(data.decode("utf-8-sig"), names)
+        document = read_json(data, max_bytes=MAX_FILE_BYTES, max_values=MAX_VALUES)
+    except OSError as error:
+        raise UsageError(f"{file} cannot be read: {error.strerror or error}") from None
+    except ValueError as error:
+        raise UsageError(f"{file}: {error}") from None
+    return (label_studio if form == "label-studio" else argilla).opinions(document, names)
+
+
+def _chunks(found: list[ImportedOpinion]) -> Iterator[list[ImportedOpinion]]:
+    """In pieces; of a clip and reviewer that come twice, as in merged files, the last counts."""
+    newest = {(item.clip_id, item.opinion.reviewer): item for item in found}
+    items = iter(newest.values())
+    while some := list(islice(items, AT_ONCE)):
+        yield some
+
+
+@app.command("assign")
+def assign(
+    ctx: typer.Context,
+    collection: Named,
+    reviewers: Annotated[list[str], typer.Option("--to", metavar="NAME", help="A reviewer; say it several times.")],
+    per_clip: Annotated[
+        int, typer.Option(metavar="N", min=0, help="Reviewers of a clip; 0 = as the collection needs opinions.")
+    ] = 0,
+    withdraw: Annotated[bool, typer.Option("--withdraw", help="Ask them no more.")] = False,
+    json: Json = False,
+) -> AssignClipsResponse:
+    """Ask reviewers about the open clips of a collection, shared out evenly."""
+    context = begin(ctx, json)
+    wanted = ClipFilter(collection=collection, verdict=VERDICT_OPEN)
+    request = AssignClipsRequest(filter=wanted, reviewers=reviewers, per_clip=per_clip, withdraw=withdraw)
+    answer = context.clients.curation.AssignClips(request, timeout=ASSIGN_TIMEOUT_S)
+    shares = ", ".join(f"{name} {count}" for name, count in zip(reviewers, answer.assigned, strict=True))
+    context.answer(plain(answer), f"{answer.clips} open clips: {shares} {'withdrawn' if withdraw else 'newly asked'}")
+    return answer
+
+
+@app.command("collections")
+def collections(
+    ctx: typer.Context,
+    collection: Annotated[str, typer.Option(metavar="NAME", help="Only this one, with its agreement.")] = "",
+    opinions: Annotated[
+        int | None, typer.Option(metavar="N", min=1, max=2, help="Opinions that its clips need from now on, 1 or 2.")
+    ] = None,
+    json: Json = False,
+) -> list[Collection]:
+    """List collections: clips by verdict, opinions needed, how far reviewers agree (Cohen's kappa)."""
+    context = begin(ctx, json)
+    curation = context.clients.curation
+    if opinions is not None:
+        if not collection:
+            raise UsageError("--opinions needs --collection NAME")
+        curation.UpdateCollection(UpdateCollectionRequest(name=collection, opinions_per_clip=opinions))
+    found = list(curation.ListCollections(ListCollectionsRequest(collection=collection)).collections)
+    rows = [
+        [each.name, *map(str, (each.open, each.accepted, each.rejected, each.opinions_per_clip)), _kappa(each)]
+        for each in found
+    ]
+    text = table(rows, ("collection", "open", "accepted", "rejected", "opinions", "kappa"))
+    context.answer({"collections": [plain(each) for each in found]}, text)
+    return found
+
+
+def _kappa(collection: Collection) -> str:
+    agreed = collection.agreement
+    return f"{agreed.kappa:.2f} over {agreed.clips} clips" if agreed.HasField("kappa") else ""
