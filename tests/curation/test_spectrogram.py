@@ -10,7 +10,7 @@ import pytest
 import soundfile
 from numpy.typing import NDArray
 
-from luthier_curation.spectrogram import HEIGHT, RANGE_DB, row_of, spectrogram_png
+from luthier_curation.spectrogram import HEIGHT, HIGHEST_HZ, LOWEST_HZ, RANGE_DB, spectrogram_png
 from luthier_kit.rpc import DataLoss
 
 RATE = 44_100
@@ -30,6 +30,12 @@ def levels(folder: Path, signal: NDArray[np.float64]) -> NDArray[np.uint8]:
     width, height = struct.unpack(">II", chunks[b"IHDR"][:8])
     rows = np.frombuffer(zlib.decompress(chunks[b"IDAT"]), np.uint8).reshape(height, width + 1)
     return rows[:, 1:]
+
+
+def row_of(frequency_hz: float) -> int:
+    """The row that a frequency is in, evenly spaced in pitch; 0 is the top."""
+    share = np.log(frequency_hz / LOWEST_HZ) / np.log(HIGHEST_HZ / LOWEST_HZ)
+    return HEIGHT - 1 - int(share * HEIGHT)
 
 
 def sine(frequency_hz: float, seconds: float = 2.0) -> NDArray[np.float64]:

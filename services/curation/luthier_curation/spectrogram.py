@@ -49,12 +49,6 @@ def spectrogram_png(path: Path) -> bytes:
     return _png(_levels(samples, rate))
 
 
-def row_of(frequency_hz: float) -> int:
-    """The row of a picture that a frequency within the picture's range is in; 0 is the top."""
-    share = np.log(frequency_hz / LOWEST_HZ) / np.log(HIGHEST_HZ / LOWEST_HZ)
-    return HEIGHT - 1 - min(HEIGHT - 1, int(share * HEIGHT))
-
-
 def _levels(samples: NDArray[np.float32], rate: int) -> NDArray[np.uint8]:
     """(rows, columns) of 0 to 255 for RANGE_DB below the loudest to the loudest."""
     total = None
