@@ -13,14 +13,15 @@ _.abort_with_status, _.send_initial_metadata, _.set_code, _.set_details
 _.readable, _.readinto, _.writable, _.try_to_connect, _.initial_metadata
 # gRPC methods and HTTP handlers are called by their names in the contract or the path
 _.format_commands, _.do_GET, _.log_message, _.malformed, _.bug, _.download
-_.go_on, _.unlock, _.scores_csv
+_.go_on, _.unlock, _.scores_csv, _.me
 _.peaks_json  # for other tools, as audiowaveform's JSON
 _.RenderStem  # of people who look into one stem, not of the pipeline
 # SQLAlchemy and Alembic
 _.impl, _.cache_ok, _.process_bind_param, _.process_result_value, _.change_id, _.isolation_level
 _.down_revision, _.downgrade
 # pydantic
-_.model_config, _._empty_is_absent, _._is_unicode
+_.model_config, _._empty_is_absent, _._is_unicode, _._one_of_two, _._is_reason
+_.is_narrow  # a template calls it
 # settings of libraries that are assigned and never read by us
 _.infoActive, _.warningActive, _.file_size, _.external_attr, _.should_exit, _.ws_server, _.OAUTH_TOKEN_URL
 _.avoid_device_init  # torch reads it of its tensors without data

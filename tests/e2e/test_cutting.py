@@ -44,7 +44,8 @@ def test_a_split_at_a_bar_line_gives_two_true_halves(
     body = {"reviewer": "Ada", "expected_revision": old.revision, "parts": parts}
     answer = json.loads(sent(system, f"/api/clips/{old.clip_id}/cut", body))
     stub = CurationServiceStub(system.channel("curation"))
-    listed = stub.ListClips(curation.ListClipsRequest(filter={"collection": old.collection}, page_size=500)).clips
+    everything = curation.ClipFilter(collection=old.collection)
+    listed = stub.ListClips(curation.ListClipsRequest(filter=everything, page_size=500)).clips
     halves = [clip for name in answer["clip_ids"] for clip in listed if clip.clip_id == name]
 
     whole = samples(system, old, tmp_path)

@@ -13,7 +13,7 @@ from typing import Final
 
 from luthier.analysis.v1.analysis_pb2 import Clip, CutClipsRequest, CutClipsResponse
 from luthier.analysis.v1.analysis_pb2_grpc import AnalysisServiceStub
-from luthier.common.v1.common_pb2 import ClipFacts, Lineage, Span
+from luthier.common.v1.common_pb2 import ClipFacts, ClipSource, Lineage, Span
 from luthier.curation.v1 import curation_pb2 as pb
 from luthier_curation.clips import EDITABLE_FACTS, with_fact
 from luthier_curation.mending import mended
@@ -91,7 +91,7 @@ def _request(store: Store, row: ClipRow, parts: Sequence[Span]) -> tuple[CutClip
 
 
 def _new_clip(row: ClipRow, clip: Clip, offset_s: float, answer: CutClipsResponse, *, exact: bool) -> pb.NewClip:
-    source = type(row.source)()
+    source = ClipSource()
     source.CopyFrom(row.source)
     source.span.start_s, source.span.end_s = clip.span.start_s + offset_s, clip.span.end_s + offset_s
     facts = _facts(row, clip.facts, exact=exact)

@@ -90,3 +90,13 @@ def test_collections_say_how_far_reviewers_agree() -> None:
     said = luthier("curate collections --collection demo --opinions 2", clients)
     assert clients.requests("UpdateCollection") == [pb.UpdateCollectionRequest(name="demo", opinions_per_clip=2)]
     assert "0.40 over 9 clips" in said.out
+
+
+def test_an_undo_waits_until_it_is_done_and_says_what_it_left() -> None:
+    begun = pb.Batch(batch_id="u", state=pb.BATCH_STATE_RUNNING, total=3)
+    done = pb.Batch(batch_id="u", state=pb.BATCH_STATE_DONE, seen=3, changed=2, unchanged=1)
+    curation = Stub(UndoBatch=pb.UndoBatchResponse(batch=begun), GetBatch=pb.GetBatchResponse(batch=done))
+    clients = FakeClients(curation=curation)
+    said = luthier("curate undo b --as Cy", clients)
+    assert clients.requests("UndoBatch") == [pb.UndoBatchRequest(batch_id="b", reviewer="Cy", background=True)]
+    assert "taken back for 2 clips; 1 changed since" in said.out

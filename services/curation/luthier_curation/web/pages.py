@@ -23,8 +23,8 @@ from luthier.common.v1.common_pb2 import (
 from luthier.curation.v1 import curation_pb2 as pb
 from luthier_curation.curation import Curation
 from luthier_curation.datasets import newest_versions
-from luthier_curation.listing import Count, is_counted
-from luthier_curation.tables import REASON_NUMBERS, VERDICT_NUMBERS
+from luthier_curation.listing import Count
+from luthier_curation.tables import OPEN, REASON_NUMBERS, VERDICT_NUMBERS
 from luthier_curation.web.details import details_view
 from luthier_curation.web.templating import fragment, render
 from luthier_curation.web.views import change_view, clip_view, moment
@@ -176,19 +176,18 @@ def routes(curation: Curation, way: str) -> APIRouter:
             query = query.model_copy(update={"collection": collections[0]})
         request = query.request()
         page = curation.page(request, query.page_size or PAGE_SIZES[0])
-        found = tabs(query, curation.verdict_counts(request.filter, COUNTED))
-        done = not page.clips and query.verdict == "open" and is_counted(request.filter)
+        counts = curation.verdict_counts(request.filter, COUNTED)
+        found = tabs(query, counts)
         return render(
             "page.html",
             query=query,
             clips=[clip_view(row) for row in page.clips],
             total=next(tab.count for tab in found if tab.name == query.verdict),
             tabs=found,
-            work_done=done and any(tab.count.clips for tab in found),
+            done=any(count.clips for count in counts.values()) and counts[OPEN] == Count(0),
             way=way,
             page_sizes=PAGE_SIZES,
             reasons=REASONS,
-            two_opinions=bool(query.collection) and curation.opinions_per_clip(query.collection) > 1,
             collections=collections,
             subsets=curation.subsets(query.collection),
             next_url=query.url(page=page.next_token) if page.next_token else "",

@@ -1,6 +1,7 @@
 """luthier curate: who judges what, and what they think, to other tools and back."""
 
 import json as jsons
+import threading
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -9,21 +10,27 @@ from typing import Annotated, Final, Literal
 import typer
 
 from luthier.curation.v1.curation_pb2 import (
+    BATCH_STATE_FAILED,
+    BATCH_STATE_RUNNING,
     VERDICT_ACCEPTED,
     VERDICT_OPEN,
     VERDICT_REJECTED,
     AssignClipsRequest,
     AssignClipsResponse,
+    Batch,
     ClipFilter,
     Collection,
     CuratedClip,
+    GetBatchRequest,
     ImportedOpinion,
     ImportOpinionsRequest,
     ImportOpinionsResponse,
     ListCollectionsRequest,
+    UndoBatchRequest,
     UpdateCollectionRequest,
 )
 from luthier_kit.bounded_json import read_json
+from luthier_kit.rpc import FailedPrecondition
 from luthier_pipeline.console import UsageError, plain, table
 from luthier_pipeline.curate import clips
 from luthier_pipeline.files import save
@@ -31,6 +38,8 @@ from luthier_pipeline.judgements import argilla, csv_file, label_studio
 from luthier_pipeline.judgements.opinions import reviewer_names
 from luthier_pipeline.options import USER, Json, Reviewer, begin
 
+LOOK_S: Final = 0.5
+"""Between looks at work in the background."""
 AT_ONCE: Final = 500  # the most that ImportOpinions takes
 ASSIGN_TIMEOUT_S: Final = 600.0
 MAX_FILE_BYTES: Final = 256 << 20
@@ -142,7 +151,8 @@ def import_opinions(
     missing = f"; {len(total.unknown)} of unknown clips, {total.unknown[0]} is one" if total.unknown else ""
     context.answer(
         {**plain(total), "opinions": len(found), "batches": batches},
-        f"{len(found)} opinions: {total.changed} clips changed, {total.unchanged} were there already{missing}",
+        f"{len(found)} opinions: {total.changed} clips changed, {total.unchanged} were there already{missing}"
+        + (f"; luthier curate undo {' or '.join(batches)} takes it back" if total.changed else ""),
     )
     return total
 
@@ -189,6 +199,30 @@ def assign(
     shares = ", ".join(f"{name} {count}" for name, count in zip(reviewers, answer.assigned, strict=True))
     context.answer(plain(answer), f"{answer.clips} open clips: {shares} {'withdrawn' if withdraw else 'newly asked'}")
     return answer
+
+
+@app.command("undo")
+def undo(
+    ctx: typer.Context,
+    batch: Annotated[str, typer.Argument(metavar="BATCH", help="Id of the change, as review and import print it.")],
+    reviewer: Reviewer = USER,
+    json: Json = False,
+) -> Batch:
+    """Take back a change of edits, verdicts or an import. Clips that were changed since stay as they are."""
+    context = begin(ctx, json)
+    curation = context.clients.curation
+    done = curation.UndoBatch(UndoBatchRequest(batch_id=batch, reviewer=reviewer, background=True)).batch
+    waited = threading.Event()
+    while done.state == BATCH_STATE_RUNNING:
+        waited.wait(LOOK_S)
+        done = curation.GetBatch(GetBatchRequest(batch_id=done.batch_id)).batch
+    if done.state == BATCH_STATE_FAILED:
+        raise FailedPrecondition(
+            f"it ended after {done.seen} of {done.total} clips: {done.error}", reason="UNDO_FAILED"
+        )
+    kept = f"; {done.unchanged} changed since and stay as they are" if done.unchanged else ""
+    context.answer(plain(done), f"taken back for {done.changed} clips{kept}; {done.batch_id} undoes that")
+    return done
 
 
 @app.command("collections")
