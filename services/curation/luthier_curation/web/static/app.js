@@ -65,11 +65,11 @@ function count(verdict, step) {
   shown.dataset.clips = clips;
   shown.textContent = clips.toLocaleString("en") + (shown.dataset.more === "true" ? "+" : "");
   $$(`.done .count-${verdict}`).forEach((said) => { said.textContent = shown.textContent; });
+  if (verdict === "open") $(".done").hidden = clips > 0 || shown.dataset.more === "true";
   if (filter.verdict !== verdict) return;
   $$(".total").forEach((said) => { said.textContent = shown.textContent; });
   $(".bulk .many").textContent = clips === 1 ? "clip matches" : "clips match";
   $$('.bulk [data-do="bulk"]').forEach((button) => { button.disabled = clips === 0; });
-  if (verdict === "open") $(".done").hidden = clips > 0;
 }
 
 export async function refresh(id) {
