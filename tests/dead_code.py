@@ -15,6 +15,7 @@ _.readable, _.readinto, _.writable, _.try_to_connect, _.initial_metadata
 _.format_commands, _.do_GET, _.log_message, _.malformed, _.bug, _.download
 _.go_on, _.unlock, _.scores_csv, _.me
 _.lawpack  # a command, by its name in the table
+_.peaks_json  # for other tools, as audiowaveform's JSON
 _.RenderStem  # of people who look into one stem, not of the pipeline
 # SQLAlchemy and Alembic
 _.impl, _.cache_ok, _.process_bind_param, _.process_result_value, _.change_id, _.isolation_level
@@ -37,6 +38,7 @@ _.__getattr__
 # fields of messages
 _.requested_by, _.mix_loudness_target_lufs, _.checkpoint_step
 # templates of the evaluation report, of a clip's card and of a corpus report, and its JSON
+_.beats_json, _.tempo_differs, _.key_differs, _.tags_json
 (
     _.relations,
     _.confusions,

@@ -20,12 +20,10 @@ from nltk.translate.bleu_score import SmoothingFunction, sentence_bleu
 from nltk.util import ngrams
 
 from luthier_music.clip_facts import Facts, Heard
+from luthier_music.composing import Composer, Grammar, Style, compose
 from luthier_music.instruments import DRUMS, PROGRAM_NAMES, caption_name
 from luthier_music.keys import TONICS
 from luthier_music.vocabulary import GENRE_PARENTS, MOOD_WORDS
-from luthier_prompting.composers import Composer, compose
-from luthier_prompting.grammar import Grammar
-from luthier_prompting.styles import Style
 from luthier_prompting.vllm import Endpoint, Vllm
 from tests.prompting.labelled import SETS, Sentence, clips, score, sentences
 

@@ -16,7 +16,7 @@ from tests.cluster.release import Release, secret
 from tests.cluster.settings import SERVICES
 from tests.kit.rpc.certificates import authority, issued
 
-OWN_CALLERS = ("evaluation", "inference", "pipeline", "ingest", "monitor", "test")
+OWN_CALLERS = ("curation", "evaluation", "inference", "pipeline", "ingest", "monitor", "test")
 GAME = "game"  # a service of another team
 Answers = list[tuple[str, str]]
 

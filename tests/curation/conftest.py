@@ -13,6 +13,7 @@ from playwright.sync_api import Browser, expect, sync_playwright
 from sqlalchemy import Engine, make_url
 
 from luthier_curation.curation import Curation
+from luthier_curation.cutting import Cutter
 from luthier_curation.database import Repository, migrate, open_engine
 from luthier_curation.settings import CurationSettings
 from luthier_curation.web.server import create_app
@@ -111,12 +112,18 @@ def tones(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 @pytest.fixture
-def page_url(tmp_path: Path, store: Store, blank: Path) -> Iterator[str]:
+def cutter() -> Cutter:
+    """What cuts clips anew for the page: nothing, unless a test says otherwise."""
+    return Cutter()
+
+
+@pytest.fixture
+def page_url(tmp_path: Path, store: Store, blank: Path, cutter: Cutter) -> Iterator[str]:
     """Address of a running page over an empty SQLite database."""
     engine = open_engine(f"sqlite:///{shutil.copy(blank, tmp_path / 'page.sqlite3')}")
     settings = CurationSettings(scratch=tmp_path / "scratch", web_origins=("https://luthier.example.org",))
     settings.scratch.mkdir()
-    server = WebServer(create_app(Curation(Repository(engine), store), settings), "127.0.0.1:0")
+    server = WebServer(create_app(Curation(Repository(engine), store, cutter), settings), "127.0.0.1:0")
     server.start()
     yield f"http://{server.address}"
     server.stop()

@@ -7,6 +7,7 @@ from google.protobuf.json_format import ParseDict
 
 from luthier.common.v1.common_pb2 import (
     FACT_SOURCE_NOTES,
+    FACT_SOURCE_PERSON,
     LICENSED_USE_COMMERCIAL,
     LICENSED_USE_RESEARCH,
     MODE_MAJOR,
@@ -122,12 +123,16 @@ def test_a_caption_that_a_person_kept_leaves(curation: Curation) -> None:
     assert list(zip(row.prompts, row.composers, strict=True)) == [("By the label", "file")]
 
 
-def test_a_caption_whose_check_was_voided_stays_behind(curation: Curation) -> None:
-    [clip_id], *_ = curation.upsert("demo", [captioned(curation.store, "CONTRADICTS_FACTS")])
-    curation.edit(clip_id, 1, "Ada", Edit(key=KeyFact(tonic="D", mode=MODE_MAJOR)))
+@pytest.mark.parametrize(("caption", "leaves"), [("A song in A major", False), ("A song in D major", True)])
+def test_a_caption_is_held_against_corrected_facts(curation: Curation, caption: str, leaves: bool) -> None:
+    new = captioned(curation.store, "CONTRADICTS_FACTS")
+    new.prompts[1].text = caption
+    [clip_id], *_ = curation.upsert("demo", [new])
+    corrected = KeyFact(tonic="D", mode=MODE_MAJOR, source=FACT_SOURCE_PERSON)
+    curation.edit(clip_id, 1, "Ada", Edit(key=corrected))
     curation.review_all(DEMO, Decision(ACCEPTED, "Ada"))
     [row] = manifest(curation, export(curation)).rows
-    assert list(row.prompts) == [PROMPT]
+    assert (caption in row.prompts) == leaves
 
 
 def test_a_caption_that_a_person_holds_for_true_as_it_is_leaves(curation: Curation) -> None:

@@ -275,29 +275,6 @@ def test_results_are_drawn_with_their_intervals(
     expect(page.get_by_role("row").filter(has_text="Ada")).to_contain_text("excluded")
 
 
-@pytest.mark.parametrize("width", [390, 1280])
-def test_a_page_fits_its_window(
-    browser: Browser,
-    page_url: str,
-    listening: Listening,
-    paged: Curation,
-    tmp_path: Path,
-    width: int,
-) -> None:
-    row = listening.create(create(paged.store, tmp_path, trials=1))
-    context = browser.new_context(base_url=page_url, viewport={"width": width, "height": 844})
-    page = context.new_page()
-    page.goto(f"/listening/{row.test_id}")
-    page.get_by_label("Your name").fill("Ada")
-    page.get_by_role("button", name="Continue").click()
-    page.locator("#to-volume").click()
-    page.locator("#to-steps").click()
-    expect(page.locator("#screen-step .slider")).to_have_count(4)
-    scrolled, shown = page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
-    assert scrolled <= shown
-    context.close()
-
-
 @pytest.mark.parametrize(
     ("path", "body", "expected"),
     [

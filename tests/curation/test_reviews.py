@@ -69,10 +69,30 @@ def test_a_persons_prompt_comes_first_and_the_machines_keep_their_checks(curatio
     assert row.prompts[1].check == common.PromptCheck(passed=True)
 
 
-def test_corrected_facts_void_the_checks_of_the_prompts(curation: Curation, ids: list[str]) -> None:
-    row, _ = curation.edit(ids[0], 1, "Ada", Edit(tempo=common.TempoFact(tempo_bpm=60.0)))
-    assert not row.prompts[0].HasField("check")
-    assert not row.checked
+def test_corrected_facts_are_in_the_prompts_at_once(curation: Curation, ids: list[str]) -> None:
+    row, batch = curation.edit(ids[0], 1, "Ada", Edit(tempo=common.TempoFact(tempo_bpm=60.0)))
+    assert "60" in row.prompts[0].text
+    assert row.checked
+    curation.undo(batch, "Ada")
+    assert curation.clip(ids[0]).prompts[0].text == PROMPT
+
+
+def test_what_was_done_to_a_clip_is_undone_one_after_the_other(curation: Curation, ids: list[str]) -> None:
+    before = curation.clip(ids[0])
+    edited = curation.edit(ids[0], 1, "Ada", Edit(prompts=["By hand"]))[1]
+    judged = curation.review({ids[0]: 2}, Decision(ACCEPTED, "Ada")).batch_id
+    noted = curation.edit(ids[0], 3, "Ada", Edit(remark="note"))[1]
+    for batch in (noted, judged, edited):
+        assert curation.undo(batch, "Ada")[1] == [ids[0]]
+    after = curation.clip(ids[0])
+    assert (after.prompts, after.verdict, after.remark, after.edited_fields) == (before.prompts, OPEN, "", [])
+
+
+def test_what_others_changed_meanwhile_is_not_undone_under_them(curation: Curation, ids: list[str]) -> None:
+    judged = curation.review({ids[0]: 1}, Decision(ACCEPTED, "Ada")).batch_id
+    curation.edit(ids[0], 2, "Bob", Edit(prompts=["Bob's"]))
+    assert curation.undo(judged, "Ada")[1] == []
+    assert curation.clip(ids[0]).verdict == ACCEPTED
 
 
 HEARD_BY_DETECTORS = common.VoiceFact(speech_share=0.14, speech_estimator="silero", vocals_share=0.01)

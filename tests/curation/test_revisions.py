@@ -100,7 +100,18 @@ def test_fields_that_nobody_edited_follow_the_render(curation: Curation) -> None
     row = curation.clip(name)
     assert row.facts.tempo.tempo_bpm == 99.0
     assert list(row.facts.instruments) == CELLO
-    assert not row.checked, "the prompts were checked against other instruments"
+    assert "cello" in row.prompts[0].text.lower(), "what the render's prompts say of other instruments is mended"
+    assert "99" in row.prompts[0].text
+    assert row.checked
+
+
+def test_tags_of_a_person_outlive_a_render(curation: Curation) -> None:
+    name = one(curation, clip(curation.store))
+    curation.edit(name, 1, "Ada", Edit(tags=[("jazz", "genre")]))
+    curation.upsert("demo", [clip(curation.store, tempo_bpm=99.0, genre="rock")])
+    row = curation.clip(name)
+    assert [tag.text for tag in row.tags] == ["jazz"]
+    assert "jazz" in row.prompts[0].text.lower()
 
 
 def test_the_same_sound_with_other_lineage_keeps_the_verdict(curation: Curation) -> None:

@@ -95,15 +95,19 @@ def test_an_edit_comes_back_and_its_facts_are_a_persons(client: CurationServiceS
         instruments=pb.InstrumentsEdit(instruments=[common.InstrumentFact(instrument="cello", share=0.5)]),
         tempo=common.TempoFact(tempo_bpm=61, estimator="essentia"),
         voice=common.VOICE_PRESENCE_NONE,
+        tags=pb.TagsEdit(tags=[common.Tag(text="Jazz", kind="genre")]),
         remark="lovely",
     )
     clip = client.UpdateClip(edit).clip
-    assert [prompt.text for prompt in clip.prompts] == ["By hand", PROMPT]
+    assert clip.prompts[0].text == "By hand"
+    assert "cello" in clip.prompts[1].text.lower()
+    assert "61" in clip.prompts[1].text
+    assert [(tag.text, tag.kind) for tag in clip.tags] == [("jazz", "genre")]
     assert [(fact.instrument, fact.family) for fact in clip.facts.instruments] == [("Cello", "Strings")]
     assert clip.facts.tempo == common.TempoFact(tempo_bpm=61, beat_quarters=1, source=common.FACT_SOURCE_PERSON)
     assert clip.facts.voice == common.VoiceFact(presence=common.VOICE_PRESENCE_NONE, source=common.FACT_SOURCE_PERSON)
     assert (clip.revision, clip.remark) == (2, "lovely")
-    assert list(clip.edited_fields) == ["facts.instruments", "facts.tempo", "facts.voice", "prompts"]
+    assert list(clip.edited_fields) == ["facts.instruments", "facts.tempo", "facts.voice", "prompts", "tags"]
     with pytest.raises(Aborted) as stale:
         client.UpdateClip(edit)
     assert stale.value.reason == "REVISION_MISMATCH"

@@ -108,7 +108,7 @@ def test_every_answer_forbids_foreign_code(http: httpx.Client) -> None:
 
 def test_nothing_is_loaded_from_elsewhere(http: httpx.Client) -> None:
     package = Path(__file__).parents[2] / "services/curation/luthier_curation/web"
-    for file in [*package.glob("templates/*"), *package.glob("static/*")]:
+    for file in [*package.glob("templates/*"), *package.glob("static/*.*")]:
         assert "//" not in file.read_text().replace("http://www.w3.org/2000/svg", "").replace("// ", "")
 
 
@@ -131,25 +131,26 @@ def test_audio_may_be_kept_only_under_its_digest(http: httpx.Client, paged: Cura
 
 
 def test_peaks_are_computed_once(http: httpx.Client, store: Store, name: str) -> None:
-    first = http.get(f"/clips/{name}/peaks").json()
-    assert (first["duration_s"], len(first["peaks"])) == (2.0, 2 * first["columns"])
-    assert 700 < first["columns"] <= 800
-    assert first["peaks"][1] == pytest.approx(102, abs=2), "0.8 of full scale"
-    assert first["peaks"][-3] == pytest.approx(51, abs=2), "half as loud at the end"
+    first = http.get(f"/clips/{name}/peaks.json").json()
+    assert len(first["data"]) == 2 * first["length"]
+    assert 700 < first["length"] <= 800
+    assert first["samples_per_pixel"] * first["length"] == pytest.approx(2 * 44_100, abs=first["samples_per_pixel"])
+    assert first["data"][1] == pytest.approx(102, abs=2), "0.8 of full scale"
+    assert first["data"][-3] == pytest.approx(51, abs=2), "half as loud at the end"
     [record] = list(store.objects.keys("actions/peaks/"))
-    assert http.get(f"/clips/{name}/peaks").json() == first
+    assert http.get(f"/clips/{name}/peaks.dat").content[24:] == bytes(value % 256 for value in first["data"])
     assert list(store.objects.keys("actions/peaks/")) == [record]
 
 
 def test_audio_that_the_store_lost_is_said_clearly(http: httpx.Client, paged: Curation, name: str) -> None:
     paged.store.objects.delete(paged.clip(name).audio.key)
     assert refusal(http.get(f"/clips/{name}/audio")) == (404, "ARTIFACT_NOT_FOUND")
-    assert refusal(http.get(f"/clips/{name}/peaks")) == (404, "ARTIFACT_NOT_FOUND")
+    assert refusal(http.get(f"/clips/{name}/peaks.dat")) == (404, "ARTIFACT_NOT_FOUND")
 
 
 def test_audio_that_is_none_is_said_clearly(http: httpx.Client, paged: Curation) -> None:
     [name], *_ = paged.upsert("demo", [clip(paged.store, b"not audio at all")])
-    assert refusal(http.get(f"/clips/{name}/peaks")) == (500, "AUDIO_UNREADABLE")
+    assert refusal(http.get(f"/clips/{name}/peaks.dat")) == (500, "AUDIO_UNREADABLE")
 
 
 def verdict(http: httpx.Client, name: str, headers: dict[str, str], **changes: object) -> httpx.Response:
@@ -277,7 +278,7 @@ def test_an_unknown_data_set_is_not_found(http: httpx.Client, path: str) -> None
         "/datasets/..", "/datasets/../1.json", "/datasets/..%2f..%2fetc/1.json", "/datasets/%00/1.json", "/%00",
         "/datasets/" + "n" * 600 + "/1.json", "/datasets/" + "n" * 600 + "/1.zip", "/datasets/n/" + "9" * 600 + ".json",
         "/datasets/n/99999999999999999999.zip", "/datasets/n/-1.json", "/datasets/n/nan.json", "/clips/%00",
-        "/clips/a%00b/audio", "/clips/" + "n" * 600, "/clips/" + "n" * 600 + "/peaks", "/clips/%ff/history",
+        "/clips/a%00b/audio", "/clips/" + "n" * 600, "/clips/" + "n" * 600 + "/peaks.dat", "/clips/%ff/history",
         "/clips/%ed%a0%80/audio", "/static/%00", "/static/..%2f..%2fserver.py", "/static/" + "n" * 600,
         "/static/app.js/x",
         "/?text=%00", "/?text=" + "x" * 600, "/?collection=%00", "/?page=%00", "/?page=zzz", "/?min_tempo_bpm=nan",

@@ -16,11 +16,15 @@ FLAGS = (
 )  # fmt: skip
 
 
-def picture(page: Page, url: str, out: Path, *, play: bool) -> None:
+def picture(page: Page, url: str, out: Path, *, play: bool, details: bool) -> None:
     """Wait until the waveforms in sight are drawn, and save what a person sees."""
     page.goto(url, wait_until="networkidle")
-    if page.locator("canvas.wave").count():
-        page.locator("canvas.wave[data-drawn]").first.wait_for(timeout=20_000)
+    if page.locator(".wave").count():
+        page.locator(".wave[data-drawn]").first.wait_for(timeout=20_000)
+    if details:
+        page.keyboard.press("d")
+        page.locator(".closeup[data-drawn]").wait_for(timeout=20_000)
+        page.locator("[data-spectrogram='drawn']").wait_for(timeout=20_000)
     if play:
         page.keyboard.press("Space")
         page.locator("#clock", has_text="0:02 /").wait_for(timeout=20_000)
@@ -37,6 +41,7 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=1280)
     parser.add_argument("--height", type=int, default=860)
     parser.add_argument("--play", action="store_true", help="play the first clip for two seconds before")
+    parser.add_argument("--details", action="store_true", help="open the details of the first clip of curation")
     parser.add_argument("--dark", action="store_true")
     given = parser.parse_args()
     browser_path = shutil.which("chromium")
@@ -47,7 +52,7 @@ def main() -> None:
         page = browser.new_page(
             viewport={"width": given.width, "height": given.height}, color_scheme="dark" if given.dark else "light"
         )
-        picture(page, given.url, given.out, play=given.play)
+        picture(page, given.url, given.out, play=given.play, details=given.details)
         browser.close()
 
 

@@ -8,13 +8,11 @@ import pytest
 
 from luthier_music.captions import check
 from luthier_music.clip_facts import Facts, Heard
+from luthier_music.composing import Composed, Grammar, Style, compose
 from luthier_music.grammar import MAX_SHORT_WORDS
 from luthier_music.instruments import DRUMS, PROGRAM_NAMES
 from luthier_music.metadata import draw_metadata
 from luthier_music.vocabulary import GENRE_PARENTS, MOOD_WORDS
-from luthier_prompting.composers import Composed, compose
-from luthier_prompting.grammar import Grammar
-from luthier_prompting.styles import Style
 
 FULL = Facts(
     duration_s=30.0, tempo_bpm=96.0, tonic="D", mode="major", meter=(4, 4), onset_rate_hz=4.0,

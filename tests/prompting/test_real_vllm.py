@@ -22,10 +22,9 @@ from luthier.prompting.v1 import prompting_pb2
 from luthier.prompting.v1.prompting_pb2_grpc import PromptingServiceStub
 from luthier_kit.rpc import Channel, Unavailable
 from luthier_music.clip_facts import Facts, Heard
+from luthier_music.composing import CutOff, Style, compose
 from luthier_music.grammar import MAX_SHORT_WORDS
 from luthier_prompting.__main__ import build
-from luthier_prompting.composers import compose
-from luthier_prompting.styles import CutOff, Style
 from luthier_prompting.vllm import Endpoint, Vllm
 from tests.support.services import ROOT, missing, running
 

@@ -14,9 +14,8 @@ import pytest
 from luthier_kit.rpc import Unavailable
 from luthier_music.captions import check
 from luthier_music.clip_facts import Facts, Heard
+from luthier_music.composing import ATTEMPTS, Style, compose
 from luthier_music.grammar import MAX_SHORT_WORDS
-from luthier_prompting.composers import ATTEMPTS, compose
-from luthier_prompting.styles import Style
 from luthier_prompting.vllm import EXAMPLES, SHORT_EXAMPLES, Endpoint, Vllm
 from tests.support.measure import cost_of
 

@@ -7,8 +7,7 @@ import pytest
 from luthier.common.v1 import common_pb2 as common
 from luthier_music.captions import check
 from luthier_music.clip_facts import Facts, Voice, facts_of
-from luthier_prompting.grammar import Grammar
-from luthier_prompting.styles import Style
+from luthier_music.composing import Grammar, Style
 
 STYLES = tuple(Style)
 ROCK = Facts(tempo_bpm=120.0, genres=("rock",))

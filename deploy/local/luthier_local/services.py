@@ -32,7 +32,7 @@ SERVICES = (
     Service("analysis"),
     Service("enrichment"),
     Service("prompting"),
-    Service("curation", web=True, database=True),
+    Service("curation", web=True, database=True, calls=("analysis",)),
     Service("training", torch=True),
     Service("inference", web=True, torch=True, calls=("analysis",)),
     Service("evaluation", calls=("inference", "analysis")),

@@ -8,6 +8,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from luthier.curation.v1 import curation_pb2
 from luthier_curation.curation import Curation
+from luthier_curation.cutting import Cutter
 from luthier_curation.database import (
     Repository,
     cause,
@@ -58,6 +59,7 @@ def service_of(curation: Curation, web: WebServer | None = None, scratch: Path |
         if web:
             web.stop()
         curation.batches.stop()
+        curation.cutter.close()
 
     return Service(
         curation_pb2.DESCRIPTOR.services_by_name["CurationService"],
@@ -80,7 +82,8 @@ def service_of(curation: Curation, web: WebServer | None = None, scratch: Path |
 
 def build(settings: CurationSettings) -> Service:
     """The service as its settings say."""
-    curation = Curation(Repository(open_database(settings)), open_store(settings))
+    cutter = Cutter(settings.analysis_address)
+    curation = Curation(Repository(open_database(settings)), open_store(settings), cutter)
     web = None if settings.web_address == OFF else WebServer(create_app(curation, settings), settings.web_address)
     return service_of(curation, web, settings.scratch)
 

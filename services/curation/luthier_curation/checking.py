@@ -2,14 +2,15 @@
 
 import math
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
-from luthier.common.v1.common_pb2 import MODE_MAJOR, MODE_MINOR, FactSource, InstrumentFact, Mode, VoicePresence
+from luthier.common.v1.common_pb2 import MODE_MAJOR, MODE_MINOR, FactSource, InstrumentFact, Mode, Span, VoicePresence
 from luthier.curation.v1 import curation_pb2 as pb
+from luthier_curation.cutting import check_parts
 from luthier_curation.reviews import Edit
 from luthier_curation.splits import Fractions
 from luthier_curation.tables import (
@@ -20,6 +21,7 @@ from luthier_curation.tables import (
     REJECTED,
     VERDICT_NAMES,
     VERDICTS,
+    ClipRow,
 )
 from luthier_curation.verdicts import Decision
 from luthier_kit.rpc import MAX_PROMPT_CHARS, Checks, InvalidRequest
@@ -33,6 +35,9 @@ MAX_CLIP_BYTES = 1 << 20
 """of a clip's message: with edits of every field it still fits a page of 4 MiB."""
 MAX_SONG_S = 86_400.0
 MAX_AUDIO_BYTES = 4 << 30
+MAX_TAG_CHARS = 64
+MAX_PASSAGES = 32
+TAG_KINDS = ("genre", "mood", "era", "instrument", "other")
 GENERATED = "generated/"
 """Where audio lies that expires (`luthier gc --generated`): a clip of it would lose its sound."""
 TEMPO_BPM = (20.0, 400.0)
@@ -182,6 +187,15 @@ def check_edit(edit: Edit, expected_revision: int, reviewer: str) -> None:
     if edit.key is not None and edit.key.tonic:
         checks.one_of("key.tonic", edit.key.tonic, TONICS)
         checks.that(edit.key.mode in (MODE_MAJOR, MODE_MINOR), "key.mode", "must be MODE_MAJOR or MODE_MINOR")
+    if edit.tags is not None:
+        for field, (text, kind) in checks.items("tags", edit.tags, 0, MAX_TAGS):
+            checks.text(f"{field}.text", text, max_chars=MAX_TAG_CHARS, blank=False)
+            clean(checks, f"{field}.text", text)
+            checks.one_of(f"{field}.kind", kind, TAG_KINDS)
+    if edit.bad_passages is not None:
+        for field, passage in checks.items("bad_passages", edit.bad_passages, 0, MAX_PASSAGES):
+            checks.text(f"{field}.note", passage.note, max_chars=MAX_NAME_CHARS)
+            clean(checks, f"{field}.note", passage.note)
     if edit.voice is not None:
         checks.that(edit.voice in VoicePresence.values(), "voice", "must be a known VoicePresence")
     if edit.remark is not None:
@@ -281,6 +295,15 @@ def check_import(opinions: Collection[pb.ImportedOpinion], imported_by: str) -> 
         checks.that(key not in seen, f"{path}", "must be another clip or reviewer than those before it")
         seen.add(key)
     check_reviewer(checks, "imported_by", imported_by)
+    checks.done()
+
+
+def check_cut(row: ClipRow, expected_revision: int, reviewer: str, parts: Sequence[Span]) -> None:
+    """Bounds of the parts that a clip is cut into."""
+    checks = Checks()
+    check_reviewer(checks, "reviewer", reviewer)
+    checks.that(expected_revision >= 1, "expected_revision", f"must be 1 or more, got {expected_revision}")
+    check_parts(checks, parts, row.duration_s)
     checks.done()
 
 

@@ -25,6 +25,7 @@ from luthier.common.v1.common_pb2 import (
     KeyFact,
     Prompt,
     SongName,
+    Tag,
     TempoFact,
     VoiceFact,
     VoicePresence,
@@ -32,9 +33,11 @@ from luthier.common.v1.common_pb2 import (
 from luthier.curation.v1 import curation_pb2 as pb
 from luthier_curation import terms
 from luthier_curation.doubt import doubt, key_disagreement, priority, tempo_disagreement
+from luthier_curation.mending import mended
 from luthier_curation.tables import NEVER, OPEN, SILENCE_LUFS, ChangeRow, ClipRow, ClipValues
 from luthier_kit.rpc import InvalidRequest
 from luthier_music.instruments import DRUMS, PROGRAM_NAMES, family_of, program_of
+from luthier_music.vocabulary import normalise
 
 POLYPHONIC = "polyphonic"
 """The subset of a clip that names none."""
@@ -114,17 +117,6 @@ class Identity:
 # --- prompts and facts of people
 
 
-def unchecked(prompts: Iterable[Prompt]) -> list[Prompt]:
-    """The same prompts without their checks: those were about other facts."""
-    found = []
-    for prompt in prompts:
-        bare = Prompt()
-        bare.CopyFrom(prompt)
-        bare.ClearField("check")
-        found.append(bare)
-    return found
-
-
 def is_kept_back(prompt: Prompt) -> bool:
     """Whether a prompt is a caption of a whole song that the clip's facts deny, or have not been held against."""
     denied = any(found.reason == "CONTRADICTS_FACTS" for found in prompt.check.disagreements)
@@ -191,6 +183,13 @@ def instruments_by_person(named: Iterable[tuple[str, float]]) -> list[Instrument
             spelled, family = name, ""
         found.append(InstrumentFact(instrument=spelled, family=family, share=share))
     return found
+
+
+def tags_by_person(named: Iterable[tuple[str, str]], before: Iterable[Tag]) -> list[Tag]:
+    """Tags (text, kind) as a person lists them: those that were there keep weight, source and licence."""
+    known = {(tag.text, tag.kind): tag for tag in before}
+    wanted = dict.fromkeys((normalise(text), kind) for text, kind in named)
+    return [known.get(name) or Tag(text=name[0], kind=name[1], weight=1.0, source=PERSON) for name in wanted]
 
 
 def with_fact(facts: ClipFacts, name: str, source: ClipFacts) -> ClipFacts:
@@ -291,8 +290,10 @@ def derive_again(session: Session, after: str, size: int) -> str:
 # --- clips from the pipeline
 
 
-def upsert(session: Session, collection: str, clips: Sequence[pb.NewClip]) -> tuple[list[str], Counter[str]]:
-    """Ids in the order of the clips, and how many were `created`, `revised`, `unchanged`.
+def upsert(
+    session: Session, collection: str, clips: Sequence[pb.NewClip], who: str = PIPELINE
+) -> tuple[list[str], Counter[str]]:
+    """Ids in the order of the clips, and how many were `created`, `revised`, `unchanged`; `who` brought them.
 
     A revision keeps every field that a person edited, and opens the verdict again when what was judged changed: the
     audio, the facts or the prompts. InvalidRequest when two of the clips are the same one.
@@ -305,7 +306,7 @@ def upsert(session: Session, collection: str, clips: Sequence[pb.NewClip]) -> tu
         raise InvalidRequest("the same clip twice", reason="DUPLICATE_CLIP", violations=[violation])
     present = select(ClipRow).where(ClipRow.clip_id.in_(ids)).order_by(ClipRow.clip_id).with_for_update()
     rows = {row.clip_id: row for row in session.scalars(present)}
-    author, outcomes = Author(REVISED, PIPELINE), Counter[str]()
+    author, outcomes = Author(REVISED, who), Counter[str]()
     for name, identity, clip in zip(ids, identities, clips, strict=True):
         row = rows.get(name)
         if row is None:
@@ -341,6 +342,7 @@ def _create(session: Session, identity: Identity, clip: pb.NewClip, author: Auth
         lineage=clip.lineage,
         incoming=ClipValues(facts=clip.facts, prompts=list(clip.prompts)),
         edited_fields=[],
+        bad_passages=[],
         verdict=OPEN,
         reviewer="",
         automatic=False,
@@ -364,19 +366,20 @@ def _create(session: Session, identity: Identity, clip: pb.NewClip, author: Auth
 def _revise(session: Session, row: ClipRow, clip: pb.NewClip, author: Author) -> bool:
     """New values under a person's edits: every edited field keeps the value that the person gave it.
 
-    Checks of prompts survive only where they were made against the facts that hold now.
+    Prompts are mended where they were made of, or checked against, other facts or tags than those that hold now.
     """
     incoming = ClipValues(facts=clip.facts, prompts=list(clip.prompts))
+    tags = row.tags if "tags" in row.edited_fields else list(clip.tags)
     facts, prompts = row.facts, row.prompts
-    if incoming != row.incoming:
+    if incoming != row.incoming or tags != row.tags:
         facts = clip.facts
         for name in EDITABLE_FACTS:
             if f"facts.{name}" in row.edited_fields:
                 facts = with_fact(facts, name, row.facts)
         by_person = "prompts" in row.edited_fields
         prompts = row.prompts if by_person else list(clip.prompts)
-        if facts != (row.facts if by_person else clip.facts):
-            prompts = unchecked(prompts)
+        if (facts, tags) != ((row.facts, row.tags) if by_person else (clip.facts, list(clip.tags))):
+            prompts = mended(row.clip_id, prompts, facts, tags)
     judged_anew = (clip.audio.sha256, facts, prompts) != (row.audio.sha256, row.facts, row.prompts)
     row.incoming = incoming
     row.sort_key = Identity.of(row.collection, clip.source).sort_key(clip.source.song)
@@ -384,9 +387,10 @@ def _revise(session: Session, row: ClipRow, clip: pb.NewClip, author: Author) ->
         source=clip.source,
         audio=clip.audio,
         facts=facts,
-        tags=list(clip.tags),
+        tags=tags,
         prompts=prompts,
         lineage=clip.lineage,
+        bad_passages=[] if clip.audio.sha256 != row.audio.sha256 else None,
         **(OPEN_AGAIN if judged_anew else {}),
     )
     return change(session, row, values, author)

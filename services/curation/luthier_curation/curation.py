@@ -6,17 +6,19 @@ from typing import NamedTuple
 
 from sqlalchemy.orm import Session
 
-from luthier.common.v1.common_pb2 import LICENSED_USE_UNSPECIFIED, LicensedUse
+from luthier.common.v1.common_pb2 import LICENSED_USE_UNSPECIFIED, LicensedUse, Span
 from luthier.curation.v1 import curation_pb2 as pb
 from luthier_curation import agreement, assignments, batches, checking, clips, datasets, imports, listing, reviews
 from luthier_curation.batches import Batches
+from luthier_curation.clips import EDITED, Author
+from luthier_curation.cutting import Cutter
 from luthier_curation.database import Repository
 from luthier_curation.datasets import Export
 from luthier_curation.imports import Imported
 from luthier_curation.listing import Count, Page
 from luthier_curation.reviews import Edit, Reviewed
 from luthier_curation.splits import Fractions
-from luthier_curation.tables import ACCEPTED, OPEN, REJECTED, ChangeRow, ClipRow, CollectionRow
+from luthier_curation.tables import ACCEPTED, OPEN, REJECTED, ChangeRow, ClipRow, ClipValues, CollectionRow
 from luthier_curation.verdicts import Decision
 from luthier_kit.licences import refuse
 from luthier_kit.rpc import InvalidRequest, NotFound
@@ -31,12 +33,21 @@ class Upserted(NamedTuple):
     stamps: list[str]
 
 
+class CutUp(NamedTuple):
+    """What became of a clip that was cut: ids of its parts, what was left out and why, and its own rejection."""
+
+    ids: list[str]
+    notes: list[str]
+    rejected: Reviewed
+
+
 class Curation:
     """Collections of clips over one database and one store. Threads may share it."""
 
-    def __init__(self, repository: Repository, store: Store) -> None:
+    def __init__(self, repository: Repository, store: Store, cutter: Cutter | None = None) -> None:
         self.repository = repository
         self.store = store
+        self.cutter = cutter or Cutter()
         self.batches = Batches(repository)
 
     def upsert(self, collection: str, new: Sequence[pb.NewClip]) -> Upserted:
@@ -74,6 +85,30 @@ class Curation:
         """See `reviews.edit`."""
         checking.check_edit(edit, expected_revision, reviewer)
         return self.repository.write(lambda session: reviews.edit(session, clip_id, expected_revision, reviewer, edit))
+
+    def cut(self, clip_id: str, expected_revision: int, reviewer: str, parts: Sequence[Span]) -> CutUp:
+        """Make these parts of a clip, in seconds from its first sample, clips of their own, and reject the clip.
+
+        What a person edited of the clip stays edited in its parts. Aborted when the expected revision is not the
+        newest; NotFound; what `Cutter.cut` raises.
+        """
+        row = self.clip(clip_id)
+        checking.check_cut(row, expected_revision, reviewer, parts)
+        reviews.expect(row, expected_revision)
+        made = self.cutter.cut(self.store, row, parts)
+
+        def keep(session: Session) -> CutUp:
+            ids, _ = clips.upsert(session, row.collection, made.clips, who=reviewer)
+            session.flush()
+            for name in ids:
+                values = ClipValues(edited_fields=row.edited_fields)
+                clips.change(session, listing.get(session, name, lock=True), values, Author(EDITED, reviewer))
+            session.flush()
+            said = f"cut into {', '.join(f'{part.start_s:.3f} to {part.end_s:.3f} s' for part in parts)}"
+            told = Decision(REJECTED, reviewer, reason="bad_cut", remark=said, settle=True)
+            return CutUp(ids, made.notes, reviews.review(session, {clip_id: expected_revision}, told))
+
+        return self.repository.write(keep)
 
     def review(self, revisions: dict[str, int], decision: Decision) -> Reviewed:
         """See `reviews.review`."""

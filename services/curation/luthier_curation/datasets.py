@@ -94,6 +94,7 @@ def _row(row: ClipRow, split: str) -> DatasetRow:
         source=row.source,
         lineage=row.lineage,
         licences=sorted(licences),
+        bad_passages=row.bad_passages,
         verdict=DatasetVerdict(
             reviewer=row.reviewer,
             automatic=row.automatic,

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from luthier.common.v1.common_pb2 import ClipFacts, InstrumentFact, KeyFact, TempoFact, VoicePresence
 from luthier.curation.v1 import curation_pb2 as pb
-from luthier.curation.v1.curation_pb2 import Opinion
+from luthier.curation.v1.curation_pb2 import BadPassage, Opinion
 from luthier_curation import listing, terms
 from luthier_curation.clips import (
     EDITABLE_FACTS,
@@ -24,12 +24,13 @@ from luthier_curation.clips import (
     change,
     edited_prompts,
     is_kept_back,
+    tags_by_person,
     tempo_by_person,
-    unchecked,
     voice_by_person,
     with_fact,
 )
 from luthier_curation.doubt import CONFLICT
+from luthier_curation.mending import checked, mended
 from luthier_curation.tables import (
     NEVER,
     OPEN,
@@ -41,8 +42,10 @@ from luthier_curation.tables import (
     OpinionRow,
 )
 from luthier_curation.verdicts import Decision, Standing, decided, difference
-from luthier_kit.rpc import Aborted, FailedPrecondition, NotFound
+from luthier_kit.rpc import Aborted, Checks, FailedPrecondition, NotFound
 
+EDGE_S = 0.0015
+"""A passage that ends this far behind the clip ends with it: lengths are known to the millisecond."""
 CHUNK = 500
 """clips held in memory at once while a filter's worth of clips is reviewed."""
 UNDOABLE = (EDITED, REVIEWED, UNDONE, SKIPPED, IMPORTED)
@@ -50,13 +53,16 @@ UNDOABLE = (EDITED, REVIEWED, UNDONE, SKIPPED, IMPORTED)
 
 @dataclass(frozen=True)
 class Edit:
-    """New values of a clip; None leaves a field as it is. What a tempo's number counts: see `tempo_by_person`."""
+    """New values of a clip; None leaves a field as it is. What a tempo's number counts: see `tempo_by_person`. Tags are
+    texts with their kinds."""
 
     prompts: list[str] | None = None
     instruments: list[InstrumentFact] | None = None
     tempo: TempoFact | None = None
     key: KeyFact | None = None
     voice: VoicePresence | None = None
+    tags: list[tuple[str, str]] | None = None
+    bad_passages: list[BadPassage] | None = None
     remark: str | None = None
 
 
@@ -72,7 +78,8 @@ class Reviewed:
 def edit(session: Session, clip_id: str, expected_revision: int, reviewer: str, wanted: Edit) -> tuple[ClipRow, str]:
     """Apply a person's edit: the clip as it is now, and the batch to undo it by ("" = nothing was different).
 
-    Corrected facts void the checks of the prompts. Aborted when the expected revision is not the newest; NotFound.
+    Corrected facts and tags mend the prompts (`mending.mended`); a person's own words are checked and kept, whatever
+    the check says. Aborted when the expected revision is not the newest; NotFound.
     """
     row = listing.get(session, clip_id, lock=True)
     expect(row, expected_revision)
@@ -84,16 +91,39 @@ def edit(session: Session, clip_id: str, expected_revision: int, reviewer: str, 
         if getattr(wanted, name) is not None and (corrected := with_fact(facts, name, stated)) != facts:
             facts = corrected
             edited.add(f"facts.{name}")
+    tags = row.tags if wanted.tags is None else tags_by_person(wanted.tags, row.tags)
+    edited |= {"tags"} if tags != row.tags else set()
     prompts = row.prompts
     if wanted.prompts is not None:
         prompts = edited_prompts(wanted.prompts, row.prompts)
         settled = prompts != row.prompts or any(map(is_kept_back, prompts))  # a caption may be right as it is
         edited |= {"prompts"} if settled else set()
-    if facts != row.facts:
-        prompts = unchecked(prompts)
-    values = ClipValues(facts=facts, prompts=prompts, edited_fields=sorted(edited), remark=wanted.remark)
+    if (facts, tags) != (row.facts, row.tags):
+        prompts = mended(row.clip_id, prompts, facts, tags)
+    elif wanted.prompts is not None:
+        prompts = [prompt if prompt.HasField("check") else checked(prompt, facts, tags) for prompt in prompts]
+    values = ClipValues(
+        facts=facts,
+        tags=tags,
+        prompts=prompts,
+        edited_fields=sorted(edited),
+        remark=wanted.remark,
+        bad_passages=wanted.bad_passages,
+    )
+    check_passages(wanted.bad_passages or [], row.duration_s)
     author = Author(EDITED, reviewer)
     return row, author.batch_id if change(session, row, values, author) else ""
+
+
+def check_passages(passages: Sequence[BadPassage], duration_s: float) -> None:
+    """InvalidRequest unless they are in order, disjoint and within a clip of this length, in seconds."""
+    checks, end_s = Checks(), 0.0
+    for index, passage in enumerate(passages):
+        span, field = passage.span, f"bad_passages[{index}].span"
+        checks.within(f"{field}.start_s", span.start_s, end_s, duration_s)
+        checks.above(f"{field}.end_s", span.end_s, span.start_s, duration_s + EDGE_S)
+        end_s = span.end_s
+    checks.done()
 
 
 def expect(row: "ClipRow | ClipStanding", revision: int) -> None:
@@ -339,7 +369,9 @@ def undo_chunk(session: Session, batch_id: str, author: Author, after: str) -> U
         return None
     check_undoable({line.kind for line in lines})
     rows = {row.clip_id: row for row in _standings(session, ClipRow.clip_id.in_([line.clip_id for line in lines]))}
-    newest = {line.clip_id: _before(line) for line in lines if rows[line.clip_id].revision == line.revision}
+    changed_since = {line.clip_id: line.revision for line in lines if rows[line.clip_id].revision != line.revision}
+    kept = changed_since.keys() - _as_left(session, changed_since)
+    newest = {line.clip_id: _before(line) for line in lines if line.clip_id not in kept}
     judged = {name: _standing_values(values) for name, values in newest.items()}
     restored = [
         (rows[name], replace(rows[name].standing, **values)) for name, values in judged.items() if values is not None
@@ -355,6 +387,22 @@ def undo_chunk(session: Session, batch_id: str, author: Author, after: str) -> U
     terms.settle(session)
     session.expunge_all()
     return UndoneChunk(len(lines), len(taken_back), lines[-1].clip_id, taken_back)
+
+
+def _as_left(session: Session, revisions: dict[str, int]) -> set[str]:
+    """Which of these clips {id: revision} are as that revision left them: all that happened since was taken back."""
+    columns = (ChangeRow.clip_id, ChangeRow.revision, ChangeRow.before, ChangeRow.after)
+    query = select(*columns).where(ChangeRow.clip_id.in_(revisions)).order_by(ChangeRow.clip_id, ChangeRow.revision)
+    then = {name: dict[str, object]() for name in revisions}
+    now = {name: dict[str, object]() for name in revisions}
+    for line in session.execute(query) if revisions else ():
+        if line.revision <= revisions[line.clip_id]:
+            continue
+        for item in fields(ClipValues):
+            if (value := getattr(line.after, item.name)) is not None:
+                then[line.clip_id].setdefault(item.name, getattr(line.before, item.name))
+                now[line.clip_id][item.name] = value
+    return {name for name in revisions if then[name] == now[name]}
 
 
 def _standing_values(values: ClipValues) -> dict[str, Any] | None:

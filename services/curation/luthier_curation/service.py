@@ -58,6 +58,8 @@ class CurationService(CurationServiceServicer):
         checks = Checks()
         checks.count("prompts", request.prompts, 0, checking.MAX_PROMPTS)
         checks.count("instruments", request.instruments.instruments, 0, checking.MAX_INSTRUMENTS)
+        checks.count("tags", request.tags.tags, 0, checking.MAX_TAGS)
+        checks.count("bad_passages", request.bad_passages.passages, 0, checking.MAX_PASSAGES)
         checks.done()
         row, _ = self.curation.edit(request.clip_id, request.expected_revision, actor(request.reviewer), _edit(request))
         return pb.UpdateClipResponse(clip=curated_clip(row))
@@ -200,6 +202,8 @@ def _edit(request: pb.UpdateClipRequest) -> Edit:
         tempo=request.tempo if request.HasField("tempo") else None,
         key=key_by_person(request.key) if request.HasField("key") else None,
         voice=request.voice if request.HasField("voice") else None,
+        tags=[(tag.text, tag.kind) for tag in request.tags.tags] if request.HasField("tags") else None,
+        bad_passages=list(request.bad_passages.passages) if request.HasField("bad_passages") else None,
         remark=request.remark if request.HasField("remark") else None,
     )
 
@@ -227,6 +231,7 @@ def curated_clip(row: ClipRow) -> pb.CuratedClip:
         automatic=row.automatic,
         revision=row.revision,
         edited_fields=row.edited_fields,
+        bad_passages=row.bad_passages,
         remark=row.remark,
         reason=REASON_NUMBERS[row.reason],
         rating=row.rating,

@@ -30,6 +30,11 @@ class CurationSettings(DatabaseSettings, ServiceSettings, StoreSettings):
         choices=("0", "1", AUTOMATIC),
         help="1 = migrate at start, 0 = refuse an old schema, auto = 1 for SQLite and 0 otherwise",
     )
+    analysis_address: str = setting(
+        "LUTHIER_ANALYSIS_ADDRESS",
+        default="",
+        help="host:port of analysis, which cuts clips anew for the page and measures their parts; empty = none",
+    )
     web_address: str = setting(
         "LUTHIER_WEB_ADDRESS", default=f"127.0.0.1:{WEB_PORTS['curation']}", help="host:port of the page; `off` = none"
     )

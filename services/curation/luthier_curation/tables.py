@@ -22,6 +22,7 @@ from luthier.curation.v1.curation_pb2 import (
     VERDICT_OPEN,
     VERDICT_REJECTED,
     VERDICT_UNSPECIFIED,
+    BadPassage,
     Opinion,
     RejectReason,
     ReviewClipsRequest,
@@ -72,11 +73,12 @@ class ClipValues:
     settled: bool | None = None
     skipped_at_ms: int | None = None
     opinions: list[Opinion] | None = None
+    bad_passages: list[BadPassage] | None = None
 
 
 MESSAGES: dict[str, type[Message]] = {
     "source": ClipSource, "audio": ArtifactRef, "facts": ClipFacts, "tags": Tag, "prompts": Prompt, "lineage": Lineage,
-    "opinions": Opinion,
+    "opinions": Opinion, "bad_passages": BadPassage,
 }  # fmt: skip
 
 
@@ -213,6 +215,7 @@ class ClipRow(Base):
     incoming: Mapped[ClipValues] = mapped_column(ValuesColumn)
     """The facts and prompts that the pipeline last sent, beside what people made of them."""
     edited_fields: Mapped[list[str]] = mapped_column(JSON)
+    bad_passages: Mapped[list[BadPassage]] = mapped_column(MessageColumn(BadPassage), server_default="[]")
 
     verdict: Mapped[str] = mapped_column(String(16))
     reviewer: Mapped[str] = mapped_column(String(100))

@@ -12,9 +12,9 @@ from luthier_kit.rpc import MAX_PROMPT_CHARS, Checks, Configuration, InvalidRequ
 from luthier_kit.store import Action, Store, digest_of
 from luthier_music.captions import VERSION, Disagreement, check
 from luthier_music.clip_facts import Facts, facts_of
-from luthier_prompting.composers import BACKENDS, DEFAULT_COUNT, MAX_COUNT, Composer, Composers, compose, writer_of
+from luthier_music.composing import Composer, Style, compose, writer_of
+from luthier_prompting.composers import BACKENDS, DEFAULT_COUNT, MAX_COUNT, Composers
 from luthier_prompting.facts import check_facts
-from luthier_prompting.styles import Style
 
 STAGE_VERSION = "3"
 MAX_STYLES = MAX_COUNT

@@ -19,11 +19,10 @@ import openai
 from luthier_kit.bounded_json import check_json, read_json
 from luthier_kit.rpc import Unavailable
 from luthier_music.clip_facts import Facts, Heard
+from luthier_music.composing import CutOff, Style, rng_of
 from luthier_music.grammar import MAX_SHORT_WORDS
 from luthier_music.instrument_words import SECTIONS
 from luthier_music.instruments import caption_name
-from luthier_prompting.grammar import rng_of
-from luthier_prompting.styles import CutOff, Style
 
 STRUCTURES: Final = ("regex", "json_schema", "none")
 MAX_TOKENS: Final = 256

@@ -14,6 +14,7 @@ from luthier.common.v1.common_pb2 import (
     VOICE_PRESENCE_NONE,
     VOICE_PRESENCE_UNSPECIFIED,
     KeyFact,
+    Span,
     TempoFact,
     VoicePresence,
 )
@@ -72,6 +73,23 @@ class InstrumentBody(BaseModel):
     share: float = 0.0
 
 
+class TagBody(BaseModel):
+    """A tag of an edited list."""
+
+    model_config = ConfigDict(extra="forbid")
+    text: str
+    kind: str
+
+
+class PassageBody(BaseModel):
+    """A passage of a clip that is bad, in seconds from its first sample."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+    start_s: float
+    end_s: float
+    note: str = ""
+
+
 class EditBody(Body):
     """New values of a clip; what is absent stays. The tempo's number counts what the clip's counted; `tempo_changes`
     says whether it is the mean of a changing one."""
@@ -84,6 +102,8 @@ class EditBody(Body):
     tonic: str | None = None
     mode: Literal["", "MODE_MAJOR", "MODE_MINOR"] = ""
     voice: Literal["VOICE_PRESENCE_UNSPECIFIED", "VOICE_PRESENCE_NONE", "VOICE_PRESENCE_HEARD"] | None = None
+    tags: list[TagBody] | None = None
+    bad_passages: list[PassageBody] | None = None
     remark: str | None = None
 
     def edit(self) -> Edit:
@@ -99,6 +119,8 @@ class EditBody(Body):
             tempo=stated,
             key=None if self.tonic is None else key_by_person(key),
             voice=None if self.voice is None else VOICES[self.voice],
+            tags=None if self.tags is None else [(tag.text, tag.kind) for tag in self.tags],
+            bad_passages=None if self.bad_passages is None else [_passage(one) for one in self.bad_passages],
             remark=self.remark,
         )
 
@@ -112,6 +134,25 @@ class VerdictBody(Body):
     rating: int = 0
     remark: str = ""
     settle: bool = False
+
+
+class PartBody(BaseModel):
+    """A part of a clip, in seconds from its first sample."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+    start_s: float
+    end_s: float
+
+
+class CutBody(Body):
+    """The parts of a clip that become clips of their own; the clip is rejected."""
+
+    expected_revision: int
+    parts: list[PartBody]
+
+    def spans(self) -> list[Span]:
+        """The same as the contract has them."""
+        return [Span(start_s=part.start_s, end_s=part.end_s) for part in self.parts]
 
 
 class ReviewBody(Body):
@@ -234,6 +275,12 @@ def routes(curation: Curation, identities: Identities) -> APIRouter:
         done = curation.review({clip_id: body.expected_revision}, _decision(request, body))
         return {"html": _card(curation.clip(clip_id)), **_reviewed(done)}
 
+    @router.post("/clips/{clip_id}/cut")
+    def cut(request: Request, clip_id: str, body: CutBody) -> dict[str, Any]:
+        name = identities.person(request, body.reviewer).must_be_curator().name
+        done = curation.cut(clip_id, body.expected_revision, name, body.spans())
+        return {"clip_ids": done.ids, "notes": done.notes, **_reviewed(done.rejected)}
+
     @router.post("/skip")
     def skip(request: Request, body: SkipBody) -> dict[str, Any]:
         return _reviewed(curation.skip(body.clip_ids, identities.person(request, body.reviewer).name))
@@ -303,6 +350,10 @@ def _json(message: Message) -> dict[str, Any]:
         message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
     )
     return found
+
+
+def _passage(said: PassageBody) -> pb.BadPassage:
+    return pb.BadPassage(span=Span(start_s=said.start_s, end_s=said.end_s), note=said.note)
 
 
 def _card(row: ClipRow) -> str:

@@ -1,23 +1,24 @@
-"""Audio and waveforms of clips, from the store through a bounded folder of verified copies."""
+"""Audio and pictures of clips, from the store through a bounded folder of verified copies."""
 
-import json
 import logging
 import os
 import threading
 import time
-from dataclasses import asdict
+import uuid
+from collections.abc import Callable
 from pathlib import Path
 
-from luthier.common.v1.common_pb2 import ArtifactRef
-from luthier_curation import peaks
-from luthier_kit.rpc import SettingsError
+from luthier.common.v1.common_pb2 import ArtifactRef, Span
+from luthier_curation import peaks, spectrogram
+from luthier_kit.rpc import DataLoss, SettingsError
 from luthier_kit.store import Action, Store
+from luthier_music.audio import AudioError, read_audio, write_audio
 
 log = logging.getLogger(__name__)
 IN_USE_S = 600.0
 """a copy used this recently is not swept: someone may be listening."""
 PEAK_WORKERS = 2
-MAX_PEAKS_BYTES = 1 << 20
+MAX_PICTURE_BYTES = 4 << 20
 
 
 class AudioCache:
@@ -42,17 +43,56 @@ class AudioCache:
         self._sweep()
         return path
 
-    def waveform(self, audio: ArtifactRef) -> bytes:
-        """JSON of `peaks.peaks_of`, computed once per audio file for everybody: an action named by its digest."""
-        action = Action("peaks", inputs=[audio.sha256], parameters={"columns": peaks.COLUMNS}, version=peaks.VERSION)
-        ref, _ = self.store.actions.run(action, ArtifactRef, lambda: self._computed(audio))
-        return self.store.blobs.read(ref, max_bytes=MAX_PEAKS_BYTES)
+    def waveform(self, audio: ArtifactRef, columns: int) -> bytes:
+        """`peaks.peaks_of` as audiowaveform's binary format, computed once per audio file for everybody: an action
+        named by its digest."""
+        action = Action("peaks", inputs=[audio.sha256], parameters={"columns": columns}, version=peaks.VERSION)
+        return self._picture(action, audio, "dat", "application/octet-stream", lambda path: self._dat(path, columns))
 
-    def _computed(self, audio: ArtifactRef) -> ArtifactRef:
-        path = self.path(audio)
-        with self._decoding:
-            found = json.dumps(asdict(peaks.peaks_of(path)), separators=(",", ":")).encode()
-        return self.store.blobs.put_bytes("peaks", found, "json", "application/json")
+    def spectrogram(self, audio: ArtifactRef) -> bytes:
+        """`spectrogram.spectrogram_png`, computed once likewise."""
+        action = Action("spectrogram", inputs=[audio.sha256], version=spectrogram.VERSION)
+        return self._picture(action, audio, "png", "image/png", spectrogram.spectrogram_png)
+
+    def excerpt(self, audio: ArtifactRef, span: Span) -> Path:
+        """A FLAC of a span of a longer file, kept beside the copies. As `path`; DataLoss for what is no audio, or ends
+        before the span begins."""
+        name = f"{audio.sha256}-{round(span.start_s * 1000)}-{round(span.end_s * 1000)}.flac"
+        known = self.folder / name
+        if known.is_file() and self.store.blobs.exists(audio):
+            _used(known)
+            return known
+        whole = self.path(audio)
+        part = self.folder / f"{uuid.uuid4().hex}.flac"
+        try:
+            with self._decoding:
+                samples, rate = read_audio(whole, start_s=span.start_s, duration_s=span.end_s - span.start_s)
+                if not len(samples):
+                    raise DataLoss(f"{audio.key} ends before {span.start_s:g} s", reason="AUDIO_UNREADABLE")
+                write_audio(part, samples, rate)
+            part.rename(known)
+        except AudioError as error:
+            raise DataLoss(f"{audio.key} cannot be decoded: {error}", reason="AUDIO_UNREADABLE") from error
+        finally:
+            part.unlink(missing_ok=True)
+        self._sweep()
+        return known
+
+    def _picture(
+        self, action: Action, audio: ArtifactRef, ext: str, media_type: str, draw: Callable[[Path], bytes]
+    ) -> bytes:
+        def computed() -> ArtifactRef:
+            path = self.path(audio)
+            with self._decoding:
+                found = draw(path)
+            return self.store.blobs.put_bytes("peaks", found, ext, media_type)
+
+        ref, _ = self.store.actions.run(action, ArtifactRef, computed)
+        return self.store.blobs.read(ref, max_bytes=MAX_PICTURE_BYTES)
+
+    @staticmethod
+    def _dat(path: Path, columns: int) -> bytes:
+        return peaks.peaks_of(path, columns).dat()
 
     def _sweep(self) -> None:
         """Forget the longest unused copies until the rest fits."""

@@ -14,11 +14,14 @@ from luthier.common.v1.common_pb2 import ArtifactRef
 from luthier.curation.v1.dataset_pb2 import DatasetManifest
 from luthier_curation import datasets
 from luthier_curation.curation import Curation
+from luthier_curation.peaks import DETAIL_COLUMNS, OVERVIEW_COLUMNS, waveform_of_dat
 from luthier_curation.web.audio import AudioCache
-from luthier_kit.rpc import SPLITS
+from luthier_curation.web.details import stems_of
+from luthier_kit.rpc import SPLITS, NotFound
 from luthier_kit.store import MAX_DOCUMENT_BYTES, Store
 
 IMMUTABLE = "private, max-age=604800, immutable"
+BINARY = "application/octet-stream"
 MEDIA_TYPES = {".flac": "audio/flac", ".wav": "audio/wav", ".ogg": "audio/ogg", ".mp3": "audio/mpeg"}
 CHUNK_BYTES = 1 << 20
 EPOCH = (1980, 1, 1, 0, 0, 0)
@@ -36,10 +39,30 @@ def routes(curation: Curation, cache: AudioCache, scratch: Path) -> APIRouter:
         media_type = MEDIA_TYPES.get(path.suffix, "application/octet-stream")
         return FileResponse(path, media_type=media_type, headers=_caching(ref, v))
 
-    @router.get("/clips/{clip_id}/peaks")
-    def peaks(clip_id: str, v: str = "") -> Response:
+    @router.get("/clips/{clip_id}/peaks.dat")
+    def peaks(clip_id: str, v: str = "", zoomed: bool = False) -> Response:
         ref = curation.clip(clip_id).audio
-        return Response(cache.waveform(ref), media_type="application/json", headers=_caching(ref, v))
+        return Response(cache.waveform(ref, _columns(zoomed)), media_type=BINARY, headers=_caching(ref, v))
+
+    @router.get("/clips/{clip_id}/peaks.json")
+    def peaks_json(clip_id: str, v: str = "", zoomed: bool = False) -> Response:
+        ref = curation.clip(clip_id).audio
+        data = waveform_of_dat(cache.waveform(ref, _columns(zoomed))).json()
+        return Response(data, media_type="application/json", headers=_caching(ref, v))
+
+    @router.get("/clips/{clip_id}/spectrogram.png")
+    def spectrogram(clip_id: str, v: str = "") -> Response:
+        ref = curation.clip(clip_id).audio
+        return Response(cache.spectrogram(ref), media_type="image/png", headers=_caching(ref, v))
+
+    @router.get("/clips/{clip_id}/stems/{part}.flac")
+    def stem(clip_id: str, part: int, v: str = "") -> Response:
+        row = curation.clip(clip_id)
+        found = next((stem for stem in stems_of(curation.store, row) if stem.sound.part == part), None)
+        if found is None:
+            raise NotFound(f"the song of this clip has no stem {part}", reason="STEM_NOT_FOUND")
+        path = cache.excerpt(found.audio, row.source.span)
+        return FileResponse(path, media_type="audio/flac", headers=_caching(found.audio, v))
 
     @router.get("/datasets/{name}/{version}.json")
     def manifest(name: str, version: int) -> Response:
@@ -58,6 +81,10 @@ def routes(curation: Curation, cache: AudioCache, scratch: Path) -> APIRouter:
         )
 
     return router
+
+
+def _columns(zoomed: bool) -> int:
+    return DETAIL_COLUMNS if zoomed else OVERVIEW_COLUMNS
 
 
 def _caching(ref: ArtifactRef, version: str) -> dict[str, str]:

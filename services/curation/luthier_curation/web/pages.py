@@ -25,6 +25,7 @@ from luthier_curation.curation import Curation
 from luthier_curation.datasets import newest_versions
 from luthier_curation.listing import Count
 from luthier_curation.tables import OPEN, REASON_NUMBERS, VERDICT_NUMBERS
+from luthier_curation.web.details import details_view
 from luthier_curation.web.templating import fragment, render
 from luthier_curation.web.views import change_view, clip_view, moment
 from luthier_music.instruments import DRUMS, FAMILIES, PROGRAM_NAMES
@@ -204,6 +205,12 @@ def routes(curation: Curation, way: str) -> APIRouter:
     def history(clip_id: str) -> str:
         changes = [change_view(change) for change in curation.history(clip_id)]
         return fragment("history.html", changes=changes, clip=clip_view(curation.clip(clip_id)))
+
+    @router.get("/clips/{clip_id}/details", response_class=HTMLResponse)
+    def details(clip_id: str) -> str:
+        row = curation.clip(clip_id)
+        shown = details_view(curation.store, row)
+        return fragment("details.html", clip=clip_view(row), details=shown, can_cut=curation.cutter.known)
 
     @router.get("/datasets", response_class=HTMLResponse)
     def datasets() -> str:

@@ -1,12 +1,14 @@
 """Clips and history as templates show them: labels for people, nothing decided here."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from luthier.common.v1 import common_pb2 as common
-from luthier.curation.v1.curation_pb2 import Opinion
+from luthier.curation.v1.curation_pb2 import BadPassage, Opinion
 from luthier_curation.clips import tempo_unit
+from luthier_curation.differences import key_difference, tempo_difference
 from luthier_curation.tables import REASON_NAMES, VERDICT_NAMES, ChangeRow, ClipRow, ClipValues
 
 MODES: dict[int, str] = {common.MODE_MAJOR: "major", common.MODE_MINOR: "minor"}
@@ -33,7 +35,8 @@ class PromptView:
 class ClipView:
     """A clip's card. Tempo, key, their sources, loudness, span and moments are words; `tempo_bpm` (0 = unknown) with
     what it counts, `tonic` and `mode` (empty = unknown), `voice_stated` (empty = no recording) are what the editor
-    starts with; `duration_s` in seconds."""
+    starts with; `duration_s` in seconds, `loudness_lufs` None for silence. `tempo_differs` and `key_differs` say what
+    the audio's estimate says instead, empty where it agrees."""
 
     clip_id: str
     revision: int
@@ -52,17 +55,22 @@ class ClipView:
     tempo_changes: bool
     tempo: str
     tempo_source: str
+    tempo_differs: str
     tonic: str
     mode: str
     key: str
     key_source: str
+    key_differs: str
     voice: str
     voice_stated: str
     voice_source: str
     instruments: Sequence[common.InstrumentFact]
     solo: bool
     loudness: str
+    loudness_lufs: float | None
     tags: Sequence[common.Tag]
+    tags_json: str
+    bad_passages: int
     reason: str
     rating: int
     conflict: bool
@@ -92,17 +100,22 @@ def clip_view(row: ClipRow) -> ClipView:
         tempo_changes=tempo.changes,
         tempo=tempo_label(tempo),
         tempo_source=source_label(tempo),
+        tempo_differs=tempo_difference(tempo, row.facts.estimated_tempo, "the estimate"),
         tonic=key.tonic,
         mode=common.Mode.Name(key.mode) if key.mode in MODES else "",
         key=key_label(key),
         key_source=source_label(key),
+        key_differs=key_difference(key, row.facts.estimated_key, "the estimate"),
         voice=voice_label(row.facts),
         voice_stated=common.VoicePresence.Name(row.facts.voice.presence) if row.facts.HasField("voice") else "",
         voice_source=voice_source(row.facts.voice),
         instruments=row.facts.instruments,
         solo=row.facts.solo,
         loudness=f"{row.facts.loudness_lufs:.1f} LUFS" if row.facts.HasField("loudness_lufs") else "silent",
+        loudness_lufs=row.facts.loudness_lufs if row.facts.HasField("loudness_lufs") else None,
         tags=row.tags,
+        bad_passages=len(row.bad_passages),
+        tags_json=json.dumps([[tag.text, tag.kind] for tag in row.tags], ensure_ascii=False, separators=(",", ":")),
         reason=row.reason,
         rating=row.rating,
         conflict=row.conflict,
@@ -232,6 +245,7 @@ def _words(values: ClipValues) -> dict[str, str]:
         "tags": None if values.tags is None else ", ".join(tag.text for tag in values.tags),
         "name": f"{values.source.song.artist} – {values.source.song.title}" if values.source else None,
         "lineage": ", ".join(" ".join(item) for item in values.lineage.versions.items()) if values.lineage else None,
+        "bad passages": None if values.bad_passages is None else "; ".join(map(_passage_text, values.bad_passages)),
         "verdict": values.verdict,
         "remark": values.remark,
         "reason": None if values.reason is None else values.reason.replace("_", " "),
@@ -250,6 +264,10 @@ def _opinion_text(opinion: Opinion) -> str:
     view = _opinion(opinion)
     parts = [view.reason.replace("_", " "), f"{view.rating} of 5" if view.rating else "", view.remark]
     return f"{view.reviewer}: {', '.join([view.verdict, *filter(None, parts)])}"
+
+
+def _passage_text(passage: BadPassage) -> str:
+    return f"{passage.span.start_s:.2f} to {passage.span.end_s:.2f} s {passage.note}".strip()
 
 
 def _facts_text(facts: common.ClipFacts) -> str:

@@ -1,6 +1,7 @@
 // The page: which clip is the current one, what buttons and keys do, and undo.
 
 import { finished } from "./batches.js";
+import { closeDetails, mark, onCut, onDetails, onSaved, openedId, toBeat, toggleDetails, toggleLoop, zoom } from "./details.js";
 import { closeEditor, openEditor } from "./editor.js";
 import { openExport } from "./export.js";
 import * as player from "./player.js";
@@ -23,7 +24,21 @@ function choose(clip, { scroll = true } = {}) {
   if (scroll) clip.scrollIntoView({ block: "nearest" });
 }
 
-export const move = (step) => choose(clips()[Math.min(clips().length - 1, Math.max(0, clips().indexOf(current()) + step))]);
+/** The page before (-1) or after (1); false = there is none. */
+function turn(step) {
+  const link = $(step > 0 ? '.pages [rel="next"]' : '.pages [rel="prev"]');
+  if (!link) return false;
+  sessionStorage.setItem("luthier-at", step > 0 ? "first" : "last");
+  location.assign(link.href);
+  return true;
+}
+
+/** The clip before or after; behind the last one comes the next page. */
+export function move(step) {
+  const to = clips().indexOf(current()) + step;
+  if (to < 0 || to >= clips().length) turn(step);
+  else choose(clips()[to]);
+}
 
 /** Put the server's card in place of the one that is shown. */
 function replace(id, html) {
@@ -33,15 +48,28 @@ function replace(id, html) {
   fresh.setAttribute("aria-current", old.getAttribute("aria-current"));
   count(old.dataset.verdict, -1);
   count(fresh.dataset.verdict, 1);
+  if (openedId() === id) closeDetails();
+  const wave = $(".wave", old);
+  if (fresh.dataset.audio === old.dataset.audio) $(".wave", fresh).replaceWith(wave); // it is the same sound
+  else wave.wave?.destroy();
   old.replaceWith(fresh);
   watch(fresh);
   player.mark();
   if (fresh.getAttribute("aria-current") === "true") fresh.focus({ preventScroll: true });
 }
 
+/** One clip more or less has this verdict: every count on the page says so. */
 function count(verdict, step) {
   const shown = $(`.tabs [data-verdict="${verdict}"] .count`);
-  shown.textContent = Number(shown.textContent) + step;
+  const clips = Number(shown.dataset.clips) + step;
+  shown.dataset.clips = clips;
+  shown.textContent = clips.toLocaleString("en") + (shown.dataset.more === "true" ? "+" : "");
+  $$(`.done .count-${verdict}`).forEach((said) => { said.textContent = shown.textContent; });
+  if (verdict === "open") $(".done").hidden = clips > 0 || shown.dataset.more === "true";
+  if (filter.verdict !== verdict) return;
+  $$(".total").forEach((said) => { said.textContent = shown.textContent; });
+  $(".bulk .many").textContent = clips === 1 ? "clip matches" : "clips match";
+  $$('.bulk [data-do="bulk"]').forEach((button) => { button.disabled = clips === 0; });
 }
 
 export async function refresh(id) {
@@ -54,7 +82,11 @@ export function remember(batch) {
   if (batch) sessionStorage.setItem(UNDO, JSON.stringify([...undone(), batch].slice(-200)));
 }
 
-export async function undo() {
+let undoing = Promise.resolve();
+/** Take back the newest batch; one after the other, however fast the keys come. */
+export const undo = () => (undoing = undoing.catch(() => {}).then(undoNewest));
+
+async function undoNewest() {
   const batches = undone();
   const batch = batches.pop();
   if (!batch) return toast("Nothing to undo.");
@@ -86,7 +118,8 @@ export async function decide(clip, verdict, told = {}) {
     const next = clips()[clips().indexOf(clip) + 1];
     replace(clip.id, done.html);
     remember(done.batch_id);
-    toast(`${DONE[verdict]}: ${clip.dataset.title}`, { label: "Undo", act: guarded(undo) });
+    const more = !next && $('.pages [rel="next"]') ? " It was the last one here: n turns the page." : "";
+    toast(`${DONE[verdict]}: ${clip.dataset.title}.${more}`, { label: "Undo", act: guarded(undo) });
     if (verdict !== "open" && next) {
       choose(next);
       if (goOn) player.play(next);
@@ -99,7 +132,7 @@ export async function decide(clip, verdict, told = {}) {
 }
 
 async function bulk(verdict) {
-  const total = $("#total").textContent;
+  const total = $(".bulk .total").textContent;
   const word = { accepted: "Accept", rejected: "Reject", open: "Reopen" }[verdict];
   const text = "Every clip that matches the filter now, on all pages. It can be undone.";
   if (!(await confirmed(`${word} all ${total} clips?`, text, `${word} all`))) return;
@@ -139,7 +172,10 @@ export const guarded = (act) => async (...given) => {
 };
 
 /* buttons */
-const place = (event) => Math.min(1, Math.max(0, event.offsetX / event.target.clientWidth));
+function place(event) {
+  const { left, width } = event.target.closest(".wave").getBoundingClientRect();
+  return Math.min(1, Math.max(0, (event.clientX - left) / width));
+}
 const onClip = {
   play: (clip) => player.toggle(clip),
   seek: (clip, event) => player.play(clip, place(event)),
@@ -147,6 +183,7 @@ const onClip = {
   rejected: (clip) => decide(clip, "rejected"),
   open: (clip) => decide(clip, "open"),
   edit,
+  details: toggleDetails,
   history,
 };
 const onPage = {
@@ -155,16 +192,16 @@ const onPage = {
   help: () => $("#help-dialog").showModal(),
   export: openExport,
   toggle: () => player.toggleCurrent(),
-  "seek-player": (_, event) => player.seekBig(place(event)),
   close: (button) => button.closest("dialog").close(),
 };
 
 document.addEventListener("click", guarded(async (event) => {
   const clip = event.target.closest(".clip");
-  if (clip && !event.target.closest(".editor")) choose(clip, { scroll: false });
+  if (clip && !event.target.closest(".editor, .details")) choose(clip, { scroll: false });
   const button = event.target.closest("[data-do]");
   if (!button) return;
-  if (clip) await onClip[button.dataset.do]?.(clip, event);
+  if (button.closest(".details")) await onDetails[button.dataset.do]?.(button);
+  else if (clip) await onClip[button.dataset.do]?.(clip, event);
   else await onPage[button.dataset.do]?.(button, event);
 }));
 
@@ -177,8 +214,14 @@ const keys = {
   1: () => decide(current(), "accepted"), a: () => decide(current(), "accepted"),
   2: () => decide(current(), "rejected"), r: () => decide(current(), "rejected"),
   0: () => decide(current(), "open"),
+  n: () => turn(1), p: () => turn(-1),
   e: () => edit(current()),
   h: () => history(current()),
+  d: () => toggleDetails(current()),
+  ",": () => toBeat(-1), ".": () => toBeat(1),
+  "<": () => toBeat(-1, { bars: true }), ">": () => toBeat(1, { bars: true }),
+  i: () => mark("from"), o: () => mark("to"), l: toggleLoop,
+  "+": () => zoom(40), "-": () => zoom(-40),
   "/": () => $('.filters [name="text"]').focus(),
   "?": () => $("#help-dialog").showModal(),
 };
@@ -194,13 +237,29 @@ document.addEventListener("keydown", guarded(async (event) => {
   if (command || event.altKey || !(event.key in keys)) return;
   if (event.key === " " && event.target.matches("button, a")) return; // Space presses what has the focus
   event.preventDefault();
-  if (current() || event.key === "?" || event.key === "/") await keys[event.key]();
+  if (current() || "?/np".includes(event.key)) await keys[event.key]();
 }));
+
+onSaved(async (id, answer) => {
+  replace(id, answer.html);
+  remember(answer.batch_id);
+  await toggleDetails(document.getElementById(id));
+  toast("Saved.", { label: "Undo", act: guarded(undo) });
+});
+
+onCut((done) => { // the parts are elsewhere in the list
+  remember(done.batch_id);
+  const left = done.notes.length ? ` ${done.notes.join("; ")}.` : "";
+  sessionStorage.setItem("luthier-toast", `Cut: ${done.clip_ids.length} new clip${done.clip_ids.length === 1 ? "" : "s"}.${left}`);
+  location.reload();
+});
 
 /* start */
 clips().forEach(watch);
 showReviewer();
-choose(clips()[0], { scroll: false });
+const at = sessionStorage.getItem("luthier-at");
+sessionStorage.removeItem("luthier-at");
+choose(at === "last" ? clips().at(-1) : clips()[0], { scroll: at === "last" });
 const told = sessionStorage.getItem("luthier-toast");
 sessionStorage.removeItem("luthier-toast");
 if (told) toast(told, { label: "Undo", act: guarded(undo) });

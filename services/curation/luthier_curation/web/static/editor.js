@@ -27,6 +27,7 @@ function fill(form, clip) {
   const texts = $$(".prompt[data-text]", clip).map((prompt) => prompt.dataset.text);
   (texts.length ? texts : [""]).forEach((text) => addPrompt(form, text));
   $$(".instrument", clip).forEach(({ dataset }) => addInstrument(form, dataset.name, Number(dataset.share)));
+  JSON.parse(clip.dataset.tags).forEach(([text, kind]) => addTag(form, text, kind));
   form.elements.tempo.value = Number(clip.dataset.tempo) ? Number(Number(clip.dataset.tempo).toFixed(2)) : "";
   const mean = clip.dataset.tempoChanges === "true" ? " (the mean: it changes)" : "";
   $(".tempo-unit", form).textContent = `Tempo, ${clip.dataset.tempoUnit || "BPM"}${mean}`;
@@ -53,6 +54,22 @@ function addInstrument(form, name, share = 0) {
   $(".editor-instruments", form).append(chip);
 }
 
+function addTag(form, text, kind) {
+  const remove = element("button", { type: "button", text: "×", ariaLabel: `Remove ${text}` });
+  remove.dataset.do = "remove-tag";
+  const chip = element("span", { className: "instrument", children: [element("span", { text }), element("span", { className: "quiet small", text: ` ${kind}` }), remove] });
+  Object.assign(chip.dataset, { text, kind });
+  $(".editor-tags", form).append(chip);
+}
+
+function addTypedTag(form) {
+  const input = $(".tag-input", form);
+  const [text, kind] = [input.value.trim().toLowerCase(), $(".tag-kind", form).value];
+  const there = $$(".editor-tags .instrument", form).some(({ dataset }) => dataset.text === text && dataset.kind === kind);
+  if (text && !there) addTag(form, text, kind);
+  input.value = "";
+}
+
 function addTyped(form, input) {
   const typed = input.value.trim().toLowerCase();
   const name = names.find((known) => known.toLowerCase() === typed);
@@ -72,6 +89,7 @@ function read(form) {
     tempo_bpm: Number(form.elements.tempo.value) || 0,
     key: [form.elements.tonic.value, form.elements.tonic.value && form.elements.mode.value],
     voice: form.elements.voice.value,
+    tags: $$(".editor-tags .instrument", form).map(({ dataset: { text, kind } }) => ({ text, kind })),
     remark: form.elements.remark.value.trim(),
   };
 }
@@ -81,7 +99,7 @@ function read(form) {
 function changes(before, now) {
   const changed = (name) => JSON.stringify(before[name]) !== JSON.stringify(now[name]);
   const body = {};
-  for (const name of ["prompts", "instruments", "tempo_bpm", "voice", "remark"]) if (changed(name)) body[name] = now[name];
+  for (const name of ["prompts", "instruments", "tempo_bpm", "voice", "tags", "remark"]) if (changed(name)) body[name] = now[name];
   if ("tempo_bpm" in body) body.tempo_changes = before.tempo_changes && body.tempo_bpm > 0;
   if (changed("key")) [body.tonic, body.mode] = now.key;
   return body;
@@ -89,6 +107,7 @@ function changes(before, now) {
 
 async function save(state) {
   addTyped(state.form, $(".instrument-input", state.form));
+  addTypedTag(state.form);
   if (!$(".fault", state.form).hidden) return;
   const now = read(state.form);
   if (!now.prompts.length) return fault(state.form, "A clip needs at least one prompt.");
@@ -140,6 +159,7 @@ function keys(event, form) {
   } else if (event.key === "Enter" && event.target.matches("input")) {
     event.preventDefault();
     if (event.target.matches(".instrument-input")) addTyped(form, event.target);
+    if (event.target.matches(".tag-input")) addTypedTag(form);
   } else if (event.key === "Escape") {
     closeEditor(form.closest(".clip"));
   }
@@ -152,6 +172,8 @@ function clicks(event, form) {
   const acts = {
     "add-prompt": () => addPrompt(form, "").focus(),
     "remove-prompt": () => button.closest(".prompt-field").remove(),
+    "add-tag": () => addTypedTag(form),
+    "remove-tag": () => button.closest(".instrument").remove(),
     "remove-instrument": () => button.closest(".instrument").remove(),
     "cancel-edit": () => closeEditor(form.closest(".clip")),
   };

@@ -1,4 +1,4 @@
-// Judging: reasons, ratings and notes, selected clips, skipping, and keys that turn pages.
+// Judging: reasons, ratings and notes, selected clips, skipping.
 
 import { current, decide, guarded, move, refresh, remember, undo } from "./app.js";
 import { post } from "./server.js";
@@ -72,12 +72,10 @@ const keys = {
   v: () => judge(current()),
   s: async () => { const clip = current(); await skip([clip]); move(1); },
   x: () => { const box = $(".pick", current()); if (box) { box.checked = !box.checked; showPicked(); } },
-  n: () => $('.pages [rel="next"]')?.click(),
-  p: () => $('.pages [rel="prev"]')?.click(),
 };
 document.addEventListener("keydown", guarded(async (event) => {
   if ($("dialog[open]") || event.target.matches("input:not(.pick), textarea, select")) return;
   if (event.ctrlKey || event.metaKey || event.altKey || !(event.key in keys)) return;
   event.preventDefault();
-  if (current() || event.key === "n" || event.key === "p") await keys[event.key]();
+  if (current()) await keys[event.key]();
 }));

@@ -35,6 +35,10 @@ export async function getJson(path) {
   return (await answered(fetch(path, { headers: { accept: "application/json", ...credentials() } }))).json();
 }
 
+export async function getBytes(path) {
+  return (await answered(fetch(path, { headers: { accept: "application/json" } }))).arrayBuffer();
+}
+
 /** A piece of HTML that the server made, and escaped. */
 export async function getHtml(path) {
   return (await answered(fetch(path, { headers: { accept: "application/json" } }))).text();

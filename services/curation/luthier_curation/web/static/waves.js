@@ -1,71 +1,74 @@
-// Waveforms: peaks come from the server when a clip scrolls into view; the audio itself only when it is played.
+// Waveforms, drawn by wavesurfer.js from peaks in audiowaveform's format; the audio itself only comes when it is played.
 
-import { getJson } from "./server.js";
+import { getBytes } from "./server.js";
+import WaveSurfer from "./vendor/wavesurfer.js";
 
-const known = new Map(); // audio tag -> promise of {duration_s, columns, peaks}
-const drawn = new WeakMap(); // canvas -> {peaks, played}
+const known = new Map(); // address -> promise of {duration_s, channels}
+const HEADER = 24; // bytes of audiowaveform's: version, flags, sample rate, samples per pixel, length, channels
 
-export function peaksOf(clip) {
+/** Highest and lowest samples of a clip's columns, 0 to 1, and its length. */
+export function peaksOf(clip, zoomed = false) {
   const { clip: id, audio } = clip.dataset;
-  if (!known.has(audio)) {
-    const loaded = getJson(`/clips/${id}/peaks?v=${audio}`);
-    loaded.catch(() => known.delete(audio));
-    known.set(audio, loaded);
+  const path = `/clips/${id}/peaks.dat?v=${audio}${zoomed ? "&zoomed=true" : ""}`;
+  if (!known.has(path)) {
+    const loaded = getBytes(path).then((bytes) => parsed(bytes, Number(clip.dataset.duration)));
+    loaded.catch(() => known.delete(path));
+    known.set(path, loaded);
   }
-  return known.get(audio);
+  return known.get(path);
+}
+
+function parsed(bytes, duration) {
+  const length = new DataView(bytes).getUint32(16, true);
+  const pairs = new Int8Array(bytes, HEADER, 2 * length);
+  const [highs, lows] = [new Float32Array(length), new Float32Array(length)];
+  for (let column = 0; column < length; column += 1) {
+    lows[column] = Math.abs(pairs[2 * column]) / 128;
+    highs[column] = Math.abs(pairs[2 * column + 1]) / 127;
+  }
+  return { duration_s: duration, channels: [highs, lows] };
+}
+
+function colours() {
+  const style = getComputedStyle(document.documentElement);
+  const [waveColor, progressColor] = [style.getPropertyValue("--wave"), style.getPropertyValue("--wood")];
+  return { waveColor, progressColor, cursorColor: progressColor };
+}
+
+/** Draw a waveform in a place of the page. */
+export function waveform(place, peaks, options = {}) {
+  place.wave?.destroy();
+  const box = document.createElement("div");
+  const wave = WaveSurfer.create({
+    container: box, peaks: peaks.channels, duration: peaks.duration_s, barWidth: 2, barGap: 1, barMinHeight: 1,
+    height: 58, cursorWidth: 0, hideScrollbar: true, interact: false, ...colours(), ...options,
+  });
+  // its style sheet is an inline element, which the page's policy forbids: before it is in the page, it becomes one of script
+  const root = wave.getWrapper().getRootNode();
+  const sheet = new CSSStyleSheet();
+  sheet.replaceSync(root.querySelector("style").textContent);
+  root.querySelector("style").remove();
+  root.adoptedStyleSheets = [sheet];
+  wave.on("redrawcomplete", () => { place.dataset.drawn = "true"; });
+  place.replaceChildren(box);
+  place.wave = wave;
+  return wave;
 }
 
 const seen = new IntersectionObserver((entries) => {
   for (const { isIntersecting, target } of entries) {
     if (!isIntersecting) continue;
     seen.unobserve(target);
-    const clip = target.closest(".clip");
-    peaksOf(clip).then((peaks) => show(target, peaks)).catch((error) => {
+    peaksOf(target.closest(".clip")).then((peaks) => waveform(target, peaks)).catch((error) => {
       target.classList.add("wave-failed");
       target.title = error.message;
     });
   }
 }, { rootMargin: "300px" });
 
+/** Draw a card's waveform when it comes into view. */
 export const watch = (clip) => seen.observe(clip.querySelector(".wave"));
 
-export function show(canvas, peaks, played = 0) {
-  drawn.set(canvas, { peaks, played });
-  canvas.dataset.drawn = peaks.columns;
-  draw(canvas);
-}
-
-/** Colour what was played, 0 to 1. */
-export function setPlayed(canvas, played) {
-  const state = drawn.get(canvas);
-  if (!state) return;
-  state.played = played;
-  draw(canvas);
-}
-
-function draw(canvas) {
-  const { peaks: { peaks, columns }, played } = drawn.get(canvas);
-  const scale = window.devicePixelRatio || 1;
-  const [width, height] = [Math.round(canvas.clientWidth * scale), Math.round(canvas.clientHeight * scale)];
-  if (!width) return;
-  if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
-  const colours = getComputedStyle(document.documentElement);
-  const pen = canvas.getContext("2d");
-  pen.clearRect(0, 0, width, height);
-  const bar = 2 * scale, step = 3 * scale, bars = Math.floor(width / step);
-  for (let index = 0; index < bars; index += 1) {
-    const [first, last] = [Math.floor((index * columns) / bars), Math.max(1, Math.ceil(((index + 1) * columns) / bars))];
-    let low = 0, high = 0;
-    for (let column = first; column < last; column += 1) {
-      low = Math.min(low, peaks[2 * column]);
-      high = Math.max(high, peaks[2 * column + 1]);
-    }
-    pen.fillStyle = colours.getPropertyValue(index < played * bars ? "--wood" : "--wave");
-    const top = (height / 2) * (1 - high / 128), size = Math.max(scale, (height / 2) * ((high - low) / 128));
-    pen.fillRect(index * step, top, bar, size);
-  }
-}
-
-const redraw = () => document.querySelectorAll("canvas.wave").forEach((canvas) => drawn.has(canvas) && draw(canvas));
-window.addEventListener("resize", redraw);
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
+  document.querySelectorAll(".wave, .closeup").forEach((place) => place.wave?.setOptions(colours()));
+});
