@@ -17,9 +17,10 @@ from playwright.sync_api import Browser, Page, Route, expect
 from luthier.common.v1 import common_pb2 as common
 from luthier_curation.curation import Curation
 from luthier_curation.listening import Listening
-from luthier_curation.reviews import Decision, Edit
+from luthier_curation.reviews import Edit
 from luthier_curation.splits import Fractions
 from luthier_curation.tables import ACCEPTED, REJECTED
+from luthier_curation.verdicts import Decision
 
 from .builders import clip
 from .listening_builders import MOS, MUSHRA, QUALITY, create

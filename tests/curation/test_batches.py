@@ -117,7 +117,12 @@ def test_an_unknown_batch_is_not_found(curation: Curation, batch_id: str) -> Non
 def test_what_cannot_be_begun_is_refused_at_once(curation: Curation, ids: list[str]) -> None:
     with pytest.raises(InvalidRequest, match=r"filter\.collection"):
         curation.review_in_background(pb.ReviewClipsRequest(verdict=pb.VERDICT_OPEN, reviewer="Ada"))
-    bad = pb.ReviewClipsRequest(filter=WANTED.filter, verdict=pb.VERDICT_ACCEPTED, reason=1, reviewer="Ada")
+    bad = pb.ReviewClipsRequest(
+        filter=WANTED.filter,
+        verdict=pb.VERDICT_ACCEPTED,
+        reason="REJECT_REASON_ARTEFACTS",
+        reviewer="Ada",
+    )
     with pytest.raises(InvalidRequest, match="reason"):
         curation.review_in_background(bad)
     with pytest.raises(FailedPrecondition):

@@ -153,7 +153,7 @@ def test_a_reviewer_judges_and_does_nothing_that_curators_do(opened: Opened, sto
 def test_clips_are_listed_and_counted_by_any_filter(opened: Opened, store: Store) -> None:
     client, curation = opened()
     curation.upsert("demo", [clip(store, song=song, title=f"T{song}", genre="ska") for song in range(3)])
-    query = {"collection": "demo", "tag": "ska", "order": "newest", "page_size": 2}
+    query: dict[str, Any] = {"collection": "demo", "tag": "ska", "order": "newest", "page_size": 2}
     answer = client.get("/api/clips", params=query).json()
     assert (len(answer["clips"]), answer["total"], answer["more_than_total"]) == (2, 3, False)
     more = client.get("/api/clips", params={**query, "page": answer["next_page"]}).json()

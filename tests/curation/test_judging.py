@@ -3,9 +3,10 @@
 import itertools
 import random
 from collections.abc import Callable
+from typing import Any, cast
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import Table, select
 
 from luthier.common.v1 import common_pb2 as common
 from luthier.curation.v1 import curation_pb2 as pb
@@ -82,7 +83,7 @@ def test_loudness_has_silence_at_its_end(curation: Curation, ids: dict[str, str]
 
 def test_the_newest_clip_comes_first(curation: Curation, ids: dict[str, str]) -> None:
     with curation.repository.engine.begin() as connection:
-        table = ClipRow.__table__
+        table = cast(Table, ClipRow.__table__)
         connection.execute(table.update().values(created_at_ms=1000))
         connection.execute(table.update().where(table.c.clip_id == ids["quiet"]).values(created_at_ms=2000))
     assert titles(curation, filter=DEMO, order=pb.CLIP_ORDER_NEWEST)[0] == "quiet"
@@ -99,7 +100,7 @@ def test_pages_of_every_order_cover_every_clip_once_forwards_and_back(curation: 
     ids = curation.upsert("demo", clips)[0]
     for name in ids[::3]:
         curation.review({name: 0}, Decision(random.choice(VERDICTS), "Ada"))
-    for order, reverse in itertools.product(pb.ClipOrder.values(), (False, True)):
+    for order, reverse in itertools.product(pb.ClipOrder.keys(), (False, True)):
         request = ListClipsRequest(filter=ClipFilter(collection=collection), order=order, reverse=reverse)
         whole = [row.clip_id for row in curation.page(request, 100).clips]
         pages = []
@@ -184,14 +185,17 @@ def test_verdicts_of_clips_stay_counted(curation: Curation, ids: dict[str, str])
     assert curation.verdict_counts(DEMO) == counts
     assert counts == {OPEN: Count(2), ACCEPTED: Count(2), REJECTED: Count(1)}
     with curation.repository.engine.begin() as connection:
-        connection.execute(ClipRow.__table__.delete().where(ClipRow.clip_id == ids["off"]))
+        connection.execute(cast(Table, ClipRow.__table__).delete().where(ClipRow.clip_id == ids["off"]))
     assert curation.verdict_counts(DEMO)[REJECTED] == Count(0)
 
 
 def test_what_is_skipped_comes_back_behind_the_others_the_longest_ago_first(
     curation: Curation, ids: dict[str, str], ticking: Callable[[], int]
 ) -> None:
-    todo = {"filter": ClipFilter(collection="demo", verdict=pb.VERDICT_OPEN), "order": pb.CLIP_ORDER_NEXT}
+    todo: dict[str, Any] = {
+        "filter": ClipFilter(collection="demo", verdict=pb.VERDICT_OPEN),
+        "order": pb.CLIP_ORDER_NEXT,
+    }
     curation.skip([ids["off"]], "Ada")
     curation.skip([ids["octave"]], "Ada")
     assert titles(curation, **todo)[-2:] == ["off", "octave"]
@@ -267,7 +271,7 @@ def test_rows_of_another_version_are_derived_again(curation: Curation, ids: dict
 
     with curation.repository.engine.begin() as connection:
         connection.exec_driver_sql("DELETE FROM clip_terms")
-        connection.execute(ClipRow.__table__.update().values(derived=0, disagreement=0, loudness_lufs=0))
+        connection.execute(cast(Table, ClipRow.__table__).update().values(derived=0, disagreement=0, loudness_lufs=0))
     assert titles(curation, filter=ClipFilter(text="blues")) == []
     migrate(curation.repository.engine)
     assert titles(curation, filter=ClipFilter(text="blues")) == ["octave"]

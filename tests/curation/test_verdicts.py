@@ -2,7 +2,7 @@
 
 import pytest
 
-from luthier.curation.v1.curation_pb2 import VERDICT_ACCEPTED, VERDICT_REJECTED, Opinion
+from luthier.curation.v1.curation_pb2 import REJECT_REASON_BAD_CUT, VERDICT_ACCEPTED, VERDICT_REJECTED, Opinion
 from luthier_curation.tables import ACCEPTED, OPEN, REJECTED
 from luthier_curation.verdicts import Decision, Standing, decided
 
@@ -88,6 +88,8 @@ def test_reopening_withdraws_ones_own_opinion_where_two_are_asked_for() -> None:
 
 def test_an_opinion_has_what_was_said_and_when() -> None:
     [opinion] = judged(Decision(REJECTED, "Ada", reason="bad_cut", rating=2, remark="ends in a word")).opinions
-    expected = Opinion(reviewer="Ada", verdict=VERDICT_REJECTED, reason=5, rating=2, remark="ends in a word")
+    expected = Opinion(
+        reviewer="Ada", verdict=VERDICT_REJECTED, reason=REJECT_REASON_BAD_CUT, rating=2, remark="ends in a word"
+    )
     expected.at.FromMilliseconds(1)
     assert opinion == expected

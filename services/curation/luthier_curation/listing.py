@@ -8,8 +8,21 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from typing import Any
 
-from sqlalchemy import ColumnElement, Select, false, func, literal, select, text, true, tuple_, union_all
+from sqlalchemy import (
+    Boolean,
+    ColumnElement,
+    Select,
+    false,
+    func,
+    literal,
+    literal_column,
+    select,
+    true,
+    tuple_,
+    union_all,
+)
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from luthier.common.v1.common_pb2 import FactSource, Mode
@@ -63,7 +76,8 @@ def conditions(session: Session, which: pb.ClipFilter, *, any_verdict: bool = Fa
     if which.HasField("max_tempo_bpm"):
         found.append(ClipRow.tempo_bpm <= which.max_tempo_bpm)
     if which.min_rating:
-        found += [ClipRow.rating >= which.min_rating, text("clips.rating > 0")]  # said, so that its index is used
+        found.append(ClipRow.rating >= which.min_rating)
+        found.append(literal_column("clips.rating > 0", Boolean()))  # said, so that its index is used
     if which.HasField("conflict"):
         found.append(ClipRow.conflict == true() if which.conflict else ~ClipRow.conflict)
     if which.reviewer:
@@ -170,7 +184,7 @@ def _ids(session: Session, request: pb.ListClipsRequest, position: str, size: in
     and the parts are merged: no index has all verdicts in one order."""
     column, key = SORTED_BY.get(request.order), position[1:]
     descending = (column is not None) ^ request.reverse ^ position.startswith("<")
-    keys: list[ColumnElement[object]] = [ClipRow.sort_key] if column is None else [column, ClipRow.clip_id]
+    keys: list[Any] = [ClipRow.sort_key] if column is None else [column, ClipRow.clip_id]
     bounds = list[ColumnElement[bool]]()
     if position:
         values = [literal(value) for value in ([key] if column is None else _values(key))]
@@ -183,7 +197,7 @@ def _ids(session: Session, request: pb.ListClipsRequest, position: str, size: in
     if not parts:
         return []
 
-    def part(name: str) -> Select[tuple[object, ...]]:
+    def part(name: str) -> Select[Any]:
         query = select(ClipRow.clip_id, *(item.label(f"key{index}") for index, item in enumerate(keys)))
         of_verdict = [ClipRow.verdict == name] if name else []
         return query.where(*of_verdict, *matching, *bounds).order_by(*_ordered(keys, descending)).limit(size)

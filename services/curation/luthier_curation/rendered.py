@@ -85,7 +85,7 @@ def beats_of(facts: ClipFacts, span: Span, rendered: RenderSongResponse | None) 
 
 
 def _of_timeline(timeline: Timeline, span: Span) -> tuple[Beat, ...]:
-    beats = []
+    beats: list[Beat] = []
     for bar in timeline.bars:
         if bar.span.end_s <= span.start_s or bar.span.start_s >= span.end_s - EDGE_S:
             continue

@@ -3,9 +3,9 @@
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, cast
 
-from sqlalchemy import ColumnElement, bindparam, delete, insert, select, update
+from sqlalchemy import ColumnElement, Table, bindparam, delete, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -216,7 +216,9 @@ def _standings(session: Session, *conditions: ColumnElement[bool]) -> list[ClipS
         ClipStanding(
             row.clip_id,
             row.revision,
-            Standing(*row[3:], opinions=tuple(sorted(given.get(row.clip_id, ()), key=lambda item: item.reviewer))),
+            replace(
+                Standing(*row[3:]), opinions=tuple(sorted(given.get(row.clip_id, ()), key=lambda item: item.reviewer))
+            ),
             wanted[row.collection],
         )
         for row in found
@@ -225,7 +227,7 @@ def _standings(session: Session, *conditions: ColumnElement[bool]) -> list[ClipS
 
 def standing_of(row: ClipRow) -> Standing:
     """The standing of a clip."""
-    return Standing(*(getattr(row, column.key) for column in STANDING), opinions=tuple(row.opinions))
+    return replace(Standing(*(getattr(row, column.key) for column in STANDING)), opinions=tuple(row.opinions))
 
 
 def decide(session: Session, rows: list[ClipStanding], decisions: dict[str, Decision], author: Author) -> int:
@@ -285,7 +287,7 @@ def _write_opinions(session: Session, changed: list[tuple[ClipStanding, Standing
             if before.get(name) != opinion
         ]  # fmt: skip
         withdrawn += [{"of_clip": row.clip_id, "of_reviewer": name} for name in before.keys() - now.keys()]
-    table = OpinionRow.__table__
+    table = cast(Table, OpinionRow.__table__)
     if withdrawn:
         one = (table.c.clip_id == bindparam("of_clip"), table.c.reviewer == bindparam("of_reviewer"))
         connection = session.connection()
@@ -347,7 +349,8 @@ def check_undoable(kinds: Iterable[str]) -> None:
 
 def _before(made: Any) -> ClipValues:
     """What a change replaced. Luthier 0.1 knew no opinions: who judged a clip was its reviewer alone."""
-    before, after = made.before, made.after
+    before: ClipValues = made.before
+    after: ClipValues = made.after
     first = before.verdict == OPEN and before.conflict is None and after.opinions is None and after.settled is None
     return replace(before, opinions=[]) if first and made.kind == REVIEWED and not made.automatic else before
 

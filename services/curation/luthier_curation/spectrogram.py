@@ -66,7 +66,8 @@ def _levels(samples: NDArray[np.float32], rate: int) -> NDArray[np.uint8]:
     rows = np.stack([total[first:last].max(axis=0) for first, last in zip(firsts, lasts, strict=True)])
     levels_db = 10 * np.log10(np.maximum(rows, _FLOOR))
     scaled = (levels_db - max(levels_db.max(), _QUIETEST_DB) + RANGE_DB) / RANGE_DB
-    return np.round(scaled.clip(0, 1) * 255).astype(np.uint8)[::-1]
+    shown: NDArray[np.uint8] = np.round(scaled.clip(0, 1) * 255).astype(np.uint8)
+    return shown[::-1]
 
 
 def _png(levels: NDArray[np.uint8]) -> bytes:

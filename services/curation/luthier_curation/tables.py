@@ -8,7 +8,7 @@ words and labels of clips (`terms.py`), which is made of each database's own ful
 """
 
 from dataclasses import dataclass, fields
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from google.protobuf.json_format import MessageToDict, ParseDict
 from google.protobuf.message import Message
@@ -41,7 +41,8 @@ VERDICT_NAMES: dict[Verdict, str] = {
 """The contract's verdicts as the database has them."""
 VERDICT_NUMBERS = {name: number for number, name in VERDICT_NAMES.items()}
 REASON_NAMES: dict[RejectReason, str] = {
-    number: name.removeprefix("REJECT_REASON_").lower() if number else "" for name, number in RejectReason.items()
+    cast("RejectReason", number): name.removeprefix("REJECT_REASON_").lower() if number else ""
+    for name, number in RejectReason.items()
 }
 """The contract's reasons as the database has them; none is empty."""
 REASON_NUMBERS = {name: number for number, name in REASON_NAMES.items()}

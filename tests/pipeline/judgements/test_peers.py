@@ -47,7 +47,7 @@ JsonIO.to_json([record], Path("again.json"))
 
 def run_with(package: str, program: str, folder: Path) -> str:
     """What a program prints that has this package."""
-    uv = require_tool("uv")
+    uv = str(require_tool("uv"))
     command = [uv, "run", "--no-project", "--python", "3.11", "--with", package, "python", "-c", program]
     return subprocess.run(command, check=True, cwd=folder, capture_output=True, text=True, timeout=600).stdout
 

@@ -1,7 +1,7 @@
 """What the page's buttons do: JSON in, JSON out; a changed clip comes back as its card."""
 
 import json
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 from fastapi import APIRouter, Request
 from fastapi.responses import StreamingResponse
@@ -297,7 +297,8 @@ def routes(curation: Curation, identities: Identities) -> APIRouter:
             return _reviewed(curation.review_all(which, decision))
         wanted = pb.ReviewClipsRequest(
             filter=which, verdict=VERDICT_NUMBERS[decision.verdict], reviewer=decision.reviewer, remark=decision.remark,
-            reason=REASON_NUMBERS.get(decision.reason, -1), rating=min(max(decision.rating, -1), MAX_RATING + 1),
+            reason=REASON_NUMBERS.get(decision.reason, cast("pb.RejectReason", -1)),
+            rating=min(max(decision.rating, -1), MAX_RATING + 1),
             settle=decision.settle, background=True,
         )  # fmt: skip
         return _json(curation.review_in_background(wanted))

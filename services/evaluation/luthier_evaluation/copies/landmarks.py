@@ -164,11 +164,11 @@ def heard(samples: Floats, sample_rate_hz: int) -> Heard:
     ranks = np.empty(len(order), np.int64)
     ranks[order] = np.arange(len(order)) - np.searchsorted(second[order], second[order])
     kept = ranks < PEAKS_PER_S
-    frames, bins, ranks = frames[kept], bins[kept], ranks[kept].astype(np.uint8)
+    frames, bins = frames[kept], bins[kept]
     steps = np.clip(np.rint((levels - _LOWEST) * np.float32(LEVEL_STEPS)), 0, LEVELS - 1).astype(np.uint8)
     at_peaks = steps[np.rint(bins).astype(np.int64), frames]
     bins = (np.rint(bins * STEPS) / STEPS).astype(np.float32)  # as stored
-    landmarks = Landmarks(frames.astype(np.uint16), bins, ranks, at_peaks, duration_s)
+    landmarks = Landmarks(frames.astype(np.uint16), bins, ranks[kept].astype(np.uint8), at_peaks, duration_s)
     return Heard(landmarks, maximum_filter1d(steps, 3, axis=1, mode="nearest"))
 
 

@@ -448,7 +448,11 @@ class _Evidence:
         told = first[np.sort(once)[:most]]
         fitted = fitted.only(told)
         placed = Alignments(
-            *(each[told] for each in (roughly.first, roughly.last, roughly.offsets, roughly.stretches, roughly.shifts))
+            roughly.first[told],
+            roughly.last[told],
+            roughly.offsets[told],
+            roughly.stretches[told],
+            roughly.shifts[told],
         )
         self._align(index, placed, fitted, _ALIGNED_PER_S)
         for row, clip in enumerate(fitted.clip.tolist()):

@@ -169,7 +169,8 @@ def _read(file: Path, form: str, names: dict[str, str]) -> Iterator[ImportedOpin
         raise UsageError(f"{file} cannot be read: {error.strerror or error}") from None
     except ValueError as error:
         raise UsageError(f"{file}: {error}") from None
-    return (label_studio if form == "label-studio" else argilla).opinions(document, names)
+    read: Iterator[ImportedOpinion] = (label_studio if form == "label-studio" else argilla).opinions(document, names)
+    return read
 
 
 def _chunks(found: list[ImportedOpinion]) -> Iterator[list[ImportedOpinion]]:

@@ -48,7 +48,7 @@ def opinions(text: str, names: Mapping[str, str]) -> Iterator[ImportedOpinion]:
 
 def _rows(reader: "csv.DictReader[str]") -> Iterator[dict[str, str | None]]:
     try:
-        yield from reader  # type: ignore[misc]  # what a line leaves out is None
+        yield from reader  # what a line leaves out is None
     except csv.Error as error:
         raise UsageError(f"line {reader.line_num}: {error}") from None
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, cast
 
 from luthier.curation.v1.curation_pb2 import (
     VERDICT_ACCEPTED,
@@ -16,7 +16,9 @@ from luthier_pipeline.console import UsageError
 
 VERDICTS: Final[dict[str, Verdict]] = {"accepted": VERDICT_ACCEPTED, "rejected": VERDICT_REJECTED}
 REASONS: Final[dict[str, RejectReason]] = {
-    name.removeprefix("REJECT_REASON_").lower(): number for name, number in RejectReason.items() if number
+    name.removeprefix("REJECT_REASON_").lower(): cast("RejectReason", number)
+    for name, number in RejectReason.items()
+    if number
 }
 REASON_NAMES: Final = {number: name for name, number in REASONS.items()}
 VERDICT_NAMES: Final = {number: name for name, number in VERDICTS.items()}

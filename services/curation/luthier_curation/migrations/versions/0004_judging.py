@@ -3,6 +3,8 @@
 Defaults on the server: pods of the version before may still write. Derived columns are filled after the migration.
 """
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -36,9 +38,9 @@ def upgrade() -> None:
     op.create_index("clips_song_order", "clips", ["collection", "verdict", "sort_key"])
     op.create_index("clips_tempo", "clips", ["collection", "tempo_bpm"])
     op.create_index("clips_reviewer", "clips", ["collection", "reviewer"])
-    rated = {"sqlite_where": sa.text("rating > 0"), "postgresql_where": sa.text("rating > 0")}
+    rated: dict[str, Any] = {"sqlite_where": sa.text("rating > 0"), "postgresql_where": sa.text("rating > 0")}
     op.create_index("clips_rating", "clips", ["collection", "rating"], **rated)
-    of_conflict = {"sqlite_where": sa.text("conflict = 1"), "postgresql_where": sa.text("conflict")}
+    of_conflict: dict[str, Any] = {"sqlite_where": sa.text("conflict = 1"), "postgresql_where": sa.text("conflict")}
     op.create_index("clips_conflict", "clips", ["collection"], **of_conflict)
     _tables()
     op.execute("""INSERT INTO opinions (clip_id, reviewer, asked, verdict, reason, rating, remark, at_ms)
