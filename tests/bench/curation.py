@@ -4,9 +4,9 @@
 
 fills a database for each number of clips (a multiple of 5000) on a PostgreSQL server of its own, and asks each kind of
 list REPEATS times in random order: what the page asks for, clips and counts of every verdict. It prints the 50th and
-95th percentile in milliseconds, and the ratio of the last number of clips to the first. Then it judges half of the
-clips in the background and takes it back, and prints seconds and the process's resident memory before and at most
-meanwhile.
+95th percentile in milliseconds, that of CPU time beside it, and the ratio of the last number of clips to the first.
+Then it judges half of the clips in the background and takes it back, and prints seconds and the process's resident
+memory before and at most meanwhile.
 """
 
 import argparse
@@ -19,6 +19,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 from sqlalchemy import text
@@ -40,6 +41,7 @@ PAGE = 20
 COUNTED = 1000
 AT_ONCE = 500
 COLLECTION = "bench"
+MEASURED = ("p50_ms", "p95_ms", "p95_cpu_ms")
 WORDS = [
     f"{first}{last}" for first in ("ka", "lo", "mi", "nu", "pe", "ra", "so", "ti") for last in ("ba", "de", "gi", "lo")
 ]
@@ -194,9 +196,29 @@ def deep(curation: Curation, request: pb.ListClipsRequest, pages: int) -> pb.Lis
     return behind
 
 
-def measure(curations: dict[int, Curation]) -> dict[int, dict[str, list[float]]]:
-    """Milliseconds of each question, by number of clips and name. Asked of all in turns: what else the machine does
-    meanwhile slows one as it slows the others."""
+@dataclass(frozen=True)
+class Took:
+    """Milliseconds by the clock, and of CPU: this process and the database's backend together. What else the machine
+    does makes the first longer and not the second."""
+
+    clock_ms: float
+    cpu_ms: float
+
+
+def backend_cpu_ms(pid: int) -> float:
+    """CPU time of a process until now."""
+    return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1e6
+
+
+def backend_of(curation: Curation) -> int:
+    """Process of the database that answers; the pool of one thread has one connection."""
+    with curation.repository.engine.connect() as connection:
+        return int(connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one())
+
+
+def measure(curations: dict[int, Curation]) -> dict[int, dict[str, list[Took]]]:
+    """What each question took, by number of clips and name. Asked of all in turns: what else the machine does meanwhile
+    slows one as it slows the others."""
     tries = list[tuple[int, str]]()
     asked: dict[int, dict[str, pb.ListClipsRequest]] = {}
     for number, curation in curations.items():
@@ -204,14 +226,17 @@ def measure(curations: dict[int, Curation]) -> dict[int, dict[str, list[float]]]
         for name in ("order next", "order loudness"):
             asked[number][f"{name}, page 20"] = deep(curation, asked[number][name], 19)
         tries += [(number, name) for name in asked[number] for _ in range(REPEATS)]
+    backends = {number: backend_of(curation) for number, curation in curations.items()}
     random.seed(1)
     random.shuffle(tries)
-    took: dict[int, dict[str, list[float]]] = {number: {name: [] for name in found} for number, found in asked.items()}
+    took: dict[int, dict[str, list[Took]]] = {number: {name: [] for name in found} for number, found in asked.items()}
     for number, name in tries:
-        began = time.perf_counter()
+        began, ours, theirs = time.perf_counter(), time.process_time(), backend_cpu_ms(backends[number])
         curations[number].page(asked[number][name], PAGE)
         curations[number].verdict_counts(asked[number][name].filter, COUNTED)
-        took[number][name].append(1000 * (time.perf_counter() - began))
+        cpu_ms = 1000 * (time.process_time() - ours) + backend_cpu_ms(backends[number]) - theirs
+        took[number][name].append(Took(1000 * (time.perf_counter() - began), cpu_ms))
+    assert backends == {number: backend_of(curation) for number, curation in curations.items()}
     return took
 
 
@@ -235,11 +260,9 @@ def in_background(curation: Curation, batch: pb.Batch) -> tuple[float, float, pb
 def bulk(curation: Curation, number: int) -> dict[str, float]:
     """Judges about half of the clips in the background, and takes it back; seconds, and memory in MiB."""
     before = resident_mib()
-    half = pb.ReviewClipsRequest(
-        filter=pb.ClipFilter(collection=COLLECTION, tag_source="lastfm"),
-        verdict=pb.VERDICT_REJECTED, reason=pb.REJECT_REASON_OTHER, reviewer="Cy",
-    )  # fmt: skip
-    took, most, batch = in_background(curation, curation.review_in_background(half))
+    half = pb.ClipFilter(collection=COLLECTION, tag_source="lastfm")
+    begun = curation.review_in_background(half, Decision(REJECTED, "Cy", reason="other"))
+    took, most, batch = in_background(curation, begun)
     back, most_back, undone = in_background(curation, curation.undo_in_background(batch.batch_id, "Cy"))
     print(f"{number} clips: verdict on {batch.seen} in {took:.1f} s, undone in {back:.1f} s,"
           f" memory {before:.0f} -> at most {max(most, most_back):.0f} MiB", flush=True)  # fmt: skip
@@ -256,7 +279,9 @@ def main() -> None:
     """Prints tables; the last line is JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--clips", type=int, nargs="+", default=[5000, 100_000])
-    numbers = parser.parse_args().clips
+    parser.add_argument("--lists-only", action="store_true", help="no verdict about half of them")
+    arguments = parser.parse_args()
+    numbers = arguments.clips
     result: dict[str, object] = {}
     with running_postgres() as server, tempfile.TemporaryDirectory() as folder, ExitStack() as databases:
         (Path(folder) / "luthier").mkdir()
@@ -270,24 +295,31 @@ def main() -> None:
             print(f"{number} clips: brought in {fill(curations[number], number):.0f} s", flush=True)
         found = measure(curations)
         for number, curation in curations.items():
-            result[f"bulk {number}"] = bulk(curation, number)
+            if not arguments.lists_only:
+                result[f"bulk {number}"] = bulk(curation, number)
             curation.batches.stop()
     first, last = numbers[0], numbers[-1]
-    print(f"{'':32} " + " ".join(f"{number:>8} p50 {'p95':>7}" for number in numbers) + "   ratio of p50, p95")
+    heads = " ".join(f"{number:>7}: p50, p95, CPU p95" for number in numbers)
+    print(f"{'milliseconds':32} {heads}   ratio of CPU p95")
     for name in found[last]:
-        row = [(percentile(found[n][name], 0.5), percentile(found[n][name], 0.95)) for n in numbers]
-        print(f"{name:32} " + " ".join(f"{p50:12.1f} {p95:7.1f}" for p50, p95 in row)
-              + f"   {row[-1][0] / row[0][0]:.2f} {row[-1][1] / row[0][1]:.2f}")  # fmt: skip
-    every = {number: [ms for each in found[number].values() for ms in each] for number in numbers}
-    tail = {number: percentile(values, 0.95) for number, values in every.items()}
-    middle = {number: percentile(values, 0.5) for number, values in every.items()}
-    print("all: " + ", ".join(f"{number} clips p95 {ms:.1f} ms" for number, ms in tail.items())
-          + f", ratio {tail[last] / tail[first]:.2f}")  # fmt: skip
-    worst = max(found[last], key=lambda name: percentile(found[last][name], 0.95))
-    result |= {"p50_ms": middle, "p95_ms": tail, "ratio_of_p50": middle[last] / middle[first],
-               "ratio_of_p95": tail[last] / tail[first], "worst": worst,
-               "worst_p95_ms": percentile(found[last][worst], 0.95)}  # fmt: skip
+        row = [summary(found[number][name]) for number in numbers]
+        cells = " ".join(f"{p50:12.1f} {p95:7.1f} {cpu:7.1f}" for p50, p95, cpu in row)
+        print(f"{name:32} {cells}   {row[-1][2] / row[0][2]:.2f}")
+    every = {number: summary([took for each in found[number].values() for took in each]) for number in numbers}
+    for number, (p50, p95, cpu) in every.items():
+        print(f"all lists of {number} clips: p50 {p50:.1f} ms, p95 {p95:.1f} ms, p95 of CPU {cpu:.1f} ms")
+    worst = max(found[last], key=lambda name: summary(found[last][name])[2])
+    result["lists"] = {number: dict(zip(MEASURED, each, strict=True)) for number, each in every.items()}
+    result["ratio_of_p95"] = every[last][1] / every[first][1]
+    result["ratio_of_p95_cpu"] = every[last][2] / every[first][2]
+    result["worst"] = {"list": worst, "p95_cpu_ms": summary(found[last][worst])[2]}
     print(json.dumps(result))
+
+
+def summary(took: list[Took]) -> tuple[float, float, float]:
+    """50th and 95th percentile by the clock, 95th of CPU; milliseconds."""
+    clock = [each.clock_ms for each in took]
+    return percentile(clock, 0.5), percentile(clock, 0.95), percentile([each.cpu_ms for each in took], 0.95)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
+from playwright.sync_api import Browser, expect
 
 from luthier_curation.curation import Curation
 from luthier_curation.database import Repository, open_engine
@@ -95,6 +96,34 @@ def test_a_token_names_who_shows_it(opened: Opened, store: Store, tmp_path: Path
     assert curation.clip(name).reviewer == "ada"
 
 
+def test_the_page_asks_for_the_token_once_and_shows_its_name(
+    opened: Opened, store: Store, tmp_path: Path, browser: Browser
+) -> None:
+    folder = tmp_path / "callers"
+    folder.mkdir()
+    (folder / "ada").write_text(f"sha256:{hashlib.sha256(b'secret').hexdigest()}\n")
+    client, curation = opened(callers=str(folder), web_tokens=True)
+    ids = curation.upsert("demo", [clip(store, song=song) for song in range(2)])[0]
+    context = browser.new_context(base_url=str(client.base_url))
+    page = context.new_page()
+    page.goto("/")
+    expect(page.locator("html[data-ready]")).to_have_count(1)
+    page.keyboard.press("a")
+    page.locator("#token-input").fill("wrong")
+    page.keyboard.press("Enter")
+    expect(page.locator(".toast-fault")).to_contain_text("nobody's")
+    page.keyboard.press("a")
+    page.locator("#token-input").fill("secret")
+    page.keyboard.press("Enter")
+    expect(page.locator(f"#{ids[0]}")).to_have_attribute("data-verdict", "accepted")
+    expect(page.locator("#reviewer")).to_have_text("ada")
+    page.keyboard.press("a")
+    expect(page.locator(f"#{ids[1]}")).to_have_attribute("data-verdict", "accepted")
+    assert [curation.clip(name).reviewer for name in ids] == ["ada", "ada"]
+    assert "secret" not in page.url
+    context.close()
+
+
 def test_settings_that_cannot_name_anybody_are_refused() -> None:
     with pytest.raises(SettingsError, match="LUTHIER_CALLERS"):
         Identities(CurationSettings(web_tokens=True))
@@ -131,6 +160,16 @@ def test_clips_are_listed_and_counted_by_any_filter(opened: Opened, store: Store
     assert (len(more["clips"]), more["next_page"]) == (1, "")
     assert client.get("/api/count", params=query).json() == {"clips": 3}
     assert client.get("/api/clips", params={"order": "loudest"}).status_code == 400
+
+
+@pytest.mark.parametrize("told", [{"reason": "because"}, {"rating": 2**40}, {"rating": -1}, {"settle": "yes"}])
+@pytest.mark.parametrize("background", [True, False])
+def test_a_verdict_about_all_that_cannot_be_meant_is_refused_at_once(
+    opened: Opened, told: dict[str, Any], background: bool
+) -> None:
+    client, _ = opened()
+    body = {"verdict": "rejected", "reviewer": "Ada", "filter": {"collection": "demo"}, "background": background}
+    assert refusal(client.post("/api/review", json={**body, **told})) == (400, "INVALID_REQUEST")
 
 
 def test_selected_clips_are_judged_all_or_none(opened: Opened, store: Store) -> None:

@@ -15,9 +15,9 @@ from sqlalchemy.orm import Session
 from luthier.curation.v1 import curation_pb2 as pb
 from luthier_curation import listing, reviews
 from luthier_curation.clips import REVIEWED, UNDONE, Author
-from luthier_curation.database import Repository
+from luthier_curation.database import Repository, derive_missing
 from luthier_curation.reviews import Chunk
-from luthier_curation.tables import REASON_NAMES, VERDICT_NAMES, BatchRow, ChangeRow
+from luthier_curation.tables import REASON_NAMES, REASON_NUMBERS, VERDICT_NAMES, VERDICT_NUMBERS, BatchRow, ChangeRow
 from luthier_curation.verdicts import Decision
 from luthier_kit.rpc import LuthierError, Unavailable
 
@@ -27,6 +27,8 @@ STATES: Final = {RUNNING: pb.BATCH_STATE_RUNNING, DONE: pb.BATCH_STATE_DONE, FAI
 REVIEW, UNDO = "review", "undo"
 LOOK_S: Final = 10.0
 """Between looks for batches that another replica began and left."""
+STOP_S: Final = 20.0
+"""For the chunk that is under way when the service ends."""
 MAX_ERROR_CHARS: Final = 500
 
 
@@ -40,6 +42,21 @@ def decision_of(request: pb.ReviewClipsRequest) -> Decision:
         reason=REASON_NAMES[request.reason],
         rating=request.rating,
         settle=request.settle,
+    )
+
+
+def request_of(which: pb.ClipFilter, decision: Decision) -> pb.ReviewClipsRequest:
+    """The request that decides so about all that match; as it is stored."""
+    return pb.ReviewClipsRequest(
+        filter=which,
+        verdict=VERDICT_NUMBERS[decision.verdict],
+        reviewer=decision.reviewer,
+        automatic=decision.automatic,
+        remark=decision.remark,
+        reason=REASON_NUMBERS[decision.reason],
+        rating=decision.rating,
+        settle=decision.settle,
+        background=True,
     )
 
 
@@ -125,10 +142,14 @@ class Batches:
         self._stop.set()
         self._wake.set()
         if self._thread is not None:
-            self._thread.join()
+            self._thread.join(STOP_S)
             self._thread = None
 
     def _work(self) -> None:
+        try:
+            derive_missing(self._repository)  # of a version before that wrote until its last Pod was replaced
+        except Unavailable as error:
+            log.warning("clips of another version wait: %s", error)
         while not self._stop.is_set():
             try:
                 while not self._stop.is_set() and self.advance():

@@ -51,7 +51,7 @@ STAMPS_AT_ONCE = 500
 CREATED, REVISED, EDITED, REVIEWED, UNDONE = "created", "revised", "edited", "reviewed", "undone"
 SKIPPED, IMPORTED = "skipped", "imported"
 DERIVED = 1
-"""Version of `_derive`: rows of another one are derived again by `derive_again`."""
+"""Version of `_derive`: rows of an earlier one are derived again by `derive_again`."""
 CONTENT = {"source", "facts", "tags", "prompts"}
 """Fields that columns are derived from."""
 OPEN_AGAIN: dict[str, Any] = {
@@ -278,9 +278,9 @@ def _derive(session: Session, row: ClipRow) -> None:
 
 
 def derive_again(session: Session, after: str, size: int) -> str:
-    """Derive what another version derived, or none, for up to `size` clips behind the id `after`: the last id that was
-    looked at, empty when there are no more."""
-    query = select(ClipRow).where(ClipRow.clip_id > after, ClipRow.derived != DERIVED).order_by(ClipRow.clip_id)
+    """Derive what an earlier version derived, or none, for up to `size` clips behind the id `after`: the last id that
+    was looked at, empty when there are no more."""
+    query = select(ClipRow).where(ClipRow.clip_id > after, ClipRow.derived < DERIVED).order_by(ClipRow.clip_id)
     rows = list(session.scalars(query.limit(size).with_for_update()))
     for row in rows:
         _derive(session, row)

@@ -122,7 +122,13 @@ def migrate(engine: Engine) -> None:
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
-    repository, last = Repository(engine), ""
+    derive_missing(Repository(engine))
+
+
+def derive_missing(repository: "Repository") -> None:
+    """Derive what lists are sorted and searched by for clips that another version wrote, a transaction for each
+    chunk."""
+    last = ""
     while last := repository.write(partial(clips.derive_again, after=last, size=DERIVED_AT_ONCE)):
         log.info("derived what lists are sorted and searched by, up to clip %s", last)
 
