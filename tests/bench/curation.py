@@ -260,11 +260,9 @@ def in_background(curation: Curation, batch: pb.Batch) -> tuple[float, float, pb
 def bulk(curation: Curation, number: int) -> dict[str, float]:
     """Judges about half of the clips in the background, and takes it back; seconds, and memory in MiB."""
     before = resident_mib()
-    half = pb.ReviewClipsRequest(
-        filter=pb.ClipFilter(collection=COLLECTION, tag_source="lastfm"),
-        verdict=pb.VERDICT_REJECTED, reason=pb.REJECT_REASON_OTHER, reviewer="Cy",
-    )  # fmt: skip
-    took, most, batch = in_background(curation, curation.review_in_background(half))
+    half = pb.ClipFilter(collection=COLLECTION, tag_source="lastfm")
+    begun = curation.review_in_background(half, Decision(REJECTED, "Cy", reason="other"))
+    took, most, batch = in_background(curation, begun)
     back, most_back, undone = in_background(curation, curation.undo_in_background(batch.batch_id, "Cy"))
     print(f"{number} clips: verdict on {batch.seen} in {took:.1f} s, undone in {back:.1f} s,"
           f" memory {before:.0f} -> at most {max(most, most_back):.0f} MiB", flush=True)  # fmt: skip

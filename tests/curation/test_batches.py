@@ -15,10 +15,8 @@ from luthier_kit.rpc import FailedPrecondition, InvalidRequest, NotFound
 
 from .builders import clip
 
-WANTED = pb.ReviewClipsRequest(
-    filter=pb.ClipFilter(collection="demo", verdict=pb.VERDICT_OPEN),
-    verdict=pb.VERDICT_REJECTED, reason=pb.REJECT_REASON_DULL, reviewer="Ada",
-)  # fmt: skip
+WHICH = pb.ClipFilter(collection="demo", verdict=pb.VERDICT_OPEN)
+DULL = Decision(REJECTED, "Ada", reason="dull")
 
 
 @pytest.fixture
@@ -30,7 +28,7 @@ def ids(curation: Curation, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_a_batch_goes_on_chunk_by_chunk_and_says_how_far_it_is(curation: Curation, ids: list[str]) -> None:
-    batch = curation.review_in_background(WANTED)
+    batch = curation.review_in_background(WHICH, DULL)
     seen = []
     while curation.batches.advance():
         now = curation.batch(batch.batch_id)
@@ -46,7 +44,7 @@ def test_a_batch_goes_on_chunk_by_chunk_and_says_how_far_it_is(curation: Curatio
 
 
 def test_another_replica_goes_on_where_one_ended(curation: Curation, ids: list[str]) -> None:
-    batch = curation.review_in_background(WANTED)
+    batch = curation.review_in_background(WHICH, DULL)
     curation.batches.advance()
     other = Batches(curation.repository)
     while other.advance():
@@ -56,7 +54,7 @@ def test_another_replica_goes_on_where_one_ended(curation: Curation, ids: list[s
 
 
 def test_a_batch_is_undone_and_leaves_what_was_changed_since(curation: Curation, ids: list[str]) -> None:
-    batch = curation.review_in_background(WANTED)
+    batch = curation.review_in_background(WHICH, DULL)
     while curation.batches.advance():
         pass
     curation.edit(ids[0], 2, "Bob", Edit(prompts=["By hand"]))
@@ -72,7 +70,7 @@ def test_a_batch_is_undone_and_leaves_what_was_changed_since(curation: Curation,
 def test_what_fails_says_why_and_does_not_hold_up_the_next(
     curation: Curation, ids: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    batch = curation.review_in_background(WANTED)
+    batch = curation.review_in_background(WHICH, DULL)
     curation.batches.advance()
 
     def broken(*_: object) -> None:
@@ -83,7 +81,7 @@ def test_what_fails_says_why_and_does_not_hold_up_the_next(
         curation.batches.advance()
     failed = curation.batch(batch.batch_id)
     assert (failed.state, failed.seen, "secret" in failed.error) == (pb.BATCH_STATE_FAILED, 3, False)
-    again = curation.review_in_background(WANTED)
+    again = curation.review_in_background(WHICH, DULL)
     while curation.batches.advance():
         pass
     assert curation.batch(again.batch_id).changed == 4
@@ -91,7 +89,7 @@ def test_what_fails_says_why_and_does_not_hold_up_the_next(
 
 def test_the_thread_does_the_work_and_is_ended(curation: Curation) -> None:
     curation.upsert("demo", [clip(curation.store, song=song) for song in range(3)])
-    batch = curation.review_in_background(WANTED)
+    batch = curation.review_in_background(WHICH, DULL)
     waited = threading.Event()
     for _ in range(600):
         if curation.batch(batch.batch_id).state == pb.BATCH_STATE_DONE:
@@ -116,15 +114,9 @@ def test_an_unknown_batch_is_not_found(curation: Curation, batch_id: str) -> Non
 
 def test_what_cannot_be_begun_is_refused_at_once(curation: Curation, ids: list[str]) -> None:
     with pytest.raises(InvalidRequest, match=r"filter\.collection"):
-        curation.review_in_background(pb.ReviewClipsRequest(verdict=pb.VERDICT_OPEN, reviewer="Ada"))
-    bad = pb.ReviewClipsRequest(
-        filter=WANTED.filter,
-        verdict=pb.VERDICT_ACCEPTED,
-        reason="REJECT_REASON_ARTEFACTS",
-        reviewer="Ada",
-    )
+        curation.review_in_background(pb.ClipFilter(), DULL)
     with pytest.raises(InvalidRequest, match="reason"):
-        curation.review_in_background(bad)
+        curation.review_in_background(WHICH, Decision(REJECTED, "Ada", reason="because"))
     with pytest.raises(FailedPrecondition):
         curation.undo_in_background(curation.history(ids[0])[0].batch_id, "Ada")
     with pytest.raises(NotFound):

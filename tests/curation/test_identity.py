@@ -162,6 +162,16 @@ def test_clips_are_listed_and_counted_by_any_filter(opened: Opened, store: Store
     assert client.get("/api/clips", params={"order": "loudest"}).status_code == 400
 
 
+@pytest.mark.parametrize("told", [{"reason": "because"}, {"rating": 2**40}, {"rating": -1}, {"settle": "yes"}])
+@pytest.mark.parametrize("background", [True, False])
+def test_a_verdict_about_all_that_cannot_be_meant_is_refused_at_once(
+    opened: Opened, told: dict[str, Any], background: bool
+) -> None:
+    client, _ = opened()
+    body = {"verdict": "rejected", "reviewer": "Ada", "filter": {"collection": "demo"}, "background": background}
+    assert refusal(client.post("/api/review", json={**body, **told})) == (400, "INVALID_REQUEST")
+
+
 def test_selected_clips_are_judged_all_or_none(opened: Opened, store: Store) -> None:
     client, curation = opened()
     ids = curation.upsert("demo", [clip(store, song=song) for song in range(3)])[0]

@@ -17,7 +17,7 @@ from luthier_curation import listing, reviews
 from luthier_curation.clips import REVIEWED, UNDONE, Author
 from luthier_curation.database import Repository, derive_missing
 from luthier_curation.reviews import Chunk
-from luthier_curation.tables import REASON_NAMES, VERDICT_NAMES, BatchRow, ChangeRow
+from luthier_curation.tables import REASON_NAMES, REASON_NUMBERS, VERDICT_NAMES, VERDICT_NUMBERS, BatchRow, ChangeRow
 from luthier_curation.verdicts import Decision
 from luthier_kit.rpc import LuthierError, Unavailable
 
@@ -42,6 +42,21 @@ def decision_of(request: pb.ReviewClipsRequest) -> Decision:
         reason=REASON_NAMES[request.reason],
         rating=request.rating,
         settle=request.settle,
+    )
+
+
+def request_of(which: pb.ClipFilter, decision: Decision) -> pb.ReviewClipsRequest:
+    """The request that decides so about all that match; as it is stored."""
+    return pb.ReviewClipsRequest(
+        filter=which,
+        verdict=VERDICT_NUMBERS[decision.verdict],
+        reviewer=decision.reviewer,
+        automatic=decision.automatic,
+        remark=decision.remark,
+        reason=REASON_NUMBERS[decision.reason],
+        rating=decision.rating,
+        settle=decision.settle,
+        background=True,
     )
 
 

@@ -123,13 +123,13 @@ class Curation:
             raise InvalidRequest(violations=[("filter.collection", "must name a collection")])
         return self.repository.write(lambda session: reviews.review_all(session, which, decision))
 
-    def review_in_background(self, request: pb.ReviewClipsRequest) -> pb.Batch:
-        """Begin to decide about all that match the request's filter, which must name a collection."""
-        checking.check_filter(request.filter)
-        checking.check_decision(batches.decision_of(request))
-        if not request.filter.collection:
+    def review_in_background(self, which: pb.ClipFilter, decision: Decision) -> pb.Batch:
+        """Begin to decide about all that match; the filter must name a collection. See `Batches.review`."""
+        checking.check_filter(which)
+        checking.check_decision(decision)
+        if not which.collection:
             raise InvalidRequest(violations=[("filter.collection", "must name a collection")])
-        return self.batches.review(request)
+        return self.batches.review(batches.request_of(which, decision))
 
     def batch(self, batch_id: str) -> pb.Batch:
         """See `batches.get`."""

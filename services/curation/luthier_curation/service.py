@@ -80,7 +80,7 @@ class CurationService(CurationServiceServicer):
         request.reviewer = actor(request.reviewer)
         decision, curation = decision_of(request), self.curation
         if request.background:
-            return pb.ReviewClipsResponse(batch_id=curation.review_in_background(request).batch_id)
+            return pb.ReviewClipsResponse(batch_id=curation.review_in_background(request.filter, decision).batch_id)
         done = curation.review(clips, decision) if clips else curation.review_all(request.filter, decision)
         return pb.ReviewClipsResponse(changed=done.changed, unchanged=done.unchanged, batch_id=done.batch_id)
 

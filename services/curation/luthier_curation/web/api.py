@@ -19,13 +19,13 @@ from luthier.common.v1.common_pb2 import (
     VoicePresence,
 )
 from luthier.curation.v1 import curation_pb2 as pb
-from luthier_curation.checking import MAX_CLIPS, MAX_RATING, MAX_REVIEWER_CHARS
+from luthier_curation.checking import MAX_CLIPS, MAX_REVIEWER_CHARS
 from luthier_curation.clips import instruments_by_person, key_by_person
 from luthier_curation.curation import Curation
 from luthier_curation.reviews import Edit, Reviewed
 from luthier_curation.service import curated_clip
 from luthier_curation.splits import Fractions
-from luthier_curation.tables import REASON_NUMBERS, VERDICT_NUMBERS, ClipRow
+from luthier_curation.tables import ClipRow
 from luthier_curation.verdicts import Decision
 from luthier_curation.web.csv_file import verdict_lines
 from luthier_curation.web.identity import Identities
@@ -295,13 +295,7 @@ def routes(curation: Curation, identities: Identities) -> APIRouter:
         which = body.filter.request().filter
         if not body.background:
             return _reviewed(curation.review_all(which, decision))
-        wanted = pb.ReviewClipsRequest(
-            filter=which, verdict=VERDICT_NUMBERS[decision.verdict], reviewer=decision.reviewer, remark=decision.remark,
-            reason=REASON_NUMBERS.get(decision.reason, cast("pb.RejectReason", -1)),
-            rating=min(max(decision.rating, -1), MAX_RATING + 1),
-            settle=decision.settle, background=True,
-        )  # fmt: skip
-        return _json(curation.review_in_background(wanted))
+        return _json(curation.review_in_background(which, decision))
 
     @router.get("/batches/{batch_id}")
     def batch(batch_id: str) -> dict[str, Any]:
