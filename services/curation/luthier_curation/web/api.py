@@ -1,7 +1,7 @@
 """What the page's buttons do: JSON in, JSON out; a changed clip comes back as its card."""
 
 import json
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request
 from fastapi.responses import StreamingResponse
