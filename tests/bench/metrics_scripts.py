@@ -2,8 +2,8 @@ r"""Evaluating a folder for KL_passt, FD_openl3 and the CLAP score by stable-aud
 and what all our metrics in one pass cost beside the dearest of them.
 
     .tools/bin/uv run --project services/evaluation --frozen --with librosa --with pyloudnorm --with resampy \
-        --with tqdm --with requests --with torchmetrics --with julius python -m tests.bench.metrics_scripts FOLDER SCRIPTS \
-        [--rounds 2] [--audiocraft PACKAGE]
+        --with tqdm --with requests --with torchmetrics --with julius python -m tests.bench.metrics_scripts \
+        FOLDER SCRIPTS [--rounds 2] [--audiocraft PACKAGE]
 
 FOLDER holds audio files of one suffix, SCRIPTS is a clone of Stability-AI/stable-audio-metrics. Its three functions run
 as they are, from the files to their outcome, on the CPU, with random weights of the true shapes. Of what they import,
