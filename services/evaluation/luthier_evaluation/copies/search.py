@@ -35,9 +35,8 @@ Singles = NDArray[np.float32]
 
 COPY_SCORE: Final = 0.5
 """From this score on a passage counts as a copy. 1 % of 345 outputs of half of the songs that hold no clip of an index
-of 10,000 reach 0.431; it lies above that, so that the drawn songs with the same drum pattern of
-`tests/evaluation/test_copies.py` are below it. Of the other half none of 115 of the songbook and of 260 real ones reach
-it (`tests/bench/copies.py`)."""
+of 10,000 reach 0.317. Of the other half none of 115 of the songbook and of 260 real ones reach it
+(`tests/bench/copies.py`)."""
 LISTED: Final = 8
 """Clips that a search tells, at most, unless it is asked for more."""
 
