@@ -2,8 +2,7 @@ r"""Evaluating a folder for KL_passt, FD_openl3 and the CLAP score by stable-aud
 and what all our metrics in one pass cost beside the dearest of them.
 
     .tools/bin/uv run --project services/evaluation --frozen --with librosa --with pyloudnorm --with resampy \
-        --with tqdm --with requests --with torchmetrics --with julius python -m tests.bench.metrics_scripts \
-        FOLDER SCRIPTS [--rounds 2] [--audiocraft PACKAGE]
+        --with tqdm --with requests python -m tests.bench.metrics_scripts FOLDER SCRIPTS [--rounds 2]
 
 FOLDER holds audio files of one suffix, SCRIPTS is a clone of Stability-AI/stable-audio-metrics. Its three functions run
 as they are, from the files to their outcome, on the CPU, with random weights of the true shapes. Of what they import,
@@ -12,18 +11,11 @@ TensorFlow 2.13, is torchopenl3's `get_audio_embedding`, which is the same netwo
 
 Ours are the calls of an evaluation: from stored audio to stored embeddings and the row's values. The Fréchet distance
 from the embeddings is left out on both sides. Both take turns, and an operation has one thread. Printed: CPU seconds of
-the process for a minute of audio; of networks that are products of matrices, what those alone would take at the speed
-at which this core multiplies.
-
-PACKAGE is the folder `audiocraft` of audiocraft 1.3.0, installed without what it asks for (`pip install --no-deps`): it
-pins torch 2.1.0 and av 11.0.0, which has no wheel. Its `PasstKLDivergenceMetric` runs as it is, the second half of the
-files the references of the first. It hears pieces of 10 s without overlap, stable-audio-metrics and ours every 5 s. Its
-CLAP score has another network (HTSAT-base) than the published fused one, its FAD is a program in TensorFlow.
+the process for a minute of audio.
 """
 
 import argparse
 import contextlib
-import importlib
 import importlib.util
 import os
 import platform
@@ -46,13 +38,12 @@ import resampy  # noqa: F401  # before torchopenl3, which else finds the tests' 
 import soundfile
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
-from torch.utils.flop_counter import FlopCounterMode
 
 from luthier.common.v1.common_pb2 import ArtifactRef
 from luthier_evaluation.conversion.__main__ import convert
 from luthier_evaluation.distances import Moments
 from luthier_evaluation.divergence import clap_score, kl_of
-from luthier_evaluation.embedders import EMBEDDERS, Embedder, TextEmbedder, passt
+from luthier_evaluation.embedders import EMBEDDERS, Embedder, TextEmbedder
 from luthier_evaluation.embedding import embed_audio, read_embedding
 from luthier_evaluation.plan import shipped_suite
 from luthier_kit.store import Store
@@ -155,46 +146,6 @@ def clap_script(folder: Path, pair: Pair, words: Tokenizer, prompts: Mapping[str
     return run
 
 
-def audiocraft_kl(package: Path, pair: Pair) -> Callable[[Sequence[Path], Sequence[Path]], object]:
-    """audiocraft's `PasstKLDivergenceMetric`, from files and their references to its value. Of the package only what
-    the metric imports is run."""
-    pair.network.mode = "logits"
-    folders = {"audiocraft": package, "audiocraft.data": package / "data", "audiocraft.metrics": package / "metrics"}
-    imports: dict[str, Any] = {name: types.ModuleType(name) for name in folders}
-    for name, folder in folders.items():
-        imports[name].__path__ = [str(folder)]
-    base = types.SimpleNamespace(get_basic_model=lambda **_: pair.network)
-    with mock.patch.dict(sys.modules, {**imports, "hear21passt.base": base}):
-        metric = importlib.import_module("audiocraft.metrics.kld").PasstKLDivergenceMetric()
-
-    def run(paths: Sequence[Path], references: Sequence[Path]) -> object:
-        metric.reset()
-        for path, reference in zip(paths, references, strict=True):
-            both = [soundfile.read(each, dtype="float32", always_2d=True) for each in (path, reference)]
-            frames = min(len(samples) for samples, _ in both)
-            pieces = [torch.from_numpy(samples[:frames].T.copy())[None] for samples, _ in both]
-            metric.update(*pieces, torch.tensor([frames]), torch.tensor([both[0][1]]))
-        return metric.compute()
-
-    return run
-
-
-def product_speed() -> float:
-    """Operations a second of one core in a product of matrices of a size that these networks have."""
-    tokens, weights = torch.randn(1190, 768), torch.randn(768, 3072)
-    best = min(spent(lambda: tokens @ weights) for _ in range(30))
-    return 2 * tokens.numel() * weights.shape[1] / best
-
-
-def products_s(embedder: Embedder, speed: float) -> float:
-    """Seconds of a core for the products of matrices of a minute of audio, at a speed in operations a second."""
-    noise = np.random.default_rng(0).normal(0, 0.1, (20 * embedder.sample_rate_hz, embedder.channels))
-    in_turn = mock.patch.object(passt, "in_parallel", lambda of, pieces: [of(piece) for piece in pieces])
-    with FlopCounterMode(display=False) as counter, in_turn, torch.no_grad():  # counted is what this thread does
-        embedder.embed(noise.astype(np.float32))
-    return 3 * float(counter.get_total_flops()) / speed
-
-
 @contextlib.contextmanager
 def on_the_cpu() -> Iterator[None]:
     """The scripts ask for a GPU by name."""
@@ -238,7 +189,6 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("scripts", type=Path)
     parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--audiocraft", type=Path, help="folder of the package")
     options = parser.parse_args()
     paths = sorted(path for path in options.folder.iterdir() if path.suffix.lower() in SUFFIXES)
     if not paths or len({path.suffix for path in paths}) > 1:
@@ -254,8 +204,6 @@ def main() -> None:
         "torchopenl3": openl3_script(options.scripts, pairs["torchopenl3"]),
         "clap": clap_script(options.scripts, pairs["clap"], words, prompts),
     }
-    half = len(paths) // 2
-    kl = audiocraft_kl(options.audiocraft, pairs["passt"]) if options.audiocraft and half else None
     draw = np.random.default_rng(0)
     costs: dict[tuple[str, str], float] = {}
 
@@ -275,19 +223,6 @@ def main() -> None:
                     lambda: ours(store, refs, list(prompts.values()), chosen, lambda shape: draw.normal(size=shape))
                 )
 
-        def evaluate_kl(half: int) -> float:
-            only = {"passt": embedders["passt"]}
-            with tempfile.TemporaryDirectory() as fresh, temp_store(Path(fresh)) as store:
-                refs = [store.blobs.put_file("generated", path) for path in paths]
-
-                def heard(ref: ArtifactRef) -> Any:
-                    found = read_embedding(store, embed_audio(store, ref, only)[0])
-                    assert found
-                    return found.logits
-
-                pairs_of = zip(refs[:half], refs[half : 2 * half], strict=True)
-                return spent(lambda: [kl_of(heard(one), heard(reference)) for one, reference in pairs_of])
-
         short = Path(folder) / f"short{paths[0].suffix}"  # what is made once
         soundfile.write(short, librosa.load(paths[0], sr=44_100, mono=False, duration=2)[0].T, 44_100)
         prompts_of_short = {"short": "a song"}
@@ -300,10 +235,6 @@ def main() -> None:
                 if turn >= 0:
                     add(name, "script", seconds)
             prompts.pop("short")
-            if turn >= 0 and kl:
-                with on_the_cpu():
-                    add("KL", "audiocraft", spent(lambda: kl(paths[:half], paths[half : 2 * half])))
-                add("KL", "ours", evaluate_kl(half))
             if turn >= 0:
                 for name in sorted(embedders, reverse=turn % 2 == 1):
                     add(name, "ours", evaluate({name: embedders[name]}))
@@ -315,15 +246,6 @@ def main() -> None:
     for name in (*theirs, "the three", *TAGGERS, "all"):
         own, other = costs[name, "ours"], costs.get((name, "script"))
         print(f"{name:14}" + (f"{other:8.2f}{own:8.2f}{other / own:8.2f}" if other else f"{'':8}{own:8.2f}"))
-    speed = product_speed()
-    for name in ("passt", "clap"):
-        alone = products_s(embedders[name], speed)
-        print(f"{name}: its products of matrices alone {alone:.2f} s at {speed / 1e9:.0f} billion operations a second")
-    if kl:
-        own, other = costs["KL", "ours"], costs["KL", "audiocraft"]
-        print(
-            f"KL of {half} pairs: audiocraft {other:.2f}, ours {own:.2f}, ratio {other / own:.2f}; all references new"
-        )
     dearest = max(costs[name, "ours"] for name in embedders)
     print(f"all metrics in one pass: {costs['all', 'ours'] / dearest:.2f} times the dearest alone")
 
