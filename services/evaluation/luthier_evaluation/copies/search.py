@@ -91,7 +91,7 @@ _LEVEL_POWER: Final = 1.0
 _STRENGTH: Final = 64.0
 """Nats that score half in an output of 30 s, of either evidence. Of 668 unmixed outputs without a clip of half of the
 songs 1 % reach 41 by peaks and 40 by levels, none 64; copies that are among the alignments reach it by at least one,
-those under other music 145 or more. That half is no longer held out."""
+nearly all of those under other music 145 or more. That half is no longer held out."""
 _SCORED_S: Final = (5.0, 30.0)
 """The strength that scores half is by the root of the output's duration within these bounds, in seconds: what gathers
 by chance is a sum over peaks, whose standard deviation is by the root of their number."""
