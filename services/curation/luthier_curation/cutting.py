@@ -21,6 +21,7 @@ from luthier_curation.rendered import rendering_of
 from luthier_curation.tables import ClipRow
 from luthier_kit.rpc import Channel, Checks, FailedPrecondition
 from luthier_kit.store import Store, canonical_json
+from luthier_music.audio import SAMPLE_RATE_HZ
 
 TIMEOUT_S: Final = 300.0
 """For all parts of one clip."""
@@ -85,9 +86,14 @@ def _request(store: Store, row: ClipRow, parts: Sequence[Span]) -> tuple[CutClip
     rendered = rendering_of(store, row.lineage) if not row.facts.solo else None
     if rendered and rendered.timeline.bars and store.blobs.exists(rendered.mix):
         begin_s = row.source.span.start_s
-        spans = [Span(start_s=begin_s + part.start_s, end_s=begin_s + part.end_s) for part in parts]
+        spans = [Span(start_s=_in_song(begin_s, part.start_s), end_s=_in_song(begin_s, part.end_s)) for part in parts]
         return CutClipsRequest(mix=rendered.mix, timeline=rendered.timeline, spans=spans), 0.0
     return CutClipsRequest(mix=row.audio, spans=parts), row.source.span.start_s
+
+
+def _in_song(begin_s: float, at_s: float) -> float:
+    """Where a place in a clip lies in its song, in seconds: at the same sample, though both are rounded to samples."""
+    return (round(begin_s * SAMPLE_RATE_HZ) + round(at_s * SAMPLE_RATE_HZ)) / SAMPLE_RATE_HZ
 
 
 def _new_clip(row: ClipRow, clip: Clip, offset_s: float, answer: CutClipsResponse, *, exact: bool) -> pb.NewClip:
