@@ -49,7 +49,9 @@ def time_of(page: Page) -> float:
 
 def test_waveform_and_spectrogram_lie_one_above_the_other(page: Page) -> None:
     expect(page.locator(".clip[data-spectrogram='drawn']")).to_have_count(1)
-    waveform, spectrogram = page.locator(".closeup canvas").first, page.get_by_alt_text("Spectrogram")
+    waveform, spectrogram = page.locator(".closeup .canvases"), page.get_by_alt_text("Spectrogram")
+    expect(waveform).to_be_visible()  # its canvases come and go as it is drawn
+    expect(spectrogram).to_be_visible()
     above, below = waveform.bounding_box(), spectrogram.bounding_box()
     assert above
     assert below
@@ -59,7 +61,7 @@ def test_waveform_and_spectrogram_lie_one_above_the_other(page: Page) -> None:
 
 
 def test_zoom_widens_both_and_the_keyboard_zooms(page: Page) -> None:
-    parts = page.locator(".closeup [part='wrapper']"), page.get_by_alt_text("Spectrogram")
+    parts = page.locator(".closeup .canvases"), page.get_by_alt_text("Spectrogram")
     page.get_by_label("Zoom").fill("1000")
     for part in parts:
         expect(part).to_have_css("width", "2000px")  # 1000 pixels a second

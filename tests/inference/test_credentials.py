@@ -3,7 +3,9 @@
 import io
 import json
 import os
+import random
 import signal
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,7 @@ from luthier_kit.registry import register
 from luthier_kit.rpc import SettingsError
 from luthier_kit.store import Action
 from tests.model.small import ModelFiles
+from tests.support.hostile_bytes import damaged
 from tests.support.services import running, temp_store
 
 from .conftest import PROMPT, Served, request, settings_for, version_of
@@ -324,3 +327,16 @@ def test_a_claim_of_others_is_read_and_not_believed() -> None:
 def test_what_is_no_manifest_store_is_refused() -> None:
     with pytest.raises(ValueError, match="is no manifest store"):
         found_in("[]")
+
+
+@pytest.mark.parametrize("extension", ["flac", "wav", "mp3"])
+def test_damaged_files_are_answered(signing: Served, extension: str) -> None:
+    form = {"flac": pb.OUTPUT_FORMAT_FLAC, "wav": pb.OUTPUT_FORMAT_WAV, "mp3": pb.OUTPUT_FORMAT_MP3}[extension]
+    whole = signing.stub.Generate(request(seed=55, output_format=form, inline_audio=True)).inline_audio
+
+    found = Counter(
+        detected(signing, damaged(whole, random.Random(number)), extension).credentials.finding for number in range(20)
+    )
+
+    assert found.total() == 20
+    assert found[pb.CREDENTIALS_FINDING_UNSPECIFIED] == 0

@@ -13,7 +13,7 @@ from luthier.common.v1.common_pb2 import (
 )
 from luthier.curation.v1.dataset_pb2 import DatasetRow
 from luthier_kit.licences import refusals, refuse, rule_of, rules
-from luthier_kit.rpc import FailedPrecondition
+from luthier_kit.rpc import FailedPrecondition, InvalidRequest
 
 RESEARCH, COMMERCIAL, SHARED = LICENSED_USE_RESEARCH, LICENSED_USE_COMMERCIAL, LICENSED_USE_REDISTRIBUTION
 
@@ -59,6 +59,13 @@ def test_one_of_several_licences_is_enough_to_refuse() -> None:
 
 def test_nothing_is_refused_where_no_use_is_chosen() -> None:
     refuse([row(1), row(2, "All rights reserved")], LICENSED_USE_UNSPECIFIED)
+
+
+def test_a_use_that_nobody_knows_is_refused_by_name() -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        refusals([row(1, "MIT")], 77)  # type: ignore[arg-type]  # protobuf keeps numbers that a later release may know
+
+    assert list(refused.value.violations) == [("use", "must be a known LicensedUse")]
 
 
 @pytest.mark.parametrize("spelled", ["CC BY 4.0", "cc-by-4.0", " CC_BY_4.0 "])

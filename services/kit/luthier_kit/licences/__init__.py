@@ -21,7 +21,7 @@ from luthier.common.v1.common_pb2 import (
     LicensedUse,
 )
 from luthier.curation.v1.dataset_pb2 import DatasetRow
-from luthier_kit.rpc import FailedPrecondition
+from luthier_kit.rpc import FailedPrecondition, InvalidRequest
 
 USES: Final[Mapping[str, LicensedUse]] = {
     "research": LICENSED_USE_RESEARCH,
@@ -108,9 +108,11 @@ def licences_of(row: DatasetRow) -> list[str]:
 
 
 def refusals(rows: Iterable[DatasetRow], use: LicensedUse) -> list[Refused]:
-    """The clips that a use may not have, by each licence that says so; none where no use is chosen."""
+    """The clips that a use may not have, by each licence that says so; none where no use is chosen. InvalidRequest."""
     if use == LICENSED_USE_UNSPECIFIED:
         return []
+    if use not in USES.values():
+        raise InvalidRequest(violations=[("use", "must be a known LicensedUse")])
     found = []
     for row in rows:
         for licence in licences_of(row):
