@@ -5,8 +5,10 @@ import json
 import os
 import random
 import signal
+import threading
 from collections import Counter
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from luthier_inference.app import build_service
 from luthier_inference.audio import FORMATS
 from luthier_inference.credentials.certificate import for_development
 from luthier_inference.credentials.found import found_in
+from luthier_inference.credentials.statement import Statement
 from luthier_inference.request import OUTPUT_FORMATS
 from luthier_kit.registry import register
 from luthier_kit.rpc import SettingsError
@@ -340,3 +343,36 @@ def test_damaged_files_are_answered(signing: Served, extension: str) -> None:
 
     assert found.total() == 20
     assert found[pb.CREDENTIALS_FINDING_UNSPECIFIED] == 0
+
+
+@pytest.mark.parametrize(("extension", "media_type"), [("flac", "audio/flac"), ("wav", "audio/wav")])
+def test_an_address_in_a_file_is_not_asked(signing: Served, tmp_path: Path, extension: str, media_type: str) -> None:
+    asked: list[str] = []
+
+    class Answers(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_error(404)
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    certificate, plain, named = for_development(tmp_path), tmp_path / f"a.{extension}", tmp_path / f"b.{extension}"
+    soundfile.write(plain, np.zeros((441, 2)), 44_100)
+    info = c2pa.C2paSignerInfo(b"es256", certificate.chain.read_bytes(), certificate.key.read_bytes(), None)
+    with (
+        c2pa.Builder(Statement("a", "m@1", "sha256:0", 1, "b").document()) as builder,
+        plain.open("rb") as source,
+        named.open("w+b") as target,
+    ):
+        builder.set_no_embed()
+        builder.set_remote_url(f"http://127.0.0.1:{server.server_port}/credentials.c2pa")
+        builder.sign(c2pa.Signer.from_info(info), media_type, source, target)
+    with pytest.raises(c2pa.C2paError), named.open("rb") as file:
+        c2pa.Reader(media_type, file)
+    assert asked == ["/credentials.c2pa"], "a reader with its own settings asks"
+
+    found = detected(signing, named.read_bytes(), extension)
+
+    server.shutdown()
+    assert found.credentials.finding == pb.CREDENTIALS_FINDING_NONE
+    assert len(asked) == 1
