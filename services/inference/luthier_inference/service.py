@@ -140,9 +140,8 @@ class InferenceServicer(pb_grpc.InferenceServiceServicer):
         with TemporaryDirectory(dir=self.generator.scratch, prefix="detect-") as folder:
             path = self.store.blobs.fetch(request.audio, Path(folder), read_only=True)
             found = self.generator.signer.found_in(path, MEDIA_TYPES.get(extension, ""), context)
-        forms = {form.extension: form.media_type for form in FORMATS.values()}
         output = ""
-        if extension in forms:
+        if extension in {form.extension for form in FORMATS.values()}:
             stored = ArtifactRef(
                 key=f"{KIND}/{request.audio.sha256}.{extension}",
                 sha256=request.audio.sha256,

@@ -2,7 +2,7 @@
 
 import json as jsons
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Final
@@ -10,6 +10,7 @@ from typing import Annotated, Final
 import typer
 from google.protobuf.json_format import MessageToJson
 
+from luthier.curation.v1.dataset_pb2 import DatasetRow
 from luthier_kit.licences import USES, refusals
 from luthier_kit.store import Store
 from luthier_pipeline.console import Progress, UsageError
@@ -60,7 +61,7 @@ def lawpack(
     _check(folder)
     rows = list(found.rows())
     with replacing(folder, _check) as whole:
-        _write(context.clients.store, found, whole, sources, provider, contact)
+        _write(context.clients.store, found, rows, whole, sources, provider, contact)
     refused = {name: len({each.clip_id for each in refusals(rows, use)}) for name, use in USES.items()}
     answer = {
         "model": found.version.label, "digest": found.version.digest, "folder": str(folder), "clips": len(rows),
@@ -95,14 +96,16 @@ def _check(folder: Path) -> None:
         raise UsageError(f"--out {folder} holds what no lawpack wrote; name a new or empty folder")
 
 
-def _write(store: Store, found: Behind, folder: Path, sources: dict[str, str], provider: str, contact: str) -> None:
+def _write(
+    store: Store, found: Behind, rows: Sequence[DatasetRow], folder: Path, sources: dict[str, str], provider: str,
+    contact: str,
+) -> None:  # fmt: skip
     """Everything, the data sets one after the other."""
     # slow to import, and only for who wants a pack
     from luthier_pipeline.lawpack.bill import bill
     from luthier_pipeline.lawpack.licence_files import attribution, licences_csv, read_me
     from luthier_pipeline.lawpack.summary import summary
 
-    rows = list(found.rows())
     configuration = jsons.loads(store.blobs.read(found.version.configuration))
     architecture = str(configuration.get("model_type", "")) or "not stated"
     files = dict(FILES)
