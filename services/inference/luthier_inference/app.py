@@ -1,5 +1,6 @@
 """Puts the parts together as the settings say."""
 
+import os
 from pathlib import Path
 from typing import Final
 
@@ -15,9 +16,10 @@ from luthier_inference.registration import Registrar
 from luthier_inference.scheduler import Scheduler
 from luthier_inference.served_models import ServedModels
 from luthier_inference.service import InferenceServicer
-from luthier_inference.settings import OFF, InferenceSettings
+from luthier_inference.settings import COMPILE, CUDA_GRAPHS, OFF, InferenceSettings
 from luthier_kit.rpc import Front, Service, SettingsError, Workload
 from luthier_kit.store import Store
+from luthier_model.compiled import CompilerMissing, Speedups, record_cuda
 
 LOOKED_UP: Final = 16  # calls beside those that are worked on: bad requests, and answers that are stored
 
@@ -33,8 +35,12 @@ def build_service(settings: InferenceSettings, store: Store) -> Service:
     text = Path(settings.text_encoder) if settings.text_encoder else None
     models = ServedModels(store, settings.models, settings.default_model, settings.precisions)
     memory = Memory.of_device(settings.device, settings.memory_mib)
-    estimates = Estimates(settings.device, settings.precision, text)
-    loader = Loader(store, torch.device(settings.device), settings.precision, text, scratch)
+    recorded = settings.in_a_pass if CUDA_GRAPHS in settings.speedups else 0
+    estimates = Estimates(settings.device, settings.precision, text, recorded)
+    speedups = _speedups(settings, scratch)
+    loader = Loader(
+        store, torch.device(settings.device), settings.precision, text, scratch, speedups, settings.in_a_pass
+    )
     cache = ModelCache(loader, loader.adapter, settings.models_loaded, memory, estimates.model)
     device, contract = torch.device(settings.device), inference_pb2.DESCRIPTOR.services_by_name["InferenceService"]
     workload = Workload(contract.full_name)
@@ -61,6 +67,19 @@ def build_service(settings: InferenceSettings, store: Store) -> Service:
         close=close,
         front=_front(settings, store, scratch),
     )
+
+
+def _speedups(settings: InferenceSettings, scratch: Path) -> Speedups | None:
+    """SettingsError where they are not to be had here. What is compiled is kept while the scratch folder is."""
+    if not settings.speedups:
+        return None
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(scratch / "compiled"))
+    speedups = Speedups(COMPILE in settings.speedups, record_cuda if CUDA_GRAPHS in settings.speedups else None)
+    try:
+        speedups.check(settings.device)
+    except CompilerMissing as error:
+        raise SettingsError(f"LUTHIER_SPEEDUPS={COMPILE}: {error}") from error
+    return speedups
 
 
 def _signer(settings: InferenceSettings, scratch: Path) -> Signer:

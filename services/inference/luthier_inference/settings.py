@@ -10,6 +10,8 @@ OFF: Final = "off"
 SIGN: Final = "sign"
 FLOAT32, BFLOAT16, INT8 = "float32", "bfloat16", "int8"
 PRECISIONS: Final = (FLOAT32, BFLOAT16, INT8)
+COMPILE, CUDA_GRAPHS = "compile", "cuda-graphs"
+SPEEDUPS: Final = (COMPILE, CUDA_GRAPHS)
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,10 @@ class InferenceSettings(ServiceSettings, StoreSettings):
     precision: str = setting(
         "LUTHIER_PRECISION", default="float32", choices=PRECISIONS, help="of requests that name none; int8: DEVICE=cpu"
     )
+    speedups: tuple[str, ...] = setting(
+        "LUTHIER_SPEEDUPS", default=(), choices=SPEEDUPS,
+        help="compile: layers by torch.compile; cuda-graphs: passes recorded. A model is warmed up before it is served",
+    )  # fmt: skip
     models: tuple[str, ...] = setting(
         "LUTHIER_MODELS", default=(), help="names to load at start and keep current; empty = any, loaded on demand"
     )
@@ -89,6 +95,8 @@ class InferenceSettings(ServiceSettings, StoreSettings):
         faults = super().faults()
         if self.device == "cuda" and self.precision == INT8:
             faults.append("LUTHIER_PRECISION=int8 needs DEVICE=cpu")
+        if self.device == "cpu" and CUDA_GRAPHS in self.speedups:
+            faults.append(f"LUTHIER_SPEEDUPS={CUDA_GRAPHS} needs DEVICE=cuda")
         if bool(self.credentials_certificate) != bool(self.credentials_key):
             faults.append("LUTHIER_CREDENTIALS_CERTIFICATE and LUTHIER_CREDENTIALS_KEY go together: one is set")
         if self.credentials_authority and not self.credentials_authority.startswith(("http://", "https://")):
