@@ -12,7 +12,7 @@ runs as it would without: nobody waits for a compiler while requests are served.
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -154,7 +154,7 @@ class _Recorded:
 
 def record_cuda(run: Callable[[], None]) -> Callable[[], None]:
     """As a CUDA graph. Other threads may use the device meanwhile."""
-    beside = torch.cuda.Stream()
+    beside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     beside.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(beside):
         for _ in range(BEFORE_RECORDING):
@@ -189,8 +189,7 @@ def _compiled(run: F, backend: str) -> F:
 
     torch._dynamo.config.recompile_limit = FORMS_KEPT
     torch._dynamo.config.accumulated_recompile_limit = 4 * FORMS_KEPT
-    found: F = torch.compile(run, fullgraph=True, backend=backend)
-    return found
+    return cast(F, torch.compile(run, fullgraph=True, backend=backend))
 
 
 def _in_short(error: Exception) -> str:
