@@ -52,7 +52,7 @@ _.beats_json, _.tempo_differs, _.key_differs, _.tags_json
 )
 _.time_share, _.files_duration_s, _.median_s, _.lengths, _.tempo_unknown, _.key_unknown
 # commands of `luthier`, named in cli.SECTIONS
-_.list_tests, _.compare
+_.list_tests, _.compare, _.prove_store
 (
     _.luthier,
     _.demo,
