@@ -16,6 +16,8 @@ from luthier_inference.scheduler import Scheduler
 from luthier_inference.served_models import ServedModels
 from luthier_inference.service import InferenceServicer
 from luthier_inference.settings import OFF, InferenceSettings
+from luthier_inference.spending import Spending
+from luthier_kit.quotas import Quotas, quotas_of
 from luthier_kit.rpc import Front, Service, SettingsError, Workload
 from luthier_kit.store import Store
 
@@ -42,22 +44,32 @@ def build_service(settings: InferenceSettings, store: Store) -> Service:
     signer = _signer(settings, scratch)
     generator = Generator(store, cache, scheduler, memory, estimates, settings.precision, scratch, signer)
     listener = Listener(settings.analysis_address)
-    servicer = InferenceServicer(store, models, cache, generator, Registrar(store, text, scratch), listener)
+    asked = quotas_of(settings.caller_quotas)
+    quotas = Quotas(store, asked, every_s=settings.quotas_every_s) if asked else None
+    registrar = Registrar(store, text, scratch)
+    servicer = InferenceServicer(store, models, cache, generator, registrar, listener, Spending(quotas))
     watcher = Watcher(models, cache, settings.watch_every_s)
+
+    def prepare() -> None:
+        watcher.start()
+        if quotas:
+            quotas.start()
 
     def close() -> None:
         watcher.stop()
         listener.close()
         scheduler.close()
         signer.close()
+        if quotas:
+            quotas.close()
 
     return Service(
         contract,
         servicer,
-        light=[servicer.ListModels, servicer.RegisterModel, servicer.DetectMarks],
+        light=[servicer.ListModels, servicer.RegisterModel, servicer.DetectMarks, servicer.GetUsage, servicer.ListUsage],
         scheduled=[servicer.Generate, servicer.StreamGenerate],
         scheduled_calls=settings.slots + settings.queue + LOOKED_UP,
-        prepare=watcher.start,
+        prepare=prepare,
         close=close,
         front=_front(settings, store, scratch),
     )

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import Final
 
-from luthier_kit.rpc import WEB_PORTS, ServiceSettings, setting
+from luthier_kit.quotas import EVERY_S, quotas_of
+from luthier_kit.rpc import WEB_PORTS, ServiceSettings, SettingsError, setting
 from luthier_kit.store import StoreSettings
 
 OFF: Final = "off"
@@ -50,6 +51,15 @@ class InferenceSettings(ServiceSettings, StoreSettings):
         help="host:port of analysis, which hears whether audio is as music asked for; empty = none",
     )
 
+    caller_quotas: tuple[str, ...] = setting(
+        "LUTHIER_CALLER_QUOTAS", default=(),
+        help="name=calls:N+audio_seconds:N+steps:N a day, comma-separated; * = callers not named here",
+    )  # fmt: skip
+    quotas_every_s: float = setting(
+        "LUTHIER_QUOTAS_EVERY_S", default=EVERY_S, low=0.05, high=3600,
+        help="how often replicas tell each other through the store what callers spent",
+    )  # fmt: skip
+
     web_address: str = setting(
         "LUTHIER_WEB_ADDRESS", default=OFF,
         help=f"host:port of HTTP and its page, such as 127.0.0.1:{WEB_PORTS['inference']}; `off` = none",
@@ -89,6 +99,13 @@ class InferenceSettings(ServiceSettings, StoreSettings):
         faults = super().faults()
         if self.device == "cuda" and self.precision == INT8:
             faults.append("LUTHIER_PRECISION=int8 needs DEVICE=cpu")
+        try:
+            quotas_of(self.caller_quotas)
+        except SettingsError as error:
+            faults.append(str(error))
+        if self.caller_quotas and not (self.callers or self.tls_client_ca):
+            text = "needs LUTHIER_CALLERS or LUTHIER_TLS_CLIENT_CA: without them callers have no names"
+            faults.append(f"LUTHIER_CALLER_QUOTAS {text}")
         if bool(self.credentials_certificate) != bool(self.credentials_key):
             faults.append("LUTHIER_CREDENTIALS_CERTIFICATE and LUTHIER_CREDENTIALS_KEY go together: one is set")
         if self.credentials_authority and not self.credentials_authority.startswith(("http://", "https://")):

@@ -45,6 +45,7 @@ from luthier_kit.rpc._errors import (
     error_of_call,
     grpc_status_of,
     is_retryable,
+    retry_after_s,
     status_of,
 )
 from luthier_kit.rpc._pages import fit_page, page_position, page_token
@@ -133,6 +134,7 @@ __all__ = [
     "page_token",
     "ref_violations",
     "request_id",
+    "retry_after_s",
     "retry_policy",
     "serve_metrics",
     "setting",
