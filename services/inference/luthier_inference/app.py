@@ -66,7 +66,13 @@ def build_service(settings: InferenceSettings, store: Store) -> Service:
     return Service(
         contract,
         servicer,
-        light=[servicer.ListModels, servicer.RegisterModel, servicer.DetectMarks, servicer.GetUsage, servicer.ListUsage],
+        light=[
+            servicer.ListModels,
+            servicer.RegisterModel,
+            servicer.DetectMarks,
+            servicer.GetUsage,
+            servicer.ListUsage,
+        ],
         scheduled=[servicer.Generate, servicer.StreamGenerate],
         scheduled_calls=settings.slots + settings.queue + LOOKED_UP,
         prepare=prepare,

@@ -1,7 +1,7 @@
 """What requests take of their callers' quotas.
 
-Before anything is computed the most that a request may take is reserved: a call, its seconds and its steps for each seed
-or try. Where that is more than is left, what is stored already is looked up, which costs a call alone. In the end
+Before anything is computed the most that a request may take is reserved: a call, seconds and steps for each seed or
+try. Where that is more than is left, what is stored already is looked up, which costs a call alone. In the end
 
 * a piece that was made costs a call, its seconds and its steps; a stored one costs a call;
 * one that its caller gave up (cancelled, deadline) costs a call and the steps that were made;
