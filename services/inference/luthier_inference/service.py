@@ -164,13 +164,13 @@ class InferenceServicer(pb_grpc.InferenceServiceServicer):
         """The jobs of a request, which gets an id where it brings none. An id of the caller's asks one thing only."""
         own_id = bool(request.request_id)
         request.request_id = request.request_id or new_request_id()
-        jobs = jobs_of(request, self.models, listens=self.listener.known)
+        jobs = jobs_of(request, self.models, listens=self.listener.known, quotes=not self.generator.prompts.left_out)
         if own_id:
             asked = pb.GenerateRequest()
             asked.CopyFrom(request)
             for field in ("request_id", "inline_audio"):
                 asked.ClearField(field)
-            claim_request(self.store, "generate", request.request_id, asked)
+            claim_request(self.store, "generate", request.request_id, self.generator.prompts.claimed(asked))
         return jobs
 
     def _answer(
@@ -231,9 +231,10 @@ class InferenceServicer(pb_grpc.InferenceServiceServicer):
 
         def make() -> pb.GenerateResponse:
             result = self.generator.generate(job, on_progress, stop, context.time_remaining(), on_piece)
-            return response_message(job, result)
+            return self.generator.prompts.stored(response_message(job, result))
 
         response, reused = self.store.actions.run(self.generator.action(job), pb.GenerateResponse, make)
+        response.prompt, response.negative_prompt = job.parameters.prompt, job.parameters.negative_prompt
         metrics.REUSED.inc(reused)
         return response
 

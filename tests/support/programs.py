@@ -1,0 +1,76 @@
+"""Services as programs of their own, by the environments of their projects."""
+
+import json
+import os
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.support.services import ROOT, missing
+
+START_S = 120.0
+STOP_S = 30.0
+
+
+@dataclass(frozen=True)
+class Program:
+    """A service that serves: where, over gRPC and HTTP ("" = not), its store's folder, and its log."""
+
+    address: str
+    web: str
+    store: Path
+    log: Path
+
+
+@contextmanager
+def tiny_inference(folder: Path, **environ: str) -> Iterator[Program]:
+    """The inference service with the tiny model, until the end of the block; skips without inference's environment."""
+    python = ROOT / "services/inference/.venv/bin/python"
+    if not python.exists():
+        missing("services/inference/.venv (make services/inference/.venv/.synced)")
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("LUTHIER_")}
+    (folder / "scratch").mkdir(parents=True, exist_ok=True)
+    own = {
+        "DEVICE": "cpu",
+        "LUTHIER_ADDRESS": "127.0.0.1:0",
+        "LUTHIER_METRICS_ADDRESS": "127.0.0.1:0",
+        "LUTHIER_STORE_FOLDER": str(folder / "store"),
+        "LUTHIER_SCRATCH": str(folder / "scratch"),
+        "LUTHIER_DEFAULT_MODEL": "tiny",
+        "LUTHIER_GRACE_S": "1",
+        "PYTHONPATH": str(ROOT),
+    }
+    log = folder / "log"
+    with log.open("wb") as stderr:
+        process = subprocess.Popen(
+            [python, "-m", "tests.inference.tiny_server"], env={**kept, **own, **environ}, stderr=stderr, cwd=folder
+        )
+    try:
+        told = _told(process, log)
+        yield Program(told["serving"], told.get("page", ""), folder / "store", log)
+    finally:
+        process.terminate()
+        try:
+            process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _told(process: "subprocess.Popen[bytes]", log: Path) -> dict[str, str]:
+    """Addresses by the messages of the log that tell them, once the service serves."""
+    found: dict[str, str] = {}
+    for _ in range(int(START_S / 0.05)):
+        lines = [
+            line for line in log.read_text().splitlines(keepends=True) if line.startswith("{") and line.endswith("\n")
+        ]
+        found = {line["message"]: line["address"] for line in map(json.loads, lines) if "address" in line}
+        if "serving" in found:
+            return found
+        if process.poll() is not None:
+            break
+        threading.Event().wait(0.05)
+    raise AssertionError(f"the service does not serve:\n{log.read_text()}")
