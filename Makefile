@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 SERVICES := rendering analysis enrichment prompting curation training inference evaluation
-LIBRARIES := kit music model
+LIBRARIES := kit music model client
 PROJECTS := $(LIBRARIES:%=services/%) $(SERVICES:%=services/%) services/pipeline deploy/local tests
 # brought by its own target alone: diffusers for models that are only compared with
 OPTIONAL := services/baselines
