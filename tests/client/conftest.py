@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.programs import Program, tiny_inference
 
-TOKEN = "a token that only this test knows"
+TOKEN = "a-token-that-only-this-test-knows"
 
 
 @pytest.fixture(scope="session")

@@ -5,8 +5,8 @@ import json
 import os
 import subprocess
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,35 +27,47 @@ class Program:
     log: Path
 
 
-@contextmanager
-def tiny_inference(folder: Path, **environ: str) -> Iterator[Program]:
+def tiny_inference(folder: Path, **environ: str) -> AbstractContextManager[Program]:
     """The inference service with the tiny model, until the end of the block; skips without inference's environment."""
-    python = ROOT / "services/inference/.venv/bin/python"
+    own = {"DEVICE": "cpu", "LUTHIER_DEFAULT_MODEL": "tiny"}
+    return _program("inference", "tests.inference.tiny_server", folder, {**own, **environ})
+
+
+def curation(folder: Path, store: Path, **environ: str) -> AbstractContextManager[Program]:
+    """The curation service over a store, with an empty database; skips without curation's environment."""
+    own = {
+        "LUTHIER_STORE_FOLDER": str(store),
+        "LUTHIER_WEB_ADDRESS": "off",
+        "LUTHIER_DATABASE_URL": f"sqlite:///{folder}/curation.sqlite3",
+    }
+    return _program("curation", "luthier_curation", folder, {**own, **environ})
+
+
+@contextmanager
+def _program(project: str, module: str, folder: Path, environ: Mapping[str, str]) -> Iterator[Program]:
+    python = ROOT / f"services/{project}/.venv/bin/python"
     if not python.exists():
-        text = "services/inference/.venv is missing: make services/inference/.venv/.synced"
+        text = f"services/{project}/.venv is missing: make services/{project}/.venv/.synced"
         pytest.fail(text) if os.environ.get("CI", "").lower() == "true" else pytest.skip(text)
     # compiled modules are kept, or every process compiles torch anew: 20 s of CPU each
     left = ("LUTHIER_", "PYTHONDONTWRITEBYTECODE")
     kept = {key: value for key, value in os.environ.items() if not key.startswith(left)}
     (folder / "scratch").mkdir(parents=True, exist_ok=True)
     own = {
-        "DEVICE": "cpu",
         "LUTHIER_ADDRESS": "127.0.0.1:0",
         "LUTHIER_METRICS_ADDRESS": "127.0.0.1:0",
         "LUTHIER_STORE_FOLDER": str(folder / "store"),
         "LUTHIER_SCRATCH": str(folder / "scratch"),
-        "LUTHIER_DEFAULT_MODEL": "tiny",
         "LUTHIER_GRACE_S": "1",
         "PYTHONPATH": str(ROOT),
+        **environ,
     }
     log = folder / "log"
     with log.open("wb") as stderr:
-        process = subprocess.Popen(
-            [python, "-m", "tests.inference.tiny_server"], env={**kept, **own, **environ}, stderr=stderr, cwd=folder
-        )
+        process = subprocess.Popen([python, "-m", module], env={**kept, **own}, stderr=stderr, cwd=folder)
     try:
         told = _told(process, log)
-        yield Program(told["serving"], told.get("page", ""), folder / "store", log)
+        yield Program(told["serving"], told.get("page", ""), Path(own["LUTHIER_STORE_FOLDER"]), log)
     finally:
         process.terminate()
         try:

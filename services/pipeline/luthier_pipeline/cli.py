@@ -84,6 +84,7 @@ SECTIONS: Final[dict[str, Commands]] = {
     "Operations": {
         "submit": ("submit:submit", "Run a corpus as Jobs on Kubernetes"),
         "monitor": ("monitor:monitor", "Serve what live runs publish as Prometheus metrics"),
+        "mcp": ("agents.command:mcp", "Let agents generate, look up models and clips, verify files (MCP)"),
         "usage": ("usage:usage", "Show what callers had of their quotas today"),
         "lineage": ("lineage:lineage", "Walk back from a file to everything behind it"),
         "takedown": ("retention.takedown:takedown", "Refuse a file, and the audio made from it, to every reader"),
