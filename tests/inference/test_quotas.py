@@ -26,6 +26,7 @@ from luthier_model.generation import Denoising
 from tests.model.small import ModelFiles
 from tests.support.services import running, temp_store
 
+from .analyses import heard, listening
 from .conftest import Served, request, settings_for, version_of
 
 STEPS, SECONDS = 4, 1.0  # of `request`
@@ -171,6 +172,17 @@ def test_more_seeds_than_are_left_are_refused_together(one: Replica) -> None:
     refused = refusal(lambda: one.generate("few", seeds=[33, 34]))
 
     assert (refused.reason, one.usage("few").calls) == ("QUOTA_SPENT", 2)
+
+
+def test_each_try_counts_and_those_that_were_not_needed_do_not(model_files: ModelFiles, tmp_path: Path) -> None:
+    quotas = {"caller_quotas": ("*=calls:8",)}  # callers without names are one here
+    with listening(model_files, tmp_path, **quotas) as (served, analysis):
+        analysis.begin(lambda call: heard(90 if call == 3 else 120))
+        served.stub.Generate(request(music=pb.MusicFields(tempo_bpm=90), best_of=8))
+        usage = served.stub.GetUsage(pb.GetUsageRequest()).usage
+
+        assert (usage.calls, usage.steps, usage.audio_seconds) == (3, 3 * STEPS, 3 * SECONDS)
+        assert refusal(lambda: served.stub.Generate(request(seeds=range(6)))).reason == "QUOTA_SPENT"
 
 
 def test_what_a_caller_gives_up_costs_the_steps_that_were_made(one: Replica) -> None:
