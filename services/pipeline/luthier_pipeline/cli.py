@@ -88,6 +88,8 @@ SECTIONS: Final[dict[str, Commands]] = {
             "prove_store.command:prove_store",
             "Try to break what Luthier asks of an object store, with many writers at several endpoints",
         ),
+        "mcp": ("agents.command:mcp", "Let agents generate, look up models and clips, verify files (MCP)"),
+        "usage": ("usage:usage", "Show what callers had of their quotas today"),
         "lineage": ("lineage:lineage", "Walk back from a file to everything behind it"),
         "takedown": ("retention.takedown:takedown", "Refuse a file, and the audio made from it, to every reader"),
         "gc": ("retention.gc:gc", "Delete blobs that nothing reaches"),
