@@ -291,11 +291,11 @@ def test_over_http_on_loopback_the_same_tools_answer(services: Services, tmp_pat
     parameters = command(services, tmp_path, "shop", "--http", "127.0.0.1:0")
     process = subprocess.Popen(
         [parameters.command, *parameters.args], env={**os.environ, **(parameters.env or {})}, cwd=tmp_path,
-        stderr=subprocess.PIPE, text=True,
+        stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     try:
-        assert process.stderr
-        url = re.search(r"http://\S+/mcp", process.stderr.readline())
+        assert process.stdout
+        url = re.search(r"http://\S+/mcp", process.stdout.readline())
         assert url
 
         async def main() -> CallToolResult:
