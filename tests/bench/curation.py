@@ -4,7 +4,7 @@
     services/curation/.venv/bin/python -m tests.bench.curation --clips 5000 100000 --database sqlite
 
 fills a database for each number of clips (a multiple of 5000), on a PostgreSQL server of its own or in a file, and
-asks each kind of list REPEATS times in random order: what the page asks for, clips and counts of every verdict. It
+asks each kind of list `--repeats` times in random order: what the page asks for, clips and counts of every verdict. It
 prints the 50th and 95th percentile in milliseconds, that of CPU time beside it, and the ratio of the last number of
 clips to the first. Then it judges half of the clips in the background and takes it back, and prints seconds and the
 process's resident memory before and at most meanwhile.
@@ -42,7 +42,6 @@ from luthier_music.keys import TONICS
 from tests.curation.builders import fingerprint
 from tests.curation.postgres import own_database, running_postgres
 
-REPEATS = 30
 PAGE = 20
 COUNTED = 1000
 AT_ONCE = 500
@@ -277,7 +276,7 @@ def backend_of(curation: Curation) -> int:
         return int(connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one())
 
 
-def measure(curations: dict[int, Curation]) -> dict[int, dict[str, list[Took]]]:
+def measure(curations: dict[int, Curation], repeats: int) -> dict[int, dict[str, list[Took]]]:
     """What each question took, by number of clips and name. Asked of all in turns: what else the machine does meanwhile
     slows one as it slows the others."""
     tries = list[tuple[int, str]]()
@@ -286,7 +285,7 @@ def measure(curations: dict[int, Curation]) -> dict[int, dict[str, list[Took]]]:
         asked[number] = questions()
         for name in ("order next", "order loudness"):
             asked[number][f"{name}, page 20"] = deep(curation, asked[number][name], 19)
-        tries += [(number, name) for name in asked[number] for _ in range(REPEATS)]
+        tries += [(number, name) for name in asked[number] for _ in range(repeats)]
     backends = {number: backend_of(curation) for number, curation in curations.items()}
     random.seed(1)
     random.shuffle(tries)
@@ -341,6 +340,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--clips", type=int, nargs="+", default=[5000, 100_000])
     parser.add_argument("--database", choices=("postgresql", "sqlite"), default="postgresql")
+    parser.add_argument("--repeats", type=int, default=30, help="of each kind of list")
     parser.add_argument("--lists-only", action="store_true", help="no verdict about half of them")
     arguments = parser.parse_args()
     numbers = arguments.clips
@@ -357,7 +357,7 @@ def main() -> None:
             migrate(engine)
             curations[number] = Curation(Repository(engine), store)
             print(f"{number} clips: brought in {fill(curations[number], number):.0f} s", flush=True)
-        found = measure(curations)
+        found = measure(curations, arguments.repeats)
         for number, curation in curations.items():
             if not arguments.lists_only:
                 result[f"bulk {number}"] = bulk(curation, number)

@@ -41,7 +41,8 @@ SECTIONS: Final[dict[str, Commands]] = {
         "review": ("curate:review", "Accept every open clip whose prompts passed the check"),
         "curate": (
             "judgements.command:app",
-            "Let several people judge, also in Label Studio and Argilla: export, import, undo, assign, collections",
+            "Let several people judge, also in other tools, find clips by sound: export, import, undo, assign, collections, "
+            "embed, search",
         ),
         "export": ("export.command:export", "Freeze the accepted clips into a data set with leak-free splits"),
     },
