@@ -31,10 +31,17 @@ def spectrum(samples: np.ndarray, rate_hz: int) -> np.ndarray:
 
 
 @contextmanager
-def asking(evaluation: "Evaluation") -> Iterator[Embedder]:
-    """Curation's client of such a service, over gRPC."""
+def serving(evaluation: "Evaluation") -> Iterator[str]:
+    """Serves it; host:port."""
     contract = pb.DESCRIPTOR.services_by_name["EvaluationService"]
     with running(Service(contract=contract, servicer=evaluation)) as address:
+        yield address
+
+
+@contextmanager
+def asking(evaluation: "Evaluation") -> Iterator[Embedder]:
+    """Curation's client of such a service, over gRPC."""
+    with serving(evaluation) as address:
         embedder = Embedder(address)
         yield embedder
         embedder.close()
