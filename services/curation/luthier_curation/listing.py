@@ -25,7 +25,7 @@ from sqlalchemy import (
     tuple_,
     union_all,
 )
-from sqlalchemy.orm import InstrumentedAttribute, Session
+from sqlalchemy.orm import InstrumentedAttribute, Session, undefer
 
 from luthier.common.v1.common_pb2 import FactSource, Mode
 from luthier.curation.v1 import curation_pb2 as pb
@@ -246,7 +246,8 @@ def _values(key: str) -> list[float | str]:
 def get(session: Session, clip_id: str, *, lock: bool = False) -> ClipRow:
     """One clip, locked for writing where asked. NotFound."""
     possible = len(clip_id) <= MAX_ID_CHARS and "\x00" not in clip_id  # PostgreSQL takes no NUL
-    row = session.get(ClipRow, clip_id, with_for_update=lock) if possible else None
+    whole = [undefer(ClipRow.incoming)]
+    row = session.get(ClipRow, clip_id, options=whole, with_for_update=lock) if possible else None
     if row is None:
         raise NotFound(f"no clip {clip_id[:MAX_ID_CHARS]!r}", reason="CLIP_NOT_FOUND", clip_id=clip_id[:MAX_ID_CHARS])
     return row
