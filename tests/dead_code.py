@@ -40,7 +40,7 @@ _.__getattr__
 # fields of messages
 _.requested_by, _.mix_loudness_target_lufs, _.checkpoint_step
 # templates of the evaluation report, of a clip's card and of a corpus report, and its JSON
-_.beats_json, _.tempo_differs, _.key_differs, _.tags_json
+_.beats_json, _.tempo_differs, _.key_differs, _.tags_json, _.skipped_by, _.to_embed
 (
     _.relations,
     _.confusions,

@@ -1,18 +1,22 @@
-"""Curation with many clips on PostgreSQL: lists, filters, words, a verdict about half of them, memory.
+"""Curation with many clips: lists, filters, words, a verdict about half of them, memory.
 
     services/curation/.venv/bin/python -m tests.bench.curation --clips 5000 100000
+    services/curation/.venv/bin/python -m tests.bench.curation --clips 5000 100000 --database sqlite
 
-fills a database for each number of clips (a multiple of 5000) on a PostgreSQL server of its own, and asks each kind of
-list REPEATS times in random order: what the page asks for, clips and counts of every verdict. It prints the 50th and
-95th percentile in milliseconds, that of CPU time beside it, and the ratio of the last number of clips to the first.
-Then it judges half of the clips in the background and takes it back, and prints seconds and the process's resident
-memory before and at most meanwhile.
+fills a database for each number of clips (a multiple of 5000), on a PostgreSQL server of its own or in a file, and
+asks each kind of list `--repeats` times in random order: what the page asks for, clips and counts of every verdict. It
+prints the 50th and 95th percentile in milliseconds, that of CPU time beside it, and the ratio of the last number of
+clips to the first. Then it judges half of the clips in the background and takes it back, and prints seconds and the
+process's resident memory before and at most meanwhile.
 """
 
 import argparse
+import hashlib
 import json
 import random
+import re
 import resource
+import sqlite3
 import statistics
 import tempfile
 import threading
@@ -21,14 +25,16 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
-from sqlalchemy import text
+from sqlalchemy import Table, text
 
 from luthier.common.v1 import common_pb2 as common
 from luthier.curation.v1 import curation_pb2 as pb
 from luthier_curation.curation import Curation
 from luthier_curation.database import Repository, migrate, open_engine
-from luthier_curation.tables import ACCEPTED, REJECTED
+from luthier_curation.tables import ACCEPTED, REJECTED, ClipRow
+from luthier_curation.terms import _number
 from luthier_curation.verdicts import Decision
 from luthier_kit.store import FolderStore, Store
 from luthier_music.instruments import PROGRAM_NAMES, family_of
@@ -36,7 +42,6 @@ from luthier_music.keys import TONICS
 from tests.curation.builders import fingerprint
 from tests.curation.postgres import own_database, running_postgres
 
-REPEATS = 30
 PAGE = 20
 COUNTED = 1000
 AT_ONCE = 500
@@ -71,6 +76,52 @@ COPY = (
         FROM changes JOIN seed ON seed.clip_id = changes.clip_id""",
 )
 """Statements that copy the seed once more."""
+
+
+SQLITE_VALUES = {
+    "clip_id": "new_id(seed.clip_id, :copy)",
+    "song_fingerprint": "md5(song_fingerprint || :copy) || substr(song_fingerprint, 1, 32)",
+    "sort_key": "sort_key || '-' || :copy",
+    "created_at_ms": "created_at_ms + :copy",
+    "loudness_lufs": "-40 + 30 * share()",
+    "duration_s": "10 + 20 * share()",
+    "tempo_bpm": "60 + 120 * share()",
+}
+"""The same in SQLite's words, with functions of `sqlite_functions`: columns of a copy that are others."""
+
+
+def sqlite_statements() -> list[str]:
+    """Statements that copy the seed once more."""
+    names = [column.name for column in cast(Table, ClipRow.__table__).columns]
+    values = ", ".join(SQLITE_VALUES.get(name, name) for name in names)
+    opinion = "opinions.reviewer, asked, opinions.verdict, opinions.reason, opinions.rating, opinions.remark, at_ms"
+    line = "changes.revision, changes.batch_id, kind, who, changes.automatic, at_ms, before, after"
+    return [
+        f"INSERT INTO clips ({', '.join(names)}) SELECT {values} FROM seed",
+        """INSERT INTO clip_terms (rowid, clip_id, terms)
+            SELECT number(new_id(seed.clip_id, :copy)), new_id(seed.clip_id, :copy), rarer(terms, :copy)
+            FROM seed JOIN seed_terms ON seed_terms.clip_id = seed.clip_id""",
+        f"""INSERT INTO opinions SELECT new_id(seed.clip_id, :copy), {opinion}
+            FROM opinions JOIN seed ON seed.clip_id = opinions.clip_id""",
+        f"""INSERT INTO changes (clip_id, revision, batch_id, kind, who, automatic, at_ms, before, after)
+            SELECT new_id(seed.clip_id, :copy), {line} FROM changes JOIN seed ON seed.clip_id = changes.clip_id""",
+    ]
+
+
+def sqlite_functions(connection: sqlite3.Connection) -> None:
+    """What PostgreSQL has and SQLite has not."""
+
+    def md5(text: str) -> str:
+        return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
+
+    def rarer(terms: str, copy: int) -> str:
+        return re.sub(r"\brare(\d+)", lambda found: f"rare{int(found[1]) + 100 * copy}", terms)
+
+    connection.create_function("md5", 1, md5, deterministic=True)
+    connection.create_function("new_id", 2, lambda name, copy: "clip-" + md5(f"{name}{copy}")[:24], deterministic=True)
+    connection.create_function("number", 1, _number, deterministic=True)
+    connection.create_function("rarer", 2, rarer, deterministic=True)
+    connection.create_function("share", 0, random.random)
 
 
 def rare(number: int) -> str:
@@ -133,13 +184,20 @@ def fill(curation: Curation, number: int) -> float:
             for verdict, some in ((ACCEPTED, ids[::6]), (REJECTED, ids[1::6])):
                 curation.review(dict.fromkeys(some, 0), Decision(verdict, random.choice(["Ada", "Bob"])))
             batch.clear()
-    with curation.repository.engine.begin() as connection:
+    engine = curation.repository.engine
+    in_file = engine.dialect.name == "sqlite"
+    with engine.begin() as connection:
+        if in_file:
+            sqlite_functions(cast(sqlite3.Connection, connection.connection.driver_connection))
+            connection.execute(text("CREATE TEMPORARY TABLE seed_terms AS SELECT clip_id, terms FROM clip_terms"))
+            connection.execute(text("CREATE INDEX temp.seed_terms_clip ON seed_terms (clip_id)"))
         connection.execute(text("CREATE TEMPORARY TABLE seed AS SELECT * FROM clips"))
         for copy in range(1, number // SEED):
-            for statement in COPY:
+            for statement in sqlite_statements() if in_file else COPY:
                 connection.execute(text(statement), {"copy": copy})
-    with curation.repository.engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
-        connection.exec_driver_sql("VACUUM ANALYZE")
+    with engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
+        if not in_file:
+            connection.exec_driver_sql("VACUUM ANALYZE")
     return time.perf_counter() - began
 
 
@@ -206,17 +264,19 @@ class Took:
 
 
 def backend_cpu_ms(pid: int) -> float:
-    """CPU time of a process until now."""
-    return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1e6
+    """CPU time of a process until now; 0 = there is none, as SQLite computes in ours."""
+    return 0.0 if not pid else int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1e6
 
 
 def backend_of(curation: Curation) -> int:
-    """Process of the database that answers; the pool of one thread has one connection."""
+    """Process of the database that answers, 0 = ours; the pool of one thread has one connection."""
+    if curation.repository.engine.dialect.name == "sqlite":
+        return 0
     with curation.repository.engine.connect() as connection:
         return int(connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one())
 
 
-def measure(curations: dict[int, Curation]) -> dict[int, dict[str, list[Took]]]:
+def measure(curations: dict[int, Curation], repeats: int) -> dict[int, dict[str, list[Took]]]:
     """What each question took, by number of clips and name. Asked of all in turns: what else the machine does meanwhile
     slows one as it slows the others."""
     tries = list[tuple[int, str]]()
@@ -225,7 +285,7 @@ def measure(curations: dict[int, Curation]) -> dict[int, dict[str, list[Took]]]:
         asked[number] = questions()
         for name in ("order next", "order loudness"):
             asked[number][f"{name}, page 20"] = deep(curation, asked[number][name], 19)
-        tries += [(number, name) for name in asked[number] for _ in range(REPEATS)]
+        tries += [(number, name) for name in asked[number] for _ in range(repeats)]
     backends = {number: backend_of(curation) for number, curation in curations.items()}
     random.seed(1)
     random.shuffle(tries)
@@ -279,21 +339,25 @@ def main() -> None:
     """Prints tables; the last line is JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--clips", type=int, nargs="+", default=[5000, 100_000])
+    parser.add_argument("--database", choices=("postgresql", "sqlite"), default="postgresql")
+    parser.add_argument("--repeats", type=int, default=30, help="of each kind of list")
     parser.add_argument("--lists-only", action="store_true", help="no verdict about half of them")
     arguments = parser.parse_args()
     numbers = arguments.clips
     result: dict[str, object] = {}
-    with running_postgres() as server, tempfile.TemporaryDirectory() as folder, ExitStack() as databases:
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as databases:
+        server = databases.enter_context(running_postgres()) if arguments.database == "postgresql" else ""
         (Path(folder) / "luthier").mkdir()
         store = Store(FolderStore(Path(folder), "luthier"))
         curations = dict[int, Curation]()
         for number in numbers:
-            engine = open_engine(databases.enter_context(own_database(server)))
+            url = databases.enter_context(own_database(server)) if server else f"sqlite:///{folder}/{number}.sqlite3"
+            engine = open_engine(url)
             databases.callback(engine.dispose)
             migrate(engine)
             curations[number] = Curation(Repository(engine), store)
             print(f"{number} clips: brought in {fill(curations[number], number):.0f} s", flush=True)
-        found = measure(curations)
+        found = measure(curations, arguments.repeats)
         for number, curation in curations.items():
             if not arguments.lists_only:
                 result[f"bulk {number}"] = bulk(curation, number)

@@ -18,7 +18,7 @@ CALLS = {
     "ingest": {"rendering", "enrichment"},  # InspectMidi; the sheet of tags is read before any song is rendered
     "pipeline": SERVICES,  # calls every service
     "monitor": SERVICES,  # operators run `luthier` in it
-    "curation": {"analysis"},  # cuts clips anew for the page
+    "curation": {"analysis", "evaluation"},  # cuts clips anew for the page; embeds sounds and texts
     "inference": {"analysis"},  # hears whether audio is as music asked for
     "evaluation": {"inference", "analysis"},  # generates and measures as in production
     "test": {"inference"},

@@ -287,6 +287,7 @@ def test_callers_have_the_permissions_of_the_values_and_luthiers_own_are_named(h
         granted = dict(entry.split("=") for entry in env(container)["LUTHIER_CALLER_PERMISSIONS"].split(","))
         assert granted.items() >= {"shop": "generate", "*": "read", "evaluation": "read+generate+operate"}.items()
         assert granted["monitor"] == "read"
+        assert granted["curation"] == "read+operate", "analysis cuts for it, evaluation embeds"
     open_to_all = named(helm.render("try"), "Deployment")["inference"]["spec"]["template"]["spec"]["containers"][0]
     assert "LUTHIER_CALLER_PERMISSIONS" not in env(open_to_all)
 

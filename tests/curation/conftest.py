@@ -15,6 +15,7 @@ from sqlalchemy import Engine, make_url
 from luthier_curation.curation import Curation
 from luthier_curation.cutting import Cutter
 from luthier_curation.database import Repository, migrate, open_engine
+from luthier_curation.embedding import Embedder
 from luthier_curation.settings import CurationSettings
 from luthier_curation.web.server import create_app
 from luthier_kit.store import Store
@@ -118,15 +119,23 @@ def cutter() -> Cutter:
 
 
 @pytest.fixture
-def page_url(tmp_path: Path, store: Store, blank: Path, cutter: Cutter) -> Iterator[str]:
+def embedder() -> Embedder:
+    """What embeds sounds for the page: nothing, unless a test says otherwise."""
+    return Embedder()
+
+
+@pytest.fixture
+def page_url(tmp_path: Path, store: Store, blank: Path, cutter: Cutter, embedder: Embedder) -> Iterator[str]:
     """Address of a running page over an empty SQLite database."""
     engine = open_engine(f"sqlite:///{shutil.copy(blank, tmp_path / 'page.sqlite3')}")
     settings = CurationSettings(scratch=tmp_path / "scratch", web_origins=("https://luthier.example.org",))
     settings.scratch.mkdir()
-    server = WebServer(create_app(Curation(Repository(engine), store, cutter), settings), "127.0.0.1:0")
+    curation = Curation(Repository(engine), store, cutter, embedder)
+    server = WebServer(create_app(curation, settings), "127.0.0.1:0")
     server.start()
     yield f"http://{server.address}"
     server.stop()
+    curation.embedding.stop()
     engine.dispose()
 
 

@@ -15,14 +15,18 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, Route, expect
 
 from luthier.common.v1 import common_pb2 as common
+from luthier_curation import embedding
 from luthier_curation.curation import Curation
+from luthier_curation.embedding import Embedder
 from luthier_curation.listening import Listening
 from luthier_curation.reviews import Edit
 from luthier_curation.splits import Fractions
 from luthier_curation.tables import ACCEPTED, REJECTED
 from luthier_curation.verdicts import Decision
+from luthier_kit.store import Store
 
 from .builders import clip
+from .evaluations import Evaluation, asking
 from .listening_builders import MOS, MUSHRA, QUALITY, create
 from .renderings import rendered_clip
 
@@ -101,6 +105,20 @@ def seen(request: pytest.FixtureRequest, browser: Browser, page_url: str, tmp_pa
 
 
 @pytest.fixture
+def evaluation(store: Store, tmp_path: Path) -> Evaluation:
+    """The evaluation service that the page's server asks."""
+    return Evaluation(store, tmp_path)  # type: ignore[abstract]
+
+
+@pytest.fixture
+def embedder(evaluation: Evaluation, monkeypatch: pytest.MonkeyPatch) -> Iterator[Embedder]:
+    """Asks that service, each time anew which weights count."""
+    monkeypatch.setattr(embedding, "FRESH_S", 0.0)
+    with asking(evaluation) as found:
+        yield found
+
+
+@pytest.fixture
 def ids(paged: Curation, tones: list[Path]) -> list[str]:
     """Clips of which one is accepted, one rejected, one not checked, one full of long words and disagreements."""
     hard = clip(paged.store, tones[3], song=3, title=LONG, artist=LONG, prompts=(LONG, "short"), passed=False)
@@ -171,6 +189,19 @@ def test_nothing_there_and_nothing_found(seen: Seen, paged: Curation, tones: lis
     paged.upsert("demo", [clip(paged.store, tones[0])])
     seen.ready("/?text=nobody")
     seen.look("zero", "No clip matches")
+
+
+def test_a_search_by_sound(seen: Seen, evaluation: Evaluation, paged: Curation, ids: list[str]) -> None:
+    seen.ready("/?collection=demo&sounds=tone+2")
+    seen.look("not-embedded", "4 of this collection are not embedded yet")
+    seen.page.get_by_role("button", name="Embed 4").click()
+    seen.look("embedded", "Embedded 4 clips")
+    expect(seen.page.locator(".heard")).to_contain_text("sound most like “tone 2”")
+    seen.ready(f"/?collection=demo&like={ids[3]}")
+    seen.look("like", "clips that sound most like")
+    evaluation.weights_sha256 = ""
+    seen.ready("/?collection=demo&sounds=nobody")
+    seen.look("no-weights", "luthier metric-weights clap FOLDER")
 
 
 def test_an_error(seen: Seen, page_url: str) -> None:

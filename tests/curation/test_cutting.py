@@ -16,7 +16,8 @@ from luthier_curation.clips import key_by_person
 from luthier_curation.curation import Curation
 from luthier_curation.cutting import Cutter
 from luthier_curation.reviews import Edit
-from luthier_curation.tables import OPEN, REJECTED, ClipRow
+from luthier_curation.tables import ACCEPTED, OPEN, REJECTED, ClipRow
+from luthier_curation.verdicts import Decision
 from luthier_kit.rpc import Aborted, FailedPrecondition, InvalidRequest, Service
 from luthier_kit.store import Store
 from tests.support.services import running
@@ -91,6 +92,47 @@ def test_the_clip_is_rejected_and_says_why(cutting: Curation, name: str) -> None
     assert old.remark == "cut into 0.000 to 2.000 s"
     cutting.undo(done.rejected.batch_id, "Ada")
     assert cutting.clip(name).verdict == OPEN
+
+
+def verdicts(curation: Curation, names: list[str]) -> list[str]:
+    return [curation.clip(each).verdict for each in names]
+
+
+def test_undoing_a_cut_takes_its_parts_away_and_redoing_brings_them_back(cutting: Curation, name: str) -> None:
+    done = cutting.cut(name, 1, "Ada", parts((0, 2.5), (2.5, LENGTH_S)))
+    undone, changed = cutting.undo(done.rejected.batch_id, "Bob")
+    assert verdicts(cutting, [name, *done.ids]) == [OPEN, REJECTED, REJECTED]
+    assert sorted(changed) == sorted([name, *done.ids])
+    part = cutting.clip(done.ids[0])
+    assert (part.reviewer, part.reason, part.remark) == ("Bob", "bad_cut", "taken away: its cut was undone")
+    cutting.undo(undone.batch_id, "Bob")
+    assert verdicts(cutting, [name, *done.ids]) == [REJECTED, OPEN, OPEN]
+    assert cutting.clip(done.ids[0]).remark == ""
+
+
+def test_undoing_a_cut_keeps_a_part_that_somebody_judged(cutting: Curation, name: str) -> None:
+    done = cutting.cut(name, 1, "Ada", parts((0, 2.5), (2.5, LENGTH_S)))
+    cutting.review({done.ids[0]: 0}, Decision(ACCEPTED, "Bob"))
+    undone, _ = cutting.undo(done.rejected.batch_id, "Ada")
+    assert verdicts(cutting, [name, *done.ids]) == [OPEN, ACCEPTED, REJECTED]
+    assert (undone.changed, undone.unchanged) == (2, 1)
+
+
+def test_the_same_cut_again_brings_its_parts_back(cutting: Curation, name: str) -> None:
+    done = cutting.cut(name, 1, "Ada", parts((0, 2)))
+    cutting.undo(done.rejected.batch_id, "Ada")
+    again = cutting.cut(name, cutting.clip(name).revision, "Ada", parts((0, 2)))
+    assert again.ids == done.ids
+    assert verdicts(cutting, [name, *again.ids]) == [REJECTED, OPEN]
+
+
+def test_undoing_a_cut_leaves_a_clip_that_was_there_before_it(cutting: Curation, name: str) -> None:
+    first = cutting.cut(name, 1, "Ada", parts((0, 2)))
+    cutting.review({first.ids[0]: 0}, Decision(ACCEPTED, "Bob"))
+    cutting.undo(first.rejected.batch_id, "Ada")
+    again = cutting.cut(name, cutting.clip(name).revision, "Ada", parts((0, 2)))
+    cutting.undo(again.rejected.batch_id, "Ada")
+    assert verdicts(cutting, [name, *first.ids]) == [OPEN, ACCEPTED]
 
 
 def test_lineage_leads_to_the_clip_and_to_the_cut(cutting: Curation, name: str) -> None:

@@ -1,8 +1,10 @@
 """Hostile requests to every RPC: the status of the table, a stable reason, and a field for what is invalid."""
 
+from dataclasses import replace
 from itertools import cycle
 from pathlib import Path
 
+import numpy as np
 import pytest
 from sqlalchemy import Engine
 
@@ -13,12 +15,14 @@ from luthier_curation.__main__ import OFF, build
 from luthier_curation.curation import Curation
 from luthier_curation.settings import CurationSettings
 from luthier_curation.tables import ACCEPTED
+from luthier_curation.vectors import Embedded, keep
 from luthier_curation.verdicts import Decision
 from luthier_kit.store import Store
 from tests.support.fuzz import Example, attack
 from tests.support.own_process import in_own_process
 
 from .builders import PROMPT, clip
+from .evaluations import Evaluation, serving
 from .listening_builders import create
 
 
@@ -35,6 +39,9 @@ def test_hostile_requests_are_refused_by_name(
     )
     sent = clip(store)
     [clip_id, other], *_ = curation.upsert("demo", [sent, clip(store, song=2)])
+    vector = np.ones(512, np.float32) / np.sqrt(np.float32(512))
+    embedded = [Embedded(name, sent.audio.sha256, vector) for name in (clip_id, other)]
+    curation.repository.write(lambda session: keep(session, "clap", "a" * 64, embedded))
     ratings = cycle((1, 2))  # so that each verdict is a change
 
     def update() -> pb.UpdateClipRequest:
@@ -74,6 +81,8 @@ def test_hostile_requests_are_refused_by_name(
         "ReviewClips": review,
         "GetBatch": pb.GetBatchRequest(batch_id=reviewed.batch_id),
         "UndoBatch": undo,
+        "SearchClips": pb.SearchClipsRequest(filter=pb.ClipFilter(collection="demo"), clip_id=clip_id, limit=5),
+        "EmbedClips": pb.EmbedClipsRequest(filter=pb.ClipFilter(collection="demo"), reviewer="ann"),
         "SkipClips": pb.SkipClipsRequest(clip_ids=[clip_id], reviewer="ann"),
         "AssignClips": pb.AssignClipsRequest(
             filter=pb.ClipFilter(collection="demo"), reviewers=["ann", "bob"], per_clip=1
@@ -99,5 +108,8 @@ def test_hostile_requests_are_refused_by_name(
         "ListListeningTests": listening_pb2.ListListeningTestsRequest(page_size=5),
         "GetListeningResults": listening_pb2.GetListeningResultsRequest(test="ours-vs-base"),
     }
-    with in_own_process(build, settings) as service:
+    with (
+        serving(Evaluation(store, tmp_path)) as address,  # type: ignore[abstract]
+        in_own_process(build, replace(settings, evaluation_address=address)) as service,
+    ):
         attack(service, pb.DESCRIPTOR.services_by_name["CurationService"], examples, per_class)

@@ -189,25 +189,75 @@ def test_verdicts_of_clips_stay_counted(curation: Curation, ids: dict[str, str])
     assert curation.verdict_counts(DEMO)[REJECTED] == Count(0)
 
 
+NEXT: dict[str, Any] = {
+    "filter": ClipFilter(collection="demo", verdict=pb.VERDICT_OPEN), "order": pb.CLIP_ORDER_NEXT,
+}  # fmt: skip
+
+
 def test_what_is_skipped_comes_back_behind_the_others_the_longest_ago_first(
     curation: Curation, ids: dict[str, str], ticking: Callable[[], int]
 ) -> None:
-    todo: dict[str, Any] = {
-        "filter": ClipFilter(collection="demo", verdict=pb.VERDICT_OPEN),
-        "order": pb.CLIP_ORDER_NEXT,
-    }
     curation.skip([ids["off"]], "Ada")
     curation.skip([ids["octave"]], "Ada")
-    assert titles(curation, **todo)[-2:] == ["off", "octave"]
+    assert titles(curation, **NEXT, for_reviewer="Ada")[-2:] == ["off", "octave"]
     curation.review_all(ClipFilter(collection="demo", text="plain"), Decision(ACCEPTED, "Ada"))
-    assert titles(curation, **todo)[-2:] == ["off", "octave"]
+    assert titles(curation, **NEXT, for_reviewer="Ada")[-2:] == ["off", "octave"]
+
+
+@pytest.mark.parametrize("other", ["Bob", ""])
+def test_others_see_what_somebody_skipped_where_it_was(curation: Curation, ids: dict[str, str], other: str) -> None:
+    before = titles(curation, **NEXT, for_reviewer=other)
+    curation.skip([ids["off"]], "Ada")
+    assert titles(curation, **NEXT, for_reviewer=other) == before
+
+
+@pytest.mark.parametrize("size", [1, 2])
+@pytest.mark.parametrize("reverse", [False, True])
+def test_pages_pass_from_what_is_new_to_what_was_skipped(
+    curation: Curation, ids: dict[str, str], ticking: Callable[[], int], size: int, reverse: bool
+) -> None:
+    for title in ("off", "octave", "quiet"):
+        curation.skip([ids[title]], "Ada")
+    whole = titles(curation, **NEXT, for_reviewer="Ada", reverse=reverse)
+    assert sorted(whole) == sorted(ids)
+    assert titles(curation, size, **NEXT, for_reviewer="Ada", reverse=reverse) == whole
+    assert (whole[::-1] if reverse else whole)[-3:] == ["off", "octave", "quiet"]
+
+
+def test_a_page_before_is_found_among_what_was_skipped(
+    curation: Curation, ids: dict[str, str], ticking: Callable[[], int]
+) -> None:
+    for title in ("off", "octave"):
+        curation.skip([ids[title]], "Ada")
+    whole = titles(curation, **NEXT, for_reviewer="Ada")
+    asked = ListClipsRequest(**NEXT, for_reviewer="Ada")
+    for _ in range(2):
+        asked.page_token = curation.page(asked, 2).next_token
+    asked.page_token = curation.page(asked, 2).previous_token
+    assert [row.source.song.title for row in curation.page(asked, 2).clips] == whole[2:4]
+
+
+def test_an_opinion_ends_ones_own_skip_and_a_verdict_everybodys(curation: Curation, ids: dict[str, str]) -> None:
+    curation.update_collection("demo", 2)
+    for name in ("Ada", "Bob", "Cy"):
+        curation.skip([ids["off"]], name)
+    curation.review({ids["off"]: 0}, Decision(ACCEPTED, "Ada"))
+    row = curation.clip(ids["off"])
+    assert (row.verdict, [skip.reviewer for skip in row.skips]) == (OPEN, ["Bob", "Cy"])
+    curation.review({ids["off"]: 0}, Decision(ACCEPTED, "Bob"))
+    row = curation.clip(ids["off"])
+    assert (row.verdict, row.skips, row.skipped_at_ms) == (ACCEPTED, [], 0)
 
 
 def test_a_skip_is_in_the_history_and_undone(curation: Curation, ids: dict[str, str]) -> None:
+    curation.skip([ids["off"]], "Bob")
     done = curation.skip([ids["off"]], "Ada")
     assert curation.history(ids["off"])[0].kind == "skipped"
-    curation.undo(done.batch_id, "Ada")
-    assert titles(curation, filter=DEMO, order=pb.CLIP_ORDER_NEXT)[0] == "off"
+    undone = curation.undo(done.batch_id, "Ada")[0]
+    assert titles(curation, **NEXT, for_reviewer="Ada")[0] == "off"
+    assert titles(curation, **NEXT, for_reviewer="Bob")[-1] == "off"
+    curation.undo(undone.batch_id, "Ada")
+    assert titles(curation, **NEXT, for_reviewer="Ada")[-1] == "off"
 
 
 def test_what_is_judged_is_not_skipped(curation: Curation, ids: dict[str, str]) -> None:

@@ -68,6 +68,11 @@ def test_what_is_skipped_goes_to_the_end_of_what_is_next(page: Page, ids: list[s
     expect(page.locator(".toast")).to_contain_text("it comes back")
     show(page, "/?collection=demo&verdict=open&order=next")
     assert page.locator(".clip").last.get_attribute("id") == ids[2]
+    expect(page.locator(f"#{ids[2]}")).to_contain_text("Skipped by Ada")
+    page.evaluate("localStorage.setItem('luthier-reviewer', 'Bob')")  # another person, in the same browser
+    page.add_init_script("localStorage.setItem('luthier-reviewer', 'Bob')")
+    show(page, "/?collection=demo&verdict=open&order=next")
+    assert page.locator(".clip").first.get_attribute("id") == ids[2]
 
 
 def test_selected_clips_are_judged_together_and_undone(page: Page, paged: Curation, ids: list[str]) -> None:

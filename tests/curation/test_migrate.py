@@ -7,9 +7,13 @@ import threading
 from pathlib import Path
 
 import pytest
+from alembic import command
 from sqlalchemy import text
 
-from luthier_curation.database import head_revision, open_engine, schema_revision
+from luthier_curation import database
+from luthier_curation.curation import Curation
+from luthier_curation.database import Repository, head_revision, migrate, open_engine, schema_revision
+from luthier_kit.store import FolderStore, Store
 
 from .postgres import free_port, own_database, running_postgres
 
@@ -87,6 +91,45 @@ def test_a_url_of_no_database_is_a_wrong_setting(url: str) -> None:
     assert code == 2
     assert "LUTHIER_DATABASE_URL" in said
     assert "secret" not in said
+
+
+def test_a_skip_of_before_becomes_that_of_who_skipped(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/curation.sqlite3"
+    engine = open_engine(url)
+    with engine.begin() as connection:
+        config = database._config()
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0010")
+    texts = {"source": "{}", "audio": "{}", "facts": "{}", "tags": "[]", "prompts": "[]", "lineage": "{}"}
+    words = {
+        "incoming": "{}",
+        "edited_fields": "[]",
+        "verdict": "open",
+        "reviewer": "",
+        "remark": "",
+        "instruments": "",
+        "search": "",
+    }
+    numbers = {"start_ms": 0, "end_ms": 1, "revision": 2, "automatic": 0, "checked": 0, "duration_s": 1, "derived": 1}
+    named = {"clip_id": "clip-1", "collection": "demo", "song_fingerprint": "f", "sort_key": "k"}
+    skipped = {"updated_at_ms": 7, "skipped_at_ms": 7, "doubt": 1.5, "priority": -7}
+    new = {**named, **texts, **words, **numbers, **skipped}
+    line = {
+        "clip_id": "clip-1", "revision": 2, "batch_id": "b", "kind": "skipped", "who": "Ada", "automatic": 0,
+        "at_ms": 7, "before": '{"skipped_at_ms": 0}', "after": '{"skipped_at_ms": 7}',
+    }  # fmt: skip
+    with engine.begin() as connection:
+        for table, row in (("clips", new), ("changes", line)):
+            names = ", ".join(row)
+            places = ", ".join(f":{name}" for name in row)
+            connection.execute(text(f"INSERT INTO {table} ({names}) VALUES ({places})"), row)
+    migrate(engine)
+    curation = Curation(Repository(engine), Store(FolderStore(tmp_path, "luthier")))
+    row = curation.clip("clip-1")
+    assert ([skip.reviewer for skip in row.skips], row.priority) == (["Ada"], 1.5)
+    curation.undo("b", "Ada")
+    assert curation.clip("clip-1").skips == []
+    engine.dispose()
 
 
 def test_a_schema_newer_than_this_version_is_left_alone(tmp_path: Path) -> None:

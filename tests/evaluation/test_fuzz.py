@@ -3,7 +3,9 @@
 from pathlib import Path
 from uuid import uuid4
 
+import numpy as np
 import pytest
+import soundfile
 
 from luthier.common.v1.common_pb2 import MODE_MINOR, KeyFact
 from luthier.evaluation.v1 import evaluation_pb2 as pb
@@ -25,6 +27,7 @@ def test_hostile_requests_are_refused_by_name(store: Store, tmp_path: Path, per_
         scratch=tmp_path,
         inference_address="127.0.0.1:1",  # nobody's: what is accepted waits
         analysis_address="127.0.0.1:1",
+        metric_weights=str(tmp_path / "weights"),
     )
     row = pb.SuiteRow(prompt="a song", seconds_total=2, seed=1, tempo_bpm=120, key=KeyFact(tonic="F#", mode=MODE_MINOR))
 
@@ -51,6 +54,8 @@ def test_hostile_requests_are_refused_by_name(store: Store, tmp_path: Path, per_
     ended.cancel()  # a stream of it ends
     convert("musicnn_msd", None, tmp_path / "weights")
     weights = store.blobs.put_file("metric-weights", tmp_path / "weights/musicnn_msd.safetensors")
+    sound = tmp_path / "sound.flac"
+    soundfile.write(sound, np.random.default_rng(0).uniform(-0.5, 0.5, 16_000), 16_000)
     examples: dict[str, Example] = {
         "CreateEvaluation": create,
         "GetEvaluation": pb.GetEvaluationRequest(evaluation_id=ended.id),
@@ -64,6 +69,8 @@ def test_hostile_requests_are_refused_by_name(store: Store, tmp_path: Path, per_
             name="musicnn_msd", weights=weights, source="a test", created_by="ann"
         ),
         "ListMetricWeights": pb.ListMetricWeightsRequest(),
+        "EmbedAudio": pb.EmbedAudioRequest(embedder="musicnn_msd", audio=[store.blobs.put_file("clips", sound)]),
+        "EmbedText": pb.EmbedTextRequest(embedder="clap", texts=["slow jazz"]),
     }
     with in_own_process(build, settings) as service:
-        attack(service, pb.DESCRIPTOR.services_by_name["EvaluationService"], examples, per_class)
+        attack(service, pb.DESCRIPTOR.services_by_name["EvaluationService"], examples, per_class, refused=["EmbedText"])

@@ -32,7 +32,7 @@ SERVICES = (
     Service("analysis"),
     Service("enrichment"),
     Service("prompting"),
-    Service("curation", web=True, database=True, calls=("analysis",)),
+    Service("curation", web=True, database=True, calls=("analysis", "evaluation")),
     Service("training", torch=True),
     Service("inference", web=True, torch=True, calls=("analysis",)),
     Service("evaluation", calls=("inference", "analysis")),

@@ -18,6 +18,7 @@ from luthier_curation.database import (
     open_configured,
     schema_revision,
 )
+from luthier_curation.embedding import Embedder
 from luthier_curation.listening import Listening
 from luthier_curation.service import CurationService
 from luthier_curation.settings import AUTOMATIC, CurationSettings
@@ -52,6 +53,7 @@ def service_of(curation: Curation, web: WebServer | None = None, scratch: Path |
 
     def prepare() -> None:
         curation.batches.start()
+        curation.embedding.start()
         if web:
             web.start()
 
@@ -59,6 +61,7 @@ def service_of(curation: Curation, web: WebServer | None = None, scratch: Path |
         if web:
             web.stop()
         curation.batches.stop()
+        curation.embedding.stop()
         curation.cutter.close()
 
     return Service(
@@ -70,6 +73,8 @@ def service_of(curation: Curation, web: WebServer | None = None, scratch: Path |
             servicer.GetClipStamps,
             servicer.GetBatch,
             servicer.SkipClips,
+            servicer.SearchClips,
+            servicer.EmbedClips,
             servicer.ListCollections,
             servicer.UpdateCollection,
             servicer.GetListeningTest,
@@ -82,8 +87,8 @@ def service_of(curation: Curation, web: WebServer | None = None, scratch: Path |
 
 def build(settings: CurationSettings) -> Service:
     """The service as its settings say."""
-    cutter = Cutter(settings.analysis_address)
-    curation = Curation(Repository(open_database(settings)), open_store(settings), cutter)
+    cutter, embedder = Cutter(settings.analysis_address), Embedder(settings.evaluation_address, settings.sound_embedder)
+    curation = Curation(Repository(open_database(settings)), open_store(settings), cutter, embedder)
     web = None if settings.web_address == OFF else WebServer(create_app(curation, settings), settings.web_address)
     return service_of(curation, web, settings.scratch)
 

@@ -23,7 +23,14 @@ from luthier_kit.rpc import LuthierError, Unavailable
 
 log = logging.getLogger(__name__)
 RUNNING, DONE, FAILED = "running", "done", "failed"
-STATES: Final = {RUNNING: pb.BATCH_STATE_RUNNING, DONE: pb.BATCH_STATE_DONE, FAILED: pb.BATCH_STATE_FAILED}
+EMBEDDING = "embedding"
+"""Runs, too, but is not worked at here: see `embedding_work`."""
+STATES: Final = {
+    RUNNING: pb.BATCH_STATE_RUNNING,
+    EMBEDDING: pb.BATCH_STATE_RUNNING,
+    DONE: pb.BATCH_STATE_DONE,
+    FAILED: pb.BATCH_STATE_FAILED,
+}
 REVIEW, UNDO = "review", "undo"
 LOOK_S: Final = 10.0
 """Between looks for batches that another replica began and left."""

@@ -11,7 +11,9 @@ from google.protobuf.message import Message
 from luthier.common.v1.common_pb2 import MODE_MAJOR, MODE_MINOR, FactSource, InstrumentFact, Mode, Span, VoicePresence
 from luthier.curation.v1 import curation_pb2 as pb
 from luthier_curation.cutting import check_parts
+from luthier_curation.listing import MAX_ID_CHARS
 from luthier_curation.reviews import Edit
+from luthier_curation.similar import MAX_FOUND
 from luthier_curation.splits import Fractions
 from luthier_curation.tables import (
     ACCEPTED,
@@ -161,6 +163,40 @@ def check_filter(which: pb.ClipFilter) -> None:
         clean(checks, name, getattr(which, name))
     for name in ("min_tempo_bpm", "max_tempo_bpm"):
         checks.finite(name, getattr(which, name))
+    checks.done()
+
+
+def check_list(request: pb.ListClipsRequest) -> None:
+    """Bounds of what a list says beside its page."""
+    check_filter(request.filter)
+    checks = Checks()
+    checks.text("for_reviewer", request.for_reviewer, max_chars=MAX_REVIEWER_CHARS)
+    clean(checks, "for_reviewer", request.for_reviewer)
+    checks.done()
+
+
+def check_search(request: pb.SearchClipsRequest, size: int) -> None:
+    """Bounds of a search by sound."""
+    check_filter(request.filter)
+    checks = Checks()
+    checks.within("limit", size, 1, MAX_FOUND)
+    if request.WhichOneof("query") == "clip_id":
+        checks.text("clip_id", request.clip_id, max_chars=MAX_ID_CHARS, blank=False)
+        clean(checks, "clip_id", request.clip_id)
+    else:
+        given = request.WhichOneof("query") == "text"
+        if checks.that(given, "text", "must be given, or clip_id"):
+            checks.text("text", request.text, max_chars=MAX_PROMPT_CHARS, blank=False)
+            clean(checks, "text", request.text)
+    checks.done()
+
+
+def check_embed(which: pb.ClipFilter, reviewer: str) -> None:
+    """Bounds of which clips are embedded, and who asks for it."""
+    check_filter(which)
+    checks = Checks()
+    checks.that(bool(which.collection), "filter.collection", "must name a collection")
+    check_reviewer(checks, "reviewer", reviewer)
     checks.done()
 
 

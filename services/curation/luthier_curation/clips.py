@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from sqlalchemy import select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, undefer
 
 from luthier.common.v1.common_pb2 import (
     FACT_SOURCE_NOTES,
@@ -31,7 +31,7 @@ from luthier.common.v1.common_pb2 import (
     VoicePresence,
 )
 from luthier.curation.v1 import curation_pb2 as pb
-from luthier_curation import terms
+from luthier_curation import terms, vectors
 from luthier_curation.doubt import doubt, key_disagreement, priority, tempo_disagreement
 from luthier_curation.mending import mended
 from luthier_curation.tables import NEVER, OPEN, SILENCE_LUFS, ChangeRow, ClipRow, ClipValues
@@ -49,16 +49,18 @@ PIPELINE = "pipeline"
 STAMPS_AT_ONCE = 500
 """Ids in one question to the database."""
 CREATED, REVISED, EDITED, REVIEWED, UNDONE = "created", "revised", "edited", "reviewed", "undone"
-SKIPPED, IMPORTED = "skipped", "imported"
+SKIPPED, IMPORTED, CUT = "skipped", "imported", "cut"
 DERIVED = 1
 """Version of `_derive`: rows of an earlier one are derived again by `derive_again`."""
 CONTENT = {"source", "facts", "tags", "prompts"}
 """Fields that columns are derived from."""
 OPEN_AGAIN: dict[str, Any] = {
     "verdict": OPEN, "reviewer": "", "automatic": False, "reason": "", "rating": 0, "conflict": False, "settled": False,
-    "skipped_at_ms": NEVER, "opinions": [],
+    "skipped_at_ms": NEVER, "opinions": [], "skips": [],
 }  # fmt: skip
 """Values of a clip that nobody has judged. The remark stays."""
+UNCUT = "taken away: its cut was undone"
+"""Remark of a part whose cut was undone; it is rejected."""
 EDITABLE_FACTS = ("instruments", "tempo", "key", "voice")
 NOTE_VALUES: dict[float, str] = {
     0.25: "sixteenth", 0.375: "dotted sixteenth", 0.5: "eighth", 0.75: "dotted eighth", 1.5: "dotted quarter",
@@ -217,21 +219,23 @@ class Author:
     batch_id: str = field(default_factory=lambda: uuid.uuid4().hex)
 
 
-def change(session: Session, row: ClipRow, values: ClipValues, author: Author) -> bool:
+def change(session: Session, row: ClipRow, values: ClipValues, author: Author, *, always: bool = False) -> bool:
     """Give the clip these values: one revision more and a line of history with before and after.
 
-    False when it has them all already and nothing was written.
+    False when it has them all already and nothing was written; with `always` a line is written then, too.
     """
     wanted = {item.name: getattr(values, item.name) for item in fields(values)}
     after = {name: new for name, new in wanted.items() if new is not None and new != getattr(row, name)}
-    if not after:
+    if not after and not always:
         return False
     before = ClipValues(**{name: getattr(row, name) for name in after})
+    if after.get("audio", row.audio).sha256 != row.audio.sha256:
+        vectors.forget(session, row.clip_id)
     for name, value in after.items():
         setattr(row, name, value)
     if after.keys() & CONTENT:
         _derive(session, row)
-    row.priority = priority(row.doubt, row.conflict, row.skipped_at_ms)
+    row.priority = priority(row.doubt, row.conflict)
     row.revision += 1
     _record(session, row, before, ClipValues(**after), author)
     return True
@@ -272,7 +276,7 @@ def _derive(session: Session, row: ClipRow) -> None:
     row.loudness_lufs = row.facts.loudness_lufs if row.facts.HasField("loudness_lufs") else SILENCE_LUFS
     row.disagreement = tempo_disagreement(row.facts) + key_disagreement(row.facts)
     row.doubt = doubt(row.facts, row.prompts)
-    row.priority = priority(row.doubt, row.conflict, row.skipped_at_ms)
+    row.priority = priority(row.doubt, row.conflict)
     row.derived = DERIVED
     terms.wait(session, row)
 
@@ -290,6 +294,11 @@ def derive_again(session: Session, after: str, size: int) -> str:
 # --- clips from the pipeline
 
 
+def identities(collection: str, clips: Iterable[pb.NewClip]) -> list[Identity]:
+    """Which clips of a collection these are, in their order."""
+    return [Identity.of(collection, clip.source) for clip in clips]
+
+
 def upsert(
     session: Session, collection: str, clips: Sequence[pb.NewClip], who: str = PIPELINE
 ) -> tuple[list[str], Counter[str]]:
@@ -298,16 +307,17 @@ def upsert(
     A revision keeps every field that a person edited, and opens the verdict again when what was judged changed: the
     audio, the facts or the prompts. InvalidRequest when two of the clips are the same one.
     """
-    identities = [Identity.of(collection, clip.source) for clip in clips]
-    ids = [identity.clip_id for identity in identities]
+    named = identities(collection, clips)
+    ids = [identity.clip_id for identity in named]
     if len(set(ids)) < len(ids):
         twice = next(index for index, name in enumerate(ids) if name in ids[:index])
         violation = (f"clips[{twice}].source", f"must be another clip than clips[{ids.index(ids[twice])}]")
         raise InvalidRequest("the same clip twice", reason="DUPLICATE_CLIP", violations=[violation])
-    present = select(ClipRow).where(ClipRow.clip_id.in_(ids)).order_by(ClipRow.clip_id).with_for_update()
+    present = select(ClipRow).options(undefer(ClipRow.incoming)).where(ClipRow.clip_id.in_(ids))
+    present = present.order_by(ClipRow.clip_id).with_for_update()
     rows = {row.clip_id: row for row in session.scalars(present)}
     author, outcomes = Author(REVISED, who), Counter[str]()
-    for name, identity, clip in zip(ids, identities, clips, strict=True):
+    for name, identity, clip in zip(ids, named, clips, strict=True):
         row = rows.get(name)
         if row is None:
             _create(session, identity, clip, author)

@@ -2,27 +2,46 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import replace
+from typing import Final, NamedTuple
 
 from sqlalchemy.orm import Session
 
 from luthier.common.v1.common_pb2 import LICENSED_USE_UNSPECIFIED, LicensedUse, Span
 from luthier.curation.v1 import curation_pb2 as pb
-from luthier_curation import agreement, assignments, batches, checking, clips, datasets, imports, listing, reviews
+from luthier_curation import (
+    agreement,
+    assignments,
+    batches,
+    checking,
+    clips,
+    datasets,
+    imports,
+    listing,
+    reviews,
+    similar,
+)
 from luthier_curation.batches import Batches
-from luthier_curation.clips import EDITED, Author
+from luthier_curation.clips import CUT, UNCUT, Author
 from luthier_curation.cutting import Cutter
 from luthier_curation.database import Repository
 from luthier_curation.datasets import Export
+from luthier_curation.embedding import Embedder
+from luthier_curation.embedding_work import EmbeddingWork
 from luthier_curation.imports import Imported
 from luthier_curation.listing import Count, Page
 from luthier_curation.reviews import Edit, Reviewed
+from luthier_curation.similar import Found
 from luthier_curation.splits import Fractions
 from luthier_curation.tables import ACCEPTED, OPEN, REJECTED, ChangeRow, ClipRow, ClipValues, CollectionRow
+from luthier_curation.vectors import VectorSets
 from luthier_curation.verdicts import Decision
 from luthier_kit.licences import refuse
 from luthier_kit.rpc import InvalidRequest, NotFound
 from luthier_kit.store import Store
+
+MOST_SPARE: Final = 8
+"""How far beyond what is asked for a search looks where clips were taken down."""
 
 
 class Upserted(NamedTuple):
@@ -44,11 +63,16 @@ class CutUp(NamedTuple):
 class Curation:
     """Collections of clips over one database and one store. Threads may share it."""
 
-    def __init__(self, repository: Repository, store: Store, cutter: Cutter | None = None) -> None:
+    def __init__(
+        self, repository: Repository, store: Store, cutter: Cutter | None = None, embedder: Embedder | None = None
+    ) -> None:
         self.repository = repository
         self.store = store
         self.cutter = cutter or Cutter()
+        self.embedder = embedder or Embedder()
         self.batches = Batches(repository)
+        self.embedding = EmbeddingWork(repository, self.embedder)
+        self.vectors = VectorSets()
 
     def upsert(self, collection: str, new: Sequence[pb.NewClip]) -> Upserted:
         """See `clips.upsert`. NotFound when the audio of a clip is not in the store."""
@@ -70,8 +94,40 @@ class Curation:
 
     def page(self, request: pb.ListClipsRequest, size: int) -> Page:
         """See `listing.page`."""
-        checking.check_filter(request.filter)
+        checking.check_list(request)
         return self.repository.read(lambda session: listing.page(session, request, size))
+
+    def search(self, request: pb.SearchClipsRequest, size: int) -> Found:
+        """Up to `size` clips that sound as a text says, or like another clip; not those whose audio was taken down, or
+        is gone. NotFound; FailedPrecondition NO_VECTOR, and what `Embedder.text` raises."""
+        checking.check_search(request, size)
+        which, clip_id = request.filter, request.clip_id
+        meant = None if clip_id else self.embedder.text(request.text)
+
+        def search(session: Session) -> Found:
+            if meant is None:
+                return similar.by_clip(session, self.vectors, which, clip_id, wanted)
+            return similar.search(session, self.vectors, which, meant.vector, meant.weights_sha256, wanted)
+
+        wanted = size
+        while True:
+            found = self.repository.read(search)
+            there = self.store.blobs.stored({one.clip.audio.key: one.clip.audio.size_bytes for one in found.clips})
+            clips = [one for one in found.clips if one.clip.audio.key in there]
+            if len(clips) >= size or len(found.clips) < wanted or wanted > MOST_SPARE * size:
+                return replace(found, clips=clips[:size])
+            wanted *= 2
+
+    def embed(self, which: pb.ClipFilter, reviewer: str) -> pb.Batch:
+        """Begin to embed all that match; see `EmbeddingWork.begin`."""
+        checking.check_embed(which, reviewer)
+        return self.embedding.begin(which, reviewer)
+
+    def count_without_vector(self, which: pb.ClipFilter) -> int:
+        """How many clips that match have no vector by the weights that count now. What `Embedder` raises."""
+        checking.check_filter(which)
+        weights_sha256 = self.embedder.weights_sha256()
+        return self.repository.read(lambda session: similar.count_without(session, which, weights_sha256))
 
     def clip(self, clip_id: str) -> ClipRow:
         """One clip. NotFound."""
@@ -89,8 +145,9 @@ class Curation:
     def cut(self, clip_id: str, expected_revision: int, reviewer: str, parts: Sequence[Span]) -> CutUp:
         """Make these parts of a clip, in seconds from its first sample, clips of their own, and reject the clip.
 
-        What a person edited of the clip stays edited in its parts. Aborted when the expected revision is not the
-        newest; NotFound; what `Cutter.cut` raises.
+        What a person edited of the clip stays edited in its parts. Undoing opens the clip again and takes the parts
+        away (rejects them) that nobody has changed since; cutting so again brings them back. Aborted when the expected
+        revision is not the newest; NotFound; what `Cutter.cut` raises.
         """
         row = self.clip(clip_id)
         checking.check_cut(row, expected_revision, reviewer, parts)
@@ -98,15 +155,20 @@ class Curation:
         made = self.cutter.cut(self.store, row, parts)
 
         def keep(session: Session) -> CutUp:
-            ids, _ = clips.upsert(session, row.collection, made.clips, who=reviewer)
+            author = Author(CUT, reviewer)
+            ids = [identity.clip_id for identity in clips.identities(row.collection, made.clips)]
+            there = {name: session.get(ClipRow, name) for name in ids}
+            clips.upsert(session, row.collection, made.clips, who=reviewer)
             session.flush()
-            for name in ids:
-                values = ClipValues(edited_fields=row.edited_fields)
-                clips.change(session, listing.get(session, name, lock=True), values, Author(EDITED, reviewer))
+            for name, before in there.items():
+                part = listing.get(session, name, lock=True)
+                if before is None or (part.verdict, part.remark) == (REJECTED, UNCUT):  # undoing takes these away
+                    values = ClipValues(edited_fields=row.edited_fields, **{**clips.OPEN_AGAIN, "remark": ""})
+                    clips.change(session, part, values, author, always=True)
             session.flush()
             said = f"cut into {', '.join(f'{part.start_s:.3f} to {part.end_s:.3f} s' for part in parts)}"
             told = Decision(REJECTED, reviewer, reason="bad_cut", remark=said, settle=True)
-            return CutUp(ids, made.notes, reviews.review(session, {clip_id: expected_revision}, told))
+            return CutUp(ids, made.notes, reviews.review(session, {clip_id: expected_revision}, told, author=author))
 
         return self.repository.write(keep)
 

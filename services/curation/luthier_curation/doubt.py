@@ -57,10 +57,9 @@ def doubt(facts: ClipFacts, prompts: list[Prompt]) -> float:
     )
 
 
-def priority(doubt: float, conflict: bool, skipped_at_ms: int) -> float:
-    """Place in the order to judge in, highest first: doubtful before plain, and behind both what was skipped, the
-    longest ago first. `skipped_at_ms` 0 = never."""
-    return float(-skipped_at_ms) if skipped_at_ms else doubt + (CONFLICT if conflict else 0.0)
+def priority(doubt: float, conflict: bool) -> float:
+    """Place in the order to judge in, highest first: what reviewers differ about, then doubtful before plain."""
+    return doubt + (CONFLICT if conflict else 0.0)
 
 
 def _key(fact: KeyFact) -> Key | None:

@@ -13,7 +13,9 @@ from typing import Any
 from sqlalchemy import (
     Boolean,
     ColumnElement,
+    Float,
     Select,
+    cast,
     false,
     func,
     literal,
@@ -23,7 +25,7 @@ from sqlalchemy import (
     tuple_,
     union_all,
 )
-from sqlalchemy.orm import InstrumentedAttribute, Session
+from sqlalchemy.orm import InstrumentedAttribute, Session, undefer
 
 from luthier.common.v1.common_pb2 import FactSource, Mode
 from luthier.curation.v1 import curation_pb2 as pb
@@ -38,6 +40,7 @@ from luthier_curation.tables import (
     ClipRow,
     CollectionRow,
     OpinionRow,
+    SkipRow,
 )
 from luthier_kit.rpc import InvalidRequest, NotFound, page_position, page_token
 
@@ -156,7 +159,16 @@ def position_after(request: pb.ListClipsRequest, row: ClipRow) -> str:
 
 def _position(request: pb.ListClipsRequest, row: ClipRow) -> str:
     column = SORTED_BY.get(request.order)
-    return row.sort_key if column is None else json.dumps([getattr(row, column.key), row.clip_id])
+    if column is None:
+        return row.sort_key
+    skip = next((skip for skip in row.skips if skip.reviewer == _skipper(request)), None)
+    value = -skip.at.ToMilliseconds() if skip else getattr(row, column.key)
+    return json.dumps([value, row.clip_id])
+
+
+def _skipper(request: pb.ListClipsRequest) -> str:
+    """Whose skipped clips come last in this order; empty = nobody's."""
+    return request.for_reviewer if request.order == pb.CLIP_ORDER_NEXT else ""
 
 
 def page(session: Session, request: pb.ListClipsRequest, size: int) -> Page:
@@ -181,14 +193,14 @@ def page(session: Session, request: pb.ListClipsRequest, size: int) -> Page:
 
 def _ids(session: Session, request: pb.ListClipsRequest, position: str, size: int) -> list[str]:
     """Ids of the clips at a position. Where a collection is named, each verdict is read along its own part of the index
-    and the parts are merged: no index has all verdicts in one order."""
+    and the parts are merged: no index has all verdicts in one order. What a reviewer skipped is a part of its own,
+    sorted by when, below all others."""
     column, key = SORTED_BY.get(request.order), position[1:]
     descending = (column is not None) ^ request.reverse ^ position.startswith("<")
     keys: list[Any] = [ClipRow.sort_key] if column is None else [column, ClipRow.clip_id]
-    bounds = list[ColumnElement[bool]]()
+    values = list[Any]()
     if position:
         values = [literal(value) for value in ([key] if column is None else _values(key))]
-        bounds = [tuple_(*keys) < tuple_(*values) if descending else tuple_(*keys) > tuple_(*values)]
     verdict = VERDICT_NAMES[request.filter.verdict]
     matching = conditions(session, request.filter, any_verdict=True)
     parts = [verdict] if verdict else list(VERDICTS) if request.filter.collection else [""]
@@ -197,12 +209,22 @@ def _ids(session: Session, request: pb.ListClipsRequest, position: str, size: in
     if not parts:
         return []
 
-    def part(name: str) -> Select[Any]:
+    def part(name: str, keys: list[Any], *more: ColumnElement[bool]) -> Select[Any]:
         query = select(ClipRow.clip_id, *(item.label(f"key{index}") for index, item in enumerate(keys)))
         of_verdict = [ClipRow.verdict == name] if name else []
-        return query.where(*of_verdict, *matching, *bounds).order_by(*_ordered(keys, descending)).limit(size)
+        bounds: list[ColumnElement[bool]] = []
+        if values:
+            bounds = [tuple_(*keys) < tuple_(*values) if descending else tuple_(*keys) > tuple_(*values)]
+        query = query.where(*of_verdict, *matching, *more, *bounds)
+        return query.order_by(*_ordered(keys, descending)).limit(size)
 
-    merged = union_all(*(part(name).subquery().select() for name in parts)).subquery()
+    queries = [part(name, keys) for name in parts]
+    if skipper := _skipper(request):
+        mine = (SkipRow.clip_id == ClipRow.clip_id, SkipRow.reviewer == skipper)
+        not_mine = ~select(SkipRow.clip_id).where(*mine).exists()
+        later = [cast(-SkipRow.at_ms, Float), ClipRow.clip_id]
+        queries = [part(name, keys, not_mine) for name in parts] + [part(name, later, *mine) for name in parts]
+    merged = union_all(*(query.subquery().select() for query in queries)).subquery()
     names = [merged.c[f"key{index}"] for index in range(len(keys))]
     return list(session.scalars(select(merged.c.clip_id).order_by(*_ordered(names, descending)).limit(size)))
 
@@ -224,7 +246,8 @@ def _values(key: str) -> list[float | str]:
 def get(session: Session, clip_id: str, *, lock: bool = False) -> ClipRow:
     """One clip, locked for writing where asked. NotFound."""
     possible = len(clip_id) <= MAX_ID_CHARS and "\x00" not in clip_id  # PostgreSQL takes no NUL
-    row = session.get(ClipRow, clip_id, with_for_update=lock) if possible else None
+    whole = [undefer(ClipRow.incoming)]
+    row = session.get(ClipRow, clip_id, options=whole, with_for_update=lock) if possible else None
     if row is None:
         raise NotFound(f"no clip {clip_id[:MAX_ID_CHARS]!r}", reason="CLIP_NOT_FOUND", clip_id=clip_id[:MAX_ID_CHARS])
     return row

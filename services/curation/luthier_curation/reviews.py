@@ -11,14 +11,17 @@ from sqlalchemy.orm import Session
 
 from luthier.common.v1.common_pb2 import ClipFacts, InstrumentFact, KeyFact, TempoFact, VoicePresence
 from luthier.curation.v1 import curation_pb2 as pb
-from luthier.curation.v1.curation_pb2 import BadPassage, Opinion
+from luthier.curation.v1.curation_pb2 import BadPassage, Opinion, Skip
 from luthier_curation import listing, terms
 from luthier_curation.clips import (
+    CUT,
     EDITABLE_FACTS,
     EDITED,
     IMPORTED,
+    OPEN_AGAIN,
     REVIEWED,
     SKIPPED,
+    UNCUT,
     UNDONE,
     Author,
     change,
@@ -35,20 +38,22 @@ from luthier_curation.tables import (
     NEVER,
     OPEN,
     REASON_NAMES,
+    REJECTED,
     VERDICT_NAMES,
     ChangeRow,
     ClipRow,
     ClipValues,
     OpinionRow,
+    SkipRow,
 )
-from luthier_curation.verdicts import Decision, Standing, decided, difference
+from luthier_curation.verdicts import Decision, Standing, decided, difference, skipped
 from luthier_kit.rpc import Aborted, Checks, FailedPrecondition, NotFound
 
 EDGE_S = 0.0015
 """A passage that ends this far behind the clip ends with it: lengths are known to the millisecond."""
 CHUNK = 500
 """clips held in memory at once while a filter's worth of clips is reviewed."""
-UNDOABLE = (EDITED, REVIEWED, UNDONE, SKIPPED, IMPORTED)
+UNDOABLE = (EDITED, REVIEWED, UNDONE, SKIPPED, IMPORTED, CUT)
 
 
 @dataclass(frozen=True)
@@ -141,15 +146,18 @@ def expect(row: "ClipRow | ClipStanding", revision: int) -> None:
 # --- verdicts
 
 
-def review(session: Session, revisions: dict[str, int], decision: Decision, kind: str = REVIEWED) -> Reviewed:
-    """Decide about these clips {id: expected revision, 0 = newest}, all or none. Aborted on a mismatch; NotFound."""
+def review(session: Session, revisions: dict[str, int], decision: Decision, author: Author | None = None) -> Reviewed:
+    """Decide about these clips {id: expected revision, 0 = newest}, all or none. Aborted on a mismatch; NotFound.
+
+    The change is the reviewer's own unless its author is given, whose other changes are undone with it.
+    """
     rows = {row.clip_id: row for row in _standings(session, ClipRow.clip_id.in_(revisions))}
     if missing := sorted(revisions.keys() - rows.keys()):
         raise NotFound(f"no clip {missing[0]}", reason="CLIP_NOT_FOUND", clip_id=missing[0])
     for name, revision in revisions.items():
         if revision:
             expect(rows[name], revision)
-    author = Author(kind, decision.reviewer, decision.automatic)
+    author = replace(author or Author(REVIEWED, decision.reviewer, decision.automatic), kind=REVIEWED)
     changed = decide(session, list(rows.values()), dict.fromkeys(rows, decision), author)
     return Reviewed(changed, len(rows) - changed, author.batch_id)
 
@@ -212,12 +220,18 @@ def _standings(session: Session, *conditions: ColumnElement[bool]) -> list[ClipS
     for opinion in session.scalars(select(OpinionRow).where(of_clips, OpinionRow.verdict != "")):
         given.setdefault(opinion.clip_id, []).append(opinion.message())
         session.expunge(opinion)  # what `decide` writes goes past these objects
+    skips: dict[str, list[Skip]] = {}
+    for skip in session.scalars(select(SkipRow).where(SkipRow.clip_id.in_([row.clip_id for row in found]))):
+        skips.setdefault(skip.clip_id, []).append(skip.message())
+        session.expunge(skip)
     return [
         ClipStanding(
             row.clip_id,
             row.revision,
             replace(
-                Standing(*row[3:]), opinions=tuple(sorted(given.get(row.clip_id, ()), key=lambda item: item.reviewer))
+                Standing(*row[3:]),
+                opinions=tuple(sorted(given.get(row.clip_id, ()), key=lambda item: item.reviewer)),
+                skips=tuple(sorted(skips.get(row.clip_id, ()), key=lambda item: item.reviewer)),
             ),
             wanted[row.collection],
         )
@@ -227,7 +241,8 @@ def _standings(session: Session, *conditions: ColumnElement[bool]) -> list[ClipS
 
 def standing_of(row: ClipRow) -> Standing:
     """The standing of a clip."""
-    return replace(Standing(*(getattr(row, column.key) for column in STANDING)), opinions=tuple(row.opinions))
+    standing = Standing(*(getattr(row, column.key) for column in STANDING))
+    return replace(standing, opinions=tuple(row.opinions), skips=tuple(row.skips))
 
 
 def decide(session: Session, rows: list[ClipStanding], decisions: dict[str, Decision], author: Author) -> int:
@@ -243,20 +258,20 @@ def decide(session: Session, rows: list[ClipStanding], decisions: dict[str, Deci
 def stand(session: Session, changed: list[tuple[ClipStanding, Standing]], author: Author, now_ms: int) -> None:
     """Write new standings, with a revision and a line of history each."""
     alike: dict[tuple[object, ...], list[str]] = {}
-    columns = [item.name for item in fields(Standing) if item.name != "opinions"]
+    columns = [item.name for item in fields(Standing) if item.name not in ("opinions", "skips")]
     for row, after in changed:
         alike.setdefault(tuple(getattr(after, name) for name in columns), []).append(row.clip_id)
     for values, ids in alike.items():
         standing = dict(zip(columns, values, strict=True))
-        skipped = int(str(standing["skipped_at_ms"]))
         doubtful = ClipRow.doubt + (CONFLICT if standing["conflict"] else 0.0)
         session.execute(
             update(ClipRow).where(ClipRow.clip_id.in_(ids)).values(
                 **standing, revision=ClipRow.revision + 1, updated_at_ms=now_ms,
-                priority=float(-skipped) if skipped else doubtful,
+                priority=doubtful,
             ).execution_options(synchronize_session=False)
         )  # fmt: skip
     _write_opinions(session, changed)
+    _write_skips(session, changed)
     lines = []
     for row, after in changed:
         before_values, after_values = difference(row.standing, after)
@@ -300,15 +315,31 @@ def _write_opinions(session: Session, changed: list[tuple[ClipStanding, Standing
         session.execute(given.on_conflict_do_update(index_elements=["clip_id", "reviewer"], set_=values), new)
 
 
+def _write_skips(session: Session, changed: list[tuple[ClipStanding, Standing]]) -> None:
+    """The skips that are new or later, and without those that are over."""
+    other = [(row, after) for row, after in changed if row.standing.skips != after.skips]
+    if not other:
+        return
+    of_clips = SkipRow.clip_id.in_([row.clip_id for row, _ in other])
+    session.execute(delete(SkipRow).where(of_clips).execution_options(synchronize_session=False))
+    rows = [
+        {"clip_id": row.clip_id, "reviewer": skip.reviewer, "at_ms": skip.at.ToMilliseconds()}
+        for row, after in other
+        for skip in after.skips
+    ]
+    if rows:
+        session.execute(insert(SkipRow), rows)
+
+
 def skip(session: Session, ids: Sequence[str], reviewer: str) -> Reviewed:
-    """Put open clips at the end of the order to judge in; those that are decided stay. NotFound."""
+    """Put open clips at the end of the reviewer's own order to judge in; those that are decided stay. NotFound."""
     rows = _standings(session, ClipRow.clip_id.in_(ids))
     if missing := sorted(set(ids) - {row.clip_id for row in rows}):
         raise NotFound(f"no clip {missing[0]}", reason="CLIP_NOT_FOUND", clip_id=missing[0])
     author, now = Author(SKIPPED, reviewer), time.time_ns() // 1_000_000
-    skipped = [(row, replace(row.standing, skipped_at_ms=now)) for row in rows if row.standing.verdict == OPEN]
-    stand(session, skipped, author, now)
-    return Reviewed(len(skipped), len(rows) - len(skipped), author.batch_id)
+    later = [(row, skipped(row.standing, reviewer, now)) for row in rows if row.standing.verdict == OPEN]
+    stand(session, later, author, now)
+    return Reviewed(len(later), len(rows) - len(later), author.batch_id)
 
 
 # --- undo
@@ -347,10 +378,20 @@ def check_undoable(kinds: Iterable[str]) -> None:
         raise FailedPrecondition("only edits and verdicts can be undone", reason="NOT_UNDOABLE")
 
 
-def _before(made: Any) -> ClipValues:
-    """What a change replaced. Luthier 0.1 knew no opinions: who judged a clip was its reviewer alone."""
+def _before(made: Any, author: Author) -> ClipValues:
+    """What a change replaced; of a part that was cut, that it is taken away.
+
+    Luthier 0.1 knew no opinions: who judged a clip was its reviewer alone. Nor was it known whose a skip was.
+    """
+    if made.kind == CUT:
+        return ClipValues(
+            **{**OPEN_AGAIN, "verdict": REJECTED, "reviewer": author.who, "reason": "bad_cut", "remark": UNCUT,
+               "settled": True}
+        )  # fmt: skip
     before: ClipValues = made.before
     after: ClipValues = made.after
+    if made.kind == SKIPPED and before.skips is None:
+        return replace(before, skips=[])
     first = before.verdict == OPEN and before.conflict is None and after.opinions is None and after.settled is None
     return replace(before, opinions=[]) if first and made.kind == REVIEWED and not made.automatic else before
 
@@ -374,7 +415,7 @@ def undo_chunk(session: Session, batch_id: str, author: Author, after: str) -> U
     rows = {row.clip_id: row for row in _standings(session, ClipRow.clip_id.in_([line.clip_id for line in lines]))}
     changed_since = {line.clip_id: line.revision for line in lines if rows[line.clip_id].revision != line.revision}
     kept = changed_since.keys() - _as_left(session, changed_since)
-    newest = {line.clip_id: _before(line) for line in lines if line.clip_id not in kept}
+    newest = {line.clip_id: _before(line, author) for line in lines if line.clip_id not in kept}
     judged = {name: _standing_values(values) for name, values in newest.items()}
     restored = [
         (rows[name], replace(rows[name].standing, **values)) for name, values in judged.items() if values is not None
@@ -411,6 +452,5 @@ def _as_left(session: Session, revisions: dict[str, int]) -> set[str]:
 def _standing_values(values: ClipValues) -> dict[str, Any] | None:
     """The values as a standing has them; None where there are others among them."""
     found = {item.name: value for item in fields(values) if (value := getattr(values, item.name)) is not None}
-    if "opinions" in found:
-        found["opinions"] = tuple(found["opinions"])
+    found |= {name: tuple(found[name]) for name in ("opinions", "skips") if name in found}
     return found if found.keys() <= {item.name for item in fields(Standing)} else None

@@ -18,6 +18,7 @@ from luthier_curation.tables import REASON_NAMES, REASON_NUMBERS, VERDICT_NAMES,
 from luthier_kit.rpc import Checks, actor, fit_page
 
 DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE = 50, 500
+DEFAULT_FOUND = 20
 MAX_STAMPS = 5000
 
 
@@ -98,6 +99,19 @@ class CurationService(CurationServiceServicer):
         batch = pb.Batch(batch_id=done.batch_id, state=pb.BATCH_STATE_DONE, seen=seen, total=seen)
         batch.changed, batch.unchanged = done.changed, done.unchanged
         return pb.UndoBatchResponse(batch=batch)
+
+    def EmbedClips(self, request: pb.EmbedClipsRequest, _context: grpc.ServicerContext) -> pb.EmbedClipsResponse:
+        """Vectors of clips, in the background."""
+        return pb.EmbedClipsResponse(batch=self.curation.embed(request.filter, actor(request.reviewer)))
+
+    def SearchClips(self, request: pb.SearchClipsRequest, _context: grpc.ServicerContext) -> pb.SearchClipsResponse:
+        """Clips by the similarity of their sound."""
+        found = self.curation.search(request, request.limit if request.HasField("limit") else DEFAULT_FOUND)
+        items = (("", pb.SimilarClip(clip=curated_clip(one.clip), similarity=one.similarity)) for one in found.clips)
+        clips, _ = fit_page(request, items, "")
+        return pb.SearchClipsResponse(
+            clips=clips, embedder=self.curation.embedder.name, weights_sha256=found.weights_sha256
+        )
 
     def SkipClips(self, request: pb.SkipClipsRequest, _context: grpc.ServicerContext) -> pb.SkipClipsResponse:
         """Clips to be judged later."""
@@ -239,6 +253,7 @@ def curated_clip(row: ClipRow) -> pb.CuratedClip:
         conflict=row.conflict,
         assigned_to=row.assigned_to,
         disagreement=row.disagreement,
+        skips=row.skips,
     )
     clip.updated_at.FromMilliseconds(row.updated_at_ms)
     clip.created_at.FromMilliseconds(row.created_at_ms)

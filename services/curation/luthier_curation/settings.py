@@ -35,6 +35,16 @@ class CurationSettings(DatabaseSettings, ServiceSettings, StoreSettings):
         default="",
         help="host:port of analysis, which cuts clips anew for the page and measures their parts; empty = none",
     )
+    evaluation_address: str = setting(
+        "LUTHIER_EVALUATION_ADDRESS",
+        default="",
+        help="host:port of evaluation, which embeds sounds and texts for the search by sound; empty = none",
+    )
+    sound_embedder: str = setting(
+        "LUTHIER_SOUND_EMBEDDER",
+        default="clap",
+        help="evaluation's embedder by which clips are found: clap, for texts, too; musicnn_msd, by other clips only",
+    )
     web_address: str = setting(
         "LUTHIER_WEB_ADDRESS", default=f"127.0.0.1:{WEB_PORTS['curation']}", help="host:port of the page; `off` = none"
     )

@@ -12,7 +12,21 @@ from typing import Any, Generic, TypeVar, cast
 
 from google.protobuf.json_format import MessageToDict, ParseDict
 from google.protobuf.message import Message
-from sqlalchemy import JSON, BigInteger, Boolean, Dialect, Float, ForeignKey, Index, Integer, String, Text, false, text
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Dialect,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    String,
+    Text,
+    false,
+    text,
+)
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 from sqlalchemy.types import TypeDecorator
 
@@ -26,6 +40,7 @@ from luthier.curation.v1.curation_pb2 import (
     Opinion,
     RejectReason,
     ReviewClipsRequest,
+    Skip,
     Verdict,
 )
 from luthier.curation.v1.listening_pb2 import ListeningPlan, ListeningTest
@@ -75,11 +90,12 @@ class ClipValues:
     skipped_at_ms: int | None = None
     opinions: list[Opinion] | None = None
     bad_passages: list[BadPassage] | None = None
+    skips: list[Skip] | None = None
 
 
 MESSAGES: dict[str, type[Message]] = {
     "source": ClipSource, "audio": ArtifactRef, "facts": ClipFacts, "tags": Tag, "prompts": Prompt, "lineage": Lineage,
-    "opinions": Opinion, "bad_passages": BadPassage,
+    "opinions": Opinion, "bad_passages": BadPassage, "skips": Skip,
 }  # fmt: skip
 
 
@@ -180,6 +196,23 @@ class OpinionRow(Base):
         self.rating, self.remark, self.at_ms = given.rating, given.remark, given.at.ToMilliseconds()
 
 
+class SkipRow(Base):
+    """A reviewer's wish to judge a clip later."""
+
+    __tablename__ = "skips"
+    __table_args__ = (Index("skips_reviewer", "reviewer", "at_ms", "clip_id"),)
+
+    clip_id: Mapped[str] = mapped_column(String(32), ForeignKey("clips.clip_id", ondelete="CASCADE"), primary_key=True)
+    reviewer: Mapped[str] = mapped_column(String(100), primary_key=True)
+    at_ms: Mapped[int] = mapped_column(BigInteger)
+
+    def message(self) -> Skip:
+        """The same as the contract has it."""
+        skip = Skip(reviewer=self.reviewer)
+        skip.at.FromMilliseconds(self.at_ms)
+        return skip
+
+
 class ClipRow(Base):
     """A clip in its newest revision. Identity: collection, song fingerprint, span in milliseconds, subset, part (-1 =
     all), variation (0 = as written)."""
@@ -213,8 +246,9 @@ class ClipRow(Base):
     tags: Mapped[list[Tag]] = mapped_column(MessageColumn(Tag))
     prompts: Mapped[list[Prompt]] = mapped_column(MessageColumn(Prompt))
     lineage: Mapped[Lineage] = mapped_column(MessageColumn(Lineage))
-    incoming: Mapped[ClipValues] = mapped_column(ValuesColumn)
-    """The facts and prompts that the pipeline last sent, beside what people made of them."""
+    incoming: Mapped[ClipValues] = mapped_column(ValuesColumn, deferred=True)
+    """The facts and prompts that the pipeline last sent, beside what people made of them. Read where it is asked for:
+    lists do not show it, and a third of their time would go into it."""
     edited_fields: Mapped[list[str]] = mapped_column(JSON)
     bad_passages: Mapped[list[BadPassage]] = mapped_column(MessageColumn(BadPassage), server_default="[]")
 
@@ -229,6 +263,10 @@ class ClipRow(Base):
     settled: Mapped[bool] = mapped_column(Boolean, server_default=false())
     """The verdict holds whatever the opinions say."""
     skipped_at_ms: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    """Of the newest of `skips`."""
+    skip_rows: Mapped[list[SkipRow]] = relationship(
+        lazy="selectin", cascade="all, delete-orphan", order_by=SkipRow.reviewer
+    )
     opinion_rows: Mapped[list[OpinionRow]] = relationship(
         lazy="selectin", cascade="all, delete-orphan", order_by=OpinionRow.reviewer
     )
@@ -267,9 +305,46 @@ class ClipRow(Base):
             self.opinion_rows.append(added)
 
     @property
+    def skips(self) -> list[Skip]:
+        """Who wants to judge the clip later, by reviewer."""
+        return [row.message() for row in sorted(self.skip_rows, key=lambda row: row.reviewer)]
+
+    @skips.setter
+    def skips(self, wanted: list[Skip]) -> None:
+        known = {row.reviewer: row for row in self.skip_rows}
+        kept = []
+        for skip in wanted:
+            row = known.get(skip.reviewer) or SkipRow(clip_id=self.clip_id, reviewer=skip.reviewer)
+            row.at_ms = skip.at.ToMilliseconds()
+            kept.append(row)
+        self.skip_rows = kept
+
+    @property
     def assigned_to(self) -> list[str]:
         """Who was asked and has not answered, by name."""
         return sorted(row.reviewer for row in self.opinion_rows if not row.verdict)
+
+
+class VectorSetRow(Base):
+    """Vectors by the same weights of an embedder; `changes` = the number of the newest one, see `vectors`."""
+
+    __tablename__ = "vector_sets"
+
+    weights_sha256: Mapped[str] = mapped_column(String(64), primary_key=True)
+    embedder: Mapped[str] = mapped_column(String(64))
+    changes: Mapped[int] = mapped_column(BigInteger)
+
+
+class ClipVectorRow(Base):
+    """The vector of a clip's audio: float32 numbers, little-endian, of length 1. `change` is its number in the set."""
+
+    __tablename__ = "clip_vectors"
+    __table_args__ = (Index("clip_vectors_change", "weights_sha256", "change"),)
+
+    clip_id: Mapped[str] = mapped_column(String(32), ForeignKey("clips.clip_id", ondelete="CASCADE"), primary_key=True)
+    weights_sha256: Mapped[str] = mapped_column(String(64))
+    change: Mapped[int] = mapped_column(BigInteger)
+    vector: Mapped[bytes] = mapped_column(LargeBinary)
 
 
 class ClipCount(Base):

@@ -5,7 +5,7 @@ Nothing here touches the database. A clip's standing is everything about it that
 
 from dataclasses import dataclass, fields, replace
 
-from luthier.curation.v1.curation_pb2 import Opinion
+from luthier.curation.v1.curation_pb2 import Opinion, Skip
 from luthier_curation.tables import NEVER, OPEN, REASON_NUMBERS, VERDICT_NAMES, VERDICT_NUMBERS, ClipValues
 
 
@@ -25,7 +25,8 @@ class Decision:
 
 @dataclass(frozen=True)
 class Standing:
-    """What is decided about a clip, and by whose opinions (by name). The columns of `ClipRow` say what each means."""
+    """What is decided about a clip, by whose opinions, and who wants to judge it later (both by name). The columns of
+    `ClipRow` say what each means."""
 
     verdict: str = OPEN
     reviewer: str = ""
@@ -37,6 +38,7 @@ class Standing:
     settled: bool = False
     skipped_at_ms: int = NEVER
     opinions: tuple[Opinion, ...] = ()
+    skips: tuple[Skip, ...] = ()
 
 
 def decided(before: Standing, decision: Decision, opinions_per_clip: int, at_ms: int) -> Standing:
@@ -51,7 +53,7 @@ def decided(before: Standing, decision: Decision, opinions_per_clip: int, at_ms:
     elif decision.verdict == OPEN:
         after = _reopened(before, decision, opinions_per_clip)
     elif decision.settle:
-        after = replace(_told(before, decision), settled=True, conflict=False, skipped_at_ms=NEVER)
+        after = replace(_told(before, decision), settled=True, conflict=False, skipped_at_ms=NEVER, skips=())
     else:
         after = _with_opinion(before, decision, opinions_per_clip, at_ms)
     return before if after == before else after
@@ -64,7 +66,7 @@ def _by_rule(before: Standing, decision: Decision) -> Standing:
         return _open(before, remark=decision.remark or before.remark)
     if before.verdict == decision.verdict:
         return replace(before, remark=decision.remark or before.remark)
-    return replace(_told(before, decision), automatic=True, skipped_at_ms=NEVER)
+    return replace(_told(before, decision), automatic=True, skipped_at_ms=NEVER, skips=())
 
 
 def _told(before: Standing, decision: Decision) -> Standing:
@@ -83,7 +85,23 @@ def _told(before: Standing, decision: Decision) -> Standing:
 
 
 def _open(before: Standing, remark: str) -> Standing:
-    return Standing(remark=remark, opinions=before.opinions)
+    """Open, with the opinions that there are; who wants to judge it later still does."""
+    skips = before.skips if before.verdict == OPEN else ()
+    return with_skips(Standing(remark=remark, opinions=before.opinions), skips)
+
+
+def with_skips(before: Standing, skips: tuple[Skip, ...]) -> Standing:
+    """The same with these skips."""
+    newest = max((skip.at.ToMilliseconds() for skip in skips), default=NEVER)
+    return replace(before, skips=skips, skipped_at_ms=newest)
+
+
+def skipped(before: Standing, reviewer: str, at_ms: int) -> Standing:
+    """The standing of an open clip which a reviewer wants to judge later."""
+    skip = Skip(reviewer=reviewer)
+    skip.at.FromMilliseconds(at_ms)
+    others = [item for item in before.skips if item.reviewer != reviewer]
+    return with_skips(before, tuple(sorted([*others, skip], key=lambda item: item.reviewer)))
 
 
 def _reopened(before: Standing, decision: Decision, opinions_per_clip: int) -> Standing:
@@ -94,7 +112,7 @@ def _reopened(before: Standing, decision: Decision, opinions_per_clip: int) -> S
     left = tuple(opinion for opinion in before.opinions if opinion.reviewer != decision.reviewer)
     if before.settled:
         return replace(before, opinions=left, remark=remark)
-    return _weighed(replace(before, opinions=left, remark=remark), opinions_per_clip)
+    return _weighed(replace(before, opinions=left, remark=remark), before.skips, opinions_per_clip)
 
 
 def _with_opinion(before: Standing, decision: Decision, opinions_per_clip: int, at_ms: int) -> Standing:
@@ -109,8 +127,9 @@ def _with_opinion(before: Standing, decision: Decision, opinions_per_clip: int, 
         return before
     if before.settled:
         return replace(before, opinions=opinions)
-    told = replace(_told(before, decision), reviewer=name, opinions=opinions, conflict=False, skipped_at_ms=NEVER)
-    return told if alone else _weighed(told, opinions_per_clip)
+    told = replace(_told(before, decision), reviewer=name, opinions=opinions, conflict=False)
+    others = tuple(skip for skip in before.skips if skip.reviewer != name)
+    return with_skips(told, ()) if alone else _weighed(told, others, opinions_per_clip)
 
 
 def _opinion(known: Opinion | None, name: str, decision: Decision, at_ms: int) -> Opinion:
@@ -132,15 +151,16 @@ def _opinion(known: Opinion | None, name: str, decision: Decision, at_ms: int) -
     return known if then == known else opinion
 
 
-def _weighed(given: Standing, opinions_per_clip: int) -> Standing:
-    """What the opinions of a clip decide together."""
+def _weighed(given: Standing, skips: tuple[Skip, ...], opinions_per_clip: int) -> Standing:
+    """What the opinions of a clip decide together; while it is open, those who want to judge it later still do."""
     found = {VERDICT_NAMES[opinion.verdict] for opinion in given.opinions}
     if len(given.opinions) < opinions_per_clip:
-        return _open(given, given.remark)
+        return with_skips(_open(given, given.remark), skips)
     if len(found) > 1:
-        return replace(_open(given, given.remark), conflict=True)
+        return with_skips(replace(_open(given, given.remark), conflict=True), skips)
     newest = max(given.opinions, key=lambda opinion: opinion.at.ToMilliseconds())
-    return replace(given, verdict=found.pop(), reviewer=newest.reviewer, automatic=False, conflict=False)
+    return replace(given, verdict=found.pop(), reviewer=newest.reviewer, automatic=False, conflict=False, skips=(),
+                   skipped_at_ms=NEVER)  # fmt: skip
 
 
 def difference(before: Standing, after: Standing) -> tuple[ClipValues, ClipValues]:
@@ -151,6 +171,5 @@ def difference(before: Standing, after: Standing) -> tuple[ClipValues, ClipValue
 
 def _values(standing: Standing, names: list[str]) -> ClipValues:
     found = {name: getattr(standing, name) for name in names}
-    if "opinions" in found:
-        found["opinions"] = list(found["opinions"])
+    found |= {name: list(found[name]) for name in ("opinions", "skips") if name in found}
     return ClipValues(**found)

@@ -3,19 +3,20 @@ whatever is computed from it later. A piece is read once for all embedders that 
 """
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 from safetensors.numpy import load, save
 
 from luthier.common.v1.common_pb2 import ArtifactRef
 from luthier.evaluation.v1 import evaluation_pb2 as pb
 from luthier_evaluation.embedders import Embedder, Embedding
 from luthier_evaluation.embedders.base import SILENT_BELOW, Floats
-from luthier_kit.rpc import InvalidRequest
+from luthier_kit.rpc import InvalidRequest, LuthierError, Unavailable
 from luthier_kit.store import Action, Store
 from luthier_music.audio import AudioError, Samples, read_audio
 from luthier_music.audio_rate import resampled
@@ -24,6 +25,7 @@ VERSION: Final = "1"
 MAX_DURATION_S: Final = 1800.0
 MAX_BYTES: Final = 256 << 20  # of an embedding: half an hour of windows of 1024 values, ten a second, with 527 classes
 MIN_S: Final = 0.5
+TINY: Final = 1e-12  # a length that is none
 
 
 def embed_audio(
@@ -69,6 +71,30 @@ def read_embedding(store: Store, found: pb.AudioEmbedding) -> Embedding | None:
         return None
     values = load(store.blobs.read(found.values, MAX_BYTES))
     return Embedding(values["vectors"], values["logits"])
+
+
+def vectors_of_audio(
+    store: Store, embedder: Embedder, audio: Sequence[ArtifactRef]
+) -> Iterator[NDArray[np.float32] | LuthierError | None]:
+    """Of each piece one vector (dimensions,) of length 1 to compare sounds by, the mean of its windows', each of length
+    1; None of silence. Why a piece has none stands in its place; Unavailable ends it all.
+    """
+    for piece in audio:
+        try:
+            embedding = read_embedding(store, embed_audio(store, piece, {embedder.name: embedder})[0])
+        except Unavailable:
+            raise
+        except LuthierError as error:
+            yield error
+        else:
+            yield None if embedding is None else mean_direction(embedding.vectors)
+
+
+def mean_direction(vectors: Floats) -> NDArray[np.float32]:
+    """The mean of the directions of vectors (windows, dimensions), of length 1; that of one vector is its own."""
+    lengths = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
+    mean = (vectors / np.maximum(lengths, TINY)).mean(axis=0)
+    return (mean / max(float(np.linalg.norm(mean)), TINY)).astype(np.float32)
 
 
 def read_part(store: Store, audio: ArtifactRef, seconds: float | None) -> tuple[Samples, int]:

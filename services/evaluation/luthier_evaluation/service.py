@@ -14,7 +14,8 @@ from luthier.registry.v1.registry_pb2 import RunState
 from luthier_evaluation import promotion
 from luthier_evaluation.audio_sets import MAX_AUDIO_BYTES, MAX_SET_BYTES, check_references, system_of
 from luthier_evaluation.audio_values import scores_by
-from luthier_evaluation.embedders import EMBEDDERS
+from luthier_evaluation.embedders import EMBEDDERS, TextEmbedder
+from luthier_evaluation.embedding import vectors_of_audio
 from luthier_evaluation.memorisation import training_sets_of
 from luthier_evaluation.plan import (
     EVALUATIONS,
@@ -40,12 +41,14 @@ from luthier_kit.rpc import (
     MAX_PROMPT_CHARS,
     Checks,
     FailedPrecondition,
+    LuthierError,
     NotFound,
     Service,
     actor,
     fit_page,
     page_position,
     page_token,
+    status_of,
 )
 from luthier_kit.store import MAX_ENTRY_BYTES, Store, to_json
 from luthier_model.registered import fetch_configuration, statuses
@@ -58,6 +61,7 @@ MAX_GENRES: Final = 16  # of a row
 MAX_INSTRUMENTS: Final = 64
 MAX_WORD_CHARS: Final = 100
 DEFAULT_PAGE: Final = 50
+MAX_EMBEDDED: Final = 64  # pieces of audio, or texts, of one request
 WATCH_POLL_S: Final = 0.5
 MAX_PLAN_BYTES: Final = MAX_ENTRY_BYTES - (2 << 20)
 """Of an event of the run as JSON, which holds the suite twice, and at the end the scores."""
@@ -175,6 +179,36 @@ class EvaluationServicer(EvaluationServiceServicer):
             for name, kind in EMBEDDERS.items()
         )
         return pb.ListMetricWeightsResponse(embedders=states)
+
+    def EmbedAudio(self, request: pb.EmbedAudioRequest, context: grpc.ServicerContext) -> pb.EmbedAudioResponse:
+        checks = Checks()
+        checks.one_of("embedder", request.embedder, EMBEDDERS)
+        for path, audio in checks.items("audio", request.audio, 1, MAX_EMBEDDED):
+            checks.artifact(path, audio, max_bytes=MAX_AUDIO_BYTES)
+        checks.done()
+        embedder = self.weights.embedder(request.embedder)
+        domain = pb.DESCRIPTOR.services_by_name["EvaluationService"].full_name
+        response = pb.EmbedAudioResponse(weights_sha256=embedder.weights_sha256)
+        for heard in vectors_of_audio(self.store, embedder, request.audio):
+            if isinstance(heard, LuthierError):
+                response.vectors.add(error=status_of(heard, domain))
+            else:
+                response.vectors.add(values=[] if heard is None else heard.tolist())
+        return response
+
+    def EmbedText(self, request: pb.EmbedTextRequest, context: grpc.ServicerContext) -> pb.EmbedTextResponse:
+        checks = Checks()
+        checks.one_of("embedder", request.embedder, [name for name, kind in EMBEDDERS.items() if kind.texts])
+        for path, text in checks.items("texts", request.texts, 1, MAX_EMBEDDED):
+            checks.text(path, text, max_chars=MAX_PROMPT_CHARS, blank=False)
+        checks.done()
+        embedder = self.weights.embedder(request.embedder)
+        assert isinstance(embedder, TextEmbedder)
+        vectors = embedder.embed_text(list(request.texts))
+        return pb.EmbedTextResponse(
+            vectors=[pb.TextVector(values=vector.tolist()) for vector in vectors],
+            weights_sha256=embedder.weights_sha256,
+        )
 
     def _begun(self, request: pb.CreateEvaluationRequest) -> Evaluation | None:
         """The run that this request id began; its models stay as they were pinned then."""
@@ -383,6 +417,7 @@ def service(store: Store, settings: EvaluationSettings) -> Service:
             servicer.CancelEvaluation,
             servicer.PromoteModel,
             servicer.ListMetricWeights,
+            servicer.EmbedText,
         ],
         watch=[servicer.WatchEvaluation],
         prepare=worker.start,

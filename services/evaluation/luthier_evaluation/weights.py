@@ -52,6 +52,14 @@ class Weights:
         series.append(brought)
         return True
 
+    def embedder(self, name: str) -> Embedder:
+        """This embedder with the weights that count now. FailedPrecondition WEIGHTS_ABSENT where there are none."""
+        for one in self.at_hand():
+            if one.embedder == name:
+                return self.embedders([one])[name]
+        text = f"the weights of {EMBEDDERS[name].title} are not there: {EMBEDDERS[name].bring}"
+        raise FailedPrecondition(text, reason="WEIGHTS_ABSENT", embedder=name)
+
     def embedders(self, wanted: Sequence[pb.EvaluatedBy]) -> Mapping[str, Embedder]:
         """These embedders with these very weights. FailedPrecondition WEIGHTS_GONE where they are not at hand any more,
         InvalidRequest WEIGHTS_INVALID where they are none of this embedder.

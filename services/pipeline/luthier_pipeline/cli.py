@@ -41,7 +41,7 @@ SECTIONS: Final[dict[str, Commands]] = {
         "review": ("curate:review", "Accept every open clip whose prompts passed the check"),
         "curate": (
             "judgements.command:app",
-            "Let several people judge, also in Label Studio and Argilla: export, import, undo, assign, collections",
+            "Let several people judge, also in Label Studio and Argilla, and find clips by their sound",
         ),
         "export": ("export.command:export", "Freeze the accepted clips into a data set with leak-free splits"),
     },

@@ -100,3 +100,39 @@ def test_an_undo_waits_until_it_is_done_and_says_what_it_left() -> None:
     said = luthier("curate undo b --as Cy", clients)
     assert clients.requests("UndoBatch") == [pb.UndoBatchRequest(batch_id="b", reviewer="Cy", background=True)]
     assert "taken back for 2 clips; 1 changed since" in said.out
+
+
+def test_embedding_waits_until_it_is_done_and_says_what_has_no_vector() -> None:
+    begun = pb.Batch(batch_id="e", state=pb.BATCH_STATE_RUNNING, total=3)
+    done = pb.Batch(batch_id="e", state=pb.BATCH_STATE_DONE, seen=3, total=3, changed=2, unchanged=1)
+    curation = Stub(EmbedClips=pb.EmbedClipsResponse(batch=begun), GetBatch=pb.GetBatchResponse(batch=done))
+    clients = FakeClients(curation=curation)
+    said = luthier("curate embed --collection demo --as Cy", clients)
+    wanted = pb.EmbedClipsRequest(filter=pb.ClipFilter(collection="demo"), reviewer="Cy")
+    assert clients.requests("EmbedClips") == [wanted]
+    assert "2 clips embedded; 1 have no vector" in said.out
+
+
+def test_embedding_that_fails_says_why() -> None:
+    failed = pb.Batch(batch_id="e", state=pb.BATCH_STATE_FAILED, seen=1, total=3, error="the weights are gone")
+    clients = FakeClients(curation=Stub(EmbedClips=pb.EmbedClipsResponse(batch=failed)))
+    said = luthier("curate embed --collection demo", clients)
+    assert (said.code, "after 1 of 3 clips: the weights are gone" in said.err) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("words", "query"), [('"slow blues"', {"text": "slow blues"}), ("--like clip-1", {"clip_id": "clip-1"})]
+)
+def test_clips_are_searched_for_by_sound(words: str, query: dict[str, str]) -> None:
+    found = pb.SearchClipsResponse(clips=[pb.SimilarClip(clip=CLIP, similarity=0.875)])
+    clients = FakeClients(curation=Stub(SearchClips=found))
+    said = luthier(f"curate search --collection demo --limit 5 {words}", clients)
+    wanted = pb.SearchClipsRequest(filter=pb.ClipFilter(collection="demo"), limit=5, **query)
+    assert clients.requests("SearchClips") == [wanted]
+    assert "0.875" in said.out
+    assert CLIP.clip_id in said.out
+
+
+@pytest.mark.parametrize("words", ["", "x --like clip-1"])
+def test_a_search_is_by_a_text_or_a_clip(words: str) -> None:
+    assert luthier(f"curate search --collection demo {words}", FakeClients()).code == 2

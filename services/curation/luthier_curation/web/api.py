@@ -226,15 +226,7 @@ def routes(curation: Curation, identities: Identities) -> APIRouter:
 
     @router.get("/clips")
     def clips(query: Listed) -> dict[str, Any]:
-        request = query.request()
-        request.count_limit = COUNTED
-        page = curation.page(request, query.page_size or PAGE_SIZES[0])
-        return {
-            "clips": [_json(curated_clip(row)) for row in page.clips],
-            "total": page.total.clips,
-            "more_than_total": page.total.more,
-            "next_page": page.next_token,
-        }
+        return _listed(curation, query)
 
     @router.get("/count")
     def count(query: Listed) -> dict[str, Any]:
@@ -248,12 +240,12 @@ def routes(curation: Curation, identities: Identities) -> APIRouter:
 
     @router.get("/collections")
     def collections(collection: str = "") -> list[dict[str, Any]]:
-        return [_json(found) for found in curation.list_collections(collection)]
+        return [to_json(found) for found in curation.list_collections(collection)]
 
     @router.post("/collections/{name}")
     def update_collection(request: Request, name: str, body: CollectionBody) -> dict[str, Any]:
         identities.person(request, body.reviewer).must_be_curator()
-        return _json(curation.update_collection(name, body.opinions_per_clip))
+        return to_json(curation.update_collection(name, body.opinions_per_clip))
 
     @router.post("/assign")
     def assign(request: Request, body: AssignBody) -> dict[str, Any]:
@@ -262,7 +254,7 @@ def routes(curation: Curation, identities: Identities) -> APIRouter:
             filter=body.filter.request().filter, reviewers=body.reviewers, withdraw=body.withdraw
         )
         wanted.per_clip = min(max(body.per_clip, -1), MAX_CLIPS)
-        return _json(curation.assign(wanted))
+        return to_json(curation.assign(wanted))
 
     @router.post("/clips/{clip_id}")
     def edit(request: Request, clip_id: str, body: EditBody) -> dict[str, Any]:
@@ -295,17 +287,17 @@ def routes(curation: Curation, identities: Identities) -> APIRouter:
         which = body.filter.request().filter
         if not body.background:
             return _reviewed(curation.review_all(which, decision))
-        return _json(curation.review_in_background(which, decision))
+        return to_json(curation.review_in_background(which, decision))
 
     @router.get("/batches/{batch_id}")
     def batch(batch_id: str) -> dict[str, Any]:
-        return _json(curation.batch(batch_id))
+        return to_json(curation.batch(batch_id))
 
     @router.post("/undo")
     def undo(request: Request, body: UndoBody) -> dict[str, Any]:
         name = identities.person(request, body.reviewer).name
         if curation.is_background(body.batch_id):
-            return _json(curation.undo_in_background(body.batch_id, name))
+            return to_json(curation.undo_in_background(body.batch_id, name))
         done, clip_ids = curation.undo(body.batch_id, name)
         return {**_reviewed(done), "clip_ids": clip_ids[:SHOWN]}
 
@@ -339,7 +331,25 @@ def routes(curation: Curation, identities: Identities) -> APIRouter:
     return router
 
 
-def _json(message: Message) -> dict[str, Any]:
+def _listed(curation: Curation, query: PageQuery) -> dict[str, Any]:
+    """A page of clips; of a search by sound the most similar ones."""
+    size = query.page_size or PAGE_SIZES[0]
+    if query.by_sound:
+        found = curation.search(query.search(), size).clips
+        similar = [{**to_json(curated_clip(one.clip)), "similarity": one.similarity} for one in found]
+        return {"clips": similar, "total": len(similar), "more_than_total": False, "next_page": ""}
+    request = query.request()
+    request.count_limit = COUNTED
+    page = curation.page(request, size)
+    return {
+        "clips": [to_json(curated_clip(row)) for row in page.clips],
+        "total": page.total.clips,
+        "more_than_total": page.total.more,
+        "next_page": page.next_token,
+    }
+
+
+def to_json(message: Message) -> dict[str, Any]:
     """A message as JSON, numbers of zero included."""
     found: dict[str, Any] = MessageToDict(
         message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True

@@ -23,11 +23,13 @@ from luthier.common.v1.common_pb2 import (
 from luthier.curation.v1 import curation_pb2 as pb
 from luthier_curation.curation import Curation
 from luthier_curation.datasets import newest_versions
-from luthier_curation.listing import Count
+from luthier_curation.listing import Count, Page
 from luthier_curation.tables import OPEN, REASON_NUMBERS, VERDICT_NUMBERS
 from luthier_curation.web.details import details_view
+from luthier_curation.web.sounds import search_by_sound
 from luthier_curation.web.templating import fragment, render
 from luthier_curation.web.views import change_view, clip_view, moment
+from luthier_kit.rpc import Checks
 from luthier_music.instruments import DRUMS, FAMILIES, PROGRAM_NAMES
 from luthier_music.keys import TONICS
 
@@ -82,6 +84,9 @@ class PageQuery(BaseModel):
     conflict: YesNo = ""
     reason: Annotated[str, Field(max_length=32)] = ""
     min_rating: Annotated[int, Field(ge=1, le=5)] | None = None
+    sounds: Annotated[str, Field(max_length=200)] = ""
+    like: Annotated[str, Field(max_length=64)] = ""
+    reviewing: Annotated[str, Field(max_length=100)] = ""
     order: Order = ""
     reverse: Literal["", "yes"] = ""
     page_size: Annotated[int, Field(ge=1, le=100)] | None = None
@@ -99,9 +104,36 @@ class PageQuery(BaseModel):
     def _empty_is_absent(cls, value: object) -> object:
         return None if value == "" else value
 
+    @property
+    def by_sound(self) -> bool:
+        """Whether clips are searched for by sound."""
+        return bool(self.sounds.strip() or self.like)
+
+    def search(self) -> pb.SearchClipsRequest:
+        """The search by sound as the contract has it."""
+        if self.sounds.strip():
+            return pb.SearchClipsRequest(filter=self.filter(), text=self.sounds.strip())
+        return pb.SearchClipsRequest(filter=self.filter(), clip_id=self.like)
+
     def request(self) -> pb.ListClipsRequest:
-        """The same as the contract has it."""
-        which = pb.ClipFilter(
+        """The list as the contract has it. InvalidRequest for a search by sound, which only the page and /api/clips
+        understand: a change of all that match must not take it for a list."""
+        checks = Checks()
+        for name in ("sounds", "like"):
+            checks.that(not getattr(self, name), name, "must be empty here: a search by sound has no end")
+        checks.done()
+        return self.plain_request()
+
+    def plain_request(self) -> pb.ListClipsRequest:
+        """The list that there would be without a search by sound."""
+        return pb.ListClipsRequest(
+            filter=self.filter(), page_token=self.page, order=ORDERS[self.order], reverse=bool(self.reverse),
+            count_limit=0, for_reviewer=self.reviewing if self.order == "next" else "",
+        )  # fmt: skip
+
+    def filter(self) -> pb.ClipFilter:
+        """The filter as the contract has it."""
+        return pb.ClipFilter(
             collection=self.collection,
             verdict=VERDICT_NUMBERS[self.verdict],
             checked=YES_NO[self.checked],
@@ -125,9 +157,6 @@ class PageQuery(BaseModel):
             conflict=YES_NO[self.conflict],
             reason=REASON_NUMBERS[self.reason],
             min_rating=self.min_rating,
-        )
-        return pb.ListClipsRequest(
-            filter=which, page_token=self.page, order=ORDERS[self.order], reverse=bool(self.reverse), count_limit=0
         )
 
     def is_narrow(self) -> bool:
@@ -174,17 +203,26 @@ def routes(curation: Curation, way: str) -> APIRouter:
         collections = curation.collections()
         if not query.collection and len(collections) == 1:
             query = query.model_copy(update={"collection": collections[0]})
-        request = query.request()
-        page = curation.page(request, query.page_size or PAGE_SIZES[0])
+        size = query.page_size or PAGE_SIZES[0]
+        heard = search_by_sound(curation, query.search(), size) if query.by_sound else None
+        if heard and heard.missing:  # words say something of what was meant
+            query = query.model_copy(update={"text": query.text or query.sounds.strip()})
+        request = query.plain_request()
+        if heard and not heard.missing:
+            page, shown = Page([], Count(0), ""), [clip_view(one.clip, one.similarity) for one in heard.found]
+        else:
+            page = curation.page(request, size)
+            shown = [clip_view(row) for row in page.clips]
         counts = curation.verdict_counts(request.filter, COUNTED)
         found = tabs(query, counts)
         return render(
             "page.html",
             query=query,
-            clips=[clip_view(row) for row in page.clips],
+            clips=shown,
+            heard=heard,
             total=next(tab.count for tab in found if tab.name == query.verdict),
             tabs=found,
-            done=any(count.clips for count in counts.values()) and counts[OPEN] == Count(0),
+            done=not heard and any(count.clips for count in counts.values()) and counts[OPEN] == Count(0),
             way=way,
             page_sizes=PAGE_SIZES,
             reasons=REASONS,

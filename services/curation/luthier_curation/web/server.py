@@ -9,7 +9,7 @@ from starlette.middleware.gzip import GZipMiddleware
 from luthier_curation.curation import Curation
 from luthier_curation.listening import Listening
 from luthier_curation.settings import CurationSettings
-from luthier_curation.web import api, errors, listening, media, pages
+from luthier_curation.web import api, embed, errors, listening, media, pages
 from luthier_curation.web.audio import AudioCache
 from luthier_curation.web.identity import Identities
 from luthier_kit.web import Safety
@@ -31,6 +31,7 @@ def create_app(curation: Curation, settings: CurationSettings) -> FastAPI:
     cache = AudioCache(curation.store, settings.scratch / "luthier-audio", settings.audio_cache_bytes)
     app.include_router(pages.routes(curation, identities.way))
     app.include_router(api.routes(curation, identities))
+    app.include_router(embed.routes(curation, identities))
     app.include_router(media.routes(curation, cache, settings.scratch))
     tests = Listening(curation.repository, curation.store, settings.scratch)
     app.include_router(listening.routes(tests, cache))

@@ -76,11 +76,14 @@ class ClipView:
     conflict: bool
     opinions: list["OpinionView"]
     assigned_to: list[str]
+    skipped_by: list[str]
     edited: Sequence[str]
+    collection: str
+    similarity: str
 
 
-def clip_view(row: ClipRow) -> ClipView:
-    """What the template of a clip's card shows."""
+def clip_view(row: ClipRow, similarity: float | None = None) -> ClipView:
+    """What the template of a clip's card shows; its similarity (-1 to 1) where it was searched for by sound."""
     tempo, key = row.facts.tempo, row.facts.key
     return ClipView(
         clip_id=row.clip_id,
@@ -121,7 +124,10 @@ def clip_view(row: ClipRow) -> ClipView:
         conflict=row.conflict,
         opinions=[_opinion(opinion) for opinion in row.opinions],
         assigned_to=row.assigned_to,
+        skipped_by=[skip.reviewer for skip in row.skips],
         edited=row.edited_fields,
+        collection=row.collection,
+        similarity="" if similarity is None else f"{similarity:.2f}",
     )
 
 
@@ -255,6 +261,7 @@ def _words(values: ClipValues) -> dict[str, str]:
         else moment(values.skipped_at_ms)
         if values.skipped_at_ms
         else "",
+        "skipped by": None if values.skips is None else ", ".join(skip.reviewer for skip in values.skips),
         "opinions": None if values.opinions is None else "\n".join(map(_opinion_text, values.opinions)),
     }
     return {name: text for name, text in found.items() if text is not None}

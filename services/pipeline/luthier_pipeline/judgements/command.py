@@ -21,17 +21,20 @@ from luthier.curation.v1.curation_pb2 import (
     ClipFilter,
     Collection,
     CuratedClip,
+    EmbedClipsRequest,
     GetBatchRequest,
     ImportedOpinion,
     ImportOpinionsRequest,
     ImportOpinionsResponse,
     ListCollectionsRequest,
+    SearchClipsRequest,
+    SearchClipsResponse,
     UndoBatchRequest,
     UpdateCollectionRequest,
 )
 from luthier_kit.bounded_json import read_json
 from luthier_kit.rpc import FailedPrecondition
-from luthier_pipeline.console import UsageError, plain, table
+from luthier_pipeline.console import Progress, UsageError, plain, table
 from luthier_pipeline.curate import clips
 from luthier_pipeline.files import save
 from luthier_pipeline.judgements import argilla, csv_file, label_studio
@@ -224,6 +227,62 @@ def undo(
     kept = f"; {done.unchanged} changed since and stay as they are" if done.unchanged else ""
     context.answer(plain(done), f"taken back for {done.changed} clips{kept}; {done.batch_id} undoes that")
     return done
+
+
+@app.command("embed")
+def embed(
+    ctx: typer.Context,
+    collection: Named,
+    reviewer: Reviewer = USER,
+    json: Json = False,
+) -> Batch:
+    """Give the clips of a collection vectors, by which they are found by their sound; those that have one keep it."""
+    context = begin(ctx, json)
+    curation = context.clients.curation
+    request = EmbedClipsRequest(filter=ClipFilter(collection=collection), reviewer=reviewer)
+    done = curation.EmbedClips(request).batch
+    waited = threading.Event()
+    with Progress("embed", done.total) as progress:
+        while done.state == BATCH_STATE_RUNNING:
+            progress.total, progress.done = max(1, done.total), done.seen
+            progress.show()
+            waited.wait(LOOK_S)
+            done = curation.GetBatch(GetBatchRequest(batch_id=done.batch_id)).batch
+        progress.total, progress.done = done.total, done.seen
+    if done.state == BATCH_STATE_FAILED:
+        text = f"it ended after {done.seen} of {done.total} clips: {done.error}"
+        raise FailedPrecondition(text, reason="EMBED_FAILED")
+    left = f"; {done.unchanged} have no vector: silent, taken down or no audio" if done.unchanged else ""
+    context.answer(plain(done), f"{done.changed} clips embedded{left}")
+    return done
+
+
+@app.command("search")
+def search(
+    ctx: typer.Context,
+    collection: Named,
+    text: Annotated[str, typer.Argument(metavar="[TEXT]", help="A sound in words; or --like.")] = "",
+    like: Annotated[str, typer.Option(metavar="CLIP", help="Id of the clip that they sound like.")] = "",
+    limit: Annotated[int, typer.Option(metavar="N", min=1, max=100, help="Clips at most.")] = 20,
+    json: Json = False,
+) -> SearchClipsResponse:
+    """Find clips by their sound, the most similar first."""
+    context = begin(ctx, json)
+    if bool(text) == bool(like):
+        raise UsageError("say TEXT or --like CLIP, and not both")
+    request = SearchClipsRequest(filter=ClipFilter(collection=collection), limit=limit)
+    if like:
+        request.clip_id = like
+    else:
+        request.text = text
+    answer = context.clients.curation.SearchClips(request)
+    rows = [
+        [f"{one.similarity:.3f}", one.clip.clip_id, one.clip.source.song.artist, one.clip.source.song.title,
+         one.clip.prompts[0].text if one.clip.prompts else ""]
+        for one in answer.clips
+    ]  # fmt: skip
+    context.answer(plain(answer), table(rows, ("similarity", "clip", "artist", "title", "prompt")))
+    return answer
 
 
 @app.command("collections")

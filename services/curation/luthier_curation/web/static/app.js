@@ -6,7 +6,7 @@ import { closeEditor, openEditor } from "./editor.js";
 import { openExport } from "./export.js";
 import * as player from "./player.js";
 import { getHtml, post } from "./server.js";
-import { $, $$, askReviewer, confirmed, reviewer, showReviewer, toast } from "./ui.js";
+import { $, $$, askReviewer, confirmed, knownReviewer, reviewer, showReviewer, toast } from "./ui.js";
 import { watch } from "./waves.js";
 
 const DONE = { accepted: "Accepted", rejected: "Rejected", open: "Reopened" };
@@ -147,6 +147,16 @@ async function bulk(verdict) {
   location.reload();
 }
 
+/** Give the collection's clips vectors, by which they are found by their sound. */
+async function embed() {
+  const who = await reviewer();
+  if (!who) return;
+  const done = await finished(await post("/api/embed", { reviewer: who, filter: { collection: filter.collection } }));
+  const left = Number(done.unchanged) ? ` ${done.unchanged} could not be: silent, or without audio.` : "";
+  sessionStorage.setItem("luthier-told", `Embedded ${done.changed} clip${Number(done.changed) === 1 ? "" : "s"}.${left}`);
+  location.reload();
+}
+
 async function history(clip) {
   $("#history").innerHTML = await getHtml(`/clips/${clip.id}/history`); // made and escaped by the server
   $("#history-dialog").showModal();
@@ -191,6 +201,7 @@ const onPage = {
   reviewer: askReviewer,
   help: () => $("#help-dialog").showModal(),
   export: openExport,
+  embed,
   toggle: () => player.toggleCurrent(),
   close: (button) => button.closest("dialog").close(),
 };
@@ -216,6 +227,7 @@ const keys = {
   0: () => decide(current(), "open"),
   n: () => turn(1), p: () => turn(-1),
   e: () => edit(current()),
+  m: () => location.assign($(".like", current()).href),
   h: () => history(current()),
   d: () => toggleDetails(current()),
   ",": () => toBeat(-1), ".": () => toBeat(1),
@@ -254,7 +266,19 @@ onCut((done) => { // the parts are elsewhere in the list
   location.reload();
 });
 
+/** In the order to judge in, what this reviewer skipped comes last: the server must know who it is. */
+async function orderMine() {
+  const who = filter.order === "next" ? await knownReviewer() : "";
+  if (!who || who === filter.reviewing) return false;
+  const address = new URL(location.href);
+  address.searchParams.set("reviewing", who);
+  address.searchParams.delete("page");
+  location.replace(address);
+  return true;
+}
+
 /* start */
+const leaving = await orderMine().catch(() => false);
 clips().forEach(watch);
 showReviewer();
 const at = sessionStorage.getItem("luthier-at");
@@ -263,4 +287,7 @@ choose(at === "last" ? clips().at(-1) : clips()[0], { scroll: at === "last" });
 const told = sessionStorage.getItem("luthier-toast");
 sessionStorage.removeItem("luthier-toast");
 if (told) toast(told, { label: "Undo", act: guarded(undo) });
-document.documentElement.dataset.ready = "true";
+const news = sessionStorage.getItem("luthier-told"); // of what cannot be undone
+sessionStorage.removeItem("luthier-told");
+if (news) toast(news);
+if (!leaving) document.documentElement.dataset.ready = "true";

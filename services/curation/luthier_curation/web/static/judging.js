@@ -26,7 +26,7 @@ async function skip(clips) {
   const done = await post("/api/skip", { clip_ids: clips.map((clip) => clip.id), reviewer: who });
   remember(done.batch_id);
   await Promise.all(clips.map((clip) => refresh(clip.id)));
-  const text = done.changed ? "Skipped: it comes back when the others are judged." : "It is judged already.";
+  const text = done.changed ? "Skipped: it comes back to you when the others are judged." : "It is judged already.";
   toast(done.changed > 1 ? `Skipped: ${done.changed} clips.` : text, { label: "Undo", act: guarded(undo) });
 }
 

@@ -81,6 +81,12 @@ export async function askReviewer() {
   return input.value.trim();
 }
 
+/** The reviewer's name as far as it is known; nobody is asked. */
+export async function knownReviewer() {
+  if (way() === "claim") return localStorage.getItem(NAME) || "";
+  return way() === "proxy" || token() ? named() : "";
+}
+
 /** The reviewer's name, asked for once; "" when it was not given. */
 export async function reviewer() {
   if (way() !== "claim") return way() === "token" && !token() ? askToken() : named();
