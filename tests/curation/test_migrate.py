@@ -119,10 +119,10 @@ def test_a_skip_of_before_becomes_that_of_who_skipped(tmp_path: Path) -> None:
         "at_ms": 7, "before": '{"skipped_at_ms": 0}', "after": '{"skipped_at_ms": 7}',
     }  # fmt: skip
     with engine.begin() as connection:
-        for table, row in (("clips", new), ("changes", line)):
-            names = ", ".join(row)
-            places = ", ".join(f":{name}" for name in row)
-            connection.execute(text(f"INSERT INTO {table} ({names}) VALUES ({places})"), row)
+        for table, values in (("clips", new), ("changes", line)):
+            names = ", ".join(values)
+            places = ", ".join(f":{name}" for name in values)
+            connection.execute(text(f"INSERT INTO {table} ({names}) VALUES ({places})"), values)
     migrate(engine)
     curation = Curation(Repository(engine), Store(FolderStore(tmp_path, "luthier")))
     row = curation.clip("clip-1")

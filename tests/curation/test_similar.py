@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -72,7 +72,7 @@ def embed(curation: Curation, which: pb.ClipFilter = DEMO) -> pb.Batch:
     return curation.batch(batch.batch_id)
 
 
-def found(curation: Curation, size: int = 100, which: pb.ClipFilter = DEMO, **query: str) -> list[str]:
+def found(curation: Curation, size: int = 100, which: pb.ClipFilter = DEMO, **query: Any) -> list[str]:
     """Ids of a search, the most similar first."""
     return [one.clip.clip_id for one in curation.search(pb.SearchClipsRequest(filter=which, **query), size).clips]
 

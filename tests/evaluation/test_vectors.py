@@ -51,7 +51,7 @@ def open_small(path: Path) -> Clap:
 @pytest.fixture
 def evaluation(store: Store, weights: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[EvaluationServiceStub]:
     """The service, whose weights of CLAP are these and whose others are absent."""
-    monkeypatch.setitem(EMBEDDERS, "clap", Kind("CLAP", EMBEDDERS["clap"].bring, open_small, texts=True))  # type: ignore[arg-type]
+    monkeypatch.setitem(EMBEDDERS, "clap", Kind("CLAP", EMBEDDERS["clap"].bring, open_small, texts=True))
     settings = EvaluationSettings(address="127.0.0.1:0", metric_weights=str(weights))
     with ExitStack() as stack:
         address = stack.enter_context(running(service(store, settings), settings))
@@ -71,7 +71,8 @@ def by_transformers(tensors: dict[str, torch.Tensor]) -> ClapModel:
     """The reference model with the same weights."""
     model = ClapModel(SMALL.config())
     model.load_state_dict(tensors, strict=False)
-    return model.eval()
+    model.train(False)
+    return model
 
 
 def test_vectors_of_audio_are_those_of_transformers_model(

@@ -128,8 +128,8 @@ def _with_opinion(before: Standing, decision: Decision, opinions_per_clip: int, 
     if before.settled:
         return replace(before, opinions=opinions)
     told = replace(_told(before, decision), reviewer=name, opinions=opinions, conflict=False)
-    others = tuple(skip for skip in before.skips if skip.reviewer != name)
-    return with_skips(told, ()) if alone else _weighed(told, others, opinions_per_clip)
+    skips = tuple(skip for skip in before.skips if skip.reviewer != name)
+    return with_skips(told, ()) if alone else _weighed(told, skips, opinions_per_clip)
 
 
 def _opinion(known: Opinion | None, name: str, decision: Decision, at_ms: int) -> Opinion:

@@ -94,7 +94,8 @@ def mean_direction(vectors: Floats) -> NDArray[np.float32]:
     """The mean of the directions of vectors (windows, dimensions), of length 1; that of one vector is its own."""
     lengths = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
     mean = (vectors / np.maximum(lengths, TINY)).mean(axis=0)
-    return (mean / max(float(np.linalg.norm(mean)), TINY)).astype(np.float32)
+    direction: NDArray[np.float32] = (mean / max(float(np.linalg.norm(mean)), TINY)).astype(np.float32)
+    return direction
 
 
 def read_part(store: Store, audio: ArtifactRef, seconds: float | None) -> tuple[Samples, int]:
