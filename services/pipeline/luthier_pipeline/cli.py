@@ -84,8 +84,13 @@ SECTIONS: Final[dict[str, Commands]] = {
     "Operations": {
         "submit": ("submit:submit", "Run a corpus as Jobs on Kubernetes"),
         "monitor": ("monitor:monitor", "Serve what live runs publish as Prometheus metrics"),
-        "lineage": ("lineage:lineage", "Walk back from a file to everything behind it"),
-        "takedown": ("retention.takedown:takedown", "Refuse a file, and the audio made from it, to every reader"),
+        "lineage": ("lineage.command:lineage", "Walk back from a file to everything behind it"),
+        "takedown": (
+            "retention.takedown:takedown",
+            "Refuse a file, or all of an artist, song, plugin, SoundFont or licence, to every reader",
+        ),
+        "takedowns": ("retention.takedowns:takedowns", "List what was taken down, with the signatures of the records"),
+        "audit": ("audit:audit", "List who registered, promoted, took down and deleted what"),
         "gc": ("retention.gc:gc", "Delete blobs that nothing reaches"),
     },
 }

@@ -1,7 +1,7 @@
 """The audit trail: who registered, promoted, took down and deleted, and what was forced.
 
-Append-only series `audit/<day>`, one for each day in UTC, so that neither writing nor reading a day grows with the years.
-An entry is written right behind what it tells of.
+Append-only series `audit/<day>`, one for each day in UTC, so that neither writing nor reading a day grows with the
+years. An entry is written right behind what it tells of.
 """
 
 from collections.abc import Iterator, Sequence

@@ -14,7 +14,16 @@ _KIND = r"[a-z][a-z0-9_-]{0,62}(?:/[a-z0-9][a-z0-9_-]{0,62}){0,2}"
 _BLOB_KEY = re.compile(rf"(?P<kind>{_KIND})/(?P<sha256>[0-9a-f]{{64}})\.(?P<ext>[a-z0-9]{{1,16}})")
 _NOT_KINDS = frozenset(
     {
-        "actions", "audit", "heartbeats", "models", "proofs", "quarantine", "requests", "runs", "songs", "takedowns",
+        "actions",
+        "audit",
+        "heartbeats",
+        "models",
+        "proofs",
+        "quarantine",
+        "requests",
+        "runs",
+        "songs",
+        "takedowns",
         "tombstones",
     }
 )
