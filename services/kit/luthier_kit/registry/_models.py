@@ -88,10 +88,10 @@ class ModelVersion:
 def register(store: Store, version: ModelVersion, *, promotion: bool = False) -> ModelVersion:
     """Append a version to its name's series and make it current; registering what is current again changes nothing.
 
-    Returns the version as it will be read; the audit trail tells of it. Raises InvalidRequest for a bad name and for notes that a Struct does not
-    hold exactly (whole numbers beyond 2^53, NaN, what is no JSON), NotFound when one of its blobs is not stored,
-    FailedPrecondition NAME_IS_PROMOTED when the name has a promoted version and this is not a `promotion`: what is
-    served under such a name changes by promotion alone.
+    Returns the version as it will be read; the audit trail tells of it. Raises InvalidRequest for a bad name and for
+    notes that a Struct does not hold exactly (whole numbers beyond 2^53, NaN, what is no JSON), NotFound when one of
+    its blobs is not stored, FailedPrecondition NAME_IS_PROMOTED when the name has a promoted version and this is not a
+    `promotion`: what is served under such a name changes by promotion alone.
     """
     if not _NAME.fullmatch(version.name):
         raise InvalidRequest(reason="MODEL_NAME_INVALID", violations=[("name", _NAME_RULE)])

@@ -52,6 +52,7 @@ OFF: Final = "off"
 CACHE_KIB: Final = 256 << 10  # of pages in memory: new digests fall all over their index
 MAX_MARK_BYTES: Final = 1024
 MAX_ENDING_CHARS: Final = 5  # `.midi`: the title `Op. 27` has none
+OF_A_THREAD: Final = 25  # documents that a thread reads at a time: handing one over takes as long as reading it
 LOCKED_S: Final = 300.0  # how long another command that writes is waited for
 NOT_LISTED: Final = frozenset(
     {"audit", "heartbeats", "proofs", "quarantine", "requests", "songs", "takedowns", "tombstones"}
@@ -128,7 +129,7 @@ class LineageIndex:
     def __init__(self, store: Store, path: Path | None = None, say: Callable[[str], None] = lambda _: None) -> None:
         self.store, self._say = store, say
         self._database = _opened(path)
-        self._forms: dict[tuple[str, str], int] = {}
+        self._known: dict[tuple[str, ...], int] = {}  # numbers of rows of small tables
         self._steps: dict[int, Step] = {}  # that were read from their documents
         self.update()
 
@@ -177,7 +178,7 @@ class LineageIndex:
         if self._number(text) is not None:
             return text
         found: dict[str, list[str]] = defaultdict(list)
-        for step in self._named(name):
+        for step in self.named(name):
             if step.outputs:
                 found[step.outputs[0]].append(step.kind)
         for digest, song in self._songs("songs.path = ?", name):
@@ -193,7 +194,7 @@ class LineageIndex:
         """As `resolve`, of a file only. FailedPrecondition NOT_A_FILE names the files of a step or a model version."""
         digest = name.removeprefix("sha256:")
         models = [step for step in self.makers([digest])[digest] if step.kind == MODEL and step.outputs[0] == digest]
-        for step in (*self._named(name), *models):
+        for step in (*self.named(name), *models):
             files = ", ".join(filter(None, map(self.blob, step.outputs))) or "none is stored"
             text = f"{name} is no file but {step.kind} {step.name}; its files: {files}"
             raise FailedPrecondition(text, reason="NOT_A_FILE")
@@ -338,7 +339,8 @@ class LineageIndex:
         fresh = sorted(listed - known)
         with ThreadPoolExecutor(READS_AT_ONCE) as pool:
             for keys in _parts(fresh, BATCH):
-                steps = list(pool.map(lambda key: read_action(self.store, key), keys))
+                read = pool.map(lambda part: [read_action(self.store, key) for key in part], _parts(keys, OF_A_THREAD))
+                steps = [step for part in read for step in part]
                 with self._written():
                     numbers = self._number_records(keys)
                     self._add_steps(
@@ -533,9 +535,7 @@ class LineageIndex:
         return found
 
     def _form(self, before: str, after: str) -> int:
-        if (before, after) not in self._forms:
-            self._forms[before, after] = self._own("forms (before, after)", before, after)
-        return self._forms[before, after]
+        return self._own("forms (before, after)", before, after)
 
     def _tool(self, kind: str, name: str, digest: str) -> int:
         return self._own("tools (kind, name, digest)", kind, name, digest)
@@ -545,12 +545,13 @@ class LineageIndex:
 
     def _own(self, columns: str, *values: str) -> int:
         """The number of a row of a small table, which is added where it is new."""
-        table, _, names = columns.partition(" ")
-        marks = _marks(values)
-        self._database.execute(f"INSERT OR IGNORE INTO {columns} VALUES ({marks})", values)
-        where = " AND ".join(f"{name} = ?" for name in names.strip("()").split(", "))
-        [(number,)] = self._rows(f"SELECT id FROM {table} WHERE {where}", *values)
-        return int(number)
+        if (columns, *values) not in self._known:
+            table, _, names = columns.partition(" ")
+            self._database.execute(f"INSERT OR IGNORE INTO {columns} VALUES ({_marks(values)})", values)
+            where = " AND ".join(f"{name} = ?" for name in names.strip("()").split(", "))
+            [(number,)] = self._rows(f"SELECT id FROM {table} WHERE {where}", *values)
+            self._known[columns, *values] = int(number)
+        return self._known[columns, *values]
 
     def _unseen(self, keys: set[str], folder: str) -> list[str]:
         """Those of a folder's documents that were not read yet; songs of manifests that are gone are forgotten."""
@@ -578,7 +579,7 @@ class LineageIndex:
             yield
         except BaseException:
             self._database.execute("ROLLBACK")
-            self._forms.clear()
+            self._known.clear()
             raise
         self._database.execute("COMMIT")
 
@@ -610,7 +611,7 @@ class LineageIndex:
     def _ids(self, statement: str, *values: object) -> Ids:
         return np.fromiter((number for (number,) in self._rows(statement, *values)), dtype=np.int64)
 
-    def _named(self, name: str) -> list[Step]:
+    def named(self, name: str) -> list[Step]:
         """The steps of a name: `name@n`, a run's id, an action's key."""
         found = [step for (step,) in self._rows("SELECT step FROM named WHERE name = ?", name)]
         if name.startswith("actions/") and is_digest(digest := digest_in_key(name)):
@@ -687,7 +688,13 @@ def open_index(store: Store, environ: Mapping[str, str], say: Callable[[str], No
     path = Path(cache) / f"lineage-{name}.sqlite3"
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return LineageIndex(store, path, say)
+        try:
+            return LineageIndex(store, path, say)
+        except sqlite3.OperationalError:
+            raise
+        except sqlite3.DatabaseError:  # damaged where opening it did not look
+            _delete(path)
+            return LineageIndex(store, path, say)
     except (OSError, sqlite3.OperationalError) as error:
         say(f"no lineage index is kept at {path} ({error}): all records are read for this command (LUTHIER_CACHE)")
         return LineageIndex(store, None, say)
@@ -705,9 +712,13 @@ def _opened(path: Path | None) -> sqlite3.Connection:
         except sqlite3.OperationalError:  # a disk that is full, a folder that may not be written
             raise
         except (sqlite3.DatabaseError, _AnotherVersion):
-            for suffix in ("", "-wal", "-shm"):
-                Path(f"{path}{suffix}").unlink(missing_ok=True)
+            _delete(path)
     return _with_tables(path)
+
+
+def _delete(path: Path) -> None:
+    for suffix in ("", "-wal", "-shm"):
+        Path(f"{path}{suffix}").unlink(missing_ok=True)
 
 
 class _AnotherVersion(Exception):
