@@ -74,12 +74,13 @@ def reach(index: LineageIndex, roots: Ids) -> Reach:
     versions = walk.named(weights, MODEL)
     models = index.read_steps(versions.tolist())
     labels = index.numbers([step.outputs[0] for step in models.values()])
-    others = np.setdiff1d(np.union1d(np.flatnonzero(alone), labels), roots)
-    derived = np.concatenate([roots, others])
+    fallen = alone | _mask(graph.files, labels)
+    fallen[roots] = False
+    derived = np.concatenate([roots, np.flatnonzero(fallen)])
     holders = np.concatenate([datasets, versions])
-    outputs = graph.made[np.isin(graph.made_by, holders)]
-    everything, later = walk.closure(np.union1d(derived, outputs))
-    names = index.names(np.union1d(holders, np.flatnonzero(later & ~walk.is_action)))
+    held = _mask(graph.steps, holders)
+    everything, later = walk.closure(np.concatenate([derived, graph.made[held[graph.made_by]]]))
+    names = index.names(np.flatnonzero((held | later) & ~walk.is_action))
     unserved = {step.name for step in models.values()}
     everything[derived] = False
     digests, keys = index.files(derived)
@@ -101,27 +102,24 @@ class _Walk:
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
-        self.is_action: Mask = np.ones(graph.steps, dtype=np.bool_)
-        self.is_action[list(graph.kinds)] = False
+        self.is_action = ~_mask(graph.steps, np.array(list(graph.kinds), dtype=np.int64))
         # of file f the edges of `used` are used_from[f] to used_from[f + 1]; of step s likewise
         self._used_from = np.searchsorted(graph.used, np.arange(graph.files + 1))
         self._made_from = np.searchsorted(graph.made_by, np.arange(graph.steps + 1))
 
     def named(self, steps: Ids, kind: str) -> Ids:
         """Those of these steps that are of a kind, each once."""
-        return np.array(
-            [step for step in np.unique(steps).tolist() if self.graph.kinds.get(step) == kind], dtype=np.int64
-        )
+        found = np.flatnonzero(_mask(self.graph.steps, steps) & ~self.is_action)
+        return np.array([step for step in found.tolist() if self.graph.kinds[step] == kind], dtype=np.int64)
 
     def made_of(self, begin: Ids) -> tuple[Mask, Mask]:
         """What actions made of files alone, themselves too; and what they made of them that others made without."""
         graph = self.graph
-        shared: Mask = np.zeros(graph.files, dtype=np.bool_)
+        shared = _mask(graph.files)
         while True:
             files, steps = self.closure(begin, actions_only=True, without=shared)
             by_others = files[graph.made] & self.is_action[graph.made_by] & ~steps[graph.made_by]
-            more: Mask = np.zeros(graph.files, dtype=np.bool_)
-            more[graph.made[by_others]] = True
+            more = _mask(graph.files, graph.made[by_others])
             more[begin] = False
             if not (more & ~shared).any():
                 return files & ~shared, files & shared
@@ -130,19 +128,25 @@ class _Walk:
     def closure(self, begin: Ids, *, actions_only: bool = False, without: Mask | None = None) -> tuple[Mask, Mask]:
         """Files (`begin` too) and steps that follow, through actions or through all steps, not past `without`."""
         graph = self.graph
-        files: Mask = np.zeros(graph.files, dtype=np.bool_)
-        steps: Mask = np.zeros(graph.steps, dtype=np.bool_)
-        files[begin] = True
-        waiting = np.unique(begin)
+        files, steps = _mask(graph.files, begin), _mask(graph.steps)
+        waiting = np.flatnonzero(files)
         while waiting.size:
-            users = _edges_of(graph.used_by, self._used_from, waiting)
-            fresh = np.unique(users[~steps[users] & (self.is_action[users] | (not actions_only))])
-            steps[fresh] = True
-            made = _edges_of(graph.made, self._made_from, fresh)
-            made = np.unique(made[~files[made]])
-            files[made] = True
-            waiting = made if without is None else made[~without[made]]
+            fresh = _mask(graph.steps, _edges_of(graph.used_by, self._used_from, waiting)) & ~steps
+            if actions_only:
+                fresh &= self.is_action
+            steps |= fresh
+            made = _mask(graph.files, _edges_of(graph.made, self._made_from, np.flatnonzero(fresh))) & ~files
+            files |= made
+            waiting = np.flatnonzero(made if without is None else made & ~without)
         return files, steps
+
+
+def _mask(size: int, *numbers: Ids) -> Mask:
+    """True at these numbers, [size]; sooner than sets of numbers of which millions are equal."""
+    mask: Mask = np.zeros(size, dtype=np.bool_)
+    for some in numbers:
+        mask[some] = True
+    return mask
 
 
 def _edges_of(ends: Ids, begins: Ids, nodes: Ids) -> Ids:
