@@ -51,9 +51,7 @@ def other(
     folder = tmp_path_factory.mktemp("restored")
     home = folder / "home"
     home.mkdir()
-    [database] = system.home.glob("**/curation.sqlite3")
-    target = home / database.relative_to(system.home)
-    target.parent.mkdir(parents=True, exist_ok=True)
+    database, target = system.home / "curation.db", home / "curation.db"
     with closing(sqlite3.connect(database)) as source, closing(sqlite3.connect(target)) as copy:
         source.backup(copy)
     shutil.copytree(system.home / "store", home / "store")

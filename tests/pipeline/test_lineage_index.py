@@ -99,6 +99,19 @@ def test_a_damaged_index_is_made_anew(store: Store, tmp_path: Path, damage: str)
     assert told(LineageIndex(store, path), filled) == first
 
 
+def test_a_store_that_was_brought_back_as_it_was_before_is_read_anew(store: Store, tmp_path: Path) -> None:
+    filled = FilledStore(store)
+    path = tmp_path / "index.sqlite3"
+    first = told(LineageIndex(store, path), filled)
+    mix = filled.render(filled.blob("midi", "a later song", "mid"))
+    index = LineageIndex(store, path)
+    [[record]] = index.makers([mix.sha256]).values()
+    store.objects.delete(record.name)
+    index.update()
+    assert index.makers([mix.sha256]) == {mix.sha256: []}
+    assert told(index, filled) == first
+
+
 def test_each_store_has_an_index_of_its_own_that_others_cannot_read(store: Store, tmp_path: Path) -> None:
     FilledStore(store)
     other = Store(FolderStore(tmp_path / "other", "luthier"))

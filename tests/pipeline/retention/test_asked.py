@@ -84,6 +84,15 @@ def test_a_song_is_named_with_or_without_its_ending(store: Store, name: str) -> 
     assert falls(store, "--song", name) == book.keys("Bob/One.mid")
 
 
+def test_a_song_in_a_deeper_folder_is_known_by_its_artist_and_title_or_its_path(store: Store) -> None:
+    ref = store.blobs.put_bytes("midi", b"deep", "mid")
+    file = CorpusFile(path="Jazz/Eve/Op. 27.mid", artist="Eve", title="Op. 27", key=ref.key, sha256=ref.sha256)
+    publish(store, "deep", "r", corpus_of([file], "CC0-1.0"), None)
+    for name in ("eve/op. 27", "Eve/Op. 27.mid", "Jazz/Eve/Op. 27.mid"):
+        assert falls(store, "--song", name) == {ref.key}
+    assert falls(store, "--artist", "Eve") == {ref.key}
+
+
 def test_near_duplicates_of_what_falls_are_named_and_left(store: Store) -> None:
     book = Songbook(store)
     document = run(store, "--song", "Ann Lee/One", "--dry-run").document

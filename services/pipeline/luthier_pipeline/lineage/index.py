@@ -60,7 +60,7 @@ NOT_LISTED: Final = frozenset(
 """Folders of the store that neither make nor name what is made."""
 
 T = TypeVar("T")
-Ids = NDArray[np.int64]
+Ids = NDArray[np.signedinteger[Any]]
 PAIR: Final = np.dtype("<i4")  # numbers of files and steps as they are packed
 
 _TABLES: Final = """
@@ -96,8 +96,8 @@ CREATE INDEX related_song ON related (song);
 CREATE TABLE corpora (manifest TEXT PRIMARY KEY, name TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE seen (key TEXT PRIMARY KEY) WITHOUT ROWID;
 """
-# `bound`: files that a licence binds; `granted`: models and generations whose licences name it. `songs.folded` is the
-# path without its ending and `songs.artist` the artist, both case-folded. `steps` are records of actions by the digest
+# `bound`: files that a licence binds; `granted`: models and generations whose licences name it. `songs.folded` is
+# `artist/title` and `songs.artist` the artist, both case-folded. `steps` are records of actions by the digest
 # in their key, and further ones whose names are in `named`. What a batch of actions used and made is packed in
 # `actions`, pairs of file and step as 32-bit numbers: a walk takes all of them, and rows would take ten times as long.
 # `used` and `gave`, what they made, are of the further steps alone; `made` is of all, for the way back from a file.
@@ -205,9 +205,14 @@ class LineageIndex:
         return self._ids("SELECT DISTINCT digest FROM songs WHERE artist = ?", artist.casefold())
 
     def by_song(self, song: str) -> Ids:
-        """The files of a song, `Artist/Title` with or without an ending, whatever its case."""
+        """The files of a song, `Artist/Title` with or without an ending, whatever its case, or a path in a corpus."""
         folded = song.casefold()
-        return self._ids("SELECT DISTINCT digest FROM songs WHERE folded IN (?, ?)", folded, _without_ending(folded))
+        return self._ids(
+            "SELECT DISTINCT digest FROM songs WHERE folded IN (?, ?) OR path = ?",
+            folded,
+            _without_ending(folded),
+            song,
+        )
 
     def by_sound(self, kind: str, name: str) -> Ids:
         """The files that a plugin or a SoundFont is in, by its name, whatever its case, or its digest."""
@@ -310,7 +315,21 @@ class LineageIndex:
     # Bringing it up to date
 
     def update(self) -> None:
-        """Read what the store has and the index has not seen, and forget what is not stored any more."""
+        """Read what the store has and the index has not seen, and forget what is not stored any more.
+
+        Records are never deleted: where one is gone, the store was brought back as it was before, and all is read anew.
+        """
+        try:
+            self._update()
+        except _OlderStore:
+            self._say("the store has lost records that the lineage index knows: all of them are read anew")
+            with self._written():
+                for (table,) in self._rows("SELECT name FROM sqlite_master WHERE type = 'table'"):
+                    self._database.execute(f"DELETE FROM {table}")
+            self._known.clear()
+            self._update()
+
+    def _update(self) -> None:
         told = 0
         self._steps.clear()  # a run has another newest entry
         for folder in self.store.objects.children(""):
@@ -336,6 +355,8 @@ class LineageIndex:
                 folder,
             )
         }
+        if known - listed:
+            raise _OlderStore
         fresh = sorted(listed - known)
         with ThreadPoolExecutor(READS_AT_ONCE) as pool:
             for keys in _parts(fresh, BATCH):
@@ -441,9 +462,10 @@ class LineageIndex:
         numbers = self._number_digests(file.sha256 for file in files)
         for file in files:
             licence = file.recording.licence or manifest.licence
-            artist = (file.artist or file.path.partition("/")[0]) if "/" in file.path else file.artist
+            folder, _, name = file.path.rpartition("/")
+            artist, title = file.artist or folder.rpartition("/")[2], file.title or _without_ending(name)
             row = (
-                key, numbers[file.sha256], file.path, _without_ending(file.path.casefold()), artist.casefold(),
+                key, numbers[file.sha256], file.path, f"{artist}/{title}".casefold(), artist.casefold(),
                 file.fingerprint, licence, file.HasField("recording"),
             )  # fmt: skip
             columns = "manifest, digest, path, folded, artist, fingerprint, licence, recording"
@@ -719,6 +741,10 @@ def _opened(path: Path | None) -> sqlite3.Connection:
 def _delete(path: Path) -> None:
     for suffix in ("", "-wal", "-shm"):
         Path(f"{path}{suffix}").unlink(missing_ok=True)
+
+
+class _OlderStore(Exception):
+    """The store lacks what the index knows."""
 
 
 class _AnotherVersion(Exception):
