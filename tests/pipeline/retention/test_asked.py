@@ -4,6 +4,7 @@ import hashlib
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from luthier.common.v1.common_pb2 import ArtifactRef
 from luthier.curation.v1.curation_pb2 import ListClipsResponse
@@ -11,7 +12,10 @@ from luthier.pipeline.v1.pipeline_pb2 import CorpusFile, Recording
 from luthier.rendering.v1.rendering_pb2 import RenderSongResponse, RenderStemResponse
 from luthier_kit.rpc import NotFound
 from luthier_kit.store import Action, Store
+from luthier_pipeline.cli import app
+from luthier_pipeline.console import Context
 from luthier_pipeline.corpus import corpus_of, publish
+from luthier_pipeline.retention import takedown
 from tests.pipeline.fakes import Done, FakeClients, Stub, luthier
 from tests.pipeline.filled_store import FilledStore
 
@@ -188,6 +192,18 @@ def test_nothing_is_taken_down_without_a_yes(store: Store) -> None:
     assert "would be taken down (artist Bob): 8 files" in done.err
     assert "--yes" in done.err
     assert not list(store.objects.keys("tombstones/"))
+
+
+@pytest.mark.parametrize(("answer", "falls_"), [("y", True), ("n", False)])
+def test_on_a_terminal_a_person_is_asked(
+    store: Store, monkeypatch: pytest.MonkeyPatch, answer: str, falls_: bool
+) -> None:
+    Songbook(store)
+    monkeypatch.setattr(takedown, "has_terminal", lambda: True)
+    curation = Stub(ListClips=ListClipsResponse())
+    line = ["takedown", "--artist", "Bob", "--reason", "claim 7"]
+    done = CliRunner().invoke(app, line, obj=Context(FakeClients(store, curation=curation)), input=f"{answer}\n")
+    assert (done.exit_code == 0, bool(list(store.objects.keys("tombstones/")))) == (falls_, falls_)
 
 
 def test_a_large_takedown_is_two_objects_and_the_same_list(store: Store) -> None:

@@ -163,9 +163,14 @@ def takedown(
     context.answer({**document, **fallen.found.document(), **more}, "\n".join(lines))
 
 
+def has_terminal() -> bool:
+    """Whether a person can be asked."""
+    return sys.stdin.isatty()
+
+
 def _confirm(asked: Asked) -> None:
     """Asks on a terminal. UsageError where there is none, and for a no."""
-    if not sys.stdin.isatty():
+    if not has_terminal():
         raise UsageError("a takedown cannot be undone: look at it with --dry-run, then say --yes")
     if not typer.confirm(f"take down {asked}? It cannot be undone", err=True):
         raise UsageError("nothing was taken down")
