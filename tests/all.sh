@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs each project's unit tests in its own environment, then the suites that need more than one service: LANES suites at a time
-# (default 2; a suite often waits), each one's output as a piece when it ends, the end-to-end tests alone. Goes on after a failure;
+# (default 3: a suite often waits), each one's output as a piece when it ends, the end-to-end tests alone. Goes on after a failure;
 # exits 1 when any suite failed. Arguments: names of projects.
 set -um # each suite a process group of its own, to which SIGINT means what it means at a terminal
 cd "$(dirname "$0")/.."
@@ -17,10 +17,12 @@ suite() {  # name, environment, paths…
   { flock 9; echo "== $name"; cat "$output"; } 9>"$work/printing"
 }
 run() {
-  while [ "$(jobs -rp | wc -l)" -ge "${LANES:-2}" ]; do wait -n; done
+  while [ "$(jobs -rp | wc -l)" -ge "${LANES:-3}" ]; do wait -n; done
   suite "$@" &
 }
 told() { [ ! -e "$work/failed" ] || echo "FAILED so far: $(sort "$work/failed" | paste -sd' ')"; }
+threads=${OMP_NUM_THREADS-}
+export OMP_NUM_THREADS=1 # each suite has a core at most; what services do with threads of their own is seen end to end
 for name in "$@"; do
   case $name in
     local) home=deploy/local ;;
@@ -33,6 +35,7 @@ run "operations" services/pipeline tests/operations
 run "chart, images and documents" tests tests/chart tests/images tests/docs
 wait
 told
+[ -n "$threads" ] && OMP_NUM_THREADS=$threads || unset OMP_NUM_THREADS
 run "end to end" tests tests/e2e tests/faults
 wait
 told

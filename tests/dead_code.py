@@ -14,13 +14,14 @@ _.readable, _.readinto, _.writable, _.try_to_connect, _.initial_metadata
 # gRPC methods and HTTP handlers are called by their names in the contract or the path
 _.format_commands, _.do_GET, _.log_message, _.malformed, _.bug, _.download
 _.go_on, _.unlock, _.scores_csv, _.me
-_.lawpack  # a command, by its name in the table
+_.lawpack, _.mcp  # commands, by their names in the table
 _.peaks_json  # for other tools, as audiowaveform's JSON
 _.RenderStem  # of people who look into one stem, not of the pipeline
 # SQLAlchemy and Alembic
 _.impl, _.cache_ok, _.process_bind_param, _.process_result_value, _.change_id, _.isolation_level
 _.down_revision, _.downgrade
 # pydantic
+_.audio_key  # agents read it
 _.model_config, _._empty_is_absent, _._is_unicode, _._one_of_two, _._is_reason
 _.is_narrow  # a template calls it
 # settings of libraries that are assigned and never read by us
@@ -30,8 +31,9 @@ _.allow_tf32, _.pre_tokenizer, _.post_processor, _.grad, _.intra_op_num_threads,
 # stable-audio-tools, of `dac.model.dac`
 _.Encoder, _.Decoder
 # hatchling, when a wheel is built
-_.NativeHook, _.dependencies, _.initialize
+_.NativeHook, _.StubHook, _.dependencies, _.initialize
 # Python's own
+_.exc_text  # of a record of logging
 _.__traceback__
 # Python asks a module for names that it does not have
 _.__getattr__
@@ -52,7 +54,7 @@ _.beats_json, _.tempo_differs, _.key_differs, _.tags_json
 )
 _.time_share, _.files_duration_s, _.median_s, _.lengths, _.tempo_unknown, _.key_unknown
 # commands of `luthier`, named in cli.SECTIONS
-_.list_tests, _.compare
+_.list_tests, _.compare, _.prove_store
 (
     _.luthier,
     _.demo,
@@ -68,3 +70,4 @@ _.list_tests, _.compare
 _.words_computed  # tests of which words the taggers can tell
 # figures of the accuracy file that ships, which people read; the report's template reads the last
 _.area, _.measured_on, _.heard_elsewhere
+_.recompile_limit, _.accumulated_recompile_limit  # torch reads them

@@ -67,6 +67,7 @@ CONTRADICTORY: list[tuple[str, str, dict[str, Any]]] = [
      {"store": {"s3": {"componentSecrets": {"migrate": "s3-migrate"}}}}),
     ("try", 'nodePool "a100" is not one of nodePools: default, gpu', {"services": {"inference": {"nodePool": "a100"}}}),
     ("try", 'nodePool "a100" is not one of nodePools: default, gpu', {"training": {"nodePool": "a100"}}),
+    ("try", "auth.quotas needs auth.callersSecret", {"auth": {"quotas": {"shop": {"calls": 1}}}}),
     ("", "store.s3.existingSecret is missing", {}),
     ("", "store.s3.endpoint is missing", {"store": {"s3": {"existingSecret": "s3"}}}),
     ("try", "services.curation.replicas must be 1 with the embedded database",

@@ -47,6 +47,19 @@ def test_inference_is_reached_over_http_where_it_serves_the_web(helm: Helm, prod
         assert env(container).get("LUTHIER_WEB_ADDRESS") == ("0.0.0.0:7300" if "web" in ports else None)
 
 
+def test_inference_alone_keeps_quotas_and_leaves_prompts_out(helm: Helm) -> None:
+    quotas, left_out = (
+        {pod.component: pod for pod in pods(helm.render(*VARIANTS[name]))} for name in ("quotas", "prompts-left-out")
+    )
+
+    told = {name: env(pod.spec["containers"][0]).get("LUTHIER_CALLER_QUOTAS") for name, pod in quotas.items()}
+    assert {name: value for name, value in told.items() if value} == {"inference": "*=,shop=calls:1000"}
+    keys = {name: env(pod.spec["containers"][0]).get("LUTHIER_PROMPT_KEY_FILE") for name, pod in left_out.items()}
+    assert {name: path for name, path in keys.items() if path} == {"inference": "/etc/luthier/prompts/prompt-key"}
+    [volume] = [each["secret"] for each in left_out["inference"].spec["volumes"] if each["name"] == "prompts"]
+    assert (volume["secretName"], volume["items"][0]["path"]) == ("prompts", "prompt-key")
+
+
 def test_inference_signs_by_the_certificate_in_the_secret_that_is_named(helm: Helm) -> None:
     found = {pod.component: pod for pod in pods(helm.render(*VARIANTS["credentials"]))}
 

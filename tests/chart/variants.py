@@ -17,6 +17,10 @@ SWITCHES: dict[str, dict[str, Any]] = {
     "external-llm": {
         "llm": {"external": {"url": "https://llm.example.org/v1", "model": "qwen", "existingSecret": "llm"}}
     },
+    "prompts-left-out": {"promptsLeftOut": {"existingSecret": "prompts"}},
+    "quotas": {
+        "auth": {"callersSecret": "callers", "tokenSecret": "tokens", "quotas": {"shop": {"calls": 1000}, "*": {}}}
+    },
     "credentials": {"credentials": {"existingSecret": "c2pa"}},
     "callers": {"auth": {"callersSecret": "callers", "tokenSecret": "tokens", "callerInFlight": 4}},
     "tls": {"tls": {"secret": "tls"}},

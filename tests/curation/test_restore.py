@@ -143,6 +143,6 @@ def kept(one: pb.CuratedClip) -> pb.CuratedClip:
     """A clip without what 0.1.0 has no columns for."""
     rest = pb.CuratedClip()
     rest.CopyFrom(one)
-    for name in ("rating", "reason", "opinions", "conflict", "settled", "bad_passages"):
+    for name in ("rating", "reason", "opinions", "conflict", "bad_passages"):
         rest.ClearField(name)
     return rest

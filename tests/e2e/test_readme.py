@@ -1,8 +1,7 @@
-"""The README's Python client, as another project would copy it: only grpcio and the stubs."""
+"""The README's Python client, as another project would copy it: with luthier-client alone."""
 
 import re
 import subprocess
-import sys
 
 from tests.conftest import Answer
 from tests.system import ROOT, System
@@ -14,7 +13,11 @@ def test_the_client_of_the_readme_works_by_copy_and_paste(system: System, judged
     assert found
     program = found[1].replace("127.0.0.1:7107", system.services["inference"].address)
     done = subprocess.run(
-        [sys.executable, "-c", program], cwd=system.folder, capture_output=True, text=True, check=False
+        [ROOT / "services/client/.venv/bin/python", "-c", program],
+        cwd=system.folder,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("4.0 s by demo@")

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import grpc
 
@@ -60,12 +61,12 @@ class Analysis(analysis_pb2_grpc.AnalysisServiceServicer):
 
 
 @contextmanager
-def listening(model_files: ModelFiles, folder: Path) -> Iterator[tuple[Served, Analysis]]:
-    """Inference that serves `tiny` and knows the analysis service."""
+def listening(model_files: ModelFiles, folder: Path, **more: Any) -> Iterator[tuple[Served, Analysis]]:
+    """Inference that serves `tiny` and knows the analysis service; `more` are settings."""
     analysis = Analysis()  # type: ignore[abstract]
     service = Service(contract=pb.DESCRIPTOR.services_by_name["AnalysisService"], servicer=analysis)
     with running(service) as analysis_address, temp_store(folder / "store") as store:
-        settings = settings_for(folder, default_model="tiny", analysis_address=analysis_address)
+        settings = settings_for(folder, default_model="tiny", analysis_address=analysis_address, **more)
         register(store, version_of(store, model_files, "tiny"))
         with running(build_service(settings, store), settings) as address, grpc.insecure_channel(address) as channel:
             yield Served(store, inference_pb2_grpc.InferenceServiceStub(channel), address), analysis

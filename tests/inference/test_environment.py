@@ -25,10 +25,10 @@ def locked() -> set[str]:
     return {"luthier-inference", *found}
 
 
-def test_eighty_seven_distributions_at_most_are_installed() -> None:
+def test_eighty_eight_distributions_at_most_are_installed() -> None:
     """With stable-audio-tools' own list they are 211 (5.4 GB): trainers, samplers, plots, a web interface."""
     assert {"torch", "luthier-kit", "uvicorn"} <= locked()
-    assert len(locked()) <= 87
+    assert len(locked()) <= 88
 
 
 def test_the_service_starts_without_what_is_left_out(tmp_path: Path) -> None:

@@ -60,9 +60,11 @@ def test_hostile_requests_are_refused_by_name(model_files: ModelFiles, tmp_path:
             "StreamGenerate": streamed,
             "ListModels": pb.ListModelsRequest(name="tiny"),
             "RegisterModel": registration(store, model_files, name="fuzzed"),
+            "GetUsage": pb.GetUsageRequest(),
+            "ListUsage": pb.ListUsageRequest(),
             "DetectMarks": pb.DetectMarksRequest(audio=store.blobs.put_bytes("audio", b"RIFF", "wav")),
         }
-        with in_own_process(build, settings_for(tmp_path, default_model="tiny")) as service:
+        with in_own_process(build, settings_for(tmp_path, default_model="tiny", caller_quotas=("*=",))) as service:
             attack(service, CONTRACT, examples, per_class, work_cpu_s=WORK_CPU_S)
 
 

@@ -19,6 +19,8 @@ from .conftest import settings_for
     [
         ({}, "DEVICE is missing"),
         ({"DEVICE": "cuda", "LUTHIER_PRECISION": "int8"}, "needs DEVICE=cpu"),
+        ({"DEVICE": "cpu", "LUTHIER_SPEEDUPS": "cuda-graphs"}, "needs DEVICE=cuda"),
+        ({"DEVICE": "cpu", "LUTHIER_SPEEDUPS": "compile, faster"}, "one of compile, cuda-graphs, got 'faster'"),
         ({"DEVICE": "cpu", "LUTHIER_MODELS": "a,b", "LUTHIER_MODELS_LOADED": "1"}, "LUTHIER_MODELS_LOADED"),
         ({"DEVICE": "cpu", "LUTHIER_TEXT_ENCODER": "/no/such/folder"}, "LUTHIER_TEXT_ENCODER.*/no/such/folder"),
     ],
@@ -33,3 +35,16 @@ def test_a_missing_device_stops_the_start(tmp_path: Path, monkeypatch: pytest.Mo
 
     with temp_store(tmp_path / "store") as store, pytest.raises(SettingsError, match="no CUDA device"):
         build_service(replace(settings_for(tmp_path), device="cuda"), store)
+
+
+@pytest.mark.slow
+def test_a_missing_compiler_stops_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from torch._inductor import config
+
+    monkeypatch.setattr(config.cpp, "cxx", ("no-such-compiler",))
+
+    with (
+        temp_store(tmp_path / "store") as store,
+        pytest.raises(SettingsError, match=r"^LUTHIER_SPEEDUPS=compile: torch.compile cannot"),
+    ):
+        build_service(settings_for(tmp_path, speedups=("compile",)), store)

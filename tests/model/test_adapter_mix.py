@@ -12,9 +12,8 @@ from luthier_model import adapters
 from luthier_model.adapter_mix import AdapterMix, load_adapter
 from luthier_model.adapters import DORA, KINDS, LORA, Adapter
 from luthier_model.errors import AdapterError, AdapterMismatch
-from luthier_model.generation import Denoising, LoadedModel, evaluate, for_serving, prepare
+from luthier_model.generation import Denoising, LoadedModel, evaluate, for_serving, longest, prepare
 from luthier_model.loading import load
-from luthier_model.memory import longest
 from luthier_model.network import skeleton
 
 from .families import small_family

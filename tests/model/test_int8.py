@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from luthier_model.generation import Denoising, LoadedModel, evaluate, for_serving, prepare
+from luthier_model.generation import Denoising, LoadedModel, evaluate, for_serving, longest, prepare
 from luthier_model.int8 import Int8Linear, layers_of
 from luthier_model.loading import load
-from luthier_model.memory import bytes_of, footprint, longest
+from luthier_model.memory import bytes_of, footprint
 
 from .families import small_family
 

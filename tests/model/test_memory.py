@@ -18,10 +18,11 @@ from luthier_model.generation import (
     encode,
     evaluate,
     for_serving,
+    longest,
     prepare,
 )
 from luthier_model.loading import load
-from luthier_model.memory import CPU_CONVOLUTIONS, bytes_of, footprint, longest
+from luthier_model.memory import CPU_CONVOLUTIONS, bytes_of, footprint
 from tests.support.measure import allocated
 
 from .families import small_family

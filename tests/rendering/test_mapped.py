@@ -165,7 +165,10 @@ def test_a_font_plays_only_what_it_has(fonts: Path) -> None:
 def test_licences_are_those_of_the_sounds_that_can_play(fonts: Path) -> None:
     with_licence = tones_map("{soundfont: tones}").replace("path: tones.sf2", "path: tones.sf2, licence: MIT")
     assert opened(with_licence, fonts).licences() == ["MIT", PACKAGED_LICENCE]
-    assert opened(with_licence, fonts, soundfont=str(fonts / "tones.sf2")).licences() == ["MIT"]
+    own = {"soundfont": str(fonts / "tones.sf2")}
+    assert opened(with_licence, fonts, **own).licences() == ["MIT", "unstated: tones.sf2 SoundFont"]
+    stated = opened(with_licence, fonts, **own, soundfont_licence="CC0-1.0")
+    assert stated.licences() == ["MIT", "tones.sf2 SoundFont: CC0-1.0"]
 
 
 def test_another_map_is_another_action(fonts: Path) -> None:

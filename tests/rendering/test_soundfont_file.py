@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from tinysoundfont._tinysoundfont import SoundFont
 
+from luthier.curation.v1.dataset_pb2 import DatasetRow
+from luthier_kit.licences import USES, licences_of, rule_of
 from luthier_rendering.backends.base import BackendConfig, BackendError
 from luthier_rendering.backends.soundfont import SoundFontBackend, SoundFontFile, open_backend, packaged_soundfont
 from luthier_rendering.backends.soundfont_file import Preset, read_presets
@@ -132,3 +134,27 @@ def test_a_compressed_soundfont_plays_its_variations_and_kits() -> None:
     ]  # fmt: skip
     assert [one.sound.preset for one in kicks] == ["Standard", "Electronic"]
     assert not np.array_equal(kicks[0].samples, kicks[1].samples)
+
+
+def test_the_licence_of_a_soundfont_is_its_owners_word(tmp_path: Path) -> None:
+    path = tmp_path / "mine.sf2"
+    path.write_bytes(soundfont_bytes(TONES))
+
+    stated = open_backend(BackendConfig(soundfont=str(path), soundfont_licence="CC0-1.0"))
+    unstated = open_backend(BackendConfig(soundfont=str(path)))
+
+    assert stated.licences() == ["mine.sf2 SoundFont: CC0-1.0"]
+    assert unstated.licences() == ["unstated: mine.sf2 SoundFont"]
+
+
+def test_the_licence_of_musescore_general_is_known_and_allows_every_use() -> None:
+    [licence] = open_backend(BackendConfig(soundfont=str(musescore()))).licences()
+
+    rule = rule_of(licence)
+    assert licence == "MuseScore_General_Lite.sf3 SoundFont: MIT"
+    assert rule
+    assert all(rule.allows(use) for use in USES.values())
+
+
+def test_a_soundfont_whose_licence_nobody_states_counts_as_unknown() -> None:
+    assert licences_of(DatasetRow(licences=["Apache-2.0", "unstated: mine.sf2 SoundFont"])) == ["Apache-2.0", "unknown"]

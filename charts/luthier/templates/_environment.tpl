@@ -110,6 +110,22 @@ LUTHIER_JOB_OWNER: {{ include "luthier.fullname" (dict "root" .root "component" 
 LUTHIER_CREDENTIALS_CERTIFICATE: /etc/luthier/credentials/tls.crt
 LUTHIER_CREDENTIALS_KEY: /etc/luthier/credentials/tls.key
 {{- end }}
+{{- if and .server (eq .component "inference") .root.Values.promptsLeftOut.existingSecret }}
+LUTHIER_PROMPTS: leave-out
+LUTHIER_PROMPT_KEY_FILE: /etc/luthier/prompts/prompt-key
+{{- end }}
+{{- if and .server (eq .component "inference") .root.Values.auth.quotas }}
+{{- if not (or .root.Values.auth.callersSecret (eq .root.Values.tls.clientAuth "mutual")) }}
+{{- fail "auth.quotas needs auth.callersSecret (or tls.clientAuth: mutual): without it callers have no names" }}
+{{- end }}
+{{- $quotas := list }}
+{{- range $caller, $bounds := .root.Values.auth.quotas }}
+{{- $each := list }}
+{{- range $name, $bound := $bounds }}{{ $each = append $each (printf "%s:%s" $name (toJson $bound)) }}{{ end }}
+{{- $quotas = append $quotas (printf "%s=%s" $caller (join "+" $each)) }}
+{{- end }}
+LUTHIER_CALLER_QUOTAS: {{ join "," $quotas | quote }}
+{{- end }}
 {{- if has "database" .workload.needs }}
 {{- if .root.Values.database.existingSecret }}
 LUTHIER_DATABASE_URL_FILE: /etc/luthier/database/url

@@ -26,6 +26,9 @@
 {{- if and .server (eq .component "inference") $values.credentials.existingSecret }}
 - {name: credentials, mount: /etc/luthier/credentials, source: {{ include "luthier.secretSource" (dict "secret" $values.credentials.existingSecret "keys" (list "tls.crt" "tls.key")) }}}
 {{- end }}
+{{- if and .server (eq .component "inference") $values.promptsLeftOut.existingSecret }}
+- {name: prompts, mount: /etc/luthier/prompts, source: {{ include "luthier.secretSource" (dict "secret" $values.promptsLeftOut.existingSecret "keys" (list "prompt-key")) }}}
+{{- end }}
 {{- if has "kubernetes" .workload.needs }}
 - {name: jobs, mount: /etc/luthier/jobs, source: {configMap: {name: {{ include "luthier.fullname" (dict "root" .root "component" "jobs") }}}}}
 {{- end }}

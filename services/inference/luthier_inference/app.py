@@ -1,5 +1,6 @@
 """Puts the parts together as the settings say."""
 
+import os
 from pathlib import Path
 from typing import Final
 
@@ -11,13 +12,17 @@ from luthier_inference.generator import Generator
 from luthier_inference.heard import Listener
 from luthier_inference.memory import Estimates, Memory
 from luthier_inference.model_cache import Loader, ModelCache, Watcher
+from luthier_inference.prompts import PromptRecords
 from luthier_inference.registration import Registrar
 from luthier_inference.scheduler import Scheduler
 from luthier_inference.served_models import ServedModels
 from luthier_inference.service import InferenceServicer
-from luthier_inference.settings import OFF, InferenceSettings
-from luthier_kit.rpc import Front, Service, SettingsError, Workload
+from luthier_inference.settings import COMPILE, CUDA_GRAPHS, LEAVE_OUT, OFF, InferenceSettings
+from luthier_inference.spending import Spending
+from luthier_kit.quotas import Quotas, quotas_of
+from luthier_kit.rpc import Front, Service, SettingsError, Workload, log_no_exception_texts
 from luthier_kit.store import Store
+from luthier_model.compiled import CompilerMissing, Speedups, record_cuda
 
 LOOKED_UP: Final = 16  # calls beside those that are worked on: bad requests, and answers that are stored
 
@@ -33,34 +38,70 @@ def build_service(settings: InferenceSettings, store: Store) -> Service:
     text = Path(settings.text_encoder) if settings.text_encoder else None
     models = ServedModels(store, settings.models, settings.default_model, settings.precisions)
     memory = Memory.of_device(settings.device, settings.memory_mib)
-    estimates = Estimates(settings.device, settings.precision, text)
-    loader = Loader(store, torch.device(settings.device), settings.precision, text, scratch)
+    recorded = settings.in_a_pass if CUDA_GRAPHS in settings.speedups else 0
+    estimates = Estimates(settings.device, settings.precision, text, recorded)
+    speedups = _speedups(settings, scratch)
+    loader = Loader(
+        store, torch.device(settings.device), settings.precision, text, scratch, speedups, settings.in_a_pass
+    )
     cache = ModelCache(loader, loader.adapter, settings.models_loaded, memory, estimates.model)
     device, contract = torch.device(settings.device), inference_pb2.DESCRIPTOR.services_by_name["InferenceService"]
     workload = Workload(contract.full_name)
     scheduler = Scheduler(device, settings.slots, settings.queue, settings.in_a_pass, workload, memory)
     signer = _signer(settings, scratch)
-    generator = Generator(store, cache, scheduler, memory, estimates, settings.precision, scratch, signer)
+    prompts = PromptRecords(settings.prompt_key if settings.prompts == LEAVE_OUT else "")
+    if prompts.left_out:
+        log_no_exception_texts()
+    generator = Generator(store, cache, scheduler, memory, estimates, settings.precision, scratch, signer, prompts)
     listener = Listener(settings.analysis_address)
-    servicer = InferenceServicer(store, models, cache, generator, Registrar(store, text, scratch), listener)
+    asked = quotas_of(settings.caller_quotas)
+    quotas = Quotas(store, asked, every_s=settings.quotas_every_s) if asked else None
+    registrar = Registrar(store, text, scratch)
+    servicer = InferenceServicer(store, models, cache, generator, registrar, listener, Spending(quotas))
     watcher = Watcher(models, cache, settings.watch_every_s)
+
+    def prepare() -> None:
+        watcher.start()
+        if quotas:
+            quotas.start()
 
     def close() -> None:
         watcher.stop()
         listener.close()
         scheduler.close()
         signer.close()
+        if quotas:
+            quotas.close()
 
     return Service(
         contract,
         servicer,
-        light=[servicer.ListModels, servicer.RegisterModel, servicer.DetectMarks],
+        light=[
+            servicer.ListModels,
+            servicer.RegisterModel,
+            servicer.DetectMarks,
+            servicer.GetUsage,
+            servicer.ListUsage,
+        ],
         scheduled=[servicer.Generate, servicer.StreamGenerate],
         scheduled_calls=settings.slots + settings.queue + LOOKED_UP,
-        prepare=watcher.start,
+        prepare=prepare,
         close=close,
         front=_front(settings, store, scratch),
     )
+
+
+def _speedups(settings: InferenceSettings, scratch: Path) -> Speedups | None:
+    """SettingsError where they are not to be had here. What is compiled is kept while the scratch folder is."""
+    if not settings.speedups:
+        return None
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(scratch / "compiled"))
+    speedups = Speedups(COMPILE in settings.speedups, record_cuda if CUDA_GRAPHS in settings.speedups else None)
+    try:
+        speedups.check(settings.device)
+    except CompilerMissing as error:
+        raise SettingsError(f"LUTHIER_SPEEDUPS={COMPILE}: {error}") from error
+    return speedups
 
 
 def _signer(settings: InferenceSettings, scratch: Path) -> Signer:

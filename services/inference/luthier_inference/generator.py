@@ -20,6 +20,7 @@ from luthier_inference.credentials.signer import Credentials, Signer
 from luthier_inference.credentials.statement import DATASET, MODEL, Ingredient, Statement
 from luthier_inference.memory import Estimates, Memory
 from luthier_inference.model_cache import ModelCache
+from luthier_inference.prompts import KEPT, PromptRecords
 from luthier_inference.request import GenerationJob
 from luthier_inference.scheduler import AdmittedRequest, Forecast, Scheduler, out_of_memory
 from luthier_inference.work import OnPiece, Work, amount_of
@@ -56,17 +57,17 @@ class Generator:
 
     def __init__(
         self, store: Store, cache: ModelCache, scheduler: Scheduler, memory: Memory, estimates: Estimates,
-        precision: str, scratch: Path, signer: Signer,
+        precision: str, scratch: Path, signer: Signer, prompts: PromptRecords = KEPT,
     ) -> None:  # fmt: skip
         self.store, self.cache, self.scheduler = store, cache, scheduler
         self.memory, self.estimates = memory, estimates
-        self.precision, self.scratch, self.signer = precision, scratch, signer
+        self.precision, self.scratch, self.signer, self.prompts = precision, scratch, signer, prompts
 
     def action(self, job: GenerationJob) -> Action:
         """The name of a job: equal jobs give the same audio."""
         version = job.served.version
         adapters = sorted(each.artifact.sha256 for each in job.served.adapters)
-        parameters = job.named() | {"precision": job.served.precision or self.precision}
+        parameters = self.prompts.named(job.named()) | {"precision": job.served.precision or self.precision}
         parameters |= self.signer.named(audio.FORMATS[job.output_format].media_type)
         known = [version, *(each.version for each in job.served.adapters)]
         licences = tuple(dict.fromkeys(licence for each in known for licence in each.notes.get("licences", ())))
@@ -114,7 +115,9 @@ class Generator:
                 samples = request.run(work)  # (samples, channels)
             finished = audio.finished(samples, c.sample_rate_hz, job.output_format, job.level)
             samples = finished.samples
-            path = audio.write(Path(folder), samples, finished.rate_hz, job.output_format, job.tags())
+            path = audio.write(
+                Path(folder), samples, finished.rate_hz, job.output_format, job.tags(prompt=not self.prompts.left_out)
+            )
             media_type = audio.FORMATS[job.output_format].media_type
             credentials = self.signer.sign(path, media_type, _statement(job, self.action(job).key(1)))
             ref = self.store.blobs.move_file(KIND, path, media_type=media_type)

@@ -42,17 +42,19 @@ class MemoryTooSmall(FailedPrecondition):
 
 class Estimates:
     """What models and requests take on a device ("cpu" or "cuda"). `text`: folder of the text encoder of versions that
-    bring none.
+    bring none; `recorded`: requests of the largest pass that is recorded for each model, 0 = none is.
     """
 
-    def __init__(self, device: str, precision: str, text: Path | None) -> None:
-        self._device, self._precision = device, precision
+    def __init__(self, device: str, precision: str, text: Path | None, recorded: int = 0) -> None:
+        self._device, self._precision, self._recorded = device, precision, recorded
         self._own_text = sum(path.stat().st_size for path in text.glob("*.safetensors")) if text else 0
 
     def model(self, served: ServedVersion) -> int:
         """Bytes of a model."""
         text = sum(ref.size_bytes for name, ref in served.version.text_encoder if name.endswith(".safetensors"))
-        return self._footprint(served).weights + (text or self._own_text)
+        found = self._footprint(served)
+        recordings = self._recorded * (found.held + 2 * found.row)  # what a pass reads and writes, guided
+        return found.weights + (text or self._own_text) + recordings
 
     def adapters(self, served: ServedVersion) -> int:
         """Bytes of its adapters."""

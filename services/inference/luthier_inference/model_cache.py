@@ -22,7 +22,8 @@ from luthier_kit.registry import ModelVersion, refuse_unfit, resolve
 from luthier_kit.rpc import Cancelled, LuthierError, NotFound, Unavailable
 from luthier_kit.store import Store
 from luthier_model.adapter_mix import AdapterMix, LoadedAdapter, load_adapter
-from luthier_model.generation import LoadedModel, for_serving, prepare
+from luthier_model.compiled import Speedups
+from luthier_model.generation import LoadedModel, for_serving, prepare, warm_up
 from luthier_model.loading import load
 from luthier_model.registered import fetch_adapters, fetch_version, statuses
 
@@ -36,7 +37,8 @@ LOOK_EVERY_S: Final = 0.1
 class Loader:
     """Loads versions from a store. Files lie in `scratch` only while they are read.
 
-    `text_encoder` is the folder for versions that bring none.
+    `text_encoder` is the folder for versions that bring none. With `speedups` a model is warmed up for passes of up to
+    `in_a_pass` requests.
     """
 
     store: Store
@@ -44,6 +46,8 @@ class Loader:
     precision: str
     text_encoder: Path | None
     scratch: Path
+    speedups: Speedups | None = None
+    in_a_pass: int = 1
 
     def __call__(self, served: ServedVersion) -> LoadedModel:
         """DataLoss when the stored bytes are corrupt, FailedPrecondition when they do not fit together or the version
@@ -59,7 +63,14 @@ class Loader:
             network = load(files.configuration, files.weights, text, str(self.device), files.adapters)
         precision = served.precision or self.precision
         for_serving(network, precision)
-        return prepare(network, served.configuration, self.device, precision)
+        model = prepare(network, served.configuration, self.device, precision, self.speedups)
+        if self.speedups:
+            began = time.monotonic()
+            shapes = warm_up(model, self.in_a_pass)
+            log.info(
+                "model %s: %d shapes of a pass are warm after %.1f s", served.key, shapes, time.monotonic() - began
+            )
+        return model
 
     def adapter(self, version: ModelVersion, model: LoadedModel) -> LoadedAdapter:
         """The last adapter of a version, for what lies beneath it. Errors as of a version."""

@@ -53,7 +53,7 @@ def wanted_of(checks: Checks, request: pb.GenerateRequest, min_s: float, window_
     return Wanted(tempo_bpm, _key(checks, fields.key), meter, bars, duration_s, tuple(instruments))
 
 
-def prompt_of(checks: Checks, prompt: str, wanted: Wanted | None) -> str:
+def prompt_of(checks: Checks, prompt: str, wanted: Wanted | None, *, quotes: bool = True) -> str:
     """The prompt, completed by what is wanted. One that is empty, too long, or says something else goes into `checks`;
     None: it is taken as it is.
     """
@@ -61,7 +61,8 @@ def prompt_of(checks: Checks, prompt: str, wanted: Wanted | None) -> str:
     if wanted is None or not fits:
         return prompt
     for one in contradictions(prompt, wanted):
-        checks.that(False, "prompt", f"says {one.stated!r}, and music.{one.field} asks for {one.asked}")
+        stated = repr(one.stated) if quotes else "something else"
+        checks.that(False, "prompt", f"says {stated}, and music.{one.field} asks for {one.asked}")
     made = completed_prompt(prompt, wanted)
     more = f"must have at most {MAX_PROMPT_CHARS} characters with what music adds, which makes it {len(made)}"
     checks.that(len(made) <= MAX_PROMPT_CHARS, "prompt", more)

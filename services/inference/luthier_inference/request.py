@@ -72,9 +72,11 @@ class GenerationJob:
         mix = {"adapters": adapters} if adapters else {}
         return self.parameters.named() | {"output_format": self.output_format} | self.level.named() | mix
 
-    def tags(self) -> Tags:
+    def tags(self, *, prompt: bool = True) -> Tags:
         """What the file says of itself: only what names the audio, which callers share, and so no request id."""
-        return Tags(self.parameters.prompt, f"model {self.model_digests()}, seed {self.parameters.seed}")
+        return Tags(
+            self.parameters.prompt if prompt else "", f"model {self.model_digests()}, seed {self.parameters.seed}"
+        )
 
     def model_digests(self) -> str:
         """The model and what is applied to it, by digests: names may be moved."""
@@ -121,25 +123,30 @@ UNKNOWN: Final = Bounds(replace(OBJECTIVES[V], samplers=_SAMPLERS), MAX_SECONDS,
 """Bounds while no model is known: beyond what any model takes."""
 
 
-def jobs_of(request: pb.GenerateRequest, models: ServedModels, *, listens: bool = False) -> list[GenerationJob]:
+def jobs_of(
+    request: pb.GenerateRequest, models: ServedModels, *, listens: bool = False, quotes: bool = True
+) -> list[GenerationJob]:
     """The job of each seed that a request asks for, in its order, or the one job. Raises as `job_of`."""
-    job = job_of(request, models, listens=listens)
+    job = job_of(request, models, listens=listens, quotes=quotes)
     return [
         replace(job, parameters=replace(job.parameters, seed=seed)) for seed in (request.seeds or [job.parameters.seed])
     ]
 
 
-def job_of(request: pb.GenerateRequest, models: ServedModels, *, listens: bool = False) -> GenerationJob:
+def job_of(
+    request: pb.GenerateRequest, models: ServedModels, *, listens: bool = False, quotes: bool = True
+) -> GenerationJob:
     """The job of a request of one seed, defaults filled in. Allocates nothing. `listens`: there is an analysis service.
+    `quotes`: a refusal may quote the prompt.
 
     InvalidRequest names every field beyond its bound, also when the model cannot be found.
     """
     try:
         served = models.resolve(request.model)
     except LuthierError:
-        _parameters(request, UNKNOWN, listens=listens)
+        _parameters(request, UNKNOWN, listens=listens, quotes=quotes)
         raise
-    parameters, wanted = _parameters(request, Bounds.of(served), listens=listens)
+    parameters, wanted = _parameters(request, Bounds.of(served), listens=listens, quotes=quotes)
     asked = _precision(request, served, models.precisions)
     served = replace(served, precision="" if asked == models.precisions[0] else asked)
     init_audio = request.init_audio if request.HasField("init_audio") else None
@@ -151,7 +158,7 @@ def job_of(request: pb.GenerateRequest, models: ServedModels, *, listens: bool =
 
 
 def _parameters(
-    request: pb.GenerateRequest, bounds: Bounds, *, listens: bool
+    request: pb.GenerateRequest, bounds: Bounds, *, listens: bool, quotes: bool
 ) -> tuple[GenerationParameters, Wanted | None]:
     sampler = request.sampler or bounds.objective.samplers[0]
     objective = bounds.objective.along(sampler)
@@ -161,7 +168,7 @@ def _parameters(
 
     checks = Checks()
     wanted = wanted_of(checks, request, MIN_SECONDS, bounds.window_s) if request.HasField("music") else None
-    prompt = prompt_of(checks, request.prompt, wanted)
+    prompt = prompt_of(checks, request.prompt, wanted, quotes=quotes)
     has_init = request.HasField("init_audio")
     p = GenerationParameters(
         prompt=prompt,

@@ -26,7 +26,8 @@ from luthier_inference.registration import Registrar
 from luthier_inference.request import OUTPUT_FORMATS, PRECISIONS, GenerationJob, jobs_of
 from luthier_inference.served_models import ServedModels, ServedVersion
 from luthier_inference.several import all_at_once
-from luthier_inference.tries import best_of
+from luthier_inference.spending import Account, Spending
+from luthier_inference.tries import best_of, jobs_tried
 from luthier_inference.work import OnPiece
 from luthier_kit.registry import OVERRULED, ModelVersion, claim_request, versions
 from luthier_kit.rpc import Checks, LuthierError, actor, in_field, new_request_id
@@ -51,14 +52,15 @@ R = TypeVar("R")
 
 
 class InferenceServicer(pb_grpc.InferenceServiceServicer):
-    """The five methods."""
+    """The methods."""
 
     def __init__(
         self, store: Store, models: ServedModels, cache: ModelCache, generator: Generator, registrar: Registrar,
-        listener: Listener,
+        listener: Listener, spending: Spending,
     ) -> None:  # fmt: skip
         self.store, self.models, self.cache = store, models, cache
         self.generator, self.registrar, self.cards, self.listener = generator, registrar, Cards(store), listener
+        self.spending = spending
 
     def Generate(self, request: pb.GenerateRequest, context: grpc.ServicerContext) -> pb.GenerateResponse:
         jobs = self._jobs_of(request)
@@ -150,17 +152,25 @@ class InferenceServicer(pb_grpc.InferenceServiceServicer):
             output = stored.key if self.store.blobs.exists(stored) else ""
         return pb.DetectMarksResponse(credentials=found, output_key=output)
 
+    def GetUsage(self, request: pb.GetUsageRequest, context: grpc.ServicerContext) -> pb.GetUsageResponse:
+        del request, context
+        return self.spending.own()
+
+    def ListUsage(self, request: pb.ListUsageRequest, context: grpc.ServicerContext) -> pb.ListUsageResponse:
+        del request, context
+        return self.spending.everyones()
+
     def _jobs_of(self, request: pb.GenerateRequest) -> list[GenerationJob]:
         """The jobs of a request, which gets an id where it brings none. An id of the caller's asks one thing only."""
         own_id = bool(request.request_id)
         request.request_id = request.request_id or new_request_id()
-        jobs = jobs_of(request, self.models, listens=self.listener.known)
+        jobs = jobs_of(request, self.models, listens=self.listener.known, quotes=not self.generator.prompts.left_out)
         if own_id:
             asked = pb.GenerateRequest()
             asked.CopyFrom(request)
             for field in ("request_id", "inline_audio"):
                 asked.ClearField(field)
-            claim_request(self.store, "generate", request.request_id, asked)
+            claim_request(self.store, "generate", request.request_id, self.generator.prompts.claimed(asked))
         return jobs
 
     def _answer(
@@ -169,8 +179,21 @@ class InferenceServicer(pb_grpc.InferenceServiceServicer):
     ) -> pb.GenerateResponse:  # fmt: skip
         """The response of a request: its first audio with all that took effect, and the others beside it."""
 
+        tried = jobs_tried(jobs[0], request.best_of) if request.HasField("best_of") else jobs
+        with self.spending.request(tried, self._is_stored) as account:
+            return self._charged(request, jobs, on_progress, context, stop, on_piece, account)
+
+    def _charged(
+        self, request: pb.GenerateRequest, jobs: Sequence[GenerationJob], on_progress: OnProgress,
+        context: grpc.ServicerContext, stop: threading.Event, on_piece: OnPiece, account: Account,
+    ) -> pb.GenerateResponse:  # fmt: skip
+        """What `_answer` answers, each piece on the caller's account."""
+
         def make(job: GenerationJob, on_progress: OnProgress) -> pb.GenerateResponse:
-            return self._generated(job, on_progress, context, stop, on_piece)
+            piece = account.piece(job)
+            made = self._generated(job, piece.watching(on_progress), context, stop, on_piece)
+            piece.answered(reused=made.action.reused)
+            return made
 
         def hear(job: GenerationJob, made: pb.GenerateResponse) -> Hearing:
             return self._heard(job, made, context, stop)
@@ -208,11 +231,16 @@ class InferenceServicer(pb_grpc.InferenceServiceServicer):
 
         def make() -> pb.GenerateResponse:
             result = self.generator.generate(job, on_progress, stop, context.time_remaining(), on_piece)
-            return response_message(job, result)
+            return self.generator.prompts.stored(response_message(job, result))
 
         response, reused = self.store.actions.run(self.generator.action(job), pb.GenerateResponse, make)
+        response.prompt, response.negative_prompt = job.parameters.prompt, job.parameters.negative_prompt
         metrics.REUSED.inc(reused)
         return response
+
+    def _is_stored(self, job: GenerationJob) -> bool:
+        """Whether a job's audio is there."""
+        return self.store.actions.record(self.generator.action(job), pb.GenerateResponse) is not None
 
     def _heard(
         self, job: GenerationJob, made: pb.GenerateResponse, context: grpc.ServicerContext, stop: threading.Event

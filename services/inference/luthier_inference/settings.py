@@ -3,13 +3,18 @@
 from dataclasses import dataclass
 from typing import Final
 
-from luthier_kit.rpc import WEB_PORTS, ServiceSettings, setting
+from luthier_inference.prompts import MIN_KEY_CHARS
+from luthier_kit.quotas import EVERY_S, quotas_of
+from luthier_kit.rpc import WEB_PORTS, ServiceSettings, SettingsError, setting
 from luthier_kit.store import StoreSettings
 
 OFF: Final = "off"
 SIGN: Final = "sign"
+KEEP, LEAVE_OUT = "keep", "leave-out"
 FLOAT32, BFLOAT16, INT8 = "float32", "bfloat16", "int8"
 PRECISIONS: Final = (FLOAT32, BFLOAT16, INT8)
+COMPILE, CUDA_GRAPHS = "compile", "cuda-graphs"
+SPEEDUPS: Final = (COMPILE, CUDA_GRAPHS)
 
 
 @dataclass(frozen=True)
@@ -26,6 +31,10 @@ class InferenceSettings(ServiceSettings, StoreSettings):
     precision: str = setting(
         "LUTHIER_PRECISION", default="float32", choices=PRECISIONS, help="of requests that name none; int8: DEVICE=cpu"
     )
+    speedups: tuple[str, ...] = setting(
+        "LUTHIER_SPEEDUPS", default=(), choices=SPEEDUPS,
+        help="compile: layers by torch.compile; cuda-graphs: passes recorded. A model is warmed up before it is served",
+    )  # fmt: skip
     models: tuple[str, ...] = setting(
         "LUTHIER_MODELS", default=(), help="names to load at start and keep current; empty = any, loaded on demand"
     )
@@ -49,6 +58,22 @@ class InferenceSettings(ServiceSettings, StoreSettings):
         default="",
         help="host:port of analysis, which hears whether audio is as music asked for; empty = none",
     )
+
+    prompts: str = setting(
+        "LUTHIER_PROMPTS", default=KEEP, choices=(KEEP, LEAVE_OUT),
+        help="leave-out: no text of a prompt is stored or logged, a keyed digest stands for it",
+    )  # fmt: skip
+    prompt_key: str = setting(
+        "LUTHIER_PROMPT_KEY", default="", secret=True, help="key of those digests, the same in all replicas"
+    )
+    caller_quotas: tuple[str, ...] = setting(
+        "LUTHIER_CALLER_QUOTAS", default=(),
+        help="name=calls:N+audio_seconds:N+steps:N a day, comma-separated; * = callers not named here",
+    )  # fmt: skip
+    quotas_every_s: float = setting(
+        "LUTHIER_QUOTAS_EVERY_S", default=EVERY_S, low=0.05, high=3600,
+        help="how often replicas tell each other through the store what callers spent",
+    )  # fmt: skip
 
     web_address: str = setting(
         "LUTHIER_WEB_ADDRESS", default=OFF,
@@ -89,6 +114,18 @@ class InferenceSettings(ServiceSettings, StoreSettings):
         faults = super().faults()
         if self.device == "cuda" and self.precision == INT8:
             faults.append("LUTHIER_PRECISION=int8 needs DEVICE=cpu")
+        if self.device == "cpu" and CUDA_GRAPHS in self.speedups:
+            faults.append(f"LUTHIER_SPEEDUPS={CUDA_GRAPHS} needs DEVICE=cuda")
+        try:
+            quotas_of(self.caller_quotas)
+        except SettingsError as error:
+            faults.append(str(error))
+        if self.caller_quotas and not (self.callers or self.tls_client_ca):
+            text = "needs LUTHIER_CALLERS or LUTHIER_TLS_CLIENT_CA: without them callers have no names"
+            faults.append(f"LUTHIER_CALLER_QUOTAS {text}")
+        if self.prompts == LEAVE_OUT and len(self.prompt_key) < MIN_KEY_CHARS:
+            text = f"LUTHIER_PROMPTS={LEAVE_OUT} needs it, of at least {MIN_KEY_CHARS} characters"
+            faults.append(f"LUTHIER_PROMPT_KEY {'is too short' if self.prompt_key else 'is missing'}: {text}")
         if bool(self.credentials_certificate) != bool(self.credentials_key):
             faults.append("LUTHIER_CREDENTIALS_CERTIFICATE and LUTHIER_CREDENTIALS_KEY go together: one is set")
         if self.credentials_authority and not self.credentials_authority.startswith(("http://", "https://")):

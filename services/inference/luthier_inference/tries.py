@@ -45,6 +45,12 @@ def seed_of(first: int, number: int) -> int:
     return int.from_bytes(hashlib.sha256(f"{first}/{number}".encode()).digest()[:8])
 
 
+def jobs_tried(job: GenerationJob, most: int) -> list[GenerationJob]:
+    """The jobs of at most so many tries, in their order."""
+    seeds = (seed_of(job.parameters.seed, number) for number in range(1, most + 1))
+    return [replace(job, parameters=replace(job.parameters, seed=seed)) for seed in seeds]
+
+
 def best(tries: list[Try]) -> int:
     """Which is the best, the first of equals."""
     return max(range(len(tries)), key=lambda at: (tries[at].hearing.rank(), -at))
@@ -57,20 +63,19 @@ def best_of(
     a deadline that is too near where there is something to answer; Cancelled when `stop` is set.
     """
     tries: list[Try] = []
-    note = ""
+    jobs, note = jobs_tried(job, most), ""
     while len(tries) < most and not note and not (tries and tries[-1].hearing.obeyed):
         number = len(tries) + 1
-        one = replace(job, parameters=replace(job.parameters, seed=seed_of(job.parameters.seed, number)))
         if stop.is_set():
             raise Cancelled("the caller went away between two tries")
         try:
-            made = make(one, _numbered(number, on_progress))
+            made = make(jobs[number - 1], _numbered(number, on_progress))
         except LuthierError as error:
             if error.reason != TOO_NEAR or not tries:
                 raise
             note = NO_TIME
             continue
-        tries.append(Try(made, hear(one, made)))
+        tries.append(Try(made, hear(jobs[number - 1], made)))
         if not tries[-1].hearing.measured:
             note = NOT_MEASURED
     chosen = best(tries)

@@ -113,6 +113,11 @@ class Rows:
                     self._parts.append((slice(begin, at), mix))
                 begin = at
 
+    @property
+    def all_plain(self) -> bool:
+        """Whether no row has a mix."""
+        return not self._parts
+
     def __call__(self, layer: Any, x: Tensor) -> Tensor:
         """What a linear layer, or a sequence with some, makes of the first of the rows, (rows, …, inputs)."""
         if not self._parts:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from luthier_model import ddim, flow, int8
 from luthier_model.adapter_mix import AdapterMix
+from luthier_model.compiled import Speedups
 from luthier_model.conditions import KEPT, KEPT_LATENTS, SECONDS_START, SECONDS_TOTAL
 from luthier_model.configuration import Configuration
 from luthier_model.errors import OutputNotFinite
@@ -94,6 +95,7 @@ class LoadedModel:
     configuration: Configuration
     device: torch.device
     precision: str = "float32"
+    speedups: Speedups | None = None
     tokenizing: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
     """Hold it to call the tokenizer, which keeps padding and truncation of a call as its own: a call in another thread
     would take them over, and get a prompt that is not padded."""
@@ -101,7 +103,9 @@ class LoadedModel:
     @functools.cached_property
     def velocity_of(self) -> Network[Any]:
         """The network as it is evaluated."""
-        return UNet(self.network.model) if self.configuration.has_unet else Transformer(self.network.model.model)
+        if self.configuration.has_unet:
+            return UNet(self.network.model)
+        return Transformer(self.network.model.model, None if self.precision == "int8" else self.speedups)
 
     @functools.cached_property
     def _texts(self) -> "OrderedDict[str, Any]":
@@ -138,8 +142,10 @@ class Step:
     latents: Tensor
 
 
-def prepare(network: Any, configuration: Configuration, device: torch.device, precision: str) -> LoadedModel:
-    """A network made ready to generate; its weights stay as they are.
+def prepare(
+    network: Any, configuration: Configuration, device: torch.device, precision: str, speedups: Speedups | None = None
+) -> LoadedModel:
+    """A network made ready to generate; its weights stay as they are. `speedups` begin with `warm_up`.
 
     The embedding of the noise level is taken out of autocast: near noise alone the levels differ by less than
     bfloat16's step below 1 (0.004), so sigma 500 would be taken for infinity or for 160. TF32 is switched off for
@@ -156,7 +162,32 @@ def prepare(network: Any, configuration: Configuration, device: torch.device, pr
             return embedding
 
     features.forward = exact
-    return LoadedModel(network, configuration, device, precision)
+    return LoadedModel(network, configuration, device, precision, speedups)
+
+
+def longest(known: Configuration, guidance_scale: float = 2.0) -> GenerationParameters:
+    """The whole window, by default guided."""
+    objective = known.objective
+    return GenerationParameters(
+        "", 0, known.window_s, steps=2, sampler=objective.samplers[0], guidance_scale=guidance_scale,
+        sigma_min=objective.sigma_min, sigma_max=objective.sigma_max,
+    )  # fmt: skip
+
+
+def warm_up(model: LoadedModel, together: int) -> int:
+    """Makes ready what the model's speedups are for: passes of the whole window for up to `together` requests, guided
+    all of them or none, without negative prompts. Returns how many shapes of a pass are ready: none without speedups,
+    of a U-Net and of weights of 8 bits. Takes a pass of each, and the compiler what it takes.
+    """
+    network = model.velocity_of
+    if not isinstance(network, Transformer) or network.layers is None:
+        return 0
+    with network.layers.warming_up():
+        for number in range(together, 0, -1):  # the largest first
+            for scale in (2.0, 1.0):
+                parameters = longest(model.configuration, scale)
+                evaluate([Denoising(model, parameters) for _ in range(number)])
+    return network.layers.shapes
 
 
 def for_serving(network: Any, precision: str) -> None:

@@ -13,7 +13,6 @@ import torch
 
 from luthier_model import generation, int8, network
 from luthier_model.configuration import Configuration, check
-from luthier_model.generation import GenerationParameters
 from luthier_model.library import Conditioner
 from luthier_model.live_bytes import LiveBytes, without_data
 
@@ -61,7 +60,7 @@ def _footprint(document: str, device: str, precision: str) -> Footprint:
         less = 3 * sum(layer.weight.numel() for _, _, layer in int8.layers_of(module)) if rounded else 0
         there = [*module.parameters(), *module.buffers()]
         with LiveBytes(there) as denoising:
-            request = generation.Denoising(model, longest(known))
+            request = generation.Denoising(model, generation.longest(known))
             held = denoising.now
             generation.evaluate([request])
         latents = min(generation.PIECE_LATENTS + 2 * generation.MARGIN_LATENTS, known.window_latents)
@@ -72,15 +71,6 @@ def _footprint(document: str, device: str, precision: str) -> Footprint:
         row = (denoising.peak - held + 1) // 2
         piece, init_audio = (with_copies(each.peak, device) for each in (decoding, encoding))
         return Footprint(bytes_of(*there) - less, held, row, piece, init_audio)
-
-
-def longest(known: Configuration) -> GenerationParameters:
-    """The whole window, guided."""
-    objective = known.objective
-    return GenerationParameters(
-        "", 0, known.window_s, steps=2, sampler=objective.samplers[0], guidance_scale=2.0,
-        sigma_min=objective.sigma_min, sigma_max=objective.sigma_max,
-    )  # fmt: skip
 
 
 class AnyPrompt(Conditioner):  # type: ignore[misc]

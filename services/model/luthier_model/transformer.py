@@ -21,9 +21,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from luthier_model.adapter_mix import AdapterMix, Rows
+from luthier_model.compiled import CompiledLayers, Speedups
 from luthier_model.guidance import Conditioning, Row
 
 COMBINATIONS_KEPT: Final = 4  # of rows, whose keys and values are kept joined
+ALL_PLAIN: Final = Rows([None])
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,10 +45,14 @@ class Branch:
 
 
 class Transformer:
-    """Evaluates a `DiffusionTransformer` with the features that `configuration.py` accepts."""
+    """Evaluates a `DiffusionTransformer` with the features that `configuration.py` accepts.
 
-    def __init__(self, module: Any) -> None:
+    `layers`: of passes that it was warmed up for; None = as without speedups.
+    """
+
+    def __init__(self, module: Any, speedups: Speedups | None = None) -> None:
         self._module, self._inner = module, module.transformer
+        self.layers = CompiledLayers(self._inner.layers, _plain_block, speedups) if speedups else None
         self._rotary: dict[int, tuple[Tensor, Tensor]] = {}
         self._joined: dict[tuple[int, ...], tuple[Sequence[Branch], list[tuple[Tensor, Tensor] | None]]] = {}
 
@@ -107,8 +113,12 @@ class Transformer:
             x = x + inner.pos_emb(x)
         rotary = self._angles(x.shape[1])
         attended = self._joined_attended([branch for branch in branches if branch.attended is not None])
-        for layer, keys_values in zip(inner.layers, attended, strict=True):
-            _block(layer, x, rotary, modulation, keys_values, adapted)
+        fast = self.layers(x, rotary, modulation, attended) if self.layers and adapted.all_plain else None
+        if fast is not None:
+            x = fast
+        else:
+            for layer, keys_values in zip(inner.layers, attended, strict=True):
+                _block(layer, x, rotary, modulation, keys_values, adapted)
         x = adapted(inner.project_out, x[:, sum(each.shape[1] for each in before) :]).transpose(1, 2)
         velocity: Tensor = module.postprocess_conv(x) + x  # (rows, channels, latents)
         return torch.split(velocity, 1)
@@ -157,6 +167,14 @@ class Transformer:
             ]
             self._joined[key] = (branches, joined)  # the branches are held, so that no other gets their ids
         return self._joined[key][1]
+
+
+def _plain_block(
+    layer: Any, x: Tensor, rotary: tuple[Tensor, Tensor], modulation: Tensor | None,
+    keys_values: tuple[Tensor, Tensor] | None,
+) -> None:  # fmt: skip
+    """`_block` of rows without adapters."""
+    _block(layer, x, rotary, modulation, keys_values, ALL_PLAIN)
 
 
 def _block(

@@ -84,6 +84,12 @@ SECTIONS: Final[dict[str, Commands]] = {
     "Operations": {
         "submit": ("submit:submit", "Run a corpus as Jobs on Kubernetes"),
         "monitor": ("monitor:monitor", "Serve what live runs publish as Prometheus metrics"),
+        "prove-store": (
+            "prove_store.command:prove_store",
+            "Try to break what Luthier asks of an object store, with many writers at several endpoints",
+        ),
+        "mcp": ("agents.command:mcp", "Let agents generate, look up models and clips, verify files (MCP)"),
+        "usage": ("usage:usage", "Show what callers had of their quotas today"),
         "lineage": ("lineage.command:lineage", "Walk back from a file to everything behind it"),
         "takedown": (
             "retention.takedown:takedown",

@@ -25,6 +25,9 @@ class RenderingSettings(ServiceSettings, StoreSettings):
     soundfont: str = setting(
         "LUTHIER_SOUNDFONT", default="", path="file", help="an .sf2 or .sf3; empty = the packaged one"
     )
+    soundfont_licence: str = setting(
+        "LUTHIER_SOUNDFONT_LICENCE", default="", help="what it is under, e.g. CC0-1.0; recorded in every lineage"
+    )
     soundfont_path: str = setting(
         "LUTHIER_SOUNDFONT_PATH", default="", path="folder", help="of SoundFonts that the instrument map names"
     )
@@ -68,6 +71,7 @@ class RenderingSettings(ServiceSettings, StoreSettings):
             self.vst3_path,
             text.decode(errors="surrogateescape"),
             str(self.scratch / "soundfonts"),
+            self.soundfont_licence,
         )
 
     def faults(self) -> list[str]:

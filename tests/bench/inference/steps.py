@@ -1,7 +1,8 @@
 """Seconds per denoising step and realtime factor: `steps.py [--config FILE] [--device cuda] [--steps N] [...]`.
 
 Random weights of a configuration's shape (speed does not depend on the values): the tiny model, or `--config full` for
-Stable Audio Open's own shape, for which `--text-encoder` may name a folder with t5-base. A line each, then JSON.
+Stable Audio Open's own shape, for which `--text-encoder` may name a folder with t5-base. A line each, then JSON. With
+`--speedups` the same with them beside it, in turn, and the ratio (medians of ROUNDS).
 """
 
 import argparse
@@ -9,16 +10,19 @@ import json
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import luthier_inference  # noqa: F401 - says how torch's threads wait, before torch is imported
 from luthier_model import configuration, tiny
+from luthier_model.compiled import Speedups, record_cuda
 from luthier_model.configuration import Configuration
-from luthier_model.generation import GenerationParameters, LoadedModel, decode, denoise, prepare
+from luthier_model.generation import GenerationParameters, LoadedModel, decode, denoise, prepare, warm_up
 from luthier_model.loading import load
 
 PROMPT = "calm piano in D minor at 90 BPM"
+ROUNDS = 5
 
 
 def arguments() -> argparse.Namespace:
@@ -30,6 +34,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--sampler", default="dpmpp-3m-sde")
     parser.add_argument("--seconds", type=float, default=None, help="length; default = the whole window")
+    parser.add_argument("--speedups", default="", help="as LUTHIER_SPEEDUPS: compile, cuda-graphs, or both")
     return parser.parse_args()
 
 
@@ -47,6 +52,17 @@ def random_model(asked: argparse.Namespace) -> LoadedModel:
         weights, text = tiny.write_random(config, [PROMPT], Path(folder), seed=1)
         network = load(config, weights, asked.text_encoder or text, asked.device)
     return prepare(network, config, torch.device(asked.device), asked.precision)
+
+
+def faster(model: LoadedModel, names: str) -> LoadedModel:
+    """The same weights with speedups, warm for a request alone; says what that took."""
+    how = Speedups("compile" in names, record_cuda if "cuda-graphs" in names else None)
+    how.check(model.device.type)
+    begun = time.perf_counter()
+    found = replace(model, speedups=how)
+    shapes = warm_up(found, 1)
+    print(f"{names}: {shapes} shapes warm after {time.perf_counter() - begun:.1f} s")
+    return found
 
 
 def device_of(model: LoadedModel) -> tuple[str, Callable[[], None]]:
@@ -80,20 +96,27 @@ def measured(model: LoadedModel, parameters: GenerationParameters) -> dict[str, 
 def main() -> None:
     asked = arguments()
     model = random_model(asked)
+    models = [model, faster(model, asked.speedups)] if asked.speedups else [model]
     seconds = asked.seconds or model.configuration.window_s
     rows = []
     for scale in (1.0, 7.0):
-        warm_up, timed = (
+        first, timed = (
             GenerationParameters(PROMPT, 1, seconds, steps=steps, sampler=asked.sampler, guidance_scale=scale)
             for steps in (2, asked.steps)
         )
-        measured(model, warm_up)
+        for each in models:
+            measured(each, first)
         rows.append(measured(model, timed))
         row = rows[-1]
         print(
             f"guidance {scale:g}: {row['seconds_per_step'] * 1000:.1f} ms a step, decode {row['decode_s']:.2f} s, "
             f"{row['realtime_factor']:.1f} times realtime for {seconds:.1f} s at {asked.steps} steps"
         )
+        if asked.speedups:
+            took = [[measured(each, timed)["seconds_per_step"] for each in models] for _ in range(ROUNDS)]
+            ratios = sorted(fast / plain for plain, fast in took)
+            row["speedups_ratio"] = ratios[ROUNDS // 2]
+            print(f"  with {asked.speedups}: {ratios[ROUNDS // 2]:.2f} of that ({ratios[0]:.2f} to {ratios[-1]:.2f})")
     where, _ = device_of(model)
     print(json.dumps({"config": asked.config, "device": where, "precision": asked.precision, "measured": rows}))
 

@@ -308,10 +308,11 @@ def test_every_method_of_every_contract_says_which_permission_it_asks_for() -> N
         for service in module.DESCRIPTOR.services_by_name.values()
         for method in service.methods
     }
-    assert len(asked) == 48
+    assert len(asked) == 50
     assert "PERMISSION_UNSPECIFIED" not in asked.values()
     reading = {name for name in asked if name.startswith(("Get", "List", "Watch", "Check", "Detect"))}
-    assert {name for name, wanted in asked.items() if wanted == "PERMISSION_READ"} == reading
+    assert {name for name, wanted in asked.items() if wanted == "PERMISSION_READ"} == reading - {"ListUsage"}
+    assert asked["ListUsage"] == "PERMISSION_OPERATE"  # it tells of other callers
     assert (asked["RegisterModel"], asked["PromoteModel"]) == ("PERMISSION_REGISTER", "PERMISSION_PROMOTE")
 
 

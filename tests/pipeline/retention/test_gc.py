@@ -21,6 +21,7 @@ from luthier.evaluation.v1.evaluation_pb2 import (
 from luthier.inference.v1.inference_pb2 import GenerateRequest
 from luthier.pipeline.v1.pipeline_pb2 import SongRecord
 from luthier.registry.v1.registry_pb2 import ModelVersion
+from luthier.store.v1.store_pb2 import CallerSpending, QuotaSpending
 from luthier.training.v1.training_pb2 import CreateTrainingRunRequest, KeptCheckpoint, TrainingProgress
 from luthier_kit.registry import RunKind, RunLog, claim_request
 from luthier_kit.rpc import FailedPrecondition
@@ -109,7 +110,7 @@ def test_the_command_keeps_what_curation_holds_and_says_what_went(store: Store) 
     told = luthier("gc --dry-run", FakeClients(store, curation=curation)).out
     assert told.splitlines()[-1] == "1 blobs (0.0 MB) would go, 1 stay"
     assert luthier("gc --json", FakeClients(store, curation=curation)).document == {
-        "blobs": 1, "bytes": 7, "kept": 1, "went": {"unreferenced": {"mixes": [1, 7]}}, "requests": 0,
+        "blobs": 1, "bytes": 7, "kept": 1, "went": {"unreferenced": {"mixes": [1, 7]}}, "requests": 0, "spending": 0,
         "dry_run": False,
     }  # fmt: skip
     assert (store.blobs.exists(crashed), store.blobs.exists(held)) == (False, True)
@@ -199,6 +200,16 @@ def test_what_a_request_id_asked_is_forgotten_after_a_week(store: Store) -> None
         assert luthier("gc --generated --json", FakeClients(store)).document["requests"] == told == (not stays)
         assert (key in store.objects.keys("")) is stays
     asks(store, "mine", "rock")  # as good as new
+
+
+def test_what_callers_spent_is_forgotten_after_ninety_days(store: Store) -> None:
+    key = "quotas/2026-08-31/replica.json"
+    store.put_note(key, QuotaSpending(callers=[CallerSpending(caller="shop", calls=1)]))
+    for days, stays in ((89, True), (91, False)):
+        os.utime(store.objects._path(key), (time.time() - days * 86400,) * 2)  # type: ignore[attr-defined]
+        told = luthier("gc --generated --dry-run --json", FakeClients(store)).document["spending"]
+        assert luthier("gc --generated --json", FakeClients(store)).document["spending"] == told == (not stays)
+        assert (key in store.objects.keys("")) is stays
 
 
 def test_a_request_id_of_running_work_stays_whatever_the_hours(store: Store) -> None:

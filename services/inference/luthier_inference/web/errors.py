@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from luthier_inference.web.calls import request_id_of
-from luthier_kit.rpc import InvalidRequest, LuthierError, Unauthenticated, Unavailable
+from luthier_kit.rpc import InvalidRequest, LuthierError, Unauthenticated, retry_after_s
 from luthier_kit.web import http_status, retry_after
 
 log = logging.getLogger(__name__)
@@ -38,8 +38,8 @@ def error_body(status: int, reason: str, message: str, error: LuthierError | Non
         "reason": reason,
         "violations": [{"field": field, "description": bound} for field, bound in violations],
     }
-    if isinstance(error, Unavailable):
-        told["retry_after_s"] = error.retry_after_s
+    if error and (hint_s := retry_after_s(error)) is not None:
+        told["retry_after_s"] = hint_s
     if error and error.metadata:
         told["metadata"] = dict(error.metadata)
     return {"error": told}

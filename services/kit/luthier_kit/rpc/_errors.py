@@ -138,10 +138,19 @@ class Busy(Unavailable):
 
 
 class QuotaExceeded(LuthierError):
-    """A caller's quota, gRPC's message limit, or a piece of work that wants more memory or disk than a worker has."""
+    """A caller's quota, gRPC's message limit, or a piece of work that wants more memory or disk than a worker has.
+
+    `retry_after_s`: when a quota is renewed, seconds; None where waiting does not help, or nobody knows for how long.
+    """
 
     code = grpc.StatusCode.RESOURCE_EXHAUSTED
     reason = "QUOTA_EXCEEDED"
+
+    def __init__(
+        self, message: str, *, reason: str = "", retry_after_s: float | None = None, public: str = "", **metadata: str
+    ) -> None:
+        super().__init__(message, reason=reason, public=public, **metadata)
+        self.retry_after_s = retry_after_s
 
 
 class Cancelled(LuthierError):
@@ -187,6 +196,11 @@ class GrpcStatus(namedtuple("GrpcStatus", ("code", "details", "trailing_metadata
     """What `context.abort_with_status` takes."""
 
 
+def retry_after_s(error: BaseException) -> float | None:
+    """The server's hint when to come back, in seconds; None where an error has none."""
+    return error.retry_after_s if isinstance(error, Unavailable | QuotaExceeded) else None
+
+
 def status_of(error: BaseException, domain: str) -> status_pb2.Status:
     """The status of an error. A bug becomes `internal error` without details.
 
@@ -196,9 +210,9 @@ def status_of(error: BaseException, domain: str) -> status_pb2.Status:
         error = Internal("internal error")
     metadata = {name: _cut(value, MAX_FIELD_BYTES) for name, value in error.metadata.items()}
     details: list[Message] = [error_details_pb2.ErrorInfo(reason=error.reason, domain=domain, metadata=metadata)]
-    if isinstance(error, Unavailable):
+    if (hint_s := retry_after_s(error)) is not None:
         delay = duration_pb2.Duration()
-        delay.FromMilliseconds(int(error.retry_after_s * 1000))
+        delay.FromMilliseconds(int(hint_s * 1000))
         details.append(error_details_pb2.RetryInfo(retry_delay=delay))
     if isinstance(error, InvalidRequest) and error.violations:
         bad = error_details_pb2.BadRequest()
@@ -241,7 +255,7 @@ def grpc_status_of(error: BaseException, domain: str) -> GrpcStatus:
 
 def error_of(status: status_pb2.Status) -> LuthierError:
     """The error that a status stands for; see `error_of_call` for transport failures."""
-    info, violations, retry_after_s = error_details_pb2.ErrorInfo(), [], None
+    info, violations, hint_s = error_details_pb2.ErrorInfo(), [], None
     for detail in status.details:
         bad, retry = error_details_pb2.BadRequest(), error_details_pb2.RetryInfo()
         if detail.Unpack(info):
@@ -249,7 +263,7 @@ def error_of(status: status_pb2.Status) -> LuthierError:
         if detail.Unpack(bad):
             violations = [(item.field, item.description) for item in bad.field_violations]
         elif detail.Unpack(retry):
-            retry_after_s = retry.retry_delay.ToMilliseconds() / 1000
+            hint_s = retry.retry_delay.ToMilliseconds() / 1000
     code = next((code for code in grpc.StatusCode if code.value[0] == status.code), grpc.StatusCode.UNKNOWN)
     kind = BY_CODE.get(code, Internal)
     if info.reason == Busy.reason:
@@ -257,8 +271,8 @@ def error_of(status: status_pb2.Status) -> LuthierError:
     extra: dict[str, object] = {}
     if issubclass(kind, InvalidRequest):
         extra["violations"] = violations
-    if issubclass(kind, Unavailable) and retry_after_s is not None:
-        extra["retry_after_s"] = retry_after_s
+    if issubclass(kind, Unavailable | QuotaExceeded) and hint_s is not None:
+        extra["retry_after_s"] = hint_s
     metadata = {key: value for key, value in info.metadata.items() if key not in ("message", "reason", *extra)}
     return kind(status.message, reason=info.reason, **extra, **metadata)  # type: ignore[arg-type]
 

@@ -36,9 +36,9 @@ def setting(
 ) -> Any:
     """A dataclass field read from the variable `env`.
 
-    Without a default it is required. `low`, `high` bound numbers; `choices` bounds texts. A `secret` is left out of
-    `repr` and may come from a file named by `<env>_FILE`. With `path` the value names a file or folder that must be
-    there and readable.
+    Without a default it is required. `low`, `high` bound numbers; `choices` bounds texts, and each of several. A
+    `secret` is left out of `repr` and may come from a file named by `<env>_FILE`. With `path` the value names a file or
+    folder that must be there and readable.
     """
     metadata = {
         "env": env, "help": help, "low": low, "high": high, "choices": choices, "secret": secret, "path": path,
@@ -110,12 +110,14 @@ def _parse(item: "dataclasses.Field[Any]", text: str) -> Any:
         if not ((low is None or value >= low) and (high is None or value <= high)):
             raise ValueError(f"must be between {low} and {high}, got {text}")
         return value
-    if item.metadata["choices"] and text not in item.metadata["choices"]:
-        raise ValueError(f"must be one of {', '.join(item.metadata['choices'])}, got {text!r}")
+    parts = tuple(part.strip() for part in text.split(",") if part.strip()) if kind == tuple[str, ...] else (text,)
+    for part in parts:
+        if item.metadata["choices"] and part not in item.metadata["choices"]:
+            raise ValueError(f"must be one of {', '.join(item.metadata['choices'])}, got {part!r}")
     if item.metadata["path"]:
         _check_path(text, item.metadata["path"])
     if kind == tuple[str, ...]:
-        return tuple(part.strip() for part in text.split(",") if part.strip())
+        return parts
     return Path(text) if kind is Path else text
 
 

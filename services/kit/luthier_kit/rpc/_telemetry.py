@@ -8,6 +8,7 @@ import contextvars
 import json
 import logging
 import sys
+import traceback
 import uuid
 from datetime import UTC, datetime
 
@@ -57,6 +58,24 @@ class JsonLines(logging.Formatter):
         if record.exc_info:
             line["trace"] = self.formatException(record.exc_info)
         return json.dumps(line, ensure_ascii=False, default=str)
+
+
+class _FramesOnly(logging.Filter):
+    """Leaves of an exception its types and frames: its message may quote what must not be written down."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.exc_info and (error := record.exc_info[1]) is not None:
+            lines = [f"{type(error).__name__} (its message is left out)\n", *traceback.format_tb(error.__traceback__)]
+            record.fields = {**getattr(record, "fields", {}), "trace": "".join(lines)}
+            record.exc_info = record.exc_text = None
+        return True
+
+
+def log_no_exception_texts() -> None:
+    """From now on the logs of this process have no messages of exceptions in traces, only where they came from."""
+    for handler in logging.getLogger().handlers:
+        if not any(isinstance(known, _FramesOnly) for known in handler.filters):
+            handler.addFilter(_FramesOnly())
 
 
 def configure_logging(level: str) -> None:

@@ -106,13 +106,13 @@ class Endpoint:
 
 
 class S3Store(ObjectStore):
-    """One bucket of an S3 endpoint. Threads may share it; processes must not."""
+    """One bucket of an S3 endpoint. Threads may share it; processes must not. `pool`: the class of its connections."""
 
-    def __init__(self, endpoint: Endpoint, bucket: str) -> None:
+    def __init__(self, endpoint: Endpoint, bucket: str, pool: type[urllib3.PoolManager] = urllib3.PoolManager) -> None:
         self.endpoint, self.bucket = endpoint, bucket
         self._mark_seen_at = float("-inf")  # monotonic clock
         _keep_presigned_urls_out_of_logs()
-        self._http = urllib3.PoolManager(
+        self._http = pool(
             timeout=urllib3.Timeout(
                 connect=min(_CONNECT_S, endpoint.retry_budget_s / 2), read=endpoint.retry_budget_s / 2
             ),

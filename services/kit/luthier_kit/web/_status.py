@@ -4,7 +4,7 @@ import math
 
 import grpc
 
-from luthier_kit.rpc import LuthierError, Unavailable
+from luthier_kit.rpc import LuthierError, retry_after_s
 
 _STATUS = {
     grpc.StatusCode.INVALID_ARGUMENT: 400,
@@ -28,6 +28,5 @@ def http_status(error: LuthierError) -> int:
 
 def retry_after(error: LuthierError) -> dict[str, str]:
     """The header Retry-After (RFC 9110, whole seconds, 1 or more) of an error that has a hint; nothing of others."""
-    if not isinstance(error, Unavailable):
-        return {}
-    return {"Retry-After": str(max(1, math.ceil(error.retry_after_s)))}
+    hint_s = retry_after_s(error)
+    return {} if hint_s is None else {"Retry-After": str(max(1, math.ceil(hint_s)))}

@@ -55,7 +55,7 @@ MAX_ENDING_CHARS: Final = 5  # `.midi`: the title `Op. 27` has none
 OF_A_THREAD: Final = 25  # documents that a thread reads at a time: handing one over takes as long as reading it
 LOCKED_S: Final = 300.0  # how long another command that writes is waited for
 NOT_LISTED: Final = frozenset(
-    {"audit", "heartbeats", "proofs", "quarantine", "requests", "songs", "takedowns", "tombstones"}
+    {"audit", "heartbeats", "proofs", "quarantine", "quotas", "requests", "songs", "takedowns", "tombstones"}
 )
 """Folders of the store that neither make nor name what is made."""
 

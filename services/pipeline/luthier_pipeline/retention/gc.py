@@ -9,7 +9,8 @@ Running work is safe: what is younger than the grace stays, and a blob that is w
 read just before the blob goes, and what is reached is looked at again before each batch. Generated audio is held by
 documents that give it to others: the records of an evaluation's rows, and data sets. What else names it does not hold
 it: neither the record of its making, which is void without it (asked again, it is made again), nor what was measured.
-What a request id asked first (`requests/`) is kept as long as the audio, and a day at least.
+What a request id asked first (`requests/`) is kept as long as the audio, and a day at least; what callers had of their
+quotas (`quotas/`) for 90 days.
 """
 
 import time
@@ -22,6 +23,7 @@ from typing import Annotated, Final
 import typer
 
 from luthier.registry.v1.registry_pb2 import AUDITED_ACTION_DELETE
+from luthier_kit.quotas import PREFIX as QUOTAS
 from luthier_kit.registry import AUDIT, REQUESTS, audit
 from luthier_kit.rpc import NotFound
 from luthier_kit.store import Store, Stored, is_blob_key
@@ -36,13 +38,14 @@ MANIFESTS: Final = ("audio-sets/", "manifests/", "evaluations/")  # blobs that n
 HOLDING: Final = ("actions/evaluation-row/", "datasets/")
 """Documents that hold generated audio; what they name below MANIFESTS does, too."""
 NO_DOCUMENTS: Final = (
-    AUDIT, "heartbeats/", "proofs/", "quarantine/", REQUESTS, "songs/", "takedowns/", "tombstones/",
+    AUDIT, "heartbeats/", "proofs/", "quarantine/", QUOTAS, REQUESTS, "songs/", "takedowns/", "tombstones/",
 )  # fmt: skip
 """Notes of songs (`songs/`) name what records of actions name, and hold nothing beyond."""
 BATCH: Final = 1000  # blobs deleted between two looks, some seconds of deletes
 DIGEST_CHARS: Final = 64
 HOUR_S: Final = 3600.0
 REQUEST_S: Final = 24 * HOUR_S  # the least life of a request id: a call is tried again for minutes, and lasts an hour
+SPENDING_S: Final = 90 * 24 * HOUR_S  # of callers' spending, which counts for a day and is looked at afterwards
 MIN_HOURS, MAX_HOURS = 1, 87660  # within an hour of a blob's writing, work in flight has recorded it; ten years
 
 
@@ -66,10 +69,11 @@ class Amount:
 @dataclass
 class Collected:
     """What went, by reason (`taken down`, `unreferenced`, `expired`) and kind of blob, and how many blobs stay;
-    how many request ids went."""
+    how many request ids and notes of callers' spending went."""
 
     kept: int = 0
     requests: int = 0
+    spending: int = 0
     went: dict[str, dict[str, Amount]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(Amount)))
 
     def count(self, reason: str, blob: Stored) -> None:
@@ -183,21 +187,22 @@ def collect(
         for why, blob in batch:
             collected.count(why, blob)
     collected.kept -= collected.total.blobs
-    collected.requests = _forget_requests(store, max(rule.generated_s, REQUEST_S), dry_run=dry_run)
+    collected.requests = _forget(store, REQUESTS, max(rule.generated_s, REQUEST_S), dry_run=dry_run)
+    collected.spending = _forget(store, QUOTAS, SPENDING_S, dry_run=dry_run)
     return collected
 
 
-def _forget_requests(store: Store, age_s: float, *, dry_run: bool) -> int:
-    """Deletes what request ids asked first, more than `age_s` seconds ago; the number of ids."""
+def _forget(store: Store, prefix: str, age_s: float, *, dry_run: bool) -> int:
+    """Deletes the documents below a prefix that are older than `age_s` seconds; their number."""
 
     def delete(key: str) -> bool:
-        found = store.objects.stat(key)  # the listing may be old: the id may have been forgotten and used again
+        found = store.objects.stat(key)  # the listing may be old: a request id may have been forgotten and used again
         if found is None or time.time() - found.written_at <= age_s:
             return False
         store.objects.delete(key)
         return True
 
-    old = [found.key for found in store.objects.stored(REQUESTS) if time.time() - found.written_at > age_s]
+    old = [found.key for found in store.objects.stored(prefix) if time.time() - found.written_at > age_s]
     if dry_run:
         return len(old)
     with ThreadPoolExecutor(READS_AT_ONCE) as pool:
@@ -250,7 +255,7 @@ def gc(
     }
     document = {
         "blobs": total.blobs, "bytes": total.size_bytes, "kept": collected.kept, "went": went,
-        "requests": collected.requests, "dry_run": dry_run,
+        "requests": collected.requests, "spending": collected.spending, "dry_run": dry_run,
     }  # fmt: skip
     rows = [
         [reason, kind, str(amount.blobs), f"{amount.size_bytes / 1e6:.1f} MB"]

@@ -15,7 +15,8 @@ from luthier_rendering.performance import Performance
 class BackendConfig:
     """Paths as texts, so that the configuration travels to a child process; empty = the packaged one, or none.
 
-    `instrument_map` is the text of a map (instrument_map.py), `fetched` the folder of SoundFonts from the store.
+    `instrument_map` is the text of a map (instrument_map.py), `fetched` the folder of SoundFonts from the store,
+    `soundfont_licence` what `soundfont` is under, as its owner says.
     """
 
     soundfont: str = ""
@@ -23,6 +24,7 @@ class BackendConfig:
     vst3_path: str = ""
     instrument_map: str = ""
     fetched: str = ""
+    soundfont_licence: str = ""
 
     @property
     def maps(self) -> bool:

@@ -39,7 +39,7 @@ from luthier_rendering.backends.instrument_map import (
     PluginChoice,
     read_map,
 )
-from luthier_rendering.backends.soundfont import PACKAGED_LICENCE, SOUNDFONT, SoundFontFile, open_font
+from luthier_rendering.backends.soundfont import PACKAGED_LICENCE, SOUNDFONT, SoundFontFile, font_licences, open_font
 from luthier_rendering.backends.soundfont_file import Preset
 from luthier_rendering.backends.vst3 import VST3, Plugins, bundle_digest
 from luthier_rendering.humanise import Humanise
@@ -209,7 +209,7 @@ class MapFiles:
         self.fonts = {DEFAULT: open_font(config.soundfont)}
         self.bundles: dict[str, str] = {}
         self.presets: dict[str, str] = {}
-        self.licences = [] if config.soundfont else [PACKAGED_LICENCE]
+        self.licences = font_licences(config)
         self.faults: list[str] = []
         candidates = [one for entry in chosen.entries for one in entry.candidates]
         named = {one.instrument.font for one in candidates if isinstance(one.instrument, FontChoice)}

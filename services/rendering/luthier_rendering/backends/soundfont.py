@@ -28,6 +28,9 @@ from luthier_rendering.smf import BEND, CONTROL, NOTE_OFF, NOTE_ON
 SOUNDFONT: Final = "soundfont"
 DRUM_BANK: Final = 128
 PACKAGED_LICENCE: Final = "TimGM6mb SoundFont: GPL-2.0-only"
+KNOWN_LICENCES: Final = {"916aaca6b0eb9f9083eb42399614acb2ff4ec72ce28dffff1814592a9696b479": "MIT"}
+"""By the SHA-256 of a file: MuseScore_General_Lite.sf3 0.2.1, whose samples are MIT, CC0 or in the public domain (the
+copyright file of Debian's musescore-general-soundfont-small)."""
 _STEP_FRAMES: Final = 64  # the synthesiser's own control period: 1.45 ms, events are placed on it
 _MAX_VOICES: Final = 256
 _EFFECTS_FROM: Final = 120  # programs that are noises: each variation is another one
@@ -203,7 +206,17 @@ def open_font(path: str) -> SoundFontFile:
 @cache
 def open_backend(config: BackendConfig) -> SoundFontBackend:
     """The back end of the configured or the packaged SoundFont."""
-    return SoundFontBackend(open_font(config.soundfont), [] if config.soundfont else [PACKAGED_LICENCE])
+    return SoundFontBackend(open_font(config.soundfont), font_licences(config))
+
+
+def font_licences(config: BackendConfig) -> list[str]:
+    """What binds the sound of the configured or the packaged SoundFont. `unstated…` where nobody says: that counts as
+    unknown wherever a use is chosen."""
+    if not config.soundfont:
+        return [PACKAGED_LICENCE]
+    font = open_font(config.soundfont)
+    licence = config.soundfont_licence or KNOWN_LICENCES.get(font.digest, "")
+    return [f"{font.name} SoundFont: {licence}" if licence else f"unstated: {font.name} SoundFont"]
 
 
 def packaged_soundfont() -> Path:
