@@ -8,7 +8,7 @@ PROJECTS := $(LIBRARIES:%=services/%) $(SERVICES:%=services/%) services/pipeline
 # brought by its own target alone: diffusers for models that are only compared with
 OPTIONAL := services/baselines
 # the longest first, so that the last to end is a short one
-SUITES := training curation evaluation inference rendering model pipeline kit local analysis prompting enrichment music
+SUITES := training curation evaluation inference rendering model pipeline kit local analysis client prompting enrichment music
 NATIVE := services/music/pyproject.toml services/music/build_native.py $(wildcard services/music/native/*.[ch])
 PROTOS := $(shell find protos -name '*.proto') protos/pyproject.toml protos/build_stubs.py
 

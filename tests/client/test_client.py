@@ -49,7 +49,9 @@ def refused(code: grpc.StatusCode, reason: str, hint_s: float | None = None, *, 
         details.append(wire.RetryInfo())
         details[-1].retry_delay.FromMilliseconds(int(hint_s * 1000))
     if field:
-        details.append(wire.BadRequest(field_violations=[{"field": field, "description": "must be 1"}]))
+        details.append(
+            wire.BadRequest(field_violations=[wire.BadRequest.FieldViolation(field=field, description="must be 1")])
+        )
     for detail in details:
         name = type(detail).__name__
         status.details.add(type_url=f"type.googleapis.com/google.rpc.{name}", value=detail.SerializeToString())
@@ -59,8 +61,11 @@ def refused(code: grpc.StatusCode, reason: str, hint_s: float | None = None, *, 
 FULL = refused(grpc.StatusCode.UNAVAILABLE, "BUSY", 0.05)
 
 
+Servicer: Any = inference_pb2_grpc.InferenceServiceServicer  # to its types a method that nobody calls is missing
+
+
 @dataclass
-class Fake(inference_pb2_grpc.InferenceServiceServicer):
+class Fake(Servicer):  # type: ignore[misc]
     """Refuses as told, then answers; breaks streams as told."""
 
     refusals: list[wire.Status] = field(default_factory=list)
@@ -107,7 +112,7 @@ class Fake(inference_pb2_grpc.InferenceServiceServicer):
 @contextmanager
 def serving(fake: Fake) -> Iterator[str]:
     server = grpc.server(futures.ThreadPoolExecutor(4))
-    inference_pb2_grpc.add_InferenceServiceServicer_to_server(fake, server)  # type: ignore[no-untyped-call]
+    inference_pb2_grpc.add_InferenceServiceServicer_to_server(fake, server)
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     try:

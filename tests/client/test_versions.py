@@ -32,12 +32,24 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_examples_run_with_the_wheel(
     server: Program, wheel: Path, tmp_path: Path, versions: list[str], example: str
 ) -> None:
-    asked = [part for each in (str(wheel), *versions) for part in ("--with", each)]
-    command = [UV, "run", "--quiet", "--no-project", "--isolated", "--python", "3.11", *asked, "python", "-W", "error"]
+    asked: list[str] = [part for each in (str(wheel), *versions) for part in ("--with", each)]
+    command = [
+        str(UV),
+        "run",
+        "--quiet",
+        "--no-project",
+        "--isolated",
+        "--python",
+        "3.11",
+        *asked,
+        "python",
+        "-W",
+        "error",
+    ]
     kept = {key: value for key, value in os.environ.items() if key not in ("VIRTUAL_ENV", "PYTHONPATH")}
 
     done = subprocess.run(
-        [*command, EXAMPLES / example, server.address],
+        [*command, str(EXAMPLES / example), server.address],
         cwd=tmp_path,
         env=kept,
         capture_output=True,

@@ -41,7 +41,8 @@ class AsyncClient:
     async def generate(self, request: pb.GenerateRequest, *, timeout_s: float | None = None) -> pb.GenerateResponse:
         """Makes audio. Its bytes are in the response where `inline_audio` asks for them and they have at most 3 MiB."""
         own = identified(request)
-        return await self._unary(self._stub.Generate, own, own.request_id, timeout_s)
+        made: pb.GenerateResponse = await self._unary(self._stub.Generate, own, own.request_id, timeout_s)
+        return made
 
     async def stream(
         self, request: pb.GenerateRequest, *, pieces: bool = False, timeout_s: float | None = None
@@ -86,15 +87,19 @@ class AsyncClient:
 
     async def models(self, name: str = "") -> pb.ListModelsResponse:
         """The registered versions, of one name or of all."""
-        return await self._unary(self._stub.ListModels, pb.ListModelsRequest(name=name), uuid.uuid4().hex, None)
+        asked, request_id = pb.ListModelsRequest(name=name), uuid.uuid4().hex
+        found: pb.ListModelsResponse = await self._unary(self._stub.ListModels, asked, request_id, None)
+        return found
 
     async def usage(self) -> pb.GetUsageResponse:
         """What this caller had of its quotas today."""
-        return await self._unary(self._stub.GetUsage, pb.GetUsageRequest(), uuid.uuid4().hex, None)
+        asked, request_id = pb.GetUsageRequest(), uuid.uuid4().hex
+        found: pb.GetUsageResponse = await self._unary(self._stub.GetUsage, asked, request_id, None)
+        return found
 
     async def close(self) -> None:
         """Ends the calls that run."""
-        await self._channel.close()
+        await self._channel.close(None)
 
     async def __aenter__(self) -> "AsyncClient":
         return self

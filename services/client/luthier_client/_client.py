@@ -43,7 +43,8 @@ class Client:
     ) -> pb.GenerateResponse:
         """Makes audio. Its bytes are in the response where `inline_audio` asks for them and they have at most 3 MiB."""
         own = identified(request)
-        return self._unary(self._stub.Generate, own, own.request_id, timeout_s, cancel)
+        made: pb.GenerateResponse = self._unary(self._stub.Generate, own, own.request_id, timeout_s, cancel)
+        return made
 
     def stream(
         self, request: pb.GenerateRequest, *, pieces: bool = False, timeout_s: float | None = None,
@@ -94,11 +95,15 @@ class Client:
 
     def models(self, name: str = "") -> pb.ListModelsResponse:
         """The registered versions, of one name or of all."""
-        return self._unary(self._stub.ListModels, pb.ListModelsRequest(name=name), uuid.uuid4().hex, None, None)
+        asked, request_id = pb.ListModelsRequest(name=name), uuid.uuid4().hex
+        found: pb.ListModelsResponse = self._unary(self._stub.ListModels, asked, request_id, None, None)
+        return found
 
     def usage(self) -> pb.GetUsageResponse:
         """What this caller had of its quotas today."""
-        return self._unary(self._stub.GetUsage, pb.GetUsageRequest(), uuid.uuid4().hex, None, None)
+        asked, request_id = pb.GetUsageRequest(), uuid.uuid4().hex
+        found: pb.GetUsageResponse = self._unary(self._stub.GetUsage, asked, request_id, None, None)
+        return found
 
     def close(self) -> None:
         """Ends the calls that run."""

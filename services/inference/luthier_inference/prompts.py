@@ -41,7 +41,7 @@ class PromptRecords:
         """A response as its record has it."""
         if self.left_out:
             for name in TEXTS:
-                response.ClearField(name)  # type: ignore[arg-type]  # names of its fields
+                response.ClearField(name)
         return response
 
     def claimed(self, request: pb.GenerateRequest) -> pb.GenerateRequest:

@@ -19,6 +19,7 @@ import uuid
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Final
 
 from prometheus_client import Counter, Gauge
@@ -285,12 +286,14 @@ class Quotas:
 def _refusal(
     caller: str, name: str, bound: float, had: float, wanted: float, left: timedelta
 ) -> QuotaExceeded:  # fmt: skip
-    told = {"quota": name, "bound": f"{bound:.12g}", "spent": f"{had:.12g}", "asked": f"{wanted:.12g}"}
+    refused = partial(
+        QuotaExceeded, quota=name, bound=f"{bound:.12g}", spent=f"{had:.12g}", asked=f"{wanted:.12g}"
+    )  # fmt: skip
     if wanted > bound + _SLACK:
         text = f"this request takes {wanted:.12g} {name}, and {caller} may have {bound:.12g} a day"
-        return QuotaExceeded(text, reason=TOO_SMALL, **told)
+        return refused(text, reason=TOO_SMALL)
     text = f"{caller} has spent {had:.12g} of {bound:.12g} {name} of today (UTC), and this request takes {wanted:.12g}"
-    return QuotaExceeded(text, reason=SPENT, retry_after_s=left.total_seconds(), **told)
+    return refused(text, reason=SPENT, retry_after_s=left.total_seconds())
 
 
 def _message(spent: Mapping[str, Amount]) -> QuotaSpending:

@@ -33,4 +33,4 @@ def _row(each: Usage) -> list[str]:
 def _part(each: Usage, name: str) -> str:
     """What was had, and what there may be."""
     had, bound = f"{getattr(each, name):.12g}", f"max_{name}"
-    return f"{had} of {getattr(each, bound):.12g}" if each.HasField(bound) else had  # type: ignore[arg-type]
+    return f"{had} of {getattr(each, bound):.12g}" if each.HasField(bound) else had

@@ -39,7 +39,7 @@ from tests.pipeline.fakes import luthier
 from tests.support.programs import curation, tiny_inference
 
 T = TypeVar("T")
-ASKED = {"prompt": "calm piano", "seconds": 1.0, "steps": 4, "seed": 2**64 - 1}
+ASKED: dict[str, Any] = {"prompt": "calm piano", "seconds": 1.0, "steps": 4, "seed": 2**64 - 1}
 TOKENS = {"shop": "shops-token", "poor": "poors-token", "blind": "blinds-token"}
 
 
@@ -99,7 +99,7 @@ def fill(folder: Path, address: str) -> None:
     with grpc.insecure_channel(address) as channel:
         request = UpsertClipsRequest(collection="songs", clips=clips)
         CurationServiceStub(channel).UpsertClips(
-            request, metadata=[("authorization", f"Bearer {TOKENS['shop']}")], timeout=60
+            request, metadata=(("authorization", f"Bearer {TOKENS['shop']}"),), timeout=60
         )
 
 
@@ -151,10 +151,10 @@ def test_tools_say_what_they_take_and_answer(services: Services, tmp_path: Path)
 
 
 def test_generate_makes_a_file_tells_its_progress_and_brings_small_audio(services: Services, tmp_path: Path) -> None:
-    progress: list[tuple[float, float | None]] = []
+    seen: list[tuple[float, float | None]] = []
 
-    async def tell(done: float, total: float | None, _message: str | None) -> None:
-        progress.append((done, total))
+    async def tell(progress: float, total: float | None, message: str | None) -> None:
+        seen.append((progress, total))
 
     result = asking(
         services,
@@ -169,7 +169,7 @@ def test_generate_makes_a_file_tells_its_progress_and_brings_small_audio(service
     assert Path(answer["path"]).parent == tmp_path / "audio"
     assert (sound.format, sound.frames / sound.samplerate, answer["seconds"]) == ("FLAC", 1.0, 1.0)
     assert (answer["model"], answer["seed"], answer["reused"]) == ("tiny@1", str(2**64 - 1), False)
-    assert progress[-1] == (4, 4)
+    assert seen[-1] == (4, 4)
     [audio] = [content for content in result.content if isinstance(content, AudioContent)]
     assert base64.b64decode(audio.data) == Path(answer["path"]).read_bytes()
     assert audio.mime_type == "audio/flac"
@@ -260,7 +260,7 @@ def test_giving_up_a_call_ends_its_work(services: Services, tmp_path: Path) -> N
     async def work(client: Client) -> tuple[int, int]:
         begun = asyncio.Event()
 
-        async def tell(*_: object) -> None:
+        async def tell(progress: float, total: float | None, message: str | None) -> None:
             begun.set()
 
         before = told(await client.call_tool("usage", {}))["steps"]
@@ -291,11 +291,11 @@ def test_over_http_on_loopback_the_same_tools_answer(services: Services, tmp_pat
     parameters = command(services, tmp_path, "shop", "--http", "127.0.0.1:0")
     process = subprocess.Popen(
         [parameters.command, *parameters.args], env={**os.environ, **(parameters.env or {})}, cwd=tmp_path,
-        stderr=subprocess.PIPE, text=True,
+        stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     try:
-        assert process.stderr
-        url = re.search(r"http://\S+/mcp", process.stderr.readline())
+        assert process.stdout
+        url = re.search(r"http://\S+/mcp", process.stdout.readline())
         assert url
 
         async def main() -> CallToolResult:

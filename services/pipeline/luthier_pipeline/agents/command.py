@@ -1,7 +1,6 @@
 """mcp: lets agents generate, look models and clips up, and verify files."""
 
 import ipaddress
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -9,6 +8,7 @@ import typer
 
 from luthier_kit.rpc import Credentials
 from luthier_pipeline.console import Context, UsageError
+from luthier_pipeline.options import Json, begin
 
 if TYPE_CHECKING:
     from mcp.server import MCPServer
@@ -38,13 +38,14 @@ def mcp(
     http: Annotated[
         str, typer.Option(metavar="HOST:PORT", help="Serve streamable HTTP there, on loopback, in place of stdio.")
     ] = "",
+    json: Json = False,
 ) -> None:
     """Serve agents by the Model Context Protocol, over standard input and output.
 
     Calls are made with this process's token (LUTHIER_TOKEN_FILE, LUTHIER_TOKEN): permissions and quotas are that
     caller's.
     """
-    context: Context = ctx.obj
+    context = begin(ctx, json)
     try:
         from luthier_pipeline.agents.tools import Tools
     except ModuleNotFoundError as error:
@@ -58,7 +59,7 @@ def mcp(
     if address is None:
         server.run("stdio")
     else:
-        _serve_http(server, *address)
+        _serve_http(server, *address, context)
 
 
 def _loopback(address: str) -> tuple[str, int]:
@@ -73,8 +74,8 @@ def _loopback(address: str) -> tuple[str, int]:
         raise UsageError(f"--http {address} must be HOST:PORT, such as 127.0.0.1:7400") from None
 
 
-def _serve_http(server: "MCPServer", host: str, port: int) -> None:
-    """Streamable HTTP at `/mcp`, until the process is ended. Says where on standard error; port 0 takes a free one."""
+def _serve_http(server: "MCPServer", host: str, port: int, context: Context) -> None:
+    """Streamable HTTP at `/mcp`, until the process is ended. Answers with its address; port 0 takes a free one."""
     import asyncio
     import socket
 
@@ -87,5 +88,6 @@ def _serve_http(server: "MCPServer", host: str, port: int) -> None:
         raise UsageError(f"--http {host}:{port} cannot be bound: {error.strerror}") from None
     app = server.streamable_http_app(host=host)  # refuses other names in Host and Origin: pages cannot reach it
     shown = f"[{host}]" if ":" in host else host
-    print(f"serving agents at http://{shown}:{bound.getsockname()[1]}/mcp", file=sys.stderr, flush=True)
+    url = f"http://{shown}:{bound.getsockname()[1]}/mcp"
+    context.answer({"url": url}, f"serving agents at {url}")
     asyncio.run(uvicorn.Server(uvicorn.Config(app, log_level="warning")).serve(sockets=[bound]))
