@@ -103,6 +103,7 @@ def started(folder: Path, *only: str, **more: str) -> Iterator[System]:
     """Starts every service, or only some, and stops them afterwards."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith("LUTHIER_") or key == "LUTHIER_MINIO"}
     environ = {**kept, "LUTHIER_HOME": str(folder / "home"), "DEVICE": "cpu", **more}
+    environ.setdefault("LUTHIER_CACHE", str(folder / "cache"))
     local = [str(LOCAL), "-m", "luthier_local"]
     up = subprocess.run(
         [*local, "up", *(["--only", *only] if only else [])],

@@ -288,6 +288,7 @@ def test_callers_have_the_permissions_of_the_values_and_luthiers_own_are_named(h
         assert granted.items() >= {"shop": "generate", "*": "read", "evaluation": "read+generate+operate"}.items()
         assert granted["monitor"] == "read"
         assert granted["curation"] == "read+operate", "analysis cuts for it, evaluation embeds"
+        assert granted["inference"] == "read+operate", "analysis hears what it made"
     open_to_all = named(helm.render("try"), "Deployment")["inference"]["spec"]["template"]["spec"]["containers"][0]
     assert "LUTHIER_CALLER_PERMISSIONS" not in env(open_to_all)
 

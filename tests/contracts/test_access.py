@@ -14,7 +14,7 @@ from minio import MinioAdmin
 from minio.credentials.providers import StaticProvider
 
 from luthier.rendering.v1.rendering_pb2 import RenderSongResponse
-from luthier_kit.rpc import DataLoss, PermissionDenied, Unavailable, status_of
+from luthier_kit.rpc import DataLoss, NotFound, PermissionDenied, Unavailable, status_of
 from luthier_kit.store import Action, Endpoint, S3Store, Store
 from tests.support.services import ROOT
 from tests.support.stores import damage
@@ -104,6 +104,15 @@ def test_what_a_caller_names_outside_a_services_prefixes_is_denied_for_good(with
         assert "does not let this service read checkpoints/" in told.message
         assert with_keys.host not in told.message
         assert SECRET not in f"{denied.value} {told}"
+
+
+def test_every_key_honours_a_takedown(with_keys: Endpoint) -> None:
+    root = Store(S3Store(with_keys, BUCKET))
+    down = root.blobs.put_bytes("clips", b"of a composer who asked", "flac")
+    root.blobs.take_down(down.sha256, by="ann", reason="claim 7")
+    for component in TABLE:
+        with pytest.raises(NotFound, match="taken down"):
+            opened(with_keys, component).blobs.read(down)
 
 
 def test_what_a_service_may_not_write_is_its_operators_to_mend(with_keys: Endpoint) -> None:

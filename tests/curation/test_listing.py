@@ -63,6 +63,17 @@ def test_a_filter_finds(filled: Curation, which: dict[str, object], expected: li
     assert sorted(found(filled, **which)) == expected
 
 
+def test_a_filter_finds_the_clips_of_files_and_of_audio_by_their_digests(curation: Curation) -> None:
+    """As a takedown asks."""
+    one, two, three = (clip(curation.store, b"fLaC %d" % n, song=n, title=f"{n}") for n in (1, 2, 3))
+    one.source.midi_sha256, two.source.midi_sha256 = "1" * 64, "2" * 64
+    curation.upsert("demo", [one, two])
+    curation.upsert("other", [three])
+    assert sorted(found(curation, midi_sha256=["1" * 64, "2" * 64, "9" * 64])) == ["1", "2"]
+    assert found(curation, midi_sha256=["2" * 64], collection="other") == []
+    assert found(curation, audio_sha256=[three.audio.sha256]) == ["3"]
+
+
 def test_a_filter_finds_a_subset(filled: Curation) -> None:
     solo = clip(filled.store, title="Alone")
     solo.source.subset = "monophonic"

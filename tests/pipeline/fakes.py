@@ -47,7 +47,7 @@ class FakeClients(Clients):
     """Clients whose stubs and store are given; a service that is not given cannot be reached."""
 
     def __init__(self, store: Store | None = None, **stubs: Stub) -> None:
-        super().__init__({"LUTHIER_HOME": "/nowhere"}, retry_budget_s=0.0)
+        super().__init__({"LUTHIER_HOME": "/nowhere", "LUTHIER_CACHE": "off"}, retry_budget_s=0.0)
         self.stubs = stubs
         self.configurations: dict[str, str] = {}
         self.enrichment_ages = False

@@ -16,6 +16,9 @@ from luthier.training.v1.training_pb2 import CreateTrainingRunRequest, TrainingP
 from luthier_kit.registry import ModelVersion, RunKind, RunLog, register
 from luthier_kit.store import Action, Store
 from luthier_pipeline.corpus import StoredCorpus, corpus_of, publish
+from luthier_pipeline.lineage import LineageIndex
+from luthier_pipeline.retention.reach import Reach
+from luthier_pipeline.retention.reach import reach as reach_of
 
 TRAINING = RunKind("training", CreateTrainingRunRequest, TrainingProgress, TrainingResult)
 
@@ -109,3 +112,8 @@ class FilledStore:
         action = Action("generate", [self.tuned.digest], {"prompt": prompt}, seed=5)
         self.store.actions.run(action, GenerateResponse, lambda: GenerateResponse(audio=audio))
         return audio
+
+
+def reach(index: LineageIndex, *digests: str) -> Reach:
+    """What comes from files, by their digests."""
+    return reach_of(index, index.numbers(digests))

@@ -11,9 +11,8 @@ from luthier_kit.rpc import NotFound, Unavailable
 from luthier_kit.store import Store
 from luthier_pipeline.corpus import corpus_of, publish
 from luthier_pipeline.lineage import LineageIndex, lineage_of
-from luthier_pipeline.retention.takedown import reach
 from tests.pipeline.fakes import FakeClients, luthier
-from tests.pipeline.filled_store import FilledStore
+from tests.pipeline.filled_store import FilledStore, reach
 
 
 def test_lineage_walks_back_from_audio_to_midi_soundfont_prompts_data_set_and_models(each_store: Store) -> None:

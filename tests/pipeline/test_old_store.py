@@ -11,9 +11,9 @@ from luthier_kit.store import Store
 from luthier_pipeline.corpus import ingest_series, read_manifest, wait_for
 from luthier_pipeline.lineage import LineageIndex, lineage_of
 from luthier_pipeline.retention.gc import Amount, Rule, collect
-from luthier_pipeline.retention.takedown import reach
 from luthier_pipeline.run_status import RunStatusReader, seconds, state_name
 from tests.pipeline.fakes import FakeClients, luthier
+from tests.pipeline.filled_store import reach
 
 MANIFEST = "2aa70034898ae6ff302b7c277d02efad7fbe316a937a156bc11bd145814fa1a4"
 DATASET = "cebe1241dc191a5b8f5cedca98cad4e8aea98739f19c38ed4620757af3b73770"

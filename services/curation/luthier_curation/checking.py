@@ -26,7 +26,7 @@ from luthier_curation.tables import (
     ClipRow,
 )
 from luthier_curation.verdicts import Decision
-from luthier_kit.rpc import MAX_PROMPT_CHARS, Checks, InvalidRequest
+from luthier_kit.rpc import MAX_PROMPT_CHARS, SHA256, SHA256_RULE, Checks, InvalidRequest
 from luthier_music.instruments import family_of
 from luthier_music.keys import TONICS
 
@@ -39,6 +39,7 @@ MAX_SONG_S = 86_400.0
 MAX_AUDIO_BYTES = 4 << 30
 MAX_TAG_CHARS = 64
 MAX_PASSAGES = 32
+MAX_DIGESTS = 500  # of a filter
 TAG_KINDS = ("genre", "mood", "era", "instrument", "other")
 GENERATED = "generated/"
 """Where audio lies that expires (`luthier gc --generated`): a clip of it would lose its sound."""
@@ -163,6 +164,9 @@ def check_filter(which: pb.ClipFilter) -> None:
         clean(checks, name, getattr(which, name))
     for name in ("min_tempo_bpm", "max_tempo_bpm"):
         checks.finite(name, getattr(which, name))
+    for name in ("midi_sha256", "audio_sha256"):
+        for field, digest in checks.items(name, getattr(which, name), 0, MAX_DIGESTS):
+            checks.that(bool(SHA256.fullmatch(digest)), field, SHA256_RULE)
     checks.done()
 
 

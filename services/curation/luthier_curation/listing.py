@@ -1,7 +1,8 @@
 """Finding clips: filters, orders, pages by key (stable while others edit), counts, names of collections, history.
 
-Nothing here looks at every clip of a large collection. A page is read along an index of its order; counting ends at a
-bound, and what has no filter but collection, subset and verdict is counted already (`ClipCount`).
+Nothing here looks at every clip of a large collection, but filters by digests, which takedowns ask for. A page is read
+along an index of its order; counting ends at a bound, and what has no filter but collection, subset and verdict is
+counted already (`ClipCount`).
 """
 
 import json
@@ -11,6 +12,7 @@ from itertools import groupby
 from typing import Any
 
 from sqlalchemy import (
+    JSON,
     Boolean,
     ColumnElement,
     Float,
@@ -23,6 +25,7 @@ from sqlalchemy import (
     select,
     true,
     tuple_,
+    type_coerce,
     union_all,
 )
 from sqlalchemy.orm import InstrumentedAttribute, Session, undefer
@@ -81,6 +84,12 @@ def conditions(session: Session, which: pb.ClipFilter, *, any_verdict: bool = Fa
     if which.min_rating:
         found.append(ClipRow.rating >= which.min_rating)
         found.append(literal_column("clips.rating > 0", Boolean()))  # said, so that its index is used
+    for message, field, digests in (
+        (ClipRow.source, "midi_sha256", which.midi_sha256),
+        (ClipRow.audio, "sha256", which.audio_sha256),
+    ):
+        if digests:
+            found.append(type_coerce(message, JSON)[field].as_string().in_(list(digests)))
     if which.HasField("conflict"):
         found.append(ClipRow.conflict == true() if which.conflict else ~ClipRow.conflict)
     if which.reviewer:

@@ -90,8 +90,13 @@ SECTIONS: Final[dict[str, Commands]] = {
         ),
         "mcp": ("agents.command:mcp", "Let agents generate, look up models and clips, verify files (MCP)"),
         "usage": ("usage:usage", "Show what callers had of their quotas today"),
-        "lineage": ("lineage:lineage", "Walk back from a file to everything behind it"),
-        "takedown": ("retention.takedown:takedown", "Refuse a file, and the audio made from it, to every reader"),
+        "lineage": ("lineage.command:lineage", "Walk back from a file to everything behind it"),
+        "takedown": (
+            "retention.takedown:takedown",
+            "Refuse a file, or all of an artist, song, plugin, SoundFont or licence, to every reader",
+        ),
+        "takedowns": ("retention.takedowns:takedowns", "List what was taken down, with the signatures of the records"),
+        "audit": ("audit:audit", "List who registered, promoted, took down and deleted what"),
         "gc": ("retention.gc:gc", "Delete blobs that nothing reaches"),
     },
 }

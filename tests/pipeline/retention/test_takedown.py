@@ -15,16 +15,29 @@ from luthier.curation.v1.curation_pb2 import (
     ListClipsResponse,
     ReviewClipsResponse,
 )
+from luthier.pipeline.v1.pipeline_pb2 import TAKEDOWN_KIND_FILE
 from luthier.rendering.v1.rendering_pb2 import RenderSongResponse
 from luthier_kit.registry import register
 from luthier_kit.rpc import NotFound, Unavailable
 from luthier_kit.store import Action, Store
 from luthier_pipeline.lineage import LineageIndex
 from luthier_pipeline.retention import takedown
-from luthier_pipeline.retention.takedown import Reach, reach, take_down
+from luthier_pipeline.retention.asked import Asked
+from luthier_pipeline.retention.reach import Reach
+from luthier_pipeline.retention.takedown import take_down
 from tests.pipeline.fakes import FakeClients, Stub, luthier
-from tests.pipeline.filled_store import FilledStore
+from tests.pipeline.filled_store import FilledStore, reach
 from tests.support.services import temp_store
+
+
+def asked_for_file(digest: str) -> Asked:
+    return Asked(TAKEDOWN_KIND_FILE, digest)
+
+
+def taken_down(store: Store, digest: str) -> Reach:
+    """What fell with a file."""
+    index = LineageIndex(store)
+    return take_down(index, asked_for_file(digest), reach(index, digest), by="ann", reason="claim 7").found
 
 
 def test_a_takedown_reaches_what_was_made_of_the_song_and_names_what_learned_from_it(each_store: Store) -> None:
@@ -39,8 +52,7 @@ def test_a_model_goes_with_its_checkpoint(each_store: Store) -> None:
     store = each_store
     filled = FilledStore(store)
     promoted = register(store, dataclasses.replace(filled.tuned, name="served"))
-    found = reach(LineageIndex(store), filled.tuned.checkpoint.sha256)
-    found = take_down(store, found, by="ann", reason="claim 7")
+    found = taken_down(store, filled.tuned.checkpoint.sha256)
     assert found.unserved == ["served@1", "tuned@1"]
     assert set(found.generated) == {filled.audio.key, filled.judged.key}
     for refused in (lambda: store.blobs.read(promoted.checkpoint), lambda: filled.generate("Another song")):
@@ -82,7 +94,7 @@ def test_what_another_song_also_made_is_left_and_named_with_what_came_of_it(stor
     found = reach(LineageIndex(store), filled.midi[0].sha256)
     assert found.shared == [silence.key]
     assert set(found.derived.values()) == {filled.midi[0].key, filled.mixes[0].key, filled.clips[0].key}
-    take_down(store, found, by="ann", reason="claim 7")
+    taken_down(store, filled.midi[0].sha256)
     assert store.blobs.read(silence)
     assert store.blobs.read(clip)
     action = Action("separate", [filled.mixes[1].sha256])
@@ -113,7 +125,7 @@ def test_a_takedown_begins_with_the_file_itself_and_finds_what_was_in_flight(
                 elsewhere.actions.run(action, RenderSongResponse, lambda: response)
 
     monkeypatch.setattr(time, "sleep", commit_in_flight)
-    found = take_down(store, reach(LineageIndex(store), filled.midi[0].sha256), by="ann", reason="claim 7")
+    found = taken_down(store, filled.midi[0].sha256)
     assert next(iter(found.derived)) == filled.midi[0].sha256
     assert found.derived[late[0].sha256] == late[0].key
     with pytest.raises(NotFound, match="taken down"):
@@ -122,7 +134,8 @@ def test_a_takedown_begins_with_the_file_itself_and_finds_what_was_in_flight(
 
 def test_a_takedown_that_work_outruns_says_so(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     filled = FilledStore(store)
-    found = reach(LineageIndex(store), filled.midi[0].sha256)
+    index = LineageIndex(store)
+    found = reach(index, filled.midi[0].sha256)
     endless = iter(hashlib.sha256(b"%d" % n).hexdigest() for n in range(100))
 
     def more(*_: object) -> Reach:
@@ -130,7 +143,7 @@ def test_a_takedown_that_work_outruns_says_so(store: Store, monkeypatch: pytest.
 
     monkeypatch.setattr(takedown, "reach", more)
     with pytest.raises(Unavailable, match="running work"):
-        take_down(store, found, by="ann", reason="claim 7")
+        take_down(index, asked_for_file(filled.midi[0].sha256), found, by="ann", reason="claim 7")
 
 
 def curation_of(filled: FilledStore) -> Stub:
@@ -147,7 +160,7 @@ def curation_of(filled: FilledStore) -> Stub:
 def test_the_command_takes_down_and_readers_say_why(store: Store, tmp_path: Path) -> None:
     filled = FilledStore(store)
     curation = curation_of(filled)
-    line = "takedown 'Artist/Song 1.mid' --reason 'the composer asked' --as ann --json"
+    line = "takedown 'Artist/Song 1.mid' --reason 'the composer asked' --as ann --json --yes"
     assert luthier(f"{line} --dry-run", FakeClients(store, curation=curation)).document["clips"] == ["clip-1"]
     assert store.blobs.read(filled.clips[1])
     assert curation.requests("ReviewClips") == []
@@ -174,7 +187,9 @@ def test_the_command_takes_down_and_readers_say_why(store: Store, tmp_path: Path
 @pytest.mark.parametrize("name", ["tuned@1", "version", "way@1", "record"])
 def test_a_takedown_of_a_name_is_refused_with_the_files_to_give(store: Store, name: str) -> None:
     filled = FilledStore(store)
-    record = next(step.name for step in LineageIndex(store).steps if step.outputs == (filled.mixes[0].sha256,))
+    [[record]] = [
+        [step.name for step in made] for made in LineageIndex(store).makers([filled.mixes[0].sha256]).values()
+    ]
     names = {"version": f"sha256:{filled.tuned.digest}", "record": record}
     keys = {"way@1": filled.dataset.key, "record": filled.mixes[0].key}
     line = ["takedown", names.get(name, name), "--reason", "claim 7", "--json"]

@@ -8,6 +8,7 @@ from luthier.registry.v1.registry_pb2 import (
     RUN_STATE_SUCCEEDED,
     RunState,
 )
+from luthier_kit.registry._audit import AUDIT, audit, audited, today
 from luthier_kit.registry._heartbeat import EXPIRY_S, Heartbeat
 from luthier_kit.registry._models import (
     MAX_ADAPTERS,
@@ -38,6 +39,7 @@ from luthier_kit.registry._runs import (
 )
 
 __all__ = [
+    "AUDIT",
     "EXPIRY_S",
     "MAX_ADAPTERS",
     "MAX_REQUEST_ID_CHARS",
@@ -59,6 +61,8 @@ __all__ = [
     "RunLog",
     "RunPages",
     "RunState",
+    "audit",
+    "audited",
     "claim_request",
     "current_version",
     "list_runs",
@@ -69,5 +73,6 @@ __all__ = [
     "resolve",
     "run_id_of",
     "timestamp",
+    "today",
     "versions",
 ]  # fmt: skip

@@ -15,6 +15,8 @@ from google.protobuf.json_format import MessageToDict, ParseDict
 
 from luthier.common.v1.common_pb2 import ArtifactRef, ModelAdapter
 from luthier.registry.v1 import registry_pb2
+from luthier.registry.v1.registry_pb2 import AUDITED_ACTION_PROMOTE, AUDITED_ACTION_REGISTER
+from luthier_kit.registry._audit import audit
 from luthier_kit.rpc import DataLoss, FailedPrecondition, InvalidRequest, NotFound
 from luthier_kit.store import Series, Store, digest_of
 
@@ -86,10 +88,10 @@ class ModelVersion:
 def register(store: Store, version: ModelVersion, *, promotion: bool = False) -> ModelVersion:
     """Append a version to its name's series and make it current; registering what is current again changes nothing.
 
-    Returns the version as it will be read. Raises InvalidRequest for a bad name and for notes that a Struct does not
-    hold exactly (whole numbers beyond 2^53, NaN, what is no JSON), NotFound when one of its blobs is not stored,
-    FailedPrecondition NAME_IS_PROMOTED when the name has a promoted version and this is not a `promotion`: what is
-    served under such a name changes by promotion alone.
+    Returns the version as it will be read; the audit trail tells of it. Raises InvalidRequest for a bad name and for
+    notes that a Struct does not hold exactly (whole numbers beyond 2^53, NaN, what is no JSON), NotFound when one of
+    its blobs is not stored, FailedPrecondition NAME_IS_PROMOTED when the name has a promoted version and this is not a
+    `promotion`: what is served under such a name changes by promotion alone.
     """
     if not _NAME.fullmatch(version.name):
         raise InvalidRequest(reason="MODEL_NAME_INVALID", violations=[("name", _NAME_RULE)])
@@ -112,7 +114,22 @@ def register(store: Store, version: ModelVersion, *, promotion: bool = False) ->
             refuse_promoted(_from_message(number, current))
         created = replace(version, n=number + 1, created_at=datetime.now(UTC))
         if series.append_at(number + 1, _to_message(created)):
+            _audit_registration(store, created, promotion=promotion)
             return created
+
+
+def _audit_registration(store: Store, version: ModelVersion, *, promotion: bool) -> None:
+    """Who did it is in the version, but for the results of training runs, which register themselves."""
+    run = version.notes.get("run", "")
+    audit(
+        store,
+        AUDITED_ACTION_PROMOTE if promotion else AUDITED_ACTION_REGISTER,
+        actor=version.created_by or (f"run {run}" if run else "unknown"),
+        subject=f"{version.label} sha256:{version.digest}",
+        reason=version.reason,
+        overruled=version.notes.get(OVERRULED, []) if promotion else (),
+        document=f"models/{version.name}/{version.n}.json",
+    )
 
 
 def refuse_promoted(current: ModelVersion) -> None:

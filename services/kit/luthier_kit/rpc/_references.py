@@ -13,7 +13,19 @@ MAX_MEDIA_TYPE_CHARS = 255  # RFC 6838: two names of at most 127
 _KIND = r"[a-z][a-z0-9_-]{0,62}(?:/[a-z0-9][a-z0-9_-]{0,62}){0,2}"
 _BLOB_KEY = re.compile(rf"(?P<kind>{_KIND})/(?P<sha256>[0-9a-f]{{64}})\.(?P<ext>[a-z0-9]{{1,16}})")
 _NOT_KINDS = frozenset(
-    {"actions", "heartbeats", "models", "proofs", "quarantine", "requests", "runs", "songs", "tombstones"}
+    {
+        "actions",
+        "audit",
+        "heartbeats",
+        "models",
+        "proofs",
+        "quarantine",
+        "requests",
+        "runs",
+        "songs",
+        "takedowns",
+        "tombstones",
+    }
 )
 
 

@@ -26,14 +26,14 @@ from luthier_kit.store._folder import FolderStore
 from luthier_kit.store._objects import CHUNK_BYTES, ObjectStore, Stored
 from luthier_kit.store._series import MAX_ENTRY_BYTES, Series
 from luthier_kit.store._store import MARK_KEY, Store, StoreSettings, open_store, prove_conditional_create
-from luthier_kit.store._tombstones import FRESH_S, Tombstones
+from luthier_kit.store._tombstones import FRESH_S, Digests, Tombstones
 
 if TYPE_CHECKING:
     from luthier_kit.store._s3 import Endpoint, S3Store
 
 __all__ = [
     "CHUNK_BYTES", "FRESH_S", "MARK_KEY", "MAX_DOCUMENT_BYTES", "MAX_ENTRY_BYTES", "MAX_RECORD_BYTES", "Action",
-    "Actions", "Blobs", "Endpoint", "FolderStore", "ObjectStore", "OldForm", "S3Store", "Series", "Store",
+    "Actions", "Blobs", "Digests", "Endpoint", "FolderStore", "ObjectStore", "OldForm", "S3Store", "Series", "Store",
     "StoreSettings", "Stored", "Tombstones", "artifacts_in", "blob_key", "canonical_json", "check_sha256", "digest_of",
     "encode_record", "from_json", "from_value", "is_blob_key", "open_store", "parse_record", "prove_conditional_create",
     "to_json",

@@ -207,7 +207,7 @@ class Blobs:
     def take_down(self, sha256: str, *, by: str, reason: str) -> None:
         """Refuse these bytes to every reader from now on (elsewhere within half a minute), as NotFound."""
         check_sha256(sha256)
-        self._tombstones.add(self.objects, sha256, by=by, reason=reason)
+        self._tombstones.add(self.objects, [bytes.fromhex(sha256)], by=by, reason=reason)
 
     def _put(self, source: Callable[[], BinaryIO], ref: ArtifactRef) -> ArtifactRef:
         def verified() -> BinaryIO:

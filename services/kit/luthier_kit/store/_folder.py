@@ -171,6 +171,17 @@ class FolderStore(ObjectStore):
                 for name in names:
                     yield (Path(folder) / name).relative_to(self._folder).as_posix()
 
+    def key_set(self, prefix: str) -> set[str]:
+        """As `keys`; a path as an object for each of a million names would take ten times as long."""
+        below, found = self._folder / prefix, set[str]()
+        cut = len(f"{self._folder}/")
+        with _file_errors(below):
+            self._require_bucket()
+            for folder, _, names in os.walk(below):
+                start = f"{folder}/"[cut:].replace("//", "/")
+                found.update(f"{start}{name}" for name in names)
+        return found
+
     def stored(self, prefix: str) -> Iterator[Stored]:
         for key in self.keys(prefix):
             if key.startswith(f"{_TEMPORARY}/"):

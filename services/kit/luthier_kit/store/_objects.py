@@ -144,6 +144,10 @@ class ObjectStore(ABC):
     def keys(self, prefix: str) -> Iterator[str]:
         """Keys of all objects below `prefix` (which ends in `/`), in no promised order."""
 
+    def key_set(self, prefix: str) -> set[str]:
+        """What `keys` names, for folders of a million: asked for in parts at once where that is sooner."""
+        return set(self.keys(prefix))
+
     @abstractmethod
     def stored(self, prefix: str) -> Iterator[Stored]:
         """What `keys` names, each with its size and when it was written; in no particular order."""

@@ -14,9 +14,10 @@ import os
 import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import timedelta
-from itertools import islice
+from itertools import islice, takewhile
 from typing import Any, TypeVar
 
 import certifi
@@ -47,6 +48,8 @@ _PRESIGNED_FOR = timedelta(minutes=15)
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 2.0
 _WORTH_A_LISTING = 20  # keys of a folder
 _LISTED_FOR_A_HEAD = 50  # objects listed for each key that is looked for, at most
+_PAGE = 1000  # names of a listing's page
+_DIGITS = "123456789abcdef"  # between which names are listed at once
 MARK_FRESH_S = 1.0
 """For so long the mark counts as seen: one small request a second tells a bucket from another one in its place."""
 
@@ -236,6 +239,24 @@ class S3Store(ObjectStore):
 
     def keys(self, prefix: str) -> Iterator[str]:
         return iter([o.object_name for o in self._list(prefix, recursive=True) if o.object_name])
+
+    def key_set(self, prefix: str) -> set[str]:
+        """A page of a listing has a thousand names, and one comes after the other; most names begin with a digit of a
+        digest, so that what lies between the digits is listed at once."""
+        self._require_mark()
+
+        def between(after: str, until: str, most: int | None = None) -> set[str]:
+            listed = self._client.list_objects(self.bucket, prefix, recursive=True, start_after=after or None)
+            names = (one.object_name for one in islice(listed, most) if one.object_name)
+            return set(takewhile(lambda name: not until or name <= until, names))
+
+        found = self._try(lambda: between("", "", _PAGE))
+        if len(found) < _PAGE:
+            return found
+        bounds = [bound for digit in _DIGITS if (bound := f"{prefix}{digit}") > max(found)]
+        ranges = list(zip([max(found), *bounds], [*bounds, ""], strict=True))
+        with ThreadPoolExecutor(len(ranges)) as pool:
+            return found.union(*pool.map(lambda one: self._try(lambda: between(*one)), ranges))
 
     def stored(self, prefix: str) -> Iterator[Stored]:
         for found in self._list(prefix, recursive=True):

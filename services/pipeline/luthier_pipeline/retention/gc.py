@@ -22,21 +22,24 @@ from typing import Annotated, Final
 
 import typer
 
+from luthier.registry.v1.registry_pb2 import AUDITED_ACTION_DELETE
 from luthier_kit.quotas import PREFIX as QUOTAS
-from luthier_kit.registry import REQUESTS
+from luthier_kit.registry import AUDIT, REQUESTS, audit
 from luthier_kit.rpc import NotFound
 from luthier_kit.store import Store, Stored, is_blob_key
 from luthier_pipeline.console import table
 from luthier_pipeline.curate import clips
 from luthier_pipeline.lineage import READS_AT_ONCE, RUNS, digest_in_key, digests_in, newest_entries
-from luthier_pipeline.options import Json, begin, within
+from luthier_pipeline.options import USER, Json, Reviewer, begin, within
 
 GENERATED: Final = "generated/"
 MAKING: Final = "actions/generate/"
 MANIFESTS: Final = ("audio-sets/", "manifests/", "evaluations/")  # blobs that name other blobs
 HOLDING: Final = ("actions/evaluation-row/", "datasets/")
 """Documents that hold generated audio; what they name below MANIFESTS does, too."""
-NO_DOCUMENTS: Final = ("heartbeats/", "proofs/", "quarantine/", QUOTAS, REQUESTS, "songs/", "tombstones/")
+NO_DOCUMENTS: Final = (
+    AUDIT, "heartbeats/", "proofs/", "quarantine/", QUOTAS, REQUESTS, "songs/", "takedowns/", "tombstones/",
+)  # fmt: skip
 """Notes of songs (`songs/`) name what records of actions name, and hold nothing beyond."""
 BATCH: Final = 1000  # blobs deleted between two looks, some seconds of deletes
 DIGEST_CHARS: Final = 64
@@ -148,11 +151,10 @@ def collect(
     """
     blobs = [found for found in store.objects.stored(GENERATED if generated_only else "") if is_blob_key(found.key)]
     reached = Reached(store, held, generated_only=generated_only)
-    down = {digest_in_key(key) for key in store.objects.keys("tombstones/")}
 
     def due(blob: Stored) -> str:
         """Why a blob goes unless something holds it; empty when it stays."""
-        if digest_in_key(blob.key) in down:
+        if store.tombstones.names(store.objects, digest_in_key(blob.key)):
             return "taken down"
         why, grace_s = "unreferenced", rule.grace_s
         if blob.key.startswith(GENERATED):
@@ -207,6 +209,16 @@ def _forget(store: Store, prefix: str, age_s: float, *, dry_run: bool) -> int:
         return sum(pool.map(delete, old))
 
 
+def _told(collected: Collected) -> str:
+    """What went, in words."""
+    parts = (
+        f"{amount.blobs} {kind} {reason}"
+        for reason, kinds in collected.went.items()
+        for kind, amount in sorted(kinds.items())
+    )
+    return f"{collected.total.size_bytes / 1e6:.1f} MB: {', '.join(parts)}"
+
+
 def _hours(value: float) -> float:
     return within(value, MIN_HOURS, MAX_HOURS, "hours")
 
@@ -221,6 +233,7 @@ def gc(
         float, typer.Option(metavar="HOURS", callback=_hours, help="Life of generated audio and request ids.")
     ] = 168.0,
     generated: Annotated[bool, typer.Option("--generated", help="Only generated audio and request ids.")] = False,
+    reviewer: Reviewer = USER,
     json: Json = False,
 ) -> None:
     """Delete blobs that no manifest, model, run, record or curation clip reaches.
@@ -233,11 +246,13 @@ def gc(
     # curation refuses clips of generated audio, and need not be up for it to expire
     held = set() if generated else {clip.audio.sha256 for clip in clips(context.clients)}
     collected = collect(context.clients.store, rule, held, dry_run=dry_run, generated_only=generated)
+    total = collected.total
+    if total.blobs and not dry_run:
+        audit(context.clients.store, AUDITED_ACTION_DELETE, actor=reviewer, subject=_told(collected))
     went: Mapping[str, object] = {
         reason: {kind: [amount.blobs, amount.size_bytes] for kind, amount in kinds.items()}
         for reason, kinds in collected.went.items()
     }
-    total = collected.total
     document = {
         "blobs": total.blobs, "bytes": total.size_bytes, "kept": collected.kept, "went": went,
         "requests": collected.requests, "spending": collected.spending, "dry_run": dry_run,

@@ -1,190 +1,252 @@
-"""takedown: refuses a song (or any file) and what was made of it alone to every reader from now on.
+"""takedown: refuses files and what was made of them alone to every reader from now on, and records it.
 
-A model goes with its weights: its checkpoint, an adapter, or what lies beneath one. What was frozen from many songs or
-trained on them (data sets, other models, audio that models generated), and what was also made without it, is named, for
-a person to decide about.
+What is asked for (`asked`) leads to files, and these to what comes from them (`reach`). What falls is packed into sets
+of tombstones; a signed record of it is the newest entry of the series `takedowns`.
 """
 
+import sys
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Final
 
 import typer
 
-from luthier.curation.v1.curation_pb2 import VERDICT_REJECTED, ClipRevision, ReviewClipsRequest
+from luthier.curation.v1.curation_pb2 import (
+    VERDICT_REJECTED,
+    ClipFilter,
+    ClipRevision,
+    CuratedClip,
+    ReviewClipsRequest,
+)
+from luthier.pipeline.v1.pipeline_pb2 import TAKEDOWN_KIND_FILE, TAKEDOWN_KIND_LICENCE, TakedownRecord
+from luthier.registry.v1.registry_pb2 import AUDITED_ACTION_TAKE_DOWN
+from luthier_kit.registry import audit
 from luthier_kit.rpc import Unavailable
-from luthier_kit.store import FRESH_S, Store
+from luthier_kit.store import FRESH_S, Digests, Series, Store
+from luthier_pipeline.clients import Clients
+from luthier_pipeline.console import UsageError
 from luthier_pipeline.curate import PAGE_SIZE, clips
-from luthier_pipeline.lineage import ACTION, DATASET, MODEL, RUN, LineageIndex, Step, digest_of_ref
+from luthier_pipeline.lineage import LineageIndex, open_index
+from luthier_pipeline.lineage.command import digest_of_ref
 from luthier_pipeline.options import USER, Json, Reviewer, begin
+from luthier_pipeline.retention.asked import Asked, asked_for
+from luthier_pipeline.retention.reach import Reach, reach
+from luthier_pipeline.retention.signing import Signer, load_signer
 
 SETTLED_S: Final = FRESH_S + 15.0
 """Until every worker honours a tombstone, and a record that one was writing then is written (S3's retry budget)."""
 LOOKS: Final = 10
 """Each finds what was in flight from what the one before found: more than the stages from MIDI to latents."""
+TAKEDOWNS: Final = "takedowns"
+"""The series of records."""
 MAX_REMARK_CHARS: Final = 2000
+MAX_LISTED: Final = 1000  # names of one kind in a record
+SHOWN: Final = 20  # names of one kind that are printed; the JSON has all
+ASKED_OF_CURATION: Final = 10  # questions of PAGE_SIZE digests each, above which all clips are listed
 
 
 @dataclass
-class Reach:
-    """What comes from a digest.
+class Fallen:
+    """What was taken down: all that comes from what was asked for, and the sets of tombstones that were written."""
 
-    `derived` names, the digest itself first, what goes with it: files that actions made of it alone, and versions of
-    models (by digest) whose checkpoint or an adapter goes; their names are `unserved`. `shared` are files made of it
-    and also without it.
-    """
+    found: Reach
+    sets: list[int] = field(default_factory=list)
 
-    digest: str
-    derived: dict[str, str] = field(default_factory=dict)
-    shared: list[str] = field(default_factory=list)
-    unserved: list[str] = field(default_factory=list)
-    datasets: list[str] = field(default_factory=list)
-    models: list[str] = field(default_factory=list)
-    runs: list[str] = field(default_factory=list)
-    generated: list[str] = field(default_factory=list)
-
-    def document(self) -> Mapping[str, object]:
-        """Plain JSON."""
-        return {
-            "sha256": self.digest,
-            "derived": sorted(self.derived.values()),
-            "shared": self.shared,
-            "unserved": self.unserved,
-            "datasets": self.datasets,
-            "models": self.models,
-            "runs": self.runs,
-            "generated": self.generated,
-        }
+    @property
+    def digests(self) -> Digests:
+        return Digests.of(bytes.fromhex(digest) for digest in self.found.derived)
 
 
-def reach(index: LineageIndex, digest: str) -> Reach:
-    """Everything that comes from a digest."""
-
-    def name(one: str) -> str:
-        return index.blobs.get(one, f"sha256:{one}")
-
-    made_alone, shared = _made_of(index, digest)
-    datasets = [step for one in made_alone for step in index.makers.get(one, []) if step.kind == DATASET]
-    weights = set(made_alone)
-    versions = [
-        step for step in index.steps if step.kind == MODEL and not weights.isdisjoint((*step.outputs, *step.beneath))
-    ]
-    holders = [*datasets, *versions]
-    derived = dict.fromkeys([*made_alone, *(step.outputs[0] for step in versions)])
-    everything, later = _closure(index, [*derived, *(one for step in holders for one in step.outputs)])
-    names = {kind: {step.name for step in (*holders, *later) if step.kind == kind} for kind in (DATASET, MODEL, RUN)}
-    unserved = {step.name for step in versions}
-    beyond = (index.blobs.get(one, "") for one in everything if one not in derived)
-    return Reach(
-        digest,
-        derived={one: name(one) for one in derived},
-        shared=sorted(name(one) for one in shared),
-        unserved=sorted(unserved),
-        datasets=sorted(names[DATASET]),
-        models=sorted(names[MODEL] - unserved),
-        runs=sorted(names[RUN]),
-        generated=sorted(key for key in beyond if key.startswith("generated/")),
-    )
-
-
-def take_down(store: Store, found: Reach, *, by: str, reason: str) -> Reach:
-    """Tombstones over what is derived, the digest itself first, again until work in flight adds nothing.
+def take_down(index: LineageIndex, asked: Asked, found: Reach, *, by: str, reason: str) -> Fallen:
+    """Tombstones over what is derived, the roots among the first, again until work in flight adds nothing.
 
     Raises Unavailable TAKEDOWN_UNFINISHED when it still does after `LOOKS`.
     """
-    down: dict[str, str] = {}
+    store, fallen = index.store, Fallen(replace(found, derived={}))
     for _ in range(LOOKS):
-        fresh = {digest: name for digest, name in found.derived.items() if digest not in down}
+        fresh = {digest: name for digest, name in found.derived.items() if digest not in fallen.found.derived}
         if not fresh:
-            return replace(found, derived=down)
-        for digest in fresh:
-            store.blobs.take_down(digest, by=by, reason=reason)
-        down |= fresh
+            return fallen
+        fallen.sets += store.tombstones.add(store.objects, map(bytes.fromhex, fresh), by=by, reason=reason)
+        fallen.found = replace(found, derived=fallen.found.derived | fresh)
         time.sleep(SETTLED_S)
-        found = reach(LineageIndex(store), found.digest)
-    text = f"running work still makes files of {found.digest}: stop it, then take it down again"
+        index.update()
+        found = reach(index, asked.roots(index))
+    text = f"running work still makes files of {asked}: stop it, then take it down again"
     raise Unavailable(text, reason="TAKEDOWN_UNFINISHED")
 
 
-def _made_of(index: LineageIndex, digest: str) -> tuple[list[str], set[str]]:
-    """What actions made of a digest alone, itself first; and what they made of it that others made without it."""
-    shared: set[str] = set()
-    while True:
-        digests, steps = _closure(index, [digest], ACTION, without=shared)
-        names = {step.name for step in steps}
-        more = {
-            one
-            for one in digests
-            if one != digest
-            and any(maker.kind == ACTION and maker.name not in names for maker in index.makers.get(one, []))
-        }
-        if not more - shared:
-            return [one for one in digests if one not in shared], shared & digests.keys()
-        shared |= more
+def takedowns(store: Store) -> Series[TakedownRecord]:
+    """Records of what was taken down."""
+    return store.series(TakedownRecord, TAKEDOWNS)
 
 
-def _closure(
-    index: LineageIndex, begin: Iterable[str], only: str = "", without: Collection[str] = ()
-) -> tuple[dict[str, None], list[Step]]:
-    """Digests (`begin` first) and steps that follow, through steps of one kind or of all, not past `without`."""
-    digests = dict.fromkeys(begin)
-    waiting = list(digests)
-    steps: dict[str, Step] = {}
-    while waiting:
-        for step in index.users.get(waiting.pop(), []):
-            if step.name in steps or (only and step.kind != only):
-                continue
-            steps[step.name] = step
-            fresh = [one for one in dict.fromkeys(step.outputs) if one not in digests]
-            digests.update(dict.fromkeys(fresh))
-            waiting += [one for one in fresh if one not in without]
-    return digests, list(steps.values())
+def record_of(asked: Asked, fallen: Fallen, rejected: int, *, by: str, reason: str) -> TakedownRecord:
+    """The record, not signed yet."""
+    found, digests = fallen.found, fallen.digests
+    record = TakedownRecord(
+        kind=asked.kind,
+        name=(asked.told or asked.name)[:1000],
+        taken_down_by=by,
+        reason=reason,
+        files=len(digests),
+        clips=found.clips,
+        digests_sha256=digests.sha256,
+        unserved=found.unserved[:MAX_LISTED],
+        datasets=found.datasets[:MAX_LISTED],
+        models=found.models[:MAX_LISTED],
+        runs=found.runs[:MAX_LISTED],
+        outputs=found.generated[:MAX_LISTED],
+        output_count=len(found.generated),
+        near_duplicates=found.near[:MAX_LISTED],
+        near_duplicate_count=len(found.near),
+        rejected_clips=rejected,
+        sets=fallen.sets,
+    )
+    record.taken_down_at.GetCurrentTime()
+    return record
 
 
 def takedown(
     ctx: typer.Context,
-    ref: Annotated[str, typer.Argument(metavar="REF", help="Key, sha256, file, or path in a corpus; no name@n.")],
-    reason: Annotated[str, typer.Option(metavar="TEXT", help="Why, kept in the tombstones.")],
+    reason: Annotated[str, typer.Option(metavar="TEXT", help="Why, kept in the record.")],
+    ref: Annotated[
+        str,
+        typer.Argument(metavar="[REF]", help="Key, sha256, file, or path in a corpus; no name@n.", show_default=False),
+    ] = "",
+    artist: Annotated[str, typer.Option(metavar="NAME", help="All songs of an artist.")] = "",
+    song: Annotated[str, typer.Option(metavar="ARTIST/TITLE", help="All files of a song.")] = "",
+    plugin: Annotated[str, typer.Option(metavar="NAME|SHA256", help="All that a plugin or its preset played.")] = "",
+    soundfont: Annotated[str, typer.Option(metavar="NAME|SHA256", help="All that a SoundFont played.")] = "",
+    licence: Annotated[str, typer.Option(metavar="ID", help="All that a licence binds.")] = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what comes from it.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask first.")] = False,
     reviewer: Reviewer = USER,
     json: Json = False,
 ) -> None:
-    """Refuse a MIDI file or blob, and the audio made from it, to every reader.
+    """Refuse files, and what was made from them, to every reader: a file, or all of an artist, a song, a plugin, a
+    SoundFont or a licence.
 
-    Its clips in curation are rejected. Data sets, models and generated audio are named, for a person to decide about.
+    Its clips in curation are rejected. Data sets, models and generated audio are named, for a person to decide about,
+    and so are near-duplicates. Try it with --dry-run first.
     """
     context = begin(ctx, json)
-    store, curation = context.clients.store, context.clients.curation
-    index = LineageIndex(store)
-    found = reach(index, digest_of_ref(ref, index.resolve_file))
-    if not dry_run:
-        context.say(f"looking every {SETTLED_S:.0f} s for what running work still makes of it, until nothing is new")
-        found = take_down(store, found, by=reviewer, reason=reason)
-    made = [
-        clip
-        for clip in clips(context.clients)
-        if clip.audio.sha256 in found.derived or clip.source.midi_sha256 == found.digest
-    ]
-    for first in range(0, 0 if dry_run else len(made), PAGE_SIZE):
+    asked = asked_for(ref, artist=artist, song=song, plugin=plugin, soundfont=soundfont, licence=licence)
+    store = context.clients.store
+    signer = load_signer(context.clients.environ)
+    index = open_index(store, context.clients.environ, context.say)
+    if asked.kind == TAKEDOWN_KIND_FILE:
+        asked = Asked(asked.kind, digest_of_ref(ref, index.resolve_file), ref)
+    found = reach(index, asked.found(index))
+    if asked.kind == TAKEDOWN_KIND_LICENCE:
+        found.models = sorted({*found.models, *index.granted(licence)})
+    made = list(_clips_of(context.clients, found))
+    document = {**found.document(), "asked": str(asked), "clips": [clip.clip_id for clip in made], "dry_run": dry_run}
+    if dry_run:
+        context.answer(document, "\n".join(_lines(found, len(made), asked, done=False)))
+        return
+    if not yes:
+        context.say("\n".join(_lines(found, len(made), asked, done=False)))
+        _confirm(asked)
+    context.say(f"looking every {SETTLED_S:.0f} s for what running work still makes of it, until nothing is new")
+    fallen = take_down(index, asked, found, by=reviewer, reason=reason)
+    made = list(_clips_of(context.clients, fallen.found))
+    _reject(context.clients, made, reviewer, reason)
+    record = record_of(asked, fallen, len(made), by=reviewer, reason=reason)
+    number = _keep(store, record, signer)
+    lines = _lines(fallen.found, len(made), asked, done=True)
+    lines.append(
+        f"record {TAKEDOWNS}/{number}.json, {'signed' if record.signature else 'unsigned (LUTHIER_SIGNING_KEY)'}"
+    )
+    more = {"clips": [clip.clip_id for clip in made], "record": number, "signed": bool(record.signature)}
+    context.answer({**document, **fallen.found.document(), **more}, "\n".join(lines))
+
+
+def has_terminal() -> bool:
+    """Whether a person can be asked."""
+    return sys.stdin.isatty()
+
+
+def _confirm(asked: Asked) -> None:
+    """Asks on a terminal. UsageError where there is none, and for a no."""
+    if not has_terminal():
+        raise UsageError("a takedown cannot be undone: look at it with --dry-run, then say --yes")
+    if not typer.confirm(f"take down {asked}? It cannot be undone", err=True):
+        raise UsageError("nothing was taken down")
+
+
+def _clips_of(clients: Clients, found: Reach) -> Iterator[CuratedClip]:
+    """Clips in curation whose audio goes or whose song does. A reach of few files asks for these, a large one looks
+    through all."""
+    roots = set(found.roots)
+    audio = [digest for digest, name in found.derived.items() if name.startswith("clips/")]
+    questions = [ClipFilter(midi_sha256=part) for part in _parts(found.roots)]
+    questions += [ClipFilter(audio_sha256=part) for part in _parts(audio)]
+    if len(questions) > ASKED_OF_CURATION:
+        questions = [ClipFilter()]
+    seen: set[str] = set()
+    for question in questions:
+        for clip in clips(clients, question):
+            goes = clip.audio.sha256 in found.derived or clip.source.midi_sha256 in roots
+            if goes and clip.clip_id not in seen:
+                seen.add(clip.clip_id)
+                yield clip
+
+
+def _parts(digests: Sequence[str]) -> list[Sequence[str]]:
+    return [digests[first : first + PAGE_SIZE] for first in range(0, len(digests), PAGE_SIZE)]
+
+
+def _reject(clients: Clients, made: Sequence[CuratedClip], reviewer: str, reason: str) -> None:
+    for first in range(0, len(made), PAGE_SIZE):
         request = ReviewClipsRequest(
             clips=[ClipRevision(clip_id=clip.clip_id) for clip in made[first : first + PAGE_SIZE]],
             verdict=VERDICT_REJECTED,
             reviewer=reviewer,
             remark=f"taken down: {reason}"[:MAX_REMARK_CHARS],
         )
-        curation.ReviewClips(request)
+        clients.curation.ReviewClips(request)
 
+
+def _keep(store: Store, record: TakedownRecord, signer: Signer | None) -> int:
+    """Sign the record where there is a key, and add it and the audit trail's entry; its number."""
+    if signer:
+        signer.sign(record)
+    number = takedowns(store).append(record)
+    subject = f"{Asked(record.kind, record.name)}: {record.files} files, {record.clips} clips"
+    audit(
+        store,
+        AUDITED_ACTION_TAKE_DOWN,
+        actor=record.taken_down_by,
+        subject=subject,
+        reason=record.reason,
+        document=f"{TAKEDOWNS}/{number}.json",
+    )
+    return number
+
+
+def _lines(found: Reach, clips_in_curation: int, asked: Asked, *, done: bool) -> list[str]:
+    """For people: what falls by kind, then names of each kind, SHOWN of them."""
+    kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(found.by_kind.items()))
     lines = [
-        f"{'would be taken down' if dry_run else 'taken down'}: {len(found.derived)} files; "
-        f"{len(made)} clips in curation {'to reject' if dry_run else 'rejected'}"
+        f"{'taken down' if done else 'would be taken down'} ({asked}): {len(found.derived)} files ({kinds}); "
+        f"{clips_in_curation} clips in curation {'rejected' if done else 'to reject'}"
     ]
-    lines += [f"  {key}" for key in sorted(found.derived.values())]
-    lines += [f"model that goes with its weights: {name}" for name in found.unserved]
-    lines += [f"left, for it was also made without it (luthier lineage shows of what): {key}" for key in found.shared]
-    left = {"data set": found.datasets, "model": found.models, "run": found.runs, "generated": found.generated}
-    lines += [f"{kind} that it is in or behind: {name}" for kind, names in left.items() for name in names]
-    if any(left.values()):
+    lists = {
+        "  {}": sorted(found.derived.values()),
+        "model that goes with its weights: {}": found.unserved,
+        "left, for it was also made without it (luthier lineage shows of what): {}": found.shared,
+        "data set that it is in or behind: {}": found.datasets,
+        "model that it is in or behind: {}": found.models,
+        "run that it is in or behind: {}": found.runs,
+        "generated that it is in or behind: {}": found.generated,
+        "near-duplicate that is left (take it down by its path): {}": found.near,
+    }
+    for form, names in lists.items():
+        lines += [form.format(name) for name in names[:SHOWN]]
+        if len(names) > SHOWN:
+            lines.append(form.format(f"… and {len(names) - SHOWN} more (--json has all)"))
+    if found.datasets or found.models or found.runs or found.generated:
         lines.append("these are left as they are: export and train again without it, then remove them")
-    document = {**found.document(), "clips": [clip.clip_id for clip in made], "dry_run": dry_run}
-    context.answer(document, "\n".join(lines))
+    return lines
