@@ -1,8 +1,9 @@
 """The lineage index on disk: what it reads again, and what becomes of it when it is damaged."""
 
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,8 +19,17 @@ def read_by(store: Store, do: Callable[[], object], monkeypatch: pytest.MonkeyPa
     assert isinstance(store.objects, FolderStore)
     keys: list[str] = []
     get, chunks = FolderStore.get, FolderStore.chunks
-    monkeypatch.setattr(FolderStore, "get", lambda self, key, most: (keys.append(key), get(self, key, most))[1])
-    monkeypatch.setattr(FolderStore, "chunks", lambda self, key: (keys.append(key), chunks(self, key))[1])
+
+    def got(self: FolderStore, key: str, most: int) -> bytes | None:
+        keys.append(key)
+        return get(self, key, most)
+
+    def read(self: FolderStore, key: str) -> Iterator[bytes]:
+        keys.append(key)
+        return chunks(self, key)
+
+    monkeypatch.setattr(FolderStore, "get", got)
+    monkeypatch.setattr(FolderStore, "chunks", read)
     do()
     monkeypatch.undo()
     return keys
@@ -141,7 +151,8 @@ def test_audio_that_expired_is_said_so_in_its_lineage(store: Store) -> None:
     store.blobs.take_down(filled.mixes[1].sha256, by="ann", reason="claim 7")
     store.objects.delete(filled.mixes[1].key)
     graph = lineage_of(LineageIndex(store), filled.audio.sha256)
-    states = {node["name"]: node.get("state", "") for node in graph.document()["nodes"] if node["kind"] == "blob"}
+    nodes: Any = graph.document()["nodes"]
+    states = {node["name"]: node.get("state", "") for node in nodes if node["kind"] == "blob"}
     digests = (filled.audio.sha256, filled.mixes[0].sha256, filled.mixes[1].sha256, filled.clips[0].sha256)
     assert [states[digest] for digest in digests] == ["expired", "deleted", "taken down", ""]
     assert "  expired" in graph.tree().splitlines()[0]

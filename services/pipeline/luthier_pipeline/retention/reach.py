@@ -155,4 +155,5 @@ def _edges_of(ends: Ids, begins: Ids, nodes: Ids) -> Ids:
     if not counts.sum():
         return ends[:0]
     behind = np.cumsum(counts) - counts  # edges of the nodes before
-    return ends[np.arange(counts.sum()) + np.repeat(first - behind, counts)]
+    found: Ids = ends[np.arange(counts.sum()) + np.repeat(first - behind, counts)]
+    return found
