@@ -11,7 +11,7 @@ from tests.chart.variants import VARIANTS
 from tests.support.services import require_tool
 
 KINDS = {
-    "configmap-v1", "cronjob-batch-v1", "deployment-apps-v1", "ingress-networking-v1", "job-batch-v1",
+    "configmap-v1", "cronjob-batch-v1", "deployment-apps-v1", "horizontalpodautoscaler-autoscaling-v2", "ingress-networking-v1", "job-batch-v1",
     "networkpolicy-networking-v1", "persistentvolumeclaim-v1", "pod-v1", "poddisruptionbudget-policy-v1",
     "role-rbac-v1", "rolebinding-rbac-v1", "service-v1", "serviceaccount-v1", "statefulset-apps-v1",
 }  # fmt: skip

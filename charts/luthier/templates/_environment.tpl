@@ -16,7 +16,7 @@
 {{- if and (kindIs "float64" $value) (eq $value (floor $value)) }}{{ $value = int64 $value }}{{ end }}
 {{- $_ := set $env $name $value }}
 {{- end }}
-{{- $extra := (include "luthier.pod" . | fromYaml).extraEnv }}
+{{- $extra := .pod.extraEnv }}
 {{- range $extra }}{{ $_ := unset $env .name }}{{ end }}
 {{- range $name, $value := $env }}
 - {name: {{ $name }}, value: {{ $value | toString | quote }}}
@@ -77,7 +77,7 @@ LUTHIER_S3_AUTH: aws
 LUTHIER_S3_AUTH: web-identity
 LUTHIER_S3_STS: {{ include "luthier.sts" .root }}
 LUTHIER_S3_ROLE: {{ include "luthier.s3Role" . | quote }}
-LUTHIER_S3_IDENTITY_TOKEN: /var/run/secrets/luthier/token
+LUTHIER_S3_IDENTITY_TOKEN: /etc/luthier/identity/token
 {{- end }}
 {{- if $s3.expected }}
 LUTHIER_STORE_EXPECTED: "1"

@@ -2,6 +2,7 @@
 
 {{- /* The Pod template of a Job: (dict "root" "component" "workload" "pool" "image" "command" "args"). */ -}}
 {{- define "luthier.jobPodTemplate" -}}
+{{- with merge (dict "pod" (include "luthier.pod" . | fromYaml)) . -}}
 metadata:
   labels: {{- include "luthier.podLabels" . | trim | nindent 4 }}
   {{- with include "luthier.podAnnotations" . | trim }}
@@ -33,6 +34,7 @@ spec:
     {{- . | nindent 4 }}
     {{- end }}
   volumes: {{- include "luthier.volumes" . | trim | nindent 4 }}
+{{- end }}
 {{- end }}
 
 {{- /* A complete Job. Its creator (training, `luthier submit`) sets the name, of which "name" is the prefix, the args, the number

@@ -15,11 +15,11 @@
 
 {{- define "luthier.placement" -}}
 {{- $pool := include "luthier.pool" . | fromYaml }}
-{{- $pod := include "luthier.pod" . | fromYaml }}
+{{- $pod := .pod }}
 {{- with merge dict $pod.nodeSelector $pool.selector }}
 nodeSelector: {{- toYaml . | nindent 2 }}
 {{- end }}
-{{- $affinity := $pod.affinity }}
+{{- $affinity := deepCopy $pod.affinity }}
 {{- if not ($pool.gpus | int) }}
 {{- with include "luthier.avoidGpuNodes" . | fromYaml }}
 {{- $_ := set $affinity "nodeAffinity" (include "luthier.bothNodeAffinities" (list . ($affinity.nodeAffinity | default dict)) | fromJson) }}

@@ -1,5 +1,6 @@
 {{- /* The settings that Pods of any kind have: placement, security, labels, further containers, ServiceAccount (values of these
-       names at the top level, in `defaults`, and in the entry of a workload). All take (dict "root" $ "component" name). */ -}}
+       names at the top level, in `defaults`, and in the entry of a workload). All take (dict "root" $ "component" name), those below
+       luthier.over also "pod": what luthier.pod gives. */ -}}
 
 {{- /* JSON list of the entries of the values that a component's Pods follow, the general one first. */ -}}
 {{- define "luthier.podLayers" -}}
@@ -48,26 +49,26 @@
 
 {{- define "luthier.podLabels" -}}
 {{ include "luthier.labels" . }}
-{{- with (include "luthier.pod" . | fromYaml).podLabels }}
+{{- with .pod.podLabels }}
 {{ toYaml . }}
 {{- end }}
 {{- end }}
 
 {{- /* Annotations of a Pod; also takes "more", further ones. */ -}}
 {{- define "luthier.podAnnotations" -}}
-{{- with merge dict (.more | default dict) (include "luthier.pod" . | fromYaml).podAnnotations }}
+{{- with merge dict (.more | default dict) .pod.podAnnotations }}
 annotations: {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- end }}
 
 {{- define "luthier.serviceAccount" -}}
-{{- $account := (include "luthier.pod" . | fromYaml).serviceAccount }}
+{{- $account := .pod.serviceAccount }}
 {{- $account.name | default (ternary (include "luthier.fullname" .) "default" $account.create) }}
 {{- end }}
 
 {{- /* Annotations of a component's ServiceAccount: the values', and its role at AWS. */ -}}
 {{- define "luthier.accountAnnotations" -}}
-{{- $annotations := (include "luthier.pod" . | fromYaml).serviceAccount.annotations }}
+{{- $annotations := .pod.serviceAccount.annotations }}
 {{- $connections := include "luthier.connections" .root | fromYaml }}
 {{- if and (eq .root.Values.store.s3.auth "aws") (has "store" (dig .component "needs" list $connections)) }}
 {{- with include "luthier.s3Role" . | trim }}
@@ -80,7 +81,7 @@ annotations: {{- toYaml . | nindent 2 }}
 {{- /* Containers of the values, whose securityContext is that of Luthier's own unless they have one: (dict … "containers" key). */ -}}
 {{- define "luthier.furtherContainers" -}}
 {{- $security := include "luthier.containerSecurity" . | fromYaml }}
-{{- range get (include "luthier.pod" . | fromYaml) .containers }}
+{{- range get .pod .containers }}
 - {{- merge dict . (dict "securityContext" $security) | toYaml | nindent 2 }}
 {{- end }}
 {{- end }}
@@ -95,7 +96,16 @@ initContainers: {{- . | nindent 2 }}
 {{- include "luthier.furtherContainers" (merge (dict "containers" "sidecars") .) | trim }}
 {{- end }}
 
-{{- /* Of Pods of other projects' images: variables, volumes and mounts of the values, as items of a list. */ -}}
+{{- /* Variables of a container of another project's image, those of extraEnv in place of its own: (dict … "env" list). */ -}}
+{{- define "luthier.envOf" -}}
+{{- $names := list }}
+{{- range .pod.extraEnv }}{{ $names = append $names .name }}{{ end }}
+{{- $env := list }}
+{{- range .env }}{{ if not (has .name $names) }}{{ $env = append $env . }}{{ end }}{{ end }}
+{{- toYaml (concat $env .pod.extraEnv) }}
+{{- end }}
+
+{{- /* Its volumes and mounts of the values, as items of a list. */ -}}
 {{- define "luthier.extra" -}}
-{{- with get (include "luthier.pod" . | fromYaml) .extra }}{{ toYaml . }}{{ end }}
+{{- with get .pod .extra }}{{ toYaml . }}{{ end }}
 {{- end }}

@@ -3,7 +3,7 @@
 {{- define "luthier.podSecurity" -}}
 automountServiceAccountToken: {{ .token | default false }}
 enableServiceLinks: false
-{{- $pod := include "luthier.pod" . | fromYaml }}
+{{- $pod := .pod }}
 {{- with $pod.podSecurityContext }}
 securityContext: {{- toYaml . | nindent 2 }}
 {{- end }}
@@ -16,5 +16,5 @@ priorityClassName: {{ . }}
 {{- end }}
 
 {{- define "luthier.containerSecurity" -}}
-{{- (include "luthier.pod" . | fromYaml).securityContext | toYaml }}
+{{- .pod.securityContext | toYaml }}
 {{- end }}

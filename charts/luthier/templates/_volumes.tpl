@@ -10,7 +10,7 @@
 - {name: shm, mount: /dev/shm, source: {emptyDir: {medium: Memory, sizeLimit: {{ .workload.sharedMemory }}}}}
 {{- end }}
 {{- if and (has "store" .workload.needs) (eq $values.store.s3.auth "webIdentity") }}
-- {name: identity, mount: /var/run/secrets/luthier, source: {projected: {defaultMode: 0440, sources: [{serviceAccountToken: {audience: {{ $values.store.s3.sts.audience }}, expirationSeconds: 3600, path: token}}]}}}
+- {name: identity, mount: /etc/luthier/identity, source: {projected: {defaultMode: 0440, sources: [{serviceAccountToken: {audience: {{ $values.store.s3.sts.audience }}, expirationSeconds: 3600, path: token}}]}}}
 {{- end }}
 {{- if and (has "store" .workload.needs) (eq $values.store.s3.auth "static") }}
 {{- $name := include "luthier.s3Secret" . }}
@@ -63,7 +63,7 @@
 - name: {{ .name }}
   {{- toYaml .source | nindent 2 }}
 {{- end }}
-{{- with (include "luthier.pod" . | fromYaml).extraVolumes }}
+{{- with .pod.extraVolumes }}
 {{ toYaml . }}
 {{- end }}
 {{- end }}
@@ -72,7 +72,7 @@
 {{- range include "luthier.mountedVolumes" . | fromYamlArray }}
 - {name: {{ .name }}, mountPath: {{ .mount }}{{ if not (has .name (list "tmp" "scratch" "shm" "data")) }}, readOnly: true{{ end }}}
 {{- end }}
-{{- with (include "luthier.pod" . | fromYaml).extraVolumeMounts }}
+{{- with .pod.extraVolumeMounts }}
 {{ toYaml . }}
 {{- end }}
 {{- end }}

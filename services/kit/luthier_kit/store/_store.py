@@ -46,7 +46,7 @@ class StoreSettings(Settings):
     s3_sts: str = setting("LUTHIER_S3_STS", default="", help="URL of the STS of web-identity")
     s3_role: str = setting("LUTHIER_S3_ROLE", default="", help="ARN of the role of web-identity")
     s3_identity_token: Path = setting(
-        "LUTHIER_S3_IDENTITY_TOKEN", default=Path("/var/run/secrets/luthier/token"), help="file of its token"
+        "LUTHIER_S3_IDENTITY_TOKEN", default=Path("/etc/luthier/identity/token"), help="file of its token"
     )
     s3_region: str = setting("LUTHIER_S3_REGION", default="us-east-1")
     s3_secure: bool = setting("LUTHIER_S3_SECURE", default=False, help="1 = TLS")
