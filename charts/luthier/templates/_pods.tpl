@@ -82,7 +82,7 @@ annotations: {{- toYaml . | nindent 2 }}
 {{- define "luthier.furtherContainers" -}}
 {{- $security := include "luthier.containerSecurity" . | fromYaml }}
 {{- range get .pod .containers }}
-- {{- merge dict . (dict "securityContext" $security) | toYaml | nindent 2 }}
+- {{- ternary . (merge (dict "securityContext" $security) .) (hasKey . "securityContext") | toYaml | nindent 2 }}
 {{- end }}
 {{- end }}
 
