@@ -47,7 +47,11 @@ class Values:
                 target = target[part]
             own = {name: child for name, child in node.get("properties", {}).items() if child is not True}
             properties = {**target.get("properties", {}), **own}
-            node = {**target, **{key: value for key, value in node.items() if key != "$ref"}, **({"properties": properties} if properties else {})}
+            node = {
+                **target,
+                **{key: value for key, value in node.items() if key != "$ref"},
+                **({"properties": properties} if properties else {}),
+            }
         return node
 
     def pod_settings(self) -> Node:
@@ -69,7 +73,9 @@ class Values:
         if path in ("services", "nodePools"):
             yield from self._leaves(free, SERVICE if path == "services" else POOL)  # type: ignore[arg-type]
         elif path == "defaults":
-            yield Value(path, node, "settings of every service: keys as in `services.<service>`, those that can be common")
+            yield Value(
+                path, node, "settings of every service: keys as in `services.<service>`, those that can be common"
+            )
         elif whole or "properties" not in node or description.startswith("as `services."):
             yield Value(path, node, description)
         else:

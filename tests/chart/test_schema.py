@@ -10,12 +10,20 @@ from tests.chart.variants import MODEL
 WRONG = [
     ("/services/rendering", "'replica'", {"services": {"rendering": {"replica": 2}}}),
     ("/image", "'pullSecrets'", {"image": {"pullSecrets": ["x"]}}),
-    ("/services/monitor/image", "object", {"services": {"rendering": {"image": "x"}, "monitor": {"image": "pipeline"}}}),
+    (
+        "/services/monitor/image",
+        "object",
+        {"services": {"rendering": {"image": "x"}, "monitor": {"image": "pipeline"}}},
+    ),
     ("/services/rendering", "'volumes'", {"services": {"rendering": {"volumes": []}}}),
     ("/podLabels", "app.kubernetes.io/component", {"podLabels": {"app.kubernetes.io/component": "x"}}),
     ("/training/image/digest", "pattern", {"training": {"image": {"digest": "latest"}}}),
     ("/store/s3/auth", "one of", {"store": {"s3": {"auth": "gke"}}}),
-    ("/services/curation/httpRoute/parentRefs", "minItems", {"services": {"curation": {"httpRoute": {"enabled": True}}}}),
+    (
+        "/services/curation/httpRoute/parentRefs",
+        "minItems",
+        {"services": {"curation": {"httpRoute": {"enabled": True}}}},
+    ),
     ("''", "'servces'", {"servces": {}}),
     ("/store/s3", "'accessKey'", {"store": {"s3": {"accessKey": "x"}}}),
     ("/llm/vllm/model", "'folder'", {"llm": {"vllm": {"model": {"folder": "x"}}}}),

@@ -1,4 +1,4 @@
-"""Every value that the schema accepts is read: what is set to a marked value changes the manifests. And it is described.
+"""Every value that the schema accepts is read, which the manifests show when it is set, and described.
 
 The schema is walked. Texts, lists and maps carry a mark that must appear in the manifests, all in one rendering of each
 basis; numbers, switches and choices are changed one at a time.
@@ -26,19 +26,30 @@ DIGEST = "sha256:" + "cd" * 32
 SCALED = {"enabled": True, "minReplicas": 1}
 ROUTED = {"enabled": True, "parentRefs": [{"name": "gateway"}]}
 EVERYTHING: dict[str, Any] = {
-    "nodePools": {"marked": {"selector": {"pool": "marked"}, "gpus": 1}, "other": {"selector": {"pool": "other"}}, "best": {"selector": {"pool": "best"}, "gpus": 1}},
+    "nodePools": {
+        "marked": {"selector": {"pool": "marked"}, "gpus": 1},
+        "other": {"selector": {"pool": "other"}},
+        "best": {"selector": {"pool": "best"}, "gpus": 1},
+    },
     "services": {
         "another": {"image": {"name": "another"}},
         "inference": {
-            "serves": ["grpc", "web"], "autoscaling": SCALED, "nodePool": "marked", "grpcRoute": ROUTED, "httpRoute": ROUTED,
+            "serves": ["grpc", "web"],
+            "autoscaling": SCALED,
+            "nodePool": "marked",
+            "grpcRoute": ROUTED,
+            "httpRoute": ROUTED,
             "ingress": {"enabled": True, "host": "a.example.org"},
-        }
+        },
     },
-    "training": {"nodePool": "marked"}, "prometheus": {**PROMETHEUS, "serviceMonitor": {"enabled": True}, "rules": {"enabled": True}},
-    "dashboards": {"enabled": True}, "llm": {"vllm": {"enabled": True, "model": MODEL, "autoscaling": SCALED}},
-    "telemetry": {"otlpEndpoint": "http://collector:4318"}, "tls": {"secret": "tls"},
+    "training": {"nodePool": "marked"},
+    "prometheus": {**PROMETHEUS, "serviceMonitor": {"enabled": True}, "rules": {"enabled": True}},
+    "dashboards": {"enabled": True},
+    "llm": {"vllm": {"enabled": True, "model": MODEL, "autoscaling": SCALED}},
+    "telemetry": {"otlpEndpoint": "http://collector:4318"},
+    "tls": {"secret": "tls"},
     "auth": {"callersSecret": "callers", "tokenSecret": "tokens"},
-}  # fmt: skip
+}
 """Optional features, as far as they go together."""
 OUTSIDE = {"tryout": {"minio": {"enabled": False}}, "store": {"s3": {"endpoint": "s3.example.org:9000"}}}
 IDENTITY = {**OUTSIDE, "store": {"s3": {"endpoint": "s3.example.org:9000", "auth": "webIdentity"}}}
@@ -64,23 +75,65 @@ BASES: dict[str, dict[str, Any]] = {
 UNREAD = {"global"}
 """A parent chart's: Helm hands it to every chart."""
 EXAMPLES: dict[str, Any] = {
-    "calls": ["rendering"], "needs": ["store", "internet"], "serves": ["grpc"], "nodePool": "other", "vllm.nodePool": "best",
-    "minio.enabled": False, "postgresql.enabled": False, "pullPolicy": "Always",
-    "matchers": 'mark="{mark}"', "schedule": "{n} * * * *", "interval": "{n}s", "timeout": "{n}s", "gpus": 2, "prompt": "{mark}",
-    "clusterDomain": "{mark}", "endpoint": "{mark}:9000", "host": "{mark}", "query": "{mark}",
-    "url": "http://{mark}", "otlpEndpoint": "http://{mark}", "address": "http://{mark}", "path": "/models/{mark}",
-    "role": "arn:{mark}", "componentRoles": {"rendering": "arn:{mark}"}, "componentSecrets": {"rendering": "{mark}"},
-    "permissions": {"{mark}": ["read"]}, "registry": "{mark}", "tag": "{mark}", "args": ["{mark}"], "hostnames": ["{mark}"],
-    "bucketsAllowed": ["{mark}"], "parentRefs": [{"name": "{mark}"}], "imagePullSecrets": [{"name": "{mark}"}],
-    "tolerations": [{"key": "{mark}", "operator": "Exists"}], "extraEnv": [{"name": "{mark}", "value": "a"}],
-    "extraVolumes": [{"name": "{mark}", "emptyDir": {}}], "extraVolumeMounts": [{"name": "a", "mountPath": "{mark}"}],
-    "initContainers": [{"name": "{mark}"}], "sidecars": [{"name": "{mark}"}], "extraObjects": [{"kind": "{mark}"}],
-    "digests": {"rendering": DIGEST}, "digest": DIGEST, "image.name": "{mark}", "repository": "{mark}",
-    "resources": {"requests": {"cpu": "1"}, "limits": {"{mark}": "1"}}, "secretFiles": {"MARKED": {"secret": "{mark}", "key": "a"}},
-    "env": {"MARKED": "{mark}"}, "selector": {"{mark}": "a"}, "sts.endpoint": "https://{mark}", "ports": [],
-    "fullnameOverride": "mark", "triggers": [{"name": "{mark}", "query": "a", "threshold": "1", "absentIsZero": False}],
-    "className": "{mark}", "tlsSecret": "{mark}", "model": "{mark}", "audience": "{mark}", "bucket": "{mark}", "region": "{mark}",
-}  # fmt: skip
+    "calls": ["rendering"],
+    "needs": ["store", "internet"],
+    "serves": ["grpc"],
+    "nodePool": "other",
+    "vllm.nodePool": "best",
+    "minio.enabled": False,
+    "postgresql.enabled": False,
+    "pullPolicy": "Always",
+    "matchers": 'mark="{mark}"',
+    "schedule": "{n} * * * *",
+    "interval": "{n}s",
+    "timeout": "{n}s",
+    "gpus": 2,
+    "prompt": "{mark}",
+    "clusterDomain": "{mark}",
+    "endpoint": "{mark}:9000",
+    "host": "{mark}",
+    "query": "{mark}",
+    "url": "http://{mark}",
+    "otlpEndpoint": "http://{mark}",
+    "address": "http://{mark}",
+    "path": "/models/{mark}",
+    "role": "arn:{mark}",
+    "componentRoles": {"rendering": "arn:{mark}"},
+    "componentSecrets": {"rendering": "{mark}"},
+    "permissions": {"{mark}": ["read"]},
+    "registry": "{mark}",
+    "tag": "{mark}",
+    "args": ["{mark}"],
+    "hostnames": ["{mark}"],
+    "bucketsAllowed": ["{mark}"],
+    "parentRefs": [{"name": "{mark}"}],
+    "imagePullSecrets": [{"name": "{mark}"}],
+    "tolerations": [{"key": "{mark}", "operator": "Exists"}],
+    "extraEnv": [{"name": "{mark}", "value": "a"}],
+    "extraVolumes": [{"name": "{mark}", "emptyDir": {}}],
+    "extraVolumeMounts": [{"name": "a", "mountPath": "{mark}"}],
+    "initContainers": [{"name": "{mark}"}],
+    "sidecars": [{"name": "{mark}"}],
+    "extraObjects": [{"kind": "{mark}"}],
+    "digests": {"rendering": DIGEST},
+    "digest": DIGEST,
+    "image.name": "{mark}",
+    "repository": "{mark}",
+    "resources": {"requests": {"cpu": "1"}, "limits": {"{mark}": "1"}},
+    "secretFiles": {"MARKED": {"secret": "{mark}", "key": "a"}},
+    "env": {"MARKED": "{mark}"},
+    "selector": {"{mark}": "a"},
+    "sts.endpoint": "https://{mark}",
+    "ports": [],
+    "fullnameOverride": "mark",
+    "triggers": [{"name": "{mark}", "query": "a", "threshold": "1", "absentIsZero": False}],
+    "className": "{mark}",
+    "tlsSecret": "{mark}",
+    "model": "{mark}",
+    "audience": "{mark}",
+    "bucket": "{mark}",
+    "region": "{mark}",
+}
 HIDING = ("image.name", "image.repository", "image.registry", "image.tag", "fullnameOverride")
 WORKLOADS = ("", "defaults", "services.inference", "pipeline", "training", "prepare", "expiry", "tryout.minio",
              "tryout.postgresql", "llm.vllm")  # fmt: skip

@@ -13,7 +13,9 @@ MODEL = {"claim": "models", "path": "/models/qwen", "name": "qwen"}
 EXTERNAL_SECRETS: dict[str, Any] = yaml.safe_load((CHART / "values-external-secrets.yaml").read_text())
 DIGEST = "sha256:" + "ab" * 32
 CONTAINERS = {
-    "initContainers": [{"name": "proxy", "image": "proxy:1", "restartPolicy": "Always", "resources": SMALL, "volumeMounts": [TMP]}],
+    "initContainers": [
+        {"name": "proxy", "image": "proxy:1", "restartPolicy": "Always", "resources": SMALL, "volumeMounts": [TMP]}
+    ],
     "sidecars": [{"name": "logs", "image": "logs:1", "resources": SMALL, "volumeMounts": [TMP]}],
 }
 POD_SETTINGS: dict[str, Any] = {
@@ -97,7 +99,10 @@ SWITCHES: dict[str, dict[str, Any]] = {
     "nothing-expires": {"expiry": {"enabled": False}},
     "expected-store": {"store": {"s3": {"expected": True}}},
     "no-policies": {"networkPolicy": {"enabled": False}},
-    "private-registry": {"image": {"registry": "my-registry/luthier", "tag": "1.2"}, "imagePullSecrets": [{"name": "registry"}]},
+    "private-registry": {
+        "image": {"registry": "my-registry/luthier", "tag": "1.2"},
+        "imagePullSecrets": [{"name": "registry"}],
+    },
     "pinned-images": {
         "image": {"repository": "team/luthier", "digests": {"pipeline": DIGEST}},
         "services": {"curation": {"image": {"registry": "mirror.example.org", "repository": "curation", "tag": "2"}}},
@@ -115,10 +120,19 @@ SWITCHES: dict[str, dict[str, Any]] = {
         "llm": {"vllm": {"enabled": True, "model": MODEL, **CONTAINERS}},
     },
     "renamed": {
-        "nameOverride": "music", "fullnameOverride": "lt", "commonLabels": {"team": "audio"},
-        "commonAnnotations": {"example.org/contact": "audio"}, "extraObjects": [
-            {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "{{ .Release.Name }}-more"}, "data": {"a": "b"}},
-            'apiVersion: v1\nkind: ConfigMap\nmetadata: {name: {{ include "luthier.fullname" (dict "root" . "component" "text") }}}',
+        "nameOverride": "music",
+        "fullnameOverride": "lt",
+        "commonLabels": {"team": "audio"},
+        "commonAnnotations": {"example.org/contact": "audio"},
+        "extraObjects": [
+            {
+                "apiVersion": "v1",
+                "kind": "ConfigMap",
+                "metadata": {"name": "{{ .Release.Name }}-more"},
+                "data": {"a": "b"},
+            },
+            "apiVersion: v1\nkind: ConfigMap\nmetadata:\n"
+            '  name: {{ include "luthier.fullname" (dict "root" . "component" "text") }}',
         ],
     },
     "own-accounts": {
@@ -129,31 +143,49 @@ SWITCHES: dict[str, dict[str, Any]] = {
     "hpa": {
         "services": {
             "inference": {"autoscaling": {"enabled": True, "kind": "hpa"}},
-            "rendering": {"autoscaling": {
-                "enabled": True, "kind": "hpa", "minReplicas": 1,
-                "behavior": {"scaleUp": {"policies": [{"type": "Pods", "value": 4, "periodSeconds": 60}]}},
-            }},
+            "rendering": {
+                "autoscaling": {
+                    "enabled": True,
+                    "kind": "hpa",
+                    "minReplicas": 1,
+                    "behavior": {"scaleUp": {"policies": [{"type": "Pods", "value": 4, "periodSeconds": 60}]}},
+                }
+            },
         }
     },
     "http-route": {
         "services": {
-            "curation": {"httpRoute": {"enabled": True, "parentRefs": [{"name": "gateway"}], "hostnames": ["c.example.org"]}},
-            "inference": {"serves": ["grpc", "web"], "httpRoute": {"enabled": True, "parentRefs": [{"name": "gateway"}], "timeout": "31m"}},
+            "curation": {
+                "httpRoute": {"enabled": True, "parentRefs": [{"name": "gateway"}], "hostnames": ["c.example.org"]}
+            },
+            "inference": {
+                "serves": ["grpc", "web"],
+                "httpRoute": {"enabled": True, "parentRefs": [{"name": "gateway"}], "timeout": "31m"},
+            },
         }
     },
     "web-identity": {
         "tryout": {"minio": {"enabled": False}},
-        "store": {"s3": {
-            "endpoint": "minio.example.org:9000", "auth": "webIdentity", "existingSecret": "",
-            "sts": {"endpoint": "https://minio.example.org:9000", "audience": "luthier-store"},
-        }},
+        "store": {
+            "s3": {
+                "endpoint": "minio.example.org:9000",
+                "auth": "webIdentity",
+                "existingSecret": "",
+                "sts": {"endpoint": "https://minio.example.org:9000", "audience": "luthier-store"},
+            }
+        },
     },
     "aws-identity": {
         "tryout": {"minio": {"enabled": False}},
-        "store": {"s3": {
-            "endpoint": "s3.eu-central-1.amazonaws.com", "region": "eu-central-1", "auth": "aws", "existingSecret": "",
-            "componentRoles": {"rendering": "arn:aws:iam::1:role/rendering", "test": "arn:aws:iam::1:role/test"},
-        }},
+        "store": {
+            "s3": {
+                "endpoint": "s3.eu-central-1.amazonaws.com",
+                "region": "eu-central-1",
+                "auth": "aws",
+                "existingSecret": "",
+                "componentRoles": {"rendering": "arn:aws:iam::1:role/rendering", "test": "arn:aws:iam::1:role/test"},
+            }
+        },
     },
     "own-files": {
         "services": {

@@ -117,7 +117,7 @@ LUTHIER_CREATE_BUCKET: "1" # else Pods that start before the Job prepare-store h
 {{- if .Values.tryout.minio.enabled -}}
 {{ include "luthier.host" (dict "root" . "component" "minio") }}:9000
 {{- else -}}
-{{ required "store.s3.endpoint is missing: host:port of an S3, or tryout.minio.enabled=true" .Values.store.s3.endpoint }}
+{{ include "luthier.required" (list "store.s3.endpoint is missing: host:port of an S3, or tryout.minio.enabled=true" .Values.store.s3.endpoint) }}
 {{- end }}
 {{- end }}
 
@@ -125,7 +125,7 @@ LUTHIER_CREATE_BUCKET: "1" # else Pods that start before the Job prepare-store h
 {{- define "luthier.s3Secret" -}}
 {{- $s3 := .root.Values.store.s3 }}
 {{- include "luthier.checkStoreComponents" (dict "root" .root "field" "componentSecrets") }}
-{{- get $s3.componentSecrets .component | default (required (printf "store.s3.existingSecret is missing: a Secret with the keys access-key and secret-key, for all that have none in store.s3.componentSecrets, such as %s" .component) $s3.existingSecret) }}
+{{- with get $s3.componentSecrets .component }}{{ . }}{{ else }}{{ include "luthier.required" (list (printf "store.s3.existingSecret is missing: a Secret with the keys access-key and secret-key, for all that have none in store.s3.componentSecrets, such as %s" .component) $s3.existingSecret) }}{{ end }}
 {{- end }}
 
 {{- define "luthier.storeComponents" -}}
@@ -191,9 +191,9 @@ http://{{ include "luthier.host" (dict "root" . "component" "vllm") }}:8000/v1
 
 {{- define "luthier.llmModel" -}}
 {{- if .Values.llm.vllm.enabled }}
-{{- required "llm.vllm.model.name is missing: the name that prompting asks for" .Values.llm.vllm.model.name }}
+{{- include "luthier.required" (list "llm.vllm.model.name is missing: the name that prompting asks for" .Values.llm.vllm.model.name) }}
 {{- else }}
-{{- required "llm.external.model is missing: the name that the server serves" .Values.llm.external.model }}
+{{- include "luthier.required" (list "llm.external.model is missing: the name that the server serves" .Values.llm.external.model) }}
 {{- end }}
 {{- end }}
 

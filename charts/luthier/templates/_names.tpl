@@ -60,6 +60,13 @@ labels: {{- include "luthier.labels" . | trim | nindent 2 }}
 {{- merge dict (.of.image | default dict) (dict "name" .name) | toJson }}
 {{- end }}
 
+{{- /* A value that must be there: (list message value). Not Helm's `required`, of which `helm lint` warns wherever a chart needs
+       values that nobody can know: fail says the same when the chart is rendered. */ -}}
+{{- define "luthier.required" -}}
+{{- if not (last .) }}{{ fail (first .) }}{{ end }}
+{{- last . }}
+{{- end }}
+
 {{- define "luthier.host" -}}
 {{ include "luthier.fullname" . }}.{{ .root.Release.Namespace }}.svc.{{ .root.Values.clusterDomain }}
 {{- end }}
