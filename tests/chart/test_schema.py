@@ -16,7 +16,7 @@ WRONG = [
         {"services": {"rendering": {"image": "x"}, "monitor": {"image": "pipeline"}}},
     ),
     ("/services/rendering", "'volumes'", {"services": {"rendering": {"volumes": []}}}),
-    ("/podLabels", "app.kubernetes.io/component", {"podLabels": {"app.kubernetes.io/component": "x"}}),
+    ("/podLabels/app.kubernetes.io~1component", "false schema", {"podLabels": {"app.kubernetes.io/component": "x"}}),
     ("/training/image/digest", "pattern", {"training": {"image": {"digest": "latest"}}}),
     ("/store/s3/auth", "one of", {"store": {"s3": {"auth": "gke"}}}),
     (
