@@ -1,5 +1,6 @@
 """The conventional settings of Pods: of all, of a workload, and of the Jobs that services create when they run."""
 
+import json
 from typing import Any
 
 import pytest
@@ -173,6 +174,15 @@ def test_with_an_identity_no_pod_has_a_key_of_the_store(helm: Helm) -> None:
                 assert not [
                     item for item in env(container) if item.startswith(("LUTHIER_S3_ACCESS", "LUTHIER_S3_SECRET"))
                 ]
+
+
+def test_accounts_are_called_as_the_policies_of_the_store(helm: Helm) -> None:
+    """deploy/store names MinIO's policies, and AWS' subjects, by the ServiceAccounts."""
+    table = json.loads((CHART.parents[1] / "deploy/store/access.json").read_text())
+    opening = [
+        p for p in pods(helm.render(*VARIANTS["web-identity"])) if "LUTHIER_STORE" in env(p.spec["containers"][0])
+    ]
+    assert {pod.spec["serviceAccountName"] for pod in opening} == {f"lt-{name}" for name in table.keys() - {"all"}}
 
 
 def test_a_token_for_the_sts_is_mounted_where_the_store_is_opened(helm: Helm) -> None:

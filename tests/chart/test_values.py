@@ -6,7 +6,6 @@ basis; numbers, switches and choices are changed one at a time.
 
 import json
 import re
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,11 +14,9 @@ from typing import Any
 
 import pytest
 
-from tests.chart.rendering import CHART, Helm
+from tests.chart.rendering import Helm
+from tests.chart.values_tables import README, Values
 from tests.chart.variants import MODEL, PROMETHEUS
-
-sys.path.insert(0, str(CHART.parent))
-from values_tables import README, Values
 
 TABLES = Values()
 DIGEST = "sha256:" + "cd" * 32

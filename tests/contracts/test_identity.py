@@ -156,6 +156,25 @@ def test_a_service_without_a_key_opens_the_store_by_its_token(
     assert store.blobs.exists(stem)
 
 
+@pytest.mark.parametrize("component", POLICIES())
+def test_every_component_opens_the_store_by_its_own_token(
+    openid: OpenId, settings: StoreSettings, token_file: Path, component: str
+) -> None:
+    token_file.write_text(openid.token(ACCOUNT.format(component)))
+    store = open_store(settings)  # proves it, which writes below proofs/
+    if may_read_midi(component):
+        assert store.objects.get("midi/none.json", 10) is None
+    else:
+        with pytest.raises(PermissionDenied, match="does not let this service read midi/"):
+            store.objects.get("midi/none.json", 10)
+
+
+def may_read_midi(component: str) -> bool:
+    """As the policy document says."""
+    (reads,) = [s for s in POLICIES(BUCKET)[component]["Statement"] if s["Action"] == ["s3:GetObject"]]
+    return any(f"arn:aws:s3:::{BUCKET}/midi/none.json".startswith(arn.removesuffix("*")) for arn in reads["Resource"])
+
+
 def test_its_policy_is_that_of_its_service_account(openid: OpenId, settings: StoreSettings, token_file: Path) -> None:
     token_file.write_text(openid.token(ACCOUNT.format("rendering")))
     store = open_store(settings)

@@ -1,6 +1,6 @@
 """Tables of the chart's values in luthier/README.md, from the schema's descriptions and the defaults in values.yaml.
 
-`tests/.venv/bin/python charts/values_tables.py` writes them anew, each between `<!-- values PREFIX … -->` and
+`tests/.venv/bin/python -m tests.chart.values_tables` writes them anew, each between `<!-- values PREFIX … -->` and
 `<!-- /values -->`: the values below these prefixes. helm-docs, the usual tool, reads values.yaml alone and has neither
 the schema's descriptions nor the values that a workload may have and values.yaml does not name.
 """
@@ -14,7 +14,8 @@ from typing import Any
 
 import yaml
 
-CHART = Path(__file__).parent / "luthier"
+from tests.chart.rendering import CHART
+
 README = CHART / "README.md"
 BLOCK = re.compile(r"(<!-- values ((?:[^-]|-(?!->))*) -->\n).*?(\n<!-- /values -->)", re.DOTALL)
 SERVICE, POOL, WORKLOAD = "services.<service>", "nodePools.<pool>", "<workload>"
@@ -71,7 +72,7 @@ class Values:
         description = description or node.get("description", "")
         free = node.get("additionalProperties")
         if path in ("services", "nodePools"):
-            yield from self._leaves(free, SERVICE if path == "services" else POOL)  # type: ignore[arg-type]
+            yield from self._leaves(free, SERVICE if path == "services" else POOL)
         elif path == "defaults":
             yield Value(
                 path, node, "settings of every service: keys as in `services.<service>`, those that can be common"
