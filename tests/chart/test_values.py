@@ -73,6 +73,7 @@ UNREAD = {"global"}
 """A parent chart's: Helm hands it to every chart."""
 EXAMPLES: dict[str, Any] = {
     "calls": ["rendering"],
+    "quotas": {"{mark}": {"calls": 1}},
     "needs": ["store", "internet"],
     "serves": ["grpc"],
     "nodePool": "other",
