@@ -142,6 +142,33 @@ def jobs_of(manifests: list[Manifest]) -> list[Manifest]:
     return [read(text)[0] for text in config["data"].values()]
 
 
+def test_of_labels_with_one_name_the_nearest_counts(helm: Helm) -> None:
+    values = {
+        "commonLabels": {"team": "all", "app.kubernetes.io/part-of": "platform"},
+        "podLabels": {"team": "pods"},
+        "training": {"podLabels": {"team": "runs"}},
+        "serviceAccount": {"labels": {"team": "accounts"}},
+        "prometheus": {"serviceMonitor": {"enabled": True, "labels": {"team": "monitors"}}},
+    }
+    manifests = helm.render("try", values)
+    teams = {pod.component: metadata(pod)["labels"]["team"] for pod in pods(manifests)}
+    assert teams.pop("training-run") == "runs"
+    assert set(teams.values()) == {"pods"}
+    of_kind = {m["kind"]: m["metadata"]["labels"]["team"] for m in manifests}
+    assert (of_kind["Deployment"], of_kind["ServiceAccount"], of_kind["ServiceMonitor"]) == (
+        "all",
+        "accounts",
+        "monitors",
+    )
+    assert {m["metadata"]["labels"]["app.kubernetes.io/part-of"] for m in manifests} == {"platform"}
+
+
+def test_large_numbers_stay_whole(helm: Helm) -> None:
+    """User ids of OpenShift have ten digits, which a template language may write as 1e+09."""
+    values = {"podSecurityContext": {"runAsUser": 1000650000}}
+    assert helm.text("try", values).count("runAsUser: 1000650000") == len(list(pods(helm.render("try", values))))
+
+
 def test_a_long_override_of_the_name_is_refused(helm: Helm) -> None:
     with pytest.raises(HelmError, match="fullnameOverride, must have at most 30 characters"):
         helm.text("try", {"fullnameOverride": "a" * 31})

@@ -19,24 +19,21 @@ app.kubernetes.io/instance: {{ .root.Release.Name }}
 app.kubernetes.io/component: {{ .component }}
 {{- end }}
 
+{{- /* Also takes "more", further labels. */ -}}
 {{- define "luthier.labels" -}}
 {{ include "luthier.selector" . }}
-app.kubernetes.io/version: {{ .root.Values.image.tag | default .root.Chart.AppVersion | quote }}
-app.kubernetes.io/managed-by: {{ .root.Release.Service }}
-app.kubernetes.io/part-of: luthier
-{{- with .root.Values.commonLabels }}
-{{ toYaml . }}
-{{- end }}
+{{- $own := dict "app.kubernetes.io/version" (.root.Values.image.tag | default .root.Chart.AppVersion) "app.kubernetes.io/managed-by" .root.Release.Service "app.kubernetes.io/part-of" "luthier" }}
+{{ merge dict (.more | default dict) (.root.Values.commonLabels | default dict) $own | toYaml }}
 {{- end }}
 
-{{- /* Also takes "annotations". */ -}}
+{{- /* Also takes "annotations" and "labels". */ -}}
 {{- define "luthier.metadata" -}}
 name: {{ include "luthier.fullname" . }}
 namespace: {{ .root.Release.Namespace }}
 {{- with merge dict (.annotations | default dict) (.root.Values.commonAnnotations | default dict) }}
 annotations: {{- toYaml . | nindent 2 }}
 {{- end }}
-labels: {{- include "luthier.labels" . | trim | nindent 2 }}
+labels: {{- include "luthier.labels" (merge (dict "more" .labels) .) | trim | nindent 2 }}
 {{- end }}
 
 {{- /* (dict "root" $ "image" {name, and registry, repository, tag, digest where a workload has its own}). A digest of

@@ -48,10 +48,7 @@
 {{- end }}
 
 {{- define "luthier.podLabels" -}}
-{{ include "luthier.labels" . }}
-{{- with .pod.podLabels }}
-{{ toYaml . }}
-{{- end }}
+{{- include "luthier.labels" (merge (dict "more" .pod.podLabels) .) }}
 {{- end }}
 
 {{- /* Annotations of a Pod; also takes "more", further ones. */ -}}
