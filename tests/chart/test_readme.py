@@ -1,4 +1,4 @@
-"""Pages of chart and deploy: UPGRADING has the present version, links have targets."""
+"""Pages of chart and deploy: every value is in a table, UPGRADING has the present version, links have targets."""
 
 import re
 from pathlib import Path
@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from tests.chart.rendering import CHART
+from tests.chart.values_tables import README, Values
 
 ROOT = CHART.parents[1]
 PAGES = [
@@ -21,6 +22,12 @@ def anchors(page: Path) -> set[str]:
     """Anchors of a page's headings, as GitHub makes them."""
     titles = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
     return {re.sub(r"[^\w -]", "", title).strip().lower().replace(" ", "-") for title in titles}
+
+
+def test_every_value_is_documented_once() -> None:
+    page, tables = README.read_text(), Values()
+    assert tables.page(page) == page, "run tests/.venv/bin/python -m tests.chart.values_tables"
+    assert [row.name for row in tables.rows() if page.count(f"| `{row.name}` |") != 1] == []
 
 
 def test_the_newest_entry_of_upgrading_is_the_chart() -> None:
