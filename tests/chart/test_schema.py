@@ -9,7 +9,21 @@ from tests.chart.variants import MODEL
 
 WRONG = [
     ("/services/rendering", "'replica'", {"services": {"rendering": {"replica": 2}}}),
-    ("/image", "'repository'", {"image": {"repository": "x"}}),
+    ("/image", "'pullSecrets'", {"image": {"pullSecrets": ["x"]}}),
+    (
+        "/services/monitor/image",
+        "object",
+        {"services": {"rendering": {"image": "x"}, "monitor": {"image": "pipeline"}}},
+    ),
+    ("/services/rendering", "'volumes'", {"services": {"rendering": {"volumes": []}}}),
+    ("/podLabels/app.kubernetes.io~1component", "false schema", {"podLabels": {"app.kubernetes.io/component": "x"}}),
+    ("/training/image/digest", "pattern", {"training": {"image": {"digest": "latest"}}}),
+    ("/store/s3/auth", "one of", {"store": {"s3": {"auth": "gke"}}}),
+    (
+        "/services/curation/httpRoute/parentRefs",
+        "minItems",
+        {"services": {"curation": {"httpRoute": {"enabled": True}}}},
+    ),
     ("''", "'servces'", {"servces": {}}),
     ("/store/s3", "'accessKey'", {"store": {"s3": {"accessKey": "x"}}}),
     ("/llm/vllm/model", "'folder'", {"llm": {"vllm": {"model": {"folder": "x"}}}}),
@@ -60,6 +74,7 @@ WRONG = [
     ),
 ]
 
+WITHOUT_MINIO: dict[str, Any] = {"tryout": {"minio": {"enabled": False}}}
 CONTRADICTORY: list[tuple[str, str, dict[str, Any]]] = [
     ("", "store.s3.existingSecret is missing: a Secret with the keys access-key and secret-key, for all that have none",
      {"store": {"s3": {"componentSecrets": {"rendering": "s3-rendering"}}}}),
@@ -91,6 +106,14 @@ CONTRADICTORY: list[tuple[str, str, dict[str, Any]]] = [
      {"services": {"rendering": {"autoscaling": {"enabled": True, "minReplicas": 9, "maxReplicas": 8}}}}),
     ("try", "services.enrichment: 11 Pods would share the rate of one address; at most 10",
      {"services": {"enrichment": {"replicas": 11}}}),
+    ("try", "autoscaling of rendering: minReplicas must be 1 or more with kind hpa",
+     {"services": {"rendering": {"autoscaling": {"enabled": True, "kind": "hpa"}}}}),
+    ("try", "services.inference.httpRoute leads to the port web",
+     {"services": {"inference": {"serves": ["grpc"], "httpRoute": {"enabled": True, "parentRefs": [{"name": "a"}]}}}}),
+    ("try", "tryout.minio needs store.s3.auth=static", {"store": {"s3": {"auth": "aws"}}}),
+    ("try", 'store.s3.componentRoles: "migrate" does not open the store',
+     {**WITHOUT_MINIO, "store": {"s3": {"endpoint": "a", "auth": "webIdentity",
+                                        "componentRoles": {"migrate": "arn:aws:iam::1:role/a"}}}}),
     ("try", "auth.callersSecret needs auth.tokenSecret", {"auth": {"callersSecret": "callers"}}),
 ]  # fmt: skip
 
@@ -121,4 +144,5 @@ def test_a_release_name_too_long_for_jobs_is_refused(helm: Helm) -> None:
 def test_the_production_profile_is_checked_too(helm: Helm) -> None:
     with pytest.raises(HelmError) as refused:
         helm.text("production", {"services": {"inference": {"allowedCaller": []}}})
-    assert "at '/services/inference': additional properties 'allowedCaller' not allowed" in str(refused.value)
+    (line,) = [line for line in str(refused.value).splitlines() if "/services/inference" in line]
+    assert "'allowedCaller' not allowed" in line

@@ -2,8 +2,45 @@
 
 from typing import Any
 
+import yaml
+
+from tests.chart.rendering import CHART
+
 GPU = {"selector": {"pool": "gpu"}, "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists"}], "gpus": 1}
+SMALL = {"requests": {"cpu": "10m", "memory": "16Mi"}, "limits": {"memory": "64Mi"}}
+TMP = {"name": "tmp", "mountPath": "/tmp"}
 MODEL = {"claim": "models", "path": "/models/qwen", "name": "qwen"}
+EXTERNAL_SECRETS: dict[str, Any] = yaml.safe_load((CHART / "values-external-secrets.yaml").read_text())
+DIGEST = "sha256:" + "ab" * 32
+CONTAINERS = {
+    "initContainers": [
+        {"name": "proxy", "image": "proxy:1", "restartPolicy": "Always", "resources": SMALL, "volumeMounts": [TMP]}
+    ],
+    "sidecars": [{"name": "logs", "image": "logs:1", "resources": SMALL, "volumeMounts": [TMP]}],
+}
+POD_SETTINGS: dict[str, Any] = {
+    "imagePullSecrets": [{"name": "registry"}],
+    "nodeSelector": {"kubernetes.io/os": "linux"},
+    "tolerations": [{"key": "music", "operator": "Exists", "effect": "NoSchedule"}],
+    "affinity": {
+        "nodeAffinity": {
+            "requiredDuringSchedulingIgnoredDuringExecution": {
+                "nodeSelectorTerms": [
+                    {"matchExpressions": [{"key": "zone", "operator": "NotIn", "values": ["b"]}]},
+                    {"matchExpressions": [{"key": "zone", "operator": "NotIn", "values": ["c"]}]},
+                ]
+            }
+        }
+    },
+    "priorityClassName": "music",
+    "podLabels": {"team": "audio"},
+    "podAnnotations": {"example.org/team": "audio"},
+    "podSecurityContext": {"runAsUser": 20002},
+    "securityContext": {"privileged": False},
+    "extraEnv": [{"name": "USER", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}],
+    "extraVolumes": [{"name": "authorities", "configMap": {"name": "authorities"}}],
+    "extraVolumeMounts": [{"name": "authorities", "mountPath": "/authorities", "readOnly": True}],
+}
 SCALED = {"autoscaling": {"enabled": True}}
 PROMETHEUS = {"address": "http://prometheus.monitoring.svc:9090", "matchers": 'namespace="music"'}
 
@@ -66,16 +103,103 @@ SWITCHES: dict[str, dict[str, Any]] = {
     "nothing-expires": {"expiry": {"enabled": False}},
     "expected-store": {"store": {"s3": {"expected": True}}},
     "no-policies": {"networkPolicy": {"enabled": False}},
-    "private-registry": {"image": {"registry": "my-registry/luthier", "tag": "1.2", "pullSecrets": ["registry"]}},
+    "private-registry": {
+        "image": {"registry": "my-registry/luthier", "tag": "1.2"},
+        "imagePullSecrets": [{"name": "registry"}],
+    },
+    "pinned-images": {
+        "image": {"repository": "team/luthier", "digests": {"pipeline": DIGEST}},
+        "services": {"curation": {"image": {"registry": "mirror.example.org", "repository": "curation", "tag": "2"}}},
+        "training": {"image": {"digest": DIGEST, "pullPolicy": "Always"}},
+        "tryout": {"minio": {"image": {"registry": "quay.io", "repository": "minio/minio", "tag": "latest"}}},
+    },
+    "pod-settings": {
+        **POD_SETTINGS,
+        "defaults": CONTAINERS,
+        "pipeline": {**CONTAINERS, "tolerations": [{"key": "spot", "operator": "Exists"}]},
+        "training": {"priorityClassName": "low", "nodeSelector": {"disk": "fast"}},
+        "prepare": CONTAINERS,
+        "expiry": {"podAnnotations": {"example.org/expiry": "yes"}},
+        "tryout": {"minio": CONTAINERS, "postgresql": CONTAINERS},
+        "llm": {"vllm": {"enabled": True, "model": MODEL, **CONTAINERS}},
+    },
+    "renamed": {
+        "nameOverride": "music",
+        "fullnameOverride": "lt",
+        "commonLabels": {"team": "audio"},
+        "commonAnnotations": {"example.org/contact": "audio"},
+        "extraObjects": [
+            {
+                "apiVersion": "v1",
+                "kind": "ConfigMap",
+                "metadata": {"name": "{{ .Release.Name }}-more"},
+                "data": {"a": "b"},
+            },
+            "apiVersion: v1\nkind: ConfigMap\nmetadata:\n"
+            '  name: {{ include "luthier.fullname" (dict "root" . "component" "text") }}',
+        ],
+    },
+    "own-accounts": {
+        "serviceAccount": {"annotations": {"example.org/all": "yes"}},
+        "expiry": {"serviceAccount": {"create": False, "name": "theirs"}},
+        "pipeline": {"serviceAccount": {"name": "jobs", "labels": {"example.org/of": "jobs"}}},
+    },
+    "hpa": {
+        "services": {
+            "inference": {"autoscaling": {"enabled": True, "kind": "hpa"}},
+            "rendering": {
+                "autoscaling": {
+                    "enabled": True,
+                    "kind": "hpa",
+                    "minReplicas": 1,
+                    "behavior": {"scaleUp": {"policies": [{"type": "Pods", "value": 4, "periodSeconds": 60}]}},
+                }
+            },
+        }
+    },
+    "http-route": {
+        "services": {
+            "curation": {
+                "httpRoute": {"enabled": True, "parentRefs": [{"name": "gateway"}], "hostnames": ["c.example.org"]}
+            },
+            "inference": {
+                "serves": ["grpc", "web"],
+                "httpRoute": {"enabled": True, "parentRefs": [{"name": "gateway"}], "timeout": "31m"},
+            },
+        }
+    },
+    "web-identity": {
+        "tryout": {"minio": {"enabled": False}},
+        "store": {
+            "s3": {
+                "endpoint": "minio.example.org:9000",
+                "auth": "webIdentity",
+                "existingSecret": "",
+                "sts": {"endpoint": "https://minio.example.org:9000", "audience": "luthier-store"},
+            }
+        },
+    },
+    "aws-identity": {
+        "tryout": {"minio": {"enabled": False}},
+        "store": {
+            "s3": {
+                "endpoint": "s3.eu-central-1.amazonaws.com",
+                "region": "eu-central-1",
+                "auth": "aws",
+                "existingSecret": "",
+                "componentRoles": {"rendering": "arn:aws:iam::1:role/rendering", "test": "arn:aws:iam::1:role/test"},
+            }
+        },
+    },
     "own-files": {
         "services": {
             "enrichment": {"secretFiles": {"LUTHIER_LASTFM_API_KEY": {"secret": "lastfm", "key": "api-key"}}},
             "rendering": {
-                "volumes": [
+                "extraVolumes": [
                     {"name": "fonts", "persistentVolumeClaim": {"claimName": "fonts", "readOnly": True}},
                     {"name": "map", "configMap": {"name": "instruments"}},
                 ],
-                "volumeMounts": [
+                "extraVolumeMounts": [
                     {"name": "fonts", "mountPath": "/fonts", "readOnly": True},
                     {"name": "map", "mountPath": "/instruments", "readOnly": True},
                 ],
@@ -94,5 +218,6 @@ SWITCHES: dict[str, dict[str, Any]] = {
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "try": ("try", {}),
     "production": ("production", {}),
+    "external-secrets": ("production", EXTERNAL_SECRETS),
     **{name: ("try", values) for name, values in SWITCHES.items()},
 }

@@ -10,7 +10,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -39,8 +39,13 @@ def unused_endpoint(retry_budget_s: float = 15.0) -> Endpoint:
 
 
 @contextmanager
-def minio_server(folder: Path, at: Endpoint | None = None) -> Iterator[Endpoint]:
-    """Runs MinIO over `folder` until the block ends; skips the test where there is no MinIO (fails in CI)."""
+def minio_server(
+    folder: Path, at: Endpoint | None = None, settings: Mapping[str, str] | None = None
+) -> Iterator[Endpoint]:
+    """Runs MinIO over `folder` until the block ends; skips the test where there is no MinIO (fails in CI).
+
+    `settings` are further variables of its environment.
+    """
     endpoint = at or unused_endpoint()
     environment = {
         **os.environ,
@@ -48,6 +53,7 @@ def minio_server(folder: Path, at: Endpoint | None = None) -> Iterator[Endpoint]
         "MINIO_ROOT_PASSWORD": endpoint.secret_key,
         "MINIO_UPDATE": "off",
         "MINIO_BROWSER": "off",
+        **(settings or {}),
     }
     command = [str(require_tool("minio")), "server", "--quiet", "--address", endpoint.host, str(folder)]
     with (folder / "minio.log").open("ab") as log:

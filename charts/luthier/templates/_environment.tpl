@@ -1,7 +1,7 @@
 {{- /* Environment variables of the containers that run Luthier's own code. A secret is mounted as a file (_volumes.tpl) and only
        its path is in the environment. All take (dict "root" $ "component" name "workload" {calls, needs, serves, env, …} "server" bool). */ -}}
 
-{{- /* Later sources win: what follows from the values, then secretFiles, then env. */ -}}
+{{- /* Later sources win: what follows from the values, then secretFiles, then env, then extraEnv. */ -}}
 {{- define "luthier.env" -}}
 {{- $env := dict "HOME" "/tmp" "LUTHIER_SCRATCH" "/scratch" "LUTHIER_LOG_LEVEL" .root.Values.logLevel }}
 {{- $derived := list (include "luthier.serverEnv" .) (include "luthier.storeEnv" .) (include "luthier.backendEnv" .) (include "luthier.callsEnv" .) (include "luthier.telemetryEnv" .) }}
@@ -16,8 +16,13 @@
 {{- if and (kindIs "float64" $value) (eq $value (floor $value)) }}{{ $value = int64 $value }}{{ end }}
 {{- $_ := set $env $name $value }}
 {{- end }}
+{{- $extra := .pod.extraEnv }}
+{{- range $extra }}{{ $_ := unset $env .name }}{{ end }}
 {{- range $name, $value := $env }}
 - {name: {{ $name }}, value: {{ $value | toString | quote }}}
+{{- end }}
+{{- with $extra }}
+{{ toYaml . }}
 {{- end }}
 {{- end }}
 
@@ -63,8 +68,17 @@ LUTHIER_S3_REGION: {{ $s3.region }}
 LUTHIER_S3_SECURE: {{ ternary "0" "1" (or .root.Values.tryout.minio.enabled (not $s3.secure)) | quote }}
 LUTHIER_BUCKET: {{ $s3.bucket }}
 LUTHIER_BUCKETS_ALLOWED: {{ join "," $s3.bucketsAllowed | quote }}
+{{- if eq $s3.auth "static" }}
 LUTHIER_S3_ACCESS_KEY_FILE: /etc/luthier/s3/access-key
 LUTHIER_S3_SECRET_KEY_FILE: /etc/luthier/s3/secret-key
+{{- else if eq $s3.auth "aws" }}
+LUTHIER_S3_AUTH: aws
+{{- else }}
+LUTHIER_S3_AUTH: web-identity
+LUTHIER_S3_STS: {{ include "luthier.sts" .root }}
+LUTHIER_S3_ROLE: {{ include "luthier.s3Role" . | quote }}
+LUTHIER_S3_IDENTITY_TOKEN: /etc/luthier/identity/token
+{{- end }}
 {{- if $s3.expected }}
 LUTHIER_STORE_EXPECTED: "1"
 {{- else if .root.Values.tryout.minio.enabled }}
@@ -73,24 +87,45 @@ LUTHIER_CREATE_BUCKET: "1" # else Pods that start before the Job prepare-store h
 {{- end }}
 {{- end }}
 
+{{- /* URL of the STS: the values', else AWS' of the region. */ -}}
+{{- define "luthier.sts" -}}
+{{- $region := .Values.store.s3.region }}
+{{- .Values.store.s3.sts.endpoint | default (printf "https://sts.%s.amazonaws.com%s" $region (ternary ".cn" "" (hasPrefix "cn-" $region))) }}
+{{- end }}
+
+{{- /* The role of a component at the store: its own, else the one for all. (dict "root" "component"). */ -}}
+{{- define "luthier.s3Role" -}}
+{{- include "luthier.checkStoreComponents" (dict "root" .root "field" "componentRoles") }}
+{{- get .root.Values.store.s3.componentRoles .component | default .root.Values.store.s3.role }}
+{{- end }}
+
+{{- /* Fails where an entry of store.s3.<field> is of a component that does not open the store. */ -}}
+{{- define "luthier.checkStoreComponents" -}}
+{{- $field := .field }}
+{{- $connections := include "luthier.connections" .root | fromYaml }}
+{{- range $name, $_ := get .root.Values.store.s3 $field }}
+{{- if not (has "store" (dig $name "needs" list $connections)) }}
+{{- fail (printf "store.s3.%s: %q does not open the store; those that do are %s" $field $name (include "luthier.storeComponents" $connections)) }}
+{{- end }}
+{{- end }}
+{{- end }}
+
 {{- define "luthier.s3Endpoint" -}}
+{{- if and .Values.tryout.minio.enabled (ne .Values.store.s3.auth "static") }}
+{{- fail (printf "tryout.minio needs store.s3.auth=static, got %q: it trusts no provider of identities" .Values.store.s3.auth) }}
+{{- end }}
 {{- if .Values.tryout.minio.enabled -}}
 {{ include "luthier.host" (dict "root" . "component" "minio") }}:9000
 {{- else -}}
-{{ required "store.s3.endpoint is missing: host:port of an S3, or tryout.minio.enabled=true" .Values.store.s3.endpoint }}
+{{ include "luthier.required" (list "store.s3.endpoint is missing: host:port of an S3, or tryout.minio.enabled=true" .Values.store.s3.endpoint) }}
 {{- end }}
 {{- end }}
 
 {{- /* The Secret with the key of a component: its own, else the one for all. (dict "root" "component"); minio takes the one for all. */ -}}
 {{- define "luthier.s3Secret" -}}
 {{- $s3 := .root.Values.store.s3 }}
-{{- $connections := include "luthier.connections" .root | fromYaml }}
-{{- range $name, $secret := $s3.componentSecrets }}
-{{- if not (has "store" (dig $name "needs" list $connections)) }}
-{{- fail (printf "store.s3.componentSecrets: %q does not open the store; those that do are %s" $name (include "luthier.storeComponents" $connections)) }}
-{{- end }}
-{{- end }}
-{{- get $s3.componentSecrets .component | default (required (printf "store.s3.existingSecret is missing: a Secret with the keys access-key and secret-key, for all that have none in store.s3.componentSecrets, such as %s" .component) $s3.existingSecret) }}
+{{- include "luthier.checkStoreComponents" (dict "root" .root "field" "componentSecrets") }}
+{{- with get $s3.componentSecrets .component }}{{ . }}{{ else }}{{ include "luthier.required" (list (printf "store.s3.existingSecret is missing: a Secret with the keys access-key and secret-key, for all that have none in store.s3.componentSecrets, such as %s" .component) $s3.existingSecret) }}{{ end }}
 {{- end }}
 
 {{- define "luthier.storeComponents" -}}
@@ -172,9 +207,9 @@ http://{{ include "luthier.host" (dict "root" . "component" "vllm") }}:8000/v1
 
 {{- define "luthier.llmModel" -}}
 {{- if .Values.llm.vllm.enabled }}
-{{- required "llm.vllm.model.name is missing: the name that prompting asks for" .Values.llm.vllm.model.name }}
+{{- include "luthier.required" (list "llm.vllm.model.name is missing: the name that prompting asks for" .Values.llm.vllm.model.name) }}
 {{- else }}
-{{- required "llm.external.model is missing: the name that the server serves" .Values.llm.external.model }}
+{{- include "luthier.required" (list "llm.external.model is missing: the name that the server serves" .Values.llm.external.model) }}
 {{- end }}
 {{- end }}
 

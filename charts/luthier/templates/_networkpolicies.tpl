@@ -100,6 +100,13 @@ test: {calls: [inference], needs: [store]}
 {{- $rules = append $rules (dict "to" $values.store.s3.egress "ports" (list $port)) }}
 {{- end }}
 {{- end }}
+{{- if and (has "store" $needs) (ne $values.store.s3.auth "static") }}
+{{- $rules = append $rules (dict "to" $values.store.s3.sts.egress "ports" (list (include "luthier.urlPort" (dict "url" (include "luthier.sts" $root) "secure" true)))) }}
+{{- if eq $values.store.s3.auth "aws" }}
+{{- /* The agent of EKS Pod Identity, on the node. */}}
+{{- $rules = append $rules (dict "to" (list (dict "ipBlock" (dict "cidr" "169.254.170.23/32"))) "ports" (list 80)) }}
+{{- end }}
+{{- end }}
 {{- if has "database" $needs }}
 {{- if $values.tryout.postgresql.enabled }}
 {{- $rules = append $rules (dict "component" "postgresql" "ports" (list 5432)) }}

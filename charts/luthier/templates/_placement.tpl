@@ -1,4 +1,4 @@
-{{- /* Scheduling. Most take (dict "root" $ "pool" name of nodePools); luthier.placement also takes "sharesNodeWith": a component whose
+{{- /* Scheduling. Most take (dict "root" $ "component" name "pool" name of nodePools); luthier.placement also takes "sharesNodeWith": a component whose
        node is preferred. */ -}}
 
 {{- define "luthier.pool" -}}
@@ -15,21 +15,27 @@
 
 {{- define "luthier.placement" -}}
 {{- $pool := include "luthier.pool" . | fromYaml }}
-{{- with $pool.selector }}
+{{- $pod := .pod }}
+{{- with merge dict $pod.nodeSelector $pool.selector }}
 nodeSelector: {{- toYaml . | nindent 2 }}
 {{- end }}
-{{- $affinity := dict }}
+{{- $affinity := deepCopy $pod.affinity }}
 {{- if not ($pool.gpus | int) }}
-{{- with include "luthier.avoidGpuNodes" . | fromYaml }}{{ $_ := set $affinity "nodeAffinity" . }}{{ end }}
+{{- with include "luthier.avoidGpuNodes" . | fromYaml }}
+{{- $_ := set $affinity "nodeAffinity" (include "luthier.bothNodeAffinities" (list . ($affinity.nodeAffinity | default dict)) | fromJson) }}
+{{- end }}
 {{- end }}
 {{- if .sharesNodeWith }}
-{{- $_ := set $affinity "podAffinity" (include "luthier.preferNodeOf" . | fromYaml) }}
+{{- $near := $affinity.podAffinity | default dict }}
+{{- $preferred := "preferredDuringSchedulingIgnoredDuringExecution" }}
+{{- $_ := set $near $preferred (concat (get (include "luthier.preferNodeOf" . | fromYaml) $preferred) (get $near $preferred | default list)) }}
+{{- $_ := set $affinity "podAffinity" $near }}
 {{- end }}
 {{- with $affinity }}
 affinity: {{- toYaml . | nindent 2 }}
 {{- end }}
 tolerations:
-  {{- with $pool.tolerations }}
+  {{- with concat $pool.tolerations $pod.tolerations }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
   - {key: node.kubernetes.io/unreachable, operator: Exists, effect: NoExecute, tolerationSeconds: {{ int .root.Values.unreachableSeconds }}}
@@ -61,6 +67,23 @@ requiredDuringSchedulingIgnoredDuringExecution:
     - matchExpressions: {{- toYaml . | nindent 8 }}
     {{- end }}
 {{- end }}
+{{- end }}
+
+{{- /* JSON: a node affinity that requires what both of two require. Terms are an OR of ANDs, so both hold where one term of the
+       first and one of the second do. */ -}}
+{{- define "luthier.bothNodeAffinities" -}}
+{{- $required := "requiredDuringSchedulingIgnoredDuringExecution" }}
+{{- $both := deepCopy (last .) }}
+{{- $ours := (get (first .) $required).nodeSelectorTerms }}
+{{- $theirs := dig $required "nodeSelectorTerms" (list dict) $both }}
+{{- $terms := list }}
+{{- range $one := $ours }}
+{{- range $other := $theirs }}
+{{- $terms = append $terms (merge (dict "matchExpressions" (concat $one.matchExpressions ($other.matchExpressions | default list))) $other) }}
+{{- end }}
+{{- end }}
+{{- $_ := set $both $required (dict "nodeSelectorTerms" $terms) }}
+{{- toJson $both }}
 {{- end }}
 
 {{- define "luthier.preferNodeOf" -}}

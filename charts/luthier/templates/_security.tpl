@@ -1,25 +1,20 @@
-{{- /* Security contexts: Pod Security "restricted", and a read-only root. User 10001 is the one that deploy/Dockerfile makes. */ -}}
+{{- /* Security contexts as the values have them: by default Pod Security "restricted", and a read-only root. */ -}}
 
 {{- define "luthier.podSecurity" -}}
 automountServiceAccountToken: {{ .token | default false }}
 enableServiceLinks: false
-securityContext:
-  runAsNonRoot: true
-  runAsUser: 10001
-  runAsGroup: 10001
-  fsGroup: 10001
-  fsGroupChangePolicy: OnRootMismatch
-  seccompProfile: {type: RuntimeDefault}
-{{- with .root.Values.image.pullSecrets }}
-imagePullSecrets:
-  {{- range . }}
-  - name: {{ . }}
-  {{- end }}
+{{- $pod := .pod }}
+{{- with $pod.podSecurityContext }}
+securityContext: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with $pod.imagePullSecrets }}
+imagePullSecrets: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with $pod.priorityClassName }}
+priorityClassName: {{ . }}
 {{- end }}
 {{- end }}
 
 {{- define "luthier.containerSecurity" -}}
-allowPrivilegeEscalation: false
-readOnlyRootFilesystem: true
-capabilities: {drop: [ALL]}
+{{- .pod.securityContext | toYaml }}
 {{- end }}

@@ -9,7 +9,10 @@
 {{- if .workload.sharedMemory }}
 - {name: shm, mount: /dev/shm, source: {emptyDir: {medium: Memory, sizeLimit: {{ .workload.sharedMemory }}}}}
 {{- end }}
-{{- if has "store" .workload.needs }}
+{{- if and (has "store" .workload.needs) (eq $values.store.s3.auth "webIdentity") }}
+- {name: identity, mount: /etc/luthier/identity, source: {projected: {defaultMode: 0440, sources: [{serviceAccountToken: {audience: {{ $values.store.s3.sts.audience }}, expirationSeconds: 3600, path: token}}]}}}
+{{- end }}
+{{- if and (has "store" .workload.needs) (eq $values.store.s3.auth "static") }}
 {{- $name := include "luthier.s3Secret" . }}
 - {name: s3, mount: /etc/luthier/s3, source: {{ include "luthier.secretSource" (dict "secret" $name "keys" (list "access-key" "secret-key")) }}}
 {{- end }}
@@ -63,7 +66,7 @@
 - name: {{ .name }}
   {{- toYaml .source | nindent 2 }}
 {{- end }}
-{{- with .workload.volumes }}
+{{- with .pod.extraVolumes }}
 {{ toYaml . }}
 {{- end }}
 {{- end }}
@@ -72,7 +75,7 @@
 {{- range include "luthier.mountedVolumes" . | fromYamlArray }}
 - {name: {{ .name }}, mountPath: {{ .mount }}{{ if not (has .name (list "tmp" "scratch" "shm" "data")) }}, readOnly: true{{ end }}}
 {{- end }}
-{{- with .workload.volumeMounts }}
+{{- with .pod.extraVolumeMounts }}
 {{ toYaml . }}
 {{- end }}
 {{- end }}

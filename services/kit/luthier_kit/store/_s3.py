@@ -38,6 +38,7 @@ from luthier_kit.rpc import (
     Unavailable,
     retry_policy,
 )
+from luthier_kit.store._identity import Identity, RenewedKeys
 from luthier_kit.store._objects import CHUNK_BYTES, ObjectStore, OpenSource, Stored, check_key
 
 log = logging.getLogger(__name__)
@@ -70,7 +71,7 @@ _CREDENTIALS = frozenset(
     }
 )  # fmt: skip
 _SETTINGS = {
-    "STORE_CREDENTIALS_REFUSED": "LUTHIER_S3_ACCESS_KEY, its secret and its policy",
+    "STORE_CREDENTIALS_REFUSED": "LUTHIER_S3_ACCESS_KEY, its secret and its policy (of an identity: its role's)",
     "STORE_BUCKET_MISSING": "LUTHIER_BUCKET",
 }
 """What an operator would look at, by reason."""
@@ -95,7 +96,10 @@ class _WithoutProgress(RetryBudget):
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where the store is. `host` is `name:port`; `retry_budget_s` bounds one operation's time without progress."""
+    """Where the store is. `host` is `name:port`; `retry_budget_s` bounds one operation's time without progress.
+
+    With an `identity` the keys come from it and are renewed; `access_key` and `secret_key` are then not used.
+    """
 
     host: str
     access_key: str
@@ -103,6 +107,7 @@ class Endpoint:
     region: str = "us-east-1"
     secure: bool = False
     retry_budget_s: float = 15.0
+    identity: Identity | None = None
 
 
 class S3Store(ObjectStore):
@@ -122,11 +127,12 @@ class S3Store(ObjectStore):
         )
         self._client = Minio(
             endpoint.host,
-            access_key=endpoint.access_key,
-            secret_key=endpoint.secret_key,
+            access_key=None if endpoint.identity else endpoint.access_key,
+            secret_key=None if endpoint.identity else endpoint.secret_key,
             region=endpoint.region,
             secure=endpoint.secure,
             http_client=self._http,
+            credentials=RenewedKeys(endpoint.identity, self._http) if endpoint.identity else None,
         )
 
     def __repr__(self) -> str:

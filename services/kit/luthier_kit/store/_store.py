@@ -1,16 +1,18 @@
 """The store: everything a service keeps, over any object store; how it is opened and proven."""
 
 import io
+import re
 import threading
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from google.protobuf.message import Message
 
 from luthier.common.v1.common_pb2 import ArtifactRef
-from luthier_kit.rpc import DataLoss, FailedPrecondition, InvalidRequest, Settings, Unavailable, setting
+from luthier_kit.rpc import DataLoss, FailedPrecondition, InvalidRequest, Settings, SettingsError, Unavailable, setting
 from luthier_kit.store._actions import Actions
 from luthier_kit.store._blobs import Blobs
 from luthier_kit.store._documents import MAX_DOCUMENT_BYTES, M, OldForm, canonical_json, from_json, to_json
@@ -18,6 +20,9 @@ from luthier_kit.store._folder import FolderStore
 from luthier_kit.store._objects import ObjectStore
 from luthier_kit.store._series import Series
 from luthier_kit.store._tombstones import Tombstones
+
+if TYPE_CHECKING:
+    from luthier_kit.store._identity import Identity
 
 MARK_KEY = "proofs/store.json"
 """Written at the first proof of a store and never changed: a store without it is not the one that was proven."""
@@ -34,6 +39,15 @@ class StoreSettings(Settings):
     s3_endpoint: str = setting("LUTHIER_S3_ENDPOINT", default="127.0.0.1:9000", help="host:port")
     s3_access_key: str = setting("LUTHIER_S3_ACCESS_KEY", default="", secret=True)
     s3_secret_key: str = setting("LUTHIER_S3_SECRET_KEY", default="", secret=True)
+    s3_auth: str = setting(
+        "LUTHIER_S3_AUTH", default="static", choices=("static", "web-identity", "aws"),
+        help="where the keys come from: the two above, an STS for this process' token, or AWS' identity of this Pod",
+    )  # fmt: skip
+    s3_sts: str = setting("LUTHIER_S3_STS", default="", help="URL of the STS of web-identity")
+    s3_role: str = setting("LUTHIER_S3_ROLE", default="", help="ARN of the role of web-identity")
+    s3_identity_token: Path = setting(
+        "LUTHIER_S3_IDENTITY_TOKEN", default=Path("/etc/luthier/identity/token"), help="file of its token"
+    )
     s3_region: str = setting("LUTHIER_S3_REGION", default="us-east-1")
     s3_secure: bool = setting("LUTHIER_S3_SECURE", default=False, help="1 = TLS")
     bucket: str = setting("LUTHIER_BUCKET", default="luthier", help="the service's own bucket")
@@ -48,12 +62,22 @@ class StoreSettings(Settings):
     def faults(self) -> list[str]:
         faults = super().faults()
         if self.store == "s3":
-            needed = {
-                "LUTHIER_S3_ENDPOINT": self.s3_endpoint,
-                "LUTHIER_S3_ACCESS_KEY": self.s3_access_key,
-                "LUTHIER_S3_SECRET_KEY": self.s3_secret_key,
-            }
+            needed = {"LUTHIER_S3_ENDPOINT": self.s3_endpoint}
+            if self.s3_auth == "static":
+                needed |= {
+                    "LUTHIER_S3_ACCESS_KEY": self.s3_access_key,
+                    "LUTHIER_S3_SECRET_KEY": self.s3_secret_key,
+                }
             faults += [f"{name} is missing: LUTHIER_STORE=s3 needs it" for name, value in needed.items() if not value]
+            if self.s3_auth == "web-identity" and not re.fullmatch(r"https?://[^/?#@]+(/[^?#]*)?", self.s3_sts):
+                faults.append("LUTHIER_S3_STS must be a URL without a query: LUTHIER_S3_AUTH=web-identity needs it")
+            if self.s3_auth == "aws":
+                from luthier_kit.store._identity import identity_of_aws  # minio's client takes a while to import
+
+                try:
+                    identity_of_aws(self.s3_region)
+                except SettingsError as error:
+                    faults.append(str(error))
             if "/" in self.s3_endpoint:
                 text = "must be host:port without a scheme or path (TLS: LUTHIER_S3_SECURE=1)"
                 faults.append(f"LUTHIER_S3_ENDPOINT {text}")
@@ -146,6 +170,7 @@ def open_store(settings: StoreSettings, *, prove: bool = True) -> Store:
             secret_key=settings.s3_secret_key,
             region=settings.s3_region,
             secure=settings.s3_secure,
+            identity=_identity_of(settings),
         )
         objects = S3Store(endpoint, settings.bucket)
     else:
@@ -155,6 +180,14 @@ def open_store(settings: StoreSettings, *, prove: bool = True) -> Store:
         create = settings.create_bucket or settings.store == "folder"
         store.prove(create_bucket=create, expected=settings.store_expected)
     return store
+
+
+def _identity_of(settings: StoreSettings) -> "Identity | None":
+    from luthier_kit.store._identity import WebIdentity, identity_of_aws
+
+    if settings.s3_auth == "web-identity":
+        return WebIdentity(settings.s3_sts, settings.s3_identity_token, settings.s3_role)
+    return identity_of_aws(settings.s3_region) if settings.s3_auth == "aws" else None
 
 
 def prove_conditional_create(objects: ObjectStore) -> None:
