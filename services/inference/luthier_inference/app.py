@@ -7,8 +7,10 @@ import torch
 
 from luthier.inference.v1 import inference_pb2
 from luthier_inference.credentials.signer import Signer, signer_of
+from luthier_inference.detecting import Detector, Uploads
 from luthier_inference.generator import Generator
 from luthier_inference.heard import Listener
+from luthier_inference.known_outputs.kept import KnownOutputs
 from luthier_inference.memory import Estimates, Memory
 from luthier_inference.model_cache import Loader, ModelCache, Watcher
 from luthier_inference.registration import Registrar
@@ -16,6 +18,7 @@ from luthier_inference.scheduler import Scheduler
 from luthier_inference.served_models import ServedModels
 from luthier_inference.service import InferenceServicer
 from luthier_inference.settings import OFF, InferenceSettings
+from luthier_inference.watermark import watermarker_of
 from luthier_kit.rpc import Front, Service, SettingsError, Workload
 from luthier_kit.store import Store
 
@@ -40,9 +43,15 @@ def build_service(settings: InferenceSettings, store: Store) -> Service:
     workload = Workload(contract.full_name)
     scheduler = Scheduler(device, settings.slots, settings.queue, settings.in_a_pass, workload, memory)
     signer = _signer(settings, scratch)
-    generator = Generator(store, cache, scheduler, memory, estimates, settings.precision, scratch, signer)
+    watermarker = watermarker_of(settings.watermark, settings.watermark_key)
+    known = KnownOutputs(store, settings.output_log_mib << 20)
+    generator = Generator(
+        store, cache, scheduler, memory, estimates, settings.precision, scratch, signer, watermarker, known
+    )
     listener = Listener(settings.analysis_address)
-    servicer = InferenceServicer(store, models, cache, generator, Registrar(store, text, scratch), listener)
+    detector, uploads = Detector(store, signer, watermarker, known), Uploads(scratch)
+    registrar = Registrar(store, text, scratch)
+    servicer = InferenceServicer(store, models, cache, generator, registrar, listener, detector, uploads)
     watcher = Watcher(models, cache, settings.watch_every_s)
 
     def close() -> None:
@@ -50,6 +59,7 @@ def build_service(settings: InferenceSettings, store: Store) -> Service:
         listener.close()
         scheduler.close()
         signer.close()
+        detector.close()
 
     return Service(
         contract,
@@ -59,7 +69,7 @@ def build_service(settings: InferenceSettings, store: Store) -> Service:
         scheduled_calls=settings.slots + settings.queue + LOOKED_UP,
         prepare=watcher.start,
         close=close,
-        front=_front(settings, store, scratch),
+        front=_front(settings, store, scratch, uploads),
     )
 
 
@@ -71,10 +81,10 @@ def _signer(settings: InferenceSettings, scratch: Path) -> Signer:
     return signer_of(certificate, key, settings.credentials_authority, scratch / "credentials")
 
 
-def _front(settings: InferenceSettings, store: Store, scratch: Path) -> Front | None:
+def _front(settings: InferenceSettings, store: Store, scratch: Path, uploads: Uploads) -> Front | None:
     """HTTP, where it is asked for: else none of it is imported."""
     if settings.web_address == OFF:
         return None
     from luthier_inference.web.app import HttpFront
 
-    return HttpFront(store, scratch, settings.web_address, settings.web_origins)
+    return HttpFront(store, scratch, settings.web_address, settings.web_origins, uploads)
