@@ -17,7 +17,12 @@ SWITCHES: dict[str, dict[str, Any]] = {
     "external-llm": {
         "llm": {"external": {"url": "https://llm.example.org/v1", "model": "qwen", "existingSecret": "llm"}}
     },
-    "credentials": {"credentials": {"existingSecret": "c2pa"}},
+    "credentials": {
+        "credentials": {
+            "existingSecret": "c2pa",
+            "watermark": {"program": "/opt/audiowmark", "existingSecret": "watermark-key"},
+        }
+    },
     "callers": {"auth": {"callersSecret": "callers", "tokenSecret": "tokens", "callerInFlight": 4}},
     "tls": {"tls": {"secret": "tls"}},
     "mutual-tls": {"tls": {"secret": "tls", "clientAuth": "mutual"}},

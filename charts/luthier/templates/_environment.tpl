@@ -110,6 +110,11 @@ LUTHIER_JOB_OWNER: {{ include "luthier.fullname" (dict "root" .root "component" 
 LUTHIER_CREDENTIALS_CERTIFICATE: /etc/luthier/credentials/tls.crt
 LUTHIER_CREDENTIALS_KEY: /etc/luthier/credentials/tls.key
 {{- end }}
+{{- $watermark := .root.Values.credentials.watermark }}
+{{- if and .server (eq .component "inference") (or $watermark.program $watermark.existingSecret) }}
+LUTHIER_WATERMARK: {{ required "credentials.watermark.existingSecret needs credentials.watermark.program" $watermark.program }}
+LUTHIER_WATERMARK_KEY: /etc/luthier/watermark/key
+{{- end }}
 {{- if has "database" .workload.needs }}
 {{- if .root.Values.database.existingSecret }}
 LUTHIER_DATABASE_URL_FILE: /etc/luthier/database/url

@@ -12,9 +12,9 @@ from typing import Final
 
 from luthier.common.v1.common_pb2 import ArtifactRef
 from luthier.inference.v1 import inference_pb2 as pb
-from luthier_inference.known_outputs.fingerprint import VERSION, Fingerprint, NoFingerprint, fingerprint_of
+from luthier_inference.known_outputs.fingerprint import VERSION, Fingerprint, fingerprint_of
 from luthier_inference.known_outputs.index import Index
-from luthier_kit.rpc import NotFound, PermissionDenied
+from luthier_kit.rpc import DataLoss, InvalidRequest, NotFound, PermissionDenied
 from luthier_kit.store import Store, is_blob_key
 from luthier_model.generation import Samples
 
@@ -47,10 +47,6 @@ class KnownOutputs:
     def on(self) -> bool:
         """Whether outputs are kept."""
         return self._max_bytes > 0
-
-    def named(self) -> dict[str, str]:
-        """Nothing of it is in the audio, so it names none."""
-        return {}
 
     def keep(
         self, samples: Samples, rate_hz: int, audio: ArtifactRef, action_key: str, model: str, watermark_id: str
@@ -126,7 +122,7 @@ class KnownOutputs:
         try:
             entry = self._store.get(pb.LoggedOutput, ref)
             fingerprint = Fingerprint.from_bytes(entry.fingerprint) if entry.version == VERSION else None
-        except (NotFound, PermissionDenied, NoFingerprint):  # expired or taken down meanwhile, or of somebody else
+        except (NotFound, PermissionDenied, InvalidRequest, DataLoss):  # gone meanwhile, or no entry
             return False
         if fingerprint is None:
             return False
