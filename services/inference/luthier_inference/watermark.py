@@ -112,7 +112,8 @@ class Watermarker:
         return payloads(told.read_text(encoding="utf-8"))
 
     def _run(self, arguments: Sequence[str | Path], stop: threading.Event) -> None:
-        assert self._program and self._key
+        assert self._program
+        assert self._key
         command = [self._program, arguments[0], "--key", self._key, *arguments[1:]]
         ends_at = time.monotonic() + _TIMEOUT_S
         try:

@@ -45,8 +45,8 @@ def verify(
     """Say whether a model made a file, which, by its content credentials, and whether it was changed since; whether it
     holds a watermark of this installation, and which of its outputs are heard in it.
 
-    Exit code 0 where the credentials are intact, else 1. Who signed is the certificate's word: C2PA's readers check it against the
-    certificates that they trust.
+    Exit code 0 where the credentials are intact, else 1. Who signed is the certificate's word: C2PA's readers check it
+    against the certificates that they trust.
     """
     context = begin(ctx, json)
     audio = put(context.clients.store, "audio", file, "application/octet-stream")

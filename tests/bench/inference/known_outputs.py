@@ -1,7 +1,7 @@
 """How many excerpts of logged outputs are known again, how many others are taken for one, and what it costs.
 
     OMP_NUM_THREADS=1 uv run --project services/inference --frozen --with av==18.1.0 --with pyacoustid==1.3.1 \
-      python tests/bench/inference/known_outputs.py OUT FOLDER [FOLDER ...] [--others N] [--jobs 2]
+      python tests/bench/inference/known_outputs.py OUT FOLDER [FOLDER ...] [--pieces N] [--others N]
 
 OUT has the mixes of the MIDI files in each FOLDER, as `make bench-copies COPIES=OUT` leaves them. Songs are cut to
 pieces of 47.6 s, as outputs are. One half of the songs is logged, by families where a folder states them (`truth.json`:
@@ -245,15 +245,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out", type=Path)
     parser.add_argument("folders", nargs="+", type=Path)
+    parser.add_argument("--pieces", type=int, default=0, help="of each half, evenly spread; 0 = all")
     parser.add_argument("--others", type=int, default=8)
     parser.add_argument("--jobs", type=int, default=2)
     options = parser.parse_args()
     pieces = [piece for folder in options.folders for piece in pieces_of(folder, options.out)]
     numbers = {logged: [at for at, one in enumerate(pieces) if one.logged == logged] for logged in (True, False)}
+    asked = {half: some[:: max(1, len(some) // options.pieces)] if options.pieces else some
+             for half, some in numbers.items()}  # fmt: skip
     with ProcessPoolExecutor(options.jobs, initializer=prepare, initargs=(pieces,)) as pool:
-        answers = [each for some in pool.map(known, numbers[True]) for each in some]
+        answers = [each for some in pool.map(known, asked[True]) for each in some]
         others = [
-            each for some in pool.map(unknown, numbers[False], [options.others] * len(numbers[False])) for each in some
+            each for some in pool.map(unknown, asked[False], [options.others] * len(asked[False])) for each in some
         ]
     sound, costs = pieces[numbers[True][0]].read(), list[float]()
     for _ in range(7):
@@ -271,7 +274,9 @@ def main() -> None:
     by_way = defaultdict[str, list[Answer]](list)
     for one in answers:
         by_way[one.way].append(one)
-    print("\n| excerpt of 10 s | known | lowest score | within 50 ms of its place | chromaprint |\n|---|---|---|---|---|")
+    print(
+        "\n| excerpt of 10 s | known | lowest score | within 50 ms of its place | chromaprint |\n|---|---|---|---|---|"
+    )
     for way, some in by_way.items():
         told = np.mean([one.own >= KNOWN_SCORE for one in some])
         near = np.mean([one.off_s < 0.05 for one in some])
