@@ -1,6 +1,7 @@
 """The watermark: put in by a program, found again before it counts, and stronger where it is not."""
 
 import hashlib
+import io
 import shutil
 import stat
 import threading
@@ -8,11 +9,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 from numpy.typing import NDArray
 
 from luthier.inference.v1 import inference_pb2 as pb
 from luthier_inference.watermark import Watermarker, payloads, watermarker_of
 from luthier_kit.rpc import Cancelled, Internal, SettingsError
+from tests.model.small import ModelFiles
+
+from .conftest import request
+from .test_credentials import detected, serve
 
 PAYLOAD = "0123456789abcdef0011223344556677"
 RATE = 44_100
@@ -126,3 +132,25 @@ def test_the_real_program_gives_the_same_bytes_for_the_same_key_and_payload(tmp_
         digests.add(hashlib.sha256(samples.tobytes()).hexdigest())
 
     assert len(digests) == 1
+
+
+@pytest.mark.skipif(not shutil.which("audiowmark"), reason="audiowmark is an operator's: it is not installed here")
+def test_a_file_that_was_encoded_anew_leads_to_the_record_of_its_making(
+    model_files: ModelFiles, tmp_path: Path
+) -> None:
+    key = tmp_path / "key"
+    key.write_text("key 00112233445566778899aabbccddeeff\n")
+    paths = {"watermark": str(shutil.which("audiowmark")), "watermark_key": str(key)}
+
+    for served in serve(model_files, tmp_path, **paths):
+        made = served.stub.Generate(request(seed=1, seconds_total=20.0, inline_audio=True))
+        samples, rate_hz = soundfile.read(io.BytesIO(made.inline_audio), dtype="float32", always_2d=True)
+        anew = io.BytesIO()
+        soundfile.write(anew, samples, rate_hz, format="MP3")
+
+        found = detected(served, anew.getvalue(), "mp3")
+
+        assert made.marks.watermark == pb.WATERMARK_STATE_VERIFIED
+        assert made.marks.watermark_id == made.action.action_key.rpartition("/")[2][:32]
+        assert found.watermark.finding == pb.WATERMARK_FINDING_KNOWN
+        assert found.watermark.action_key == made.action.action_key

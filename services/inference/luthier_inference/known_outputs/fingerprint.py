@@ -2,12 +2,12 @@
 
 Two things, of which the first says where to look and the second whether it is there:
 
-* Words: the sign of how the difference of two neighbouring bands of frequency changes from one frame to the next,
-  32 a frame (Haitsma and Kalker, "A highly robust audio fingerprinting system", ISMIR 2002), and a mask of those that tell
-  most: where the change is largest, and so is loudest in a mix.
-* Waves: the signs of the whitened waveform between 100 and 1000 Hz. Two signs agree by chance in half of the samples; of
-  a sound 6 dB below another in 65 % of them (Van Vleck's arcsine law), which 10 s of them tell apart from chance by
-  far. What moves a pitch, a tempo or the phases undoes it, coding and mixing do not.
+* Words: the sign of how the difference of two neighbouring bands of frequency changes from one frame to the next, 32
+  a frame (Haitsma and Kalker, "A highly robust audio fingerprinting system", ISMIR 2002), and a mask of those that
+  tell most: where the change is largest, and so is loudest in a mix.
+* Waves: the signs of the whitened waveform between 100 and 1000 Hz. Two signs agree by chance in half of the samples;
+  of a sound 6 dB below another in 65 % of them (Van Vleck's arcsine law), which 10 s of them tell apart from chance
+  by far. What moves a pitch, a tempo or the phases undoes it, coding and mixing do not.
 """
 
 from dataclasses import dataclass
