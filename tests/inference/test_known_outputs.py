@@ -83,13 +83,14 @@ def test_what_was_never_logged_is_not_known() -> None:
     assert [index.search(music(seed, 10.0), RATE) for seed in range(20, 30)] == [[]] * 10
 
 
-def test_an_excerpt_that_begins_before_an_output_is_known_from_its_beginning_on() -> None:
-    excerpt = np.concatenate([music(9, 5.0), music(2)[: 5 * RATE]])
+@pytest.mark.parametrize("before_s", [2.0, 5.0, 7.0])
+def test_an_excerpt_that_begins_before_an_output_is_known_from_its_beginning_on(before_s: float) -> None:
+    excerpt = np.concatenate([music(9, before_s), music(2)[: int((10 - before_s) * RATE)]])
 
     [found] = index_of(1, 2).search(excerpt, RATE)
 
     assert (found.output, found.output_at_s) == ("2", 0.0)
-    assert found.at_s == pytest.approx(5.0, abs=0.1)
+    assert found.at_s == pytest.approx(before_s, abs=0.1)
 
 
 def test_signs_of_a_sound_in_a_mix_agree_as_often_as_van_vleck_says() -> None:

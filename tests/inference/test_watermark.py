@@ -143,7 +143,7 @@ def test_a_file_that_was_encoded_anew_leads_to_the_record_of_its_making(
     paths = {"watermark": str(shutil.which("audiowmark")), "watermark_key": str(key)}
 
     for served in serve(model_files, tmp_path, **paths):
-        made = served.stub.Generate(request(seed=1, seconds_total=20.0, inline_audio=True))
+        made = served.stub.Generate(request(seed=1, seconds_total=6.0, inline_audio=True))
         samples, rate_hz = soundfile.read(io.BytesIO(made.inline_audio), dtype="float32", always_2d=True)
         anew = io.BytesIO()
         soundfile.write(anew, samples, rate_hz, format="MP3")

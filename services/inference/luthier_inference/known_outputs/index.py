@@ -152,8 +152,10 @@ class Index:
         """Outputs in a window of a sound that begins at `at_s`, each at its best place."""
         waves = _Waves.of(wave_signs(mono))
         best: dict[int, tuple[float, float]] = {}
+        firsts = np.array([entry.first for entry in self._entries])
         for place, shift, sure in self._places(mono):
-            entry = self._entry_at(place)
+            # the last output that begins before the window ends: a gap is as long as a window, so it lies on no other
+            entry = int(np.searchsorted(firsts, place + len(mono) // HOP)) - 1
             offset_s = (place - self._entries[entry].first) * HOP_S - shift / RATE_HZ
             score, exact_s = _verified(self._entries[entry], waves, offset_s)
             score = max(score, _score(sure, WORDS_SURE))
@@ -186,13 +188,6 @@ class Index:
                 if len(chosen) == most:
                     break
         return chosen
-
-    def _entry_at(self, place: int) -> int:
-        """The output whose words a window at a place of the index lies on: the one that the most of it covers."""
-        middle = place + _GAP // 2
-        firsts = [entry.first for entry in self._entries]
-        at = int(np.searchsorted(firsts, middle, side="right")) - 1
-        return max(at, 0)
 
 
 def _verified(output: _Entry, waves: _Waves, offset_s: float) -> tuple[float, float]:
