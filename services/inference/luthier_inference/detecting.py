@@ -10,38 +10,26 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import BinaryIO, Final
 
-import numpy as np
 import soundfile
 
 from luthier.common.v1.common_pb2 import ArtifactRef
 from luthier.inference.v1 import inference_pb2 as pb
 from luthier_inference.audio import FORMATS
 from luthier_inference.credentials.signer import Signer
+from luthier_inference.decoding import MAX_HEARD_S, Decoded, decode
 from luthier_inference.generator import KIND, STAGE
 from luthier_inference.known_outputs.kept import KnownOutputs
 from luthier_inference.watermark import ID_CHARS, SURE, ReadPayload, Watermarker
 from luthier_kit.rpc import Cancelled, LuthierError, NotFound
 from luthier_kit.store import Store
 from luthier_kit.workers import Call, Reasons, Workers
-from luthier_music.audio import AudioError, read_audio
 
 MAX_UPLOAD_BYTES: Final = 64 << 20
 """Of a file that is sent to the page."""
-MAX_HEARD_S: Final = 600.0
-"""Of a sound that is listened to, from its beginning."""
 MAX_JOB_S: Final = 60.0
 MEDIA_TYPES: Final = {"flac": "audio/flac", "wav": "audio/wav", "mp3": "audio/mpeg"}
 """Of files that can hold content credentials, by their extension."""
-_PEAK: Final = 0.5  # that a sound is brought to
 _REASONS: Final = Reasons("file", "AUDIO_CRASHED", "AUDIO_KILLED", "AUDIO_TOO_SLOW", "AUDIO_NOT_STARTED")
-
-
-@dataclass(frozen=True)
-class Decoded:
-    """A sound in a WAV file of floats; `cut`: the rest of it was left out. `fault`: why there is none, else empty."""
-
-    cut: bool = False
-    fault: str = ""
 
 
 @dataclass
@@ -177,18 +165,3 @@ class Detector:
                 sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         stored = ArtifactRef(key=f"{KIND}/{sha256}.{extension}", sha256=sha256, size_bytes=path.stat().st_size)
         return stored.key if self._store.blobs.exists(stored) else ""
-
-
-def decode(path: Path, target: Path) -> Decoded:
-    """A job of the process that decodes: writes the sound of a file as WAV of floats."""
-    try:
-        samples, rate_hz = read_audio(path, duration_s=MAX_HEARD_S)
-        with soundfile.SoundFile(path) as file:
-            cut = file.frames > len(samples)
-    except AudioError as error:
-        return Decoded(fault=str(error))
-    peak = float(np.abs(samples).max(initial=0.0))
-    if not peak:
-        return Decoded(fault="it is silent")
-    soundfile.write(target, samples * np.float32(_PEAK / peak), rate_hz, format="WAV", subtype="FLOAT")
-    return Decoded(cut)

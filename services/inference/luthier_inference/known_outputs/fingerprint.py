@@ -119,7 +119,7 @@ def band_energies(mono: Floats) -> Floats:
     for start in range(0, len(windows), _BLOCK):
         spectrum = np.fft.rfft(windows[start : start + _BLOCK] * _WINDOW, axis=1)
         power = np.square(spectrum.real) + np.square(spectrum.imag)
-        energies[start : start + _BLOCK] = power[:, _BAND_BINS[0] : _BAND_BINS[-1] + 1] @ _BANDS
+        energies[start : start + _BLOCK] = np.add.reduceat(power[:, : _BAND_EDGES[-1]], _BAND_EDGES[:-1], axis=1)
     return energies
 
 
@@ -171,19 +171,14 @@ def _packed(bits: NDArray[np.bool_]) -> Words:
     return np.packbits(bits, axis=1, bitorder="little").view("<u4")[:, 0].astype(np.uint32)
 
 
-def _bands() -> tuple[NDArray[np.int64], Floats]:
-    """The first and the last bin of the transform that count, and which band each is of (bins, 33)."""
-    edges = _BANDS_HZ[0] * (_BANDS_HZ[1] / _BANDS_HZ[0]) ** (np.arange(BITS + 2) / (BITS + 1))
-    hz = np.fft.rfftfreq(FRAME, 1 / RATE_HZ)
-    bins = np.flatnonzero((hz >= edges[0]) & (hz < edges[-1]))
-    of = np.searchsorted(edges, hz[bins], side="right") - 1
-    bands = np.zeros((len(bins), BITS + 1), np.float32)
-    bands[np.arange(len(bins)), of] = 1
-    return bins, bands
+def _band_edges() -> NDArray[np.int64]:
+    """The bins of the transform at which the 33 bands begin, and the one at which the last ends."""
+    edges_hz = _BANDS_HZ[0] * (_BANDS_HZ[1] / _BANDS_HZ[0]) ** (np.arange(BITS + 2) / (BITS + 1))
+    return np.searchsorted(np.fft.rfftfreq(FRAME, 1 / RATE_HZ), edges_hz)
 
 
 _FAST: Final = np.array(
     sorted(2**twos * 3**threes * 5**fives for twos in range(1, 26) for threes in range(8) for fives in range(6))
 )
-_BAND_BINS, _BANDS = _bands()
+_BAND_EDGES: Final = _band_edges()
 _WINDOW: Final = np.hanning(FRAME + 1)[:-1].astype(np.float32)

@@ -33,10 +33,10 @@ WINDOW_S: Final = 10.0
 STEP_S: Final = 5.0
 KNOWN_SCORE: Final = 0.5
 """From this score on an output is told."""
-WAVES_SURE: Final = 16.0
-WORDS_SURE: Final = 14.0
-"""Standard deviations of agreement by chance, were samples independent, that score half, of waves and of words. Neither
-are independent in music: `tests/bench/inference/known_outputs.py` counts what sounds without an output reach."""
+WAVES_SURE: Final = 21.0
+"""Standard deviations of agreement of waves by chance, were samples independent, that score half. They are not, in
+music: `tests/bench/inference/known_outputs.py` counts what sounds reach that are not logged. Agreement of words alone
+tells nothing: sounds that are held for long reach as much of it as copies."""
 _GAP: Final = round(WINDOW_S / HOP_S)  # words without meaning between two outputs: an excerpt may begin before one
 _MIN_COUNTED: Final = 250  # bits that a place needs, some 1.4 s of telling ones
 _PLACES: Final = 24  # that are held against the waves, and one for every 20 outputs
@@ -153,12 +153,11 @@ class Index:
         waves = _Waves.of(wave_signs(mono))
         best: dict[int, tuple[float, float]] = {}
         firsts = np.array([entry.first for entry in self._entries])
-        for place, shift, sure in self._places(mono):
+        for place, shift in self._places(mono):
             # the last output that begins before the window ends: a gap is as long as a window, so it lies on no other
             entry = int(np.searchsorted(firsts, place + len(mono) // HOP)) - 1
             offset_s = (place - self._entries[entry].first) * HOP_S - shift / RATE_HZ
             score, exact_s = _verified(self._entries[entry], waves, offset_s)
-            score = max(score, _score(sure, WORDS_SURE))
             if score >= KNOWN_SCORE and (entry not in best or score > best[entry][0]):
                 best[entry] = score, exact_s
         for entry, (score, offset_s) in best.items():
@@ -167,9 +166,9 @@ class Index:
                            self._entries[entry].duration_s - max(0.0, offset_s))  # fmt: skip
             yield Heard(self._entries[entry].name, at_s + skipped_s, max(0.0, offset_s), length_s, score)
 
-    def _places(self, mono: Floats) -> list[tuple[int, int, float]]:
-        """Places of the index where a window agrees most, with the shift of the window and how surely, the surest
-        first, none of them beside another."""
+    def _places(self, mono: Floats) -> list[tuple[int, int]]:
+        """Places of the index where a window agrees most, with the shift of the window, the surest first, none of them
+        beside another."""
         most = min(_PLACES + len(self._entries) // 20, _MOST_PLACES)
         found: list[tuple[float, int, int]] = []
         for shift in _SHIFTS:
@@ -179,12 +178,12 @@ class Index:
             sure = (counted[enough] - 2.0 * differ[enough]) / np.sqrt(counted[enough])
             some = np.argpartition(-sure, min(4 * most, len(sure) - 1))[: 4 * most] if len(sure) else enough
             found += [(float(sure[at]), int(enough[at]), shift) for at in some.tolist()]
-        chosen: list[tuple[int, int, float]] = []
+        chosen: list[tuple[int, int]] = []
         taken: set[int] = set()
-        for sure_by, place, shift in sorted(found, reverse=True):
+        for _, place, shift in sorted(found, reverse=True):
             if place not in taken:
                 taken |= {place - 1, place, place + 1}
-                chosen.append((place, shift, sure_by))
+                chosen.append((place, shift))
                 if len(chosen) == most:
                     break
         return chosen
@@ -203,13 +202,12 @@ def _verified(output: _Entry, waves: _Waves, offset_s: float) -> tuple[float, fl
     size = waves.size
     ours = waves.spectrum if last - first == waves.signs.size else np.fft.rfft(waves.signs[first:last], size)
     agreed = np.fft.irfft(np.fft.rfft(theirs, size) * np.conj(ours), size)
-    lags = np.concatenate([agreed[: len(theirs)], agreed[-_REACH:]])
-    at = int(np.argmax(np.abs(lags)))
-    lag = at if at < len(theirs) else at - len(theirs) - _REACH
-    exact_s = (from_ + lag - first) / WAVE_RATE_HZ
+    lags = np.abs(agreed[: 2 * _REACH + 1])
+    at = int(np.argmax(lags))
+    exact_s = (from_ + at - first) / WAVE_RATE_HZ
     if abs(exact_s - offset_s) > 3 * HOP_S:
         return 0.0, offset_s
-    return _score(float(abs(lags[at])) / np.sqrt(last - first), WAVES_SURE), exact_s
+    return _score(float(lags[at]) / np.sqrt(last - first), WAVES_SURE), exact_s
 
 
 def _score(sure: float, half: float) -> float:

@@ -16,7 +16,7 @@ from luthier_inference.known_outputs.fingerprint import VERSION, Fingerprint, fi
 from luthier_inference.known_outputs.index import Index
 from luthier_kit.rpc import DataLoss, InvalidRequest, NotFound, PermissionDenied
 from luthier_kit.store import Store, is_blob_key
-from luthier_model.generation import Samples
+from luthier_music.audio import Samples
 
 FOLDER: Final = "generated/"
 MAX_TOLD: Final = 8
