@@ -75,6 +75,22 @@ def test_inference_signs_by_the_certificate_in_the_secret_that_is_named(helm: He
             assert (volumes, paths) == ([], [None, None])
 
 
+def test_inference_alone_gets_the_watermarks_program_and_key(helm: Helm) -> None:
+    found = {pod.component: pod for pod in pods(helm.render(*VARIANTS["credentials"]))}
+
+    for name, pod in found.items():
+        mounted = [each for each in pod.spec.get("volumes", ()) if each["name"] == "watermark"]
+        told = env(pod.spec["containers"][0])
+        if name == "inference":
+            [volume] = mounted
+            assert volume["secret"]["secretName"] == "watermark-key"
+            assert told["LUTHIER_WATERMARK"] == "/opt/audiowmark"
+            assert told["LUTHIER_WATERMARK_KEY"] == f"/etc/luthier/watermark/{volume['secret']['items'][0]['path']}"
+        else:
+            assert not mounted
+            assert "LUTHIER_WATERMARK" not in told
+
+
 def test_the_readme_names_every_caller_whose_token_a_pod_mounts(helm: Helm) -> None:
     found = pods(helm.render(*VARIANTS["callers"]))
     volumes = [volume["secret"] for pod in found for volume in pod.spec.get("volumes", ()) if volume["name"] == "token"]

@@ -58,7 +58,12 @@ SWITCHES: dict[str, dict[str, Any]] = {
     "quotas": {
         "auth": {"callersSecret": "callers", "tokenSecret": "tokens", "quotas": {"shop": {"calls": 1000}, "*": {}}}
     },
-    "credentials": {"credentials": {"existingSecret": "c2pa"}},
+    "credentials": {
+        "credentials": {
+            "existingSecret": "c2pa",
+            "watermark": {"program": "/opt/audiowmark", "existingSecret": "watermark-key"},
+        }
+    },
     "callers": {"auth": {"callersSecret": "callers", "tokenSecret": "tokens", "callerInFlight": 4}},
     "tls": {"tls": {"secret": "tls"}},
     "mutual-tls": {"tls": {"secret": "tls", "clientAuth": "mutual"}},

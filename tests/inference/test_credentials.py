@@ -128,7 +128,8 @@ def test_one_flipped_bit_is_found(signing: Served) -> None:
 def test_a_format_that_holds_none_says_so(signing: Served, form: "pb.OutputFormat") -> None:
     made = signing.stub.Generate(request(seed=4, output_format=form))
 
-    assert made.marks == pb.Marks(credentials=pb.CREDENTIALS_STATE_FORMAT_HOLDS_NONE)
+    assert made.marks.credentials == pb.CREDENTIALS_STATE_FORMAT_HOLDS_NONE
+    assert not made.marks.credentials_issuer
 
 
 def test_every_seed_of_a_request_has_credentials_of_its_own(signing: Served) -> None:

@@ -10,10 +10,12 @@ import torch
 from luthier.inference.v1 import inference_pb2 as pb
 from luthier_inference.credentials.signer import Signer
 from luthier_inference.generator import Generator, memory_bounded
+from luthier_inference.known_outputs.kept import KnownOutputs
 from luthier_inference.memory import Estimates, Memory
 from luthier_inference.model_cache import ModelCache
 from luthier_inference.request import GenerationJob
 from luthier_inference.served_models import ServedVersion
+from luthier_inference.watermark import Watermarker
 from luthier_kit.rpc import Cancelled, Unavailable
 from luthier_model.generation import Denoising, GenerationParameters, LoadedModel, evaluate
 from luthier_model.loading import load
@@ -45,7 +47,8 @@ def test_no_step_begins_after_the_stop(
         served = ServedVersion(version_of(store, model_files, "tiny"), model_files.configuration)
         memory, estimates = Memory(1 << 60), Estimates("cpu", "float32", None)
         cache = ModelCache(lambda _: model, loads_no_adapter, 1, memory, estimates.model)
-        generator = Generator(store, cache, scheduler, memory, estimates, "float32", tmp_path, Signer(None))
+        marks = (Signer(None), Watermarker(None), KnownOutputs(store, 0))
+        generator = Generator(store, cache, scheduler, memory, estimates, "float32", tmp_path, *marks)
         parameters = GenerationParameters("calm piano", seed=11, seconds_total=2.0, steps=1000)
         with pytest.raises(Cancelled):
             generator.generate(GenerationJob(served, parameters), on_progress, stop)

@@ -9,9 +9,12 @@ from luthier.inference.v1.inference_pb2 import (
     CREDENTIALS_FINDING_INTACT,
     CREDENTIALS_FINDING_NONE,
     CREDENTIALS_FINDING_UNREADABLE,
+    WATERMARK_FINDING_KNOWN,
     CredentialsFinding,
     DetectMarksResponse,
     FoundCredentials,
+    FoundWatermark,
+    KnownOutput,
 )
 from luthier_kit.store import Store
 from tests.pipeline.fakes import Done, FakeClients, Stub, luthier
@@ -65,3 +68,29 @@ def test_it_answers_in_json(store: Store, tmp_path: Path) -> None:
     document = verified(store, tmp_path, DetectMarksResponse(credentials=INTACT), "--json").document
 
     assert document["credentials"]["finding"] == "CREDENTIALS_FINDING_INTACT"
+
+
+def test_what_the_sound_tells_is_said_with_its_place(store: Store, tmp_path: Path) -> None:
+    watermark = FoundWatermark(finding=WATERMARK_FINDING_KNOWN, id="ab" * 16, action_key="actions/generate/78.json")
+    known = KnownOutput(
+        output_key="generated/56.flac", model="demo@1", at_s=1.25, output_at_s=20.0, duration_s=10.0, score=0.75
+    )
+    found = DetectMarksResponse(
+        credentials=FoundCredentials(finding=CREDENTIALS_FINDING_NONE), watermark=watermark, known=[known],
+        listened_for=3, notes=["only its first 600 s were listened to"],
+    )  # fmt: skip
+
+    done = verified(store, tmp_path, found)
+
+    assert done.code == 1
+    assert done.out.splitlines()[-3:] == [
+        "watermark: found, it leads to actions/generate/78.json",
+        "known output by sound: 1.2 to 11.2 s is generated/56.flac of demo@1 from 20.0 s on, score 0.75 of 1",
+        "note: only its first 600 s were listened to",
+    ]
+
+
+def test_how_many_outputs_were_listened_for_in_vain_is_said(store: Store, tmp_path: Path) -> None:
+    done = verified(store, tmp_path, DetectMarksResponse(credentials=INTACT, listened_for=3))
+
+    assert "known output by sound: none of 3" in done.out

@@ -161,6 +161,11 @@ LUTHIER_PROMPT_KEY_FILE: /etc/luthier/prompts/prompt-key
 {{- end }}
 LUTHIER_CALLER_QUOTAS: {{ join "," $quotas | quote }}
 {{- end }}
+{{- $watermark := .root.Values.credentials.watermark }}
+{{- if and .server (eq .component "inference") (or $watermark.program $watermark.existingSecret) }}
+LUTHIER_WATERMARK: {{ required "credentials.watermark.existingSecret needs credentials.watermark.program" $watermark.program }}
+LUTHIER_WATERMARK_KEY: /etc/luthier/watermark/key
+{{- end }}
 {{- if has "database" .workload.needs }}
 {{- if .root.Values.database.existingSecret }}
 LUTHIER_DATABASE_URL_FILE: /etc/luthier/database/url

@@ -32,6 +32,10 @@
 {{- if and .server (eq .component "inference") $values.promptsLeftOut.existingSecret }}
 - {name: prompts, mount: /etc/luthier/prompts, source: {{ include "luthier.secretSource" (dict "secret" $values.promptsLeftOut.existingSecret "keys" (list "prompt-key")) }}}
 {{- end }}
+{{- if and .server (eq .component "inference") (or $values.credentials.watermark.program $values.credentials.watermark.existingSecret) }}
+{{- $key := required "credentials.watermark.program needs credentials.watermark.existingSecret" $values.credentials.watermark.existingSecret }}
+- {name: watermark, mount: /etc/luthier/watermark, source: {{ include "luthier.secretSource" (dict "secret" $key "keys" (list "key")) }}}
+{{- end }}
 {{- if has "kubernetes" .workload.needs }}
 - {name: jobs, mount: /etc/luthier/jobs, source: {configMap: {name: {{ include "luthier.fullname" (dict "root" .root "component" "jobs") }}}}}
 {{- end }}

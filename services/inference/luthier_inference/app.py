@@ -8,8 +8,10 @@ import torch
 
 from luthier.inference.v1 import inference_pb2
 from luthier_inference.credentials.signer import Signer, signer_of
+from luthier_inference.detecting import Detector, Uploads
 from luthier_inference.generator import Generator
 from luthier_inference.heard import Listener
+from luthier_inference.known_outputs.kept import KnownOutputs
 from luthier_inference.memory import Estimates, Memory
 from luthier_inference.model_cache import Loader, ModelCache, Watcher
 from luthier_inference.prompts import PromptRecords
@@ -19,6 +21,7 @@ from luthier_inference.served_models import ServedModels
 from luthier_inference.service import InferenceServicer
 from luthier_inference.settings import COMPILE, CUDA_GRAPHS, LEAVE_OUT, OFF, InferenceSettings
 from luthier_inference.spending import Spending
+from luthier_inference.watermark import watermarker_of
 from luthier_kit.quotas import Quotas, quotas_of
 from luthier_kit.rpc import Front, Service, SettingsError, Workload, log_no_exception_texts
 from luthier_kit.store import Store
@@ -52,12 +55,18 @@ def build_service(settings: InferenceSettings, store: Store) -> Service:
     prompts = PromptRecords(settings.prompt_key if settings.prompts == LEAVE_OUT else "")
     if prompts.left_out:
         log_no_exception_texts()
-    generator = Generator(store, cache, scheduler, memory, estimates, settings.precision, scratch, signer, prompts)
+    watermarker = watermarker_of(settings.watermark, settings.watermark_key)
+    known = KnownOutputs(store, settings.output_log_mib << 20)
+    generator = Generator(
+        store, cache, scheduler, memory, estimates, settings.precision, scratch, signer, watermarker, known, prompts
+    )
     listener = Listener(settings.analysis_address)
     asked = quotas_of(settings.caller_quotas)
     quotas = Quotas(store, asked, every_s=settings.quotas_every_s) if asked else None
-    registrar = Registrar(store, text, scratch)
-    servicer = InferenceServicer(store, models, cache, generator, registrar, listener, Spending(quotas))
+    detector, uploads = Detector(store, signer, watermarker, known), Uploads(scratch)
+    servicer = InferenceServicer(
+        store, models, cache, generator, Registrar(store, text, scratch), listener, Spending(quotas), detector, uploads
+    )
     watcher = Watcher(models, cache, settings.watch_every_s)
 
     def prepare() -> None:
@@ -70,6 +79,7 @@ def build_service(settings: InferenceSettings, store: Store) -> Service:
         listener.close()
         scheduler.close()
         signer.close()
+        detector.close()
         if quotas:
             quotas.close()
 
@@ -87,7 +97,7 @@ def build_service(settings: InferenceSettings, store: Store) -> Service:
         scheduled_calls=settings.slots + settings.queue + LOOKED_UP,
         prepare=prepare,
         close=close,
-        front=_front(settings, store, scratch),
+        front=_front(settings, store, scratch, uploads),
     )
 
 
@@ -112,10 +122,10 @@ def _signer(settings: InferenceSettings, scratch: Path) -> Signer:
     return signer_of(certificate, key, settings.credentials_authority, scratch / "credentials")
 
 
-def _front(settings: InferenceSettings, store: Store, scratch: Path) -> Front | None:
+def _front(settings: InferenceSettings, store: Store, scratch: Path, uploads: Uploads) -> Front | None:
     """HTTP, where it is asked for: else none of it is imported."""
     if settings.web_address == OFF:
         return None
     from luthier_inference.web.app import HttpFront
 
-    return HttpFront(store, scratch, settings.web_address, settings.web_origins)
+    return HttpFront(store, scratch, settings.web_address, settings.web_origins, uploads)

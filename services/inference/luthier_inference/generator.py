@@ -18,11 +18,13 @@ from luthier_inference import audio, metrics
 from luthier_inference.audio import Finished
 from luthier_inference.credentials.signer import Credentials, Signer
 from luthier_inference.credentials.statement import DATASET, MODEL, Ingredient, Statement
+from luthier_inference.known_outputs.kept import KnownOutputs
 from luthier_inference.memory import Estimates, Memory
 from luthier_inference.model_cache import ModelCache
 from luthier_inference.prompts import KEPT, PromptRecords
 from luthier_inference.request import GenerationJob
 from luthier_inference.scheduler import AdmittedRequest, Forecast, Scheduler, out_of_memory
+from luthier_inference.watermark import ID_CHARS, Watermark, Watermarker
 from luthier_inference.work import OnPiece, Work, amount_of
 from luthier_kit.store import Action, Store
 from luthier_model.generation import LoadedModel, fitted, prompt_tokens
@@ -50,6 +52,8 @@ class GenerationResult:
     notes: tuple[str, ...]
     finished: Finished
     credentials: Credentials
+    watermark: Watermark
+    logged: "pb.OutputLogState"
 
 
 class Generator:
@@ -57,18 +61,20 @@ class Generator:
 
     def __init__(
         self, store: Store, cache: ModelCache, scheduler: Scheduler, memory: Memory, estimates: Estimates,
-        precision: str, scratch: Path, signer: Signer, prompts: PromptRecords = KEPT,
+        precision: str, scratch: Path, signer: Signer, watermarker: Watermarker, known: KnownOutputs,
+        prompts: PromptRecords = KEPT,
     ) -> None:  # fmt: skip
         self.store, self.cache, self.scheduler = store, cache, scheduler
         self.memory, self.estimates = memory, estimates
-        self.precision, self.scratch, self.signer, self.prompts = precision, scratch, signer, prompts
+        self.precision, self.scratch, self.prompts = precision, scratch, prompts
+        self.signer, self.watermarker, self.known = signer, watermarker, known
 
     def action(self, job: GenerationJob) -> Action:
         """The name of a job: equal jobs give the same audio."""
         version = job.served.version
         adapters = sorted(each.artifact.sha256 for each in job.served.adapters)
         parameters = self.prompts.named(job.named()) | {"precision": job.served.precision or self.precision}
-        parameters |= self.signer.named(audio.FORMATS[job.output_format].media_type)
+        parameters |= self.signer.named(audio.FORMATS[job.output_format].media_type) | self.watermarker.named()
         known = [version, *(each.version for each in job.served.adapters)]
         licences = tuple(dict.fromkeys(licence for each in known for licence in each.notes.get("licences", ())))
         return Action(
@@ -113,18 +119,25 @@ class Generator:
                     init_audio = audio.read(path, c.sample_rate_hz, c.channels, c.window_samples)
                 work = Work(model, p, init_audio, _Steps(request, version.name, on_progress), mix, on_piece)
                 samples = request.run(work)  # (samples, channels)
+            action = self.action(job)
+            samples, watermark = self.watermarker.put(
+                samples, c.sample_rate_hz, action.digest[:ID_CHARS], Path(folder), stop
+            )
             finished = audio.finished(samples, c.sample_rate_hz, job.output_format, job.level)
             samples = finished.samples
             path = audio.write(
                 Path(folder), samples, finished.rate_hz, job.output_format, job.tags(prompt=not self.prompts.left_out)
             )
             media_type = audio.FORMATS[job.output_format].media_type
-            credentials = self.signer.sign(path, media_type, _statement(job, self.action(job).key(1)))
+            credentials = self.signer.sign(path, media_type, _statement(job, action.key(1)))
             ref = self.store.blobs.move_file(KIND, path, media_type=media_type)
+            logged = self.known.keep(samples, finished.rate_hz, ref, action.key(1), job.served.label, watermark.id)
             metrics.AUDIO_SECONDS.labels(version.name).inc(len(samples) / finished.rate_hz)
             peak_dbfs = audio.peak_dbfs(samples)
             notes = _notes(model, job, peak_dbfs)
-            return GenerationResult(ref, len(samples), peak_dbfs, request.device_s, notes, finished, credentials)
+            return GenerationResult(
+                ref, len(samples), peak_dbfs, request.device_s, notes, finished, credentials, watermark, logged
+            )
 
 
 class _Steps:

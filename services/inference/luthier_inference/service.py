@@ -12,13 +12,12 @@ from typing import Final, TypeVar
 import grpc
 import numpy as np
 
-from luthier.common.v1.common_pb2 import ArtifactRef
 from luthier.inference.v1 import inference_pb2 as pb
 from luthier.inference.v1 import inference_pb2_grpc as pb_grpc
 from luthier_inference import metrics
 from luthier_inference.advice import Cards
-from luthier_inference.audio import FORMATS
-from luthier_inference.generator import KIND, GenerationResult, Generator, OnProgress
+from luthier_inference.detecting import Detector, Uploads
+from luthier_inference.generator import GenerationResult, Generator, OnProgress
 from luthier_inference.heard import Hearing, Listener
 from luthier_inference.model_cache import ModelCache
 from luthier_inference.music import music_message
@@ -37,8 +36,6 @@ from luthier_model.generation import Samples, fitted
 
 MAX_INLINE_BYTES: Final = 3 << 20
 MAX_DETECT_BYTES: Final = 256 << 20
-MEDIA_TYPES: Final = {"flac": "audio/flac", "wav": "audio/wav", "mp3": "audio/mpeg"}
-"""Of files that can hold content credentials, by their extension."""
 CHUNK_BYTES: Final = 1 << 20
 MAX_TEXT_ENCODER_FILES: Final = 16
 MAX_REGISTERED_BY_CHARS: Final = 100
@@ -56,9 +53,9 @@ class InferenceServicer(pb_grpc.InferenceServiceServicer):
 
     def __init__(
         self, store: Store, models: ServedModels, cache: ModelCache, generator: Generator, registrar: Registrar,
-        listener: Listener, spending: Spending,
+        listener: Listener, spending: Spending, detector: Detector, uploads: Uploads,
     ) -> None:  # fmt: skip
-        self.store, self.models, self.cache = store, models, cache
+        self.store, self.models, self.cache, self.detector, self.uploads = store, models, cache, detector, uploads
         self.generator, self.registrar, self.cards, self.listener = generator, registrar, Cards(store), listener
         self.spending = spending
 
@@ -136,21 +133,19 @@ class InferenceServicer(pb_grpc.InferenceServiceServicer):
 
     def DetectMarks(self, request: pb.DetectMarksRequest, context: grpc.ServicerContext) -> pb.DetectMarksResponse:
         checks = Checks()
-        checks.artifact("audio", request.audio, max_bytes=MAX_DETECT_BYTES)
+        if request.upload:
+            checks.that(
+                not request.HasField("audio"), "upload", "must be empty with audio: one of the two is looked into"
+            )
+        else:
+            checks.artifact("audio", request.audio, max_bytes=MAX_DETECT_BYTES)
         checks.done()
-        extension = request.audio.key.rpartition(".")[2].lower()
+        stop = _stop_of(context)
+        if request.upload:
+            return self.detector.detect(self.uploads.path_of(request.upload), None, stop, context)
         with TemporaryDirectory(dir=self.generator.scratch, prefix="detect-") as folder:
             path = self.store.blobs.fetch(request.audio, Path(folder), read_only=True)
-            found = self.generator.signer.found_in(path, MEDIA_TYPES.get(extension, ""), context)
-        output = ""
-        if extension in {form.extension for form in FORMATS.values()}:
-            stored = ArtifactRef(
-                key=f"{KIND}/{request.audio.sha256}.{extension}",
-                sha256=request.audio.sha256,
-                size_bytes=request.audio.size_bytes,
-            )
-            output = stored.key if self.store.blobs.exists(stored) else ""
-        return pb.DetectMarksResponse(credentials=found, output_key=output)
+            return self.detector.detect(path, request.audio.sha256, stop, context)
 
     def GetUsage(self, request: pb.GetUsageRequest, context: grpc.ServicerContext) -> pb.GetUsageResponse:
         del request, context
@@ -338,11 +333,23 @@ def response_message(job: GenerationJob, result: GenerationResult) -> pb.Generat
         loudness_lufs=result.finished.loudness_lufs,
         true_peak_dbtp=result.finished.true_peak_dbtp,
         gain_db=result.finished.gain_db,
-        marks=pb.Marks(credentials=result.credentials.state, credentials_issuer=result.credentials.issuer),
+        marks=marks_message(result),
         applied_adapters=[
             pb.AppliedAdapter(model=each.version.label, digest=f"sha256:{each.artifact.sha256}", share=each.share)
             for each in job.served.adapters
         ],
+    )
+
+
+def marks_message(result: GenerationResult) -> pb.Marks:
+    """How a result's file says what made it, and how it is known again."""
+    return pb.Marks(
+        credentials=result.credentials.state,
+        credentials_issuer=result.credentials.issuer,
+        watermark=result.watermark.state,
+        watermark_id=result.watermark.id,
+        watermark_strength=result.watermark.strength,
+        log=result.logged,
     )
 
 

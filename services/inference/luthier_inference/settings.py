@@ -99,6 +99,21 @@ class InferenceSettings(ServiceSettings, StoreSettings):
         help="http(s) address of a time-stamping authority (RFC 3161), asked once a file; empty = none",
     )  # fmt: skip
 
+    watermark: str = setting(
+        "LUTHIER_WATERMARK", default="", path="file",
+        help="path of the program audiowmark, which puts an imperceptible watermark into audio; empty = none",
+    )  # fmt: skip
+    watermark_key: str = setting(
+        "LUTHIER_WATERMARK_KEY",
+        default="",
+        path="file",
+        help="its key file (audiowmark gen-key): who has it reads them",
+    )
+    output_log_mib: int = setting(
+        "LUTHIER_OUTPUT_LOG_MIB", default=128, low=0, high=1 << 16,
+        help="memory for the log of outputs, by which excerpts are known again, MiB; 0 = none is kept",
+    )  # fmt: skip
+
     @property
     def precisions(self) -> tuple[str, ...]:
         """What a request may ask for on this device, its own first."""
@@ -128,6 +143,8 @@ class InferenceSettings(ServiceSettings, StoreSettings):
             faults.append(f"LUTHIER_PROMPT_KEY {'is too short' if self.prompt_key else 'is missing'}: {text}")
         if bool(self.credentials_certificate) != bool(self.credentials_key):
             faults.append("LUTHIER_CREDENTIALS_CERTIFICATE and LUTHIER_CREDENTIALS_KEY go together: one is set")
+        if bool(self.watermark) != bool(self.watermark_key):
+            faults.append("LUTHIER_WATERMARK and LUTHIER_WATERMARK_KEY go together: one is set")
         if self.credentials_authority and not self.credentials_authority.startswith(("http://", "https://")):
             faults.append("LUTHIER_CREDENTIALS_AUTHORITY must begin with http:// or https://")
         if len(self.models) > self.models_loaded:

@@ -56,6 +56,8 @@ def _load() -> ctypes.CDLL:
     library.luthier_level_evidence.restype = number
     library.luthier_sum_levels.argtypes = [*level_map, *levelled, pointer, whole, single, single, number, pointer]
     library.luthier_sum_levels.restype = None
+    library.luthier_masked_distances.argtypes = [pointer, pointer, whole, pointer, whole, pointer, pointer]
+    library.luthier_masked_distances.restype = None
     return library
 
 
@@ -103,6 +105,23 @@ def add_to_mix(
         samples.ctypes.data, len(samples), gain, *faded, mix.ctypes.data, block_frames, peaks.ctypes.data
     )
     return peaks
+
+
+def masked_distances(
+    words: NDArray[np.uint32], mask: NDArray[np.uint32], query: NDArray[np.uint32]
+) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Of a query [m] laid on words [n] from each place [n - m + 1] on, the bits that differ and the bits that count,
+    which are those that `mask` [n] has. ValueError where they do not fit."""
+    places = words.size - query.size + 1
+    arrays = (words, mask, query)
+    if not all(each.dtype == np.uint32 and each.ndim == 1 and each.flags.c_contiguous for each in arrays):
+        raise ValueError("words, mask and query must be whole rows of uint32")
+    if words.size != mask.size or not query.size or places < 1:
+        raise ValueError("mask must be as long as words, and the query from 1 word to as many")
+    differ, counted = np.empty(places, np.int32), np.empty(places, np.int32)
+    pointers = words.ctypes.data, mask.ctypes.data, places, query.ctypes.data, query.size
+    _LIBRARY.luthier_masked_distances(*pointers, differ.ctypes.data, counted.ctypes.data)
+    return differ, counted
 
 
 def to_steps(samples: NDArray[np.floating], gain: float) -> tuple[NDArray[np.int32], float]:

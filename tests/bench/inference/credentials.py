@@ -1,9 +1,9 @@
-"""What content credentials cost: CPU time and bytes of a file, beside its encoding.
+"""What content credentials and the log of outputs cost: CPU time and bytes of a file, beside its encoding.
 
     services/inference/.venv/bin/python tests/bench/inference/credentials.py [--seconds 47.6] [--rounds 9]
 
 Stereo noise at 44.1 kHz, written and signed as the service does it, in turn; CPU of this process and of the one that
-signs, medians of the rounds after the first, which starts that process.
+signs, medians of the rounds after the first, which starts that process. Of the log: the fingerprint and its entry.
 """
 
 import argparse
@@ -19,10 +19,13 @@ sys.path.insert(0, str(Path(__file__).parents[3]))
 
 import numpy as np
 
+from luthier.common.v1.common_pb2 import ArtifactRef
 from luthier_inference import audio
 from luthier_inference.credentials.certificate import for_development
 from luthier_inference.credentials.signer import Signer
 from luthier_inference.credentials.statement import MODEL, Ingredient, Statement
+from luthier_inference.known_outputs.kept import KnownOutputs
+from luthier_kit.store import StoreSettings, open_store
 
 STATEMENT = Statement(
     "demo@1, seed 1", "demo@1", f"sha256:{'0' * 64}", 1, f"actions/generate/{'0' * 64}.json",
@@ -38,6 +41,21 @@ def children_cpu_s() -> float:
             user, system = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()[11:13]
             ticks += int(user) + int(system)
     return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def with_log(sound: np.ndarray, rounds: int, folder: Path) -> None:
+    """The entry of an output in the log, in a store in a folder."""
+    store = open_store(StoreSettings(store="folder", store_folder=folder))
+    log, costs, waits = KnownOutputs(store, 64 << 20), list[float](), list[float]()
+    for number in range(rounds + 1):
+        audio = ArtifactRef(key=f"generated/{number:064x}.flac", sha256=f"{number:064x}", size_bytes=1)
+        cpu, wall = time.process_time(), time.perf_counter()
+        log.keep(sound, 44_100, audio, f"actions/generate/{number:064x}.json", "demo@1", "")
+        costs.append(time.process_time() - cpu)
+        waits.append(time.perf_counter() - wall)
+    size = next(store.objects.stored("generated/")).size_bytes
+    cpu_ms, wall_ms = (statistics.median(each[1:]) * 1000 for each in (costs, waits))
+    print(f"log        {size} bytes stored; {cpu_ms:.0f} ms CPU, {wall_ms:.0f} ms waited")
 
 
 def main() -> None:
@@ -70,6 +88,7 @@ def main() -> None:
             cost = f"{mean:.0f} ms CPU (mean), {waited:.0f} ms waited"
             print(f"{form:10} {more} bytes more; {cost}; encoding {encoding:.0f} ms CPU")
         signer.close()
+        with_log(sound, asked.rounds, folder / "store")
 
 
 if __name__ == "__main__":

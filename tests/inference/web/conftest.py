@@ -11,6 +11,7 @@ from typing import Any
 import grpc
 import httpx
 import pytest
+from playwright.sync_api import Browser, expect, sync_playwright
 
 from luthier.inference.v1 import inference_pb2 as pb
 from luthier.inference.v1 import inference_pb2_grpc
@@ -22,9 +23,11 @@ from luthier_kit.store import Store
 from luthier_model.generation import Denoising, evaluate
 from tests.inference.conftest import PROMPT, settings_for, version_of
 from tests.model.small import ModelFiles
-from tests.support.services import temp_store
+from tests.support.services import require_tool, temp_store
 
 GENERATE = "/v1/audio/generate"
+FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+         "--disable-component-update", "--disable-sync", "--autoplay-policy=no-user-gesture-required")  # fmt: skip
 SECONDS, RATE_HZ = 1.0, 16_000  # of what tests ask for, and of the tiny model
 
 
@@ -117,3 +120,14 @@ def slow_steps(monkeypatch: pytest.MonkeyPatch) -> None:
         evaluate(together)
 
     monkeypatch.setattr("luthier_inference.work.evaluate", slow)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """Debian's chromium."""
+    chromium = require_tool("chromium")
+    expect.set_options(timeout=15_000)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=list(FLAGS))
+        yield browser
+        browser.close()

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import soundfile
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, BrowserContext, Page, Route, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, Route, expect
 
 from luthier.inference.v1 import inference_pb2 as pb
 from luthier_inference import metrics
@@ -24,25 +24,12 @@ from tests.support.services import require_tool
 
 from .conftest import Both, both, wait_until
 
-FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync", "--autoplay-policy=no-user-gesture-required")  # fmt: skip
 HOSTILE = '<img src=x onerror="document.title=\'taken over\'"> it\'s "calm" $HOME `piano`'
 TOKEN = "alice-token-0123456789"
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """Debian's chromium."""
-    chromium = require_tool("chromium")
-    expect.set_options(timeout=15_000)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=list(FLAGS))
-        yield browser
-        browser.close()
-
-
 @contextmanager
-def visiting(browser: Browser, url: str, **options: Any) -> Iterator[Page]:
+def visiting(browser: Browser, url: str, path: str = "/", **options: Any) -> Iterator[Page]:
     """A new person's page, ready. A script error or a blocked resource fails the test."""
     context: BrowserContext = browser.new_context(
         **{"base_url": url, "viewport": {"width": 1280, "height": 860}, **options}
@@ -50,7 +37,7 @@ def visiting(browser: Browser, url: str, **options: Any) -> Iterator[Page]:
     page, faults = context.new_page(), list[str]()
     page.on("pageerror", lambda error: faults.append(str(error)))
     page.on("console", lambda line: faults.append(line.text) if "Content Security" in line.text else None)
-    page.goto("/")
+    page.goto(path)
     expect(page.locator("html[data-ready]")).to_have_count(1)
     yield page
     context.close()

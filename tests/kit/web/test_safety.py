@@ -69,3 +69,28 @@ def test_programs_change_things_with_json(headers: dict[str, str], expected: str
 def test_where_only_pages_change_things_their_header_is_asked_for() -> None:
     assert reason("POST", from_pages=True, **JSON) == "CROSS_SITE"
     assert reason("POST", from_pages=True, x_luthier_page="1", content_length="2") == ""
+
+
+FILE = {"content_type": "audio/flac", "content_length": "1000"}
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        (FILE, ""),
+        ({**FILE, "content_type": "application/octet-stream"}, ""),
+        ({**FILE, "content_type": "text/plain"}, "NOT_A_FILE"),  # what another site's page can send without a preflight
+        ({**FILE, "content_type": "multipart/form-data; boundary=x"}, "NOT_A_FILE"),
+        ({**FILE, "origin": "https://evil.example"}, "CROSS_SITE"),
+        ({**FILE, "content_length": "1001"}, "BODY_TOO_LARGE"),
+        ({**FILE, "content_length": ""}, "BODY_TOO_LARGE"),
+    ],
+)
+def test_files_are_taken_where_they_are_wanted_alone(headers: dict[str, str], expected: str) -> None:
+    taking = Safety(nothing, refuse, max_body_bytes=100, from_pages=False, uploads={"/files": 1000})
+    named = Headers({name.replace("_", "-"): value for name, value in {"host": "localhost", **headers}.items()})
+
+    found, elsewhere = (taking.refusal("POST", path, named) for path in ("/files", "/"))
+
+    assert (found[1] if found else "") == expected
+    assert elsewhere is not None

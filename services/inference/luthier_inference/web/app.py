@@ -14,15 +14,18 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
 from luthier.inference.v1 import inference_pb2 as pb
+from luthier_inference.detecting import MAX_UPLOAD_BYTES, Uploads
 from luthier_inference.web import errors, openapi
 from luthier_inference.web.body import MAX_BODY_BYTES
 from luthier_inference.web.calls import Calls, metadata_of, request_id_of
 from luthier_inference.web.generating import as_dict, generate
 from luthier_inference.web.stored import stored_audio
+from luthier_inference.web.verifying import verify
 from luthier_kit.store import Store
 from luthier_kit.web import Safety, WebServer
 
 STATIC: Final = Path(__file__).parent / "static"
+VERIFY: Final = "/v1/audio/verify"
 REVALIDATED: Final = {"Cache-Control": "no-cache"}  # a new version of the service has another page
 
 
@@ -36,6 +39,11 @@ class _Static(StaticFiles):
 async def page(_: Request) -> Response:
     """The page to generate with."""
     return FileResponse(STATIC / "index.html", headers=REVALIDATED)
+
+
+async def verify_page(_: Request) -> Response:
+    """The page that a file is dropped on."""
+    return FileResponse(STATIC / "verify.html", headers=REVALIDATED)
 
 
 async def models(request: Request) -> Response:
@@ -64,34 +72,43 @@ async def health(request: Request) -> Response:
     return Response(status_code=200 if await calls.serving() else 503, headers={"Cache-Control": "no-store"})
 
 
-def create_app(store: Store, scratch: Path, origins: Iterable[str]) -> Starlette:
+def create_app(store: Store, scratch: Path, origins: Iterable[str], uploads: Uploads) -> Starlette:
     """The application; its `state.calls` is set before it serves. Files that are sent lie below `scratch` meanwhile."""
     zipped = [Middleware(GZipMiddleware, minimum_size=1000)]
     app = Starlette(
         routes=[
             Route("/v1/audio/generate", generate, methods=["POST"]),
+            Route(VERIFY, verify, methods=["POST"]),
             Route("/v1/audio/{name}", stored_audio, methods=["GET"]),
             Route("/v1/models", models, methods=["GET"]),
             Route("/health", health, methods=["GET"]),
             Route("/", page, methods=["GET"]),
+            Route("/verify", verify_page, methods=["GET"]),
             Mount("/static", _Static(directory=STATIC), middleware=zipped),
             Route("/openapi.json", openapi.as_json, methods=["GET"], middleware=zipped),
             Route("/docs", openapi.as_page, methods=["GET"], middleware=zipped),
         ],
         middleware=[
-            Middleware(Safety, refuse=errors.answer, origins=origins, max_body_bytes=MAX_BODY_BYTES, from_pages=False)
+            Middleware(
+                Safety,
+                refuse=errors.answer,
+                origins=origins,
+                max_body_bytes=MAX_BODY_BYTES,
+                from_pages=False,
+                uploads={VERIFY: MAX_UPLOAD_BYTES},
+            )
         ],
         exception_handlers=errors.HANDLERS,
     )
-    app.state.store, app.state.scratch = store, scratch
+    app.state.store, app.state.scratch, app.state.uploads = store, scratch, uploads
     return app
 
 
 class HttpFront:
     """HTTP at `address`, answered by calls of the gRPC server. SettingsError when it cannot be bound."""
 
-    def __init__(self, store: Store, scratch: Path, address: str, origins: Iterable[str] = ()) -> None:
-        self._app = create_app(store, scratch, origins)
+    def __init__(self, store: Store, scratch: Path, address: str, origins: Iterable[str], uploads: Uploads) -> None:
+        self._app = create_app(store, scratch, origins, uploads)
         self._server = WebServer(self._app, address)
         self.address = self._server.address
 

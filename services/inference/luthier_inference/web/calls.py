@@ -25,6 +25,7 @@ from luthier_kit.rpc import (
 from luthier_kit.web import MAX_CONNECTIONS
 
 QUICK_S: Final = 30.0  # how long a quick call may take
+DETECT_S: Final = 300.0  # for ten minutes of sound, held against all outputs
 MAX_REQUEST_ID_CHARS: Final = 128
 MAX_TOKEN_CHARS: Final = 4096  # gRPC refuses metadata beyond 8 KiB with a status of its own
 UNREADABLE: Final = "unreadable"  # a header that gRPC cannot carry is nobody's token
@@ -112,6 +113,13 @@ class Calls:
         """The registered models."""
         call = self._inference.ListModels.future(pb.ListModelsRequest(), timeout=QUICK_S, metadata=metadata)
         response: pb.ListModelsResponse = await self._awaited(call)
+        return response
+
+    async def detect(self, upload: str, metadata: Metadata) -> pb.DetectMarksResponse:
+        """What is found in a file that this front was sent."""
+        asked = pb.DetectMarksRequest(upload=upload)
+        call = self._inference.DetectMarks.future(asked, timeout=DETECT_S, metadata=metadata)
+        response: pb.DetectMarksResponse = await self._awaited(call)
         return response
 
     async def permit_reading(self, metadata: Metadata) -> None:

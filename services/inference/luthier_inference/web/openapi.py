@@ -16,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from luthier.inference.v1 import inference_pb2 as pb
+from luthier_inference.detecting import MAX_UPLOAD_BYTES
 from luthier_inference.web.body import DEFAULT_TIMEOUT_S, JSON, MAX_TIMEOUT_S, RESPONSE_FORMATS, VLLM_NAMES, short_name
 
 Described = Any  # protobuf's descriptors, whose classes differ between its implementations
@@ -83,7 +84,7 @@ _STATUSES: Final = {
     "403": "The caller may not do this; another site's page asks.",
     "404": "No such model or artifact.",
     "413": "The body is too long, or does not state its length.",
-    "415": "The body is not said to be JSON.",
+    "415": "The body is not said to be JSON, or a file where one is wanted.",
     "422": "What is named exists and does not fit.",
     "429": "The caller has as many calls in flight as it may have.",
     "500": "A bug, or stored bytes that are corrupt.",
@@ -193,6 +194,7 @@ def document() -> Schema:
     schemas["Generate"] = _request_schema(schemas)
     generated = _reference(pb.GenerateResponse.DESCRIPTOR, schemas)
     _add(pb.GenerateProgress.DESCRIPTOR, schemas)
+    found = _reference(pb.DetectMarksResponse.DESCRIPTOR, schemas)
     model = {"$ref": f"#/components/schemas/{_add(pb.Model.DESCRIPTOR, schemas)}"}
     own = {
         "id": {"type": "string"},
@@ -255,6 +257,27 @@ def document() -> Schema:
                             {**audio, "application/json": generated, **events},
                         ),
                         **_errors(*_STATUSES),
+                    },
+                }
+            },
+            "/v1/audio/verify": {
+                "post": {
+                    "summary": "Says what a file says of what made it, and what is known of it: content credentials, "
+                    "watermark, output by its bytes and by its sound.",
+                    "operationId": "verify",
+                    "security": token,
+                    "requestBody": {
+                        "required": True,
+                        "description": f"The file, at most {MAX_UPLOAD_BYTES} bytes. It is not kept, and no address in "
+                        "it is asked.",
+                        "content": {
+                            form: {"schema": {"type": "string", "format": "binary"}}
+                            for form in ("application/octet-stream", "audio/*")
+                        },
+                    },
+                    "responses": {
+                        "200": _response("What was found.", {"application/json": found}),
+                        **_errors("400", "401", "403", "413", "415", "429", "500", "503", "504"),
                     },
                 }
             },

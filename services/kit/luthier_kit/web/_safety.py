@@ -11,7 +11,8 @@
 """
 
 import ipaddress
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -23,6 +24,7 @@ from luthier_kit.web._connections import in_time
 
 PAGE_HEADER = "x-luthier-page"
 JSON = "application/json"
+BYTES = "application/octet-stream"
 PRIVATE_NAMES = ("svc", "local", "internal", "localhost")
 HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
@@ -41,12 +43,14 @@ Refuse = Callable[[Request, int, str, str], Response]
 class Safety:
     """ASGI middleware; `origins` are those, besides the request's own host, under which a proxy shows the page. Bodies
     have at most `max_body_bytes`. `from_pages`: only pages change something, with their header; else programs do, too,
-    with JSON."""
+    with JSON. `uploads`: paths to which programs send files, as `audio/…` or BYTES, and the most bytes of each; another
+    site's page cannot send these types without a preflight either."""
 
     def __init__(
-        self, app: ASGIApp, refuse: Refuse, *, origins: Iterable[str] = (), max_body_bytes: int, from_pages: bool
-    ) -> None:
-        self.app = app
+        self, app: ASGIApp, refuse: Refuse, *, origins: Iterable[str] = (), max_body_bytes: int, from_pages: bool,
+        uploads: Mapping[str, int] = MappingProxyType({}),
+    ) -> None:  # fmt: skip
+        self.app, self._uploads = app, uploads
         self._refuse, self._max_body_bytes, self._from_pages = refuse, max_body_bytes, from_pages
         self.origins = {origin.rstrip("/").lower() for origin in origins}
         self.hosts = {urlsplit(origin).hostname for origin in self.origins}
@@ -78,18 +82,24 @@ class Safety:
             return 400, "HOST_NOT_KNOWN", text
         if "\x00" in path:
             return 404, "NOT_FOUND", "There is nothing of this name."
-        return None if method in ("GET", "HEAD") else self._refused_change(headers, host)
+        return None if method in ("GET", "HEAD") else self._refused_change(headers, host, self._uploads.get(path))
 
-    def _refused_change(self, headers: Headers, host: str) -> tuple[int, str, str] | None:
+    def _refused_change(self, headers: Headers, host: str, upload_bytes: int | None) -> tuple[int, str, str] | None:
         if not self._same_origin(headers.get("origin"), host):
             return 403, "CROSS_SITE", "Changes are only accepted from this page itself."
         if self._from_pages and headers.get(PAGE_HEADER) != "1":
             return 403, "CROSS_SITE", "Changes are only accepted from this page itself."
-        if not self._from_pages and headers.get("content-type", "").partition(";")[0].strip().lower() != JSON:
+        media_type, bound = headers.get("content-type", "").partition(";")[0].strip().lower(), self._max_body_bytes
+        if upload_bytes is not None:
+            bound = upload_bytes
+            if media_type != BYTES and not media_type.startswith("audio/"):
+                text = f"The body must be a file and say so: Content-Type: audio/… or {BYTES}."
+                return 415, "NOT_A_FILE", text
+        elif not self._from_pages and media_type != JSON:
             return 415, "NOT_JSON", f"The body must be JSON and say so: Content-Type: {JSON}."
         length = headers.get("content-length", "")
-        if not length.isdecimal() or int(length) > self._max_body_bytes:
-            return 413, "BODY_TOO_LARGE", f"The body must state its length, at most {self._max_body_bytes} bytes."
+        if not length.isdecimal() or int(length) > bound:
+            return 413, "BODY_TOO_LARGE", f"The body must state its length, at most {bound} bytes."
         return None
 
     def _known(self, host: str) -> bool:

@@ -29,6 +29,12 @@ async function answered(path, options = {}) {
 
 export const models = async () => (await answered("/v1/models")).json();
 
+/** What a file says of what made it, and what is known of it. */
+export async function verify(file) {
+  const headers = { "content-type": "application/octet-stream" };
+  return (await answered("/v1/audio/verify", { method: "POST", headers, body: file })).json();
+}
+
 /** Generates: tells each progress, gives {response, audio}, the bytes as a Blob. `signal` ends it, here and there. */
 export async function generate(body, onProgress, signal) {
   const headers = { "content-type": "application/json", accept: "text/event-stream" };

@@ -1,0 +1,184 @@
+"""What is kept of a sound so that an excerpt of it is known again, also encoded anew or below other music.
+
+Two things, of which the first says where to look and the second whether it is there:
+
+* Words: the sign of how the difference of two neighbouring bands of frequency changes from one frame to the next, 32
+  a frame (Haitsma and Kalker, "A highly robust audio fingerprinting system", ISMIR 2002), and a mask of those that
+  tell most: where the change is largest, and so is loudest in a mix.
+* Waves: the signs of the whitened waveform between 100 and 1000 Hz. Two signs agree by chance in half of the samples;
+  of a sound 6 dB below another in 65 % of them (Van Vleck's arcsine law), which 10 s of them tell apart from chance
+  by far. What moves a pitch, a tempo or the phases undoes it, coding and mixing do not.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from luthier_kit.rpc import InvalidRequest
+from luthier_music.audio_rate import resampled
+
+Floats = NDArray[np.float32]
+Words = NDArray[np.uint32]
+
+VERSION: Final = 1
+"""Goes up whenever the same sound gives another fingerprint: those of another version are not compared."""
+RATE_HZ: Final = 8820
+FRAME: Final = 2048
+"""Samples of a Fourier transform, 232 ms."""
+HOP: Final = 512
+"""58 ms from a word to the next."""
+HOP_S: Final = HOP / RATE_HZ
+WAVE_RATE_HZ: Final = 2205
+MIN_S: Final = 2.0
+MAX_S: Final = 600.0
+BITS: Final = 32
+_BANDS_HZ: Final = (200.0, 3800.0)
+_WAVES_HZ: Final = (100.0, 1000.0)
+_WHITE_HZ: Final = 20.0  # over which the spectrum is made even
+_COMPRESSED: Final = 0.3  # power of energies, as loudness is: loud changes count most, soft ones still some
+_TELLING: Final = 0.33  # share of the bits that the mask keeps
+_SILENCE: Final = 1e-4  # root mean square, -80 dBFS
+_FLOOR: Final = 1e-9
+_BLOCK: Final = 256  # frames at a time
+
+
+class NoFingerprint(InvalidRequest):
+    """These bytes are no fingerprint of this version."""
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """`words`, `mask` (n,): 32 bits each HOP_S, and which of them tell most. `waves` (m,) uint8: signs at WAVE_RATE_HZ,
+    eight a byte, the first highest. `duration_s`: MIN_S to MAX_S.
+    """
+
+    words: Words
+    mask: Words
+    waves: NDArray[np.uint8]
+    duration_s: float
+
+    def to_bytes(self) -> bytes:
+        """A safetensors file, 420 bytes a second: the same sound gives the same bytes."""
+        return save({"words": self.words, "mask": self.mask, "waves": self.waves,
+                     "duration_s": np.array([self.duration_s], np.float64)})  # fmt: skip
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "Fingerprint":
+        """What `to_bytes` wrote. NoFingerprint where it is something else."""
+        try:
+            arrays = load(data)
+            words, mask, waves = (arrays[name] for name in ("words", "mask", "waves"))
+            duration_s = float(arrays["duration_s"].reshape(1)[0])
+        except (SafetensorError, KeyError, ValueError, TypeError) as error:
+            raise NoFingerprint(f"fingerprint: these bytes are none ({type(error).__name__})") from error
+        types = [each.dtype for each in (words, mask, waves)] == [np.uint32, np.uint32, np.uint8]
+        if not (types and words.ndim == waves.ndim == 1 and words.shape == mask.shape):
+            raise NoFingerprint("fingerprint: words, mask, waves must be rows of uint32, uint32, uint8")
+        if not (MIN_S <= duration_s <= MAX_S and 0 < words.size <= duration_s / HOP_S + 1
+                and abs(waves.size * 8 - duration_s * WAVE_RATE_HZ) <= 16):  # fmt: skip
+            raise NoFingerprint(f"fingerprint: the rows must be as long as {duration_s} s are")
+        return cls(words, mask, waves, duration_s)
+
+
+def fingerprint_of(samples: Floats, sample_rate_hz: int) -> Fingerprint | None:
+    """The fingerprint of a sound (frames, channels), full scale 1; None where it is shorter than MIN_S, longer than
+    MAX_S, or silent. The same samples give the same fingerprint.
+    """
+    duration_s = len(samples) / sample_rate_hz
+    if not MIN_S <= duration_s <= MAX_S:
+        return None
+    mono = mono_of(samples, sample_rate_hz)
+    if is_silent(mono):
+        return None
+    energies = band_energies(mono)
+    signs = np.packbits(wave_signs(mono) > 0)
+    return Fingerprint(words_of(energies), telling(energies), signs, duration_s)
+
+
+def mono_of(samples: Floats, sample_rate_hz: int) -> Floats:
+    """The mean of the channels at RATE_HZ."""
+    mono = samples[:, 0].astype(np.float32)
+    for channel in samples.T[1:]:  # six times as quick as numpy's mean over a short axis
+        mono += channel
+    return resampled(mono / np.float32(samples.shape[1]), sample_rate_hz, RATE_HZ)
+
+
+def is_silent(mono: Floats) -> bool:
+    """Whether there is nothing to hear."""
+    return float(np.sqrt(np.mean(np.square(mono, dtype=np.float64)))) < _SILENCE if mono.size else True
+
+
+def band_energies(mono: Floats) -> Floats:
+    """Energies (frames, 33) in bands of one width in log frequency."""
+    windows = np.lib.stride_tricks.sliding_window_view(mono, FRAME)[::HOP]
+    energies = np.empty((len(windows), BITS + 1), np.float32)
+    for start in range(0, len(windows), _BLOCK):
+        spectrum = np.fft.rfft(windows[start : start + _BLOCK] * _WINDOW, axis=1)
+        power = np.square(spectrum.real) + np.square(spectrum.imag)
+        energies[start : start + _BLOCK] = np.add.reduceat(power[:, : _BAND_EDGES[-1]], _BAND_EDGES[:-1], axis=1)
+    return energies
+
+
+def words_of(energies: Floats) -> Words:
+    """One word less than frames."""
+    levels = np.log(energies + np.float32(_FLOOR))
+    return _packed(_changes(levels) > 0)
+
+
+def telling(energies: Floats) -> Words:
+    """The mask of words: the bits whose changes are the largest of the sound."""
+    sizes = np.abs(_changes(energies ** np.float32(_COMPRESSED)))
+    return _packed(sizes > np.quantile(sizes, 1 - _TELLING))
+
+
+def wave_signs(mono: Floats) -> Floats:
+    """Signs, -1 or 1, of the whitened waveform at WAVE_RATE_HZ; an unvarying one has none that mean something."""
+    count = round(len(mono) * WAVE_RATE_HZ / RATE_HZ)
+    size = fast_length(len(mono) // 4 + 1) * 4  # a whole number of samples at both rates
+    spectrum = np.fft.rfft(mono, size)
+    step_hz = RATE_HZ / size
+    first, last = round(_WAVES_HZ[0] / step_hz), round(_WAVES_HZ[1] / step_hz)
+    part = spectrum[first:last]
+    width = max(3, round(_WHITE_HZ / step_hz))
+    power = np.square(np.abs(part), dtype=np.float64)
+    sums = np.concatenate([[0.0], np.cumsum(power)])
+    at = np.arange(len(part))
+    low, high = np.maximum(at - width // 2, 0), np.minimum(at + width // 2 + 1, len(part))
+    around = (sums[high] - sums[low]) / (high - low)
+    white = np.zeros(size // 8 + 1, np.complex64)
+    white[first:last] = part / np.sqrt(around + _FLOOR)
+    waves = np.fft.irfft(white, size // 4)[:count]
+    return np.where(waves > 0, np.float32(1), np.float32(-1))
+
+
+def fast_length(least: int) -> int:
+    """The first length from `least` on of which a Fourier transform is quick: twice a product of 2, 3 and 5."""
+    return int(_FAST[np.searchsorted(_FAST, least)])
+
+
+def _changes(levels: Floats) -> Floats:
+    """(frames - 1, 32): of the difference of each band to the next above, from one frame to the next."""
+    across = levels[:, :-1] - levels[:, 1:]
+    changes: Floats = across[1:] - across[:-1]
+    return changes
+
+
+def _packed(bits: NDArray[np.bool_]) -> Words:
+    return np.packbits(bits, axis=1, bitorder="little").view("<u4")[:, 0].astype(np.uint32)
+
+
+def _band_edges() -> NDArray[np.int64]:
+    """The bins of the transform at which the 33 bands begin, and the one at which the last ends."""
+    edges_hz = _BANDS_HZ[0] * (_BANDS_HZ[1] / _BANDS_HZ[0]) ** (np.arange(BITS + 2) / (BITS + 1))
+    return np.searchsorted(np.fft.rfftfreq(FRAME, 1 / RATE_HZ), edges_hz)
+
+
+_FAST: Final = np.array(
+    sorted(2**twos * 3**threes * 5**fives for twos in range(1, 26) for threes in range(8) for fives in range(6))
+)
+_BAND_EDGES: Final = _band_edges()
+_WINDOW: Final = np.hanning(FRAME + 1)[:-1].astype(np.float32)

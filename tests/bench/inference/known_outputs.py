@@ -1,0 +1,290 @@
+"""How many excerpts of logged outputs are known again, how many others are taken for one, and what it costs.
+
+    OMP_NUM_THREADS=1 uv run --project services/inference --frozen --with av==18.1.0 --with pyacoustid==1.3.1 \
+      python tests/bench/inference/known_outputs.py OUT FOLDER [FOLDER ...] [--pieces N] [--others N]
+
+OUT has the mixes of the MIDI files in each FOLDER, as `make bench-copies COPIES=OUT` leaves them. Songs are cut to
+pieces of 47.6 s, as outputs are. One half of the songs is logged, by families where a folder states them (`truth.json`:
+the songbook, whose songs are variations of a plan). Of each logged piece an excerpt of 10 s at a random place is looked
+for: as it is, through each codec at 128 kbit/s, at other rates, and 6 dB (RMS) below an excerpt of the other half. Of
+the other half --others excerpts a piece are false alarms when they are told, as they are and mixed with each other.
+"Known" is an output of the excerpt's own song: songs repeat themselves.
+
+Beside it chromaprint (libchromaprint 1.5.1 by pyacoustid), with the most that can be done with its fingerprint: each
+excerpt is laid on every place of every piece, and counts as known where fewer bits differ than anywhere of any excerpt
+of the other half.
+"""
+
+import argparse
+import hashlib
+import io
+import os
+import platform
+import statistics
+import sys
+import time
+from collections import defaultdict
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import av
+import chromaprint
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+
+from luthier_inference.known_outputs import index as search
+from luthier_inference.known_outputs.fingerprint import fingerprint_of
+from luthier_inference.known_outputs.index import KNOWN_SCORE, Index
+from luthier_music.audio_rate import resampled
+
+Floats = NDArray[np.float32]
+RATE_HZ: Final = 44_100
+PIECE_S: Final = 47.6
+SHORTEST_S: Final = 20.0  # a song's last piece
+EXCERPT_S: Final = 10.0
+BIT_RATE: Final = 128_000
+CODECS: Final = {"MP3": ("mp3", "libmp3lame", RATE_HZ), "AAC": ("ipod", "aac", RATE_HZ),
+                 "Opus": ("ogg", "libopus", 48_000)}  # fmt: skip
+SILENT: Final = 1e-3
+CHROMA_RATE_HZ: Final = 11_025
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A part of a rendered song that begins at `first` samples."""
+
+    song: Path
+    family: str
+    first: int
+    logged: bool
+
+    @property
+    def name(self) -> str:
+        return f"{self.song.stem}-{self.first}"
+
+    @property
+    def frames(self) -> int:
+        return min(int(PIECE_S * RATE_HZ), soundfile.info(self.song).frames - self.first)
+
+    def read(self, first: int = 0, frames: int = -1) -> Floats:
+        """Samples from `first` on, to the end of the piece or so many."""
+        count = self.frames - first if frames < 0 else frames
+        samples: Floats = soundfile.read(self.song, count, self.first + first, dtype="float32", always_2d=True)[0]
+        return samples
+
+
+def pieces_of(folder: Path, out: Path) -> list[Piece]:
+    by_plan = (folder / "truth.json").exists()
+    songs = {hashlib.sha256(path.read_bytes()).hexdigest()[:16]: path for path in sorted(folder.rglob("*.mid"))}
+    families = sorted({path.parent.name if by_plan else name for name, path in songs.items()})
+    pieces = []
+    for name, path in sorted(songs.items()):
+        mix = out / f"{name}.flac"
+        if not mix.exists():
+            continue
+        family, frames = path.parent.name if by_plan else name, soundfile.info(mix).frames
+        size = int(PIECE_S * RATE_HZ)
+        pieces += [
+            Piece(mix, family, first, families.index(family) % 2 == 0)
+            for first in range(0, frames, size)
+            if min(frames - first, size) >= SHORTEST_S * RATE_HZ
+        ]
+    return pieces
+
+
+def rms(samples: Floats) -> float:
+    return float(np.sqrt(np.mean(np.square(samples, dtype=np.float64))))
+
+
+def excerpt(piece: Piece, chance: np.random.Generator) -> tuple[Floats, float] | None:
+    """Of a random place, and where, seconds; None where the piece is silent there."""
+    size = int(EXCERPT_S * RATE_HZ)
+    first = int(chance.integers(0, piece.frames - size))
+    part = piece.read(first, size)
+    return (part, first / RATE_HZ) if rms(part) > SILENT else None
+
+
+def mixed(samples: Floats, over: Floats) -> Floats:
+    mix = samples * np.float32(10 ** (-6 / 20) * rms(over) / rms(samples)) + over
+    return (mix * min(1.0, 0.99 / float(np.abs(mix).max()))).astype(np.float32)
+
+
+def through_codec(samples: Floats, name: str) -> Floats:
+    container, codec, rate_hz = CODECS[name]
+    file = io.BytesIO()
+    with av.open(file, "w", format=container) as output:
+        stream = output.add_stream(codec, rate=rate_hz)
+        stream.bit_rate, stream.layout = BIT_RATE, "stereo"
+        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples.T), format="fltp", layout="stereo")
+        frame.rate = RATE_HZ
+        size = stream.codec_context.frame_size or 1024
+        fitted = av.AudioResampler(stream.codec_context.format, "stereo", rate_hz, frame_size=size)
+        for part in [*fitted.resample(frame), *fitted.resample(None)]:
+            output.mux(stream.encode(part))
+        output.mux(stream.encode(None))
+    file.seek(0)
+    with av.open(file) as coded:
+        back = av.AudioResampler("fltp", "stereo", RATE_HZ)
+        frames = [part for each in coded.decode(audio=0) for part in back.resample(each)] + back.resample(None)
+    return np.concatenate([part.to_ndarray() for part in frames], axis=1).T.astype(np.float32)
+
+
+def chroma_of(samples: Floats) -> NDArray[np.uint32]:
+    mono = resampled(samples.mean(axis=1), RATE_HZ, CHROMA_RATE_HZ)
+    printer = chromaprint.Fingerprinter()
+    printer.start(CHROMA_RATE_HZ, 1)
+    printer.feed((mono.clip(-1, 1) * 32767).astype("<i2").tobytes())
+    return np.array(chromaprint.decode_fingerprint(printer.finish())[0], np.int64).astype(np.uint32)
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What every process has: the log, and chromaprint's."""
+
+    index: Index
+    chroma: NDArray[np.uint32]
+    of: NDArray[np.int64]  # the piece of each word
+    pieces: list[Piece]
+
+
+_shared: list[Shared] = []
+
+
+def prepare(pieces: list[Piece]) -> None:
+    search.KNOWN_SCORE = 0.0  # type: ignore[misc]  # so that scores below it are seen, too
+    index, chroma, of = Index(1 << 30), [], []
+    for number, piece in enumerate(pieces):
+        if piece.logged and (fingerprint := fingerprint_of(piece.read(), RATE_HZ)):
+            index.add(str(number), fingerprint)
+            words = chroma_of(piece.read())
+            chroma.append(words)
+            of.append(np.full(len(words), number))
+    _shared.append(Shared(index, np.concatenate(chroma), np.concatenate(of), pieces))
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Of one excerpt: what was done to it, whether it is of a logged song, the best score of its own song and of any,
+    how far from its true place, seconds; and chromaprint's share of bits that differ, where it is least, and whether
+    that is its own song. Milliseconds of CPU of the search."""
+
+    way: str
+    logged: bool
+    own: float
+    best: float
+    off_s: float
+    chroma: float
+    chroma_own: bool
+    cpu_ms: float
+
+
+def ask(way: str, samples: Floats, rate_hz: int, number: int, at_s: float, *, chroma: bool) -> Answer:
+    shared = _shared[0]
+    piece = shared.pieces[number]
+    began = time.process_time()
+    found = shared.index.search(samples, rate_hz)
+    cpu_ms = 1000 * (time.process_time() - began)
+    own = [one for one in found if shared.pieces[int(one.output)].song == piece.song]
+    same = [abs(one.output_at_s - one.at_s - at_s) for one in found if int(one.output) == number]
+    apart, is_own = 1.0, False
+    if chroma:
+        words = chroma_of(resampled(samples, rate_hz, RATE_HZ))
+        places = len(shared.chroma) - len(words) + 1
+        differ = np.zeros(places, np.int32)
+        for at, word in enumerate(words):
+            differ += np.bitwise_count(shared.chroma[at : at + places] ^ word)
+        least = int(np.argmin(differ))
+        apart, is_own = (
+            float(differ[least]) / (32 * len(words)),
+            shared.pieces[int(shared.of[least])].song == piece.song,
+        )
+    return Answer(
+        way, piece.logged, max((one.score for one in own), default=0.0), max((one.score for one in found), default=0.0),
+        min(same, default=np.inf), apart, is_own, cpu_ms,
+    )  # fmt: skip
+
+
+def known(number: int) -> list[Answer]:
+    """A logged piece's excerpt in every way."""
+    pieces = _shared[0].pieces
+    piece, chance = pieces[number], np.random.default_rng(number)
+    others = [one for one in pieces if not one.logged and one.family != piece.family]
+    taken, over = excerpt(piece, chance), None
+    while over is None:
+        over = excerpt(others[int(chance.integers(len(others)))], chance)
+    if taken is None:
+        return []
+    part, at_s = taken
+    ways = {"as it is": (part, RATE_HZ), "-14 dB": (part * np.float32(0.2), RATE_HZ)}
+    ways |= {f"{name}, 128 kbit/s": (through_codec(part, name), RATE_HZ) for name in CODECS}
+    ways["44.1 to 48 kHz and back"] = resampled(resampled(part, RATE_HZ, 48_000), 48_000, RATE_HZ), RATE_HZ
+    ways["22.05 kHz"] = resampled(part, RATE_HZ, 22_050), 22_050
+    ways["6 dB below other music"] = mixed(part, over[0]), RATE_HZ
+    ways["the same, MP3"] = through_codec(mixed(part, over[0]), "MP3"), RATE_HZ
+    return [ask(way, samples, rate_hz, number, at_s, chroma=True) for way, (samples, rate_hz) in ways.items()]
+
+
+def unknown(number: int, count: int) -> list[Answer]:
+    """Excerpts of a piece that is not logged, alone and below another."""
+    pieces = _shared[0].pieces
+    piece, chance = pieces[number], np.random.default_rng(number)
+    others, answers = [one for one in pieces if not one.logged], list[Answer]()
+    for each in range(count):
+        taken, over = excerpt(piece, chance), excerpt(others[int(chance.integers(len(others)))], chance)
+        if taken and over:
+            first = each == 0
+            answers.append(ask("alone", taken[0], RATE_HZ, number, 0.0, chroma=first))
+            answers.append(ask("mixed", mixed(taken[0], over[0]), RATE_HZ, number, 0.0, chroma=first))
+    return answers
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("out", type=Path)
+    parser.add_argument("folders", nargs="+", type=Path)
+    parser.add_argument("--pieces", type=int, default=0, help="of each half, evenly spread; 0 = all")
+    parser.add_argument("--others", type=int, default=8)
+    parser.add_argument("--jobs", type=int, default=2)
+    options = parser.parse_args()
+    pieces = [piece for folder in options.folders for piece in pieces_of(folder, options.out)]
+    numbers = {logged: [at for at, one in enumerate(pieces) if one.logged == logged] for logged in (True, False)}
+    asked = {half: some[:: max(1, len(some) // options.pieces)] if options.pieces else some
+             for half, some in numbers.items()}  # fmt: skip
+    with ProcessPoolExecutor(options.jobs, initializer=prepare, initargs=(pieces,)) as pool:
+        answers = [each for some in pool.map(known, asked[True]) for each in some]
+        others = [
+            each for some in pool.map(unknown, asked[False], [options.others] * len(asked[False])) for each in some
+        ]
+    sound, costs = pieces[numbers[True][0]].read(), list[float]()
+    for _ in range(7):
+        began = time.process_time()
+        made = fingerprint_of(sound, RATE_HZ)
+        costs.append(1000 * (time.process_time() - began))
+    assert made is not None
+    print(f"{len(numbers[True])} pieces of {PIECE_S:g} s logged; {os.cpu_count()} cores, {platform.machine()}")
+    print(f"fingerprint: {statistics.median(costs):.0f} ms of CPU, {len(made.to_bytes())} bytes;"
+          f" search of 10 s: {statistics.median(one.cpu_ms for one in others):.0f} ms")  # fmt: skip
+    false = sum(one.best >= KNOWN_SCORE for one in others)
+    highest = max(one.best for one in others)
+    print(f"false alarms: {false} of {len(others)}; highest score {highest:.2f}, told from {KNOWN_SCORE:g} on")
+    least = min(one.chroma for one in others)
+    by_way = defaultdict[str, list[Answer]](list)
+    for one in answers:
+        by_way[one.way].append(one)
+    print(
+        "\n| excerpt of 10 s | known | lowest score | within 50 ms of its place | chromaprint |\n|---|---|---|---|---|"
+    )
+    for way, some in by_way.items():
+        told = np.mean([one.own >= KNOWN_SCORE for one in some])
+        near = np.mean([one.off_s < 0.05 for one in some])
+        theirs = np.mean([one.chroma_own and one.chroma < least for one in some])
+        lowest = min(one.own for one in some)
+        print(f"| {way} | {told:.1%} of {len(some)} | {lowest:.2f} | {near:.1%} | {theirs:.1%} |")
+    print(f"\nchromaprint: at least {least:.3f} of the bits differ of excerpts of the other half")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
