@@ -72,7 +72,7 @@ class Values:
         description = description or node.get("description", "")
         free = node.get("additionalProperties")
         if path in ("services", "nodePools"):
-            yield from self._leaves(free, SERVICE if path == "services" else POOL)
+            yield from self._leaves(free or {}, SERVICE if path == "services" else POOL)
         elif path == "defaults":
             yield Value(
                 path, node, "settings of every service: keys as in `services.<service>`, those that can be common"

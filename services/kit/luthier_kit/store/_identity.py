@@ -18,7 +18,8 @@ from urllib.parse import urlencode, urlsplit
 from xml.sax.saxutils import unescape
 
 import urllib3
-from minio.credentials import Credentials, Provider
+from minio.credentials.credentials import Credentials
+from minio.credentials.providers import Provider
 from minio.error import ServerError
 from urllib3.exceptions import HTTPError
 
