@@ -95,6 +95,7 @@ EXAMPLES: dict[str, Any] = {
     "otlpEndpoint": "http://{mark}",
     "address": "http://{mark}",
     "path": "/models/{mark}",
+    "program": "/{mark}",
     "role": "arn:{mark}",
     "componentRoles": {"rendering": "arn:{mark}"},
     "componentSecrets": {"rendering": "{mark}"},

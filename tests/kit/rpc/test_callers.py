@@ -308,9 +308,9 @@ def test_every_method_of_every_contract_says_which_permission_it_asks_for() -> N
         for service in module.DESCRIPTOR.services_by_name.values()
         for method in service.methods
     }
-    assert len(asked) == 50
+    assert len(asked) == 54
     assert "PERMISSION_UNSPECIFIED" not in asked.values()
-    reading = {name for name in asked if name.startswith(("Get", "List", "Watch", "Check", "Detect"))}
+    reading = {name for name in asked if name.startswith(("Get", "List", "Watch", "Check", "Detect", "Search"))}
     assert {name for name, wanted in asked.items() if wanted == "PERMISSION_READ"} == reading - {"ListUsage"}
     assert asked["ListUsage"] == "PERMISSION_OPERATE"  # it tells of other callers
     assert (asked["RegisterModel"], asked["PromoteModel"]) == ("PERMISSION_REGISTER", "PERMISSION_PROMOTE")
