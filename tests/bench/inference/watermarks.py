@@ -4,7 +4,7 @@
     services/analysis/.venv/bin/python tests/bench/inference/watermarks.py FOLDER [--audiowmark PROGRAM]
       [--strength S ...] [--perth PYTHON] [--files N]
 
-FOLDER has music of 44.1 kHz in FLAC or WAV, of which the first 47.6 s are marked. PROGRAM is audiowmark (GPL-3,
+FOLDER has music of 44.1 kHz in FLAC or WAV, of which the first 47.6 s are marked; what is shorter is left out. PROGRAM is audiowmark (GPL-3,
 github.com/swesterfeld/audiowmark); PYTHON an interpreter that can import `perth` (resemble-perth, MIT, its weights in
 its wheel). Both run as processes of their own. Criterion, fixed before anything was measured: a watermark is good
 enough for music where it lies 25 dB below the sound or lower (SI-SDR, median), keeps the level above 16 kHz within
@@ -236,7 +236,8 @@ def main() -> None:
     parser.add_argument("--perth", default="")
     parser.add_argument("--files", type=int, default=24)
     options = parser.parse_args()
-    files = sorted(path for path in options.folder.iterdir() if path.suffix in (".flac", ".wav"))[: options.files]
+    sounds = sorted(path for path in options.folder.iterdir() if path.suffix in (".flac", ".wav"))
+    files = [path for path in sounds if soundfile.info(path).duration >= WHOLE_S][: options.files]
     with tempfile.TemporaryDirectory() as name:
         if options.audiowmark:
             key = Path(name) / "key"
