@@ -1,7 +1,7 @@
 """How many excerpts of logged outputs are known again, how many others are taken for one, and what it costs.
 
     OMP_NUM_THREADS=1 uv run --project services/inference --frozen --with av==18.1.0 --with pyacoustid==1.3.1 \
-      python tests/bench/inference/known_outputs.py OUT FOLDER [FOLDER ...] [--pieces N] [--others N]
+      python -m tests.bench.inference.known_outputs OUT FOLDER [FOLDER ...] [--pieces N] [--others N]
 
 OUT has the mixes of the MIDI files in each FOLDER, as `make bench-copies COPIES=OUT` leaves them. Songs are cut to
 pieces of 47.6 s, as outputs are. One half of the songs is logged, by families where a folder states them (`truth.json`:
@@ -17,7 +17,6 @@ of the other half.
 
 import argparse
 import hashlib
-import io
 import os
 import platform
 import statistics
@@ -29,7 +28,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import av
 import chromaprint
 import numpy as np
 import soundfile
@@ -39,15 +37,11 @@ from luthier_inference.known_outputs import index as search
 from luthier_inference.known_outputs.fingerprint import fingerprint_of
 from luthier_inference.known_outputs.index import KNOWN_SCORE, Index
 from luthier_music.audio_rate import resampled
+from tests.bench.inference.lossy import CODECS, RATE_HZ, Floats, through_codec
 
-Floats = NDArray[np.float32]
-RATE_HZ: Final = 44_100
 PIECE_S: Final = 47.6
 SHORTEST_S: Final = 20.0  # a song's last piece
 EXCERPT_S: Final = 10.0
-BIT_RATE: Final = 128_000
-CODECS: Final = {"MP3": ("mp3", "libmp3lame", RATE_HZ), "AAC": ("ipod", "aac", RATE_HZ),
-                 "Opus": ("ogg", "libopus", 48_000)}  # fmt: skip
 SILENT: Final = 1e-3
 CHROMA_RATE_HZ: Final = 11_025
 
@@ -110,26 +104,6 @@ def excerpt(piece: Piece, chance: np.random.Generator) -> tuple[Floats, float] |
 def mixed(samples: Floats, over: Floats) -> Floats:
     mix = samples * np.float32(10 ** (-6 / 20) * rms(over) / rms(samples)) + over
     return (mix * min(1.0, 0.99 / float(np.abs(mix).max()))).astype(np.float32)
-
-
-def through_codec(samples: Floats, name: str) -> Floats:
-    container, codec, rate_hz = CODECS[name]
-    file = io.BytesIO()
-    with av.open(file, "w", format=container) as output:
-        stream = output.add_stream(codec, rate=rate_hz)
-        stream.bit_rate, stream.layout = BIT_RATE, "stereo"
-        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples.T), format="fltp", layout="stereo")
-        frame.rate = RATE_HZ
-        size = stream.codec_context.frame_size or 1024
-        fitted = av.AudioResampler(stream.codec_context.format, "stereo", rate_hz, frame_size=size)
-        for part in [*fitted.resample(frame), *fitted.resample(None)]:
-            output.mux(stream.encode(part))
-        output.mux(stream.encode(None))
-    file.seek(0)
-    with av.open(file) as coded:
-        back = av.AudioResampler("fltp", "stereo", RATE_HZ)
-        frames = [part for each in coded.decode(audio=0) for part in back.resample(each)] + back.resample(None)
-    return np.concatenate([part.to_ndarray() for part in frames], axis=1).T.astype(np.float32)
 
 
 def chroma_of(samples: Floats) -> NDArray[np.uint32]:

@@ -1,15 +1,15 @@
 """How well watermarks fit music: what they change, what they cost, and after which treatments they are found.
 
     make services/analysis/.venv/.synced
-    services/analysis/.venv/bin/python tests/bench/inference/watermarks.py FOLDER [--audiowmark PROGRAM]
+    services/analysis/.venv/bin/python -m tests.bench.inference.watermarks FOLDER [--audiowmark PROGRAM]
       [--strength S ...] [--perth PYTHON] [--files N]
 
 FOLDER has music of 44.1 kHz in FLAC or WAV, of which the first 47.6 s are marked; what is shorter is left out. PROGRAM
 is audiowmark (GPL-3, github.com/swesterfeld/audiowmark); PYTHON an interpreter that can import `perth` (resemble-perth,
 MIT, its weights in its wheel). Both run as processes of their own. Criterion, fixed before anything was measured: a
-watermark is good enough for music where it lies 25 dB below the sound or lower (SI-SDR, median), keeps the level above 16 kHz within
-0.5 dB, is found in at least 99 % of the whole files after each of MP3, AAC and Opus at 128 kbit/s and resampling, in
-no file without one, and costs at most 1 s of CPU to put into 47.6 s. What of excerpts of 10 s and in mixes is found
+watermark is good enough for music where it lies 25 dB below the sound or lower (SI-SDR, median), keeps the level above
+16 kHz within 0.5 dB, is found in at least 99 % of the whole files after each of MP3, AAC and Opus at 128 kbit/s and
+resampling, in no file without one, and costs at most 1 s of CPU to put into 47.6 s. What of excerpts of 10 s and in mixes is found
 is told beside it: the log of outputs is there for these.
 
 SI-SDR by Le Roux et al. (ICASSP 2019), mean removed. Found means: the payload that was put in, whole; of perth, which
@@ -18,7 +18,6 @@ has none to choose, a confidence above 0.5. A mix is the marked sound 6 dB (RMS)
 
 import argparse
 import hashlib
-import io
 import json
 import os
 import platform
@@ -31,20 +30,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import av
 import numpy as np
 import soundfile
-from numpy.typing import NDArray
 from scipy.signal import resample_poly
 
-Floats = NDArray[np.float32]
-RATE_HZ: Final = 44_100
+from tests.bench.inference.lossy import CODECS, RATE_HZ, Floats, through_codec
+
 WHOLE_S: Final = 47.6
 EXCERPT_S: Final = 10
-BIT_RATE: Final = 128_000
 HIGH_HZ: Final = 16_000
-CODECS: Final = {"MP3": ("mp3", "libmp3lame", RATE_HZ), "AAC": ("ipod", "aac", RATE_HZ),
-                 "Opus": ("ogg", "libopus", 48_000)}  # fmt: skip
 PERTH: Final = """
 import sys, soundfile, numpy, perth, torch
 torch.set_num_threads(1)
@@ -113,27 +107,6 @@ def perth(python: str) -> Tool:
         return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
     return Tool("perth", put, lambda path, _: float(answer(f"get {path}")) > 0.5, cpu_s)
-
-
-def through_codec(samples: Floats, name: str) -> Floats:
-    """Samples (frames, 2) encoded and decoded again."""
-    container, codec, rate_hz = CODECS[name]
-    file = io.BytesIO()
-    with av.open(file, "w", format=container) as output:
-        stream = output.add_stream(codec, rate=rate_hz)
-        stream.bit_rate, stream.layout = BIT_RATE, "stereo"
-        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples.T), format="fltp", layout="stereo")
-        frame.rate = RATE_HZ
-        size = stream.codec_context.frame_size or 1024
-        fitted = av.AudioResampler(stream.codec_context.format, "stereo", rate_hz, frame_size=size)
-        for part in [*fitted.resample(frame), *fitted.resample(None)]:
-            output.mux(stream.encode(part))
-        output.mux(stream.encode(None))
-    file.seek(0)
-    with av.open(file) as coded:
-        back = av.AudioResampler("fltp", "stereo", RATE_HZ)
-        frames = [part for each in coded.decode(audio=0) for part in back.resample(each)] + back.resample(None)
-    return np.concatenate([part.to_ndarray() for part in frames], axis=1).T.astype(np.float32)
 
 
 def resampled(samples: Floats, rate_hz: int) -> Floats:
