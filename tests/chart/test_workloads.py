@@ -323,6 +323,19 @@ def test_each_component_may_have_a_key_of_its_own(helm: Helm) -> None:
     assert found == own
 
 
+def test_each_component_may_have_a_certificate_of_its_own(helm: Helm) -> None:
+    own = {"pipeline": "tls-pipeline", "inference": "tls-inference"}
+    values = {"tls": {"secret": "tls", "clientAuth": "mutual", "componentSecrets": own}}
+    found = {
+        pod.component: volume["secret"]["secretName"]
+        for pod in pods(helm.render("try", values))
+        for volume in pod.spec["volumes"]
+        if volume["name"] == "tls"
+    }
+    assert {component: found.pop(component) for component in own} == own
+    assert set(found.values()) == {"tls"}
+
+
 def test_others_have_the_shared_key(helm: Helm) -> None:
     values = {"store": {"s3": {"componentSecrets": {"rendering": "s3-rendering"}}}}
     secrets = {

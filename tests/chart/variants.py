@@ -66,7 +66,7 @@ SWITCHES: dict[str, dict[str, Any]] = {
     },
     "callers": {"auth": {"callersSecret": "callers", "tokenSecret": "tokens", "callerInFlight": 4}},
     "tls": {"tls": {"secret": "tls"}},
-    "mutual-tls": {"tls": {"secret": "tls", "clientAuth": "mutual"}},
+    "mutual-tls": {"tls": {"secret": "tls", "clientAuth": "mutual", "componentSecrets": {"pipeline": "tls-pipeline"}}},
     "telemetry": {"telemetry": {"otlpEndpoint": "http://collector.monitoring.svc:4318"}},
     "monitored": {
         "prometheus": {
