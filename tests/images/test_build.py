@@ -31,7 +31,7 @@ def test_one_dockerfile_with_the_service_as_argument(builder: str) -> None:
 
 
 def test_an_extra_is_part_of_the_name() -> None:
-    assert build.command("buildah", "analysis-deeprhythm")[-2:] == [
+    assert build.command("buildah", "analysis-deeprhythm")[-3:-1] == [
         "--build-arg=SERVICE=analysis",
         "--build-arg=EXTRA=deeprhythm",
     ]
