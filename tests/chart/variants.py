@@ -61,6 +61,8 @@ SWITCHES: dict[str, dict[str, Any]] = {
     "credentials": {
         "credentials": {
             "existingSecret": "c2pa",
+            "timeStamps": {"authority": "http://time.example.org/stamp", "required": True},
+            "trust": {"existingConfigMap": "c2pa-trust"},
             "watermark": {"program": "/opt/audiowmark", "existingSecret": "watermark-key"},
         }
     },

@@ -29,6 +29,9 @@
 {{- if and .server (eq .component "inference") $values.credentials.existingSecret }}
 - {name: credentials, mount: /etc/luthier/credentials, source: {{ include "luthier.secretSource" (dict "secret" $values.credentials.existingSecret "keys" (list "tls.crt" "tls.key")) }}}
 {{- end }}
+{{- if and .server (eq .component "inference") $values.credentials.trust.existingConfigMap }}
+- {name: trust, mount: /etc/luthier/trust, source: {configMap: {name: {{ $values.credentials.trust.existingConfigMap }}, items: [{key: trust.pem, path: trust.pem}]}}}
+{{- end }}
 {{- if and .server (eq .component "inference") $values.promptsLeftOut.existingSecret }}
 - {name: prompts, mount: /etc/luthier/prompts, source: {{ include "luthier.secretSource" (dict "secret" $values.promptsLeftOut.existingSecret "keys" (list "prompt-key")) }}}
 {{- end }}
