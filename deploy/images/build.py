@@ -20,6 +20,8 @@ from deploy.images.sizes import table
 
 ROOT = Path(__file__).parents[2]
 BUILDERS = ("docker", "buildah")
+UPON_INFERENCE = "inference-audiowmark"
+"""The image that is built upon inference's of the same registry and tag."""
 HOST_PROGRAMS = {"minio": ROOT / ".tools/bin/minio", "collector": ROOT / ".tools/bin/otelcol"}
 """Third-party programs that make compiles where Go is installed; an image copies one instead of compiling it again."""
 LABEL = "org.opencontainers.image"
@@ -34,7 +36,8 @@ def main() -> None:
     images = [f"{options.registry}/{name}:{options.tag}" for name in options.names]
     for name, image in zip(options.names, images, strict=True):
         started = time.monotonic()
-        _run([*command(builder, name), *labelled, *extra, "-t", image, str(ROOT)])
+        base = [f"--build-arg=INFERENCE={options.registry}/inference:{options.tag}"] if name == UPON_INFERENCE else []
+        _run([*command(builder, name), *base, *labelled, *extra, "-t", image, str(ROOT)])
         print(f"{image}: {time.monotonic() - started:.0f} s", flush=True)
         if options.push:
             _run([builder, "push", image])

@@ -12,20 +12,23 @@ import grpc
 import numpy as np
 import pytest
 import soundfile
+from cryptography import x509
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from luthier.inference.v1 import inference_pb2 as pb
-from luthier_inference.credentials.certificate import Certificate, for_development
+from luthier_inference.credentials.certificate import Certificate, for_development, operators
 from luthier_inference.credentials.found import found_in
 from luthier_inference.credentials.signer import NOBODY, Credentials, Signer, TimeAuthority
 from luthier_inference.credentials.statement import Statement
 from luthier_inference.credentials.trust import anchors_of, operators_anchors
 from luthier_kit.rpc import Internal, SettingsError, Unavailable
 from tests.model.small import ModelFiles
-from tests.support.authorities import Answers, Issued, TimeStamping, root, signer, time_stamping
+from tests.support.authorities import DOCUMENT_SIGNING, Answers, Issued, TimeStamping, root, signer, time_stamping
 
 from .conftest import request, settings_for
 from .test_credentials import serve
 
+SERVER = ExtendedKeyUsageOID.SERVER_AUTH
 STATEMENT = Statement("a song", "demo@1", "sha256:12", 7, "actions/generate/34.json")
 
 
@@ -402,3 +405,26 @@ def test_a_signer_that_may_not_sign_is_unfit_and_the_file_is_not_called_changed(
 
     assert (read.finding, read.trust) == (pb.CREDENTIALS_FINDING_INTACT, pb.CREDENTIALS_TRUST_UNFIT)
     assert list(read.faults) == [fault]
+
+
+@pytest.mark.parametrize(("valid_s", "uses", "told"), [
+    (-60, (DOCUMENT_SIGNING,), "is valid from"), (3600, (SERVER,), "must be for claim signing"),
+    (3600, (), "must be for claim signing"),
+])  # fmt: skip
+def test_a_certificate_that_could_sign_nothing_is_named_at_the_start(
+    authorities: Authorities, tmp_path: Path, valid_s: float, uses: tuple[x509.ObjectIdentifier, ...], told: str
+) -> None:
+    own = authorities.signers.issue("Acme Music", uses, valid_s=valid_s).stored(tmp_path)
+
+    with pytest.raises(SettingsError, match=told):
+        operators(own.chain, own.key)
+
+
+def test_a_certificate_that_expires_soon_is_told_at_the_start(
+    authorities: Authorities, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    own = signer(authorities.signers).stored(tmp_path)
+
+    assert operators(own.chain, own.key).issuer == "Acme Music"
+
+    assert "expires on" in caplog.text
