@@ -10,12 +10,14 @@ from pathlib import Path
 
 import grpc
 import numpy as np
+import numpy.typing as npt
 import pytest
 import soundfile
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from luthier.inference.v1 import inference_pb2 as pb
+from luthier_inference import metrics
 from luthier_inference.credentials.certificate import Certificate, for_development, operators
 from luthier_inference.credentials.found import found_in
 from luthier_inference.credentials.signer import NOBODY, Credentials, Signer, TimeAuthority
@@ -75,7 +77,7 @@ def signing(certificate: Certificate | None, authority: TimeAuthority = NOBODY, 
         own.close()
 
 
-def samples() -> np.ndarray:
+def samples() -> npt.NDArray[np.int16]:
     return np.random.default_rng(5).integers(-20_000, 20_000, (22_050, 2), dtype=np.int16)
 
 
@@ -198,7 +200,7 @@ def expired(
     for valid_s in (2, 8, 32):  # as short as this machine is quick
         folder = tmp_path_factory.mktemp("expired")
         soon = signer(authorities.signers, valid_s=valid_s)
-        certificate, paths = soon.stored(folder / "own"), {}
+        certificate, paths = soon.stored(folder / "own"), dict[bool, Path]()
         try:
             for stamp in (True, False):
                 with signing(certificate, TimeAuthority(stamping.address if stamp else "")) as own:
@@ -262,10 +264,9 @@ def test_an_authority_that_is_away_costs_no_audio(authorities: Authorities, read
 def test_many_files_wait_once_for_an_authority_that_does_not_answer(
     authorities: Authorities, reader: Signer, tmp_path: Path
 ) -> None:
-    waiting = {"within_s": 1.0}
     with (
         time_stamping(authorities.time, tmp_path / "authority", Answers.NOTHING) as slow,
-        signing(signer(authorities.signers).stored(tmp_path / "own"), TimeAuthority(slow.address, **waiting)) as own,
+        signing(signer(authorities.signers).stored(tmp_path / "own"), TimeAuthority(slow.address, within_s=1.0)) as own,
     ):
         made: list[tuple[Path, Credentials]] = []
         threads = [
@@ -428,3 +429,14 @@ def test_a_certificate_that_expires_soon_is_told_at_the_start(
     assert operators(own.chain, own.key).issuer == "Acme Music"
 
     assert "expires on" in caplog.text
+
+
+def test_when_the_certificate_expires_is_known_after_a_renewal_too(authorities: Authorities, tmp_path: Path) -> None:
+    first, renewed = signer(authorities.signers, valid_s=3000), signer(authorities.signers, valid_s=9000)
+    with signing(first.stored(tmp_path / "own")) as own:
+        before = metrics.CERTIFICATE_EXPIRES._value.get()
+        renewed.stored(tmp_path / "own")
+        signed(own, tmp_path / "song")
+
+    assert before == first.certificate.not_valid_after_utc.timestamp()
+    assert metrics.CERTIFICATE_EXPIRES._value.get() == renewed.certificate.not_valid_after_utc.timestamp()

@@ -37,6 +37,15 @@ class Certificate:
     issuer: str
     for_development: bool = False
 
+    def expires_at(self) -> float:
+        """When the signer's certificate expires, Unix time; it may have been renewed since the start. 0 for one that
+        cannot be read, of which signing tells more."""
+        try:
+            own = x509.load_pem_x509_certificates(self.chain.read_bytes())[0]
+        except (OSError, ValueError):
+            return 0.0
+        return own.not_valid_after_utc.timestamp()
+
 
 def operators(chain: Path, key: Path) -> Certificate:
     """An operator's certificate. SettingsError where the files cannot be read or do not fit together, and for one that
