@@ -10,22 +10,27 @@ from pathlib import Path
 
 import grpc
 import numpy as np
+import numpy.typing as npt
 import pytest
 import soundfile
+from cryptography import x509
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from luthier.inference.v1 import inference_pb2 as pb
-from luthier_inference.credentials.certificate import Certificate, for_development
+from luthier_inference import metrics
+from luthier_inference.credentials.certificate import Certificate, for_development, operators
 from luthier_inference.credentials.found import found_in
 from luthier_inference.credentials.signer import NOBODY, Credentials, Signer, TimeAuthority
 from luthier_inference.credentials.statement import Statement
 from luthier_inference.credentials.trust import anchors_of, operators_anchors
 from luthier_kit.rpc import Internal, SettingsError, Unavailable
 from tests.model.small import ModelFiles
-from tests.support.authorities import Answers, Issued, TimeStamping, root, signer, time_stamping
+from tests.support.authorities import DOCUMENT_SIGNING, Answers, Issued, TimeStamping, root, signer, time_stamping
 
 from .conftest import request, settings_for
 from .test_credentials import serve
 
+SERVER = ExtendedKeyUsageOID.SERVER_AUTH
 STATEMENT = Statement("a song", "demo@1", "sha256:12", 7, "actions/generate/34.json")
 
 
@@ -72,7 +77,7 @@ def signing(certificate: Certificate | None, authority: TimeAuthority = NOBODY, 
         own.close()
 
 
-def samples() -> np.ndarray:
+def samples() -> npt.NDArray[np.int16]:
     return np.random.default_rng(5).integers(-20_000, 20_000, (22_050, 2), dtype=np.int16)
 
 
@@ -195,7 +200,7 @@ def expired(
     for valid_s in (2, 8, 32):  # as short as this machine is quick
         folder = tmp_path_factory.mktemp("expired")
         soon = signer(authorities.signers, valid_s=valid_s)
-        certificate, paths = soon.stored(folder / "own"), {}
+        certificate, paths = soon.stored(folder / "own"), dict[bool, Path]()
         try:
             for stamp in (True, False):
                 with signing(certificate, TimeAuthority(stamping.address if stamp else "")) as own:
@@ -259,10 +264,9 @@ def test_an_authority_that_is_away_costs_no_audio(authorities: Authorities, read
 def test_many_files_wait_once_for_an_authority_that_does_not_answer(
     authorities: Authorities, reader: Signer, tmp_path: Path
 ) -> None:
-    waiting = {"within_s": 1.0}
     with (
         time_stamping(authorities.time, tmp_path / "authority", Answers.NOTHING) as slow,
-        signing(signer(authorities.signers).stored(tmp_path / "own"), TimeAuthority(slow.address, **waiting)) as own,
+        signing(signer(authorities.signers).stored(tmp_path / "own"), TimeAuthority(slow.address, within_s=1.0)) as own,
     ):
         made: list[tuple[Path, Credentials]] = []
         threads = [
@@ -402,3 +406,37 @@ def test_a_signer_that_may_not_sign_is_unfit_and_the_file_is_not_called_changed(
 
     assert (read.finding, read.trust) == (pb.CREDENTIALS_FINDING_INTACT, pb.CREDENTIALS_TRUST_UNFIT)
     assert list(read.faults) == [fault]
+
+
+@pytest.mark.parametrize(("valid_s", "uses", "told"), [
+    (-60, (DOCUMENT_SIGNING,), "is valid from"), (3600, (SERVER,), "must be for claim signing"),
+    (3600, (), "must be for claim signing"),
+])  # fmt: skip
+def test_a_certificate_that_could_sign_nothing_is_named_at_the_start(
+    authorities: Authorities, tmp_path: Path, valid_s: float, uses: tuple[x509.ObjectIdentifier, ...], told: str
+) -> None:
+    own = authorities.signers.issue("Acme Music", uses, valid_s=valid_s).stored(tmp_path)
+
+    with pytest.raises(SettingsError, match=told):
+        operators(own.chain, own.key)
+
+
+def test_a_certificate_that_expires_soon_is_told_at_the_start(
+    authorities: Authorities, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    own = signer(authorities.signers).stored(tmp_path)
+
+    assert operators(own.chain, own.key).issuer == "Acme Music"
+
+    assert "expires on" in caplog.text
+
+
+def test_when_the_certificate_expires_is_known_after_a_renewal_too(authorities: Authorities, tmp_path: Path) -> None:
+    first, renewed = signer(authorities.signers, valid_s=3000), signer(authorities.signers, valid_s=9000)
+    with signing(first.stored(tmp_path / "own")) as own:
+        before = metrics.CERTIFICATE_EXPIRES._value.get()
+        renewed.stored(tmp_path / "own")
+        signed(own, tmp_path / "song")
+
+    assert before == first.certificate.not_valid_after_utc.timestamp()
+    assert metrics.CERTIFICATE_EXPIRES._value.get() == renewed.certificate.not_valid_after_utc.timestamp()

@@ -51,6 +51,7 @@ def quiet() -> list[dict[str, str]]:
     ]
     found.append(series("luthier_pipeline_work_waiting", "0x30", stage="rendering"))
     found.append(series("luthier_takedowns_unfinished", "0x30"))
+    found.append(series("luthier_inference_certificate_expires_timestamp_seconds", "99999999x30"))
     found.append(series("luthier_pipeline_clips", "9x30", collection="c"))
     for state in ("waiting", "in_flight", "done", "failed"):
         found.append(series("luthier_pipeline_songs", "1x30", collection="c", state=state))

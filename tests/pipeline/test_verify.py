@@ -1,6 +1,7 @@
 """`luthier verify`: what a file says of what made it."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -102,7 +103,7 @@ def test_how_many_outputs_were_listened_for_in_vain_is_said(store: Store, tmp_pa
     assert "known output by sound: none of 3" in done.out
 
 
-def trusted(trust: CredentialsTrust, **more: object) -> FoundCredentials:
+def trusted(trust: CredentialsTrust, **more: Any) -> FoundCredentials:
     found = FoundCredentials(finding=CREDENTIALS_FINDING_INTACT, issuer="Acme", trust=trust, **more)
     found.stamped_at.FromJsonString("2026-11-30T18:21:24Z")
     return found

@@ -57,6 +57,10 @@ def run(store: Store, line: str, **environ: str) -> Done:
     return luthier(line, clients)
 
 
+def away(*_: object, **__: object) -> None:
+    raise Unavailable("curation is away")
+
+
 def unfinished_by_the_monitor(store: Store) -> list[float]:
     monitor = Monitor(lambda: store, MonitorSettings())
     monitor.read()
@@ -115,9 +119,6 @@ def test_a_takedown_that_fails_on_its_way_is_finished_once(
 ) -> None:
     FilledStore(store)
 
-    def away(*_: object, **__: object) -> None:
-        raise Unavailable("curation is away")
-
     with monkeypatch.context() as patched:
         patched.setattr(takedown, broken, away)
         assert run(store, LINE).code == 1
@@ -134,7 +135,7 @@ def test_a_takedown_that_fails_on_its_way_is_finished_once(
 def test_it_is_finished_after_the_bytes_were_deleted(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     filled = FilledStore(store)
     with monkeypatch.context() as patched:
-        patched.setattr(takedown, "_reject", lambda *_: (_ for _ in ()).throw(Unavailable("curation is away")))
+        patched.setattr(takedown, "_reject", away)
         assert run(store, LINE).code == 1
     assert run(store, "gc --json").document["went"]["taken down"]
 
@@ -148,7 +149,7 @@ def test_it_is_finished_after_the_bytes_were_deleted(store: Store, monkeypatch: 
 def test_another_takedown_does_not_finish_it(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     FilledStore(store)
     with monkeypatch.context() as patched:
-        patched.setattr(takedown, "_reject", lambda *_: (_ for _ in ()).throw(Unavailable("curation is away")))
+        patched.setattr(takedown, "_reject", away)
         run(store, LINE)
 
     assert run(store, LINE.replace("Song 1", "Song 0")).code == 0
@@ -159,7 +160,7 @@ def test_another_takedown_does_not_finish_it(store: Store, monkeypatch: pytest.M
 def test_status_names_it_with_the_command(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     filled = FilledStore(store)
     with monkeypatch.context() as patched:
-        patched.setattr(takedown, "_reject", lambda *_: (_ for _ in ()).throw(Unavailable("curation is away")))
+        patched.setattr(takedown, "_reject", away)
         run(store, LINE)
 
     told = luthier("status", FakeClients(store)).out

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from luthier.inference.v1 import inference_pb2 as pb
+from luthier_inference import metrics
 from luthier_inference.credentials.certificate import Certificate, for_development, operators
 from luthier_inference.credentials.found import MAX_CHARS, found_in
 from luthier_inference.credentials.signing import NONE, read, sign
@@ -77,6 +78,7 @@ class Signer:
         self._workers = Workers(
             1, _REASONS, max_job_s=MAX_JOB_S, jobs_per_worker=JOBS_PER_WORKER, preload=("c2pa",)
         )  # fmt: skip
+        self._tell_expiry()
         if certificate and certificate.for_development:
             log.warning(
                 "content credentials are signed by a certificate for development, which no reader trusts: set "
@@ -126,6 +128,9 @@ class Signer:
         if self._authority.required and stamp == pb.TIME_STAMP_STATE_NOT_GIVEN:
             raise _missing(max(1.0, self._unasked_until - time.monotonic()))
         signed.replace(path)
+        self._tell_expiry()
+        if stamp == pb.TIME_STAMP_STATE_NOT_GIVEN:
+            metrics.UNSTAMPED.inc()
         development = certificate.for_development
         state = pb.CREDENTIALS_STATE_SIGNED_FOR_DEVELOPMENT if development else pb.CREDENTIALS_STATE_SIGNED
         return Credentials(state, certificate.issuer, stamp)
@@ -145,6 +150,10 @@ class Signer:
                 log.warning("no time stamp: %s; the authority is asked again in %.0f s", error, UNASKED_S)
                 return pb.TIME_STAMP_STATE_NOT_GIVEN
         return pb.TIME_STAMP_STATE_STAMPED
+
+    def _tell_expiry(self) -> None:
+        if self._certificate and not self._certificate.for_development:
+            metrics.CERTIFICATE_EXPIRES.set(self._certificate.expires_at())
 
     def found_in(self, path: Path, media_type: str, call: Call, anchors: str = "") -> pb.FoundCredentials:
         """What credentials a file has; its folder is for it alone. `anchors` in place of the signer's own, as PEM.

@@ -93,13 +93,16 @@ class Records:
     ) -> Kept:
         """Records that all of it fell, in the audit trail, too. `sets` are those that were written since; of what was
         begun and cut off before, those that hold what fell are looked up."""
-        record = _record(decision, found, fell)
-        record.state = TAKEDOWN_STATE_DONE
-        record.rejected_clips = rejected
-        record.completes.extend(kept.number for kept in started)
         before = min((kept.record.sets_before for kept in started), default=0)
         earlier = self._store.tombstones.sets_with(self._store.objects, fell, after=before, but=sets)
-        record.sets.extend(sorted({*sets, *earlier}))
+        record = _record(decision, found, fell)
+        more = TakedownRecord(
+            state=TAKEDOWN_STATE_DONE,
+            completes=[kept.number for kept in started],
+            rejected_clips=rejected,
+            sets=sorted({*sets, *earlier}),
+        )
+        record.MergeFrom(more)
         kept = self._append(record, after=started[-1].number if started else 0)
         audit(
             self._store,
@@ -145,4 +148,6 @@ def _same(record: TakedownRecord, asked: Asked) -> bool:
     """Whether a record is of what is asked for: of files the bytes count, whatever they were called."""
     if record.kind != asked.kind:
         return False
-    return record.file_sha256 == asked.name if asked.kind == TAKEDOWN_KIND_FILE else record.name == asked.name
+    if asked.kind == TAKEDOWN_KIND_FILE:
+        return record.file_sha256 == asked.name
+    return record.name == asked.name[:MAX_NAME_CHARS]
