@@ -198,6 +198,9 @@ LOCKS := $(PROJECTS:%=%/uv.lock) $(OPTIONAL:%=%/uv.lock) docs/uv.lock
 vulnerabilities: | $(UV)  ## Packages of every lock against OSV (OSV_URL; SERVICE=pypi); what is accepted stands in deploy/images/vex.json
 	@python3 -m deploy.images.vulnerabilities --uv $(UV) $(LOCKS)
 
+wheels: tests/.venv/.synced | $(UV)  ## Packages that have no wheel for x86_64 or aarch64, Python 3.11 to 3.13: a table
+	@tests/.venv/bin/python -m deploy.images.wheels --uv $(UV) $(filter-out tests/% docs/%,$(LOCKS))
+
 test-images: tests/.venv/.synced image-tools $(TOOLS)/bin/tester $(TOOLS)/bin/registry  ## Signatures, policies and reproducible images, with real tools (cosign, syft, buildah)
 	@tests/.venv/bin/python -m pytest --rootdir tests -c tests/pyproject.toml -q -m "slow or not slow" tests/images
 
