@@ -56,10 +56,11 @@ def main() -> None:
         _run([*command(builder, name), *base, *labelled, *extra, "-t", reference, str(ROOT)])
         finished = datetime.now(UTC)
         print(f"{reference}: {(finished - started).total_seconds():.0f} s", flush=True)
-        image = Image(reference, _pushed(builder, reference) if options.push else _id(builder, reference))
+        digest = _pushed(builder, reference) if options.push else ""
         if not records.SYFT.exists():
             print(f"{reference}: no bill of materials, syft is not here (make image-tools)")
             continue
+        image = Image(reference, digest or _id(builder, reference))
         build = Build(
             name=name,
             dockerfile=str(dockerfile(name).relative_to(ROOT)),

@@ -117,6 +117,6 @@ def test_policy_controller_accepts_what_is_signed_and_attested(
     for number, manifest in enumerate(text.split("---\n")):
         file = tmp_path / f"{number}.yaml"
         file.write_text(manifest)
-        command = [require_tool("tester"), "-policy", file, "-image", images[name]]
+        command = [str(require_tool("tester")), "-policy", str(file), "-image", images[name]]
         accepted.append(subprocess.run(command, capture_output=True, timeout=60, check=False).returncode == 0)
     assert accepted == [signed, attested]

@@ -37,7 +37,7 @@ name = "luthier-kit"
 version = "0.1.0"
 source = { editable = "." }
 """
-BILL = {
+BILL: dict[str, object] = {
     "bomFormat": "CycloneDX",
     "specVersion": "1.6",
     "metadata": {"timestamp": "2026-01-02T03:04:05Z", "component": {"type": "file", "name": "/mnt"}},

@@ -45,7 +45,7 @@ class Signed:
     def verify(self, word: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
         """A command of cosign, with this key unless another is named."""
         key = [] if any(each.startswith("--key=") for each in arguments) else [f"--key={self.public}"]
-        command = [self.signer.program, word, *key, *VERIFYING, *arguments]
+        command = [str(self.signer.program), word, *key, *VERIFYING, *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
 
     def predicate(self, kind: str) -> object:
@@ -103,7 +103,7 @@ def test_the_signature_of_one_image_does_not_hold_for_another(signed: Signed) ->
     """Copied to where that of the other image would be."""
     changed = push_image(signed.registry, "luthier/rendering", "3", b"as changed again")
     tag = signed.image.digest.replace(":", "-") + ".sig"
-    crane = [require_tool("crane"), "copy", f"{signed.registry}/luthier/rendering:{tag}"]
+    crane = [str(require_tool("crane")), "copy", f"{signed.registry}/luthier/rendering:{tag}"]
     target = f"{signed.registry}/luthier/rendering:{changed.replace(':', '-')}.sig"
     subprocess.run([*crane, target], check=True, capture_output=True, timeout=60)
     done = signed.verify("verify", f"{signed.registry}/luthier/rendering@{changed}")

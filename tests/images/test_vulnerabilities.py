@@ -69,7 +69,7 @@ def check(folder: Path, version: str, server: str, *arguments: object) -> "subpr
     lock.parent.mkdir()
     lock.write_text(LOCK.format(version=version))
     uv = require_tool("uv")
-    command = [sys.executable, "-m", "deploy.images.vulnerabilities", "--uv", uv, *arguments, lock]
+    command = [sys.executable, "-m", "deploy.images.vulnerabilities", "--uv", str(uv), *arguments, str(lock)]
     environ = {**os.environ, "OSV_URL": server, "SERVICE": "osv"}
     return subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, check=False, timeout=120)
 
