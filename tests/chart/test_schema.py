@@ -80,6 +80,8 @@ CONTRADICTORY: list[tuple[str, str, dict[str, Any]]] = [
      {"store": {"s3": {"componentSecrets": {"rendering": "s3-rendering"}}}}),
     ("try", 'store.s3.componentSecrets: "migrate" does not open the store; those that do are analysis, curation',
      {"store": {"s3": {"componentSecrets": {"migrate": "s3-migrate"}}}}),
+    ("try", 'tls.componentSecrets: there is no component "renderer"; there are analysis, curation',
+     {"tls": {"secret": "tls", "componentSecrets": {"renderer": "tls-rendering"}}}),
     ("try", 'nodePool "a100" is not one of nodePools: default, gpu', {"services": {"inference": {"nodePool": "a100"}}}),
     ("try", 'nodePool "a100" is not one of nodePools: default, gpu', {"training": {"nodePool": "a100"}}),
     ("try", "auth.quotas needs auth.callersSecret", {"auth": {"quotas": {"shop": {"calls": 1}}}}),

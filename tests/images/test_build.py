@@ -42,6 +42,23 @@ def test_buildah_gets_the_ignore_file_that_docker_finds_itself() -> None:
     assert not [each for each in build.command("docker", "pipeline") if "ignore" in each]
 
 
+def test_the_image_with_audiowmark_is_built_upon_inferences_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = ["build", "--registry", "my-registry/luthier", "--tag", "1", "inference", "inference-audiowmark"]
+    run: list[list[str]] = []
+    monkeypatch.setattr(sys, "argv", asked)
+    monkeypatch.setattr(build, "_builder", lambda _: "docker")
+    monkeypatch.setattr(build, "_run", run.append)
+    monkeypatch.setattr(build, "table", lambda *_: "")
+
+    build.main()
+
+    own, upon = run
+    assert f"--file={ROOT}/deploy/inference-audiowmark/Dockerfile" in upon
+    assert "--build-arg=INFERENCE=my-registry/luthier/inference:1" in upon
+    assert upon[-3:] == ["-t", "my-registry/luthier/inference-audiowmark:1", str(ROOT)]
+    assert not any("INFERENCE" in each for each in own)
+
+
 @pytest.mark.parametrize(
     ("origin", "labelled"),
     [("https://me:secret@git.example/x.git", ["https://git.example/x.git"]), ("/home/me/x", []), ("", [])],
