@@ -21,8 +21,6 @@ PROCESSES: Final = 4
 """How many processes compile. More or fewer would give other bytes."""
 
 UNUSED: Final = (
-    "torch/include",  # headers, for compiling extensions: an image has no compiler
-    "torch/share/cmake",
     "torch/bin/protoc*",
     "torch/bin/ptxas",  # Triton's assembler; Triton, where it is there, has its own
     "nvidia/*/include",

@@ -71,7 +71,7 @@ def test_byte_code_says_the_sources_digest_and_no_time(tmp_path: Path) -> None:
 def test_what_is_not_used_is_removed_and_the_rest_compiled(tmp_path: Path) -> None:
     packages = tmp_path / "lib/python3.11/site-packages"
     for path in (
-        "torch/include/a.h",
+        "torch/bin/protoc",
         "torch/nn.py",
         "sympy/core/tests/test_a.py",
         "nvidia/cu13/lib/libcudart_static.a",
