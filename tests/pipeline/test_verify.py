@@ -163,3 +163,11 @@ def test_a_certificate_for_development_is_told(store: Store, tmp_path: Path) -> 
     done = verified(store, tmp_path, DetectMarksResponse(credentials=found))
 
     assert "a certificate for development" in done.out
+
+
+def test_a_service_that_asks_no_list_does_not_pass_for_one_that_trusts(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "list.pem").write_bytes(b"certificates")
+
+    done = verified(store, tmp_path, DetectMarksResponse(credentials=INTACT), f"--trust {tmp_path / 'list.pem'}")
+
+    assert (done.code, "nobody was asked" in done.out) == (1, True)

@@ -85,6 +85,9 @@ def verify(
     credentials = found.credentials
     lines = [_TOLD[credentials.finding].format(credentials.issuer or "an unnamed signer"), *_statement(credentials)]
     lines += _signer(credentials, str(trust) if trust else "the service's list")
+    unasked = trust and credentials.trust == CREDENTIALS_TRUST_UNSPECIFIED
+    if unasked and credentials.finding == CREDENTIALS_FINDING_INTACT:
+        lines.append("signer: the service is of a release that asks no list, so nobody was asked")
     lines += [f"fault: {fault}" for fault in credentials.faults]
     if found.output_key:
         lines.append(f"an output of this installation: luthier lineage {found.output_key}")
@@ -92,7 +95,7 @@ def verify(
         lines.append("no output of this installation has these bytes")
     lines += _by_sound(found)
     context.answer({"file": str(file), **plain(found)}, "\n".join(lines))
-    if credentials.finding != CREDENTIALS_FINDING_INTACT or credentials.trust not in _ENOUGH:
+    if credentials.finding != CREDENTIALS_FINDING_INTACT or credentials.trust not in _ENOUGH or unasked:
         raise typer.Exit(1)
 
 
@@ -110,7 +113,7 @@ def _signer(found: FoundCredentials, asked: str) -> list[str]:
     """Who is trusted, and when it was signed: nothing from a server that does not say so."""
     told = _TRUST.get(found.trust)
     if found.finding != CREDENTIALS_FINDING_INTACT or not told:
-        return []
+        return []  # of a release of before
     lines = [told.format(asked)]
     if found.issuer == DEVELOPMENT and found.trust != CREDENTIALS_TRUST_TRUSTED:
         lines.append("it names itself a certificate for development, which a service makes for itself")
