@@ -112,8 +112,8 @@ def measure(services: Services, songs: int, shards: int, options: list[str]) -> 
 
 
 def predicted(sizes: Sequence[Size], numbers: Sequence[float], songs: int) -> tuple[float, float]:
-    """What a straight line through the first and last size says of so many songs, and by what share it misses the others
-    at most."""
+    """What a straight line through the first and last size says of so many songs, and by what share it misses the
+    others at most."""
     first, last = sizes[0], sizes[-1]
     slope = (numbers[-1] - numbers[0]) / (last.songs - first.songs)
     line = [numbers[0] + slope * (size.songs - first.songs) for size in sizes]
