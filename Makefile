@@ -43,13 +43,14 @@ COSIGN_VERSION := v2.6.5
 CRANE_VERSION := v0.22.1
 POLICY_VERSION := v0.13.1
 SYFT_VERSION := v1.57.1
+KWOK_VERSION := v0.8.0
 MINIO := $(or $(LUTHIER_MINIO),$(shell command -v minio),$(TOOLS)/bin/minio)
 HELM := $(or $(LUTHIER_HELM),$(TOOLS)/bin/helm)
 KUBECONFORM := $(or $(LUTHIER_KUBECONFORM),$(shell command -v kubeconform),$(TOOLS)/bin/kubeconform)
 PYTEST := .venv/bin/python -m pytest --rootdir tests -c tests/pyproject.toml
 LOCAL := deploy/local/.venv/bin/python -m luthier_local
 
-.PHONY: help demo experiment baselines test test-slow test-baselines test-vllm test-mlflow test-cluster lint proto-check format up down ps install soundfont clean bench bench-truth bench-captions bench-duplicates bench-copies system minio images image-tools base-digests test-images vulnerabilities wheels publish publish-chart chart-check chart-tools
+.PHONY: help demo experiment baselines test test-slow test-baselines test-vllm test-mlflow test-cluster lint proto-check format up down ps install soundfont clean bench bench-truth bench-captions bench-duplicates bench-copies bench-scale bench-scale-cluster system minio images image-tools base-digests test-images vulnerabilities wheels publish publish-chart chart-check chart-tools
 
 help:  ## Show what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -141,6 +142,12 @@ bench-copies: services/rendering/.venv/.synced services/pipeline/.venv/.synced  
 	  OMP_NUM_THREADS=1 $(UV) run --frozen --quiet --project services/rendering --with safetensors==0.8.0 \
 	  python tests/bench/copies.py $(COPIES) $$folder/songbook $(SONGS); rm -rf $$folder
 
+bench-scale: services/pipeline/.venv/.synced $(MINIO)  ## Requests to the store for each song, on MinIO, by size of the corpus (SIZES)
+	@services/pipeline/.venv/bin/python -m tests.bench.scale --songs $(or $(SIZES),500 1000 2000)
+
+bench-scale-cluster: tests/.venv/.synced services/pipeline/.venv/.synced $(HELM) $(TOOLS)/bin/kwok  ## What 250 to 2,000 shards ask of Kubernetes, on 1,000 pretended nodes (KUBECONFIG; 40 min)
+	@PATH="$$PATH:$(dir $(HELM))" tests/.venv/bin/python -m tests.bench.scale_cluster
+
 bench: install  ## CPU seconds per audio minute by stage, seconds per denoising step
 	@services/inference/.venv/bin/python tests/bench/inference/steps.py
 	@songs=$$(mktemp -d) && services/pipeline/.venv/bin/python -m luthier_pipeline.songbook $$songs && \
@@ -230,7 +237,8 @@ $(TOOLS)/bin/registry: PACKAGE := github.com/distribution/distribution/v3/cmd/re
 $(TOOLS)/bin/cosign: PACKAGE := github.com/sigstore/cosign/v2/cmd/cosign@$(COSIGN_VERSION)
 $(TOOLS)/bin/crane: PACKAGE := github.com/google/go-containerregistry/cmd/crane@$(CRANE_VERSION)
 $(TOOLS)/bin/syft: PACKAGE := github.com/anchore/syft/cmd/syft@$(SYFT_VERSION)
-$(TOOLS)/bin/helm $(TOOLS)/bin/kubeconform $(TOOLS)/bin/registry $(TOOLS)/bin/cosign $(TOOLS)/bin/crane $(TOOLS)/bin/syft:
+$(TOOLS)/bin/kwok: PACKAGE := sigs.k8s.io/kwok/cmd/kwok@$(KWOK_VERSION)
+$(TOOLS)/bin/helm $(TOOLS)/bin/kubeconform $(TOOLS)/bin/registry $(TOOLS)/bin/kwok $(TOOLS)/bin/cosign $(TOOLS)/bin/crane $(TOOLS)/bin/syft:
 	@if command -v go >/dev/null; then echo "building $(@F) (minutes, once)"; \
 	  mkdir -p $(TOOLS)/bin && GOBIN=$(TOOLS)/bin CGO_ENABLED=0 go install -ldflags "-s -w" $(PACKAGE); \
 	else echo "$(@F) cannot be brought without Go: its tests are skipped (set LUTHIER_$(shell echo $(@F) | tr a-z A-Z) to the program)"; fi
