@@ -137,7 +137,7 @@ def audited(requirements: str, uv: str) -> list[Finding]:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "requirements.txt")
         file.write_text(requirements)
-        command = [uv, "tool", "run", "--quiet", "--from", PIP_AUDIT, "pip-audit", "--requirement", file]
+        command = [uv, "tool", "run", "--quiet", "--from", PIP_AUDIT, "pip-audit", "--requirement", str(file)]
         options = ["--no-deps", "--disable-pip", "--format=json", "--progress-spinner=off", *service]
         done = subprocess.run([*command, *options], capture_output=True, text=True, check=False)
     if not done.stdout.strip():

@@ -107,7 +107,7 @@ def relocked(project: Path, uv: str) -> list[str]:
     """
     left_out: list[str] = []
     while True:
-        command = [uv, "lock", "--quiet", "--project", project]
+        command = [uv, "lock", "--quiet", "--project", str(project)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode == 0:
             return left_out
@@ -127,7 +127,7 @@ def relocked(project: Path, uv: str) -> list[str]:
 
 def wanted(project: Path, uv: str) -> list[Requirement]:
     """What a project installs of PyPI without its groups, with markers."""
-    command = [uv, "export", "--quiet", "--project", project, "--frozen", "--no-dev", "--all-extras"]
+    command = [uv, "export", "--quiet", "--project", str(project), "--frozen", "--no-dev", "--all-extras"]
     options = ["--no-hashes", "--no-header", "--no-annotate", "--no-emit-local"]
     done = subprocess.run([*command, *options], capture_output=True, text=True, check=True)
     return [Requirement(line) for line in done.stdout.splitlines()]

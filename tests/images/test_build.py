@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.images import build, sizes
+from deploy.images import build, records, sizes
 from tests.images.dockerfile import ROOT
 
 
@@ -49,7 +49,7 @@ def test_the_image_with_audiowmark_is_built_upon_inferences_own(monkeypatch: pyt
     monkeypatch.setattr(build, "_builder", lambda _: "docker")
     monkeypatch.setattr(build, "_run", run.append)
     monkeypatch.setattr(build, "table", lambda *_: "")
-    monkeypatch.setattr(build.records, "SYFT", Path("no-such-program"))
+    monkeypatch.setattr(records, "SYFT", Path("no-such-program"))
 
     build.main()
 

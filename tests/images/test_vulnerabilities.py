@@ -63,7 +63,7 @@ def server() -> Iterator[str]:
         yield address
 
 
-def check(folder: Path, version: str, server: str, *arguments: object) -> "subprocess.CompletedProcess[str]":
+def check(folder: Path, version: str, server: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
     """The program on a lock with this version of Jinja2."""
     lock = folder / "project/uv.lock"
     lock.parent.mkdir()
@@ -83,7 +83,7 @@ def test_a_new_vulnerability_fails(server: str, tmp_path: Path) -> None:
 
 
 def test_an_accepted_one_passes_and_says_why(server: str, tmp_path: Path) -> None:
-    done = check(tmp_path, "2.10", server, "--vex", vex(tmp_path))
+    done = check(tmp_path, "2.10", server, "--vex", str(vex(tmp_path)))
     assert done.returncode == 0, done.stdout
     assert "accepted: urlize is never called" in done.stdout
 

@@ -128,8 +128,8 @@ class TimeStamping:
     def answer(self, query: bytes) -> bytes:
         """openssl's response to a query."""
         (self.folder / "query").write_bytes(query)
-        command = ["openssl", "ts", "-reply", "-config", self.folder / "authority.cnf"]
-        files = ["-queryfile", self.folder / "query", "-out", self.folder / "reply"]
+        command = ["openssl", "ts", "-reply", "-config", str(self.folder / "authority.cnf")]
+        files = ["-queryfile", str(self.folder / "query"), "-out", str(self.folder / "reply")]
         subprocess.run([*command, *files], check=True, capture_output=True)
         return (self.folder / "reply").read_bytes()
 
