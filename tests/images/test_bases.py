@@ -31,7 +31,7 @@ def test_every_base_is_an_argument_of_bases_json(path: Path) -> None:
     text = path.read_text()
     stages = set(re.findall(r"^FROM .* AS (\S+)$", text, re.MULTILINE))
     parents = set(re.findall(r"^FROM (\S+)", text, re.MULTILINE)) - stages
-    chosen = {"${PROGRAM}", "${SERVICE}${EXTRA:+-}${EXTRA}"}
+    chosen = {"${PROGRAM}", "${SERVICE}${EXTRA:+-}${EXTRA}", "${INFERENCE}"}
     assert parents - chosen == {f"${{{argument}}}" for argument in bases.used(text)}
     for argument in bases.used(text):
         assert f"\nARG {argument}={bases.read()[argument].name}\n" in text
