@@ -52,8 +52,10 @@ def main() -> None:
     images = [f"{options.registry}/{name}:{options.tag}" for name in options.names]
     for name, reference in zip(options.names, images, strict=True):
         started = datetime.now(UTC)
-        base = [f"--build-arg=INFERENCE={options.registry}/inference:{options.tag}"] if name == UPON_INFERENCE else []
-        _run([*command(builder, name), *base, *labelled, *extra, "-t", reference, str(ROOT)])
+        upon = f"{options.registry}/inference:{options.tag}" if name == UPON_INFERENCE else ""
+        base = [f"INFERENCE={upon}"] if upon else []
+        given = [f"--build-arg={each}" for each in base]
+        _run([*command(builder, name), *given, *labelled, *extra, "-t", reference, str(ROOT)])
         finished = datetime.now(UTC)
         print(f"{reference}: {(finished - started).total_seconds():.0f} s", flush=True)
         digest = _pushed(builder, reference) if options.push else ""
@@ -64,14 +66,15 @@ def main() -> None:
         build = Build(
             name=name,
             dockerfile=str(dockerfile(name).relative_to(ROOT)),
-            arguments=arguments(name),
+            arguments=[*arguments(name), *base],
             builder=_output(builder, "--version"),
             builder_id=os.environ.get("BUILDER_ID", "urn:luthier:unnamed-builder"),
             clean=not _git("status", "--porcelain"),
             started=started,
             finished=finished,
-            materials=materials(builder, name),
+            materials=materials(builder, name, upon),
         )
+        image = Image(reference, digest or _id(builder, reference))
         _record(image, build, builder, options.records / name, signer)
     print(table(builder, images))
 
@@ -156,14 +159,18 @@ def arguments(name: str) -> list[str]:
     return [*own, *pinned, f"SOURCE_DATE_EPOCH={EPOCH_S}"]
 
 
-def materials(builder: str, name: str) -> list[Material]:
-    """What an image is built from: the source's revision, the base images, the Dockerfile and the locks."""
+def materials(builder: str, name: str, upon: str = "") -> list[Material]:
+    """What an image is built from: the source's revision, the base images, the Dockerfile and the locks.
+
+    `upon`: the image of ours that it is built upon, if any.
+    """
     file = dockerfile(name)
     revision = _git("rev-parse", "HEAD")
     source = Material(f"git+{_source() or 'file:.'}", {"gitCommit": revision} if revision else {})
     known = [bases.read()[key] for key in bases.used(file.read_text())]
     # the compiler's base is not pulled where the program of this machine is copied
     known = [base for base in known if "golang" not in base.name or "PROGRAM=host" not in arguments(name)]
+    known += [bases.Base(upon, "")] if upon else []
     files = [file, *(path for path in (lock(name), ROOT / "services/model/uv.lock") if path and lock(name))]
     return [
         source,

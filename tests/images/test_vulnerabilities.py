@@ -11,8 +11,8 @@ import pytest
 
 from deploy.images import vulnerabilities
 from deploy.images.vulnerabilities import Finding, Package, Statement
+from tests.images import osv
 from tests.images.dockerfile import ROOT
-from tests.support import osv
 from tests.support.services import require_tool
 
 # The published record of a real vulnerability, without its texts.

@@ -1,6 +1,6 @@
 """A server of vulnerabilities with the API of OSV (/v1/query), from records in OSV's format.
 
-    python3 -m tests.support.osv FOLDER
+    python3 -m tests.images.osv FOLDER
 
 serves the *.json and *.yaml below a folder, such as a copy of PyPA's advisories, until it is ended. It prints its
 address.
