@@ -24,6 +24,7 @@ WRONG = [
         "minItems",
         {"services": {"curation": {"httpRoute": {"enabled": True}}}},
     ),
+    ("/credentials/timeStamps/timeoutSeconds", "maximum", {"credentials": {"timeStamps": {"timeoutSeconds": 60}}}),
     ("''", "'servces'", {"servces": {}}),
     ("/store/s3", "'accessKey'", {"store": {"s3": {"accessKey": "x"}}}),
     ("/llm/vllm/model", "'folder'", {"llm": {"vllm": {"model": {"folder": "x"}}}}),
@@ -116,6 +117,8 @@ CONTRADICTORY: list[tuple[str, str, dict[str, Any]]] = [
     ("try", 'store.s3.componentRoles: "migrate" does not open the store',
      {**WITHOUT_MINIO, "store": {"s3": {"endpoint": "a", "auth": "webIdentity",
                                         "componentRoles": {"migrate": "arn:aws:iam::1:role/a"}}}}),
+    ("try", "credentials.timeStamps.required needs credentials.timeStamps.authority",
+     {"credentials": {"timeStamps": {"required": True}}}),
     ("try", "auth.callersSecret needs auth.tokenSecret", {"auth": {"callersSecret": "callers"}}),
 ]  # fmt: skip
 
