@@ -4,9 +4,10 @@
         [--predict 100000] [--solos]
 
 The pipeline is the real command, a shard after the other, on a real MinIO through the real client, whose connections
-are counted: PUT, GET, HEAD, DELETE, and GETs that list. The services answer from a script, at once: each song has a
-mix, a stem and two clips, whose blobs and action records are really stored, by a client that is not counted. So what is
-printed is what the pipeline itself asks; each service asks for its own song's objects by their names.
+are counted: PUT, GET, HEAD, DELETE, and GETs that list; with --solos also the questions for passages. The services
+answer from a script, at once: each song has a mix, a stem and two clips, whose blobs and action records are really
+stored, by a client that is not counted. So what is printed is what the pipeline itself asks; each service asks for its
+own song's objects by their names.
 
 Of each size: requests and bytes read for each song. A straight line through the first and last size says how many there
 would be of `--predict` songs in as many shards as that needs; its error is how far it misses the size in between. A
@@ -14,6 +15,7 @@ number for each song that rises with the corpus is growth that is worse than lin
 """
 
 import argparse
+import hashlib
 import os
 import resource
 import tempfile
@@ -32,7 +34,7 @@ from tests.pipeline.fakes import FakeClients, luthier
 from tests.pipeline.test_song_records import World
 from tests.support.stores import minio_server
 
-KINDS: Final = ("PUT", "GET", "HEAD", "LIST", "DELETE", "MB read")
+KINDS: Final = ("PUT", "GET", "HEAD", "LIST", "DELETE", "MB read", "FindSolos")
 PHASES: Final = ("ingest", "first run", "run again", "a look of the monitor")
 
 
@@ -77,7 +79,8 @@ def measure(services: Services, songs: int, shards: int, options: list[str]) -> 
     for number in range(songs):
         path = services.folder / f"Artist {number // 20}" / f"Title of song {number}.mid"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(f"notes of song {number}".encode())
+        path.write_bytes(content := f"notes of song {number}".encode())
+        services.notes[hashlib.sha256(content).hexdigest()] = number  # no two songs are alike
     asked, cpu_s = dict[str, Counter[str]](), dict[str, float]()
     reader = RunStatusReader(services.counted)
 
@@ -87,11 +90,12 @@ def measure(services: Services, songs: int, shards: int, options: list[str]) -> 
             done = luthier(line, services.clients_of())
             assert done.code == 0, done.err
             assert not done.document["failures"]
+            CountedPool.asked["FindSolos"] += services.asked("FindSolos")
 
     def ingested() -> None:
         line = ["ingest", str(services.folder), "--collection", "book", "--shards", str(shards), "--json"]
         done = luthier(line, services.clients_of())
-        assert done.document["songs"] == songs, done.err
+        assert done.document["songs"] == songs, done.document
 
     work = {
         "ingest": ingested,

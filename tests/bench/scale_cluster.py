@@ -42,7 +42,7 @@ SPACE: Final = "luthier-scale"
 RELEASE: Final = "luthier"
 PRETENDED: Final = "luthier.io/pretended"
 NODE_CORES, NODE_MEMORY = 4, "16Gi"
-LEASE_S: Final = 40  # as the kubelet's: renewed every quarter of it
+LEASE_S: Final = 120  # renewed every quarter of it, and missed after 50 s: heartbeats are not what is measured
 MIN_WORK_S: Final = 45.0
 PODS_PER_S: Final = 8.0  # begun by the controllers, at least: their clients ask the API server 20 times a second
 SETTLE_S: Final = 8.0
@@ -285,9 +285,11 @@ def measure(kube: Kube, nodes: int, shards: Sequence[int], workers_of: Sequence[
     wait_until("services ready", lambda: ready_workers(kube) == 1, 300)
     print(f"{nodes} pretended nodes; a release without work: {objects(kube)}", flush=True)
     print(f"asked in an idle minute: {dict(idle().most_common(8))}", flush=True)
-    table([submitted(kube, number) for number in shards], "shards")
-    if workers_of:
-        table([workers(kube, number) for number in workers_of], "render workers")
+    runs = [submitted(kube, number) for number in shards]
+    table(runs, "shards")
+    scaled = [workers(kube, number) for number in workers_of]
+    if scaled:
+        table(scaled, "render workers")
 
 
 if __name__ == "__main__":

@@ -22,12 +22,13 @@ from tests.inference.web.conftest import (  # noqa: F401
     GENERATE,
     Both,
     body,
+    both,
     events,
-    served_both,
     slow_steps,
     wait_until,
 )
 from tests.kit.rpc.certificates import Pair, authority, issued
+from tests.model.small import ModelFiles
 from tests.support.services import require_tool
 from tests.support.stores import free_port
 
@@ -66,10 +67,9 @@ class Gateway:
 
 
 @contextmanager
-def nginx(folder: Path, grpc_address: str, web_address: str) -> Iterator[Gateway]:
-    """Runs the configuration as it is written, on a free port and before these addresses."""
-    program = require_tool("nginx")
-    trusted, port = authority(folder, "authority"), free_port()
+def nginx(folder: Path, port: int, grpc_address: str, web_address: str) -> Iterator[Gateway]:
+    """Runs the configuration as it is written, on a port and before these addresses."""
+    program, trusted = require_tool("nginx"), authority(folder, "authority")
     pair = issued(trusted, folder, "server", san=f"DNS:{NAME}")
     text = CONFIGURATION.read_text()
     for old, new in {"7107": grpc_address, "7307": web_address, "8443": f"127.0.0.1:{port}"}.items():
@@ -97,12 +97,24 @@ def listens(port: int) -> bool:
 
 
 @pytest.fixture(scope="module")
-def gateway(served_both: Both, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:  # noqa: F811
-    front = served_both.server.service.front
+def port() -> int:
+    return free_port()
+
+
+@pytest.fixture(scope="module")
+def behind(model_files: ModelFiles, port: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Both]:
+    """The service, which is told under which origin browsers see it."""
+    with both(model_files, tmp_path_factory.mktemp("behind"), web_origins=(f"https://{NAME}:{port}",)) as served:
+        yield served
+
+
+@pytest.fixture(scope="module")
+def gateway(behind: Both, port: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    front = behind.server.service.front
     assert front is not None
     folder = tmp_path_factory.mktemp("gateway")
     folder.chmod(0o755)
-    with nginx(folder, served_both.server.address, front.address) as gateway:
+    with nginx(folder, port, behind.server.address, front.address) as gateway:
         yield gateway
 
 
@@ -137,19 +149,19 @@ def test_a_stream_passes_message_by_message(gateway: Gateway, slow_steps: None) 
     assert [kind for _, kind in came[10:12]] == ["response", "audio_chunk"]
 
 
-def test_the_audio_is_that_of_the_service(gateway: Gateway, served_both: Both) -> None:  # noqa: F811
+def test_the_audio_is_that_of_the_service(gateway: Gateway, behind: Both) -> None:
     with gateway.stub() as stub:
         through = b"".join(event.audio_chunk for event in stub.StreamGenerate(asked(seed=2, seconds_total=6.0)))
-    direct = served_both.stub.Generate(asked(seed=2, seconds_total=6.0).request)
-    assert through == served_both.store.blobs.read(direct.audio)
+    direct = behind.stub.Generate(asked(seed=2, seconds_total=6.0).request)
+    assert through == behind.store.blobs.read(direct.audio)
     assert len(through) > 100_000
 
 
-def test_a_refusal_s_details_pass_in_the_trailers(gateway: Gateway, served_both: Both) -> None:  # noqa: F811
+def test_a_refusal_s_details_pass_in_the_trailers(gateway: Gateway, behind: Both) -> None:
     request = asked(prompt="", steps=0, seconds_total=1e9, negative_prompt="x" * 100_000).request
     refused = []
     with gateway.stub() as stub:
-        for one in (stub, served_both.stub):
+        for one in (stub, behind.stub):
             with pytest.raises(grpc.RpcError) as caught:
                 one.Generate(request, timeout=30)
             trailers = dict(caught.value.trailing_metadata())
@@ -235,7 +247,7 @@ def test_a_service_that_is_away_is_unavailable(tmp_path: Path) -> None:
     tmp_path.chmod(0o755)
     nobody = f"127.0.0.1:{free_port()}"
     with (
-        nginx(tmp_path, nobody, nobody) as gateway,
+        nginx(tmp_path, free_port(), nobody, nobody) as gateway,
         gateway.stub() as stub,
         pytest.raises(grpc.RpcError) as refused,
     ):

@@ -6,6 +6,7 @@ them.
 """
 
 import hashlib
+import logging
 import re
 import stat
 import time
@@ -50,6 +51,7 @@ from luthier_pipeline.same_song import NOTHING_EARLIER, Earlier, found_by, mark
 if TYPE_CHECKING:
     from luthier_pipeline.near_duplicates import Outline, Sketches
 
+log = logging.getLogger(__name__)
 ROOT: Final = "corpora/"
 MANIFEST_VERSION: Final = 1
 LOOK_EVERY_S: Final = 2.0
@@ -267,9 +269,12 @@ def keep_parts(store: Store, collection: str, stored: StoredCorpus, shards: int)
     folder = f"{folder_of(collection)}{PARTS}/"
     with ThreadPoolExecutor(PARTS_AT_ONCE) as pool:
         list(pool.map(keep, range(shards)))
-    for key in list(store.objects.keys(folder)):
-        if not key.startswith(f"{folder}{stored.manifest.sha256}/"):
-            store.objects.delete(key)
+    try:
+        for key in list(store.objects.keys(folder)):
+            if not key.startswith(f"{folder}{stored.manifest.sha256}/"):
+                store.objects.delete(key)
+    except LuthierError as error:  # a policy of an older version lets nobody delete them
+        log.warning("parts of earlier manifests are left: %s", error)
 
 
 def part_key(collection: str, manifest: ArtifactRef, shard: "Shard") -> str:
