@@ -98,6 +98,8 @@ def of(function: str) -> Library | None:
 def build(site_packages: Path, out: Path) -> None:
     """Compiles each library for this machine's architecture. One that torch does not name has no functions."""
     functions, versions = asked(site_packages)
+    if not functions:  # what was made of nothing would fail at the first import of torch
+        sys.exit(f"{site_packages}: no library of torch that names one of {', '.join(each.file for each in LIBRARIES)}")
     target = f"{platform.machine()}-linux-gnu.2.31"  # as old as the system of any Python package that is needed here
     compiler = [sys.executable, "-m", "ziglang", "cc", "-target", target, "-O2", "-s", "-shared", "-nostdlib", "-fPIC"]
     for library in LIBRARIES:

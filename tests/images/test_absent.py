@@ -95,3 +95,9 @@ def test_a_file_that_is_no_python_is_left_as_it_is(tmp_path: Path) -> None:
     (packages / "template.py").write_text("def {{ name }}:")
     finish.finish(tmp_path)
     assert [path.name for path in packages.rglob("*")] == ["template.py"]
+
+
+def test_without_torch_nothing_is_made(tmp_path: Path) -> None:
+    """An empty folder of packages gave libraries without functions, with which torch could not be imported."""
+    with pytest.raises(SystemExit, match="no library of torch"):
+        absent.main(["build", str(tmp_path), str(tmp_path / "out")])
