@@ -68,11 +68,14 @@ def source(library: Library, functions: list[str]) -> str:
 
 def asked(site_packages: Path) -> tuple[dict[str, list[str]], dict[str, str]]:
     """What torch's libraries ask for: functions by the file name of the library, and the version of its functions."""
+    libraries = sorted((site_packages / "torch/lib").glob("*.so"))
+    if not libraries:  # what was made of nothing would fail at the first import of torch
+        sys.exit(f"no library of torch in {site_packages}")
     from elftools.elf.elffile import ELFFile
 
     functions: dict[str, set[str]] = {}
     versions: dict[str, str] = {}
-    for path in sorted((site_packages / "torch/lib").glob("*.so")):
+    for path in libraries:
         with path.open("rb") as file:
             elf = ELFFile(file)
             needed = {tag.needed for tag in elf.get_section_by_name(".dynamic").iter_tags() if hasattr(tag, "needed")}
@@ -98,8 +101,6 @@ def of(function: str) -> Library | None:
 def build(site_packages: Path, out: Path) -> None:
     """Compiles each library for this machine's architecture. One that torch does not name has no functions."""
     functions, versions = asked(site_packages)
-    if not functions:  # what was made of nothing would fail at the first import of torch
-        sys.exit(f"{site_packages}: no library of torch that names one of {', '.join(each.file for each in LIBRARIES)}")
     target = f"{platform.machine()}-linux-gnu.2.31"  # as old as the system of any Python package that is needed here
     compiler = [sys.executable, "-m", "ziglang", "cc", "-target", target, "-O2", "-s", "-shared", "-nostdlib", "-fPIC"]
     for library in LIBRARIES:
