@@ -161,7 +161,7 @@ def main() -> None:
             theirs.objects.ensure_bucket(create=True)
             (songs_folder := Path(folder) / "songs").mkdir()
             services = Services(theirs, songs_folder, counted=Store(S3Store(endpoint, bucket, CountedPool)))
-            sizes.append(measure(services, songs, songs // arguments.songs_per_shard, options))
+            sizes.append(measure(services, songs, max(1, songs // arguments.songs_per_shard), options))
             print(f"  {time.monotonic() - began:.0f} s", flush=True)
     table(sizes, arguments.predict)
 
