@@ -9,9 +9,9 @@ answer from a script, at once: each song has a mix, a stem and two clips, whose 
 stored, by a client that is not counted. So what is printed is what the pipeline itself asks; each service asks for its
 own song's objects by their names.
 
-Of each size: requests and bytes read for each song. A straight line through the first and last size says how many there
-would be of `--predict` songs in as many shards as that needs; its error is how far it misses the size in between. A
-number for each song that rises with the corpus is growth that is worse than linear.
+Of each size: requests, and kB read but by listings, for each song. A straight line through the first and last size says
+how many there would be of `--predict` songs in as many shards as that needs; its error is how far it misses the size in
+between. A number for each song that rises with the corpus is growth that is worse than linear.
 """
 
 import argparse
@@ -34,7 +34,7 @@ from tests.pipeline.fakes import FakeClients, luthier
 from tests.pipeline.test_song_records import World
 from tests.support.stores import minio_server
 
-KINDS: Final = ("PUT", "GET", "HEAD", "LIST", "DELETE", "MB read", "FindSolos")
+KINDS: Final = ("PUT", "GET", "HEAD", "LIST", "DELETE", "kB read", "FindSolos")
 PHASES: Final = ("ingest", "first run", "run again", "a look of the monitor")
 
 
@@ -47,7 +47,7 @@ class CountedPool(urllib3.PoolManager):
         kind = "LIST" if method == "GET" and "list-type=" in url else method
         CountedPool.asked[kind] += 1
         answer = super().urlopen(method, url, redirect, **given)
-        if method == "GET":
+        if kind == "GET":
             CountedPool.asked["bytes"] += int(answer.headers.get("content-length") or 0)
         return answer
 
@@ -110,7 +110,7 @@ def measure(services: Services, songs: int, shards: int, options: list[str]) -> 
         after = resource.getrusage(resource.RUSAGE_SELF)
         cpu_s[phase] = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
         asked[phase] = CountedPool.asked.copy()
-        asked[phase]["MB read"] = round(asked[phase].pop("bytes", 0) / 1e6)
+        asked[phase]["kB read"] = round(asked[phase].pop("bytes", 0) / 1000)
         print(f"  {songs} songs, {shards} shards, {phase}: {dict(asked[phase])}, {cpu_s[phase]:.1f} CPU s", flush=True)
     return Size(songs, shards, asked, cpu_s)
 
@@ -161,7 +161,7 @@ def main() -> None:
             theirs.objects.ensure_bucket(create=True)
             (songs_folder := Path(folder) / "songs").mkdir()
             services = Services(theirs, songs_folder, counted=Store(S3Store(endpoint, bucket, CountedPool)))
-            sizes.append(measure(services, songs, songs // arguments.songs_per_shard, options))
+            sizes.append(measure(services, songs, max(1, songs // arguments.songs_per_shard), options))
             print(f"  {time.monotonic() - began:.0f} s", flush=True)
     table(sizes, arguments.predict)
 

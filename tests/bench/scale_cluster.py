@@ -195,10 +195,11 @@ def submitted(kube: Kube, shards: int) -> Cost:
     asked = after - before
     asked["GET", "jobs"] -= asked_here
     print(f"    {dict(asked.most_common(12))}", flush=True)
+    there = there or objects(kube)  # where not all ran at once
     whole = kube("get", "job", job, "-o", "json")
     kube("delete", "job", "--all", "--wait=false")
     wait_until("Pods of the run are gone", lambda: count(kube, "api/v1", "pods") < 60, 600, every_s=3)
-    return Cost(shards, ready_s, done_s, asked, there or objects(kube), grown - size, len(whole))
+    return Cost(shards, ready_s, done_s, asked, there, grown - size, len(whole))
 
 
 def workers(kube: Kube, number: int) -> Cost:

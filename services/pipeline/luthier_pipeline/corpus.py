@@ -256,7 +256,7 @@ def publish_failure(store: Store, collection: str, run: str, error: LuthierError
 
 def keep_parts(store: Store, collection: str, stored: StoredCorpus, shards: int) -> None:
     """Keeps the songs of each shard as a note, in place of those of earlier manifests, so that a shard reads its own:
-    2,000 shards that each read a manifest of 100,000 songs (39 MB, 4 s of CPU) read 78 GB. Without a note they do."""
+    2,000 shards that each read a manifest of 100,000 songs (0.37 kB each) read 74 GB. Without a note they do."""
     files: list[list[CorpusFile]] = [[] for _ in range(shards)]
     for song in stored.corpus.songs:
         files[shard_of(song.fingerprint, shards)].append(song)
