@@ -263,6 +263,8 @@ def main() -> None:
         print("|---|---|---|---|---|---|---|---|")
         for kind in (*KINDS, MORE):
             copies, without = (np.array(scores[folder.name, kind.name, known, True]) for known in (True, False))
+            if not (copies.size and without.size):  # few songs have more than two clips
+                continue
             print(
                 f"| {kind.name} | {len(copies)} | {np.mean(copies >= COPY_SCORE):.1%} | {len(without)} "
                 f"| {np.mean(without >= COPY_SCORE):.1%} | {without.max():.2f} | {np.mean(copies > own):.1%} "

@@ -36,8 +36,8 @@ Reals = NDArray[np.float64]
 Singles = NDArray[np.float32]
 
 COPY_SCORE: Final = 0.5
-"""From this score on a passage counts as a copy. Of 389 outputs of 30 s that hold no clip of an index of 10,000, of
-songs that no constant was chosen on, one reaches it, with 0.51 (`tests/bench/copies.py`)."""
+"""From this score on a passage counts as a copy. Of 576 outputs that hold no clip of an index of 10,000, of songs that
+no constant was chosen on and not of 5 s of a mix, one reaches it, with 0.51 (`tests/bench/copies.py`)."""
 LISTED: Final = 8
 """Clips that a search tells, at most, unless it is asked for more."""
 
