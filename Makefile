@@ -136,11 +136,11 @@ bench-duplicates: services/rendering/.venv/.synced services/pipeline/.venv/.sync
 	@songs=$$(mktemp -d) && services/pipeline/.venv/bin/python -m luthier_pipeline.songbook $$songs && \
 	  services/rendering/.venv/bin/python tests/bench/near_duplicates.py $$songs $(SONGS) --songs 10000; rm -rf $$songs
 
-bench-copies: services/rendering/.venv/.synced services/pipeline/.venv/.synced  ## Training clips planted in outputs: caught, false alarms, cost (SONGS: more folders of MIDI files; COPIES: where renders are kept)
+bench-copies: services/rendering/.venv/.synced services/pipeline/.venv/.synced  ## Training clips planted in outputs: caught, false alarms, cost (SONGS: more folders of MIDI files; SWAPPED=1: the other half trained; COPIES: where renders are kept)
 	@folder=$$(mktemp -d) && services/pipeline/.venv/bin/python -c 'import sys; from pathlib import Path; \
 	  from luthier_pipeline.songbook import compose; compose(Path(sys.argv[1]), 72)' $$folder/songbook && \
 	  OMP_NUM_THREADS=1 $(UV) run --frozen --quiet --project services/rendering --with safetensors==0.8.0 \
-	  python tests/bench/copies.py $(COPIES) $$folder/songbook $(SONGS); rm -rf $$folder
+	  python tests/bench/copies.py $(COPIES) $$folder/songbook $(SONGS) $(if $(SWAPPED),--swapped); rm -rf $$folder
 
 bench-scale: services/pipeline/.venv/.synced $(MINIO)  ## Requests to the store for each song, on MinIO, by size of the corpus (SIZES)
 	@services/pipeline/.venv/bin/python -m tests.bench.scale --songs $(or $(SIZES),500 1000 2000)

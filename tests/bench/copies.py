@@ -1,14 +1,15 @@
 """How many training clips are found in outputs that hold them, how many outputs without one are flagged, and the cost.
 
-    services/rendering/.venv/bin/python tests/bench/copies.py OUT FOLDER [FOLDER ...] [--clips 10000] [--songs N]
+    services/rendering/.venv/bin/python tests/bench/copies.py OUT FOLDER [FOLDER ...] [--clips 10000] [--swapped]
 
 Each FOLDER (MIDI files that are different songs) is rendered into OUT by `truth_songs.py`; what is there is kept. One
 half of the songs is trained on, the other half is the music that holds no training clip and lies over the copies in
-mixes. The songbook's further songs are variations of its twelve plans, so it is halved by plan (its artist). Of each
-song two clips of 30 s are copied in each kind: pitched by 0.5 to 1.5 semitones, up or down, and stretched by 1.5 to 4 %
-by Rubber Band (pedalboard), 6 dB (RMS) below another half's clip, a random 5 s, and together. The other half's clips go
-the same ways; one that is flagged is a false alarm. The index is filled up to --clips with the trained clips' landmarks
-moved by 3 to 11 semitones and 10 to 30 % of time, far beyond what is searched. CPU seconds of one thread.
+mixes; with --swapped the halves change places. The songbook's further songs are variations of its twelve plans, so it
+is halved by plan (its artist). Of each song two clips of 30 s are copied in each kind: pitched by 0.5 to 1.5 semitones,
+up or down, and stretched by 1.5 to 4 % by Rubber Band (pedalboard), 6 dB (RMS) below another half's clip, a random 5 s,
+and together; up to four more clips are copied 6 dB below clips of four other songs. The other half's clips go the same
+ways; one that is flagged is a false alarm. The index is filled up to --clips with the trained clips' landmarks moved by
+3 to 11 semitones and 10 to 30 % of time, far beyond what is searched. CPU seconds of one thread.
 
 Songs are also halved by a hash of what they are variations of: a threshold is taken from the outputs of one half, the
 score that 1 % of those without a clip reach in the folder where that is highest, and rates are of the other half.
@@ -24,6 +25,7 @@ import time
 from collections import defaultdict
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import repeat
 from pathlib import Path
 from typing import Final
@@ -58,6 +60,10 @@ class Song:
     folder: str
 
     @property
+    def has_clips(self) -> bool:
+        return bool(soundfile.info(self.mix).duration >= SHORTEST_S)
+
+    @property
     def is_reported(self) -> bool:
         """Of the half that the tables are of; the threshold is of the other."""
         return hashlib.sha256(f"reported {self.family}".encode()).digest()[0] % 2 == 1
@@ -87,6 +93,8 @@ KINDS: Final = (
     Kind("pitched, stretched, in a mix", pitched=True, stretched=True, mixed=True),
     Kind("in a mix, cut to 5 s", mixed=True, cut=True),
 )
+MORE: Final = Kind("at -6 dB in a mix, more clips", mixed=True)
+MORE_CLIPS: Final = 4  # of a song
 ALONE: Final = 5  # of them are one manipulation at most
 
 
@@ -98,6 +106,7 @@ class Material:
     outputs: list[tuple[str, Heard]]
 
 
+@lru_cache(maxsize=8)
 def clips_of(song: Song) -> list[Floats]:
     samples = soundfile.read(song.mix, dtype="float32", always_2d=True)[0].mean(axis=1)
     cut = [samples[at : at + CLIP_S * RATE_HZ] for at in range(0, len(samples), CLIP_S * RATE_HZ)]
@@ -114,12 +123,15 @@ def changed(clip: Floats, path: Path, stretch: float, semitones: float) -> Float
     return samples
 
 
-def material(song: Song, other: Song) -> Material:
-    """`other`: the song that lies over the copies in mixes."""
-    clips, others = clips_of(song), clips_of(other)
+def material(song: Song, trained: bool, others: list[Song]) -> Material:
+    """`others`: the songs that lie over the copies in mixes, the first over the two clips of each kind. Outputs that no
+    table is made of are left out."""
+    clips = clips_of(song)
     chance = np.random.default_rng(int(song.mix.stem[:8], 16))
+    told = KINDS if song.is_reported else () if trained else KINDS[:ALONE]
     outputs = []
-    for number in sorted({0, len(clips) // 2}) if clips else []:
+    two = sorted({0, len(clips) // 2}) if clips else []
+    for number in two:
         clip = clips[number]
         semitones = float(chance.choice([-1, 1]) * chance.uniform(0.5, 1.5))
         stretch = float(1 + chance.choice([-1, 1]) * chance.uniform(0.015, 0.04))
@@ -128,18 +140,28 @@ def material(song: Song, other: Song) -> Material:
         for name, way in (("pitch", (True, False)), ("stretch", (False, True)), ("both", (True, True))):
             path = song.mix.with_name(f"{song.mix.stem}-{number}-{name}.flac")
             ways[way] = changed(clip, path, stretch if way[1] else 1.0, semitones if way[0] else 0.0)
-        over = others[number % len(others)]
-        for kind in KINDS:
+        for kind in told:
             output = ways[kind.pitched, kind.stretched]
             if kind.mixed:
-                frames = min(len(output), len(over))
-                gain = MIX * rms(over) / max(rms(output), 1e-9)
-                output = output[:frames] * np.float32(gain) + over[:frames]
+                output = mixed(output, others[0], number)
             if kind.cut:
                 at = int(start * (len(output) - CUT_S * RATE_HZ))
                 output = output[at : at + CUT_S * RATE_HZ]
             outputs.append((kind.name, heard(output, RATE_HZ)))
+    more = [number for number in range(len(clips)) if number not in two and song.is_reported]
+    chosen = sorted(chance.permutation(more)[:MORE_CLIPS].tolist())
+    for number, other in zip(chosen, others[1:], strict=False):
+        outputs.append((MORE.name, heard(mixed(clips[number], other, number), RATE_HZ)))
     return Material([landmarks_of(clip, RATE_HZ) for clip in clips], outputs)
+
+
+def mixed(copy: Floats, other: Song, number: int) -> Floats:
+    """The copy 6 dB below a clip of another song."""
+    clips = clips_of(other)
+    over = clips[number % len(clips)]
+    frames = min(len(copy), len(over))
+    gain = MIX * rms(over) / max(rms(copy), 1e-9)
+    return copy[:frames] * np.float32(gain) + over[:frames]
 
 
 def rms(samples: Floats) -> float:
@@ -179,20 +201,21 @@ def main() -> None:
     parser.add_argument("folders", nargs="+", type=Path)
     parser.add_argument("--clips", type=int, default=10_000)
     parser.add_argument("--songs", type=int, default=1000, help="of a folder, at most")
+    parser.add_argument("--swapped", action="store_true", help="train the half that is else the other music")
     options = parser.parse_args()
 
-    songs, others, trained = list[Song](), list[Song](), list[bool]()
+    songs, others, trained = list[Song](), list[list[Song]](), list[bool]()
     for folder in options.folders:
         of_folder = songs_of(folder, options.out, options.songs)
         families = sorted({song.family for song in of_folder})
-        is_trained = [families.index(song.family) % 2 == 0 for song in of_folder]
-        untrained = [song for song, known in zip(of_folder, is_trained, strict=True) if not known]
+        is_trained = [families.index(song.family) % 2 == options.swapped for song in of_folder]
+        untrained = [song for song, known in zip(of_folder, is_trained, strict=True) if not known and song.has_clips]
         for number, song in enumerate(of_folder):
             over = [one for one in untrained if one.family != song.family]
-            others.append(over[number % len(over)])
+            others.append([over[(number + step) % len(over)] for step in range(1 + MORE_CLIPS)])
         songs, trained = songs + of_folder, trained + is_trained
     with ProcessPoolExecutor() as pool:
-        materials = list(pool.map(material, songs, others))
+        materials = list(pool.map(material, songs, trained, others))
 
     clips, clips_of_family = list[Landmarks](), defaultdict[str, set[int]](set)
     for song, known, made_of in zip(songs, trained, materials, strict=True):
@@ -238,8 +261,10 @@ def main() -> None:
             "| output | copies | caught | outputs without | false alarms | highest | caught by the other half's | ms |"
         )
         print("|---|---|---|---|---|---|---|---|")
-        for kind in KINDS:
+        for kind in (*KINDS, MORE):
             copies, without = (np.array(scores[folder.name, kind.name, known, True]) for known in (True, False))
+            if not (copies.size and without.size):  # few songs have more than two clips
+                continue
             print(
                 f"| {kind.name} | {len(copies)} | {np.mean(copies >= COPY_SCORE):.1%} | {len(without)} "
                 f"| {np.mean(without >= COPY_SCORE):.1%} | {without.max():.2f} | {np.mean(copies > own):.1%} "

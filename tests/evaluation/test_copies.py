@@ -151,6 +151,17 @@ def test_a_clip_6_db_below_other_music_is_found(index: Index, number: int) -> No
     assert copy.clip == number
 
 
+@pytest.mark.parametrize("stretch", [0.965, 0.99, 1.025, 1.04])
+def test_a_stretched_clip_6_db_below_other_music_is_found(index: Index, stretch: float) -> None:
+    output = mixed(played(Song(2, stretch=stretch)), np.tile(played(Song(102)), 2))
+
+    copy = only_copy(search(index, as_output(output)))
+
+    assert copy.clip == 2
+    assert copy.stretch == pytest.approx(stretch, abs=0.004)
+    assert copy.at_s == pytest.approx(copy.clip_at_s * copy.stretch, abs=0.1)
+
+
 @pytest.mark.parametrize("number", range(SONGS))
 def test_levels_tell_a_clip_15_db_below_other_music_more_surely(index: Index, number: int) -> None:
     hidden = as_output(mixed(played(Song(number)), played(Song(100 + number)), -15.0))

@@ -12,6 +12,7 @@ from luthier_music.native import (
     LevelMap,
     PeakMap,
     Peaks,
+    PlacedPeaks,
     Votes,
     add_to_mix,
     highest,
@@ -225,6 +226,83 @@ def test_a_cell_that_is_full_does_not_wrap() -> None:
 def test_votes_that_leave_their_arrays_are_refused(changes: dict[str, np.ndarray], says: str) -> None:
     with pytest.raises(ValueError, match=says):
         _votes(**changes)
+
+
+ROWS = 90
+
+
+def _placed(**changes: Any) -> PlacedPeaks:
+    chance = np.random.default_rng(8)
+    starts = np.concatenate([[0], np.cumsum(chance.integers(0, 9, 12))]).astype(np.uint32)
+    arrays: dict[str, Any] = {
+        "ticks": chance.integers(0, ROWS, int(starts[-1])).astype(np.uint16),
+        "starts": starts,
+        "weights": chance.integers(1, 6, 12).astype(np.uint8),
+        "rows": ROWS,
+    }
+    return PlacedPeaks(**{**arrays, **changes})
+
+
+def _clips() -> dict[str, np.ndarray]:
+    """Three clips of 50, 0 and 30 peaks; some lie beyond the clip's length or the 12 bins and meet nothing."""
+    chance = np.random.default_rng(9)
+    return {
+        "ticks": chance.integers(0, 70, 80).astype(np.uint16),
+        "bins": chance.integers(0, 14, 80).astype(np.uint8),
+        "bounds": np.array([[0, 50], [50, 50], [50, 80]]),
+        "lengths": np.array([70, 5, 60], np.int32),
+    }
+
+
+def test_the_best_place_of_a_clip_is_that_of_all_where_most_peaks_meet() -> None:
+    placed, clips = _placed(), _clips()
+    met = np.zeros((3, 300), int)  # what meets at each tick of the recording from -100 on at which a clip begins
+    for clip, (first, last) in enumerate(clips["bounds"]):
+        for tick, bin_ in zip(clips["ticks"][first:last].tolist(), clips["bins"][first:last].tolist(), strict=True):
+            if tick < clips["lengths"][clip] and bin_ < 12:
+                for asked in placed.ticks[placed.starts[bin_] : placed.starts[bin_ + 1]].tolist():
+                    met[clip, asked - tick + 100] += placed.weights[bin_]
+    two, eight = (np.lib.stride_tricks.sliding_window_view(met, ticks, axis=1).sum(axis=2) for ticks in (2, 8))
+
+    best = placed.best(**clips, some=np.array([2, 0, 1]))
+
+    np.testing.assert_array_equal(best.most, two.max(axis=1)[[2, 0, 1]])
+    np.testing.assert_array_equal(best.at[:2], two.argmax(axis=1)[[2, 0]] - 100)
+    np.testing.assert_array_equal(best.wide, eight.max(axis=1)[[2, 0, 1]])
+    np.testing.assert_array_equal(best.total, met.sum(axis=1)[[2, 0, 1]])
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"rows": ROWS - 30}, "below rows"),
+        ({"rows": 1 << 17}, "rows, which must be 1 to 65536"),
+        ({"starts": np.zeros(12, np.uint32)}, "starts must be"),
+        ({"starts": np.full(13, 1000, np.uint32)}, "lie within the ticks"),
+        ({"starts": np.arange(13, dtype=np.uint32)[::-1].copy()}, "ascend"),
+        ({"weights": np.ones(12, np.int64)}, "uint8"),
+    ],
+)
+def test_placed_peaks_that_leave_their_rows_are_refused(changes: dict[str, Any], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        _placed(**changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"bounds": np.array([[0, 50], [50, 50], [50, 81]])}, "within the peaks"),
+        ({"bounds": np.array([[-1, 50], [50, 50], [50, 80]])}, "within the peaks"),
+        ({"bounds": np.array([[0, 50], [50, 80]])}, "clips, 2"),
+        ({"lengths": np.array([70, 0, 60], np.int32)}, "lengths be 1 or more"),
+        ({"lengths": np.array([70, 1 << 20, 60], np.int32)}, "lengths be at most"),
+        ({"some": np.array([3])}, "of the clips"),
+        ({"ticks": np.zeros(80, np.int64)}, "uint16"),
+    ],
+)
+def test_clips_that_leave_their_peaks_are_refused(changes: dict[str, Any], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        _placed().best(**{**_clips(), "some": np.array([0]), **changes})
 
 
 BINS, FRAMES = 40, 300

@@ -49,12 +49,15 @@ def _load() -> ctypes.CDLL:
     library.luthier_peak_classes.restype = None
     library.luthier_votes_in_cells.argtypes = [*runs, pointer, whole, whole, pointer, pointer]
     library.luthier_votes_in_cells.restype = whole
+    library.luthier_best_places.argtypes = [*[pointer] * 6, whole, *[pointer] * 3, number, number, *[pointer] * 5]
+    library.luthier_best_places.restype = None
     level_map: list[Any] = [pointer, pointer, whole, whole, number, number, single]
     levelled: list[Any] = [pointer, pointer, pointer, whole, whole]
     gained: list[Any] = [single, single, single, number, number, whole, pointer, pointer, pointer]
     library.luthier_level_evidence.argtypes = [*level_map, *levelled, *gained]
     library.luthier_level_evidence.restype = number
-    library.luthier_sum_levels.argtypes = [*level_map, *levelled, pointer, whole, single, single, number, pointer]
+    moved: list[Any] = [pointer, whole, single, single, number, pointer, pointer]
+    library.luthier_sum_levels.argtypes = [*level_map, *levelled, *moved]
     library.luthier_sum_levels.restype = None
     library.luthier_masked_distances.argtypes = [pointer, pointer, whole, pointer, whole, pointer, pointer]
     library.luthier_masked_distances.restype = None
@@ -70,6 +73,7 @@ PEAK_STEPS: Final = 64  # of a bin
 PEAK_OUTSIDE: Final = 255
 LEVELS: Final = 128  # as in levels.c
 _FRAME_PARTS, _BIN_PARTS, _MARGIN = 2, 3, 8
+_CHUNK: Final = 64  # as in places.c
 _MAX_MAP_BYTES: Final = 1 << 30
 
 
@@ -220,6 +224,80 @@ class Votes:
         entries, first, lengths, asked = (array.ctypes.data for array in arrays)
         bits = _COLUMN_BITS + self.cell_rows.bit_length() - 1
         return entries, first, lengths, asked, self.first.size, self.column_cells.ctypes.data, self.width, bits
+
+
+@dataclass(frozen=True)
+class BestPlaces:
+    """Arrays [some] int32 of clips: at their best place of a recording, what two neighbouring ticks count together
+    (`most`) and the tick at which the clip begins (`at`), below 0 where that is before the recording; the most that
+    eight ticks count (`wide`); what there is at all places (`total`)."""
+
+    most: NDArray[np.int32]
+    at: NDArray[np.int32]
+    wide: NDArray[np.int32]
+    total: NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class PlacedPeaks:
+    """Peaks of a recording by their bin, on which those of clips are laid at every place.
+
+    `ticks` [peaks] uint16: those of bin b from `starts` [bins + 1] uint32 of b to that of b + 1; all below `rows`. Each
+    counts `weights` [bins] uint8. ValueError where they are something else.
+    """
+
+    ticks: NDArray[np.uint16]
+    starts: NDArray[np.uint32]
+    weights: NDArray[np.uint8]
+    rows: int
+
+    def __post_init__(self) -> None:
+        arrays = (self.ticks, self.starts, self.weights)
+        whole = all(array.flags.c_contiguous and array.ndim == 1 for array in arrays)
+        if [array.dtype for array in arrays] != [np.uint16, np.uint32, np.uint8] or not whole:
+            raise ValueError("ticks, starts and weights must be whole rows of uint16, uint32 and uint8")
+        if not 1 <= self.rows <= 1 << 16 or self.ticks.max(initial=0) >= self.rows:
+            raise ValueError(f"ticks must be below rows, which must be 1 to {1 << 16}")
+        if self.starts.size != self.weights.size + 1 or self.starts[-1] > self.ticks.size:
+            raise ValueError("starts must be [bins + 1] and lie within the ticks, weights [bins]")
+        if np.any(self.starts[1:] < self.starts[:-1]):
+            raise ValueError("starts must ascend")
+
+    def best(
+        self,
+        ticks: NDArray[np.uint16],
+        bins: NDArray[np.uint8],
+        bounds: NDArray[np.int64],
+        lengths: NDArray[np.int32],
+        some: NDArray[np.int64],
+    ) -> BestPlaces:
+        """The best places of `some` of the clips whose peaks are `ticks` and `bins` [peaks] from `bounds` [clips, 2] on
+        and up to there, those below `lengths` [clips], in ticks. Counts above 65535 begin at 0 again."""
+        types = [array.dtype for array in (ticks, bins, bounds, lengths, some)]
+        if types != [np.uint16, np.uint8, np.int64, np.int32, np.int64]:
+            raise ValueError("ticks, bins, bounds, lengths and some must be of uint16, uint8, int64, int32 and int64")
+        if not all(array.flags.c_contiguous for array in (ticks, bins, lengths, some)):
+            raise ValueError("ticks, bins, lengths and some must be whole arrays")
+        if ticks.shape != bins.shape or bounds.shape != (lengths.size, 2):
+            raise ValueError("ticks and bins must be [peaks], bounds [clips, 2] and lengths [clips]")
+        first, last = (np.ascontiguousarray(bounds[:, side]) for side in (0, 1))
+        if lengths.size and not (first.min() >= 0 and last.max() <= ticks.size and lengths.min() >= 1):
+            raise ValueError("bounds must lie within the peaks, and lengths be 1 or more")
+        if some.size and not (some.min() >= 0 and some.max() < lengths.size and lengths.max() <= 1 << 16):
+            raise ValueError(f"some must be of the clips, and lengths be at most {1 << 16}")
+        counts = np.empty(self.rows + int(lengths.max(initial=0)) + 2 * _CHUNK, np.uint16)
+        best = BestPlaces(*(np.empty(some.size, np.int32) for _ in range(4)))
+        clips = (ticks, bins, first, last, lengths, some)
+        room = (counts, best.most, best.at, best.wide, best.total)
+        _LIBRARY.luthier_best_places(
+            *(array.ctypes.data for array in clips),
+            some.size,
+            *(array.ctypes.data for array in (self.starts, self.ticks, self.weights)),
+            self.weights.size,
+            self.rows,
+            *(array.ctypes.data for array in room),
+        )
+        return best
 
 
 Singles = NDArray[np.float32]
@@ -393,9 +471,10 @@ class LevelMap:
         first, last = self._bounds(peaks, levels, some, which)
         offsets, sums = np.ascontiguousarray(offsets, np.float32), np.empty(offsets.size, np.float64)
         place = float(some.stretches[which]), float(some.shifts[which])
+        held = np.empty(3 * (last - first), np.int64)  # 24 bytes of each
         moved = offsets.ctypes.data, offsets.size
         pointers = self._pointers(peaks, levels, first, last)
-        _LIBRARY.luthier_sum_levels(*pointers, *moved, *place, gain, sums.ctypes.data)
+        _LIBRARY.luthier_sum_levels(*pointers, *moved, *place, gain, held.ctypes.data, sums.ctypes.data)
         return sums
 
     def _bounds(self, peaks: Peaks, levels: NDArray[np.uint8], some: Alignments, which: int) -> tuple[int, int]:

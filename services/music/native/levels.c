@@ -22,6 +22,12 @@ typedef struct {
     int32_t bin, heard, level, block; /* heard: of the first recording, -1 where the peak lies beyond it */
 } Peak;
 
+typedef struct {
+    float frame, near; /* the frame at no offset; what it counts that the first recording is as loud there */
+    int64_t row;
+    int32_t expected;
+} Moved;
+
 static inline Peak peak_at(const Map *map, float bin, float frame, int32_t level, int64_t block_frames) {
     if (!(bin >= 0 && bin < map->bins - 0.5f && frame >= 0 && frame < map->columns - 0.5f)) return (Peak){0, -1, 0, 0};
     const int64_t row = (int64_t)(bin + 0.5f), column = (int64_t)(frame + 0.5f);
@@ -64,18 +70,27 @@ int32_t luthier_level_evidence(const uint8_t *levels, const float *near, int64_t
     return best;
 }
 
-/* sums [offsets]: of the evidence of the peaks first to last at each offset, at one gain. */
+/* sums [offsets]: of the evidence of the peaks first to last at each offset, at one gain. held: room for as many peaks. */
 void luthier_sum_levels(const uint8_t *levels, const float *near, int64_t bins, int64_t columns, int32_t below, int32_t above,
                         float missed, const uint16_t *frames, const uint16_t *peak_bins, const uint8_t *peak_levels,
                         int64_t first, int64_t last, const float *offsets, int64_t count, float stretch, float shift, int32_t gain,
-                        double *sums) {
-    const Map map = {levels, near, bins, columns, below, above, missed};
+                        Moved *held, double *sums) {
+    int64_t some = 0;
+    for (int64_t i = first; i < last; i++) {
+        const float bin = peak_bins[i] * (1.0f / STEPS) + shift;
+        if (!(bin >= 0 && bin < bins - 0.5f)) continue;
+        const int64_t row = (int64_t)(bin + 0.5f);
+        const int32_t at_gain = peak_levels[i] + gain;
+        const int32_t expected = at_gain < 0 ? 0 : at_gain > LEVELS - 1 ? LEVELS - 1 : at_gain;
+        held[some++] = (Moved){stretch * frames[i], near[row * LEVELS + expected], row * columns, expected};
+    }
     for (int64_t at = 0; at < count; at++) {
         double total = 0;
-        for (int64_t i = first; i < last; i++) {
-            const Peak peak = peak_at(&map, peak_bins[i] * (1.0f / STEPS) + shift, offsets[at] + stretch * frames[i],
-                                      peak_levels[i], columns);
-            if (peak.heard >= 0) total += evidence_of(&map, &peak, gain);
+        for (int64_t i = 0; i < some; i++) {
+            const float frame = offsets[at] + held[i].frame;
+            if (!(frame >= 0 && frame < columns - 0.5f)) continue;
+            const int32_t louder = levels[held[i].row + (int64_t)(frame + 0.5f)] - held[i].expected;
+            total += louder < -below ? missed : louder <= above ? held[i].near : 0;
         }
         sums[at] = total;
     }

@@ -5,9 +5,8 @@ the clip changes is its *shape*: the two intervals in semitones and the two step
 stretch of 4 % mostly stays within. All triplets of all clips are sorted by shape and then by the anchor's frequency, so
 that those which a recording may have at any shift of up to `MAX_SHIFT` semitones are one run of the table.
 
-A pair is an anchor and one later peak, both at their own pitch. It says nothing of a shifted copy, but two peaks
-survive under other music more often than three, and a pair's frequencies and step in time are in narrow bins; how much
-louder one is than the other stays, too, where both are heard.
+Beside them the strongest peaks of each clip are kept by themselves, to be laid on a recording's at every place: under
+other music single peaks survive more often than three of a triplet.
 """
 
 from collections.abc import Sequence
@@ -38,13 +37,10 @@ _SOON: Final = np.array([3, 6, 9, 12, 15, 18, 21, 24])  # frames: edges of the s
 _LATER: Final = np.array([24, 28, 32, 37, 42, 48, 55, 63])  # and to the third
 SHAPES: Final = _INTERVALS * (len(_SOON) - 1) * _INTERVALS * (len(_LATER) - 1)
 SEMITONES: Final = BINS // BINS_PER_SEMITONE
-PAIRED: Final = 10  # later peaks that are joined with an anchor in the index: the strongest
-_PAIR_INTERVAL: Final = 45  # bins, up or down
-_PAIR_STEPS: Final = np.array([3, 100])  # frames, 70 ms to 2.3 s
-_PAIR_BINS: Final = 2  # bins and frames of one bin of a pair
-_PAIR_LEVEL: Final = 4  # steps of level, 6 dB, of one bin of the difference between the two
-_PAIR_LEVELS: Final = 8
-PAIRS: Final = (BINS // _PAIR_BINS + 1) * (_PAIR_INTERVAL + 2) * (int(_PAIR_STEPS[1]) // _PAIR_BINS + 1) * _PAIR_LEVELS
+PLACED_PER_S: Final = 10
+"""Peaks of a second that are laid on those of an output at every place."""
+FIRST_PER_S: Final = 5
+"""Of them those that are laid first."""
 MAX_TICKS: Final = (1 << 24) - (1 << 15)  # with 8 bits of frequency in 32 bits, and an output before it
 
 
@@ -79,34 +75,6 @@ def triplets(peaks: Landmarks, targets: Targets) -> Triplets:
     return Triplets(anchors.astype(np.int32), shapes[anchors, one, other])
 
 
-def pairs(peaks: Landmarks, most: int, every: int = 1) -> Triplets:
-    """Pairs of peaks as `Triplets`, their shapes 0 to PAIRS: of every so many-th anchor, with the strongest `most` of
-    the later peaks."""
-    frames, bins = peaks.frames.astype(np.int32), np.rint(peaks.bins).astype(np.int32)
-    anchors = np.arange(0, len(frames), every)
-    starts = np.searchsorted(frames, frames[anchors] + _PAIR_STEPS[0])
-    widest = int((np.searchsorted(frames, frames[anchors] + _PAIR_STEPS[1]) - starts).max(initial=0))
-    others = starts[:, None] + np.arange(widest)
-    there = others < len(frames)
-    others = np.minimum(others, max(len(frames) - 1, 0))
-    levels = peaks.levels.astype(np.int32)
-    steps, intervals = frames[others] - frames[anchors, None], bins[others] - bins[anchors, None]
-    louder = levels[others] - levels[anchors, None]
-    there &= (steps < _PAIR_STEPS[1]) & (np.abs(intervals) <= _PAIR_INTERVAL)
-    if widest > most:
-        order = np.where(there, peaks.ranks[others], np.uint8(255))
-        chosen = np.argsort(order, axis=1, kind="stable")[:, :most]
-        arrays = (steps, intervals, louder, there)
-        steps, intervals, louder, there = (np.take_along_axis(array, chosen, 1) for array in arrays)
-    intervals = (intervals + _PAIR_INTERVAL + 1) // _PAIR_BINS
-    rows = bins[anchors, None] // _PAIR_BINS * (_PAIR_INTERVAL + 2) + intervals
-    shapes = rows * (int(_PAIR_STEPS[1]) // _PAIR_BINS + 1) + steps // _PAIR_BINS
-    by_level = np.clip(louder // _PAIR_LEVEL + _PAIR_LEVELS // 2, 0, _PAIR_LEVELS - 1)
-    shapes = shapes * _PAIR_LEVELS + by_level
-    of, _ = np.nonzero(there)
-    return Triplets(anchors[of].astype(np.int32), shapes[there].astype(np.int32))
-
-
 def _side(frames: Ints, bins: NDArray[np.float32], others: NDArray[np.int64], edges: NDArray[np.int64]) -> Ints:
     """Interval and step in time from each peak to others (peaks, targets), as one number."""
     steps = frames[others] - frames[:, None]
@@ -138,8 +106,8 @@ def _strongest_between(
 class Index:
     """All triplets and peaks of clips that are known by their position, 0 to clips - 1.
 
-    Memory: 4 bytes a triplet, about 1,100 of 30 s, and a pair, about 2,500, 6 bytes of each of 1,500 peaks, and tables
-    of 19 MB: 231 MB for 10,000 clips of 30 s.
+    Memory: 4 bytes a triplet, about 1,100 of 30 s, 6 bytes of each of 1,500 peaks, 3 of the strongest 300, and a table
+    of 11 MB: 143 MB for 10,000 clips of 30 s.
     """
 
     clips: int
@@ -147,8 +115,10 @@ class Index:
     ticks: int  # of that time line
     table: NDArray[np.uint32]  # (SHAPES * SEMITONES + 1,): where each shape with its anchor's semitone starts
     anchors: NDArray[np.uint32]  # (triplets,): tick << 8 | bin
-    pair_table: NDArray[np.uint32]  # (PAIRS + 1,): where each shape of pairs starts
-    pair_anchors: NDArray[np.uint32]  # (pairs,): as `anchors`
+    placed_ticks: NDArray[np.uint16]  # (placed,) of the strongest peaks, in the clip
+    placed_bins: NDArray[np.uint8]  # (placed,)
+    placed_bounds: NDArray[np.int64]  # (clips, 3): where those of a clip begin, those of FIRST_PER_S end, and all do
+    lengths: NDArray[np.int32]  # (clips,) ticks
     peak_starts: NDArray[np.int64]  # (clips + 1,)
     peak_frames: NDArray[np.uint16]  # (peaks,) in the clip
     peak_bins: NDArray[np.uint16]  # in STEPS of a bin
@@ -169,32 +139,38 @@ class Index:
         if ticks > MAX_TICKS:
             hours = MAX_TICKS * TICK * FRAME_S / 3600
             raise NoLandmarks(f"clips and gaps of 4.6 s must last at most {hours:.0f} h together")
-        keys, anchors, pair_keys, pair_anchors, frames, bins, ranks, levels = [], [], [], [], [], [], [], []
+        keys, anchors, frames, bins, ranks, levels = [], [], [], [], [], []
+        placed_ticks, placed_bins, placed = [], [], []
         for start, clip in zip(starts, clips, strict=True):
             peaks = clip.strongest(INDEXED_PER_S)
             made = triplets(peaks, INDEXED)
             at, of = peaks.frames[made.anchors], peaks.bins[made.anchors]
             keys.append(made.shapes * np.int32(SEMITONES) + (of * np.float32(1 / BINS_PER_SEMITONE)).astype(np.int32))
             anchors.append((start + at // TICK).astype(np.uint32) << 8 | np.rint(of).astype(np.uint32))
-            two = pairs(peaks, PAIRED)
-            pair_keys.append(two.shapes)
-            at, of = peaks.frames[two.anchors], peaks.bins[two.anchors]
-            pair_anchors.append((start + at // TICK).astype(np.uint32) << 8 | np.rint(of).astype(np.uint32))
+            strong = clip.strongest(PLACED_PER_S)
+            of = np.rint(strong.bins).astype(np.uint8)
+            order = np.lexsort((of, strong.ranks >= FIRST_PER_S))  # by bin, since what is counted is listed by bin
+            placed_ticks.append(strong.frames[order] // np.uint16(TICK))
+            placed_bins.append(of[order])
+            placed.append((int((strong.ranks < FIRST_PER_S).sum()), len(order)))
             held = clip.strongest(VERIFIED_PER_S)
             frames.append(held.frames)
             bins.append(np.rint(held.bins * STEPS).astype(np.uint16))
             ranks.append(held.ranks)
             levels.append(held.levels)
         table, sorted_anchors = _inverted(keys, anchors, SHAPES * SEMITONES)
-        pair_table, sorted_pairs = _inverted(pair_keys, pair_anchors, PAIRS)
+        placed_sizes = np.array(placed, np.int64).reshape(-1, 2)
+        placed_starts = np.cumsum(placed_sizes[:, 1]) - placed_sizes[:, 1]
         return cls(
             clips=len(clips),
             starts=starts,
             ticks=ticks,
             table=table,
             anchors=sorted_anchors,
-            pair_table=pair_table,
-            pair_anchors=sorted_pairs,
+            placed_ticks=np.concatenate([np.empty(0, np.uint16), *placed_ticks]),
+            placed_bins=np.concatenate([np.empty(0, np.uint8), *placed_bins]),
+            placed_bounds=np.stack([placed_starts, *(placed_starts + placed_sizes.T)], axis=1),
+            lengths=(lengths - GAP_TICKS).astype(np.int32),
             peak_starts=np.cumsum([0, *(len(one) for one in frames)]),
             peak_frames=np.concatenate([np.empty(0, np.uint16), *frames]),
             peak_bins=np.concatenate([np.empty(0, np.uint16), *bins]),

@@ -2,18 +2,20 @@
 
 In three steps, each on less than the one before:
 
-1. Votes. Each triplet and each pair of peaks of the output is looked up; what the index has of its shape votes for a
+1. Places. At the output's own pitch the strongest peaks of every clip are laid on the output's at every place, and
+   counted where they meet; those clips that meet more often than by chance again with more peaks, and with a stretch.
+   For shifted copies, each triplet of peaks of the output is looked up; what the index has of its shape votes for a
    place on the time line of all clips, with more weight the rarer the shape is. Rare shapes are taken first and their
    number is bounded, so that a check takes the same time whatever the music is.
-2. Alignments. Votes that agree on a place and a pitch shift are fitted with a stretch, and moved to where the clip's
-   peaks lie nearest to the output's.
+2. Alignments. Votes that agree on a place and a pitch shift are fitted with a stretch. All are moved to where the
+   clip's peaks lie nearest to the output's.
 3. Evidence, in two ways, of which the surer one tells. By peaks: the log likelihood ratio of how near the clip's peaks
    are to those of the output there, against being so near by chance. By levels: where a copy is louder than what is
    mixed with it, the output is as loud as the copy is, elsewhere louder, and nowhere softer; the ratio of that against
    being so loud by chance, at the gain that fits best. The passage taken is that with the most. What fits as well a
    beat or a bar off counts less.
 
-Compiled code counts votes, peaks and levels (`luthier_music.native`: Votes, PeakMap, LevelMap).
+Compiled code counts peaks, votes and levels (`luthier_music.native`: PlacedPeaks, Votes, PeakMap, LevelMap).
 """
 
 import math
@@ -25,18 +27,17 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter1d
 
-from luthier_evaluation.copies.index import SEMITONES, TICK, Index, Targets, pairs, triplets
+from luthier_evaluation.copies.index import SEMITONES, TICK, Index, Targets, triplets
 from luthier_evaluation.copies.landmarks import BINS, BINS_PER_SEMITONE, FRAME_S, STEPS, Heard, Landmarks, NoLandmarks
-from luthier_music.native import LEVELS, PEAK_OUTSIDE, Alignments, LevelMap, PeakMap, Peaks, Votes
+from luthier_music.native import LEVELS, PEAK_OUTSIDE, Alignments, LevelMap, PeakMap, Peaks, PlacedPeaks, Votes
 
 Numbers = NDArray[np.int64]
 Reals = NDArray[np.float64]
 Singles = NDArray[np.float32]
 
 COPY_SCORE: Final = 0.5
-"""From this score on a passage counts as a copy. 1 % of 345 outputs of half of the songs that hold no clip of an index
-of 10,000 reach 0.317. Of the other half none of 115 of the songbook and of 260 real ones reach it
-(`tests/bench/copies.py`)."""
+"""From this score on a passage counts as a copy. Of 576 outputs that hold no clip of an index of 10,000, of songs that
+no constant was chosen on and not of 5 s of a mix, one reaches it, with 0.51 (`tests/bench/copies.py`)."""
 LISTED: Final = 8
 """Clips that a search tells, at most, unless it is asked for more."""
 
@@ -47,12 +48,14 @@ _ASKED_PER_S: Final = 25  # peaks of a second of the output
 _ASKED: Final = Targets(6, 8)  # more than the index joins: other music may be louder than what it joins
 _MOST_ASKED: Final = 40_000  # triplets; of longer outputs evenly fewer
 _VOTES: Final = 600_000  # at any shift, rarest shapes first
-_PAIR_VOTES: Final = 2_000_000  # and of pairs, without a shift
-_PAIRED_PER_S: Final = 40  # peaks of a second of the output, in pairs
-_PAIRED: Final = 40  # with each anchor
-_MOST_PAIRED: Final = 1500  # anchors; of longer outputs evenly fewer
-_PAIR_TICKS: Final = 4  # of a cell of votes of pairs
-_BY_VOTES: Final = 100  # alignments of pairs that are verified
+_PLACED: Final = 2500  # peaks of the output, on which clips are laid; of longer ones fewer of each second
+_NEAREST_S: Final = 9000.0  # so many clips times the output's seconds, by each of two counts, are laid with more peaks
+_NEAREST: Final = 1000  # and so many clips at most
+_STRETCHES: Final = (0.96, 0.973, 0.987, 1.013, 1.027, 1.04)
+_MOST_WEIGHT: Final = 5  # of a peak that is laid on another: 600 s of 10 peaks a second count 60,000 at most
+_LEAST_MET: Final = 20.0  # counts: where less is expected by chance, a few that meet are not sure
+_BY_PLACES_S: Final = 1800.0  # so many alignments of them times the output's seconds are verified
+_BY_PLACES: Final = 150  # and so many at most
 _COMMON: Final = 4096  # votes of a shape that weigh 1 each; half as many weigh 1 more
 _CELL_TICKS: Final = 16  # 0.74 s of the time line: a cell of votes
 _CELL_BINS: Final = 3  # and a semitone of pitch shift
@@ -60,9 +63,10 @@ _SHIFTS: Final = 5  # cells of pitch shift
 _CELLS: Final = 100  # with the most votes, that are fitted
 _FITTED: Final = 100  # alignments, of which the evidence is weighed as they are
 _VERIFIED: Final = 12  # of them with the most evidence are aligned more exactly
+_SCANNED: Final = 16  # cells of which one is looked at, to know how many votes are many
 _FIT_TICKS: Final = 2  # votes within 93 ms agree
 _FIT_WIDTH: Final = 96  # steps of the fit around a cell
-_EVERY_CLIP: Final = _VERIFIED + _BY_VOTES  # of near-duplicates: those of the same song must not hide another's
+_EVERY_CLIP: Final = _VERIFIED + _BY_PLACES  # of near-duplicates: those of the same song must not hide another's
 _REACH: Final = 5  # frames, by which it may be moved
 _FEW_PER_S: Final = 6  # peaks of a second of a clip by which it is aligned roughly
 _ALIGNED_PER_S: Final = 20  # and more exactly, where it is told; by all of them it is verified
@@ -151,10 +155,7 @@ def search(index: Index, output: Heard | Landmarks, listed: int = LISTED) -> lis
         return []
     evidence = _Evidence.of(peaks, _Loudness.of(output.levels) if isinstance(output, Heard) else None)
     shifted = _alignments(index, peaks, _votes(index, peaks))
-    same_pitch = _alignments(index, peaks, _pair_votes(index, peaks))
-    fitted = evidence.most(index, shifted, _VERIFIED).joined(
-        same_pitch.only(np.arange(len(same_pitch.clip))[:_BY_VOTES])
-    )
+    fitted = evidence.most(index, shifted, _VERIFIED).joined(_everywhere(index, peaks))
     best: dict[int, Copy] = {}
     for found in evidence.verified(index, fitted, listed):
         if found.clip not in best or found.score > best[found.clip].score:
@@ -204,19 +205,6 @@ def _votes(index: Index, output: Landmarks) -> Votes:
     return Votes(index.anchors, first[kept], lengths, asked_with, _SHIFT_CELL, _SHIFTS, _weights(lengths), _CELL_TICKS)
 
 
-def _pair_votes(index: Index, output: Landmarks) -> Votes:
-    """The same of pairs, at the output's own pitch."""
-    peaks = output.strongest(_PAIRED_PER_S)
-    asked = pairs(peaks, _PAIRED, max(1, round(len(peaks.frames) / _MOST_PAIRED)))
-    first = index.pair_table[asked.shapes]
-    counts = _rarest(index.pair_table[asked.shapes + 1] - first, _PAIR_VOTES)
-    kept = np.flatnonzero(counts)
-    lengths = counts[kept]
-    asked_with = _asked_with(output, peaks)[asked.anchors[kept]]
-    one_column = np.zeros(256, np.uint8)
-    return Votes(index.pair_anchors, first[kept], lengths, asked_with, one_column, 1, _weights(lengths), _PAIR_TICKS)
-
-
 def _asked_with(output: Landmarks, peaks: Landmarks) -> NDArray[np.uint32]:
     """What is taken off the anchors of the index that are found by each of these peaks."""
     codes = (peaks.frames // TICK).astype(np.uint32) << 8 | np.rint(peaks.bins).astype(np.uint32)
@@ -264,14 +252,64 @@ class _Alignments:
         )
 
 
+def _everywhere(index: Index, output: Landmarks) -> _Alignments:
+    """The alignments at the output's own pitch at which more peaks of a clip meet the output's than by chance, the
+    surest first, one of a clip."""
+    peaks = output.strongest(max(1, int(_PLACED / output.duration_s)))
+    narrow, wide, _ = _met(index, peaks, 1.0, np.arange(index.clips), 1)
+    by_wide, by_narrow = (_highest(sure, min(_NEAREST, int(_NEAREST_S / output.duration_s))) for sure in (wide, narrow))
+    nearest = np.union1d(by_narrow, by_wide)
+    surest, _, at = _met(index, peaks, 1.0, nearest, 2)
+    stretch, offset = np.ones(len(nearest)), at.astype(np.float64)
+    some = np.searchsorted(nearest, np.sort(by_wide))
+    for tried in _STRETCHES:
+        sure, _, at = _met(index, peaks, tried, nearest[some], 2)
+        better = sure > surest[some]
+        surest[some[better]], stretch[some[better]], offset[some[better]] = sure[better], tried, at[better]
+    order = _highest(surest, min(_BY_PLACES, int(_BY_PLACES_S / output.duration_s)))
+    clip, offset, stretch = nearest[order], offset[order] + 0.5, stretch[order]  # of two ticks
+    begin, end = np.maximum(-offset, 0), np.minimum(index.lengths[clip], output.frame_count / TICK / stretch - offset)
+    return _Alignments(clip, offset * stretch * TICK, stretch, np.zeros(len(clip)), (begin + end) / 2 * TICK)
+
+
+def _highest(values: Reals, count: int) -> Numbers:
+    """Where the highest of these are, so many at most and 1 at least, by descending value."""
+    order: Numbers = np.argsort(-values, kind="stable")[: max(1, count)]
+    return order
+
+
+def _met(
+    index: Index, output: Landmarks, stretch: float, clips: Numbers, end: int
+) -> tuple[Reals, Reals, NDArray[np.int32]]:
+    """How many standard deviations above chance the peaks of each of these clips, those up to this of its bounds, meet
+    the output's at its best place, within two ticks and within eight; and that place, in ticks of the output by the
+    stretch."""
+    rows = int(output.frame_count / TICK / stretch) + 1
+    bins = np.rint(output.bins).astype(np.int64)
+    cells = np.unique(bins * rows + (output.frames / np.float32(TICK * stretch)).astype(np.int64))
+    bins, ticks = np.divmod(cells, rows)
+    counts = np.bincount(bins, minlength=BINS)
+    # A peak in a bin that is seldom heard tells more: its log likelihood ratio, where a quarter survive a mix.
+    weights = np.clip(np.rint(np.log1p(0.25 * rows / np.maximum(counts, 1))), 1, _MOST_WEIGHT)
+    starts = np.concatenate([[0], np.cumsum(counts)])
+    placed = PlacedPeaks(ticks.astype(np.uint16), starts.astype(np.uint32), weights.astype(np.uint8), rows)
+    best = placed.best(index.placed_ticks, index.placed_bins, index.placed_bounds[:, [0, end]], index.lengths, clips)
+    weight = float(counts @ weights**2) / max(float(counts @ weights), 1.0)
+    of_a_tick = best.total / np.maximum(rows, index.lengths[clips])
+
+    def above_chance(most: NDArray[np.int32], of_ticks: int) -> Reals:
+        expected = of_ticks * of_a_tick
+        sure: Reals = (most - expected) / np.sqrt(weight * (expected + _LEAST_MET))
+        return sure
+
+    return above_chance(best.most, 2), above_chance(best.wide, 8), best.at
+
+
 def _alignments(index: Index, output: Landmarks, votes: Votes) -> _Alignments:
     """The alignments with the most votes, best first."""
     counts = votes.counts(index.ticks + _ahead(output) + 1)
     sums = counts[1:] + counts[:-1]  # a shift, or a place, may lie between two cells
-    enough = max(2, int(sums.max(initial=0)))
-    while enough > 2 and np.count_nonzero(sums >= enough) < 6 * _CELLS:
-        enough = max(2, enough * 4 // 5)
-    most = np.flatnonzero(sums >= enough)
+    most = np.flatnonzero(sums >= max(2, _exceeded(sums, 6 * _CELLS)))
     most = most[np.argsort(-sums[most].astype(np.int32), kind="stable")]
     groups = np.zeros(len(counts) + 2 * votes.width + 2, np.uint16)
     chosen = 0
@@ -303,6 +341,15 @@ def _alignments(index: Index, output: Landmarks, votes: Votes) -> _Alignments:
         (codes >> 8).astype(np.float64),
         (codes & 255).astype(np.float64) - (anchors & 255),
     )
+
+
+def _exceeded(sums: NDArray[np.uint16], wanted: int) -> int:
+    """What at least so many of these sums reach, and not many more; 0 where there are fewer."""
+    columns = len(sums) // _SCANNED
+    if columns <= wanted:
+        return 0
+    highest = sums[: columns * _SCANNED].reshape(_SCANNED, columns).max(axis=0)
+    return int(np.partition(highest, columns - wanted)[columns - wanted])
 
 
 def _fitted(
