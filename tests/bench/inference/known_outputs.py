@@ -204,6 +204,16 @@ def ask(way: str, samples: Floats, rate_hz: int, number: int, at_s: float, *, ch
     )  # fmt: skip
 
 
+def treated(part: Floats, over: Floats) -> dict[str, tuple[Floats, int]]:
+    """What may have been done to a part of an output, with the rate of each."""
+    mix = mixed(part, over)
+    ways = {"as it is": (part, RATE_HZ), "-14 dB": (part * np.float32(0.2), RATE_HZ)}
+    ways |= {f"{name}, 128 kbit/s": (through_codec(part, name), RATE_HZ) for name in CODECS}
+    ways["44.1 to 48 kHz and back"] = resampled(resampled(part, RATE_HZ, 48_000), 48_000, RATE_HZ), RATE_HZ
+    ways["22.05 kHz"] = resampled(part, RATE_HZ, 22_050), 22_050
+    return ways | {"6 dB below other music": (mix, RATE_HZ), "the same, MP3": (through_codec(mix, "MP3"), RATE_HZ)}
+
+
 def known(number: int) -> list[Answer]:
     """A logged piece's excerpt in every way."""
     pieces = _shared[0].pieces
@@ -214,14 +224,8 @@ def known(number: int) -> list[Answer]:
         over = excerpt(others[int(chance.integers(len(others)))], chance)
     if taken is None:
         return []
-    part, at_s = taken
-    ways = {"as it is": (part, RATE_HZ), "-14 dB": (part * np.float32(0.2), RATE_HZ)}
-    ways |= {f"{name}, 128 kbit/s": (through_codec(part, name), RATE_HZ) for name in CODECS}
-    ways["44.1 to 48 kHz and back"] = resampled(resampled(part, RATE_HZ, 48_000), 48_000, RATE_HZ), RATE_HZ
-    ways["22.05 kHz"] = resampled(part, RATE_HZ, 22_050), 22_050
-    ways["6 dB below other music"] = mixed(part, over[0]), RATE_HZ
-    ways["the same, MP3"] = through_codec(mixed(part, over[0]), "MP3"), RATE_HZ
-    return [ask(way, samples, rate_hz, number, at_s, chroma=True) for way, (samples, rate_hz) in ways.items()]
+    ways = treated(taken[0], over[0])
+    return [ask(way, samples, rate_hz, number, taken[1], chroma=True) for way, (samples, rate_hz) in ways.items()]
 
 
 def unknown(number: int, count: int) -> list[Answer]:
