@@ -58,6 +58,8 @@ def _load() -> ctypes.CDLL:
     library.luthier_sum_levels.restype = None
     library.luthier_masked_distances.argtypes = [pointer, pointer, whole, pointer, whole, pointer, pointer]
     library.luthier_masked_distances.restype = None
+    library.luthier_bit_agreements.argtypes = [pointer, whole, pointer, whole, whole, pointer, pointer]
+    library.luthier_bit_agreements.restype = None
     library.luthier_decimated.argtypes = [pointer, whole, number, pointer, number, number, pointer, whole]
     library.luthier_decimated.restype = None
     return library
@@ -108,6 +110,24 @@ def add_to_mix(
         samples.ctypes.data, len(samples), gain, *faded, mix.ctypes.data, block_frames, peaks.ctypes.data
     )
     return peaks
+
+
+def bit_agreements(
+    ours: NDArray[np.uint8], count: int, theirs: NDArray[np.uint8], first: int, lags: int
+) -> NDArray[np.int32]:
+    """Of the first `count` bits of `ours`, eight a byte, the first highest, how many are those of `theirs` from bit
+    `first` on, and from each of `lags` bits on. ValueError where these rows are not as long."""
+    last = first + lags - 1 + count
+    if not (0 < count <= 8 * ours.size and lags >= 1 and first >= 0 and last <= 8 * theirs.size):
+        raise ValueError("our bits must lie on theirs at every lag")
+    padded = np.zeros(-(-count // 64) * 8, np.uint8)
+    padded[: -(-count // 8)] = ours[: -(-count // 8)]
+    begin = first % 8
+    theirs = np.ascontiguousarray(theirs[first // 8 : -(-last // 8)], np.uint8)
+    room, agreed = np.empty(theirs.size + 8, np.uint8), np.empty(begin + lags, np.int32)
+    row = theirs.ctypes.data, theirs.size, begin + lags
+    _LIBRARY.luthier_bit_agreements(padded.ctypes.data, count, *row, room.ctypes.data, agreed.ctypes.data)
+    return agreed[begin:]
 
 
 def decimated(samples: NDArray[np.float32], taps: NDArray[np.float32], factor: int) -> NDArray[np.float32]:

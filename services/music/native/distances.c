@@ -4,7 +4,6 @@
  */
 
 #include <stdint.h>
-#include <stdlib.h>
 #include <string.h>
 
 #define EIGHT_AT_ONCE __attribute__((target("avx512f,avx512vl,avx512vpopcntdq")))
@@ -47,4 +46,47 @@ void luthier_masked_distances(const uint32_t *words, const uint32_t *mask, int64
         quick_masked_distances(words, mask, places, query, length, differ, counted);
     else
         masked_distances(words, mask, places, query, length, differ, counted);
+}
+
+/* Bits of `from` [bytes] from bit `first` on (the highest of a byte is its first) to `to` [bytes + 8], which ends in zeros. */
+static void shifted(const uint8_t *from, int64_t bytes, int64_t first, uint8_t *to) {
+    const int64_t skipped = first / 8;
+    const int shift = (int)(first % 8);
+    for (int64_t at = 0; at < bytes - skipped; at++) {
+        const int next = at + 1 < bytes - skipped ? from[skipped + at + 1] : 0;
+        to[at] = (uint8_t)(from[skipped + at] << shift | next >> (8 - shift));
+    }
+    memset(to + (bytes - skipped), 0, (size_t)skipped + 8);
+}
+
+INLINE void bit_agreements(const uint64_t *ours, int64_t count, const uint8_t *theirs, int64_t bytes, int64_t lags, uint8_t *room,
+                           int32_t *agreed) {
+    const int64_t words = count / 64;
+    const int rest = (int)(count % 64);
+    const uint64_t of_the_last = rest ? __builtin_bswap64(~0ull << (64 - rest)) : 0;
+    for (int shift = 0; shift < 8 && shift < lags; shift++) {
+        shifted(theirs, bytes, shift, room);
+        for (int64_t lag = shift; lag < lags; lag += 8) {
+            const uint8_t *at = room + lag / 8;
+            int64_t apart = 0;
+            for (int64_t k = 0; k < words; k++) apart += __builtin_popcountll(eight_bytes(at + 8 * k) ^ ours[k]);
+            if (rest) apart += __builtin_popcountll((eight_bytes(at + 8 * words) ^ ours[words]) & of_the_last);
+            agreed[lag] = (int32_t)(count - apart);
+        }
+    }
+}
+
+EIGHT_AT_ONCE static void quick_bit_agreements(const uint64_t *ours, int64_t count, const uint8_t *theirs, int64_t bytes,
+                                               int64_t lags, uint8_t *room, int32_t *agreed) {
+    bit_agreements(ours, count, theirs, bytes, lags, room, agreed);
+}
+
+/* agreed [lags]: how many of our `count` bits are those of theirs [8 * bytes] from each lag on; count + lags - 1 of theirs are
+ * there. ours: as many words as hold the bits, of bytes in memory's order. room [bytes + 8]: for this function alone. */
+void luthier_bit_agreements(const uint64_t *ours, int64_t count, const uint8_t *theirs, int64_t bytes, int64_t lags, uint8_t *room,
+                            int32_t *agreed) {
+    if (__builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vpopcntdq"))
+        quick_bit_agreements(ours, count, theirs, bytes, lags, room, agreed);
+    else
+        bit_agreements(ours, count, theirs, bytes, lags, room, agreed);
 }

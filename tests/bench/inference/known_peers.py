@@ -1,7 +1,7 @@
 """How many excerpts of outputs other programs know again, beside the log of outputs, on the same pieces.
 
     OMP_NUM_THREADS=1 uv run --project services/inference --frozen --with av==18.1.0 --with pyacoustid==1.3.1 \
-      --with scipy==1.18.1 --with psutil==7.2.2 python -m tests.bench.inference.known_peers OUT FOLDER [FOLDER ...] \
+      --with scipy==1.17.1 --with psutil==7.2.2 python -m tests.bench.inference.known_peers OUT FOLDER [FOLDER ...] \
       --audfprint FOLDER --olaf PROGRAM [--pieces N] [--others N]
 
 OUT and FOLDER as for `known_outputs`, whose songs, pieces and treatments these are: --pieces of the part "shown" are

@@ -24,13 +24,12 @@ from luthier_inference.known_outputs.fingerprint import (
     Floats,
     Words,
     band_energies,
-    fast_length,
     is_silent,
     mono_of,
     wave_signs,
     words_of,
 )
-from luthier_music.native import masked_distances
+from luthier_music.native import bit_agreements, masked_distances
 
 WINDOW_S: Final = 10.0
 STEP_S: Final = 5.0
@@ -77,20 +76,6 @@ class _Entry:
     words: int
     waves: NDArray[np.uint8]
     duration_s: float
-
-
-@dataclass(frozen=True)
-class _Waves:
-    """A window's waves, -1 or 1, and their spectrum at a length that holds an output's part beside them."""
-
-    signs: Floats
-    size: int
-    spectrum: NDArray[np.complexfloating]
-
-    @classmethod
-    def of(cls, signs: Floats) -> "_Waves":
-        size = fast_length(2 * signs.size + 2 * _REACH)
-        return cls(signs, size, np.fft.rfft(signs, size))
 
 
 class Index:
@@ -160,7 +145,7 @@ class Index:
 
     def _in_window(self, at_s: float, mono: Floats) -> Iterator[Heard]:
         """Outputs in a window of a sound that begins at `at_s`, each at its best place."""
-        waves = _Waves.of(wave_signs(mono))
+        waves = wave_signs(mono) > 0
         best: dict[int, tuple[float, float]] = {}
         firsts = np.array([entry.first for entry in self._entries])
         for place, shift in self._places(mono):
@@ -199,31 +184,34 @@ class Index:
         return chosen
 
 
-def _verified(output: _Entry, waves: _Waves, offset_s: float) -> tuple[float, float]:
-    """How surely the waves of a window, -1 or 1, are those of an output from `offset_s` on, and where exactly: 0 to 1,
-    the lesser of what all of them tell together and what the parts of time and spectrum do, each for itself."""
+def _verified(output: _Entry, waves: NDArray[np.bool_], offset_s: float) -> tuple[float, float]:
+    """How surely the signs of a window's waves are those of an output from `offset_s` on, and where exactly: 0 to 1, the
+    lesser of what all of them tell together and what the parts of time and spectrum do, each for itself."""
     total = int(output.duration_s * WAVE_RATE_HZ)
     offset = round(offset_s * WAVE_RATE_HZ)
-    first, last = max(0, -offset), min(waves.signs.size, total - offset)  # of the window's samples, those on the output
-    if last - first < MIN_S * WAVE_RATE_HZ / 2:
+    # of the window's samples, those that are on the output wherever around the place it lies
+    first, last = max(0, _REACH - offset), min(waves.size, total - offset - _REACH)
+    count = last - first
+    if count < MIN_S * WAVE_RATE_HZ / 2:
         return 0.0, offset_s
-    from_, to = max(0, offset + first - _REACH), min(total, offset + last + _REACH)
-    bits = np.unpackbits(output.waves[from_ // 8 : -(-to // 8)])[from_ % 8 :][: to - from_]
-    theirs = bits.astype(np.float32) * 2 - 1
-    size = waves.size
-    ours = waves.spectrum if last - first == waves.signs.size else np.fft.rfft(waves.signs[first:last], size)
-    agreed = np.fft.irfft(np.fft.rfft(theirs, size) * np.conj(ours), size)
-    lags = np.abs(agreed[: 2 * _REACH + 1])
-    at = int(np.argmax(lags))
-    exact_s = (from_ + at - first) / WAVE_RATE_HZ
+    begin = offset + first - _REACH
+    equal = bit_agreements(np.packbits(waves[first:last]), count, output.waves, begin, 2 * _REACH + 1)
+    agreed = 2 * equal - count
+    at = int(np.argmax(np.abs(agreed)))
+    exact_s = (begin + at - first) / WAVE_RATE_HZ
     if abs(exact_s - offset_s) > 3 * HOP_S:
         return 0.0, offset_s
-    together = _score(float(lags[at]) / np.sqrt(last - first), WAVES_SURE)
+    together = _score(abs(float(agreed[at])) / np.sqrt(count), WAVES_SURE)
     if together < KNOWN_SCORE:
         return together, exact_s
-    theirs = theirs[at : at + last - first]
-    everywhere = agreement_everywhere(waves.signs[first : first + theirs.size], theirs * np.sign(agreed[at]))
+    theirs = np.unpackbits(output.waves[(begin + at) // 8 :])[(begin + at) % 8 :][:count]
+    everywhere = agreement_everywhere(_as_waves(waves[first:last]), _as_waves(theirs) * np.float32(np.sign(agreed[at])))
     return min(together, max(0.0, everywhere / (2 * EVERYWHERE_SURE))), exact_s
+
+
+def _as_waves(bits: NDArray[np.bool_] | NDArray[np.uint8]) -> Floats:
+    """-1 or 1 of each."""
+    return bits.astype(np.float32) * 2 - 1
 
 
 def agreement_everywhere(ours: Floats, theirs: Floats) -> float:
