@@ -123,7 +123,8 @@ def test_a_wav_keeps_every_byte_but_its_length(tmp_path: Path, data: bytes, numb
 
 
 @pytest.mark.parametrize("data", [
-    wav(4410, 2, "PCM_16") + b"more", wav(441, 2, "PCM_16", "RF64"), wav(441, 2, "PCM_16")[:-3], b"RIFF\0\0\0\0WAVEdata", b"",
+    wav(4410, 2, "PCM_16") + b"more", wav(441, 2, "PCM_16", "RF64"), wav(441, 2, "PCM_16")[:-3],
+    b"RIFF\0\0\0\0WAVEdata", b"",
 ], ids=["more behind it", "RF64", "cut off", "no size", "empty"])  # fmt: skip
 def test_what_is_no_whole_wav_is_left_to_the_library(data: bytes) -> None:
     assert not holds_a_manifest_more(io.BytesIO(data))

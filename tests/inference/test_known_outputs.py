@@ -134,8 +134,9 @@ def test_what_release_0_1_logged_is_still_known() -> None:
 def test_the_filter_of_outputs_gives_what_the_resampler_gives() -> None:
     sound = np.random.default_rng(5).standard_normal((10 * 44_100, 2)).astype(np.float32)
 
-    ours, other = words_of(band_energies(mono_of(sound, 44_100))), words_of(
-        band_energies(resampled(sound.mean(axis=1), 44_100, RATE_HZ))
+    ours, other = (
+        words_of(band_energies(mono_of(sound, 44_100))),
+        words_of(band_energies(resampled(sound.mean(axis=1), 44_100, RATE_HZ))),
     )
 
     assert np.bitwise_count(ours ^ other).sum() < 0.01 * 32 * ours.size

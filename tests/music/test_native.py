@@ -411,7 +411,9 @@ def test_a_whole_part_of_the_rate_is_by_the_filter_that_scipy_runs(channels: int
     np.testing.assert_allclose(slow, wanted, atol=1e-5)
 
 
-@pytest.mark.parametrize(("taps", "factor", "told"), [(36, 5, "taps"), (513, 5, "taps"), (37, 17, "factor"), (37, 0, "factor")])
+@pytest.mark.parametrize(
+    ("taps", "factor", "told"), [(36, 5, "taps"), (513, 5, "taps"), (37, 17, "factor"), (37, 0, "factor")]
+)
 def test_a_filter_that_does_not_fit_is_refused(taps: int, factor: int, told: str) -> None:
     with pytest.raises(ValueError, match=told):
         decimated(np.zeros((100, 2), np.float32), np.zeros(taps, np.float32), factor)
@@ -427,7 +429,9 @@ def test_bits_are_counted_that_agree_at_each_lag(count: int, first: int, lags: i
     np.testing.assert_array_equal(agreed, wanted)
 
 
-@pytest.mark.parametrize(("count", "first", "lags"), [(0, 0, 1), (65, 0, 1), (64, 1, 1), (64, 0, 2), (64, -1, 1), (8, 0, 0)])
+@pytest.mark.parametrize(
+    ("count", "first", "lags"), [(0, 0, 1), (65, 0, 1), (64, 1, 1), (64, 0, 2), (64, -1, 1), (8, 0, 0)]
+)
 def test_bits_that_are_not_there_are_not_counted(count: int, first: int, lags: int) -> None:
     row = np.zeros(8, np.uint8)
     with pytest.raises(ValueError, match="at every lag"):

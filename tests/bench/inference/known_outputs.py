@@ -1,7 +1,7 @@
 """How many excerpts of logged outputs are known again, how many others are taken for one, and what it costs.
 
     OMP_NUM_THREADS=1 uv run --project services/inference --frozen --with av==18.1.0 --with pyacoustid==1.3.1 \
-      python -m tests.bench.inference.known_outputs OUT FOLDER [FOLDER ...] [--part shown] [--pieces N] [--others N]
+      python -m tests.bench.inference.known_outputs OUT FOLDER [FOLDER ...] [--part shown] [--pieces N]
 
 OUT has the mixes of the MIDI files in each FOLDER, as `make bench-copies COPIES=OUT` leaves them. Songs are cut to
 pieces of 47.6 s, as outputs are. One half of the songs is logged, then the other, by families where a folder states
@@ -12,14 +12,13 @@ each other; these are cut of the mean of the channels at the fingerprint's rate,
 "Known" is an output of the excerpt's own song: songs repeat themselves. --part takes songs of some authors alone: those
 that the constants of the search were chosen on, or those that they were not.
 
-Beside it chromaprint (libchromaprint 1.5.1 by pyacoustid), with the most that can be done with its fingerprint: each
-excerpt is laid on every place of every piece, and counts as known where fewer bits differ than anywhere of any excerpt
-of the other half.
+With --chromaprint beside it (libchromaprint 1.5.1 by pyacoustid), with the most that can be done with its
+fingerprint: each excerpt is laid on every place of every piece, and counts as known where fewer bits differ than
+anywhere of any excerpt of the other half.
 """
 
 import argparse
 import dataclasses
-import functools
 import hashlib
 import math
 import os
@@ -52,8 +51,9 @@ SILENT: Final = 1e-3
 CHROMA_RATE_HZ: Final = 11_025
 CHOSEN_ON: Final = (
     "Discoholic", "Goji", "Jeremy Vandalorian Emerson", "Julian Julian Hope Aubourg", "Lola BlueWorrior Harvey",
-    "Mark TheMisterCat McGill-Smith", "Matzu", "Ralph Ralphis Vickers", "Tyler Picklehammer P.", "continuum", "rostuhan",
-    "Corner Store Symphony", "Eight Bit Bakery", "Island Post", "Pale Meridian", "The Blue Lantern Trio", "Velvet Circuit",
+    "Mark TheMisterCat McGill-Smith", "Matzu", "Ralph Ralphis Vickers", "Tyler Picklehammer P.", "continuum",
+    "rostuhan", "Corner Store Symphony", "Eight Bit Bakery", "Island Post", "Pale Meridian", "The Blue Lantern Trio",
+    "Velvet Circuit",
 )  # fmt: skip
 """How the folders of authors begin whose songs the constants of the search were chosen on."""
 
@@ -133,33 +133,34 @@ def chroma_of(samples: Floats, rate_hz: int) -> NDArray[np.uint32]:
 
 @dataclass(frozen=True)
 class Shared:
-    """What every process has: the log, and chromaprint's."""
+    """What every process has: the log, chromaprint's where it is asked for, and by its number each piece that is not
+    logged as a search hears it, (frames, 1) at LOG_RATE_HZ."""
 
     index: Index
     chroma: NDArray[np.uint32]
     of: NDArray[np.int64]  # the piece of each word
     pieces: list[Piece]
+    heard: dict[int, Floats]
 
 
 _shared: list[Shared] = []
 
 
-def prepare(pieces: list[Piece]) -> None:
+def prepare(pieces: list[Piece], chroma: bool) -> None:
+    """What the processes that are forked after it share."""
     search.KNOWN_SCORE = 0.0  # type: ignore[misc]  # so that scores below it are seen, too
-    index, chroma, of = Index(1 << 30), [], []
+    index, words, of = Index(1 << 30), [np.zeros(0, np.uint32)], [np.zeros(0, np.int64)]
+    heard: dict[int, Floats] = {}
     for number, piece in enumerate(pieces):
-        if piece.logged and (fingerprint := fingerprint_of(piece.read(), RATE_HZ)):
+        sound = piece.read()
+        if not piece.logged:
+            heard[number] = mono_of(sound, RATE_HZ)[:, None]
+        elif fingerprint := fingerprint_of(sound, RATE_HZ):
             index.add(str(number), fingerprint)
-            words = chroma_of(piece.read(), RATE_HZ)
-            chroma.append(words)
-            of.append(np.full(len(words), number))
-    _shared.append(Shared(index, np.concatenate(chroma), np.concatenate(of), pieces))
-
-
-@functools.lru_cache(maxsize=256)
-def heard(number: int) -> Floats:
-    """A piece as a search hears it: (frames, 1) at LOG_RATE_HZ."""
-    return mono_of(_shared[0].pieces[number].read(), RATE_HZ)[:, None]
+            if chroma:
+                words.append(chroma_of(sound, RATE_HZ))
+                of.append(np.full(len(words[-1]), number))
+    _shared[:] = [Shared(index, np.concatenate(words), np.concatenate(of), pieces, heard)]
 
 
 @dataclass(frozen=True)
@@ -178,7 +179,7 @@ class Answer:
     cpu_ms: float
 
 
-def ask(way: str, samples: Floats, rate_hz: int, number: int, at_s: float, *, chroma: bool) -> Answer:
+def ask(way: str, samples: Floats, rate_hz: int, number: int, at_s: float, *, chroma: bool = True) -> Answer:
     shared = _shared[0]
     piece = shared.pieces[number]
     began = time.process_time()
@@ -187,7 +188,7 @@ def ask(way: str, samples: Floats, rate_hz: int, number: int, at_s: float, *, ch
     own = [one for one in found if shared.pieces[int(one.output)].song == piece.song]
     same = [abs(one.output_at_s - one.at_s - at_s) for one in found if int(one.output) == number]
     apart, is_own = 1.0, False
-    if chroma:
+    if chroma and len(shared.chroma):
         words = chroma_of(samples, rate_hz)
         places = len(shared.chroma) - len(words) + 1
         differ = np.zeros(places, np.int32)
@@ -225,7 +226,7 @@ def known(number: int) -> list[Answer]:
     if taken is None:
         return []
     ways = treated(taken[0], over[0])
-    return [ask(way, samples, rate_hz, number, taken[1], chroma=True) for way, (samples, rate_hz) in ways.items()]
+    return [ask(way, samples, rate_hz, number, taken[1]) for way, (samples, rate_hz) in ways.items()]
 
 
 def unknown(number: int, count: int) -> list[Answer]:
@@ -235,16 +236,15 @@ def unknown(number: int, count: int) -> list[Answer]:
     others = [at for at, one in enumerate(pieces) if not one.logged]
 
     def part(of: int) -> Floats | None:
-        samples, size = heard(of), int(EXCERPT_S * LOG_RATE_HZ)
+        samples, size = _shared[0].heard[of], int(EXCERPT_S * LOG_RATE_HZ)
         first = int(chance.integers(0, len(samples) - size))
         return samples[first : first + size] if rms(samples[first : first + size]) > SILENT else None
 
     for each in range(count):
         taken, over = part(number), part(others[int(chance.integers(len(others)))])
         if taken is not None and over is not None:
-            first = each == 0
-            answers.append(ask("alone", taken, LOG_RATE_HZ, number, 0.0, chroma=first))
-            answers.append(ask("mixed", mixed(taken, over), LOG_RATE_HZ, number, 0.0, chroma=first))
+            answers.append(ask("alone", taken, LOG_RATE_HZ, number, 0.0, chroma=each == 0))
+            answers.append(ask("mixed", mixed(taken, over), LOG_RATE_HZ, number, 0.0, chroma=each == 0))
     return answers
 
 
@@ -273,22 +273,22 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("folders", nargs="+", type=Path)
     parser.add_argument("--part", choices=("all", "chosen", "shown"), default="all")
-    parser.add_argument("--pieces", type=int, default=0, help="of each half, evenly spread; 0 = all")
+    parser.add_argument("--pieces", type=int, default=0, help="of each half that are looked for; 0 = all")
+    parser.add_argument("--chromaprint", action="store_true")
     parser.add_argument("--others", type=int, default=8)
     parser.add_argument("--jobs", type=int, default=2)
     options = parser.parse_args()
     every = [piece for folder in options.folders for piece in pieces_of(folder, options.out, options.part)]
     answers, others = list[Answer](), list[Answer]()
     for pieces in both_halves(every):
-        numbers = {logged: [at for at, one in enumerate(pieces) if one.logged == logged] for logged in (True, False)}
-        asked = {half: some[:: max(1, len(some) // options.pieces)] if options.pieces else some
-                 for half, some in numbers.items()}  # fmt: skip
-        print(f"{len(numbers[True])} pieces of {PIECE_S:g} s logged; {os.cpu_count()} cores, {platform.machine()}")
-        with ProcessPoolExecutor(options.jobs, initializer=prepare, initargs=(pieces,)) as pool:
-            counts = [options.others] * len(asked[False])
-            others += [each for some in pool.map(unknown, asked[False], counts) for each in some]
+        prepare(pieces, options.chromaprint)
+        logged, rest = ([at for at, one in enumerate(pieces) if one.logged is half] for half in (True, False))
+        print(f"{len(logged)} pieces of {PIECE_S:g} s logged; {os.cpu_count()} cores, {platform.machine()}")
+        looked_for = logged[:: max(1, len(logged) // options.pieces)] if options.pieces else logged
+        with ProcessPoolExecutor(options.jobs) as pool:
+            others += [each for some in pool.map(unknown, rest, [options.others] * len(rest)) for each in some]
             print(f"{sum(one.best >= KNOWN_SCORE for one in others)} of {len(others)} others told so far", flush=True)
-            answers += [each for some in pool.map(known, asked[True]) for each in some]
+            answers += [each for some in pool.map(known, looked_for) for each in some]
     sound, costs = every[0].read(), list[float]()
     for _ in range(7):
         began = time.process_time()
@@ -300,7 +300,8 @@ def main() -> None:
     false = sum(one.best >= KNOWN_SCORE for one in others)
     highest = max(one.best for one in others)
     songs = len({piece.song for piece in every})
-    print(f"false alarms: {false} of {len(others)} (at most {highest_rate(false, len(others)):.1e}, 95 %), of {songs} songs;"
+    bound = highest_rate(false, len(others))
+    print(f"false alarms: {false} of {len(others)} (at most {bound:.1e}, 95 %), of {songs} songs;"
           f" highest score {highest:.2f}, told from {KNOWN_SCORE:g} on")  # fmt: skip
     least = min(one.chroma for one in others)
     by_way = defaultdict[str, list[Answer]](list)
@@ -315,7 +316,8 @@ def main() -> None:
         theirs = np.mean([one.chroma_own and one.chroma < least for one in some])
         lowest = min(one.own for one in some)
         print(f"| {way} | {told:.1%} of {len(some)} | {lowest:.2f} | {near:.1%} | {theirs:.1%} |")
-    print(f"\nchromaprint: at least {least:.3f} of the bits differ of excerpts of the other half")
+    if options.chromaprint:
+        print(f"\nchromaprint: at least {least:.3f} of the bits differ of excerpts of the other half")
 
 
 if __name__ == "__main__":

@@ -118,7 +118,11 @@ class Olaf:
         raw = self._folder / "sound.raw"
         resampled(samples.mean(axis=1), rate_hz, self.RATE_HZ).astype("<f4").tofile(raw)
         return subprocess.run(
-            [self._program, command, raw, name], env={"HOME": str(self._folder)}, check=True, capture_output=True, text=True
+            [self._program, command, raw, name],
+            env={"HOME": str(self._folder)},
+            check=True,
+            capture_output=True,
+            text=True,
         ).stdout
 
     def add(self, name: str, samples: Floats) -> None:
@@ -135,7 +139,7 @@ class Olaf:
 
 @dataclass
 class Results:
-    """Of a program: by treatment the scores of the excerpt's own song, and of what was not logged the highest; CPU s."""
+    """Of a program: by treatment the scores of the excerpt's own song; of what was not logged the highest; CPU s."""
 
     own: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     others: list[float] = field(default_factory=list)

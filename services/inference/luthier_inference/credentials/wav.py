@@ -8,7 +8,6 @@ Python has no method for it, so it is called here. RIFF holds the manifest in a 
 import ctypes
 import hashlib
 import json
-from pathlib import Path
 from typing import BinaryIO, Final
 
 import c2pa
@@ -36,7 +35,7 @@ for _name, _arguments in (
 
 
 def holds_a_manifest_more(file: BinaryIO) -> bool:
-    """Whether a file is RIFF of the form WAVE, whole chunks to its end, none of them of credentials: one can be added."""
+    """Whether a file is RIFF of the form WAVE, whole chunks to its end, none of credentials: one can be added."""
     size = file.seek(0, 2)
     file.seek(0)
     head = file.read(12)
@@ -71,7 +70,8 @@ def add_manifest(file: BinaryIO, builder: c2pa.Builder, signer: c2pa.Signer) -> 
     file.write(b"C2PA" + length.to_bytes(4, "little") + bytes(length + length % 2))
     file.seek(4)
     file.write((end + length % 2 - _HEADER).to_bytes(4, "little"))
-    stated = {"name": "jumbf manifest", "alg": "sha256", "hash": list(_digest(file, begin, bytes(length % 2))), "pad": "",
+    digest = _digest(file, begin, bytes(length % 2))
+    stated = {"name": "jumbf manifest", "alg": "sha256", "hash": list(digest), "pad": "",
               "exclusions": [{"start": begin, "length": _HEADER + length}]}  # fmt: skip
     signed = _checked(
         library.c2pa_builder_sign_data_hashed_embeddable(

@@ -102,8 +102,8 @@ def fingerprint_of(samples: Floats, sample_rate_hz: int) -> Fingerprint | None:
 
 
 def mono_of(samples: Floats, sample_rate_hz: int) -> Floats:
-    """The mean of the channels (frames, channels) at RATE_HZ. 44.1 kHz, which outputs have, has a filter of its own that
-    costs a third: -0.1 dB at 3.5 kHz, -1.2 dB at 3.8, -50 dB and less where what folds below 3.8 kHz lies.
+    """The mean of the channels (frames, channels) at RATE_HZ. 44.1 kHz, which outputs have, has a filter of its own,
+    which costs a third: -0.1 dB at 3.5 kHz, -1.2 dB at 3.8, -50 dB and less where what folds below 3.8 kHz lies.
     """
     if sample_rate_hz == 5 * RATE_HZ:
         return decimated(samples, _FIVE_TIMES, 5)

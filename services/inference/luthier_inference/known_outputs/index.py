@@ -42,6 +42,7 @@ nothing: sounds that are held for long reach as much of it as copies."""
 EVERYWHERE_SURE: Final = 0.057
 """`agreement_everywhere` that scores half: of 435 copies below other music 1 had less, of 8,120 excerpts of songs that
 were not logged the highest had 0.054 (songs of the bench's part "chosen")."""
+_PROMISING: Final = 0.5  # score of all waves together from which on a look at the parts is worth its time
 _CELL_HZ: Final = 50.0
 _CELL_S: Final = 1.0
 _CELL_MOST, _CELL_LEAST = 0.1, -0.2  # coherence that a cell counts at most and at least; by chance it is within 0.1
@@ -185,8 +186,8 @@ class Index:
 
 
 def _verified(output: _Entry, waves: NDArray[np.bool_], offset_s: float) -> tuple[float, float]:
-    """How surely the signs of a window's waves are those of an output from `offset_s` on, and where exactly: 0 to 1, the
-    lesser of what all of them tell together and what the parts of time and spectrum do, each for itself."""
+    """How surely the signs of a window's waves are those of an output from `offset_s` on, and where exactly: 0 to 1,
+    the lesser of what all of them tell together and what the parts of time and spectrum do, each for itself."""
     total = int(output.duration_s * WAVE_RATE_HZ)
     offset = round(offset_s * WAVE_RATE_HZ)
     # of the window's samples, those that are on the output wherever around the place it lies
@@ -202,7 +203,7 @@ def _verified(output: _Entry, waves: NDArray[np.bool_], offset_s: float) -> tupl
     if abs(exact_s - offset_s) > 3 * HOP_S:
         return 0.0, offset_s
     together = _score(abs(float(agreed[at])) / np.sqrt(count), WAVES_SURE)
-    if together < KNOWN_SCORE:
+    if together < _PROMISING:
         return together, exact_s
     theirs = np.unpackbits(output.waves[(begin + at) // 8 :])[(begin + at) % 8 :][:count]
     everywhere = agreement_everywhere(_as_waves(waves[first:last]), _as_waves(theirs) * np.float32(np.sign(agreed[at])))
@@ -230,7 +231,9 @@ def agreement_everywhere(ours: Floats, theirs: Floats) -> float:
         bands = np.add.reduceat(values[:, : _CELL_EDGES[-1]], _CELL_EDGES[:-1], axis=1)
         return np.add.reduceat(bands[: starts[-1] + of_a_cell], starts, axis=0)
 
-    cross, ours_power, theirs_power = (in_cells(each) for each in ((a * np.conj(b)).real, np.abs(a) ** 2, np.abs(b) ** 2))
+    cross, ours_power, theirs_power = (
+        in_cells(each) for each in ((a * np.conj(b)).real, np.abs(a) ** 2, np.abs(b) ** 2)
+    )
     coherence = cross / np.sqrt(ours_power * theirs_power + np.finfo(np.float32).tiny)
     return float(np.mean(np.clip(coherence, _CELL_LEAST, _CELL_MOST)))
 
@@ -253,7 +256,8 @@ def _windows(mono: Floats) -> Iterator[tuple[float, Floats]]:
 
 
 _CELL_WINDOW: Final = np.hanning(_CELL_FRAME).astype(np.float32)
-_CELL_EDGES: Final = np.round(np.arange(WAVES_HZ[0], WAVES_HZ[1] + 1, _CELL_HZ) * _CELL_FRAME / WAVE_RATE_HZ).astype(int)
+_CELL_BINS: Final = _CELL_HZ * _CELL_FRAME / WAVE_RATE_HZ
+_CELL_EDGES: Final = np.round(np.arange(WAVES_HZ[0] / _CELL_HZ, WAVES_HZ[1] / _CELL_HZ + 1) * _CELL_BINS).astype(int)
 
 
 def _whole(windows: list[Heard]) -> Heard:
