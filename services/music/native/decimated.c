@@ -54,16 +54,23 @@ INLINE void decimated(const float *samples, int64_t frames, int channels, const 
     }
 }
 
+#ifdef __x86_64__
 __attribute__((target("avx512f"))) static void quick_decimated(const float *samples, int64_t frames, int channels,
                                                                const float *taps, int count, int factor, float *out,
                                                                int64_t wanted) {
     decimated(samples, frames, channels, taps, count, factor, out, wanted);
 }
+#endif
 
 /* out [wanted]: of samples [frames, channels] the mean of the channels, each `factor` frames, weighed by taps [count], the
  * middle one (count is odd) at that frame. factor: 1 to MOST_FACTOR; count: 1 to MOST_TAPS. */
 void luthier_decimated(const float *samples, int64_t frames, int channels, const float *taps, int count, int factor,
                        float *out, int64_t wanted) {
-    if (__builtin_cpu_supports("avx512f")) quick_decimated(samples, frames, channels, taps, count, factor, out, wanted);
-    else decimated(samples, frames, channels, taps, count, factor, out, wanted);
+#ifdef __x86_64__
+    if (__builtin_cpu_supports("avx512f")) {
+        quick_decimated(samples, frames, channels, taps, count, factor, out, wanted);
+        return;
+    }
+#endif
+    decimated(samples, frames, channels, taps, count, factor, out, wanted);
 }

@@ -33,19 +33,24 @@ INLINE void masked_distances(const uint32_t *words, const uint32_t *mask, int64_
     }
 }
 
+#ifdef __x86_64__
 EIGHT_AT_ONCE static void quick_masked_distances(const uint32_t *words, const uint32_t *mask, int64_t places,
                                                  const uint32_t *query, int64_t length, int32_t *differ, int32_t *counted) {
     masked_distances(words, mask, places, query, length, differ, counted);
 }
+#endif
 
 /* differ, counted [places]: of the query's `length` words laid on words and mask from each place on, the bits that the
  * mask has which differ, and those that it has. words and mask have places + length - 1. */
 void luthier_masked_distances(const uint32_t *words, const uint32_t *mask, int64_t places, const uint32_t *query, int64_t length,
                               int32_t *differ, int32_t *counted) {
-    if (__builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vpopcntdq"))
+#ifdef __x86_64__
+    if (__builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vpopcntdq")) {
         quick_masked_distances(words, mask, places, query, length, differ, counted);
-    else
-        masked_distances(words, mask, places, query, length, differ, counted);
+        return;
+    }
+#endif
+    masked_distances(words, mask, places, query, length, differ, counted);
 }
 
 /* Bits of `from` [bytes] from bit `first` on (the highest of a byte is its first) to `to` [bytes + 8], which ends in zeros. */
@@ -76,17 +81,22 @@ INLINE void bit_agreements(const uint64_t *ours, int64_t count, const uint8_t *t
     }
 }
 
+#ifdef __x86_64__
 EIGHT_AT_ONCE static void quick_bit_agreements(const uint64_t *ours, int64_t count, const uint8_t *theirs, int64_t bytes,
                                                int64_t lags, uint8_t *room, int32_t *agreed) {
     bit_agreements(ours, count, theirs, bytes, lags, room, agreed);
 }
+#endif
 
 /* agreed [lags]: how many of our `count` bits are those of theirs [8 * bytes] from each lag on; count + lags - 1 of theirs are
  * there. ours: as many words as hold the bits, of bytes in memory's order. room [bytes + 8]: for this function alone. */
 void luthier_bit_agreements(const uint64_t *ours, int64_t count, const uint8_t *theirs, int64_t bytes, int64_t lags, uint8_t *room,
                             int32_t *agreed) {
-    if (__builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vpopcntdq"))
+#ifdef __x86_64__
+    if (__builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vpopcntdq")) {
         quick_bit_agreements(ours, count, theirs, bytes, lags, room, agreed);
-    else
-        bit_agreements(ours, count, theirs, bytes, lags, room, agreed);
+        return;
+    }
+#endif
+    bit_agreements(ours, count, theirs, bytes, lags, room, agreed);
 }
