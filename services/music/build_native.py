@@ -5,6 +5,7 @@ The machine's C compiler does it, or the one in the package ziglang where there 
 Both give the same results: every operation of the sources is one of IEEE 754, in the order that is written.
 """
 
+import platform
 import shutil
 import subprocess
 import sys
@@ -15,11 +16,12 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 ZIG = "ziglang==0.17.0"
-TARGET = ["-target", "x86_64-linux-gnu.2.31"]  # as old as the system of any Python package that is needed here
+MACHINE = platform.machine()  # x86_64 or aarch64
+TARGET = ["-target", f"{MACHINE}-linux-gnu.2.31"]  # as old as the system of any Python package that is needed here
 FLAGS = [
     "-std=gnu11",
     "-O3",
-    "-msse4.2",  # as numpy's wheels want
+    *(["-msse4.2"] if MACHINE == "x86_64" else []),  # as numpy's wheels want
     "-ffp-contract=off",
     "-Wall",
     "-shared",
@@ -43,5 +45,5 @@ class NativeHook(BuildHookInterface):
         for path in out.iterdir():
             for kind in ("force_include", "force_include_editable"):
                 build_data[kind][str(path)] = f"luthier_music_native/{path.name}"
-        build_data["tag"] = "py3-none-linux_x86_64"
+        build_data["tag"] = f"py3-none-linux_{MACHINE}"
         build_data["pure_python"] = False

@@ -24,6 +24,7 @@ WRONG = [
         "minItems",
         {"services": {"curation": {"httpRoute": {"enabled": True}}}},
     ),
+    ("/credentials/timeStamps/timeoutSeconds", "maximum", {"credentials": {"timeStamps": {"timeoutSeconds": 60}}}),
     ("''", "'servces'", {"servces": {}}),
     ("/store/s3", "'accessKey'", {"store": {"s3": {"accessKey": "x"}}}),
     ("/llm/vllm/model", "'folder'", {"llm": {"vllm": {"model": {"folder": "x"}}}}),
@@ -80,6 +81,8 @@ CONTRADICTORY: list[tuple[str, str, dict[str, Any]]] = [
      {"store": {"s3": {"componentSecrets": {"rendering": "s3-rendering"}}}}),
     ("try", 'store.s3.componentSecrets: "migrate" does not open the store; those that do are analysis, curation',
      {"store": {"s3": {"componentSecrets": {"migrate": "s3-migrate"}}}}),
+    ("try", 'tls.componentSecrets: there is no component "renderer"; there are analysis, curation',
+     {"tls": {"secret": "tls", "componentSecrets": {"renderer": "tls-rendering"}}}),
     ("try", 'nodePool "a100" is not one of nodePools: default, gpu', {"services": {"inference": {"nodePool": "a100"}}}),
     ("try", 'nodePool "a100" is not one of nodePools: default, gpu', {"training": {"nodePool": "a100"}}),
     ("try", "auth.quotas needs auth.callersSecret", {"auth": {"quotas": {"shop": {"calls": 1}}}}),
@@ -114,6 +117,8 @@ CONTRADICTORY: list[tuple[str, str, dict[str, Any]]] = [
     ("try", 'store.s3.componentRoles: "migrate" does not open the store',
      {**WITHOUT_MINIO, "store": {"s3": {"endpoint": "a", "auth": "webIdentity",
                                         "componentRoles": {"migrate": "arn:aws:iam::1:role/a"}}}}),
+    ("try", "credentials.timeStamps.required needs credentials.timeStamps.authority",
+     {"credentials": {"timeStamps": {"required": True}}}),
     ("try", "auth.callersSecret needs auth.tokenSecret", {"auth": {"callersSecret": "callers"}}),
 ]  # fmt: skip
 

@@ -52,6 +52,7 @@ OUTSIDE = {"tryout": {"minio": {"enabled": False}}, "store": {"s3": {"endpoint":
 IDENTITY = {**OUTSIDE, "store": {"s3": {"endpoint": "s3.example.org:9000", "auth": "webIdentity"}}}
 BASES: dict[str, dict[str, Any]] = {
     "": EVERYTHING,
+    "credentials.timeStamps": {"credentials": {"timeStamps": {"authority": "http://time.example.org"}}},
     "database.sqlite": {"database": {"existingSecret": ""}, "tryout": {"postgresql": {"enabled": False}}},
     "database.port": {"tryout": {"postgresql": {"enabled": False}}},
     "database.egress": {"tryout": {"postgresql": {"enabled": False}}},
@@ -92,6 +93,7 @@ EXAMPLES: dict[str, Any] = {
     "host": "{mark}",
     "query": "{mark}",
     "url": "http://{mark}",
+    "authority": "http://{mark}",
     "otlpEndpoint": "http://{mark}",
     "address": "http://{mark}",
     "path": "/models/{mark}",

@@ -75,6 +75,26 @@ def test_inference_signs_by_the_certificate_in_the_secret_that_is_named(helm: He
             assert (volumes, paths) == ([], [None, None])
 
 
+def test_inference_alone_asks_the_time_stamping_authority_and_knows_whom_to_trust(helm: Helm) -> None:
+    manifests = helm.render(*VARIANTS["credentials"])
+    stamps = ("LUTHIER_CREDENTIALS_AUTHORITY", "LUTHIER_CREDENTIALS_AUTHORITY_S", "LUTHIER_CREDENTIALS_TIME_STAMP")
+
+    for pod in pods(manifests):
+        told = env(pod.spec["containers"][0])
+        mounted = [each["configMap"]["name"] for each in pod.spec.get("volumes", ()) if each["name"] == "trust"]
+        asks = [told.get(name) for name in (*stamps, "LUTHIER_CREDENTIALS_TRUST")]
+        if pod.component == "inference":
+            expected = ["http://time.example.org/stamp", "10", "required", "/etc/luthier/trust/trust.pem"]
+            assert (asks, mounted) == (expected, ["c2pa-trust"])
+        else:
+            assert (asks, mounted) == (4 * [None], [])
+    reached = {
+        name: any(port["port"] == 80 for rule in policy["spec"].get("egress", ()) for port in rule["ports"])
+        for name, policy in named(manifests, "NetworkPolicy").items()
+    }
+    assert {name for name, there in reached.items() if there} == {"inference"}
+
+
 def test_inference_alone_gets_the_watermarks_program_and_key(helm: Helm) -> None:
     found = {pod.component: pod for pod in pods(helm.render(*VARIANTS["credentials"]))}
 
@@ -321,6 +341,19 @@ def test_each_component_may_have_a_key_of_its_own(helm: Helm) -> None:
         if volumes:
             (found[pod.component],) = volumes
     assert found == own
+
+
+def test_each_component_may_have_a_certificate_of_its_own(helm: Helm) -> None:
+    own = {"pipeline": "tls-pipeline", "inference": "tls-inference"}
+    values = {"tls": {"secret": "tls", "clientAuth": "mutual", "componentSecrets": own}}
+    found = {
+        pod.component: volume["secret"]["secretName"]
+        for pod in pods(helm.render("try", values))
+        for volume in pod.spec["volumes"]
+        if volume["name"] == "tls"
+    }
+    assert {component: found.pop(component) for component in own} == own
+    assert set(found.values()) == {"tls"}
 
 
 def test_others_have_the_shared_key(helm: Helm) -> None:

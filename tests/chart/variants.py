@@ -61,12 +61,14 @@ SWITCHES: dict[str, dict[str, Any]] = {
     "credentials": {
         "credentials": {
             "existingSecret": "c2pa",
+            "timeStamps": {"authority": "http://time.example.org/stamp", "required": True},
+            "trust": {"existingConfigMap": "c2pa-trust"},
             "watermark": {"program": "/opt/audiowmark", "existingSecret": "watermark-key"},
         }
     },
     "callers": {"auth": {"callersSecret": "callers", "tokenSecret": "tokens", "callerInFlight": 4}},
     "tls": {"tls": {"secret": "tls"}},
-    "mutual-tls": {"tls": {"secret": "tls", "clientAuth": "mutual"}},
+    "mutual-tls": {"tls": {"secret": "tls", "clientAuth": "mutual", "componentSecrets": {"pipeline": "tls-pipeline"}}},
     "telemetry": {"telemetry": {"otlpEndpoint": "http://collector.monitoring.svc:4318"}},
     "monitored": {
         "prometheus": {

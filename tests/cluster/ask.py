@@ -1,6 +1,6 @@
 """Runs in a Pod of another team, with only grpcio and the stubs: COUNT Generates at once, each with a new seed.
 
-    python ask.py ADDRESS MODEL COUNT      optional credentials: /credentials/ca.crt, /credentials/token
+    python ask.py ADDRESS MODEL COUNT      optional credentials: /credentials/ca.crt, token, tls.crt and tls.key
 
 The last line is a JSON list of [status, details], one for each call.
 """
@@ -24,7 +24,9 @@ def channel(address: str) -> grpc.Channel:
     authority = CREDENTIALS / "ca.crt"
     if not authority.exists():
         return grpc.insecure_channel(address)
-    return grpc.secure_channel(address, grpc.ssl_channel_credentials(authority.read_bytes()))
+    own = [CREDENTIALS / name for name in ("tls.key", "tls.crt")]
+    key, chain = [path.read_bytes() if path.exists() else None for path in own]
+    return grpc.secure_channel(address, grpc.ssl_channel_credentials(authority.read_bytes(), key, chain))
 
 
 def main(address: str, model: str, count: str) -> None:

@@ -139,3 +139,26 @@ def installed(release: Release, secret_texts: list[str], figures: dict[str, Any]
         release.kube("rollout", "status", f"deploy/{release.name}-{service}", "--timeout=420s", timeout_s=430)
     figures["seconds from helm install to every service ready"] = round(time.monotonic() - begun)
     return release
+
+
+@pytest.fixture
+def power(installed: Release) -> Any:
+    """Cuts the power of nodes and restores it at the end of the test."""
+    settings = installed.settings
+    if not (settings.node_fail and settings.node_heal):
+        pytest.skip("NODE_FAIL and NODE_HEAL are not set: no node's power can be cut")
+    cut: list[str] = []
+
+    def off(node: str) -> None:
+        cut.append(node)
+        run(*settings.node_fail, node)
+
+    def on(node: str) -> None:
+        cut.remove(node)
+        run(*settings.node_heal, node)
+        run("kubectl", "wait", "--for=condition=Ready", f"node/{node}", "--timeout=120s")
+
+    off.on = on  # type: ignore[attr-defined]
+    yield off
+    for node in list(cut):
+        on(node)

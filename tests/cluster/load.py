@@ -3,10 +3,12 @@
     python load.py generate ADDRESS MODEL SECONDS RATE      (SECONDS 0: one call, with a deadline of 20 s)
     python load.py mixed ADDRESS MODEL SECONDS RATE
     python load.py render ADDRESS - SECONDS RATE
+    python load.py review ADDRESS COLLECTION SECONDS RATE
 
 `generate` and `mixed` call as another team's service does, with only grpcio and the stubs; `mixed` asks for few and
 many steps, short and long audio in several formats, and a quarter of its callers leave their stream at some step.
-`render` calls as the pipeline does, with Luthier's own client.
+`render` and `review` call as the pipeline does, with Luthier's own client; at the end they look for what was answered
+OK and is no longer there, which is counted as lost.
 """
 
 import json
@@ -18,10 +20,14 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import grpc
 
 Call = Callable[[int], None]
+Kind = tuple[Call, Callable[[], int]]
+"""A call by its number, and a count of what was answered and is lost."""
+PATIENCE_S = 300  # of Luthier's own clients, as a run has it
 # What another team's client should set: retries of UNAVAILABLE, and calls spread over all Pods.
 SERVICE_CONFIG = {
     "methodConfig": [
@@ -46,8 +52,13 @@ def channel_to(address: str) -> grpc.Channel:
     return grpc.insecure_channel(f"dns:///{address}", options=[("grpc.service_config", json.dumps(SERVICE_CONFIG))])
 
 
-def generate(address: str, model: str, deadline_s: float) -> Call:
-    """A function that generates one second of audio."""
+def nothing_lost() -> int:
+    """Of calls whose answers this Pod cannot look for."""
+    return 0
+
+
+def generate(address: str, model: str, deadline_s: float) -> Kind:
+    """Generates one second of audio."""
     from luthier.inference.v1 import inference_pb2 as pb
     from luthier.inference.v1.inference_pb2_grpc import InferenceServiceStub
 
@@ -58,11 +69,11 @@ def generate(address: str, model: str, deadline_s: float) -> Call:
         request.request_id = f"load-{time.time()}-{number}"
         stub.Generate(request, timeout=deadline_s)
 
-    return call
+    return call, nothing_lost
 
 
-def mixed(address: str, model: str, deadline_s: float) -> Call:
-    """A function that generates audio of some length in some steps, or leaves before it is there."""
+def mixed(address: str, model: str, deadline_s: float) -> Kind:
+    """Generates audio of some length in some steps, or leaves before it is there."""
     from luthier.inference.v1 import inference_pb2 as pb
     from luthier.inference.v1.inference_pb2_grpc import InferenceServiceStub
 
@@ -90,34 +101,68 @@ def mixed(address: str, model: str, deadline_s: float) -> Call:
                 stream.cancel()  # type: ignore[no-untyped-call]
                 break
 
-    return call
+    return call, nothing_lost
 
 
-def render(address: str, _: str, deadline_s: float) -> Call:
-    """A function that renders one short song, each time with another seed, so that no answer is reused."""
+def render(address: str, _: str, __: float) -> Kind:
+    """Renders one short song, each time with another seed, so that no answer is reused."""
     from luthier.rendering.v1 import rendering_pb2 as pb
     from luthier.rendering.v1.rendering_pb2_grpc import RenderingServiceStub
     from luthier_kit.rpc import Channel, load
     from luthier_kit.store import StoreSettings, open_store
 
     store, begun = open_store(load(StoreSettings), prove=False), int(time.time())
-    stub = RenderingServiceStub(Channel(address, retry_budget_s=deadline_s))
+    stub = RenderingServiceStub(Channel(address, retry_budget_s=PATIENCE_S))
     # MIDI format 0: 16 eighth notes of 240 ticks (variable-length quantity 81 70), 480 ticks to a quarter.
     notes = b"".join(bytes([0, 0x90, note, 90, 0x81, 0x70, 0x80, note, 64]) for note in range(48, 64))
     track = notes + bytes([0, 0xFF, 0x2F, 0])
     midi = struct.pack(">4sIHHH4sI", b"MThd", 6, 0, 1, 480, b"MTrk", len(track)) + track
     ref = store.blobs.put_bytes("midi", midi, "mid", "audio/midi")
 
-    def call(number: int) -> None:
-        stub.RenderSong(pb.RenderSongRequest(midi=ref, seed=begun * 100_000 + number), timeout=deadline_s)
+    mixes: list[Any] = []
 
-    return call
+    def call(number: int) -> None:
+        request = pb.RenderSongRequest(midi=ref, seed=begun * 100_000 + number)
+        mixes.append(stub.RenderSong(request, timeout=PATIENCE_S).mix)
+
+    return call, lambda: sum(not store.blobs.exists(mix) for mix in mixes)
+
+
+def review(address: str, collection: str, _: float) -> Kind:
+    """Remarks on clips in turn, as a reviewer does; the last remark of each that was answered must be there."""
+    from luthier.curation.v1 import curation_pb2 as pb
+    from luthier.curation.v1.curation_pb2_grpc import CurationServiceStub
+    from luthier_kit.rpc import Channel
+
+    stub = CurationServiceStub(Channel(address, retry_budget_s=PATIENCE_S))
+    answered: dict[str, int] = {}
+
+    def clips() -> dict[str, str]:
+        request = pb.ListClipsRequest(filter=pb.ClipFilter(collection=collection), page_size=20)
+        return {clip.clip_id: clip.remark for clip in stub.ListClips(request, timeout=PATIENCE_S).clips}
+
+    ids = sorted(clips())
+    turns = {clip: threading.Lock() for clip in ids}  # else an older remark that is sent again may come last
+
+    def call(number: int) -> None:
+        clip = ids[number % len(ids)]
+        request = pb.ReviewClipsRequest(verdict=pb.VERDICT_ACCEPTED, reviewer="load", remark=f"{number}")
+        request.clips.add(clip_id=clip)
+        with turns[clip]:
+            stub.ReviewClips(request, timeout=PATIENCE_S)
+            answered[clip] = number
+
+    def lost() -> int:
+        now = clips()
+        return sum(now[clip] != f"{number}" for clip, number in answered.items())
+
+    return call, lost
 
 
 def main(kind: str, address: str, model: str, seconds: str, rate: str) -> None:
-    """Calls until SECONDS are over. Prints READY after a first success, {calls, ok, failed, slowest_s} at the end."""
-    make = {"generate": generate, "mixed": mixed, "render": render}[kind]
-    call, stop = make(address, model, 120 if float(seconds) else 20), threading.Event()
+    """Calls until SECONDS are over. Prints READY after a first success, the counts at the end."""
+    make = {"generate": generate, "mixed": mixed, "render": render, "review": review}[kind]
+    (call, lost), stop = make(address, model, 120 if float(seconds) else 20), threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     took: list[float] = []  # seconds of each call
     failed, lock = 0, threading.Lock()
@@ -145,10 +190,8 @@ def main(kind: str, address: str, model: str, seconds: str, rate: str) -> None:
             number += 1
             pool.submit(one, number)
             stop.wait(max(0.0, begun + number / float(rate) - time.monotonic()))
-    print(
-        json.dumps({"calls": len(took), "ok": len(took) - failed, "failed": failed, "slowest_s": round(max(took), 2)}),
-        flush=True,
-    )
+    counts = {"calls": len(took), "ok": len(took) - failed, "failed": failed, "lost": lost()}
+    print(json.dumps({**counts, "slowest_s": round(max(took), 2)}), flush=True)
 
 
 if __name__ == "__main__":

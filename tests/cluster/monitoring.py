@@ -44,6 +44,7 @@ class Prometheus:
         return float(found[0]["value"][1]) if found else None
 
     def _configuration(self) -> dict[str, Any]:
+        ports = {**dict.fromkeys((*SERVICES, "monitor"), 7200), "vllm": 8000}
         jobs = [
             {
                 "job_name": f"{self.release}-{service}",  # as the chart's ServiceMonitor names them
@@ -52,12 +53,12 @@ class Prometheus:
                     {
                         "names": [f"{self.release}-{service}.{self.target_namespace}.svc.cluster.local"],
                         "type": "A",
-                        "port": 7200,
+                        "port": port,
                         "refresh_interval": "5s",
                     }
                 ],
             }
-            for service in (*SERVICES, "monitor")
+            for service, port in ports.items()
         ]
         text = json.dumps({"global": {"scrape_interval": "3s", "evaluation_interval": "5s"}, "scrape_configs": jobs})
         return {

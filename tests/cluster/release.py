@@ -30,12 +30,13 @@ RESTRICTED = {
 
 @dataclass
 class Release:
-    """`values` are laid over values-try.yaml, later ones over earlier ones."""
+    """`values` are laid over values-try.yaml of the chart in `chart`, later ones over earlier ones."""
 
     name: str
     kube: Kube
     settings: Settings
     values: dict[str, Any] = field(default_factory=dict)
+    chart: Path = CHART
 
     def address(self, service: str) -> str:
         """host:port of a service, from anywhere in the cluster."""
@@ -60,9 +61,10 @@ class Release:
 
     def helm(self, action: str, *more: str, values: dict[str, Any] | None = None, timeout_s: float = 600) -> str:
         """`helm install|upgrade|template …` with values-try.yaml and the values of this release."""
+        chart, tryout = str(self.chart), str(self.chart / "values-try.yaml")
         return run(
-            "helm", action, self.name, str(CHART), "-n", self.kube.namespace, "-f", str(CHART / "values-try.yaml"),
-            "-f", "-", *more, text=json.dumps(merged(self.values, values or {})), timeout_s=timeout_s,
+            "helm", action, self.name, chart, "-n", self.kube.namespace, "-f", tryout, "-f", "-", *more,
+            text=json.dumps(merged(self.values, values or {})), timeout_s=timeout_s,
         )  # fmt: skip
 
     def job_template(self, key: str) -> dict[str, Any]:

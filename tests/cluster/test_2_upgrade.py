@@ -1,11 +1,24 @@
-"""Rolling upgrades under load: no call fails, and connections move to the new Pods."""
+"""Rolling upgrades under load: no call fails, and connections move to the new Pods.
 
+`PREVIOUS_CHART` (its folder) and `PREVIOUS_TAG` (of its images) name an earlier release, which is then installed in a
+namespace of its own, filled and upgraded to this one. It takes a GPU for each of inference, its new Pod and a training.
+"""
+
+import os
 import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.cluster import work
-from tests.cluster.kube import name_of, wait_until
-from tests.cluster.release import Release
+from tests.cluster.conftest import overlay
+from tests.cluster.kube import Kube, name_of, wait_until
+from tests.cluster.monitoring import Prometheus
+from tests.cluster.release import CHART, Release, gone, namespace, scripts
+from tests.cluster.settings import SERVICES, Settings
 
 GENERATE_RATE = 1.0  # calls per second, a quarter of which leave
 RENDER_RATE = 2.0
@@ -46,3 +59,57 @@ def test_generate_under_load_survives_a_rolling_upgrade(installed: Release, figu
 
 def test_render_song_under_load_survives_a_rolling_upgrade(installed: Release, figures: dict[str, Any]) -> None:
     upgrade_under(work.render_load(installed, 900, RENDER_RATE), installed, "rendering", "RenderSong", figures)
+
+
+@pytest.fixture
+def earlier(
+    installed: Release, settings: Settings, gpu_nodes: list[dict[str, Any]], prometheus: Prometheus
+) -> Iterator[Release]:
+    """The earlier release with the songbook and a model, under the name of this one."""
+    chart, tag = os.environ.get("PREVIOUS_CHART"), os.environ.get("PREVIOUS_TAG")
+    if not (chart and tag):
+        pytest.skip("PREVIOUS_CHART and PREVIOUS_TAG are not set: no earlier release to upgrade")
+    kube, old = Kube("luthier-earlier"), replace(settings, tag=tag)
+    gone(kube.namespace)
+    namespace(kube.namespace)
+    kube.apply(scripts())
+    found = Release("luthier", kube, old, overlay(old, gpu_nodes, prometheus), Path(chart))
+    found.secrets()
+    found.helm("install")
+    ready(found)
+    submitted = work.submit(found, "--collection", "songbook", "--songbook", "--songs", "6", "--shards", "1")
+    kube.wait_job(submitted["run"], 600)
+    found.luthier("review", "--collection", "songbook", "--accept", "checked", "--as", "test")
+    found.luthier("export", "--collection", "songbook", "--validation-share", "0.25", "--test-share", "0")
+    found.luthier("train", "--tiny-base", "--dataset", "songbook", "--name", "base", "--steps", "10", timeout_s=900)
+    yield found
+    gone(kube.namespace)
+
+
+def ready(release: Release) -> None:
+    """Waits for every service."""
+    for service in (*SERVICES, "monitor"):
+        release.kube("rollout", "status", f"deploy/{release.name}-{service}", "--timeout=420s", timeout_s=430)
+
+
+def test_an_earlier_release_is_upgraded_with_its_data_under_load(
+    earlier: Release, settings: Settings, figures: dict[str, Any]
+) -> None:
+    before = work.run_of(earlier, "songbook")
+    load = work.generate_load(earlier, "base", 900, 0.5)
+    begun = time.monotonic()
+    earlier.chart, earlier.settings = CHART, settings
+    earlier.helm("upgrade", values={"image": {"tag": settings.tag}})
+    ready(earlier)
+    figures["seconds to upgrade an earlier release"] = round(time.monotonic() - begun)
+    count = load.stop()
+    figures["Generate while an earlier release is upgraded (calls, failed)"] = (count["calls"], count["failed"])
+    assert count["failed"] == 0, count["lines"]
+    after = work.run_of(earlier, "songbook")
+    assert (after["songs"], after["rendered"], after["clips"]) == (before["songs"], before["rendered"], before["clips"])
+    assert [model["name"] for model in earlier.luthier("status")["models"]] == ["base"]
+    again = work.submit(earlier, "--collection", "songbook", "--songbook", "--songs", "6", "--shards", "1", "--again")
+    earlier.kube.wait_job(again["run"], 600)
+    assert work.run_of(earlier, "songbook")["failures"] == []
+    earlier.luthier("export", "--collection", "songbook", "--validation-share", "0.25", "--test-share", "0")
+    earlier.helm_test()

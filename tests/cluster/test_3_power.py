@@ -13,29 +13,6 @@ from tests.cluster.release import Release
 SONGS = 12
 
 
-@pytest.fixture
-def power(installed: Release) -> Any:
-    """Cuts the power of nodes and restores it at the end of the test."""
-    settings = installed.settings
-    if not (settings.node_fail and settings.node_heal):
-        pytest.skip("NODE_FAIL and NODE_HEAL are not set: no node's power can be cut")
-    cut: list[str] = []
-
-    def off(node: str) -> None:
-        cut.append(node)
-        run(*settings.node_fail, node)
-
-    def on(node: str) -> None:
-        cut.remove(node)
-        run(*settings.node_heal, node)
-        run("kubectl", "wait", "--for=condition=Ready", f"node/{node}", "--timeout=120s")
-
-    off.on = on  # type: ignore[attr-defined]
-    yield off
-    for node in list(cut):
-        on(node)
-
-
 def stateful_nodes(release: Release) -> set[str]:
     """Nodes of MinIO and PostgreSQL, which have a single replica each."""
     return {node_of(pod) for part in ("minio", "postgresql") for pod in release.kube.pods(release.selector(part))}

@@ -3,16 +3,16 @@
 import hashlib
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 from tests.cluster import work
 from tests.cluster.collector import Collector
-from tests.cluster.kube import Kube, KubeError, wait_until
+from tests.cluster.kube import Kube, KubeError, name_of, wait_until
 from tests.cluster.monitoring import Prometheus
-from tests.cluster.release import Release, secret
+from tests.cluster.release import PORT, Release, secret
 from tests.cluster.settings import SERVICES
 from tests.kit.rpc.certificates import authority, issued
 
@@ -29,14 +29,27 @@ def collector(prometheus: Prometheus, release: Release) -> Collector:
     return found
 
 
+Issue = Callable[[str], dict[str, str]]
+
+
 @pytest.fixture(scope="module")
-def trusted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """ca.crt, tls.crt and tls.key for the release's names."""
-    folder = tmp_path_factory.mktemp("tls")
-    root = authority(folder, "luthier-tests")
-    pair = issued(root, folder, "server", san="DNS:*.luthier-test.svc.cluster.local,DNS:*.luthier-test.svc")
-    found = {"ca.crt": root.cert, "tls.crt": pair.cert, "tls.key": pair.key}
-    return {name: path.read_text() for name, path in found.items()}
+def issue(tmp_path_factory: pytest.TempPathFactory) -> Issue:
+    """ca.crt, tls.crt and tls.key for the release's names, all of one authority; the common name is asked for."""
+    root = authority(tmp_path_factory.mktemp("authority"), "luthier-tests")
+
+    def made(name: str) -> dict[str, str]:
+        names = "DNS:*.luthier-test.svc.cluster.local,DNS:*.luthier-test.svc"
+        pair = issued(root, tmp_path_factory.mktemp(name), name, san=names)
+        found = {"ca.crt": root.cert, "tls.crt": pair.cert, "tls.key": pair.key}
+        return {name: path.read_text() for name, path in found.items()}
+
+    return made
+
+
+@pytest.fixture(scope="module")
+def trusted(issue: Issue) -> dict[str, str]:
+    """What the release shows where a component has nothing of its own."""
+    return issue("server")
 
 
 @pytest.fixture(scope="module")
@@ -153,3 +166,42 @@ def test_a_new_token_is_accepted_without_a_restart(
     wait_until("the new token is accepted", accepted, 180)
     figures["seconds until a rotated token is accepted"] = round(time.monotonic() - begun)
     assert ask(secured, {"ca.crt": trusted["ca.crt"], "token": tokens[GAME]}) == [("OK", "")]
+
+
+@pytest.fixture
+def mutual(secured: Release, trusted: dict[str, str], issue: Issue) -> Release:
+    """The release with mutual TLS in place of tokens: a certificate for each of Luthier's own callers."""
+    kube = secured.kube
+    own = {name: f"luthier-tls-{name}" for name in OWN_CALLERS}
+    kube.apply(*(secret(own[name], issue(name)) for name in OWN_CALLERS))
+    values = {"tls": {"secret": "luthier-tls", "clientAuth": "mutual", "componentSecrets": own}}
+    secured.helm("upgrade", values=values)
+    for service in (*SERVICES, "monitor"):
+        kube("rollout", "status", f"deploy/{secured.name}-{service}", "--timeout=300s", timeout_s=310)
+    return secured
+
+
+def test_certificates_name_callers_and_are_renewed_without_a_restart(
+    mutual: Release, trusted: dict[str, str], issue: Issue, figures: dict[str, Any]
+) -> None:
+    """Luthier's own calls go on, a stranger's certificate is a name with few permissions, none is no connection."""
+    mutual.helm_test()
+    submitted = work.submit(mutual, "--collection", "mutual", "--songbook", "--songs", "2", "--shards", "1")
+    mutual.kube.wait_job(submitted["run"], 300)
+    assert work.run_of(mutual, "mutual")["failures"] == []
+    assert ask(mutual, issue(GAME)) == [("OK", "")]
+    assert ask(mutual, {"ca.crt": trusted["ca.crt"]})[0][0] == "UNAVAILABLE"
+
+    address = (f"{mutual.name}-inference.{mutual.kube.namespace}.svc", PORT)
+    code = f"import ssl; print(ssl.get_server_certificate({address!r}))"
+
+    def shown() -> str:
+        return mutual.kube("exec", f"deploy/{mutual.name}-monitor", "--", "python", "-c", code).strip()
+
+    old, pods = shown(), [name_of(pod) for pod in mutual.kube.pods(mutual.selector("inference"))]
+    begun = time.monotonic()
+    mutual.kube.apply(secret("luthier-tls-inference", issue("inference")))
+    wait_until("the new certificate is shown", lambda: shown() != old, 180)
+    figures["seconds until a renewed certificate is shown"] = round(time.monotonic() - begun)
+    assert [name_of(pod) for pod in mutual.kube.pods(mutual.selector("inference"))] == pods
+    assert ask(mutual, issue(GAME)) == [("OK", "")]

@@ -61,6 +61,12 @@ def render_load(release: Release, seconds: float, rate: float) -> Load:
     return Load(release.kube, release.pipeline_pod("render-load", command))
 
 
+def review_load(release: Release, collection: str, seconds: float, rate: float) -> Load:
+    """A reviewer remarks on the clips of a collection."""
+    command = ["python", "/scripts/load.py", "review", release.address("curation"), collection, str(seconds), str(rate)]
+    return Load(release.kube, release.pipeline_pod("review-load", command))
+
+
 def ask_once(release: Release, namespace: str, model: str) -> str:
     """One Generate from a Pod of a namespace; its output, READY when it was answered."""
     kube, name = Kube(namespace), "ask-once"

@@ -41,6 +41,20 @@ def test_what_was_taken_down_before_is_not_taken_down_again(store: Store) -> Non
     assert sum(stored.size_bytes for stored in store.objects.stored("tombstones/digests/")) == 3 * 32
 
 
+def test_the_sets_that_hold_a_digest_are_found_by_their_numbers(store: Store) -> None:
+    one, two, three, four = digests(4)
+    assert store.tombstones.newest(store.objects) == 0
+    for part in ([one], [two], [three]):
+        store.tombstones.add(store.objects, part, by="ann", reason="claim 7")
+
+    held = Digests.of([one, three, four])
+
+    assert store.tombstones.newest(store.objects) == 3
+    assert store.tombstones.sets_with(store.objects, held, after=0) == [1, 3]
+    assert store.tombstones.sets_with(store.objects, held, after=1) == [3]
+    assert store.tombstones.sets_with(store.objects, held, after=0, but=[3]) == [1]
+
+
 def test_a_reader_that_runs_honours_a_takedown_within_a_minute(
     open_store: OpenStore, bucket: str, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -40,8 +40,13 @@ def services(*parents: str) -> list[str]:
 
 
 def entry_points(*parents: str) -> list[str]:
-    """The stages with an entry point that start from one of `parents`."""
-    return [stage.name for stage in stages().values() if stage.parent in parents and stage.arguments("ENTRYPOINT")]
+    """The stages with an entry point that start from one of `parents`; what starts from `cuda` starts from `torch`."""
+    above = {"cuda": "torch"}
+    return [
+        stage.name
+        for stage in stages().values()
+        if above.get(stage.parent, stage.parent) in parents and stage.arguments("ENTRYPOINT")
+    ]
 
 
 def _instructions(text: str) -> list[tuple[str, str]]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.images import build, sizes
+from deploy.images import build, records, sizes
 from tests.images.dockerfile import ROOT
 
 
@@ -31,7 +31,7 @@ def test_one_dockerfile_with_the_service_as_argument(builder: str) -> None:
 
 
 def test_an_extra_is_part_of_the_name() -> None:
-    assert build.command("buildah", "analysis-deeprhythm")[-2:] == [
+    assert build.command("buildah", "analysis-deeprhythm")[-3:-1] == [
         "--build-arg=SERVICE=analysis",
         "--build-arg=EXTRA=deeprhythm",
     ]
@@ -40,6 +40,24 @@ def test_an_extra_is_part_of_the_name() -> None:
 def test_buildah_gets_the_ignore_file_that_docker_finds_itself() -> None:
     assert f"--ignorefile={ROOT}/deploy/Dockerfile.dockerignore" in build.command("buildah", "pipeline")
     assert not [each for each in build.command("docker", "pipeline") if "ignore" in each]
+
+
+def test_the_image_with_audiowmark_is_built_upon_inferences_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = ["build", "--registry", "my-registry/luthier", "--tag", "1", "inference", "inference-audiowmark"]
+    run: list[list[str]] = []
+    monkeypatch.setattr(sys, "argv", asked)
+    monkeypatch.setattr(build, "_builder", lambda _: "docker")
+    monkeypatch.setattr(build, "_run", run.append)
+    monkeypatch.setattr(build, "table", lambda *_: "")
+    monkeypatch.setattr(records, "SYFT", Path("no-such-program"))
+
+    build.main()
+
+    own, upon = run
+    assert f"--file={ROOT}/deploy/inference-audiowmark/Dockerfile" in upon
+    assert "--build-arg=INFERENCE=my-registry/luthier/inference:1" in upon
+    assert upon[-3:] == ["-t", "my-registry/luthier/inference-audiowmark:1", str(ROOT)]
+    assert not any("INFERENCE" in each for each in own)
 
 
 @pytest.mark.parametrize(

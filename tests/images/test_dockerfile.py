@@ -68,7 +68,7 @@ def test_the_user_is_not_root_and_owns_no_file() -> None:
 
 
 def test_an_image_has_no_compiler_and_no_uv() -> None:
-    shipped = [stages()[name] for name in ("base", "torch", "image", *entry_points("base", "torch"))]
+    shipped = [stages()[name] for name in ("base", "torch", "cuda", "image", *entry_points("base", "torch"))]
     commands = [re.sub(r"--mount=\S+", "", text) for stage in shipped for text in stage.arguments("RUN")]
     assert not [command for command in commands if FORBIDDEN.search(command) or "pip" in command]
     copied = [text for stage in shipped for text in stage.arguments("COPY")]

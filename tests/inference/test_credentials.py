@@ -331,7 +331,7 @@ def test_an_output_is_known_with_what_made_it(signing: Served) -> None:
     assert found.credentials == pb.FoundCredentials(
         finding=pb.CREDENTIALS_FINDING_INTACT, issuer="Luthier development", made_by_model=True, model="tiny@1",
         model_digest=made.model_digest, seed="51", action_key=made.action.action_key,
-        claim_generator=found.credentials.claim_generator,
+        claim_generator=found.credentials.claim_generator, trust=pb.CREDENTIALS_TRUST_NOT_ASKED,
     )  # fmt: skip
     assert found.credentials.claim_generator.startswith("Luthier ")
 
@@ -380,14 +380,14 @@ def test_a_claim_of_others_is_read_and_not_believed() -> None:
         "assertions": [{"label": "c2pa.actions.v2", "data": {"actions": "none"}}, "x", {"label": 3}],
     }}}  # fmt: skip
 
-    found = found_in(json.dumps(told))
+    found = found_in(json.dumps(told), listed=False)
 
     assert (found.claim_generator, found.issuer, found.model, found.made_by_model) == ("Other 2", "", "", False)
 
 
 def test_what_is_no_manifest_store_is_refused() -> None:
     with pytest.raises(ValueError, match="is no manifest store"):
-        found_in("[]")
+        found_in("[]", listed=False)
 
 
 @pytest.mark.parametrize("extension", ["flac", "wav", "mp3"])

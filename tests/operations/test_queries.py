@@ -50,6 +50,8 @@ def quiet() -> list[dict[str, str]]:
         series(f"luthier_inference_{name}", "0x30") for name in ("reused_total", "cancelled_total", "models_loaded")
     ]
     found.append(series("luthier_pipeline_work_waiting", "0x30", stage="rendering"))
+    found.append(series("luthier_takedowns_unfinished", "0x30"))
+    found.append(series("luthier_inference_certificate_expires_timestamp_seconds", "99999999x30"))
     found.append(series("luthier_pipeline_clips", "9x30", collection="c"))
     for state in ("waiting", "in_flight", "done", "failed"):
         found.append(series("luthier_pipeline_songs", "1x30", collection="c", state=state))

@@ -313,7 +313,7 @@ def test_what_recordings_came_to_is_known_without_a_renderer(store: Store, folde
     corpus = newest_corpus(store, "tapes")
     assert corpus is not None
     with ThreadPoolExecutor(1) as pool:
-        pipeline.look_up(corpus.songs, pool)
+        pipeline.look_up(corpus.songs, pool, len(corpus.songs))
     assert pipeline.configurations.known
 
 

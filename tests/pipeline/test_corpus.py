@@ -1,10 +1,12 @@
 """A corpus: what is a duplicate, its manifest, how shards find it, and which songs each takes."""
 
 import hashlib
+import itertools
 import random
 import threading
 import time
 from collections import Counter
+from types import SimpleNamespace
 
 import pytest
 
@@ -160,6 +162,42 @@ def test_a_store_that_is_away_is_waited_for(store: Store, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(store.objects, "get", fail_once)
     assert wait_for(store, "r").corpus == CORPUS
+
+
+def test_a_shard_reads_its_own_part_of_the_manifest(store: Store) -> None:
+    written = corpora.publish(store, "book", "r", corpus_of(SONGS, "CC0-1.0"), None, 4)
+    store.objects.delete(written.manifest.key)
+    found = corpora.wait_for(store, "book", "r", 5.0, lambda _: None, Shard(2, 4))
+    assert found.corpus.songs == Shard(2, 4).of(written.corpus.songs)
+    assert (found.songs, found.manifest, found.corpus.manifest.licence) == (1000, written.manifest, "CC0-1.0")
+
+
+def test_a_shard_of_another_number_reads_the_whole_manifest(store: Store) -> None:
+    written = corpora.publish(store, "book", "r", corpus_of(SONGS, ""), None, 4)
+    found = corpora.wait_for(store, "book", "r", 5.0, lambda _: None, Shard(2, 5))
+    assert (found.songs, found.corpus) == (1000, written.corpus)
+
+
+def test_parts_of_earlier_manifests_go(store: Store) -> None:
+    corpora.publish(store, "book", "r", CORPUS, None, 4)
+    newest = corpora.publish(store, "book", "s", corpus_of(SONGS, ""), None, 3)
+    kept = {corpora.part_key("book", newest.manifest, Shard(index, 3)) for index in range(3)}
+    assert set(store.objects.keys("songs/book/parts/")) == kept
+
+
+def test_a_shard_that_has_waited_long_looks_seldom(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Within an hour: 2,000 shards that look every two seconds list three and a half million times."""
+    clock = itertools.accumulate(itertools.repeat(0.001))
+    slept = [0.0]
+    monkeypatch.setattr(corpora, "LOOK_EVERY_S", 2.0)
+    fake = SimpleNamespace(
+        monotonic=lambda: next(clock) + sum(slept), time=time.time, sleep=lambda pause_s: slept.append(pause_s)
+    )
+    monkeypatch.setattr(corpora, "time", fake)
+    with pytest.raises(DeadlineExceeded):
+        wait_for(store, "r", 3600.0)
+    assert len(slept) < 250
+    assert max(slept) == 30.0
 
 
 @pytest.mark.parametrize("count", [1, 2, 7, 64])

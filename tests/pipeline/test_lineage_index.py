@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from luthier.common.v1.common_pb2 import ArtifactRef
+from luthier.evaluation.v1.evaluation_pb2 import RowResult
 from luthier_kit.registry import RunLog
-from luthier_kit.store import FolderStore, Store
+from luthier_kit.store import Action, FolderStore, Store
 from luthier_pipeline.lineage import LineageIndex, lineage_of, open_index
 from tests.pipeline.filled_store import TRAINING, FilledStore, reach
 
@@ -156,6 +157,23 @@ def test_audio_that_expired_is_said_so_in_its_lineage(store: Store) -> None:
     digests = (filled.audio.sha256, filled.mixes[0].sha256, filled.mixes[1].sha256, filled.clips[0].sha256)
     assert [states[digest] for digest in digests] == ["expired", "deleted", "taken down", ""]
     assert "  expired" in graph.tree().splitlines()[0]
+
+
+def test_what_was_taken_down_is_said_so_while_its_bytes_are_still_there(store: Store) -> None:
+    filled = FilledStore(store)
+    store.blobs.take_down(filled.mixes[1].sha256, by="ann", reason="claim 7")
+    graph = lineage_of(LineageIndex(store), filled.audio.sha256)
+    (told,) = [line for line in graph.tree().splitlines() if filled.mixes[1].key in line]
+    assert "taken down" in told
+
+
+def test_what_an_action_only_heard_is_not_made_by_it(store: Store) -> None:
+    """An evaluation's row names the audio that it measured, of an audio set a file that was there before."""
+    filled = FilledStore(store)
+    heard = filled.mixes[0]
+    before = LineageIndex(store).makers([heard.sha256])
+    store.actions.run(Action("evaluation-row", [heard.sha256]), RowResult, lambda: RowResult(audio=heard))
+    assert LineageIndex(store).makers([heard.sha256]) == before
 
 
 def test_what_expired_is_made_again_when_it_is_asked_for(store: Store) -> None:

@@ -13,7 +13,17 @@ from luthier.analysis.v1.analysis_pb2 import Clip, CutClipsRequest, CutClipsResp
 from luthier.common.v1.common_pb2 import ActionInfo, ArtifactRef, InstrumentActivity, Span, Timeline
 from luthier.curation.v1.curation_pb2 import UpsertClipsRequest, UpsertClipsResponse
 from luthier.enrichment.v1.enrichment_pb2 import EnrichSongResponse
-from luthier.pipeline.v1.pipeline_pb2 import CorpusFile, PartProgress, Recording, SongFailure
+from luthier.pipeline.v1.pipeline_pb2 import (
+    PART_STATE_DONE,
+    PART_STATE_FAILED,
+    PART_STATE_RUNNING,
+    CorpusFile,
+    PartProgress,
+    PartState,
+    Recording,
+    ShardProgress,
+    SongFailure,
+)
 from luthier.prompting.v1.prompting_pb2 import (
     PROMPT_STYLE_METADATA,
     PROMPT_STYLE_SHORT,
@@ -36,10 +46,13 @@ from luthier_kit.rpc import InvalidRequest, Unavailable
 from luthier_kit.store import Store
 from luthier_pipeline import run as runs
 from luthier_pipeline.console import Progress
-from luthier_pipeline.corpus import Shard, corpus_of, publish, read_manifest
+from luthier_pipeline.corpus import Shard, corpus_of, ingest_series, publish, read_manifest
+from luthier_pipeline.notes import keep_note
 from luthier_pipeline.run import Flight, RunSummary, run_songs
-from luthier_pipeline.run_status import MAX_FAILURES, ProgressPublisher, RunStatusReader, state_name
+from luthier_pipeline.run_status import MAX_FAILURES, ProgressPublisher, RunStatusReader, part_series, state_name
+from luthier_pipeline.solo import as_choice, by_song
 from luthier_pipeline.song import SongPipeline, SongResult, StageError, midi_of
+from luthier_pipeline.song_records import SERVICES, solo_choice_key
 from tests.pipeline.fakes import FakeClients, Stub, luthier
 
 FILES = {"A/One.mid": b"one", "A/One.1.mid": b"one", "B/Two.mid": b"two", "B/Long.mid": b"long", "Broken.mid": b"?"}
@@ -353,6 +366,63 @@ def test_shards_choose_the_same_of_the_whole_corpus(store: Store, folder: Path) 
     whole, first, second = solos(""), solos("--shard 0/2"), solos("--shard 1/2")
     assert len(whole) == 2
     assert (first | second, first & second) == (whole, set())
+
+
+def begun(store: Store, state: PartState, *, in_flight: int = 0) -> None:
+    """What shard 0 of 2 says of itself."""
+    newest = ingest_series(store, "book").latest()
+    assert newest
+    shard = ShardProgress(shard=0, shards=2, in_flight=in_flight)
+    part = PartProgress(collection="book", run=newest[1].run, part="0-of-2", state=state, shard=shard)
+    part.updated_at.GetCurrentTime()
+    part_series(store, "book", part.run, part.part).append(part)
+
+
+def second_of_two(store: Store) -> FakeClients:
+    """Runs shard 1 of 2 with solo clips, by services that say how they are configured."""
+    clients = solos_of(store)
+    clients.configurations = {name: f"{name}-1" for name in SERVICES}
+    found = clients.stubs["rendering"].answers["FindSolos"][0]
+
+    def configured(request: FindSolosRequest) -> FindSolosResponse:
+        answer: FindSolosResponse = found(request)
+        answer.action.configuration = "rendering-1"
+        return answer
+
+    clients.stubs["rendering"].answers["FindSolos"] = [configured]
+    done = luthier("run corpora/book --shard 1/2 --subsets monophonic --solo-minutes 1", clients)
+    assert done.code == 0, done.err
+    return clients
+
+
+def test_a_shard_waits_for_the_choice_of_shard_0(store: Store, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    luthier(["ingest", str(folder), "--collection", "book"], clients_of(store))
+    begun(store, PART_STATE_RUNNING)
+    monkeypatch.setattr(runs, "LOOK_EVERY_S", 0.02)
+
+    def choose_meanwhile(pipeline: SongPipeline, songs: list[CorpusFile], minutes: float) -> str:
+        asked = question(pipeline, songs, minutes)
+        nothing = as_choice(by_song([]), asked, searched=2)
+        threading.Timer(0.2, keep_note, (store, solo_choice_key("book"), nothing)).start()
+        return asked
+
+    question = SongPipeline.solo_question
+    monkeypatch.setattr(SongPipeline, "solo_question", choose_meanwhile)
+    assert second_of_two(store).requests("FindSolos") == []
+
+
+@pytest.mark.parametrize(
+    ("state", "in_flight"), [(PART_STATE_RUNNING, 3), (PART_STATE_FAILED, 0), (PART_STATE_DONE, 0)]
+)
+def test_a_shard_searches_itself_where_shard_0_comes_to_no_choice(
+    store: Store, folder: Path, monkeypatch: pytest.MonkeyPatch, state: PartState, in_flight: int
+) -> None:
+    luthier(["ingest", str(folder), "--collection", "book"], clients_of(store))
+    begun(store, state, in_flight=in_flight)
+    monkeypatch.setattr(runs, "SILENT_S", 0.1)
+    monkeypatch.setattr(runs, "LOOK_EVERY_S", 0.02)
+    asked = second_of_two(store).requests("FindSolos")
+    assert len({request.midi.sha256 for request in asked}) == 3  # all songs of the corpus
 
 
 def test_a_manifest_is_a_source_by_its_key_and_as_a_file(store: Store, folder: Path, tmp_path: Path) -> None:

@@ -127,6 +127,11 @@ def test_a_run_counts_as_it_was_split_last(store: Store) -> None:
     assert [part.part for part in run.shards] == ["0-of-1"]
 
 
+@pytest.mark.parametrize(("shards", "every_s"), [(0, 4.0), (200, 4.0), (500, 10.0), (1000, 20.0), (10_000, 20.0)])
+def test_the_more_shards_the_seldomer_each_says_where_it_is(shards: int, every_s: float) -> None:
+    assert run_status.publish_every_s(shards) == every_s
+
+
 PART = PartProgress(collection="book", run="r", part="0-of-1", shard=ShardProgress(shards=1, songs=3))
 
 

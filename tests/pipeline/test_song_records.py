@@ -3,7 +3,7 @@
 import hashlib
 import json
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -47,7 +47,7 @@ from luthier.rendering.v1.rendering_pb2 import (
 )
 from luthier_kit.rpc import Unimplemented
 from luthier_kit.store import Store
-from luthier_pipeline import same_song
+from luthier_pipeline import same_song, song_records
 from luthier_pipeline.corpus import newest_corpus
 from luthier_pipeline.song import SongOptions, SongPipeline
 from luthier_pipeline.song_records import SERVICES
@@ -188,6 +188,26 @@ def world(store: Store, tmp_path: Path) -> World:
         (tmp_path / "Songs" / path).parent.mkdir(parents=True)
         (tmp_path / "Songs" / path).write_bytes(path.encode())
     return World(store, tmp_path / "Songs")
+
+
+def test_few_songs_are_asked_for_by_name(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A shard has few of a large corpus: to list the records of all songs would be most of what it asks."""
+    world.run()
+    listed, keys = list[str](), world.store.objects.keys
+
+    def listing(prefix: str) -> Iterator[str]:
+        listed.append(prefix)
+        return keys(prefix)
+
+    monkeypatch.setattr(world.store.objects, "keys", listing)
+    again = world.run()
+    assert (again["computed"], "songs/book/" in listed) == (0, False)
+
+
+def test_many_songs_are_listed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.run()
+    monkeypatch.setattr(song_records, "READS_FOR_A_PAGE", 0)
+    assert world.run()["computed"] == 0
 
 
 def test_a_second_run_asks_no_stage_and_comes_to_the_same(world: World) -> None:
@@ -463,10 +483,10 @@ def test_variations_have_records_of_their_own(world: World) -> None:
 def test_what_is_looked_up_of_many_variations_is_not_held_in_memory(world: World) -> None:
     pipeline, songs = SongPipeline(world.clients_of(), SongOptions("book", variations=50_000)), [CorpusFile()]
     with ThreadPoolExecutor(1) as pool:
-        pipeline.look_up(songs, pool)  # what is imported and opened once
+        pipeline.look_up(songs, pool, len(songs))  # what is imported and opened once
         tracemalloc.start()
         try:
-            pipeline.look_up(songs, pool)
+            pipeline.look_up(songs, pool, len(songs))
             _, most_bytes = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()

@@ -75,6 +75,8 @@ def test_the_two_jobs_of_the_songbook(api: Api) -> None:
         "Apache-2.0",
         "--near-duplicates",
         "drop",
+        "--shards",
+        "3",
     ]
     assert arguments(run) == ["run", "corpora/book", "--shards", "3", *common, "--in-flight", "8", "--mix-only"]
     spec = run["spec"]

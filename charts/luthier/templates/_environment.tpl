@@ -145,6 +145,18 @@ LUTHIER_JOB_OWNER: {{ include "luthier.fullname" (dict "root" .root "component" 
 LUTHIER_CREDENTIALS_CERTIFICATE: /etc/luthier/credentials/tls.crt
 LUTHIER_CREDENTIALS_KEY: /etc/luthier/credentials/tls.key
 {{- end }}
+{{- with .root.Values.credentials }}
+{{- if and $.server (eq $.component "inference") .timeStamps.authority }}
+LUTHIER_CREDENTIALS_AUTHORITY: {{ .timeStamps.authority | quote }}
+LUTHIER_CREDENTIALS_AUTHORITY_S: {{ .timeStamps.timeoutSeconds | quote }}
+LUTHIER_CREDENTIALS_TIME_STAMP: {{ ternary "required" "wanted" .timeStamps.required }}
+{{- else if .timeStamps.required }}
+{{- if not .timeStamps.authority }}{{ fail "credentials.timeStamps.required needs credentials.timeStamps.authority" }}{{ end }}
+{{- end }}
+{{- if and $.server (eq $.component "inference") .trust.existingConfigMap }}
+LUTHIER_CREDENTIALS_TRUST: /etc/luthier/trust/trust.pem
+{{- end }}
+{{- end }}
 {{- if and .server (eq .component "inference") .root.Values.promptsLeftOut.existingSecret }}
 LUTHIER_PROMPTS: leave-out
 LUTHIER_PROMPT_KEY_FILE: /etc/luthier/prompts/prompt-key

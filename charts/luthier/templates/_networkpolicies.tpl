@@ -121,6 +121,10 @@ test: {calls: [inference], needs: [store]}
 {{- $public := dict "cidr" "0.0.0.0/0" "except" (list "10.0.0.0/8" "100.64.0.0/10" "169.254.0.0/16" "172.16.0.0/12" "192.168.0.0/16") }}
 {{- $rules = append $rules (dict "to" (list (dict "ipBlock" $public)) "ports" (list 443)) }}
 {{- end }}
+{{- if and (eq .component "inference") $values.credentials.timeStamps.authority }}
+{{- $port := include "luthier.urlPort" (dict "url" $values.credentials.timeStamps.authority "secure" false) }}
+{{- $rules = append $rules (dict "to" $values.credentials.timeStamps.egress "ports" (list $port)) }}
+{{- end }}
 {{- if has "llm" $needs }}
 {{- if $values.llm.vllm.enabled }}
 {{- $rules = append $rules (dict "component" "vllm" "ports" (list 8000)) }}

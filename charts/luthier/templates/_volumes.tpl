@@ -29,6 +29,9 @@
 {{- if and .server (eq .component "inference") $values.credentials.existingSecret }}
 - {name: credentials, mount: /etc/luthier/credentials, source: {{ include "luthier.secretSource" (dict "secret" $values.credentials.existingSecret "keys" (list "tls.crt" "tls.key")) }}}
 {{- end }}
+{{- if and .server (eq .component "inference") $values.credentials.trust.existingConfigMap }}
+- {name: trust, mount: /etc/luthier/trust, source: {configMap: {name: {{ $values.credentials.trust.existingConfigMap }}, items: [{key: trust.pem, path: trust.pem}]}}}
+{{- end }}
 {{- if and .server (eq .component "inference") $values.promptsLeftOut.existingSecret }}
 - {name: prompts, mount: /etc/luthier/prompts, source: {{ include "luthier.secretSource" (dict "secret" $values.promptsLeftOut.existingSecret "keys" (list "prompt-key")) }}}
 {{- end }}
@@ -48,7 +51,7 @@
 {{- if and (or $serves .workload.calls) $values.tls.secret }}
 {{- /* The private key goes to servers, and to clients only where they authenticate with it (mutual TLS). */}}
 {{- $key := or $serves (eq $values.tls.clientAuth "mutual") }}
-- {name: tls, mount: /etc/luthier/tls, source: {secret: {secretName: {{ $values.tls.secret }}, defaultMode: 0440{{ if not $key }}, items: [{key: ca.crt, path: ca.crt}]{{ end }}}}}
+- {name: tls, mount: /etc/luthier/tls, source: {secret: {secretName: {{ include "luthier.tlsSecret" . }}, defaultMode: 0440{{ if not $key }}, items: [{key: ca.crt, path: ca.crt}]{{ end }}}}}
 {{- end }}
 {{- $secrets := dict }}
 {{- range $ref := .workload.secretFiles }}
@@ -58,6 +61,18 @@
 {{- $keys := get $secrets $secret }}
 - {name: secret-{{ $i }}, mount: /etc/luthier/secrets/{{ $secret }}, source: {{ include "luthier.secretSource" (dict "secret" $secret "keys" (uniq $keys)) }}}
 {{- end }}
+{{- end }}
+
+{{- /* The Secret with the certificate of a component: its own, else the one for all. */ -}}
+{{- define "luthier.tlsSecret" -}}
+{{- $own := .root.Values.tls.componentSecrets }}
+{{- $connections := include "luthier.connections" .root | fromYaml }}
+{{- range $name, $_ := $own }}
+{{- if not (hasKey $connections $name) }}
+{{- fail (printf "tls.componentSecrets: there is no component %q; there are %s" $name (keys $connections | sortAlpha | join ", ")) }}
+{{- end }}
+{{- end }}
+{{- get $own .component | default .root.Values.tls.secret }}
 {{- end }}
 
 {{- /* A volume source: (dict "secret" name "keys" list). */ -}}

@@ -7,7 +7,8 @@ from typing import Final
 import torch
 
 from luthier.inference.v1 import inference_pb2
-from luthier_inference.credentials.signer import Signer, signer_of
+from luthier_inference.credentials.signer import Signer, TimeAuthority, signer_of
+from luthier_inference.credentials.trust import operators_anchors
 from luthier_inference.detecting import Detector, Uploads
 from luthier_inference.generator import Generator
 from luthier_inference.heard import Listener
@@ -19,7 +20,7 @@ from luthier_inference.registration import Registrar
 from luthier_inference.scheduler import Scheduler
 from luthier_inference.served_models import ServedModels
 from luthier_inference.service import InferenceServicer
-from luthier_inference.settings import COMPILE, CUDA_GRAPHS, LEAVE_OUT, OFF, InferenceSettings
+from luthier_inference.settings import COMPILE, CUDA_GRAPHS, LEAVE_OUT, OFF, REQUIRED, InferenceSettings
 from luthier_inference.spending import Spending
 from luthier_inference.watermark import watermarker_of
 from luthier_kit.quotas import Quotas, quotas_of
@@ -116,10 +117,16 @@ def _speedups(settings: InferenceSettings, scratch: Path) -> Speedups | None:
 
 def _signer(settings: InferenceSettings, scratch: Path) -> Signer:
     """Of content credentials."""
+    anchors = operators_anchors(settings.credentials_trust)
     if settings.credentials == OFF:
-        return Signer(None)
+        return Signer(None, anchors=anchors)
+    authority = TimeAuthority(
+        settings.credentials_authority,
+        settings.credentials_authority_s,
+        required=settings.credentials_time_stamp == REQUIRED,
+    )
     certificate, key = settings.credentials_certificate, settings.credentials_key
-    return signer_of(certificate, key, settings.credentials_authority, scratch / "credentials")
+    return signer_of(certificate, key, authority, scratch / "credentials", anchors)
 
 
 def _front(settings: InferenceSettings, store: Store, scratch: Path, uploads: Uploads) -> Front | None:

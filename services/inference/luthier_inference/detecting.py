@@ -98,12 +98,15 @@ class Detector:
         """Ends the process."""
         self._workers.close()
 
-    def detect(self, path: Path, sha256: str | None, stop: threading.Event, call: Call) -> pb.DetectMarksResponse:
-        """What is found in a file, whose folder is for it alone; `sha256` None: it is no blob of the store's. Cancelled
-        and what `Workers.run` raises."""
+    def detect(
+        self, path: Path, sha256: str | None, stop: threading.Event, call: Call, anchors: str = ""
+    ) -> pb.DetectMarksResponse:
+        """What is found in a file, whose folder is for it alone; `sha256` None: it is no blob of the store's;
+        `anchors`: certificates that signers must lead to, as PEM, empty for the operator's. Cancelled and what
+        `Workers.run` raises."""
         extension = path.suffix.removeprefix(".").lower()
         response = pb.DetectMarksResponse(
-            credentials=self._signer.found_in(path, MEDIA_TYPES.get(extension, ""), call),
+            credentials=self._signer.found_in(path, MEDIA_TYPES.get(extension, ""), call, anchors),
             output_key=self._output_of(path, sha256, extension),
             watermark=pb.FoundWatermark(finding=pb.WATERMARK_FINDING_NOT_LOOKED_FOR),
         )

@@ -97,8 +97,10 @@ class Generator:
     ) -> GenerationResult:
         """Denoises and decodes beside other requests, then stores, which holds up nobody.
 
-        Raises Cancelled within one step of `stop`, MemoryTooSmall, and what a full scheduler does (`Scheduler.enter`).
+        Raises Cancelled within one step of `stop`, MemoryTooSmall, what a full scheduler does (`Scheduler.enter`), and
+        what `Signer.check` and `Signer.sign` do.
         """
+        self.signer.check(audio.FORMATS[job.output_format].media_type)
         version, p = job.served.version, job.parameters
         c = fitted(job.served.configuration, p)
 

@@ -11,6 +11,11 @@ STEP_SECONDS = Histogram(
 )
 AUDIO_SECONDS = Counter("luthier_inference_audio_seconds", "Seconds of audio generated", ("model",))
 REUSED = Counter("luthier_inference_reused", "Requests answered from an earlier generation")
+UNSTAMPED = Counter("luthier_inference_unstamped", "Files signed without the time stamp that the authority was to give")
+CERTIFICATE_EXPIRES = Gauge(
+    "luthier_inference_certificate_expires_timestamp_seconds",
+    "When the certificate that signs credentials expires, Unix time; 0 = none signs, or one for development",
+)
 CANCELLED = Counter("luthier_inference_cancelled", "Generations whose caller went away")
 MODELS_LOADED = Gauge("luthier_inference_models_loaded", "Models in memory")
 ADAPTERS_LOADED = Gauge("luthier_inference_adapters_loaded", "Adapters in memory, beside the models that they change")

@@ -16,6 +16,7 @@ from luthier.inference.v1 import inference_pb2 as pb
 from luthier.inference.v1 import inference_pb2_grpc as pb_grpc
 from luthier_inference import metrics
 from luthier_inference.advice import Cards
+from luthier_inference.credentials.trust import anchors_of
 from luthier_inference.detecting import Detector, Uploads
 from luthier_inference.generator import GenerationResult, Generator, OnProgress
 from luthier_inference.heard import Hearing, Listener
@@ -139,13 +140,14 @@ class InferenceServicer(pb_grpc.InferenceServiceServicer):
             )
         else:
             checks.artifact("audio", request.audio, max_bytes=MAX_DETECT_BYTES)
+        anchors = _anchors_of(request, checks)
         checks.done()
         stop = _stop_of(context)
         if request.upload:
-            return self.detector.detect(self.uploads.path_of(request.upload), None, stop, context)
+            return self.detector.detect(self.uploads.path_of(request.upload), None, stop, context, anchors)
         with TemporaryDirectory(dir=self.generator.scratch, prefix="detect-") as folder:
             path = self.store.blobs.fetch(request.audio, Path(folder), read_only=True)
-            return self.detector.detect(path, request.audio.sha256, stop, context)
+            return self.detector.detect(path, request.audio.sha256, stop, context, anchors)
 
     def GetUsage(self, request: pb.GetUsageRequest, context: grpc.ServicerContext) -> pb.GetUsageResponse:
         del request, context
@@ -341,11 +343,21 @@ def response_message(job: GenerationJob, result: GenerationResult) -> pb.Generat
     )
 
 
+def _anchors_of(request: pb.DetectMarksRequest, checks: Checks) -> str:
+    """The certificates that a request trusts, as PEM; empty where it brings none."""
+    try:
+        return anchors_of(request.trust_anchors) if request.trust_anchors else ""
+    except ValueError as error:
+        checks.that(False, "trust_anchors", str(error))
+        return ""
+
+
 def marks_message(result: GenerationResult) -> pb.Marks:
     """How a result's file says what made it, and how it is known again."""
     return pb.Marks(
         credentials=result.credentials.state,
         credentials_issuer=result.credentials.issuer,
+        time_stamp=result.credentials.time_stamp,
         watermark=result.watermark.state,
         watermark_id=result.watermark.id,
         watermark_strength=result.watermark.strength,

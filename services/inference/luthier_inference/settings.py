@@ -10,6 +10,7 @@ from luthier_kit.store import StoreSettings
 
 OFF: Final = "off"
 SIGN: Final = "sign"
+WANTED, REQUIRED = "wanted", "required"
 KEEP, LEAVE_OUT = "keep", "leave-out"
 FLOAT32, BFLOAT16, INT8 = "float32", "bfloat16", "int8"
 PRECISIONS: Final = (FLOAT32, BFLOAT16, INT8)
@@ -98,6 +99,18 @@ class InferenceSettings(ServiceSettings, StoreSettings):
         "LUTHIER_CREDENTIALS_AUTHORITY", default="",
         help="http(s) address of a time-stamping authority (RFC 3161), asked once a file; empty = none",
     )  # fmt: skip
+    credentials_authority_s: float = setting(
+        "LUTHIER_CREDENTIALS_AUTHORITY_S", default=10.0, low=1, high=30,
+        help="seconds that signing with its stamp may take, before it is done without",
+    )  # fmt: skip
+    credentials_time_stamp: str = setting(
+        "LUTHIER_CREDENTIALS_TIME_STAMP", default=WANTED, choices=(WANTED, REQUIRED),
+        help="required: where the authority gives no stamp, no audio is given away",
+    )  # fmt: skip
+    credentials_trust: str = setting(
+        "LUTHIER_CREDENTIALS_TRUST", default="", path="file",
+        help="PEM file of certificates of which one must be above whoever signed a file that is looked into",
+    )  # fmt: skip
 
     watermark: str = setting(
         "LUTHIER_WATERMARK", default="", path="file",
@@ -147,6 +160,8 @@ class InferenceSettings(ServiceSettings, StoreSettings):
             faults.append("LUTHIER_WATERMARK and LUTHIER_WATERMARK_KEY go together: one is set")
         if self.credentials_authority and not self.credentials_authority.startswith(("http://", "https://")):
             faults.append("LUTHIER_CREDENTIALS_AUTHORITY must begin with http:// or https://")
+        if self.credentials_time_stamp == REQUIRED and not self.credentials_authority:
+            faults.append(f"LUTHIER_CREDENTIALS_TIME_STAMP={REQUIRED} needs LUTHIER_CREDENTIALS_AUTHORITY")
         if len(self.models) > self.models_loaded:
             faults.append(
                 f"LUTHIER_MODELS_LOADED must be at least the {len(self.models)} names of LUTHIER_MODELS, "

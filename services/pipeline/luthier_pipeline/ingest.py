@@ -20,6 +20,7 @@ from luthier_kit.store import Store
 from luthier_pipeline.clients import Clients, is_fatal, say_waiting
 from luthier_pipeline.console import Context, Progress, UsageError, clock, plain, table
 from luthier_pipeline.corpus import (
+    MAX_SHARDS,
     Corpus,
     Known,
     StoredCorpus,
@@ -160,6 +161,9 @@ def ingest(
     licence: Licence = "unknown",
     near_duplicates: NearDuplicates = "drop",
     submission: RunName = "",
+    shards: Annotated[
+        int, typer.Option(metavar="N", min=0, max=MAX_SHARDS, help="Also write what each of N shards takes.")
+    ] = 0,
     json: Json = False,
 ) -> None:
     """Write the corpus manifest of a folder: digests, fingerprints, duplicates, near-duplicates.
@@ -174,11 +178,18 @@ def ingest(
     with _songbook(songs) if folder is None else nullcontext(folder) as source:
         if collection:
             stored, _ = ingest_collection(
-                context, source, as_collection(collection), licence, tags, POLICIES[near_duplicates], submission
+                context,
+                source,
+                as_collection(collection),
+                licence,
+                tags,
+                POLICIES[near_duplicates],
+                submission,
+                shards=shards,
             )
         else:
             corpus = inspect_folder(context.clients, source, licence, POLICIES[near_duplicates]).corpus
-            stored = StoredCorpus("", corpus, put_manifest(context.clients.store, corpus))
+            stored = StoredCorpus("", corpus, put_manifest(context.clients.store, corpus), len(corpus.songs))
     counts = stored.corpus.counts
     document = {
         **plain(counts, zeros=True),
@@ -204,11 +215,12 @@ def ingest_collection(
     policy: pipeline.NearDuplicates,
     submission: str = "",
     source: Source | None = None,
+    shards: int = 0,
 ) -> tuple[StoredCorpus, Inspected]:
     """Ingests a folder into `corpora/<collection>` as a run of its own, and publishes how far it is.
 
     What fails is published too, so that shards do not wait for it. `submission` is the run's name where Jobs were
-    submitted under one. `source`: MIDI files unless it says otherwise.
+    submitted under one. `source`: MIDI files unless it says otherwise. `shards` find their parts of the manifest.
     """
     store, run = context.clients.store, submission or uuid.uuid4().hex[:12]
     source = source or MIDI_FILES
@@ -245,7 +257,7 @@ def ingest_collection(
             refused = error if isinstance(error, LuthierError) else InvalidRequest(str(error), reason="FOLDER_MISSING")
             publish_failure(store, collection, run, refused)
             raise
-        stored = publish(store, collection, run, inspected.corpus, sheet)
+        stored = publish(store, collection, run, inspected.corpus, sheet, shards)
         counts, done = stored.corpus.counts, progress(files, 0)
         done.ingest.songs, done.ingest.duplicates, done.ingest.failed = counts.songs, counts.duplicates, counts.failed
         done.ingest.near_duplicates = counts.near_duplicates

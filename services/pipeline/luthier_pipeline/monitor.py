@@ -20,10 +20,11 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from luthier.pipeline.v1.pipeline_pb2 import PART_STATE_RUNNING
-from luthier_kit.rpc import LuthierError, Settings, load, setting
+from luthier_kit.rpc import DataLoss, LuthierError, Settings, load, setting
 from luthier_kit.store import Store, open_store
 from luthier_pipeline.console import UsageError
 from luthier_pipeline.options import Json, begin
+from luthier_pipeline.retention.records import Kept, takedowns, unfinished
 from luthier_pipeline.run_status import RunStatus, RunStatusReader, silent_s, state_name, work_waiting
 
 log = logging.getLogger(__name__)
@@ -73,6 +74,8 @@ class Monitor(Collector):
         self._open_store = open_store
         self._reader: RunStatusReader | None = None
         self._runs: list[RunStatus] = []
+        self._takedowns: list[Kept] = []
+        self._takedowns_known = True  # until a record is corrupt
         self._read_at = float("-inf")  # monotonic; of the last read that succeeded
         self._complaint = ""
 
@@ -87,6 +90,7 @@ class Monitor(Collector):
         try:
             self._reader = self._reader or RunStatusReader(self._open_store())
             self._runs = self._reader.runs()
+            self._read_takedowns(self._reader.store)
             self._read_at, complaint = time.monotonic(), ""
         except LuthierError as error:
             self._read_at, complaint = float("-inf"), f"{error.reason}: {error}"
@@ -94,12 +98,32 @@ class Monitor(Collector):
             log.warning(complaint or "the store can be read again")
             self._complaint = complaint
 
+    def _read_takedowns(self, store: Store) -> None:
+        """One look at the records that are new. One that is corrupt leaves unknown what is unfinished, and no more:
+        workers are scaled all the same."""
+        last = self._takedowns[-1].number if self._takedowns else 0
+        try:
+            fresh = takedowns(store).entries(after=last)  # nothing new costs one request
+        except DataLoss as error:
+            if self._takedowns_known:
+                log.warning("records of takedowns cannot be read: %s", error)
+            self._takedowns_known = False
+            return
+        self._takedowns = [*self._takedowns, *(Kept(number, record) for number, record in fresh)]
+        self._takedowns_known = True
+
     def collect(self) -> Iterator[Metric]:
         """The metrics of one scrape."""
         known = time.monotonic() - self._read_at < max(STALE_S, 3 * self.settings.every_s)
         yield GaugeMetricFamily("luthier_monitor_store_up", "1 when the store can be read", value=float(known))
         if not known:
             return
+        if self._takedowns_known:
+            yield GaugeMetricFamily(
+                "luthier_takedowns_unfinished",
+                "Takedowns that were begun and have no record that they are done; running ones count",
+                value=len(unfinished(self._takedowns)),
+            )
         now = time.time()
         heard = [run for run in self._runs if now - run.updated_at < self.settings.forget_s]
         waiting = GaugeMetricFamily(

@@ -17,11 +17,19 @@ from typing import Annotated, Final, NamedTuple
 import typer
 
 from luthier.common.v1.common_pb2 import ArtifactRef
-from luthier.pipeline.v1.pipeline_pb2 import CorpusFile, PartProgress, ShardProgress, SoloChoice, SongFailure
+from luthier.pipeline.v1.pipeline_pb2 import (
+    PART_STATE_DONE,
+    PART_STATE_RUNNING,
+    CorpusFile,
+    PartProgress,
+    ShardProgress,
+    SoloChoice,
+    SongFailure,
+)
 from luthier.rendering.v1.rendering_pb2 import FindSolosResponse
 from luthier_kit.rpc import Internal
 from luthier_pipeline import corpus as corpora
-from luthier_pipeline.clients import is_fatal
+from luthier_pipeline.clients import Clients, is_fatal
 from luthier_pipeline.console import Context, Progress, UsageError, clock, plain
 from luthier_pipeline.corpus import Shard, StoredCorpus, as_collection, as_name, parse_shard, read_manifest
 from luthier_pipeline.ingest import POLICIES, ingest_collection, tag_sheet
@@ -48,7 +56,15 @@ from luthier_pipeline.options import (
     prompts_for,
     styles_of,
 )
-from luthier_pipeline.run_status import MAX_FAILURES, NO_CLIPS, ProgressPublisher, failed_name
+from luthier_pipeline.run_status import (
+    MAX_FAILURES,
+    NO_CLIPS,
+    SILENT_S,
+    ProgressPublisher,
+    failed_name,
+    part_series,
+    silent_s,
+)
 from luthier_pipeline.solo import (
     MONOPHONIC,
     POLYPHONIC,
@@ -224,9 +240,10 @@ def run(
         )
         computed = len(inspected.computed)
     else:
-        stored, computed = _stored(context, source, submission, wait_s), 0
+        whole = MONOPHONIC in wanted  # solo clips are chosen over all songs
+        stored, computed = _stored(context, source, Shard() if whole else part, submission, wait_s), 0
     corpus = stored.corpus
-    songs = _songs_of(context, part, corpus.songs)
+    songs = _songs_of(context, part, corpus.songs, stored.songs)
     if variations:
         _look_for_recordings(context, source, corpus.songs)
     if part.count > 1:  # files that are no songs are counted where the whole is run, not by shards
@@ -261,7 +278,7 @@ def run(
         subsets=wanted,
         variations=variations,
     )
-    flight = Flight(collection, stored.run, part, len(corpus.songs), songs, summary, variations)
+    flight = Flight(collection, stored.run, part, stored.songs, songs, summary, variations)
     threads = in_flight or (SHARD_IN_FLIGHT if part.count > 1 else default_in_flight())
     pipeline = SongPipeline(context.clients, options)
     with ProgressPublisher(context.clients.store, flight.progress(None)) as publisher:
@@ -282,16 +299,16 @@ def run_corpus(
 ) -> None:
     """Takes the songs of a flight all the way and publishes how far it is; `began` on the monotonic clock."""
     with pipeline.clients.thread_pool(in_flight, "record") as pool:
-        pipeline.look_up(flight.songs, pool)
+        pipeline.look_up(flight.songs, pool, flight.corpus_songs)
     run_songs(pipeline, flight, in_flight, publisher)
     flight.summary.seconds = round(time.monotonic() - began, 1)
     publisher.finish(flight.progress(0.0))
 
 
-def _songs_of(context: Context, part: Shard, songs: list[CorpusFile]) -> list[CorpusFile]:
-    """The songs of a shard. Says so where it has none of them."""
+def _songs_of(context: Context, part: Shard, songs: list[CorpusFile], of: int) -> list[CorpusFile]:
+    """The songs of a shard. Says so where it has none of all `of`."""
     mine = part.of(songs)
-    if songs and not mine:
+    if of and not mine:
         context.say(f"shard {part.index}/{part.count} has no songs: there is nothing to ask of the services")
     return mine
 
@@ -305,19 +322,20 @@ def _look_for_recordings(context: Context, source: str, songs: list[CorpusFile])
         context.say(f"{recordings} recordings have no variations")
 
 
-def _stored(context: Context, source: str, submission: str, wait_s: float) -> StoredCorpus:
-    """The corpus that `corpora/NAME`, a manifest file or a `manifests/…` key names."""
+def _stored(context: Context, source: str, shard: Shard, submission: str, wait_s: float) -> StoredCorpus:
+    """The corpus that `corpora/NAME`, a manifest file or a `manifests/…` key names; at least the songs of a shard."""
     store = context.clients.store
     if source.startswith(corpora.ROOT):
         name = as_collection(source.removeprefix(corpora.ROOT))
-        return corpora.wait_for(store, name, submission, wait_s, context.say)
+        return corpora.wait_for(store, name, submission, wait_s, context.say, shard)
     if Path(source).is_file():
         manifest = store.blobs.put_file("manifests", Path(source), media_type="application/json")
     elif source.startswith("manifests/"):
         manifest = ArtifactRef(key=source, sha256=Path(source).stem)
     else:
         raise UsageError(f"must be a folder, corpora/NAME, a manifest file or a manifests/… key, got {source}")
-    return StoredCorpus(f"manifest-{manifest.sha256[:12]}", read_manifest(store, manifest), manifest)
+    corpus = read_manifest(store, manifest)
+    return StoredCorpus(f"manifest-{manifest.sha256[:12]}", corpus, manifest, len(corpus.songs))
 
 
 @dataclass
@@ -443,14 +461,15 @@ def _may_vary(song: CorpusFile) -> bool:
 def choose_solos(
     pipeline: SongPipeline, songs: list[CorpusFile], minutes: float, in_flight: int, flight: Flight
 ) -> Chosen:
-    """The solo clips of all songs of a corpus, so that every shard chooses the same. A song that cannot be read has
-    none: it fails when it is rendered. What was chosen before holds while the files of all songs are there. Raises the
-    error of a service that stays away."""
+    """The solo clips of all songs of a corpus, so that every shard chooses the same. Shard 0 searches for all of them;
+    another one only where that one does not come to a choice. A song that cannot be read has none: it fails when it is
+    rendered. What was chosen before holds while the files of the shard's songs are there. Raises the error of a service
+    that stays away."""
     store, question = pipeline.clients.store, pipeline.solo_question(songs, minutes)
     key = solo_choice_key(flight.collection)
-    known = find_note(store, SoloChoice, key) if question else None
-    files = {song.key: song.size_bytes for song in songs}
-    if known and known.question == question and store.blobs.stored(files).issuperset(files):
+    known = _choice_of_the_first(pipeline.clients, flight, key, question) if question else None
+    files = {song.key: song.size_bytes for song in flight.songs}
+    if known and store.blobs.stored(files).issuperset(files):
         flight.summary.reused += known.searched
         return of_choice(known)
     first = len(songs) * flight.shard.index // flight.shard.count  # what one shard has asked, others find done
@@ -486,6 +505,32 @@ def choose_solos(
     if question:
         keep_note(store, key, as_choice(chosen, question, searched))
     return chosen
+
+
+def _choice_of_the_first(clients: Clients, flight: Flight, key: str, question: str) -> SoloChoice | None:
+    """The choice that was kept, which all shards but the first wait for while that one searches: thousands that all
+    search through all songs would ask for each song thousands of times. None where there is none to wait for."""
+    first = part_series(clients.store, flight.collection, flight.run, str(Shard(0, flight.shard.count)))
+    began, said = time.monotonic(), False
+    alive_at = began
+    while True:
+        newest = first.latest() if flight.shard.index else None
+        known = find_note(clients.store, SoloChoice, key)
+        if known and known.question == question:
+            return known
+        now = time.monotonic()
+        if newest:
+            part = newest[1]
+            if part.state == PART_STATE_DONE or part.shard.in_flight or part.shard.rendered:
+                return None  # it had nothing to choose for, or could not keep what it chose
+            if part.state == PART_STATE_RUNNING and not silent_s(part, time.time()):
+                alive_at = now
+        if not flight.shard.index or now - alive_at > SILENT_S:
+            return None
+        if not said:
+            clients.say("waiting for shard 0 to choose the solo clips of all songs")
+            said = True
+        time.sleep(min(max(LOOK_EVERY_S, corpora.LOOKS_LATE * (now - began)), corpora.SELDOM_S))
 
 
 def run_songs(pipeline: SongPipeline, flight: Flight, in_flight: int, publisher: ProgressPublisher) -> None:

@@ -34,6 +34,9 @@ INGEST: Final = "ingest"
 """Name of the part that writes the manifest; a shard's is `<i>-of-<N>`."""
 ROOT: Final = "runs/pipeline-"
 PUBLISH_EVERY_S: Final = 4.0
+PUBLISH_SELDOM_S: Final = 20.0
+PUBLISHED_AT_ONCE: Final = 50.0
+"""Entries a second that all shards of a run may write, until each writes every PUBLISH_SELDOM_S only."""
 LAST_WORD_S: Final = 8.0  # an interrupted process has little time left: a store that does not answer is not waited for
 SILENT_S: Final = 60.0
 """A running part that says nothing for so long is silent: dead, or cut off from the store."""
@@ -51,6 +54,11 @@ def part_series(store: Store, collection: str, run: str, part: str) -> Series[Pa
     return store.series(PartProgress, f"{ROOT}{collection}/{run}/{part}", _old_part)
 
 
+def publish_every_s(shards: int) -> float:
+    """Seconds between two entries of a part of a run of so many shards; far less than SILENT_S."""
+    return min(max(PUBLISH_EVERY_S, shards / PUBLISHED_AT_ONCE), PUBLISH_SELDOM_S)
+
+
 class ProgressPublisher:
     """Says at once that a part of a run began, every few seconds where it is, and at last how it ended.
 
@@ -61,6 +69,7 @@ class ProgressPublisher:
     def __init__(self, store: Store, progress: PartProgress) -> None:
         self._series = part_series(store, progress.collection, progress.run, progress.part)
         self._progress = progress
+        self._every_s = publish_every_s(progress.shard.shards)
         self._began_at = _now()
         self._host = socket.gethostname()
         self._number = 0
@@ -69,7 +78,7 @@ class ProgressPublisher:
         self._thread = threading.Thread(target=self._publish, name="progress", daemon=True)
 
     def update(self, progress: PartProgress) -> None:
-        """Where the work is, published within PUBLISH_EVERY_S. The message must not be changed afterwards."""
+        """Where the work is, published within `publish_every_s`. The message must not be changed afterwards."""
         self._progress = progress
 
     def finish(self, progress: PartProgress) -> None:
@@ -95,7 +104,7 @@ class ProgressPublisher:
     def _publish(self) -> None:
         while not self._ended.is_set():
             self._try_to_append(PART_STATE_RUNNING)
-            self._ended.wait(PUBLISH_EVERY_S)
+            self._ended.wait(self._every_s)
 
     def _try_to_append(self, state: PartState, error: LuthierError | None = None) -> None:
         try:

@@ -310,17 +310,18 @@ class SongPipeline:
         self._done: dict[tuple[str, int], Done] = {}  # by digest of the file and number of the variation
         self._answered: dict[str, float] = {}  # when the service of each stage answered last, monotonic clock
 
-    def look_up(self, songs: Sequence[CorpusFile], pool: ThreadPoolExecutor) -> None:
+    def look_up(self, songs: Sequence[CorpusFile], pool: ThreadPoolExecutor, of: int) -> None:
         """Finds which songs, and which of their variations, are done, so that `run` has nothing to do for them. Without
         it, and where a service does not say how it is configured, `run` asks every stage. Where there are no songs, no
-        service is asked."""
+        service is asked. `of`: the songs of the whole corpus, of which these may be a shard's."""
         if not songs:
             return
         if _are_recordings(songs):
             self._services = OF_RECORDINGS
         self._records = SongRecords(self.clients, self.options.collection, self.options.digest, self.configurations)
-        items = (self._item(song, number) for song in songs for number in range(self.options.variations + 1))
-        self._done = self._records.found(items, pool)
+        each = self.options.variations + 1
+        items = (self._item(song, number) for song in songs for number in range(each))
+        self._done = self._records.found(items, pool, count=len(songs) * each, of=of * each)
 
     @cached_property
     def configurations(self) -> Configurations:

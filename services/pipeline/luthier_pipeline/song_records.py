@@ -39,6 +39,8 @@ OF_RECORDINGS: Final = tuple(service for service in SERVICES if service != "rend
 """Whose answers make the clips of recordings: nobody waits for a renderer there, and none may be running."""
 SONGS_AT_ONCE: Final = 500  # whose records are held in memory: a song names some fifty objects
 STAMPS_AT_ONCE: Final = 5000  # as GetClipStampsRequest says
+SONGS_OF_A_PAGE: Final = 1000  # of a listing of the store
+READS_FOR_A_PAGE: Final = 10  # that cost what a page of a listing does
 TIMEOUT_S: Final = 120.0
 
 
@@ -165,13 +167,22 @@ class SongRecords:
             }
         )
 
-    def found(self, items: Iterable[Item], pool: ThreadPoolExecutor) -> dict[tuple[str, int], Done]:
+    def found(
+        self, items: Iterable[Item], pool: ThreadPoolExecutor, *, count: int, of: int
+    ) -> dict[tuple[str, int], Done]:
         """By digest of the file and number of the variation, what is done: nothing is to be done for it, where
-        enrichment has not to be asked again (`enriched`); the caller asks."""
+        enrichment has not to be asked again (`enriched`); the caller asks. `count`: how many items there are; `of`: in
+        the whole corpus.
+
+        Their names are listed, or each is asked for by its name, whichever costs less: 2,000 shards that each list the
+        records of 100,000 songs ask for 200,000 pages.
+        """
         if not self.configurations.known:
             return {}
-        names = set(self._clients.store.objects.keys(folder_of(self._collection)))
-        kept = (item for item in items if record_key(self._collection, item.song, item.number) in names)
+        kept = iter(items)
+        if count > READS_FOR_A_PAGE * (1 + of // SONGS_OF_A_PAGE):
+            names = set(self._clients.store.objects.keys(folder_of(self._collection)))
+            kept = (item for item in items if record_key(self._collection, item.song, item.number) in names)
         done: dict[tuple[str, int], Done] = {}
         while batch := list(islice(kept, SONGS_AT_ONCE)):
             records = zip(batch, pool.map(self._read, batch), strict=True)

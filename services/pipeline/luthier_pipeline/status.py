@@ -26,6 +26,7 @@ from luthier_pipeline.clients import Clients
 from luthier_pipeline.console import ago, clock, plain, table
 from luthier_pipeline.corpus import as_collection
 from luthier_pipeline.options import Json, begin
+from luthier_pipeline.retention.records import Kept, command_that_finishes, takedowns, unfinished
 from luthier_pipeline.run_status import (
     INGEST,
     NO_CLIPS,
@@ -85,6 +86,12 @@ def status(
         page = f"   http://{clients.curation_page}" if clients.curation_page else ""
         document |= {name.replace(" ", ""): subject.document for name, subject in subjects.items()}
         text += [f"{name}: {subject.line}{page if name == 'clips' else ''}" for name, subject in subjects.items()]
+        cut_off = unfinished([Kept(number, record) for number, record in takedowns(clients.store).entries()])
+        document["unfinished_takedowns"] = [kept.number for kept in cut_off]
+        text += [
+            f"a takedown was begun and is not finished (record {kept.key}): {command_that_finishes(kept.record)}"
+            for kept in cut_off
+        ]
     context.answer(document, "\n\n".join(text))
 
 

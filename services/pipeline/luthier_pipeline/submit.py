@@ -78,7 +78,7 @@ class Submission:
         """Arguments of the ingest Pod; `run` is the name that it shares with the shards."""
         source = [CORPUS_MOUNT] if self.claim else ["--songbook", "--songs", str(self.songs)]
         decided = ["--licence", self.licence, "--near-duplicates", self.near_duplicates]
-        return ["ingest", *source, *self._common(run), *decided]
+        return ["ingest", *source, *self._common(run), *decided, "--shards", str(self.shards)]
 
     def shard_arguments(self, run: str) -> list[str]:
         """Arguments of each shard's Pod."""

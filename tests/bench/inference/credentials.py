@@ -1,12 +1,15 @@
 """What content credentials and the log of outputs cost: CPU time and bytes of a file, beside its encoding.
 
-    services/inference/.venv/bin/python tests/bench/inference/credentials.py [--seconds 47.6] [--rounds 9] [--forms wav ...]
+    services/inference/.venv/bin/python tests/bench/inference/credentials.py [--seconds 47.6] [--rounds 9] [--forms wav ...] \
+      [--stamped]
 
 Stereo noise at 44.1 kHz, written and signed as the service does it, in turn; CPU of this process and of the one that
 signs, medians of the rounds after the first, which starts that process. Of the log: the fingerprint and its entry.
+With --stamped each file has a time stamp of an authority (openssl) on loopback: the network is left out.
 """
 
 import argparse
+import contextlib
 import os
 import platform
 import statistics
@@ -22,10 +25,11 @@ import numpy as np
 from luthier.common.v1.common_pb2 import ArtifactRef
 from luthier_inference import audio
 from luthier_inference.credentials.certificate import for_development
-from luthier_inference.credentials.signer import Signer
+from luthier_inference.credentials.signer import NOBODY, Signer, TimeAuthority
 from luthier_inference.credentials.statement import MODEL, Ingredient, Statement
 from luthier_inference.known_outputs.kept import KnownOutputs
 from luthier_kit.store import StoreSettings, open_store
+from tests.support.authorities import root, time_stamping
 
 STATEMENT = Statement(
     "demo@1, seed 1", "demo@1", f"sha256:{'0' * 64}", 1, f"actions/generate/{'0' * 64}.json",
@@ -63,14 +67,18 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=47.6)
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--forms", nargs="+", default=[audio.FLAC, audio.WAV, audio.WAV_FLOAT, audio.MP3])
+    parser.add_argument("--stamped", action="store_true")
     asked = parser.parse_args()
     draw = np.random.default_rng(1)
     sound = np.cumsum(draw.standard_normal((round(asked.seconds * 44_100), 2)), axis=0)
     sound = (0.5 * sound / np.abs(sound).max()).astype(np.float32)
     print(f"{asked.seconds:g} s stereo; {os.cpu_count()} cores, {platform.machine()}")
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        signer = Signer(for_development(folder / "certificate"))
+    with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
+        folder, authority = Path(name), NOBODY
+        if asked.stamped:
+            stamping = stack.enter_context(time_stamping(root("Time"), folder / "authority"))
+            authority = TimeAuthority(stamping.address)
+        signer = Signer(for_development(folder / "certificate"), authority)
         for form in asked.forms:
             written, signed, elapsed, more = [], [], [], 0
             for number in range(asked.rounds + 1):

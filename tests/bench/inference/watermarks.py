@@ -6,11 +6,12 @@
 
 FOLDER has music of 44.1 kHz in FLAC or WAV, of which the first 47.6 s are marked; what is shorter is left out. PROGRAM
 is audiowmark (GPL-3, github.com/swesterfeld/audiowmark); PYTHON an interpreter that can import `perth` (resemble-perth,
-MIT, its weights in its wheel). Both run as processes of their own. Criterion, fixed before anything was measured: a
-watermark is good enough for music where it lies 25 dB below the sound or lower (SI-SDR, median), keeps the level above
-16 kHz within 0.5 dB, is found in at least 99 % of the whole files after each of MP3, AAC and Opus at 128 kbit/s and
-resampling, in no file without one, and costs at most 1 s of CPU to put into 47.6 s. What of excerpts of 10 s and in
-mixes is found is told beside it: the log of outputs is there for these.
+MIT, its weights in its wheel; it also needs librosa, torchaudio, PyYAML and setuptools below 81, which it does not
+name). Both run as processes of their own. Criterion, fixed before anything was measured: a watermark is good enough for
+music where it lies 25 dB below the sound or lower (SI-SDR, median), keeps the level above 16 kHz within 0.5 dB, is
+found in at least 99 % of the whole files after each of MP3, AAC and Opus at 128 kbit/s and resampling, in no file
+without one, and costs at most 1 s of CPU to put into 47.6 s. What of excerpts of 10 s and in mixes is found is told
+beside it: the log of outputs is there for these.
 
 SI-SDR by Le Roux et al. (ICASSP 2019), mean removed. Found means: the payload that was put in, whole; of perth, which
 has none to choose, a confidence above 0.5. A mix is the marked sound 6 dB (RMS) below the next file's.

@@ -38,7 +38,12 @@ def write(path: Path) -> None:
         schema = dict(version["schema"]["openAPIV3Schema"])
         schema["properties"] = {k: v for k, v in schema["properties"].items() if k != "status"}
         made = strict(schema)
-        made["properties"]["metadata"] = {"type": "object"}
+        # of every object, whether or not the definition names them
+        made["properties"] |= {
+            "apiVersion": {"type": "string"},
+            "kind": {"type": "string"},
+            "metadata": {"type": "object"},
+        }
         group = spec["group"].split(".")[0]
         target = Path(__file__).with_name(f"{spec['names']['singular']}-{group}-{version['name']}.json")
         target.write_text(json.dumps(made, separators=(",", ":"), sort_keys=True) + "\n")

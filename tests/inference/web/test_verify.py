@@ -104,6 +104,8 @@ def test_a_person_is_told_each_layers_answer(page: Page, made: pb.GenerateRespon
     expect(page.get_by_role("heading", name="song.flac")).to_be_visible()
     told = page.locator("#answers")
     expect(told).to_contain_text("Intact, signed by Luthier development")
+    expect(told).to_contain_text("for a reader with a list of trusted certificates: there is none here.")
+    expect(told).to_contain_text("No time stamp says when.")
     expect(told).to_contain_text("They say that a model made it.")
     expect(told).to_contain_text("These very bytes are an output of this installation")
     expect(told).to_contain_text(f"output {made.audio.key} of tiny@1 from 0:00.0 on")

@@ -8,11 +8,11 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from luthier.curation.v1.curation_pb2 import ListClipsResponse
-from luthier.pipeline.v1.pipeline_pb2 import TakedownRecord
+from luthier.pipeline.v1.pipeline_pb2 import TAKEDOWN_STATE_DONE, TAKEDOWN_STATE_STARTED, TakedownRecord
 from luthier_kit.rpc import SettingsError
 from luthier_kit.store import Digests, Store, to_json
+from luthier_pipeline.retention.records import takedowns
 from luthier_pipeline.retention.signing import SignatureState, load_signer, state_of
-from luthier_pipeline.retention.takedown import takedowns
 from tests.pipeline.fakes import Done, FakeClients, Stub, luthier
 from tests.pipeline.filled_store import FilledStore
 
@@ -43,8 +43,12 @@ def take(store: Store, path: str = "Artist/Song 1.mid", **environ: str) -> dict[
 def test_the_record_says_who_asked_for_what_why_when_and_what_fell(store: Store, key: Path) -> None:
     filled = FilledStore(store)
     done = take(store, LUTHIER_SIGNING_KEY_FILE=str(key))
-    [(number, record)] = takedowns(store).entries()
-    assert (number, done["record"], done["signed"]) == (1, 1, True)
+    [(_, started), (number, record)] = takedowns(store).entries()
+    assert (number, done["record"], done["signed"]) == (2, 2, True)
+    assert (started.state, record.state, list(record.completes)) == (TAKEDOWN_STATE_STARTED, TAKEDOWN_STATE_DONE, [1])
+    assert (started.reason, started.files, started.digests_sha256) == (
+        record.reason, record.files, record.digests_sha256,
+    )  # fmt: skip
     assert (record.name, record.taken_down_by, record.reason) == ("Artist/Song 1.mid", "ann", "the composer asked")
     assert (record.files, record.clips, list(record.datasets), list(record.models)) == (3, 1, ["way@1"], ["tuned@1"])
     fell = [bytes.fromhex(ref.sha256) for ref in (filled.midi[1], filled.mixes[1], filled.clips[1])]
@@ -57,7 +61,7 @@ def test_a_signature_holds_by_the_public_key_alone(store: Store, key: Path) -> N
     """As RFC 8032 has it, over the bytes that the record's comment names."""
     FilledStore(store)
     take(store, LUTHIER_SIGNING_KEY_FILE=str(key))
-    [(_, record)] = takedowns(store).entries()
+    [_, (_, record)] = takedowns(store).entries()
     signature = record.signature
     record.ClearField("signature")
     Ed25519PublicKey.from_public_bytes(record.public_key).verify(signature, to_json(record))
@@ -69,21 +73,24 @@ def test_takedowns_are_listed_with_the_state_of_their_signatures(store: Store, k
     take(store, "Artist/Song 0.mid")
     listed = run(store, "takedowns")
     states = [entry["signature_state"] for entry in listed.document["takedowns"]]
-    assert (listed.code, states) == (0, ["HOLDS", "UNSIGNED"])
+    assert (listed.code, states) == (0, 2 * ["HOLDS"] + 2 * ["UNSIGNED"])
     own = run(store, f"takedowns --public-key {key.with_suffix('.pub')}")
-    assert (own.code, [e["signature_state"] for e in own.document["takedowns"]]) == (1, ["HOLDS", "UNSIGNED"])
+    assert (own.code, [e["signature_state"] for e in own.document["takedowns"]]) == (
+        1,
+        2 * ["HOLDS"] + 2 * ["UNSIGNED"],
+    )
     other = tmp_path / "other.pem"
     openssl("genpkey", "-algorithm", "ed25519", "-out", str(other))
     openssl("pkey", "-in", str(other), "-pubout", "-out", str(other.with_suffix(".pub")))
     strange = run(store, f"takedowns --public-key {other.with_suffix('.pub')}")
-    assert [e["signature_state"] for e in strange.document["takedowns"]] == ["OTHER_KEY", "UNSIGNED"]
+    assert [e["signature_state"] for e in strange.document["takedowns"]] == 2 * ["OTHER_KEY"] + 2 * ["UNSIGNED"]
 
 
-@pytest.mark.parametrize("field", ["reason", "name", "taken_down_by", "digests_sha256", "files", "public_key"])
+@pytest.mark.parametrize("field", ["reason", "name", "taken_down_by", "digests_sha256", "files", "public_key", "state"])
 def test_a_record_that_was_changed_is_told(store: Store, key: Path, field: str) -> None:
     FilledStore(store)
     take(store, LUTHIER_SIGNING_KEY_FILE=str(key))
-    [(_, record)] = takedowns(store).entries()
+    [_, (_, record)] = takedowns(store).entries()
     assert state_of(record) is SignatureState.HOLDS
     value = getattr(record, field)
     setattr(record, field, value + (b"x" if isinstance(value, bytes) else 1 if isinstance(value, int) else "x"))
@@ -123,7 +130,7 @@ def test_the_audit_trail_is_listed_with_filters(store: Store) -> None:
     assert (takedown["actor"], takedown["reason"], takedown["document"]) == (
         "ann",
         "the composer asked",
-        "takedowns/1.json",
+        "takedowns/2.json",
     )
     assert takedown["subject"] == "file Artist/Song 1.mid: 3 files, 1 clips"
     [deleted] = run(store, "audit --action delete").document["entries"]

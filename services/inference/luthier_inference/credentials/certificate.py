@@ -1,5 +1,6 @@
 """The certificate that credentials are signed by: an operator's, or one for development that nobody trusts."""
 
+import logging
 import os
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -11,8 +12,12 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from luthier_inference.credentials.signing import SIGNERS_USES
 from luthier_kit.rpc import SettingsError
 
+log = logging.getLogger(__name__)
+SOON: Final = timedelta(days=30)
+"""Before it expires, a start of the service warns of it."""
 _DAYS: Final = 365
 _USES: Final = (
     "digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement",
@@ -32,9 +37,19 @@ class Certificate:
     issuer: str
     for_development: bool = False
 
+    def expires_at(self) -> float:
+        """When the signer's certificate expires, Unix time; it may have been renewed since the start. 0 for one that
+        cannot be read, of which signing tells more."""
+        try:
+            own = x509.load_pem_x509_certificates(self.chain.read_bytes())[0]
+        except (OSError, ValueError):
+            return 0.0
+        return own.not_valid_after_utc.timestamp()
+
 
 def operators(chain: Path, key: Path) -> Certificate:
-    """An operator's certificate. SettingsError where the files cannot be read or do not fit together."""
+    """An operator's certificate. SettingsError where the files cannot be read or do not fit together, and for one that
+    could sign nothing."""
     where = "LUTHIER_CREDENTIALS_CERTIFICATE"
     try:
         own = x509.load_pem_x509_certificates(chain.read_bytes())[0]
@@ -44,7 +59,27 @@ def operators(chain: Path, key: Path) -> Certificate:
         raise SettingsError(f"{where} cannot be read: {type(error).__name__}") from None  # an error may show the key
     if private.public_key() != own.public_key():
         raise SettingsError("LUTHIER_CREDENTIALS_KEY is not the key of LUTHIER_CREDENTIALS_CERTIFICATE")
+    _check(own)
     return Certificate(chain, key, _algorithm(private), _issuer(own))
+
+
+def _check(own: x509.Certificate) -> None:
+    """SettingsError for a certificate that may not sign, now or at all: else every request would find it out."""
+    where, now, until = "LUTHIER_CREDENTIALS_CERTIFICATE", datetime.now(UTC), own.not_valid_after_utc
+    if not own.not_valid_before_utc <= now <= until:
+        raise SettingsError(f"{where} is valid from {own.not_valid_before_utc} to {until}")
+    try:
+        uses = {use.dotted_string for use in own.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value}
+    except x509.ExtensionNotFound:
+        uses = set()
+    if uses.isdisjoint(SIGNERS_USES):
+        raise SettingsError(
+            f"{where} must be for claim signing, document signing or e-mail protection (extended key usage)"
+        )
+    if until - now < SOON:
+        log.warning(
+            "%s expires on %s: nothing is signed from then on, and no audio that should be is given away", where, until
+        )
 
 
 def for_development(folder: Path) -> Certificate:

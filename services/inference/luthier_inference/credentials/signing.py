@@ -10,8 +10,15 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 _REUSED_BYTES: Final = 32 << 20
 """The most that glibc takes for M_MMAP_THRESHOLD on 64 bits."""
 
-OFFLINE: Final = {"verify": {"remote_manifest_fetch": False, "ocsp_fetch": False}}
-"""Settings of a reader: a file may name an address for its credentials, to which it must not send the service."""
+OFFLINE: Final = {"remote_manifest_fetch": False, "ocsp_fetch": False}
+"""Of a reader: a file may name an address for its credentials, to which it must not send the service."""
+SIGNERS_USES: Final = (
+    "1.3.6.1.5.5.7.3.4",  # id-kp-emailProtection
+    "1.3.6.1.5.5.7.3.36",  # id-kp-documentSigning (RFC 9336)
+    "1.3.6.1.4.1.62558.2.1",  # c2pa-kp-claimSigning
+)
+"""What a certificate that may sign is for, as the certificate policy of C2PA has it: claim signing, with one of the
+others beside it. The library alone refuses certificates of the last two, also those of C2PA's own programme."""
 NONE: Final = ""
 """What `read` returns of a file without credentials."""
 
@@ -33,7 +40,8 @@ def sign(
     """Writes `source` with credentials to `target`, which must not exist. RuntimeError where it cannot be signed. A WAV
     file is not copied: `source` is gone then.
 
-    `authority`: address of a time-stamping authority (RFC 3161), empty for none.
+    `authority`: address of a time-stamping authority (RFC 3161), empty for none; where it gives no stamp, nothing is
+    signed. The library waits 30 s for it.
     """
     import c2pa  # here alone, so that the service never loads it
 
@@ -45,8 +53,9 @@ def sign(
     )
     try:
         with (
+            c2pa.Context.from_dict(_settings()) as context,
             c2pa.Signer.from_info(info) as signer,
-            c2pa.Builder(statement) as builder,
+            c2pa.Builder(statement, context=context) as builder,
             source.open("r+b") as unsigned,
             target.open("x+b") as signed,
         ):
@@ -60,13 +69,16 @@ def sign(
         raise RuntimeError(str(error)) from None
 
 
-def read(path: Path, media_type: str) -> str:
-    """What a reader says of a file's credentials, as JSON; NONE where it holds none. RuntimeError where damaged."""
+def read(path: Path, media_type: str, anchors: str) -> str:
+    """What a reader says of a file's credentials, as JSON; NONE where it holds none. RuntimeError where damaged.
+
+    `anchors`: trusted certificates as PEM, empty for none.
+    """
     import c2pa
 
     try:
         with (
-            c2pa.Context.from_dict(OFFLINE) as context,
+            c2pa.Context.from_dict(_settings(anchors)) as context,
             path.open("rb") as file,
             c2pa.Reader(media_type, file, context=context) as reader,
         ):
@@ -75,3 +87,9 @@ def read(path: Path, media_type: str) -> str:
         if isinstance(error, c2pa.C2paError.ManifestNotFound) or str(error).startswith("Remote:"):
             return NONE
         raise RuntimeError(str(error)) from None
+
+
+def _settings(anchors: str = "") -> dict[str, object]:
+    """Of the library, as its JSON has them."""
+    uses = {"trust_config": "\n".join(SIGNERS_USES)}
+    return {"verify": OFFLINE, "trust": {**uses, "user_anchors": anchors} if anchors else uses}

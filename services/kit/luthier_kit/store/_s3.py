@@ -48,7 +48,7 @@ _CONNECT_S = 3.0
 _PRESIGNED_FOR = timedelta(minutes=15)
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 2.0
 _WORTH_A_LISTING = 20  # keys of a folder
-_LISTED_FOR_A_HEAD = 50  # objects listed for each key that is looked for, at most
+_HEADS_OF_A_PAGE = 10  # that cost about what a page of a listing does: one that finds fewer keys did not pay
 _PAGE = 1000  # names of a listing's page
 _DIGITS = "123456789abcdef"  # between which names are listed at once
 MARK_FRESH_S = 1.0
@@ -188,7 +188,8 @@ class S3Store(ObjectStore):
 
     def sizes(self, keys: Collection[str]) -> dict[str, int]:
         """A page of a listing costs about as much as ten objects' heads and tells of a thousand objects, so folders in
-        which many are asked for are listed, as far as that pays; the rest are asked for one by one."""
+        which many are asked for are listed for as long as that pays; the rest are asked for one by one. Of a large
+        corpus's folder a shard's keys are a few of each page."""
         of_folder: dict[str, set[str]] = defaultdict(set)
         for key in keys:
             of_folder[check_key(key).rpartition("/")[0]].add(key)
@@ -196,10 +197,13 @@ class S3Store(ObjectStore):
         for folder, wanted in of_folder.items():
             left = set(wanted)
             if len(wanted) >= _WORTH_A_LISTING:
-                listed = islice(self._listing(f"{folder}/"), len(wanted) * _LISTED_FOR_A_HEAD)
-                sizes = {one.object_name: one.size or 0 for one in listed if one.object_name in wanted}
-                found |= sizes
-                left -= sizes.keys()
+                listing = self._listing(f"{folder}/")
+                while left and (page := list(islice(listing, _PAGE))):
+                    sizes = {one.object_name: one.size or 0 for one in page if one.object_name in left}
+                    found |= sizes
+                    left -= sizes.keys()
+                    if len(sizes) < _HEADS_OF_A_PAGE:
+                        break
             found |= super().sizes(left)
         return found
 

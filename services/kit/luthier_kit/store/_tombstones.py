@@ -14,7 +14,7 @@ import io
 import re
 import time
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -128,6 +128,21 @@ class Tombstones:
             entry.taken_down_at.GetCurrentTime()
             numbers.append(_series(objects).append(entry, after=known.newest))
         self._known.pop(objects.bucket, None)
+        return numbers
+
+    def newest(self, objects: ObjectStore) -> int:
+        """Number of the newest set, 0 where there is none."""
+        return self._refreshed(objects, fresh_s=0.0).newest
+
+    def sets_with(self, objects: ObjectStore, digests: Digests, *, after: int, but: Collection[int] = ()) -> list[int]:
+        """Numbers of the sets behind number `after` that hold any of these digests, ascending, without those of `but`.
+        Each is read."""
+        numbers = []
+        for number in range(after + 1, self.newest(objects) + 1):
+            if number not in but:
+                few, many = sorted((digests, _read(objects, number)), key=len)
+                if any(digest in many for digest in few):
+                    numbers.append(number)
         return numbers
 
     def check(self, objects: ObjectStore, sha256: str) -> None:

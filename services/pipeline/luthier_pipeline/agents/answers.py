@@ -5,7 +5,14 @@ from typing import Final
 from pydantic import BaseModel, Field
 
 from luthier.curation.v1.curation_pb2 import CuratedClip, Verdict
-from luthier.inference.v1.inference_pb2 import CredentialsFinding, DetectMarksResponse, GenerateResponse, Model, Usage
+from luthier.inference.v1.inference_pb2 import (
+    CredentialsFinding,
+    CredentialsTrust,
+    DetectMarksResponse,
+    GenerateResponse,
+    Model,
+    Usage,
+)
 from luthier_kit.rpc import InvalidRequest, LuthierError, retry_after_s
 from luthier_music.key_facts import key_of
 
@@ -88,6 +95,11 @@ class Verified(BaseModel):
     finding: str = Field(description="intact, changed, none or unreadable: its content credentials")
     made_by_model: bool
     issuer: str = Field(description="who signed, by the certificate's own word")
+    trust: str = Field(
+        description="trusted, not_listed, expired or unfit, by the service's list; not_asked = it has none"
+    )
+    stamped_at: str = Field(description="when it was signed, by a time stamp, ISO 8601; empty = there is none")
+    time_authority: str = Field(description="who states that time, by its certificate's own word")
     model: str
     model_digest: str
     seed: str
@@ -202,6 +214,9 @@ def verified(response: DetectMarksResponse) -> Verified:
         finding=CredentialsFinding.Name(found.finding).removeprefix("CREDENTIALS_FINDING_").lower(),
         made_by_model=found.made_by_model,
         issuer=found.issuer,
+        trust=CredentialsTrust.Name(found.trust).removeprefix("CREDENTIALS_TRUST_").lower(),
+        stamped_at=found.stamped_at.ToJsonString() if found.HasField("stamped_at") else "",
+        time_authority=found.time_authority,
         model=found.model,
         model_digest=found.model_digest,
         seed=found.seed,

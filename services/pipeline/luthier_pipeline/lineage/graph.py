@@ -96,7 +96,7 @@ def lineage_of(index: LineageIndex, digest: str) -> Lineage:
             if song or key.startswith("midi/"):
                 kind = RECORDING if song and song.is_recording else MIDI
             behind = tuple(step.name for step in makers) or tuple(filter(None, [origin]))
-            state = STORED if key or kind == TEXT else _why_gone(index, name, makers)
+            state = STORED if kind == TEXT else _state(index, name, key, makers)
             found.nodes[name] = File(name, kind, key, behind, song, clip, state)
             waiting += [origin] if origin else []
             for step in (step for step in makers if step.name not in found.nodes):
@@ -106,11 +106,12 @@ def lineage_of(index: LineageIndex, digest: str) -> Lineage:
     return found
 
 
-def _why_gone(index: LineageIndex, digest: str, makers: Sequence[Step]) -> str:
-    """Of a file that is not stored; what only names files (a model's version) is not."""
+def _state(index: LineageIndex, digest: str, key: str, makers: Sequence[Step]) -> str:
+    """Of a file; what only names files (a model's version) is never stored. What was taken down is refused while its
+    bytes are still there, too."""
     if index.store.tombstones.names(index.store.objects, digest):
         return TAKEN_DOWN
-    if not any(step.kind == ACTION for step in makers):
+    if key or not any(step.kind == ACTION for step in makers):
         return STORED
     return EXPIRED if all(step.stage == GENERATE for step in makers) else DELETED
 

@@ -44,7 +44,7 @@ from luthier_pipeline.lineage.steps import (
     read_run,
 )
 
-VERSION: Final = 1
+VERSION: Final = 2
 """Of the tables and of what is read into them: a file of another one is made anew."""
 BATCH: Final = 2000  # documents of one transaction: what was read of them outlives a crash
 ASKED_AT_ONCE: Final = 500  # variables of one statement

@@ -130,14 +130,17 @@ def read_action(store: Store, key: str) -> Step | None:
         parameters = json.loads(record.lineage.parameters_json or "{}")
         tools = dict(record.lineage.versions)
         version = tools.pop(record.stage, "")
-        outputs = tuple(blob.sha256 for blob in record.blobs)
+        inputs = tuple(record.lineage.inputs)
+        outputs = tuple(
+            blob.sha256 for blob in record.blobs if blob.sha256 not in inputs
+        )  # an evaluation names what it heard
         sounds = tuple(_sounds(record.stage, value.get("result"), parameters, tools, outputs))
     except (ValueError, KeyError, TypeError, AttributeError, ParseError):
         return None
     return Step(
         ACTION,
         key,
-        tuple(record.lineage.inputs),
+        inputs,
         outputs,
         stage=record.stage,
         version=version,

@@ -1,7 +1,9 @@
 """takedown: refuses files and what was made of them alone to every reader from now on, and records it.
 
 What is asked for (`asked`) leads to files, and these to what comes from them (`reach`). What falls is packed into sets
-of tombstones; a signed record of it is the newest entry of the series `takedowns`.
+of tombstones. Two signed records of it are entries of the series `takedowns` (`records`): one that says what is about
+to fall, before anything does, and one of what fell, after all did. Where the second is missing, the takedown was cut
+off; the same command finishes it.
 """
 
 import sys
@@ -19,11 +21,9 @@ from luthier.curation.v1.curation_pb2 import (
     CuratedClip,
     ReviewClipsRequest,
 )
-from luthier.pipeline.v1.pipeline_pb2 import TAKEDOWN_KIND_FILE, TAKEDOWN_KIND_LICENCE, TakedownRecord
-from luthier.registry.v1.registry_pb2 import AUDITED_ACTION_TAKE_DOWN
-from luthier_kit.registry import audit
+from luthier.pipeline.v1.pipeline_pb2 import TAKEDOWN_KIND_FILE, TAKEDOWN_KIND_LICENCE
 from luthier_kit.rpc import Unavailable
-from luthier_kit.store import FRESH_S, Digests, Series, Store
+from luthier_kit.store import FRESH_S, Digests
 from luthier_pipeline.clients import Clients
 from luthier_pipeline.console import UsageError
 from luthier_pipeline.curate import PAGE_SIZE, clips
@@ -32,16 +32,14 @@ from luthier_pipeline.lineage.command import digest_of_ref
 from luthier_pipeline.options import USER, Json, Reviewer, begin
 from luthier_pipeline.retention.asked import Asked, asked_for
 from luthier_pipeline.retention.reach import Reach, reach
-from luthier_pipeline.retention.signing import Signer, load_signer
+from luthier_pipeline.retention.records import Decision, Records
+from luthier_pipeline.retention.signing import load_signer
 
 SETTLED_S: Final = FRESH_S + 15.0
 """Until every worker honours a tombstone, and a record that one was writing then is written (S3's retry budget)."""
 LOOKS: Final = 10
 """Each finds what was in flight from what the one before found: more than the stages from MIDI to latents."""
-TAKEDOWNS: Final = "takedowns"
-"""The series of records."""
 MAX_REMARK_CHARS: Final = 2000
-MAX_LISTED: Final = 1000  # names of one kind in a record
 SHOWN: Final = 20  # names of one kind that are printed; the JSON has all
 ASKED_OF_CURATION: Final = 10  # questions of PAGE_SIZE digests each, above which all clips are listed
 
@@ -77,37 +75,6 @@ def take_down(index: LineageIndex, asked: Asked, found: Reach, *, by: str, reaso
     raise Unavailable(text, reason="TAKEDOWN_UNFINISHED")
 
 
-def takedowns(store: Store) -> Series[TakedownRecord]:
-    """Records of what was taken down."""
-    return store.series(TakedownRecord, TAKEDOWNS)
-
-
-def record_of(asked: Asked, fallen: Fallen, rejected: int, *, by: str, reason: str) -> TakedownRecord:
-    """The record, not signed yet."""
-    found, digests = fallen.found, fallen.digests
-    record = TakedownRecord(
-        kind=asked.kind,
-        name=(asked.told or asked.name)[:1000],
-        taken_down_by=by,
-        reason=reason,
-        files=len(digests),
-        clips=found.clips,
-        digests_sha256=digests.sha256,
-        unserved=found.unserved[:MAX_LISTED],
-        datasets=found.datasets[:MAX_LISTED],
-        models=found.models[:MAX_LISTED],
-        runs=found.runs[:MAX_LISTED],
-        outputs=found.generated[:MAX_LISTED],
-        output_count=len(found.generated),
-        near_duplicates=found.near[:MAX_LISTED],
-        near_duplicate_count=len(found.near),
-        rejected_clips=rejected,
-        sets=fallen.sets,
-    )
-    record.taken_down_at.GetCurrentTime()
-    return record
-
-
 def takedown(
     ctx: typer.Context,
     reason: Annotated[str, typer.Option(metavar="TEXT", help="Why, kept in the record.")],
@@ -134,7 +101,7 @@ def takedown(
     context = begin(ctx, json)
     asked = asked_for(ref, artist=artist, song=song, plugin=plugin, soundfont=soundfont, licence=licence)
     store = context.clients.store
-    signer = load_signer(context.clients.environ)
+    records = Records(store, load_signer(context.clients.environ))
     index = open_index(store, context.clients.environ, context.say)
     if asked.kind == TAKEDOWN_KIND_FILE:
         asked = Asked(asked.kind, digest_of_ref(ref, index.resolve_file), ref)
@@ -149,17 +116,17 @@ def takedown(
     if not yes:
         context.say("\n".join(_lines(found, len(made), asked, done=False)))
         _confirm(asked)
+    decision = Decision(asked, by=reviewer, reason=reason)
+    started = records.started(decision, found)
     context.say(f"looking every {SETTLED_S:.0f} s for what running work still makes of it, until nothing is new")
     fallen = take_down(index, asked, found, by=reviewer, reason=reason)
     made = list(_clips_of(context.clients, fallen.found))
     _reject(context.clients, made, reviewer, reason)
-    record = record_of(asked, fallen, len(made), by=reviewer, reason=reason)
-    number = _keep(store, record, signer)
+    kept = records.done(decision, fallen.found, fallen.digests, fallen.sets, len(made), started)
+    signed = bool(kept.record.signature)
     lines = _lines(fallen.found, len(made), asked, done=True)
-    lines.append(
-        f"record {TAKEDOWNS}/{number}.json, {'signed' if record.signature else 'unsigned (LUTHIER_SIGNING_KEY)'}"
-    )
-    more = {"clips": [clip.clip_id for clip in made], "record": number, "signed": bool(record.signature)}
+    lines.append(f"record {kept.key}, {'signed' if signed else 'unsigned (LUTHIER_SIGNING_KEY)'}")
+    more = {"clips": [clip.clip_id for clip in made], "record": kept.number, "signed": signed}
     context.answer({**document, **fallen.found.document(), **more}, "\n".join(lines))
 
 
@@ -207,23 +174,6 @@ def _reject(clients: Clients, made: Sequence[CuratedClip], reviewer: str, reason
             remark=f"taken down: {reason}"[:MAX_REMARK_CHARS],
         )
         clients.curation.ReviewClips(request)
-
-
-def _keep(store: Store, record: TakedownRecord, signer: Signer | None) -> int:
-    """Sign the record where there is a key, and add it and the audit trail's entry; its number."""
-    if signer:
-        signer.sign(record)
-    number = takedowns(store).append(record)
-    subject = f"{Asked(record.kind, record.name)}: {record.files} files, {record.clips} clips"
-    audit(
-        store,
-        AUDITED_ACTION_TAKE_DOWN,
-        actor=record.taken_down_by,
-        subject=subject,
-        reason=record.reason,
-        document=f"{TAKEDOWNS}/{number}.json",
-    )
-    return number
 
 
 def _lines(found: Reach, clips_in_curation: int, asked: Asked, *, done: bool) -> list[str]:

@@ -9,11 +9,25 @@ let last; // the file that was chosen, and is sent again when a token is typed
 
 const clock = (seconds) => `${Math.floor(seconds / 60)}:${(seconds % 60).toFixed(1).padStart(4, "0")}`;
 
+const TRUST = {
+  CREDENTIALS_TRUST_NOT_ASKED: "That this is who they say is for a reader with a list of trusted certificates: there is none here.",
+  CREDENTIALS_TRUST_TRUSTED: "The signer is on the list of trusted certificates.",
+  CREDENTIALS_TRUST_NOT_LISTED: "The signer is not on the list of trusted certificates.",
+  CREDENTIALS_TRUST_EXPIRED: "The signer’s certificate has expired, and no trusted time stamp shows that it signed before.",
+  CREDENTIALS_TRUST_UNFIT: "The signer’s certificate was revoked, or is none that may sign content credentials.",
+};
+
+/** What a time stamp says, in a sentence. */
+function ofTime({ stamped_at: at, time_authority: authority, time_authority_trusted: listed }) {
+  if (!at) return "No time stamp says when.";
+  return `Signed by ${new Date(at).toISOString().slice(0, 19).replace("T", " ")} UTC, says ${authority || "an unnamed authority"}, which is ${listed ? "" : "not "}on a list of trusted certificates.`;
+}
+
 /** What the credentials say, in sentences. */
-function ofCredentials({ finding, issuer, faults, made_by_model: byModel, model, model_digest: digest, seed, action_key: record, claim_generator: program }) {
+function ofCredentials({ finding, issuer, faults, made_by_model: byModel, model, model_digest: digest, seed, action_key: record, claim_generator: program, ...trusted }) {
   const signer = issuer || "an unnamed signer";
   if (finding === "CREDENTIALS_FINDING_INTACT") {
-    const lines = [`Intact, signed by ${signer}. That this is who they say is for a reader with a list of trusted certificates.`];
+    const lines = [`Intact, signed by ${signer}. ${TRUST[trusted.trust] ?? ""}`, ofTime(trusted)];
     lines.push(byModel ? "They say that a model made it." : "They say nothing of a model.");
     if (model) lines.push(`Model ${model} (${digest}), seed ${seed}, record ${record}.`);
     else if (program) lines.push(`Claimed by ${program}.`);
