@@ -1,7 +1,7 @@
 """What content credentials and the log of outputs cost: CPU time and bytes of a file, beside its encoding.
 
-    services/inference/.venv/bin/python tests/bench/inference/credentials.py [--seconds 47.6] [--rounds 9] [--forms wav ...] \
-      [--stamped]
+    services/inference/.venv/bin/python tests/bench/inference/credentials.py [--seconds 47.6] [--rounds 9] \
+      [--forms wav ...] [--stamped]
 
 Stereo noise at 44.1 kHz, written and signed as the service does it, in turn; CPU of this process and of the one that
 signs, medians of the rounds after the first, which starts that process. Of the log: the fingerprint and its entry.

@@ -54,7 +54,7 @@ def holds_a_manifest_more(file: BinaryIO) -> bool:
 
 def add_manifest(file: BinaryIO, builder: c2pa.Builder, signer: c2pa.Signer) -> None:
     """Signs a file that `holds_a_manifest_more`, open for reading and writing, in place. RuntimeError where it cannot
-    be signed: the file is then of no use any more.
+    be signed: the file is then as it was.
     """
     reserved = _checked(library.c2pa_signer_reserve_size(signer._handle))
     made = _Bytes()
@@ -66,11 +66,9 @@ def add_manifest(file: BinaryIO, builder: c2pa.Builder, signer: c2pa.Signer) -> 
     end = begin + _HEADER + length
     if end + 1 - _HEADER > _MAX_RIFF_BYTES:
         raise RuntimeError("the file has no room for credentials: RIFF ends at 4 GiB")
-    # Sizes are hashed, so they are written first; the chunk itself, which has no hash yet, is what the hash leaves out.
-    file.write(b"C2PA" + length.to_bytes(4, "little") + bytes(length + length % 2))
-    file.seek(4)
-    file.write((end + length % 2 - _HEADER).to_bytes(4, "little"))
-    digest = _digest(file, begin, bytes(length % 2))
+    # The file's length is hashed as it will be; the chunk itself, which has no hash yet, is what the hash leaves out.
+    size = (end + length % 2 - _HEADER).to_bytes(4, "little")
+    digest = _digest(file, b"RIFF" + size, begin, bytes(length % 2))
     stated = {"name": "jumbf manifest", "alg": "sha256", "hash": list(digest), "pad": "",
               "exclusions": [{"start": begin, "length": _HEADER + length}]}  # fmt: skip
     signed = _checked(
@@ -82,14 +80,16 @@ def add_manifest(file: BinaryIO, builder: c2pa.Builder, signer: c2pa.Signer) -> 
     library.c2pa_free(made)
     if signed != length:
         raise RuntimeError(f"credentials of {signed} bytes do not fit into the {length} that were reserved")
-    file.seek(begin + _HEADER)
-    file.write(manifest)
+    file.seek(begin)
+    file.write(b"C2PA" + length.to_bytes(4, "little") + manifest + bytes(length % 2))
+    file.seek(4)
+    file.write(size)
 
 
-def _digest(file: BinaryIO, end: int, behind: bytes) -> bytes:
-    """SHA-256 of a file up to `end`, then of `behind`."""
-    digest, left = hashlib.sha256(), end
-    file.seek(0)
+def _digest(file: BinaryIO, head: bytes, end: int, behind: bytes) -> bytes:
+    """SHA-256 of `head` in place of a file's beginning, the file up to `end`, then `behind`."""
+    digest, left = hashlib.sha256(head), end - len(head)
+    file.seek(len(head))
     while left:
         block = file.read(min(left, _BLOCK_BYTES))
         if not block:
