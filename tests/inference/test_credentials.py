@@ -1,5 +1,6 @@
 """Content credentials, as a reader of c2pa-python finds them in what the service made."""
 
+import contextlib
 import io
 import json
 import os
@@ -24,7 +25,9 @@ from luthier_inference.app import build_service
 from luthier_inference.audio import FORMATS
 from luthier_inference.credentials.certificate import for_development
 from luthier_inference.credentials.found import found_in
+from luthier_inference.credentials.signing import sign
 from luthier_inference.credentials.statement import Statement
+from luthier_inference.credentials.wav import holds_a_manifest_more
 from luthier_inference.request import OUTPUT_FORMATS
 from luthier_kit.registry import register
 from luthier_kit.rpc import SettingsError
@@ -90,6 +93,60 @@ def test_what_was_made_says_so_and_sounds_the_same(signing: Served, silent: Serv
     assert np.array_equal(found, expected)
     assert made.marks.credentials == pb.CREDENTIALS_STATE_SIGNED_FOR_DEVELOPMENT
     assert plain.marks.credentials == pb.CREDENTIALS_STATE_OFF
+
+
+def with_credentials(folder: Path, data: bytes) -> bytes:
+    """A WAV file, signed."""
+    made, source, signed = for_development(folder / "made"), folder / "a.wav", folder / "signed.wav"
+    source.write_bytes(data)
+    signed.unlink(missing_ok=True)
+    statement = Statement("a", "m@1", "sha256:0", 1, "b").document()
+    sign(source, signed, "audio/wav", statement, made.chain, made.key, made.algorithm, "")
+    return signed.read_bytes()
+
+
+def wav(frames: int, channels: int, subtype: str, form: str = "WAV") -> bytes:
+    file = io.BytesIO()
+    sound = np.random.default_rng(1).uniform(-1, 1, (frames, channels))
+    soundfile.write(file, sound, 44_100, subtype=subtype, format=form)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("number", range(6))  # a manifest has an odd or an even length, by chance of its signature
+@pytest.mark.parametrize("data", [wav(4410, 2, "PCM_16"), wav(4411, 1, "PCM_24")], ids=["even", "odd"])
+def test_a_wav_keeps_every_byte_but_its_length(tmp_path: Path, data: bytes, number: int) -> None:
+    signed = with_credentials(tmp_path, data)
+
+    assert read(signed, "audio/wav")["validation_state"] == "Valid", number
+    assert (signed[:4], signed[8 : len(data)]) == (data[:4], data[8:])
+    assert int.from_bytes(signed[4:8], "little") == len(signed) - 8
+
+
+@pytest.mark.parametrize("data", [
+    wav(4410, 2, "PCM_16") + b"more", wav(441, 2, "PCM_16", "RF64"), wav(441, 2, "PCM_16")[:-3],
+    b"RIFF\0\0\0\0WAVEdata", b"",
+], ids=["more behind it", "RF64", "cut off", "no size", "empty"])  # fmt: skip
+def test_what_is_no_whole_wav_is_left_to_the_library(data: bytes) -> None:
+    assert not holds_a_manifest_more(io.BytesIO(data))
+
+
+def test_what_has_credentials_is_signed_by_the_library(tmp_path: Path) -> None:
+    once = with_credentials(tmp_path, wav(4410, 2, "PCM_16"))
+
+    twice = with_credentials(tmp_path, once)
+
+    assert not holds_a_manifest_more(io.BytesIO(once))
+    assert read(twice, "audio/wav")["validation_state"] == "Valid"
+    assert twice.count(b"C2PA") == 1
+
+
+@pytest.mark.parametrize("at", [5, 30, -4000, -5000])
+def test_one_flipped_bit_of_a_wav_is_found(tmp_path: Path, at: int) -> None:
+    data = bytearray(with_credentials(tmp_path, wav(4410, 2, "PCM_16")))
+    data[at] ^= 1
+
+    with contextlib.suppress(c2pa.C2paError):  # a chunk whose name or size is another one may not be read at all
+        assert read(bytes(data), "audio/wav")["validation_state"] == "Invalid"
 
 
 def test_credentials_state_the_model_and_where_everything_else_is(signing: Served) -> None:

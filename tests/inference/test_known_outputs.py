@@ -12,10 +12,20 @@ from numpy.typing import NDArray
 
 from luthier.common.v1.common_pb2 import ArtifactRef
 from luthier.inference.v1 import inference_pb2 as pb
-from luthier_inference.known_outputs.fingerprint import RATE_HZ, Fingerprint, NoFingerprint, fingerprint_of, wave_signs
-from luthier_inference.known_outputs.index import Index
+from luthier_inference.known_outputs.fingerprint import (
+    RATE_HZ,
+    Fingerprint,
+    NoFingerprint,
+    band_energies,
+    fingerprint_of,
+    mono_of,
+    wave_signs,
+    words_of,
+)
+from luthier_inference.known_outputs.index import Index, agreement_everywhere
 from luthier_inference.known_outputs.kept import KnownOutputs
 from luthier_kit.store import Store
+from luthier_music.audio_rate import resampled
 from luthier_music.native import masked_distances
 from tests.support.hostile_bytes import damaged
 from tests.support.services import temp_store
@@ -40,6 +50,13 @@ def music(seed: int, seconds: float = 20.0) -> Floats:
         hz = 110 * 2 ** (chance.integers(0, 36) / 12)
         for harmonic in range(1, 6):
             sound[first : first + len(at)] += np.sin(2 * np.pi * hz * harmonic * at) * np.exp(-6 * at) / harmonic
+    return np.repeat((0.2 * sound / np.abs(sound).max()).astype(np.float32)[:, None], 2, axis=1)
+
+
+def note(seconds: float, hz: float = 110.0) -> Floats:
+    """A note that is held, of five harmonics, (frames, 2)."""
+    at = np.arange(int(seconds * RATE)) / RATE
+    sound = sum(np.sin(2 * np.pi * hz * harmonic * at) / harmonic for harmonic in range(1, 6))
     return np.repeat((0.2 * sound / np.abs(sound).max()).astype(np.float32)[:, None], 2, axis=1)
 
 
@@ -81,6 +98,48 @@ def test_what_was_never_logged_is_not_known() -> None:
     index = index_of(1, 2, 3)
 
     assert [index.search(music(seed, 10.0), RATE) for seed in range(20, 30)] == [[]] * 10
+
+
+def test_another_song_that_holds_the_same_note_is_not_known() -> None:
+    held, index = note(20.0), Index(64 << 20)
+    logged = fingerprint_of(music(2) + held, RATE)
+    assert logged is not None
+    index.add("logged", logged)
+
+    found = index.search((music(5) + held)[5 * RATE : 15 * RATE], RATE)
+    copy = index.search((music(2) + held)[5 * RATE : 15 * RATE], RATE)
+
+    assert (found, [each.output for each in copy]) == ([], ["logged"])
+
+
+@pytest.mark.parametrize(("apart", "told"), [(0.0, 0.1), (1.0, 0.0)])
+def test_waves_agree_everywhere_or_nowhere(apart: float, told: float) -> None:
+    ours, theirs = (wave_signs(music(seed, 10.0)[:, 0]) for seed in (3, 4))
+
+    agreed = agreement_everywhere(ours, theirs if apart else ours)
+
+    assert agreed == pytest.approx(told, abs=1e-6) if not apart else agreed < told
+
+
+def test_what_release_0_1_logged_is_still_known() -> None:
+    """music(2, 4.0), as the filters before these made it: of each bit 2 in 1,000 differ."""
+    index = Index(64 << 20)
+    index.add("old", Fingerprint.from_bytes((Path(__file__).parent / "fingerprint_v1.safetensors").read_bytes()))
+
+    [found] = index.search(music(2, 4.0), RATE)
+
+    assert (found.output, round(found.output_at_s - found.at_s, 2)) == ("old", 0.0)
+
+
+def test_the_filter_of_outputs_gives_what_the_resampler_gives() -> None:
+    sound = np.random.default_rng(5).standard_normal((10 * 44_100, 2)).astype(np.float32)
+
+    ours, other = (
+        words_of(band_energies(mono_of(sound, 44_100))),
+        words_of(band_energies(resampled(sound.mean(axis=1), 44_100, RATE_HZ))),
+    )
+
+    assert np.bitwise_count(ours ^ other).sum() < 0.01 * 32 * ours.size
 
 
 @pytest.mark.parametrize("before_s", [2.0, 5.0, 7.0])

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scipy.signal import resample_poly
+from scipy.signal import resample_poly, upfirdn
 
 from luthier_music.native import (
     LEVELS,
@@ -15,6 +15,8 @@ from luthier_music.native import (
     PlacedPeaks,
     Votes,
     add_to_mix,
+    bit_agreements,
+    decimated,
     highest,
     read_warped,
     to_steps,
@@ -471,3 +473,44 @@ def test_levels_that_do_not_fit_are_refused() -> None:
         held.evidence(peaks, levels, some, 0, 129, 44)
     with pytest.raises(ValueError, match="block_frames"):
         held.evidence(peaks, levels, some, 0, 28, 0)
+
+
+@pytest.mark.parametrize("frames", [0, 1, 12, 10_007])
+@pytest.mark.parametrize("channels", [1, 2, 3])
+def test_a_whole_part_of_the_rate_is_by_the_filter_that_scipy_runs(channels: int, frames: int) -> None:
+    samples = RANDOM.uniform(-1, 1, (frames, channels)).astype(np.float32)
+    taps = RANDOM.uniform(-1, 1, 37).astype(np.float32)
+
+    slow = decimated(samples, taps, 5)
+
+    mean = np.concatenate([samples.mean(axis=1, dtype=np.float64), np.zeros(37)])
+    wanted = upfirdn(taps[::-1], mean)[18:][: 5 * len(slow) : 5]
+    assert len(slow) == round(frames / 5)
+    np.testing.assert_allclose(slow, wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("taps", "factor", "told"), [(36, 5, "taps"), (513, 5, "taps"), (37, 17, "factor"), (37, 0, "factor")]
+)
+def test_a_filter_that_does_not_fit_is_refused(taps: int, factor: int, told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        decimated(np.zeros((100, 2), np.float32), np.zeros(taps, np.float32), factor)
+
+
+@pytest.mark.parametrize(("count", "first", "lags"), [(1, 0, 1), (63, 5, 9), (64, 8, 70), (1001, 3, 515), (997, 0, 8)])
+def test_bits_are_counted_that_agree_at_each_lag(count: int, first: int, lags: int) -> None:
+    ours, theirs = RANDOM.integers(0, 2, count), RANDOM.integers(0, 2, first + lags - 1 + count)
+
+    agreed = bit_agreements(np.packbits(ours), count, np.packbits(theirs), first, lags)
+
+    wanted = [np.sum(ours == theirs[first + lag : first + lag + count]) for lag in range(lags)]
+    np.testing.assert_array_equal(agreed, wanted)
+
+
+@pytest.mark.parametrize(
+    ("count", "first", "lags"), [(0, 0, 1), (65, 0, 1), (64, 1, 1), (64, 0, 2), (64, -1, 1), (8, 0, 0)]
+)
+def test_bits_that_are_not_there_are_not_counted(count: int, first: int, lags: int) -> None:
+    row = np.zeros(8, np.uint8)
+    with pytest.raises(ValueError, match="at every lag"):
+        bit_agreements(row, count, row, first, lags)

@@ -61,11 +61,16 @@ def _load() -> ctypes.CDLL:
     library.luthier_sum_levels.restype = None
     library.luthier_masked_distances.argtypes = [pointer, pointer, whole, pointer, whole, pointer, pointer]
     library.luthier_masked_distances.restype = None
+    library.luthier_bit_agreements.argtypes = [pointer, whole, pointer, whole, whole, pointer, pointer]
+    library.luthier_bit_agreements.restype = None
+    library.luthier_decimated.argtypes = [pointer, whole, number, pointer, number, number, pointer, whole]
+    library.luthier_decimated.restype = None
     return library
 
 
 _LIBRARY: Final = _load()
 _MOST_WEIGHTS: Final = 1024  # as in warped.c
+_MOST_FACTOR, _MOST_TAPS = 16, 512  # as in decimated.c
 _COLUMN_BITS: Final = 8  # of a place, as in votes.c
 PEAK_CLASSES: Final = 4  # these, as in peaks.c
 PEAK_GROUPS: Final = 5
@@ -109,6 +114,39 @@ def add_to_mix(
         samples.ctypes.data, len(samples), gain, *faded, mix.ctypes.data, block_frames, peaks.ctypes.data
     )
     return peaks
+
+
+def bit_agreements(
+    ours: NDArray[np.uint8], count: int, theirs: NDArray[np.uint8], first: int, lags: int
+) -> NDArray[np.int32]:
+    """Of the first `count` bits of `ours`, eight a byte, the first highest, how many are those of `theirs` from bit
+    `first` on, and from each of `lags` bits on. ValueError where these rows are not as long."""
+    last = first + lags - 1 + count
+    if not (0 < count <= 8 * ours.size and lags >= 1 and first >= 0 and last <= 8 * theirs.size):
+        raise ValueError("our bits must lie on theirs at every lag")
+    padded = np.zeros(-(-count // 64) * 8, np.uint8)
+    padded[: -(-count // 8)] = ours[: -(-count // 8)]
+    begin = first % 8
+    theirs = np.ascontiguousarray(theirs[first // 8 : -(-last // 8)], np.uint8)
+    room, agreed = np.empty(theirs.size + 8, np.uint8), np.empty(begin + lags, np.int32)
+    row = theirs.ctypes.data, theirs.size, begin + lags
+    _LIBRARY.luthier_bit_agreements(padded.ctypes.data, count, *row, room.ctypes.data, agreed.ctypes.data)
+    return agreed[begin:]
+
+
+def decimated(samples: NDArray[np.float32], taps: NDArray[np.float32], factor: int) -> NDArray[np.float32]:
+    """The mean of the channels of samples [frames, channels] or [frames], weighed by a filter's taps [odd], at each
+    `factor`th frame: as many as last as long, to the nearest. ValueError where they do not fit."""
+    samples, taps = np.ascontiguousarray(samples, np.float32), np.ascontiguousarray(taps, np.float32)
+    if samples.ndim not in (1, 2) or (samples.ndim == 2 and not samples.shape[1]):
+        raise ValueError("samples must be [frames, 1 or more channels] or [frames]")
+    if not (taps.ndim == 1 and taps.size % 2 and taps.size <= _MOST_TAPS and 1 <= factor <= _MOST_FACTOR):
+        raise ValueError(f"taps must be [odd], at most {_MOST_TAPS}, and the factor 1 to {_MOST_FACTOR}")
+    out = np.empty(round(len(samples) / factor), np.float32)
+    channels = samples.shape[1] if samples.ndim == 2 else 1
+    by = taps.ctypes.data, taps.size, factor
+    _LIBRARY.luthier_decimated(samples.ctypes.data, len(samples), channels, *by, out.ctypes.data, out.size)
+    return out
 
 
 def masked_distances(

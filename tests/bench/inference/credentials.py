@@ -1,6 +1,7 @@
 """What content credentials and the log of outputs cost: CPU time and bytes of a file, beside its encoding.
 
-    services/inference/.venv/bin/python tests/bench/inference/credentials.py [--seconds 47.6] [--rounds 9] [--stamped]
+    services/inference/.venv/bin/python tests/bench/inference/credentials.py [--seconds 47.6] [--rounds 9] \
+      [--forms wav ...] [--stamped]
 
 Stereo noise at 44.1 kHz, written and signed as the service does it, in turn; CPU of this process and of the one that
 signs, medians of the rounds after the first, which starts that process. Of the log: the fingerprint and its entry.
@@ -65,6 +66,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=47.6)
     parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--forms", nargs="+", default=[audio.FLAC, audio.WAV, audio.WAV_FLOAT, audio.MP3])
     parser.add_argument("--stamped", action="store_true")
     asked = parser.parse_args()
     draw = np.random.default_rng(1)
@@ -77,7 +79,7 @@ def main() -> None:
             stamping = stack.enter_context(time_stamping(root("Time"), folder / "authority"))
             authority = TimeAuthority(stamping.address)
         signer = Signer(for_development(folder / "certificate"), authority)
-        for form in (audio.FLAC, audio.WAV, audio.WAV_FLOAT, audio.MP3):
+        for form in asked.forms:
             written, signed, elapsed, more = [], [], [], 0
             for number in range(asked.rounds + 1):
                 own = folder / f"{form}-{number}"

@@ -37,12 +37,15 @@ def reuse_memory() -> None:
 def sign(
     source: Path, target: Path, media_type: str, statement: str, chain: Path, key: Path, algorithm: str, authority: str
 ) -> None:
-    """Writes `source` with credentials to `target`, which must not exist. RuntimeError where it cannot be signed.
+    """Writes `source` with credentials to `target`, which must not exist. RuntimeError where it cannot be signed. A WAV
+    file is not copied: `source` is gone then.
 
     `authority`: address of a time-stamping authority (RFC 3161), empty for none; where it gives no stamp, nothing is
     signed. The library waits 30 s for it.
     """
     import c2pa  # here alone, so that the service never loads it
+
+    from luthier_inference.credentials.wav import add_manifest, holds_a_manifest_more
 
     reuse_memory()
     info = c2pa.C2paSignerInfo(
@@ -53,10 +56,15 @@ def sign(
             c2pa.Context.from_dict(_settings()) as context,
             c2pa.Signer.from_info(info) as signer,
             c2pa.Builder(statement, context=context) as builder,
-            source.open("rb") as unsigned,
+            source.open("r+b") as unsigned,
             target.open("x+b") as signed,
         ):
-            builder.sign(signer, media_type, unsigned, signed)
+            if media_type == "audio/wav" and holds_a_manifest_more(unsigned):
+                add_manifest(unsigned, builder, signer)
+                source.replace(target)
+            else:
+                unsigned.seek(0)
+                builder.sign(signer, media_type, unsigned, signed)
     except c2pa.C2paError as error:
         raise RuntimeError(str(error)) from None
 
