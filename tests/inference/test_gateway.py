@@ -17,6 +17,7 @@ import pytest
 from luthier.inference.v1 import inference_pb2 as pb
 from luthier.inference.v1 import inference_pb2_grpc
 from luthier_inference import metrics
+from luthier_inference.web.app import HttpFront
 from tests.inference.conftest import PROMPT
 from tests.inference.web.conftest import (  # noqa: F401
     GENERATE,
@@ -111,7 +112,7 @@ def behind(model_files: ModelFiles, port: int, tmp_path_factory: pytest.TempPath
 @pytest.fixture(scope="module")
 def gateway(behind: Both, port: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     front = behind.server.service.front
-    assert front is not None
+    assert isinstance(front, HttpFront)
     folder = tmp_path_factory.mktemp("gateway")
     folder.chmod(0o755)
     with nginx(folder, port, behind.server.address, front.address) as gateway:
@@ -164,7 +165,7 @@ def test_a_refusal_s_details_pass_in_the_trailers(gateway: Gateway, behind: Both
         for one in (stub, behind.stub):
             with pytest.raises(grpc.RpcError) as caught:
                 one.Generate(request, timeout=30)
-            trailers = dict(caught.value.trailing_metadata())
+            trailers = {each.key: each.value for each in caught.value.trailing_metadata()}
             refused.append((caught.value.code(), caught.value.details(), trailers["grpc-status-details-bin"]))
     assert refused[0] == refused[1]
     assert refused[0][0] == grpc.StatusCode.INVALID_ARGUMENT
@@ -186,7 +187,7 @@ def test_a_cancel_ends_the_work_behind_it(gateway: Gateway, slow_steps: None) ->
             if event.progress.step == 3:
                 break
         at_cancel = steps()
-        call.cancel()  # type: ignore[attr-defined]
+        call.cancel()  # type: ignore[no-untyped-call]
         assert settled() - at_cancel <= 3
 
 

@@ -44,7 +44,7 @@ class Curation(CurationServiceServicer):
 @pytest.fixture
 def curation() -> Iterator[str]:
     server = grpc.server(ThreadPoolExecutor(2))
-    add_CurationServiceServicer_to_server(Curation(), server)
+    add_CurationServiceServicer_to_server(Curation(), server)  # type: ignore[abstract]  # no other method is called
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     yield f"127.0.0.1:{port}"
