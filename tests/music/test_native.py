@@ -21,6 +21,7 @@ from luthier_music.native import (
     read_warped,
     to_steps,
 )
+from tests.support.services import ROOT
 
 RANDOM = np.random.default_rng(3)
 
@@ -514,3 +515,9 @@ def test_bits_that_are_not_there_are_not_counted(count: int, first: int, lags: i
     row = np.zeros(8, np.uint8)
     with pytest.raises(ValueError, match="at every lag"):
         bit_agreements(row, count, row, first, lags)
+
+
+def test_one_source_alone_asks_what_the_processor_can_do() -> None:
+    """Zig's linker, which builds where there is no C compiler, refuses the compiler's `__cpu_model` of two."""
+    asking = [path.name for path in (ROOT / "services/music/native").glob("*.c") if "__builtin_cpu" in path.read_text()]
+    assert asking == ["processor.c"]

@@ -7,6 +7,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "processor.h"
+
 #define INLINE static inline __attribute__((always_inline))
 
 typedef float some_t __attribute__((vector_size(64)));
@@ -67,7 +69,7 @@ __attribute__((target("avx512f"))) static void quick_decimated(const float *samp
 void luthier_decimated(const float *samples, int64_t frames, int channels, const float *taps, int count, int factor,
                        float *out, int64_t wanted) {
 #ifdef __x86_64__
-    if (__builtin_cpu_supports("avx512f")) {
+    if (luthier_has_avx512f()) {
         quick_decimated(samples, frames, channels, taps, count, factor, out, wanted);
         return;
     }

@@ -6,6 +6,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "processor.h"
+
 #define EIGHT_AT_ONCE __attribute__((target("avx512f,avx512vl,avx512vpopcntdq")))
 #define INLINE static inline __attribute__((always_inline))
 
@@ -45,7 +47,7 @@ EIGHT_AT_ONCE static void quick_masked_distances(const uint32_t *words, const ui
 void luthier_masked_distances(const uint32_t *words, const uint32_t *mask, int64_t places, const uint32_t *query, int64_t length,
                               int32_t *differ, int32_t *counted) {
 #ifdef __x86_64__
-    if (__builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vpopcntdq")) {
+    if (luthier_counts_eight_at_once()) {
         quick_masked_distances(words, mask, places, query, length, differ, counted);
         return;
     }
@@ -93,7 +95,7 @@ EIGHT_AT_ONCE static void quick_bit_agreements(const uint64_t *ours, int64_t cou
 void luthier_bit_agreements(const uint64_t *ours, int64_t count, const uint8_t *theirs, int64_t bytes, int64_t lags, uint8_t *room,
                             int32_t *agreed) {
 #ifdef __x86_64__
-    if (__builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vpopcntdq")) {
+    if (luthier_counts_eight_at_once()) {
         quick_bit_agreements(ours, count, theirs, bytes, lags, room, agreed);
         return;
     }
