@@ -518,7 +518,7 @@ def test_bits_that_are_not_there_are_not_counted(count: int, first: int, lags: i
 
 
 def test_no_source_asks_the_compiler_what_the_processor_can_do() -> None:
-    """Zig's linker, which builds where there is no C compiler, refuses the variable that `__builtin_cpu_supports` has."""
+    """Zig's linker, which builds where there is no C compiler, refuses the variable behind `__builtin_cpu_supports`."""
     sources = sorted((Path(__file__).parents[2] / "services/music/native").glob("*.[ch]"))
     assert sources
     assert not [path.name for path in sources if "__builtin_cpu" in path.read_text()]
