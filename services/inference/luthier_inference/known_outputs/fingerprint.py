@@ -128,7 +128,8 @@ def band_energies(mono: Floats) -> Floats:
         some = windows[start : start + _BLOCK]
         count = len(some)
         np.multiply(some, _WINDOW, out=shaped[:count])
-        np.fft.rfft(shaped[:count], axis=1, out=spectra[:count])
+        # numpy's types know no `out` of single precision
+        np.fft.rfft(shaped[:count], axis=1, out=spectra[:count])  # type: ignore[arg-type]
         heard = spectra[:count, _BAND_EDGES[0] : _BAND_EDGES[-1]]
         power = np.square(heard.real) + np.square(heard.imag)
         np.add.reduceat(power, _BAND_EDGES[:-1] - _BAND_EDGES[0], axis=1, out=energies[start : start + count])
@@ -187,7 +188,8 @@ def _low_pass(taps: int, edge_hz: float, rate_hz: float) -> Floats:
     """Taps of a filter that is 6 dB down at its edge, -50 dB and less beyond: a sinc under a Kaiser window."""
     at = np.arange(taps) - taps // 2
     weights = np.sinc(2 * edge_hz / rate_hz * at) * np.kaiser(taps, 4.5)
-    return (weights / weights.sum()).astype(np.float32)
+    low_pass: Floats = (weights / weights.sum()).astype(np.float32)
+    return low_pass
 
 
 def _band_edges() -> NDArray[np.int64]:

@@ -8,7 +8,7 @@ same instrument, or have the same drums, agree as much as a copy below other mus
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -226,7 +226,7 @@ def agreement_everywhere(ours: Floats, theirs: Floats) -> float:
     of_a_cell = min(round(_CELL_S * WAVE_RATE_HZ / _CELL_HOP), len(a))
     starts = np.arange(0, len(a) - of_a_cell + 1, of_a_cell)
 
-    def in_cells(values: Floats) -> Floats:
+    def in_cells(values: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
         """(frames, bins) summed, to (cells of time, cells of frequency)."""
         bands = np.add.reduceat(values[:, : _CELL_EDGES[-1]], _CELL_EDGES[:-1], axis=1)
         return np.add.reduceat(bands[: starts[-1] + of_a_cell], starts, axis=0)
