@@ -1,4 +1,4 @@
-/* What the processor can do. Not by the compiler's own question, whose variable Zig's linker refuses in a shared library. */
+/* What the processor can do. Not by the compiler's own question, whose variable Zig does not have. */
 
 #ifndef LUTHIER_PROCESSOR_H
 #define LUTHIER_PROCESSOR_H
