@@ -10,6 +10,7 @@ from scipy.signal import resample_poly, upfirdn
 from luthier_music.native import (
     LEVELS,
     Alignments,
+    Bands,
     LevelMap,
     PeakMap,
     Peaks,
@@ -21,6 +22,7 @@ from luthier_music.native import (
     highest,
     read_warped,
     to_steps,
+    votes_in_cells,
 )
 
 RANDOM = np.random.default_rng(3)
@@ -166,7 +168,10 @@ def test_counts_of_cells_are_those_of_all_votes(rows: int) -> None:
     inside = cell < cells
     wanted = np.bincount(cell[inside], votes.weights[run[inside]], minlength=cells)
 
-    np.testing.assert_array_equal(votes.counts(rows), wanted)
+    counts, cells_of = votes.counts(rows)
+
+    np.testing.assert_array_equal(counts, wanted)
+    np.testing.assert_array_equal(cells_of, cell)
 
 
 @pytest.mark.parametrize("cell_rows", [1, 4, 64])
@@ -176,7 +181,7 @@ def test_cells_are_as_high_as_asked_for(cell_rows: int) -> None:
     place = entry - votes.asked[run]
     cell = (place >> 8).astype(np.int64) // cell_rows * 5 + votes.column_cells[place & 255]
 
-    counts = votes.counts(90_000)
+    counts, _ = votes.counts(90_000)
 
     inside = cell < len(counts)
     np.testing.assert_array_equal(counts, np.bincount(cell[inside], votes.weights[run[inside]], minlength=len(counts)))
@@ -189,17 +194,29 @@ def test_cells_of_other_heights_are_refused(cell_rows: int) -> None:
 
 
 @pytest.mark.parametrize("room", [100_000, 50, 0])
-def test_votes_within_groups_are_told_in_their_order(room: int) -> None:
+def test_votes_within_chosen_cells_are_told_in_their_order(room: int) -> None:
     votes = _votes()
     run, entry, cell = _each_vote(votes)
-    groups = (np.random.default_rng(6).random(30_000) < 0.2).astype(np.uint16)
-    held = groups[cell] > 0
-    assert held.sum() > 50
+    chosen = np.flatnonzero(np.random.default_rng(6).random(30_000) < 0.2)
+    held = np.flatnonzero(np.isin(cell, chosen))
+    assert len(held) > 50
 
-    run_of, entry_of = votes.within(groups, room)
+    found = votes_in_cells(votes.counts(90_000)[1], chosen, room)
+    run_of, entry_of = votes.told(found)
 
+    np.testing.assert_array_equal(found, held[:room])
     np.testing.assert_array_equal(run_of, run[held][:room])
     np.testing.assert_array_equal(entry_of, entry[held][:room])
+
+
+def test_no_chosen_cells_have_no_votes() -> None:
+    assert not votes_in_cells(_votes().counts(90_000)[1], np.empty(0, np.int64), 5).size
+
+
+@pytest.mark.parametrize("chosen", [np.array([-1]), np.array([3, -2])])
+def test_cells_below_0_cannot_be_chosen(chosen: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="chosen ones 0 or more"):
+        votes_in_cells(np.zeros(3, np.uint32), chosen, 5)
 
 
 def test_a_cell_that_is_full_does_not_wrap() -> None:
@@ -211,7 +228,7 @@ def test_a_cell_that_is_full_does_not_wrap() -> None:
         asked=one,
         weights=np.full(1, 255, np.uint8),
     )
-    assert 32767 - 255 < votes.counts(16).max() <= 32767
+    assert 32767 - 255 < votes.counts(16)[0].max() <= 32767
 
 
 @pytest.mark.parametrize(
@@ -380,6 +397,22 @@ def test_peaks_are_aligned_with_where_they_were_moved_from() -> None:
     assert some.shifts[0] == pytest.approx(0, abs=0.26)
 
 
+def test_what_an_alignment_is_moved_to_counts_what_is_told_and_more_than_all_around_it() -> None:
+    held, evidence = _peaks(2), np.random.default_rng(7).uniform(-1, 1, (BINS, 5, 4)).astype(np.float32)
+    near, start = PeakMap(_peaks(3), BINS, FRAMES), (-3.0, 1.03125, 0.25)
+    some = _alignments(start)
+
+    told = near.align(evidence, held, some, 50, np.zeros(1, np.float32), 0.0, 4)
+
+    around = [(start[0] + late, start[1], start[2]) for late in range(-4, 5)]
+    coarse = near.sums(evidence, held, _alignments(*around), 50)
+    at = (float(some.offsets[0]), float(some.stretches[0]), float(some.shifts[0]))
+    assert told[0] == pytest.approx(near.sums(evidence, held, _alignments(at), 50)[0])
+    best = around[int(coarse.argmax())]
+    fine = [(best[0] + late / 2, best[1], best[2] + up / 4) for late in (-1, 0, 1) for up in (-1, 0, 1)]
+    assert told[0] == pytest.approx(max(near.sums(evidence, held, _alignments(*fine), 50)))
+
+
 def test_peaks_and_alignments_that_do_not_fit_are_refused() -> None:
     peaks, evidence = _peaks(1), np.zeros((BINS, 5, 4), np.float32)
     near = PeakMap(peaks, BINS, FRAMES)
@@ -397,6 +430,8 @@ def test_peaks_and_alignments_that_do_not_fit_are_refused() -> None:
         near.sums(evidence[:, :4].copy(), peaks, _alignments(place), 20)
     with pytest.raises(ValueError, match="pivots must be"):
         near.align(evidence, peaks, _alignments(place), 20, np.zeros(2, np.float32), 0.0025, 5)
+    with pytest.raises(ValueError, match="reach must be 0 to 16"):
+        near.align(evidence, peaks, _alignments(place), 20, np.zeros(1, np.float32), 0.0025, 17)
     with pytest.raises(ValueError, match="of one length"):
         Peaks(peaks.frames, peaks.bins[1:], peaks.ranks)
     with pytest.raises(ValueError, match="uint16, uint16 and uint8"):
@@ -454,6 +489,24 @@ def test_the_gain_told_is_that_of_the_passage_that_is_there() -> None:
     _, gain = held.evidence(peaks, levels, _alignments((0.0, 1.0, 0.0)), 0, 28, 44)
 
     assert -9 - LOUDER <= gain <= -9 + SOFTER
+
+
+@pytest.mark.parametrize("level", [0, 40, 110])  # at the ends of the scale what is expected is bounded
+def test_the_gain_is_the_one_of_all_at_which_a_run_of_blocks_counts_most(level: int) -> None:
+    held, peaks, place = _level_map(), _peaks(2), (-20.5, 1.25, 2.5)
+    levels = np.random.default_rng(9).integers(level, level + 18, 200).astype(np.uint8)
+    block = np.floor(place[0] + place[1] * peaks.frames.astype(float) + 0.5).astype(int).clip(0, FRAMES - 1) // 44
+
+    def most(gain: int) -> float:
+        run = best = 0.0
+        for of_block in np.bincount(block, _level_evidence(held, peaks, levels, place, gain)):
+            run = max(0.0, run + of_block)
+            best = max(best, run)
+        return best
+
+    _, gain = held.evidence(peaks, levels, _alignments(place), 0, 28, 44)
+
+    assert most(gain) == pytest.approx(max(most(tried) for tried in range(-28, 29)), rel=1e-6)
 
 
 def test_levels_that_do_not_fit_are_refused() -> None:
@@ -522,3 +575,60 @@ def test_no_source_asks_the_compiler_what_the_processor_can_do() -> None:
     sources = sorted((Path(__file__).parents[2] / "services/music/native").glob("*.[ch]"))
     assert sources
     assert not [path.name for path in sources if "__builtin_cpu" in path.read_text()]
+
+
+def _bands(**changes: Any) -> Bands:
+    arrays: dict[str, Any] = {
+        "bins": 33,
+        "first": np.array([0, 4, 30, 7], np.int32),
+        "starts": np.array([0, 5, 5, 8, 14], np.int32),
+        "weights": RANDOM.uniform(0, 1, 14).astype(np.float32),
+    }
+    return Bands(**{**arrays, **changes})
+
+
+@pytest.mark.parametrize("frames", [0, 1, 8, 21])
+def test_powers_of_bands_are_weighed_sums_of_squared_magnitudes(frames: int) -> None:
+    bands = _bands()
+    spectra = (RANDOM.normal(size=(frames, 33)) + 1j * RANDOM.normal(size=(frames, 33))).astype(np.complex64)
+    weights = np.zeros((4, 33))
+    for band, first in enumerate(bands.first):
+        own = bands.weights[bands.starts[band] : bands.starts[band + 1]]
+        weights[band, first : first + len(own)] = own
+    out = np.full((4, frames + 3), -1, np.float32)
+
+    bands.powers(spectra, out[:, 1 : frames + 1])
+
+    np.testing.assert_allclose(
+        out[:, 1 : frames + 1], weights @ (np.abs(spectra.astype(np.complex128)) ** 2).T, rtol=1e-5
+    )
+    assert (out[:, [0, -2, -1]] == -1).all()
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"first": np.array([0, 4, 31, 7], np.int32)}, "within the 33 bins"),
+        ({"first": np.array([0, 4, -1, 7], np.int32)}, "within the 33 bins"),
+        ({"first": np.zeros(3, np.int32)}, "starts must be"),
+        ({"starts": np.array([0, 5, 5, 8, 13], np.int32)}, "starts must be"),
+        ({"starts": np.array([0, 5, 4, 8, 14], np.int32)}, "ascend"),
+        ({"weights": np.zeros(14)}, "float32"),
+    ],
+)
+def test_bands_that_leave_their_spectrum_are_refused(changes: dict[str, Any], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        _bands(**changes)
+
+
+def test_spectra_that_do_not_fit_the_bands_are_refused() -> None:
+    spectra, out = np.zeros((5, 33), np.complex64), np.zeros((4, 5), np.float32)
+
+    with pytest.raises(ValueError, match="spectra must be"):
+        _bands().powers(spectra[:, :32].copy(), out)
+    with pytest.raises(ValueError, match="complex64"):
+        _bands().powers(spectra.astype(np.complex128), out)
+    with pytest.raises(ValueError, match="out must be"):
+        _bands().powers(spectra, out[:, :4])
+    with pytest.raises(ValueError, match="rows whole"):
+        _bands().powers(spectra, np.zeros((4, 10), np.float32)[:, ::2])

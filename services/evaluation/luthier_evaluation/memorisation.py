@@ -71,7 +71,7 @@ class Memorisation:
         if clips is None or (output := self._heard(audio)) is None:
             return None
         found = []
-        for copy in search(clips.index, output)[:KEPT]:
+        for copy in search(clips.index, output, KEPT):
             found.append(self._copy(clips.rows[copy.clip], copy))
         if clips.neighbours and self._by:
             vectors = read_embedding(self._store, embed_audio(self._store, audio, {self._by.name: self._by})[0])

@@ -31,3 +31,20 @@ def resampled_blocks(blocks: Iterable[Samples], rate_hz: int, wanted_hz: int) ->
     for block in blocks:
         yield stream.resample_chunk(block)
     yield stream.resample_chunk(np.empty((0, 2), np.float32), last=True)
+
+
+def mean_of_channels(samples: Samples) -> Samples:
+    """(frames,) of (frames, channels), in a tenth of the time of numpy's mean over an axis that is so short."""
+    mono = samples[:, 0].astype(np.float32)
+    for channel in samples.T[1:]:
+        mono += channel
+    mono /= np.float32(samples.shape[1])
+    return mono
+
+
+def low_pass(taps: int, edge_hz: float, rate_hz: float, beta: float) -> Samples:
+    """Taps [odd], whose sum is 1, of a filter without delay, 6 dB down at its edge: a sinc under a Kaiser window. It
+    rejects more the higher `beta` is: 50 dB at 4.5, 60 at 5.7."""
+    at = np.arange(taps) - taps // 2
+    weights = np.sinc(2 * edge_hz / rate_hz * at) * np.kaiser(taps, beta)
+    return np.asarray(weights / weights.sum(), np.float32)

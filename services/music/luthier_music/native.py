@@ -19,52 +19,40 @@ def _load() -> ctypes.CDLL:
     if spec is None or spec.origin is None:
         raise ImportError("luthier_music has no compiled part: `uv sync` builds it")
     library = ctypes.CDLL(str(Path(spec.origin).with_name("luthier_music.so")))
-    pointer, whole, number = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
-    library.luthier_hop_energies.argtypes = [pointer, number, pointer, whole, pointer, pointer, pointer]
-    library.luthier_hop_energies.restype = None
-    single = ctypes.c_float
-    library.luthier_add_to_mix.argtypes = [pointer, whole, single, pointer, whole, pointer, whole, pointer]
-    library.luthier_add_to_mix.restype = None
-    library.luthier_to_steps.argtypes = [pointer, whole, number, single, pointer]
-    library.luthier_to_steps.restype = single
-    library.luthier_highest.argtypes = [pointer, whole]
-    library.luthier_highest.restype = single
-    library.luthier_read_warped.argtypes = [pointer, whole, pointer, number, number, pointer, whole, pointer]
-    library.luthier_read_warped.restype = None
+    pointer, whole, number, single = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int, ctypes.c_float
     runs: list[Any] = [pointer, pointer, pointer, pointer, whole, pointer, ctypes.c_uint32, ctypes.c_uint32]
-    library.luthier_count_votes.argtypes = [*runs, pointer, pointer, whole]
-    library.luthier_count_votes.restype = None
     map_of: list[Any] = [pointer, pointer, whole, whole, whole]
     peaks: list[Any] = [pointer, pointer, pointer]
     some: list[Any] = [pointer, pointer, number, whole, pointer, pointer, pointer, pointer]
-    library.luthier_mark_peaks.argtypes = [pointer, whole, whole, pointer, pointer, whole]
-    library.luthier_mark_peaks.restype = None
-    library.luthier_count_marks.argtypes = [pointer, whole, whole, whole, pointer, pointer]
-    library.luthier_count_marks.restype = None
-    library.luthier_sum_evidence.argtypes = [*map_of, *peaks, *some, pointer]
-    library.luthier_sum_evidence.restype = None
-    library.luthier_align_peaks.argtypes = [*map_of, *peaks, *some, pointer, single, number, pointer]
-    library.luthier_align_peaks.restype = None
-    library.luthier_peak_classes.argtypes = [*map_of, pointer, pointer, whole, whole, single, single, single, pointer]
-    library.luthier_peak_classes.restype = None
-    library.luthier_votes_in_cells.argtypes = [*runs, pointer, whole, whole, pointer, pointer]
-    library.luthier_votes_in_cells.restype = whole
-    library.luthier_best_places.argtypes = [*[pointer] * 6, whole, *[pointer] * 3, number, number, *[pointer] * 5]
-    library.luthier_best_places.restype = None
     level_map: list[Any] = [pointer, pointer, whole, whole, number, number, single]
     levelled: list[Any] = [pointer, pointer, pointer, whole, whole]
-    gained: list[Any] = [single, single, single, number, number, whole, pointer, pointer, pointer]
-    library.luthier_level_evidence.argtypes = [*level_map, *levelled, *gained]
-    library.luthier_level_evidence.restype = number
+    gained: list[Any] = [single, single, single, number, number, whole, pointer, pointer, pointer, pointer]
     moved: list[Any] = [pointer, whole, single, single, number, pointer, pointer]
-    library.luthier_sum_levels.argtypes = [*level_map, *levelled, *moved]
-    library.luthier_sum_levels.restype = None
-    library.luthier_masked_distances.argtypes = [pointer, pointer, whole, pointer, whole, pointer, pointer]
-    library.luthier_masked_distances.restype = None
-    library.luthier_bit_agreements.argtypes = [pointer, whole, pointer, whole, whole, pointer, pointer]
-    library.luthier_bit_agreements.restype = None
-    library.luthier_decimated.argtypes = [pointer, whole, number, pointer, number, number, pointer, whole]
-    library.luthier_decimated.restype = None
+    takes: dict[str, list[Any]] = {
+        "hop_energies": [pointer, number, pointer, whole, pointer, pointer, pointer],
+        "add_to_mix": [pointer, whole, single, pointer, whole, pointer, whole, pointer],
+        "to_steps": [pointer, whole, number, single, pointer],
+        "highest": [pointer, whole],
+        "read_warped": [pointer, whole, pointer, number, number, pointer, whole, pointer],
+        "count_votes": [*runs, pointer, pointer, whole, pointer],
+        "mark_peaks": [pointer, whole, whole, pointer, pointer, whole],
+        "count_marks": [pointer, whole, whole, whole, pointer, pointer],
+        "sum_evidence": [*map_of, *peaks, *some, pointer],
+        "align_peaks": [*map_of, *peaks, *some, pointer, single, number, pointer],
+        "peak_classes": [*map_of, pointer, pointer, whole, whole, single, single, single, pointer],
+        "votes_in_cells": [pointer, whole, pointer, whole, whole, pointer],
+        "best_places": [*[pointer] * 6, whole, *[pointer] * 3, number, number, *[pointer] * 5],
+        "level_evidence": [*level_map, *levelled, *gained],
+        "sum_levels": [*level_map, *levelled, *moved],
+        "masked_distances": [pointer, pointer, whole, pointer, whole, pointer, pointer],
+        "bit_agreements": [pointer, whole, pointer, whole, whole, pointer, pointer],
+        "band_powers": [pointer, whole, whole, *[pointer] * 3, whole, whole, whole, pointer, pointer, whole],
+        "decimated": [pointer, whole, number, pointer, number, number, pointer, whole],
+    }
+    gives: dict[str, Any] = {"to_steps": single, "highest": single, "votes_in_cells": whole, "level_evidence": number}
+    for name, arguments in takes.items():
+        function = getattr(library, f"luthier_{name}")
+        function.argtypes, function.restype = arguments, gives.get(name)
     return library
 
 
@@ -78,6 +66,8 @@ PEAK_STEPS: Final = 64  # of a bin
 PEAK_OUTSIDE: Final = 255
 LEVELS: Final = 128  # as in levels.c
 _FRAME_PARTS, _BIN_PARTS, _MARGIN = 2, 3, 8
+_MOST_REACH: Final = 16  # as in peaks.c
+_BAND_FRAMES: Final = 8  # as in bands.c
 _CHUNK: Final = 64  # as in places.c
 _MAX_MAP_BYTES: Final = 1 << 30
 
@@ -147,6 +137,52 @@ def decimated(samples: NDArray[np.float32], taps: NDArray[np.float32], factor: i
     by = taps.ctypes.data, taps.size, factor
     _LIBRARY.luthier_decimated(samples.ctypes.data, len(samples), channels, *by, out.ctypes.data, out.size)
     return out
+
+
+@dataclass(frozen=True)
+class Bands:
+    """Bands of a spectrum of so many `bins`: band b weighs those from `first` [bands] on by `weights` [any] from
+    `starts` [bands + 1] of b to that of the next. int32, but weights, float32. ValueError where they leave it."""
+
+    bins: int
+    first: NDArray[np.int32]
+    starts: NDArray[np.int32]
+    weights: NDArray[np.float32]
+
+    def __post_init__(self) -> None:
+        arrays = (self.first, self.starts, self.weights)
+        whole = all(array.flags.c_contiguous and array.ndim == 1 for array in arrays)
+        if [array.dtype for array in arrays] != [np.int32, np.int32, np.float32] or not whole:
+            raise ValueError("first, starts and weights must be whole rows of int32, int32 and float32")
+        if self.starts.size != self.first.size + 1 or self.starts[0] or self.starts[-1] != self.weights.size:
+            raise ValueError("starts must be [bands + 1], from 0 to the number of weights")
+        if np.any(self.starts[1:] < self.starts[:-1]):
+            raise ValueError("starts must ascend")
+        if self.first.size and not (self.first.min() >= 0 and self._ends().max() <= self.bins):
+            raise ValueError(f"bands must lie within the {self.bins} bins")
+
+    def _ends(self) -> NDArray[np.int64]:
+        return self.first + np.diff(self.starts).astype(np.int64)
+
+    def powers(self, spectra: NDArray[np.complex64], out: NDArray[np.float32]) -> None:
+        """The weighed sums of the squared magnitudes of spectra [frames, bins] to `out` [bands, frames], which may be
+        some columns of a whole array. ValueError where they do not fit."""
+        if spectra.dtype != np.complex64 or not spectra.flags.c_contiguous or spectra.shape[1:] != (self.bins,):
+            raise ValueError(f"spectra must be a whole array [frames, {self.bins}] of complex64")
+        if out.dtype != np.float32 or out.shape != (self.first.size, len(spectra)) or out.strides[1] != out.itemsize:
+            raise ValueError(f"out must be [{self.first.size}, {len(spectra)}] of float32, its rows whole")
+        squares = np.empty((self.bins, _BAND_FRAMES), np.float32)
+        _LIBRARY.luthier_band_powers(
+            spectra.ctypes.data,
+            *spectra.shape,
+            *(array.ctypes.data for array in (self.starts, self.first, self.weights)),
+            self.first.size,
+            int(self.first.min(initial=self.bins)),
+            int(self._ends().max(initial=0)),
+            squares.ctypes.data,
+            out.ctypes.data,
+            out.strides[0] // out.itemsize,
+        )
 
 
 def masked_distances(
@@ -240,28 +276,39 @@ class Votes:
         if not whole or self.column_cells.shape != (256,) or self.column_cells.max() >= self.width:
             raise ValueError("column_cells must be a whole array [256] of uint8, below the width")
 
-    def counts(self, rows: int) -> NDArray[np.uint16]:
+    def counts(self, rows: int) -> tuple[NDArray[np.uint16], NDArray[np.uint32]]:
         """The weights of the votes for each cell, summed: `width` cells for each `cell_rows` of so many rows. No more
-        is added to what is above 32512."""
+        is added to what is above 32512. And the cell [votes] of each vote, in the order of the runs."""
         counts = np.zeros(-(-rows // self.cell_rows) * self.width, np.uint16)
-        _LIBRARY.luthier_count_votes(*self._pointers(), self.weights.ctypes.data, counts.ctypes.data, counts.size)
-        return counts
+        cells = np.empty(int(self.lengths.sum(dtype=np.int64)), np.uint32)
+        of_cells = counts.ctypes.data, counts.size, cells.ctypes.data
+        _LIBRARY.luthier_count_votes(*self._pointers(), self.weights.ctypes.data, *of_cells)
+        return counts, cells
 
-    def within(self, groups: NDArray[np.uint16], room: int) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
-        """Of each vote for a cell whose group, at its place as in `counts`, is not 0: its run and its entry, in the
-        order of the runs, the first `room` of them."""
-        chosen = np.zeros(-(-groups.size // 64), np.uint64)  # a bit each, so that they stay in the cache
-        chosen.view(np.uint8)[: -(-groups.size // 8)] = np.packbits(groups != 0, bitorder="little")
-        run_of, entry_of = np.empty(room, np.uint32), np.empty(room, np.uint32)
-        cells = chosen.ctypes.data, groups.size, room
-        found = _LIBRARY.luthier_votes_in_cells(*self._pointers(), *cells, run_of.ctypes.data, entry_of.ctypes.data)
-        return run_of[:found], entry_of[:found]
+    def told(self, votes: NDArray[np.uint32]) -> tuple[NDArray[np.int64], NDArray[np.uint32]]:
+        """Run and entry of these votes, by their positions in the order of the runs."""
+        ends = np.cumsum(self.lengths, dtype=np.int64)
+        runs = np.searchsorted(ends, votes, side="right")
+        return runs, self.entries[self.first[runs] + votes - (ends - self.lengths)[runs]]
 
     def _pointers(self) -> tuple[int, int, int, int, int, int, int, int]:
         arrays = (self.entries, self.first, self.lengths, self.asked)
         entries, first, lengths, asked = (array.ctypes.data for array in arrays)
         bits = _COLUMN_BITS + self.cell_rows.bit_length() - 1
         return entries, first, lengths, asked, self.first.size, self.column_cells.ctypes.data, self.width, bits
+
+
+def votes_in_cells(cells: NDArray[np.uint32], chosen: NDArray[np.int64], room: int) -> NDArray[np.uint32]:
+    """The votes for one of the `chosen` cells, of all whose `cells` these are [votes], by their positions, the first
+    `room` of them."""
+    most = int(chosen.max(initial=-1)) + 1
+    if cells.dtype != np.uint32 or not cells.flags.c_contiguous or chosen.min(initial=0) < 0:
+        raise ValueError("cells must be a whole array of uint32, chosen ones 0 or more")
+    bits = np.zeros(-(-most // 64), np.uint64)  # a bit each, so that they stay in the cache
+    np.bitwise_or.at(bits, chosen // 64, np.uint64(1) << (chosen % 64).astype(np.uint64))
+    found = np.empty(room, np.uint32)
+    sizes = cells.ctypes.data, cells.size, bits.ctypes.data, most, room
+    return found[: _LIBRARY.luthier_votes_in_cells(*sizes, found.ctypes.data)]
 
 
 @dataclass(frozen=True)
@@ -421,6 +468,8 @@ class PeakMap:
         pivots = np.ascontiguousarray(pivots, np.float32)
         if pivots.shape != some.first.shape:
             raise ValueError("pivots must be [alignments]")
+        if not 0 <= reach <= _MOST_REACH:
+            raise ValueError(f"reach must be 0 to {_MOST_REACH}: got {reach}")
         sums, held = np.empty(some.first.size, np.float64), _room(some)
         pointers = self._pointers(evidence, peaks, some, below)
         _LIBRARY.luthier_align_peaks(*pointers, held.ctypes.data, pivots.ctypes.data, step, reach, sums.ctypes.data)
@@ -495,9 +544,13 @@ class LevelMap:
         if not (block_frames > 0 and 0 <= most_gain <= LEVELS):
             raise ValueError(f"block_frames must be 1 or more, most_gain 0 to {LEVELS}")
         evidence = np.empty(last - first, np.float32)
-        held, by_block = np.empty(4 * (last - first), np.int32), np.empty(-(-self.levels.shape[1] // block_frames))
+        held, gains = (
+            np.empty(4 * (last - first), np.int32),
+            (-(-self.levels.shape[1] // block_frames), 2 * most_gain + 1),
+        )
+        sums, misses = np.zeros(gains), np.zeros(gains, np.int32)
         place = float(some.offsets[which]), float(some.stretches[which]), float(some.shifts[which])
-        room = held.ctypes.data, by_block.ctypes.data, evidence.ctypes.data
+        room = held.ctypes.data, sums.ctypes.data, misses.ctypes.data, evidence.ctypes.data
         pointers = self._pointers(peaks, levels, first, last)
         gain = _LIBRARY.luthier_level_evidence(*pointers, *place, -most_gain, most_gain, block_frames, *room)
         return evidence, int(gain)

@@ -41,30 +41,48 @@ static inline float evidence_of(const Map *map, const Peak *peak, int32_t gain) 
     return louder < -map->below ? map->missed : louder <= map->above ? map->near[peak->bin * LEVELS + expected] : 0;
 }
 
+/* What a peak counts at each gain from `lowest` to `highest`, added to `sums` [gains]; where it is not there, `misses` [gains] has 1
+ * more at the first gain at which it is not: it is not at any higher one. */
+static inline void add_at_gains(const Map *map, const Peak *peak, int32_t lowest, int32_t highest, double *sums, int32_t *misses) {
+    if (peak->level + lowest < 0 || peak->level + highest > LEVELS - 1) { /* what is expected would leave the scale */
+        for (int32_t gain = lowest; gain <= highest; gain++) sums[gain - lowest] += evidence_of(map, peak, gain);
+        return;
+    }
+    const int32_t first = peak->heard - map->above - peak->level, last = peak->heard + map->below - peak->level;
+    const float *near = map->near + peak->bin * LEVELS + peak->level;
+    for (int32_t gain = first < lowest ? lowest : first; gain <= last && gain <= highest; gain++)
+        sums[gain - lowest] += near[gain];
+    if (last < highest) misses[last < lowest ? 0 : last + 1 - lowest]++;
+}
+
 /* evidence [last - first]: of each peak at one alignment, 0 beyond the map, at the gain from `lowest` to `highest` at which the run of
- * blocks with the most has the most; returns that gain. held: room for as many peaks; by_block: for as many as the map has. */
+ * blocks with the most has the most; returns that gain. held: room for as many peaks; sums and misses [blocks of the map, gains]:
+ * zeros. */
 int32_t luthier_level_evidence(const uint8_t *levels, const float *near, int64_t bins, int64_t columns, int32_t below,
                                int32_t above, float missed, const uint16_t *frames, const uint16_t *peak_bins,
                                const uint8_t *peak_levels, int64_t first, int64_t last, float offset, float stretch, float shift,
-                               int32_t lowest, int32_t highest, int64_t block_frames, Peak *held, double *by_block,
-                               float *evidence) {
+                               int32_t lowest, int32_t highest, int64_t block_frames, Peak *held, double *sums,
+                               int32_t *misses, float *evidence) {
     const Map map = {levels, near, bins, columns, below, above, missed};
-    const int64_t blocks = (columns + block_frames - 1) / block_frames;
-    for (int64_t i = first; i < last; i++)
-        held[i - first] = peak_at(&map, peak_bins[i] * (1.0f / STEPS) + shift, offset + stretch * frames[i], peak_levels[i],
-                                  block_frames);
+    const int64_t blocks = (columns + block_frames - 1) / block_frames, gains = highest - lowest + 1;
+    for (int64_t i = 0; i < last - first; i++) {
+        held[i] = peak_at(&map, peak_bins[first + i] * (1.0f / STEPS) + shift, offset + stretch * frames[first + i],
+                          peak_levels[first + i], block_frames);
+        if (held[i].heard >= 0)
+            add_at_gains(&map, held + i, lowest, highest, sums + held[i].block * gains, misses + held[i].block * gains);
+    }
+    for (int64_t block = 0; block < blocks; block++)
+        for (int64_t gain = 0, gone = 0; gain < gains; gain++)
+            sums[block * gains + gain] += (double)missed * (double)(gone += misses[block * gains + gain]);
     int32_t best = lowest;
     double most = -1;
-    for (int32_t gain = lowest; gain <= highest; gain++) {
-        for (int64_t block = 0; block < blocks; block++) by_block[block] = 0;
-        for (int64_t i = 0; i < last - first; i++)
-            if (held[i].heard >= 0) by_block[held[i].block] += evidence_of(&map, held + i, gain);
+    for (int64_t gain = 0; gain < gains; gain++) {
         double run = 0, found = 0;
         for (int64_t block = 0; block < blocks; block++) {
-            run = run + by_block[block] > 0 ? run + by_block[block] : 0;
+            run = run + sums[block * gains + gain] > 0 ? run + sums[block * gains + gain] : 0;
             if (run > found) found = run;
         }
-        if (found > most) most = found, best = gain;
+        if (found > most) most = found, best = lowest + (int32_t)gain;
     }
     for (int64_t i = 0; i < last - first; i++) evidence[i] = held[i].heard < 0 ? 0 : evidence_of(&map, held + i, best);
     return best;

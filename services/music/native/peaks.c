@@ -6,6 +6,7 @@
  * there. Sums are double, in the order of the peaks.
  */
 
+#include <math.h>
 #include <stdint.h>
 
 enum { FRAME_PARTS = 2, BIN_PARTS = 3, MARGIN = 8, CLASSES = 4, GROUPS = 5, STEPS = 64, OUTSIDE = 255 };
@@ -37,8 +38,11 @@ void luthier_mark_peaks(uint8_t *near, int64_t bins, int64_t columns, const uint
 void luthier_count_marks(const uint8_t *near, int64_t bins, int64_t frames, int64_t columns, int64_t *counts, int32_t *heard) {
     for (int64_t row = 0; row < bins * BIN_PARTS; row++) {
         const uint8_t *cells = near + row * columns + MARGIN;
-        int64_t *of = counts + row / BIN_PARTS * CLASSES;
-        for (int64_t cell = 0; cell < frames * FRAME_PARTS; cell++) of[cells[cell]]++;
+        for (int class = 0; class < CLASSES; class++) {
+            int32_t count = 0;
+            for (int64_t cell = 0; cell < frames * FRAME_PARTS; cell++) count += cells[cell] == class;
+            counts[row / BIN_PARTS * CLASSES + class] += count;
+        }
         for (int64_t frame = 0; frame < frames; frame++) heard[frame] += cells[FRAME_PARTS * frame] != 0;
     }
 }
@@ -90,8 +94,26 @@ void luthier_sum_evidence(const uint8_t *near, const float *evidence, int64_t ma
     }
 }
 
+enum { MOST_REACH = 16 };
+
+/* The sums at 2 reach + 1 places, `step` halves of a frame from each to the next, the middle one at `offset`. */
+static void sums_around(const Map *map, const Peak *held, int64_t count, float offset, float stretch, float shift, int step,
+                        int reach, double *sums) {
+    for (int place = 0; place <= 2 * reach; place++) sums[place] = 0;
+    for (int64_t i = 0; i < count; i++) {
+        const float bin = held[i].bin + shift;
+        if (!(bin >= 0 && bin < map->bins - 0.5f)) continue;
+        const int64_t half = (int64_t)floorf((offset + stretch * held[i].frame) * FRAME_PARTS + 0.5f) - reach * step;
+        const float *evidence = map->evidence + ((int64_t)(bin + 0.5f) * GROUPS + held[i].group) * CLASSES;
+        const uint8_t *near = map->near + (int64_t)(bin * BIN_PARTS + 0.5f) * map->columns + MARGIN;
+        const int64_t first = half < 0 ? (step - 1 - half) / step : 0, room = FRAME_PARTS * map->frames - 1 - half;
+        const int64_t end = room <= 0 ? 0 : (room + step - 1) / step < 2 * reach + 1 ? (room + step - 1) / step : 2 * reach + 1;
+        for (int64_t place = first; place < end; place++) sums[place] += evidence[near[half + place * step]];
+    }
+}
+
 /* Moves each alignment to the most evidence around it: first by whole frames and steps of stretch around the frame `pivots` of
- * the peaks, then by half of each and quarters of a bin. sums [alignments]: what is found there. */
+ * the peaks, then by half of each and quarters of a bin. sums [alignments]: what is found there. reach: at most MOST_REACH. */
 void luthier_align_peaks(const uint8_t *near, const float *evidence, int64_t map_bins, int64_t map_frames, int64_t columns,
                          const uint16_t *frames, const uint16_t *bins, const uint8_t *ranks, const int64_t *first,
                          const int64_t *last, int32_t below, int64_t alignments, float *offsets, float *stretches, float *shifts,
@@ -105,14 +127,16 @@ void luthier_align_peaks(const uint8_t *near, const float *evidence, int64_t map
             const float frame = pass ? 0.5f : 1.0f, step = pass ? stretch_step / 2 : stretch_step;
             const int widest = pass ? 1 : reach, stretched = pass ? 1 : 2;
             for (int up = -pass; up <= pass; up++)
-                for (int longer = -stretched; longer <= stretched; longer++)
+                for (int longer = -stretched; longer <= stretched; longer++) {
+                    const float changed = longer * step, moved = offset - changed * pivots[i], higher = shift + 0.25f * up;
+                    double around[2 * MOST_REACH + 1];
+                    sums_around(&map, held, count, moved, stretch + changed, higher, pass ? 1 : 2, widest, around);
                     for (int late = -widest; late <= widest; late++) {
-                        const float changed = longer * step, moved = offset + late * frame - changed * pivots[i];
-                        const float higher = shift + 0.25f * up;
-                        const double found = sum(&map, held, count, moved, stretch + changed, higher);
-                        if (found <= most) continue;
-                        most = found, offsets[i] = moved, stretches[i] = stretch + changed, shifts[i] = higher;
+                        if (around[widest + late] <= most) continue;
+                        most = around[widest + late];
+                        offsets[i] = moved + late * frame, stretches[i] = stretch + changed, shifts[i] = higher;
                     }
+                }
         }
         sums[i] = most;
     }

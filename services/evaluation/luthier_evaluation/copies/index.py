@@ -39,7 +39,7 @@ SHAPES: Final = _INTERVALS * (len(_SOON) - 1) * _INTERVALS * (len(_LATER) - 1)
 SEMITONES: Final = BINS // BINS_PER_SEMITONE
 PLACED_PER_S: Final = 10
 """Peaks of a second that are laid on those of an output at every place."""
-FIRST_PER_S: Final = 5
+FIRST_PER_S: Final = 3
 """Of them those that are laid first."""
 MAX_TICKS: Final = (1 << 24) - (1 << 15)  # with 8 bits of frequency in 32 bits, and an output before it
 

@@ -11,15 +11,14 @@ from typing import Final, TypeVar
 
 import numpy as np
 import scipy.fft
-import scipy.sparse
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 from scipy.ndimage import uniform_filter1d
 
 from luthier_kit.rpc import InvalidRequest
-from luthier_music.audio_rate import resampled
-from luthier_music.native import LEVELS
+from luthier_music.audio_rate import low_pass, mean_of_channels, resampled
+from luthier_music.native import LEVELS, Bands, decimated
 
 Floats = NDArray[np.float32]
 Single = TypeVar("Single", np.float32, np.uint8)
@@ -118,7 +117,7 @@ class Landmarks:
         return cls(frames, (bins / STEPS).astype(np.float32), ranks, levels, float(duration_s))
 
 
-VERSION: Final = 2
+VERSION: Final = 3
 """Goes up whenever the same audio gives other landmarks: stored ones are then computed again."""
 STEPS: Final = 64
 """Of a bin, in which bins are kept."""
@@ -155,10 +154,10 @@ def heard(samples: Floats, sample_rate_hz: int) -> Heard:
     duration_s = len(samples) / sample_rate_hz
     if not MIN_DURATION_S <= duration_s <= MAX_DURATION_S:
         raise NoLandmarks(f"audio must last {MIN_DURATION_S:g} to {MAX_DURATION_S:g} s: got {duration_s:.3f} s")
-    mono = samples if samples.ndim == 1 else samples.mean(axis=1)
-    if not np.isfinite(mono).all():
+    slow = _slow(samples.astype(np.float32, copy=False), sample_rate_hz)
+    if not np.isfinite(slow).all():
         raise NoLandmarks("samples must be finite: NaN or infinity among them")
-    levels = _levels(resampled(mono.astype(np.float32, copy=False), sample_rate_hz, RATE_HZ))
+    levels = _levels(slow)
     frames, bins, heights = _peaks(_contrast(levels))
     second = (frames * HOP) // RATE_HZ
     order = np.lexsort((-heights, second))
@@ -173,16 +172,28 @@ def heard(samples: Floats, sample_rate_hz: int) -> Heard:
     return Heard(landmarks, _highest(steps, 1))
 
 
+def _slow(samples: Floats, sample_rate_hz: int) -> Floats:
+    """The mean of the channels at RATE_HZ. 44.1 kHz, which clips and outputs have, has a filter of its own, which costs
+    a third: flat to 0.01 dB up to 4.57 kHz, and 60 dB down where what folds below that lies."""
+    if sample_rate_hz == 4 * RATE_HZ:
+        return decimated(samples, _FOUR_TIMES, 4)
+    mono = samples if samples.ndim == 1 else mean_of_channels(samples)
+    return resampled(mono, sample_rate_hz, RATE_HZ)
+
+
 @lru_cache(maxsize=1)
-def _filters() -> tuple[scipy.sparse.csr_matrix, Floats]:
-    """Triangles (BINS, FRAME / 2 + 1) over power, a bin wide, or as wide as the transform resolves; its window."""
+def _filters() -> tuple[Bands, Floats]:
+    """Triangles over power, a bin wide, or as wide as the transform resolves; its window."""
     centres = LOWEST_HZ * 2 ** (np.arange(-1, BINS + 1) / (12 * BINS_PER_SEMITONE))
     hz = np.fft.rfftfreq(FRAME, 1 / RATE_HZ)
     low = np.minimum(centres[:-2], centres[1:-1] - hz[1])[:, None]
     high = np.maximum(centres[2:], centres[1:-1] + hz[1])[:, None]
     middle = centres[1:-1][:, None]
     triangles = np.clip(np.minimum((hz - low) / (middle - low), (high - hz) / (high - middle)), 0, None)
-    return scipy.sparse.csr_matrix(triangles.astype(np.float32)), np.hanning(FRAME + 1)[:-1].astype(np.float32)
+    within = triangles > 0  # of each some neighbours
+    starts = np.concatenate([[0], np.cumsum(within.sum(axis=1))]).astype(np.int32)
+    bands = Bands(len(hz), within.argmax(axis=1).astype(np.int32), starts, triangles[within].astype(np.float32))
+    return bands, np.hanning(FRAME + 1)[:-1].astype(np.float32)
 
 
 _BLOCK: Final = 64  # frames at a time: their transforms stay in the cache
@@ -190,14 +201,13 @@ _BLOCK: Final = 64  # frames at a time: their transforms stay in the cache
 
 def _levels(mono: Floats) -> Floats:
     """log2 of power (frames, BINS), nothing below 60 dB under the loudest."""
-    filters, window = _filters()
+    bands, window = _filters()
     padded = np.pad(mono, (FRAME // 2, FRAME // 2))
     windows = np.lib.stride_tricks.sliding_window_view(padded, FRAME)[::HOP]
     power = np.empty((BINS, len(windows)), np.float32)
     for start in range(0, len(windows), _BLOCK):
-        spectrum = scipy.fft.rfft(windows[start : start + _BLOCK] * window, axis=1)
-        squared = np.square(spectrum.real) + np.square(spectrum.imag)
-        power[:, start : start + _BLOCK] = filters @ np.ascontiguousarray(squared.T)
+        spectra = scipy.fft.rfft(windows[start : start + _BLOCK] * window, axis=1)
+        bands.powers(spectra, power[:, start : start + _BLOCK])
     floor = max(_loudest(power) * _FLOOR, _SILENCE)
     levels: Floats = np.log2(power + np.float32(floor))
     return levels
@@ -243,3 +253,6 @@ def _peaks(contrast: Floats) -> tuple[NDArray[np.int64], Floats, Floats]:
     below, at, above = contrast[bins - 1, frames], contrast[bins, frames], contrast[bins + 1, frames]
     vertex = 0.5 * (below - above) / np.minimum(below - 2 * at + above, -1e-6)
     return frames, (bins + np.clip(vertex, -0.5, 0.5)).astype(np.float32), at
+
+
+_FOUR_TIMES: Final = low_pass(89, RATE_HZ / 2, 4 * RATE_HZ, 5.7)

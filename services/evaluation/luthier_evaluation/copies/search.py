@@ -29,7 +29,17 @@ from scipy.ndimage import uniform_filter1d
 
 from luthier_evaluation.copies.index import SEMITONES, TICK, Index, Targets, triplets
 from luthier_evaluation.copies.landmarks import BINS, BINS_PER_SEMITONE, FRAME_S, STEPS, Heard, Landmarks, NoLandmarks
-from luthier_music.native import LEVELS, PEAK_OUTSIDE, Alignments, LevelMap, PeakMap, Peaks, PlacedPeaks, Votes
+from luthier_music.native import (
+    LEVELS,
+    PEAK_OUTSIDE,
+    Alignments,
+    LevelMap,
+    PeakMap,
+    Peaks,
+    PlacedPeaks,
+    Votes,
+    votes_in_cells,
+)
 
 Numbers = NDArray[np.int64]
 Reals = NDArray[np.float64]
@@ -47,9 +57,9 @@ _STRETCH_STEP: Final = 0.005
 _ASKED_PER_S: Final = 25  # peaks of a second of the output
 _ASKED: Final = Targets(6, 8)  # more than the index joins: other music may be louder than what it joins
 _MOST_ASKED: Final = 40_000  # triplets; of longer outputs evenly fewer
-_VOTES: Final = 600_000  # at any shift, rarest shapes first
+_VOTES: Final = 400_000  # at any shift, rarest shapes first
 _PLACED: Final = 2500  # peaks of the output, on which clips are laid; of longer ones fewer of each second
-_NEAREST_S: Final = 9000.0  # so many clips times the output's seconds, by each of two counts, are laid with more peaks
+_NEAREST_S: Final = 3000.0  # so many clips times the output's seconds, by each of two counts, are laid with more peaks
 _NEAREST: Final = 1000  # and so many clips at most
 _STRETCHES: Final = (0.96, 0.973, 0.987, 1.013, 1.027, 1.04)
 _MOST_WEIGHT: Final = 5  # of a peak that is laid on another: 600 s of 10 peaks a second count 60,000 at most
@@ -63,7 +73,7 @@ _SHIFTS: Final = 5  # cells of pitch shift
 _CELLS: Final = 100  # with the most votes, that are fitted
 _FITTED: Final = 100  # alignments, of which the evidence is weighed as they are
 _VERIFIED: Final = 12  # of them with the most evidence are aligned more exactly
-_SCANNED: Final = 16  # cells of which one is looked at, to know how many votes are many
+_SCANNED: Final = 64  # cells of which one is looked at, to know how many votes are many
 _FIT_TICKS: Final = 2  # votes within 93 ms agree
 _FIT_WIDTH: Final = 96  # steps of the fit around a cell
 _EVERY_CLIP: Final = _VERIFIED + _BY_PLACES  # of near-duplicates: those of the same song must not hide another's
@@ -274,7 +284,9 @@ def _everywhere(index: Index, output: Landmarks) -> _Alignments:
 
 def _highest(values: Reals, count: int) -> Numbers:
     """Where the highest of these are, so many at most and 1 at least, by descending value."""
-    order: Numbers = np.argsort(-values, kind="stable")[: max(1, count)]
+    count = min(max(1, count), len(values))
+    some = np.flatnonzero(values >= np.partition(values, len(values) - count)[len(values) - count])
+    order: Numbers = some[np.argsort(-values[some], kind="stable")[:count]]
     return order
 
 
@@ -286,8 +298,9 @@ def _met(
     stretch."""
     rows = int(output.frame_count / TICK / stretch) + 1
     bins = np.rint(output.bins).astype(np.int64)
-    cells = np.unique(bins * rows + (output.frames / np.float32(TICK * stretch)).astype(np.int64))
-    bins, ticks = np.divmod(cells, rows)
+    there = np.zeros(BINS * rows, np.bool_)
+    there[bins * rows + (output.frames / np.float32(TICK * stretch)).astype(np.int64)] = True
+    bins, ticks = np.divmod(np.flatnonzero(there), rows)
     counts = np.bincount(bins, minlength=BINS)
     # A peak in a bin that is seldom heard tells more: its log likelihood ratio, where a quarter survive a mix.
     weights = np.clip(np.rint(np.log1p(0.25 * rows / np.maximum(counts, 1))), 1, _MOST_WEIGHT)
@@ -307,29 +320,28 @@ def _met(
 
 def _alignments(index: Index, output: Landmarks, votes: Votes) -> _Alignments:
     """The alignments with the most votes, best first."""
-    counts = votes.counts(index.ticks + _ahead(output) + 1)
+    counts, voted = votes.counts(index.ticks + _ahead(output) + 1)
     sums = counts[1:] + counts[:-1]  # a shift, or a place, may lie between two cells
     most = np.flatnonzero(sums >= max(2, _exceeded(sums, 6 * _CELLS)))
     most = most[np.argsort(-sums[most].astype(np.int32), kind="stable")]
-    groups = np.zeros(len(counts) + 2 * votes.width + 2, np.uint16)
+    groups: dict[int, int] = {}
     chosen = 0
     for cell in most.tolist():
         if chosen == _CELLS:
             break
-        if groups[cell] or groups[cell + 1]:
+        if cell in groups or cell + 1 in groups:
             continue
+        for start in (cell, cell + votes.width, cell - votes.width):  # and those that are a little earlier or later
+            for neighbour in (start, start + 1):
+                if 0 <= neighbour < len(counts):
+                    groups.setdefault(neighbour, chosen)
         chosen += 1
-        for neighbour in (cell, cell + votes.width, cell - votes.width):  # and those that are a little earlier or later
-            if neighbour >= 0:
-                around = groups[neighbour : neighbour + 2]
-                around[around == 0] = chosen
-    groups = groups[: len(counts)]
-    of, anchors = votes.within(groups, int(counts[groups > 0].sum(dtype=np.int64)))
-    asked = votes.asked[of]
-    moved = anchors - asked
-    cells = (moved >> np.uint32(8)) // np.uint32(votes.cell_rows) * np.uint32(votes.width)
-    group = groups[cells + votes.column_cells[moved & np.uint32(255)]].astype(np.int64)
-    codes = asked + np.uint32(_ahead(output) << 8 | _SHIFT_OFFSET)
+    cells = np.sort(np.fromiter(groups, np.int64, len(groups)))
+    held = votes_in_cells(voted, cells, int(counts[cells].sum(dtype=np.int64)))
+    of, anchors = votes.told(held)
+    group_of = np.array([groups[cell] for cell in cells.tolist()], np.int64)
+    group = group_of[np.searchsorted(cells, voted[held])]
+    codes = votes.asked[of] + np.uint32(_ahead(output) << 8 | _SHIFT_OFFSET)
     at = (anchors >> 8).astype(np.int64)
     clip = np.searchsorted(index.starts, at, side="right") - 1
     pairs_of, number = np.unique(group * index.clips + clip, return_inverse=True)
