@@ -41,6 +41,7 @@ from truth_songs import made
 
 from luthier_evaluation.copies import COPY_SCORE, Copy, Heard, Index, Landmarks, heard, landmarks_of, search
 from luthier_evaluation.copies.landmarks import BINS, BINS_PER_SEMITONE, Floats
+from luthier_music.audio_rate import mean_of_channels
 
 RATE_HZ: Final = 44_100
 CLIP_S: Final = 30
@@ -108,7 +109,7 @@ class Material:
 
 @lru_cache(maxsize=8)
 def clips_of(song: Song) -> list[Floats]:
-    samples = soundfile.read(song.mix, dtype="float32", always_2d=True)[0].mean(axis=1)
+    samples = mean_of_channels(soundfile.read(song.mix, dtype="float32", always_2d=True)[0])
     cut = [samples[at : at + CLIP_S * RATE_HZ] for at in range(0, len(samples), CLIP_S * RATE_HZ)]
     return [clip for clip in cut if len(clip) >= SHORTEST_S * RATE_HZ]
 
@@ -274,7 +275,7 @@ def main() -> None:
 
     audio = np.concatenate([clip for song in songs[: LONG_S // CLIP_S + 1] for clip in clips_of(song)[:1]])
     for seconds in (CUT_S, CLIP_S, 47, LONG_S):
-        output = audio[: seconds * RATE_HZ]
+        output = np.stack([audio[: seconds * RATE_HZ]] * 2, axis=1)
         costs = []
         for _ in range(5):
             began = time.process_time()
@@ -283,7 +284,8 @@ def main() -> None:
             search(index, listened_to)
             costs.append((1000 * (listened - began), 1000 * (time.process_time() - listened)))
         listening, searching = np.median(costs, axis=0)
-        print(f"an output of {len(output) / RATE_HZ:.0f} s: search {searching:.0f} ms, landmarks {listening:.0f} ms")
+        duration_s = len(output) / RATE_HZ
+        print(f"a stereo output of {duration_s:.0f} s: search {searching:.0f} ms, landmarks {listening:.0f} ms")
 
 
 if __name__ == "__main__":

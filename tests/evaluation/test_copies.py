@@ -24,8 +24,10 @@ from luthier_evaluation.copies import (
     neighbours,
     search,
 )
+from luthier_evaluation.copies.landmarks import BINS_PER_SEMITONE, LOWEST_HZ
 from luthier_evaluation.copies.neighbours import Neighbours
 from luthier_kit.rpc import InvalidRequest
+from luthier_music.audio_rate import resampled
 
 RATE_HZ = 22_050
 SECONDS = 20.0
@@ -237,6 +239,30 @@ def test_another_sample_rate_and_stereo_are_the_same_music(index: Index) -> None
     twice = np.repeat(played(Song(5)), 2)  # at 44.1 kHz, held
     copy = only_copy(search(index, heard(np.stack([twice, twice], axis=1), 2 * RATE_HZ)))
     assert (copy.clip, copy.score > 0.9) == (5, True)
+
+
+def test_the_filter_for_44_1_khz_hears_what_libsoxr_lets_it_hear() -> None:
+    samples = resampled(played(Song(1)), RATE_HZ, 44_100)
+    own, other = landmarks_of(samples, 44_100), landmarks_of(resampled(samples, 44_100, 11_025), 11_025)
+
+    def seen(landmarks: Landmarks) -> set[tuple[int, int]]:
+        strong = landmarks.strongest(10)
+        return set(zip(strong.frames.tolist(), np.rint(strong.bins).astype(int).tolist(), strict=True))
+
+    assert len(seen(own) & seen(other)) > 0.98 * len(seen(own))
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_what_folds_below_4_6_khz_is_not_heard(channels: int) -> None:
+    struck = np.tile(np.pad(np.hanning(8820), (0, 22_050 - 8820)), 10)
+    seconds = np.arange(5 * 44_100) / 44_100
+    tones = struck * (np.sin(2 * np.pi * 1000 * seconds) + np.sin(2 * np.pi * 8000 * seconds)) / 2
+
+    found = landmarks_of(np.stack([tones] * channels, axis=1).astype(np.float32), 44_100)
+
+    folded_bin = 12 * BINS_PER_SEMITONE * np.log2((11_025 - 8000) / LOWEST_HZ)
+    assert found.frames.size
+    assert not (np.abs(found.bins - folded_bin) < 2).any()
 
 
 def test_near_duplicates_of_different_songs_are_each_told_once(trained: list[Landmarks]) -> None:
