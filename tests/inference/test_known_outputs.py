@@ -20,7 +20,9 @@ from luthier_inference.known_outputs.fingerprint import (
     Fingerprint,
     NoFingerprint,
     band_energies,
+    cell_spectra,
     fingerprint_of,
+    in_cells,
     levels_of,
     mono_of,
     wave_signs,
@@ -155,6 +157,18 @@ def test_signs_are_as_faithful_to_noise_as_van_vleck_says() -> None:
     faithful = faithfulness(levels_of(noise))
 
     assert faithful.mean() == pytest.approx(np.sqrt(2 / np.pi), abs=0.02)
+
+
+def test_signs_are_as_faithful_to_music_as_they_are_measured_to_be() -> None:
+    own = np.concatenate([waves(seed) for seed in (3, 4, 5)])
+    spectra, of_signs = cell_spectra(own), cell_spectra(wave_signs(own))
+
+    faithful = faithfulness(levels_of(own))
+
+    power, cross = (in_cells(np.real(one * np.conj(spectra))) for one in (spectra, of_signs))
+    measured = cross / np.sqrt(power * in_cells(np.abs(of_signs) ** 2))
+    assert np.corrcoef(measured.ravel(), faithful.ravel())[0, 1] > 0.8
+    assert faithful.mean() == pytest.approx(measured.mean(), abs=0.1)
 
 
 def test_a_sine_has_its_power_in_one_band() -> None:

@@ -50,7 +50,7 @@ SURE_NATS: Final = 80.0
 """
 _PROMISING: Final = 12.0
 """Standard deviations of agreement of all waves by chance, were samples independent, from which on cells are looked at.
-They are not, in music: sounds that were not logged reach 32, copies below other music have 20 and more."""
+They are not, in music: sounds that were not logged reach 30, copies below other music have 20 and more."""
 _KEPT: Final = 2 / np.pi
 """Of the power of the signs of Gaussian waves, what is the waves themselves; the rest is noise (Van Vleck)."""
 _COPY_SPREAD, _CHANCE_SPREAD = 0.12, 0.14  # of the coherence of a cell around what is expected, and around 0
