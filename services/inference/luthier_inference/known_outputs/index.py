@@ -46,8 +46,8 @@ STEP_S: Final = 5.0
 KNOWN_SCORE: Final = 0.5
 """From this score on an output is told."""
 SURE_NATS: Final = 80.0
-"""Evidence that scores half, see `evidence_of`. TODO
-"""
+"""Evidence that scores half, see `evidence_of`. Of songs of the bench's part "chosen", 435 copies below other music had
+168 and more, 3,480 excerpts that were not logged 21 at most; sounds that share a loud note with what is logged 72."""
 _PROMISING: Final = 12.0
 """Standard deviations of agreement of all waves by chance, were samples independent, from which on cells are looked at.
 They are not, in music: sounds that were not logged reach 30, copies below other music have 20 and more."""
