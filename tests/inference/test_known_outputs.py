@@ -3,6 +3,7 @@
 import io
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,16 +14,22 @@ from numpy.typing import NDArray
 from luthier.common.v1.common_pb2 import ArtifactRef
 from luthier.inference.v1 import inference_pb2 as pb
 from luthier_inference.known_outputs.fingerprint import (
+    LOWEST_DB,
     RATE_HZ,
+    WAVE_RATE_HZ,
     Fingerprint,
     NoFingerprint,
     band_energies,
+    cell_spectra,
     fingerprint_of,
+    in_cells,
+    levels_of,
     mono_of,
     wave_signs,
+    waves_of,
     words_of,
 )
-from luthier_inference.known_outputs.index import Index, agreement_everywhere
+from luthier_inference.known_outputs.index import SURE_NATS, Index, evidence_of, faithfulness
 from luthier_inference.known_outputs.kept import KnownOutputs
 from luthier_kit.store import Store
 from luthier_music.audio_rate import resampled
@@ -112,23 +119,81 @@ def test_another_song_that_holds_the_same_note_is_not_known() -> None:
     assert (found, [each.output for each in copy]) == ([], ["logged"])
 
 
-@pytest.mark.parametrize(("apart", "told"), [(0.0, 0.1), (1.0, 0.0)])
-def test_waves_agree_everywhere_or_nowhere(apart: float, told: float) -> None:
-    ours, theirs = (wave_signs(music(seed, 10.0)[:, 0]) for seed in (3, 4))
-
-    agreed = agreement_everywhere(ours, theirs if apart else ours)
-
-    assert agreed == pytest.approx(told, abs=1e-6) if not apart else agreed < told
+def waves(seed: int) -> Floats:
+    """10 s of music at the rate of waves."""
+    return waves_of(resampled(music(seed, 10.0)[:, 0], RATE, RATE_HZ))
 
 
-def test_what_release_0_1_logged_is_still_known() -> None:
-    """music(2, 4.0), as the filters before these made it: of each bit 2 in 1,000 differ."""
-    index = Index(64 << 20)
-    index.add("old", Fingerprint.from_bytes((Path(__file__).parent / "fingerprint_v1.safetensors").read_bytes()))
+def evidence(heard: Floats, logged: Floats) -> float:
+    levels = levels_of(logged)
+    return evidence_of(heard, wave_signs(logged), levels, faithfulness(levels))
 
-    [found] = index.search(music(2, 4.0), RATE)
 
-    assert (found.output, round(found.output_at_s - found.at_s, 2)) == ("old", 0.0)
+@pytest.mark.parametrize("gain", [0.01, -0.3, 1.0, 20.0])
+def test_a_copy_at_any_gain_or_upside_down_is_one(gain: float) -> None:
+    assert evidence(waves(3) * np.float32(gain), waves(3)) > 2 * SURE_NATS
+
+
+@pytest.mark.parametrize("gain_db", [-40.0, -12.0, 0.0])
+def test_another_sound_with_a_note_of_the_copy_is_none(gain_db: float) -> None:
+    """However loud the note is, on which its waves agree: what else the copy has is not there."""
+    held = waves_of(resampled(note(10.0)[:, 0], RATE, RATE_HZ))
+
+    assert evidence(waves(4) + held * np.float32(10 ** (gain_db / 20)), waves(3) + held) < SURE_NATS
+
+
+def test_waves_that_lie_half_a_sample_beside_are_the_copy() -> None:
+    own = waves(3)
+    late = np.exp(-1j * np.pi * np.fft.rfftfreq(own.size))
+
+    beside = np.fft.irfft(np.fft.rfft(own) * late, own.size).astype(np.float32)
+
+    assert evidence(beside, own) == pytest.approx(evidence(own, own), rel=0.1)
+
+
+def test_signs_are_as_faithful_to_noise_as_van_vleck_says() -> None:
+    noise = np.random.default_rng(5).standard_normal(40 * WAVE_RATE_HZ).astype(np.float32)
+
+    faithful = faithfulness(levels_of(noise))
+
+    assert faithful.mean() == pytest.approx(np.sqrt(2 / np.pi), abs=0.02)
+
+
+def test_signs_are_as_faithful_to_music_as_they_are_measured_to_be() -> None:
+    own = np.concatenate([waves(seed) for seed in (3, 4, 5)])
+    spectra, of_signs = cell_spectra(own), cell_spectra(wave_signs(own))
+
+    faithful = faithfulness(levels_of(own))
+
+    power, cross = (in_cells(np.real(one * np.conj(spectra))) for one in (spectra, of_signs))
+    measured = cross / np.sqrt(power * in_cells(np.abs(of_signs) ** 2))
+    assert np.corrcoef(measured.ravel(), faithful.ravel())[0, 1] > 0.8
+    assert faithful.mean() == pytest.approx(measured.mean(), abs=0.1)
+
+
+def test_a_sine_has_its_power_in_one_band() -> None:
+    sine = np.sin(2 * np.pi * 440 * np.arange(4 * WAVE_RATE_HZ) / WAVE_RATE_HZ).astype(np.float32)
+
+    levels = levels_of(sine)
+
+    # 8 frames of 512, each with a fourth of the square of its size, and by Hann's window 1.5 times as much beside it
+    wanted_db = 10 * np.log10(8 * 1.5 * (512 / 4) ** 2)
+    assert levels.shape == (4, 20)
+    assert levels[:, int(20 * np.log10(4.4))] == pytest.approx(wanted_db - LOWEST_DB, abs=1)
+    assert np.sort(levels, axis=1)[:, -3].max() < wanted_db - LOWEST_DB - 30
+
+
+def test_what_version_1_logged_is_passed_over(store: Store) -> None:
+    old = (Path(__file__).parent / "fingerprint_v1.safetensors").read_bytes()
+    store.put("generated", pb.LoggedOutput(version=1, fingerprint=old, duration_s=4.0))
+    log = KnownOutputs(store, 64 << 20)
+    kept(log, 2)
+
+    found = log.search(music(2, 4.0), RATE)
+
+    assert found.among == 1
+    with pytest.raises(NoFingerprint):
+        Fingerprint.from_bytes(old)
 
 
 def test_the_filter_of_outputs_gives_what_the_resampler_gives() -> None:
@@ -157,7 +222,7 @@ def test_signs_of_a_sound_in_a_mix_agree_as_often_as_van_vleck_says() -> None:
     own, other = (chance.standard_normal(60 * RATE_HZ).astype(np.float32) for _ in range(2))
     quiet = 10 ** (-6 / 20)
 
-    agreed = np.mean(wave_signs(own) == wave_signs(quiet * own + other))
+    agreed = np.mean(wave_signs(waves_of(own)) == wave_signs(waves_of(quiet * own + other)))
 
     assert agreed == pytest.approx(0.5 + np.arcsin(quiet / np.hypot(quiet, 1)) / np.pi, abs=0.01)
 
@@ -193,8 +258,9 @@ def test_a_fingerprint_is_read_as_it_was_written_and_damaged_ones_are_refused() 
     assert made is not None
 
     again = Fingerprint.from_bytes(made.to_bytes())
-    assert np.array_equal(again.words, made.words)
-    for data in (b"", b"x" * 100, made.to_bytes()[:-9]):
+    assert again.to_bytes() == made.to_bytes()
+    shorter = replace(made, levels=made.levels[:-1]).to_bytes()
+    for data in (b"", b"x" * 100, made.to_bytes()[:-9], shorter, replace(made, levels=made.levels.T).to_bytes()):
         with pytest.raises(NoFingerprint):
             Fingerprint.from_bytes(data)
 

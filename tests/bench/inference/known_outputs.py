@@ -29,6 +29,7 @@ import time
 from collections import defaultdict
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 from typing import Final
 
@@ -215,10 +216,10 @@ def treated(part: Floats, over: Floats) -> dict[str, tuple[Floats, int]]:
     return ways | {"6 dB below other music": (mix, RATE_HZ), "the same, MP3": (through_codec(mix, "MP3"), RATE_HZ)}
 
 
-def known(number: int) -> list[Answer]:
+def known(number: int, seed: int) -> list[Answer]:
     """A logged piece's excerpt in every way."""
     pieces = _shared[0].pieces
-    piece, chance = pieces[number], np.random.default_rng(number)
+    piece, chance = pieces[number], np.random.default_rng([number, seed, 1])
     others = [one for one in pieces if not one.logged and one.family != piece.family]
     taken, over = excerpt(piece, chance), None
     while over is None:
@@ -229,10 +230,10 @@ def known(number: int) -> list[Answer]:
     return [ask(way, samples, rate_hz, number, taken[1]) for way, (samples, rate_hz) in ways.items()]
 
 
-def unknown(number: int, count: int) -> list[Answer]:
+def unknown(number: int, count: int, seed: int) -> list[Answer]:
     """Excerpts of a piece that is not logged, alone and below another."""
     pieces = _shared[0].pieces
-    chance, answers = np.random.default_rng([number, 1]), list[Answer]()
+    chance, answers = np.random.default_rng([number, seed]), list[Answer]()
     others = [at for at, one in enumerate(pieces) if not one.logged]
 
     def part(of: int) -> Floats | None:
@@ -276,6 +277,7 @@ def main() -> None:
     parser.add_argument("--pieces", type=int, default=0, help="of each half that are looked for; 0 = all")
     parser.add_argument("--chromaprint", action="store_true")
     parser.add_argument("--others", type=int, default=8)
+    parser.add_argument("--seed", type=int, default=1, help="of places and mixes")
     parser.add_argument("--jobs", type=int, default=2)
     options = parser.parse_args()
     every = [piece for folder in options.folders for piece in pieces_of(folder, options.out, options.part)]
@@ -286,9 +288,13 @@ def main() -> None:
         print(f"{len(logged)} pieces of {PIECE_S:g} s logged; {os.cpu_count()} cores, {platform.machine()}")
         looked_for = logged[:: max(1, len(logged) // options.pieces)] if options.pieces else logged
         with ProcessPoolExecutor(options.jobs) as pool:
-            others += [each for some in pool.map(unknown, rest, [options.others] * len(rest)) for each in some]
-            print(f"{sum(one.best >= KNOWN_SCORE for one in others)} of {len(others)} others told so far", flush=True)
-            answers += [each for some in pool.map(known, looked_for) for each in some]
+            for done, some in enumerate(pool.map(unknown, rest, repeat(options.others), repeat(options.seed)), 1):
+                others += some
+                if done % 20 == 0 or done == len(rest):
+                    scores = [one.best for one in others]
+                    count = sum(score >= KNOWN_SCORE for score in scores)
+                    print(f"{count} of {len(scores)} others told so far, highest {max(scores):.2f}", flush=True)
+            answers += [each for some in pool.map(known, looked_for, repeat(options.seed)) for each in some]
     sound, costs = every[0].read(), list[float]()
     for _ in range(7):
         began = time.process_time()

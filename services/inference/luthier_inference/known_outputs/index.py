@@ -1,9 +1,10 @@
 """Which outputs are heard in a sound, where, and how surely.
 
 Windows of ten seconds are laid on every place of every output: a bitwise comparison of words, in compiled code
-(`luthier_music.native.masked_distances`). The places that agree most are then held against the waves, sample by sample.
-What agrees there must do so in most parts of the window and of the spectrum: two songs that hold the same note of the
-same instrument, or have the same drums, agree as much as a copy below other music does, but in few of them.
+(`luthier_music.native.masked_distances`). The places that agree most are then held against the waves, sample by sample,
+and those of them that agree by more than chance cell by cell of time and frequency. Two songs that hold the same note
+of the same instrument, or have the same drums, agree as much as a copy below other music does. But a copy is there at
+one gain in every cell: where the output is loud and the window is not louder, the window must be the output.
 """
 
 from collections.abc import Callable, Iterator
@@ -14,19 +15,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from luthier_inference.known_outputs.fingerprint import (
+    CELL,
+    CELL_BINS,
+    CELL_WIDTHS,
     HOP,
     HOP_S,
+    LOWEST_DB,
     MIN_S,
     RATE_HZ,
+    WAVE_FRAME,
+    WAVE_HOP,
     WAVE_RATE_HZ,
-    WAVES_HZ,
     Fingerprint,
     Floats,
-    Words,
     band_energies,
+    cell_spectra,
+    cells_of,
+    in_cells,
     is_silent,
     mono_of,
+    power_of,
     wave_signs,
+    waves_of,
     words_of,
 )
 from luthier_music.native import bit_agreements, masked_distances
@@ -35,18 +45,21 @@ WINDOW_S: Final = 10.0
 STEP_S: Final = 5.0
 KNOWN_SCORE: Final = 0.5
 """From this score on an output is told."""
-WAVES_SURE: Final = 18.0
-"""Standard deviations of agreement of waves by chance, were samples independent, that score half. They are not, in
-music: sounds that were not logged reach 32 (`tests/bench/inference/known_outputs.py`). Agreement of words alone tells
-nothing: sounds that are held for long reach as much of it as copies."""
-EVERYWHERE_SURE: Final = 0.057
-"""`agreement_everywhere` that scores half: of 435 copies below other music 1 had less, of 8,120 excerpts of songs that
-were not logged the highest had 0.054 (songs of the bench's part "chosen")."""
-_PROMISING: Final = 0.5  # score of all waves together from which on a look at the parts is worth its time
-_CELL_HZ: Final = 50.0
-_CELL_S: Final = 1.0
-_CELL_MOST, _CELL_LEAST = 0.1, -0.2  # coherence that a cell counts at most and at least; by chance it is within 0.1
-_CELL_FRAME, _CELL_HOP = 512, 256  # samples of a Fourier transform of waves, 232 ms, and from one to the next
+SURE_NATS: Final = 80.0
+"""Evidence that scores half, see `evidence_of`. Of songs of the bench's part "chosen", 435 copies below other music had
+168 and more, 3,480 excerpts that were not logged 21 at most; sounds that share a loud note with what is logged 72."""
+_PROMISING: Final = 12.0
+"""Standard deviations of agreement of all waves by chance, were samples independent, from which on cells are looked at.
+They are not, in music: sounds that were not logged reach 30, copies below other music have 20 and more."""
+_KEPT: Final = 2 / np.pi
+"""Of the power of the signs of Gaussian waves, what is the waves themselves; the rest is noise (Van Vleck)."""
+_COPY_SPREAD, _CHANCE_SPREAD = 0.12, 0.14  # of the coherence of a cell around what is expected, and around 0
+_ODD, _SHARED = 0.02, 0.05  # density of any coherence: in a copy, and in another song, which may have the same note
+_MOST_NATS, _LEAST_NATS = 3.0, -3.0  # of a cell
+_GAINS_DB: Final = np.arange(-48.0, 37.5, 1.5)
+"""Of the output in a window, that are tried."""
+_LATE: Final = np.arange(-0.5, 0.55, 0.1)
+"""Parts of a sample of waves by which a window may lie beside the output's samples."""
 _GAP: Final = round(WINDOW_S / HOP_S)  # words without meaning between two outputs: an excerpt may begin before one
 _MIN_COUNTED: Final = 250  # bits that a place needs, some 1.4 s of telling ones
 _PLACES: Final = 24  # that are held against the waves, and one for every 20 outputs
@@ -76,6 +89,7 @@ class _Entry:
     first: int  # of its words in the index
     words: int
     waves: NDArray[np.uint8]
+    levels: NDArray[np.uint8]
     duration_s: float
 
 
@@ -87,7 +101,7 @@ class Index:
         self._words, self._mask = np.zeros(_ROOM_WORDS, np.uint32), np.zeros(_ROOM_WORDS, np.uint32)
         self._used = _GAP
         self._entries: list[_Entry] = []
-        self._waves_bytes = 0
+        self._other_bytes = 0
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -95,38 +109,39 @@ class Index:
     @property
     def size_bytes(self) -> int:
         """Of what is kept."""
-        return 8 * self._used + self._waves_bytes
+        return 8 * self._used + self._other_bytes
 
     def add(self, name: str, fingerprint: Fingerprint) -> list[str]:
         """One more output. Where there is no room, the oldest tenth goes: those are returned."""
         gone: list[str] = []
-        needed = 8 * (fingerprint.words.size + _GAP) + fingerprint.waves.size
+        needed = 8 * (fingerprint.words.size + _GAP) + fingerprint.waves.size + fingerprint.levels.size
         while self._entries and self.size_bytes + needed > self._max_bytes:
             oldest = max(1, len(self._entries) // 10)
             gone += [entry.name for entry in self._entries[:oldest]]
             self._forget(oldest)
-        self._append(name, fingerprint.words, fingerprint.mask, fingerprint.waves, fingerprint.duration_s)
+        self._append(name, fingerprint)
         return gone
 
     def _forget(self, oldest: int) -> None:
         kept, words, mask = self._entries[oldest:], self._words.copy(), self._mask.copy()
         self._words[:], self._mask[:] = 0, 0
-        self._used, self._waves_bytes, self._entries = _GAP, 0, []
+        self._used, self._other_bytes, self._entries = _GAP, 0, []
         for entry in kept:
             own = slice(entry.first, entry.first + entry.words)
-            self._append(entry.name, words[own], mask[own], entry.waves, entry.duration_s)
+            again = Fingerprint(words[own], mask[own], entry.waves, entry.levels, entry.duration_s)
+            self._append(entry.name, again)
 
-    def _append(self, name: str, words: Words, mask: Words, waves: NDArray[np.uint8], duration_s: float) -> None:
-        end = self._used + words.size + _GAP
+    def _append(self, name: str, made: Fingerprint) -> None:
+        end = self._used + made.words.size + _GAP
         if end > self._words.size:
             room = max(end, self._words.size + max(self._words.size // 4, _ROOM_WORDS))
             self._words, self._mask = (
                 np.concatenate([each, np.zeros(room - each.size, np.uint32)]) for each in (self._words, self._mask)
             )
-        own = slice(self._used, self._used + words.size)
-        self._words[own], self._mask[own] = words, mask
-        self._entries.append(_Entry(name, self._used, words.size, waves, duration_s))
-        self._used, self._waves_bytes = end, self._waves_bytes + waves.size
+        own = slice(self._used, self._used + made.words.size)
+        self._words[own], self._mask[own] = made.words, made.mask
+        self._entries.append(_Entry(name, self._used, made.words.size, made.waves, made.levels, made.duration_s))
+        self._used, self._other_bytes = end, self._other_bytes + made.waves.size + made.levels.size
 
     def search(self, samples: Floats, sample_rate_hz: int, stop: Callable[[], bool] = lambda: False) -> list[Heard]:
         """The outputs that are heard in a sound (frames, channels), the surest first, each once with its best window
@@ -146,14 +161,15 @@ class Index:
 
     def _in_window(self, at_s: float, mono: Floats) -> Iterator[Heard]:
         """Outputs in a window of a sound that begins at `at_s`, each at its best place."""
-        waves = wave_signs(mono) > 0
+        waves = waves_of(mono)
+        signs = wave_signs(waves) > 0
         best: dict[int, tuple[float, float]] = {}
         firsts = np.array([entry.first for entry in self._entries])
         for place, shift in self._places(mono):
             # the last output that begins before the window ends: a gap is as long as a window, so it lies on no other
             entry = int(np.searchsorted(firsts, place + len(mono) // HOP)) - 1
             offset_s = (place - self._entries[entry].first) * HOP_S - shift / RATE_HZ
-            score, exact_s = _verified(self._entries[entry], waves, offset_s)
+            score, exact_s = _verified(self._entries[entry], waves, signs, offset_s)
             if score >= KNOWN_SCORE and (entry not in best or score > best[entry][0]):
                 best[entry] = score, exact_s
         for entry, (score, offset_s) in best.items():
@@ -185,57 +201,71 @@ class Index:
         return chosen
 
 
-def _verified(output: _Entry, waves: NDArray[np.bool_], offset_s: float) -> tuple[float, float]:
-    """How surely the signs of a window's waves are those of an output from `offset_s` on, and where exactly: 0 to 1,
-    the lesser of what all of them tell together and what the parts of time and spectrum do, each for itself."""
+def _verified(output: _Entry, waves: Floats, signs: NDArray[np.bool_], offset_s: float) -> tuple[float, float]:
+    """How surely a window is an output from `offset_s` on, 0 to 1, by its waves and their signs, and where exactly."""
     total = int(output.duration_s * WAVE_RATE_HZ)
     offset = round(offset_s * WAVE_RATE_HZ)
     # of the window's samples, those that are on the output wherever around the place it lies
-    first, last = max(0, _REACH - offset), min(waves.size, total - offset - _REACH)
+    first, last = max(0, _REACH - offset), min(signs.size, total - offset - _REACH)
     count = last - first
     if count < MIN_S * WAVE_RATE_HZ / 2:
         return 0.0, offset_s
     begin = offset + first - _REACH
-    equal = bit_agreements(np.packbits(waves[first:last]), count, output.waves, begin, 2 * _REACH + 1)
-    agreed = 2 * equal - count
-    at = int(np.argmax(np.abs(agreed)))
-    exact_s = (begin + at - first) / WAVE_RATE_HZ
-    if abs(exact_s - offset_s) > 3 * HOP_S:
+    equal = bit_agreements(np.packbits(signs[first:last]), count, output.waves, begin, 2 * _REACH + 1)
+    agreed = np.abs(2 * equal - count)
+    at = int(np.argmax(agreed))
+    exact = begin + at - first
+    if abs(exact / WAVE_RATE_HZ - offset_s) > 3 * HOP_S or agreed[at] < _PROMISING * np.sqrt(count):
         return 0.0, offset_s
-    together = _score(abs(float(agreed[at])) / np.sqrt(count), WAVES_SURE)
-    if together < _PROMISING:
-        return together, exact_s
-    theirs = np.unpackbits(output.waves[(begin + at) // 8 :])[(begin + at) % 8 :][:count]
-    everywhere = agreement_everywhere(_as_waves(waves[first:last]), _as_waves(theirs) * np.float32(np.sign(agreed[at])))
-    return min(together, max(0.0, everywhere / (2 * EVERYWHERE_SURE))), exact_s
+    first_cell = -(-max(exact, 0) // CELL)
+    cells = min(len(output.levels), cells_of(exact + waves.size)) - first_cell
+    if cells < 1:
+        return 0.0, offset_s
+    begin, samples = first_cell * CELL, cells * CELL + WAVE_FRAME - WAVE_HOP
+    theirs = np.unpackbits(output.waves[begin // 8 : (begin + samples) // 8]).astype(np.float32) * 2 - 1
+    ours = waves[begin - exact : begin - exact + samples]
+    these = slice(first_cell, first_cell + cells)
+    evidence = evidence_of(ours, theirs, output.levels[these], faithfulness(output.levels)[these])
+    return _score(evidence, SURE_NATS), exact / WAVE_RATE_HZ
 
 
-def _as_waves(bits: NDArray[np.bool_] | NDArray[np.uint8]) -> Floats:
-    """-1 or 1 of each."""
-    return bits.astype(np.float32) * 2 - 1
+def faithfulness(levels: NDArray[np.uint8]) -> Floats:
+    """Coherence of whitened waves and their signs, 0 to 1, in each cell of an output whose levels (cells, CELL_BANDS)
+    are these: the loudest cells of a moment determine the signs, and their noise is as loud in all of them."""
+    power = np.power(np.float32(10), (levels.astype(np.float32) + LOWEST_DB) / 10)
+    whitened = power / power.mean(axis=0)
+    whitened /= (whitened @ CELL_WIDTHS)[:, np.newaxis] / np.float32(CELL_WIDTHS.sum())
+    faithful: Floats = np.sqrt(_KEPT * whitened / (_KEPT * whitened + (1 - _KEPT))).astype(np.float32)
+    return faithful
 
 
-def agreement_everywhere(ours: Floats, theirs: Floats) -> float:
-    """How evenly two rows of waves (n,), -1 or 1 each, agree over time and frequency: the mean coherence of cells of
-    _CELL_S by _CELL_HZ, each of which counts at most _CELL_MOST. 0.1 where they agree in every cell, less than 0 by
-    chance; 0 where they are shorter than a frame."""
-    if ours.size < _CELL_FRAME:
-        return 0.0
-    a, b = (np.fft.rfft(np.lib.stride_tricks.sliding_window_view(each, _CELL_FRAME)[::_CELL_HOP] * _CELL_WINDOW, axis=1)
-            for each in (ours, theirs))  # fmt: skip
-    of_a_cell = min(round(_CELL_S * WAVE_RATE_HZ / _CELL_HOP), len(a))
-    starts = np.arange(0, len(a) - of_a_cell + 1, of_a_cell)
+def evidence_of(waves: Floats, signs: Floats, levels: NDArray[np.uint8], faithful: Floats) -> float:
+    """Log likelihood ratio, in nats, of that waves (samples,) hold the sound whose signs (samples,), -1 or 1, levels
+    and faithfulness (cells, CELL_BANDS) these are, at some gain, against that they hold another one: a sum over cells.
 
-    def in_cells(values: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
-        """(frames, bins) summed, to (cells of time, cells of frequency)."""
-        bands = np.add.reduceat(values[:, : _CELL_EDGES[-1]], _CELL_EDGES[:-1], axis=1)
-        return np.add.reduceat(bands[: starts[-1] + of_a_cell], starts, axis=0)
+    A cell of power P in which a copy has power S is coherent with the copy by the root of S / P, and with its signs by
+    as much as they are faithful; with another sound by 0, but for notes that both have. Both spread, as in music.
+    """
+    ours, theirs = cell_spectra(waves), cell_spectra(signs)
+    power, cross = power_of(ours), ours * np.conj(theirs)
+    # where between two samples the copy lies, and whether upside down, is what makes the sum over all bins largest
+    sums = (cross.sum(axis=0) / np.sqrt(power.sum(axis=0) + _TINY)) @ _RAMPS
+    best = int(np.argmax(np.abs(sums.real)))
+    turned = np.real(cross * (_RAMPS[:, best] * np.sign(sums.real[best]))).astype(np.float32)
+    ours_power = in_cells(power) + _TINY
+    coherence = (in_cells(turned) / np.sqrt(ours_power * in_cells(power_of(theirs)) + _TINY)).ravel()
+    alone_db = levels.ravel() + np.float32(LOWEST_DB) - 10 * np.log10(ours_power.ravel())
+    share = np.minimum(1, 10 ** ((_GAINS_DB[:, np.newaxis] + alone_db) / 20))  # (gains, cells)
+    expected = faithful.ravel() * share
+    copy = (1 - _ODD) * _normal(coherence - expected, _COPY_SPREAD) + _ODD
+    chance = (1 - _SHARED) * _normal(coherence, _CHANCE_SPREAD) + _SHARED
+    return float(np.clip(np.log(copy / chance), _LEAST_NATS, _MOST_NATS).sum(axis=1).max())
 
-    cross, ours_power, theirs_power = (
-        in_cells(each) for each in ((a * np.conj(b)).real, np.abs(a) ** 2, np.abs(b) ** 2)
-    )
-    coherence = cross / np.sqrt(ours_power * theirs_power + np.finfo(np.float32).tiny)
-    return float(np.mean(np.clip(coherence, _CELL_LEAST, _CELL_MOST)))
+
+def _normal(apart: NDArray[np.floating[Any]], spread: float) -> NDArray[np.floating[Any]]:
+    """By the normal distribution, but for a factor that is left out for all."""
+    density: NDArray[np.floating[Any]] = np.exp(-0.5 * np.square(apart / spread)) / spread
+    return density
 
 
 def _score(sure: float, half: float) -> float:
@@ -255,9 +285,11 @@ def _windows(mono: Floats) -> Iterator[tuple[float, Floats]]:
             yield start / RATE_HZ, window
 
 
-_CELL_WINDOW: Final = np.hanning(_CELL_FRAME).astype(np.float32)
-_CELL_BINS: Final = _CELL_HZ * _CELL_FRAME / WAVE_RATE_HZ
-_CELL_EDGES: Final = np.round(np.arange(WAVES_HZ[0] / _CELL_HZ, WAVES_HZ[1] / _CELL_HZ + 1) * _CELL_BINS).astype(int)
+_TINY: Final = np.float32(1e-9)
+_RAMPS: Final = np.exp(
+    2j * np.pi * np.arange(CELL_BINS.start, CELL_BINS.stop)[:, np.newaxis] / WAVE_FRAME * _LATE
+).astype(np.complex64)
+"""(bins, parts): what a transform is multiplied by where a sound comes so much earlier."""
 
 
 def _whole(windows: list[Heard]) -> Heard:
