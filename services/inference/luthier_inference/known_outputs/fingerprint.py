@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from luthier_kit.rpc import InvalidRequest
-from luthier_music.audio_rate import resampled
+from luthier_music.audio_rate import low_pass, mean_of_channels, resampled
 from luthier_music.native import decimated
 
 Floats = NDArray[np.float32]
@@ -123,10 +123,7 @@ def mono_of(samples: Floats, sample_rate_hz: int) -> Floats:
     """
     if sample_rate_hz == 5 * RATE_HZ:
         return decimated(samples, _FIVE_TIMES, 5)
-    mono = samples[:, 0].astype(np.float32)
-    for channel in samples.T[1:]:  # six times as quick as numpy's mean over a short axis
-        mono += channel
-    return resampled(mono / np.float32(samples.shape[1]), sample_rate_hz, RATE_HZ)
+    return resampled(mean_of_channels(samples), sample_rate_hz, RATE_HZ)
 
 
 def is_silent(mono: Floats) -> bool:
@@ -235,14 +232,6 @@ def _packed(bits: NDArray[np.bool_]) -> Words:
     return np.packbits(bits, axis=1, bitorder="little").view("<u4")[:, 0].astype(np.uint32)
 
 
-def _low_pass(taps: int, edge_hz: float, rate_hz: float) -> Floats:
-    """Taps of a filter that is 6 dB down at its edge, -50 dB and less beyond: a sinc under a Kaiser window."""
-    at = np.arange(taps) - taps // 2
-    weights = np.sinc(2 * edge_hz / rate_hz * at) * np.kaiser(taps, 4.5)
-    low_pass: Floats = (weights / weights.sum()).astype(np.float32)
-    return low_pass
-
-
 def _band_edges() -> NDArray[np.int64]:
     """The bins of the transform at which the 33 bands begin, and the one at which the last ends."""
     edges_hz = _BANDS_HZ[0] * (_BANDS_HZ[1] / _BANDS_HZ[0]) ** (np.arange(BITS + 2) / (BITS + 1))
@@ -253,8 +242,8 @@ _FAST: Final = np.array(
     sorted(2**twos * 3**threes * 5**fives for twos in range(1, 26) for threes in range(8) for fives in range(6))
 )
 _BAND_EDGES: Final = _band_edges()
-_FIVE_TIMES: Final = _low_pass(85, 4200.0, 5 * RATE_HZ)
-_TO_WAVES: Final = _low_pass(81, 1050.0, RATE_HZ)
+_FIVE_TIMES: Final = low_pass(85, 4200.0, 5 * RATE_HZ, 4.5)
+_TO_WAVES: Final = low_pass(81, 1050.0, RATE_HZ, 4.5)
 """1.2 kHz, which folds to 1 kHz at WAVE_RATE_HZ, is 44 dB down; 1 kHz 2.6 dB, of which whitening leaves nothing."""
 _WINDOW: Final = np.hanning(FRAME + 1)[:-1].astype(np.float32)
 _WAVE_WINDOW: Final = np.hanning(WAVE_FRAME + 1)[:-1].astype(np.float32)
