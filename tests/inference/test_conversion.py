@@ -1,9 +1,9 @@
 """A training checkpoint, in half precision and without its autoencoder, is converted, registered, and generates."""
 
 import dataclasses
+import io
 import json
-import subprocess
-import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import pytest
@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from luthier.inference.v1 import inference_pb2 as pb
+from luthier_model.conversion.__main__ import main
 from tests.model.small import ModelFiles
 
 from .conftest import Served, refusal
@@ -21,7 +22,7 @@ PROMPT = "calm piano"
 
 @pytest.fixture(scope="module")
 def converted(model_files: ModelFiles, tmp_path_factory: pytest.TempPathFactory) -> ModelFiles:
-    """By the command, in a process of its own, from a training wrapper's checkpoint and an autoencoder's file."""
+    """By the command, from a training wrapper's checkpoint and an autoencoder's file."""
     folder = tmp_path_factory.mktemp("converted")
     state = load_file(model_files.weights)
     encoder = {name: tensor for name, tensor in state.items() if name.startswith("pretransform.")}
@@ -31,11 +32,11 @@ def converted(model_files: ModelFiles, tmp_path_factory: pytest.TempPathFactory)
     torch.save({"state_dict": trained | average | counters, "optimizer_states": [{}]}, folder / "dit.ckpt")
     torch.save({"state_dict": {f"autoencoder.{n[19:]}": t for n, t in encoder.items()}}, folder / "vae.ckpt")
     (folder / "model_config.json").write_text(json.dumps(dict(model_files.configuration.document)))
-    command = [sys.executable, "-m", "luthier_model.conversion", f"{folder}/dit.ckpt", "--json"]
-    command += ["--config", f"{folder}/model_config.json", "--autoencoder", f"{folder}/vae.ckpt"]
-    done = subprocess.run([*command, "--out", f"{folder}/out"], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["written"] == f"{folder}/out/weights.safetensors"
+    arguments = [f"{folder}/dit.ckpt", "--json", "--config", f"{folder}/model_config.json"]
+    arguments += ["--autoencoder", f"{folder}/vae.ckpt", "--out", f"{folder}/out"]
+    with redirect_stdout(io.StringIO()) as said:
+        assert main(arguments) == 0
+    assert json.loads(said.getvalue())["written"] == f"{folder}/out/weights.safetensors"
     return dataclasses.replace(model_files, weights=folder / "out/weights.safetensors")
 
 

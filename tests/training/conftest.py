@@ -22,14 +22,17 @@ from luthier_kit.registry import PROMOTED_FROM, ModelVersion, RunLog, register
 from luthier_kit.store import Store, StoreSettings, open_store
 from luthier_model import text_encoder, tiny
 from luthier_model.configuration import Configuration, check, packaged
-from luthier_training import audio
+from luthier_training import audio, reconstruction
 from luthier_training.base_model import BaseModel, Excerpt, StoredLatents
 from luthier_training.checkpoints import Trained
 from luthier_training.clip_encoder import ClipEncoder
+from luthier_training.recipes import autoencoder
 from luthier_training.requests import settle
 from luthier_training.runs import KIND, TrainingRunLog
 from tests.kubernetes_api import TEMPLATE, Api, kubeconfig
 
+WINDOWS = (512, 128)
+"""Of spectra, samples, where a test is about a run and not about its losses."""
 WriteTemplate = Callable[..., Path]
 SECONDS = (2.0, 1.6, 2.4)
 SPLITS = ("train", "train", "validation")
@@ -103,6 +106,23 @@ def manifest(store: Store, folder: Path, **changes: Any) -> bytes:
         )
     document = {"format": "luthier.dataset.v1", "name": "three", "licences": ["CC0-1.0"], "rows": rows}
     return json.dumps({**document, **changes}).encode()
+
+
+@pytest.fixture
+def all_spectra() -> None:
+    """Asked for by a test that trains an autoencoder by the losses of a release, where `few_spectra` is used."""
+
+
+@pytest.fixture
+def few_spectra(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Autoencoders are trained by spectra of two windows in place of seven, and the memory of a step is not counted
+    before: the two take four fifths of the time of such a run. Losses are held by test_reconstruction.py, the count by
+    test_autoencoder_memory.py.
+    """
+    if "all_spectra" not in request.fixturenames:
+        monkeypatch.setattr(reconstruction, "RESOLUTIONS", WINDOWS)
+        monkeypatch.setattr(reconstruction, "DISCRIMINATOR_WINDOWS", WINDOWS)
+        monkeypatch.setattr(autoencoder, "check_memory", lambda *_: None)
 
 
 @pytest.fixture

@@ -42,6 +42,7 @@ from .test_fine_tune import StopsAtFive, job
 from .test_ranks import forked
 from .test_tiny_base import clips
 
+pytestmark = pytest.mark.usefixtures("few_spectra")
 Tensors = dict[str, torch.Tensor]
 SHORT: dict[str, Any] = {
     "base_model": "base",
@@ -88,6 +89,7 @@ def differing(one: Tensors, other: Tensors) -> set[str]:
     return {name for name, tensor in one.items() if not torch.equal(tensor, other[name])}
 
 
+@pytest.mark.usefixtures("all_spectra")
 def test_a_decoder_learns_and_nothing_else_changes(
     store: Store, base: ModelVersion, dataset_ref: ArtifactRef, tmp_path: Path
 ) -> None:
@@ -95,6 +97,7 @@ def test_a_decoder_learns_and_nothing_else_changes(
     version = RECIPES["autoencoder"](asked)
 
     told = own.read().progress
+    assert told.memory.needed_bytes > 0
     assert told.validation[0].step == 0
     assert told.validation[-1].loss < 0.9 * told.validation[0].loss
     assert [point.step for point in told.fidelity] == [point.step for point in told.validation]

@@ -30,6 +30,7 @@ from .conftest import queued_tuning, register_base
 from .test_autoencoder import SHORT, differing, weights
 from .test_fine_tune import StopsAtFive, job
 
+pytestmark = pytest.mark.usefixtures("few_spectra")
 RECIPE: dict[str, Any] = {**SHORT, "steps": 8}
 
 

@@ -19,13 +19,13 @@ from luthier_training.recipes.fine_tune import prepare
 PROGRESS = Progress(3, [LossPoint(step=2, loss=0.5), LossPoint(step=3, loss=0.25)], [LossPoint(step=0, loss=1.5)])
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def fresh(known: Configuration, base_files: tuple[Path, Path]) -> Callable[[], Trained]:
     """A model that was not trained, with its average and optimiser."""
     return lambda: prepare(load(known, *base_files), FineTune(learning_rate=1e-2, ema_decay=0.9))
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def stepped(fresh: Callable[[], Trained]) -> Trained:
     """The same after two steps along a random gradient."""
     found = fresh()
@@ -37,6 +37,29 @@ def stepped(fresh: Callable[[], Trained]) -> Trained:
         found.average.update()
         found.optimizer.step()
     return found
+
+
+@pytest.fixture(scope="module")
+def stored(stepped: Trained, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Its checkpoint."""
+    path = tmp_path_factory.mktemp("stored") / "c.safetensors"
+    stepped.snapshot(PROGRESS).write(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def refuse(fresh: Callable[[], Trained]) -> Callable[[Path, str], None]:
+    """Asserts that a model refuses a checkpoint by these words, and is as it was; the same model for all of them."""
+    trained, untouched = fresh(), fresh().model.state_dict()
+
+    def refused(path: Path, words: str) -> None:
+        with pytest.raises(CheckpointError, match=words):
+            trained.restore(path)
+        for name, tensor in untouched.items():
+            assert torch.equal(trained.model.state_dict()[name], tensor), name
+        assert not trained.optimizer.state_dict()["state"]
+
+    return refused
 
 
 def test_what_was_saved_is_restored(fresh: Callable[[], Trained], stepped: Trained, tmp_path: Path) -> None:
@@ -88,27 +111,20 @@ LIES = {
 
 @pytest.mark.parametrize("text", LIES.values(), ids=LIES)
 def test_numbers_that_cannot_be_are_refused_and_nothing_is_changed(
-    fresh: Callable[[], Trained], stepped: Trained, tmp_path: Path, text: str
+    refuse: Callable[[Path, str], None], stored: Path, tmp_path: Path, text: str
 ) -> None:
     path = tmp_path / "c.safetensors"
-    stepped.snapshot(PROGRESS).write(path)
-    save_file(load_file(path), path, metadata={"format": "pt", "progress": text})
-    trained, untouched = fresh(), fresh()
-    with pytest.raises(CheckpointError, match="its numbers"):
-        trained.restore(path)
-    for name, tensor in untouched.model.state_dict().items():
-        assert torch.equal(trained.model.state_dict()[name], tensor), name
-    assert not trained.optimizer.state_dict()["state"]
+    save_file(load_file(stored), path, metadata={"format": "pt", "progress": text})
+    refuse(path, "its numbers")
 
 
 @pytest.mark.parametrize("prefix", ["weights.", "average.", "optimizer.0.exp_avg"])
 @pytest.mark.parametrize("change", ["absent", "another shape", "of another name"])
 def test_tensors_of_another_model_are_named(
-    fresh: Callable[[], Trained], stepped: Trained, tmp_path: Path, prefix: str, change: str
+    refuse: Callable[[Path, str], None], stored: Path, tmp_path: Path, prefix: str, change: str
 ) -> None:
     path = tmp_path / "c.safetensors"
-    stepped.snapshot(PROGRESS).write(path)
-    tensors = load_file(path)
+    tensors = load_file(stored)
     name = next(name for name in sorted(tensors) if name.startswith(prefix) and tensors[name].numel() > 1)
     changed = tensors.pop(name)
     if change == "another shape":
@@ -116,12 +132,10 @@ def test_tensors_of_another_model_are_named(
     elif change == "of another name":
         tensors[f"{prefix.split('.')[0]}.other"] = changed
     save_file(tensors, path, metadata={"format": "pt", "progress": json.dumps(NUMBERS)})
-    with pytest.raises(CheckpointError, match=r"[12] tensors are not those of the model"):
-        fresh().restore(path)
+    refuse(path, r"[12] tensors are not those of the model")
 
 
 @pytest.mark.parametrize("content", [b"", b"not safetensors", b"\xff" * 64])
-def test_what_is_no_checkpoint_is_refused(fresh: Callable[[], Trained], tmp_path: Path, content: bytes) -> None:
+def test_what_is_no_checkpoint_is_refused(refuse: Callable[[Path, str], None], tmp_path: Path, content: bytes) -> None:
     (tmp_path / "c.safetensors").write_bytes(content)
-    with pytest.raises(CheckpointError):
-        fresh().restore(tmp_path / "c.safetensors")
+    refuse(tmp_path / "c.safetensors", "")

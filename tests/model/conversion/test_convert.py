@@ -4,6 +4,7 @@ import json
 import math
 import shutil
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,42 @@ from safetensors.torch import load_file, save_file
 
 from luthier_model.configuration import Configuration
 from luthier_model.conversion import convert as module
+from luthier_model.conversion import reader
 from luthier_model.conversion.__main__ import main
 from luthier_model.conversion.convert import Sources, convert
 from luthier_model.conversion.report import ConversionError, Report
+from luthier_model.conversion.sandbox import Refused
 from luthier_model.network import random_model
 from tests.model.families import small_family
 
 State = dict[str, torch.Tensor]
+
+
+class Here:
+    """The reader in this process, asked and answering as the other one does."""
+
+    isolated = False
+
+    def __init__(self) -> None:
+        self._files: list[reader.Opened] = []
+
+    def ask(self, question: Any) -> Any:
+        answer = json.loads(json.dumps(reader.answered(json.dumps(question), self._files)))
+        if "refused" in answer:
+            raise Refused(answer["refused"], answer["text"])
+        return answer
+
+
+@pytest.fixture
+def sandboxed() -> None:
+    """Asked for by a test whose file is read in a process of its own."""
+
+
+@pytest.fixture(autouse=True)
+def unsandboxed(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files that a test wrote are opened in this process: starting the reader takes two seconds."""
+    if "sandboxed" not in request.fixturenames:
+        monkeypatch.setattr(module.sandbox, "started", lambda *_: nullcontext(Here()))
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +107,7 @@ def converted(config: Path, tmp_path: Path) -> Converts:
     return lambda path, **how: convert(Sources(path, config, **how), tmp_path / "out")
 
 
+@pytest.mark.usefixtures("sandboxed")
 def test_a_wrapped_checkpoint_gives_its_moving_average(tmp_path: Path, state: State, converted: Converts) -> None:
     path = saved(tmp_path / "a.ckpt", wrapped(state), optimizer_states=[{}], global_step=5)
     report = converted(path)
@@ -252,6 +283,7 @@ def test_whole_numbers_are_no_weights(tmp_path: Path, state: State, converted: C
     assert "int8" in str(error)
 
 
+@pytest.mark.usefixtures("sandboxed")
 def test_a_pickle_that_wants_code_is_refused_with_advice(tmp_path: Path, state: State, converted: Converts) -> None:
     path = saved(tmp_path / "a.ckpt", state, hyper_parameters=Path())
     error = refused(lambda: converted(path))
@@ -282,12 +314,14 @@ def test_no_room_is_said_before_anything_is_read(
     assert refused(lambda: converted(saved(tmp_path / "a.ckpt", state))).reason == "DISK_FULL"
 
 
+@pytest.mark.usefixtures("sandboxed")
 def test_the_deadline_ends_it(tmp_path: Path, state: State, converted: Converts) -> None:
     path = saved(tmp_path / "a.ckpt", state)
     assert refused(lambda: converted(path, wall_s=0.01)).reason == "TIMED_OUT"
     assert list(tmp_path.glob("*out*")) == []
 
 
+@pytest.mark.usefixtures("sandboxed")
 def test_the_command_prints_a_table(
     tmp_path: Path, state: State, config: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -309,6 +343,7 @@ def test_names_of_a_hostile_file_do_not_reach_the_terminal(
     assert "\x1b" not in said.out + said.err
 
 
+@pytest.mark.usefixtures("sandboxed")
 def test_the_command_answers_in_json_when_it_fails(
     tmp_path: Path, state: State, config: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

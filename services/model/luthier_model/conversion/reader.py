@@ -62,15 +62,19 @@ def main() -> None:
     confined()
     files: list[Opened] = []
     for line in sys.stdin:
-        try:
-            answer = _answer(json.loads(line), files)
-        except Refused as error:
-            answer = {"refused": error.reason, "text": str(error)}
-        except MemoryError:
-            answer = {"refused": "LIMIT_EXCEEDED", "text": "the file needs more memory than files of its size do"}
-        except Exception as error:  # whatever a library raises over a hostile file
-            answer = {"refused": "CHECKPOINT_UNREADABLE", "text": f"{type(error).__name__}: {error}"[:1000]}
-        print(json.dumps(answer), flush=True)
+        print(json.dumps(answered(line, files)), flush=True)
+
+
+def answered(line: str, files: list[Opened]) -> dict[str, Any]:
+    """The answer to a question; of a file that is refused the reason and a text. `files` are those open so far."""
+    try:
+        return _answer(json.loads(line), files)
+    except Refused as error:
+        return {"refused": error.reason, "text": str(error)}
+    except MemoryError:
+        return {"refused": "LIMIT_EXCEEDED", "text": "the file needs more memory than files of its size do"}
+    except Exception as error:  # whatever a library raises over a hostile file
+        return {"refused": "CHECKPOINT_UNREADABLE", "text": f"{type(error).__name__}: {error}"[:1000]}
 
 
 def _answer(question: dict[str, Any], files: list[Opened]) -> dict[str, Any]:
