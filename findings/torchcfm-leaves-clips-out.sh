@@ -35,14 +35,16 @@ def used(matcher):
         counts.append(torch.bincount(nearest.argmin(dim=1), minlength=batch))
     return (torch.stack(counts) > 0).float().mean().item(), int(torch.stack(counts).max())
 found = {}
-for name, matcher in (("no transport", ConditionalFlowMatcher(0.0)), ("exact optimal transport", ExactOptimalTransportConditionalFlowMatcher(0.0))):
+for name, matcher in (("no transport", ConditionalFlowMatcher(0.0)),
+                      ("exact optimal transport", ExactOptimalTransportConditionalFlowMatcher(0.0))):
     found[name], most = used(matcher)
     print(f"  {name}: {found[name]:.0%} of the clips are trained on in a step, one up to {most} times".replace("%", " %"))
 noise, clips, sampler = torch.randn(batch, 512), torch.randn(batch, 512), OTPlanSampler("exact")
 plan = sampler.get_map(noise, clips) > 1e-9
 paired = int(((plan.sum(axis=0) == 1) & (plan.sum(axis=1) == 1)).sum())
 drawn = sampler.sample_plan_with_labels(noise, clips, None, torch.arange(batch), replace=False)[3]
-print(f"  its plan pairs {paired} of {batch} clips with a noise each; drawn by its sampler with replace=False: {100 * drawn.unique().numel() // batch} %")
+share = 100 * drawn.unique().numel() // batch
+print(f"  its plan pairs {paired} of {batch} clips with a noise each; drawn by its sampler with replace=False: {share} %")
 assert found["no transport"] == 1 and 0.6 < found["exact optimal transport"] < 0.67
 assert paired == batch == drawn.unique().numel()
 PY
