@@ -162,7 +162,7 @@ class Bands:
             raise ValueError(f"bands must lie within the {self.bins} bins")
 
     def _ends(self) -> NDArray[np.int64]:
-        return self.first + np.diff(self.starts).astype(np.int64)
+        return self.first.astype(np.int64) + np.diff(self.starts)
 
     def powers(self, spectra: NDArray[np.complex64], out: NDArray[np.float32]) -> None:
         """The weighed sums of the squared magnitudes of spectra [frames, bins] to `out` [bands, frames], which may be

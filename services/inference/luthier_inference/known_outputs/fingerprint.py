@@ -187,7 +187,8 @@ def wave_signs(waves: Floats) -> Floats:
 def levels_of(waves: Floats) -> NDArray[np.uint8]:
     """How loud waves are in each cell (cells, CELL_BANDS), decibels above LOWEST_DB."""
     decibels = 10 * np.log10(in_cells(power_of(cell_spectra(waves))) + np.float32(_FLOOR))
-    return np.clip(np.rint(decibels) - LOWEST_DB, 0, 255).astype(np.uint8)
+    levels: NDArray[np.uint8] = np.clip(np.rint(decibels) - LOWEST_DB, 0, 255).astype(np.uint8)
+    return levels
 
 
 def cells_of(samples: int) -> int:
