@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from luthier_model.configuration import Configuration
 from luthier_model.conversion import convert as module
-from luthier_model.conversion import reader
+from luthier_model.conversion import reader, sandbox
 from luthier_model.conversion.__main__ import main
 from luthier_model.conversion.convert import Sources, convert
 from luthier_model.conversion.report import ConversionError, Report
@@ -49,7 +49,7 @@ def sandboxed() -> None:
 def unsandboxed(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Files that a test wrote are opened in this process: starting the reader takes two seconds."""
     if "sandboxed" not in request.fixturenames:
-        monkeypatch.setattr(module.sandbox, "started", lambda *_: nullcontext(Here()))
+        monkeypatch.setattr(sandbox, "started", lambda *_: nullcontext(Here()))
 
 
 @pytest.fixture(scope="module")
