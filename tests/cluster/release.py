@@ -14,6 +14,7 @@ import yaml
 
 from tests.cluster.kube import Kube, KubeError, name_of, run
 from tests.cluster.settings import Settings
+from tests.system import LUTHIER
 
 CHART = Path(__file__).parents[2] / "charts/luthier"
 SCRIPTS = {name: Path(__file__).with_name(name).read_text() for name in ("load.py", "ask.py")}
@@ -30,13 +31,17 @@ RESTRICTED = {
 
 @dataclass
 class Release:
-    """`values` are laid over values-try.yaml of the chart in `chart`, later ones over earlier ones."""
+    """`values` are laid over values-try.yaml of the chart in `chart`, later ones over earlier ones.
+
+    `command`: the `luthier` to submit with; that of the release itself, as UPGRADING says.
+    """
 
     name: str
     kube: Kube
     settings: Settings
     values: dict[str, Any] = field(default_factory=dict)
     chart: Path = CHART
+    command: Path = LUTHIER
 
     def address(self, service: str) -> str:
         """host:port of a service, from anywhere in the cluster."""
