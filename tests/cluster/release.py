@@ -150,8 +150,8 @@ def namespace(name: str, **labels: str) -> None:
 
 
 def gone(name: str) -> None:
-    """Deletes a namespace and waits for it."""
-    run("kubectl", "delete", "namespace", name, "--ignore-not-found", "--timeout=180s", timeout_s=200)
+    """Deletes a namespace and waits for it: its Pods may take all of their time to end."""
+    run("kubectl", "delete", "namespace", name, "--ignore-not-found", "--timeout=600s", timeout_s=620)
 
 
 def everything(kube: Kube) -> Iterator[str]:
