@@ -22,8 +22,8 @@ AWAY_S = 60
 CALM_S = 75  # between two turns, and before the first
 RECOVERY_S = 90  # after which no call of another team may fail any more
 SONGS = 12
-VARIATIONS = max(1, round(MINUTES * 5 / 3))  # of each: work for all turns and some more on two cores
-STEPS = max(100, round(MINUTES * 50))  # of the training, likewise
+VARIATIONS = min(100, max(1, round(MINUTES * 3)))  # of each: work for all turns on two cores
+STEPS = max(100, round(MINUTES * 200))  # of the training: two cores do 3.5 a second beside the songs
 ROUND_S = 900  # a round of all parts, at most
 SYSTEM = Kube("kube-system")
 DNS = "k8s-app=kube-dns"
