@@ -14,6 +14,7 @@ import yaml
 
 from tests.cluster.kube import Kube, KubeError, name_of, run
 from tests.cluster.settings import Settings
+from tests.system import LUTHIER
 
 CHART = Path(__file__).parents[2] / "charts/luthier"
 SCRIPTS = {name: Path(__file__).with_name(name).read_text() for name in ("load.py", "ask.py")}
@@ -30,13 +31,17 @@ RESTRICTED = {
 
 @dataclass
 class Release:
-    """`values` are laid over values-try.yaml of the chart in `chart`, later ones over earlier ones."""
+    """`values` are laid over values-try.yaml of the chart in `chart`, later ones over earlier ones.
+
+    `command`: the `luthier` to submit with; that of the release itself, as UPGRADING says.
+    """
 
     name: str
     kube: Kube
     settings: Settings
     values: dict[str, Any] = field(default_factory=dict)
     chart: Path = CHART
+    command: Path = LUTHIER
 
     def address(self, service: str) -> str:
         """host:port of a service, from anywhere in the cluster."""
@@ -145,8 +150,8 @@ def namespace(name: str, **labels: str) -> None:
 
 
 def gone(name: str) -> None:
-    """Deletes a namespace and waits for it."""
-    run("kubectl", "delete", "namespace", name, "--ignore-not-found", "--timeout=180s", timeout_s=200)
+    """Deletes a namespace and waits for it: its Pods may take all of their time to end."""
+    run("kubectl", "delete", "namespace", name, "--ignore-not-found", "--timeout=600s", timeout_s=620)
 
 
 def everything(kube: Kube) -> Iterator[str]:

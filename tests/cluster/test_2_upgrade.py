@@ -1,7 +1,8 @@
 """Rolling upgrades under load: no call fails, and connections move to the new Pods.
 
-`PREVIOUS_CHART` (its folder) and `PREVIOUS_TAG` (of its images) name an earlier release, which is then installed in a
-namespace of its own, filled and upgraded to this one. It takes a GPU for each of inference, its new Pod and a training.
+`PREVIOUS_CHART` (its folder), `PREVIOUS_TAG` (of its images) and `PREVIOUS_LUTHIER` (its command) name an earlier
+release, which is then installed in a namespace of its own, filled and upgraded to this one. It takes a GPU for each of
+inference, its new Pod and a training. The images are wherever their Pods may run, those of training on both pools.
 """
 
 import os
@@ -19,6 +20,7 @@ from tests.cluster.kube import Kube, name_of, wait_until
 from tests.cluster.monitoring import Prometheus
 from tests.cluster.release import CHART, Release, gone, namespace, scripts
 from tests.cluster.settings import SERVICES, Settings
+from tests.system import LUTHIER
 
 GENERATE_RATE = 1.0  # calls per second, a quarter of which leave
 RENDER_RATE = 2.0
@@ -66,14 +68,14 @@ def earlier(
     installed: Release, settings: Settings, gpu_nodes: list[dict[str, Any]], prometheus: Prometheus
 ) -> Iterator[Release]:
     """The earlier release with the songbook and a model, under the name of this one."""
-    chart, tag = os.environ.get("PREVIOUS_CHART"), os.environ.get("PREVIOUS_TAG")
-    if not (chart and tag):
-        pytest.skip("PREVIOUS_CHART and PREVIOUS_TAG are not set: no earlier release to upgrade")
+    chart, tag, command = (os.environ.get(f"PREVIOUS_{name}") for name in ("CHART", "TAG", "LUTHIER"))
+    if not (chart and tag and command):
+        pytest.skip("PREVIOUS_CHART, _TAG and _LUTHIER are not all set: no earlier release to upgrade")
     kube, old = Kube("luthier-earlier"), replace(settings, tag=tag)
     gone(kube.namespace)
     namespace(kube.namespace)
     kube.apply(scripts())
-    found = Release("luthier", kube, old, overlay(old, gpu_nodes, prometheus), Path(chart))
+    found = Release("luthier", kube, old, overlay(old, gpu_nodes, prometheus), Path(chart), Path(command))
     found.secrets()
     found.helm("install")
     ready(found)
@@ -98,7 +100,7 @@ def test_an_earlier_release_is_upgraded_with_its_data_under_load(
     before = work.run_of(earlier, "songbook")
     load = work.generate_load(earlier, "base", 900, 0.5)
     begun = time.monotonic()
-    earlier.chart, earlier.settings = CHART, settings
+    earlier.chart, earlier.settings, earlier.command = CHART, settings, LUTHIER
     earlier.helm("upgrade", values={"image": {"tag": settings.tag}})
     ready(earlier)
     figures["seconds to upgrade an earlier release"] = round(time.monotonic() - begun)

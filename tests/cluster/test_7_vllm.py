@@ -63,11 +63,11 @@ def claim(installed: Release, image: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def writing(installed: Release, image: str, claim: str, figures: dict[str, Any]) -> Iterator[Release]:
-    """The release with vLLM, scaled by KEDA; off again at the end."""
+def writing(installed: Release, image: str, claim: str, crds: set[str], figures: dict[str, Any]) -> Iterator[Release]:
+    """The release with vLLM, scaled by KEDA where the cluster has it; off again at the end."""
     registry, _, rest = image.partition("/")
     repository, _, tag = rest.partition(":")
-    vllm = {
+    vllm: dict[str, Any] = {
         "enabled": True,
         "image": {"registry": registry, "repository": repository, "tag": tag},
         "model": {"claim": claim, "path": "/models/tiny", "name": "tiny"},
@@ -75,8 +75,10 @@ def writing(installed: Release, image: str, claim: str, figures: dict[str, Any])
         "extraEnv": [{"name": "VLLM_CPU_KVCACHE_SPACE", "value": "1"}],
         "resources": {"requests": {"cpu": "50m", "memory": "1Gi"}, "limits": {"memory": "8Gi"}},
         "sharedMemory": "1Gi",
-        "autoscaling": {"enabled": True, "maxReplicas": 2, "pollingSeconds": 5, "scaleDownSeconds": 15},
     }
+    if "scaledobjects.keda.sh" in crds:
+        quick = {"pollingSeconds": 5, "scaleDownSeconds": 15}
+        vllm["autoscaling"] = {"enabled": True, "maxReplicas": 2, **quick}
     begun = time.monotonic()
     installed.helm("upgrade", values={"llm": {"vllm": vllm}})
     for name in ("vllm", "prompting"):

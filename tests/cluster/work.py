@@ -9,14 +9,12 @@ from typing import Any
 from tests.cluster.kube import Kube, KubeError, wait_until
 from tests.cluster.release import Release, caller_pod
 from tests.cluster.transposed import transposed
-from tests.system import LUTHIER
 
 
 def submit(release: Release, *arguments: str, code: int = 0) -> dict[str, Any]:
     """`luthier submit …` as the platform engineer types it, with the KUBECONFIG of the tests."""
-    command = [
-        str(LUTHIER), "submit", *arguments, "--release", release.name, "--namespace", release.kube.namespace, "--json",
-    ]  # fmt: skip
+    where = ("--release", release.name, "--namespace", release.kube.namespace)
+    command = [str(release.command), "submit", *arguments, *where, "--json"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=900)
     if done.returncode != code:
         raise KubeError(f"luthier submit ended with {done.returncode}: {done.stderr}{done.stdout}")
