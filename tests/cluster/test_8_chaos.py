@@ -84,7 +84,7 @@ def test_nothing_is_lost_when_parts_are_away_in_turn(
         "RenderSong": work.render_load(installed, whole_s, 0.5),
         "ReviewClips": work.review_load(installed, "songbook", whole_s, 1.0),
     }
-    turns, begun = [], time.monotonic()
+    turns, begun = list[Turn](), time.monotonic()
     for part, leave in itertools.cycle(away.items()):
         if len(turns) >= len(away) and time.monotonic() - begun >= MINUTES * 60:
             break
