@@ -101,6 +101,16 @@ def test_an_excerpt_that_was_encoded_anew_is_known(container: str, subtype: str)
     assert found.output == "2"
 
 
+@pytest.mark.parametrize("duration_s", [3.0, 4.5, 7.0])
+def test_a_short_excerpt_is_known_and_one_of_another_song_is_not(duration_s: float) -> None:
+    index, length = index_of(1, 2, 3), int(duration_s * RATE)
+
+    [found] = index.search(music(2)[5 * RATE : 5 * RATE + length], RATE)
+
+    assert found.output == "2"
+    assert [index.search(music(seed, duration_s), RATE) for seed in range(20, 25)] == [[]] * 5
+
+
 def test_what_was_never_logged_is_not_known() -> None:
     index = index_of(1, 2, 3)
 
