@@ -77,6 +77,26 @@ def test_asked_to_stop_it_ends_with_0(tmp_path: Path, number: signal.Signals) ->
         assert process.wait(30) == 0
 
 
+SIGNALLED = """
+import os, random, signal, threading
+from luthier_kit.rpc._server import StopSignals
+stop = StopSignals()
+for turn in range(3000):
+    go = threading.Event()
+    def ask():
+        go.wait()
+        for _ in range(random.randrange(300)): pass
+        os.kill(os.getpid(), random.choice([signal.SIGTERM, signal.SIGINT]))
+    thread = threading.Thread(target=ask)
+    thread.start(), go.set(), stop.wait(), thread.join()
+"""
+
+
+def test_a_signal_that_comes_when_it_begins_to_wait_is_not_lost() -> None:
+    # with an Event, which a handler sets, it hung after some 1,000 turns
+    assert subprocess.run([sys.executable, "-c", SIGNALLED], timeout=60, check=False).returncode == 0
+
+
 def test_asked_to_stop_it_finishes_the_call_that_runs(tmp_path: Path) -> None:
     with serving(tmp_path) as (process, address), grpc.insecure_channel(address) as channel:
         threading.Timer(0.2, process.terminate).start()

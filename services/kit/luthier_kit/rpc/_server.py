@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import signal
+import socket
 import sys
 import tempfile
 import threading
@@ -254,6 +255,26 @@ def _bound(address: str, add_port: Callable[[str], int], env: str) -> str:
     return f"{address.rpartition(':')[0]}:{port}"
 
 
+class StopSignals:
+    """SIGTERM and SIGINT, from now on: `wait` returns when one has come. For the main thread.
+
+    The interpreter writes them to a socket where they arrive. A handler that sets an Event is run by the main thread:
+    it does not wake it where the signal comes just before it begins to wait, and waits for itself where it is about to.
+    """
+
+    def __init__(self) -> None:
+        self._come, self._goes = socket.socketpair()
+        self._goes.setblocking(False)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: None)
+        signal.set_wakeup_fd(self._goes.fileno(), warn_on_full_buffer=False)
+
+    def wait(self) -> None:
+        """Returns at once where one came since the last wait."""
+        while not {signal.SIGTERM, signal.SIGINT} & set(self._come.recv(4096)):
+            pass
+
+
 def main(settings_type: type[S], build: Callable[[S], Service], environ: Mapping[str, str] = os.environ) -> int:
     """Starts a service, serves until SIGTERM or SIGINT, drains, and returns the exit code.
 
@@ -269,9 +290,7 @@ def main(settings_type: type[S], build: Callable[[S], Service], environ: Mapping
         service = build(settings)
         traces = tracing.start_traces(service.domain)
         server = Server(service, settings)
-        stop = threading.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: stop.set())
+        stop = StopSignals()
         metrics = telemetry.serve_metrics(
             settings.metrics_address or f"127.0.0.1:{PORTS[service.domain] + METRICS_OFFSET}"
         )
