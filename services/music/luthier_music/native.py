@@ -544,11 +544,9 @@ class LevelMap:
         if not (block_frames > 0 and 0 <= most_gain <= LEVELS):
             raise ValueError(f"block_frames must be 1 or more, most_gain 0 to {LEVELS}")
         evidence = np.empty(last - first, np.float32)
-        held, gains = (
-            np.empty(4 * (last - first), np.int32),
-            (-(-self.levels.shape[1] // block_frames), 2 * most_gain + 1),
-        )
-        sums, misses = np.zeros(gains), np.zeros(gains, np.int32)
+        held = np.empty(4 * (last - first), np.int32)
+        blocks, gains = -(-self.levels.shape[1] // block_frames), 2 * most_gain + 1
+        sums, misses = np.zeros((blocks, gains)), np.zeros((blocks, gains), np.int32)
         place = float(some.offsets[which]), float(some.stretches[which]), float(some.shifts[which])
         room = held.ctypes.data, sums.ctypes.data, misses.ctypes.data, evidence.ctypes.data
         pointers = self._pointers(peaks, levels, first, last)

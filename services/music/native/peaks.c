@@ -101,9 +101,9 @@ static void sums_around(const Map *map, const Peak *held, int64_t count, float o
                         int reach, double *sums) {
     for (int place = 0; place <= 2 * reach; place++) sums[place] = 0;
     for (int64_t i = 0; i < count; i++) {
-        const float bin = held[i].bin + shift;
-        if (!(bin >= 0 && bin < map->bins - 0.5f)) continue;
-        const int64_t half = (int64_t)floorf((offset + stretch * held[i].frame) * FRAME_PARTS + 0.5f) - reach * step;
+        const float bin = held[i].bin + shift, frame = offset + stretch * held[i].frame;
+        if (!(bin >= 0 && bin < map->bins - 0.5f && frame > -MOST_REACH && frame < map->frames + MOST_REACH)) continue;
+        const int64_t half = (int64_t)floorf(frame * FRAME_PARTS + 0.5f) - reach * step;
         const float *evidence = map->evidence + ((int64_t)(bin + 0.5f) * GROUPS + held[i].group) * CLASSES;
         const uint8_t *near = map->near + (int64_t)(bin * BIN_PARTS + 0.5f) * map->columns + MARGIN;
         const int64_t first = half < 0 ? (step - 1 - half) / step : 0, room = FRAME_PARTS * map->frames - 1 - half;
